@@ -1,0 +1,287 @@
+//! Mail addresses and domains: parsed once, valid ever after.
+
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::str;
+
+use thiserror::Error;
+
+/// Longest domain name in octets, written without its trailing dot (RFC 1035 section 2.3.4).
+pub const DOMAIN_LIMIT_OCTETS: usize = 253;
+/// Longest label of a domain name in octets (RFC 1035 section 2.3.4).
+pub const LABEL_LIMIT_OCTETS: usize = 63;
+
+/// Why a text is no mail address or domain that can be used.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum AddressError {
+    /// There is no text at all.
+    #[error("the address is empty")]
+    Empty,
+    /// An octet that would end a command line, or look as if it did.
+    #[error("the address contains a control character")]
+    ControlCharacter,
+    /// White space or an angle bracket outside a quoted string.
+    #[error("the address contains an unquoted space or angle bracket")]
+    UnquotedSpecial,
+    /// A quoted string is never closed.
+    #[error("the address contains an unterminated quoted string")]
+    UnterminatedQuote,
+    /// Octets that are not UTF-8 (RFC 6531 section 3.3).
+    #[error("the address is not UTF-8 text")]
+    NotUtf8,
+    /// Mail that is routed by domain needs one.
+    #[error("the address has no domain")]
+    NoDomain,
+    /// The domain breaks the rules of RFC 1035, RFC 5890 or RFC 5321 section 4.1.3.
+    #[error("\"{0}\" is not a valid domain")]
+    Domain(String),
+}
+
+/// A domain name in A-labels and lower case, without a trailing dot. Names compare as octets thereafter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Domain(Box<str>);
+
+impl Domain {
+    /// Parses `text`, turning U-labels into A-labels (RFC 5890).
+    ///
+    /// Underscores are let through: they are no host name, but real mail domains have them.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        let invalid = || AddressError::Domain(text.to_owned());
+        let bare = text.strip_suffix('.').unwrap_or(text);
+        let ascii = if bare.is_ascii() {
+            bare.to_ascii_lowercase()
+        } else {
+            let converted = idna::domain_to_ascii(bare).map_err(|_| invalid())?;
+            converted.strip_suffix('.').map(ToOwned::to_owned).unwrap_or(converted)
+        };
+        let label_is_valid = |label: &str| {
+            (1..=LABEL_LIMIT_OCTETS).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
+        };
+        if ascii.len() > DOMAIN_LIMIT_OCTETS || !ascii.split('.').all(label_is_valid) {
+            return Err(invalid());
+        }
+        Ok(Self(ascii.into_boxed_str()))
+    }
+
+    /// The name, in lower-case A-labels.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where the mail of an address is to be sent: what stands after its last `@`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MailDomain {
+    /// A name, to be looked up.
+    Name(Domain),
+    /// An address literal (RFC 5321 section 4.1.3).
+    Literal(IpAddr),
+}
+
+impl MailDomain {
+    /// Parses a domain name or an address literal.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        let Some(literal) = text.strip_prefix('[') else { return Domain::parse(text).map(Self::Name) };
+        let invalid = || AddressError::Domain(text.to_owned());
+        let literal = literal.strip_suffix(']').ok_or_else(invalid)?;
+        let address = match literal.split_at_checked(5) {
+            Some((tag, ipv6)) if tag.eq_ignore_ascii_case("ipv6:") => {
+                IpAddr::V6(ipv6.parse::<Ipv6Addr>().map_err(|_| invalid())?)
+            }
+            _ => IpAddr::V4(literal.parse::<Ipv4Addr>().map_err(|_| invalid())?),
+        };
+        Ok(Self::Literal(address))
+    }
+}
+
+/// A mail address that is safe to write into a command line, in the form it has there.
+///
+/// The local part keeps its case and its octets (RFC 5321 section 2.4). A domain that is not ASCII is held in
+/// A-labels, so that the address needs SMTPUTF8 only if its local part does (RFC 6531 section 3.2).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mailbox {
+    text: Box<str>,
+    /// Where the last `@` is, if it is outside the quoted local part.
+    at: Option<usize>,
+}
+
+impl Mailbox {
+    /// Parses the octets of an address as the database holds them, without angle brackets around.
+    ///
+    /// An address without a domain passes: a relay may know what to do with it. Only [`Mailbox::domain`] asks for one.
+    pub fn parse(octets: &[u8]) -> Result<Self, AddressError> {
+        let text = str::from_utf8(octets).map_err(|_| AddressError::NotUtf8)?;
+        if text.is_empty() {
+            return Err(AddressError::Empty);
+        }
+        let at = last_unquoted_at(text)?;
+        let Some((local_part, domain)) = at.and_then(|at| text.split_at_checked(at)) else {
+            return Ok(Self { text: text.into(), at: None });
+        };
+        let domain = domain.strip_prefix('@').unwrap_or(domain);
+        let text = if domain.is_ascii() {
+            text.into()
+        } else {
+            format!("{local_part}@{}", Domain::parse(domain)?).into_boxed_str()
+        };
+        Ok(Self { text, at })
+    }
+
+    /// The address as it goes into a path, between the angle brackets.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What stands before the last `@`.
+    pub fn local_part(&self) -> &str {
+        self.at.and_then(|at| self.text.get(..at)).unwrap_or(&self.text)
+    }
+
+    /// What stands after the last `@`.
+    pub fn domain(&self) -> Result<MailDomain, AddressError> {
+        let domain = self.at.and_then(|at| self.text.get(at + 1..)).ok_or(AddressError::NoDomain)?;
+        MailDomain::parse(domain)
+    }
+
+    /// Whether the address can be sent only to a server that offers SMTPUTF8 (RFC 6531 section 3.4).
+    pub fn needs_smtputf8(&self) -> bool {
+        !self.text.is_ascii()
+    }
+}
+
+impl fmt::Display for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Checks that nothing in `text` could end or split a command line; finds the `@` before the domain.
+fn last_unquoted_at(text: &str) -> Result<Option<usize>, AddressError> {
+    let mut at = None;
+    let mut quoted = false;
+    let mut octets = text.bytes().enumerate();
+    while let Some((position, octet)) = octets.next() {
+        match octet {
+            0..=8 | 10..=31 | 127 => return Err(AddressError::ControlCharacter),
+            b'"' => quoted = !quoted,
+            b'\\' if quoted => {
+                let escaped = octets.next().map(|(_, escaped)| escaped);
+                if escaped.is_none_or(|octet| octet.is_ascii_control()) {
+                    return Err(AddressError::ControlCharacter);
+                }
+            }
+            b'\t' | b' ' | b'<' | b'>' if !quoted => return Err(AddressError::UnquotedSpecial),
+            b'@' if !quoted => at = Some(position),
+            _ => {}
+        }
+    }
+    if quoted { Err(AddressError::UnterminatedQuote) } else { Ok(at) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn mailbox(text: &str) -> Mailbox {
+        Mailbox::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn domains_are_compared_without_case_and_trailing_dot() {
+        assert_eq!(Domain::parse("Example.ORG.").unwrap(), Domain::parse("example.org").unwrap());
+    }
+
+    #[test]
+    fn u_labels_become_a_labels() {
+        assert_eq!(Domain::parse("Bücher.example").unwrap().as_str(), "xn--bcher-kva.example");
+        assert_eq!(mailbox("info@bücher.example").as_str(), "info@xn--bcher-kva.example");
+        assert!(!mailbox("info@bücher.example").needs_smtputf8());
+        assert!(mailbox("bücher@bücher.example").needs_smtputf8());
+    }
+
+    #[test]
+    fn invalid_domains_are_refused() {
+        let long_label = "a".repeat(64) + ".example";
+        let long_name = "abcdefg.".repeat(40) + "example";
+        for text in
+            ["", ".", "a..b", "-a.example", "a-.example", "a b", "a,b", "a@b", &long_label, &long_name]
+        {
+            assert!(Domain::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_domain_begins_after_the_last_at() {
+        let name = |text: &str| MailDomain::Name(Domain::parse(text).unwrap());
+        assert_eq!(mailbox("a@b@example.org").domain().unwrap(), name("example.org"));
+        assert_eq!(mailbox("\"a@b\"@Example.org").domain().unwrap(), name("example.org"));
+        assert_eq!(mailbox("\"a@b\"@Example.org").local_part(), "\"a@b\"");
+        assert_eq!(mailbox("\"a@b\"").domain(), Err(AddressError::NoDomain));
+        assert_eq!(mailbox("root").domain(), Err(AddressError::NoDomain));
+    }
+
+    #[test]
+    fn address_literals_are_addresses() {
+        let literal = |text: &str| mailbox(text).domain();
+        assert_eq!(literal("u@[192.0.2.1]").unwrap(), MailDomain::Literal("192.0.2.1".parse().unwrap()));
+        assert_eq!(
+            literal("u@[ipv6:2001:db8::1]").unwrap(),
+            MailDomain::Literal("2001:db8::1".parse().unwrap())
+        );
+        for text in ["u@[2001:db8::1]", "u@[IPv6:192.0.2.1]", "u@[192.0.2.1", "u@[]", "u@[x400:1]"] {
+            assert!(literal(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_could_split_a_command_passes() {
+        for octets in [
+            &b"a\r\nRSET@example.org"[..],
+            b"a\n@example.org",
+            b"a\0@example.org",
+            b"\"a\\\r\"@example.org",
+            b"a b@example.org",
+            b"a\t@example.org",
+            b"<a@example.org>",
+            b"a@example.org> SIZE=1",
+            b"\"a@example.org",
+            b"\xff@example.org",
+            b"",
+        ] {
+            assert!(Mailbox::parse(octets).is_err(), "{octets:?}");
+        }
+        assert_eq!(mailbox("\"a <b> \\\" c\"@example.org").local_part(), "\"a <b> \\\" c\"");
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_is_safe_and_parses_to_itself(octets in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Ok(mailbox) = Mailbox::parse(&octets) {
+                prop_assert!(!mailbox.as_str().bytes().any(|octet| matches!(octet, b'\r' | b'\n' | 0)));
+                prop_assert_eq!(Mailbox::parse(mailbox.as_str().as_bytes()).unwrap(), mailbox);
+            }
+        }
+
+        #[test]
+        fn a_parsed_domain_parses_to_itself(text in "\\PC{0,20}") {
+            if let Ok(domain) = Domain::parse(&text) {
+                prop_assert!(domain.as_str().is_ascii());
+                prop_assert_eq!(Domain::parse(domain.as_str()).unwrap(), domain);
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What the core tells the administrator. A driver prints these; no decision hangs on one.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::fmt;
+
+use bytes::Bytes;
+
+use crate::io::ConnectionId;
+use crate::outbox::MailId;
+
+/// How much an event matters; in the order of the directive `verbosity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something needs the administrator.
+    Error,
+    /// Something went wrong that is dealt with.
+    Warning,
+    /// What becomes of each mail.
+    Info,
+    /// How it comes about.
+    Debug,
+    /// All input and output.
+    Trace,
+}
+
+/// Something to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A server has taken responsibility for a mail.
+    Delivered {
+        /// The mail.
+        id: MailId,
+        /// Its recipient.
+        recipient: Box<str>,
+        /// The server: name, address and port.
+        server: Box<str>,
+        /// Its reply.
+        reply: Box<str>,
+    },
+    /// An attempt has failed.
+    Failed {
+        /// The mail.
+        id: MailId,
+        /// What the faillog says.
+        text: Box<str>,
+        /// Whether it will not be tried again.
+        fatal: bool,
+    },
+    /// A mail was given up and its sender told.
+    Bounced {
+        /// The mail.
+        id: MailId,
+        /// Who is told.
+        sender: Box<str>,
+    },
+    /// A mail with a null sender was given up: there is nobody to tell.
+    Dropped {
+        /// The mail.
+        id: MailId,
+    },
+    /// Anything else.
+    Note {
+        /// How much it matters.
+        level: Level,
+        /// A sentence.
+        text: String,
+    },
+    /// What was sent to a server: command lines with secrets masked, and mail data. Only with
+    /// [`trace`](crate::settings::Settings::trace).
+    Sent(ConnectionId, Bytes),
+    /// What a server said. Only with [`trace`](crate::settings::Settings::trace).
+    Received(ConnectionId, Bytes),
+}
+
+impl Event {
+    /// How much it matters.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Delivered { .. } | Self::Bounced { .. } => Level::Info,
+            Self::Failed { .. } | Self::Dropped { .. } => Level::Warning,
+            Self::Note { level, .. } => *level,
+            Self::Sent(..) | Self::Received(..) => Level::Trace,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delivered { id, recipient, server, reply } => {
+                write!(f, "mail {id} to <{recipient}> delivered to {server}: {}", reply.escape_debug())
+            }
+            Self::Failed { id, text, fatal } => {
+                let kind = if *fatal { "permanently" } else { "temporarily" };
+                write!(f, "mail {id} failed {kind}: {}", text.escape_debug())
+            }
+            Self::Bounced { id, sender } => write!(f, "mail {id} given up, a bounce goes to <{sender}>"),
+            Self::Dropped { id } => {
+                write!(
+                    f,
+                    "mail {id} given up and deleted without a bounce, because its sender is the null path"
+                )
+            }
+            Self::Note { text, .. } => f.write_str(text),
+            Self::Sent(connection, octets) => write!(f, "[{}] > {}", connection.0, octets.escape_ascii()),
+            Self::Received(connection, octets) => write!(f, "[{}] < {}", connection.0, octets.escape_ascii()),
+        }
+    }
+}

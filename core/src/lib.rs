@@ -1,0 +1,18 @@
+//! Delivers queued mail by SMTP, as pure state machines.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod address;
+pub mod dispatcher;
+pub mod event;
+pub mod io;
+pub mod next_hop;
+pub mod outbox;
+pub mod rng;
+pub mod settings;
+pub mod status;
+pub mod time;

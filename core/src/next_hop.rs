@@ -1,0 +1,296 @@
+//! Where a mail is sent next: a domain by its MX records, an address literal, or a fixed relay.
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::net::{IpAddr, Ipv6Addr};
+
+use thiserror::Error;
+
+use crate::address::{Domain, MailDomain};
+
+/// How a port is to be protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TlsMode {
+    /// No TLS.
+    #[default]
+    Plain,
+    /// STARTTLS in the conversation (RFC 3207).
+    StartTls,
+    /// TLS from the first octet on (RFC 8314 section 3).
+    Implicit,
+}
+
+impl TlsMode {
+    /// The mode's name in a remote specification or a `portprio` entry, in any case.
+    pub fn parse(name: &str) -> Option<Self> {
+        if name.eq_ignore_ascii_case("starttls") {
+            Some(Self::StartTls)
+        } else if name.eq_ignore_ascii_case("tls") {
+            Some(Self::Implicit)
+        } else {
+            None
+        }
+    }
+}
+
+/// A TCP port and how it is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port {
+    /// The port number, 1 to 65535.
+    pub number: u16,
+    /// Its protection.
+    pub tls: TlsMode,
+}
+
+/// What a server is known by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Host {
+    /// A name.
+    Name(Domain),
+    /// An address.
+    Address(IpAddr),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Address(IpAddr::V4(address)) => address.fmt(f),
+            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+        }
+    }
+}
+
+/// What a client proves its identity with. It never appears in any output of `Debug`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Credentials {
+    /// The authentication identity.
+    pub user: Box<str>,
+    /// Its secret.
+    pub password: Box<str>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(hidden)")
+    }
+}
+
+/// A fixed relay: `[USER:PASSWORD@]HOST[:PORT[/MODE]]`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Relay {
+    /// The host: its addresses are looked up, its MX records are not.
+    pub host: Host,
+    /// The port, or nothing if the list of ports to try decides.
+    pub port: Option<Port>,
+    /// What to authenticate with; a relay that has some is never used without.
+    pub credentials: Option<Credentials>,
+}
+
+/// Why a remote specification is malformed. No text in it comes from the specification, which may hold a password.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum RelayError {
+    /// Something stands before an `@`, but not USER:PASSWORD.
+    #[error("malformed remote specification: the part before the last \"@\" must be USER:PASSWORD")]
+    Credentials,
+    /// The host is none.
+    #[error(
+        "malformed remote specification: the host must be a name, an IPv4 address or an IPv6 address in brackets"
+    )]
+    Host,
+    /// The port is none.
+    #[error("malformed remote specification: the port must be a number from 1 to 65535")]
+    Port,
+    /// The mode is none.
+    #[error("malformed remote specification: the mode after the port must be \"starttls\" or \"tls\"")]
+    Mode,
+    /// The text is not UTF-8.
+    #[error("malformed remote specification: it is not UTF-8 text")]
+    NotUtf8,
+}
+
+impl Relay {
+    /// Parses a remote specification as the database holds it.
+    pub fn parse(octets: &[u8]) -> Result<Self, RelayError> {
+        let text = core::str::from_utf8(octets).map_err(|_| RelayError::NotUtf8)?;
+        let (credentials, server) = match text.rsplit_once('@') {
+            None => (None, text),
+            Some((credentials, server)) => match credentials.split_once(':') {
+                Some((user, password)) if !user.is_empty() && !password.is_empty() => {
+                    (Some(Credentials { user: user.into(), password: password.into() }), server)
+                }
+                _ => return Err(RelayError::Credentials),
+            },
+        };
+        let (host, port) = split_host(server)?;
+        let port = port.map(parse_port).transpose()?;
+        Ok(Self { host, port, credentials })
+    }
+}
+
+impl fmt::Display for Relay {
+    /// The specification without its credentials, fit for a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.host.fmt(f)?;
+        let Some(port) = self.port else { return Ok(()) };
+        write!(f, ":{}", port.number)?;
+        match port.tls {
+            TlsMode::Plain => Ok(()),
+            TlsMode::StartTls => f.write_str("/starttls"),
+            TlsMode::Implicit => f.write_str("/tls"),
+        }
+    }
+}
+
+/// Splits `HOST[:REST]`; the host may be an IPv6 address in brackets.
+fn split_host(server: &str) -> Result<(Host, Option<&str>), RelayError> {
+    if let Some(bracketed) = server.strip_prefix('[') {
+        let (address, rest) = bracketed.split_once(']').ok_or(RelayError::Host)?;
+        let address = address.parse::<Ipv6Addr>().map_err(|_| RelayError::Host)?;
+        let port = match rest.strip_prefix(':') {
+            None if rest.is_empty() => None,
+            None => return Err(RelayError::Host),
+            Some(port) => Some(port),
+        };
+        return Ok((Host::Address(address.into()), port));
+    }
+    let (host, port) = match server.split_once(':') {
+        None => (server, None),
+        Some((host, port)) => (host, Some(port)),
+    };
+    let host = match host.parse() {
+        Ok(address) => Host::Address(IpAddr::V4(address)),
+        Err(_) => Host::Name(Domain::parse(host).map_err(|_| RelayError::Host)?),
+    };
+    Ok((host, port))
+}
+
+/// Parses `PORT[/MODE]`.
+fn parse_port(text: &str) -> Result<Port, RelayError> {
+    let (number, mode) = match text.split_once('/') {
+        None => (text, None),
+        Some((number, mode)) => (number, Some(mode)),
+    };
+    if number.is_empty() || !number.bytes().all(|octet| octet.is_ascii_digit()) {
+        return Err(RelayError::Port);
+    }
+    let number = number.parse().ok().filter(|&number| number != 0).ok_or(RelayError::Port)?;
+    let tls = match mode {
+        None => TlsMode::Plain,
+        Some(mode) => TlsMode::parse(mode).ok_or(RelayError::Mode)?,
+    };
+    Ok(Port { number, tls })
+}
+
+/// The destination of a mail. Mail with equal next hops shares connections.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NextHop {
+    /// By the MX records of a domain.
+    Domain(Domain),
+    /// The address of an address literal.
+    Literal(IpAddr),
+    /// A fixed relay.
+    Relay(Relay),
+}
+
+impl From<MailDomain> for NextHop {
+    fn from(domain: MailDomain) -> Self {
+        match domain {
+            MailDomain::Name(name) => Self::Domain(name),
+            MailDomain::Literal(address) => Self::Literal(address),
+        }
+    }
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Domain(name) => name.fmt(f),
+            Self::Literal(address) => write!(f, "[{address}]"),
+            Self::Relay(relay) => write!(f, "relay {relay}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::string::String;
+    use proptest::prelude::*;
+
+    fn relay(text: &str) -> Relay {
+        Relay::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_bare_host_has_no_port_and_no_credentials() {
+        let relay = relay("Smart.Example");
+        assert_eq!(relay.host, Host::Name(Domain::parse("smart.example").unwrap()));
+        assert_eq!((relay.port, relay.credentials), (None, None));
+    }
+
+    #[test]
+    fn a_port_without_a_mode_is_plain_text() {
+        assert_eq!(relay("h:25").port, Some(Port { number: 25, tls: TlsMode::Plain }));
+        assert_eq!(relay("h:587/StartTLS").port, Some(Port { number: 587, tls: TlsMode::StartTls }));
+        assert_eq!(relay("h:465/TLS").port, Some(Port { number: 465, tls: TlsMode::Implicit }));
+    }
+
+    #[test]
+    fn credentials_end_at_the_last_at_and_the_user_at_the_first_colon() {
+        let relay = relay("user@example.org:p:a@ss@[2001:db8::1]:465/tls");
+        let credentials = relay.credentials.unwrap();
+        assert_eq!((&*credentials.user, &*credentials.password), ("user@example.org", "p:a@ss"));
+        assert_eq!(relay.host, Host::Address("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn everything_else_is_malformed() {
+        for (text, error) in [
+            ("", RelayError::Host),
+            ("@h", RelayError::Credentials),
+            ("user@h", RelayError::Credentials),
+            (":secret@h", RelayError::Credentials),
+            ("user:@h", RelayError::Credentials),
+            ("::1", RelayError::Host),
+            ("[::1", RelayError::Host),
+            ("[::1]25", RelayError::Host),
+            ("[192.0.2.1]", RelayError::Host),
+            ("a b", RelayError::Host),
+            ("h:", RelayError::Port),
+            ("h:0", RelayError::Port),
+            ("h:65536", RelayError::Port),
+            ("h:+25", RelayError::Port),
+            ("h:smtp", RelayError::Port),
+            ("h:25/", RelayError::Mode),
+            ("h:25/ssl", RelayError::Mode),
+            ("h:25:26", RelayError::Port),
+        ] {
+            assert_eq!(Relay::parse(text.as_bytes()), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_output_shows_a_password() {
+        let relay = relay("user:hunter2@h:25");
+        assert!(!format!("{relay:?} {relay}").contains("hunter2"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_printed_relay_parses_to_itself(
+            host in "[a-z][a-z0-9]{0,8}(\\.[a-z][a-z0-9]{0,8}){0,2}|\\[2001:db8::[0-9a-f]{1,4}\\]|192\\.0\\.2\\.[1-9]",
+            port in 1..=u16::MAX,
+            mode in prop_oneof![Just(""), Just("/tls"), Just("/starttls")],
+            credentials in prop::option::of("[^:\\r\\n]{1,8}:\\PC{1,8}"),
+        ) {
+            let prefix = credentials.as_ref().map_or_else(String::new, |credentials| format!("{credentials}@"));
+            let bare = format!("{host}:{port}{mode}");
+            let parsed = relay(&format!("{prefix}{bare}"));
+            let again = relay(&format!("{prefix}{parsed}"));
+            prop_assert_eq!(parsed.credentials.is_some(), credentials.is_some());
+            prop_assert_eq!(again, parsed);
+        }
+    }
+}

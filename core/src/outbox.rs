@@ -1,0 +1,242 @@
+//! What passes between the core and the database: rows, and requests that are answered later.
+//!
+//! The core never sees SQL. It asks, with a [`RequestId`] of its own, and the driver answers every request once,
+//! in any order, with a [`StoreReply`] or a [`StoreError`].
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::time::UnixTime;
+
+/// Most recipients of one transaction, so that no server has to refuse some (RFC 5321 section 4.5.3.1.8).
+pub const TRANSACTION_RECIPIENT_LIMIT: usize = 100;
+
+/// Longest piece of mail data that is read at once. A message up to this size comes whole with its claim.
+pub const DATA_CHUNK_OCTETS: usize = 64 * 1024;
+
+/// Mail data that one claim may bring at most; its first message comes in any case.
+pub const CLAIM_BUDGET_OCTETS: usize = 256 * 1024;
+
+/// The key of a row of the outbox: one recipient of one message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MailId(pub i64);
+
+impl core::fmt::Display for MailId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A row of the view `outbound`, without its data. Texts are octets: nothing is known of them yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// `mail_id`.
+    pub id: MailId,
+    /// `mail_remote`, if it is not NULL.
+    pub remote: Option<Box<[u8]>>,
+    /// `mail_envelopefrom`; nothing if it is NULL or empty, the null reverse-path.
+    pub sender: Option<Box<[u8]>>,
+    /// `mail_envelopeto`.
+    pub recipient: Box<[u8]>,
+    /// Length of `mail_data` in octets; 0 if it is NULL.
+    pub data_octets: u64,
+    /// `mail_failcount`.
+    pub fail_count: u32,
+    /// `mail_lasttry`: 0 if there was none.
+    pub last_try: UnixTime,
+    /// Whether `mail_fatality` is above 0.
+    pub fatal: bool,
+}
+
+/// Names a request until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What the core asks of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreRequest {
+    /// The rows with ids above `after`, in ascending order, at most `limit` of them. Answer: [`StoreReply::Rows`].
+    Scan {
+        /// The id after which to begin.
+        after: MailId,
+        /// Most rows to return.
+        limit: u32,
+    },
+    /// These rows as they are now, with their messages' data up to [`CLAIM_BUDGET_OCTETS`], grouped into
+    /// transactions: rows of equal sender and equal data go together, up to [`TRANSACTION_RECIPIENT_LIMIT`].
+    /// Answer: [`StoreReply::Claimed`].
+    Claim {
+        /// The rows, in the order in which they should go; all have the same next hop.
+        ids: Vec<MailId>,
+    },
+    /// A piece of one mail's data. Answer: [`StoreReply::Data`].
+    ReadData {
+        /// Whose data.
+        id: MailId,
+        /// Where to begin, in octets.
+        offset: u64,
+        /// Most octets to return.
+        limit: u32,
+    },
+    /// Makes verdicts durable, in one database transaction. Answer: [`StoreReply::Committed`].
+    Commit(Commit),
+    /// Everything that a bounce of these rows needs, grouped by message: equal sender and equal data.
+    /// Answer: [`StoreReply::Failed`].
+    ReadFailed {
+        /// The rows; all have the same next hop.
+        ids: Vec<MailId>,
+        /// Originals up to this size are wanted whole, of larger ones as much of the beginning as this or
+        /// [`DATA_CHUNK_OCTETS`], whichever is less.
+        original_limit_octets: u64,
+    },
+}
+
+/// Verdicts to be made durable together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// Rows whose mail a server has taken responsibility for: deleted.
+    pub delivered: Vec<MailId>,
+    /// Attempts that failed: a faillog row each, unless the mail is gone.
+    pub failed: Vec<FailedAttempt>,
+    /// Mail that is given up.
+    pub replaced: Vec<Replacement>,
+}
+
+impl Commit {
+    /// Whether there is nothing to be done.
+    pub fn is_empty(&self) -> bool {
+        self.delivered.is_empty() && self.failed.is_empty() && self.replaced.is_empty()
+    }
+}
+
+/// A faillog row to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedAttempt {
+    /// `fail_mail`.
+    pub id: MailId,
+    /// `fail_message`.
+    pub text: String,
+    /// `fail_time`.
+    pub time: UnixTime,
+    /// `fail_fatal`.
+    pub fatal: bool,
+}
+
+/// Mail that is deleted, in the same transaction in which its bounce, if there is one, is inserted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// The rows to delete. If one of them is gone meanwhile, nothing of this replacement is done.
+    pub originals: Vec<MailId>,
+    /// The bounce.
+    pub bounce: Option<NewBounce>,
+}
+
+/// A bounce to be inserted: null sender, `mail_remote` NULL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewBounce {
+    /// One row for each.
+    pub recipients: Vec<Box<[u8]>>,
+    /// `mail_data` of all of them.
+    pub data: Bytes,
+}
+
+/// The answer to a [`StoreRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreReply {
+    /// To [`StoreRequest::Scan`].
+    Rows {
+        /// In ascending order of ids.
+        rows: Vec<Row>,
+        /// Whether there are rows after these.
+        more: bool,
+        /// Changes whenever another process has written to the database (`PRAGMA data_version`).
+        data_version: i64,
+    },
+    /// To [`StoreRequest::Claim`]. A row that was asked for and is neither here nor in `left_over` does not exist.
+    Claimed {
+        /// In the order in which they should go.
+        transactions: Vec<ClaimedTransaction>,
+        /// Rows that exist, but whose data went beyond the budget.
+        left_over: Vec<MailId>,
+    },
+    /// To [`StoreRequest::ReadData`]: empty if the mail is gone, or ends before.
+    Data(Bytes),
+    /// To [`StoreRequest::Commit`].
+    Committed {
+        /// Of each failed attempt whose mail still exists, how it stands now.
+        failed: Vec<FailState>,
+        /// Originals of replacements that were not done, because one of them was gone; these still exist.
+        not_replaced: Vec<MailId>,
+    },
+    /// To [`StoreRequest::ReadFailed`]; rows that are missing do not exist any more.
+    Failed(Vec<FailedMessage>),
+}
+
+/// How often a mail has failed, as the database says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailState {
+    /// The mail.
+    pub id: MailId,
+    /// The number of its faillog rows.
+    pub fail_count: u32,
+    /// Its latest `fail_time`.
+    pub last_try: UnixTime,
+    /// Whether one of them is fatal.
+    pub fatal: bool,
+}
+
+/// One message and those of its recipients that share a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimedTransaction {
+    /// One for each recipient: at least one, equal in sender and data.
+    pub rows: Vec<Row>,
+    /// Length of the message in octets, as it is stored.
+    pub data_octets: u64,
+    /// The message, or its first [`DATA_CHUNK_OCTETS`] if it is longer.
+    pub head: Bytes,
+}
+
+/// A message and those of its recipients that are given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedMessage {
+    /// One for each recipient: at least one, equal in sender and data.
+    pub mails: Vec<FailedMail>,
+    /// Length of the message in octets, as it is stored.
+    pub data_octets: u64,
+    /// The message, or its beginning if it is longer than was asked for.
+    pub original: Bytes,
+}
+
+/// A recipient that is given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedMail {
+    /// Its row.
+    pub row: Row,
+    /// `mail_submission`.
+    pub submission: UnixTime,
+    /// Its faillog, oldest first.
+    pub attempts: Vec<Attempt>,
+}
+
+/// A row of the faillog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// `fail_time`.
+    pub time: UnixTime,
+    /// `fail_message`; empty if it is NULL.
+    pub text: Box<[u8]>,
+    /// `fail_fatal`.
+    pub fatal: bool,
+}
+
+/// The database could not do what was asked: busy, full, read-only, damaged. Nothing of the request was done.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{text}")]
+pub struct StoreError {
+    /// What happened, where, and what to do about it, as a sentence.
+    pub text: String,
+}

@@ -1,0 +1,95 @@
+//! The only source of randomness: a keyed generator that the driver seeds once.
+
+use core::fmt;
+
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng};
+
+/// A cryptographic generator; equal seeds give equal runs.
+#[derive(Clone)]
+pub struct Rng(ChaCha12Rng);
+
+impl Rng {
+    /// A generator that is wholly determined by `seed`.
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self(ChaCha12Rng::from_seed(seed))
+    }
+
+    /// A generator of its own for a child, so that what one child draws never shifts what another draws.
+    #[must_use]
+    pub fn fork(&mut self) -> Self {
+        let mut seed = [0; 32];
+        self.fill(&mut seed);
+        Self::from_seed(seed)
+    }
+
+    /// 64 uniformly random bits.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// Fills `octets` with random bits.
+    pub fn fill(&mut self, octets: &mut [u8]) {
+        self.0.fill_bytes(octets);
+    }
+
+    /// A uniformly random number from 0 to `bound` - 1; 0 if `bound` is 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        // Rejection keeps it uniform: the last, incomplete run of `bound` numbers is drawn again.
+        let Some(remainder) = (u64::MAX % bound.max(1)).checked_add(1) else { return 0 };
+        let zone = if remainder == bound { u64::MAX } else { u64::MAX - remainder };
+        loop {
+            let drawn = self.next_u64();
+            if drawn <= zone {
+                return drawn.checked_rem(bound).unwrap_or(0);
+            }
+        }
+    }
+
+    /// Puts `items` into a uniformly random order (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            let other = usize::try_from(self.below(last as u64 + 1)).unwrap_or(last);
+            items.swap(last, other);
+        }
+    }
+}
+
+impl fmt::Debug for Rng {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rng")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn below_stays_below_and_reaches_every_number() {
+        let mut rng = Rng::from_seed([7; 32]);
+        let mut seen = [false; 11];
+        for _ in 0..1000 {
+            seen[usize::try_from(rng.below(11)).unwrap()] = true;
+        }
+        assert_eq!(seen, [true; 11]);
+        assert_eq!(rng.below(0), 0);
+        assert_eq!(rng.below(1), 0);
+    }
+
+    #[test]
+    fn equal_seeds_give_equal_forks() {
+        let (mut a, mut b) = (Rng::from_seed([1; 32]), Rng::from_seed([1; 32]));
+        let (mut fork_of_a, mut fork_of_b) = (a.fork(), b.fork());
+        assert_eq!(fork_of_a.next_u64(), fork_of_b.next_u64());
+        assert_eq!(a.next_u64(), b.next_u64());
+    }
+
+    #[test]
+    fn shuffle_keeps_the_items() {
+        let mut items = [1, 2, 3, 4, 5];
+        Rng::from_seed([3; 32]).shuffle(&mut items);
+        items.sort_unstable();
+        assert_eq!(items, [1, 2, 3, 4, 5]);
+    }
+}

@@ -1,0 +1,73 @@
+//! What the administrator decides, already parsed and checked by the driver.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+
+use crate::address::Domain;
+use crate::next_hop::Port;
+use crate::time::Duration;
+
+/// Everything that the core is configured with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The argument of EHLO and the domain of Message-IDs.
+    pub announce: Box<str>,
+    /// From: of bounces.
+    pub bounce_from: Box<str>,
+    /// Further recipients of every bounce.
+    pub bounce_copy: Vec<Box<str>>,
+    /// Longest time between two looks at the outbox.
+    pub interval: Duration,
+    /// A mail with this many faillog rows is given up.
+    pub retries: u32,
+    /// A mail is due when more than this many seconds have passed since it was last tried.
+    pub retry_interval_s: i64,
+    /// Most NOOP and RSET that are sent as padding after TLS; 0 for none.
+    pub tls_padding: u16,
+    /// The ports to try, in this order.
+    pub ports: Vec<Port>,
+    /// Whether IPv4 addresses can be connected to.
+    pub ipv4: bool,
+    /// Whether IPv6 addresses can be connected to.
+    pub ipv6: bool,
+    /// Most transactions per destination.
+    pub rate_limit: Option<RateLimit>,
+    /// How names are looked up.
+    pub resolver: ResolverSettings,
+    /// Most connections at once.
+    pub concurrency: u32,
+    /// Most connections at once per destination.
+    pub destination_concurrency: u32,
+    /// Originals up to this size come back whole in a bounce, larger ones as headers.
+    pub bounce_return_limit_octets: u64,
+    /// Whether credentials may be sent without TLS, or to a server whose certificate is not valid.
+    pub auth_insecure: bool,
+    /// Whether the conversations themselves are reported, as [`crate::event::Event::Sent`] and
+    /// [`crate::event::Event::Received`].
+    pub trace: bool,
+}
+
+/// How many transactions may begin within how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// From 1.
+    pub transactions: u32,
+    /// A second, a minute or an hour.
+    pub per: Duration,
+}
+
+/// How names are looked up.
+#[derive(Clone, Debug)]
+pub struct ResolverSettings {
+    /// The DNS servers, in order of preference.
+    pub servers: Vec<SocketAddr>,
+    /// How long one server is waited for.
+    pub timeout: Duration,
+    /// How often each server is asked, from 1.
+    pub attempts: u32,
+}
+
+/// The names of `/etc/hosts`. They are consulted for relays and for nothing else.
+pub type Hosts = BTreeMap<Domain, Vec<IpAddr>>;

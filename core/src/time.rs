@@ -1,0 +1,48 @@
+//! Two clocks that are never confused: [`Instant`] for deadlines, [`UnixTime`] for what is stored.
+
+pub use core::time::Duration;
+
+use core::ops::Add;
+
+/// A point on the driver's monotonic clock, in microseconds since an origin of the driver's choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The instant `micros` microseconds after the origin.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the origin.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// How long before `self` `earlier` was; zero if it was not.
+    pub fn saturating_duration_since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    /// Saturates at the end of the clock, which is half a million years away.
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// Seconds since 1970-01-01 00:00:00 UTC, as the database stores them. It may jump in either direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixTime(pub i64);
+
+/// The two clocks, read together by the driver just before it calls in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// For deadlines.
+    pub monotonic: Instant,
+    /// For what is stored and shown.
+    pub wall: UnixTime,
+}

@@ -1,0 +1,2 @@
+//! The outbound mail daemon of the cmail suite.
+fn main() {}
