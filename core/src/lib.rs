@@ -13,6 +13,7 @@ pub mod io;
 pub mod next_hop;
 pub mod outbox;
 pub mod rng;
+pub mod sasl;
 pub mod settings;
 pub mod status;
 pub mod time;
