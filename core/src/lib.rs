@@ -7,13 +7,17 @@ extern crate alloc;
 extern crate std;
 
 pub mod address;
+pub mod command;
 pub mod dispatcher;
 pub mod event;
 pub mod io;
 pub mod next_hop;
 pub mod outbox;
+pub mod reply;
 pub mod rng;
 pub mod sasl;
+pub mod session;
 pub mod settings;
 pub mod status;
 pub mod time;
+pub mod transparency;
