@@ -9,6 +9,7 @@ extern crate std;
 pub mod address;
 pub mod dispatcher;
 pub mod event;
+pub mod failure;
 pub mod io;
 pub mod next_hop;
 pub mod outbox;
