@@ -10,6 +10,7 @@ pub mod address;
 pub mod command;
 pub mod dispatcher;
 pub mod event;
+pub mod failure;
 pub mod io;
 pub mod next_hop;
 pub mod outbox;
