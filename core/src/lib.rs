@@ -12,6 +12,7 @@ pub mod event;
 pub mod io;
 pub mod next_hop;
 pub mod outbox;
+pub mod resolver;
 pub mod rng;
 pub mod settings;
 pub mod status;
