@@ -16,6 +16,7 @@ pub mod next_hop;
 pub mod outbox;
 mod queue;
 pub mod reply;
+pub mod resolver;
 pub mod rng;
 mod route;
 pub mod sasl;
