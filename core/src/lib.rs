@@ -8,6 +8,7 @@ extern crate std;
 
 pub mod address;
 pub mod command;
+mod delivery;
 pub mod dispatcher;
 pub mod event;
 pub mod failure;

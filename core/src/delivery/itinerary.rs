@@ -8,8 +8,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use crate::address::Domain;
 use super::verdict::Failure;
+use crate::address::Domain;
 use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
 use crate::resolver::{LookupError, MxAnswer};
 use crate::rng::Rng;

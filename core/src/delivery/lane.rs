@@ -1,6 +1,7 @@
 //! One connection of a delivery: its session, and the transactions that it still has to do.
 
 use alloc::collections::VecDeque;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -15,7 +16,9 @@ use crate::next_hop::{Host, NextHop, TlsMode};
 use crate::outbox::MailId;
 use crate::rng::Rng;
 use crate::route::Candidate;
-use crate::session::{Outcome, Reason, Session, SessionConfig, SessionEnd, SessionOutput, Transaction};
+use crate::session::{
+    FailureReason, Outcome, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
+};
 use crate::time::Instant;
 
 /// What a lane tells its delivery.
@@ -174,7 +177,8 @@ impl Lane {
 
     /// Ends the session as soon as the conversation allows it; what has not begun is released.
     pub(super) fn quit(&mut self, now: Instant) {
-        let ids: Vec<MailId> = self.work.drain(..).flat_map(|transaction| ids_of(&transaction.recipients)).collect();
+        let ids: Vec<MailId> =
+            self.work.drain(..).flat_map(|transaction| ids_of(&transaction.recipients)).collect();
         if !ids.is_empty() {
             self.outputs.push_back(LaneOutput::Released { ids, tried: false });
         }
@@ -185,7 +189,10 @@ impl Lane {
     pub(super) fn abandon(&mut self) -> Vec<MailId> {
         let running = core::mem::take(&mut self.running);
         let work = core::mem::take(&mut self.work);
-        ids_of(&running).into_iter().chain(work.iter().flat_map(|transaction| ids_of(&transaction.recipients))).collect()
+        ids_of(&running)
+            .into_iter()
+            .chain(work.iter().flat_map(|transaction| ids_of(&transaction.recipients)))
+            .collect()
     }
 
     pub(super) fn poll_output(&mut self) -> Option<LaneOutput> {
@@ -242,7 +249,9 @@ impl Lane {
             SessionOutput::Verdicts(verdicts) => return self.take_verdicts(verdicts),
             SessionOutput::Sent(octets) => LaneOutput::Sent(octets),
             SessionOutput::Received(octets) => LaneOutput::Received(octets),
-            SessionOutput::Note(text) => LaneOutput::Note(text),
+            SessionOutput::Note(note) => {
+                LaneOutput::Note(format!("{}: {note}", verdict::describe(&talk.candidate)))
+            }
             SessionOutput::Ended(end) => LaneOutput::Ended(end),
         };
         self.outputs.push_back(output);
@@ -253,7 +262,9 @@ impl Lane {
         let server = verdict::describe(&talk.candidate);
         let mut undecided = Vec::new();
         for (id, outcome) in verdicts {
-            let Some(position) = self.running.iter().position(|&(running, _)| running == id) else { continue };
+            let Some(position) = self.running.iter().position(|&(running, _)| running == id) else {
+                continue;
+            };
             let (_, recipient) = self.running.swap_remove(position);
             let output = match outcome {
                 Outcome::Delivered(reply) => LaneOutput::Delivered {
@@ -265,11 +276,13 @@ impl Lane {
                         reply: reply.text().into(),
                     },
                 },
-                Outcome::Failed { reason: Reason::Replied { reply, command }, fatal } => LaneOutput::Failed {
-                    id,
-                    failure: Failure::replied(&talk.candidate, &reply, command, fatal),
-                },
-                Outcome::Failed { reason: Reason::Found { text, status }, fatal } => {
+                Outcome::Failed { reason: FailureReason::Reply { reply, command }, fatal } => {
+                    LaneOutput::Failed {
+                        id,
+                        failure: Failure::replied(&talk.candidate, &reply, command, fatal),
+                    }
+                }
+                Outcome::Failed { reason: FailureReason::Own { text, status }, fatal } => {
                     LaneOutput::Failed { id, failure: Failure::found(&talk.candidate, &text, status, fatal) }
                 }
                 Outcome::Undecided => {

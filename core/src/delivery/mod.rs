@@ -18,13 +18,14 @@ use bytes::{Bytes, BytesMut};
 
 use self::itinerary::{DeadEnd, Itinerary, Step};
 use self::lane::{Lane, LaneOutput};
-use self::verdict::Tally;
 pub(crate) use self::verdict::Failure;
+use self::verdict::Tally;
 use crate::address::Domain;
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId};
 use crate::next_hop::{Host, NextHop};
 use crate::outbox::MailId;
+use crate::reply::ReplyClass;
 use crate::resolver::Answer;
 use crate::rng::Rng;
 use crate::route::Candidate;
@@ -76,11 +77,25 @@ pub(crate) enum DeliveryOutput {
     /// A transaction is about to begin: answered by [`Delivery::begin`] or, later, when the rate allows it.
     WantPermission(ConnectionId),
     /// Answered by [`Delivery::handle_data`].
-    WantData { connection: ConnectionId, id: MailId, offset: u64, limit: u32 },
-    Delivered { id: MailId, event: Event },
-    Failed { id: MailId, failure: Failure },
+    WantData {
+        connection: ConnectionId,
+        id: MailId,
+        offset: u64,
+        limit: u32,
+    },
+    Delivered {
+        id: MailId,
+        event: Event,
+    },
+    Failed {
+        id: MailId,
+        failure: Failure,
+    },
     /// Nothing was decided about these. `tried` if their transaction had begun.
-    Released { ids: Vec<MailId>, tried: bool },
+    Released {
+        ids: Vec<MailId>,
+        tried: bool,
+    },
     /// No candidate is left: all mail that is ready now has failed.
     Exhausted(Failure),
     /// This machine is in trouble: try again a little later. No mail has failed.
@@ -206,7 +221,12 @@ impl Delivery {
         self.drain_lane(cx, connection);
     }
 
-    pub(crate) fn handle_connect_failed(&mut self, cx: &mut Context<'_>, connection: ConnectionId, error: ConnectError) {
+    pub(crate) fn handle_connect_failed(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: ConnectionId,
+        error: ConnectError,
+    ) {
         if self.lanes.remove(&connection).is_none() {
             return;
         }
@@ -222,24 +242,47 @@ impl Delivery {
         self.with_lane(cx, connection, |lane, now| lane.handle_received(now, octets));
     }
 
-    pub(crate) fn handle_tls_established(&mut self, cx: &mut Context<'_>, connection: ConnectionId, valid: bool) {
+    pub(crate) fn handle_tls_established(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: ConnectionId,
+        valid: bool,
+    ) {
         self.with_lane(cx, connection, |lane, now| lane.handle_tls_established(now, valid));
     }
 
-    pub(crate) fn handle_tls_failed(&mut self, cx: &mut Context<'_>, connection: ConnectionId, reason: String) {
+    pub(crate) fn handle_tls_failed(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: ConnectionId,
+        reason: String,
+    ) {
         self.with_lane(cx, connection, |lane, now| lane.handle_tls_failed(now, reason));
     }
 
-    pub(crate) fn handle_closed(&mut self, cx: &mut Context<'_>, connection: ConnectionId, reason: CloseReason) {
+    pub(crate) fn handle_closed(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: ConnectionId,
+        reason: CloseReason,
+    ) {
         self.with_lane(cx, connection, |lane, now| lane.handle_closed(now, reason));
     }
 
     /// Gives a connection transactions to do.
-    pub(crate) fn handle_work(&mut self, cx: &mut Context<'_>, connection: ConnectionId, work: Vec<Transaction>) {
+    pub(crate) fn handle_work(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: ConnectionId,
+        work: Vec<Transaction>,
+    ) {
         if self.lanes.contains_key(&connection) {
             self.with_lane(cx, connection, |lane, now| lane.take_work(now, work));
         } else {
-            let ids = work.iter().flat_map(|transaction| transaction.recipients.iter().map(|(id, _)| *id)).collect();
+            let ids = work
+                .iter()
+                .flat_map(|transaction| transaction.recipients.iter().map(|(id, _)| *id))
+                .collect();
             self.outputs.push_back(DeliveryOutput::Released { ids, tried: false });
         }
     }
@@ -321,11 +364,17 @@ impl Delivery {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let widen = self.widen_at.filter(|_| !self.lanes.is_empty() && matches!(self.stage, Stage::Candidate(_)));
+        let widen =
+            self.widen_at.filter(|_| !self.lanes.is_empty() && matches!(self.stage, Stage::Candidate(_)));
         self.lanes.values().filter_map(Lane::poll_timeout).chain(widen).min()
     }
 
-    fn with_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId, act: impl FnOnce(&mut Lane, Instant)) {
+    fn with_lane(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: ConnectionId,
+        act: impl FnOnce(&mut Lane, Instant),
+    ) {
         if let Some(lane) = self.lanes.get_mut(&connection) {
             act(lane, cx.now);
             self.drain_lane(cx, connection);
@@ -336,7 +385,9 @@ impl Delivery {
     fn drain_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
         while let Some(output) = self.lanes.get_mut(&connection).and_then(Lane::poll_output) {
             match output {
-                LaneOutput::StartTls(host) => self.outputs.push_back(DeliveryOutput::StartTls(connection, host)),
+                LaneOutput::StartTls(host) => {
+                    self.outputs.push_back(DeliveryOutput::StartTls(connection, host))
+                }
                 LaneOutput::Transmit => self.outputs.push_back(DeliveryOutput::Transmit(connection)),
                 LaneOutput::WantWork => {
                     if matches!(self.stage, Stage::Closing) {
@@ -347,14 +398,18 @@ impl Delivery {
                         self.outputs.push_back(DeliveryOutput::WantWork(connection));
                     }
                 }
-                LaneOutput::WantPermission => self.outputs.push_back(DeliveryOutput::WantPermission(connection)),
+                LaneOutput::WantPermission => {
+                    self.outputs.push_back(DeliveryOutput::WantPermission(connection))
+                }
                 LaneOutput::WantData { id, offset, limit } => {
                     self.outputs.push_back(DeliveryOutput::WantData { connection, id, offset, limit });
                 }
                 LaneOutput::Delivered { id, event } => {
                     self.outputs.push_back(DeliveryOutput::Delivered { id, event });
                 }
-                LaneOutput::Failed { id, failure } => self.outputs.push_back(DeliveryOutput::Failed { id, failure }),
+                LaneOutput::Failed { id, failure } => {
+                    self.outputs.push_back(DeliveryOutput::Failed { id, failure })
+                }
                 LaneOutput::Released { ids, tried } => {
                     self.outputs.push_back(DeliveryOutput::Released { ids, tried });
                 }
@@ -394,7 +449,8 @@ impl Delivery {
             // One that has decided something on this connection is worth another.
             EndCause::Refused(..) | EndCause::Unsuitable(_) | EndCause::Lost(_) if lane.has_decided() => {}
             EndCause::Refused(reply, command) => {
-                let for_good = matches!(end.phase, Phase::Greeting | Phase::Ehlo) && reply.code.class() == 5;
+                let for_good = matches!(end.phase, Phase::Greeting | Phase::Ehlo)
+                    && reply.class() == ReplyClass::Permanent;
                 self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
                     tally.refused(candidate, &reply, command, for_good);
                 });

@@ -1,10 +1,11 @@
 //! What is said of a mail that was not delivered, and the tally of candidates that leads there.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::failure::{self, FailureText};
+use crate::command::CommandName;
+use crate::failure::{FailureText, OwnFailure};
 use crate::next_hop::NextHop;
 use crate::reply::Reply;
 use crate::route::Candidate;
@@ -23,29 +24,29 @@ pub(crate) struct Failure {
 impl Failure {
     /// The recipient's domain leads nowhere.
     pub(super) fn unresolved(detail: &str, status: EnhancedStatus, fatal: bool) -> Self {
-        Self { text: FailureText::own(failure::UNRESOLVED_DOMAIN, detail, Some(status)), fatal }
+        Self { text: FailureText::own(OwnFailure::Resolve, status, detail), fatal }
     }
 
     /// A server has spoken.
-    pub(super) fn replied(candidate: &Candidate, reply: &Reply, command: &str, fatal: bool) -> Self {
-        let host = format!("{}", candidate.host);
-        Self { text: FailureText::server(&reply.text(), &host, candidate.remote, command), fatal }
+    pub(super) fn replied(candidate: &Candidate, reply: &Reply, command: CommandName, fatal: bool) -> Self {
+        let (host, command) = (candidate.host.to_string(), command.to_string());
+        Self { text: FailureText::server(&reply.text(), &host, candidate.remote, &command), fatal }
     }
 
     /// We have found it out ourselves, in conversation with a server.
     pub(super) fn found(candidate: &Candidate, text: &str, status: EnhancedStatus, fatal: bool) -> Self {
         let detail = format!("{} ({})", text, describe(candidate));
-        Self { text: FailureText::free(&detail, Some(status)), fatal }
+        Self { text: FailureText::free(status, &detail), fatal }
     }
 
     /// We have found it out before any server was asked.
     pub(crate) fn unsendable(text: &str, status: EnhancedStatus) -> Self {
-        Self { text: FailureText::free(text, Some(status)), fatal: true }
+        Self { text: FailureText::free(status, text), fatal: true }
     }
 
     /// The remote specification is none.
     pub(crate) fn malformed_relay(text: &str) -> Self {
-        Self { text: FailureText::own(failure::HANDOFF_FAILED, text, None), fatal: false }
+        Self { text: FailureText::own(OwnFailure::ReachRelay, EnhancedStatus::NO_ANSWER, text), fatal: false }
     }
 }
 
@@ -79,7 +80,13 @@ impl Tally {
     }
 
     /// A candidate has refused; `for_good` if it was by a 5yz at its greeting or HELO.
-    pub(super) fn refused(&mut self, candidate: &Candidate, reply: &Reply, command: &str, for_good: bool) {
+    pub(super) fn refused(
+        &mut self,
+        candidate: &Candidate,
+        reply: &Reply,
+        command: CommandName,
+        for_good: bool,
+    ) {
         if for_good {
             self.refused = true;
         } else {
@@ -96,10 +103,10 @@ impl Tally {
         let mut details: Vec<&str> = self.details.iter().map(String::as_str).collect();
         details.extend(detail);
         let kind = match next_hop {
-            NextHop::Domain(_) | NextHop::Literal(_) => failure::UNREACHABLE_DOMAIN,
-            NextHop::Relay(_) => failure::HANDOFF_FAILED,
+            NextHop::Domain(_) | NextHop::Literal(_) => OwnFailure::ReachMx,
+            NextHop::Relay(_) => OwnFailure::ReachRelay,
         };
-        let text = FailureText::own(kind, &details.join("; "), Some(EnhancedStatus::NO_ANSWER));
+        let text = FailureText::own(kind, EnhancedStatus::NO_ANSWER, &details.join("; "));
         Failure { text, fatal: false }
     }
 
