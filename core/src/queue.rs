@@ -18,16 +18,11 @@ pub(crate) struct HopId(u32);
 impl HopId {
     /// Mail that has no next hop, because its address or its remote specification is none.
     pub(crate) const NOWHERE: Self = Self(0);
-    const LAST: Self = Self(u32::MAX);
 }
 
 /// Tells messages apart: rows of equal messages have equal keys, rows of different ones hardly ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MessageKey(pub(crate) u32);
-
-impl MessageKey {
-    const FIRST: Self = Self(0);
-}
 
 /// Where a mail stands in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +61,8 @@ struct Entry {
 #[derive(Debug)]
 struct Hop {
     next_hop: Option<Arc<NextHop>>,
-    mails: u32,
+    /// Mail, and others that need it to stay.
+    users: u32,
     ready: u32,
 }
 
@@ -81,6 +77,8 @@ pub(crate) struct Queue {
     ready_again: BTreeSet<(HopId, MailId)>,
     /// All ready mail, the recipients of a message side by side.
     ready_messages: BTreeSet<(HopId, MessageKey, MailId)>,
+    /// Claimed mail, the recipients of a message side by side.
+    claimed: BTreeSet<(HopId, MessageKey, MailId)>,
     /// Mail to be bounced, the recipients of a message side by side.
     given_up: BTreeSet<(HopId, MessageKey, MailId)>,
     hops: BTreeMap<HopId, Hop>,
@@ -96,8 +94,9 @@ impl Queue {
             ready: BTreeSet::new(),
             ready_again: BTreeSet::new(),
             ready_messages: BTreeSet::new(),
+            claimed: BTreeSet::new(),
             given_up: BTreeSet::new(),
-            hops: BTreeMap::from([(HopId::NOWHERE, Hop { next_hop: None, mails: 0, ready: 0 })]),
+            hops: BTreeMap::from([(HopId::NOWHERE, Hop { next_hop: None, users: 0, ready: 0 })]),
             hop_ids: BTreeMap::new(),
             last_hop_id: HopId::NOWHERE,
         }
@@ -142,14 +141,7 @@ impl Queue {
     pub(crate) fn remove(&mut self, id: MailId) {
         let Some(entry) = self.mails.remove(&id) else { return };
         self.unlink(id, entry);
-        let Some(hop) = self.hops.get_mut(&entry.hop) else { return };
-        hop.mails = hop.mails.saturating_sub(1);
-        if hop.mails == 0
-            && entry.hop != HopId::NOWHERE
-            && let Some(next_hop) = self.hops.remove(&entry.hop).and_then(|hop| hop.next_hop)
-        {
-            self.hop_ids.remove(&next_hop);
-        }
+        self.release_hop(entry.hop);
     }
 
     /// The next hop that an id stands for; nothing for [`HopId::NOWHERE`] and ids that are gone.
@@ -185,25 +177,39 @@ impl Queue {
         self.timeline.first().map(|&(time, _)| UnixTime(i64::from(time)))
     }
 
-    /// Takes ready mail of a next hop, at most `limit` of it: the oldest first, and with each mail the other
-    /// recipients of its message, as far as there is room.
-    pub(crate) fn claim(&mut self, hop: HopId, limit: usize) -> Vec<MailId> {
+    /// Takes ready mail of a next hop: the oldest first, and with each mail the other recipients of its message. At most
+    /// `messages`, and at most `limit` mails; a message that does not fit is left for the next time, unless it is the first.
+    pub(crate) fn claim(&mut self, hop: HopId, messages: usize, limit: usize) -> Vec<MailId> {
         let mut claimed = Vec::new();
-        while claimed.len() < limit {
+        for _ in 0..messages {
             let whole = (hop, MailId(i64::MIN))..=(hop, MailId(i64::MAX));
             let oldest =
                 self.ready.range(whole.clone()).next().or_else(|| self.ready_again.range(whole).next());
             let Some(&(_, oldest)) = oldest else { break };
             let Some(key) = self.mails.get(&oldest).map(|entry| entry.key) else { break };
-            let mut message = vec_of_message(&self.ready_messages, hop, key, limit - claimed.len());
+            let mut message = vec_of_message(&self.ready_messages, hop, key, limit);
+            if !claimed.is_empty() && claimed.len() + message.len() > limit {
+                break;
+            }
             if !message.contains(&oldest) {
-                message.truncate(limit.saturating_sub(claimed.len() + 1));
+                message.pop();
                 message.insert(0, oldest);
             }
             for &id in &message {
                 self.place(id, Place::Claimed);
             }
             claimed.append(&mut message);
+        }
+        claimed
+    }
+
+    /// Takes ready mail of a next hop with ids up to `last`, at most `limit`.
+    pub(crate) fn claim_up_to(&mut self, hop: HopId, last: MailId, limit: usize) -> Vec<MailId> {
+        let range = (hop, MailId(i64::MIN))..=(hop, last);
+        let ready = self.ready.range(range.clone()).chain(self.ready_again.range(range));
+        let claimed: Vec<MailId> = ready.take(limit).map(|&(_, id)| id).collect();
+        for &id in &claimed {
+            self.place(id, Place::Claimed);
         }
         claimed
     }
@@ -217,17 +223,30 @@ impl Queue {
         message
     }
 
-    /// The message key of the first mail of a next hop, from `from` on, that is to be bounced.
-    pub(crate) fn next_given_up(&self, from: Option<(HopId, MessageKey)>) -> Option<(HopId, MessageKey)> {
-        let (hop, key) = from.map_or((HopId::NOWHERE, MessageKey::FIRST), |from| from);
-        let first = if from.is_some() { MailId(i64::MAX) } else { MailId(i64::MIN) };
-        let rest = (hop, key, first)..=(HopId::LAST, MessageKey(u32::MAX), MailId(i64::MAX));
-        self.given_up.range(rest).map(|&(hop, key, _)| (hop, key)).find(|&found| Some(found) != from)
+    /// Whether mail of this message is ready for this next hop, or claimed.
+    pub(crate) fn is_busy_with(&self, hop: HopId, key: MessageKey) -> bool {
+        let of_message = message_range(hop, key);
+        self.ready_messages.range(of_message.clone()).next().is_some()
+            || self.claimed.range(of_message).next().is_some()
     }
 
-    /// Whether mail of this message is ready for this next hop.
-    pub(crate) fn has_ready_of(&self, hop: HopId, key: MessageKey) -> bool {
-        self.ready_messages.range(message_range(hop, key)).next().is_some()
+    /// Keeps a next hop known, and its id valid, until it is released as often as it was retained.
+    pub(crate) fn retain_hop(&mut self, hop: HopId) {
+        if let Some(hop) = self.hops.get_mut(&hop) {
+            hop.users = hop.users.saturating_add(1);
+        }
+    }
+
+    /// Undoes [`Queue::retain_hop`].
+    pub(crate) fn release_hop(&mut self, hop: HopId) {
+        let Some(found) = self.hops.get_mut(&hop) else { return };
+        found.users = found.users.saturating_sub(1);
+        if found.users == 0
+            && hop != HopId::NOWHERE
+            && let Some(next_hop) = self.hops.remove(&hop).and_then(|hop| hop.next_hop)
+        {
+            self.hop_ids.remove(&next_hop);
+        }
     }
 
     /// The message key of a mail.
@@ -235,18 +254,9 @@ impl Queue {
         self.mails.get(&id).map(|entry| entry.key)
     }
 
-    /// The next hop, other than [`HopId::NOWHERE`], after `after` that has ready mail.
-    pub(crate) fn next_ready_hop(&self, after: HopId) -> Option<HopId> {
-        let fresh =
-            self.ready.range((after, MailId(i64::MAX))..).map(|&(hop, _)| hop).find(|&hop| hop > after);
-        let again =
-            self.ready_again.range((after, MailId(i64::MAX))..).map(|&(hop, _)| hop).find(|&hop| hop > after);
-        fresh.into_iter().chain(again).min()
-    }
-
-    /// The waiting mail, at most `limit` of it.
-    pub(crate) fn waiting(&self, limit: usize) -> Vec<MailId> {
-        self.timeline.iter().take(limit).map(|&(_, id)| id).collect()
+    /// The waiting mail.
+    pub(crate) fn waiting(&self) -> Vec<MailId> {
+        self.timeline.iter().map(|&(_, id)| id).collect()
     }
 
     /// The known mail in a range of ids that nobody has claimed.
@@ -262,10 +272,8 @@ impl Queue {
     }
 
     fn set(&mut self, id: MailId, hop: HopId, key: MessageKey, place: Place) {
-        if let Some(counts) = self.hops.get_mut(&hop) {
-            // Counted before an old entry is removed, so that the hop does not vanish in between.
-            counts.mails = counts.mails.saturating_add(1);
-        }
+        // Retained before an old entry is removed, so that the hop does not vanish in between.
+        self.retain_hop(hop);
         self.remove(id);
         let (kind, not_before) = match place {
             Place::Waiting(time) => (Kind::Waiting, u32::try_from(time.0.max(0)).unwrap_or(u32::MAX)),
@@ -294,7 +302,7 @@ impl Queue {
         }
         self.last_hop_id = hop;
         let next_hop = Arc::new(next_hop.clone());
-        self.hops.insert(hop, Hop { next_hop: Some(Arc::clone(&next_hop)), mails: 0, ready: 0 });
+        self.hops.insert(hop, Hop { next_hop: Some(Arc::clone(&next_hop)), users: 0, ready: 0 });
         self.hop_ids.insert(next_hop, hop);
         hop
     }
@@ -316,7 +324,9 @@ impl Queue {
             Kind::GivenUp => {
                 self.given_up.insert((entry.hop, entry.key, id));
             }
-            Kind::Claimed => {}
+            Kind::Claimed => {
+                self.claimed.insert((entry.hop, entry.key, id));
+            }
         }
     }
 
@@ -337,7 +347,9 @@ impl Queue {
             Kind::GivenUp => {
                 self.given_up.remove(&(entry.hop, entry.key, id));
             }
-            Kind::Claimed => {}
+            Kind::Claimed => {
+                self.claimed.remove(&(entry.hop, entry.key, id));
+            }
         }
     }
 }
@@ -383,14 +395,26 @@ mod tests {
     #[test]
     fn the_oldest_mail_is_claimed_first_and_brings_its_message_along() {
         let mut queue = Queue::new();
+        let mut hop = HopId::NOWHERE;
         for (id, key) in [(1, 9), (2, 8), (3, 9), (4, 8), (5, 7)] {
-            queue.insert(MailId(id), Some(&domain("a")), MessageKey(key), Place::Ready);
+            hop = queue.insert(MailId(id), Some(&domain("a")), MessageKey(key), Place::Ready);
         }
-        let hop = queue.next_ready_hop(HopId::NOWHERE).unwrap();
-        assert_eq!(queue.claim(hop, 3), ids(&[1, 3, 2]));
-        assert_eq!(queue.claim(hop, 3), ids(&[4, 5]));
-        assert!(queue.claim(hop, 3).is_empty());
+        assert_eq!(queue.claim(hop, 9, 3), ids(&[1, 3]), "the next message does not fit");
+        assert_eq!(queue.claim(hop, 1, 3), ids(&[2, 4]));
+        assert_eq!(queue.claim(hop, 9, 3), ids(&[5]));
+        assert!(queue.claim(hop, 9, 3).is_empty());
         assert!(queue.is_claimed(MailId(1)));
+    }
+
+    #[test]
+    fn a_message_with_more_recipients_than_fit_is_claimed_in_parts() {
+        let mut queue = Queue::new();
+        let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, Place::Ready);
+        for id in 2..=5 {
+            queue.insert(MailId(id), Some(&domain("a")), KEY, Place::Ready);
+        }
+        assert_eq!(queue.claim(hop, 1, 3), ids(&[1, 2, 3]));
+        assert_eq!(queue.claim(hop, 1, 3), ids(&[4, 5]));
     }
 
     #[test]
@@ -398,33 +422,45 @@ mod tests {
         let mut queue = Queue::new();
         queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), Place::ReadyAgain);
         let hop = queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), Place::Ready);
-        assert_eq!(queue.claim(hop, 9), ids(&[2, 1]));
+        assert_eq!(queue.claim(hop, 9, 9), ids(&[2, 1]));
     }
 
     #[test]
-    fn a_next_hop_without_mail_is_forgotten() {
+    fn claiming_up_to_an_id_leaves_what_came_later() {
+        let mut queue = Queue::new();
+        let hop = queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), Place::Ready);
+        queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), Place::ReadyAgain);
+        queue.insert(MailId(3), Some(&domain("a")), MessageKey(3), Place::Ready);
+        assert_eq!(queue.claim_up_to(hop, MailId(2), 9), ids(&[1, 2]));
+        assert_eq!(queue.ready_count(hop), 1);
+    }
+
+    #[test]
+    fn a_next_hop_that_nobody_needs_is_forgotten() {
         let mut queue = Queue::new();
         let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, Place::Ready);
-        assert_eq!(queue.next_hop(hop), Some(&domain("a")));
+        queue.retain_hop(hop);
         let moved = queue.insert(MailId(1), Some(&domain("b")), KEY, Place::Ready);
-        assert_eq!((queue.next_hop(hop), queue.next_ready_hop(HopId::NOWHERE)), (None, Some(moved)));
+        assert_eq!(queue.next_hop(hop), Some(&domain("a")), "it is retained");
+        assert_eq!(queue.insert(MailId(2), Some(&domain("a")), KEY, Place::Ready), hop);
+        queue.remove(MailId(2));
+        queue.release_hop(hop);
+        assert_eq!((queue.next_hop(hop), queue.next_hop(moved)), (None, Some(&domain("b"))));
         queue.remove(MailId(1));
-        assert_eq!((queue.len(), queue.next_ready_hop(HopId::NOWHERE)), (0, None));
-        assert_eq!((queue.hops.len(), queue.hop_ids.len()), (1, 0));
+        assert_eq!((queue.len(), queue.hops.len(), queue.hop_ids.len()), (0, 1, 0));
     }
 
     #[test]
-    fn given_up_mail_is_found_message_by_message() {
+    fn a_message_is_busy_while_a_recipient_is_ready_or_claimed() {
         let mut queue = Queue::new();
-        let a = queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), Place::GivenUp);
-        queue.insert(MailId(2), Some(&domain("a")), MessageKey(1), Place::GivenUp);
-        let b = queue.insert(MailId(3), Some(&domain("b")), MessageKey(1), Place::GivenUp);
-        let first = queue.next_given_up(None);
-        assert_eq!(first, Some((a, MessageKey(1))));
-        assert_eq!(queue.next_given_up(first), Some((b, MessageKey(1))));
-        assert_eq!(queue.next_given_up(Some((b, MessageKey(1)))), None);
-        assert_eq!(queue.claim_given_up(a, MessageKey(1), 9), ids(&[1, 2]));
-        assert_eq!(queue.next_given_up(None), Some((b, MessageKey(1))));
+        let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, Place::GivenUp);
+        queue.insert(MailId(2), Some(&domain("a")), KEY, Place::Ready);
+        assert!(queue.is_busy_with(hop, KEY));
+        queue.place(MailId(2), Place::Claimed);
+        assert!(queue.is_busy_with(hop, KEY));
+        queue.place(MailId(2), Place::GivenUp);
+        assert!(!queue.is_busy_with(hop, KEY));
+        assert_eq!(queue.claim_given_up(hop, KEY, 9), ids(&[1, 2]));
     }
 
     #[test]

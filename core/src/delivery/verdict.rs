@@ -44,6 +44,11 @@ impl Failure {
         Self { text: FailureText::free(status, text), fatal: true }
     }
 
+    /// What stands after the last `@` is no domain.
+    pub(crate) fn bad_domain(text: &str) -> Self {
+        Self::unresolved(text, EnhancedStatus::BAD_DOMAIN, true)
+    }
+
     /// The remote specification is none.
     pub(crate) fn malformed_relay(text: &str) -> Self {
         Self { text: FailureText::own(OwnFailure::ReachRelay, EnhancedStatus::NO_ANSWER, text), fatal: false }
