@@ -353,6 +353,24 @@ fn many_long_texts_do_not_make_an_endless_bounce() {
 }
 
 #[test]
+fn no_text_without_spaces_makes_a_line_too_long() {
+    // RFC 5322 section 2.1.1.
+    for (recipient, text) in [
+        ("a@example.net".to_owned(), "550 ".to_owned() + &"\u{10ffff}".repeat(1000)),
+        ("a@example.net".to_owned(), "x".repeat(4000)),
+        ("\u{20ac}".repeat(99) + "<", "550 no".to_owned()),
+        ("\u{20ac}".repeat(2000) + "<", "550 no".to_owned()),
+        ("x".repeat(3000), "550 no".to_owned()),
+    ] {
+        let attempts = vec![attempt(1, &text, true)];
+        let message = message(b"", vec![failed_mail(b"s@example.org", recipient.as_bytes(), attempts)]);
+        let (_, [_, status, _]) = take_apart(&compose_seeded(&message));
+        let longest = status.body.split(|&octet| octet == b'\n').map(<[u8]>::len).max().unwrap();
+        assert!(status.body.is_ascii() && longest <= 999, "{longest}");
+    }
+}
+
+#[test]
 fn addresses_that_are_none_break_no_header() {
     for octets in [&b"a\r\nBcc: evil@example.com"[..], b"\xff\xfe", b"<a>, <b>", b"no domain", &[b'a'; 5000]]
     {
