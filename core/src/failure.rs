@@ -246,7 +246,7 @@ fn trailing_status(line: &str) -> Option<EnhancedStatus> {
 }
 
 /// The text with everything replaced that could end a line or steer a terminal.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.chars()
         .map(|character| match character {
             '\t' => ' ',

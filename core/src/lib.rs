@@ -7,6 +7,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod address;
+pub mod bounce;
 pub mod command;
 mod delivery;
 pub mod dispatcher;
