@@ -52,7 +52,7 @@ impl MailDataEncoder {
     }
 
     /// Ends the last line if it has no end, and appends the final dot.
-    pub fn finish(mut self, out: &mut BytesMut) {
+    pub fn finish(&mut self, out: &mut BytesMut) {
         if self.has_pending_cr || !self.at_line_start {
             self.end_line(out);
         }
