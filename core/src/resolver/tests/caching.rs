@@ -121,16 +121,26 @@ fn a_cancelled_lookup_is_not_answered_and_ends_its_question() {
 }
 
 #[test]
-fn the_target_of_an_alias_is_remembered() {
-    let mut scene = Scene::new();
-    scene.addresses("host.example", IPV4);
-    let sent = scene.one_sent();
-    scene.reply_with(&sent, vec![a_record("host.example.", 1)]);
-    scene.answer();
-    scene.addresses("mx.example", IPV4);
-    let sent = scene.one_sent();
-    scene.reply_with(&sent, vec![alias("mx.example.", "host.example.")]);
-    assert_eq!(scene.answer(), found(&["192.0.2.1"]));
+fn the_target_of_an_alias_is_remembered_and_bounds_what_hangs_on_it() {
+    for (alias_ttl_s, remembered_s) in [(1000, 200), (50, 50)] {
+        let mut scene = Scene::new();
+        scene.addresses("host.example", IPV4);
+        let sent = scene.one_sent();
+        scene.reply_with(&sent, vec![a_record("host.example.", 1)]);
+        scene.answer();
+        scene.pass(SECOND * 100);
+        scene.addresses("mx.example", IPV4);
+        let sent = scene.one_sent();
+        let target = RData::CNAME(CNAME(name("host.example.")));
+        scene.reply_with(&sent, vec![record("mx.example.", alias_ttl_s, target)]);
+        assert_eq!(scene.answer(), found(&["192.0.2.1"]));
+        scene.pass(SECOND * (remembered_s - 1));
+        scene.addresses("mx.example", IPV4);
+        assert_eq!(scene.answer(), found(&["192.0.2.1"]));
+        scene.pass(SECOND);
+        scene.addresses("mx.example", IPV4);
+        assert_eq!(scene.sent().len(), 1);
+    }
 }
 
 #[test]

@@ -201,6 +201,20 @@ fn a_server_that_does_not_know_edns_is_asked_without() {
 }
 
 #[test]
+fn the_next_server_is_offered_edns_again() {
+    let mut scene = Scene::with_servers(2, 1);
+    scene.mx("example.org");
+    for to in [server(1), server(2)] {
+        for has_edns in [true, false] {
+            let sent = scene.one_sent();
+            assert_eq!((sent.to, sent.message().edns.is_some()), (to, has_edns));
+            scene.reply_with_code(&sent, ResponseCode::FormErr);
+        }
+    }
+    temporary(scene.answer());
+}
+
+#[test]
 fn a_truncated_answer_is_asked_for_by_tcp() {
     // RFC 2181 section 9 and RFC 7766 section 5: what is in it is not used, even if there is something.
     let mut scene = Scene::new();
