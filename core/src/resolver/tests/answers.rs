@@ -118,6 +118,17 @@ fn a_loop_of_aliases_is_a_temporary_failure() {
 }
 
 #[test]
+fn a_loop_over_several_answers_ends_when_it_closes() {
+    let mut scene = Scene::new();
+    scene.mx("example.org");
+    let sent = scene.one_sent();
+    scene.reply_with(&sent, vec![alias("example.org.", "b.example.")]);
+    let sent = scene.one_sent();
+    scene.reply_with(&sent, vec![alias("b.example.", "Example.ORG.")]);
+    temporary(scene.answer());
+}
+
+#[test]
 fn a_chain_of_aliases_is_followed_to_its_limit_and_no_further() {
     for (count, is_followed) in [(ALIASES_LIMIT, true), (ALIASES_LIMIT + 1, false)] {
         let mut scene = Scene::new();
