@@ -6,11 +6,22 @@
 //! of them [`Resolver::poll_output`] is drained and [`Resolver::poll_timeout`] is asked when to call
 //! [`Resolver::handle_timeout`].
 
+mod cache;
+mod chain;
+mod exchange;
+mod lookup;
+mod message;
+mod wires;
+
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
 use crate::address::Domain;
@@ -18,6 +29,15 @@ use crate::io::{CloseReason, ConnectError, ConnectionId, QueryId};
 use crate::rng::Rng;
 use crate::settings::ResolverSettings;
 use crate::time::Instant;
+use cache::Cache;
+use chain::{Chain, Outcome, Step};
+use exchange::{Context, Exchange, Progress};
+use lookup::{Lookup, Wanted};
+use message::{Kind, Question};
+use wires::{TaskId, Wires};
+
+/// Most questions that are put to servers at once, each with a socket; further ones wait for their turn.
+pub const CONCURRENT_QUESTIONS_LIMIT: usize = 256;
 
 /// Names a lookup from its beginning to its [`Answer`]. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,76 +122,137 @@ pub enum LookupError {
 
 /// Asks name servers.
 #[derive(Debug)]
-pub struct Resolver {}
+pub struct Resolver {
+    settings: ResolverSettings,
+    wires: Wires,
+    cache: Cache,
+    lookups: BTreeMap<LookupId, Lookup>,
+    next_lookup: u64,
+    /// The questions under way; equal ones are asked once.
+    tasks: BTreeMap<TaskId, Task>,
+    by_question: BTreeMap<Question, TaskId>,
+    /// Those of `tasks` that have not begun, oldest first.
+    waiting: BTreeSet<TaskId>,
+    next_task: u64,
+}
+
+/// A question under way.
+#[derive(Debug)]
+struct Task {
+    /// What was asked for, before any alias.
+    question: Question,
+    chain: Chain,
+    exchange: Exchange,
+    lookups: BTreeSet<LookupId>,
+}
 
 impl Resolver {
     /// A resolver with an empty cache. `rng` decides the ids of queries (RFC 5452 section 4.3).
     pub fn new(settings: ResolverSettings, rng: Rng) -> Self {
-        let _ = (settings, rng);
-        Self {}
+        Self {
+            settings,
+            wires: Wires::new(rng),
+            cache: Cache::default(),
+            lookups: BTreeMap::new(),
+            next_lookup: 0,
+            tasks: BTreeMap::new(),
+            by_question: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            next_task: 0,
+        }
     }
 
     /// Looks up the mail hosts of `domain`, following CNAME records (RFC 5321 section 5.1).
     pub fn lookup_mx(&mut self, now: Instant, domain: &Domain) -> LookupId {
-        let _ = (now, domain);
-        LookupId(0)
+        self.begin(now, domain, Wanted::Mx, &[Kind::Mx])
     }
 
     /// Looks up the addresses of `name`. Both families are asked at the same time, and both are waited for.
     pub fn lookup_addresses(&mut self, now: Instant, name: &Domain, families: Families) -> LookupId {
-        let _ = (now, name, families);
-        LookupId(0)
+        let kinds: &[Kind] = match (families.ipv4, families.ipv6) {
+            (true, true) => &[Kind::Ipv6, Kind::Ipv4],
+            (true, false) => &[Kind::Ipv4],
+            (false, true) => &[Kind::Ipv6],
+            (false, false) => &[],
+        };
+        self.begin(now, name, Wanted::Addresses, kinds)
     }
 
     /// Forgets a lookup: there will be no answer to it.
     pub fn cancel(&mut self, lookup: LookupId) {
-        let _ = lookup;
+        self.wires.withdraw_answer(lookup);
+        let Some(cancelled) = self.lookups.remove(&lookup) else { return };
+        for task_id in cancelled.tasks {
+            let Some(task) = self.tasks.get_mut(&task_id) else { continue };
+            task.lookups.remove(&lookup);
+            if task.lookups.is_empty() {
+                self.remove_task(task_id);
+            }
+        }
     }
 
     /// A datagram came in on the query's socket.
     pub fn handle_datagram(&mut self, now: Instant, query: QueryId, from: SocketAddr, octets: &[u8]) {
-        let _ = (now, query, from, octets);
+        let task = self.wires.task_of_query(query);
+        self.advance(now, task, |exchange, context| exchange.handle_datagram(context, from, octets));
     }
 
     /// The query's datagram could not be sent, or its server is unreachable.
     pub fn handle_datagram_failed(&mut self, now: Instant, query: QueryId, error: ConnectError) {
-        let _ = (now, query, error);
+        let task = self.wires.task_of_query(query);
+        self.advance(now, task, |exchange, context| exchange.handle_unreachable(context, error, false));
     }
 
     /// A TCP connection stands.
-    pub fn handle_connected(&mut self, now: Instant, connection: ConnectionId) {
-        let _ = (now, connection);
+    pub fn handle_connected(&mut self, _now: Instant, connection: ConnectionId) {
+        if self.wires.task_of_connection(connection).is_some() {
+            self.wires.transmit(connection);
+        }
     }
 
     /// A TCP connection was not made.
     pub fn handle_connect_failed(&mut self, now: Instant, connection: ConnectionId, error: ConnectError) {
-        let _ = (now, connection, error);
+        let task = self.wires.task_of_connection(connection);
+        self.advance(now, task, |exchange, context| exchange.handle_unreachable(context, error, true));
     }
 
     /// Octets from a server over TCP, cut anywhere.
     pub fn handle_received(&mut self, now: Instant, connection: ConnectionId, octets: &[u8]) {
-        let _ = (now, connection, octets);
+        let task = self.wires.task_of_connection(connection);
+        self.advance(now, task, |exchange, context| exchange.handle_received(context, octets));
     }
 
     /// A TCP connection is closed or broken.
     pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId, reason: CloseReason) {
-        let _ = (now, connection, reason);
+        let task = self.wires.task_of_connection(connection);
+        self.advance(now, task, |exchange, context| exchange.handle_closed(context, reason));
     }
 
     /// Does what is due. Calling it too early does nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        while let Some((deadline, task)) = self.wires.earliest_deadline()
+            && deadline <= now
+        {
+            // In case that nobody is there to take the deadline away.
+            self.wires.clear_deadline(task, deadline);
+            self.advance(now, Some(task), |exchange, context| exchange.handle_timeout(context));
+        }
+        self.start_waiting(now);
     }
 
     /// What to do next; to be called until it returns nothing, after every other call.
     pub fn poll_output(&mut self) -> Option<ResolverOutput> {
-        None
+        self.wires.outputs.pop_front()
     }
 
     /// Appends at most `limit` octets that are to be sent on a connection; false if there are none.
     pub fn poll_transmit(&mut self, connection: ConnectionId, limit: usize, octets: &mut BytesMut) -> bool {
-        let _ = (connection, limit, octets);
-        false
+        let task = self.wires.task_of_connection(connection).and_then(|task| self.tasks.get_mut(&task));
+        let Some(outgoing) = task.and_then(|task| task.exchange.outgoing()) else { return false };
+        let count = outgoing.len().min(limit);
+        octets.extend_from_slice(outgoing.get(..count).unwrap_or_default());
+        outgoing.advance(count);
+        count > 0
     }
 
     /// Whether a connection is, or was, the resolver's: its ids are the odd numbers, and the dispatcher makes its own
@@ -182,11 +263,135 @@ impl Resolver {
 
     /// When to call [`Resolver::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        if self.may_start() && !self.waiting.is_empty() {
+            // A lookup was cancelled: at once.
+            return Some(Instant::default());
+        }
+        self.wires.earliest_deadline().map(|(deadline, _)| deadline)
     }
 
     /// Whether no lookup is under way and no output is left.
     pub fn is_idle(&self) -> bool {
-        true
+        self.lookups.is_empty() && self.wires.outputs.is_empty()
+    }
+
+    fn begin(&mut self, now: Instant, domain: &Domain, wanted: Wanted, kinds: &[Kind]) -> LookupId {
+        let id = LookupId(self.next_lookup);
+        self.next_lookup += 1;
+        let mut lookup = Lookup::new(wanted);
+        for question in kinds.iter().filter_map(|kind| Question::new(domain, *kind)) {
+            if let Some((outcome, _)) = self.cache.find(now, &question) {
+                lookup.outcomes.push(outcome);
+            } else {
+                lookup.tasks.insert(self.join_task(question, id));
+            }
+        }
+        self.lookups.insert(id, lookup);
+        self.answer_if_done(id);
+        self.start_waiting(now);
+        id
+    }
+
+    /// The task that asks this; a new one if there is none yet.
+    fn join_task(&mut self, question: Question, lookup: LookupId) -> TaskId {
+        let id = self.by_question.get(&question).copied().unwrap_or(TaskId(self.next_task));
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.lookups.insert(lookup);
+            return id;
+        }
+        self.next_task += 1;
+        self.by_question.insert(question.clone(), id);
+        let chain = Chain::new(question.clone());
+        let exchange = Exchange::new(id, question.clone());
+        self.tasks.insert(id, Task { question, chain, exchange, lookups: BTreeSet::from([lookup]) });
+        self.waiting.insert(id);
+        id
+    }
+
+    fn may_start(&self) -> bool {
+        self.tasks.len().saturating_sub(self.waiting.len()) < CONCURRENT_QUESTIONS_LIMIT
+    }
+
+    fn start_waiting(&mut self, now: Instant) {
+        while self.may_start()
+            && let Some(id) = self.waiting.pop_first()
+        {
+            self.run(now, id, |exchange, context| exchange.next_server(context));
+        }
+    }
+
+    /// Lets a question under way take in what has happened.
+    fn advance(
+        &mut self,
+        now: Instant,
+        task: Option<TaskId>,
+        event: impl FnOnce(&mut Exchange, &mut Context<'_>) -> Progress,
+    ) {
+        if let Some(id) = task {
+            self.run(now, id, event);
+            self.start_waiting(now);
+        }
+    }
+
+    fn run(
+        &mut self,
+        now: Instant,
+        id: TaskId,
+        event: impl FnOnce(&mut Exchange, &mut Context<'_>) -> Progress,
+    ) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let mut context = Context { now, settings: &self.settings, wires: &mut self.wires };
+        let mut progress = event(&mut task.exchange, &mut context);
+        let (outcome, ttl_s) = loop {
+            match progress {
+                Progress::Waiting => return,
+                Progress::Failed(text) => break (Outcome::Failed(text), None),
+                Progress::Local(text) => break (Outcome::Local(text), None),
+                Progress::Answered(message) => match task.chain.follow(&message) {
+                    Step::End(outcome, ttl_s) => break (outcome, ttl_s),
+                    Step::Unusable(what) => progress = task.exchange.server_failed(&mut context, what),
+                    Step::AskAgain => {
+                        let question = task.chain.question();
+                        if let Some((outcome, left_s)) = self.cache.find(now, question) {
+                            break (outcome, Some(left_s.min(task.chain.ttl_s())));
+                        }
+                        task.exchange.stop(context.wires);
+                        task.exchange = Exchange::new(id, question.clone());
+                        progress = task.exchange.next_server(&mut context);
+                    }
+                },
+            }
+        };
+        self.finish(now, id, &outcome, ttl_s);
+    }
+
+    fn finish(&mut self, now: Instant, id: TaskId, outcome: &Outcome, ttl_s: Option<u32>) {
+        let Some(task) = self.remove_task(id) else { return };
+        for lookup_id in task.lookups {
+            if let Some(lookup) = self.lookups.get_mut(&lookup_id) {
+                lookup.tasks.remove(&id);
+                lookup.outcomes.push(outcome.clone());
+            }
+            self.answer_if_done(lookup_id);
+        }
+        if !self.settings.servers.is_empty() {
+            self.cache.insert(now, task.question, outcome.clone(), ttl_s);
+        }
+    }
+
+    fn remove_task(&mut self, id: TaskId) -> Option<Task> {
+        self.waiting.remove(&id);
+        let mut task = self.tasks.remove(&id)?;
+        task.exchange.stop(&mut self.wires);
+        self.by_question.remove(&task.question);
+        Some(task)
+    }
+
+    fn answer_if_done(&mut self, id: LookupId) {
+        if self.lookups.get(&id).is_some_and(|lookup| lookup.tasks.is_empty())
+            && let Some(lookup) = self.lookups.remove(&id)
+        {
+            self.wires.outputs.push_back(ResolverOutput::Answer(id, lookup.answer()));
+        }
     }
 }
