@@ -78,10 +78,6 @@ impl Event {
         Self::Note { level: Level::Debug, text }
     }
 
-    pub(crate) fn info(text: String) -> Self {
-        Self::Note { level: Level::Info, text }
-    }
-
     pub(crate) fn warning(text: String) -> Self {
         Self::Note { level: Level::Warning, text }
     }

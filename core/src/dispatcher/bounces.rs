@@ -126,7 +126,9 @@ impl Dispatcher {
             return self.ledger.replaced(Replacement { originals, bounce: None });
         };
         let settings = BounceSettings::from(&self.settings);
-        let Some(data) = bounce::compose(settings, &message, self.now.wall, &mut self.bounces.rng) else { return };
+        let Some(data) = bounce::compose(settings, &message, self.now.wall, &mut self.bounces.rng) else {
+            return;
+        };
         for &id in &originals {
             self.event(Event::Bounced { id, sender: String::from_utf8_lossy(&sender).into() });
         }
