@@ -5,4 +5,6 @@ pub mod datagram;
 pub mod event_loop;
 pub mod os_error;
 pub mod sockets;
+#[cfg(test)]
+mod testing;
 pub mod tls;
