@@ -1,2 +1,4 @@
 //! The outbound mail daemon of the cmail suite.
+mod store;
+
 fn main() {}
