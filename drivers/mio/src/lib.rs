@@ -1,0 +1,9 @@
+//! The mio driver of [`cmail_delivery`]: the daemon `cmail-dispatchd`, as a library so that tests and examples can use
+//! what the daemon is made of.
+#![deny(unsafe_code)]
+
+pub mod args;
+pub mod config;
+pub mod hosts;
+pub mod privileges;
+pub mod resolv_conf;
