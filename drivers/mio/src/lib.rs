@@ -4,6 +4,12 @@
 
 pub mod args;
 pub mod config;
+pub mod daemonize;
+pub mod descriptors;
 pub mod hosts;
+pub mod logging;
+pub mod pid_file;
 pub mod privileges;
 pub mod resolv_conf;
+pub mod signals;
+pub mod startup;
