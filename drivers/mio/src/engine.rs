@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use cmail_delivery::dispatcher::Dispatcher;
@@ -66,7 +67,6 @@ pub struct Engine {
 #[derive(Debug)]
 pub struct OpenEngine {
     tls: TlsContext,
-    /// Dropped last: nobody else may work on the database before it is closed.
     database: Database,
     lock: DatabaseLock,
 }
@@ -99,15 +99,23 @@ impl OpenEngine {
         let watch = Watch::new(self.database.path());
         if let Some(watch) = &watch {
             event_loop
-                .register(&mut SourceFd(&watch.descriptor()), Registration::Outbox)
+                .register(&mut SourceFd(&watch.as_raw_fd()), Registration::Outbox)
                 .map_err(system("cannot wait for changes of the database"))?;
         }
         let store = StoreHandle::spawn(self.database, event_loop.waker())
-            .map_err(system("cannot start the thread that works on the database"))?;
+            .map_err(system("cannot start the thread that works on the database"))
+            .map(RefCell::new)?;
         let mut dispatcher = Dispatcher::new(event_loop.now(), config.settings, hosts, mode, seed);
-        let result = drive(&mut event_loop, &mut dispatcher, &store.into(), watch, || signals.drain(), || {
-            startup::hang_up(&log)
-        });
+        let result = drive(
+            &mut event_loop,
+            &mut dispatcher,
+            &store,
+            watch,
+            || signals.drain(),
+            || startup::hang_up(&log),
+        );
+        // What was submitted is done before anybody else may work on the database.
+        store.into_inner().shutdown();
         drop(self.lock);
         result.map_err(system("cannot poll for events"))
     }

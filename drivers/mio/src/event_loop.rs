@@ -16,6 +16,7 @@ use log::{info, log};
 use mio::event::Source;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::signals::Signal;
 use crate::sockets::{LocalAddresses, Sockets, Turn};
 use crate::tls::TlsContext;
 
@@ -33,15 +34,6 @@ const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const OUTBOX: Token = Token(2);
 const FIRST_SOCKET: usize = 3;
-
-/// What the administrator tells a running daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// SIGHUP: try everything now, reopen the log file, read `/etc/hosts` again.
-    Hangup,
-    /// SIGTERM, SIGINT: come to an end.
-    Terminate,
-}
 
 /// What the loop is put between, besides the network.
 pub struct Environment<'a> {
@@ -221,6 +213,8 @@ impl EventLoop {
     }
 
     fn take_outbox(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
+        // Whether another process has written is found out by the thread that answers.
+        let may_have_changed = std::mem::take(&mut self.woken.outbox) || self.woken.store;
         if self.woken.store {
             for _ in 0..REPLIES_PER_ITERATION {
                 let Some((request, reply)) = (environment.poll_reply)() else {
@@ -232,7 +226,7 @@ impl EventLoop {
                 }
             }
         }
-        if std::mem::take(&mut self.woken.outbox) && (environment.outbox_changed)() {
+        if may_have_changed && (environment.outbox_changed)() {
             return self.input(dispatcher, environment, Input::OutboxChanged);
         }
         Flow::GoOn

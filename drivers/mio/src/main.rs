@@ -1,4 +1,8 @@
 //! The outbound mail daemon of the cmail suite.
-mod store;
 
-fn main() {}
+use std::env;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cmail_dispatchd::startup::run(env::args_os().skip(1))
+}

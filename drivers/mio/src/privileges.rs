@@ -80,7 +80,6 @@ pub fn is_root() -> bool {
 
 /// Becomes `identity`, with its supplementary groups, and verifies it. Only root can do that.
 pub fn drop_to(identity: &Identity) -> Result<(), PrivilegeError> {
-    let failed = |call| move |errno| PrivilegeError::Call { call, errno };
     // The groups go first: without root's user id they could not be changed any more.
     if let Some(gid) = identity.gid() {
         match &identity.user {
@@ -97,20 +96,30 @@ pub fn drop_to(identity: &Identity) -> Result<(), PrivilegeError> {
 
 /// Checks that the process is `identity` in all respects, and cannot become root again.
 fn verify(identity: &Identity) -> Result<(), PrivilegeError> {
-    let failed = |call| move |errno| PrivilegeError::Call { call, errno };
     if let Some(gid) = identity.gid() {
-        let ids = unistd::getresgid().map_err(failed("getresgid"))?;
-        if [ids.real, ids.effective, ids.saved] != [gid; 3] {
-            return Err(PrivilegeError::NotDropped("the group is another one"));
+        let mut allowed = vec![gid];
+        if let Some(user) = &identity.user {
+            let groups = unistd::getgrouplist(&user.name, gid);
+            allowed.extend(groups.map_err(failed("getgrouplist"))?);
         }
-        let groups = unistd::getgroups().map_err(failed("getgroups"))?;
-        let root_group = Gid::from_raw(0);
-        let may_have_root_group = gid == root_group || identity.user.as_ref().is_some_and(is_in_root_group);
-        if groups.contains(&root_group) && !may_have_root_group {
-            return Err(PrivilegeError::NotDropped("the group of root is still a supplementary group"));
-        }
+        verify_groups(gid, &allowed)?;
     }
-    let Some(uid) = identity.uid() else { return Ok(()) };
+    identity.uid().map_or(Ok(()), verify_user)
+}
+
+fn verify_groups(gid: Gid, allowed: &[Gid]) -> Result<(), PrivilegeError> {
+    let ids = unistd::getresgid().map_err(failed("getresgid"))?;
+    if [ids.real, ids.effective, ids.saved] != [gid; 3] {
+        return Err(PrivilegeError::NotDropped("the group is another one"));
+    }
+    let groups = unistd::getgroups().map_err(failed("getgroups"))?;
+    if !groups.iter().all(|group| allowed.contains(group)) {
+        return Err(PrivilegeError::NotDropped("a supplementary group is left over"));
+    }
+    Ok(())
+}
+
+fn verify_user(uid: Uid) -> Result<(), PrivilegeError> {
     let ids = unistd::getresuid().map_err(failed("getresuid"))?;
     if [ids.real, ids.effective, ids.saved] != [uid; 3] {
         return Err(PrivilegeError::NotDropped("the user is another one"));
@@ -121,9 +130,8 @@ fn verify(identity: &Identity) -> Result<(), PrivilegeError> {
     Ok(())
 }
 
-/// Whether the list of groups itself makes the user a member of root's group.
-fn is_in_root_group(user: &Account) -> bool {
-    unistd::getgrouplist(&user.name, user.gid).is_ok_and(|groups| groups.contains(&Gid::from_raw(0)))
+fn failed(call: &'static str) -> impl FnOnce(Errno) -> PrivilegeError {
+    move |errno| PrivilegeError::Call { call, errno }
 }
 
 #[cfg(test)]
@@ -156,18 +164,16 @@ mod tests {
 
     #[test]
     fn nobody_but_the_verified_identity_passes() {
-        let mine = Identity {
-            user: Some(Account { name: c"me".into(), uid: Uid::current(), gid: Gid::current() }),
-            group: None,
-        };
         // Whoever runs the tests can be verified as such, and as nobody else.
-        assert_eq!(verify(&mine), Ok(()));
-        let other = Identity {
-            user: Some(account(Uid::current().as_raw() + 1, Gid::current().as_raw())),
-            group: None,
-        };
-        assert!(matches!(verify(&other), Err(PrivilegeError::NotDropped(_))));
-        let other = Identity { user: None, group: Some(Gid::from_raw(Gid::current().as_raw() + 1)) };
-        assert!(matches!(verify(&other), Err(PrivilegeError::NotDropped(_))));
+        let (uid, gid) = (Uid::current(), Gid::current());
+        let groups = unistd::getgroups().unwrap();
+        assert_eq!(verify_user(uid), Ok(()));
+        assert_eq!(verify_groups(gid, &groups), Ok(()));
+        let refused = |result| matches!(result, Err(PrivilegeError::NotDropped(_)));
+        assert!(refused(verify_user(Uid::from_raw(uid.as_raw() + 1))));
+        assert!(refused(verify_groups(Gid::from_raw(gid.as_raw() + 1), &groups)));
+        if let Some((_, rest)) = groups.split_first() {
+            assert!(refused(verify_groups(gid, rest)));
+        }
     }
 }

@@ -47,8 +47,8 @@ pub struct Config {
     pub database: PathBuf,
     /// Whom to become when started as root.
     pub identity: Identity,
-    /// The trusted authorities of `tls_trustfile`, or nothing for those of the system.
-    pub trusted: Option<Vec<CertificateDer<'static>>>,
+    /// The file of trusted authorities, which holds at least one certificate, or nothing for those of the system.
+    pub trust_file: Option<PathBuf>,
     /// The local addresses for outbound connections, the first of a family being the one to use; empty for any.
     pub bind: Vec<IpAddr>,
     /// What the administrator should know although it is no error.
@@ -78,27 +78,39 @@ impl Environment {
 
 impl Config {
     /// Reads and completes the configuration file, or says everything that is wrong with it.
-    pub fn load(file: &Path, environment: &Environment) -> Result<Self, Vec<ConfigError>> {
+    pub fn load(file: &Path, environment: &Environment) -> Result<Self, Rejection> {
         match fs::read(file) {
             Ok(octets) => Self::from_octets(file, &octets, environment),
-            Err(error) => Err(vec![ConfigError::new(file, None, "", Reason::Unreadable(error))]),
+            Err(error) => {
+                let errors = vec![ConfigError::new(file, None, "", Reason::Unreadable(error))];
+                Err(Rejection { errors, ..Rejection::default() })
+            }
         }
     }
 
     /// Completes the configuration file whose content is `octets`.
-    pub fn from_octets(
-        file: &Path,
-        octets: &[u8],
-        environment: &Environment,
-    ) -> Result<Self, Vec<ConfigError>> {
+    pub fn from_octets(file: &Path, octets: &[u8], environment: &Environment) -> Result<Self, Rejection> {
         let (directives, errors) = Directives::parse(file, octets);
         let mut completion = Completion { file, errors, warnings: Vec::new() };
-        let config = completion.complete(directives, environment);
-        match config {
+        let database = directives.database.as_ref().and_then(|text| path::absolute(&*text.value).ok());
+        match completion.complete(directives, environment) {
             Some(config) if completion.errors.is_empty() => Ok(config),
-            Some(_) | None => Err(completion.errors),
+            Some(_) | None => {
+                Err(Rejection { errors: completion.errors, warnings: completion.warnings, database })
+            }
         }
     }
+}
+
+/// Everything that is wrong with a configuration; at least one thing is.
+#[derive(Debug, Default)]
+pub struct Rejection {
+    /// What is wrong.
+    pub errors: Vec<ConfigError>,
+    /// What the administrator should know besides.
+    pub warnings: Vec<ConfigWarning>,
+    /// The database, if at least that is named, so that it can be looked at too.
+    pub database: Option<PathBuf>,
 }
 
 /// A configuration on its way from [`Directives`] to [`Config`]. It goes on after an error, to find them all.
@@ -118,7 +130,7 @@ impl Completion<'_> {
         let pidfile = self.absolute_path("pidfile", &directives.pidfile);
         let database = self.absolute_path("database", &directives.database);
         let identity = self.identity(&directives);
-        let trusted = self.trusted(&directives);
+        let trust_file = self.trust_file(&directives);
         let bind = self.bind(&directives);
         let announce = self.announce(&directives, environment);
         let resolver = self.resolver(&directives, environment);
@@ -131,7 +143,7 @@ impl Completion<'_> {
             pidfile,
             database: database?,
             identity,
-            trusted,
+            trust_file,
             bind,
             warnings: std::mem::take(&mut self.warnings),
             directives,
@@ -182,15 +194,13 @@ impl Completion<'_> {
         identity
     }
 
-    fn trusted(&mut self, directives: &Directives) -> Option<Vec<CertificateDer<'static>>> {
-        let Located { line, value } = directives.tls_trustfile.as_ref()?;
-        match read_certificates(Path::new(&**value)) {
-            Ok(certificates) => Some(certificates),
-            Err(reason) => {
-                self.fail(Some(*line), "tls_trustfile", reason);
-                None
-            }
+    fn trust_file(&mut self, directives: &Directives) -> Option<PathBuf> {
+        let path = self.absolute_path("tls_trustfile", &directives.tls_trustfile)?;
+        if let Err(reason) = check_certificates(&path) {
+            let line = directives.tls_trustfile.as_ref().map(|text| text.line);
+            self.fail(line, "tls_trustfile", reason);
         }
+        Some(path)
     }
 
     fn bind(&mut self, directives: &Directives) -> Vec<IpAddr> {
@@ -282,14 +292,15 @@ fn settings(
 /// The verbosity at which conversations are logged.
 const TRACE_VERBOSITY: u32 = 4;
 
-/// The certificates of a PEM file; other things in it are skipped.
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Reason> {
+/// Checks that a file holds certificates in PEM; other things in it do not matter.
+fn check_certificates(path: &Path) -> Result<(), Reason> {
     let unreadable = |error| Reason::TrustFileUnreadable { path: path.to_owned(), error };
     let pem = fs::read(path).map_err(unreadable)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match certificates {
-        Ok(certificates) if certificates.is_empty() => Err(Reason::TrustFileEmpty { path: path.to_owned() }),
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(Reason::TrustFileDamaged { path: path.to_owned(), error: format!("{error:?}") }),
+    let mut count = 0;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let damaged = |error| Reason::TrustFileDamaged { path: path.to_owned(), error: format!("{error:?}") };
+        certificate.map_err(damaged)?;
+        count += 1;
     }
+    if count == 0 { Err(Reason::TrustFileEmpty { path: path.to_owned() }) } else { Ok(()) }
 }
