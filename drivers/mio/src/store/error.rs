@@ -4,10 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cmail_delivery::outbox::StoreError;
+use nix::unistd::AccessFlags;
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
-use super::database::BUSY_TIMEOUT;
+use super::database::{BUSY_TIMEOUT, access};
+use super::schema::directory_of;
 
 /// Why a database cannot be worked on.
 #[derive(Debug, Error)]
@@ -79,6 +81,11 @@ impl OpenError {
             Some(ErrorCode::NotADatabase) => Self::NotADatabase(path),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(path),
             Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, text },
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+                if access(directory_of(&path), AccessFlags::W_OK).is_err() =>
+            {
+                Self::DirectoryReadOnly(directory_of(&path).to_path_buf())
+            }
             Some(ErrorCode::ReadOnly) => Self::ReadOnly(path),
             _ => Self::Other { path, text },
         }
