@@ -400,6 +400,12 @@ mod tests {
     }
 
     #[test]
+    fn the_limits_are_those_of_one_reply() {
+        let octets = b"250 ok\r\n".repeat(REPLY_LIMIT_OCTETS);
+        assert_eq!(parse_all(&octets), (vec![one(b"250 ok\r\n"); REPLY_LIMIT_OCTETS], None));
+    }
+
+    #[test]
     fn a_reply_at_its_limits_is_taken() {
         let line = [&b"250 "[..], &vec![b'a'; REPLY_LINE_LIMIT_OCTETS - 5], b"\r\n"].concat();
         assert_eq!(one(&line).lines().next().unwrap().len(), REPLY_LINE_LIMIT_OCTETS - 5);

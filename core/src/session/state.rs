@@ -18,9 +18,6 @@ use crate::reply::{Reply, ReplyClass, ReplyCode};
 use crate::sasl::{Exchange, Mechanism};
 use crate::status::EnhancedStatus;
 
-/// Most challenges of one authentication; no mechanism that we know needs more than three.
-const AUTH_CHALLENGES_LIMIT: u8 = 8;
-
 /// What the session expects next.
 #[derive(Debug)]
 pub(super) enum State {
@@ -52,7 +49,6 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Authentication {
     exchange: Exchange,
-    challenges: u8,
     /// What else the server offers, strongest first.
     others: VecDeque<Mechanism>,
 }
@@ -521,22 +517,19 @@ impl Authentication {
             mechanism: mechanism.name(),
             initial_response: initial_response.as_deref(),
         });
-        State::ExpectAuth(Box::new(Self { exchange, challenges: 0, others: offered }))
+        State::ExpectAuth(Box::new(Self { exchange, others: offered }))
     }
 
     fn on_reply(mut self: Box<Self>, reply: &Reply, cx: &mut Context) -> State {
         let text = reply.lines().next().unwrap_or_default();
         if reply.code() == ReplyCode::AUTH_CHALLENGE {
-            self.challenges = self.challenges.saturating_add(1);
-            if self.challenges > AUTH_CHALLENGES_LIMIT {
-                return Self::give_up("the server sends one challenge after the other".into(), cx);
-            }
+            // The exchange bounds the number of challenges: it answers only those that its mechanism has.
             return match self.exchange.respond(text) {
                 Ok(response) => {
                     cx.send(&Command::AuthLine(&response));
                     State::ExpectAuth(self)
                 }
-                Err(error) => Self::give_up(error.to_string(), cx),
+                Err(error) => Self::give_up(&error.to_string(), cx),
             };
         }
         if reply.class() == ReplyClass::Completed {
@@ -553,13 +546,15 @@ impl Authentication {
     }
 
     /// RFC 4954 section 4: a lone asterisk cancels the exchange.
-    fn give_up(reason: String, cx: &mut Context) -> State {
+    fn give_up(reason: &str, cx: &mut Context) -> State {
         cx.send(&Command::AuthLine("*"));
-        State::ExpectAuthEnd(failed(&reason))
+        State::ExpectAuthEnd(failed(reason))
     }
 }
 
+/// The server may have had its say in the reason: what controls a terminal is left out.
 fn failed(reason: &str) -> String {
+    let reason: String = reason.chars().filter(|character| !character.is_control()).collect();
     format!("authentication failed: {reason}")
 }
 

@@ -81,6 +81,18 @@ fn after_tls_ehlo_is_said_again_and_the_first_reply_is_forgotten() {
 }
 
 #[test]
+fn what_was_offered_before_tls_does_not_count_for_a_server_without_ehlo_inside() {
+    // RFC 3207 section 4.2
+    dialogue(&starttls(), |talk| {
+        talk.server("220 mx\r\n").client("EHLO client.example.org\r\n");
+        talk.server("250-mx\r\n250-SIZE 1\r\n250 STARTTLS\r\n").client("STARTTLS\r\n").server("220 go\r\n");
+        talk.tls(false).client("EHLO client.example.org\r\n").server("502 what\r\n");
+        talk.client("HELO client.example.org\r\n").server("250 mx\r\n");
+        talk.begin(mail(1, "xx")).client("MAIL FROM:<s@example.org>\r\n");
+    });
+}
+
+#[test]
 fn plain_text_behind_the_reply_to_starttls_ends_the_session() {
     // RFC 3207 section 6
     dialogue(&starttls(), |talk| {
@@ -205,6 +217,14 @@ fn a_server_that_drops_during_padding_is_told_of() {
         let end = talk.end();
         assert_eq!((end.phase, end.padding_failed), (Phase::Padding, true));
     }
+}
+
+#[test]
+fn a_session_that_is_no_longer_needed_during_padding_is_not_the_fault_of_the_server() {
+    let mut talk = padded(1, 1000);
+    talk.quit();
+    let end = talk.end();
+    assert_eq!(end, SessionEnd { phase: Phase::Padding, cause: EndCause::Quit, padding_failed: false });
 }
 
 #[test]

@@ -324,6 +324,16 @@ fn addresses_that_are_not_ascii_need_smtputf8() {
 }
 
 #[test]
+fn a_sender_that_is_not_ascii_asks_for_smtputf8_alone() {
+    // RFC 6531 section 3.4
+    dialogue(&plain(), |talk| {
+        talk.make_ready("SMTPUTF8");
+        talk.begin(utf8_mail("ä@example.org", &["b@example.net"]));
+        talk.client("MAIL FROM:<ä@example.org> SMTPUTF8\r\n");
+    });
+}
+
+#[test]
 fn the_null_reverse_path_is_written_as_one() {
     // RFC 5321 section 4.5.5
     dialogue(&plain(), |talk| {
@@ -414,6 +424,17 @@ fn a_peer_that_takes_an_octet_a_minute_is_given_up_in_the_end() {
     assert_eq!(talk.session.phase(), Phase::MailData);
     talk.pass(60);
     assert_eq!(talk.verdicts().0, all(1, "undecided"));
+}
+
+#[test]
+fn a_long_message_has_more_time_as_a_whole() {
+    let mut talk = Talk::new(plain(), usize::MAX);
+    data(&mut talk, mail(1, "x"));
+    let short = talk.session.deadline.unwrap().saturating_duration_since(talk.now);
+    let mut talk = Talk::new(plain(), usize::MAX);
+    data(&mut talk, long(1024 * 1024));
+    let long = talk.session.deadline.unwrap().saturating_duration_since(talk.now);
+    assert_eq!(long, short + Duration::from_secs(1024));
 }
 
 #[test]
