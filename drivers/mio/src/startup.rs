@@ -25,35 +25,12 @@ use crate::args::{self, Action, Command, Invocation};
 use crate::config::{Config, Environment};
 use crate::daemonize::{DaemonizeError, Launch};
 use crate::descriptors;
+use crate::engine::{self, Engine, EngineError, OpenEngine};
 use crate::hosts;
 use crate::logging::{Log, LogError};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::privileges::{self, PrivilegeError};
 use crate::signals::Signals;
-
-/// What the shell starts: the part of the program that knows the database and the network.
-///
-/// Its errors are sentences that name what they are about.
-pub trait Engine: Sized {
-    /// Why something did not work.
-    type Error: Display;
-
-    /// Takes from this host what only a privileged process may be able to read: the trusted certificates. Starts no
-    /// thread.
-    fn prepare(config: &Config) -> Result<Self, Self::Error>;
-
-    /// Whether the database can be worked on. Changes nothing.
-    fn check_database(path: &Path) -> Result<(), Self::Error>;
-
-    /// Creates the database, for `owner` if there is one.
-    fn create_database(path: &Path, owner: Option<(Uid, Gid)>) -> Result<(), Self::Error>;
-
-    /// Locks and opens the database, as the user whom the daemon runs as.
-    fn open(&mut self, config: &Config) -> Result<(), Self::Error>;
-
-    /// Works until there is nothing more to do, or until a signal comes.
-    fn run(self, shell: Shell) -> Result<(), Self::Error>;
-}
 
 /// What a running engine is given.
 #[derive(Debug)]
@@ -82,7 +59,7 @@ pub fn hang_up(log: &Log) -> Option<Hosts> {
 }
 
 /// Runs the program with the words of its command line, without its own name.
-pub fn run<E: Engine>(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let invocation = match args::parse(words) {
         Ok(Command::Help) => return print(args::HELP),
         Ok(Command::Version) => return print(concat!("cmail-dispatchd ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -91,7 +68,7 @@ pub fn run<E: Engine>(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let loaded = Config::load(&invocation.config, &Environment::of_this_host());
     if invocation.action == Action::Check {
-        return check::<E>(&invocation, loaded);
+        return check(&invocation, loaded);
     }
     let config = match loaded {
         Ok(config) => config,
@@ -101,15 +78,15 @@ pub fn run<E: Engine>(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match &invocation.action {
-        Action::InitDatabase => create_database::<E>(&invocation, &config),
-        Action::Work(mode) => work::<E>(&invocation, mode.clone(), config),
+        Action::InitDatabase => create_database(&invocation, &config),
+        Action::Work(mode) => work(&invocation, mode.clone(), config),
         // Dealt with above.
         Action::Check => ExitCode::SUCCESS,
     }
 }
 
 /// The word `check`: what is wrong on standard error, or else the effective configuration on standard output.
-fn check<E: Engine>(invocation: &Invocation, loaded: Result<Config, crate::config::Rejection>) -> ExitCode {
+fn check(invocation: &Invocation, loaded: Result<Config, crate::config::Rejection>) -> ExitCode {
     let (config, rejection) = match loaded {
         Ok(config) => (Some(config), crate::config::Rejection::default()),
         Err(rejection) => (None, rejection),
@@ -120,14 +97,14 @@ fn check<E: Engine>(invocation: &Invocation, loaded: Result<Config, crate::confi
         complain(&format_args!("warning: {warning}"));
     }
     if let Some(config) = &config {
-        errors.extend(E::prepare(config).err().map(|error| error.to_string()));
+        errors.extend(Engine::prepare(config).err().map(|error| error.to_string()));
         // The database is looked at by the one who will use it: it may be nobody else's to read, and what SQLite keeps
         // beside it must not become root's.
         errors.extend(drop_privileges(invocation, config).err().map(|error| error.to_string()));
     }
     let database = config.as_ref().map(|config| &config.database).or(rejection.database.as_ref());
     if let Some(database) = database {
-        errors.extend(E::check_database(database).err().map(|error| error.to_string()));
+        errors.extend(engine::check_database(database).err().map(|error| error.to_string()));
     }
     match config {
         Some(config) if errors.is_empty() => print(&config.to_string()),
@@ -139,21 +116,21 @@ fn check<E: Engine>(invocation: &Invocation, loaded: Result<Config, crate::confi
 }
 
 /// The word `initdb`.
-fn create_database<E: Engine>(invocation: &Invocation, config: &Config) -> ExitCode {
+fn create_database(invocation: &Invocation, config: &Config) -> ExitCode {
     let identity = &config.identity;
     let changes = invocation.drop_privileges && privileges::is_root();
     let owner = match (identity.uid(), identity.gid()) {
         (None, None) => None,
         (uid, gid) => Some((uid.unwrap_or(Uid::effective()), gid.unwrap_or(Gid::effective()))),
     };
-    match E::create_database(&config.database, owner.filter(|_| changes)) {
+    match engine::create_database(&config.database, owner.filter(|_| changes)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }
 
 /// The daemon, or one pass.
-fn work<E: Engine>(invocation: &Invocation, mode: Mode, config: Config) -> ExitCode {
+fn work(invocation: &Invocation, mode: Mode, config: Config) -> ExitCode {
     // Without a log file there would be nobody to tell anything.
     let detaches = invocation.action.is_daemon() && invocation.detach && config.logfile.is_some();
     let launch = if detaches { Launch::in_background() } else { Ok(Launch::in_foreground()) };
@@ -161,7 +138,7 @@ fn work<E: Engine>(invocation: &Invocation, mode: Mode, config: Config) -> ExitC
         Ok(launch) => launch,
         Err(error) => return fail(&error),
     };
-    match start::<E>(invocation, mode, config, &mut launch) {
+    match start(invocation, mode, config, &mut launch) {
         Ok(running) => running.run(),
         Err(error) => {
             let code = fail(&error);
@@ -173,7 +150,7 @@ fn work<E: Engine>(invocation: &Invocation, mode: Mode, config: Config) -> ExitC
 
 /// Why a daemon or a pass did not start.
 #[derive(Debug, Error)]
-enum StartError<E> {
+enum StartError {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
@@ -186,26 +163,26 @@ enum StartError<E> {
     Signals(io::Error),
     #[error("/dev/urandom cannot be read: {0}")]
     Entropy(io::Error),
-    #[error("{0}")]
-    Engine(E),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 /// What has started.
-struct Running<E> {
-    engine: E,
+struct Running {
+    engine: OpenEngine,
     shell: Shell,
     /// Removed when the work is over.
     pid_file: Option<PidFile>,
 }
 
-fn start<E: Engine>(
+fn start(
     invocation: &Invocation,
     mode: Mode,
     config: Config,
     launch: &mut Launch,
-) -> Result<Running<E>, StartError<E::Error>> {
+) -> Result<Running, StartError> {
     let log = Log::install(config.logfile.as_deref(), config.verbosity)?;
-    let started = start_logged::<E>(invocation, mode, config, &log, launch);
+    let started = start_logged(invocation, mode, config, &log, launch);
     if let (true, Err(error)) = (log.is_file(), &started) {
         error!("{error}");
     }
@@ -213,25 +190,25 @@ fn start<E: Engine>(
 }
 
 /// The rest of a start, whose errors are logged too.
-fn start_logged<E: Engine>(
+fn start_logged(
     invocation: &Invocation,
     mode: Mode,
     config: Config,
     log: &Log,
     launch: &mut Launch,
-) -> Result<Running<E>, StartError<E::Error>> {
+) -> Result<Running, StartError> {
     for warning in &config.warnings {
         warn!("{warning}");
     }
     raise_descriptor_limit(config.settings.concurrency);
     let pid_path = config.pidfile.as_deref().filter(|_| invocation.action.is_daemon());
     let mut pid_file = pid_path.map(PidFile::open).transpose()?;
-    let mut engine = E::prepare(&config).map_err(StartError::Engine)?;
+    let engine = Engine::prepare(&config)?;
     let hosts = read_hosts().unwrap_or_default();
     let seed = seed().map_err(StartError::Entropy)?;
     let signals = Signals::take().map_err(StartError::Signals)?;
     drop_privileges(invocation, &config)?;
-    engine.open(&config).map_err(StartError::Engine)?;
+    let engine = engine.open(&config)?;
     if let Some(pid_file) = &mut pid_file {
         pid_file.write()?;
     }
@@ -241,7 +218,7 @@ fn start_logged<E: Engine>(
     Ok(Running { engine, shell: Shell { config, mode, hosts, seed, signals, log: log.clone() }, pid_file })
 }
 
-impl<E: Engine> Running<E> {
+impl Running {
     fn run(self) -> ExitCode {
         let log = self.shell.log.clone();
         let result = self.engine.run(self.shell);
