@@ -43,12 +43,15 @@ pub enum Signal {
     Terminate,
 }
 
+/// An answer of the outbox, and to what.
+pub type Reply = (RequestId, Result<StoreReply, StoreError>);
+
 /// What the loop is put between, besides the network.
 pub struct Environment<'a> {
     /// Hands a request to the outbox. It does not wait.
     pub submit: Box<dyn FnMut(RequestId, StoreRequest) + 'a>,
     /// Takes the next answer of the outbox, which wakes the loop by [`EventLoop::waker`] when there is one.
-    pub poll_reply: Box<dyn FnMut() -> Option<(RequestId, Result<StoreReply, StoreError>)> + 'a>,
+    pub poll_reply: Box<dyn FnMut() -> Option<Reply> + 'a>,
     /// Takes the signals that came in on the source that is registered as [`Registration::Signals`].
     pub signals: Box<dyn FnMut() -> Vec<Signal> + 'a>,
     /// Takes what came in on the source that is registered as [`Registration::Outbox`]: whether anything did.
