@@ -291,7 +291,11 @@ impl EventLoop {
                 Output::Close(connection) => self.sockets.close(connection),
                 Output::Datagram { query, to, octets } => self.sockets.query(query, to, &octets),
                 Output::CloseDatagram(query) => self.sockets.close_query(query),
-                Output::Store(request, what) => (environment.submit)(request, what),
+                Output::Store(request, what) => {
+                    (environment.submit)(request, what);
+                    // The answer may be there already, for which nobody wakes the loop.
+                    self.woken.store = true;
+                }
                 Output::Event(event) => tell(&event),
                 Output::Drained => flow = Flow::Drained,
             }

@@ -33,6 +33,12 @@ const SEND_BUFFER_OCTETS: usize = 64 * 1024;
 /// How often one call reads from the socket, so that a peer who sends records without content holds up nobody.
 const READS_PER_CALL: usize = 16;
 
+/// The object identifier of RSA keys, encoded (RFC 3279 section 2.3.1).
+const RSA_ENCRYPTION: [u8; 11] = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+
+/// What a SubjectPublicKeyInfo with an RSA key of 2048 bits takes, with the shortest exponent.
+const RSA_2048_KEY_OCTETS: usize = 292;
+
 /// Why the trust file cannot be used.
 #[derive(Debug, ThisError)]
 pub enum TrustError {
@@ -250,6 +256,9 @@ impl TlsSession {
         else {
             return false;
         };
+        if !is_provable(leaf) {
+            return false;
+        }
         match judge.verdict(leaf, intermediates, expected) {
             Ok(()) => true,
             Err(error) => {
@@ -324,7 +333,7 @@ impl ServerCertVerifier for Opportunistic {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        or_unreadable(certificate, verify_tls12_signature(message, certificate, signature, algorithms))
+        unless_provable(certificate, verify_tls12_signature(message, certificate, signature, algorithms))
     }
 
     fn verify_tls13_signature(
@@ -334,7 +343,7 @@ impl ServerCertVerifier for Opportunistic {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        or_unreadable(certificate, verify_tls13_signature(message, certificate, signature, algorithms))
+        unless_provable(certificate, verify_tls13_signature(message, certificate, signature, algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -342,18 +351,25 @@ impl ServerCertVerifier for Opportunistic {
     }
 }
 
-/// Lets a signature pass that cannot be verified because the certificate cannot be read (version 1, for example). Such
-/// a certificate is never found valid, since the same parser stands before that verdict.
-fn or_unreadable(
+/// Lets a signature pass that nobody here could verify, since the alternative is plain text.
+fn unless_provable(
     certificate: &CertificateDer<'_>,
     verdict: Result<HandshakeSignatureValid, Error>,
 ) -> Result<HandshakeSignatureValid, Error> {
     match verdict {
-        Err(_) if ParsedCertificate::try_from(certificate).is_err() => {
-            Ok(HandshakeSignatureValid::assertion())
-        }
+        Err(_) if !is_provable(certificate) => Ok(HandshakeSignatureValid::assertion()),
         verdict => verdict,
     }
+}
+
+/// Whether it can be verified that a peer holds the key of its certificate: not if the certificate cannot be read
+/// (version 1, for example), and not if it is for an RSA key that the library takes for too short. Such a certificate
+/// is never found valid. That is decided by the certificate alone, so that it holds for resumed sessions too.
+fn is_provable(certificate: &CertificateDer<'_>) -> bool {
+    let Ok(parsed) = ParsedCertificate::try_from(certificate) else { return false };
+    let key = parsed.subject_public_key_info();
+    let is_rsa = key.windows(RSA_ENCRYPTION.len()).any(|octets| octets == RSA_ENCRYPTION);
+    !is_rsa || key.len() >= RSA_2048_KEY_OCTETS
 }
 
 fn roots_of_file(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TrustError> {

@@ -131,6 +131,26 @@ fn a_certificate_that_cannot_be_read_does_not_prevent_the_session() {
 }
 
 #[test]
+fn a_key_that_is_too_short_to_be_verified_gives_a_session_and_is_never_valid() {
+    let short = CertificateDer::from_pem_slice(include_bytes!("rsa-1024.pem")).unwrap();
+    let long = CertificateDer::from_pem_slice(include_bytes!("rsa-2048.pem")).unwrap();
+    assert!(!is_provable(&short));
+    assert!(is_provable(&long), "a peer without this key has to be refused");
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(include_bytes!("rsa-1024.pem")).unwrap();
+    // The signature is by another key, as any signature that is not verified may be.
+    let key = KeyPair::generate().unwrap();
+    for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
+        let context = TlsContext::load(Some(file.path())).unwrap();
+        let config = tls_server::presenting(short.clone(), &key, versions);
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            let (progress, observed) = handshake(&context, &config, &host("mx.example.org"));
+            assert_eq!((progress, observed.kind), (established(false), Some(kind)));
+        }
+    }
+}
+
+#[test]
 fn a_peer_that_does_not_hold_the_key_of_its_certificate_is_refused() {
     let authority = authority();
     let context = trusting(&authority);
