@@ -16,6 +16,7 @@ use log::{info, log};
 use mio::event::Source;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::signals::Signal;
 use crate::sockets::{LocalAddresses, Sockets, Turn};
 use crate::tls::TlsContext;
 
@@ -34,15 +35,6 @@ const SIGNALS: Token = Token(1);
 const OUTBOX: Token = Token(2);
 const FIRST_SOCKET: usize = 3;
 
-/// What the administrator tells a running daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// SIGHUP: try everything now, reopen the log file, read `/etc/hosts` again.
-    Hangup,
-    /// SIGTERM, SIGINT: come to an end.
-    Terminate,
-}
-
 /// An answer of the outbox, and to what.
 pub type Reply = (RequestId, Result<StoreReply, StoreError>);
 
@@ -54,7 +46,8 @@ pub struct Environment<'a> {
     pub poll_reply: Box<dyn FnMut() -> Option<Reply> + 'a>,
     /// Takes the signals that came in on the source that is registered as [`Registration::Signals`].
     pub signals: Box<dyn FnMut() -> Vec<Signal> + 'a>,
-    /// Takes what came in on the source that is registered as [`Registration::Outbox`]: whether anything did.
+    /// Whether somebody may have written to the database. Asked when the source that is registered as
+    /// [`Registration::Outbox`] is readable, and beside the answers of the outbox.
     pub outbox_changed: Box<dyn FnMut() -> bool + 'a>,
     /// Does the shell's part of a SIGHUP: reopens the log file, and reads `/etc/hosts` if that succeeds.
     pub hang_up: Box<dyn FnMut() -> Option<Hosts> + 'a>,
@@ -224,6 +217,8 @@ impl EventLoop {
     }
 
     fn take_outbox(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
+        // Whether another process has written is found out by the thread that answers.
+        let may_have_changed = std::mem::take(&mut self.woken.outbox) || self.woken.store;
         if self.woken.store {
             for _ in 0..REPLIES_PER_ITERATION {
                 let Some((request, reply)) = (environment.poll_reply)() else {
@@ -235,7 +230,7 @@ impl EventLoop {
                 }
             }
         }
-        if std::mem::take(&mut self.woken.outbox) && (environment.outbox_changed)() {
+        if may_have_changed && (environment.outbox_changed)() {
             return self.input(dispatcher, environment, Input::OutboxChanged);
         }
         Flow::GoOn

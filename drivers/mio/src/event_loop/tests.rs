@@ -129,13 +129,17 @@ fn signals_and_changes_of_the_outbox_are_taken_when_their_sources_are_readable()
     let log = RefCell::new(Vec::new());
     let note = |what: &'static str| log.borrow_mut().push(what);
     let pending = RefCell::new(vec![Signal::Hangup]);
+    let is_changed = Cell::new(false);
     let mut event_loop = event_loop();
     let mut dispatcher = dispatcher(event_loop.now());
     let mut environment = Environment {
         signals: Box::new(|| pending.take()),
         outbox_changed: Box::new(|| {
-            note("outbox");
-            true
+            let has_changed = is_changed.take();
+            if has_changed {
+                note("outbox");
+            }
+            has_changed
         }),
         hang_up: Box::new(|| {
             note("hang up");
@@ -155,7 +159,15 @@ fn signals_and_changes_of_the_outbox_are_taken_when_their_sources_are_readable()
     signal.write_all(b"!").unwrap();
     event_loop.iterate(&mut dispatcher, &mut environment).unwrap();
     assert_eq!(log.take(), ["hang up"]);
+    settle(&mut event_loop, &mut dispatcher, &mut environment);
+    is_changed.set(true);
     change.write_all(b"!").unwrap();
+    event_loop.iterate(&mut dispatcher, &mut environment).unwrap();
+    assert_eq!(log.take(), ["outbox"]);
+    // The thread that answers may have found a change too.
+    settle(&mut event_loop, &mut dispatcher, &mut environment);
+    is_changed.set(true);
+    event_loop.waker().wake().unwrap();
     event_loop.iterate(&mut dispatcher, &mut environment).unwrap();
     assert_eq!(log.take(), ["outbox"]);
 }
