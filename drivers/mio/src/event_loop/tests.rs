@@ -203,3 +203,22 @@ fn a_refused_connection_comes_to_an_end_without_busy_waiting() {
     event_loop.sockets.connect(ConnectionId(u64::MAX), (Ipv4Addr::LOCALHOST, 0).into(), Purpose::Dns);
     assert!(settle(&mut event_loop, &mut dispatcher, &mut environment) < 100);
 }
+
+#[test]
+fn a_request_to_terminate_ends_the_run() {
+    let requests = RefCell::new(Vec::new());
+    let pending = RefCell::new(vec![Signal::Terminate]);
+    let mut event_loop = event_loop();
+    let mut dispatcher = dispatcher(event_loop.now());
+    let mut environment = Environment {
+        submit: Box::new(|request, _| requests.borrow_mut().push(request)),
+        poll_reply: Box::new(|| {
+            let request = requests.borrow_mut().pop()?;
+            Some((request, Err(StoreError { text: "the database is busy".to_owned() })))
+        }),
+        signals: Box::new(|| pending.take()),
+        ..environment()
+    };
+    event_loop.run(&mut dispatcher, &mut environment).unwrap();
+    assert!(pending.borrow().is_empty());
+}
