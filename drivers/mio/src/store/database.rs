@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use cmail_delivery::outbox::StoreError;
 use nix::errno::Errno;
-use nix::unistd::{AccessFlags, eaccess};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
@@ -45,18 +46,24 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens an existing database; never creates one. The caller holds its [lock](super::DatabaseLock).
+    /// Opens an existing database; never creates one. The caller holds its [lock](super::DatabaseLock), and has
+    /// become a daemon already, because a connection must not be used on both sides of a fork.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_with_timeout(path, BUSY_TIMEOUT)
+    }
+
+    /// Opens a database, and waits so long for locks of other processes.
+    pub(super) fn open_with_timeout(path: &Path, busy_timeout: Duration) -> Result<Self, OpenError> {
         let path = locate(path)?;
-        if !may(&path, AccessFlags::W_OK) {
+        if access(&path, AccessFlags::W_OK).is_err() {
             return Err(OpenError::ReadOnly(path));
         }
-        if !may(directory_of(&path), AccessFlags::W_OK | AccessFlags::X_OK) {
+        if access(directory_of(&path), AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
             return Err(OpenError::DirectoryReadOnly(directory_of(&path).to_path_buf()));
         }
         let file =
             FileId::of(&path).map_err(|source| OpenError::Unreadable { path: path.clone(), source })?;
-        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy_timeout)?;
         let failed = |error: rusqlite::Error| OpenError::from_sqlite(&path, &error);
         if connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
             return Err(OpenError::ReadOnly(path));
@@ -84,20 +91,13 @@ impl Database {
             must_reopen: false,
             generation: 0,
             seen_version,
-            busy_timeout: BUSY_TIMEOUT,
+            busy_timeout,
         })
     }
 
     /// The canonical name of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Waits so long for locks of other processes from now on.
-    #[cfg(test)]
-    pub(super) fn set_busy_timeout(&mut self, timeout: Duration) {
-        self.busy_timeout = timeout;
-        self.connection.busy_timeout(timeout).unwrap();
     }
 
     /// Makes sure that the connection is one to the file that has the name now. A file that was moved away is not
@@ -107,12 +107,9 @@ impl Database {
         if is_same && !self.must_reopen {
             return Ok(());
         }
-        let mut fresh = Self::open(&self.path).map_err(|error| StoreError { text: error.to_string() })?;
+        let mut fresh = Self::open_with_timeout(&self.path, self.busy_timeout)
+            .map_err(|error| StoreError { text: error.to_string() })?;
         fresh.generation = self.generation.wrapping_add(1);
-        fresh.busy_timeout = self.busy_timeout;
-        if let Err(error) = fresh.connection.busy_timeout(self.busy_timeout) {
-            return Err(store_error(&self.path, "open", &error));
-        }
         *self = fresh;
         Ok(())
     }
@@ -123,7 +120,8 @@ impl Database {
         store_error(&self.path, task, error)
     }
 
-    /// Creates the missing index as part of a transaction that writes anyway. A failure spoils nothing else.
+    /// Tries again to create an index that is missing, when something is to be written anyway. It spares time, and
+    /// nothing else depends on it.
     pub(super) fn ensure_index(&mut self) {
         if !self.is_indexed {
             self.is_indexed = self.connection.execute_batch(CREATE_INDEX).is_ok();
@@ -149,7 +147,7 @@ impl Database {
 /// Whether [`Database::open`] would succeed on `path`, as far as reading tells. Creates and changes nothing, but for
 /// what SQLite keeps beside a database in WAL mode.
 pub(crate) fn check(path: &Path) -> Result<(), OpenError> {
-    connect(&locate(path)?, OpenFlags::SQLITE_OPEN_READ_ONLY).map(drop)
+    connect(&locate(path)?, OpenFlags::SQLITE_OPEN_READ_ONLY, BUSY_TIMEOUT).map(drop)
 }
 
 /// The octets of a text or blob; a number, which no column should hold, as SQLite would show it.
@@ -177,16 +175,19 @@ impl FileId {
 
 /// The canonical name of an existing, readable file.
 pub(super) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
-    let unreadable = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => OpenError::Missing(path.to_path_buf()),
-        _ => OpenError::Unreadable { path: path.to_path_buf(), source },
+    let unreadable = |source: io::Error| {
+        if source.kind() == io::ErrorKind::NotFound {
+            OpenError::Missing(path.to_path_buf())
+        } else {
+            OpenError::Unreadable { path: path.to_path_buf(), source }
+        }
     };
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(OpenError::NotAFile(path.to_path_buf()));
     }
     // The file itself is never opened here: closing it would drop the locks that SQLite holds on it.
-    eaccess(path, AccessFlags::R_OK).map_err(|errno: Errno| unreadable(errno.into()))?;
+    access(path, AccessFlags::R_OK).map_err(|errno| unreadable(errno.into()))?;
     if metadata.len() == 0 {
         return Err(OpenError::WrongSchema {
             path: path.to_path_buf(),
@@ -197,12 +198,12 @@ pub(super) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
 }
 
 /// Connects to a database and makes sure that it is one of schema 9.
-fn connect(path: &Path, access: OpenFlags) -> Result<Connection, OpenError> {
+fn connect(path: &Path, mode: OpenFlags, busy_timeout: Duration) -> Result<Connection, OpenError> {
     let failed = |error: rusqlite::Error| OpenError::from_sqlite(path, &error);
     let connection =
-        Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
+        Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    connection.busy_timeout(busy_timeout).map_err(failed)?;
     verify(&connection, path)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
     // A verdict is on the disk when its commit is answered, also in WAL mode (RFC 5321 section 6.1).
@@ -210,8 +211,9 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-fn may(path: &Path, access: AccessFlags) -> bool {
-    eaccess(path, access).is_ok()
+/// What the process may do with a file, now and not before its privileges were dropped.
+pub(super) fn access(path: &Path, access: AccessFlags) -> Result<(), Errno> {
+    faccessat(AT_FDCWD, path, access, AtFlags::AT_EACCESS)
 }
 
 fn has_index(connection: &Connection) -> rusqlite::Result<bool> {
@@ -223,3 +225,7 @@ fn has_index(connection: &Connection) -> rusqlite::Result<bool> {
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
+
+#[cfg(test)]
+#[path = "database_tests.rs"]
+mod tests;

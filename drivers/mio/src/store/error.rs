@@ -4,14 +4,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cmail_delivery::outbox::StoreError;
+use nix::unistd::AccessFlags;
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
-use super::database::BUSY_TIMEOUT;
+use super::database::{BUSY_TIMEOUT, access};
+use super::schema::directory_of;
 
 /// Why a database cannot be worked on.
 #[derive(Debug, Error)]
-pub(crate) enum OpenError {
+pub enum OpenError {
     /// Nothing has this name.
     #[error("there is no database {}; create it with the word initdb, or correct the directive `database`", .0.display())]
     Missing(PathBuf),
@@ -79,6 +81,11 @@ impl OpenError {
             Some(ErrorCode::NotADatabase) => Self::NotADatabase(path),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(path),
             Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, text },
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+                if access(directory_of(&path), AccessFlags::W_OK).is_err() =>
+            {
+                Self::DirectoryReadOnly(directory_of(&path).to_path_buf())
+            }
             Some(ErrorCode::ReadOnly) => Self::ReadOnly(path),
             _ => Self::Other { path, text },
         }
@@ -87,7 +94,7 @@ impl OpenError {
 
 /// Why no database was created.
 #[derive(Debug, Error)]
-pub(crate) enum InitError {
+pub enum InitError {
     /// Something has this name already, and is left as it is.
     #[error("{} exists already and is left as it is; remove it, or name another database", .0.display())]
     Exists(PathBuf),

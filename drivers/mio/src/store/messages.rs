@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::database::{Database, octets};
 use super::grouping::{Limits, group, read};
-use super::read_ahead::READ_AHEAD_OCTETS;
+use super::read_ahead::piece_octets;
 
 /// Of a longer faillog, only so many rows are returned, the latest ones.
 const ATTEMPT_LIMIT: u32 = 100;
@@ -58,12 +58,12 @@ pub(super) fn read_data(
         return Ok(StoreReply::Data(Bytes::new()));
     }
     let begin = usize::try_from(offset).unwrap_or(usize::MAX);
-    let piece = read(connection, id, data_octets, begin, limit.max(READ_AHEAD_OCTETS))?;
+    let piece = read(connection, id, data_octets, begin, limit.max(piece_octets(begin)))?;
     drop(snapshot);
     if piece.len() <= limit {
         return Ok(StoreReply::Data(piece));
     }
-    let answer = piece.slice(..limit);
+    let answer = Bytes::copy_from_slice(piece.get(..limit).unwrap_or_default());
     let end = offset.saturating_add(piece.len() as u64);
     database.read_ahead.put(id, offset, piece, end >= data_octets);
     Ok(StoreReply::Data(answer))

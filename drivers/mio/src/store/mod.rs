@@ -24,8 +24,9 @@ mod watch;
 mod fixture;
 
 pub(crate) use database::{Database, check};
-pub(crate) use error::{InitError, OpenError};
-pub(crate) use lock::{DatabaseLock, LockError};
+pub use error::{InitError, OpenError};
+pub(crate) use lock::DatabaseLock;
+pub use lock::LockError;
 pub(crate) use schema::initdb;
 pub(crate) use thread::StoreHandle;
 pub(crate) use watch::Watch;

@@ -9,11 +9,19 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use cmail_delivery::outbox::MailId;
 
-/// How much is read at once.
-pub(super) const READ_AHEAD_OCTETS: usize = 512 * 1024;
+/// The least that is read at once.
+pub(super) const PIECE_MIN_OCTETS: usize = 512 * 1024;
 
-/// How many messages are read ahead at once; together with [`READ_AHEAD_OCTETS`], this bounds the memory.
-const PIECE_LIMIT: usize = 16;
+/// The most that is read at once.
+pub(super) const PIECE_MAX_OCTETS: usize = 2 * 1024 * 1024;
+
+/// What is kept of all messages together, which bounds the memory however large they are.
+const KEPT_LIMIT_OCTETS: usize = 16 * 1024 * 1024;
+
+/// How much to read from `offset` on: the more, the longer the way there was.
+pub(super) fn piece_octets(offset: usize) -> usize {
+    (offset / 4).clamp(PIECE_MIN_OCTETS, PIECE_MAX_OCTETS)
+}
 
 /// Pieces of messages, the oldest first.
 #[derive(Debug, Default)]
@@ -43,7 +51,8 @@ impl ReadAhead {
             return None;
         }
         let end = begin + available.min(limit);
-        let answer = piece.octets.slice(begin..end);
+        // A copy, so that an answer that waits for a slow server does not keep the whole piece in memory.
+        let answer = Bytes::copy_from_slice(piece.octets.get(begin..end)?);
         if end == piece.octets.len() {
             self.pieces.remove(index);
         }
@@ -53,8 +62,10 @@ impl ReadAhead {
     /// Keeps what was read, instead of what was kept of the same message before.
     pub(super) fn put(&mut self, id: MailId, offset: u64, octets: Bytes, is_last: bool) {
         self.pieces.retain(|piece| piece.id != id);
-        if self.pieces.len() >= PIECE_LIMIT {
-            self.pieces.pop_front();
+        let mut kept_octets: usize = self.pieces.iter().map(|piece| piece.octets.len()).sum();
+        while kept_octets.saturating_add(octets.len()) > KEPT_LIMIT_OCTETS {
+            let Some(oldest) = self.pieces.pop_front() else { break };
+            kept_octets -= oldest.octets.len();
         }
         self.pieces.push_back(Piece { id, offset, octets, is_last });
     }
@@ -83,6 +94,12 @@ mod tests {
     }
 
     #[test]
+    fn the_further_the_way_the_larger_the_piece() {
+        let octets = [0, 4 * 1024 * 1024, usize::MAX].map(piece_octets);
+        assert_eq!(octets, [PIECE_MIN_OCTETS, 1024 * 1024, PIECE_MAX_OCTETS]);
+    }
+
+    #[test]
     fn the_last_piece_may_be_shorter_than_was_asked_for() {
         let mut cache = ReadAhead::default();
         cache.put(MailId(1), 0, Bytes::from_static(b"01234"), true);
@@ -93,8 +110,10 @@ mod tests {
     #[test]
     fn the_oldest_piece_gives_way_and_deleted_mail_is_forgotten() {
         let mut cache = ReadAhead::default();
-        for id in 0..=16 {
-            cache.put(MailId(id), 0, Bytes::from_static(b"01234"), true);
+        let piece = Bytes::from(vec![0; PIECE_MAX_OCTETS]);
+        let count = i64::try_from(KEPT_LIMIT_OCTETS / PIECE_MAX_OCTETS).unwrap();
+        for id in 0..=count {
+            cache.put(MailId(id), 0, piece.clone(), true);
         }
         assert_eq!(cache.take(MailId(0), 0, 1), None);
         assert!(cache.take(MailId(1), 0, 1).is_some());

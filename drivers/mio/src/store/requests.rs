@@ -69,6 +69,9 @@ impl Database {
             self.read_ahead.forget(&replacement.originals);
         }
         self.ensure_index();
+        if commit.is_empty() {
+            return Ok(StoreReply::Committed { failed: Vec::new(), not_replaced: Vec::new() });
+        }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         delete(&transaction, &commit.delivered)?;
         record_failures(&transaction, &commit.failed)?;
@@ -142,9 +145,7 @@ fn add_failures(
 /// A row as it is now, if it exists.
 pub(super) fn row(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Row>> {
     let sql = format!("SELECT {ROW_COLUMNS} FROM outbox WHERE mail_id = ?1");
-    let Some(mut row) =
-        connection.prepare_cached(&sql)?.query_row([id.0], |row| outbox_row(row)).optional()?
-    else {
+    let Some(mut row) = connection.prepare_cached(&sql)?.query_row([id.0], outbox_row).optional()? else {
         return Ok(None);
     };
     let Some(state) = fail_state(connection, id)? else { return Ok(None) };

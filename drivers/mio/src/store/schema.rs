@@ -136,9 +136,12 @@ const DATABASE_MODE: u32 = 0o600;
 pub(crate) fn initdb(path: &Path, owner: Option<(Uid, Gid)>) -> Result<(), InitError> {
     refuse_existing(path)?;
     let failed = |action| {
-        move |source: io::Error| match source.kind() {
-            io::ErrorKind::AlreadyExists => InitError::Exists(path.to_path_buf()),
-            _ => InitError::Io { path: path.to_path_buf(), action, source },
+        move |source: io::Error| {
+            if source.kind() == io::ErrorKind::AlreadyExists {
+                InitError::Exists(path.to_path_buf())
+            } else {
+                InitError::Io { path: path.to_path_buf(), action, source }
+            }
         }
     };
     let workshop = Workshop::new(path).map_err(failed("create a directory beside it"))?;
@@ -268,3 +271,7 @@ fn columns_of(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Stri
         .query_map([table], |row| row.get(0))?
         .collect()
 }
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;
