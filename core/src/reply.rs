@@ -17,7 +17,7 @@ pub const REPLY_LINE_LIMIT_OCTETS: usize = 2048;
 /// Most lines of one reply.
 pub const REPLY_LINES_LIMIT: usize = 128;
 /// Most octets of one reply, all lines together.
-pub const REPLY_LIMIT_OCTETS: usize = 16 * 1024;
+pub const REPLY_LIMIT_OCTETS: usize = 64 * 1024;
 
 /// The three digits of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
