@@ -389,7 +389,7 @@ mod tests {
         assert_eq!(error(&vec![b'2'; REPLY_LINE_LIMIT_OCTETS + 1]), ReplyError::LineTooLong);
         assert_eq!(error(&b"250-\r\n".repeat(REPLY_LINES_LIMIT + 1)), ReplyError::TooManyLines);
         let long = [&b"250-"[..], &[b'a'; 2000], b"\r\n"].concat();
-        assert_eq!(error(&long.repeat(9)), ReplyError::TooManyOctets);
+        assert_eq!(error(&long.repeat(REPLY_LIMIT_OCTETS / long.len() + 1)), ReplyError::TooManyOctets);
     }
 
     #[test]
