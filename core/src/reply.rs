@@ -140,7 +140,11 @@ impl Reply {
         if !self.lines.iter().any(|line| secrets.iter().any(|secret| find(line, secret).is_some())) {
             return self.clone();
         }
-        let lines = self.lines.iter().map(|line| secrets.iter().fold(line.clone(), mask)).collect();
+        let lines = self
+            .lines
+            .iter()
+            .map(|line| secrets.iter().fold(line.clone(), |line, secret| mask(&line, secret)))
+            .collect();
         Self::new(self.code, lines)
     }
 }
@@ -287,9 +291,9 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     if part.is_empty() { None } else { memchr::memmem::find(text, part) }
 }
 
-fn mask(text: Box<[u8]>, secret: &Box<[u8]>) -> Box<[u8]> {
+fn mask(text: &[u8], secret: &[u8]) -> Box<[u8]> {
     let mut masked = Vec::new();
-    let mut rest = &*text;
+    let mut rest = text;
     while let Some((before, found)) = find(rest, secret).and_then(|at| rest.split_at_checked(at)) {
         masked.extend_from_slice(before);
         masked.extend_from_slice(b"***");
@@ -393,6 +397,12 @@ mod tests {
         let mut parser = ReplyParser::default();
         assert!(parser.parse(&mut &b"what\r\n"[..]).is_err());
         assert_eq!(parser.parse(&mut &b"250 fine\r\n"[..]), Err(ReplyError::NotAReply));
+    }
+
+    #[test]
+    fn the_limits_are_those_of_one_reply() {
+        let octets = b"250 ok\r\n".repeat(REPLY_LIMIT_OCTETS);
+        assert_eq!(parse_all(&octets), (vec![one(b"250 ok\r\n"); REPLY_LIMIT_OCTETS], None));
     }
 
     #[test]

@@ -77,6 +77,11 @@ impl MailData {
         self.buffered == 0 && self.next_offset >= self.total
     }
 
+    /// Whether it cannot be sent on because more of it has not been supplied yet.
+    pub(super) fn is_starved(&self) -> bool {
+        !self.has_octets() && !self.is_complete()
+    }
+
     /// Appends about `limit` octets to `out`, or what there is.
     pub(super) fn encode(&mut self, limit: usize, out: &mut BytesMut) {
         let end = out.len().saturating_add(limit);

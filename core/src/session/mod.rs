@@ -30,6 +30,7 @@ use bytes::{Bytes, BytesMut};
 
 use self::context::Context;
 pub use self::extensions::Extensions;
+use self::mail_data::MailData;
 use self::state::State;
 use self::timeouts::{MAIL_DATA_STALL_TIMEOUT, mail_data_allowance, timeout};
 pub use self::types::{
@@ -176,10 +177,9 @@ impl Session {
     pub fn wants_transmit(&self) -> bool {
         // While a reply is coming in that was not asked for nothing more is said that it could be taken to answer.
         let is_listening = !self.parser.is_empty();
-        match &self.state {
-            State::SendData(_, data) => data.has_octets() || (data.is_complete() && !is_listening),
-            _ => self.cx.has_commands() && !is_listening,
-        }
+        self.state.mail_data().map_or(self.cx.has_commands() && !is_listening, |data| {
+            data.has_octets() || (data.is_complete() && !is_listening)
+        })
     }
 
     /// When to call [`Session::handle_timeout`], and the phase that is too long then.
@@ -238,7 +238,7 @@ impl Session {
 
     /// Whether the message cannot be sent on because more of it has not been supplied yet.
     fn is_starved(&self) -> bool {
-        matches!(&self.state, State::SendData(_, data) if !data.has_octets() && !data.is_complete())
+        self.state.mail_data().is_some_and(MailData::is_starved)
     }
 
     /// Gives a phase that has just begun its time.
@@ -249,7 +249,7 @@ impl Session {
         }
         self.bounded = bounded;
         self.deadline = timeout(bounded.0).map(|bound| now + bound);
-        if let State::SendData(_, data) = &self.state {
+        if let Some(data) = self.state.mail_data() {
             self.deadline = self.deadline.map(|deadline| deadline + mail_data_allowance(data.total()));
             self.stall_deadline = now + MAIL_DATA_STALL_TIMEOUT;
         }

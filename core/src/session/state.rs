@@ -18,9 +18,6 @@ use crate::reply::{Reply, ReplyClass, ReplyCode};
 use crate::sasl::{Exchange, Mechanism};
 use crate::status::EnhancedStatus;
 
-/// Most challenges of one authentication; no mechanism that we know needs more than three.
-const AUTH_CHALLENGES_LIMIT: u8 = 8;
-
 /// What the session expects next.
 #[derive(Debug)]
 pub(super) enum State {
@@ -52,7 +49,6 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Authentication {
     exchange: Exchange,
-    challenges: u8,
     /// What else the server offers, strongest first.
     others: VecDeque<Mechanism>,
 }
@@ -98,7 +94,7 @@ impl State {
             }
             Self::ExpectData(running) => Self::on_data(running, reply, cx),
             Self::SendData(running, data) => Self::on_early_reply(running, data, reply, cx),
-            Self::ExpectFinalReply(running) => Self::on_final_reply(running, reply, cx),
+            Self::ExpectFinalReply(running) => Self::on_final_reply(*running, reply, cx),
             Self::ExpectRset => self.on_rset(reply, cx),
             Self::ExpectTls | Self::Ready | Self::ExpectQuit(_) | Self::Ended => {
                 self.close(EndCause::Lost("the server spoke without being asked".into()), cx)
@@ -125,15 +121,16 @@ impl State {
 
     /// The time of the phase is over.
     pub(super) fn on_timeout(self, cx: &mut Context) -> Self {
-        let cause = match &self {
-            Self::SendData(_, data) if !data.has_octets() && !data.is_complete() => {
+        let cause = if let Self::SendData(_, data) = &self {
+            if data.is_starved() {
                 EndCause::Local("the mail data was not read in time".into())
+            } else {
+                EndCause::Lost("timed out while the mail data was being sent".into())
             }
-            Self::SendData(..) => EndCause::Lost("timed out while the mail data was being sent".into()),
-            other => EndCause::Lost(match other.phase() == Phase::Tls {
-                true => "timed out during the TLS handshake".into(),
-                false => format!("timed out waiting for the reply to {}", other.command()),
-            }),
+        } else if let Self::ExpectTls = self {
+            EndCause::Lost("timed out during the TLS handshake".into())
+        } else {
+            EndCause::Lost(format!("timed out waiting for the reply to {}", self.command()))
         };
         self.close(cause, cx)
     }
@@ -146,7 +143,7 @@ impl State {
         };
         let running = Running::new(transaction, &cx.extensions);
         if running.waiting_count() == 0 {
-            return Self::conclude(running, cx);
+            return Self::conclude(*running, cx);
         }
         let command = running.mail(&cx.extensions);
         cx.send(&command);
@@ -255,17 +252,13 @@ impl State {
         SessionEnd { phase, cause, padding_failed: cx.padding_failed }
     }
 
-    fn on_service_not_available(self, reply: &Reply, cx: &mut Context) -> Self {
+    fn on_service_not_available(mut self, reply: &Reply, cx: &mut Context) -> Self {
         let command = self.command();
-        let state = match self {
+        if let Self::ExpectFinalReply(running) = &mut self {
             // After the final dot this is a verdict like any other: the server has not taken the message.
-            Self::ExpectFinalReply(mut running) => {
-                running.decide_all(&refusal(reply, command));
-                Self::ExpectFinalReply(running)
-            }
-            other => other,
-        };
-        state.close(EndCause::Refused(reply.clone(), command), cx)
+            running.decide_all(&refusal(reply, command));
+        }
+        self.close(EndCause::Refused(reply.clone(), command), cx)
     }
 
     fn greet(cx: &mut Context) -> Self {
@@ -359,7 +352,7 @@ impl State {
             return Self::next_rcpt(running, cx);
         }
         running.decide_all(&refusal(reply, CommandName::Mail));
-        Self::conclude(running, cx)
+        Self::conclude(*running, cx)
     }
 
     fn next_rcpt(running: Box<Running>, cx: &mut Context) -> Self {
@@ -371,7 +364,7 @@ impl State {
             cx.send(&Command::Data);
             return Self::ExpectData(running);
         }
-        Self::abandon(running, cx)
+        Self::abandon(*running, cx)
     }
 
     fn on_data(mut running: Box<Running>, reply: &Reply, cx: &mut Context) -> Self {
@@ -380,7 +373,7 @@ impl State {
             return Self::request_data(running, data, cx);
         }
         running.decide_all(&refusal(reply, CommandName::Data));
-        Self::abandon(running, cx)
+        Self::abandon(*running, cx)
     }
 
     fn request_data(running: Box<Running>, mut data: MailData, cx: &mut Context) -> Self {
@@ -400,7 +393,7 @@ impl State {
         Self::SendData(running, data).close(cause, cx)
     }
 
-    fn on_final_reply(mut running: Box<Running>, reply: &Reply, cx: &mut Context) -> Self {
+    fn on_final_reply(mut running: Running, reply: &Reply, cx: &mut Context) -> Self {
         // RFC 5321 section 4.2.5: with 2yz, and only then, the server takes responsibility.
         let is_taken = reply.class() == ReplyClass::Completed;
         running.decide_all(&if is_taken {
@@ -412,13 +405,13 @@ impl State {
     }
 
     /// Everything is decided, and nothing is left open at the server.
-    fn conclude(running: Box<Running>, cx: &mut Context) -> Self {
+    fn conclude(running: Running, cx: &mut Context) -> Self {
         cx.output(SessionOutput::Verdicts(running.into_verdicts()));
         Self::ready(cx)
     }
 
     /// Everything is decided, but the server still holds the transaction (RFC 5321 section 4.1.1.5).
-    fn abandon(running: Box<Running>, cx: &mut Context) -> Self {
+    fn abandon(running: Running, cx: &mut Context) -> Self {
         cx.output(SessionOutput::Verdicts(running.into_verdicts()));
         cx.send(&Command::Rset);
         Self::ExpectRset
@@ -467,6 +460,11 @@ impl State {
     pub(super) fn bounded(&self) -> (Phase, usize) {
         let recipients = if let Self::ExpectRcpt(running) = self { running.waiting_count() } else { 0 };
         (self.phase(), recipients)
+    }
+
+    /// The message, while it is being sent.
+    pub(super) fn mail_data(&self) -> Option<&MailData> {
+        if let Self::SendData(_, data) = self { Some(data) } else { None }
     }
 
     /// What the next reply answers.
@@ -519,22 +517,19 @@ impl Authentication {
             mechanism: mechanism.name(),
             initial_response: initial_response.as_deref(),
         });
-        State::ExpectAuth(Box::new(Self { exchange, challenges: 0, others: offered }))
+        State::ExpectAuth(Box::new(Self { exchange, others: offered }))
     }
 
     fn on_reply(mut self: Box<Self>, reply: &Reply, cx: &mut Context) -> State {
         let text = reply.lines().next().unwrap_or_default();
         if reply.code() == ReplyCode::AUTH_CHALLENGE {
-            self.challenges = self.challenges.saturating_add(1);
-            if self.challenges > AUTH_CHALLENGES_LIMIT {
-                return Self::give_up("the server sends one challenge after the other".into(), cx);
-            }
+            // The exchange bounds the number of challenges: it answers only those that its mechanism has.
             return match self.exchange.respond(text) {
                 Ok(response) => {
                     cx.send(&Command::AuthLine(&response));
                     State::ExpectAuth(self)
                 }
-                Err(error) => Self::give_up(error.to_string(), cx),
+                Err(error) => Self::give_up(&error.to_string(), cx),
             };
         }
         if reply.class() == ReplyClass::Completed {
@@ -551,13 +546,15 @@ impl Authentication {
     }
 
     /// RFC 4954 section 4: a lone asterisk cancels the exchange.
-    fn give_up(reason: String, cx: &mut Context) -> State {
+    fn give_up(reason: &str, cx: &mut Context) -> State {
         cx.send(&Command::AuthLine("*"));
-        State::ExpectAuthEnd(failed(&reason))
+        State::ExpectAuthEnd(failed(reason))
     }
 }
 
+/// The server may have had its say in the reason: what controls a terminal is left out.
 fn failed(reason: &str) -> String {
+    let reason: String = reason.chars().filter(|character| !character.is_control()).collect();
     format!("authentication failed: {reason}")
 }
 

@@ -90,7 +90,7 @@ impl Engine {
 impl OpenEngine {
     /// Works until there is nothing more to do, or until a signal says so.
     pub fn run(self, shell: Shell) -> Result<(), EngineError> {
-        let Shell { config, mode, hosts, seed, mut signals, log } = shell;
+        let Shell { config, mode, hosts, seed, mut signals, log, pid_file } = shell;
         let mut event_loop =
             EventLoop::new(self.tls, local_addresses(&config)).map_err(system("cannot poll for events"))?;
         event_loop
@@ -116,6 +116,8 @@ impl OpenEngine {
         );
         // What was submitted is done before anybody else may work on the database.
         store.into_inner().shutdown();
+        // The pid file goes first: whoever gets the lock next may write it.
+        drop(pid_file);
         drop(self.lock);
         result.map_err(system("cannot poll for events"))
     }

@@ -22,7 +22,7 @@ use nix::unistd::{Gid, Uid};
 use thiserror::Error;
 
 use crate::args::{self, Action, Command, Invocation};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Rejection};
 use crate::daemonize::{DaemonizeError, Launch};
 use crate::descriptors;
 use crate::engine::{self, Engine, EngineError, OpenEngine};
@@ -47,6 +47,9 @@ pub struct Shell {
     pub signals: Signals,
     /// The log.
     pub log: Log,
+    /// The pid file, which is removed when this is dropped: to be done while the database is still locked, because
+    /// after that the file may be another daemon's.
+    pub pid_file: Option<PidFile>,
 }
 
 /// Does what SIGHUP asks of the shell: opens the log file again, and reads `/etc/hosts` again, which is returned if it
@@ -86,9 +89,9 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// The word `check`: what is wrong on standard error, or else the effective configuration on standard output.
-fn check(invocation: &Invocation, loaded: Result<Config, crate::config::Rejection>) -> ExitCode {
+fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode {
     let (config, rejection) = match loaded {
-        Ok(config) => (Some(config), crate::config::Rejection::default()),
+        Ok(config) => (Some(config), Rejection::default()),
         Err(rejection) => (None, rejection),
     };
     let mut errors: Vec<String> = rejection.errors.iter().map(ToString::to_string).collect();
@@ -171,8 +174,6 @@ enum StartError {
 struct Running {
     engine: OpenEngine,
     shell: Shell,
-    /// Removed when the work is over.
-    pid_file: Option<PidFile>,
 }
 
 fn start(
@@ -215,15 +216,14 @@ fn start_logged(
     launch.succeed()?;
     let version = env!("CARGO_PKG_VERSION");
     info!("cmail-dispatchd {version} works on {:?} as process {}", config.database, std::process::id());
-    Ok(Running { engine, shell: Shell { config, mode, hosts, seed, signals, log: log.clone() }, pid_file })
+    let shell = Shell { config, mode, hosts, seed, signals, log: log.clone(), pid_file };
+    Ok(Running { engine, shell })
 }
 
 impl Running {
     fn run(self) -> ExitCode {
         let log = self.shell.log.clone();
-        let result = self.engine.run(self.shell);
-        drop(self.pid_file);
-        match result {
+        match self.engine.run(self.shell) {
             Ok(()) => {
                 info!("cmail-dispatchd ends");
                 ExitCode::SUCCESS
