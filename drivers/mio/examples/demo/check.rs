@@ -18,6 +18,8 @@ pub(crate) struct Evidence {
     pub(crate) bounces: Vec<Bounce>,
     /// What the servers have seen.
     pub(crate) records: Vec<Record>,
+    /// The log of the daemon.
+    pub(crate) log: String,
 }
 
 /// What became of one mail.
@@ -83,6 +85,12 @@ fn of_mail(evidence: &Evidence, mail: &Mail, is_queued: bool) -> Verdict {
         Outcome::Delivered => {
             require(&mut problems, failures.is_empty(), "an attempt has failed");
             delivery(mail, &copies, &mut problems)
+        }
+        Outcome::DeliveredDespite(dead) => {
+            require(&mut problems, failures.is_empty(), "an attempt has failed");
+            let is_tried = evidence.log.contains(&format!("connecting to {dead} "));
+            require(&mut problems, is_tried, &format!("{dead} was not tried"));
+            format!("{}, {dead} being dead", delivery(mail, &copies, &mut problems))
         }
         Outcome::DeliveredAfter(text) => {
             let is_right =

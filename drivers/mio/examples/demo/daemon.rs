@@ -39,7 +39,15 @@ impl Daemon {
         let engine = Engine::prepare(&config)?.open(&config)?;
         // The controller says what SIGHUP and SIGTERM say to the daemon proper.
         let (signals, controller) = Signals::controlled()?;
-        let shell = Shell { config, mode: Mode::Daemon, hosts: Hosts::new(), seed: SEED, signals, log };
+        let shell = Shell {
+            config,
+            mode: Mode::Daemon,
+            hosts: Hosts::new(),
+            seed: SEED,
+            signals,
+            log,
+            pid_file: None,
+        };
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || engine.run(shell))?;
         Ok(Self { controller, thread })
     }

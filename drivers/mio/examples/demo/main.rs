@@ -72,16 +72,17 @@ fn run() -> Result<bool> {
     let took = began.elapsed();
     let records = servers.into_iter().map(Server::stop).collect::<Result<Vec<_>>>()?;
 
-    let evidence =
-        Evidence { is_empty, mails, failures: outbox.failures()?, bounces: outbox.bounces()?, records };
+    let log = fs::read_to_string(directory.path().join("log"))?;
+    let (failures, bounces) = (outbox.failures()?, outbox.bounces()?);
+    let evidence = Evidence { is_empty, mails, failures, bounces, records, log };
     say(&report::events(&evidence, &dns.answers(), began))?;
     let verdicts = check::verdicts(&evidence, &outbox)?;
     let is_expected = verdicts.iter().all(|verdict| verdict.problems.is_empty());
     if !is_expected {
-        say(&report::log(&fs::read_to_string(directory.path().join("log"))?))?;
+        say(&report::log(&evidence.log))?;
     }
-    say(&report::summary(&verdicts, took))?;
     directory.close()?;
+    say(&report::summary(&verdicts, took))?;
     Ok(is_expected)
 }
 

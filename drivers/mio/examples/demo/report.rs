@@ -12,9 +12,8 @@ const COLUMNS: usize = 100;
 /// What is going to happen, in two lines.
 pub(crate) fn opening(mails: usize, servers: usize) -> String {
     format!(
-        "A new outbox gets {mails} mails; {servers} SMTP servers and a DNS server start on loopback, on ports that \
-         are free.\nThe daemon delivers until the outbox is empty; then you read what was said, and what became of \
-         each mail.\n"
+        "{mails} mails go into a new outbox; a DNS server and {servers} SMTP servers start on loopback, on free ports.\n\
+         The daemon delivers. Then you read what was said on every connection, and how each mail ended.\n"
     )
 }
 
@@ -88,12 +87,12 @@ pub(crate) fn log(log: &str) -> String {
 /// What became of each mail, as a table.
 pub(crate) fn summary(verdicts: &[Verdict], took: Duration) -> String {
     let mut text = heading("What became of it");
-    push(&mut text, 2, &format!("{:<6}{:<26}{:<52}as expected", "mail", "recipient", "outcome"));
+    push(&mut text, 2, &format!("{:<6}{:<26}{:<54}as expected", "mail", "recipient", "outcome"));
     for verdict in verdicts {
         let mail = verdict.mail.map_or(String::new(), |mail| mail.to_string());
         let expected = if verdict.problems.is_empty() { "yes" } else { "NO" };
         let Verdict { recipient, outcome, .. } = verdict;
-        push(&mut text, 2, &format!("{mail:<6}{recipient:<26}{outcome:<52}{expected}"));
+        push(&mut text, 2, &format!("{mail:<6}{recipient:<26}{outcome:<54}{expected}"));
         for problem in &verdict.problems {
             push(&mut text, 8, &format!("! {problem}"));
         }
@@ -120,8 +119,10 @@ fn push(text: &mut String, indent: usize, line: &str) {
     loop {
         let room = COLUMNS.saturating_sub(margin);
         let (now, later) = split(rest, room);
-        text.extend(std::iter::repeat_n(' ', margin));
-        text.push_str(now);
+        if !now.is_empty() {
+            text.extend(std::iter::repeat_n(' ', margin));
+            text.push_str(now);
+        }
         text.push('\n');
         if later.is_empty() {
             return;

@@ -30,6 +30,8 @@ const DEAD: (&str, Ipv4Addr) = ("mx1.backed.example", Ipv4Addr::new(127, 0, 1, 9
 pub(crate) enum Outcome {
     /// Delivered at the first attempt.
     Delivered,
+    /// Delivered at the first attempt, but not before another server had been connected to in vain.
+    DeliveredDespite(&'static str),
     /// Delivered, but not before an attempt has failed for a text that begins so.
     DeliveredAfter(&'static str),
     /// Given up for a text that begins so.
@@ -111,7 +113,11 @@ pub(crate) fn mails(port: u16) -> Vec<Mail> {
             outcome: Outcome::DeliveredAfter("450 4.2.0"),
             ..mail("dora@patient.example", "mx.patient.example")
         },
-        Mail { by_tls: false, ..mail("erik@backed.example", "mx2.backed.example") },
+        Mail {
+            by_tls: false,
+            outcome: Outcome::DeliveredDespite(DEAD.0),
+            ..mail("erik@backed.example", "mx2.backed.example")
+        },
         Mail { remote: Some(handoff), ..mail("fred@elsewhere.example", RELAY) },
     ]
 }
