@@ -90,7 +90,8 @@ fn of_mail(evidence: &Evidence, mail: &Mail, is_queued: bool) -> Verdict {
             require(&mut problems, failures.is_empty(), "an attempt has failed");
             let is_tried = evidence.log.contains(&format!("connecting to {dead} "));
             require(&mut problems, is_tried, &format!("{dead} was not tried"));
-            format!("{}, {dead} being dead", delivery(mail, &copies, &mut problems))
+            let name = dead.split('.').next().unwrap_or(dead);
+            format!("{}, as {name} is dead", delivery(mail, &copies, &mut problems))
         }
         Outcome::DeliveredAfter(text) => {
             let is_right =
