@@ -1,5 +1,6 @@
 //! One connection of a delivery: its session, and the transactions that it still has to do.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
@@ -58,7 +59,7 @@ pub(super) struct Lane {
 #[derive(Debug)]
 enum State {
     Connecting { deadline: Instant },
-    Talking(Talk),
+    Talking(Box<Talk>),
 }
 
 #[derive(Debug)]
@@ -130,7 +131,7 @@ impl Lane {
             trace: cx.settings.trace,
         };
         let session = Session::new(config, rng, cx.now);
-        self.state = State::Talking(Talk { session, candidate: candidate.clone() });
+        self.state = State::Talking(Box::new(Talk { session, candidate: candidate.clone() }));
     }
 
     pub(super) fn handle_received(&mut self, now: Instant, octets: &[u8]) {
