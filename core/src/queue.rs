@@ -24,6 +24,15 @@ impl HopId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MessageKey(pub(crate) u32);
 
+/// Which ready mail is claimed first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// As is fair.
+    OldestFirst,
+    /// As is wise when the oldest is suspected of doing harm.
+    NewestFirst,
+}
+
 /// Where a mail stands in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -107,6 +116,11 @@ impl Queue {
         self.mails.get(&id).is_some_and(|entry| matches!(entry.kind, Kind::Claimed))
     }
 
+    /// Whether mail of this id waits for its time.
+    pub(crate) fn is_waiting(&self, id: MailId) -> bool {
+        self.mails.get(&id).is_some_and(|entry| matches!(entry.kind, Kind::Waiting))
+    }
+
     /// Whether mail of this id is ready.
     pub(crate) fn is_ready(&self, id: MailId) -> bool {
         self.mails.get(&id).is_some_and(|entry| matches!(entry.kind, Kind::Ready | Kind::ReadyAgain))
@@ -177,27 +191,35 @@ impl Queue {
         self.timeline.first().map(|&(time, _)| UnixTime(i64::from(time)))
     }
 
-    /// Takes ready mail of a next hop: the oldest first, and with each mail the other recipients of its message. At most
+    /// Takes ready mail of a next hop in this order, and with each mail the other recipients of its message. At most
     /// `messages`, and at most `limit` mails; a message that does not fit is left for the next time, unless it is the first.
-    pub(crate) fn claim(&mut self, hop: HopId, messages: usize, limit: usize) -> Vec<MailId> {
+    pub(crate) fn claim(
+        &mut self,
+        hop: HopId,
+        order: Order,
+        messages: usize,
+        limit: usize,
+    ) -> Vec<MailId> {
         let mut claimed = Vec::new();
         for _ in 0..messages {
-            let whole = (hop, MailId(i64::MIN))..=(hop, MailId(i64::MAX));
-            let oldest =
-                self.ready.range(whole.clone()).next().or_else(|| self.ready_again.range(whole).next());
-            let Some(&(_, oldest)) = oldest else { break };
-            let Some(key) = self.mails.get(&oldest).map(|entry| entry.key) else { break };
+            let mut ready = self.ready.range(whole(hop));
+            let first = match order {
+                Order::OldestFirst => ready.next(),
+                Order::NewestFirst => ready.next_back(),
+            };
+            let first = first.or_else(|| self.ready_again.range(whole(hop)).next());
+            let Some(&(_, first)) = first else { break };
+            let Some(key) = self.mails.get(&first).map(|entry| entry.key) else { break };
             let mut message = vec_of_message(&self.ready_messages, hop, key, limit);
             if !claimed.is_empty() && claimed.len() + message.len() > limit {
                 break;
             }
-            if !message.contains(&oldest) {
+            // A message may have more recipients than fit, of which this one would not be among the first.
+            if !message.contains(&first) {
                 message.pop();
-                message.insert(0, oldest);
+                message.insert(0, first);
             }
-            for &id in &message {
-                self.place(id, Place::Claimed);
-            }
+            self.claim_all(&message);
             claimed.append(&mut message);
         }
         claimed
@@ -207,20 +229,33 @@ impl Queue {
     pub(crate) fn claim_up_to(&mut self, hop: HopId, last: MailId, limit: usize) -> Vec<MailId> {
         let range = (hop, MailId(i64::MIN))..=(hop, last);
         let ready = self.ready.range(range.clone()).chain(self.ready_again.range(range));
-        let claimed: Vec<MailId> = ready.take(limit).map(|&(_, id)| id).collect();
-        for &id in &claimed {
-            self.place(id, Place::Claimed);
-        }
-        claimed
+        let ids: Vec<MailId> = ready.take(limit).map(|&(_, id)| id).collect();
+        self.claim_all(&ids);
+        ids
+    }
+
+    /// Takes ready mail of a next hop that was tried in this pass, at most `limit`.
+    pub(crate) fn claim_tried(&mut self, hop: HopId, limit: usize) -> Vec<MailId> {
+        let ids: Vec<MailId> = self.ready_again.range(whole(hop)).take(limit).map(|&(_, id)| id).collect();
+        self.claim_all(&ids);
+        ids
+    }
+
+    /// Whether some ready mail of a next hop was tried in this pass, and some was not.
+    pub(crate) fn is_partly_tried(&self, hop: HopId) -> bool {
+        self.ready.range(whole(hop)).next().is_some() && self.ready_again.range(whole(hop)).next().is_some()
     }
 
     /// Takes mail of one message of a next hop that is to be bounced, if nobody works on other recipients of it.
     pub(crate) fn claim_given_up(&mut self, hop: HopId, key: MessageKey, limit: usize) -> Vec<MailId> {
         let message = vec_of_message(&self.given_up, hop, key, limit);
-        for &id in &message {
-            self.place(id, Place::Claimed);
-        }
+        self.claim_all(&message);
         message
+    }
+
+    /// Whether mail of this message is to be bounced.
+    pub(crate) fn has_given_up(&self, hop: HopId, key: MessageKey) -> bool {
+        self.given_up.range(message_range(hop, key)).next().is_some()
     }
 
     /// Whether mail of this message is ready for this next hop, or claimed.
@@ -269,6 +304,18 @@ impl Queue {
             .filter(|(_, entry)| !matches!(entry.kind, Kind::Claimed))
             .map(|(&id, _)| id)
             .collect()
+    }
+
+    /// How much mail somebody works on.
+    #[cfg(test)]
+    pub(crate) fn claimed_count(&self) -> usize {
+        self.claimed.len()
+    }
+
+    fn claim_all(&mut self, ids: &[MailId]) {
+        for &id in ids {
+            self.place(id, Place::Claimed);
+        }
     }
 
     fn set(&mut self, id: MailId, hop: HopId, key: MessageKey, place: Place) {
@@ -354,6 +401,10 @@ impl Queue {
     }
 }
 
+fn whole(hop: HopId) -> RangeInclusive<(HopId, MailId)> {
+    (hop, MailId(i64::MIN))..=(hop, MailId(i64::MAX))
+}
+
 fn message_range(hop: HopId, key: MessageKey) -> RangeInclusive<(HopId, MessageKey, MailId)> {
     (hop, key, MailId(i64::MIN))..=(hop, key, MailId(i64::MAX))
 }
@@ -399,10 +450,10 @@ mod tests {
         for (id, key) in [(1, 9), (2, 8), (3, 9), (4, 8), (5, 7)] {
             hop = queue.insert(MailId(id), Some(&domain("a")), MessageKey(key), Place::Ready);
         }
-        assert_eq!(queue.claim(hop, 9, 3), ids(&[1, 3]), "the next message does not fit");
-        assert_eq!(queue.claim(hop, 1, 3), ids(&[2, 4]));
-        assert_eq!(queue.claim(hop, 9, 3), ids(&[5]));
-        assert!(queue.claim(hop, 9, 3).is_empty());
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 9, 3), ids(&[1, 3]), "the next message does not fit");
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[2, 4]));
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 9, 3), ids(&[5]));
+        assert!(queue.claim(hop, Order::OldestFirst, 9, 3).is_empty());
         assert!(queue.is_claimed(MailId(1)));
     }
 
@@ -413,8 +464,41 @@ mod tests {
         for id in 2..=5 {
             queue.insert(MailId(id), Some(&domain("a")), KEY, Place::Ready);
         }
-        assert_eq!(queue.claim(hop, 1, 3), ids(&[1, 2, 3]));
-        assert_eq!(queue.claim(hop, 1, 3), ids(&[4, 5]));
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[1, 2, 3]));
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[4, 5]));
+    }
+
+    #[test]
+    fn mail_that_is_due_is_claimed_though_it_is_not_among_the_first_recipients_of_its_message() {
+        let mut queue = Queue::new();
+        let mut hop = HopId::NOWHERE;
+        for id in 1..=4 {
+            hop = queue.insert(MailId(id), Some(&domain("a")), KEY, Place::ReadyAgain);
+        }
+        queue.insert(MailId(9), Some(&domain("a")), KEY, Place::Ready);
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[9, 1, 2]));
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[3, 4]));
+    }
+
+    #[test]
+    fn the_newest_mail_is_claimed_first_if_that_is_wanted() {
+        let mut queue = Queue::new();
+        let mut hop = HopId::NOWHERE;
+        for id in 1..=3 {
+            hop = queue.insert(MailId(id), Some(&domain("a")), MessageKey(id as u32), Place::Ready);
+        }
+        assert_eq!(queue.claim(hop, Order::NewestFirst, 2, 9), ids(&[3, 2]));
+    }
+
+    #[test]
+    fn tried_mail_is_told_from_untried() {
+        let mut queue = Queue::new();
+        let hop = queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), Place::ReadyAgain);
+        assert!(!queue.is_partly_tried(hop));
+        queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), Place::Ready);
+        assert!(queue.is_partly_tried(hop));
+        assert_eq!(queue.claim_tried(hop, 9), ids(&[1]));
+        assert!(!queue.is_partly_tried(hop));
     }
 
     #[test]
@@ -422,7 +506,7 @@ mod tests {
         let mut queue = Queue::new();
         queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), Place::ReadyAgain);
         let hop = queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), Place::Ready);
-        assert_eq!(queue.claim(hop, 9, 9), ids(&[2, 1]));
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 9, 9), ids(&[2, 1]));
     }
 
     #[test]
