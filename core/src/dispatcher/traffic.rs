@@ -399,7 +399,8 @@ impl Dispatcher {
         for hop in hops {
             self.with_delivery(hop, |delivery, cx| delivery.close(cx));
         }
-        // What is held back or parked would never be let go.
+        // What is held back, parked or paused would never be let go.
+        self.traffic.paused = HopTimers::default();
         self.traffic.held_back.clear();
         self.traffic.parked.clear();
     }
