@@ -193,13 +193,7 @@ impl Queue {
 
     /// Takes ready mail of a next hop in this order, and with each mail the other recipients of its message. At most
     /// `messages`, and at most `limit` mails; a message that does not fit is left for the next time, unless it is the first.
-    pub(crate) fn claim(
-        &mut self,
-        hop: HopId,
-        order: Order,
-        messages: usize,
-        limit: usize,
-    ) -> Vec<MailId> {
+    pub(crate) fn claim(&mut self, hop: HopId, order: Order, messages: usize, limit: usize) -> Vec<MailId> {
         let mut claimed = Vec::new();
         for _ in 0..messages {
             let mut ready = self.ready.range(whole(hop));

@@ -54,7 +54,10 @@ impl Dispatcher {
 
     /// Asks for what is needed to make bounces.
     pub(super) fn generate_bounces(&mut self) {
-        while self.bounces.open + self.ledger.replacement_count() < OPEN_LIMIT && !self.ledger.is_congested() && self.intake.is_complete() {
+        while self.bounces.open + self.ledger.replacement_count() < OPEN_LIMIT
+            && !self.ledger.is_congested()
+            && self.intake.is_complete()
+        {
             let Some((hop, key)) = self.bounces.candidates.pop_first() else { return };
             // Whoever works on the message has it reconsidered afterwards.
             if matches!(self.mode, Mode::Deliver(_)) || self.queue.is_busy_with(hop, key) {

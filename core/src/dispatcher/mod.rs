@@ -235,7 +235,8 @@ impl Dispatcher {
             let seconds = u64::try_from(time.0.saturating_sub(self.now.wall.0)).unwrap_or(0);
             self.now.monotonic + Duration::from_secs(seconds)
         });
-        let called_up = Some(self.now.monotonic).filter(|_| self.intake.has_called_up() && !self.is_draining());
+        let called_up =
+            Some(self.now.monotonic).filter(|_| self.intake.has_called_up() && !self.is_draining());
         let look = Some(self.intake.next_look()).filter(|_| !self.is_draining() && !self.intake.is_looking());
         [
             (look, TimeoutReason::Look),
@@ -318,7 +319,9 @@ impl Dispatcher {
             if asked.fits(&reply) {
                 return Ok(reply);
             }
-            Err(StoreError { text: "the answer of the database is of another kind than what was asked".into() })
+            Err(StoreError {
+                text: "the answer of the database is of another kind than what was asked".into(),
+            })
         });
         match result {
             Err(_) => self.store_failures = self.store_failures.saturating_add(1),

@@ -543,5 +543,4 @@ impl Dispatcher {
             self.forget(id);
         }
     }
-
 }

@@ -168,7 +168,8 @@ fn a_server_that_drops_padding_is_connected_to_once_more_without() {
     settings.tls_padding = 1000;
     let mut world = World::with(settings, Mode::Daemon);
     let server = world.domain("example.org", "192.0.2.1");
-    server.usual = Behaviour::on("EHLO", "250-mx\r\n250 STARTTLS").and("NOOP", "421 stop it").and("RSET", "drop");
+    server.usual =
+        Behaviour::on("EHLO", "250-mx\r\n250 STARTTLS").and("NOOP", "421 stop it").and("RSET", "drop");
     let id = world.mail(SENDER, "a@example.org", "x");
     world.run();
     assert_eq!(world.outbox.deleted, [id]);

@@ -9,14 +9,34 @@ use crate::settings::Hosts;
 #[derive(Clone, Debug)]
 enum Call {
     /// A step of what the outputs ask for, answered well or badly.
-    Answer { which: usize, how: u8 },
-    Stale { connection: u64, how: u8 },
-    Octets { connection: u64, octets: Vec<u8> },
-    Timeout { millis: u32 },
-    WallJump { seconds: i64 },
-    Mail { domain: u8, sender: u8 },
-    Remove { which: usize },
-    Transmit { connection: u64 },
+    Answer {
+        which: usize,
+        how: u8,
+    },
+    Stale {
+        connection: u64,
+        how: u8,
+    },
+    Octets {
+        connection: u64,
+        octets: Vec<u8>,
+    },
+    Timeout {
+        millis: u32,
+    },
+    WallJump {
+        seconds: i64,
+    },
+    Mail {
+        domain: u8,
+        sender: u8,
+    },
+    Remove {
+        which: usize,
+    },
+    Transmit {
+        connection: u64,
+    },
     Retry,
     Drain,
 }
@@ -101,10 +121,7 @@ impl Driver {
                 Output::Connect { connection, .. } => self.connects.push(connection),
                 Output::StartTls { connection, .. } => self.tls.push(connection),
                 Output::Drained => self.is_drained = true,
-                Output::Transmit(_)
-                | Output::Close(_)
-                | Output::CloseDatagram(_)
-                | Output::Event(_) => {}
+                Output::Transmit(_) | Output::Close(_) | Output::CloseDatagram(_) | Output::Event(_) => {}
             }
         }
     }
@@ -230,7 +247,12 @@ impl Driver {
             } else {
                 return;
             }
-            assert!(step < 2999, "no rest: {:?} {:?}", self.dispatcher.poll_timeout(), self.dispatcher.leftovers());
+            assert!(
+                step < 2999,
+                "no rest: {:?} {:?}",
+                self.dispatcher.poll_timeout(),
+                self.dispatcher.leftovers()
+            );
         }
     }
 }

@@ -13,8 +13,8 @@ mod server;
 mod trouble;
 mod world;
 
-use std::net::{IpAddr, SocketAddr};
 use std::borrow::ToOwned as _;
+use std::net::{IpAddr, SocketAddr};
 use std::string::{String, ToString};
 use std::{format, vec};
 

@@ -187,16 +187,18 @@ impl Outbox {
                 submission: mail.submission,
                 attempts: mail.faillog.clone(),
             };
-            let same = messages
-                .iter_mut()
-                .find(|(sender, data, _)| (sender, &*data) == (&mail.sender, &mail.data));
+            let same =
+                messages.iter_mut().find(|(sender, data, _)| (sender, &*data) == (&mail.sender, &mail.data));
             if let Some((_, _, message)) = same {
                 message.mails.push(failed);
                 continue;
             }
             let whole = mail.data.len() <= limit;
-            let original =
-                if whole { mail.data.clone() } else { mail.data.slice(..mail.data.len().min(DATA_CHUNK_OCTETS)) };
+            let original = if whole {
+                mail.data.clone()
+            } else {
+                mail.data.slice(..mail.data.len().min(DATA_CHUNK_OCTETS))
+            };
             let message =
                 FailedMessage { mails: vec![failed], data_octets: mail.data.len() as u64, original };
             messages.push((mail.sender.clone(), mail.data.clone(), message));

@@ -16,13 +16,7 @@ fn mail_that_a_server_takes_leaves_the_outbox() {
     assert_eq!(server.accepted[0].data, "Subject: x\r\n\r\nhello\r\n..dot\r\n");
     assert_eq!(
         server.commands,
-        [
-            "EHLO me.example",
-            "MAIL FROM:<sender@origin.example>",
-            "RCPT TO:<a@Example.ORG>",
-            "DATA",
-            "QUIT"
-        ]
+        ["EHLO me.example", "MAIL FROM:<sender@origin.example>", "RCPT TO:<a@Example.ORG>", "DATA", "QUIT"]
     );
 }
 
@@ -47,10 +41,7 @@ fn a_failed_mail_is_tried_again_when_strictly_more_than_the_interval_has_passed(
     world.domain("example.org", "192.0.2.1").usual = Behaviour::on("RCPT", "450 4.2.0 later");
     let id = world.mail(SENDER, "a@example.org", "x");
     world.run();
-    assert_eq!(
-        world.failures(id),
-        ["450 4.2.0 later\n(mx.example.org [192.0.2.1]:25, in reply to RCPT TO)"]
-    );
+    assert_eq!(world.failures(id), ["450 4.2.0 later\n(mx.example.org [192.0.2.1]:25, in reply to RCPT TO)"]);
     world.run_for(Duration::from_secs(3599));
     assert_eq!(world.failures(id).len(), 1);
     world.run_for(Duration::from_secs(3));

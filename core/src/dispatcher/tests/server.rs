@@ -128,7 +128,8 @@ impl Peer {
         loop {
             if self.is_in_data {
                 let text = String::from_utf8_lossy(&self.input).into_owned();
-                let Some(end) = text.find("\r\n.\r\n").map(|end| end + 2).or(text.starts_with(".\r\n").then_some(0))
+                let Some(end) =
+                    text.find("\r\n.\r\n").map(|end| end + 2).or(text.starts_with(".\r\n").then_some(0))
                 else {
                     return answers;
                 };

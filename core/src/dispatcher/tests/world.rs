@@ -131,13 +131,7 @@ impl World {
         self.mail_by(None, sender, recipient, data)
     }
 
-    pub(super) fn mail_by(
-        &mut self,
-        remote: Option<&str>,
-        sender: &str,
-        recipient: &str,
-        data: &str,
-    ) -> i64 {
+    pub(super) fn mail_by(&mut self, remote: Option<&str>, sender: &str, recipient: &str, data: &str) -> i64 {
         self.outbox.data_version += 1;
         self.outbox.insert(Mail {
             remote: remote.map(Into::into),
@@ -292,10 +286,13 @@ impl World {
     fn answer(&mut self, connection: ConnectionId, answers: Vec<Answer>) {
         for (index, answer) in answers.into_iter().enumerate() {
             let after = LATENCY + Duration::from_micros(index as u64);
-            self.later(after, match answer {
-                Answer::Say(text) => Happening::Received(connection, text),
-                Answer::Close => Happening::Closed(connection),
-            });
+            self.later(
+                after,
+                match answer {
+                    Answer::Say(text) => Happening::Received(connection, text),
+                    Answer::Close => Happening::Closed(connection),
+                },
+            );
         }
     }
 
@@ -329,25 +326,29 @@ impl World {
 
     fn connect(&mut self, connection: ConnectionId, remote: SocketAddr) {
         self.attempts.push((self.now.monotonic, remote));
-        let behaviour = self.servers.get_mut(&remote).map_or(Behaviour::connect(Connect::Refused), |server| {
-            server.connections += 1;
-            server.open.insert(connection);
-            server.most_open = server.most_open.max(server.open.len());
-            server.next.pop_front().unwrap_or_else(|| server.usual.clone())
-        });
+        let behaviour =
+            self.servers.get_mut(&remote).map_or(Behaviour::connect(Connect::Refused), |server| {
+                server.connections += 1;
+                server.open.insert(connection);
+                server.most_open = server.most_open.max(server.open.len());
+                server.next.pop_front().unwrap_or_else(|| server.usual.clone())
+            });
         let connect = behaviour.connect;
         assert!(self.peers.insert(connection, Peer::new(remote, behaviour)).is_none());
         self.most_open = self.most_open.max(self.peers.len());
-        self.later(LATENCY, match connect {
-            Connect::Accepted => Happening::Connected(connection),
-            Connect::Refused => {
-                Happening::ConnectFailed(connection, ConnectError::Remote("connection refused".into()))
-            }
-            Connect::Local => {
-                Happening::ConnectFailed(connection, ConnectError::Local("too many open files".into()))
-            }
-            Connect::Silent => return,
-        });
+        self.later(
+            LATENCY,
+            match connect {
+                Connect::Accepted => Happening::Connected(connection),
+                Connect::Refused => {
+                    Happening::ConnectFailed(connection, ConnectError::Remote("connection refused".into()))
+                }
+                Connect::Local => {
+                    Happening::ConnectFailed(connection, ConnectError::Local("too many open files".into()))
+                }
+                Connect::Silent => return,
+            },
+        );
     }
 
     /// The connection is gone, and whatever is on its way.
