@@ -48,13 +48,28 @@ pub(crate) enum Place {
     Claimed,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Waiting,
-    Ready,
-    ReadyAgain,
-    GivenUp,
-    Claimed,
+/// [`Place`], as it is stored. A Unix time fits into 32 bits until the year 2106; its last numbers stand for the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind(u32);
+
+impl Kind {
+    const READY: Self = Self(u32::MAX);
+    const READY_AGAIN: Self = Self(u32::MAX - 1);
+    const GIVEN_UP: Self = Self(u32::MAX - 2);
+    const CLAIMED: Self = Self(u32::MAX - 3);
+    const LAST_TIME: u32 = u32::MAX - 4;
+}
+
+impl From<Place> for Kind {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Waiting(time) => Self(seconds(time).min(Self::LAST_TIME)),
+            Place::Ready => Self::READY,
+            Place::ReadyAgain => Self::READY_AGAIN,
+            Place::GivenUp => Self::GIVEN_UP,
+            Place::Claimed => Self::CLAIMED,
+        }
+    }
 }
 
 /// What is known of a mail, packed: there may be millions.
@@ -62,9 +77,24 @@ enum Kind {
 struct Entry {
     hop: HopId,
     key: MessageKey,
-    /// Unix time, which 32 bits hold until the year 2106; only if it waits.
-    not_before: u32,
     kind: Kind,
+}
+
+/// A [`MailId`] in two halves, of the same order: beside 32 other bits it takes no room for alignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PackedId(u32, u32);
+
+impl From<MailId> for PackedId {
+    fn from(id: MailId) -> Self {
+        let ordered = (id.0 as u64) ^ (1 << 63);
+        Self((ordered >> 32) as u32, ordered as u32)
+    }
+}
+
+impl From<PackedId> for MailId {
+    fn from(PackedId(upper, lower): PackedId) -> Self {
+        Self((((u64::from(upper) << 32) | u64::from(lower)) ^ (1 << 63)) as i64)
+    }
 }
 
 #[derive(Debug)]
@@ -79,11 +109,11 @@ struct Hop {
 #[derive(Debug)]
 pub(crate) struct Queue {
     mails: BTreeMap<MailId, Entry>,
-    timeline: BTreeSet<(u32, MailId)>,
+    timeline: BTreeSet<(u32, PackedId)>,
     /// Ready mail in the order of its ids.
-    ready: BTreeSet<(HopId, MailId)>,
+    ready: BTreeSet<(HopId, PackedId)>,
     /// Ready mail that was tried in this pass already.
-    ready_again: BTreeSet<(HopId, MailId)>,
+    ready_again: BTreeSet<(HopId, PackedId)>,
     /// All ready mail, the recipients of a message side by side.
     ready_messages: BTreeSet<(HopId, MessageKey, MailId)>,
     /// Claimed mail, the recipients of a message side by side.
@@ -113,17 +143,17 @@ impl Queue {
 
     /// Whether mail of this id is known, and claimed by somebody.
     pub(crate) fn is_claimed(&self, id: MailId) -> bool {
-        self.mails.get(&id).is_some_and(|entry| matches!(entry.kind, Kind::Claimed))
+        self.mails.get(&id).is_some_and(|entry| entry.kind == Kind::CLAIMED)
     }
 
     /// Whether mail of this id waits for its time.
     pub(crate) fn is_waiting(&self, id: MailId) -> bool {
-        self.mails.get(&id).is_some_and(|entry| matches!(entry.kind, Kind::Waiting))
+        self.mails.get(&id).is_some_and(|entry| entry.kind.0 <= Kind::LAST_TIME)
     }
 
     /// Whether mail of this id is ready.
     pub(crate) fn is_ready(&self, id: MailId) -> bool {
-        self.mails.get(&id).is_some_and(|entry| matches!(entry.kind, Kind::Ready | Kind::ReadyAgain))
+        self.mails.get(&id).is_some_and(|entry| matches!(entry.kind, Kind::READY | Kind::READY_AGAIN))
     }
 
     /// The next hop of a mail.
@@ -175,13 +205,13 @@ impl Queue {
 
     /// Makes mail ready whose time has come, at most `limit` of it; returns the next hops it is for.
     pub(crate) fn wake(&mut self, now: UnixTime, limit: usize) -> BTreeSet<HopId> {
-        let now = u32::try_from(now.0.max(0)).unwrap_or(u32::MAX);
+        let now = seconds(now);
         let due: Vec<MailId> = self
             .timeline
             .iter()
             .take_while(|&&(time, _)| time <= now)
             .take(limit)
-            .map(|&(_, id)| id)
+            .map(|&(_, id)| id.into())
             .collect();
         due.into_iter().filter_map(|id| self.place(id, Place::Ready)).collect()
     }
@@ -203,6 +233,7 @@ impl Queue {
             };
             let first = first.or_else(|| self.ready_again.range(whole(hop)).next());
             let Some(&(_, first)) = first else { break };
+            let first = MailId::from(first);
             let Some(key) = self.mails.get(&first).map(|entry| entry.key) else { break };
             let mut message = vec_of_message(&self.ready_messages, hop, key, limit);
             if !claimed.is_empty() && claimed.len() + message.len() > limit {
@@ -221,16 +252,17 @@ impl Queue {
 
     /// Takes ready mail of a next hop with ids up to `last`, at most `limit`.
     pub(crate) fn claim_up_to(&mut self, hop: HopId, last: MailId, limit: usize) -> Vec<MailId> {
-        let range = (hop, MailId(i64::MIN))..=(hop, last);
+        let range = (hop, PackedId::from(MailId(i64::MIN)))..=(hop, last.into());
         let ready = self.ready.range(range.clone()).chain(self.ready_again.range(range));
-        let ids: Vec<MailId> = ready.take(limit).map(|&(_, id)| id).collect();
+        let ids: Vec<MailId> = ready.take(limit).map(|&(_, id)| id.into()).collect();
         self.claim_all(&ids);
         ids
     }
 
     /// Takes ready mail of a next hop that was tried in this pass, at most `limit`.
     pub(crate) fn claim_tried(&mut self, hop: HopId, limit: usize) -> Vec<MailId> {
-        let ids: Vec<MailId> = self.ready_again.range(whole(hop)).take(limit).map(|&(_, id)| id).collect();
+        let ids: Vec<MailId> =
+            self.ready_again.range(whole(hop)).take(limit).map(|&(_, id)| id.into()).collect();
         self.claim_all(&ids);
         ids
     }
@@ -285,7 +317,7 @@ impl Queue {
 
     /// The waiting mail.
     pub(crate) fn waiting(&self) -> Vec<MailId> {
-        self.timeline.iter().map(|&(_, id)| id).collect()
+        self.timeline.iter().map(|&(_, id)| id.into()).collect()
     }
 
     /// The known mail in a range of ids that nobody has claimed.
@@ -293,11 +325,7 @@ impl Queue {
         if ids.is_empty() {
             return Vec::new();
         }
-        self.mails
-            .range(ids)
-            .filter(|(_, entry)| !matches!(entry.kind, Kind::Claimed))
-            .map(|(&id, _)| id)
-            .collect()
+        self.mails.range(ids).filter(|(_, entry)| entry.kind != Kind::CLAIMED).map(|(&id, _)| id).collect()
     }
 
     /// How much mail somebody works on.
@@ -316,14 +344,7 @@ impl Queue {
         // Retained before an old entry is removed, so that the hop does not vanish in between.
         self.retain_hop(hop);
         self.remove(id);
-        let (kind, not_before) = match place {
-            Place::Waiting(time) => (Kind::Waiting, u32::try_from(time.0.max(0)).unwrap_or(u32::MAX)),
-            Place::Ready => (Kind::Ready, 0),
-            Place::ReadyAgain => (Kind::ReadyAgain, 0),
-            Place::GivenUp => (Kind::GivenUp, 0),
-            Place::Claimed => (Kind::Claimed, 0),
-        };
-        let entry = Entry { hop, key, not_before, kind };
+        let entry = Entry { hop, key, kind: place.into() };
         self.mails.insert(id, entry);
         self.link(id, entry);
     }
@@ -350,22 +371,21 @@ impl Queue {
 
     fn link(&mut self, id: MailId, entry: Entry) {
         match entry.kind {
-            Kind::Waiting => {
-                self.timeline.insert((entry.not_before, id));
+            Kind(time @ ..=Kind::LAST_TIME) => {
+                self.timeline.insert((time, id.into()));
             }
-            Kind::Ready | Kind::ReadyAgain => {
-                let order =
-                    if matches!(entry.kind, Kind::Ready) { &mut self.ready } else { &mut self.ready_again };
-                order.insert((entry.hop, id));
+            Kind::READY | Kind::READY_AGAIN => {
+                let order = if entry.kind == Kind::READY { &mut self.ready } else { &mut self.ready_again };
+                order.insert((entry.hop, id.into()));
                 self.ready_messages.insert((entry.hop, entry.key, id));
                 if let Some(hop) = self.hops.get_mut(&entry.hop) {
                     hop.ready = hop.ready.saturating_add(1);
                 }
             }
-            Kind::GivenUp => {
+            Kind::GIVEN_UP => {
                 self.given_up.insert((entry.hop, entry.key, id));
             }
-            Kind::Claimed => {
+            Kind::CLAIMED => {
                 self.claimed.insert((entry.hop, entry.key, id));
             }
         }
@@ -373,30 +393,34 @@ impl Queue {
 
     fn unlink(&mut self, id: MailId, entry: Entry) {
         match entry.kind {
-            Kind::Waiting => {
-                self.timeline.remove(&(entry.not_before, id));
+            Kind(time @ ..=Kind::LAST_TIME) => {
+                self.timeline.remove(&(time, id.into()));
             }
-            Kind::Ready | Kind::ReadyAgain => {
-                let order =
-                    if matches!(entry.kind, Kind::Ready) { &mut self.ready } else { &mut self.ready_again };
-                order.remove(&(entry.hop, id));
+            Kind::READY | Kind::READY_AGAIN => {
+                let order = if entry.kind == Kind::READY { &mut self.ready } else { &mut self.ready_again };
+                order.remove(&(entry.hop, id.into()));
                 self.ready_messages.remove(&(entry.hop, entry.key, id));
                 if let Some(hop) = self.hops.get_mut(&entry.hop) {
                     hop.ready = hop.ready.saturating_sub(1);
                 }
             }
-            Kind::GivenUp => {
+            Kind::GIVEN_UP => {
                 self.given_up.remove(&(entry.hop, entry.key, id));
             }
-            Kind::Claimed => {
+            Kind::CLAIMED => {
                 self.claimed.remove(&(entry.hop, entry.key, id));
             }
         }
     }
 }
 
-fn whole(hop: HopId) -> RangeInclusive<(HopId, MailId)> {
-    (hop, MailId(i64::MIN))..=(hop, MailId(i64::MAX))
+/// Unix time without what came before it and what comes after the year 2106.
+fn seconds(time: UnixTime) -> u32 {
+    u32::try_from(time.0.max(0)).unwrap_or(u32::MAX)
+}
+
+fn whole(hop: HopId) -> RangeInclusive<(HopId, PackedId)> {
+    (hop, MailId(i64::MIN).into())..=(hop, MailId(i64::MAX).into())
 }
 
 fn message_range(hop: HopId, key: MessageKey) -> RangeInclusive<(HopId, MessageKey, MailId)> {
@@ -543,6 +567,14 @@ mod tests {
 
     #[test]
     fn an_entry_stays_small() {
-        assert!(size_of::<Entry>() <= 16);
+        assert_eq!((size_of::<Entry>(), size_of::<(HopId, PackedId)>()), (12, 12));
+    }
+
+    #[test]
+    fn packed_ids_have_the_same_order_and_come_back() {
+        let ids = [i64::MIN, -1 << 32, -1, 0, 1, u32::MAX.into(), 1 << 32, i64::MAX].map(MailId);
+        let packed = ids.map(PackedId::from);
+        assert!(packed.is_sorted());
+        assert_eq!(packed.map(MailId::from), ids);
     }
 }
