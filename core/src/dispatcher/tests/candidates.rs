@@ -16,9 +16,9 @@ fn failure_by(world: &mut World, remote: Option<&str>, recipient: &str) -> (Stri
     let failures: Vec<(String, bool)> = world
         .events
         .iter()
-        .filter_map(|event| match event {
-            Event::Failed { id: of, text, fatal } if *of == MailId(id) => Some((text.to_string(), *fatal)),
-            _ => None,
+        .filter_map(|event| {
+            let Event::Failed { id: of, text, fatal } = event else { return None };
+            (*of == MailId(id)).then(|| (text.to_string(), *fatal))
         })
         .collect();
     assert_eq!(failures.len(), 1, "{failures:?}");

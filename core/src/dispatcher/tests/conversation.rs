@@ -34,9 +34,10 @@ fn without_progress_it_goes_on_to_the_next_candidate_and_not_back() {
 
 #[test]
 fn a_mail_that_kills_every_connection_fails_alone() {
-    for position in [0, 3, 9] {
+    let hosts = [(10, "a.example", "192.0.2.1"), (20, "b.example", "192.0.2.2")];
+    for (position, hosts) in [0, 3, 9].into_iter().flat_map(|at| [(at, &hosts[..1]), (at, &hosts[..])]) {
         let mut world = World::new();
-        for (preference, host, at) in [(10, "a.example", "192.0.2.1"), (20, "b.example", "192.0.2.2")] {
+        for &(preference, host, at) in hosts {
             world.exchange("example.org", preference, host, at).usual =
                 Behaviour::on("MAIL FROM:<poison@", "drop");
         }

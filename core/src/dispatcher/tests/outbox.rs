@@ -57,6 +57,8 @@ pub(super) struct Outbox {
 
 pub(super) fn kind(request: &StoreRequest) -> &'static str {
     match request {
+        // The slow walk over known rows takes smaller steps than the look for new ones.
+        StoreRequest::Scan { limit: ..4096, .. } => "walk",
         StoreRequest::Scan { .. } => "scan",
         StoreRequest::Claim { .. } => "claim",
         StoreRequest::ReadData { .. } => "data",
@@ -115,7 +117,8 @@ impl Outbox {
         for &id in ids {
             let Some(mail) = self.mails.get(&id.0) else { continue };
             let fitting = transactions.iter_mut().find(|(sender, data, transaction)| {
-                (sender, &*data) == (&mail.sender, &mail.data)
+                *sender == mail.sender
+                    && *data == mail.data
                     && transaction.rows.len() < TRANSACTION_RECIPIENT_LIMIT
             });
             if let Some((_, _, transaction)) = fitting {
@@ -188,7 +191,7 @@ impl Outbox {
                 attempts: mail.faillog.clone(),
             };
             let same =
-                messages.iter_mut().find(|(sender, data, _)| (sender, &*data) == (&mail.sender, &mail.data));
+                messages.iter_mut().find(|(sender, data, _)| *sender == mail.sender && *data == mail.data);
             if let Some((_, _, message)) = same {
                 message.mails.push(failed);
                 continue;

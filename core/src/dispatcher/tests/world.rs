@@ -382,20 +382,22 @@ impl World {
         let question = message.queries[0].clone();
         let name = question.name().to_string().trim_end_matches('.').to_ascii_lowercase();
         let wire = |text: &str| Name::from_ascii(format!("{text}.")).unwrap();
-        let data: Vec<RData> = match question.query_type() {
-            RecordType::MX => self.exchanges.get(&name).map_or(Vec::new(), |records| {
+        let wanted = question.query_type();
+        let data: Vec<RData> = if wanted == RecordType::MX {
+            self.exchanges.get(&name).map_or(Vec::new(), |records| {
                 let null = Name::root();
                 let host = |host: &str| if host.is_empty() { null.clone() } else { wire(host) };
                 records.iter().map(|(preference, mx)| RData::MX(MX::new(*preference, host(mx)))).collect()
-            }),
-            wanted => self.addresses.get(&name).map_or(Vec::new(), |addresses| {
+            })
+        } else {
+            self.addresses.get(&name).map_or(Vec::new(), |addresses| {
                 let data = |address: &IpAddr| match (address, wanted) {
                     (IpAddr::V4(address), RecordType::A) => Some(RData::A(A(*address))),
                     (IpAddr::V6(address), RecordType::AAAA) => Some(RData::AAAA(AAAA(*address))),
                     _ => None,
                 };
                 addresses.iter().filter_map(data).collect()
-            }),
+            })
         };
         let exists = self.exchanges.contains_key(&name) || self.addresses.contains_key(&name);
         if let Some(&code) = self.broken_names.get(&name) {
