@@ -1,6 +1,6 @@
 //! The facade a driver sees: it groups the outbox by next hop, owns the deliveries, and keeps the limits.
 //!
-//! Everything a child has to say is taken in at one place, [`Dispatcher::pump`], until nobody has anything to say any
+//! Everything a child has to say is taken in at one place, `Dispatcher::pump`, until nobody has anything to say any
 //! more; only then does the driver get to see the outputs.
 
 mod bounces;

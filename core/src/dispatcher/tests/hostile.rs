@@ -53,7 +53,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         Just(b"550 no\r\n".to_vec()),
         prop::collection::vec(any::<u8>(), 0..20),
     ];
-    let connection = || 0..20_u64;
+    let connection = || (0..6_u64).prop_map(|number| number * 2);
     let call = prop_oneof![
         12 => (any::<usize>(), any::<u8>()).prop_map(|(which, how)| Call::Answer { which, how }),
         2 => (connection(), any::<u8>()).prop_map(|(connection, how)| Call::Stale { connection, how }),
@@ -149,6 +149,8 @@ impl Driver {
                 }
             }
             Call::Octets { connection, octets } => {
+                // What is to be sent is sent, so that the octets can be a reply to it.
+                self.call(Call::Transmit { connection });
                 self.input(Input::Received(ConnectionId(connection), &octets))
             }
             Call::Timeout { millis } => {
@@ -255,6 +257,21 @@ impl Driver {
             );
         }
     }
+}
+
+#[test]
+fn news_of_a_connection_that_stands_already_changes_nothing() {
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1").usual = Behaviour::on("DATA", "hang");
+    let id = world.mail(SENDER, "a@example.org", "x");
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_secs(1));
+    let connection = ConnectionId(0);
+    world.input(Input::Connected(connection));
+    world.input(Input::ConnectFailed(connection, ConnectError::Remote("what?".into())));
+    world.run();
+    assert_eq!(world.failures(id).len(), 1);
+    assert!(world.failures(id)[0].contains("timed out"), "{:?}", world.failures(id));
 }
 
 proptest! {
