@@ -271,7 +271,7 @@ fn news_of_a_connection_that_stands_already_changes_nothing() {
     world.input(Input::ConnectFailed(connection, ConnectError::Remote("what?".into())));
     world.run();
     assert_eq!(world.failures(id).len(), 1);
-    assert!(world.failures(id)[0].contains("timed out"), "{:?}", world.failures(id));
+    assert!(world.failures(id)[0].contains("reply to DATA"), "{:?}", world.failures(id));
 }
 
 proptest! {
