@@ -12,16 +12,15 @@ use alloc::vec::Vec;
 use super::{Asked, Dispatcher, Mode};
 use crate::bounce::{self, BounceSettings};
 use crate::event::{Event, Level};
-use crate::outbox::{
-    FailedMessage, MailId, NewBounce, Replacement, StoreError, StoreReply, StoreRequest,
-    TRANSACTION_RECIPIENT_LIMIT,
-};
+use crate::outbox::{FailedMessage, MailId, NewBounce, Replacement, StoreError, StoreReply, StoreRequest};
 use crate::queue::{HopId, MessageKey, Place};
 use crate::rng::Rng;
 use crate::schedule::Standing;
 
 /// Most originals that are held in memory at once, alone or in their bounces.
 const OPEN_LIMIT: usize = 8;
+/// Most recipients of one message that share a bounce.
+const RECIPIENT_LIMIT: usize = 10_000;
 
 /// Messages that may be ready to be bounced.
 #[derive(Debug)]
@@ -63,7 +62,7 @@ impl Dispatcher {
             if matches!(self.mode, Mode::Deliver(_)) || self.queue.is_busy_with(hop, key) {
                 continue;
             }
-            let ids = self.queue.claim_given_up(hop, key, TRANSACTION_RECIPIENT_LIMIT);
+            let ids = self.queue.claim_given_up(hop, key, RECIPIENT_LIMIT);
             if ids.is_empty() {
                 continue;
             }
