@@ -55,7 +55,7 @@ impl Mail {
         }
     }
 
-    pub fn to_octets(mut self, recipient: &[u8]) -> Self {
+    pub fn raw_recipient(mut self, recipient: &[u8]) -> Self {
         self.to = recipient.to_vec();
         self
     }
@@ -65,7 +65,7 @@ impl Mail {
         self
     }
 
-    pub fn from_null(mut self) -> Self {
+    pub fn null_sender(mut self) -> Self {
         self.from = None;
         self
     }

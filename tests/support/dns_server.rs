@@ -1,7 +1,7 @@
 //! A DNS server on loopback, over UDP and TCP, with a zone written in code.
 
 use super::smtp_script::Gate;
-use super::unique_loopback;
+use super::{PATIENCE, unique_loopback};
 use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// How the server treats queries for one name, other than by answering them.
 #[derive(Clone)]
@@ -49,10 +49,13 @@ struct Zone {
     ttl: u32,
 }
 
+/// The zone, and the news that a query came.
+type Watched = (Mutex<Zone>, Condvar);
+
 /// A running server.
 pub struct DnsServer {
     address: SocketAddr,
-    zone: Arc<Mutex<Zone>>,
+    zone: Arc<Watched>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -60,7 +63,7 @@ impl DnsServer {
     pub fn start() -> Self {
         let (udp, tcp) = bind();
         let address = udp.local_addr().unwrap();
-        let zone = Arc::new(Mutex::new(Zone { ttl: 300, ..Zone::default() }));
+        let zone = Arc::new((Mutex::new(Zone { ttl: 300, ..Zone::default() }), Condvar::new()));
         let stopping = Arc::new(AtomicBool::new(false));
         let (zone_udp, stop_udp) = (Arc::clone(&zone), Arc::clone(&stopping));
         std::thread::spawn(move || serve_udp(&udp, &zone_udp, &stop_udp));
@@ -98,27 +101,32 @@ impl DnsServer {
 
     /// The name exists, but has no records that a mailer looks for.
     pub fn empty(&self, domain: &str) {
-        self.zone.lock().unwrap().records.entry(key(domain)).or_default();
+        self.zone.0.lock().unwrap().records.entry(key(domain)).or_default();
     }
 
     pub fn remove(&self, domain: &str) {
-        self.zone.lock().unwrap().records.remove(&key(domain));
+        self.zone.0.lock().unwrap().records.remove(&key(domain));
     }
 
     pub fn ttl(&self, seconds: u32) {
-        self.zone.lock().unwrap().ttl = seconds;
+        self.zone.0.lock().unwrap().ttl = seconds;
     }
 
     pub fn behave(&self, domain: &str, behaviour: Behaviour) {
-        self.zone.lock().unwrap().behaviours.insert(key(domain), behaviour);
+        self.zone.0.lock().unwrap().behaviours.insert(key(domain), behaviour);
+    }
+
+    /// The same for queries of addresses only; MX queries are answered.
+    pub fn behave_for_addresses(&self, domain: &str, behaviour: Behaviour) {
+        self.zone.0.lock().unwrap().behaviours.insert(format!("{} addresses", key(domain)), behaviour);
     }
 
     pub fn behave_normally(&self, domain: &str) {
-        self.zone.lock().unwrap().behaviours.remove(&key(domain));
+        self.zone.0.lock().unwrap().behaviours.remove(&key(domain));
     }
 
     pub fn asked(&self) -> Vec<Asked> {
-        self.zone.lock().unwrap().asked.clone()
+        self.zone.0.lock().unwrap().asked.clone()
     }
 
     /// How often this was asked for.
@@ -127,8 +135,17 @@ impl DnsServer {
         self.asked().iter().filter(|asked| asked.name == wanted && asked.record_type == record_type).count()
     }
 
+    /// Blocks until the name was asked for.
+    pub fn wait_for(&self, domain: &str) {
+        let wanted = key(domain);
+        let unasked = |zone: &mut Zone| !zone.asked.iter().any(|asked| asked.name == wanted);
+        let guard = self.zone.0.lock().unwrap();
+        let (_guard, timeout) = self.zone.1.wait_timeout_while(guard, PATIENCE, unasked).unwrap();
+        assert!(!timeout.timed_out(), "{domain} was never asked for");
+    }
+
     fn add(&self, owner: &str, data: RData) {
-        self.zone.lock().unwrap().records.entry(key(owner)).or_default().push(data);
+        self.zone.0.lock().unwrap().records.entry(key(owner)).or_default().push(data);
     }
 }
 
@@ -156,7 +173,7 @@ fn bind() -> (UdpSocket, TcpListener) {
     panic!("no port is free for both UDP and TCP");
 }
 
-fn serve_udp(socket: &UdpSocket, zone: &Arc<Mutex<Zone>>, stopping: &AtomicBool) {
+fn serve_udp(socket: &UdpSocket, zone: &Arc<Watched>, stopping: &AtomicBool) {
     let mut buffer = [0; 4096];
     while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
         if stopping.load(Ordering::SeqCst) {
@@ -176,7 +193,7 @@ fn serve_udp(socket: &UdpSocket, zone: &Arc<Mutex<Zone>>, stopping: &AtomicBool)
     }
 }
 
-fn serve_tcp(listener: &TcpListener, zone: &Arc<Mutex<Zone>>, stopping: &AtomicBool) {
+fn serve_tcp(listener: &TcpListener, zone: &Arc<Watched>, stopping: &AtomicBool) {
     while let Ok((mut stream, _)) = listener.accept() {
         if stopping.load(Ordering::SeqCst) {
             return;
@@ -203,12 +220,13 @@ fn serve_tcp(listener: &TcpListener, zone: &Arc<Mutex<Zone>>, stopping: &AtomicB
 type Answers = (Option<Gate>, Vec<Vec<u8>>);
 
 /// The datagrams to send for a query, and the gate before them.
-fn answer(zone: &Mutex<Zone>, octets: &[u8], tcp: bool) -> Option<Answers> {
+fn answer(watched: &Watched, octets: &[u8], tcp: bool) -> Option<Answers> {
     let query = Message::from_vec(octets).ok()?;
     let question = query.queries.first()?.clone();
-    let mut zone = zone.lock().unwrap();
+    let mut zone = watched.0.lock().unwrap();
     let asked = key(&question.name.to_ascii());
     zone.asked.push(Asked { name: asked.clone(), record_type: question.query_type, tcp });
+    watched.1.notify_all();
     let mut right = Message::response(query.metadata.id, OpCode::Query);
     right.add_query(question.clone());
     right.metadata.recursion_desired = query.metadata.recursion_desired;
@@ -222,7 +240,11 @@ fn answer(zone: &Mutex<Zone>, octets: &[u8], tcp: bool) -> Option<Answers> {
         message.metadata.response_code = code;
         vec![message]
     };
-    let behaviour = zone.behaviours.get(&asked).cloned();
+    let behaviour = match question.query_type {
+        RecordType::A | RecordType::AAAA => zone.behaviours.get(&format!("{asked} addresses")),
+        _ => None,
+    };
+    let behaviour = behaviour.or_else(|| zone.behaviours.get(&asked)).cloned();
     let mut gate = None;
     let messages = match behaviour {
         None => vec![right],

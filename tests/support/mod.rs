@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod database;
 pub mod dns_server;
 pub mod mime;
+pub mod smtp_records;
 pub mod smtp_script;
 pub mod smtp_server;
 pub mod tls;

@@ -1,7 +1,8 @@
 //! One test's surroundings: a directory, a database, a DNS server and a configuration file.
 
 use super::daemon::Finished;
-use super::{Daemon, Database, DnsServer, Mail, Script, SmtpServer};
+use super::database::Failure;
+use super::{Behaviour, Daemon, Database, DnsServer, Mail, Script, SmtpServer};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -30,6 +31,8 @@ impl World {
         world.set("interval", "1");
         world.set("tls_padding", "0");
         world.set("resolver", world.dns.address());
+        // Bounces to the usual sender stay in the outbox, where a test can read them.
+        world.dns.behave("client.example", Behaviour::ServFail);
         world
     }
 
@@ -67,6 +70,21 @@ impl World {
 
     pub fn insert(&self, mail: &Mail) -> i64 {
         self.database.insert(mail)
+    }
+
+    /// Inserts one mail, makes one pass for `example.org`, and returns the mail's failures.
+    pub fn failures_after_a_pass(&self, mail: &Mail) -> Vec<Failure> {
+        let id = self.insert(mail);
+        let finished = self.run(&["deliver", "example.org"]);
+        assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+        self.database.failures_of(id)
+    }
+
+    /// Like `failures_after_a_pass`, for a mail that must have failed exactly once.
+    pub fn failure_after_a_pass(&self, mail: &Mail) -> Failure {
+        let failures = self.failures_after_a_pass(mail);
+        assert_eq!(failures.len(), 1, "{failures:?}");
+        failures[0].clone()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
