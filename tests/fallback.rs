@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use support::smtp_server::SmtpServer;
 use support::{Action, Mail, Script, World, unique_loopback};
 

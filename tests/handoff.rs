@@ -106,7 +106,6 @@ fn a_malformed_remote_is_a_temporary_failure_without_the_secret() {
         "host.example:",
         "ho st.example",
         "host.example:25/",
-        "",
     ];
     for remote in remotes {
         let world = World::new();

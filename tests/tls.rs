@@ -145,7 +145,8 @@ fn a_large_message_arrives_whole_through_tls() {
 
 /// How many padding commands stand before the first MAIL of each connection.
 fn padding(server: &SmtpServer) -> Vec<usize> {
-    let counts = server.records().connections.iter().map(|connection| {
+    let records = server.records();
+    let counts = records.connections.iter().map(|connection| {
         let verbs = connection.verbs();
         let before = verbs.iter().take_while(|verb| *verb != "MAIL");
         before.filter(|verb| *verb == "NOOP" || *verb == "RSET").count()
