@@ -10,6 +10,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_cmail-dispatchd");
+
 #[derive(Default)]
 struct Output {
     text: Mutex<(String, bool)>,
@@ -39,8 +41,20 @@ impl Finished {
 
 impl Daemon {
     pub fn spawn<S: AsRef<OsStr>>(config: &Path, words: &[S]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cmail-dispatchd"));
+        let mut command = Command::new(PROGRAM);
         command.arg(config).args(words);
+        Self::spawn_command(command)
+    }
+
+    /// With a limit on open files, which only a shell can set without unsafe code.
+    pub fn spawn_with_descriptors(limit: u32, config: &Path, words: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")).arg(PROGRAM);
+        command.arg(config).args(words);
+        Self::spawn_command(command)
+    }
+
+    fn spawn_command(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stderr = Arc::new(Output::default());
@@ -82,6 +96,30 @@ impl Daemon {
         self.stderr.text.lock().unwrap().0.clone()
     }
 
+    /// Blocks until it delivers: a mail put into the outbox for this purpose was looked at.
+    pub fn wait_until_ready(&self, world: &super::World) {
+        let probe = world.insert(&super::Mail::to("probe@probe.invalid").null_sender());
+        world.database.wait("the daemon works", |database| database.row(probe).is_none());
+    }
+
+    /// Blocks until no SIGTERM is pending for the process, so that what follows happens after it was taken.
+    pub fn wait_for_signal_taken(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let pending = || {
+            let status =
+                std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+            let masks =
+                status.lines().filter(|line| line.starts_with("SigPnd:") || line.starts_with("ShdPnd:"));
+            masks
+                .filter_map(|line| u64::from_str_radix(line[7..].trim(), 16).ok())
+                .any(|mask| mask & (1 << 14) != 0)
+        };
+        while pending() {
+            assert!(Instant::now() < deadline, "SIGTERM is never taken");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
     /// Blocks until standard error holds this text.
     pub fn wait_for_output(&self, text: &str) -> String {
         let guard = self.stderr.text.lock().unwrap();
@@ -106,8 +144,19 @@ impl Daemon {
 
     /// Runs it to its end, as the one-shot modes do.
     pub fn run<S: AsRef<OsStr>>(config: &Path, words: &[S]) -> Finished {
+        Self::spawn(config, words).finish()
+    }
+
+    /// The same, started in another directory.
+    pub fn run_in(directory: &Path, config: &Path, words: &[&str]) -> Finished {
+        let mut command = Command::new(PROGRAM);
+        command.current_dir(directory).arg(config).args(words);
+        Self::spawn_command(command).finish()
+    }
+
+    fn finish(mut self) -> Finished {
         let started = Instant::now();
-        let mut daemon = Self::spawn(config, words);
+        let daemon = &mut self;
         let mut stdout = daemon.child.stdout.take().unwrap();
         let reader = std::thread::spawn(move || {
             let mut text = String::new();
