@@ -249,7 +249,8 @@ fn the_pid_file_holds_the_pid_also_in_the_foreground_and_goes_at_a_clean_exit() 
 #[test]
 fn one_shot_modes_write_no_pid_file_and_stay_in_the_foreground() {
     let (mut world, server) = World::with_server(Script::new());
-    world.set("pidfile", world.path("pid").display()).set("logfile", world.path("log").display());
+    world.set("pidfile", world.path("pid").display());
+    world.set("logfile", world.path("log").display());
     world.insert(&Mail::to("a@example.org"));
     let finished = Daemon::run(&world.write_config(), &["nodrop", "deliver", "example.org"]);
     assert_eq!(finished.code(), Some(0));
@@ -273,7 +274,8 @@ fn without_a_log_file_the_daemon_stays_in_the_foreground() {
 #[test]
 fn with_a_log_file_the_daemon_detaches_and_the_pid_file_names_the_daemon() {
     let (mut world, server) = World::with_server(Script::new());
-    world.set("pidfile", world.path("pid").display()).set("logfile", world.path("log").display());
+    world.set("pidfile", world.path("pid").display());
+    world.set("logfile", world.path("log").display());
     let finished = Daemon::run(&world.write_config(), &["nodrop"]);
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     let pid = wait_for_file(&world.path("pid"), |text| text.ends_with('\n'));
@@ -293,7 +295,8 @@ fn with_a_log_file_the_daemon_detaches_and_the_pid_file_names_the_daemon() {
 #[test]
 fn a_relative_path_still_means_the_same_after_detaching() {
     let (mut world, server) = World::with_server(Script::new());
-    world.set("pidfile", world.path("pid").display()).set("logfile", world.path("log").display());
+    world.set("pidfile", world.path("pid").display());
+    world.set("logfile", world.path("log").display());
     world.set("database", "master.db3");
     let config = world.write_config();
     let finished = Daemon::run_in(world.directory(), &config, &["nodrop"]);
