@@ -105,13 +105,13 @@ fn a_large_message_does_not_grow_the_memory_with_its_size() {
     world.set("destination_concurrency", 4);
     for n in 0..4 {
         world.insert(
-            &Mail::to(&format!("{n}@example.org")).data(format!("{n}{}", "0123456789\r\n".repeat(3_000_000))),
+            &Mail::to(&format!("{n}@example.org")).data(format!("{n}{}", "0123456789\r\n".repeat(2_000_000))),
         );
     }
     let daemon = world.start();
     server.wait_for_messages(4);
     let peak = peak_memory(&daemon);
-    assert!(peak < 60_000_000, "{peak} bytes for 144 MB of mail");
+    assert!(peak < 60_000_000, "{peak} bytes for 96 MB of mail");
     world.database.wait_until_empty();
     daemon.terminate();
 }

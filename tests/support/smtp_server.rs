@@ -6,7 +6,7 @@ use super::smtp_script::{Action, Command, Script};
 use super::{PATIENCE, unique_loopback};
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::ServerConnection;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -207,6 +207,27 @@ impl Wire {
             }
         }
     }
+
+    /// RFC 5321 section 4.1.1.4: only CRLF "." CRLF ends the data; a lone dot ends empty data.
+    fn take_data(&mut self) -> io::Result<Vec<u8>> {
+        let mut start = 0;
+        loop {
+            // `skip_until` searches with the standard library's optimised code, also in a debug build.
+            let length = (&self.buffer[start..]).skip_until(b'\n')?;
+            let line = &self.buffer[start..start + length];
+            if !line.ends_with(b"\n") {
+                if self.fill()? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                continue;
+            }
+            let ended = line == b".\r\n" && (start == 0 || self.buffer[..start].ends_with(b"\r\n"));
+            start += length;
+            if ended {
+                return Ok(self.buffer.drain(..start).collect());
+            }
+        }
+    }
 }
 
 struct Envelope {
@@ -343,7 +364,7 @@ impl Talk {
         if self.perform(action)? != b'3' {
             return Ok(());
         }
-        let raw = self.wire.take(end_of_data)?;
+        let raw = self.wire.take_data()?;
         let octets = remove_dots(&raw[..raw.len() - 3]);
         self.check_line_ends(&octets);
         self.record(Side::Client, raw);
@@ -528,14 +549,6 @@ impl Talk {
     fn violation(&self, text: String) {
         self.shared.change(|records| records.violations.push(text));
     }
-}
-
-/// RFC 5321 section 4.1.1.4: only CRLF "." CRLF ends the data; a lone dot ends empty data.
-fn end_of_data(buffer: &[u8]) -> Option<usize> {
-    if buffer.starts_with(b".\r\n") {
-        return Some(3);
-    }
-    buffer.windows(5).position(|window| window == b"\r\n.\r\n").map(|at| at + 5)
 }
 
 /// RFC 5321 section 4.5.2, the receiver's half.
