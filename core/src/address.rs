@@ -37,7 +37,7 @@ pub enum AddressError {
     #[error("the address has no domain")]
     NoDomain,
     /// The domain breaks the rules of RFC 1035, RFC 5890 or RFC 5321 section 4.1.3.
-    #[error("\"{0}\" is not a valid domain")]
+    #[error("\"{}\" is not a valid domain", .0.escape_debug())]
     Domain(String),
 }
 

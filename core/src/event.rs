@@ -74,6 +74,14 @@ pub enum Event {
 }
 
 impl Event {
+    pub(crate) fn debug(text: String) -> Self {
+        Self::Note { level: Level::Debug, text }
+    }
+
+    pub(crate) fn warning(text: String) -> Self {
+        Self::Note { level: Level::Warning, text }
+    }
+
     /// How much it matters.
     pub fn level(&self) -> Level {
         match self {

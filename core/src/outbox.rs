@@ -89,8 +89,8 @@ pub enum StoreRequest {
     ReadFailed {
         /// The rows; all have the same next hop.
         ids: Vec<MailId>,
-        /// Originals up to this size are wanted whole, of larger ones as much of the beginning as this or
-        /// [`DATA_CHUNK_OCTETS`], whichever is less.
+        /// Originals up to this size are wanted whole, of larger ones the first [`DATA_CHUNK_OCTETS`], which have the
+        /// header section in them.
         original_limit_octets: u64,
     },
 }

@@ -34,6 +34,10 @@ impl EnhancedStatus {
     pub const NO_ROUTE: Self = Self::new(5, 4, 4);
     /// Addresses that are not ASCII are not supported by the server (RFC 6531 section 4.2).
     pub const NEEDS_SMTPUTF8: Self = Self::new(5, 6, 7);
+    /// It was tried for as long as it may be.
+    pub const DELIVERY_TIME_EXPIRED: Self = Self::new(4, 4, 7);
+    /// A permanent failure of which nothing else is known.
+    pub const UNDEFINED_PERMANENT: Self = Self::new(5, 0, 0);
     /// A security or policy reason.
     pub const POLICY: Self = Self::new(4, 7, 0);
 

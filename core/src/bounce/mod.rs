@@ -1,0 +1,209 @@
+//! The message that tells a sender what could not be delivered, as a pure function of what is on record.
+//!
+//! It is a `multipart/report` (RFC 6522) of three parts: a text, a delivery status (RFC 3464), and the original or its
+//! header section.
+
+mod original;
+mod report;
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt::Write as _;
+
+use bytes::Bytes;
+use mail_builder::MessageBuilder;
+use mail_builder::headers::HeaderType;
+use mail_builder::headers::address::Address;
+use mail_builder::headers::content_type::ContentType;
+use mail_builder::headers::message_id::MessageId;
+use mail_builder::headers::raw::Raw;
+use mail_builder::mime::MimePart;
+
+use crate::address::{Domain, Mailbox};
+use crate::failure::one_line;
+use crate::outbox::FailedMessage;
+use crate::rng::Rng;
+use crate::settings::Settings;
+use crate::time::UnixTime;
+
+pub use report::ATTEMPT_LIMIT;
+
+/// Longest address in To, in octets: no address can be folded (RFC 5322 section 2.1.1).
+const TO_LIMIT_OCTETS: usize = 900;
+/// Randomness of a boundary in octets.
+const BOUNDARY_OCTETS: usize = 24;
+/// Randomness of a message identifier in octets.
+const MESSAGE_ID_OCTETS: usize = 16;
+
+/// What a bounce depends on besides the message.
+#[derive(Clone, Copy, Debug)]
+pub struct BounceSettings<'a> {
+    /// The name of this host: Reporting-MTA, and the domain of Message-ID.
+    pub announce: &'a str,
+    /// The address in From.
+    pub bounce_from: &'a str,
+    /// Originals up to this size come back whole, larger ones as headers.
+    pub return_limit_octets: u64,
+}
+
+impl<'a> From<&'a Settings> for BounceSettings<'a> {
+    fn from(settings: &'a Settings) -> Self {
+        Self {
+            announce: &settings.announce,
+            bounce_from: &settings.bounce_from,
+            return_limit_octets: settings.bounce_return_limit_octets,
+        }
+    }
+}
+
+/// Composes the one bounce for all recipients of `message`; nothing if it has a null sender, which is never answered
+/// (RFC 5321 section 6.1), or no recipient.
+///
+/// Every octet of it comes from the arguments, and equal arguments give equal octets.
+pub fn compose(
+    settings: BounceSettings<'_>,
+    message: &FailedMessage,
+    now: UnixTime,
+    rng: &mut Rng,
+) -> Option<Bytes> {
+    let sender = message.mails.first()?.row.sender.as_deref().filter(|sender| !sender.is_empty())?;
+    let announce = host_name(settings.announce);
+    let original: &[u8] = &message.original;
+    let is_complete = u64::try_from(original.len()).is_ok_and(|octets| octets >= message.data_octets);
+    let is_whole = is_complete && message.data_octets <= settings.return_limit_octets;
+    let header = original::header_section(original, is_complete);
+    let returned = if is_whole { original } else { header };
+
+    let (sender, sender_is_international) = to(sender);
+    let is_international = sender_is_international
+        || message.mails.iter().any(|mail| report::printable_address(&mail.row.recipient).1);
+    let readable = report::readable_part(&announce, message, is_whole);
+    let status = report::status_part(&announce, message, is_international);
+    let status_encoding = original::transfer_encoding(status.as_bytes());
+    let returned_encoding = original::transfer_encoding(returned);
+
+    let message_id = format!("{}@{announce}", random_token::<MESSAGE_ID_OCTETS>(rng));
+    let boundary = boundary(&[readable.as_bytes(), status.as_bytes(), returned], rng);
+    let types = PartTypes::new(is_international, is_whole);
+    let parts = vec![
+        MimePart::new("text/plain", readable).header("Content-Description", Raw::new("Notification")),
+        part(types.status, "Delivery report", status_encoding, status.as_bytes()),
+        part(types.returned, types.returned_description, returned_encoding, returned),
+    ];
+    // RFC 2045 section 6.4: a multipart is 8bit if one of its parts is.
+    let encoding = if [status_encoding, returned_encoding].contains(&"8bit") { "8bit" } else { "7bit" };
+    let report = ContentType::new("multipart/report")
+        .attribute("report-type", "delivery-status")
+        .attribute("boundary", boundary);
+    let mut builder = MessageBuilder::new()
+        .header("From", from(settings.bounce_from))
+        .header("To", sender)
+        .subject("Undelivered mail returned to sender")
+        .date(report::date(now))
+        .message_id(message_id)
+        // RFC 3834 section 5.
+        .header("Auto-Submitted", Raw::new("auto-replied"));
+    if let Some(id) = original::message_id(header) {
+        let references = original::references(header, &id);
+        builder = builder.in_reply_to(id).references(MessageId::new_list(references.into_iter()));
+    }
+    let body = MimePart::new(report, parts).transfer_encoding(encoding);
+    let mut octets = Vec::new();
+    builder.body(body).serialize(&mut octets);
+    Some(octets.into())
+}
+
+/// The media types of the parts.
+struct PartTypes {
+    status: &'static str,
+    returned: &'static str,
+    returned_description: &'static str,
+}
+
+impl PartTypes {
+    /// RFC 6522 section 3, and RFC 6533 section 6 where an address is not ASCII.
+    fn new(is_international: bool, is_whole: bool) -> Self {
+        let status =
+            if is_international { "message/global-delivery-status" } else { "message/delivery-status" };
+        let (returned, returned_description) = match (is_whole, is_international) {
+            (true, false) => ("message/rfc822", "Undelivered message"),
+            (true, true) => ("message/global", "Undelivered message"),
+            (false, false) => ("text/rfc822-headers", "Undelivered message headers"),
+            (false, true) => ("message/global-headers", "Undelivered message headers"),
+        };
+        Self { status, returned, returned_description }
+    }
+}
+
+/// A part whose octets stay as they are.
+fn part<'a>(
+    media_type: &'static str,
+    description: &'static str,
+    encoding: &'static str,
+    octets: &'a [u8],
+) -> MimePart<'a> {
+    MimePart::new(media_type, octets)
+        .header("Content-Description", Raw::new(description))
+        .transfer_encoding(encoding)
+}
+
+/// The value of To, and whether it is an address that is not ASCII.
+fn to(sender: &[u8]) -> (HeaderType<'static>, bool) {
+    let is_writable = |text: &str| text.len() <= TO_LIMIT_OCTETS && one_line(text) == text;
+    match Mailbox::parse(sender) {
+        Ok(mailbox) if is_writable(mailbox.as_str()) => {
+            let address = Address::new_address(None::<&str>, mailbox.as_str().to_owned());
+            (address.into(), mailbox.needs_smtputf8())
+        }
+        // An address that cannot be written is an empty group (RFC 5322 section 3.4).
+        Ok(_) | Err(_) => (Raw::new("undisclosed-recipients:;").into(), false),
+    }
+}
+
+/// The value of From. What the administrator wrote is taken as it is if it is no bare address.
+fn from(bounce_from: &str) -> HeaderType<'static> {
+    match Mailbox::parse(bounce_from.as_bytes()) {
+        Ok(mailbox) => Address::new_address(Some("Mail Delivery System"), mailbox.as_str().to_owned()).into(),
+        Err(_) => Raw::new(one_line(bounce_from)).into(),
+    }
+}
+
+/// The announced name in the form that it has in header fields.
+fn host_name(announce: &str) -> String {
+    if let Ok(domain) = Domain::parse(announce) {
+        return domain.as_str().to_owned();
+    }
+    let is_safe = |character: char| character.is_ascii_alphanumeric() || "-._:[]".contains(character);
+    let name: String = announce.chars().filter(|&character| is_safe(character)).take(255).collect();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+/// A delimiter that occurs in none of the parts (RFC 2046 section 5.1.1). Nobody who wrote them could know it; that
+/// it is not there is looked up all the same.
+fn boundary(parts: &[&[u8]], rng: &mut Rng) -> String {
+    loop {
+        // This beginning cannot occur in quoted-printable text (RFC 2045 section 6.7).
+        let boundary = format!("=_{}", random_token::<BOUNDARY_OCTETS>(rng));
+        let occurs = |part: &[u8]| part.windows(boundary.len()).any(|window| window == boundary.as_bytes());
+        if !parts.iter().any(|part| occurs(part)) {
+            return boundary;
+        }
+    }
+}
+
+/// Random octets in hexadecimal.
+fn random_token<const OCTETS: usize>(rng: &mut Rng) -> String {
+    let mut octets = [0; OCTETS];
+    rng.fill(&mut octets);
+    octets.iter().fold(String::new(), |mut token, octet| {
+        // Writing to a String cannot fail.
+        let _ = write!(token, "{octet:02x}");
+        token
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! What a bounce takes from the message that it is about. The message may consist of any octets.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::str;
+
+/// Longest line that may go out as 7bit or 8bit (RFC 2045 section 2.7), in octets without its line end.
+const LINE_LIMIT_OCTETS: usize = 998;
+/// Longest message identifier that is taken over, in octets with its angle brackets; one that would not fit a line is none.
+const MESSAGE_ID_LIMIT_OCTETS: usize = 900;
+/// Most message identifiers in References.
+const REFERENCES_LIMIT: usize = 20;
+/// Longest value of a header field that is looked at, in octets.
+const FIELD_LIMIT_OCTETS: usize = 16 * 1024;
+
+/// The header section, up to the empty line after it, which is left out.
+///
+/// If that is not reached and the message goes on behind `octets`, the section ends with the last whole line.
+pub(super) fn header_section(octets: &[u8], is_whole: bool) -> &[u8] {
+    let mut rest = octets;
+    while let Some(line) = split_line(rest) {
+        if line.content.is_empty() || (!line.is_terminated && !is_whole) {
+            break;
+        }
+        rest = line.rest;
+    }
+    octets.get(..octets.len() - rest.len()).unwrap_or_default()
+}
+
+/// The identifier in Message-ID, without its angle brackets.
+pub(super) fn message_id(header: &[u8]) -> Option<String> {
+    identifiers(&field(header, "Message-ID")?).into_iter().next()
+}
+
+/// The identifiers for References of an answer, without their angle brackets (RFC 5322 section 3.6.4).
+pub(super) fn references(header: &[u8], message_id: &str) -> Vec<String> {
+    let mut references = match field(header, "References") {
+        Some(references) => identifiers(&references),
+        // With a single parent, its identifier stands for the missing field.
+        None => match field(header, "In-Reply-To").map(|parents| identifiers(&parents)) {
+            Some(parents) if parents.len() == 1 => parents,
+            _ => Vec::new(),
+        },
+    };
+    references.retain(|reference| reference != message_id);
+    references.push(message_id.to_owned());
+    // The nearest ancestors are worth most.
+    references.drain(..references.len().saturating_sub(REFERENCES_LIMIT));
+    references
+}
+
+/// The transfer encoding that `octets` have as they are. Of those allowed for a message (RFC 2046 section 5.2.1,
+/// RFC 6522 section 3) binary is no choice, as it needs an extension; nothing else keeps every octet.
+pub(super) fn transfer_encoding(octets: &[u8]) -> &'static str {
+    let is_short = |line: &[u8]| line.len() <= LINE_LIMIT_OCTETS;
+    let is_7bit = octets.iter().all(|&octet| octet != 0 && octet.is_ascii())
+        && octets.split(|octet| matches!(octet, b'\r' | b'\n')).all(is_short);
+    if is_7bit { "7bit" } else { "8bit" }
+}
+
+/// A line and what follows it.
+struct Line<'a> {
+    content: &'a [u8],
+    is_terminated: bool,
+    rest: &'a [u8],
+}
+
+/// Splits at the first line end: CRLF, or a bare CR or LF, which becomes one when it is sent.
+fn split_line(octets: &[u8]) -> Option<Line<'_>> {
+    if octets.is_empty() {
+        return None;
+    }
+    let end = octets.iter().position(|octet| matches!(octet, b'\r' | b'\n'));
+    let Some((content, rest)) = end.and_then(|end| octets.split_at_checked(end)) else {
+        return Some(Line { content: octets, is_terminated: false, rest: &[] });
+    };
+    let rest = rest.strip_prefix(b"\r\n").or_else(|| rest.get(1..)).unwrap_or_default();
+    Some(Line { content, is_terminated: true, rest })
+}
+
+/// The value of the first field of this name, unfolded.
+fn field(header: &[u8], name: &str) -> Option<Vec<u8>> {
+    let mut value: Option<Vec<u8>> = None;
+    let mut rest = header;
+    while let Some(line) = split_line(rest) {
+        rest = line.rest;
+        let is_continuation = matches!(line.content.first(), Some(b' ' | b'\t'));
+        match &mut value {
+            Some(value) if !is_continuation || value.len() + line.content.len() > FIELD_LIMIT_OCTETS => break,
+            Some(value) => value.extend_from_slice(line.content),
+            None if is_continuation => {}
+            None => {
+                let colon = line.content.iter().position(|&octet| octet == b':');
+                let Some((found, after)) = colon.and_then(|colon| line.content.split_at_checked(colon))
+                else {
+                    continue;
+                };
+                if found.trim_ascii_end().eq_ignore_ascii_case(name.as_bytes()) {
+                    value = Some(after.iter().skip(1).take(FIELD_LIMIT_OCTETS).copied().collect());
+                }
+            }
+        }
+    }
+    value
+}
+
+/// What stands between angle brackets, as far as it can be taken over as it is.
+fn identifiers(value: &[u8]) -> Vec<String> {
+    value
+        .split(|&octet| octet == b'<')
+        .skip(1)
+        .filter_map(|text| {
+            let end = text.iter().position(|&octet| octet == b'>')?;
+            let text = text.get(..end)?;
+            let is_plain = text.iter().all(u8::is_ascii_graphic);
+            if text.is_empty() || !is_plain || text.len() + 2 > MESSAGE_ID_LIMIT_OCTETS {
+                return None;
+            }
+            str::from_utf8(text).ok().map(ToOwned::to_owned)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_header_section_ends_at_the_empty_line_however_lines_end() {
+        assert_eq!(header_section(b"A: 1\r\nB: 2\r\n\r\nbody", true), b"A: 1\r\nB: 2\r\n");
+        assert_eq!(header_section(b"A: 1\nB: 2\n\nbody", true), b"A: 1\nB: 2\n");
+        assert_eq!(header_section(b"A: 1\rB: 2\r\rbody", true), b"A: 1\rB: 2\r");
+        assert_eq!(header_section(b"\r\nbody", true), b"");
+    }
+
+    #[test]
+    fn a_truncated_header_section_ends_with_a_whole_line() {
+        assert_eq!(header_section(b"A: 1\r\nB: 2", false), b"A: 1\r\n");
+        assert_eq!(header_section(b"A: 1\r\nB: 2", true), b"A: 1\r\nB: 2");
+        assert_eq!(header_section(b"A: 1", false), b"");
+    }
+
+    #[test]
+    fn a_message_id_is_found_in_any_case_and_folded() {
+        for header in [
+            "Message-ID: <a@b>\r\n",
+            "Subject: x\nMESSAGE-id:<a@b>\n",
+            "Subject: Message-ID:\r\n <no@no>\r\nMessage-Id :\r\n\t<a@b> (comment)\r\n",
+            "Message-ID: <a@b>\r\nMessage-ID: <c@d>\r\n",
+        ] {
+            assert_eq!(message_id(header.as_bytes()).as_deref(), Some("a@b"), "{header:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_break_a_header_is_no_message_id() {
+        let long = "Message-ID: <".to_owned() + &"x".repeat(900) + "@b>";
+        for header in [
+            "",
+            "Message-ID:",
+            "Message-ID: a@b",
+            "Message-ID: <a b>",
+            "Message-ID: <a@b\r\n",
+            "Message-ID: <>",
+            "Message-ID: <a\0b>",
+            "Message-ID: <\u{e4}@b>",
+            &long,
+        ] {
+            assert_eq!(message_id(header.as_bytes()), None, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn references_continue_the_thread() {
+        // RFC 5322 section 3.6.4.
+        let of = |header: &str| references(header.as_bytes(), "c");
+        assert_eq!(of("References: <a> <b>\r\n <c>\r\nIn-Reply-To: <x>\r\n"), ["a", "b", "c"]);
+        assert_eq!(of("In-Reply-To: <x>\r\n"), ["x", "c"]);
+        assert_eq!(of("In-Reply-To: <x> <y>\r\n"), ["c"]);
+        let many = of(&("References: ".to_owned() + &"<r> ".repeat(100)));
+        assert_eq!((many.len(), many.last().map(String::as_str)), (REFERENCES_LIMIT, Some("c")));
+    }
+
+    #[test]
+    fn only_what_fits_7bit_is_called_so() {
+        assert_eq!(transfer_encoding(b"plain\r\ntext\n"), "7bit");
+        assert_eq!(transfer_encoding(b""), "7bit");
+        for octets in [&b"gr\xfcn"[..], b"a\0b", &[b'x'; LINE_LIMIT_OCTETS + 1]] {
+            assert_eq!(transfer_encoding(octets), "8bit");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_section_is_a_beginning_without_an_empty_line(
+            octets in prop::collection::vec(prop::sample::select(&b"\r\na:"[..]), 0..20),
+            is_whole: bool,
+        ) {
+            let header = header_section(&octets, is_whole);
+            prop_assert!(octets.starts_with(header));
+            let mut rest = header;
+            while let Some(line) = split_line(rest) {
+                prop_assert!(!line.content.is_empty());
+                rest = line.rest;
+            }
+        }
+
+        #[test]
+        fn identifiers_are_always_safe(octets in prop::collection::vec(any::<u8>(), 0..80)) {
+            let header = [b"Message-ID: <", &*octets, b"> <x@y>\r\n"].concat();
+            if let Some(id) = message_id(&header) {
+                prop_assert!(id.bytes().all(|octet| octet.is_ascii_graphic() && !matches!(octet, b'<' | b'>')));
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The two parts of a bounce that say what has happened: one for people, one for programs.
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use core::fmt::Write as _;
+
+use mail_builder::headers::date::Date;
+
+use crate::address::Mailbox;
+use crate::failure::{OwnFailure, StoredFailure, TEXT_LIMIT_OCTETS, one_line};
+use crate::outbox::{Attempt, FailedMail, FailedMessage};
+use crate::status::EnhancedStatus;
+use crate::time::UnixTime;
+
+/// Most attempts per recipient that are told of: the last ones.
+pub const ATTEMPT_LIMIT: usize = 100;
+/// Octets of failure texts that are told of in one bounce, shared by its recipients; the last attempt of each is told
+/// of in any case.
+const TEXTS_LIMIT_OCTETS: usize = 256 * 1024;
+/// Where lines of the status part are folded, if they can be (RFC 5322 section 2.1.1).
+const FOLD_COLUMN: usize = 76;
+/// Longest run of characters without a place to fold at; one is made where a text has none. Even if every character
+/// has to be written in the longest way, such a run stays within a line of 998 octets (RFC 5322 section 2.1.1).
+const WORD_LIMIT_CHARACTERS: usize = 90;
+/// Longest address that is written on one line, whatever is in it; that is longer than any valid path (RFC 5321
+/// section 4.5.3.1.3), and fits a line however it has to be written.
+const ADDRESS_LIMIT_OCTETS: usize = 300;
+/// 9999-12-31 23:59:59 UTC: later years have no date of RFC 5322.
+const LAST_DATE: i64 = 253_402_300_799;
+
+/// A date of RFC 5322 section 3.3; a time that has none becomes the nearest that has.
+pub(super) fn date(time: UnixTime) -> Date {
+    Date::new(time.0.clamp(0, LAST_DATE))
+}
+
+/// An address as it can be shown, and whether it is a valid one that is not ASCII.
+pub(super) fn printable_address(octets: &[u8]) -> (String, bool) {
+    match Mailbox::parse(octets) {
+        Ok(mailbox) => (one_line(mailbox.as_str()), mailbox.needs_smtputf8()),
+        Err(_) => (one_line(&String::from_utf8_lossy(octets)), false),
+    }
+}
+
+/// When the message was submitted.
+fn arrival(message: &FailedMessage) -> Option<UnixTime> {
+    message.mails.iter().map(|mail| mail.submission).min()
+}
+
+/// The attempt that decided that a mail is given up.
+fn decisive_attempt(mail: &FailedMail) -> Option<&Attempt> {
+    mail.attempts.iter().rev().find(|attempt| attempt.fatal).or(mail.attempts.last())
+}
+
+/// The part for people: which recipients, and for each, what happened at every attempt.
+pub(super) fn readable_part(announce: &str, message: &FailedMessage, is_whole: bool) -> String {
+    let mut text = format!(
+        "This is the mail system at {announce}.\n\n\
+         Your message could not be delivered to the recipients below, and it will\n\
+         not be tried again. Below each recipient stands what has happened at every\n\
+         attempt, in the words of the server that refused the message where there\n\
+         was one.\n\n"
+    );
+    if let Some(arrival) = arrival(message) {
+        text.push_str(&format!("The message was submitted on {}.\n", readable_date(arrival)));
+    }
+    let returned = if is_whole { "The message itself is" } else { "The headers of the message are" };
+    text.push_str(&format!("{returned} attached.\n"));
+    let budget_octets = TEXTS_LIMIT_OCTETS / message.mails.len().max(1);
+    for mail in &message.mails {
+        let (address, _) = printable_address(&mail.row.recipient);
+        text.push_str(&format!("\n<{address}>\n"));
+        let attempts = told_attempts(&mail.attempts, budget_octets);
+        match mail.attempts.len() - attempts.len() {
+            0 => {}
+            left_out => text.push_str(&format!("  (Earlier attempts that are not shown: {left_out}.)\n")),
+        }
+        if attempts.is_empty() {
+            text.push_str("  (No attempt is on record.)\n");
+        }
+        for attempt in attempts {
+            text.push_str(&format!("  Attempt on {}:\n", readable_date(attempt.time)));
+            for line in StoredFailure::parse(&attempt.text).text.lines() {
+                text.push_str(&format!("    {line}\n"));
+            }
+        }
+    }
+    text
+}
+
+/// The last attempts, as many as there is room for, but one at least.
+fn told_attempts(attempts: &[Attempt], budget_octets: usize) -> &[Attempt] {
+    let mut left_octets = budget_octets;
+    let told = attempts
+        .iter()
+        .rev()
+        .take(ATTEMPT_LIMIT)
+        .enumerate()
+        .take_while(|(number, attempt)| {
+            let rest = left_octets.checked_sub(attempt.text.len().min(TEXT_LIMIT_OCTETS));
+            left_octets = rest.unwrap_or(0);
+            rest.is_some() || *number == 0
+        })
+        .count();
+    attempts.get(attempts.len() - told..).unwrap_or(attempts)
+}
+
+fn readable_date(time: UnixTime) -> String {
+    date(time).to_rfc822().replace("+0000", "UTC")
+}
+
+/// The part for programs (RFC 3464 section 2), in UTF-8 if `is_international` (RFC 6533 section 4), else in ASCII.
+pub(super) fn status_part(announce: &str, message: &FailedMessage, is_international: bool) -> String {
+    let mut part = StatusPart { text: String::new(), is_international };
+    // RFC 3464 section 2.2: the fields about the message.
+    part.field("Reporting-MTA", &format!("dns; {announce}"));
+    if let Some(arrival) = arrival(message) {
+        part.field("Arrival-Date", &date(arrival).to_rfc822());
+    }
+    for mail in &message.mails {
+        // RFC 3464 section 2.3: an empty line, and the fields about a recipient.
+        part.text.push_str("\r\n");
+        part.recipient(mail);
+    }
+    part.text
+}
+
+/// Writes header fields so that no value can become another field.
+struct StatusPart {
+    text: String,
+    is_international: bool,
+}
+
+impl StatusPart {
+    fn recipient(&mut self, mail: &FailedMail) {
+        let (address, needs_utf8) = printable_address(&mail.row.recipient);
+        // RFC 6533 section 3: the address type of addresses that are not ASCII.
+        self.address("Final-Recipient", if needs_utf8 { "utf-8" } else { "rfc822" }, &address);
+        self.field("Action", "failed");
+        let attempt = decisive_attempt(mail);
+        let failure = attempt.map(|attempt| StoredFailure::parse(&attempt.text));
+        let is_fatal = attempt.is_some_and(|attempt| attempt.fatal);
+        self.field("Status", &status(failure.as_ref(), is_fatal).to_string());
+        if let Some(failure) = failure {
+            if let Some(remote) = &failure.remote {
+                self.field("Remote-MTA", &format!("dns; {}", mta_name(&remote.host)));
+            }
+            if !failure.text.is_empty() {
+                self.field("Diagnostic-Code", &diagnostic(&failure));
+            }
+        }
+        if let Some(attempt) = mail.attempts.last() {
+            self.field("Last-Attempt-Date", &date(attempt.time).to_rfc822());
+        }
+    }
+
+    /// Writes an address, in which every space counts, unless it is no address anyway.
+    fn address(&mut self, name: &str, kind: &str, address: &str) {
+        if address.len() > ADDRESS_LIMIT_OCTETS {
+            return self.field(name, &format!("{kind}; {address}"));
+        }
+        self.text.push_str(name);
+        self.text.push_str(": ");
+        self.text.push_str(kind);
+        self.text.push_str("; ");
+        self.word(address);
+        self.text.push_str("\r\n");
+    }
+
+    /// Writes a field; every line of `value` begins a line of its own. There is never a line of nothing but white
+    /// space, which might be taken for the end of the fields (RFC 5322 section 3.2.2).
+    fn field(&mut self, name: &str, value: &str) {
+        self.text.push_str(name);
+        self.text.push(':');
+        let mut line_octets = name.len() + 1;
+        for (number, line) in value.lines().enumerate() {
+            let mut is_first = true;
+            for word in line.split(' ').flat_map(short_words) {
+                let folds = if is_first { number > 0 } else { line_octets + 1 + word.len() > FOLD_COLUMN };
+                is_first = false;
+                if folds {
+                    self.text.push_str("\r\n");
+                    line_octets = 0;
+                }
+                self.text.push(' ');
+                let before = self.text.len();
+                self.word(word);
+                line_octets += 1 + self.text.len() - before;
+            }
+        }
+        self.text.push_str("\r\n");
+    }
+
+    /// Writes a text that stays on its line. Characters that are not ASCII are written in the notation of RFC 6533
+    /// section 3 (`EmbeddedUnicodeChar`), unless they may stand as they are.
+    fn word(&mut self, word: &str) {
+        for character in one_line(word).chars() {
+            if character.is_ascii() || self.is_international {
+                self.text.push(character);
+            } else {
+                // Writing to a String cannot fail.
+                let _ = write!(self.text, "\\x{{{:02X}}}", u32::from(character));
+            }
+        }
+    }
+}
+
+/// A word in pieces that fit a line; no piece is empty.
+fn short_words(word: &str) -> impl Iterator<Item = &str> {
+    let mut rest = word;
+    core::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = rest.char_indices().nth(WORD_LIMIT_CHARACTERS).map_or(rest.len(), |(end, _)| end);
+        let (piece, after) = rest.split_at_checked(end)?;
+        rest = after;
+        Some(piece)
+    })
+}
+
+/// The status of a recipient: the one on record, or one that fits what is (RFC 3463).
+fn status(failure: Option<&StoredFailure>, is_fatal: bool) -> EnhancedStatus {
+    let on_record = failure.and_then(|failure| failure.status);
+    if let Some(status) = on_record.filter(|status| matches!(status.class, 4 | 5)) {
+        return status;
+    }
+    let code_class = failure.and_then(|failure| failure.reply.as_ref()).map(|reply| reply.code / 100);
+    match failure.and_then(|failure| failure.own) {
+        Some(OwnFailure::Resolve) if is_fatal => EnhancedStatus::BAD_DOMAIN,
+        Some(OwnFailure::Resolve) => EnhancedStatus::DNS_FAILURE,
+        Some(OwnFailure::ReachMx | OwnFailure::ReachRelay) => EnhancedStatus::NO_ANSWER,
+        None if is_fatal || code_class == Some(5) => EnhancedStatus::UNDEFINED_PERMANENT,
+        None => EnhancedStatus::DELIVERY_TIME_EXPIRED,
+    }
+}
+
+/// The name of a server (RFC 3464 section 2.1.2): an address stands in brackets (RFC 5321 section 4.1.3).
+fn mta_name(host: &str) -> String {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match bare.parse() {
+        Ok(core::net::IpAddr::V4(address)) => format!("[{address}]"),
+        Ok(core::net::IpAddr::V6(address)) => format!("[IPv6:{address}]"),
+        Err(_) => one_line(host),
+    }
+}
+
+/// The value of Diagnostic-Code (RFC 3464 section 2.3.6): every line of a reply, or our own words under a type of our
+/// own.
+fn diagnostic(failure: &StoredFailure) -> String {
+    let Some(reply) = &failure.reply else { return format!("X-Cmail; {}", failure.text) };
+    let mut value = String::from("smtp; ");
+    let last = reply.lines.len().saturating_sub(1);
+    for (number, line) in reply.lines.iter().enumerate() {
+        let (separator, end) = if number == last { (' ', "") } else { ('-', "\n") };
+        value.push_str(&format!("{}{separator}{line}{end}", reply.code));
+    }
+    value
+}

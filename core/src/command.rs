@@ -1,0 +1,239 @@
+//! SMTP commands (RFC 5321 section 4.1), written so that nothing in them can end a line early.
+
+use alloc::string::String;
+use core::fmt;
+
+use bytes::{BufMut as _, BytesMut};
+
+use crate::address::Mailbox;
+
+/// Longest command line in octets with its CRLF, extensions apart (RFC 5321 section 4.5.3.1.4). An AUTH command
+/// keeps to it (RFC 4954 section 4).
+pub const COMMAND_LINE_LIMIT_OCTETS: usize = 512;
+
+/// What a client says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// Greets with extensions.
+    Ehlo(&'a str),
+    /// Greets without.
+    Helo(&'a str),
+    /// Asks for TLS (RFC 3207).
+    StartTls,
+    /// Does nothing.
+    Noop,
+    /// Abandons the transaction.
+    Rset,
+    /// Begins a transaction.
+    Mail {
+        /// Who gets a bounce; nothing for the null reverse-path.
+        reverse_path: Option<&'a Mailbox>,
+        /// The message's size in octets (RFC 1870 section 6).
+        size: Option<u64>,
+        /// Whether the data has 8-bit octets (RFC 6152 section 3).
+        body_8bit: bool,
+        /// Whether an address of the envelope is not ASCII (RFC 6531 section 3.4).
+        smtputf8: bool,
+    },
+    /// Names a recipient.
+    Rcpt(&'a Mailbox),
+    /// Announces the data.
+    Data,
+    /// Says farewell.
+    Quit,
+    /// Begins authentication (RFC 4954 section 4).
+    Auth {
+        /// Its name.
+        mechanism: &'a str,
+        /// In base64, or `=` if it is empty.
+        initial_response: Option<&'a str>,
+    },
+    /// Goes on with authentication: base64, or `*` to give it up.
+    AuthLine(&'a str),
+}
+
+impl Command<'_> {
+    /// Appends the command line. Control characters in arguments are left out: CR and LF end a command, and nothing
+    /// that comes from outside may do that.
+    pub fn write(&self, line: &mut BytesMut) {
+        self.write_with_secret(line, |secret| secret);
+    }
+
+    /// The command line, fit for a log: what authenticates is replaced by `***`.
+    pub fn masked(&self) -> BytesMut {
+        let mut line = BytesMut::new();
+        self.write_with_secret(&mut line, |_| "***");
+        line
+    }
+
+    /// What the command is called in texts.
+    pub fn name(&self) -> CommandName {
+        match self {
+            Self::Ehlo(_) => CommandName::Ehlo,
+            Self::Helo(_) => CommandName::Helo,
+            Self::StartTls => CommandName::StartTls,
+            Self::Noop => CommandName::Noop,
+            Self::Rset => CommandName::Rset,
+            Self::Mail { .. } => CommandName::Mail,
+            Self::Rcpt(_) => CommandName::Rcpt,
+            Self::Data => CommandName::Data,
+            Self::Quit => CommandName::Quit,
+            Self::Auth { .. } | Self::AuthLine(_) => CommandName::Auth,
+        }
+    }
+
+    fn write_with_secret(&self, line: &mut BytesMut, shown: impl Fn(&str) -> &str) {
+        match *self {
+            Self::Ehlo(name) => put(line, &["EHLO ", name]),
+            Self::Helo(name) => put(line, &["HELO ", name]),
+            Self::StartTls => put(line, &["STARTTLS"]),
+            Self::Noop => put(line, &["NOOP"]),
+            Self::Rset => put(line, &["RSET"]),
+            Self::Mail { reverse_path, size, body_8bit, smtputf8 } => {
+                put(line, &["MAIL FROM:<", reverse_path.map_or("", Mailbox::as_str), ">"]);
+                if let Some(size) = size {
+                    put(line, &[" SIZE=", &decimal(size)]);
+                }
+                if body_8bit {
+                    put(line, &[" BODY=8BITMIME"]);
+                }
+                if smtputf8 {
+                    put(line, &[" SMTPUTF8"]);
+                }
+            }
+            Self::Rcpt(forward_path) => put(line, &["RCPT TO:<", forward_path.as_str(), ">"]),
+            Self::Data => put(line, &["DATA"]),
+            Self::Quit => put(line, &["QUIT"]),
+            Self::Auth { mechanism, initial_response } => {
+                put(line, &["AUTH ", mechanism]);
+                if let Some(response) = initial_response {
+                    put(line, &[" ", shown(response)]);
+                }
+            }
+            Self::AuthLine(response) => put(line, &[shown(response)]),
+        }
+        line.put_slice(b"\r\n");
+    }
+}
+
+impl fmt::Debug for Command<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.masked().escape_ascii())
+    }
+}
+
+/// What a reply was an answer to, as it is named in texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CommandName {
+    /// The connection itself, answered by the greeting.
+    Greeting,
+    /// EHLO.
+    Ehlo,
+    /// HELO.
+    Helo,
+    /// STARTTLS.
+    StartTls,
+    /// NOOP.
+    Noop,
+    /// RSET.
+    Rset,
+    /// AUTH, with all that belongs to it.
+    Auth,
+    /// MAIL.
+    Mail,
+    /// RCPT.
+    Rcpt,
+    /// DATA.
+    Data,
+    /// The mail data, before its final dot.
+    MailData,
+    /// The final dot.
+    EndOfData,
+    /// QUIT.
+    Quit,
+    /// Nothing: the server spoke by itself.
+    Nothing,
+}
+
+impl fmt::Display for CommandName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Greeting => "greeting",
+            Self::Ehlo => "EHLO",
+            Self::Helo => "HELO",
+            Self::StartTls => "STARTTLS",
+            Self::Noop => "NOOP",
+            Self::Rset => "RSET",
+            Self::Auth => "AUTH",
+            Self::Mail => "MAIL FROM",
+            Self::Rcpt => "RCPT TO",
+            Self::Data => "DATA",
+            Self::MailData => "mail data",
+            Self::EndOfData => "end of data",
+            Self::Quit => "QUIT",
+            Self::Nothing => "no command",
+        })
+    }
+}
+
+fn put(line: &mut BytesMut, parts: &[&str]) {
+    for part in parts {
+        line.extend(part.bytes().filter(|octet| !octet.is_ascii_control()));
+    }
+}
+
+fn decimal(number: u64) -> String {
+    alloc::format!("{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn line(command: Command<'_>) -> String {
+        let mut line = BytesMut::new();
+        command.write(&mut line);
+        String::from_utf8(line.to_vec()).unwrap()
+    }
+
+    fn mailbox(text: &str) -> Mailbox {
+        Mailbox::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn parameters_follow_the_path() {
+        let sender = mailbox("a@example.org");
+        let mail =
+            Command::Mail { reverse_path: Some(&sender), size: Some(0), body_8bit: true, smtputf8: true };
+        assert_eq!(line(mail), "MAIL FROM:<a@example.org> SIZE=0 BODY=8BITMIME SMTPUTF8\r\n");
+        // RFC 5321 section 4.5.5: the null reverse-path
+        let bounce = Command::Mail { reverse_path: None, size: None, body_8bit: false, smtputf8: false };
+        assert_eq!(line(bounce), "MAIL FROM:<>\r\n");
+    }
+
+    #[test]
+    fn secrets_are_neither_in_the_masked_form_nor_in_debug_output() {
+        let auth = Command::Auth { mechanism: "PLAIN", initial_response: Some("c2VjcmV0") };
+        assert_eq!(line(auth), "AUTH PLAIN c2VjcmV0\r\n");
+        assert_eq!(auth.masked(), "AUTH PLAIN ***\r\n");
+        assert_eq!(Command::AuthLine("c2VjcmV0").masked(), "***\r\n");
+        assert_eq!(alloc::format!("{auth:?}"), "AUTH PLAIN ***\\r\\n");
+    }
+
+    proptest! {
+        #[test]
+        fn a_command_is_one_line_whatever_goes_in(text in "[a-z\r\n\0\x7f ]{0,20}") {
+            for command in [
+                Command::Ehlo(&text),
+                Command::Helo(&text),
+                Command::Auth { mechanism: &text, initial_response: Some(&text) },
+                Command::AuthLine(&text),
+            ] {
+                let line = line(command);
+                prop_assert!(line.ends_with("\r\n"));
+                prop_assert_eq!(line.bytes().filter(u8::is_ascii_control).count(), 2);
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The way to a next hop: what to look up, and which candidates to try in which order.
+//!
+//! Hosts are looked up one after the other, each only when all candidates of the ones before have failed.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::verdict::Failure;
+use crate::address::Domain;
+use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
+use crate::resolver::{LookupError, MxAnswer};
+use crate::rng::Rng;
+use crate::route::{self, Candidate};
+use crate::settings::{Hosts, Settings};
+use crate::status::EnhancedStatus;
+
+/// What comes next on the way.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Look up the MX records of the domain, and tell [`Itinerary::handle_exchanges`].
+    LookupMx(Domain),
+    /// Look up the addresses of a host, and tell [`Itinerary::handle_addresses`].
+    LookupAddresses(Domain),
+    /// Try this one.
+    Try(Candidate),
+    /// There is nothing left to try.
+    Exhausted,
+}
+
+/// Why the way ends before any candidate is tried.
+#[derive(Debug)]
+pub(super) enum DeadEnd {
+    /// The mail has failed.
+    Failed(Failure),
+    /// This machine is in trouble; the mail has not failed.
+    Local(String),
+}
+
+/// The way to one next hop.
+#[derive(Debug)]
+pub(super) struct Itinerary {
+    stage: Stage,
+    /// Hosts that were not looked up yet.
+    hosts: VecDeque<Host>,
+    /// Candidates of the host that was looked up last.
+    candidates: VecDeque<Candidate>,
+    ports: Vec<Port>,
+    /// What was wrong with hosts that gave no candidate.
+    detail: Option<String>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The MX records of this domain are to be looked up.
+    Domain(Domain),
+    /// The hosts of a domain are known.
+    Exchanges,
+    /// The domain is its own host (RFC 5321 section 5.1: implicit MX).
+    ImplicitExchange(Domain),
+    /// There is one host, which has no MX records.
+    Relay,
+}
+
+impl Itinerary {
+    pub(super) fn new(next_hop: &NextHop, settings: &Settings) -> Self {
+        let (stage, host, port) = match next_hop {
+            NextHop::Domain(domain) => (Stage::Domain(domain.clone()), None, None),
+            NextHop::Literal(address) => (Stage::Exchanges, Some(Host::Address(*address)), None),
+            NextHop::Relay(Relay { host, port, .. }) => (Stage::Relay, Some(host.clone()), *port),
+        };
+        Self {
+            stage,
+            hosts: host.into_iter().collect(),
+            candidates: VecDeque::new(),
+            ports: port.map_or_else(|| settings.ports.clone(), |port| [port].into()),
+            detail: None,
+        }
+    }
+
+    /// What was wrong with the last host that gave no candidate.
+    pub(super) fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// What comes next.
+    pub(super) fn next(&mut self, settings: &Settings, hosts: &Hosts) -> Step {
+        loop {
+            if let Stage::Domain(domain) = &self.stage {
+                return Step::LookupMx(domain.clone());
+            }
+            if let Some(candidate) = self.candidates.pop_front() {
+                return Step::Try(candidate);
+            }
+            let Some(host) = self.hosts.front() else { return Step::Exhausted };
+            match host {
+                Host::Address(address) => {
+                    let address = *address;
+                    self.add_candidates(&[address], settings);
+                }
+                Host::Name(name) => {
+                    let listed = hosts.get(name).filter(|_| matches!(self.stage, Stage::Relay)).cloned();
+                    let Some(listed) = listed else { return Step::LookupAddresses(name.clone()) };
+                    self.add_candidates(&listed, settings);
+                }
+            }
+        }
+    }
+
+    /// Drops the candidate that differs from this one only in that it needs no TLS.
+    pub(super) fn skip_plain_twin(&mut self, candidate: &Candidate) {
+        self.candidates.retain(|other| other.remote != candidate.remote || other.tls != TlsMode::Plain);
+    }
+
+    /// Takes the answer to [`Step::LookupMx`].
+    pub(super) fn handle_exchanges(
+        &mut self,
+        answer: Result<MxAnswer, LookupError>,
+        settings: &Settings,
+        rng: &mut Rng,
+    ) -> Result<(), DeadEnd> {
+        let Stage::Domain(domain) = &self.stage else { return Ok(()) };
+        let domain = domain.clone();
+        match answer {
+            Ok(MxAnswer::Records(records)) => {
+                self.hosts =
+                    route::exchanges(&records, &settings.announce, rng).into_iter().map(Host::Name).collect();
+                if self.hosts.is_empty() {
+                    self.detail = Some(format!("none of the MX records of {domain} names a host to use"));
+                }
+                self.stage = Stage::Exchanges;
+                Ok(())
+            }
+            // RFC 7505 section 3: the domain takes no mail at all.
+            Ok(MxAnswer::NullMx) => Err(unresolved(
+                format!("the domain {domain} does not accept mail (null MX)"),
+                EnhancedStatus::NULL_MX,
+                true,
+            )),
+            Ok(MxAnswer::NoRecords) => {
+                self.hosts = [Host::Name(domain.clone())].into();
+                self.stage = Stage::ImplicitExchange(domain);
+                Ok(())
+            }
+            Err(error) => Err(domain_failure(&domain, error)),
+        }
+    }
+
+    /// Takes the answer to [`Step::LookupAddresses`].
+    pub(super) fn handle_addresses(
+        &mut self,
+        answer: Result<Vec<IpAddr>, LookupError>,
+        settings: &Settings,
+    ) -> Result<(), DeadEnd> {
+        let Some(Host::Name(name)) = self.hosts.front().cloned() else { return Ok(()) };
+        match (answer, &self.stage) {
+            (Ok(addresses), _) => self.add_candidates(&addresses, settings),
+            (Err(LookupError::Local(text)), _) => return Err(DeadEnd::Local(text)),
+            (Err(error), Stage::ImplicitExchange(domain)) => return Err(domain_failure(domain, error)),
+            (Err(error), Stage::Domain(_) | Stage::Exchanges | Stage::Relay) => {
+                self.detail = Some(match error {
+                    LookupError::NameDoesNotExist => format!("the host {name} does not exist"),
+                    LookupError::NoAddress => format!("the host {name} has no address"),
+                    LookupError::Temporary(text) | LookupError::Local(text) => text,
+                });
+                self.hosts.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns the host in front into candidates.
+    fn add_candidates(&mut self, addresses: &[IpAddr], settings: &Settings) {
+        let Some(host) = self.hosts.pop_front() else { return };
+        let usable: Vec<IpAddr> = addresses
+            .iter()
+            .copied()
+            .filter(|address| if address.is_ipv4() { settings.ipv4 } else { settings.ipv6 })
+            .collect();
+        if usable.is_empty() {
+            self.detail = Some(format!("the host {host} has no address of a family that can be used"));
+        }
+        self.candidates = route::candidates(&host, &usable, &self.ports).into();
+    }
+}
+
+/// The outcome for mail whose domain could not be resolved.
+fn domain_failure(domain: &Domain, error: LookupError) -> DeadEnd {
+    match error {
+        LookupError::NameDoesNotExist => {
+            unresolved(format!("the domain {domain} does not exist"), EnhancedStatus::BAD_DOMAIN, true)
+        }
+        LookupError::NoAddress => unresolved(
+            format!("the domain {domain} has neither MX records nor addresses"),
+            EnhancedStatus::NO_ROUTE,
+            true,
+        ),
+        LookupError::Temporary(text) => unresolved(text, EnhancedStatus::DNS_FAILURE, false),
+        LookupError::Local(text) => DeadEnd::Local(text),
+    }
+}
+
+fn unresolved(detail: String, status: EnhancedStatus, fatal: bool) -> DeadEnd {
+    DeadEnd::Failed(Failure::unresolved(&detail, status, fatal))
+}

@@ -1,0 +1,304 @@
+//! One connection of a delivery: its session, and the transactions that it still has to do.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+
+use super::Context;
+use super::verdict::{self, Failure};
+use crate::address::Mailbox;
+use crate::event::Event;
+use crate::io::CloseReason;
+use crate::next_hop::{Host, NextHop, TlsMode};
+use crate::outbox::MailId;
+use crate::rng::Rng;
+use crate::route::Candidate;
+use crate::session::{
+    FailureReason, Outcome, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
+};
+use crate::time::Instant;
+
+/// What a lane tells its delivery.
+#[derive(Debug)]
+pub(super) enum LaneOutput {
+    StartTls(Host),
+    Transmit,
+    WantWork,
+    WantPermission,
+    WantData { id: MailId, offset: u64, limit: u32 },
+    Delivered { id: MailId, event: Event },
+    Failed { id: MailId, failure: Failure },
+    Released { ids: Vec<MailId>, tried: bool },
+    Sent(Bytes),
+    Received(Bytes),
+    Note(String),
+    Ended(SessionEnd),
+}
+
+/// A connection that is being made, or that talks.
+#[derive(Debug)]
+pub(super) struct Lane {
+    state: State,
+    /// Transactions that have not begun.
+    work: VecDeque<Transaction>,
+    /// The recipients of the transaction that runs.
+    running: Vec<(MailId, Mailbox)>,
+    /// Whether the session has negotiated.
+    is_established: bool,
+    has_decided: bool,
+    transactions: u32,
+    /// Whether the driver knows that there is something to send.
+    transmit_is_announced: bool,
+    outputs: VecDeque<LaneOutput>,
+}
+
+#[derive(Debug)]
+enum State {
+    Connecting { deadline: Instant },
+    Talking(Talk),
+}
+
+#[derive(Debug)]
+struct Talk {
+    session: Session,
+    candidate: Candidate,
+}
+
+impl Lane {
+    pub(super) fn connecting(deadline: Instant) -> Self {
+        Self {
+            state: State::Connecting { deadline },
+            work: VecDeque::new(),
+            running: Vec::new(),
+            is_established: false,
+            has_decided: false,
+            transactions: 0,
+            transmit_is_announced: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn is_connecting(&self) -> bool {
+        matches!(self.state, State::Connecting { .. })
+    }
+
+    pub(super) fn is_established(&self) -> bool {
+        self.is_established
+    }
+
+    /// Whether any mail was decided on this connection.
+    pub(super) fn has_decided(&self) -> bool {
+        self.has_decided
+    }
+
+    pub(super) fn transactions(&self) -> u32 {
+        self.transactions
+    }
+
+    /// Whether a session that should have had STARTTLS was negotiated without.
+    pub(super) fn went_on_in_plain_text(&self) -> bool {
+        match &self.state {
+            State::Talking(talk) => {
+                self.is_established && talk.candidate.tls == TlsMode::StartTls && !talk.session.is_tls()
+            }
+            State::Connecting { .. } => false,
+        }
+    }
+
+    pub(super) fn begin_session(
+        &mut self,
+        cx: &Context<'_>,
+        candidate: &Candidate,
+        next_hop: &NextHop,
+        is_padded: bool,
+        rng: Rng,
+    ) {
+        let credentials = match next_hop {
+            NextHop::Relay(relay) => relay.credentials.clone(),
+            NextHop::Domain(_) | NextHop::Literal(_) => None,
+        };
+        let config = SessionConfig {
+            announce: cx.settings.announce.clone(),
+            tls: candidate.tls,
+            plain_fallback: candidate.plain_twin_follows,
+            credentials,
+            auth_unprotected: cx.settings.auth_insecure || candidate.remote.ip().to_canonical().is_loopback(),
+            padding_limit: if is_padded { cx.settings.tls_padding } else { 0 },
+            trace: cx.settings.trace,
+        };
+        let session = Session::new(config, rng, cx.now);
+        self.state = State::Talking(Talk { session, candidate: candidate.clone() });
+    }
+
+    pub(super) fn handle_received(&mut self, now: Instant, octets: &[u8]) {
+        self.with_session(|session| session.handle_received(now, octets));
+    }
+
+    pub(super) fn handle_tls_established(&mut self, now: Instant, certificate_is_valid: bool) {
+        self.with_session(|session| session.handle_tls_established(now, certificate_is_valid));
+    }
+
+    pub(super) fn handle_tls_failed(&mut self, now: Instant, reason: String) {
+        self.with_session(|session| session.handle_tls_failed(now, reason));
+    }
+
+    pub(super) fn handle_closed(&mut self, now: Instant, reason: CloseReason) {
+        self.with_session(|session| session.handle_closed(now, reason));
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.with_session(|session| session.handle_timeout(now));
+    }
+
+    /// Takes transactions to do; none means that the session has done its work.
+    pub(super) fn take_work(&mut self, now: Instant, work: Vec<Transaction>) {
+        self.work.extend(work);
+        if self.work.is_empty() {
+            self.quit(now);
+        } else {
+            self.outputs.push_back(LaneOutput::WantPermission);
+        }
+    }
+
+    /// Begins the next transaction.
+    pub(super) fn begin(&mut self, now: Instant) {
+        let Some(transaction) = self.work.pop_front() else { return };
+        self.transactions = self.transactions.saturating_add(1);
+        self.running = transaction.recipients.clone();
+        self.with_session(|session| session.begin(now, transaction));
+    }
+
+    pub(super) fn supply_data(&mut self, now: Instant, octets: Bytes) {
+        self.with_session(|session| session.supply_data(now, octets));
+    }
+
+    /// Ends the session as soon as the conversation allows it; what has not begun is released.
+    pub(super) fn quit(&mut self, now: Instant) {
+        let ids: Vec<MailId> =
+            self.work.drain(..).flat_map(|transaction| ids_of(&transaction.recipients)).collect();
+        if !ids.is_empty() {
+            self.outputs.push_back(LaneOutput::Released { ids, tried: false });
+        }
+        self.with_session(|session| session.quit(now));
+    }
+
+    /// Gives everything back that is not decided.
+    pub(super) fn abandon(&mut self) -> Vec<MailId> {
+        let running = core::mem::take(&mut self.running);
+        let work = core::mem::take(&mut self.work);
+        ids_of(&running)
+            .into_iter()
+            .chain(work.iter().flat_map(|transaction| ids_of(&transaction.recipients)))
+            .collect()
+    }
+
+    pub(super) fn poll_output(&mut self) -> Option<LaneOutput> {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            let State::Talking(talk) = &mut self.state else { return None };
+            let Some(output) = talk.session.poll_output() else {
+                if talk.session.wants_transmit() && !self.transmit_is_announced {
+                    self.transmit_is_announced = true;
+                    return Some(LaneOutput::Transmit);
+                }
+                return None;
+            };
+            self.translate(output);
+        }
+    }
+
+    pub(super) fn poll_transmit(&mut self, now: Instant, limit: usize, octets: &mut BytesMut) -> bool {
+        let State::Talking(talk) = &mut self.state else { return false };
+        let more = talk.session.poll_transmit(now, limit, octets);
+        if !more {
+            self.transmit_is_announced = false;
+        }
+        more
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::Connecting { deadline } => Some(*deadline),
+            State::Talking(talk) => talk.session.poll_timeout().map(|(at, _)| at),
+        }
+    }
+
+    fn with_session(&mut self, act: impl FnOnce(&mut Session)) {
+        if let State::Talking(talk) = &mut self.state {
+            act(&mut talk.session);
+        }
+    }
+
+    fn translate(&mut self, output: SessionOutput) {
+        let State::Talking(talk) = &self.state else { return };
+        let output = match output {
+            SessionOutput::StartTls => LaneOutput::StartTls(talk.candidate.host.clone()),
+            SessionOutput::Ready => {
+                self.is_established = true;
+                if self.work.is_empty() { LaneOutput::WantWork } else { LaneOutput::WantPermission }
+            }
+            SessionOutput::NeedData { offset, limit } => match self.running.first() {
+                Some(&(id, _)) => LaneOutput::WantData { id, offset, limit },
+                None => return,
+            },
+            SessionOutput::Verdicts(verdicts) => return self.take_verdicts(verdicts),
+            SessionOutput::Sent(octets) => LaneOutput::Sent(octets),
+            SessionOutput::Received(octets) => LaneOutput::Received(octets),
+            SessionOutput::Note(note) => {
+                LaneOutput::Note(format!("{}: {note}", verdict::describe(&talk.candidate)))
+            }
+            SessionOutput::Ended(end) => LaneOutput::Ended(end),
+        };
+        self.outputs.push_back(output);
+    }
+
+    fn take_verdicts(&mut self, verdicts: Vec<(MailId, Outcome)>) {
+        let State::Talking(talk) = &self.state else { return };
+        let server = verdict::describe(&talk.candidate);
+        let mut undecided = Vec::new();
+        for (id, outcome) in verdicts {
+            let Some(position) = self.running.iter().position(|&(running, _)| running == id) else {
+                continue;
+            };
+            let (_, recipient) = self.running.swap_remove(position);
+            let output = match outcome {
+                Outcome::Delivered(reply) => LaneOutput::Delivered {
+                    id,
+                    event: Event::Delivered {
+                        id,
+                        recipient: recipient.as_str().into(),
+                        server: server.as_str().into(),
+                        reply: reply.text().into(),
+                    },
+                },
+                Outcome::Failed { reason: FailureReason::Reply { reply, command }, fatal } => {
+                    LaneOutput::Failed {
+                        id,
+                        failure: Failure::replied(&talk.candidate, &reply, command, fatal),
+                    }
+                }
+                Outcome::Failed { reason: FailureReason::Own { text, status }, fatal } => {
+                    LaneOutput::Failed { id, failure: Failure::found(&talk.candidate, &text, status, fatal) }
+                }
+                Outcome::Undecided => {
+                    undecided.push(id);
+                    continue;
+                }
+            };
+            self.has_decided = true;
+            self.outputs.push_back(output);
+        }
+        if !undecided.is_empty() {
+            self.outputs.push_back(LaneOutput::Released { ids: undecided, tried: true });
+        }
+    }
+}
+
+fn ids_of(recipients: &[(MailId, Mailbox)]) -> Vec<MailId> {
+    recipients.iter().map(|&(id, _)| id).collect()
+}

@@ -1,0 +1,139 @@
+//! Mail that is given up, on its way to becoming bounces.
+//!
+//! Recipients of one message and next hop share a bounce if they fail in the same pass: so a message is looked at only
+//! when nobody works, or is about to work, on another recipient of it.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Asked, Dispatcher, Mode};
+use crate::bounce::{self, BounceSettings};
+use crate::event::{Event, Level};
+use crate::outbox::{
+    FailedMessage, MailId, NewBounce, Replacement, StoreError, StoreReply, StoreRequest,
+    TRANSACTION_RECIPIENT_LIMIT,
+};
+use crate::queue::{HopId, MessageKey, Place};
+use crate::rng::Rng;
+use crate::schedule::Standing;
+
+/// Most originals that are held in memory at once.
+const OPEN_LIMIT: usize = 4;
+
+/// Messages that may be ready to be bounced.
+#[derive(Debug)]
+pub(super) struct Bounces {
+    candidates: BTreeSet<(HopId, MessageKey)>,
+    /// Messages that could not be read, until the next look at the outbox.
+    postponed: BTreeSet<(HopId, MessageKey)>,
+    open: usize,
+    rng: Rng,
+}
+
+impl Bounces {
+    pub(super) fn new(rng: Rng) -> Self {
+        Self { candidates: BTreeSet::new(), postponed: BTreeSet::new(), open: 0, rng }
+    }
+
+    /// Something has happened to a recipient of this message.
+    pub(super) fn reconsider(&mut self, hop: HopId, key: MessageKey) {
+        self.candidates.insert((hop, key));
+    }
+
+    /// Tries again what could not be read.
+    pub(super) fn resume_postponed(&mut self) {
+        self.candidates.append(&mut self.postponed);
+    }
+}
+
+impl Dispatcher {
+    /// Asks for what is needed to make bounces.
+    pub(super) fn generate_bounces(&mut self) {
+        while self.bounces.open < OPEN_LIMIT && !self.ledger.is_congested() && self.intake.is_complete() {
+            let Some((hop, key)) = self.bounces.candidates.pop_first() else { return };
+            // Whoever works on the message has it reconsidered afterwards.
+            if matches!(self.mode, Mode::Deliver(_)) || self.queue.is_busy_with(hop, key) {
+                continue;
+            }
+            let ids = self.queue.claim_given_up(hop, key, TRANSACTION_RECIPIENT_LIMIT);
+            if ids.is_empty() {
+                continue;
+            }
+            self.bounces.open += 1;
+            let original_limit_octets = self.settings.bounce_return_limit_octets;
+            self.ask(
+                StoreRequest::ReadFailed { ids: ids.clone(), original_limit_octets },
+                Asked::Bounce { ids },
+            );
+        }
+    }
+
+    pub(super) fn failed_read(&mut self, ids: &[MailId], result: Result<StoreReply, StoreError>) {
+        self.bounces.open = self.bounces.open.saturating_sub(1);
+        let messages = match result {
+            Ok(StoreReply::Failed(messages)) => messages,
+            Ok(_) => return,
+            Err(error) => {
+                self.note(
+                    Level::Error,
+                    format!("cannot read mail that is to be bounced, trying again: {error}"),
+                );
+                for &id in ids {
+                    self.queue.place(id, Place::GivenUp);
+                    let message = self.queue.hop_of(id).zip(self.queue.key_of(id));
+                    self.bounces.postponed.extend(message);
+                }
+                return;
+            }
+        };
+        let found: BTreeSet<MailId> =
+            messages.iter().flat_map(|message| message.mails.iter().map(|mail| mail.row.id)).collect();
+        for &id in ids {
+            if !found.contains(&id) {
+                self.forget(id);
+            }
+        }
+        for message in messages {
+            self.replace(message);
+        }
+    }
+
+    /// Makes the bounce of one message, if it still is to be bounced.
+    fn replace(&mut self, mut message: FailedMessage) {
+        let mut changed = Vec::new();
+        message.mails.retain(|mail| {
+            let is_given_up =
+                self.rules.standing(mail.row.fail_count, mail.row.last_try, mail.row.fatal, self.now.wall)
+                    == Standing::GivenUp;
+            if !is_given_up {
+                changed.push(mail.row.clone());
+            }
+            is_given_up
+        });
+        for row in changed {
+            self.queue.place(row.id, Place::Ready);
+            self.take_in(&row);
+        }
+        let Some(first) = message.mails.first() else { return };
+        let originals: Vec<MailId> = message.mails.iter().map(|mail| mail.row.id).collect();
+        let Some(sender) = first.row.sender.clone() else {
+            for &id in &originals {
+                self.event(Event::Dropped { id });
+            }
+            return self.ledger.replaced(Replacement { originals, bounce: None });
+        };
+        let settings = BounceSettings::from(&self.settings);
+        let Some(data) = bounce::compose(settings, &message, self.now.wall, &mut self.bounces.rng) else {
+            return;
+        };
+        for &id in &originals {
+            self.event(Event::Bounced { id, sender: String::from_utf8_lossy(&sender).into() });
+        }
+        let copies = self.settings.bounce_copy.iter().map(|copy| Box::from(copy.as_bytes()));
+        let recipients = core::iter::once(sender).chain(copies).collect();
+        self.ledger.replaced(Replacement { originals, bounce: Some(NewBounce { recipients, data }) });
+    }
+}

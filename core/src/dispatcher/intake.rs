@@ -1,0 +1,278 @@
+//! How rows of the outbox come into the queue.
+//!
+//! New rows have higher ids than all known ones and are found at once. Rows that another process has changed or
+//! deleted are found by a slow walk over the outbox, a slice in each interval, which begins when the database says
+//! that somebody else has written; and in any case when they are claimed.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+
+use super::{Asked, Dispatcher, Mode, Selection};
+use crate::address::{AddressError, Mailbox};
+use crate::delivery::Failure;
+use crate::event::Level;
+use crate::next_hop::{NextHop, Relay};
+use crate::outbox::{MailId, Row, StoreError, StoreReply, StoreRequest};
+use crate::queue::{MessageKey, Place};
+use crate::schedule::Standing;
+use crate::status::EnhancedStatus;
+use crate::time::{Duration, Instant};
+
+/// Most rows that one look at the outbox brings.
+const LOOK_LIMIT_ROWS: u32 = 4096;
+/// Most known rows that are looked at again in one interval.
+const RECHECK_LIMIT_ROWS: u32 = 1024;
+/// Most mail that becomes ready in one step.
+const WAKE_LIMIT: usize = 10_000;
+/// How soon the outbox is looked at again after the database has failed.
+const LOOK_RETRY: Duration = Duration::from_secs(1);
+
+/// Where the reading of the outbox stands.
+#[derive(Debug)]
+pub(super) struct Intake {
+    /// The highest id that was seen.
+    frontier: MailId,
+    is_looking: bool,
+    /// Whether somebody asked for a look while one was under way.
+    look_again: bool,
+    next_look: Instant,
+    /// Whether all rows were seen once.
+    is_complete: bool,
+    data_version: Option<i64>,
+    /// After which id known rows are to be looked at again, if they are.
+    recheck_after: Option<MailId>,
+    key_basis: u64,
+}
+
+impl Intake {
+    pub(super) fn new(now: Instant, key_basis: u64) -> Self {
+        Self {
+            frontier: MailId(i64::MIN),
+            is_looking: false,
+            look_again: false,
+            next_look: now,
+            is_complete: false,
+            data_version: None,
+            recheck_after: None,
+            key_basis,
+        }
+    }
+
+    pub(super) fn next_look(&self) -> Instant {
+        self.next_look
+    }
+
+    pub(super) fn is_looking(&self) -> bool {
+        self.is_looking
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// The highest id that was seen.
+    pub(super) fn frontier(&self) -> MailId {
+        self.frontier
+    }
+
+    /// A hash (FNV-1a) of what rows of one message have in common. Nothing depends on it but how much data the
+    /// database has to compare.
+    fn message_key(&self, row: &Row) -> MessageKey {
+        let length = row.data_octets.to_le_bytes();
+        let octets = row.sender.as_deref().unwrap_or_default().iter().chain(&length);
+        let hash = octets.fold(self.key_basis, |hash, &octet| {
+            (hash ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        MessageKey((hash ^ (hash >> 32)) as u32)
+    }
+}
+
+/// Where a row is to be sent, or why it cannot be sent anywhere.
+pub(super) fn destination(row: &Row) -> Result<NextHop, Failure> {
+    let recipient = Mailbox::parse(&row.recipient).map_err(|error| {
+        Failure::unsendable(
+            &format!("the recipient cannot be sent to: {error}"),
+            EnhancedStatus::BAD_RECIPIENT_SYNTAX,
+        )
+    })?;
+    if let Some(sender) = &row.sender {
+        Mailbox::parse(sender).map_err(|error| {
+            Failure::unsendable(
+                &format!("the sender cannot be named: {error}"),
+                EnhancedStatus::BAD_SENDER_SYNTAX,
+            )
+        })?;
+    }
+    match &row.remote {
+        Some(remote) => match Relay::parse(remote) {
+            Ok(relay) => Ok(NextHop::Relay(relay)),
+            Err(error) => Err(Failure::malformed_relay(&format!("{error}"))),
+        },
+        None => match recipient.domain() {
+            Ok(domain) => Ok(domain.into()),
+            Err(error @ AddressError::Domain(_)) => Err(Failure::bad_domain(&format!("{error}"))),
+            Err(error) => Err(Failure::unsendable(
+                &format!("the recipient cannot be sent to: {error}"),
+                EnhancedStatus::BAD_RECIPIENT_SYNTAX,
+            )),
+        },
+    }
+}
+
+impl Dispatcher {
+    /// Looks for new rows.
+    pub(super) fn look(&mut self) {
+        if self.is_draining() {
+            return;
+        }
+        if self.intake.is_looking {
+            self.intake.look_again = true;
+            return;
+        }
+        self.intake.is_looking = true;
+        self.ask(StoreRequest::Scan { after: self.intake.frontier, limit: LOOK_LIMIT_ROWS }, Asked::Look);
+    }
+
+    pub(super) fn looked(&mut self, result: Result<StoreReply, StoreError>) {
+        self.intake.is_looking = false;
+        let (rows, more, data_version) = match result {
+            Ok(StoreReply::Rows { rows, more, data_version }) => (rows, more, data_version),
+            Ok(_) => return,
+            Err(error) => {
+                self.note(Level::Error, format!("cannot look at the outbox, trying again: {error}"));
+                self.intake.next_look = self.now.monotonic + LOOK_RETRY;
+                return;
+            }
+        };
+        for row in &rows {
+            self.intake.frontier = self.intake.frontier.max(row.id);
+            self.take_in(row);
+        }
+        let somebody_wrote = self.intake.data_version.is_some_and(|known| known != data_version);
+        self.intake.data_version = Some(data_version);
+        if somebody_wrote && self.intake.recheck_after.is_none() {
+            self.intake.recheck_after = Some(MailId(i64::MIN));
+        }
+        if more || core::mem::take(&mut self.intake.look_again) {
+            return self.look();
+        }
+        self.intake.is_complete = true;
+        if self.intake.next_look <= self.now.monotonic {
+            self.intake.next_look = self.now.monotonic + self.settings.interval;
+            self.bounces.resume_postponed();
+            self.recheck();
+        }
+    }
+
+    /// Looks again at a slice of what is known.
+    fn recheck(&mut self) {
+        let under_way = self.requests.values().any(|asked| matches!(asked, Asked::Recheck { .. }));
+        let Some(after) = self.intake.recheck_after.filter(|_| !under_way && self.mode == Mode::Daemon)
+        else {
+            return;
+        };
+        self.ask(StoreRequest::Scan { after, limit: RECHECK_LIMIT_ROWS }, Asked::Recheck { after });
+    }
+
+    pub(super) fn rechecked(&mut self, after: MailId, result: Result<StoreReply, StoreError>) {
+        let Ok(StoreReply::Rows { rows, more, .. }) = result else { return };
+        let first = MailId(after.0.saturating_add(1));
+        let last = rows.last().filter(|_| more).map_or(self.intake.frontier, |row| row.id);
+        let found: BTreeSet<MailId> = rows.iter().map(|row| row.id).collect();
+        for id in self.queue.unclaimed_in(first..=last) {
+            if !found.contains(&id) {
+                self.forget(id);
+            }
+        }
+        for row in &rows {
+            self.intake.frontier = self.intake.frontier.max(row.id);
+            self.take_in(row);
+        }
+        self.intake.recheck_after = more.then_some(last);
+    }
+
+    /// Puts a row where it belongs.
+    pub(super) fn take_in(&mut self, row: &Row) {
+        if self.queue.is_claimed(row.id) {
+            return;
+        }
+        let place = match self.standing_of(row) {
+            Standing::Due => Place::Ready,
+            // It may have been made ready by the administrator's wish, which another look does not undo.
+            Standing::NotBefore(_) if self.queue.is_ready(row.id) => Place::Ready,
+            Standing::NotBefore(time) => Place::Waiting(time),
+            Standing::GivenUp => Place::GivenUp,
+        };
+        let next_hop = destination(row).ok();
+        let is_wanted = match &self.mode {
+            Mode::Daemon => true,
+            Mode::GenerateBounces => place == Place::GivenUp,
+            Mode::Deliver(Selection::Domain(wanted)) => {
+                place == Place::Ready && row.remote.is_none() && next_hop.as_ref() == Some(wanted)
+            }
+            Mode::Deliver(Selection::Remote(wanted)) => {
+                place == Place::Ready && row.remote.as_ref() == Some(wanted)
+            }
+        };
+        if !is_wanted {
+            return self.forget(row.id);
+        }
+        if self.queue.is_ready(row.id)
+            && place == Place::Ready
+            && next_hop.as_ref() == self.queue.hop_of(row.id).and_then(|hop| self.queue.next_hop(hop))
+        {
+            return;
+        }
+        let key = self.intake.message_key(row);
+        let hop = self.queue.insert(row.id, next_hop.as_ref(), key, place);
+        self.mail_was_placed(hop, key, place);
+    }
+
+    pub(super) fn standing_of(&self, row: &Row) -> Standing {
+        self.rules.standing(row.fail_count, row.last_try, row.fatal, self.now.wall)
+    }
+
+    /// Puts a known mail elsewhere.
+    pub(super) fn put(&mut self, id: MailId, place: Place) {
+        let (Some(hop), Some(key)) = (self.queue.hop_of(id), self.queue.key_of(id)) else { return };
+        self.queue.place(id, place);
+        self.mail_was_placed(hop, key, place);
+    }
+
+    /// Forgets a mail: it is gone, or none of our business.
+    pub(super) fn forget(&mut self, id: MailId) {
+        let (Some(hop), Some(key)) = (self.queue.hop_of(id), self.queue.key_of(id)) else { return };
+        self.queue.remove(id);
+        self.bounces.reconsider(hop, key);
+    }
+
+    fn mail_was_placed(&mut self, hop: crate::queue::HopId, key: MessageKey, place: Place) {
+        match place {
+            Place::Ready | Place::ReadyAgain => self.traffic.mail_is_ready(hop),
+            Place::Waiting(_) | Place::GivenUp => self.bounces.reconsider(hop, key),
+            Place::Claimed => {}
+        }
+    }
+
+    /// Makes mail ready that has become due.
+    pub(super) fn wake_mail(&mut self) {
+        if !self.is_draining() {
+            for hop in self.queue.wake(self.now.wall, WAKE_LIMIT) {
+                self.traffic.mail_is_ready(hop);
+            }
+        }
+    }
+
+    /// Makes everything ready that merely waits.
+    pub(super) fn retry_everything(&mut self) {
+        if self.is_draining() || self.mode != Mode::Daemon {
+            return;
+        }
+        for id in self.queue.waiting() {
+            self.put(id, Place::Ready);
+        }
+        self.traffic.end_pauses();
+        self.intake.next_look = self.now.monotonic;
+        self.look();
+    }
+}

@@ -1,0 +1,145 @@
+//! Verdicts on their way into the database.
+//!
+//! One commit is under way at a time, and what comes meanwhile goes together into the next one: an idle database
+//! records at once, a busy one in groups.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::{Asked, Dispatcher, Mode};
+use crate::delivery::Failure;
+use crate::event::{Event, Level};
+use crate::outbox::{Commit, FailedAttempt, MailId, Replacement, StoreError, StoreReply, StoreRequest};
+use crate::queue::Place;
+use crate::schedule::Standing;
+use crate::time::{Duration, Instant};
+
+/// How soon a commit is tried again that the database refused.
+const COMMIT_RETRY: Duration = Duration::from_secs(1);
+/// With this many verdicts waiting, no new work is begun.
+const PENDING_LIMIT: usize = 10_000;
+
+/// Verdicts that are not durable yet.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pending: Commit,
+    /// What the database is at, kept in case it refuses.
+    in_flight: Option<Commit>,
+    retry_at: Option<Instant>,
+}
+
+impl Ledger {
+    pub(super) fn new() -> Self {
+        Self { pending: Commit::default(), in_flight: None, retry_at: None }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.in_flight.is_none()
+    }
+
+    /// Whether so much waits, or the database is in such trouble, that nothing should be begun whose outcome could
+    /// not be recorded.
+    pub(super) fn is_congested(&self) -> bool {
+        self.retry_at.is_some() || self.pending_count() > PENDING_LIMIT
+    }
+
+    pub(super) fn pending_count(&self) -> usize {
+        self.pending.delivered.len() + self.pending.failed.len() + self.pending.replaced.len()
+    }
+
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    pub(super) fn delivered(&mut self, id: MailId) {
+        self.pending.delivered.push(id);
+    }
+
+    pub(super) fn replaced(&mut self, replacement: Replacement) {
+        self.pending.replaced.push(replacement);
+    }
+
+    /// The database has refused: everything is tried again, what was refused before what came later.
+    fn take_back(&mut self, now: Instant) {
+        let Some(mut refused) = self.in_flight.take() else { return };
+        refused.delivered.append(&mut self.pending.delivered);
+        refused.failed.append(&mut self.pending.failed);
+        refused.replaced.append(&mut self.pending.replaced);
+        self.pending = refused;
+        self.retry_at = Some(now + COMMIT_RETRY);
+    }
+}
+
+impl Dispatcher {
+    /// Takes note of a failed attempt.
+    pub(super) fn record_failure(&mut self, id: MailId, failure: &Failure) {
+        self.event(Event::Failed { id, text: failure.text.as_str().into(), fatal: failure.fatal });
+        self.ledger.pending.failed.push(FailedAttempt {
+            id,
+            text: failure.text.clone(),
+            time: self.now.wall,
+            fatal: failure.fatal,
+        });
+    }
+
+    /// Sends off what is to be recorded, unless a commit is under way.
+    pub(super) fn commit(&mut self) {
+        if self.ledger.in_flight.is_some() || self.ledger.pending.is_empty() {
+            return;
+        }
+        if self.ledger.retry_at.is_some_and(|at| at > self.now.monotonic) {
+            return;
+        }
+        let commit = core::mem::take(&mut self.ledger.pending);
+        self.ledger.in_flight = Some(commit.clone());
+        self.ask(StoreRequest::Commit(commit), Asked::Commit);
+    }
+
+    pub(super) fn committed(&mut self, result: Result<StoreReply, StoreError>) {
+        let (failed, not_replaced) = match result {
+            Ok(StoreReply::Committed { failed, not_replaced }) => (failed, not_replaced),
+            Ok(_) => return,
+            Err(error) => {
+                self.note(Level::Error, format!("cannot record what became of mail, trying again: {error}"));
+                return self.ledger.take_back(self.now.monotonic);
+            }
+        };
+        self.ledger.retry_at = None;
+        let Some(commit) = self.ledger.in_flight.take() else { return };
+        for id in commit.delivered {
+            self.forget(id);
+        }
+        let attempted: Vec<MailId> = commit.failed.iter().map(|attempt| attempt.id).collect();
+        for state in failed {
+            let standing = self.rules.standing(state.fail_count, state.last_try, state.fatal, self.now.wall);
+            let place = match standing {
+                // A pass has only one attempt for each mail.
+                Standing::Due | Standing::NotBefore(_) | Standing::GivenUp if self.mode != Mode::Daemon => {
+                    continue;
+                }
+                Standing::Due => Place::Ready,
+                Standing::NotBefore(time) => Place::Waiting(time),
+                Standing::GivenUp => Place::GivenUp,
+            };
+            self.put(state.id, place);
+        }
+        for id in attempted {
+            // Those that were put nowhere are gone, or done with in this pass.
+            if self.queue.is_claimed(id) {
+                self.forget(id);
+            }
+        }
+        let made_bounces = commit.replaced.iter().any(|replacement| replacement.bounce.is_some());
+        for id in commit.replaced.into_iter().flat_map(|replacement| replacement.originals) {
+            if not_replaced.contains(&id) {
+                self.put(id, Place::GivenUp);
+            } else {
+                self.forget(id);
+            }
+        }
+        if made_bounces {
+            self.look();
+        }
+        self.resume_parked();
+    }
+}

@@ -1,0 +1,336 @@
+//! The facade a driver sees: it groups the outbox by next hop, owns the deliveries, and keeps the limits.
+//!
+//! Everything a child has to say is taken in at one place, `Dispatcher::pump`, until nobody has anything to say any
+//! more; only then does the driver get to see the outputs.
+
+mod bounces;
+mod intake;
+mod ledger;
+mod pace;
+mod traffic;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use bytes::BytesMut;
+
+use self::bounces::Bounces;
+use self::intake::Intake;
+use self::ledger::Ledger;
+use self::traffic::Traffic;
+use crate::event::{Event, Level};
+use crate::io::{ConnectionId, Input, Output};
+use crate::next_hop::NextHop;
+use crate::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
+use crate::queue::{HopId, Queue};
+use crate::rng::Rng;
+use crate::schedule::RetryRules;
+use crate::settings::{Hosts, Settings};
+use crate::time::{Duration, Instant, Now};
+
+/// How long sessions may go on after a drain was asked for. Less than the 5 s after which all must be over, so that
+/// the last verdicts are made durable.
+const DRAIN_SESSIONS: Duration = Duration::from_secs(4);
+/// When a drain is over, whatever is still open.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// How often the database may fail in a row before a one-shot pass gives up.
+const ONE_SHOT_STORE_FAILURES: u32 = 5;
+
+/// What the dispatcher is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Deliver and bounce until a drain is asked for.
+    Daemon,
+    /// One pass over some of the due mail, without bounces.
+    Deliver(Selection),
+    /// One pass that makes bounces and delivers nothing.
+    GenerateBounces,
+}
+
+/// Which mail a one-shot pass is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// Mail without `mail_remote` whose recipient's domain leads to this next hop.
+    Domain(NextHop),
+    /// Mail whose `mail_remote` is exactly this.
+    Remote(Box<[u8]>),
+}
+
+/// Why a timer is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeoutReason {
+    /// It is time to look at the outbox.
+    Look,
+    /// Mail becomes due.
+    MailDue,
+    /// A lookup waits for a name server.
+    Lookup,
+    /// A delivery waits for a peer.
+    Delivery,
+    /// A next hop may be tried again after trouble of our own, or because the rate allows it.
+    Pause,
+    /// The database is to be asked again.
+    Store,
+    /// The drain comes to its end.
+    Drain,
+}
+
+/// Delivers the outbox.
+#[derive(Debug)]
+pub struct Dispatcher {
+    now: Now,
+    settings: Settings,
+    hosts: Hosts,
+    mode: Mode,
+    rules: RetryRules,
+    queue: Queue,
+    intake: Intake,
+    traffic: Traffic,
+    bounces: Bounces,
+    ledger: Ledger,
+    requests: BTreeMap<RequestId, Asked>,
+    last_request: u64,
+    store_failures: u32,
+    outputs: VecDeque<Output>,
+    progress: Progress,
+}
+
+/// How far the dispatcher is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Working,
+    /// A drain was asked for at this instant.
+    Draining(Instant),
+    /// [`Output::Drained`] was given.
+    Drained,
+}
+
+/// What an open request is for.
+#[derive(Debug)]
+enum Asked {
+    Look,
+    Recheck { after: MailId },
+    Work { hop: HopId, connection: ConnectionId, ids: Vec<MailId> },
+    Data { hop: HopId, connection: ConnectionId },
+    Nowhere { ids: Vec<MailId> },
+    Bounce { ids: Vec<MailId> },
+    Commit,
+}
+
+impl Dispatcher {
+    /// A dispatcher that has done nothing yet. `seed` decides everything that is random.
+    pub fn new(now: Now, settings: Settings, hosts: Hosts, mode: Mode, seed: [u8; 32]) -> Self {
+        let mut rng = Rng::from_seed(seed);
+        let mut dispatcher = Self {
+            now,
+            rules: RetryRules { retries: settings.retries, interval_s: settings.retry_interval_s },
+            queue: Queue::new(),
+            intake: Intake::new(now.monotonic, rng.next_u64()),
+            traffic: Traffic::new(&settings, rng.fork()),
+            bounces: Bounces::new(rng.fork()),
+            ledger: Ledger::new(),
+            settings,
+            hosts,
+            mode,
+            requests: BTreeMap::new(),
+            last_request: 0,
+            store_failures: 0,
+            outputs: VecDeque::new(),
+            progress: Progress::Working,
+        };
+        dispatcher.look();
+        dispatcher
+    }
+
+    /// Takes in what has happened.
+    pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
+        self.now = now;
+        match input {
+            Input::Connected(connection) => self.connected(connection),
+            Input::ConnectFailed(connection, error) => self.connect_failed(connection, error),
+            Input::Received(connection, octets) => self.received(connection, octets),
+            Input::TlsEstablished { connection, certificate_is_valid } => {
+                self.with_connection(connection, |delivery, cx| {
+                    delivery.handle_tls_established(cx, connection, certificate_is_valid);
+                });
+            }
+            Input::TlsFailed(connection, reason) => {
+                self.with_connection(connection, |delivery, cx| {
+                    delivery.handle_tls_failed(cx, connection, reason)
+                });
+            }
+            Input::Closed(connection, reason) => self.closed(connection, reason),
+            Input::Datagram { query, from, octets } => {
+                self.traffic.resolver.handle_datagram(now.monotonic, query, from, octets);
+            }
+            Input::DatagramFailed(query, error) => {
+                self.traffic.resolver.handle_datagram_failed(now.monotonic, query, error);
+            }
+            Input::Store(request, result) => self.answered(request, result),
+            Input::OutboxChanged => self.look(),
+            Input::Retry => self.retry_everything(),
+            Input::Hosts(hosts) => self.hosts = hosts,
+            Input::Drain => self.drain(),
+        }
+        self.pump();
+    }
+
+    /// Does what is due. Calling it too early does nothing.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.now = now;
+        if self.intake.next_look() <= now.monotonic {
+            self.look();
+        }
+        self.wake_mail();
+        self.traffic.resolver.handle_timeout(now.monotonic);
+        self.wake_traffic();
+        self.pump();
+    }
+
+    /// What to do next; to be called until it returns nothing, after every input, timeout and transmission.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Appends up to about `limit` octets that are to be sent on a connection; false if there are none left for now.
+    /// To be called when [`Output::Transmit`] says so, and then whenever the socket takes more, until it returns false.
+    pub fn poll_transmit(&mut self, connection: ConnectionId, limit: usize, octets: &mut BytesMut) -> bool {
+        if self.traffic.resolver.owns_connection(connection) {
+            return self.traffic.resolver.poll_transmit(connection, limit, octets);
+        }
+        let more = self.transmit(connection, limit, octets);
+        self.pump();
+        more
+    }
+
+    /// When to call [`Dispatcher::handle_timeout`], and why.
+    pub fn poll_timeout(&self) -> Option<(Instant, TimeoutReason)> {
+        let drain = match self.progress {
+            Progress::Working => None,
+            Progress::Draining(since) if self.traffic.is_idle() => Some(since + DRAIN_LIMIT),
+            Progress::Draining(since) => Some(since + DRAIN_SESSIONS),
+            Progress::Drained => return None,
+        };
+        let due = self.queue.next_wake().filter(|_| !self.is_draining()).map(|time| {
+            let seconds = u64::try_from(time.0.saturating_sub(self.now.wall.0)).unwrap_or(0);
+            self.now.monotonic + Duration::from_secs(seconds)
+        });
+        let look = Some(self.intake.next_look()).filter(|_| !self.is_draining() && !self.intake.is_looking());
+        [
+            (look, TimeoutReason::Look),
+            (due, TimeoutReason::MailDue),
+            (self.traffic.resolver.poll_timeout(), TimeoutReason::Lookup),
+            (self.traffic.next_deadline(), TimeoutReason::Delivery),
+            (self.traffic.next_pause_end(), TimeoutReason::Pause),
+            (self.ledger.retry_at(), TimeoutReason::Store),
+            (drain, TimeoutReason::Drain),
+        ]
+        .into_iter()
+        .filter_map(|(at, reason)| at.map(|at| (at, reason)))
+        .min_by_key(|&(at, _)| at)
+    }
+
+    /// How much mail is indexed: for tests and measurements.
+    pub fn indexed(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Lets everything that has something to say say it, until nobody has.
+    fn pump(&mut self) {
+        if self.progress == Progress::Drained {
+            return;
+        }
+        loop {
+            let moved = self.drain_resolver() || self.drain_deliveries();
+            if moved {
+                continue;
+            }
+            if !self.is_draining() {
+                self.condemn();
+                self.send_back_unroutable();
+                self.generate_bounces();
+                if self.start_deliveries() || self.grant_connections() {
+                    continue;
+                }
+            }
+            break;
+        }
+        self.commit();
+        self.finish_if_done();
+    }
+
+    fn is_draining(&self) -> bool {
+        self.progress != Progress::Working
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn note(&mut self, level: Level, text: alloc::string::String) {
+        self.event(Event::Note { level, text });
+    }
+
+    fn ask(&mut self, request: StoreRequest, asked: Asked) {
+        self.last_request = self.last_request.wrapping_add(1);
+        let id = RequestId(self.last_request);
+        self.requests.insert(id, asked);
+        self.outputs.push_back(Output::Store(id, request));
+    }
+
+    fn answered(&mut self, request: RequestId, result: Result<StoreReply, StoreError>) {
+        let Some(asked) = self.requests.remove(&request) else { return };
+        self.store_failures = if result.is_ok() { 0 } else { self.store_failures.saturating_add(1) };
+        match asked {
+            Asked::Look => self.looked(result),
+            Asked::Recheck { after } => self.rechecked(after, result),
+            Asked::Work { hop, connection, ids } => self.work_claimed(hop, connection, &ids, result),
+            Asked::Data { hop, connection } => self.data_read(hop, connection, result),
+            Asked::Nowhere { ids } => self.unroutable_read(&ids, result),
+            Asked::Bounce { ids } => self.failed_read(&ids, result),
+            Asked::Commit => self.committed(result),
+        }
+        let is_one_shot = self.mode != Mode::Daemon;
+        if is_one_shot && self.store_failures >= ONE_SHOT_STORE_FAILURES && !self.is_draining() {
+            self.note(Level::Error, "the database keeps failing, giving up this pass".into());
+            self.drain();
+        }
+    }
+
+    fn drain(&mut self) {
+        if self.progress == Progress::Working {
+            self.progress = Progress::Draining(self.now.monotonic);
+            self.close_deliveries();
+        }
+    }
+
+    fn finish_if_done(&mut self) {
+        let now = self.now.monotonic;
+        let passed = |since: Instant, span: Duration| now >= since + span;
+        let is_done = match self.progress {
+            Progress::Working => self.mode != Mode::Daemon && self.pass_is_over(),
+            Progress::Draining(since) => {
+                if passed(since, DRAIN_SESSIONS) && !self.traffic.is_idle() {
+                    self.abort_deliveries();
+                    self.commit();
+                }
+                (self.traffic.is_idle() && self.ledger.is_empty()) || passed(since, DRAIN_LIMIT)
+            }
+            Progress::Drained => false,
+        };
+        if is_done {
+            self.progress = Progress::Drained;
+            self.outputs.push_back(Output::Drained);
+        }
+    }
+
+    /// Whether a one-shot pass has nothing left to do.
+    fn pass_is_over(&self) -> bool {
+        self.intake.is_complete()
+            && self.queue.len() == 0
+            && self.requests.is_empty()
+            && self.traffic.is_idle()
+            && self.ledger.is_empty()
+    }
+}

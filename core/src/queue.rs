@@ -1,0 +1,470 @@
+//! The index of the outbox: which mail waits for which time, and which is ready for which next hop.
+//!
+//! It holds no text of any mail, and costs less than 100 octets for each; a test measures that.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
+
+use crate::next_hop::NextHop;
+use crate::outbox::MailId;
+use crate::time::UnixTime;
+
+/// Names a next hop as long as the queue holds mail for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct HopId(u32);
+
+impl HopId {
+    /// Mail that has no next hop, because its address or its remote specification is none.
+    pub(crate) const NOWHERE: Self = Self(0);
+}
+
+/// Tells messages apart: rows of equal messages have equal keys, rows of different ones hardly ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct MessageKey(pub(crate) u32);
+
+/// Where a mail stands in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It waits for this time.
+    Waiting(UnixTime),
+    /// It is to be tried now.
+    Ready,
+    /// It is to be tried now, after all others: it was tried in this pass and nothing was decided.
+    ReadyAgain,
+    /// It is to be bounced.
+    GivenUp,
+    /// Somebody works on it, and it comes back with what has become of it.
+    Claimed,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Waiting,
+    Ready,
+    ReadyAgain,
+    GivenUp,
+    Claimed,
+}
+
+/// What is known of a mail, packed: there may be millions.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    hop: HopId,
+    key: MessageKey,
+    /// Unix time, which 32 bits hold until the year 2106; only if it waits.
+    not_before: u32,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+struct Hop {
+    next_hop: Option<Arc<NextHop>>,
+    /// Mail, and others that need it to stay.
+    users: u32,
+    ready: u32,
+}
+
+/// The index.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    mails: BTreeMap<MailId, Entry>,
+    timeline: BTreeSet<(u32, MailId)>,
+    /// Ready mail in the order of its ids.
+    ready: BTreeSet<(HopId, MailId)>,
+    /// Ready mail that was tried in this pass already.
+    ready_again: BTreeSet<(HopId, MailId)>,
+    /// All ready mail, the recipients of a message side by side.
+    ready_messages: BTreeSet<(HopId, MessageKey, MailId)>,
+    /// Claimed mail, the recipients of a message side by side.
+    claimed: BTreeSet<(HopId, MessageKey, MailId)>,
+    /// Mail to be bounced, the recipients of a message side by side.
+    given_up: BTreeSet<(HopId, MessageKey, MailId)>,
+    hops: BTreeMap<HopId, Hop>,
+    hop_ids: BTreeMap<Arc<NextHop>, HopId>,
+    last_hop_id: HopId,
+}
+
+impl Queue {
+    pub(crate) fn new() -> Self {
+        Self {
+            mails: BTreeMap::new(),
+            timeline: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            ready_again: BTreeSet::new(),
+            ready_messages: BTreeSet::new(),
+            claimed: BTreeSet::new(),
+            given_up: BTreeSet::new(),
+            hops: BTreeMap::from([(HopId::NOWHERE, Hop { next_hop: None, users: 0, ready: 0 })]),
+            hop_ids: BTreeMap::new(),
+            last_hop_id: HopId::NOWHERE,
+        }
+    }
+
+    /// Whether mail of this id is known, and claimed by somebody.
+    pub(crate) fn is_claimed(&self, id: MailId) -> bool {
+        self.mails.get(&id).is_some_and(|entry| matches!(entry.kind, Kind::Claimed))
+    }
+
+    /// Whether mail of this id is ready.
+    pub(crate) fn is_ready(&self, id: MailId) -> bool {
+        self.mails.get(&id).is_some_and(|entry| matches!(entry.kind, Kind::Ready | Kind::ReadyAgain))
+    }
+
+    /// The next hop of a mail.
+    pub(crate) fn hop_of(&self, id: MailId) -> Option<HopId> {
+        self.mails.get(&id).map(|entry| entry.hop)
+    }
+
+    /// Puts a mail where it belongs, whether it was known or not. Returns its next hop.
+    pub(crate) fn insert(
+        &mut self,
+        id: MailId,
+        next_hop: Option<&NextHop>,
+        key: MessageKey,
+        place: Place,
+    ) -> HopId {
+        let hop = self.intern(next_hop);
+        self.set(id, hop, key, place);
+        hop
+    }
+
+    /// Puts a known mail elsewhere. Returns its next hop, if it is known.
+    pub(crate) fn place(&mut self, id: MailId, place: Place) -> Option<HopId> {
+        let entry = *self.mails.get(&id)?;
+        self.set(id, entry.hop, entry.key, place);
+        Some(entry.hop)
+    }
+
+    /// Forgets a mail.
+    pub(crate) fn remove(&mut self, id: MailId) {
+        let Some(entry) = self.mails.remove(&id) else { return };
+        self.unlink(id, entry);
+        self.release_hop(entry.hop);
+    }
+
+    /// The next hop that an id stands for; nothing for [`HopId::NOWHERE`] and ids that are gone.
+    pub(crate) fn next_hop(&self, hop: HopId) -> Option<&NextHop> {
+        self.hops.get(&hop)?.next_hop.as_deref()
+    }
+
+    /// How much mail of a next hop is ready.
+    pub(crate) fn ready_count(&self, hop: HopId) -> u32 {
+        self.hops.get(&hop).map_or(0, |hop| hop.ready)
+    }
+
+    /// How much mail is known.
+    pub(crate) fn len(&self) -> usize {
+        self.mails.len()
+    }
+
+    /// Makes mail ready whose time has come, at most `limit` of it; returns the next hops it is for.
+    pub(crate) fn wake(&mut self, now: UnixTime, limit: usize) -> BTreeSet<HopId> {
+        let now = u32::try_from(now.0.max(0)).unwrap_or(u32::MAX);
+        let due: Vec<MailId> = self
+            .timeline
+            .iter()
+            .take_while(|&&(time, _)| time <= now)
+            .take(limit)
+            .map(|&(_, id)| id)
+            .collect();
+        due.into_iter().filter_map(|id| self.place(id, Place::Ready)).collect()
+    }
+
+    /// When the first waiting mail becomes due.
+    pub(crate) fn next_wake(&self) -> Option<UnixTime> {
+        self.timeline.first().map(|&(time, _)| UnixTime(i64::from(time)))
+    }
+
+    /// Takes ready mail of a next hop: the oldest first, and with each mail the other recipients of its message. At most
+    /// `messages`, and at most `limit` mails; a message that does not fit is left for the next time, unless it is the first.
+    pub(crate) fn claim(&mut self, hop: HopId, messages: usize, limit: usize) -> Vec<MailId> {
+        let mut claimed = Vec::new();
+        for _ in 0..messages {
+            let whole = (hop, MailId(i64::MIN))..=(hop, MailId(i64::MAX));
+            let oldest =
+                self.ready.range(whole.clone()).next().or_else(|| self.ready_again.range(whole).next());
+            let Some(&(_, oldest)) = oldest else { break };
+            let Some(key) = self.mails.get(&oldest).map(|entry| entry.key) else { break };
+            let mut message = vec_of_message(&self.ready_messages, hop, key, limit);
+            if !claimed.is_empty() && claimed.len() + message.len() > limit {
+                break;
+            }
+            if !message.contains(&oldest) {
+                message.pop();
+                message.insert(0, oldest);
+            }
+            for &id in &message {
+                self.place(id, Place::Claimed);
+            }
+            claimed.append(&mut message);
+        }
+        claimed
+    }
+
+    /// Takes ready mail of a next hop with ids up to `last`, at most `limit`.
+    pub(crate) fn claim_up_to(&mut self, hop: HopId, last: MailId, limit: usize) -> Vec<MailId> {
+        let range = (hop, MailId(i64::MIN))..=(hop, last);
+        let ready = self.ready.range(range.clone()).chain(self.ready_again.range(range));
+        let claimed: Vec<MailId> = ready.take(limit).map(|&(_, id)| id).collect();
+        for &id in &claimed {
+            self.place(id, Place::Claimed);
+        }
+        claimed
+    }
+
+    /// Takes mail of one message of a next hop that is to be bounced, if nobody works on other recipients of it.
+    pub(crate) fn claim_given_up(&mut self, hop: HopId, key: MessageKey, limit: usize) -> Vec<MailId> {
+        let message = vec_of_message(&self.given_up, hop, key, limit);
+        for &id in &message {
+            self.place(id, Place::Claimed);
+        }
+        message
+    }
+
+    /// Whether mail of this message is ready for this next hop, or claimed.
+    pub(crate) fn is_busy_with(&self, hop: HopId, key: MessageKey) -> bool {
+        let of_message = message_range(hop, key);
+        self.ready_messages.range(of_message.clone()).next().is_some()
+            || self.claimed.range(of_message).next().is_some()
+    }
+
+    /// Keeps a next hop known, and its id valid, until it is released as often as it was retained.
+    pub(crate) fn retain_hop(&mut self, hop: HopId) {
+        if let Some(hop) = self.hops.get_mut(&hop) {
+            hop.users = hop.users.saturating_add(1);
+        }
+    }
+
+    /// Undoes [`Queue::retain_hop`].
+    pub(crate) fn release_hop(&mut self, hop: HopId) {
+        let Some(found) = self.hops.get_mut(&hop) else { return };
+        found.users = found.users.saturating_sub(1);
+        if found.users == 0
+            && hop != HopId::NOWHERE
+            && let Some(next_hop) = self.hops.remove(&hop).and_then(|hop| hop.next_hop)
+        {
+            self.hop_ids.remove(&next_hop);
+        }
+    }
+
+    /// The message key of a mail.
+    pub(crate) fn key_of(&self, id: MailId) -> Option<MessageKey> {
+        self.mails.get(&id).map(|entry| entry.key)
+    }
+
+    /// The waiting mail.
+    pub(crate) fn waiting(&self) -> Vec<MailId> {
+        self.timeline.iter().map(|&(_, id)| id).collect()
+    }
+
+    /// The known mail in a range of ids that nobody has claimed.
+    pub(crate) fn unclaimed_in(&self, ids: RangeInclusive<MailId>) -> Vec<MailId> {
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        self.mails
+            .range(ids)
+            .filter(|(_, entry)| !matches!(entry.kind, Kind::Claimed))
+            .map(|(&id, _)| id)
+            .collect()
+    }
+
+    fn set(&mut self, id: MailId, hop: HopId, key: MessageKey, place: Place) {
+        // Retained before an old entry is removed, so that the hop does not vanish in between.
+        self.retain_hop(hop);
+        self.remove(id);
+        let (kind, not_before) = match place {
+            Place::Waiting(time) => (Kind::Waiting, u32::try_from(time.0.max(0)).unwrap_or(u32::MAX)),
+            Place::Ready => (Kind::Ready, 0),
+            Place::ReadyAgain => (Kind::ReadyAgain, 0),
+            Place::GivenUp => (Kind::GivenUp, 0),
+            Place::Claimed => (Kind::Claimed, 0),
+        };
+        let entry = Entry { hop, key, not_before, kind };
+        self.mails.insert(id, entry);
+        self.link(id, entry);
+    }
+
+    fn intern(&mut self, next_hop: Option<&NextHop>) -> HopId {
+        let Some(next_hop) = next_hop else { return HopId::NOWHERE };
+        if let Some(&hop) = self.hop_ids.get(next_hop) {
+            return hop;
+        }
+        // Numbers go round, so one that is in use after four billion next hops is passed over.
+        let mut hop = self.last_hop_id;
+        loop {
+            hop = HopId(hop.0.checked_add(1).filter(|&next| next != u32::MAX).unwrap_or(1));
+            if !self.hops.contains_key(&hop) {
+                break;
+            }
+        }
+        self.last_hop_id = hop;
+        let next_hop = Arc::new(next_hop.clone());
+        self.hops.insert(hop, Hop { next_hop: Some(Arc::clone(&next_hop)), users: 0, ready: 0 });
+        self.hop_ids.insert(next_hop, hop);
+        hop
+    }
+
+    fn link(&mut self, id: MailId, entry: Entry) {
+        match entry.kind {
+            Kind::Waiting => {
+                self.timeline.insert((entry.not_before, id));
+            }
+            Kind::Ready | Kind::ReadyAgain => {
+                let order =
+                    if matches!(entry.kind, Kind::Ready) { &mut self.ready } else { &mut self.ready_again };
+                order.insert((entry.hop, id));
+                self.ready_messages.insert((entry.hop, entry.key, id));
+                if let Some(hop) = self.hops.get_mut(&entry.hop) {
+                    hop.ready = hop.ready.saturating_add(1);
+                }
+            }
+            Kind::GivenUp => {
+                self.given_up.insert((entry.hop, entry.key, id));
+            }
+            Kind::Claimed => {
+                self.claimed.insert((entry.hop, entry.key, id));
+            }
+        }
+    }
+
+    fn unlink(&mut self, id: MailId, entry: Entry) {
+        match entry.kind {
+            Kind::Waiting => {
+                self.timeline.remove(&(entry.not_before, id));
+            }
+            Kind::Ready | Kind::ReadyAgain => {
+                let order =
+                    if matches!(entry.kind, Kind::Ready) { &mut self.ready } else { &mut self.ready_again };
+                order.remove(&(entry.hop, id));
+                self.ready_messages.remove(&(entry.hop, entry.key, id));
+                if let Some(hop) = self.hops.get_mut(&entry.hop) {
+                    hop.ready = hop.ready.saturating_sub(1);
+                }
+            }
+            Kind::GivenUp => {
+                self.given_up.remove(&(entry.hop, entry.key, id));
+            }
+            Kind::Claimed => {
+                self.claimed.remove(&(entry.hop, entry.key, id));
+            }
+        }
+    }
+}
+
+fn message_range(hop: HopId, key: MessageKey) -> RangeInclusive<(HopId, MessageKey, MailId)> {
+    (hop, key, MailId(i64::MIN))..=(hop, key, MailId(i64::MAX))
+}
+
+fn vec_of_message(
+    set: &BTreeSet<(HopId, MessageKey, MailId)>,
+    hop: HopId,
+    key: MessageKey,
+    limit: usize,
+) -> Vec<MailId> {
+    set.range(message_range(hop, key)).take(limit).map(|&(_, _, id)| id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Domain;
+
+    const KEY: MessageKey = MessageKey(7);
+
+    fn domain(name: &str) -> NextHop {
+        NextHop::Domain(Domain::parse(name).unwrap())
+    }
+
+    fn ids(numbers: &[i64]) -> Vec<MailId> {
+        numbers.iter().map(|&number| MailId(number)).collect()
+    }
+
+    #[test]
+    fn mail_becomes_ready_when_its_time_comes() {
+        let mut queue = Queue::new();
+        let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, Place::Waiting(UnixTime(100)));
+        assert_eq!(queue.next_wake(), Some(UnixTime(100)));
+        assert!(queue.wake(UnixTime(99), 10).is_empty());
+        assert_eq!(queue.wake(UnixTime(100), 10), BTreeSet::from([hop]));
+        assert_eq!((queue.ready_count(hop), queue.next_wake()), (1, None));
+    }
+
+    #[test]
+    fn the_oldest_mail_is_claimed_first_and_brings_its_message_along() {
+        let mut queue = Queue::new();
+        let mut hop = HopId::NOWHERE;
+        for (id, key) in [(1, 9), (2, 8), (3, 9), (4, 8), (5, 7)] {
+            hop = queue.insert(MailId(id), Some(&domain("a")), MessageKey(key), Place::Ready);
+        }
+        assert_eq!(queue.claim(hop, 9, 3), ids(&[1, 3]), "the next message does not fit");
+        assert_eq!(queue.claim(hop, 1, 3), ids(&[2, 4]));
+        assert_eq!(queue.claim(hop, 9, 3), ids(&[5]));
+        assert!(queue.claim(hop, 9, 3).is_empty());
+        assert!(queue.is_claimed(MailId(1)));
+    }
+
+    #[test]
+    fn a_message_with_more_recipients_than_fit_is_claimed_in_parts() {
+        let mut queue = Queue::new();
+        let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, Place::Ready);
+        for id in 2..=5 {
+            queue.insert(MailId(id), Some(&domain("a")), KEY, Place::Ready);
+        }
+        assert_eq!(queue.claim(hop, 1, 3), ids(&[1, 2, 3]));
+        assert_eq!(queue.claim(hop, 1, 3), ids(&[4, 5]));
+    }
+
+    #[test]
+    fn mail_that_was_tried_already_comes_last() {
+        let mut queue = Queue::new();
+        queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), Place::ReadyAgain);
+        let hop = queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), Place::Ready);
+        assert_eq!(queue.claim(hop, 9, 9), ids(&[2, 1]));
+    }
+
+    #[test]
+    fn claiming_up_to_an_id_leaves_what_came_later() {
+        let mut queue = Queue::new();
+        let hop = queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), Place::Ready);
+        queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), Place::ReadyAgain);
+        queue.insert(MailId(3), Some(&domain("a")), MessageKey(3), Place::Ready);
+        assert_eq!(queue.claim_up_to(hop, MailId(2), 9), ids(&[1, 2]));
+        assert_eq!(queue.ready_count(hop), 1);
+    }
+
+    #[test]
+    fn a_next_hop_that_nobody_needs_is_forgotten() {
+        let mut queue = Queue::new();
+        let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, Place::Ready);
+        queue.retain_hop(hop);
+        let moved = queue.insert(MailId(1), Some(&domain("b")), KEY, Place::Ready);
+        assert_eq!(queue.next_hop(hop), Some(&domain("a")), "it is retained");
+        assert_eq!(queue.insert(MailId(2), Some(&domain("a")), KEY, Place::Ready), hop);
+        queue.remove(MailId(2));
+        queue.release_hop(hop);
+        assert_eq!((queue.next_hop(hop), queue.next_hop(moved)), (None, Some(&domain("b"))));
+        queue.remove(MailId(1));
+        assert_eq!((queue.len(), queue.hops.len(), queue.hop_ids.len()), (0, 1, 0));
+    }
+
+    #[test]
+    fn a_message_is_busy_while_a_recipient_is_ready_or_claimed() {
+        let mut queue = Queue::new();
+        let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, Place::GivenUp);
+        queue.insert(MailId(2), Some(&domain("a")), KEY, Place::Ready);
+        assert!(queue.is_busy_with(hop, KEY));
+        queue.place(MailId(2), Place::Claimed);
+        assert!(queue.is_busy_with(hop, KEY));
+        queue.place(MailId(2), Place::GivenUp);
+        assert!(!queue.is_busy_with(hop, KEY));
+        assert_eq!(queue.claim_given_up(hop, KEY, 9), ids(&[1, 2]));
+    }
+
+    #[test]
+    fn an_entry_stays_small() {
+        assert!(size_of::<Entry>() <= 16);
+    }
+}

@@ -1,0 +1,77 @@
+//! What was answered before, for as long as it may be believed.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use super::chain::Outcome;
+use super::message::Question;
+use crate::time::{Duration, Instant};
+
+/// Most outcomes that are kept; beyond it the one that expires first goes.
+pub(super) const ENTRIES_LIMIT: usize = 10_000;
+/// Longest time that records are kept, whatever their time to live says.
+pub(super) const POSITIVE_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longest time that a denial is kept (RFC 2308 section 5 suggests one to three hours at most).
+pub(super) const NEGATIVE_LIMIT: Duration = Duration::from_secs(60 * 60);
+/// How long a failure is kept: long enough for the servers to draw breath (RFC 9520 section 3.2), shorter than any retry.
+pub(super) const FAILURE_SPAN: Duration = Duration::from_secs(5);
+
+/// Outcomes by question.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    entries: BTreeMap<Question, Entry>,
+    by_expiry: BTreeSet<(Instant, Question)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    outcome: Outcome,
+    expiry: Instant,
+}
+
+impl Cache {
+    /// What is known, and for how many seconds it still holds.
+    pub(super) fn find(&self, now: Instant, question: &Question) -> Option<(Outcome, u32)> {
+        let entry = self.entries.get(question).filter(|entry| now < entry.expiry)?;
+        let left_s = entry.expiry.saturating_duration_since(now).as_secs();
+        Some((entry.outcome.clone(), u32::try_from(left_s).unwrap_or(u32::MAX)))
+    }
+
+    /// Keeps an outcome for as long as its kind and its time to live allow.
+    pub(super) fn insert(&mut self, now: Instant, question: Question, outcome: Outcome, ttl_s: Option<u32>) {
+        let ttl = Duration::from_secs(u64::from(ttl_s.unwrap_or(0)));
+        let span = match outcome {
+            Outcome::Mx(_) | Outcome::Addresses(_) => ttl.min(POSITIVE_LIMIT),
+            Outcome::NoData | Outcome::NoSuchName => ttl.min(NEGATIVE_LIMIT),
+            Outcome::Failed(_) => FAILURE_SPAN,
+            Outcome::Local(_) => Duration::ZERO,
+        };
+        if span.is_zero() {
+            return;
+        }
+        self.remove_superfluous(now);
+        let expiry = now + span;
+        self.by_expiry.insert((expiry, question.clone()));
+        if let Some(old) = self.entries.insert(question.clone(), Entry { outcome, expiry })
+            && old.expiry != expiry
+        {
+            self.by_expiry.remove(&(old.expiry, question));
+        }
+    }
+
+    /// Makes room for one more.
+    fn remove_superfluous(&mut self, now: Instant) {
+        while let Some((expiry, question)) = self.by_expiry.pop_first() {
+            if now < expiry && self.entries.len() < ENTRIES_LIMIT {
+                self.by_expiry.insert((expiry, question));
+                return;
+            }
+            self.entries.remove(&question);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        assert_eq!(self.entries.len(), self.by_expiry.len());
+        self.entries.len()
+    }
+}

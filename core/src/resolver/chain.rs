@@ -1,0 +1,155 @@
+//! The chain of aliases from the name that was asked for to the records (RFC 1034 section 3.6.2), and what it comes to.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use hickory_proto::rr::Name;
+
+use super::MxAnswer;
+use super::message::{Data, Kind, Message, Question, domain_of, text_of};
+
+/// Most aliases that are followed.
+pub(super) const ALIASES_LIMIT: usize = 16;
+/// Most MX records of a domain that are used: the most preferred ones.
+pub(super) const MAIL_HOSTS_LIMIT: usize = 64;
+/// Most addresses of a name that are used.
+pub(super) const ADDRESSES_LIMIT: usize = 32;
+
+/// What a question comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Mx(MxAnswer),
+    Addresses(Vec<IpAddr>),
+    /// The name exists, but has no such record.
+    NoData,
+    NoSuchName,
+    /// A sentence.
+    Failed(String),
+    /// A sentence.
+    Local(String),
+}
+
+/// How a chain goes on after a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is at its end. For how many seconds the outcome may be kept; none if nobody has said.
+    End(Outcome, Option<u32>),
+    /// The end is an alias whose target has to be asked for.
+    AskAgain,
+    /// The message says nothing about the question, so another server is to be asked.
+    Unusable(&'static str),
+}
+
+/// Where a question has led so far.
+#[derive(Debug)]
+pub(super) struct Chain {
+    /// What to ask.
+    question: Question,
+    /// The names before.
+    aliases: Vec<Name>,
+    /// The least time to live of the aliases.
+    ttl_s: u32,
+}
+
+impl Chain {
+    pub(super) fn new(question: Question) -> Self {
+        Self { question, aliases: Vec::new(), ttl_s: u32::MAX }
+    }
+
+    /// What to ask.
+    pub(super) fn question(&self) -> &Question {
+        &self.question
+    }
+
+    /// The least time to live of the aliases so far, in seconds.
+    pub(super) fn ttl_s(&self) -> u32 {
+        self.ttl_s
+    }
+
+    /// Takes in an answer to [`Chain::question`].
+    pub(super) fn follow(&mut self, message: &Message) -> Step {
+        let before = self.aliases.len();
+        loop {
+            if let Some(end) = self.records(message) {
+                return end;
+            }
+            let alias = message.answers.iter().find_map(|record| match &record.data {
+                Data::Alias(target) if record.owner == self.question.name => Some((target, record.ttl_s)),
+                Data::Alias(_) | Data::MailHost(..) | Data::Address(_) => None,
+            });
+            let Some((target, ttl_s)) = alias else { break };
+            self.ttl_s = self.ttl_s.min(ttl_s);
+            let owner = core::mem::replace(&mut self.question.name, target.clone());
+            self.aliases.push(owner);
+            if self.aliases.len() > ALIASES_LIMIT || self.aliases.contains(target) {
+                return Step::End(Outcome::Failed(self.loop_text()), None);
+            }
+        }
+        self.without_records(message, self.aliases.len() > before)
+    }
+
+    /// The end of the chain, if the message has records for it.
+    fn records(&self, message: &Message) -> Option<Step> {
+        let (mut ttl_s, mut mail_hosts, mut addresses) = (self.ttl_s, Vec::new(), Vec::new());
+        for record in message.answers.iter().filter(|record| record.owner == self.question.name) {
+            match &record.data {
+                Data::MailHost(preference, host) => mail_hosts.push((*preference, host)),
+                Data::Address(address) => addresses.push(*address),
+                Data::Alias(_) => continue,
+            }
+            ttl_s = ttl_s.min(record.ttl_s);
+        }
+        let outcome = match self.question.kind {
+            Kind::Mx if !mail_hosts.is_empty() => Outcome::Mx(mx_answer(mail_hosts)),
+            Kind::Ipv4 | Kind::Ipv6 if !addresses.is_empty() => {
+                addresses.truncate(ADDRESSES_LIMIT);
+                Outcome::Addresses(addresses)
+            }
+            Kind::Mx | Kind::Ipv4 | Kind::Ipv6 => return None,
+        };
+        Some(Step::End(outcome, Some(ttl_s)))
+    }
+
+    /// What it means that a message has no records for the end of the chain.
+    fn without_records(&self, message: &Message, has_aliases: bool) -> Step {
+        // The zone must be one that can speak for the name.
+        let denial = message.denial.as_ref().filter(|(zone, _)| zone.zone_of(&self.question.name));
+        let ttl_s = denial.map(|(_, ttl_s)| self.ttl_s.min(*ttl_s));
+        // The code is about the last name of the chain (RFC 6604 section 3).
+        if message.no_such_name {
+            return Step::End(Outcome::NoSuchName, ttl_s);
+        }
+        if has_aliases {
+            return if denial.is_some() { Step::End(Outcome::NoData, ttl_s) } else { Step::AskAgain };
+        }
+        if message.has_answers {
+            return Step::Unusable("answered another question than it was asked");
+        }
+        if message.denial.is_none() && message.has_name_servers {
+            // A referral is no denial (RFC 2308 section 2.2); a server that recurses does not send one.
+            return Step::Unusable("does not look up names for us, but refers to other servers");
+        }
+        Step::End(Outcome::NoData, ttl_s)
+    }
+
+    fn loop_text(&self) -> String {
+        let first = self.aliases.first().unwrap_or(&self.question.name);
+        format!("looking up {} failed: its chain of CNAME records is endless or too long", text_of(first))
+    }
+}
+
+/// Sorts and cuts MX records (RFC 5321 section 5.1).
+fn mx_answer(mut records: Vec<(u16, &Name)>) -> MxAnswer {
+    // One record with the root as its target, whatever its preference (RFC 7505 section 3). Among others it is a mistake,
+    // and only unusable.
+    if let [(_, host)] = records.as_slice()
+        && host.is_root()
+    {
+        return MxAnswer::NullMx;
+    }
+    records.sort_by_key(|(preference, _)| *preference);
+    let usable = records.into_iter().filter_map(|(preference, host)| Some((preference, domain_of(host)?)));
+    MxAnswer::Records(usable.take(MAIL_HOSTS_LIMIT).collect())
+}

@@ -1,0 +1,100 @@
+//! What a caller asked for, and the answer that the outcomes of its questions make.
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::chain::{ADDRESSES_LIMIT, Outcome};
+use super::wires::TaskId;
+use super::{Answer, LookupError, MxAnswer};
+
+/// What the outcomes are made into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Mx,
+    Addresses,
+}
+
+/// A lookup under way.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    wanted: Wanted,
+    /// What it waits for.
+    pub(super) tasks: BTreeSet<TaskId>,
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+impl Lookup {
+    pub(super) fn new(wanted: Wanted) -> Self {
+        Self { wanted, tasks: BTreeSet::new(), outcomes: Vec::new() }
+    }
+
+    /// What the outcomes come to.
+    pub(super) fn answer(self) -> Answer {
+        match self.wanted {
+            Wanted::Mx => Answer::Mx(mx(self.outcomes)),
+            Wanted::Addresses => Answer::Addresses(addresses(self.outcomes)),
+        }
+    }
+}
+
+fn mx(outcomes: Vec<Outcome>) -> Result<MxAnswer, LookupError> {
+    match outcomes.into_iter().next() {
+        Some(Outcome::Mx(answer)) => Ok(answer),
+        // The implicit MX of RFC 5321 section 5.1.
+        Some(Outcome::NoData | Outcome::Addresses(_)) => Ok(MxAnswer::NoRecords),
+        Some(Outcome::NoSuchName) => Err(LookupError::NameDoesNotExist),
+        Some(Outcome::Failed(text)) => Err(LookupError::Temporary(text)),
+        Some(Outcome::Local(text)) => Err(LookupError::Local(text)),
+        None => Err(LookupError::Local(String::from("the name of the domain cannot be encoded"))),
+    }
+}
+
+/// An address is an answer, whatever became of the other family. Without one, a failure weighs more than a denial: some
+/// servers deny a whole name because it lacks one family (RFC 4074 section 4.2).
+fn addresses(outcomes: Vec<Outcome>) -> Result<Vec<IpAddr>, LookupError> {
+    let (mut ipv6, mut ipv4) = (Vec::new(), Vec::new());
+    let mut error = None;
+    if outcomes.is_empty() {
+        error = Some(LookupError::Local(String::from("this machine has neither IPv4 nor IPv6 to use")));
+    }
+    for outcome in outcomes {
+        let found = match outcome {
+            Outcome::Addresses(found) => {
+                for address in found {
+                    if address.is_ipv6() { ipv6.push(address) } else { ipv4.push(address) }
+                }
+                continue;
+            }
+            Outcome::NoData | Outcome::Mx(_) => LookupError::NoAddress,
+            Outcome::NoSuchName => LookupError::NameDoesNotExist,
+            Outcome::Failed(text) => LookupError::Temporary(text),
+            Outcome::Local(text) => LookupError::Local(text),
+        };
+        if error.as_ref().is_none_or(|known| weight(known) < weight(&found)) {
+            error = Some(found);
+        }
+    }
+    if ipv6.len() + ipv4.len() > ADDRESSES_LIMIT {
+        // Neither family may crowd out the other.
+        let half = ADDRESSES_LIMIT / 2;
+        ipv6.truncate(half.max(ADDRESSES_LIMIT.saturating_sub(ipv4.len())));
+        ipv4.truncate(ADDRESSES_LIMIT.saturating_sub(ipv6.len()));
+    }
+    ipv6.append(&mut ipv4);
+    match error {
+        Some(error) if ipv6.is_empty() => Err(error),
+        Some(_) | None => Ok(ipv6),
+    }
+}
+
+/// Which of two errors tells the truth about both.
+fn weight(error: &LookupError) -> u8 {
+    match error {
+        LookupError::NoAddress => 0,
+        LookupError::NameDoesNotExist => 1,
+        LookupError::Temporary(_) => 2,
+        LookupError::Local(_) => 3,
+    }
+}

@@ -1,0 +1,360 @@
+//! DNS messages (RFC 1035 section 4): questions are written, answers are read as far as they concern the question.
+//!
+//! Names, headers and record data are decoded by hickory-proto; what could make that slow is ruled out before: a name may
+//! take only a few pointers, and only so many records of a message are looked at.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bytes::Bytes;
+use hickory_proto::op::{Edns, Header, Message as WireMessage, MessageType, OpCode, Query};
+use hickory_proto::rr::{DNSClass, Name, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+
+use crate::address::Domain;
+
+/// Largest datagram that servers are invited to send, in octets: it fits into one packet everywhere (RFC 9715 section 3).
+pub(super) const UDP_PAYLOAD_OCTETS: u16 = 1232;
+/// Most records of one message that are looked at; what comes after them is as good as absent.
+pub(super) const RECORDS_LIMIT: usize = 1024;
+/// Most compression pointers (RFC 1035 section 4.1.4) in one name.
+const POINTERS_LIMIT: usize = 32;
+/// Most labels in one name: 255 octets hold no more (RFC 1035 section 3.1).
+const LABELS_LIMIT: usize = 128;
+/// Response codes (RFC 1035 section 4.1.1).
+const NOERROR: u16 = 0;
+const FORMERR: u16 = 1;
+const NXDOMAIN: u16 = 3;
+const NOTIMP: u16 = 4;
+/// The server does not know this version of EDNS (RFC 6891 section 9).
+const BADVERS: u16 = 16;
+
+/// Which records are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Mx,
+    Ipv4,
+    Ipv6,
+}
+
+impl Kind {
+    fn record_type(self) -> RecordType {
+        match self {
+            Self::Mx => RecordType::MX,
+            Self::Ipv4 => RecordType::A,
+            Self::Ipv6 => RecordType::AAAA,
+        }
+    }
+}
+
+/// What is asked; names compare without case (RFC 4343).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Question {
+    pub(super) name: Name,
+    pub(super) kind: Kind,
+}
+
+impl Question {
+    /// A domain always fits into a name, so there is none only if hickory thinks otherwise.
+    pub(super) fn new(domain: &Domain, kind: Kind) -> Option<Self> {
+        let name = Name::from_labels(domain.as_str().split('.').map(str::as_bytes)).ok()?;
+        Some(Self { name, kind })
+    }
+
+    /// The message that asks it, for recursive servers.
+    pub(super) fn encode(&self, id: u16, edns: bool) -> Option<Bytes> {
+        let mut message = WireMessage::new(id, MessageType::Query, OpCode::Query);
+        message.metadata.recursion_desired = true;
+        message.add_query(Query::query(self.name.clone(), self.kind.record_type()));
+        if edns {
+            let mut edns = Edns::new();
+            edns.set_max_payload(UDP_PAYLOAD_OCTETS);
+            message.set_edns(edns);
+        }
+        message.to_vec().ok().map(Bytes::from)
+    }
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            Kind::Mx => "MX records",
+            Kind::Ipv4 => "IPv4 addresses",
+            Kind::Ipv6 => "IPv6 addresses",
+        };
+        write!(f, "{what} of {}", text_of(&self.name))
+    }
+}
+
+/// What a server says to a question.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// There is more than fits into a datagram: what is in it is not to be used (RFC 2181 section 9).
+    Truncated,
+    /// The server did not understand the question, which may be the fault of EDNS (RFC 6891 section 7).
+    NotUnderstood(String),
+    /// The server did not answer for another reason, which is its code.
+    Refused(String),
+    /// Not in the format of RFC 1035.
+    Malformed,
+    /// An answer.
+    Answer(Message),
+}
+
+/// An answer, reduced to what concerns a lookup.
+#[derive(Debug, Default)]
+pub(super) struct Message {
+    /// Whether the name at the end of the chain of aliases does not exist (RFC 6604 section 3).
+    pub(super) no_such_name: bool,
+    /// The records that are of the type that was asked for, or aliases.
+    pub(super) answers: Vec<Record>,
+    /// Whether there are answers at all, of whatever type.
+    pub(super) has_answers: bool,
+    /// The zone that says no, and for how many seconds that may be believed (RFC 2308 section 5).
+    pub(super) denial: Option<(Name, u32)>,
+    /// Whether the server only points to other servers (RFC 2308 section 2.2).
+    pub(super) has_name_servers: bool,
+}
+
+/// A record of the answer section.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) owner: Name,
+    pub(super) ttl_s: u32,
+    pub(super) data: Data,
+}
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Data {
+    MailHost(u16, Name),
+    Address(IpAddr),
+    Alias(Name),
+}
+
+/// Reads what a server sent; none if it is no reply to this question with this id (RFC 5452 section 9.1).
+pub(super) fn read(octets: &[u8], id: u16, question: &Question) -> Option<Reply> {
+    let mut reader = Reader { octets, decoder: BinDecoder::new(octets), records_left: RECORDS_LIMIT };
+    let header = Header::read(&mut reader.decoder).ok()?;
+    let is_response = header.message_type == MessageType::Response && header.op_code == OpCode::Query;
+    if header.id != id || !is_response {
+        return None;
+    }
+    let code = u16::from(header.response_code);
+    match header.counts.queries {
+        1 => {
+            let (name, record_type, class) = (reader.name()?, reader.u16()?, reader.u16()?);
+            let asked = (u16::from(question.kind.record_type()), u16::from(DNSClass::IN));
+            if name != question.name || (record_type, class) != asked {
+                return None;
+            }
+        }
+        // A server that does not get as far as the question cannot repeat it.
+        0 if blames_the_query(code) => {}
+        _ => return None,
+    }
+    if header.truncation {
+        return Some(Reply::Truncated);
+    }
+    if let Some(refusal) = refusal(code) {
+        return Some(refusal);
+    }
+    let mut message = Message {
+        no_such_name: code == NXDOMAIN,
+        has_answers: header.counts.answers > 0,
+        ..Message::default()
+    };
+    let counts = [header.counts.answers, header.counts.authorities, header.counts.additionals];
+    let Some(code_high) = reader.sections(counts, question.kind, &mut message) else {
+        return Some(Reply::Malformed);
+    };
+    if code_high > 0 {
+        return refusal(u16::from(code_high) << 4 | code);
+    }
+    Some(Reply::Answer(message))
+}
+
+/// A name as it stands in texts.
+pub(super) fn text_of(name: &Name) -> String {
+    let text = name.to_ascii();
+    text.strip_suffix('.').map(ToString::to_string).unwrap_or(text)
+}
+
+/// The domain of this name, if it can be one. A dot inside a label would make another name of it.
+pub(super) fn domain_of(name: &Name) -> Option<Domain> {
+    if name.iter().any(|label| label.contains(&b'.')) {
+        return None;
+    }
+    let labels: Result<Vec<&str>, _> = name.iter().map(core::str::from_utf8).collect();
+    let text = labels.ok()?.join(".");
+    if text.is_ascii() { Domain::parse(&text).ok() } else { None }
+}
+
+fn blames_the_query(code: u16) -> bool {
+    matches!(code, FORMERR | NOTIMP | BADVERS)
+}
+
+fn refusal(code: u16) -> Option<Reply> {
+    let text = match code {
+        NOERROR | NXDOMAIN => return None,
+        FORMERR => String::from("FORMERR"),
+        2 => String::from("SERVFAIL"),
+        NOTIMP => String::from("NOTIMP"),
+        5 => String::from("REFUSED"),
+        BADVERS => String::from("BADVERS"),
+        _ => alloc::format!("with the error code {code}"),
+    };
+    Some(if blames_the_query(code) { Reply::NotUnderstood(text) } else { Reply::Refused(text) })
+}
+
+struct Reader<'a> {
+    octets: &'a [u8],
+    decoder: BinDecoder<'a>,
+    records_left: usize,
+}
+
+impl Reader<'_> {
+    /// Reads the three sections; returns the upper bits of the code (RFC 6891 section 6.1.3), none if it is malformed.
+    fn sections(&mut self, counts: [u16; 3], kind: Kind, message: &mut Message) -> Option<u8> {
+        let [answers, authorities, additionals] = counts;
+        for _ in 0..self.budget(answers) {
+            self.answer(kind, message)?;
+        }
+        for _ in 0..self.budget(authorities) {
+            self.authority(message)?;
+        }
+        let mut code_high = 0;
+        for _ in 0..self.budget(additionals) {
+            let head = self.head()?;
+            if head.record_type == RecordType::OPT {
+                code_high = head.ttl_raw.to_be_bytes().first().copied()?;
+            }
+            self.skip_to(head.end)?;
+        }
+        Some(code_high)
+    }
+
+    /// How many records of a section are looked at.
+    fn budget(&mut self, count: u16) -> usize {
+        let count = usize::from(count);
+        let budget = count.min(self.records_left);
+        // Where a section is cut short, the next ones cannot be found.
+        self.records_left = if budget < count { 0 } else { self.records_left - budget };
+        budget
+    }
+
+    fn answer(&mut self, kind: Kind, message: &mut Message) -> Option<()> {
+        let head = self.head()?;
+        let in_class = head.class == u16::from(DNSClass::IN);
+        let data = if in_class && head.record_type == RecordType::CNAME {
+            Some(Data::Alias(self.name()?))
+        } else if in_class && head.record_type == kind.record_type() {
+            Some(match kind {
+                Kind::Mx => Data::MailHost(self.u16()?, self.name()?),
+                Kind::Ipv4 => Data::Address(Ipv4Addr::from(self.u32()?).into()),
+                Kind::Ipv6 => Data::Address(Ipv6Addr::from(self.array::<16>()?).into()),
+            })
+        } else {
+            None
+        };
+        if let Some(data) = data {
+            if self.decoder.index() != head.end {
+                return None;
+            }
+            let ttl_s = ttl_s(head.ttl_raw);
+            message.answers.push(Record { owner: head.owner, ttl_s, data });
+        }
+        self.skip_to(head.end)
+    }
+
+    fn authority(&mut self, message: &mut Message) -> Option<()> {
+        let head = self.head()?;
+        if head.class == u16::from(DNSClass::IN) && head.record_type == RecordType::SOA {
+            // Before the minimum stand two names, a serial number and three times.
+            let (_, _, _) = (self.name()?, self.name()?, self.array::<16>()?);
+            let minimum = self.u32()?;
+            // The lesser of the two (RFC 2308 section 5).
+            message.denial = Some((head.owner, ttl_s(head.ttl_raw).min(ttl_s(minimum))));
+        } else if head.record_type == RecordType::NS {
+            message.has_name_servers = true;
+        }
+        self.skip_to(head.end)
+    }
+
+    fn head(&mut self) -> Option<Head> {
+        let owner = self.name()?;
+        let record_type = RecordType::from(self.u16()?);
+        let (class, ttl_raw, length) = (self.u16()?, self.u32()?, self.u16()?);
+        let end = self.decoder.index().checked_add(usize::from(length))?;
+        if end > self.octets.len() { None } else { Some(Head { owner, record_type, class, ttl_raw, end }) }
+    }
+
+    /// Goes to the end of a record; none if its data reached beyond.
+    fn skip_to(&mut self, end: usize) -> Option<()> {
+        let rest = end.checked_sub(self.decoder.index())?;
+        self.decoder.read_slice(rest).ok().map(|_| ())
+    }
+
+    fn name(&mut self) -> Option<Name> {
+        if name_is_short(self.octets, self.decoder.index()) {
+            Name::read(&mut self.decoder).ok()
+        } else {
+            None
+        }
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.decoder.read_u16().ok().map(|value| value.unverified())
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.decoder.read_u32().ok().map(|value| value.unverified())
+    }
+
+    fn array<const OCTETS: usize>(&mut self) -> Option<[u8; OCTETS]> {
+        self.decoder.read_slice(OCTETS).ok()?.unverified().try_into().ok()
+    }
+}
+
+/// What stands before the data of a record.
+struct Head {
+    owner: Name,
+    record_type: RecordType,
+    class: u16,
+    ttl_raw: u32,
+    /// Where its data ends.
+    end: usize,
+}
+
+/// A time to live with its highest bit set is none (RFC 2181 section 8).
+fn ttl_s(raw: u32) -> u32 {
+    if raw > i32::MAX.unsigned_abs() { 0 } else { raw }
+}
+
+/// Whether the name at `position` comes to an end after few labels and pointers; each pointer leads backwards.
+fn name_is_short(octets: &[u8], mut position: usize) -> bool {
+    let (mut labels, mut pointers) = (0, 0);
+    while labels < LABELS_LIMIT && pointers < POINTERS_LIMIT {
+        let Some(&length) = octets.get(position) else { return false };
+        match length {
+            0 => return true,
+            1..=63 => {
+                labels += 1;
+                position += usize::from(length) + 1;
+            }
+            192.. => {
+                pointers += 1;
+                let Some(&low) = octets.get(position + 1) else { return false };
+                let target = usize::from(u16::from_be_bytes([length & 63, low]));
+                if target >= position {
+                    return false;
+                }
+                position = target;
+            }
+            64..192 => return false,
+        }
+    }
+    false
+}

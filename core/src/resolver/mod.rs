@@ -1,0 +1,397 @@
+//! A DNS stub resolver (RFC 1034 section 5.3.1) as a state machine: it asks the configured recursive servers for MX and
+//! address records, over UDP and, for truncated answers, over TCP.
+//!
+//! A lookup is begun by [`Resolver::lookup_mx`] or [`Resolver::lookup_addresses`] and ends with exactly one
+//! [`ResolverOutput::Answer`], unless it is cancelled. What the network does comes in by the `handle_…` calls; after each
+//! of them [`Resolver::poll_output`] is drained and [`Resolver::poll_timeout`] is asked when to call
+//! [`Resolver::handle_timeout`].
+
+mod cache;
+mod chain;
+mod exchange;
+mod lookup;
+mod message;
+mod wires;
+
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+
+use bytes::{Buf, Bytes, BytesMut};
+use thiserror::Error;
+
+use crate::address::Domain;
+use crate::io::{CloseReason, ConnectError, ConnectionId, QueryId};
+use crate::rng::Rng;
+use crate::settings::ResolverSettings;
+use crate::time::Instant;
+use cache::Cache;
+use chain::{Chain, Outcome, Step};
+use exchange::{Context, Exchange, Progress};
+use lookup::{Lookup, Wanted};
+use message::{Kind, Question};
+use wires::{TaskId, Wires};
+
+/// Most questions that are put to servers at once, each with a socket; further ones wait for their turn.
+pub const CONCURRENT_QUESTIONS_LIMIT: usize = 256;
+
+/// Names a lookup from its beginning to its [`Answer`]. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LookupId(pub u64);
+
+/// Which addresses are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Families {
+    /// A records.
+    pub ipv4: bool,
+    /// AAAA records.
+    pub ipv6: bool,
+}
+
+/// What is to be done outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResolverOutput {
+    /// Send a datagram from a fresh socket of its own.
+    Datagram {
+        /// The name of the socket from now on.
+        query: QueryId,
+        /// To whom.
+        to: SocketAddr,
+        /// What.
+        octets: Bytes,
+    },
+    /// Close a query's socket. Not answered.
+    CloseDatagram(QueryId),
+    /// Connect by TCP.
+    Connect {
+        /// The name of the connection from now on.
+        connection: ConnectionId,
+        /// To whom.
+        to: SocketAddr,
+    },
+    /// There are octets to send on a connection: ask for them with [`Resolver::poll_transmit`].
+    Transmit(ConnectionId),
+    /// Close a connection, in any state. Not answered.
+    Close(ConnectionId),
+    /// A lookup is done.
+    Answer(LookupId, Answer),
+}
+
+/// What became of a lookup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Of [`Resolver::lookup_mx`].
+    Mx(Result<MxAnswer, LookupError>),
+    /// Of [`Resolver::lookup_addresses`]: at least one, IPv6 before IPv4, else in the order of the server.
+    Addresses(Result<Vec<IpAddr>, LookupError>),
+}
+
+/// The MX records of a domain that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MxAnswer {
+    /// Preference and host, sorted by preference, equal ones in the order of the server. Empty if there are MX records but
+    /// none that names a usable host: that is an error of the domain, and its address records must not be used instead
+    /// (RFC 5321 section 5.1).
+    Records(Vec<(u16, Domain)>),
+    /// The domain takes no mail (RFC 7505).
+    NullMx,
+    /// The domain is its own mail host: the implicit MX of RFC 5321 section 5.1.
+    NoRecords,
+}
+
+/// Why a lookup has no result.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum LookupError {
+    /// NXDOMAIN.
+    #[error("the domain does not exist")]
+    NameDoesNotExist,
+    /// Every family that was asked for was answered, and there is no address.
+    #[error("the host has no address")]
+    NoAddress,
+    /// The name servers failed; the sentence names domain, server and failure.
+    #[error("{0}")]
+    Temporary(String),
+    /// This machine failed: no descriptors, no memory. No failure of any mail.
+    #[error("{0}")]
+    Local(String),
+}
+
+/// Asks name servers.
+#[derive(Debug)]
+pub struct Resolver {
+    settings: ResolverSettings,
+    wires: Wires,
+    cache: Cache,
+    lookups: BTreeMap<LookupId, Lookup>,
+    next_lookup: u64,
+    /// The questions under way; equal ones are asked once.
+    tasks: BTreeMap<TaskId, Task>,
+    by_question: BTreeMap<Question, TaskId>,
+    /// Those of `tasks` that have not begun, oldest first.
+    waiting: BTreeSet<TaskId>,
+    next_task: u64,
+}
+
+/// A question under way.
+#[derive(Debug)]
+struct Task {
+    /// What was asked for, before any alias.
+    question: Question,
+    chain: Chain,
+    exchange: Exchange,
+    lookups: BTreeSet<LookupId>,
+}
+
+impl Resolver {
+    /// A resolver with an empty cache. `rng` decides the ids of queries (RFC 5452 section 4.3).
+    pub fn new(settings: ResolverSettings, rng: Rng) -> Self {
+        Self {
+            settings,
+            wires: Wires::new(rng),
+            cache: Cache::default(),
+            lookups: BTreeMap::new(),
+            next_lookup: 0,
+            tasks: BTreeMap::new(),
+            by_question: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            next_task: 0,
+        }
+    }
+
+    /// Looks up the mail hosts of `domain`, following CNAME records (RFC 5321 section 5.1).
+    pub fn lookup_mx(&mut self, now: Instant, domain: &Domain) -> LookupId {
+        self.begin(now, domain, Wanted::Mx, &[Kind::Mx])
+    }
+
+    /// Looks up the addresses of `name`. Both families are asked at the same time, and both are waited for.
+    pub fn lookup_addresses(&mut self, now: Instant, name: &Domain, families: Families) -> LookupId {
+        let kinds: &[Kind] = match (families.ipv4, families.ipv6) {
+            (true, true) => &[Kind::Ipv6, Kind::Ipv4],
+            (true, false) => &[Kind::Ipv4],
+            (false, true) => &[Kind::Ipv6],
+            (false, false) => &[],
+        };
+        self.begin(now, name, Wanted::Addresses, kinds)
+    }
+
+    /// Forgets a lookup: there will be no answer to it.
+    pub fn cancel(&mut self, lookup: LookupId) {
+        self.wires.withdraw_answer(lookup);
+        let Some(cancelled) = self.lookups.remove(&lookup) else { return };
+        for task_id in cancelled.tasks {
+            let Some(task) = self.tasks.get_mut(&task_id) else { continue };
+            task.lookups.remove(&lookup);
+            if task.lookups.is_empty() {
+                self.remove_task(task_id);
+            }
+        }
+    }
+
+    /// A datagram came in on the query's socket.
+    pub fn handle_datagram(&mut self, now: Instant, query: QueryId, from: SocketAddr, octets: &[u8]) {
+        let task = self.wires.task_of_query(query);
+        self.advance(now, task, |exchange, context| exchange.handle_datagram(context, from, octets));
+    }
+
+    /// The query's datagram could not be sent, or its server is unreachable.
+    pub fn handle_datagram_failed(&mut self, now: Instant, query: QueryId, error: ConnectError) {
+        let task = self.wires.task_of_query(query);
+        self.advance(now, task, |exchange, context| exchange.handle_unreachable(context, error, false));
+    }
+
+    /// A TCP connection stands.
+    pub fn handle_connected(&mut self, _now: Instant, connection: ConnectionId) {
+        if self.wires.task_of_connection(connection).is_some() {
+            self.wires.transmit(connection);
+        }
+    }
+
+    /// A TCP connection was not made.
+    pub fn handle_connect_failed(&mut self, now: Instant, connection: ConnectionId, error: ConnectError) {
+        let task = self.wires.task_of_connection(connection);
+        self.advance(now, task, |exchange, context| exchange.handle_unreachable(context, error, true));
+    }
+
+    /// Octets from a server over TCP, cut anywhere.
+    pub fn handle_received(&mut self, now: Instant, connection: ConnectionId, octets: &[u8]) {
+        let task = self.wires.task_of_connection(connection);
+        self.advance(now, task, |exchange, context| exchange.handle_received(context, octets));
+    }
+
+    /// A TCP connection is closed or broken.
+    pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId, reason: CloseReason) {
+        let task = self.wires.task_of_connection(connection);
+        self.advance(now, task, |exchange, context| exchange.handle_closed(context, reason));
+    }
+
+    /// Does what is due. Calling it too early does nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((deadline, task)) = self.wires.earliest_deadline()
+            && deadline <= now
+        {
+            // In case that nobody is there to take the deadline away.
+            self.wires.clear_deadline(task, deadline);
+            self.advance(now, Some(task), |exchange, context| exchange.handle_timeout(context));
+        }
+        self.start_waiting(now);
+    }
+
+    /// What to do next; to be called until it returns nothing, after every other call.
+    pub fn poll_output(&mut self) -> Option<ResolverOutput> {
+        self.wires.outputs.pop_front()
+    }
+
+    /// Appends at most `limit` octets that are to be sent on a connection; false if there are none.
+    pub fn poll_transmit(&mut self, connection: ConnectionId, limit: usize, octets: &mut BytesMut) -> bool {
+        let task = self.wires.task_of_connection(connection).and_then(|task| self.tasks.get_mut(&task));
+        let Some(outgoing) = task.and_then(|task| task.exchange.outgoing()) else { return false };
+        let count = outgoing.len().min(limit);
+        octets.extend_from_slice(outgoing.get(..count).unwrap_or_default());
+        outgoing.advance(count);
+        count > 0
+    }
+
+    /// Whether a connection is, or was, the resolver's: its ids are the odd numbers, and the dispatcher makes its own
+    /// connections with even ones, so that neither needs to know of the other's.
+    pub fn owns_connection(&self, connection: ConnectionId) -> bool {
+        connection.0 % 2 == 1
+    }
+
+    /// When to call [`Resolver::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.may_start() && !self.waiting.is_empty() {
+            // A lookup was cancelled: at once.
+            return Some(Instant::default());
+        }
+        self.wires.earliest_deadline().map(|(deadline, _)| deadline)
+    }
+
+    /// Whether no lookup is under way and no output is left.
+    pub fn is_idle(&self) -> bool {
+        self.lookups.is_empty() && self.wires.outputs.is_empty()
+    }
+
+    fn begin(&mut self, now: Instant, domain: &Domain, wanted: Wanted, kinds: &[Kind]) -> LookupId {
+        let id = LookupId(self.next_lookup);
+        self.next_lookup += 1;
+        let mut lookup = Lookup::new(wanted);
+        for question in kinds.iter().filter_map(|kind| Question::new(domain, *kind)) {
+            if let Some((outcome, _)) = self.cache.find(now, &question) {
+                lookup.outcomes.push(outcome);
+            } else {
+                lookup.tasks.insert(self.join_task(question, id));
+            }
+        }
+        self.lookups.insert(id, lookup);
+        self.answer_if_done(id);
+        self.start_waiting(now);
+        id
+    }
+
+    /// The task that asks this; a new one if there is none yet.
+    fn join_task(&mut self, question: Question, lookup: LookupId) -> TaskId {
+        let id = self.by_question.get(&question).copied().unwrap_or(TaskId(self.next_task));
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.lookups.insert(lookup);
+            return id;
+        }
+        self.next_task += 1;
+        self.by_question.insert(question.clone(), id);
+        let chain = Chain::new(question.clone());
+        let exchange = Exchange::new(id, question.clone());
+        self.tasks.insert(id, Task { question, chain, exchange, lookups: BTreeSet::from([lookup]) });
+        self.waiting.insert(id);
+        id
+    }
+
+    fn may_start(&self) -> bool {
+        self.tasks.len().saturating_sub(self.waiting.len()) < CONCURRENT_QUESTIONS_LIMIT
+    }
+
+    fn start_waiting(&mut self, now: Instant) {
+        while self.may_start()
+            && let Some(id) = self.waiting.pop_first()
+        {
+            self.run(now, id, |exchange, context| exchange.next_server(context));
+        }
+    }
+
+    /// Lets a question under way take in what has happened.
+    fn advance(
+        &mut self,
+        now: Instant,
+        task: Option<TaskId>,
+        event: impl FnOnce(&mut Exchange, &mut Context<'_>) -> Progress,
+    ) {
+        if let Some(id) = task {
+            self.run(now, id, event);
+            self.start_waiting(now);
+        }
+    }
+
+    fn run(
+        &mut self,
+        now: Instant,
+        id: TaskId,
+        event: impl FnOnce(&mut Exchange, &mut Context<'_>) -> Progress,
+    ) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let mut context = Context { now, settings: &self.settings, wires: &mut self.wires };
+        let mut progress = event(&mut task.exchange, &mut context);
+        let (outcome, ttl_s) = loop {
+            match progress {
+                Progress::Waiting => return,
+                Progress::Failed(text) => break (Outcome::Failed(text), None),
+                Progress::Local(text) => break (Outcome::Local(text), None),
+                Progress::Answered(message) => match task.chain.follow(&message) {
+                    Step::End(outcome, ttl_s) => break (outcome, ttl_s),
+                    Step::Unusable(what) => progress = task.exchange.server_failed(&mut context, what),
+                    Step::AskAgain => {
+                        let question = task.chain.question();
+                        if let Some((outcome, left_s)) = self.cache.find(now, question) {
+                            break (outcome, Some(left_s.min(task.chain.ttl_s())));
+                        }
+                        task.exchange.stop(context.wires);
+                        task.exchange = Exchange::new(id, question.clone());
+                        progress = task.exchange.next_server(&mut context);
+                    }
+                },
+            }
+        };
+        self.finish(now, id, &outcome, ttl_s);
+    }
+
+    fn finish(&mut self, now: Instant, id: TaskId, outcome: &Outcome, ttl_s: Option<u32>) {
+        let Some(task) = self.remove_task(id) else { return };
+        for lookup_id in task.lookups {
+            if let Some(lookup) = self.lookups.get_mut(&lookup_id) {
+                lookup.tasks.remove(&id);
+                lookup.outcomes.push(outcome.clone());
+            }
+            self.answer_if_done(lookup_id);
+        }
+        if !self.settings.servers.is_empty() {
+            self.cache.insert(now, task.question, outcome.clone(), ttl_s);
+        }
+    }
+
+    fn remove_task(&mut self, id: TaskId) -> Option<Task> {
+        self.waiting.remove(&id);
+        let mut task = self.tasks.remove(&id)?;
+        task.exchange.stop(&mut self.wires);
+        self.by_question.remove(&task.question);
+        Some(task)
+    }
+
+    fn answer_if_done(&mut self, id: LookupId) {
+        if self.lookups.get(&id).is_some_and(|lookup| lookup.tasks.is_empty())
+            && let Some(lookup) = self.lookups.remove(&id)
+        {
+            self.wires.outputs.push_back(ResolverOutput::Answer(id, lookup.answer()));
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Which server is asked when, and how.
+
+use alloc::vec;
+
+use hickory_proto::op::Edns;
+
+use super::*;
+
+fn remote(text: &str) -> ConnectError {
+    ConnectError::Remote(text.into())
+}
+
+#[test]
+fn questions_ask_for_recursion_and_offer_edns() {
+    let mut scene = Scene::new();
+    scene.mx("example.org");
+    let sent = scene.one_sent();
+    let message = sent.message();
+    assert_eq!((message.message_type, message.queries.len()), (MessageType::Query, 1));
+    assert!(message.metadata.recursion_desired);
+    assert_eq!(message.queries[0].name(), &name("example.org."));
+    assert_eq!(message.queries[0].query_type(), RecordType::MX);
+    assert_eq!(message.edns.as_ref().map(Edns::max_payload), Some(1232));
+    assert_eq!(sent.to, server(1));
+}
+
+#[test]
+fn every_server_is_asked_once_and_then_again() {
+    // resolv.conf(5), options timeout and attempts.
+    let mut scene = Scene::with_servers(2, 2);
+    scene.mx("example.org");
+    let (mut asked, mut ids, mut queries) = (vec![], vec![], vec![]);
+    for _ in 0..4 {
+        let sent = scene.one_sent();
+        asked.push(sent.to);
+        ids.push(sent.message().metadata.id);
+        queries.push(sent.query);
+        assert_eq!(scene.resolver.poll_timeout(), Some(scene.now + TIMEOUT));
+        scene.pass(TIMEOUT - Duration::from_micros(1));
+        assert_eq!(scene.outputs(), []);
+        scene.pass(Duration::from_micros(1));
+    }
+    assert_eq!(asked, [server(1), server(2), server(1), server(2)]);
+    ids.dedup();
+    queries.dedup();
+    assert_eq!((ids.len(), queries.len()), (4, 4));
+    let text = temporary(scene.answer());
+    for part in ["MX records of example.org", "192.0.2.2:53", "did not answer in time"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn the_socket_of_an_unanswered_query_is_closed() {
+    let mut scene = Scene::with_servers(1, 2);
+    scene.mx("example.org");
+    let first = scene.one_sent();
+    scene.pass(TIMEOUT);
+    let outputs = scene.outputs();
+    assert_eq!(outputs[0], ResolverOutput::CloseDatagram(first.query));
+    assert!(matches!(outputs[1], ResolverOutput::Datagram { .. }));
+    assert_eq!(outputs.len(), 2);
+    scene.reply_with(&first, vec![]);
+    assert_eq!(scene.outputs(), [], "a late answer has no socket any more");
+}
+
+#[test]
+fn a_server_that_fails_is_followed_by_the_next() {
+    for code in [ResponseCode::ServFail, ResponseCode::Refused, ResponseCode::YXDomain, ResponseCode::NotAuth]
+    {
+        let mut scene = Scene::with_servers(2, 1);
+        scene.mx("example.org");
+        let first = scene.one_sent();
+        scene.reply_with_code(&first, code);
+        let second = scene.one_sent();
+        assert_eq!(second.to, server(2));
+        scene.reply_with_code(&second, ResponseCode::ServFail);
+        let text = temporary(scene.answer());
+        assert!(text.contains("192.0.2.2:53 answered SERVFAIL"), "{text}");
+    }
+}
+
+#[test]
+fn a_malformed_answer_is_followed_by_the_next_server() {
+    let mut scene = Scene::with_servers(2, 1);
+    scene.mx("example.org");
+    let first = scene.one_sent();
+    let mut response = first.response();
+    response.answers = vec![mx_record("example.org.", 1, "mx.example.")];
+    response.edns = None;
+    let mut octets = response.to_vec().unwrap();
+    octets.pop();
+    scene.resolver.handle_datagram(scene.now, first.query, first.to, &octets);
+    let second = scene.one_sent();
+    assert_eq!(second.to, server(2));
+    scene.resolver.handle_datagram(scene.now, second.query, second.to, &{
+        let mut response = second.response();
+        response.answers = vec![mx_record("example.org.", 1, "mx.example.")];
+        response.edns = None;
+        let mut octets = response.to_vec().unwrap();
+        let (length, target) = (octets.len(), u8::try_from(octets.len() - 12).unwrap());
+        // The host becomes a pointer to itself.
+        octets[length - 12] = 0xc0;
+        octets[length - 11] = target;
+        octets
+    });
+    assert!(temporary(scene.answer()).contains("malformed"));
+}
+
+#[test]
+fn a_referral_is_no_denial() {
+    // RFC 2308 section 2.2.
+    let mut scene = Scene::new();
+    scene.mx("example.org");
+    let sent = scene.one_sent();
+    let mut response = sent.response();
+    response.authorities = vec![ns_record("org.")];
+    scene.reply(&sent, &response);
+    assert!(temporary(scene.answer()).contains("refers to other servers"));
+}
+
+#[test]
+fn answers_to_another_question_are_no_denial() {
+    let text = temporary(Scene::mx_of(vec![mx_record("example.net.", 1, "mx.example.")]));
+    assert!(text.contains("another question"), "{text}");
+    temporary(Scene::mx_of(vec![a_record("example.org.", 1)]));
+}
+
+#[test]
+fn an_unreachable_server_is_followed_by_the_next_at_once_and_without_end_of_attempts() {
+    let mut scene = Scene::with_servers(2, 3);
+    scene.mx("example.org");
+    let mut asked = vec![];
+    for _ in 0..6 {
+        let sent = scene.one_sent();
+        asked.push(sent.to);
+        scene.resolver.handle_datagram_failed(scene.now, sent.query, remote("connection refused"));
+    }
+    assert_eq!(asked.len(), 6);
+    assert!(temporary(scene.answer()).contains("could not be reached: connection refused"));
+}
+
+#[test]
+fn a_failure_of_this_machine_is_no_failure_of_the_domain() {
+    let mut scene = Scene::with_servers(1, 5);
+    scene.mx("example.org");
+    let sent = scene.one_sent();
+    scene.resolver.handle_datagram_failed(
+        scene.now,
+        sent.query,
+        ConnectError::Local("too many files".into()),
+    );
+    let Answer::Mx(Err(LookupError::Local(text))) = scene.answer() else { panic!() };
+    assert!(text.contains("192.0.2.1:53 could not be asked: too many files"), "{text}");
+    scene.mx("example.org");
+    assert_eq!(scene.sent().len(), 1, "and it is not remembered");
+}
+
+#[test]
+fn a_server_that_this_machine_cannot_ask_is_skipped() {
+    let mut scene = Scene::with_servers(2, 2);
+    scene.mx("example.org");
+    let sent = scene.one_sent();
+    scene.resolver.handle_datagram_failed(scene.now, sent.query, ConnectError::Local("no IPv6".into()));
+    for _ in 0..2 {
+        assert_eq!(scene.one_sent().to, server(2));
+        scene.pass(TIMEOUT);
+    }
+    assert!(temporary(scene.answer()).contains("192.0.2.2:53"));
+}
+
+#[test]
+fn without_a_server_a_lookup_fails_at_once() {
+    let mut scene = Scene::with_servers(0, 2);
+    scene.mx("example.org");
+    assert!(temporary(scene.answer()).contains("no name server is configured"));
+    scene.addresses("mx.example", BOTH);
+    assert!(temporary(scene.answer()).contains("no name server is configured"));
+}
+
+#[test]
+fn a_server_that_does_not_know_edns_is_asked_without() {
+    // RFC 6891 section 7.
+    for (code, repeats_question) in [(1, true), (1, false), (4, true), (16, true)] {
+        let mut scene = Scene::new();
+        scene.mx("example.org");
+        let sent = scene.one_sent();
+        let mut response = sent.response();
+        response.metadata.response_code =
+            ResponseCode::from(u8::try_from(code >> 4).unwrap(), code as u8 & 15);
+        if !repeats_question {
+            response.queries.clear();
+            response.edns = None;
+        }
+        scene.reply(&sent, &response);
+        let again = scene.one_sent();
+        assert_eq!((again.to, again.message().edns), (sent.to, None));
+        scene.reply_with_code(&again, ResponseCode::FormErr);
+        assert!(temporary(scene.answer()).contains("FORMERR"));
+    }
+}
+
+#[test]
+fn the_next_server_is_offered_edns_again() {
+    let mut scene = Scene::with_servers(2, 1);
+    scene.mx("example.org");
+    for to in [server(1), server(2)] {
+        for has_edns in [true, false] {
+            let sent = scene.one_sent();
+            assert_eq!((sent.to, sent.message().edns.is_some()), (to, has_edns));
+            scene.reply_with_code(&sent, ResponseCode::FormErr);
+        }
+    }
+    temporary(scene.answer());
+}
+
+#[test]
+fn a_truncated_answer_is_asked_for_by_tcp() {
+    // RFC 2181 section 9 and RFC 7766 section 5: what is in it is not used, even if there is something.
+    let mut scene = Scene::new();
+    scene.mx("example.org");
+    let sent = scene.one_sent();
+    let mut response = sent.response();
+    response.metadata.truncation = true;
+    response.answers = vec![mx_record("example.org.", 1, "wrong.example.")];
+    scene.reply(&sent, &response);
+    let (connection, to) = scene.connect();
+    assert_eq!(to, sent.to);
+    assert!(scene.resolver.owns_connection(connection));
+    let question = scene.question_on(connection);
+    let mut response = response_to(&question);
+    response.answers = (0..500).map(|n| mx_record("example.org.", n, "mx.example.")).collect();
+    let stream = framed(&response.to_vec().unwrap());
+    scene.resolver.handle_received(scene.now, connection, &stream);
+    let outputs = scene.outputs();
+    assert_eq!(outputs[0], ResolverOutput::Close(connection));
+    assert!(
+        matches!(&outputs[1], ResolverOutput::Answer(_, Answer::Mx(Ok(MxAnswer::Records(hosts)))) if hosts.len() == 64)
+    );
+    scene.assert_clean();
+}
+
+#[test]
+fn a_tcp_answer_may_come_octet_by_octet() {
+    let run = |chunk: usize| {
+        let mut scene = Scene::new();
+        scene.mx("example.org");
+        let sent = scene.one_sent();
+        let (connection, question) = scene.over_tcp(&sent);
+        let mut stranger = response_to(&question);
+        stranger.metadata.id ^= 1;
+        let mut response = response_to(&question);
+        response.answers = vec![mx_record("example.org.", 1, "mx.example.")];
+        let mut stream = framed(&stranger.to_vec().unwrap());
+        stream.extend(framed(&[]));
+        stream.extend(framed(&response.to_vec().unwrap()));
+        for octets in stream.chunks(chunk) {
+            assert_eq!(scene.outputs(), []);
+            scene.resolver.handle_received(scene.now, connection, octets);
+        }
+        scene.outputs()
+    };
+    let at_once = run(usize::MAX);
+    assert!(matches!(at_once.last(), Some(ResolverOutput::Answer(_, Answer::Mx(Ok(_))))));
+    assert_eq!(run(1), at_once);
+    assert_eq!(run(3), at_once);
+}
+
+#[test]
+fn a_failure_of_tcp_is_followed_by_the_next_server() {
+    let failures: [fn(&mut Scene, ConnectionId); 5] = [
+        |scene, id| scene.resolver.handle_closed(scene.now, id, CloseReason::EndOfFile),
+        |scene, id| scene.resolver.handle_closed(scene.now, id, CloseReason::Broken("reset".into())),
+        |scene, id| scene.resolver.handle_connect_failed(scene.now, id, remote("refused")),
+        |scene, id| scene.resolver.handle_connect_failed(scene.now, id, ConnectError::Local("full".into())),
+        |scene, _| scene.pass(TIMEOUT),
+    ];
+    for (position, failure) in failures.into_iter().enumerate() {
+        let mut scene = Scene::with_servers(2, 1);
+        scene.mx("example.org");
+        let sent = scene.one_sent();
+        let (connection, _) = scene.over_tcp(&sent);
+        failure(&mut scene, connection);
+        let outputs = scene.outputs();
+        let closes = outputs.contains(&ResolverOutput::Close(connection));
+        assert_eq!(closes, position == 4, "only what is still open is closed");
+        assert!(matches!(outputs.last(), Some(ResolverOutput::Datagram { to, .. }) if *to == server(2)));
+    }
+}
+
+#[test]
+fn a_truncated_answer_over_tcp_is_malformed() {
+    let mut scene = Scene::new();
+    scene.mx("example.org");
+    let sent = scene.one_sent();
+    let (connection, question) = scene.over_tcp(&sent);
+    let mut response = response_to(&question);
+    response.metadata.truncation = true;
+    let stream = framed(&response.to_vec().unwrap());
+    scene.resolver.handle_received(scene.now, connection, &stream);
+    assert!(temporary(scene.answer()).contains("malformed"));
+}

@@ -1,0 +1,66 @@
+//! Whether a mail is due, waits, or is given up: a pure function of its faillog and the time.
+
+use crate::time::UnixTime;
+
+/// When mail is tried again, and when it is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryRules {
+    /// A mail with this many failed attempts is given up.
+    pub retries: u32,
+    /// A mail is due when more than this many seconds have passed since its last attempt.
+    pub interval_s: i64,
+}
+
+/// How a mail stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is to be tried now.
+    Due,
+    /// It is to be tried from this second on.
+    NotBefore(UnixTime),
+    /// It is not to be tried any more, but bounced.
+    GivenUp,
+}
+
+impl RetryRules {
+    /// How a mail stands that has failed `fail_count` times, last at `last_try`, at least once for good if `fatal`.
+    pub fn standing(&self, fail_count: u32, last_try: UnixTime, fatal: bool, now: UnixTime) -> Standing {
+        if fatal || fail_count >= self.retries {
+            return Standing::GivenUp;
+        }
+        if fail_count == 0 {
+            return Standing::Due;
+        }
+        // Strictly more than the interval has to have passed, in whole seconds.
+        let not_before = last_try.0.saturating_add(self.interval_s).saturating_add(1);
+        if now.0 >= not_before { Standing::Due } else { Standing::NotBefore(UnixTime(not_before)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: RetryRules = RetryRules { retries: 5, interval_s: 3600 };
+
+    #[test]
+    fn mail_that_was_never_tried_is_due() {
+        let rules = RetryRules { interval_s: i64::MAX, ..RULES };
+        assert_eq!(rules.standing(0, UnixTime(0), false, UnixTime(1000)), Standing::Due);
+    }
+
+    #[test]
+    fn mail_is_due_when_strictly_more_than_the_interval_has_passed() {
+        let standing = |now| RULES.standing(1, UnixTime(1000), false, UnixTime(now));
+        assert_eq!(standing(4600), Standing::NotBefore(UnixTime(4601)));
+        assert_eq!(standing(4601), Standing::Due);
+        assert_eq!(standing(0), Standing::NotBefore(UnixTime(4601)), "the clock was set back");
+    }
+
+    #[test]
+    fn mail_is_given_up_at_the_last_retry_or_a_fatal_failure() {
+        assert_eq!(RULES.standing(4, UnixTime(0), false, UnixTime(9999)), Standing::Due);
+        assert_eq!(RULES.standing(5, UnixTime(0), false, UnixTime(9999)), Standing::GivenUp);
+        assert_eq!(RULES.standing(1, UnixTime(9999), true, UnixTime(9999)), Standing::GivenUp);
+    }
+}

@@ -1,0 +1,153 @@
+//! What a session has beside its state: what it knows of the server, and its two queues, to the wire and to its parent.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+use super::extensions::Extensions;
+use super::types::{Outcome, SessionConfig, SessionOutput, Transaction};
+use crate::command::Command;
+use crate::reply::Reply;
+use crate::rng::Rng;
+
+/// Shorter texts are not masked: they occur everywhere, and to find one discloses nothing.
+const SECRET_LEAST_OCTETS: usize = 4;
+
+/// All of a session but its state.
+pub(super) struct Context {
+    pub(super) config: SessionConfig,
+    pub(super) rng: Rng,
+    pub(super) extensions: Extensions,
+    pub(super) is_tls: bool,
+    pub(super) certificate_is_valid: bool,
+    pub(super) padding_failed: bool,
+    /// The session is to end after the running transaction.
+    pub(super) quits: bool,
+    /// Whether the last output has been taken.
+    is_silent: bool,
+    outputs: VecDeque<SessionOutput>,
+    /// Command lines that are not yet handed out.
+    commands: BytesMut,
+    /// What must not stand in any text; empty before authentication.
+    secrets: Vec<Box<[u8]>>,
+}
+
+impl Context {
+    pub(super) fn new(config: SessionConfig, rng: Rng) -> Self {
+        Self {
+            config,
+            rng,
+            extensions: Extensions::default(),
+            is_tls: false,
+            certificate_is_valid: false,
+            padding_failed: false,
+            quits: false,
+            is_silent: false,
+            outputs: VecDeque::new(),
+            commands: BytesMut::new(),
+            secrets: Vec::new(),
+        }
+    }
+
+    /// Queues a command line.
+    pub(super) fn send(&mut self, command: &Command<'_>) {
+        match command {
+            Command::Auth { initial_response: Some(secret), .. } | Command::AuthLine(secret) => {
+                self.keep_secret(secret);
+            }
+            Command::Auth { initial_response: None, .. }
+            | Command::Ehlo(_)
+            | Command::Helo(_)
+            | Command::StartTls
+            | Command::Noop
+            | Command::Rset
+            | Command::Mail { .. }
+            | Command::Rcpt(_)
+            | Command::Data
+            | Command::Quit => {}
+        }
+        command.write(&mut self.commands);
+        if self.config.trace {
+            self.output(SessionOutput::Sent(command.masked().freeze()));
+        }
+    }
+
+    /// Masks `secret` in whatever the server says from now on: some echo what they do not understand.
+    pub(super) fn keep_secret(&mut self, secret: &str) {
+        if secret.len() >= SECRET_LEAST_OCTETS {
+            self.secrets.push(secret.as_bytes().into());
+        }
+    }
+
+    /// The reply as it may be shown.
+    pub(super) fn masked(&self, reply: &Reply) -> Reply {
+        reply.without(&self.secrets)
+    }
+
+    /// Tells the parent.
+    pub(super) fn output(&mut self, output: SessionOutput) {
+        self.outputs.push_back(output);
+    }
+
+    /// Hands back a transaction that cannot begin, before the end if that is not yet told.
+    pub(super) fn hand_back(&mut self, transaction: Transaction) {
+        if self.is_silent {
+            return;
+        }
+        let undecided = transaction.recipients.into_iter().map(|(id, _)| (id, Outcome::Undecided));
+        let verdicts = SessionOutput::Verdicts(undecided.collect());
+        let is_ended = matches!(self.outputs.back(), Some(SessionOutput::Ended(_)));
+        let end = if is_ended { self.outputs.pop_back() } else { None };
+        self.outputs.push_back(verdicts);
+        self.outputs.extend(end);
+    }
+
+    /// Reports what was received: as it is, until there are secrets that it may repeat; from then on whole replies.
+    pub(super) fn trace_received(&mut self, octets: &[u8], reply: Option<&Reply>) {
+        if !self.config.trace {
+            return;
+        }
+        if self.secrets.is_empty() {
+            self.output(SessionOutput::Received(Bytes::copy_from_slice(octets)));
+        } else if let Some(reply) = reply {
+            let text = self.masked(reply).text().replace('\n', "\r\n") + "\r\n";
+            self.output(SessionOutput::Received(Bytes::from(text)));
+        }
+    }
+
+    pub(super) fn poll_output(&mut self) -> Option<SessionOutput> {
+        let output = self.outputs.pop_front();
+        self.is_silent |= matches!(output, Some(SessionOutput::Ended(_)));
+        output
+    }
+
+    /// Whether a command has not been handed out completely.
+    pub(super) fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
+    /// Hands out at most `limit` octets of commands.
+    pub(super) fn take_commands(&mut self, limit: usize, out: &mut BytesMut) {
+        let octets = self.commands.split_to(limit.min(self.commands.len()));
+        out.extend_from_slice(&octets);
+    }
+
+    /// What is not yet handed out never will be.
+    pub(super) fn discard_commands(&mut self) {
+        self.commands.clear();
+    }
+}
+
+impl fmt::Debug for Context {
+    /// Leaves out the queues: they may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("config", &self.config)
+            .field("extensions", &self.extensions)
+            .field("is_tls", &self.is_tls)
+            .finish_non_exhaustive()
+    }
+}

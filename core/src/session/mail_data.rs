@@ -1,0 +1,107 @@
+//! The stored message of the running transaction on its way to the wire: never more than two pieces of it at once.
+
+use alloc::collections::VecDeque;
+use bytes::{Buf as _, Bytes, BytesMut};
+
+use crate::outbox::DATA_CHUNK_OCTETS;
+use crate::transparency::MailDataEncoder;
+
+/// A message that is being sent.
+#[derive(Debug)]
+pub(super) struct MailData {
+    encoder: MailDataEncoder,
+    /// What is here but not yet encoded.
+    chunks: VecDeque<Bytes>,
+    /// How many octets that is.
+    buffered: usize,
+    /// Where the next piece begins in the stored message.
+    next_offset: u64,
+    /// Length of the stored message.
+    total: u64,
+    /// How much has been asked for and not yet supplied.
+    outstanding: Option<usize>,
+}
+
+impl MailData {
+    /// A message of `total` octets, of which the beginning is here.
+    pub(super) fn new(head: Bytes, total: u64) -> Self {
+        let (buffered, next_offset) = (head.len(), head.len() as u64);
+        Self {
+            encoder: MailDataEncoder::default(),
+            chunks: VecDeque::from([head]),
+            buffered,
+            next_offset,
+            total: total.max(next_offset),
+            outstanding: None,
+        }
+    }
+
+    /// Length of the stored message.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The piece to ask for now: one at a time, one ahead of what is being sent.
+    pub(super) fn request(&mut self) -> Option<(u64, u32)> {
+        let missing = self.total.saturating_sub(self.next_offset);
+        if missing == 0 || self.outstanding.is_some() || self.buffered > DATA_CHUNK_OCTETS {
+            return None;
+        }
+        let limit =
+            usize::try_from(missing).map_or(DATA_CHUNK_OCTETS, |missing| missing.min(DATA_CHUNK_OCTETS));
+        self.outstanding = Some(limit);
+        Some((self.next_offset, u32::try_from(limit).unwrap_or(u32::MAX)))
+    }
+
+    /// Takes the piece that was asked for; false if it is empty, so that the message cannot be completed. A piece
+    /// that was not asked for changes nothing.
+    pub(super) fn supply(&mut self, mut octets: Bytes) -> bool {
+        let Some(limit) = self.outstanding.take() else { return true };
+        octets.truncate(limit);
+        if octets.is_empty() {
+            return false;
+        }
+        self.buffered += octets.len();
+        self.next_offset += octets.len() as u64;
+        self.chunks.push_back(octets);
+        true
+    }
+
+    /// Whether something can be encoded now.
+    pub(super) fn has_octets(&self) -> bool {
+        self.buffered > 0
+    }
+
+    /// Whether all of the message is encoded, so that only the final dot is missing.
+    pub(super) fn is_complete(&self) -> bool {
+        self.buffered == 0 && self.next_offset >= self.total
+    }
+
+    /// Whether it cannot be sent on because more of it has not been supplied yet.
+    pub(super) fn is_starved(&self) -> bool {
+        !self.has_octets() && !self.is_complete()
+    }
+
+    /// Appends about `limit` octets to `out`, or what there is.
+    pub(super) fn encode(&mut self, limit: usize, out: &mut BytesMut) {
+        let end = out.len().saturating_add(limit);
+        while let Some(chunk) = self.chunks.front_mut() {
+            let room = end.saturating_sub(out.len());
+            if room == 0 {
+                break;
+            }
+            let piece = chunk.split_to(room.min(chunk.len()));
+            let chunk_is_done = !chunk.has_remaining();
+            self.buffered = self.buffered.saturating_sub(piece.len());
+            self.encoder.encode(&piece, out);
+            if chunk_is_done {
+                self.chunks.pop_front();
+            }
+        }
+    }
+
+    /// Appends the final dot.
+    pub(super) fn finish(&mut self, out: &mut BytesMut) {
+        self.encoder.finish(out);
+    }
+}

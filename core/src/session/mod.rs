@@ -1,0 +1,257 @@
+//! One SMTP conversation, from the moment when TCP has connected to the moment when the connection is to be closed.
+//!
+//! ```text
+//! [TLS] -> greeting -> EHLO or HELO -> [STARTTLS -> TLS -> EHLO] -> [padding] -> [AUTH] -> Ready
+//! Ready -> MAIL -> RCPT... -> DATA -> message -> final dot -> Verdicts -> Ready ... -> QUIT -> Ended
+//! ```
+//!
+//! Whoever owns a [`Session`] tells it what has happened (`handle_*`, [`Session::begin`], [`Session::supply_data`],
+//! [`Session::quit`]), and after each such call, and after each [`Session::poll_transmit`], takes its outputs until
+//! there are none, sends what it wants to transmit, and asks when to call [`Session::handle_timeout`].
+//! Any order of calls is harmless, and so is whatever the peer sends: at worst the session ends, and once it has ended
+//! it stays so. Each recipient of a transaction comes back exactly once.
+
+mod context;
+mod extensions;
+mod mail_data;
+mod running;
+mod state;
+mod timeouts;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+use alloc::format;
+use alloc::string::String;
+use core::mem;
+
+use bytes::{Bytes, BytesMut};
+
+use self::context::Context;
+pub use self::extensions::Extensions;
+use self::mail_data::MailData;
+use self::state::State;
+use self::timeouts::{MAIL_DATA_STALL_TIMEOUT, mail_data_allowance, timeout};
+pub use self::types::{
+    EndCause, FailureReason, Outcome, Phase, SessionConfig, SessionEnd, SessionNote, SessionOutput,
+    Transaction,
+};
+use crate::io::CloseReason;
+use crate::reply::ReplyParser;
+use crate::rng::Rng;
+use crate::time::Instant;
+
+/// One SMTP conversation.
+#[derive(Debug)]
+pub struct Session {
+    state: State,
+    parser: ReplyParser,
+    cx: Context,
+    /// What `deadline` bounds: the phase, and how many recipients are still to be asked about. Octets that change
+    /// neither never move the deadline, so that a peer who dribbles them cannot hold the connection.
+    bounded: (Phase, usize),
+    deadline: Option<Instant>,
+    /// When the peer has taken none of the message for too long. Of no meaning in other phases.
+    stall_deadline: Instant,
+}
+
+impl Session {
+    /// A session over a connection that was just made. With implicit TLS it begins with [`SessionOutput::StartTls`].
+    pub fn new(config: SessionConfig, rng: Rng, now: Instant) -> Self {
+        let mut cx = Context::new(config, rng);
+        let state = State::new(&mut cx);
+        let bounded = (state.phase(), 0);
+        let deadline = timeout(bounded.0).map(|bound| now + bound);
+        Self { state, parser: ReplyParser::default(), cx, bounded, deadline, stall_deadline: now }
+    }
+
+    /// Takes octets from the peer, decrypted if TLS is on. Pieces of any size are the same.
+    pub fn handle_received(&mut self, now: Instant, octets: &[u8]) {
+        let mut rest = octets;
+        while !rest.is_empty() {
+            match self.state.phase() {
+                Phase::Ended => break,
+                Phase::Tls => {
+                    self.advance(State::on_plain_text_before_tls);
+                    break;
+                }
+                Phase::Greeting
+                | Phase::Ehlo
+                | Phase::StartTls
+                | Phase::Padding
+                | Phase::Auth
+                | Phase::Ready
+                | Phase::Mail
+                | Phase::Rcpt
+                | Phase::Data
+                | Phase::MailData
+                | Phase::EndOfData
+                | Phase::Rset
+                | Phase::Quit => self.take_reply(&mut rest),
+            }
+        }
+        self.bound_phase(now);
+    }
+
+    /// The TLS handshake that [`SessionOutput::StartTls`] asked for is done.
+    pub fn handle_tls_established(&mut self, now: Instant, certificate_is_valid: bool) {
+        self.advance(|state, cx| state.on_tls_established(certificate_is_valid, cx));
+        self.bound_phase(now);
+    }
+
+    /// The TLS handshake has failed, and the connection with it.
+    pub fn handle_tls_failed(&mut self, now: Instant, reason: String) {
+        self.end(now, EndCause::Unsuitable(format!("the TLS handshake failed: {reason}")));
+    }
+
+    /// The connection is closed or broken.
+    pub fn handle_closed(&mut self, now: Instant, reason: CloseReason) {
+        let text = match reason {
+            CloseReason::EndOfFile => "the server closed the connection".into(),
+            CloseReason::Broken(reason) => format!("the connection broke: {reason}"),
+        };
+        self.end(now, EndCause::Lost(text));
+    }
+
+    /// Ends the session if the time of its phase is over; otherwise it does nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_some_and(|(deadline, _)| deadline <= now) {
+            self.advance(State::on_timeout);
+            self.bound_phase(now);
+        }
+    }
+
+    /// Begins a transaction, after [`SessionOutput::Ready`]. At any other time all its recipients come back undecided
+    /// (after [`SessionOutput::Ended`] nothing comes back).
+    pub fn begin(&mut self, now: Instant, transaction: Transaction) {
+        self.advance(|state, cx| state.begin(transaction, cx));
+        self.bound_phase(now);
+    }
+
+    /// Answers [`SessionOutput::NeedData`] with the octets asked for or some of them. None mean that the mail has
+    /// vanished or shrunk: the session ends without the final dot, so that the server drops what it has got.
+    pub fn supply_data(&mut self, now: Instant, octets: Bytes) {
+        if self.is_starved() {
+            // The peer is not to blame for the time until now.
+            self.stall_deadline = now + MAIL_DATA_STALL_TIMEOUT;
+        }
+        self.advance(|state, cx| state.on_data_supplied(octets, cx));
+        self.bound_phase(now);
+    }
+
+    /// Ends the session: by QUIT and its reply, after the transaction if one is running; at once if the negotiation is
+    /// not finished.
+    pub fn quit(&mut self, now: Instant) {
+        self.advance(State::quit);
+        self.bound_phase(now);
+    }
+
+    /// What the session wants done, or has to say; to be called until it returns nothing.
+    pub fn poll_output(&mut self) -> Option<SessionOutput> {
+        self.cx.poll_output()
+    }
+
+    /// Appends up to about `limit` octets to `out`; false if there are none. To be called when the connection can take
+    /// them: what is handed out counts as sent. There may be new outputs afterwards.
+    pub fn poll_transmit(&mut self, now: Instant, limit: usize, out: &mut BytesMut) -> bool {
+        if limit == 0 || !self.wants_transmit() {
+            return false;
+        }
+        let begin = out.len();
+        if self.cx.has_commands() {
+            self.cx.take_commands(limit, out);
+            return true;
+        }
+        let may_finish = self.parser.is_empty();
+        self.advance(|state, cx| state.send_data(limit, may_finish, out, cx));
+        if let Some(sent) = out.get(begin..).filter(|_| self.cx.config.trace) {
+            self.cx.output(SessionOutput::Sent(Bytes::copy_from_slice(sent)));
+        }
+        self.stall_deadline = now + MAIL_DATA_STALL_TIMEOUT;
+        self.bound_phase(now);
+        true
+    }
+
+    /// Whether [`Session::poll_transmit`] has something to hand out.
+    pub fn wants_transmit(&self) -> bool {
+        // While a reply is coming in that was not asked for nothing more is said that it could be taken to answer.
+        let is_listening = !self.parser.is_empty();
+        self.state.mail_data().map_or(self.cx.has_commands() && !is_listening, |data| {
+            data.has_octets() || (data.is_complete() && !is_listening)
+        })
+    }
+
+    /// When to call [`Session::handle_timeout`], and the phase that is too long then.
+    pub fn poll_timeout(&self) -> Option<(Instant, Phase)> {
+        let (phase, _) = self.bounded;
+        let deadline = self.deadline?;
+        if phase == Phase::MailData && !self.is_starved() {
+            return Some((deadline.min(self.stall_deadline), phase));
+        }
+        Some((deadline, phase))
+    }
+
+    /// What the conversation is about.
+    pub fn phase(&self) -> Phase {
+        self.state.phase()
+    }
+
+    /// Whether the conversation is protected by TLS.
+    pub fn is_tls(&self) -> bool {
+        self.cx.is_tls
+    }
+
+    /// Whether the final dot is sent and the server has not yet said what became of the message.
+    pub fn awaits_final_reply(&self) -> bool {
+        self.phase() == Phase::EndOfData
+    }
+
+    fn advance(&mut self, transition: impl FnOnce(State, &mut Context) -> State) {
+        let state = mem::replace(&mut self.state, State::Ended);
+        self.state = transition(state, &mut self.cx);
+    }
+
+    fn end(&mut self, now: Instant, cause: EndCause) {
+        self.advance(|state, cx| state.close(cause, cx));
+        self.bound_phase(now);
+    }
+
+    fn take_reply(&mut self, rest: &mut &[u8]) {
+        let received = *rest;
+        let result = self.parser.parse(rest);
+        let consumed =
+            received.split_at_checked(received.len() - rest.len()).map_or(received, |(taken, _)| taken);
+        match result {
+            Ok(reply) => {
+                self.cx.trace_received(consumed, reply.as_ref());
+                if let Some(reply) = reply {
+                    self.advance(|state, cx| state.on_reply(&reply, cx));
+                }
+            }
+            Err(error) => {
+                self.cx.trace_received(received, None);
+                self.advance(|state, cx| state.close(EndCause::Lost(format!("{error}")), cx));
+            }
+        }
+    }
+
+    /// Whether the message cannot be sent on because more of it has not been supplied yet.
+    fn is_starved(&self) -> bool {
+        self.state.mail_data().is_some_and(MailData::is_starved)
+    }
+
+    /// Gives a phase that has just begun its time.
+    fn bound_phase(&mut self, now: Instant) {
+        let bounded = self.state.bounded();
+        if bounded == self.bounded {
+            return;
+        }
+        self.bounded = bounded;
+        self.deadline = timeout(bounded.0).map(|bound| now + bound);
+        if let Some(data) = self.state.mail_data() {
+            self.deadline = self.deadline.map(|deadline| deadline + mail_data_allowance(data.total()));
+            self.stall_deadline = now + MAIL_DATA_STALL_TIMEOUT;
+        }
+    }
+}

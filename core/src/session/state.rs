@@ -1,0 +1,569 @@
+//! The states of a conversation and every transition between them. No other file changes a session's state.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+
+use bytes::{Bytes, BytesMut};
+
+use super::context::Context;
+use super::extensions::Extensions;
+use super::mail_data::MailData;
+use super::running::{Running, own_failure, refusal};
+use super::types::{EndCause, Outcome, Phase, SessionEnd, SessionNote, SessionOutput, Transaction};
+use crate::command::{Command, CommandName};
+use crate::next_hop::TlsMode;
+use crate::reply::{Reply, ReplyClass, ReplyCode};
+use crate::sasl::{Exchange, Mechanism};
+use crate::status::EnhancedStatus;
+
+/// What the session expects next.
+#[derive(Debug)]
+pub(super) enum State {
+    ExpectTls,
+    ExpectGreeting,
+    ExpectEhlo,
+    ExpectHelo,
+    ExpectStartTls,
+    /// With what was sent, and how many more are to follow.
+    ExpectPadding(CommandName, u64),
+    ExpectAuth(Box<Authentication>),
+    /// The exchange is given up, for this reason.
+    ExpectAuthEnd(String),
+    /// A transaction, from the parent.
+    Ready,
+    ExpectMail(Box<Running>),
+    ExpectRcpt(Box<Running>),
+    ExpectData(Box<Running>),
+    /// Nothing yet: the message is being sent.
+    SendData(Box<Running>, MailData),
+    ExpectFinalReply(Box<Running>),
+    ExpectRset,
+    /// The farewell of the server; the session has come to this end.
+    ExpectQuit(Box<SessionEnd>),
+    Ended,
+}
+
+/// An authentication that is under way.
+#[derive(Debug)]
+pub(super) struct Authentication {
+    exchange: Exchange,
+    /// What else the server offers, strongest first.
+    others: VecDeque<Mechanism>,
+}
+
+impl State {
+    /// The first state: TCP has just connected.
+    pub(super) fn new(cx: &mut Context) -> Self {
+        match cx.config.tls {
+            TlsMode::Implicit => {
+                cx.output(SessionOutput::StartTls);
+                Self::ExpectTls
+            }
+            // RFC 5321 section 3.1: the greeting is awaited.
+            TlsMode::Plain | TlsMode::StartTls => Self::ExpectGreeting,
+        }
+    }
+
+    /// The transition table: what a reply leads to.
+    pub(super) fn on_reply(self, received: &Reply, cx: &mut Context) -> Self {
+        let reply = &cx.masked(received);
+        if let Self::ExpectQuit(_) | Self::Ended = self {
+            return self.close(EndCause::Quit, cx);
+        }
+        // RFC 5321 section 3.8: 421 may be said at any time; the server closes the connection then.
+        if reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE {
+            return self.on_service_not_available(reply, cx);
+        }
+        if cx.has_commands() {
+            return self.close(EndCause::Lost("the server replied before it was asked".into()), cx);
+        }
+        match self {
+            Self::ExpectGreeting => self.on_greeting(reply, cx),
+            Self::ExpectEhlo => self.on_ehlo(reply, cx),
+            Self::ExpectHelo => self.on_helo(reply, cx),
+            Self::ExpectStartTls => self.on_starttls(reply, cx),
+            Self::ExpectPadding(_, left) => Self::on_padding(left, reply, cx),
+            Self::ExpectAuth(authentication) => authentication.on_reply(received, cx),
+            Self::ExpectAuthEnd(reason) => Self::leave_unauthenticated(reason, cx),
+            Self::ExpectMail(running) => Self::on_mail(running, reply, cx),
+            Self::ExpectRcpt(mut running) => {
+                running.take_rcpt_reply(reply);
+                Self::next_rcpt(running, cx)
+            }
+            Self::ExpectData(running) => Self::on_data(running, reply, cx),
+            Self::SendData(running, data) => Self::on_early_reply(running, data, reply, cx),
+            Self::ExpectFinalReply(running) => Self::on_final_reply(*running, reply, cx),
+            Self::ExpectRset => self.on_rset(reply, cx),
+            Self::ExpectTls | Self::Ready | Self::ExpectQuit(_) | Self::Ended => {
+                self.close(EndCause::Lost("the server spoke without being asked".into()), cx)
+            }
+        }
+    }
+
+    /// The TLS handshake is done.
+    pub(super) fn on_tls_established(self, certificate_is_valid: bool, cx: &mut Context) -> Self {
+        let Self::ExpectTls = self else { return self };
+        cx.is_tls = true;
+        cx.certificate_is_valid = certificate_is_valid;
+        match cx.config.tls {
+            TlsMode::Implicit => Self::ExpectGreeting,
+            // RFC 3207 section 4.2: what was said before does not count, EHLO is said again.
+            TlsMode::Plain | TlsMode::StartTls => Self::greet(cx),
+        }
+    }
+
+    /// Octets have come while TLS was being begun: somebody slips plain text in (RFC 3207 section 6).
+    pub(super) fn on_plain_text_before_tls(self, cx: &mut Context) -> Self {
+        self.close(EndCause::Lost("the server sent plain text where TLS was to begin".into()), cx)
+    }
+
+    /// The time of the phase is over.
+    pub(super) fn on_timeout(self, cx: &mut Context) -> Self {
+        let cause = if let Self::SendData(_, data) = &self {
+            if data.is_starved() {
+                EndCause::Local("the mail data was not read in time".into())
+            } else {
+                EndCause::Lost("timed out while the mail data was being sent".into())
+            }
+        } else if let Self::ExpectTls = self {
+            EndCause::Lost("timed out during the TLS handshake".into())
+        } else {
+            EndCause::Lost(format!("timed out waiting for the reply to {}", self.command()))
+        };
+        self.close(cause, cx)
+    }
+
+    /// A transaction begins, if one can; otherwise it is handed back.
+    pub(super) fn begin(self, transaction: Transaction, cx: &mut Context) -> Self {
+        let Self::Ready = self else {
+            cx.hand_back(transaction);
+            return self;
+        };
+        let running = Running::new(transaction, &cx.extensions);
+        if running.waiting_count() == 0 {
+            return Self::conclude(*running, cx);
+        }
+        let command = running.mail(&cx.extensions);
+        cx.send(&command);
+        Self::ExpectMail(running)
+    }
+
+    /// The parent needs the session no more.
+    pub(super) fn quit(self, cx: &mut Context) -> Self {
+        match self {
+            Self::Ready => self.leave(EndCause::Quit, cx),
+            Self::ExpectTls
+            | Self::ExpectGreeting
+            | Self::ExpectEhlo
+            | Self::ExpectHelo
+            | Self::ExpectStartTls
+            | Self::ExpectPadding(..)
+            | Self::ExpectAuth(_)
+            | Self::ExpectAuthEnd(_) => self.close(EndCause::Quit, cx),
+            Self::ExpectMail(_)
+            | Self::ExpectRcpt(_)
+            | Self::ExpectData(_)
+            | Self::SendData(..)
+            | Self::ExpectFinalReply(_)
+            | Self::ExpectRset
+            | Self::ExpectQuit(_)
+            | Self::Ended => {
+                cx.quits = true;
+                self
+            }
+        }
+    }
+
+    /// A piece of the message has come, or cannot come.
+    pub(super) fn on_data_supplied(self, octets: Bytes, cx: &mut Context) -> Self {
+        let Self::SendData(running, mut data) = self else { return self };
+        let could_supply = data.supply(octets);
+        let state = Self::request_data(running, data, cx);
+        if could_supply {
+            return state;
+        }
+        // Without its final dot the server must drop what it has got (RFC 5321 section 4.1.1.4).
+        state.close(EndCause::Local("the mail has vanished or shrunk while it was being sent".into()), cx)
+    }
+
+    /// Hands out about `limit` octets of the message; with `may_finish` its final dot too, when all else is out.
+    pub(super) fn send_data(
+        self,
+        limit: usize,
+        may_finish: bool,
+        out: &mut BytesMut,
+        cx: &mut Context,
+    ) -> Self {
+        let Self::SendData(running, mut data) = self else { return self };
+        data.encode(limit, out);
+        if data.is_complete() && may_finish {
+            data.finish(out);
+            return Self::ExpectFinalReply(running);
+        }
+        Self::request_data(running, data, cx)
+    }
+
+    /// The session ends at once: who is not decided yet stays so, or is uncertain after the final dot.
+    pub(super) fn close(self, cause: EndCause, cx: &mut Context) -> Self {
+        if let Self::Ended = self {
+            return self;
+        }
+        let end = self.end(cause, cx);
+        cx.discard_commands();
+        cx.output(SessionOutput::Ended(end));
+        Self::Ended
+    }
+
+    /// The session ends with QUIT and the reply to it (RFC 5321 section 4.1.1.10).
+    fn leave(self, cause: EndCause, cx: &mut Context) -> Self {
+        let end = self.end(cause, cx);
+        cx.send(&Command::Quit);
+        Self::ExpectQuit(Box::new(end))
+    }
+
+    /// The end as it will be told; verdicts are told now.
+    fn end(self, cause: EndCause, cx: &mut Context) -> SessionEnd {
+        let phase = self.phase();
+        match self {
+            Self::ExpectQuit(end) => return *end,
+            Self::ExpectMail(running)
+            | Self::ExpectRcpt(running)
+            | Self::ExpectData(running)
+            | Self::SendData(running, _) => cx.output(SessionOutput::Verdicts(running.into_verdicts())),
+            Self::ExpectFinalReply(mut running) => {
+                running.decide_all(&uncertain(&cause));
+                cx.output(SessionOutput::Verdicts(running.into_verdicts()));
+            }
+            Self::ExpectPadding(..) if cause != EndCause::Quit => cx.padding_failed = true,
+            Self::ExpectTls
+            | Self::ExpectGreeting
+            | Self::ExpectEhlo
+            | Self::ExpectHelo
+            | Self::ExpectStartTls
+            | Self::ExpectPadding(..)
+            | Self::ExpectAuth(_)
+            | Self::ExpectAuthEnd(_)
+            | Self::Ready
+            | Self::ExpectRset
+            | Self::Ended => {}
+        }
+        SessionEnd { phase, cause, padding_failed: cx.padding_failed }
+    }
+
+    fn on_service_not_available(mut self, reply: &Reply, cx: &mut Context) -> Self {
+        let command = self.command();
+        if let Self::ExpectFinalReply(running) = &mut self {
+            // After the final dot this is a verdict like any other: the server has not taken the message.
+            running.decide_all(&refusal(reply, command));
+        }
+        self.close(EndCause::Refused(reply.clone(), command), cx)
+    }
+
+    fn greet(cx: &mut Context) -> Self {
+        cx.extensions = Extensions::default();
+        let announce = cx.config.announce.clone();
+        cx.send(&Command::Ehlo(&announce));
+        Self::ExpectEhlo
+    }
+
+    fn on_greeting(self, reply: &Reply, cx: &mut Context) -> Self {
+        if reply.class() == ReplyClass::Completed {
+            return Self::greet(cx);
+        }
+        // RFC 5321 section 3.1: after a 554 the client still says QUIT.
+        self.refused(reply, cx)
+    }
+
+    fn on_ehlo(self, reply: &Reply, cx: &mut Context) -> Self {
+        match reply.class() {
+            ReplyClass::Completed => {
+                cx.extensions = Extensions::parse(reply);
+                self.protect(cx)
+            }
+            // RFC 5321 section 3.2: a server that does not know EHLO is greeted with HELO.
+            ReplyClass::Permanent => {
+                let announce = cx.config.announce.clone();
+                cx.send(&Command::Helo(&announce));
+                Self::ExpectHelo
+            }
+            ReplyClass::Intermediate | ReplyClass::Transient | ReplyClass::Unknown => self.refused(reply, cx),
+        }
+    }
+
+    fn on_helo(self, reply: &Reply, cx: &mut Context) -> Self {
+        if reply.class() == ReplyClass::Completed { self.protect(cx) } else { self.refused(reply, cx) }
+    }
+
+    /// After a greeting that was accepted: STARTTLS if it is still wanted.
+    fn protect(self, cx: &mut Context) -> Self {
+        if cx.config.tls == TlsMode::StartTls && !cx.is_tls {
+            // RFC 3207 section 4: only if it is offered.
+            if cx.extensions.starttls {
+                cx.send(&Command::StartTls);
+                return Self::ExpectStartTls;
+            }
+            if !cx.config.plain_fallback {
+                return self.leave(EndCause::Unsuitable("STARTTLS is not offered".into()), cx);
+            }
+            cx.output(SessionOutput::Note(SessionNote::StartTlsNotOffered));
+        }
+        let count = if cx.is_tls { cx.rng.below(u64::from(cx.config.padding_limit) + 1) } else { 0 };
+        Self::pad(count, cx)
+    }
+
+    fn on_starttls(self, reply: &Reply, cx: &mut Context) -> Self {
+        if reply.class() != ReplyClass::Completed {
+            return self.refused(reply, cx);
+        }
+        cx.output(SessionOutput::StartTls);
+        Self::ExpectTls
+    }
+
+    /// Goes on with `count` commands of padding, so that the lengths of what follows say less about it.
+    fn pad(count: u64, cx: &mut Context) -> Self {
+        let Some(left) = count.checked_sub(1) else { return Authentication::begin(cx) };
+        let command = if cx.rng.below(2) == 0 { Command::Noop } else { Command::Rset };
+        cx.send(&command);
+        Self::ExpectPadding(command.name(), left)
+    }
+
+    fn on_padding(left: u64, reply: &Reply, cx: &mut Context) -> Self {
+        if reply.class() == ReplyClass::Completed {
+            return Self::pad(left, cx);
+        }
+        cx.padding_failed = true;
+        cx.output(SessionOutput::Note(SessionNote::PaddingRefused(reply.clone())));
+        Authentication::begin(cx)
+    }
+
+    /// The negotiation or a transaction is over.
+    fn ready(cx: &mut Context) -> Self {
+        if cx.quits {
+            return Self::Ready.leave(EndCause::Quit, cx);
+        }
+        cx.output(SessionOutput::Ready);
+        Self::Ready
+    }
+
+    fn on_mail(mut running: Box<Running>, reply: &Reply, cx: &mut Context) -> Self {
+        if reply.class() == ReplyClass::Completed {
+            return Self::next_rcpt(running, cx);
+        }
+        running.decide_all(&refusal(reply, CommandName::Mail));
+        Self::conclude(*running, cx)
+    }
+
+    fn next_rcpt(running: Box<Running>, cx: &mut Context) -> Self {
+        if let Some(mailbox) = running.next_recipient() {
+            cx.send(&Command::Rcpt(mailbox));
+            return Self::ExpectRcpt(running);
+        }
+        if running.has_accepted() {
+            cx.send(&Command::Data);
+            return Self::ExpectData(running);
+        }
+        Self::abandon(*running, cx)
+    }
+
+    fn on_data(mut running: Box<Running>, reply: &Reply, cx: &mut Context) -> Self {
+        if reply.class() == ReplyClass::Intermediate {
+            let data = running.mail_data();
+            return Self::request_data(running, data, cx);
+        }
+        running.decide_all(&refusal(reply, CommandName::Data));
+        Self::abandon(*running, cx)
+    }
+
+    fn request_data(running: Box<Running>, mut data: MailData, cx: &mut Context) -> Self {
+        if let Some((offset, limit)) = data.request() {
+            cx.output(SessionOutput::NeedData { offset, limit });
+        }
+        Self::SendData(running, data)
+    }
+
+    /// A reply before the end of the data. A refusal is a verdict; success is none, the server has not got the
+    /// message. Either way the data cannot be ended without being taken for the message, so the connection is closed.
+    fn on_early_reply(mut running: Box<Running>, data: MailData, reply: &Reply, cx: &mut Context) -> Self {
+        if let ReplyClass::Transient | ReplyClass::Permanent = reply.class() {
+            running.decide_all(&refusal(reply, CommandName::MailData));
+        }
+        let cause = EndCause::Lost(format!("the server replied before the end of the data: {reply}"));
+        Self::SendData(running, data).close(cause, cx)
+    }
+
+    fn on_final_reply(mut running: Running, reply: &Reply, cx: &mut Context) -> Self {
+        // RFC 5321 section 4.2.5: with 2yz, and only then, the server takes responsibility.
+        let is_taken = reply.class() == ReplyClass::Completed;
+        running.decide_all(&if is_taken {
+            Outcome::Delivered(reply.clone())
+        } else {
+            refusal(reply, CommandName::EndOfData)
+        });
+        Self::conclude(running, cx)
+    }
+
+    /// Everything is decided, and nothing is left open at the server.
+    fn conclude(running: Running, cx: &mut Context) -> Self {
+        cx.output(SessionOutput::Verdicts(running.into_verdicts()));
+        Self::ready(cx)
+    }
+
+    /// Everything is decided, but the server still holds the transaction (RFC 5321 section 4.1.1.5).
+    fn abandon(running: Running, cx: &mut Context) -> Self {
+        cx.output(SessionOutput::Verdicts(running.into_verdicts()));
+        cx.send(&Command::Rset);
+        Self::ExpectRset
+    }
+
+    fn on_rset(self, reply: &Reply, cx: &mut Context) -> Self {
+        if reply.class() == ReplyClass::Completed {
+            return Self::ready(cx);
+        }
+        // The next MAIL would fall into the old transaction.
+        self.leave(EndCause::Lost(format!("the server refused RSET: {reply}")), cx)
+    }
+
+    fn refused(self, reply: &Reply, cx: &mut Context) -> Self {
+        let cause = EndCause::Refused(reply.clone(), self.command());
+        self.leave(cause, cx)
+    }
+
+    /// A server that cannot be authenticated with is not used.
+    fn leave_unauthenticated(reason: String, cx: &mut Context) -> Self {
+        Self::ExpectAuthEnd(String::new()).leave(EndCause::Unsuitable(reason), cx)
+    }
+
+    /// What the session is about.
+    pub(super) fn phase(&self) -> Phase {
+        match self {
+            Self::ExpectTls => Phase::Tls,
+            Self::ExpectGreeting => Phase::Greeting,
+            Self::ExpectEhlo | Self::ExpectHelo => Phase::Ehlo,
+            Self::ExpectStartTls => Phase::StartTls,
+            Self::ExpectPadding(..) => Phase::Padding,
+            Self::ExpectAuth(_) | Self::ExpectAuthEnd(_) => Phase::Auth,
+            Self::Ready => Phase::Ready,
+            Self::ExpectMail(_) => Phase::Mail,
+            Self::ExpectRcpt(_) => Phase::Rcpt,
+            Self::ExpectData(_) => Phase::Data,
+            Self::SendData(..) => Phase::MailData,
+            Self::ExpectFinalReply(_) => Phase::EndOfData,
+            Self::ExpectRset => Phase::Rset,
+            Self::ExpectQuit(_) => Phase::Quit,
+            Self::Ended => Phase::Ended,
+        }
+    }
+
+    /// What one timeout bounds: the phase, or the part of it that one RCPT is (RFC 5321 section 4.5.3.2.3).
+    pub(super) fn bounded(&self) -> (Phase, usize) {
+        let recipients = if let Self::ExpectRcpt(running) = self { running.waiting_count() } else { 0 };
+        (self.phase(), recipients)
+    }
+
+    /// The message, while it is being sent.
+    pub(super) fn mail_data(&self) -> Option<&MailData> {
+        if let Self::SendData(_, data) = self { Some(data) } else { None }
+    }
+
+    /// What the next reply answers.
+    fn command(&self) -> CommandName {
+        match self {
+            Self::ExpectGreeting => CommandName::Greeting,
+            Self::ExpectEhlo => CommandName::Ehlo,
+            Self::ExpectHelo => CommandName::Helo,
+            Self::ExpectStartTls => CommandName::StartTls,
+            Self::ExpectPadding(command, _) => *command,
+            Self::ExpectAuth(_) | Self::ExpectAuthEnd(_) => CommandName::Auth,
+            Self::ExpectMail(_) => CommandName::Mail,
+            Self::ExpectRcpt(_) => CommandName::Rcpt,
+            Self::ExpectData(_) => CommandName::Data,
+            Self::SendData(..) => CommandName::MailData,
+            Self::ExpectFinalReply(_) => CommandName::EndOfData,
+            Self::ExpectRset => CommandName::Rset,
+            Self::ExpectQuit(_) => CommandName::Quit,
+            Self::ExpectTls | Self::Ready | Self::Ended => CommandName::Nothing,
+        }
+    }
+}
+
+impl Authentication {
+    /// Authenticates if there is something to do it with: never less than that, never without protection.
+    fn begin(cx: &mut Context) -> State {
+        let Some(credentials) = &cx.config.credentials else { return State::ready(cx) };
+        let is_protected = cx.is_tls && cx.certificate_is_valid;
+        if !is_protected && !cx.config.auth_unprotected {
+            let reason = if cx.is_tls {
+                "the certificate of the server is not valid, so the credentials cannot be sent"
+            } else {
+                "the connection is not protected by TLS, so the credentials cannot be sent"
+            };
+            return State::leave_unauthenticated(reason.into(), cx);
+        }
+        let password = credentials.password.clone();
+        cx.keep_secret(&password);
+        // RFC 4954 section 4: only mechanisms that are offered.
+        Self::try_next(cx.extensions.auth.clone().into(), cx)
+    }
+
+    fn try_next(mut offered: VecDeque<Mechanism>, cx: &mut Context) -> State {
+        let (Some(mechanism), Some(credentials)) = (offered.pop_front(), &cx.config.credentials) else {
+            return State::leave_unauthenticated("no known mechanism of AUTH is offered".into(), cx);
+        };
+        let mut exchange = Exchange::new(mechanism, credentials, &mut cx.rng);
+        let initial_response = exchange.initial_response();
+        cx.send(&Command::Auth {
+            mechanism: mechanism.name(),
+            initial_response: initial_response.as_deref(),
+        });
+        State::ExpectAuth(Box::new(Self { exchange, others: offered }))
+    }
+
+    fn on_reply(mut self: Box<Self>, reply: &Reply, cx: &mut Context) -> State {
+        let text = reply.lines().next().unwrap_or_default();
+        if reply.code() == ReplyCode::AUTH_CHALLENGE {
+            // The exchange bounds the number of challenges: it answers only those that its mechanism has.
+            return match self.exchange.respond(text) {
+                Ok(response) => {
+                    cx.send(&Command::AuthLine(&response));
+                    State::ExpectAuth(self)
+                }
+                Err(error) => Self::give_up(&error.to_string(), cx),
+            };
+        }
+        if reply.class() == ReplyClass::Completed {
+            return match self.exchange.finish(text) {
+                Ok(()) => State::ready(cx),
+                Err(error) => State::leave_unauthenticated(failed(&error.to_string()), cx),
+            };
+        }
+        if reply.code() == ReplyCode::AUTH_MECHANISM_UNKNOWN && !self.others.is_empty() {
+            cx.output(SessionOutput::Note(SessionNote::MechanismRefused(cx.masked(reply))));
+            return Self::try_next(self.others, cx);
+        }
+        State::ExpectAuth(self).refused(&cx.masked(reply), cx)
+    }
+
+    /// RFC 4954 section 4: a lone asterisk cancels the exchange.
+    fn give_up(reason: &str, cx: &mut Context) -> State {
+        cx.send(&Command::AuthLine("*"));
+        State::ExpectAuthEnd(failed(reason))
+    }
+}
+
+/// The server may have had its say in the reason: what controls a terminal is left out.
+fn failed(reason: &str) -> String {
+    let reason: String = reason.chars().filter(|character| !character.is_control()).collect();
+    format!("authentication failed: {reason}")
+}
+
+/// RFC 5321 section 4.5.3.2.6: a server that is lost after the final dot may have taken the message.
+fn uncertain(cause: &EndCause) -> Outcome {
+    let detail = match cause {
+        EndCause::Lost(text) | EndCause::Unsuitable(text) | EndCause::Local(text) => text.as_str(),
+        EndCause::Quit | EndCause::Refused(..) => "no reply was awaited",
+    };
+    let text = format!("delivery uncertain, no reply to the end of data: {detail}");
+    own_failure(EnhancedStatus::CONNECTION_LOST, text.into(), false)
+}

@@ -1,0 +1,187 @@
+//! AUTH (RFC 4954): what is sent, to whom, and what becomes of a server that does not take it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use super::*;
+
+/// base64 of NUL user NUL pass-word
+const PLAIN: &str = "AHVzZXIAcGFzcy13b3Jk";
+
+/// Up to the reply to EHLO over implicit TLS.
+fn secure(talk: &mut Talk, certificate_is_valid: bool, auth: &str) {
+    talk.tls(certificate_is_valid).server("220 mx\r\n").client("EHLO client.example.org\r\n");
+    talk.server(&alloc::format!("250-mx\r\n250 {auth}\r\n"));
+}
+
+fn implicit() -> SessionConfig {
+    with_credentials(config(TlsMode::Implicit), false)
+}
+
+#[test]
+fn plain_is_sent_with_the_command_over_tls_with_a_valid_certificate() {
+    // RFC 4616 section 2
+    dialogue(&implicit(), |talk| {
+        secure(talk, true, "AUTH LOGIN PLAIN");
+        talk.client(&alloc::format!("AUTH PLAIN {PLAIN}\r\n")).server("235 2.7.0 welcome\r\n").client("");
+        assert_eq!(talk.outputs(), [SessionOutput::StartTls, SessionOutput::Ready]);
+    });
+}
+
+#[test]
+fn login_is_a_dialogue() {
+    dialogue(&implicit(), |talk| {
+        secure(talk, true, "AUTH=LOGIN");
+        talk.client("AUTH LOGIN\r\n").server("334 VXNlcm5hbWU6\r\n").client("dXNlcg==\r\n");
+        talk.server("334 UGFzc3dvcmQ6\r\n").client("cGFzcy13b3Jk\r\n").server("235 ok\r\n");
+        assert_eq!(talk.session.phase(), Phase::Ready);
+    });
+}
+
+#[test]
+fn credentials_are_not_sent_without_protection() {
+    let unprotected = |talk: &mut Talk, text: &str| {
+        let end = talk.client("QUIT\r\n").server("221 bye\r\n").end();
+        assert_eq!((end.phase, end.cause), (Phase::Auth, EndCause::Unsuitable(text.into())));
+    };
+    dialogue(&implicit(), |talk| {
+        secure(talk, false, "AUTH PLAIN");
+        let text = "the certificate of the server is not valid, so the credentials cannot be sent";
+        unprotected(talk, text);
+    });
+    dialogue(&with_credentials(plain(), false), |talk| {
+        talk.server("220 mx\r\n")
+            .client("EHLO client.example.org\r\n")
+            .server("250-mx\r\n250 AUTH PLAIN\r\n");
+        let text = "the connection is not protected by TLS, so the credentials cannot be sent";
+        unprotected(talk, text);
+    });
+}
+
+#[test]
+fn credentials_are_sent_without_protection_where_that_is_allowed() {
+    dialogue(&with_credentials(plain(), true), |talk| {
+        talk.server("220 mx\r\n")
+            .client("EHLO client.example.org\r\n")
+            .server("250-mx\r\n250 AUTH PLAIN\r\n");
+        talk.client(&alloc::format!("AUTH PLAIN {PLAIN}\r\n"));
+    });
+    dialogue(&SessionConfig { auth_unprotected: true, ..implicit() }, |talk| {
+        secure(talk, false, "AUTH PLAIN");
+        talk.client(&alloc::format!("AUTH PLAIN {PLAIN}\r\n"));
+    });
+}
+
+#[test]
+fn a_server_without_auth_is_not_used() {
+    for offer in ["SIZE", "AUTH", "AUTH XOAUTH2"] {
+        dialogue(&implicit(), |talk| {
+            secure(talk, true, offer);
+            let end = talk.client("QUIT\r\n").closed().end();
+            assert_eq!(end.cause, EndCause::Unsuitable("no known mechanism of AUTH is offered".into()));
+        });
+    }
+}
+
+#[test]
+fn a_refused_authentication_ends_the_session_and_its_echo_is_masked() {
+    dialogue(&SessionConfig { trace: true, ..implicit() }, |talk| {
+        secure(talk, true, "AUTH PLAIN");
+        talk.transmit();
+        talk.server(&alloc::format!("535-AUTH PLAIN {PLAIN}\r\n535 pass-word is wrong\r\n"));
+        talk.client("QUIT\r\n").server("221 pass-word\r\n");
+        let outputs = talk.outputs();
+        let Some(SessionOutput::Ended(end)) = outputs.last() else { panic!("no end") };
+        assert_eq!(end.phase, Phase::Auth);
+        assert_eq!(reply_text(&end.cause), "535-AUTH PLAIN ***\n535 *** is wrong AUTH");
+        let said = alloc::format!("{outputs:?}{:?}", talk.session);
+        assert!(
+            said.contains("AUTH PLAIN ***") && !said.contains(PLAIN) && !said.contains("pass-word"),
+            "{said}"
+        );
+    });
+}
+
+#[test]
+fn a_mechanism_that_is_not_supported_after_all_is_followed_by_the_next() {
+    // RFC 4954 section 4
+    dialogue(&implicit(), |talk| {
+        secure(talk, true, "AUTH PLAIN CRAM-MD5");
+        talk.client("AUTH CRAM-MD5\r\n").server("504 not that\r\n");
+        talk.client(&alloc::format!("AUTH PLAIN {PLAIN}\r\n")).server("504 nor that\r\n").client("QUIT\r\n");
+        assert_eq!(reply_text(&talk.closed().end().cause), "504 nor that AUTH");
+    });
+}
+
+#[test]
+fn a_challenge_that_cannot_be_answered_is_cancelled() {
+    // RFC 4954 section 4
+    dialogue(&implicit(), |talk| {
+        secure(talk, true, "AUTH PLAIN");
+        talk.transmit();
+        talk.server("334 bW9yZQ==\r\n")
+            .client("*\r\n")
+            .server("501 cancelled\r\n")
+            .client("QUIT\r\n")
+            .closed();
+        let end = talk.end();
+        let EndCause::Unsuitable(text) = end.cause else { panic!("{end:?}") };
+        assert!(text.starts_with("authentication failed: the server goes on asking"), "{text}");
+    });
+}
+
+fn hmac(key: &[u8], text: &str) -> Vec<u8> {
+    let mut hmac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    hmac.update(text.as_bytes());
+    hmac.finalize().into_bytes().to_vec()
+}
+
+fn decoded(line: &[u8]) -> String {
+    String::from_utf8(STANDARD.decode(line.trim_ascii()).unwrap()).unwrap()
+}
+
+/// Leads SCRAM-SHA-256 to the server's signature, which is made with this password (RFC 5802 section 3).
+fn scram(talk: &mut Talk, password: &str) {
+    secure(talk, true, "AUTH PLAIN SCRAM-SHA-256 LOGIN");
+    let command = talk.transmit();
+    let first = decoded(command.strip_prefix(b"AUTH SCRAM-SHA-256 ").unwrap());
+    let bare = first.strip_prefix("n,,").unwrap();
+    let nonce = bare.strip_prefix("n=user,r=").unwrap();
+    let server_first = alloc::format!("r={nonce}server,s={},i=2", STANDARD.encode("salt"));
+    talk.server(&alloc::format!("334 {}\r\n", STANDARD.encode(&server_first)));
+    let client_final = decoded(&talk.transmit());
+    let without_proof = client_final.rsplit_once(",p=").unwrap().0;
+    let mut salted = [0; 32];
+    pbkdf2::pbkdf2::<Hmac<Sha256>>(password.as_bytes(), b"salt", 2, &mut salted).unwrap();
+    let signature =
+        hmac(&hmac(&salted, "Server Key"), &alloc::format!("{bare},{server_first},{without_proof}"));
+    let server_final = STANDARD.encode(alloc::format!("v={}", STANDARD.encode(signature)));
+    talk.server(&alloc::format!("334 {server_final}\r\n"));
+}
+
+#[test]
+fn the_strongest_mechanism_is_used_and_the_server_proves_itself() {
+    dialogue(&implicit(), |talk| {
+        scram(talk, "pass-word");
+        talk.client("\r\n").server("235 ok\r\n");
+        assert_eq!(talk.session.phase(), Phase::Ready);
+    });
+}
+
+#[test]
+fn a_server_that_does_not_know_the_password_is_not_used() {
+    dialogue(&implicit(), |talk| {
+        scram(talk, "wrong");
+        talk.client("*\r\n").server("235 ok\r\n").client("QUIT\r\n").server("221 bye\r\n");
+        let end = talk.end();
+        assert!(matches!(&end.cause, EndCause::Unsuitable(text) if text.contains("not proved")), "{end:?}");
+    });
+    dialogue(&implicit(), |talk| {
+        secure(talk, true, "AUTH SCRAM-SHA-256");
+        talk.transmit();
+        talk.server("235 I trust you\r\n").client("QUIT\r\n").closed();
+        assert!(matches!(talk.end().cause, EndCause::Unsuitable(_)));
+    });
+}

@@ -1,0 +1,231 @@
+//! What a session is told and what it tells.
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+
+use crate::address::Mailbox;
+use crate::command::CommandName;
+use crate::next_hop::{Credentials, TlsMode};
+use crate::outbox::MailId;
+use crate::reply::Reply;
+use crate::status::EnhancedStatus;
+
+/// How one conversation is to be led.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// The argument of EHLO and HELO.
+    pub announce: Box<str>,
+    /// How the connection is to be protected.
+    pub tls: TlsMode,
+    /// Whether the conversation may go on in plain text where STARTTLS is wanted but not offered: the next port to
+    /// try differs only in that.
+    pub plain_fallback: bool,
+    /// What to authenticate with. The session is not used without success, if there is something.
+    pub credentials: Option<Credentials>,
+    /// Whether credentials may be sent without TLS, or to a server whose certificate is not valid: over loopback, or
+    /// because the administrator wants it.
+    pub auth_unprotected: bool,
+    /// Most NOOP and RSET that are sent as padding inside TLS; 0 for none.
+    pub padding_limit: u16,
+    /// Whether [`SessionOutput::Sent`] and [`SessionOutput::Received`] are wanted.
+    pub trace: bool,
+}
+
+/// One message for some recipients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Who gets a bounce; nothing for the null reverse-path.
+    pub reverse_path: Option<Mailbox>,
+    /// Who gets the message.
+    pub recipients: Vec<(MailId, Mailbox)>,
+    /// Length of the stored message in octets.
+    pub data_octets: u64,
+    /// Its beginning, or all of it. What is missing is asked for by [`SessionOutput::NeedData`].
+    pub head: Bytes,
+}
+
+/// What a session wants done, or has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionOutput {
+    /// Begin TLS on the connection, once all that is to be transmitted is.
+    StartTls,
+    /// A transaction may begin: after the negotiation, and after each transaction.
+    Ready,
+    /// More of the running message is needed: `limit` octets of the stored data from `offset` on. To be answered by
+    /// [`Session::supply_data`](super::Session::supply_data).
+    NeedData {
+        /// Where to begin, in octets.
+        offset: u64,
+        /// How many octets; fewer do as well, none end the session.
+        limit: u32,
+    },
+    /// What has become of the recipients of a transaction, all at once, before the next [`SessionOutput::Ready`] or
+    /// [`SessionOutput::Ended`].
+    Verdicts(Vec<(MailId, Outcome)>),
+    /// What is being sent, with secrets masked. Only with [`SessionConfig::trace`].
+    Sent(Bytes),
+    /// What the server has said, with secrets masked. Only with [`SessionConfig::trace`].
+    Received(Bytes),
+    /// Something that the administrator may want to know.
+    Note(SessionNote),
+    /// The connection is to be closed. Nothing comes after this.
+    Ended(SessionEnd),
+}
+
+/// What has become of one recipient in a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The server has taken responsibility (RFC 5321 section 4.2.5).
+    Delivered(Reply),
+    /// It has not, or cannot be asked.
+    Failed {
+        /// Why.
+        reason: FailureReason,
+        /// Whether trying again is pointless.
+        fatal: bool,
+    },
+    /// Nothing is decided: the recipient belongs into another transaction, on this or another connection.
+    Undecided,
+}
+
+/// Why a recipient did not get the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FailureReason {
+    /// The server refused.
+    Reply {
+        /// With these words.
+        reply: Reply,
+        /// In reply to this.
+        command: CommandName,
+    },
+    /// The server was not asked, or did not answer.
+    Own {
+        /// The enhanced status code that says so.
+        status: EnhancedStatus,
+        /// A clause that says so.
+        text: Cow<'static, str>,
+    },
+}
+
+impl FailureReason {
+    /// The server's enhanced status code if it gave one, or ours.
+    pub fn status(&self) -> Option<EnhancedStatus> {
+        match self {
+            Self::Reply { reply, .. } => reply.enhanced(),
+            Self::Own { status, .. } => Some(*status),
+        }
+    }
+}
+
+/// Something that the administrator may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionNote {
+    /// The port is one for STARTTLS, but the server does not offer it; the next port to try is plain anyway.
+    StartTlsNotOffered,
+    /// The server answers padding with an error; it gets no more.
+    PaddingRefused(Reply),
+    /// The server did not take an authentication mechanism that it offers; the next one is tried.
+    MechanismRefused(Reply),
+}
+
+impl fmt::Display for SessionNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StartTlsNotOffered => f.write_str("STARTTLS is not offered, going on in plain text"),
+            Self::PaddingRefused(reply) => {
+                write!(f, "padding is refused, going on without: {}", reply.text().escape_debug())
+            }
+            Self::MechanismRefused(reply) => {
+                write!(f, "an offered mechanism is refused, trying the next: {}", reply.text().escape_debug())
+            }
+        }
+    }
+}
+
+/// How a session came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionEnd {
+    /// Where it was when that became clear; what followed was at most QUIT.
+    pub phase: Phase,
+    /// Why.
+    pub cause: EndCause,
+    /// Whether the server answered padding with an error, or was lost while it was padded.
+    pub padding_failed: bool,
+}
+
+/// Why a session came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndCause {
+    /// It was asked to end.
+    Quit,
+    /// The server refused, in the negotiation by any error reply, later by 421.
+    Refused(Reply, CommandName),
+    /// The server cannot be used as it must be. A clause fit for the faillog, without secrets.
+    Unsuitable(String),
+    /// The connection is lost: closed, broken, timed out, or given up because of what the peer does. A clause.
+    Lost(String),
+    /// Something on this side: the data of the mail could not be had. A clause.
+    Local(String),
+}
+
+/// What a conversation is about at a time. Each phase has one timeout as a whole; MAIL, DATA and each RCPT is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// The TLS handshake.
+    Tls,
+    /// The greeting is awaited.
+    Greeting,
+    /// EHLO or HELO.
+    Ehlo,
+    /// STARTTLS.
+    StartTls,
+    /// NOOP or RSET as padding.
+    Padding,
+    /// AUTH.
+    Auth,
+    /// Nothing: a transaction may begin.
+    Ready,
+    /// MAIL.
+    Mail,
+    /// RCPT.
+    Rcpt,
+    /// DATA, until the server asks for the message.
+    Data,
+    /// The message, until its final dot.
+    MailData,
+    /// The final dot is sent: whether the server has taken the message is not known until it says so.
+    EndOfData,
+    /// RSET, after a transaction that was left open.
+    Rset,
+    /// QUIT.
+    Quit,
+    /// It is over.
+    Ended,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls => "TLS handshake",
+            Self::Greeting => "greeting",
+            Self::Ehlo => "EHLO",
+            Self::StartTls => "STARTTLS",
+            Self::Padding => "padding",
+            Self::Auth => "AUTH",
+            Self::Ready => "idle",
+            Self::Mail => "MAIL FROM",
+            Self::Rcpt => "RCPT TO",
+            Self::Data => "DATA",
+            Self::MailData => "mail data",
+            Self::EndOfData => "end of data",
+            Self::Rset => "RSET",
+            Self::Quit => "QUIT",
+            Self::Ended => "end of the session",
+        })
+    }
+}

@@ -1,0 +1,178 @@
+//! Mail data as it goes over the wire: CRLF line ends, doubled dots, the final dot (RFC 5321 section 4.5.2).
+
+use bytes::{BufMut as _, BytesMut};
+
+/// Turns stored mail data into what stands between `354` and the final reply, piece by piece.
+///
+/// Bare CR and bare LF become CRLF (RFC 5321 section 2.3.8), a dot at the beginning of a line is doubled after that.
+/// Otherwise no octet is added or lost, NUL and 8-bit octets included.
+#[derive(Clone, Debug)]
+pub struct MailDataEncoder {
+    /// The last octet was a CR: whether a LF belongs to it is known only with the next octet.
+    has_pending_cr: bool,
+    at_line_start: bool,
+}
+
+impl Default for MailDataEncoder {
+    fn default() -> Self {
+        Self { has_pending_cr: false, at_line_start: true }
+    }
+}
+
+impl MailDataEncoder {
+    /// Appends what `data` becomes to `out`: at most two octets for each, and two more.
+    pub fn encode(&mut self, data: &[u8], out: &mut BytesMut) {
+        let mut rest = data;
+        if self.has_pending_cr
+            && let Some((first, behind)) = rest.split_first()
+        {
+            self.end_line(out);
+            if *first == b'\n' {
+                rest = behind;
+            }
+        }
+        while let Some(first) = rest.first() {
+            if self.at_line_start && *first == b'.' {
+                out.put_u8(b'.');
+            }
+            let end = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+            let (line, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+            out.put_slice(line);
+            self.at_line_start &= line.is_empty();
+            rest = match behind {
+                [] => return,
+                [b'\r'] => {
+                    self.has_pending_cr = true;
+                    return;
+                }
+                [b'\r', b'\n', behind @ ..] | [_, behind @ ..] => behind,
+            };
+            self.end_line(out);
+        }
+    }
+
+    /// Ends the last line if it has no end, and appends the final dot.
+    pub fn finish(&mut self, out: &mut BytesMut) {
+        if self.has_pending_cr || !self.at_line_start {
+            self.end_line(out);
+        }
+        out.put_slice(b".\r\n");
+    }
+
+    fn end_line(&mut self, out: &mut BytesMut) {
+        out.put_slice(b"\r\n");
+        self.has_pending_cr = false;
+        self.at_line_start = true;
+    }
+}
+
+/// The size of a message as RFC 1870 section 3 counts it: every line end two octets, doubled dots not counted.
+pub fn transmitted_octets(data: &[u8]) -> u64 {
+    let is_bare = |position: &usize| match data.get(*position) {
+        Some(b'\r') => data.get(position + 1) != Some(&b'\n'),
+        _ => position.checked_sub(1).and_then(|before| data.get(before)) != Some(&b'\r'),
+    };
+    let added = memchr::memchr2_iter(b'\r', b'\n', data).filter(is_bare).count();
+    let final_line_end = if matches!(data.last(), None | Some(b'\r' | b'\n')) { 0 } else { 2 };
+    (data.len() + added) as u64 + final_line_end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    fn encode(pieces: &[&[u8]]) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        let mut encoder = MailDataEncoder::default();
+        for piece in pieces {
+            encoder.encode(piece, &mut out);
+        }
+        encoder.finish(&mut out);
+        out.to_vec()
+    }
+
+    /// Line by line and with the whole message at hand: slow and plain.
+    fn lines(data: &[u8]) -> Vec<Vec<u8>> {
+        let mut lines = Vec::new();
+        let mut line = Vec::new();
+        let mut octets = data.iter().peekable();
+        while let Some(octet) = octets.next() {
+            match octet {
+                b'\r' => {
+                    octets.next_if_eq(&&b'\n');
+                    lines.push(core::mem::take(&mut line));
+                }
+                b'\n' => lines.push(core::mem::take(&mut line)),
+                octet => line.push(*octet),
+            }
+        }
+        if !line.is_empty() {
+            lines.push(line);
+        }
+        lines
+    }
+
+    fn model(data: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for line in lines(data) {
+            if line.first() == Some(&b'.') {
+                out.push(b'.');
+            }
+            out.extend(line);
+            out.extend(b"\r\n");
+        }
+        out.extend(b".\r\n");
+        out
+    }
+
+    #[test]
+    fn dots_are_doubled_at_the_beginning_of_a_line_only() {
+        // RFC 5321 section 4.5.2
+        assert_eq!(encode(&[b".\r\na.b\r\n..\r\n"]), b"..\r\na.b\r\n...\r\n.\r\n");
+        assert_eq!(encode(&[b"a\r", b"\n", b".", b"."]), b"a\r\n...\r\n.\r\n");
+    }
+
+    #[test]
+    fn bare_line_ends_become_whole_before_dots_are_doubled() {
+        // RFC 5321 section 2.3.8
+        assert_eq!(encode(&[b"a\n.\nb\r.\rc\n\r"]), b"a\r\n..\r\nb\r\n..\r\nc\r\n\r\n.\r\n");
+    }
+
+    #[test]
+    fn data_without_a_final_line_end_gets_one_and_other_data_none() {
+        assert_eq!(encode(&[b"a"]), b"a\r\n.\r\n");
+        assert_eq!(encode(&[b"a\r"]), b"a\r\n.\r\n");
+        assert_eq!(encode(&[b"a\r\n"]), b"a\r\n.\r\n");
+        assert_eq!(encode(&[]), b".\r\n");
+        assert_eq!(encode(&[b""]), b".\r\n");
+    }
+
+    #[test]
+    fn nul_and_eight_bit_octets_pass() {
+        assert_eq!(encode(&[b"\0\xff\r\n"]), b"\0\xff\r\n.\r\n");
+    }
+
+    fn data() -> impl Strategy<Value = Vec<u8>> {
+        let octet = prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(b'a'), any::<u8>()];
+        prop::collection::vec(octet, 0..60)
+    }
+
+    proptest! {
+        #[test]
+        fn any_pieces_give_what_the_model_gives(data in data(), cuts in prop::collection::vec(0..60_usize, 0..6)) {
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(data.len())).collect();
+            cuts.extend([0, data.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &data[cut[0]..cut[1]]).collect();
+            prop_assert_eq!(encode(&pieces), model(&data));
+        }
+
+        #[test]
+        fn the_size_is_that_of_the_lines_with_their_ends(data in data()) {
+            let expected: usize = lines(&data).iter().map(|line| line.len() + 2).sum();
+            prop_assert_eq!(transmitted_octets(&data), expected as u64);
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The command line: `CONFIG [nodrop] [nodetach] [deliver X | handoff X | genbounces | check | initdb]`.
+//!
+//! The words come in any order. The first word that is no keyword is the configuration file; a file that is named like
+//! a keyword can be written with a directory, as in `./check`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use cmail_delivery::address::{AddressError, MailDomain};
+use cmail_delivery::dispatcher::{Mode, Selection};
+use cmail_delivery::next_hop::NextHop;
+use thiserror::Error;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+Usage: cmail-dispatchd CONFIG [nodrop] [nodetach] [WORD]
+
+Delivers the mail in the outbox of the cmail database that the file CONFIG names.
+The words come in any order.
+
+  nodrop           keep the privileges that the program was started with
+  nodetach         stay in the foreground (also without it if CONFIG names no logfile)
+
+At most one of:
+
+  deliver DOMAIN   one pass: deliver the due mail of this destination domain, then exit
+  handoff REMOTE   one pass: deliver the due mail whose mail_remote is exactly REMOTE, then exit
+  genbounces       one pass: generate the bounces of all mail that is to be given up, then exit
+  check            check the configuration and print every directive with its effective value
+  initdb           create the database that CONFIG names
+
+  --help           print this text
+  --version        print the version
+
+Signals: HUP tries everything that has not failed for good now and reopens the log file;
+TERM and INT end the program within five seconds.
+";
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `--help`.
+    Help,
+    /// `--version`.
+    Version,
+    /// Anything that needs a configuration.
+    Run(Invocation),
+}
+
+/// A command line with a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Whether privileges are dropped when started as root: not with `nodrop`.
+    pub drop_privileges: bool,
+    /// Whether a daemon may go into the background: not with `nodetach`.
+    pub detach: bool,
+    /// What is to be done.
+    pub action: Action,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Deliver and bounce until told to stop, or one pass of a part of that.
+    Work(Mode),
+    /// Check and print the configuration.
+    Check,
+    /// Create the database.
+    InitDatabase,
+}
+
+impl Action {
+    /// Whether this is the daemon itself, which may detach and has a pid file.
+    pub fn is_daemon(&self) -> bool {
+        *self == Self::Work(Mode::Daemon)
+    }
+}
+
+/// Why a command line is wrong. What follows `handoff` is never repeated: it may hold a password.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum UsageError {
+    /// No word names the configuration file.
+    #[error("no configuration file is named; see cmail-dispatchd --help")]
+    NoConfig,
+    /// A word that is no keyword, after the configuration file.
+    #[error(
+        "{word:?} is no known word, and the configuration file is already {config:?}; see cmail-dispatchd --help"
+    )]
+    UnknownWord {
+        /// The word.
+        word: OsString,
+        /// What was taken for the configuration file.
+        config: PathBuf,
+    },
+    /// A word with a leading hyphen.
+    #[error("{0:?} is no known option; see cmail-dispatchd --help")]
+    UnknownOption(OsString),
+    /// Two words that exclude each other.
+    #[error("\"{0}\" and \"{1}\" exclude each other")]
+    Exclusive(&'static str, &'static str),
+    /// Nothing follows a word that needs an operand.
+    #[error("\"{0}\" needs an operand: the {1} whose mail is to be delivered")]
+    MissingOperand(&'static str, &'static str),
+    /// What follows `deliver` is no domain.
+    #[error("\"deliver\" needs a domain, but {operand:?} is none: {reason}")]
+    Domain {
+        /// What follows it.
+        operand: OsString,
+        /// Why it is none.
+        reason: AddressError,
+    },
+}
+
+/// Parses the words of a command line, without the name of the program.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut words = words.into_iter();
+    let mut config = None;
+    let mut drop_privileges = true;
+    let mut detach = true;
+    let mut action = ChosenAction(None);
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("--help" | "-h") => return Ok(Command::Help),
+            Some("--version" | "-V") => return Ok(Command::Version),
+            Some("nodrop") => drop_privileges = false,
+            Some("nodetach") => detach = false,
+            Some("deliver") => {
+                let domain = operand(words.next(), "deliver", "domain")?;
+                action.choose("deliver", || {
+                    Ok(Mode::Deliver(Selection::Domain(parse_domain(&domain)?)).into())
+                })?;
+            }
+            Some("handoff") => {
+                let remote = operand(words.next(), "handoff", "remote")?;
+                let selection = Selection::Remote(remote.as_bytes().into());
+                action.choose("handoff", || Ok(Mode::Deliver(selection).into()))?;
+            }
+            Some("genbounces") => action.choose("genbounces", || Ok(Mode::GenerateBounces.into()))?,
+            Some("check") => action.choose("check", || Ok(Action::Check))?,
+            Some("initdb") => action.choose("initdb", || Ok(Action::InitDatabase))?,
+            Some(_) | None => match &config {
+                _ if word.as_bytes().starts_with(b"-") => return Err(UsageError::UnknownOption(word)),
+                None if !word.is_empty() => config = Some(PathBuf::from(word)),
+                None => return Err(UsageError::NoConfig),
+                Some(config) => return Err(UsageError::UnknownWord { word, config: config.clone() }),
+            },
+        }
+    }
+    let config = config.ok_or(UsageError::NoConfig)?;
+    let action = action.0.map_or(Action::Work(Mode::Daemon), |(_, action)| action);
+    Ok(Command::Run(Invocation { config, drop_privileges, detach, action }))
+}
+
+impl From<Mode> for Action {
+    fn from(mode: Mode) -> Self {
+        Self::Work(mode)
+    }
+}
+
+/// The one word that says what is to be done, if there was one already.
+struct ChosenAction(Option<(&'static str, Action)>);
+
+impl ChosenAction {
+    fn choose(
+        &mut self,
+        word: &'static str,
+        action: impl FnOnce() -> Result<Action, UsageError>,
+    ) -> Result<(), UsageError> {
+        if let Some((earlier, _)) = self.0 {
+            return Err(UsageError::Exclusive(earlier, word));
+        }
+        self.0 = Some((word, action()?));
+        Ok(())
+    }
+}
+
+fn operand(
+    word: Option<OsString>,
+    keyword: &'static str,
+    what: &'static str,
+) -> Result<OsString, UsageError> {
+    word.filter(|word| !word.is_empty()).ok_or(UsageError::MissingOperand(keyword, what))
+}
+
+fn parse_domain(operand: &OsStr) -> Result<NextHop, UsageError> {
+    let parsed = operand.to_str().ok_or(AddressError::NotUtf8).and_then(MailDomain::parse);
+    parsed.map(NextHop::from).map_err(|reason| UsageError::Domain { operand: operand.to_owned(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cmail_delivery::address::Domain;
+    use proptest::prelude::*;
+
+    fn parse_words(words: &[&str]) -> Result<Command, UsageError> {
+        parse(words.iter().map(OsString::from))
+    }
+
+    fn invocation(words: &[&str]) -> Invocation {
+        match parse_words(words).unwrap() {
+            Command::Run(invocation) => invocation,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_configuration_alone_is_a_daemon_that_drops_and_detaches() {
+        let expected = Invocation {
+            config: "a.conf".into(),
+            drop_privileges: true,
+            detach: true,
+            action: Action::Work(Mode::Daemon),
+        };
+        assert_eq!(invocation(&["a.conf"]), expected);
+        assert!(expected.action.is_daemon());
+    }
+
+    #[test]
+    fn words_come_in_any_order() {
+        let expected = invocation(&["a.conf", "nodrop", "nodetach", "genbounces"]);
+        assert_eq!(expected.action, Action::Work(Mode::GenerateBounces));
+        assert!(!expected.drop_privileges && !expected.detach);
+        assert_eq!(invocation(&["genbounces", "nodetach", "a.conf", "nodrop"]), expected);
+        assert_eq!(invocation(&["nodrop", "nodrop", "nodetach", "genbounces", "a.conf"]), expected);
+    }
+
+    #[test]
+    fn deliver_takes_a_domain_in_any_spelling() {
+        let domain = NextHop::Domain(Domain::parse("example.org").unwrap());
+        assert_eq!(
+            invocation(&["deliver", "Example.ORG.", "c"]).action,
+            Action::Work(Mode::Deliver(Selection::Domain(domain)))
+        );
+        assert_eq!(
+            invocation(&["c", "deliver", "[192.0.2.1]"]).action,
+            Action::Work(Mode::Deliver(Selection::Domain(NextHop::Literal("192.0.2.1".parse().unwrap()))))
+        );
+        assert!(matches!(parse_words(&["c", "deliver", "a b"]), Err(UsageError::Domain { .. })));
+    }
+
+    #[test]
+    fn handoff_takes_the_octets_as_they_are() {
+        let remote = OsString::from_vec(b"User:\xff@Host".to_vec());
+        let Ok(Command::Run(parsed)) = parse(["handoff".into(), remote, "c".into()]) else { panic!() };
+        let selection = Selection::Remote(b"User:\xff@Host"[..].into());
+        assert_eq!(parsed.action, Action::Work(Mode::Deliver(selection)));
+    }
+
+    #[test]
+    fn an_operand_may_look_like_a_keyword() {
+        let selection = Selection::Remote(b"nodrop"[..].into());
+        let parsed = invocation(&["handoff", "nodrop", "c"]);
+        assert_eq!(parsed.action, Action::Work(Mode::Deliver(selection)));
+        assert!(parsed.drop_privileges);
+    }
+
+    #[test]
+    fn a_configuration_named_like_a_keyword_is_written_with_a_directory() {
+        assert_eq!(invocation(&["./check", "check"]).config, PathBuf::from("./check"));
+        assert_eq!(parse_words(&["check"]), Err(UsageError::NoConfig));
+    }
+
+    #[test]
+    fn mistakes_are_usage_errors() {
+        let unknown = UsageError::UnknownWord { word: "nodetatch".into(), config: "c".into() };
+        assert_eq!(parse_words(&["c", "nodetatch"]), Err(unknown));
+        assert_eq!(parse_words(&[]), Err(UsageError::NoConfig));
+        assert_eq!(parse_words(&[""]), Err(UsageError::NoConfig));
+        assert_eq!(parse_words(&["c", "--foo"]), Err(UsageError::UnknownOption("--foo".into())));
+        assert_eq!(parse_words(&["c", "deliver"]), Err(UsageError::MissingOperand("deliver", "domain")));
+        assert_eq!(parse_words(&["c", "handoff", ""]), Err(UsageError::MissingOperand("handoff", "remote")));
+    }
+
+    #[test]
+    fn what_is_to_be_done_is_said_once() {
+        let words: [&[&str]; 5] =
+            [&["deliver", "a.example"], &["handoff", "h"], &["genbounces"], &["check"], &["initdb"]];
+        for first in words {
+            for second in words {
+                let all: Vec<_> = [&["c"], first, second].concat();
+                assert_eq!(parse_words(&all), Err(UsageError::Exclusive(first[0], second[0])), "{all:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_error_repeats_the_operand_of_handoff() {
+        for words in [&["handoff", "u:hunter2@h"][..], &["c", "check", "handoff", "u:hunter2@h"]] {
+            let error = parse_words(words).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn help_and_version_need_no_configuration() {
+        assert_eq!(parse_words(&["--help"]), Ok(Command::Help));
+        assert_eq!(parse_words(&["c", "nodrop", "--version"]), Ok(Command::Version));
+    }
+
+    proptest! {
+        #[test]
+        fn every_error_is_one_line(words in prop::collection::vec("[\\PC\n\r\t]{0,6}|nodrop|deliver|check", 0..5)) {
+            if let Err(error) = parse(words.into_iter().map(OsString::from)) {
+                prop_assert!(!error.to_string().contains(['\n', '\r']));
+            }
+        }
+    }
+
+    use std::os::unix::ffi::OsStringExt as _;
+}

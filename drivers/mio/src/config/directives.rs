@@ -1,0 +1,409 @@
+//! The one table of all directives: the parser, the report of `check` and the manual's table are made from it.
+
+use std::net::SocketAddr;
+
+use cmail_delivery::next_hop::Port;
+use cmail_delivery::settings::RateLimit;
+
+use super::Config;
+use super::values::{self, ValueError};
+
+/// A directive of the configuration file.
+#[derive(Clone, Copy, Debug)]
+pub struct Directive {
+    /// Its exact name.
+    pub name: &'static str,
+    /// What its value is, and where that goes.
+    pub kind: Kind,
+    /// What holds without it.
+    pub default: Fallback,
+    /// What it means to give it more than once.
+    pub repeat: Repeat,
+    /// What it is for: sentences for the manual, in Markdown.
+    pub help: &'static str,
+    /// The effective value as the parser reads it, if there is one.
+    pub(super) show: fn(&Config) -> Option<String>,
+}
+
+/// The value of a directive.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// A decimal number.
+    Number {
+        /// What the manual calls it.
+        shape: &'static str,
+        /// The least.
+        min: u32,
+        /// The most, such that nothing computed from it can overflow.
+        max: u32,
+        /// Where it goes.
+        set: fn(&mut Directives, u32),
+    },
+    /// Anything else.
+    Text {
+        /// What the manual calls it.
+        shape: &'static str,
+        /// Parses it and puts it where it goes.
+        set: fn(&mut Directives, Located<&str>) -> Result<(), ValueError>,
+    },
+}
+
+/// What holds without a directive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// This value, which is parsed as if the file had it.
+    Value(&'static str),
+    /// What this text describes.
+    Described(&'static str),
+    /// Nothing: the directive has to be there.
+    Required,
+}
+
+/// What it means to give a directive more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// The last one holds.
+    LastHolds,
+    /// The values of all lines hold together.
+    Cumulative,
+    /// It is an error.
+    Refused,
+}
+
+/// A value and the line of the configuration file that it stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located<T> {
+    /// Counted from 1.
+    pub line: usize,
+    /// What stands there.
+    pub value: T,
+}
+
+/// What a configuration file says, not yet completed by what this host says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Directives {
+    pub(super) verbosity: u32,
+    pub(super) logfile: Option<Located<Box<str>>>,
+    pub(super) pidfile: Option<Located<Box<str>>>,
+    pub(super) user: Option<Located<Box<str>>>,
+    pub(super) group: Option<Located<Box<str>>>,
+    pub(super) database: Option<Located<Box<str>>>,
+    pub(super) announce: Option<Box<str>>,
+    pub(super) bounce_from: Option<Box<str>>,
+    pub(super) bounce_copy: Vec<Box<str>>,
+    pub(super) interval_s: u32,
+    pub(super) retries: u32,
+    pub(super) retry_interval_s: u32,
+    pub(super) tls_padding: u32,
+    pub(super) tls_trustfile: Option<Located<Box<str>>>,
+    pub(super) ports: Vec<Port>,
+    pub(super) bind: Option<Located<Box<str>>>,
+    pub(super) rate_limit: Option<RateLimit>,
+    pub(super) resolver: Vec<SocketAddr>,
+    pub(super) concurrency: u32,
+    pub(super) destination_concurrency: u32,
+    pub(super) bounce_return_limit_octets: u32,
+    pub(super) auth_insecure: bool,
+    /// What the administrator should know although it is no error: the directive, and a sentence.
+    pub(super) warnings: Vec<Located<(&'static str, &'static str)>>,
+}
+
+/// The largest number of most directives. The C program took such numbers too.
+const LARGE: u32 = i32::MAX as u32;
+
+/// All directives, in the order in which they are shown.
+pub static DIRECTIVES: [Directive; 23] = [
+    Directive {
+        name: "database",
+        kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
+        default: Fallback::Required,
+        repeat: Repeat::Refused,
+        help: "The master database. It must exist and have schema version 9; the word `initdb` creates it.",
+        show: |config| located(&config.directives.database),
+    },
+    Directive {
+        name: "user",
+        kind: Kind::Text { shape: "NAME", set: |to, text| name(&mut to.user, text) },
+        default: Fallback::Described("the one that starts the program"),
+        repeat: Repeat::LastHolds,
+        help: "The user to become when started as root. The group becomes the user's primary one unless `group` is given.",
+        show: |config| located(&config.directives.user),
+    },
+    Directive {
+        name: "group",
+        kind: Kind::Text { shape: "NAME", set: |to, text| name(&mut to.group, text) },
+        default: Fallback::Described("the primary group of `user`"),
+        repeat: Repeat::LastHolds,
+        help: "The group to become when started as root.",
+        show: |config| located(&config.directives.group),
+    },
+    Directive {
+        name: "logfile",
+        kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.logfile, text) },
+        default: Fallback::Described("standard error"),
+        repeat: Repeat::LastHolds,
+        help: "Where the log is appended to. SIGHUP opens it again. Without it the daemon stays in the foreground.",
+        show: |config| located(&config.directives.logfile),
+    },
+    Directive {
+        name: "verbosity",
+        kind: Kind::Number { shape: "LEVEL", min: 0, max: 4, set: |to, number| to.verbosity = number },
+        default: Fallback::Value("0"),
+        repeat: Repeat::LastHolds,
+        help: "How much is logged: 0 errors and warnings, 1 and 2 what becomes of each mail, 3 how it comes about, 4 all input and output, mail included.",
+        show: |config| Some(config.directives.verbosity.to_string()),
+    },
+    Directive {
+        name: "pidfile",
+        kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.pidfile, text) },
+        default: Fallback::Described("none"),
+        repeat: Repeat::Refused,
+        help: "Where the daemon writes its process id. The file is removed at exit, or emptied where it cannot be removed.",
+        show: |config| located(&config.directives.pidfile),
+    },
+    Directive {
+        name: "announce",
+        kind: Kind::Text {
+            shape: "NAME",
+            set: |to, text| store(&mut to.announce, values::announce(text.value)),
+        },
+        default: Fallback::Described("the host's name"),
+        repeat: Repeat::LastHolds,
+        help: "The name that is announced to servers in EHLO, and the domain of Message-IDs: a domain name or an address literal.",
+        show: |config| Some(config.settings.announce.to_string()),
+    },
+    Directive {
+        name: "bind",
+        kind: Kind::Text { shape: "HOST", set: |to, text| name(&mut to.bind, text) },
+        default: Fallback::Described("none"),
+        repeat: Repeat::LastHolds,
+        help: "The local address, or a name that has it, that mail is sent from. Servers that have only addresses of a family it has none of are not reached.",
+        show: |config| located(&config.directives.bind),
+    },
+    Directive {
+        name: "portprio",
+        kind: Kind::Text { shape: "PORT[@tls or @starttls] …", set: set_ports },
+        default: Fallback::Value("25@starttls 25"),
+        repeat: Repeat::LastHolds,
+        help: "The ports that are tried on each server, in this order: with TLS from the beginning, with STARTTLS, or in plain text.",
+        show: |config| Some(join(config.directives.ports.iter().map(values::show_port))),
+    },
+    Directive {
+        name: "resolver",
+        kind: Kind::Text { shape: "ADDRESS[:PORT] …", set: add_resolvers },
+        default: Fallback::Described("the servers of `/etc/resolv.conf`"),
+        repeat: Repeat::Cumulative,
+        help: "The DNS servers to ask, an IPv6 address with a port as `[::1]:53`. The options `timeout` and `attempts` of `/etc/resolv.conf` hold in any case.",
+        show: |config| Some(join(config.settings.resolver.servers.iter().map(SocketAddr::to_string))),
+    },
+    Directive {
+        name: "interval",
+        kind: Kind::Number { shape: "SECONDS", min: 1, max: LARGE, set: |to, number| to.interval_s = number },
+        default: Fallback::Value("10"),
+        repeat: Repeat::LastHolds,
+        help: "The longest time between two looks at the outbox.",
+        show: |config| Some(config.directives.interval_s.to_string()),
+    },
+    Directive {
+        name: "retries",
+        kind: Kind::Number { shape: "COUNT", min: 1, max: LARGE, set: |to, number| to.retries = number },
+        default: Fallback::Value("5"),
+        repeat: Repeat::LastHolds,
+        help: "A mail that has failed this often is returned to its sender.",
+        show: |config| Some(config.settings.retries.to_string()),
+    },
+    Directive {
+        name: "retryinterval",
+        kind: Kind::Number {
+            shape: "SECONDS",
+            min: 0,
+            max: LARGE,
+            set: |to, number| to.retry_interval_s = number,
+        },
+        default: Fallback::Value("3600"),
+        repeat: Repeat::LastHolds,
+        help: "A mail that has failed is tried again after more than this time.",
+        show: |config| Some(config.settings.retry_interval_s.to_string()),
+    },
+    Directive {
+        name: "concurrency",
+        kind: Kind::Number {
+            shape: "COUNT",
+            min: 1,
+            max: 1_000_000,
+            set: |to, number| to.concurrency = number,
+        },
+        default: Fallback::Value("100"),
+        repeat: Repeat::LastHolds,
+        help: "The most connections at once.",
+        show: |config| Some(config.settings.concurrency.to_string()),
+    },
+    Directive {
+        name: "destination_concurrency",
+        kind: Kind::Number {
+            shape: "COUNT",
+            min: 1,
+            max: 1_000_000,
+            set: |to, number| to.destination_concurrency = number,
+        },
+        default: Fallback::Value("10"),
+        repeat: Repeat::LastHolds,
+        help: "The most connections at once per destination.",
+        show: |config| Some(config.settings.destination_concurrency.to_string()),
+    },
+    Directive {
+        name: "ratelimit",
+        kind: Kind::Text { shape: "COUNT/s, COUNT/min or COUNT/h", set: set_rate },
+        default: Fallback::Described("none"),
+        repeat: Repeat::LastHolds,
+        help: "The most messages per destination, COUNT being from 1 to 1000000, in bursts of up to one second's worth. A plain number is accepted for the sake of old files, and ignored with a warning.",
+        show: |config| config.settings.rate_limit.as_ref().map(values::show_rate),
+    },
+    Directive {
+        name: "tls_padding",
+        kind: Kind::Number { shape: "COUNT", min: 0, max: 1000, set: |to, number| to.tls_padding = number },
+        default: Fallback::Value("10"),
+        repeat: Repeat::LastHolds,
+        help: "The most NOOP and RSET commands that are sent after TLS has begun, their number being random, so that the sizes of what follows tell less. 0 is none.",
+        show: |config| Some(config.settings.tls_padding.to_string()),
+    },
+    Directive {
+        name: "tls_trustfile",
+        kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.tls_trustfile, text) },
+        default: Fallback::Described("the system's trust store"),
+        repeat: Repeat::LastHolds,
+        help: "The certificates, in PEM, of the authorities whose word counts before credentials are sent.",
+        show: |config| located(&config.directives.tls_trustfile),
+    },
+    Directive {
+        name: "tls_priorities",
+        kind: Kind::Text { shape: "…", set: warn_of_priorities },
+        default: Fallback::Described("ignored"),
+        repeat: Repeat::LastHolds,
+        help: "Accepted for the sake of old files, and ignored with a warning.",
+        show: |_| None,
+    },
+    Directive {
+        name: "auth_insecure",
+        kind: Kind::Text { shape: "yes or no", set: set_auth_insecure },
+        default: Fallback::Value("no"),
+        repeat: Repeat::LastHolds,
+        help: "Whether credentials may be sent without TLS, and to a server whose certificate is not valid.",
+        show: |config| Some(if config.settings.auth_insecure { "yes" } else { "no" }.to_owned()),
+    },
+    Directive {
+        name: "bounce_from",
+        kind: Kind::Text {
+            shape: "ADDRESS",
+            set: |to, text| store(&mut to.bounce_from, values::address(text.value)),
+        },
+        default: Fallback::Described("`postmaster@` and the value of `announce`"),
+        repeat: Repeat::LastHolds,
+        help: "The address in the From: line of bounces.",
+        show: |config| Some(config.settings.bounce_from.to_string()),
+    },
+    Directive {
+        name: "bounce_copy",
+        kind: Kind::Text { shape: "ADDRESS …", set: add_bounce_copies },
+        default: Fallback::Described("none"),
+        repeat: Repeat::Cumulative,
+        help: "Further recipients of every bounce.",
+        show: |config| {
+            let copies = &config.settings.bounce_copy;
+            (!copies.is_empty()).then(|| join(copies.iter().map(|address| address.to_string())))
+        },
+    },
+    Directive {
+        name: "bounce_return_limit",
+        kind: Kind::Number {
+            shape: "OCTETS",
+            min: 0,
+            max: 1 << 30,
+            set: |to, number| to.bounce_return_limit_octets = number,
+        },
+        default: Fallback::Value("1048576"),
+        repeat: Repeat::LastHolds,
+        help: "Originals up to this size come back whole in a bounce, of larger ones only the header.",
+        show: |config| Some(config.settings.bounce_return_limit_octets.to_string()),
+    },
+];
+
+impl Kind {
+    /// What the manual calls the value.
+    pub fn shape(&self) -> &'static str {
+        match self {
+            Self::Number { shape, .. } | Self::Text { shape, .. } => shape,
+        }
+    }
+
+    /// Parses `text` and puts the value where it goes.
+    pub(super) fn read(&self, to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+        match self {
+            Self::Number { min, max, set, .. } => set(to, values::number(text.value, *min, *max)?),
+            Self::Text { set, .. } => set(to, text)?,
+        }
+        Ok(())
+    }
+}
+
+fn store<T>(slot: &mut Option<T>, value: Result<T, ValueError>) -> Result<(), ValueError> {
+    *slot = Some(value?);
+    Ok(())
+}
+
+fn path(slot: &mut Option<Located<Box<str>>>, text: Located<&str>) -> Result<(), ValueError> {
+    *slot = Some(Located { line: text.line, value: values::path(text.value)? });
+    Ok(())
+}
+
+/// A name that this host is asked about later.
+fn name(slot: &mut Option<Located<Box<str>>>, text: Located<&str>) -> Result<(), ValueError> {
+    *slot = Some(Located { line: text.line, value: text.value.into() });
+    Ok(())
+}
+
+fn set_ports(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    to.ports = values::words(text.value).map(values::port).collect::<Result<_, _>>()?;
+    Ok(())
+}
+
+fn add_resolvers(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    let servers: Vec<_> = values::words(text.value).map(values::resolver).collect::<Result<_, _>>()?;
+    to.resolver.extend(servers);
+    Ok(())
+}
+
+fn add_bounce_copies(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    let addresses: Vec<_> = values::words(text.value).map(values::address).collect::<Result<_, _>>()?;
+    to.bounce_copy.extend(addresses);
+    Ok(())
+}
+
+fn set_rate(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    to.rate_limit = values::rate(text.value)?;
+    if to.rate_limit.is_none() {
+        let value = "a plain number is ignored; to limit the rate, write it as N/s, N/min or N/h";
+        to.warnings.push(Located { line: text.line, value: ("ratelimit", value) });
+    }
+    Ok(())
+}
+
+fn warn_of_priorities(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    let value =
+        "the directive is ignored: TLS 1.2 and 1.3 are used with the cipher suites that are good today";
+    to.warnings.push(Located { line: text.line, value: ("tls_priorities", value) });
+    Ok(())
+}
+
+fn set_auth_insecure(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    to.auth_insecure = values::yes_no(text.value)?;
+    Ok(())
+}
+
+fn located(slot: &Option<Located<Box<str>>>) -> Option<String> {
+    slot.as_ref().map(|text| text.value.to_string())
+}
+
+fn join(words: impl Iterator<Item = String>) -> String {
+    words.collect::<Vec<_>>().join(" ")
+}

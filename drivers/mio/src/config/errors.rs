@@ -1,0 +1,151 @@
+//! What can be wrong with a configuration, in sentences that name the place.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::values::ValueError;
+
+/// Something wrong with a configuration file, and where: `FILE:LINE: DIRECTIVE: REASON`.
+#[derive(Debug, Error)]
+pub struct ConfigError {
+    /// The configuration file.
+    pub file: PathBuf,
+    /// Counted from 1; nothing where no line is at fault.
+    pub line: Option<usize>,
+    /// The name that stands there; empty where none is to blame.
+    pub directive: Box<str>,
+    /// What is wrong.
+    pub reason: Reason,
+}
+
+impl ConfigError {
+    pub(super) fn new(file: &Path, line: Option<usize>, directive: &str, reason: Reason) -> Self {
+        Self { file: file.to_owned(), line, directive: directive.into(), reason }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show_place(f, &self.file, self.line, &self.directive)?;
+        write!(f, "{}", self.reason)
+    }
+}
+
+/// Something that the administrator should know although it is no error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigWarning {
+    /// The configuration file, or another one that was read.
+    pub file: PathBuf,
+    /// Counted from 1; nothing where no line is at fault.
+    pub line: Option<usize>,
+    /// The directive.
+    pub directive: &'static str,
+    /// What to know.
+    pub text: String,
+}
+
+impl fmt::Display for ConfigWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show_place(f, &self.file, self.line, self.directive)?;
+        f.write_str(&self.text)
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum Reason {
+    /// The file itself cannot be read.
+    #[error("the configuration file cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// A directive that is not UTF-8.
+    #[error("the line is not UTF-8 text")]
+    NotUtf8,
+    /// No such directive.
+    #[error("there is no such directive")]
+    UnknownDirective,
+    /// Nothing follows the name.
+    #[error("the value is missing")]
+    MissingValue,
+    /// A directive that may be given once.
+    #[error("the directive is already given on line {first_line}, and may be given only once")]
+    Repeated {
+        /// Where it was given first.
+        first_line: usize,
+    },
+    /// A directive that has to be there.
+    #[error("the directive is missing, and there is no default")]
+    Missing,
+    /// The value is none.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// No such user.
+    #[error("there is no user \"{}\"", .0.escape_debug())]
+    UnknownUser(Box<str>),
+    /// No such group.
+    #[error("there is no group \"{}\"", .0.escape_debug())]
+    UnknownGroup(Box<str>),
+    /// The users cannot be looked up.
+    #[error("\"{}\" cannot be looked up: {error}", .name.escape_debug())]
+    AccountLookup {
+        /// The user or group.
+        name: Box<str>,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The file of trusted certificates cannot be read.
+    #[error("the trust file {path:?} cannot be read: {error}")]
+    TrustFileUnreadable {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The file of trusted certificates is damaged.
+    #[error("the trust file {path:?} is no valid PEM: {error}")]
+    TrustFileDamaged {
+        /// Its path.
+        path: PathBuf,
+        /// What the parser says.
+        error: String,
+    },
+    /// The file of trusted certificates has none.
+    #[error("the trust file {path:?} contains no certificate")]
+    TrustFileEmpty {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// `bind` names nothing.
+    #[error("\"{}\" has no address: {error}", .host.escape_debug())]
+    BindHost {
+        /// The value of the directive.
+        host: Box<str>,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// There is no `announce`, and the host has no name to announce.
+    #[error("the directive is missing, and the host's name cannot be used instead: {0}")]
+    HostName(String),
+    /// A relative path, and no directory that it is relative to.
+    #[error("the path {path:?} is relative, but there is no working directory: {error}")]
+    WorkingDirectory {
+        /// The path.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+fn show_place(f: &mut fmt::Formatter<'_>, file: &Path, line: Option<usize>, directive: &str) -> fmt::Result {
+    // Whatever stands in a file or its name, an error is one line.
+    write!(f, "{}:", file.to_string_lossy().escape_debug())?;
+    if let Some(line) = line {
+        write!(f, "{line}:")?;
+    }
+    if !directive.is_empty() {
+        write!(f, " {}:", directive.escape_debug())?;
+    }
+    f.write_str(" ")
+}

@@ -1,0 +1,306 @@
+//! The configuration: what the file says, completed by what this host says.
+//!
+//! [`DIRECTIVES`] is the one table of all directives. [`Directives::parse`] reads a file by it and asks the host about
+//! nothing; [`Config::load`] goes on from there.
+
+mod directives;
+mod errors;
+mod parser;
+mod report;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::path::{self, Path, PathBuf};
+
+use cmail_delivery::settings::{ResolverSettings, Settings};
+use cmail_delivery::time::Duration;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+pub use self::directives::{DIRECTIVES, Directive, Directives, Fallback, Kind, Located, Repeat};
+pub use self::errors::{ConfigError, ConfigWarning, Reason};
+pub use self::report::manual_table;
+pub use self::values::ValueError;
+
+use crate::privileges::{Account, Identity};
+use crate::resolv_conf::{self, ResolvConf};
+
+/// A configuration that can be used.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it comes from.
+    pub file: PathBuf,
+    /// What the core is configured with.
+    pub settings: Settings,
+    /// How much is logged, 0 to 4.
+    pub verbosity: u8,
+    /// The log file, or nothing for standard error. Absolute, like all paths here.
+    pub logfile: Option<PathBuf>,
+    /// The pid file.
+    pub pidfile: Option<PathBuf>,
+    /// The master database.
+    pub database: PathBuf,
+    /// Whom to become when started as root.
+    pub identity: Identity,
+    /// The file of trusted authorities, which holds at least one certificate, or nothing for those of the system.
+    pub trust_file: Option<PathBuf>,
+    /// The local addresses for outbound connections, the first of a family being the one to use; empty for any.
+    pub bind: Vec<IpAddr>,
+    /// What the administrator should know although it is no error.
+    pub warnings: Vec<ConfigWarning>,
+    directives: Directives,
+}
+
+/// What a configuration is completed from, besides users, groups and the addresses of names.
+#[derive(Debug)]
+pub struct Environment {
+    /// The host's name.
+    pub host_name: io::Result<String>,
+    /// Where the DNS servers are found.
+    pub resolv_conf: PathBuf,
+}
+
+impl Environment {
+    /// That of this process.
+    pub fn of_this_host() -> Self {
+        let name = nix::unistd::gethostname().map_err(io::Error::from);
+        Self {
+            host_name: name.map(|name| name.to_string_lossy().into_owned()),
+            resolv_conf: resolv_conf::PATH.into(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and completes the configuration file, or says everything that is wrong with it.
+    pub fn load(file: &Path, environment: &Environment) -> Result<Self, Rejection> {
+        match fs::read(file) {
+            Ok(octets) => Self::from_octets(file, &octets, environment),
+            Err(error) => {
+                let errors = vec![ConfigError::new(file, None, "", Reason::Unreadable(error))];
+                Err(Rejection { errors, ..Rejection::default() })
+            }
+        }
+    }
+
+    /// Completes the configuration file whose content is `octets`.
+    pub fn from_octets(file: &Path, octets: &[u8], environment: &Environment) -> Result<Self, Rejection> {
+        let (directives, errors) = Directives::parse(file, octets);
+        let mut completion = Completion { file, errors, warnings: Vec::new() };
+        let database = directives.database.as_ref().and_then(|text| path::absolute(&*text.value).ok());
+        match completion.complete(directives, environment) {
+            Some(config) if completion.errors.is_empty() => Ok(config),
+            Some(_) | None => {
+                Err(Rejection { errors: completion.errors, warnings: completion.warnings, database })
+            }
+        }
+    }
+}
+
+/// Everything that is wrong with a configuration; at least one thing is.
+#[derive(Debug, Default)]
+pub struct Rejection {
+    /// What is wrong.
+    pub errors: Vec<ConfigError>,
+    /// What the administrator should know besides.
+    pub warnings: Vec<ConfigWarning>,
+    /// The database, if at least that is named, so that it can be looked at too.
+    pub database: Option<PathBuf>,
+}
+
+/// A configuration on its way from [`Directives`] to [`Config`]. It goes on after an error, to find them all.
+struct Completion<'a> {
+    file: &'a Path,
+    errors: Vec<ConfigError>,
+    warnings: Vec<ConfigWarning>,
+}
+
+impl Completion<'_> {
+    /// The configuration, unless there are errors.
+    fn complete(&mut self, directives: Directives, environment: &Environment) -> Option<Config> {
+        for Located { line, value: (directive, text) } in &directives.warnings {
+            self.warn(Some(*line), directive, (*text).to_owned());
+        }
+        let logfile = self.absolute_path("logfile", &directives.logfile);
+        let pidfile = self.absolute_path("pidfile", &directives.pidfile);
+        let database = self.absolute_path("database", &directives.database);
+        let identity = self.identity(&directives);
+        let trust_file = self.trust_file(&directives);
+        let bind = self.bind(&directives);
+        let announce = self.announce(&directives, environment);
+        let resolver = self.resolver(&directives, environment);
+        let settings = settings(&directives, announce?, resolver, &bind);
+        Some(Config {
+            file: self.file.to_owned(),
+            settings,
+            verbosity: u8::try_from(directives.verbosity).unwrap_or(u8::MAX),
+            logfile,
+            pidfile,
+            database: database?,
+            identity,
+            trust_file,
+            bind,
+            warnings: std::mem::take(&mut self.warnings),
+            directives,
+        })
+    }
+
+    fn fail(&mut self, line: Option<usize>, directive: &str, reason: Reason) {
+        self.errors.push(ConfigError::new(self.file, line, directive, reason));
+    }
+
+    fn warn(&mut self, line: Option<usize>, directive: &'static str, text: String) {
+        self.warnings.push(ConfigWarning { file: self.file.to_owned(), line, directive, text });
+    }
+
+    /// The path as it will be found after the daemon has left its working directory.
+    fn absolute_path(&mut self, directive: &str, text: &Option<Located<Box<str>>>) -> Option<PathBuf> {
+        let text = text.as_ref()?;
+        match path::absolute(&*text.value) {
+            Ok(path) => Some(path),
+            Err(error) => {
+                let path = PathBuf::from(&*text.value);
+                self.fail(Some(text.line), directive, Reason::WorkingDirectory { path, error });
+                None
+            }
+        }
+    }
+
+    fn identity(&mut self, directives: &Directives) -> Identity {
+        let mut identity = Identity::default();
+        if let Some(Located { line, value: name }) = &directives.user {
+            match Account::of_user(name) {
+                Ok(Some(account)) => identity.user = Some(account),
+                Ok(None) => self.fail(Some(*line), "user", Reason::UnknownUser(name.clone())),
+                Err(error) => {
+                    self.fail(Some(*line), "user", Reason::AccountLookup { name: name.clone(), error });
+                }
+            }
+        }
+        if let Some(Located { line, value: name }) = &directives.group {
+            match crate::privileges::group_id(name) {
+                Ok(Some(group)) => identity.group = Some(group),
+                Ok(None) => self.fail(Some(*line), "group", Reason::UnknownGroup(name.clone())),
+                Err(error) => {
+                    self.fail(Some(*line), "group", Reason::AccountLookup { name: name.clone(), error });
+                }
+            }
+        }
+        identity
+    }
+
+    fn trust_file(&mut self, directives: &Directives) -> Option<PathBuf> {
+        let path = self.absolute_path("tls_trustfile", &directives.tls_trustfile)?;
+        if let Err(reason) = check_certificates(&path) {
+            let line = directives.tls_trustfile.as_ref().map(|text| text.line);
+            self.fail(line, "tls_trustfile", reason);
+        }
+        Some(path)
+    }
+
+    fn bind(&mut self, directives: &Directives) -> Vec<IpAddr> {
+        let Some(Located { line, value: host }) = &directives.bind else { return Vec::new() };
+        let found = (&**host, 0).to_socket_addrs().map(|addresses| {
+            let mut distinct = Vec::new();
+            for address in addresses.map(|address| address.ip()) {
+                if !distinct.contains(&address) {
+                    distinct.push(address);
+                }
+            }
+            distinct
+        });
+        found.unwrap_or_else(|error| {
+            self.fail(Some(*line), "bind", Reason::BindHost { host: host.clone(), error });
+            Vec::new()
+        })
+    }
+
+    fn announce(&mut self, directives: &Directives, environment: &Environment) -> Option<Box<str>> {
+        if let Some(announce) = &directives.announce {
+            return Some(announce.clone());
+        }
+        let announce = match &environment.host_name {
+            Ok(name) => values::announce(name).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        // A directive that is there and wrong has been reported already.
+        let is_reported = self.errors.iter().any(|error| &*error.directive == "announce");
+        match announce {
+            Ok(announce) => Some(announce),
+            Err(reason) if !is_reported => {
+                self.fail(None, "announce", Reason::HostName(reason));
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn resolver(&mut self, directives: &Directives, environment: &Environment) -> ResolverSettings {
+        let path = &environment.resolv_conf;
+        let resolv_conf = ResolvConf::read(path).unwrap_or_else(|error| {
+            if directives.resolver.is_empty() {
+                let text =
+                    format!("{path:?} cannot be read, so the DNS server of this host is asked: {error}");
+                self.warn(None, "resolver", text);
+            }
+            ResolvConf::default()
+        });
+        let servers = if directives.resolver.is_empty() {
+            resolv_conf.servers.iter().map(|server| SocketAddr::new(*server, values::DNS_PORT)).collect()
+        } else {
+            directives.resolver.clone()
+        };
+        ResolverSettings { servers, timeout: resolv_conf.timeout, attempts: resolv_conf.attempts }
+    }
+}
+
+/// What the core gets of it.
+fn settings(
+    directives: &Directives,
+    announce: Box<str>,
+    resolver: ResolverSettings,
+    bind: &[IpAddr],
+) -> Settings {
+    let bounce_from = directives.bounce_from.clone();
+    Settings {
+        bounce_from: bounce_from.unwrap_or_else(|| format!("postmaster@{announce}").into()),
+        announce,
+        bounce_copy: directives.bounce_copy.clone(),
+        interval: Duration::from_secs(directives.interval_s.into()),
+        retries: directives.retries,
+        retry_interval_s: directives.retry_interval_s.into(),
+        // The table allows no more than 1000.
+        tls_padding: u16::try_from(directives.tls_padding).unwrap_or(u16::MAX),
+        ports: directives.ports.clone(),
+        ipv4: bind.is_empty() || bind.iter().any(IpAddr::is_ipv4),
+        ipv6: bind.is_empty() || bind.iter().any(IpAddr::is_ipv6),
+        rate_limit: directives.rate_limit,
+        resolver,
+        concurrency: directives.concurrency,
+        destination_concurrency: directives.destination_concurrency,
+        bounce_return_limit_octets: directives.bounce_return_limit_octets.into(),
+        auth_insecure: directives.auth_insecure,
+        trace: directives.verbosity == TRACE_VERBOSITY,
+    }
+}
+
+/// The verbosity at which conversations are logged.
+const TRACE_VERBOSITY: u32 = 4;
+
+/// Checks that a file holds certificates in PEM; other things in it do not matter.
+fn check_certificates(path: &Path) -> Result<(), Reason> {
+    let unreadable = |error| Reason::TrustFileUnreadable { path: path.to_owned(), error };
+    let pem = fs::read(path).map_err(unreadable)?;
+    let mut count = 0;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let damaged = |error| Reason::TrustFileDamaged { path: path.to_owned(), error: format!("{error:?}") };
+        certificate.map_err(damaged)?;
+        count += 1;
+    }
+    if count == 0 { Err(Reason::TrustFileEmpty { path: path.to_owned() }) } else { Ok(()) }
+}

@@ -1,0 +1,81 @@
+//! From the octets of a configuration file to [`Directives`], or to everything that is wrong with it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::directives::{DIRECTIVES, Directives, Fallback, Located, Repeat};
+use super::errors::{ConfigError, Reason};
+use super::values;
+
+impl Directives {
+    /// Reads a configuration file, without asking this host about anything. `file` is what errors name.
+    ///
+    /// Lines with errors are left out of the result.
+    pub fn parse(file: &Path, octets: &[u8]) -> (Self, Vec<ConfigError>) {
+        let mut errors = Vec::new();
+        let mut directives = Self::with_defaults(&mut errors);
+        let mut first_lines = BTreeMap::new();
+        for (octets, line) in octets.split(|&octet| octet == b'\n').zip(1..) {
+            // What a comment holds does not matter, not even whether it is UTF-8.
+            let code = octets.split(|&octet| octet == b'#').next().unwrap_or_default();
+            let code = match str::from_utf8(code) {
+                Ok(code) => code.trim_matches(values::is_white_space),
+                Err(_) => {
+                    errors.push(ConfigError::new(file, Some(line), "", Reason::NotUtf8));
+                    continue;
+                }
+            };
+            if code.is_empty() {
+                continue;
+            }
+            let (name, value) = code.split_once(values::is_white_space).unwrap_or((code, ""));
+            let value = Located { line, value: value.trim_start_matches(values::is_white_space) };
+            if let Err(reason) = directives.read_line(name, value, &mut first_lines) {
+                errors.push(ConfigError::new(file, Some(line), name, reason));
+            }
+        }
+        for directive in DIRECTIVES.iter().filter(|directive| directive.default == Fallback::Required) {
+            if !first_lines.contains_key(directive.name) {
+                errors.push(ConfigError::new(file, None, directive.name, Reason::Missing));
+            }
+        }
+        (directives, errors)
+    }
+
+    /// What holds without any file. The values of the table are parsed like those of a file.
+    fn with_defaults(errors: &mut Vec<ConfigError>) -> Self {
+        let mut directives = Self::default();
+        for directive in &DIRECTIVES {
+            if let Fallback::Value(value) = directive.default {
+                let read = directive.kind.read(&mut directives, Located { line: 0, value });
+                if let Err(reason) = read {
+                    errors.push(ConfigError::new(
+                        Path::new("built-in default"),
+                        None,
+                        directive.name,
+                        reason.into(),
+                    ));
+                }
+            }
+        }
+        directives
+    }
+
+    fn read_line(
+        &mut self,
+        name: &str,
+        value: Located<&str>,
+        first_lines: &mut BTreeMap<&'static str, usize>,
+    ) -> Result<(), Reason> {
+        let directive =
+            DIRECTIVES.iter().find(|directive| directive.name == name).ok_or(Reason::UnknownDirective)?;
+        let first_line = *first_lines.entry(directive.name).or_insert(value.line);
+        if value.value.is_empty() {
+            return Err(Reason::MissingValue);
+        }
+        if directive.repeat == Repeat::Refused && first_line != value.line {
+            return Err(Reason::Repeated { first_line });
+        }
+        Ok(directive.kind.read(self, value)?)
+    }
+}

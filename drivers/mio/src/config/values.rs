@@ -1,0 +1,245 @@
+//! What the value of each directive may be.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use cmail_delivery::address::{AddressError, MailDomain, Mailbox};
+use cmail_delivery::next_hop::{Port, TlsMode};
+use cmail_delivery::settings::RateLimit;
+use cmail_delivery::time::Duration;
+use thiserror::Error;
+
+/// The port of DNS servers (RFC 1035 section 4.2).
+pub(super) const DNS_PORT: u16 = 53;
+/// Most transactions per second, minute or hour that `ratelimit` accepts.
+pub(super) const RATE_LIMIT_MAX: u32 = 1_000_000;
+
+/// Why the value of a directive cannot be used.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ValueError {
+    /// Anything but decimal digits.
+    #[error("\"{}\" is no decimal number", .0.escape_debug())]
+    NotANumber(Box<str>),
+    /// A number that is too small or too large.
+    #[error("{} is out of range: it must be from {min} to {max}", .text.escape_debug())]
+    OutOfRange {
+        /// The number as it was written.
+        text: Box<str>,
+        /// The least.
+        min: u32,
+        /// The most.
+        max: u32,
+    },
+    /// A path that no system call could take.
+    #[error("the path contains a NUL character")]
+    NulInPath,
+    /// Neither a domain nor an address literal.
+    #[error("\"{}\" cannot be announced: it must be a domain name or an address literal", .0.escape_debug())]
+    Announce(Box<str>),
+    /// No mail address.
+    #[error("\"{}\" is no mail address: {}", .text.escape_debug(), .reason)]
+    Address {
+        /// The text.
+        text: Box<str>,
+        /// Why.
+        reason: AddressError,
+    },
+    /// A port entry without a valid number.
+    #[error("\"{}\" is no port: it must be a number from 1 to 65535, with \"@tls\", \"@starttls\" or nothing after it", .0.escape_debug())]
+    Port(Box<str>),
+    /// A port entry with an unknown suffix.
+    #[error("\"{}\" has an unknown suffix: it must be \"@tls\", \"@starttls\" or nothing", .0.escape_debug())]
+    PortSuffix(Box<str>),
+    /// No rate.
+    #[error("\"{}\" is no rate: it must be a number from 1 to {max} followed by \"/s\", \"/min\" or \"/h\"", .0.escape_debug(), max = RATE_LIMIT_MAX)]
+    Rate(Box<str>),
+    /// No address of a DNS server.
+    #[error("\"{}\" is no address of a DNS server: it must be like 192.0.2.1, 192.0.2.1:53, 2001:db8::1 or [2001:db8::1]:53", .0.escape_debug())]
+    Resolver(Box<str>),
+    /// Neither yes nor no.
+    #[error("\"{}\" is neither \"yes\" nor \"no\"", .0.escape_debug())]
+    YesNo(Box<str>),
+}
+
+/// Whether a character separates words: what `isspace` of C says in the C locale.
+pub(super) fn is_white_space(character: char) -> bool {
+    matches!(character, ' ' | '\t'..='\r')
+}
+
+/// The words of a value.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(is_white_space).filter(|word| !word.is_empty())
+}
+
+/// A decimal number from `min` to `max`, without a sign.
+pub(super) fn number(text: &str, min: u32, max: u32) -> Result<u32, ValueError> {
+    if text.is_empty() || !text.bytes().all(|octet| octet.is_ascii_digit()) {
+        return Err(ValueError::NotANumber(text.into()));
+    }
+    // Digits that do not parse are a number beyond any range.
+    let in_range = text.parse().ok().filter(|number| (min..=max).contains(number));
+    in_range.ok_or_else(|| ValueError::OutOfRange { text: text.into(), min, max })
+}
+
+/// A path, not yet looked at.
+pub(super) fn path(text: &str) -> Result<Box<str>, ValueError> {
+    if text.contains('\0') { Err(ValueError::NulInPath) } else { Ok(text.into()) }
+}
+
+/// The argument of EHLO: a domain or an address literal (RFC 5321 section 4.1.1.1), without a trailing dot. Its case is
+/// kept, U-labels become A-labels (RFC 5890).
+pub(super) fn announce(text: &str) -> Result<Box<str>, ValueError> {
+    let invalid = |_| ValueError::Announce(text.into());
+    match MailDomain::parse(text).map_err(invalid)? {
+        MailDomain::Name(name) if !text.is_ascii() => Ok(name.as_str().into()),
+        MailDomain::Name(_) => Ok(text.strip_suffix('.').unwrap_or(text).into()),
+        MailDomain::Literal(_) => Ok(text.into()),
+    }
+}
+
+/// A mail address, without angle brackets.
+pub(super) fn address(text: &str) -> Result<Box<str>, ValueError> {
+    match Mailbox::parse(text.as_bytes()) {
+        Ok(mailbox) => Ok(mailbox.as_str().into()),
+        Err(reason) => Err(ValueError::Address { text: text.into(), reason }),
+    }
+}
+
+/// `PORT`, `PORT@tls` or `PORT@starttls`.
+pub(super) fn port(text: &str) -> Result<Port, ValueError> {
+    let (port, suffix) = match text.split_once('@') {
+        None => (text, None),
+        Some((port, suffix)) => (port, Some(suffix)),
+    };
+    let invalid = |_| ValueError::Port(text.into());
+    let port = number(port, 1, u16::MAX.into()).map_err(invalid)?;
+    let tls = match suffix {
+        None => TlsMode::Plain,
+        Some(suffix) => TlsMode::parse(suffix).ok_or_else(|| ValueError::PortSuffix(text.into()))?,
+    };
+    Ok(Port { number: u16::try_from(port).map_err(|_| ValueError::Port(text.into()))?, tls })
+}
+
+/// A port as [`port`] reads it.
+pub(super) fn show_port(port: &Port) -> String {
+    let suffix = match port.tls {
+        TlsMode::Plain => "",
+        TlsMode::StartTls => "@starttls",
+        TlsMode::Implicit => "@tls",
+    };
+    format!("{}{suffix}", port.number)
+}
+
+/// The units of a rate.
+const RATE_UNITS: [(&str, Duration); 3] =
+    [("s", Duration::from_secs(1)), ("min", Duration::from_secs(60)), ("h", Duration::from_secs(3600))];
+
+/// `N/s`, `N/min` or `N/h`; nothing for a plain number, which the C program accepted and ignored.
+pub(super) fn rate(text: &str) -> Result<Option<RateLimit>, ValueError> {
+    let invalid = || ValueError::Rate(text.into());
+    let Some((count, unit)) = text.split_once('/') else {
+        return if text.bytes().all(|octet| octet.is_ascii_digit()) { Ok(None) } else { Err(invalid()) };
+    };
+    let transactions = number(count, 1, RATE_LIMIT_MAX).map_err(|_| invalid())?;
+    let per = RATE_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, per)| *per).ok_or_else(invalid)?;
+    Ok(Some(RateLimit { transactions, per }))
+}
+
+/// A rate as [`rate`] reads it.
+pub(super) fn show_rate(rate: &RateLimit) -> String {
+    let unit = RATE_UNITS.iter().find(|(_, per)| *per == rate.per).map_or("s", |(name, _)| name);
+    format!("{}/{unit}", rate.transactions)
+}
+
+/// The address of a DNS server, with or without a port.
+pub(super) fn resolver(text: &str) -> Result<SocketAddr, ValueError> {
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
+    let without_port = text.parse::<IpAddr>().ok().or_else(bracketed).map(|ip| SocketAddr::new(ip, DNS_PORT));
+    let server = without_port.or_else(|| text.parse().ok()).filter(|server| server.port() != 0);
+    server.ok_or_else(|| ValueError::Resolver(text.into()))
+}
+
+/// `yes` or `no`.
+pub(super) fn yes_no(text: &str) -> Result<bool, ValueError> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(ValueError::YesNo(text.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_number_is_digits_within_its_range() {
+        assert_eq!(number("007", 0, 10), Ok(7));
+        for text in ["", "+1", "-1", "1 ", "0x1", "1e3", "ten", "١"] {
+            assert_eq!(number(text, 0, 10), Err(ValueError::NotANumber(text.into())), "{text}");
+        }
+        for text in ["0", "11", "4294967296", "99999999999999999999999999"] {
+            assert!(matches!(number(text, 1, 10), Err(ValueError::OutOfRange { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_announced_name_is_safe_in_a_command_line() {
+        assert_eq!(&*announce("Mail.Example.ORG.").unwrap(), "Mail.Example.ORG");
+        assert_eq!(&*announce("bücher.example").unwrap(), "xn--bcher-kva.example");
+        assert_eq!(&*announce("[IPv6:2001:db8::1]").unwrap(), "[IPv6:2001:db8::1]");
+        for text in ["a b", "a\rb", "<a>", "a\u{1}", "a@b", "[a]", "-a", "(none)", "a,b"] {
+            assert!(announce(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn port_suffixes_have_no_case_and_no_others_exist() {
+        assert_eq!(port("465@TLS"), Ok(Port { number: 465, tls: TlsMode::Implicit }));
+        assert_eq!(port("25@StartTLS"), Ok(Port { number: 25, tls: TlsMode::StartTls }));
+        assert_eq!(port("25"), Ok(Port { number: 25, tls: TlsMode::Plain }));
+        assert_eq!(port("25@ssl"), Err(ValueError::PortSuffix("25@ssl".into())));
+        assert_eq!(port("25@"), Err(ValueError::PortSuffix("25@".into())));
+        for text in ["0", "65536", "@tls", "smtp", "25/tls", "-25"] {
+            assert_eq!(port(text), Err(ValueError::Port(text.into())));
+        }
+    }
+
+    #[test]
+    fn a_plain_rate_is_accepted_and_means_nothing() {
+        assert_eq!(rate("100"), Ok(None));
+        let per_minute = RateLimit { transactions: 5, per: Duration::from_secs(60) };
+        assert_eq!(rate("5/min"), Ok(Some(per_minute)));
+        for text in ["0/s", "5/", "/s", "5/d", "5/S", "x", "-1", "1000001/s"] {
+            assert_eq!(rate(text), Err(ValueError::Rate(text.into())));
+        }
+    }
+
+    #[test]
+    fn a_resolver_is_an_address_with_or_without_a_port() {
+        for (text, expected) in [
+            ("192.0.2.1", "192.0.2.1:53"),
+            ("192.0.2.1:5353", "192.0.2.1:5353"),
+            ("2001:db8::1", "[2001:db8::1]:53"),
+            ("[2001:db8::1]", "[2001:db8::1]:53"),
+            ("[::1]:5353", "[::1]:5353"),
+        ] {
+            assert_eq!(resolver(text).unwrap(), expected.parse().unwrap());
+        }
+        for text in ["dns.example", "192.0.2.1:0", "192.0.2.1:", "192.0.2.1:65536", "[192.0.2.1]", "[::1"] {
+            assert_eq!(resolver(text), Err(ValueError::Resolver(text.into())));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn shown_ports_and_rates_parse_to_themselves(text in "[0-9]{1,6}(@[tlsar]{1,8}|/(s|min|h))?") {
+            if let Ok(parsed) = port(&text) {
+                prop_assert_eq!(port(&show_port(&parsed)), Ok(parsed));
+            }
+            if let Ok(Some(parsed)) = rate(&text) {
+                prop_assert_eq!(rate(&show_rate(&parsed)), Ok(Some(parsed)));
+            }
+        }
+    }
+}

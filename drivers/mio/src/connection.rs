@@ -1,0 +1,380 @@
+//! One TCP connection, in the clear or under TLS. It never blocks and never holds more than a bounded number of octets.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use bytes::{Buf, BytesMut};
+use cmail_delivery::io::{CloseReason, ConnectError};
+use mio::net::TcpStream;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, setsockopt, sockopt,
+};
+
+use crate::os_error::{classify, os_text};
+use crate::tls::{TlsRead, TlsSession};
+
+/// Octets of mail that are asked for at a time, and so the most that wait here for the socket.
+pub const PULL_OCTETS: usize = 64 * 1024;
+
+/// Octets that one connection sends before it is the others' turn.
+pub const TURN_OCTETS: usize = 4 * PULL_OCTETS;
+
+/// What a turn of [`Connection::advance`] came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing to do before the socket's next event.
+    Idle,
+    /// Nothing to report, but more to do.
+    Again,
+    /// The connection stands.
+    Connected,
+    /// There is no connection. Nothing comes after that.
+    ConnectFailed(ConnectError),
+    /// So many octets are in the buffer.
+    Received(usize),
+    /// The TLS handshake is done.
+    TlsEstablished {
+        /// Whether the certificate is valid for the server that was asked for.
+        certificate_is_valid: bool,
+    },
+    /// The TLS handshake failed. Nothing comes after that.
+    TlsFailed(String),
+    /// The connection is gone. Nothing comes after that.
+    Closed(CloseReason),
+}
+
+impl Progress {
+    /// Whether the connection is done with.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::ConnectFailed(_) | Self::TlsFailed(_) | Self::Closed(_) => true,
+            Self::Idle | Self::Again | Self::Connected | Self::Received(_) | Self::TlsEstablished { .. } => {
+                false
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Stage {
+    Connecting,
+    Clear,
+    Tls(Box<TlsSession>),
+    /// TLS could not even begin.
+    NoTls(String),
+}
+
+/// A socket and what waits for it.
+#[derive(Debug)]
+pub struct Connection {
+    socket: TcpStream,
+    remote: SocketAddr,
+    stage: Stage,
+    /// Octets for the socket that are not to be encrypted.
+    clear: BytesMut,
+    /// Octets that are still to be encrypted.
+    plaintext: BytesMut,
+    /// The dispatcher may have more to send.
+    wants_transmit: bool,
+    /// The socket may hold more: its events come once only (edge-triggered).
+    readable: bool,
+    writable: bool,
+    /// Why nothing more can be sent. What the peer had to say is read before this is reported.
+    send_failure: Option<String>,
+}
+
+impl Connection {
+    /// Begins to connect, from `local` if it is given.
+    pub fn open(remote: SocketAddr, local: Option<IpAddr>) -> Result<Self, ConnectError> {
+        let socket = connect(remote, local)?;
+        Ok(Self {
+            socket,
+            remote,
+            stage: Stage::Connecting,
+            clear: BytesMut::new(),
+            plaintext: BytesMut::new(),
+            wants_transmit: false,
+            readable: false,
+            writable: false,
+            send_failure: None,
+        })
+    }
+
+    /// Who is connected to.
+    pub fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// For the registration with the poll; both directions are to be watched.
+    pub fn source(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+
+    /// The socket had an event.
+    pub fn on_event(&mut self, readable: bool, writable: bool) {
+        self.readable |= readable;
+        self.writable |= writable;
+    }
+
+    /// The dispatcher has something to send.
+    pub fn request_transmit(&mut self) {
+        self.wants_transmit = true;
+    }
+
+    /// Everything that comes from the socket from now on, and everything that is pulled from now on, is TLS.
+    pub fn start_tls(&mut self, session: Result<TlsSession, String>) {
+        self.stage = match (&self.stage, session) {
+            (Stage::Clear, Ok(session)) => Stage::Tls(Box::new(session)),
+            (Stage::Clear, Err(reason)) => Stage::NoTls(reason),
+            (Stage::Connecting, _) => {
+                Stage::NoTls("TLS was asked for before the connection stood".to_owned())
+            }
+            (Stage::Tls(_) | Stage::NoTls(_), _) => Stage::NoTls("TLS was asked for twice".to_owned()),
+        };
+    }
+
+    /// Does what can be done without waiting, up to the first thing to report. `pull` appends up to about so many
+    /// octets that are to be sent, and says false if there are none. `buffer` must not be empty.
+    pub fn advance(&mut self, buffer: &mut [u8], pull: impl FnMut(usize, &mut BytesMut) -> bool) -> Progress {
+        match &mut self.stage {
+            Stage::Connecting => return self.finish_connecting(),
+            Stage::NoTls(reason) => return Progress::TlsFailed(std::mem::take(reason)),
+            Stage::Clear | Stage::Tls(_) => {}
+        }
+        if self.send_failure.is_none()
+            && let Err(error) = self.send(pull)
+        {
+            self.send_failure = Some(os_text(&error));
+            self.clear = BytesMut::new();
+            self.plaintext = BytesMut::new();
+            // The end that the peer has sent, or its last words, are there to be read, event or not.
+            self.readable = true;
+        }
+        match self.receive(buffer) {
+            Progress::Idle if self.send_failure.is_some() => {
+                let reason = self.send_failure.take().unwrap_or_default();
+                self.broken(reason)
+            }
+            Progress::Idle if self.wants_transmit && self.writable && self.is_open_for_mail() => {
+                Progress::Again
+            }
+            progress => progress,
+        }
+    }
+
+    /// Closes, after as much of what was pulled as the socket takes at once.
+    pub fn close(mut self) {
+        if self.send_failure.is_some() {
+            return;
+        }
+        // The connection is closed next, whether this is flushed or not.
+        let is_flushed = self.flush().unwrap_or(false);
+        if let Stage::Tls(session) = &mut self.stage
+            && is_flushed
+        {
+            session.close(&mut self.socket);
+        }
+    }
+
+    fn finish_connecting(&mut self) -> Progress {
+        if !self.writable && !self.readable {
+            return Progress::Idle;
+        }
+        let failure = match self.socket.take_error() {
+            Ok(None) => match self.socket.peer_addr() {
+                Ok(_) => {
+                    self.stage = Stage::Clear;
+                    (self.readable, self.writable) = (true, true);
+                    return Progress::Connected;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                    // A spurious event.
+                    (self.readable, self.writable) = (false, false);
+                    return Progress::Idle;
+                }
+                Err(error) => error,
+            },
+            Ok(Some(error)) | Err(error) => error,
+        };
+        Progress::ConnectFailed(classify(&failure))
+    }
+
+    /// Whether octets can be pulled: not before a handshake is done.
+    fn is_open_for_mail(&self) -> bool {
+        match &self.stage {
+            Stage::Connecting | Stage::NoTls(_) => false,
+            Stage::Clear => true,
+            Stage::Tls(session) => session.is_established(),
+        }
+    }
+
+    /// Pulls and writes until the socket takes no more, there is no more, or it is the others' turn. Nothing is pulled
+    /// before all that was pulled earlier is with the kernel: that is the backpressure.
+    fn send(&mut self, mut pull: impl FnMut(usize, &mut BytesMut) -> bool) -> io::Result<()> {
+        let mut sent = 0;
+        while self.writable {
+            if !self.flush()? {
+                self.writable = false;
+                break;
+            }
+            if !self.wants_transmit || !self.is_open_for_mail() {
+                self.release_buffers();
+                break;
+            }
+            if sent >= TURN_OCTETS {
+                break;
+            }
+            let outgoing = match &self.stage {
+                Stage::Tls(_) => &mut self.plaintext,
+                Stage::Connecting | Stage::Clear | Stage::NoTls(_) => &mut self.clear,
+            };
+            let has_more = pull(PULL_OCTETS, outgoing);
+            sent += outgoing.len();
+            self.wants_transmit = has_more && !outgoing.is_empty();
+        }
+        Ok(())
+    }
+
+    /// Writes what was pulled; false if the socket does not take all of it now.
+    fn flush(&mut self) -> io::Result<bool> {
+        while !self.clear.is_empty() {
+            match self.socket.write(&self.clear) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.clear.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let Stage::Tls(session) = &mut self.stage else { return Ok(true) };
+        loop {
+            if !session.flush(&mut self.socket)? {
+                return Ok(false);
+            }
+            if self.plaintext.is_empty() || !session.is_established() {
+                return Ok(true);
+            }
+            session.encrypt(&mut self.plaintext);
+        }
+    }
+
+    /// Between mails a connection is to cost little.
+    fn release_buffers(&mut self) {
+        if self.clear.is_empty() {
+            self.clear = BytesMut::new();
+        }
+        if self.plaintext.is_empty() {
+            self.plaintext = BytesMut::new();
+        }
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> Progress {
+        if !self.readable {
+            return Progress::Idle;
+        }
+        let Stage::Tls(session) = &mut self.stage else { return self.receive_clear(buffer) };
+        match session.read(&mut self.socket, buffer) {
+            TlsRead::Established { certificate_is_valid } => {
+                Progress::TlsEstablished { certificate_is_valid }
+            }
+            TlsRead::Octets(count) => Progress::Received(count),
+            TlsRead::EndOfFile => Progress::Closed(CloseReason::EndOfFile),
+            TlsRead::Again => Progress::Again,
+            TlsRead::Failed(reason) => self.broken(reason),
+            TlsRead::Blocked => {
+                self.readable = false;
+                self.answer_records()
+            }
+        }
+    }
+
+    /// Sends what reading has made TLS want to send: its part of the handshake, or a key update.
+    fn answer_records(&mut self) -> Progress {
+        if !self.writable || self.send_failure.is_some() {
+            return Progress::Idle;
+        }
+        match self.flush() {
+            Ok(is_flushed) => {
+                self.writable = is_flushed;
+                Progress::Idle
+            }
+            Err(error) => {
+                self.send_failure = Some(os_text(&error));
+                self.readable = true;
+                Progress::Again
+            }
+        }
+    }
+
+    fn receive_clear(&mut self, buffer: &mut [u8]) -> Progress {
+        loop {
+            match self.socket.read(buffer) {
+                Ok(0) => return Progress::Closed(CloseReason::EndOfFile),
+                Ok(count) => return Progress::Received(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Progress::Idle;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.broken(os_text(&error)),
+            }
+        }
+    }
+
+    fn broken(&self, reason: String) -> Progress {
+        match &self.stage {
+            Stage::Tls(session) if !session.is_established() => Progress::TlsFailed(reason),
+            Stage::Tls(_) | Stage::Connecting | Stage::Clear | Stage::NoTls(_) => {
+                Progress::Closed(CloseReason::Broken(reason))
+            }
+        }
+    }
+}
+
+fn connect(remote: SocketAddr, local: Option<IpAddr>) -> Result<TcpStream, ConnectError> {
+    let family = if remote.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(family, SockType::Stream, flags, SockProtocol::Tcp)
+        .map_err(|e| classify(&e.into()))?;
+    // Commands are written whole, so that holding them back only costs time. Without it, it works too.
+    let _ = setsockopt(&socket, sockopt::TcpNoDelay, &true);
+    if let Some(local) = local {
+        bind(&socket, local).map_err(|errno| {
+            let text = format!("the local address {local} cannot be used: {}", errno.desc());
+            ConnectError::Local(text)
+        })?;
+    }
+    match socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(remote)) {
+        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => {
+            Ok(TcpStream::from_std(std::net::TcpStream::from(socket)))
+        }
+        Err(Errno::EADDRNOTAVAIL) if local.is_none() && !has_source_address(remote) => {
+            Err(ConnectError::Remote("there is no local address to reach it from".to_owned()))
+        }
+        Err(errno) => Err(classify(&errno.into())),
+    }
+}
+
+fn bind(socket: &OwnedFd, local: IpAddr) -> nix::Result<()> {
+    // The port is chosen when the peer is known, so that the ports of one local address are not used up by the number
+    // of connections to all peers together. Where this is unknown, they are.
+    #[cfg(target_os = "linux")]
+    let _ = setsockopt(socket, sockopt::IpBindAddressNoPort, &true);
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(local, 0)))
+}
+
+/// Whether the kernel has an address to reach `remote` from. EADDRNOTAVAIL means two things: all ports are in use, which
+/// is this machine's trouble, or there is no address of this family, which makes `remote` unreachable. Datagrams do not
+/// run out of ports by connections, so that they tell the one from the other.
+fn has_source_address(remote: SocketAddr) -> bool {
+    let any: IpAddr = if remote.is_ipv4() { [0_u8; 4].into() } else { [0_u16; 8].into() };
+    match UdpSocket::bind((any, 0)).and_then(|probe| probe.connect(remote)) {
+        Ok(()) => true,
+        Err(error) => error.raw_os_error() != Some(Errno::EADDRNOTAVAIL as i32),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! The engine of the program: the database, the network and the dispatcher between them, put together.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+
+use cmail_delivery::dispatcher::Dispatcher;
+use mio::unix::SourceFd;
+use nix::unistd::{Gid, Uid};
+use thiserror::Error;
+
+use crate::config::Config;
+use crate::event_loop::{Environment, EventLoop, Registration};
+use crate::sockets::LocalAddresses;
+use crate::startup::{self, Shell};
+use crate::store::{self, Database, DatabaseLock, InitError, LockError, OpenError, StoreHandle, Watch};
+use crate::tls::{TlsContext, TrustError};
+
+/// Why the engine does not start, or why it stopped.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// The database cannot be worked on.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database cannot be created.
+    #[error(transparent)]
+    Create(#[from] InitError),
+    /// Another process works on the database.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The trusted certificates cannot be read.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The system refuses what every process needs.
+    #[error("{what}: {source}")]
+    System {
+        /// What was to be done, as the beginning of a sentence.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> EngineError {
+    move |source| EngineError::System { what, source }
+}
+
+/// Whether the database can be worked on. Changes nothing.
+pub fn check_database(path: &Path) -> Result<(), EngineError> {
+    Ok(store::check(path)?)
+}
+
+/// Creates the database, for `owner` if there is one.
+pub fn create_database(path: &Path, owner: Option<(Uid, Gid)>) -> Result<(), EngineError> {
+    Ok(store::initdb(path, owner)?)
+}
+
+/// What has to be read before privileges are dropped.
+#[derive(Debug)]
+pub struct Engine {
+    tls: TlsContext,
+}
+
+/// An engine with its database.
+#[derive(Debug)]
+pub struct OpenEngine {
+    tls: TlsContext,
+    database: Database,
+    lock: DatabaseLock,
+}
+
+impl Engine {
+    /// Reads the trusted certificates. Starts no thread.
+    pub fn prepare(config: &Config) -> Result<Self, EngineError> {
+        Ok(Self { tls: TlsContext::load(config.trust_file.as_deref())? })
+    }
+
+    /// Locks and opens the database, as the user whom the daemon runs as.
+    pub fn open(self, config: &Config) -> Result<OpenEngine, EngineError> {
+        // A database that is none must not get a lock file beside it.
+        store::check(&config.database)?;
+        let lock = DatabaseLock::acquire(&config.database)?;
+        let database = Database::open(&config.database)?;
+        Ok(OpenEngine { tls: self.tls, database, lock })
+    }
+}
+
+impl OpenEngine {
+    /// Works until there is nothing more to do, or until a signal says so.
+    pub fn run(self, shell: Shell) -> Result<(), EngineError> {
+        let Shell { config, mode, hosts, seed, mut signals, log, pid_file } = shell;
+        let mut event_loop =
+            EventLoop::new(self.tls, local_addresses(&config)).map_err(system("cannot poll for events"))?;
+        event_loop
+            .register(&mut signals, Registration::Signals)
+            .map_err(system("cannot wait for signals"))?;
+        let watch = Watch::new(self.database.path());
+        if let Some(watch) = &watch {
+            event_loop
+                .register(&mut SourceFd(&watch.as_raw_fd()), Registration::Outbox)
+                .map_err(system("cannot wait for changes of the database"))?;
+        }
+        let store = StoreHandle::spawn(self.database, event_loop.waker())
+            .map_err(system("cannot start the thread that works on the database"))
+            .map(RefCell::new)?;
+        let mut dispatcher = Dispatcher::new(event_loop.now(), config.settings, hosts, mode, seed);
+        let result = drive(
+            &mut event_loop,
+            &mut dispatcher,
+            &store,
+            watch,
+            || signals.drain(),
+            || startup::hang_up(&log),
+        );
+        // What was submitted is done before anybody else may work on the database.
+        store.into_inner().shutdown();
+        // The pid file goes first: whoever gets the lock next may write it.
+        drop(pid_file);
+        drop(self.lock);
+        result.map_err(system("cannot poll for events"))
+    }
+}
+
+/// Runs the loop; returns only after the last request to the database is done.
+fn drive(
+    event_loop: &mut EventLoop,
+    dispatcher: &mut Dispatcher,
+    store: &RefCell<StoreHandle>,
+    mut watch: Option<Watch>,
+    signals: impl FnMut() -> Vec<crate::signals::Signal>,
+    hang_up: impl FnMut() -> Option<cmail_delivery::settings::Hosts>,
+) -> io::Result<()> {
+    let mut environment = Environment {
+        submit: Box::new(|id, request| store.borrow_mut().submit(id, request)),
+        poll_reply: Box::new(|| store.borrow_mut().poll_reply()),
+        signals: Box::new(signals),
+        outbox_changed: Box::new(move || {
+            if watch.as_mut().is_some_and(Watch::drain) {
+                store.borrow().look();
+            }
+            store.borrow().poll_changed()
+        }),
+        hang_up: Box::new(hang_up),
+    };
+    event_loop.run(dispatcher, &mut environment)
+}
+
+/// Where mail is sent from.
+fn local_addresses(config: &Config) -> LocalAddresses {
+    let mut local = LocalAddresses::default();
+    for address in &config.bind {
+        match *address {
+            IpAddr::V4(address) => local.ipv4 = local.ipv4.or(Some(address)),
+            IpAddr::V6(address) => local.ipv6 = local.ipv6.or(Some(address)),
+        }
+    }
+    local
+}

@@ -1,0 +1,328 @@
+//! The only place that waits. Everything that happens comes in here and goes to the dispatcher, one thing after the
+//! other; whatever the dispatcher asks for then is done before the next thing.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cmail_delivery::dispatcher::Dispatcher;
+use cmail_delivery::event::{Event, Level};
+use cmail_delivery::io::{Input, Output};
+use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::settings::Hosts;
+use cmail_delivery::time::{Instant, Now, UnixTime};
+use log::{info, log};
+use mio::event::Source;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::signals::Signal;
+use crate::sockets::{LocalAddresses, Sockets, Turn};
+use crate::tls::TlsContext;
+
+/// Events that are taken from the kernel at a time.
+const EVENTS_PER_POLL: usize = 256;
+
+/// Answers of the outbox that are taken before the sockets have their turn.
+const REPLIES_PER_ITERATION: usize = 64;
+
+/// The shortest wait after a deadline that was dealt with and stands still, so that no mistake anywhere keeps the
+/// processor busy.
+const OVERDUE_WAIT_MS: u64 = 1;
+
+const WAKER: Token = Token(0);
+const SIGNALS: Token = Token(1);
+const OUTBOX: Token = Token(2);
+const FIRST_SOCKET: usize = 3;
+
+/// What the loop is put between, besides the network.
+pub struct Environment<'a> {
+    /// Hands a request to the outbox. It does not wait.
+    pub submit: Box<dyn FnMut(RequestId, StoreRequest) + 'a>,
+    /// Takes the next answer of the outbox, which wakes the loop by [`EventLoop::waker`] when there is one.
+    pub poll_reply: Box<dyn FnMut() -> Option<(RequestId, Result<StoreReply, StoreError>)> + 'a>,
+    /// Takes the signals that came in on the source that is registered as [`Registration::Signals`].
+    pub signals: Box<dyn FnMut() -> Vec<Signal> + 'a>,
+    /// Takes what came in on the source that is registered as [`Registration::Outbox`]: whether anything did.
+    pub outbox_changed: Box<dyn FnMut() -> bool + 'a>,
+    /// Does the shell's part of a SIGHUP: reopens the log file, and reads `/etc/hosts` if that succeeds.
+    pub hang_up: Box<dyn FnMut() -> Option<Hosts> + 'a>,
+}
+
+impl fmt::Debug for Environment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").finish_non_exhaustive()
+    }
+}
+
+/// What a source that is watched for the [`Environment`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// It is readable when there are signals.
+    Signals,
+    /// It is readable when somebody may have written to the database.
+    Outbox,
+}
+
+/// The loop.
+#[derive(Debug)]
+pub struct EventLoop {
+    poll: Poll,
+    events: Events,
+    waker: Arc<Waker>,
+    sockets: Sockets,
+    clock: Clock,
+    woken: Woken,
+    /// A deadline has just been dealt with.
+    is_after_timeout: bool,
+    iterations: u64,
+}
+
+/// What the poll has told of and was not looked at yet.
+#[derive(Debug)]
+struct Woken {
+    store: bool,
+    signals: bool,
+    outbox: bool,
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    GoOn,
+    Drained,
+}
+
+impl EventLoop {
+    /// A loop without sockets.
+    pub fn new(tls: TlsContext, local: LocalAddresses) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let sockets = Sockets::new(poll.registry().try_clone()?, tls, local, FIRST_SOCKET);
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            waker,
+            sockets,
+            clock: Clock::new(),
+            // What came before the registration had no event.
+            woken: Woken { store: true, signals: true, outbox: false },
+            is_after_timeout: false,
+            iterations: 0,
+        })
+    }
+
+    /// What the outbox wakes the loop with.
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
+    /// Watches a source for the environment.
+    pub fn register(&self, source: &mut impl Source, registration: Registration) -> io::Result<()> {
+        let token = match registration {
+            Registration::Signals => SIGNALS,
+            Registration::Outbox => OUTBOX,
+        };
+        self.poll.registry().register(source, token, Interest::READABLE)
+    }
+
+    /// The time as the dispatcher is to see it, also before [`EventLoop::run`].
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// Runs until the dispatcher has nothing left to do. Fails only if the poll does.
+    pub fn run(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> io::Result<()> {
+        let mut flow = self.carry_out(dispatcher, environment);
+        while flow == Flow::GoOn {
+            flow = self.iterate(dispatcher, environment)?;
+        }
+        Ok(())
+    }
+
+    fn iterate(
+        &mut self,
+        dispatcher: &mut Dispatcher,
+        environment: &mut Environment<'_>,
+    ) -> io::Result<Flow> {
+        self.iterations = self.iterations.wrapping_add(1);
+        let wait = self.wait(dispatcher);
+        match self.poll.poll(&mut self.events, wait) {
+            Ok(()) => {}
+            // A signal of no interest.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        for event in &self.events {
+            match event.token() {
+                WAKER => self.woken.store = true,
+                SIGNALS => self.woken.signals = true,
+                OUTBOX => self.woken.outbox = true,
+                _ => self.sockets.on_event(event),
+            }
+        }
+        // What came in counts before a deadline that passed in the same moment.
+        for step in [Self::take_signals, Self::take_outbox, Self::take_sockets, Self::take_timeout] {
+            if step(self, dispatcher, environment) == Flow::Drained {
+                return Ok(Flow::Drained);
+            }
+        }
+        Ok(Flow::GoOn)
+    }
+
+    /// How long to wait for the kernel; nothing for as long as it takes.
+    fn wait(&self, dispatcher: &Dispatcher) -> Option<Duration> {
+        if self.sockets.is_busy() || self.woken.store || self.woken.signals || self.woken.outbox {
+            return Some(Duration::ZERO);
+        }
+        let (deadline, _) = dispatcher.poll_timeout()?;
+        let wait = deadline.saturating_duration_since(self.clock.now().monotonic);
+        let least =
+            if self.is_after_timeout { Duration::from_millis(OVERDUE_WAIT_MS) } else { Duration::ZERO };
+        Some(wait.max(least))
+    }
+
+    fn take_signals(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
+        if !std::mem::take(&mut self.woken.signals) {
+            return Flow::GoOn;
+        }
+        for signal in (environment.signals)() {
+            let flow = match signal {
+                Signal::Hangup => self.hang_up(dispatcher, environment),
+                Signal::Terminate => {
+                    info!("asked to stop");
+                    self.input(dispatcher, environment, Input::Drain)
+                }
+            };
+            if flow == Flow::Drained {
+                return flow;
+            }
+        }
+        Flow::GoOn
+    }
+
+    fn hang_up(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
+        let hosts = (environment.hang_up)();
+        info!("asked to try all mail now");
+        if let Some(hosts) = hosts
+            && self.input(dispatcher, environment, Input::Hosts(hosts)) == Flow::Drained
+        {
+            return Flow::Drained;
+        }
+        self.input(dispatcher, environment, Input::Retry)
+    }
+
+    fn take_outbox(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
+        // Whether another process has written is found out by the thread that answers.
+        let may_have_changed = std::mem::take(&mut self.woken.outbox) || self.woken.store;
+        if self.woken.store {
+            for _ in 0..REPLIES_PER_ITERATION {
+                let Some((request, reply)) = (environment.poll_reply)() else {
+                    self.woken.store = false;
+                    break;
+                };
+                if self.input(dispatcher, environment, Input::Store(request, reply)) == Flow::Drained {
+                    return Flow::Drained;
+                }
+            }
+        }
+        if may_have_changed && (environment.outbox_changed)() {
+            return self.input(dispatcher, environment, Input::OutboxChanged);
+        }
+        Flow::GoOn
+    }
+
+    fn take_sockets(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
+        self.sockets.begin_round();
+        loop {
+            let pull = |id, limit, octets: &mut _| dispatcher.poll_transmit(id, limit, octets);
+            match self.sockets.turn(pull) {
+                None => return Flow::GoOn,
+                Some(Turn::Quiet) => {}
+                Some(Turn::Input(input)) => dispatcher.handle_input(self.clock.now(), input),
+            }
+            // After each: what is received next may already belong to TLS.
+            if self.carry_out(dispatcher, environment) == Flow::Drained {
+                return Flow::Drained;
+            }
+        }
+    }
+
+    fn take_timeout(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
+        let now = self.clock.now();
+        self.is_after_timeout =
+            dispatcher.poll_timeout().is_some_and(|(deadline, _)| deadline <= now.monotonic);
+        if !self.is_after_timeout {
+            return Flow::GoOn;
+        }
+        dispatcher.handle_timeout(now);
+        self.carry_out(dispatcher, environment)
+    }
+
+    fn input(
+        &mut self,
+        dispatcher: &mut Dispatcher,
+        environment: &mut Environment<'_>,
+        input: Input<'_>,
+    ) -> Flow {
+        dispatcher.handle_input(self.clock.now(), input);
+        self.carry_out(dispatcher, environment)
+    }
+
+    /// Does everything that the dispatcher asks for. Nothing is answered in here, so that nothing recurs.
+    fn carry_out(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
+        let mut flow = Flow::GoOn;
+        while let Some(output) = dispatcher.poll_output() {
+            match output {
+                Output::Connect { connection, remote, purpose } => {
+                    self.sockets.connect(connection, remote, purpose);
+                }
+                Output::StartTls { connection, server } => self.sockets.start_tls(connection, &server),
+                Output::Transmit(connection) => self.sockets.request_transmit(connection),
+                Output::Close(connection) => self.sockets.close(connection),
+                Output::Datagram { query, to, octets } => self.sockets.query(query, to, &octets),
+                Output::CloseDatagram(query) => self.sockets.close_query(query),
+                Output::Store(request, what) => (environment.submit)(request, what),
+                Output::Event(event) => tell(&event),
+                Output::Drained => flow = Flow::Drained,
+            }
+        }
+        flow
+    }
+}
+
+/// Both clocks.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    origin: std::time::Instant,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { origin: std::time::Instant::now() }
+    }
+
+    fn now(self) -> Now {
+        let micros = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        // A clock that stands before 1970 is nothing to die of.
+        let wall = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+            Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds),
+        };
+        Now { monotonic: Instant::from_micros(micros), wall: UnixTime(wall) }
+    }
+}
+
+fn tell(event: &Event) {
+    let level = match event.level() {
+        Level::Error => log::Level::Error,
+        Level::Warning => log::Level::Warn,
+        Level::Info => log::Level::Info,
+        Level::Debug => log::Level::Debug,
+        Level::Trace => log::Level::Trace,
+    };
+    log!(level, "{event}");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,25 @@
+//! The mio driver of [`cmail_delivery`]: the daemon `cmail-dispatchd`, as a library so that tests and examples can use
+//! what the daemon is made of.
+#![deny(unsafe_code)]
+
+pub mod args;
+pub mod config;
+pub mod connection;
+pub mod daemonize;
+pub mod datagram;
+pub mod descriptors;
+pub mod engine;
+pub mod event_loop;
+pub mod hosts;
+pub mod logging;
+pub mod os_error;
+pub mod pid_file;
+pub mod privileges;
+pub mod resolv_conf;
+pub mod signals;
+pub mod sockets;
+pub mod startup;
+mod store;
+#[cfg(test)]
+mod testing;
+pub mod tls;

@@ -1,0 +1,179 @@
+//! Giving up the privileges of root, for good.
+
+use std::ffi::CString;
+use std::io;
+
+use nix::errno::Errno;
+use nix::unistd::{self, Gid, Group, Uid, User};
+use thiserror::Error;
+
+/// A user of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The user's name.
+    pub name: CString,
+    /// The user's id.
+    pub uid: Uid,
+    /// The user's primary group.
+    pub gid: Gid,
+}
+
+impl Account {
+    /// The user of this name, if there is one.
+    pub fn of_user(name: &str) -> io::Result<Option<Self>> {
+        // A name with a NUL in it is nobody's.
+        let Ok(c_name) = CString::new(name) else { return Ok(None) };
+        let user = User::from_name(name)?;
+        Ok(user.map(|user| Self { name: c_name, uid: user.uid, gid: user.gid }))
+    }
+}
+
+/// The group of this name, if there is one.
+pub fn group_id(name: &str) -> io::Result<Option<Gid>> {
+    if name.contains('\0') {
+        return Ok(None);
+    }
+    Ok(Group::from_name(name)?.map(|group| group.gid))
+}
+
+/// Whom to become: what the directives `user` and `group` say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The directive `user`.
+    pub user: Option<Account>,
+    /// The directive `group`.
+    pub group: Option<Gid>,
+}
+
+impl Identity {
+    /// The user's id, if the user changes at all.
+    pub fn uid(&self) -> Option<Uid> {
+        self.user.as_ref().map(|user| user.uid)
+    }
+
+    /// The directive `group`, or else the user's primary group; nothing if the group does not change.
+    pub fn gid(&self) -> Option<Gid> {
+        self.group.or_else(|| self.user.as_ref().map(|user| user.gid))
+    }
+}
+
+/// Why privileges were not dropped.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum PrivilegeError {
+    /// A system call failed.
+    #[error("the privileges cannot be dropped: {call} failed: {errno}")]
+    Call {
+        /// Which.
+        call: &'static str,
+        /// How.
+        errno: Errno,
+    },
+    /// The system claims to have done it, and has not.
+    #[error("the privileges were not dropped, although the system says so: {0}")]
+    NotDropped(&'static str),
+}
+
+/// Whether the process has privileges to drop.
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
+/// Becomes `identity`, with its supplementary groups, and verifies it. Only root can do that.
+pub fn drop_to(identity: &Identity) -> Result<(), PrivilegeError> {
+    // The groups go first: without root's user id they could not be changed any more.
+    if let Some(gid) = identity.gid() {
+        match &identity.user {
+            Some(user) => unistd::initgroups(&user.name, gid).map_err(failed("initgroups"))?,
+            None => unistd::setgroups(&[gid]).map_err(failed("setgroups"))?,
+        }
+        unistd::setresgid(gid, gid, gid).map_err(failed("setresgid"))?;
+    }
+    if let Some(uid) = identity.uid() {
+        unistd::setresuid(uid, uid, uid).map_err(failed("setresuid"))?;
+    }
+    verify(identity)
+}
+
+/// Checks that the process is `identity` in all respects, and cannot become root again.
+fn verify(identity: &Identity) -> Result<(), PrivilegeError> {
+    if let Some(gid) = identity.gid() {
+        let mut allowed = vec![gid];
+        if let Some(user) = &identity.user {
+            let groups = unistd::getgrouplist(&user.name, gid);
+            allowed.extend(groups.map_err(failed("getgrouplist"))?);
+        }
+        verify_groups(gid, &allowed)?;
+    }
+    identity.uid().map_or(Ok(()), verify_user)
+}
+
+fn verify_groups(gid: Gid, allowed: &[Gid]) -> Result<(), PrivilegeError> {
+    let ids = unistd::getresgid().map_err(failed("getresgid"))?;
+    if [ids.real, ids.effective, ids.saved] != [gid; 3] {
+        return Err(PrivilegeError::NotDropped("the group is another one"));
+    }
+    let groups = unistd::getgroups().map_err(failed("getgroups"))?;
+    if !groups.iter().all(|group| allowed.contains(group)) {
+        return Err(PrivilegeError::NotDropped("a supplementary group is left over"));
+    }
+    Ok(())
+}
+
+fn verify_user(uid: Uid) -> Result<(), PrivilegeError> {
+    let ids = unistd::getresuid().map_err(failed("getresuid"))?;
+    if [ids.real, ids.effective, ids.saved] != [uid; 3] {
+        return Err(PrivilegeError::NotDropped("the user is another one"));
+    }
+    if !uid.is_root() && unistd::setresuid(uid, Uid::from_raw(0), uid).is_ok() {
+        return Err(PrivilegeError::NotDropped("the process can become root again"));
+    }
+    Ok(())
+}
+
+fn failed(call: &'static str) -> impl FnOnce(Errno) -> PrivilegeError {
+    move |errno| PrivilegeError::Call { call, errno }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(uid: u32, gid: u32) -> Account {
+        Account { name: c"somebody".into(), uid: Uid::from_raw(uid), gid: Gid::from_raw(gid) }
+    }
+
+    #[test]
+    fn the_group_is_the_users_primary_one_unless_it_is_given() {
+        let user = Some(account(7, 8));
+        assert_eq!(Identity { user: user.clone(), group: None }.gid(), Some(Gid::from_raw(8)));
+        assert_eq!(Identity { user, group: Some(Gid::from_raw(9)) }.gid(), Some(Gid::from_raw(9)));
+        let only_group = Identity { user: None, group: Some(Gid::from_raw(9)) };
+        assert_eq!((only_group.uid(), only_group.gid()), (None, Some(Gid::from_raw(9))));
+        assert_eq!(Identity::default().gid(), None);
+    }
+
+    #[test]
+    fn users_and_groups_are_found_by_name() {
+        assert_eq!(Account::of_user("root").unwrap().unwrap().uid, Uid::from_raw(0));
+        assert_eq!(group_id("root").unwrap(), Some(Gid::from_raw(0)));
+        for name in ["no-such-account", "0", "ro\0ot", ""] {
+            assert_eq!(Account::of_user(name).unwrap(), None, "{name:?}");
+            assert_eq!(group_id(name).unwrap(), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_but_the_verified_identity_passes() {
+        // Whoever runs the tests can be verified as such, and as nobody else.
+        let (uid, gid) = (Uid::current(), Gid::current());
+        let groups = unistd::getgroups().unwrap();
+        assert_eq!(verify_user(uid), Ok(()));
+        assert_eq!(verify_groups(gid, &groups), Ok(()));
+        let refused = |result| matches!(result, Err(PrivilegeError::NotDropped(_)));
+        assert!(refused(verify_user(Uid::from_raw(uid.as_raw() + 1))));
+        assert!(refused(verify_groups(Gid::from_raw(gid.as_raw() + 1), &groups)));
+        if let Some((_, rest)) = groups.split_first() {
+            assert!(refused(verify_groups(gid, rest)));
+        }
+    }
+}

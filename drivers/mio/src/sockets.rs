@@ -1,0 +1,328 @@
+//! All connections and queries: who is who, and whose turn it is.
+//!
+//! The poll tells of each change once only (edge-triggered). What may have more to do stands in one queue, and a turn is
+//! bounded, so that a busy connection holds up no other.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use bytes::BytesMut;
+use cmail_delivery::io::{ConnectError, ConnectionId, Input, Purpose, QueryId};
+use cmail_delivery::next_hop::Host;
+use mio::event::{Event, Source};
+use mio::{Interest, Registry, Token};
+
+use crate::connection::{Connection, Progress};
+use crate::datagram::{Arrival, Query};
+use crate::os_error::classify;
+use crate::tls::TlsContext;
+
+/// Octets that are read at a time; no datagram is longer.
+const READ_OCTETS: usize = 64 * 1024;
+
+/// Where mail is sent from. A family without an address leaves it to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalAddresses {
+    /// For IPv4.
+    pub ipv4: Option<Ipv4Addr>,
+    /// For IPv6.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl LocalAddresses {
+    fn facing(self, remote: SocketAddr) -> Option<IpAddr> {
+        match remote {
+            SocketAddr::V4(_) => self.ipv4.map(IpAddr::V4),
+            SocketAddr::V6(_) => self.ipv6.map(IpAddr::V6),
+        }
+    }
+}
+
+/// What a turn came to.
+#[derive(Debug)]
+pub enum Turn<'a> {
+    /// Something for the dispatcher.
+    Input(Input<'a>),
+    /// Nothing to report; something may have been pulled.
+    Quiet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Owner {
+    Connection(ConnectionId),
+    Query(QueryId),
+}
+
+/// A socket, or why there is none, which is reported when it is its turn.
+#[derive(Debug)]
+struct Slot<S> {
+    socket: Result<S, ConnectError>,
+    token: Token,
+    is_queued: bool,
+}
+
+/// All sockets.
+#[derive(Debug)]
+pub struct Sockets {
+    registry: Registry,
+    tls: TlsContext,
+    local: LocalAddresses,
+    connections: HashMap<ConnectionId, Slot<Connection>>,
+    queries: HashMap<QueryId, Slot<Query>>,
+    owners: HashMap<Token, Owner>,
+    next_token: usize,
+    first_token: usize,
+    /// What may have something to do.
+    queue: VecDeque<Owner>,
+    /// Turns until the poll is asked again.
+    turns_left: usize,
+    buffer: Box<[u8]>,
+}
+
+impl Sockets {
+    /// No sockets yet. Their tokens are `first_token` and up.
+    pub fn new(registry: Registry, tls: TlsContext, local: LocalAddresses, first_token: usize) -> Self {
+        Self {
+            registry,
+            tls,
+            local,
+            connections: HashMap::new(),
+            queries: HashMap::new(),
+            owners: HashMap::new(),
+            next_token: first_token,
+            first_token,
+            queue: VecDeque::new(),
+            turns_left: 0,
+            buffer: vec![0; READ_OCTETS].into_boxed_slice(),
+        }
+    }
+
+    /// Begins to connect. A failure is reported when it is the connection's turn.
+    pub fn connect(&mut self, id: ConnectionId, remote: SocketAddr, purpose: Purpose) {
+        let local = match purpose {
+            Purpose::Smtp => self.local.facing(remote),
+            Purpose::Dns => None,
+        };
+        let token = self.unused_token();
+        let socket = Connection::open(remote, local).and_then(|mut connection| {
+            register(&self.registry, connection.source(), token, Interest::READABLE | Interest::WRITABLE)?;
+            Ok(connection)
+        });
+        let slot = Slot { is_queued: socket.is_err(), socket, token };
+        self.admit(Owner::Connection(id), token, slot.is_queued);
+        self.connections.insert(id, slot);
+    }
+
+    /// Begins TLS on a connection.
+    pub fn start_tls(&mut self, id: ConnectionId, server: &Host) {
+        if let Some(Slot { socket: Ok(connection), .. }) = self.connections.get_mut(&id) {
+            connection.start_tls(self.tls.session(server, connection.remote().ip()));
+            self.enqueue(Owner::Connection(id));
+        }
+    }
+
+    /// There are octets to pull for a connection.
+    pub fn request_transmit(&mut self, id: ConnectionId) {
+        if let Some(Slot { socket: Ok(connection), .. }) = self.connections.get_mut(&id) {
+            connection.request_transmit();
+            self.enqueue(Owner::Connection(id));
+        }
+    }
+
+    /// Closes a connection in any state.
+    pub fn close(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.forget_connection(id) {
+            connection.close();
+        }
+    }
+
+    /// Sends a query from a socket of its own. A failure is reported when it is the query's turn.
+    pub fn query(&mut self, id: QueryId, server: SocketAddr, octets: &[u8]) {
+        let token = self.unused_token();
+        let socket = Query::send(server, octets).and_then(|mut query| {
+            register(&self.registry, query.source(), token, Interest::READABLE)?;
+            Ok(query)
+        });
+        let slot = Slot { is_queued: socket.is_err(), socket, token };
+        self.admit(Owner::Query(id), token, slot.is_queued);
+        self.queries.insert(id, slot);
+    }
+
+    /// Closes a query's socket.
+    pub fn close_query(&mut self, id: QueryId) {
+        if let Some(slot) = self.queries.remove(&id) {
+            self.owners.remove(&slot.token);
+            if let Ok(mut query) = slot.socket {
+                deregister(&self.registry, query.source());
+            }
+        }
+    }
+
+    /// Takes in an event of the poll. One of a socket that is closed meanwhile means nothing.
+    pub fn on_event(&mut self, event: &Event) {
+        let Some(&owner) = self.owners.get(&event.token()) else { return };
+        let failed = event.is_error();
+        let readable = event.is_readable() || event.is_read_closed() || failed;
+        let writable = event.is_writable() || event.is_write_closed() || failed;
+        match owner {
+            Owner::Connection(id) => {
+                if let Some(Slot { socket: Ok(connection), .. }) = self.connections.get_mut(&id) {
+                    connection.on_event(readable, writable);
+                }
+            }
+            Owner::Query(id) => {
+                if let Some(Slot { socket: Ok(query), .. }) = self.queries.get_mut(&id) {
+                    query.on_event();
+                }
+            }
+        }
+        self.enqueue(owner);
+    }
+
+    /// Whether there is something to do without waiting for the poll.
+    pub fn is_busy(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Gives one turn to everything that has something to do now; what comes up meanwhile waits for the next round.
+    pub fn begin_round(&mut self) {
+        self.turns_left = self.queue.len();
+    }
+
+    /// Gives the next turn of the round; nothing if it is over.
+    pub fn turn(
+        &mut self,
+        mut pull: impl FnMut(ConnectionId, usize, &mut BytesMut) -> bool,
+    ) -> Option<Turn<'_>> {
+        self.turns_left = self.turns_left.checked_sub(1)?;
+        match self.queue.pop_front()? {
+            Owner::Connection(id) => {
+                let progress = self.advance(id, |limit, octets| pull(id, limit, octets));
+                Some(progress.map_or(Turn::Quiet, |progress| self.connection_turn(id, progress)))
+            }
+            Owner::Query(id) => Some(self.query_turn(id)),
+        }
+    }
+
+    /// Lets a connection do its part, and sees to its next turn or its end.
+    fn advance(
+        &mut self,
+        id: ConnectionId,
+        pull: impl FnMut(usize, &mut BytesMut) -> bool,
+    ) -> Option<Progress> {
+        let slot = self.connections.get_mut(&id)?;
+        slot.is_queued = false;
+        let progress = match &mut slot.socket {
+            Ok(connection) => connection.advance(&mut self.buffer, pull),
+            Err(failure) => Progress::ConnectFailed(failure.clone()),
+        };
+        if progress.is_final() {
+            self.forget_connection(id);
+        } else if progress != Progress::Idle {
+            self.enqueue(Owner::Connection(id));
+        }
+        Some(progress)
+    }
+
+    fn connection_turn(&self, id: ConnectionId, progress: Progress) -> Turn<'_> {
+        Turn::Input(match progress {
+            Progress::Idle | Progress::Again => return Turn::Quiet,
+            Progress::Connected => Input::Connected(id),
+            Progress::ConnectFailed(failure) => Input::ConnectFailed(id, failure),
+            Progress::Received(count) => Input::Received(id, self.buffer.get(..count).unwrap_or_default()),
+            Progress::TlsEstablished { certificate_is_valid } => {
+                Input::TlsEstablished { connection: id, certificate_is_valid }
+            }
+            Progress::TlsFailed(reason) => Input::TlsFailed(id, reason),
+            Progress::Closed(reason) => Input::Closed(id, reason),
+        })
+    }
+
+    fn query_turn(&mut self, id: QueryId) -> Turn<'_> {
+        let Some(slot) = self.queries.get_mut(&id) else { return Turn::Quiet };
+        slot.is_queued = false;
+        let query = match &mut slot.socket {
+            Ok(query) => query,
+            Err(failure) => return Turn::Input(Input::DatagramFailed(id, failure.clone())),
+        };
+        let from = query.server();
+        match query.receive(&mut self.buffer) {
+            Arrival::Idle => Turn::Quiet,
+            Arrival::Failed(failure) => {
+                self.enqueue(Owner::Query(id));
+                Turn::Input(Input::DatagramFailed(id, failure))
+            }
+            Arrival::Datagram(count) => {
+                self.enqueue(Owner::Query(id));
+                let octets = self.buffer.get(..count).unwrap_or_default();
+                Turn::Input(Input::Datagram { query: id, from, octets })
+            }
+        }
+    }
+
+    fn enqueue(&mut self, owner: Owner) {
+        let is_queued = match owner {
+            Owner::Connection(id) => self.connections.get_mut(&id).map(|slot| &mut slot.is_queued),
+            Owner::Query(id) => self.queries.get_mut(&id).map(|slot| &mut slot.is_queued),
+        };
+        if let Some(is_queued) = is_queued
+            && !std::mem::replace(is_queued, true)
+        {
+            self.queue.push_back(owner);
+        }
+    }
+
+    fn admit(&mut self, owner: Owner, token: Token, is_queued: bool) {
+        self.owners.insert(token, owner);
+        if is_queued {
+            self.queue.push_back(owner);
+        }
+    }
+
+    fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
+        let slot = self.connections.remove(&id)?;
+        self.owners.remove(&slot.token);
+        let mut connection = slot.socket.ok()?;
+        deregister(&self.registry, connection.source());
+        Some(connection)
+    }
+
+    /// Tokens go round, so that an event of a socket that was closed meanwhile is not taken for one of another.
+    fn unused_token(&mut self) -> Token {
+        loop {
+            let token = Token(self.next_token);
+            // The greatest one is kept out, since some systems reserve it.
+            self.next_token = match self.next_token.checked_add(1) {
+                None | Some(usize::MAX) => self.first_token,
+                Some(next) => next,
+            };
+            if !self.owners.contains_key(&token) {
+                return token;
+            }
+        }
+    }
+}
+
+fn register(
+    registry: &Registry,
+    source: &mut impl Source,
+    token: Token,
+    interest: Interest,
+) -> Result<(), ConnectError> {
+    // No error of the poll says anything about the peer.
+    registry.register(source, token, interest).map_err(|error| match classify(&error) {
+        ConnectError::Remote(text) | ConnectError::Local(text) => ConnectError::Local(text),
+    })
+}
+
+fn deregister(registry: &Registry, source: &mut impl Source) {
+    let result: io::Result<()> = registry.deregister(source);
+    if let Err(error) = result {
+        // The socket is closed next, which takes it out of the poll as well.
+        log::debug!("a socket could not be taken out of the poll: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests;

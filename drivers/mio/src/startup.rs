@@ -1,0 +1,297 @@
+//! From the command line to a running daemon: the order in which a start happens.
+//!
+//! 1. The command line and the configuration are read; every error is told.
+//! 2. The daemon goes into the background, before there is any thread. From here on whoever started it waits.
+//! 3. As root: the log file, the pid file (not yet written) and the trust file are opened.
+//! 4. Signals are taken, and privileges are dropped.
+//! 5. As the user: the database is locked and opened, so that the files that SQLite makes beside it are the user's.
+//! 6. The pid file is written: whoever holds the lock is the only one who may.
+//! 7. Whoever started the daemon is told that it has started. The work begins.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use cmail_delivery::dispatcher::Mode;
+use cmail_delivery::settings::Hosts;
+use log::{debug, error, info, warn};
+use nix::unistd::{Gid, Uid};
+use thiserror::Error;
+
+use crate::args::{self, Action, Command, Invocation};
+use crate::config::{Config, Environment, Rejection};
+use crate::daemonize::{DaemonizeError, Launch};
+use crate::descriptors;
+use crate::engine::{self, Engine, EngineError, OpenEngine};
+use crate::hosts;
+use crate::logging::{Log, LogError};
+use crate::pid_file::{PidFile, PidFileError};
+use crate::privileges::{self, PrivilegeError};
+use crate::signals::Signals;
+
+/// What a running engine is given.
+#[derive(Debug)]
+pub struct Shell {
+    /// The configuration.
+    pub config: Config,
+    /// What is to be done.
+    pub mode: Mode,
+    /// `/etc/hosts`, as it was at the start.
+    pub hosts: Hosts,
+    /// What decides everything that is random.
+    pub seed: [u8; 32],
+    /// The signals, already taken.
+    pub signals: Signals,
+    /// The log.
+    pub log: Log,
+    /// The pid file, which is removed when this is dropped: to be done while the database is still locked, because
+    /// after that the file may be another daemon's.
+    pub pid_file: Option<PidFile>,
+}
+
+/// Does what SIGHUP asks of the shell: opens the log file again, and reads `/etc/hosts` again, which is returned if it
+/// can be read.
+pub fn hang_up(log: &Log) -> Option<Hosts> {
+    if let Err(error) = log.reopen() {
+        warn!("{error}; the old one goes on");
+    }
+    read_hosts()
+}
+
+/// Runs the program with the words of its command line, without its own name.
+pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let invocation = match args::parse(words) {
+        Ok(Command::Help) => return print(args::HELP),
+        Ok(Command::Version) => return print(concat!("cmail-dispatchd ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Run(invocation)) => invocation,
+        Err(error) => return fail(&error),
+    };
+    let loaded = Config::load(&invocation.config, &Environment::of_this_host());
+    if invocation.action == Action::Check {
+        return check(&invocation, loaded);
+    }
+    let config = match loaded {
+        Ok(config) => config,
+        Err(rejection) => {
+            rejection.errors.iter().for_each(complain);
+            return ExitCode::FAILURE;
+        }
+    };
+    match &invocation.action {
+        Action::InitDatabase => create_database(&invocation, &config),
+        Action::Work(mode) => work(&invocation, mode.clone(), config),
+        // Dealt with above.
+        Action::Check => ExitCode::SUCCESS,
+    }
+}
+
+/// The word `check`: what is wrong on standard error, or else the effective configuration on standard output.
+fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode {
+    let (config, rejection) = match loaded {
+        Ok(config) => (Some(config), Rejection::default()),
+        Err(rejection) => (None, rejection),
+    };
+    let mut errors: Vec<String> = rejection.errors.iter().map(ToString::to_string).collect();
+    let warnings = config.as_ref().map_or(&rejection.warnings, |config| &config.warnings);
+    for warning in warnings {
+        complain(&format_args!("warning: {warning}"));
+    }
+    if let Some(config) = &config {
+        errors.extend(Engine::prepare(config).err().map(|error| error.to_string()));
+        // The database is looked at by the one who will use it: it may be nobody else's to read, and what SQLite keeps
+        // beside it must not become root's.
+        errors.extend(drop_privileges(invocation, config).err().map(|error| error.to_string()));
+    }
+    let database = config.as_ref().map(|config| &config.database).or(rejection.database.as_ref());
+    if let Some(database) = database {
+        errors.extend(engine::check_database(database).err().map(|error| error.to_string()));
+    }
+    match config {
+        Some(config) if errors.is_empty() => print(&config.to_string()),
+        Some(_) | None => {
+            errors.iter().for_each(complain);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The word `initdb`.
+fn create_database(invocation: &Invocation, config: &Config) -> ExitCode {
+    let identity = &config.identity;
+    let changes = invocation.drop_privileges && privileges::is_root();
+    let owner = match (identity.uid(), identity.gid()) {
+        (None, None) => None,
+        (uid, gid) => Some((uid.unwrap_or(Uid::effective()), gid.unwrap_or(Gid::effective()))),
+    };
+    match engine::create_database(&config.database, owner.filter(|_| changes)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// The daemon, or one pass.
+fn work(invocation: &Invocation, mode: Mode, config: Config) -> ExitCode {
+    // Without a log file there would be nobody to tell anything.
+    let detaches = invocation.action.is_daemon() && invocation.detach && config.logfile.is_some();
+    let launch = if detaches { Launch::in_background() } else { Ok(Launch::in_foreground()) };
+    let mut launch = match launch {
+        Ok(launch) => launch,
+        Err(error) => return fail(&error),
+    };
+    match start(invocation, mode, config, &mut launch) {
+        Ok(running) => running.run(),
+        Err(error) => {
+            let code = fail(&error);
+            launch.fail();
+            code
+        }
+    }
+}
+
+/// Why a daemon or a pass did not start.
+#[derive(Debug, Error)]
+enum StartError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
+    #[error(transparent)]
+    Daemonize(#[from] DaemonizeError),
+    #[error("signals cannot be taken: {0}")]
+    Signals(io::Error),
+    #[error("/dev/urandom cannot be read: {0}")]
+    Entropy(io::Error),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// What has started.
+struct Running {
+    engine: OpenEngine,
+    shell: Shell,
+}
+
+fn start(
+    invocation: &Invocation,
+    mode: Mode,
+    config: Config,
+    launch: &mut Launch,
+) -> Result<Running, StartError> {
+    let log = Log::install(config.logfile.as_deref(), config.verbosity)?;
+    let started = start_logged(invocation, mode, config, &log, launch);
+    if let (true, Err(error)) = (log.is_file(), &started) {
+        error!("{error}");
+    }
+    started
+}
+
+/// The rest of a start, whose errors are logged too.
+fn start_logged(
+    invocation: &Invocation,
+    mode: Mode,
+    config: Config,
+    log: &Log,
+    launch: &mut Launch,
+) -> Result<Running, StartError> {
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    raise_descriptor_limit(config.settings.concurrency);
+    let pid_path = config.pidfile.as_deref().filter(|_| invocation.action.is_daemon());
+    let mut pid_file = pid_path.map(PidFile::open).transpose()?;
+    let engine = Engine::prepare(&config)?;
+    let hosts = read_hosts().unwrap_or_default();
+    let seed = seed().map_err(StartError::Entropy)?;
+    let signals = Signals::take().map_err(StartError::Signals)?;
+    drop_privileges(invocation, &config)?;
+    let engine = engine.open(&config)?;
+    if let Some(pid_file) = &mut pid_file {
+        pid_file.write()?;
+    }
+    launch.succeed()?;
+    let version = env!("CARGO_PKG_VERSION");
+    info!("cmail-dispatchd {version} works on {:?} as process {}", config.database, std::process::id());
+    let shell = Shell { config, mode, hosts, seed, signals, log: log.clone(), pid_file };
+    Ok(Running { engine, shell })
+}
+
+impl Running {
+    fn run(self) -> ExitCode {
+        let log = self.shell.log.clone();
+        match self.engine.run(self.shell) {
+            Ok(()) => {
+                info!("cmail-dispatchd ends");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                if log.is_file() {
+                    error!("{error}");
+                }
+                fail(&error)
+            }
+        }
+    }
+}
+
+/// Becomes whom the configuration names, unless told otherwise, or not able to.
+fn drop_privileges(invocation: &Invocation, config: &Config) -> Result<(), PrivilegeError> {
+    let identity = &config.identity;
+    if identity.uid().is_none() && identity.gid().is_none() {
+        return Ok(());
+    }
+    if !invocation.drop_privileges {
+        debug!("the privileges are kept, as the command line says");
+        return Ok(());
+    }
+    if !privileges::is_root() {
+        debug!("the directives user and group are ignored, because only root can become somebody else");
+        return Ok(());
+    }
+    privileges::drop_to(identity)
+}
+
+fn raise_descriptor_limit(concurrency: u32) {
+    match descriptors::raise_limit() {
+        Ok(limit) if limit <= concurrency.into() => warn!(
+            "the system allows {limit} open descriptors, which is too few for the concurrency of {concurrency}"
+        ),
+        Ok(limit) => debug!("the system allows {limit} open descriptors"),
+        Err(error) => warn!("the limit of open descriptors cannot be raised: {error}"),
+    }
+}
+
+fn read_hosts() -> Option<Hosts> {
+    let read = hosts::read(Path::new(hosts::PATH));
+    read.inspect_err(|error| warn!("{} cannot be read: {error}", hosts::PATH)).ok()
+}
+
+/// Fresh randomness of the system.
+fn seed() -> io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    Ok(seed)
+}
+
+/// Says on standard error what is wrong. If not even that works there is nobody left to tell.
+fn complain(what: &impl Display) {
+    let _ = writeln!(io::stderr(), "cmail-dispatchd: {what}");
+}
+
+fn fail(error: &impl Display) -> ExitCode {
+    complain(error);
+    ExitCode::FAILURE
+}
+
+/// Prints on standard output; fails if nobody can have read it.
+fn print(text: &str) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format_args!("standard output cannot be written: {error}")),
+    }
+}

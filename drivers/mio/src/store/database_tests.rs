@@ -1,0 +1,191 @@
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
+use nix::unistd::{Uid, setfsuid};
+
+use super::super::fixture::Fixture;
+use super::*;
+
+/// What both [`Database::open`] and [`check`] say of a file that is not as it should be.
+fn complaint(path: &Path) -> String {
+    let opened = Database::open_with_timeout(path, Duration::ZERO).unwrap_err().to_string();
+    assert_eq!(opened, check(path).unwrap_err().to_string());
+    assert!(opened.contains(&path.display().to_string()), "{opened}");
+    opened
+}
+
+#[test]
+fn a_database_of_schema_9_is_opened_and_stays_as_it_is() {
+    for mode in ["wal", "delete", "persist"] {
+        let fixture = Fixture::with_journal_mode(&mode.to_uppercase());
+        check(&fixture.path).unwrap();
+        let schema = "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'dispatch_%' AND name NOT LIKE 'sqlite_%'";
+        assert_eq!(fixture.number(schema), 13);
+        // How a journal is kept is only stored in the file if it is WAL.
+        let found: String = fixture.other.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!(found, mode);
+    }
+}
+
+#[test]
+fn a_connection_enforces_foreign_keys_and_waits_for_the_disk() {
+    let fixture = Fixture::new();
+    let pragma = |name| -> i64 {
+        fixture.database.connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+    };
+    assert_eq!((pragma("foreign_keys"), pragma("synchronous")), (1, 2));
+}
+
+#[test]
+fn a_version_that_is_stored_as_a_number_is_a_version_too() {
+    let fixture = Fixture::new();
+    fixture.other.execute_batch(
+        "DROP TABLE meta; CREATE TABLE meta (key TEXT PRIMARY KEY, value); INSERT INTO meta VALUES ('schema_version', 9)",
+    ).unwrap();
+    check(&fixture.path).unwrap();
+}
+
+#[test]
+fn another_schema_is_described_and_refused() {
+    for (change, found) in [
+        ("UPDATE meta SET value = '8'", "schema version `8`"),
+        ("UPDATE meta SET value = NULL", "schema version ``"),
+        ("DELETE FROM meta", "no key `schema_version`"),
+        ("DROP TABLE meta", "no table or view `meta`"),
+        ("DROP VIEW outbound", "no table or view `outbound`"),
+        (
+            "DROP VIEW outbound; CREATE VIEW outbound AS SELECT mail_id FROM outbox",
+            "`outbound` has no column `mail_remote`",
+        ),
+        (
+            "ALTER TABLE faillog RENAME COLUMN fail_message TO reason",
+            "`faillog` has no column `fail_message`",
+        ),
+    ] {
+        let fixture = Fixture::new();
+        fixture.other.execute_batch(change).unwrap();
+        let text = complaint(&fixture.path);
+        assert!(text.contains(found) && text.contains("initdb"), "{change}: {text}");
+    }
+}
+
+#[test]
+fn what_is_no_database_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    assert!(complaint(&path).contains("there is no database"));
+    assert!(!path.exists());
+    assert!(complaint(directory.path()).contains("is not a file"));
+    fs::write(&path, "").unwrap();
+    assert!(complaint(&path).contains("it is an empty file"));
+    fs::write(&path, "verbosity 1\n".repeat(1000)).unwrap();
+    assert!(complaint(&path).contains("is not an SQLite database"));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "verbosity 1\n".repeat(1000));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_damaged_database_is_refused() {
+    let fixture = Fixture::with_journal_mode("DELETE");
+    let mut octets = fs::read(&fixture.path).unwrap();
+    octets[100..].fill(0x5a);
+    fs::write(&fixture.path, octets).unwrap();
+    assert!(complaint(&fixture.path).contains("damaged"));
+}
+
+#[test]
+fn texts_of_another_encoding_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("utf16.db3");
+    let fixture = Fixture::new();
+    let statements: Vec<String> = fixture
+        .other
+        .prepare("SELECT sql FROM sqlite_schema WHERE sql NOT NULL AND name NOT LIKE 'sqlite_%'")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("PRAGMA encoding = 'UTF-16le'").unwrap();
+    other.execute_batch(&statements.join(";")).unwrap();
+    other.execute("INSERT INTO meta VALUES ('schema_version', '9')", []).unwrap();
+    assert!(complaint(&path).contains("UTF-16le"));
+}
+
+#[test]
+fn a_database_that_another_process_keeps_locked_is_busy() {
+    let fixture = Fixture::with_journal_mode("DELETE");
+    fixture.other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let error = Database::open_with_timeout(&fixture.path, Duration::ZERO).unwrap_err();
+    assert!(matches!(error, OpenError::Busy(_)), "{error}");
+}
+
+/// Runs `test` in a thread that has no rights to the files of others, also if the process is root's.
+fn without_privileges(test: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            if Uid::effective().is_root() {
+                setfsuid(Uid::from_raw(65_534));
+            }
+            test();
+        });
+    });
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn what_may_not_be_written_is_refused_but_passes_the_check() {
+    let fixture = Fixture::with_journal_mode("DELETE");
+    let directory = fixture.directory.path();
+    let path = &fixture.path;
+    set_mode(directory, 0o777);
+    set_mode(path, 0o444);
+    without_privileges(|| {
+        assert!(matches!(Database::open(path), Err(OpenError::ReadOnly(_))));
+        check(path).unwrap();
+    });
+    set_mode(path, 0o666);
+    set_mode(directory, 0o555);
+    without_privileges(|| {
+        assert!(matches!(Database::open(path), Err(OpenError::DirectoryReadOnly(_))));
+        check(path).unwrap();
+    });
+    set_mode(directory, 0o777);
+    set_mode(path, 0);
+    without_privileges(|| {
+        assert!(matches!(Database::open(path), Err(OpenError::Unreadable { .. })));
+        assert!(matches!(check(path), Err(OpenError::Unreadable { .. })));
+    });
+    set_mode(path, 0o666);
+    without_privileges(|| {
+        Database::open(path).unwrap();
+    });
+}
+
+#[test]
+fn a_log_that_cannot_be_created_is_said_to_be_the_directorys_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("master.db3");
+    super::super::initdb(&path, None).unwrap();
+    set_mode(&path, 0o444);
+    set_mode(directory.path(), 0o555);
+    without_privileges(|| {
+        let error = check(&path).unwrap_err();
+        assert!(matches!(error, OpenError::DirectoryReadOnly(_)), "{error}");
+    });
+    set_mode(directory.path(), 0o777);
+}
+
+#[test]
+fn checking_changes_nothing() {
+    let fixture = Fixture::with_journal_mode("DELETE");
+    fixture.execute("DROP INDEX dispatch_faillog_mail", []);
+    let before = fs::read(&fixture.path).unwrap();
+    check(&fixture.path).unwrap();
+    assert!(fs::read(&fixture.path).unwrap() == before);
+    assert_eq!(fs::read_dir(fixture.directory.path()).unwrap().count(), 1);
+}

@@ -1,0 +1,156 @@
+//! What can be wrong with a database, in sentences for its administrator.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use cmail_delivery::outbox::StoreError;
+use nix::unistd::AccessFlags;
+use rusqlite::ErrorCode;
+use thiserror::Error;
+
+use super::database::{BUSY_TIMEOUT, access};
+use super::schema::directory_of;
+
+/// Why a database cannot be worked on.
+#[derive(Debug, Error)]
+pub(crate) enum OpenError {
+    /// Nothing has this name.
+    #[error("there is no database {}; create it with the word initdb, or correct the directive `database`", .0.display())]
+    Missing(PathBuf),
+    /// A directory, a device, a socket.
+    #[error("{} is not a file, so it is no database; correct the directive `database`", .0.display())]
+    NotAFile(PathBuf),
+    /// The file or a directory on the way to it cannot be read.
+    #[error("the database {} cannot be read: {source}", .path.display())]
+    Unreadable {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file may be read, but not written.
+    #[error("the database {} cannot be written; give the user of this program the right to do so", .0.display())]
+    ReadOnly(PathBuf),
+    /// SQLite has to create its journal beside the database.
+    #[error(
+        "the directory {} of the database cannot be written, but SQLite keeps its journal there; \
+         give the user of this program the right to do so", .0.display()
+    )]
+    DirectoryReadOnly(PathBuf),
+    /// No SQLite file.
+    #[error("{} is not an SQLite database; the word initdb creates one under a new name", .0.display())]
+    NotADatabase(PathBuf),
+    /// SQLite says that it is corrupt.
+    #[error("the database {} is damaged ({text}); restore it from a backup", .path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        text: String,
+    },
+    /// It is a database, but no master database of schema 9.
+    #[error(
+        "the database {} is not a master database of schema version 9: {found}; \
+         the word initdb creates one under a new name", .path.display()
+    )]
+    WrongSchema {
+        /// The database.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+    },
+    /// Another process keeps it locked.
+    #[error("the database {} is locked by another process; find out which one does not let go of it", .0.display())]
+    Busy(PathBuf),
+    /// Anything else.
+    #[error("the database {} cannot be opened: {text}", .path.display())]
+    Other {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        text: String,
+    },
+}
+
+impl OpenError {
+    /// What an error of SQLite means for one who opens the database.
+    pub(super) fn from_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
+        let path = path.to_path_buf();
+        let text = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => Self::NotADatabase(path),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(path),
+            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, text },
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+                if access(directory_of(&path), AccessFlags::W_OK).is_err() =>
+            {
+                Self::DirectoryReadOnly(directory_of(&path).to_path_buf())
+            }
+            Some(ErrorCode::ReadOnly) => Self::ReadOnly(path),
+            _ => Self::Other { path, text },
+        }
+    }
+}
+
+/// Why no database was created.
+#[derive(Debug, Error)]
+pub(crate) enum InitError {
+    /// Something has this name already, and is left as it is.
+    #[error("{} exists already and is left as it is; remove it, or name another database", .0.display())]
+    Exists(PathBuf),
+    /// A journal without its database, which SQLite would play into the new one.
+    #[error("{} was left behind by an earlier database; remove it first", .0.display())]
+    Leftover(PathBuf),
+    /// A file operation failed.
+    #[error("the database {} cannot be created: cannot {action}: {source}", .path.display())]
+    Io {
+        /// The database to be.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// SQLite failed.
+    #[error("the database {} cannot be created: {text}", .path.display())]
+    Sqlite {
+        /// The database to be.
+        path: PathBuf,
+        /// What SQLite says.
+        text: String,
+    },
+}
+
+/// What an error of SQLite means for a request; `task` completes "cannot …".
+pub(super) fn store_error(path: &Path, task: &str, error: &rusqlite::Error) -> StoreError {
+    let reason = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            format!("another process has kept it locked for {} s", BUSY_TIMEOUT.as_secs())
+        }
+        Some(ErrorCode::DiskFull) => "its disk is full; make room".to_owned(),
+        Some(ErrorCode::ReadOnly) => {
+            "it cannot be written; give the user of this program the right to do so".to_owned()
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            format!("it is damaged ({error}); stop the daemon and restore it from a backup")
+        }
+        Some(ErrorCode::SystemIoFailure) => format!("its disk fails ({error}); look at the system's log"),
+        _ => error.to_string(),
+    };
+    StoreError { text: format!("cannot {task} the database {}: {reason}", path.display()) }
+}
+
+/// Whether a connection that has said this is better opened anew.
+pub(super) fn needs_new_connection(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::CannotOpen
+                | ErrorCode::ReadOnly
+                | ErrorCode::ApiMisuse
+        )
+    )
+}

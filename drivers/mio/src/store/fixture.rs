@@ -1,0 +1,70 @@
+//! Databases in temporary directories, for tests.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cmail_delivery::outbox::{MailId, StoreError, StoreReply, StoreRequest};
+use rusqlite::{Connection, Params};
+use tempfile::TempDir;
+
+use super::{Database, initdb};
+
+/// A new database of schema 9, seen by the store and by another program.
+pub(super) struct Fixture {
+    pub(super) directory: TempDir,
+    pub(super) path: PathBuf,
+    pub(super) database: Database,
+    /// The other program.
+    pub(super) other: Connection,
+}
+
+impl Fixture {
+    pub(super) fn new() -> Self {
+        Self::with_journal_mode("WAL")
+    }
+
+    pub(super) fn with_journal_mode(mode: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.db3");
+        initdb(&path, None).unwrap();
+        let other = Connection::open(&path).unwrap();
+        let found: String =
+            other.pragma_update_and_check(None, "journal_mode", mode, |row| row.get(0)).unwrap();
+        assert_eq!(found, mode.to_lowercase());
+        other.pragma_update(None, "foreign_keys", true).unwrap();
+        let database = Database::open_with_timeout(&path, Duration::ZERO).unwrap();
+        Self { directory, path, database, other }
+    }
+
+    /// What the other program writes.
+    pub(super) fn execute(&self, sql: &str, params: impl Params) {
+        self.other.execute(sql, params).unwrap();
+    }
+
+    /// What the other program tries to write.
+    pub(super) fn execute_ignoring_errors(&self, sql: &str) {
+        let _ = self.other.execute_batch(sql);
+    }
+
+    /// A mail that the other program has queued, with its data as text.
+    pub(super) fn mail(&self, sender: Option<&str>, recipient: &str, data: &[u8]) -> MailId {
+        self.execute(
+            "INSERT INTO outbox (mail_envelopefrom, mail_envelopeto, mail_data) VALUES (?1, ?2, CAST(?3 AS TEXT))",
+            (sender, recipient, data),
+        );
+        MailId(self.other.last_insert_rowid())
+    }
+
+    /// A number that the other program finds.
+    pub(super) fn number(&self, sql: &str) -> i64 {
+        self.other.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    pub(super) fn try_answer(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
+        self.database.answer(request)
+    }
+
+    pub(super) fn answer(&mut self, request: StoreRequest) -> StoreReply {
+        self.try_answer(request).unwrap()
+    }
+}

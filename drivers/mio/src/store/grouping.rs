@@ -1,0 +1,179 @@
+//! Puts rows of one message together: equal sender and equal data, compared octet by octet.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
+use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, Row};
+use rusqlite::{Connection, MAIN_DB};
+
+use super::database::octets;
+use super::requests;
+
+/// How much may come together.
+pub(super) struct Limits {
+    /// Most rows of one group.
+    pub(super) recipients: usize,
+    /// Most octets of all groups' heads together; the first group's is read in any case.
+    pub(super) budget_octets: usize,
+    /// Messages up to this size are read whole, of larger ones no more than this or [`DATA_CHUNK_OCTETS`].
+    pub(super) whole_octets: u64,
+}
+
+/// Rows of one message.
+pub(super) struct Group {
+    /// At least one.
+    pub(super) rows: Vec<Row>,
+    pub(super) data_octets: u64,
+    /// The message or its beginning.
+    pub(super) head: Bytes,
+}
+
+/// The rows that exist, in the order of their ids' first appearance, and those of them that went beyond the budget.
+/// To be called within a read transaction.
+pub(super) fn group(
+    connection: &Connection,
+    ids: &[MailId],
+    limits: &Limits,
+) -> rusqlite::Result<(Vec<Group>, Vec<MailId>)> {
+    let mut grouper =
+        Grouper { connection, limits, groups: Vec::new(), open: HashMap::new(), head_octets: 0 };
+    let mut left_over = Vec::new();
+    let mut seen = HashSet::new();
+    for id in ids {
+        // A row that is named twice is still one recipient.
+        if !seen.insert(*id) {
+            continue;
+        }
+        if let Some(row) = requests::row(connection, *id)?
+            && !grouper.add(row)?
+        {
+            left_over.push(*id);
+        }
+    }
+    Ok((grouper.groups, left_over))
+}
+
+/// What can be known of a message without reading it.
+type Outline = (Option<Box<[u8]>>, u64);
+
+struct Grouper<'a> {
+    connection: &'a Connection,
+    limits: &'a Limits,
+    groups: Vec<Group>,
+    /// Groups that take more rows: by outline, then by a hash of the head.
+    open: HashMap<Outline, HashMap<u64, Vec<usize>>>,
+    head_octets: usize,
+}
+
+impl Grouper<'_> {
+    /// Adds a row to the group of its message, or to a new one. False if the budget has no room for that.
+    fn add(&mut self, row: Row) -> rusqlite::Result<bool> {
+        let head_length = self.head_length(row.data_octets);
+        let has_room = self.groups.is_empty()
+            || self.head_octets.saturating_add(head_length) <= self.limits.budget_octets;
+        let outline = (row.sender.clone(), row.data_octets);
+        // Without room, only a row that may belong to a group is worth reading.
+        if !has_room && !self.open.contains_key(&outline) {
+            return Ok(false);
+        }
+        let head = read(self.connection, row.id, row.data_octets, 0, head_length)?;
+        let mut hasher = DefaultHasher::new();
+        head.hash(&mut hasher);
+        let candidates = self.open.entry(outline).or_default().entry(hasher.finish()).or_default();
+        for (position, index) in candidates.iter().enumerate() {
+            let Some(group) = self.groups.get_mut(*index) else { continue };
+            let Some(first) = group.rows.first().map(|first| first.id) else { continue };
+            if group.head == head
+                && have_equal_tails(self.connection, first, row.id, row.data_octets, head.len())?
+            {
+                group.rows.push(row);
+                if group.rows.len() >= self.limits.recipients {
+                    candidates.swap_remove(position);
+                }
+                return Ok(true);
+            }
+        }
+        if has_room {
+            if self.limits.recipients > 1 {
+                candidates.push(self.groups.len());
+            }
+            self.head_octets = self.head_octets.saturating_add(head.len());
+            self.groups.push(Group { data_octets: row.data_octets, rows: vec![row], head });
+        }
+        Ok(has_room)
+    }
+
+    fn head_length(&self, data_octets: u64) -> usize {
+        let limit = if data_octets <= self.limits.whole_octets {
+            data_octets
+        } else {
+            self.limits.whole_octets.min(DATA_CHUNK_OCTETS as u64)
+        };
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+}
+
+/// Whether two messages of `data_octets` are equal from `offset` on. Memory does not grow with their size.
+fn have_equal_tails(
+    connection: &Connection,
+    left: MailId,
+    right: MailId,
+    data_octets: u64,
+    offset: usize,
+) -> rusqlite::Result<bool> {
+    let end = usize::try_from(data_octets).unwrap_or(usize::MAX);
+    if offset >= end {
+        return Ok(true);
+    }
+    if end <= DATA_CHUNK_OCTETS {
+        let left = read(connection, left, data_octets, offset, end)?;
+        return Ok(left == read(connection, right, data_octets, offset, end)?);
+    }
+    let left = open_data(connection, left)?;
+    let right = open_data(connection, right)?;
+    let mut buffers = [vec![0; DATA_CHUNK_OCTETS], vec![0; DATA_CHUNK_OCTETS]];
+    let [left_buffer, right_buffer] = &mut buffers;
+    let mut offset = offset;
+    while offset < end {
+        let count = left.read_at(left_buffer, offset)?;
+        if count == 0
+            || right.read_at(right_buffer, offset)? != count
+            || left_buffer.get(..count) != right_buffer.get(..count)
+        {
+            return Ok(false);
+        }
+        offset += count;
+    }
+    Ok(true)
+}
+
+/// At most `limit` octets from `offset` on of a mail's data, which is known to be `data_octets` long.
+pub(super) fn read(
+    connection: &Connection,
+    id: MailId,
+    data_octets: u64,
+    offset: usize,
+    limit: usize,
+) -> rusqlite::Result<Bytes> {
+    let end = usize::try_from(data_octets).unwrap_or(usize::MAX);
+    let count = end.saturating_sub(offset).min(limit);
+    if count == 0 {
+        return Ok(Bytes::new());
+    }
+    // A small value stands in the row itself, or nearly so, and this way it may be of any type.
+    if end <= DATA_CHUNK_OCTETS {
+        let mut statement = connection.prepare_cached("SELECT mail_data FROM outbox WHERE mail_id = ?1")?;
+        return statement.query_row([id.0], |row| {
+            let data = octets(row.get_ref(0)?).unwrap_or_default();
+            Ok(Bytes::copy_from_slice(data.get(offset..offset + count).unwrap_or_default()))
+        });
+    }
+    let mut buffer = vec![0; count];
+    open_data(connection, id)?.read_at_exact(&mut buffer, offset)?;
+    Ok(buffer.into())
+}
+
+fn open_data(connection: &Connection, id: MailId) -> rusqlite::Result<rusqlite::blob::Blob<'_>> {
+    connection.blob_open(MAIN_DB, c"outbox", c"mail_data", id.0, true)
+}

@@ -1,0 +1,156 @@
+//! Only one process works on a database at a time (`CONTRACT.md` section 4).
+
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::signal::kill;
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Pid, Uid, fchown};
+use thiserror::Error;
+
+use super::database::locate;
+use super::error::OpenError;
+use super::schema::with_suffix;
+
+/// How often a lock file is read that does not name a living process: its holder may be about to write its id.
+const HOLDER_ATTEMPTS: u32 = 20;
+
+/// How long is waited between two such attempts.
+const HOLDER_PAUSE: Duration = Duration::from_millis(10);
+
+/// Why the lock was not taken.
+#[derive(Debug, Error)]
+pub(crate) enum LockError {
+    /// There is no such database.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// Another process has it.
+    #[error("process {pid} works on the database {} already; stop it first", .path.display())]
+    Held {
+        /// The database.
+        path: PathBuf,
+        /// The process.
+        pid: i32,
+    },
+    /// Another process has it, which cannot be named from here.
+    #[error("another process works on the database {} already; stop it first", .path.display())]
+    HeldByUnknown {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The lock file is something else.
+    #[error("{} is in the way: it should be the lock file of the database, but is no plain file; remove it", .0.display())]
+    NotALockFile(PathBuf),
+    /// The lock file cannot be used.
+    #[error(
+        "cannot lock the database: {}: {source}; its user must be able to write that file and its directory",
+        .path.display()
+    )]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The right to work on a database, held until it is dropped or the process ends in whatever way.
+///
+/// It is a lock on the file `<database>.dispatch-lock`, beside the database as its name is after all symbolic links,
+/// and it belongs to the open file: a child process inherits it by fork and keeps it when its parent ends. The file
+/// stays behind, since removing it would let two processes lock two files of that name. The database itself
+/// cannot be locked, because SQLite locks parts of it by its own rules.
+#[derive(Debug)]
+pub(crate) struct DatabaseLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl DatabaseLock {
+    /// Takes the lock, without waiting for it. The file gets the rights and the owner of the database, so that the
+    /// lock can be taken again after privileges are dropped.
+    pub(crate) fn acquire(database: &Path) -> Result<Self, LockError> {
+        let database = locate(database)?;
+        let path = with_suffix(&database, ".dispatch-lock");
+        let failed = |source| LockError::Io { path: path.clone(), source };
+        let file = open_lock_file(&database, &path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        // Whoever may write the directory must not make this program write somewhere else.
+        if !metadata.is_file() || metadata.nlink() != 1 {
+            return Err(LockError::NotALockFile(path));
+        }
+        for attempt in 1.. {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(source)) => return Err(LockError::Io { path, source }),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            if let Some(pid) = holder(&path) {
+                return Err(LockError::Held { path: database, pid });
+            }
+            if attempt >= HOLDER_ATTEMPTS {
+                return Err(LockError::HeldByUnknown { path: database });
+            }
+            std::thread::sleep(HOLDER_PAUSE);
+        }
+        let mut lock = Self { file, path };
+        lock.record_pid()?;
+        Ok(lock)
+    }
+
+    /// Writes the id of this process into the lock file; to be called again after a fork, by the child.
+    pub(crate) fn record_pid(&mut self) -> Result<(), LockError> {
+        self.write(&format!("{}\n", std::process::id()))
+            .map_err(|source| LockError::Io { path: self.path.clone(), source })
+    }
+
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(text.as_bytes())
+    }
+}
+
+/// Opens or creates the lock file; never follows a symbolic link, and never waits for a fifo.
+fn open_lock_file(database: &Path, path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+    loop {
+        match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+        match options.clone().create_new(true).mode(Mode::S_IRUSR.bits() | Mode::S_IWUSR.bits()).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+            Ok(file) => {
+                let model = std::fs::metadata(database)?;
+                file.set_permissions(Permissions::from_mode(model.mode() & 0o666))?;
+                if Uid::effective().is_root() {
+                    fchown(&file, Some(Uid::from_raw(model.uid())), Some(Gid::from_raw(model.gid())))?;
+                }
+                return Ok(file);
+            }
+        }
+    }
+}
+
+/// The living process that the lock file names.
+fn holder(path: &Path) -> Option<i32> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(32).read_to_string(&mut text).ok()?;
+    let pid = text.strip_suffix('\n')?.parse().ok().filter(|pid| *pid > 0)?;
+    match kill(Pid::from_raw(pid), None) {
+        Ok(()) | Err(Errno::EPERM) => Some(pid),
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "lock_tests.rs"]
+mod tests;

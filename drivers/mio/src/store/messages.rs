@@ -1,0 +1,121 @@
+//! Requests that read mail data: claims, pieces, and what bounces are made of.
+
+use bytes::Bytes;
+use cmail_delivery::outbox::{
+    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, MailId,
+    Row, StoreReply, TRANSACTION_RECIPIENT_LIMIT,
+};
+use cmail_delivery::time::UnixTime;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::database::{Database, octets};
+use super::grouping::{Limits, group, read};
+use super::read_ahead::piece_octets;
+
+/// Of a longer faillog, only so many rows are returned, the latest ones.
+const ATTEMPT_LIMIT: u32 = 100;
+
+/// Answers [`StoreRequest::Claim`](cmail_delivery::outbox::StoreRequest::Claim).
+pub(super) fn claim(connection: &Connection, ids: &[MailId]) -> rusqlite::Result<StoreReply> {
+    let limits = Limits {
+        recipients: TRANSACTION_RECIPIENT_LIMIT,
+        budget_octets: CLAIM_BUDGET_OCTETS,
+        whole_octets: DATA_CHUNK_OCTETS as u64,
+    };
+    // Dropping it ends it: everything is read from one state of the database, and nothing is kept.
+    let _snapshot = connection.unchecked_transaction()?;
+    let (groups, left_over) = group(connection, ids, &limits)?;
+    let transactions = groups
+        .into_iter()
+        .map(|group| ClaimedTransaction {
+            rows: group.rows,
+            data_octets: group.data_octets,
+            head: group.head,
+        })
+        .collect();
+    Ok(StoreReply::Claimed { transactions, left_over })
+}
+
+/// Answers [`StoreRequest::ReadData`](cmail_delivery::outbox::StoreRequest::ReadData).
+pub(super) fn read_data(
+    database: &mut Database,
+    id: MailId,
+    offset: u64,
+    limit: u32,
+) -> rusqlite::Result<StoreReply> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if let Some(octets) = database.read_ahead.take(id, offset, limit) {
+        return Ok(StoreReply::Data(octets));
+    }
+    let connection = &database.connection;
+    let snapshot = connection.unchecked_transaction()?;
+    let length: Option<i64> = connection
+        .prepare_cached("SELECT coalesce(octet_length(mail_data), 0) FROM outbox WHERE mail_id = ?1")?
+        .query_row([id.0], |row| row.get(0))
+        .optional()?;
+    let data_octets = length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
+    if offset >= data_octets || limit == 0 {
+        return Ok(StoreReply::Data(Bytes::new()));
+    }
+    let begin = usize::try_from(offset).unwrap_or(usize::MAX);
+    let piece = read(connection, id, data_octets, begin, limit.max(piece_octets(begin)))?;
+    drop(snapshot);
+    if piece.len() <= limit {
+        return Ok(StoreReply::Data(piece));
+    }
+    let answer = Bytes::copy_from_slice(piece.get(..limit).unwrap_or_default());
+    let end = offset.saturating_add(piece.len() as u64);
+    database.read_ahead.put(id, offset, piece, end >= data_octets);
+    Ok(StoreReply::Data(answer))
+}
+
+/// Answers [`StoreRequest::ReadFailed`](cmail_delivery::outbox::StoreRequest::ReadFailed).
+pub(super) fn read_failed(
+    connection: &Connection,
+    ids: &[MailId],
+    original_limit_octets: u64,
+) -> rusqlite::Result<StoreReply> {
+    let limits =
+        Limits { recipients: usize::MAX, budget_octets: usize::MAX, whole_octets: original_limit_octets };
+    let _snapshot = connection.unchecked_transaction()?;
+    let (groups, _) = group(connection, ids, &limits)?;
+    let mut messages = Vec::with_capacity(groups.len());
+    for group in groups {
+        let mails = group
+            .rows
+            .into_iter()
+            .map(|row| failed_mail(connection, row))
+            .collect::<rusqlite::Result<_>>()?;
+        messages.push(FailedMessage { mails, data_octets: group.data_octets, original: group.head });
+    }
+    Ok(StoreReply::Failed(messages))
+}
+
+fn failed_mail(connection: &Connection, row: Row) -> rusqlite::Result<FailedMail> {
+    let submission = connection
+        .prepare_cached(
+            "SELECT CAST(CAST(mail_submission AS NUMERIC) AS INTEGER) FROM outbox WHERE mail_id = ?1",
+        )?
+        .query_row([row.id.0], |row| row.get::<_, Option<i64>>(0))?;
+    // Rows are told apart by the order in which they were written: the clock may have been set in between.
+    let mut statement = connection.prepare_cached(
+        "SELECT coalesce(CAST(CAST(fail_time AS NUMERIC) AS INTEGER), 0), fail_message, \
+         coalesce(CAST(fail_fatal AS NUMERIC) > 0, 0) FROM faillog WHERE fail_mail = ?1 \
+         ORDER BY rowid DESC LIMIT ?2",
+    )?;
+    let mut attempts = statement
+        .query_map([row.id.0, i64::from(ATTEMPT_LIMIT)], |row| {
+            Ok(Attempt {
+                time: UnixTime(row.get(0)?),
+                text: octets(row.get_ref(1)?).unwrap_or_default().into(),
+                fatal: row.get(2)?,
+            })
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    attempts.reverse();
+    Ok(FailedMail { row, submission: UnixTime(submission.unwrap_or(0)), attempts })
+}
+
+#[cfg(test)]
+#[path = "messages_tests.rs"]
+mod tests;

@@ -1,0 +1,327 @@
+use cmail_delivery::outbox::StoreRequest;
+use proptest::prelude::*;
+
+use super::super::fixture::Fixture;
+use super::super::read_ahead::PIECE_MIN_OCTETS;
+use super::*;
+
+const CHUNK: usize = DATA_CHUNK_OCTETS;
+
+fn claim_of(fixture: &mut Fixture, ids: &[MailId]) -> (Vec<ClaimedTransaction>, Vec<MailId>) {
+    let StoreReply::Claimed { transactions, left_over } =
+        fixture.answer(StoreRequest::Claim { ids: ids.to_vec() })
+    else {
+        panic!("that is no answer to a claim")
+    };
+    (transactions, left_over)
+}
+
+fn data_of(fixture: &mut Fixture, id: MailId, offset: u64, limit: u32) -> Bytes {
+    let StoreReply::Data(octets) = fixture.answer(StoreRequest::ReadData { id, offset, limit }) else {
+        panic!("that is no answer to a read")
+    };
+    octets
+}
+
+fn failed_of(fixture: &mut Fixture, ids: &[MailId], original_limit_octets: u64) -> Vec<FailedMessage> {
+    let StoreReply::Failed(messages) =
+        fixture.answer(StoreRequest::ReadFailed { ids: ids.to_vec(), original_limit_octets })
+    else {
+        panic!("that is no answer to a question for failed mail")
+    };
+    messages
+}
+
+fn members(transactions: &[ClaimedTransaction]) -> Vec<Vec<i64>> {
+    transactions.iter().map(|transaction| transaction.rows.iter().map(|row| row.id.0).collect()).collect()
+}
+
+/// Octets of all values, so that whatever cuts, converts or repeats them shows.
+fn octets(count: usize) -> Vec<u8> {
+    (0..count).map(|index| (index * 7 + index / 256 * 31) as u8).collect()
+}
+
+#[test]
+fn rows_of_equal_sender_and_equal_data_go_together() {
+    let mut fixture = Fixture::new();
+    let mails = [
+        (Some("s@example.net"), "one"),
+        (Some("s@example.net"), "two"),
+        (Some("t@example.net"), "one"),
+        (Some("s@example.net"), "one"),
+        (None, "one"),
+        (Some(""), "one"),
+    ];
+    let mut ids: Vec<_> =
+        mails.map(|(sender, data)| fixture.mail(sender, "r@example.org", data.as_bytes())).into();
+    ids.reverse();
+    ids.insert(2, MailId(99));
+    ids.push(ids[0]);
+    let (transactions, left_over) = claim_of(&mut fixture, &ids);
+    assert_eq!(members(&transactions), [vec![6, 5], vec![4, 1], vec![3], vec![2]]);
+    assert_eq!(left_over, []);
+    let heads: Vec<_> = transactions.iter().map(|claimed| &claimed.head[..]).collect();
+    assert_eq!(heads, [b"one", b"one", b"one", b"two"]);
+    assert!(transactions.iter().all(|claimed| claimed.data_octets == 3));
+}
+
+#[test]
+fn no_data_and_empty_data_are_the_same_message() {
+    let mut fixture = Fixture::new();
+    let first = fixture.mail(None, "a@example.org", b"");
+    fixture.execute("INSERT INTO outbox (mail_envelopeto, mail_data) VALUES ('b', NULL), ('c', x'')", []);
+    let (transactions, _) = claim_of(&mut fixture, &[first, MailId(2), MailId(3)]);
+    assert_eq!(members(&transactions), [[1, 2, 3]]);
+    assert_eq!((transactions[0].data_octets, transactions[0].head.len()), (0, 0));
+}
+
+#[test]
+fn text_and_blob_of_equal_octets_are_the_same_message() {
+    let mut fixture = Fixture::new();
+    for size in [10, CHUNK + 1] {
+        let data = octets(size);
+        let text = fixture.mail(None, "a@example.org", &data);
+        fixture.execute("INSERT INTO outbox (mail_envelopeto, mail_data) VALUES ('b', ?1)", [&data]);
+        let blob = MailId(fixture.other.last_insert_rowid());
+        let (transactions, _) = claim_of(&mut fixture, &[blob, text]);
+        assert_eq!(members(&transactions), [[blob.0, text.0]]);
+        assert_eq!(transactions[0].head, data[..size.min(CHUNK)]);
+    }
+}
+
+/// RFC 5321 section 4.5.3.1.8 makes no server take more.
+#[test]
+fn a_transaction_has_no_more_recipients_than_every_server_takes() {
+    let mut fixture = Fixture::new();
+    let ids: Vec<_> = (0..250).map(|_| fixture.mail(None, "r@example.org", b"data")).collect();
+    let (transactions, left_over) = claim_of(&mut fixture, &ids);
+    assert_eq!(transactions.iter().map(|claimed| claimed.rows.len()).collect::<Vec<_>>(), [100, 100, 50]);
+    assert_eq!(members(&transactions).concat(), (1..=250).collect::<Vec<_>>());
+    assert_eq!(left_over, []);
+}
+
+#[test]
+fn what_goes_beyond_the_budget_is_left_over_but_joins_what_is_there() {
+    let mut fixture = Fixture::new();
+    let message = |first: u8| {
+        let mut data = octets(CHUNK);
+        data[0] = first;
+        data
+    };
+    let mut ids: Vec<_> = (0..6).map(|first| fixture.mail(None, "r@example.org", &message(first))).collect();
+    ids.push(fixture.mail(None, "late@example.org", &message(2)));
+    ids.push(MailId(99));
+    ids.push(fixture.mail(None, "small@example.org", b"x"));
+    ids.push(fixture.mail(None, "none@example.org", b""));
+    let (transactions, left_over) = claim_of(&mut fixture, &ids);
+    assert_eq!(members(&transactions), [vec![1], vec![2], vec![3, 7], vec![4], vec![9]]);
+    assert_eq!(left_over, [MailId(5), MailId(6), MailId(8)]);
+    let head_octets: usize = transactions.iter().map(|claimed| claimed.head.len()).sum();
+    assert_eq!(head_octets, CLAIM_BUDGET_OCTETS);
+}
+
+#[test]
+fn large_messages_are_compared_to_their_last_octet() {
+    let mut fixture = Fixture::new();
+    for size in [CHUNK + 1, 2 * CHUNK, 3 * CHUNK + 17] {
+        let data = octets(size);
+        let mut other_end = data.clone();
+        other_end[size - 1] ^= 1;
+        let ids = [&data, &other_end, &data].map(|data| fixture.mail(None, "r@example.org", data));
+        let (transactions, left_over) = claim_of(&mut fixture, &ids);
+        assert_eq!(members(&transactions), [vec![ids[0].0, ids[2].0], vec![ids[1].0]]);
+        assert_eq!(left_over, []);
+        assert_eq!(transactions[0].head, data[..CHUNK]);
+        assert_eq!(transactions[0].data_octets, size as u64);
+    }
+}
+
+#[test]
+fn a_claim_returns_rows_as_they_are_now() {
+    let mut fixture = Fixture::new();
+    let id = fixture.mail(Some("s@example.net"), "a@example.org", b"x");
+    fixture.execute("UPDATE outbox SET mail_remote = 'relay', mail_envelopeto = 'b@example.org'", []);
+    fixture.execute("INSERT INTO faillog (fail_mail, fail_time, fail_fatal) VALUES (?1, 77, 1)", [id.0]);
+    let row = claim_of(&mut fixture, &[id]).0.remove(0).rows.remove(0);
+    assert_eq!(row.remote.as_deref(), Some(&b"relay"[..]));
+    assert_eq!(&row.recipient[..], b"b@example.org");
+    assert_eq!((row.fail_count, row.last_try, row.fatal), (1, UnixTime(77), true));
+}
+
+#[test]
+fn data_is_read_in_pieces_of_any_size() {
+    let mut fixture = Fixture::new();
+    for size in [1, CHUNK, CHUNK + 1, PIECE_MIN_OCTETS + 3 * CHUNK + 5] {
+        let data = octets(size);
+        let id = fixture.mail(None, "r@example.org", &data);
+        for limit in [CHUNK, 50_001, 2 * PIECE_MIN_OCTETS] {
+            let mut read = Vec::new();
+            loop {
+                let piece = data_of(&mut fixture, id, read.len() as u64, limit as u32);
+                assert!(piece.len() <= limit);
+                if piece.is_empty() {
+                    break;
+                }
+                assert_eq!(piece.len(), limit.min(size - read.len()), "only the end is shorter");
+                read.extend_from_slice(&piece);
+            }
+            assert!(read == data, "{size} octets in pieces of {limit}");
+        }
+    }
+}
+
+#[test]
+fn messages_that_are_read_alternately_do_not_mix() {
+    let mut fixture = Fixture::new();
+    let size = PIECE_MIN_OCTETS + CHUNK;
+    let mails: Vec<_> = (0..40u8)
+        .map(|first| {
+            let mut data = octets(size);
+            data.iter_mut().for_each(|octet| *octet = octet.wrapping_add(first));
+            (fixture.mail(None, "r@example.org", &data), data)
+        })
+        .collect();
+    for offset in (0..size).step_by(CHUNK) {
+        for (id, data) in &mails {
+            let piece = data_of(&mut fixture, *id, offset as u64, CHUNK as u32);
+            assert!(piece == data[offset..offset + CHUNK]);
+        }
+    }
+}
+
+#[test]
+fn there_is_no_data_where_there_is_no_mail_or_no_more_of_it() {
+    let mut fixture = Fixture::new();
+    let id = fixture.mail(None, "r@example.org", &octets(2 * CHUNK));
+    fixture.execute("INSERT INTO outbox (mail_envelopeto) VALUES ('r')", []);
+    for (id, offset, limit) in
+        [(99, 0, 10), (id.0, 2 * CHUNK as u64, 10), (id.0, u64::MAX, u32::MAX), (id.0, 0, 0), (2, 0, 10)]
+    {
+        assert_eq!(data_of(&mut fixture, MailId(id), offset, limit), Bytes::new(), "{id} {offset} {limit}");
+    }
+}
+
+#[test]
+fn mail_that_was_deleted_while_it_is_read_has_no_more_data() {
+    let mut fixture = Fixture::new();
+    let id = fixture.mail(None, "r@example.org", &octets(3 * CHUNK));
+    assert_eq!(data_of(&mut fixture, id, 0, 100).len(), 100);
+    let delivered = vec![id];
+    fixture.answer(StoreRequest::Commit(cmail_delivery::outbox::Commit { delivered, ..Default::default() }));
+    assert_eq!(data_of(&mut fixture, id, 100, 100), Bytes::new());
+}
+
+#[test]
+fn failed_mail_comes_with_its_attempts_oldest_first() {
+    let mut fixture = Fixture::new();
+    let first = fixture.mail(Some("s@example.net"), "a@example.org", b"data");
+    let other = fixture.mail(Some("s@example.net"), "b@example.org", b"other");
+    let second = fixture.mail(Some("s@example.net"), "c@example.org", b"data");
+    fixture.execute("UPDATE outbox SET mail_submission = 1000 + mail_id", []);
+    fixture.execute(
+        "INSERT INTO faillog (fail_mail, fail_time, fail_message, fail_fatal) VALUES \
+         (1, '1700000300', '450 first', 0), (2, 'x', NULL, '1x'), (1, '1700000200', CAST(x'ff00' AS TEXT), 1)",
+        [],
+    );
+    let messages = failed_of(&mut fixture, &[second, first, MailId(99), other], 100);
+    let found: Vec<Vec<_>> = messages
+        .iter()
+        .map(|message| message.mails.iter().map(|mail| (mail.row.id, mail.submission.0)).collect())
+        .collect();
+    assert_eq!(found, [vec![(second, 1003), (first, 1001)], vec![(other, 1002)]]);
+    let attempt = |time, text: &[u8], fatal| Attempt { time: UnixTime(time), text: text.into(), fatal };
+    assert_eq!(messages[0].mails[0].attempts, []);
+    assert_eq!(
+        messages[0].mails[1].attempts,
+        [attempt(1_700_000_300, b"450 first", false), attempt(1_700_000_200, b"\xff\0", true)]
+    );
+    assert_eq!(messages[1].mails[0].attempts, [attempt(0, b"", true)]);
+    assert!(messages[0].mails[1].row.fatal);
+    assert_eq!((&messages[0].original[..], messages[0].data_octets), (&b"data"[..], 4));
+}
+
+#[test]
+fn of_a_long_faillog_the_latest_attempts_are_returned() {
+    let mut fixture = Fixture::new();
+    let id = fixture.mail(None, "a@example.org", b"");
+    for time in 0..150 {
+        fixture.execute("INSERT INTO faillog (fail_mail, fail_time) VALUES (?1, ?2)", [id.0, time]);
+    }
+    let mail = failed_of(&mut fixture, &[id], 0).remove(0).mails.remove(0);
+    let times: Vec<_> = mail.attempts.iter().map(|attempt| attempt.time.0).collect();
+    assert_eq!(times, (50..150).collect::<Vec<_>>());
+    assert_eq!(mail.row.fail_count, 150);
+}
+
+#[test]
+fn originals_are_cut_where_the_limit_says() {
+    let mut fixture = Fixture::new();
+    let data = octets(3 * CHUNK);
+    let id = fixture.mail(None, "a@example.org", &data);
+    for (limit, expected) in [
+        (0, 0),
+        (10, 10),
+        (CHUNK + 1, CHUNK),
+        (3 * CHUNK - 1, CHUNK),
+        (3 * CHUNK, 3 * CHUNK),
+        (usize::MAX, 3 * CHUNK),
+    ] {
+        let message = failed_of(&mut fixture, &[id], limit as u64).remove(0);
+        assert!(message.original == data[..expected], "limit {limit}: {}", message.original.len());
+        assert_eq!(message.data_octets, 3 * CHUNK as u64);
+    }
+}
+
+#[test]
+fn originals_that_differ_after_the_cut_do_not_share_a_bounce() {
+    let mut fixture = Fixture::new();
+    for size in [10, 3 * CHUNK] {
+        let data = octets(size);
+        let mut other_end = data.clone();
+        other_end[size - 1] ^= 1;
+        let ids = [&data, &other_end, &data].map(|data| fixture.mail(None, "r@example.org", data));
+        let groups: Vec<Vec<_>> = failed_of(&mut fixture, &ids, 5)
+            .iter()
+            .map(|message| message.mails.iter().map(|mail| mail.row.id).collect())
+            .collect();
+        assert_eq!(groups, [vec![ids[0], ids[2]], vec![ids[1]]]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn every_row_is_claimed_once_or_left_over(
+        mails in prop::collection::vec((0usize..3, 0u8..3, prop::sample::select(vec![0, 5, 40_000, CHUNK + 9])), 1..30),
+    ) {
+        let mut fixture = Fixture::new();
+        let senders = [None, Some("a@example.net"), Some("b@example.net")];
+        let mut stored = Vec::new();
+        for (sender, first, size) in mails {
+            let mut data = octets(size);
+            if let Some(octet) = data.last_mut() { *octet = first }
+            let id = fixture.mail(senders[sender], "r@example.org", &data);
+            stored.push((id, senders[sender].map(str::as_bytes), data));
+        }
+        let mut wanted: Vec<_> = stored.iter().map(|(id, ..)| *id).collect();
+        let mut claimed = Vec::new();
+        while !wanted.is_empty() {
+            let (transactions, left_over) = claim_of(&mut fixture, &wanted);
+            prop_assert!(!transactions.is_empty() && left_over.len() < wanted.len());
+            for transaction in &transactions {
+                for row in &transaction.rows {
+                    let (_, sender, data) = stored.iter().find(|(id, ..)| *id == row.id).unwrap();
+                    prop_assert_eq!(row.sender.as_deref(), *sender);
+                    prop_assert_eq!(transaction.data_octets, data.len() as u64);
+                    prop_assert!(transaction.head == data[..data.len().min(CHUNK)]);
+                    let first = stored.iter().find(|(id, ..)| *id == transaction.rows[0].id).unwrap();
+                    prop_assert!(first.2 == *data);
+                    claimed.push(row.id);
+                }
+            }
+            wanted = left_over;
+        }
+        claimed.sort();
+        prop_assert_eq!(claimed, stored.iter().map(|(id, ..)| *id).collect::<Vec<_>>());
+    }
+}

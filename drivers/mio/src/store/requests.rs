@@ -1,0 +1,247 @@
+//! Answers one request after the other; scans and commits.
+
+use std::cmp::Ordering;
+
+use cmail_delivery::outbox::{
+    Commit, FailState, FailedAttempt, MailId, Replacement, Row, StoreError, StoreReply, StoreRequest,
+};
+use cmail_delivery::time::UnixTime;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::database::{Database, octets};
+use super::messages;
+
+/// The columns of a [`Row`] that stand in `outbox`. SQLite knows the length of a value without reading it.
+const ROW_COLUMNS: &str =
+    "mail_id, mail_remote, mail_envelopefrom, mail_envelopeto, coalesce(octet_length(mail_data), 0)";
+
+/// What the view `outbound` says of a mail's faillog rows. `fail_time` is text, of which the view takes the greatest;
+/// who computes with it gets the number that SQLite makes of it. `total` is a `sum` that cannot overflow.
+const FAIL_COLUMNS: &str = "count(fail_mail), CAST(CAST(coalesce(max(fail_time), 0) AS NUMERIC) AS INTEGER), \
+                            coalesce(total(fail_fatal), 0) > 0";
+
+impl Database {
+    /// Does what is asked. If it fails, nothing of it is done, and the next request may succeed.
+    pub(crate) fn answer(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
+        self.ensure_open()?;
+        let (task, answer) = match request {
+            StoreRequest::Scan { after, limit } => ("read the outbox of", self.scan(after, limit)),
+            StoreRequest::Claim { ids } => ("read mail from", messages::claim(&self.connection, &ids)),
+            StoreRequest::ReadData { id, offset, limit } => {
+                ("read mail data from", messages::read_data(self, id, offset, limit))
+            }
+            StoreRequest::Commit(commit) => ("record deliveries in", self.commit(&commit)),
+            StoreRequest::ReadFailed { ids, original_limit_octets } => (
+                "read failed mail from",
+                messages::read_failed(&self.connection, &ids, original_limit_octets),
+            ),
+        };
+        answer.map_err(|error| self.failed(task, &error))
+    }
+
+    fn scan(&mut self, after: MailId, limit: u32) -> rusqlite::Result<StoreReply> {
+        self.in_read_transaction(|database| {
+            let (mut rows, more) = scan_outbox(&database.connection, after, limit)?;
+            if let Some(last) = rows.last().map(|row| row.id) {
+                add_failures(&database.connection, &mut rows, after, last)?;
+            }
+            Ok(StoreReply::Rows { rows, more, data_version: database.data_version()? })
+        })
+    }
+
+    /// Runs `read` on one state of the database.
+    fn in_read_transaction<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.connection.execute_batch("BEGIN DEFERRED")?;
+        let answer = read(self);
+        // A read transaction has nothing to lose. SQLite may have ended it already, after an error.
+        let end =
+            if self.connection.is_autocommit() { Ok(()) } else { self.connection.execute_batch("ROLLBACK") };
+        let answer = answer?;
+        end.map(|()| answer)
+    }
+
+    fn commit(&mut self, commit: &Commit) -> rusqlite::Result<StoreReply> {
+        self.read_ahead.forget(&commit.delivered);
+        for replacement in &commit.replaced {
+            self.read_ahead.forget(&replacement.originals);
+        }
+        self.ensure_index();
+        if commit.is_empty() {
+            return Ok(StoreReply::Committed { failed: Vec::new(), not_replaced: Vec::new() });
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        delete(&transaction, &commit.delivered)?;
+        record_failures(&transaction, &commit.failed)?;
+        let mut not_replaced = Vec::new();
+        for replacement in &commit.replaced {
+            replace(&transaction, replacement, &mut not_replaced)?;
+        }
+        let mut failed = Vec::with_capacity(commit.failed.len());
+        for attempt in &commit.failed {
+            failed.extend(fail_state(&transaction, attempt.id)?);
+        }
+        transaction.commit()?;
+        Ok(StoreReply::Committed { failed, not_replaced })
+    }
+}
+
+/// At most `limit` rows after `after`, as if they had never failed, and whether there are more.
+fn scan_outbox(connection: &Connection, after: MailId, limit: u32) -> rusqlite::Result<(Vec<Row>, bool)> {
+    let sql = format!("SELECT {ROW_COLUMNS} FROM outbox WHERE mail_id > ?1 ORDER BY mail_id LIMIT ?2");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut found = statement.query(params![after.0, i64::from(limit) + 1])?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut rows = Vec::new();
+    while let Some(row) = found.next()? {
+        if rows.len() == limit {
+            return Ok((rows, true));
+        }
+        rows.push(outbox_row(row)?);
+    }
+    Ok((rows, false))
+}
+
+/// Adds to `rows`, which are all rows after `after` up to `last`, how they have failed. One pass over the faillog of
+/// that range, so that mail which never failed costs nothing.
+fn add_failures(
+    connection: &Connection,
+    rows: &mut [Row],
+    after: MailId,
+    last: MailId,
+) -> rusqlite::Result<()> {
+    let sql = format!(
+        "SELECT fail_mail, {FAIL_COLUMNS} FROM faillog WHERE fail_mail > ?1 AND fail_mail <= ?2 \
+         GROUP BY fail_mail ORDER BY fail_mail"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut found = statement.query(params![after.0, last.0])?;
+    let mut rows = rows.iter_mut().peekable();
+    while let Some(failures) = found.next()? {
+        // No mail has an id that is not an integer.
+        let Ok(id) = failures.get_ref(0)?.as_i64() else { continue };
+        while let Some(row) = rows.peek_mut() {
+            match row.id.0.cmp(&id) {
+                Ordering::Less => {
+                    rows.next();
+                }
+                Ordering::Equal => {
+                    let state = fail_columns(failures, MailId(id), 1)?;
+                    row.fail_count = state.fail_count;
+                    row.last_try = state.last_try;
+                    row.fatal = state.fatal;
+                    break;
+                }
+                // Failures of a mail that does not exist.
+                Ordering::Greater => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A row as it is now, if it exists.
+pub(super) fn row(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Row>> {
+    let sql = format!("SELECT {ROW_COLUMNS} FROM outbox WHERE mail_id = ?1");
+    let Some(mut row) = connection.prepare_cached(&sql)?.query_row([id.0], outbox_row).optional()? else {
+        return Ok(None);
+    };
+    let Some(state) = fail_state(connection, id)? else { return Ok(None) };
+    row.fail_count = state.fail_count;
+    row.last_try = state.last_try;
+    row.fatal = state.fatal;
+    Ok(Some(row))
+}
+
+/// How a mail has failed, if it exists.
+fn fail_state(connection: &Connection, id: MailId) -> rusqlite::Result<Option<FailState>> {
+    let sql = format!(
+        "SELECT {FAIL_COLUMNS} FROM outbox LEFT JOIN faillog ON fail_mail = mail_id \
+         WHERE mail_id = ?1 GROUP BY mail_id"
+    );
+    connection.prepare_cached(&sql)?.query_row([id.0], |row| fail_columns(row, id, 0)).optional()
+}
+
+/// [`ROW_COLUMNS`].
+fn outbox_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    let text = |index: usize| Ok::<_, rusqlite::Error>(octets(row.get_ref(index)?).map(Box::<[u8]>::from));
+    Ok(Row {
+        id: MailId(row.get(0)?),
+        remote: text(1)?,
+        sender: text(2)?.filter(|sender| !sender.is_empty()),
+        recipient: text(3)?.unwrap_or_default(),
+        data_octets: u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
+        fail_count: 0,
+        last_try: UnixTime(0),
+        fatal: false,
+    })
+}
+
+/// [`FAIL_COLUMNS`], from column `first` on.
+fn fail_columns(row: &rusqlite::Row<'_>, id: MailId, first: usize) -> rusqlite::Result<FailState> {
+    Ok(FailState {
+        id,
+        fail_count: u32::try_from(row.get::<_, i64>(first)?).unwrap_or(u32::MAX),
+        last_try: UnixTime(row.get(first + 1)?),
+        fatal: row.get(first + 2)?,
+    })
+}
+
+/// Deletes mail; its faillog rows go with it.
+fn delete(transaction: &Transaction<'_>, ids: &[MailId]) -> rusqlite::Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let mut statement = transaction.prepare_cached("DELETE FROM outbox WHERE mail_id = ?1")?;
+    ids.iter().try_for_each(|id| statement.execute([id.0]).map(drop))
+}
+
+/// Adds a faillog row for each mail that still exists.
+fn record_failures(transaction: &Transaction<'_>, failed: &[FailedAttempt]) -> rusqlite::Result<()> {
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO faillog (fail_mail, fail_message, fail_time, fail_fatal) \
+         SELECT ?1, ?2, CAST(?3 AS TEXT), ?4 WHERE EXISTS (SELECT 1 FROM outbox WHERE mail_id = ?1)",
+    )?;
+    failed.iter().try_for_each(|attempt| {
+        statement.execute(params![attempt.id.0, attempt.text, attempt.time.0, attempt.fatal]).map(drop)
+    })
+}
+
+/// Puts the bounce in the place of its originals, if all of them exist; otherwise names those that do.
+fn replace(
+    transaction: &Transaction<'_>,
+    replacement: &Replacement,
+    not_replaced: &mut Vec<MailId>,
+) -> rusqlite::Result<()> {
+    let mut exists = transaction.prepare_cached("SELECT 1 FROM outbox WHERE mail_id = ?1")?;
+    let mut existing = Vec::with_capacity(replacement.originals.len());
+    for id in &replacement.originals {
+        if exists.exists([id.0])? {
+            existing.push(*id);
+        }
+    }
+    if existing.len() < replacement.originals.len() {
+        not_replaced.extend(existing);
+        return Ok(());
+    }
+    delete(transaction, &replacement.originals)?;
+    let Some(bounce) = &replacement.bounce else { return Ok(()) };
+    // The cast makes a text of any octets, which is what the column holds for all other programs.
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO outbox (mail_remote, mail_envelopefrom, mail_envelopeto, mail_data) \
+         VALUES (NULL, NULL, CAST(?1 AS TEXT), CAST(?2 AS TEXT))",
+    )?;
+    bounce
+        .recipients
+        .iter()
+        .try_for_each(|recipient| insert.execute(params![&recipient[..], &bounce.data[..]]).map(drop))
+}
+
+#[cfg(test)]
+#[path = "requests_tests.rs"]
+mod tests;

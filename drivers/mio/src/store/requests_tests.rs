@@ -1,0 +1,381 @@
+use bytes::Bytes;
+use cmail_delivery::outbox::NewBounce;
+use proptest::prelude::*;
+use rusqlite::types::Value;
+
+use super::super::fixture::Fixture;
+use super::*;
+
+fn scan(fixture: &mut Fixture, after: i64, limit: u32) -> (Vec<Row>, bool, i64) {
+    let StoreReply::Rows { rows, more, data_version } =
+        fixture.answer(StoreRequest::Scan { after: MailId(after), limit })
+    else {
+        panic!("that is no answer to a scan")
+    };
+    (rows, more, data_version)
+}
+
+fn commit(fixture: &mut Fixture, commit: Commit) -> (Vec<FailState>, Vec<MailId>) {
+    let StoreReply::Committed { failed, not_replaced } = fixture.answer(StoreRequest::Commit(commit)) else {
+        panic!("that is no answer to a commit")
+    };
+    (failed, not_replaced)
+}
+
+fn failure(id: MailId, time: i64, fatal: bool) -> FailedAttempt {
+    FailedAttempt { id, text: format!("450 later, at {time}"), time: UnixTime(time), fatal }
+}
+
+fn ids(rows: &[Row]) -> Vec<i64> {
+    rows.iter().map(|row| row.id.0).collect()
+}
+
+#[test]
+fn a_scan_goes_on_where_the_one_before_ended() {
+    let mut fixture = Fixture::new();
+    for recipient in ["a@example.org", "b@example.org", "c@example.org"] {
+        fixture.mail(Some("s@example.net"), recipient, b"data");
+    }
+    let (rows, more, _) = scan(&mut fixture, 0, 2);
+    assert_eq!((ids(&rows), more), (vec![1, 2], true));
+    let (rows, more, _) = scan(&mut fixture, 2, 2);
+    assert_eq!((ids(&rows), more), (vec![3], false));
+    let (rows, more, _) = scan(&mut fixture, 3, 2);
+    assert_eq!((ids(&rows), more), (vec![], false));
+    let (rows, more, _) = scan(&mut fixture, i64::MIN, 0);
+    assert_eq!((ids(&rows), more), (vec![], true));
+    let (rows, more, _) = scan(&mut fixture, i64::MIN, u32::MAX);
+    assert_eq!((ids(&rows), more), (vec![1, 2, 3], false));
+}
+
+#[test]
+fn a_row_says_what_the_outbox_says() {
+    let mut fixture = Fixture::new();
+    fixture.execute(
+        "INSERT INTO outbox (mail_id, mail_remote, mail_envelopefrom, mail_envelopeto, mail_data) \
+         VALUES (7, 'u:p@relay.example', 's@example.net', 'r@example.org', 'some data')",
+        [],
+    );
+    let expected = Row {
+        id: MailId(7),
+        remote: Some((*b"u:p@relay.example").into()),
+        sender: Some((*b"s@example.net").into()),
+        recipient: (*b"r@example.org").into(),
+        data_octets: 9,
+        fail_count: 0,
+        last_try: UnixTime(0),
+        fatal: false,
+    };
+    assert_eq!(scan(&mut fixture, 0, 10).0, [expected]);
+}
+
+#[test]
+fn values_of_odd_types_are_read_as_octets() {
+    let mut fixture = Fixture::new();
+    let insert = "INSERT INTO outbox (mail_remote, mail_envelopefrom, mail_envelopeto, mail_data) \
+                  VALUES (?1, ?2, ?3, ?4)";
+    fixture.execute(insert, (Value::Null, Value::Null, Value::Blob(b"\xff\0@x".to_vec()), Value::Null));
+    fixture.execute(insert, (1.5, "", 12, 345));
+    fixture.execute(insert, ("", Value::Blob(Vec::new()), "", Value::Blob(b"\0\xff".to_vec())));
+    let (rows, ..) = scan(&mut fixture, 0, 10);
+    let texts: Vec<_> = rows
+        .iter()
+        .map(|row| (row.remote.as_deref(), row.sender.as_deref(), &row.recipient[..], row.data_octets))
+        .collect();
+    assert_eq!(
+        texts,
+        [
+            (None, None, &b"\xff\0@x"[..], 0),
+            (Some(&b"1.5"[..]), None, &b"12"[..], 3),
+            (Some(&b""[..]), None, &b""[..], 2)
+        ]
+    );
+}
+
+#[test]
+fn the_length_of_data_is_counted_in_octets_beyond_nul() {
+    let mut fixture = Fixture::new();
+    fixture.mail(None, "r@example.org", "ä\0ö\0".as_bytes());
+    assert_eq!(scan(&mut fixture, 0, 1).0[0].data_octets, 6);
+}
+
+#[test]
+fn the_data_version_changes_when_another_process_writes_and_only_then() {
+    for mode in ["WAL", "DELETE"] {
+        let mut fixture = Fixture::with_journal_mode(mode);
+        let id = fixture.mail(None, "r@example.org", b"");
+        let first = scan(&mut fixture, 0, 1).2;
+        commit(&mut fixture, Commit { failed: vec![failure(id, 1, false)], ..Commit::default() });
+        assert_eq!(scan(&mut fixture, 0, 1).2, first);
+        fixture.execute("UPDATE outbox SET mail_remote = 'x'", []);
+        assert_ne!(scan(&mut fixture, 0, 1).2, first);
+    }
+}
+
+#[test]
+fn delivered_mail_is_deleted_with_its_faillog() {
+    let mut fixture = Fixture::new();
+    let (gone, kept) = (fixture.mail(None, "a@example.org", b"x"), fixture.mail(None, "b@example.org", b"x"));
+    fixture.execute("INSERT INTO faillog (fail_mail) VALUES (?1), (?2)", [gone.0, kept.0]);
+    let reply = commit(&mut fixture, Commit { delivered: vec![gone, gone, MailId(99)], ..Commit::default() });
+    assert_eq!(reply, (vec![], vec![]));
+    assert_eq!(ids(&scan(&mut fixture, 0, 10).0), [kept.0]);
+    assert_eq!(fixture.number("SELECT sum(fail_mail) FROM faillog"), kept.0);
+}
+
+#[test]
+fn a_failed_attempt_is_one_faillog_row_as_other_programs_write_it() {
+    let mut fixture = Fixture::new();
+    let id = fixture.mail(None, "a@example.org", b"x");
+    let failed = vec![failure(id, 1_700_000_000, false), failure(MailId(99), 1, true)];
+    let (states, _) = commit(&mut fixture, Commit { failed, ..Commit::default() });
+    let expected = FailState { id, fail_count: 1, last_try: UnixTime(1_700_000_000), fatal: false };
+    assert_eq!(states, [expected], "nothing is recorded of mail that is gone");
+    let stored: (i64, String, String, String, i64) = fixture
+        .other
+        .query_row(
+            "SELECT fail_mail, fail_message, fail_time, typeof(fail_time), fail_fatal FROM faillog",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
+        )
+        .unwrap();
+    let text = "450 later, at 1700000000".to_owned();
+    assert_eq!(stored, (id.0, text, "1700000000".to_owned(), "text".to_owned(), 0));
+
+    let failed = vec![failure(id, 1_700_000_005, true)];
+    let (states, _) = commit(&mut fixture, Commit { failed, ..Commit::default() });
+    let expected = FailState { id, fail_count: 2, last_try: UnixTime(1_700_000_005), fatal: true };
+    assert_eq!(states, [expected]);
+    let row = scan(&mut fixture, 0, 1).0.remove(0);
+    assert_eq!((row.fail_count, row.last_try, row.fatal), (2, UnixTime(1_700_000_005), true));
+}
+
+#[test]
+fn a_bounce_takes_the_place_of_its_originals() {
+    let mut fixture = Fixture::new();
+    let original = fixture.mail(Some("s@example.net"), "a@example.org", b"x");
+    fixture.execute("INSERT INTO faillog (fail_mail) VALUES (?1)", [original.0]);
+    let data = b"bounce \0 \xff\r\n".to_vec();
+    let bounce = NewBounce {
+        recipients: vec![(*b"s@example.net").into(), (*b"copy@example.net").into()],
+        data: Bytes::from(data.clone()),
+    };
+    let replaced = vec![Replacement { originals: vec![original], bounce: Some(bounce) }];
+    let reply = commit(&mut fixture, Commit { replaced, ..Commit::default() });
+    assert_eq!(reply, (vec![], vec![]));
+    let rows = scan(&mut fixture, 0, 10).0;
+    let recipients: Vec<_> = rows.iter().map(|row| &row.recipient[..]).collect();
+    assert_eq!(recipients, [&b"s@example.net"[..], b"copy@example.net"]);
+    assert!(rows.iter().all(|row| row.sender.is_none() && row.remote.is_none() && row.fail_count == 0));
+    let stored = "SELECT count(*) FROM outbox WHERE mail_remote IS NULL AND mail_envelopefrom IS NULL \
+                  AND typeof(mail_envelopeto) = 'text' AND typeof(mail_data) = 'text' \
+                  AND abs(mail_submission - strftime('%s', 'now')) < 60";
+    assert_eq!(fixture.number(stored), 2);
+    let read: Vec<u8> = fixture
+        .other
+        .query_row("SELECT CAST(mail_data AS BLOB) FROM outbox LIMIT 1", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(read, data);
+    assert_eq!(fixture.number("SELECT count(*) FROM faillog"), 0);
+}
+
+#[test]
+fn mail_that_somebody_has_deleted_is_not_bounced() {
+    let mut fixture = Fixture::new();
+    let recipients = ["a@example.org", "b@example.org", "c@example.org"];
+    let [gone, kept, dropped] = recipients.map(|to| fixture.mail(Some("s@example.net"), to, b"x"));
+    fixture.execute("DELETE FROM outbox WHERE mail_id = ?1", [gone.0]);
+    let bounce = NewBounce { recipients: vec![(*b"s@example.net").into()], data: Bytes::from_static(b"no") };
+    let replaced = vec![
+        Replacement { originals: vec![kept, gone], bounce: Some(bounce) },
+        Replacement { originals: vec![dropped], bounce: None },
+    ];
+    let failed = vec![failure(dropped, 1, true)];
+    let reply = commit(&mut fixture, Commit { replaced, failed, ..Commit::default() });
+    assert_eq!(reply, (vec![], vec![kept]));
+    assert_eq!(ids(&scan(&mut fixture, 0, 10).0), [kept.0]);
+}
+
+#[test]
+fn a_busy_database_is_an_error_that_does_nothing_and_passes() {
+    for mode in ["WAL", "DELETE"] {
+        let mut fixture = Fixture::with_journal_mode(mode);
+        let id = fixture.mail(None, "a@example.org", b"x");
+        let request = StoreRequest::Commit(Commit { delivered: vec![id], ..Commit::default() });
+        fixture.other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let text = fixture.try_answer(request.clone()).unwrap_err().text;
+        assert!(text.contains("master.db3") && text.contains("locked"), "{text}");
+        fixture.other.execute_batch("ROLLBACK").unwrap();
+        assert_eq!(ids(&scan(&mut fixture, 0, 1).0), [id.0]);
+        fixture.answer(request);
+        assert_eq!(ids(&scan(&mut fixture, 0, 1).0), []);
+    }
+}
+
+#[test]
+fn no_request_leaves_a_lock_behind() {
+    let mut fixture = Fixture::with_journal_mode("DELETE");
+    let id = fixture.mail(None, "a@example.org", &vec![b'x'; 200_000]);
+    let requests = [
+        StoreRequest::Scan { after: MailId(0), limit: 1 },
+        StoreRequest::Claim { ids: vec![id] },
+        StoreRequest::ReadData { id, offset: 70_000, limit: 1000 },
+        StoreRequest::ReadFailed { ids: vec![id], original_limit_octets: 10 },
+        StoreRequest::Commit(Commit { failed: vec![failure(id, 1, false)], ..Commit::default() }),
+    ];
+    for request in requests {
+        fixture.answer(request.clone());
+        // In this journal mode, any lock of a reader makes this fail.
+        assert!(fixture.other.execute_batch("BEGIN EXCLUSIVE; COMMIT").is_ok(), "{request:?}");
+    }
+}
+
+#[test]
+fn a_commit_that_fails_halfway_is_undone() {
+    let mut fixture = Fixture::new();
+    let id = fixture.mail(None, "a@example.org", b"x");
+    fixture.execute(
+        "CREATE TRIGGER dispatch_full BEFORE INSERT ON faillog BEGIN SELECT RAISE(FAIL, 'no room'); END",
+        [],
+    );
+    let request = StoreRequest::Commit(Commit {
+        delivered: vec![id],
+        failed: vec![failure(fixture.mail(None, "b@example.org", b"x"), 1, false)],
+        ..Commit::default()
+    });
+    let text = fixture.try_answer(request).unwrap_err().text;
+    assert!(text.contains("no room"), "{text}");
+    assert_eq!(ids(&scan(&mut fixture, 0, 9).0), [1, 2]);
+}
+
+#[test]
+fn the_index_that_could_not_be_made_is_made_by_the_next_commit() {
+    let fixture = Fixture::new();
+    let index = "SELECT count(*) FROM sqlite_schema WHERE name = 'dispatch_faillog_mail'";
+    assert_eq!(fixture.number(index), 1);
+    fixture.execute("DROP INDEX dispatch_faillog_mail", []);
+    // The lock is held by another thread, so that opening runs into it.
+    fixture.other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut database = Database::open_with_timeout(&fixture.path, std::time::Duration::ZERO).unwrap();
+    fixture.other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(fixture.number(index), 0);
+    database.answer(StoreRequest::Commit(Commit::default())).unwrap();
+    assert_eq!(fixture.number(index), 1);
+}
+
+#[test]
+fn a_database_that_is_moved_away_is_not_written_to_any_more() {
+    let mut fixture = Fixture::new();
+    let id = fixture.mail(None, "a@example.org", b"x");
+    let away = fixture.directory.path().join("away.db3");
+    fixture.other.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let before = scan(&mut fixture, 0, 1).2;
+    std::fs::rename(&fixture.path, &away).unwrap();
+    let request = StoreRequest::Commit(Commit { delivered: vec![id], ..Commit::default() });
+    let text = fixture.try_answer(request).unwrap_err().text;
+    assert!(text.contains("there is no database"), "{text}");
+    std::fs::rename(&away, fixture.directory.path().join("master.db3")).unwrap();
+    assert_eq!(ids(&scan(&mut fixture, 0, 1).0), [id.0]);
+    assert_eq!(scan(&mut fixture, 0, 1).2, before, "it is the same file and the same connection");
+
+    std::fs::copy(&fixture.path, &away).unwrap();
+    std::fs::rename(&away, &fixture.path).unwrap();
+    assert_eq!(ids(&scan(&mut fixture, 0, 1).0), [id.0]);
+    assert_ne!(scan(&mut fixture, 0, 1).2, before, "another file may hold anything");
+}
+
+#[test]
+fn a_damaged_database_is_an_error_and_nothing_worse() {
+    let mut fixture = Fixture::with_journal_mode("DELETE");
+    fixture.mail(None, "a@example.org", &vec![b'x'; 300_000]);
+    let length = std::fs::metadata(&fixture.path).unwrap().len();
+    let mut octets = std::fs::read(&fixture.path).unwrap();
+    octets[100..].fill(0x5a);
+    std::fs::write(&fixture.path, &octets).unwrap();
+    assert_eq!(std::fs::metadata(&fixture.path).unwrap().len(), length);
+    fixture.execute_ignoring_errors("UPDATE meta SET value = '9'");
+    for request in [
+        StoreRequest::Scan { after: MailId(0), limit: 1 },
+        StoreRequest::Commit(Commit { delivered: vec![MailId(1)], ..Commit::default() }),
+    ] {
+        let text = fixture.try_answer(request).unwrap_err().text;
+        assert!(text.contains("master.db3"), "{text}");
+    }
+}
+
+/// What programs have been seen, or may be feared, to write into `fail_time` and `fail_fatal`.
+fn odd_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        4 => (0i64..2_000_000_000).prop_map(Value::Integer),
+        1 => any::<i64>().prop_map(Value::Integer),
+        1 => (-1e12f64..1e12).prop_map(Value::Real),
+        2 => prop::sample::select(vec![
+            "", "0", "-5", " 12", "12 x", "1.7e9", "1700000000.75", "x", "99999999999999999999", "0x10", "+7",
+        ])
+        .prop_map(|text| Value::Text(text.to_owned())),
+        1 => prop::collection::vec(any::<u8>(), 0..6).prop_map(Value::Blob),
+    ]
+}
+
+fn fatal_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        4 => Just(Value::Integer(0)),
+        2 => Just(Value::Integer(1)),
+        1 => (-3i64..3).prop_map(Value::Integer),
+        1 => (-2.0f64..2.0).prop_map(Value::Real),
+        1 => prop::sample::select(vec!["true", "1", "1x", ""]).prop_map(|text| Value::Text(text.to_owned())),
+    ]
+}
+
+/// Id, failures, latest attempt, whether one was fatal: of each mail, as the view says.
+fn by_the_view(connection: &Connection) -> Vec<(i64, u32, i64, bool)> {
+    connection
+        .prepare(
+            "SELECT mail_id, mail_failcount, CAST(mail_lasttry + 0 AS INTEGER), mail_fatality > 0 FROM outbound \
+             ORDER BY mail_id",
+        )
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn rows_say_what_the_view_says(
+        failures in prop::collection::vec((1i64..12, odd_value(), fatal_value()), 0..60),
+        is_indexed in any::<bool>(),
+        page in 1u32..7,
+    ) {
+        let mut fixture = Fixture::new();
+        fixture.other.execute_batch("PRAGMA foreign_keys = OFF; BEGIN").unwrap();
+        for id in (1..12).filter(|id| id % 4 != 3) {
+            fixture.execute("INSERT INTO outbox (mail_id, mail_envelopeto) VALUES (?1, 'r')", [id]);
+        }
+        for (id, time, fatal) in failures {
+            fixture.execute(
+                "INSERT INTO faillog (fail_mail, fail_time, fail_fatal) VALUES (?1, ?2, ?3)",
+                (id, time, fatal),
+            );
+        }
+        fixture.execute("INSERT INTO faillog (fail_mail) VALUES (1.5), ('x')", []);
+        fixture.other.execute_batch("COMMIT").unwrap();
+        if !is_indexed {
+            fixture.execute("DROP INDEX dispatch_faillog_mail", []);
+        }
+        let expected = by_the_view(&fixture.other);
+        let summary = |row: &Row| (row.id.0, row.fail_count, row.last_try.0, row.fatal);
+        let mut scanned = Vec::new();
+        loop {
+            let (rows, more, _) = scan(&mut fixture, scanned.last().map_or(0, |row: &Row| row.id.0), page);
+            scanned.extend(rows);
+            if !more { break }
+        }
+        prop_assert_eq!(scanned.iter().map(summary).collect::<Vec<_>>(), expected);
+        for scanned in &scanned {
+            prop_assert_eq!(&row(&fixture.database.connection, scanned.id).unwrap().unwrap(), scanned);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The thread that works on the database, and the handle by which the event loop talks to it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
+use mio::Waker;
+
+use super::database::Database;
+
+/// The first pause of [`FollowUp`].
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+
+/// The last pause of [`FollowUp`]. They double, so that it ends after about twice this.
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The event loop's end. Dropping it waits for the thread to answer what it was asked.
+#[derive(Debug)]
+pub(crate) struct StoreHandle {
+    jobs: Option<Sender<Job>>,
+    replies: Receiver<Reply>,
+    outstanding: BTreeSet<RequestId>,
+    changed: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+type Reply = (RequestId, Result<StoreReply, StoreError>);
+
+enum Job {
+    Request(RequestId, StoreRequest),
+    Look,
+}
+
+impl StoreHandle {
+    /// Gives the database to a thread of its own, which wakes the event loop whenever
+    /// [`poll_reply`](Self::poll_reply) or [`poll_changed`](Self::poll_changed) has something new to say. To be
+    /// called after the process has become a daemon: threads do not survive a fork.
+    pub(crate) fn spawn(database: Database, waker: Arc<Waker>) -> io::Result<Self> {
+        let (jobs, incoming) = channel();
+        let (outgoing, replies) = channel();
+        let changed = Arc::new(AtomicBool::new(false));
+        let worker = Worker { database, replies: outgoing, changed: Arc::clone(&changed), waker };
+        let thread =
+            std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run(&incoming))?;
+        Ok(Self { jobs: Some(jobs), replies, outstanding: BTreeSet::new(), changed, thread: Some(thread) })
+    }
+
+    /// Hands over a request. It is answered once, in order, by [`poll_reply`](Self::poll_reply).
+    pub(crate) fn submit(&mut self, id: RequestId, request: StoreRequest) {
+        self.outstanding.insert(id);
+        if let Some(jobs) = &self.jobs {
+            // If the thread is gone, `poll_reply` finds that out, and answers.
+            let _ = jobs.send(Job::Request(id, request));
+        }
+    }
+
+    /// The next answer, if there is one.
+    pub(crate) fn poll_reply(&mut self) -> Option<(RequestId, Result<StoreReply, StoreError>)> {
+        match self.replies.try_recv() {
+            Ok((id, reply)) => {
+                self.outstanding.remove(&id);
+                Some((id, reply))
+            }
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => {
+                let text = "the thread that works on the database has ended; restart the daemon".to_owned();
+                self.outstanding.pop_first().map(|id| (id, Err(StoreError { text })))
+            }
+        }
+    }
+
+    /// Asks the thread to find out whether another process has written to the database. To be called when the
+    /// [`Watch`](super::Watch) has seen something; the answer comes by [`poll_changed`](Self::poll_changed).
+    pub(crate) fn look(&self) {
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(Job::Look);
+        }
+    }
+
+    /// Whether another process was found to have written to the database since this was asked last. What this very
+    /// connection writes does not count.
+    pub(crate) fn poll_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Waits until everything that was submitted is done, and closes the database. Answers that were not polled are
+    /// lost.
+    pub(crate) fn shutdown(self) {
+        drop(self);
+    }
+}
+
+impl Drop for StoreHandle {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the thread that works on the database has panicked");
+        }
+    }
+}
+
+struct Worker {
+    database: Database,
+    replies: Sender<Reply>,
+    changed: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
+
+impl Worker {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        let mut follow_up: Option<FollowUp> = None;
+        loop {
+            let job = match &follow_up {
+                Some(next) => match next.at.checked_duration_since(Instant::now()) {
+                    Some(pause) => jobs.recv_timeout(pause),
+                    None => Err(RecvTimeoutError::Timeout),
+                },
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match job {
+                Ok(Job::Request(id, request)) => {
+                    let reply = self.database.answer(request);
+                    if self.replies.send((id, reply)).is_err() {
+                        return;
+                    }
+                    self.wake();
+                }
+                Ok(Job::Look) => {
+                    self.look();
+                    follow_up = Some(FollowUp::new(FIRST_PAUSE));
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look();
+                    follow_up = follow_up.and_then(FollowUp::next);
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        if self.database.changed_elsewhere() {
+            self.changed.store(true, Ordering::Release);
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            log::warn!("cannot wake the event loop: {error}");
+        }
+    }
+}
+
+/// When to look again after a file of the database has changed.
+///
+/// A writer in WAL mode writes its transaction to the file, waits for the disk, and makes it visible only then, which
+/// no file event tells. So a look at the event itself may come too early, and it is repeated at growing intervals;
+/// each costs a few microseconds.
+#[derive(Clone, Copy)]
+struct FollowUp {
+    at: Instant,
+    pause: Duration,
+}
+
+impl FollowUp {
+    fn new(pause: Duration) -> Self {
+        Self { at: Instant::now() + pause, pause }
+    }
+
+    fn next(self) -> Option<Self> {
+        let pause = self.pause * 2;
+        (pause <= LAST_PAUSE).then(|| Self::new(pause))
+    }
+}
+
+#[cfg(test)]
+#[path = "thread_tests.rs"]
+mod tests;

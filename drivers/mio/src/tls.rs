@@ -1,0 +1,350 @@
+//! TLS for outgoing connections. The only file that names rustls.
+//!
+//! Mail is encrypted opportunistically: a certificate is never a reason to refuse a session, because the alternative is
+//! plain text. Whether it is valid is found out all the same, since credentials hang on it. The question is asked once
+//! the handshake is over, of the certificates that the session holds, so that a resumed session, which shows none on
+//! the wire, gets its verdict by the same path and the verdict is about the name and the time of this connection.
+
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use cmail_delivery::next_hop::Host;
+use log::{debug, warn};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use thiserror::Error as ThisError;
+
+use crate::os_error::os_text;
+
+/// Octets that a session holds, encrypted, for a socket that does not take them.
+const SEND_BUFFER_OCTETS: usize = 64 * 1024;
+
+/// How often one call reads from the socket, so that a peer who sends records without content holds up nobody.
+const READS_PER_CALL: usize = 16;
+
+/// Why the trust file cannot be used.
+#[derive(Debug, ThisError)]
+pub enum TrustError {
+    /// It cannot be read.
+    #[error("the trust file {path} cannot be read: {source}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is no PEM.
+    #[error("the trust file {path} is not a well-formed PEM file: {reason}", path = .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// It holds nothing to trust in.
+    #[error("the trust file {path} holds no usable certificate", path = .path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The TLS library refuses its own settings.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(String),
+}
+
+/// What all sessions have in common: the trust anchors, and the memory of earlier sessions.
+#[derive(Clone, Debug)]
+pub struct TlsContext {
+    config: Arc<ClientConfig>,
+    /// Nothing if there is no trust anchor at all.
+    judge: Option<Arc<WebPkiServerVerifier>>,
+}
+
+impl TlsContext {
+    /// Trusts the certificates of a PEM file, or without one those that the system trusts.
+    pub fn load(trust_file: Option<&Path>) -> Result<Self, TrustError> {
+        let roots = match trust_file {
+            Some(path) => roots_of_file(path)?,
+            None => roots_of_system(),
+        };
+        Self::with_roots(roots)
+    }
+
+    fn with_roots(roots: RootCertStore) -> Result<Self, TrustError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let judge = if roots.is_empty() {
+            None
+        } else {
+            let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            Some(builder.build().map_err(|error| TrustError::Setup(error.to_string()))?)
+        };
+        // RFC 8314 section 4.1: TLS 1.2 or later.
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|error| TrustError::Setup(error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Opportunistic { provider }))
+            .with_no_client_auth();
+        Ok(Self { config: Arc::new(config), judge })
+    }
+
+    /// Begins a session with a server known by `server` at the address `remote`.
+    pub fn session(&self, server: &Host, remote: IpAddr) -> Result<TlsSession, String> {
+        let expected = match server {
+            Host::Name(name) => ServerName::try_from(name.as_str().to_owned()).ok(),
+            Host::Address(address) => Some(ServerName::from(*address)),
+        };
+        // A name that cannot stand in SNI cannot stand in a certificate either: the session goes on without.
+        let offered = expected.clone().unwrap_or_else(|| ServerName::from(remote));
+        let mut connection =
+            ClientConnection::new(Arc::clone(&self.config), offered).map_err(|error| error.to_string())?;
+        connection.set_buffer_limit(Some(SEND_BUFFER_OCTETS));
+        Ok(TlsSession {
+            connection,
+            judge: self.judge.clone(),
+            expected,
+            is_established: false,
+            failure: None,
+        })
+    }
+}
+
+/// What [`TlsSession::read`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum TlsRead {
+    /// The handshake is done.
+    Established {
+        /// Whether the certificate is valid for the server that was asked for.
+        certificate_is_valid: bool,
+    },
+    /// So many octets of plain text are in the buffer.
+    Octets(usize),
+    /// The peer has ended the session in order.
+    EndOfFile,
+    /// Nothing more without another event of the socket.
+    Blocked,
+    /// Nothing yet, but there may be more to read.
+    Again,
+    /// The session is broken.
+    Failed(String),
+}
+
+/// One TLS session over a socket that does not block.
+#[derive(Debug)]
+pub struct TlsSession {
+    connection: ClientConnection,
+    judge: Option<Arc<WebPkiServerVerifier>>,
+    expected: Option<ServerName<'static>>,
+    is_established: bool,
+    /// Why the session is broken, kept until what was decrypted before is read.
+    failure: Option<String>,
+}
+
+impl TlsSession {
+    /// Whether [`TlsRead::Established`] was reported.
+    pub fn is_established(&self) -> bool {
+        self.is_established
+    }
+
+    /// Takes octets from the socket and decrypts them into `buffer`, which must not be empty.
+    pub fn read<S: Read + Write>(&mut self, socket: &mut S, buffer: &mut [u8]) -> TlsRead {
+        for _ in 0..READS_PER_CALL {
+            if let Some(found) = self.decrypted(buffer) {
+                return found;
+            }
+            if let Some(reason) = self.failure.take() {
+                // The alert that says why goes out if the socket takes it at once.
+                let _ = self.flush(socket);
+                return TlsRead::Failed(reason);
+            }
+            match self.connection.read_tls(socket) {
+                Ok(0) if !self.is_established => {
+                    self.failure = Some("the peer closed the connection during the TLS handshake".to_owned());
+                }
+                Ok(_) => {
+                    if let Err(error) = self.connection.process_new_packets() {
+                        self.failure = Some(error.to_string());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return TlsRead::Blocked,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.failure = Some(os_text(&error)),
+            }
+        }
+        TlsRead::Again
+    }
+
+    /// Encrypts as much of `plaintext` as there is room for, and removes it from there.
+    pub fn encrypt(&mut self, plaintext: &mut BytesMut) {
+        if let Ok(taken) = self.connection.writer().write(plaintext) {
+            plaintext.advance(taken);
+        }
+    }
+
+    /// Writes what is encrypted to the socket; false if that does not take all of it now.
+    pub fn flush(&mut self, socket: &mut impl Write) -> io::Result<bool> {
+        while self.connection.wants_write() {
+            match self.connection.write_tls(socket) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Ends the session in order, as far as the socket takes it at once (RFC 8446 section 6.1).
+    pub fn close(&mut self, socket: &mut impl Write) {
+        self.connection.send_close_notify();
+        // The connection is closed next, whether this is flushed or not.
+        let _ = self.flush(socket);
+    }
+
+    /// The end of the handshake, then plain text, then the end; nothing if more octets are needed.
+    fn decrypted(&mut self, buffer: &mut [u8]) -> Option<TlsRead> {
+        if self.connection.is_handshaking() {
+            return None;
+        }
+        if !self.is_established {
+            self.is_established = true;
+            debug!(
+                "TLS session with {:?}: {:?}, {:?}, {:?}",
+                self.expected,
+                self.connection.protocol_version(),
+                self.connection.negotiated_cipher_suite().map(|suite| suite.suite()),
+                self.connection.handshake_kind(),
+            );
+            return Some(TlsRead::Established { certificate_is_valid: self.certificate_is_valid() });
+        }
+        match self.connection.reader().read(buffer) {
+            Ok(0) => Some(TlsRead::EndOfFile),
+            Ok(count) => Some(TlsRead::Octets(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            // RFC 8446 section 6.1: an end without close_notify may be an attacker's.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Some(TlsRead::Failed("the connection was closed in the middle of the TLS session".to_owned()))
+            }
+            Err(error) => Some(TlsRead::Failed(os_text(&error))),
+        }
+    }
+
+    fn certificate_is_valid(&self) -> bool {
+        let (Some(judge), Some(expected)) = (&self.judge, &self.expected) else { return false };
+        let Some((leaf, intermediates)) =
+            self.connection.peer_certificates().and_then(|chain| chain.split_first())
+        else {
+            return false;
+        };
+        match judge.verify_server_cert(leaf, intermediates, expected, &[], UnixTime::now()) {
+            Ok(_) => true,
+            Err(error) => {
+                debug!("the certificate is not valid for {}: {error}", expected.to_str());
+                false
+            }
+        }
+    }
+}
+
+/// Takes every certificate, but verifies that the peer holds its key.
+#[derive(Debug)]
+struct Opportunistic {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Opportunistic {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        or_unreadable(certificate, verify_tls12_signature(message, certificate, signature, algorithms))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        or_unreadable(certificate, verify_tls13_signature(message, certificate, signature, algorithms))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Lets a signature pass that cannot be verified because the certificate cannot be read (version 1, for example). Such
+/// a certificate is never found valid, since the same parser stands before that verdict.
+fn or_unreadable(
+    certificate: &CertificateDer<'_>,
+    verdict: Result<HandshakeSignatureValid, Error>,
+) -> Result<HandshakeSignatureValid, Error> {
+    match verdict {
+        Err(_) if ParsedCertificate::try_from(certificate).is_err() => {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+        verdict => verdict,
+    }
+}
+
+fn roots_of_file(path: &Path) -> Result<RootCertStore, TrustError> {
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
+        .map_err(|error| match error {
+            pem::Error::Io(source) => TrustError::Unreadable { path: path.to_owned(), source },
+            error => TrustError::Malformed { path: path.to_owned(), reason: error.to_string() },
+        })?;
+    let mut roots = RootCertStore::empty();
+    let (added, ignored) = roots.add_parsable_certificates(certificates);
+    if added == 0 {
+        return Err(TrustError::NoCertificate { path: path.to_owned() });
+    }
+    if ignored > 0 {
+        warn!("the trust file {}: {ignored} certificates cannot be used", path.display());
+    }
+    Ok(roots)
+}
+
+fn roots_of_system() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        warn!("the system's trust store: {error}");
+    }
+    let mut roots = RootCertStore::empty();
+    let (added, ignored) = roots.add_parsable_certificates(found.certs);
+    debug!("the system's trust store: {added} certificates, {ignored} more cannot be used");
+    if added == 0 {
+        warn!(
+            "the system trusts no certificate, so that none will count as valid; tls_trustfile names others"
+        );
+    }
+    roots
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpStream};
+
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rustls::{HandshakeKind, ServerConfig};
+
+use super::*;
+use crate::connection::Progress;
+use crate::testing::{self, Authority, Driven, authority, host, nothing, params, tls_server};
+
+/// Connects, does the handshake, and says what came of it and how the server saw it.
+fn handshake(context: &TlsContext, config: &Arc<ServerConfig>, server: &Host) -> (Progress, Observed) {
+    let config = Arc::clone(config);
+    let (address, thread) = testing::serve(move |stream| {
+        let mut stream = tls_server::accept(config, stream);
+        let observed = Observed {
+            name: stream.conn.server_name().map(str::to_owned),
+            kind: stream.conn.handshake_kind(),
+        };
+        stream.write_all(b"ready").unwrap();
+        tls_server::finish(stream);
+        observed
+    });
+    let mut driven = Driven::connected(address);
+    driven.connection.start_tls(context.session(server, address.ip()));
+    let progress = driven.wait(&mut nothing);
+    // The tickets for later sessions come after the handshake.
+    driven.receive(5, &mut nothing);
+    assert_eq!(driven.received, b"ready", "the session is usable whatever the certificate");
+    driven.connection.close();
+    (progress, thread.join().unwrap())
+}
+
+struct Observed {
+    name: Option<String>,
+    kind: Option<HandshakeKind>,
+}
+
+fn trusting(authority: &Authority) -> TlsContext {
+    TlsContext::load(Some(testing::trust_file(authority).path())).unwrap()
+}
+
+fn established(certificate_is_valid: bool) -> Progress {
+    Progress::TlsEstablished { certificate_is_valid }
+}
+
+#[test]
+fn a_certificate_of_a_trusted_issuer_for_the_name_is_valid() {
+    let authority = authority();
+    let context = trusting(&authority);
+    for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
+        let config = tls_server::with_versions(&params(&["mx.example.org"]), Some(&authority), versions);
+        let (progress, observed) = handshake(&context, &config, &host("mx.example.org"));
+        assert_eq!(progress, established(true));
+        assert_eq!(observed.name.as_deref(), Some("mx.example.org"));
+    }
+}
+
+#[test]
+fn an_address_needs_a_certificate_for_the_address_and_is_not_sent_as_a_name() {
+    let authority = authority();
+    let context = trusting(&authority);
+    let config = tls_server::config(&params(&["127.0.0.1"]), Some(&authority));
+    let (progress, observed) = handshake(&context, &config, &host("127.0.0.1"));
+    assert_eq!((progress, observed.name), (established(true), None));
+    let config = tls_server::config(&params(&["mx.example.org"]), Some(&authority));
+    assert_eq!(handshake(&context, &config, &host("127.0.0.1")).0, established(false));
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_does_not_prevent_the_session() {
+    let authority = authority();
+    let context = trusting(&authority);
+    let name = host("mx.example.org");
+    let mut expired = params(&["mx.example.org"]);
+    expired.not_before = date_time_ymd(2001, 1, 1);
+    expired.not_after = date_time_ymd(2002, 1, 1);
+    let another_authority = testing::authority();
+    for (what, config) in [
+        ("self-signed", tls_server::config(&params(&["mx.example.org"]), None)),
+        ("wrong name", tls_server::config(&params(&["mx.example.net"]), Some(&authority))),
+        ("no name", tls_server::config(&CertificateParams::default(), Some(&authority))),
+        ("expired", tls_server::config(&expired, Some(&authority))),
+        ("unknown issuer", tls_server::config(&params(&["mx.example.org"]), Some(&another_authority))),
+    ] {
+        assert_eq!(handshake(&context, &config, &name).0, established(false), "{what}");
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_read_does_not_prevent_the_session() {
+    let authority = authority();
+    let context = trusting(&authority);
+    let key = KeyPair::generate().unwrap();
+    let version_3 = params(&["mx.example.org"]).signed_by(&key, &authority).unwrap().der().to_vec();
+    // RFC 5280 section 4.1.2.1: version 3 is encoded as 2, version 1 as 0.
+    let at = version_3.windows(5).position(|octets| octets == [0xa0, 3, 2, 1, 2]).unwrap();
+    let mut version_1 = version_3;
+    version_1[at + 4] = 0;
+    for certificate in [version_1, b"no certificate at all".to_vec()] {
+        for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
+            let config = tls_server::presenting(certificate.clone().into(), &key, versions);
+            assert_eq!(handshake(&context, &config, &host("mx.example.org")).0, established(false));
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_hold_the_key_of_its_certificate_is_refused() {
+    let authority = authority();
+    let context = trusting(&authority);
+    let stolen = params(&["mx.example.org"]).signed_by(&KeyPair::generate().unwrap(), &authority).unwrap();
+    for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
+        let key = KeyPair::generate().unwrap();
+        let config = tls_server::presenting(stolen.der().clone(), &key, versions);
+        let (address, thread) = testing::serve(move |mut stream: TcpStream| {
+            let mut server = rustls::ServerConnection::new(config).unwrap();
+            while server.is_handshaking() {
+                if server.complete_io(&mut stream).is_err() {
+                    return true;
+                }
+            }
+            false
+        });
+        let mut driven = Driven::connected(address);
+        driven.connection.start_tls(context.session(&host("mx.example.org"), address.ip()));
+        let progress = driven.wait(&mut nothing);
+        assert!(matches!(progress, Progress::TlsFailed(_)), "{progress:?}");
+        drop(driven);
+        assert!(thread.join().unwrap(), "the server has to see the handshake fail");
+    }
+}
+
+#[test]
+fn a_resumed_session_keeps_the_verdict_of_its_certificate() {
+    let authority = authority();
+    for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
+        // Each version has its own memory: a ticket of the one is preferred to a session of the other.
+        let context = trusting(&authority);
+        for (certified, host_name, verdict) in
+            [("a.example.org", "a.example.org", true), ("b.example.org", "c.example.org", false)]
+        {
+            let config = tls_server::with_versions(&params(&[certified]), Some(&authority), versions);
+            let (first, observed) = handshake(&context, &config, &host(host_name));
+            assert_eq!(observed.kind, Some(HandshakeKind::Full));
+            let (second, observed) = handshake(&context, &config, &host(host_name));
+            assert_eq!(observed.kind, Some(HandshakeKind::Resumed));
+            assert_eq!((first, second), (established(verdict), established(verdict)));
+        }
+    }
+}
+
+#[test]
+fn without_trust_anchors_no_certificate_is_valid_and_sessions_work() {
+    let authority = authority();
+    let context = TlsContext::with_roots(RootCertStore::empty()).unwrap();
+    let config = tls_server::config(&params(&["mx.example.org"]), Some(&authority));
+    assert_eq!(handshake(&context, &config, &host("mx.example.org")).0, established(false));
+}
+
+#[test]
+fn a_name_that_cannot_be_sent_gets_a_session_without_one() {
+    let authority = authority();
+    let context = trusting(&authority);
+    let config = tls_server::config(&params(&["mx.example.org"]), Some(&authority));
+    // A domain of digits only is a domain to DNS, but TLS takes it for an address.
+    let server = host("1.2.3");
+    let (progress, observed) = handshake(&context, &config, &server);
+    assert_eq!(progress, established(false));
+    assert!(observed.name.is_none_or(|name| name == "1.2.3"));
+}
+
+#[test]
+fn trust_files_that_cannot_be_used_are_errors_that_name_the_file() {
+    let missing = Path::new("/nonexistent/roots.pem");
+    let error = TlsContext::load(Some(missing)).unwrap_err();
+    assert!(matches!(error, TrustError::Unreadable { .. }), "{error}");
+    assert!(error.to_string().contains("/nonexistent/roots.pem"));
+
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let error = TlsContext::load(Some(empty.path())).unwrap_err();
+    assert!(matches!(error, TrustError::NoCertificate { .. }), "{error}");
+    assert!(error.to_string().contains(&*empty.path().to_string_lossy()));
+
+    let mut unusable = tempfile::NamedTempFile::new().unwrap();
+    unusable.write_all(b"-----BEGIN CERTIFICATE-----\nanVuaw==\n-----END CERTIFICATE-----\n").unwrap();
+    let error = TlsContext::load(Some(unusable.path())).unwrap_err();
+    assert!(matches!(error, TrustError::NoCertificate { .. }), "{error}");
+
+    let mut malformed = tempfile::NamedTempFile::new().unwrap();
+    malformed.write_all(b"-----BEGIN CERTIFICATE-----\nanVu").unwrap();
+    let error = TlsContext::load(Some(malformed.path())).unwrap_err();
+    assert!(matches!(error, TrustError::Malformed { .. }), "{error}");
+}
+
+#[test]
+fn octets_that_are_no_tls_fail_the_handshake() {
+    let context = TlsContext::with_roots(RootCertStore::empty()).unwrap();
+    // RFC 8314 section 4.1: a server that speaks TLS 1.1 at most says so with a ServerHello of that version.
+    let tls_1_1: &[u8] = &[
+        0x16, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2, //
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+        1, //
+        0, 0, 0x2f, 0,
+    ];
+    for answer in [b"500 what do you mean?\r\n".as_slice(), tls_1_1, b""] {
+        let (address, thread) = testing::serve(move |mut stream: TcpStream| {
+            testing::read_octets(&mut stream, 5);
+            stream.write_all(answer).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let _ = io::copy(&mut stream, &mut io::sink());
+        });
+        let mut driven = Driven::connected(address);
+        let session = context.session(&host("mx.example.org"), Ipv4Addr::LOCALHOST.into());
+        driven.connection.start_tls(session);
+        let progress = driven.wait(&mut nothing);
+        assert!(matches!(progress, Progress::TlsFailed(_)), "{progress:?}");
+        drop(driven);
+        thread.join().unwrap();
+    }
+}
