@@ -133,9 +133,9 @@ fn a_failure_without_a_server_has_a_status_of_its_own() {
 #[test]
 fn a_mail_that_was_tried_too_often_bounces_with_a_permanent_status() {
     // RFC 3464 section 2.3.4: the status of a failed recipient cannot be temporary in a report of failure.
-    let (mut world, _server) = World::with_server(Script::new().always("RCPT", "450 4.2.0 mailbox busy"));
-    world.set("retries", 1);
-    world.insert(&Mail::to("a@example.org").data(ORIGINAL));
+    let (world, _server) = World::with_server(Script::new().always("RCPT", "450 4.2.0 mailbox busy"));
+    let id = world.insert(&Mail::to("a@example.org").data(ORIGINAL));
+    (0..4).for_each(|n| world.database.insert_failure(id, "450 4.2.0 an earlier time", false, 5000 + n));
     let groups = status(&parse(&bounces(&world, 1)[0]));
     assert_eq!(groups[1].header("Action"), Some("failed"));
     let status = groups[1].header("Status").unwrap();
@@ -230,7 +230,7 @@ fn a_bounce_is_delivered_like_any_mail() {
 
 #[test]
 fn large_originals_come_back_as_headers_only() {
-    for (limit, whole) in [(100, false), (100_000, true)] {
+    for (limit, whole) in [(1000, false), (100_000, true)] {
         let (mut world, _server) = refusing("550 5.1.1 no");
         world.set("bounce_return_limit", limit);
         let data = format!("{}{}\r\n", ORIGINAL, "more text ".repeat(500));
@@ -243,6 +243,36 @@ fn large_originals_come_back_as_headers_only() {
         let text = String::from_utf8_lossy(row.data.as_deref().unwrap()).into_owned();
         assert_eq!(text.contains("more text more text"), whole);
     }
+}
+
+#[test]
+fn a_limit_below_the_size_of_the_headers_cuts_the_body_not_the_headers() {
+    let (mut world, _server) = refusing("550 5.1.1 no");
+    world.set("bounce_return_limit", 10);
+    world.insert(&Mail::to("a@example.org").data(ORIGINAL));
+    let parts = parse(&bounces(&world, 1)[0]).parts();
+    assert_eq!(parts[2].content_type(), "text/rfc822-headers");
+    let original = Part::parse(&parts[2].decoded());
+    assert_eq!(original.header("Subject"), Some("the question"));
+    assert_eq!(original.header("X-Long"), Some("folded over two lines"));
+}
+
+#[test]
+fn a_bounce_row_has_the_types_that_other_programs_expect() {
+    let (world, _server) = refusing("550 5.1.1 no");
+    world.insert(&Mail::to("a@example.org").data(ORIGINAL));
+    bounces(&world, 1);
+    let types: String = world
+        .database
+        .connection
+        .query_row(
+            "SELECT typeof(mail_remote) || ' ' || typeof(mail_envelopefrom) || ' ' || typeof(mail_envelopeto) || ' '
+                || typeof(mail_submission) || ' ' || typeof(mail_data) FROM outbox",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(types, "null null text integer text");
 }
 
 #[test]

@@ -4,8 +4,9 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use support::smtp_server::SmtpServer;
-use support::{Action, Mail, Script, World};
+use support::{Action, Gate, Mail, Script, World};
 
 #[test]
 fn the_conversation_is_ehlo_mail_rcpt_data_quit() {
@@ -160,24 +161,64 @@ fn one_refused_recipient_does_not_keep_the_others_from_their_mail() {
 
 #[test]
 fn too_many_recipients_moves_the_rest_to_the_next_transaction() {
-    // RFC 5321 section 4.5.3.1.10; 552 counts as 452.
-    for code in ["452 4.5.3 too many", "552 too many"] {
-        let (world, server) = World::with_server(
-            Script::new().once("RCPT", "250 ok").once("RCPT", "250 ok").once("RCPT", code).once("RCPT", code),
-        );
-        world.database.insert_all(&["a", "b", "c", "d"].map(|user| Mail::to(&format!("{user}@example.org"))));
+    // RFC 5321 section 4.5.3.1.10; 552 counts as 452. This server takes two recipients per transaction.
+    for (code, pipelining) in
+        [("452 4.5.3 too many", false), ("552 too many", false), ("452 4.5.3 too many", true)]
+    {
+        let taken = AtomicUsize::new(0);
+        let script = Script::new().when(move |command| match command.verb {
+            "MAIL" => {
+                taken.store(0, Ordering::SeqCst);
+                None
+            }
+            "RCPT" if taken.fetch_add(1, Ordering::SeqCst) >= 2 => Some(code.into()),
+            _ => None,
+        });
+        let script = if pipelining { script.keywords(["PIPELINING"]) } else { script };
+        let (world, server) = World::with_server(script);
+        world
+            .database
+            .insert_all(&["a", "b", "c", "d", "e"].map(|user| Mail::to(&format!("{user}@example.org"))));
         assert_eq!(world.run(&["deliver", "example.org"]).code(), Some(0));
         let records = server.records();
-        assert_eq!(
-            records.accepted().iter().map(|m| m.to().len()).collect::<Vec<_>>(),
-            [2, 2],
-            "{}",
-            records.transcript()
-        );
-        assert_eq!(records.delivered_to().len(), 4);
+        let sizes: Vec<usize> = records.accepted().iter().map(|message| message.to().len()).collect();
+        assert_eq!(sizes, [2, 2, 1], "{}", records.transcript());
+        assert_eq!(records.delivered_to().len(), 5);
         assert!(world.database.failures().is_empty());
         assert!(world.database.ids().is_empty());
     }
+}
+
+#[test]
+fn a_refused_end_of_data_fails_the_accepted_recipients_and_leaves_the_refused_ones_their_own_words() {
+    let script = Script::new()
+        .when(|c| c.line.contains("<b@").then(|| "550 5.1.1 unknown".into()))
+        .always(".", "451 4.3.0 disk");
+    let (world, _server) = World::with_server(script);
+    let ids =
+        world.database.insert_all(&["a", "b", "c"].map(|user| Mail::to(&format!("{user}@example.org"))));
+    assert_eq!(world.run(&["deliver", "example.org"]).code(), Some(0));
+    for (id, word, fatal) in [(ids[0], "disk", false), (ids[1], "unknown", true), (ids[2], "disk", false)] {
+        let failures = world.database.failures_of(id);
+        assert_eq!(failures.len(), 1, "{failures:?}");
+        assert!(failures[0].text.contains(word) && failures[0].fatal == fatal, "{failures:?}");
+    }
+}
+
+#[test]
+fn nothing_is_said_before_the_greeting() {
+    // RFC 5321 section 3.1.
+    let gate = Gate::new();
+    let late = Action::After(gate.clone(), Box::new("220 at last".into()));
+    let (world, server) = World::with_server(Script::new().always("GREETING", late));
+    world.insert(&Mail::to("a@example.org"));
+    let daemon = world.start();
+    server.wait_for_connections(1);
+    gate.open();
+    server.wait_for_messages(1);
+    let records = server.records();
+    assert!(records.connections[0].lines[0].text.starts_with(b"220"), "{}", records.transcript());
+    daemon.terminate();
 }
 
 #[test]

@@ -142,7 +142,8 @@ fn a_second_resolver_is_asked_when_the_first_fails() {
     for behaviour in [Behaviour::ServFail, Behaviour::Drop] {
         let (mut world, server) = World::with_server(Script::new());
         let broken = DnsServer::start();
-        broken.behave("example.org", behaviour);
+        broken.behave("example.org", behaviour.clone());
+        broken.behave("mx.example.org", behaviour);
         world.set("resolver", format!("{} {}", broken.address(), world.dns.address()));
         assert_eq!(world.failures_after_a_pass(&Mail::to("a@example.org")), []);
         assert_eq!(server.records().accepted().len(), 1);

@@ -181,7 +181,9 @@ fn a_connection_lost_before_the_final_dot_moves_the_mail_to_the_next_candidate_i
     ];
     for (verb, action) in lost {
         let (world, first, second) = pair(Script::new().lenient().always(verb, action), Script::new());
-        assert_eq!(world.failures_after_a_pass(&Mail::to("a@example.org")), [], "{verb}");
+        // More than any socket buffers, so that the final dot cannot have been sent before the loss.
+        let mail = Mail::to("a@example.org").data("0123456789\r\n".repeat(1_000_000));
+        assert_eq!(world.failures_after_a_pass(&mail), [], "{verb}");
         assert_eq!(first.records().connections.len(), 1, "{verb}");
         assert_eq!(second.records().accepted().len(), 1, "{verb}");
         assert!(world.database.ids().is_empty());
@@ -263,6 +265,26 @@ fn the_own_host_and_what_is_not_better_is_left_out_where_better_ones_exist() {
     let failure = world.failure_after_a_pass(&Mail::to("a@example.org"));
     assert!(!failure.fatal && failure.text.starts_with("Failed to reach any MX"), "{failure:?}");
     assert!(servers.iter().all(|server| server.records().connections.is_empty()));
+}
+
+#[test]
+fn ipv6_addresses_of_an_mx_are_candidates_unless_bind_has_no_address_of_that_family() {
+    // RFC 5321 section 5.2.
+    let local = std::net::Ipv6Addr::LOCALHOST;
+    if TcpListener::bind((local, 0)).is_err() {
+        eprintln!("SKIPPED: this machine has no IPv6 loopback address");
+        return;
+    }
+    let mut world = World::new();
+    let server = SmtpServer::start_at(Script::new(), (local, 0).into());
+    world.set("portprio", server.port());
+    world.route("example.org", &server);
+    assert_eq!(world.failures_after_a_pass(&Mail::to("a@example.org")), []);
+    assert_eq!(server.records().accepted().len(), 1);
+    world.set("bind", "127.0.0.1");
+    let failure = world.failure_after_a_pass(&Mail::to("b@example.org"));
+    assert!(!failure.fatal && failure.text.starts_with("Failed to reach any MX"), "{failure:?}");
+    assert_eq!(server.records().connections.len(), 1);
 }
 
 #[test]

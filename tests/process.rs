@@ -337,6 +337,19 @@ fn the_log_file_is_appended_to() {
 }
 
 #[test]
+fn message_content_is_logged_at_the_highest_verbosity_only() {
+    for verbosity in [0, 3] {
+        let (mut world, _server) = World::with_server(Script::new().once("RCPT", "450 4.2.0 later"));
+        world.set("verbosity", verbosity).set("retryinterval", 0);
+        world.insert(&Mail::to("a@example.org").data("Subject: confidential\r\n\r\nthe private text\r\n"));
+        let daemon = world.start();
+        world.database.wait_until_empty();
+        let log = daemon.terminate();
+        assert!(!log.contains("private text") && !log.contains("confidential"), "{log}");
+    }
+}
+
+#[test]
 fn another_schema_version_or_no_database_is_an_error_that_names_initdb() {
     let mut world = World::new();
     world.set("logfile", world.path("log").display());

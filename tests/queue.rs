@@ -168,6 +168,102 @@ fn a_mail_deleted_by_somebody_else_is_not_delivered() {
 }
 
 #[test]
+fn a_mail_deleted_long_before_its_turn_is_not_delivered() {
+    let gate = Gate::new();
+    let slow = Action::After(gate.clone(), Box::new("250 ok".into()));
+    let (mut world, server) = World::with_server(Script::new().once(".", slow));
+    world.set("destination_concurrency", 1);
+    let mails: Vec<Mail> =
+        (0..40).map(|n| Mail::to(&format!("{n}@example.org")).data(n.to_string())).collect();
+    let ids = world.database.insert_all(&mails);
+    let daemon = world.start();
+    server.wait("one message is under way", |records| !records.messages.is_empty());
+    assert_eq!(server.records().messages[0].to(), ["0@example.org"], "the oldest comes first");
+    world.database.connection.execute("DELETE FROM outbox WHERE mail_id = ?1", [ids[39]]).unwrap();
+    gate.open();
+    world.database.wait_until_empty();
+    daemon.terminate();
+    assert!(!server.records().delivered_to().contains(&"39@example.org".to_owned()));
+    assert_eq!(server.records().accepted().len(), 39);
+}
+
+#[test]
+fn a_failure_row_has_the_types_that_other_programs_expect() {
+    let (world, _server) = World::with_server(Script::new().always("RCPT", "450 later"));
+    world.failure_after_a_pass(&Mail::to("a@example.org"));
+    let query = "SELECT typeof(fail_message) || ' ' || typeof(fail_time) || ' ' || typeof(fail_fatal) || ' '
+        || (fail_time BETWEEN strftime('%s','now') - 60 AND strftime('%s','now')) || ' '
+        || (SELECT mail_failcount || mail_fatality || (mail_lasttry = fail_time) FROM outbound) FROM faillog";
+    let types: String = world.database.connection.query_row(query, [], |row| row.get(0)).unwrap();
+    assert_eq!(types, "text text integer 1 101");
+}
+
+#[test]
+fn a_reader_that_keeps_a_transaction_open_loses_nothing_and_doubles_nothing() {
+    for journal_mode in ["wal", "delete"] {
+        let mut world = World::in_journal_mode(journal_mode);
+        let server = SmtpServer::start(Script::new());
+        world.set("portprio", server.port());
+        world.route("example.org", &server);
+        world.insert(&Mail::to("a@example.org"));
+        let reader = world.database.another();
+        reader.execute_batch("BEGIN").unwrap();
+        let _: i64 = reader.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap();
+        let daemon = world.start();
+        server.wait_for_messages(1);
+        std::thread::park_timeout(std::time::Duration::from_secs(3));
+        reader.execute_batch("COMMIT").unwrap();
+        world.database.wait_until_empty();
+        assert_eq!(server.records().delivered_to(), ["a@example.org"], "{journal_mode}");
+        daemon.terminate();
+    }
+}
+
+#[test]
+fn a_daemon_that_must_end_while_the_database_is_locked_ends_and_loses_nothing() {
+    let (world, server) = World::with_server(Script::new());
+    let gate = Gate::new();
+    let slow = SmtpServer::start_beside(
+        Script::new().once(".", Action::After(gate.clone(), Box::new("250 ok".into()))),
+        &server,
+    );
+    world.route("slow.example", &slow);
+    world.insert(&Mail::to("a@slow.example"));
+    let mut daemon = world.start();
+    slow.wait("the data has arrived", |records| !records.messages.is_empty());
+    let writer = world.database.another();
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    gate.open();
+    slow.wait_for_messages(1);
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait_for_exit(std::time::Duration::from_secs(10));
+    writer.execute_batch("COMMIT").unwrap();
+    assert!(world.database.failures().is_empty());
+    // The deletion could not be written: the mail may go out once more, but never be lost.
+    let daemon = world.start();
+    world.database.wait_until_empty();
+    assert!(!slow.records().accepted().is_empty());
+    daemon.terminate();
+}
+
+#[test]
+fn a_mail_changed_by_somebody_else_before_its_turn_goes_to_the_new_recipient() {
+    let (mut world, server) = World::with_server(Script::new().once("RCPT", "450 4.2.0 later"));
+    world.set("retryinterval", 1);
+    let id = world.insert(&Mail::to("old@example.org"));
+    let daemon = world.start();
+    world.database.wait_for_failure(id);
+    let update =
+        "UPDATE outbox SET mail_envelopeto = 'new@example.org', mail_data = 'new' WHERE mail_id = ?1";
+    world.database.connection.execute(update, [id]).unwrap();
+    world.database.wait_until_empty();
+    let records = server.records();
+    assert_eq!(records.delivered_to(), ["new@example.org"]);
+    assert_eq!(records.accepted()[0].data, b"new\r\n");
+    daemon.terminate();
+}
+
+#[test]
 fn a_mail_deleted_while_its_failure_is_recorded_harms_nobody() {
     let gate = Gate::new();
     let slow = Action::After(gate.clone(), Box::new("451 later".into()));

@@ -134,7 +134,10 @@ pub fn most_simultaneous(servers: &[&SmtpServer]) -> usize {
     for server in servers {
         for connection in server.records().connections {
             edges.push((connection.opened, 1));
-            edges.extend(connection.closed.map(|at| (at, -1)));
+            // After the 221 was said the client may close at any time, and we hear of it late.
+            let farewell =
+                connection.lines.iter().find(|line| line.text.starts_with(b"221")).map(|line| line.at);
+            edges.extend(farewell.or(connection.closed).map(|at| (at, -1)));
         }
     }
     edges.sort();
