@@ -1,5 +1,8 @@
 //! The program as its administrator meets it: words, exit codes, what it prints, and the files it leaves.
 
+// In a test, also in its helpers, a panic is how a failure is told.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -400,6 +403,37 @@ fn a_pid_file_that_cannot_be_removed_is_emptied() {
     assert_succeeds(&scene.run(["test.conf"]));
     Background::of(&scene, pid_file.to_str().unwrap()).terminate();
     assert_eq!(fs::read_to_string(&pid_file).unwrap(), "");
+}
+
+#[test]
+fn a_log_file_that_was_moved_away_is_opened_anew_on_sighup() {
+    let scene = Scene::with_database("logfile log\npidfile pid\nverbosity 1\n");
+    assert_succeeds(&scene.run(["test.conf"]));
+    let daemon = Background::of(&scene, "pid");
+    fs::rename(scene.path("log"), scene.path("log.1")).unwrap();
+    signal::kill(daemon.pid, Signal::SIGHUP).unwrap();
+    // SIGHUP is read before SIGTERM even if both come at once: its number is lower.
+    daemon.terminate();
+    assert!(scene.text("log.1").contains(" works on "));
+    assert!(scene.path("log").exists());
+}
+
+#[test]
+fn a_log_file_that_only_root_could_reopen_goes_on_with_a_warning() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let logs = tempfile::tempdir().unwrap();
+    let log = logs.path().join("log");
+    let scene = Scene::new(&format!("user nobody\nlogfile {}\npidfile pid\n", log.display()));
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    std::os::unix::fs::chown(&scene.directory, Some(nobody.uid.as_raw()), None).unwrap();
+    assert_succeeds(&scene.run(["test.conf", "initdb"]));
+    assert_succeeds(&scene.run(["test.conf"]));
+    let daemon = Background::of(&scene, "pid");
+    signal::kill(daemon.pid, Signal::SIGHUP).unwrap();
+    daemon.terminate();
+    assert!(fs::read_to_string(&log).unwrap().contains("cannot be opened: Permission denied"));
 }
 
 #[test]

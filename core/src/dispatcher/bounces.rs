@@ -73,8 +73,8 @@ impl Dispatcher {
 
     pub(super) fn failed_read(&mut self, ids: &[MailId], result: Result<StoreReply, StoreError>) {
         self.bounces.open = self.bounces.open.saturating_sub(1);
-        let messages = match result {
-            Ok(StoreReply::Failed(messages)) => messages,
+        let (messages, left_over) = match result {
+            Ok(StoreReply::Failed { messages, left_over }) => (messages, left_over),
             Ok(_) => return,
             Err(error) => {
                 self.note(
@@ -89,12 +89,15 @@ impl Dispatcher {
                 return;
             }
         };
-        let found: BTreeSet<MailId> =
-            messages.iter().flat_map(|message| message.mails.iter().map(|mail| mail.row.id)).collect();
+        let mut found: BTreeSet<MailId> = left_over.iter().copied().collect();
+        found.extend(messages.iter().flat_map(|message| message.mails.iter().map(|mail| mail.row.id)));
         for &id in ids {
             if !found.contains(&id) {
                 self.forget(id);
             }
+        }
+        for id in left_over {
+            self.put(id, Place::GivenUp);
         }
         for message in messages {
             self.replace(message);

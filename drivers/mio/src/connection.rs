@@ -152,16 +152,15 @@ impl Connection {
             // The end that the peer has sent, or its last words, are there to be read, event or not.
             self.readable = true;
         }
-        match self.receive(buffer) {
-            Progress::Idle if self.send_failure.is_some() => {
-                let reason = self.send_failure.take().unwrap_or_default();
-                self.broken(reason)
-            }
-            Progress::Idle if self.wants_transmit && self.writable && self.is_open_for_mail() => {
-                Progress::Again
-            }
-            progress => progress,
+        let progress = self.receive(buffer);
+        if progress != Progress::Idle {
+            return progress;
         }
+        if let Some(reason) = self.send_failure.take() {
+            return self.broken(reason);
+        }
+        let has_more_to_send = self.wants_transmit && self.writable && self.is_open_for_mail();
+        if has_more_to_send { Progress::Again } else { Progress::Idle }
     }
 
     /// Closes, after as much of what was pulled as the socket takes at once.

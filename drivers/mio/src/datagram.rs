@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use cmail_delivery::io::ConnectError;
 use mio::net::UdpSocket;
 
-use crate::os_error::classify;
+use crate::os_error::{classify, os_text};
 
 /// What a turn of [`Query::receive`] came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,14 +33,13 @@ impl Query {
     /// Sends a datagram from a fresh socket whose port the kernel draws (RFC 5452 section 9.2).
     pub fn send(server: SocketAddr, octets: &[u8]) -> Result<Self, ConnectError> {
         let any: IpAddr = if server.is_ipv4() { [0_u8; 4].into() } else { [0_u16; 8].into() };
-        let socket = UdpSocket::bind(SocketAddr::new(any, 0)).map_err(|error| classify(&error))?;
-        // Port 0 is not in use for long: whatever connecting fails with lies between here and the server.
-        socket.connect(server).map_err(|error| match classify(&error) {
-            ConnectError::Local(text) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-                ConnectError::Remote(text)
-            }
-            failure => failure,
-        })?;
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0))
+            .and_then(|socket| socket.connect(server).map(|()| socket))
+            .map_err(|error| {
+                // Here no port is missing, but an address of this family: the server is out of reach.
+                let is_unreachable = error.kind() == io::ErrorKind::AddrNotAvailable;
+                if is_unreachable { ConnectError::Remote(os_text(&error)) } else { classify(&error) }
+            })?;
         socket.send(octets).map_err(|error| classify(&error))?;
         Ok(Self { socket, server, readable: false })
     }

@@ -35,15 +35,19 @@ const SIGNALS: Token = Token(1);
 const OUTBOX: Token = Token(2);
 const FIRST_SOCKET: usize = 3;
 
+/// An answer of the outbox, and to what.
+pub type Reply = (RequestId, Result<StoreReply, StoreError>);
+
 /// What the loop is put between, besides the network.
 pub struct Environment<'a> {
     /// Hands a request to the outbox. It does not wait.
     pub submit: Box<dyn FnMut(RequestId, StoreRequest) + 'a>,
     /// Takes the next answer of the outbox, which wakes the loop by [`EventLoop::waker`] when there is one.
-    pub poll_reply: Box<dyn FnMut() -> Option<(RequestId, Result<StoreReply, StoreError>)> + 'a>,
+    pub poll_reply: Box<dyn FnMut() -> Option<Reply> + 'a>,
     /// Takes the signals that came in on the source that is registered as [`Registration::Signals`].
     pub signals: Box<dyn FnMut() -> Vec<Signal> + 'a>,
-    /// Takes what came in on the source that is registered as [`Registration::Outbox`]: whether anything did.
+    /// Whether somebody may have written to the database. Asked when the source that is registered as
+    /// [`Registration::Outbox`] is readable, and beside the answers of the outbox.
     pub outbox_changed: Box<dyn FnMut() -> bool + 'a>,
     /// Does the shell's part of a SIGHUP: reopens the log file, and reads `/etc/hosts` if that succeeds.
     pub hang_up: Box<dyn FnMut() -> Option<Hosts> + 'a>,
@@ -282,7 +286,11 @@ impl EventLoop {
                 Output::Close(connection) => self.sockets.close(connection),
                 Output::Datagram { query, to, octets } => self.sockets.query(query, to, &octets),
                 Output::CloseDatagram(query) => self.sockets.close_query(query),
-                Output::Store(request, what) => (environment.submit)(request, what),
+                Output::Store(request, what) => {
+                    (environment.submit)(request, what);
+                    // The answer may be there already, for which nobody wakes the loop.
+                    self.woken.store = true;
+                }
                 Output::Event(event) => tell(&event),
                 Output::Drained => flow = Flow::Drained,
             }

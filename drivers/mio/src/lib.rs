@@ -19,7 +19,7 @@ pub mod resolv_conf;
 pub mod signals;
 pub mod sockets;
 pub mod startup;
-mod store;
+pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod tls;

@@ -83,7 +83,7 @@ fn parse_server(text: &str) -> Option<IpAddr> {
     match text.parse().ok()? {
         IpAddr::V4(address) if address.is_unspecified() => Some(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(address) if address.is_unspecified() => Some(Ipv6Addr::LOCALHOST.into()),
-        address => Some(address),
+        address @ (IpAddr::V4(_) | IpAddr::V6(_)) => Some(address),
     }
 }
 

@@ -113,10 +113,11 @@ impl Driven {
     /// Advances until there is something to report.
     pub(crate) fn wait(&mut self, pull: &mut dyn FnMut(usize, &mut BytesMut) -> bool) -> Progress {
         loop {
-            match self.advance(pull) {
-                Progress::Idle => assert!(self.poll(PATIENCE), "nothing happened for {PATIENCE:?}"),
-                Progress::Again => {}
-                progress => return progress,
+            let progress = self.advance(pull);
+            if progress == Progress::Idle {
+                assert!(self.poll(PATIENCE), "nothing happened for {PATIENCE:?}");
+            } else if progress != Progress::Again {
+                return progress;
             }
         }
     }

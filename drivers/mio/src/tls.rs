@@ -13,11 +13,14 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use cmail_delivery::next_hop::Host;
 use log::{debug, warn};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
+};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use thiserror::Error as ThisError;
@@ -29,6 +32,12 @@ const SEND_BUFFER_OCTETS: usize = 64 * 1024;
 
 /// How often one call reads from the socket, so that a peer who sends records without content holds up nobody.
 const READS_PER_CALL: usize = 16;
+
+/// The object identifier of RSA keys, encoded (RFC 3279 section 2.3.1).
+const RSA_ENCRYPTION: [u8; 11] = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+
+/// What a SubjectPublicKeyInfo with an RSA key of 2048 bits takes, with the shortest exponent.
+const RSA_2048_KEY_OCTETS: usize = 292;
 
 /// Why the trust file cannot be used.
 #[derive(Debug, ThisError)]
@@ -65,27 +74,23 @@ pub enum TrustError {
 pub struct TlsContext {
     config: Arc<ClientConfig>,
     /// Nothing if there is no trust anchor at all.
-    judge: Option<Arc<WebPkiServerVerifier>>,
+    judge: Option<Arc<Judge>>,
 }
 
 impl TlsContext {
     /// Trusts the certificates of a PEM file, or without one those that the system trusts.
     pub fn load(trust_file: Option<&Path>) -> Result<Self, TrustError> {
-        let roots = match trust_file {
+        let (roots, pinned) = match trust_file {
             Some(path) => roots_of_file(path)?,
-            None => roots_of_system(),
+            None => (roots_of_system(), Vec::new()),
         };
-        Self::with_roots(roots)
+        Self::with_roots(roots, pinned)
     }
 
-    fn with_roots(roots: RootCertStore) -> Result<Self, TrustError> {
+    fn with_roots(roots: RootCertStore, pinned: Vec<CertificateDer<'static>>) -> Result<Self, TrustError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let judge = if roots.is_empty() {
-            None
-        } else {
-            let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-            Some(builder.build().map_err(|error| TrustError::Setup(error.to_string()))?)
-        };
+        let judge =
+            if roots.is_empty() { None } else { Some(Arc::new(Judge::new(roots, pinned, &provider)?)) };
         // RFC 8314 section 4.1: TLS 1.2 or later.
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -141,7 +146,7 @@ pub enum TlsRead {
 #[derive(Debug)]
 pub struct TlsSession {
     connection: ClientConnection,
-    judge: Option<Arc<WebPkiServerVerifier>>,
+    judge: Option<Arc<Judge>>,
     expected: Option<ServerName<'static>>,
     is_established: bool,
     /// Why the session is broken, kept until what was decrypted before is read.
@@ -217,14 +222,9 @@ impl TlsSession {
         }
         if !self.is_established {
             self.is_established = true;
-            debug!(
-                "TLS session with {:?}: {:?}, {:?}, {:?}",
-                self.expected,
-                self.connection.protocol_version(),
-                self.connection.negotiated_cipher_suite().map(|suite| suite.suite()),
-                self.connection.handshake_kind(),
-            );
-            return Some(TlsRead::Established { certificate_is_valid: self.certificate_is_valid() });
+            let certificate_is_valid = self.certificate_is_valid();
+            self.tell(certificate_is_valid);
+            return Some(TlsRead::Established { certificate_is_valid });
         }
         match self.connection.reader().read(buffer) {
             Ok(0) => Some(TlsRead::EndOfFile),
@@ -238,6 +238,17 @@ impl TlsSession {
         }
     }
 
+    fn tell(&self, certificate_is_valid: bool) {
+        debug!(
+            "TLS session with {}: {:?}, {:?}, {:?}, certificate {}",
+            self.expected.as_ref().map_or("a host without a usable name".into(), ServerName::to_str),
+            self.connection.protocol_version(),
+            self.connection.negotiated_cipher_suite().map(|suite| suite.suite()),
+            self.connection.handshake_kind(),
+            if certificate_is_valid { "valid" } else { "not valid" },
+        );
+    }
+
     fn certificate_is_valid(&self) -> bool {
         let (Some(judge), Some(expected)) = (&self.judge, &self.expected) else { return false };
         let Some((leaf, intermediates)) =
@@ -245,12 +256,54 @@ impl TlsSession {
         else {
             return false;
         };
-        match judge.verify_server_cert(leaf, intermediates, expected, &[], UnixTime::now()) {
-            Ok(_) => true,
+        if !is_provable(leaf) {
+            return false;
+        }
+        match judge.verdict(leaf, intermediates, expected) {
+            Ok(()) => true,
             Err(error) => {
-                debug!("the certificate is not valid for {}: {error}", expected.to_str());
+                debug!("the certificate of {} is not valid: {error}", expected.to_str());
                 false
             }
+        }
+    }
+}
+
+/// Finds out whether a certificate is valid.
+#[derive(Debug)]
+struct Judge {
+    verifier: Arc<WebPkiServerVerifier>,
+    /// The certificates of the trust file, which may be those of the servers themselves.
+    pinned: Vec<CertificateDer<'static>>,
+}
+
+impl Judge {
+    fn new(
+        roots: RootCertStore,
+        pinned: Vec<CertificateDer<'static>>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, TrustError> {
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+            .build()
+            .map_err(|error| TrustError::Setup(error.to_string()))?;
+        Ok(Self { verifier, pinned })
+    }
+
+    fn verdict(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        expected: &ServerName<'_>,
+    ) -> Result<(), Error> {
+        match self.verifier.verify_server_cert(leaf, intermediates, expected, &[], UnixTime::now()) {
+            // What a common tool makes when it is asked for a self-signed certificate may sign others, for which reason
+            // it is refused as a server's own. Who names just that certificate as trusted means it. Its dates are
+            // checked before this error can come up, its name here.
+            Err(Error::InvalidCertificate(CertificateError::Other(_))) if self.pinned.contains(leaf) => {
+                verify_server_name(&ParsedCertificate::try_from(leaf)?, expected)
+            }
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
         }
     }
 }
@@ -280,7 +333,7 @@ impl ServerCertVerifier for Opportunistic {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        or_unreadable(certificate, verify_tls12_signature(message, certificate, signature, algorithms))
+        unless_provable(certificate, verify_tls12_signature(message, certificate, signature, algorithms))
     }
 
     fn verify_tls13_signature(
@@ -290,7 +343,7 @@ impl ServerCertVerifier for Opportunistic {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        or_unreadable(certificate, verify_tls13_signature(message, certificate, signature, algorithms))
+        unless_provable(certificate, verify_tls13_signature(message, certificate, signature, algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -298,21 +351,29 @@ impl ServerCertVerifier for Opportunistic {
     }
 }
 
-/// Lets a signature pass that cannot be verified because the certificate cannot be read (version 1, for example). Such
-/// a certificate is never found valid, since the same parser stands before that verdict.
-fn or_unreadable(
+/// Lets a signature pass that nobody here could verify, since the alternative is plain text.
+fn unless_provable(
     certificate: &CertificateDer<'_>,
     verdict: Result<HandshakeSignatureValid, Error>,
 ) -> Result<HandshakeSignatureValid, Error> {
     match verdict {
-        Err(_) if ParsedCertificate::try_from(certificate).is_err() => {
-            Ok(HandshakeSignatureValid::assertion())
-        }
+        Err(_) if !is_provable(certificate) => Ok(HandshakeSignatureValid::assertion()),
         verdict => verdict,
     }
 }
 
-fn roots_of_file(path: &Path) -> Result<RootCertStore, TrustError> {
+/// Whether it can be verified that a peer holds the key of its certificate: not if the certificate cannot be read
+/// (version 1, for example), and not if it is for an RSA key that the library takes for too short. Such a certificate
+/// is never found valid. That is decided by the certificate alone, so that it holds for resumed sessions too.
+fn is_provable(certificate: &CertificateDer<'_>) -> bool {
+    let Ok(parsed) = ParsedCertificate::try_from(certificate) else { return false };
+    let key = parsed.subject_public_key_info();
+    let is_rsa = key.windows(RSA_ENCRYPTION.len()).any(|octets| octets == RSA_ENCRYPTION);
+    !is_rsa || key.len() >= RSA_2048_KEY_OCTETS
+}
+
+fn roots_of_file(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TrustError> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the variants are not all known")]
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
         .map_err(|error| match error {
@@ -320,14 +381,14 @@ fn roots_of_file(path: &Path) -> Result<RootCertStore, TrustError> {
             error => TrustError::Malformed { path: path.to_owned(), reason: error.to_string() },
         })?;
     let mut roots = RootCertStore::empty();
-    let (added, ignored) = roots.add_parsable_certificates(certificates);
+    let (added, ignored) = roots.add_parsable_certificates(certificates.iter().cloned());
     if added == 0 {
         return Err(TrustError::NoCertificate { path: path.to_owned() });
     }
     if ignored > 0 {
         warn!("the trust file {}: {ignored} certificates cannot be used", path.display());
     }
-    Ok(roots)
+    Ok((roots, certificates))
 }
 
 fn roots_of_system() -> RootCertStore {

@@ -306,16 +306,19 @@ fn the_long_example_shows_every_directive() {
         assert!(shown, "{} is missing", directive.name);
     }
     // What is commented out would be accepted too.
-    let everything: String = text
-        .lines()
-        .filter_map(|line| {
-            let code =
-                line.strip_prefix('#').filter(|code| code.starts_with(|c: char| c.is_ascii_lowercase()));
-            Some(format!("{}\n", code.unwrap_or(line)))
-        })
-        .collect();
+    let is_directive = |code: &&str| code.starts_with(|first: char| first.is_ascii_lowercase());
+    let commented_out: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix('#').filter(is_directive)).collect();
+    let everything = format!("{text}{}\n", commented_out.join("\n"));
     let (_, errors) = Directives::parse(Path::new(FILE), everything.as_bytes());
     assert!(errors.is_empty(), "{errors:?}");
+    // It shows a default, where there is one.
+    for (name, value) in commented_out.iter().filter_map(|code| code.split_once(' ')) {
+        let directive = DIRECTIVES.iter().find(|directive| directive.name == name).unwrap();
+        if let Fallback::Value(default) = directive.default {
+            assert_eq!(value, default, "{name}");
+        }
+    }
 }
 
 #[test]

@@ -90,10 +90,10 @@ fn large_transfers_arrive_whole_in_both_directions_in_the_clear() {
     let mut source = source(&octets);
     assert_eq!(driven.receive(LARGE_OCTETS, &mut source), None);
     while driven.connection.wants_transmit || !driven.connection.clear.is_empty() {
-        match driven.advance(&mut source) {
-            Progress::Again => {}
-            Progress::Idle => assert!(driven.connection.clear.is_empty() || driven.poll(PATIENCE)),
-            progress => panic!("{progress:?}"),
+        let progress = driven.advance(&mut source);
+        assert!(matches!(progress, Progress::Again | Progress::Idle), "{progress:?}");
+        if progress == Progress::Idle && !driven.connection.clear.is_empty() {
+            assert!(driven.poll(PATIENCE));
         }
     }
     assert!(thread.join().unwrap(), "what the peer received");
@@ -205,6 +205,37 @@ fn one_turn_sends_a_bounded_number_of_octets() {
     assert!((1..=TURN_OCTETS).contains(&pulled), "{pulled}");
     driven.connection.close();
     thread.join().unwrap();
+}
+
+#[test]
+fn a_pull_is_repeated_until_there_is_nothing_and_then_only_on_request() {
+    let (address, thread) = serve(|mut stream| {
+        let mut read = Vec::new();
+        stream.read_to_end(&mut read).unwrap();
+        read
+    });
+    let mut driven = Driven::connected(address);
+    let mut parts = [b"MAIL\r\n".as_slice(), &[b'x'; 3 * PULL_OCTETS], b"", b"QUIT\r\n", b""].into_iter();
+    let mut calls = 0;
+    let mut pull = |_: usize, octets: &mut BytesMut| {
+        calls += 1;
+        let part = parts.next().unwrap();
+        octets.extend_from_slice(part);
+        !part.is_empty()
+    };
+    for _ in 0..2 {
+        driven.connection.request_transmit();
+        while driven.connection.wants_transmit {
+            if driven.advance(&mut pull) == Progress::Idle && !driven.connection.writable {
+                assert!(driven.poll(PATIENCE));
+            }
+        }
+        assert_eq!(driven.advance(&mut |_, _| panic!("pulled without a request")), Progress::Idle);
+    }
+    assert_eq!(calls, 5);
+    driven.connection.close();
+    let expected = [b"MAIL\r\n".as_slice(), &[b'x'; 3 * PULL_OCTETS], b"QUIT\r\n"].concat();
+    assert!(thread.join().unwrap() == expected);
 }
 
 #[test]

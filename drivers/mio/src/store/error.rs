@@ -13,7 +13,7 @@ use super::schema::directory_of;
 
 /// Why a database cannot be worked on.
 #[derive(Debug, Error)]
-pub(crate) enum OpenError {
+pub enum OpenError {
     /// Nothing has this name.
     #[error("there is no database {}; create it with the word initdb, or correct the directive `database`", .0.display())]
     Missing(PathBuf),
@@ -94,7 +94,7 @@ impl OpenError {
 
 /// Why no database was created.
 #[derive(Debug, Error)]
-pub(crate) enum InitError {
+pub enum InitError {
     /// Something has this name already, and is left as it is.
     #[error("{} exists already and is left as it is; remove it, or name another database", .0.display())]
     Exists(PathBuf),

@@ -25,7 +25,7 @@ const HOLDER_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why the lock was not taken.
 #[derive(Debug, Error)]
-pub(crate) enum LockError {
+pub enum LockError {
     /// There is no such database.
     #[error(transparent)]
     Database(#[from] OpenError),

@@ -1,9 +1,9 @@
 //! The master database. Nothing outside this module names SQLite.
 //!
-//! A process that works on a database goes this way: [`check`] it, take its [`DatabaseLock`], open it as a
-//! [`Database`], and hand it to a thread of its own with [`StoreHandle::spawn`], so that no commit's `fsync` ever
-//! stops the event loop. A [`Watch`] tells when somebody has written to the files; [`StoreHandle::look`] then finds
-//! out whether that was another process, and [`StoreHandle::poll_changed`] says so.
+//! A process that works on a database goes this way: `check` it, take its `DatabaseLock`, open it as a `Database`, and
+//! hand it to a thread of its own with `StoreHandle::spawn`, so that no commit's `fsync` ever stops the event loop. A
+//! `Watch` tells when somebody has written to the files; `StoreHandle::look` then finds out whether that was another
+//! process, and `StoreHandle::poll_changed` says so.
 //!
 //! What is promised to the other programs that use the file: columns, view, schema version and journal mode stay as
 //! they were found, a transaction lasts no longer than one request, and the one thing that is added is an index
@@ -24,8 +24,9 @@ mod watch;
 mod fixture;
 
 pub(crate) use database::{Database, check};
-pub(crate) use error::{InitError, OpenError};
-pub(crate) use lock::{DatabaseLock, LockError};
+pub use error::{InitError, OpenError};
+pub(crate) use lock::DatabaseLock;
+pub use lock::LockError;
 pub(crate) use schema::initdb;
 pub(crate) use thread::StoreHandle;
 pub(crate) use watch::Watch;

@@ -1,7 +1,7 @@
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
 
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustls::{HandshakeKind, ServerConfig};
 
 use super::*;
@@ -88,6 +88,31 @@ fn a_certificate_that_is_not_valid_does_not_prevent_the_session() {
 }
 
 #[test]
+fn a_self_signed_certificate_that_is_itself_trusted_is_valid_for_its_names_and_dates() {
+    let server = |is_ca: IsCa, not_after: i32| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = params(&["mx.example.org"]);
+        params.is_ca = is_ca;
+        params.not_after = date_time_ymd(not_after, 1, 1);
+        let certificate = params.self_signed(&key).unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(certificate.pem().as_bytes()).unwrap();
+        let context = TlsContext::load(Some(file.path())).unwrap();
+        (context, tls_server::presenting(certificate.der().clone(), &key, rustls::ALL_VERSIONS))
+    };
+    for is_ca in [IsCa::NoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
+        let (context, config) = server(is_ca, 4000);
+        assert_eq!(handshake(&context, &config, &host("mx.example.org")).0, established(true), "{is_ca:?}");
+        assert_eq!(handshake(&context, &config, &host("mx.example.net")).0, established(false), "{is_ca:?}");
+        let (context, config) = server(is_ca, 2002);
+        assert_eq!(handshake(&context, &config, &host("mx.example.org")).0, established(false), "{is_ca:?}");
+    }
+    let (context, _) = server(IsCa::Ca(BasicConstraints::Unconstrained), 4000);
+    let (_, another) = server(IsCa::Ca(BasicConstraints::Unconstrained), 4000);
+    assert_eq!(handshake(&context, &another, &host("mx.example.org")).0, established(false));
+}
+
+#[test]
 fn a_certificate_that_cannot_be_read_does_not_prevent_the_session() {
     let authority = authority();
     let context = trusting(&authority);
@@ -101,6 +126,26 @@ fn a_certificate_that_cannot_be_read_does_not_prevent_the_session() {
         for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
             let config = tls_server::presenting(certificate.clone().into(), &key, versions);
             assert_eq!(handshake(&context, &config, &host("mx.example.org")).0, established(false));
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_too_short_to_be_verified_gives_a_session_and_is_never_valid() {
+    let short = CertificateDer::from_pem_slice(include_bytes!("rsa-1024.pem")).unwrap();
+    let long = CertificateDer::from_pem_slice(include_bytes!("rsa-2048.pem")).unwrap();
+    assert!(!is_provable(&short));
+    assert!(is_provable(&long), "a peer without this key has to be refused");
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(include_bytes!("rsa-1024.pem")).unwrap();
+    // The signature is by another key, as any signature that is not verified may be.
+    let key = KeyPair::generate().unwrap();
+    for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
+        let context = TlsContext::load(Some(file.path())).unwrap();
+        let config = tls_server::presenting(short.clone(), &key, versions);
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            let (progress, observed) = handshake(&context, &config, &host("mx.example.org"));
+            assert_eq!((progress, observed.kind), (established(false), Some(kind)));
         }
     }
 }
@@ -153,7 +198,7 @@ fn a_resumed_session_keeps_the_verdict_of_its_certificate() {
 #[test]
 fn without_trust_anchors_no_certificate_is_valid_and_sessions_work() {
     let authority = authority();
-    let context = TlsContext::with_roots(RootCertStore::empty()).unwrap();
+    let context = TlsContext::with_roots(RootCertStore::empty(), Vec::new()).unwrap();
     let config = tls_server::config(&params(&["mx.example.org"]), Some(&authority));
     assert_eq!(handshake(&context, &config, &host("mx.example.org")).0, established(false));
 }
@@ -195,7 +240,7 @@ fn trust_files_that_cannot_be_used_are_errors_that_name_the_file() {
 
 #[test]
 fn octets_that_are_no_tls_fail_the_handshake() {
-    let context = TlsContext::with_roots(RootCertStore::empty()).unwrap();
+    let context = TlsContext::with_roots(RootCertStore::empty(), Vec::new()).unwrap();
     // RFC 8314 section 4.1: a server that speaks TLS 1.1 at most says so with a ServerHello of that version.
     let tls_1_1: &[u8] = &[
         0x16, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2, //
