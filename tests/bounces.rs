@@ -366,3 +366,46 @@ fn a_sender_that_is_no_address_does_not_stop_the_queue() {
     server.wait("the queue goes on", |records| !records.accepted().is_empty());
     daemon.terminate();
 }
+
+#[test]
+fn more_recipients_than_one_transaction_holds_share_one_bounce_too() {
+    // By the server's refusal in two transactions, and by a domain that does not exist.
+    for domain in ["example.org", "nowhere.example"] {
+        let (world, _server) = refusing("550 5.1.1 no");
+        let mails: Vec<Mail> =
+            (0..150).map(|n| Mail::to(&format!("u{n:03}@{domain}")).data(ORIGINAL)).collect();
+        world.database.insert_all(&mails);
+        let daemon = world.start();
+        world.database.wait("all are bounced", |database| {
+            let rows = database.outbox();
+            !rows.is_empty() && rows.iter().all(|row| row.from.is_none())
+        });
+        let rows = world.database.bounces();
+        daemon.terminate();
+        assert_eq!(rows.len(), 1, "bounces for {domain}");
+        assert_eq!(status(&parse(&rows[0])).len(), 151);
+    }
+}
+
+#[test]
+fn the_arrival_date_is_the_time_of_submission() {
+    let (world, _server) = refusing("550 5.1.1 no");
+    let mut mail = Mail::to("a@example.org").data(ORIGINAL);
+    mail.submission = Some(1_000_000_000);
+    world.insert(&mail);
+    let groups = status(&parse(&bounces(&world, 1)[0]));
+    assert_eq!(groups[0].header("Arrival-Date"), Some("Sun, 9 Sep 2001 01:46:40 +0000"));
+}
+
+#[test]
+fn the_readable_part_and_the_status_quote_nothing_but_text() {
+    // Fields of a report are ASCII lines (RFC 3464 section 2.1.1), and no line is longer than RFC 5322 allows.
+    let (world, _server) = refusing(&format!("550 5.1.1 {} \u{fc}ml\u{e4}ut", "long ".repeat(150)));
+    world.insert(&Mail::to("a@example.org").data(ORIGINAL));
+    let row = bounces(&world, 1).remove(0);
+    let data = row.data.clone().unwrap();
+    let longest = data.split(|octet| *octet == b'\n').map(<[u8]>::len).max().unwrap();
+    assert!(longest <= 999, "a line has {longest} octets");
+    let groups = status(&parse(&row));
+    assert!(groups[1].header("Diagnostic-Code").unwrap().is_ascii(), "{groups:?}");
+}

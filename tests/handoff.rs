@@ -204,3 +204,13 @@ fn a_one_shot_mode_with_nothing_to_do_ends_well() {
     }
     assert_eq!(world.run(&["genbounces"]).code(), Some(0));
 }
+
+#[test]
+fn deliver_understands_a_domain_of_u_labels() {
+    let (world, server) = World::with_server(Script::new());
+    world.route("xn--bcher-kva.example", &server);
+    world.database.insert_all(&[Mail::to("a@b\u{fc}cher.example"), Mail::to("b@xn--bcher-kva.example")]);
+    assert_eq!(world.run(&["deliver", "B\u{dc}CHER.example"]).code(), Some(0));
+    assert_eq!(server.records().delivered_to().len(), 2);
+    assert!(world.database.ids().is_empty());
+}

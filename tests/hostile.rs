@@ -245,3 +245,40 @@ fn a_server_that_refuses_everything_after_the_first_error_ends_in_one_failure_ea
         assert_eq!(usize::from(delivered) + failures, 1, "{}", server.records().transcript());
     }
 }
+
+#[test]
+fn endless_challenges_of_auth_come_to_an_end() {
+    let script = Script::new()
+        .lenient()
+        .auth("SCRAM-SHA-256 CRAM-MD5 PLAIN LOGIN", "user", "password")
+        .when(|c| (!["GREETING", "EHLO", "QUIT"].contains(&c.verb)).then(|| "334 YWJj".into()));
+    let world = World::new();
+    let server = SmtpServer::start(script);
+    let remote = format!("user:password@{}", server.address());
+    let id = world.insert(&Mail::to("a@example.org").remote(&remote));
+    assert_eq!(world.run(&["handoff", &remote]).code(), Some(0));
+    assert_eq!(world.database.failures_of(id).len(), 1);
+    assert!(!world.database.failures_of(id)[0].fatal);
+}
+
+#[test]
+fn a_size_that_no_number_holds_is_no_limit() {
+    let script = Script::new().keywords(["SIZE 99999999999999999999999999999999"]);
+    let (_world, server, failures) = pass(script, "x\r\n");
+    assert_eq!(failures, []);
+    assert_eq!(server.records().accepted().len(), 1);
+}
+
+#[test]
+fn a_server_that_drops_every_connection_is_not_hammered_within_a_pass() {
+    let (world, server) = World::with_server(Script::new().lenient().always("MAIL", Action::Close));
+    let mails: Vec<Mail> =
+        (0..30).map(|n| Mail::to("a@example.org").from(&format!("{n}@client.example"))).collect();
+    let ids = world.database.insert_all(&mails);
+    assert_eq!(world.run(&["deliver", "example.org"]).code(), Some(0));
+    for id in ids {
+        assert_eq!(world.database.failures_of(id).len(), 1);
+    }
+    let connections = server.records().connections.len();
+    assert!(connections <= 10, "{connections} connections to a server that decides nothing");
+}

@@ -431,3 +431,63 @@ fn nodrop_keeps_the_privileges() {
     assert!(status.lines().any(|line| line.starts_with("Uid:\t0\t0\t0\t0")), "{status}");
     daemon.terminate();
 }
+
+#[test]
+fn sigterm_ends_a_one_shot_mode_in_time_without_a_failure() {
+    let (world, server) = World::with_server(Script::new().lenient().always("RCPT", Action::Stall));
+    let id = world.insert(&Mail::to("a@example.org"));
+    let mut daemon = Daemon::spawn(&world.write_config(), &["nodrop", "deliver", "example.org"]);
+    server.wait("it is stuck", |records| records.count("RCPT") == 1);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait_for_exit(LIMIT).code(), Some(0));
+    assert_eq!(world.database.ids(), [id]);
+    assert!(world.database.failures().is_empty());
+}
+
+#[test]
+fn mail_is_delivered_although_nobody_reads_standard_error_or_the_disk_of_the_log_is_full() {
+    let (mut world, server) = World::with_server(Script::new());
+    world.insert(&Mail::to("a@example.org"));
+    let mut daemon = Daemon::spawn_unheard(&world.write_config(), &["nodetach", "nodrop"]);
+    world.database.wait_until_empty();
+    assert!(daemon.is_running());
+    daemon.terminate();
+    world.set("logfile", "/dev/full");
+    world.insert(&Mail::to("b@example.org"));
+    let daemon = world.start();
+    world.database.wait_until_empty();
+    daemon.terminate();
+    assert_eq!(server.records().accepted().len(), 2);
+}
+
+#[test]
+fn what_cannot_be_removed_or_reopened_after_dropping_privileges_is_emptied_or_kept() {
+    let user = User::from_name("nobody").unwrap();
+    let (true, Some(user)) = (Uid::effective().is_root(), user) else {
+        eprintln!("SKIPPED: dropping privileges needs root and a user nobody");
+        return;
+    };
+    let (mut world, _server) = World::with_server(Script::new());
+    for entry in std::fs::read_dir(world.directory()).unwrap() {
+        chown(&entry.unwrap().path(), Some(user.uid), Some(user.gid)).unwrap();
+    }
+    chown(world.directory(), Some(user.uid), Some(user.gid)).unwrap();
+    let locked = world.path("only-root");
+    std::fs::create_dir(&locked).unwrap();
+    world.set("user", "nobody");
+    world.set("pidfile", locked.join("pid").display());
+    world.set("logfile", locked.join("log").display());
+    let daemon = Daemon::spawn(&world.write_config(), &["nodetach"]);
+    let pid = format!("{}\n", daemon.pid());
+    wait_for_file(&locked.join("pid"), |text| text == pid);
+    std::fs::rename(locked.join("log"), locked.join("log.old")).unwrap();
+    world.insert(&Mail::to("a@example.org"));
+    world.database.wait_until_empty();
+    daemon.signal(Signal::SIGHUP);
+    wait_for_file(&locked.join("log.old"), |text| text.to_lowercase().contains("warn"));
+    world.insert(&Mail::to("b@example.org"));
+    world.database.wait_until_empty();
+    daemon.terminate();
+    let left = std::fs::read_to_string(locked.join("pid"));
+    assert!(left.is_err() || left.is_ok_and(|text| text.is_empty()));
+}

@@ -468,3 +468,61 @@ fn a_rate_limit_spreads_messages_over_time() {
     let took = *times.iter().max().unwrap() - *times.iter().min().unwrap();
     assert!(took.as_millis() >= 2000, "{took:?}");
 }
+
+#[test]
+fn rows_of_unexpected_types_do_not_stop_the_queue() {
+    let (world, server) = World::with_server(Script::new());
+    world
+        .database
+        .connection
+        .execute_batch(
+            "INSERT INTO outbox (mail_envelopefrom, mail_envelopeto, mail_submission, mail_data) VALUES
+                (x'ff00fe', 'a@example.org', 'never', 'x'),
+                ('s@client.example', x'ff40ff', 1.5, 'x'),
+                ('s@client.example', 12345, x'00', 'x'),
+                ('s@client.example', 'number@example.org', -1, 12345),
+                (99, 'nine@example.org', 9223372036854775807, x'0d0a');
+             INSERT INTO outbox (mail_remote, mail_envelopeto, mail_data) VALUES (x'ff', 'b@example.org', 'x'), (5, 'c@example.org', 'x');
+             INSERT INTO outbox (mail_envelopeto, mail_data) VALUES (CAST(zeroblob(100000) AS TEXT), 'x');
+             INSERT INTO outbox (mail_id, mail_envelopeto, mail_data) VALUES (900, 'strange.time@example.org', 'x');
+             INSERT INTO faillog (fail_mail, fail_message, fail_time, fail_fatal) VALUES (900, x'ff', 'yesterday', 'no');",
+        )
+        .unwrap();
+    let mut daemon = world.start();
+    world.insert(&Mail::to("good@example.org"));
+    server.wait("the good mail arrives", |records| {
+        records.delivered_to().contains(&"good@example.org".to_owned())
+    });
+    assert!(daemon.is_running());
+    daemon.terminate();
+}
+
+#[test]
+fn mail_with_ids_that_were_not_counted_up_is_delivered() {
+    let (world, server) = World::with_server(Script::new());
+    world.insert(&Mail::to("first@example.org"));
+    let daemon = world.start();
+    world.database.wait_until_empty();
+    for id in [1000, 5, -7, i64::MAX] {
+        let insert = "INSERT INTO outbox (mail_id, mail_envelopefrom, mail_envelopeto, mail_data)
+            VALUES (?1, 's@client.example', 'id' || ?1 || '@example.org', 'x')";
+        world.database.connection.execute(insert, [id]).unwrap();
+        world.database.wait_until_empty();
+    }
+    assert_eq!(server.records().accepted().len(), 5);
+    daemon.terminate();
+}
+
+#[test]
+fn an_id_that_is_used_again_is_a_new_mail() {
+    let (world, server) = World::with_server(Script::new());
+    let daemon = world.start();
+    for n in 0..3 {
+        let insert = "INSERT INTO outbox (mail_id, mail_envelopefrom, mail_envelopeto, mail_data)
+            VALUES (77, 's@client.example', 'n' || ?1 || '@example.org', 'x')";
+        world.database.connection.execute(insert, [n]).unwrap();
+        world.database.wait_until_empty();
+    }
+    assert_eq!(server.records().delivered_to(), ["n0@example.org", "n1@example.org", "n2@example.org"]);
+    daemon.terminate();
+}

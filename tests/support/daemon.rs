@@ -54,6 +54,15 @@ impl Daemon {
         Self::spawn_command(command)
     }
 
+    /// With a standard error that nobody reads: the other end of the pipe is closed.
+    pub fn spawn_unheard(config: &Path, words: &[&str]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.arg(config).args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stderr.take());
+        Self { child, stderr: Arc::default() }
+    }
+
     fn spawn_command(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
