@@ -409,3 +409,34 @@ fn the_readable_part_and_the_status_quote_nothing_but_text() {
     let groups = status(&parse(&row));
     assert!(groups[1].header("Diagnostic-Code").unwrap().is_ascii(), "{groups:?}");
 }
+
+#[test]
+fn an_internationalised_recipient_is_reported_in_ascii_where_the_status_part_is_ascii() {
+    // RFC 6533 section 3: `utf-8` addresses, in message/delivery-status written with escapes.
+    let (world, _server) = World::with_server(Script::new());
+    world.insert(&Mail::to("j\u{f6}rg@example.org").data(ORIGINAL));
+    let bounce = parse(&bounces(&world, 1)[0]);
+    let part = bounce.parts()[1].clone();
+    let groups = status(&bounce);
+    let recipient = groups[1].header("Final-Recipient").unwrap();
+    assert!(recipient.to_lowercase().starts_with("utf-8"), "{recipient}");
+    match part.content_type().as_str() {
+        "message/delivery-status" => assert!(part.body.is_ascii(), "{recipient}"),
+        other => assert_eq!(other, "message/global-delivery-status"),
+    }
+    assert_eq!(groups[1].header("Status"), Some("5.6.7"));
+}
+
+#[test]
+fn recipients_of_one_message_at_two_destinations_get_two_bounces() {
+    let (world, server) = refusing("550 5.1.1 no");
+    world.route("other.example", &server);
+    world
+        .database
+        .insert_all(&[Mail::to("a@example.org").data(ORIGINAL), Mail::to("b@other.example").data(ORIGINAL)]);
+    let rows = bounces(&world, 2);
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert_eq!(status(&parse(&row)).len(), 2);
+    }
+}

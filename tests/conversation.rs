@@ -323,6 +323,19 @@ fn an_internationalised_address_needs_smtputf8() {
 }
 
 #[test]
+fn an_internationalised_sender_needs_smtputf8_too() {
+    let (world, server) = World::with_server(Script::new().keywords(["8BITMIME"]));
+    let failure = world.failure_after_a_pass(&Mail::to("a@example.org").from("j\u{f6}rg@client.example"));
+    assert!(failure.fatal && failure.text.contains("5.6.7"), "{failure:?}");
+    assert_eq!(server.records().count("RCPT"), 0);
+    // Only its domain: the A-label form will do.
+    let (world, server) = World::with_server(Script::new());
+    let mail = Mail::to("a@example.org").from("s@b\u{fc}cher.example");
+    assert_eq!(world.failures_after_a_pass(&mail), []);
+    assert_eq!(server.records().messages[0].from(), "s@xn--bcher-kva.example");
+}
+
+#[test]
 fn smtputf8_is_not_said_where_it_is_not_needed() {
     let (world, server) = World::with_server(Script::new().keywords(["SMTPUTF8", "8BITMIME"]));
     assert_eq!(world.failures_after_a_pass(&Mail::to("a@example.org")), []);
