@@ -331,6 +331,7 @@ fn the_log_file_is_appended_to() {
     std::fs::write(world.path("log"), "what was there before\n").unwrap();
     world.set("logfile", world.path("log").display());
     let daemon = world.start();
+    daemon.wait_until_ready(&world);
     wait_for_file(&world.path("log"), |text| text.lines().count() > 1);
     daemon.terminate();
     assert!(std::fs::read_to_string(world.path("log")).unwrap().starts_with("what was there before\n"));
