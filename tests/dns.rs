@@ -205,7 +205,7 @@ fn an_address_literal_is_connected_to() {
 #[test]
 fn an_ipv6_address_literal_is_connected_to() {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
-        eprintln!("SKIPPED: this machine has no IPv6 loopback address");
+        support::skip("this machine has no IPv6 loopback address");
         return;
     }
     let mut world = World::new();

@@ -390,11 +390,11 @@ fn running_out_of_descriptors_is_no_failure_of_the_mail() {
 #[test]
 fn privileges_are_dropped_to_the_configured_user_with_its_groups() {
     if !Uid::effective().is_root() {
-        eprintln!("SKIPPED: dropping privileges needs root");
+        support::skip("dropping privileges needs root");
         return;
     }
     let Some(user) = User::from_name("nobody").unwrap() else {
-        eprintln!("SKIPPED: there is no user nobody");
+        support::skip("there is no user nobody");
         return;
     };
     let (mut world, server) = World::with_server(Script::new());
@@ -421,7 +421,7 @@ fn privileges_are_dropped_to_the_configured_user_with_its_groups() {
 #[test]
 fn nodrop_keeps_the_privileges() {
     if !Uid::effective().is_root() {
-        eprintln!("SKIPPED: keeping privileges is only visible for root");
+        support::skip("keeping privileges is only visible for root");
         return;
     }
     let mut world = World::new();
@@ -465,7 +465,7 @@ fn mail_is_delivered_although_nobody_reads_standard_error_or_the_disk_of_the_log
 fn what_cannot_be_removed_or_reopened_after_dropping_privileges_is_emptied_or_kept() {
     let user = User::from_name("nobody").unwrap();
     let (true, Some(user)) = (Uid::effective().is_root(), user) else {
-        eprintln!("SKIPPED: dropping privileges needs root and a user nobody");
+        support::skip("dropping privileges needs root and a user nobody");
         return;
     };
     let (mut world, _server) = World::with_server(Script::new());
