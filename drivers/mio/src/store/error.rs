@@ -138,7 +138,9 @@ pub(super) fn store_error(path: &Path, task: &str, error: &rusqlite::Error) -> S
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             format!("it is damaged ({error}); stop the daemon and restore it from a backup")
         }
-        Some(ErrorCode::SystemIoFailure) => format!("its disk is full or fails ({error}); look at the system's log"),
+        Some(ErrorCode::SystemIoFailure) => {
+            format!("its disk is full or fails ({error}); look at the system's log")
+        }
         _ => error.to_string(),
     };
     StoreError { text: format!("cannot {task} the database {}: {reason}", path.display()) }
