@@ -116,7 +116,7 @@ enum Progress {
 enum Asked {
     Look,
     Recheck { after: MailId, frontier: MailId },
-    Work { hop: HopId, connection: ConnectionId, ids: Vec<MailId> },
+    Work { hop: HopId, connection: ConnectionId, ids: Vec<MailId>, share: usize },
     Data { hop: HopId, connection: ConnectionId },
     Nowhere { ids: Vec<MailId> },
     Bounce { ids: Vec<MailId> },
@@ -187,7 +187,10 @@ impl Dispatcher {
                 self.traffic.resolver.handle_datagram_failed(now.monotonic, query, error);
             }
             Input::Store(request, result) => self.answered(request, result),
-            Input::OutboxChanged => self.look(),
+            Input::OutboxChanged => {
+                self.intake.somebody_wrote();
+                self.look();
+            }
             Input::Retry => self.retry_everything(),
             Input::Hosts(hosts) => self.hosts = hosts,
             Input::Drain => self.drain(),
@@ -332,7 +335,9 @@ impl Dispatcher {
         match asked {
             Asked::Look => self.looked(result),
             Asked::Recheck { after, frontier } => self.rechecked(after, frontier, result),
-            Asked::Work { hop, connection, ids } => self.work_claimed(hop, connection, &ids, result),
+            Asked::Work { hop, connection, ids, share } => {
+                self.work_claimed(hop, connection, &ids, share, result);
+            }
             Asked::Data { hop, connection } => self.data_read(hop, connection, result),
             Asked::Nowhere { ids } => self.unroutable_read(&ids, result),
             Asked::Bounce { ids } => self.failed_read(&ids, result),
@@ -367,6 +372,9 @@ impl Dispatcher {
             Progress::Drained => false,
         };
         if is_done {
+            if let Some(loss) = self.ledger.unrecorded() {
+                self.note(Level::Error, loss);
+            }
             self.progress = Progress::Drained;
             self.outputs.push_back(Output::Drained);
         }
