@@ -65,7 +65,8 @@ accounts() {
 	mkdir /srv/mail/postfix /srv/mail/exim /srv/mail/opensmtpd
 	chown -R vmail:vmail /srv/mail
 	chown Debian-exim:Debian-exim /var/spool/exim4 /var/log/exim4 /srv/log/exim
-	chown postfix:postfix /var/lib/postfix /srv/greylist
+	chown postfix:postfix /var/lib/postfix
+	chown vmail:vmail /srv/greylist
 	chown nsd:nsd /run/nsd /var/lib/nsd
 	chown dispatch:dispatch /srv/work
 }
@@ -77,6 +78,9 @@ addresses() {
 	for address in 192.0.2.10 192.0.2.11 192.0.2.12 192.0.2.30; do
 		ip address add $address/32 dev lo
 	done
+	# OpenSMTPD listens with a backlog of 5. Under SYN cookies the kernel forgets a connection that does
+	# not fit, while its client, to whom the server has to speak first, waits out the greeting timeout.
+	echo 0 >/proc/sys/net/ipv4/tcp_syncookies
 	ip -6 address add 2001:db8::30/128 dev lo nodad
 }
 
@@ -84,26 +88,27 @@ certificates() (
 	cd /srv/tls
 	openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca.key -out ca.pem -subj "/CN=Test roots" \
 		-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign 2>/dev/null
-	leaf mail "DNS:mx.postfix.example,DNS:mx.exim.example,DNS:mx.opensmtpd.example,DNS:far.postfix.example,IP:192.0.2.10"
-	leaf other "DNS:somebody.else.example"
+	leaf mail rsa:2048 "DNS:mx.postfix.example,DNS:mx.exim.example,DNS:far.postfix.example,IP:192.0.2.10"
+	leaf other rsa:2048 "DNS:somebody.else.example"
+	# An elliptic key here, so that both kinds are met. OpenSMTPD wants its key read by root alone.
+	leaf opensmtpd ec:<(openssl ecparam -name prime256v1) "DNS:mx.opensmtpd.example,IP:127.0.0.30"
 	chmod 644 -- *.pem
 	chown root:Debian-exim mail.key
 	chmod 640 mail.key
-	# OpenSMTPD refuses a key that others than root may read.
-	cp mail.key opensmtpd.key
 	chmod 600 opensmtpd.key
 )
 
+# NAME KEY ALTERNATIVE-NAMES: a key and a certificate from the test roots.
 leaf() {
-	openssl req -newkey rsa:2048 -nodes -keyout "$1.key" -out "$1.csr" -subj "/CN=$1" 2>/dev/null
+	openssl req -newkey "$2" -nodes -keyout "$1.key" -out "$1.csr" -subj "/CN=$1" 2>/dev/null
 	openssl x509 -req -in "$1.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out "$1.pem" \
-		-extfile <(printf 'basicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\nsubjectAltName=%s\n' "$2") 2>/dev/null
+		-extfile <(printf 'basicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\nsubjectAltName=%s\n' "$3") 2>/dev/null
 }
 
 # The accounts that the checks log in with: alice, and one whose password has the signs that a remote
 # specification uses itself.
 secrets() {
-	printf '%s\n' 'alice:{PLAIN}wonder land' 'bob:{PLAIN}a:b@c/d%%' >/srv/users.dovecot
+	printf '%s\n' 'alice:{PLAIN}wonder land' "bob:{PLAIN.b64}$(printf %s 'a:b@c/d%' | base64)" >/srv/users.dovecot
 	printf 'alice %s\n' "$(openssl passwd -6 "wonder land")" >/srv/users.opensmtpd
 	chmod 644 /srv/users.*
 }

@@ -1,6 +1,7 @@
 """Runs the sections that are named as arguments, or all of them."""
 
 import sys
+import time
 import traceback
 
 from . import bounces, content, handoff, refusals, routing, servers, volume
@@ -24,11 +25,13 @@ def main() -> int:
             return 1
     if check("all servers are up", servers.ready(), servers.missing()):
         for name in wanted:
-            print(f"--- {name}")
+            print(f"--- {name}", flush=True)
+            began = time.monotonic()
             try:
                 SECTIONS[name]()
             except Exception:
                 check(f"{name} runs to its end", False, traceback.format_exc())
+            print(f"       ({name} took {time.monotonic() - began:.1f} s)", flush=True)
     print(f"{SCORE.passed} passed, {SCORE.failed} failed")
     return 0 if SCORE.failed == 0 else 1
 

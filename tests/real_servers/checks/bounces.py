@@ -47,7 +47,7 @@ def report(bounce: email.message.Message, original: bytes) -> None:
     wrong = {name: per_recipient[name] for name, part in wanted.items() if part not in str(per_recipient[name])}
     equal("bounce: all fields of the recipient", wrong, {})
     returned = parts[2].get_payload()[0]
-    equal("bounce: the original is whole", (returned["To"], returned.get_payload().splitlines()), ("<unknown-b@exim.example>", ["the original body", "."]))
+    equal("bounce: the original is whole", (str(returned["To"]).strip("<>"), returned.get_payload().splitlines()), ("unknown-b@exim.example", ["the original body", "."]))
 
 
 def headers_only() -> None:
@@ -66,7 +66,6 @@ def generate_only() -> None:
     scene = Scene("genbounces", {"retries": "1"})
     mail = scene.add("x@busy.both.example", sender="threshold@postfix.example")
     null = scene.add("x@null.example", sender=None)
-    scene.query("SELECT 1")
     scene.command("deliver", "busy.both.example")
     scene.command("deliver", "null.example")
     equal("one-shot deliver makes no bounces", scene.pending() >= {mail.id}, True)

@@ -3,6 +3,7 @@
 import re
 
 from .harness import LOGS, Scene, check, copies, equal
+from .servers import opensmtpd_speaks_tls
 
 ALICE = "alice:wonder land@"
 # Name of the check: (remote, server, what its trace fields say).
@@ -54,11 +55,12 @@ def address(what: str, server: str) -> str:
 
 def run() -> None:
     scene = Scene("handoff")
-    good = {what: scene.add(address(what, server), remote=remote) for what, (remote, server, _) in DELIVERED.items()}
+    delivered = {what: row for what, row in DELIVERED.items() if row[1] != "opensmtpd" or opensmtpd_speaks_tls()}
+    good = {what: scene.add(address(what, server), remote=remote) for what, (remote, server, _) in delivered.items()}
     bad = {what: scene.add(address("refused " + what, "postfix"), remote=remote) for what, remote in REFUSED.items()}
     done = scene.run_until(lambda: scene.settled([*good.values(), *bad.values()]))
     check("everything is settled and the exit status is 0", done)
-    for what, (_, server, sign) in DELIVERED.items():
+    for what, (_, server, sign) in delivered.items():
         arrived = copies(good[what].to) if good[what].id not in scene.pending() else []
         held = [copy.server for copy in arrived] == [server] and sign in arrived[0].trace
         check(f"handoff, {what}", held, scene.failures(good[what]) or [copy.trace for copy in arrived])

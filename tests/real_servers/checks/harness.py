@@ -236,7 +236,8 @@ def mailboxes() -> dict[str, list[Delivered]]:
         for path in directory.iterdir():
             if path in _read or not path.stat().st_size:
                 continue
-            copy = split(path.read_bytes().replace(b"\r\n", b"\n"), f"sink-{sink}")
+            # smtp-sink ends each message in its file with an empty line of its own.
+            copy = split(path.read_bytes().removesuffix(b"\n"), f"sink-{sink}")
             recipients = re.findall(rb"^X-Rcpt-Args: <([^>]*)>", copy.trace, re.M)
             _read[path] = [(to.decode(), copy) for to in recipients]
     found: dict[str, list[Delivered]] = defaultdict(list)

@@ -65,14 +65,17 @@ def crash() -> None:
 
 def two_at_once() -> None:
     """A second daemon names the first and leaves; the first goes on."""
-    scene = Scene("two")
+    scene = Scene("two", {"pidfile": "/srv/work/two/pid"})
+    pid_file = scene.directory / "pid"
     scene.start()
     first = scene.process
-    wait(lambda: scene.command("deliver", "exim.example").returncode == 1, 5)
+    wait(lambda: pid_file.exists() and bool(pid_file.read_text()))
+    equal("the pid file holds the pid", pid_file.read_text(), f"{first.pid}\n" if first else "")
     equal("a second process on the database exits with 1", scene.command("deliver", "exim.example").returncode, 1)
     check("and names the pid of the first", first is not None and str(first.pid) in scene.log.read_text(errors="replace"))
     mail = scene.add("two@exim.example")
     check("the first goes on", wait(scene.drained) and scene.stop() == 0)
+    equal("the pid file is gone or empty after it", pid_file.read_text() if pid_file.exists() else "", "")
     equal("it delivered what came meanwhile", len(copies(mail.to)), 1)
     hang_up()
 
