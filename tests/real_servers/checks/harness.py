@@ -87,6 +87,11 @@ class Scene:
         self.process: subprocess.Popen[bytes] | None = None
         self.write_config()
         self.command("initdb", check=True)
+        # This runs as root and the daemon does not. SQLite creates the files beside a WAL database as
+        # root and gives them away only then; a daemon that starts in between cannot open the database.
+        # One connection that stays keeps these files, so that no check depends on that moment.
+        self.keeper = self.connection()
+        self.keeper.execute("SELECT count(*) FROM outbox").fetchall()
 
     def write_config(self, **changes: str | list[str]) -> None:
         self.directives.update(changes)
@@ -188,7 +193,8 @@ class Scene:
     def run_until(self, done: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
         """Starts the daemon, waits, stops it; whether the condition came true and the exit was clean."""
         self.start()
-        came = wait(done, patience_s)
+        process = self.process
+        came = wait(lambda: done() or process is None or process.poll() is not None, patience_s) and done()
         return self.stop() == 0 and came
 
 
