@@ -31,7 +31,7 @@ pub(super) enum LaneOutput {
     WantPermission,
     WantData { id: MailId, offset: u64, limit: u32 },
     Delivered { id: MailId, event: Event },
-    Failed { id: MailId, failure: Failure },
+    Failed { id: MailId, recipient: Mailbox, failure: Failure },
     Released { ids: Vec<MailId>, tried: bool },
     Sent(Bytes),
     Received(Bytes),
@@ -286,13 +286,12 @@ impl Lane {
                     },
                 },
                 Outcome::Failed { reason: FailureReason::Reply { reply, command }, fatal } => {
-                    LaneOutput::Failed {
-                        id,
-                        failure: Failure::replied(&talk.candidate, &reply, command, fatal),
-                    }
+                    let failure = Failure::replied(&talk.candidate, &reply, command, fatal);
+                    LaneOutput::Failed { id, recipient, failure }
                 }
                 Outcome::Failed { reason: FailureReason::Own { text, status }, fatal } => {
-                    LaneOutput::Failed { id, failure: Failure::found(&talk.candidate, &text, status, fatal) }
+                    let failure = Failure::found(&talk.candidate, &text, status, fatal);
+                    LaneOutput::Failed { id, recipient, failure }
                 }
                 Outcome::Undecided => {
                     undecided.push(id);

@@ -103,9 +103,10 @@ impl Ledger {
 }
 
 impl Dispatcher {
-    /// Takes note of a failed attempt.
-    pub(super) fn record_failure(&mut self, id: MailId, failure: &Failure) {
-        self.event(Event::Failed { id, text: failure.text.as_str().into(), fatal: failure.fatal });
+    /// Takes note of a failed attempt; `whom` says for whom it was, or where to.
+    pub(super) fn record_failure(&mut self, id: MailId, whom: &str, failure: &Failure) {
+        let text = failure.text.as_str().into();
+        self.event(Event::Failed { id, whom: whom.into(), text, fatal: failure.fatal });
         self.ledger.pending.failed.push(FailedAttempt {
             id,
             text: failure.text.clone(),

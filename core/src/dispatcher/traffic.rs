@@ -390,8 +390,9 @@ impl Dispatcher {
                 self.traffic.condemned.remove(&hop);
                 self.traffic.runnable.insert(hop);
             }
+            let whom = self.queue.next_hop(hop).map(|next_hop| format!("for {next_hop}")).unwrap_or_default();
             for id in ids {
-                self.record_failure(id, &failure);
+                self.record_failure(id, &whom, &failure);
             }
         }
     }
@@ -466,9 +467,9 @@ impl Dispatcher {
                 self.traffic.is_of_use(hop);
                 self.ledger.delivered(id);
             }
-            DeliveryOutput::Failed { id, failure } => {
+            DeliveryOutput::Failed { id, recipient, failure } => {
                 self.traffic.is_of_use(hop);
-                self.record_failure(id, &failure);
+                self.record_failure(id, &format!("to <{recipient}>"), &failure);
             }
             DeliveryOutput::Released { ids, tried } => {
                 for id in ids {

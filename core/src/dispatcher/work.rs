@@ -52,7 +52,8 @@ impl Dispatcher {
         for row in transactions.into_iter().flat_map(|transaction| transaction.rows) {
             match destination(&row) {
                 Err(failure) if self.standing_of(&row) != Standing::GivenUp => {
-                    self.record_failure(row.id, &failure)
+                    let recipient = row.recipient.escape_ascii();
+                    self.record_failure(row.id, &format!("to <{recipient}>"), &failure);
                 }
                 Ok(_) | Err(_) => self.settle(&row, true),
             }

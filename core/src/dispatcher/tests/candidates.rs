@@ -17,7 +17,7 @@ fn failure_by(world: &mut World, remote: Option<&str>, recipient: &str) -> (Stri
         .events
         .iter()
         .filter_map(|event| {
-            let Event::Failed { id: of, text, fatal } = event else { return None };
+            let Event::Failed { id: of, text, fatal, .. } = event else { return None };
             (*of == MailId(id)).then(|| (text.to_string(), *fatal))
         })
         .collect();

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cmail_delivery::outbox::StoreError;
 use nix::errno::Errno;
@@ -20,6 +20,8 @@ use super::schema::{directory_of, verify};
 
 /// How long a lock of another process is waited for. Nobody waits for this thread meanwhile.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How soon files are tried again that another process is about to make accessible.
+const ACCESS_PAUSE: Duration = Duration::from_millis(5);
 
 /// Prepared statements to keep: more than there are different ones.
 const STATEMENT_CACHE_CAPACITY: usize = 32;
@@ -198,7 +200,22 @@ pub(super) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
 }
 
 /// Connects to a database and makes sure that it is one of schema 9.
+///
+/// A process of root that opens the database makes the files beside it, and only then gives them to the owner of the
+/// database. Whoever comes in between cannot open them, and has to try again.
 fn connect(path: &Path, mode: OpenFlags, busy_timeout: Duration) -> Result<Connection, OpenError> {
+    let began = Instant::now();
+    loop {
+        match connect_once(path, mode, busy_timeout) {
+            Err(OpenError::Inaccessible { .. }) if began.elapsed() < busy_timeout => {
+                std::thread::sleep(ACCESS_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+fn connect_once(path: &Path, mode: OpenFlags, busy_timeout: Duration) -> Result<Connection, OpenError> {
     let failed = |error: rusqlite::Error| OpenError::from_sqlite(path, &error);
     let connection =
         Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;

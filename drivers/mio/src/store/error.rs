@@ -62,6 +62,17 @@ pub enum OpenError {
     /// Another process keeps it locked.
     #[error("the database {} is locked by another process; find out which one does not let go of it", .0.display())]
     Busy(PathBuf),
+    /// The file, or one that SQLite keeps beside it, cannot be opened.
+    #[error(
+        "the database {} cannot be opened, or a file that SQLite keeps beside it: {text}; \
+         see who owns these files", .path.display()
+    )]
+    Inaccessible {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        text: String,
+    },
     /// Anything else.
     #[error("the database {} cannot be opened: {text}", .path.display())]
     Other {
@@ -87,6 +98,7 @@ impl OpenError {
                 Self::DirectoryReadOnly(directory_of(&path).to_path_buf())
             }
             Some(ErrorCode::ReadOnly) => Self::ReadOnly(path),
+            Some(ErrorCode::CannotOpen) => Self::Inaccessible { path, text },
             // What SQLite cannot put beside the database on a full disk is an input and output error.
             Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull) => {
                 Self::Other { path, text: format!("its disk is full or fails ({text})") }
