@@ -101,6 +101,19 @@ impl Dispatcher {
         self.ask(StoreRequest::Commit(commit), Asked::Commit);
     }
 
+    /// Says at the end what the database has refused to take.
+    pub(super) fn regret_what_is_not_recorded(&mut self) {
+        let in_flight = self.ledger.in_flight.iter();
+        let delivered: usize =
+            in_flight.chain([&self.ledger.pending]).map(|commit| commit.delivered.len()).sum();
+        if delivered > 0 {
+            self.note(
+                Level::Error,
+                format!("the end comes before the database records that mail was delivered ({delivered} rows of the outbox), which may therefore be sent again"),
+            );
+        }
+    }
+
     pub(super) fn committed(&mut self, result: Result<StoreReply, StoreError>) {
         let (failed, not_replaced) = match result {
             Ok(StoreReply::Committed { failed, not_replaced }) => (failed, not_replaced),

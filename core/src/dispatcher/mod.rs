@@ -37,8 +37,8 @@ use crate::time::{Duration, Instant, Now};
 /// How long sessions may go on after a drain was asked for. Less than the 5 s after which all must be over, so that
 /// the last verdicts are made durable.
 const DRAIN_SESSIONS: Duration = Duration::from_secs(4);
-/// When a drain is over, whatever is still open.
-const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// When a drain is over, whatever is still open. The rest of the 5 s is for the driver to close everything.
+const DRAIN_LIMIT: Duration = Duration::from_millis(4750);
 /// How often the database may fail in a row before a one-shot pass gives up.
 const ONE_SHOT_STORE_FAILURES: u32 = 5;
 
@@ -367,6 +367,7 @@ impl Dispatcher {
             Progress::Drained => false,
         };
         if is_done {
+            self.regret_what_is_not_recorded();
             self.progress = Progress::Drained;
             self.outputs.push_back(Output::Drained);
         }
