@@ -104,3 +104,14 @@ fn a_database_that_does_not_answer_holds_nobody_for_more_than_5_seconds() {
         world.notes()
     );
 }
+
+#[test]
+fn a_database_that_comes_to_itself_late_still_records_what_was_delivered() {
+    let mut world = World::new();
+    world.outbox.failing.insert("commit", 14);
+    world.domain("example.org", "192.0.2.1");
+    let id = world.mail(SENDER, "a@example.org", "x");
+    let took = drain_after(&mut world, Duration::from_millis(100));
+    assert!(took < Duration::from_millis(4750), "{took:?}");
+    assert_eq!(world.outbox.deleted, [id]);
+}
