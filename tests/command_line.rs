@@ -431,6 +431,26 @@ fn a_locked_database_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn a_pass_that_the_database_refuses_fails() {
+    let scene = Scene::with_database("verbosity 1\n");
+    let database = rusqlite::Connection::open(scene.path("master.db")).unwrap();
+    // Another program keeps every failed attempt from being recorded.
+    database
+        .execute_batch(
+            "INSERT INTO outbox (mail_remote, mail_envelopeto) VALUES ('malformed:', 'a@example.org');
+             CREATE TRIGGER full BEFORE INSERT ON faillog BEGIN SELECT raise(ABORT, 'refused'); END;",
+        )
+        .unwrap();
+    let output = scene.run(["test.conf", "handoff", "malformed:"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = stderr(&output);
+    assert!(
+        told.ends_with("cmail-dispatchd: the database keeps failing, so the pass is given up\n"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_daemon_that_lacks_descriptors_fails_before_it_says_that_it_has_started() {
     let scene = Scene::with_database("logfile log\npidfile pid\n");
     for limit in 3..20 {

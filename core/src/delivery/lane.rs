@@ -182,12 +182,16 @@ impl Lane {
     /// Ends the session as soon as the conversation allows it; what has not begun is released.
     pub(super) fn quit(&mut self, now: Instant) {
         self.is_quitting = true;
-        let ids: Vec<MailId> =
-            self.work.drain(..).flat_map(|transaction| ids_of(&transaction.recipients)).collect();
+        let ids = self.give_back_work();
         if !ids.is_empty() {
             self.outputs.push_back(LaneOutput::Released { ids, tried: false });
         }
         self.with_session(|session| session.quit(now));
+    }
+
+    /// Gives back what has not begun.
+    pub(super) fn give_back_work(&mut self) -> Vec<MailId> {
+        self.work.drain(..).flat_map(|transaction| ids_of(&transaction.recipients)).collect()
     }
 
     /// Gives everything back that is not decided.

@@ -311,6 +311,11 @@ impl Delivery {
         self.with_lane(cx, connection, |lane, now| lane.supply_data(now, octets));
     }
 
+    /// Takes back what a connection was given and has not begun.
+    pub(crate) fn give_back_work(&mut self, connection: ConnectionId) -> Vec<MailId> {
+        self.lanes.get_mut(&connection).map(Lane::give_back_work).unwrap_or_default()
+    }
+
     /// Ends one connection as soon as its conversation allows it.
     pub(crate) fn quit_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
         self.with_lane(cx, connection, Lane::quit);

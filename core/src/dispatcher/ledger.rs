@@ -4,6 +4,7 @@
 //! records at once, a busy one in groups.
 
 use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::{Asked, Dispatcher, Mode};
@@ -18,6 +19,8 @@ use crate::time::{Duration, Instant};
 const COMMIT_RETRY: Duration = Duration::from_secs(1);
 /// The same while there is little time left.
 const LAST_COMMIT_RETRY: Duration = Duration::from_millis(250);
+/// Most mails that are named in one message.
+const NAMED_LIMIT: usize = 20;
 /// With this many verdicts waiting, no new work is begun.
 const PENDING_LIMIT: usize = 10_000;
 
@@ -67,6 +70,29 @@ impl Ledger {
         self.pending.replaced.push(replacement);
     }
 
+    /// What an administrator has to know if the program ends now: verdicts that the database did not take.
+    pub(super) fn unrecorded(&self) -> Option<String> {
+        let commits = [Some(&self.pending), self.in_flight.as_ref()];
+        let delivered: Vec<String> = commits
+            .into_iter()
+            .flatten()
+            .flat_map(|commit| commit.delivered.iter().map(ToString::to_string))
+            .collect();
+        if self.is_empty() {
+            return None;
+        }
+        if delivered.is_empty() {
+            return Some("failed attempts or bounces could not be recorded; this mail is tried again".into());
+        }
+        let named = delivered.iter().take(NAMED_LIMIT).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = delivered.len().saturating_sub(NAMED_LIMIT);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        Some(format!(
+            "{} mails were delivered, but the database did not record it, so that they will be sent again: {named}{more}",
+            delivered.len()
+        ))
+    }
+
     /// The database has refused: everything is tried again, what was refused before what came later.
     fn take_back(&mut self, retry_at: Instant) {
         let Some(mut refused) = self.in_flight.take() else { return };
@@ -101,19 +127,6 @@ impl Dispatcher {
         let commit = core::mem::take(&mut self.ledger.pending);
         self.ledger.in_flight = Some(commit.clone());
         self.ask(StoreRequest::Commit(commit), Asked::Commit);
-    }
-
-    /// Says at the end what the database has refused to take.
-    pub(super) fn regret_what_is_not_recorded(&mut self) {
-        let in_flight = self.ledger.in_flight.iter();
-        let delivered: usize =
-            in_flight.chain([&self.ledger.pending]).map(|commit| commit.delivered.len()).sum();
-        if delivered > 0 {
-            self.note(
-                Level::Error,
-                format!("the end comes before the database records that mail was delivered ({delivered} rows of the outbox), which may therefore be sent again"),
-            );
-        }
     }
 
     pub(super) fn committed(&mut self, result: Result<StoreReply, StoreError>) {

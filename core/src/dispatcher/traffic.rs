@@ -64,6 +64,8 @@ pub(super) struct Traffic {
     pub(super) unroutable_claims: u32,
     /// Connections that wait for the database to recover.
     pub(super) parked: Vec<(HopId, ConnectionId)>,
+    /// As of which change of the outbox connections have claimed what they have not begun.
+    pub(super) claimed_at: BTreeMap<ConnectionId, u64>,
     /// Connections that wait until the rate limit allows their next transaction.
     pub(super) held_back: BTreeSet<(Instant, HopId, ConnectionId)>,
     pub(super) paces: Paces,
@@ -102,6 +104,7 @@ impl Traffic {
             claims: BTreeMap::new(),
             unroutable_claims: 0,
             parked: Vec::new(),
+            claimed_at: BTreeMap::new(),
             held_back: BTreeSet::new(),
             paces: Paces::default(),
         }
@@ -449,6 +452,7 @@ impl Dispatcher {
             DeliveryOutput::Transmit(connection) => self.outputs.push_back(Output::Transmit(connection)),
             DeliveryOutput::Close(connection) => {
                 self.traffic.connections.remove(&connection);
+                self.traffic.claimed_at.remove(&connection);
                 self.outputs.push_back(Output::Close(connection));
             }
             DeliveryOutput::WantWork(connection) => self.want_work(hop, connection),

@@ -37,6 +37,9 @@ pub enum EngineError {
     /// The trusted certificates cannot be read.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// A one-shot pass could not be brought to its end.
+    #[error("the database keeps failing, so the pass is given up")]
+    GaveUp,
     /// The system refuses what every process needs.
     #[error("{what}: {source}")]
     System {
@@ -127,7 +130,8 @@ impl OpenEngine {
         // The pid file goes first: whoever gets the lock next may write it.
         drop(pid_file);
         drop(self.lock);
-        result.map_err(system("cannot poll for events"))
+        result.map_err(system("cannot poll for events"))?;
+        if dispatcher.has_given_up() { Err(EngineError::GaveUp) } else { Ok(()) }
     }
 }
 

@@ -215,9 +215,10 @@ fn start_logged(
     if let Some(pid_file) = &mut pid_file {
         pid_file.write()?;
     }
-    launch.succeed()?;
     let version = env!("CARGO_PKG_VERSION");
     info!("cmail-dispatchd {version} works on {:?} as process {}", config.database, std::process::id());
+    // Last, so that whoever waits for it finds everything done.
+    launch.succeed()?;
     let shell = Shell { config, mode, hosts, seed, signals, log: log.clone(), pid_file };
     Ok(Running { engine, shell })
 }
