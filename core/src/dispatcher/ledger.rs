@@ -17,6 +17,8 @@ use crate::time::{Duration, Instant};
 
 /// How soon a commit is tried again that the database refused.
 const COMMIT_RETRY: Duration = Duration::from_secs(1);
+/// The same while there is little time left.
+const LAST_COMMIT_RETRY: Duration = Duration::from_millis(250);
 /// Most mails that are named in one message.
 const NAMED_LIMIT: usize = 20;
 /// With this many verdicts waiting, no new work is begun.
@@ -92,13 +94,13 @@ impl Ledger {
     }
 
     /// The database has refused: everything is tried again, what was refused before what came later.
-    fn take_back(&mut self, now: Instant) {
+    fn take_back(&mut self, retry_at: Instant) {
         let Some(mut refused) = self.in_flight.take() else { return };
         refused.delivered.append(&mut self.pending.delivered);
         refused.failed.append(&mut self.pending.failed);
         refused.replaced.append(&mut self.pending.replaced);
         self.pending = refused;
-        self.retry_at = Some(now + COMMIT_RETRY);
+        self.retry_at = Some(retry_at);
     }
 }
 
@@ -134,7 +136,8 @@ impl Dispatcher {
             Ok(_) => return,
             Err(error) => {
                 self.note(Level::Error, format!("cannot record what became of mail, trying again: {error}"));
-                return self.ledger.take_back(self.now.monotonic);
+                let pause = if self.is_draining() { LAST_COMMIT_RETRY } else { COMMIT_RETRY };
+                return self.ledger.take_back(self.now.monotonic + pause);
             }
         };
         self.ledger.retry_at = None;

@@ -37,8 +37,8 @@ use crate::time::{Duration, Instant, Now};
 /// How long sessions may go on after a drain was asked for. Less than the 5 s after which all must be over, so that
 /// the last verdicts are made durable.
 const DRAIN_SESSIONS: Duration = Duration::from_secs(4);
-/// When a drain is over, whatever is still open.
-const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// When a drain is over, whatever is still open. The rest of the 5 s is for the driver to close everything.
+const DRAIN_LIMIT: Duration = Duration::from_millis(4750);
 /// How often the database may fail in a row before a one-shot pass gives up.
 const ONE_SHOT_STORE_FAILURES: u32 = 5;
 
@@ -99,6 +99,7 @@ pub struct Dispatcher {
     store_failures: u32,
     outputs: VecDeque<Output>,
     progress: Progress,
+    has_given_up: bool,
 }
 
 /// How far the dispatcher is from its end.
@@ -157,6 +158,7 @@ impl Dispatcher {
             store_failures: 0,
             outputs: VecDeque::new(),
             progress: Progress::Working,
+            has_given_up: false,
         };
         dispatcher.look();
         dispatcher
@@ -256,6 +258,11 @@ impl Dispatcher {
         .min_by_key(|&(at, _)| at)
     }
 
+    /// Whether a one-shot pass came to its end because the database kept failing.
+    pub fn has_given_up(&self) -> bool {
+        self.has_given_up
+    }
+
     /// How much mail is indexed: for tests and measurements.
     pub fn indexed(&self) -> usize {
         self.queue.len()
@@ -345,7 +352,7 @@ impl Dispatcher {
         }
         let is_one_shot = self.mode != Mode::Daemon;
         if is_one_shot && self.store_failures >= ONE_SHOT_STORE_FAILURES && !self.is_draining() {
-            self.note(Level::Error, "the database keeps failing, giving up this pass".into());
+            self.has_given_up = true;
             self.drain();
         }
     }

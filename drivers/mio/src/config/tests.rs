@@ -54,6 +54,36 @@ fn without_a_directive_its_default_holds() {
 }
 
 #[test]
+fn a_file_that_is_written_serves_no_other_purpose() {
+    assert_eq!(
+        errors("database /var/db\npidfile /var/./db\nlogfile /var/db\n"),
+        [
+            "test.conf:3: logfile: the file is that of the directive \"database\" already",
+            "test.conf:2: pidfile: the file is that of the directive \"database\" already",
+        ]
+    );
+    assert_eq!(errors("database /db\nlogfile /log\npidfile /log\n").len(), 1);
+}
+
+#[test]
+fn a_trust_file_that_was_cut_off_is_told_in_words() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
+    let [error] = &errors(format!("database /db\ntls_trustfile {}\n", file.path().display()))[..] else {
+        panic!();
+    };
+    assert!(error.ends_with("is no valid PEM: a section has no end"), "{error}");
+}
+
+#[test]
+fn a_line_that_is_not_utf_8_names_its_directive() {
+    assert_eq!(
+        errors(b"database /d\n\tlogfile /caf\xe9\n"),
+        ["test.conf:2: logfile: the line is not UTF-8 text"]
+    );
+}
+
+#[test]
 fn every_directive_reaches_its_setting() {
     let config = config(
         "database /d b/x\nuser root\ngroup root\nlogfile /l\npidfile /p\nverbosity 4\nannounce Mail.Example\n\

@@ -8,7 +8,7 @@ use nix::unistd::AccessFlags;
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
-use super::database::{BUSY_TIMEOUT, access};
+use super::database::access;
 use super::schema::directory_of;
 
 /// Why a database cannot be worked on.
@@ -141,7 +141,7 @@ pub enum InitError {
 pub(super) fn store_error(path: &Path, task: &str, error: &rusqlite::Error) -> StoreError {
     let reason = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            format!("another process has kept it locked for {} s", BUSY_TIMEOUT.as_secs())
+            "another process keeps it locked".to_owned()
         }
         Some(ErrorCode::DiskFull) => "its disk is full; make room".to_owned(),
         Some(ErrorCode::ReadOnly) => {
