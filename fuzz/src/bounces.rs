@@ -93,7 +93,7 @@ impl Scene {
                 b'f' => bounce_from = text(argument),
                 b'l' => return_limit_octets = number(argument, 0),
                 b'w' => now = UnixTime(number(argument, 0) as i64 * 1000 - 1_000_000_000),
-                b's' => sender = Some(argument.into()).filter(|sender: &Box<[u8]>| !sender.is_empty()),
+                b's' => sender = (!argument.is_empty()).then(|| argument.into()),
                 b'r' if mails.len() < 20 => {
                     let row = row(None, argument);
                     mails.push(FailedMail { row, submission: UnixTime(now.0 - 1000), attempts: Vec::new() });

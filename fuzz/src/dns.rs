@@ -26,6 +26,13 @@ pub(crate) struct Asked {
     pub(crate) octets: Bytes,
 }
 
+/// What servers have named: preferences and hosts of all MX records, and all addresses.
+#[derive(Default)]
+struct Named {
+    hosts: BTreeSet<(u16, String)>,
+    addresses: BTreeSet<IpAddr>,
+}
+
 /// A resolver with one lookup, and what it has open.
 pub(crate) struct Scene {
     pub(crate) resolver: Resolver,
@@ -36,8 +43,8 @@ pub(crate) struct Scene {
     pub(crate) outputs: usize,
     lookup: LookupId,
     families: Families,
-    /// Preferences and hosts of all MX records, and all addresses, that servers have named.
-    named: Option<(BTreeSet<(u16, String)>, BTreeSet<IpAddr>)>,
+    /// Nothing once a server has sent what the other reading of it does not understand.
+    named: Option<Named>,
 }
 
 impl Scene {
@@ -62,7 +69,7 @@ impl Scene {
             outputs: 0,
             lookup,
             families,
-            named: Some(Default::default()),
+            named: Some(Named::default()),
         };
         scene.drain();
         scene
@@ -107,7 +114,7 @@ impl Scene {
                 assert!(records.is_sorted_by_key(|(preference, _)| *preference));
                 for (preference, host) in records {
                     let record = (*preference, host.as_str().to_owned());
-                    let is_named = |(hosts, _): &(BTreeSet<_>, _)| hosts.contains(&record);
+                    let is_named = |named: &Named| named.hosts.contains(&record);
                     assert!(self.named.as_ref().is_none_or(is_named), "{record:?}");
                 }
             }
@@ -116,7 +123,7 @@ impl Scene {
                 assert!(addresses.is_sorted_by_key(IpAddr::is_ipv4), "IPv6 comes first");
                 for address in addresses {
                     assert!(if address.is_ipv4() { self.families.ipv4 } else { self.families.ipv6 });
-                    let is_named = |(_, named): &(_, BTreeSet<_>)| named.contains(address);
+                    let is_named = |named: &Named| named.addresses.contains(address);
                     assert!(self.named.as_ref().is_none_or(is_named), "{address}");
                 }
             }
@@ -131,7 +138,7 @@ impl Scene {
 
     /// Notes what a server says, by another reading of it. What that does not understand might say anything.
     pub(crate) fn note(&mut self, octets: &[u8]) {
-        let Some((hosts, addresses)) = &mut self.named else { return };
+        let Some(Named { hosts, addresses }) = &mut self.named else { return };
         let Ok(message) = Message::from_vec(octets) else {
             self.named = None;
             return;

@@ -38,6 +38,8 @@ pub(crate) struct Checker {
     /// Recipients that are to come back.
     open: BTreeSet<MailId>,
     begun: i64,
+    /// Those of the transaction that was begun last.
+    running: Vec<MailId>,
     has_ended: bool,
     is_tls: bool,
     certificate_is_valid: bool,
@@ -67,6 +69,7 @@ impl Checker {
             secrets: secrets.to_vec(),
             open: BTreeSet::new(),
             begun: 0,
+            running: Vec::new(),
             has_ended: false,
             is_tls: false,
             certificate_is_valid: false,
@@ -96,6 +99,7 @@ impl Checker {
         if is_ready {
             self.message = Message { known: data.to_vec(), total, ..Message::default() };
             (self.since_final_dot, self.accepted) = (None, 0);
+            assert!(self.running.is_empty());
         }
         let mut chosen = Vec::new();
         for _ in 0..=recipients {
@@ -103,6 +107,9 @@ impl Checker {
             let id = MailId(self.begun);
             if !self.has_ended {
                 self.open.insert(id);
+            }
+            if is_ready {
+                self.running.push(id);
             }
             chosen.push((id, mailbox(&format!("r{}@example.net", self.begun))));
         }
@@ -248,14 +255,10 @@ impl Checker {
         }
         match output {
             SessionOutput::Verdicts(verdicts) => {
-                for (id, outcome) in verdicts {
+                for (id, _) in verdicts {
                     assert!(self.open.remove(id), "{id} is decided twice");
-                    self.outcome(outcome);
                 }
-                // After the final dot nobody who was accepted may be sent to again in another conversation.
-                let is_undecided = |(_, outcome): &&(MailId, Outcome)| matches!(outcome, Outcome::Undecided);
-                let undecided = verdicts.iter().filter(is_undecided).count();
-                assert!(self.since_final_dot.is_none() || undecided + self.accepted <= verdicts.len());
+                self.verdicts(verdicts);
             }
             SessionOutput::Ready => {
                 assert!(self.open.is_empty(), "ready with recipients that are not decided")
@@ -282,12 +285,26 @@ impl Checker {
     }
 
     /// RFC 5321 section 4.2.5: responsibility is taken by the first reply after the final dot, if it is 2yz.
-    fn outcome(&self, outcome: &Outcome) {
-        let taken = self.since_final_dot.as_ref().and_then(|replies| replies.first());
-        if let Outcome::Delivered(reply) = outcome {
-            assert_eq!(taken, Some(&ReplyClass::Completed), "delivered without a word of the server");
-            assert_eq!(reply.class(), ReplyClass::Completed);
+    fn verdicts(&mut self, verdicts: &[(MailId, Outcome)]) {
+        let is_undecided = |(_, outcome): &&(MailId, Outcome)| matches!(outcome, Outcome::Undecided);
+        let undecided = verdicts.iter().filter(is_undecided).count();
+        if !verdicts.iter().any(|(id, _)| self.running.contains(id)) {
+            assert_eq!(undecided, verdicts.len(), "what was never begun is decided");
+            return;
         }
+        let ids: Vec<MailId> = verdicts.iter().map(|(id, _)| *id).collect();
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>(), self.running.iter().collect());
+        let after_dot = self.since_final_dot.take();
+        let taken = after_dot.as_ref().and_then(|replies| replies.first());
+        for (_, outcome) in verdicts {
+            if let Outcome::Delivered(reply) = outcome {
+                assert_eq!(taken, Some(&ReplyClass::Completed), "delivered without a word of the server");
+                assert_eq!(reply.class(), ReplyClass::Completed);
+            }
+        }
+        // Who may have got it must not be sent to again in another conversation.
+        assert!(after_dot.is_none() || undecided + self.accepted <= verdicts.len());
+        self.running.clear();
     }
 
     pub(crate) fn check_state(&self, session: &Session, sent: &[u8]) {
