@@ -4,6 +4,7 @@
 //! records at once, a busy one in groups.
 
 use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::{Asked, Dispatcher, Mode};
@@ -16,6 +17,8 @@ use crate::time::{Duration, Instant};
 
 /// How soon a commit is tried again that the database refused.
 const COMMIT_RETRY: Duration = Duration::from_secs(1);
+/// Most mails that are named in one message.
+const NAMED_LIMIT: usize = 20;
 /// With this many verdicts waiting, no new work is begun.
 const PENDING_LIMIT: usize = 10_000;
 
@@ -47,8 +50,14 @@ impl Ledger {
         self.pending.delivered.len() + self.pending.failed.len() + self.pending.replaced.len()
     }
 
+    /// When the database is to be asked again, if nothing is being asked.
     pub(super) fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
+        self.retry_at.filter(|_| self.in_flight.is_none())
+    }
+
+    /// How many bounces wait to be recorded.
+    pub(super) fn replacement_count(&self) -> usize {
+        self.pending.replaced.len() + self.in_flight.as_ref().map_or(0, |commit| commit.replaced.len())
     }
 
     pub(super) fn delivered(&mut self, id: MailId) {
@@ -57,6 +66,29 @@ impl Ledger {
 
     pub(super) fn replaced(&mut self, replacement: Replacement) {
         self.pending.replaced.push(replacement);
+    }
+
+    /// What an administrator has to know if the program ends now: verdicts that the database did not take.
+    pub(super) fn unrecorded(&self) -> Option<String> {
+        let commits = [Some(&self.pending), self.in_flight.as_ref()];
+        let delivered: Vec<String> = commits
+            .into_iter()
+            .flatten()
+            .flat_map(|commit| commit.delivered.iter().map(ToString::to_string))
+            .collect();
+        if self.is_empty() {
+            return None;
+        }
+        if delivered.is_empty() {
+            return Some("failed attempts or bounces could not be recorded; this mail is tried again".into());
+        }
+        let named = delivered.iter().take(NAMED_LIMIT).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = delivered.len().saturating_sub(NAMED_LIMIT);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        Some(format!(
+            "{} mails were delivered, but the database did not record it, so that they will be sent again: {named}{more}",
+            delivered.len()
+        ))
     }
 
     /// The database has refused: everything is tried again, what was refused before what came later.
@@ -110,13 +142,11 @@ impl Dispatcher {
             self.forget(id);
         }
         let attempted: Vec<MailId> = commit.failed.iter().map(|attempt| attempt.id).collect();
-        for state in failed {
+        // A one-shot pass has only one attempt for each mail.
+        let states = if self.mode == Mode::Daemon { failed } else { Vec::new() };
+        for state in states {
             let standing = self.rules.standing(state.fail_count, state.last_try, state.fatal, self.now.wall);
             let place = match standing {
-                // A pass has only one attempt for each mail.
-                Standing::Due | Standing::NotBefore(_) | Standing::GivenUp if self.mode != Mode::Daemon => {
-                    continue;
-                }
                 Standing::Due => Place::Ready,
                 Standing::NotBefore(time) => Place::Waiting(time),
                 Standing::GivenUp => Place::GivenUp,

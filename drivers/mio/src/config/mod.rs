@@ -24,7 +24,7 @@ use rustls_pki_types::pem::PemObject as _;
 
 pub use self::directives::{DIRECTIVES, Directive, Directives, Fallback, Kind, Located, Repeat};
 pub use self::errors::{ConfigError, ConfigWarning, Reason};
-pub use self::report::manual_table;
+pub use self::report::{manual_page_list, manual_table};
 pub use self::values::ValueError;
 
 use crate::privileges::{Account, Identity};

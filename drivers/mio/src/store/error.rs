@@ -87,6 +87,10 @@ impl OpenError {
                 Self::DirectoryReadOnly(directory_of(&path).to_path_buf())
             }
             Some(ErrorCode::ReadOnly) => Self::ReadOnly(path),
+            // What SQLite cannot put beside the database on a full disk is an input and output error.
+            Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull) => {
+                Self::Other { path, text: format!("its disk is full or fails ({text})") }
+            }
             _ => Self::Other { path, text },
         }
     }
@@ -134,7 +138,9 @@ pub(super) fn store_error(path: &Path, task: &str, error: &rusqlite::Error) -> S
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             format!("it is damaged ({error}); stop the daemon and restore it from a backup")
         }
-        Some(ErrorCode::SystemIoFailure) => format!("its disk fails ({error}); look at the system's log"),
+        Some(ErrorCode::SystemIoFailure) => {
+            format!("its disk is full or fails ({error}); look at the system's log")
+        }
         _ => error.to_string(),
     };
     StoreError { text: format!("cannot {task} the database {}: {reason}", path.display()) }
