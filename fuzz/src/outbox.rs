@@ -6,8 +6,8 @@ use bytes::Bytes;
 use cmail_delivery::address::Mailbox;
 use cmail_delivery::failure::TEXT_LIMIT_OCTETS;
 use cmail_delivery::outbox::{
-    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, DATA_CHUNK_OCTETS, FailState, FailedMail,
-    FailedMessage, MailId, Replacement, Row, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
+    Attempt, ClaimedTransaction, Commit, DATA_CHUNK_OCTETS, FailState, FailedMail, FailedMessage, MailId,
+    Replacement, Row, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
 };
 use cmail_delivery::time::UnixTime;
 
@@ -15,6 +15,9 @@ use crate::script::contains;
 
 /// How many messages there are for rows to have.
 pub(crate) const MESSAGES: u8 = 10;
+
+/// What one answer brings at most, less than the real database's limit, so that it is met.
+const BUDGET_OCTETS: usize = 80 * 1024;
 
 /// What marks a message. It stands in its header, so that it comes back in a bounce.
 fn token(message: u8) -> String {
@@ -89,7 +92,7 @@ impl Outbox {
             }
             StoreRequest::Commit(commit) => self.commit(commit),
             StoreRequest::ReadFailed { ids, original_limit_octets } => {
-                StoreReply::Failed(self.failed(&ids, original_limit_octets))
+                self.failed(&ids, original_limit_octets)
             }
         }
     }
@@ -120,7 +123,7 @@ impl Outbox {
             let head =
                 data.slice(..if data.len() > DATA_CHUNK_OCTETS { DATA_CHUNK_OCTETS } else { data.len() });
             octets += head.len();
-            if octets > CLAIM_BUDGET_OCTETS && !transactions.is_empty() {
+            if octets > BUDGET_OCTETS && !transactions.is_empty() {
                 left_over.extend(group.iter().map(|(id, _)| *id));
                 continue;
             }
@@ -130,24 +133,27 @@ impl Outbox {
         StoreReply::Claimed { transactions, left_over }
     }
 
-    fn failed(&self, ids: &[MailId], original_limit_octets: u64) -> Vec<FailedMessage> {
-        let message = |group: Vec<(MailId, &Stored)>| {
+    fn failed(&self, ids: &[MailId], original_limit_octets: u64) -> StoreReply {
+        let (mut messages, mut left_over, mut octets) = (Vec::new(), Vec::new(), 0);
+        for group in self.groups(ids) {
             let data = &group[0].1.data;
             let is_small = data.len() as u64 <= original_limit_octets;
             let original =
                 if is_small { data.clone() } else { data.slice(..data.len().min(DATA_CHUNK_OCTETS)) };
+            octets += original.len();
+            if octets > BUDGET_OCTETS && !messages.is_empty() {
+                left_over.extend(group.iter().map(|(id, _)| *id));
+                continue;
+            }
             let mail = |(id, stored): &(MailId, &Stored)| FailedMail {
                 row: row(*id, stored),
                 submission: UnixTime(0),
                 attempts: stored.attempts.clone(),
             };
-            FailedMessage {
-                mails: group.iter().map(mail).collect(),
-                data_octets: data.len() as u64,
-                original,
-            }
-        };
-        self.groups(ids).into_iter().map(message).collect()
+            let mails = group.iter().map(mail).collect();
+            messages.push(FailedMessage { mails, data_octets: data.len() as u64, original });
+        }
+        StoreReply::Failed { messages, left_over }
     }
 
     fn commit(&mut self, commit: Commit) -> StoreReply {
