@@ -1,4 +1,4 @@
-//! The whole dispatcher, its inputs in any order, on a small outbox in memory ([`crate::outbox`]): no mail is both
+//! The whole dispatcher, its inputs in any order, on a small outbox in memory (`outbox`): no mail is both
 //! delivered and bounced, none is lost, outputs and timers are bounded, no secret is told, and once the faults stop,
 //! everything is dealt with.
 

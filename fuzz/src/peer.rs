@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cmail_delivery::io::Purpose;
 use cmail_delivery::reply::{ReplyClass, ReplyParser};
 use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::rdata::{A, MX};
+use hickory_proto::rr::rdata::{A, MX, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// How far a connection is.
@@ -149,6 +149,9 @@ pub(crate) fn dns_response(asked: &Bytes) -> Vec<u8> {
     let data = match query.query_type() {
         _ if name.starts_with("nx") => {
             message.metadata.response_code = ResponseCode::NXDomain;
+            // So that it may be kept (RFC 2308 section 5).
+            let soa = SOA::new(exchange("ns.example."), exchange("admin.example."), 1, 2, 3, 4, 60);
+            message.authorities.push(Record::from_rdata(exchange("example."), 60, RData::SOA(soa)));
             None
         }
         RecordType::MX if name.starts_with("nullmx") => Some(RData::MX(MX::new(0, Name::root()))),

@@ -1,5 +1,5 @@
 //! One conversation, in any order of octets, time, TLS and wishes of its owner: what must hold is in
-//! [`crate::session_checker`], and pieces of any size are the same.
+//! `session_checker`, and pieces of any size are the same.
 
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::io::CloseReason;
