@@ -11,24 +11,13 @@ use cmail_delivery::outbox::{
 };
 use cmail_delivery::time::UnixTime;
 
-use crate::script::contains;
+use crate::script::{contains, secret_for};
 
 /// How many messages there are for rows to have.
 pub(crate) const MESSAGES: u8 = 10;
 
 /// What one answer brings at most, less than the real database's limit, so that it is met.
 const BUDGET_OCTETS: usize = 80 * 1024;
-
-/// What marks a message. It stands in its header, so that it comes back in a bounce.
-fn token(message: u8) -> String {
-    format!("token-{message}-of-{MESSAGES}")
-}
-
-/// The message of this number; the last one is longer than what is read at once.
-pub(crate) fn message(number: u8) -> Bytes {
-    let body = if number + 1 == MESSAGES { ".long\n".repeat(12_000) } else { ".\r\nshort".to_owned() };
-    format!("Message-ID: <{}@example.org>\n\n{body}", token(number)).into()
-}
 
 /// A row.
 #[derive(Clone, Debug)]
@@ -56,6 +45,17 @@ impl Outbox {
         let retries = usize::try_from(retries).unwrap_or(usize::MAX);
         let (rows, taken) = (BTreeMap::new(), BTreeSet::new());
         Self { rows, next: 1, data_version: 1, retries, secret: secret.to_owned(), taken }
+    }
+
+    /// What marks a message. It stands in its header, so that it comes back in a bounce, and cannot be guessed.
+    fn token(&self, message: u8) -> String {
+        secret_for(&[self.secret.as_bytes(), &[message]].concat())
+    }
+
+    /// The message of this number; the last one is longer than what is read at once.
+    pub(crate) fn message(&self, number: u8) -> Bytes {
+        let body = if number + 1 == MESSAGES { ".long\n".repeat(12_000) } else { ".\r\nshort".to_owned() };
+        format!("Message-ID: <{}@example.org>\n\n{body}", self.token(number)).into()
     }
 
     /// Another process writes a row.
@@ -211,7 +211,7 @@ impl Outbox {
         };
         assert_eq!(bounce.recipients.first(), first.sender.as_ref(), "a bounce for somebody else");
         assert!(!contains(&bounce.data, self.secret.as_bytes()));
-        for token in (0..MESSAGES).map(token) {
+        for token in (0..MESSAGES).map(|message| self.token(message)) {
             let is_own = contains(&first.data, token.as_bytes());
             assert_eq!(contains(&bounce.data, token.as_bytes()), is_own, "{token} in a bounce");
         }
