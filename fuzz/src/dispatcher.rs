@@ -178,12 +178,17 @@ impl World {
         let mut word = || words.next().filter(|word| *word != b"-");
         let (sender, recipient, remote) = (word(), word(), word());
         let number = word().map_or(0, |word| number(word, 0)) % u64::from(MESSAGES);
-        let with_password = |octet: &u8| match octet {
-            b'%' => self.secret.as_bytes().to_vec(),
-            octet => vec![*octet],
+        // Behind the last `@` stands the host, which is no secret.
+        let with_password = |remote: &[u8]| {
+            let host = remote.iter().rposition(|&octet| octet == b'@').unwrap_or(0);
+            let octets = remote.iter().enumerate().flat_map(|(position, octet)| match octet {
+                b'%' if position < host => self.secret.as_bytes().to_vec(),
+                octet => vec![*octet],
+            });
+            octets.collect()
         };
         let row = Stored {
-            remote: remote.map(|remote| remote.iter().flat_map(with_password).collect()),
+            remote: remote.map(with_password),
             sender: sender.filter(|sender| !sender.is_empty()).map(Box::from),
             recipient: recipient.unwrap_or_default().into(),
             data: self.outbox.message(u8::try_from(number).unwrap_or(0)),
