@@ -104,7 +104,7 @@ impl fmt::Display for Event {
             }
             Self::Failed { id, whom, text, fatal } => {
                 let kind = if *fatal { "permanently" } else { "temporarily" };
-                write!(f, "mail {id} {whom} failed {kind}: {}", text.escape_debug())
+                write!(f, "mail {id} {} failed {kind}: {}", whom.escape_debug(), text.escape_debug())
             }
             // The sender is what the database holds: nothing says that it is an address.
             Self::Bounced { id, sender } => {
@@ -135,7 +135,7 @@ mod tests {
         let text = || Box::<str>::from("a\nmail 2 \u{1b}[2J");
         for event in [
             Event::Delivered { id, recipient: "r@example.org".into(), server: "mx".into(), reply: text() },
-            Event::Failed { id, text: text(), fatal: false },
+            Event::Failed { id, whom: text(), text: text(), fatal: false },
             Event::Bounced { id, sender: text() },
             Event::Sent(ConnectionId(0), Bytes::from_static(b"a\nb\x1b")),
         ] {
