@@ -24,6 +24,15 @@ impl HopId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MessageKey(pub(crate) u32);
 
+/// Which ready mail is claimed first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// As is fair.
+    OldestFirst,
+    /// As is wise when the oldest is suspected of doing harm.
+    NewestFirst,
+}
+
 /// Where a mail stands in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -39,13 +48,28 @@ pub(crate) enum Place {
     Claimed,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Waiting,
-    Ready,
-    ReadyAgain,
-    GivenUp,
-    Claimed,
+/// [`Place`], as it is stored. A Unix time fits into 32 bits until the year 2106; its last numbers stand for the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind(u32);
+
+impl Kind {
+    const READY: Self = Self(u32::MAX);
+    const READY_AGAIN: Self = Self(u32::MAX - 1);
+    const GIVEN_UP: Self = Self(u32::MAX - 2);
+    const CLAIMED: Self = Self(u32::MAX - 3);
+    const LAST_TIME: u32 = u32::MAX - 4;
+}
+
+impl From<Place> for Kind {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Waiting(time) => Self(seconds(time).min(Self::LAST_TIME)),
+            Place::Ready => Self::READY,
+            Place::ReadyAgain => Self::READY_AGAIN,
+            Place::GivenUp => Self::GIVEN_UP,
+            Place::Claimed => Self::CLAIMED,
+        }
+    }
 }
 
 /// What is known of a mail, packed: there may be millions.
@@ -53,9 +77,24 @@ enum Kind {
 struct Entry {
     hop: HopId,
     key: MessageKey,
-    /// Unix time, which 32 bits hold until the year 2106; only if it waits.
-    not_before: u32,
     kind: Kind,
+}
+
+/// A [`MailId`] in two halves, of the same order: beside 32 other bits it takes no room for alignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PackedId(u32, u32);
+
+impl From<MailId> for PackedId {
+    fn from(id: MailId) -> Self {
+        let ordered = (id.0 as u64) ^ (1 << 63);
+        Self((ordered >> 32) as u32, ordered as u32)
+    }
+}
+
+impl From<PackedId> for MailId {
+    fn from(PackedId(upper, lower): PackedId) -> Self {
+        Self((((u64::from(upper) << 32) | u64::from(lower)) ^ (1 << 63)) as i64)
+    }
 }
 
 #[derive(Debug)]
@@ -70,11 +109,11 @@ struct Hop {
 #[derive(Debug)]
 pub(crate) struct Queue {
     mails: BTreeMap<MailId, Entry>,
-    timeline: BTreeSet<(u32, MailId)>,
+    timeline: BTreeSet<(u32, PackedId)>,
     /// Ready mail in the order of its ids.
-    ready: BTreeSet<(HopId, MailId)>,
+    ready: BTreeSet<(HopId, PackedId)>,
     /// Ready mail that was tried in this pass already.
-    ready_again: BTreeSet<(HopId, MailId)>,
+    ready_again: BTreeSet<(HopId, PackedId)>,
     /// All ready mail, the recipients of a message side by side.
     ready_messages: BTreeSet<(HopId, MessageKey, MailId)>,
     /// Claimed mail, the recipients of a message side by side.
@@ -104,12 +143,17 @@ impl Queue {
 
     /// Whether mail of this id is known, and claimed by somebody.
     pub(crate) fn is_claimed(&self, id: MailId) -> bool {
-        self.mails.get(&id).is_some_and(|entry| matches!(entry.kind, Kind::Claimed))
+        self.mails.get(&id).is_some_and(|entry| entry.kind == Kind::CLAIMED)
+    }
+
+    /// Whether mail of this id waits for its time.
+    pub(crate) fn is_waiting(&self, id: MailId) -> bool {
+        self.mails.get(&id).is_some_and(|entry| entry.kind.0 <= Kind::LAST_TIME)
     }
 
     /// Whether mail of this id is ready.
     pub(crate) fn is_ready(&self, id: MailId) -> bool {
-        self.mails.get(&id).is_some_and(|entry| matches!(entry.kind, Kind::Ready | Kind::ReadyAgain))
+        self.mails.get(&id).is_some_and(|entry| matches!(entry.kind, Kind::READY | Kind::READY_AGAIN))
     }
 
     /// The next hop of a mail.
@@ -161,13 +205,13 @@ impl Queue {
 
     /// Makes mail ready whose time has come, at most `limit` of it; returns the next hops it is for.
     pub(crate) fn wake(&mut self, now: UnixTime, limit: usize) -> BTreeSet<HopId> {
-        let now = u32::try_from(now.0.max(0)).unwrap_or(u32::MAX);
+        let now = seconds(now);
         let due: Vec<MailId> = self
             .timeline
             .iter()
             .take_while(|&&(time, _)| time <= now)
             .take(limit)
-            .map(|&(_, id)| id)
+            .map(|&(_, id)| id.into())
             .collect();
         due.into_iter().filter_map(|id| self.place(id, Place::Ready)).collect()
     }
@@ -177,27 +221,30 @@ impl Queue {
         self.timeline.first().map(|&(time, _)| UnixTime(i64::from(time)))
     }
 
-    /// Takes ready mail of a next hop: the oldest first, and with each mail the other recipients of its message. At most
+    /// Takes ready mail of a next hop in this order, and with each mail the other recipients of its message. At most
     /// `messages`, and at most `limit` mails; a message that does not fit is left for the next time, unless it is the first.
-    pub(crate) fn claim(&mut self, hop: HopId, messages: usize, limit: usize) -> Vec<MailId> {
+    pub(crate) fn claim(&mut self, hop: HopId, order: Order, messages: usize, limit: usize) -> Vec<MailId> {
         let mut claimed = Vec::new();
         for _ in 0..messages {
-            let whole = (hop, MailId(i64::MIN))..=(hop, MailId(i64::MAX));
-            let oldest =
-                self.ready.range(whole.clone()).next().or_else(|| self.ready_again.range(whole).next());
-            let Some(&(_, oldest)) = oldest else { break };
-            let Some(key) = self.mails.get(&oldest).map(|entry| entry.key) else { break };
+            let mut ready = self.ready.range(whole(hop));
+            let first = match order {
+                Order::OldestFirst => ready.next(),
+                Order::NewestFirst => ready.next_back(),
+            };
+            let first = first.or_else(|| self.ready_again.range(whole(hop)).next());
+            let Some(&(_, first)) = first else { break };
+            let first = MailId::from(first);
+            let Some(key) = self.mails.get(&first).map(|entry| entry.key) else { break };
             let mut message = vec_of_message(&self.ready_messages, hop, key, limit);
             if !claimed.is_empty() && claimed.len() + message.len() > limit {
                 break;
             }
-            if !message.contains(&oldest) {
+            // A message may have more recipients than fit, of which this one would not be among the first.
+            if !message.contains(&first) {
                 message.pop();
-                message.insert(0, oldest);
+                message.insert(0, first);
             }
-            for &id in &message {
-                self.place(id, Place::Claimed);
-            }
+            self.claim_all(&message);
             claimed.append(&mut message);
         }
         claimed
@@ -205,22 +252,36 @@ impl Queue {
 
     /// Takes ready mail of a next hop with ids up to `last`, at most `limit`.
     pub(crate) fn claim_up_to(&mut self, hop: HopId, last: MailId, limit: usize) -> Vec<MailId> {
-        let range = (hop, MailId(i64::MIN))..=(hop, last);
+        let range = (hop, PackedId::from(MailId(i64::MIN)))..=(hop, last.into());
         let ready = self.ready.range(range.clone()).chain(self.ready_again.range(range));
-        let claimed: Vec<MailId> = ready.take(limit).map(|&(_, id)| id).collect();
-        for &id in &claimed {
-            self.place(id, Place::Claimed);
-        }
-        claimed
+        let ids: Vec<MailId> = ready.take(limit).map(|&(_, id)| id.into()).collect();
+        self.claim_all(&ids);
+        ids
+    }
+
+    /// Takes ready mail of a next hop that was tried in this pass, at most `limit`.
+    pub(crate) fn claim_tried(&mut self, hop: HopId, limit: usize) -> Vec<MailId> {
+        let ids: Vec<MailId> =
+            self.ready_again.range(whole(hop)).take(limit).map(|&(_, id)| id.into()).collect();
+        self.claim_all(&ids);
+        ids
+    }
+
+    /// Whether some ready mail of a next hop was tried in this pass, and some was not.
+    pub(crate) fn is_partly_tried(&self, hop: HopId) -> bool {
+        self.ready.range(whole(hop)).next().is_some() && self.ready_again.range(whole(hop)).next().is_some()
     }
 
     /// Takes mail of one message of a next hop that is to be bounced, if nobody works on other recipients of it.
     pub(crate) fn claim_given_up(&mut self, hop: HopId, key: MessageKey, limit: usize) -> Vec<MailId> {
         let message = vec_of_message(&self.given_up, hop, key, limit);
-        for &id in &message {
-            self.place(id, Place::Claimed);
-        }
+        self.claim_all(&message);
         message
+    }
+
+    /// Whether mail of this message is to be bounced.
+    pub(crate) fn has_given_up(&self, hop: HopId, key: MessageKey) -> bool {
+        self.given_up.range(message_range(hop, key)).next().is_some()
     }
 
     /// Whether mail of this message is ready for this next hop, or claimed.
@@ -256,7 +317,7 @@ impl Queue {
 
     /// The waiting mail.
     pub(crate) fn waiting(&self) -> Vec<MailId> {
-        self.timeline.iter().map(|&(_, id)| id).collect()
+        self.timeline.iter().map(|&(_, id)| id.into()).collect()
     }
 
     /// The known mail in a range of ids that nobody has claimed.
@@ -264,25 +325,26 @@ impl Queue {
         if ids.is_empty() {
             return Vec::new();
         }
-        self.mails
-            .range(ids)
-            .filter(|(_, entry)| !matches!(entry.kind, Kind::Claimed))
-            .map(|(&id, _)| id)
-            .collect()
+        self.mails.range(ids).filter(|(_, entry)| entry.kind != Kind::CLAIMED).map(|(&id, _)| id).collect()
+    }
+
+    /// How much mail somebody works on.
+    #[cfg(test)]
+    pub(crate) fn claimed_count(&self) -> usize {
+        self.claimed.len()
+    }
+
+    fn claim_all(&mut self, ids: &[MailId]) {
+        for &id in ids {
+            self.place(id, Place::Claimed);
+        }
     }
 
     fn set(&mut self, id: MailId, hop: HopId, key: MessageKey, place: Place) {
         // Retained before an old entry is removed, so that the hop does not vanish in between.
         self.retain_hop(hop);
         self.remove(id);
-        let (kind, not_before) = match place {
-            Place::Waiting(time) => (Kind::Waiting, u32::try_from(time.0.max(0)).unwrap_or(u32::MAX)),
-            Place::Ready => (Kind::Ready, 0),
-            Place::ReadyAgain => (Kind::ReadyAgain, 0),
-            Place::GivenUp => (Kind::GivenUp, 0),
-            Place::Claimed => (Kind::Claimed, 0),
-        };
-        let entry = Entry { hop, key, not_before, kind };
+        let entry = Entry { hop, key, kind: place.into() };
         self.mails.insert(id, entry);
         self.link(id, entry);
     }
@@ -309,22 +371,21 @@ impl Queue {
 
     fn link(&mut self, id: MailId, entry: Entry) {
         match entry.kind {
-            Kind::Waiting => {
-                self.timeline.insert((entry.not_before, id));
+            Kind(time @ ..=Kind::LAST_TIME) => {
+                self.timeline.insert((time, id.into()));
             }
-            Kind::Ready | Kind::ReadyAgain => {
-                let order =
-                    if matches!(entry.kind, Kind::Ready) { &mut self.ready } else { &mut self.ready_again };
-                order.insert((entry.hop, id));
+            Kind::READY | Kind::READY_AGAIN => {
+                let order = if entry.kind == Kind::READY { &mut self.ready } else { &mut self.ready_again };
+                order.insert((entry.hop, id.into()));
                 self.ready_messages.insert((entry.hop, entry.key, id));
                 if let Some(hop) = self.hops.get_mut(&entry.hop) {
                     hop.ready = hop.ready.saturating_add(1);
                 }
             }
-            Kind::GivenUp => {
+            Kind::GIVEN_UP => {
                 self.given_up.insert((entry.hop, entry.key, id));
             }
-            Kind::Claimed => {
+            Kind::CLAIMED => {
                 self.claimed.insert((entry.hop, entry.key, id));
             }
         }
@@ -332,26 +393,34 @@ impl Queue {
 
     fn unlink(&mut self, id: MailId, entry: Entry) {
         match entry.kind {
-            Kind::Waiting => {
-                self.timeline.remove(&(entry.not_before, id));
+            Kind(time @ ..=Kind::LAST_TIME) => {
+                self.timeline.remove(&(time, id.into()));
             }
-            Kind::Ready | Kind::ReadyAgain => {
-                let order =
-                    if matches!(entry.kind, Kind::Ready) { &mut self.ready } else { &mut self.ready_again };
-                order.remove(&(entry.hop, id));
+            Kind::READY | Kind::READY_AGAIN => {
+                let order = if entry.kind == Kind::READY { &mut self.ready } else { &mut self.ready_again };
+                order.remove(&(entry.hop, id.into()));
                 self.ready_messages.remove(&(entry.hop, entry.key, id));
                 if let Some(hop) = self.hops.get_mut(&entry.hop) {
                     hop.ready = hop.ready.saturating_sub(1);
                 }
             }
-            Kind::GivenUp => {
+            Kind::GIVEN_UP => {
                 self.given_up.remove(&(entry.hop, entry.key, id));
             }
-            Kind::Claimed => {
+            Kind::CLAIMED => {
                 self.claimed.remove(&(entry.hop, entry.key, id));
             }
         }
     }
+}
+
+/// Unix time without what came before it and what comes after the year 2106.
+fn seconds(time: UnixTime) -> u32 {
+    u32::try_from(time.0.max(0)).unwrap_or(u32::MAX)
+}
+
+fn whole(hop: HopId) -> RangeInclusive<(HopId, PackedId)> {
+    (hop, MailId(i64::MIN).into())..=(hop, MailId(i64::MAX).into())
 }
 
 fn message_range(hop: HopId, key: MessageKey) -> RangeInclusive<(HopId, MessageKey, MailId)> {
@@ -399,10 +468,10 @@ mod tests {
         for (id, key) in [(1, 9), (2, 8), (3, 9), (4, 8), (5, 7)] {
             hop = queue.insert(MailId(id), Some(&domain("a")), MessageKey(key), Place::Ready);
         }
-        assert_eq!(queue.claim(hop, 9, 3), ids(&[1, 3]), "the next message does not fit");
-        assert_eq!(queue.claim(hop, 1, 3), ids(&[2, 4]));
-        assert_eq!(queue.claim(hop, 9, 3), ids(&[5]));
-        assert!(queue.claim(hop, 9, 3).is_empty());
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 9, 3), ids(&[1, 3]), "the next message does not fit");
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[2, 4]));
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 9, 3), ids(&[5]));
+        assert!(queue.claim(hop, Order::OldestFirst, 9, 3).is_empty());
         assert!(queue.is_claimed(MailId(1)));
     }
 
@@ -413,8 +482,41 @@ mod tests {
         for id in 2..=5 {
             queue.insert(MailId(id), Some(&domain("a")), KEY, Place::Ready);
         }
-        assert_eq!(queue.claim(hop, 1, 3), ids(&[1, 2, 3]));
-        assert_eq!(queue.claim(hop, 1, 3), ids(&[4, 5]));
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[1, 2, 3]));
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[4, 5]));
+    }
+
+    #[test]
+    fn mail_that_is_due_is_claimed_though_it_is_not_among_the_first_recipients_of_its_message() {
+        let mut queue = Queue::new();
+        let mut hop = HopId::NOWHERE;
+        for id in 1..=4 {
+            hop = queue.insert(MailId(id), Some(&domain("a")), KEY, Place::ReadyAgain);
+        }
+        queue.insert(MailId(9), Some(&domain("a")), KEY, Place::Ready);
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[9, 1, 2]));
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[3, 4]));
+    }
+
+    #[test]
+    fn the_newest_mail_is_claimed_first_if_that_is_wanted() {
+        let mut queue = Queue::new();
+        let mut hop = HopId::NOWHERE;
+        for id in 1..=3 {
+            hop = queue.insert(MailId(id), Some(&domain("a")), MessageKey(id as u32), Place::Ready);
+        }
+        assert_eq!(queue.claim(hop, Order::NewestFirst, 2, 9), ids(&[3, 2]));
+    }
+
+    #[test]
+    fn tried_mail_is_told_from_untried() {
+        let mut queue = Queue::new();
+        let hop = queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), Place::ReadyAgain);
+        assert!(!queue.is_partly_tried(hop));
+        queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), Place::Ready);
+        assert!(queue.is_partly_tried(hop));
+        assert_eq!(queue.claim_tried(hop, 9), ids(&[1]));
+        assert!(!queue.is_partly_tried(hop));
     }
 
     #[test]
@@ -422,7 +524,7 @@ mod tests {
         let mut queue = Queue::new();
         queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), Place::ReadyAgain);
         let hop = queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), Place::Ready);
-        assert_eq!(queue.claim(hop, 9, 9), ids(&[2, 1]));
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 9, 9), ids(&[2, 1]));
     }
 
     #[test]
@@ -465,6 +567,14 @@ mod tests {
 
     #[test]
     fn an_entry_stays_small() {
-        assert!(size_of::<Entry>() <= 16);
+        assert_eq!((size_of::<Entry>(), size_of::<(HopId, PackedId)>()), (12, 12));
+    }
+
+    #[test]
+    fn packed_ids_have_the_same_order_and_come_back() {
+        let ids = [i64::MIN, -1 << 32, -1, 0, 1, u32::MAX.into(), 1 << 32, i64::MAX].map(MailId);
+        let packed = ids.map(PackedId::from);
+        assert!(packed.is_sorted());
+        assert_eq!(packed.map(MailId::from), ids);
     }
 }

@@ -1,5 +1,6 @@
 //! One connection of a delivery: its session, and the transactions that it still has to do.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
@@ -49,6 +50,8 @@ pub(super) struct Lane {
     /// Whether the session has negotiated.
     is_established: bool,
     has_decided: bool,
+    /// Whether it was told to end: it takes no more work.
+    is_quitting: bool,
     transactions: u32,
     /// Whether the driver knows that there is something to send.
     transmit_is_announced: bool,
@@ -58,7 +61,7 @@ pub(super) struct Lane {
 #[derive(Debug)]
 enum State {
     Connecting { deadline: Instant },
-    Talking(Talk),
+    Talking(Box<Talk>),
 }
 
 #[derive(Debug)]
@@ -75,6 +78,7 @@ impl Lane {
             running: Vec::new(),
             is_established: false,
             has_decided: false,
+            is_quitting: false,
             transactions: 0,
             transmit_is_announced: false,
             outputs: VecDeque::new(),
@@ -130,7 +134,7 @@ impl Lane {
             trace: cx.settings.trace,
         };
         let session = Session::new(config, rng, cx.now);
-        self.state = State::Talking(Talk { session, candidate: candidate.clone() });
+        self.state = State::Talking(Box::new(Talk { session, candidate: candidate.clone() }));
     }
 
     pub(super) fn handle_received(&mut self, now: Instant, octets: &[u8]) {
@@ -156,7 +160,7 @@ impl Lane {
     /// Takes transactions to do; none means that the session has done its work.
     pub(super) fn take_work(&mut self, now: Instant, work: Vec<Transaction>) {
         self.work.extend(work);
-        if self.work.is_empty() {
+        if self.work.is_empty() || self.is_quitting {
             self.quit(now);
         } else {
             self.outputs.push_back(LaneOutput::WantPermission);
@@ -177,6 +181,7 @@ impl Lane {
 
     /// Ends the session as soon as the conversation allows it; what has not begun is released.
     pub(super) fn quit(&mut self, now: Instant) {
+        self.is_quitting = true;
         let ids: Vec<MailId> =
             self.work.drain(..).flat_map(|transaction| ids_of(&transaction.recipients)).collect();
         if !ids.is_empty() {

@@ -160,20 +160,28 @@ impl Delivery {
         matches!(self.stage, Stage::Candidate(_)) && self.lanes.is_empty()
     }
 
-    /// Whether a further connection may help; `now` decides, so that it does not happen too soon.
+    /// Whether a further connection could be made to the candidate.
     pub(crate) fn may_widen(&self, cx: &Context<'_>) -> bool {
         let established = self.lanes.values().filter(|lane| lane.is_established()).count();
         let limit = usize::try_from(cx.settings.destination_concurrency).unwrap_or(usize::MAX);
         matches!(self.stage, Stage::Candidate(_))
-            && self.widen_at.is_some_and(|at| at <= cx.now)
-            // At most as many at once as there are: the number doubles each time.
+            // Never more on trial than have been a success.
             && self.lanes.len() < established.saturating_mul(2)
             && self.lanes.len() < self.lane_limit.min(limit)
     }
 
-    /// Looks again a little later whether a further connection is worth it.
-    pub(crate) fn widen_later(&mut self, cx: &Context<'_>) {
-        self.widen_at = Some(cx.now + WIDEN_INTERVAL);
+    /// Whether mail has kept waiting for so long that a further connection is worth it; asking begins a new wait.
+    pub(crate) fn take_widening(&mut self, now: Instant) -> bool {
+        self.widen_at.take_if(|at| *at <= now).is_some()
+    }
+
+    /// Sets the timer for a further connection if one is wanted and can be made, and stops it otherwise.
+    pub(crate) fn schedule_widening(&mut self, cx: &Context<'_>, is_wanted: bool) {
+        if is_wanted && self.may_widen(cx) {
+            self.widen_at.get_or_insert(cx.now + WIDEN_INTERVAL);
+        } else {
+            self.widen_at = None;
+        }
     }
 
     /// How many connections there are.
@@ -194,7 +202,7 @@ impl Delivery {
         self.outputs.push_back(DeliveryOutput::Event(Event::debug(text)));
         self.outputs.push_back(DeliveryOutput::Connect(connection, candidate.remote));
         self.lanes.insert(connection, Lane::connecting(cx.now + CONNECT_TIMEOUT));
-        self.widen_at = Some(cx.now + WIDEN_INTERVAL);
+        self.widen_at = None;
     }
 
     /// Takes the answer to the lookup that is under way.
@@ -215,7 +223,7 @@ impl Delivery {
 
     pub(crate) fn handle_connected(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
         let Stage::Candidate(candidate) = &self.stage else { return };
-        let Some(lane) = self.lanes.get_mut(&connection) else { return };
+        let Some(lane) = self.lanes.get_mut(&connection).filter(|lane| lane.is_connecting()) else { return };
         let is_padded = !self.unpadded.contains(&candidate.remote);
         lane.begin_session(cx, candidate, &self.next_hop, is_padded, self.rng.fork());
         self.drain_lane(cx, connection);
@@ -227,9 +235,11 @@ impl Delivery {
         connection: ConnectionId,
         error: ConnectError,
     ) {
-        if self.lanes.remove(&connection).is_none() {
+        if !self.lanes.get(&connection).is_some_and(Lane::is_connecting) {
             return;
         }
+        self.lanes.remove(&connection);
+        self.outputs.push_back(DeliveryOutput::Close(connection));
         match error {
             ConnectError::Local(text) => self.postpone(text),
             ConnectError::Remote(text) => self.lose_candidate(cx, false, |tally, candidate| {
@@ -266,6 +276,10 @@ impl Delivery {
         connection: ConnectionId,
         reason: CloseReason,
     ) {
+        if self.lanes.get(&connection).is_some_and(Lane::is_connecting) {
+            let error = ConnectError::Remote("the connection was closed".into());
+            return self.handle_connect_failed(cx, connection, error);
+        }
         self.with_lane(cx, connection, |lane, now| lane.handle_closed(now, reason));
     }
 
@@ -433,6 +447,9 @@ impl Delivery {
         }
         self.outputs.push_back(DeliveryOutput::Close(connection));
         let Stage::Candidate(candidate) = &self.stage else { return };
+        if lane.is_established() {
+            self.tally.useful();
+        }
         let was_padded = !self.unpadded.contains(&candidate.remote);
         if end.padding_failed && was_padded {
             self.unpadded.push(candidate.remote);
@@ -445,7 +462,7 @@ impl Delivery {
             }
             EndCause::Local(text) => self.postpone(text),
             // A server that dropped because of the padding is connected to once more without.
-            EndCause::Lost(_) if end.phase == Phase::Padding && was_padded => {}
+            EndCause::Lost(_) | EndCause::Refused(..) if end.phase == Phase::Padding && was_padded => {}
             // One that has decided something on this connection is worth another.
             EndCause::Refused(..) | EndCause::Unsuitable(_) | EndCause::Lost(_) if lane.has_decided() => {}
             EndCause::Refused(reply, command) => {

@@ -84,6 +84,11 @@ impl Tally {
         self.note(candidate, text);
     }
 
+    /// A candidate was of use, for a while at least.
+    pub(super) fn useful(&mut self) {
+        self.spared = true;
+    }
+
     /// A candidate has refused; `for_good` if it was by a 5yz at its greeting or HELO.
     pub(super) fn refused(
         &mut self,

@@ -20,8 +20,8 @@ use crate::queue::{HopId, MessageKey, Place};
 use crate::rng::Rng;
 use crate::schedule::Standing;
 
-/// Most originals that are held in memory at once.
-const OPEN_LIMIT: usize = 4;
+/// Most originals that are held in memory at once, alone or in their bounces.
+const OPEN_LIMIT: usize = 8;
 
 /// Messages that may be ready to be bounced.
 #[derive(Debug)]
@@ -38,11 +38,6 @@ impl Bounces {
         Self { candidates: BTreeSet::new(), postponed: BTreeSet::new(), open: 0, rng }
     }
 
-    /// Something has happened to a recipient of this message.
-    pub(super) fn reconsider(&mut self, hop: HopId, key: MessageKey) {
-        self.candidates.insert((hop, key));
-    }
-
     /// Tries again what could not be read.
     pub(super) fn resume_postponed(&mut self) {
         self.candidates.append(&mut self.postponed);
@@ -50,9 +45,19 @@ impl Bounces {
 }
 
 impl Dispatcher {
+    /// Something has happened to a recipient of this message, for which others may have waited.
+    pub(super) fn reconsider(&mut self, hop: HopId, key: MessageKey) {
+        if self.queue.has_given_up(hop, key) {
+            self.bounces.candidates.insert((hop, key));
+        }
+    }
+
     /// Asks for what is needed to make bounces.
     pub(super) fn generate_bounces(&mut self) {
-        while self.bounces.open < OPEN_LIMIT && !self.ledger.is_congested() && self.intake.is_complete() {
+        while self.bounces.open + self.ledger.replacement_count() < OPEN_LIMIT
+            && !self.ledger.is_congested()
+            && self.intake.is_complete()
+        {
             let Some((hop, key)) = self.bounces.candidates.pop_first() else { return };
             // Whoever works on the message has it reconsidered afterwards.
             if matches!(self.mode, Mode::Deliver(_)) || self.queue.is_busy_with(hop, key) {
@@ -114,8 +119,7 @@ impl Dispatcher {
             is_given_up
         });
         for row in changed {
-            self.queue.place(row.id, Place::Ready);
-            self.take_in(&row);
+            self.settle(&row, false);
         }
         let Some(first) = message.mails.first() else { return };
         let originals: Vec<MailId> = message.mails.iter().map(|mail| mail.row.id).collect();
@@ -127,6 +131,10 @@ impl Dispatcher {
         };
         let settings = BounceSettings::from(&self.settings);
         let Some(data) = bounce::compose(settings, &message, self.now.wall, &mut self.bounces.rng) else {
+            // It says so only of messages without sender or recipients, which this one is not.
+            for &id in &originals {
+                self.forget(id);
+            }
             return;
         };
         for &id in &originals {

@@ -6,6 +6,7 @@
 
 use alloc::collections::BTreeSet;
 use alloc::format;
+use alloc::vec::Vec;
 
 use super::{Asked, Dispatcher, Mode, Selection};
 use crate::address::{AddressError, Mailbox};
@@ -13,7 +14,7 @@ use crate::delivery::Failure;
 use crate::event::Level;
 use crate::next_hop::{NextHop, Relay};
 use crate::outbox::{MailId, Row, StoreError, StoreReply, StoreRequest};
-use crate::queue::{MessageKey, Place};
+use crate::queue::{HopId, MessageKey, Place};
 use crate::schedule::Standing;
 use crate::status::EnhancedStatus;
 use crate::time::{Duration, Instant};
@@ -41,6 +42,11 @@ pub(super) struct Intake {
     data_version: Option<i64>,
     /// After which id known rows are to be looked at again, if they are.
     recheck_after: Option<MailId>,
+    is_rechecking: bool,
+    /// Whether somebody has written since the walk over the known rows began.
+    recheck_again: bool,
+    /// Mail that the administrator wants to be tried, of which a part is made ready at a time.
+    called_up: Vec<MailId>,
     key_basis: u64,
 }
 
@@ -54,6 +60,9 @@ impl Intake {
             is_complete: false,
             data_version: None,
             recheck_after: None,
+            is_rechecking: false,
+            recheck_again: false,
+            called_up: Vec::new(),
             key_basis,
         }
     }
@@ -64,6 +73,11 @@ impl Intake {
 
     pub(super) fn is_looking(&self) -> bool {
         self.is_looking
+    }
+
+    /// Whether there is mail to be made ready.
+    pub(super) fn has_called_up(&self) -> bool {
+        !self.called_up.is_empty()
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -150,13 +164,17 @@ impl Dispatcher {
         }
         let somebody_wrote = self.intake.data_version.is_some_and(|known| known != data_version);
         self.intake.data_version = Some(data_version);
-        if somebody_wrote && self.intake.recheck_after.is_none() {
-            self.intake.recheck_after = Some(MailId(i64::MIN));
+        if somebody_wrote {
+            if self.intake.recheck_after.is_none() {
+                self.intake.recheck_after = Some(MailId(i64::MIN));
+            } else {
+                self.intake.recheck_again = true;
+            }
         }
+        self.intake.is_complete |= !more;
         if more || core::mem::take(&mut self.intake.look_again) {
             return self.look();
         }
-        self.intake.is_complete = true;
         if self.intake.next_look <= self.now.monotonic {
             self.intake.next_look = self.now.monotonic + self.settings.interval;
             self.bounces.resume_postponed();
@@ -166,18 +184,26 @@ impl Dispatcher {
 
     /// Looks again at a slice of what is known.
     fn recheck(&mut self) {
-        let under_way = self.requests.values().any(|asked| matches!(asked, Asked::Recheck { .. }));
-        let Some(after) = self.intake.recheck_after.filter(|_| !under_way && self.mode == Mode::Daemon)
-        else {
+        let Some(after) = self.intake.recheck_after else { return };
+        if self.intake.is_rechecking || self.mode != Mode::Daemon || self.is_draining() {
             return;
-        };
-        self.ask(StoreRequest::Scan { after, limit: RECHECK_LIMIT_ROWS }, Asked::Recheck { after });
+        }
+        self.intake.is_rechecking = true;
+        let asked = Asked::Recheck { after, frontier: self.intake.frontier };
+        self.ask(StoreRequest::Scan { after, limit: RECHECK_LIMIT_ROWS }, asked);
     }
 
-    pub(super) fn rechecked(&mut self, after: MailId, result: Result<StoreReply, StoreError>) {
+    /// `frontier` is what was known when the database was asked: of what came later the answer says nothing.
+    pub(super) fn rechecked(
+        &mut self,
+        after: MailId,
+        frontier: MailId,
+        result: Result<StoreReply, StoreError>,
+    ) {
+        self.intake.is_rechecking = false;
         let Ok(StoreReply::Rows { rows, more, .. }) = result else { return };
         let first = MailId(after.0.saturating_add(1));
-        let last = rows.last().filter(|_| more).map_or(self.intake.frontier, |row| row.id);
+        let last = rows.last().filter(|_| more).map_or(frontier, |row| row.id);
         let found: BTreeSet<MailId> = rows.iter().map(|row| row.id).collect();
         for id in self.queue.unclaimed_in(first..=last) {
             if !found.contains(&id) {
@@ -185,21 +211,27 @@ impl Dispatcher {
             }
         }
         for row in &rows {
-            self.intake.frontier = self.intake.frontier.max(row.id);
             self.take_in(row);
         }
         self.intake.recheck_after = more.then_some(last);
+        if !more && core::mem::take(&mut self.intake.recheck_again) {
+            self.intake.recheck_after = Some(MailId(i64::MIN));
+        }
     }
 
-    /// Puts a row where it belongs.
-    pub(super) fn take_in(&mut self, row: &Row) {
-        if self.queue.is_claimed(row.id) {
-            return;
+    /// Puts a row where it belongs, unless somebody works on it.
+    fn take_in(&mut self, row: &Row) {
+        if !self.queue.is_claimed(row.id) {
+            // It may have been made ready by the administrator's wish, which another look does not undo.
+            self.settle(row, self.queue.is_ready(row.id));
         }
+    }
+
+    /// Puts a row where it belongs, whether it was claimed or not; `stays_ready` if it need not wait for its time.
+    pub(super) fn settle(&mut self, row: &Row, stays_ready: bool) {
         let place = match self.standing_of(row) {
             Standing::Due => Place::Ready,
-            // It may have been made ready by the administrator's wish, which another look does not undo.
-            Standing::NotBefore(_) if self.queue.is_ready(row.id) => Place::Ready,
+            Standing::NotBefore(_) if stays_ready => Place::Ready,
             Standing::NotBefore(time) => Place::Waiting(time),
             Standing::GivenUp => Place::GivenUp,
         };
@@ -223,9 +255,13 @@ impl Dispatcher {
         {
             return;
         }
+        let before = self.queue.hop_of(row.id).zip(self.queue.key_of(row.id));
         let key = self.intake.message_key(row);
         let hop = self.queue.insert(row.id, next_hop.as_ref(), key, place);
         self.mail_was_placed(hop, key, place);
+        if let Some((hop, key)) = before.filter(|&before| before != (hop, key)) {
+            self.reconsider(hop, key);
+        }
     }
 
     pub(super) fn standing_of(&self, row: &Row) -> Standing {
@@ -243,22 +279,29 @@ impl Dispatcher {
     pub(super) fn forget(&mut self, id: MailId) {
         let (Some(hop), Some(key)) = (self.queue.hop_of(id), self.queue.key_of(id)) else { return };
         self.queue.remove(id);
-        self.bounces.reconsider(hop, key);
+        self.reconsider(hop, key);
     }
 
-    fn mail_was_placed(&mut self, hop: crate::queue::HopId, key: MessageKey, place: Place) {
+    fn mail_was_placed(&mut self, hop: HopId, key: MessageKey, place: Place) {
         match place {
             Place::Ready | Place::ReadyAgain => self.traffic.mail_is_ready(hop),
-            Place::Waiting(_) | Place::GivenUp => self.bounces.reconsider(hop, key),
+            Place::Waiting(_) | Place::GivenUp => self.reconsider(hop, key),
             Place::Claimed => {}
         }
     }
 
     /// Makes mail ready that has become due.
     pub(super) fn wake_mail(&mut self) {
-        if !self.is_draining() {
-            for hop in self.queue.wake(self.now.wall, WAKE_LIMIT) {
-                self.traffic.mail_is_ready(hop);
+        if self.is_draining() {
+            return;
+        }
+        for hop in self.queue.wake(self.now.wall, WAKE_LIMIT) {
+            self.traffic.mail_is_ready(hop);
+        }
+        let rest = self.intake.called_up.len().saturating_sub(WAKE_LIMIT);
+        for id in self.intake.called_up.split_off(rest) {
+            if self.queue.is_waiting(id) {
+                self.put(id, Place::Ready);
             }
         }
     }
@@ -268,9 +311,7 @@ impl Dispatcher {
         if self.is_draining() || self.mode != Mode::Daemon {
             return;
         }
-        for id in self.queue.waiting() {
-            self.put(id, Place::Ready);
-        }
+        self.intake.called_up = self.queue.waiting();
         self.traffic.end_pauses();
         self.intake.next_look = self.now.monotonic;
         self.look();

@@ -47,8 +47,14 @@ impl Ledger {
         self.pending.delivered.len() + self.pending.failed.len() + self.pending.replaced.len()
     }
 
+    /// When the database is to be asked again, if nothing is being asked.
     pub(super) fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
+        self.retry_at.filter(|_| self.in_flight.is_none())
+    }
+
+    /// How many bounces wait to be recorded.
+    pub(super) fn replacement_count(&self) -> usize {
+        self.pending.replaced.len() + self.in_flight.as_ref().map_or(0, |commit| commit.replaced.len())
     }
 
     pub(super) fn delivered(&mut self, id: MailId) {
@@ -110,13 +116,11 @@ impl Dispatcher {
             self.forget(id);
         }
         let attempted: Vec<MailId> = commit.failed.iter().map(|attempt| attempt.id).collect();
-        for state in failed {
+        // A one-shot pass has only one attempt for each mail.
+        let states = if self.mode == Mode::Daemon { failed } else { Vec::new() };
+        for state in states {
             let standing = self.rules.standing(state.fail_count, state.last_try, state.fatal, self.now.wall);
             let place = match standing {
-                // A pass has only one attempt for each mail.
-                Standing::Due | Standing::NotBefore(_) | Standing::GivenUp if self.mode != Mode::Daemon => {
-                    continue;
-                }
                 Standing::Due => Place::Ready,
                 Standing::NotBefore(time) => Place::Waiting(time),
                 Standing::GivenUp => Place::GivenUp,

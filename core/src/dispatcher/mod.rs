@@ -7,7 +7,12 @@ mod bounces;
 mod intake;
 mod ledger;
 mod pace;
+mod timers;
 mod traffic;
+mod work;
+
+#[cfg(test)]
+mod tests;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -110,12 +115,26 @@ enum Progress {
 #[derive(Debug)]
 enum Asked {
     Look,
-    Recheck { after: MailId },
+    Recheck { after: MailId, frontier: MailId },
     Work { hop: HopId, connection: ConnectionId, ids: Vec<MailId> },
     Data { hop: HopId, connection: ConnectionId },
     Nowhere { ids: Vec<MailId> },
     Bounce { ids: Vec<MailId> },
     Commit,
+}
+
+impl Asked {
+    /// Whether a reply is of the kind that was asked for.
+    fn fits(&self, reply: &StoreReply) -> bool {
+        matches!(
+            (self, reply),
+            (Self::Look | Self::Recheck { .. }, StoreReply::Rows { .. })
+                | (Self::Work { .. } | Self::Nowhere { .. }, StoreReply::Claimed { .. })
+                | (Self::Data { .. }, StoreReply::Data(_))
+                | (Self::Bounce { .. }, StoreReply::Failed(_))
+                | (Self::Commit, StoreReply::Committed { .. })
+        )
+    }
 }
 
 impl Dispatcher {
@@ -179,7 +198,7 @@ impl Dispatcher {
     /// Does what is due. Calling it too early does nothing.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
-        if self.intake.next_look() <= now.monotonic {
+        if self.intake.next_look() <= now.monotonic && !self.intake.is_looking() {
             self.look();
         }
         self.wake_mail();
@@ -216,10 +235,13 @@ impl Dispatcher {
             let seconds = u64::try_from(time.0.saturating_sub(self.now.wall.0)).unwrap_or(0);
             self.now.monotonic + Duration::from_secs(seconds)
         });
+        let called_up =
+            Some(self.now.monotonic).filter(|_| self.intake.has_called_up() && !self.is_draining());
         let look = Some(self.intake.next_look()).filter(|_| !self.is_draining() && !self.intake.is_looking());
         [
             (look, TimeoutReason::Look),
             (due, TimeoutReason::MailDue),
+            (called_up, TimeoutReason::MailDue),
             (self.traffic.resolver.poll_timeout(), TimeoutReason::Lookup),
             (self.traffic.next_deadline(), TimeoutReason::Delivery),
             (self.traffic.next_pause_end(), TimeoutReason::Pause),
@@ -260,6 +282,18 @@ impl Dispatcher {
         self.finish_if_done();
     }
 
+    /// What is left although nothing is under way: nothing, or something was forgotten.
+    #[cfg(test)]
+    fn leftovers(&self) -> Vec<alloc::string::String> {
+        let mut leftovers = self.traffic.leftovers();
+        if self.progress != Progress::Drained {
+            let claimed = self.queue.claimed_count();
+            leftovers.extend((claimed > 0).then(|| alloc::format!("{claimed} claimed mails")));
+            leftovers.extend((!self.ledger.is_empty()).then(|| "verdicts".into()));
+        }
+        leftovers
+    }
+
     fn is_draining(&self) -> bool {
         self.progress != Progress::Working
     }
@@ -281,10 +315,23 @@ impl Dispatcher {
 
     fn answered(&mut self, request: RequestId, result: Result<StoreReply, StoreError>) {
         let Some(asked) = self.requests.remove(&request) else { return };
-        self.store_failures = if result.is_ok() { 0 } else { self.store_failures.saturating_add(1) };
+        let result = result.and_then(|reply| {
+            if asked.fits(&reply) {
+                return Ok(reply);
+            }
+            Err(StoreError {
+                text: "the answer of the database is of another kind than what was asked".into(),
+            })
+        });
+        match result {
+            Err(_) => self.store_failures = self.store_failures.saturating_add(1),
+            // A look brings nothing nearer to its end, and is repeated however the rest fares.
+            Ok(_) if matches!(asked, Asked::Look | Asked::Recheck { .. }) => {}
+            Ok(_) => self.store_failures = 0,
+        }
         match asked {
             Asked::Look => self.looked(result),
-            Asked::Recheck { after } => self.rechecked(after, result),
+            Asked::Recheck { after, frontier } => self.rechecked(after, frontier, result),
             Asked::Work { hop, connection, ids } => self.work_claimed(hop, connection, &ids, result),
             Asked::Data { hop, connection } => self.data_read(hop, connection, result),
             Asked::Nowhere { ids } => self.unroutable_read(&ids, result),

@@ -1,7 +1,13 @@
 //! The rate limit: how many transactions may begin for one destination.
 
+use alloc::collections::BTreeMap;
+
+use crate::next_hop::NextHop;
 use crate::settings::RateLimit;
 use crate::time::{Duration, Instant};
+
+/// So many paces are kept without looking for what can be forgotten.
+const PACES_LEAST: usize = 1000;
 
 /// A token bucket that holds at most what one second brings, and at least one token.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +40,29 @@ impl Pace {
         }
         self.full_at = next_full;
         Ok(())
+    }
+}
+
+/// The paces of all destinations that are not at rest.
+#[derive(Debug, Default)]
+pub(super) struct Paces {
+    paces: BTreeMap<NextHop, Pace>,
+    /// With so many, those that are at rest are forgotten.
+    sweep_at: usize,
+}
+
+impl Paces {
+    /// Takes a token of a destination, or says when there will be one.
+    pub(super) fn take(&mut self, next_hop: &NextHop, limit: RateLimit, now: Instant) -> Result<(), Instant> {
+        if let Some(pace) = self.paces.get_mut(next_hop) {
+            return pace.take(limit, now);
+        }
+        if self.paces.len() >= self.sweep_at {
+            self.paces.retain(|_, pace| !pace.is_full(now));
+            // The next sweep is due when there are twice as many, so that sweeping costs little for each.
+            self.sweep_at = self.paces.len().saturating_mul(2).max(PACES_LEAST);
+        }
+        self.paces.entry(next_hop.clone()).or_insert_with(|| Pace::full(now)).take(limit, now)
     }
 }
 

@@ -4,38 +4,27 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
-use super::intake::destination;
-use super::pace::Pace;
+use super::pace::Paces;
+use super::timers::HopTimers;
 use super::{Asked, Dispatcher, Mode};
-use crate::address::Mailbox;
 use crate::delivery::{ConnectionIds, Context, Delivery, DeliveryOutput, Failure};
-use crate::event::{Event, Level};
+use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
-use crate::next_hop::NextHop;
-use crate::outbox::{
-    ClaimedTransaction, DATA_CHUNK_OCTETS, MailId, StoreError, StoreReply, StoreRequest,
-    TRANSACTION_RECIPIENT_LIMIT,
-};
-use crate::queue::{HopId, Place};
+use crate::outbox::{DATA_CHUNK_OCTETS, MailId, StoreRequest};
+use crate::queue::{HopId, Order, Place};
 use crate::resolver::{Families, LookupId, Resolver, ResolverOutput};
 use crate::rng::Rng;
-use crate::schedule::Standing;
-use crate::session::Transaction;
 use crate::settings::Settings;
 use crate::time::{Duration, Instant};
 
 /// Most next hops that are worked on at once, most of them waiting for name servers.
 const DELIVERY_LIMIT: usize = 1000;
-/// Most messages that are claimed for a connection at once.
-const CLAIM_LIMIT_MESSAGES: usize = 50;
-/// After so many transactions a connection makes room, if another next hop has none.
-const FAIR_SHARE_TRANSACTIONS: u32 = 100;
 /// How long a next hop is left alone after trouble of our own.
-const LOCAL_PAUSE: Duration = Duration::from_secs(2);
-/// How long a connection is kept open without work, because the rate limit forbids the next transaction.
-const IDLE_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const LOCAL_PAUSE: Duration = Duration::from_secs(2);
+/// So many mails in a row that ended every connection put the blame on themselves; with the next it is on the next hop.
+const SUSPICION_LIMIT: u32 = 3;
 /// How much mail of a next hop that has failed as a whole is recorded at once.
 const CONDEMN_LIMIT: usize = 1000;
 
@@ -45,29 +34,49 @@ pub(super) struct Traffic {
     pub(super) resolver: Resolver,
     rng: Rng,
     ids: ConnectionIds,
-    deliveries: BTreeMap<HopId, Delivery>,
-    /// When each delivery wants to be called, and the same in order of time.
-    deadlines: BTreeMap<HopId, Instant>,
-    timeline: BTreeSet<(Instant, HopId)>,
-    connections: BTreeMap<ConnectionId, HopId>,
+    pub(super) deliveries: BTreeMap<HopId, Delivery>,
+    /// When each delivery wants to be called.
+    deadlines: HopTimers,
+    pub(super) connections: BTreeMap<ConnectionId, HopId>,
     lookups: BTreeMap<LookupId, HopId>,
+    /// The lookup that a delivery waits for.
+    lookup_of: BTreeMap<HopId, LookupId>,
     /// Deliveries that may have something to say.
     touched: BTreeSet<HopId>,
     /// Next hops that may have ready mail, and no delivery.
     runnable: BTreeSet<HopId>,
     /// After which next hop to go on, so that all get their turn.
     last_started: HopId,
-    /// Deliveries that cannot go on without a connection.
+    /// Deliveries that cannot go on without a connection, in the order in which they came.
     waiting: VecDeque<HopId>,
+    is_waiting: BTreeSet<HopId>,
+    /// Deliveries that would like a further connection, if there were one to be had.
+    crowded: BTreeSet<HopId>,
     /// Next hops that are left alone for a while.
-    paused: BTreeMap<HopId, Instant>,
-    /// Next hops of which all mail up to an id has failed.
-    condemned: BTreeMap<HopId, (Failure, MailId)>,
+    pub(super) paused: HopTimers,
+    /// Next hops of which mail has failed as a whole.
+    condemned: BTreeMap<HopId, Condemned>,
+    /// How often in a row mail of a next hop ended every connection, so that nothing was decided.
+    suspicions: BTreeMap<HopId, u32>,
+    /// How many claims of a next hop the database has not answered.
+    pub(super) claims: BTreeMap<HopId, u32>,
+    /// How many claims of mail that leads nowhere the database has not answered.
+    pub(super) unroutable_claims: u32,
     /// Connections that wait for the database to recover.
-    parked: Vec<(HopId, ConnectionId)>,
+    pub(super) parked: Vec<(HopId, ConnectionId)>,
     /// Connections that wait until the rate limit allows their next transaction.
-    held_back: BTreeSet<(Instant, HopId, ConnectionId)>,
-    paces: BTreeMap<NextHop, Pace>,
+    pub(super) held_back: BTreeSet<(Instant, HopId, ConnectionId)>,
+    pub(super) paces: Paces,
+}
+
+/// Mail that has failed as a whole.
+#[derive(Debug)]
+struct Condemned {
+    failure: Failure,
+    /// The highest id that is concerned.
+    last: MailId,
+    /// Whether it is only about mail that was tried; not known before all mail of the pass is back.
+    only_tried: Option<bool>,
 }
 
 impl Traffic {
@@ -77,19 +86,24 @@ impl Traffic {
             rng,
             ids: ConnectionIds::default(),
             deliveries: BTreeMap::new(),
-            deadlines: BTreeMap::new(),
-            timeline: BTreeSet::new(),
+            deadlines: HopTimers::default(),
             connections: BTreeMap::new(),
             lookups: BTreeMap::new(),
+            lookup_of: BTreeMap::new(),
             touched: BTreeSet::new(),
             runnable: BTreeSet::new(),
             last_started: HopId::NOWHERE,
             waiting: VecDeque::new(),
-            paused: BTreeMap::new(),
+            is_waiting: BTreeSet::new(),
+            crowded: BTreeSet::new(),
+            paused: HopTimers::default(),
             condemned: BTreeMap::new(),
+            suspicions: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            unroutable_claims: 0,
             parked: Vec::new(),
             held_back: BTreeSet::new(),
-            paces: BTreeMap::new(),
+            paces: Paces::default(),
         }
     }
 
@@ -101,32 +115,56 @@ impl Traffic {
     /// When the first delivery, or the first connection that is held back, wants to be called.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let held_back = self.held_back.first().map(|&(at, ..)| at);
-        self.timeline.first().map(|&(at, _)| at).into_iter().chain(held_back).min()
+        self.deadlines.first().map(|(at, _)| at).into_iter().chain(held_back).min()
     }
 
     /// When the first next hop that is left alone may be tried again.
     pub(super) fn next_pause_end(&self) -> Option<Instant> {
-        self.paused.values().min().copied()
+        self.paused.first().map(|(at, _)| at)
     }
 
     pub(super) fn mail_is_ready(&mut self, hop: HopId) {
-        if !self.deliveries.contains_key(&hop) {
+        if self.deliveries.contains_key(&hop) {
+            // A further connection may be worth it.
+            self.touched.insert(hop);
+        } else {
             self.runnable.insert(hop);
         }
     }
 
     pub(super) fn end_pauses(&mut self) {
-        self.runnable.extend(core::mem::take(&mut self.paused).into_keys());
+        self.runnable.extend(self.paused.clear());
     }
 
-    fn set_deadline(&mut self, hop: HopId, at: Option<Instant>) {
-        if let Some(old) = self.deadlines.remove(&hop) {
-            self.timeline.remove(&(old, hop));
-        }
-        if let Some(at) = at {
-            self.deadlines.insert(hop, at);
-            self.timeline.insert((at, hop));
-        }
+    /// Somebody of this next hop has been decided, so its connections are of use.
+    pub(super) fn is_of_use(&mut self, hop: HopId) {
+        self.suspicions.remove(&hop);
+    }
+
+    /// Whether mail that ended every connection makes it wise not to begin with the oldest.
+    pub(super) fn order_for(&self, hop: HopId) -> Order {
+        if self.suspicions.contains_key(&hop) { Order::NewestFirst } else { Order::OldestFirst }
+    }
+
+    /// What is left although nothing is under way.
+    #[cfg(test)]
+    pub(super) fn leftovers(&self) -> Vec<alloc::string::String> {
+        let sizes = [
+            ("deliveries", self.deliveries.len()),
+            ("deadlines", usize::from(self.deadlines.first().is_some())),
+            ("connections", self.connections.len()),
+            ("lookups", self.lookups.len() + self.lookup_of.len()),
+            ("touched", self.touched.len()),
+            ("waiting", self.waiting.len() + self.is_waiting.len()),
+            ("paused", usize::from(self.paused.first().is_some())),
+            ("condemned", self.condemned.len()),
+            ("claims", self.claims.len()),
+            ("unroutable claims", usize::try_from(self.unroutable_claims).unwrap()),
+            ("parked", self.parked.len()),
+            ("held back", self.held_back.len()),
+            ("lookups of the resolver", usize::from(!self.resolver.is_idle())),
+        ];
+        sizes.iter().filter(|(_, size)| *size > 0).map(|(what, size)| format!("{size} {what}")).collect()
     }
 }
 
@@ -146,7 +184,6 @@ impl Dispatcher {
             self.with_connection(connection, |delivery, cx| {
                 delivery.handle_connect_failed(cx, connection, error)
             });
-            self.traffic.connections.remove(&connection);
         }
     }
 
@@ -187,8 +224,7 @@ impl Dispatcher {
     /// Calls the deliveries whose time has come.
     pub(super) fn wake_traffic(&mut self) {
         let now = self.now.monotonic;
-        while let Some((_, hop)) = self.traffic.timeline.first().copied().filter(|&(at, _)| at <= now) {
-            self.traffic.set_deadline(hop, None);
+        while let Some(hop) = self.traffic.deadlines.pop_due(now) {
             self.with_delivery(hop, |delivery, cx| delivery.handle_timeout(cx));
             self.widen(hop);
         }
@@ -196,10 +232,7 @@ impl Dispatcher {
             self.traffic.held_back.remove(&entry);
             self.permit(entry.1, entry.2);
         }
-        let over: Vec<HopId> =
-            self.traffic.paused.iter().filter(|&(_, &at)| at <= now).map(|(&hop, _)| hop).collect();
-        for hop in over {
-            self.traffic.paused.remove(&hop);
+        while let Some(hop) = self.traffic.paused.pop_due(now) {
             self.traffic.runnable.insert(hop);
         }
     }
@@ -219,6 +252,7 @@ impl Dispatcher {
                 ResolverOutput::Close(connection) => Output::Close(connection),
                 ResolverOutput::Answer(lookup, answer) => {
                     if let Some(hop) = self.traffic.lookups.remove(&lookup) {
+                        self.traffic.lookup_of.remove(&hop);
                         self.with_delivery(hop, |delivery, cx| delivery.handle_answer(cx, answer));
                     }
                     continue;
@@ -237,18 +271,36 @@ impl Dispatcher {
             while let Some(output) = self.traffic.deliveries.get_mut(&hop).and_then(Delivery::poll_output) {
                 self.take_in_delivery_output(hop, output);
             }
-            let Some(delivery) = self.traffic.deliveries.get(&hop) else { continue };
-            if delivery.is_over() {
-                self.end_delivery(hop);
-                continue;
-            }
-            let (at, needs_lane) = (delivery.poll_timeout(), delivery.needs_lane());
-            self.traffic.set_deadline(hop, at);
-            if needs_lane && !self.traffic.waiting.contains(&hop) {
-                self.traffic.waiting.push_back(hop);
-            }
+            self.settle_delivery(hop);
         }
         moved
+    }
+
+    /// Notes what a delivery that has said all it had to say now waits for.
+    fn settle_delivery(&mut self, hop: HopId) {
+        let ready = self.queue.ready_count(hop) > 0;
+        let is_wanted = ready && !self.is_draining() && !self.ledger.is_congested();
+        let is_possible = self.has_free_connection() && self.traffic.waiting.is_empty();
+        let Some(delivery) = self.traffic.deliveries.get_mut(&hop) else { return };
+        if delivery.is_over() {
+            return self.end_delivery(hop);
+        }
+        let cx = Context {
+            now: self.now.monotonic,
+            settings: &self.settings,
+            hosts: &self.hosts,
+            ids: &mut self.traffic.ids,
+        };
+        delivery.schedule_widening(&cx, is_wanted && is_possible);
+        if is_wanted && !is_possible && delivery.may_widen(&cx) {
+            self.traffic.crowded.insert(hop);
+        }
+        self.traffic.deadlines.set(hop, delivery.poll_timeout());
+        // Mail that the database is just being asked for may come back and need the connection.
+        let is_in_suspense = !ready && self.traffic.claims.contains_key(&hop);
+        if delivery.needs_lane() && !is_in_suspense && self.traffic.is_waiting.insert(hop) {
+            self.traffic.waiting.push_back(hop);
+        }
     }
 
     /// Begins to work on next hops that have ready mail; whether on any.
@@ -260,7 +312,7 @@ impl Dispatcher {
             let Some(&hop) = turn.or_else(|| self.traffic.runnable.first()) else { break };
             self.traffic.runnable.remove(&hop);
             self.traffic.last_started = hop;
-            let is_held_up = self.traffic.paused.contains_key(&hop)
+            let is_held_up = self.traffic.paused.contains(hop)
                 || self.traffic.condemned.contains_key(&hop)
                 || self.traffic.deliveries.contains_key(&hop);
             if is_held_up || self.queue.ready_count(hop) == 0 {
@@ -287,7 +339,11 @@ impl Dispatcher {
         let mut moved = false;
         while self.has_free_connection() {
             let Some(hop) = self.traffic.waiting.pop_front() else { break };
+            self.traffic.is_waiting.remove(&hop);
             let has_mail = self.queue.ready_count(hop) > 0;
+            if !has_mail && self.traffic.claims.contains_key(&hop) {
+                continue;
+            }
             self.with_delivery(hop, |delivery, cx| {
                 if has_mail && delivery.needs_lane() {
                     delivery.open_lane(cx);
@@ -295,17 +351,38 @@ impl Dispatcher {
                     delivery.close(cx);
                 }
             });
+            // So that the connection counts before the next is given.
+            self.drain_deliveries();
             moved = true;
+        }
+        if self.has_free_connection() && self.traffic.waiting.is_empty() {
+            moved |= !self.traffic.crowded.is_empty();
+            self.traffic.touched.append(&mut self.traffic.crowded);
         }
         moved
     }
 
     /// Records the failure of mail whose next hop has failed as a whole, a part of it at a time.
+    ///
+    /// Where a connection ended in the middle of a mail, the mail may be to blame: then only what was tried has failed,
+    /// and the rest begins a pass of its own. But a next hop that ends every connection is not asked for each mail.
     pub(super) fn condemn(&mut self) {
         while self.ledger.pending_count() < CONDEMN_LIMIT && !self.ledger.is_congested() {
-            let Some((&hop, (failure, last))) = self.traffic.condemned.first_key_value() else { return };
-            let (failure, last) = (failure.clone(), *last);
-            let ids = self.queue.claim_up_to(hop, last, CONDEMN_LIMIT);
+            let claims = &self.traffic.claims;
+            let next = self.traffic.condemned.iter_mut().find(|(hop, _)| !claims.contains_key(*hop));
+            let Some((&hop, condemned)) = next else { return };
+            let only_tried = *condemned.only_tried.get_or_insert_with(|| {
+                let suspicion = self.traffic.suspicions.entry(hop).or_default();
+                *suspicion += 1;
+                *suspicion <= SUSPICION_LIMIT && self.queue.is_partly_tried(hop)
+            });
+            let failure = condemned.failure.clone();
+            let ids = if only_tried {
+                self.queue.claim_tried(hop, CONDEMN_LIMIT)
+            } else {
+                self.traffic.suspicions.remove(&hop);
+                self.queue.claim_up_to(hop, condemned.last, CONDEMN_LIMIT)
+            };
             if ids.is_empty() {
                 self.traffic.condemned.remove(&hop);
                 self.traffic.runnable.insert(hop);
@@ -316,89 +393,14 @@ impl Dispatcher {
         }
     }
 
-    /// Records the failure of mail that has no next hop, after a last look at its row.
-    pub(super) fn send_back_unroutable(&mut self) {
-        if self.ledger.is_congested() || self.traffic.paused.contains_key(&HopId::NOWHERE) {
-            return;
-        }
-        loop {
-            let ids = self.queue.claim_up_to(HopId::NOWHERE, MailId(i64::MAX), TRANSACTION_RECIPIENT_LIMIT);
-            if ids.is_empty() {
-                return;
-            }
-            self.ask(StoreRequest::Claim { ids: ids.clone() }, Asked::Nowhere { ids });
-        }
-    }
-
-    pub(super) fn unroutable_read(&mut self, ids: &[MailId], result: Result<StoreReply, StoreError>) {
-        let Some((transactions, left_over)) = self.claimed(HopId::NOWHERE, ids, result) else { return };
-        for row in transactions.into_iter().flat_map(|transaction| transaction.rows) {
-            match destination(&row) {
-                Err(failure) if self.standing_of(&row) != Standing::GivenUp => {
-                    self.record_failure(row.id, &failure)
-                }
-                Ok(_) | Err(_) => {
-                    self.queue.place(row.id, Place::Ready);
-                    self.take_in(&row);
-                }
-            }
-        }
-        for id in left_over {
-            self.put(id, Place::Ready);
-        }
-    }
-
-    pub(super) fn work_claimed(
-        &mut self,
-        hop: HopId,
-        connection: ConnectionId,
-        ids: &[MailId],
-        result: Result<StoreReply, StoreError>,
-    ) {
-        let Some((claimed, left_over)) = self.claimed(hop, ids, result) else {
-            return self.with_delivery(hop, |delivery, cx| delivery.close(cx));
-        };
-        for id in left_over {
-            self.put(id, Place::Ready);
-        }
-        let work: Vec<Transaction> =
-            claimed.into_iter().filter_map(|transaction| self.prepare(hop, transaction)).collect();
-        let is_there = self.traffic.connections.get(&connection) == Some(&hop);
-        if !is_there {
-            for (id, _) in work.iter().flat_map(|transaction| &transaction.recipients) {
-                self.put(*id, Place::Ready);
-            }
-        } else if work.is_empty() {
-            self.want_work(hop, connection);
-        } else {
-            self.with_delivery(hop, |delivery, cx| delivery.handle_work(cx, connection, work));
-        }
-    }
-
-    pub(super) fn data_read(
-        &mut self,
-        hop: HopId,
-        connection: ConnectionId,
-        result: Result<StoreReply, StoreError>,
-    ) {
-        let octets = match result {
-            Ok(StoreReply::Data(octets)) => octets,
-            Ok(_) => Bytes::new(),
-            Err(error) => {
-                self.note(Level::Error, format!("cannot read mail data: {error}"));
-                Bytes::new()
-            }
-        };
-        self.with_delivery(hop, |delivery, cx| delivery.handle_data(cx, connection, octets));
-    }
-
     /// Ends all deliveries as soon as their conversations allow it.
     pub(super) fn close_deliveries(&mut self) {
         let hops: Vec<HopId> = self.traffic.deliveries.keys().copied().collect();
         for hop in hops {
             self.with_delivery(hop, |delivery, cx| delivery.close(cx));
         }
-        // What is held back or parked would never be let go.
+        // What is held back, parked or paused would never be let go.
+        self.traffic.paused = HopTimers::default();
         self.traffic.held_back.clear();
         self.traffic.parked.clear();
     }
@@ -412,16 +414,7 @@ impl Dispatcher {
         self.drain_deliveries();
     }
 
-    /// Goes on with what waited for the database.
-    pub(super) fn resume_parked(&mut self) {
-        if !self.ledger.is_congested() {
-            for (hop, connection) in core::mem::take(&mut self.traffic.parked) {
-                self.want_work(hop, connection);
-            }
-        }
-    }
-
-    fn with_delivery(&mut self, hop: HopId, act: impl FnOnce(&mut Delivery, &mut Context<'_>)) {
+    pub(super) fn with_delivery(&mut self, hop: HopId, act: impl FnOnce(&mut Delivery, &mut Context<'_>)) {
         let Some(delivery) = self.traffic.deliveries.get_mut(&hop) else { return };
         let mut cx = Context {
             now: self.now.monotonic,
@@ -438,13 +431,13 @@ impl Dispatcher {
         match output {
             DeliveryOutput::LookupMx(domain) => {
                 let lookup = self.traffic.resolver.lookup_mx(now, &domain);
-                self.traffic.lookups.insert(lookup, hop);
+                self.begin_lookup(hop, lookup);
             }
             DeliveryOutput::LookupAddresses(name) => {
                 // Both families are asked for, whichever can be used: a name with only the other one does exist.
                 let families = Families { ipv4: true, ipv6: true };
                 let lookup = self.traffic.resolver.lookup_addresses(now, &name, families);
-                self.traffic.lookups.insert(lookup, hop);
+                self.begin_lookup(hop, lookup);
             }
             DeliveryOutput::Connect(connection, remote) => {
                 self.traffic.connections.insert(connection, hop);
@@ -466,87 +459,49 @@ impl Dispatcher {
             }
             DeliveryOutput::Delivered { id, event } => {
                 self.event(event);
+                self.traffic.is_of_use(hop);
                 self.ledger.delivered(id);
             }
-            DeliveryOutput::Failed { id, failure } => self.record_failure(id, &failure),
+            DeliveryOutput::Failed { id, failure } => {
+                self.traffic.is_of_use(hop);
+                self.record_failure(id, &failure);
+            }
             DeliveryOutput::Released { ids, tried } => {
                 for id in ids {
                     self.put(id, if tried { Place::ReadyAgain } else { Place::Ready });
                 }
             }
             DeliveryOutput::Exhausted(failure) => {
-                self.traffic.condemned.insert(hop, (failure, self.intake.frontier()));
+                let condemned = Condemned { failure, last: self.intake.frontier(), only_tried: None };
+                self.traffic.condemned.insert(hop, condemned);
             }
             DeliveryOutput::Postponed(text) => self.postpone(hop, &text),
             DeliveryOutput::Event(event) => self.event(event),
         }
     }
 
+    fn begin_lookup(&mut self, hop: HopId, lookup: LookupId) {
+        self.traffic.lookups.insert(lookup, hop);
+        self.traffic.lookup_of.insert(hop, lookup);
+    }
+
     fn end_delivery(&mut self, hop: HopId) {
         self.traffic.deliveries.remove(&hop);
-        self.traffic.set_deadline(hop, None);
-        let lookups: Vec<LookupId> =
-            self.traffic.lookups.iter().filter(|&(_, &of)| of == hop).map(|(&lookup, _)| lookup).collect();
-        for lookup in lookups {
+        self.traffic.deadlines.set(hop, None);
+        self.traffic.crowded.remove(&hop);
+        if self.traffic.is_waiting.remove(&hop) {
+            self.traffic.waiting.retain(|&waiting| waiting != hop);
+        }
+        if let Some(lookup) = self.traffic.lookup_of.remove(&hop) {
             self.traffic.lookups.remove(&lookup);
             self.traffic.resolver.cancel(lookup);
         }
         if self.queue.ready_count(hop) > 0 {
             self.traffic.runnable.insert(hop);
+        } else if !self.traffic.claims.contains_key(&hop) && !self.traffic.condemned.contains_key(&hop) {
+            self.traffic.suspicions.remove(&hop);
         }
         self.queue.release_hop(hop);
-    }
-
-    /// A connection can take transactions.
-    fn want_work(&mut self, hop: HopId, connection: ConnectionId) {
-        if self.ledger.is_congested() && !self.is_draining() {
-            self.traffic.parked.push((hop, connection));
-            return;
-        }
-        let Some(delivery) = self.traffic.deliveries.get(&hop) else { return };
-        let others_wait = !self.has_free_connection() && !self.traffic.waiting.is_empty();
-        let had_its_share =
-            delivery.lane_count() > 1 || delivery.transactions_of(connection) >= FAIR_SHARE_TRANSACTIONS;
-        let must_quit = self.is_draining() || (others_wait && had_its_share);
-        let ids = if must_quit { Vec::new() } else { self.claim_for(hop) };
-        if ids.is_empty() {
-            return self.with_delivery(hop, |delivery, cx| delivery.quit_lane(cx, connection));
-        }
-        self.ask(StoreRequest::Claim { ids: ids.clone() }, Asked::Work { hop, connection, ids });
-    }
-
-    /// Takes a fair share of the ready mail of a next hop, so that further connections find something to do.
-    fn claim_for(&mut self, hop: HopId) -> Vec<MailId> {
-        let ready = usize::try_from(self.queue.ready_count(hop)).unwrap_or(usize::MAX);
-        let connections = usize::try_from(self.settings.destination_concurrency).unwrap_or(usize::MAX).max(1);
-        let messages = ready.div_ceil(connections).clamp(1, CLAIM_LIMIT_MESSAGES);
-        self.queue.claim(hop, messages, TRANSACTION_RECIPIENT_LIMIT)
-    }
-
-    /// A connection is about to begin a transaction: now, or when the rate limit allows it.
-    fn permit(&mut self, hop: HopId, connection: ConnectionId) {
-        let now = self.now.monotonic;
-        let allowed = match (self.settings.rate_limit, self.queue.next_hop(hop)) {
-            (Some(limit), Some(next_hop)) => {
-                let pace = self.traffic.paces.entry(next_hop.clone()).or_insert_with(|| Pace::full(now));
-                let allowed = pace.take(limit, now);
-                if self.traffic.paces.len() > DELIVERY_LIMIT {
-                    self.traffic.paces.retain(|_, pace| !pace.is_full(now));
-                }
-                allowed
-            }
-            _ => Ok(()),
-        };
-        match allowed {
-            Ok(()) => self.with_delivery(hop, |delivery, cx| delivery.begin(cx, connection)),
-            Err(at) if at <= now + IDLE_LIMIT => {
-                self.traffic.held_back.insert((at, hop, connection));
-            }
-            Err(at) => {
-                self.traffic.paused.insert(hop, at);
-                self.with_delivery(hop, |delivery, cx| delivery.close(cx));
-            }
-        }
     }
 
     /// Opens a further connection, if mail waits and there is one to be had.
@@ -556,12 +511,17 @@ impl Dispatcher {
             && self.has_free_connection()
             && !self.is_draining();
         self.with_delivery(hop, |delivery, cx| {
-            if is_worth_it && delivery.may_widen(cx) {
+            if delivery.take_widening(cx.now) && is_worth_it && delivery.may_widen(cx) {
                 delivery.open_lane(cx);
-            } else {
-                delivery.widen_later(cx);
             }
         });
+        // So that the connection counts before another is opened.
+        self.drain_deliveries();
+    }
+
+    /// Whether nobody has to wait for a connection.
+    pub(super) fn has_room(&self) -> bool {
+        self.has_free_connection() || self.traffic.waiting.is_empty()
     }
 
     fn has_free_connection(&self) -> bool {
@@ -576,65 +536,11 @@ impl Dispatcher {
             "mail to {next_hop} has to wait, without a failed attempt: {text}"
         )));
         if self.mode == Mode::Daemon {
-            self.traffic.paused.insert(hop, self.now.monotonic + LOCAL_PAUSE);
+            self.traffic.paused.set(hop, Some(self.now.monotonic + LOCAL_PAUSE));
             return;
         }
         for id in self.queue.claim_up_to(hop, MailId(i64::MAX), usize::MAX) {
             self.forget(id);
         }
-    }
-
-    /// Takes the answer to a claim; rows that do not exist any more are forgotten.
-    fn claimed(
-        &mut self,
-        hop: HopId,
-        ids: &[MailId],
-        result: Result<StoreReply, StoreError>,
-    ) -> Option<(Vec<ClaimedTransaction>, Vec<MailId>)> {
-        let (transactions, left_over) = match result {
-            Ok(StoreReply::Claimed { transactions, left_over }) => (transactions, left_over),
-            Ok(_) => return None,
-            Err(error) => {
-                self.note(Level::Error, format!("cannot read mail, trying again: {error}"));
-                self.traffic.paused.insert(hop, self.now.monotonic + LOCAL_PAUSE);
-                for &id in ids {
-                    self.put(id, Place::Ready);
-                }
-                return None;
-            }
-        };
-        let mut found: BTreeSet<MailId> = left_over.iter().copied().collect();
-        found.extend(transactions.iter().flat_map(|transaction| transaction.rows.iter().map(|row| row.id)));
-        for &id in ids {
-            if !found.contains(&id) {
-                self.forget(id);
-            }
-        }
-        Some((transactions, left_over))
-    }
-
-    /// Makes a transaction of those rows that still have this next hop and are still to be tried.
-    fn prepare(&mut self, hop: HopId, claimed: ClaimedTransaction) -> Option<Transaction> {
-        let mut recipients = Vec::new();
-        let mut reverse_path = None;
-        for row in claimed.rows {
-            let is_as_known = self.standing_of(&row) != Standing::GivenUp
-                && destination(&row).ok().as_ref() == self.queue.next_hop(hop);
-            let sender = row.sender.as_deref().map(Mailbox::parse).transpose();
-            match (sender, Mailbox::parse(&row.recipient)) {
-                (Ok(sender), Ok(recipient)) if is_as_known => {
-                    reverse_path = sender;
-                    recipients.push((row.id, recipient));
-                }
-                _ => {
-                    self.queue.place(row.id, Place::Ready);
-                    self.take_in(&row);
-                }
-            }
-        }
-        if recipients.is_empty() {
-            return None;
-        }
-        Some(Transaction { reverse_path, recipients, data_octets: claimed.data_octets, head: claimed.head })
     }
 }

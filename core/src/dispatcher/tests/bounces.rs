@@ -1,0 +1,143 @@
+//! Mail that is given up.
+
+use super::*;
+
+fn bounced(world: &World) -> Vec<(String, String)> {
+    let bounces = world.outbox.mails.values().filter(|mail| mail.sender.is_none());
+    bounces.map(|mail| (mail.recipient.clone(), String::from_utf8_lossy(&mail.data).into())).collect()
+}
+
+#[test]
+fn a_fatal_failure_is_bounced_to_the_sender_and_the_copies() {
+    let mut settings = settings();
+    settings.bounce_copy = vec!["copy@elsewhere.example".into()];
+    let mut world = World::with(settings, Mode::Daemon);
+    world.domain("example.org", "192.0.2.1").usual = Behaviour::on("RCPT", "550 5.1.1 no such user");
+    world.dns_is_dead = false;
+    world.broken_names.insert("origin.example".into(), hickory_proto::op::ResponseCode::ServFail);
+    world.broken_names.insert("elsewhere.example".into(), hickory_proto::op::ResponseCode::ServFail);
+    let id = world.mail(SENDER, "a@example.org", "Subject: x\n\nhello");
+    world.run();
+    assert_eq!(world.outbox.replaced, [id]);
+    let bounces = bounced(&world);
+    let recipients: Vec<&str> = bounces.iter().map(|(recipient, _)| recipient.as_str()).collect();
+    assert_eq!(recipients, [SENDER, "copy@elsewhere.example"]);
+    assert!(bounces[0].1.contains("550 5.1.1 no such user"), "{}", bounces[0].1);
+    assert_eq!(bounces[0].1, bounces[1].1);
+}
+
+#[test]
+fn bounces_are_delivered_at_once_with_the_null_sender() {
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1").usual = Behaviour::on("RCPT", "550 no");
+    world.domain("origin.example", "192.0.2.2");
+    world.mail(SENDER, "a@example.org", "x");
+    world.run();
+    let accepted = &world.server("192.0.2.2").accepted;
+    assert_eq!((accepted.len(), accepted[0].from.as_str()), (1, ""));
+    assert!(world.outbox.mails.is_empty());
+}
+
+#[test]
+fn mail_is_given_up_after_its_last_retry() {
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1").usual = Behaviour::on("MAIL", "450 later");
+    world.domain("origin.example", "192.0.2.2");
+    let id = world.mail(SENDER, "a@example.org", "x");
+    world.failed_before(id, 4, 4000, false);
+    world.run();
+    assert_eq!(world.outbox.replaced, [id]);
+    assert_eq!(world.server("192.0.2.1").count("MAIL"), 1);
+    assert_eq!(world.server("192.0.2.2").accepted.len(), 1);
+}
+
+#[test]
+fn recipients_that_fail_in_the_same_pass_share_one_bounce() {
+    let mut world = World::new();
+    let server = world.domain("example.org", "192.0.2.1");
+    server.usual = Behaviour::on("RCPT TO:<good@", "250 ok").and("RCPT", "550 no");
+    world.domain("origin.example", "192.0.2.2");
+    let ids = ["a@example.org", "good@example.org", "b@example.org"]
+        .map(|recipient| world.mail(SENDER, recipient, "same"));
+    let other = world.mail(SENDER, "c@example.org", "else");
+    world.run();
+    let bounces = &world.server("192.0.2.2").accepted;
+    assert_eq!(bounces.len(), 2);
+    let shared = bounces.iter().find(|bounce| bounce.data.contains("b@example.org")).unwrap();
+    assert!(shared.data.contains("a@example.org"));
+    assert!(!shared.data.contains("good@example.org") && !shared.data.contains("c@example.org"));
+    assert_eq!(world.outbox.deleted.first(), Some(&ids[1]));
+    assert!(world.outbox.replaced.contains(&other));
+}
+
+#[test]
+fn more_recipients_than_one_bounce_bears_get_several() {
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1").usual = Behaviour::on("RCPT", "550 no");
+    world.domain("origin.example", "192.0.2.2");
+    for number in 0..150 {
+        world.mail(SENDER, &format!("r{number}@example.org"), "same");
+    }
+    world.run();
+    assert_eq!(world.outbox.replaced.len(), 150);
+    assert!(world.outbox.mails.is_empty());
+}
+
+#[test]
+fn mail_of_the_null_sender_is_deleted_with_a_warning() {
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1").usual = Behaviour::on("RCPT", "550 no");
+    let id = world.mail("", "a@example.org", "x");
+    world.run();
+    assert!(world.outbox.mails.is_empty());
+    assert!(world.events.contains(&Event::Dropped { id: MailId(id) }));
+}
+
+#[test]
+fn a_bounce_waits_for_recipients_that_are_being_tried_and_goes_when_they_move_away() {
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1");
+    world.domain("example.net", "192.0.2.3");
+    world.domain("origin.example", "192.0.2.2");
+    let given_up = world.mail(SENDER, "a@example.org", "same");
+    world.failed_before(given_up, 1, 10, true);
+    let moving = world.mail(SENDER, "b@example.org", "same");
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_micros(200));
+    world.outbox.mails.get_mut(&moving).unwrap().recipient = "b@example.net".into();
+    world.run();
+    assert_eq!(world.outbox.replaced, [given_up]);
+    assert_eq!(world.server("192.0.2.3").recipients(), ["b@example.net"]);
+}
+
+#[test]
+fn mail_whose_failures_were_cleared_meanwhile_is_not_bounced() {
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1");
+    let id = world.mail(SENDER, "a@example.org", "x");
+    world.failed_before(id, 1, 10, true);
+    world.slow.insert("scan", Duration::from_secs(1));
+    world.input(Input::OutboxChanged);
+    // The answer to the look is on its way and out of date.
+    world.outbox.mails.get_mut(&id).unwrap().faillog[0].fatal = false;
+    world.run();
+    assert_eq!((world.outbox.replaced.len(), world.failures(id).len()), (0, 1));
+    assert_eq!(world.server("192.0.2.1").connections, 0, "it is not due");
+}
+
+#[test]
+fn the_memory_for_originals_is_bounded_while_the_database_is_slow() {
+    let mut world = World::new();
+    world.domain("origin.example", "192.0.2.2");
+    for number in 0..60 {
+        let id = world.mail(SENDER, "a@example.org", &format!("message {number}"));
+        world.failed_before(id, 5, 10, false);
+    }
+    world.slow.insert("commit", Duration::from_secs(60));
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_secs(30));
+    assert!(world.outbox.asked["failed"] <= 16, "{:?}", world.outbox.asked);
+    world.slow.clear();
+    world.run();
+    assert_eq!(world.outbox.replaced.len(), 60);
+}

@@ -1,0 +1,33 @@
+//! Behaviour of the dispatcher, seen through its facade only.
+
+mod bounces;
+mod candidates;
+mod conversation;
+mod drain;
+mod fairness;
+mod hostile;
+mod modes;
+mod outbox;
+mod queueing;
+mod server;
+mod trouble;
+mod world;
+
+use std::borrow::ToOwned as _;
+use std::net::{IpAddr, SocketAddr};
+use std::string::{String, ToString};
+use std::{format, vec};
+
+use bytes::Bytes;
+
+use self::server::{Behaviour, Connect};
+use self::world::{World, settings};
+use super::*;
+use crate::address::Domain;
+use crate::io::{CloseReason, ConnectError, QueryId};
+use crate::next_hop::{Port, TlsMode};
+use crate::outbox::TRANSACTION_RECIPIENT_LIMIT;
+use crate::settings::{RateLimit, ResolverSettings};
+use crate::time::UnixTime;
+
+const SENDER: &str = "sender@origin.example";

@@ -1,0 +1,211 @@
+//! An outbox in memory that answers requests as the documentation of [`crate::outbox`] says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::outbox::{
+    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, DATA_CHUNK_OCTETS, FailState, FailedMail,
+    FailedMessage, Row,
+};
+
+/// A row and its faillog.
+#[derive(Clone, Debug)]
+pub(super) struct Mail {
+    pub(super) remote: Option<String>,
+    pub(super) sender: Option<String>,
+    pub(super) recipient: String,
+    pub(super) data: Bytes,
+    pub(super) submission: UnixTime,
+    pub(super) faillog: Vec<Attempt>,
+}
+
+impl Mail {
+    pub(super) fn row(&self, id: i64) -> Row {
+        let octets = |text: &String| Box::from(text.as_bytes());
+        Row {
+            id: MailId(id),
+            remote: self.remote.as_ref().map(octets),
+            sender: self.sender.as_ref().filter(|sender| !sender.is_empty()).map(octets),
+            recipient: octets(&self.recipient),
+            data_octets: self.data.len() as u64,
+            fail_count: u32::try_from(self.faillog.len()).unwrap(),
+            last_try: self.faillog.iter().map(|attempt| attempt.time).max().unwrap_or_default(),
+            fatal: self.faillog.iter().any(|attempt| attempt.fatal),
+        }
+    }
+
+    pub(super) fn texts(&self) -> Vec<String> {
+        self.faillog.iter().map(|attempt| String::from_utf8_lossy(&attempt.text).into()).collect()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pub(super) mails: BTreeMap<i64, Mail>,
+    pub(super) last_id: i64,
+    pub(super) data_version: i64,
+    /// Kinds of requests that fail, and how often still.
+    pub(super) failing: BTreeMap<&'static str, u32>,
+    /// Everything that was asked, by kind.
+    pub(super) asked: BTreeMap<&'static str, u32>,
+    pub(super) deleted: Vec<i64>,
+    pub(super) replaced: Vec<i64>,
+    pub(super) largest_data_octets: usize,
+    /// Pieces of data come with the wrong content from now on, as if the mail had vanished.
+    pub(super) data_is_gone: bool,
+}
+
+pub(super) fn kind(request: &StoreRequest) -> &'static str {
+    match request {
+        // The slow walk over known rows takes smaller steps than the look for new ones.
+        StoreRequest::Scan { limit: ..4096, .. } => "walk",
+        StoreRequest::Scan { .. } => "scan",
+        StoreRequest::Claim { .. } => "claim",
+        StoreRequest::ReadData { .. } => "data",
+        StoreRequest::Commit(_) => "commit",
+        StoreRequest::ReadFailed { .. } => "failed",
+    }
+}
+
+impl Outbox {
+    pub(super) fn insert(&mut self, mail: Mail) -> i64 {
+        self.last_id += 1;
+        self.mails.insert(self.last_id, mail);
+        self.last_id
+    }
+
+    pub(super) fn answer(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
+        let kind = kind(&request);
+        *self.asked.entry(kind).or_default() += 1;
+        if let Some(times) = self.failing.get_mut(kind).filter(|times| **times > 0) {
+            *times -= 1;
+            return Err(StoreError { text: "the database is locked".into() });
+        }
+        Ok(match request {
+            StoreRequest::Scan { after, limit } => self.scan(after.0, limit as usize),
+            StoreRequest::Claim { ids } => self.claim(&ids),
+            StoreRequest::ReadData { id, offset, limit } => {
+                assert!(limit as usize <= DATA_CHUNK_OCTETS);
+                let data = self.mails.get(&id.0).map(|mail| mail.data.clone()).unwrap_or_default();
+                let begin = data.len().min(offset as usize);
+                let end = data.len().min(begin + limit as usize);
+                StoreReply::Data(if self.data_is_gone { Bytes::new() } else { data.slice(begin..end) })
+            }
+            StoreRequest::Commit(commit) => self.commit(commit),
+            StoreRequest::ReadFailed { ids, original_limit_octets } => {
+                self.read_failed(&ids, original_limit_octets as usize)
+            }
+        })
+    }
+
+    fn scan(&self, after: i64, limit: usize) -> StoreReply {
+        let mut rows: Vec<Row> = self
+            .mails
+            .range(after.saturating_add(1)..)
+            .take(limit + 1)
+            .map(|(&id, mail)| mail.row(id))
+            .collect();
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        StoreReply::Rows { rows, more, data_version: self.data_version }
+    }
+
+    fn claim(&mut self, ids: &[MailId]) -> StoreReply {
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "each id once");
+        let mut transactions: Vec<(Option<String>, Bytes, ClaimedTransaction)> = Vec::new();
+        let (mut left_over, mut budget) = (Vec::new(), 0);
+        for &id in ids {
+            let Some(mail) = self.mails.get(&id.0) else { continue };
+            let fitting = transactions.iter_mut().find(|(sender, data, transaction)| {
+                *sender == mail.sender
+                    && *data == mail.data
+                    && transaction.rows.len() < TRANSACTION_RECIPIENT_LIMIT
+            });
+            if let Some((_, _, transaction)) = fitting {
+                transaction.rows.push(mail.row(id.0));
+                continue;
+            }
+            let head = mail.data.slice(..mail.data.len().min(DATA_CHUNK_OCTETS));
+            if budget + head.len() > CLAIM_BUDGET_OCTETS && !transactions.is_empty() {
+                left_over.push(id);
+                continue;
+            }
+            budget += head.len();
+            let data_octets = mail.data.len() as u64;
+            let transaction = ClaimedTransaction { rows: vec![mail.row(id.0)], data_octets, head };
+            transactions.push((mail.sender.clone(), mail.data.clone(), transaction));
+        }
+        self.largest_data_octets = self.largest_data_octets.max(budget);
+        let transactions = transactions.into_iter().map(|(_, _, transaction)| transaction).collect();
+        StoreReply::Claimed { transactions, left_over }
+    }
+
+    fn commit(&mut self, commit: Commit) -> StoreReply {
+        for id in commit.delivered {
+            assert!(self.mails.remove(&id.0).is_none() || !self.replaced.contains(&id.0));
+            self.deleted.push(id.0);
+        }
+        let mut failed = Vec::new();
+        for attempt in commit.failed {
+            let Some(mail) = self.mails.get_mut(&attempt.id.0) else { continue };
+            let text = attempt.text.into_bytes().into();
+            mail.faillog.push(Attempt { time: attempt.time, text, fatal: attempt.fatal });
+            let row = mail.row(attempt.id.0);
+            let Row { id, fail_count, last_try, fatal, .. } = row;
+            failed.push(FailState { id, fail_count, last_try, fatal });
+        }
+        let mut not_replaced = Vec::new();
+        for replacement in commit.replaced {
+            let existing: Vec<MailId> =
+                replacement.originals.iter().copied().filter(|id| self.mails.contains_key(&id.0)).collect();
+            if existing.len() < replacement.originals.len() {
+                not_replaced.extend(existing);
+                continue;
+            }
+            for id in replacement.originals {
+                self.mails.remove(&id.0);
+                self.replaced.push(id.0);
+            }
+            let Some(bounce) = replacement.bounce else { continue };
+            for recipient in bounce.recipients {
+                self.insert(Mail {
+                    remote: None,
+                    sender: None,
+                    recipient: String::from_utf8(recipient.into()).unwrap(),
+                    data: bounce.data.clone(),
+                    submission: UnixTime(0),
+                    faillog: Vec::new(),
+                });
+            }
+        }
+        StoreReply::Committed { failed, not_replaced }
+    }
+
+    fn read_failed(&self, ids: &[MailId], limit: usize) -> StoreReply {
+        let mut messages: Vec<(Option<String>, Bytes, FailedMessage)> = Vec::new();
+        for &id in ids {
+            let Some(mail) = self.mails.get(&id.0) else { continue };
+            let failed = FailedMail {
+                row: mail.row(id.0),
+                submission: mail.submission,
+                attempts: mail.faillog.clone(),
+            };
+            let same =
+                messages.iter_mut().find(|(sender, data, _)| *sender == mail.sender && *data == mail.data);
+            if let Some((_, _, message)) = same {
+                message.mails.push(failed);
+                continue;
+            }
+            let whole = mail.data.len() <= limit;
+            let original = if whole {
+                mail.data.clone()
+            } else {
+                mail.data.slice(..mail.data.len().min(DATA_CHUNK_OCTETS))
+            };
+            let message =
+                FailedMessage { mails: vec![failed], data_octets: mail.data.len() as u64, original };
+            messages.push((mail.sender.clone(), mail.data.clone(), message));
+        }
+        StoreReply::Failed(messages.into_iter().map(|(_, _, message)| message).collect())
+    }
+}

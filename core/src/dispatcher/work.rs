@@ -1,0 +1,231 @@
+//! What connections do: claim mail, wait for permission, send.
+
+use alloc::collections::BTreeSet;
+use alloc::collections::btree_map::Entry;
+use alloc::format;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::intake::destination;
+use super::traffic::LOCAL_PAUSE;
+use super::{Asked, Dispatcher};
+use crate::address::Mailbox;
+use crate::event::Level;
+use crate::io::ConnectionId;
+use crate::outbox::{
+    ClaimedTransaction, MailId, StoreError, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
+};
+use crate::queue::{HopId, Place};
+use crate::schedule::Standing;
+use crate::session::Transaction;
+use crate::time::Duration;
+
+/// Most messages that are claimed for a connection at once.
+const CLAIM_LIMIT_MESSAGES: usize = 50;
+/// After so many transactions a connection makes room, if another next hop has none.
+const FAIR_SHARE_TRANSACTIONS: u32 = 100;
+/// How long a connection is kept open without work, because the rate limit forbids the next transaction.
+const IDLE_LIMIT: Duration = Duration::from_secs(2);
+/// Most claims of mail that leads nowhere that are open at once, so that a lot of it does not come at once.
+const UNROUTABLE_CLAIMS_LIMIT: u32 = 4;
+
+impl Dispatcher {
+    /// Records the failure of mail that has no next hop, after a last look at its row.
+    pub(super) fn send_back_unroutable(&mut self) {
+        if self.ledger.is_congested() || self.traffic.paused.contains(HopId::NOWHERE) {
+            return;
+        }
+        while self.traffic.unroutable_claims < UNROUTABLE_CLAIMS_LIMIT {
+            let ids = self.queue.claim_up_to(HopId::NOWHERE, MailId(i64::MAX), TRANSACTION_RECIPIENT_LIMIT);
+            if ids.is_empty() {
+                return;
+            }
+            self.traffic.unroutable_claims += 1;
+            self.ask(StoreRequest::Claim { ids: ids.clone() }, Asked::Nowhere { ids });
+        }
+    }
+
+    pub(super) fn unroutable_read(&mut self, ids: &[MailId], result: Result<StoreReply, StoreError>) {
+        self.traffic.unroutable_claims = self.traffic.unroutable_claims.saturating_sub(1);
+        let Some((transactions, left_over)) = self.claimed(HopId::NOWHERE, ids, result) else { return };
+        for row in transactions.into_iter().flat_map(|transaction| transaction.rows) {
+            match destination(&row) {
+                Err(failure) if self.standing_of(&row) != Standing::GivenUp => {
+                    self.record_failure(row.id, &failure)
+                }
+                Ok(_) | Err(_) => self.settle(&row, true),
+            }
+        }
+        for id in left_over {
+            self.put(id, Place::Ready);
+        }
+    }
+
+    pub(super) fn work_claimed(
+        &mut self,
+        hop: HopId,
+        connection: ConnectionId,
+        ids: &[MailId],
+        result: Result<StoreReply, StoreError>,
+    ) {
+        if let Entry::Occupied(mut open) = self.traffic.claims.entry(hop) {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
+        // A delivery without connections may have waited for what comes back now.
+        self.with_delivery(hop, |_, _| ());
+        let Some((claimed, left_over)) = self.claimed(hop, ids, result) else {
+            return self.with_delivery(hop, |delivery, cx| delivery.close(cx));
+        };
+        for id in left_over {
+            self.put(id, Place::Ready);
+        }
+        let work: Vec<Transaction> =
+            claimed.into_iter().filter_map(|transaction| self.prepare(hop, transaction)).collect();
+        if !self.is_connected(hop, connection) {
+            for (id, _) in work.iter().flat_map(|transaction| &transaction.recipients) {
+                self.put(*id, Place::Ready);
+            }
+        } else if work.is_empty() {
+            self.want_work(hop, connection);
+        } else {
+            self.with_delivery(hop, |delivery, cx| delivery.handle_work(cx, connection, work));
+        }
+    }
+
+    pub(super) fn data_read(
+        &mut self,
+        hop: HopId,
+        connection: ConnectionId,
+        result: Result<StoreReply, StoreError>,
+    ) {
+        let octets = match result {
+            Ok(StoreReply::Data(octets)) => octets,
+            Ok(_) => Bytes::new(),
+            Err(error) => {
+                self.note(Level::Error, format!("cannot read mail data: {error}"));
+                Bytes::new()
+            }
+        };
+        self.with_delivery(hop, |delivery, cx| delivery.handle_data(cx, connection, octets));
+    }
+
+    /// Goes on with what waited for the database.
+    pub(super) fn resume_parked(&mut self) {
+        if !self.ledger.is_congested() {
+            for (hop, connection) in core::mem::take(&mut self.traffic.parked) {
+                self.want_work(hop, connection);
+            }
+        }
+    }
+
+    /// A connection can take transactions.
+    pub(super) fn want_work(&mut self, hop: HopId, connection: ConnectionId) {
+        if !self.is_connected(hop, connection) {
+            return;
+        }
+        if self.ledger.is_congested() && !self.is_draining() {
+            self.traffic.parked.push((hop, connection));
+            return;
+        }
+        let Some(delivery) = self.traffic.deliveries.get(&hop) else { return };
+        let had_its_share =
+            delivery.lane_count() > 1 || delivery.transactions_of(connection) >= FAIR_SHARE_TRANSACTIONS;
+        let must_quit = self.is_draining() || (!self.has_room() && had_its_share);
+        let ids = if must_quit { Vec::new() } else { self.claim_for(hop) };
+        if ids.is_empty() {
+            return self.with_delivery(hop, |delivery, cx| delivery.quit_lane(cx, connection));
+        }
+        let open = self.traffic.claims.entry(hop).or_default();
+        *open = open.saturating_add(1);
+        self.ask(StoreRequest::Claim { ids: ids.clone() }, Asked::Work { hop, connection, ids });
+    }
+
+    /// Takes a fair share of the ready mail of a next hop, so that further connections find something to do.
+    fn claim_for(&mut self, hop: HopId) -> Vec<MailId> {
+        let ready = usize::try_from(self.queue.ready_count(hop)).unwrap_or(usize::MAX);
+        let connections = usize::try_from(self.settings.destination_concurrency).unwrap_or(usize::MAX).max(1);
+        let messages = ready.div_ceil(connections).clamp(1, CLAIM_LIMIT_MESSAGES);
+        self.queue.claim(hop, self.traffic.order_for(hop), messages, TRANSACTION_RECIPIENT_LIMIT)
+    }
+
+    /// A connection is about to begin a transaction: now, or when the rate limit allows it.
+    pub(super) fn permit(&mut self, hop: HopId, connection: ConnectionId) {
+        if !self.is_connected(hop, connection) {
+            return;
+        }
+        let now = self.now.monotonic;
+        let allowed = match (self.settings.rate_limit, self.queue.next_hop(hop)) {
+            (Some(limit), Some(next_hop)) => self.traffic.paces.take(next_hop, limit, now),
+            _ => Ok(()),
+        };
+        match allowed {
+            Ok(()) => self.with_delivery(hop, |delivery, cx| delivery.begin(cx, connection)),
+            Err(at) if at <= now + IDLE_LIMIT => {
+                self.traffic.held_back.insert((at, hop, connection));
+            }
+            Err(at) => {
+                self.traffic.paused.set(hop, Some(at));
+                self.with_delivery(hop, |delivery, cx| delivery.close(cx));
+            }
+        }
+    }
+
+    /// Takes the answer to a claim; rows that do not exist any more are forgotten.
+    fn claimed(
+        &mut self,
+        hop: HopId,
+        ids: &[MailId],
+        result: Result<StoreReply, StoreError>,
+    ) -> Option<(Vec<ClaimedTransaction>, Vec<MailId>)> {
+        let (transactions, left_over) = match result {
+            Ok(StoreReply::Claimed { transactions, left_over }) => (transactions, left_over),
+            Ok(_) => return None,
+            Err(error) => {
+                self.note(Level::Error, format!("cannot read mail, trying again: {error}"));
+                self.traffic.paused.set(hop, Some(self.now.monotonic + LOCAL_PAUSE));
+                for &id in ids {
+                    self.put(id, Place::Ready);
+                }
+                return None;
+            }
+        };
+        let mut found: BTreeSet<MailId> = left_over.iter().copied().collect();
+        found.extend(transactions.iter().flat_map(|transaction| transaction.rows.iter().map(|row| row.id)));
+        for &id in ids {
+            if !found.contains(&id) {
+                self.forget(id);
+            }
+        }
+        Some((transactions, left_over))
+    }
+
+    /// Makes a transaction of those rows that still have this next hop and are still to be tried.
+    fn prepare(&mut self, hop: HopId, claimed: ClaimedTransaction) -> Option<Transaction> {
+        let mut recipients = Vec::new();
+        let mut reverse_path = None;
+        for row in claimed.rows {
+            let is_as_known = self.standing_of(&row) != Standing::GivenUp
+                && destination(&row).ok().as_ref() == self.queue.next_hop(hop);
+            let sender = row.sender.as_deref().map(Mailbox::parse).transpose();
+            match (sender, Mailbox::parse(&row.recipient)) {
+                (Ok(sender), Ok(recipient)) if is_as_known => {
+                    reverse_path = sender;
+                    recipients.push((row.id, recipient));
+                }
+                _ => self.settle(&row, true),
+            }
+        }
+        if recipients.is_empty() {
+            return None;
+        }
+        Some(Transaction { reverse_path, recipients, data_octets: claimed.data_octets, head: claimed.head })
+    }
+
+    fn is_connected(&self, hop: HopId, connection: ConnectionId) -> bool {
+        self.traffic.connections.get(&connection) == Some(&hop)
+    }
+}

@@ -1,0 +1,83 @@
+//! Proves that the memory for queued mail does not grow by more than 100 octets for each.
+
+use std::alloc::System;
+use std::net::Ipv4Addr;
+
+use cmail_delivery::dispatcher::{Dispatcher, Mode};
+use cmail_delivery::io::{Input, Output};
+use cmail_delivery::outbox::{MailId, Row, StoreReply, StoreRequest};
+use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
+use cmail_delivery::time::{Duration, Instant, Now, UnixTime};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const ROWS: i64 = 200_000;
+const LIMIT_OCTETS: i64 = 100;
+
+fn settings() -> Settings {
+    Settings {
+        announce: "me.example".into(),
+        bounce_from: "postmaster@me.example".into(),
+        bounce_copy: Vec::new(),
+        interval: Duration::from_secs(10),
+        retries: 5,
+        retry_interval_s: 3600,
+        tls_padding: 0,
+        ports: Vec::new(),
+        ipv4: true,
+        ipv6: true,
+        rate_limit: None,
+        resolver: ResolverSettings {
+            servers: vec![(Ipv4Addr::LOCALHOST, 53).into()],
+            timeout: Duration::from_secs(5),
+            attempts: 2,
+        },
+        concurrency: 100,
+        destination_concurrency: 10,
+        bounce_return_limit_octets: 1 << 20,
+        auth_insecure: false,
+        trace: false,
+    }
+}
+
+/// Octets that one indexed row costs, `fail_count` deciding whether it waits or is ready.
+fn octets_per_row(fail_count: u32) -> i64 {
+    let now = Now { monotonic: Instant::from_micros(0), wall: UnixTime(1_000_000) };
+    let region = Region::new(ALLOCATOR);
+    let mut dispatcher = Dispatcher::new(now, settings(), Hosts::new(), Mode::Daemon, [1; 32]);
+    while let Some(output) = dispatcher.poll_output() {
+        let Output::Store(request, StoreRequest::Scan { after, limit }) = output else { continue };
+        let first = after.0.max(0) + 1;
+        let last = ROWS.min(first + i64::from(limit) - 1);
+        let rows = (first..=last).map(|id| Row {
+            id: MailId(id),
+            remote: None,
+            sender: Some(Box::from(&b"sender@origin.example"[..])),
+            recipient: Box::from(&b"recipient@example.org"[..]),
+            // Messages differ, so that nothing is saved by their being equal.
+            data_octets: id.unsigned_abs(),
+            fail_count,
+            last_try: UnixTime(999_000 + id % 1000),
+            fatal: false,
+        });
+        let reply = StoreReply::Rows { rows: rows.collect(), more: last < ROWS, data_version: 1 };
+        dispatcher.handle_input(now, Input::Store(request, Ok(reply)));
+    }
+    assert_eq!(i64::try_from(dispatcher.indexed()), Ok(ROWS));
+    let change = region.change();
+    // Reallocated octets are counted among the allocated and deallocated ones already.
+    (change.bytes_allocated as i64 - change.bytes_deallocated as i64) / ROWS
+}
+
+// One test, because tests run side by side and the allocator counts for all.
+#[test]
+fn a_queued_mail_costs_at_most_100_octets() {
+    for (what, fail_count) in [("waits", 1), ("is ready", 0)] {
+        let octets = octets_per_row(fail_count);
+        println!("a mail that {what} costs {octets} octets");
+        assert!(octets > 20, "the measurement is wrong: {octets}");
+        assert!(octets <= LIMIT_OCTETS, "a mail that {what} costs {octets} octets");
+    }
+}
