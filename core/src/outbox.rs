@@ -84,8 +84,8 @@ pub enum StoreRequest {
     },
     /// Makes verdicts durable, in one database transaction. Answer: [`StoreReply::Committed`].
     Commit(Commit),
-    /// Everything that a bounce of these rows needs, grouped by message: equal sender and equal data.
-    /// Answer: [`StoreReply::Failed`].
+    /// Everything that a bounce of these rows needs, grouped by message: equal sender and equal data. The originals
+    /// together keep to [`CLAIM_BUDGET_OCTETS`], but the first comes in any case. Answer: [`StoreReply::Failed`].
     ReadFailed {
         /// The rows; all have the same next hop.
         ids: Vec<MailId>,
@@ -172,8 +172,13 @@ pub enum StoreReply {
         /// Originals of replacements that were not done, because one of them was gone; these still exist.
         not_replaced: Vec<MailId>,
     },
-    /// To [`StoreRequest::ReadFailed`]; rows that are missing do not exist any more.
-    Failed(Vec<FailedMessage>),
+    /// To [`StoreRequest::ReadFailed`]. A row that was asked for and is neither here nor in `left_over` does not exist.
+    Failed {
+        /// In the order in which they were asked for.
+        messages: Vec<FailedMessage>,
+        /// Rows that exist, but whose data went beyond the budget.
+        left_over: Vec<MailId>,
+    },
 }
 
 /// How often a mail has failed, as the database says.

@@ -17,7 +17,7 @@ pub const REPLY_LINE_LIMIT_OCTETS: usize = 2048;
 /// Most lines of one reply.
 pub const REPLY_LINES_LIMIT: usize = 128;
 /// Most octets of one reply, all lines together.
-pub const REPLY_LIMIT_OCTETS: usize = 16 * 1024;
+pub const REPLY_LIMIT_OCTETS: usize = 64 * 1024;
 
 /// The three digits of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -389,7 +389,7 @@ mod tests {
         assert_eq!(error(&vec![b'2'; REPLY_LINE_LIMIT_OCTETS + 1]), ReplyError::LineTooLong);
         assert_eq!(error(&b"250-\r\n".repeat(REPLY_LINES_LIMIT + 1)), ReplyError::TooManyLines);
         let long = [&b"250-"[..], &[b'a'; 2000], b"\r\n"].concat();
-        assert_eq!(error(&long.repeat(9)), ReplyError::TooManyOctets);
+        assert_eq!(error(&long.repeat(REPLY_LIMIT_OCTETS / long.len() + 1)), ReplyError::TooManyOctets);
     }
 
     #[test]

@@ -12,16 +12,15 @@ use alloc::vec::Vec;
 use super::{Asked, Dispatcher, Mode};
 use crate::bounce::{self, BounceSettings};
 use crate::event::{Event, Level};
-use crate::outbox::{
-    FailedMessage, MailId, NewBounce, Replacement, StoreError, StoreReply, StoreRequest,
-    TRANSACTION_RECIPIENT_LIMIT,
-};
+use crate::outbox::{FailedMessage, MailId, NewBounce, Replacement, StoreError, StoreReply, StoreRequest};
 use crate::queue::{HopId, MessageKey, Place};
 use crate::rng::Rng;
 use crate::schedule::Standing;
 
 /// Most originals that are held in memory at once, alone or in their bounces.
 const OPEN_LIMIT: usize = 8;
+/// Most recipients of one message that share a bounce.
+const RECIPIENT_LIMIT: usize = 10_000;
 
 /// Messages that may be ready to be bounced.
 #[derive(Debug)]
@@ -63,7 +62,7 @@ impl Dispatcher {
             if matches!(self.mode, Mode::Deliver(_)) || self.queue.is_busy_with(hop, key) {
                 continue;
             }
-            let ids = self.queue.claim_given_up(hop, key, TRANSACTION_RECIPIENT_LIMIT);
+            let ids = self.queue.claim_given_up(hop, key, RECIPIENT_LIMIT);
             if ids.is_empty() {
                 continue;
             }
@@ -78,8 +77,8 @@ impl Dispatcher {
 
     pub(super) fn failed_read(&mut self, ids: &[MailId], result: Result<StoreReply, StoreError>) {
         self.bounces.open = self.bounces.open.saturating_sub(1);
-        let messages = match result {
-            Ok(StoreReply::Failed(messages)) => messages,
+        let (messages, left_over) = match result {
+            Ok(StoreReply::Failed { messages, left_over }) => (messages, left_over),
             Ok(_) => return,
             Err(error) => {
                 self.note(
@@ -94,12 +93,15 @@ impl Dispatcher {
                 return;
             }
         };
-        let found: BTreeSet<MailId> =
-            messages.iter().flat_map(|message| message.mails.iter().map(|mail| mail.row.id)).collect();
+        let mut found: BTreeSet<MailId> = left_over.iter().copied().collect();
+        found.extend(messages.iter().flat_map(|message| message.mails.iter().map(|mail| mail.row.id)));
         for &id in ids {
             if !found.contains(&id) {
                 self.forget(id);
             }
+        }
+        for id in left_over {
+            self.put(id, Place::GivenUp);
         }
         for message in messages {
             self.replace(message);

@@ -131,7 +131,7 @@ impl Asked {
             (Self::Look | Self::Recheck { .. }, StoreReply::Rows { .. })
                 | (Self::Work { .. } | Self::Nowhere { .. }, StoreReply::Claimed { .. })
                 | (Self::Data { .. }, StoreReply::Data(_))
-                | (Self::Bounce { .. }, StoreReply::Failed(_))
+                | (Self::Bounce { .. }, StoreReply::Failed { .. })
                 | (Self::Commit, StoreReply::Committed { .. })
         )
     }

@@ -1,4 +1,8 @@
 //! The engine of the program: the database, the network and the dispatcher between them, put together.
+//!
+//! Another program can have it inside: it loads a [`Config`], goes through [`Engine::prepare`] and [`Engine::open`], and lets
+//! a thread call [`OpenEngine::run`] with a [`Shell`] whose signals are [`controlled`](crate::signals::Signals::controlled).
+//! The example `demo` does.
 
 use std::cell::RefCell;
 use std::io;

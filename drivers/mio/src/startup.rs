@@ -2,8 +2,8 @@
 //!
 //! 1. The command line and the configuration are read; every error is told.
 //! 2. The daemon goes into the background, before there is any thread. From here on whoever started it waits.
-//! 3. As root: the log file, the pid file (not yet written) and the trust file are opened.
-//! 4. Signals are taken, and privileges are dropped.
+//! 3. Signals are taken. As root: the log file, the pid file (not yet written) and the trust file are opened.
+//! 4. Privileges are dropped.
 //! 5. As the user: the database is locked and opened, so that the files that SQLite makes beside it are the user's.
 //! 6. The pid file is written: whoever holds the lock is the only one who may.
 //! 7. Whoever started the daemon is told that it has started. The work begins.
@@ -182,8 +182,10 @@ fn start(
     config: Config,
     launch: &mut Launch,
 ) -> Result<Running, StartError> {
+    // First of all, so that a signal that comes early is kept for the loop.
+    let signals = Signals::take().map_err(StartError::Signals)?;
     let log = Log::install(config.logfile.as_deref(), config.verbosity)?;
-    let started = start_logged(invocation, mode, config, &log, launch);
+    let started = start_logged(invocation, mode, config, signals, &log, launch);
     if let (true, Err(error)) = (log.is_file(), &started) {
         error!("{error}");
     }
@@ -195,6 +197,7 @@ fn start_logged(
     invocation: &Invocation,
     mode: Mode,
     config: Config,
+    signals: Signals,
     log: &Log,
     launch: &mut Launch,
 ) -> Result<Running, StartError> {
@@ -207,7 +210,6 @@ fn start_logged(
     let engine = Engine::prepare(&config)?;
     let hosts = read_hosts().unwrap_or_default();
     let seed = seed().map_err(StartError::Entropy)?;
-    let signals = Signals::take().map_err(StartError::Signals)?;
     drop_privileges(invocation, &config)?;
     let engine = engine.open(&config)?;
     if let Some(pid_file) = &mut pid_file {

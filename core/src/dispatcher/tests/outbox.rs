@@ -206,6 +206,7 @@ impl Outbox {
                 FailedMessage { mails: vec![failed], data_octets: mail.data.len() as u64, original };
             messages.push((mail.sender.clone(), mail.data.clone(), message));
         }
-        StoreReply::Failed(messages.into_iter().map(|(_, _, message)| message).collect())
+        let messages = messages.into_iter().map(|(_, _, message)| message).collect();
+        StoreReply::Failed { messages, left_over: Vec::new() }
     }
 }

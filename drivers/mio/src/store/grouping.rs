@@ -16,7 +16,7 @@ pub(super) struct Limits {
     pub(super) recipients: usize,
     /// Most octets of all groups' heads together; the first group's is read in any case.
     pub(super) budget_octets: usize,
-    /// Messages up to this size are read whole, of larger ones no more than this or [`DATA_CHUNK_OCTETS`].
+    /// Messages up to this size are read whole, of larger ones the first [`DATA_CHUNK_OCTETS`].
     pub(super) whole_octets: u64,
 }
 
@@ -105,11 +105,8 @@ impl Grouper<'_> {
     }
 
     fn head_length(&self, data_octets: u64) -> usize {
-        let limit = if data_octets <= self.limits.whole_octets {
-            data_octets
-        } else {
-            self.limits.whole_octets.min(DATA_CHUNK_OCTETS as u64)
-        };
+        let is_whole = data_octets <= self.limits.whole_octets;
+        let limit = if is_whole { data_octets } else { data_octets.min(DATA_CHUNK_OCTETS as u64) };
         usize::try_from(limit).unwrap_or(usize::MAX)
     }
 }

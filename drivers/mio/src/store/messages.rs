@@ -75,10 +75,13 @@ pub(super) fn read_failed(
     ids: &[MailId],
     original_limit_octets: u64,
 ) -> rusqlite::Result<StoreReply> {
-    let limits =
-        Limits { recipients: usize::MAX, budget_octets: usize::MAX, whole_octets: original_limit_octets };
+    let limits = Limits {
+        recipients: usize::MAX,
+        budget_octets: CLAIM_BUDGET_OCTETS,
+        whole_octets: original_limit_octets,
+    };
     let _snapshot = connection.unchecked_transaction()?;
-    let (groups, _) = group(connection, ids, &limits)?;
+    let (groups, left_over) = group(connection, ids, &limits)?;
     let mut messages = Vec::with_capacity(groups.len());
     for group in groups {
         let mails = group
@@ -88,7 +91,7 @@ pub(super) fn read_failed(
             .collect::<rusqlite::Result<_>>()?;
         messages.push(FailedMessage { mails, data_octets: group.data_octets, original: group.head });
     }
-    Ok(StoreReply::Failed(messages))
+    Ok(StoreReply::Failed { messages, left_over })
 }
 
 fn failed_mail(connection: &Connection, row: Row) -> rusqlite::Result<FailedMail> {

@@ -24,7 +24,7 @@ fn data_of(fixture: &mut Fixture, id: MailId, offset: u64, limit: u32) -> Bytes 
 }
 
 fn failed_of(fixture: &mut Fixture, ids: &[MailId], original_limit_octets: u64) -> Vec<FailedMessage> {
-    let StoreReply::Failed(messages) =
+    let StoreReply::Failed { messages, .. } =
         fixture.answer(StoreRequest::ReadFailed { ids: ids.to_vec(), original_limit_octets })
     else {
         panic!("that is no answer to a question for failed mail")
@@ -259,8 +259,8 @@ fn originals_are_cut_where_the_limit_says() {
     let data = octets(3 * CHUNK);
     let id = fixture.mail(None, "a@example.org", &data);
     for (limit, expected) in [
-        (0, 0),
-        (10, 10),
+        (0, CHUNK),
+        (10, CHUNK),
         (CHUNK + 1, CHUNK),
         (3 * CHUNK - 1, CHUNK),
         (3 * CHUNK, 3 * CHUNK),
@@ -270,6 +270,17 @@ fn originals_are_cut_where_the_limit_says() {
         assert!(message.original == data[..expected], "limit {limit}: {}", message.original.len());
         assert_eq!(message.data_octets, 3 * CHUNK as u64);
     }
+}
+
+#[test]
+fn originals_beyond_the_budget_are_left_over() {
+    let mut fixture = Fixture::new();
+    let ids = [1, 2].map(|octet| fixture.mail(None, "r@example.org", &vec![octet; CLAIM_BUDGET_OCTETS + 1]));
+    let request = StoreRequest::ReadFailed { ids: ids.to_vec(), original_limit_octets: u64::MAX };
+    let StoreReply::Failed { messages, left_over } = fixture.answer(request) else {
+        panic!("that is no answer to a question for failed mail")
+    };
+    assert_eq!((messages.len(), left_over), (1, vec![ids[1]]));
 }
 
 #[test]

@@ -1,0 +1,204 @@
+//! The built binary as a child process.
+
+use super::PATIENCE;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_cmail-dispatchd");
+
+#[derive(Default)]
+struct Output {
+    text: Mutex<(String, bool)>,
+    grown: Condvar,
+}
+
+/// A running daemon. It is killed when dropped; its standard error is shown when the test fails.
+pub struct Daemon {
+    child: Child,
+    stderr: Arc<Output>,
+}
+
+/// What a program that ended left behind.
+#[derive(Debug)]
+pub struct Finished {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Finished {
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+}
+
+impl Daemon {
+    pub fn spawn<S: AsRef<OsStr>>(config: &Path, words: &[S]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.arg(config).args(words);
+        Self::spawn_command(command)
+    }
+
+    /// With a limit on open files, which only a shell can set without unsafe code.
+    pub fn spawn_with_descriptors(limit: u32, config: &Path, words: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")).arg(PROGRAM);
+        command.arg(config).args(words);
+        Self::spawn_command(command)
+    }
+
+    /// With a standard error that nobody reads: the other end of the pipe is closed.
+    pub fn spawn_unheard(config: &Path, words: &[&str]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.arg(config).args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stderr.take());
+        Self { child, stderr: Arc::default() }
+    }
+
+    fn spawn_command(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stderr = Arc::new(Output::default());
+        let (sink, source) = (Arc::clone(&stderr), child.stderr.take().unwrap());
+        std::thread::spawn(move || collect(source, &sink));
+        Self { child, stderr }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// Asks it to end, and asserts that it does so in time and well.
+    pub fn terminate(mut self) -> String {
+        let asked = Instant::now();
+        self.signal(Signal::SIGTERM);
+        let status = self.wait_for_exit(Duration::from_secs(10));
+        assert_eq!(status.code(), Some(0), "exit status {status}; {}", self.stderr());
+        let took = asked.elapsed();
+        assert!(took < Duration::from_secs(7), "the daemon took {took:?} to end");
+        self.stderr()
+    }
+
+    /// As if the machine had lost power, for the process at least.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub fn stderr(&self) -> String {
+        self.stderr.text.lock().unwrap().0.clone()
+    }
+
+    /// Blocks until it delivers: a mail put into the outbox for this purpose was looked at.
+    pub fn wait_until_ready(&self, world: &super::World) {
+        let probe = world.insert(&super::Mail::to("probe@probe.invalid").null_sender());
+        world.database.wait("the daemon works", |database| database.row(probe).is_none());
+    }
+
+    /// Blocks until no SIGTERM is pending for the process, so that what follows happens after it was taken.
+    pub fn wait_for_signal_taken(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let pending = || {
+            let status =
+                std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+            let masks =
+                status.lines().filter(|line| line.starts_with("SigPnd:") || line.starts_with("ShdPnd:"));
+            masks
+                .filter_map(|line| u64::from_str_radix(line[7..].trim(), 16).ok())
+                .any(|mask| mask & (1 << 14) != 0)
+        };
+        while pending() {
+            assert!(Instant::now() < deadline, "SIGTERM is never taken");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    /// Blocks until standard error holds this text.
+    pub fn wait_for_output(&self, text: &str) -> String {
+        let guard = self.stderr.text.lock().unwrap();
+        let missing = |(output, ended): &mut (String, bool)| !output.contains(text) && !*ended;
+        let (guard, _) = self.stderr.grown.wait_timeout_while(guard, PATIENCE, missing).unwrap();
+        assert!(guard.0.contains(text), "{text:?} never appeared in:\n{}", guard.0);
+        guard.0.clone()
+    }
+
+    /// Blocks until the process ended, or panics. A child's end cannot be waited for with a limit by std,
+    /// so this asks in a bounded loop.
+    pub fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the daemon did not end within {limit:?}");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    /// Runs it to its end, as the one-shot modes do.
+    pub fn run<S: AsRef<OsStr>>(config: &Path, words: &[S]) -> Finished {
+        Self::spawn(config, words).finish()
+    }
+
+    /// The same, started in another directory.
+    pub fn run_in(directory: &Path, config: &Path, words: &[&str]) -> Finished {
+        let mut command = Command::new(PROGRAM);
+        command.current_dir(directory).arg(config).args(words);
+        Self::spawn_command(command).finish()
+    }
+
+    fn finish(mut self) -> Finished {
+        let started = Instant::now();
+        let daemon = &mut self;
+        let mut stdout = daemon.child.stdout.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stdout.read_to_string(&mut text);
+            text
+        });
+        let status = daemon.wait_for_exit(PATIENCE * 2);
+        let guard = daemon.stderr.text.lock().unwrap();
+        let ended = daemon.stderr.grown.wait_timeout_while(guard, PATIENCE, |output| !output.1).unwrap();
+        let stderr = ended.0.0.clone();
+        drop(ended);
+        Finished { status, stdout: reader.join().unwrap(), stderr, took: started.elapsed() }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the daemon said ---\n{}", self.stderr());
+        }
+    }
+}
+
+fn collect(source: impl Read, sink: &Output) {
+    let mut lines = BufReader::new(source);
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+        sink.text.lock().unwrap().0.push_str(&String::from_utf8_lossy(&line));
+        sink.grown.notify_all();
+        line.clear();
+    }
+    sink.text.lock().unwrap().1 = true;
+    sink.grown.notify_all();
+}

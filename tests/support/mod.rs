@@ -1,0 +1,48 @@
+//! Black-box test bench for the daemon: scripted SMTP and DNS servers, a database written by independent SQL,
+//! and the built binary as a child process. Nothing here knows the program's code, only its contract.
+//!
+//! Every wait blocks on a condition with a generous limit and panics with the transcript when it passes.
+
+#![allow(unused_imports)] // Each test binary uses its own part of the bench.
+
+pub mod auth;
+pub mod daemon;
+pub mod database;
+pub mod dns_server;
+pub mod mime;
+pub mod smtp_records;
+pub mod smtp_script;
+pub mod smtp_server;
+pub mod tls;
+pub mod world;
+
+pub use daemon::Daemon;
+pub use database::{Database, Mail};
+pub use dns_server::{Behaviour, DnsServer};
+pub use smtp_script::{Action, Gate, Script};
+pub use smtp_server::SmtpServer;
+pub use world::World;
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// How long a condition may take before the test fails: far beyond anything that works.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A loopback address that no other test of this machine uses, so that several scripted hosts can share
+/// one port number.
+pub fn unique_loopback() -> Ipv4Addr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let serial = NEXT.fetch_add(1, Ordering::Relaxed);
+    let process = std::process::id();
+    let octet = |value: u32| u8::try_from(value % 250).unwrap_or(0) + 1;
+    Ipv4Addr::new(127, octet(process / 250 + serial / 250 * 61), octet(process), octet(serial))
+}
+
+/// Says why a test proves nothing here, past the capture of the output of tests that pass.
+pub fn skip(why: &str) {
+    use std::io::Write;
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {why}");
+}
