@@ -210,7 +210,10 @@ impl Dispatcher {
                 self.forget(id);
             }
         }
-        for row in &rows {
+        // What is new is left to the look that will find it: only mail up to the frontier is ever condemned, and a next
+        // hop with ready mail beyond it would be tried again and again.
+        let frontier = self.intake.frontier;
+        for row in rows.iter().filter(|row| row.id <= frontier) {
             self.take_in(row);
         }
         self.intake.recheck_after = more.then_some(last);

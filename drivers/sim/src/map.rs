@@ -60,6 +60,8 @@ pub(crate) struct Map {
     /// `zone0.example`, `zone1.example`, …
     pub(crate) zones: Vec<Zone>,
     pub(crate) relays: Vec<RelayEntry>,
+    /// Whether mail goes to address literals, too: each is a next hop of its own.
+    pub(crate) has_literals: bool,
     by_address: BTreeMap<IpAddr, usize>,
     by_name: BTreeMap<String, usize>,
 }
@@ -67,7 +69,7 @@ pub(crate) struct Map {
 impl Map {
     /// A random world.
     pub(crate) fn draw(options: &Options, dice: &mut Dice) -> Self {
-        let mut map = Self::default();
+        let mut map = Self { has_literals: dice.chance(300), ..Self::default() };
         for number in 0..usize::try_from(options.zones).unwrap_or(1) {
             let zone = map.draw_zone(number, options, dice);
             map.zones.push(zone);
@@ -111,6 +113,9 @@ impl Map {
         }
         for relay in self.relays.iter().filter(|relay| relay.host == host) {
             hops.insert(relay.specification.clone());
+        }
+        if self.has_literals {
+            hops.insert(format!("[{host}]"));
         }
         hops
     }

@@ -143,7 +143,7 @@ impl Outbox {
                 StoreReply::Data(self.piece(*id, *offset, *limit))
             }
             StoreRequest::ReadFailed { ids, original_limit_octets } => {
-                StoreReply::Failed(self.read_failed(ids, *original_limit_octets))
+                self.read_failed(ids, *original_limit_octets)
             }
             StoreRequest::Commit(_) => return None,
         })
@@ -242,8 +242,10 @@ impl Outbox {
         mail.data.slice(begin..begin.saturating_add(limit).min(mail.data.len()))
     }
 
-    fn read_failed(&self, ids: &[MailId], original_limit_octets: u64) -> Vec<FailedMessage> {
+    fn read_failed(&self, ids: &[MailId], original_limit_octets: u64) -> StoreReply {
         let mut messages: Vec<(Bytes, FailedMessage)> = Vec::new();
+        let mut left_over = Vec::new();
+        let mut originals_octets = 0;
         for (id, mail) in self.existing(ids) {
             let skipped = mail.faillog.len().saturating_sub(ATTEMPT_LIMIT);
             let attempts = mail.faillog.iter().skip(skipped).cloned().collect();
@@ -257,13 +259,19 @@ impl Outbox {
                 continue;
             }
             let data_octets = mail.data.len() as u64;
-            let wanted =
-                if data_octets <= original_limit_octets { mail.data.len() } else { DATA_CHUNK_OCTETS };
+            let is_whole = data_octets <= original_limit_octets;
+            let wanted = if is_whole { mail.data.len() } else { DATA_CHUNK_OCTETS };
             let original = mail.data.slice(..wanted.min(mail.data.len()));
+            if !messages.is_empty() && originals_octets + original.len() > CLAIM_BUDGET_OCTETS {
+                left_over.push(id);
+                continue;
+            }
+            originals_octets += original.len();
             let message = FailedMessage { mails: vec![failed], data_octets, original };
             messages.push((mail.data.clone(), message));
         }
-        messages.into_iter().map(|(_, message)| message).collect()
+        let messages = messages.into_iter().map(|(_, message)| message).collect();
+        StoreReply::Failed { messages, left_over }
     }
 
     fn existing<'a>(&'a self, ids: &'a [MailId]) -> impl Iterator<Item = (MailId, &'a Mail)> {

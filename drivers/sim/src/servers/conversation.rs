@@ -309,7 +309,10 @@ impl Conversation {
         let recipient = path_of(text);
         // Some addresses do not exist, whatever the server is like.
         if recipient.starts_with("nobody") {
-            return self.say(around, format!("550 5.1.1 <{recipient}>: no such user\r\n").as_bytes());
+            // Who says more than was asked for must not be quoted: its words come out of turn.
+            let is_quotable = around.temperament.unasked == 0 && around.temperament.garbage == 0;
+            let who = if is_quotable { recipient.as_str() } else { "this address" };
+            return self.say(around, format!("550 5.1.1 <{who}>: no such user\r\n").as_bytes());
         }
         if self.refuse(around) {
             return;

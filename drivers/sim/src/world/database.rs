@@ -58,7 +58,9 @@ impl World {
             self.see(Fact::Answered { request, reply: &reply });
             return reply;
         }
-        let StoreRequest::Commit(commit) = request else { return StoreReply::Failed(Vec::new()) };
+        let StoreRequest::Commit(commit) = request else {
+            return StoreReply::Data(bytes::Bytes::new());
+        };
         self.see(Fact::Committing { commit });
         let (reply, effects) = self.outbox.commit(commit, self.clock.now().wall);
         for (id, originals) in &effects.bounces {

@@ -84,7 +84,7 @@ impl World {
         if dice.chance(100) {
             zone_name = zone_name.to_ascii_uppercase();
         }
-        if let Some(host) = dice.pick(&self.map.hosts).filter(|_| self.options.malformed > 0)
+        if let Some(host) = dice.pick(&self.map.hosts).filter(|_| self.map.has_literals)
             && dice.chance(20)
             && let Some(std::net::IpAddr::V4(address)) = host.addresses.first()
         {
