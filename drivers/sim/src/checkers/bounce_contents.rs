@@ -23,6 +23,10 @@ impl Checker for BounceContents {
         let Fact::Committing { commit } = fact else { return Ok(()) };
         for replacement in &commit.replaced {
             let Some(bounce) = &replacement.bounce else { continue };
+            // If one is gone nothing is done.
+            if replacement.originals.iter().any(|&id| scene.outbox.mail(id).is_none()) {
+                continue;
+            }
             let mut own = BTreeSet::new();
             for mail in replacement.originals.iter().filter_map(|&id| scene.outbox.mail(id)) {
                 own.extend(marks(&mail.data));

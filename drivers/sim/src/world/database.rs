@@ -1,4 +1,5 @@
-//! The database's side: requests are answered later, may fail, and those of a daemon that has died do nothing.
+//! The database's side: requests are done and answered later, in order, may fail, and those of a daemon that has died
+//! do nothing.
 
 use cmail_delivery::io::Input;
 use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
@@ -28,7 +29,10 @@ impl World {
         } else {
             self.call_dice.within(20..=800)
         };
-        self.clock.after(Duration::from_micros(micros), Happening::Execute(epoch, id));
+        // One thread does one request after the other.
+        self.database_free_at =
+            self.database_free_at.max(self.clock.instant()) + Duration::from_micros(micros);
+        self.clock.at(self.database_free_at, Happening::Execute(epoch, id));
     }
 
     pub(super) fn execute(&mut self, epoch: u32, id: RequestId) {
@@ -50,7 +54,8 @@ impl World {
             Ok(self.execute_request(&request))
         };
         let delay = Duration::from_micros(self.call_dice.within(10..=500));
-        self.clock.after(delay, Happening::Answer(epoch, id, Box::new(result)));
+        self.database_told_at = self.database_told_at.max(self.clock.instant() + delay);
+        self.clock.at(self.database_told_at, Happening::Answer(epoch, id, Box::new(result)));
     }
 
     fn execute_request(&mut self, request: &StoreRequest) -> StoreReply {

@@ -92,6 +92,7 @@ impl World {
             self.client_closes(link);
         }
         self.requests.clear();
+        self.database_free_at = self.clock.instant();
         let pause_s = if self.is_healed { 1 } else { self.call_dice.within(1..=900) };
         self.clock.after(Duration::from_secs(pause_s), Happening::Start);
     }

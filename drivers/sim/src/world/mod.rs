@@ -113,6 +113,9 @@ pub(crate) struct World {
     crashes_in: Option<u32>,
     /// What the database was asked.
     requests: BTreeMap<(u32, RequestId), StoreRequest>,
+    /// When the database gets to the next request, and when it has told the last answer.
+    database_free_at: Instant,
+    database_told_at: Instant,
     /// Marks of messages and recipients.
     messages: u64,
     recipients: u64,
@@ -156,6 +159,8 @@ impl World {
             epochs: 0,
             crashes_in: None,
             requests: BTreeMap::new(),
+            database_free_at: Instant::default(),
+            database_told_at: Instant::default(),
             messages: 0,
             recipients: 0,
             is_healed: false,
