@@ -17,7 +17,8 @@ use crate::swarm::{self, Summary};
 const DEFAULT_HOURS: u32 = 24;
 
 const USAGE: &str = "usage: cmail-delivery-sim swarm --seeds N [--start S] [--hours H] [--threads T]
-       cmail-delivery-sim run SEED [--hours H] [-v]";
+       cmail-delivery-sim run SEED [--hours H] [-v]
+       cmail-delivery-sim replay FILE...";
 
 /// Runs the program with these arguments.
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
@@ -30,6 +31,7 @@ pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
             (Err(error), _) => Err(format!("\"{seed}\" is no seed: {error}")),
             (_, Err(error)) => Err(error),
         },
+        ["replay", files @ ..] if !files.is_empty() => Ok(replay_files(files)),
         _ => Err(USAGE.to_owned()),
     };
     result.unwrap_or_else(|error| {
@@ -163,4 +165,26 @@ fn run_one(seed: u64, arguments: &Arguments) -> ExitCode {
     println!("{}{:#?}", outcome.witness.dialogue.into_text(), outcome.witness.counts);
     println!("{summary:#?}");
     if summary.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Replays transcripts, and says where what is observed differs from what is written.
+fn replay_files(files: &[&str]) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for file in files {
+        let result = fs::read_to_string(file).map_err(|error| error.to_string()).and_then(|text| {
+            Ok((crate::transcript::replay(&text).map_err(|error| error.to_string())?, text))
+        });
+        match result {
+            Ok((observed, text)) if observed == text => println!("{file}: as it is written"),
+            Ok((observed, _)) => {
+                println!("{file}: otherwise than it is written; this is observed:\n{observed}");
+                code = ExitCode::FAILURE;
+            }
+            Err(error) => {
+                println!("{file}: {error}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
 }

@@ -97,7 +97,7 @@ pub(crate) enum Fact<'a> {
     /// The core has asked the database.
     Asked { id: RequestId, request: &'a StoreRequest },
     /// The database reads for the core.
-    Answered { request: &'a StoreRequest, reply: &'a StoreReply },
+    Answered { reply: &'a StoreReply },
     /// The answer to a request was given to the core.
     Told { id: RequestId },
     /// Verdicts are about to become durable; the outbox is as it was before.

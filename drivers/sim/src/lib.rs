@@ -7,6 +7,7 @@
 //! | `facts`, `wire`, `witness` | what can be seen from outside, and who sees it |
 //! | `checkers` | the invariants, each in a file of its own |
 //! | `swarm` | many worlds, their options drawn from their seeds, and shrinking of those in which a rule is broken |
+//! | `transcript` | conversations as text, replayed by an executor of their own |
 //! | `mutation` | wrong builds, which prove that each checker can fail |
 //!
 //! The core runs as a whole, through its facade, as in any other executor. First there are faults; then the world is
@@ -26,9 +27,11 @@ mod network;
 mod outbox;
 mod servers;
 mod swarm;
+mod transcript;
 mod wire;
 mod witness;
 mod world;
 
 pub use self::cli::run;
 pub use self::swarm::{Summary, run_seed};
+pub use self::transcript::{TranscriptError, replay};

@@ -64,6 +64,8 @@ pub(crate) struct Map {
     pub(crate) has_literals: bool,
     by_address: BTreeMap<IpAddr, usize>,
     by_name: BTreeMap<String, usize>,
+    /// Zones with names of their own.
+    named: BTreeMap<String, Zone>,
 }
 
 impl Map {
@@ -89,6 +91,9 @@ impl Map {
 
     /// The zone of a name.
     pub(crate) fn zone(&self, name: &str) -> Option<&Zone> {
+        if let Some(zone) = self.named.get(name) {
+            return Some(zone);
+        }
         let number: usize = name.strip_prefix("zone")?.strip_suffix(".example")?.parse().ok()?;
         self.zones.get(number)
     }
@@ -109,6 +114,11 @@ impl Map {
         for (number, zone) in self.zones.iter().enumerate() {
             if self.leads_to(zone, host) {
                 hops.insert(Self::zone_name(number));
+            }
+        }
+        for (name, zone) in &self.named {
+            if self.leads_to(zone, host) {
+                hops.insert(name.clone());
             }
         }
         for relay in self.relays.iter().filter(|relay| relay.host == host) {
@@ -134,6 +144,20 @@ impl Map {
         for host in &mut self.hosts {
             host.temperament = host.temperament.healed();
         }
+    }
+
+    /// Adds a zone with a name of its own.
+    pub(crate) fn add_zone(&mut self, name: &str, zone: Zone) {
+        self.named.insert(name.to_owned(), zone);
+    }
+
+    /// Adds a host of which nothing but its name and its addresses is of interest.
+    pub(crate) fn add_named_host(&mut self, name: &str, addresses: Vec<IpAddr>) {
+        let number = self.hosts.len();
+        self.by_address.extend(addresses.iter().map(|&address| (address, number)));
+        self.by_name.insert(name.to_owned(), number);
+        let temperament = Temperament::default();
+        self.hosts.push(Host { name: name.to_owned(), addresses, temperament, group: 0, latency_us: 0 });
     }
 
     /// Adds a host, and returns its number.

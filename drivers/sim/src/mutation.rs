@@ -8,6 +8,7 @@ use cmail_delivery::settings::Settings;
 
 /// What the build does wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only the tests of the checkers want wrong builds"))]
 pub(crate) enum Mutation {
     /// Nothing.
     #[default]

@@ -115,6 +115,12 @@ impl Outbox {
         self.insert(mail)
     }
 
+    /// A row that is there from the beginning.
+    pub(crate) fn put(&mut self, id: MailId, mail: Mail) {
+        self.last_id = self.last_id.max(id.0);
+        self.mails.insert(id, mail);
+    }
+
     /// Another process deletes a row.
     pub(crate) fn remove(&mut self, id: MailId) -> Option<Mail> {
         self.data_version += 1;

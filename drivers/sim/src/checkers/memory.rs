@@ -56,7 +56,7 @@ impl Checker for Memory {
                     }
                 }
             }
-            Fact::Answered { reply: StoreReply::Claimed { transactions, .. }, .. } => {
+            Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
                 let octets: usize = transactions.iter().map(|transaction| transaction.head.len()).sum();
                 if octets > CLAIM_BUDGET_OCTETS + DATA_CHUNK_OCTETS {
                     return Err(format!("a claim brings {octets} octets"));

@@ -34,7 +34,7 @@ impl Checker for Retries {
             Fact::Meddled { id } => {
                 self.meddled.insert(id, self.step);
             }
-            Fact::Answered { reply: StoreReply::Claimed { transactions, .. }, .. } => {
+            Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
                 for row in transactions.iter().flat_map(|transaction| &transaction.rows) {
                     // One that is given up is not tried: it is looked at again.
                     if let Some(Standing::NotBefore(time)) = self.standing(scene, row.id, scene.now.wall) {

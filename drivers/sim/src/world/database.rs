@@ -60,7 +60,7 @@ impl World {
 
     fn execute_request(&mut self, request: &StoreRequest) -> StoreReply {
         if let Some(reply) = self.outbox.read(request) {
-            self.see(Fact::Answered { request, reply: &reply });
+            self.see(Fact::Answered { reply: &reply });
             return reply;
         }
         let StoreRequest::Commit(commit) = request else {

@@ -214,7 +214,9 @@ impl World {
             self.break_connections(number);
             self.clock.after(span, Happening::HostReturns(number));
         }
-        self.remark("hosts fail");
+        let kinds =
+            self.map.hosts.get(chosen).map(|host| format!("{} ({})", host.name, host.temperament.kind));
+        self.remark(&format!("{} and its like fail for {} s", kinds.unwrap_or_default(), span.as_secs()));
     }
 
     pub(super) fn host_returns(&mut self, host: usize) {
