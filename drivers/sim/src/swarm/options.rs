@@ -101,13 +101,13 @@ impl Options {
         let retry_interval_s = number(dice.pick(&[0, 60, 600, 1800, 3600, 3600, 3600, 14_400]));
         Self {
             hours,
-            messages_per_hour: number(dice.pick(&[2, 5, 10, 20, 40])),
-            recipients: number(dice.pick(&[1, 3, 8, 30])),
+            messages_per_hour: number(dice.pick(&[1, 2, 5, 10, 20])),
+            recipients: number(dice.pick(&[1, 1, 3, 8])),
             large_messages: number(dice.pick(&[0, 0, 5, 30])),
             malformed: number(dice.pick(&[0, 10, 50])),
             zones: 3 + number(dice.pick(&[0, 5, 20])),
             relays: number(dice.pick(&[0, 2, 5])),
-            interval_s: number(dice.pick(&[5, 10, 60, 60, 300])),
+            interval_s: number(dice.pick(&[10, 60, 60, 300, 300])),
             retries: number(dice.pick(&[1, 2, 3, 5, 5])),
             // Without any pause between attempts a mail that fails keeps both sides busy all the time.
             retry_interval_s: if hours > 100 { retry_interval_s.max(600) } else { retry_interval_s },

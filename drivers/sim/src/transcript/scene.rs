@@ -164,6 +164,7 @@ impl Setting {
             submission: UnixTime(0),
             data: Bytes::from(data.repeat(times)),
             faillog: vec![],
+            digest: std::sync::OnceLock::new(),
         };
         self.mails.push((MailId(number(id)?), mail));
         Ok(())

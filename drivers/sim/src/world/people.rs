@@ -107,6 +107,7 @@ impl World {
             submission: self.clock.now().wall,
             data,
             faillog: vec![],
+            digest: std::sync::OnceLock::new(),
         }
     }
 
