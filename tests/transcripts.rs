@@ -1,4 +1,5 @@
 //! Replays every transcript, in all ways; with `UPDATE_TRANSCRIPTS=1` it writes what is observed into them.
+#![allow(clippy::unwrap_used, reason = "a file that cannot be read fails the test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -98,8 +98,8 @@ pub(crate) enum Fact<'a> {
     Asked { id: RequestId, request: &'a StoreRequest },
     /// The database reads for the core.
     Answered { reply: &'a StoreReply },
-    /// The answer to a request was given to the core.
-    Told { id: RequestId },
+    /// The answer to a request is given to the core; `done` unless the database has refused.
+    Told { id: RequestId, done: bool },
     /// Verdicts are about to become durable; the outbox is as it was before.
     Committing { commit: &'a Commit },
     /// The core tells the administrator.

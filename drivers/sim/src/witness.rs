@@ -126,18 +126,22 @@ impl Witness {
     }
 
     fn count(&mut self, fact: Fact<'_>) {
-        let counter = match fact {
-            Fact::Inserted { .. } => &mut self.counts.submitted,
-            Fact::Accepted { .. } => &mut self.counts.accepted,
-            Fact::Connecting { .. } => &mut self.counts.connections,
-            Fact::Stopped { crashed: true } => &mut self.counts.crashes,
-            Fact::TlsEstablished { .. } => &mut self.counts.tls,
-            _ if let Fact::Committing { commit } = fact => {
-                self.counts.bounces += commit.replaced.len() as u64;
-                self.counts.failures += commit.failed.len() as u64;
-                return;
-            }
-            _ => return,
+        if let Fact::Committing { commit } = fact {
+            self.counts.bounces += commit.replaced.len() as u64;
+            self.counts.failures += commit.failed.len() as u64;
+        }
+        let counter = if let Fact::Inserted { .. } = fact {
+            &mut self.counts.submitted
+        } else if let Fact::Accepted { .. } = fact {
+            &mut self.counts.accepted
+        } else if let Fact::Connecting { .. } = fact {
+            &mut self.counts.connections
+        } else if let Fact::Stopped { crashed: true } = fact {
+            &mut self.counts.crashes
+        } else if let Fact::TlsEstablished { .. } = fact {
+            &mut self.counts.tls
+        } else {
+            return;
         };
         *counter += 1;
     }

@@ -69,10 +69,10 @@ impl Checker for ClearText {
                     return Err(format!("[{link}] credentials without a valid certificate"));
                 }
             }
-            Fact::FinalDot { link, tls } => {
-                if !tls && self.talks.get(&link).is_some_and(|talk| talk.is_promised) {
-                    return Err(format!("[{link}] mail data in clear text"));
-                }
+            Fact::FinalDot { link, tls: false }
+                if self.talks.get(&link).is_some_and(|talk| talk.is_promised) =>
+            {
+                return Err(format!("[{link}] mail data in clear text"));
             }
             _ => {}
         }

@@ -24,10 +24,10 @@ impl Checker for Liveness {
         match fact {
             Fact::Draining => self.draining_since = Some(scene.now.monotonic),
             Fact::Stopped { .. } => self.draining_since = None,
-            Fact::Called { .. } => {
-                if self.draining_since.is_some_and(|since| scene.now.monotonic > since + DRAIN_LIMIT) {
-                    return Err("the daemon does not come to its end".into());
-                }
+            Fact::Called { .. }
+                if self.draining_since.is_some_and(|since| scene.now.monotonic > since + DRAIN_LIMIT) =>
+            {
+                return Err("the daemon does not come to its end".into());
             }
             Fact::Spins => return Err("the core asks to be called again at once, for ever".into()),
             Fact::Finished => {

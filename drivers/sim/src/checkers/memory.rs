@@ -49,8 +49,9 @@ impl Checker for Memory {
                     return Err(format!("{} requests to the database are open", self.requests.len()));
                 }
             }
-            Fact::Told { id } => {
-                for id in self.requests.remove(&id).unwrap_or_default() {
+            Fact::Told { id, done } => {
+                let ended = self.requests.remove(&id).filter(|_| done);
+                for id in ended.unwrap_or_default() {
                     if scene.outbox.mail(id).is_none() {
                         self.known.remove(&id);
                     }

@@ -91,6 +91,8 @@ pub(crate) struct Options {
     pub(crate) ipv6: bool,
     pub(crate) auth_insecure: bool,
     pub(crate) bounce_copy: bool,
+    /// Whether the conversations go into the log.
+    pub(crate) trace: bool,
     pub(crate) bounce_return_limit_octets: u64,
     pub(crate) faults: Faults,
 }
@@ -119,6 +121,7 @@ impl Options {
             ipv6: dice.chance(500),
             auth_insecure: dice.chance(200),
             bounce_copy: dice.chance(300),
+            trace: dice.chance(250),
             bounce_return_limit_octets: u64::from(number(dice.pick(&[0, 300, 1 << 20]))),
             faults: Faults::draw(dice),
         }
@@ -148,7 +151,7 @@ impl Options {
             destination_concurrency: self.destination_concurrency,
             bounce_return_limit_octets: self.bounce_return_limit_octets,
             auth_insecure: self.auth_insecure,
-            trace: true,
+            trace: self.trace,
         }
     }
 }

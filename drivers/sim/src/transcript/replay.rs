@@ -285,7 +285,7 @@ impl<'a> Replay<'a> {
             self.see(Fact::Answered { reply: &reply });
             Ok(reply)
         };
-        self.see(Fact::Told { id });
+        self.see(Fact::Told { id, done: result.is_ok() });
         if let Some(dispatcher) = &mut self.dispatcher {
             dispatcher.handle_input(self.now, Input::Store(id, result));
         }
@@ -413,9 +413,10 @@ impl<'a> Replay<'a> {
         let (link, was_handshaking) = (current.link, current.is_handshaking);
         self.end_talk("");
         self.see(Fact::Gone { link });
-        self.call(match reason {
-            _ if was_handshaking => Input::TlsFailed(link.id, "the connection was lost".into()),
-            reason => Input::Closed(link.id, reason),
+        self.call(if was_handshaking {
+            Input::TlsFailed(link.id, "the connection was lost".into())
+        } else {
+            Input::Closed(link.id, reason)
         });
     }
 

@@ -96,12 +96,12 @@ fn unstuffed(data: &[u8]) -> Vec<u8> {
 
 fn masked(verb: Verb, line: &[u8]) -> String {
     let text = line.escape_ascii().to_string();
-    match verb {
-        Verb::AuthLine if text != "*" => "***".to_owned(),
-        Verb::Auth if text.split(' ').count() > 2 => {
-            let words: Vec<&str> = text.split(' ').take(2).collect();
-            format!("{} ***", words.join(" "))
-        }
+    if verb == Verb::AuthLine && text != "*" {
+        return "***".to_owned();
+    }
+    let words: Vec<&str> = text.splitn(3, ' ').collect();
+    match words.as_slice() {
+        [command, mechanism, _] if verb == Verb::Auth => format!("{command} {mechanism} ***"),
         _ => text,
     }
 }

@@ -79,7 +79,7 @@ impl World {
 
     pub(super) fn answer(&mut self, epoch: u32, id: RequestId, result: Result<StoreReply, StoreError>) {
         if self.daemon.as_ref().is_some_and(|daemon| daemon.epoch == epoch) {
-            self.see(Fact::Told { id });
+            self.see(Fact::Told { id, done: result.is_ok() });
             self.call(Input::Store(id, result));
         }
     }
