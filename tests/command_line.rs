@@ -301,6 +301,17 @@ fn a_second_daemon_names_the_first_and_leaves_its_files_alone() {
 }
 
 #[test]
+fn a_second_process_leaves_the_log_of_the_first_alone() {
+    let scene = Scene::with_database("logfile log\nverbosity 1\nratelimit 5\n");
+    let daemon = scene.start_in_foreground();
+    let before = scene.text("log");
+    assert!(before.contains("ratelimit"), "{before}");
+    assert_eq!(scene.run(["test.conf", "genbounces"]).status.code(), Some(1));
+    assert_eq!(scene.text("log"), before);
+    drop(daemon);
+}
+
+#[test]
 fn a_daemon_that_was_killed_does_not_block_the_next_one() {
     let scene = Scene::with_database("pidfile pid\nverbosity 1\n");
     let mut daemon = scene.start_in_foreground();
@@ -392,8 +403,16 @@ fn a_pid_file_that_cannot_be_removed_is_emptied() {
     if !nix::unistd::Uid::effective().is_root() {
         return;
     }
+    // A directory that the daemon may look into, and one that it may not.
+    for mode in [0o755, 0o700] {
+        assert_is_emptied_in_a_directory_of_root(mode);
+    }
+}
+
+fn assert_is_emptied_in_a_directory_of_root(mode: u32) {
     let scene = Scene::new("user nobody\nlogfile log\n");
     let run = tempfile::tempdir().unwrap();
+    fs::set_permissions(&run, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
     let pid_file = run.path().join("pid");
     let conf = scene.text("test.conf") + &format!("pidfile {}\n", pid_file.display());
     fs::write(scene.path("test.conf"), conf).unwrap();
@@ -402,7 +421,60 @@ fn a_pid_file_that_cannot_be_removed_is_emptied() {
     assert_succeeds(&scene.run(["test.conf", "initdb"]));
     assert_succeeds(&scene.run(["test.conf"]));
     Background::of(&scene, pid_file.to_str().unwrap()).terminate();
-    assert_eq!(fs::read_to_string(&pid_file).unwrap(), "");
+    assert_eq!(fs::read_to_string(&pid_file).unwrap(), "", "{mode:o}");
+}
+
+#[test]
+fn a_locked_database_does_not_hold_up_the_end() {
+    let scene = Scene::with_database("pidfile pid\nverbosity 1\ninterval 1\n");
+    let database = rusqlite::Connection::open(scene.path("master.db")).unwrap();
+    // Without a write-ahead log nobody can even read what is locked.
+    database.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(())).unwrap();
+    let mut daemon = scene.start_in_foreground();
+    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    // Its looks at the outbox wait for the lock now.
+    daemon.send(Signal::SIGHUP);
+    let begin = std::time::Instant::now();
+    daemon.send(Signal::SIGTERM);
+    assert!(daemon.child.wait().unwrap().success());
+    // A lock is waited for longer than this by one who is not asked to stop.
+    assert!(begin.elapsed() < std::time::Duration::from_secs(4), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_pass_that_the_database_refuses_fails() {
+    let scene = Scene::with_database("verbosity 1\n");
+    let database = rusqlite::Connection::open(scene.path("master.db")).unwrap();
+    // Another program keeps every failed attempt from being recorded.
+    database
+        .execute_batch(
+            "INSERT INTO outbox (mail_remote, mail_envelopeto) VALUES ('malformed:', 'a@example.org');
+             CREATE TRIGGER full BEFORE INSERT ON faillog BEGIN SELECT raise(ABORT, 'refused'); END;",
+        )
+        .unwrap();
+    let output = scene.run(["test.conf", "handoff", "malformed:"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = stderr(&output);
+    assert!(
+        told.ends_with("cmail-dispatchd: the database keeps failing, so the pass is given up\n"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_daemon_that_lacks_descriptors_fails_before_it_says_that_it_has_started() {
+    let scene = Scene::with_database("logfile log\npidfile pid\n");
+    for limit in 3..20 {
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--nofile={limit}:{limit}")).arg(env!("CARGO_BIN_EXE_cmail-dispatchd"));
+        let status = limited.arg("test.conf").current_dir(&scene.directory).stderr(Stdio::null()).status();
+        if status.unwrap().success() {
+            assert_ne!(scene.text("pid"), "", "the daemon runs");
+            return Background::of(&scene, "pid").terminate();
+        }
+        assert!(!scene.path("pid").exists(), "{limit}");
+    }
+    panic!("so many descriptors are enough");
 }
 
 #[test]

@@ -175,7 +175,9 @@ fn last_unquoted_at(text: &str) -> Result<Option<usize>, AddressError> {
     let mut octets = text.bytes().enumerate();
     while let Some((position, octet)) = octets.next() {
         match octet {
-            0..=8 | 10..=31 | 127 => return Err(AddressError::ControlCharacter),
+            // A tab as well: no quoted string may hold one (RFC 5321 section 4.1.2), and a command line is written
+            // without it, which would make another mailbox of the address.
+            0..=31 | 127 => return Err(AddressError::ControlCharacter),
             b'"' => quoted = !quoted,
             b'\\' if quoted => {
                 let escaped = octets.next().map(|(_, escaped)| escaped);
@@ -183,7 +185,7 @@ fn last_unquoted_at(text: &str) -> Result<Option<usize>, AddressError> {
                     return Err(AddressError::ControlCharacter);
                 }
             }
-            b'\t' | b' ' | b'<' | b'>' if !quoted => return Err(AddressError::UnquotedSpecial),
+            b' ' | b'<' | b'>' if !quoted => return Err(AddressError::UnquotedSpecial),
             b'@' if !quoted => at = Some(position),
             _ => {}
         }
@@ -256,6 +258,7 @@ mod tests {
             b"\"a\\\r\"@example.org",
             b"a b@example.org",
             b"a\t@example.org",
+            b"\"a\tb\"@example.org",
             b"<a@example.org>",
             b"a@example.org> SIZE=1",
             b"\"a@example.org",

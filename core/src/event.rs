@@ -42,6 +42,9 @@ pub enum Event {
     Failed {
         /// The mail.
         id: MailId,
+        /// For whom it was, or where to if all mail for a destination has failed: `to <a@example.org>`,
+        /// `for example.org`.
+        whom: Box<str>,
         /// What the faillog says.
         text: Box<str>,
         /// Whether it will not be tried again.
@@ -99,9 +102,9 @@ impl fmt::Display for Event {
             Self::Delivered { id, recipient, server, reply } => {
                 write!(f, "mail {id} to <{recipient}> delivered to {server}: {}", reply.escape_debug())
             }
-            Self::Failed { id, text, fatal } => {
+            Self::Failed { id, whom, text, fatal } => {
                 let kind = if *fatal { "permanently" } else { "temporarily" };
-                write!(f, "mail {id} failed {kind}: {}", text.escape_debug())
+                write!(f, "mail {id} {whom} failed {kind}: {}", text.escape_debug())
             }
             Self::Bounced { id, sender } => write!(f, "mail {id} given up, a bounce goes to <{sender}>"),
             Self::Dropped { id } => {

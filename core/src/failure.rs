@@ -259,7 +259,7 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 /// The beginning of a text, marked as such if it is not the whole.
-fn truncated(text: &str, limit_octets: usize) -> String {
+pub(crate) fn truncated(text: &str, limit_octets: usize) -> String {
     if text.len() <= limit_octets {
         return text.to_owned();
     }

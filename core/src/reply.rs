@@ -18,6 +18,8 @@ pub const REPLY_LINE_LIMIT_OCTETS: usize = 2048;
 pub const REPLY_LINES_LIMIT: usize = 128;
 /// Most octets of one reply, all lines together.
 pub const REPLY_LIMIT_OCTETS: usize = 64 * 1024;
+/// So many octets of a secret in a row give something away.
+const ECHO_LEAST_OCTETS: usize = 8;
 
 /// The three digits of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,18 +136,14 @@ impl Reply {
         text
     }
 
-    /// The same reply with every occurrence of `secrets` in its text replaced by `***`: servers echo command lines.
+    /// The same reply with every occurrence of `secrets` in its text replaced by `***`: servers echo command lines,
+    /// and some cut them short or write them in capitals.
     #[must_use]
     pub fn without(&self, secrets: &[Box<[u8]>]) -> Self {
-        if !self.lines.iter().any(|line| secrets.iter().any(|secret| find(line, secret).is_some())) {
+        if secrets.is_empty() {
             return self.clone();
         }
-        let lines = self
-            .lines
-            .iter()
-            .map(|line| secrets.iter().fold(line.clone(), |line, secret| mask(&line, secret)))
-            .collect();
-        Self::new(self.code, lines)
+        Self::new(self.code, self.lines.iter().map(|line| without_secrets(line, secrets)).collect())
     }
 }
 
@@ -287,20 +285,38 @@ fn printable(character: char) -> char {
     }
 }
 
-fn find(text: &[u8], part: &[u8]) -> Option<usize> {
-    if part.is_empty() { None } else { memchr::memmem::find(text, part) }
+/// The text with every occurrence of `secrets`, and of any part of one that is long enough to be of use, replaced by
+/// `***`.
+pub(crate) fn without_secrets(text: &[u8], secrets: &[Box<[u8]>]) -> Box<[u8]> {
+    secrets.iter().fold(text.into(), |text, secret| mask(&text, secret))
 }
 
 fn mask(text: &[u8], secret: &[u8]) -> Box<[u8]> {
-    let mut masked = Vec::new();
-    let mut rest = text;
-    while let Some((before, found)) = find(rest, secret).and_then(|at| rest.split_at_checked(at)) {
-        masked.extend_from_slice(before);
-        masked.extend_from_slice(b"***");
-        rest = found.get(secret.len()..).unwrap_or(&[]);
+    let (folded, secret) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
+    let (mut masked, mut at) = (Vec::with_capacity(text.len()), 0);
+    while let Some(octet) = text.get(at) {
+        match echo_octets(folded.get(at..).unwrap_or_default(), &secret) {
+            0 => {
+                masked.push(*octet);
+                at += 1;
+            }
+            echo => {
+                masked.extend_from_slice(b"***");
+                at += echo;
+            }
+        }
     }
-    masked.extend_from_slice(rest);
     masked.into()
+}
+
+/// How many octets at the beginning of `text` are a part of `secret` that is not to be shown.
+fn echo_octets(text: &[u8], secret: &[u8]) -> usize {
+    let Some(beginning) = text.get(..secret.len().min(ECHO_LEAST_OCTETS)) else { return 0 };
+    memchr::memmem::find_iter(secret, beginning)
+        .filter_map(|from| secret.get(from..))
+        .map(|part| part.iter().zip(text).take_while(|(ours, theirs)| ours == theirs).count())
+        .max()
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -418,6 +434,19 @@ mod tests {
         let secrets = [Box::from(&b"c2VjcmV0"[..]), Box::from(&b"hunter2"[..])];
         let reply = one(b"500-AUTH PLAIN c2VjcmV0 c2VjcmV0?\r\n500 hunter2\r\n").without(&secrets);
         assert_eq!(reply.text(), "500-AUTH PLAIN *** ***?\n500 ***");
+    }
+
+    #[test]
+    fn an_echo_that_was_cut_short_or_put_into_other_case_is_masked_too() {
+        let secrets = [Box::from(&b"AHVzZXIAcGFzcy13b3Jk"[..]), Box::from(&b"tiger"[..])];
+        for (echo, masked) in [
+            ("500 What is \"AUTH PLAIN AHVzZXIAcGFz...\"?", "500 What is \"AUTH PLAIN ***...\"?"),
+            ("500 AHVzZXIA...zcy13b3Jk", "500 ***...***"),
+            ("500 AUTH PLAIN AHVZZXIACGFZCY13B3JK", "500 AUTH PLAIN ***"),
+            ("500 AHVzZXI TIGER tige", "500 AHVzZXI *** tige"),
+        ] {
+            assert_eq!(one(format_line(echo).as_bytes()).without(&secrets).text(), masked);
+        }
     }
 
     fn reply_like() -> impl Strategy<Value = Vec<u8>> {

@@ -22,6 +22,8 @@ impl EnhancedStatus {
     pub const BAD_SENDER_SYNTAX: Self = Self::new(5, 1, 7);
     /// The recipient's domain has a null MX (RFC 7505 section 4).
     pub const NULL_MX: Self = Self::new(5, 1, 10);
+    /// This system is not configured as it should be.
+    pub const BAD_CONFIGURATION: Self = Self::new(4, 3, 5);
     /// The message is longer than the server takes.
     pub const MESSAGE_TOO_LONG: Self = Self::new(5, 3, 4);
     /// No answer from any host.

@@ -7,7 +7,7 @@ use core::fmt::Write as _;
 use mail_builder::headers::date::Date;
 
 use crate::address::Mailbox;
-use crate::failure::{OwnFailure, StoredFailure, TEXT_LIMIT_OCTETS, one_line};
+use crate::failure::{OwnFailure, StoredFailure, TEXT_LIMIT_OCTETS, one_line, truncated};
 use crate::outbox::{Attempt, FailedMail, FailedMessage};
 use crate::status::EnhancedStatus;
 use crate::time::UnixTime;
@@ -17,6 +17,9 @@ pub const ATTEMPT_LIMIT: usize = 100;
 /// Octets of failure texts that are told of in one bounce, shared by its recipients; the last attempt of each is told
 /// of in any case.
 const TEXTS_LIMIT_OCTETS: usize = 256 * 1024;
+/// Octets of a failure text that are told of in any case, however many recipients share a bounce: what a server says
+/// usually fits.
+const TEXT_LEAST_OCTETS: usize = 512;
 /// Where lines of the status part are folded, if they can be (RFC 5322 section 2.1.1).
 const FOLD_COLUMN: usize = 76;
 /// Longest run of characters without a place to fold at; one is made where a text has none. Even if every character
@@ -25,6 +28,8 @@ const WORD_LIMIT_CHARACTERS: usize = 90;
 /// Longest address that is written on one line, whatever is in it; that is longer than any valid path (RFC 5321
 /// section 4.5.3.1.3), and fits a line however it has to be written.
 const ADDRESS_LIMIT_OCTETS: usize = 300;
+/// What stands before a diagnostic that no server gave (RFC 3464 section 2.3.6).
+const OWN_DIAGNOSTIC_TYPE: &str = "X-Cmail; ";
 /// 9999-12-31 23:59:59 UTC: later years have no date of RFC 5322.
 const LAST_DATE: i64 = 253_402_300_799;
 
@@ -66,6 +71,7 @@ pub(super) fn readable_part(announce: &str, message: &FailedMessage, is_whole: b
     let returned = if is_whole { "The message itself is" } else { "The headers of the message are" };
     text.push_str(&format!("{returned} attached.\n"));
     let budget_octets = TEXTS_LIMIT_OCTETS / message.mails.len().max(1);
+    let text_limit = text_limit_octets(message);
     for mail in &message.mails {
         let (address, _) = printable_address(&mail.row.recipient);
         text.push_str(&format!("\n<{address}>\n"));
@@ -79,12 +85,18 @@ pub(super) fn readable_part(announce: &str, message: &FailedMessage, is_whole: b
         }
         for attempt in attempts {
             text.push_str(&format!("  Attempt on {}:\n", readable_date(attempt.time)));
-            for line in StoredFailure::parse(&attempt.text).text.lines() {
+            let failure = StoredFailure::parse(&attempt.text);
+            for line in truncated(&failure.text, text_limit).lines() {
                 text.push_str(&format!("    {line}\n"));
             }
         }
     }
     text
+}
+
+/// How much of one failure text is told of, so that many recipients, each with a verbose server, make no endless bounce.
+fn text_limit_octets(message: &FailedMessage) -> usize {
+    (TEXTS_LIMIT_OCTETS / message.mails.len().max(1)).clamp(TEXT_LEAST_OCTETS, TEXT_LIMIT_OCTETS)
 }
 
 /// The last attempts, as many as there is room for, but one at least.
@@ -110,7 +122,8 @@ fn readable_date(time: UnixTime) -> String {
 
 /// The part for programs (RFC 3464 section 2), in UTF-8 if `is_international` (RFC 6533 section 4), else in ASCII.
 pub(super) fn status_part(announce: &str, message: &FailedMessage, is_international: bool) -> String {
-    let mut part = StatusPart { text: String::new(), is_international };
+    let text_limit_octets = text_limit_octets(message);
+    let mut part = StatusPart { text: String::new(), is_international, text_limit_octets };
     // RFC 3464 section 2.2: the fields about the message.
     part.field("Reporting-MTA", &format!("dns; {announce}"));
     if let Some(arrival) = arrival(message) {
@@ -128,6 +141,8 @@ pub(super) fn status_part(announce: &str, message: &FailedMessage, is_internatio
 struct StatusPart {
     text: String,
     is_international: bool,
+    /// Longest diagnostic.
+    text_limit_octets: usize,
 }
 
 impl StatusPart {
@@ -145,7 +160,8 @@ impl StatusPart {
                 self.field("Remote-MTA", &format!("dns; {}", mta_name(&remote.host)));
             }
             if !failure.text.is_empty() {
-                self.field("Diagnostic-Code", &diagnostic(&failure));
+                let limit = self.text_limit_octets + OWN_DIAGNOSTIC_TYPE.len();
+                self.field("Diagnostic-Code", &truncated(&diagnostic(&failure), limit));
             }
         }
         if let Some(attempt) = mail.attempts.last() {
@@ -247,7 +263,7 @@ fn mta_name(host: &str) -> String {
 /// The value of Diagnostic-Code (RFC 3464 section 2.3.6): every line of a reply, or our own words under a type of our
 /// own.
 fn diagnostic(failure: &StoredFailure) -> String {
-    let Some(reply) = &failure.reply else { return format!("X-Cmail; {}", failure.text) };
+    let Some(reply) = &failure.reply else { return format!("{OWN_DIAGNOSTIC_TYPE}{}", failure.text) };
     let mut value = String::from("smtp; ");
     let last = reply.lines.len().saturating_sub(1);
     for (number, line) in reply.lines.iter().enumerate() {

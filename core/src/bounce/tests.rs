@@ -353,6 +353,29 @@ fn many_long_texts_do_not_make_an_endless_bounce() {
 }
 
 #[test]
+fn a_server_that_is_verbose_about_every_recipient_makes_no_endless_bounce() {
+    let address = "192.0.2.1:25".parse().unwrap();
+    let reply = "550-5.1.1 \u{fffd}\u{fffd}\u{fffd}".to_owned() + &" \u{fffd}".repeat(100) + "\r\n";
+    let text = FailureText::server(&reply.repeat(20), "mx.example.net", address, "RCPT TO");
+    assert!(text.len() > 3500);
+    let count = 2000;
+    let mails = (0..count).map(|number| {
+        let recipient = format!("r{number}@example.net");
+        failed_mail(b"s@example.org", recipient.as_bytes(), vec![attempt(NOW.0, &text, true)])
+    });
+    let octets = compose_seeded(&message(b"", mails.collect()));
+    assert!(octets.len() < 8 * 1024 * 1024, "{}", octets.len());
+    let (_, [_, status, _]) = take_apart(&octets);
+    let groups = status_groups(&status);
+    assert_eq!(groups.len(), 1 + count);
+    for group in groups.iter().skip(1) {
+        assert!(group.contains(&"Status: 5.1.1".into()), "{group:?}");
+        assert!(group.contains(&"Remote-MTA: dns; mx.example.net".into()), "{group:?}");
+        assert!(group.iter().any(|field| field.starts_with("Diagnostic-Code: smtp; 550-5.1.1")), "{group:?}");
+    }
+}
+
+#[test]
 fn no_text_without_spaces_makes_a_line_too_long() {
     // RFC 5322 section 2.1.1.
     for (recipient, text) in [

@@ -31,7 +31,7 @@ pub(super) enum LaneOutput {
     WantPermission,
     WantData { id: MailId, offset: u64, limit: u32 },
     Delivered { id: MailId, event: Event },
-    Failed { id: MailId, failure: Failure },
+    Failed { id: MailId, recipient: Mailbox, failure: Failure },
     Released { ids: Vec<MailId>, tried: bool },
     Sent(Bytes),
     Received(Bytes),
@@ -182,12 +182,16 @@ impl Lane {
     /// Ends the session as soon as the conversation allows it; what has not begun is released.
     pub(super) fn quit(&mut self, now: Instant) {
         self.is_quitting = true;
-        let ids: Vec<MailId> =
-            self.work.drain(..).flat_map(|transaction| ids_of(&transaction.recipients)).collect();
+        let ids = self.give_back_work();
         if !ids.is_empty() {
             self.outputs.push_back(LaneOutput::Released { ids, tried: false });
         }
         self.with_session(|session| session.quit(now));
+    }
+
+    /// Gives back what has not begun.
+    pub(super) fn give_back_work(&mut self) -> Vec<MailId> {
+        self.work.drain(..).flat_map(|transaction| ids_of(&transaction.recipients)).collect()
     }
 
     /// Gives everything back that is not decided.
@@ -282,13 +286,12 @@ impl Lane {
                     },
                 },
                 Outcome::Failed { reason: FailureReason::Reply { reply, command }, fatal } => {
-                    LaneOutput::Failed {
-                        id,
-                        failure: Failure::replied(&talk.candidate, &reply, command, fatal),
-                    }
+                    let failure = Failure::replied(&talk.candidate, &reply, command, fatal);
+                    LaneOutput::Failed { id, recipient, failure }
                 }
                 Outcome::Failed { reason: FailureReason::Own { text, status }, fatal } => {
-                    LaneOutput::Failed { id, failure: Failure::found(&talk.candidate, &text, status, fatal) }
+                    let failure = Failure::found(&talk.candidate, &text, status, fatal);
+                    LaneOutput::Failed { id, recipient, failure }
                 }
                 Outcome::Undecided => {
                     undecided.push(id);

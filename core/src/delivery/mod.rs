@@ -20,7 +20,7 @@ use self::itinerary::{DeadEnd, Itinerary, Step};
 use self::lane::{Lane, LaneOutput};
 pub(crate) use self::verdict::Failure;
 use self::verdict::Tally;
-use crate::address::Domain;
+use crate::address::{Domain, Mailbox};
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId};
 use crate::next_hop::{Host, NextHop};
@@ -89,6 +89,7 @@ pub(crate) enum DeliveryOutput {
     },
     Failed {
         id: MailId,
+        recipient: Mailbox,
         failure: Failure,
     },
     /// Nothing was decided about these. `tried` if their transaction had begun.
@@ -311,6 +312,11 @@ impl Delivery {
         self.with_lane(cx, connection, |lane, now| lane.supply_data(now, octets));
     }
 
+    /// Takes back what a connection was given and has not begun.
+    pub(crate) fn give_back_work(&mut self, connection: ConnectionId) -> Vec<MailId> {
+        self.lanes.get_mut(&connection).map(Lane::give_back_work).unwrap_or_default()
+    }
+
     /// Ends one connection as soon as its conversation allows it.
     pub(crate) fn quit_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
         self.with_lane(cx, connection, Lane::quit);
@@ -421,8 +427,8 @@ impl Delivery {
                 LaneOutput::Delivered { id, event } => {
                     self.outputs.push_back(DeliveryOutput::Delivered { id, event });
                 }
-                LaneOutput::Failed { id, failure } => {
-                    self.outputs.push_back(DeliveryOutput::Failed { id, failure })
+                LaneOutput::Failed { id, recipient, failure } => {
+                    self.outputs.push_back(DeliveryOutput::Failed { id, recipient, failure })
                 }
                 LaneOutput::Released { ids, tried } => {
                     self.outputs.push_back(DeliveryOutput::Released { ids, tried });
@@ -472,9 +478,14 @@ impl Delivery {
                     tally.refused(candidate, &reply, command, for_good);
                 });
             }
-            EndCause::Unsuitable(text) | EndCause::Lost(text) => {
+            EndCause::Unsuitable(text) => {
                 self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
-                    tally.useless(candidate, &text);
+                    tally.unsuitable(candidate, &text);
+                });
+            }
+            EndCause::Lost(text) => {
+                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
+                    tally.lost(candidate, &text);
                 });
             }
         }

@@ -51,7 +51,10 @@ impl Failure {
 
     /// The remote specification is none.
     pub(crate) fn malformed_relay(text: &str) -> Self {
-        Self { text: FailureText::own(OwnFailure::ReachRelay, EnhancedStatus::NO_ANSWER, text), fatal: false }
+        Self {
+            text: FailureText::own(OwnFailure::ReachRelay, EnhancedStatus::BAD_CONFIGURATION, text),
+            fatal: false,
+        }
     }
 }
 
@@ -70,18 +73,26 @@ pub(super) struct Tally {
     /// The last that a server had to say.
     words: Option<Failure>,
     details: Vec<String>,
+    /// What the last trouble was, if it was with a candidate.
+    status: Option<EnhancedStatus>,
 }
 
 impl Tally {
     /// A candidate could not be connected to.
     pub(super) fn unreachable(&mut self, candidate: &Candidate, text: &str) {
-        self.note(candidate, text);
+        self.note(candidate, text, EnhancedStatus::NO_ANSWER);
     }
 
-    /// A candidate was connected to, but is of no use, and said nothing that would explain it.
-    pub(super) fn useless(&mut self, candidate: &Candidate, text: &str) {
+    /// A candidate was connected to, but the connection was lost.
+    pub(super) fn lost(&mut self, candidate: &Candidate, text: &str) {
         self.spared = true;
-        self.note(candidate, text);
+        self.note(candidate, text, EnhancedStatus::CONNECTION_LOST);
+    }
+
+    /// A candidate was connected to, but does not offer what is needed.
+    pub(super) fn unsuitable(&mut self, candidate: &Candidate, text: &str) {
+        self.spared = true;
+        self.note(candidate, text, EnhancedStatus::POLICY);
     }
 
     /// A candidate was of use, for a while at least.
@@ -116,11 +127,14 @@ impl Tally {
             NextHop::Domain(_) | NextHop::Literal(_) => OwnFailure::ReachMx,
             NextHop::Relay(_) => OwnFailure::ReachRelay,
         };
-        let text = FailureText::own(kind, EnhancedStatus::NO_ANSWER, &details.join("; "));
+        // Without a candidate, it was the name servers that did not help.
+        let status = self.status.unwrap_or(EnhancedStatus::DNS_FAILURE);
+        let text = FailureText::own(kind, status, &details.join("; "));
         Failure { text, fatal: false }
     }
 
-    fn note(&mut self, candidate: &Candidate, text: &str) {
+    fn note(&mut self, candidate: &Candidate, text: &str, status: EnhancedStatus) {
+        self.status = Some(status);
         if self.details.len() < DETAIL_LIMIT {
             self.details.push(format!("{}: {text}", describe(candidate)));
         }

@@ -40,6 +40,8 @@ pub(super) struct Intake {
     /// Whether all rows were seen once.
     is_complete: bool,
     data_version: Option<i64>,
+    /// How often somebody else was found to have written.
+    changes: u64,
     /// After which id known rows are to be looked at again, if they are.
     recheck_after: Option<MailId>,
     is_rechecking: bool,
@@ -59,6 +61,7 @@ impl Intake {
             next_look: now,
             is_complete: false,
             data_version: None,
+            changes: 0,
             recheck_after: None,
             is_rechecking: false,
             recheck_again: false,
@@ -82,6 +85,15 @@ impl Intake {
 
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete
+    }
+
+    /// Changes whenever another process has written to the outbox.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    pub(super) fn somebody_wrote(&mut self) {
+        self.changes = self.changes.wrapping_add(1);
     }
 
     /// The highest id that was seen.
@@ -165,6 +177,7 @@ impl Dispatcher {
         let somebody_wrote = self.intake.data_version.is_some_and(|known| known != data_version);
         self.intake.data_version = Some(data_version);
         if somebody_wrote {
+            self.intake.somebody_wrote();
             if self.intake.recheck_after.is_none() {
                 self.intake.recheck_after = Some(MailId(i64::MIN));
             } else {

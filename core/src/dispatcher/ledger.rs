@@ -4,6 +4,7 @@
 //! records at once, a busy one in groups.
 
 use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::{Asked, Dispatcher, Mode};
@@ -16,6 +17,10 @@ use crate::time::{Duration, Instant};
 
 /// How soon a commit is tried again that the database refused.
 const COMMIT_RETRY: Duration = Duration::from_secs(1);
+/// The same while there is little time left.
+const LAST_COMMIT_RETRY: Duration = Duration::from_millis(250);
+/// Most mails that are named in one message.
+const NAMED_LIMIT: usize = 20;
 /// With this many verdicts waiting, no new work is begun.
 const PENDING_LIMIT: usize = 10_000;
 
@@ -65,21 +70,45 @@ impl Ledger {
         self.pending.replaced.push(replacement);
     }
 
+    /// What an administrator has to know if the program ends now: verdicts that the database did not take.
+    pub(super) fn unrecorded(&self) -> Option<String> {
+        let commits = [Some(&self.pending), self.in_flight.as_ref()];
+        let delivered: Vec<String> = commits
+            .into_iter()
+            .flatten()
+            .flat_map(|commit| commit.delivered.iter().map(ToString::to_string))
+            .collect();
+        if self.is_empty() {
+            return None;
+        }
+        if delivered.is_empty() {
+            return Some("failed attempts or bounces could not be recorded; this mail is tried again".into());
+        }
+        let named = delivered.iter().take(NAMED_LIMIT).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = delivered.len().saturating_sub(NAMED_LIMIT);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        Some(format!(
+            "{} mails were delivered, but the database did not record it, so that they will be sent again: {named}{more}",
+            delivered.len()
+        ))
+    }
+
     /// The database has refused: everything is tried again, what was refused before what came later.
-    fn take_back(&mut self, now: Instant) {
+    fn take_back(&mut self, retry_at: Instant) {
         let Some(mut refused) = self.in_flight.take() else { return };
         refused.delivered.append(&mut self.pending.delivered);
         refused.failed.append(&mut self.pending.failed);
         refused.replaced.append(&mut self.pending.replaced);
         self.pending = refused;
-        self.retry_at = Some(now + COMMIT_RETRY);
+        self.retry_at = Some(retry_at);
     }
 }
 
 impl Dispatcher {
-    /// Takes note of a failed attempt.
-    pub(super) fn record_failure(&mut self, id: MailId, failure: &Failure) {
-        self.event(Event::Failed { id, text: failure.text.as_str().into(), fatal: failure.fatal });
+    /// Takes note of a failed attempt; `whom` says for whom it was, or where to.
+    pub(super) fn record_failure(&mut self, id: MailId, whom: &str, failure: &Failure) {
+        let text = failure.text.as_str().into();
+        self.event(Event::Failed { id, whom: whom.into(), text, fatal: failure.fatal });
         self.ledger.pending.failed.push(FailedAttempt {
             id,
             text: failure.text.clone(),
@@ -107,7 +136,8 @@ impl Dispatcher {
             Ok(_) => return,
             Err(error) => {
                 self.note(Level::Error, format!("cannot record what became of mail, trying again: {error}"));
-                return self.ledger.take_back(self.now.monotonic);
+                let pause = if self.is_draining() { LAST_COMMIT_RETRY } else { COMMIT_RETRY };
+                return self.ledger.take_back(self.now.monotonic + pause);
             }
         };
         self.ledger.retry_at = None;

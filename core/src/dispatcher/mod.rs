@@ -37,8 +37,8 @@ use crate::time::{Duration, Instant, Now};
 /// How long sessions may go on after a drain was asked for. Less than the 5 s after which all must be over, so that
 /// the last verdicts are made durable.
 const DRAIN_SESSIONS: Duration = Duration::from_secs(4);
-/// When a drain is over, whatever is still open.
-const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// When a drain is over, whatever is still open. The rest of the 5 s is for the driver to close everything.
+const DRAIN_LIMIT: Duration = Duration::from_millis(4750);
 /// How often the database may fail in a row before a one-shot pass gives up.
 const ONE_SHOT_STORE_FAILURES: u32 = 5;
 
@@ -99,6 +99,7 @@ pub struct Dispatcher {
     store_failures: u32,
     outputs: VecDeque<Output>,
     progress: Progress,
+    has_given_up: bool,
 }
 
 /// How far the dispatcher is from its end.
@@ -116,7 +117,7 @@ enum Progress {
 enum Asked {
     Look,
     Recheck { after: MailId, frontier: MailId },
-    Work { hop: HopId, connection: ConnectionId, ids: Vec<MailId> },
+    Work { hop: HopId, connection: ConnectionId, ids: Vec<MailId>, share: usize },
     Data { hop: HopId, connection: ConnectionId },
     Nowhere { ids: Vec<MailId> },
     Bounce { ids: Vec<MailId> },
@@ -157,6 +158,7 @@ impl Dispatcher {
             store_failures: 0,
             outputs: VecDeque::new(),
             progress: Progress::Working,
+            has_given_up: false,
         };
         dispatcher.look();
         dispatcher
@@ -187,7 +189,10 @@ impl Dispatcher {
                 self.traffic.resolver.handle_datagram_failed(now.monotonic, query, error);
             }
             Input::Store(request, result) => self.answered(request, result),
-            Input::OutboxChanged => self.look(),
+            Input::OutboxChanged => {
+                self.intake.somebody_wrote();
+                self.look();
+            }
             Input::Retry => self.retry_everything(),
             Input::Hosts(hosts) => self.hosts = hosts,
             Input::Drain => self.drain(),
@@ -251,6 +256,11 @@ impl Dispatcher {
         .into_iter()
         .filter_map(|(at, reason)| at.map(|at| (at, reason)))
         .min_by_key(|&(at, _)| at)
+    }
+
+    /// Whether a one-shot pass came to its end because the database kept failing.
+    pub fn has_given_up(&self) -> bool {
+        self.has_given_up
     }
 
     /// How much mail is indexed: for tests and measurements.
@@ -332,7 +342,9 @@ impl Dispatcher {
         match asked {
             Asked::Look => self.looked(result),
             Asked::Recheck { after, frontier } => self.rechecked(after, frontier, result),
-            Asked::Work { hop, connection, ids } => self.work_claimed(hop, connection, &ids, result),
+            Asked::Work { hop, connection, ids, share } => {
+                self.work_claimed(hop, connection, &ids, share, result);
+            }
             Asked::Data { hop, connection } => self.data_read(hop, connection, result),
             Asked::Nowhere { ids } => self.unroutable_read(&ids, result),
             Asked::Bounce { ids } => self.failed_read(&ids, result),
@@ -340,7 +352,7 @@ impl Dispatcher {
         }
         let is_one_shot = self.mode != Mode::Daemon;
         if is_one_shot && self.store_failures >= ONE_SHOT_STORE_FAILURES && !self.is_draining() {
-            self.note(Level::Error, "the database keeps failing, giving up this pass".into());
+            self.has_given_up = true;
             self.drain();
         }
     }
@@ -367,6 +379,9 @@ impl Dispatcher {
             Progress::Drained => false,
         };
         if is_done {
+            if let Some(loss) = self.ledger.unrecorded() {
+                self.note(Level::Error, loss);
+            }
             self.progress = Progress::Drained;
             self.outputs.push_back(Output::Drained);
         }

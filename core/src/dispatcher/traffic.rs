@@ -64,6 +64,8 @@ pub(super) struct Traffic {
     pub(super) unroutable_claims: u32,
     /// Connections that wait for the database to recover.
     pub(super) parked: Vec<(HopId, ConnectionId)>,
+    /// As of which change of the outbox connections have claimed what they have not begun.
+    pub(super) claimed_at: BTreeMap<ConnectionId, u64>,
     /// Connections that wait until the rate limit allows their next transaction.
     pub(super) held_back: BTreeSet<(Instant, HopId, ConnectionId)>,
     pub(super) paces: Paces,
@@ -102,6 +104,7 @@ impl Traffic {
             claims: BTreeMap::new(),
             unroutable_claims: 0,
             parked: Vec::new(),
+            claimed_at: BTreeMap::new(),
             held_back: BTreeSet::new(),
             paces: Paces::default(),
         }
@@ -387,8 +390,9 @@ impl Dispatcher {
                 self.traffic.condemned.remove(&hop);
                 self.traffic.runnable.insert(hop);
             }
+            let whom = self.queue.next_hop(hop).map(|next_hop| format!("for {next_hop}")).unwrap_or_default();
             for id in ids {
-                self.record_failure(id, &failure);
+                self.record_failure(id, &whom, &failure);
             }
         }
     }
@@ -449,6 +453,7 @@ impl Dispatcher {
             DeliveryOutput::Transmit(connection) => self.outputs.push_back(Output::Transmit(connection)),
             DeliveryOutput::Close(connection) => {
                 self.traffic.connections.remove(&connection);
+                self.traffic.claimed_at.remove(&connection);
                 self.outputs.push_back(Output::Close(connection));
             }
             DeliveryOutput::WantWork(connection) => self.want_work(hop, connection),
@@ -462,9 +467,9 @@ impl Dispatcher {
                 self.traffic.is_of_use(hop);
                 self.ledger.delivered(id);
             }
-            DeliveryOutput::Failed { id, failure } => {
+            DeliveryOutput::Failed { id, recipient, failure } => {
                 self.traffic.is_of_use(hop);
-                self.record_failure(id, &failure);
+                self.record_failure(id, &format!("to <{recipient}>"), &failure);
             }
             DeliveryOutput::Released { ids, tried } => {
                 for id in ids {

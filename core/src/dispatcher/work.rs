@@ -52,7 +52,8 @@ impl Dispatcher {
         for row in transactions.into_iter().flat_map(|transaction| transaction.rows) {
             match destination(&row) {
                 Err(failure) if self.standing_of(&row) != Standing::GivenUp => {
-                    self.record_failure(row.id, &failure)
+                    let recipient = row.recipient.escape_ascii();
+                    self.record_failure(row.id, &format!("to <{recipient}>"), &failure);
                 }
                 Ok(_) | Err(_) => self.settle(&row, true),
             }
@@ -67,6 +68,7 @@ impl Dispatcher {
         hop: HopId,
         connection: ConnectionId,
         ids: &[MailId],
+        share: usize,
         result: Result<StoreReply, StoreError>,
     ) {
         if let Entry::Occupied(mut open) = self.traffic.claims.entry(hop) {
@@ -83,13 +85,19 @@ impl Dispatcher {
         for id in left_over {
             self.put(id, Place::Ready);
         }
-        let work: Vec<Transaction> =
+        let mut work: Vec<Transaction> =
             claimed.into_iter().filter_map(|transaction| self.prepare(hop, transaction)).collect();
-        if !self.is_connected(hop, connection) {
-            for (id, _) in work.iter().flat_map(|transaction| &transaction.recipients) {
-                self.put(*id, Place::Ready);
-            }
-        } else if work.is_empty() {
+        // Messages that only looked alike are more than were asked for: other connections may have the rest.
+        let share = if self.is_connected(hop, connection) { share } else { 0 };
+        let rest = work.split_off(share.min(work.len()));
+        for (id, _) in rest.iter().flat_map(|transaction| &transaction.recipients) {
+            self.put(*id, Place::Ready);
+        }
+        if share == 0 {
+            return;
+        }
+        self.traffic.claimed_at.insert(connection, self.intake.changes());
+        if work.is_empty() {
             self.want_work(hop, connection);
         } else {
             self.with_delivery(hop, |delivery, cx| delivery.handle_work(cx, connection, work));
@@ -135,27 +143,32 @@ impl Dispatcher {
         let had_its_share =
             delivery.lane_count() > 1 || delivery.transactions_of(connection) >= FAIR_SHARE_TRANSACTIONS;
         let must_quit = self.is_draining() || (!self.has_room() && had_its_share);
-        let ids = if must_quit { Vec::new() } else { self.claim_for(hop) };
+        let (ids, share) = if must_quit { (Vec::new(), 0) } else { self.claim_for(hop) };
         if ids.is_empty() {
             return self.with_delivery(hop, |delivery, cx| delivery.quit_lane(cx, connection));
         }
         let open = self.traffic.claims.entry(hop).or_default();
         *open = open.saturating_add(1);
-        self.ask(StoreRequest::Claim { ids: ids.clone() }, Asked::Work { hop, connection, ids });
+        self.ask(StoreRequest::Claim { ids: ids.clone() }, Asked::Work { hop, connection, ids, share });
     }
 
-    /// Takes a fair share of the ready mail of a next hop, so that further connections find something to do.
-    fn claim_for(&mut self, hop: HopId) -> Vec<MailId> {
+    /// Takes a fair share of the ready mail of a next hop, so that further connections find something to do. Also says how
+    /// many messages that is: mail that looks like one message may be several.
+    fn claim_for(&mut self, hop: HopId) -> (Vec<MailId>, usize) {
         let ready = usize::try_from(self.queue.ready_count(hop)).unwrap_or(usize::MAX);
         let connections = usize::try_from(self.settings.destination_concurrency).unwrap_or(usize::MAX).max(1);
         let messages = ready.div_ceil(connections).clamp(1, CLAIM_LIMIT_MESSAGES);
-        self.queue.claim(hop, self.traffic.order_for(hop), messages, TRANSACTION_RECIPIENT_LIMIT)
+        let order = self.traffic.order_for(hop);
+        (self.queue.claim(hop, order, messages, TRANSACTION_RECIPIENT_LIMIT), messages)
     }
 
     /// A connection is about to begin a transaction: now, or when the rate limit allows it.
     pub(super) fn permit(&mut self, hop: HopId, connection: ConnectionId) {
         if !self.is_connected(hop, connection) {
             return;
+        }
+        if self.traffic.claimed_at.get(&connection).is_some_and(|&at| at != self.intake.changes()) {
+            return self.claim_again(hop, connection);
         }
         let now = self.now.monotonic;
         let allowed = match (self.settings.rate_limit, self.queue.next_hop(hop)) {
@@ -172,6 +185,17 @@ impl Dispatcher {
                 self.with_delivery(hop, |delivery, cx| delivery.close(cx));
             }
         }
+    }
+
+    /// Somebody has written to the outbox since a connection claimed its mail: what has not begun is read again, because
+    /// it may be gone, or meant for somebody else.
+    fn claim_again(&mut self, hop: HopId, connection: ConnectionId) {
+        let mut ids = Vec::new();
+        self.with_delivery(hop, |delivery, _| ids = delivery.give_back_work(connection));
+        for id in ids {
+            self.put(id, Place::Ready);
+        }
+        self.want_work(hop, connection);
     }
 
     /// Takes the answer to a claim; rows that do not exist any more are forgotten.

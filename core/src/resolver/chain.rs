@@ -96,7 +96,9 @@ impl Chain {
         for record in message.answers.iter().filter(|record| record.owner == self.question.name) {
             match &record.data {
                 Data::MailHost(preference, host) => mail_hosts.push((*preference, host)),
-                Data::Address(address) => addresses.push(*address),
+                // What is given twice would be tried twice.
+                Data::Address(address) if !addresses.contains(address) => addresses.push(*address),
+                Data::Address(_) => {}
                 Data::Alias(_) => continue,
             }
             ttl_s = ttl_s.min(record.ttl_s);

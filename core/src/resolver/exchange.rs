@@ -105,7 +105,9 @@ impl Exchange {
             self.turns += 1;
             let Some(&address) = servers.get(server) else { break };
             if !self.out_of_reach.contains(&server) {
-                self.edns = true;
+                // Later rounds go without: something on the way may silently drop what it does not know (RFC 6891
+                // section 6.2.2), and the C library does not use it unless it is told to.
+                self.edns = self.turns <= count;
                 return self.ask_by_udp(context, server, address);
             }
         }

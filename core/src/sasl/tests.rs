@@ -82,7 +82,7 @@ fn scram_refuses_malformed_challenges() {
         (format!("{nonce}x,s=?,i=1"), SaslError::Malformed),
         (format!("{nonce}x,s=AAAA,i=+1"), SaslError::Malformed),
         (format!("{nonce}x,s=AAAA,i=0"), SaslError::Iterations),
-        (format!("{nonce}x,s=AAAA,i=600001"), SaslError::Iterations),
+        (format!("{nonce}x,s=AAAA,i=50001"), SaslError::Iterations),
         (format!("{nonce}x,s=AAAA,i=99999999999999999999"), SaslError::Iterations),
         (format!("{nonce},s=AAAA,i=1"), SaslError::Nonce),
         ("r=rOprNGfwEbeRWgbNEkqPxxx,s=AAAA,i=1".to_owned(), SaslError::Nonce),

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -10,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use super::extensions::Extensions;
 use super::types::{Outcome, SessionConfig, SessionOutput, Transaction};
 use crate::command::Command;
-use crate::reply::Reply;
+use crate::reply::{Reply, without_secrets};
 use crate::rng::Rng;
 
 /// Shorter texts are not masked: they occur everywhere, and to find one discloses nothing.
@@ -85,6 +86,11 @@ impl Context {
     /// The reply as it may be shown.
     pub(super) fn masked(&self, reply: &Reply) -> Reply {
         reply.without(&self.secrets)
+    }
+
+    /// The text as it may be shown.
+    pub(super) fn masked_text(&self, text: &str) -> String {
+        String::from_utf8_lossy(&without_secrets(text.as_bytes(), &self.secrets)).into_owned()
     }
 
     /// Tells the parent.

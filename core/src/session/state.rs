@@ -15,7 +15,7 @@ use super::types::{EndCause, Outcome, Phase, SessionEnd, SessionNote, SessionOut
 use crate::command::{Command, CommandName};
 use crate::next_hop::TlsMode;
 use crate::reply::{Reply, ReplyClass, ReplyCode};
-use crate::sasl::{Exchange, Mechanism};
+use crate::sasl::{Exchange, Mechanism, SaslError};
 use crate::status::EnhancedStatus;
 
 /// What the session expects next.
@@ -253,7 +253,8 @@ impl State {
     }
 
     fn on_service_not_available(mut self, reply: &Reply, cx: &mut Context) -> Self {
-        let command = self.command();
+        // What has not gone out yet cannot be what the server answers.
+        let command = if cx.has_commands() { CommandName::Nothing } else { self.command() };
         if let Self::ExpectFinalReply(running) = &mut self {
             // After the final dot this is a verdict like any other: the server has not taken the message.
             running.decide_all(&refusal(reply, command));
@@ -529,13 +530,13 @@ impl Authentication {
                     cx.send(&Command::AuthLine(&response));
                     State::ExpectAuth(self)
                 }
-                Err(error) => Self::give_up(&error.to_string(), cx),
+                Err(error) => Self::give_up(&error, cx),
             };
         }
         if reply.class() == ReplyClass::Completed {
             return match self.exchange.finish(text) {
                 Ok(()) => State::ready(cx),
-                Err(error) => State::leave_unauthenticated(failed(&error.to_string()), cx),
+                Err(error) => State::leave_unauthenticated(failed(&error, cx), cx),
             };
         }
         if reply.code() == ReplyCode::AUTH_MECHANISM_UNKNOWN && !self.others.is_empty() {
@@ -546,14 +547,15 @@ impl Authentication {
     }
 
     /// RFC 4954 section 4: a lone asterisk cancels the exchange.
-    fn give_up(reason: &str, cx: &mut Context) -> State {
+    fn give_up(error: &SaslError, cx: &mut Context) -> State {
         cx.send(&Command::AuthLine("*"));
-        State::ExpectAuthEnd(failed(reason))
+        State::ExpectAuthEnd(failed(error, cx))
     }
 }
 
-/// The server may have had its say in the reason: what controls a terminal is left out.
-fn failed(reason: &str) -> String {
+/// The server may have had its say in the error: what is secret or controls a terminal is left out.
+fn failed(error: &SaslError, cx: &Context) -> String {
+    let reason = cx.masked_text(&error.to_string());
     let reason: String = reason.chars().filter(|character| !character.is_control()).collect();
     format!("authentication failed: {reason}")
 }

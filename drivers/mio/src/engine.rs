@@ -37,6 +37,9 @@ pub enum EngineError {
     /// The trusted certificates cannot be read.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// A one-shot pass could not be brought to its end.
+    #[error("the database keeps failing, so the pass is given up")]
+    GaveUp,
     /// The system refuses what every process needs.
     #[error("{what}: {source}")]
     System {
@@ -67,11 +70,13 @@ pub struct Engine {
     tls: TlsContext,
 }
 
-/// An engine with its database.
+/// An engine with its database and everything else that it needs of the system.
 #[derive(Debug)]
 pub struct OpenEngine {
-    tls: TlsContext,
-    database: Database,
+    event_loop: EventLoop,
+    watch: Option<Watch>,
+    store: StoreHandle,
+    /// The last one, so that nobody else works on the database before the thread has let go of it.
     lock: DatabaseLock,
 }
 
@@ -81,13 +86,24 @@ impl Engine {
         Ok(Self { tls: TlsContext::load(config.trust_file.as_deref())? })
     }
 
-    /// Locks and opens the database, as the user whom the daemon runs as.
+    /// Locks and opens the database, as the user whom the daemon runs as, and starts the thread that works on it.
+    /// After this nothing is missing that a start could fail for.
     pub fn open(self, config: &Config) -> Result<OpenEngine, EngineError> {
         // A database that is none must not get a lock file beside it.
         store::check(&config.database)?;
         let lock = DatabaseLock::acquire(&config.database)?;
         let database = Database::open(&config.database)?;
-        Ok(OpenEngine { tls: self.tls, database, lock })
+        let event_loop =
+            EventLoop::new(self.tls, local_addresses(config)).map_err(system("cannot poll for events"))?;
+        let watch = Watch::new(database.path());
+        if let Some(watch) = &watch {
+            event_loop
+                .register(&mut SourceFd(&watch.as_raw_fd()), Registration::Outbox)
+                .map_err(system("cannot wait for changes of the database"))?;
+        }
+        let store = StoreHandle::spawn(database, event_loop.waker())
+            .map_err(system("cannot start the thread that works on the database"))?;
+        Ok(OpenEngine { event_loop, watch, store, lock })
     }
 }
 
@@ -95,26 +111,17 @@ impl OpenEngine {
     /// Works until there is nothing more to do, or until a signal says so.
     pub fn run(self, shell: Shell) -> Result<(), EngineError> {
         let Shell { config, mode, hosts, seed, mut signals, log, pid_file } = shell;
-        let mut event_loop =
-            EventLoop::new(self.tls, local_addresses(&config)).map_err(system("cannot poll for events"))?;
+        let mut event_loop = self.event_loop;
         event_loop
             .register(&mut signals, Registration::Signals)
             .map_err(system("cannot wait for signals"))?;
-        let watch = Watch::new(self.database.path());
-        if let Some(watch) = &watch {
-            event_loop
-                .register(&mut SourceFd(&watch.as_raw_fd()), Registration::Outbox)
-                .map_err(system("cannot wait for changes of the database"))?;
-        }
-        let store = StoreHandle::spawn(self.database, event_loop.waker())
-            .map_err(system("cannot start the thread that works on the database"))
-            .map(RefCell::new)?;
+        let store = RefCell::new(self.store);
         let mut dispatcher = Dispatcher::new(event_loop.now(), config.settings, hosts, mode, seed);
         let result = drive(
             &mut event_loop,
             &mut dispatcher,
             &store,
-            watch,
+            self.watch,
             || signals.drain(),
             || startup::hang_up(&log),
         );
@@ -123,7 +130,8 @@ impl OpenEngine {
         // The pid file goes first: whoever gets the lock next may write it.
         drop(pid_file);
         drop(self.lock);
-        result.map_err(system("cannot poll for events"))
+        result.map_err(system("cannot poll for events"))?;
+        if dispatcher.has_given_up() { Err(EngineError::GaveUp) } else { Ok(()) }
     }
 }
 

@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use thiserror::Error;
 
@@ -26,8 +27,8 @@ pub enum PidFileError {
         /// What the system says.
         source: io::Error,
     },
-    /// A directory, a device or the like.
-    #[error("the pid file {path:?} is no regular file")]
+    /// A symbolic link, a file that has another name too, a device or the like.
+    #[error("the pid file {path:?} is no regular file with only this name")]
     NotAFile {
         /// Its path.
         path: PathBuf,
@@ -55,17 +56,23 @@ impl PidFile {
     /// Opens the file, or creates it empty. A file that exists is not changed yet.
     pub fn open(path: &Path) -> Result<Self, PidFileError> {
         let failed = |source| PidFileError::Open { path: path.to_owned(), source };
+        let refused = |source: io::Error| match source.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ELOOP) => PidFileError::NotAFile { path: path.to_owned() },
+            Some(_) | None => failed(source),
+        };
         // A link that somebody else has put there could lead root to any file.
         let mut options = OpenOptions::new();
         options.write(true).mode(FILE_MODE).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
         let (file, is_own) = match options.clone().create_new(true).open(path) {
             Ok(file) => (file, true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                (options.create(true).truncate(false).open(path).map_err(failed)?, false)
+                (options.create(true).truncate(false).open(path).map_err(refused)?, false)
             }
             Err(error) => return Err(failed(error)),
         };
-        if !file.metadata().map_err(failed)?.is_file() {
+        // So could a second name of one.
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() || metadata.nlink() != 1 {
             return Err(PidFileError::NotAFile { path: path.to_owned() });
         }
         Ok(Self { path: path.to_owned(), file, is_own })
@@ -95,8 +102,12 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if self.is_own && self.is_in_place() && fs::remove_file(&self.path).is_err() {
-            // The directory belongs to root, but the open file can still be emptied.
+        if !self.is_own {
+            return;
+        }
+        let is_removed = self.is_in_place() && fs::remove_file(&self.path).is_ok();
+        if !is_removed {
+            // The directory belongs to root, or cannot even be looked into, but the open file can still be emptied.
             let _ = self.file.set_len(0);
         }
     }
@@ -157,13 +168,28 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_cannot_be_found_any_more_is_emptied() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        let mut pid_file = PidFile::open(&path).unwrap();
+        pid_file.write().unwrap();
+        fs::rename(&path, directory.path().join("moved")).unwrap();
+        drop(pid_file);
+        assert_eq!(fs::read_to_string(directory.path().join("moved")).unwrap(), "");
+    }
+
+    #[test]
     fn only_regular_files_will_do() {
         let directory = tempfile::tempdir().unwrap();
         assert!(matches!(PidFile::open(directory.path()), Err(PidFileError::Open { .. })));
         assert!(matches!(PidFile::open(Path::new("/dev/null")), Err(PidFileError::NotAFile { .. })));
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(directory.path().join("elsewhere"), &link).unwrap();
-        assert!(matches!(PidFile::open(&link), Err(PidFileError::Open { .. })));
+        assert!(matches!(PidFile::open(&link), Err(PidFileError::NotAFile { .. })));
         assert!(!directory.path().join("elsewhere").exists());
+        fs::write(directory.path().join("other"), "").unwrap();
+        fs::hard_link(directory.path().join("other"), directory.path().join("pid")).unwrap();
+        let second_name = PidFile::open(&directory.path().join("pid"));
+        assert!(matches!(second_name, Err(PidFileError::NotAFile { .. })));
     }
 }

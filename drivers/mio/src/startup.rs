@@ -6,7 +6,7 @@
 //! 4. Privileges are dropped.
 //! 5. As the user: the database is locked and opened, so that the files that SQLite makes beside it are the user's.
 //! 6. The pid file is written: whoever holds the lock is the only one who may.
-//! 7. Whoever started the daemon is told that it has started. The work begins.
+//! 7. From here on the log is this process's to write. Whoever started the daemon is told that it has started. The work begins.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -186,8 +186,11 @@ fn start(
     let signals = Signals::take().map_err(StartError::Signals)?;
     let log = Log::install(config.logfile.as_deref(), config.verbosity)?;
     let started = start_logged(invocation, mode, config, signals, &log, launch);
-    if let (true, Err(error)) = (log.is_file(), &started) {
-        error!("{error}");
+    match &started {
+        // The log is that of the process that works on the database.
+        Ok(_) | Err(StartError::Engine(EngineError::Lock(_))) => {}
+        Err(error) if log.is_file() => error!("{error}"),
+        Err(_) => {}
     }
     started
 }
@@ -201,10 +204,6 @@ fn start_logged(
     log: &Log,
     launch: &mut Launch,
 ) -> Result<Running, StartError> {
-    for warning in &config.warnings {
-        warn!("{warning}");
-    }
-    raise_descriptor_limit(config.settings.concurrency);
     let pid_path = config.pidfile.as_deref().filter(|_| invocation.action.is_daemon());
     let mut pid_file = pid_path.map(PidFile::open).transpose()?;
     let engine = Engine::prepare(&config)?;
@@ -215,9 +214,14 @@ fn start_logged(
     if let Some(pid_file) = &mut pid_file {
         pid_file.write()?;
     }
-    launch.succeed()?;
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    raise_descriptor_limit(config.settings.concurrency);
     let version = env!("CARGO_PKG_VERSION");
     info!("cmail-dispatchd {version} works on {:?} as process {}", config.database, std::process::id());
+    // Last, so that whoever waits for it finds everything done.
+    launch.succeed()?;
     let shell = Shell { config, mode, hosts, seed, signals, log: log.clone(), pid_file };
     Ok(Running { engine, shell })
 }

@@ -17,7 +17,7 @@ fn failure_by(world: &mut World, remote: Option<&str>, recipient: &str) -> (Stri
         .events
         .iter()
         .filter_map(|event| {
-            let Event::Failed { id: of, text, fatal } = event else { return None };
+            let Event::Failed { id: of, text, fatal, .. } = event else { return None };
             (*of == MailId(id)).then(|| (text.to_string(), *fatal))
         })
         .collect();
@@ -141,7 +141,7 @@ fn exchanges_without_addresses_are_a_temporary_failure() {
     let mut world = World::new();
     world.exchanges.insert("example.org".into(), vec![(10, "mx.example".into())]);
     let (text, fatal) = failure(&mut world, "a@example.org");
-    assert_eq!(text, "Failed to reach any MX: the host mx.example does not exist [4.4.1]");
+    assert_eq!(text, "Failed to reach any MX: the host mx.example does not exist [4.4.3]");
     assert!(!fatal);
 }
 
@@ -215,6 +215,10 @@ fn addresses_that_cannot_be_sent_are_fatal_failures() {
     }
     let id = world.mail("bad sender@origin.example", "a@example.org", "x");
     world.run();
-    assert!(world.notes().contains(&format!("mail {id} failed permanently: the sender cannot be named")));
+    assert!(
+        world.notes().contains(&format!(
+            "mail {id} to <a@example.org> failed permanently: the sender cannot be named"
+        ))
+    );
     assert_eq!(world.server("192.0.2.1").connections, 0);
 }

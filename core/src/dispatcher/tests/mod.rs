@@ -8,6 +8,7 @@ mod fairness;
 mod hostile;
 mod modes;
 mod outbox;
+mod outbox_changes;
 mod queueing;
 mod server;
 mod trouble;

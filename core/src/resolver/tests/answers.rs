@@ -247,3 +247,13 @@ fn addresses_are_found_at_the_end_of_aliases() {
     scene.reply_with(&sent, vec![alias("mx.example.", "host.example."), a_record("host.example.", 9)]);
     assert_eq!(scene.answer(), found(&["192.0.2.9"]));
 }
+
+#[test]
+fn an_address_that_is_given_twice_is_one() {
+    // RFC 2181 section 5: a set of records has no two alike, but who sends one need not keep to that.
+    let mut scene = Scene::new();
+    scene.addresses("mx.example", Families { ipv4: true, ipv6: false });
+    let sent = scene.one_sent();
+    scene.reply_with(&sent, [1, 2, 1, 1, 2].map(|last| a_record("mx.example.", last)).into());
+    assert_eq!(scene.answer(), found(&["192.0.2.1", "192.0.2.2"]));
+}

@@ -51,6 +51,19 @@ fn every_server_is_asked_once_and_then_again() {
 }
 
 #[test]
+fn what_is_asked_again_is_asked_without_edns() {
+    // RFC 6891 section 6.2.2: something on the way may drop what it does not know, without a word.
+    let mut scene = Scene::with_servers(2, 2);
+    scene.mx("example.org");
+    let offers_edns = core::iter::repeat_with(|| {
+        let offers = scene.one_sent().message().edns.is_some();
+        scene.pass(TIMEOUT);
+        offers
+    });
+    assert_eq!(offers_edns.take(4).collect::<Vec<_>>(), [true, true, false, false]);
+}
+
+#[test]
 fn the_socket_of_an_unanswered_query_is_closed() {
     let mut scene = Scene::with_servers(1, 2);
     scene.mx("example.org");

@@ -132,6 +132,16 @@ fn a_challenge_that_cannot_be_answered_is_cancelled() {
     });
 }
 
+#[test]
+fn what_the_server_says_within_an_exchange_is_masked_too() {
+    dialogue(&implicit(), |talk| {
+        scram_up_to_the_servers_end(talk, |_, _, _| "e=pass-word".into());
+        talk.client("*\r\n").server("535 no\r\n").client("QUIT\r\n").closed();
+        let EndCause::Unsuitable(text) = talk.end().cause else { panic!("not unsuitable") };
+        assert_eq!(text, "authentication failed: the server has ended the exchange: ***");
+    });
+}
+
 fn hmac(key: &[u8], text: &str) -> Vec<u8> {
     let mut hmac = Hmac::<Sha256>::new_from_slice(key).unwrap();
     hmac.update(text.as_bytes());
@@ -144,6 +154,17 @@ fn decoded(line: &[u8]) -> String {
 
 /// Leads SCRAM-SHA-256 to the server's signature, which is made with this password (RFC 5802 section 3).
 fn scram(talk: &mut Talk, password: &str) {
+    scram_up_to_the_servers_end(talk, |bare, server_first, without_proof| {
+        let mut salted = [0; 32];
+        pbkdf2::pbkdf2::<Hmac<Sha256>>(password.as_bytes(), b"salt", 2, &mut salted).unwrap();
+        let auth_message = alloc::format!("{bare},{server_first},{without_proof}");
+        let signature = hmac(&hmac(&salted, "Server Key"), &auth_message);
+        alloc::format!("v={}", STANDARD.encode(signature))
+    });
+}
+
+/// Leads SCRAM-SHA-256 to the server's last message, which is made from the messages before.
+fn scram_up_to_the_servers_end(talk: &mut Talk, server_final: impl Fn(&str, &str, &str) -> String) {
     secure(talk, true, "AUTH PLAIN SCRAM-SHA-256 LOGIN");
     let command = talk.transmit();
     let first = decoded(command.strip_prefix(b"AUTH SCRAM-SHA-256 ").unwrap());
@@ -153,12 +174,8 @@ fn scram(talk: &mut Talk, password: &str) {
     talk.server(&alloc::format!("334 {}\r\n", STANDARD.encode(&server_first)));
     let client_final = decoded(&talk.transmit());
     let without_proof = client_final.rsplit_once(",p=").unwrap().0;
-    let mut salted = [0; 32];
-    pbkdf2::pbkdf2::<Hmac<Sha256>>(password.as_bytes(), b"salt", 2, &mut salted).unwrap();
-    let signature =
-        hmac(&hmac(&salted, "Server Key"), &alloc::format!("{bare},{server_first},{without_proof}"));
-    let server_final = STANDARD.encode(alloc::format!("v={}", STANDARD.encode(signature)));
-    talk.server(&alloc::format!("334 {server_final}\r\n"));
+    let server_final = server_final(bare, &server_first, without_proof);
+    talk.server(&alloc::format!("334 {}\r\n", STANDARD.encode(server_final)));
 }
 
 #[test]

@@ -314,3 +314,15 @@ fn what_is_no_reply_ends_the_session() {
         assert!(talk.outputs().is_empty());
     });
 }
+
+#[test]
+fn a_server_that_gives_up_before_a_command_is_out_has_not_answered_it() {
+    // RFC 5321 section 3.8
+    dialogue(&plain(), |talk| {
+        talk.make_ready("");
+        talk.begin(mail(1, "x\r\n")).server("421 idle for too long\r\n");
+        let outputs = talk.outputs();
+        let Some(SessionOutput::Ended(end)) = outputs.last() else { panic!("no end in {outputs:?}") };
+        assert_eq!(reply_text(&end.cause), "421 idle for too long no command");
+    });
+}

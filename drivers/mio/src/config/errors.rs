@@ -117,6 +117,12 @@ pub enum Reason {
         /// Its path.
         path: PathBuf,
     },
+    /// One file cannot serve two purposes.
+    #[error("the file is that of the directive \"{other}\" already")]
+    SameFile {
+        /// The other directive.
+        other: &'static str,
+    },
     /// `bind` names nothing.
     #[error("\"{}\" has no address: {error}", .host.escape_debug())]
     BindHost {

@@ -12,6 +12,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -20,11 +21,11 @@ use std::path::{self, Path, PathBuf};
 use cmail_delivery::settings::{ResolverSettings, Settings};
 use cmail_delivery::time::Duration;
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::pem::{self, PemObject as _};
 
 pub use self::directives::{DIRECTIVES, Directive, Directives, Fallback, Kind, Located, Repeat};
 pub use self::errors::{ConfigError, ConfigWarning, Reason};
-pub use self::report::manual_table;
+pub use self::report::{manual_page_list, manual_table};
 pub use self::values::ValueError;
 
 use crate::privileges::{Account, Identity};
@@ -113,6 +114,9 @@ pub struct Rejection {
     pub database: Option<PathBuf>,
 }
 
+/// A directive that names a file, what it says, and the file.
+type NamedFile<'a> = (&'static str, &'a Option<Located<Box<str>>>, &'a Option<PathBuf>);
+
 /// A configuration on its way from [`Directives`] to [`Config`]. It goes on after an error, to find them all.
 struct Completion<'a> {
     file: &'a Path,
@@ -131,6 +135,12 @@ impl Completion<'_> {
         let database = self.absolute_path("database", &directives.database);
         let identity = self.identity(&directives);
         let trust_file = self.trust_file(&directives);
+        self.tell_apart([
+            ("database", &directives.database, &database),
+            ("tls_trustfile", &directives.tls_trustfile, &trust_file),
+            ("logfile", &directives.logfile, &logfile),
+            ("pidfile", &directives.pidfile, &pidfile),
+        ]);
         let bind = self.bind(&directives);
         let announce = self.announce(&directives, environment);
         let resolver = self.resolver(&directives, environment);
@@ -192,6 +202,19 @@ impl Completion<'_> {
             }
         }
         identity
+    }
+
+    /// The log file and the pid file are written whatever is in them, which would be the end of a database.
+    fn tell_apart(&mut self, files: [NamedFile<'_>; 4]) {
+        let mut earlier: BTreeMap<&PathBuf, &'static str> = BTreeMap::new();
+        for (directive, text, path) in files {
+            let (Some(text), Some(path)) = (text, path) else { continue };
+            if let Some(&other) = earlier.get(path) {
+                self.fail(Some(text.line), directive, Reason::SameFile { other });
+            } else {
+                earlier.insert(path, directive);
+            }
+        }
     }
 
     fn trust_file(&mut self, directives: &Directives) -> Option<PathBuf> {
@@ -298,9 +321,17 @@ fn check_certificates(path: &Path) -> Result<(), Reason> {
     let pem = fs::read(path).map_err(unreadable)?;
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let damaged = |error| Reason::TrustFileDamaged { path: path.to_owned(), error: format!("{error:?}") };
+        let damaged = |error| Reason::TrustFileDamaged { path: path.to_owned(), error: pem_text(&error) };
         certificate.map_err(damaged)?;
         count += 1;
     }
     if count == 0 { Err(Reason::TrustFileEmpty { path: path.to_owned() }) } else { Ok(()) }
+}
+
+/// What is wrong with PEM, without the octets that should stand there.
+fn pem_text(error: &pem::Error) -> String {
+    if matches!(error, pem::Error::MissingSectionEnd { .. }) {
+        return "a section has no end".to_owned();
+    }
+    error.to_string()
 }

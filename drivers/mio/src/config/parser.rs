@@ -21,7 +21,7 @@ impl Directives {
             let code = match str::from_utf8(code) {
                 Ok(code) => code.trim_matches(values::is_white_space),
                 Err(_) => {
-                    errors.push(ConfigError::new(file, Some(line), "", Reason::NotUtf8));
+                    errors.push(ConfigError::new(file, Some(line), name_of(code), Reason::NotUtf8));
                     continue;
                 }
             };
@@ -78,4 +78,11 @@ impl Directives {
         }
         Ok(directive.kind.read(self, value)?)
     }
+}
+
+/// The name of a directive whose line is not UTF-8, as far as the name is.
+fn name_of(code: &[u8]) -> &str {
+    let mut words = code.split(|&octet| values::is_white_space(octet.into()));
+    let name = words.find(|word| !word.is_empty()).unwrap_or_default();
+    str::from_utf8(name).unwrap_or_default()
 }

@@ -1,9 +1,10 @@
-//! What the table of directives looks like: with a configuration's values for `check`, without them in the manual.
+//! What the table of directives looks like: with a configuration's values for `check`, without them in README.md
+//! and the manual page.
 
 use std::fmt::{self, Write as _};
 
 use super::Config;
-use super::directives::{DIRECTIVES, Fallback, Kind, Repeat};
+use super::directives::{DIRECTIVES, Directive, Fallback, Kind, Repeat};
 
 /// Every directive with its effective value, in the syntax of the configuration file. A directive that has no value is
 /// a comment, so that the whole is a configuration file with the same meaning.
@@ -27,32 +28,84 @@ impl fmt::Display for Config {
     }
 }
 
-/// The table of all directives in Markdown, as the manual has it.
+/// The table of all directives in Markdown, as README.md has it.
 pub fn manual_table() -> String {
     let mut table = String::from("| directive | default | meaning |\n|---|---|---|\n");
     for directive in &DIRECTIVES {
-        let default = match directive.default {
-            Fallback::Value(value) => format!("`{value}`"),
-            Fallback::Described(text) => text.to_owned(),
-            Fallback::Required => "required".to_owned(),
-        };
-        let range = match directive.kind {
-            Kind::Number { min, max, .. } => format!(" From {min} to {max}."),
-            Kind::Text { .. } => String::new(),
-        };
-        let repeat = match directive.repeat {
-            Repeat::LastHolds => "",
-            Repeat::Cumulative => " The values of several lines add up.",
-            Repeat::Refused => " May be given only once.",
-        };
         // Writing to a String cannot fail.
         let _ = writeln!(
             table,
-            "| `{} {}` | {default} | {}{range}{repeat} |",
+            "| `{} {}` | {} | {} |",
             directive.name,
             directive.kind.shape(),
-            directive.help
+            default(directive),
+            meaning(directive)
         );
     }
     table
+}
+
+/// The list of all directives in the language of man(7), as the manual page has it.
+pub fn manual_page_list() -> String {
+    let mut list = String::new();
+    for directive in &DIRECTIVES {
+        let Directive { name, kind, .. } = directive;
+        let shape = roff(kind.shape());
+        // Writing to a String cannot fail.
+        let _ = writeln!(list, ".TP\n\\fB{name}\\fP \\fI{shape}\\fP");
+        for sentence in meaning(directive).split_inclusive(". ") {
+            let _ = writeln!(list, "{}", roff(sentence.trim_end()));
+        }
+        let _ = match directive.default {
+            Fallback::Value(_) | Fallback::Described(_) => {
+                writeln!(list, "Default: {}.", roff(&default(directive)))
+            }
+            Fallback::Required => writeln!(list, "It has to be there."),
+        };
+    }
+    list
+}
+
+/// What holds without the directive, in Markdown.
+fn default(directive: &Directive) -> String {
+    match directive.default {
+        Fallback::Value(value) => format!("`{value}`"),
+        Fallback::Described(text) => text.to_owned(),
+        Fallback::Required => "required".to_owned(),
+    }
+}
+
+/// What the directive is for, its range, and what it means to repeat it: sentences in Markdown.
+fn meaning(directive: &Directive) -> String {
+    let range = match directive.kind {
+        Kind::Number { min, max, .. } => format!(" From {min} to {max}."),
+        Kind::Text { .. } => String::new(),
+    };
+    let repeat = match directive.repeat {
+        Repeat::LastHolds => "",
+        Repeat::Cumulative => " The values of several lines add up.",
+        Repeat::Refused => " May be given only once.",
+    };
+    format!("{}{range}{repeat}", directive.help)
+}
+
+/// Markdown whose only markup is code between backquotes, in the language of man(7).
+fn roff(markdown: &str) -> String {
+    // A line that begins with a control character would be a request.
+    let mut text = String::from(if markdown.starts_with(['.', '\'']) { "\\&" } else { "" });
+    let mut is_code = false;
+    for character in markdown.chars() {
+        match character {
+            '`' => {
+                is_code = !is_code;
+                text.push_str(if is_code { "\\fB" } else { "\\fP" });
+            }
+            '\\' => text.push_str("\\e"),
+            '-' => text.push_str("\\-"),
+            '\'' => text.push_str("\\(cq"),
+            '…' => text.push_str("..."),
+            other => text.push(other),
+        }
+    }
+    text
 }

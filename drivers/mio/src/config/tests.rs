@@ -54,6 +54,36 @@ fn without_a_directive_its_default_holds() {
 }
 
 #[test]
+fn a_file_that_is_written_serves_no_other_purpose() {
+    assert_eq!(
+        errors("database /var/db\npidfile /var/./db\nlogfile /var/db\n"),
+        [
+            "test.conf:3: logfile: the file is that of the directive \"database\" already",
+            "test.conf:2: pidfile: the file is that of the directive \"database\" already",
+        ]
+    );
+    assert_eq!(errors("database /db\nlogfile /log\npidfile /log\n").len(), 1);
+}
+
+#[test]
+fn a_trust_file_that_was_cut_off_is_told_in_words() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
+    let [error] = &errors(format!("database /db\ntls_trustfile {}\n", file.path().display()))[..] else {
+        panic!();
+    };
+    assert!(error.ends_with("is no valid PEM: a section has no end"), "{error}");
+}
+
+#[test]
+fn a_line_that_is_not_utf_8_names_its_directive() {
+    assert_eq!(
+        errors(b"database /d\n\tlogfile /caf\xe9\n"),
+        ["test.conf:2: logfile: the line is not UTF-8 text"]
+    );
+}
+
+#[test]
 fn every_directive_reaches_its_setting() {
     let config = config(
         "database /d b/x\nuser root\ngroup root\nlogfile /l\npidfile /p\nverbosity 4\nannounce Mail.Example\n\
@@ -274,13 +304,41 @@ fn names_in_the_table_are_unique_and_defaults_parse() {
 }
 
 #[test]
-fn the_manual_has_the_table_of_directives() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
-    let manual = fs::read_to_string(path).unwrap();
-    let (_, rest) =
-        manual.split_once("<!-- directives -->\n").expect("README.md marks the table's beginning");
-    let (table, _) = rest.split_once("<!-- /directives -->").expect("README.md marks the table's end");
-    assert_eq!(table, manual_table(), "copy this into README.md:\n{}", manual_table());
+fn the_readme_has_the_table_of_directives() {
+    assert_section("README.md", ["<!-- directives -->\n", "<!-- /directives -->"], &manual_table());
+}
+
+#[test]
+fn the_manual_page_has_the_list_of_directives() {
+    let markers = [".\\\" directives\n", ".\\\" /directives"];
+    assert_section("drivers/mio/cmail-dispatchd.8", markers, &manual_page_list());
+}
+
+#[test]
+fn the_manual_page_is_that_of_this_version() {
+    let page = fs::read_to_string(in_workspace("drivers/mio/cmail-dispatchd.8")).unwrap();
+    let title = page.lines().find(|line| line.starts_with(".TH ")).unwrap();
+    assert!(title.contains(concat!("dispatchd ", env!("CARGO_PKG_VERSION"), "\"")), "{title}");
+}
+
+/// Compares what stands between two markers of a file with what is generated, or writes it there if `UPDATE_DOCS` is
+/// set.
+fn assert_section(file: &str, [begin, end]: [&str; 2], generated: &str) {
+    let path = in_workspace(file);
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once(begin).expect("the section's beginning is marked");
+    let (section, after) = rest.split_once(end).expect("the section's end is marked");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{before}{begin}{generated}{end}{after}")).unwrap();
+        return;
+    }
+    let how = "UPDATE_DOCS=1 cargo test -p cmail-dispatchd config::";
+    assert_eq!(section, generated, "{file} is not up to date; run: {how}");
+}
+
+/// A file of the workspace.
+fn in_workspace(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file)
 }
 
 #[test]

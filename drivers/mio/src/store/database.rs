@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cmail_delivery::outbox::StoreError;
 use nix::errno::Errno;
@@ -15,11 +15,12 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::{OpenError, needs_new_connection, store_error};
+use super::patience::{BUSY_TIMEOUT, Hurry, wait_for_locks};
 use super::read_ahead::ReadAhead;
 use super::schema::{directory_of, verify};
 
-/// How long a lock of another process is waited for. Nobody waits for this thread meanwhile.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How soon files are tried again that another process is about to make accessible.
+const ACCESS_PAUSE: Duration = Duration::from_millis(5);
 
 /// Prepared statements to keep: more than there are different ones.
 const STATEMENT_CACHE_CAPACITY: usize = 32;
@@ -43,6 +44,7 @@ pub(crate) struct Database {
     /// The data version that was seen last.
     seen_version: i64,
     busy_timeout: Duration,
+    hurry: Hurry,
 }
 
 impl Database {
@@ -54,6 +56,10 @@ impl Database {
 
     /// Opens a database, and waits so long for locks of other processes.
     pub(super) fn open_with_timeout(path: &Path, busy_timeout: Duration) -> Result<Self, OpenError> {
+        Self::open_with_patience(path, busy_timeout, Hurry::default())
+    }
+
+    fn open_with_patience(path: &Path, busy_timeout: Duration, hurry: Hurry) -> Result<Self, OpenError> {
         let path = locate(path)?;
         if access(&path, AccessFlags::W_OK).is_err() {
             return Err(OpenError::ReadOnly(path));
@@ -63,7 +69,7 @@ impl Database {
         }
         let file =
             FileId::of(&path).map_err(|source| OpenError::Unreadable { path: path.clone(), source })?;
-        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy_timeout)?;
+        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy_timeout, hurry.clone())?;
         let failed = |error: rusqlite::Error| OpenError::from_sqlite(&path, &error);
         if connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
             return Err(OpenError::ReadOnly(path));
@@ -92,7 +98,13 @@ impl Database {
             generation: 0,
             seen_version,
             busy_timeout,
+            hurry,
         })
+    }
+
+    /// What makes this connection wait for locks no longer.
+    pub(super) fn hurry(&self) -> Hurry {
+        self.hurry.clone()
     }
 
     /// The canonical name of the file.
@@ -107,7 +119,7 @@ impl Database {
         if is_same && !self.must_reopen {
             return Ok(());
         }
-        let mut fresh = Self::open_with_timeout(&self.path, self.busy_timeout)
+        let mut fresh = Self::open_with_patience(&self.path, self.busy_timeout, self.hurry.clone())
             .map_err(|error| StoreError { text: error.to_string() })?;
         fresh.generation = self.generation.wrapping_add(1);
         *self = fresh;
@@ -147,7 +159,7 @@ impl Database {
 /// Whether [`Database::open`] would succeed on `path`, as far as reading tells. Creates and changes nothing, but for
 /// what SQLite keeps beside a database in WAL mode.
 pub(crate) fn check(path: &Path) -> Result<(), OpenError> {
-    connect(&locate(path)?, OpenFlags::SQLITE_OPEN_READ_ONLY, BUSY_TIMEOUT).map(drop)
+    connect(&locate(path)?, OpenFlags::SQLITE_OPEN_READ_ONLY, BUSY_TIMEOUT, Hurry::default()).map(drop)
 }
 
 /// The octets of a text or blob; a number, which no column should hold, as SQLite would show it.
@@ -198,12 +210,37 @@ pub(super) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
 }
 
 /// Connects to a database and makes sure that it is one of schema 9.
-fn connect(path: &Path, mode: OpenFlags, busy_timeout: Duration) -> Result<Connection, OpenError> {
+///
+/// A process of root that opens the database makes the files beside it, and only then gives them to the owner of the
+/// database. Whoever comes in between cannot open them, and has to try again.
+fn connect(
+    path: &Path,
+    mode: OpenFlags,
+    busy_timeout: Duration,
+    hurry: Hurry,
+) -> Result<Connection, OpenError> {
+    let began = Instant::now();
+    loop {
+        match connect_once(path, mode, busy_timeout, hurry.clone()) {
+            Err(OpenError::Inaccessible { .. }) if began.elapsed() < busy_timeout => {
+                std::thread::sleep(ACCESS_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+fn connect_once(
+    path: &Path,
+    mode: OpenFlags,
+    busy_timeout: Duration,
+    hurry: Hurry,
+) -> Result<Connection, OpenError> {
     let failed = |error: rusqlite::Error| OpenError::from_sqlite(path, &error);
-    let connection =
+    let mut connection =
         Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
-    connection.busy_timeout(busy_timeout).map_err(failed)?;
+    wait_for_locks(&mut connection, busy_timeout, hurry).map_err(failed)?;
     verify(&connection, path)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
     // A verdict is on the disk when its commit is answered, also in WAL mode (RFC 5321 section 6.1).

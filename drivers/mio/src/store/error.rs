@@ -8,7 +8,7 @@ use nix::unistd::AccessFlags;
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
-use super::database::{BUSY_TIMEOUT, access};
+use super::database::access;
 use super::schema::directory_of;
 
 /// Why a database cannot be worked on.
@@ -62,6 +62,17 @@ pub enum OpenError {
     /// Another process keeps it locked.
     #[error("the database {} is locked by another process; find out which one does not let go of it", .0.display())]
     Busy(PathBuf),
+    /// The file, or one that SQLite keeps beside it, cannot be opened.
+    #[error(
+        "the database {} cannot be opened, or a file that SQLite keeps beside it: {text}; \
+         see who owns these files", .path.display()
+    )]
+    Inaccessible {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        text: String,
+    },
     /// Anything else.
     #[error("the database {} cannot be opened: {text}", .path.display())]
     Other {
@@ -87,6 +98,11 @@ impl OpenError {
                 Self::DirectoryReadOnly(directory_of(&path).to_path_buf())
             }
             Some(ErrorCode::ReadOnly) => Self::ReadOnly(path),
+            Some(ErrorCode::CannotOpen) => Self::Inaccessible { path, text },
+            // What SQLite cannot put beside the database on a full disk is an input and output error.
+            Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull) => {
+                Self::Other { path, text: format!("its disk is full or fails ({text})") }
+            }
             _ => Self::Other { path, text },
         }
     }
@@ -125,7 +141,7 @@ pub enum InitError {
 pub(super) fn store_error(path: &Path, task: &str, error: &rusqlite::Error) -> StoreError {
     let reason = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            format!("another process has kept it locked for {} s", BUSY_TIMEOUT.as_secs())
+            "another process keeps it locked".to_owned()
         }
         Some(ErrorCode::DiskFull) => "its disk is full; make room".to_owned(),
         Some(ErrorCode::ReadOnly) => {
@@ -134,7 +150,9 @@ pub(super) fn store_error(path: &Path, task: &str, error: &rusqlite::Error) -> S
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             format!("it is damaged ({error}); stop the daemon and restore it from a backup")
         }
-        Some(ErrorCode::SystemIoFailure) => format!("its disk fails ({error}); look at the system's log"),
+        Some(ErrorCode::SystemIoFailure) => {
+            format!("its disk is full or fails ({error}); look at the system's log")
+        }
         _ => error.to_string(),
     };
     StoreError { text: format!("cannot {task} the database {}: {reason}", path.display()) }

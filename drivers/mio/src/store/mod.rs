@@ -14,6 +14,7 @@ mod error;
 mod grouping;
 mod lock;
 mod messages;
+mod patience;
 mod read_ahead;
 mod requests;
 mod schema;

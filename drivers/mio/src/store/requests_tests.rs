@@ -1,5 +1,7 @@
 use bytes::Bytes;
 use cmail_delivery::outbox::NewBounce;
+use cmail_delivery::schedule::{RetryRules, Standing};
+use cmail_delivery::time::UnixTime;
 use proptest::prelude::*;
 use rusqlite::types::Value;
 
@@ -377,5 +379,46 @@ proptest! {
         for scanned in &scanned {
             prop_assert_eq!(&row(&fixture.database.connection, scanned.id).unwrap().unwrap(), scanned);
         }
+    }
+
+    /// The rules in SQL on the view, as every program of the suite understands them, against the core's.
+    #[test]
+    fn the_core_finds_due_and_gives_up_what_the_view_says(
+        failures in prop::collection::vec((1i64..12, 0i64..40, prop::bool::weighted(0.2)), 0..40),
+        retries in 1u32..5,
+        interval_s in prop_oneof![Just(0i64), 0i64..30, Just(1_000_000)],
+    ) {
+        const NOW: i64 = 2_000_000_040;
+        let mut fixture = Fixture::new();
+        for id in 1..12 {
+            fixture.execute("INSERT INTO outbox (mail_id, mail_envelopeto) VALUES (?1, 'r')", [id]);
+        }
+        for (id, seconds_ago, fatal) in failures {
+            fixture.execute(
+                "INSERT INTO faillog (fail_mail, fail_time, fail_fatal) VALUES (?1, ?2, ?3)",
+                (id, (NOW - seconds_ago).to_string(), fatal),
+            );
+        }
+        let ids = |condition: &str| -> Vec<i64> {
+            let sql = format!("SELECT mail_id FROM outbound WHERE {condition} ORDER BY mail_id");
+            let mut statement = fixture.other.prepare(&sql).unwrap();
+            statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+        };
+        let given_up = format!("(mail_fatality > 0 OR mail_failcount >= {retries})");
+        // A mail that was never tried is due, whatever the interval.
+        let due = format!(
+            "NOT {given_up} AND (mail_failcount = 0 OR {NOW} - mail_lasttry > {interval_s})"
+        );
+        let expected = (ids(&due), ids(&given_up));
+        let rules = RetryRules { retries, interval_s };
+        let (rows, ..) = scan(&mut fixture, 0, 100);
+        let found = |wanted: fn(Standing) -> bool| -> Vec<i64> {
+            rows.iter()
+                .filter(|row| wanted(rules.standing(row.fail_count, row.last_try, row.fatal, UnixTime(NOW))))
+                .map(|row| row.id.0)
+                .collect()
+        };
+        let found = (found(|standing| standing == Standing::Due), found(|standing| standing == Standing::GivenUp));
+        prop_assert_eq!(found, expected);
     }
 }

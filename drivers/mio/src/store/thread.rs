@@ -12,6 +12,7 @@ use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
 use mio::Waker;
 
 use super::database::Database;
+use super::patience::Hurry;
 
 /// The first pause of [`FollowUp`].
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -19,13 +20,15 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// The last pause of [`FollowUp`]. They double, so that it ends after about twice this.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The event loop's end. Dropping it waits for the thread to answer what it was asked.
+/// The event loop's end. Dropping it waits for the thread to answer what it was asked, but not for locks of other
+/// processes: what is locked then is not done.
 #[derive(Debug)]
 pub(crate) struct StoreHandle {
     jobs: Option<Sender<Job>>,
     replies: Receiver<Reply>,
     outstanding: BTreeSet<RequestId>,
     changed: Arc<AtomicBool>,
+    hurry: Hurry,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -44,10 +47,18 @@ impl StoreHandle {
         let (jobs, incoming) = channel();
         let (outgoing, replies) = channel();
         let changed = Arc::new(AtomicBool::new(false));
+        let hurry = database.hurry();
         let worker = Worker { database, replies: outgoing, changed: Arc::clone(&changed), waker };
         let thread =
             std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run(&incoming))?;
-        Ok(Self { jobs: Some(jobs), replies, outstanding: BTreeSet::new(), changed, thread: Some(thread) })
+        Ok(Self {
+            jobs: Some(jobs),
+            replies,
+            outstanding: BTreeSet::new(),
+            changed,
+            hurry,
+            thread: Some(thread),
+        })
     }
 
     /// Hands over a request. It is answered once, in order, by [`poll_reply`](Self::poll_reply).
@@ -88,8 +99,8 @@ impl StoreHandle {
         self.changed.swap(false, Ordering::AcqRel)
     }
 
-    /// Waits until everything that was submitted is done, and closes the database. Answers that were not polled are
-    /// lost.
+    /// Waits until everything that was submitted is done, or fails because it is locked, and closes the database.
+    /// Answers that were not polled are lost.
     pub(crate) fn shutdown(self) {
         drop(self);
     }
@@ -97,6 +108,7 @@ impl StoreHandle {
 
 impl Drop for StoreHandle {
     fn drop(&mut self) {
+        self.hurry.ask();
         drop(self.jobs.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

@@ -74,6 +74,24 @@ fn what_was_submitted_is_done_before_the_end() {
 }
 
 #[test]
+fn a_lock_that_never_ends_does_not_hold_up_the_end() {
+    let Fixture { other, directory, path, database } = Fixture::with_journal_mode("DELETE");
+    drop(database);
+    let database = Database::open_with_timeout(&path, PATIENCE).unwrap();
+    let poll = Poll::new().unwrap();
+    let waker = Arc::new(Waker::new(poll.registry(), Token(7)).unwrap());
+    let mut store = StoreHandle::spawn(database, waker).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let begin = Instant::now();
+    for id in 1..=3 {
+        store.submit(RequestId(id), scan());
+    }
+    drop(store);
+    assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
+    drop(directory);
+}
+
+#[test]
 fn a_write_of_another_process_is_told_once() {
     let mut scene = Scene::new();
     scene.other.execute("INSERT INTO outbox (mail_envelopeto) VALUES ('r')", []).unwrap();
@@ -119,6 +137,7 @@ fn every_request_is_answered_even_if_the_thread_is_gone() {
         replies,
         outstanding: BTreeSet::new(),
         changed: Arc::default(),
+        hurry: Hurry::default(),
         thread: None,
     };
     store.submit(RequestId(1), scan());

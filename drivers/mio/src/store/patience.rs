@@ -1,0 +1,66 @@
+//! How long the locks of other processes are waited for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+/// How long a lock of another process is waited for. Nobody waits for the thread that does meanwhile.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest pause between two attempts to get a lock, in milliseconds.
+const LONGEST_PAUSE_MS: u64 = 32;
+
+/// Asks those who wait for locks to wait no longer. All clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hurry(Arc<AtomicBool>);
+
+impl Hurry {
+    /// From now on nobody waits: what is locked fails at once.
+    pub(super) fn ask(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Lets a connection wait for a lock, for `timeout` at most, and only as long as nobody asks it to hurry. The timeout
+/// of SQLite itself cannot be cut short.
+pub(super) fn wait_for_locks(
+    connection: &mut Connection,
+    timeout: Duration,
+    hurry: Hurry,
+) -> rusqlite::Result<()> {
+    let mut begin = Instant::now();
+    connection.busy_handler(Some(move |attempt: i32| {
+        if attempt == 0 {
+            begin = Instant::now();
+        }
+        let waits = !hurry.is_asked() && begin.elapsed() < timeout;
+        if waits {
+            thread::sleep(pause(attempt));
+        }
+        waits
+    }))
+}
+
+/// Pauses double, so that a lock that is held for a moment costs a moment.
+fn pause(attempt: i32) -> Duration {
+    let doubled = u32::try_from(attempt).ok().and_then(|attempt| 1_u64.checked_shl(attempt));
+    Duration::from_millis(doubled.map_or(LONGEST_PAUSE_MS, |pause_ms| pause_ms.min(LONGEST_PAUSE_MS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_the_longest() {
+        let pauses = [0, 1, 2, 5, 6, 63, 64, i32::MAX, -1].map(|attempt| pause(attempt).as_millis());
+        assert_eq!(pauses, [1, 2, 4, 32, 32, 32, 32, 32, 32]);
+    }
+}
