@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::io::Input;
+use crate::outbox::Row;
 
 /// Runs until the server has taken this many messages.
 fn run_until_accepted(world: &mut World, address: &str, count: usize) {
@@ -92,4 +93,37 @@ fn what_could_not_be_recorded_at_the_end_is_named() {
     world.run_for(Duration::from_secs(10));
     let notes = world.notes();
     assert!(notes.contains(&format!("will be sent again: {id}")), "{notes}");
+}
+
+#[test]
+fn what_the_walk_over_known_mail_finds_beyond_it_is_left_to_the_next_look() {
+    // Found by simulation: such mail was tried again and again, all at one instant, if its whole next hop failed.
+    let mut settings = settings();
+    settings.resolver.servers.clear();
+    let mut now = Now { monotonic: Instant::from_micros(0), wall: UnixTime(1_000_000) };
+    let mut dispatcher = Dispatcher::new(now, settings, Hosts::new(), Mode::Daemon, [1; 32]);
+    let row = Row {
+        id: MailId(5),
+        remote: None,
+        sender: None,
+        recipient: b"r@example.org"[..].into(),
+        data_octets: 1,
+        fail_count: 0,
+        last_try: UnixTime(0),
+        fatal: false,
+    };
+    // The first look and the second find nothing, but somebody has written in between; so known mail is walked over.
+    for (rows, data_version) in [(vec![], 1), (vec![], 2), (vec![row], 2)] {
+        let asked = core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| match output {
+            Output::Store(id, StoreRequest::Scan { .. }) => Some(id),
+            _ => None,
+        });
+        let answer = StoreReply::Rows { rows, more: false, data_version };
+        dispatcher.handle_input(now, Input::Store(asked.unwrap(), Ok(answer)));
+        if data_version == 1 {
+            now.monotonic = now.monotonic + Duration::from_secs(3600);
+            dispatcher.handle_timeout(now);
+        }
+    }
+    assert_eq!(dispatcher.indexed(), 0);
 }
