@@ -154,8 +154,12 @@ impl Network {
         }
     }
 
-    pub(crate) fn links(&self) -> Vec<Link> {
-        self.connections.keys().copied().collect()
+    /// The connections of an incarnation that stand.
+    pub(crate) fn open_links(&self, epoch: u32) -> Vec<Link> {
+        let open = |(link, connection): &(&Link, &Connection)| {
+            link.epoch == epoch && connection.client == ClientEnd::Open
+        };
+        self.connections.iter().filter(open).map(|(&link, _)| link).collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Link, &Connection)> {

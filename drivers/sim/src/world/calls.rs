@@ -40,9 +40,10 @@ impl World {
 
     fn after_call(&mut self) {
         if self.call_dice.chance(self.faults.disorder) {
-            // What it wants is only found at the next call.
+            // What it wants is only found at the next call, or a little later.
             if self.call_dice.chance(300) {
-                return;
+                let span = Duration::from_micros(self.call_dice.below(3_000_000));
+                return self.clock.after(span, Happening::TakeOutputs);
             }
             self.call_out_of_order();
         }
@@ -153,10 +154,13 @@ impl World {
     /// Something that makes no sense, and must do nothing.
     fn call_out_of_order(&mut self) {
         let now = self.clock.now();
-        let links = self.network.links();
-        let some = self.call_dice.pick(&links).map_or(ConnectionId(7777), |link| link.id);
+        let links = self.network.open_links(self.epochs);
+        let open = self.call_dice.pick(&links).copied();
+        let some = open.map_or(ConnectionId(7777), |link| link.id);
+        // TLS may be said to stand once more where it does, but not where it is just about to begin.
+        let is_tls = open.and_then(|link| self.network.get(link)).is_some_and(|connection| connection.is_tls);
         let gone = ConnectionId(self.call_dice.below(1 << 40) + (1 << 41));
-        let choice = self.call_dice.below(10);
+        let choice = self.call_dice.below(12);
         let Some(daemon) = &mut self.daemon else { return };
         let dispatcher = &mut daemon.dispatcher;
         match choice {
@@ -178,6 +182,11 @@ impl World {
             }
             7 => dispatcher.handle_input(now, Input::OutboxChanged),
             8 => dispatcher.handle_input(now, Input::TlsFailed(gone, "late".into())),
+            9 => dispatcher.handle_input(now, Input::Connected(some)),
+            10 if is_tls => {
+                let input = Input::TlsEstablished { connection: some, certificate_is_valid: true };
+                dispatcher.handle_input(now, input);
+            }
             _ => {
                 let input = Input::TlsEstablished { connection: gone, certificate_is_valid: true };
                 dispatcher.handle_input(now, input);

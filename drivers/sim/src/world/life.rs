@@ -108,10 +108,6 @@ impl World {
         self.see(Fact::Healed);
         let bound = self.bound();
         self.clock.after(bound, Happening::Finish);
-        // A pass that ends by itself may be under way, which deals with a part of the mail only.
-        if self.daemon.is_some() {
-            self.stop(false);
-        }
         if self.outbox.len() == 0 {
             self.clock.after(Duration::from_secs(60), Happening::Finish);
         }

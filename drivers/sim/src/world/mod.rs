@@ -56,6 +56,8 @@ pub(crate) enum Happening {
     Execute(u32, RequestId),
     /// The database has answered.
     Answer(u32, RequestId, Box<Result<StoreReply, StoreError>>),
+    /// What the core wants is looked at, late.
+    TakeOutputs,
     /// Another process submits a message.
     Submit,
     /// Another process changes something.
@@ -221,6 +223,7 @@ impl World {
             Happening::DatagramFails(epoch, query, error) => self.datagram_fails(epoch, query, error),
             Happening::Execute(epoch, id) => self.execute(epoch, id),
             Happening::Answer(epoch, id, result) => self.answer(epoch, id, *result),
+            Happening::TakeOutputs => self.take_outputs(),
             Happening::Submit => self.submit(),
             Happening::Meddle => self.meddle(),
             Happening::Retry => self.retry(),
