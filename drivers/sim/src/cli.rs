@@ -162,7 +162,8 @@ fn run_one(seed: u64, arguments: &Arguments) -> ExitCode {
     let dialogue = if arguments.verbose { Dialogue::Kept(String::new()) } else { Dialogue::Off };
     let outcome = swarm::run_options(seed, options, Mutation::None, dialogue);
     let summary = swarm::summary(seed, &outcome);
-    println!("{}{:#?}", outcome.witness.dialogue.into_text(), outcome.witness.counts);
+    let (accounts, counts) = (outcome.witness.accounts().join("\n"), outcome.witness.counts);
+    println!("{}{counts:#?}\n{accounts}", outcome.witness.dialogue.into_text());
     println!("{summary:#?}");
     if summary.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -100,6 +100,11 @@ impl Witness {
         }
     }
 
+    /// What the checkers have let pass, and why.
+    pub(crate) fn accounts(&self) -> Vec<String> {
+        self.checkers.iter().filter_map(|checker| checker.account()).collect()
+    }
+
     fn read(&mut self, scene: &Scene<'_>, link: Link, tls: bool, sights: &[Sight]) {
         for sight in sights {
             let fact = match sight {

@@ -75,9 +75,18 @@ impl Checker for Duplicates {
         }
         Ok(())
     }
+
+    fn account(&self) -> Option<String> {
+        (self.accounted > 0).then(|| self.account_text())
+    }
 }
 
 impl Duplicates {
+    /// A sentence.
+    fn account_text(&self) -> String {
+        format!("{} duplicates, each after a final dot whose reply was lost or not recorded", self.accounted)
+    }
+
     fn accept(&mut self, link: Link, keys: Vec<MailKey>) -> Result<(), String> {
         let is_over = link.epoch != self.epoch || self.over.contains(&link);
         let knowledge = if is_over { Knowledge::Never } else { Knowledge::Awaited };

@@ -30,6 +30,11 @@ pub(crate) trait Checker: Debug {
 
     /// Takes in what has happened; an error is a sentence that says how the invariant was broken.
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String>;
+
+    /// What it has let pass, and why.
+    fn account(&self) -> Option<String> {
+        None
+    }
 }
 
 /// All of them.
