@@ -302,13 +302,14 @@ fn a_second_daemon_names_the_first_and_leaves_its_files_alone() {
 
 #[test]
 fn a_second_process_leaves_the_log_of_the_first_alone() {
-    let scene = Scene::with_database("logfile log\nverbosity 1\nratelimit 5\n");
-    let daemon = scene.start_in_foreground();
+    let scene = Scene::with_database("logfile log\npidfile pid\nverbosity 1\nratelimit 5\n");
+    assert_succeeds(&scene.command(["test.conf"]).output().unwrap());
+    let daemon = Background::of(&scene, "pid");
     let before = scene.text("log");
     assert!(before.contains("ratelimit"), "{before}");
     assert_eq!(scene.run(["test.conf", "genbounces"]).status.code(), Some(1));
     assert_eq!(scene.text("log"), before);
-    drop(daemon);
+    daemon.terminate();
 }
 
 #[test]

@@ -106,7 +106,10 @@ impl fmt::Display for Event {
                 let kind = if *fatal { "permanently" } else { "temporarily" };
                 write!(f, "mail {id} {whom} failed {kind}: {}", text.escape_debug())
             }
-            Self::Bounced { id, sender } => write!(f, "mail {id} given up, a bounce goes to <{sender}>"),
+            // The sender is what the database holds: nothing says that it is an address.
+            Self::Bounced { id, sender } => {
+                write!(f, "mail {id} given up, a bounce goes to <{}>", sender.escape_debug())
+            }
             Self::Dropped { id } => {
                 write!(
                     f,
@@ -116,6 +119,28 @@ impl fmt::Display for Event {
             Self::Note { text, .. } => f.write_str(text),
             Self::Sent(connection, octets) => write!(f, "[{}] > {}", connection.0, octets.escape_ascii()),
             Self::Received(connection, octets) => write!(f, "[{}] < {}", connection.0, octets.escape_ascii()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+
+    use super::*;
+
+    #[test]
+    fn no_text_from_outside_begins_a_line_of_its_own() {
+        let id = MailId(1);
+        let text = || Box::<str>::from("a\nmail 2 \u{1b}[2J");
+        for event in [
+            Event::Delivered { id, recipient: "r@example.org".into(), server: "mx".into(), reply: text() },
+            Event::Failed { id, text: text(), fatal: false },
+            Event::Bounced { id, sender: text() },
+            Event::Sent(ConnectionId(0), Bytes::from_static(b"a\nb\x1b")),
+        ] {
+            let shown = event.to_string();
+            assert!(!shown.chars().any(char::is_control), "{shown:?}");
         }
     }
 }

@@ -79,7 +79,7 @@ impl FailureText {
 
     /// A text for which there is no fixed beginning, such as a message that is too long for a server.
     pub fn free(status: EnhancedStatus, text: &str) -> String {
-        if split_code(text.trim_start()).is_some() {
+        if split_code(&on_one_line(text)).is_some() {
             // Nobody shall take our words for a server's.
             return with_status(&format!("Failed: {text}"), status);
         }
@@ -200,10 +200,14 @@ fn reply_within(reply: &str, limit_octets: usize) -> String {
 /// A text of our own, on one line, and its status.
 fn with_status(text: &str, status: EnhancedStatus) -> String {
     let status = format!(" [{status}]");
-    let lines: Vec<_> = text.lines().map(one_line).collect();
-    let mut text = truncated(lines.join(" / ").trim(), TEXT_LIMIT_OCTETS.saturating_sub(status.len()));
+    let mut text = truncated(&on_one_line(text), TEXT_LIMIT_OCTETS.saturating_sub(status.len()));
     text.push_str(&status);
     text
+}
+
+fn on_one_line(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(one_line).collect();
+    lines.join(" / ").trim().to_owned()
 }
 
 /// The reply at the beginning of a text: the lines that have its code.
@@ -329,8 +333,10 @@ mod tests {
 
     #[test]
     fn our_own_words_are_never_taken_for_a_servers() {
-        let stored = parse(&FailureText::free(STATUS, "550 5.7.1 not us"));
-        assert_eq!((stored.reply, stored.status), (None, Some(STATUS)));
+        for text in ["550 5.7.1 not us", "550\nnot us", "550\tnot us", " 550"] {
+            let stored = parse(&FailureText::free(STATUS, text));
+            assert_eq!((stored.reply, stored.status), (None, Some(STATUS)), "{text:?}");
+        }
         let stored =
             parse(&FailureText::free(STATUS, "message too long\n(mx [192.0.2.1]:25, in reply to DATA)"));
         assert_eq!((stored.remote, stored.status), (None, Some(STATUS)));

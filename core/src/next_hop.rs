@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use core::fmt;
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
@@ -160,7 +160,14 @@ fn split_host(server: &str) -> Result<(Host, Option<&str>), RelayError> {
     };
     let host = match host.parse() {
         Ok(address) => Host::Address(IpAddr::V4(address)),
-        Err(_) => Host::Name(Domain::parse(host).map_err(|_| RelayError::Host)?),
+        Err(_) => {
+            let name = Domain::parse(host).map_err(|_| RelayError::Host)?;
+            // With a dot at its end an address is no address, but no name of a host either (RFC 1123 section 2.1).
+            if name.as_str().parse::<Ipv4Addr>().is_ok() {
+                return Err(RelayError::Host);
+            }
+            Host::Name(name)
+        }
     };
     Ok((host, port))
 }
@@ -257,6 +264,7 @@ mod tests {
             ("[::1", RelayError::Host),
             ("[::1]25", RelayError::Host),
             ("[192.0.2.1]", RelayError::Host),
+            ("192.0.2.1.", RelayError::Host),
             ("a b", RelayError::Host),
             ("h:", RelayError::Port),
             ("h:0", RelayError::Port),

@@ -17,6 +17,10 @@ use crate::route::{self, Candidate};
 use crate::settings::{Hosts, Settings};
 use crate::status::EnhancedStatus;
 
+/// Most candidates of one pass (RFC 5321 section 5.1 lets a client limit them). A domain that names thousands of
+/// addresses where nobody answers would else keep a connection for days.
+const CANDIDATE_LIMIT: u32 = 100;
+
 /// What comes next on the way.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -48,6 +52,8 @@ pub(super) struct Itinerary {
     /// Candidates of the host that was looked up last.
     candidates: VecDeque<Candidate>,
     ports: Vec<Port>,
+    /// How many candidates were tried.
+    tried: u32,
     /// What was wrong with hosts that gave no candidate.
     detail: Option<String>,
 }
@@ -76,6 +82,7 @@ impl Itinerary {
             hosts: host.into_iter().collect(),
             candidates: VecDeque::new(),
             ports: port.map_or_else(|| settings.ports.clone(), |port| [port].into()),
+            tried: 0,
             detail: None,
         }
     }
@@ -91,7 +98,11 @@ impl Itinerary {
             if let Stage::Domain(domain) = &self.stage {
                 return Step::LookupMx(domain.clone());
             }
+            if self.tried >= CANDIDATE_LIMIT {
+                return Step::Exhausted;
+            }
             if let Some(candidate) = self.candidates.pop_front() {
+                self.tried += 1;
                 return Step::Try(candidate);
             }
             let Some(host) = self.hosts.front() else { return Step::Exhausted };
@@ -204,4 +215,63 @@ fn domain_failure(domain: &Domain, error: LookupError) -> DeadEnd {
 
 fn unresolved(detail: String, status: EnhancedStatus, fatal: bool) -> DeadEnd {
     DeadEnd::Failed(Failure::unresolved(&detail, status, fatal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeMap;
+
+    use crate::next_hop::Port;
+    use crate::settings::ResolverSettings;
+    use crate::time::Duration;
+
+    fn settings() -> Settings {
+        Settings {
+            announce: "me.example".into(),
+            bounce_from: "postmaster@me.example".into(),
+            bounce_copy: Vec::new(),
+            interval: Duration::from_secs(10),
+            retries: 5,
+            retry_interval_s: 3600,
+            tls_padding: 0,
+            ports: [Port { number: 25, tls: TlsMode::Plain }].into(),
+            ipv4: true,
+            ipv6: true,
+            rate_limit: None,
+            resolver: ResolverSettings { servers: Vec::new(), timeout: Duration::from_secs(5), attempts: 2 },
+            concurrency: 100,
+            destination_concurrency: 10,
+            bounce_return_limit_octets: 0,
+            auth_insecure: false,
+            trace: false,
+        }
+    }
+
+    #[test]
+    fn a_domain_of_endless_candidates_is_exhausted_at_the_limit() {
+        let (settings, hosts) = (settings(), BTreeMap::new());
+        let next_hop = NextHop::Domain(Domain::parse("example.org").unwrap());
+        let mut itinerary = Itinerary::new(&next_hop, &settings);
+        let records: Vec<(u16, Domain)> =
+            (0..60).map(|number| (number, Domain::parse(&format!("mx{number}.example")).unwrap())).collect();
+        let mut tried = 0;
+        loop {
+            match itinerary.next(&settings, &hosts) {
+                Step::LookupMx(_) => {
+                    let mut rng = Rng::from_seed([1; 32]);
+                    itinerary
+                        .handle_exchanges(Ok(MxAnswer::Records(records.clone())), &settings, &mut rng)
+                        .unwrap();
+                }
+                Step::LookupAddresses(_) => {
+                    let addresses = (1..=4).map(|last| IpAddr::from([192, 0, 2, last])).collect();
+                    itinerary.handle_addresses(Ok(addresses), &settings).unwrap();
+                }
+                Step::Try(_) => tried += 1,
+                Step::Exhausted => break,
+            }
+        }
+        assert_eq!(tried, CANDIDATE_LIMIT);
+    }
 }

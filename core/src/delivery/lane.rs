@@ -15,12 +15,16 @@ use crate::event::Event;
 use crate::io::CloseReason;
 use crate::next_hop::{Host, NextHop, TlsMode};
 use crate::outbox::MailId;
+use crate::reply::Reply;
 use crate::rng::Rng;
 use crate::route::Candidate;
 use crate::session::{
     FailureReason, Outcome, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
 };
 use crate::time::Instant;
+
+/// Most characters of a reply that are logged for each delivered mail.
+const REPLY_LOG_LIMIT_CHARACTERS: usize = 200;
 
 /// What a lane tells its delivery.
 #[derive(Debug)]
@@ -282,7 +286,7 @@ impl Lane {
                         id,
                         recipient: recipient.as_str().into(),
                         server: server.as_str().into(),
-                        reply: reply.text().into(),
+                        reply: first_line(&reply).into(),
                     },
                 },
                 Outcome::Failed { reason: FailureReason::Reply { reply, command }, fatal } => {
@@ -305,6 +309,13 @@ impl Lane {
             self.outputs.push_back(LaneOutput::Released { ids: undecided, tried: true });
         }
     }
+}
+
+/// What a server said on taking a message, which often has its queue id, short enough for one line of a log.
+fn first_line(reply: &Reply) -> String {
+    let text = reply.text();
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().take(REPLY_LOG_LIMIT_CHARACTERS).collect()
 }
 
 fn ids_of(recipients: &[(MailId, Mailbox)]) -> Vec<MailId> {

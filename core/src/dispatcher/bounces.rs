@@ -20,7 +20,7 @@ use crate::schedule::Standing;
 /// Most originals that are held in memory at once, alone or in their bounces.
 const OPEN_LIMIT: usize = 8;
 /// Most recipients of one message that share a bounce.
-const RECIPIENT_LIMIT: usize = 10_000;
+const RECIPIENT_LIMIT: usize = 1000;
 
 /// Messages that may be ready to be bounced.
 #[derive(Debug)]

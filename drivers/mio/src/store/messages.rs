@@ -14,6 +14,8 @@ use super::read_ahead::piece_octets;
 
 /// Of a longer faillog, only so many rows are returned, the latest ones.
 const ATTEMPT_LIMIT: u32 = 100;
+/// Longest text of an attempt that is read, in octets: more than this program ever writes.
+const FAILURE_TEXT_LIMIT: i64 = 4096;
 
 /// Answers [`StoreRequest::Claim`](cmail_delivery::outbox::StoreRequest::Claim).
 pub(super) fn claim(connection: &Connection, ids: &[MailId]) -> rusqlite::Result<StoreReply> {
@@ -102,12 +104,12 @@ fn failed_mail(connection: &Connection, row: Row) -> rusqlite::Result<FailedMail
         .query_row([row.id.0], |row| row.get::<_, Option<i64>>(0))?;
     // Rows are told apart by the order in which they were written: the clock may have been set in between.
     let mut statement = connection.prepare_cached(
-        "SELECT coalesce(CAST(CAST(fail_time AS NUMERIC) AS INTEGER), 0), fail_message, \
+        "SELECT coalesce(CAST(CAST(fail_time AS NUMERIC) AS INTEGER), 0), substr(CAST(fail_message AS BLOB), 1, ?3), \
          coalesce(CAST(fail_fatal AS NUMERIC) > 0, 0) FROM faillog WHERE fail_mail = ?1 \
          ORDER BY rowid DESC LIMIT ?2",
     )?;
     let mut attempts = statement
-        .query_map([row.id.0, i64::from(ATTEMPT_LIMIT)], |row| {
+        .query_map([row.id.0, i64::from(ATTEMPT_LIMIT), FAILURE_TEXT_LIMIT], |row| {
             Ok(Attempt {
                 time: UnixTime(row.get(0)?),
                 text: octets(row.get_ref(1)?).unwrap_or_default().into(),

@@ -1,0 +1,95 @@
+//! The run loop: outputs, octets, the deadline, and what comes of waiting for the socket until then.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Instant as Clock;
+
+use bytes::{Bytes, BytesMut};
+use cmail_delivery::io::CloseReason;
+use cmail_delivery::outbox::MailId;
+use cmail_delivery::rng::Rng;
+use cmail_delivery::session::{Outcome, Session, SessionConfig, SessionEnd, SessionOutput, Transaction};
+use cmail_delivery::time::{Duration, Instant};
+
+/// Most octets that are read or handed out at once.
+const PIECE_OCTETS: usize = 16 * 1024;
+
+/// What became of a message.
+pub(crate) struct Report {
+    /// Of each recipient: at most one verdict, none if the transaction could not begin.
+    pub(crate) verdicts: Vec<(MailId, Outcome)>,
+    /// How the conversation ended.
+    pub(crate) end: SessionEnd,
+}
+
+/// Leads one conversation that sends one message. `log` gets what is said, and what is to be noted.
+pub(crate) fn send(
+    mut stream: TcpStream,
+    config: SessionConfig,
+    rng: Rng,
+    transaction: Transaction,
+    mut log: impl FnMut(String),
+) -> io::Result<Report> {
+    let clock = Clock::now();
+    let now = || Instant::from_micros(u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX));
+    let mut session = Session::new(config, rng, now());
+    let mut transaction = Some(transaction);
+    let mut verdicts = Vec::new();
+    let mut received = [0; PIECE_OCTETS];
+    loop {
+        // 1. What the core has to say, until it has said all.
+        while let Some(output) = session.poll_output() {
+            match output {
+                SessionOutput::Ready => match transaction.take() {
+                    Some(transaction) => session.begin(now(), transaction),
+                    None => session.quit(now()),
+                },
+                // The whole message went in with the transaction, so there is no more of it: that ends the session.
+                SessionOutput::NeedData { .. } => session.supply_data(now(), Bytes::new()),
+                SessionOutput::StartTls => session.handle_tls_failed(now(), "there is no TLS here".into()),
+                SessionOutput::Verdicts(decided) => verdicts.extend(decided),
+                SessionOutput::Sent(octets) => log(format!("> {}", octets.escape_ascii())),
+                SessionOutput::Received(octets) => log(format!("< {}", octets.escape_ascii())),
+                SessionOutput::Note(note) => log(format!("{note}")),
+                SessionOutput::Ended(end) => return Ok(Report { verdicts, end }),
+            }
+        }
+
+        // 2. What is to be sent, as far as the socket takes it before the deadline.
+        let left = match session.poll_timeout() {
+            Some((deadline, _)) => deadline.saturating_duration_since(now()),
+            None => Duration::MAX,
+        };
+        if left.is_zero() {
+            session.handle_timeout(now());
+            continue;
+        }
+        let mut octets = BytesMut::new();
+        if session.poll_transmit(now(), PIECE_OCTETS, &mut octets) {
+            stream.set_write_timeout(Some(left))?;
+            if let Err(error) = stream.write_all(&octets) {
+                lose(&mut session, now(), &error);
+            }
+            // There may be new outputs now.
+            continue;
+        }
+
+        // 3. What comes in before the deadline.
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut received) {
+            Ok(0) => session.handle_closed(now(), CloseReason::EndOfFile),
+            Ok(count) => session.handle_received(now(), received.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => lose(&mut session, now(), &error),
+        }
+    }
+}
+
+/// The socket has failed, or the deadline came first: then the core finds out by itself whose fault it was.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the kinds are not all known")]
+fn lose(session: &mut Session, now: Instant, error: &io::Error) {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => session.handle_timeout(now),
+        _ => session.handle_closed(now, CloseReason::Broken(error.to_string())),
+    }
+}

@@ -1,0 +1,464 @@
+//! The whole dispatcher, its inputs in any order, on a small outbox in memory (`outbox`): no mail is both
+//! delivered and bounced, none is lost, outputs and timers are bounded, no secret is told, and once the faults stop,
+//! everything is dealt with.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+use cmail_delivery::address::Domain;
+use cmail_delivery::event::Event;
+use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Input, Output, Purpose, QueryId};
+use cmail_delivery::next_hop::{NextHop, Port, TlsMode};
+use cmail_delivery::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::settings::{ResolverSettings, Settings};
+use cmail_delivery::time::{Duration, Instant, Now, UnixTime};
+use cmail_delivery::{Dispatcher, Mode, Selection};
+
+use crate::outbox::{MESSAGES, Outbox, Stored};
+use crate::peer::{Peer, State, dns_response};
+use crate::script::{number, secret_for, steps};
+
+/// Most steps of a script that are taken.
+const STEPS_LIMIT: usize = 200;
+/// Most rows that a script inserts.
+const ROWS_LIMIT: usize = 30;
+/// Most outputs of one input: far more than so few rows call for.
+const OUTPUTS_LIMIT: usize = 5000;
+/// Most octets that are sent after one input: all rows have long messages.
+const OCTETS_LIMIT: usize = ROWS_LIMIT * 200_000;
+/// How often the time may be up again at once.
+const WAKES_LIMIT: usize = 20;
+/// Rounds without faults until everything is dealt with.
+const HEALING_ROUNDS: usize = 600;
+const CONCURRENCY: u32 = 4;
+/// Within this time a drain is over.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// Checks a script. Verbs, of which `M` may come only first: `Md`, `Mg`, `Mv` daemon, generation of bounces, delivery to a
+/// domain; `+` a row: sender, recipient, remote (`%` is a password), number of its message, with `-` for NULL; `-` deletes
+/// one; `*` the outbox has changed, `^` try everything, `D` drain; `.` seconds pass, `>` the next deadline comes; `a` and `z`
+/// the oldest and the latest request is answered, `x` and `y` they fail; `n` DNS queries are answered, `g` one with these
+/// octets, `h` one cannot be sent; `c` all connect, `f` and `F` one fails, there or here; `V`, `v`, `X` TLS is established with
+/// or without a valid certificate, or is not; `R`, `r` a line or octets from a server, by number, `K` it closes; `P` every
+/// server is polite; `W` how many octets connections take at once; `G` all this without a fault.
+pub fn check(octets: &[u8]) {
+    let secret = secret_for(octets);
+    let mode = match steps(octets).next() {
+        Some((b'M', b"g")) => Mode::GenerateBounces,
+        Some((b'M', b"v")) => Mode::Deliver(Selection::Domain(NextHop::Domain(
+            Domain::parse("example.net").expect("it is a domain"),
+        ))),
+        _ => Mode::Daemon,
+    };
+    let mut world = World::new(mode, secret);
+    world.pump();
+    for (verb, argument) in steps(octets).take(STEPS_LIMIT) {
+        world.step(verb, argument);
+    }
+    world.heal();
+}
+
+fn settings() -> Settings {
+    let port = |tls| Port { number: 25, tls };
+    Settings {
+        announce: "mail.example.org".into(),
+        bounce_from: "postmaster@example.org".into(),
+        bounce_copy: vec!["copy@example.org".into()],
+        interval: Duration::from_secs(10),
+        retries: 2,
+        retry_interval_s: 60,
+        tls_padding: 2,
+        ports: vec![port(TlsMode::StartTls), port(TlsMode::Plain)],
+        ipv4: true,
+        ipv6: true,
+        rate_limit: None,
+        concurrency: CONCURRENCY,
+        destination_concurrency: 2,
+        resolver: ResolverSettings {
+            servers: vec![SocketAddr::from(([192, 0, 2, 53], 53))],
+            timeout: Duration::from_secs(5),
+            attempts: 2,
+        },
+        bounce_return_limit_octets: 10_000,
+        auth_insecure: false,
+        trace: true,
+    }
+}
+
+/// The dispatcher and all that is around it.
+struct World {
+    dispatcher: Dispatcher,
+    mode: Mode,
+    now: Now,
+    outbox: Outbox,
+    secret: String,
+    requests: VecDeque<(RequestId, StoreRequest)>,
+    peers: BTreeMap<ConnectionId, Peer>,
+    used: BTreeSet<ConnectionId>,
+    /// Those that ended by themselves, and those that the dispatcher has closed.
+    over: BTreeSet<ConnectionId>,
+    closed: BTreeSet<ConnectionId>,
+    queries: BTreeMap<QueryId, (SocketAddr, Bytes)>,
+    /// What events have said of each mail.
+    delivered: BTreeSet<MailId>,
+    given_up: BTreeSet<MailId>,
+    transmit_limit: usize,
+    draining_since: Option<Instant>,
+    is_drained: bool,
+}
+
+impl World {
+    fn new(mode: Mode, secret: String) -> Self {
+        let now = Now { monotonic: Instant::from_micros(1), wall: UnixTime(1_700_000_000) };
+        let dispatcher = Dispatcher::new(now, settings(), Default::default(), mode.clone(), [3; 32]);
+        let outbox = Outbox::new(settings().retries, &secret);
+        Self {
+            dispatcher,
+            mode,
+            now,
+            outbox,
+            secret,
+            requests: VecDeque::new(),
+            peers: BTreeMap::new(),
+            used: BTreeSet::new(),
+            over: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            queries: BTreeMap::new(),
+            delivered: BTreeSet::new(),
+            given_up: BTreeSet::new(),
+            transmit_limit: usize::MAX,
+            draining_since: None,
+            is_drained: false,
+        }
+    }
+
+    fn step(&mut self, verb: u8, argument: &[u8]) {
+        match verb {
+            b'+' if self.outbox.rows.len() < ROWS_LIMIT => self.insert(argument),
+            b'-' => self.outbox.delete(usize::try_from(number(argument, 0)).unwrap_or(0)),
+            b'*' => self.input(Input::OutboxChanged),
+            b'^' => self.input(Input::Retry),
+            b'D' => {
+                self.draining_since = self.draining_since.or(Some(self.now.monotonic));
+                self.input(Input::Drain);
+            }
+            b'.' => self.pass(Duration::from_secs(number(argument, 1) % 100_000)),
+            b'>' => self.jump(),
+            b'a' | b'x' => self.answer_store(false, verb == b'x'),
+            b'z' | b'y' => self.answer_store(true, verb == b'y'),
+            b'n' | b'g' | b'h' => self.answer_dns(verb, argument),
+            b'c' => self.connect_all(),
+            b'f' => self.connect_failed(argument, ConnectError::Remote("refused".into())),
+            b'F' => self.connect_failed(argument, ConnectError::Local("no descriptors".into())),
+            b'V' | b'v' | b'X' => self.tls_all(verb),
+            b'R' => {
+                let (which, text) = argument.split_first().unwrap_or((&b'0', &[]));
+                self.server_says(*which, &[text, b"\r\n"].concat());
+            }
+            b'r' => {
+                let (which, text) = argument.split_first().unwrap_or((&b'0', &[]));
+                self.server_says(*which, text);
+            }
+            b'K' => {
+                if let Some(connection) = self.open(number(argument, 0)) {
+                    self.end(connection);
+                    self.input(Input::Closed(connection, CloseReason::EndOfFile));
+                }
+            }
+            b'P' => drop(self.polite_all()),
+            b'W' => self.transmit_limit = usize::try_from(number(argument, 1000)).unwrap_or(0).max(1),
+            b'G' => drop(self.round()),
+            _ => {}
+        }
+    }
+
+    fn insert(&mut self, argument: &[u8]) {
+        let mut words = argument.split(|&octet| octet == b' ');
+        let mut word = || words.next().filter(|word| *word != b"-");
+        let (sender, recipient, remote) = (word(), word(), word());
+        let number = word().map_or(0, |word| number(word, 0)) % u64::from(MESSAGES);
+        // Behind the last `@` stands the host, which is no secret.
+        let with_password = |remote: &[u8]| {
+            let host = remote.iter().rposition(|&octet| octet == b'@').unwrap_or(0);
+            let octets = remote.iter().enumerate().flat_map(|(position, octet)| match octet {
+                b'%' if position < host => self.secret.as_bytes().to_vec(),
+                octet => vec![*octet],
+            });
+            octets.collect()
+        };
+        let row = Stored {
+            remote: remote.map(with_password),
+            sender: sender.filter(|sender| !sender.is_empty()).map(Box::from),
+            recipient: recipient.unwrap_or_default().into(),
+            data: self.outbox.message(u8::try_from(number).unwrap_or(0)),
+            attempts: Vec::new(),
+        };
+        self.outbox.insert(row);
+    }
+
+    /// Lets something happen, and does what the dispatcher wants thereafter.
+    fn input(&mut self, input: Input<'_>) {
+        self.dispatcher.handle_input(self.now, input);
+        self.pump();
+    }
+
+    fn pump(&mut self) {
+        self.take_outputs();
+        // A driver that is told that it is time calls at once; this must come to an end.
+        for _ in 0..WAKES_LIMIT {
+            match self.dispatcher.poll_timeout() {
+                Some((at, _)) if at <= self.now.monotonic && !self.is_drained => {
+                    self.dispatcher.handle_timeout(self.now);
+                    self.take_outputs();
+                }
+                _ => return,
+            }
+        }
+        panic!("a timer that is always due: {:?}", self.dispatcher.poll_timeout());
+    }
+
+    fn take_outputs(&mut self) {
+        let (mut count, mut sent) = (0, 0);
+        let mut wanting = BTreeSet::new();
+        loop {
+            while let Some(output) = self.dispatcher.poll_output() {
+                // Of what is sent there may be a trace for every octet.
+                count += usize::from(!matches!(output, Output::Event(Event::Sent(..))));
+                assert!(count < OUTPUTS_LIMIT, "outputs without end: {output:?}");
+                // What comes in late may be told of, but nothing is done any more.
+                assert!(!self.is_drained || matches!(output, Output::Event(_)), "{output:?} after the end");
+                if let Output::Transmit(connection) = output {
+                    wanting.insert(connection);
+                } else {
+                    self.output(output);
+                }
+            }
+            let Some(connection) = wanting.pop_first() else { break };
+            let mut octets = BytesMut::new();
+            while self.dispatcher.poll_transmit(connection, self.transmit_limit.min(4096), &mut octets) {
+                let peer = self.peers.get_mut(&connection).expect("octets for nobody");
+                assert_eq!(peer.state, State::Open, "octets for a connection that does not take any");
+                peer.receive(&octets);
+                sent += octets.len();
+                octets.clear();
+                assert!(sent < OCTETS_LIMIT, "octets without end");
+            }
+        }
+    }
+
+    fn output(&mut self, output: Output) {
+        match output {
+            Output::Connect { connection, remote, purpose } => {
+                assert!(self.used.insert(connection), "{connection:?} twice");
+                self.peers.insert(connection, Peer::new(purpose, remote));
+                let smtp = self.peers.values().filter(|peer| peer.purpose == Purpose::Smtp).count();
+                assert!(smtp <= CONCURRENCY as usize, "{smtp} connections");
+            }
+            Output::StartTls { connection, .. } => {
+                let peer = self.peers.get_mut(&connection).expect("TLS with nobody");
+                assert_eq!(peer.state, State::Open);
+                peer.state = State::Handshake;
+            }
+            Output::Transmit(_) => {}
+            Output::Close(connection) => {
+                // One that has ended by itself may be closed all the same, so that all ends are alike, but once.
+                let is_open = self.peers.remove(&connection).is_some();
+                assert!(self.closed.insert(connection) && self.used.contains(&connection), "closed twice");
+                assert!(is_open || self.over.contains(&connection), "{connection:?} is closed, but not open");
+            }
+            Output::Datagram { query, to, octets } => {
+                assert!(self.queries.insert(query, (to, octets)).is_none());
+            }
+            Output::CloseDatagram(query) => assert!(self.queries.remove(&query).is_some()),
+            Output::Store(id, request) => {
+                if matches!(request, StoreRequest::Commit(_)) {
+                    let is_commit = |(_, request): &_| matches!(request, StoreRequest::Commit(_));
+                    assert!(!self.requests.iter().any(is_commit), "two commits at once");
+                }
+                self.requests.push_back((id, request));
+            }
+            Output::Event(event) => self.event(&event),
+            Output::Drained => self.is_drained = true,
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        let text = event.to_string();
+        assert!(!text.contains(&self.secret) && !text.chars().any(char::is_control), "{text:?}");
+        match event {
+            Event::Delivered { id, .. } => {
+                assert!(self.delivered.insert(*id), "{id} is delivered twice");
+                assert!(!self.given_up.contains(id), "{id} is delivered after it was given up");
+            }
+            Event::Bounced { id, .. } | Event::Dropped { id } => {
+                self.given_up.insert(*id);
+                assert!(!self.delivered.contains(id), "{id} is given up after it was delivered");
+            }
+            Event::Failed { id, .. } => {
+                assert!(!self.delivered.contains(id), "{id} fails after it was delivered");
+            }
+            Event::Note { .. } | Event::Sent(..) | Event::Received(..) => {}
+        }
+    }
+
+    fn pass(&mut self, span: Duration) {
+        self.now.monotonic = self.now.monotonic + span;
+        self.now.wall.0 += i64::try_from(span.as_secs()).unwrap_or(0);
+        self.dispatcher.handle_timeout(self.now);
+        self.pump();
+        if let Some(since) = self.draining_since {
+            assert!(self.is_drained || self.now.monotonic < since + DRAIN_LIMIT, "a drain without end");
+        }
+    }
+
+    /// Lets the next deadline come; a second more, so that whole seconds of the other clock pass too.
+    fn jump(&mut self) {
+        let Some((at, _)) = self.dispatcher.poll_timeout() else { return };
+        let span = at.saturating_duration_since(self.now.monotonic);
+        self.pass(Duration::from_secs(span.as_secs() + 1));
+    }
+
+    fn answer_store(&mut self, latest: bool, fails: bool) {
+        let request = if latest { self.requests.pop_back() } else { self.requests.pop_front() };
+        let Some((id, request)) = request else { return };
+        let result: Result<StoreReply, StoreError> = if fails {
+            Err(StoreError { text: "the database is busy".into() })
+        } else {
+            Ok(self.outbox.answer(request))
+        };
+        self.input(Input::Store(id, result));
+    }
+
+    fn answer_dns(&mut self, verb: u8, garbage: &[u8]) {
+        let all: Vec<QueryId> = self.queries.keys().copied().collect();
+        for query in all {
+            let Some((to, asked)) = self.queries.get(&query).cloned() else { continue };
+            match verb {
+                b'n' => {
+                    let octets = dns_response(&asked);
+                    self.input(Input::Datagram { query, from: to, octets: &octets });
+                }
+                b'g' => {
+                    let octets = [&asked[..2], garbage].concat();
+                    return self.input(Input::Datagram { query, from: to, octets: &octets });
+                }
+                _ => {
+                    return self.input(Input::DatagramFailed(query, ConnectError::Remote("no route".into())));
+                }
+            }
+        }
+    }
+
+    fn in_state(&self, state: State) -> Vec<ConnectionId> {
+        self.peers.iter().filter(|(_, peer)| peer.state == state).map(|(&id, _)| id).collect()
+    }
+
+    fn open(&self, number: u64) -> Option<ConnectionId> {
+        let open = self.in_state(State::Open);
+        usize::try_from(number).ok()?.checked_rem(open.len()).and_then(|number| open.get(number).copied())
+    }
+
+    /// A connection ends by itself.
+    fn end(&mut self, connection: ConnectionId) {
+        self.peers.remove(&connection);
+        self.over.insert(connection);
+    }
+
+    fn connect_all(&mut self) {
+        for connection in self.in_state(State::Connecting) {
+            if let Some(peer) = self.peers.get_mut(&connection) {
+                peer.state = State::Open;
+                self.input(Input::Connected(connection));
+            }
+        }
+    }
+
+    fn connect_failed(&mut self, argument: &[u8], error: ConnectError) {
+        let connecting = self.in_state(State::Connecting);
+        let number = usize::try_from(number(argument, 0)).unwrap_or(0).checked_rem(connecting.len());
+        if let Some(connection) = number.and_then(|number| connecting.get(number).copied()) {
+            self.end(connection);
+            self.input(Input::ConnectFailed(connection, error));
+        }
+    }
+
+    fn tls_all(&mut self, verb: u8) {
+        for connection in self.in_state(State::Handshake) {
+            let Some(peer) = self.peers.get_mut(&connection) else { continue };
+            if verb == b'X' {
+                self.end(connection);
+                self.input(Input::TlsFailed(connection, "alert".into()));
+            } else {
+                peer.tls_established();
+                self.input(Input::TlsEstablished { connection, certificate_is_valid: verb == b'V' });
+            }
+        }
+    }
+
+    fn server_says(&mut self, which: u8, octets: &[u8]) {
+        let Some(connection) = self.open(which.wrapping_sub(b'0').into()) else { return };
+        self.says(connection, octets);
+    }
+
+    fn says(&mut self, connection: ConnectionId, octets: &[u8]) {
+        if let Some(peer) = self.peers.get_mut(&connection) {
+            self.outbox.taken.extend(peer.say(octets));
+            self.input(Input::Received(connection, octets));
+        }
+    }
+
+    /// Every server says what a server says that means well; whether one had anything to say.
+    fn polite_all(&mut self) -> bool {
+        let mut moved = false;
+        for connection in self.in_state(State::Open) {
+            let Some(peer) = self.peers.get(&connection) else { continue };
+            if peer.purpose == Purpose::Dns {
+                self.end(connection);
+                self.input(Input::Closed(connection, CloseReason::EndOfFile));
+                moved = true;
+            } else if let Some(reply) = peer.polite_reply() {
+                self.says(connection, &reply);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// Everything that is waited for comes to pass, without any fault; whether anything was.
+    fn round(&mut self) -> bool {
+        self.transmit_limit = usize::MAX;
+        let mut moved = !self.queries.is_empty() || !self.requests.is_empty();
+        for _ in 0..self.requests.len() {
+            self.answer_store(false, false);
+        }
+        self.answer_dns(b'n', b"");
+        moved |= !self.in_state(State::Connecting).is_empty() || !self.in_state(State::Handshake).is_empty();
+        self.connect_all();
+        self.tls_all(b'V');
+        self.polite_all() || moved
+    }
+
+    /// Without faults, all mail is delivered or bounced, or what was asked for comes to its end.
+    fn heal(&mut self) {
+        let is_daemon = self.mode == Mode::Daemon && self.draining_since.is_none();
+        for _ in 0..HEALING_ROUNDS {
+            if self.is_drained {
+                break;
+            }
+            let moved = self.round();
+            if is_daemon && self.outbox.rows.is_empty() && self.requests.is_empty() {
+                break;
+            }
+            if !moved {
+                self.jump();
+            }
+        }
+        if is_daemon {
+            assert!(!self.is_drained, "a daemon that ends by itself");
+            assert!(self.outbox.rows.is_empty(), "mail is left over: {:#?}", self.outbox.rows);
+        } else {
+            assert!(self.is_drained, "it does not come to its end");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! A small outbox in memory, with the semantics of the real one, that checks what is asked of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use cmail_delivery::address::Mailbox;
+use cmail_delivery::failure::TEXT_LIMIT_OCTETS;
+use cmail_delivery::outbox::{
+    Attempt, ClaimedTransaction, Commit, DATA_CHUNK_OCTETS, FailState, FailedMail, FailedMessage, MailId,
+    Replacement, Row, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
+};
+use cmail_delivery::time::UnixTime;
+
+use crate::script::{contains, secret_for};
+
+/// How many messages there are for rows to have.
+pub(crate) const MESSAGES: u8 = 10;
+
+/// What one answer brings at most, less than the real database's limit, so that it is met.
+const BUDGET_OCTETS: usize = 80 * 1024;
+
+/// A row.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) remote: Option<Box<[u8]>>,
+    pub(crate) sender: Option<Box<[u8]>>,
+    pub(crate) recipient: Box<[u8]>,
+    pub(crate) data: Bytes,
+    pub(crate) attempts: Vec<Attempt>,
+}
+
+/// The table `outbox`.
+pub(crate) struct Outbox {
+    pub(crate) rows: BTreeMap<MailId, Stored>,
+    next: i64,
+    data_version: i64,
+    retries: usize,
+    secret: String,
+    /// Recipients that some server has taken responsibility for.
+    pub(crate) taken: BTreeSet<String>,
+}
+
+impl Outbox {
+    pub(crate) fn new(retries: u32, secret: &str) -> Self {
+        let retries = usize::try_from(retries).unwrap_or(usize::MAX);
+        let (rows, taken) = (BTreeMap::new(), BTreeSet::new());
+        Self { rows, next: 1, data_version: 1, retries, secret: secret.to_owned(), taken }
+    }
+
+    /// What marks a message. It stands in its header, so that it comes back in a bounce, and cannot be guessed.
+    fn token(&self, message: u8) -> String {
+        secret_for(&[self.secret.as_bytes(), &[message]].concat())
+    }
+
+    /// The message of this number; the last one is longer than what is read at once.
+    pub(crate) fn message(&self, number: u8) -> Bytes {
+        let body = if number + 1 == MESSAGES { ".long\n".repeat(12_000) } else { ".\r\nshort".to_owned() };
+        format!("Message-ID: <{}@example.org>\n\n{body}", self.token(number)).into()
+    }
+
+    /// Another process writes a row.
+    pub(crate) fn insert(&mut self, row: Stored) {
+        self.data_version += 1;
+        self.rows.insert(MailId(self.next), row);
+        self.next += 1;
+    }
+
+    /// Another process deletes one of the rows.
+    pub(crate) fn delete(&mut self, number: usize) {
+        let id = number.checked_rem(self.rows.len()).and_then(|number| self.rows.keys().nth(number).copied());
+        if let Some(id) = id {
+            self.data_version += 1;
+            self.rows.remove(&id);
+        }
+    }
+
+    /// Does what is asked.
+    pub(crate) fn answer(&mut self, request: StoreRequest) -> StoreReply {
+        match request {
+            StoreRequest::Scan { after, limit } => {
+                let mut found = self.rows.range(MailId(after.0.saturating_add(1))..);
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                let rows = found.by_ref().take(limit).map(|(id, stored)| row(*id, stored)).collect();
+                StoreReply::Rows { rows, more: found.next().is_some(), data_version: self.data_version }
+            }
+            StoreRequest::Claim { ids } => self.claim(&ids),
+            StoreRequest::ReadData { id, offset, limit } => {
+                let data = self.rows.get(&id).map(|stored| stored.data.clone()).unwrap_or_default();
+                let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(data.len());
+                let end = data.len().min(begin + usize::try_from(limit).unwrap_or(0));
+                StoreReply::Data(data.slice(begin..end))
+            }
+            StoreRequest::Commit(commit) => self.commit(commit),
+            StoreRequest::ReadFailed { ids, original_limit_octets } => {
+                self.failed(&ids, original_limit_octets)
+            }
+        }
+    }
+
+    /// The rows that are there, in groups of equal sender and data.
+    fn groups(&self, ids: &[MailId]) -> Vec<Vec<(MailId, &Stored)>> {
+        let mut groups: Vec<Vec<(MailId, &Stored)>> = Vec::new();
+        for id in ids {
+            let Some(stored) = self.rows.get(id) else { continue };
+            let fitting = groups.iter_mut().find(|group| {
+                group.len() < TRANSACTION_RECIPIENT_LIMIT
+                    && group
+                        .first()
+                        .is_some_and(|(_, first)| first.sender == stored.sender && first.data == stored.data)
+            });
+            match fitting {
+                Some(group) => group.push((*id, stored)),
+                None => groups.push(vec![(*id, stored)]),
+            }
+        }
+        groups
+    }
+
+    fn claim(&self, ids: &[MailId]) -> StoreReply {
+        let (mut transactions, mut left_over, mut octets) = (Vec::new(), Vec::new(), 0);
+        for group in self.groups(ids) {
+            let data = group[0].1.data.clone();
+            let head =
+                data.slice(..if data.len() > DATA_CHUNK_OCTETS { DATA_CHUNK_OCTETS } else { data.len() });
+            octets += head.len();
+            if octets > BUDGET_OCTETS && !transactions.is_empty() {
+                left_over.extend(group.iter().map(|(id, _)| *id));
+                continue;
+            }
+            let rows = group.into_iter().map(|(id, stored)| row(id, stored)).collect();
+            transactions.push(ClaimedTransaction { rows, data_octets: data.len() as u64, head });
+        }
+        StoreReply::Claimed { transactions, left_over }
+    }
+
+    fn failed(&self, ids: &[MailId], original_limit_octets: u64) -> StoreReply {
+        let (mut messages, mut left_over, mut octets) = (Vec::new(), Vec::new(), 0);
+        for group in self.groups(ids) {
+            let data = &group[0].1.data;
+            let is_small = data.len() as u64 <= original_limit_octets;
+            let original =
+                if is_small { data.clone() } else { data.slice(..data.len().min(DATA_CHUNK_OCTETS)) };
+            octets += original.len();
+            if octets > BUDGET_OCTETS && !messages.is_empty() {
+                left_over.extend(group.iter().map(|(id, _)| *id));
+                continue;
+            }
+            let mail = |(id, stored): &(MailId, &Stored)| FailedMail {
+                row: row(*id, stored),
+                submission: UnixTime(0),
+                attempts: stored.attempts.clone(),
+            };
+            let mails = group.iter().map(mail).collect();
+            messages.push(FailedMessage { mails, data_octets: data.len() as u64, original });
+        }
+        StoreReply::Failed { messages, left_over }
+    }
+
+    fn commit(&mut self, commit: Commit) -> StoreReply {
+        assert!(!commit.is_empty());
+        for id in &commit.delivered {
+            if let Some(stored) = self.rows.remove(id) {
+                let recipient = Mailbox::parse(&stored.recipient).expect("it was sent to");
+                assert!(self.taken.contains(recipient.as_str()), "{id} was taken by no server");
+                assert!(!commit.failed.iter().any(|attempt| attempt.id == *id), "{id} delivered and failed");
+            }
+        }
+        let mut failed = Vec::new();
+        for attempt in commit.failed {
+            let text = &attempt.text;
+            assert!(text.len() <= TEXT_LIMIT_OCTETS && !text.contains(&self.secret), "{text}");
+            assert!(!text.chars().any(|character| character.is_control() && character != '\n'), "{text:?}");
+            let Some(stored) = self.rows.get_mut(&attempt.id) else { continue };
+            assert!(
+                !stored.attempts.iter().any(|attempt| attempt.fatal),
+                "{} is tried after it failed",
+                attempt.id
+            );
+            assert!(stored.attempts.len() < self.retries, "{} is tried too often", attempt.id);
+            let text = attempt.text.into_bytes().into();
+            stored.attempts.push(Attempt { time: attempt.time, text, fatal: attempt.fatal });
+            let Row { id, fail_count, last_try, fatal, .. } = row(attempt.id, stored);
+            failed.push(FailState { id, fail_count, last_try, fatal });
+        }
+        let mut not_replaced = Vec::new();
+        for replacement in commit.replaced {
+            if replacement.originals.iter().all(|id| self.rows.contains_key(id)) {
+                self.replace(replacement);
+            } else {
+                let left = replacement.originals.into_iter().filter(|id| self.rows.contains_key(id));
+                not_replaced.extend(left);
+            }
+        }
+        StoreReply::Committed { failed, not_replaced }
+    }
+
+    fn replace(&mut self, replacement: Replacement) {
+        let mut originals = Vec::new();
+        for id in &replacement.originals {
+            let stored = self.rows.remove(id).expect("it was looked for");
+            let is_given_up =
+                stored.attempts.iter().any(|attempt| attempt.fatal) || stored.attempts.len() >= self.retries;
+            assert!(is_given_up, "{id} is given up too early");
+            originals.push(stored);
+        }
+        let first = originals.first().expect("nothing is replaced");
+        assert!(originals.iter().all(|stored| stored.data == first.data && stored.sender == first.sender));
+        let Some(bounce) = replacement.bounce else {
+            assert_eq!(first.sender, None, "no bounce where there is somebody to tell");
+            return;
+        };
+        assert_eq!(bounce.recipients.first(), first.sender.as_ref(), "a bounce for somebody else");
+        assert!(!contains(&bounce.data, self.secret.as_bytes()));
+        for token in (0..MESSAGES).map(|message| self.token(message)) {
+            let is_own = contains(&first.data, token.as_bytes());
+            assert_eq!(contains(&bounce.data, token.as_bytes()), is_own, "{token} in a bounce");
+        }
+        for recipient in bounce.recipients {
+            let data = bounce.data.clone();
+            let row = Stored { remote: None, sender: None, recipient, data, attempts: Vec::new() };
+            self.rows.insert(MailId(self.next), row);
+            self.next += 1;
+        }
+    }
+}
+
+fn row(id: MailId, stored: &Stored) -> Row {
+    Row {
+        id,
+        remote: stored.remote.clone(),
+        sender: stored.sender.clone(),
+        recipient: stored.recipient.clone(),
+        data_octets: stored.data.len() as u64,
+        fail_count: u32::try_from(stored.attempts.len()).unwrap_or(u32::MAX),
+        last_try: stored.attempts.iter().map(|attempt| attempt.time).max().unwrap_or_default(),
+        fatal: stored.attempts.iter().any(|attempt| attempt.fatal),
+    }
+}

@@ -1,0 +1,178 @@
+//! One conversation, in any order of octets, time, TLS and wishes of its owner: what must hold is in
+//! `session_checker`, and pieces of any size are the same.
+
+use bytes::{Bytes, BytesMut};
+use cmail_delivery::io::CloseReason;
+use cmail_delivery::next_hop::{Credentials, TlsMode};
+use cmail_delivery::rng::Rng;
+use cmail_delivery::session::{Phase, Session, SessionConfig, SessionOutput};
+use cmail_delivery::time::{Duration, Instant};
+
+use crate::script::{number, secret_for, steps};
+use crate::session_checker::Checker;
+
+/// Most steps of a script that are taken.
+const STEPS_LIMIT: usize = 300;
+
+/// Checks the conversation that a script describes, with what the server says in one piece and octet by octet.
+pub fn check(octets: &[u8]) {
+    let whole = Talk::run(octets, usize::MAX);
+    let in_octets = Talk::run(octets, 1);
+    assert_eq!(whole, in_octets);
+}
+
+/// Verbs: `C` configuration, once: letters of `s` STARTTLS, `i` implicit TLS, `f` plain fallback, `a` credentials,
+/// `u` unprotected, `p` padding, `t` trace; `R` a line of the server, `r` octets of it, `E` a line in which it echoes the last one
+/// of the client; `P` what a polite server would do; `V` and `v` TLS with and without a valid certificate, `X` without
+/// success; `K` closed, `k` broken; `.` seconds pass; `W` the connection takes so many octets; `B` a transaction for so
+/// many recipients whose data follows, `b` the same with ten more octets, `S` octets of it (`|` is LF and `^` CR); `Q` quit.
+struct Talk {
+    session: Session,
+    checker: Checker,
+    now: Instant,
+    /// How many octets the server says at once.
+    piece: usize,
+    /// What was sent, and what was put out but for received octets.
+    sent: Vec<u8>,
+    outputs: Vec<SessionOutput>,
+}
+
+impl Talk {
+    fn run(octets: &[u8], piece: usize) -> (Vec<u8>, Vec<SessionOutput>) {
+        let password = secret_for(octets);
+        let configured = steps(octets).next().filter(|(verb, _)| *verb == b'C');
+        let config = config(configured.map_or(&[], |(_, letters)| letters), &password);
+        let now = Instant::from_micros(5);
+        let session = Session::new(config.clone(), Rng::from_seed([4; 32]), now);
+        let checker = Checker::new(config, &password);
+        let mut talk = Self { session, checker, now, piece, sent: Vec::new(), outputs: Vec::new() };
+        talk.take_outputs();
+        for (verb, argument) in steps(octets).take(STEPS_LIMIT) {
+            talk.step(verb, argument);
+        }
+        // In the end the connection breaks: then nothing may stay open.
+        talk.step(b'K', b"");
+        talk.checker.check_end(&mut talk.session, talk.now);
+        (talk.sent, talk.outputs)
+    }
+
+    fn step(&mut self, verb: u8, argument: &[u8]) {
+        match verb {
+            b'R' => self.server(&[argument, b"\r\n"].concat()),
+            b'r' => self.server(argument),
+            b'E' => {
+                let line = [argument, self.checker.last_line(), b"\r\n"].concat();
+                self.server(&line);
+            }
+            b'P' => self.polite(),
+            b'V' | b'v' => self.tls_established(verb == b'V'),
+            b'X' => self.session.handle_tls_failed(self.now, "alert".into()),
+            b'K' => self.session.handle_closed(self.now, CloseReason::EndOfFile),
+            b'k' => self.session.handle_closed(self.now, CloseReason::Broken("reset".into())),
+            b'.' => {
+                self.now = self.now + Duration::from_secs(number(argument, 1) % 10_000);
+                self.session.handle_timeout(self.now);
+            }
+            b'W' => self.transmit(usize::try_from(number(argument, 1000) % 10_000).unwrap_or(0)),
+            b'B' | b'b' => {
+                let (recipients, data) = argument.split_first().unwrap_or((&b'1', &[]));
+                let transaction =
+                    self.checker.begin(&self.session, recipients % 4, &message(data), verb == b'b');
+                self.session.begin(self.now, transaction);
+            }
+            b'S' => {
+                let octets = Bytes::from(message(argument));
+                self.checker.supply(&self.session, &octets);
+                self.session.supply_data(self.now, octets);
+            }
+            b'Q' => self.session.quit(self.now),
+            _ => return,
+        }
+        self.take_outputs();
+        self.checker.check_deadline(&mut self.session, self.now);
+    }
+
+    fn server(&mut self, octets: &[u8]) {
+        for piece in octets.chunks(self.piece) {
+            self.checker.server_says(&self.session, piece);
+            self.session.handle_received(self.now, piece);
+        }
+    }
+
+    fn tls_established(&mut self, certificate_is_valid: bool) {
+        self.checker.tls_established(&self.session, certificate_is_valid);
+        self.session.handle_tls_established(self.now, certificate_is_valid);
+    }
+
+    /// Takes what the session sends, and does what a server does that means well.
+    fn polite(&mut self) {
+        for _ in 0..4 {
+            self.transmit(10_000);
+        }
+        self.take_outputs();
+        let reply: &[u8] = match self.session.phase() {
+            Phase::Tls => return self.tls_established(true),
+            Phase::Greeting | Phase::StartTls => b"220 mx\r\n",
+            Phase::Ehlo => b"250-mx\r\n250-STARTTLS\r\n250-AUTH LOGIN PLAIN CRAM-MD5\r\n250-8BITMIME\r\n250 SIZE 100000\r\n",
+            Phase::Auth => self.checker.auth_reply(),
+            Phase::Data => b"354 go\r\n",
+            Phase::MailData | Phase::Ready | Phase::Ended => return,
+            Phase::Padding | Phase::Mail | Phase::Rcpt | Phase::EndOfData | Phase::Rset => b"250 2.0.0 ok\r\n",
+            Phase::Quit => b"221 bye\r\n",
+        };
+        self.server(reply);
+    }
+
+    fn transmit(&mut self, limit: usize) {
+        let mut octets = BytesMut::new();
+        let wanted = self.session.wants_transmit() && limit > 0;
+        let before = self.session.phase();
+        assert_eq!(self.session.poll_transmit(self.now, limit, &mut octets), wanted);
+        assert!(octets.len() <= 2 * limit + 10, "{} octets for {limit}", octets.len());
+        assert_eq!(octets.is_empty(), !wanted || (octets.is_empty() && before == Phase::MailData));
+        self.sent.extend_from_slice(&octets);
+        self.take_outputs_before(|checker, session| checker.sent(session, before, &octets));
+    }
+
+    fn take_outputs(&mut self) {
+        self.take_outputs_before(|_, _| {});
+    }
+
+    fn take_outputs_before(&mut self, first: impl FnOnce(&mut Checker, &Session)) {
+        first(&mut self.checker, &self.session);
+        while let Some(output) = self.session.poll_output() {
+            self.checker.output(&output);
+            if !matches!(output, SessionOutput::Received(_)) {
+                self.outputs.push(output);
+            }
+        }
+        self.checker.check_state(&self.session, &self.sent);
+    }
+}
+
+fn config(letters: &[u8], password: &str) -> SessionConfig {
+    let has = |letter| letters.contains(&letter);
+    SessionConfig {
+        announce: "client.example.org".into(),
+        tls: match (has(b'i'), has(b's')) {
+            (true, _) => TlsMode::Implicit,
+            (false, true) => TlsMode::StartTls,
+            (false, false) => TlsMode::Plain,
+        },
+        plain_fallback: has(b'f'),
+        credentials: has(b'a').then(|| Credentials { user: "user".into(), password: password.into() }),
+        auth_unprotected: has(b'u'),
+        padding_limit: if has(b'p') { 3 } else { 0 },
+        trace: has(b't'),
+    }
+}
+
+/// Mail data of an argument.
+fn message(argument: &[u8]) -> Vec<u8> {
+    let octet = |&octet| match octet {
+        b'|' => b'\n',
+        b'^' => b'\r',
+        octet => octet,
+    };
+    argument.iter().map(octet).collect()
+}
