@@ -33,6 +33,8 @@ pub(super) struct Duplicates {
     /// The mail that was accepted last on each connection.
     latest: HashMap<Link, Vec<MailKey>>,
     over: HashSet<Link>,
+    /// Connections on which the final dot was sent and not yet replied to.
+    awaiting: HashSet<Link>,
     /// Mail that was deleted as delivered.
     settled: HashSet<MailKey>,
     /// Duplicates for which the network or a crash is to blame.
@@ -49,6 +51,7 @@ impl Checker for Duplicates {
             Fact::Started { epoch } => {
                 self.epoch = epoch;
                 self.over.clear();
+                self.awaiting.clear();
             }
             Fact::Inserted { id, .. } => {
                 if let Some(mail) = scene.outbox.mail(id) {
@@ -59,8 +62,14 @@ impl Checker for Duplicates {
                 let keys = recipients.iter().map(|recipient| MailKey::new(recipient.as_bytes(), data));
                 return self.accept(link, keys.collect());
             }
-            Fact::Reply { link, to: Verb::FinalDot, code, .. } if code / 100 == 2 => {
-                self.learn(link, Knowledge::Told);
+            Fact::FinalDot { link, .. } => {
+                self.awaiting.insert(link);
+            }
+            Fact::Reply { link, to: Verb::FinalDot, code, .. } => {
+                self.awaiting.remove(&link);
+                if code / 100 == 2 {
+                    self.learn(link, Knowledge::Told);
+                }
             }
             Fact::Gone { link } => {
                 self.learn(link, Knowledge::Never);
@@ -88,7 +97,8 @@ impl Duplicates {
     }
 
     fn accept(&mut self, link: Link, keys: Vec<MailKey>) -> Result<(), String> {
-        let is_over = link.epoch != self.epoch || self.over.contains(&link);
+        // A server that says something else before it accepts is taken at its first word.
+        let is_over = link.epoch != self.epoch || self.over.contains(&link) || !self.awaiting.contains(&link);
         let knowledge = if is_over { Knowledge::Never } else { Knowledge::Awaited };
         for key in &keys {
             let earlier = self.acceptances.entry(key.clone()).or_default();
