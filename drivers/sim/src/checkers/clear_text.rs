@@ -1,7 +1,8 @@
 //! No credentials and no mail in clear text where TLS was promised: by the relay's specification, by the port, or by
 //! the conversation itself; and credentials only to a server that has proved who it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 
 use cmail_delivery::io::Purpose;
 use cmail_delivery::next_hop::{Relay, TlsMode};
@@ -25,6 +26,8 @@ struct Talk {
 #[derive(Debug, Default)]
 pub(super) struct ClearText {
     talks: BTreeMap<Link, Talk>,
+    /// Whether TLS is promised at each address. It never changes.
+    promises: HashMap<SocketAddr, bool>,
 }
 
 impl Checker for ClearText {
@@ -35,7 +38,7 @@ impl Checker for ClearText {
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
         match fact {
             Fact::Connecting { link, remote, purpose: Purpose::Smtp } => {
-                let is_promised = is_promised(scene, remote);
+                let is_promised = *self.promises.entry(remote).or_insert_with(|| is_promised(scene, remote));
                 let is_loopback = remote.ip().is_loopback();
                 self.talks.insert(link, Talk { is_promised, is_loopback, ..Talk::default() });
             }
@@ -89,7 +92,7 @@ impl ClearText {
 }
 
 /// Whether no next hop that leads to this address and port may be spoken with in clear text.
-fn is_promised(scene: &Scene<'_>, remote: std::net::SocketAddr) -> bool {
+fn is_promised(scene: &Scene<'_>, remote: SocketAddr) -> bool {
     let by_list =
         scene.settings.ports.iter().filter(|port| port.number == remote.port()).map(|port| port.tls);
     let relays = scene.map.relays.iter().filter(|relay| scene.map.host_at(remote.ip()) == Some(relay.host));

@@ -1,6 +1,6 @@
 //! Never more connections than configured, overall and to a destination.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cmail_delivery::io::Purpose;
 
@@ -12,6 +12,8 @@ use crate::facts::{Fact, Link, Scene};
 pub(super) struct Connections {
     /// The open connections for mail, and their hosts.
     open: BTreeMap<Link, Option<usize>>,
+    /// Of each host, the hosts that are counted together with it, and for how many destinations. It never changes.
+    groups: HashMap<usize, (Vec<usize>, usize)>,
 }
 
 impl Checker for Connections {
@@ -40,27 +42,32 @@ impl Checker for Connections {
 }
 
 impl Connections {
-    fn check(&self, scene: &Scene<'_>, host: Option<usize>) -> Result<(), String> {
+    fn check(&mut self, scene: &Scene<'_>, host: Option<usize>) -> Result<(), String> {
         let limit = usize::try_from(scene.settings.concurrency).unwrap_or(usize::MAX);
         if self.open.len() > limit {
             return Err(format!("{} connections are open, {limit} are allowed", self.open.len()));
         }
         let Some(host) = host else { return Ok(()) };
-        let hops = scene.map.hops_of_host(host);
-        // A destination may have several hosts: if this one belongs to nobody else, count all of its destination.
-        let hosts: Vec<usize> = match hops.first() {
-            Some(hop) if hops.len() == 1 => (0..scene.map.hosts.len())
-                .filter(|&other| scene.map.hops_of_host(other).iter().eq([hop]))
-                .collect(),
-            _ => vec![host],
-        };
+        let (hosts, hops) = self.groups.entry(host).or_insert_with(|| group(scene, host));
         let of_hosts = |open: &&Option<usize>| open.is_some_and(|open| hosts.contains(&open));
         let count = self.open.values().filter(of_hosts).count();
         let per_hop = usize::try_from(scene.settings.destination_concurrency).unwrap_or(usize::MAX);
-        let allowed = per_hop.saturating_mul(hops.len().max(1));
+        let allowed = per_hop.saturating_mul((*hops).max(1));
         if count > allowed {
             return Err(format!("{count} connections are open to one destination, {allowed} are allowed"));
         }
         Ok(())
     }
+}
+
+fn group(scene: &Scene<'_>, host: usize) -> (Vec<usize>, usize) {
+    let hops = scene.map.hops_of_host(host);
+    // A destination may have several hosts: if this one belongs to nobody else, count all of its destination.
+    let hosts = match hops.first() {
+        Some(hop) if hops.len() == 1 => (0..scene.map.hosts.len())
+            .filter(|&other| scene.map.hops_of_host(other).iter().eq([hop]))
+            .collect(),
+        _ => vec![host],
+    };
+    (hosts, hops.len())
 }
