@@ -85,7 +85,8 @@ impl Wire {
             if self.is_data {
                 self.tail = b"\r\n".to_vec();
             }
-            self.is_challenged = code == 334;
+            // RFC 4954 section 4: only AUTH is answered with a challenge; elsewhere it is a reply out of turn.
+            self.is_challenged = matches!(to, Verb::Auth | Verb::AuthLine) && code == 334;
             sights.push(Sight::Reply(to, code, text));
         }
         sights

@@ -129,7 +129,7 @@ impl Talk {
             self.awaited = None;
         }
         let is_success = code / 100 == 2;
-        self.challenged = code == 334;
+        self.challenged = matches!(to, Verb::Auth | Verb::AuthLine) && code == 334;
         match to {
             Verb::Greeting => self.was_greeted = true,
             Verb::Ehlo | Verb::Helo if is_success => {
