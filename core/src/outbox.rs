@@ -1,7 +1,8 @@
 //! What passes between the core and the database: rows, and requests that are answered later.
 //!
-//! The core never sees SQL. It asks, with a [`RequestId`] of its own, and the driver answers every request once,
-//! in any order, with a [`StoreReply`] or a [`StoreError`].
+//! The core never sees SQL. It asks, with a [`RequestId`] of its own, and the driver answers every request once, with a
+//! [`StoreReply`] or a [`StoreError`], and in the order in which they were asked: what an answer says of a row that a
+//! later answer has overtaken is no longer so, and mail would be tried too early.
 
 use alloc::boxed::Box;
 use alloc::string::String;

@@ -1,0 +1,57 @@
+//! A bounce contains nothing of any other mail. Every message has a mark of its own in it, and every recipient.
+
+use std::collections::BTreeSet;
+
+use memchr::memmem;
+
+use super::Checker;
+use crate::facts::{Fact, Scene};
+
+/// With these begin the marks of messages and recipients; they end with the same letter.
+pub(crate) const MARKS: [&str; 2] = ["zt", "zr"];
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct BounceContents;
+
+impl Checker for BounceContents {
+    fn name(&self) -> &'static str {
+        "bounces contain only their own mail"
+    }
+
+    fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
+        let Fact::Committing { commit } = fact else { return Ok(()) };
+        for replacement in &commit.replaced {
+            let Some(bounce) = &replacement.bounce else { continue };
+            // If one is gone nothing is done.
+            if replacement.originals.iter().any(|&id| scene.outbox.mail(id).is_none()) {
+                continue;
+            }
+            let mut own = BTreeSet::new();
+            for mail in replacement.originals.iter().filter_map(|&id| scene.outbox.mail(id)) {
+                own.extend(marks(&mail.data));
+                own.extend(marks(&mail.recipient));
+            }
+            if let Some(other) = marks(&bounce.data).into_iter().find(|mark| !own.contains(mark)) {
+                return Err(format!("the bounce of {:?} contains {other}", replacement.originals));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All marks in these octets.
+fn marks(octets: &[u8]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for prefix in MARKS {
+        for position in memmem::find_iter(octets, prefix) {
+            let digits = octets.get(position + prefix.len()..).unwrap_or_default();
+            let count = digits.iter().take_while(|octet| octet.is_ascii_digit()).count();
+            if count > 0 && digits.get(count) == Some(&b'z') {
+                let mark = octets.get(position..position + prefix.len() + count).unwrap_or_default();
+                found.insert(String::from_utf8_lossy(mark).into_owned());
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,105 @@
+//! No credentials and no mail in clear text where TLS was promised: by the relay's specification, by the port, or by
+//! the conversation itself; and credentials only to a server that has proved who it is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+
+use cmail_delivery::io::Purpose;
+use cmail_delivery::next_hop::{Relay, TlsMode};
+
+use super::Checker;
+use crate::facts::{Fact, Link, Scene, Verb};
+
+/// A conversation.
+#[derive(Debug, Default)]
+struct Talk {
+    /// Whether every way to this address and port has TLS.
+    is_promised: bool,
+    is_loopback: bool,
+    /// Whether the handshake has begun, and not yet ended.
+    is_shaking_hands: bool,
+    has_tls: bool,
+    has_valid_certificate: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct ClearText {
+    talks: BTreeMap<Link, Talk>,
+    /// Whether TLS is promised at each address. It never changes.
+    promises: HashMap<SocketAddr, bool>,
+}
+
+impl Checker for ClearText {
+    fn name(&self) -> &'static str {
+        "nothing in clear text after a promise of TLS"
+    }
+
+    fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
+        match fact {
+            Fact::Connecting { link, remote, purpose: Purpose::Smtp } => {
+                let is_promised = *self.promises.entry(remote).or_insert_with(|| is_promised(scene, remote));
+                let is_loopback = remote.ip().is_loopback();
+                self.talks.insert(link, Talk { is_promised, is_loopback, ..Talk::default() });
+            }
+            Fact::Gone { link } => {
+                self.talks.remove(&link);
+            }
+            Fact::Stopped { .. } => self.talks.clear(),
+            Fact::StartTls { link } => self.with(link, |talk| talk.is_shaking_hands = true),
+            Fact::TlsEstablished { link, valid } => self.with(link, |talk| {
+                talk.is_shaking_hands = false;
+                talk.has_tls = true;
+                talk.has_valid_certificate = valid;
+            }),
+            Fact::Sent { link, tls, .. } => {
+                let Some(talk) = self.talks.get(&link) else { return Ok(()) };
+                if talk.is_shaking_hands {
+                    return Err(format!("[{link}] something is said during the TLS handshake"));
+                }
+                if talk.has_tls != tls {
+                    return Err(format!("[{link}] something is said in clear text after the TLS handshake"));
+                }
+            }
+            Fact::Command { link, verb, line, tls } => {
+                let Some(talk) = self.talks.get(&link) else { return Ok(()) };
+                let is_mail = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data);
+                if is_mail && talk.is_promised && !tls {
+                    return Err(format!("[{link}] mail in clear text: {}", line.escape_ascii()));
+                }
+                let is_proved = tls && talk.has_valid_certificate;
+                if verb == Verb::Auth && !is_proved && !talk.is_loopback && !scene.settings.auth_insecure {
+                    return Err(format!("[{link}] credentials without a valid certificate"));
+                }
+            }
+            Fact::FinalDot { link, tls: false }
+                if self.talks.get(&link).is_some_and(|talk| talk.is_promised) =>
+            {
+                return Err(format!("[{link}] mail data in clear text"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl ClearText {
+    fn with(&mut self, link: Link, act: impl FnOnce(&mut Talk)) {
+        if let Some(talk) = self.talks.get_mut(&link) {
+            act(talk);
+        }
+    }
+}
+
+/// Whether no next hop that leads to this address and port may be spoken with in clear text.
+fn is_promised(scene: &Scene<'_>, remote: SocketAddr) -> bool {
+    let by_list =
+        scene.settings.ports.iter().filter(|port| port.number == remote.port()).map(|port| port.tls);
+    let relays = scene.map.relays.iter().filter(|relay| scene.map.host_at(remote.ip()) == Some(relay.host));
+    let by_relay = relays
+        .filter_map(|relay| Relay::parse(relay.specification.as_bytes()).ok()?.port)
+        .filter(|port| port.number == remote.port())
+        .map(|port| port.tls);
+    let modes: Vec<TlsMode> = by_list.chain(by_relay).collect();
+    !modes.is_empty() && !modes.contains(&TlsMode::Plain)
+}

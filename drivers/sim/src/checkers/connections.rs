@@ -1,0 +1,73 @@
+//! Never more connections than configured, overall and to a destination.
+
+use std::collections::{BTreeMap, HashMap};
+
+use cmail_delivery::io::Purpose;
+
+use super::Checker;
+use crate::facts::{Fact, Link, Scene};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    /// The open connections for mail, and their hosts.
+    open: BTreeMap<Link, Option<usize>>,
+    /// Of each host, the hosts that are counted together with it, and for how many destinations. It never changes.
+    groups: HashMap<usize, (Vec<usize>, usize)>,
+}
+
+impl Checker for Connections {
+    fn name(&self) -> &'static str {
+        "the limits of connections are kept"
+    }
+
+    fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
+        match fact {
+            Fact::Connecting { link, remote, purpose: Purpose::Smtp } => {
+                let host = scene.map.host_at(remote.ip());
+                self.open.insert(link, host);
+                self.check(scene, host)
+            }
+            Fact::Gone { link } => {
+                self.open.remove(&link);
+                Ok(())
+            }
+            Fact::Stopped { .. } => {
+                self.open.clear();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Connections {
+    fn check(&mut self, scene: &Scene<'_>, host: Option<usize>) -> Result<(), String> {
+        let limit = usize::try_from(scene.settings.concurrency).unwrap_or(usize::MAX);
+        if self.open.len() > limit {
+            return Err(format!("{} connections are open, {limit} are allowed", self.open.len()));
+        }
+        let Some(host) = host else { return Ok(()) };
+        let (hosts, hops) = self.groups.entry(host).or_insert_with(|| group(scene, host));
+        let of_hosts = |open: &&Option<usize>| open.is_some_and(|open| hosts.contains(&open));
+        let count = self.open.values().filter(of_hosts).count();
+        let per_hop = usize::try_from(scene.settings.destination_concurrency).unwrap_or(usize::MAX);
+        let allowed = per_hop.saturating_mul((*hops).max(1));
+        if count > allowed {
+            return Err(format!("{count} connections are open to one destination, {allowed} are allowed"));
+        }
+        Ok(())
+    }
+}
+
+fn group(scene: &Scene<'_>, host: usize) -> (Vec<usize>, usize) {
+    let hops = scene.map.hops_of_host(host);
+    // A destination may have several hosts: if this one belongs to nobody else, count all of its destination.
+    let hosts = match hops.first() {
+        Some(hop) if hops.len() == 1 => (0..scene.map.hosts.len())
+            .filter(|&other| scene.map.hops_of_host(other).iter().eq([hop]))
+            .collect(),
+        _ => vec![host],
+    };
+    (hosts, hops.len())
+}

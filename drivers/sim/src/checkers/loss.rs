@@ -1,0 +1,95 @@
+//! Nothing is lost: a mail leaves the outbox only when a server has accepted it, octet for octet, or when it is given
+//! up, and then its sender is told in the same transaction.
+
+use std::collections::{HashMap, HashSet};
+
+use cmail_delivery::outbox::{Commit, MailId, Replacement};
+
+use super::Checker;
+use crate::facts::{Fact, Scene};
+use crate::outbox::MailKey;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Loss {
+    /// What each row was, whoever changed it meanwhile.
+    versions: HashMap<MailId, Vec<MailKey>>,
+    /// How often servers have accepted a mail, less how often it was deleted for that.
+    accepted: HashMap<MailKey, u32>,
+    /// Rows of which others have changed the faillog, maybe just when they were given up.
+    meddled: HashSet<MailId>,
+}
+
+impl Checker for Loss {
+    fn name(&self) -> &'static str {
+        "nothing is lost"
+    }
+
+    fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
+        if let Fact::Inserted { id, .. } | Fact::Meddled { id } = fact {
+            let key = scene.outbox.mail(id).map(crate::outbox::Mail::key);
+            self.versions.entry(id).or_default().extend(key);
+        }
+        if let Fact::Meddled { id } = fact {
+            self.meddled.insert(id);
+        }
+        if let Fact::Accepted { recipients, data, .. } = fact {
+            for recipient in recipients {
+                *self.accepted.entry(MailKey::new(recipient.as_bytes(), data)).or_default() += 1;
+            }
+        }
+        if let Fact::Committing { commit } = fact {
+            self.commit(scene, commit)?;
+        }
+        Ok(())
+    }
+}
+
+impl Loss {
+    fn commit(&mut self, scene: &Scene<'_>, commit: &Commit) -> Result<(), String> {
+        for &id in &commit.delivered {
+            if scene.outbox.mail(id).is_none() {
+                continue;
+            }
+            let versions = self.versions.remove(&id).unwrap_or_default();
+            let accepted = &mut self.accepted;
+            let proof = versions.iter().find(|key| accepted.get(key).is_some_and(|&count| count > 0));
+            match proof.and_then(|key| accepted.get_mut(key)) {
+                Some(count) => *count -= 1,
+                None => return Err(format!("mail {id} is deleted, but no server has accepted it as it is")),
+            }
+        }
+        let check = |replacement| self.check_replacement(scene, replacement);
+        commit.replaced.iter().try_for_each(check)
+    }
+
+    fn check_replacement(&self, scene: &Scene<'_>, replacement: &Replacement) -> Result<(), String> {
+        let mails: Option<Vec<_>> =
+            replacement.originals.iter().map(|&id| scene.outbox.mail(id).map(|mail| (id, mail))).collect();
+        // If one is gone nothing is done.
+        let Some(mails) = mails else { return Ok(()) };
+        for (id, mail) in mails {
+            let state = mail.fail_state(id);
+            let is_given_up = state.fatal || state.fail_count >= scene.settings.retries;
+            if !is_given_up && !self.meddled.contains(&id) {
+                return Err(format!("mail {id} is given up after {} attempts", state.fail_count));
+            }
+            let Some(sender) = mail.sender.as_deref().filter(|sender| !sender.is_empty()) else { continue };
+            let Some(bounce) = &replacement.bounce else {
+                return Err(format!("mail {id} is deleted, and its sender is not told"));
+            };
+            let copies = scene.settings.bounce_copy.iter().map(|copy| copy.as_bytes());
+            let expected: Vec<&[u8]> = std::iter::once(sender).chain(copies).collect();
+            let told: Vec<&[u8]> = bounce.recipients.iter().map(|recipient| &**recipient).collect();
+            if told != expected {
+                return Err(format!("the bounce of mail {id} goes to others than its sender and the copies"));
+            }
+            let recipient = String::from_utf8_lossy(&mail.recipient);
+            let is_plain = recipient.bytes().all(|octet| octet.is_ascii_graphic());
+            if is_plain && memchr::memmem::find(&bounce.data, recipient.as_bytes()).is_none() {
+                return Err(format!("the bounce of mail {id} does not name its recipient"));
+            }
+        }
+        Ok(())
+    }
+}

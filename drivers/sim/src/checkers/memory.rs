@@ -1,0 +1,81 @@
+//! What the core holds in memory is bounded: by the rows that exist, and by its own limits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cmail_delivery::outbox::{
+    CLAIM_BUDGET_OCTETS, DATA_CHUNK_OCTETS, MailId, RequestId, StoreReply, StoreRequest,
+};
+
+use super::Checker;
+use crate::facts::{Fact, Scene};
+
+/// Requests beside those of connections: a look, a slice of known rows, a commit, bounces, and mail without a hop.
+const OTHER_REQUESTS: usize = 200;
+/// Outputs of one call, beside those that rows cause.
+const OUTPUTS_LIMIT: usize = 20_000;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Rows that the core may know of: those that it was not told the end of.
+    known: BTreeSet<MailId>,
+    requests: BTreeMap<RequestId, Vec<MailId>>,
+}
+
+impl Checker for Memory {
+    fn name(&self) -> &'static str {
+        "memory is bounded"
+    }
+
+    fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
+        match fact {
+            Fact::Started { .. } => {
+                self.known = scene.outbox.mails().map(|(id, _)| id).collect();
+                self.requests.clear();
+            }
+            Fact::Inserted { id, .. } => {
+                self.known.insert(id);
+            }
+            Fact::Asked { id, request } => {
+                let ended = if let StoreRequest::Commit(commit) = request {
+                    let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
+                    commit.delivered.iter().chain(replaced).copied().collect()
+                } else {
+                    Vec::new()
+                };
+                self.requests.insert(id, ended);
+                let connections = usize::try_from(scene.settings.concurrency).unwrap_or(usize::MAX);
+                if self.requests.len() > connections.saturating_mul(2) + OTHER_REQUESTS {
+                    return Err(format!("{} requests to the database are open", self.requests.len()));
+                }
+            }
+            Fact::Told { id, done } => {
+                let ended = self.requests.remove(&id).filter(|_| done);
+                for id in ended.unwrap_or_default() {
+                    if scene.outbox.mail(id).is_none() {
+                        self.known.remove(&id);
+                    }
+                }
+            }
+            Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
+                let octets: usize = transactions.iter().map(|transaction| transaction.head.len()).sum();
+                if octets > CLAIM_BUDGET_OCTETS + DATA_CHUNK_OCTETS {
+                    return Err(format!("a claim brings {octets} octets"));
+                }
+            }
+            Fact::Called { indexed, outputs } => {
+                if indexed > self.known.len() {
+                    return Err(format!("{indexed} mails are known, {} can be", self.known.len()));
+                }
+                if outputs > OUTPUTS_LIMIT + 4 * self.known.len() {
+                    return Err(format!("one call had {outputs} outputs"));
+                }
+            }
+            Fact::Finished => {
+                self.known.retain(|&id| scene.outbox.mail(id).is_some());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

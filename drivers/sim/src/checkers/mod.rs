@@ -1,0 +1,55 @@
+//! The invariants. Each sees everything that happens, and says when it is broken.
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a checker is about a few facts, and no other will ever matter to it"
+)]
+
+mod bounce_contents;
+mod bounce_loop;
+mod clear_text;
+mod commands;
+mod connections;
+mod duplicates;
+mod liveness;
+mod loss;
+mod memory;
+mod retries;
+mod secrets;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Debug;
+
+use crate::facts::{Fact, Scene};
+
+/// One invariant.
+pub(crate) trait Checker: Debug {
+    /// What it is called in reports.
+    fn name(&self) -> &'static str;
+
+    /// Takes in what has happened; an error is a sentence that says how the invariant was broken.
+    fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String>;
+
+    /// What it has let pass, and why.
+    fn account(&self) -> Option<String> {
+        None
+    }
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::<loss::Loss>::default(),
+        Box::<duplicates::Duplicates>::default(),
+        Box::<bounce_loop::BounceLoop>::default(),
+        Box::<bounce_contents::BounceContents>::default(),
+        Box::<connections::Connections>::default(),
+        Box::<retries::Retries>::default(),
+        Box::<commands::Commands>::default(),
+        Box::<clear_text::ClearText>::default(),
+        Box::<secrets::Secrets>::default(),
+        Box::<memory::Memory>::default(),
+        Box::<liveness::Liveness>::default(),
+    ]
+}

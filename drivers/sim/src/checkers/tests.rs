@@ -1,0 +1,97 @@
+//! Each checker is shown a build that is wrong in its way, and must be the one that says so; and none says anything of
+//! the build that is right.
+
+use crate::dialogue::Dialogue;
+use crate::mutation::Mutation;
+use crate::swarm::{options_of, run_options};
+
+/// Hours of faults in each world.
+const HOURS: u32 = 3;
+/// Worlds that are tried until one shows the error.
+const WORLDS: u64 = 60;
+
+/// Which checkers object to a build, in how many worlds.
+fn objections(mutation: Mutation) -> Vec<&'static str> {
+    let mut objections = Vec::new();
+    for seed in 0..WORLDS {
+        let outcome = run_options(seed, options_of(seed, HOURS), mutation, Dialogue::Off);
+        objections.extend(outcome.witness.violation.map(|violation| violation.checker));
+        if objections.len() > 4 {
+            break;
+        }
+    }
+    objections
+}
+
+fn assert_caught(mutation: Mutation, checker: &str) {
+    let objections = objections(mutation);
+    assert!(objections.contains(&checker), "{mutation:?} is objected to by {objections:?}");
+}
+
+#[test]
+fn a_build_without_error_is_objected_to_by_nobody() {
+    for seed in 0..20 {
+        let outcome = run_options(seed, options_of(seed, HOURS), Mutation::None, Dialogue::Off);
+        assert_eq!(outcome.witness.violation, None, "seed {seed}");
+    }
+}
+
+#[test]
+fn mail_that_no_server_has_accepted_is_missed() {
+    assert_caught(Mutation::TakesFailureForSuccess, "nothing is lost");
+}
+
+#[test]
+fn mail_that_is_sent_again_after_its_reply_is_noticed() {
+    assert_caught(Mutation::MissesFinalReply, "nothing is duplicated");
+}
+
+#[test]
+fn a_bounce_of_a_bounce_is_noticed() {
+    assert_caught(Mutation::BouncesBounces, "no bounce is bounced");
+}
+
+#[test]
+fn a_bounce_with_something_of_another_mail_is_noticed() {
+    assert_caught(Mutation::LeaksIntoBounces, "bounces contain only their own mail");
+}
+
+#[test]
+fn too_many_connections_are_noticed() {
+    assert_caught(Mutation::IgnoresConcurrency, "the limits of connections are kept");
+}
+
+#[test]
+fn an_attempt_that_comes_too_early_is_noticed() {
+    assert_caught(Mutation::RetriesEarly, "retryinterval and retries are kept");
+}
+
+#[test]
+fn an_attempt_too_many_is_noticed() {
+    assert_caught(Mutation::TriesTooOften, "retryinterval and retries are kept");
+}
+
+#[test]
+fn a_command_before_the_reply_to_the_last_is_noticed() {
+    assert_caught(Mutation::Pipelines, "commands are in order");
+}
+
+#[test]
+fn clear_text_after_a_promise_of_tls_is_noticed() {
+    assert_caught(Mutation::SkipsTls, "nothing in clear text after a promise of TLS");
+}
+
+#[test]
+fn a_secret_in_the_log_is_noticed() {
+    assert_caught(Mutation::LogsSecrets, "no secret is shown");
+}
+
+#[test]
+fn mail_that_is_remembered_for_ever_is_noticed() {
+    assert_caught(Mutation::HoardsRows, "memory is bounded");
+}
+
+#[test]
+fn mail_that_is_never_looked_at_is_noticed() {
+    assert_caught(Mutation::FallsAsleep, "what can be delivered is delivered");
+}

@@ -1,0 +1,191 @@
+//! The command line.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what the program is for")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use crate::dialogue::Dialogue;
+use crate::mutation::Mutation;
+use crate::swarm::{self, Summary};
+
+/// Hours with faults, unless told otherwise.
+const DEFAULT_HOURS: u32 = 24;
+
+const USAGE: &str = "usage: cmail-delivery-sim swarm --seeds N [--start S] [--hours H] [--threads T]
+       cmail-delivery-sim run SEED [--hours H] [-v]
+       cmail-delivery-sim replay FILE...";
+
+/// Runs the program with these arguments.
+pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
+    let arguments: Vec<String> = arguments.collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["swarm", options @ ..] => Arguments::parse(options).map(|arguments| run_swarm(&arguments)),
+        ["run", seed, options @ ..] => match (seed.parse(), Arguments::parse(options)) {
+            (Ok(seed), Ok(arguments)) => Ok(run_one(seed, &arguments)),
+            (Err(error), _) => Err(format!("\"{seed}\" is no seed: {error}")),
+            (_, Err(error)) => Err(error),
+        },
+        ["replay", files @ ..] if !files.is_empty() => Ok(replay_files(files)),
+        _ => Err(USAGE.to_owned()),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::from(2)
+    })
+}
+
+/// What the options say.
+#[derive(Debug)]
+struct Arguments {
+    seeds: u64,
+    start: u64,
+    hours: u32,
+    threads: usize,
+    verbose: bool,
+}
+
+impl Arguments {
+    fn parse(words: &[&str]) -> Result<Self, String> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let mut arguments =
+            Self { seeds: 100, start: 0, hours: DEFAULT_HOURS, threads: cores, verbose: false };
+        let mut words = words.iter();
+        while let Some(&word) = words.next() {
+            if word == "-v" {
+                arguments.verbose = true;
+                continue;
+            }
+            let value = words.next().ok_or_else(|| format!("{word} needs a value\n{USAGE}"))?;
+            let number: u64 = value.parse().map_err(|error| format!("{word} {value}: {error}"))?;
+            match word {
+                "--seeds" => arguments.seeds = number,
+                "--start" => arguments.start = number,
+                "--hours" => {
+                    arguments.hours = u32::try_from(number).map_err(|error| error.to_string())?.max(1)
+                }
+                "--threads" => arguments.threads = usize::try_from(number).unwrap_or(1).max(1),
+                _ => return Err(format!("unknown option {word}\n{USAGE}")),
+            }
+        }
+        Ok(arguments)
+    }
+}
+
+/// What all threads have done together.
+#[derive(Debug, Default)]
+struct Progress {
+    next: AtomicU64,
+    done: AtomicU64,
+    virtual_seconds: AtomicU64,
+    mails: AtomicU64,
+    must_stop: AtomicBool,
+    failed: Mutex<Option<Summary>>,
+}
+
+impl Progress {
+    fn work(&self, arguments: &Arguments, begin: Instant) {
+        while !self.must_stop.load(Ordering::Relaxed) {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= arguments.seeds {
+                return;
+            }
+            let summary = swarm::run_seed(arguments.start.wrapping_add(number), arguments.hours);
+            let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+            self.virtual_seconds.fetch_add(summary.virtual_seconds, Ordering::Relaxed);
+            self.mails.fetch_add(summary.mails, Ordering::Relaxed);
+            if summary.violation.is_some() {
+                self.must_stop.store(true, Ordering::Relaxed);
+                self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(summary);
+            }
+            if done.is_multiple_of(10) || done == arguments.seeds {
+                self.print(done, begin);
+            }
+        }
+    }
+
+    fn print(&self, done: u64, begin: Instant) {
+        let hours = self.virtual_seconds.load(Ordering::Relaxed) / 3600;
+        let mails = self.mails.load(Ordering::Relaxed);
+        let seconds = begin.elapsed().as_secs_f64();
+        eprint!("\r{done} seeds, {hours} virtual hours, {mails} mails, {seconds:.0} s   ");
+    }
+}
+
+fn run_swarm(arguments: &Arguments) -> ExitCode {
+    let progress = Progress::default();
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..arguments.threads {
+            scope.spawn(|| progress.work(arguments, begin));
+        }
+    });
+    progress.print(progress.done.load(Ordering::Relaxed), begin);
+    eprintln!();
+    match progress.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        None => ExitCode::SUCCESS,
+        Some(summary) => report(&summary, arguments.hours),
+    }
+}
+
+/// Shrinks the world in which a rule was broken, and writes what happens in it.
+fn report(summary: &Summary, hours: u32) -> ExitCode {
+    let seed = summary.seed;
+    eprintln!("seed {seed} with --hours {hours}: {}", summary.violation.as_deref().unwrap_or_default());
+    let options = swarm::options_of(seed, hours);
+    let outcome = swarm::run_options(seed, options.clone(), Mutation::None, Dialogue::Off);
+    let Some(violation) = outcome.witness.violation else {
+        eprintln!("it did not happen again: the simulation is not deterministic");
+        return ExitCode::FAILURE;
+    };
+    eprintln!("shrinking it ...");
+    let (seed, options) = swarm::shrink(seed, options, &violation, Mutation::None);
+    let outcome = swarm::run_options(seed, options.clone(), Mutation::None, Dialogue::Kept(String::new()));
+    let found = outcome.witness.violation.as_ref().map(swarm::describe).unwrap_or_default();
+    let text = format!("# seed {seed}\n# {found}\n{options}\n{}", outcome.witness.dialogue.into_text());
+    let path = PathBuf::from(format!("violation-{}.txt", summary.seed));
+    match fs::write(&path, text) {
+        Ok(()) => eprintln!("{found}\nwritten to {}", path.display()),
+        Err(error) => eprintln!("cannot write {}: {error}", path.display()),
+    }
+    ExitCode::FAILURE
+}
+
+fn run_one(seed: u64, arguments: &Arguments) -> ExitCode {
+    let options = swarm::options_of(seed, arguments.hours);
+    println!("seed {seed}\n{options}");
+    let dialogue = if arguments.verbose { Dialogue::Kept(String::new()) } else { Dialogue::Off };
+    let outcome = swarm::run_options(seed, options, Mutation::None, dialogue);
+    let summary = swarm::summary(seed, &outcome);
+    let (accounts, counts) = (outcome.witness.accounts().join("\n"), outcome.witness.counts);
+    println!("{}{counts:#?}\n{accounts}", outcome.witness.dialogue.into_text());
+    println!("{summary:#?}");
+    if summary.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Replays transcripts, and says where what is observed differs from what is written.
+fn replay_files(files: &[&str]) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for file in files {
+        let result = fs::read_to_string(file).map_err(|error| error.to_string()).and_then(|text| {
+            Ok((crate::transcript::replay(&text).map_err(|error| error.to_string())?, text))
+        });
+        match result {
+            Ok((observed, text)) if observed == text => println!("{file}: as it is written"),
+            Ok((observed, _)) => {
+                println!("{file}: otherwise than it is written; this is observed:\n{observed}");
+                code = ExitCode::FAILURE;
+            }
+            Err(error) => {
+                println!("{file}: {error}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
+}

@@ -1,0 +1,124 @@
+//! What has happened, as text that a mail operator can read.
+
+use cmail_delivery::outbox::{Commit, StoreRequest};
+
+use crate::facts::{Fact, Origin, Scene};
+
+/// Most octets of a line that are shown.
+const SHOWN_OCTETS: usize = 200;
+
+/// Where the text goes.
+#[derive(Debug)]
+pub(crate) enum Dialogue {
+    /// Nowhere.
+    Off,
+    /// Into memory.
+    Kept(String),
+}
+
+impl Dialogue {
+    /// Writes what has happened, if that is to be shown.
+    pub(crate) fn write(&mut self, scene: &Scene<'_>, fact: Fact<'_>) {
+        if let Self::Kept(_) = self
+            && let Some(line) = describe(fact)
+        {
+            self.remark(scene, &line);
+        }
+    }
+
+    /// Writes a line.
+    pub(crate) fn remark(&mut self, scene: &Scene<'_>, line: &str) {
+        if let Self::Kept(text) = self {
+            let micros = scene.now.monotonic.as_micros();
+            let seconds = micros / 1_000_000;
+            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+            text.push_str(&format!(
+                "{hours:3}:{minutes:02}:{:02}.{:06} {line}\n",
+                seconds % 60,
+                micros % 1_000_000
+            ));
+        }
+    }
+
+    /// What was written.
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Off => String::new(),
+            Self::Kept(text) => text,
+        }
+    }
+}
+
+fn describe(fact: Fact<'_>) -> Option<String> {
+    Some(match fact {
+        Fact::Started { epoch } => format!("--- the daemon starts, number {epoch}"),
+        Fact::Stopped { crashed: true } => "--- the daemon crashes".into(),
+        Fact::Stopped { crashed: false } => "--- the daemon has ended".into(),
+        Fact::Draining => "--- the daemon is asked to end".into(),
+        Fact::Retried => "--- everything is to be tried".into(),
+        Fact::WallSet { by_s } => format!("--- the wall clock is set by {by_s} s"),
+        Fact::Inserted { id, origin: Origin::Submitted } => format!("= {id} submitted"),
+        Fact::Inserted { id, origin: Origin::BounceOf(originals) } => {
+            format!("= {id} inserted, the bounce of {}", list(originals))
+        }
+        Fact::Removed { id } => format!("= {id} deleted by another process"),
+        Fact::Meddled { id } => format!("= {id} changed by another process"),
+        Fact::Connecting { link, remote, purpose } => {
+            format!("[{link}] connects to {remote} for {purpose:?}")
+        }
+        Fact::Gone { link } => format!("[{link}] is over"),
+        Fact::StartTls { link } => format!("[{link}] begins TLS"),
+        Fact::TlsEstablished { link, valid } => {
+            format!("[{link}] has TLS, the certificate is {}valid", if valid { "" } else { "not " })
+        }
+        Fact::Received { link, octets } => format!("[{link}] S| {}", shown(octets)),
+        Fact::Command { link, line, tls, .. } => {
+            format!("[{link}] C{} {}", if tls { "*" } else { ":" }, shown(line))
+        }
+        Fact::FinalDot { link, .. } => format!("[{link}] C. final dot"),
+        Fact::Accepted { link, recipients, data } => {
+            format!("[{link}] accepted {} octets for {}", data.len(), recipients.join(" "))
+        }
+        Fact::Committing { commit } => describe_commit(commit),
+        Fact::Log(event) if event.level() < cmail_delivery::event::Level::Trace => format!("log: {event}"),
+        Fact::Asked { id, request } if !matches!(request, StoreRequest::Scan { .. }) => {
+            format!("? {} {request:?}", id.0).chars().take(SHOWN_OCTETS).collect()
+        }
+        Fact::Spins => "--- the core spins".into(),
+        Fact::Healed => "--- the world is healed".into(),
+        Fact::Finished => "--- the time is over".into(),
+        Fact::Sent { .. }
+        | Fact::Reply { .. }
+        | Fact::Asked { .. }
+        | Fact::Answered { .. }
+        | Fact::Told { .. }
+        | Fact::Log(_)
+        | Fact::Called { .. } => return None,
+    })
+}
+
+fn describe_commit(commit: &Commit) -> String {
+    let mut text = String::from("=");
+    if !commit.delivered.is_empty() {
+        text.push_str(&format!(" {} deleted;", list(&commit.delivered)));
+    }
+    for attempt in &commit.failed {
+        let kind = if attempt.fatal { "failed" } else { "deferred" };
+        text.push_str(&format!(" {} {kind} \"{}\";", attempt.id, attempt.text.escape_debug()));
+    }
+    for replacement in &commit.replaced {
+        let kind = if replacement.bounce.is_some() { "bounced" } else { "dropped" };
+        text.push_str(&format!(" {} {kind};", list(&replacement.originals)));
+    }
+    text
+}
+
+fn list(ids: &[cmail_delivery::outbox::MailId]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn shown(octets: &[u8]) -> String {
+    let shown = octets.get(..SHOWN_OCTETS).unwrap_or(octets);
+    let ellipsis = if shown.len() < octets.len() { "…" } else { "" };
+    format!("{}{ellipsis}", shown.escape_ascii())
+}

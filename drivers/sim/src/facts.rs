@@ -1,0 +1,151 @@
+//! What can be seen from outside the core, told to the checkers as it happens.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use cmail_delivery::event::Event;
+use cmail_delivery::io::{ConnectionId, Purpose};
+use cmail_delivery::outbox::{Commit, MailId, RequestId, StoreReply, StoreRequest};
+use cmail_delivery::settings::Settings;
+use cmail_delivery::time::Now;
+
+use crate::map::Map;
+use crate::outbox::Outbox;
+
+/// Names a connection, also across restarts of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Link {
+    /// The incarnation of the daemon.
+    pub(crate) epoch: u32,
+    /// What that one calls it.
+    pub(crate) id: ConnectionId,
+}
+
+impl std::fmt::Display for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.id.0)
+    }
+}
+
+/// The verb of a command, and the two things beside commands that are replied to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Greeting,
+    Ehlo,
+    Helo,
+    StartTls,
+    Auth,
+    AuthLine,
+    Noop,
+    Rset,
+    Mail,
+    Rcpt,
+    Data,
+    FinalDot,
+    Quit,
+    Unknown,
+}
+
+/// Why a row came into the outbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin<'a> {
+    /// Another process wants it to be delivered.
+    Submitted,
+    /// It is the bounce of these, which were deleted in the same transaction.
+    BounceOf(&'a [MailId]),
+}
+
+/// Something that was seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fact<'a> {
+    /// The daemon was started.
+    Started { epoch: u32 },
+    /// The daemon is no more, whether it crashed or ended.
+    Stopped { crashed: bool },
+    /// The daemon was asked to end.
+    Draining,
+    /// It was asked to try everything.
+    Retried,
+    /// The wall clock was set.
+    WallSet { by_s: i64 },
+    /// A row came into the outbox.
+    Inserted { id: MailId, origin: Origin<'a> },
+    /// Another process has deleted a row.
+    Removed { id: MailId },
+    /// Another process has changed a row or its faillog.
+    Meddled { id: MailId },
+    /// The core asks for a connection.
+    Connecting { link: Link, remote: SocketAddr, purpose: Purpose },
+    /// The connection is over, as the core sees it.
+    Gone { link: Link },
+    /// The core begins TLS.
+    StartTls { link: Link },
+    /// TLS stands.
+    TlsEstablished { link: Link, valid: bool },
+    /// The core has handed out octets for a connection; `tls` if they are protected.
+    Sent { link: Link, octets: &'a [u8], tls: bool },
+    /// Octets were given to the core.
+    Received { link: Link, octets: &'a [u8] },
+    /// The core has said a command line.
+    Command { link: Link, verb: Verb, line: &'a [u8], tls: bool },
+    /// The core has ended the mail data.
+    FinalDot { link: Link, tls: bool },
+    /// A whole reply was given to the core.
+    Reply { link: Link, to: Verb, code: u16, text: &'a [u8] },
+    /// A server has taken responsibility for a message, whether its reply gets through or not.
+    Accepted { link: Link, recipients: &'a [String], data: &'a [u8] },
+    /// The core has asked the database.
+    Asked { id: RequestId, request: &'a StoreRequest },
+    /// The database reads for the core.
+    Answered { reply: &'a StoreReply },
+    /// The answer to a request is given to the core; `done` unless the database has refused.
+    Told { id: RequestId, done: bool },
+    /// Verdicts are about to become durable; the outbox is as it was before.
+    Committing { commit: &'a Commit },
+    /// The core tells the administrator.
+    Log(&'a Event),
+    /// The core was called; it knows of so much mail and had so many outputs.
+    Called { indexed: usize, outputs: usize },
+    /// The core asks to be called again and again without that anything happens.
+    Spins,
+    /// From now on there are no faults, and all mail is to be dealt with within this time.
+    Healed,
+    /// That time is over.
+    Finished,
+}
+
+/// What facts are to be judged by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scene<'a> {
+    /// The time.
+    pub(crate) now: Now,
+    /// What the administrator has configured.
+    pub(crate) settings: &'a Settings,
+    /// The outbox as it is.
+    pub(crate) outbox: &'a Outbox,
+    /// The world around.
+    pub(crate) map: &'a Map,
+}
+
+/// The canonical form of a message's octets on its way: CRLF line ends only, one at the end (a naive model of what
+/// the core does as a stream).
+pub(crate) fn canonical(data: &[u8]) -> Bytes {
+    let mut canonical = Vec::with_capacity(data.len() + 2);
+    let mut octets = data.iter().copied().peekable();
+    while let Some(octet) = octets.next() {
+        match octet {
+            b'\r' => {
+                if octets.peek() == Some(&b'\n') {
+                    octets.next();
+                }
+                canonical.extend_from_slice(b"\r\n");
+            }
+            b'\n' => canonical.extend_from_slice(b"\r\n"),
+            other => canonical.push(other),
+        }
+    }
+    if !canonical.is_empty() && !canonical.ends_with(b"\r\n") {
+        canonical.extend_from_slice(b"\r\n");
+    }
+    canonical.into()
+}

@@ -1,0 +1,37 @@
+//! Drives the delivery core through virtual worlds full of faults, and checks what it does.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `clock`, `network`, `dns`, `servers`, `outbox`, `map` | the world: nothing in it is real, everything comes from a seed |
+//! | `world` | the executor: it calls the core, carries out what the core wants, and lets faults happen |
+//! | `facts`, `wire`, `witness` | what can be seen from outside, and who sees it |
+//! | `checkers` | the invariants, each in a file of its own |
+//! | `swarm` | many worlds, their options drawn from their seeds, and shrinking of those in which a rule is broken |
+//! | `transcript` | conversations as text, replayed by an executor of their own |
+//! | `mutation` | wrong builds, which prove that each checker can fail |
+//!
+//! The core runs as a whole, through its facade, as in any other executor. First there are faults; then the world is
+//! healed, and everything that can be delivered has to be.
+#![forbid(unsafe_code)]
+
+mod checkers;
+mod cli;
+mod clock;
+mod dialogue;
+mod dice;
+mod dns;
+mod facts;
+mod map;
+mod mutation;
+mod network;
+mod outbox;
+mod servers;
+mod swarm;
+mod transcript;
+mod wire;
+mod witness;
+mod world;
+
+pub use self::cli::run;
+pub use self::swarm::{Summary, run_seed};
+pub use self::transcript::{TranscriptError, replay};

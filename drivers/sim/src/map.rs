@@ -1,0 +1,232 @@
+//! The world around the daemon: hosts, the domains that lead to them, and relays.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::dice::Dice;
+use crate::servers::Temperament;
+use crate::swarm::Options;
+
+/// The name servers.
+pub(crate) const NAME_SERVERS: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 53)), 53),
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 54)), 53),
+];
+
+/// A mail server.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) temperament: Temperament,
+    /// Hosts of one group fail together.
+    pub(crate) group: usize,
+    /// Latency one way, in microseconds.
+    pub(crate) latency_us: u64,
+}
+
+/// What the DNS says of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Zone {
+    /// MX records: preferences and hosts.
+    Exchanges(Vec<(u16, usize)>),
+    /// Addresses only.
+    Implicit(usize),
+    /// RFC 7505.
+    NullMx,
+    /// The name does not exist.
+    Missing,
+    /// The name exists, but has neither.
+    Empty,
+    /// The name is an alias of another domain.
+    Alias(usize),
+}
+
+/// A relay as the database names it.
+#[derive(Clone, Debug)]
+pub(crate) struct RelayEntry {
+    /// The remote specification.
+    pub(crate) specification: String,
+    /// The password in it.
+    pub(crate) password: Option<String>,
+    /// The host it leads to.
+    pub(crate) host: usize,
+}
+
+/// The whole of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Map {
+    pub(crate) hosts: Vec<Host>,
+    /// `zone0.example`, `zone1.example`, …
+    pub(crate) zones: Vec<Zone>,
+    pub(crate) relays: Vec<RelayEntry>,
+    /// Whether mail goes to address literals, too: each is a next hop of its own.
+    pub(crate) has_literals: bool,
+    by_address: BTreeMap<IpAddr, usize>,
+    by_name: BTreeMap<String, usize>,
+    /// Zones with names of their own.
+    named: BTreeMap<String, Zone>,
+}
+
+impl Map {
+    /// A random world.
+    pub(crate) fn draw(options: &Options, dice: &mut Dice) -> Self {
+        let mut map = Self { has_literals: dice.chance(300), ..Self::default() };
+        for number in 0..usize::try_from(options.zones).unwrap_or(1) {
+            let zone = map.draw_zone(number, options, dice);
+            map.zones.push(zone);
+        }
+        for number in 0..usize::try_from(options.relays).unwrap_or(0) {
+            let host = map.add_host(options, dice);
+            let relay = map.draw_relay(number, host, dice);
+            map.relays.push(relay);
+        }
+        map
+    }
+
+    /// The name of a zone.
+    pub(crate) fn zone_name(number: usize) -> String {
+        format!("zone{number}.example")
+    }
+
+    /// The zone of a name.
+    pub(crate) fn zone(&self, name: &str) -> Option<&Zone> {
+        if let Some(zone) = self.named.get(name) {
+            return Some(zone);
+        }
+        let number: usize = name.strip_prefix("zone")?.strip_suffix(".example")?.parse().ok()?;
+        self.zones.get(number)
+    }
+
+    /// The host at an address.
+    pub(crate) fn host_at(&self, address: IpAddr) -> Option<usize> {
+        self.by_address.get(&address).copied()
+    }
+
+    /// The host of a name.
+    pub(crate) fn host_named(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The next hops whose mail may be brought to a host: each counts its connections by itself.
+    pub(crate) fn hops_of_host(&self, host: usize) -> BTreeSet<String> {
+        let mut hops = BTreeSet::new();
+        for (number, zone) in self.zones.iter().enumerate() {
+            if self.leads_to(zone, host) {
+                hops.insert(Self::zone_name(number));
+            }
+        }
+        for (name, zone) in &self.named {
+            if self.leads_to(zone, host) {
+                hops.insert(name.clone());
+            }
+        }
+        for relay in self.relays.iter().filter(|relay| relay.host == host) {
+            hops.insert(relay.specification.clone());
+        }
+        if self.has_literals {
+            hops.insert(format!("[{host}]"));
+        }
+        hops
+    }
+
+    fn leads_to(&self, zone: &Zone, host: usize) -> bool {
+        match zone {
+            Zone::Exchanges(records) => records.iter().any(|&(_, other)| other == host),
+            Zone::Implicit(other) => *other == host,
+            Zone::Alias(number) => self.zones.get(*number).is_some_and(|zone| self.leads_to(zone, host)),
+            Zone::NullMx | Zone::Missing | Zone::Empty => false,
+        }
+    }
+
+    /// From now on everybody is well-behaved; who is no recipient stays none.
+    pub(crate) fn heal(&mut self) {
+        for host in &mut self.hosts {
+            host.temperament = host.temperament.healed();
+        }
+    }
+
+    /// Adds a zone with a name of its own.
+    pub(crate) fn add_zone(&mut self, name: &str, zone: Zone) {
+        self.named.insert(name.to_owned(), zone);
+    }
+
+    /// Adds a host of which nothing but its name and its addresses is of interest.
+    pub(crate) fn add_named_host(&mut self, name: &str, addresses: Vec<IpAddr>) {
+        let number = self.hosts.len();
+        self.by_address.extend(addresses.iter().map(|&address| (address, number)));
+        self.by_name.insert(name.to_owned(), number);
+        let temperament = Temperament::default();
+        self.hosts.push(Host { name: name.to_owned(), addresses, temperament, group: 0, latency_us: 0 });
+    }
+
+    /// Adds a host, and returns its number.
+    pub(crate) fn add_host(&mut self, options: &Options, dice: &mut Dice) -> usize {
+        let number = self.hosts.len();
+        let [high, low] = u16::try_from(number).unwrap_or(0).to_be_bytes();
+        let mut addresses = vec![IpAddr::V4(Ipv4Addr::new(10, 1, high, low))];
+        if dice.chance(200) {
+            addresses.push(IpAddr::V4(Ipv4Addr::new(10, 2, high, low)));
+        }
+        if dice.chance(300) {
+            let low = u16::from_be_bytes([high, low]);
+            addresses.push(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, low)));
+        }
+        let is_odd = dice.chance(options.faults.odd_servers);
+        let host = Host {
+            name: format!("mx{number}.hosts.example"),
+            addresses,
+            temperament: if is_odd { Temperament::odd(dice) } else { Temperament::normal(dice) },
+            group: dice.index(3),
+            latency_us: dice.within(200..=80_000),
+        };
+        for &address in &host.addresses {
+            self.by_address.insert(address, number);
+        }
+        self.by_name.insert(host.name.clone(), number);
+        self.hosts.push(host);
+        number
+    }
+
+    fn draw_zone(&mut self, number: usize, options: &Options, dice: &mut Dice) -> Zone {
+        // The first zone, where copies of bounces go, and most of the others are sane.
+        let kind = if number == 0 { 0 } else { dice.below(20) };
+        match kind {
+            0..=12 => {
+                let count = dice.within(1..=3);
+                let records = (0..count)
+                    .map(|position| {
+                        // Some servers take mail for several domains.
+                        let host = if dice.chance(150) && !self.hosts.is_empty() {
+                            dice.index(self.hosts.len())
+                        } else {
+                            self.add_host(options, dice)
+                        };
+                        let preference = if dice.chance(500) { 10 } else { 10 * (1 + position) };
+                        (u16::try_from(preference).unwrap_or(10), host)
+                    })
+                    .collect();
+                Zone::Exchanges(records)
+            }
+            13 | 14 => Zone::Implicit(self.add_host(options, dice)),
+            15 => Zone::NullMx,
+            16 => Zone::Missing,
+            17 => Zone::Empty,
+            _ => Zone::Alias(dice.index(number)),
+        }
+    }
+
+    fn draw_relay(&self, number: usize, host: usize, dice: &mut Dice) -> RelayEntry {
+        let password = dice.chance(600).then(|| format!("Pa55word{number}x{:06x}", dice.below(1 << 24)));
+        let credentials =
+            password.as_ref().map(|password| format!("user{number}:{password}@")).unwrap_or_default();
+        let address = self.hosts.get(host).and_then(|host| host.addresses.first()).copied();
+        let name = self.hosts.get(host).map_or("nowhere.example", |host| &host.name);
+        let target = match address {
+            Some(address) if dice.chance(300) => address.to_string(),
+            Some(_) | None => name.to_owned(),
+        };
+        let port = *dice.pick(&["", ":25", ":587/starttls", ":465/tls", ":587/starttls"]).unwrap_or(&"");
+        RelayEntry { specification: format!("{credentials}{target}{port}"), password, host }
+    }
+}

@@ -1,0 +1,96 @@
+//! Wrong builds of the core, for the tests of the checkers: what passes between it and the world is changed as an
+//! error in it would change it.
+#![allow(clippy::wildcard_enum_match_arm, reason = "each place is about a few mutations")]
+
+use cmail_delivery::event::{Event, Level};
+use cmail_delivery::outbox::{Commit, NewBounce};
+use cmail_delivery::settings::Settings;
+
+/// What the build does wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only the tests of the checkers want wrong builds"))]
+pub(crate) enum Mutation {
+    /// Nothing.
+    #[default]
+    None,
+    /// Failures are recorded as deliveries.
+    TakesFailureForSuccess,
+    /// The reply to the final dot is taken for the end of the connection.
+    MissesFinalReply,
+    /// Mail with a null sender is bounced, too.
+    BouncesBounces,
+    /// A bounce has something of another mail in it.
+    LeaksIntoBounces,
+    /// More connections than configured.
+    IgnoresConcurrency,
+    /// The pause between attempts is too short.
+    RetriesEarly,
+    /// One attempt too many.
+    TriesTooOften,
+    /// A command is sent twice, without waiting for the reply.
+    Pipelines,
+    /// TLS is taken for established without a handshake.
+    SkipsTls,
+    /// What is sent is logged as it is.
+    LogsSecrets,
+    /// More is known than there is.
+    HoardsRows,
+    /// After a while the outbox is never looked at again.
+    FallsAsleep,
+}
+
+impl Mutation {
+    /// What the build takes the configuration for.
+    pub(crate) fn settings(self, mut settings: Settings) -> Settings {
+        match self {
+            Self::IgnoresConcurrency => {
+                settings.concurrency = settings.concurrency.saturating_mul(3);
+                settings.destination_concurrency = settings.destination_concurrency.saturating_mul(3);
+            }
+            Self::RetriesEarly => settings.retry_interval_s /= 2,
+            Self::TriesTooOften => settings.retries += 1,
+            _ => {}
+        }
+        settings
+    }
+
+    /// What the build records.
+    pub(crate) fn commit(self, mut commit: Commit) -> Commit {
+        match self {
+            Self::TakesFailureForSuccess => {
+                let failed = std::mem::take(&mut commit.failed);
+                commit.delivered.extend(failed.into_iter().map(|attempt| attempt.id));
+            }
+            Self::BouncesBounces => {
+                for replacement in &mut commit.replaced {
+                    replacement.bounce.get_or_insert_with(|| NewBounce {
+                        recipients: vec![b"postmaster@zone0.example"[..].into()],
+                        data: bytes::Bytes::new(),
+                    });
+                }
+            }
+            Self::LeaksIntoBounces => {
+                for bounce in commit.replaced.iter_mut().filter_map(|replacement| replacement.bounce.as_mut())
+                {
+                    bounce.data = [&bounce.data[..], b"zt99999999z\r\n"].concat().into();
+                }
+            }
+            _ => {}
+        }
+        commit
+    }
+
+    /// What the build says.
+    pub(crate) fn sent(self, octets: &mut bytes::BytesMut) {
+        if self == Self::Pipelines && octets.ends_with(b"\r\n") && octets.starts_with(b"RCPT") {
+            let again = octets.clone();
+            octets.extend_from_slice(&again);
+        }
+    }
+
+    /// What the build logs when it says something.
+    pub(crate) fn log(self, octets: &[u8]) -> Option<Event> {
+        let text = String::from_utf8_lossy(octets).into_owned();
+        (self == Self::LogsSecrets).then_some(Event::Note { level: Level::Debug, text })
+    }
+}

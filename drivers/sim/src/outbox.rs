@@ -1,0 +1,345 @@
+//! The master database, in memory, with the semantics that the core counts on.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use cmail_delivery::outbox::{
+    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, DATA_CHUNK_OCTETS, FailState, FailedMail,
+    FailedMessage, MailId, Row, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
+};
+use cmail_delivery::time::UnixTime;
+
+use crate::facts::canonical;
+
+/// Most faillog rows of a mail that are read for a bounce.
+const ATTEMPT_LIMIT: usize = 100;
+
+/// A row of the outbox and its faillog.
+#[derive(Clone, Debug)]
+pub(crate) struct Mail {
+    pub(crate) remote: Option<Box<[u8]>>,
+    pub(crate) sender: Option<Box<[u8]>>,
+    pub(crate) recipient: Box<[u8]>,
+    pub(crate) submission: UnixTime,
+    pub(crate) data: Bytes,
+    pub(crate) faillog: Vec<Attempt>,
+    /// What is computed once of the data, which never changes.
+    pub(crate) digest: OnceLock<u64>,
+}
+
+/// What makes two rows the same mail for a server: recipient and message.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct MailKey {
+    pub(crate) recipient: Box<[u8]>,
+    digest: u64,
+}
+
+impl MailKey {
+    /// The key of a recipient and a message as it was received.
+    pub(crate) fn new(recipient: &[u8], canonical_data: &[u8]) -> Self {
+        Self { recipient: recipient.into(), digest: digest(canonical_data) }
+    }
+}
+
+/// Tells messages apart. Nobody tries to find two with equal digests.
+fn digest(octets: &[u8]) -> u64 {
+    let mix = |digest: u64, word: u64| (digest.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    let (words, rest) = octets.as_chunks::<8>();
+    let digest =
+        words.iter().fold(octets.len() as u64, |digest, word| mix(digest, u64::from_le_bytes(*word)));
+    rest.iter().fold(digest, |digest, &octet| mix(digest, u64::from(octet)))
+}
+
+impl Mail {
+    /// What a server will know this mail by.
+    pub(crate) fn key(&self) -> MailKey {
+        let digest = *self.digest.get_or_init(|| digest(&canonical(&self.data)));
+        MailKey { recipient: self.recipient.clone(), digest }
+    }
+
+    /// How it has failed so far.
+    pub(crate) fn fail_state(&self, id: MailId) -> FailState {
+        FailState {
+            id,
+            fail_count: u32::try_from(self.faillog.len()).unwrap_or(u32::MAX),
+            last_try: self.faillog.iter().map(|attempt| attempt.time).max().unwrap_or(UnixTime(0)),
+            fatal: self.faillog.iter().any(|attempt| attempt.fatal),
+        }
+    }
+
+    fn row(&self, id: MailId) -> Row {
+        let state = self.fail_state(id);
+        Row {
+            id,
+            remote: self.remote.clone(),
+            sender: self.sender.clone().filter(|sender| !sender.is_empty()),
+            recipient: self.recipient.clone(),
+            data_octets: self.data.len() as u64,
+            fail_count: state.fail_count,
+            last_try: state.last_try,
+            fatal: state.fatal,
+        }
+    }
+}
+
+/// What a commit has done besides its answer.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// New rows, and the rows that they are bounces of.
+    pub(crate) bounces: Vec<(MailId, Vec<MailId>)>,
+}
+
+/// The table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outbox {
+    mails: BTreeMap<MailId, Mail>,
+    last_id: i64,
+    data_version: i64,
+}
+
+impl Outbox {
+    /// An empty table.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// A row, if it exists.
+    pub(crate) fn mail(&self, id: MailId) -> Option<&Mail> {
+        self.mails.get(&id)
+    }
+
+    /// All rows.
+    pub(crate) fn mails(&self) -> impl Iterator<Item = (MailId, &Mail)> {
+        self.mails.iter().map(|(&id, mail)| (id, mail))
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.mails.len()
+    }
+
+    /// Another process inserts a row.
+    pub(crate) fn submit(&mut self, mail: Mail) -> MailId {
+        self.data_version += 1;
+        self.insert(mail)
+    }
+
+    /// A row that is there from the beginning.
+    pub(crate) fn put(&mut self, id: MailId, mail: Mail) {
+        self.last_id = self.last_id.max(id.0);
+        self.mails.insert(id, mail);
+    }
+
+    /// Another process deletes a row.
+    pub(crate) fn remove(&mut self, id: MailId) -> Option<Mail> {
+        self.data_version += 1;
+        self.mails.remove(&id)
+    }
+
+    /// Another process changes a row.
+    pub(crate) fn change(&mut self, id: MailId, change: impl FnOnce(&mut Mail)) {
+        if let Some(mail) = self.mails.get_mut(&id) {
+            self.data_version += 1;
+            change(mail);
+        }
+    }
+
+    /// A random row.
+    pub(crate) fn some_id(&self, dice: &mut crate::dice::Dice) -> Option<MailId> {
+        self.mails.keys().nth(dice.index(self.mails.len())).copied()
+    }
+
+    /// Reads what is asked for; nothing if the request is to write.
+    pub(crate) fn read(&self, request: &StoreRequest) -> Option<StoreReply> {
+        Some(match request {
+            StoreRequest::Scan { after, limit } => self.scan(*after, *limit),
+            StoreRequest::Claim { ids } => self.claim(ids),
+            StoreRequest::ReadData { id, offset, limit } => {
+                StoreReply::Data(self.piece(*id, *offset, *limit))
+            }
+            StoreRequest::ReadFailed { ids, original_limit_octets } => {
+                self.read_failed(ids, *original_limit_octets)
+            }
+            StoreRequest::Commit(_) => return None,
+        })
+    }
+
+    /// Makes verdicts durable.
+    pub(crate) fn commit(&mut self, commit: &Commit, now: UnixTime) -> (StoreReply, Effects) {
+        let mut effects = Effects::default();
+        for id in &commit.delivered {
+            self.mails.remove(id);
+        }
+        for attempt in &commit.failed {
+            if let Some(mail) = self.mails.get_mut(&attempt.id) {
+                let text = attempt.text.as_bytes().into();
+                mail.faillog.push(Attempt { time: attempt.time, text, fatal: attempt.fatal });
+            }
+        }
+        let mut not_replaced = Vec::new();
+        for replacement in &commit.replaced {
+            let exists = |id: &&MailId| self.mails.contains_key(id);
+            let existing: Vec<MailId> = replacement.originals.iter().filter(exists).copied().collect();
+            if existing.len() < replacement.originals.len() {
+                not_replaced.extend(existing);
+                continue;
+            }
+            for id in &existing {
+                self.mails.remove(id);
+            }
+            for recipient in replacement.bounce.iter().flat_map(|bounce| &bounce.recipients) {
+                let data = replacement.bounce.as_ref().map(|bounce| bounce.data.clone()).unwrap_or_default();
+                let recipient = recipient.clone();
+                let id = self.insert(Mail {
+                    remote: None,
+                    sender: None,
+                    recipient,
+                    submission: now,
+                    data,
+                    faillog: vec![],
+                    digest: OnceLock::new(),
+                });
+                effects.bounces.push((id, existing.clone()));
+            }
+        }
+        let state = |id: MailId| self.mails.get(&id).map(|mail| mail.fail_state(id));
+        let failed = commit.failed.iter().filter_map(|attempt| state(attempt.id)).collect();
+        (StoreReply::Committed { failed, not_replaced }, effects)
+    }
+
+    fn insert(&mut self, mail: Mail) -> MailId {
+        self.last_id += 1;
+        let id = MailId(self.last_id);
+        self.mails.insert(id, mail);
+        id
+    }
+
+    fn scan(&self, after: MailId, limit: u32) -> StoreReply {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let first = MailId(after.0.saturating_add(1));
+        let mut found = self.mails.range(first..);
+        let rows = found.by_ref().take(limit).map(|(&id, mail)| mail.row(id)).collect();
+        StoreReply::Rows { rows, more: found.next().is_some(), data_version: self.data_version }
+    }
+
+    fn claim(&self, ids: &[MailId]) -> StoreReply {
+        let mut transactions: Vec<ClaimedTransaction> = Vec::new();
+        let mut left_over = Vec::new();
+        let mut heads_octets = 0;
+        for (id, mail) in self.existing(ids) {
+            let row = mail.row(id);
+            let of_message = |transaction: &&mut ClaimedTransaction| {
+                transaction.rows.len() < TRANSACTION_RECIPIENT_LIMIT
+                    && transaction.rows.first().is_some_and(|first| {
+                        first.sender == row.sender
+                            && self.mails.get(&first.id).is_some_and(|other| other.data == mail.data)
+                    })
+            };
+            if let Some(transaction) = transactions.iter_mut().find(of_message) {
+                transaction.rows.push(row);
+                continue;
+            }
+            let head = mail.data.slice(..mail.data.len().min(DATA_CHUNK_OCTETS));
+            if !transactions.is_empty() && heads_octets + head.len() > CLAIM_BUDGET_OCTETS {
+                left_over.push(id);
+                continue;
+            }
+            heads_octets += head.len();
+            let data_octets = mail.data.len() as u64;
+            transactions.push(ClaimedTransaction { rows: vec![row], data_octets, head });
+        }
+        StoreReply::Claimed { transactions, left_over }
+    }
+
+    fn piece(&self, id: MailId, offset: u64, limit: u32) -> Bytes {
+        let Some(mail) = self.mails.get(&id) else { return Bytes::new() };
+        let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(mail.data.len());
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        mail.data.slice(begin..begin.saturating_add(limit).min(mail.data.len()))
+    }
+
+    fn read_failed(&self, ids: &[MailId], original_limit_octets: u64) -> StoreReply {
+        let mut messages: Vec<(Bytes, FailedMessage)> = Vec::new();
+        let mut left_over = Vec::new();
+        let mut originals_octets = 0;
+        for (id, mail) in self.existing(ids) {
+            let skipped = mail.faillog.len().saturating_sub(ATTEMPT_LIMIT);
+            let attempts = mail.faillog.iter().skip(skipped).cloned().collect();
+            let failed = FailedMail { row: mail.row(id), submission: mail.submission, attempts };
+            let of_message = |message: &&mut (Bytes, FailedMessage)| {
+                message.0 == mail.data
+                    && message.1.mails.first().is_some_and(|first| first.row.sender == failed.row.sender)
+            };
+            if let Some((_, message)) = messages.iter_mut().find(of_message) {
+                message.mails.push(failed);
+                continue;
+            }
+            let data_octets = mail.data.len() as u64;
+            let is_whole = data_octets <= original_limit_octets;
+            let wanted = if is_whole { mail.data.len() } else { DATA_CHUNK_OCTETS };
+            let original = mail.data.slice(..wanted.min(mail.data.len()));
+            if !messages.is_empty() && originals_octets + original.len() > CLAIM_BUDGET_OCTETS {
+                left_over.push(id);
+                continue;
+            }
+            originals_octets += original.len();
+            let message = FailedMessage { mails: vec![failed], data_octets, original };
+            messages.push((mail.data.clone(), message));
+        }
+        let messages = messages.into_iter().map(|(_, message)| message).collect();
+        StoreReply::Failed { messages, left_over }
+    }
+
+    fn existing<'a>(&'a self, ids: &'a [MailId]) -> impl Iterator<Item = (MailId, &'a Mail)> {
+        ids.iter().filter_map(|&id| self.mails.get(&id).map(|mail| (id, mail)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cmail_delivery::outbox::{NewBounce, Replacement};
+
+    fn outbox(count: usize) -> Outbox {
+        let mut outbox = Outbox::new();
+        for number in 0..count {
+            outbox.submit(Mail {
+                remote: None,
+                sender: Some(b"s@example.org"[..].into()),
+                recipient: format!("r{number}@example.net").as_bytes().into(),
+                submission: UnixTime(1),
+                data: Bytes::from_static(b"text"),
+                faillog: vec![],
+                digest: OnceLock::new(),
+            });
+        }
+        outbox
+    }
+
+    #[test]
+    fn nothing_of_a_replacement_is_done_if_an_original_is_gone() {
+        let mut outbox = outbox(3);
+        outbox.remove(MailId(2));
+        let bounce = NewBounce { recipients: vec![b"s@example.org"[..].into()], data: Bytes::new() };
+        let originals = vec![MailId(1), MailId(2)];
+        let commit =
+            Commit { replaced: vec![Replacement { originals, bounce: Some(bounce) }], ..Commit::default() };
+        let (reply, effects) = outbox.commit(&commit, UnixTime(5));
+        assert_eq!(reply, StoreReply::Committed { failed: vec![], not_replaced: vec![MailId(1)] });
+        assert!(effects.bounces.is_empty());
+        assert_eq!(outbox.len(), 2);
+    }
+
+    #[test]
+    fn rows_of_one_message_are_claimed_together() {
+        let outbox = outbox(3);
+        let ids = vec![MailId(3), MailId(1), MailId(9)];
+        let Some(StoreReply::Claimed { transactions, .. }) = outbox.read(&StoreRequest::Claim { ids }) else {
+            panic!("it is no claim");
+        };
+        let ids: Vec<i64> =
+            transactions.iter().flat_map(|claimed| &claimed.rows).map(|row| row.id.0).collect();
+        assert_eq!((transactions.len(), ids), (1, vec![3, 1]));
+    }
+}

@@ -1,0 +1,163 @@
+//! How a model server behaves.
+
+use crate::dice::Dice;
+
+/// What a server does. Chances are in thousandths of the occasions.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Temperament {
+    /// Its kind, for the dialogue.
+    pub(crate) kind: &'static str,
+    /// The greeting: 220, unless it is this.
+    pub(crate) greeting: Option<&'static str>,
+    pub(crate) knows_ehlo: bool,
+    pub(crate) extensions: Extensions,
+    /// What becomes of STARTTLS.
+    pub(crate) tls: TlsConduct,
+    /// Whether the certificate is valid for every name.
+    pub(crate) certificate_is_valid: bool,
+    /// A recipient is put off until so many seconds after the first attempt.
+    pub(crate) greylist_s: Option<u64>,
+    /// 421 to a command.
+    pub(crate) shed: u32,
+    /// Most connections at once; others are greeted with 421.
+    pub(crate) connection_limit: Option<usize>,
+    /// Most recipients of a transaction; others get 452.
+    pub(crate) recipient_limit: Option<usize>,
+    /// A temporary refusal of MAIL, RCPT, DATA or the message.
+    pub(crate) busy: u32,
+    /// A permanent refusal of MAIL, RCPT, DATA or the message.
+    pub(crate) strict: u32,
+    /// The connection is dropped after the final dot, the message not accepted.
+    pub(crate) drop_before: u32,
+    /// The connection is dropped after the final dot, the message accepted.
+    pub(crate) drop_after: u32,
+    /// Silence after the final dot, the message accepted.
+    pub(crate) mute_after: u32,
+    /// Something that is no reply.
+    pub(crate) garbage: u32,
+    /// A reply that nobody asked for.
+    pub(crate) unasked: u32,
+    /// How long a reply takes at most, in seconds.
+    pub(crate) slowness_s: u64,
+    /// Replies come octet by octet, so many seconds apart at most.
+    pub(crate) dribble_s: u64,
+    /// What it does not like it repeats.
+    pub(crate) echoes: bool,
+    /// NOOP and RSET are refused, or the connection is dropped.
+    pub(crate) hates_padding: u32,
+    /// AUTH is refused.
+    pub(crate) auth_refused: u32,
+}
+
+/// What a server offers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extensions {
+    pub(crate) starttls: bool,
+    pub(crate) size: Option<u64>,
+    pub(crate) eight_bit_mime: bool,
+    pub(crate) pipelining: bool,
+    pub(crate) auth: &'static str,
+}
+
+/// What becomes of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TlsConduct {
+    /// It works.
+    #[default]
+    Works,
+    /// The command is refused.
+    Refused,
+    /// The handshake fails.
+    Fails,
+    /// The handshake never ends.
+    Hangs,
+    /// Plain text follows the reply to STARTTLS.
+    Injected,
+}
+
+impl TlsConduct {
+    /// Whether a handshake never ends.
+    pub(crate) fn hangs(self) -> bool {
+        self == Self::Hangs
+    }
+
+    /// Whether a handshake fails.
+    pub(crate) fn fails(self) -> bool {
+        matches!(self, Self::Fails | Self::Injected)
+    }
+}
+
+impl Temperament {
+    /// A server as most are.
+    pub(crate) fn normal(dice: &mut Dice) -> Self {
+        let mechanisms = ["PLAIN LOGIN", "LOGIN", "PLAIN", "CRAM-MD5 PLAIN", "XOAUTH2 LOGIN"];
+        Self {
+            kind: "normal",
+            knows_ehlo: true,
+            extensions: Extensions {
+                starttls: dice.chance(700),
+                size: Some(10_000_000).filter(|_| dice.chance(700)),
+                eight_bit_mime: dice.chance(800),
+                pipelining: dice.chance(800),
+                auth: dice.pick(&mechanisms).copied().unwrap_or("PLAIN"),
+            },
+            certificate_is_valid: dice.chance(700),
+            ..Self::default()
+        }
+    }
+
+    /// A server that is not.
+    pub(crate) fn odd(dice: &mut Dice) -> Self {
+        let normal = Self::normal(dice);
+        match dice.below(18) {
+            0 => Self { kind: "greylisting", greylist_s: Some(dice.within(60..=4000)), ..normal },
+            1 => Self { kind: "load-shedding", shed: 150, ..normal },
+            2 => Self { kind: "crowded", connection_limit: Some(dice.index(3)), ..normal },
+            3 => Self { kind: "slow", slowness_s: dice.within(5..=200), ..normal },
+            4 => Self { kind: "tarpit", dribble_s: dice.within(1..=20), ..normal },
+            5 => Self {
+                kind: "liar",
+                tls: TlsConduct::Refused,
+                extensions: Extensions { starttls: true, auth: "SCRAM-SHA-256 PLAIN", ..normal.extensions },
+                auth_refused: 700,
+                ..normal
+            },
+            6 => Self { kind: "drops before accepting", drop_before: 400, ..normal },
+            7 => Self { kind: "drops after accepting", drop_after: 400, ..normal },
+            8 => Self { kind: "mute after accepting", mute_after: 300, ..normal },
+            9 => Self { kind: "garbling", garbage: 100, ..normal },
+            10 => Self { kind: "babbling", unasked: 60, ..normal },
+            11 => Self { kind: "busy", busy: 300, ..normal },
+            12 => Self { kind: "strict", strict: 200, ..normal },
+            13 => Self { kind: "narrow", recipient_limit: Some(1 + dice.index(4)), ..normal },
+            14 => Self {
+                kind: "refusing",
+                greeting: dice.pick(&["554 no mail here", "421 later", "521 never"]).copied(),
+                ..normal
+            },
+            15 => Self { kind: "ancient", knows_ehlo: false, ..normal },
+            16 => Self {
+                kind: "broken TLS",
+                tls: dice
+                    .pick(&[TlsConduct::Fails, TlsConduct::Hangs, TlsConduct::Injected])
+                    .copied()
+                    .unwrap_or_default(),
+                extensions: Extensions { starttls: true, ..normal.extensions },
+                ..normal
+            },
+            _ => Self { kind: "echoing", echoes: true, hates_padding: 300, auth_refused: 500, ..normal },
+        }
+    }
+
+    /// The same server, well-behaved.
+    pub(crate) fn healed(&self) -> Self {
+        Self {
+            kind: "healed",
+            knows_ehlo: true,
+            // What needs TLS is to be deliverable, too.
+            extensions: Extensions { starttls: true, auth: "PLAIN LOGIN", ..self.extensions.clone() },
+            certificate_is_valid: true,
+            ..Self::default()
+        }
+    }
+}

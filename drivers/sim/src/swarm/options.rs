@@ -1,0 +1,210 @@
+//! What a seed decides: how the daemon is configured, what the world is like, and which faults there are.
+
+use std::fmt;
+use std::time::Duration;
+
+use cmail_delivery::next_hop::{Port, TlsMode};
+use cmail_delivery::settings::{RateLimit, ResolverSettings, Settings};
+
+use crate::dice::Dice;
+use crate::map::NAME_SERVERS;
+
+/// The faults of the world, each in thousandths: of the occasions, or for those that come by themselves, of hours in
+/// which they do. Zero is off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Faults {
+    /// A connection breaks somewhere.
+    pub(crate) resets: u32,
+    /// A connection falls silent somewhere.
+    pub(crate) stalls: u32,
+    /// A server closes a connection somewhere.
+    pub(crate) hangups: u32,
+    /// A connection is refused.
+    pub(crate) refusals: u32,
+    /// This machine cannot make a connection, or send a datagram.
+    pub(crate) local_trouble: u32,
+    /// A TLS handshake fails.
+    pub(crate) tls_failures: u32,
+    /// Segments are split.
+    pub(crate) splits: u32,
+    /// Segments are joined.
+    pub(crate) joins: u32,
+    /// One host fails for a while.
+    pub(crate) outages: u32,
+    /// A group of hosts fails for a while.
+    pub(crate) group_outages: u32,
+    /// A server is not a normal one.
+    pub(crate) odd_servers: u32,
+    /// A DNS datagram is lost.
+    pub(crate) dns_losses: u32,
+    /// A DNS answer has a wrong id, question or source.
+    pub(crate) dns_strays: u32,
+    /// A DNS answer is truncated.
+    pub(crate) dns_truncations: u32,
+    /// All DNS servers answer SERVFAIL for a while.
+    pub(crate) dns_spells: u32,
+    /// The database is busy or full.
+    pub(crate) store_failures: u32,
+    /// The database takes long.
+    pub(crate) store_delays: u32,
+    /// The daemon crashes.
+    pub(crate) crashes: u32,
+    /// The daemon is asked to end.
+    pub(crate) drains: u32,
+    /// Another process deletes or changes rows.
+    pub(crate) meddling: u32,
+    /// The wall clock is set.
+    pub(crate) clock_jumps: u32,
+    /// The administrator wants everything to be tried.
+    pub(crate) retries: u32,
+    /// The core is called in an order that makes no sense.
+    pub(crate) disorder: u32,
+}
+
+/// Everything that a seed decides at the beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// How long there are faults.
+    pub(crate) hours: u32,
+    /// Messages that are submitted in an hour.
+    pub(crate) messages_per_hour: u32,
+    /// Most recipients of a message.
+    pub(crate) recipients: u32,
+    /// Messages, in thousandths, that are larger than one piece.
+    pub(crate) large_messages: u32,
+    /// Mail, in thousandths, whose address or relay is none.
+    pub(crate) malformed: u32,
+    /// How many domains there are.
+    pub(crate) zones: u32,
+    /// How many relays there are.
+    pub(crate) relays: u32,
+    pub(crate) interval_s: u32,
+    pub(crate) retries: u32,
+    pub(crate) retry_interval_s: u32,
+    pub(crate) concurrency: u32,
+    pub(crate) destination_concurrency: u32,
+    /// Per minute; 0 for none.
+    pub(crate) rate_per_minute: u32,
+    pub(crate) padding: u16,
+    /// Which list of ports.
+    pub(crate) ports: u8,
+    pub(crate) ipv6: bool,
+    pub(crate) auth_insecure: bool,
+    pub(crate) bounce_copy: bool,
+    /// Whether the conversations go into the log.
+    pub(crate) trace: bool,
+    pub(crate) bounce_return_limit_octets: u64,
+    pub(crate) faults: Faults,
+}
+
+impl Options {
+    /// What this seed decides.
+    pub(crate) fn draw(dice: &mut Dice, hours: u32) -> Self {
+        let retry_interval_s = number(dice.pick(&[0, 60, 600, 1800, 3600, 3600, 3600, 14_400]));
+        Self {
+            hours,
+            messages_per_hour: number(dice.pick(&[1, 2, 5, 10, 20])),
+            recipients: number(dice.pick(&[1, 1, 3, 8])),
+            large_messages: number(dice.pick(&[0, 0, 5, 30])),
+            malformed: number(dice.pick(&[0, 10, 50])),
+            zones: 3 + number(dice.pick(&[0, 5, 20])),
+            relays: number(dice.pick(&[0, 2, 5])),
+            interval_s: number(dice.pick(&[10, 60, 60, 300, 300])),
+            retries: number(dice.pick(&[1, 2, 3, 5, 5])),
+            // Without any pause between attempts a mail that fails keeps both sides busy all the time.
+            retry_interval_s: if hours > 100 { retry_interval_s.max(600) } else { retry_interval_s },
+            concurrency: number(dice.pick(&[1, 2, 10, 100])),
+            destination_concurrency: number(dice.pick(&[1, 2, 10])),
+            rate_per_minute: number(dice.pick(&[0, 0, 0, 6, 60, 600])),
+            padding: u16::try_from(number(dice.pick(&[0, 3, 10]))).unwrap_or(0),
+            ports: u8::try_from(dice.below(4)).unwrap_or(0),
+            ipv6: dice.chance(500),
+            auth_insecure: dice.chance(200),
+            bounce_copy: dice.chance(300),
+            trace: dice.chance(250),
+            bounce_return_limit_octets: u64::from(number(dice.pick(&[0, 300, 1 << 20]))),
+            faults: Faults::draw(dice),
+        }
+    }
+
+    /// What the administrator has configured.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            announce: "mail.sim.example".into(),
+            bounce_from: "postmaster@mail.sim.example".into(),
+            bounce_copy: if self.bounce_copy { vec!["copies@zone0.example".into()] } else { vec![] },
+            interval: Duration::from_secs(u64::from(self.interval_s)),
+            retries: self.retries,
+            retry_interval_s: i64::from(self.retry_interval_s),
+            tls_padding: self.padding,
+            ports: port_list(self.ports),
+            ipv4: true,
+            ipv6: self.ipv6,
+            rate_limit: (self.rate_per_minute > 0)
+                .then_some(RateLimit { transactions: self.rate_per_minute, per: Duration::from_secs(60) }),
+            resolver: ResolverSettings {
+                servers: NAME_SERVERS.to_vec(),
+                timeout: Duration::from_secs(5),
+                attempts: 2,
+            },
+            concurrency: self.concurrency,
+            destination_concurrency: self.destination_concurrency,
+            bounce_return_limit_octets: self.bounce_return_limit_octets,
+            auth_insecure: self.auth_insecure,
+            trace: self.trace,
+        }
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:#?}")
+    }
+}
+
+impl Faults {
+    /// Each fault is wholly off in half of the seeds, so that in some seeds few hide each other.
+    fn draw(dice: &mut Dice) -> Self {
+        let mut some = |choices: &[u32]| if dice.chance(500) { 0 } else { number(dice.pick(choices)) };
+        Self {
+            resets: some(&[5, 50, 300]),
+            stalls: some(&[5, 30]),
+            hangups: some(&[5, 50, 200]),
+            refusals: some(&[10, 100, 400]),
+            local_trouble: some(&[2, 20, 100]),
+            tls_failures: some(&[20, 200, 900]),
+            splits: some(&[50, 500, 1000]),
+            joins: some(&[50, 500]),
+            outages: some(&[50, 300, 1000]),
+            group_outages: some(&[10, 100]),
+            odd_servers: some(&[200, 500, 1000]),
+            dns_losses: some(&[20, 200, 600]),
+            dns_strays: some(&[20, 300]),
+            dns_truncations: some(&[20, 300]),
+            dns_spells: some(&[20, 200]),
+            store_failures: some(&[5, 50, 300]),
+            store_delays: some(&[5, 100, 500]),
+            crashes: some(&[50, 300, 2000]),
+            drains: some(&[20, 200]),
+            meddling: some(&[100, 1000, 5000]),
+            clock_jumps: some(&[10, 50]),
+            retries: some(&[20, 200]),
+            disorder: some(&[1, 20]),
+        }
+    }
+}
+
+/// The lists of ports that are drawn from.
+fn port_list(choice: u8) -> Vec<Port> {
+    let port = |number, tls| Port { number, tls };
+    match choice {
+        0 => vec![port(25, TlsMode::StartTls)],
+        1 => vec![port(465, TlsMode::Implicit), port(25, TlsMode::StartTls), port(25, TlsMode::Plain)],
+        2 => vec![port(25, TlsMode::Plain)],
+        _ => vec![port(25, TlsMode::StartTls), port(25, TlsMode::Plain)],
+    }
+}
+
+fn number(choice: Option<&u32>) -> u32 {
+    choice.copied().unwrap_or(0)
+}

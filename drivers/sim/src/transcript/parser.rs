@@ -1,0 +1,144 @@
+//! Reads transcripts.
+
+use std::time::Duration;
+
+use super::scene::Setting;
+use super::{Action, Given, Incident, Transcript, TranscriptError};
+
+/// Reads a transcript; its observed lines are left out.
+pub(crate) fn parse(text: &str) -> Result<Transcript, TranscriptError> {
+    let mut transcript = Transcript { scene: Setting::default(), lines: Vec::new(), start: 0 };
+    for (index, line) in text.lines().enumerate() {
+        let number = index + 1;
+        let malformed = |reason: String| TranscriptError::Malformed { line: number, reason };
+        if is_observed(line) {
+            continue;
+        }
+        let action = parse_action(line).map_err(malformed)?;
+        if let Some(entry) = line.strip_prefix("@ ") {
+            transcript.scene.read(entry).map_err(malformed)?;
+        }
+        transcript.lines.push(Given { number, text: line.to_owned(), action });
+        if line.starts_with("@ ") {
+            transcript.start = transcript.lines.len();
+        }
+    }
+    let early = transcript.lines.iter().take(transcript.start).find(|line| line.action.is_some());
+    if let Some(line) = early {
+        let reason = "the scene must be set before anything happens".into();
+        return Err(TranscriptError::Malformed { line: line.number, reason });
+    }
+    Ok(transcript)
+}
+
+fn is_observed(line: &str) -> bool {
+    ["C+", "C-", "C^", "C:", "C.", "?", "="].iter().any(|verb| line.starts_with(verb))
+}
+
+fn parse_action(line: &str) -> Result<Option<Action>, String> {
+    if line.is_empty() || line.starts_with('#') || line.starts_with("@ ") {
+        return Ok(None);
+    }
+    let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let action = match verb {
+        "S:" => Action::Octets([rest.as_bytes(), b"\r\n"].concat()),
+        "S|" => Action::Octets(unquote(rest)?.0),
+        "+" => Action::Pass(parse_span(rest)?),
+        "!" => Action::Incident(parse_incident(rest)?),
+        _ => return Err(format!("unknown verb \"{verb}\"")),
+    };
+    Ok(Some(action))
+}
+
+fn parse_incident(name: &str) -> Result<Incident, String> {
+    Ok(match name {
+        "tls" => Incident::Tls { valid: true },
+        "tls-unverified" => Incident::Tls { valid: false },
+        "tls-failed" => Incident::TlsFailed,
+        "refused" => Incident::Refused,
+        "unreachable" => Incident::Unreachable,
+        "local" => Incident::Local,
+        "eof" => Incident::Eof,
+        "reset" => Incident::Reset,
+        "stall" => Incident::Stall,
+        "store-fails" => Incident::StoreFails,
+        "crash" => Incident::Crash,
+        "drain" => Incident::Drain,
+        "retry" => Incident::Retry,
+        _ => return Err(format!("unknown incident \"{name}\"")),
+    })
+}
+
+fn parse_span(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|error| format!("\"{text}\" is no span of time: {error}"))?;
+    Ok(match unit {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(60 * number),
+        "h" => Duration::from_secs(3600 * number),
+        _ => return Err(format!("unknown unit \"{unit}\"")),
+    })
+}
+
+/// Reads a string in quotation marks, and returns what follows it.
+pub(super) fn unquote(text: &str) -> Result<(Vec<u8>, &str), String> {
+    let mut rest = text.strip_prefix('"').ok_or("a string in quotation marks is missing")?;
+    let mut octets = Vec::new();
+    loop {
+        let mut characters = rest.chars();
+        let character = characters.next().ok_or("a quotation mark is missing")?;
+        rest = characters.as_str();
+        if character == '"' {
+            return Ok((octets, rest));
+        }
+        if character != '\\' {
+            octets.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            continue;
+        }
+        let escaped = characters.next().ok_or("something is missing after \"\\\"")?;
+        rest = characters.as_str();
+        octets.push(match escaped {
+            'r' => b'\r',
+            'n' => b'\n',
+            't' => b'\t',
+            '0' => 0,
+            '\\' => b'\\',
+            '"' => b'"',
+            'x' => {
+                let digits = rest.get(..2).ok_or("two digits are missing after \"\\x\"")?;
+                rest = rest.get(2..).unwrap_or_default();
+                u8::from_str_radix(digits, 16).map_err(|error| format!("\\x{digits}: {error}"))?
+            }
+            other => return Err(format!("\"\\{other}\" stands for nothing")),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_read_as_in_rust() {
+        assert_eq!(unquote(r#""a\r\n\xff\"\\" *3"#), Ok((b"a\r\n\xff\"\\".to_vec(), " *3")));
+        for text in ["a", "\"a", r#""\x1""#, r#""\q""#, "\"a\\"] {
+            assert!(unquote(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_refused() {
+        for text in ["X: a", "+ 5", "+ m", "! perhaps", "S| a", "S: a\n@ seed 1", "@ nothing 1", "@ seed x"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn observed_lines_are_left_out() {
+        let transcript = parse("@ seed 1\nC+ 192.0.2.1:25\n\nS: 220 a\nC: EHLO b\n# end\n").unwrap();
+        let lines: Vec<&str> = transcript.lines.iter().map(|line| line.text.as_str()).collect();
+        assert_eq!((lines, transcript.start), (vec!["@ seed 1", "", "S: 220 a", "# end"], 1));
+    }
+}

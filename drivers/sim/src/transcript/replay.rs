@@ -1,0 +1,491 @@
+//! The executor that replays: the same core, one connection after the other, and time that passes only when a line
+//! says so.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Input, Output, Purpose};
+use cmail_delivery::outbox::{Commit, RequestId, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::settings::Hosts;
+use cmail_delivery::time::{Instant, Now, UnixTime};
+use cmail_delivery::{Dispatcher, Mode};
+
+use super::scene::is_name_server;
+use super::talk::Talk;
+use super::{Action, Given, Incident, Transcript, TranscriptError};
+use crate::dialogue::Dialogue;
+use crate::dice::Dice;
+use crate::dns::Dns;
+use crate::facts::{Fact, Link, Origin, Scene};
+use crate::outbox::Outbox;
+use crate::witness::Witness;
+
+/// What the wall clock shows at the beginning: 2026-01-01 00:00:00 UTC.
+const BEGIN: i64 = 1_767_225_600;
+/// Calls at one instant after which the core is taken to spin.
+const CALLS_LIMIT: u32 = 1000;
+/// How long is waited for a client that gives up.
+const PATIENCE: Duration = Duration::from_secs(3 * 3600);
+/// How much is asked for at once.
+const TRANSMIT_LIMIT: usize = 16 * 1024;
+
+/// How the server's octets come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    AsWritten,
+    OctetByOctet,
+    /// Lines between which nothing comes are one.
+    Together,
+}
+
+/// The connection that lines are about.
+#[derive(Debug)]
+struct Current {
+    link: Link,
+    talk: Talk,
+    is_made: bool,
+    is_handshaking: bool,
+    is_tls: bool,
+}
+
+/// A replay.
+#[derive(Debug)]
+pub(super) struct Replay<'a> {
+    transcript: &'a Transcript,
+    dispatcher: Option<Dispatcher>,
+    epoch: u32,
+    now: Now,
+    outbox: Outbox,
+    dns: Dns,
+    current: Option<Current>,
+    requests: VecDeque<(RequestId, StoreRequest)>,
+    store_fails: bool,
+    /// Connections that are asked for are refused: the world after a break.
+    refuses: bool,
+    witness: Witness,
+    observed: Vec<String>,
+}
+
+impl<'a> Replay<'a> {
+    /// Replays; what was observed before the first action and after each. `written` is that of the replay as written.
+    pub(super) fn run(
+        transcript: &'a Transcript,
+        manner: Manner,
+        written: Option<&[Vec<String>]>,
+    ) -> Result<Vec<Vec<String>>, TranscriptError> {
+        let mut replay = Self::begin(transcript);
+        let mut observed = vec![replay.take_observed()];
+        let mut pending: Vec<u8> = Vec::new();
+        let actions: Vec<(&Given, &Action)> = actions(transcript);
+        for (index, (line, action)) in actions.iter().enumerate() {
+            match action {
+                Action::Octets(octets) if manner == Manner::Together => {
+                    pending.extend_from_slice(octets);
+                    let is_quiet = written.and_then(|all| all.get(index + 1)).is_some_and(Vec::is_empty);
+                    let goes_on = matches!(actions.get(index + 1), Some((_, Action::Octets(_))));
+                    if !(is_quiet && goes_on) {
+                        replay.octets(line, &std::mem::take(&mut pending))?;
+                    }
+                }
+                Action::Octets(octets) if manner == Manner::OctetByOctet => {
+                    replay.octet_by_octet(line, octets)?;
+                }
+                Action::Octets(octets) => replay.octets(line, octets)?,
+                Action::Pass(span) => replay.pass(*span, false),
+                Action::Incident(incident) => replay.incident(line, *incident)?,
+            }
+            observed.push(replay.take_observed());
+        }
+        replay.verdict(&format!("{manner:?}"))?;
+        Ok(observed)
+    }
+
+    /// Replays the first actions, breaks the connection, and lets two hours pass in which no other is made.
+    pub(super) fn run_and_break(transcript: &'a Transcript, count: usize) -> Result<(), TranscriptError> {
+        let mut replay = Self::begin(transcript);
+        for (line, action) in actions(transcript).into_iter().take(count) {
+            match action {
+                Action::Octets(octets) => replay.octets(line, octets)?,
+                Action::Pass(span) => replay.pass(*span, false),
+                Action::Incident(incident) => replay.incident(line, *incident)?,
+            }
+        }
+        replay.refuses = true;
+        replay.lose(CloseReason::Broken("connection reset by peer".into()));
+        replay.pass(Duration::from_secs(7200), false);
+        replay.verdict(&format!("when the connection breaks after action {count}"))
+    }
+
+    fn begin(transcript: &'a Transcript) -> Self {
+        let mut replay = Self {
+            transcript,
+            dispatcher: None,
+            epoch: 0,
+            now: Now { monotonic: Instant::from_micros(0), wall: UnixTime(BEGIN) },
+            outbox: transcript.scene.outbox(),
+            dns: Dns::new(Dice::new(transcript.scene.seed)),
+            current: None,
+            requests: VecDeque::new(),
+            store_fails: false,
+            refuses: false,
+            witness: Witness::new(Dialogue::Off),
+            observed: Vec::new(),
+        };
+        for id in transcript.scene.ids() {
+            replay.see(Fact::Inserted { id, origin: Origin::Submitted });
+        }
+        replay.start();
+        replay
+    }
+
+    fn start(&mut self) {
+        self.epoch += 1;
+        self.see(Fact::Started { epoch: self.epoch });
+        let mut seed = [0; 32];
+        let numbers = [self.transcript.scene.seed, u64::from(self.epoch)];
+        for (octets, number) in seed.chunks_mut(8).zip(numbers) {
+            octets.copy_from_slice(&number.to_le_bytes());
+        }
+        let settings = self.transcript.scene.settings.clone();
+        self.dispatcher = Some(Dispatcher::new(self.now, settings, Hosts::new(), Mode::Daemon, seed));
+        self.settle();
+    }
+
+    fn verdict(&self, when: &str) -> Result<(), TranscriptError> {
+        match &self.witness.violation {
+            None => Ok(()),
+            Some(violation) => Err(TranscriptError::Violation {
+                when: when.to_owned(),
+                violation: crate::swarm::describe(violation),
+            }),
+        }
+    }
+
+    fn take_observed(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.observed)
+    }
+
+    fn see(&mut self, fact: Fact<'_>) {
+        let scene = Scene {
+            now: self.now,
+            settings: &self.transcript.scene.settings,
+            outbox: &self.outbox,
+            map: &self.transcript.scene.map,
+        };
+        self.witness.see(&scene, fact);
+    }
+
+    fn call(&mut self, input: Input<'_>) {
+        if let Some(dispatcher) = &mut self.dispatcher {
+            dispatcher.handle_input(self.now, input);
+        }
+        self.settle();
+    }
+
+    /// Does all that can be done without that time passes.
+    fn settle(&mut self) {
+        for _ in 0..CALLS_LIMIT {
+            while let Some(output) = self.dispatcher.as_mut().and_then(Dispatcher::poll_output) {
+                self.take_output(output);
+            }
+            if let Some((id, request)) = self.requests.pop_front() {
+                self.answer(id, &request);
+                continue;
+            }
+            let due = self.dispatcher.as_ref().and_then(Dispatcher::poll_timeout);
+            if due.is_none_or(|(at, _)| at > self.now.monotonic) {
+                return;
+            }
+            if let Some(dispatcher) = &mut self.dispatcher {
+                dispatcher.handle_timeout(self.now);
+            }
+        }
+        self.see(Fact::Spins);
+    }
+
+    fn take_output(&mut self, output: Output) {
+        match output {
+            Output::Connect { connection, remote, purpose } => {
+                let link = Link { epoch: self.epoch, id: connection };
+                if purpose == Purpose::Dns || is_name_server(remote) {
+                    return self.fail_connection(connection, "DNS over TCP is not in the scene");
+                }
+                self.see(Fact::Connecting { link, remote, purpose });
+                self.observed.push(format!("C+ {remote}"));
+                if self.refuses {
+                    self.see(Fact::Gone { link });
+                    return self.fail_connection(connection, "connection refused");
+                }
+                let talk = Talk::new();
+                self.current =
+                    Some(Current { link, talk, is_made: false, is_handshaking: false, is_tls: false });
+            }
+            Output::StartTls { connection, server } => {
+                self.observed.push(format!("C^ {server}"));
+                self.see(Fact::StartTls { link: Link { epoch: self.epoch, id: connection } });
+                if let Some(current) = &mut self.current {
+                    current.is_handshaking = true;
+                }
+            }
+            Output::Transmit(connection) => self.transmit(connection),
+            Output::Close(connection) => {
+                let link = Link { epoch: self.epoch, id: connection };
+                self.see(Fact::Gone { link });
+                if self.current.as_ref().is_some_and(|current| current.link == link) {
+                    self.end_talk("C-");
+                }
+            }
+            Output::Datagram { query, to, octets } => {
+                let answer = self.dns.answer(self.now.monotonic, &self.transcript.scene.map, &octets);
+                if let Some(dispatcher) = &mut self.dispatcher {
+                    dispatcher.handle_input(self.now, Input::Datagram { query, from: to, octets: &answer });
+                }
+            }
+            Output::CloseDatagram(_) => {}
+            Output::Store(id, request) => {
+                self.see(Fact::Asked { id, request: &request });
+                self.requests.push_back((id, request));
+            }
+            Output::Event(event) => self.see(Fact::Log(&event)),
+            Output::Drained => {
+                self.observed.push("= the daemon has ended".into());
+                self.see(Fact::Stopped { crashed: false });
+                self.dispatcher = None;
+            }
+        }
+    }
+
+    fn fail_connection(&mut self, connection: ConnectionId, text: &str) {
+        if let Some(dispatcher) = &mut self.dispatcher {
+            let error = ConnectError::Remote(text.into());
+            dispatcher.handle_input(self.now, Input::ConnectFailed(connection, error));
+        }
+    }
+
+    fn transmit(&mut self, connection: ConnectionId) {
+        let link = Link { epoch: self.epoch, id: connection };
+        let mut octets = BytesMut::new();
+        while let Some(dispatcher) = &mut self.dispatcher
+            && dispatcher.poll_transmit(connection, TRANSMIT_LIMIT, &mut octets)
+        {
+            let Some(current) = self.current.as_mut().filter(|current| current.link == link) else { return };
+            let (tls, sent) = (current.is_tls, octets.split());
+            let lines = current.talk.sent(&sent);
+            self.observed.extend(lines);
+            self.see(Fact::Sent { link, octets: &sent, tls });
+        }
+    }
+
+    fn answer(&mut self, id: RequestId, request: &StoreRequest) {
+        let result = if let StoreRequest::Commit(commit) = request {
+            self.commit(commit)
+        } else {
+            let reply = self.outbox.read(request).unwrap_or(StoreReply::Data(bytes::Bytes::new()));
+            self.see(Fact::Answered { reply: &reply });
+            Ok(reply)
+        };
+        self.see(Fact::Told { id, done: result.is_ok() });
+        if let Some(dispatcher) = &mut self.dispatcher {
+            dispatcher.handle_input(self.now, Input::Store(id, result));
+        }
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<StoreReply, StoreError> {
+        if std::mem::take(&mut self.store_fails) {
+            self.observed.push("= the database is locked".into());
+            return Err(StoreError { text: "database is locked".into() });
+        }
+        self.see(Fact::Committing { commit });
+        self.observed.extend(commit.delivered.iter().map(|id| format!("= {id} deleted")));
+        for attempt in &commit.failed {
+            let kind = if attempt.fatal { "failed" } else { "deferred" };
+            self.observed.push(format!("= {} {kind} \"{}\"", attempt.id, attempt.text.escape_debug()));
+        }
+        for replacement in &commit.replaced {
+            let kind = if replacement.bounce.is_some() { "bounced" } else { "dropped" };
+            self.observed.extend(replacement.originals.iter().map(|id| format!("= {id} {kind}")));
+        }
+        let (reply, effects) = self.outbox.commit(commit, self.now.wall);
+        for (id, originals) in &effects.bounces {
+            self.see(Fact::Inserted { id: *id, origin: Origin::BounceOf(originals) });
+        }
+        Ok(reply)
+    }
+
+    /// The connection that a line is about, made if it was not yet.
+    fn connection(&mut self, line: &Given) -> Result<Link, TranscriptError> {
+        let Some(current) = &mut self.current else { return Err(impossible(line, "there is no connection")) };
+        let link = current.link;
+        if !current.is_made {
+            current.is_made = true;
+            self.call(Input::Connected(link.id));
+        }
+        Ok(link)
+    }
+
+    fn octet_by_octet(&mut self, line: &Given, octets: &[u8]) -> Result<(), TranscriptError> {
+        if octets.is_empty() {
+            return self.octets(line, octets);
+        }
+        for (index, octet) in octets.iter().enumerate() {
+            // What comes after the client has had enough is not read any more.
+            if self.current.is_none() && index > 0 {
+                return Ok(());
+            }
+            self.octets(line, &[*octet])?;
+        }
+        Ok(())
+    }
+
+    fn octets(&mut self, line: &Given, octets: &[u8]) -> Result<(), TranscriptError> {
+        let link = self.connection(line)?;
+        let accepted = self.current.as_mut().and_then(|current| current.talk.received(octets));
+        if let Some(accepted) = accepted {
+            self.see(Fact::Accepted { link, recipients: &accepted.recipients, data: &accepted.data });
+        }
+        self.see(Fact::Received { link, octets });
+        self.call(Input::Received(link.id, octets));
+        Ok(())
+    }
+
+    fn incident(&mut self, line: &Given, incident: Incident) -> Result<(), TranscriptError> {
+        match incident {
+            Incident::Tls { valid } => {
+                let link = self.handshake(line)?;
+                self.see(Fact::TlsEstablished { link, valid });
+                self.call(Input::TlsEstablished { connection: link.id, certificate_is_valid: valid });
+            }
+            Incident::TlsFailed => {
+                let link = self.handshake(line)?;
+                self.end_talk("");
+                self.see(Fact::Gone { link });
+                self.call(Input::TlsFailed(link.id, "handshake failure".into()));
+            }
+            Incident::Refused => self.refuse(line, ConnectError::Remote("connection refused".into()))?,
+            Incident::Unreachable => self.refuse(line, ConnectError::Remote("no route to host".into()))?,
+            Incident::Local => self.refuse(line, ConnectError::Local("too many open files".into()))?,
+            Incident::Eof => {
+                self.connection(line)?;
+                self.lose(CloseReason::EndOfFile);
+            }
+            Incident::Reset => {
+                self.connection(line)?;
+                self.lose(CloseReason::Broken("connection reset by peer".into()));
+            }
+            Incident::Stall => self.pass(PATIENCE, true),
+            Incident::StoreFails => self.store_fails = true,
+            Incident::Crash => self.crash(),
+            Incident::Drain => {
+                self.see(Fact::Draining);
+                self.call(Input::Drain);
+            }
+            Incident::Retry => {
+                self.see(Fact::Retried);
+                self.call(Input::Retry);
+            }
+        }
+        Ok(())
+    }
+
+    fn handshake(&mut self, line: &Given) -> Result<Link, TranscriptError> {
+        let link = self.connection(line)?;
+        let Some(current) = self.current.as_mut().filter(|current| current.is_handshaking) else {
+            return Err(impossible(line, "no TLS handshake has begun"));
+        };
+        current.is_handshaking = false;
+        current.is_tls = true;
+        current.talk.tls_established();
+        Ok(link)
+    }
+
+    fn refuse(&mut self, line: &Given, error: ConnectError) -> Result<(), TranscriptError> {
+        let Some(current) = self.current.take().filter(|current| !current.is_made) else {
+            return Err(impossible(line, "no connection is being made"));
+        };
+        self.see(Fact::Gone { link: current.link });
+        self.call(Input::ConnectFailed(current.link.id, error));
+        Ok(())
+    }
+
+    fn lose(&mut self, reason: CloseReason) {
+        let Some(current) = &self.current else { return };
+        let (link, was_handshaking) = (current.link, current.is_handshaking);
+        self.end_talk("");
+        self.see(Fact::Gone { link });
+        self.call(if was_handshaking {
+            Input::TlsFailed(link.id, "the connection was lost".into())
+        } else {
+            Input::Closed(link.id, reason)
+        });
+    }
+
+    /// The connection is over: what it leaves unfinished, and by whom it was closed.
+    fn end_talk(&mut self, by: &str) {
+        if let Some(mut current) = self.current.take() {
+            self.observed.extend(current.talk.end());
+            if !by.is_empty() {
+                self.observed.push(by.to_owned());
+            }
+        }
+    }
+
+    fn crash(&mut self) {
+        self.end_talk("");
+        self.requests.clear();
+        self.dispatcher = None;
+        self.see(Fact::Stopped { crashed: true });
+        self.start();
+    }
+
+    /// Lets time pass, or only until the connection is over.
+    fn pass(&mut self, span: Duration, until_closed: bool) {
+        let begin = self.now.monotonic;
+        let end = begin + span;
+        while let Some((at, _)) = self.dispatcher.as_ref().and_then(Dispatcher::poll_timeout) {
+            if at > end || (until_closed && self.current.is_none()) {
+                break;
+            }
+            self.advance(at);
+            let before = self.observed.len();
+            if let Some(dispatcher) = &mut self.dispatcher {
+                dispatcher.handle_timeout(self.now);
+            }
+            self.settle();
+            // Most deadlines are of no interest: nothing comes of them.
+            if self.observed.len() > before {
+                let passed = self.now.monotonic.saturating_duration_since(begin);
+                self.observed.insert(before, format!("? {}", span_text(passed)));
+            }
+        }
+        if !until_closed {
+            self.advance(end);
+            self.settle();
+        }
+    }
+
+    fn advance(&mut self, to: Instant) {
+        let to = to.max(self.now.monotonic);
+        let seconds = i64::try_from(to.as_micros() / 1_000_000).unwrap_or(i64::MAX);
+        self.now = Now { monotonic: to, wall: UnixTime(BEGIN + seconds) };
+    }
+}
+
+fn actions(transcript: &Transcript) -> Vec<(&Given, &Action)> {
+    transcript.lines.iter().filter_map(|line| line.action.as_ref().map(|action| (line, action))).collect()
+}
+
+fn impossible(line: &Given, reason: &str) -> TranscriptError {
+    TranscriptError::Impossible { line: line.number, reason: reason.to_owned() }
+}
+
+/// A span in minutes and seconds.
+fn span_text(span: Duration) -> String {
+    let (minutes, seconds, millis) = (span.as_secs() / 60, span.as_secs() % 60, span.subsec_millis());
+    match (minutes, millis) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{seconds}.{millis:03}s"),
+        (_, 0) => format!("{minutes}m{seconds}s"),
+        (_, _) => format!("{minutes}m{seconds}.{millis:03}s"),
+    }
+}

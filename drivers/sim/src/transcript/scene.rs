@@ -1,0 +1,193 @@
+//! The scene of a transcript: configuration, DNS, and the outbox.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cmail_delivery::next_hop::{Port, Relay, TlsMode};
+use cmail_delivery::outbox::MailId;
+use cmail_delivery::settings::{ResolverSettings, Settings};
+use cmail_delivery::time::UnixTime;
+
+use super::parser::unquote;
+use crate::map::{Map, NAME_SERVERS, RelayEntry, Zone};
+use crate::outbox::{Mail, Outbox};
+
+/// Where mail goes if nothing else is said.
+const DEFAULT_REMOTE: &str = "192.0.2.1:25";
+
+/// What the lines with `@` say.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    pub(crate) seed: u64,
+    pub(crate) settings: Settings,
+    pub(crate) map: Map,
+    /// Whether what happens depends on how the reads are cut.
+    pub(crate) has_fixed_reads: bool,
+    remote: Option<String>,
+    mails: Vec<(MailId, Mail)>,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        let announce = "mail.example.org";
+        Self {
+            seed: 1,
+            settings: Settings {
+                announce: announce.into(),
+                bounce_from: format!("postmaster@{announce}").into(),
+                bounce_copy: vec![],
+                interval: Duration::from_secs(10),
+                retries: 5,
+                retry_interval_s: 3600,
+                tls_padding: 0,
+                ports: vec![Port { number: 25, tls: TlsMode::Plain }],
+                ipv4: true,
+                ipv6: true,
+                rate_limit: None,
+                resolver: ResolverSettings {
+                    servers: NAME_SERVERS.to_vec(),
+                    timeout: Duration::from_secs(5),
+                    attempts: 2,
+                },
+                concurrency: 1,
+                destination_concurrency: 1,
+                bounce_return_limit_octets: 1 << 20,
+                auth_insecure: false,
+                trace: true,
+            },
+            map: Map::default(),
+            has_fixed_reads: false,
+            remote: Some(DEFAULT_REMOTE.to_owned()),
+            mails: Vec::new(),
+        }
+    }
+}
+
+impl Setting {
+    /// The outbox at the beginning.
+    pub(crate) fn outbox(&self) -> Outbox {
+        let mut outbox = Outbox::new();
+        for (id, mail) in &self.mails {
+            outbox.put(*id, mail.clone());
+        }
+        outbox
+    }
+
+    /// The rows at the beginning.
+    pub(crate) fn ids(&self) -> Vec<MailId> {
+        self.mails.iter().map(|&(id, _)| id).collect()
+    }
+
+    /// Takes a line without its verb.
+    pub(super) fn read(&mut self, entry: &str) -> Result<(), String> {
+        let (key, value) = entry.split_once(' ').ok_or("a value is missing")?;
+        match key {
+            "reads" => self.has_fixed_reads = value == "fixed",
+            "seed" => self.seed = number(value)?,
+            "announce" => {
+                self.settings.announce = value.into();
+                self.settings.bounce_from = format!("postmaster@{value}").into();
+            }
+            "set" => self.set(value)?,
+            "portprio" => {
+                self.settings.ports = value.split(' ').map(port).collect::<Result<_, _>>()?;
+            }
+            "remote" => self.set_remote(value),
+            "host" => {
+                let mut words = value.split(' ');
+                let name = words.next().unwrap_or_default();
+                let addresses: Result<Vec<_>, _> = words.map(str::parse).collect();
+                let addresses = addresses.map_err(|error| format!("{value}: {error}"))?;
+                self.map.add_named_host(name, addresses);
+            }
+            "mx" => self.read_exchanges(value)?,
+            "mail" => self.read_mail(value)?,
+            _ => return Err(format!("\"{key}\" says nothing of a scene")),
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, entry: &str) -> Result<(), String> {
+        let (name, value) = entry.split_once(' ').ok_or("a value is missing")?;
+        let settings = &mut self.settings;
+        match name {
+            "retries" => settings.retries = number(value)?,
+            "retryinterval" => settings.retry_interval_s = number(value)?,
+            "tls_padding" => settings.tls_padding = number(value)?,
+            "concurrency" => settings.concurrency = number(value)?,
+            "bounce_return_limit" => settings.bounce_return_limit_octets = number(value)?,
+            "auth_insecure" => settings.auth_insecure = value == "yes",
+            _ => return Err(format!("the directive {name} cannot be set here")),
+        }
+        Ok(())
+    }
+
+    fn set_remote(&mut self, value: &str) {
+        self.remote = (value != "-").then(|| value.to_owned());
+        let password = Relay::parse(value.as_bytes()).ok().and_then(|relay| relay.credentials);
+        let password = password.map(|credentials| credentials.password.to_string());
+        let specification = value.to_owned();
+        self.map.relays.push(RelayEntry { specification, password, host: usize::MAX });
+    }
+
+    fn read_exchanges(&mut self, entry: &str) -> Result<(), String> {
+        let mut words = entry.split(' ');
+        let domain = words.next().unwrap_or_default();
+        let mut records = Vec::new();
+        let mut is_null = false;
+        while let (Some(preference), Some(name)) = (words.next(), words.next()) {
+            is_null |= name == ".";
+            if let Some(host) = self.map.host_named(name) {
+                records.push((number(preference)?, host));
+            } else if !is_null {
+                return Err(format!("the host {name} must be named before"));
+            }
+        }
+        self.map.add_zone(domain, if is_null { Zone::NullMx } else { Zone::Exchanges(records) });
+        Ok(())
+    }
+
+    fn read_mail(&mut self, entry: &str) -> Result<(), String> {
+        let (id, rest) = entry.split_once(' ').ok_or("the sender is missing")?;
+        let (sender, rest) = path(rest)?;
+        let (recipient, rest) = path(rest)?;
+        let (data, rest) = unquote(rest)?;
+        let times = match rest.strip_prefix('*') {
+            Some(times) => number(times)?,
+            None => 1,
+        };
+        let mail = Mail {
+            remote: self.remote.as_ref().map(|remote| remote.as_bytes().into()),
+            sender: Some(sender.as_bytes()).filter(|sender| !sender.is_empty()).map(Box::from),
+            recipient: recipient.as_bytes().into(),
+            submission: UnixTime(0),
+            data: Bytes::from(data.repeat(times)),
+            faillog: vec![],
+            digest: std::sync::OnceLock::new(),
+        };
+        self.mails.push((MailId(number(id)?), mail));
+        Ok(())
+    }
+}
+
+fn path(text: &str) -> Result<(&str, &str), String> {
+    let (path, rest) =
+        text.strip_prefix('<').and_then(|text| text.split_once("> ")).ok_or("a path is missing")?;
+    Ok((path, rest))
+}
+
+fn number<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error| format!("\"{text}\": {error}"))
+}
+
+fn port(text: &str) -> Result<Port, String> {
+    let (number_text, mode) = text.split_once('@').unwrap_or((text, ""));
+    let tls = if mode.is_empty() { Some(TlsMode::Plain) } else { TlsMode::parse(mode) };
+    Ok(Port { number: number(number_text)?, tls: tls.ok_or_else(|| format!("unknown mode \"{mode}\""))? })
+}
+
+/// Whether this is a name server.
+pub(super) fn is_name_server(address: SocketAddr) -> bool {
+    NAME_SERVERS.contains(&address)
+}

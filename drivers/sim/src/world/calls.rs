@@ -1,0 +1,202 @@
+//! The calls into the core, and what it wants done.
+
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
+use cmail_delivery::event::Event;
+use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Input, Output, QueryId};
+use cmail_delivery::outbox::RequestId;
+use cmail_delivery::time::Duration;
+
+use super::{Happening, World};
+use crate::facts::{Fact, Link};
+use crate::mutation::Mutation;
+
+/// Outputs of one call after which it is taken to have no end.
+const ENDLESS: usize = 1_000_000;
+/// Most octets that are asked for at once.
+const TRANSMIT_LIMIT: usize = 16 * 1024;
+/// Octets on their way to a server after which it takes no more.
+const WINDOW: usize = 64 * 1024;
+
+impl World {
+    /// Tells the core what has happened, and does what it wants.
+    pub(super) fn call(&mut self, input: Input<'_>) {
+        self.maybe_crash();
+        let now = self.clock.now();
+        let Some(daemon) = &mut self.daemon else { return };
+        daemon.dispatcher.handle_input(now, input);
+        self.after_call();
+    }
+
+    /// Tells the core that its time has come.
+    pub(super) fn call_timeout(&mut self) {
+        self.maybe_crash();
+        let now = self.clock.now();
+        let Some(daemon) = &mut self.daemon else { return };
+        daemon.dispatcher.handle_timeout(now);
+        self.after_call();
+    }
+
+    fn after_call(&mut self) {
+        if self.call_dice.chance(self.faults.disorder) {
+            // What it wants is only found at the next call, or a little later.
+            if self.call_dice.chance(300) {
+                let span = Duration::from_micros(self.call_dice.below(3_000_000));
+                return self.clock.after(span, Happening::TakeOutputs);
+            }
+            self.call_out_of_order();
+        }
+        self.take_outputs();
+    }
+
+    pub(super) fn take_outputs(&mut self) {
+        let mut outputs = 0;
+        while let Some(daemon) = &mut self.daemon
+            && let Some(output) = daemon.dispatcher.poll_output()
+        {
+            outputs += 1;
+            if outputs > ENDLESS {
+                return self.see(Fact::Spins);
+            }
+            self.take_output(output);
+        }
+        if let Some(daemon) = &self.daemon {
+            let surplus = if self.mutation == Mutation::HoardsRows { 1000 } else { 0 };
+            let indexed = daemon.dispatcher.indexed() + surplus;
+            self.see(Fact::Called { indexed, outputs });
+        }
+    }
+
+    fn take_output(&mut self, output: Output) {
+        match output {
+            Output::Connect { connection, remote, purpose } => {
+                self.connect(self.link(connection), remote, purpose)
+            }
+            Output::StartTls { connection, .. } => self.start_tls(self.link(connection)),
+            Output::Transmit(connection) => {
+                let link = self.link(connection);
+                if let Some(connection) = self.network.get(link) {
+                    connection.has_more = true;
+                }
+                self.pull(link);
+            }
+            Output::Close(connection) => self.client_closes(self.link(connection)),
+            Output::Datagram { query, to, octets } => self.send_datagram(query, to, &octets),
+            Output::CloseDatagram(_) => {}
+            Output::Store(id, request) => self.ask(id, request),
+            Output::Event(event) => self.see(Fact::Log(&event)),
+            Output::Drained => self.daemon_ends(),
+        }
+    }
+
+    pub(super) fn link(&self, id: ConnectionId) -> Link {
+        Link { epoch: self.epochs, id }
+    }
+
+    /// Lets the core send on a connection as much as there is room for.
+    pub(super) fn pull(&mut self, link: Link) {
+        let now = self.clock.now();
+        while let Some(connection) = self.network.get(link)
+            && connection.has_more
+            && connection.in_flight < WINDOW
+        {
+            let limit = 1 + self.net_dice.index(TRANSMIT_LIMIT);
+            let limit = if self.net_dice.chance(self.faults.splits / 4) { 1 + limit % 40 } else { limit };
+            let Some(daemon) = self.daemon.as_mut().filter(|daemon| daemon.epoch == link.epoch) else {
+                return;
+            };
+            let mut octets = BytesMut::new();
+            let more = daemon.dispatcher.poll_transmit(link.id, limit, &mut octets);
+            if now != self.clock.now() || (!more && octets.is_empty()) {
+                let Some(connection) = self.network.get(link) else { return };
+                connection.has_more = false;
+                return;
+            }
+            self.mutation.sent(&mut octets);
+            if let Some(event) = self.mutation.log(&octets) {
+                self.see(Fact::Log(&event));
+            }
+            self.client_sends(link, octets.freeze());
+        }
+    }
+
+    fn send_datagram(&mut self, query: QueryId, to: SocketAddr, octets: &[u8]) {
+        let epoch = self.epochs;
+        if self.net_dice.chance(self.faults.local_trouble) {
+            let error = ConnectError::Local("no descriptors are left".into());
+            return self.clock.after(Duration::ZERO, Happening::DatagramFails(epoch, query, error));
+        }
+        if self.net_dice.chance(self.faults.dns_losses / 4) {
+            let error = ConnectError::Remote("connection refused".into());
+            let event = Happening::DatagramFails(epoch, query, error);
+            return self.clock.after(Duration::from_millis(1), event);
+        }
+        let now = self.clock.instant();
+        for answer in self.dns.datagram(now, &self.map, &self.faults, to, octets) {
+            let event = Happening::Datagram(epoch, query, answer.from, answer.octets);
+            self.clock.after(answer.delay, event);
+        }
+    }
+
+    pub(super) fn datagram(&mut self, epoch: u32, query: QueryId, from: SocketAddr, octets: &[u8]) {
+        if epoch == self.epochs {
+            self.call(Input::Datagram { query, from, octets });
+        }
+    }
+
+    pub(super) fn datagram_fails(&mut self, epoch: u32, query: QueryId, error: ConnectError) {
+        if epoch == self.epochs {
+            self.call(Input::DatagramFailed(query, error));
+        }
+    }
+
+    /// Something that makes no sense, and must do nothing.
+    fn call_out_of_order(&mut self) {
+        let now = self.clock.now();
+        let links = self.network.open_links(self.epochs);
+        let open = self.call_dice.pick(&links).copied();
+        let some = open.map_or(ConnectionId(7777), |link| link.id);
+        // TLS may be said to stand once more where it does, but not where it is just about to begin.
+        let is_tls = open.and_then(|link| self.network.get(link)).is_some_and(|connection| connection.is_tls);
+        let gone = ConnectionId(self.call_dice.below(1 << 40) + (1 << 41));
+        let choice = self.call_dice.below(12);
+        let Some(daemon) = &mut self.daemon else { return };
+        let dispatcher = &mut daemon.dispatcher;
+        match choice {
+            0 => dispatcher.handle_timeout(now),
+            1 => dispatcher.handle_input(now, Input::Received(gone, b"250 hello\r\n")),
+            2 => dispatcher.handle_input(now, Input::Closed(gone, CloseReason::EndOfFile)),
+            3 => dispatcher.handle_input(now, Input::Connected(gone)),
+            4 => {
+                let result = Err(cmail_delivery::outbox::StoreError { text: "nobody asked".into() });
+                dispatcher.handle_input(now, Input::Store(RequestId(u64::MAX), result));
+            }
+            5 => {
+                dispatcher.poll_transmit(gone, 100, &mut BytesMut::new());
+            }
+            6 => {
+                // No room: nothing may be handed out.
+                let mut octets = BytesMut::new();
+                dispatcher.poll_transmit(some, 0, &mut octets);
+            }
+            7 => dispatcher.handle_input(now, Input::OutboxChanged),
+            8 => dispatcher.handle_input(now, Input::TlsFailed(gone, "late".into())),
+            9 => dispatcher.handle_input(now, Input::Connected(some)),
+            10 if is_tls => {
+                let input = Input::TlsEstablished { connection: some, certificate_is_valid: true };
+                dispatcher.handle_input(now, input);
+            }
+            _ => {
+                let input = Input::TlsEstablished { connection: gone, certificate_is_valid: true };
+                dispatcher.handle_input(now, input);
+            }
+        }
+    }
+
+    /// The event that an own word in the log is.
+    pub(super) fn remark(&mut self, text: &str) {
+        let event = Event::Note { level: cmail_delivery::event::Level::Debug, text: text.to_owned() };
+        self.see(Fact::Log(&event));
+    }
+}

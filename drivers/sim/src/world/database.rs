@@ -1,0 +1,86 @@
+//! The database's side: requests are done and answered later, in order, may fail, and those of a daemon that has died
+//! do nothing.
+
+use cmail_delivery::io::Input;
+use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::time::Duration;
+
+use super::{Happening, World};
+use crate::facts::{Fact, Origin};
+use crate::mutation::Mutation;
+
+/// After so much time a build that falls asleep does.
+const SLEEP_AFTER_MICROS: u64 = 1_800_000_000;
+
+impl World {
+    pub(super) fn ask(&mut self, id: RequestId, request: StoreRequest) {
+        self.see(Fact::Asked { id, request: &request });
+        let epoch = self.epochs;
+        let request = match request {
+            StoreRequest::Commit(commit) => StoreRequest::Commit(self.mutation.commit(commit)),
+            StoreRequest::Scan { .. }
+            | StoreRequest::Claim { .. }
+            | StoreRequest::ReadData { .. }
+            | StoreRequest::ReadFailed { .. } => request,
+        };
+        self.requests.insert((epoch, id), request);
+        let micros = if self.call_dice.chance(self.faults.store_delays) {
+            self.call_dice.below(20_000_000)
+        } else {
+            self.call_dice.within(20..=800)
+        };
+        // One thread does one request after the other.
+        self.database_free_at =
+            self.database_free_at.max(self.clock.instant()) + Duration::from_micros(micros);
+        self.clock.at(self.database_free_at, Happening::Execute(epoch, id));
+    }
+
+    pub(super) fn execute(&mut self, epoch: u32, id: RequestId) {
+        let Some(request) = self.requests.remove(&(epoch, id)) else { return };
+        // What a dead process has asked for and was not done never will be.
+        if self.daemon.as_ref().is_none_or(|daemon| daemon.epoch != epoch) {
+            return;
+        }
+        let is_asleep = self.mutation == Mutation::FallsAsleep
+            && self.clock.instant().as_micros() > SLEEP_AFTER_MICROS
+            && matches!(request, StoreRequest::Scan { .. });
+        if is_asleep {
+            return;
+        }
+        let result = if self.call_dice.chance(self.faults.store_failures) {
+            let texts = ["database is locked", "database or disk is full", "disk I/O error"];
+            Err(StoreError { text: self.call_dice.pick(&texts).copied().unwrap_or_default().to_owned() })
+        } else {
+            Ok(self.execute_request(&request))
+        };
+        let delay = Duration::from_micros(self.call_dice.within(10..=500));
+        self.database_told_at = self.database_told_at.max(self.clock.instant() + delay);
+        self.clock.at(self.database_told_at, Happening::Answer(epoch, id, Box::new(result)));
+    }
+
+    fn execute_request(&mut self, request: &StoreRequest) -> StoreReply {
+        if let Some(reply) = self.outbox.read(request) {
+            self.see(Fact::Answered { reply: &reply });
+            return reply;
+        }
+        let StoreRequest::Commit(commit) = request else {
+            return StoreReply::Data(bytes::Bytes::new());
+        };
+        self.see(Fact::Committing { commit });
+        let (reply, effects) = self.outbox.commit(commit, self.clock.now().wall);
+        for (id, originals) in &effects.bounces {
+            self.see(Fact::Inserted { id: *id, origin: Origin::BounceOf(originals) });
+        }
+        if self.is_healed && self.outbox.len() == 0 {
+            self.clock.after(Duration::from_secs(1), Happening::Finish);
+        }
+        reply
+    }
+
+    pub(super) fn answer(&mut self, epoch: u32, id: RequestId, result: Result<StoreReply, StoreError>) {
+        if self.daemon.as_ref().is_some_and(|daemon| daemon.epoch == epoch) {
+            self.see(Fact::Told { id, done: result.is_ok() });
+            self.call(Input::Store(id, result));
+        }
+    }
+}

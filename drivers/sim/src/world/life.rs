@@ -1,0 +1,131 @@
+//! The daemon's life: it starts, crashes, is asked to end, and starts again; and the world's: it is healed.
+
+use cmail_delivery::io::Input;
+use cmail_delivery::next_hop::NextHop;
+use cmail_delivery::settings::Hosts;
+use cmail_delivery::time::{Duration, Instant};
+use cmail_delivery::{Dispatcher, Mode, Selection};
+
+use super::{Daemon, Happening, World};
+use crate::facts::{Fact, Link};
+use crate::map::Map;
+use crate::network::ClientEnd;
+use crate::swarm::Faults;
+
+impl World {
+    pub(super) fn start(&mut self) {
+        if self.daemon.is_some() {
+            return;
+        }
+        self.epochs += 1;
+        let mut seed = [0; 32];
+        for octets in seed.chunks_mut(8) {
+            octets.copy_from_slice(&self.call_dice.next().to_le_bytes());
+        }
+        let settings = self.mutation.settings(self.settings.clone());
+        let mode = self.draw_mode();
+        self.see(Fact::Started { epoch: self.epochs });
+        let dispatcher = Dispatcher::new(self.clock.now(), settings, Hosts::new(), mode, seed);
+        self.daemon = Some(Daemon { dispatcher, epoch: self.epochs });
+        self.take_outputs();
+    }
+
+    /// Mostly a daemon; sometimes a pass that ends by itself comes first.
+    fn draw_mode(&mut self) -> Mode {
+        let may_be_odd = self.epochs > 1 && !self.is_healed;
+        if !may_be_odd || !self.call_dice.chance(150) {
+            return Mode::Daemon;
+        }
+        if self.call_dice.chance(300) {
+            return Mode::GenerateBounces;
+        }
+        let zone = self.call_dice.index(self.map.zones.len());
+        match cmail_delivery::address::Domain::parse(&Map::zone_name(zone)) {
+            Ok(domain) if self.map.relays.is_empty() || self.call_dice.chance(500) => {
+                Mode::Deliver(Selection::Domain(NextHop::Domain(domain)))
+            }
+            Ok(_) | Err(_) => {
+                let relay = self.call_dice.pick(&self.map.relays);
+                let specification = relay.map(|relay| relay.specification.as_bytes()).unwrap_or_default();
+                Mode::Deliver(Selection::Remote(specification.into()))
+            }
+        }
+    }
+
+    /// Crashes, if it is time for that.
+    pub(super) fn maybe_crash(&mut self) {
+        match self.crashes_in {
+            Some(0) => {
+                self.crashes_in = None;
+                self.stop(true);
+            }
+            Some(calls) => self.crashes_in = Some(calls - 1),
+            None => {}
+        }
+    }
+
+    pub(super) fn drain(&mut self) {
+        if self.daemon.is_some() {
+            self.see(Fact::Draining);
+            self.call(Input::Drain);
+        }
+    }
+
+    /// The dispatcher says that it is done.
+    pub(super) fn daemon_ends(&mut self) {
+        self.stop(false);
+    }
+
+    fn stop(&mut self, crashed: bool) {
+        if self.daemon.take().is_none() {
+            return;
+        }
+        self.see(Fact::Stopped { crashed });
+        let links: Vec<Link> = self
+            .network
+            .iter()
+            .filter(|(_, connection)| connection.client != ClientEnd::Gone)
+            .map(|(link, _)| link)
+            .collect();
+        for link in links {
+            // What was handed out is in the socket, and still goes out.
+            self.client_closes(link);
+        }
+        self.requests.clear();
+        self.database_free_at = self.clock.instant();
+        let pause_s = if self.is_healed { 1 } else { self.call_dice.within(1..=900) };
+        self.clock.after(Duration::from_secs(pause_s), Happening::Start);
+    }
+
+    /// There are no faults any more, and nothing new is submitted.
+    pub(super) fn heal(&mut self) {
+        self.faults = Faults::default();
+        self.crashes_in = None;
+        self.is_healed = true;
+        self.map.heal();
+        self.down.fill(None);
+        self.dns.fails_until = Instant::default();
+        self.see(Fact::Healed);
+        let bound = self.bound();
+        self.clock.after(bound, Happening::Finish);
+        if self.outbox.len() == 0 {
+            self.clock.after(Duration::from_secs(60), Happening::Finish);
+        }
+    }
+
+    /// How long it may take, from when there are no faults, until the last mail and the last bounce are dealt with.
+    fn bound(&self) -> Duration {
+        let settings = &self.settings;
+        // Who was talking when the world was healed may have to wait for the longest timeout.
+        let longest_conversation_s = 1800;
+        let attempt_s = settings.retry_interval_s.unsigned_abs() + settings.interval.as_secs() + 120;
+        let attempts = u64::from(settings.retries) + 1;
+        let rows = self.outbox.len() as u64;
+        // A mail, its bounce, and a conversation of a second for each on one connection.
+        let mut bound_s = longest_conversation_s + 2 * attempts * attempt_s + 10 * rows;
+        if let Some(limit) = settings.rate_limit {
+            bound_s += 4 * attempts * rows * limit.per.as_secs() / u64::from(limit.transactions);
+        }
+        Duration::from_secs(2 * bound_s)
+    }
+}

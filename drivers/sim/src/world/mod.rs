@@ -1,0 +1,256 @@
+//! Everything around one daemon, in virtual time.
+
+mod calls;
+mod connections;
+mod database;
+mod life;
+mod people;
+
+use std::collections::BTreeMap;
+
+use cmail_delivery::Dispatcher;
+use cmail_delivery::io::{ConnectError, QueryId};
+use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::settings::Settings;
+use cmail_delivery::time::{Duration, Instant};
+use std::net::SocketAddr;
+
+use crate::clock::Clock;
+use crate::dialogue::Dialogue;
+use crate::dice::Dice;
+use crate::dns::Dns;
+use crate::facts::{Fact, Link, Scene};
+use crate::map::Map;
+use crate::mutation::Mutation;
+use crate::network::Network;
+use crate::outbox::Outbox;
+use crate::servers::Memory;
+use crate::swarm::{Faults, Options};
+use crate::witness::Witness;
+
+/// So often the core may ask to be called again at the same instant.
+const SPIN_LIMIT: u32 = 1000;
+
+/// What is to happen.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// The daemon starts.
+    Start,
+    /// The daemon crashes.
+    Crash,
+    /// The daemon is asked to end.
+    Drain,
+    /// A connection is made, or not.
+    ConnectEnds(Link, Result<(), ConnectError>),
+    /// Something comes out at the server's end.
+    AtServer(Link),
+    /// Something comes out at the client's end.
+    AtClient(Link),
+    /// The server does not wait any longer.
+    ServerGivesUp(Link),
+    /// A datagram comes in.
+    Datagram(u32, QueryId, SocketAddr, Vec<u8>),
+    /// A datagram could not be sent.
+    DatagramFails(u32, QueryId, ConnectError),
+    /// The database gets to a request.
+    Execute(u32, RequestId),
+    /// The database has answered.
+    Answer(u32, RequestId, Box<Result<StoreReply, StoreError>>),
+    /// What the core wants is looked at, late.
+    TakeOutputs,
+    /// Another process submits a message.
+    Submit,
+    /// Another process changes something.
+    Meddle,
+    /// The administrator wants everything to be tried.
+    Retry,
+    /// The wall clock is set.
+    SetWall,
+    /// A host, or its whole group, fails.
+    HostFails { group: bool },
+    /// A host is there again.
+    HostReturns(usize),
+    /// The name servers fail.
+    DnsFails,
+    /// An hour begins: what comes by itself is drawn.
+    Hour,
+    /// There are no faults any more.
+    Heal,
+    /// All must be over.
+    Finish,
+}
+
+/// How a host is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Down {
+    Refuses,
+    Swallows,
+    Unreachable,
+}
+
+/// A daemon that runs.
+#[derive(Debug)]
+struct Daemon {
+    dispatcher: Dispatcher,
+    epoch: u32,
+}
+
+/// The world.
+#[derive(Debug)]
+pub(crate) struct World {
+    clock: Clock<Happening>,
+    options: Options,
+    /// The faults that there are now.
+    faults: Faults,
+    settings: Settings,
+    map: Map,
+    outbox: Outbox,
+    network: Network,
+    dns: Dns,
+    memories: Vec<Memory>,
+    down: Vec<Option<Down>>,
+    daemon: Option<Daemon>,
+    epochs: u32,
+    /// After so many more calls the daemon crashes.
+    crashes_in: Option<u32>,
+    /// What the database was asked.
+    requests: BTreeMap<(u32, RequestId), StoreRequest>,
+    /// When the database gets to the next request, and when it has told the last answer.
+    database_free_at: Instant,
+    database_told_at: Instant,
+    /// Marks of messages and recipients.
+    messages: u64,
+    recipients: u64,
+    is_healed: bool,
+    is_finished: bool,
+    mutation: Mutation,
+    /// What decides about the network, the servers, other processes, and the order of calls.
+    net_dice: Dice,
+    server_dice: Dice,
+    people_dice: Dice,
+    call_dice: Dice,
+    witness: Witness,
+}
+
+/// What has become of it.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) witness: Witness,
+    /// How long it took in virtual time.
+    pub(crate) elapsed: Duration,
+}
+
+impl World {
+    /// A world that is wholly determined by its arguments.
+    pub(crate) fn new(seed: u64, options: Options, mutation: Mutation, dialogue: Dialogue) -> Self {
+        let mut dice = Dice::new(seed ^ 0x51_6d);
+        let map = Map::draw(&options, &mut dice.fork());
+        let hosts = map.hosts.len();
+        let mut world = Self {
+            clock: Clock::new(),
+            faults: options.faults.clone(),
+            settings: options.settings(),
+            options,
+            map,
+            outbox: Outbox::new(),
+            network: Network::default(),
+            dns: Dns::new(dice.fork()),
+            memories: std::iter::repeat_with(Memory::default).take(hosts).collect(),
+            down: vec![None; hosts],
+            daemon: None,
+            epochs: 0,
+            crashes_in: None,
+            requests: BTreeMap::new(),
+            database_free_at: Instant::default(),
+            database_told_at: Instant::default(),
+            messages: 0,
+            recipients: 0,
+            is_healed: false,
+            is_finished: false,
+            mutation,
+            net_dice: dice.fork(),
+            server_dice: dice.fork(),
+            people_dice: dice.fork(),
+            call_dice: dice.fork(),
+            witness: Witness::new(dialogue),
+        };
+        world.clock.after(Duration::ZERO, Happening::Start);
+        world.clock.after(Duration::ZERO, Happening::Hour);
+        world.clock.after(Duration::from_secs(1), Happening::Submit);
+        let hours = u64::from(world.options.hours);
+        world.clock.after(Duration::from_secs(hours * 3600), Happening::Heal);
+        world
+    }
+
+    /// Lets time pass until all is over, or a rule is broken.
+    pub(crate) fn run(mut self) -> Outcome {
+        let mut spins = (Instant::default(), 0_u32);
+        while !self.is_finished && self.witness.violation.is_none() {
+            let deadline = self.daemon.as_ref().and_then(|daemon| daemon.dispatcher.poll_timeout());
+            let next = self.clock.next_at();
+            match deadline {
+                Some((at, _)) if next.is_none_or(|next| at < next) => {
+                    self.clock.advance(at);
+                    let now = self.clock.instant();
+                    spins = if spins.0 == now { (now, spins.1 + 1) } else { (now, 0) };
+                    if spins.1 > SPIN_LIMIT {
+                        self.see(Fact::Spins);
+                    }
+                    self.call_timeout();
+                }
+                Some(_) | None => match self.clock.pop() {
+                    Some(event) => self.happen(event),
+                    None => break,
+                },
+            }
+        }
+        Outcome {
+            elapsed: self.clock.instant().saturating_duration_since(Instant::default()),
+            witness: self.witness,
+        }
+    }
+
+    fn happen(&mut self, event: Happening) {
+        match event {
+            Happening::Start => self.start(),
+            Happening::Crash => self.crashes_in = Some(self.u32_below(300)),
+            Happening::Drain => self.drain(),
+            Happening::ConnectEnds(link, result) => self.connect_ends(link, result),
+            Happening::AtServer(link) => self.at_server(link),
+            Happening::AtClient(link) => self.at_client(link),
+            Happening::ServerGivesUp(link) => self.server_closes(link),
+            Happening::Datagram(epoch, query, from, octets) => self.datagram(epoch, query, from, &octets),
+            Happening::DatagramFails(epoch, query, error) => self.datagram_fails(epoch, query, error),
+            Happening::Execute(epoch, id) => self.execute(epoch, id),
+            Happening::Answer(epoch, id, result) => self.answer(epoch, id, *result),
+            Happening::TakeOutputs => self.take_outputs(),
+            Happening::Submit => self.submit(),
+            Happening::Meddle => self.meddle(),
+            Happening::Retry => self.retry(),
+            Happening::SetWall => self.set_wall(),
+            Happening::HostFails { group } => self.host_fails(group),
+            Happening::HostReturns(host) => self.host_returns(host),
+            Happening::DnsFails => self.dns_fails(),
+            Happening::Hour => self.hour(),
+            Happening::Heal => self.heal(),
+            Happening::Finish => self.finish(),
+        }
+    }
+
+    fn see(&mut self, fact: Fact<'_>) {
+        let scene =
+            Scene { now: self.clock.now(), settings: &self.settings, outbox: &self.outbox, map: &self.map };
+        self.witness.see(&scene, fact);
+    }
+
+    fn u32_below(&mut self, bound: u64) -> u32 {
+        u32::try_from(self.call_dice.below(bound)).unwrap_or(0)
+    }
+
+    fn finish(&mut self) {
+        if !self.is_finished {
+            self.is_finished = true;
+            self.see(Fact::Finished);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Other processes and administrators, and what comes over the world by itself.
+
+use bytes::Bytes;
+use cmail_delivery::io::Input;
+use cmail_delivery::outbox::{Attempt, MailId};
+use cmail_delivery::time::{Duration, UnixTime};
+
+use super::{Down, Happening, World};
+use crate::facts::{Fact, Origin};
+use crate::map::Map;
+use crate::outbox::Mail;
+
+/// Recipients that are none.
+const MALFORMED_RECIPIENTS: [&str; 5] =
+    ["", "nobody-at-all", "a b@zone0.example", "x@", "line\r\nRCPT TO:<evil@zone0.example>@zone0.example"];
+/// Remote specifications that are none.
+const MALFORMED_REMOTES: [&str; 4] = ["", "host:0", "user@host", "host:25/ssl"];
+
+impl World {
+    /// Draws what is to come in the hour that begins.
+    pub(super) fn hour(&mut self) {
+        if self.is_healed {
+            return;
+        }
+        self.clock.after(Duration::from_secs(3600), Happening::Hour);
+        let faults = self.faults.clone();
+        self.draw(faults.crashes, || Happening::Crash);
+        self.draw(faults.drains, || Happening::Drain);
+        self.draw(faults.meddling, || Happening::Meddle);
+        self.draw(faults.retries, || Happening::Retry);
+        self.draw(faults.clock_jumps, || Happening::SetWall);
+        self.draw(faults.outages, || Happening::HostFails { group: false });
+        self.draw(faults.group_outages, || Happening::HostFails { group: true });
+        self.draw(faults.dns_spells, || Happening::DnsFails);
+    }
+
+    /// Lets something happen within the hour, so many thousandths of times.
+    fn draw(&mut self, permille: u32, happening: impl Fn() -> Happening) {
+        let times = permille / 1000 + u32::from(self.people_dice.chance(permille % 1000));
+        for _ in 0..times {
+            let after = Duration::from_micros(self.people_dice.below(3_600_000_000));
+            self.clock.after(after, happening());
+        }
+    }
+
+    pub(super) fn submit(&mut self) {
+        if self.is_healed {
+            return;
+        }
+        let mean_us = 3_600_000_000 / u64::from(self.options.messages_per_hour.max(1));
+        let pause = Duration::from_micros(self.people_dice.below(2 * mean_us));
+        self.clock.after(pause, Happening::Submit);
+        self.messages += 1;
+        let data = self.draw_data();
+        let dice = &mut self.people_dice;
+        let sender = match dice.below(20) {
+            0 => None,
+            1 => Some(Box::default()),
+            2 => Some("nobody@zone0.example".to_owned().into_bytes().into()),
+            _ => {
+                let zone = Map::zone_name(dice.index(self.map.zones.len()));
+                Some(format!("s{}@{zone}", dice.below(10)).into_bytes().into())
+            }
+        };
+        let count = 1 + dice.below(u64::from(self.options.recipients));
+        let zone = dice.index(self.map.zones.len());
+        for _ in 0..count {
+            self.recipients += 1;
+            let mail = self.draw_mail(sender.clone(), zone, data.clone());
+            let id = self.outbox.submit(mail);
+            self.see(Fact::Inserted { id, origin: Origin::Submitted });
+        }
+        // Who does not notice finds it at the next look.
+        if self.people_dice.chance(500) {
+            self.call(Input::OutboxChanged);
+        }
+    }
+
+    fn draw_mail(&mut self, sender: Option<Box<[u8]>>, zone: usize, data: Bytes) -> Mail {
+        let dice = &mut self.people_dice;
+        let mark = self.recipients;
+        let zone = if dice.chance(700) { zone } else { dice.index(self.map.zones.len()) };
+        let mut zone_name = Map::zone_name(zone);
+        if dice.chance(100) {
+            zone_name = zone_name.to_ascii_uppercase();
+        }
+        if let Some(host) = dice.pick(&self.map.hosts).filter(|_| self.map.has_literals)
+            && dice.chance(20)
+            && let Some(std::net::IpAddr::V4(address)) = host.addresses.first()
+        {
+            zone_name = format!("[{address}]");
+        }
+        let local = if dice.chance(50) { "nobody-" } else { "" };
+        let mut recipient = format!("{local}zr{mark}z@{zone_name}");
+        let relay = dice.pick(&self.map.relays).filter(|_| dice.chance(300));
+        let mut remote = relay.map(|relay| relay.specification.clone());
+        if dice.chance(self.options.malformed) {
+            match dice.below(2) {
+                0 => recipient = dice.pick(&MALFORMED_RECIPIENTS).copied().unwrap_or_default().to_owned(),
+                _ => remote = dice.pick(&MALFORMED_REMOTES).map(|remote| (*remote).to_owned()),
+            }
+        }
+        Mail {
+            remote: remote.map(|remote| remote.into_bytes().into()),
+            sender,
+            recipient: recipient.into_bytes().into(),
+            submission: self.clock.now().wall,
+            data,
+            faillog: vec![],
+            digest: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// A message with a mark of its own, and with all that is awkward in mail data.
+    fn draw_data(&mut self) -> Bytes {
+        let dice = &mut self.people_dice;
+        let mark = self.messages;
+        if dice.chance(10) {
+            return Bytes::new();
+        }
+        let mut data =
+            format!("Message-ID: <zt{mark}z@sim.example>\r\nSubject: zt{mark}z\r\n\r\n").into_bytes();
+        let lines: [&[u8]; 8] = [
+            b"text\r\n",
+            b".\r\n",
+            b"..\n",
+            b"a\rb\r\n",
+            b"\n",
+            b"8-bit \xe4\xff\x00\r\n",
+            b"\r\r\n",
+            b".dot\n",
+        ];
+        let count = if dice.chance(self.options.large_messages) {
+            dice.within(20_000..=60_000)
+        } else {
+            dice.below(12)
+        };
+        for _ in 0..count {
+            data.extend_from_slice(dice.pick(&lines).copied().unwrap_or_default());
+        }
+        if dice.chance(300) {
+            data.extend_from_slice(format!("no line end zt{mark}z").as_bytes());
+        }
+        data.into()
+    }
+
+    /// Another process deletes or changes a row, or its faillog.
+    pub(super) fn meddle(&mut self) {
+        if self.is_healed {
+            return;
+        }
+        let dice = &mut self.people_dice;
+        let Some(id) = self.outbox.some_id(dice) else { return };
+        match dice.below(4) {
+            0 => {
+                self.outbox.remove(id);
+                self.see(Fact::Removed { id });
+            }
+            1 => self.change(id, |mail| mail.faillog.clear()),
+            2 => {
+                let relay = dice.pick(&self.map.relays).map(|relay| relay.specification.clone());
+                self.change(id, |mail| mail.remote = relay.map(|relay| relay.into_bytes().into()));
+            }
+            _ => {
+                let time = self.clock.now().wall;
+                let attempt =
+                    Attempt { time: UnixTime(time.0 - 100), text: b"by hand"[..].into(), fatal: false };
+                self.change(id, |mail| mail.faillog.push(attempt));
+            }
+        }
+        if self.people_dice.chance(500) {
+            self.call(Input::OutboxChanged);
+        }
+    }
+
+    fn change(&mut self, id: MailId, change: impl FnOnce(&mut Mail)) {
+        self.outbox.change(id, change);
+        self.see(Fact::Meddled { id });
+    }
+
+    pub(super) fn retry(&mut self) {
+        if !self.is_healed && self.daemon.is_some() {
+            self.see(Fact::Retried);
+            self.call(Input::Retry);
+        }
+    }
+
+    pub(super) fn set_wall(&mut self) {
+        if self.is_healed {
+            return;
+        }
+        let choices: [i64; 5] = [-7200, -5, 5, 3600, 100_000];
+        let by_s = self.people_dice.pick(&choices).copied().unwrap_or(0);
+        self.clock.set_wall(by_s);
+        self.see(Fact::WallSet { by_s });
+    }
+
+    pub(super) fn host_fails(&mut self, group: bool) {
+        if self.is_healed {
+            return;
+        }
+        let dice = &mut self.people_dice;
+        let span = Duration::from_secs(dice.within(10..=20_000));
+        let kind = dice.pick(&[Down::Refuses, Down::Swallows, Down::Unreachable]).copied();
+        let chosen = dice.index(self.map.hosts.len());
+        let group = self.map.hosts.get(chosen).map(|host| host.group).filter(|_| group);
+        for number in 0..self.map.hosts.len() {
+            let is_in_group = group.is_some() && self.map.hosts.get(number).map(|host| host.group) == group;
+            if number != chosen && !is_in_group {
+                continue;
+            }
+            if let Some(down) = self.down.get_mut(number) {
+                *down = kind;
+            }
+            self.break_connections(number);
+            self.clock.after(span, Happening::HostReturns(number));
+        }
+        let kinds =
+            self.map.hosts.get(chosen).map(|host| format!("{} ({})", host.name, host.temperament.kind));
+        self.remark(&format!("{} and its like fail for {} s", kinds.unwrap_or_default(), span.as_secs()));
+    }
+
+    pub(super) fn host_returns(&mut self, host: usize) {
+        if let Some(down) = self.down.get_mut(host) {
+            *down = None;
+        }
+    }
+
+    pub(super) fn dns_fails(&mut self) {
+        let span = Duration::from_secs(self.people_dice.within(10..=20_000));
+        if !self.is_healed {
+            self.dns.fails_until = self.clock.instant() + span;
+        }
+    }
+}
