@@ -236,7 +236,12 @@ impl World {
             }
             let Some(connection) = wanting.pop_first() else { break };
             let mut octets = BytesMut::new();
-            while self.dispatcher.poll_transmit(connection, self.transmit_limit.min(4096), &mut octets) {
+            while self.dispatcher.poll_transmit(
+                self.now,
+                connection,
+                self.transmit_limit.min(4096),
+                &mut octets,
+            ) {
                 let peer = self.peers.get_mut(&connection).expect("octets for nobody");
                 assert_eq!(peer.state, State::Open, "octets for a connection that does not take any");
                 peer.receive(&octets);

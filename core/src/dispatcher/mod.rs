@@ -219,7 +219,14 @@ impl Dispatcher {
 
     /// Appends up to about `limit` octets that are to be sent on a connection; false if there are none left for now.
     /// To be called when [`Output::Transmit`] says so, and then whenever the socket takes more, until it returns false.
-    pub fn poll_transmit(&mut self, connection: ConnectionId, limit: usize, octets: &mut BytesMut) -> bool {
+    pub fn poll_transmit(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        limit: usize,
+        octets: &mut BytesMut,
+    ) -> bool {
+        self.now = now;
         if self.traffic.resolver.owns_connection(connection) {
             return self.traffic.resolver.poll_transmit(connection, limit, octets);
         }

@@ -239,7 +239,8 @@ impl EventLoop {
     fn take_sockets(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
         self.sockets.begin_round();
         loop {
-            let pull = |id, limit, octets: &mut _| dispatcher.poll_transmit(id, limit, octets);
+            let now = self.clock.now();
+            let pull = |id, limit, octets: &mut _| dispatcher.poll_transmit(now, id, limit, octets);
             match self.sockets.turn(pull) {
                 None => return Flow::GoOn,
                 Some(Turn::Quiet) => {}

@@ -185,7 +185,9 @@ impl Driver {
             Call::Transmit { connection } => {
                 let mut octets = BytesMut::new();
                 let mut left = 1000;
-                while left > 0 && self.dispatcher.poll_transmit(ConnectionId(connection), 50, &mut octets) {
+                while left > 0
+                    && self.dispatcher.poll_transmit(self.now, ConnectionId(connection), 50, &mut octets)
+                {
                     left -= 1;
                 }
                 assert!(left > 0, "octets without end");

@@ -114,9 +114,9 @@ fn what_the_walk_over_known_mail_finds_beyond_it_is_left_to_the_next_look() {
     };
     // The first look and the second find nothing, but somebody has written in between; so known mail is walked over.
     for (rows, data_version) in [(vec![], 1), (vec![], 2), (vec![row], 2)] {
-        let asked = core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| match output {
-            Output::Store(id, StoreRequest::Scan { .. }) => Some(id),
-            _ => None,
+        let asked = core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| {
+            let Output::Store(id, StoreRequest::Scan { .. }) = output else { return None };
+            Some(id)
         });
         let answer = StoreReply::Rows { rows, more: false, data_version };
         dispatcher.handle_input(now, Input::Store(asked.unwrap(), Ok(answer)));

@@ -368,7 +368,7 @@ impl World {
 
     fn transmit(&mut self, connection: ConnectionId) {
         let mut octets = BytesMut::new();
-        while self.dispatcher.poll_transmit(connection, 4096, &mut octets) {}
+        while self.dispatcher.poll_transmit(self.now, connection, 4096, &mut octets) {}
         let Some(peer) = self.peers.get_mut(&connection) else { return };
         let Some(server) = self.servers.get_mut(&peer.address) else { return };
         let answers = peer.take(&octets, server);

@@ -267,7 +267,7 @@ impl<'a> Replay<'a> {
         let link = Link { epoch: self.epoch, id: connection };
         let mut octets = BytesMut::new();
         while let Some(dispatcher) = &mut self.dispatcher
-            && dispatcher.poll_transmit(connection, TRANSMIT_LIMIT, &mut octets)
+            && dispatcher.poll_transmit(self.now, connection, TRANSMIT_LIMIT, &mut octets)
         {
             let Some(current) = self.current.as_mut().filter(|current| current.link == link) else { return };
             let (tls, sent) = (current.is_tls, octets.split());

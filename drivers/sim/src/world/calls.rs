@@ -107,7 +107,7 @@ impl World {
                 return;
             };
             let mut octets = BytesMut::new();
-            let more = daemon.dispatcher.poll_transmit(link.id, limit, &mut octets);
+            let more = daemon.dispatcher.poll_transmit(now, link.id, limit, &mut octets);
             if now != self.clock.now() || (!more && octets.is_empty()) {
                 let Some(connection) = self.network.get(link) else { return };
                 connection.has_more = false;
@@ -173,12 +173,12 @@ impl World {
                 dispatcher.handle_input(now, Input::Store(RequestId(u64::MAX), result));
             }
             5 => {
-                dispatcher.poll_transmit(gone, 100, &mut BytesMut::new());
+                dispatcher.poll_transmit(now, gone, 100, &mut BytesMut::new());
             }
             6 => {
                 // No room: nothing may be handed out.
                 let mut octets = BytesMut::new();
-                dispatcher.poll_transmit(some, 0, &mut octets);
+                dispatcher.poll_transmit(now, some, 0, &mut octets);
             }
             7 => dispatcher.handle_input(now, Input::OutboxChanged),
             8 => dispatcher.handle_input(now, Input::TlsFailed(gone, "late".into())),
