@@ -87,11 +87,6 @@ class Scene:
         self.process: subprocess.Popen[bytes] | None = None
         self.write_config()
         self.command("initdb", check=True)
-        # This runs as root and the daemon does not. SQLite creates the files beside a WAL database as
-        # root and gives them away only then; a daemon that starts in between cannot open the database.
-        # One connection that stays keeps these files, so that no check depends on that moment.
-        self.keeper = self.connection()
-        self.keeper.execute("SELECT count(*) FROM outbox").fetchall()
 
     def write_config(self, **changes: str | list[str]) -> None:
         self.directives.update(changes)

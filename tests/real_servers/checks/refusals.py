@@ -19,7 +19,7 @@ def unknown_users() -> None:
     check("unknown users: outbox empty in the end", scene.run_until(scene.drained), scene.query("SELECT * FROM faillog"))
     log = scene.log.read_text(errors="replace")
     for server, mail in sent.items():
-        said = [line for line in log.splitlines() if f"mail {mail.id} failed permanently: 550" in line]
+        said = [line for line in log.splitlines() if f"mail {mail.id} to <unknown@{server}.example> failed permanently: 550" in line]
         check(f"{server} refuses an unknown user with 550, once and for all", len(said) == 1, said)
         check(f"{server}: a bounce that fails itself disappears", not copies(f"unknown-{server}@postfix.example", 1, 0))
 
