@@ -71,3 +71,29 @@ pub struct ResolverSettings {
 
 /// The names of `/etc/hosts`. They are consulted for relays and for nothing else.
 pub type Hosts = BTreeMap<Domain, Vec<IpAddr>>;
+
+#[cfg(test)]
+impl Settings {
+    /// The defaults, for one plain port, without a name server, and without padding.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            announce: "me.example".into(),
+            bounce_from: "postmaster@me.example".into(),
+            bounce_copy: Vec::new(),
+            interval: Duration::from_secs(10),
+            retries: 5,
+            retry_interval_s: 3600,
+            tls_padding: 0,
+            ports: alloc::vec![Port { number: 25, tls: crate::next_hop::TlsMode::Plain }],
+            ipv4: true,
+            ipv6: true,
+            rate_limit: None,
+            resolver: ResolverSettings { servers: Vec::new(), timeout: Duration::from_secs(5), attempts: 2 },
+            concurrency: 100,
+            destination_concurrency: 10,
+            bounce_return_limit_octets: 1_048_576,
+            auth_insecure: false,
+            trace: false,
+        }
+    }
+}

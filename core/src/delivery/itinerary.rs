@@ -222,35 +222,9 @@ mod tests {
     use super::*;
     use alloc::collections::BTreeMap;
 
-    use crate::next_hop::Port;
-    use crate::settings::ResolverSettings;
-    use crate::time::Duration;
-
-    fn settings() -> Settings {
-        Settings {
-            announce: "me.example".into(),
-            bounce_from: "postmaster@me.example".into(),
-            bounce_copy: Vec::new(),
-            interval: Duration::from_secs(10),
-            retries: 5,
-            retry_interval_s: 3600,
-            tls_padding: 0,
-            ports: [Port { number: 25, tls: TlsMode::Plain }].into(),
-            ipv4: true,
-            ipv6: true,
-            rate_limit: None,
-            resolver: ResolverSettings { servers: Vec::new(), timeout: Duration::from_secs(5), attempts: 2 },
-            concurrency: 100,
-            destination_concurrency: 10,
-            bounce_return_limit_octets: 0,
-            auth_insecure: false,
-            trace: false,
-        }
-    }
-
     #[test]
     fn a_domain_of_endless_candidates_is_exhausted_at_the_limit() {
-        let (settings, hosts) = (settings(), BTreeMap::new());
+        let (settings, hosts) = (Settings::for_tests(), BTreeMap::new());
         let next_hop = NextHop::Domain(Domain::parse("example.org").unwrap());
         let mut itinerary = Itinerary::new(&next_hop, &settings);
         let records: Vec<(u16, Domain)> =

@@ -28,7 +28,7 @@ use crate::address::Domain;
 use crate::io::{CloseReason, ConnectError, QueryId};
 use crate::next_hop::{Port, TlsMode};
 use crate::outbox::TRANSACTION_RECIPIENT_LIMIT;
-use crate::settings::{RateLimit, ResolverSettings};
+use crate::settings::RateLimit;
 use crate::time::UnixTime;
 
 const SENDER: &str = "sender@origin.example";

@@ -53,29 +53,11 @@ pub(super) struct World {
 }
 
 pub(super) fn settings() -> Settings {
-    Settings {
-        announce: "me.example".into(),
-        bounce_from: "postmaster@me.example".into(),
-        bounce_copy: Vec::new(),
-        interval: Duration::from_secs(10),
-        retries: 5,
-        retry_interval_s: 3600,
-        tls_padding: 0,
-        ports: vec![Port { number: 25, tls: TlsMode::StartTls }, Port { number: 25, tls: TlsMode::Plain }],
-        ipv4: true,
-        ipv6: true,
-        rate_limit: None,
-        resolver: ResolverSettings {
-            servers: vec![NAME_SERVER.parse().unwrap()],
-            timeout: Duration::from_secs(5),
-            attempts: 2,
-        },
-        concurrency: 100,
-        destination_concurrency: 10,
-        bounce_return_limit_octets: 1_048_576,
-        auth_insecure: false,
-        trace: false,
-    }
+    let mut settings = Settings::for_tests();
+    settings.ports =
+        vec![Port { number: 25, tls: TlsMode::StartTls }, Port { number: 25, tls: TlsMode::Plain }];
+    settings.resolver.servers = vec![NAME_SERVER.parse().unwrap()];
+    settings
 }
 
 pub(super) fn address(text: &str) -> SocketAddr {
