@@ -70,25 +70,26 @@ impl Ledger {
         self.pending.replaced.push(replacement);
     }
 
-    /// What an administrator has to know if the program ends now: verdicts that the database did not take.
+    /// What an administrator has to know if the program ends now: verdicts that the database has not taken. A commit that is
+    /// under way may still succeed, so nothing is said for certain.
     pub(super) fn unrecorded(&self) -> Option<String> {
+        if self.is_empty() {
+            return None;
+        }
         let commits = [Some(&self.pending), self.in_flight.as_ref()];
         let delivered: Vec<String> = commits
             .into_iter()
             .flatten()
             .flat_map(|commit| commit.delivered.iter().map(ToString::to_string))
             .collect();
-        if self.is_empty() {
-            return None;
-        }
         if delivered.is_empty() {
-            return Some("failed attempts or bounces could not be recorded; this mail is tried again".into());
+            return Some("failed attempts or bounces may not be recorded; such mail is tried again".into());
         }
         let named = delivered.iter().take(NAMED_LIMIT).map(String::as_str).collect::<Vec<_>>().join(", ");
         let more = delivered.len().saturating_sub(NAMED_LIMIT);
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         Some(format!(
-            "{} mails were delivered, but the database did not record it, so that they will be sent again: {named}{more}",
+            "{} mails were delivered, but the database has not recorded it; those still in it will be sent again: {named}{more}",
             delivered.len()
         ))
     }

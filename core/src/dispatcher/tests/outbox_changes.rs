@@ -83,19 +83,6 @@ fn mail_that_only_looks_alike_does_not_wait_behind_one_stuck_message() {
 }
 
 #[test]
-fn what_could_not_be_recorded_at_the_end_is_named() {
-    let mut world = World::new();
-    world.outbox.failing.insert("commit", 1000);
-    world.domain("example.org", "192.0.2.1");
-    let id = world.mail(SENDER, "a@example.org", "x");
-    world.run_for(Duration::from_secs(1));
-    world.input(Input::Drain);
-    world.run_for(Duration::from_secs(10));
-    let notes = world.notes();
-    assert!(notes.contains(&format!("will be sent again: {id}")), "{notes}");
-}
-
-#[test]
 fn what_the_walk_over_known_mail_finds_beyond_it_is_left_to_the_next_look() {
     // Found by simulation: such mail was tried again and again, all at one instant, if its whole next hop failed.
     let mut settings = settings();
