@@ -46,6 +46,25 @@ pub(crate) enum Verb {
     Unknown,
 }
 
+/// How a connection came to its end, or why it was never made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// The core has closed it.
+    Closed,
+    /// It was refused.
+    Refused,
+    /// The host could not be reached.
+    Unreachable,
+    /// This machine could not make it.
+    Local,
+    /// The TLS handshake failed.
+    TlsFailed,
+    /// The peer has closed it.
+    EndOfFile,
+    /// It broke.
+    Reset,
+}
+
 /// Why a row came into the outbox.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin<'a> {
@@ -77,7 +96,7 @@ pub(crate) enum Fact<'a> {
     /// The core asks for a connection.
     Connecting { link: Link, remote: SocketAddr, purpose: Purpose },
     /// The connection is over, as the core sees it.
-    Gone { link: Link },
+    Gone { link: Link, parting: Parting },
     /// The core begins TLS.
     StartTls { link: Link },
     /// TLS stands.

@@ -88,6 +88,11 @@ impl Mutation {
         }
     }
 
+    /// Whether the build takes what it hears for the end of the connection.
+    pub(crate) fn misreads(self, octets: &[u8]) -> bool {
+        self == Self::MissesFinalReply && memchr::memmem::find(octets, b"queued").is_some()
+    }
+
     /// What the build logs when it says something.
     pub(crate) fn log(self, octets: &[u8]) -> Option<Event> {
         let text = String::from_utf8_lossy(octets).into_owned();

@@ -66,7 +66,7 @@ impl Witness {
             Fact::Connecting { link, purpose: cmail_delivery::io::Purpose::Smtp, .. } => {
                 self.wires.insert(link, Wire::new());
             }
-            Fact::Gone { link } => {
+            Fact::Gone { link, .. } => {
                 self.wires.remove(&link);
             }
             Fact::TlsEstablished { link, .. } => {
@@ -123,8 +123,9 @@ impl Witness {
         }
         for checker in &mut self.checkers {
             if let Err(text) = checker.see(scene, fact) {
-                self.dialogue.remark(scene, &format!("VIOLATION of \"{}\": {text}", checker.name()));
-                self.violation = Some(Violation { checker: checker.name(), text });
+                let violation = Violation { checker: checker.name(), text };
+                self.dialogue.conclude(scene, fact, &violation);
+                self.violation = Some(violation);
                 return;
             }
         }

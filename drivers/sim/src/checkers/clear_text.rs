@@ -42,7 +42,7 @@ impl Checker for ClearText {
                 let is_loopback = remote.ip().is_loopback();
                 self.talks.insert(link, Talk { is_promised, is_loopback, ..Talk::default() });
             }
-            Fact::Gone { link } => {
+            Fact::Gone { link, .. } => {
                 self.talks.remove(&link);
             }
             Fact::Stopped { .. } => self.talks.clear(),

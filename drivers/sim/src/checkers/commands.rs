@@ -51,7 +51,7 @@ impl Checker for Commands {
             Fact::Connecting { link, .. } => {
                 self.talks.insert(link, Talk::default());
             }
-            Fact::Gone { link } => {
+            Fact::Gone { link, .. } => {
                 self.talks.remove(&link);
             }
             Fact::Stopped { .. } => self.talks.clear(),

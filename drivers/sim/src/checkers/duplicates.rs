@@ -71,7 +71,7 @@ impl Checker for Duplicates {
                     self.learn(link, Knowledge::Told);
                 }
             }
-            Fact::Gone { link } => {
+            Fact::Gone { link, .. } => {
                 self.learn(link, Knowledge::Never);
                 self.latest.remove(&link);
                 self.over.insert(link);

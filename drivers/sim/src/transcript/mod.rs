@@ -7,7 +7,7 @@
 //! | `# …` | why, with the section of the RFC |
 //! | `@ seed N` | what everything random comes from; 1 if it is not there |
 //! | `@ announce NAME` | the directive; `mail.example.org` |
-//! | `@ set DIRECTIVE VALUE` | `retries`, `retryinterval`, `tls_padding` (0), `auth_insecure`, `concurrency` (1), `bounce_return_limit` |
+//! | `@ set DIRECTIVE VALUE` | `interval`, `retries`, `retryinterval`, `tls_padding` (0), `auth_insecure`, `concurrency` (1), `destination_concurrency` (1), `bounce_copy`, `bounce_return_limit` |
 //! | `@ portprio P …` | the directive; `25` |
 //! | `@ remote SPECIFICATION` | `mail_remote` of the mails that follow; `192.0.2.1:25` at first, `-` is none: by MX |
 //! | `@ host NAME ADDRESS …` | what the DNS says of a host |
@@ -54,8 +54,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub(crate) use self::parser::parse;
+pub(crate) use self::parser::{parse, quote};
 use self::replay::{Manner, Replay};
+pub(crate) use self::talk::Talk;
+use crate::mutation::Mutation;
+use crate::witness::Violation;
 
 /// Why a transcript is not what it should be.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -158,6 +161,16 @@ pub fn replay(text: &str) -> Result<String, TranscriptError> {
         Replay::run_and_break(&transcript, count)?;
     }
     Ok(print(&transcript, &written))
+}
+
+/// What a build does with a transcript, with the lines that were observed until it broke a rule, if it did.
+pub(crate) fn replay_build(
+    text: &str,
+    mutation: Mutation,
+) -> Result<(String, Option<Violation>), TranscriptError> {
+    let transcript = parse(text)?;
+    let (observed, violation) = Replay::run_build(&transcript, mutation)?;
+    Ok((print(&transcript, &observed), violation))
 }
 
 fn flat(observed: &[Vec<String>]) -> Vec<&String> {

@@ -112,10 +112,13 @@ impl Setting {
         let (name, value) = entry.split_once(' ').ok_or("a value is missing")?;
         let settings = &mut self.settings;
         match name {
+            "interval" => settings.interval = Duration::from_secs(number(value)?),
             "retries" => settings.retries = number(value)?,
             "retryinterval" => settings.retry_interval_s = number(value)?,
             "tls_padding" => settings.tls_padding = number(value)?,
             "concurrency" => settings.concurrency = number(value)?,
+            "destination_concurrency" => settings.destination_concurrency = number(value)?,
+            "bounce_copy" => settings.bounce_copy.push(value.into()),
             "bounce_return_limit" => settings.bounce_return_limit_octets = number(value)?,
             "auth_insecure" => settings.auth_insecure = value == "yes",
             _ => return Err(format!("the directive {name} cannot be set here")),

@@ -5,7 +5,7 @@ use crate::wire::{Sight, Wire};
 
 /// A conversation.
 #[derive(Debug)]
-pub(super) struct Talk {
+pub(crate) struct Talk {
     wire: Wire,
     /// Mail data, while it is being sent.
     data: Option<Vec<u8>>,
@@ -15,22 +15,22 @@ pub(super) struct Talk {
 
 /// A message that was accepted.
 #[derive(Debug)]
-pub(super) struct Accepted {
-    pub(super) recipients: Vec<String>,
-    pub(super) data: Vec<u8>,
+pub(crate) struct Accepted {
+    pub(crate) recipients: Vec<String>,
+    pub(crate) data: Vec<u8>,
 }
 
 impl Talk {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { wire: Wire::new(), data: None, asked: None, recipients: Vec::new() }
     }
 
-    pub(super) fn tls_established(&mut self) {
+    pub(crate) fn tls_established(&mut self) {
         self.wire.tls_established();
     }
 
     /// The lines that these octets of the client make.
-    pub(super) fn sent(&mut self, octets: &[u8]) -> Vec<String> {
+    pub(crate) fn sent(&mut self, octets: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(data) = &mut self.data {
             data.extend_from_slice(octets);
@@ -56,14 +56,14 @@ impl Talk {
     }
 
     /// What is left when the connection is over: mail data without its end.
-    pub(super) fn end(&mut self) -> Option<String> {
+    pub(crate) fn end(&mut self) -> Option<String> {
         let data = self.data.take()?;
         let is_ended = data.ends_with(b"\r\n.\r\n") || data == b".\r\n";
         (!is_ended).then(|| format!("C. {} octets, no final dot", data.len()))
     }
 
     /// Takes in what the server says; the message that it accepts thereby.
-    pub(super) fn received(&mut self, octets: &[u8]) -> Option<Accepted> {
+    pub(crate) fn received(&mut self, octets: &[u8]) -> Option<Accepted> {
         let mut accepted = None;
         for sight in self.wire.received(octets) {
             let Sight::Reply(to, code, _) = sight else { continue };

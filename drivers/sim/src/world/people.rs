@@ -44,7 +44,8 @@ impl World {
     }
 
     pub(super) fn submit(&mut self) {
-        if self.is_healed {
+        let is_enough = self.options.messages > 0 && self.messages >= u64::from(self.options.messages);
+        if self.is_healed || is_enough {
             return;
         }
         let mean_us = 3_600_000_000 / u64::from(self.options.messages_per_hour.max(1));
