@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cmail_delivery::io::Purpose;
 use cmail_delivery::next_hop::{Port, Relay, TlsMode};
 use cmail_delivery::outbox::{MailId, StoreReply};
+use cmail_delivery::settings::Hosts;
 use cmail_delivery::time::{Duration, Instant};
 
 use crate::facts::{Fact, Link, Parting, Scene};
@@ -44,6 +45,7 @@ pub(crate) struct Chronicle {
     talks: BTreeMap<Link, Account>,
     /// What happened beside connections.
     incidents: Vec<(Instant, Line)>,
+    hosts_file: Hosts,
     story: Option<Story>,
 }
 
@@ -72,6 +74,7 @@ impl Chronicle {
                 self.incidents.push((now, given("! crash")));
                 self.talks.values_mut().for_each(|account| account.is_over = true);
             }
+            Fact::HostsRead { file } => self.hosts_file = file.clone(),
             Fact::Draining => self.incidents.push((now, given("! drain"))),
             Fact::Retried => self.incidents.push((now, given("! retry"))),
             Fact::Connecting { link, remote, purpose: Purpose::Smtp } => {
@@ -123,7 +126,8 @@ impl Chronicle {
             .filter_map(|&id| self.mails.get(&id).map(|mail| (id, mail)))
             .take(MAILS_LIMIT)
             .collect();
-        self.story = Some(Story { scene: scene_lines(scene, &mails), lines: self.lines(&links) });
+        let scene = scene_lines(scene, &mails, &self.hosts_file);
+        self.story = Some(Story { scene, lines: self.lines(&links) });
     }
 
     /// What there is to tell, if a rule was broken.
@@ -278,7 +282,7 @@ fn subject(scene: &Scene<'_>, fact: Fact<'_>) -> (BTreeSet<MailId>, BTreeSet<Lin
 }
 
 /// The scene that leads these mails where they went.
-fn scene_lines(scene: &Scene<'_>, mails: &[(MailId, &Mail)]) -> Vec<String> {
+fn scene_lines(scene: &Scene<'_>, mails: &[(MailId, &Mail)], file: &Hosts) -> Vec<String> {
     let settings = scene.settings;
     let mut lines = vec![
         format!("@ announce {}", settings.announce),
@@ -295,6 +299,10 @@ fn scene_lines(scene: &Scene<'_>, mails: &[(MailId, &Mail)]) -> Vec<String> {
     lines.push(format!("@ portprio {}", ports.join(" ")));
     let hosts: BTreeSet<String> =
         mails.iter().flat_map(|(_, mail)| zone_lines(scene.map, mail).into_iter().flatten()).collect();
+    lines.extend(file.iter().map(|(name, addresses)| {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        format!("@ hosts {name} {}", addresses.join(" "))
+    }));
     // Hosts come before the domains that lead to them: "host" is less than "mx".
     lines.extend(hosts);
     let mut remote = None;

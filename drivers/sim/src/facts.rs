@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cmail_delivery::event::Event;
 use cmail_delivery::io::{ConnectionId, Purpose};
 use cmail_delivery::outbox::{Commit, MailId, RequestId, StoreReply, StoreRequest};
-use cmail_delivery::settings::Settings;
+use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::Now;
 
 use crate::map::Map;
@@ -85,6 +85,8 @@ pub(crate) enum Fact<'a> {
     Draining,
     /// It was asked to try everything.
     Retried,
+    /// `/etc/hosts` is this from now on, as far as the daemon knows.
+    HostsRead { file: &'a Hosts },
     /// The wall clock was set.
     WallSet { by_s: i64 },
     /// A row came into the outbox.

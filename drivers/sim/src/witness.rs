@@ -78,6 +78,7 @@ impl Witness {
             Fact::Started { .. }
             | Fact::Draining
             | Fact::Retried
+            | Fact::HostsRead { .. }
             | Fact::WallSet { .. }
             | Fact::Inserted { .. }
             | Fact::Removed { .. }

@@ -95,7 +95,11 @@ impl ClearText {
 fn is_promised(scene: &Scene<'_>, remote: SocketAddr) -> bool {
     let by_list =
         scene.settings.ports.iter().filter(|port| port.number == remote.port()).map(|port| port.tls);
-    let relays = scene.map.relays.iter().filter(|relay| scene.map.host_at(remote.ip()) == Some(relay.host));
+    let relays = scene
+        .map
+        .relays
+        .iter()
+        .filter(|relay| scene.map.host_at(remote.ip()).is_some_and(|host| relay.hosts.contains(&host)));
     let by_relay = relays
         .filter_map(|relay| Relay::parse(relay.specification.as_bytes()).ok()?.port)
         .filter(|port| port.number == remote.port())

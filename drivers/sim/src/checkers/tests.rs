@@ -62,6 +62,21 @@ fn too_many_connections_are_noticed() {
 }
 
 #[test]
+fn a_hosts_file_that_is_not_read_is_noticed() {
+    assert_caught(Mutation::IgnoresHostsFile, "the hosts file is for handoff names");
+}
+
+#[test]
+fn a_hosts_file_that_is_not_read_again_is_noticed() {
+    assert_caught(Mutation::KeepsHostsFile, "the hosts file is for handoff names");
+}
+
+#[test]
+fn a_hosts_file_that_is_used_for_domains_is_noticed() {
+    assert_caught(Mutation::UsesHostsFileForDomains, "the hosts file is for handoff names");
+}
+
+#[test]
 fn an_attempt_that_comes_too_early_is_noticed() {
     assert_caught(Mutation::RetriesEarly, "retryinterval and retries are kept");
 }

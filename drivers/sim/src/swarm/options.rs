@@ -92,6 +92,8 @@ pub(crate) struct Options {
     pub(crate) ports: u8,
     pub(crate) ipv6: bool,
     pub(crate) auth_insecure: bool,
+    /// Whether anything stands in `/etc/hosts`.
+    pub(crate) hosts_file: bool,
     pub(crate) bounce_copy: bool,
     /// Whether the conversations go into the log.
     pub(crate) trace: bool,
@@ -123,6 +125,7 @@ impl Options {
             ports: u8::try_from(dice.below(4)).unwrap_or(0),
             ipv6: dice.chance(500),
             auth_insecure: dice.chance(200),
+            hosts_file: dice.chance(500),
             bounce_copy: dice.chance(300),
             trace: dice.chance(250),
             bounce_return_limit_octets: u64::from(number(dice.pick(&[0, 300, 1 << 20]))),
@@ -207,6 +210,7 @@ entries! {
     "ports" => ports;
     "ipv6" => ipv6;
     "auth_insecure" => auth_insecure;
+    "hosts_file" => hosts_file;
     "bounce_copy" => bounce_copy;
     "trace" => trace;
     "bounce_return_limit_octets" => bounce_return_limit_octets;

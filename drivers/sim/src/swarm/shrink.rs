@@ -9,7 +9,7 @@ use crate::witness::Violation;
 type Simplification = fn(&mut Options);
 
 /// What is tried, again and again until nothing helps any more.
-const SIMPLIFICATIONS: [Simplification; 45] = [
+const SIMPLIFICATIONS: [Simplification; 46] = [
     |options| options.faults = Faults::default(),
     |options| submit_at_most(options, 1),
     |options| submit_at_most(options, 2),
@@ -27,6 +27,7 @@ const SIMPLIFICATIONS: [Simplification; 45] = [
     |options| options.relays = 0,
     |options| options.relays /= 2,
     |options| options.rate_per_minute = 0,
+    |options| options.hosts_file = false,
     |options| options.padding = 0,
     |options| options.ports = 2,
     |options| options.ipv6 = false,

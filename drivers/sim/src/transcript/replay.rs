@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Input, Output, Purpose};
 use cmail_delivery::outbox::{Commit, RequestId, StoreError, StoreReply, StoreRequest};
-use cmail_delivery::settings::Hosts;
 use cmail_delivery::time::{Instant, Now, UnixTime};
 use cmail_delivery::{Dispatcher, Mode};
 
@@ -175,7 +174,10 @@ impl<'a> Replay<'a> {
             octets.copy_from_slice(&number.to_le_bytes());
         }
         let settings = self.mutation.settings(self.transcript.scene.settings.clone());
-        self.dispatcher = Some(Dispatcher::new(self.now, settings, Hosts::new(), Mode::Daemon, seed));
+        let file = &self.transcript.scene.hosts_file;
+        self.see(Fact::HostsRead { file });
+        let file = self.mutation.hosts_file(file.clone());
+        self.dispatcher = Some(Dispatcher::new(self.now, settings, file, Mode::Daemon, seed));
         self.settle();
     }
 
