@@ -104,8 +104,8 @@ fn describe(fact: Fact<'_>) -> Option<String> {
         Fact::Command { link, line, tls, .. } => {
             format!("[{link}] C{} {}", if tls { "*" } else { ":" }, shown(line))
         }
-        Fact::FinalDot { link, .. } => format!("[{link}] C. final dot"),
-        Fact::Accepted { link, recipients, data } => {
+        Fact::FinalDot { link, octets, .. } => format!("[{link}] C. end of {octets} octets"),
+        Fact::Accepted { link, recipients, data, .. } => {
             format!("[{link}] accepted {} octets for {}", data.len(), recipients.join(" "))
         }
         Fact::Committing { commit } => describe_commit(commit),

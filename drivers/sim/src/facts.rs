@@ -41,6 +41,10 @@ pub(crate) enum Verb {
     Mail,
     Rcpt,
     Data,
+    /// A chunk (RFC 3030 section 2).
+    Bdat,
+    /// The last chunk of a message.
+    BdatLast,
     FinalDot,
     Quit,
     Unknown,
@@ -109,12 +113,13 @@ pub(crate) enum Fact<'a> {
     Received { link: Link, octets: &'a [u8] },
     /// The core has said a command line.
     Command { link: Link, verb: Verb, line: &'a [u8], tls: bool },
-    /// The core has ended the mail data.
-    FinalDot { link: Link, tls: bool },
+    /// The core has ended a message of so many octets: by the final dot, or by the last octet of the last chunk.
+    FinalDot { link: Link, octets: u64, tls: bool },
     /// A whole reply was given to the core.
     Reply { link: Link, to: Verb, code: u16, text: &'a [u8] },
-    /// A server has taken responsibility for a message, whether its reply gets through or not.
-    Accepted { link: Link, recipients: &'a [String], data: &'a [u8] },
+    /// A server has taken responsibility for the message whose end is the `number`-th on the connection, whether its
+    /// reply gets through or not.
+    Accepted { link: Link, number: u32, recipients: &'a [String], data: &'a [u8] },
     /// The core has asked the database.
     Asked { id: RequestId, request: &'a StoreRequest },
     /// The database reads for the core.

@@ -110,7 +110,7 @@ impl Witness {
         for sight in sights {
             let fact = match sight {
                 Sight::Command(verb, line) => Fact::Command { link, verb: *verb, line, tls },
-                Sight::FinalDot => Fact::FinalDot { link, tls },
+                Sight::FinalDot { octets, .. } => Fact::FinalDot { link, octets: *octets, tls },
                 Sight::Reply(to, code, text) => Fact::Reply { link, to: *to, code: *code, text },
             };
             self.tell(scene, fact);

@@ -63,7 +63,8 @@ impl Checker for ClearText {
             }
             Fact::Command { link, verb, line, tls } => {
                 let Some(talk) = self.talks.get(&link) else { return Ok(()) };
-                let is_mail = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data);
+                let is_mail =
+                    matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Bdat | Verb::BdatLast);
                 if is_mail && talk.is_promised && !tls {
                     return Err(format!("[{link}] mail in clear text: {}", line.escape_ascii()));
                 }
@@ -72,7 +73,7 @@ impl Checker for ClearText {
                     return Err(format!("[{link}] credentials without a valid certificate"));
                 }
             }
-            Fact::FinalDot { link, tls: false }
+            Fact::FinalDot { link, tls: false, .. }
                 if self.talks.get(&link).is_some_and(|talk| talk.is_promised) =>
             {
                 return Err(format!("[{link}] mail data in clear text"));

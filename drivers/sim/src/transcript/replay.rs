@@ -11,7 +11,7 @@ use cmail_delivery::time::{Instant, Now, UnixTime};
 use cmail_delivery::{Dispatcher, Mode};
 
 use super::scene::is_name_server;
-use super::talk::Talk;
+use super::talk::{Accepted, Talk};
 use super::{Action, Given, Incident, Transcript, TranscriptError};
 use crate::dialogue::Dialogue;
 use crate::dice::Dice;
@@ -373,9 +373,9 @@ impl<'a> Replay<'a> {
 
     fn octets(&mut self, line: &Given, octets: &[u8]) -> Result<(), TranscriptError> {
         let link = self.connection(line)?;
-        let accepted = self.current.as_mut().and_then(|current| current.talk.received(octets));
-        if let Some(accepted) = accepted {
-            self.see(Fact::Accepted { link, recipients: &accepted.recipients, data: &accepted.data });
+        let accepted = self.current.as_mut().map(|current| current.talk.received(octets));
+        for Accepted { number, recipients, data } in accepted.into_iter().flatten() {
+            self.see(Fact::Accepted { link, number, recipients: &recipients, data: &data });
         }
         self.see(Fact::Received { link, octets });
         if self.mutation.misreads(octets) {

@@ -299,8 +299,8 @@ impl World {
                 self.put(link, false, at, Item::Reset);
                 self.server_closes(link);
             }
-            Act::Accept { recipients, data } => {
-                self.see(Fact::Accepted { link, recipients: &recipients, data: &data });
+            Act::Accept { number, recipients, data } => {
+                self.see(Fact::Accepted { link, number, recipients: &recipients, data: &data });
             }
         }
     }
