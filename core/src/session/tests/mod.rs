@@ -41,6 +41,7 @@ fn config(tls: TlsMode) -> SessionConfig {
         credentials: None,
         auth_unprotected: false,
         padding_limit: 0,
+        cautious: false,
         trace: false,
     }
 }
