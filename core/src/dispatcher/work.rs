@@ -96,7 +96,8 @@ impl Dispatcher {
         if share == 0 {
             return;
         }
-        let has_older = self.traffic.deliveries.get(&hop).is_some_and(|delivery| delivery.has_work(connection));
+        let has_older =
+            self.traffic.deliveries.get(&hop).is_some_and(|delivery| delivery.has_work(connection));
         let changes = self.intake.changes();
         let claimed_at = self.traffic.claimed_at.entry(connection).or_insert(changes);
         if !has_older {

@@ -289,11 +289,8 @@ impl Pipeline {
             return Turn::Close(EndCause::Lost(text));
         }
         // RFC 5321 section 4.2.5: with 2yz, and only then, the server takes responsibility.
-        let outcome = if is_taken {
-            Outcome::Delivered(reply.clone())
-        } else {
-            refusal(reply, CommandName::EndOfData)
-        };
+        let outcome =
+            if is_taken { Outcome::Delivered(reply.clone()) } else { refusal(reply, CommandName::EndOfData) };
         running.decide_all(&outcome);
         if is_taken && running.is_chunked {
             cx.overlap = cx.overlap.saturating_add(1).min(OVERLAP_LIMIT);
@@ -365,7 +362,9 @@ impl Pipeline {
                 self.send_mail(cx);
             }
             Next::Rcpt => self.send_rcpt(cx),
-            Next::Message if self.expected.is_empty() && !running.has_accepted() => running.next = Next::Nothing,
+            Next::Message if self.expected.is_empty() && !running.has_accepted() => {
+                running.next = Next::Nothing
+            }
             Next::Message if running.is_chunked => {
                 let size = running.size();
                 cx.send(&Command::Bdat(size));

@@ -111,7 +111,8 @@ impl Running {
     fn keep_to_smtputf8(&mut self, extensions: &Extensions) {
         let sender_needs_it = self.reverse_path.as_ref().is_some_and(Mailbox::needs_smtputf8);
         if extensions.smtputf8 {
-            self.smtputf8 = sender_needs_it || self.waiting.iter().any(|(_, mailbox)| mailbox.needs_smtputf8());
+            self.smtputf8 =
+                sender_needs_it || self.waiting.iter().any(|(_, mailbox)| mailbox.needs_smtputf8());
             return;
         }
         let text = "the address is not ASCII, and the server does not offer SMTPUTF8";
@@ -213,8 +214,7 @@ impl Running {
 
     /// The message, to be sent now.
     pub(super) fn mail_data(&mut self) -> MailData {
-        let encoder =
-            if self.is_chunked { MailDataEncoder::for_chunk() } else { MailDataEncoder::default() };
+        let encoder = if self.is_chunked { MailDataEncoder::for_chunk() } else { MailDataEncoder::default() };
         MailData::new(mem::take(&mut self.head), self.data_octets, encoder)
     }
 

@@ -2,6 +2,7 @@
 
 mod auth;
 mod negotiation;
+mod pipelining;
 mod properties;
 mod transactions;
 
