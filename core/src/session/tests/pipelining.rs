@@ -22,11 +22,9 @@ fn one(id: i64, word: &str) -> Vec<(i64, String)> {
 
 /// The verdicts of each transaction, without what else was said.
 fn verdicts_of(outputs: Vec<SessionOutput>) -> Vec<Vec<(i64, String)>> {
-    let verdicts = |output| match output {
-        SessionOutput::Verdicts(verdicts) => {
-            Some(verdicts.iter().map(|(id, outcome)| (id.0, word(outcome))).collect())
-        }
-        _ => None,
+    let verdicts = |output| {
+        let SessionOutput::Verdicts(verdicts) = output else { return None };
+        Some(verdicts.iter().map(|(id, outcome)| (id.0, word(outcome))).collect())
     };
     outputs.into_iter().filter_map(verdicts).collect()
 }
