@@ -71,6 +71,7 @@ impl World {
     fn take_output(&mut self, output: Output) {
         match output {
             Output::Connect { connection, remote, purpose } => {
+                let remote = self.mutation.remote(remote, &self.map, &self.hosts_file);
                 self.connect(self.link(connection), remote, purpose)
             }
             Output::StartTls { connection, .. } => self.start_tls(self.link(connection)),

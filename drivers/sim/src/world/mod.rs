@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use cmail_delivery::Dispatcher;
 use cmail_delivery::io::{ConnectError, QueryId};
 use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
-use cmail_delivery::settings::Settings;
+use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::{Duration, Instant};
 use std::net::SocketAddr;
 
@@ -105,6 +105,8 @@ pub(crate) struct World {
     settings: Settings,
     map: Map,
     outbox: Outbox,
+    /// `/etc/hosts`.
+    hosts_file: Hosts,
     network: Network,
     dns: Dns,
     memories: Vec<Memory>,
@@ -145,6 +147,7 @@ impl World {
     pub(crate) fn new(seed: u64, options: Options, mutation: Mutation, dialogue: Dialogue) -> Self {
         let mut dice = Dice::new(seed ^ 0x51_6d);
         let map = Map::draw(&options, &mut dice.fork());
+        let hosts_file = map.draw_hosts_file(&mut dice.fork());
         let hosts = map.hosts.len();
         let mut world = Self {
             clock: Clock::new(),
@@ -153,6 +156,7 @@ impl World {
             options,
             map,
             outbox: Outbox::new(),
+            hosts_file,
             network: Network::default(),
             dns: Dns::new(dice.fork()),
             memories: std::iter::repeat_with(Memory::default).take(hosts).collect(),

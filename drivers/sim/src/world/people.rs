@@ -44,7 +44,8 @@ impl World {
     }
 
     pub(super) fn submit(&mut self) {
-        if self.is_healed {
+        let is_enough = self.options.messages > 0 && self.messages >= u64::from(self.options.messages);
+        if self.is_healed || is_enough {
             return;
         }
         let mean_us = 3_600_000_000 / u64::from(self.options.messages_per_hour.max(1));
@@ -84,9 +85,9 @@ impl World {
         if dice.chance(100) {
             zone_name = zone_name.to_ascii_uppercase();
         }
-        if let Some(host) = dice.pick(&self.map.hosts).filter(|_| self.map.has_literals)
+        if self.map.has_literals
             && dice.chance(20)
-            && let Some(std::net::IpAddr::V4(address)) = host.addresses.first()
+            && let Some(address) = self.map.draw_literal(dice)
         {
             zone_name = format!("[{address}]");
         }
@@ -180,6 +181,11 @@ impl World {
 
     pub(super) fn retry(&mut self) {
         if !self.is_healed && self.daemon.is_some() {
+            // As the shell does it: what stands in the file is read again first.
+            if self.people_dice.chance(500) {
+                self.hosts_file = self.map.draw_hosts_file(&mut self.people_dice);
+            }
+            self.read_hosts_file();
             self.see(Fact::Retried);
             self.call(Input::Retry);
         }
