@@ -104,7 +104,7 @@ impl Pipeline {
             Sent::Rcpt => self.on_rcpt(reply, cx),
             Sent::Data => self.on_data(reply, cx),
             Sent::Message => self.on_message(reply, cx),
-            Sent::Rset => Self::on_rset(reply),
+            Sent::Rset => self.on_rset(reply),
         };
         match turn {
             Turn::GoOn => self.advance(cx),
@@ -298,12 +298,13 @@ impl Pipeline {
         Turn::GoOn
     }
 
-    fn on_rset(reply: &Reply) -> Turn {
+    fn on_rset(&self, reply: &Reply) -> Turn {
         if reply.class() == ReplyClass::Completed {
             return Turn::GoOn;
         }
-        // The next MAIL would fall into the old transaction.
-        Turn::Leave(EndCause::Lost(format!("the server refused RSET: {reply}")))
+        // The next MAIL would fall into the old transaction, or has done so already.
+        let cause = EndCause::Lost(format!("the server refused RSET: {reply}"));
+        if self.expected.is_empty() { Turn::Leave(cause) } else { Turn::Close(cause) }
     }
 
     /// A reply to what was not sent, or not to its end. A refusal of the message is a verdict; success is none, the server has

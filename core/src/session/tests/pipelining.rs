@@ -373,3 +373,17 @@ fn a_reply_before_a_chunk_is_sent_ends_the_session() {
         });
     }
 }
+
+#[test]
+fn a_refused_rset_with_a_batch_behind_it_ends_the_session_at_once() {
+    // RFC 2920 section 3.1: nothing may follow DATA before the reply to it, QUIT neither.
+    dialogue(&plain(), |talk| {
+        talk.make_ready("PIPELINING");
+        talk.begin(mail(1, "x")).client(BATCH).server("250 ok\r\n550 no\r\n503 no\r\n");
+        assert_eq!(talk.verdicts(), (all(1, "fatal 550 no RCPT TO"), ready()));
+        talk.begin(next_mail(2, "x")).client(&("RSET\r\n".to_string() + BATCH));
+        talk.server("502 not here\r\n").client("");
+        assert_eq!(talk.verdicts().0, one(2, "undecided"));
+        assert_eq!(talk.session.phase(), Phase::Ended);
+    });
+}
