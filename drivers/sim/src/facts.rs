@@ -10,7 +10,7 @@ use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::Now;
 
 use crate::map::Map;
-use crate::outbox::Outbox;
+use crate::outbox::{MailKey, Outbox};
 
 /// Names a connection, also across restarts of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,8 +118,8 @@ pub(crate) enum Fact<'a> {
     /// A whole reply was given to the core.
     Reply { link: Link, to: Verb, code: u16, text: &'a [u8] },
     /// A server has taken responsibility for the message whose end is the `number`-th on the connection, whether its
-    /// reply gets through or not.
-    Accepted { link: Link, number: u32, recipients: &'a [String], data: &'a [u8] },
+    /// reply gets through or not; `keys` are what it is known by, for each recipient.
+    Accepted { link: Link, number: u32, recipients: &'a [String], data: &'a [u8], keys: &'a [MailKey] },
     /// The core has asked the database.
     Asked { id: RequestId, request: &'a StoreRequest },
     /// The database reads for the core.
@@ -156,22 +156,35 @@ pub(crate) struct Scene<'a> {
 /// The canonical form of a message's octets on its way: CRLF line ends only, one at the end (a naive model of what
 /// the core does as a stream).
 pub(crate) fn canonical(data: &[u8]) -> Bytes {
-    let mut canonical = Vec::with_capacity(data.len() + 2);
-    let mut octets = data.iter().copied().peekable();
-    while let Some(octet) = octets.next() {
-        match octet {
-            b'\r' => {
-                if octets.peek() == Some(&b'\n') {
-                    octets.next();
-                }
-                canonical.extend_from_slice(b"\r\n");
-            }
-            b'\n' => canonical.extend_from_slice(b"\r\n"),
-            other => canonical.push(other),
-        }
+    let mut canonical = Vec::with_capacity(data.len() + data.len() / 8 + 2);
+    let mut rest = data;
+    while let Some(position) = memchr::memchr2(b'\r', b'\n', rest) {
+        let (text, end) = rest.split_at(position);
+        canonical.extend_from_slice(text);
+        canonical.extend_from_slice(b"\r\n");
+        rest = end.get(if end.starts_with(b"\r\n") { 2 } else { 1 }..).unwrap_or_default();
     }
+    canonical.extend_from_slice(rest);
     if !canonical.is_empty() && !canonical.ends_with(b"\r\n") {
         canonical.extend_from_slice(b"\r\n");
     }
     canonical.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_end_becomes_crlf() {
+        for (data, expected) in [
+            (&b""[..], &b""[..]),
+            (b"a", b"a\r\n"),
+            (b"a\nb\rc\r\nd", b"a\r\nb\r\nc\r\nd\r\n"),
+            (b"\r\r\n\n", b"\r\n\r\n\r\n"),
+            (b"a\r", b"a\r\n"),
+        ] {
+            assert_eq!(canonical(data), expected, "{}", data.escape_ascii());
+        }
+    }
 }

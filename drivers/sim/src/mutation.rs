@@ -138,7 +138,9 @@ impl Mutation {
 
     /// What the build logs when it says something.
     pub(crate) fn log(self, octets: &[u8]) -> Option<Event> {
-        let text = String::from_utf8_lossy(octets).into_owned();
-        (self == Self::LogsSecrets).then_some(Event::Note { level: Level::Debug, text })
+        (self == Self::LogsSecrets).then(|| {
+            let text = String::from_utf8_lossy(octets).into_owned();
+            Event::Note { level: Level::Debug, text }
+        })
     }
 }

@@ -92,26 +92,38 @@ impl Wire {
     /// The server has said this.
     pub(crate) fn received(&mut self, octets: &[u8]) -> Vec<Sight> {
         let mut sights = Vec::new();
-        self.heard.extend_from_slice(octets);
-        while let Some(end) = memchr::memchr(b'\n', &self.heard) {
-            let line: Vec<u8> = self.heard.drain(..=end).collect();
-            let code = line.get(..3).and_then(|code| std::str::from_utf8(code).ok()?.parse::<u16>().ok());
-            let Some(code) = code else { continue };
-            self.reply.extend_from_slice(&line);
-            if line.get(3) == Some(&b'-') {
-                continue;
+        let mut rest = octets;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            let (line, after) = rest.split_at(end + 1);
+            rest = after;
+            if self.heard.is_empty() {
+                sights.extend(self.reply_line(line));
+            } else {
+                let mut whole = std::mem::take(&mut self.heard);
+                whole.extend_from_slice(line);
+                sights.extend(self.reply_line(&whole));
             }
-            let text = std::mem::take(&mut self.reply);
-            let Some(to) = self.expected.pop_front() else { continue };
-            if to == Verb::Data && code / 100 == 3 {
-                self.saying = Saying::Data;
-                self.tail = b"\r\n".to_vec();
-            }
-            // RFC 4954 section 4: only AUTH is answered with a challenge; elsewhere it is a reply out of turn.
-            self.is_challenged = matches!(to, Verb::Auth | Verb::AuthLine) && code == 334;
-            sights.push(Sight::Reply(to, code, text));
         }
+        self.heard.extend_from_slice(rest);
         sights
+    }
+
+    /// A line of the server; the reply that it ends.
+    fn reply_line(&mut self, line: &[u8]) -> Option<Sight> {
+        let code = line.get(..3).and_then(|code| std::str::from_utf8(code).ok()?.parse::<u16>().ok())?;
+        self.reply.extend_from_slice(line);
+        if line.get(3) == Some(&b'-') {
+            return None;
+        }
+        let text = std::mem::take(&mut self.reply);
+        let to = self.expected.pop_front()?;
+        if to == Verb::Data && code / 100 == 3 {
+            self.saying = Saying::Data;
+            self.tail = b"\r\n".to_vec();
+        }
+        // RFC 4954 section 4: only AUTH is answered with a challenge; elsewhere it is a reply out of turn.
+        self.is_challenged = matches!(to, Verb::Auth | Verb::AuthLine) && code == 334;
+        Some(Sight::Reply(to, code, text))
     }
 
     /// TLS stands: nothing that is half said counts any more.
@@ -143,7 +155,8 @@ impl Wire {
             self.octets = 0;
             self.message.clear();
         }
-        let chunk = chunk_of(&line).filter(|_| matches!(verb, Verb::Bdat | Verb::BdatLast));
+        let is_chunk = matches!(verb, Verb::Bdat | Verb::BdatLast);
+        let chunk = if is_chunk { chunk_of(&line) } else { None };
         sights.push(Sight::Command(verb, line));
         if let Some(left) = chunk {
             return self.chunk(left, verb == Verb::BdatLast, rest, sights);
@@ -170,22 +183,25 @@ impl Wire {
     fn data<'a>(&mut self, octets: &'a [u8], sights: &mut Vec<Sight>) -> &'a [u8] {
         // The end of the data may begin in the octets before.
         let overlap = self.tail.len();
-        let mut joined = std::mem::take(&mut self.tail);
-        joined.extend_from_slice(octets);
-        if let Some(found) = memmem::find(&joined, END_OF_DATA) {
-            let end = (found + END_OF_DATA.len()).saturating_sub(overlap);
-            let (last, rest) = octets.split_at(end.min(octets.len()));
-            self.keep(last);
-            self.octets = self.octets.saturating_sub(3);
-            self.message.truncate(self.message.len().saturating_sub(3));
-            self.saying = Saying::Lines;
-            self.expected.push_back(Verb::FinalDot);
-            self.end_message(false, sights);
-            return rest;
-        }
-        self.keep(octets);
-        self.tail = joined.split_off(joined.len().saturating_sub(4));
-        &[]
+        self.tail.extend_from_slice(octets.get(..END_OF_DATA.len() - 1).unwrap_or(octets));
+        let across = memmem::find(&self.tail, END_OF_DATA).map(|found| found + END_OF_DATA.len() - overlap);
+        let end = across.or_else(|| memmem::find(octets, END_OF_DATA).map(|found| found + END_OF_DATA.len()));
+        let Some((last, rest)) = end.and_then(|end| octets.split_at_checked(end)) else {
+            self.keep(octets);
+            let kept = END_OF_DATA.len() - 1;
+            if let Some((_, last)) = octets.split_last_chunk::<4>() {
+                self.tail = last.to_vec();
+            }
+            self.tail.drain(..self.tail.len().saturating_sub(kept));
+            return &[];
+        };
+        self.keep(last);
+        self.octets = self.octets.saturating_sub(3);
+        self.message.truncate(self.message.len().saturating_sub(3));
+        self.saying = Saying::Lines;
+        self.expected.push_back(Verb::FinalDot);
+        self.end_message(false, sights);
+        rest
     }
 
     fn keep(&mut self, octets: &[u8]) {
@@ -201,27 +217,31 @@ impl Wire {
     }
 }
 
+/// The commands by name.
+const VERBS: [(&[u8], Verb); 11] = [
+    (b"EHLO", Verb::Ehlo),
+    (b"HELO", Verb::Helo),
+    (b"STARTTLS", Verb::StartTls),
+    (b"AUTH", Verb::Auth),
+    (b"NOOP", Verb::Noop),
+    (b"RSET", Verb::Rset),
+    (b"MAIL", Verb::Mail),
+    (b"RCPT", Verb::Rcpt),
+    (b"DATA", Verb::Data),
+    (b"BDAT", Verb::Bdat),
+    (b"QUIT", Verb::Quit),
+];
+
 fn verb_of(line: &[u8]) -> Verb {
     let word = line.split(|octet| matches!(octet, b' ' | b':')).next().unwrap_or_default();
-    match word.to_ascii_uppercase().as_slice() {
-        b"EHLO" => Verb::Ehlo,
-        b"HELO" => Verb::Helo,
-        b"STARTTLS" => Verb::StartTls,
-        b"AUTH" => Verb::Auth,
-        b"NOOP" => Verb::Noop,
-        b"RSET" => Verb::Rset,
-        b"MAIL" => Verb::Mail,
-        b"RCPT" => Verb::Rcpt,
-        b"DATA" => Verb::Data,
-        b"BDAT" if chunk_of(line).is_some() => {
-            if line.to_ascii_uppercase().ends_with(b" LAST") {
-                Verb::BdatLast
-            } else {
-                Verb::Bdat
-            }
-        }
-        b"QUIT" => Verb::Quit,
-        _ => Verb::Unknown,
+    let verb = VERBS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map(|&(_, verb)| verb);
+    if verb != Some(Verb::Bdat) {
+        return verb.unwrap_or(Verb::Unknown);
+    }
+    match chunk_of(line) {
+        None => Verb::Unknown,
+        Some(_) if line.to_ascii_uppercase().ends_with(b" LAST") => Verb::BdatLast,
+        Some(_) => Verb::Bdat,
     }
 }
 

@@ -60,10 +60,7 @@ impl Checker for Duplicates {
                     *self.rows.entry(mail.key()).or_default() += 1;
                 }
             }
-            Fact::Accepted { link, number, recipients, data } => {
-                let keys = recipients.iter().map(|recipient| MailKey::new(recipient.as_bytes(), data));
-                return self.accept(link, number, keys.collect());
-            }
+            Fact::Accepted { link, number, keys, .. } => return self.accept(link, number, keys),
             // Several messages may be on their way: replies come in their order (RFC 2920 section 3.2).
             Fact::Reply { link, to: Verb::FinalDot | Verb::BdatLast, code, .. } => {
                 let number = self.replied.entry(link).or_default();
@@ -98,12 +95,12 @@ impl Duplicates {
         format!("{} duplicates, each after a final dot whose reply was lost or not recorded", self.accounted)
     }
 
-    fn accept(&mut self, link: Link, number: u32, keys: Vec<MailKey>) -> Result<(), String> {
+    fn accept(&mut self, link: Link, number: u32, keys: &[MailKey]) -> Result<(), String> {
         // A server that says something else before it accepts is taken at its first word.
         let is_replied_to = self.replied.get(&link).is_some_and(|&replied| replied >= number);
         let is_over = link.epoch != self.epoch || self.over.contains(&link) || is_replied_to;
         let knowledge = if is_over { Knowledge::Never } else { Knowledge::Awaited };
-        for key in &keys {
+        for key in keys {
             let earlier = self.acceptances.entry(key.clone()).or_default();
             if earlier.len() >= self.rows.get(key).copied().unwrap_or(1) {
                 let who = String::from_utf8_lossy(&key.recipient).into_owned();
@@ -135,7 +132,7 @@ impl Duplicates {
             earlier.push(Acceptance { link, number, knowledge });
         }
         if !is_over {
-            self.untold.entry(link).or_default().extend(keys.into_iter().map(|key| (number, key)));
+            self.untold.entry(link).or_default().extend(keys.iter().map(|key| (number, key.clone())));
         }
         Ok(())
     }
@@ -199,7 +196,8 @@ mod tests {
 
     fn accepted(duplicates: &mut Duplicates, id: u64, number: u32, data: &[u8]) -> Result<(), String> {
         let recipients = ["a@b.example".to_owned()];
-        see(duplicates, Fact::Accepted { link: link(id), number, recipients: &recipients, data })
+        let keys = MailKey::all(&recipients, data);
+        see(duplicates, Fact::Accepted { link: link(id), number, recipients: &recipients, data, keys: &keys })
     }
 
     #[test]

@@ -172,7 +172,12 @@ impl Temperament {
             7 => Self { kind: "drops after accepting", drop_after: 400, ..normal },
             8 => Self { kind: "mute after accepting", mute_after: 300, ..normal },
             9 => Self { kind: "garbling", garbage: 100, ..normal },
-            10 => Self { kind: "babbling", unasked: 60, ..normal },
+            // Between DATA and the message there is a 354, which no word out of turn can be taken for. With chunks nothing
+            // tells the reply to a recipient from that to the message, so no client could be right.
+            10 => {
+                let extensions = Extensions { chunking: false, ..normal.extensions };
+                Self { kind: "babbling", unasked: 60, extensions, ..normal }
+            }
             11 => Self { kind: "busy", busy: 300, ..normal },
             12 => Self { kind: "strict", strict: 200, ..normal },
             13 => Self { kind: "narrow", recipient_limit: Some(1 + dice.index(4)), ..normal },

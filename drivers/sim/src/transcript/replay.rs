@@ -18,7 +18,7 @@ use crate::dice::Dice;
 use crate::dns::Dns;
 use crate::facts::{Fact, Link, Origin, Parting, Scene};
 use crate::mutation::Mutation;
-use crate::outbox::Outbox;
+use crate::outbox::{MailKey, Outbox};
 use crate::witness::{Violation, Witness};
 
 /// What the wall clock shows at the beginning: 2026-01-01 00:00:00 UTC.
@@ -375,7 +375,8 @@ impl<'a> Replay<'a> {
         let link = self.connection(line)?;
         let accepted = self.current.as_mut().map(|current| current.talk.received(octets));
         for Accepted { number, recipients, data } in accepted.into_iter().flatten() {
-            self.see(Fact::Accepted { link, number, recipients: &recipients, data: &data });
+            let keys = MailKey::all(&recipients, &data);
+            self.see(Fact::Accepted { link, number, recipients: &recipients, data: &data, keys: &keys });
         }
         self.see(Fact::Received { link, octets });
         if self.mutation.misreads(octets) {

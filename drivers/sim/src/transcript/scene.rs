@@ -12,7 +12,7 @@ use cmail_delivery::time::UnixTime;
 
 use super::parser::unquote;
 use crate::map::{Map, NAME_SERVERS, RelayEntry, Zone};
-use crate::outbox::{Mail, Outbox};
+use crate::outbox::{Digest, Mail, Outbox};
 
 /// Where mail goes if nothing else is said.
 const DEFAULT_REMOTE: &str = "192.0.2.1:25";
@@ -180,7 +180,7 @@ impl Setting {
             submission: UnixTime(0),
             data: Bytes::from(data.repeat(times)),
             faillog: vec![],
-            digest: std::sync::OnceLock::new(),
+            digest: Digest::default(),
         };
         self.mails.push((MailId(number(id)?), mail));
         Ok(())

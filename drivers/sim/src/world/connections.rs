@@ -11,6 +11,7 @@ use crate::facts::{Fact, Link, Parting};
 use crate::map::NAME_SERVERS;
 use crate::mutation::Mutation;
 use crate::network::{ClientEnd, Connection, Fate, Item, Peer, Pipe};
+use crate::outbox::MailKey;
 use crate::servers::{Act, Conversation, Surroundings};
 
 /// The port on which TLS comes first (RFC 8314 section 3).
@@ -300,7 +301,8 @@ impl World {
                 self.server_closes(link);
             }
             Act::Accept { number, recipients, data } => {
-                self.see(Fact::Accepted { link, number, recipients: &recipients, data: &data });
+                let keys = MailKey::all(&recipients, &data);
+                self.see(Fact::Accepted { link, number, recipients: &recipients, data: &data, keys: &keys });
             }
         }
     }
@@ -336,8 +338,11 @@ impl World {
         }
         match item {
             Item::Octets(octets) if end == ClientEnd::Open => {
+                if !is_joined {
+                    return self.client_receives(link, &octets);
+                }
                 let mut octets = octets.to_vec();
-                while is_joined && let Some(more) = connection.to_client.take_octets(now + JOIN_SPAN) {
+                while let Some(more) = connection.to_client.take_octets(now + JOIN_SPAN) {
                     octets.extend_from_slice(&more);
                 }
                 self.client_receives(link, &octets);

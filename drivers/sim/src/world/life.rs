@@ -28,6 +28,7 @@ impl World {
         self.see(Fact::HostsRead { file: &file });
         let file = self.mutation.hosts_file(file);
         let dispatcher = Dispatcher::new(self.clock.now(), settings, file, mode, seed);
+        self.deadline = None;
         self.daemon = Some(Daemon { dispatcher, epoch: self.epochs });
         self.take_outputs();
     }
@@ -88,6 +89,7 @@ impl World {
     }
 
     fn stop(&mut self, crashed: bool) {
+        self.deadline = None;
         if self.daemon.take().is_none() {
             return;
         }

@@ -1,5 +1,7 @@
 //! Other processes and administrators, and what comes over the world by itself.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use cmail_delivery::io::Input;
 use cmail_delivery::outbox::{Attempt, MailId};
@@ -8,7 +10,7 @@ use cmail_delivery::time::{Duration, UnixTime};
 use super::{Down, Happening, World};
 use crate::facts::{Fact, Origin};
 use crate::map::Map;
-use crate::outbox::Mail;
+use crate::outbox::{Digest, Mail};
 
 /// Recipients that are none.
 const MALFORMED_RECIPIENTS: [&str; 5] =
@@ -64,10 +66,11 @@ impl World {
             }
         };
         let count = 1 + dice.below(u64::from(self.options.recipients));
+        let digest = Digest::default();
         let zone = dice.index(self.map.zones.len());
         for _ in 0..count {
             self.recipients += 1;
-            let mail = self.draw_mail(sender.clone(), zone, data.clone());
+            let mail = self.draw_mail(sender.clone(), zone, data.clone(), Arc::clone(&digest));
             let id = self.outbox.submit(mail);
             self.see(Fact::Inserted { id, origin: Origin::Submitted });
         }
@@ -77,7 +80,7 @@ impl World {
         }
     }
 
-    fn draw_mail(&mut self, sender: Option<Box<[u8]>>, zone: usize, data: Bytes) -> Mail {
+    fn draw_mail(&mut self, sender: Option<Box<[u8]>>, zone: usize, data: Bytes, digest: Digest) -> Mail {
         let dice = &mut self.people_dice;
         let mark = self.recipients;
         let zone = if dice.chance(700) { zone } else { dice.index(self.map.zones.len()) };
@@ -108,7 +111,7 @@ impl World {
             submission: self.clock.now().wall,
             data,
             faillog: vec![],
-            digest: std::sync::OnceLock::new(),
+            digest,
         }
     }
 
