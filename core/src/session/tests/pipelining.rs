@@ -399,3 +399,13 @@ fn a_refused_rset_with_a_batch_behind_it_ends_the_session_at_once() {
         assert_eq!(talk.session.phase(), Phase::Ended);
     });
 }
+
+#[test]
+fn a_server_that_refuses_padding_gets_one_command_at_a_time() {
+    dialogue(&SessionConfig { padding_limit: 1000, ..config(TlsMode::Implicit) }, |talk| {
+        talk.tls(true).server("220 mx\r\n").client("EHLO client.example.org\r\n");
+        talk.server("250-mx\r\n250-CHUNKING\r\n250 PIPELINING\r\n");
+        assert!(!talk.transmit().is_empty(), "padding");
+        talk.server("502 no\r\n").begin(mail(1, "x")).client("MAIL FROM:<s@example.org>\r\n");
+    });
+}
