@@ -212,7 +212,10 @@ impl Dispatcher {
     fn let_in(&mut self) -> bool {
         let (waiting, crowded) = self.traffic.gates.let_in(size(self.settings.host_concurrency));
         let moved = !waiting.is_empty() || !crowded.is_empty();
-        self.traffic.waiting.extend(waiting);
+        // They have waited for longer than those who have not asked their host yet.
+        for hop in waiting.into_iter().rev() {
+            self.traffic.waiting.push_front(hop);
+        }
         self.traffic.touched.extend(crowded);
         moved
     }

@@ -13,6 +13,8 @@ const WINDOWS_LIMIT: usize = 1024;
 const WINDOW_SPAN: Duration = Duration::from_secs(10 * 60);
 /// So many mails for each connection that there may be earn one more.
 const MAILS_PER_CONNECTION: u32 = 10;
+/// The shortest time between two that are earned, however quickly mail is taken.
+const GROWTH_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Window {
@@ -20,6 +22,9 @@ struct Window {
     limit: u32,
     /// How many mails were taken since the limit last changed.
     taken: u32,
+    /// When the limit last changed.
+    changed_at: Instant,
+    /// When it was last cut.
     cut_at: Instant,
 }
 
@@ -50,7 +55,7 @@ impl Windows {
         if before.is_some_and(|window| opened <= window.cut_at) {
             return;
         }
-        let window = Window { limit: connections.div_ceil(2).max(1), taken: 0, cut_at: now };
+        let window = Window { limit: connections.div_ceil(2).max(1), taken: 0, changed_at: now, cut_at: now };
         self.windows.keep(next_hop.clone(), window, now + WINDOW_SPAN, now);
     }
 
@@ -61,8 +66,9 @@ impl Windows {
         }
         let Some(window) = self.windows.recall(next_hop, now) else { return };
         let mut window = Window { taken: window.taken.saturating_add(1), ..*window };
-        if window.taken >= window.limit.saturating_mul(MAILS_PER_CONNECTION) {
-            (window.limit, window.taken) = (window.limit.saturating_add(1), 0);
+        let is_earned = window.taken >= window.limit.saturating_mul(MAILS_PER_CONNECTION);
+        if is_earned && now >= window.changed_at + GROWTH_INTERVAL {
+            (window.limit, window.taken, window.changed_at) = (window.limit.saturating_add(1), 0, now);
         }
         if window.limit >= most {
             self.windows.forget(next_hop);
@@ -102,15 +108,15 @@ mod tests {
     fn a_window_grows_by_one_at_a_time_until_it_is_none() {
         let mut windows = Windows::new();
         windows.cut(&next_hop(), 4, at(0), at(0));
-        let mut taken = |count: u32| {
+        let mut taken = |count: u32, seconds: u64| {
             for _ in 0..count {
-                windows.widen(&next_hop(), 4, at(1));
+                windows.widen(&next_hop(), 4, at(seconds));
             }
-            windows.limit(&next_hop(), at(1))
+            windows.limit(&next_hop(), at(seconds))
         };
-        assert_eq!(taken(19), Some(2));
-        assert_eq!(taken(1), Some(3));
-        assert_eq!(taken(29), Some(3));
-        assert_eq!(taken(1), None, "the configured limit is reached");
+        assert_eq!(taken(19, 10), Some(2));
+        assert_eq!(taken(1, 10), Some(3));
+        assert_eq!(taken(1000, 19), Some(3), "too soon");
+        assert_eq!(taken(1, 20), None, "the configured limit is reached");
     }
 }
