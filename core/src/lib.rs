@@ -72,10 +72,10 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`event`] |
+//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`event`], and `memory`, which forgets |
 //! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`failure`] |
 //! | machines | [`session`], [`resolver`] |
-//! | decisions | [`route`], [`schedule`], [`bounce`] |
+//! | decisions | [`route`], [`schedule`], [`bounce`], and `reachability`, which servers do not answer |
 //! | one next hop | `delivery` |
 //! | all of it | [`dispatcher`], with its index of the outbox in `queue` |
 //!

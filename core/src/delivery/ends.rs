@@ -35,7 +35,7 @@ impl Delivery {
         match end.cause {
             EndCause::Quit => self.close_if_alone(),
             EndCause::Local(text) => self.postpone(text),
-            // RFC 5321 section 4.5.3.2.7: a server may end what it takes to be idle, whatever we are just about to say.
+            // RFC 5321 section 4.5.3.2.7: a server need not wait for ever, and cannot know that we are just about to go on.
             // That is no failure of any mail, nor of the server.
             _ if wakefulness == Wakefulness::Resting => self.close_if_alone(),
             _ if wakefulness == Wakefulness::JustWoken => self.begin_again_if_alone(cx),
@@ -65,10 +65,7 @@ impl Delivery {
     /// Says what the end of a connection tells about the server, for other connections and other deliveries.
     fn report(&mut self, connection: ConnectionId, lane: &Lane, end: &SessionEnd, wakefulness: Wakefulness) {
         let Stage::Candidate(candidate) = &self.stage else { return };
-        let trouble = match end.phase {
-            Phase::Tls => Trouble::MuteInTls,
-            _ => Trouble::Mute,
-        };
+        let trouble = if end.phase == Phase::Tls { Trouble::MuteInTls } else { Trouble::Mute };
         let (is_alone, has_spoken) =
             (self.lanes.is_empty(), !matches!(end.phase, Phase::Tls | Phase::Greeting));
         let output = match &end.cause {
