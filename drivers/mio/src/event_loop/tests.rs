@@ -33,6 +33,8 @@ fn dispatcher(now: Now) -> Dispatcher {
         resolver,
         concurrency: 1,
         destination_concurrency: 1,
+        host_concurrency: 3,
+        connection_idle: Duration::from_secs(0),
         bounce_return_limit_octets: 0,
         auth_insecure: false,
         trace: false,
