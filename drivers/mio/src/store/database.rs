@@ -11,6 +11,7 @@ use cmail_delivery::outbox::StoreError;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
+use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
@@ -242,6 +243,9 @@ fn connect_once(
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
     wait_for_locks(&mut connection, busy_timeout, hurry).map_err(failed)?;
     verify(&connection, path)?;
+    // Otherwise statements are compiled anew for other parameters, which costs more than most of them do. What all of them
+    // look for is an id, and that has one best way.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
     // A verdict is on the disk when its commit is answered, also in WAL mode (RFC 5321 section 6.1).
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;

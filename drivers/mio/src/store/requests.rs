@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use bytes::Bytes;
 use cmail_delivery::outbox::{
     Commit, FailState, FailedAttempt, MailId, Replacement, Row, StoreError, StoreReply, StoreRequest,
 };
@@ -12,13 +13,20 @@ use super::database::{Database, octets};
 use super::messages;
 
 /// The columns of a [`Row`] that stand in `outbox`. SQLite knows the length of a value without reading it.
-const ROW_COLUMNS: &str =
-    "mail_id, mail_remote, mail_envelopefrom, mail_envelopeto, coalesce(octet_length(mail_data), 0)";
+macro_rules! row_columns {
+    () => {
+        "mail_id, mail_remote, mail_envelopefrom, mail_envelopeto, coalesce(octet_length(mail_data), 0)"
+    };
+}
 
 /// What the view `outbound` says of a mail's faillog rows. `fail_time` is text, of which the view takes the greatest;
 /// who computes with it gets the number that SQLite makes of it. `total` is a `sum` that cannot overflow.
-const FAIL_COLUMNS: &str = "count(fail_mail), CAST(CAST(coalesce(max(fail_time), 0) AS NUMERIC) AS INTEGER), \
-                            coalesce(total(fail_fatal), 0) > 0";
+macro_rules! fail_columns {
+    () => {
+        "count(fail_mail), CAST(CAST(coalesce(max(fail_time), 0) AS NUMERIC) AS INTEGER), \
+         coalesce(total(fail_fatal), 0) > 0"
+    };
+}
 
 impl Database {
     /// Does what is asked. If it fails, nothing of it is done, and the next request may succeed.
@@ -90,8 +98,11 @@ impl Database {
 
 /// At most `limit` rows after `after`, as if they had never failed, and whether there are more.
 fn scan_outbox(connection: &Connection, after: MailId, limit: u32) -> rusqlite::Result<(Vec<Row>, bool)> {
-    let sql = format!("SELECT {ROW_COLUMNS} FROM outbox WHERE mail_id > ?1 ORDER BY mail_id LIMIT ?2");
-    let mut statement = connection.prepare_cached(&sql)?;
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT ",
+        row_columns!(),
+        " FROM outbox WHERE mail_id > ?1 ORDER BY mail_id LIMIT ?2"
+    ))?;
     let mut found = statement.query(params![after.0, i64::from(limit) + 1])?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut rows = Vec::new();
@@ -112,11 +123,11 @@ fn add_failures(
     after: MailId,
     last: MailId,
 ) -> rusqlite::Result<()> {
-    let sql = format!(
-        "SELECT fail_mail, {FAIL_COLUMNS} FROM faillog WHERE fail_mail > ?1 AND fail_mail <= ?2 \
-         GROUP BY fail_mail ORDER BY fail_mail"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT fail_mail, ",
+        fail_columns!(),
+        " FROM faillog WHERE fail_mail > ?1 AND fail_mail <= ?2 GROUP BY fail_mail ORDER BY fail_mail"
+    ))?;
     let mut found = statement.query(params![after.0, last.0])?;
     let mut rows = rows.iter_mut().peekable();
     while let Some(failures) = found.next()? {
@@ -142,29 +153,48 @@ fn add_failures(
     Ok(())
 }
 
-/// A row as it is now, if it exists.
-pub(super) fn row(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Row>> {
-    let sql = format!("SELECT {ROW_COLUMNS} FROM outbox WHERE mail_id = ?1");
-    let Some(mut row) = connection.prepare_cached(&sql)?.query_row([id.0], outbox_row).optional()? else {
-        return Ok(None);
-    };
-    let Some(state) = fail_state(connection, id)? else { return Ok(None) };
+/// A row as it is now, if it exists, and with it its data, if they are no more than `data_limit` octets. To be called
+/// within a read transaction.
+pub(super) fn row(
+    connection: &Connection,
+    id: MailId,
+    data_limit: usize,
+) -> rusqlite::Result<Option<(Row, Option<Bytes>)>> {
+    // Who wants the data of a small message as well spares a statement. SQLite does not read it where it is too long.
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT ",
+        row_columns!(),
+        ", CASE WHEN octet_length(mail_data) <= ?2 THEN mail_data END FROM outbox WHERE mail_id = ?1"
+    ))?;
+    let found = statement
+        .query_row(params![id.0, i64::try_from(data_limit).unwrap_or(i64::MAX)], |row| {
+            let data = octets(row.get_ref(5)?).map(|data| Bytes::copy_from_slice(&data));
+            Ok((outbox_row(row)?, data))
+        })
+        .optional()?;
+    let Some((mut row, data)) = found else { return Ok(None) };
+    let state = connection
+        .prepare_cached(concat!("SELECT ", fail_columns!(), " FROM faillog WHERE fail_mail = ?1"))?
+        .query_row([id.0], |row| fail_columns(row, id, 0))?;
     row.fail_count = state.fail_count;
     row.last_try = state.last_try;
     row.fatal = state.fatal;
-    Ok(Some(row))
+    Ok(Some((row, data)))
 }
 
 /// How a mail has failed, if it exists.
 fn fail_state(connection: &Connection, id: MailId) -> rusqlite::Result<Option<FailState>> {
-    let sql = format!(
-        "SELECT {FAIL_COLUMNS} FROM outbox LEFT JOIN faillog ON fail_mail = mail_id \
-         WHERE mail_id = ?1 GROUP BY mail_id"
-    );
-    connection.prepare_cached(&sql)?.query_row([id.0], |row| fail_columns(row, id, 0)).optional()
+    connection
+        .prepare_cached(concat!(
+            "SELECT ",
+            fail_columns!(),
+            " FROM outbox LEFT JOIN faillog ON fail_mail = mail_id WHERE mail_id = ?1 GROUP BY mail_id"
+        ))?
+        .query_row([id.0], |row| fail_columns(row, id, 0))
+        .optional()
 }
 
-/// [`ROW_COLUMNS`].
+/// `row_columns`.
 fn outbox_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let text = |index: usize| Ok::<_, rusqlite::Error>(octets(row.get_ref(index)?).map(Box::<[u8]>::from));
     Ok(Row {
@@ -179,7 +209,7 @@ fn outbox_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     })
 }
 
-/// [`FAIL_COLUMNS`], from column `first` on.
+/// `fail_columns`, from column `first` on.
 fn fail_columns(row: &rusqlite::Row<'_>, id: MailId, first: usize) -> rusqlite::Result<FailState> {
     Ok(FailState {
         id,
