@@ -17,7 +17,6 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::{OpenError, needs_new_connection, store_error};
 use super::patience::{BUSY_TIMEOUT, Hurry, wait_for_locks};
-use super::read_ahead::ReadAhead;
 use super::schema::{directory_of, verify};
 
 /// How soon files are tried again that another process is about to make accessible.
@@ -34,7 +33,6 @@ const CREATE_INDEX: &str = "CREATE INDEX IF NOT EXISTS dispatch_faillog_mail ON 
 #[derive(Debug)]
 pub(crate) struct Database {
     pub(super) connection: Connection,
-    pub(super) read_ahead: ReadAhead,
     path: PathBuf,
     file: FileId,
     /// Whether the index of the faillog is known to exist.
@@ -91,7 +89,6 @@ impl Database {
         let seen_version = data_version(&connection).map_err(failed)?;
         Ok(Self {
             connection,
-            read_ahead: ReadAhead::default(),
             path,
             file,
             is_indexed,

@@ -1,6 +1,7 @@
 //! Puts rows of one message together: equal sender and equal data, compared octet by octet.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, Row};
@@ -180,6 +181,32 @@ pub(super) fn read(
     let mut buffer = vec![0; count];
     open_data(connection, id)?.read_at_exact(&mut buffer, offset)?;
     Ok(buffer.into())
+}
+
+/// The octets of a range of a mail's data, which is known to be `data_octets` long, in chunks.
+pub(super) fn read_chunks(
+    connection: &Connection,
+    id: MailId,
+    data_octets: u64,
+    range: Range<u64>,
+) -> rusqlite::Result<Vec<Bytes>> {
+    let position = |octets: u64| usize::try_from(octets).unwrap_or(usize::MAX);
+    let (begin, end) = (position(range.start), position(range.end));
+    if begin >= end {
+        return Ok(Vec::new());
+    }
+    if position(data_octets) <= DATA_CHUNK_OCTETS {
+        return Ok(vec![read(connection, id, data_octets, begin, end - begin)?]);
+    }
+    let data = open_data(connection, id)?;
+    (begin..end)
+        .step_by(DATA_CHUNK_OCTETS)
+        .map(|offset| {
+            let mut chunk = vec![0; DATA_CHUNK_OCTETS.min(end - offset)];
+            data.read_at_exact(&mut chunk, offset)?;
+            Ok(chunk.into())
+        })
+        .collect()
 }
 
 fn open_data(connection: &Connection, id: MailId) -> rusqlite::Result<rusqlite::blob::Blob<'_>> {

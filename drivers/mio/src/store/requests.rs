@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::database::{Database, octets};
 use super::messages;
+use super::read_ahead::{Order, Piece};
 
 /// The columns of a [`Row`] that stand in `outbox`. SQLite knows the length of a value without reading it.
 macro_rules! row_columns {
@@ -36,7 +37,7 @@ impl Database {
             StoreRequest::Scan { after, limit } => ("read the outbox of", self.scan(after, limit)),
             StoreRequest::Claim { ids } => ("read mail from", messages::claim(&self.connection, &ids)),
             StoreRequest::ReadData { id, offset, limit } => {
-                ("read mail data from", messages::read_data(self, id, offset, limit))
+                ("read mail data from", messages::read_data(&self.connection, id, offset, limit))
             }
             StoreRequest::Commit(commit) => ("record deliveries in", self.commit(&commit)),
             StoreRequest::ReadFailed { ids, original_limit_octets } => (
@@ -45,6 +46,13 @@ impl Database {
             ),
         };
         answer.map_err(|error| self.failed(task, &error))
+    }
+
+    /// Reads a piece of mail data. If that fails, the next attempt may succeed.
+    pub(super) fn read_piece(&mut self, order: Order) -> Result<Piece, StoreError> {
+        self.ensure_open()?;
+        messages::read_piece(&self.connection, order)
+            .map_err(|error| self.failed("read mail data from", &error))
     }
 
     fn scan(&mut self, after: MailId, limit: u32) -> rusqlite::Result<StoreReply> {
@@ -72,10 +80,6 @@ impl Database {
     }
 
     fn commit(&mut self, commit: &Commit) -> rusqlite::Result<StoreReply> {
-        self.read_ahead.forget(&commit.delivered);
-        for replacement in &commit.replaced {
-            self.read_ahead.forget(&replacement.originals);
-        }
         self.ensure_index();
         if commit.is_empty() {
             return Ok(StoreReply::Committed { failed: Vec::new(), not_replaced: Vec::new() });
