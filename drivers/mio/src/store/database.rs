@@ -17,6 +17,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::{OpenError, needs_new_connection, store_error};
 use super::patience::{BUSY_TIMEOUT, Hurry, wait_for_locks};
+use super::pool::Pool;
 use super::schema::{directory_of, verify};
 
 /// How soon files are tried again that another process is about to make accessible.
@@ -33,6 +34,8 @@ const CREATE_INDEX: &str = "CREATE INDEX IF NOT EXISTS dispatch_faillog_mail ON 
 #[derive(Debug)]
 pub(crate) struct Database {
     pub(super) connection: Connection,
+    /// For large messages.
+    pub(super) pool: Pool,
     path: PathBuf,
     file: FileId,
     /// Whether the index of the faillog is known to exist.
@@ -89,6 +92,7 @@ impl Database {
         let seen_version = data_version(&connection).map_err(failed)?;
         Ok(Self {
             connection,
+            pool: Pool::default(),
             path,
             file,
             is_indexed,

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::database::octets;
 use super::grouping::{Limits, group, read_chunks};
+use super::pool::Pool;
 use super::read_ahead::{Order, Piece};
 
 /// Of a longer faillog, only so many rows are returned, the latest ones.
@@ -40,18 +41,19 @@ pub(super) fn claim(connection: &Connection, ids: &[MailId]) -> rusqlite::Result
 /// Answers [`StoreRequest::ReadData`](cmail_delivery::outbox::StoreRequest::ReadData).
 pub(super) fn read_data(
     connection: &Connection,
+    pool: &Pool,
     id: MailId,
     offset: u64,
     limit: u32,
 ) -> rusqlite::Result<StoreReply> {
     let octets = usize::try_from(limit).unwrap_or(usize::MAX);
-    let piece = read_piece(connection, Order { id, offset, octets })?;
+    let piece = read_piece(connection, pool, Order { id, offset, octets })?;
     // Nobody asks for more than one chunk.
     Ok(StoreReply::Data(piece.chunks.into_iter().next().unwrap_or_default()))
 }
 
 /// Reads a piece of a mail's data, within one opening of it.
-pub(super) fn read_piece(connection: &Connection, order: Order) -> rusqlite::Result<Piece> {
+pub(super) fn read_piece(connection: &Connection, pool: &Pool, order: Order) -> rusqlite::Result<Piece> {
     let Order { id, offset, octets } = order;
     let _snapshot = connection.unchecked_transaction()?;
     let length: Option<i64> = connection
@@ -60,7 +62,7 @@ pub(super) fn read_piece(connection: &Connection, order: Order) -> rusqlite::Res
         .optional()?;
     let data_octets = length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
     let end = data_octets.min(offset.saturating_add(octets as u64));
-    let chunks = read_chunks(connection, id, data_octets, offset..end)?;
+    let chunks = read_chunks(connection, pool, id, data_octets, offset..end)?;
     Ok(Piece { chunks, is_last: end == data_octets })
 }
 

@@ -168,7 +168,7 @@ fn data_is_read_in_pieces_of_any_size() {
             assert!(read == data, "{size} octets in pieces of {limit}");
         }
         let order = Order { id, offset: 3, octets: usize::MAX };
-        let piece = read_piece(&fixture.database.connection, order).unwrap();
+        let piece = read_piece(&fixture.database.connection, &fixture.database.pool, order).unwrap();
         assert!(piece.is_last && piece.chunks.concat() == data.get(3..).unwrap_or_default());
     }
 }

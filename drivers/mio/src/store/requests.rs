@@ -37,7 +37,7 @@ impl Database {
             StoreRequest::Scan { after, limit } => ("read the outbox of", self.scan(after, limit)),
             StoreRequest::Claim { ids } => ("read mail from", messages::claim(&self.connection, &ids)),
             StoreRequest::ReadData { id, offset, limit } => {
-                ("read mail data from", messages::read_data(&self.connection, id, offset, limit))
+                ("read mail data from", messages::read_data(&self.connection, &self.pool, id, offset, limit))
             }
             StoreRequest::Commit(commit) => ("record deliveries in", self.commit(&commit)),
             StoreRequest::ReadFailed { ids, original_limit_octets } => (
@@ -51,7 +51,7 @@ impl Database {
     /// Reads a piece of mail data. If that fails, the next attempt may succeed.
     pub(super) fn read_piece(&mut self, order: Order) -> Result<Piece, StoreError> {
         self.ensure_open()?;
-        messages::read_piece(&self.connection, order)
+        messages::read_piece(&self.connection, &self.pool, order)
             .map_err(|error| self.failed("read mail data from", &error))
     }
 
