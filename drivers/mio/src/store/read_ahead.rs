@@ -12,7 +12,7 @@ use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, RequestId};
 
 /// What is kept and ordered of all messages together, but for a third more at worst, which bounds the memory however large
 /// and many they are.
-const LIMIT_OCTETS: usize = 24 * 1024 * 1024;
+const LIMIT_OCTETS: usize = 32 * 1024 * 1024;
 
 /// The least that is read at once while there is room for it.
 const PIECE_MIN_OCTETS: usize = 512 * 1024;
