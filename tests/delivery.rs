@@ -392,3 +392,50 @@ fn several_messages_for_one_destination_use_one_connection_and_quit() {
     assert_eq!(records.connections.len(), 1, "{}", records.transcript());
     assert_eq!(records.connections[0].verbs().last().map(String::as_str), Some("QUIT"));
 }
+
+#[test]
+fn mails_that_come_one_by_one_share_a_connection_that_is_kept_for_them() {
+    let (mut world, server) = World::with_server(Script::new());
+    world.set("connection_idle", 60);
+    let daemon = world.start();
+    for n in 0..3 {
+        world.insert(&Mail::to(&format!("{n}@example.org")));
+        server.wait_for_messages(n + 1);
+        world.database.wait_until_empty();
+    }
+    daemon.terminate();
+    let records = server.wait_until_closed();
+    assert_eq!(records.connections.len(), 1, "{}", records.transcript());
+    assert_eq!(records.connections[0].verbs().last().map(String::as_str), Some("QUIT"));
+}
+
+#[test]
+fn a_connection_ends_with_its_work_where_none_is_to_be_kept() {
+    let (mut world, server) = World::with_server(Script::new());
+    world.set("connection_idle", 0);
+    let daemon = world.start();
+    for n in 0..2 {
+        world.insert(&Mail::to(&format!("{n}@example.org")));
+        server.wait_for_messages(n + 1);
+        let records = server.wait_until_closed();
+        assert_eq!(records.connections.len(), n + 1, "{}", records.transcript());
+        assert_eq!(records.connections[n].verbs().last().map(String::as_str), Some("QUIT"));
+    }
+    daemon.terminate();
+}
+
+#[test]
+fn a_kept_connection_that_the_server_has_given_up_fails_no_mail() {
+    let script = Script::new().once("MAIL", "250 ok").once("MAIL", Action::Close);
+    let (mut world, server) = World::with_server(script);
+    world.set("connection_idle", 60);
+    let daemon = world.start();
+    for n in 0..2 {
+        world.insert(&Mail::to(&format!("{n}@example.org")));
+        server.wait_for_messages(n + 1);
+        world.database.wait_until_empty();
+    }
+    assert_eq!(server.records().connections.len(), 2);
+    assert!(world.database.failures().is_empty());
+    daemon.terminate();
+}

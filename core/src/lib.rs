@@ -42,6 +42,7 @@
 //! #     announce: "mail.example.org".into(), bounce_from: "postmaster@mail.example.org".into(), bounce_copy: vec![],
 //! #     interval: Duration::from_secs(10), retries: 5, retry_interval_s: 3600, tls_padding: 10, ports: vec![],
 //! #     ipv4: true, ipv6: true, rate_limit: None, concurrency: 100, destination_concurrency: 10,
+//! #     host_concurrency: 20, connection_idle: Duration::from_secs(5),
 //! #     resolver: ResolverSettings { servers: vec![], timeout: Duration::from_secs(5), attempts: 2 },
 //! #     bounce_return_limit_octets: 1 << 20, auth_insecure: false, trace: false,
 //! # };
@@ -71,10 +72,10 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`event`] |
+//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`event`], and `memory`, which forgets |
 //! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`failure`] |
 //! | machines | [`session`], [`resolver`] |
-//! | decisions | [`route`], [`schedule`], [`bounce`] |
+//! | decisions | [`route`], [`schedule`], [`bounce`], and `reachability`, which servers do not answer |
 //! | one next hop | `delivery` |
 //! | all of it | [`dispatcher`], with its index of the outbox in `queue` |
 //!
@@ -95,9 +96,11 @@ pub mod dispatcher;
 pub mod event;
 pub mod failure;
 pub mod io;
+mod memory;
 pub mod next_hop;
 pub mod outbox;
 mod queue;
+mod reachability;
 pub mod reply;
 pub mod resolver;
 pub mod rng;

@@ -40,6 +40,10 @@ pub struct Settings {
     pub concurrency: u32,
     /// Most connections at once per destination.
     pub destination_concurrency: u32,
+    /// Most connections at once to one address and port, whichever destinations they are for.
+    pub host_concurrency: u32,
+    /// How long a connection is kept open for further mail when there is none; not at all if this is zero.
+    pub connection_idle: Duration,
     /// Originals up to this size come back whole in a bounce, larger ones as headers.
     pub bounce_return_limit_octets: u64,
     /// Whether credentials may be sent without TLS, or to a server whose certificate is not valid.
@@ -91,6 +95,8 @@ impl Settings {
             resolver: ResolverSettings { servers: Vec::new(), timeout: Duration::from_secs(5), attempts: 2 },
             concurrency: 100,
             destination_concurrency: 10,
+            host_concurrency: 20,
+            connection_idle: Duration::from_secs(5),
             bounce_return_limit_octets: 1_048_576,
             auth_insecure: false,
             trace: false,

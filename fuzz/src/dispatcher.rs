@@ -75,6 +75,8 @@ fn settings() -> Settings {
         rate_limit: None,
         concurrency: CONCURRENCY,
         destination_concurrency: 2,
+        host_concurrency: 3,
+        connection_idle: Duration::from_secs(5),
         resolver: ResolverSettings {
             servers: vec![SocketAddr::from(([192, 0, 2, 53], 53))],
             timeout: Duration::from_secs(5),

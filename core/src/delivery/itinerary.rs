@@ -51,8 +51,12 @@ pub(super) struct Itinerary {
     hosts: VecDeque<Host>,
     /// Candidates of the host that was looked up last.
     candidates: VecDeque<Candidate>,
+    /// Candidates that are known not to answer: they are tried after all others.
+    last_resorts: VecDeque<Candidate>,
+    /// Whether all others have been tried.
+    is_at_last_resorts: bool,
     ports: Vec<Port>,
-    /// How many candidates were tried.
+    /// How many candidates were tried, or put off.
     tried: u32,
     /// What was wrong with hosts that gave no candidate.
     detail: Option<String>,
@@ -81,6 +85,8 @@ impl Itinerary {
             stage,
             hosts: host.into_iter().collect(),
             candidates: VecDeque::new(),
+            last_resorts: VecDeque::new(),
+            is_at_last_resorts: false,
             ports: port.map_or_else(|| settings.ports.clone(), |port| [port].into()),
             tried: 0,
             detail: None,
@@ -98,14 +104,15 @@ impl Itinerary {
             if let Stage::Domain(domain) = &self.stage {
                 return Step::LookupMx(domain.clone());
             }
-            if self.tried >= CANDIDATE_LIMIT {
-                return Step::Exhausted;
-            }
-            if let Some(candidate) = self.candidates.pop_front() {
+            let has_room = self.tried < CANDIDATE_LIMIT;
+            if let Some(candidate) = self.candidates.pop_front().filter(|_| has_room) {
                 self.tried += 1;
                 return Step::Try(candidate);
             }
-            let Some(host) = self.hosts.front() else { return Step::Exhausted };
+            let Some(host) = self.hosts.front().filter(|_| has_room) else {
+                self.is_at_last_resorts = true;
+                return self.last_resorts.pop_front().map_or(Step::Exhausted, Step::Try);
+            };
             match host {
                 Host::Address(address) => {
                     let address = *address;
@@ -120,9 +127,21 @@ impl Itinerary {
         }
     }
 
+    /// Whether the candidates that come now were put off.
+    pub(super) fn is_at_last_resorts(&self) -> bool {
+        self.is_at_last_resorts
+    }
+
+    /// Puts a candidate off until all others have been tried.
+    pub(super) fn put_off(&mut self, candidate: Candidate) {
+        self.last_resorts.push_back(candidate);
+    }
+
     /// Drops the candidate that differs from this one only in that it needs no TLS.
     pub(super) fn skip_plain_twin(&mut self, candidate: &Candidate) {
-        self.candidates.retain(|other| other.remote != candidate.remote || other.tls != TlsMode::Plain);
+        let is_other = |other: &Candidate| other.remote != candidate.remote || other.tls != TlsMode::Plain;
+        self.candidates.retain(is_other);
+        self.last_resorts.retain(is_other);
     }
 
     /// Takes the answer to [`Step::LookupMx`].

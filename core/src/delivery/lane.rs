@@ -197,12 +197,10 @@ impl Lane {
         }
     }
 
-    /// There is no more work: the session ends, unless it still has some.
-    pub(super) fn take_no_work(&mut self, now: Instant) {
+    /// There is no more work. Says whether the connection has nothing else to do; otherwise it asks again then.
+    pub(super) fn take_no_work(&mut self) -> bool {
         self.has_asked = false;
-        if self.is_hungry {
-            self.quit(now);
-        }
+        self.is_hungry && self.running.is_empty()
     }
 
     /// Whether there are transactions that have not begun.
@@ -367,6 +365,9 @@ impl Lane {
         }
         if !undecided.is_empty() {
             self.outputs.push_back(LaneOutput::Released { ids: undecided, tried: true });
+        }
+        if self.is_hungry && self.running.is_empty() && !self.is_quitting {
+            self.ask();
         }
     }
 }

@@ -4,8 +4,11 @@
 //! does it open further connections, all to that candidate. When the last connection to a candidate is gone, the pass
 //! goes on with the next candidate; when none is left, everything that is still ready has failed.
 
+mod ends;
 mod itinerary;
 mod lane;
+mod rest;
+mod types;
 mod verdict;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -16,21 +19,20 @@ use core::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 
-use self::itinerary::{DeadEnd, Itinerary, Step};
+use self::itinerary::{DeadEnd, Itinerary};
 use self::lane::{Bears, Lane, LaneOutput};
+use self::rest::Rest;
+pub(crate) use self::types::{ConnectionIds, Context, DeliveryOutput};
 pub(crate) use self::verdict::Failure;
 use self::verdict::Tally;
-use crate::address::{Domain, Mailbox};
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId};
-use crate::next_hop::{Host, NextHop};
-use crate::outbox::MailId;
-use crate::reply::ReplyClass;
+use crate::next_hop::NextHop;
+use crate::reachability::Trouble;
 use crate::resolver::Answer;
 use crate::rng::Rng;
 use crate::route::Candidate;
-use crate::session::{EndCause, Phase, SessionEnd, Transaction};
-use crate::settings::{Hosts, Settings};
+use crate::session::Transaction;
 use crate::time::{Duration, Instant};
 
 /// How long one candidate is waited for (CONTRACT: connect 30 s).
@@ -40,69 +42,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// everything over one connection within this time.
 const WIDEN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What a delivery works with, but does not own.
-pub(crate) struct Context<'a> {
-    pub(crate) now: Instant,
-    pub(crate) settings: &'a Settings,
-    pub(crate) hosts: &'a Hosts,
-    pub(crate) ids: &'a mut ConnectionIds,
-}
-
-/// Makes ids for the connections of all deliveries: even ones, because the resolver uses the odd ones.
-#[derive(Debug, Default)]
-pub(crate) struct ConnectionIds(u64);
-
-impl ConnectionIds {
-    fn next(&mut self) -> ConnectionId {
-        let id = ConnectionId(self.0);
-        self.0 = self.0.wrapping_add(2);
-        id
-    }
-}
-
-/// What a delivery asks its dispatcher to do, or tells it.
-#[derive(Debug)]
-pub(crate) enum DeliveryOutput {
-    /// Answered by [`Delivery::handle_answer`].
-    LookupMx(Domain),
-    /// Answered by [`Delivery::handle_answer`].
-    LookupAddresses(Domain),
-    Connect(ConnectionId, SocketAddr),
-    StartTls(ConnectionId, Host),
-    Transmit(ConnectionId),
-    /// The connection is done with.
-    Close(ConnectionId),
-    /// The connection can take transactions: answered by [`Delivery::handle_work`] or [`Delivery::handle_no_work`].
-    WantWork(ConnectionId),
-    /// A transaction is about to begin: answered by [`Delivery::begin`] or, later, when the rate allows it.
-    WantPermission(ConnectionId),
-    /// Answered by [`Delivery::handle_data`].
-    WantData {
-        connection: ConnectionId,
-        id: MailId,
-        offset: u64,
-        limit: u32,
-    },
-    Delivered {
-        id: MailId,
-        event: Event,
-    },
-    Failed {
-        id: MailId,
-        recipient: Mailbox,
-        failure: Failure,
-    },
-    /// Nothing was decided about these. `tried` if their transaction had begun.
-    Released {
-        ids: Vec<MailId>,
-        tried: bool,
-    },
-    /// No candidate is left: all mail that is ready now has failed.
-    Exhausted(Failure),
-    /// This machine is in trouble: try again a little later. No mail has failed.
-    Postponed(String),
-    Event(Event),
-}
+/// How long connections of a pass are kept for mail that comes later. After that new ones are made, so that a server
+/// that was not to be had for a moment, and is preferred, gets its mail again.
+const REUSE_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// One pass over the mail of one next hop.
 #[derive(Debug)]
@@ -112,14 +54,22 @@ pub(crate) struct Delivery {
     itinerary: Itinerary,
     stage: Stage,
     lanes: BTreeMap<ConnectionId, Lane>,
-    /// Most connections that the candidate is believed to bear.
+    /// Lanes that have nothing to do for now.
+    rest: Rest,
+    /// When the lookup began that led to the lanes.
+    routed_at: Instant,
+    /// When the pass began.
+    began: Instant,
+    /// Whether the pass goes on with lanes of an earlier one, and so has not yet tried any candidate itself.
+    is_continued: bool,
+    /// The lane whose time is just over.
+    timing_out: Option<ConnectionId>,
+    /// Most connections that this machine bears.
     lane_limit: usize,
     /// When to look whether a further connection is worth it.
     widen_at: Option<Instant>,
     /// Servers that are not padded again in this pass.
     unpadded: Vec<SocketAddr>,
-    /// Servers that cannot cope with batches of commands or with chunks, although they offer that.
-    unbatched: Vec<SocketAddr>,
     tally: Tally,
     outputs: VecDeque<DeliveryOutput>,
 }
@@ -143,10 +93,14 @@ impl Delivery {
             rng,
             stage: Stage::LookingUp,
             lanes: BTreeMap::new(),
+            rest: Rest::default(),
+            routed_at: cx.now,
+            began: cx.now,
+            is_continued: false,
+            timing_out: None,
             lane_limit: usize::MAX,
             widen_at: None,
             unpadded: Vec::new(),
-            unbatched: Vec::new(),
             tally: Tally::default(),
             outputs: VecDeque::new(),
         };
@@ -164,10 +118,14 @@ impl Delivery {
         matches!(self.stage, Stage::Candidate(_)) && self.lanes.is_empty()
     }
 
-    /// Whether a further connection could be made to the candidate.
-    pub(crate) fn may_widen(&self, cx: &Context<'_>) -> bool {
+    /// The candidate that connections are made to.
+    pub(crate) fn candidate(&self) -> Option<&Candidate> {
+        if let Stage::Candidate(candidate) = &self.stage { Some(candidate) } else { None }
+    }
+
+    /// Whether a further connection could be made to the candidate, if the destination may have so many.
+    pub(crate) fn may_widen(&self, limit: usize) -> bool {
         let established = self.lanes.values().filter(|lane| lane.is_established()).count();
-        let limit = usize::try_from(cx.settings.destination_concurrency).unwrap_or(usize::MAX);
         matches!(self.stage, Stage::Candidate(_))
             // Never more on trial than have been a success.
             && self.lanes.len() < established.saturating_mul(2)
@@ -179,10 +137,10 @@ impl Delivery {
         self.widen_at.take_if(|at| *at <= now).is_some()
     }
 
-    /// Sets the timer for a further connection if one is wanted and can be made, and stops it otherwise.
-    pub(crate) fn schedule_widening(&mut self, cx: &Context<'_>, is_wanted: bool) {
-        if is_wanted && self.may_widen(cx) {
-            self.widen_at.get_or_insert(cx.now + WIDEN_INTERVAL);
+    /// Sets the timer for a further connection if one is worth it, and stops it otherwise.
+    pub(crate) fn schedule_widening(&mut self, now: Instant, is_worth_it: bool) {
+        if is_worth_it {
+            self.widen_at.get_or_insert(now + WIDEN_INTERVAL);
         } else {
             self.widen_at = None;
         }
@@ -204,7 +162,7 @@ impl Delivery {
         let connection = cx.ids.next();
         let text = format!("connecting to {}", verdict::describe(candidate));
         self.outputs.push_back(DeliveryOutput::Event(Event::debug(text)));
-        self.outputs.push_back(DeliveryOutput::Connect(connection, candidate.remote));
+        self.outputs.push_back(DeliveryOutput::Connect(connection, candidate.clone()));
         self.lanes.insert(connection, Lane::connecting(cx.now + CONNECT_TIMEOUT));
         self.widen_at = None;
     }
@@ -230,7 +188,7 @@ impl Delivery {
         let Some(lane) = self.lanes.get_mut(&connection).filter(|lane| lane.is_connecting()) else { return };
         let bears = Bears {
             padding: !self.unpadded.contains(&candidate.remote),
-            batches: !self.unbatched.contains(&candidate.remote),
+            batches: !cx.reachability.needs_caution(candidate.remote, cx.now),
         };
         lane.begin_session(cx, candidate, &self.next_hop, bears, self.rng.fork());
         self.drain_lane(cx, connection);
@@ -245,13 +203,13 @@ impl Delivery {
         if !self.lanes.get(&connection).is_some_and(Lane::is_connecting) {
             return;
         }
-        self.lanes.remove(&connection);
-        self.outputs.push_back(DeliveryOutput::Close(connection));
         match error {
-            ConnectError::Local(text) => self.postpone(text),
-            ConnectError::Remote(text) => self.lose_candidate(cx, false, |tally, candidate| {
-                tally.unreachable(candidate, &text);
-            }),
+            ConnectError::Local(text) => {
+                self.lanes.remove(&connection);
+                self.outputs.push_back(DeliveryOutput::Close(connection));
+                self.postpone(text);
+            }
+            ConnectError::Remote(text) => self.lose_connecting(cx, connection, Trouble::Refused, text),
         }
     }
 
@@ -318,9 +276,10 @@ impl Delivery {
         self.with_lane(cx, connection, |lane, now| lane.supply_data(now, octets));
     }
 
-    /// There is no work for a connection that has asked for some.
-    pub(crate) fn handle_no_work(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
-        self.with_lane(cx, connection, Lane::take_no_work);
+    /// There is no work for a connection that has asked for some. Says whether it has nothing else to do either, and so is
+    /// to rest or to quit; otherwise it asks again.
+    pub(crate) fn handle_no_work(&mut self, connection: ConnectionId) -> bool {
+        self.lanes.get_mut(&connection).is_some_and(Lane::take_no_work)
     }
 
     /// Whether a connection has work that has not begun.
@@ -335,7 +294,55 @@ impl Delivery {
 
     /// Ends one connection as soon as its conversation allows it.
     pub(crate) fn quit_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
+        self.rest.end(connection);
         self.with_lane(cx, connection, Lane::quit);
+    }
+
+    /// Keeps a connection that has nothing to do open for a while, if it was of use.
+    pub(crate) fn rest_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
+        let span = cx.settings.connection_idle;
+        let is_kept = !span.is_zero()
+            && matches!(self.stage, Stage::Candidate(_))
+            && cx.now < self.routed_at + REUSE_LIMIT
+            && self.lanes.get(&connection).is_some_and(Lane::has_decided);
+        if !is_kept {
+            return self.quit_lane(cx, connection);
+        }
+        self.rest.begin(connection, cx.now + span);
+    }
+
+    /// Takes a connection that rests, for mail that has come.
+    pub(crate) fn wake_lane(&mut self, now: Instant) -> Option<ConnectionId> {
+        let is_pass_over = self.rest.count() == self.lanes.len();
+        let connection = self.rest.wake()?;
+        // What is done next is a pass of its own, if over the same connections.
+        if is_pass_over {
+            (self.began, self.is_continued) = (now, true);
+            self.tally = Tally::default();
+        }
+        Some(connection)
+    }
+
+    /// Whether a connection rests.
+    pub(crate) fn is_resting(&self, connection: ConnectionId) -> bool {
+        self.rest.contains(connection)
+    }
+
+    /// The connection that has rested for the longest time, and until when it is kept.
+    pub(crate) fn first_resting(&self) -> Option<(Instant, ConnectionId)> {
+        self.rest.first()
+    }
+
+    /// Looks again at a candidate that nobody has connected to yet: others may have found out about it meanwhile.
+    pub(crate) fn reconsider(&mut self, cx: &mut Context<'_>) {
+        if let Stage::Candidate(candidate) = &self.stage
+            && self.lanes.is_empty()
+        {
+            let candidate = candidate.clone();
+            if self.consider(cx, candidate).is_none() {
+                self.advance(cx);
+            }
+        }
     }
 
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
@@ -347,14 +354,15 @@ impl Delivery {
             .collect();
         for connection in due {
             if self.lanes.get(&connection).is_some_and(Lane::is_connecting) {
-                self.lanes.remove(&connection);
-                self.outputs.push_back(DeliveryOutput::Close(connection));
-                self.lose_candidate(cx, false, |tally, candidate| {
-                    tally.unreachable(candidate, "connection timed out");
-                });
+                self.lose_connecting(cx, connection, Trouble::Unreachable, "connection timed out".into());
             } else {
+                self.timing_out = Some(connection);
                 self.with_lane(cx, connection, Lane::handle_timeout);
+                self.timing_out = None;
             }
+        }
+        for connection in self.rest.due(cx.now) {
+            self.quit_lane(cx, connection);
         }
     }
 
@@ -402,7 +410,8 @@ impl Delivery {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let widen =
             self.widen_at.filter(|_| !self.lanes.is_empty() && matches!(self.stage, Stage::Candidate(_)));
-        self.lanes.values().filter_map(Lane::poll_timeout).chain(widen).min()
+        let rest = self.rest.first().map(|(until, _)| until);
+        self.lanes.values().filter_map(Lane::poll_timeout).chain(widen).chain(rest).min()
     }
 
     fn with_lane(
@@ -441,10 +450,12 @@ impl Delivery {
                     self.outputs.push_back(DeliveryOutput::WantData { connection, id, offset, limit });
                 }
                 LaneOutput::Delivered { id, event } => {
+                    self.rest.is_of_use(connection);
                     self.outputs.push_back(DeliveryOutput::Delivered { id, event });
                 }
                 LaneOutput::Failed { id, recipient, failure } => {
-                    self.outputs.push_back(DeliveryOutput::Failed { id, recipient, failure })
+                    self.rest.is_of_use(connection);
+                    self.outputs.push_back(DeliveryOutput::Failed { id, recipient, failure });
                 }
                 LaneOutput::Released { ids, tried } => {
                     self.outputs.push_back(DeliveryOutput::Released { ids, tried });
@@ -458,114 +469,6 @@ impl Delivery {
                 LaneOutput::Note(text) => self.outputs.push_back(DeliveryOutput::Event(Event::debug(text))),
                 LaneOutput::Ended(end) => self.end_lane(cx, connection, end),
             }
-        }
-    }
-
-    fn end_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId, end: SessionEnd) {
-        let Some(mut lane) = self.lanes.remove(&connection) else { return };
-        let ids = lane.abandon();
-        if !ids.is_empty() {
-            self.outputs.push_back(DeliveryOutput::Released { ids, tried: false });
-        }
-        self.outputs.push_back(DeliveryOutput::Close(connection));
-        let Stage::Candidate(candidate) = &self.stage else { return };
-        if lane.is_established() {
-            self.tally.useful();
-        }
-        let was_padded = !self.unpadded.contains(&candidate.remote);
-        if end.padding_failed && was_padded {
-            self.unpadded.push(candidate.remote);
-        }
-        let was_batched = !self.unbatched.contains(&candidate.remote);
-        if end.needs_caution && was_batched {
-            self.unbatched.push(candidate.remote);
-        }
-        match end.cause {
-            EndCause::Quit => {
-                if self.lanes.is_empty() {
-                    self.stage = Stage::Closing;
-                }
-            }
-            EndCause::Local(text) => self.postpone(text),
-            // A server that dropped because of the padding is connected to once more without.
-            EndCause::Lost(_) | EndCause::Refused(..) if end.phase == Phase::Padding && was_padded => {}
-            // The same for one that could not follow.
-            EndCause::Lost(_) if end.needs_caution && was_batched => {}
-            // One that has decided something on this connection is worth another.
-            EndCause::Refused(..) | EndCause::Unsuitable(_) | EndCause::Lost(_) if lane.has_decided() => {}
-            EndCause::Refused(reply, command) => {
-                let for_good = matches!(end.phase, Phase::Greeting | Phase::Ehlo)
-                    && reply.class() == ReplyClass::Permanent;
-                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
-                    tally.refused(candidate, &reply, command, for_good);
-                });
-            }
-            EndCause::Unsuitable(text) => {
-                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
-                    tally.unsuitable(candidate, &text);
-                });
-            }
-            EndCause::Lost(text) => {
-                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
-                    tally.lost(candidate, &text);
-                });
-            }
-        }
-    }
-
-    /// A connection to the candidate ended or was not made, and had decided nothing.
-    fn lose_candidate(
-        &mut self,
-        cx: &mut Context<'_>,
-        plain_twin_is_used_up: bool,
-        note: impl FnOnce(&mut Tally, &Candidate),
-    ) {
-        if !self.lanes.is_empty() {
-            // It serves others: it merely bears no more connections than these.
-            self.lane_limit = self.lanes.len();
-            return;
-        }
-        let Stage::Candidate(candidate) = &self.stage else { return };
-        note(&mut self.tally, candidate);
-        if plain_twin_is_used_up {
-            self.itinerary.skip_plain_twin(candidate);
-        }
-        self.advance(cx);
-    }
-
-    /// Goes on to the next candidate.
-    fn advance(&mut self, cx: &mut Context<'_>) {
-        self.lane_limit = usize::MAX;
-        self.widen_at = None;
-        self.stage = match self.itinerary.next(cx.settings, cx.hosts) {
-            Step::LookupMx(domain) => {
-                self.outputs.push_back(DeliveryOutput::LookupMx(domain));
-                Stage::LookingUp
-            }
-            Step::LookupAddresses(name) => {
-                self.outputs.push_back(DeliveryOutput::LookupAddresses(name));
-                Stage::LookingUp
-            }
-            Step::Try(candidate) => Stage::Candidate(candidate),
-            Step::Exhausted => {
-                let failure = self.tally.conclude(&self.next_hop, self.itinerary.detail());
-                return self.exhaust(failure);
-            }
-        };
-    }
-
-    fn exhaust(&mut self, failure: Failure) {
-        self.stage = Stage::Closing;
-        self.outputs.push_back(DeliveryOutput::Exhausted(failure));
-    }
-
-    fn postpone(&mut self, text: String) {
-        if self.lanes.is_empty() {
-            self.stage = Stage::Closing;
-            self.outputs.push_back(DeliveryOutput::Postponed(text));
-        } else {
-            self.lane_limit = self.lanes.len();
-            self.outputs.push_back(DeliveryOutput::Event(Event::warning(text)));
         }
     }
 }

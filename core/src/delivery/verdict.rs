@@ -135,8 +135,10 @@ impl Tally {
 
     fn note(&mut self, candidate: &Candidate, text: &str, status: EnhancedStatus) {
         self.status = Some(status);
-        if self.details.len() < DETAIL_LIMIT {
-            self.details.push(format!("{}: {text}", describe(candidate)));
+        let detail = format!("{}: {text}", describe(candidate));
+        // The same port may be tried with and without TLS.
+        if self.details.len() < DETAIL_LIMIT && !self.details.contains(&detail) {
+            self.details.push(detail);
         }
     }
 }

@@ -328,7 +328,7 @@ impl Dispatcher {
             return;
         }
         self.intake.called_up = self.queue.waiting();
-        self.traffic.end_pauses();
+        self.traffic.forgive();
         self.intake.next_look = self.now.monotonic;
         self.look();
     }

@@ -4,11 +4,14 @@
 //! more; only then does the driver get to see the outputs.
 
 mod bounces;
+mod gates;
 mod intake;
 mod ledger;
 mod pace;
+mod slots;
 mod timers;
 mod traffic;
+mod windows;
 mod work;
 
 #[cfg(test)]

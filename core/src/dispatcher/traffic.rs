@@ -6,14 +6,17 @@ use alloc::vec::Vec;
 
 use bytes::BytesMut;
 
+use super::gates::Gates;
 use super::pace::Paces;
 use super::timers::HopTimers;
+use super::windows::Windows;
 use super::{Asked, Dispatcher, Mode};
 use crate::delivery::{ConnectionIds, Context, Delivery, DeliveryOutput, Failure};
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
 use crate::outbox::{DATA_CHUNK_OCTETS, MailId, StoreRequest};
 use crate::queue::{HopId, Order, Place};
+use crate::reachability::Reachability;
 use crate::resolver::{Families, LookupId, Resolver, ResolverOutput};
 use crate::rng::Rng;
 use crate::settings::Settings;
@@ -21,6 +24,8 @@ use crate::time::{Duration, Instant};
 
 /// Most next hops that are worked on at once, most of them waiting for name servers.
 const DELIVERY_LIMIT: usize = 1000;
+/// Most next hops that are worked on at once, with those that wait for a host that others are connected to.
+const DELIVERY_LIMIT_WITH_WAITING: usize = 10_000;
 /// How long a next hop is left alone after trouble of our own.
 pub(super) const LOCAL_PAUSE: Duration = Duration::from_secs(2);
 /// So many mails in a row that ended every connection put the blame on themselves; with the next it is on the next hop.
@@ -33,25 +38,32 @@ const CONDEMN_LIMIT: usize = 1000;
 pub(super) struct Traffic {
     pub(super) resolver: Resolver,
     rng: Rng,
-    ids: ConnectionIds,
+    pub(super) ids: ConnectionIds,
     pub(super) deliveries: BTreeMap<HopId, Delivery>,
     /// When each delivery wants to be called.
-    deadlines: HopTimers,
+    pub(super) deadlines: HopTimers,
     pub(super) connections: BTreeMap<ConnectionId, HopId>,
     lookups: BTreeMap<LookupId, HopId>,
     /// The lookup that a delivery waits for.
     lookup_of: BTreeMap<HopId, LookupId>,
     /// Deliveries that may have something to say.
-    touched: BTreeSet<HopId>,
+    pub(super) touched: BTreeSet<HopId>,
     /// Next hops that may have ready mail, and no delivery.
-    runnable: BTreeSet<HopId>,
+    pub(super) runnable: BTreeSet<HopId>,
     /// After which next hop to go on, so that all get their turn.
     last_started: HopId,
     /// Deliveries that cannot go on without a connection, in the order in which they came.
-    waiting: VecDeque<HopId>,
-    is_waiting: BTreeSet<HopId>,
+    pub(super) waiting: VecDeque<HopId>,
+    pub(super) is_waiting: BTreeSet<HopId>,
     /// Deliveries that would like a further connection, if there were one to be had.
-    crowded: BTreeSet<HopId>,
+    pub(super) crowded: BTreeSet<HopId>,
+    /// Deliveries that keep connections without work, by the time at which the first is not kept any more.
+    pub(super) resting: HopTimers,
+    /// Connections that were told to end because somebody needs their place.
+    pub(super) leaving: BTreeSet<ConnectionId>,
+    pub(super) gates: Gates,
+    pub(super) windows: Windows,
+    pub(super) reachability: Reachability,
     /// Next hops that are left alone for a while.
     pub(super) paused: HopTimers,
     /// Next hops of which mail has failed as a whole.
@@ -98,6 +110,11 @@ impl Traffic {
             waiting: VecDeque::new(),
             is_waiting: BTreeSet::new(),
             crowded: BTreeSet::new(),
+            resting: HopTimers::default(),
+            leaving: BTreeSet::new(),
+            gates: Gates::default(),
+            windows: Windows::new(),
+            reachability: Reachability::new(),
             paused: HopTimers::default(),
             condemned: BTreeMap::new(),
             suspicions: BTreeMap::new(),
@@ -108,6 +125,12 @@ impl Traffic {
             held_back: BTreeSet::new(),
             paces: Paces::default(),
         }
+    }
+
+    /// Whether another next hop can be worked on.
+    pub(super) fn has_room_for_delivery(&self) -> bool {
+        let at_work = self.deliveries.len().saturating_sub(self.gates.waiting_count());
+        at_work < DELIVERY_LIMIT && self.deliveries.len() < DELIVERY_LIMIT_WITH_WAITING
     }
 
     /// Whether no delivery is under way.
@@ -135,7 +158,10 @@ impl Traffic {
         }
     }
 
-    pub(super) fn end_pauses(&mut self) {
+    /// What went wrong before does not count any more.
+    pub(super) fn forgive(&mut self) {
+        self.reachability.clear();
+        self.gates.all_have_news();
         self.runnable.extend(self.paused.clear());
     }
 
@@ -158,7 +184,9 @@ impl Traffic {
             ("connections", self.connections.len()),
             ("lookups", self.lookups.len() + self.lookup_of.len()),
             ("touched", self.touched.len()),
-            ("waiting", self.waiting.len() + self.is_waiting.len()),
+            ("waiting", self.waiting.len() + self.is_waiting.len() + self.gates.waiting_count()),
+            ("resting", usize::from(self.resting.first().is_some())),
+            ("leaving", self.leaving.len()),
             ("paused", usize::from(self.paused.first().is_some())),
             ("condemned", self.condemned.len()),
             ("claims", self.claims.len()),
@@ -279,37 +307,10 @@ impl Dispatcher {
         moved
     }
 
-    /// Notes what a delivery that has said all it had to say now waits for.
-    fn settle_delivery(&mut self, hop: HopId) {
-        let ready = self.queue.ready_count(hop) > 0;
-        let is_wanted = ready && !self.is_draining() && !self.ledger.is_congested();
-        let is_possible = self.has_free_connection() && self.traffic.waiting.is_empty();
-        let Some(delivery) = self.traffic.deliveries.get_mut(&hop) else { return };
-        if delivery.is_over() {
-            return self.end_delivery(hop);
-        }
-        let cx = Context {
-            now: self.now.monotonic,
-            settings: &self.settings,
-            hosts: &self.hosts,
-            ids: &mut self.traffic.ids,
-        };
-        delivery.schedule_widening(&cx, is_wanted && is_possible);
-        if is_wanted && !is_possible && delivery.may_widen(&cx) {
-            self.traffic.crowded.insert(hop);
-        }
-        self.traffic.deadlines.set(hop, delivery.poll_timeout());
-        // Mail that the database is just being asked for may come back and need the connection.
-        let is_in_suspense = !ready && self.traffic.claims.contains_key(&hop);
-        if delivery.needs_lane() && !is_in_suspense && self.traffic.is_waiting.insert(hop) {
-            self.traffic.waiting.push_back(hop);
-        }
-    }
-
     /// Begins to work on next hops that have ready mail; whether on any.
     pub(super) fn start_deliveries(&mut self) -> bool {
         let mut moved = false;
-        while self.traffic.deliveries.len() < DELIVERY_LIMIT && !self.ledger.is_congested() {
+        while self.traffic.has_room_for_delivery() && !self.ledger.is_congested() {
             let after = self.traffic.last_started;
             let turn = self.traffic.runnable.range(after..).find(|&&hop| hop > after);
             let Some(&hop) = turn.or_else(|| self.traffic.runnable.first()) else { break };
@@ -327,40 +328,13 @@ impl Dispatcher {
                 now: self.now.monotonic,
                 settings: &self.settings,
                 hosts: &self.hosts,
+                reachability: &self.traffic.reachability,
                 ids: &mut self.traffic.ids,
             };
             let delivery = Delivery::new(next_hop, self.traffic.rng.fork(), &mut cx);
             self.traffic.deliveries.insert(hop, delivery);
             self.traffic.touched.insert(hop);
             moved = true;
-        }
-        moved
-    }
-
-    /// Gives connections to deliveries that cannot go on without; whether to any.
-    pub(super) fn grant_connections(&mut self) -> bool {
-        let mut moved = false;
-        while self.has_free_connection() {
-            let Some(hop) = self.traffic.waiting.pop_front() else { break };
-            self.traffic.is_waiting.remove(&hop);
-            let has_mail = self.queue.ready_count(hop) > 0;
-            if !has_mail && self.traffic.claims.contains_key(&hop) {
-                continue;
-            }
-            self.with_delivery(hop, |delivery, cx| {
-                if has_mail && delivery.needs_lane() {
-                    delivery.open_lane(cx);
-                } else if delivery.needs_lane() {
-                    delivery.close(cx);
-                }
-            });
-            // So that the connection counts before the next is given.
-            self.drain_deliveries();
-            moved = true;
-        }
-        if self.has_free_connection() && self.traffic.waiting.is_empty() {
-            moved |= !self.traffic.crowded.is_empty();
-            self.traffic.touched.append(&mut self.traffic.crowded);
         }
         moved
     }
@@ -424,6 +398,7 @@ impl Dispatcher {
             now: self.now.monotonic,
             settings: &self.settings,
             hosts: &self.hosts,
+            reachability: &self.traffic.reachability,
             ids: &mut self.traffic.ids,
         };
         act(delivery, &mut cx);
@@ -443,8 +418,10 @@ impl Dispatcher {
                 let lookup = self.traffic.resolver.lookup_addresses(now, &name, families);
                 self.begin_lookup(hop, lookup);
             }
-            DeliveryOutput::Connect(connection, remote) => {
+            DeliveryOutput::Connect(connection, candidate) => {
                 self.traffic.connections.insert(connection, hop);
+                self.traffic.gates.opened(connection, &candidate, now);
+                let remote = candidate.remote;
                 self.outputs.push_back(Output::Connect { connection, remote, purpose: Purpose::Smtp });
             }
             DeliveryOutput::StartTls(connection, server) => {
@@ -453,10 +430,21 @@ impl Dispatcher {
             DeliveryOutput::Transmit(connection) => self.outputs.push_back(Output::Transmit(connection)),
             DeliveryOutput::Close(connection) => {
                 self.traffic.connections.remove(&connection);
+                self.traffic.gates.closed(connection);
+                self.traffic.leaving.remove(&connection);
                 self.traffic.claimed_at.remove(&connection);
                 self.outputs.push_back(Output::Close(connection));
             }
-            DeliveryOutput::WantWork(connection) => self.want_work(hop, connection),
+            DeliveryOutput::Unreachable { connection, candidate, trouble, text } => {
+                self.is_unreachable(hop, connection, &candidate, trouble, text);
+            }
+            DeliveryOutput::Answered(connection) => self.has_answered(connection),
+            DeliveryOutput::PushedBack(connection) => self.has_pushed_back(hop, connection),
+            DeliveryOutput::NeedsCaution(remote) => self.traffic.reachability.is_confused(remote, now),
+            DeliveryOutput::WantWork(connection) => {
+                self.is_established(connection);
+                self.want_work(hop, connection);
+            }
             DeliveryOutput::WantPermission(connection) => self.permit(hop, connection),
             DeliveryOutput::WantData { connection, id, offset, limit } => {
                 let limit = limit.min(u32::try_from(DATA_CHUNK_OCTETS).unwrap_or(u32::MAX));
@@ -465,6 +453,7 @@ impl Dispatcher {
             DeliveryOutput::Delivered { id, event } => {
                 self.event(event);
                 self.traffic.is_of_use(hop);
+                self.has_taken_mail(hop);
                 self.ledger.delivered(id);
             }
             DeliveryOutput::Failed { id, recipient, failure } => {
@@ -490,10 +479,12 @@ impl Dispatcher {
         self.traffic.lookup_of.insert(hop, lookup);
     }
 
-    fn end_delivery(&mut self, hop: HopId) {
+    pub(super) fn end_delivery(&mut self, hop: HopId) {
         self.traffic.deliveries.remove(&hop);
         self.traffic.deadlines.set(hop, None);
+        self.traffic.resting.set(hop, None);
         self.traffic.crowded.remove(&hop);
+        self.traffic.gates.forget(hop);
         if self.traffic.is_waiting.remove(&hop) {
             self.traffic.waiting.retain(|&waiting| waiting != hop);
         }
@@ -507,31 +498,6 @@ impl Dispatcher {
             self.traffic.suspicions.remove(&hop);
         }
         self.queue.release_hop(hop);
-    }
-
-    /// Opens a further connection, if mail waits and there is one to be had.
-    fn widen(&mut self, hop: HopId) {
-        let is_worth_it = self.queue.ready_count(hop) > 0
-            && self.traffic.waiting.is_empty()
-            && self.has_free_connection()
-            && !self.is_draining();
-        self.with_delivery(hop, |delivery, cx| {
-            if delivery.take_widening(cx.now) && is_worth_it && delivery.may_widen(cx) {
-                delivery.open_lane(cx);
-            }
-        });
-        // So that the connection counts before another is opened.
-        self.drain_deliveries();
-    }
-
-    /// Whether nobody has to wait for a connection.
-    pub(super) fn has_room(&self) -> bool {
-        self.has_free_connection() || self.traffic.waiting.is_empty()
-    }
-
-    fn has_free_connection(&self) -> bool {
-        let limit = usize::try_from(self.settings.concurrency).unwrap_or(usize::MAX);
-        self.traffic.connections.len() < limit
     }
 
     /// This machine is in trouble with a next hop: no mail has failed, and it is left alone for a moment.

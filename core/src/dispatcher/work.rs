@@ -23,8 +23,6 @@ use crate::time::Duration;
 
 /// Most messages that are claimed for a connection at once.
 const CLAIM_LIMIT_MESSAGES: usize = 50;
-/// After so many transactions a connection makes room, if another next hop has none.
-const FAIR_SHARE_TRANSACTIONS: u32 = 100;
 /// How long a connection is kept open without work, because the rate limit forbids the next transaction.
 const IDLE_LIMIT: Duration = Duration::from_secs(2);
 /// Most claims of mail that leads nowhere that are open at once, so that a lot of it does not come at once.
@@ -145,13 +143,12 @@ impl Dispatcher {
             self.traffic.parked.push((hop, connection));
             return;
         }
-        let Some(delivery) = self.traffic.deliveries.get(&hop) else { return };
-        let had_its_share =
-            delivery.lane_count() > 1 || delivery.transactions_of(connection) >= FAIR_SHARE_TRANSACTIONS;
-        let must_quit = self.is_draining() || (!self.has_room() && had_its_share);
-        let (ids, share) = if must_quit { (Vec::new(), 0) } else { self.claim_for(hop) };
+        if self.must_make_room(hop, connection) {
+            return self.with_delivery(hop, |delivery, cx| delivery.quit_lane(cx, connection));
+        }
+        let (ids, share) = self.claim_for(hop);
         if ids.is_empty() {
-            return self.with_delivery(hop, |delivery, cx| delivery.handle_no_work(cx, connection));
+            return self.rest(hop, connection);
         }
         let open = self.traffic.claims.entry(hop).or_default();
         *open = open.saturating_add(1);

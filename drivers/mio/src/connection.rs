@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use bytes::{Buf, BytesMut};
 use cmail_delivery::io::{CloseReason, ConnectError};
+use mio::event::Event;
 use mio::net::TcpStream;
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -81,6 +82,8 @@ pub struct Connection {
     /// The socket may hold more: its events come once only (edge-triggered).
     readable: bool,
     writable: bool,
+    /// The peer has closed, or the connection has broken: that is read after everything else, and has no other event.
+    is_ending: bool,
     /// Why nothing more can be sent. What the peer had to say is read before this is reported.
     send_failure: Option<String>,
 }
@@ -98,6 +101,7 @@ impl Connection {
             wants_transmit: false,
             readable: false,
             writable: false,
+            is_ending: false,
             send_failure: None,
         })
     }
@@ -113,9 +117,11 @@ impl Connection {
     }
 
     /// The socket had an event.
-    pub fn on_event(&mut self, readable: bool, writable: bool) {
-        self.readable |= readable;
-        self.writable |= writable;
+    pub fn on_event(&mut self, event: &Event) {
+        let has_failed = event.is_error();
+        self.is_ending |= event.is_read_closed() || has_failed;
+        self.readable |= event.is_readable() || self.is_ending;
+        self.writable |= event.is_writable() || event.is_write_closed() || has_failed;
     }
 
     /// The dispatcher has something to send.
@@ -311,7 +317,11 @@ impl Connection {
         loop {
             match self.socket.read(buffer) {
                 Ok(0) => return Progress::Closed(CloseReason::EndOfFile),
-                Ok(count) => return Progress::Received(count),
+                Ok(count) => {
+                    // Of a stream, less than was asked for is all that there is (epoll(7)).
+                    self.readable = count == buffer.len() || self.is_ending;
+                    return Progress::Received(count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.readable = false;
                     return Progress::Idle;

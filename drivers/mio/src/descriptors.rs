@@ -2,7 +2,16 @@
 
 use std::io;
 
+use cmail_delivery::resolver::CONCURRENT_QUESTIONS_LIMIT;
 use nix::sys::resource::{self, Resource};
+
+/// Descriptors that are not the network's: the database with what SQLite opens beside it, lock, log, poll, watch, signals,
+/// and files that are read for a moment, with some to spare.
+const OWN_RESERVE: u64 = 32;
+
+/// The part of what is left that name servers may take: one in so many. They never need more than
+/// [`CONCURRENT_QUESTIONS_LIMIT`].
+const RESOLVER_SHARE: u64 = 4;
 
 /// Raises the limit of open descriptors as far as the system lets it be raised, and returns it.
 pub fn raise_limit() -> io::Result<u64> {
@@ -13,6 +22,14 @@ pub fn raise_limit() -> io::Result<u64> {
     Ok(hard)
 }
 
+/// How many connections at once leave enough of `limit` descriptors for everything else; at least one.
+pub fn connections_within(limit: u64) -> u32 {
+    let network = limit.saturating_sub(OWN_RESERVE);
+    let questions = u64::try_from(CONCURRENT_QUESTIONS_LIMIT).unwrap_or(u64::MAX);
+    let resolver = network.div_ceil(RESOLVER_SHARE).min(questions);
+    u32::try_from(network.saturating_sub(resolver)).unwrap_or(u32::MAX).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -21,5 +38,11 @@ mod tests {
     fn the_limit_is_as_high_as_it_goes() {
         let limit = raise_limit().unwrap();
         assert_eq!(resource::getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (limit, limit));
+    }
+
+    #[test]
+    fn connections_leave_room_for_the_database_and_for_name_servers() {
+        let connections = [0, 33, 40, 1024, 65_536, u64::MAX].map(connections_within);
+        assert_eq!(connections, [1, 1, 6, 744, 65_248, u32::MAX]);
     }
 }

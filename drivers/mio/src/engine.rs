@@ -148,12 +148,12 @@ fn drive(
         submit: Box::new(|id, request| store.borrow_mut().submit(id, request)),
         poll_reply: Box::new(|| store.borrow_mut().poll_reply()),
         signals: Box::new(signals),
-        outbox_changed: Box::new(move || {
+        outbox_touched: Box::new(move || {
             if watch.as_mut().is_some_and(Watch::drain) {
                 store.borrow().look();
             }
-            store.borrow().poll_changed()
         }),
+        outbox_changed: Box::new(|| store.borrow().poll_changed()),
         hang_up: Box::new(hang_up),
     };
     event_loop.run(dispatcher, &mut environment)

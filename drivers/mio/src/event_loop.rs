@@ -30,6 +30,10 @@ const REPLIES_PER_ITERATION: usize = 64;
 /// processor busy.
 const OVERDUE_WAIT_MS: u64 = 1;
 
+/// How long the outbox's files are left alone after they had something to say: what this process writes itself shows
+/// there as well, many times for each commit.
+const OUTBOX_REST: Duration = Duration::from_millis(10);
+
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const OUTBOX: Token = Token(2);
@@ -46,8 +50,10 @@ pub struct Environment<'a> {
     pub poll_reply: Box<dyn FnMut() -> Option<Reply> + 'a>,
     /// Takes the signals that came in on the source that is registered as [`Registration::Signals`].
     pub signals: Box<dyn FnMut() -> Vec<Signal> + 'a>,
-    /// Whether somebody may have written to the database. Asked when the source that is registered as
-    /// [`Registration::Outbox`] is readable, and beside the answers of the outbox.
+    /// Takes in what the source that is registered as [`Registration::Outbox`] has to say.
+    pub outbox_touched: Box<dyn FnMut() + 'a>,
+    /// Whether another process was found to have written to the database. Asked after that, and beside the answers of
+    /// the outbox.
     pub outbox_changed: Box<dyn FnMut() -> bool + 'a>,
     /// Does the shell's part of a SIGHUP: reopens the log file, and reads `/etc/hosts` if that succeeds.
     pub hang_up: Box<dyn FnMut() -> Option<Hosts> + 'a>,
@@ -77,6 +83,8 @@ pub struct EventLoop {
     sockets: Sockets,
     clock: Clock,
     woken: Woken,
+    /// When the outbox's files may be looked at again.
+    outbox_rest_end: std::time::Instant,
     /// A deadline has just been dealt with.
     is_after_timeout: bool,
     iterations: u64,
@@ -111,6 +119,7 @@ impl EventLoop {
             clock: Clock::new(),
             // What came before the registration had no event.
             woken: Woken { store: true, signals: true, outbox: false },
+            outbox_rest_end: std::time::Instant::now(),
             is_after_timeout: false,
             iterations: 0,
         })
@@ -176,14 +185,21 @@ impl EventLoop {
 
     /// How long to wait for the kernel; nothing for as long as it takes.
     fn wait(&self, dispatcher: &Dispatcher) -> Option<Duration> {
-        if self.sockets.is_busy() || self.woken.store || self.woken.signals || self.woken.outbox {
+        if self.sockets.is_busy() || self.woken.store || self.woken.signals {
             return Some(Duration::ZERO);
         }
-        let (deadline, _) = dispatcher.poll_timeout()?;
-        let wait = deadline.saturating_duration_since(self.clock.now().monotonic);
-        let least =
-            if self.is_after_timeout { Duration::from_millis(OVERDUE_WAIT_MS) } else { Duration::ZERO };
-        Some(wait.max(least))
+        let rest = self.woken.outbox.then(|| self.outbox_rest());
+        let deadline = dispatcher.poll_timeout().map(|(deadline, _)| {
+            let wait = deadline.saturating_duration_since(self.clock.now().monotonic);
+            let least =
+                if self.is_after_timeout { Duration::from_millis(OVERDUE_WAIT_MS) } else { Duration::ZERO };
+            wait.max(least)
+        });
+        rest.into_iter().chain(deadline).min()
+    }
+
+    fn outbox_rest(&self) -> Duration {
+        self.outbox_rest_end.saturating_duration_since(std::time::Instant::now())
     }
 
     fn take_signals(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
@@ -218,7 +234,12 @@ impl EventLoop {
 
     fn take_outbox(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
         // Whether another process has written is found out by the thread that answers.
-        let may_have_changed = std::mem::take(&mut self.woken.outbox) || self.woken.store;
+        let may_have_changed = self.woken.outbox || self.woken.store;
+        if self.woken.outbox && self.outbox_rest().is_zero() {
+            self.woken.outbox = false;
+            (environment.outbox_touched)();
+            self.outbox_rest_end = std::time::Instant::now() + OUTBOX_REST;
+        }
         if self.woken.store {
             for _ in 0..REPLIES_PER_ITERATION {
                 let Some((request, reply)) = (environment.poll_reply)() else {

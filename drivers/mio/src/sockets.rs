@@ -162,13 +162,10 @@ impl Sockets {
     /// Takes in an event of the poll. One of a socket that is closed meanwhile means nothing.
     pub fn on_event(&mut self, event: &Event) {
         let Some(&owner) = self.owners.get(&event.token()) else { return };
-        let failed = event.is_error();
-        let readable = event.is_readable() || event.is_read_closed() || failed;
-        let writable = event.is_writable() || event.is_write_closed() || failed;
         match owner {
             Owner::Connection(id) => {
                 if let Some(Slot { socket: Ok(connection), .. }) = self.connections.get_mut(&id) {
-                    connection.on_event(readable, writable);
+                    connection.on_event(event);
                 }
             }
             Owner::Query(id) => {

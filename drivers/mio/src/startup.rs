@@ -199,7 +199,7 @@ fn start(
 fn start_logged(
     invocation: &Invocation,
     mode: Mode,
-    config: Config,
+    mut config: Config,
     signals: Signals,
     log: &Log,
     launch: &mut Launch,
@@ -217,7 +217,7 @@ fn start_logged(
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    raise_descriptor_limit(config.settings.concurrency);
+    config.settings.concurrency = within_descriptors(config.settings.concurrency);
     let version = env!("CARGO_PKG_VERSION");
     info!("cmail-dispatchd {version} works on {:?} as process {}", config.database, std::process::id());
     // Last, so that whoever waits for it finds everything done.
@@ -261,14 +261,25 @@ fn drop_privileges(invocation: &Invocation, config: &Config) -> Result<(), Privi
     privileges::drop_to(identity)
 }
 
-fn raise_descriptor_limit(concurrency: u32) {
-    match descriptors::raise_limit() {
-        Ok(limit) if limit <= concurrency.into() => warn!(
-            "the system allows {limit} open descriptors, which is too few for the concurrency of {concurrency}"
-        ),
-        Ok(limit) => debug!("the system allows {limit} open descriptors"),
-        Err(error) => warn!("the limit of open descriptors cannot be raised: {error}"),
+/// So many of the connections that the configuration allows as there are descriptors for, once their limit is raised.
+fn within_descriptors(concurrency: u32) -> u32 {
+    let limit = match descriptors::raise_limit() {
+        Ok(limit) => limit,
+        Err(error) => {
+            warn!("the limit of open files cannot be raised: {error}");
+            return concurrency;
+        }
+    };
+    let possible = descriptors::connections_within(limit);
+    if possible >= concurrency {
+        debug!("the system allows {limit} open files, enough for {concurrency} connections");
+        return concurrency;
     }
+    warn!(
+        "the system allows {limit} open files, so that there are at most {possible} connections at once and not \
+         {concurrency}, as the directive concurrency says; raise LimitNOFILE of the systemd unit, or `ulimit -Hn`"
+    );
+    possible
 }
 
 fn read_hosts() -> Option<Hosts> {

@@ -103,9 +103,7 @@ impl Driven {
     pub(crate) fn poll(&mut self, timeout: Duration) -> bool {
         self.poll.poll(&mut self.events, Some(timeout)).unwrap();
         for event in &self.events {
-            let readable = event.is_readable() || event.is_read_closed() || event.is_error();
-            let writable = event.is_writable() || event.is_write_closed() || event.is_error();
-            self.connection.on_event(readable, writable);
+            self.connection.on_event(event);
         }
         !self.events.is_empty()
     }

@@ -290,6 +290,7 @@ fn scene_lines(scene: &Scene<'_>, mails: &[(MailId, &Mail)], file: &Hosts) -> Ve
         format!("@ set retries {}", settings.retries),
         format!("@ set retryinterval {}", settings.retry_interval_s),
         format!("@ set bounce_return_limit {}", settings.bounce_return_limit_octets),
+        format!("@ set connection_idle {}", settings.connection_idle.as_secs()),
     ];
     lines.extend(settings.bounce_copy.iter().map(|copy| format!("@ set bounce_copy {copy}")));
     if settings.auth_insecure {

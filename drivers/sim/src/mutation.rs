@@ -61,6 +61,7 @@ impl Mutation {
             Self::IgnoresConcurrency => {
                 settings.concurrency = settings.concurrency.saturating_mul(3);
                 settings.destination_concurrency = settings.destination_concurrency.saturating_mul(3);
+                settings.host_concurrency = settings.host_concurrency.saturating_mul(3);
             }
             Self::RetriesEarly => settings.retry_interval_s /= 2,
             Self::TriesTooOften => settings.retries += 1,

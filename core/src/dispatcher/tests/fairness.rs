@@ -87,6 +87,51 @@ fn nobody_looks_for_further_connections_while_no_mail_waits() {
 }
 
 #[test]
+fn a_destination_that_accepts_and_never_answers_holds_at_most_its_share() {
+    for hangs_at in ["greeting", "EHLO", "MAIL", "DATA", "."] {
+        let mut settings = settings();
+        (settings.concurrency, settings.destination_concurrency) = (10, 4);
+        let mut world = World::with(settings, Mode::Daemon);
+        world.domain("mute.example", "192.0.2.1").usual = Behaviour::on(hangs_at, "hang");
+        world.domain("live.example", "192.0.2.2");
+        for text in 0..500 {
+            world.mail(SENDER, "a@mute.example", &format!("{text}"));
+            world.mail(SENDER, "a@live.example", &format!("{text}"));
+        }
+        world.input(Input::OutboxChanged);
+        world.run_for(Duration::from_secs(10));
+        assert_eq!(world.server("192.0.2.2").accepted.len(), 500, "mute at {hangs_at}");
+        assert!(world.server("192.0.2.1").most_open <= 4, "mute at {hangs_at}");
+    }
+}
+
+#[test]
+fn a_long_queue_for_a_dead_destination_costs_the_others_nothing() {
+    let mut world = World::new();
+    world.domain("dead.example", "192.0.2.1").usual = Behaviour::connect(Connect::Silent);
+    world.domain("live.example", "192.0.2.2");
+    for _ in 0..50_000 {
+        world.mail(SENDER, "a@dead.example", "x");
+    }
+    world.mail(SENDER, "a@live.example", "x");
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.server("192.0.2.2").accepted.len(), 1);
+    let open = world.dispatcher.requests.len();
+    assert!(open <= 2, "nothing is read for mail that goes nowhere: {open}");
+    // The failures of all are recorded, and meanwhile others get their mail too.
+    world.run_for(Duration::from_millis(29_100));
+    world.mail(SENDER, "b@live.example", "x");
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.server("192.0.2.2").accepted.len(), 2);
+    world.run_for(Duration::from_secs(30));
+    let failed = world.outbox.mails.values().filter(|mail| mail.faillog.len() == 1).count();
+    assert_eq!(failed, 50_000);
+    assert_eq!(world.server("192.0.2.1").connections, 1, "one attempt for all of them");
+}
+
+#[test]
 fn the_rate_limit_paces_each_destination_on_its_own() {
     let mut settings = settings();
     settings.rate_limit = Some(RateLimit { transactions: 10, per: Duration::from_secs(1) });

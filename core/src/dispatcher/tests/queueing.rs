@@ -37,7 +37,7 @@ fn equal_messages_share_transactions_of_at_most_100_recipients() {
 
 #[test]
 fn a_failed_mail_is_tried_again_when_strictly_more_than_the_interval_has_passed() {
-    let mut world = World::new();
+    let mut world = World::with_brief_connections();
     world.domain("example.org", "192.0.2.1").usual = Behaviour::on("RCPT", "450 4.2.0 later");
     let id = world.mail(SENDER, "a@example.org", "x");
     world.run();
@@ -50,7 +50,7 @@ fn a_failed_mail_is_tried_again_when_strictly_more_than_the_interval_has_passed(
 
 #[test]
 fn mail_that_failed_a_moment_ago_waits_also_after_a_restart() {
-    let mut world = World::new();
+    let mut world = World::with_brief_connections();
     world.domain("example.org", "192.0.2.1");
     let waiting = world.mail(SENDER, "a@example.org", "x");
     world.failed_before(waiting, 1, 3600, false);

@@ -69,6 +69,11 @@ impl World {
         Self::with(settings(), Mode::Daemon)
     }
 
+    /// A world in which connections end with their work, so that it comes to rest without time passing.
+    pub(super) fn with_brief_connections() -> Self {
+        Self::with(Settings { connection_idle: Duration::ZERO, ..settings() }, Mode::Daemon)
+    }
+
     pub(super) fn with(settings: Settings, mode: Mode) -> Self {
         let now = Now { monotonic: Instant::from_micros(1_000_000), wall: UnixTime(1_000_000) };
         Self {

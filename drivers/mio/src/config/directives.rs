@@ -102,6 +102,8 @@ pub struct Directives {
     pub(super) resolver: Vec<SocketAddr>,
     pub(super) concurrency: u32,
     pub(super) destination_concurrency: u32,
+    pub(super) host_concurrency: Option<u32>,
+    pub(super) connection_idle_s: u32,
     pub(super) bounce_return_limit_octets: u32,
     pub(super) auth_insecure: bool,
     /// What the administrator should know although it is no error: the directive, and a sentence.
@@ -112,7 +114,7 @@ pub struct Directives {
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 23] = [
+pub static DIRECTIVES: [Directive; 25] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -250,6 +252,32 @@ pub static DIRECTIVES: [Directive; 23] = [
         repeat: Repeat::LastHolds,
         help: "The most connections at once per destination.",
         show: |config| Some(config.settings.destination_concurrency.to_string()),
+    },
+    Directive {
+        name: "host_concurrency",
+        kind: Kind::Number {
+            shape: "COUNT",
+            min: 1,
+            max: 2_000_000,
+            set: |to, number| to.host_concurrency = Some(number),
+        },
+        default: Fallback::Described("twice `destination_concurrency`"),
+        repeat: Repeat::LastHolds,
+        help: "The most connections at once to one address and port, of all destinations together that have it in common.",
+        show: |config| Some(config.settings.host_concurrency.to_string()),
+    },
+    Directive {
+        name: "connection_idle",
+        kind: Kind::Number {
+            shape: "SECONDS",
+            min: 0,
+            max: 3600,
+            set: |to, number| to.connection_idle_s = number,
+        },
+        default: Fallback::Value("5"),
+        repeat: Repeat::LastHolds,
+        help: "How long a connection without work is kept open for further mail to the same destination. It ends earlier where another destination needs its place. 0 is not at all.",
+        show: |config| Some(config.directives.connection_idle_s.to_string()),
     },
     Directive {
         name: "ratelimit",

@@ -306,6 +306,10 @@ fn settings(
         resolver,
         concurrency: directives.concurrency,
         destination_concurrency: directives.destination_concurrency,
+        host_concurrency: directives
+            .host_concurrency
+            .unwrap_or_else(|| directives.destination_concurrency.saturating_mul(2)),
+        connection_idle: Duration::from_secs(directives.connection_idle_s.into()),
         bounce_return_limit_octets: directives.bounce_return_limit_octets.into(),
         auth_insecure: directives.auth_insecure,
         trace: directives.verbosity == TRACE_VERBOSITY,

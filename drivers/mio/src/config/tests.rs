@@ -49,6 +49,7 @@ fn without_a_directive_its_default_holds() {
     assert_eq!(settings.resolver.servers, ["127.0.0.1:53".parse().unwrap()]);
     assert_eq!((settings.resolver.timeout, settings.resolver.attempts), (Duration::from_secs(5), 2));
     assert_eq!((settings.concurrency, settings.destination_concurrency), (100, 10));
+    assert_eq!((settings.host_concurrency, settings.connection_idle), (20, Duration::from_secs(5)));
     assert_eq!(settings.bounce_return_limit_octets, 1_048_576);
     assert!(!settings.auth_insecure && !settings.trace);
 }
@@ -88,7 +89,8 @@ fn every_directive_reaches_its_setting() {
     let config = config(
         "database /d b/x\nuser root\ngroup root\nlogfile /l\npidfile /p\nverbosity 4\nannounce Mail.Example\n\
          bind 127.0.0.1\nportprio 465@TLS 587@starttls 26\nresolver 192.0.2.1 [::1]:5353\ninterval 1\nretries 2\n\
-         retryinterval 0\nconcurrency 3\ndestination_concurrency 4\nratelimit 7/min\ntls_padding 0\n\
+         retryinterval 0\nconcurrency 3\ndestination_concurrency 4\nhost_concurrency 6\nconnection_idle 0\n\
+         ratelimit 7/min\ntls_padding 0\n\
          auth_insecure yes\nbounce_from mailer@example.org\nbounce_copy a@example.org b@example.org\n\
          bounce_return_limit 0\n",
     );
@@ -108,6 +110,7 @@ fn every_directive_reaches_its_setting() {
     assert_eq!(settings.interval, Duration::from_secs(1));
     assert_eq!((settings.retries, settings.retry_interval_s, settings.tls_padding), (2, 0, 0));
     assert_eq!((settings.concurrency, settings.destination_concurrency), (3, 4));
+    assert_eq!((settings.host_concurrency, settings.connection_idle), (6, Duration::ZERO));
     assert_eq!(settings.rate_limit, Some(RateLimit { transactions: 7, per: Duration::from_secs(60) }));
     assert_eq!(settings.bounce_return_limit_octets, 0);
     assert!(settings.auth_insecure);

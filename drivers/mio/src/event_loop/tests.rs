@@ -33,6 +33,8 @@ fn dispatcher(now: Now) -> Dispatcher {
         resolver,
         concurrency: 1,
         destination_concurrency: 1,
+        host_concurrency: 3,
+        connection_idle: Duration::from_secs(0),
         bounce_return_limit_octets: 0,
         auth_insecure: false,
         trace: false,
@@ -45,6 +47,7 @@ fn environment<'a>() -> Environment<'a> {
         submit: Box::new(|_, _| {}),
         poll_reply: Box::new(|| None),
         signals: Box::new(Vec::new),
+        outbox_touched: Box::new(|| {}),
         outbox_changed: Box::new(|| false),
         hang_up: Box::new(|| None),
     }
@@ -129,11 +132,12 @@ fn signals_and_changes_of_the_outbox_are_taken_when_their_sources_are_readable()
     let log = RefCell::new(Vec::new());
     let note = |what: &'static str| log.borrow_mut().push(what);
     let pending = RefCell::new(vec![Signal::Hangup]);
-    let is_changed = Cell::new(false);
+    let (is_changed, touches) = (Cell::new(false), Cell::new(0));
     let mut event_loop = event_loop();
     let mut dispatcher = dispatcher(event_loop.now());
     let mut environment = Environment {
         signals: Box::new(|| pending.take()),
+        outbox_touched: Box::new(|| touches.set(touches.get() + 1)),
         outbox_changed: Box::new(|| {
             let has_changed = is_changed.take();
             if has_changed {
@@ -163,7 +167,7 @@ fn signals_and_changes_of_the_outbox_are_taken_when_their_sources_are_readable()
     is_changed.set(true);
     change.write_all(b"!").unwrap();
     event_loop.iterate(&mut dispatcher, &mut environment).unwrap();
-    assert_eq!(log.take(), ["outbox"]);
+    assert_eq!((log.take(), touches.get()), (vec!["outbox"], 1));
     // The thread that answers may have found a change too.
     settle(&mut event_loop, &mut dispatcher, &mut environment);
     is_changed.set(true);
@@ -221,4 +225,29 @@ fn a_request_to_terminate_ends_the_run() {
     };
     event_loop.run(&mut dispatcher, &mut environment).unwrap();
     assert!(pending.borrow().is_empty());
+}
+
+#[test]
+fn files_that_are_written_again_and_again_are_looked_at_now_and_then() {
+    let touches = Cell::new(0);
+    let mut event_loop = event_loop();
+    let mut dispatcher = dispatcher(event_loop.now());
+    let mut environment =
+        Environment { outbox_touched: Box::new(|| touches.set(touches.get() + 1)), ..environment() };
+    settle(&mut event_loop, &mut dispatcher, &mut environment);
+    let (mut change, mut changes) = pipe::new().unwrap();
+    event_loop.register(&mut changes, Registration::Outbox).unwrap();
+    // As long as if somebody had written only just before.
+    event_loop.outbox_rest_end = std::time::Instant::now() + PATIENCE;
+    for _ in 0..3 {
+        change.write_all(b"!").unwrap();
+        event_loop.iterate(&mut dispatcher, &mut environment).unwrap();
+    }
+    assert_eq!(touches.get(), 0);
+    assert!(event_loop.wait(&dispatcher).is_some_and(|wait| !wait.is_zero() && wait <= PATIENCE));
+    event_loop.outbox_rest_end = std::time::Instant::now();
+    assert_eq!(event_loop.wait(&dispatcher), Some(Duration::ZERO));
+    event_loop.iterate(&mut dispatcher, &mut environment).unwrap();
+    assert_eq!(touches.get(), 1);
+    assert!(event_loop.wait(&dispatcher).is_none_or(|wait| !wait.is_zero()));
 }

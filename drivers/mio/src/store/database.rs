@@ -11,12 +11,13 @@ use cmail_delivery::outbox::StoreError;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
+use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::{OpenError, needs_new_connection, store_error};
 use super::patience::{BUSY_TIMEOUT, Hurry, wait_for_locks};
-use super::read_ahead::ReadAhead;
+use super::pool::Pool;
 use super::schema::{directory_of, verify};
 
 /// How soon files are tried again that another process is about to make accessible.
@@ -33,7 +34,8 @@ const CREATE_INDEX: &str = "CREATE INDEX IF NOT EXISTS dispatch_faillog_mail ON 
 #[derive(Debug)]
 pub(crate) struct Database {
     pub(super) connection: Connection,
-    pub(super) read_ahead: ReadAhead,
+    /// For large messages.
+    pub(super) pool: Pool,
     path: PathBuf,
     file: FileId,
     /// Whether the index of the faillog is known to exist.
@@ -90,7 +92,7 @@ impl Database {
         let seen_version = data_version(&connection).map_err(failed)?;
         Ok(Self {
             connection,
-            read_ahead: ReadAhead::default(),
+            pool: Pool::default(),
             path,
             file,
             is_indexed,
@@ -242,6 +244,9 @@ fn connect_once(
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
     wait_for_locks(&mut connection, busy_timeout, hurry).map_err(failed)?;
     verify(&connection, path)?;
+    // Otherwise statements are compiled anew for other parameters, which costs more than most of them do. What all of them
+    // look for is an id, and that has one best way.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
     // A verdict is on the disk when its commit is answered, also in WAL mode (RFC 5321 section 6.1).
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;

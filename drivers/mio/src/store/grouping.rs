@@ -1,13 +1,14 @@
 //! Puts rows of one message together: equal sender and equal data, compared octet by octet.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 
 use bytes::Bytes;
 use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, Row};
 use rusqlite::{Connection, MAIN_DB};
 
 use super::database::octets;
+use super::pool::Pool;
 use super::requests;
 
 /// How much may come together.
@@ -45,8 +46,8 @@ pub(super) fn group(
         if !seen.insert(*id) {
             continue;
         }
-        if let Some(row) = requests::row(connection, *id)?
-            && !grouper.add(row)?
+        if let Some((row, data)) = requests::row(connection, *id, grouper.room())?
+            && !grouper.add(row, data)?
         {
             left_over.push(*id);
         }
@@ -61,14 +62,25 @@ struct Grouper<'a> {
     connection: &'a Connection,
     limits: &'a Limits,
     groups: Vec<Group>,
-    /// Groups that take more rows: by outline, then by a hash of the head.
-    open: HashMap<Outline, HashMap<u64, Vec<usize>>>,
+    /// Groups that take more rows. Those of one outline are compared one by one: messages that are not equal
+    /// differ early, and all heads together keep to the budget.
+    open: HashMap<Outline, Vec<usize>>,
     head_octets: usize,
 }
 
 impl Grouper<'_> {
-    /// Adds a row to the group of its message, or to a new one. False if the budget has no room for that.
-    fn add(&mut self, row: Row) -> rusqlite::Result<bool> {
+    /// How long a message may be to be read whole.
+    fn room(&self) -> usize {
+        let whole = usize::try_from(self.limits.whole_octets).unwrap_or(usize::MAX);
+        if self.groups.is_empty() {
+            return whole;
+        }
+        whole.min(self.limits.budget_octets.saturating_sub(self.head_octets))
+    }
+
+    /// Adds a row to the group of its message, or to a new one; `data` is the whole message, if it was read. False
+    /// if the budget has no room for that.
+    fn add(&mut self, row: Row, data: Option<Bytes>) -> rusqlite::Result<bool> {
         let head_length = self.head_length(row.data_octets);
         let has_room = self.groups.is_empty()
             || self.head_octets.saturating_add(head_length) <= self.limits.budget_octets;
@@ -77,10 +89,11 @@ impl Grouper<'_> {
         if !has_room && !self.open.contains_key(&outline) {
             return Ok(false);
         }
-        let head = read(self.connection, row.id, row.data_octets, 0, head_length)?;
-        let mut hasher = DefaultHasher::new();
-        head.hash(&mut hasher);
-        let candidates = self.open.entry(outline).or_default().entry(hasher.finish()).or_default();
+        let head = match data {
+            Some(data) if data.len() == head_length => data,
+            Some(_) | None => read(self.connection, row.id, row.data_octets, 0, head_length)?,
+        };
+        let candidates = self.open.entry(outline).or_default();
         for (position, index) in candidates.iter().enumerate() {
             let Some(group) = self.groups.get_mut(*index) else { continue };
             let Some(first) = group.rows.first().map(|first| first.id) else { continue };
@@ -169,6 +182,42 @@ pub(super) fn read(
     let mut buffer = vec![0; count];
     open_data(connection, id)?.read_at_exact(&mut buffer, offset)?;
     Ok(buffer.into())
+}
+
+/// The octets of a range of a mail's data, which is known to be `data_octets` long, in chunks.
+pub(super) fn read_chunks(
+    connection: &Connection,
+    pool: &Pool,
+    id: MailId,
+    data_octets: u64,
+    range: Range<u64>,
+) -> rusqlite::Result<Vec<Bytes>> {
+    let position = |octets: u64| usize::try_from(octets).unwrap_or(usize::MAX);
+    let (begin, end) = (position(range.start), position(range.end));
+    if begin >= end {
+        return Ok(Vec::new());
+    }
+    if position(data_octets) <= DATA_CHUNK_OCTETS {
+        return Ok(vec![read(connection, id, data_octets, begin, end - begin)?]);
+    }
+    let data = open_data(connection, id)?;
+    // SQLite would find the way from page to page itself, but takes each of them into its cache for that. What is read goes
+    // past the cache, and costs a quarter.
+    let mut skipped = pool.take();
+    for offset in (0..begin).step_by(DATA_CHUNK_OCTETS) {
+        let count = DATA_CHUNK_OCTETS.min(begin - offset);
+        data.read_at_exact(skipped.get_mut(..count).unwrap_or_default(), offset)?;
+    }
+    pool.give(skipped);
+    (begin..end)
+        .step_by(DATA_CHUNK_OCTETS)
+        .map(|offset| {
+            let count = DATA_CHUNK_OCTETS.min(end - offset);
+            let mut chunk = pool.take();
+            data.read_at_exact(chunk.get_mut(..count).unwrap_or_default(), offset)?;
+            Ok(pool.lend(chunk, count))
+        })
+        .collect()
 }
 
 fn open_data(connection: &Connection, id: MailId) -> rusqlite::Result<rusqlite::blob::Blob<'_>> {

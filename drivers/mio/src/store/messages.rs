@@ -1,6 +1,5 @@
 //! Requests that read mail data: claims, pieces, and what bounces are made of.
 
-use bytes::Bytes;
 use cmail_delivery::outbox::{
     Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, MailId,
     Row, StoreReply, TRANSACTION_RECIPIENT_LIMIT,
@@ -8,9 +7,10 @@ use cmail_delivery::outbox::{
 use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::database::{Database, octets};
-use super::grouping::{Limits, group, read};
-use super::read_ahead::piece_octets;
+use super::database::octets;
+use super::grouping::{Limits, group, read_chunks};
+use super::pool::Pool;
+use super::read_ahead::{Order, Piece};
 
 /// Of a longer faillog, only so many rows are returned, the latest ones.
 const ATTEMPT_LIMIT: u32 = 100;
@@ -40,35 +40,30 @@ pub(super) fn claim(connection: &Connection, ids: &[MailId]) -> rusqlite::Result
 
 /// Answers [`StoreRequest::ReadData`](cmail_delivery::outbox::StoreRequest::ReadData).
 pub(super) fn read_data(
-    database: &mut Database,
+    connection: &Connection,
+    pool: &Pool,
     id: MailId,
     offset: u64,
     limit: u32,
 ) -> rusqlite::Result<StoreReply> {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    if let Some(octets) = database.read_ahead.take(id, offset, limit) {
-        return Ok(StoreReply::Data(octets));
-    }
-    let connection = &database.connection;
-    let snapshot = connection.unchecked_transaction()?;
+    let octets = usize::try_from(limit).unwrap_or(usize::MAX);
+    let piece = read_piece(connection, pool, Order { id, offset, octets })?;
+    // Nobody asks for more than one chunk.
+    Ok(StoreReply::Data(piece.chunks.into_iter().next().unwrap_or_default()))
+}
+
+/// Reads a piece of a mail's data, within one opening of it.
+pub(super) fn read_piece(connection: &Connection, pool: &Pool, order: Order) -> rusqlite::Result<Piece> {
+    let Order { id, offset, octets } = order;
+    let _snapshot = connection.unchecked_transaction()?;
     let length: Option<i64> = connection
         .prepare_cached("SELECT coalesce(octet_length(mail_data), 0) FROM outbox WHERE mail_id = ?1")?
         .query_row([id.0], |row| row.get(0))
         .optional()?;
     let data_octets = length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
-    if offset >= data_octets || limit == 0 {
-        return Ok(StoreReply::Data(Bytes::new()));
-    }
-    let begin = usize::try_from(offset).unwrap_or(usize::MAX);
-    let piece = read(connection, id, data_octets, begin, limit.max(piece_octets(begin)))?;
-    drop(snapshot);
-    if piece.len() <= limit {
-        return Ok(StoreReply::Data(piece));
-    }
-    let answer = Bytes::copy_from_slice(piece.get(..limit).unwrap_or_default());
-    let end = offset.saturating_add(piece.len() as u64);
-    database.read_ahead.put(id, offset, piece, end >= data_octets);
-    Ok(StoreReply::Data(answer))
+    let end = data_octets.min(offset.saturating_add(octets as u64));
+    let chunks = read_chunks(connection, pool, id, data_octets, offset..end)?;
+    Ok(Piece { chunks, is_last: end == data_octets })
 }
 
 /// Answers [`StoreRequest::ReadFailed`](cmail_delivery::outbox::StoreRequest::ReadFailed).

@@ -15,6 +15,7 @@ mod grouping;
 mod lock;
 mod messages;
 mod patience;
+mod pool;
 mod read_ahead;
 mod requests;
 mod schema;

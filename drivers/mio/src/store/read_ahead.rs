@@ -1,124 +1,302 @@
 //! Mail data that was read before it was asked for.
 //!
 //! SQLite finds an octet of a large value by following the value's pages from its beginning, each time that the value
-//! is opened; and it cannot stay open, because that would hold a read transaction for as long as a server takes.
-//! Reading larger pieces than are asked for keeps the cost of a large message bearable.
+//! is opened; and it cannot stay open, because that would hold a read transaction for as long as a server takes. So
+//! pieces are larger than what is asked for, and grow with the way to them, as far as there is room for them: then the
+//! ways together are about as long as the message. The next piece is read while the one before is being sent.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use cmail_delivery::outbox::MailId;
+use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, RequestId};
 
-/// The least that is read at once.
-pub(super) const PIECE_MIN_OCTETS: usize = 512 * 1024;
+/// What is kept and ordered of all messages together, but for a third more at worst, which bounds the memory however large
+/// and many they are.
+const LIMIT_OCTETS: usize = 32 * 1024 * 1024;
 
-/// The most that is read at once.
-pub(super) const PIECE_MAX_OCTETS: usize = 2 * 1024 * 1024;
+/// The least that is read at once while there is room for it.
+const PIECE_MIN_OCTETS: usize = 512 * 1024;
 
-/// What is kept of all messages together, which bounds the memory however large they are.
-const KEPT_LIMIT_OCTETS: usize = 16 * 1024 * 1024;
-
-/// How much to read from `offset` on: the more, the longer the way there was.
-pub(super) fn piece_octets(offset: usize) -> usize {
-    (offset / 4).clamp(PIECE_MIN_OCTETS, PIECE_MAX_OCTETS)
+/// A piece of mail data to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    /// Whose data.
+    pub(super) id: MailId,
+    /// Where it begins.
+    pub(super) offset: u64,
+    /// How much, in whole chunks.
+    pub(super) octets: usize,
 }
 
-/// Pieces of messages, the oldest first.
+/// What was read.
+#[derive(Debug)]
+pub(super) struct Piece {
+    /// Each of [`DATA_CHUNK_OCTETS`] but for the last one; none if the mail is gone, or ends before.
+    pub(super) chunks: Vec<Bytes>,
+    /// Whether the message ends with it.
+    pub(super) is_last: bool,
+}
+
+/// What a request for data comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is here.
+    Now(Bytes),
+    /// It comes with a piece that is being read.
+    Later,
+    /// Somebody else waits for the data of this mail: it has to be read without this.
+    Elsewhere,
+}
+
+/// The messages that are being read, from their next octet on.
 #[derive(Debug, Default)]
 pub(super) struct ReadAhead {
-    pieces: VecDeque<Piece>,
+    streams: BTreeMap<MailId, Stream>,
+    /// All that is kept or ordered.
+    octets: usize,
 }
 
-#[derive(Debug)]
-struct Piece {
-    id: MailId,
+#[derive(Debug, Default)]
+struct Stream {
+    /// Where the first chunk begins, or will.
     offset: u64,
-    octets: Bytes,
-    /// Whether the message ends with it.
-    is_last: bool,
+    chunks: VecDeque<Bytes>,
+    kept_octets: usize,
+    /// Whether the message ends with the last chunk.
+    is_complete: bool,
+    ordered: Option<Order>,
+    /// Who waits for what is ordered, and for how much of it.
+    waiting: Option<(RequestId, usize)>,
 }
 
 impl ReadAhead {
-    /// Exactly what [`StoreRequest::ReadData`](cmail_delivery::outbox::StoreRequest::ReadData) asks for, if it is
-    /// here. What is before its end is not needed any more after that.
-    pub(super) fn take(&mut self, id: MailId, offset: u64, limit: usize) -> Option<Bytes> {
-        let index = self.pieces.iter().position(|piece| piece.id == id)?;
-        let piece = self.pieces.get_mut(index)?;
-        let begin = usize::try_from(offset.checked_sub(piece.offset)?).ok()?;
-        let available = piece.octets.len().checked_sub(begin)?;
-        if available == 0 || (available < limit && !piece.is_last) {
-            self.pieces.remove(index);
+    /// Takes what a request asks for. Afterwards there may be something to [`order`](Self::order).
+    pub(super) fn take(&mut self, request: RequestId, id: MailId, offset: u64, limit: usize) -> Taken {
+        let stream = self.streams.entry(id).or_default();
+        if stream.waiting.is_some() {
+            return Taken::Elsewhere;
+        }
+        if stream.offset != offset {
+            self.forget(id);
+            let _ = self.streams.insert(id, Stream { offset, ..Stream::default() });
+        }
+        match self.next(id, limit) {
+            Some(octets) => Taken::Now(octets),
+            None => {
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.waiting = Some((request, limit));
+                }
+                Taken::Later
+            }
+        }
+    }
+
+    /// What to read now of a message, if anything: the next piece, when there is not much left of the last one.
+    pub(super) fn order(&mut self, id: MailId) -> Option<Order> {
+        let count = self.streams.len().max(1);
+        let share = LIMIT_OCTETS / count;
+        let stream = self.streams.get_mut(&id)?;
+        if stream.is_complete || stream.ordered.is_some() {
             return None;
         }
-        let end = begin + available.min(limit);
-        // A copy, so that an answer that waits for a slow server does not keep the whole piece in memory.
-        let answer = Bytes::copy_from_slice(piece.octets.get(begin..end)?);
-        if end == piece.octets.len() {
-            self.pieces.remove(index);
+        // Messages that are sent side by side have used up different parts of what is kept of them, so that there is room
+        // for twice their share, mostly.
+        let way = usize::try_from(stream.offset).unwrap_or(usize::MAX);
+        let room = LIMIT_OCTETS.saturating_sub(self.octets).max(share / 3);
+        let octets = whole_chunks(way.max(PIECE_MIN_OCTETS).min(share * 2).min(room));
+        // The more there are, the less does it matter that one of them waits for the disk.
+        let little = octets / (count + 1).min(8);
+        let is_needed = stream.waiting.is_some();
+        if !is_needed && (octets == 0 || stream.kept_octets > little) {
+            return None;
         }
-        Some(answer)
+        let order = Order {
+            id,
+            offset: stream.offset.saturating_add(stream.kept_octets as u64),
+            octets: octets.max(DATA_CHUNK_OCTETS),
+        };
+        stream.ordered = Some(order);
+        self.octets += order.octets;
+        Some(order)
     }
 
-    /// Keeps what was read, instead of what was kept of the same message before.
-    pub(super) fn put(&mut self, id: MailId, offset: u64, octets: Bytes, is_last: bool) {
-        self.pieces.retain(|piece| piece.id != id);
-        let mut kept_octets: usize = self.pieces.iter().map(|piece| piece.octets.len()).sum();
-        while kept_octets.saturating_add(octets.len()) > KEPT_LIMIT_OCTETS {
-            let Some(oldest) = self.pieces.pop_front() else { break };
-            kept_octets -= oldest.octets.len();
+    /// Takes in what was ordered, or that it cannot be had. Returns who waited for it, if somebody did, and what it
+    /// gets: nothing where the piece cannot be had.
+    pub(super) fn arrive(
+        &mut self,
+        order: Order,
+        piece: Option<Piece>,
+    ) -> Option<(RequestId, Option<Bytes>)> {
+        let stream = self.streams.get_mut(&order.id).filter(|stream| stream.ordered == Some(order))?;
+        stream.ordered = None;
+        self.octets = self.octets.saturating_sub(order.octets);
+        let waiting = stream.waiting.take();
+        let Some(piece) = piece else {
+            self.forget(order.id);
+            return waiting.map(|(request, _)| (request, None));
+        };
+        stream.is_complete = piece.is_last || piece.chunks.is_empty();
+        for chunk in piece.chunks {
+            stream.kept_octets += chunk.len();
+            self.octets += chunk.len();
+            stream.chunks.push_back(chunk);
         }
-        self.pieces.push_back(Piece { id, offset, octets, is_last });
+        if stream.is_complete && stream.chunks.is_empty() {
+            self.forget(order.id);
+        }
+        let (request, limit) = waiting?;
+        Some((request, Some(self.next(order.id, limit).unwrap_or_default())))
     }
 
-    /// Drops what is kept of mail that is about to be deleted.
-    pub(super) fn forget(&mut self, ids: &[MailId]) {
-        if !self.pieces.is_empty() {
-            self.pieces.retain(|piece| !ids.contains(&piece.id));
+    /// Drops what is kept of a mail of which nothing more is wanted.
+    pub(super) fn forget(&mut self, id: MailId) {
+        if let Some(stream) = self.streams.remove(&id) {
+            let ordered = stream.ordered.map_or(0, |order| order.octets);
+            self.octets = self.octets.saturating_sub(stream.kept_octets).saturating_sub(ordered);
         }
     }
+
+    /// Drops what is kept of mail that is begun anew, or done with, unless somebody waits for it.
+    pub(super) fn forget_all<'a>(&mut self, ids: impl IntoIterator<Item = &'a MailId>) {
+        // Hardly ever is a message so large that it is here.
+        if self.streams.is_empty() {
+            return;
+        }
+        for id in ids {
+            if self.streams.get(id).is_some_and(|stream| stream.waiting.is_none()) {
+                self.forget(*id);
+            }
+        }
+    }
+
+    fn next(&mut self, id: MailId, limit: usize) -> Option<Bytes> {
+        let stream = self.streams.get_mut(&id)?;
+        let chunk = stream.chunks.front_mut()?;
+        let octets = chunk.split_to(limit.min(chunk.len()));
+        if chunk.is_empty() {
+            stream.chunks.pop_front();
+        }
+        stream.offset = stream.offset.saturating_add(octets.len() as u64);
+        stream.kept_octets = stream.kept_octets.saturating_sub(octets.len());
+        self.octets = self.octets.saturating_sub(octets.len());
+        if stream.is_complete && stream.chunks.is_empty() {
+            self.forget(id);
+        }
+        Some(octets)
+    }
+}
+
+fn whole_chunks(octets: usize) -> usize {
+    octets / DATA_CHUNK_OCTETS * DATA_CHUNK_OCTETS
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_piece_answers_what_lies_within_it() {
-        let mut cache = ReadAhead::default();
-        cache.put(MailId(1), 10, Bytes::from_static(b"0123456789"), false);
-        assert_eq!(cache.take(MailId(2), 10, 4), None);
-        assert_eq!(cache.take(MailId(1), 10, 4).as_deref(), Some(&b"0123"[..]));
-        assert_eq!(cache.take(MailId(1), 14, 4).as_deref(), Some(&b"4567"[..]));
-        assert_eq!(cache.take(MailId(1), 18, 4), None, "the rest of the answer is not here");
-        assert_eq!(cache.take(MailId(1), 10, 4), None, "a piece that was of no use is dropped");
-    }
+    const CHUNK: usize = DATA_CHUNK_OCTETS;
 
-    #[test]
-    fn the_further_the_way_the_larger_the_piece() {
-        let octets = [0, 4 * 1024 * 1024, usize::MAX].map(piece_octets);
-        assert_eq!(octets, [PIECE_MIN_OCTETS, 1024 * 1024, PIECE_MAX_OCTETS]);
-    }
-
-    #[test]
-    fn the_last_piece_may_be_shorter_than_was_asked_for() {
-        let mut cache = ReadAhead::default();
-        cache.put(MailId(1), 0, Bytes::from_static(b"01234"), true);
-        assert_eq!(cache.take(MailId(1), 3, 4).as_deref(), Some(&b"34"[..]));
-        assert_eq!(cache.take(MailId(1), 3, 4), None);
-    }
-
-    #[test]
-    fn the_oldest_piece_gives_way_and_deleted_mail_is_forgotten() {
-        let mut cache = ReadAhead::default();
-        let piece = Bytes::from(vec![0; PIECE_MAX_OCTETS]);
-        let count = i64::try_from(KEPT_LIMIT_OCTETS / PIECE_MAX_OCTETS).unwrap();
-        for id in 0..=count {
-            cache.put(MailId(id), 0, piece.clone(), true);
+    /// Reads a message of so many octets, each of which tells where it stands, and answers every order at once.
+    /// Returns the orders.
+    fn read(cache: &mut ReadAhead, id: MailId, total: usize) -> Vec<Order> {
+        let (mut orders, mut offset) = (Vec::new(), 0);
+        while offset < total {
+            let taken = cache.take(RequestId(7), id, offset as u64, CHUNK);
+            let mut arrived = None;
+            if let Some(order) = cache.order(id) {
+                orders.push(order);
+                arrived = cache.arrive(order, Some(piece(order, total)));
+            }
+            let octets = match taken {
+                Taken::Now(octets) => octets,
+                Taken::Later => arrived.unwrap().1.unwrap(),
+                Taken::Elsewhere => panic!("nobody else reads it"),
+            };
+            assert!(octets == expected(offset, octets.len()) && !octets.is_empty(), "at {offset}");
+            offset += octets.len();
         }
-        assert_eq!(cache.take(MailId(0), 0, 1), None);
-        assert!(cache.take(MailId(1), 0, 1).is_some());
-        cache.forget(&[MailId(1), MailId(7)]);
-        assert_eq!(cache.take(MailId(1), 0, 1), None);
-        assert!(cache.take(MailId(2), 0, 1).is_some());
+        orders
+    }
+
+    fn expected(offset: usize, count: usize) -> Vec<u8> {
+        (offset..offset + count).map(|position| (position / 7) as u8).collect()
+    }
+
+    fn piece(order: Order, total: usize) -> Piece {
+        let begin = usize::try_from(order.offset).unwrap();
+        let end = total.min(begin + order.octets);
+        let chunks = (begin..end)
+            .step_by(CHUNK)
+            .map(|offset| Bytes::from(expected(offset, CHUNK.min(end - offset))))
+            .collect();
+        Piece { chunks, is_last: end == total }
+    }
+
+    #[test]
+    fn all_ways_together_are_hardly_longer_than_the_message() {
+        let mut cache = ReadAhead::default();
+        let total = 30 * 1024 * 1024 + 17;
+        let orders = read(&mut cache, MailId(1), total);
+        let ways: u64 = orders.iter().map(|order| order.offset).sum();
+        assert!(ways < 2 * total as u64, "{orders:?}");
+        assert_eq!((cache.octets, cache.streams.len()), (0, 0), "nothing is left of a message that was read");
+    }
+
+    #[test]
+    fn the_memory_is_bounded_however_many_messages_are_read() {
+        let mut cache = ReadAhead::default();
+        let mut orders = Vec::new();
+        for id in 0..2000 {
+            assert_eq!(cache.take(RequestId(1), MailId(id), 1 << 30, CHUNK), Taken::Later);
+            orders.extend(cache.order(MailId(id)));
+        }
+        assert_eq!(orders.len(), 2000, "each gets what it waits for");
+        for order in orders {
+            cache.arrive(order, Some(piece(Order { offset: 0, ..order }, usize::MAX)));
+        }
+        let mut ordered_ahead = 0;
+        for id in 0..2000 {
+            ordered_ahead += cache.order(MailId(id)).map_or(0, |order| order.octets);
+        }
+        assert!(cache.octets <= LIMIT_OCTETS / 3 * 4 + 2000 * CHUNK, "{}", cache.octets);
+        assert_eq!(ordered_ahead, 0, "with so many, nothing is read before it is needed");
+    }
+
+    #[test]
+    fn a_request_that_waits_is_answered_also_when_the_piece_cannot_be_had() {
+        let mut cache = ReadAhead::default();
+        assert_eq!(cache.take(RequestId(1), MailId(1), 0, CHUNK), Taken::Later);
+        let order = cache.order(MailId(1)).unwrap();
+        assert_eq!(cache.take(RequestId(2), MailId(1), 0, CHUNK), Taken::Elsewhere);
+        cache.forget_all(&[MailId(1)]);
+        assert_eq!(cache.arrive(order, None), Some((RequestId(1), None)));
+        assert_eq!((cache.octets, cache.streams.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_message_that_is_gone_has_no_more_data() {
+        let mut cache = ReadAhead::default();
+        cache.take(RequestId(1), MailId(1), 5, CHUNK);
+        let order = cache.order(MailId(1)).unwrap();
+        let gone = Piece { chunks: Vec::new(), is_last: true };
+        assert_eq!(cache.arrive(order, Some(gone)), Some((RequestId(1), Some(Bytes::new()))));
+        cache.take(RequestId(2), MailId(1), 5, CHUNK);
+        assert!(cache.order(MailId(1)).is_some(), "who asks again is not left without an answer");
+    }
+
+    #[test]
+    fn who_begins_anew_gets_nothing_of_what_was_kept() {
+        let mut cache = ReadAhead::default();
+        cache.take(RequestId(1), MailId(1), 0, CHUNK);
+        let order = cache.order(MailId(1)).unwrap();
+        cache.arrive(order, Some(piece(order, usize::MAX)));
+        let ahead = cache.order(MailId(1));
+        cache.forget_all(&[MailId(1)]);
+        assert_eq!(cache.octets, 0);
+        assert_eq!(cache.take(RequestId(2), MailId(1), 0, CHUNK), Taken::Later);
+        if let Some(ahead) = ahead {
+            assert_eq!(cache.arrive(ahead, Some(piece(ahead, usize::MAX))), None, "nobody waits for that");
+        }
+        assert!(cache.order(MailId(1)).is_some());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use bytes::Bytes;
 use cmail_delivery::outbox::{
     Commit, FailState, FailedAttempt, MailId, Replacement, Row, StoreError, StoreReply, StoreRequest,
 };
@@ -10,15 +11,23 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::database::{Database, octets};
 use super::messages;
+use super::read_ahead::{Order, Piece};
 
 /// The columns of a [`Row`] that stand in `outbox`. SQLite knows the length of a value without reading it.
-const ROW_COLUMNS: &str =
-    "mail_id, mail_remote, mail_envelopefrom, mail_envelopeto, coalesce(octet_length(mail_data), 0)";
+macro_rules! row_columns {
+    () => {
+        "mail_id, mail_remote, mail_envelopefrom, mail_envelopeto, coalesce(octet_length(mail_data), 0)"
+    };
+}
 
 /// What the view `outbound` says of a mail's faillog rows. `fail_time` is text, of which the view takes the greatest;
 /// who computes with it gets the number that SQLite makes of it. `total` is a `sum` that cannot overflow.
-const FAIL_COLUMNS: &str = "count(fail_mail), CAST(CAST(coalesce(max(fail_time), 0) AS NUMERIC) AS INTEGER), \
-                            coalesce(total(fail_fatal), 0) > 0";
+macro_rules! fail_columns {
+    () => {
+        "count(fail_mail), CAST(CAST(coalesce(max(fail_time), 0) AS NUMERIC) AS INTEGER), \
+         coalesce(total(fail_fatal), 0) > 0"
+    };
+}
 
 impl Database {
     /// Does what is asked. If it fails, nothing of it is done, and the next request may succeed.
@@ -28,7 +37,7 @@ impl Database {
             StoreRequest::Scan { after, limit } => ("read the outbox of", self.scan(after, limit)),
             StoreRequest::Claim { ids } => ("read mail from", messages::claim(&self.connection, &ids)),
             StoreRequest::ReadData { id, offset, limit } => {
-                ("read mail data from", messages::read_data(self, id, offset, limit))
+                ("read mail data from", messages::read_data(&self.connection, &self.pool, id, offset, limit))
             }
             StoreRequest::Commit(commit) => ("record deliveries in", self.commit(&commit)),
             StoreRequest::ReadFailed { ids, original_limit_octets } => (
@@ -37,6 +46,13 @@ impl Database {
             ),
         };
         answer.map_err(|error| self.failed(task, &error))
+    }
+
+    /// Reads a piece of mail data. If that fails, the next attempt may succeed.
+    pub(super) fn read_piece(&mut self, order: Order) -> Result<Piece, StoreError> {
+        self.ensure_open()?;
+        messages::read_piece(&self.connection, &self.pool, order)
+            .map_err(|error| self.failed("read mail data from", &error))
     }
 
     fn scan(&mut self, after: MailId, limit: u32) -> rusqlite::Result<StoreReply> {
@@ -64,10 +80,6 @@ impl Database {
     }
 
     fn commit(&mut self, commit: &Commit) -> rusqlite::Result<StoreReply> {
-        self.read_ahead.forget(&commit.delivered);
-        for replacement in &commit.replaced {
-            self.read_ahead.forget(&replacement.originals);
-        }
         self.ensure_index();
         if commit.is_empty() {
             return Ok(StoreReply::Committed { failed: Vec::new(), not_replaced: Vec::new() });
@@ -90,8 +102,11 @@ impl Database {
 
 /// At most `limit` rows after `after`, as if they had never failed, and whether there are more.
 fn scan_outbox(connection: &Connection, after: MailId, limit: u32) -> rusqlite::Result<(Vec<Row>, bool)> {
-    let sql = format!("SELECT {ROW_COLUMNS} FROM outbox WHERE mail_id > ?1 ORDER BY mail_id LIMIT ?2");
-    let mut statement = connection.prepare_cached(&sql)?;
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT ",
+        row_columns!(),
+        " FROM outbox WHERE mail_id > ?1 ORDER BY mail_id LIMIT ?2"
+    ))?;
     let mut found = statement.query(params![after.0, i64::from(limit) + 1])?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut rows = Vec::new();
@@ -112,11 +127,11 @@ fn add_failures(
     after: MailId,
     last: MailId,
 ) -> rusqlite::Result<()> {
-    let sql = format!(
-        "SELECT fail_mail, {FAIL_COLUMNS} FROM faillog WHERE fail_mail > ?1 AND fail_mail <= ?2 \
-         GROUP BY fail_mail ORDER BY fail_mail"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT fail_mail, ",
+        fail_columns!(),
+        " FROM faillog WHERE fail_mail > ?1 AND fail_mail <= ?2 GROUP BY fail_mail ORDER BY fail_mail"
+    ))?;
     let mut found = statement.query(params![after.0, last.0])?;
     let mut rows = rows.iter_mut().peekable();
     while let Some(failures) = found.next()? {
@@ -142,29 +157,48 @@ fn add_failures(
     Ok(())
 }
 
-/// A row as it is now, if it exists.
-pub(super) fn row(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Row>> {
-    let sql = format!("SELECT {ROW_COLUMNS} FROM outbox WHERE mail_id = ?1");
-    let Some(mut row) = connection.prepare_cached(&sql)?.query_row([id.0], outbox_row).optional()? else {
-        return Ok(None);
-    };
-    let Some(state) = fail_state(connection, id)? else { return Ok(None) };
+/// A row as it is now, if it exists, and with it its data, if they are no more than `data_limit` octets. To be called
+/// within a read transaction.
+pub(super) fn row(
+    connection: &Connection,
+    id: MailId,
+    data_limit: usize,
+) -> rusqlite::Result<Option<(Row, Option<Bytes>)>> {
+    // Who wants the data of a small message as well spares a statement. SQLite does not read it where it is too long.
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT ",
+        row_columns!(),
+        ", CASE WHEN octet_length(mail_data) <= ?2 THEN mail_data END FROM outbox WHERE mail_id = ?1"
+    ))?;
+    let found = statement
+        .query_row(params![id.0, i64::try_from(data_limit).unwrap_or(i64::MAX)], |row| {
+            let data = octets(row.get_ref(5)?).map(|data| Bytes::copy_from_slice(&data));
+            Ok((outbox_row(row)?, data))
+        })
+        .optional()?;
+    let Some((mut row, data)) = found else { return Ok(None) };
+    let state = connection
+        .prepare_cached(concat!("SELECT ", fail_columns!(), " FROM faillog WHERE fail_mail = ?1"))?
+        .query_row([id.0], |row| fail_columns(row, id, 0))?;
     row.fail_count = state.fail_count;
     row.last_try = state.last_try;
     row.fatal = state.fatal;
-    Ok(Some(row))
+    Ok(Some((row, data)))
 }
 
 /// How a mail has failed, if it exists.
 fn fail_state(connection: &Connection, id: MailId) -> rusqlite::Result<Option<FailState>> {
-    let sql = format!(
-        "SELECT {FAIL_COLUMNS} FROM outbox LEFT JOIN faillog ON fail_mail = mail_id \
-         WHERE mail_id = ?1 GROUP BY mail_id"
-    );
-    connection.prepare_cached(&sql)?.query_row([id.0], |row| fail_columns(row, id, 0)).optional()
+    connection
+        .prepare_cached(concat!(
+            "SELECT ",
+            fail_columns!(),
+            " FROM outbox LEFT JOIN faillog ON fail_mail = mail_id WHERE mail_id = ?1 GROUP BY mail_id"
+        ))?
+        .query_row([id.0], |row| fail_columns(row, id, 0))
+        .optional()
 }
 
-/// [`ROW_COLUMNS`].
+/// `row_columns`.
 fn outbox_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let text = |index: usize| Ok::<_, rusqlite::Error>(octets(row.get_ref(index)?).map(Box::<[u8]>::from));
     Ok(Row {
@@ -179,7 +213,7 @@ fn outbox_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     })
 }
 
-/// [`FAIL_COLUMNS`], from column `first` on.
+/// `fail_columns`, from column `first` on.
 fn fail_columns(row: &rusqlite::Row<'_>, id: MailId, first: usize) -> rusqlite::Result<FailState> {
     Ok(FailState {
         id,

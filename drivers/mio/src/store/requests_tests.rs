@@ -377,7 +377,8 @@ proptest! {
         }
         prop_assert_eq!(scanned.iter().map(summary).collect::<Vec<_>>(), expected);
         for scanned in &scanned {
-            prop_assert_eq!(&row(&fixture.database.connection, scanned.id).unwrap().unwrap(), scanned);
+            let (found, _) = row(&fixture.database.connection, scanned.id, 0).unwrap().unwrap();
+            prop_assert_eq!(&found, scanned);
         }
     }
 

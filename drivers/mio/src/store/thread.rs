@@ -1,6 +1,6 @@
 //! The thread that works on the database, and the handle by which the event loop talks to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,11 +8,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use mio::Waker;
 
 use super::database::Database;
 use super::patience::Hurry;
+use super::read_ahead::{Order, Piece, ReadAhead, Taken};
 
 /// The first pause of [`FollowUp`].
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -25,8 +26,11 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct StoreHandle {
     jobs: Option<Sender<Job>>,
-    replies: Receiver<Reply>,
+    answers: Receiver<Answer>,
     outstanding: BTreeSet<RequestId>,
+    read_ahead: ReadAhead,
+    /// Answers that need not be waited for.
+    ready: VecDeque<Reply>,
     changed: Arc<AtomicBool>,
     hurry: Hurry,
     thread: Option<JoinHandle<()>>,
@@ -36,7 +40,13 @@ type Reply = (RequestId, Result<StoreReply, StoreError>);
 
 enum Job {
     Request(RequestId, StoreRequest),
+    Read(Order),
     Look,
+}
+
+enum Answer {
+    Reply(Reply),
+    Piece(Order, Result<Piece, StoreError>),
 }
 
 impl StoreHandle {
@@ -45,42 +55,65 @@ impl StoreHandle {
     /// called after the process has become a daemon: threads do not survive a fork.
     pub(crate) fn spawn(database: Database, waker: Arc<Waker>) -> io::Result<Self> {
         let (jobs, incoming) = channel();
-        let (outgoing, replies) = channel();
+        let (outgoing, answers) = channel();
         let changed = Arc::new(AtomicBool::new(false));
         let hurry = database.hurry();
-        let worker = Worker { database, replies: outgoing, changed: Arc::clone(&changed), waker };
+        let worker = Worker { database, answers: outgoing, changed: Arc::clone(&changed), waker };
         let thread =
             std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run(&incoming))?;
         Ok(Self {
             jobs: Some(jobs),
-            replies,
+            answers,
             outstanding: BTreeSet::new(),
+            read_ahead: ReadAhead::default(),
+            ready: VecDeque::new(),
             changed,
             hurry,
             thread: Some(thread),
         })
     }
 
-    /// Hands over a request. It is answered once, in order, by [`poll_reply`](Self::poll_reply).
+    /// Hands over a request. It is answered once, in order, by [`poll_reply`](Self::poll_reply); mail data may come
+    /// before what was asked for earlier, because nothing is known of a row by it.
     pub(crate) fn submit(&mut self, id: RequestId, request: StoreRequest) {
         self.outstanding.insert(id);
-        if let Some(jobs) = &self.jobs {
-            // If the thread is gone, `poll_reply` finds that out, and answers.
-            let _ = jobs.send(Job::Request(id, request));
+        match &request {
+            StoreRequest::ReadData { id: mail, offset, limit } => {
+                let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
+                let (mail, taken) = (*mail, self.read_ahead.take(id, *mail, *offset, limit));
+                match taken {
+                    Taken::Now(octets) => self.ready.push_back((id, Ok(StoreReply::Data(octets)))),
+                    Taken::Later => {}
+                    Taken::Elsewhere => return self.send(Job::Request(id, request)),
+                }
+                return self.order(mail);
+            }
+            StoreRequest::Claim { ids } => self.read_ahead.forget_all(ids),
+            StoreRequest::Commit(commit) => {
+                let failed = commit.failed.iter().map(|attempt| &attempt.id);
+                self.read_ahead.forget_all(commit.delivered.iter().chain(failed));
+            }
+            StoreRequest::Scan { .. } | StoreRequest::ReadFailed { .. } => {}
         }
+        self.send(Job::Request(id, request));
     }
 
     /// The next answer, if there is one.
     pub(crate) fn poll_reply(&mut self) -> Option<(RequestId, Result<StoreReply, StoreError>)> {
-        match self.replies.try_recv() {
-            Ok((id, reply)) => {
+        loop {
+            if let Some((id, reply)) = self.ready.pop_front() {
                 self.outstanding.remove(&id);
-                Some((id, reply))
+                return Some((id, reply));
             }
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => {
-                let text = "the thread that works on the database has ended; restart the daemon".to_owned();
-                self.outstanding.pop_first().map(|id| (id, Err(StoreError { text })))
+            match self.answers.try_recv() {
+                Ok(Answer::Reply(reply)) => self.ready.push_back(reply),
+                Ok(Answer::Piece(order, piece)) => self.take_in(order, piece),
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => {
+                    let text =
+                        "the thread that works on the database has ended; restart the daemon".to_owned();
+                    return self.outstanding.pop_first().map(|id| (id, Err(StoreError { text })));
+                }
             }
         }
     }
@@ -88,9 +121,7 @@ impl StoreHandle {
     /// Asks the thread to find out whether another process has written to the database. To be called when the
     /// [`Watch`](super::Watch) has seen something; the answer comes by [`poll_changed`](Self::poll_changed).
     pub(crate) fn look(&self) {
-        if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(Job::Look);
-        }
+        self.send(Job::Look);
     }
 
     /// Whether another process was found to have written to the database since this was asked last. What this very
@@ -103,6 +134,32 @@ impl StoreHandle {
     /// Answers that were not polled are lost.
     pub(crate) fn shutdown(self) {
         drop(self);
+    }
+
+    fn take_in(&mut self, order: Order, piece: Result<Piece, StoreError>) {
+        let (piece, error) = match piece {
+            Ok(piece) => (Some(piece), None),
+            Err(error) => (None, Some(error)),
+        };
+        if let Some((request, octets)) = self.read_ahead.arrive(order, piece) {
+            let data = StoreReply::Data(octets.unwrap_or_default());
+            self.ready.push_back((request, error.map_or(Ok(data), Err)));
+        }
+        self.order(order.id);
+    }
+
+    /// Lets the thread read what will be wanted next of a mail's data.
+    fn order(&mut self, id: MailId) {
+        if let Some(order) = self.read_ahead.order(id) {
+            self.send(Job::Read(order));
+        }
+    }
+
+    fn send(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // If the thread is gone, `poll_reply` finds that out, and answers.
+            let _ = jobs.send(job);
+        }
     }
 }
 
@@ -120,7 +177,7 @@ impl Drop for StoreHandle {
 
 struct Worker {
     database: Database,
-    replies: Sender<Reply>,
+    answers: Sender<Answer>,
     changed: Arc<AtomicBool>,
     waker: Arc<Waker>,
 }
@@ -139,7 +196,14 @@ impl Worker {
             match job {
                 Ok(Job::Request(id, request)) => {
                     let reply = self.database.answer(request);
-                    if self.replies.send((id, reply)).is_err() {
+                    if self.answers.send(Answer::Reply((id, reply))).is_err() {
+                        return;
+                    }
+                    self.wake();
+                }
+                Ok(Job::Read(order)) => {
+                    let piece = self.database.read_piece(order);
+                    if self.answers.send(Answer::Piece(order, piece)).is_err() {
                         return;
                     }
                     self.wake();

@@ -1,4 +1,4 @@
-use cmail_delivery::outbox::{Commit, MailId};
+use cmail_delivery::outbox::{Commit, DATA_CHUNK_OCTETS, MailId};
 use mio::{Events, Poll, Token};
 
 use super::super::fixture::Fixture;
@@ -129,13 +129,15 @@ fn own_writes_and_what_was_scanned_already_are_no_change() {
 
 #[test]
 fn every_request_is_answered_even_if_the_thread_is_gone() {
-    let (outgoing, replies) = channel();
+    let (outgoing, answers) = channel();
     let (jobs, incoming) = channel();
     drop((outgoing, incoming));
     let mut store = StoreHandle {
         jobs: Some(jobs),
-        replies,
+        answers,
         outstanding: BTreeSet::new(),
+        read_ahead: ReadAhead::default(),
+        ready: VecDeque::new(),
         changed: Arc::default(),
         hurry: Hurry::default(),
         thread: None,
@@ -148,4 +150,55 @@ fn every_request_is_answered_even_if_the_thread_is_gone() {
         assert!(reply.unwrap_err().text.contains("restart"));
     }
     assert_eq!(store.poll_reply(), None);
+}
+
+#[test]
+fn large_messages_that_are_read_alternately_come_whole_and_do_not_mix() {
+    let fixture = Fixture::new();
+    let size = 3 * 1024 * 1024 + 4711;
+    let mut mails: Vec<_> = (0..7u8)
+        .map(|first| {
+            let data: Vec<u8> = (0..size).map(|n| (n / 5) as u8 ^ first | 1).collect();
+            (fixture.mail(None, "r@example.org", &data), data, Vec::new())
+        })
+        .collect();
+    let poll = Poll::new().unwrap();
+    let waker = Arc::new(Waker::new(poll.registry(), Token(7)).unwrap());
+    let Fixture { database, other, directory, .. } = fixture;
+    let store = StoreHandle::spawn(database, waker).unwrap();
+    let mut scene = Scene { poll, store, other, _directory: directory };
+    while mails.iter().any(|(_, data, read)| read.len() < data.len()) {
+        for (id, data, read) in &mut mails {
+            let limit = (data.len() - read.len()).min(DATA_CHUNK_OCTETS) as u32;
+            let ask = StoreRequest::ReadData { id: *id, offset: read.len() as u64, limit };
+            scene.store.submit(RequestId(id.0 as u64), ask);
+        }
+        for _ in 0..mails.len() {
+            let (request, reply) = scene.wait(StoreHandle::poll_reply);
+            let Ok(StoreReply::Data(octets)) = reply else { panic!("{reply:?}") };
+            let mail = mails.iter_mut().find(|(id, ..)| id.0 as u64 == request.0).unwrap();
+            mail.2.extend_from_slice(&octets);
+        }
+    }
+    assert!(mails.iter().all(|(_, data, read)| data == read));
+}
+
+#[test]
+fn mail_that_was_deleted_has_no_more_data_once_what_was_read_ahead_is_used_up() {
+    let mut scene = Scene::new();
+    let size = 40 * DATA_CHUNK_OCTETS;
+    let insert = "INSERT INTO outbox (mail_id, mail_envelopeto, mail_data) VALUES (9, 'r', CAST(zeroblob(?1) AS TEXT))";
+    scene.other.execute(insert, [size as i64]).unwrap();
+    let mut read = 0;
+    loop {
+        let ask = StoreRequest::ReadData { id: MailId(9), offset: read, limit: DATA_CHUNK_OCTETS as u32 };
+        scene.store.submit(RequestId(1), ask);
+        let Ok(StoreReply::Data(octets)) = scene.wait(StoreHandle::poll_reply).1 else { panic!("no data") };
+        if octets.is_empty() {
+            break;
+        }
+        read += octets.len() as u64;
+        scene.other.execute("DELETE FROM outbox WHERE mail_id = 9", []).unwrap();
+    }
+    assert!(0 < read && read < size as u64, "{read}");
 }

@@ -298,6 +298,7 @@ fn ends_batch(verb: Verb) -> bool {
 #[cfg(test)]
 mod tests {
     use cmail_delivery::io::{ConnectionId, Purpose};
+    use cmail_delivery::next_hop::{Port, TlsMode};
     use cmail_delivery::time::{Instant, Now, UnixTime};
 
     use super::*;
@@ -315,7 +316,9 @@ mod tests {
 
     /// What is said of a conversation after EHLO: what the client says, and then what the server does.
     fn objection(ehlo_reply: &str, turns: &[(&str, &str)]) -> Option<String> {
-        let settings = Options::draw(&mut Dice::new(1), 1).settings();
+        let mut settings = Options::draw(&mut Dice::new(1), 1).settings();
+        // So that nobody is promised TLS.
+        settings.ports = [Port { number: 25, tls: TlsMode::Plain }].into();
         let (outbox, map) = (Outbox::new(), Map::default());
         let now = Now { monotonic: Instant::default(), wall: UnixTime(0) };
         let scene = Scene { now, settings: &settings, outbox: &outbox, map: &map };

@@ -1,6 +1,7 @@
-//! Never more connections than configured, overall and to a destination.
+//! Never more connections than configured, overall, to an address, and to a destination.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 
 use cmail_delivery::io::Purpose;
 
@@ -10,8 +11,8 @@ use crate::facts::{Fact, Link, Scene};
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    /// The open connections for mail, and their hosts.
-    open: BTreeMap<Link, Option<usize>>,
+    /// The open connections for mail, where they lead to, and their hosts.
+    open: BTreeMap<Link, (SocketAddr, Option<usize>)>,
     /// Of each host, the hosts that are counted together with it, and for how many destinations. It never changes.
     groups: HashMap<usize, (Vec<usize>, usize)>,
 }
@@ -25,8 +26,8 @@ impl Checker for Connections {
         match fact {
             Fact::Connecting { link, remote, purpose: Purpose::Smtp } => {
                 let host = scene.map.host_at(remote.ip());
-                self.open.insert(link, host);
-                self.check(scene, host)
+                self.open.insert(link, (remote, host));
+                self.check(scene, remote, host)
             }
             Fact::Gone { link, .. } => {
                 self.open.remove(&link);
@@ -42,14 +43,19 @@ impl Checker for Connections {
 }
 
 impl Connections {
-    fn check(&mut self, scene: &Scene<'_>, host: Option<usize>) -> Result<(), String> {
+    fn check(&mut self, scene: &Scene<'_>, remote: SocketAddr, host: Option<usize>) -> Result<(), String> {
         let limit = usize::try_from(scene.settings.concurrency).unwrap_or(usize::MAX);
         if self.open.len() > limit {
             return Err(format!("{} connections are open, {limit} are allowed", self.open.len()));
         }
+        let count = self.open.values().filter(|(other, _)| *other == remote).count();
+        let allowed = usize::try_from(scene.settings.host_concurrency).unwrap_or(usize::MAX);
+        if count > allowed {
+            return Err(format!("{count} connections are open to {remote}, {allowed} are allowed"));
+        }
         let Some(host) = host else { return Ok(()) };
         let (hosts, hops) = self.groups.entry(host).or_insert_with(|| group(scene, host));
-        let of_hosts = |open: &&Option<usize>| open.is_some_and(|open| hosts.contains(&open));
+        let of_hosts = |open: &&(SocketAddr, Option<usize>)| open.1.is_some_and(|open| hosts.contains(&open));
         let count = self.open.values().filter(of_hosts).count();
         let per_hop = usize::try_from(scene.settings.destination_concurrency).unwrap_or(usize::MAX);
         let allowed = per_hop.saturating_mul((*hops).max(1));

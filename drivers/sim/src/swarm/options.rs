@@ -85,6 +85,9 @@ pub(crate) struct Options {
     pub(crate) retry_interval_s: u32,
     pub(crate) concurrency: u32,
     pub(crate) destination_concurrency: u32,
+    pub(crate) host_concurrency: u32,
+    /// In seconds; 0 for none.
+    pub(crate) connection_idle_s: u32,
     /// Per minute; 0 for none.
     pub(crate) rate_per_minute: u32,
     pub(crate) padding: u16,
@@ -120,6 +123,8 @@ impl Options {
             retry_interval_s: if hours > 100 { retry_interval_s.max(600) } else { retry_interval_s },
             concurrency: number(dice.pick(&[1, 2, 10, 100])),
             destination_concurrency: number(dice.pick(&[1, 2, 10])),
+            host_concurrency: number(dice.pick(&[1, 2, 20, 20])),
+            connection_idle_s: number(dice.pick(&[0, 5, 5, 300])),
             rate_per_minute: number(dice.pick(&[0, 0, 0, 6, 60, 600])),
             padding: u16::try_from(number(dice.pick(&[0, 3, 10]))).unwrap_or(0),
             ports: u8::try_from(dice.below(4)).unwrap_or(0),
@@ -155,6 +160,8 @@ impl Options {
             },
             concurrency: self.concurrency,
             destination_concurrency: self.destination_concurrency,
+            host_concurrency: self.host_concurrency,
+            connection_idle: Duration::from_secs(u64::from(self.connection_idle_s)),
             bounce_return_limit_octets: self.bounce_return_limit_octets,
             auth_insecure: self.auth_insecure,
             trace: self.trace,
@@ -205,6 +212,8 @@ entries! {
     "retry_interval_s" => retry_interval_s;
     "concurrency" => concurrency;
     "destination_concurrency" => destination_concurrency;
+    "host_concurrency" => host_concurrency;
+    "connection_idle_s" => connection_idle_s;
     "rate_per_minute" => rate_per_minute;
     "padding" => padding;
     "ports" => ports;

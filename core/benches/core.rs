@@ -1,0 +1,227 @@
+//! How fast the core is, without sockets: `cargo bench -p cmail-delivery`.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark has nobody to tell of an error")]
+
+use std::net::Ipv4Addr;
+
+use bytes::{Bytes, BytesMut};
+use cmail_delivery::address::Mailbox;
+use cmail_delivery::dispatcher::{Dispatcher, Mode};
+use cmail_delivery::io::{Input, Output};
+use cmail_delivery::next_hop::TlsMode;
+use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, Row, StoreReply, StoreRequest};
+use cmail_delivery::reply::ReplyParser;
+use cmail_delivery::rng::Rng;
+use cmail_delivery::session::{Session, SessionConfig, SessionOutput, Transaction};
+use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
+use cmail_delivery::time::{Duration, Instant, Now, UnixTime};
+use cmail_delivery::transparency::MailDataEncoder;
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{AllocProfiler, Bencher};
+
+/// Counts allocations beside the time.
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+
+/// Mail data that is asked for at a time, as the driver does.
+const PULL_OCTETS: usize = 64 * 1024;
+
+fn main() {
+    divan::main();
+}
+
+/// A message of about so many octets, in lines of 78.
+fn message(octets: usize) -> Bytes {
+    let line = b"0123456789 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ .,;:-+*/ !?\r\n";
+    line.iter().copied().cycle().take(octets / line.len() * line.len()).collect()
+}
+
+#[divan::bench]
+fn reply_of_ehlo(bencher: Bencher<'_, '_>) {
+    let octets =
+        b"250-mx.example.org\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-STARTTLS\r\n250-8BITMIME\r\n\
+                   250-ENHANCEDSTATUSCODES\r\n250 SMTPUTF8\r\n";
+    bencher.counter(BytesCount::of_slice(octets)).bench(|| {
+        let mut rest = divan::black_box(&octets[..]);
+        ReplyParser::default().parse(&mut rest)
+    });
+}
+
+#[divan::bench(args = [4096, 1 << 20])]
+fn mail_data(bencher: Bencher<'_, '_>, octets: usize) {
+    let message = message(octets);
+    let mut out = BytesMut::with_capacity(2 * octets);
+    bencher.counter(BytesCount::of_slice(&message[..])).bench_local(|| {
+        out.clear();
+        let mut encoder = MailDataEncoder::default();
+        for piece in divan::black_box(&message).chunks(DATA_CHUNK_OCTETS) {
+            encoder.encode(piece, &mut out);
+        }
+        encoder.finish(&mut out);
+    });
+}
+
+/// A server that takes everything.
+#[derive(Default)]
+struct Peer {
+    received: BytesMut,
+    in_data: bool,
+}
+
+impl Peer {
+    /// What it says to what it gets.
+    fn answer(&mut self, octets: &[u8], replies: &mut Vec<u8>) {
+        if self.in_data {
+            // All of a message in one go is searched for nothing but its end.
+            if octets.ends_with(b"\r\n.\r\n") {
+                self.in_data = false;
+                replies.extend(b"250 2.0.0 queued as 4711\r\n");
+            }
+            return;
+        }
+        self.received.extend_from_slice(octets);
+        while let Some(end) = self.received.iter().position(|&octet| octet == b'\n') {
+            let line = self.received.split_to(end + 1);
+            self.in_data = line.starts_with(b"DATA");
+            let reply: &[u8] = match line.first() {
+                Some(b'D') => b"354 go ahead\r\n",
+                Some(b'E') => b"250-mx.example.org\r\n250 PIPELINING\r\n",
+                _ => b"250 2.1.0 fine\r\n",
+            };
+            replies.extend(reply);
+        }
+    }
+}
+
+/// Lets a session and a server talk until neither has anything to say, and supplies mail data.
+fn talk(session: &mut Session, peer: &mut Peer, message: &Bytes) {
+    let now = Instant::from_micros(0);
+    let (mut out, mut replies) = (BytesMut::new(), Vec::new());
+    loop {
+        let mut moved = false;
+        while let Some(output) = session.poll_output() {
+            if let SessionOutput::NeedData { offset, limit } = output {
+                let begin = usize::try_from(offset).unwrap();
+                session.supply_data(now, message.slice(begin..begin + usize::try_from(limit).unwrap()));
+                moved = true;
+            }
+        }
+        while session.poll_transmit(now, PULL_OCTETS, &mut out) {
+            peer.answer(&out, &mut replies);
+            out.clear();
+            moved = true;
+        }
+        if !replies.is_empty() {
+            session.handle_received(now, &replies);
+            replies.clear();
+            moved = true;
+        }
+        if !moved {
+            return;
+        }
+    }
+}
+
+fn ready_session(peer: &mut Peer) -> Session {
+    let config = SessionConfig {
+        announce: "client.example.org".into(),
+        tls: TlsMode::Plain,
+        plain_fallback: false,
+        credentials: None,
+        auth_unprotected: false,
+        padding_limit: 0,
+        cautious: false,
+        trace: false,
+    };
+    let now = Instant::from_micros(0);
+    let mut session = Session::new(config, Rng::from_seed([7; 32]), now);
+    session.handle_received(now, b"220 mx.example.org ESMTP\r\n");
+    talk(&mut session, peer, &Bytes::new());
+    session
+}
+
+/// One transaction on a connection that stands.
+#[divan::bench(args = [4096, 1 << 20])]
+fn transaction(bencher: Bencher<'_, '_>, octets: usize) {
+    let message = message(octets);
+    let mailbox = |text: &str| Mailbox::parse(text.as_bytes()).unwrap();
+    let (sender, recipient) = (mailbox("sender@example.org"), mailbox("recipient@example.net"));
+    let mut peer = Peer::default();
+    let mut session = ready_session(&mut peer);
+    bencher.counter(BytesCount::of_slice(&message[..])).bench_local(|| {
+        let transaction = Transaction {
+            reverse_path: Some(sender.clone()),
+            recipients: vec![(MailId(1), recipient.clone())],
+            data_octets: message.len() as u64,
+            head: message.slice(..message.len().min(DATA_CHUNK_OCTETS)),
+        };
+        session.begin(Instant::from_micros(0), transaction);
+        talk(&mut session, &mut peer, &message);
+    });
+}
+
+/// Takes in an outbox of which nothing is due.
+#[divan::bench(args = [10_000, 1_000_000], sample_count = 3, sample_size = 1)]
+fn intake_of_waiting_mail(bencher: Bencher<'_, '_>, rows: i64) {
+    bencher.counter(ItemsCount::new(rows.unsigned_abs())).bench(|| {
+        let dispatcher = dispatcher_with(rows);
+        assert_eq!(i64::try_from(dispatcher.indexed()), Ok(rows));
+        dispatcher
+    });
+}
+
+fn dispatcher_with(rows: i64) -> Dispatcher {
+    let now = Now { monotonic: Instant::from_micros(0), wall: UnixTime(1_000_000) };
+    let mut dispatcher = Dispatcher::new(now, settings(), Hosts::new(), Mode::Daemon, [1; 32]);
+    while let Some(output) = dispatcher.poll_output() {
+        let Output::Store(request, StoreRequest::Scan { after, limit }) = output else { continue };
+        let first = after.0.max(0) + 1;
+        let last = rows.min(first + i64::from(limit) - 1);
+        let reply = StoreReply::Rows {
+            rows: (first..=last).map(waiting_row).collect(),
+            more: last < rows,
+            data_version: 1,
+        };
+        dispatcher.handle_input(now, Input::Store(request, Ok(reply)));
+    }
+    dispatcher
+}
+
+fn waiting_row(id: i64) -> Row {
+    Row {
+        id: MailId(id),
+        remote: None,
+        sender: Some(Box::from(&b"sender@origin.example"[..])),
+        recipient: format!("recipient@d{}.example.org", id % 1000).into_bytes().into(),
+        data_octets: id.unsigned_abs(),
+        fail_count: 1,
+        last_try: UnixTime(999_000 + id % 1000),
+        fatal: false,
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        announce: "me.example".into(),
+        bounce_from: "postmaster@me.example".into(),
+        bounce_copy: Vec::new(),
+        interval: Duration::from_secs(10),
+        retries: 5,
+        retry_interval_s: 3600,
+        tls_padding: 0,
+        ports: Vec::new(),
+        ipv4: true,
+        ipv6: true,
+        rate_limit: None,
+        resolver: ResolverSettings {
+            servers: vec![(Ipv4Addr::LOCALHOST, 53).into()],
+            timeout: Duration::from_secs(5),
+            attempts: 2,
+        },
+        concurrency: 100,
+        destination_concurrency: 10,
+        bounce_return_limit_octets: 1 << 20,
+        auth_insecure: false,
+        trace: false,
+    }
+}

@@ -1,0 +1,234 @@
+//! How connections end, what that says of the candidate, and how the pass goes on.
+
+use alloc::string::String;
+
+use super::itinerary::{Itinerary, Step};
+use super::lane::Lane;
+use super::rest::Wakefulness;
+use super::verdict::Tally;
+use super::{Context, Delivery, DeliveryOutput, Failure, Stage};
+use crate::event::Event;
+use crate::io::ConnectionId;
+use crate::reachability::{Attempt, Trouble};
+use crate::reply::{ReplyClass, ReplyCode};
+use crate::route::Candidate;
+use crate::session::{EndCause, Phase, SessionEnd};
+
+impl Delivery {
+    pub(super) fn end_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId, end: SessionEnd) {
+        let Some(mut lane) = self.lanes.remove(&connection) else { return };
+        let ids = lane.abandon();
+        if !ids.is_empty() {
+            self.outputs.push_back(DeliveryOutput::Released { ids, tried: false });
+        }
+        let wakefulness = self.rest.end(connection);
+        self.report(connection, &lane, &end, wakefulness);
+        self.outputs.push_back(DeliveryOutput::Close(connection));
+        let Stage::Candidate(candidate) = &self.stage else { return };
+        if lane.is_established() {
+            self.tally.useful();
+        }
+        let was_padded = !self.unpadded.contains(&candidate.remote);
+        if end.padding_failed && was_padded {
+            self.unpadded.push(candidate.remote);
+        }
+        let was_batched = !cx.reachability.needs_caution(candidate.remote, cx.now);
+        if end.needs_caution {
+            self.outputs.push_back(DeliveryOutput::NeedsCaution(candidate.remote));
+        }
+        match end.cause {
+            EndCause::Quit => self.close_if_alone(),
+            EndCause::Local(text) => self.postpone(text),
+            // RFC 5321 section 4.5.3.2.7: a server need not wait for ever, and cannot know that we are just about to go on.
+            // That is no failure of any mail, nor of the server.
+            _ if wakefulness == Wakefulness::Resting => self.close_if_alone(),
+            _ if wakefulness == Wakefulness::JustWoken => self.begin_again_if_alone(cx),
+            // A server that dropped because of the padding is connected to once more without.
+            EndCause::Lost(_) | EndCause::Refused(..) if end.phase == Phase::Padding && was_padded => {}
+            // The same for one that could not follow.
+            EndCause::Lost(_) if end.needs_caution && was_batched => {}
+            // One that has decided something on this connection is worth another.
+            EndCause::Refused(..) | EndCause::Unsuitable(_) | EndCause::Lost(_) if lane.has_decided() => {}
+            EndCause::Refused(reply, command) => {
+                let for_good = is_greeting(end.phase) && reply.class() == ReplyClass::Permanent;
+                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
+                    tally.refused(candidate, &reply, command, for_good);
+                });
+            }
+            EndCause::Unsuitable(text) => {
+                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
+                    tally.unsuitable(candidate, &text);
+                });
+            }
+            EndCause::Lost(text) => {
+                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
+                    tally.lost(candidate, &text);
+                });
+            }
+        }
+    }
+
+    /// Says what the end of a connection tells about the server, for other connections and other deliveries.
+    fn report(&mut self, connection: ConnectionId, lane: &Lane, end: &SessionEnd, wakefulness: Wakefulness) {
+        let Stage::Candidate(candidate) = &self.stage else { return };
+        let trouble = if end.phase == Phase::Tls { Trouble::MuteInTls } else { Trouble::Mute };
+        let (is_alone, has_spoken) =
+            (self.lanes.is_empty(), !matches!(end.phase, Phase::Tls | Phase::Greeting));
+        let output = match &end.cause {
+            EndCause::Quit | EndCause::Local(_) => return,
+            _ if wakefulness != Wakefulness::Awake => return,
+            EndCause::Lost(text) if self.timing_out == Some(connection) && !has_spoken && is_alone => {
+                let (candidate, text) = (candidate.clone(), text.clone());
+                DeliveryOutput::Unreachable { connection, candidate, trouble, text }
+            }
+            EndCause::Refused(reply, _)
+                if reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE || is_greeting(end.phase) =>
+            {
+                self.outputs.push_back(DeliveryOutput::Answered(connection));
+                DeliveryOutput::PushedBack(connection)
+            }
+            EndCause::Lost(_) | EndCause::Unsuitable(_) if !lane.is_established() && !is_alone => {
+                DeliveryOutput::PushedBack(connection)
+            }
+            EndCause::Refused(..) | EndCause::Lost(_) | EndCause::Unsuitable(_) => {
+                DeliveryOutput::Answered(connection)
+            }
+        };
+        self.outputs.push_back(output);
+    }
+
+    /// A connection could not be made.
+    pub(super) fn lose_connecting(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: ConnectionId,
+        trouble: Trouble,
+        text: String,
+    ) {
+        self.lanes.remove(&connection);
+        let Stage::Candidate(candidate) = &self.stage else {
+            return self.outputs.push_back(DeliveryOutput::Close(connection));
+        };
+        self.outputs.push_back(if self.lanes.is_empty() {
+            let (candidate, text) = (candidate.clone(), text.clone());
+            DeliveryOutput::Unreachable { connection, candidate, trouble, text }
+        } else {
+            DeliveryOutput::PushedBack(connection)
+        });
+        self.outputs.push_back(DeliveryOutput::Close(connection));
+        self.lose_candidate(cx, false, |tally, candidate| tally.unreachable(candidate, &text));
+    }
+
+    /// A connection to the candidate ended or was not made, and had decided nothing.
+    fn lose_candidate(
+        &mut self,
+        cx: &mut Context<'_>,
+        plain_twin_is_used_up: bool,
+        note: impl FnOnce(&mut Tally, &Candidate),
+    ) {
+        if !self.lanes.is_empty() {
+            // It serves others: it merely bears no more connections than these.
+            return;
+        }
+        let Stage::Candidate(candidate) = &self.stage else { return };
+        note(&mut self.tally, candidate);
+        if plain_twin_is_used_up {
+            self.itinerary.skip_plain_twin(candidate);
+        }
+        self.advance(cx);
+    }
+
+    /// Ends the pass if there is no connection left.
+    fn close_if_alone(&mut self) {
+        if self.lanes.is_empty() {
+            self.stage = Stage::Closing;
+        }
+    }
+
+    /// A connection from an earlier pass is lost: if it was the last one, this pass makes connections of its own.
+    fn begin_again_if_alone(&mut self, cx: &mut Context<'_>) {
+        // Within one pass the candidate has decided mail, and is worth another connection.
+        if self.lanes.is_empty() && self.is_continued {
+            self.begin_again(cx);
+        }
+    }
+
+    /// Begins with the lookup, as a pass does that has no connections from an earlier one.
+    fn begin_again(&mut self, cx: &mut Context<'_>) {
+        self.is_continued = false;
+        self.routed_at = cx.now;
+        self.itinerary = Itinerary::new(&self.next_hop, cx.settings);
+        self.unpadded.clear();
+        self.tally = Tally::default();
+        self.advance(cx);
+    }
+
+    /// Goes on to the next candidate.
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>) {
+        self.lane_limit = usize::MAX;
+        self.widen_at = None;
+        self.stage = loop {
+            match self.itinerary.next(cx.settings, cx.hosts) {
+                Step::LookupMx(domain) => {
+                    self.outputs.push_back(DeliveryOutput::LookupMx(domain));
+                    break Stage::LookingUp;
+                }
+                Step::LookupAddresses(name) => {
+                    self.outputs.push_back(DeliveryOutput::LookupAddresses(name));
+                    break Stage::LookingUp;
+                }
+                Step::Try(candidate) => {
+                    if let Some(candidate) = self.consider(cx, candidate) {
+                        break Stage::Candidate(candidate);
+                    }
+                }
+                // What an earlier pass has tried does not count for the mail of this one.
+                Step::Exhausted if self.is_continued => return self.begin_again(cx),
+                Step::Exhausted => {
+                    let failure = self.tally.conclude(&self.next_hop, self.itinerary.detail());
+                    return self.exhaust(failure);
+                }
+            }
+        };
+    }
+
+    /// Passes over a candidate that others have tried in vain since this pass began, and puts one off that is known
+    /// not to answer. Nothing has failed before each has been tried by somebody within the time of this pass.
+    pub(super) fn consider(&mut self, cx: &Context<'_>, candidate: Candidate) -> Option<Candidate> {
+        if let Some(Attempt { trouble, text, .. }) =
+            cx.reachability.failure_since(&candidate, self.began, cx.now)
+        {
+            if trouble.is_connected() {
+                self.tally.lost(&candidate, text);
+            } else {
+                self.tally.unreachable(&candidate, text);
+            }
+            return None;
+        }
+        if !self.itinerary.is_at_last_resorts() && cx.reachability.is_in_trouble(&candidate, cx.now) {
+            self.itinerary.put_off(candidate);
+            return None;
+        }
+        Some(candidate)
+    }
+
+    pub(super) fn exhaust(&mut self, failure: Failure) {
+        self.stage = Stage::Closing;
+        self.outputs.push_back(DeliveryOutput::Exhausted(failure));
+    }
+
+    pub(super) fn postpone(&mut self, text: String) {
+        if self.lanes.is_empty() {
+            self.stage = Stage::Closing;
+            self.outputs.push_back(DeliveryOutput::Postponed(text));
+        } else {
+            self.lane_limit = self.lanes.len();
+            self.outputs.push_back(DeliveryOutput::Event(Event::warning(text)));
+        }
+    }
+}
+
+/// Whether a server says in this phase whether it wants to serve us at all.
+fn is_greeting(phase: Phase) -> bool {
+    matches!(phase, Phase::Greeting | Phase::Ehlo)
+}

@@ -1,0 +1,235 @@
+//! Which servers are known not to answer, or not to cope with what they offer, so that not everybody has to find it out
+//! for himself.
+//!
+//! Nothing is ever left out for being in here: a candidate in trouble is merely tried after all others, and by one
+//! connection at a time. What that one meets with counts for everybody who has been waiting for it.
+
+use alloc::string::String;
+use core::net::SocketAddr;
+
+use crate::memory::Memory;
+use crate::next_hop::TlsMode;
+use crate::route::Candidate;
+use crate::time::{Duration, Instant};
+
+/// Most troubles that are remembered.
+const TROUBLES_LIMIT: usize = 1024;
+/// How long it is remembered at first that nobody listens: to find out anew costs next to nothing.
+const REFUSED_SPAN: Duration = Duration::from_secs(60);
+/// How long it is remembered at first that nobody answers: to find out anew costs a whole timeout.
+const MUTE_SPAN: Duration = Duration::from_secs(5 * 60);
+/// How long it is remembered that a server cannot cope with what it offers.
+const CAUTION_SPAN: Duration = Duration::from_secs(60 * 60);
+/// The longest that a trouble is remembered when it occurs again and again.
+const LONGEST_SPAN: Duration = Duration::from_secs(15 * 60);
+
+/// What is wrong with a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It could not be connected to, as was known soon.
+    Refused,
+    /// It did not take the connection in time.
+    Unreachable,
+    /// It took the connection, and never said its greeting.
+    Mute,
+    /// It took the connection, and TLS never came about. Without TLS it may do better.
+    MuteInTls,
+}
+
+impl Trouble {
+    fn span(self) -> Duration {
+        match self {
+            Self::Refused => REFUSED_SPAN,
+            Self::Unreachable | Self::Mute | Self::MuteInTls => MUTE_SPAN,
+        }
+    }
+
+    /// Whether there was a connection.
+    pub(crate) fn is_connected(self) -> bool {
+        matches!(self, Self::Mute | Self::MuteInTls)
+    }
+}
+
+/// An address and port, and the kind of TLS if the trouble is with that alone.
+type Way = (SocketAddr, Option<TlsMode>);
+
+/// What an attempt met with.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) trouble: Trouble,
+    pub(crate) text: String,
+    began: Instant,
+    /// Until then it counts.
+    until: Instant,
+    /// For how long it counts. When it occurs again, it is for twice as long.
+    span: Duration,
+}
+
+/// The servers that are known not to answer.
+#[derive(Debug)]
+pub(crate) struct Reachability {
+    troubles: Memory<Way, Attempt>,
+    /// Servers that get one command at a time.
+    confused: Memory<SocketAddr, ()>,
+}
+
+impl Reachability {
+    pub(crate) const fn new() -> Self {
+        Self { troubles: Memory::new(TROUBLES_LIMIT), confused: Memory::new(TROUBLES_LIMIT) }
+    }
+
+    /// Whether a candidate is known not to answer.
+    pub(crate) fn is_in_trouble(&self, candidate: &Candidate, now: Instant) -> bool {
+        self.known(candidate, now).is_some()
+    }
+
+    /// What an attempt met with that began at `since` or later, by whomever it was made.
+    pub(crate) fn failure_since(
+        &self,
+        candidate: &Candidate,
+        since: Instant,
+        now: Instant,
+    ) -> Option<&Attempt> {
+        self.known(candidate, now).filter(|attempt| attempt.began >= since)
+    }
+
+    /// An attempt that began at `began` has failed.
+    pub(crate) fn has_failed(
+        &mut self,
+        candidate: &Candidate,
+        began: Instant,
+        trouble: Trouble,
+        text: String,
+        now: Instant,
+    ) {
+        let way = (candidate.remote, (trouble == Trouble::MuteInTls).then_some(candidate.tls));
+        let before = self.troubles.recall(&way, now);
+        let span = before.map_or(trouble.span(), |before| {
+            // Attempts that were under way together are one trouble.
+            let again =
+                if began > before.began && now >= before.until { before.span * 2 } else { before.span };
+            again.max(trouble.span()).min(LONGEST_SPAN)
+        });
+        let until = now + span;
+        let attempt = Attempt { trouble, text, began, until, span };
+        // It is known for longer than it counts, so that it is recognized when it occurs again.
+        self.troubles.keep(way, attempt, until + LONGEST_SPAN, now);
+    }
+
+    /// A connection to an address was taken and answered; whether that is news.
+    pub(crate) fn has_answered(&mut self, remote: SocketAddr) -> bool {
+        self.troubles.forget(&(remote, None))
+    }
+
+    /// A conversation of this kind was agreed on; whether that is news.
+    pub(crate) fn has_agreed(&mut self, remote: SocketAddr, tls: TlsMode) -> bool {
+        self.troubles.forget(&(remote, Some(tls))) | self.has_answered(remote)
+    }
+
+    /// Whether a server gets no batches of commands and no chunks, whatever it offers.
+    pub(crate) fn needs_caution(&self, remote: SocketAddr, now: Instant) -> bool {
+        self.confused.recall(&remote, now).is_some()
+    }
+
+    /// A server could not cope with batches of commands or with chunks.
+    pub(crate) fn is_confused(&mut self, remote: SocketAddr, now: Instant) {
+        self.confused.keep(remote, (), now + CAUTION_SPAN, now);
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.troubles.clear();
+        self.confused.clear();
+    }
+
+    fn known(&self, candidate: &Candidate, now: Instant) -> Option<&Attempt> {
+        [None, Some(candidate.tls)]
+            .into_iter()
+            .filter_map(|tls| self.troubles.recall(&(candidate.remote, tls), now))
+            .find(|attempt| attempt.until > now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::next_hop::Host;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    fn candidate(tls: TlsMode) -> Candidate {
+        let remote: SocketAddr = "192.0.2.1:25".parse().unwrap();
+        Candidate { host: Host::Address(remote.ip()), remote, tls, plain_twin_follows: false }
+    }
+
+    /// Lets an attempt fail that took no time.
+    fn fail(reachability: &mut Reachability, trouble: Trouble, seconds: u64) {
+        reachability.has_failed(
+            &candidate(TlsMode::StartTls),
+            at(seconds),
+            trouble,
+            "no".into(),
+            at(seconds),
+        );
+    }
+
+    #[test]
+    fn a_trouble_is_remembered_for_longer_each_time_it_occurs_again() {
+        let mut reachability = Reachability::new();
+        let mut now = 0;
+        for span in [60, 120, 240, 480, 900, 900] {
+            fail(&mut reachability, Trouble::Refused, now);
+            assert!(reachability.is_in_trouble(&candidate(TlsMode::Plain), at(now + span - 1)));
+            assert!(!reachability.is_in_trouble(&candidate(TlsMode::Plain), at(now + span)));
+            now += span;
+        }
+        fail(&mut reachability, Trouble::Refused, now + 2000);
+        assert!(!reachability.is_in_trouble(&candidate(TlsMode::Plain), at(now + 2060)), "long ago");
+    }
+
+    #[test]
+    fn a_confused_server_is_treated_with_caution_for_an_hour() {
+        let mut reachability = Reachability::new();
+        let remote = candidate(TlsMode::Plain).remote;
+        reachability.is_confused(remote, at(0));
+        assert!(
+            reachability.needs_caution(remote, at(3599)) && !reachability.needs_caution(remote, at(3600))
+        );
+        reachability.is_confused(remote, at(0));
+        reachability.clear();
+        assert!(!reachability.needs_caution(remote, at(1)));
+    }
+
+    #[test]
+    fn several_attempts_at_once_are_one_trouble() {
+        let mut reachability = Reachability::new();
+        for _ in 0..20 {
+            fail(&mut reachability, Trouble::Unreachable, 30);
+        }
+        assert!(reachability.is_in_trouble(&candidate(TlsMode::Plain), at(329)));
+        assert!(!reachability.is_in_trouble(&candidate(TlsMode::Plain), at(330)));
+    }
+
+    #[test]
+    fn trouble_with_tls_says_nothing_of_plain_text() {
+        let mut reachability = Reachability::new();
+        fail(&mut reachability, Trouble::MuteInTls, 0);
+        assert!(reachability.is_in_trouble(&candidate(TlsMode::StartTls), at(1)));
+        assert!(!reachability.is_in_trouble(&candidate(TlsMode::Plain), at(1)));
+        let remote = candidate(TlsMode::Plain).remote;
+        assert!(!reachability.has_agreed(remote, TlsMode::Plain), "and plain text nothing of TLS");
+        assert!(reachability.has_agreed(remote, TlsMode::StartTls));
+        assert!(!reachability.is_in_trouble(&candidate(TlsMode::StartTls), at(1)));
+    }
+
+    #[test]
+    fn only_attempts_that_began_later_count_for_others() {
+        let mut reachability = Reachability::new();
+        let plain = candidate(TlsMode::Plain);
+        reachability.has_failed(&plain, at(10), Trouble::Unreachable, "no".into(), at(40));
+        assert!(reachability.failure_since(&plain, at(10), at(40)).is_some());
+        assert!(reachability.failure_since(&plain, at(11), at(40)).is_none());
+    }
+}
