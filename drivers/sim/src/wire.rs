@@ -52,7 +52,7 @@ pub(crate) struct Wire {
     keeps_messages: bool,
     heard: Vec<u8>,
     reply: Vec<u8>,
-    /// Something was heard that is no reply: what comes after it is not understood.
+    /// Something was heard that is no reply, or none that can be: what comes after it is not understood.
     is_garbled: bool,
 }
 
@@ -124,6 +124,9 @@ impl Wire {
         }
         let text = std::mem::take(&mut self.reply);
         let to = self.expected.pop_front()?;
+        // RFC 5321 section 4.1.1.5: RSET is never refused. Where more was said behind it, one reply too many is as likely
+        // as a server without RSET, and nobody can tell what the next ones are about.
+        self.is_garbled |= to == Verb::Rset && code / 100 != 2 && !self.expected.is_empty();
         if to == Verb::Data && code / 100 == 3 {
             self.saying = Saying::Data;
             self.tail = b"\r\n".to_vec();
@@ -313,6 +316,18 @@ mod tests {
             let replies = sights.iter().filter(|sight| matches!(sight, Sight::Reply(..))).count();
             assert_eq!(replies, 1, "{}", garbage.escape_ascii());
         }
+    }
+
+    #[test]
+    fn what_comes_after_a_refused_rset_is_not_understood_if_more_was_said() {
+        let replies = |said: &[u8]| {
+            let turns: &[(&[u8], &[u8])] = &[(b"220 a\r\n", said), (b"500 what?\r\n250 a\r\n250 b\r\n", b"")];
+            let sights = read(turns, 100);
+            sights.iter().filter(|sight| matches!(sight, Sight::Reply(..))).count()
+        };
+        assert_eq!(replies(b"RSET\r\nMAIL FROM:<>\r\nRCPT TO:<a@b>\r\n"), 2);
+        assert_eq!(replies(b"MAIL FROM:<>\r\nRSET\r\nMAIL FROM:<>\r\n"), 4);
+        assert_eq!(replies(b"RSET\r\n"), 2);
     }
 
     #[test]
