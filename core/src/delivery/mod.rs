@@ -27,7 +27,7 @@ use crate::next_hop::{Host, NextHop};
 use crate::outbox::MailId;
 use crate::reply::ReplyClass;
 use crate::resolver::Answer;
-use crate::rng::Rng;
+use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
 use crate::session::{EndCause, Phase, SessionEnd, Transaction};
 use crate::settings::{Hosts, Settings};
@@ -48,14 +48,23 @@ pub(crate) struct Context<'a> {
     pub(crate) ids: &'a mut ConnectionIds,
 }
 
-/// Makes ids for the connections of all deliveries: even ones, because the resolver uses the odd ones.
+/// What the connections of all deliveries are begun with.
 #[derive(Debug, Default)]
-pub(crate) struct ConnectionIds(u64);
+pub(crate) struct ConnectionIds {
+    /// The next id: an even one, because the resolver uses the odd ones.
+    next: u64,
+    /// What the next sessions draw from, in place of what their deliveries would give them.
+    preset_seeds: VecDeque<Seed>,
+}
 
 impl ConnectionIds {
+    pub(crate) fn preset_seeds(&mut self, seeds: impl IntoIterator<Item = Seed>) {
+        self.preset_seeds.extend(seeds);
+    }
+
     fn next(&mut self) -> ConnectionId {
-        let id = ConnectionId(self.0);
-        self.0 = self.0.wrapping_add(2);
+        let id = ConnectionId(self.next);
+        self.next = self.next.wrapping_add(2);
         id
     }
 }
@@ -114,6 +123,8 @@ pub(crate) struct Delivery {
     lanes: BTreeMap<ConnectionId, Lane>,
     /// Most connections that the candidate is believed to bear.
     lane_limit: usize,
+    /// The connection that was opened first.
+    first_connection: Option<ConnectionId>,
     /// When to look whether a further connection is worth it.
     widen_at: Option<Instant>,
     /// Servers that are not padded again in this pass.
@@ -142,6 +153,7 @@ impl Delivery {
             stage: Stage::LookingUp,
             lanes: BTreeMap::new(),
             lane_limit: usize::MAX,
+            first_connection: None,
             widen_at: None,
             unpadded: Vec::new(),
             tally: Tally::default(),
@@ -185,6 +197,22 @@ impl Delivery {
         }
     }
 
+    /// Where this pass goes to.
+    pub(crate) fn next_hop(&self) -> &NextHop {
+        &self.next_hop
+    }
+
+    /// The connection that was opened first, by which a pass can be known.
+    pub(crate) fn first_connection(&self) -> Option<ConnectionId> {
+        self.first_connection
+    }
+
+    /// What a connection goes to, and what its session draws from, once there is one.
+    pub(crate) fn connection(&self, connection: ConnectionId) -> Option<(&Candidate, Option<&Seed>)> {
+        let Stage::Candidate(candidate) = &self.stage else { return None };
+        self.lanes.get(&connection).map(|lane| (candidate, lane.seed()))
+    }
+
     /// How many connections there are.
     pub(crate) fn lane_count(&self) -> usize {
         self.lanes.len()
@@ -199,6 +227,7 @@ impl Delivery {
     pub(crate) fn open_lane(&mut self, cx: &mut Context<'_>) {
         let Stage::Candidate(candidate) = &self.stage else { return };
         let connection = cx.ids.next();
+        self.first_connection.get_or_insert(connection);
         let text = format!("connecting to {}", verdict::describe(candidate));
         self.outputs.push_back(DeliveryOutput::Event(Event::debug(text)));
         self.outputs.push_back(DeliveryOutput::Connect(connection, candidate.remote));
@@ -226,7 +255,10 @@ impl Delivery {
         let Stage::Candidate(candidate) = &self.stage else { return };
         let Some(lane) = self.lanes.get_mut(&connection).filter(|lane| lane.is_connecting()) else { return };
         let is_padded = !self.unpadded.contains(&candidate.remote);
-        lane.begin_session(cx, candidate, &self.next_hop, is_padded, self.rng.fork());
+        // Drawn in any case, so that a preset does not shift what is drawn later.
+        let drawn = self.rng.seed();
+        let seed = cx.ids.preset_seeds.pop_front().unwrap_or(drawn);
+        lane.begin_session(cx, candidate, &self.next_hop, is_padded, seed);
         self.drain_lane(cx, connection);
     }
 
@@ -435,6 +467,9 @@ impl Delivery {
                 }
                 LaneOutput::Sent(octets) => {
                     self.outputs.push_back(DeliveryOutput::Event(Event::Sent(connection, octets)));
+                }
+                LaneOutput::SentData(octets) => {
+                    self.outputs.push_back(DeliveryOutput::Event(Event::SentData(connection, octets)));
                 }
                 LaneOutput::Received(octets) => {
                     self.outputs.push_back(DeliveryOutput::Event(Event::Received(connection, octets)));

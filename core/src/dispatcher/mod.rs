@@ -4,6 +4,7 @@
 //! more; only then does the driver get to see the outputs.
 
 mod bounces;
+mod inspect;
 mod intake;
 mod ledger;
 mod pace;
@@ -21,6 +22,7 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 
 use self::bounces::Bounces;
+pub use self::inspect::{ConnectionFacts, PassId};
 use self::intake::Intake;
 use self::ledger::Ledger;
 use self::traffic::Traffic;

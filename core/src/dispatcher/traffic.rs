@@ -33,7 +33,7 @@ const CONDEMN_LIMIT: usize = 1000;
 pub(super) struct Traffic {
     pub(super) resolver: Resolver,
     rng: Rng,
-    ids: ConnectionIds,
+    pub(super) ids: ConnectionIds,
     pub(super) deliveries: BTreeMap<HopId, Delivery>,
     /// When each delivery wants to be called.
     deadlines: HopTimers,

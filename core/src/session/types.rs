@@ -32,7 +32,7 @@ pub struct SessionConfig {
     pub auth_unprotected: bool,
     /// Most NOOP and RSET that are sent as padding inside TLS; 0 for none.
     pub padding_limit: u16,
-    /// Whether [`SessionOutput::Sent`] and [`SessionOutput::Received`] are wanted.
+    /// Whether [`SessionOutput::Sent`], [`SessionOutput::SentData`] and [`SessionOutput::Received`] are wanted.
     pub trace: bool,
 }
 
@@ -67,8 +67,10 @@ pub enum SessionOutput {
     /// What has become of the recipients of a transaction, all at once, before the next [`SessionOutput::Ready`] or
     /// [`SessionOutput::Ended`].
     Verdicts(Vec<(MailId, Outcome)>),
-    /// What is being sent, with secrets masked. Only with [`SessionConfig::trace`].
+    /// A command line that is being sent, with secrets masked. Only with [`SessionConfig::trace`].
     Sent(Bytes),
+    /// Mail data that is being sent. Only with [`SessionConfig::trace`].
+    SentData(Bytes),
     /// What the server has said, with secrets masked. Only with [`SessionConfig::trace`].
     Received(Bytes),
     /// Something that the administrator may want to know.
