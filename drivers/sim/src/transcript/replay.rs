@@ -63,6 +63,8 @@ pub(super) struct Replay<'a> {
     store_fails: bool,
     /// Connections that are asked for are refused: the world after a break.
     refuses: bool,
+    /// Octets that the network takes of the message that comes next.
+    takes: Option<usize>,
     witness: Witness,
     observed: Vec<String>,
 }
@@ -93,7 +95,7 @@ impl<'a> Replay<'a> {
                 }
                 Action::Octets(octets) => replay.octets(line, octets)?,
                 Action::Pass(span) => replay.pass(*span, false),
-                Action::Incident(incident) => replay.incident(line, *incident)?,
+                Action::Incident(incident) => replay.incident(line, incident)?,
             }
             observed.push(replay.take_observed());
         }
@@ -108,7 +110,7 @@ impl<'a> Replay<'a> {
             match action {
                 Action::Octets(octets) => replay.octets(line, octets)?,
                 Action::Pass(span) => replay.pass(*span, false),
-                Action::Incident(incident) => replay.incident(line, *incident)?,
+                Action::Incident(incident) => replay.incident(line, incident)?,
             }
         }
         replay.refuses = true;
@@ -129,6 +131,7 @@ impl<'a> Replay<'a> {
             requests: VecDeque::new(),
             store_fails: false,
             refuses: false,
+            takes: None,
             witness: Witness::new(Dialogue::Off),
             observed: Vec::new(),
         };
@@ -148,7 +151,10 @@ impl<'a> Replay<'a> {
             octets.copy_from_slice(&number.to_le_bytes());
         }
         let settings = self.transcript.scene.settings.clone();
-        self.dispatcher = Some(Dispatcher::new(self.now, settings, Hosts::new(), Mode::Daemon, seed));
+        let scene = &self.transcript.scene;
+        let mut dispatcher = Dispatcher::new(self.now, settings, Hosts::new(), scene.mode(), seed);
+        dispatcher.preset_session_seeds(scene.sessions.iter().cloned());
+        self.dispatcher = Some(dispatcher);
         self.settle();
     }
 
@@ -217,6 +223,7 @@ impl<'a> Replay<'a> {
                     self.see(Fact::Gone { link });
                     return self.fail_connection(connection, "connection refused");
                 }
+                self.takes = None;
                 let talk = Talk::new();
                 self.current =
                     Some(Current { link, talk, is_made: false, is_handshaking: false, is_tls: false });
@@ -249,7 +256,10 @@ impl<'a> Replay<'a> {
             }
             Output::Event(event) => self.see(Fact::Log(&event)),
             Output::Drained => {
-                self.observed.push("= the daemon has ended".into());
+                // That a pass is over is no surprise.
+                if self.transcript.scene.mode() == Mode::Daemon {
+                    self.observed.push("= the daemon has ended".into());
+                }
                 self.see(Fact::Stopped { crashed: false });
                 self.dispatcher = None;
             }
@@ -266,14 +276,26 @@ impl<'a> Replay<'a> {
     fn transmit(&mut self, connection: ConnectionId) {
         let link = Link { epoch: self.epoch, id: connection };
         let mut octets = BytesMut::new();
-        while let Some(dispatcher) = &mut self.dispatcher
-            && dispatcher.poll_transmit(self.now, connection, TRANSMIT_LIMIT, &mut octets)
-        {
+        loop {
+            let limit = self.transmit_limit();
+            let Some(dispatcher) = self.dispatcher.as_mut().filter(|_| limit > 0) else { return };
+            if !dispatcher.poll_transmit(self.now, connection, limit, &mut octets) {
+                return;
+            }
             let Some(current) = self.current.as_mut().filter(|current| current.link == link) else { return };
             let (tls, sent) = (current.is_tls, octets.split());
             let lines = current.talk.sent(&sent);
             self.observed.extend(lines);
             self.see(Fact::Sent { link, octets: &sent, tls });
+        }
+    }
+
+    /// How much the network takes now.
+    fn transmit_limit(&self) -> usize {
+        let sent = self.current.as_ref().and_then(|current| current.talk.data_octets());
+        match (self.takes, sent) {
+            (Some(takes), Some(sent)) => takes.saturating_sub(sent).min(TRANSMIT_LIMIT),
+            (None, _) | (_, None) => TRANSMIT_LIMIT,
         }
     }
 
@@ -328,6 +350,7 @@ impl<'a> Replay<'a> {
         if octets.is_empty() {
             return self.octets(line, octets);
         }
+        let octets = self.filled_in(line, octets)?;
         for (index, octet) in octets.iter().enumerate() {
             // What comes after the client has had enough is not read any more.
             if self.current.is_none() && index > 0 {
@@ -340,6 +363,7 @@ impl<'a> Replay<'a> {
 
     fn octets(&mut self, line: &Given, octets: &[u8]) -> Result<(), TranscriptError> {
         let link = self.connection(line)?;
+        let octets = &self.filled_in(line, octets)?;
         let accepted = self.current.as_mut().and_then(|current| current.talk.received(octets));
         if let Some(accepted) = accepted {
             self.see(Fact::Accepted { link, recipients: &accepted.recipients, data: &accepted.data });
@@ -349,30 +373,41 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn incident(&mut self, line: &Given, incident: Incident) -> Result<(), TranscriptError> {
+    /// The server's octets, with what it has to prove filled in.
+    fn filled_in(&mut self, line: &Given, octets: &[u8]) -> Result<Vec<u8>, TranscriptError> {
+        let password = self.transcript.scene.password().unwrap_or_default();
+        match &mut self.current {
+            Some(current) => {
+                current.talk.filled_in(octets, password).map_err(|reason| impossible(line, &reason))
+            }
+            None => Ok(octets.to_vec()),
+        }
+    }
+
+    fn incident(&mut self, line: &Given, incident: &Incident) -> Result<(), TranscriptError> {
         match incident {
-            Incident::Tls { valid } => {
+            &Incident::Tls { valid } => {
                 let link = self.handshake(line)?;
                 self.see(Fact::TlsEstablished { link, valid });
                 self.call(Input::TlsEstablished { connection: link.id, certificate_is_valid: valid });
             }
-            Incident::TlsFailed => {
+            Incident::TlsFailed(words) => {
                 let link = self.handshake(line)?;
                 self.end_talk("");
                 self.see(Fact::Gone { link });
-                self.call(Input::TlsFailed(link.id, "handshake failure".into()));
+                self.call(Input::TlsFailed(link.id, words.clone()));
             }
-            Incident::Refused => self.refuse(line, ConnectError::Remote("connection refused".into()))?,
-            Incident::Unreachable => self.refuse(line, ConnectError::Remote("no route to host".into()))?,
-            Incident::Local => self.refuse(line, ConnectError::Local("too many open files".into()))?,
+            Incident::Refused(words) => self.refuse(line, ConnectError::Remote(words.clone()))?,
+            Incident::Local(words) => self.refuse(line, ConnectError::Local(words.clone()))?,
             Incident::Eof => {
                 self.connection(line)?;
                 self.lose(CloseReason::EndOfFile);
             }
-            Incident::Reset => {
+            Incident::Reset(words) => {
                 self.connection(line)?;
-                self.lose(CloseReason::Broken("connection reset by peer".into()));
+                self.lose(CloseReason::Broken(words.clone()));
             }
+            Incident::Takes(octets) => self.takes = Some(*octets),
             Incident::Stall => self.pass(PATIENCE, true),
             Incident::StoreFails => self.store_fails = true,
             Incident::Crash => self.crash(),
@@ -442,8 +477,9 @@ impl<'a> Replay<'a> {
     fn pass(&mut self, span: Duration, until_closed: bool) {
         let begin = self.now.monotonic;
         let end = begin + span;
+        let concerned = self.current.as_ref().map(|current| current.link);
         while let Some((at, _)) = self.dispatcher.as_ref().and_then(Dispatcher::poll_timeout) {
-            if at > end || (until_closed && self.current.is_none()) {
+            if at > end || (until_closed && self.current.as_ref().map(|current| current.link) != concerned) {
                 break;
             }
             self.advance(at);

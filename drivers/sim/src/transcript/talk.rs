@@ -1,5 +1,6 @@
 //! What is seen of one conversation: lines for the transcript, and what the server has accepted.
 
+use super::scram::Scram;
 use crate::facts::Verb;
 use crate::wire::{Sight, Wire};
 
@@ -11,6 +12,7 @@ pub(super) struct Talk {
     data: Option<Vec<u8>>,
     asked: Option<String>,
     recipients: Vec<String>,
+    scram: Scram,
 }
 
 /// A message that was accepted.
@@ -22,11 +24,29 @@ pub(super) struct Accepted {
 
 impl Talk {
     pub(super) fn new() -> Self {
-        Self { wire: Wire::new(), data: None, asked: None, recipients: Vec::new() }
+        Self { wire: Wire::new(), data: None, asked: None, recipients: Vec::new(), scram: Scram::default() }
     }
 
     pub(super) fn tls_established(&mut self) {
         self.wire.tls_established();
+    }
+
+    /// The server's octets, with what it has to prove filled in.
+    pub(super) fn filled_in(&mut self, octets: &[u8], password: &str) -> Result<Vec<u8>, String> {
+        match str::from_utf8(octets) {
+            Ok(text) if text.contains("{scram-") => {
+                let lines = text.split_inclusive('\n');
+                let lines: Result<Vec<_>, _> =
+                    lines.map(|line| self.scram.filled_in(line, password)).collect();
+                Ok(lines?.concat().into_bytes())
+            }
+            Ok(_) | Err(_) => Ok(octets.to_vec()),
+        }
+    }
+
+    /// How many octets of a message are sent that has not come to its end.
+    pub(super) fn data_octets(&self) -> Option<usize> {
+        self.data.as_ref().map(Vec::len)
     }
 
     /// The lines that these octets of the client make.
@@ -42,6 +62,9 @@ impl Talk {
                         self.asked = Some(path_of(&line));
                     } else if verb == Verb::Mail {
                         self.recipients.clear();
+                    } else if matches!(verb, Verb::Auth | Verb::AuthLine) {
+                        let words = String::from_utf8_lossy(&line);
+                        self.scram.said(words.rsplit(' ').next().unwrap_or_default());
                     }
                     lines.push(format!("C: {}", masked(verb, &line)));
                 }
