@@ -420,6 +420,7 @@ fn meaning(config: &Config) -> String {
         logfile,
         pidfile,
         database,
+        record,
         identity,
         trust_file,
         bind,
@@ -427,7 +428,7 @@ fn meaning(config: &Config) -> String {
         directives: _,
     } = config;
     format!(
-        "{settings:?} {verbosity} {logfile:?} {pidfile:?} {database:?} {identity:?} {trust_file:?} {bind:?}"
+        "{settings:?} {verbosity} {logfile:?} {pidfile:?} {database:?} {record:?} {identity:?} {trust_file:?} {bind:?}"
     )
 }
 

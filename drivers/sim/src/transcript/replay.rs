@@ -86,7 +86,8 @@ impl<'a> Replay<'a> {
                     pending.extend_from_slice(octets);
                     let is_quiet = written.and_then(|all| all.get(index + 1)).is_some_and(Vec::is_empty);
                     let goes_on = matches!(actions.get(index + 1), Some((_, Action::Octets(_))));
-                    if !(is_quiet && goes_on) {
+                    // Nothing shows mail data before its end.
+                    if !(is_quiet && goes_on && replay.takes.is_none()) {
                         replay.octets(line, &std::mem::take(&mut pending))?;
                     }
                 }
