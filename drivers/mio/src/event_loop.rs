@@ -255,10 +255,15 @@ impl EventLoop {
             let pull = |id, limit, octets: &mut _| dispatcher.poll_transmit(now, id, limit, octets);
             match self.sockets.turn(pull) {
                 None => return Flow::GoOn,
-                Some(Turn::Quiet) => {}
+                Some(Turn::Quiet) => {
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.transmitted(now);
+                    }
+                }
                 Some(Turn::Input(input)) => {
                     let now = self.clock.now();
                     if let Some(recorder) = &mut self.recorder {
+                        recorder.transmitted(now);
                         // What was pulled in this turn comes before what was received in it.
                         while let Some(output) = dispatcher.poll_output() {
                             recorder.output(dispatcher, &output);
@@ -305,9 +310,6 @@ impl EventLoop {
     /// Does everything that the dispatcher asks for. Nothing is answered in here, so that nothing recurs.
     fn carry_out(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
         let mut flow = Flow::GoOn;
-        if let Some(recorder) = &mut self.recorder {
-            recorder.look(self.clock.now());
-        }
         while let Some(output) = self.next_output(dispatcher) {
             match output {
                 Output::Connect { connection, remote, purpose } => {
@@ -328,7 +330,7 @@ impl EventLoop {
             }
         }
         if let Some(recorder) = &mut self.recorder {
-            recorder.settle(dispatcher);
+            recorder.settle(dispatcher, self.clock.now());
             if flow == Flow::Drained {
                 recorder.finish();
             }

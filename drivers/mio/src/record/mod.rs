@@ -104,8 +104,8 @@ impl Recorder {
         self.begin_call(now, Some(deadline));
     }
 
-    /// What the dispatcher wants is about to be looked at.
-    pub fn look(&mut self, now: Now) {
+    /// Something has been sent, and the dispatcher may have more to say.
+    pub fn transmitted(&mut self, now: Now) {
         self.now = now;
     }
 
@@ -150,10 +150,11 @@ impl Recorder {
     }
 
     /// All that the dispatcher wanted has been seen: what is over is written.
-    pub fn settle(&mut self, dispatcher: &Dispatcher) {
+    pub fn settle(&mut self, dispatcher: &Dispatcher, now: Now) {
         self.call += 1;
         self.deadline = None;
-        let now = self.now.monotonic;
+        let now = now.monotonic;
+        self.tracks.values_mut().for_each(|track| track.settle(now));
         let mut over = Vec::new();
         for (&number, track) in &mut self.tracks {
             if track.talk.is_some() || dispatcher.is_under_way(track.pass) {

@@ -62,6 +62,10 @@ pub(super) struct Track {
     /// The last thing that the world did, and the last that was sent.
     last_given: Instant,
     last_active: Instant,
+    /// When the last call that was about this record had been dealt with, and whether the present one is: what this program
+    /// needs for its own work is no silence.
+    quiet_since: Instant,
+    is_concerned: bool,
     /// Why nothing more is recorded.
     is_cut: Option<&'static str>,
 }
@@ -92,6 +96,8 @@ impl Track {
             running: Vec::new(),
             last_given: Instant::default(),
             last_active: Instant::default(),
+            quiet_since: Instant::default(),
+            is_concerned: false,
             is_cut: None,
         }
     }
@@ -115,12 +121,14 @@ impl Track {
         self.tried.push(tried);
         self.lines.client(at.call, format!("C+ {}", SocketAddr::new(address, remote.port())));
         self.last_given = at.now;
+        self.is_concerned = true;
     }
 
     pub(super) fn connected(&mut self) {
         if let Some(talk) = &mut self.talk {
             talk.is_made = true;
             self.sessions.push(None);
+            self.is_concerned = true;
         }
     }
 
@@ -220,6 +228,7 @@ impl Track {
     pub(super) fn sent_data(&mut self, at: Moment, octets: &[u8]) {
         let Some(talk) = self.talk.as_mut().filter(|_| self.is_cut.is_none()) else { return };
         self.last_active = at.now;
+        self.is_concerned = true;
         if let Told::FinalDot(octets) = talk.sent_data(octets, at.call, &mut self.lines) {
             for &position in &self.running {
                 if let Some((_, mail, _)) = self.mails.get_mut(position) {
@@ -276,6 +285,13 @@ impl Track {
         if self.talk.is_some() {
             self.make();
             self.push(at, Given::Line("! drain".to_owned()));
+        }
+    }
+
+    /// A call has been dealt with.
+    pub(super) fn settle(&mut self, now: Instant) {
+        if std::mem::take(&mut self.is_concerned) {
+            self.quiet_since = now;
         }
     }
 
@@ -372,6 +388,7 @@ impl Track {
     }
 
     fn client(&mut self, at: Moment, line: String) {
+        self.is_concerned = true;
         if self.is_cut.is_none() {
             self.lines.client(at.call, line);
         }
@@ -407,7 +424,8 @@ impl Track {
 
     /// Says that time has passed, if it has.
     fn pass_silence(&mut self, at: Moment) {
-        let silence = at.now.saturating_duration_since(self.last_active.max(self.last_given));
+        let silence = at.now.saturating_duration_since(self.quiet_since);
+        self.is_concerned = true;
         if silence >= SILENCE && self.talk.as_ref().is_some_and(|talk| talk.is_made) {
             self.make();
             self.push(at, Given::Line(format!("+ {}s", silence.as_secs())));
