@@ -7,7 +7,7 @@ mod support;
 use std::path::PathBuf;
 
 use support::tls::Identity;
-use support::{Action, Mail, Script, SmtpServer, World};
+use support::{Action, Gate, Mail, Script, SmtpServer, World};
 
 const USER: &str = "secretive-user";
 const PASSWORD: &str = "open: Sesame@99";
@@ -252,6 +252,42 @@ fn an_interrupted_conversation_is_recorded_too() {
     daemon.terminate();
     let record = recording.only();
     assert_lines(&record, &["! drain", "! stall", "? 4s", "C-"]);
+}
+
+#[test]
+fn a_record_that_becomes_too_long_ends_where_it_still_replays() {
+    let line = format!("250-{}\r\n", "x".repeat(1000));
+    let long = format!("{}250 2.1.0 ok", line.repeat(50));
+    let recording = Recording::of(Script::new().always("MAIL", Action::Reply(long)));
+    let mails: Vec<Mail> =
+        (0..30).map(|number| mail("bob@target.test").data(format!("message {number}"))).collect();
+    let record = recording.after(&mails);
+    assert_lines(&record, &["= 15 deleted", "# The record ends here, because it has become too long."]);
+    assert!(recording.world.database.outbox().is_empty());
+}
+
+#[test]
+fn connections_at_the_same_time_have_records_of_their_own() {
+    let (first, second) = (Gate::new(), Gate::new());
+    let script = Script::new()
+        .once(".", Action::After(first.clone(), Box::new(Action::Close)))
+        .once(".", Action::After(second.clone(), Box::new("250 ok".into())));
+    let recording = Recording::of(script);
+    let daemon = recording.world.start();
+    let lost = recording.world.insert(&mail("bob@target.test"));
+    recording.server.wait("the first message", |records| records.count("DATA") == 1);
+    // It waits, so that a second connection is worth it.
+    let taken = recording.world.insert(&mail("carol@target.test"));
+    recording.server.wait("the second message", |records| records.count("DATA") == 2);
+    first.open();
+    recording.world.database.wait_for_failure(lost);
+    second.open();
+    recording.world.database.wait("the second is delivered", |database| database.row(taken).is_none());
+    daemon.terminate();
+    let records = recording.all();
+    assert_eq!(records.len(), 2, "{records:#?}");
+    records.iter().for_each(|record| assert_replays(record));
+    assert_lines(&records.concat(), &["# The connection is lost here", "= 1 deleted"]);
 }
 
 #[test]

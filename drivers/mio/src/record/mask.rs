@@ -12,7 +12,7 @@ pub(super) const ANNOUNCED: &str = "mail.example.org";
 pub(super) const CREDENTIALS: &str = "user1:secret99";
 /// What stands where a secret was.
 const MASK: &str = "***";
-/// Shorter texts are no secrets: they occur everywhere, and to replace them would disclose them.
+/// Shorter secrets occur everywhere, and to replace them inside of other words would disclose them.
 const SECRET_LEAST_OCTETS: usize = 4;
 /// Shorter local parts are not looked for in free text, because they are mostly other words there.
 const LOCAL_PART_LEAST_OCTETS: usize = 3;
@@ -26,6 +26,8 @@ pub(super) struct Mask {
     /// By themselves in lower case.
     local_parts: BTreeMap<String, String>,
     secrets: Vec<String>,
+    /// Secrets that are looked for only as whole words.
+    short_secrets: Vec<String>,
     domains: u32,
     hosts: u32,
 }
@@ -38,8 +40,9 @@ impl Mask {
             mask.names.insert(name.as_str().to_owned(), ANNOUNCED.to_owned());
         }
         if let Some(Credentials { user, password }) = credentials {
-            let secrets = [password, user].into_iter().filter(|secret| secret.len() >= SECRET_LEAST_OCTETS);
-            mask.secrets.extend(secrets.map(|secret| secret.to_string()));
+            let secrets = [password, user].into_iter().map(ToString::to_string);
+            (mask.secrets, mask.short_secrets) =
+                secrets.partition(|secret| secret.len() >= SECRET_LEAST_OCTETS);
             // One may be a part of the other.
             mask.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         }
@@ -229,6 +232,9 @@ impl Mask {
         if let Some(address) = parse_address(bare) {
             return format!("{}{tail}", self.address(address));
         }
+        if is_free && self.short_secrets.iter().any(|secret| secret == bare) {
+            return format!("{MASK}{tail}");
+        }
         if let Some(masked) = self.names.get(&canonical(bare)).filter(|_| !bare.is_empty()) {
             return format!("{masked}{tail}");
         }
@@ -308,6 +314,9 @@ mod tests {
     #[test]
     fn secrets_are_masked_in_any_text() {
         assert_eq!(mask().text("no wonder land for alice"), "no *** for ***");
+        let credentials = Credentials { user: "al".into(), password: "ok".into() };
+        let mut mask = Mask::new("me.real.test", Some(&credentials));
+        assert_eq!(mask.text("al: also ok."), "***: also ***.");
     }
 
     #[test]

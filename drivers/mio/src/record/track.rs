@@ -146,7 +146,7 @@ impl Track {
             ConnectError::Local(text) => ("local", text),
         };
         let text = self.mask.text(text);
-        self.give(at, Given::Line(format!("! {verb} {text}")));
+        self.push(at, Given::Line(format!("! {verb} {text}")));
     }
 
     pub(super) fn starts_tls(&mut self, at: Moment, host: &cmail_delivery::next_hop::Host) {
@@ -206,9 +206,10 @@ impl Track {
 
     pub(super) fn received(&mut self, at: Moment, octets: &[u8]) {
         self.pass_silence(at);
+        self.cut_if_long();
         let Some(talk) = self.talk.as_mut().filter(|_| self.is_cut.is_none()) else { return };
         talk.received(octets, at.call, &mut self.lines, &mut self.mask);
-        self.note_given(at);
+        self.last_given = at.now;
     }
 
     pub(super) fn sent(&mut self, at: Moment, octets: &[u8]) {
@@ -400,23 +401,19 @@ impl Track {
         if let Some(talk) = &mut self.talk {
             talk.is_used = true;
         }
-        self.give(at, Given::Line(line));
-    }
-
-    fn give(&mut self, at: Moment, given: Given) {
-        self.push(at, given);
-        self.note_given(at);
+        self.push(at, Given::Line(line));
     }
 
     fn push(&mut self, at: Moment, given: Given) {
+        self.cut_if_long();
         if self.is_cut.is_none() {
             self.lines.give(given);
             self.last_given = at.now;
         }
     }
 
-    fn note_given(&mut self, at: Moment) {
-        self.last_given = at.now;
+    /// Nothing more is given then; until now it is complete what was observed.
+    fn cut_if_long(&mut self) {
         if self.lines.octets() > LENGTH_LIMIT_OCTETS {
             self.cut("The record ends here, because it has become too long.");
         }
