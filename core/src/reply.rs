@@ -32,6 +32,12 @@ impl ReplyCode {
     pub const INSUFFICIENT_STORAGE: Self = Self(452);
     /// What older servers say for too many recipients (RFC 5321 section 4.5.3.1.10).
     pub const EXCEEDED_STORAGE: Self = Self(552);
+    /// The command is not known (RFC 5321 section 4.2.3).
+    pub const SYNTAX_ERROR: Self = Self(500);
+    /// The command is not implemented (RFC 5321 section 4.2.4).
+    pub const COMMAND_NOT_IMPLEMENTED: Self = Self(502);
+    /// The command is not expected here (RFC 5321 section 4.2.2).
+    pub const BAD_SEQUENCE_OF_COMMANDS: Self = Self(503);
     /// A challenge of an authentication exchange (RFC 4954 section 4).
     pub const AUTH_CHALLENGE: Self = Self(334);
     /// The authentication mechanism is not supported (RFC 4954 section 4).

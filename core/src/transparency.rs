@@ -2,24 +2,31 @@
 
 use bytes::{BufMut as _, BytesMut};
 
-/// Turns stored mail data into what stands between `354` and the final reply, piece by piece.
+/// Turns stored mail data into what stands between `354` and the final reply, or into a chunk, piece by piece.
 ///
 /// Bare CR and bare LF become CRLF (RFC 5321 section 2.3.8), a dot at the beginning of a line is doubled after that.
-/// Otherwise no octet is added or lost, NUL and 8-bit octets included.
+/// In a chunk (RFC 3030) dots are left as they
+/// are, and there is no final one. Otherwise no octet is added or lost, NUL and 8-bit octets included.
 #[derive(Clone, Debug)]
 pub struct MailDataEncoder {
     /// The last octet was a CR: whether a LF belongs to it is known only with the next octet.
     has_pending_cr: bool,
     at_line_start: bool,
+    has_dots: bool,
 }
 
 impl Default for MailDataEncoder {
     fn default() -> Self {
-        Self { has_pending_cr: false, at_line_start: true }
+        Self { has_pending_cr: false, at_line_start: true, has_dots: true }
     }
 }
 
 impl MailDataEncoder {
+    /// For a message that is sent as a chunk: of [`transmitted_octets`].
+    pub fn for_chunk() -> Self {
+        Self { has_dots: false, ..Self::default() }
+    }
+
     /// Appends what `data` becomes to `out`: at most two octets for each, and two more.
     pub fn encode(&mut self, data: &[u8], out: &mut BytesMut) {
         let mut rest = data;
@@ -32,7 +39,7 @@ impl MailDataEncoder {
             }
         }
         while let Some(first) = rest.first() {
-            if self.at_line_start && *first == b'.' {
+            if self.at_line_start && *first == b'.' && self.has_dots {
                 out.put_u8(b'.');
             }
             let end = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
@@ -51,12 +58,14 @@ impl MailDataEncoder {
         }
     }
 
-    /// Ends the last line if it has no end, and appends the final dot.
+    /// Ends the last line if it has no end, and appends the final dot if there is one.
     pub fn finish(&mut self, out: &mut BytesMut) {
         if self.has_pending_cr || !self.at_line_start {
             self.end_line(out);
         }
-        out.put_slice(b".\r\n");
+        if self.has_dots {
+            out.put_slice(b".\r\n");
+        }
     }
 
     fn end_line(&mut self, out: &mut BytesMut) {
@@ -167,6 +176,20 @@ mod tests {
             cuts.sort_unstable();
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &data[cut[0]..cut[1]]).collect();
             prop_assert_eq!(encode(&pieces), model(&data));
+        }
+
+        #[test]
+        fn a_chunk_is_the_lines_with_their_ends(data in data(), cut in 0..60_usize) {
+            // RFC 3030 section 2: neither doubled dots nor a final one, and the length is known before.
+            let (first, second) = data.split_at(cut.min(data.len()));
+            let mut encoder = MailDataEncoder::for_chunk();
+            let mut out = BytesMut::new();
+            encoder.encode(first, &mut out);
+            encoder.encode(second, &mut out);
+            encoder.finish(&mut out);
+            let expected: Vec<u8> = lines(&data).into_iter().flat_map(|line| [line, b"\r\n".into()].concat()).collect();
+            prop_assert_eq!(out.len() as u64, transmitted_octets(&data));
+            prop_assert_eq!(out.to_vec(), expected);
         }
 
         #[test]

@@ -163,6 +163,7 @@ fn config(letters: &[u8], password: &str) -> SessionConfig {
         credentials: has(b'a').then(|| Credentials { user: "user".into(), password: password.into() }),
         auth_unprotected: has(b'u'),
         padding_limit: if has(b'p') { 3 } else { 0 },
+        cautious: has(b'c'),
         trace: has(b't'),
     }
 }

@@ -23,6 +23,9 @@ use crate::session::{
 };
 use crate::time::Instant;
 
+/// When only this part of the work that it was given last is left, a connection asks for more, so that it need not wait for
+/// the database in between. With little work there is nothing to gain by that, and other connections may take it.
+const LAST_PART_OF_WORK: usize = 4;
 /// Most characters of a reply that are logged for each delivered mail.
 const REPLY_LOG_LIMIT_CHARACTERS: usize = 200;
 
@@ -50,8 +53,16 @@ pub(super) struct Lane {
     state: State,
     /// Transactions that have not begun.
     work: VecDeque<Transaction>,
-    /// The recipients of the transaction that runs.
+    /// How many transactions it was given last.
+    share: usize,
+    /// Whether it has asked for more transactions and got no answer.
+    has_asked: bool,
+    /// Whether the session waits for a transaction, and there was none.
+    is_hungry: bool,
+    /// The recipients of the transactions that run, undecided.
     running: Vec<(MailId, Mailbox)>,
+    /// A mail of the transaction that began last.
+    newest: Option<MailId>,
     /// Whether the session has negotiated.
     is_established: bool,
     has_decided: bool,
@@ -63,6 +74,14 @@ pub(super) struct Lane {
     /// Whether the driver knows that there is something to send.
     transmit_is_announced: bool,
     outputs: VecDeque<LaneOutput>,
+}
+
+/// What a server is believed to bear, as long as it has not shown that it does not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bears {
+    pub(super) padding: bool,
+    /// Commands in batches, and chunks.
+    pub(super) batches: bool,
 }
 
 #[derive(Debug)]
@@ -82,7 +101,11 @@ impl Lane {
         Self {
             state: State::Connecting { deadline },
             work: VecDeque::new(),
+            share: 0,
+            has_asked: false,
+            is_hungry: false,
             running: Vec::new(),
+            newest: None,
             is_established: false,
             has_decided: false,
             is_quitting: false,
@@ -130,7 +153,7 @@ impl Lane {
         cx: &Context<'_>,
         candidate: &Candidate,
         next_hop: &NextHop,
-        is_padded: bool,
+        bears: Bears,
         seed: Seed,
     ) {
         let credentials = match next_hop {
@@ -143,7 +166,8 @@ impl Lane {
             plain_fallback: candidate.plain_twin_follows,
             credentials,
             auth_unprotected: cx.settings.auth_insecure || candidate.remote.ip().to_canonical().is_loopback(),
-            padding_limit: if is_padded { cx.settings.tls_padding } else { 0 },
+            padding_limit: if bears.padding { cx.settings.tls_padding } else { 0 },
+            cautious: !bears.batches,
             trace: cx.settings.trace,
         };
         let session = Session::new(config, Rng::from_seed(seed.0), cx.now);
@@ -171,22 +195,55 @@ impl Lane {
         self.with_session(|session| session.handle_timeout(now));
     }
 
-    /// Takes transactions to do; none means that the session has done its work.
+    /// Takes transactions to do.
     pub(super) fn take_work(&mut self, now: Instant, work: Vec<Transaction>) {
+        self.has_asked = false;
+        self.share = work.len();
         self.work.extend(work);
-        if self.work.is_empty() || self.is_quitting {
+        if self.is_quitting {
             self.quit(now);
-        } else {
+        } else if !self.work.is_empty() && core::mem::take(&mut self.is_hungry) {
             self.outputs.push_back(LaneOutput::WantPermission);
         }
+    }
+
+    /// There is no more work: the session ends, unless it still has some.
+    pub(super) fn take_no_work(&mut self, now: Instant) {
+        self.has_asked = false;
+        if self.is_hungry {
+            self.quit(now);
+        }
+    }
+
+    /// Whether there are transactions that have not begun.
+    pub(super) fn has_work(&self) -> bool {
+        !self.work.is_empty()
+    }
+
+    /// Gives back what has not begun, and asks for work instead.
+    pub(super) fn exchange_work(&mut self) {
+        let ids = self.give_back_work();
+        self.outputs.push_back(LaneOutput::Released { ids, tried: false });
+        self.is_hungry = true;
+        self.ask();
     }
 
     /// Begins the next transaction.
     pub(super) fn begin(&mut self, now: Instant) {
         let Some(transaction) = self.work.pop_front() else { return };
         self.transactions = self.transactions.saturating_add(1);
-        self.running = transaction.recipients.clone();
+        self.newest = transaction.recipients.first().map(|&(id, _)| id);
+        self.running.extend(transaction.recipients.iter().cloned());
+        if self.work.len() < self.share / LAST_PART_OF_WORK {
+            self.ask();
+        }
         self.with_session(|session| session.begin(now, transaction));
+    }
+
+    fn ask(&mut self) {
+        if !core::mem::replace(&mut self.has_asked, true) {
+            self.outputs.push_back(LaneOutput::WantWork);
+        }
     }
 
     pub(super) fn supply_data(&mut self, now: Instant, octets: Bytes) {
@@ -203,8 +260,7 @@ impl Lane {
         self.with_session(|session| session.quit(now));
     }
 
-    /// Gives back what has not begun.
-    pub(super) fn give_back_work(&mut self) -> Vec<MailId> {
+    fn give_back_work(&mut self) -> Vec<MailId> {
         self.work.drain(..).flat_map(|transaction| ids_of(&transaction.recipients)).collect()
     }
 
@@ -263,10 +319,14 @@ impl Lane {
             SessionOutput::StartTls => LaneOutput::StartTls(talk.candidate.host.clone()),
             SessionOutput::Ready => {
                 self.is_established = true;
-                if self.work.is_empty() { LaneOutput::WantWork } else { LaneOutput::WantPermission }
+                if self.work.is_empty() {
+                    self.is_hungry = true;
+                    return self.ask();
+                }
+                LaneOutput::WantPermission
             }
-            SessionOutput::NeedData { offset, limit } => match self.running.first() {
-                Some(&(id, _)) => LaneOutput::WantData { id, offset, limit },
+            SessionOutput::NeedData { offset, limit } => match self.newest {
+                Some(id) => LaneOutput::WantData { id, offset, limit },
                 None => return,
             },
             SessionOutput::Verdicts(verdicts) => return self.take_verdicts(verdicts),

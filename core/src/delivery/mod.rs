@@ -17,7 +17,7 @@ use core::net::SocketAddr;
 use bytes::{Bytes, BytesMut};
 
 use self::itinerary::{DeadEnd, Itinerary, Step};
-use self::lane::{Lane, LaneOutput};
+use self::lane::{Bears, Lane, LaneOutput};
 pub(crate) use self::verdict::Failure;
 use self::verdict::Tally;
 use crate::address::{Domain, Mailbox};
@@ -81,7 +81,7 @@ pub(crate) enum DeliveryOutput {
     Transmit(ConnectionId),
     /// The connection is done with.
     Close(ConnectionId),
-    /// The connection can take transactions: answered by [`Delivery::handle_work`] or [`Delivery::quit_lane`].
+    /// The connection can take transactions: answered by [`Delivery::handle_work`] or [`Delivery::handle_no_work`].
     WantWork(ConnectionId),
     /// A transaction is about to begin: answered by [`Delivery::begin`] or, later, when the rate allows it.
     WantPermission(ConnectionId),
@@ -129,6 +129,8 @@ pub(crate) struct Delivery {
     widen_at: Option<Instant>,
     /// Servers that are not padded again in this pass.
     unpadded: Vec<SocketAddr>,
+    /// Servers that cannot cope with batches of commands or with chunks, although they offer that.
+    unbatched: Vec<SocketAddr>,
     tally: Tally,
     outputs: VecDeque<DeliveryOutput>,
 }
@@ -156,6 +158,7 @@ impl Delivery {
             first_connection: None,
             widen_at: None,
             unpadded: Vec::new(),
+            unbatched: Vec::new(),
             tally: Tally::default(),
             outputs: VecDeque::new(),
         };
@@ -254,11 +257,14 @@ impl Delivery {
     pub(crate) fn handle_connected(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
         let Stage::Candidate(candidate) = &self.stage else { return };
         let Some(lane) = self.lanes.get_mut(&connection).filter(|lane| lane.is_connecting()) else { return };
-        let is_padded = !self.unpadded.contains(&candidate.remote);
+        let bears = Bears {
+            padding: !self.unpadded.contains(&candidate.remote),
+            batches: !self.unbatched.contains(&candidate.remote),
+        };
         // Drawn in any case, so that a preset does not shift what is drawn later.
         let drawn = self.rng.seed();
         let seed = cx.ids.preset_seeds.pop_front().unwrap_or(drawn);
-        lane.begin_session(cx, candidate, &self.next_hop, is_padded, seed);
+        lane.begin_session(cx, candidate, &self.next_hop, bears, seed);
         self.drain_lane(cx, connection);
     }
 
@@ -344,9 +350,19 @@ impl Delivery {
         self.with_lane(cx, connection, |lane, now| lane.supply_data(now, octets));
     }
 
-    /// Takes back what a connection was given and has not begun.
-    pub(crate) fn give_back_work(&mut self, connection: ConnectionId) -> Vec<MailId> {
-        self.lanes.get_mut(&connection).map(Lane::give_back_work).unwrap_or_default()
+    /// There is no work for a connection that has asked for some.
+    pub(crate) fn handle_no_work(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
+        self.with_lane(cx, connection, Lane::take_no_work);
+    }
+
+    /// Whether a connection has work that has not begun.
+    pub(crate) fn has_work(&self, connection: ConnectionId) -> bool {
+        self.lanes.get(&connection).is_some_and(Lane::has_work)
+    }
+
+    /// Takes back what a connection has not begun, which then asks for work again.
+    pub(crate) fn exchange_work(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
+        self.with_lane(cx, connection, |lane, _| lane.exchange_work());
     }
 
     /// Ends one connection as soon as its conversation allows it.
@@ -495,6 +511,10 @@ impl Delivery {
         if end.padding_failed && was_padded {
             self.unpadded.push(candidate.remote);
         }
+        let was_batched = !self.unbatched.contains(&candidate.remote);
+        if end.needs_caution && was_batched {
+            self.unbatched.push(candidate.remote);
+        }
         match end.cause {
             EndCause::Quit => {
                 if self.lanes.is_empty() {
@@ -504,6 +524,8 @@ impl Delivery {
             EndCause::Local(text) => self.postpone(text),
             // A server that dropped because of the padding is connected to once more without.
             EndCause::Lost(_) | EndCause::Refused(..) if end.phase == Phase::Padding && was_padded => {}
+            // The same for one that could not follow.
+            EndCause::Lost(_) if end.needs_caution && was_batched => {}
             // One that has decided something on this connection is worth another.
             EndCause::Refused(..) | EndCause::Unsuitable(_) | EndCause::Lost(_) if lane.has_decided() => {}
             EndCause::Refused(reply, command) => {

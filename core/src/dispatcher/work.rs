@@ -96,7 +96,13 @@ impl Dispatcher {
         if share == 0 {
             return;
         }
-        self.traffic.claimed_at.insert(connection, self.intake.changes());
+        let has_older =
+            self.traffic.deliveries.get(&hop).is_some_and(|delivery| delivery.has_work(connection));
+        let changes = self.intake.changes();
+        let claimed_at = self.traffic.claimed_at.entry(connection).or_insert(changes);
+        if !has_older {
+            *claimed_at = changes;
+        }
         if work.is_empty() {
             self.want_work(hop, connection);
         } else {
@@ -145,7 +151,7 @@ impl Dispatcher {
         let must_quit = self.is_draining() || (!self.has_room() && had_its_share);
         let (ids, share) = if must_quit { (Vec::new(), 0) } else { self.claim_for(hop) };
         if ids.is_empty() {
-            return self.with_delivery(hop, |delivery, cx| delivery.quit_lane(cx, connection));
+            return self.with_delivery(hop, |delivery, cx| delivery.handle_no_work(cx, connection));
         }
         let open = self.traffic.claims.entry(hop).or_default();
         *open = open.saturating_add(1);
@@ -190,12 +196,7 @@ impl Dispatcher {
     /// Somebody has written to the outbox since a connection claimed its mail: what has not begun is read again, because
     /// it may be gone, or meant for somebody else.
     fn claim_again(&mut self, hop: HopId, connection: ConnectionId) {
-        let mut ids = Vec::new();
-        self.with_delivery(hop, |delivery, _| ids = delivery.give_back_work(connection));
-        for id in ids {
-            self.put(id, Place::Ready);
-        }
-        self.want_work(hop, connection);
+        self.with_delivery(hop, |delivery, cx| delivery.exchange_work(cx, connection));
     }
 
     /// Takes the answer to a claim; rows that do not exist any more are forgotten.

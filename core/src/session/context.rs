@@ -25,6 +25,12 @@ pub(super) struct Context {
     pub(super) is_tls: bool,
     pub(super) certificate_is_valid: bool,
     pub(super) padding_failed: bool,
+    /// The server was found not to bear that commands are sent without waiting for replies, or chunks.
+    pub(super) needs_caution: bool,
+    /// How many transactions with chunks may overlap with a further one: as many as were taken on this connection.
+    pub(super) overlap: usize,
+    /// Whether [`SessionOutput::Ready`] was said and no transaction has begun since.
+    pub(super) is_announced: bool,
     /// The session is to end after the running transaction.
     pub(super) quits: bool,
     /// Whether the last output has been taken.
@@ -32,6 +38,8 @@ pub(super) struct Context {
     outputs: VecDeque<SessionOutput>,
     /// Command lines that are not yet handed out.
     commands: BytesMut,
+    /// How many octets have been handed out.
+    sent_octets: u64,
     /// What must not stand in any text; empty before authentication.
     secrets: Vec<Box<[u8]>>,
 }
@@ -45,10 +53,14 @@ impl Context {
             is_tls: false,
             certificate_is_valid: false,
             padding_failed: false,
+            needs_caution: false,
+            overlap: 0,
+            is_announced: false,
             quits: false,
             is_silent: false,
             outputs: VecDeque::new(),
             commands: BytesMut::new(),
+            sent_octets: 0,
             secrets: Vec::new(),
         }
     }
@@ -68,11 +80,35 @@ impl Context {
             | Command::Mail { .. }
             | Command::Rcpt(_)
             | Command::Data
+            | Command::Bdat(_)
+            | Command::EndOfData
             | Command::Quit => {}
         }
         command.write(&mut self.commands);
         if self.config.trace {
             self.output(SessionOutput::Sent(command.masked().freeze()));
+        }
+    }
+
+    /// Whether commands may be sent before the replies to those before them (RFC 2920).
+    pub(super) fn may_pipeline(&self) -> bool {
+        self.extensions.pipelining && self.may_be_bold()
+    }
+
+    /// Whether messages may be sent as chunks (RFC 3030).
+    pub(super) fn may_chunk(&self) -> bool {
+        self.extensions.chunking && self.may_be_bold()
+    }
+
+    /// A server that cannot even do NOOP and RSET is not asked for more than one thing at a time either.
+    fn may_be_bold(&self) -> bool {
+        !self.config.cautious && !self.needs_caution && !self.padding_failed
+    }
+
+    /// Says that a transaction may begin, unless that is known.
+    pub(super) fn announce(&mut self) {
+        if !core::mem::replace(&mut self.is_announced, true) {
+            self.output(SessionOutput::Ready);
         }
     }
 
@@ -139,6 +175,22 @@ impl Context {
     pub(super) fn take_commands(&mut self, limit: usize, out: &mut BytesMut) {
         let octets = self.commands.split_to(limit.min(self.commands.len()));
         out.extend_from_slice(&octets);
+        self.handed_out(octets.len());
+    }
+
+    /// Takes note of octets that were handed out.
+    pub(super) fn handed_out(&mut self, octets: usize) {
+        self.sent_octets = self.sent_octets.wrapping_add(octets as u64);
+    }
+
+    /// Where the stream of all octets to the server ends, with the commands that are not yet handed out.
+    pub(super) fn stream_end(&self) -> u64 {
+        self.sent_octets.wrapping_add(self.commands.len() as u64)
+    }
+
+    /// Whether the stream is handed out up to there.
+    pub(super) fn is_handed_out(&self, end: Option<u64>) -> bool {
+        end.is_some_and(|end| end <= self.sent_octets)
     }
 
     /// What is not yet handed out never will be.

@@ -24,10 +24,10 @@ pub(super) struct MailData {
 
 impl MailData {
     /// A message of `total` octets, of which the beginning is here.
-    pub(super) fn new(head: Bytes, total: u64) -> Self {
+    pub(super) fn new(head: Bytes, total: u64, encoder: MailDataEncoder) -> Self {
         let (buffered, next_offset) = (head.len(), head.len() as u64);
         Self {
-            encoder: MailDataEncoder::default(),
+            encoder,
             chunks: VecDeque::from([head]),
             buffered,
             next_offset,
@@ -100,7 +100,7 @@ impl MailData {
         }
     }
 
-    /// Appends the final dot.
+    /// Appends what ends the message.
     pub(super) fn finish(&mut self, out: &mut BytesMut) {
         self.encoder.finish(out);
     }

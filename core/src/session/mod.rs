@@ -5,6 +5,8 @@
 //! Ready -> MAIL -> RCPT... -> DATA -> message -> final dot -> Verdicts -> Ready ... -> QUIT -> Ended
 //! ```
 //!
+//! How transactions overlap where the server lets them is the business of `pipeline`.
+//!
 //! Whoever owns a [`Session`] tells it what has happened (`handle_*`, [`Session::begin`], [`Session::supply_data`],
 //! [`Session::quit`]), and after each such call, and after each [`Session::poll_transmit`], takes its outputs until
 //! there are none, sends what it wants to transmit, and asks when to call [`Session::handle_timeout`].
@@ -14,6 +16,7 @@
 mod context;
 mod extensions;
 mod mail_data;
+mod pipeline;
 mod running;
 mod state;
 mod timeouts;
@@ -48,9 +51,9 @@ pub struct Session {
     state: State,
     parser: ReplyParser,
     cx: Context,
-    /// What `deadline` bounds: the phase, and how many recipients are still to be asked about. Octets that change
+    /// What `deadline` bounds: the phase, and how many replies came before it in the transactions. Octets that change
     /// neither never move the deadline, so that a peer who dribbles them cannot hold the connection.
-    bounded: (Phase, usize),
+    bounded: (Phase, u64),
     deadline: Option<Instant>,
     /// When the peer has taken none of the message for too long. Of no meaning in other phases.
     stall_deadline: Instant,
@@ -122,7 +125,7 @@ impl Session {
         }
     }
 
-    /// Begins a transaction, after [`SessionOutput::Ready`]. At any other time all its recipients come back undecided
+    /// Begins a transaction: one after each [`SessionOutput::Ready`]. At any other time all its recipients come back undecided
     /// (after [`SessionOutput::Ended`] nothing comes back).
     pub fn begin(&mut self, now: Instant, transaction: Transaction) {
         self.advance(|state, cx| state.begin(transaction, cx));
@@ -163,7 +166,7 @@ impl Session {
             self.cx.take_commands(limit, out);
             return true;
         }
-        let may_finish = self.parser.is_empty();
+        let may_finish = self.parser.is_empty() || self.state.is_asked(&self.cx);
         self.advance(|state, cx| state.send_data(limit, may_finish, out, cx));
         if let Some(sent) = out.get(begin..).filter(|_| self.cx.config.trace) {
             self.cx.output(SessionOutput::SentData(Bytes::copy_from_slice(sent)));
@@ -176,10 +179,11 @@ impl Session {
     /// Whether [`Session::poll_transmit`] has something to hand out.
     pub fn wants_transmit(&self) -> bool {
         // While a reply is coming in that was not asked for nothing more is said that it could be taken to answer.
-        let is_listening = !self.parser.is_empty();
-        self.state.mail_data().map_or(self.cx.has_commands() && !is_listening, |data| {
-            data.has_octets() || (data.is_complete() && !is_listening)
-        })
+        let is_listening = !self.parser.is_empty() && !self.state.is_asked(&self.cx);
+        if self.cx.has_commands() {
+            return !is_listening;
+        }
+        self.state.mail_data().is_some_and(|data| data.has_octets() || (data.is_complete() && !is_listening))
     }
 
     /// When to call [`Session::handle_timeout`], and the phase that is too long then.
@@ -202,9 +206,9 @@ impl Session {
         self.cx.is_tls
     }
 
-    /// Whether the final dot is sent and the server has not yet said what became of the message.
+    /// Whether a message is sent to its end and the server has not yet said what became of it.
     pub fn awaits_final_reply(&self) -> bool {
-        self.phase() == Phase::EndOfData
+        self.state.awaits_final_reply()
     }
 
     fn advance(&mut self, transition: impl FnOnce(State, &mut Context) -> State) {

@@ -1,4 +1,5 @@
-//! The states of a conversation and every transition between them. No other file changes a session's state.
+//! The states of a conversation and every transition between them. No other file changes a session's state, except that what
+//! happens within the transactions is in `pipeline`.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -10,13 +11,12 @@ use bytes::{Bytes, BytesMut};
 use super::context::Context;
 use super::extensions::Extensions;
 use super::mail_data::MailData;
-use super::running::{Running, own_failure, refusal};
-use super::types::{EndCause, Outcome, Phase, SessionEnd, SessionNote, SessionOutput, Transaction};
+use super::pipeline::{Pipeline, Turn};
+use super::types::{EndCause, Phase, SessionEnd, SessionNote, SessionOutput, Transaction};
 use crate::command::{Command, CommandName};
 use crate::next_hop::TlsMode;
 use crate::reply::{Reply, ReplyClass, ReplyCode};
 use crate::sasl::{Exchange, Mechanism, SaslError};
-use crate::status::EnhancedStatus;
 
 /// What the session expects next.
 #[derive(Debug)]
@@ -33,13 +33,8 @@ pub(super) enum State {
     ExpectAuthEnd(String),
     /// A transaction, from the parent.
     Ready,
-    ExpectMail(Box<Running>),
-    ExpectRcpt(Box<Running>),
-    ExpectData(Box<Running>),
-    /// Nothing yet: the message is being sent.
-    SendData(Box<Running>, MailData),
-    ExpectFinalReply(Box<Running>),
-    ExpectRset,
+    /// The replies to the transactions that are under way.
+    Mailing(Box<Pipeline>),
     /// The farewell of the server; the session has come to this end.
     ExpectQuit(Box<SessionEnd>),
     Ended,
@@ -76,6 +71,10 @@ impl State {
         if reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE {
             return self.on_service_not_available(reply, cx);
         }
+        if let Self::Mailing(mut pipeline) = self {
+            let turn = pipeline.on_reply(reply, cx);
+            return Self::Mailing(pipeline).turn(turn, cx);
+        }
         if cx.has_commands() {
             return self.close(EndCause::Lost("the server replied before it was asked".into()), cx);
         }
@@ -87,16 +86,7 @@ impl State {
             Self::ExpectPadding(_, left) => Self::on_padding(left, reply, cx),
             Self::ExpectAuth(authentication) => authentication.on_reply(received, cx),
             Self::ExpectAuthEnd(reason) => Self::leave_unauthenticated(reason, cx),
-            Self::ExpectMail(running) => Self::on_mail(running, reply, cx),
-            Self::ExpectRcpt(mut running) => {
-                running.take_rcpt_reply(reply);
-                Self::next_rcpt(running, cx)
-            }
-            Self::ExpectData(running) => Self::on_data(running, reply, cx),
-            Self::SendData(running, data) => Self::on_early_reply(running, data, reply, cx),
-            Self::ExpectFinalReply(running) => Self::on_final_reply(*running, reply, cx),
-            Self::ExpectRset => self.on_rset(reply, cx),
-            Self::ExpectTls | Self::Ready | Self::ExpectQuit(_) | Self::Ended => {
+            Self::ExpectTls | Self::Ready | Self::Mailing(_) | Self::ExpectQuit(_) | Self::Ended => {
                 self.close(EndCause::Lost("the server spoke without being asked".into()), cx)
             }
         }
@@ -121,12 +111,8 @@ impl State {
 
     /// The time of the phase is over.
     pub(super) fn on_timeout(self, cx: &mut Context) -> Self {
-        let cause = if let Self::SendData(_, data) = &self {
-            if data.is_starved() {
-                EndCause::Local("the mail data was not read in time".into())
-            } else {
-                EndCause::Lost("timed out while the mail data was being sent".into())
-            }
+        let cause = if let Self::Mailing(pipeline) = &self {
+            pipeline.on_timeout(cx)
         } else if let Self::ExpectTls = self {
             EndCause::Lost("timed out during the TLS handshake".into())
         } else {
@@ -137,17 +123,14 @@ impl State {
 
     /// A transaction begins, if one can; otherwise it is handed back.
     pub(super) fn begin(self, transaction: Transaction, cx: &mut Context) -> Self {
-        let Self::Ready = self else {
+        if cx.quits || !cx.is_announced {
             cx.hand_back(transaction);
             return self;
-        };
-        let running = Running::new(transaction, &cx.extensions);
-        if running.waiting_count() == 0 {
-            return Self::conclude(*running, cx);
         }
-        let command = running.mail(&cx.extensions);
-        cx.send(&command);
-        Self::ExpectMail(running)
+        cx.is_announced = false;
+        let mut pipeline = if let Self::Mailing(pipeline) = self { pipeline } else { Box::default() };
+        let turn = pipeline.begin(transaction, cx);
+        Self::Mailing(pipeline).turn(turn, cx)
     }
 
     /// The parent needs the session no more.
@@ -162,14 +145,7 @@ impl State {
             | Self::ExpectPadding(..)
             | Self::ExpectAuth(_)
             | Self::ExpectAuthEnd(_) => self.close(EndCause::Quit, cx),
-            Self::ExpectMail(_)
-            | Self::ExpectRcpt(_)
-            | Self::ExpectData(_)
-            | Self::SendData(..)
-            | Self::ExpectFinalReply(_)
-            | Self::ExpectRset
-            | Self::ExpectQuit(_)
-            | Self::Ended => {
+            Self::Mailing(_) | Self::ExpectQuit(_) | Self::Ended => {
                 cx.quits = true;
                 self
             }
@@ -178,17 +154,12 @@ impl State {
 
     /// A piece of the message has come, or cannot come.
     pub(super) fn on_data_supplied(self, octets: Bytes, cx: &mut Context) -> Self {
-        let Self::SendData(running, mut data) = self else { return self };
-        let could_supply = data.supply(octets);
-        let state = Self::request_data(running, data, cx);
-        if could_supply {
-            return state;
-        }
-        // Without its final dot the server must drop what it has got (RFC 5321 section 4.1.1.4).
-        state.close(EndCause::Local("the mail has vanished or shrunk while it was being sent".into()), cx)
+        let Self::Mailing(mut pipeline) = self else { return self };
+        let turn = pipeline.on_data_supplied(octets, cx);
+        Self::Mailing(pipeline).turn(turn, cx)
     }
 
-    /// Hands out about `limit` octets of the message; with `may_finish` its final dot too, when all else is out.
+    /// Hands out about `limit` octets of the message; with `may_finish` its end too, when all else is out.
     pub(super) fn send_data(
         self,
         limit: usize,
@@ -196,13 +167,9 @@ impl State {
         out: &mut BytesMut,
         cx: &mut Context,
     ) -> Self {
-        let Self::SendData(running, mut data) = self else { return self };
-        data.encode(limit, out);
-        if data.is_complete() && may_finish {
-            data.finish(out);
-            return Self::ExpectFinalReply(running);
-        }
-        Self::request_data(running, data, cx)
+        let Self::Mailing(mut pipeline) = self else { return self };
+        pipeline.send_data(limit, may_finish, out, cx);
+        Self::Mailing(pipeline).turn(Turn::GoOn, cx)
     }
 
     /// The session ends at once: who is not decided yet stays so, or is uncertain after the final dot.
@@ -226,16 +193,10 @@ impl State {
     /// The end as it will be told; verdicts are told now.
     fn end(self, cause: EndCause, cx: &mut Context) -> SessionEnd {
         let phase = self.phase();
+        cx.is_announced = false;
         match self {
             Self::ExpectQuit(end) => return *end,
-            Self::ExpectMail(running)
-            | Self::ExpectRcpt(running)
-            | Self::ExpectData(running)
-            | Self::SendData(running, _) => cx.output(SessionOutput::Verdicts(running.into_verdicts())),
-            Self::ExpectFinalReply(mut running) => {
-                running.decide_all(&uncertain(&cause));
-                cx.output(SessionOutput::Verdicts(running.into_verdicts()));
-            }
+            Self::Mailing(pipeline) => pipeline.end(&cause, cx),
             Self::ExpectPadding(..) if cause != EndCause::Quit => cx.padding_failed = true,
             Self::ExpectTls
             | Self::ExpectGreeting
@@ -246,19 +207,20 @@ impl State {
             | Self::ExpectAuth(_)
             | Self::ExpectAuthEnd(_)
             | Self::Ready
-            | Self::ExpectRset
             | Self::Ended => {}
         }
-        SessionEnd { phase, cause, padding_failed: cx.padding_failed }
+        SessionEnd { phase, cause, padding_failed: cx.padding_failed, needs_caution: cx.needs_caution }
     }
 
     fn on_service_not_available(mut self, reply: &Reply, cx: &mut Context) -> Self {
-        // What has not gone out yet cannot be what the server answers.
-        let command = if cx.has_commands() { CommandName::Nothing } else { self.command() };
-        if let Self::ExpectFinalReply(running) = &mut self {
-            // After the final dot this is a verdict like any other: the server has not taken the message.
-            running.decide_all(&refusal(reply, command));
-        }
+        let command = if let Self::Mailing(pipeline) = &mut self {
+            pipeline.on_service_not_available(reply, cx)
+        } else if cx.has_commands() {
+            // What has not gone out yet cannot be what the server answers.
+            CommandName::Nothing
+        } else {
+            self.command()
+        };
         self.close(EndCause::Refused(reply.clone(), command), cx)
     }
 
@@ -344,86 +306,25 @@ impl State {
         if cx.quits {
             return Self::Ready.leave(EndCause::Quit, cx);
         }
-        cx.output(SessionOutput::Ready);
+        cx.announce();
         Self::Ready
     }
 
-    fn on_mail(mut running: Box<Running>, reply: &Reply, cx: &mut Context) -> Self {
-        if reply.class() == ReplyClass::Completed {
-            return Self::next_rcpt(running, cx);
+    /// What became of a step of the transactions.
+    fn turn(self, turn: Turn, cx: &mut Context) -> Self {
+        match turn {
+            Turn::Done => return Self::ready(cx),
+            Turn::Close(cause) => return self.close(cause, cx),
+            Turn::Leave(cause) => return self.leave(cause, cx),
+            Turn::GoOn => {}
         }
-        running.decide_all(&refusal(reply, CommandName::Mail));
-        Self::conclude(*running, cx)
-    }
-
-    fn next_rcpt(running: Box<Running>, cx: &mut Context) -> Self {
-        if let Some(mailbox) = running.next_recipient() {
-            cx.send(&Command::Rcpt(mailbox));
-            return Self::ExpectRcpt(running);
+        if let Self::Mailing(pipeline) = &self
+            && !cx.quits
+            && pipeline.has_room(cx)
+        {
+            cx.announce();
         }
-        if running.has_accepted() {
-            cx.send(&Command::Data);
-            return Self::ExpectData(running);
-        }
-        Self::abandon(*running, cx)
-    }
-
-    fn on_data(mut running: Box<Running>, reply: &Reply, cx: &mut Context) -> Self {
-        if reply.class() == ReplyClass::Intermediate {
-            let data = running.mail_data();
-            return Self::request_data(running, data, cx);
-        }
-        running.decide_all(&refusal(reply, CommandName::Data));
-        Self::abandon(*running, cx)
-    }
-
-    fn request_data(running: Box<Running>, mut data: MailData, cx: &mut Context) -> Self {
-        if let Some((offset, limit)) = data.request() {
-            cx.output(SessionOutput::NeedData { offset, limit });
-        }
-        Self::SendData(running, data)
-    }
-
-    /// A reply before the end of the data. A refusal is a verdict; success is none, the server has not got the
-    /// message. Either way the data cannot be ended without being taken for the message, so the connection is closed.
-    fn on_early_reply(mut running: Box<Running>, data: MailData, reply: &Reply, cx: &mut Context) -> Self {
-        if let ReplyClass::Transient | ReplyClass::Permanent = reply.class() {
-            running.decide_all(&refusal(reply, CommandName::MailData));
-        }
-        let cause = EndCause::Lost(format!("the server replied before the end of the data: {reply}"));
-        Self::SendData(running, data).close(cause, cx)
-    }
-
-    fn on_final_reply(mut running: Running, reply: &Reply, cx: &mut Context) -> Self {
-        // RFC 5321 section 4.2.5: with 2yz, and only then, the server takes responsibility.
-        let is_taken = reply.class() == ReplyClass::Completed;
-        running.decide_all(&if is_taken {
-            Outcome::Delivered(reply.clone())
-        } else {
-            refusal(reply, CommandName::EndOfData)
-        });
-        Self::conclude(running, cx)
-    }
-
-    /// Everything is decided, and nothing is left open at the server.
-    fn conclude(running: Running, cx: &mut Context) -> Self {
-        cx.output(SessionOutput::Verdicts(running.into_verdicts()));
-        Self::ready(cx)
-    }
-
-    /// Everything is decided, but the server still holds the transaction (RFC 5321 section 4.1.1.5).
-    fn abandon(running: Running, cx: &mut Context) -> Self {
-        cx.output(SessionOutput::Verdicts(running.into_verdicts()));
-        cx.send(&Command::Rset);
-        Self::ExpectRset
-    }
-
-    fn on_rset(self, reply: &Reply, cx: &mut Context) -> Self {
-        if reply.class() == ReplyClass::Completed {
-            return Self::ready(cx);
-        }
-        // The next MAIL would fall into the old transaction.
-        self.leave(EndCause::Lost(format!("the server refused RSET: {reply}")), cx)
+        self
     }
 
     fn refused(self, reply: &Reply, cx: &mut Context) -> Self {
@@ -446,26 +347,31 @@ impl State {
             Self::ExpectPadding(..) => Phase::Padding,
             Self::ExpectAuth(_) | Self::ExpectAuthEnd(_) => Phase::Auth,
             Self::Ready => Phase::Ready,
-            Self::ExpectMail(_) => Phase::Mail,
-            Self::ExpectRcpt(_) => Phase::Rcpt,
-            Self::ExpectData(_) => Phase::Data,
-            Self::SendData(..) => Phase::MailData,
-            Self::ExpectFinalReply(_) => Phase::EndOfData,
-            Self::ExpectRset => Phase::Rset,
+            Self::Mailing(pipeline) => pipeline.phase(),
             Self::ExpectQuit(_) => Phase::Quit,
             Self::Ended => Phase::Ended,
         }
     }
 
-    /// What one timeout bounds: the phase, or the part of it that one RCPT is (RFC 5321 section 4.5.3.2.3).
-    pub(super) fn bounded(&self) -> (Phase, usize) {
-        let recipients = if let Self::ExpectRcpt(running) = self { running.waiting_count() } else { 0 };
-        (self.phase(), recipients)
+    /// What one timeout bounds: the phase, or the part of it that one command is (RFC 5321 section 4.5.3.2).
+    pub(super) fn bounded(&self) -> (Phase, u64) {
+        let replies = if let Self::Mailing(pipeline) = self { pipeline.replies() } else { 0 };
+        (self.phase(), replies)
+    }
+
+    /// Whether the server has been asked for what it says next.
+    pub(super) fn is_asked(&self, cx: &Context) -> bool {
+        if let Self::Mailing(pipeline) = self { pipeline.is_asked(cx) } else { false }
+    }
+
+    /// Whether a message is sent of which is not known what became.
+    pub(super) fn awaits_final_reply(&self) -> bool {
+        if let Self::Mailing(pipeline) = self { pipeline.awaits_final_reply() } else { false }
     }
 
     /// The message, while it is being sent.
     pub(super) fn mail_data(&self) -> Option<&MailData> {
-        if let Self::SendData(_, data) = self { Some(data) } else { None }
+        if let Self::Mailing(pipeline) = self { pipeline.mail_data() } else { None }
     }
 
     /// What the next reply answers.
@@ -477,12 +383,7 @@ impl State {
             Self::ExpectStartTls => CommandName::StartTls,
             Self::ExpectPadding(command, _) => *command,
             Self::ExpectAuth(_) | Self::ExpectAuthEnd(_) => CommandName::Auth,
-            Self::ExpectMail(_) => CommandName::Mail,
-            Self::ExpectRcpt(_) => CommandName::Rcpt,
-            Self::ExpectData(_) => CommandName::Data,
-            Self::SendData(..) => CommandName::MailData,
-            Self::ExpectFinalReply(_) => CommandName::EndOfData,
-            Self::ExpectRset => CommandName::Rset,
+            Self::Mailing(pipeline) => pipeline.command(),
             Self::ExpectQuit(_) => CommandName::Quit,
             Self::ExpectTls | Self::Ready | Self::Ended => CommandName::Nothing,
         }
@@ -558,14 +459,4 @@ fn failed(error: &SaslError, cx: &Context) -> String {
     let reason = cx.masked_text(&error.to_string());
     let reason: String = reason.chars().filter(|character| !character.is_control()).collect();
     format!("authentication failed: {reason}")
-}
-
-/// RFC 5321 section 4.5.3.2.6: a server that is lost after the final dot may have taken the message.
-fn uncertain(cause: &EndCause) -> Outcome {
-    let detail = match cause {
-        EndCause::Lost(text) | EndCause::Unsuitable(text) | EndCause::Local(text) => text.as_str(),
-        EndCause::Quit | EndCause::Refused(..) => "no reply was awaited",
-    };
-    let text = format!("delivery uncertain, no reply to the end of data: {detail}");
-    own_failure(EnhancedStatus::CONNECTION_LOST, text.into(), false)
 }

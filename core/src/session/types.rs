@@ -32,6 +32,9 @@ pub struct SessionConfig {
     pub auth_unprotected: bool,
     /// Most NOOP and RSET that are sent as padding inside TLS; 0 for none.
     pub padding_limit: u16,
+    /// Whether the server gets one command at a time, and no chunks, whatever it offers: it was found to bear nothing
+    /// else.
+    pub cautious: bool,
     /// Whether [`SessionOutput::Sent`], [`SessionOutput::SentData`] and [`SessionOutput::Received`] are wanted.
     pub trace: bool,
 }
@@ -54,7 +57,8 @@ pub struct Transaction {
 pub enum SessionOutput {
     /// Begin TLS on the connection, once all that is to be transmitted is.
     StartTls,
-    /// A transaction may begin: after the negotiation, and after each transaction.
+    /// A transaction may begin: after the negotiation, and after each transaction; before its end if the server lets
+    /// them overlap (RFC 2920).
     Ready,
     /// More of the running message is needed: `limit` octets of the stored data from `offset` on. To be answered by
     /// [`Session::supply_data`](super::Session::supply_data).
@@ -158,6 +162,8 @@ pub struct SessionEnd {
     pub cause: EndCause,
     /// Whether the server answered padding with an error, or was lost while it was padded.
     pub padding_failed: bool,
+    /// Whether the server cannot cope with commands in batches or with chunks, although it offers that.
+    pub needs_caution: bool,
 }
 
 /// Why a session came to its end.

@@ -2,6 +2,7 @@
 
 mod auth;
 mod negotiation;
+mod pipelining;
 mod properties;
 mod transactions;
 
@@ -41,6 +42,7 @@ fn config(tls: TlsMode) -> SessionConfig {
         credentials: None,
         auth_unprotected: false,
         padding_limit: 0,
+        cautious: false,
         trace: false,
     }
 }

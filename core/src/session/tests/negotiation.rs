@@ -203,7 +203,10 @@ fn an_error_ends_the_padding_but_not_the_session() {
     ));
     talk.quit();
     let end = talk.client("QUIT\r\n").server("221 bye\r\n").end();
-    assert_eq!(end, SessionEnd { phase: Phase::Ready, cause: EndCause::Quit, padding_failed: true });
+    assert_eq!(
+        end,
+        SessionEnd { phase: Phase::Ready, cause: EndCause::Quit, padding_failed: true, needs_caution: false }
+    );
 }
 
 #[test]
@@ -224,7 +227,15 @@ fn a_session_that_is_no_longer_needed_during_padding_is_not_the_fault_of_the_ser
     let mut talk = padded(1, 1000);
     talk.quit();
     let end = talk.end();
-    assert_eq!(end, SessionEnd { phase: Phase::Padding, cause: EndCause::Quit, padding_failed: false });
+    assert_eq!(
+        end,
+        SessionEnd {
+            phase: Phase::Padding,
+            cause: EndCause::Quit,
+            padding_failed: false,
+            needs_caution: false
+        }
+    );
 }
 
 #[test]
@@ -251,7 +262,15 @@ fn quit_waits_for_the_reply_but_not_for_long() {
             assert!(talk.outputs().is_empty());
             answer(talk);
             let end = talk.end();
-            assert_eq!(end, SessionEnd { phase: Phase::Ready, cause: EndCause::Quit, padding_failed: false });
+            assert_eq!(
+                end,
+                SessionEnd {
+                    phase: Phase::Ready,
+                    cause: EndCause::Quit,
+                    padding_failed: false,
+                    needs_caution: false
+                }
+            );
         });
     }
 }

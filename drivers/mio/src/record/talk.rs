@@ -11,6 +11,8 @@ use super::mask::Mask;
 /// Longest line that is kept until its end comes.
 const LINE_LIMIT_OCTETS: usize = 8 * 1024;
 
+const FINAL_DOT_OCTETS: u64 = 3;
+
 /// What the client has said last, as far as it matters for the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
@@ -45,10 +47,18 @@ pub(super) struct Talk {
 #[derive(Debug)]
 struct MailData {
     octets: u64,
-    /// Its last octets, by which its end is known.
+    /// How many octets it has, if it was announced as a chunk (RFC 3030).
+    chunk: Option<u64>,
+    /// Its last octets, by which its end is known otherwise.
     tail: Vec<u8>,
     /// The slot of the server's word to begin.
     position: usize,
+}
+
+impl MailData {
+    fn new(chunk: Option<u64>, lines: &Lines) -> Self {
+        Self { octets: 0, chunk, tail: b"\r\n".to_vec(), position: lines.position() }
+    }
 }
 
 /// Something that the record has to know of a command.
@@ -56,7 +66,7 @@ struct MailData {
 pub(super) enum Told {
     /// A transaction begins, with the path as it is in the command.
     Mail(String),
-    /// The message has come to its end, with so many octets.
+    /// The message has come to its end, with so many octets if it had a final dot.
     FinalDot(u64),
     Nothing,
 }
@@ -105,7 +115,7 @@ impl Talk {
             lines.give(Given::Server { octets, is_joined: false });
         }
         if self.said == Said::Data && line.starts_with(b"3") && line.get(3) != Some(&b'-') {
-            self.data = Some(MailData { octets: 0, tail: b"\r\n".to_vec(), position: lines.position() });
+            self.data = Some(MailData::new(None, lines));
         }
     }
 
@@ -118,6 +128,10 @@ impl Talk {
             self.spoil_proof(lines);
         }
         let verb = line.split([' ', ':']).next().unwrap_or_default();
+        if verb == "." {
+            // The end of a message for nobody.
+            return self.sent_data(octets, call, lines);
+        }
         self.said = match verb {
             "EHLO" => Said::Ehlo,
             "AUTH" => Said::Auth { is_scram: line.contains(" SCRAM-") },
@@ -127,6 +141,11 @@ impl Talk {
         };
         self.ehlo_lines = 0;
         lines.client(call, format!("C: {}", mask.command(line).as_bytes().escape_ascii()));
+        if verb == "BDAT" {
+            let chunk = line.split(' ').nth(1).and_then(|octets| octets.parse().ok());
+            self.data = Some(MailData::new(chunk, lines));
+            return self.sent_data(&[], call, lines);
+        }
         if verb == "MAIL" {
             let path = line.split_once('<').and_then(|(_, path)| path.rsplit_once('>'));
             return Told::Mail(path.map_or_else(String::new, |(path, _)| path.to_owned()));
@@ -141,13 +160,19 @@ impl Talk {
         data.tail.extend_from_slice(octets);
         let surplus = data.tail.len().saturating_sub(5);
         data.tail.drain(..surplus);
-        if !data.tail.ends_with(b"\r\n.\r\n") {
+        let octets = data.octets;
+        let (is_over, line) = match data.chunk {
+            Some(chunk) => (octets >= chunk, format!("C. {octets} octets, last chunk")),
+            None => (data.tail.ends_with(b"\r\n.\r\n"), format!("C. {octets} octets, final dot")),
+        };
+        if !is_over {
             return Told::Nothing;
         }
-        let octets = data.octets;
+        // A chunk has no final dot.
+        let wire_octets = if data.chunk.is_some() { octets + FINAL_DOT_OCTETS } else { octets };
         self.data = None;
-        lines.client(call, format!("C. {octets} octets, final dot"));
-        Told::FinalDot(octets)
+        lines.client(call, line);
+        Told::FinalDot(wire_octets)
     }
 
     /// The connection is over: how much of a message was sent that has not come to its end.
@@ -342,6 +367,18 @@ mod tests {
         assert_eq!(bench.data(b".\r\n.\r"), Told::Nothing);
         assert_eq!(bench.data(b"\n"), Told::FinalDot(26));
         assert_eq!(bench.text(), "C: DATA\nS: 354 go\nC. 26 octets, final dot\n");
+    }
+
+    #[test]
+    fn a_chunk_is_as_long_as_it_was_announced() {
+        let mut bench = Bench::new();
+        bench.client("BDAT 7 LAST");
+        assert_eq!(bench.data(b"\r\n.\r\n"), Told::Nothing);
+        assert_eq!(bench.data(b"ab"), Told::FinalDot(10));
+        bench.client("BDAT 0 LAST").client("DATA").server("354 go\r\n").client(".");
+        let expected = "C: BDAT 7 LAST\nC. 7 octets, last chunk\nC: BDAT 0 LAST\nC. 0 octets, last chunk\n\
+                        C: DATA\nS: 354 go\nC. 3 octets, final dot\n";
+        assert_eq!(bench.text(), expected);
     }
 
     #[test]
