@@ -226,7 +226,7 @@ impl World {
         loop {
             while let Some(output) = self.dispatcher.poll_output() {
                 // Of what is sent there may be a trace for every octet.
-                count += usize::from(!matches!(output, Output::Event(Event::Sent(..))));
+                count += usize::from(!matches!(output, Output::Event(Event::Sent(..) | Event::SentData(..))));
                 assert!(count < OUTPUTS_LIMIT, "outputs without end: {output:?}");
                 // What comes in late may be told of, but nothing is done any more.
                 assert!(!self.is_drained || matches!(output, Output::Event(_)), "{output:?} after the end");
@@ -305,7 +305,7 @@ impl World {
             Event::Failed { id, .. } => {
                 assert!(!self.delivered.contains(id), "{id} fails after it was delivered");
             }
-            Event::Note { .. } | Event::Sent(..) | Event::Received(..) => {}
+            Event::Note { .. } | Event::Sent(..) | Event::SentData(..) | Event::Received(..) => {}
         }
     }
 

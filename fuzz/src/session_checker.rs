@@ -274,7 +274,7 @@ impl Checker {
                 self.has_ended = true;
                 assert!(self.open.is_empty(), "the session ended without a verdict for {:?}", self.open);
             }
-            SessionOutput::Sent(octets) => {
+            SessionOutput::Sent(octets) | SessionOutput::SentData(octets) => {
                 assert!(self.config.trace);
                 self.traced.extend_from_slice(octets);
             }
