@@ -49,6 +49,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         credentials: None,
         auth_unprotected: false,
         padding_limit: 0,
+        cautious: false,
         trace: true,
     };
     let stream = TcpStream::connect_timeout(&server, Duration::from_secs(30))?;

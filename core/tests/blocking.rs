@@ -59,6 +59,7 @@ fn send(stream: TcpStream, message: &str) -> Report {
         credentials: None,
         auth_unprotected: false,
         padding_limit: 0,
+        cautious: false,
         trace: false,
     };
     let mailbox = |text: &str| Mailbox::parse(text.as_bytes()).unwrap();

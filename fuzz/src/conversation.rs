@@ -388,7 +388,7 @@ impl Conversation {
                         && !self.is_cautious
                         && self.chunks_in_flight() <= self.chunks_taken.min(CHUNKS_LIMIT - 1)
                 }
-                Command::Quit => (is_answered || self.is_leaving) && self.last != Some(Command::Quit),
+                Command::Quit => is_answered && self.last != Some(Command::Quit),
             };
         assert!(is_legal, "{command:?} after {:?}, without a reply: {:?}", self.last, self.unanswered);
     }
@@ -488,8 +488,14 @@ impl Conversation {
             Command::Auth | Command::Response => {
                 self.is_challenged = reply.code() == ReplyCode::AUTH_CHALLENGE;
             }
-            Command::Rset => self.is_leaving = !self.transactions.is_empty() && !is_completed,
-            Command::Greeting | Command::StartTls | Command::Noop | Command::Quit => {}
+            Command::Rset if !self.transactions.is_empty() => {
+                self.is_leaving = !is_completed;
+                // What was sent behind it has fallen into the old transaction.
+                self.is_over = !is_completed && !self.unanswered.is_empty();
+            }
+            // A server that refuses padding does not get more than one command at a time either.
+            Command::Noop | Command::Rset => self.is_cautious |= !is_completed,
+            Command::Greeting | Command::StartTls | Command::Quit => {}
             Command::Mail(number)
             | Command::Rcpt(number, _)
             | Command::Data(number)

@@ -92,12 +92,17 @@ impl Context {
 
     /// Whether commands may be sent before the replies to those before them (RFC 2920).
     pub(super) fn may_pipeline(&self) -> bool {
-        self.extensions.pipelining && !self.config.cautious && !self.needs_caution
+        self.extensions.pipelining && self.may_be_bold()
     }
 
     /// Whether messages may be sent as chunks (RFC 3030).
     pub(super) fn may_chunk(&self) -> bool {
-        self.extensions.chunking && !self.config.cautious && !self.needs_caution
+        self.extensions.chunking && self.may_be_bold()
+    }
+
+    /// A server that cannot even do NOOP and RSET is not asked for more than one thing at a time either.
+    fn may_be_bold(&self) -> bool {
+        !self.config.cautious && !self.needs_caution && !self.padding_failed
     }
 
     /// Says that a transaction may begin, unless that is known.

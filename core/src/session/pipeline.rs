@@ -315,9 +315,9 @@ impl Pipeline {
         if reply.class() == ReplyClass::Completed {
             return Turn::GoOn;
         }
-        // The next MAIL would fall into the old transaction.
+        // The next MAIL would fall into the old transaction, or has done so already.
         let cause = EndCause::Lost(format!("the server refused RSET: {reply}"));
-        // Where it was sent in a batch, QUIT could fall into its chunk.
+        // What is behind RSET may be sent in part only, and QUIT be read as octets of its chunk.
         if self.expected.is_empty() { Turn::Leave(cause) } else { Turn::Close(cause) }
     }
 

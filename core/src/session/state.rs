@@ -123,15 +123,12 @@ impl State {
 
     /// A transaction begins, if one can; otherwise it is handed back.
     pub(super) fn begin(self, transaction: Transaction, cx: &mut Context) -> Self {
-        let mut pipeline = match self {
-            Self::Ready => Box::default(),
-            Self::Mailing(pipeline) if cx.is_announced && !cx.quits => pipeline,
-            state => {
-                cx.hand_back(transaction);
-                return state;
-            }
-        };
+        if cx.quits || !cx.is_announced {
+            cx.hand_back(transaction);
+            return self;
+        }
         cx.is_announced = false;
+        let mut pipeline = if let Self::Mailing(pipeline) = self { pipeline } else { Box::default() };
         let turn = pipeline.begin(transaction, cx);
         Self::Mailing(pipeline).turn(turn, cx)
     }
@@ -196,6 +193,7 @@ impl State {
     /// The end as it will be told; verdicts are told now.
     fn end(self, cause: EndCause, cx: &mut Context) -> SessionEnd {
         let phase = self.phase();
+        cx.is_announced = false;
         match self {
             Self::ExpectQuit(end) => return *end,
             Self::Mailing(pipeline) => pipeline.end(&cause, cx),
@@ -215,11 +213,13 @@ impl State {
     }
 
     fn on_service_not_available(mut self, reply: &Reply, cx: &mut Context) -> Self {
-        let command = match &mut self {
-            Self::Mailing(pipeline) => pipeline.on_service_not_available(reply, cx),
+        let command = if let Self::Mailing(pipeline) = &mut self {
+            pipeline.on_service_not_available(reply, cx)
+        } else if cx.has_commands() {
             // What has not gone out yet cannot be what the server answers.
-            _ if cx.has_commands() => CommandName::Nothing,
-            state => state.command(),
+            CommandName::Nothing
+        } else {
+            self.command()
         };
         self.close(EndCause::Refused(reply.clone(), command), cx)
     }

@@ -2,7 +2,6 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what the program is for")]
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,13 +10,13 @@ use std::time::Instant;
 
 use crate::dialogue::Dialogue;
 use crate::mutation::Mutation;
-use crate::swarm::{self, Summary};
+use crate::swarm::{self, Options, Summary};
 
 /// Hours with faults, unless told otherwise.
 const DEFAULT_HOURS: u32 = 24;
 
 const USAGE: &str = "usage: cmail-delivery-sim swarm --seeds N [--start S] [--hours H] [--threads T]
-       cmail-delivery-sim run SEED [--hours H] [-v]
+       cmail-delivery-sim run SEED|FILE [--hours H] [-v]
        cmail-delivery-sim replay FILE...";
 
 /// Runs the program with these arguments.
@@ -26,11 +25,10 @@ pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["swarm", options @ ..] => Arguments::parse(options).map(|arguments| run_swarm(&arguments)),
-        ["run", seed, options @ ..] => match (seed.parse(), Arguments::parse(options)) {
-            (Ok(seed), Ok(arguments)) => Ok(run_one(seed, &arguments)),
-            (Err(error), _) => Err(format!("\"{seed}\" is no seed: {error}")),
-            (_, Err(error)) => Err(error),
-        },
+        ["run", world, options @ ..] => Arguments::parse(options).and_then(|arguments| {
+            let (seed, options) = world_of(world, arguments.hours)?;
+            Ok(run_one(seed, options, &arguments))
+        }),
         ["replay", files @ ..] if !files.is_empty() => Ok(replay_files(files)),
         _ => Err(USAGE.to_owned()),
     };
@@ -129,35 +127,40 @@ fn run_swarm(arguments: &Arguments) -> ExitCode {
     eprintln!();
     match progress.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         None => ExitCode::SUCCESS,
-        Some(summary) => report(&summary, arguments.hours),
+        Some(summary) => write_report(&summary, arguments.hours),
     }
 }
 
-/// Shrinks the world in which a rule was broken, and writes what happens in it.
-fn report(summary: &Summary, hours: u32) -> ExitCode {
+/// Repeats the world in which a rule was broken, makes it as simple as it can be, and writes a transcript of it.
+fn write_report(summary: &Summary, hours: u32) -> ExitCode {
     let seed = summary.seed;
     eprintln!("seed {seed} with --hours {hours}: {}", summary.violation.as_deref().unwrap_or_default());
-    let options = swarm::options_of(seed, hours);
-    let outcome = swarm::run_options(seed, options.clone(), Mutation::None, Dialogue::Off);
-    let Some(violation) = outcome.witness.violation else {
+    eprintln!("shrinking it ...");
+    let file = format!("violation-{seed}.smtp");
+    let Some(report) = swarm::report(seed, hours, Mutation::None, &file) else {
         eprintln!("it did not happen again: the simulation is not deterministic");
         return ExitCode::FAILURE;
     };
-    eprintln!("shrinking it ...");
-    let (seed, options) = swarm::shrink(seed, options, &violation, Mutation::None);
-    let outcome = swarm::run_options(seed, options.clone(), Mutation::None, Dialogue::Kept(String::new()));
-    let found = outcome.witness.violation.as_ref().map(swarm::describe).unwrap_or_default();
-    let text = format!("# seed {seed}\n# {found}\n{options}\n{}", outcome.witness.dialogue.into_text());
-    let path = PathBuf::from(format!("violation-{}.txt", summary.seed));
-    match fs::write(&path, text) {
-        Ok(()) => eprintln!("{found}\nwritten to {}", path.display()),
-        Err(error) => eprintln!("cannot write {}: {error}", path.display()),
+    let found = swarm::describe(&report.violation);
+    let how = if report.replays { "replays" } else { "does not show it by itself, its world does" };
+    match fs::write(&file, &report.text) {
+        Ok(()) => eprintln!("{found}\nwritten to {file}, which {how}"),
+        Err(error) => eprintln!("{found}\ncannot write {file}: {error}\n{}", report.text),
     }
     ExitCode::FAILURE
 }
 
-fn run_one(seed: u64, arguments: &Arguments) -> ExitCode {
-    let options = swarm::options_of(seed, arguments.hours);
+/// The world of a seed, or the one that a file of [`write_report`] is about.
+fn world_of(seed_or_file: &str, hours: u32) -> Result<(u64, Options), String> {
+    if let Ok(seed) = seed_or_file.parse() {
+        return Ok((seed, swarm::options_of(seed, hours)));
+    }
+    let text = fs::read_to_string(seed_or_file)
+        .map_err(|error| format!("\"{seed_or_file}\" is no seed, and no file that can be read: {error}"))?;
+    swarm::read_world(&text).map_err(|error| format!("{seed_or_file}: {error}"))
+}
+
+fn run_one(seed: u64, options: Options, arguments: &Arguments) -> ExitCode {
     println!("seed {seed}\n{options}");
     let dialogue = if arguments.verbose { Dialogue::Kept(String::new()) } else { Dialogue::Off };
     let outcome = swarm::run_options(seed, options, Mutation::None, dialogue);

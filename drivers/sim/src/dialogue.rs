@@ -2,7 +2,9 @@
 
 use cmail_delivery::outbox::{Commit, StoreRequest};
 
+use crate::chronicle::{Chronicle, Story};
 use crate::facts::{Fact, Origin, Scene};
+use crate::witness::Violation;
 
 /// Most octets of a line that are shown.
 const SHOWN_OCTETS: usize = 200;
@@ -14,15 +16,33 @@ pub(crate) enum Dialogue {
     Off,
     /// Into memory.
     Kept(String),
+    /// What was said is kept, for a transcript.
+    Recorded(Box<Chronicle>),
 }
 
 impl Dialogue {
     /// Writes what has happened, if that is to be shown.
     pub(crate) fn write(&mut self, scene: &Scene<'_>, fact: Fact<'_>) {
-        if let Self::Kept(_) = self
-            && let Some(line) = describe(fact)
-        {
-            self.remark(scene, &line);
+        match self {
+            Self::Off => {}
+            Self::Kept(_) => {
+                if let Some(line) = describe(fact) {
+                    self.remark(scene, &line);
+                }
+            }
+            Self::Recorded(chronicle) => chronicle.write(scene, fact),
+        }
+    }
+
+    /// Writes that a rule was broken by this.
+    pub(crate) fn conclude(&mut self, scene: &Scene<'_>, fact: Fact<'_>, violation: &Violation) {
+        match self {
+            Self::Off => {}
+            Self::Kept(_) => {
+                let line = format!("VIOLATION of \"{}\": {}", violation.checker, violation.text);
+                self.remark(scene, &line);
+            }
+            Self::Recorded(chronicle) => chronicle.conclude(scene, fact),
         }
     }
 
@@ -43,8 +63,16 @@ impl Dialogue {
     /// What was written.
     pub(crate) fn into_text(self) -> String {
         match self {
-            Self::Off => String::new(),
+            Self::Off | Self::Recorded(_) => String::new(),
             Self::Kept(text) => text,
+        }
+    }
+
+    /// What is to be told of the rule that was broken, if that was recorded.
+    pub(crate) fn into_story(self) -> Option<Story> {
+        match self {
+            Self::Off | Self::Kept(_) => None,
+            Self::Recorded(chronicle) => chronicle.into_story(),
         }
     }
 }
@@ -56,6 +84,7 @@ fn describe(fact: Fact<'_>) -> Option<String> {
         Fact::Stopped { crashed: false } => "--- the daemon has ended".into(),
         Fact::Draining => "--- the daemon is asked to end".into(),
         Fact::Retried => "--- everything is to be tried".into(),
+        Fact::HostsRead { file } => format!("--- the hosts file is {file:?}"),
         Fact::WallSet { by_s } => format!("--- the wall clock is set by {by_s} s"),
         Fact::Inserted { id, origin: Origin::Submitted } => format!("= {id} submitted"),
         Fact::Inserted { id, origin: Origin::BounceOf(originals) } => {
@@ -66,7 +95,7 @@ fn describe(fact: Fact<'_>) -> Option<String> {
         Fact::Connecting { link, remote, purpose } => {
             format!("[{link}] connects to {remote} for {purpose:?}")
         }
-        Fact::Gone { link } => format!("[{link}] is over"),
+        Fact::Gone { link, parting } => format!("[{link}] is over: {parting:?}"),
         Fact::StartTls { link } => format!("[{link}] begins TLS"),
         Fact::TlsEstablished { link, valid } => {
             format!("[{link}] has TLS, the certificate is {}valid", if valid { "" } else { "not " })
@@ -75,8 +104,8 @@ fn describe(fact: Fact<'_>) -> Option<String> {
         Fact::Command { link, line, tls, .. } => {
             format!("[{link}] C{} {}", if tls { "*" } else { ":" }, shown(line))
         }
-        Fact::FinalDot { link, .. } => format!("[{link}] C. final dot"),
-        Fact::Accepted { link, recipients, data } => {
+        Fact::FinalDot { link, octets, .. } => format!("[{link}] C. end of {octets} octets"),
+        Fact::Accepted { link, recipients, data, .. } => {
             format!("[{link}] accepted {} octets for {}", data.len(), recipients.join(" "))
         }
         Fact::Committing { commit } => describe_commit(commit),

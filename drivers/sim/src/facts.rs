@@ -6,11 +6,11 @@ use bytes::Bytes;
 use cmail_delivery::event::Event;
 use cmail_delivery::io::{ConnectionId, Purpose};
 use cmail_delivery::outbox::{Commit, MailId, RequestId, StoreReply, StoreRequest};
-use cmail_delivery::settings::Settings;
+use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::Now;
 
 use crate::map::Map;
-use crate::outbox::Outbox;
+use crate::outbox::{MailKey, Outbox};
 
 /// Names a connection, also across restarts of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,9 +41,32 @@ pub(crate) enum Verb {
     Mail,
     Rcpt,
     Data,
+    /// A chunk (RFC 3030 section 2).
+    Bdat,
+    /// The last chunk of a message.
+    BdatLast,
     FinalDot,
     Quit,
     Unknown,
+}
+
+/// How a connection came to its end, or why it was never made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// The core has closed it.
+    Closed,
+    /// It was refused.
+    Refused,
+    /// The host could not be reached.
+    Unreachable,
+    /// This machine could not make it.
+    Local,
+    /// The TLS handshake failed.
+    TlsFailed,
+    /// The peer has closed it.
+    EndOfFile,
+    /// It broke.
+    Reset,
 }
 
 /// Why a row came into the outbox.
@@ -66,6 +89,8 @@ pub(crate) enum Fact<'a> {
     Draining,
     /// It was asked to try everything.
     Retried,
+    /// `/etc/hosts` is this from now on, as far as the daemon knows.
+    HostsRead { file: &'a Hosts },
     /// The wall clock was set.
     WallSet { by_s: i64 },
     /// A row came into the outbox.
@@ -77,7 +102,7 @@ pub(crate) enum Fact<'a> {
     /// The core asks for a connection.
     Connecting { link: Link, remote: SocketAddr, purpose: Purpose },
     /// The connection is over, as the core sees it.
-    Gone { link: Link },
+    Gone { link: Link, parting: Parting },
     /// The core begins TLS.
     StartTls { link: Link },
     /// TLS stands.
@@ -88,12 +113,13 @@ pub(crate) enum Fact<'a> {
     Received { link: Link, octets: &'a [u8] },
     /// The core has said a command line.
     Command { link: Link, verb: Verb, line: &'a [u8], tls: bool },
-    /// The core has ended the mail data.
-    FinalDot { link: Link, tls: bool },
+    /// The core has ended a message of so many octets: by the final dot, or by the last octet of the last chunk.
+    FinalDot { link: Link, octets: u64, tls: bool },
     /// A whole reply was given to the core.
     Reply { link: Link, to: Verb, code: u16, text: &'a [u8] },
-    /// A server has taken responsibility for a message, whether its reply gets through or not.
-    Accepted { link: Link, recipients: &'a [String], data: &'a [u8] },
+    /// A server has taken responsibility for the message whose end is the `number`-th on the connection, whether its
+    /// reply gets through or not; `keys` are what it is known by, for each recipient.
+    Accepted { link: Link, number: u32, recipients: &'a [String], data: &'a [u8], keys: &'a [MailKey] },
     /// The core has asked the database.
     Asked { id: RequestId, request: &'a StoreRequest },
     /// The database reads for the core.
@@ -130,22 +156,35 @@ pub(crate) struct Scene<'a> {
 /// The canonical form of a message's octets on its way: CRLF line ends only, one at the end (a naive model of what
 /// the core does as a stream).
 pub(crate) fn canonical(data: &[u8]) -> Bytes {
-    let mut canonical = Vec::with_capacity(data.len() + 2);
-    let mut octets = data.iter().copied().peekable();
-    while let Some(octet) = octets.next() {
-        match octet {
-            b'\r' => {
-                if octets.peek() == Some(&b'\n') {
-                    octets.next();
-                }
-                canonical.extend_from_slice(b"\r\n");
-            }
-            b'\n' => canonical.extend_from_slice(b"\r\n"),
-            other => canonical.push(other),
-        }
+    let mut canonical = Vec::with_capacity(data.len() + data.len() / 8 + 2);
+    let mut rest = data;
+    while let Some(position) = memchr::memchr2(b'\r', b'\n', rest) {
+        let (text, end) = rest.split_at(position);
+        canonical.extend_from_slice(text);
+        canonical.extend_from_slice(b"\r\n");
+        rest = end.get(if end.starts_with(b"\r\n") { 2 } else { 1 }..).unwrap_or_default();
     }
+    canonical.extend_from_slice(rest);
     if !canonical.is_empty() && !canonical.ends_with(b"\r\n") {
         canonical.extend_from_slice(b"\r\n");
     }
     canonical.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_end_becomes_crlf() {
+        for (data, expected) in [
+            (&b""[..], &b""[..]),
+            (b"a", b"a\r\n"),
+            (b"a\nb\rc\r\nd", b"a\r\nb\r\nc\r\nd\r\n"),
+            (b"\r\r\n\n", b"\r\n\r\n\r\n"),
+            (b"a\r", b"a\r\n"),
+        ] {
+            assert_eq!(canonical(data), expected, "{}", data.escape_ascii());
+        }
+    }
 }

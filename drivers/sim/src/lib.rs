@@ -5,8 +5,9 @@
 //! | `clock`, `network`, `dns`, `servers`, `outbox`, `map` | the world: nothing in it is real, everything comes from a seed |
 //! | `world` | the executor: it calls the core, carries out what the core wants, and lets faults happen |
 //! | `facts`, `wire`, `witness` | what can be seen from outside, and who sees it |
+//! | `dialogue`, `chronicle` | what was seen, as text, and as the lines of a transcript |
 //! | `checkers` | the invariants, each in a file of its own |
-//! | `swarm` | many worlds, their options drawn from their seeds, and shrinking of those in which a rule is broken |
+//! | `swarm` | many worlds, their options drawn from their seeds; shrinking of those in which a rule is broken, and the transcript of what is left |
 //! | `transcript` | conversations as text, replayed by an executor of their own |
 //! | `mutation` | wrong builds, which prove that each checker can fail |
 //!
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod checkers;
+mod chronicle;
 mod cli;
 mod clock;
 mod dialogue;

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use cmail_delivery::address::Domain;
+use cmail_delivery::settings::Hosts;
+
 use crate::dice::Dice;
 use crate::servers::Temperament;
 use crate::swarm::Options;
@@ -49,8 +52,8 @@ pub(crate) struct RelayEntry {
     pub(crate) specification: String,
     /// The password in it.
     pub(crate) password: Option<String>,
-    /// The host it leads to.
-    pub(crate) host: usize,
+    /// The hosts it may lead to: by the DNS the first, the others only by `/etc/hosts`.
+    pub(crate) hosts: Vec<usize>,
 }
 
 /// The whole of it.
@@ -62,6 +65,8 @@ pub(crate) struct Map {
     pub(crate) relays: Vec<RelayEntry>,
     /// Whether mail goes to address literals, too: each is a next hop of its own.
     pub(crate) has_literals: bool,
+    /// What `/etc/hosts` may say of domains and their hosts, which is nobody's business.
+    pub(crate) decoys: BTreeMap<String, usize>,
     by_address: BTreeMap<IpAddr, usize>,
     by_name: BTreeMap<String, usize>,
     /// Zones with names of their own.
@@ -78,8 +83,15 @@ impl Map {
         }
         for number in 0..usize::try_from(options.relays).unwrap_or(0) {
             let host = map.add_host(options, dice);
-            let relay = map.draw_relay(number, host, dice);
+            let mut relay = map.draw_relay(number, host, dice);
+            let is_named = map.hosts.get(host).is_some_and(|host| relay.specification.contains(&host.name));
+            if options.hosts_file && is_named && dice.chance(700) {
+                relay.hosts.extend([map.add_host(options, dice), map.add_host(options, dice)]);
+            }
             map.relays.push(relay);
+        }
+        if options.hosts_file {
+            map.draw_decoys(options, dice);
         }
         map
     }
@@ -121,7 +133,7 @@ impl Map {
                 hops.insert(name.clone());
             }
         }
-        for relay in self.relays.iter().filter(|relay| relay.host == host) {
+        for relay in self.relays.iter().filter(|relay| relay.hosts.contains(&host)) {
             hops.insert(relay.specification.clone());
         }
         if self.has_literals {
@@ -227,6 +239,64 @@ impl Map {
             Some(_) | None => name.to_owned(),
         };
         let port = *dice.pick(&["", ":25", ":587/starttls", ":465/tls", ":587/starttls"]).unwrap_or(&"");
-        RelayEntry { specification: format!("{credentials}{target}{port}"), password, host }
+        RelayEntry { specification: format!("{credentials}{target}{port}"), password, hosts: vec![host] }
+    }
+
+    /// Some domains and some of their hosts stand in `/etc/hosts`, too, with addresses that are not theirs.
+    fn draw_decoys(&mut self, options: &Options, dice: &mut Dice) {
+        let of_zones = self.zones.iter().flat_map(|zone| match zone {
+            Zone::Exchanges(records) => records.iter().map(|&(_, host)| host).collect(),
+            Zone::Implicit(_) | Zone::NullMx | Zone::Missing | Zone::Empty | Zone::Alias(_) => vec![],
+        });
+        let hosts: BTreeSet<usize> = of_zones.collect();
+        let host_names = hosts.iter().filter_map(|&host| self.hosts.get(host)).map(|host| host.name.clone());
+        let names: Vec<String> = host_names.chain((0..self.zones.len()).map(Self::zone_name)).collect();
+        for name in names {
+            if dice.chance(100) {
+                let decoy = self.add_host(options, dice);
+                self.decoys.insert(name, decoy);
+            }
+        }
+    }
+
+    /// What stands in `/etc/hosts` for a while.
+    pub(crate) fn draw_hosts_file(&self, dice: &mut Dice) -> Hosts {
+        let mut file = Hosts::new();
+        let mut list = |name: &str, hosts: &[usize]| {
+            let hosts = hosts.iter().filter_map(|&host| self.hosts.get(host));
+            let addresses: Vec<IpAddr> = hosts.flat_map(|host| host.addresses.iter().copied()).collect();
+            if let (Ok(name), false) = (Domain::parse(name), addresses.is_empty()) {
+                file.insert(name, addresses);
+            }
+        };
+        for relay in &self.relays {
+            let Some((dns, listed)) = relay.hosts.split_first() else { continue };
+            let Some(host) = self.hosts.get(*dns) else { continue };
+            match dice.below(4) {
+                0 => {}
+                1 => list(&host.name, listed.get(..1).unwrap_or_default()),
+                2 => list(&host.name, listed.get(1..).unwrap_or_default()),
+                _ => list(&host.name, listed),
+            }
+        }
+        for (name, decoy) in &self.decoys {
+            if dice.chance(800) {
+                list(name, &[*decoy]);
+            }
+        }
+        file
+    }
+
+    /// A host that mail may be sent to by its address: one that nothing in `/etc/hosts` is about.
+    pub(crate) fn draw_literal(&self, dice: &mut Dice) -> Option<Ipv4Addr> {
+        let number = dice.index(self.hosts.len());
+        let is_listed = |relay: &RelayEntry| relay.hosts.len() > 1 && relay.hosts.contains(&number);
+        if self.decoys.values().any(|&decoy| decoy == number) || self.relays.iter().any(is_listed) {
+            return None;
+        }
+        match self.hosts.get(number)?.addresses.first() {
+            Some(IpAddr::V4(address)) => Some(*address),
+            Some(IpAddr::V6(_)) | None => None,
+        }
     }
 }

@@ -2,9 +2,14 @@
 //! error in it would change it.
 #![allow(clippy::wildcard_enum_match_arm, reason = "each place is about a few mutations")]
 
+use std::net::SocketAddr;
+
+use cmail_delivery::address::Domain;
 use cmail_delivery::event::{Event, Level};
 use cmail_delivery::outbox::{Commit, NewBounce};
-use cmail_delivery::settings::Settings;
+use cmail_delivery::settings::{Hosts, Settings};
+
+use crate::map::Map;
 
 /// What the build does wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +34,10 @@ pub(crate) enum Mutation {
     TriesTooOften,
     /// A command is sent twice, without waiting for the reply.
     Pipelines,
+    /// Something is said right behind DATA.
+    PipelinesPastData,
+    /// An empty chunk comes before DATA, whether chunks are offered or not.
+    SendsChunksUnasked,
     /// TLS is taken for established without a handshake.
     SkipsTls,
     /// What is sent is logged as it is.
@@ -37,6 +46,12 @@ pub(crate) enum Mutation {
     HoardsRows,
     /// After a while the outbox is never looked at again.
     FallsAsleep,
+    /// The hosts file is not read.
+    IgnoresHostsFile,
+    /// The hosts file is only read at the start.
+    KeepsHostsFile,
+    /// The hosts file is used for the hosts of domains, too.
+    UsesHostsFileForDomains,
 }
 
 impl Mutation {
@@ -52,6 +67,27 @@ impl Mutation {
             _ => {}
         }
         settings
+    }
+
+    /// What the build finds in the hosts file when it starts.
+    pub(crate) fn hosts_file(self, file: Hosts) -> Hosts {
+        if self == Self::IgnoresHostsFile { Hosts::new() } else { file }
+    }
+
+    /// What it finds there when it reads it again, if it does.
+    pub(crate) fn hosts_file_again(self, file: Hosts) -> Option<Hosts> {
+        (!matches!(self, Self::IgnoresHostsFile | Self::KeepsHostsFile)).then_some(file)
+    }
+
+    /// Where the build connects to.
+    pub(crate) fn remote(self, remote: SocketAddr, map: &Map, file: &Hosts) -> SocketAddr {
+        if self != Self::UsesHostsFileForDomains {
+            return remote;
+        }
+        let name = map.host_at(remote.ip()).and_then(|host| map.hosts.get(host)).map(|host| &host.name);
+        let listed = name.filter(|name| map.decoys.contains_key(*name));
+        let listed = listed.and_then(|name| file.get(&Domain::parse(name).ok()?)?.first().copied());
+        listed.map_or(remote, |address| SocketAddr::new(address, remote.port()))
     }
 
     /// What the build records.
@@ -82,15 +118,29 @@ impl Mutation {
 
     /// What the build says.
     pub(crate) fn sent(self, octets: &mut bytes::BytesMut) {
+        if self == Self::PipelinesPastData && octets.ends_with(b"DATA\r\n") {
+            octets.extend_from_slice(b"RSET\r\n");
+        }
+        if self == Self::SendsChunksUnasked && octets.ends_with(b"DATA\r\n") {
+            octets.truncate(octets.len() - 6);
+            octets.extend_from_slice(b"BDAT 0\r\nDATA\r\n");
+        }
         if self == Self::Pipelines && octets.ends_with(b"\r\n") && octets.starts_with(b"RCPT") {
             let again = octets.clone();
             octets.extend_from_slice(&again);
         }
     }
 
+    /// Whether the build takes what it hears for the end of the connection.
+    pub(crate) fn misreads(self, octets: &[u8]) -> bool {
+        self == Self::MissesFinalReply && memchr::memmem::find(octets, b"queued").is_some()
+    }
+
     /// What the build logs when it says something.
     pub(crate) fn log(self, octets: &[u8]) -> Option<Event> {
-        let text = String::from_utf8_lossy(octets).into_owned();
-        (self == Self::LogsSecrets).then_some(Event::Note { level: Level::Debug, text })
+        (self == Self::LogsSecrets).then(|| {
+            let text = String::from_utf8_lossy(octets).into_owned();
+            Event::Note { level: Level::Debug, text }
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! The master database, in memory, with the semantics that the core counts on.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use cmail_delivery::outbox::{
@@ -15,6 +15,9 @@ use crate::facts::canonical;
 /// Most faillog rows of a mail that are read for a bounce.
 const ATTEMPT_LIMIT: usize = 100;
 
+/// What tells a message from others, once it was computed; shared by the rows of a message.
+pub(crate) type Digest = Arc<OnceLock<u64>>;
+
 /// A row of the outbox and its faillog.
 #[derive(Clone, Debug)]
 pub(crate) struct Mail {
@@ -24,8 +27,8 @@ pub(crate) struct Mail {
     pub(crate) submission: UnixTime,
     pub(crate) data: Bytes,
     pub(crate) faillog: Vec<Attempt>,
-    /// What is computed once of the data, which never changes.
-    pub(crate) digest: OnceLock<u64>,
+    /// Of the data, which never changes.
+    pub(crate) digest: Digest,
 }
 
 /// What makes two rows the same mail for a server: recipient and message.
@@ -36,9 +39,10 @@ pub(crate) struct MailKey {
 }
 
 impl MailKey {
-    /// The key of a recipient and a message as it was received.
-    pub(crate) fn new(recipient: &[u8], canonical_data: &[u8]) -> Self {
-        Self { recipient: recipient.into(), digest: digest(canonical_data) }
+    /// The keys of recipients and a message as it was received.
+    pub(crate) fn all(recipients: &[String], canonical_data: &[u8]) -> Vec<Self> {
+        let digest = digest(canonical_data);
+        recipients.iter().map(|recipient| Self { recipient: recipient.as_bytes().into(), digest }).collect()
     }
 }
 
@@ -188,6 +192,7 @@ impl Outbox {
             for id in &existing {
                 self.mails.remove(id);
             }
+            let digest = Digest::default();
             for recipient in replacement.bounce.iter().flat_map(|bounce| &bounce.recipients) {
                 let data = replacement.bounce.as_ref().map(|bounce| bounce.data.clone()).unwrap_or_default();
                 let recipient = recipient.clone();
@@ -198,7 +203,7 @@ impl Outbox {
                     submission: now,
                     data,
                     faillog: vec![],
-                    digest: OnceLock::new(),
+                    digest: Arc::clone(&digest),
                 });
                 effects.bounces.push((id, existing.clone()));
             }
@@ -311,7 +316,7 @@ mod tests {
                 submission: UnixTime(1),
                 data: Bytes::from_static(b"text"),
                 faillog: vec![],
-                digest: OnceLock::new(),
+                digest: Digest::default(),
             });
         }
         outbox

@@ -6,12 +6,33 @@ use memchr::memmem;
 
 use crate::facts::Verb;
 
+/// The end of mail data (RFC 5321 section 4.1.1.4).
+const END_OF_DATA: &[u8] = b"\r\n.\r\n";
+
 /// What was found in the octets.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Sight {
     Command(Verb, Vec<u8>),
-    FinalDot,
+    /// A message of so many octets is complete, without its final dot. What it was is only kept if that is wanted;
+    /// leading dots are still doubled if it did not come in chunks.
+    FinalDot {
+        octets: u64,
+        message: Vec<u8>,
+        is_chunked: bool,
+    },
     Reply(Verb, u16, Vec<u8>),
+}
+
+/// What the client says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Saying {
+    Lines,
+    Data,
+    /// So many octets, whatever they are.
+    Chunk {
+        left: u64,
+        is_last: bool,
+    },
 }
 
 /// One conversation.
@@ -19,12 +40,16 @@ pub(crate) enum Sight {
 pub(crate) struct Wire {
     /// What is still to be replied to.
     expected: VecDeque<Verb>,
-    is_data: bool,
+    saying: Saying,
     /// Whether the next line goes on with an authentication.
     is_challenged: bool,
     said: Vec<u8>,
     /// The last octets of the mail data.
     tail: Vec<u8>,
+    /// Octets of the message so far, and the message, if it is kept.
+    octets: u64,
+    message: Vec<u8>,
+    keeps_messages: bool,
     heard: Vec<u8>,
     reply: Vec<u8>,
 }
@@ -33,13 +58,21 @@ impl Wire {
     pub(crate) fn new() -> Self {
         Self {
             expected: VecDeque::from([Verb::Greeting]),
-            is_data: false,
+            saying: Saying::Lines,
             is_challenged: false,
             said: Vec::new(),
             tail: Vec::new(),
+            octets: 0,
+            message: Vec::new(),
+            keeps_messages: false,
             heard: Vec::new(),
             reply: Vec::new(),
         }
+    }
+
+    /// A wire that keeps what is sent as messages.
+    pub(crate) fn with_messages() -> Self {
+        Self { keeps_messages: true, ..Self::new() }
     }
 
     /// The client has said this.
@@ -47,22 +80,11 @@ impl Wire {
         let mut sights = Vec::new();
         let mut rest = octets;
         while !rest.is_empty() {
-            if self.is_data {
-                rest = self.data(rest, &mut sights);
-                continue;
-            }
-            let Some(end) = memchr::memchr(b'\n', rest) else {
-                self.said.extend_from_slice(rest);
-                break;
+            rest = match self.saying {
+                Saying::Lines => self.line(rest, &mut sights),
+                Saying::Data => self.data(rest, &mut sights),
+                Saying::Chunk { left, is_last } => self.chunk(left, is_last, rest, &mut sights),
             };
-            let (line, after) = rest.split_at(end + 1);
-            self.said.extend_from_slice(line);
-            rest = after;
-            let line = std::mem::take(&mut self.said);
-            let line = line.strip_suffix(b"\r\n").unwrap_or(&line).to_vec();
-            let verb = if std::mem::take(&mut self.is_challenged) { Verb::AuthLine } else { verb_of(&line) };
-            self.expected.push_back(verb);
-            sights.push(Sight::Command(verb, line));
         }
         sights
     }
@@ -70,26 +92,38 @@ impl Wire {
     /// The server has said this.
     pub(crate) fn received(&mut self, octets: &[u8]) -> Vec<Sight> {
         let mut sights = Vec::new();
-        self.heard.extend_from_slice(octets);
-        while let Some(end) = memchr::memchr(b'\n', &self.heard) {
-            let line: Vec<u8> = self.heard.drain(..=end).collect();
-            let code = line.get(..3).and_then(|code| std::str::from_utf8(code).ok()?.parse::<u16>().ok());
-            let Some(code) = code else { continue };
-            self.reply.extend_from_slice(&line);
-            if line.get(3) == Some(&b'-') {
-                continue;
+        let mut rest = octets;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            let (line, after) = rest.split_at(end + 1);
+            rest = after;
+            if self.heard.is_empty() {
+                sights.extend(self.reply_line(line));
+            } else {
+                let mut whole = std::mem::take(&mut self.heard);
+                whole.extend_from_slice(line);
+                sights.extend(self.reply_line(&whole));
             }
-            let text = std::mem::take(&mut self.reply);
-            let Some(to) = self.expected.pop_front() else { continue };
-            self.is_data |= to == Verb::Data && code / 100 == 3;
-            if self.is_data {
-                self.tail = b"\r\n".to_vec();
-            }
-            // RFC 4954 section 4: only AUTH is answered with a challenge; elsewhere it is a reply out of turn.
-            self.is_challenged = matches!(to, Verb::Auth | Verb::AuthLine) && code == 334;
-            sights.push(Sight::Reply(to, code, text));
         }
+        self.heard.extend_from_slice(rest);
         sights
+    }
+
+    /// A line of the server; the reply that it ends.
+    fn reply_line(&mut self, line: &[u8]) -> Option<Sight> {
+        let code = line.get(..3).and_then(|code| std::str::from_utf8(code).ok()?.parse::<u16>().ok())?;
+        self.reply.extend_from_slice(line);
+        if line.get(3) == Some(&b'-') {
+            return None;
+        }
+        let text = std::mem::take(&mut self.reply);
+        let to = self.expected.pop_front()?;
+        if to == Verb::Data && code / 100 == 3 {
+            self.saying = Saying::Data;
+            self.tail = b"\r\n".to_vec();
+        }
+        // RFC 4954 section 4: only AUTH is answered with a challenge; elsewhere it is a reply out of turn.
+        self.is_challenged = matches!(to, Verb::Auth | Verb::AuthLine) && code == 334;
+        Some(Sight::Reply(to, code, text))
     }
 
     /// TLS stands: nothing that is half said counts any more.
@@ -99,59 +133,197 @@ impl Wire {
         self.reply.clear();
     }
 
+    /// How many octets there are of a message that has not come to its end.
+    pub(crate) fn unfinished(&self) -> Option<u64> {
+        (self.saying != Saying::Lines || self.octets > 0).then_some(self.octets)
+    }
+
+    fn line<'a>(&mut self, octets: &'a [u8], sights: &mut Vec<Sight>) -> &'a [u8] {
+        let Some(end) = memchr::memchr(b'\n', octets) else {
+            self.said.extend_from_slice(octets);
+            return &[];
+        };
+        let (line, rest) = octets.split_at(end + 1);
+        self.said.extend_from_slice(line);
+        let mut line = std::mem::take(&mut self.said);
+        line.truncate(line.len() - if line.ends_with(b"\r\n") { 2 } else { 0 });
+        let is_auth = std::mem::take(&mut self.is_challenged);
+        let verb = if is_auth { Verb::AuthLine } else { verb_of(&line) };
+        self.expected.push_back(verb);
+        if let Verb::Mail | Verb::Rset = verb {
+            // What there was of a message in chunks is given up.
+            self.octets = 0;
+            self.message.clear();
+        }
+        let is_chunk = matches!(verb, Verb::Bdat | Verb::BdatLast);
+        let chunk = if is_chunk { chunk_of(&line) } else { None };
+        sights.push(Sight::Command(verb, line));
+        if let Some(left) = chunk {
+            return self.chunk(left, verb == Verb::BdatLast, rest, sights);
+        }
+        rest
+    }
+
+    fn chunk<'a>(&mut self, left: u64, is_last: bool, octets: &'a [u8], sights: &mut Vec<Sight>) -> &'a [u8] {
+        let taken = usize::try_from(left).unwrap_or(usize::MAX).min(octets.len());
+        let (piece, rest) = octets.split_at(taken);
+        self.keep(piece);
+        let left = left - piece.len() as u64;
+        if left > 0 {
+            self.saying = Saying::Chunk { left, is_last };
+            return rest;
+        }
+        self.saying = Saying::Lines;
+        if is_last {
+            self.end_message(true, sights);
+        }
+        rest
+    }
+
     fn data<'a>(&mut self, octets: &'a [u8], sights: &mut Vec<Sight>) -> &'a [u8] {
         // The end of the data may begin in the octets before.
         let overlap = self.tail.len();
-        let mut joined = std::mem::take(&mut self.tail);
-        joined.extend_from_slice(octets);
-        if let Some(found) = memmem::find(&joined, b"\r\n.\r\n") {
-            self.is_data = false;
-            self.expected.push_back(Verb::FinalDot);
-            sights.push(Sight::FinalDot);
-            return octets.get((found + 5).saturating_sub(overlap)..).unwrap_or_default();
+        self.tail.extend_from_slice(octets.get(..END_OF_DATA.len() - 1).unwrap_or(octets));
+        let across = memmem::find(&self.tail, END_OF_DATA).map(|found| found + END_OF_DATA.len() - overlap);
+        let end = across.or_else(|| memmem::find(octets, END_OF_DATA).map(|found| found + END_OF_DATA.len()));
+        let Some((last, rest)) = end.and_then(|end| octets.split_at_checked(end)) else {
+            self.keep(octets);
+            let kept = END_OF_DATA.len() - 1;
+            if let Some((_, last)) = octets.split_last_chunk::<4>() {
+                self.tail = last.to_vec();
+            }
+            self.tail.drain(..self.tail.len().saturating_sub(kept));
+            return &[];
+        };
+        self.keep(last);
+        self.octets = self.octets.saturating_sub(3);
+        self.message.truncate(self.message.len().saturating_sub(3));
+        self.saying = Saying::Lines;
+        self.expected.push_back(Verb::FinalDot);
+        self.end_message(false, sights);
+        rest
+    }
+
+    fn keep(&mut self, octets: &[u8]) {
+        self.octets += octets.len() as u64;
+        if self.keeps_messages {
+            self.message.extend_from_slice(octets);
         }
-        self.tail = joined.split_off(joined.len().saturating_sub(4));
-        &[]
+    }
+
+    fn end_message(&mut self, is_chunked: bool, sights: &mut Vec<Sight>) {
+        let (octets, message) = (std::mem::take(&mut self.octets), std::mem::take(&mut self.message));
+        sights.push(Sight::FinalDot { octets, message, is_chunked });
     }
 }
 
+/// The commands by name.
+const VERBS: [(&[u8], Verb); 11] = [
+    (b"EHLO", Verb::Ehlo),
+    (b"HELO", Verb::Helo),
+    (b"STARTTLS", Verb::StartTls),
+    (b"AUTH", Verb::Auth),
+    (b"NOOP", Verb::Noop),
+    (b"RSET", Verb::Rset),
+    (b"MAIL", Verb::Mail),
+    (b"RCPT", Verb::Rcpt),
+    (b"DATA", Verb::Data),
+    (b"BDAT", Verb::Bdat),
+    (b"QUIT", Verb::Quit),
+];
+
 fn verb_of(line: &[u8]) -> Verb {
     let word = line.split(|octet| matches!(octet, b' ' | b':')).next().unwrap_or_default();
-    match word.to_ascii_uppercase().as_slice() {
-        b"EHLO" => Verb::Ehlo,
-        b"HELO" => Verb::Helo,
-        b"STARTTLS" => Verb::StartTls,
-        b"AUTH" => Verb::Auth,
-        b"NOOP" => Verb::Noop,
-        b"RSET" => Verb::Rset,
-        b"MAIL" => Verb::Mail,
-        b"RCPT" => Verb::Rcpt,
-        b"DATA" => Verb::Data,
-        b"QUIT" => Verb::Quit,
-        _ => Verb::Unknown,
+    let verb = VERBS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map(|&(_, verb)| verb);
+    if verb != Some(Verb::Bdat) {
+        return verb.unwrap_or(Verb::Unknown);
     }
+    match chunk_of(line) {
+        None => Verb::Unknown,
+        Some(_) if line.to_ascii_uppercase().ends_with(b" LAST") => Verb::BdatLast,
+        Some(_) => Verb::Bdat,
+    }
+}
+
+/// The size of the chunk that follows: `BDAT SIZE [LAST]` (RFC 3030 section 2).
+fn chunk_of(line: &[u8]) -> Option<u64> {
+    let mut words = std::str::from_utf8(line).ok()?.split(' ').skip(1);
+    let size = words.next()?.parse().ok()?;
+    let is_whole = words.next().is_none_or(|word| word.eq_ignore_ascii_case("LAST"));
+    (is_whole && words.next().is_none()).then_some(size)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What is seen of a conversation that is cut into pieces of this size.
+    fn read(turns: &[(&[u8], &[u8])], size: usize) -> Vec<Sight> {
+        let mut wire = Wire::with_messages();
+        let mut sights = Vec::new();
+        for (heard, said) in turns {
+            heard.chunks(size).for_each(|octets| sights.extend(wire.received(octets)));
+            said.chunks(size).for_each(|octets| sights.extend(wire.sent(octets)));
+        }
+        sights
+    }
+
+    fn messages(sights: &[Sight]) -> Vec<(u64, &[u8])> {
+        let message = |sight| match sight {
+            &Sight::FinalDot { octets, ref message, .. } => Some((octets, message.as_slice())),
+            Sight::Command(..) | Sight::Reply(..) => None,
+        };
+        sights.iter().filter_map(message).collect()
+    }
+
+    fn commands(sights: &[Sight]) -> Vec<Verb> {
+        let verb = |sight: &Sight| match sight {
+            Sight::Command(verb, _) => Some(*verb),
+            Sight::FinalDot { .. } | Sight::Reply(..) => None,
+        };
+        sights.iter().filter_map(verb).collect()
+    }
+
     #[test]
     fn a_conversation_is_read_however_it_is_cut() {
-        let said: &[&[u8]] = &[b"EHLO x\r\n", b"DATA\r\n", b"a\r\n..b\r\n.\r\n", b"QUIT\r\n"];
-        let heard: &[&[u8]] = &[b"220-a\r\n220 b\r\n", b"250 x\r\n", b"354 go\r\n", b"250 ok\r\n"];
-        let run = |size: usize| {
-            let mut wire = Wire::new();
-            let mut sights = Vec::new();
-            for (heard, said) in heard.iter().zip(said) {
-                heard.chunks(size).for_each(|octets| sights.extend(wire.received(octets)));
-                said.chunks(size).for_each(|octets| sights.extend(wire.sent(octets)));
-            }
-            sights
-        };
-        let whole = run(100);
-        assert_eq!(whole, run(1));
-        assert_eq!(whole.iter().filter(|sight| **sight == Sight::FinalDot).count(), 1);
+        let turns: &[(&[u8], &[u8])] = &[
+            (b"220-a\r\n220 b\r\n", b"EHLO x\r\n"),
+            (b"250 x\r\n", b"DATA\r\n"),
+            (b"354 go\r\n", b"a\r\n..b\r\n.\r\n"),
+            (b"250 ok\r\n", b"QUIT\r\n"),
+        ];
+        let whole = read(turns, 100);
+        assert_eq!(whole, read(turns, 1));
+        assert_eq!(messages(&whole), [(8, &b"a\r\n..b\r\n"[..])]);
         assert_eq!(whole.last(), Some(&Sight::Command(Verb::Quit, b"QUIT".to_vec())));
+    }
+
+    #[test]
+    fn what_comes_with_the_final_dot_is_read_as_commands() {
+        let turns: &[(&[u8], &[u8])] = &[
+            (b"220 a\r\n", b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\nDATA\r\n"),
+            (b"250 a\r\n250 b\r\n354 c\r\n", b".\r\nMAIL FROM:<>\r\nRCPT TO:<a@b>\r\nDATA\r\n"),
+            (b"250 a\r\n250 b\r\n250 c\r\n354 d\r\n", b"x\r\n.\r\n"),
+        ];
+        let whole = read(turns, 100);
+        assert_eq!(whole, read(turns, 1));
+        assert_eq!(messages(&whole), [(0, &b""[..]), (3, &b"x\r\n"[..])]);
+        assert_eq!(
+            commands(&whole),
+            [Verb::Mail, Verb::Rcpt, Verb::Data, Verb::Mail, Verb::Rcpt, Verb::Data]
+        );
+    }
+
+    #[test]
+    fn chunks_are_counted_and_not_read() {
+        let turns: &[(&[u8], &[u8])] = &[
+            (b"220 a\r\n", b"MAIL FROM:<>\r\nBDAT 6\r\nDATA\r\nBDAT 3 LAST\r\n.\r\nBDAT 0 LAST\r\nQUIT\r\n"),
+            (b"250 a\r\n250 b\r\n250 c\r\n", b""),
+        ];
+        let whole = read(turns, 100);
+        assert_eq!(whole, read(turns, 1));
+        assert_eq!(messages(&whole), [(9, &b"DATA\r\n.\r\n"[..]), (0, &b""[..])]);
+        let verbs = [Verb::Mail, Verb::Bdat, Verb::BdatLast, Verb::BdatLast, Verb::Quit];
+        assert_eq!(commands(&whole), verbs);
     }
 }

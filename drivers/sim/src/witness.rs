@@ -66,7 +66,7 @@ impl Witness {
             Fact::Connecting { link, purpose: cmail_delivery::io::Purpose::Smtp, .. } => {
                 self.wires.insert(link, Wire::new());
             }
-            Fact::Gone { link } => {
+            Fact::Gone { link, .. } => {
                 self.wires.remove(&link);
             }
             Fact::TlsEstablished { link, .. } => {
@@ -78,6 +78,7 @@ impl Witness {
             Fact::Started { .. }
             | Fact::Draining
             | Fact::Retried
+            | Fact::HostsRead { .. }
             | Fact::WallSet { .. }
             | Fact::Inserted { .. }
             | Fact::Removed { .. }
@@ -109,7 +110,7 @@ impl Witness {
         for sight in sights {
             let fact = match sight {
                 Sight::Command(verb, line) => Fact::Command { link, verb: *verb, line, tls },
-                Sight::FinalDot => Fact::FinalDot { link, tls },
+                Sight::FinalDot { octets, .. } => Fact::FinalDot { link, octets: *octets, tls },
                 Sight::Reply(to, code, text) => Fact::Reply { link, to: *to, code: *code, text },
             };
             self.tell(scene, fact);
@@ -123,8 +124,9 @@ impl Witness {
         }
         for checker in &mut self.checkers {
             if let Err(text) = checker.see(scene, fact) {
-                self.dialogue.remark(scene, &format!("VIOLATION of \"{}\": {text}", checker.name()));
-                self.violation = Some(Violation { checker: checker.name(), text });
+                let violation = Violation { checker: checker.name(), text };
+                self.dialogue.conclude(scene, fact, &violation);
+                self.violation = Some(violation);
                 return;
             }
         }

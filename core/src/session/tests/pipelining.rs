@@ -22,11 +22,9 @@ fn one(id: i64, word: &str) -> Vec<(i64, String)> {
 
 /// The verdicts of each transaction, without what else was said.
 fn verdicts_of(outputs: Vec<SessionOutput>) -> Vec<Vec<(i64, String)>> {
-    let verdicts = |output| match output {
-        SessionOutput::Verdicts(verdicts) => {
-            Some(verdicts.iter().map(|(id, outcome)| (id.0, word(outcome))).collect())
-        }
-        _ => None,
+    let verdicts = |output| {
+        let SessionOutput::Verdicts(verdicts) = output else { return None };
+        Some(verdicts.iter().map(|(id, outcome)| (id.0, word(outcome))).collect())
     };
     outputs.into_iter().filter_map(verdicts).collect()
 }
@@ -446,5 +444,29 @@ fn nothing_is_sent_behind_a_batch_whose_rset_is_refused() {
         assert!(talk.session.poll_transmit(talk.now, "RSET\r\nMAIL".len(), &mut octets));
         talk.server("250 ok\r\n250 ok\r\n554 no\r\n502 what?\r\n").client("");
         assert_eq!(verdicts_of(talk.outputs()), [one(2, "fatal 554 no end of data"), one(3, "undecided")]);
+    });
+}
+
+#[test]
+fn a_refused_rset_with_a_batch_behind_it_ends_the_session_at_once() {
+    // RFC 2920 section 3.1: nothing may follow DATA before the reply to it, QUIT neither.
+    dialogue(&plain(), |talk| {
+        talk.make_ready("PIPELINING");
+        talk.begin(mail(1, "x")).client(BATCH).server("250 ok\r\n550 no\r\n503 no\r\n");
+        assert_eq!(talk.verdicts(), (all(1, "fatal 550 no RCPT TO"), ready()));
+        talk.begin(next_mail(2, "x")).client(&("RSET\r\n".to_string() + BATCH));
+        talk.server("502 not here\r\n").client("");
+        assert_eq!(talk.verdicts().0, one(2, "undecided"));
+        assert_eq!(talk.session.phase(), Phase::Ended);
+    });
+}
+
+#[test]
+fn a_server_that_refuses_padding_gets_one_command_at_a_time() {
+    dialogue(&SessionConfig { padding_limit: 1000, ..config(TlsMode::Implicit) }, |talk| {
+        talk.tls(true).server("220 mx\r\n").client("EHLO client.example.org\r\n");
+        talk.server("250-mx\r\n250-CHUNKING\r\n250 PIPELINING\r\n");
+        assert!(!talk.transmit().is_empty(), "padding");
+        talk.server("502 no\r\n").begin(mail(1, "x")).client("MAIL FROM:<s@example.org>\r\n");
     });
 }

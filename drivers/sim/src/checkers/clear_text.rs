@@ -42,7 +42,7 @@ impl Checker for ClearText {
                 let is_loopback = remote.ip().is_loopback();
                 self.talks.insert(link, Talk { is_promised, is_loopback, ..Talk::default() });
             }
-            Fact::Gone { link } => {
+            Fact::Gone { link, .. } => {
                 self.talks.remove(&link);
             }
             Fact::Stopped { .. } => self.talks.clear(),
@@ -63,7 +63,8 @@ impl Checker for ClearText {
             }
             Fact::Command { link, verb, line, tls } => {
                 let Some(talk) = self.talks.get(&link) else { return Ok(()) };
-                let is_mail = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data);
+                let is_mail =
+                    matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Bdat | Verb::BdatLast);
                 if is_mail && talk.is_promised && !tls {
                     return Err(format!("[{link}] mail in clear text: {}", line.escape_ascii()));
                 }
@@ -72,7 +73,7 @@ impl Checker for ClearText {
                     return Err(format!("[{link}] credentials without a valid certificate"));
                 }
             }
-            Fact::FinalDot { link, tls: false }
+            Fact::FinalDot { link, tls: false, .. }
                 if self.talks.get(&link).is_some_and(|talk| talk.is_promised) =>
             {
                 return Err(format!("[{link}] mail data in clear text"));
@@ -95,7 +96,11 @@ impl ClearText {
 fn is_promised(scene: &Scene<'_>, remote: SocketAddr) -> bool {
     let by_list =
         scene.settings.ports.iter().filter(|port| port.number == remote.port()).map(|port| port.tls);
-    let relays = scene.map.relays.iter().filter(|relay| scene.map.host_at(remote.ip()) == Some(relay.host));
+    let relays = scene
+        .map
+        .relays
+        .iter()
+        .filter(|relay| scene.map.host_at(remote.ip()).is_some_and(|host| relay.hosts.contains(&host)));
     let by_relay = relays
         .filter_map(|relay| Relay::parse(relay.specification.as_bytes()).ok()?.port)
         .filter(|port| port.number == remote.port())

@@ -28,7 +28,7 @@ impl Checker for Connections {
                 self.open.insert(link, host);
                 self.check(scene, host)
             }
-            Fact::Gone { link } => {
+            Fact::Gone { link, .. } => {
                 self.open.remove(&link);
                 Ok(())
             }

@@ -20,6 +20,8 @@ enum Knowledge {
 #[derive(Debug)]
 struct Acceptance {
     link: Link,
+    /// Which message of the connection it was.
+    number: u32,
     knowledge: Knowledge,
 }
 
@@ -30,11 +32,11 @@ pub(super) struct Duplicates {
     /// How many rows there were of each mail.
     rows: HashMap<MailKey, usize>,
     acceptances: HashMap<MailKey, Vec<Acceptance>>,
-    /// The mail that was accepted last on each connection.
-    latest: HashMap<Link, Vec<MailKey>>,
+    /// The mail that was accepted on each connection and of which the core has not been told, by message.
+    untold: HashMap<Link, Vec<(u32, MailKey)>>,
     over: HashSet<Link>,
-    /// Connections on which the final dot was sent and not yet replied to.
-    awaiting: HashSet<Link>,
+    /// How many messages have been replied to on each connection.
+    replied: HashMap<Link, u32>,
     /// Mail that was deleted as delivered.
     settled: HashSet<MailKey>,
     /// Duplicates for which the network or a crash is to blame.
@@ -51,29 +53,26 @@ impl Checker for Duplicates {
             Fact::Started { epoch } => {
                 self.epoch = epoch;
                 self.over.clear();
-                self.awaiting.clear();
+                self.replied.clear();
             }
             Fact::Inserted { id, .. } => {
                 if let Some(mail) = scene.outbox.mail(id) {
                     *self.rows.entry(mail.key()).or_default() += 1;
                 }
             }
-            Fact::Accepted { link, recipients, data } => {
-                let keys = recipients.iter().map(|recipient| MailKey::new(recipient.as_bytes(), data));
-                return self.accept(link, keys.collect());
+            Fact::Accepted { link, number, keys, .. } => return self.accept(link, number, keys),
+            // Several messages may be on their way: replies come in their order (RFC 2920 section 3.2).
+            Fact::Reply { link, to: Verb::FinalDot | Verb::BdatLast, code, .. } => {
+                let number = self.replied.entry(link).or_default();
+                *number += 1;
+                let number = *number;
+                // Whoever refuses what it accepts is taken at its word.
+                let knowledge = if code / 100 == 2 { Knowledge::Told } else { Knowledge::Never };
+                self.learn(link, knowledge, |other| other == number);
             }
-            Fact::FinalDot { link, .. } => {
-                self.awaiting.insert(link);
-            }
-            Fact::Reply { link, to: Verb::FinalDot, code, .. } => {
-                self.awaiting.remove(&link);
-                if code / 100 == 2 {
-                    self.learn(link, Knowledge::Told);
-                }
-            }
-            Fact::Gone { link } => {
-                self.learn(link, Knowledge::Never);
-                self.latest.remove(&link);
+            Fact::Gone { link, .. } => {
+                self.learn(link, Knowledge::Never, |_| true);
+                self.replied.remove(&link);
                 self.over.insert(link);
             }
             Fact::Committing { commit } => {
@@ -96,11 +95,12 @@ impl Duplicates {
         format!("{} duplicates, each after a final dot whose reply was lost or not recorded", self.accounted)
     }
 
-    fn accept(&mut self, link: Link, keys: Vec<MailKey>) -> Result<(), String> {
+    fn accept(&mut self, link: Link, number: u32, keys: &[MailKey]) -> Result<(), String> {
         // A server that says something else before it accepts is taken at its first word.
-        let is_over = link.epoch != self.epoch || self.over.contains(&link) || !self.awaiting.contains(&link);
+        let is_replied_to = self.replied.get(&link).is_some_and(|&replied| replied >= number);
+        let is_over = link.epoch != self.epoch || self.over.contains(&link) || is_replied_to;
         let knowledge = if is_over { Knowledge::Never } else { Knowledge::Awaited };
-        for key in &keys {
+        for key in keys {
             let earlier = self.acceptances.entry(key.clone()).or_default();
             if earlier.len() >= self.rows.get(key).copied().unwrap_or(1) {
                 let who = String::from_utf8_lossy(&key.recipient).into_owned();
@@ -129,22 +129,99 @@ impl Duplicates {
                 }
                 self.accounted += 1;
             }
-            earlier.push(Acceptance { link, knowledge });
+            earlier.push(Acceptance { link, number, knowledge });
         }
         if !is_over {
-            self.latest.insert(link, keys);
+            self.untold.entry(link).or_default().extend(keys.iter().map(|key| (number, key.clone())));
         }
         Ok(())
     }
 
-    fn learn(&mut self, link: Link, knowledge: Knowledge) {
-        for key in self.latest.get(&link).into_iter().flatten() {
-            let of_link = |acceptance: &&mut Acceptance| {
-                acceptance.link == link && acceptance.knowledge == Knowledge::Awaited
+    /// The core learns about the messages of a connection with these numbers, or never will.
+    fn learn(&mut self, link: Link, knowledge: Knowledge, is_one: impl Fn(u32) -> bool) {
+        let Some(untold) = self.untold.get_mut(&link) else { return };
+        for (number, key) in untold.extract_if(.., |(number, _)| is_one(*number)) {
+            let of_message = |acceptance: &&mut Acceptance| {
+                (acceptance.link, acceptance.number, acceptance.knowledge)
+                    == (link, number, Knowledge::Awaited)
             };
-            for acceptance in self.acceptances.get_mut(key).into_iter().flatten().filter(of_link) {
+            for acceptance in self.acceptances.get_mut(&key).into_iter().flatten().filter(of_message) {
                 acceptance.knowledge = knowledge;
             }
         }
+        if untold.is_empty() {
+            self.untold.remove(&link);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cmail_delivery::io::ConnectionId;
+    use cmail_delivery::time::{Instant, Now, UnixTime};
+
+    use super::*;
+    use crate::dice::Dice;
+    use crate::facts::Parting;
+    use crate::map::Map;
+    use crate::outbox::Outbox;
+    use crate::swarm::Options;
+
+    const TEXTS: [&[u8]; 3] = [b"1\r\n", b"2\r\n", b"3\r\n"];
+
+    fn link(id: u64) -> Link {
+        Link { epoch: 1, id: ConnectionId(id) }
+    }
+
+    /// A checker that has seen three messages accepted on one connection, the replies with these codes, and the end.
+    fn after_replies(codes: &[u16]) -> Duplicates {
+        let mut duplicates = Duplicates::default();
+        see(&mut duplicates, Fact::Started { epoch: 1 }).unwrap();
+        for (number, text) in (1..).zip(TEXTS) {
+            accepted(&mut duplicates, 1, number, text).unwrap();
+        }
+        for &code in codes {
+            see(&mut duplicates, Fact::Reply { link: link(1), to: Verb::BdatLast, code, text: b"" }).unwrap();
+        }
+        see(&mut duplicates, Fact::Gone { link: link(1), parting: Parting::Reset }).unwrap();
+        duplicates
+    }
+
+    fn see(duplicates: &mut Duplicates, fact: Fact<'_>) -> Result<(), String> {
+        let settings = Options::draw(&mut Dice::new(1), 1).settings();
+        let (outbox, map) = (Outbox::new(), Map::default());
+        let now = Now { monotonic: Instant::default(), wall: UnixTime(0) };
+        duplicates.see(&Scene { now, settings: &settings, outbox: &outbox, map: &map }, fact)
+    }
+
+    fn accepted(duplicates: &mut Duplicates, id: u64, number: u32, data: &[u8]) -> Result<(), String> {
+        let recipients = ["a@b.example".to_owned()];
+        let keys = MailKey::all(&recipients, data);
+        see(duplicates, Fact::Accepted { link: link(id), number, recipients: &recipients, data, keys: &keys })
+    }
+
+    #[test]
+    fn of_several_messages_in_flight_each_is_judged_by_its_own_reply() {
+        let mut duplicates = after_replies(&[250]);
+        assert!(accepted(&mut duplicates, 2, 1, TEXTS[1]).is_ok());
+        assert!(accepted(&mut duplicates, 2, 2, TEXTS[2]).is_ok());
+        assert_eq!(duplicates.accounted, 2);
+        assert!(accepted(&mut duplicates, 2, 3, TEXTS[0]).is_err());
+    }
+
+    #[test]
+    fn who_refuses_what_it_has_accepted_gets_it_again() {
+        let mut duplicates = after_replies(&[250, 451, 250]);
+        assert!(accepted(&mut duplicates, 2, 1, TEXTS[1]).is_ok());
+        assert_eq!(duplicates.accounted, 1);
+        assert!(accepted(&mut duplicates, 2, 2, TEXTS[2]).is_err());
+    }
+
+    #[test]
+    fn nothing_is_delivered_while_its_reply_is_awaited() {
+        let mut duplicates = Duplicates::default();
+        see(&mut duplicates, Fact::Started { epoch: 1 }).unwrap();
+        accepted(&mut duplicates, 1, 1, TEXTS[0]).unwrap();
+        assert!(accepted(&mut duplicates, 2, 1, TEXTS[0]).is_err());
     }
 }

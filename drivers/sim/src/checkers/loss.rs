@@ -33,9 +33,9 @@ impl Checker for Loss {
         if let Fact::Meddled { id } = fact {
             self.meddled.insert(id);
         }
-        if let Fact::Accepted { recipients, data, .. } = fact {
-            for recipient in recipients {
-                *self.accepted.entry(MailKey::new(recipient.as_bytes(), data)).or_default() += 1;
+        if let Fact::Accepted { keys, .. } = fact {
+            for key in keys {
+                *self.accepted.entry(key.clone()).or_default() += 1;
             }
         }
         if let Fact::Committing { commit } = fact {

@@ -10,6 +10,7 @@ mod clear_text;
 mod commands;
 mod connections;
 mod duplicates;
+mod hosts_file;
 mod liveness;
 mod loss;
 mod memory;
@@ -46,6 +47,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<bounce_contents::BounceContents>::default(),
         Box::<connections::Connections>::default(),
         Box::<retries::Retries>::default(),
+        Box::<hosts_file::HostsFile>::default(),
         Box::<commands::Commands>::default(),
         Box::<clear_text::ClearText>::default(),
         Box::<secrets::Secrets>::default(),

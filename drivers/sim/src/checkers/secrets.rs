@@ -1,12 +1,13 @@
 //! No secret stands in any line of the log, in the faillog or in a bounce: neither a password nor anything that was
 //! said to prove that we know one.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cmail_delivery::event::Event;
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use super::Checker;
 use crate::facts::{Fact, Scene, Verb};
@@ -17,7 +18,10 @@ const LEAST_OCTETS: usize = 4;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Secrets {
-    secrets: BTreeSet<Vec<u8>>,
+    /// Each with what finds it.
+    secrets: BTreeMap<Vec<u8>, Finder<'static>>,
+    /// The event that is being looked at.
+    text: String,
 }
 
 impl Checker for Secrets {
@@ -29,8 +33,8 @@ impl Checker for Secrets {
         match fact {
             Fact::Started { .. } => {
                 for password in scene.map.relays.iter().filter_map(|relay| relay.password.as_ref()) {
-                    self.secrets.insert(password.as_bytes().to_vec());
-                    self.secrets.insert(STANDARD.encode(password).into_bytes());
+                    self.add(password.as_bytes());
+                    self.add(STANDARD.encode(password).as_bytes());
                 }
                 Ok(())
             }
@@ -44,7 +48,12 @@ impl Checker for Secrets {
             }
             Fact::Log(Event::Sent(_, octets) | Event::Received(_, octets)) => self.check("the log", octets),
             Fact::Log(event) if !self.secrets.is_empty() => {
-                self.check("the log", event.to_string().as_bytes())
+                let mut text = std::mem::take(&mut self.text);
+                text.clear();
+                let _ = write!(text, "{event}");
+                let result = self.check("the log", text.as_bytes());
+                self.text = text;
+                result
             }
             Fact::Committing { commit } => {
                 for attempt in &commit.failed {
@@ -63,13 +72,19 @@ impl Checker for Secrets {
 impl Secrets {
     fn keep(&mut self, secret: &[u8]) {
         if secret.len() >= LEAST_OCTETS {
-            self.secrets.insert(secret.to_vec());
+            self.add(secret);
+        }
+    }
+
+    fn add(&mut self, secret: &[u8]) {
+        if !self.secrets.contains_key(secret) {
+            self.secrets.insert(secret.to_vec(), Finder::new(secret).into_owned());
         }
     }
 
     fn check(&self, place: &str, text: &[u8]) -> Result<(), String> {
-        match self.secrets.iter().find(|secret| memmem::find(text, secret).is_some()) {
-            Some(secret) => Err(format!("{place} shows the secret {}", secret.escape_ascii())),
+        match self.secrets.iter().find(|(_, finder)| finder.find(text).is_some()) {
+            Some((secret, _)) => Err(format!("{place} shows the secret {}", secret.escape_ascii())),
             None => Ok(()),
         }
     }

@@ -62,6 +62,21 @@ fn too_many_connections_are_noticed() {
 }
 
 #[test]
+fn a_hosts_file_that_is_not_read_is_noticed() {
+    assert_caught(Mutation::IgnoresHostsFile, "the hosts file is for handoff names");
+}
+
+#[test]
+fn a_hosts_file_that_is_not_read_again_is_noticed() {
+    assert_caught(Mutation::KeepsHostsFile, "the hosts file is for handoff names");
+}
+
+#[test]
+fn a_hosts_file_that_is_used_for_domains_is_noticed() {
+    assert_caught(Mutation::UsesHostsFileForDomains, "the hosts file is for handoff names");
+}
+
+#[test]
 fn an_attempt_that_comes_too_early_is_noticed() {
     assert_caught(Mutation::RetriesEarly, "retryinterval and retries are kept");
 }
@@ -74,6 +89,16 @@ fn an_attempt_too_many_is_noticed() {
 #[test]
 fn a_command_before_the_reply_to_the_last_is_noticed() {
     assert_caught(Mutation::Pipelines, "commands are in order");
+}
+
+#[test]
+fn a_command_behind_one_that_has_to_be_last_is_noticed() {
+    assert_caught(Mutation::PipelinesPastData, "commands are in order");
+}
+
+#[test]
+fn a_chunk_where_none_may_be_is_noticed() {
+    assert_caught(Mutation::SendsChunksUnasked, "commands are in order");
 }
 
 #[test]

@@ -4,11 +4,14 @@ use bytes::{Bytes, BytesMut};
 use cmail_delivery::time::Duration;
 use memchr::memmem;
 
-use super::temperament::TlsConduct;
+use super::temperament::{BatchConduct, TlsConduct};
+use super::transaction::{Chunk, Transaction};
 use super::{Act, Surroundings};
 
 /// Longest line that a server reads.
 const LINE_LIMIT: usize = 4096;
+/// So many lines that it does not understand a server bears.
+const ERROR_LIMIT: u32 = 20;
 /// Replies that are none, or not fit where they come.
 const GARBAGE: [&[u8]; 10] = [
     b"\r\n",
@@ -25,25 +28,30 @@ const GARBAGE: [&[u8]; 10] = [
 
 /// What the server waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expects {
+pub(super) enum Expects {
     Handshake,
     Commands,
     /// The next line is a part of an authentication, of which so many are to come.
     AuthLines(u32),
     Data,
+    /// Octets, whatever they are (RFC 3030 section 2).
+    Chunk(Chunk),
     Nothing,
 }
 
 /// A connection, as the server sees it.
 #[derive(Debug)]
 pub(crate) struct Conversation {
-    expects: Expects,
-    input: BytesMut,
+    pub(super) expects: Expects,
+    pub(super) input: BytesMut,
     /// How much of the input was searched for the end of the data.
-    searched: usize,
+    pub(super) searched: usize,
     is_tls: bool,
-    sender: Option<String>,
-    recipients: Vec<String>,
+    pub(super) transaction: Transaction,
+    /// How many messages have come to their end.
+    pub(super) messages: u32,
+    /// Lines that were no commands.
+    errors: u32,
 }
 
 impl Conversation {
@@ -54,8 +62,9 @@ impl Conversation {
             input: BytesMut::new(),
             searched: 0,
             is_tls: false,
-            sender: None,
-            recipients: Vec::new(),
+            transaction: Transaction::default(),
+            messages: 0,
+            errors: 0,
         };
         if implicit_tls {
             conversation.expects = Expects::Handshake;
@@ -78,6 +87,8 @@ impl Conversation {
     /// Octets from the client.
     pub(crate) fn received(&mut self, octets: &[u8], around: &mut Surroundings<'_>) {
         self.input.extend_from_slice(octets);
+        // What was there before a command is one batch with it (RFC 2920 section 3.1).
+        let mut position = 0;
         loop {
             match self.expects {
                 Expects::Handshake | Expects::Nothing => return self.input.clear(),
@@ -87,10 +98,40 @@ impl Conversation {
                 }
                 Expects::Commands | Expects::AuthLines(_) => {
                     let Some(line) = self.take_line() else { return };
-                    self.line(&line, around);
+                    if !self.spoil_batch(position, around) {
+                        self.line(&line, around);
+                    }
+                    if around.temperament.batches == BatchConduct::LosesInput {
+                        let lost = ["MAIL", "DATA"].iter().any(|verb| line.starts_with(verb.as_bytes()));
+                        self.input.truncate(if lost { 0 } else { self.input.len() });
+                    }
+                }
+                Expects::Chunk(chunk) => {
+                    if !self.take_chunk(chunk, around) {
+                        return;
+                    }
                 }
             }
+            position += 1;
         }
+    }
+
+    /// Whether a server that cannot bear several commands at once does something else than to obey this one.
+    fn spoil_batch(&mut self, position: u32, around: &mut Surroundings<'_>) -> bool {
+        match around.temperament.batches {
+            BatchConduct::Works | BatchConduct::LosesInput => return false,
+            BatchConduct::RefusesSecond if position == 1 => {
+                let replies: [&[u8]; 2] = [b"503 5.5.1 one at a time\r\n", b"500 5.5.1 not now\r\n"];
+                self.say_one_of(&replies, around);
+            }
+            BatchConduct::Drops if position == 0 && !self.input.is_empty() => self.drop(around),
+            BatchConduct::Leaves if position > 0 && around.dice.chance(500) => {
+                self.say(around, b"421 4.7.0 not so fast\r\n");
+                self.close(around);
+            }
+            BatchConduct::RefusesSecond | BatchConduct::Drops | BatchConduct::Leaves => return false,
+        }
+        true
     }
 
     fn take_line(&mut self) -> Option<BytesMut> {
@@ -107,29 +148,6 @@ impl Conversation {
                 None
             }
         }
-    }
-
-    /// The message without its final dot and as it was before the dots were doubled.
-    fn take_data(&mut self) -> Option<Bytes> {
-        let end = if self.input.starts_with(b".\r\n") {
-            0
-        } else {
-            let from = self.searched.saturating_sub(4);
-            let found = memmem::find(self.input.get(from..).unwrap_or_default(), b"\r\n.\r\n");
-            self.searched = self.input.len();
-            from + found? + 2
-        };
-        self.searched = 0;
-        let raw = self.input.split_to(end);
-        let _ = self.input.split_to(3);
-        if memmem::find(&raw, b"\r\n.").is_none() && !raw.starts_with(b".") {
-            return Some(raw.freeze());
-        }
-        let mut data = Vec::with_capacity(raw.len());
-        for line in raw.split_inclusive(|&octet| octet == b'\n') {
-            data.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
-        }
-        Some(data.into())
     }
 
     fn greet(&mut self, around: &mut Surroundings<'_>) {
@@ -174,18 +192,25 @@ impl Conversation {
             "MAIL" => self.mail(&text, around),
             "RCPT" => self.rcpt(&text, around),
             "DATA" => self.data(around),
+            "BDAT" => self.bdat(&text, around),
             "QUIT" => {
                 self.say(around, b"221 2.0.0 bye\r\n");
                 self.close(around);
             }
             _ => self.unknown(&text, around),
         }
-        if around.dice.chance(around.temperament.unasked) {
+        // Between the replies to a batch it would be taken for one of them, and a later one for that to the message.
+        if self.input.is_empty() && around.dice.chance(around.temperament.unasked) {
             self.say(around, b"450 nobody asked\r\n");
         }
     }
 
-    fn unknown(&mut self, text: &str, around: &mut Surroundings<'_>) {
+    pub(super) fn unknown(&mut self, text: &str, around: &mut Surroundings<'_>) {
+        self.errors += 1;
+        if self.errors > ERROR_LIMIT {
+            self.say(around, b"421 4.7.0 too many errors\r\n");
+            return self.close(around);
+        }
         if around.temperament.echoes {
             self.say(around, format!("500 5.5.2 I do not know {text}\r\n").as_bytes());
         } else {
@@ -204,6 +229,7 @@ impl Conversation {
             (offered.starttls && !self.is_tls, "STARTTLS"),
             (offered.eight_bit_mime, "8BITMIME"),
             (offered.pipelining, "PIPELINING"),
+            (offered.chunking, "CHUNKING"),
         ];
         lines.extend(
             keywords.iter().filter(|(is_offered, _)| *is_offered).map(|(_, name)| (*name).to_owned()),
@@ -291,125 +317,28 @@ impl Conversation {
         self.say(around, b"250 2.0.0 ok\r\n");
     }
 
-    fn mail(&mut self, text: &str, around: &mut Surroundings<'_>) {
-        if self.sender.is_some() {
-            return self.say(around, b"503 5.5.1 nested MAIL\r\n");
-        }
-        if self.refuse(around) {
-            return;
-        }
-        self.sender = Some(path_of(text));
-        self.say(around, b"250 2.1.0 ok\r\n");
+    pub(super) fn abandon(&mut self) {
+        self.transaction = Transaction::default();
     }
 
-    fn rcpt(&mut self, text: &str, around: &mut Surroundings<'_>) {
-        if self.sender.is_none() {
-            return self.say(around, b"503 5.5.1 MAIL first\r\n");
-        }
-        let recipient = path_of(text);
-        // Some addresses do not exist, whatever the server is like.
-        if recipient.starts_with("nobody") {
-            // Who says more than was asked for must not be quoted: its words come out of turn.
-            let is_quotable = around.temperament.unasked == 0 && around.temperament.garbage == 0;
-            let who = if is_quotable { recipient.as_str() } else { "this address" };
-            return self.say(around, format!("550 5.1.1 <{who}>: no such user\r\n").as_bytes());
-        }
-        if self.refuse(around) {
-            return;
-        }
-        if let Some(delay_s) = around.temperament.greylist_s {
-            let first = *around.memory.greylist.entry(recipient.clone()).or_insert(around.now);
-            if around.now.saturating_duration_since(first) < Duration::from_secs(delay_s) {
-                return self.say(around, b"451 4.7.1 greylisted, try again later\r\n");
-            }
-        }
-        if around.temperament.recipient_limit.is_some_and(|limit| self.recipients.len() >= limit) {
-            return self.say(around, b"452 4.5.3 too many recipients\r\n");
-        }
-        self.recipients.push(recipient);
-        self.say(around, b"250 2.1.5 ok\r\n");
-    }
-
-    fn data(&mut self, around: &mut Surroundings<'_>) {
-        if self.recipients.is_empty() {
-            return self.say(around, b"503 5.5.1 no valid recipients\r\n");
-        }
-        if self.refuse(around) {
-            return;
-        }
-        self.expects = Expects::Data;
-        self.say(around, b"354 end with a dot\r\n");
-    }
-
-    fn end_of_data(&mut self, data: &Bytes, around: &mut Surroundings<'_>) {
-        self.expects = Expects::Commands;
-        let recipients = std::mem::take(&mut self.recipients);
-        self.sender = None;
-        let temperament = around.temperament;
-        if around.dice.chance(temperament.drop_before) {
-            return self.drop(around);
-        }
-        if self.refuse(around) {
-            return;
-        }
-        around.acts.push(Act::Accept { recipients, data: data.clone() });
-        if around.dice.chance(temperament.drop_after) {
-            return self.drop(around);
-        }
-        if around.dice.chance(temperament.mute_after) {
-            self.expects = Expects::Nothing;
-            return;
-        }
-        self.say(around, b"250 2.0.0 queued\r\n");
-    }
-
-    /// Whether the server refuses what it could do.
-    fn refuse(&mut self, around: &mut Surroundings<'_>) -> bool {
-        if around.dice.chance(around.temperament.busy) {
-            let replies: [&[u8]; 4] =
-                [b"451 4.3.0 busy\r\n", b"450 later\r\n", b"452 4.3.1 full\r\n", b"421 4.3.2 gone\r\n"];
-            let reply = around.dice.pick(&replies).copied().unwrap_or_default();
-            self.say(around, reply);
-            if reply.starts_with(b"421") {
-                self.close(around);
-            }
-            return true;
-        }
-        if around.dice.chance(around.temperament.strict) {
-            let replies: [&[u8]; 4] =
-                [b"550-5.7.1 no\r\n550 5.7.1 never\r\n", b"554 no\r\n", b"552 5.2.2 full\r\n", b"556 no\r\n"];
-            let reply = around.dice.pick(&replies).copied().unwrap_or_default();
-            self.say(around, reply);
-            return true;
-        }
-        false
-    }
-
-    fn abandon(&mut self) {
-        self.sender = None;
-        self.recipients.clear();
-    }
-
-    fn say(&mut self, around: &mut Surroundings<'_>, octets: &[u8]) {
+    pub(super) fn say(&mut self, around: &mut Surroundings<'_>, octets: &[u8]) {
         let delay = Duration::from_millis(around.dice.below(around.temperament.slowness_s * 1000 + 1));
         let pause = Duration::from_millis(around.dice.below(around.temperament.dribble_s * 1000 + 1));
         around.acts.push(Act::Say { octets: Bytes::copy_from_slice(octets), delay, pause });
     }
 
-    fn close(&mut self, around: &mut Surroundings<'_>) {
+    pub(super) fn say_one_of(&mut self, replies: &[&[u8]], around: &mut Surroundings<'_>) {
+        let reply = around.dice.pick(replies).copied().unwrap_or_default();
+        self.say(around, reply);
+    }
+
+    pub(super) fn close(&mut self, around: &mut Surroundings<'_>) {
         self.expects = Expects::Nothing;
         around.acts.push(Act::Close);
     }
 
-    fn drop(&mut self, around: &mut Surroundings<'_>) {
+    pub(super) fn drop(&mut self, around: &mut Surroundings<'_>) {
         self.expects = Expects::Nothing;
         around.acts.push(if around.dice.chance(500) { Act::Close } else { Act::Reset });
     }
-}
-
-/// What stands between the angle brackets.
-fn path_of(text: &str) -> String {
-    let begin = text.find('<').map_or(text.len(), |position| position + 1);
-    let end = text.rfind('>').unwrap_or(text.len());
-    text.get(begin..end).unwrap_or_default().to_owned()
 }

@@ -2,6 +2,10 @@
 
 mod conversation;
 mod temperament;
+mod transaction;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -21,8 +25,8 @@ pub(crate) enum Act {
     Close,
     /// Break the connection.
     Reset,
-    /// The message is accepted for these recipients.
-    Accept { recipients: Vec<String>, data: Bytes },
+    /// The message that was the `number`-th to end is accepted for these recipients.
+    Accept { number: u32, recipients: Vec<String>, data: Bytes },
 }
 
 /// What a host remembers beyond a connection.

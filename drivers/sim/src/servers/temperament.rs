@@ -11,6 +11,12 @@ pub(crate) struct Temperament {
     pub(crate) greeting: Option<&'static str>,
     pub(crate) knows_ehlo: bool,
     pub(crate) extensions: Extensions,
+    /// What becomes of several commands at once.
+    pub(crate) batches: BatchConduct,
+    /// DATA is taken although no recipient was (RFC 2920 section 3.1).
+    pub(crate) takes_nobody: bool,
+    /// What becomes of BDAT.
+    pub(crate) chunks: ChunkConduct,
     /// What becomes of STARTTLS.
     pub(crate) tls: TlsConduct,
     /// Whether the certificate is valid for every name.
@@ -56,7 +62,46 @@ pub(crate) struct Extensions {
     pub(crate) size: Option<u64>,
     pub(crate) eight_bit_mime: bool,
     pub(crate) pipelining: bool,
+    pub(crate) chunking: bool,
     pub(crate) auth: &'static str,
+}
+
+/// What becomes of several commands at once (RFC 2920).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum BatchConduct {
+    /// They are obeyed one after the other.
+    #[default]
+    Works,
+    /// What has come with MAIL or DATA is lost.
+    LosesInput,
+    /// The second is refused.
+    RefusesSecond,
+    /// The connection is dropped.
+    Drops,
+    /// 421 somewhere in it.
+    Leaves,
+}
+
+/// What becomes of chunks (RFC 3030).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ChunkConduct {
+    /// They are taken.
+    #[default]
+    Works,
+    /// The command is not known, and the chunk is taken for commands.
+    Unknown,
+    /// They are refused for good.
+    Refuses,
+    /// They are refused for now.
+    Busy,
+    /// The connection is dropped after the chunk.
+    Closes,
+    /// An empty one is not understood.
+    OddWhenEmpty,
+    /// Some octets are taken for the next command.
+    CountsShort,
+    /// Some octets of what follows are taken for the chunk.
+    CountsLong,
 }
 
 /// What becomes of TLS.
@@ -99,6 +144,7 @@ impl Temperament {
                 size: Some(10_000_000).filter(|_| dice.chance(700)),
                 eight_bit_mime: dice.chance(800),
                 pipelining: dice.chance(800),
+                chunking: dice.chance(600),
                 auth: dice.pick(&mechanisms).copied().unwrap_or("PLAIN"),
             },
             certificate_is_valid: dice.chance(700),
@@ -109,7 +155,7 @@ impl Temperament {
     /// A server that is not.
     pub(crate) fn odd(dice: &mut Dice) -> Self {
         let normal = Self::normal(dice);
-        match dice.below(18) {
+        match dice.below(26) {
             0 => Self { kind: "greylisting", greylist_s: Some(dice.within(60..=4000)), ..normal },
             1 => Self { kind: "load-shedding", shed: 150, ..normal },
             2 => Self { kind: "crowded", connection_limit: Some(dice.index(3)), ..normal },
@@ -126,7 +172,12 @@ impl Temperament {
             7 => Self { kind: "drops after accepting", drop_after: 400, ..normal },
             8 => Self { kind: "mute after accepting", mute_after: 300, ..normal },
             9 => Self { kind: "garbling", garbage: 100, ..normal },
-            10 => Self { kind: "babbling", unasked: 60, ..normal },
+            // Between DATA and the message there is a 354, which no word out of turn can be taken for. With chunks nothing
+            // tells the reply to a recipient from that to the message, so no client could be right.
+            10 => {
+                let extensions = Extensions { chunking: false, ..normal.extensions };
+                Self { kind: "babbling", unasked: 60, extensions, ..normal }
+            }
             11 => Self { kind: "busy", busy: 300, ..normal },
             12 => Self { kind: "strict", strict: 200, ..normal },
             13 => Self { kind: "narrow", recipient_limit: Some(1 + dice.index(4)), ..normal },
@@ -145,8 +196,39 @@ impl Temperament {
                 extensions: Extensions { starttls: true, ..normal.extensions },
                 ..normal
             },
+            17..=21 => Self::bad_at_batches(normal, dice),
+            22..=24 => Self::bad_at_chunks(normal, dice),
             _ => Self { kind: "echoing", echoes: true, hates_padding: 300, auth_refused: 500, ..normal },
         }
+    }
+
+    /// A server that offers PIPELINING and should not.
+    fn bad_at_batches(normal: Self, dice: &mut Dice) -> Self {
+        let extensions = Extensions { pipelining: true, ..normal.extensions.clone() };
+        let normal = Self { extensions, ..normal };
+        match dice.below(5) {
+            0 => Self { kind: "loses what is pipelined", batches: BatchConduct::LosesInput, ..normal },
+            1 => Self { kind: "refuses what is pipelined", batches: BatchConduct::RefusesSecond, ..normal },
+            2 => Self { kind: "drops who pipelines", batches: BatchConduct::Drops, ..normal },
+            3 => Self { kind: "leaves who pipelines", batches: BatchConduct::Leaves, ..normal },
+            _ => Self { kind: "takes mail for nobody", takes_nobody: true, strict: 200, ..normal },
+        }
+    }
+
+    /// A server that offers CHUNKING and should not.
+    fn bad_at_chunks(normal: Self, dice: &mut Dice) -> Self {
+        let conducts = [
+            ("does not know chunks", ChunkConduct::Unknown),
+            ("refuses chunks", ChunkConduct::Refuses),
+            ("busy with chunks", ChunkConduct::Busy),
+            ("closes after a chunk", ChunkConduct::Closes),
+            ("odd with empty chunks", ChunkConduct::OddWhenEmpty),
+            ("counts too few octets", ChunkConduct::CountsShort),
+            ("counts too many octets", ChunkConduct::CountsLong),
+        ];
+        let (kind, chunks) = dice.pick(&conducts).copied().unwrap_or_default();
+        let extensions = Extensions { chunking: true, ..normal.extensions.clone() };
+        Self { kind, chunks, extensions, ..normal }
     }
 
     /// The same server, well-behaved.

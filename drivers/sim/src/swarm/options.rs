@@ -62,12 +62,14 @@ pub(crate) struct Faults {
 }
 
 /// Everything that a seed decides at the beginning.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     /// How long there are faults.
     pub(crate) hours: u32,
     /// Messages that are submitted in an hour.
     pub(crate) messages_per_hour: u32,
+    /// Most messages that are submitted at all; 0 for no bound.
+    pub(crate) messages: u32,
     /// Most recipients of a message.
     pub(crate) recipients: u32,
     /// Messages, in thousandths, that are larger than one piece.
@@ -90,6 +92,8 @@ pub(crate) struct Options {
     pub(crate) ports: u8,
     pub(crate) ipv6: bool,
     pub(crate) auth_insecure: bool,
+    /// Whether anything stands in `/etc/hosts`.
+    pub(crate) hosts_file: bool,
     pub(crate) bounce_copy: bool,
     /// Whether the conversations go into the log.
     pub(crate) trace: bool,
@@ -104,6 +108,7 @@ impl Options {
         Self {
             hours,
             messages_per_hour: number(dice.pick(&[1, 2, 5, 10, 20])),
+            messages: 0,
             recipients: number(dice.pick(&[1, 1, 3, 8])),
             large_messages: number(dice.pick(&[0, 0, 5, 30])),
             malformed: number(dice.pick(&[0, 10, 50])),
@@ -120,6 +125,7 @@ impl Options {
             ports: u8::try_from(dice.below(4)).unwrap_or(0),
             ipv6: dice.chance(500),
             auth_insecure: dice.chance(200),
+            hosts_file: dice.chance(500),
             bounce_copy: dice.chance(300),
             trace: dice.chance(250),
             bounce_return_limit_octets: u64::from(number(dice.pick(&[0, 300, 1 << 20]))),
@@ -156,9 +162,86 @@ impl Options {
     }
 }
 
+/// The names under which options are written down, and where they belong. What is not written is zero.
+macro_rules! entries {
+    ($($name:literal => $($field:ident).+;)+) => {
+        impl Options {
+            /// Those that are not zero, by name.
+            pub(crate) fn entries(&self) -> Vec<(&'static str, String)> {
+                let zero = Self::default();
+                let mut entries = Vec::new();
+                $(if self.$($field).+ != zero.$($field).+ {
+                    entries.push(($name, self.$($field).+.to_string()));
+                })+
+                entries
+            }
+
+            /// Sets one by its name.
+            pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+                match name {
+                    $($name => {
+                        self.$($field).+ =
+                            value.parse().map_err(|error| format!("{name} {value}: {error}"))?;
+                    })+
+                    _ => return Err(format!("{name} is no option of a world")),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+entries! {
+    "hours" => hours;
+    "messages_per_hour" => messages_per_hour;
+    "messages" => messages;
+    "recipients" => recipients;
+    "large_messages" => large_messages;
+    "malformed" => malformed;
+    "zones" => zones;
+    "relays" => relays;
+    "interval_s" => interval_s;
+    "retries" => retries;
+    "retry_interval_s" => retry_interval_s;
+    "concurrency" => concurrency;
+    "destination_concurrency" => destination_concurrency;
+    "rate_per_minute" => rate_per_minute;
+    "padding" => padding;
+    "ports" => ports;
+    "ipv6" => ipv6;
+    "auth_insecure" => auth_insecure;
+    "hosts_file" => hosts_file;
+    "bounce_copy" => bounce_copy;
+    "trace" => trace;
+    "bounce_return_limit_octets" => bounce_return_limit_octets;
+    "faults.resets" => faults.resets;
+    "faults.stalls" => faults.stalls;
+    "faults.hangups" => faults.hangups;
+    "faults.refusals" => faults.refusals;
+    "faults.local_trouble" => faults.local_trouble;
+    "faults.tls_failures" => faults.tls_failures;
+    "faults.splits" => faults.splits;
+    "faults.joins" => faults.joins;
+    "faults.outages" => faults.outages;
+    "faults.group_outages" => faults.group_outages;
+    "faults.odd_servers" => faults.odd_servers;
+    "faults.dns_losses" => faults.dns_losses;
+    "faults.dns_strays" => faults.dns_strays;
+    "faults.dns_truncations" => faults.dns_truncations;
+    "faults.dns_spells" => faults.dns_spells;
+    "faults.store_failures" => faults.store_failures;
+    "faults.store_delays" => faults.store_delays;
+    "faults.crashes" => faults.crashes;
+    "faults.drains" => faults.drains;
+    "faults.meddling" => faults.meddling;
+    "faults.clock_jumps" => faults.clock_jumps;
+    "faults.retries" => faults.retries;
+    "faults.disorder" => faults.disorder;
+}
+
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:#?}")
+        self.entries().iter().try_for_each(|(name, value)| writeln!(f, "{name} {value}"))
     }
 }
 
@@ -207,4 +290,23 @@ fn port_list(choice: u8) -> Vec<Port> {
 
 fn number(choice: Option<&u32>) -> u32 {
     choice.copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_are_written_down_are_read_as_they_were() {
+        for seed in 0..50 {
+            let options = Options { messages: 3, ..Options::draw(&mut Dice::new(seed), 5) };
+            let mut read = Options::default();
+            for (name, value) in options.entries() {
+                read.set(name, &value).unwrap();
+            }
+            assert_eq!(read, options);
+        }
+        assert!(Options::default().set("faults", "1").is_err());
+        assert!(Options::default().set("ipv6", "1").is_err());
+    }
 }

@@ -1,6 +1,6 @@
 //! Makes the world in which a rule is broken as simple as it can be: faults are taken away, and less happens.
 
-use super::{Options, run_options};
+use super::{Faults, Options, run_options};
 use crate::dialogue::Dialogue;
 use crate::mutation::Mutation;
 use crate::witness::Violation;
@@ -9,7 +9,12 @@ use crate::witness::Violation;
 type Simplification = fn(&mut Options);
 
 /// What is tried, again and again until nothing helps any more.
-const SIMPLIFICATIONS: [Simplification; 39] = [
+const SIMPLIFICATIONS: [Simplification; 46] = [
+    |options| options.faults = Faults::default(),
+    |options| submit_at_most(options, 1),
+    |options| submit_at_most(options, 2),
+    |options| submit_at_most(options, 5),
+    |options| submit_at_most(options, 20),
     |options| options.hours /= 2,
     |options| options.hours = options.hours.saturating_sub(1).max(1),
     |options| options.messages_per_hour = (options.messages_per_hour / 2).max(1),
@@ -22,11 +27,13 @@ const SIMPLIFICATIONS: [Simplification; 39] = [
     |options| options.relays = 0,
     |options| options.relays /= 2,
     |options| options.rate_per_minute = 0,
+    |options| options.hosts_file = false,
     |options| options.padding = 0,
     |options| options.ports = 2,
     |options| options.ipv6 = false,
     |options| options.bounce_copy = false,
     |options| options.concurrency = 100,
+    |options| options.trace = false,
     |options| options.faults.resets = 0,
     |options| options.faults.stalls = 0,
     |options| options.faults.hangups = 0,
@@ -53,6 +60,13 @@ const SIMPLIFICATIONS: [Simplification; 39] = [
     |options| options.faults.retries = 0,
     |options| options.faults.disorder = 0,
 ];
+
+/// Bounds the messages, unless they are bounded so already: nothing may become less simple again.
+fn submit_at_most(options: &mut Options, messages: u32) {
+    if options.messages == 0 || options.messages > messages {
+        options.messages = messages;
+    }
+}
 
 /// The simplest options found with which some seed near the first one still breaks the rule, and that seed.
 pub(crate) fn shrink(

@@ -7,10 +7,11 @@
 //! | `# …` | why, with the section of the RFC |
 //! | `@ seed N` | what everything random comes from; 1 if it is not there |
 //! | `@ announce NAME` | the directive; `mail.example.org` |
-//! | `@ set DIRECTIVE VALUE` | `retries`, `retryinterval`, `tls_padding` (0), `auth_insecure`, `concurrency` (1), `bounce_return_limit` |
+//! | `@ set DIRECTIVE VALUE` | `interval`, `retries`, `retryinterval`, `tls_padding` (0), `auth_insecure`, `concurrency` (1), `destination_concurrency` (1), `bounce_copy`, `bounce_return_limit` |
 //! | `@ portprio P …` | the directive; `25` |
 //! | `@ remote SPECIFICATION` | `mail_remote` of the mails that follow; `192.0.2.1:25` at first, `-` is none: by MX |
 //! | `@ host NAME ADDRESS …` | what the DNS says of a host |
+//! | `@ hosts NAME ADDRESS …` | a line of `/etc/hosts` |
 //! | `@ mx DOMAIN PREFERENCE HOST …` | what it says of a domain; the hosts must be named before |
 //! | `@ mail ID <FROM> <TO> "DATA"` | a row of the outbox, all of which are there at the beginning; DATA as in a string of Rust, and `*N` after it repeats it N times |
 //! | `@ reads fixed` | what happens depends on which octets come together: they are not cut in other ways |
@@ -34,7 +35,7 @@
 //! | `C+ ADDRESS:PORT`, `C-` | the client connects; it closes the connection |
 //! | `C^ HOST` | it begins TLS, and expects the certificate of this host |
 //! | `C: …` | a line of the client, with CRLF; what authenticates is `***` |
-//! | `C. …` | how much mail data it has sent, and whether the final dot came after it |
+//! | `C. …` | how much mail data it has sent, and whether the final dot came after it, or its last chunk |
 //! | `? …` | a deadline is hit, so long after the last given line |
 //! | `= …` | what is recorded: `= 41 deleted`, `= 42 deferred "450 4.2.0 …"`, `= 43 failed "…"`, `= 44 bounced`, `= 45 dropped` |
 //!
@@ -54,8 +55,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub(crate) use self::parser::parse;
+pub(crate) use self::parser::{parse, quote};
 use self::replay::{Manner, Replay};
+pub(crate) use self::talk::Talk;
+use crate::mutation::Mutation;
+use crate::witness::Violation;
 
 /// Why a transcript is not what it should be.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -158,6 +162,16 @@ pub fn replay(text: &str) -> Result<String, TranscriptError> {
         Replay::run_and_break(&transcript, count)?;
     }
     Ok(print(&transcript, &written))
+}
+
+/// What a build does with a transcript, with the lines that were observed until it broke a rule, if it did.
+pub(crate) fn replay_build(
+    text: &str,
+    mutation: Mutation,
+) -> Result<(String, Option<Violation>), TranscriptError> {
+    let transcript = parse(text)?;
+    let (observed, violation) = Replay::run_build(&transcript, mutation)?;
+    Ok((print(&transcript, &observed), violation))
 }
 
 fn flat(observed: &[Vec<String>]) -> Vec<&String> {

@@ -116,6 +116,12 @@ pub(super) fn unquote(text: &str) -> Result<(Vec<u8>, &str), String> {
     }
 }
 
+/// Writes octets as a string that [`unquote`] reads.
+pub(crate) fn quote(octets: &[u8]) -> String {
+    // What is escaped there is what is read here, but for the apostrophe, which needs nothing.
+    format!("\"{}\"", octets.escape_ascii()).replace("\\'", "'")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +132,8 @@ mod tests {
         for text in ["a", "\"a", r#""\x1""#, r#""\q""#, "\"a\\"] {
             assert!(unquote(text).is_err(), "{text}");
         }
+        let all: Vec<u8> = (0..=255).chain(*b"\\'\\\\'\"").collect();
+        assert_eq!(unquote(&quote(&all)), Ok((all, "")));
     }
 
     #[test]

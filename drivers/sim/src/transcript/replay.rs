@@ -7,19 +7,19 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Input, Output, Purpose};
 use cmail_delivery::outbox::{Commit, RequestId, StoreError, StoreReply, StoreRequest};
-use cmail_delivery::settings::Hosts;
 use cmail_delivery::time::{Instant, Now, UnixTime};
 use cmail_delivery::{Dispatcher, Mode};
 
 use super::scene::is_name_server;
-use super::talk::Talk;
+use super::talk::{Accepted, Talk};
 use super::{Action, Given, Incident, Transcript, TranscriptError};
 use crate::dialogue::Dialogue;
 use crate::dice::Dice;
 use crate::dns::Dns;
-use crate::facts::{Fact, Link, Origin, Scene};
-use crate::outbox::Outbox;
-use crate::witness::Witness;
+use crate::facts::{Fact, Link, Origin, Parting, Scene};
+use crate::mutation::Mutation;
+use crate::outbox::{MailKey, Outbox};
+use crate::witness::{Violation, Witness};
 
 /// What the wall clock shows at the beginning: 2026-01-01 00:00:00 UTC.
 const BEGIN: i64 = 1_767_225_600;
@@ -53,6 +53,7 @@ struct Current {
 #[derive(Debug)]
 pub(super) struct Replay<'a> {
     transcript: &'a Transcript,
+    mutation: Mutation,
     dispatcher: Option<Dispatcher>,
     epoch: u32,
     now: Now,
@@ -74,11 +75,36 @@ impl<'a> Replay<'a> {
         manner: Manner,
         written: Option<&[Vec<String>]>,
     ) -> Result<Vec<Vec<String>>, TranscriptError> {
-        let mut replay = Self::begin(transcript);
+        let mut replay = Self::begin(transcript, Mutation::None);
+        let observed = replay.go_through(manner, written)?;
+        replay.verdict(&format!("{manner:?}"))?;
+        Ok(observed)
+    }
+
+    /// Replays what a build does until it breaks a rule, if it does: what was observed until then, and the rule.
+    pub(super) fn run_build(
+        transcript: &'a Transcript,
+        mutation: Mutation,
+    ) -> Result<(Vec<Vec<String>>, Option<Violation>), TranscriptError> {
+        let mut replay = Self::begin(transcript, mutation);
+        let observed = replay.go_through(Manner::AsWritten, None)?;
+        Ok((observed, replay.witness.violation))
+    }
+
+    fn go_through(
+        &mut self,
+        manner: Manner,
+        written: Option<&[Vec<String>]>,
+    ) -> Result<Vec<Vec<String>>, TranscriptError> {
+        let replay = self;
         let mut observed = vec![replay.take_observed()];
         let mut pending: Vec<u8> = Vec::new();
-        let actions: Vec<(&Given, &Action)> = actions(transcript);
+        let actions: Vec<(&Given, &Action)> = actions(replay.transcript);
         for (index, (line, action)) in actions.iter().enumerate() {
+            // What comes after a rule is broken proves nothing.
+            if replay.witness.violation.is_some() {
+                break;
+            }
             match action {
                 Action::Octets(octets) if manner == Manner::Together => {
                     pending.extend_from_slice(octets);
@@ -97,13 +123,12 @@ impl<'a> Replay<'a> {
             }
             observed.push(replay.take_observed());
         }
-        replay.verdict(&format!("{manner:?}"))?;
         Ok(observed)
     }
 
     /// Replays the first actions, breaks the connection, and lets two hours pass in which no other is made.
     pub(super) fn run_and_break(transcript: &'a Transcript, count: usize) -> Result<(), TranscriptError> {
-        let mut replay = Self::begin(transcript);
+        let mut replay = Self::begin(transcript, Mutation::None);
         for (line, action) in actions(transcript).into_iter().take(count) {
             match action {
                 Action::Octets(octets) => replay.octets(line, octets)?,
@@ -117,9 +142,10 @@ impl<'a> Replay<'a> {
         replay.verdict(&format!("when the connection breaks after action {count}"))
     }
 
-    fn begin(transcript: &'a Transcript) -> Self {
+    fn begin(transcript: &'a Transcript, mutation: Mutation) -> Self {
         let mut replay = Self {
             transcript,
+            mutation,
             dispatcher: None,
             epoch: 0,
             now: Now { monotonic: Instant::from_micros(0), wall: UnixTime(BEGIN) },
@@ -147,8 +173,11 @@ impl<'a> Replay<'a> {
         for (octets, number) in seed.chunks_mut(8).zip(numbers) {
             octets.copy_from_slice(&number.to_le_bytes());
         }
-        let settings = self.transcript.scene.settings.clone();
-        self.dispatcher = Some(Dispatcher::new(self.now, settings, Hosts::new(), Mode::Daemon, seed));
+        let settings = self.mutation.settings(self.transcript.scene.settings.clone());
+        let file = &self.transcript.scene.hosts_file;
+        self.see(Fact::HostsRead { file });
+        let file = self.mutation.hosts_file(file.clone());
+        self.dispatcher = Some(Dispatcher::new(self.now, settings, file, Mode::Daemon, seed));
         self.settle();
     }
 
@@ -214,7 +243,7 @@ impl<'a> Replay<'a> {
                 self.see(Fact::Connecting { link, remote, purpose });
                 self.observed.push(format!("C+ {remote}"));
                 if self.refuses {
-                    self.see(Fact::Gone { link });
+                    self.see(Fact::Gone { link, parting: Parting::Refused });
                     return self.fail_connection(connection, "connection refused");
                 }
                 let talk = Talk::new();
@@ -231,7 +260,7 @@ impl<'a> Replay<'a> {
             Output::Transmit(connection) => self.transmit(connection),
             Output::Close(connection) => {
                 let link = Link { epoch: self.epoch, id: connection };
-                self.see(Fact::Gone { link });
+                self.see(Fact::Gone { link, parting: Parting::Closed });
                 if self.current.as_ref().is_some_and(|current| current.link == link) {
                     self.end_talk("C-");
                 }
@@ -270,16 +299,20 @@ impl<'a> Replay<'a> {
             && dispatcher.poll_transmit(self.now, connection, TRANSMIT_LIMIT, &mut octets)
         {
             let Some(current) = self.current.as_mut().filter(|current| current.link == link) else { return };
-            let (tls, sent) = (current.is_tls, octets.split());
+            let (tls, mut sent) = (current.is_tls, octets.split());
+            self.mutation.sent(&mut sent);
             let lines = current.talk.sent(&sent);
             self.observed.extend(lines);
+            if let Some(event) = self.mutation.log(&sent) {
+                self.see(Fact::Log(&event));
+            }
             self.see(Fact::Sent { link, octets: &sent, tls });
         }
     }
 
     fn answer(&mut self, id: RequestId, request: &StoreRequest) {
         let result = if let StoreRequest::Commit(commit) = request {
-            self.commit(commit)
+            self.commit(&self.mutation.commit(commit.clone()))
         } else {
             let reply = self.outbox.read(request).unwrap_or(StoreReply::Data(bytes::Bytes::new()));
             self.see(Fact::Answered { reply: &reply });
@@ -340,11 +373,16 @@ impl<'a> Replay<'a> {
 
     fn octets(&mut self, line: &Given, octets: &[u8]) -> Result<(), TranscriptError> {
         let link = self.connection(line)?;
-        let accepted = self.current.as_mut().and_then(|current| current.talk.received(octets));
-        if let Some(accepted) = accepted {
-            self.see(Fact::Accepted { link, recipients: &accepted.recipients, data: &accepted.data });
+        let accepted = self.current.as_mut().map(|current| current.talk.received(octets));
+        for Accepted { number, recipients, data } in accepted.into_iter().flatten() {
+            let keys = MailKey::all(&recipients, &data);
+            self.see(Fact::Accepted { link, number, recipients: &recipients, data: &data, keys: &keys });
         }
         self.see(Fact::Received { link, octets });
+        if self.mutation.misreads(octets) {
+            self.lose(CloseReason::Broken("misread".into()));
+            return Ok(());
+        }
         self.call(Input::Received(link.id, octets));
         Ok(())
     }
@@ -359,7 +397,7 @@ impl<'a> Replay<'a> {
             Incident::TlsFailed => {
                 let link = self.handshake(line)?;
                 self.end_talk("");
-                self.see(Fact::Gone { link });
+                self.see(Fact::Gone { link, parting: Parting::TlsFailed });
                 self.call(Input::TlsFailed(link.id, "handshake failure".into()));
             }
             Incident::Refused => self.refuse(line, ConnectError::Remote("connection refused".into()))?,
@@ -403,7 +441,7 @@ impl<'a> Replay<'a> {
         let Some(current) = self.current.take().filter(|current| !current.is_made) else {
             return Err(impossible(line, "no connection is being made"));
         };
-        self.see(Fact::Gone { link: current.link });
+        self.see(Fact::Gone { link: current.link, parting: Parting::Refused });
         self.call(Input::ConnectFailed(current.link.id, error));
         Ok(())
     }
@@ -412,7 +450,12 @@ impl<'a> Replay<'a> {
         let Some(current) = &self.current else { return };
         let (link, was_handshaking) = (current.link, current.is_handshaking);
         self.end_talk("");
-        self.see(Fact::Gone { link });
+        let parting = match &reason {
+            _ if was_handshaking => Parting::TlsFailed,
+            CloseReason::EndOfFile => Parting::EndOfFile,
+            CloseReason::Broken(_) => Parting::Reset,
+        };
+        self.see(Fact::Gone { link, parting });
         self.call(if was_handshaking {
             Input::TlsFailed(link.id, "the connection was lost".into())
         } else {

@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cmail_delivery::address::Domain;
 use cmail_delivery::next_hop::{Port, Relay, TlsMode};
 use cmail_delivery::outbox::MailId;
-use cmail_delivery::settings::{ResolverSettings, Settings};
+use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
 use cmail_delivery::time::UnixTime;
 
 use super::parser::unquote;
 use crate::map::{Map, NAME_SERVERS, RelayEntry, Zone};
-use crate::outbox::{Mail, Outbox};
+use crate::outbox::{Digest, Mail, Outbox};
 
 /// Where mail goes if nothing else is said.
 const DEFAULT_REMOTE: &str = "192.0.2.1:25";
@@ -22,6 +23,7 @@ pub(crate) struct Setting {
     pub(crate) seed: u64,
     pub(crate) settings: Settings,
     pub(crate) map: Map,
+    pub(crate) hosts_file: Hosts,
     /// Whether what happens depends on how the reads are cut.
     pub(crate) has_fixed_reads: bool,
     remote: Option<String>,
@@ -57,6 +59,7 @@ impl Default for Setting {
                 trace: true,
             },
             map: Map::default(),
+            hosts_file: Hosts::new(),
             has_fixed_reads: false,
             remote: Some(DEFAULT_REMOTE.to_owned()),
             mails: Vec::new(),
@@ -101,6 +104,7 @@ impl Setting {
                 let addresses = addresses.map_err(|error| format!("{value}: {error}"))?;
                 self.map.add_named_host(name, addresses);
             }
+            "hosts" => self.read_hosts_file(value)?,
             "mx" => self.read_exchanges(value)?,
             "mail" => self.read_mail(value)?,
             _ => return Err(format!("\"{key}\" says nothing of a scene")),
@@ -112,10 +116,13 @@ impl Setting {
         let (name, value) = entry.split_once(' ').ok_or("a value is missing")?;
         let settings = &mut self.settings;
         match name {
+            "interval" => settings.interval = Duration::from_secs(number(value)?),
             "retries" => settings.retries = number(value)?,
             "retryinterval" => settings.retry_interval_s = number(value)?,
             "tls_padding" => settings.tls_padding = number(value)?,
             "concurrency" => settings.concurrency = number(value)?,
+            "destination_concurrency" => settings.destination_concurrency = number(value)?,
+            "bounce_copy" => settings.bounce_copy.push(value.into()),
             "bounce_return_limit" => settings.bounce_return_limit_octets = number(value)?,
             "auth_insecure" => settings.auth_insecure = value == "yes",
             _ => return Err(format!("the directive {name} cannot be set here")),
@@ -128,7 +135,16 @@ impl Setting {
         let password = Relay::parse(value.as_bytes()).ok().and_then(|relay| relay.credentials);
         let password = password.map(|credentials| credentials.password.to_string());
         let specification = value.to_owned();
-        self.map.relays.push(RelayEntry { specification, password, host: usize::MAX });
+        self.map.relays.push(RelayEntry { specification, password, hosts: vec![] });
+    }
+
+    fn read_hosts_file(&mut self, entry: &str) -> Result<(), String> {
+        let mut words = entry.split(' ');
+        let name = words.next().unwrap_or_default();
+        let name = Domain::parse(name).map_err(|error| error.to_string())?;
+        let addresses: Result<Vec<_>, _> = words.map(str::parse).collect();
+        self.hosts_file.insert(name, addresses.map_err(|error| format!("{entry}: {error}"))?);
+        Ok(())
     }
 
     fn read_exchanges(&mut self, entry: &str) -> Result<(), String> {
@@ -164,7 +180,7 @@ impl Setting {
             submission: UnixTime(0),
             data: Bytes::from(data.repeat(times)),
             faillog: vec![],
-            digest: std::sync::OnceLock::new(),
+            digest: Digest::default(),
         };
         self.mails.push((MailId(number(id)?), mail));
         Ok(())

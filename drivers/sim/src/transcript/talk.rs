@@ -1,53 +1,77 @@
 //! What is seen of one conversation: lines for the transcript, and what the server has accepted.
 
+use std::collections::VecDeque;
+
 use crate::facts::Verb;
 use crate::wire::{Sight, Wire};
 
 /// A conversation.
 #[derive(Debug)]
-pub(super) struct Talk {
+pub(crate) struct Talk {
     wire: Wire,
-    /// Mail data, while it is being sent.
-    data: Option<Vec<u8>>,
-    asked: Option<String>,
+    /// Those that have begun and that the server has not decided, the oldest first.
+    transactions: VecDeque<Transaction>,
+    begun: u32,
+    /// RCPTs that are not replied to yet: the transaction, and for whom.
+    asked: VecDeque<(u32, String)>,
+    /// How many messages the server has decided.
+    decided: u32,
+}
+
+#[derive(Debug)]
+struct Transaction {
+    number: u32,
     recipients: Vec<String>,
+    /// The message, once all of it is sent.
+    message: Option<Vec<u8>>,
 }
 
 /// A message that was accepted.
 #[derive(Debug)]
-pub(super) struct Accepted {
-    pub(super) recipients: Vec<String>,
-    pub(super) data: Vec<u8>,
+pub(crate) struct Accepted {
+    /// Which of those of the connection, from 1.
+    pub(crate) number: u32,
+    pub(crate) recipients: Vec<String>,
+    pub(crate) data: Vec<u8>,
 }
 
 impl Talk {
-    pub(super) fn new() -> Self {
-        Self { wire: Wire::new(), data: None, asked: None, recipients: Vec::new() }
+    pub(crate) fn new() -> Self {
+        Self {
+            wire: Wire::with_messages(),
+            transactions: VecDeque::new(),
+            begun: 0,
+            asked: VecDeque::new(),
+            decided: 0,
+        }
     }
 
-    pub(super) fn tls_established(&mut self) {
+    pub(crate) fn tls_established(&mut self) {
         self.wire.tls_established();
     }
 
     /// The lines that these octets of the client make.
-    pub(super) fn sent(&mut self, octets: &[u8]) -> Vec<String> {
+    pub(crate) fn sent(&mut self, octets: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
-        if let Some(data) = &mut self.data {
-            data.extend_from_slice(octets);
-        }
         for sight in self.wire.sent(octets) {
             match sight {
                 Sight::Command(verb, line) => {
-                    if verb == Verb::Rcpt {
-                        self.asked = Some(path_of(&line));
-                    } else if verb == Verb::Mail {
-                        self.recipients.clear();
-                    }
                     lines.push(format!("C: {}", masked(verb, &line)));
+                    self.take_command(verb, &line);
                 }
-                Sight::FinalDot => {
-                    let octets = self.data.as_ref().map_or(0, Vec::len);
-                    lines.push(format!("C. {octets} octets, final dot"));
+                Sight::FinalDot { message, is_chunked, .. } => {
+                    lines.push(if is_chunked {
+                        format!("C. {} octets, last chunk", message.len())
+                    } else {
+                        // The dot and its line end count.
+                        format!("C. {} octets, final dot", message.len() + 3)
+                    });
+                    let message = if is_chunked { message } else { unstuffed(&message) };
+                    match self.transactions.back_mut().filter(|transaction| transaction.message.is_none()) {
+                        Some(transaction) => transaction.message = Some(message),
+                        // An end without a beginning is decided, too.
+                        None => self.begin(Some(message)),
+                    }
                 }
                 Sight::Reply(..) => {}
             }
@@ -55,38 +79,57 @@ impl Talk {
         lines
     }
 
-    /// What is left when the connection is over: mail data without its end.
-    pub(super) fn end(&mut self) -> Option<String> {
-        let data = self.data.take()?;
-        let is_ended = data.ends_with(b"\r\n.\r\n") || data == b".\r\n";
-        (!is_ended).then(|| format!("C. {} octets, no final dot", data.len()))
+    /// What is left when the connection is over: a message without its end.
+    pub(crate) fn end(&mut self) -> Option<String> {
+        self.wire.unfinished().map(|octets| format!("C. {octets} octets, no final dot"))
     }
 
-    /// Takes in what the server says; the message that it accepts thereby.
-    pub(super) fn received(&mut self, octets: &[u8]) -> Option<Accepted> {
-        let mut accepted = None;
+    /// Takes in what the server says; the messages that it accepts thereby.
+    pub(crate) fn received(&mut self, octets: &[u8]) -> Vec<Accepted> {
+        let mut accepted = Vec::new();
         for sight in self.wire.received(octets) {
             let Sight::Reply(to, code, _) = sight else { continue };
-            match (to, code / 100) {
-                (Verb::Rcpt, 2) => self.recipients.extend(self.asked.take()),
-                (Verb::Data, 3) => self.data = Some(Vec::new()),
-                (Verb::FinalDot, class) => {
-                    let data = self.data.take().unwrap_or_default();
-                    let recipients = std::mem::take(&mut self.recipients);
-                    if class == 2 {
-                        accepted = Some(Accepted { recipients, data: unstuffed(&data) });
-                    }
-                }
-                _ => {}
+            let is_success = code / 100 == 2;
+            if to == Verb::Rcpt
+                && let Some((number, recipient)) = self.asked.pop_front()
+                && let Some(transaction) = self.transactions.iter_mut().find(|other| other.number == number)
+                && is_success
+            {
+                transaction.recipients.push(recipient);
+            } else if matches!(to, Verb::FinalDot | Verb::BdatLast) {
+                accepted.extend(self.decide().filter(|_| is_success));
             }
         }
         accepted
     }
+
+    fn take_command(&mut self, verb: Verb, line: &[u8]) {
+        if let Verb::Mail | Verb::Rset = verb {
+            self.transactions.retain(|transaction| transaction.message.is_some());
+        }
+        if verb == Verb::Mail {
+            self.begin(None);
+        } else if verb == Verb::Rcpt {
+            self.asked.push_back((self.begun, path_of(line)));
+        }
+    }
+
+    fn begin(&mut self, message: Option<Vec<u8>>) {
+        self.begun += 1;
+        self.transactions.push_back(Transaction { number: self.begun, recipients: Vec::new(), message });
+    }
+
+    /// The oldest message that was sent is decided.
+    fn decide(&mut self) -> Option<Accepted> {
+        self.decided += 1;
+        let position = self.transactions.iter().position(|transaction| transaction.message.is_some())?;
+        let Transaction { recipients, message, .. } = self.transactions.remove(position)?;
+        Some(Accepted { number: self.decided, recipients, data: message.unwrap_or_default() })
+    }
 }
 
-/// The message without its final dot and as it was before the dots were doubled.
-fn unstuffed(data: &[u8]) -> Vec<u8> {
-    let message = data.strip_suffix(b".\r\n").unwrap_or(data);
+/// The message as it was before the dots were doubled.
+fn unstuffed(message: &[u8]) -> Vec<u8> {
     message
         .split_inclusive(|&octet| octet == b'\n')
         .flat_map(|line| line.strip_prefix(b".").unwrap_or(line))

@@ -16,6 +16,8 @@ use crate::mutation::Mutation;
 const ENDLESS: usize = 1_000_000;
 /// Most octets that are asked for at once.
 const TRANSMIT_LIMIT: usize = 16 * 1024;
+/// So much is allocated at once for what is sent.
+const SCRATCH_OCTETS: usize = 64 * 1024;
 /// Octets on their way to a server after which it takes no more.
 const WINDOW: usize = 64 * 1024;
 
@@ -24,7 +26,7 @@ impl World {
     pub(super) fn call(&mut self, input: Input<'_>) {
         self.maybe_crash();
         let now = self.clock.now();
-        let Some(daemon) = &mut self.daemon else { return };
+        let Some(daemon) = self.daemon() else { return };
         daemon.dispatcher.handle_input(now, input);
         self.after_call();
     }
@@ -33,7 +35,7 @@ impl World {
     pub(super) fn call_timeout(&mut self) {
         self.maybe_crash();
         let now = self.clock.now();
-        let Some(daemon) = &mut self.daemon else { return };
+        let Some(daemon) = self.daemon() else { return };
         daemon.dispatcher.handle_timeout(now);
         self.after_call();
     }
@@ -52,7 +54,7 @@ impl World {
 
     pub(super) fn take_outputs(&mut self) {
         let mut outputs = 0;
-        while let Some(daemon) = &mut self.daemon
+        while let Some(daemon) = self.daemon()
             && let Some(output) = daemon.dispatcher.poll_output()
         {
             outputs += 1;
@@ -71,6 +73,7 @@ impl World {
     fn take_output(&mut self, output: Output) {
         match output {
             Output::Connect { connection, remote, purpose } => {
+                let remote = self.mutation.remote(remote, &self.map, &self.hosts_file);
                 self.connect(self.link(connection), remote, purpose)
             }
             Output::StartTls { connection, .. } => self.start_tls(self.link(connection)),
@@ -103,21 +106,25 @@ impl World {
         {
             let limit = 1 + self.net_dice.index(TRANSMIT_LIMIT);
             let limit = if self.net_dice.chance(self.faults.splits / 4) { 1 + limit % 40 } else { limit };
-            let Some(daemon) = self.daemon.as_mut().filter(|daemon| daemon.epoch == link.epoch) else {
-                return;
-            };
-            let mut octets = BytesMut::new();
+            let mut octets = std::mem::take(&mut self.scratch);
+            if octets.capacity() < limit {
+                octets = BytesMut::with_capacity(SCRATCH_OCTETS);
+            }
+            let Some(daemon) = self.daemon().filter(|daemon| daemon.epoch == link.epoch) else { return };
             let more = daemon.dispatcher.poll_transmit(now, link.id, limit, &mut octets);
-            if now != self.clock.now() || (!more && octets.is_empty()) {
+            // What is left of the allocation is for the next.
+            let mut sent = octets.split();
+            self.scratch = octets;
+            if now != self.clock.now() || (!more && sent.is_empty()) {
                 let Some(connection) = self.network.get(link) else { return };
                 connection.has_more = false;
                 return;
             }
-            self.mutation.sent(&mut octets);
-            if let Some(event) = self.mutation.log(&octets) {
+            self.mutation.sent(&mut sent);
+            if let Some(event) = self.mutation.log(&sent) {
                 self.see(Fact::Log(&event));
             }
-            self.client_sends(link, octets.freeze());
+            self.client_sends(link, sent.freeze());
         }
     }
 
@@ -161,7 +168,7 @@ impl World {
         let is_tls = open.and_then(|link| self.network.get(link)).is_some_and(|connection| connection.is_tls);
         let gone = ConnectionId(self.call_dice.below(1 << 40) + (1 << 41));
         let choice = self.call_dice.below(12);
-        let Some(daemon) = &mut self.daemon else { return };
+        let Some(daemon) = self.daemon() else { return };
         let dispatcher = &mut daemon.dispatcher;
         match choice {
             0 => dispatcher.handle_timeout(now),

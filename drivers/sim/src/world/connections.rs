@@ -7,14 +7,17 @@ use cmail_delivery::io::{CloseReason, ConnectError, Input, Purpose};
 use cmail_delivery::time::Duration;
 
 use super::{Down, Happening, World};
-use crate::facts::{Fact, Link};
+use crate::facts::{Fact, Link, Parting};
 use crate::map::NAME_SERVERS;
 use crate::mutation::Mutation;
 use crate::network::{ClientEnd, Connection, Fate, Item, Peer, Pipe};
+use crate::outbox::MailKey;
 use crate::servers::{Act, Conversation, Surroundings};
 
 /// The port on which TLS comes first (RFC 8314 section 3).
 const IMPLICIT_TLS_PORT: u16 = 465;
+/// What is said of a host that cannot be reached.
+const NO_ROUTE: &str = "no route to host";
 /// Segments that come within this time may be joined.
 const JOIN_SPAN: Duration = Duration::from_millis(200);
 /// How long a server waits for a client that says nothing.
@@ -52,7 +55,7 @@ impl World {
         } else if dice.chance(faults.refusals) || down == Some(Down::Refuses) {
             (round_trip, remote_error("connection refused"))
         } else if (!dns && host.is_none()) || down == Some(Down::Unreachable) {
-            (Duration::from_secs(3), remote_error("no route to host"))
+            (Duration::from_secs(3), remote_error(NO_ROUTE))
         } else {
             (round_trip, Ok(()))
         };
@@ -70,7 +73,12 @@ impl World {
         if let Err(error) = result {
             connection.client = ClientEnd::Gone;
             self.network.sweep(link);
-            self.see(Fact::Gone { link });
+            let parting = match &error {
+                ConnectError::Local(_) => Parting::Local,
+                ConnectError::Remote(text) if text == NO_ROUTE => Parting::Unreachable,
+                ConnectError::Remote(_) => Parting::Refused,
+            };
+            self.see(Fact::Gone { link, parting });
             return self.call(Input::ConnectFailed(link.id, error));
         }
         connection.client = ClientEnd::Open;
@@ -122,7 +130,7 @@ impl World {
     }
 
     pub(super) fn client_closes(&mut self, link: Link) {
-        self.see(Fact::Gone { link });
+        self.see(Fact::Gone { link, parting: Parting::Closed });
         let Some(connection) = self.network.get(link) else { return };
         connection.client = ClientEnd::Gone;
         connection.to_client.clear();
@@ -292,8 +300,9 @@ impl World {
                 self.put(link, false, at, Item::Reset);
                 self.server_closes(link);
             }
-            Act::Accept { recipients, data } => {
-                self.see(Fact::Accepted { link, recipients: &recipients, data: &data });
+            Act::Accept { number, recipients, data } => {
+                let keys = MailKey::all(&recipients, &data);
+                self.see(Fact::Accepted { link, number, recipients: &recipients, data: &data, keys: &keys });
             }
         }
     }
@@ -329,8 +338,11 @@ impl World {
         }
         match item {
             Item::Octets(octets) if end == ClientEnd::Open => {
+                if !is_joined {
+                    return self.client_receives(link, &octets);
+                }
                 let mut octets = octets.to_vec();
-                while is_joined && let Some(more) = connection.to_client.take_octets(now + JOIN_SPAN) {
+                while let Some(more) = connection.to_client.take_octets(now + JOIN_SPAN) {
                     octets.extend_from_slice(&more);
                 }
                 self.client_receives(link, &octets);
@@ -357,7 +369,7 @@ impl World {
         if is_smtp {
             self.see(Fact::Received { link, octets });
         }
-        if self.mutation == Mutation::MissesFinalReply && memchr::memmem::find(octets, b"queued").is_some() {
+        if self.mutation.misreads(octets) {
             return self.client_loses(link, "misread");
         }
         self.call(Input::Received(link.id, octets));
@@ -372,7 +384,12 @@ impl World {
         self.put(link, true, at, Item::Eof);
         self.clock.after(SERVER_PATIENCE, Happening::ServerGivesUp(link));
         self.network.sweep(link);
-        self.see(Fact::Gone { link });
+        let parting = match (was_handshaking, reason.is_empty()) {
+            (true, _) => Parting::TlsFailed,
+            (false, true) => Parting::EndOfFile,
+            (false, false) => Parting::Reset,
+        };
+        self.see(Fact::Gone { link, parting });
         let input = if was_handshaking {
             Input::TlsFailed(link.id, if reason.is_empty() { "closed".into() } else { reason.to_owned() })
         } else if reason.is_empty() {

@@ -2,7 +2,6 @@
 
 use cmail_delivery::io::Input;
 use cmail_delivery::next_hop::NextHop;
-use cmail_delivery::settings::Hosts;
 use cmail_delivery::time::{Duration, Instant};
 use cmail_delivery::{Dispatcher, Mode, Selection};
 
@@ -25,9 +24,22 @@ impl World {
         let settings = self.mutation.settings(self.settings.clone());
         let mode = self.draw_mode();
         self.see(Fact::Started { epoch: self.epochs });
-        let dispatcher = Dispatcher::new(self.clock.now(), settings, Hosts::new(), mode, seed);
+        let file = self.hosts_file.clone();
+        self.see(Fact::HostsRead { file: &file });
+        let file = self.mutation.hosts_file(file);
+        let dispatcher = Dispatcher::new(self.clock.now(), settings, file, mode, seed);
+        self.deadline = None;
         self.daemon = Some(Daemon { dispatcher, epoch: self.epochs });
         self.take_outputs();
+    }
+
+    /// The daemon reads `/etc/hosts` again.
+    pub(super) fn read_hosts_file(&mut self) {
+        let file = self.hosts_file.clone();
+        self.see(Fact::HostsRead { file: &file });
+        if let Some(file) = self.mutation.hosts_file_again(file) {
+            self.call(Input::Hosts(file));
+        }
     }
 
     /// Mostly a daemon; sometimes a pass that ends by itself comes first.
@@ -77,6 +89,7 @@ impl World {
     }
 
     fn stop(&mut self, crashed: bool) {
+        self.deadline = None;
         if self.daemon.take().is_none() {
             return;
         }

@@ -8,10 +8,11 @@ mod people;
 
 use std::collections::BTreeMap;
 
+use bytes::BytesMut;
 use cmail_delivery::Dispatcher;
 use cmail_delivery::io::{ConnectError, QueryId};
 use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
-use cmail_delivery::settings::Settings;
+use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::{Duration, Instant};
 use std::net::SocketAddr;
 
@@ -105,12 +106,18 @@ pub(crate) struct World {
     settings: Settings,
     map: Map,
     outbox: Outbox,
+    /// `/etc/hosts`.
+    hosts_file: Hosts,
     network: Network,
     dns: Dns,
     memories: Vec<Memory>,
     down: Vec<Option<Down>>,
     daemon: Option<Daemon>,
     epochs: u32,
+    /// When the daemon wants to be called, unless it was called since that was asked.
+    deadline: Option<Option<Instant>>,
+    /// Where it puts what it sends.
+    scratch: BytesMut,
     /// After so many more calls the daemon crashes.
     crashes_in: Option<u32>,
     /// What the database was asked.
@@ -145,6 +152,7 @@ impl World {
     pub(crate) fn new(seed: u64, options: Options, mutation: Mutation, dialogue: Dialogue) -> Self {
         let mut dice = Dice::new(seed ^ 0x51_6d);
         let map = Map::draw(&options, &mut dice.fork());
+        let hosts_file = map.draw_hosts_file(&mut dice.fork());
         let hosts = map.hosts.len();
         let mut world = Self {
             clock: Clock::new(),
@@ -153,12 +161,15 @@ impl World {
             options,
             map,
             outbox: Outbox::new(),
+            hosts_file,
             network: Network::default(),
             dns: Dns::new(dice.fork()),
             memories: std::iter::repeat_with(Memory::default).take(hosts).collect(),
             down: vec![None; hosts],
             daemon: None,
             epochs: 0,
+            deadline: None,
+            scratch: BytesMut::new(),
             crashes_in: None,
             requests: BTreeMap::new(),
             database_free_at: Instant::default(),
@@ -186,10 +197,10 @@ impl World {
     pub(crate) fn run(mut self) -> Outcome {
         let mut spins = (Instant::default(), 0_u32);
         while !self.is_finished && self.witness.violation.is_none() {
-            let deadline = self.daemon.as_ref().and_then(|daemon| daemon.dispatcher.poll_timeout());
+            let deadline = self.deadline();
             let next = self.clock.next_at();
             match deadline {
-                Some((at, _)) if next.is_none_or(|next| at < next) => {
+                Some(at) if next.is_none_or(|next| at < next) => {
                     self.clock.advance(at);
                     let now = self.clock.instant();
                     spins = if spins.0 == now { (now, spins.1 + 1) } else { (now, 0) };
@@ -208,6 +219,18 @@ impl World {
             elapsed: self.clock.instant().saturating_duration_since(Instant::default()),
             witness: self.witness,
         }
+    }
+
+    /// The daemon, to be called: after that it may want something else.
+    fn daemon(&mut self) -> Option<&mut Daemon> {
+        self.deadline = None;
+        self.daemon.as_mut()
+    }
+
+    fn deadline(&mut self) -> Option<Instant> {
+        let daemon = &self.daemon;
+        let ask = || Some(daemon.as_ref()?.dispatcher.poll_timeout()?.0);
+        *self.deadline.get_or_insert_with(ask)
     }
 
     fn happen(&mut self, event: Happening) {

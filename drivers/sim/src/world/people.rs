@@ -1,5 +1,7 @@
 //! Other processes and administrators, and what comes over the world by itself.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use cmail_delivery::io::Input;
 use cmail_delivery::outbox::{Attempt, MailId};
@@ -8,7 +10,7 @@ use cmail_delivery::time::{Duration, UnixTime};
 use super::{Down, Happening, World};
 use crate::facts::{Fact, Origin};
 use crate::map::Map;
-use crate::outbox::Mail;
+use crate::outbox::{Digest, Mail};
 
 /// Recipients that are none.
 const MALFORMED_RECIPIENTS: [&str; 5] =
@@ -44,7 +46,8 @@ impl World {
     }
 
     pub(super) fn submit(&mut self) {
-        if self.is_healed {
+        let is_enough = self.options.messages > 0 && self.messages >= u64::from(self.options.messages);
+        if self.is_healed || is_enough {
             return;
         }
         let mean_us = 3_600_000_000 / u64::from(self.options.messages_per_hour.max(1));
@@ -63,10 +66,11 @@ impl World {
             }
         };
         let count = 1 + dice.below(u64::from(self.options.recipients));
+        let digest = Digest::default();
         let zone = dice.index(self.map.zones.len());
         for _ in 0..count {
             self.recipients += 1;
-            let mail = self.draw_mail(sender.clone(), zone, data.clone());
+            let mail = self.draw_mail(sender.clone(), zone, data.clone(), Arc::clone(&digest));
             let id = self.outbox.submit(mail);
             self.see(Fact::Inserted { id, origin: Origin::Submitted });
         }
@@ -76,7 +80,7 @@ impl World {
         }
     }
 
-    fn draw_mail(&mut self, sender: Option<Box<[u8]>>, zone: usize, data: Bytes) -> Mail {
+    fn draw_mail(&mut self, sender: Option<Box<[u8]>>, zone: usize, data: Bytes, digest: Digest) -> Mail {
         let dice = &mut self.people_dice;
         let mark = self.recipients;
         let zone = if dice.chance(700) { zone } else { dice.index(self.map.zones.len()) };
@@ -84,9 +88,9 @@ impl World {
         if dice.chance(100) {
             zone_name = zone_name.to_ascii_uppercase();
         }
-        if let Some(host) = dice.pick(&self.map.hosts).filter(|_| self.map.has_literals)
+        if self.map.has_literals
             && dice.chance(20)
-            && let Some(std::net::IpAddr::V4(address)) = host.addresses.first()
+            && let Some(address) = self.map.draw_literal(dice)
         {
             zone_name = format!("[{address}]");
         }
@@ -107,7 +111,7 @@ impl World {
             submission: self.clock.now().wall,
             data,
             faillog: vec![],
-            digest: std::sync::OnceLock::new(),
+            digest,
         }
     }
 
@@ -180,6 +184,11 @@ impl World {
 
     pub(super) fn retry(&mut self) {
         if !self.is_healed && self.daemon.is_some() {
+            // As the shell does it: what stands in the file is read again first.
+            if self.people_dice.chance(500) {
+                self.hosts_file = self.map.draw_hosts_file(&mut self.people_dice);
+            }
+            self.read_hosts_file();
             self.see(Fact::Retried);
             self.call(Input::Retry);
         }
