@@ -17,9 +17,8 @@ const STEPS_LIMIT: usize = 300;
 
 /// Checks the conversation that a script describes, with what the server says in one piece and octet by octet.
 pub fn check(octets: &[u8]) {
-    let whole = Talk::run(octets, usize::MAX);
-    let in_octets = Talk::run(octets, 1);
-    assert_eq!(whole, in_octets);
+    let [whole, in_octets] = [usize::MAX, 1].map(|piece| Talk::run(octets, piece));
+    assert_eq!((whole.sent, whole.outputs), (in_octets.sent, in_octets.outputs));
 }
 
 /// Verbs: `C` configuration, once: letters of `s` STARTTLS, `i` implicit TLS, `f` plain fallback, `a` credentials,
@@ -42,7 +41,7 @@ struct Talk {
 }
 
 impl Talk {
-    fn run(octets: &[u8], piece: usize) -> (Vec<u8>, Vec<SessionOutput>) {
+    fn run(octets: &[u8], piece: usize) -> Self {
         let password = secret_for(octets);
         let configured = steps(octets).next().filter(|(verb, _)| *verb == b'C');
         let letters = configured.map_or(&[][..], |(_, letters)| letters);
@@ -60,7 +59,7 @@ impl Talk {
         // In the end the connection breaks: then nothing may stay open.
         talk.step(b'K', b"");
         talk.checker.check_end(&mut talk.session, talk.now);
-        (talk.sent, talk.outputs)
+        talk
     }
 
     fn step(&mut self, verb: u8, argument: &[u8]) {
@@ -214,4 +213,53 @@ fn message(argument: &[u8]) -> Vec<u8> {
         octet => octet,
     };
     argument.iter().map(octet).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use cmail_delivery::session::Outcome;
+
+    use super::*;
+
+    /// What a file of the corpus leads to: for each transaction `b` if it is sent in a batch, `c` as a chunk, `r` with RSET
+    /// behind it, and for each recipient `+` delivered, `-` failed, `?` undecided.
+    fn outline(name: &str) -> String {
+        let file = format!("{}/corpus/session/{name}", env!("CARGO_MANIFEST_DIR"));
+        let talk = Talk::run(&std::fs::read(file).expect("the file is readable"), usize::MAX);
+        let mut verdicts = talk.outputs.iter().filter_map(|output| match output {
+            SessionOutput::Verdicts(verdicts) => Some(verdicts),
+            _ => None,
+        });
+        let sign = |(_, outcome): &(_, Outcome)| match outcome {
+            Outcome::Delivered(_) => '+',
+            Outcome::Failed { .. } => '-',
+            Outcome::Undecided => '?',
+        };
+        let outline = talk.checker.conversation.transactions().iter().map(|seen| {
+            let how = [(seen.is_batched, 'b'), (seen.chunk.is_some(), 'c'), (seen.is_reset, 'r')];
+            let how = how.iter().filter(|(is, _)| *is).map(|(_, letter)| *letter);
+            how.chain(verdicts.next().into_iter().flatten().map(sign)).collect::<String>()
+        });
+        outline.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_corpus_reaches_what_batches_and_chunks_can_lead_to() {
+        let expected = [
+            ("pipelined", "b++ b+ b+++"),
+            ("envelope_behind_the_dot", "b+ b?"),
+            ("lone_dot", "b-- b+ b?? +"),
+            ("chunks_overlap", "bc++ bcr+ bc++ bcr+ bcr+ bc+"),
+            ("chunks_in_lockstep", "c++ + +"),
+            ("cautious", "++ +"),
+            ("chunk_not_understood", "bc?"),
+            ("unavailable_in_the_batch", "bc+ bcr- bc??"),
+            ("lost_in_flight", "bc+ bcr- bc--"),
+            ("reset_refused", "bc+ bcr-"),
+            ("reply_before_the_chunk", "b+ bc?"),
+            ("offers_before_tls", "+"),
+        ];
+        let outlines = expected.map(|(name, _)| (name, outline(name)));
+        assert_eq!(outlines.each_ref().map(|(name, outline)| (*name, outline.as_str())), expected);
+    }
 }
