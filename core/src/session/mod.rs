@@ -183,7 +183,7 @@ impl Session {
         if self.cx.has_commands() {
             return !is_listening;
         }
-        self.state.mail_data().is_some_and(|data| data.has_octets() || (data.is_complete() && !is_listening))
+        self.state.has_data_to_send(is_listening)
     }
 
     /// When to call [`Session::handle_timeout`], and the phase that is too long then.
