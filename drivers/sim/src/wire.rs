@@ -52,6 +52,8 @@ pub(crate) struct Wire {
     keeps_messages: bool,
     heard: Vec<u8>,
     reply: Vec<u8>,
+    /// Something was heard that is no reply: what comes after it is not understood.
+    is_garbled: bool,
 }
 
 impl Wire {
@@ -67,6 +69,7 @@ impl Wire {
             keeps_messages: false,
             heard: Vec::new(),
             reply: Vec::new(),
+            is_garbled: false,
         }
     }
 
@@ -110,7 +113,11 @@ impl Wire {
 
     /// A line of the server; the reply that it ends.
     fn reply_line(&mut self, line: &[u8]) -> Option<Sight> {
-        let code = line.get(..3).and_then(|code| std::str::from_utf8(code).ok()?.parse::<u16>().ok())?;
+        let code = line.get(..3).and_then(|code| std::str::from_utf8(code).ok()?.parse::<u16>().ok());
+        // RFC 5321 section 4.2.1: all lines of a reply have the same code.
+        let goes_on = self.reply.is_empty() || self.reply.get(..3) == line.get(..3);
+        self.is_garbled |= code.is_none() || !goes_on;
+        let code = code.filter(|_| !self.is_garbled)?;
         self.reply.extend_from_slice(line);
         if line.get(3) == Some(&b'-') {
             return None;
@@ -296,6 +303,16 @@ mod tests {
         assert_eq!(whole, read(turns, 1));
         assert_eq!(messages(&whole), [(8, &b"a\r\n..b\r\n"[..])]);
         assert_eq!(whole.last(), Some(&Sight::Command(Verb::Quit, b"QUIT".to_vec())));
+    }
+
+    #[test]
+    fn what_comes_after_something_that_is_no_reply_is_not_understood() {
+        for garbage in [&b"hello\r\n"[..], b"\r\n", b"451-a\r\n452 b\r\n"] {
+            let heard = [b"220 a\r\n", garbage, b"250 ok\r\n"].concat();
+            let sights = read(&[(&heard, b"NOOP\r\n"), (b"250 ok\r\n", b"")], 100);
+            let replies = sights.iter().filter(|sight| matches!(sight, Sight::Reply(..))).count();
+            assert_eq!(replies, 1, "{}", garbage.escape_ascii());
+        }
     }
 
     #[test]

@@ -341,6 +341,18 @@ fn each_reply_to_a_batch_has_its_own_time() {
 }
 
 #[test]
+fn a_refused_rset_with_a_batch_behind_it_ends_the_session_without_quit() {
+    // RFC 2920 section 3.1: DATA is the last command of a batch.
+    dialogue(&plain(), |talk| {
+        talk.make_ready("PIPELINING");
+        talk.begin(mail(1, "x")).client(BATCH).server("250 ok\r\n250 ok\r\n452 full\r\n");
+        talk.begin(next_mail(2, "y")).client(&["RSET\r\n", BATCH].concat()).outputs();
+        talk.server("502 no RSET here\r\n").client("");
+        assert_eq!(verdicts_of(talk.outputs()), [one(2, "undecided")]);
+    });
+}
+
+#[test]
 fn quit_waits_for_all_that_is_under_way() {
     dialogue(&plain(), |talk| {
         talk.make_ready("PIPELINING");
