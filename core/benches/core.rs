@@ -220,6 +220,8 @@ fn settings() -> Settings {
         },
         concurrency: 100,
         destination_concurrency: 10,
+        host_concurrency: 20,
+        connection_idle: Duration::from_secs(5),
         bounce_return_limit_octets: 1 << 20,
         auth_insecure: false,
         trace: false,

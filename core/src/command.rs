@@ -63,10 +63,11 @@ impl Command<'_> {
         self.write_with_secret(line, |secret| secret);
     }
 
-    /// The command line, fit for a log: what authenticates is replaced by `***`.
+    /// The command line, fit for a log: what authenticates is replaced by `***`. The asterisk that cancels an
+    /// authentication (RFC 4954 section 4) is no secret.
     pub fn masked(&self) -> BytesMut {
         let mut line = BytesMut::new();
-        self.write_with_secret(&mut line, |_| "***");
+        self.write_with_secret(&mut line, |secret| if secret == "*" { secret } else { "***" });
         line
     }
 

@@ -69,9 +69,11 @@ pub enum Event {
         /// A sentence.
         text: String,
     },
-    /// What was sent to a server: command lines with secrets masked, and mail data. Only with
+    /// A command line that is sent to a server, with secrets masked. Only with
     /// [`trace`](crate::settings::Settings::trace).
     Sent(ConnectionId, Bytes),
+    /// Mail data that was sent to a server. Only with [`trace`](crate::settings::Settings::trace).
+    SentData(ConnectionId, Bytes),
     /// What a server said. Only with [`trace`](crate::settings::Settings::trace).
     Received(ConnectionId, Bytes),
 }
@@ -91,7 +93,7 @@ impl Event {
             Self::Delivered { .. } | Self::Bounced { .. } => Level::Info,
             Self::Failed { .. } | Self::Dropped { .. } => Level::Warning,
             Self::Note { level, .. } => *level,
-            Self::Sent(..) | Self::Received(..) => Level::Trace,
+            Self::Sent(..) | Self::SentData(..) | Self::Received(..) => Level::Trace,
         }
     }
 }
@@ -117,7 +119,9 @@ impl fmt::Display for Event {
                 )
             }
             Self::Note { text, .. } => f.write_str(text),
-            Self::Sent(connection, octets) => write!(f, "[{}] > {}", connection.0, octets.escape_ascii()),
+            Self::Sent(connection, octets) | Self::SentData(connection, octets) => {
+                write!(f, "[{}] > {}", connection.0, octets.escape_ascii())
+            }
             Self::Received(connection, octets) => write!(f, "[{}] < {}", connection.0, octets.escape_ascii()),
         }
     }

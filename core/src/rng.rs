@@ -5,6 +5,16 @@ use core::fmt;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng};
 
+/// What a generator is wholly determined by. It never appears in any output of `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Seed(pub [u8; 32]);
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed(hidden)")
+    }
+}
+
 /// A cryptographic generator; equal seeds give equal runs.
 #[derive(Clone)]
 pub struct Rng(ChaCha12Rng);
@@ -18,9 +28,15 @@ impl Rng {
     /// A generator of its own for a child, so that what one child draws never shifts what another draws.
     #[must_use]
     pub fn fork(&mut self) -> Self {
+        Self::from_seed(self.seed().0)
+    }
+
+    /// The seed of a child.
+    #[must_use]
+    pub fn seed(&mut self) -> Seed {
         let mut seed = [0; 32];
         self.fill(&mut seed);
-        Self::from_seed(seed)
+        Seed(seed)
     }
 
     /// 64 uniformly random bits.

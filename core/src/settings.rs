@@ -48,8 +48,8 @@ pub struct Settings {
     pub bounce_return_limit_octets: u64,
     /// Whether credentials may be sent without TLS, or to a server whose certificate is not valid.
     pub auth_insecure: bool,
-    /// Whether the conversations themselves are reported, as [`crate::event::Event::Sent`] and
-    /// [`crate::event::Event::Received`].
+    /// Whether the conversations themselves are reported, as [`crate::event::Event::Sent`],
+    /// [`crate::event::Event::SentData`] and [`crate::event::Event::Received`].
     pub trace: bool,
 }
 

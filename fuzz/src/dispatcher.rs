@@ -41,7 +41,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// the oldest and the latest request is answered, `x` and `y` they fail; `n` DNS queries are answered, `g` one with these
 /// octets, `h` one cannot be sent; `c` all connect, `f` and `F` one fails, there or here; `V`, `v`, `X` TLS is established with
 /// or without a valid certificate, or is not; `R`, `r` a line or octets from a server, by number, `K` it closes; `P` every
-/// server is polite; `W` how many octets connections take at once; `G` all this without a fault.
+/// server is polite to one command, `p` to all it has got, `O` what they offer from now on: letters of `p` PIPELINING and `c`
+/// CHUNKING; `W` how many octets connections take at once; `G` all this without a fault.
 pub fn check(octets: &[u8]) {
     let secret = secret_for(octets);
     let mode = match steps(octets).next() {
@@ -106,6 +107,8 @@ struct World {
     delivered: BTreeSet<MailId>,
     given_up: BTreeSet<MailId>,
     transmit_limit: usize,
+    /// What polite servers offer beside the usual.
+    offers: String,
     draining_since: Option<Instant>,
     is_drained: bool,
 }
@@ -130,6 +133,7 @@ impl World {
             delivered: BTreeSet::new(),
             given_up: BTreeSet::new(),
             transmit_limit: usize::MAX,
+            offers: String::new(),
             draining_since: None,
             is_drained: false,
         }
@@ -168,7 +172,12 @@ impl World {
                     self.input(Input::Closed(connection, CloseReason::EndOfFile));
                 }
             }
-            b'P' => drop(self.polite_all()),
+            b'P' => drop(self.polite_all(1)),
+            b'p' => drop(self.polite_all(usize::MAX)),
+            b'O' => {
+                let offer = |letter, line: &'static str| if argument.contains(&letter) { line } else { "" };
+                self.offers = [offer(b'p', "250-PIPELINING\r\n"), offer(b'c', "250-CHUNKING\r\n")].concat();
+            }
             b'W' => self.transmit_limit = usize::try_from(number(argument, 1000)).unwrap_or(0).max(1),
             b'G' => drop(self.round()),
             _ => {}
@@ -226,7 +235,7 @@ impl World {
         loop {
             while let Some(output) = self.dispatcher.poll_output() {
                 // Of what is sent there may be a trace for every octet.
-                count += usize::from(!matches!(output, Output::Event(Event::Sent(..))));
+                count += usize::from(!matches!(output, Output::Event(Event::Sent(..) | Event::SentData(..))));
                 assert!(count < OUTPUTS_LIMIT, "outputs without end: {output:?}");
                 // What comes in late may be told of, but nothing is done any more.
                 assert!(!self.is_drained || matches!(output, Output::Event(_)), "{output:?} after the end");
@@ -256,9 +265,9 @@ impl World {
 
     fn output(&mut self, output: Output) {
         match output {
-            Output::Connect { connection, remote, purpose } => {
+            Output::Connect { connection, purpose, .. } => {
                 assert!(self.used.insert(connection), "{connection:?} twice");
-                self.peers.insert(connection, Peer::new(purpose, remote));
+                self.peers.insert(connection, Peer::new(purpose));
                 let smtp = self.peers.values().filter(|peer| peer.purpose == Purpose::Smtp).count();
                 assert!(smtp <= CONCURRENCY as usize, "{smtp} connections");
             }
@@ -305,7 +314,7 @@ impl World {
             Event::Failed { id, .. } => {
                 assert!(!self.delivered.contains(id), "{id} fails after it was delivered");
             }
-            Event::Note { .. } | Event::Sent(..) | Event::Received(..) => {}
+            Event::Note { .. } | Event::Sent(..) | Event::SentData(..) | Event::Received(..) => {}
         }
     }
 
@@ -410,13 +419,17 @@ impl World {
 
     fn says(&mut self, connection: ConnectionId, octets: &[u8]) {
         if let Some(peer) = self.peers.get_mut(&connection) {
-            self.outbox.taken.extend(peer.say(octets));
+            for taken in peer.say(octets) {
+                self.outbox.take(taken);
+            }
             self.input(Input::Received(connection, octets));
+            let outlives = self.peers.get(&connection).is_some_and(Peer::is_over);
+            assert!(!outlives, "{connection:?} outlives what no conversation outlives");
         }
     }
 
-    /// Every server says what a server says that means well; whether one had anything to say.
-    fn polite_all(&mut self) -> bool {
+    /// Every server says what a server says that means well, to so many commands; whether one had anything to say.
+    fn polite_all(&mut self, commands: usize) -> bool {
         let mut moved = false;
         for connection in self.in_state(State::Open) {
             let Some(peer) = self.peers.get(&connection) else { continue };
@@ -424,9 +437,10 @@ impl World {
                 self.end(connection);
                 self.input(Input::Closed(connection, CloseReason::EndOfFile));
                 moved = true;
-            } else if let Some(reply) = peer.polite_reply() {
-                self.says(connection, &reply);
-                moved = true;
+            } else {
+                let replies = peer.polite_replies(&self.offers, commands);
+                self.says(connection, replies.as_bytes());
+                moved |= !replies.is_empty();
             }
         }
         moved
@@ -443,7 +457,7 @@ impl World {
         moved |= !self.in_state(State::Connecting).is_empty() || !self.in_state(State::Handshake).is_empty();
         self.connect_all();
         self.tls_all(b'V');
-        self.polite_all() || moved
+        self.polite_all(1) || moved
     }
 
     /// Without faults, all mail is delivered or bounced, or what was asked for comes to its end.

@@ -7,6 +7,7 @@
 pub mod addresses;
 pub mod bounces;
 pub mod configuration;
+mod conversation;
 pub mod dispatcher;
 mod dns;
 pub mod dns_datagrams;
@@ -20,6 +21,7 @@ pub mod replies;
 mod script;
 pub mod session;
 mod session_checker;
+mod transaction;
 
 /// What a target does with octets.
 pub type Check = fn(&[u8]);

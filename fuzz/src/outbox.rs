@@ -1,6 +1,6 @@
 //! A small outbox in memory, with the semantics of the real one, that checks what is asked of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cmail_delivery::address::Mailbox;
@@ -11,7 +11,8 @@ use cmail_delivery::outbox::{
 };
 use cmail_delivery::time::UnixTime;
 
-use crate::script::{contains, secret_for};
+use crate::peer::Taken;
+use crate::script::{contains, naive_chunk, secret_for};
 
 /// How many messages there are for rows to have.
 pub(crate) const MESSAGES: u8 = 10;
@@ -36,15 +37,26 @@ pub(crate) struct Outbox {
     data_version: i64,
     retries: usize,
     secret: String,
-    /// Recipients that some server has taken responsibility for.
-    pub(crate) taken: BTreeSet<String>,
+    /// How many rows there were of each mail, and how many of them some server has taken responsibility for.
+    inserted: BTreeMap<Mail, usize>,
+    taken: BTreeMap<Mail, usize>,
 }
+
+/// A mail on the wire: reverse-path, forward-path, and its lines with their ends.
+type Mail = (String, String, Vec<u8>);
 
 impl Outbox {
     pub(crate) fn new(retries: u32, secret: &str) -> Self {
         let retries = usize::try_from(retries).unwrap_or(usize::MAX);
-        let (rows, taken) = (BTreeMap::new(), BTreeSet::new());
-        Self { rows, next: 1, data_version: 1, retries, secret: secret.to_owned(), taken }
+        Self {
+            rows: BTreeMap::new(),
+            next: 1,
+            data_version: 1,
+            retries,
+            secret: secret.to_owned(),
+            inserted: BTreeMap::new(),
+            taken: BTreeMap::new(),
+        }
     }
 
     /// What marks a message. It stands in its header, so that it comes back in a bounce, and cannot be guessed.
@@ -61,8 +73,29 @@ impl Outbox {
     /// Another process writes a row.
     pub(crate) fn insert(&mut self, row: Stored) {
         self.data_version += 1;
+        self.add(row);
+    }
+
+    fn add(&mut self, row: Stored) {
+        if let Some(mail) = on_the_wire(&row) {
+            *self.inserted.entry(mail).or_default() += 1;
+        }
         self.rows.insert(MailId(self.next), row);
         self.next += 1;
+    }
+
+    /// A server takes responsibility, and says so: for what is to be sent, and for each row once.
+    pub(crate) fn take(&mut self, taken: Taken) {
+        let data: Vec<u8> =
+            taken.lines.into_iter().flat_map(|line| [line, b"\r\n".to_vec()].concat()).collect();
+        for forward_path in taken.forward_paths {
+            let mail = (taken.reverse_path.clone(), forward_path, data.clone());
+            let inserted = self.inserted.get(&mail).copied().unwrap_or(0);
+            assert!(inserted > 0, "{} gets what is not for them: {}", mail.1, data.escape_ascii());
+            let taken = self.taken.entry(mail).or_default();
+            *taken += 1;
+            assert!(*taken <= inserted, "sent again although it was taken");
+        }
     }
 
     /// Another process deletes one of the rows.
@@ -160,8 +193,8 @@ impl Outbox {
         assert!(!commit.is_empty());
         for id in &commit.delivered {
             if let Some(stored) = self.rows.remove(id) {
-                let recipient = Mailbox::parse(&stored.recipient).expect("it was sent to");
-                assert!(self.taken.contains(recipient.as_str()), "{id} was taken by no server");
+                let mail = on_the_wire(&stored).expect("it was sent");
+                assert!(self.taken.contains_key(&mail), "{id} was taken by no server");
                 assert!(!commit.failed.iter().any(|attempt| attempt.id == *id), "{id} delivered and failed");
             }
         }
@@ -218,10 +251,16 @@ impl Outbox {
         for recipient in bounce.recipients {
             let data = bounce.data.clone();
             let row = Stored { remote: None, sender: None, recipient, data, attempts: Vec::new() };
-            self.rows.insert(MailId(self.next), row);
-            self.next += 1;
+            self.add(row);
         }
     }
+}
+
+/// What of a row goes over the wire, if it can.
+fn on_the_wire(stored: &Stored) -> Option<Mail> {
+    let path = |octets: &[u8]| Mailbox::parse(octets).ok().map(|mailbox| mailbox.as_str().to_owned());
+    let reverse_path = stored.sender.as_deref().map_or(Some(String::new()), path)?;
+    Some((reverse_path, path(&stored.recipient)?, naive_chunk(&stored.data)))
 }
 
 fn row(id: MailId, stored: &Stored) -> Row {

@@ -1,14 +1,14 @@
 //! The other ends of the dispatcher's connections and queries: they read along what is sent, so that they know what a
 //! server has taken, and can be polite.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use cmail_delivery::io::Purpose;
-use cmail_delivery::reply::{ReplyClass, ReplyParser};
+use cmail_delivery::reply::ReplyClass;
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, MX, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+use crate::conversation::{Command, Conversation};
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,117 +24,88 @@ pub(crate) enum State {
 pub(crate) struct Peer {
     pub(crate) purpose: Purpose,
     pub(crate) state: State,
-    port: u16,
-    is_tls: bool,
-    /// What has come in without its end.
-    partial: Vec<u8>,
-    is_in_data: bool,
-    /// What is to be replied to: a command line, or `.` for the end of the data.
-    pending: Option<String>,
-    replies: ReplyParser,
-    recipient: String,
-    /// Recipients that it has accepted in this transaction.
-    accepted: Vec<String>,
-    /// Responses in the running authentication.
-    responses: usize,
+    conversation: Conversation,
+}
+
+/// A message that a server has taken responsibility for.
+pub(crate) struct Taken {
+    pub(crate) reverse_path: String,
+    /// Those that it has accepted.
+    pub(crate) forward_paths: Vec<String>,
+    /// As it stores it.
+    pub(crate) lines: Vec<Vec<u8>>,
 }
 
 impl Peer {
-    pub(crate) fn new(purpose: Purpose, remote: SocketAddr) -> Self {
-        Self {
-            purpose,
-            state: State::Connecting,
-            port: remote.port(),
-            is_tls: false,
-            partial: Vec::new(),
-            is_in_data: false,
-            pending: Some(String::from("greeting")),
-            replies: ReplyParser::default(),
-            recipient: String::new(),
-            accepted: Vec::new(),
-            responses: 0,
-        }
+    pub(crate) fn new(purpose: Purpose) -> Self {
+        Self { purpose, state: State::Connecting, conversation: Conversation::new(false) }
     }
 
     /// Takes octets of the client.
     pub(crate) fn receive(&mut self, octets: &[u8]) {
-        if self.purpose == Purpose::Dns {
-            return;
-        }
-        self.partial.extend_from_slice(octets);
-        while let Some(end) = self.partial.iter().position(|&octet| octet == b'\n') {
-            let line: Vec<u8> = self.partial.drain(..=end).collect();
-            let line = line.strip_suffix(b"\r\n").expect("a bare LF");
-            assert!(!line.contains(&b'\r'), "a bare CR");
-            if self.is_in_data {
-                if line == b"." {
-                    self.is_in_data = false;
-                    self.pending = Some(String::from("."));
-                }
-                continue;
-            }
-            assert_eq!(self.pending, None, "{} before the reply", line.escape_ascii());
-            let text = String::from_utf8_lossy(line).into_owned();
-            let path = text.strip_prefix("RCPT TO:<").and_then(|path| path.rsplit_once('>'));
-            if let Some((path, _)) = path {
-                path.clone_into(&mut self.recipient);
-            }
-            if text.starts_with("MAIL FROM:<") {
-                self.accepted.clear();
-            }
-            let is_known = ["EHLO ", "HELO ", "MAIL ", "RCPT "].iter().any(|verb| text.starts_with(verb));
-            let is_bare = matches!(text.as_str(), "STARTTLS" | "NOOP" | "RSET" | "DATA" | "QUIT");
-            // A response may look like anything, but authentication comes before all mail.
-            let is_known = is_known || is_bare;
-            self.responses = if is_known || text.starts_with("AUTH ") { 0 } else { self.responses + 1 };
-            self.pending = Some(text);
+        if self.purpose == Purpose::Smtp {
+            self.conversation.receive(octets);
         }
     }
 
     pub(crate) fn tls_established(&mut self) {
-        (self.state, self.is_tls) = (State::Open, true);
-        // With STARTTLS the client goes on, else it waits for the greeting.
-        if self.port != 465 {
-            self.pending = None;
-        }
+        self.state = State::Open;
+        self.conversation.tls_established();
     }
 
-    /// Says something; returns whom it has taken responsibility for by that.
-    pub(crate) fn say(&mut self, octets: &[u8]) -> Vec<String> {
+    /// Says something; returns what it has taken responsibility for by that.
+    pub(crate) fn say(&mut self, octets: &[u8]) -> Vec<Taken> {
         let mut taken = Vec::new();
-        let mut rest = octets;
-        while let Ok(Some(reply)) = self.replies.parse(&mut rest) {
-            let class = reply.class();
-            match self.pending.take().as_deref() {
-                Some(".") if class == ReplyClass::Completed => taken.append(&mut self.accepted),
-                Some("DATA") => self.is_in_data = class == ReplyClass::Intermediate,
-                Some(text) if text.starts_with("RCPT ") && class == ReplyClass::Completed => {
-                    self.accepted.push(std::mem::take(&mut self.recipient));
-                }
-                _ => {}
+        for (command, reply) in self.conversation.says(octets) {
+            if let Command::Message(number) = command
+                && reply.class() == ReplyClass::Completed
+            {
+                let seen = &self.conversation.transactions()[number];
+                taken.push(Taken {
+                    reverse_path: seen.reverse_path.clone(),
+                    forward_paths: seen.accepted_paths().map(str::to_owned).collect(),
+                    lines: seen.lines(),
+                });
             }
         }
         taken
     }
 
-    /// What a server replies that means well, if it has something to reply to.
-    pub(crate) fn polite_reply(&self) -> Option<Vec<u8>> {
-        let pending = self.pending.as_deref()?;
-        let verb = pending.split(' ').next().unwrap_or_default();
-        let reply = match (verb, self.responses) {
-            ("greeting", _) => "220 mx",
-            ("EHLO", _) if self.is_tls => "250-mx\r\n250-AUTH PLAIN LOGIN\r\n250 SMTPUTF8",
-            ("EHLO", _) => "250-mx\r\n250-STARTTLS\r\n250-AUTH PLAIN LOGIN\r\n250 SMTPUTF8",
-            ("STARTTLS", _) => "220 go",
-            ("DATA", _) => "354 go",
-            ("QUIT", _) => "221 bye",
-            ("AUTH", _) if pending == "AUTH LOGIN" => "334 VXNlcm5hbWU6",
-            ("AUTH", _) => "235 ok",
-            (_, 1) => "334 UGFzc3dvcmQ6",
-            (_, 0) => "250 2.0.0 ok",
-            _ => "235 ok",
+    /// Whether it has said what no conversation outlives.
+    pub(crate) fn is_over(&self) -> bool {
+        self.conversation.is_over()
+    }
+
+    /// What a server replies that means well and offers this, to so many commands; nothing if it has nothing to reply to.
+    pub(crate) fn polite_replies(&self, offers: &str, commands: usize) -> String {
+        let commands = self.conversation.unanswered().take(commands);
+        commands.map(|command| self.polite_reply(offers, command)).collect()
+    }
+
+    fn polite_reply(&self, offers: &str, command: Command) -> String {
+        let conversation = &self.conversation;
+        let reply = match (command, conversation.responses()) {
+            (Command::Greeting | Command::StartTls, _) => "220 mx",
+            (Command::Ehlo, _) => {
+                let starttls = if conversation.is_tls() { "" } else { "250-STARTTLS\r\n" };
+                return format!("250-mx\r\n{starttls}{offers}250-AUTH PLAIN LOGIN\r\n250 SMTPUTF8\r\n");
+            }
+            (Command::Auth, _) if conversation.last_line() == b"AUTH LOGIN" => "334 VXNlcm5hbWU6",
+            (Command::Response, 1) => "334 UGFzc3dvcmQ6",
+            (Command::Auth | Command::Response, _) => "235 ok",
+            (Command::Data(_), _) => "354 go",
+            (Command::Quit, _) => "221 bye",
+            (
+                Command::Helo
+                | Command::Noop
+                | Command::Rset
+                | Command::Mail(_)
+                | Command::Rcpt(..)
+                | Command::Message(_),
+                _,
+            ) => "250 2.0.0 ok",
         };
-        Some(format!("{reply}\r\n").into_bytes())
+        format!("{reply}\r\n")
     }
 }
 

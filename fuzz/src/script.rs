@@ -45,6 +45,11 @@ pub(crate) fn naive_mail_data(data: &[u8]) -> Vec<u8> {
     sent
 }
 
+/// The same as a chunk (RFC 3030 section 2): no dots are added.
+pub(crate) fn naive_chunk(data: &[u8]) -> Vec<u8> {
+    naive_lines(data).into_iter().flat_map(|line| [line, b"\r\n".to_vec()].concat()).collect()
+}
+
 /// The lines of a message, whether they end in CRLF, CR, LF or with the message.
 pub(crate) fn naive_lines(data: &[u8]) -> Vec<Vec<u8>> {
     let mut lines = Vec::new();

@@ -8,6 +8,7 @@ use cmail_delivery::rng::Rng;
 use cmail_delivery::session::{Phase, Session, SessionConfig, SessionOutput};
 use cmail_delivery::time::{Duration, Instant};
 
+use crate::conversation::Command;
 use crate::script::{number, secret_for, steps};
 use crate::session_checker::Checker;
 
@@ -16,20 +17,22 @@ const STEPS_LIMIT: usize = 300;
 
 /// Checks the conversation that a script describes, with what the server says in one piece and octet by octet.
 pub fn check(octets: &[u8]) {
-    let whole = Talk::run(octets, usize::MAX);
-    let in_octets = Talk::run(octets, 1);
-    assert_eq!(whole, in_octets);
+    let [whole, in_octets] = [usize::MAX, 1].map(|piece| Talk::run(octets, piece));
+    assert_eq!((whole.sent, whole.outputs), (in_octets.sent, in_octets.outputs));
 }
 
 /// Verbs: `C` configuration, once: letters of `s` STARTTLS, `i` implicit TLS, `f` plain fallback, `a` credentials,
-/// `u` unprotected, `p` padding, `t` trace; `R` a line of the server, `r` octets of it, `E` a line in which it echoes the last one
-/// of the client; `P` what a polite server would do; `V` and `v` TLS with and without a valid certificate, `X` without
+/// `u` unprotected, `p` padding, `t` trace, `c` cautious, and what polite servers offer: `l` PIPELINING, `h` CHUNKING; `R` a line of
+/// the server, `r` octets of it, `E` a line in which it echoes the last one of the client; `P` what a polite server would do,
+/// `A` the same with all that it has not answered; `V` and `v` TLS with and without a valid certificate, `X` without
 /// success; `K` closed, `k` broken; `.` seconds pass; `W` the connection takes so many octets; `B` a transaction for so
 /// many recipients whose data follows, `b` the same with ten more octets, `S` octets of it (`|` is LF and `^` CR); `Q` quit.
 struct Talk {
     session: Session,
     checker: Checker,
     now: Instant,
+    /// What a polite server offers beside the usual.
+    offers: String,
     /// How many octets the server says at once.
     piece: usize,
     /// What was sent, and what was put out but for received octets.
@@ -38,14 +41,17 @@ struct Talk {
 }
 
 impl Talk {
-    fn run(octets: &[u8], piece: usize) -> (Vec<u8>, Vec<SessionOutput>) {
+    fn run(octets: &[u8], piece: usize) -> Self {
         let password = secret_for(octets);
         let configured = steps(octets).next().filter(|(verb, _)| *verb == b'C');
-        let config = config(configured.map_or(&[], |(_, letters)| letters), &password);
+        let letters = configured.map_or(&[][..], |(_, letters)| letters);
+        let config = config(letters, &password);
+        let offer = |letter, line: &'static str| if letters.contains(&letter) { line } else { "" };
+        let offers = [offer(b'l', "250-PIPELINING\r\n"), offer(b'h', "250-CHUNKING\r\n")].concat();
         let now = Instant::from_micros(5);
         let session = Session::new(config.clone(), Rng::from_seed([4; 32]), now);
         let checker = Checker::new(config, &password);
-        let mut talk = Self { session, checker, now, piece, sent: Vec::new(), outputs: Vec::new() };
+        let mut talk = Self { session, checker, now, offers, piece, sent: Vec::new(), outputs: Vec::new() };
         talk.take_outputs();
         for (verb, argument) in steps(octets).take(STEPS_LIMIT) {
             talk.step(verb, argument);
@@ -53,7 +59,7 @@ impl Talk {
         // In the end the connection breaks: then nothing may stay open.
         talk.step(b'K', b"");
         talk.checker.check_end(&mut talk.session, talk.now);
-        (talk.sent, talk.outputs)
+        talk
     }
 
     fn step(&mut self, verb: u8, argument: &[u8]) {
@@ -61,10 +67,11 @@ impl Talk {
             b'R' => self.server(&[argument, b"\r\n"].concat()),
             b'r' => self.server(argument),
             b'E' => {
-                let line = [argument, self.checker.last_line(), b"\r\n"].concat();
+                let line = [argument, self.checker.conversation.last_line(), b"\r\n"].concat();
                 self.server(&line);
             }
-            b'P' => self.polite(),
+            b'P' => self.polite(1),
+            b'A' => self.polite(usize::MAX),
             b'V' | b'v' => self.tls_established(verb == b'V'),
             b'X' => self.session.handle_tls_failed(self.now, "alert".into()),
             b'K' => self.session.handle_closed(self.now, CloseReason::EndOfFile),
@@ -82,13 +89,17 @@ impl Talk {
             }
             b'S' => {
                 let octets = Bytes::from(message(argument));
-                self.checker.supply(&self.session, &octets);
+                self.checker.supply(&octets);
                 self.session.supply_data(self.now, octets);
             }
-            b'Q' => self.session.quit(self.now),
+            b'Q' => {
+                self.checker.quit();
+                self.session.quit(self.now);
+            }
             _ => return,
         }
         self.take_outputs();
+        self.checker.check_liveness(&self.session);
         self.checker.check_deadline(&mut self.session, self.now);
     }
 
@@ -104,42 +115,68 @@ impl Talk {
         self.session.handle_tls_established(self.now, certificate_is_valid);
     }
 
-    /// Takes what the session sends, and does what a server does that means well.
-    fn polite(&mut self) {
+    /// Takes what the session sends, and does what a server does that means well, with so many commands.
+    fn polite(&mut self, commands: usize) {
         for _ in 0..4 {
             self.transmit(10_000);
         }
         self.take_outputs();
-        let reply: &[u8] = match self.session.phase() {
-            Phase::Tls => return self.tls_established(true),
-            Phase::Greeting | Phase::StartTls => b"220 mx\r\n",
-            Phase::Ehlo => b"250-mx\r\n250-STARTTLS\r\n250-AUTH LOGIN PLAIN CRAM-MD5\r\n250-8BITMIME\r\n250 SIZE 100000\r\n",
-            Phase::Auth => self.checker.auth_reply(),
-            Phase::Data => b"354 go\r\n",
-            Phase::MailData | Phase::Ready | Phase::Ended => return,
-            Phase::Padding | Phase::Mail | Phase::Rcpt | Phase::EndOfData | Phase::Rset => b"250 2.0.0 ok\r\n",
-            Phase::Quit => b"221 bye\r\n",
+        if self.session.phase() == Phase::Tls {
+            return self.tls_established(true);
+        }
+        let conversation = &self.checker.conversation;
+        let commands: Vec<Command> = conversation.unanswered().take(commands).collect();
+        let replies: String = commands.into_iter().map(|command| self.polite_reply(command)).collect();
+        self.server(replies.as_bytes());
+    }
+
+    fn polite_reply(&self, command: Command) -> String {
+        let conversation = &self.checker.conversation;
+        let reply = match command {
+            Command::Greeting | Command::StartTls => "220 mx",
+            Command::Ehlo => {
+                return format!(
+                    "250-mx\r\n{}250-STARTTLS\r\n250-AUTH LOGIN PLAIN CRAM-MD5\r\n250-8BITMIME\r\n250 SIZE 100000\r\n",
+                    self.offers
+                );
+            }
+            Command::Auth | Command::Response => match (conversation.last_line(), conversation.responses()) {
+                (b"AUTH LOGIN", 0) => "334 VXNlcm5hbWU6",
+                (line, 0) if line.starts_with(b"AUTH CRAM-MD5") => "334 PDEuMkBteD4=",
+                (b"dXNlcg==", 1) => "334 UGFzc3dvcmQ6",
+                _ => "235 2.7.0 ok",
+            },
+            Command::Data(_) => "354 go",
+            Command::Quit => "221 bye",
+            Command::Helo
+            | Command::Noop
+            | Command::Rset
+            | Command::Mail(_)
+            | Command::Rcpt(..)
+            | Command::Message(_) => "250 2.0.0 ok",
         };
-        self.server(reply);
+        format!("{reply}\r\n")
     }
 
     fn transmit(&mut self, limit: usize) {
         let mut octets = BytesMut::new();
         let wanted = self.session.wants_transmit() && limit > 0;
-        let before = self.session.phase();
         assert_eq!(self.session.poll_transmit(self.now, limit, &mut octets), wanted);
         assert!(octets.len() <= 2 * limit + 10, "{} octets for {limit}", octets.len());
-        assert_eq!(octets.is_empty(), !wanted || (octets.is_empty() && before == Phase::MailData));
+        // Whether a CR ends a line is known only with what follows it.
+        let may_be_empty = !wanted || self.checker.conversation.sending().is_some();
+        assert!(wanted || octets.is_empty());
+        assert!(!octets.is_empty() || may_be_empty, "nothing is sent");
         self.sent.extend_from_slice(&octets);
-        self.take_outputs_before(|checker, session| checker.sent(session, before, &octets));
+        self.take_outputs_before(|checker| checker.sent(&octets));
     }
 
     fn take_outputs(&mut self) {
-        self.take_outputs_before(|_, _| {});
+        self.take_outputs_before(|_| {});
     }
 
-    fn take_outputs_before(&mut self, first: impl FnOnce(&mut Checker, &Session)) {
-        first(&mut self.checker, &self.session);
+    fn take_outputs_before(&mut self, first: impl FnOnce(&mut Checker)) {
+        first(&mut self.checker);
         while let Some(output) = self.session.poll_output() {
             self.checker.output(&output);
             if !matches!(output, SessionOutput::Received(_)) {
@@ -176,4 +213,53 @@ fn message(argument: &[u8]) -> Vec<u8> {
         octet => octet,
     };
     argument.iter().map(octet).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use cmail_delivery::session::Outcome;
+
+    use super::*;
+
+    /// What a file of the corpus leads to: for each transaction `b` if it is sent in a batch, `c` as a chunk, `r` with RSET
+    /// behind it, and for each recipient `+` delivered, `-` failed, `?` undecided.
+    fn outline(name: &str) -> String {
+        let file = format!("{}/corpus/session/{name}", env!("CARGO_MANIFEST_DIR"));
+        let talk = Talk::run(&std::fs::read(file).expect("the file is readable"), usize::MAX);
+        let mut verdicts = talk.outputs.iter().filter_map(|output| match output {
+            SessionOutput::Verdicts(verdicts) => Some(verdicts),
+            _ => None,
+        });
+        let sign = |(_, outcome): &(_, Outcome)| match outcome {
+            Outcome::Delivered(_) => '+',
+            Outcome::Failed { .. } => '-',
+            Outcome::Undecided => '?',
+        };
+        let outline = talk.checker.conversation.transactions().iter().map(|seen| {
+            let how = [(seen.is_batched, 'b'), (seen.chunk.is_some(), 'c'), (seen.is_reset, 'r')];
+            let how = how.iter().filter(|(is, _)| *is).map(|(_, letter)| *letter);
+            how.chain(verdicts.next().into_iter().flatten().map(sign)).collect::<String>()
+        });
+        outline.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_corpus_reaches_what_batches_and_chunks_can_lead_to() {
+        let expected = [
+            ("pipelined", "b++ b+ b+++"),
+            ("envelope_behind_the_dot", "b+ b?"),
+            ("lone_dot", "b-- b+ b?? +"),
+            ("chunks_overlap", "bc++ bcr+ bc++ bcr+ bcr+ bc+"),
+            ("chunks_in_lockstep", "c++ + +"),
+            ("cautious", "++ +"),
+            ("chunk_not_understood", "bc?"),
+            ("unavailable_in_the_batch", "bc+ bcr- bc??"),
+            ("lost_in_flight", "bc+ bcr- bc--"),
+            ("reset_refused", "bc+ bcr-"),
+            ("reply_before_the_chunk", "b+ bc?"),
+            ("offers_before_tls", "+"),
+        ];
+        let outlines = expected.map(|(name, _)| (name, outline(name)));
+        assert_eq!(outlines.each_ref().map(|(name, outline)| (*name, outline.as_str())), expected);
+    }
 }

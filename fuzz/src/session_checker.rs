@@ -1,62 +1,62 @@
-//! What must hold of a conversation, whatever happens: each recipient comes back once, delivered only where the server has
-//! taken responsibility; commands come in legal order, after the reply to the one before, and only where they may; the data
-//! is what a plain reading makes of it; no secret is told.
+//! What must hold of a conversation, whatever happens: each recipient comes back once, with the verdict that the replies to
+//! its own transaction give, in the order of the transactions; commands come in legal order (`conversation`), and only where
+//! they may; the data is what a plain reading makes of it; no secret is told.
 
 use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use cmail_delivery::address::Mailbox;
 use cmail_delivery::next_hop::TlsMode;
 use cmail_delivery::outbox::MailId;
-use cmail_delivery::reply::{ReplyClass, ReplyParser};
-use cmail_delivery::session::{Outcome, Phase, Session, SessionConfig, SessionOutput, Transaction};
+use cmail_delivery::reply::ReplyClass;
+use cmail_delivery::session::{
+    EndCause, FailureReason, Outcome, Phase, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
+};
+use cmail_delivery::status::EnhancedStatus;
 use cmail_delivery::time::{Duration, Instant};
 
-use crate::script::{contains, naive_mail_data};
+use crate::conversation::{Command, Conversation};
+use crate::script::{contains, naive_chunk, naive_mail_data};
+use crate::transaction::{self, Verdict};
 
 /// The longest bound of a phase but for long messages (RFC 5321 section 4.5.3.2).
 const PHASE_LIMIT: Duration = Duration::from_secs(600);
 
-/// The data of a transaction.
-#[derive(Default)]
-struct Message {
-    /// What the session was given of it.
+/// A transaction that was begun.
+struct Begun {
+    ids: Vec<MailId>,
+    /// What the session was given of its data.
     known: Vec<u8>,
     total: usize,
     /// What it asked for.
     outstanding: Option<usize>,
-    /// What it has sent.
-    sent: Vec<u8>,
+    /// Whether all of it was given at once.
+    is_whole: bool,
+    is_decided: bool,
 }
 
 /// What was seen so far.
 pub(crate) struct Checker {
     config: SessionConfig,
     secrets: Vec<String>,
+    pub(crate) conversation: Conversation,
     /// Recipients that are to come back.
     open: BTreeSet<MailId>,
-    begun: i64,
-    /// Those of the transaction that was begun last.
-    running: Vec<MailId>,
+    recipients: i64,
+    /// Transactions that were begun when they could be, in that order; and those that were not, until they come back.
+    begun: Vec<Begun>,
+    handed_back: Vec<Vec<MailId>>,
+    /// Whether the session has said that a transaction may begin, and none has since.
+    is_announced: bool,
+    quits: bool,
+    /// How many messages may have been taken without a word of it.
+    uncertain: usize,
     has_ended: bool,
     is_tls: bool,
     certificate_is_valid: bool,
-    /// The reading of what the server says beside that of the session.
-    replies: ReplyParser,
-    reply_count: usize,
-    /// Octets of a command whose end was not yet sent.
-    partial: Vec<u8>,
-    /// The last commands; `.` for the end of the data.
-    last_line: Vec<u8>,
-    verbs: Vec<String>,
-    /// How many recipients of the running transaction the server has accepted.
-    accepted: usize,
     is_authenticated: bool,
-    /// What the server has replied since the final dot, if one was sent in this transaction.
-    since_final_dot: Option<Vec<ReplyClass>>,
-    message: Message,
     traced: Vec<u8>,
 }
 
@@ -65,23 +65,20 @@ impl Checker {
         let secrets =
             [password.to_owned(), STANDARD.encode(password), STANDARD.encode(format!("\0user\0{password}"))];
         Self {
+            conversation: Conversation::new(config.cautious),
             config,
             secrets: secrets.to_vec(),
             open: BTreeSet::new(),
-            begun: 0,
-            running: Vec::new(),
+            recipients: 0,
+            begun: Vec::new(),
+            handed_back: Vec::new(),
+            is_announced: false,
+            quits: false,
+            uncertain: 0,
             has_ended: false,
             is_tls: false,
             certificate_is_valid: false,
-            replies: ReplyParser::default(),
-            reply_count: 0,
-            partial: Vec::new(),
-            last_line: Vec::new(),
-            verbs: Vec::new(),
-            accepted: 0,
             is_authenticated: false,
-            since_final_dot: None,
-            message: Message::default(),
             traced: Vec::new(),
         }
     }
@@ -95,43 +92,50 @@ impl Checker {
         needs_more: bool,
     ) -> Transaction {
         let total = data.len() + if needs_more { 10 } else { 0 };
-        let is_ready = session.phase() == Phase::Ready;
-        if is_ready {
-            self.message = Message { known: data.to_vec(), total, ..Message::default() };
-            (self.since_final_dot, self.accepted) = (None, 0);
-            assert!(self.running.is_empty());
-        }
+        let begins = self.is_announced && !self.quits && session.phase() != Phase::Quit && !self.has_ended;
+        // Nobody else has this number, so that MAIL tells which transaction it is.
+        let reverse_path = if begins { reverse_path(self.begun.len()) } else { "x@example.org".to_owned() };
         let mut chosen = Vec::new();
         for _ in 0..=recipients {
-            self.begun += 1;
-            let id = MailId(self.begun);
-            if !self.has_ended {
-                self.open.insert(id);
-            }
-            if is_ready {
-                self.running.push(id);
-            }
-            chosen.push((id, mailbox(&format!("r{}@example.net", self.begun))));
+            self.recipients += 1;
+            chosen.push((MailId(self.recipients), mailbox(&forward_path(MailId(self.recipients)))));
+        }
+        let ids: Vec<MailId> = chosen.iter().map(|(id, _)| *id).collect();
+        if !self.has_ended {
+            self.open.extend(&ids);
+        }
+        if begins {
+            self.is_announced = false;
+            self.conversation.begin(&reverse_path);
+            let (known, is_whole) = (data.to_vec(), !needs_more);
+            self.begun.push(Begun { ids, known, total, outstanding: None, is_whole, is_decided: false });
+        } else if !self.has_ended {
+            self.handed_back.push(ids);
         }
         Transaction {
-            reverse_path: Some(mailbox("s@example.org")),
+            reverse_path: Some(mailbox(&reverse_path)),
             recipients: chosen,
             data_octets: total as u64,
             head: Bytes::copy_from_slice(data),
         }
     }
 
-    pub(crate) fn supply(&mut self, session: &Session, octets: &[u8]) {
-        if session.phase() == Phase::MailData
-            && let Some(limit) = self.message.outstanding.take()
+    pub(crate) fn supply(&mut self, octets: &[u8]) {
+        if let Some(begun) = self.begun.last_mut()
+            && let Some(limit) = begun.outstanding.take()
         {
-            self.message.known.extend_from_slice(&octets[..octets.len().min(limit)]);
+            begun.known.extend_from_slice(&octets[..octets.len().min(limit)]);
         }
+    }
+
+    pub(crate) fn quit(&mut self) {
+        self.quits = true;
     }
 
     pub(crate) fn tls_established(&mut self, session: &Session, certificate_is_valid: bool) {
         if session.phase() == Phase::Tls {
             (self.is_tls, self.certificate_is_valid) = (true, certificate_is_valid);
+            self.conversation.tls_established();
         }
     }
 
@@ -140,25 +144,14 @@ impl Checker {
         if matches!(session.phase(), Phase::Tls | Phase::Ended) {
             return;
         }
-        let mut rest = octets;
-        while let Ok(Some(reply)) = self.replies.parse(&mut rest) {
-            self.reply_count += 1;
-            let class = reply.class();
-            if let Some(since) = &mut self.since_final_dot {
-                since.push(class);
-            }
-            if class == ReplyClass::Completed {
-                match session.phase() {
-                    Phase::Rcpt => self.accepted += 1,
-                    Phase::Auth => self.is_authenticated = true,
-                    _ => {}
-                }
-            }
+        for (command, reply) in self.conversation.says(octets) {
+            let is_auth = matches!(command, Command::Auth | Command::Response);
+            self.is_authenticated |= is_auth && reply.class() == ReplyClass::Completed;
         }
     }
 
-    /// Octets that went out; `before` is what the session was about before.
-    pub(crate) fn sent(&mut self, session: &Session, before: Phase, octets: &[u8]) {
+    /// Octets that went out.
+    pub(crate) fn sent(&mut self, octets: &[u8]) {
         if octets.is_empty() {
             return;
         }
@@ -166,85 +159,76 @@ impl Checker {
         if self.config.tls == TlsMode::Implicit {
             assert!(self.is_tls, "plain text before TLS");
         }
-        if before == Phase::MailData {
-            return self.sent_data(session, octets);
+        for command in self.conversation.receive(octets) {
+            self.check_command(command);
         }
-        self.partial.extend_from_slice(octets);
-        while let Some(end) = self.partial.iter().position(|&octet| octet == b'\n') {
-            let line: Vec<u8> = self.partial.drain(..=end).collect();
-            let text = line.strip_suffix(b"\r\n").expect("a bare LF");
-            assert!(!text.iter().any(u8::is_ascii_control), "{}", line.escape_ascii());
-            self.command(text);
-            self.last_line = line;
+        // Only the last message can have changed.
+        if let Some(number) = self.conversation.transactions().len().checked_sub(1) {
+            self.check_message(number);
         }
     }
 
-    fn sent_data(&mut self, session: &Session, octets: &[u8]) {
-        let message = &mut self.message;
-        message.sent.extend_from_slice(octets);
-        let expected = naive_mail_data(&message.known);
-        let is_over = session.phase() == Phase::EndOfData;
-        if is_over {
-            assert_eq!(message.known.len(), message.total, "the final dot before the end of the data");
-            assert_eq!(message.sent.escape_ascii().to_string(), expected.escape_ascii().to_string());
-            assert_eq!(self.verbs.last().map(String::as_str), Some("DATA"));
-            self.verbs.push(".".into());
-            self.since_final_dot = Some(Vec::new());
-        } else {
+    /// Whether the configuration allows a command.
+    fn check_command(&self, command: Command) {
+        let config = &self.config;
+        match command {
+            Command::StartTls => assert_eq!(config.tls, TlsMode::StartTls),
+            Command::Noop => assert!(config.padding_limit > 0),
+            Command::Rset if self.conversation.transactions().is_empty() => assert!(config.padding_limit > 0),
+            Command::Auth | Command::Response => {
+                assert!(config.credentials.is_some());
+                let is_protected = self.is_tls && self.certificate_is_valid;
+                assert!(is_protected || config.auth_unprotected, "credentials without protection");
+            }
+            Command::Mail(number) => {
+                assert!(config.credentials.is_none() || self.is_authenticated, "mail without authentication");
+                let may_be_plain = config.tls == TlsMode::Plain || config.plain_fallback;
+                assert!(self.is_tls || may_be_plain, "mail in plain text");
+                let all = self.conversation.transactions();
+                let same = all.iter().filter(|seen| seen.reverse_path == all[number].reverse_path).count();
+                assert_eq!(same, 1, "{} is sent twice", all[number].reverse_path);
+                let begun = self.begun_as(&all[number].reverse_path);
+                assert!(!begun.is_decided);
+            }
+            Command::Rcpt(number, recipient) => {
+                let seen = &self.conversation.transactions()[number];
+                let id = self.begun_as(&seen.reverse_path).ids.get(recipient);
+                assert_eq!(id.map(|id| forward_path(*id)), Some(seen.recipients[recipient].0.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    fn begun_as(&self, path: &str) -> &Begun {
+        let mut begun = self.begun.iter().enumerate();
+        begun.find(|(number, _)| reverse_path(*number) == path).expect("a transaction of nobody").1
+    }
+
+    /// Whether what was sent of a message is what a plain reading makes of its beginning.
+    fn check_message(&self, number: usize) {
+        let seen = &self.conversation.transactions()[number];
+        let begun = self.begun_as(&seen.reverse_path);
+        if let Some(announced) = seen.chunk {
+            let expected = naive_chunk(&begun.known);
+            assert!(begun.is_whole && announced == expected.len(), "{announced} octets are announced");
+            assert!(expected.starts_with(&seen.message), "{}", seen.message.escape_ascii());
+        } else if seen.accepted() == 0 {
+            assert!(b".\r\n".starts_with(&seen.message), "{}", seen.message.escape_ascii());
+            return;
+        } else if !seen.is_sent {
+            let expected = naive_mail_data(&begun.known);
             let data = expected.strip_suffix(b".\r\n").unwrap_or_default();
-            assert!(data.starts_with(&message.sent), "{}", message.sent.escape_ascii());
+            assert!(data.starts_with(&seen.message), "{}", seen.message.escape_ascii());
+        } else {
+            let expected = naive_mail_data(&begun.known);
+            assert_eq!(seen.message.escape_ascii().to_string(), expected.escape_ascii().to_string());
         }
-    }
-
-    /// Whether a command may come here (RFC 5321 section 4.1.4, RFC 3207 section 4, RFC 4954 section 4).
-    fn command(&mut self, text: &[u8]) {
-        let verb = String::from_utf8_lossy(text.split(|&octet| octet == b' ').next().unwrap_or_default())
-            .into_owned();
-        let last = self.verbs.last().map_or("", String::as_str);
-        let is_greeted = matches!(last, "EHLO" | "HELO" | "NOOP") || (last == "RSET" && !self.has_begun());
-        let is_negotiated = is_greeted || matches!(last, "AUTH" | "response" | "MAIL" | "." | "RSET");
-        let verb = match verb.as_str() {
-            "EHLO" | "HELO" | "STARTTLS" | "NOOP" | "RSET" | "AUTH" | "MAIL" | "RCPT" | "DATA" | "QUIT" => {
-                verb
-            }
-            _ => "response".to_owned(),
-        };
-        let is_legal = match verb.as_str() {
-            "EHLO" => last.is_empty() || (last == "STARTTLS" && self.is_tls),
-            "HELO" => last == "EHLO",
-            "STARTTLS" => is_greeted && self.config.tls == TlsMode::StartTls && !self.is_tls,
-            "NOOP" => is_greeted && self.is_tls && self.config.padding_limit > 0,
-            "RSET" => {
-                matches!(last, "RCPT" | "DATA")
-                    || (is_greeted && self.is_tls && self.config.padding_limit > 0)
-            }
-            "AUTH" => is_greeted || matches!(last, "AUTH" | "response"),
-            "response" => matches!(last, "AUTH" | "response"),
-            "MAIL" => is_negotiated && !self.open.is_empty(),
-            "RCPT" => matches!(last, "MAIL" | "RCPT"),
-            "DATA" => last == "RCPT" && self.accepted > 0,
-            _ => last != "QUIT",
-        };
-        assert!(is_legal, "{verb} after {last:?}");
-        self.verbs.push(verb.clone());
-        assert!(self.verbs.len() <= self.reply_count, "{verb} before the reply to {:?}", self.verbs);
-        if verb == "AUTH" || verb == "response" {
-            assert!(self.config.credentials.is_some());
-            let is_protected = self.is_tls && self.certificate_is_valid;
-            assert!(is_protected || self.config.auth_unprotected, "credentials without protection");
+        if seen.is_sent {
+            assert_eq!(begun.known.len(), begun.total, "the end of the message before the end of the data");
         }
-        if verb == "MAIL" {
-            assert!(
-                self.config.credentials.is_none() || self.is_authenticated,
-                "mail without authentication"
-            );
-            let may_be_plain = self.config.tls == TlsMode::Plain || self.config.plain_fallback;
-            assert!(self.is_tls || may_be_plain, "mail in plain text");
+        if seen.is_sent && seen.is_batched {
+            assert_eq!(seen.recipients.len(), begun.ids.len(), "a message without all of its envelope");
         }
-    }
-
-    fn has_begun(&self) -> bool {
-        self.verbs.iter().any(|verb| verb == "MAIL")
     }
 
     pub(crate) fn output(&mut self, output: &SessionOutput) {
@@ -260,21 +244,16 @@ impl Checker {
                 }
                 self.verdicts(verdicts);
             }
-            SessionOutput::Ready => {
-                assert!(self.open.is_empty(), "ready with recipients that are not decided")
-            }
+            SessionOutput::Ready => self.ready(),
             SessionOutput::NeedData { offset, limit } => {
-                let message = &mut self.message;
-                assert_eq!(usize::try_from(*offset), Ok(message.known.len()));
+                let begun = self.begun.last_mut().expect("data of nothing");
+                assert_eq!(usize::try_from(*offset), Ok(begun.known.len()));
                 let limit = usize::try_from(*limit).expect("it fits");
-                assert!(limit > 0 && message.known.len() + limit <= message.total);
-                assert_eq!(message.outstanding.replace(limit), None, "asked for twice");
+                assert!(limit > 0 && begun.known.len() + limit <= begun.total);
+                assert_eq!(begun.outstanding.replace(limit), None, "asked for twice");
             }
-            SessionOutput::Ended(_) => {
-                self.has_ended = true;
-                assert!(self.open.is_empty(), "the session ended without a verdict for {:?}", self.open);
-            }
-            SessionOutput::Sent(octets) => {
+            SessionOutput::Ended(end) => self.ended(end),
+            SessionOutput::Sent(octets) | SessionOutput::SentData(octets) => {
                 assert!(self.config.trace);
                 self.traced.extend_from_slice(octets);
             }
@@ -284,27 +263,87 @@ impl Checker {
         }
     }
 
-    /// RFC 5321 section 4.2.5: responsibility is taken by the first reply after the final dot, if it is 2yz.
+    /// A transaction may begin where nothing is under way, or behind a message that is sent to its end.
+    fn ready(&mut self) {
+        assert!(!std::mem::replace(&mut self.is_announced, true), "ready twice");
+        let Some(last) = self.begun.last().filter(|last| !last.is_decided) else {
+            assert!(self.conversation.may_batch() || self.open.is_empty());
+            return;
+        };
+        let path = reverse_path(self.begun.len() - 1);
+        let seen = self.conversation.transactions().last().filter(|seen| seen.reverse_path == path);
+        // The lone dot of a message for nobody is on its way.
+        let is_sent = seen.is_some_and(|seen| seen.is_sent || seen.accepted() == 0);
+        assert!(self.conversation.may_batch() && is_sent, "ready with {:?} under way", last.ids);
+    }
+
+    /// The verdicts of one transaction, which are those of the oldest that has none.
     fn verdicts(&mut self, verdicts: &[(MailId, Outcome)]) {
-        let is_undecided = |(_, outcome): &&(MailId, Outcome)| matches!(outcome, Outcome::Undecided);
-        let undecided = verdicts.iter().filter(is_undecided).count();
-        if !verdicts.iter().any(|(id, _)| self.running.contains(id)) {
-            assert_eq!(undecided, verdicts.len(), "what was never begun is decided");
+        let mut ids: Vec<MailId> = verdicts.iter().map(|(id, _)| *id).collect();
+        ids.sort();
+        if let Some(position) = self.handed_back.iter().position(|handed_back| *handed_back == ids) {
+            self.handed_back.remove(position);
+            let is_undecided = |(_, outcome): &(_, _)| *outcome == Outcome::Undecided;
+            assert!(verdicts.iter().all(is_undecided), "what was never begun is decided");
             return;
         }
-        let ids: Vec<MailId> = verdicts.iter().map(|(id, _)| *id).collect();
-        assert_eq!(ids.iter().collect::<BTreeSet<_>>(), self.running.iter().collect());
-        let after_dot = self.since_final_dot.take();
-        let taken = after_dot.as_ref().and_then(|replies| replies.first());
-        for (_, outcome) in verdicts {
-            if let Outcome::Delivered(reply) = outcome {
-                assert_eq!(taken, Some(&ReplyClass::Completed), "delivered without a word of the server");
-                assert_eq!(reply.class(), ReplyClass::Completed);
+        let number = self.begun.iter().position(|begun| !begun.is_decided).expect("verdicts of nothing");
+        let begun = &mut self.begun[number];
+        assert_eq!(begun.ids, ids, "verdicts of another transaction");
+        begun.is_decided = true;
+        let begun = &self.begun[number];
+        let path = reverse_path(number);
+        let seen = self.conversation.transactions().iter().find(|seen| seen.reverse_path == path);
+        for (id, outcome) in verdicts {
+            match seen {
+                Some(seen) => self.check_verdict(seen, begun, *id, outcome),
+                None => self.check_unsent(begun, outcome),
             }
         }
-        // Who may have got it must not be sent to again in another conversation.
-        assert!(after_dot.is_none() || undecided + self.accepted <= verdicts.len());
-        self.running.clear();
+        let is_uncertain = |(_, outcome): &(_, _)| Verdict::Uncertain.is(outcome, true);
+        self.uncertain += usize::from(verdicts.iter().any(is_uncertain));
+    }
+
+    /// RFC 5321 section 4.2.5: responsibility is taken by the reply to the message, if it is 2yz.
+    fn check_verdict(&self, seen: &transaction::Transaction, begun: &Begun, id: MailId, outcome: &Outcome) {
+        let recipient = begun.ids.iter().position(|other| *other == id).expect("it is one of them");
+        let expected = seen.verdict(recipient, self.conversation.is_unavailable());
+        let is_masked = self.config.credentials.is_some();
+        assert!(expected.is(outcome, is_masked), "{id}: {expected:?}, not {outcome:?}, after {seen:#?}");
+        if matches!(expected, Verdict::Uncertain) {
+            assert!(!self.is_announced || self.conversation.may_batch());
+        }
+    }
+
+    /// What was not sent at all is undecided, or longer than the server takes (RFC 1870 section 6.1).
+    fn check_unsent(&self, begun: &Begun, outcome: &Outcome) {
+        let size = if begun.is_whole { naive_chunk(&begun.known).len() } else { begun.total };
+        match outcome {
+            Outcome::Undecided => {}
+            Outcome::Failed { reason: FailureReason::Own { status, .. }, fatal: true } => {
+                assert_eq!(*status, EnhancedStatus::MESSAGE_TOO_LONG);
+                assert!(self.conversation.size_limit().is_some_and(|limit| limit < size));
+            }
+            _ => panic!("{outcome:?} without a word to the server"),
+        }
+    }
+
+    fn ended(&mut self, end: &SessionEnd) {
+        self.has_ended = true;
+        assert!(self.open.is_empty(), "the session ended without a verdict for {:?}", self.open);
+        let conversation = &self.conversation;
+        if conversation.is_unavailable() {
+            let is_421 = matches!(&end.cause, EndCause::Refused(reply, _) if reply.code().as_u16() == 421);
+            assert!(is_421 || end.cause == EndCause::Quit, "{end:?} after 421");
+        }
+        // Who cannot follow, or may have lost so much at once, gets one command at a time.
+        if conversation.needs_caution() || self.uncertain > 1 {
+            assert!(end.needs_caution, "{end:?}");
+        }
+        if end.needs_caution {
+            let was_batched = |seen: &transaction::Transaction| seen.is_batched || seen.chunk.is_some();
+            assert!(conversation.transactions().iter().any(was_batched), "{end:?}");
+        }
     }
 
     pub(crate) fn check_state(&self, session: &Session, sent: &[u8]) {
@@ -315,6 +354,21 @@ impl Checker {
         }
         if self.has_ended {
             assert!(!session.wants_transmit());
+        }
+        assert!(self.has_ended || !self.conversation.is_over(), "the session outlives what nothing outlives");
+        assert!(self.handed_back.is_empty(), "{:?} are not handed back", self.handed_back);
+    }
+
+    /// Who has no reply to wait for and nothing to send waits for its owner, and says so.
+    pub(crate) fn check_liveness(&self, session: &Session) {
+        if self.has_ended || session.wants_transmit() || session.phase() == Phase::Tls {
+            return;
+        }
+        if self.conversation.sending().is_some() {
+            let is_asked = self.begun.last().is_some_and(|begun| begun.outstanding.is_some());
+            assert!(is_asked || !self.conversation.is_silent(), "a message that is not sent on");
+        } else if self.conversation.is_idle() {
+            assert!(self.is_announced, "nothing to wait for in {}", session.phase());
         }
     }
 
@@ -329,7 +383,8 @@ impl Checker {
             return;
         };
         assert!(!matches!(session.phase(), Phase::Ready | Phase::Ended));
-        assert!(deadline <= now + PHASE_LIMIT + Duration::from_secs(self.message.total as u64 / 1024));
+        let longest = self.begun.iter().map(|begun| begun.total).max().unwrap_or(0);
+        assert!(deadline <= now + PHASE_LIMIT + Duration::from_secs(longest as u64 / 1024));
         if deadline > now {
             let phase = session.phase();
             session.handle_timeout(now);
@@ -339,7 +394,8 @@ impl Checker {
 
     pub(crate) fn check_end(&self, session: &mut Session, now: Instant) {
         assert!(self.has_ended && self.open.is_empty());
-        let mut octets = bytes::BytesMut::new();
+        assert!(self.begun.iter().all(|begun| begun.is_decided));
+        let mut octets = BytesMut::new();
         session.handle_received(now, b"250 ok\r\n");
         session.handle_timeout(now + PHASE_LIMIT);
         session.quit(now);
@@ -348,21 +404,14 @@ impl Checker {
         let shown = format!("{session:?}");
         assert!(!self.secrets.iter().any(|secret| shown.contains(secret)), "{shown}");
     }
+}
 
-    pub(crate) fn last_line(&self) -> &[u8] {
-        self.last_line.strip_suffix(b"\r\n").unwrap_or(&self.last_line)
-    }
+fn reverse_path(number: usize) -> String {
+    format!("s{number}@example.org")
+}
 
-    /// What a server says to the last line of an authentication.
-    pub(crate) fn auth_reply(&self) -> &'static [u8] {
-        let responses = self.verbs.iter().rev().take_while(|verb| *verb == "response").count();
-        match (self.last_line(), responses) {
-            (b"AUTH LOGIN", 0) => b"334 VXNlcm5hbWU6\r\n",
-            (line, 0) if line.starts_with(b"AUTH CRAM-MD5") => b"334 PDEuMkBteD4=\r\n",
-            (line, 1) if line == b"dXNlcg==" => b"334 UGFzc3dvcmQ6\r\n",
-            _ => b"235 2.7.0 ok\r\n",
-        }
-    }
+fn forward_path(id: MailId) -> String {
+    format!("r{}@example.net", id.0)
 }
 
 fn mailbox(text: &str) -> Mailbox {

@@ -113,9 +113,14 @@ secrets() {
 	chmod 644 /srv/users.*
 }
 
+# NAME COMMAND…: in the foreground of its own background job, output in its own log.
+run() {
+	local name=$1
+	shift
+	"$@" >>"/srv/log/$name.log" 2>&1 &
+}
+
 start_servers() {
-	# NAME COMMAND…: in the foreground of its own background job, output in its own log.
-	run() { local name=$1; shift; "$@" >>"/srv/log/$name.log" 2>&1 & }
 	cp $config/root.zone /srv/root.zone
 	run nsd nsd -d -c $config/nsd.conf
 	run unbound unbound -d -c $config/unbound.conf
@@ -144,4 +149,5 @@ versions() {
 		"Unbound $(unbound -V | sed -n 's/^Version //p'), $(nsd -v 2>&1 | sed -n '1s/^NSD version/NSD/p')"
 }
 
-main "$@"
+# The other script that is run like this one takes its functions from here.
+[ "${BASH_SOURCE[0]}" != "$0" ] || main "$@"

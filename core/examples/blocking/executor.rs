@@ -48,7 +48,9 @@ pub(crate) fn send(
                 SessionOutput::NeedData { .. } => session.supply_data(now(), Bytes::new()),
                 SessionOutput::StartTls => session.handle_tls_failed(now(), "there is no TLS here".into()),
                 SessionOutput::Verdicts(decided) => verdicts.extend(decided),
-                SessionOutput::Sent(octets) => log(format!("> {}", octets.escape_ascii())),
+                SessionOutput::Sent(octets) | SessionOutput::SentData(octets) => {
+                    log(format!("> {}", octets.escape_ascii()))
+                }
                 SessionOutput::Received(octets) => log(format!("< {}", octets.escape_ascii())),
                 SessionOutput::Note(note) => log(format!("{note}")),
                 SessionOutput::Ended(end) => return Ok(Report { verdicts, end }),

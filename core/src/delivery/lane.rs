@@ -16,7 +16,7 @@ use crate::io::CloseReason;
 use crate::next_hop::{Host, NextHop, TlsMode};
 use crate::outbox::MailId;
 use crate::reply::Reply;
-use crate::rng::Rng;
+use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
 use crate::session::{
     FailureReason, Outcome, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
@@ -41,6 +41,7 @@ pub(super) enum LaneOutput {
     Failed { id: MailId, recipient: Mailbox, failure: Failure },
     Released { ids: Vec<MailId>, tried: bool },
     Sent(Bytes),
+    SentData(Bytes),
     Received(Bytes),
     Note(String),
     Ended(SessionEnd),
@@ -68,6 +69,8 @@ pub(super) struct Lane {
     /// Whether it was told to end: it takes no more work.
     is_quitting: bool,
     transactions: u32,
+    /// What the session draws from, once there is one.
+    seed: Option<Seed>,
     /// Whether the driver knows that there is something to send.
     transmit_is_announced: bool,
     outputs: VecDeque<LaneOutput>,
@@ -107,6 +110,7 @@ impl Lane {
             has_decided: false,
             is_quitting: false,
             transactions: 0,
+            seed: None,
             transmit_is_announced: false,
             outputs: VecDeque::new(),
         }
@@ -129,6 +133,11 @@ impl Lane {
         self.transactions
     }
 
+    /// What the session draws from, once there is one.
+    pub(super) fn seed(&self) -> Option<&Seed> {
+        self.seed.as_ref()
+    }
+
     /// Whether a session that should have had STARTTLS was negotiated without.
     pub(super) fn went_on_in_plain_text(&self) -> bool {
         match &self.state {
@@ -145,7 +154,7 @@ impl Lane {
         candidate: &Candidate,
         next_hop: &NextHop,
         bears: Bears,
-        rng: Rng,
+        seed: Seed,
     ) {
         let credentials = match next_hop {
             NextHop::Relay(relay) => relay.credentials.clone(),
@@ -161,7 +170,8 @@ impl Lane {
             cautious: !bears.batches,
             trace: cx.settings.trace,
         };
-        let session = Session::new(config, rng, cx.now);
+        let session = Session::new(config, Rng::from_seed(seed.0), cx.now);
+        self.seed = Some(seed);
         self.state = State::Talking(Box::new(Talk { session, candidate: candidate.clone() }));
     }
 
@@ -319,6 +329,7 @@ impl Lane {
             },
             SessionOutput::Verdicts(verdicts) => return self.take_verdicts(verdicts),
             SessionOutput::Sent(octets) => LaneOutput::Sent(octets),
+            SessionOutput::SentData(octets) => LaneOutput::SentData(octets),
             SessionOutput::Received(octets) => LaneOutput::Received(octets),
             SessionOutput::Note(note) => {
                 LaneOutput::Note(format!("{}: {note}", verdict::describe(&talk.candidate)))

@@ -30,7 +30,7 @@ use crate::io::{CloseReason, ConnectError, ConnectionId};
 use crate::next_hop::NextHop;
 use crate::reachability::Trouble;
 use crate::resolver::Answer;
-use crate::rng::Rng;
+use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
 use crate::session::Transaction;
 use crate::time::{Duration, Instant};
@@ -66,6 +66,8 @@ pub(crate) struct Delivery {
     timing_out: Option<ConnectionId>,
     /// Most connections that this machine bears.
     lane_limit: usize,
+    /// The connection that was opened first.
+    first_connection: Option<ConnectionId>,
     /// When to look whether a further connection is worth it.
     widen_at: Option<Instant>,
     /// Servers that are not padded again in this pass.
@@ -99,6 +101,7 @@ impl Delivery {
             is_continued: false,
             timing_out: None,
             lane_limit: usize::MAX,
+            first_connection: None,
             widen_at: None,
             unpadded: Vec::new(),
             tally: Tally::default(),
@@ -146,6 +149,22 @@ impl Delivery {
         }
     }
 
+    /// Where this pass goes to.
+    pub(crate) fn next_hop(&self) -> &NextHop {
+        &self.next_hop
+    }
+
+    /// The connection that was opened first, by which a pass can be known.
+    pub(crate) fn first_connection(&self) -> Option<ConnectionId> {
+        self.first_connection
+    }
+
+    /// What a connection goes to, and what its session draws from, once there is one.
+    pub(crate) fn connection(&self, connection: ConnectionId) -> Option<(&Candidate, Option<&Seed>)> {
+        let Stage::Candidate(candidate) = &self.stage else { return None };
+        self.lanes.get(&connection).map(|lane| (candidate, lane.seed()))
+    }
+
     /// How many connections there are.
     pub(crate) fn lane_count(&self) -> usize {
         self.lanes.len()
@@ -160,6 +179,7 @@ impl Delivery {
     pub(crate) fn open_lane(&mut self, cx: &mut Context<'_>) {
         let Stage::Candidate(candidate) = &self.stage else { return };
         let connection = cx.ids.next();
+        self.first_connection.get_or_insert(connection);
         let text = format!("connecting to {}", verdict::describe(candidate));
         self.outputs.push_back(DeliveryOutput::Event(Event::debug(text)));
         self.outputs.push_back(DeliveryOutput::Connect(connection, candidate.clone()));
@@ -190,7 +210,10 @@ impl Delivery {
             padding: !self.unpadded.contains(&candidate.remote),
             batches: !cx.reachability.needs_caution(candidate.remote, cx.now),
         };
-        lane.begin_session(cx, candidate, &self.next_hop, bears, self.rng.fork());
+        // Drawn in any case, so that a preset does not shift what is drawn later.
+        let drawn = self.rng.seed();
+        let seed = cx.ids.take_preset_seed().unwrap_or(drawn);
+        lane.begin_session(cx, candidate, &self.next_hop, bears, seed);
         self.drain_lane(cx, connection);
     }
 
@@ -462,6 +485,9 @@ impl Delivery {
                 }
                 LaneOutput::Sent(octets) => {
                     self.outputs.push_back(DeliveryOutput::Event(Event::Sent(connection, octets)));
+                }
+                LaneOutput::SentData(octets) => {
+                    self.outputs.push_back(DeliveryOutput::Event(Event::SentData(connection, octets)));
                 }
                 LaneOutput::Received(octets) => {
                     self.outputs.push_back(DeliveryOutput::Event(Event::Received(connection, octets)));

@@ -1,5 +1,6 @@
 //! What a delivery is given, and what it says.
 
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -13,6 +14,7 @@ use crate::io::ConnectionId;
 use crate::next_hop::Host;
 use crate::outbox::MailId;
 use crate::reachability::{Reachability, Trouble};
+use crate::rng::Seed;
 use crate::route::Candidate;
 use crate::settings::{Hosts, Settings};
 use crate::time::Instant;
@@ -27,14 +29,27 @@ pub(crate) struct Context<'a> {
     pub(crate) ids: &'a mut ConnectionIds,
 }
 
-/// Makes ids for the connections of all deliveries: even ones, because the resolver uses the odd ones.
+/// What the connections of all deliveries are begun with.
 #[derive(Debug, Default)]
-pub(crate) struct ConnectionIds(u64);
+pub(crate) struct ConnectionIds {
+    /// The next id: an even one, because the resolver uses the odd ones.
+    next: u64,
+    /// What the next sessions draw from, in place of what their deliveries would give them.
+    preset_seeds: VecDeque<Seed>,
+}
 
 impl ConnectionIds {
+    pub(crate) fn preset_seeds(&mut self, seeds: impl IntoIterator<Item = Seed>) {
+        self.preset_seeds.extend(seeds);
+    }
+
+    pub(super) fn take_preset_seed(&mut self) -> Option<Seed> {
+        self.preset_seeds.pop_front()
+    }
+
     pub(super) fn next(&mut self) -> ConnectionId {
-        let id = ConnectionId(self.0);
-        self.0 = self.0.wrapping_add(2);
+        let id = ConnectionId(self.next);
+        self.next = self.next.wrapping_add(2);
         id
     }
 }

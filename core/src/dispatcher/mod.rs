@@ -5,6 +5,7 @@
 
 mod bounces;
 mod gates;
+mod inspect;
 mod intake;
 mod ledger;
 mod pace;
@@ -24,6 +25,7 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 
 use self::bounces::Bounces;
+pub use self::inspect::{ConnectionFacts, PassId};
 use self::intake::Intake;
 use self::ledger::Ledger;
 use self::traffic::Traffic;

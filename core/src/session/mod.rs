@@ -169,7 +169,7 @@ impl Session {
         let may_finish = self.parser.is_empty() || self.state.is_asked(&self.cx);
         self.advance(|state, cx| state.send_data(limit, may_finish, out, cx));
         if let Some(sent) = out.get(begin..).filter(|_| self.cx.config.trace) {
-            self.cx.output(SessionOutput::Sent(Bytes::copy_from_slice(sent)));
+            self.cx.output(SessionOutput::SentData(Bytes::copy_from_slice(sent)));
         }
         self.stall_deadline = now + MAIL_DATA_STALL_TIMEOUT;
         self.bound_phase(now);
@@ -183,7 +183,7 @@ impl Session {
         if self.cx.has_commands() {
             return !is_listening;
         }
-        self.state.mail_data().is_some_and(|data| data.has_octets() || (data.is_complete() && !is_listening))
+        self.state.has_data_to_send(is_listening)
     }
 
     /// When to call [`Session::handle_timeout`], and the phase that is too long then.

@@ -45,6 +45,8 @@ struct Expected {
     command: Sent,
     /// Where it ends in the stream of all octets to the server, if that is known yet.
     end: Option<u64>,
+    /// Where the server has been told of it: for a message, the end of the command before it.
+    announced: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +97,7 @@ impl Pipeline {
             return Turn::Close(EndCause::Lost("the server spoke without being asked".into()));
         };
         if !cx.is_handed_out(expected.end) {
-            return self.on_early_reply(expected.command, reply);
+            return self.on_early_reply(expected, reply, cx);
         }
         self.expected.pop_front();
         self.replies = self.replies.wrapping_add(1);
@@ -221,6 +223,14 @@ impl Pipeline {
         self.transactions.iter().any(|running| running.is_sent)
     }
 
+    /// Whether something of the message can be sent now; `is_listening` while a reply is coming in that was not asked for. No
+    /// end of the message is sent then that it could be taken to answer, and of a chunk every octet may be the end.
+    pub(super) fn has_data_to_send(&self, is_listening: bool) -> bool {
+        let is_chunked = self.transactions.back().is_some_and(|running| running.is_chunked);
+        let Some(data) = &self.sending else { return false };
+        if is_listening { data.has_octets() && !is_chunked } else { !data.is_starved() }
+    }
+
     /// The message, while it is being sent.
     pub(super) fn mail_data(&self) -> Option<&MailData> {
         self.sending.as_deref()
@@ -229,7 +239,7 @@ impl Pipeline {
     /// What the next reply answers.
     pub(super) fn command(&self) -> CommandName {
         match self.expected.front() {
-            Some(Expected { command: Sent::Message, end: None }) => CommandName::MailData,
+            Some(Expected { command: Sent::Message, end: None, .. }) => CommandName::MailData,
             Some(expected) => expected.command.name(),
             None => CommandName::Nothing,
         }
@@ -281,12 +291,8 @@ impl Pipeline {
         // it open (RFC 3030 section 2).
         running.is_open &= running.is_chunked && !is_taken;
         if running.has_accepted() && running.is_chunked && is_misunderstood(reply) {
-            // What the server has made of the octets of the message is not known, so nothing more is said to it.
-            cx.needs_caution = true;
-            running.decide_all(&Outcome::Undecided);
             running.is_sent = false;
-            let text = format!("the server offers CHUNKING, but does not take BDAT: {reply}");
-            return Turn::Close(EndCause::Lost(text));
+            return Self::on_misunderstood_chunk(running, reply, cx);
         }
         // RFC 5321 section 4.2.5: with 2yz, and only then, the server takes responsibility.
         let outcome =
@@ -298,25 +304,36 @@ impl Pipeline {
         Turn::GoOn
     }
 
+    /// The server does not take BDAT: what it has made of the octets of the message is not known, so nothing more is said to it.
+    fn on_misunderstood_chunk(running: &mut Running, reply: &Reply, cx: &mut Context) -> Turn {
+        cx.needs_caution = true;
+        running.decide_all(&Outcome::Undecided);
+        Turn::Close(EndCause::Lost(format!("the server offers CHUNKING, but does not take BDAT: {reply}")))
+    }
+
     fn on_rset(&self, reply: &Reply) -> Turn {
         if reply.class() == ReplyClass::Completed {
             return Turn::GoOn;
         }
         // The next MAIL would fall into the old transaction, or has done so already.
         let cause = EndCause::Lost(format!("the server refused RSET: {reply}"));
+        // What is behind RSET may be sent in part only, and QUIT be read as octets of its chunk.
         if self.expected.is_empty() { Turn::Leave(cause) } else { Turn::Close(cause) }
     }
 
     /// A reply to what was not sent, or not to its end. A refusal of the message is a verdict; success is none, the server has
     /// not got it. Either way it cannot be ended without being taken for the message, so the connection is closed.
-    fn on_early_reply(&mut self, command: Sent, reply: &Reply) -> Turn {
-        if command != Sent::Message {
+    fn on_early_reply(&mut self, expected: Expected, reply: &Reply, cx: &mut Context) -> Turn {
+        if expected.command != Sent::Message || !cx.is_handed_out(Some(expected.announced)) {
             return Turn::Close(EndCause::Lost("the server replied before it was asked".into()));
         }
-        if let (ReplyClass::Transient | ReplyClass::Permanent, Some(running)) =
-            (reply.class(), self.transactions.front_mut())
-        {
-            running.decide_all(&refusal(reply, CommandName::MailData));
+        if let Some(running) = self.transactions.front_mut() {
+            if running.is_chunked && is_misunderstood(reply) {
+                return Self::on_misunderstood_chunk(running, reply, cx);
+            }
+            if matches!(reply.class(), ReplyClass::Transient | ReplyClass::Permanent) {
+                running.decide_all(&refusal(reply, CommandName::MailData));
+            }
         }
         Turn::Close(EndCause::Lost(format!("the server replied before the end of the data: {reply}")))
     }
@@ -407,7 +424,7 @@ impl Pipeline {
         running.next = Next::Nothing;
         running.expect_answer();
         self.sending = Some(Box::new(running.mail_data()));
-        self.expected.push_back(Expected { command: Sent::Message, end: None });
+        self.expected.push_back(Expected { command: Sent::Message, end: None, announced: cx.stream_end() });
         self.request_data(cx);
     }
 
@@ -423,7 +440,8 @@ impl Pipeline {
     }
 
     fn expect(&mut self, command: Sent, cx: &Context) {
-        self.expected.push_back(Expected { command, end: Some(cx.stream_end()) });
+        let end = cx.stream_end();
+        self.expected.push_back(Expected { command, end: Some(end), announced: end });
     }
 }
 

@@ -72,8 +72,9 @@ impl Running {
             body_8bit: !is_whole || !head.is_ascii(),
             smtputf8: false,
             next: Next::Mail,
-            // RFC 3030 section 2: the length of a chunk is said before it.
-            is_chunked: is_whole && cx.may_chunk(),
+            // RFC 3030 section 2: the length of a chunk is said before it. An empty one would be sent when its length is, before
+            // anything is to be sent of it.
+            is_chunked: is_whole && data_octets > 0 && cx.may_chunk(),
             is_batched: false,
             is_sent: false,
             is_open: false,

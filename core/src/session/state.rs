@@ -369,6 +369,11 @@ impl State {
         if let Self::Mailing(pipeline) = self { pipeline.awaits_final_reply() } else { false }
     }
 
+    /// Whether something of the message can be sent now, perhaps while a reply is coming in that was not asked for.
+    pub(super) fn has_data_to_send(&self, is_listening: bool) -> bool {
+        if let Self::Mailing(pipeline) = self { pipeline.has_data_to_send(is_listening) } else { false }
+    }
+
     /// The message, while it is being sent.
     pub(super) fn mail_data(&self) -> Option<&MailData> {
         if let Self::Mailing(pipeline) = self { pipeline.mail_data() } else { None }

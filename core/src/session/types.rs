@@ -35,7 +35,7 @@ pub struct SessionConfig {
     /// Whether the server gets one command at a time, and no chunks, whatever it offers: it was found to bear nothing
     /// else.
     pub cautious: bool,
-    /// Whether [`SessionOutput::Sent`] and [`SessionOutput::Received`] are wanted.
+    /// Whether [`SessionOutput::Sent`], [`SessionOutput::SentData`] and [`SessionOutput::Received`] are wanted.
     pub trace: bool,
 }
 
@@ -71,8 +71,10 @@ pub enum SessionOutput {
     /// What has become of the recipients of a transaction, all at once, before the next [`SessionOutput::Ready`] or
     /// [`SessionOutput::Ended`].
     Verdicts(Vec<(MailId, Outcome)>),
-    /// What is being sent, with secrets masked. Only with [`SessionConfig::trace`].
+    /// A command line that is being sent, with secrets masked. Only with [`SessionConfig::trace`].
     Sent(Bytes),
+    /// Mail data that is being sent. Only with [`SessionConfig::trace`].
+    SentData(Bytes),
     /// What the server has said, with secrets masked. Only with [`SessionConfig::trace`].
     Received(Bytes),
     /// Something that the administrator may want to know.

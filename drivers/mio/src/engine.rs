@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::config::Config;
 use crate::event_loop::{Environment, EventLoop, Registration};
+use crate::record::{RecordDirectory, RecordError, Recorder};
 use crate::sockets::LocalAddresses;
 use crate::startup::{self, Shell};
 use crate::store::{self, Database, DatabaseLock, InitError, LockError, OpenError, StoreHandle, Watch};
@@ -34,6 +35,9 @@ pub enum EngineError {
     /// Another process works on the database.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// Conversations cannot be recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// The trusted certificates cannot be read.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -59,6 +63,12 @@ pub fn check_database(path: &Path) -> Result<(), EngineError> {
     Ok(store::check(path)?)
 }
 
+/// Whether conversations can be recorded, if they are to be. Changes nothing.
+pub fn check_record(config: &Config) -> Result<(), EngineError> {
+    recorder(config)?;
+    Ok(())
+}
+
 /// Creates the database, for `owner` if there is one.
 pub fn create_database(path: &Path, owner: Option<(Uid, Gid)>) -> Result<(), EngineError> {
     Ok(store::initdb(path, owner)?)
@@ -76,6 +86,7 @@ pub struct OpenEngine {
     event_loop: EventLoop,
     watch: Option<Watch>,
     store: StoreHandle,
+    recorder: Option<Recorder>,
     /// The last one, so that nobody else works on the database before the thread has let go of it.
     lock: DatabaseLock,
 }
@@ -89,6 +100,7 @@ impl Engine {
     /// Locks and opens the database, as the user whom the daemon runs as, and starts the thread that works on it.
     /// After this nothing is missing that a start could fail for.
     pub fn open(self, config: &Config) -> Result<OpenEngine, EngineError> {
+        let recorder = recorder(config)?;
         // A database that is none must not get a lock file beside it.
         store::check(&config.database)?;
         let lock = DatabaseLock::acquire(&config.database)?;
@@ -103,7 +115,7 @@ impl Engine {
         }
         let store = StoreHandle::spawn(database, event_loop.waker())
             .map_err(system("cannot start the thread that works on the database"))?;
-        Ok(OpenEngine { event_loop, watch, store, lock })
+        Ok(OpenEngine { event_loop, watch, store, recorder, lock })
     }
 }
 
@@ -112,6 +124,7 @@ impl OpenEngine {
     pub fn run(self, shell: Shell) -> Result<(), EngineError> {
         let Shell { config, mode, hosts, seed, mut signals, log, pid_file } = shell;
         let mut event_loop = self.event_loop;
+        event_loop.record(self.recorder);
         event_loop
             .register(&mut signals, Registration::Signals)
             .map_err(system("cannot wait for signals"))?;
@@ -157,6 +170,12 @@ fn drive(
         hang_up: Box::new(hang_up),
     };
     event_loop.run(dispatcher, &mut environment)
+}
+
+/// What records conversations, if something does.
+fn recorder(config: &Config) -> Result<Option<Recorder>, RecordError> {
+    let directory = config.record.as_deref().map(RecordDirectory::open).transpose()?;
+    Ok(directory.map(|directory| Recorder::new(directory, &config.settings)))
 }
 
 /// Where mail is sent from.

@@ -1,6 +1,7 @@
 //! The only place that waits. Everything that happens comes in here and goes to the dispatcher, one thing after the
 //! other; whatever the dispatcher asks for then is done before the next thing.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use log::{info, log};
 use mio::event::Source;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::record::Recorder;
 use crate::signals::Signal;
 use crate::sockets::{LocalAddresses, Sockets, Turn};
 use crate::tls::TlsContext;
@@ -85,6 +87,9 @@ pub struct EventLoop {
     woken: Woken,
     /// When the outbox's files may be looked at again.
     outbox_rest_end: std::time::Instant,
+    recorder: Option<Recorder>,
+    /// Outputs that the recorder has seen already.
+    recorded: VecDeque<Output>,
     /// A deadline has just been dealt with.
     is_after_timeout: bool,
     iterations: u64,
@@ -120,6 +125,8 @@ impl EventLoop {
             // What came before the registration had no event.
             woken: Woken { store: true, signals: true, outbox: false },
             outbox_rest_end: std::time::Instant::now(),
+            recorder: None,
+            recorded: VecDeque::new(),
             is_after_timeout: false,
             iterations: 0,
         })
@@ -128,6 +135,11 @@ impl EventLoop {
     /// What the outbox wakes the loop with.
     pub fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
+    }
+
+    /// Lets everything be seen by a recorder, or by none.
+    pub fn record(&mut self, recorder: Option<Recorder>) {
+        self.recorder = recorder;
     }
 
     /// Watches a source for the environment.
@@ -264,8 +276,24 @@ impl EventLoop {
             let pull = |id, limit, octets: &mut _| dispatcher.poll_transmit(now, id, limit, octets);
             match self.sockets.turn(pull) {
                 None => return Flow::GoOn,
-                Some(Turn::Quiet) => {}
-                Some(Turn::Input(input)) => dispatcher.handle_input(self.clock.now(), input),
+                Some(Turn::Quiet) => {
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.transmitted(now);
+                    }
+                }
+                Some(Turn::Input(input)) => {
+                    let now = self.clock.now();
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.transmitted(now);
+                        // What was pulled in this turn comes before what was received in it.
+                        while let Some(output) = dispatcher.poll_output() {
+                            recorder.output(dispatcher, &output);
+                            self.recorded.push_back(output);
+                        }
+                        recorder.input(dispatcher, now, &input);
+                    }
+                    dispatcher.handle_input(now, input);
+                }
             }
             // After each: what is received next may already belong to TLS.
             if self.carry_out(dispatcher, environment) == Flow::Drained {
@@ -276,10 +304,11 @@ impl EventLoop {
 
     fn take_timeout(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
         let now = self.clock.now();
-        self.is_after_timeout =
-            dispatcher.poll_timeout().is_some_and(|(deadline, _)| deadline <= now.monotonic);
-        if !self.is_after_timeout {
-            return Flow::GoOn;
+        let due = dispatcher.poll_timeout().filter(|(deadline, _)| *deadline <= now.monotonic);
+        self.is_after_timeout = due.is_some();
+        let Some((deadline, _)) = due else { return Flow::GoOn };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.timeout(now, deadline);
         }
         dispatcher.handle_timeout(now);
         self.carry_out(dispatcher, environment)
@@ -291,14 +320,18 @@ impl EventLoop {
         environment: &mut Environment<'_>,
         input: Input<'_>,
     ) -> Flow {
-        dispatcher.handle_input(self.clock.now(), input);
+        let now = self.clock.now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(dispatcher, now, &input);
+        }
+        dispatcher.handle_input(now, input);
         self.carry_out(dispatcher, environment)
     }
 
     /// Does everything that the dispatcher asks for. Nothing is answered in here, so that nothing recurs.
     fn carry_out(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
         let mut flow = Flow::GoOn;
-        while let Some(output) = dispatcher.poll_output() {
+        while let Some(output) = self.next_output(dispatcher) {
             match output {
                 Output::Connect { connection, remote, purpose } => {
                     self.sockets.connect(connection, remote, purpose);
@@ -317,7 +350,24 @@ impl EventLoop {
                 Output::Drained => flow = Flow::Drained,
             }
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.settle(dispatcher, self.clock.now());
+            if flow == Flow::Drained {
+                recorder.finish();
+            }
+        }
         flow
+    }
+
+    fn next_output(&mut self, dispatcher: &mut Dispatcher) -> Option<Output> {
+        if let Some(output) = self.recorded.pop_front() {
+            return Some(output);
+        }
+        let output = dispatcher.poll_output()?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.output(dispatcher, &output);
+        }
+        Some(output)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod logging;
 pub mod os_error;
 pub mod pid_file;
 pub mod privileges;
+pub mod record;
 pub mod resolv_conf;
 pub mod signals;
 pub mod sockets;

@@ -104,6 +104,7 @@ fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode
         // The database is looked at by the one who will use it: it may be nobody else's to read, and what SQLite keeps
         // beside it must not become root's.
         errors.extend(drop_privileges(invocation, config).err().map(|error| error.to_string()));
+        errors.extend(engine::check_record(config).err().map(|error| error.to_string()));
     }
     let database = config.as_ref().map(|config| &config.database).or(rejection.database.as_ref());
     if let Some(database) = database {

@@ -172,10 +172,6 @@ fn a_short_message_goes_with_its_envelope_as_one_chunk() {
         assert!(talk.session.awaits_final_reply());
         talk.server("250 ok\r\n250 ok\r\n250 taken\r\n").client("");
         assert_eq!(talk.verdicts(), (all(1, "delivered 250 taken"), ready()));
-        // An empty message is an empty chunk.
-        talk.begin(next_mail(2, ""))
-            .client("MAIL FROM:<s@example.org> SIZE=0\r\nRCPT TO:<r1@example.net>\r\nBDAT 0 LAST\r\n");
-        assert!(talk.session.awaits_final_reply());
     });
 }
 
@@ -372,6 +368,81 @@ fn a_reply_before_a_chunk_is_sent_ends_the_session() {
             assert_eq!(talk.verdicts().0, all(1, expected));
         });
     }
+}
+
+#[test]
+fn an_empty_message_goes_behind_data() {
+    // As a chunk it would be sent when its length is, without a moment in which it is not.
+    dialogue(&plain(), |talk| {
+        talk.make_ready("PIPELINING CHUNKING");
+        talk.begin(mail(1, "")).client(BATCH).server("250 ok\r\n250 ok\r\n354 go\r\n").client(".\r\n");
+        talk.server("250 taken\r\n");
+        assert_eq!(verdicts_of(talk.outputs()), [all(1, "delivered 250 taken")]);
+    });
+}
+
+/// Hands out the transaction up to the line of BDAT, and so many octets of the chunk.
+fn send_to_bdat(talk: &mut Talk, chunk: usize) {
+    let mut octets = BytesMut::new();
+    while !octets.ends_with(b"LAST\r\n") {
+        assert!(talk.session.poll_transmit(talk.now, 1, &mut octets));
+    }
+    for _ in 0..chunk {
+        assert!(talk.session.poll_transmit(talk.now, 1, &mut octets));
+    }
+}
+
+#[test]
+fn nothing_of_a_chunk_is_sent_while_a_reply_comes_in_that_could_be_taken_to_answer_it() {
+    dialogue(&plain(), |talk| {
+        talk.make_ready("PIPELINING CHUNKING");
+        talk.begin(mail(1, "x"));
+        send_to_bdat(talk, 0);
+        talk.server("250 ok\r\n250 ok\r\n25").client("").server("0 taken\r\n");
+        assert_eq!(talk.verdicts().0, all(1, "undecided"));
+    });
+}
+
+#[test]
+fn a_refusal_before_bdat_is_sent_is_none_of_the_message() {
+    dialogue(&plain(), |talk| {
+        talk.make_ready("CHUNKING");
+        talk.begin(mail(1, "x")).client("MAIL FROM:<s@example.org>\r\n").server("250 ok\r\n");
+        talk.client("RCPT TO:<r1@example.net>\r\n").server("250 ok\r\n550 who?\r\n");
+        let (verdicts, _) = talk.verdicts();
+        assert_eq!(verdicts, all(1, "undecided"));
+    });
+}
+
+#[test]
+fn a_server_that_does_not_take_the_chunk_while_it_is_being_sent_is_left() {
+    dialogue(&plain(), |talk| {
+        talk.make_ready("PIPELINING CHUNKING");
+        talk.begin(mail(1, "a message"));
+        send_to_bdat(talk, 2);
+        talk.server("250 ok\r\n250 ok\r\n502 what?\r\n").client("");
+        let (verdicts, rest) = talk.verdicts();
+        assert_eq!(verdicts, all(1, "undecided"));
+        let [SessionOutput::Ended(end)] = rest.as_slice() else { panic!("{rest:?}") };
+        assert!(end.needs_caution);
+    });
+}
+
+#[test]
+fn nothing_is_sent_behind_a_batch_whose_rset_is_refused() {
+    // What was sent of it could be completed by QUIT.
+    dialogue(&plain(), |talk| {
+        talk.make_ready("PIPELINING CHUNKING");
+        talk.begin(mail(1, "x")).client(CHUNK).server("250 ok\r\n250 ok\r\n250 taken\r\n");
+        talk.outputs();
+        talk.begin(next_mail(2, "x")).client(CHUNK);
+        talk.outputs();
+        talk.begin(next_mail(3, "x"));
+        let mut octets = BytesMut::new();
+        assert!(talk.session.poll_transmit(talk.now, "RSET\r\nMAIL".len(), &mut octets));
+        talk.server("250 ok\r\n250 ok\r\n554 no\r\n502 what?\r\n").client("");
+        assert_eq!(verdicts_of(talk.outputs()), [one(2, "fatal 554 no end of data"), one(3, "undecided")]);
+    });
 }
 
 #[test]

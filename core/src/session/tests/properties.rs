@@ -137,6 +137,7 @@ impl Checker {
                 SessionOutput::NeedData { limit, .. } => assert!(limit > 0),
                 SessionOutput::StartTls
                 | SessionOutput::Sent(_)
+                | SessionOutput::SentData(_)
                 | SessionOutput::Received(_)
                 | SessionOutput::Note(_) => {}
             }

@@ -504,7 +504,7 @@ fn a_trace_shows_all_that_is_said() {
     talk.server("354 go\r\n").transmit();
     let (mut sent, mut received) = (BytesMut::new(), BytesMut::new());
     for output in talk.outputs() {
-        if let SessionOutput::Sent(octets) = &output {
+        if let SessionOutput::Sent(octets) | SessionOutput::SentData(octets) = &output {
             sent.extend_from_slice(octets);
         } else if let SessionOutput::Received(octets) = &output {
             received.extend_from_slice(octets);

@@ -88,6 +88,7 @@ pub struct Directives {
     pub(super) user: Option<Located<Box<str>>>,
     pub(super) group: Option<Located<Box<str>>>,
     pub(super) database: Option<Located<Box<str>>>,
+    pub(super) record: Option<Located<Box<str>>>,
     pub(super) announce: Option<Box<str>>,
     pub(super) bounce_from: Option<Box<str>>,
     pub(super) bounce_copy: Vec<Box<str>>,
@@ -114,7 +115,7 @@ pub struct Directives {
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 25] = [
+pub static DIRECTIVES: [Directive; 26] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -162,6 +163,14 @@ pub static DIRECTIVES: [Directive; 25] = [
         repeat: Repeat::Refused,
         help: "Where the daemon writes its process id. The file is removed at exit, or emptied where it cannot be removed.",
         show: |config| located(&config.directives.pidfile),
+    },
+    Directive {
+        name: "record",
+        kind: Kind::Text { shape: "DIRECTORY", set: |to, text| path(&mut to.record, text) },
+        default: Fallback::Described("none"),
+        repeat: Repeat::LastHolds,
+        help: "Where conversations are recorded, each pass over a destination in a file of its own that can be replayed. Secrets, mail data, names and addresses are replaced. The directory must exist and be writable for the user of the daemon.",
+        show: |config| located(&config.directives.record),
     },
     Directive {
         name: "announce",

@@ -27,6 +27,7 @@ pub use self::directives::{DIRECTIVES, Directive, Directives, Fallback, Kind, Lo
 pub use self::errors::{ConfigError, ConfigWarning, Reason};
 pub use self::report::{manual_page_list, manual_table};
 pub use self::values::ValueError;
+pub(crate) use self::values::show_port;
 
 use crate::privileges::{Account, Identity};
 use crate::resolv_conf::{self, ResolvConf};
@@ -46,6 +47,8 @@ pub struct Config {
     pub pidfile: Option<PathBuf>,
     /// The master database.
     pub database: PathBuf,
+    /// Where conversations are recorded.
+    pub record: Option<PathBuf>,
     /// Whom to become when started as root.
     pub identity: Identity,
     /// The file of trusted authorities, which holds at least one certificate, or nothing for those of the system.
@@ -133,6 +136,7 @@ impl Completion<'_> {
         let logfile = self.absolute_path("logfile", &directives.logfile);
         let pidfile = self.absolute_path("pidfile", &directives.pidfile);
         let database = self.absolute_path("database", &directives.database);
+        let record = self.absolute_path("record", &directives.record);
         let identity = self.identity(&directives);
         let trust_file = self.trust_file(&directives);
         self.tell_apart([
@@ -152,6 +156,7 @@ impl Completion<'_> {
             logfile,
             pidfile,
             database: database?,
+            record,
             identity,
             trust_file,
             bind,
@@ -312,7 +317,7 @@ fn settings(
         connection_idle: Duration::from_secs(directives.connection_idle_s.into()),
         bounce_return_limit_octets: directives.bounce_return_limit_octets.into(),
         auth_insecure: directives.auth_insecure,
-        trace: directives.verbosity == TRACE_VERBOSITY,
+        trace: directives.verbosity == TRACE_VERBOSITY || directives.record.is_some(),
     }
 }
 

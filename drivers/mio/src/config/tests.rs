@@ -423,6 +423,7 @@ fn meaning(config: &Config) -> String {
         logfile,
         pidfile,
         database,
+        record,
         identity,
         trust_file,
         bind,
@@ -430,7 +431,7 @@ fn meaning(config: &Config) -> String {
         directives: _,
     } = config;
     format!(
-        "{settings:?} {verbosity} {logfile:?} {pidfile:?} {database:?} {identity:?} {trust_file:?} {bind:?}"
+        "{settings:?} {verbosity} {logfile:?} {pidfile:?} {database:?} {record:?} {identity:?} {trust_file:?} {bind:?}"
     )
 }
 

@@ -120,7 +120,7 @@ pub(super) fn port(text: &str) -> Result<Port, ValueError> {
 }
 
 /// A port as [`port`] reads it.
-pub(super) fn show_port(port: &Port) -> String {
+pub(crate) fn show_port(port: &Port) -> String {
     let suffix = match port.tls {
         TlsMode::Plain => "",
         TlsMode::StartTls => "@starttls",

@@ -46,7 +46,9 @@ impl Checker for Secrets {
                 self.keep(line);
                 Ok(())
             }
-            Fact::Log(Event::Sent(_, octets) | Event::Received(_, octets)) => self.check("the log", octets),
+            Fact::Log(Event::Sent(_, octets) | Event::SentData(_, octets) | Event::Received(_, octets)) => {
+                self.check("the log", octets)
+            }
             Fact::Log(event) if !self.secrets.is_empty() => {
                 let mut text = std::mem::take(&mut self.text);
                 text.clear();

@@ -13,18 +13,24 @@
 //! | `@ host NAME ADDRESS …` | what the DNS says of a host |
 //! | `@ hosts NAME ADDRESS …` | a line of `/etc/hosts` |
 //! | `@ mx DOMAIN PREFERENCE HOST …` | what it says of a domain; the hosts must be named before |
-//! | `@ mail ID <FROM> <TO> "DATA"` | a row of the outbox, all of which are there at the beginning; DATA as in a string of Rust, and `*N` after it repeats it N times |
+//! | `@ mail ID <FROM> <TO> "DATA"` | a row of the outbox, all of which are there at the beginning; DATA as in a string of Rust, and `*N` after it repeats it N times; several such strings are one after the other |
+//! | `@ mode pass` | one pass over the mail, to the next hop of the first, without bounces: all that a record of live traffic is about |
+//! | `@ session SEED` | what the first session draws from, 64 hexadecimal digits; a further line is about the next session. Without it the seed decides that too |
 //! | `@ reads fixed` | what happens depends on which octets come together: they are not cut in other ways |
 //! | `S: …` | a line of the server, with CRLF |
 //! | `S\| "…"` | octets of the server, with no more; the read ends there |
+//! | `S: 334 {scram-first N}`, `S: … {scram-final}` | what proves something in SCRAM-SHA-256, with N iterations: it is computed from the password of the remote |
 //! | `+ 5m` | time passes: `ms`, `s`, `m` or `h` |
 //! | `! tls`, `! tls-unverified`, `! tls-failed` | the TLS handshake ends: with a valid certificate, with one that is not, not at all |
 //! | `! refused`, `! unreachable`, `! local` | the connection is not made; because of this machine |
 //! | `! eof`, `! reset` | the connection is closed, or breaks |
+//! | `! takes N` | of the message that comes next the network takes N octets, and no more |
 //! | `! stall` | nothing comes any more, until the client gives up |
 //! | `! store-fails` | the next commit is refused by the database |
 //! | `! crash` | the daemon crashes and starts again |
 //! | `! drain`, `! retry` | SIGTERM, SIGHUP |
+//!
+//! After `refused`, `unreachable`, `local`, `reset` and `tls-failed` the words of the system may follow.
 //!
 //! A connection that was asked for is made when the next line needs it. All connections are one after the other.
 //!
@@ -43,12 +49,13 @@
 //! between them: the results must be equal. Then the connection breaks after each given line in turn, and no rule may
 //! be broken. With `UPDATE_TRANSCRIPTS=1` the observed lines are written anew, and nothing else.
 //!
-//! Who records live traffic (the directive `record`) writes the same lines, given and observed ones, and masks as above;
-//! addresses are mapped to 192.0.2.0/24 and domains to `example.*`.
+//! The daemon records live traffic (the directive `record`) in the same lines, given and observed ones, and masks as
+//! above; addresses are mapped to 192.0.2.0/24 and 2001:db8::/32, domains to `example.*`.
 
 mod parser;
 mod replay;
 mod scene;
+mod scram;
 mod talk;
 
 use std::time::Duration;
@@ -99,16 +106,21 @@ pub enum TranscriptError {
 }
 
 /// What the network, the machine or the administrator does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Incident {
-    Tls { valid: bool },
-    TlsFailed,
-    Refused,
-    Unreachable,
-    Local,
+    Tls {
+        valid: bool,
+    },
+    /// With the words of the system, as in those that follow.
+    TlsFailed(String),
+    /// Nobody answers at the address, or there is no way to it.
+    Refused(String),
+    Local(String),
     Eof,
-    Reset,
+    Reset(String),
     Stall,
+    /// Octets of mail data.
+    Takes(usize),
     StoreFails,
     Crash,
     Drain,

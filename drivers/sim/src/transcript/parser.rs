@@ -50,16 +50,30 @@ fn parse_action(line: &str) -> Result<Option<Action>, String> {
     Ok(Some(action))
 }
 
-fn parse_incident(name: &str) -> Result<Incident, String> {
+fn parse_incident(text: &str) -> Result<Incident, String> {
+    let (name, words) = text.split_once(' ').unwrap_or((text, ""));
+    let or = |usual: &str| if words.is_empty() { usual.to_owned() } else { words.to_owned() };
+    let incident = match name {
+        "tls-failed" => Incident::TlsFailed(or("handshake failure")),
+        "refused" => Incident::Refused(or("connection refused")),
+        "unreachable" => Incident::Refused(or("no route to host")),
+        "local" => Incident::Local(or("too many open files")),
+        "reset" => Incident::Reset(or("connection reset by peer")),
+        "takes" => {
+            Incident::Takes(words.parse().map_err(|error| format!("\"{words}\" is no number: {error}"))?)
+        }
+        _ if words.is_empty() => parse_plain_incident(name)?,
+        _ => return Err(format!("unknown incident \"{text}\"")),
+    };
+    Ok(incident)
+}
+
+/// One that is told by its name alone.
+fn parse_plain_incident(name: &str) -> Result<Incident, String> {
     Ok(match name {
         "tls" => Incident::Tls { valid: true },
         "tls-unverified" => Incident::Tls { valid: false },
-        "tls-failed" => Incident::TlsFailed,
-        "refused" => Incident::Refused,
-        "unreachable" => Incident::Unreachable,
-        "local" => Incident::Local,
         "eof" => Incident::Eof,
-        "reset" => Incident::Reset,
         "stall" => Incident::Stall,
         "store-fails" => Incident::StoreFails,
         "crash" => Incident::Crash,
@@ -138,7 +152,19 @@ mod tests {
 
     #[test]
     fn what_cannot_be_understood_is_refused() {
-        for text in ["X: a", "+ 5", "+ m", "! perhaps", "S| a", "S: a\n@ seed 1", "@ nothing 1", "@ seed x"] {
+        for text in [
+            "X: a",
+            "+ 5",
+            "+ m",
+            "! perhaps",
+            "! eof now",
+            "! takes",
+            "! takes all",
+            "S| a",
+            "S: a\n@ seed 1",
+            "@ nothing 1",
+            "@ seed x",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

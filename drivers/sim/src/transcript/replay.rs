@@ -64,6 +64,8 @@ pub(super) struct Replay<'a> {
     store_fails: bool,
     /// Connections that are asked for are refused: the world after a break.
     refuses: bool,
+    /// Octets that the network takes of the message that comes next.
+    takes: Option<usize>,
     witness: Witness,
     observed: Vec<String>,
 }
@@ -110,7 +112,8 @@ impl<'a> Replay<'a> {
                     pending.extend_from_slice(octets);
                     let is_quiet = written.and_then(|all| all.get(index + 1)).is_some_and(Vec::is_empty);
                     let goes_on = matches!(actions.get(index + 1), Some((_, Action::Octets(_))));
-                    if !(is_quiet && goes_on) {
+                    // Nothing shows mail data before its end.
+                    if !(is_quiet && goes_on && replay.takes.is_none()) {
                         replay.octets(line, &std::mem::take(&mut pending))?;
                     }
                 }
@@ -119,7 +122,7 @@ impl<'a> Replay<'a> {
                 }
                 Action::Octets(octets) => replay.octets(line, octets)?,
                 Action::Pass(span) => replay.pass(*span, false),
-                Action::Incident(incident) => replay.incident(line, *incident)?,
+                Action::Incident(incident) => replay.incident(line, incident)?,
             }
             observed.push(replay.take_observed());
         }
@@ -133,7 +136,7 @@ impl<'a> Replay<'a> {
             match action {
                 Action::Octets(octets) => replay.octets(line, octets)?,
                 Action::Pass(span) => replay.pass(*span, false),
-                Action::Incident(incident) => replay.incident(line, *incident)?,
+                Action::Incident(incident) => replay.incident(line, incident)?,
             }
         }
         replay.refuses = true;
@@ -155,6 +158,7 @@ impl<'a> Replay<'a> {
             requests: VecDeque::new(),
             store_fails: false,
             refuses: false,
+            takes: None,
             witness: Witness::new(Dialogue::Off),
             observed: Vec::new(),
         };
@@ -173,11 +177,14 @@ impl<'a> Replay<'a> {
         for (octets, number) in seed.chunks_mut(8).zip(numbers) {
             octets.copy_from_slice(&number.to_le_bytes());
         }
-        let settings = self.mutation.settings(self.transcript.scene.settings.clone());
-        let file = &self.transcript.scene.hosts_file;
+        let scene = &self.transcript.scene;
+        let settings = self.mutation.settings(scene.settings.clone());
+        let file = &scene.hosts_file;
         self.see(Fact::HostsRead { file });
         let file = self.mutation.hosts_file(file.clone());
-        self.dispatcher = Some(Dispatcher::new(self.now, settings, file, Mode::Daemon, seed));
+        let mut dispatcher = Dispatcher::new(self.now, settings, file, scene.mode(), seed);
+        dispatcher.preset_session_seeds(scene.sessions.iter().cloned());
+        self.dispatcher = Some(dispatcher);
         self.settle();
     }
 
@@ -246,6 +253,7 @@ impl<'a> Replay<'a> {
                     self.see(Fact::Gone { link, parting: Parting::Refused });
                     return self.fail_connection(connection, "connection refused");
                 }
+                self.takes = None;
                 let talk = Talk::new();
                 self.current =
                     Some(Current { link, talk, is_made: false, is_handshaking: false, is_tls: false });
@@ -278,7 +286,10 @@ impl<'a> Replay<'a> {
             }
             Output::Event(event) => self.see(Fact::Log(&event)),
             Output::Drained => {
-                self.observed.push("= the daemon has ended".into());
+                // That a pass is over is no surprise.
+                if self.transcript.scene.mode() == Mode::Daemon {
+                    self.observed.push("= the daemon has ended".into());
+                }
                 self.see(Fact::Stopped { crashed: false });
                 self.dispatcher = None;
             }
@@ -295,9 +306,12 @@ impl<'a> Replay<'a> {
     fn transmit(&mut self, connection: ConnectionId) {
         let link = Link { epoch: self.epoch, id: connection };
         let mut octets = BytesMut::new();
-        while let Some(dispatcher) = &mut self.dispatcher
-            && dispatcher.poll_transmit(self.now, connection, TRANSMIT_LIMIT, &mut octets)
-        {
+        loop {
+            let limit = self.transmit_limit();
+            let Some(dispatcher) = self.dispatcher.as_mut().filter(|_| limit > 0) else { return };
+            if !dispatcher.poll_transmit(self.now, connection, limit, &mut octets) {
+                return;
+            }
             let Some(current) = self.current.as_mut().filter(|current| current.link == link) else { return };
             let (tls, mut sent) = (current.is_tls, octets.split());
             self.mutation.sent(&mut sent);
@@ -307,6 +321,15 @@ impl<'a> Replay<'a> {
                 self.see(Fact::Log(&event));
             }
             self.see(Fact::Sent { link, octets: &sent, tls });
+        }
+    }
+
+    /// How much the network takes now.
+    fn transmit_limit(&self) -> usize {
+        let sent = self.current.as_ref().and_then(|current| current.talk.data_octets());
+        match (self.takes, sent) {
+            (Some(takes), Some(sent)) => takes.saturating_sub(sent).min(TRANSMIT_LIMIT),
+            (None, _) | (_, None) => TRANSMIT_LIMIT,
         }
     }
 
@@ -361,6 +384,7 @@ impl<'a> Replay<'a> {
         if octets.is_empty() {
             return self.octets(line, octets);
         }
+        let octets = self.filled_in(line, octets)?;
         for (index, octet) in octets.iter().enumerate() {
             // What comes after the client has had enough is not read any more.
             if self.current.is_none() && index > 0 {
@@ -373,6 +397,7 @@ impl<'a> Replay<'a> {
 
     fn octets(&mut self, line: &Given, octets: &[u8]) -> Result<(), TranscriptError> {
         let link = self.connection(line)?;
+        let octets = &self.filled_in(line, octets)?;
         let accepted = self.current.as_mut().map(|current| current.talk.received(octets));
         for Accepted { number, recipients, data } in accepted.into_iter().flatten() {
             let keys = MailKey::all(&recipients, &data);
@@ -387,30 +412,41 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn incident(&mut self, line: &Given, incident: Incident) -> Result<(), TranscriptError> {
+    /// The server's octets, with what it has to prove filled in.
+    fn filled_in(&mut self, line: &Given, octets: &[u8]) -> Result<Vec<u8>, TranscriptError> {
+        let password = self.transcript.scene.password().unwrap_or_default();
+        match &mut self.current {
+            Some(current) => {
+                current.talk.filled_in(octets, password).map_err(|reason| impossible(line, &reason))
+            }
+            None => Ok(octets.to_vec()),
+        }
+    }
+
+    fn incident(&mut self, line: &Given, incident: &Incident) -> Result<(), TranscriptError> {
         match incident {
-            Incident::Tls { valid } => {
+            &Incident::Tls { valid } => {
                 let link = self.handshake(line)?;
                 self.see(Fact::TlsEstablished { link, valid });
                 self.call(Input::TlsEstablished { connection: link.id, certificate_is_valid: valid });
             }
-            Incident::TlsFailed => {
+            Incident::TlsFailed(words) => {
                 let link = self.handshake(line)?;
                 self.end_talk("");
                 self.see(Fact::Gone { link, parting: Parting::TlsFailed });
-                self.call(Input::TlsFailed(link.id, "handshake failure".into()));
+                self.call(Input::TlsFailed(link.id, words.clone()));
             }
-            Incident::Refused => self.refuse(line, ConnectError::Remote("connection refused".into()))?,
-            Incident::Unreachable => self.refuse(line, ConnectError::Remote("no route to host".into()))?,
-            Incident::Local => self.refuse(line, ConnectError::Local("too many open files".into()))?,
+            Incident::Refused(words) => self.refuse(line, ConnectError::Remote(words.clone()))?,
+            Incident::Local(words) => self.refuse(line, ConnectError::Local(words.clone()))?,
             Incident::Eof => {
                 self.connection(line)?;
                 self.lose(CloseReason::EndOfFile);
             }
-            Incident::Reset => {
+            Incident::Reset(words) => {
                 self.connection(line)?;
-                self.lose(CloseReason::Broken("connection reset by peer".into()));
+                self.lose(CloseReason::Broken(words.clone()));
             }
+            Incident::Takes(octets) => self.takes = Some(*octets),
             Incident::Stall => self.pass(PATIENCE, true),
             Incident::StoreFails => self.store_fails = true,
             Incident::Crash => self.crash(),
@@ -485,8 +521,9 @@ impl<'a> Replay<'a> {
     fn pass(&mut self, span: Duration, until_closed: bool) {
         let begin = self.now.monotonic;
         let end = begin + span;
+        let concerned = self.current.as_ref().map(|current| current.link);
         while let Some((at, _)) = self.dispatcher.as_ref().and_then(Dispatcher::poll_timeout) {
-            if at > end || (until_closed && self.current.is_none()) {
+            if at > end || (until_closed && self.current.as_ref().map(|current| current.link) != concerned) {
                 break;
             }
             self.advance(at);

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cmail_delivery::address::Domain;
+use cmail_delivery::address::{Domain, Mailbox};
 use cmail_delivery::next_hop::{Port, Relay, TlsMode};
 use cmail_delivery::outbox::MailId;
+use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
 use cmail_delivery::time::UnixTime;
+use cmail_delivery::{Mode, Selection};
 
 use super::parser::unquote;
 use crate::map::{Map, NAME_SERVERS, RelayEntry, Zone};
@@ -26,6 +28,9 @@ pub(crate) struct Setting {
     pub(crate) hosts_file: Hosts,
     /// Whether what happens depends on how the reads are cut.
     pub(crate) has_fixed_reads: bool,
+    /// What the sessions draw from, one after the other.
+    pub(crate) sessions: Vec<Seed>,
+    is_one_pass: bool,
     remote: Option<String>,
     mails: Vec<(MailId, Mail)>,
 }
@@ -63,6 +68,8 @@ impl Default for Setting {
             map: Map::default(),
             hosts_file: Hosts::new(),
             has_fixed_reads: false,
+            sessions: Vec::new(),
+            is_one_pass: false,
             remote: Some(DEFAULT_REMOTE.to_owned()),
             mails: Vec::new(),
         }
@@ -84,11 +91,29 @@ impl Setting {
         self.mails.iter().map(|&(id, _)| id).collect()
     }
 
+    /// What the daemon is to do.
+    pub(crate) fn mode(&self) -> Mode {
+        let Some((_, mail)) = self.mails.first().filter(|_| self.is_one_pass) else { return Mode::Daemon };
+        let domain = Mailbox::parse(&mail.recipient).and_then(|recipient| recipient.domain());
+        match (&mail.remote, domain) {
+            (Some(remote), _) => Mode::Deliver(Selection::Remote(remote.clone())),
+            (None, Ok(domain)) => Mode::Deliver(Selection::Domain(domain.into())),
+            (None, Err(_)) => Mode::Daemon,
+        }
+    }
+
+    /// The password of the remotes, if there is one.
+    pub(crate) fn password(&self) -> Option<&str> {
+        self.map.relays.iter().find_map(|relay| relay.password.as_deref())
+    }
+
     /// Takes a line without its verb.
     pub(super) fn read(&mut self, entry: &str) -> Result<(), String> {
         let (key, value) = entry.split_once(' ').ok_or("a value is missing")?;
         match key {
             "reads" => self.has_fixed_reads = value == "fixed",
+            "mode" => self.is_one_pass = value == "pass",
+            "session" => self.sessions.push(session_seed(value)?),
             "seed" => self.seed = number(value)?,
             "announce" => {
                 self.settings.announce = value.into();
@@ -171,23 +196,51 @@ impl Setting {
         let (id, rest) = entry.split_once(' ').ok_or("the sender is missing")?;
         let (sender, rest) = path(rest)?;
         let (recipient, rest) = path(rest)?;
-        let (data, rest) = unquote(rest)?;
-        let times = match rest.strip_prefix('*') {
-            Some(times) => number(times)?,
-            None => 1,
-        };
+        let data = repeated_strings(rest)?;
         let mail = Mail {
             remote: self.remote.as_ref().map(|remote| remote.as_bytes().into()),
             sender: Some(sender.as_bytes()).filter(|sender| !sender.is_empty()).map(Box::from),
             recipient: recipient.as_bytes().into(),
             submission: UnixTime(0),
-            data: Bytes::from(data.repeat(times)),
+            data: Bytes::from(data),
             faillog: vec![],
             digest: Digest::default(),
         };
         self.mails.push((MailId(number(id)?), mail));
         Ok(())
     }
+}
+
+/// Reads strings, each perhaps with `*N` after it.
+fn repeated_strings(text: &str) -> Result<Vec<u8>, String> {
+    let mut octets = Vec::new();
+    let mut rest = text;
+    loop {
+        let (string, behind) = unquote(rest)?;
+        let (times, behind) = behind.split_once(' ').unwrap_or((behind, ""));
+        let times = match times.strip_prefix('*') {
+            Some(times) => number(times)?,
+            None if times.is_empty() => 1,
+            None => return Err(format!("\"{times}\" follows a string")),
+        };
+        octets.extend(string.repeat(times));
+        rest = behind;
+        if rest.is_empty() {
+            return Ok(octets);
+        }
+    }
+}
+
+fn session_seed(text: &str) -> Result<Seed, String> {
+    let mut seed = [0; 32];
+    if text.len() != 2 * seed.len() || !text.is_ascii() {
+        return Err(format!("\"{text}\" is no seed of a session: it needs 64 hexadecimal digits"));
+    }
+    for (position, octet) in seed.iter_mut().enumerate() {
+        let digits = text.get(2 * position..2 * position + 2).unwrap_or_default();
+        *octet = u8::from_str_radix(digits, 16).map_err(|error| format!("\"{digits}\": {error}"))?;
+    }
+    Ok(Seed(seed))
 }
 
 fn path(text: &str) -> Result<(&str, &str), String> {

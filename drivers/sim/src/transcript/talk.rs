@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::scram::Scram;
 use crate::facts::Verb;
 use crate::wire::{Sight, Wire};
 
@@ -16,6 +17,7 @@ pub(crate) struct Talk {
     asked: VecDeque<(u32, String)>,
     /// How many messages the server has decided.
     decided: u32,
+    scram: Scram,
 }
 
 #[derive(Debug)]
@@ -43,11 +45,30 @@ impl Talk {
             begun: 0,
             asked: VecDeque::new(),
             decided: 0,
+            scram: Scram::default(),
         }
     }
 
     pub(crate) fn tls_established(&mut self) {
         self.wire.tls_established();
+    }
+
+    /// The server's octets, with what it has to prove filled in.
+    pub(super) fn filled_in(&mut self, octets: &[u8], password: &str) -> Result<Vec<u8>, String> {
+        match str::from_utf8(octets) {
+            Ok(text) if text.contains("{scram-") => {
+                let lines = text.split_inclusive('\n');
+                let lines: Result<Vec<_>, _> =
+                    lines.map(|line| self.scram.filled_in(line, password)).collect();
+                Ok(lines?.concat().into_bytes())
+            }
+            Ok(_) | Err(_) => Ok(octets.to_vec()),
+        }
+    }
+
+    /// How many octets of a message are sent that has not come to its end.
+    pub(super) fn data_octets(&self) -> Option<usize> {
+        self.wire.unfinished().map(|octets| usize::try_from(octets).unwrap_or(usize::MAX))
     }
 
     /// The lines that these octets of the client make.
@@ -111,6 +132,9 @@ impl Talk {
             self.begin(None);
         } else if verb == Verb::Rcpt {
             self.asked.push_back((self.begun, path_of(line)));
+        } else if let Verb::Auth | Verb::AuthLine = verb {
+            let words = String::from_utf8_lossy(line);
+            self.scram.said(words.rsplit(' ').next().unwrap_or_default());
         }
     }
 

@@ -1,0 +1,66 @@
+//! What an executor can ask about connections: for a record of them, never for a decision.
+
+use super::{Asked, Dispatcher};
+use crate::io::ConnectionId;
+use crate::next_hop::{Host, NextHop, TlsMode};
+use crate::outbox::RequestId;
+use crate::queue::HopId;
+use crate::rng::Seed;
+
+/// Names a pass over the mail of a next hop that has opened a connection. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PassId {
+    hop: HopId,
+    first: ConnectionId,
+}
+
+/// What a connection is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionFacts<'a> {
+    /// The pass that has opened it.
+    pub pass: PassId,
+    /// Where the mail of the pass is to go.
+    pub next_hop: &'a NextHop,
+    /// The server, by the name it was found under.
+    pub host: &'a Host,
+    /// How the connection is to be protected.
+    pub tls: TlsMode,
+    /// What the session draws from, once TCP has connected. It tells of no other session's randomness.
+    pub session_seed: Option<&'a Seed>,
+}
+
+impl Dispatcher {
+    /// What a connection for mail is about, as long as it is not closed.
+    pub fn connection(&self, connection: ConnectionId) -> Option<ConnectionFacts<'_>> {
+        let &hop = self.traffic.connections.get(&connection)?;
+        let delivery = self.traffic.deliveries.get(&hop)?;
+        let (candidate, session_seed) = delivery.connection(connection)?;
+        let pass = PassId { hop, first: delivery.first_connection()? };
+        let (next_hop, host) = (delivery.next_hop(), &candidate.host);
+        Some(ConnectionFacts { pass, next_hop, host, tls: candidate.tls, session_seed })
+    }
+
+    /// Whether a pass is not over.
+    pub fn is_under_way(&self, pass: PassId) -> bool {
+        let delivery = self.traffic.deliveries.get(&pass.hop);
+        delivery.is_some_and(|delivery| delivery.first_connection() == Some(pass.first))
+    }
+
+    /// For which connection a claim that is not answered yet was made.
+    pub fn claimant(&self, request: RequestId) -> Option<ConnectionId> {
+        match self.requests.get(&request)? {
+            Asked::Work { connection, .. } => Some(*connection),
+            Asked::Look
+            | Asked::Recheck { .. }
+            | Asked::Data { .. }
+            | Asked::Nowhere { .. }
+            | Asked::Bounce { .. }
+            | Asked::Commit => None,
+        }
+    }
+
+    /// Lets the next sessions draw from these seeds, so that what was recorded can be repeated.
+    pub fn preset_session_seeds(&mut self, seeds: impl IntoIterator<Item = Seed>) {
+        self.traffic.ids.preset_seeds(seeds);
+    }
+}

@@ -1,0 +1,364 @@
+//! What stands in a record in place of names, addresses and secrets: always the same for the same.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use cmail_delivery::address::{Domain, MailDomain};
+use cmail_delivery::next_hop::{Credentials, Host};
+
+/// What is announced in place of the name of this host; that of a transcript that says nothing of it.
+pub(super) const ANNOUNCED: &str = "mail.example.org";
+/// What authenticates in a replay.
+pub(super) const CREDENTIALS: &str = "user1:secret99";
+/// What stands where a secret was.
+const MASK: &str = "***";
+/// Shorter secrets occur everywhere, and to replace them inside of other words would disclose them.
+const SECRET_LEAST_OCTETS: usize = 4;
+/// Shorter local parts are not looked for in free text, because they are mostly other words there.
+const LOCAL_PART_LEAST_OCTETS: usize = 3;
+
+/// What is known so far of one record.
+#[derive(Debug, Default)]
+pub(super) struct Mask {
+    /// By their names in lower case and A-labels.
+    names: BTreeMap<String, String>,
+    addresses: BTreeMap<IpAddr, IpAddr>,
+    /// By themselves in lower case.
+    local_parts: BTreeMap<String, String>,
+    secrets: Vec<String>,
+    /// Secrets that are looked for only as whole words.
+    short_secrets: Vec<String>,
+    domains: u32,
+    hosts: u32,
+}
+
+impl Mask {
+    /// A mask that knows the name of this host, and what the relay is authenticated with.
+    pub(super) fn new(announce: &str, credentials: Option<&Credentials>) -> Self {
+        let mut mask = Self::default();
+        if let Ok(name) = Domain::parse(announce) {
+            mask.names.insert(name.as_str().to_owned(), ANNOUNCED.to_owned());
+        }
+        if let Some(Credentials { user, password }) = credentials {
+            let secrets = [password, user].into_iter().map(ToString::to_string);
+            (mask.secrets, mask.short_secrets) =
+                secrets.partition(|secret| secret.len() >= SECRET_LEAST_OCTETS);
+            // One may be a part of the other.
+            mask.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        }
+        mask
+    }
+
+    /// The address that stands for another.
+    pub(super) fn address(&mut self, address: IpAddr) -> IpAddr {
+        let number = self.addresses.keys().filter(|known| known.is_ipv4() == address.is_ipv4()).count() + 1;
+        *self.addresses.entry(address).or_insert_with(|| match address {
+            IpAddr::V4(_) => {
+                // Beyond the end of the documentation network all are the same.
+                let last = u8::try_from(number).unwrap_or(u8::MAX).min(254);
+                IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))
+            }
+            IpAddr::V6(_) => {
+                let last = u16::try_from(number).unwrap_or(u16::MAX);
+                IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last))
+            }
+        })
+    }
+
+    /// The name of a server.
+    pub(super) fn host_name(&mut self, name: &str) -> String {
+        let hosts = &mut self.hosts;
+        let name = canonical(name);
+        let masked = self.names.entry(name).or_insert_with(|| {
+            *hosts += 1;
+            format!("mx{hosts}.example.net")
+        });
+        masked.clone()
+    }
+
+    /// A server, by name or address, as a transcript shows it.
+    pub(super) fn host(&mut self, host: &Host) -> Host {
+        match host {
+            Host::Address(address) => Host::Address(self.address(*address)),
+            Host::Name(name) => {
+                let masked = self.host_name(name.as_str());
+                Domain::parse(&masked).map_or_else(|_| host.clone(), Host::Name)
+            }
+        }
+    }
+
+    /// The domain of mail addresses.
+    pub(super) fn domain(&mut self, domain: &str) -> String {
+        let literal = domain.starts_with('[').then(|| MailDomain::parse(domain).ok()).flatten();
+        if let Some(MailDomain::Literal(address)) = literal {
+            return match self.address(address) {
+                IpAddr::V4(address) => format!("[{address}]"),
+                IpAddr::V6(address) => format!("[IPv6:{address}]"),
+            };
+        }
+        let domains = &mut self.domains;
+        let masked = self.names.entry(canonical(domain)).or_insert_with(|| {
+            *domains += 1;
+            match *domains {
+                1 => "example.net".to_owned(),
+                2 => "example.com".to_owned(),
+                number => format!("domain{number}.example.com"),
+            }
+        });
+        masked.clone()
+    }
+
+    /// A mail address, without angle brackets.
+    pub(super) fn mailbox(&mut self, mailbox: &str) -> String {
+        match mailbox.rsplit_once('@') {
+            None if mailbox.is_empty() => String::new(),
+            None => self.local_part(mailbox),
+            Some((local_part, domain)) => format!("{}@{}", self.local_part(local_part), self.domain(domain)),
+        }
+    }
+
+    /// A command line without its CRLF; what authenticates is masked in it already.
+    pub(super) fn command(&mut self, line: &str) -> String {
+        let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
+        match verb {
+            "EHLO" | "HELO" => format!("{verb} {}", self.announced(argument)),
+            "MAIL" | "RCPT" => match (line.find('<'), line.rfind('>')) {
+                (Some(begin), Some(end)) if begin < end => {
+                    let (before, path) = line.split_at(begin + 1);
+                    let (path, after) = path.split_at(end - begin - 1);
+                    format!("{before}{}{after}", self.mailbox(path))
+                }
+                _ => verb.to_owned(),
+            },
+            _ => line.to_owned(),
+        }
+    }
+
+    /// What this host calls itself.
+    pub(super) fn announced(&mut self, announce: &str) -> String {
+        if announce.starts_with('[') { self.domain(announce) } else { self.host_name(announce) }
+    }
+
+    /// Free text of a server or of this system.
+    pub(super) fn text(&mut self, text: &str) -> String {
+        self.replaced(text, true)
+    }
+
+    /// A line of a server's reply to EHLO: its words are keywords, whatever local parts there are.
+    pub(super) fn keywords(&mut self, text: &str) -> String {
+        self.replaced(text, false)
+    }
+
+    fn local_part(&mut self, local_part: &str) -> String {
+        if self.local_parts.values().any(|masked| masked == local_part) {
+            // It has been replaced already.
+            return local_part.to_owned();
+        }
+        let number = self.local_parts.len() + 1;
+        let masked = self.local_parts.entry(local_part.to_lowercase()).or_insert_with(|| {
+            if local_part.eq_ignore_ascii_case("postmaster") {
+                "postmaster".to_owned()
+            } else if local_part.is_ascii() {
+                format!("u{number}")
+            } else {
+                // It needs SMTPUTF8 as before.
+                format!("ü{number}")
+            }
+        });
+        masked.clone()
+    }
+
+    fn replaced(&mut self, text: &str, is_free: bool) -> String {
+        let mut text = text.to_owned();
+        for secret in &self.secrets {
+            text = text.replace(secret.as_str(), MASK);
+        }
+        // Quoted local parts have signs in them that separate words.
+        for (local_part, masked) in self.local_parts.iter().filter(|(part, _)| part.contains(is_separator)) {
+            text = text.replace(local_part.as_str(), masked);
+        }
+        let mut result = String::with_capacity(text.len());
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let end = rest.find(is_separator).unwrap_or(rest.len());
+            let (word, behind) = rest.split_at(end);
+            result.push_str(&self.word(word, is_free));
+            let after = behind.chars().next().map_or(0, char::len_utf8);
+            let (separator, behind) = behind.split_at(after);
+            result.push_str(separator);
+            rest = behind;
+        }
+        result
+    }
+
+    /// What stands between separators.
+    fn word(&mut self, word: &str, is_free: bool) -> String {
+        let bare = word.trim_end_matches(['.', ':', '!', '?']);
+        let tail = word.get(bare.len()..).unwrap_or_default();
+        if let Some(address) = parse_address(bare) {
+            return format!("{}{tail}", self.address(address));
+        }
+        if let Some((before, domain)) = bare.rsplit_once('@') {
+            let begin = before.rfind(['=', ':']).map_or(0, |position| position + 1);
+            let (prefix, local_part) = before.split_at(begin);
+            let local_part = if local_part.is_empty() { String::new() } else { self.local_part(local_part) };
+            let end = domain.find(|sign| !is_name_sign(sign)).unwrap_or(domain.len());
+            let (domain, after) = domain.split_at(end);
+            let domain = if domain.is_empty() { String::new() } else { self.domain(domain) };
+            return format!("{prefix}{local_part}@{domain}{}{tail}", self.pieces(after, is_free));
+        }
+        self.pieces(word, is_free)
+    }
+
+    /// What names can be found in.
+    fn pieces(&mut self, text: &str, is_free: bool) -> String {
+        let mut result = String::with_capacity(text.len());
+        let mut rest = text;
+        while !rest.is_empty() {
+            let end = rest.find(|sign| !is_name_sign(sign)).unwrap_or(rest.len());
+            let (piece, behind) = rest.split_at(end);
+            result.push_str(&self.piece(piece, is_free));
+            let begin = behind.find(is_name_sign).unwrap_or(behind.len());
+            let (between, behind) = behind.split_at(begin);
+            result.push_str(between);
+            rest = behind;
+        }
+        result
+    }
+
+    fn piece(&mut self, piece: &str, is_free: bool) -> String {
+        let bare = piece.trim_end_matches('.');
+        let tail = piece.get(bare.len()..).unwrap_or_default();
+        if let Some(address) = parse_address(bare) {
+            return format!("{}{tail}", self.address(address));
+        }
+        if is_free && self.short_secrets.iter().any(|secret| secret == bare) {
+            return format!("{MASK}{tail}");
+        }
+        if let Some(masked) = self.names.get(&canonical(bare)).filter(|_| !bare.is_empty()) {
+            return format!("{masked}{tail}");
+        }
+        if is_host_name(bare) {
+            return format!("{}{tail}", self.host_name(bare));
+        }
+        let known = self.local_parts.get(&bare.to_lowercase());
+        match known.filter(|_| is_free && bare.len() >= LOCAL_PART_LEAST_OCTETS) {
+            Some(masked) => format!("{masked}{tail}"),
+            None => piece.to_owned(),
+        }
+    }
+}
+
+fn canonical(name: &str) -> String {
+    Domain::parse(name).map_or_else(|_| name.to_lowercase(), |domain| domain.as_str().to_owned())
+}
+
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let untagged = match text.split_at_checked(5) {
+        Some((tag, address)) if tag.eq_ignore_ascii_case("ipv6:") => address,
+        _ => text,
+    };
+    untagged.parse().ok()
+}
+
+fn is_separator(sign: char) -> bool {
+    sign.is_whitespace() || "<>()[]{}\",;".contains(sign)
+}
+
+fn is_name_sign(sign: char) -> bool {
+    sign.is_alphanumeric() || matches!(sign, '.' | '-' | '_')
+}
+
+/// Whether a text can hardly be anything else than the name of a host: at least two labels, and a last one without
+/// digits.
+fn is_host_name(text: &str) -> bool {
+    let is_top_level = |label: &str| {
+        label.len() >= 2 && (label.chars().all(char::is_alphabetic) || label.starts_with("xn--"))
+    };
+    let top_level = text.rsplit_once('.').map(|(_, label)| label);
+    top_level.is_some_and(is_top_level) && Domain::parse(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn mask() -> Mask {
+        let credentials = Credentials { user: "alice".into(), password: "wonder land".into() };
+        let mut mask = Mask::new("Out.Real.Test", Some(&credentials));
+        mask.host_name("mx.real.test");
+        mask.mailbox("carol@real.test");
+        mask
+    }
+
+    #[test]
+    fn names_addresses_and_local_parts_are_the_same_wherever_they_stand() {
+        let mut mask = mask();
+        for (text, expected) in [
+            ("mx.real.test ESMTP Postfix", "mx1.example.net ESMTP Postfix"),
+            ("MX.REAL.TEST.", "mx1.example.net."),
+            ("hello out.real.test [10.1.2.3]", "hello mail.example.org [192.0.2.1]"),
+            ("<carol@real.test>: unknown", "<u1@example.net>: unknown"),
+            ("user Carol unknown in real.test.", "user u1 unknown in example.net."),
+            ("see https://help.elsewhere.test/x?ip=10.1.2.3", "see https://mx2.example.net/x?ip=192.0.2.1"),
+            ("2001:db9::5: no", "2001:db8::1: no"),
+            ("IPv6:2001:db9::5", "2001:db8::1"),
+            ("5.7.1 4.98 Exim 4.98.2 i.e. 250", "5.7.1 4.98 Exim 4.98.2 i.e. 250"),
+            ("for=<dora@elsewhere.org>", "for=<u2@example.com>"),
+        ] {
+            assert_eq!(mask.text(text), expected);
+        }
+    }
+
+    #[test]
+    fn secrets_are_masked_in_any_text() {
+        assert_eq!(mask().text("no wonder land for alice"), "no *** for ***");
+        let credentials = Credentials { user: "al".into(), password: "ok".into() };
+        let mut mask = Mask::new("me.real.test", Some(&credentials));
+        assert_eq!(mask.text("al: also ok."), "***: also ***.");
+    }
+
+    #[test]
+    fn keywords_are_no_local_parts() {
+        let mut mask = mask();
+        mask.mailbox("size@real.test");
+        assert_eq!(mask.keywords("SIZE 1000"), "SIZE 1000");
+        assert_eq!(mask.text("the size is"), "the u2 is");
+    }
+
+    #[test]
+    fn paths_and_announced_names_of_commands_are_masked() {
+        let mut mask = mask();
+        for (line, expected) in [
+            ("EHLO out.real.test", "EHLO mail.example.org"),
+            ("EHLO [10.9.9.9]", "EHLO [192.0.2.1]"),
+            ("MAIL FROM:<> SIZE=7", "MAIL FROM:<> SIZE=7"),
+            ("MAIL FROM:<carol@real.test> SIZE=7", "MAIL FROM:<u1@example.net> SIZE=7"),
+            ("RCPT TO:<\"a> b@c\"@[10.9.9.9]>", "RCPT TO:<u2@[192.0.2.1]>"),
+            ("RCPT TO:<jörg@real.test>", "RCPT TO:<ü3@example.net>"),
+            ("AUTH PLAIN ***", "AUTH PLAIN ***"),
+            ("DATA", "DATA"),
+        ] {
+            assert_eq!(mask.command(line), expected);
+        }
+        assert_eq!(mask.text("no \"a> b@c\"@real.test"), "no u2@example.net");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_known_is_left_in_any_text(
+            before in "[ -~]{0,20}[ <(\\[]?", after in "([ >)\\],;][ -~]{0,20})?",
+            what in prop_oneof![
+                Just("mx.real.test"), Just("carol@real.test"), Just("out.real.test"), Just("10.1.2.3"),
+                Just("wonder land"), Just("other.real.test"),
+            ],
+        ) {
+            let is_apart = before.is_empty() || before.ends_with([' ', '<', '(', '[']);
+            let masked = mask().text(&format!("{before}{what}{after}"));
+            if is_apart || what == "wonder land" {
+                prop_assert!(!masked.contains(what), "{:?}", masked);
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The directive `record`: what passes between the dispatcher and the network becomes files that the simulator replays.
+//!
+//! A file is one pass over the mail of one next hop, one connection after the other, as transcripts are; of connections
+//! that a pass has at the same time each has a file. Everything is masked before it is kept: secrets, mail data, names and
+//! addresses. The lines are those of `drivers/sim/src/transcript`, which the tests replay.
+//!
+//! What is recorded is what the dispatcher tells of a conversation ([`Event::Sent`], [`Event::Received`]), so that each line
+//! stands after the one that has caused it, whatever was read together.
+
+mod lines;
+mod mask;
+mod scene;
+mod shape;
+mod talk;
+mod track;
+mod writer;
+
+use std::collections::BTreeMap;
+
+use cmail_delivery::dispatcher::Dispatcher;
+use cmail_delivery::event::Event;
+use cmail_delivery::io::{ConnectionId, Input, Output, Purpose};
+use cmail_delivery::outbox::{MailId, StoreReply};
+use cmail_delivery::settings::Settings;
+use cmail_delivery::time::{Duration, Instant, Now};
+
+use self::scene::{Circumstances, Tried};
+use self::track::{Moment, Track};
+pub use self::writer::{RecordDirectory, RecordError};
+
+/// How long a verdict is waited for after a pass is over.
+const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Records what the event loop sees.
+#[derive(Debug)]
+pub struct Recorder {
+    directory: RecordDirectory,
+    circumstances: Circumstances,
+    now: Now,
+    /// The number of the call of the dispatcher whose outputs are being seen.
+    call: u64,
+    deadline: Option<Instant>,
+    tracks: BTreeMap<u64, Track>,
+    last_track: u64,
+    by_connection: BTreeMap<ConnectionId, u64>,
+}
+
+impl Recorder {
+    /// A recorder that writes into a directory.
+    pub fn new(directory: RecordDirectory, settings: &Settings) -> Self {
+        Self {
+            directory,
+            circumstances: Circumstances::new(settings),
+            now: Now::default(),
+            call: 0,
+            deadline: None,
+            tracks: BTreeMap::new(),
+            last_track: 0,
+            by_connection: BTreeMap::new(),
+        }
+    }
+
+    /// Something is about to be told to the dispatcher.
+    pub fn input(&mut self, dispatcher: &Dispatcher, now: Now, input: &Input<'_>) {
+        self.begin_call(now, None);
+        let at = self.moment();
+        match input {
+            Input::Connected(connection) => self.with(*connection, Track::connected),
+            Input::ConnectFailed(connection, error) => {
+                self.with(*connection, |track| track.connect_failed(at, error));
+            }
+            Input::Received(connection, _) => self.learn_seed(dispatcher, *connection),
+            Input::TlsEstablished { connection, certificate_is_valid } => {
+                self.learn_seed(dispatcher, *connection);
+                self.with(*connection, |track| track.tls_established(at, *certificate_is_valid));
+            }
+            Input::TlsFailed(connection, reason) => {
+                self.learn_seed(dispatcher, *connection);
+                self.cut_if_others_go_on(*connection);
+                self.with(*connection, |track| track.tls_failed(at, reason));
+            }
+            Input::Closed(connection, reason) => {
+                self.learn_seed(dispatcher, *connection);
+                self.cut_if_others_go_on(*connection);
+                self.with(*connection, |track| track.lost(at, reason));
+            }
+            Input::Store(request, Ok(StoreReply::Claimed { transactions, .. })) => {
+                if let Some(connection) = dispatcher.claimant(*request) {
+                    self.with(connection, |track| track.claimed(transactions));
+                }
+            }
+            Input::Drain => self.tracks.values_mut().for_each(|track| track.drained(at)),
+            Input::Store(..)
+            | Input::Datagram { .. }
+            | Input::DatagramFailed(..)
+            | Input::OutboxChanged
+            | Input::Retry
+            | Input::Hosts(_) => {}
+        }
+    }
+
+    /// A deadline is about to be dealt with.
+    pub fn timeout(&mut self, now: Now, deadline: Instant) {
+        self.begin_call(now, Some(deadline));
+    }
+
+    /// Something has been sent, and the dispatcher may have more to say.
+    pub fn transmitted(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    /// The dispatcher wants something done, or told.
+    pub fn output(&mut self, dispatcher: &Dispatcher, output: &Output) {
+        let at = self.moment();
+        match output {
+            Output::Connect { connection, remote, purpose: Purpose::Smtp } => {
+                let Some(facts) = dispatcher.connection(*connection) else { return };
+                let tried = Tried { host: facts.host.clone(), remote: *remote, tls: facts.tls };
+                let idle = |track: &Track| track.pass == facts.pass && track.talk.is_none();
+                let known = self.tracks.iter().find(|(_, track)| idle(track)).map(|(&number, _)| number);
+                let number = known.unwrap_or_else(|| {
+                    self.last_track += 1;
+                    let track = Track::new(&facts, &self.circumstances, self.now.wall);
+                    self.tracks.insert(self.last_track, track);
+                    self.last_track
+                });
+                self.by_connection.insert(*connection, number);
+                if let Some(track) = self.tracks.get_mut(&number) {
+                    track.connecting(at, *connection, *remote, tried);
+                }
+            }
+            Output::StartTls { connection, server } => {
+                self.with(*connection, |track| track.starts_tls(at, server));
+            }
+            Output::Close(connection) => {
+                if at.deadline.is_some() {
+                    self.cut_if_others_go_on(*connection);
+                }
+                self.with(*connection, |track| track.closed(at));
+                self.by_connection.remove(connection);
+            }
+            Output::Event(event) => self.event(at, event),
+            Output::Connect { .. }
+            | Output::Transmit(_)
+            | Output::Datagram { .. }
+            | Output::CloseDatagram(_)
+            | Output::Store(..)
+            | Output::Drained => {}
+        }
+    }
+
+    /// All that the dispatcher wanted has been seen: what is over is written.
+    pub fn settle(&mut self, dispatcher: &Dispatcher, now: Now) {
+        self.call += 1;
+        self.deadline = None;
+        let now = now.monotonic;
+        self.tracks.values_mut().for_each(|track| track.settle(now));
+        let mut over = Vec::new();
+        for (&number, track) in &mut self.tracks {
+            if track.talk.is_some() || dispatcher.is_under_way(track.pass) {
+                continue;
+            }
+            let since = *track.over_since.get_or_insert(now);
+            let is_told = track.has_mails() && !track.has_undecided_mails();
+            if is_told || now >= since + VERDICT_PATIENCE {
+                over.push(number);
+            }
+        }
+        for number in over {
+            self.write(number);
+        }
+    }
+
+    /// There is nothing more to come.
+    pub fn finish(&mut self) {
+        while let Some(&number) = self.tracks.keys().next() {
+            self.write(number);
+        }
+    }
+
+    fn event(&mut self, at: Moment, event: &Event) {
+        match event {
+            Event::Sent(connection, octets) => self.with(*connection, |track| track.sent(at, octets)),
+            Event::SentData(connection, octets) => {
+                self.with(*connection, |track| track.sent_data(at, octets))
+            }
+            Event::Received(connection, octets) => self.with(*connection, |track| track.received(at, octets)),
+            Event::Delivered { id, .. } => {
+                if let Some(track) = self.track_of(*id) {
+                    track.delivered(*id);
+                }
+            }
+            Event::Failed { id, whom, text, fatal } => {
+                if self.track_of(*id).is_none() {
+                    // All mail for a destination has failed, whether a server was asked about it or not.
+                    let is_of_it = |track: &&mut Track| {
+                        track.talk.is_none()
+                            && **whom == format!("for {}", track.next_hop)
+                            && !track.has_mails()
+                    };
+                    if let Some(track) = self.tracks.values_mut().find(is_of_it) {
+                        track.failed(*id, text, *fatal);
+                    }
+                } else if let Some(track) = self.track_of(*id) {
+                    track.failed(*id, text, *fatal);
+                }
+            }
+            Event::Bounced { .. } | Event::Dropped { .. } | Event::Note { .. } => {}
+        }
+    }
+
+    /// The record that has told of a mail last.
+    fn track_of(&mut self, id: MailId) -> Option<&mut Track> {
+        self.tracks.values_mut().rev().find(|track| track.knows(id))
+    }
+
+    fn with(&mut self, connection: ConnectionId, act: impl FnOnce(&mut Track)) {
+        let Some(number) = self.by_connection.get(&connection) else { return };
+        let track = self.tracks.get_mut(number);
+        // A connection that is lost says nothing more about the one that has come after it.
+        let is_its =
+            |track: &&mut Track| track.talk.as_ref().is_some_and(|talk| talk.connection == connection);
+        if let Some(track) = track.filter(is_its) {
+            act(track);
+        }
+    }
+
+    fn learn_seed(&mut self, dispatcher: &Dispatcher, connection: ConnectionId) {
+        let seed = dispatcher.connection(connection).and_then(|facts| facts.session_seed.cloned());
+        if let Some(seed) = seed {
+            self.with(connection, |track| track.seeded(&seed));
+        }
+    }
+
+    /// Where other connections take over the mail of one that is lost, a replay of it alone would go otherwise.
+    fn cut_if_others_go_on(&mut self, connection: ConnectionId) {
+        let Some(pass) = self.by_connection.get(&connection).and_then(|number| self.tracks.get(number))
+        else {
+            return;
+        };
+        let pass = pass.pass;
+        let talks = self.tracks.values().filter(|track| track.pass == pass && track.talk.is_some()).count();
+        if talks > 1 {
+            self.with(connection, |track| {
+                track.cut("The connection is lost here, and others of the same pass take over its mail.");
+            });
+        }
+    }
+
+    fn write(&mut self, number: u64) {
+        let Some(track) = self.tracks.remove(&number) else { return };
+        self.by_connection.retain(|_, of| *of != number);
+        let (host, begun) = (track.next_hop.to_string(), track.begun);
+        let circumstances = &self.circumstances;
+        self.directory.write(begun, &host, |head| track.write(circumstances, head));
+    }
+
+    fn begin_call(&mut self, now: Now, deadline: Option<Instant>) {
+        self.now = now;
+        self.call += 1;
+        self.deadline = deadline;
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.now.monotonic, call: self.call, deadline: self.deadline }
+    }
+}

@@ -1,0 +1,177 @@
+//! The beginning of a record: everything that a replay has to know.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use cmail_delivery::address::Mailbox;
+use cmail_delivery::next_hop::{Host, NextHop, Port, Relay, TlsMode};
+use cmail_delivery::rng::Seed;
+use cmail_delivery::settings::Settings;
+
+use super::mask::{ANNOUNCED, CREDENTIALS, Mask};
+use super::shape::Shape;
+use crate::config::show_port;
+
+/// What of the settings a conversation depends on.
+#[derive(Clone, Debug)]
+pub(super) struct Circumstances {
+    announce: Box<str>,
+    tls_padding: u16,
+    ports: Vec<Port>,
+    auth_insecure: bool,
+}
+
+impl Circumstances {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            announce: settings.announce.clone(),
+            tls_padding: settings.tls_padding,
+            ports: settings.ports.clone(),
+            auth_insecure: settings.auth_insecure,
+        }
+    }
+
+    pub(super) fn announce(&self) -> &str {
+        &self.announce
+    }
+}
+
+/// A candidate that was connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tried {
+    pub(super) host: Host,
+    pub(super) remote: SocketAddr,
+    pub(super) tls: TlsMode,
+}
+
+/// A recipient of a message.
+#[derive(Clone, Debug)]
+pub(super) struct RecordedMail {
+    pub(super) sender: Option<Box<[u8]>>,
+    pub(super) recipient: Box<[u8]>,
+    pub(super) shape: Shape,
+}
+
+/// All that the beginning says.
+#[derive(Debug)]
+pub(super) struct Scene<'a> {
+    pub(super) circumstances: &'a Circumstances,
+    pub(super) next_hop: &'a NextHop,
+    pub(super) tried: &'a [Tried],
+    /// What each session drew from, as far as it is known.
+    pub(super) sessions: &'a [Option<Seed>],
+    pub(super) has_tls: bool,
+    pub(super) has_fixed_reads: bool,
+    pub(super) mails: &'a [RecordedMail],
+}
+
+impl Scene<'_> {
+    pub(super) fn write(&self, mask: &mut Mask, text: &mut String) {
+        // Writing to a String cannot fail.
+        let _ = self.write_lines(mask, text);
+    }
+
+    fn write_lines(&self, mask: &mut Mask, text: &mut String) -> std::fmt::Result {
+        writeln!(text, "@ mode pass")?;
+        if self.has_fixed_reads {
+            writeln!(text, "@ reads fixed")?;
+        }
+        self.write_settings(mask, text)?;
+        match self.next_hop {
+            NextHop::Relay(relay) => self.write_relay(relay, mask, text)?,
+            NextHop::Domain(domain) => {
+                writeln!(text, "@ remote -")?;
+                self.write_ports(text)?;
+                let hosts = self.write_hosts(mask, text)?;
+                write!(text, "@ mx {}", mask.domain(domain.as_str()))?;
+                for (host, preference) in hosts.iter().zip(1_u32..) {
+                    write!(text, " {} {host}", 10 * preference)?;
+                }
+                writeln!(text)?;
+            }
+            NextHop::Literal(_) => {
+                writeln!(text, "@ remote -")?;
+                self.write_ports(text)?;
+            }
+        }
+        for (mail, id) in self.mails.iter().zip(1_u32..) {
+            let sender =
+                mail.sender.as_deref().map(|sender| masked_mailbox(sender, mask)).unwrap_or_default();
+            let recipient = masked_mailbox(&mail.recipient, mask);
+            writeln!(text, "@ mail {id} <{sender}> <{recipient}> {}", mail.shape.to_text())?;
+        }
+        Ok(())
+    }
+
+    fn write_settings(&self, mask: &mut Mask, text: &mut String) -> std::fmt::Result {
+        let announced = mask.announced(self.circumstances.announce());
+        if announced != ANNOUNCED {
+            writeln!(text, "@ announce {announced}")?;
+        }
+        if self.has_tls && self.circumstances.tls_padding > 0 {
+            writeln!(text, "@ set tls_padding {}", self.circumstances.tls_padding)?;
+            for seed in self.sessions.iter().map_while(Option::as_ref) {
+                let digits: String = seed.0.iter().map(|octet| format!("{octet:02x}")).collect();
+                writeln!(text, "@ session {digits}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_relay(&self, relay: &Relay, mask: &mut Mask, text: &mut String) -> std::fmt::Result {
+        let masked = Relay { host: mask.host(&relay.host), port: relay.port, credentials: None };
+        let is_loopback = self.tried.iter().any(|tried| tried.remote.ip().to_canonical().is_loopback());
+        if relay.credentials.is_some() && (self.circumstances.auth_insecure || is_loopback) {
+            // The address that stands for a loopback address is none.
+            writeln!(text, "@ set auth_insecure yes")?;
+        }
+        match &relay.credentials {
+            Some(_) => writeln!(text, "@ remote {CREDENTIALS}@{masked}")?,
+            None => writeln!(text, "@ remote {masked}")?,
+        }
+        if relay.port.is_none() {
+            self.write_ports(text)?;
+        }
+        self.write_hosts(mask, text)?;
+        Ok(())
+    }
+
+    /// The ports from that on which was tried first.
+    fn write_ports(&self, text: &mut String) -> std::fmt::Result {
+        let first = self.tried.first().map(|tried| Port { number: tried.remote.port(), tls: tried.tls });
+        let ports = &self.circumstances.ports;
+        let begin = ports.iter().position(|port| Some(*port) == first).unwrap_or(0);
+        let ports: Vec<String> = ports.iter().skip(begin).map(show_port).collect();
+        writeln!(text, "@ portprio {}", ports.join(" "))
+    }
+
+    /// The hosts that were tried and have names, in their order, which are returned.
+    fn write_hosts(&self, mask: &mut Mask, text: &mut String) -> Result<Vec<String>, std::fmt::Error> {
+        let mut hosts: Vec<(String, Vec<IpAddr>)> = Vec::new();
+        for Tried { host, remote, .. } in self.tried {
+            let Host::Name(name) = host else { continue };
+            let (name, address) = (mask.host_name(name.as_str()), mask.address(remote.ip()));
+            match hosts.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, addresses)) if addresses.contains(&address) => {}
+                Some((_, addresses)) => addresses.push(address),
+                None => hosts.push((name, vec![address])),
+            }
+        }
+        for (name, addresses) in &hosts {
+            write!(text, "@ host {name}")?;
+            for address in addresses {
+                write!(text, " {address}")?;
+            }
+            writeln!(text)?;
+        }
+        Ok(hosts.into_iter().map(|(name, _)| name).collect())
+    }
+}
+
+/// The address as it would go into a command, masked.
+pub(super) fn masked_mailbox(octets: &[u8], mask: &mut Mask) -> String {
+    match Mailbox::parse(octets) {
+        Ok(mailbox) => mask.mailbox(mailbox.as_str()),
+        Err(_) => mask.mailbox(&String::from_utf8_lossy(octets)),
+    }
+}

@@ -1,0 +1,180 @@
+//! What takes the place of mail data in a record: other octets that look the same on the wire.
+
+use cmail_delivery::outbox::DATA_CHUNK_OCTETS;
+
+/// All of mail data that the conversation depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Length as it is stored.
+    octets: u64,
+    /// Line ends of one octet: each becomes two.
+    bare_line_ends: u64,
+    /// Line ends of two octets.
+    line_ends: u64,
+    /// Lines that begin with a dot, which is doubled.
+    dotted_lines: u64,
+    /// Whether the last line has no end.
+    is_unended: bool,
+    has_8bit: bool,
+}
+
+impl Shape {
+    /// Of a message of which at least the beginning is known.
+    pub(super) fn of(head: &[u8], octets: u64) -> Self {
+        if (head.len() as u64) < octets || head.len() > DATA_CHUNK_OCTETS {
+            return Self {
+                octets,
+                line_ends: u64::from(octets >= 2),
+                is_unended: octets < 2,
+                ..Self::default()
+            };
+        }
+        let mut shape = Self { octets, has_8bit: !head.is_ascii(), ..Self::default() };
+        let mut rest = head;
+        while !rest.is_empty() {
+            shape.dotted_lines += u64::from(rest.starts_with(b"."));
+            let end = rest.iter().position(|octet| matches!(octet, b'\r' | b'\n'));
+            let behind = end.and_then(|end| rest.get(end..)).unwrap_or_default();
+            let line_end = match behind {
+                [] => {
+                    shape.is_unended = true;
+                    return shape;
+                }
+                [b'\r', b'\n', ..] => {
+                    shape.line_ends += 1;
+                    2
+                }
+                [..] => {
+                    shape.bare_line_ends += 1;
+                    1
+                }
+            };
+            rest = behind.get(line_end..).unwrap_or_default();
+        }
+        shape
+    }
+
+    /// Takes into account how many octets a message became, the final dot included, of which only the beginning was known.
+    pub(super) fn sent_as(&mut self, octets: u64) {
+        let added = octets.saturating_sub(self.octets + 3);
+        let is_unknown = self.octets > DATA_CHUNK_OCTETS as u64;
+        if is_unknown && added > 0 && added < self.octets {
+            // What exactly was added does not matter: bare line ends add as much.
+            (self.bare_line_ends, self.line_ends) = (added, 0);
+        }
+    }
+
+    /// Mail data of this shape, as a transcript has it: strings, with how often they come.
+    pub(super) fn to_text(self) -> String {
+        let lines_wanted = self.dotted_lines.saturating_sub(u64::from(self.is_unended));
+        let spare = lines_wanted.saturating_sub(self.bare_line_ends);
+        let is_ended_by_two = !self.is_unended && self.line_ends > 0 && self.bare_line_ends == 0;
+        let line_ends = spare.max(u64::from(is_ended_by_two)).min(self.line_ends);
+        let lines = self.bare_line_ends + line_ends + u64::from(self.is_unended);
+        let undotted = lines.saturating_sub(self.dotted_lines);
+        let line_end_octets = self.bare_line_ends + 2 * line_ends;
+        let mut filling = self.octets.saturating_sub(line_end_octets + self.dotted_lines);
+        let has_8bit = self.has_8bit && filling > 0;
+        filling -= u64::from(has_8bit);
+
+        let mut runs: Vec<(String, u64)> = Vec::new();
+        let mut put = |text: &str, times: u64| {
+            if times > 0 && !text.is_empty() {
+                match runs.last_mut() {
+                    Some((last, count)) if last == text => *count += times,
+                    Some(_) | None => runs.push((text.to_owned(), times)),
+                }
+            }
+        };
+        for number in 0..lines {
+            let dot = if number >= undotted { "." } else { "" };
+            let line_end = if number < self.bare_line_ends {
+                "\\n"
+            } else if number < self.bare_line_ends + line_ends {
+                "\\r\\n"
+            } else {
+                ""
+            };
+            if number + 1 == lines {
+                put(dot, 1);
+                put("x", filling);
+                put("\\xff", u64::from(has_8bit));
+                put(line_end, 1);
+            } else {
+                put(&format!("{dot}{line_end}"), 1);
+            }
+        }
+        if runs.is_empty() {
+            return "\"\"".to_owned();
+        }
+        let runs = runs.iter().map(|(text, times)| match times {
+            1 => format!("\"{text}\""),
+            _ => format!("\"{text}\"*{times}"),
+        });
+        runs.collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+    use cmail_delivery::transparency::{MailDataEncoder, transmitted_octets};
+    use proptest::prelude::*;
+
+    /// Reads what a shape has written, independently of the simulator.
+    fn octets_of(text: &str) -> Vec<u8> {
+        let mut octets = Vec::new();
+        for run in text.split(' ') {
+            let (string, times) = run.rsplit_once("\"*").unwrap_or((run.trim_end_matches('"'), "1"));
+            let string = string.trim_start_matches('"');
+            let string = string.replace("\\r", "\r").replace("\\n", "\n");
+            let mut part = Vec::new();
+            for (number, plain) in string.split("\\xff").enumerate() {
+                part.extend_from_slice(if number > 0 { b"\xff" } else { b"" });
+                part.extend_from_slice(plain.as_bytes());
+            }
+            octets.extend(part.repeat(times.parse().unwrap()));
+        }
+        octets
+    }
+
+    fn wire_octets(data: &[u8]) -> usize {
+        let (mut encoder, mut out) = (MailDataEncoder::default(), BytesMut::new());
+        encoder.encode(data, &mut out);
+        encoder.finish(&mut out);
+        out.len()
+    }
+
+    #[test]
+    fn a_message_becomes_a_few_runs() {
+        let text = Shape::of(b"Subject: x\r\n\r\n.secret\r\nmore\r\n", 29).to_text();
+        assert_eq!(text, "\".\" \"x\"*26 \"\\r\\n\"");
+        assert_eq!(Shape::of(b"", 0).to_text(), "\"\"");
+    }
+
+    #[test]
+    fn of_a_large_message_only_the_lengths_are_the_same() {
+        let head = vec![b'a'; DATA_CHUNK_OCTETS];
+        let mut shape = Shape::of(&head, 100_000);
+        assert_eq!(octets_of(&shape.to_text()).len(), 100_000);
+        shape.sent_as(100_013);
+        let data = octets_of(&shape.to_text());
+        assert_eq!((data.len(), wire_octets(&data)), (100_000, 100_013));
+    }
+
+    proptest! {
+        #[test]
+        fn other_octets_look_the_same_on_the_wire(
+            data in prop::collection::vec(prop_oneof![
+                Just(b'.'), Just(b'\r'), Just(b'\n'), Just(b'a'), Just(b'\xe4'),
+            ], 0..40),
+        ) {
+            let other = octets_of(&Shape::of(&data, data.len() as u64).to_text());
+            prop_assert_eq!(other.len(), data.len());
+            prop_assert_eq!(wire_octets(&other), wire_octets(&data));
+            prop_assert_eq!(transmitted_octets(&other), transmitted_octets(&data));
+            prop_assert_eq!(other.is_ascii(), data.is_ascii());
+        }
+    }
+}

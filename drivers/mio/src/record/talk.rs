@@ -1,0 +1,391 @@
+//! One connection of a record: its octets become lines.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cmail_delivery::io::ConnectionId;
+use cmail_delivery::sasl::SCRAM_ITERATION_LIMIT;
+
+use super::lines::{Given, Lines};
+use super::mask::Mask;
+
+/// Longest line that is kept until its end comes.
+const LINE_LIMIT_OCTETS: usize = 8 * 1024;
+
+const FINAL_DOT_OCTETS: u64 = 3;
+
+/// What the client has said last, as far as it matters for the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    Ehlo,
+    Auth { is_scram: bool },
+    Data,
+    Else,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Talk {
+    pub(super) connection: ConnectionId,
+    /// Whether TCP has connected.
+    pub(super) is_made: bool,
+    /// Whether anything was given since.
+    pub(super) is_used: bool,
+    /// Whether a TLS handshake is under way.
+    pub(super) is_handshaking: bool,
+    said: Said,
+    /// How many lines of the reply to EHLO were given.
+    ehlo_lines: u32,
+    /// The beginning of a line.
+    partial: Vec<u8>,
+    /// The call in which the client has last said something.
+    said_in: Option<u64>,
+    data: Option<MailData>,
+}
+
+/// A message that is being sent.
+#[derive(Debug)]
+struct MailData {
+    octets: u64,
+    /// How many octets it has, if it was announced as a chunk (RFC 3030).
+    chunk: Option<u64>,
+    /// Its last octets, by which its end is known otherwise.
+    tail: Vec<u8>,
+    /// The slot of the server's word to begin.
+    position: usize,
+}
+
+impl MailData {
+    fn new(chunk: Option<u64>, lines: &Lines) -> Self {
+        Self { octets: 0, chunk, tail: b"\r\n".to_vec(), position: lines.position() }
+    }
+}
+
+/// Something that the record has to know of a command.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// A transaction begins, with the path as it is in the command.
+    Mail(String),
+    /// The message has come to its end, with so many octets if it had a final dot.
+    FinalDot(u64),
+    Nothing,
+}
+
+impl Talk {
+    pub(super) fn new(connection: ConnectionId) -> Self {
+        Self {
+            connection,
+            is_made: false,
+            is_used: false,
+            is_handshaking: false,
+            said: Said::Nothing,
+            ehlo_lines: 0,
+            partial: Vec::new(),
+            said_in: None,
+            data: None,
+        }
+    }
+
+    /// Takes in octets of the server, as the core has taken them.
+    pub(super) fn received(&mut self, octets: &[u8], call: u64, lines: &mut Lines, mask: &mut Mask) {
+        self.partial.extend_from_slice(octets);
+        while let Some(end) = self.partial.iter().position(|&octet| octet == b'\n') {
+            let line: Vec<u8> = self.partial.drain(..=end).collect();
+            self.give(&line, call, lines, mask);
+        }
+        if self.partial.len() > LINE_LIMIT_OCTETS {
+            self.flush(call, lines, mask);
+        }
+    }
+
+    /// What has come of a line counts now, although its end is missing.
+    pub(super) fn flush(&mut self, call: u64, lines: &mut Lines, mask: &mut Mask) {
+        let partial = std::mem::take(&mut self.partial);
+        if !partial.is_empty() {
+            self.give(&partial, call, lines, mask);
+        }
+    }
+
+    fn give(&mut self, line: &[u8], call: u64, lines: &mut Lines, mask: &mut Mask) {
+        self.is_used = true;
+        let octets = self.masked(line, mask);
+        if self.said_in == Some(call) {
+            lines.give_joined(&octets);
+        } else {
+            lines.give(Given::Server { octets, is_joined: false });
+        }
+        if self.said == Said::Data && line.starts_with(b"3") && line.get(3) != Some(&b'-') {
+            self.data = Some(MailData::new(None, lines));
+        }
+    }
+
+    /// Takes in a command line, whose secrets are masked already.
+    pub(super) fn sent(&mut self, octets: &[u8], call: u64, lines: &mut Lines, mask: &mut Mask) -> Told {
+        let line = String::from_utf8_lossy(octets);
+        let line = line.trim_end_matches(['\r', '\n']);
+        self.said_in = Some(call);
+        if line == "*" {
+            self.spoil_proof(lines);
+        }
+        let verb = line.split([' ', ':']).next().unwrap_or_default();
+        if verb == "." {
+            // The end of a message for nobody.
+            return self.sent_data(octets, call, lines);
+        }
+        self.said = match verb {
+            "EHLO" => Said::Ehlo,
+            "AUTH" => Said::Auth { is_scram: line.contains(" SCRAM-") },
+            "***" | "*" => self.said,
+            "DATA" => Said::Data,
+            _ => Said::Else,
+        };
+        self.ehlo_lines = 0;
+        lines.client(call, format!("C: {}", mask.command(line).as_bytes().escape_ascii()));
+        if verb == "BDAT" {
+            let chunk = line.split(' ').nth(1).and_then(|octets| octets.parse().ok());
+            self.data = Some(MailData::new(chunk, lines));
+            return self.sent_data(&[], call, lines);
+        }
+        if verb == "MAIL" {
+            let path = line.split_once('<').and_then(|(_, path)| path.rsplit_once('>'));
+            return Told::Mail(path.map_or_else(String::new, |(path, _)| path.to_owned()));
+        }
+        Told::Nothing
+    }
+
+    /// Takes in mail data: how much it is, and whether its end is there.
+    pub(super) fn sent_data(&mut self, octets: &[u8], call: u64, lines: &mut Lines) -> Told {
+        let Some(data) = &mut self.data else { return Told::Nothing };
+        data.octets += octets.len() as u64;
+        data.tail.extend_from_slice(octets);
+        let surplus = data.tail.len().saturating_sub(5);
+        data.tail.drain(..surplus);
+        let octets = data.octets;
+        let (is_over, line) = match data.chunk {
+            Some(chunk) => (octets >= chunk, format!("C. {octets} octets, last chunk")),
+            None => (data.tail.ends_with(b"\r\n.\r\n"), format!("C. {octets} octets, final dot")),
+        };
+        if !is_over {
+            return Told::Nothing;
+        }
+        // A chunk has no final dot.
+        let wire_octets = if data.chunk.is_some() { octets + FINAL_DOT_OCTETS } else { octets };
+        self.data = None;
+        lines.client(call, line);
+        Told::FinalDot(wire_octets)
+    }
+
+    /// The connection is over: how much of a message was sent that has not come to its end.
+    pub(super) fn end(&mut self, call: u64, lines: &mut Lines) {
+        if let Some(data) = self.data.take() {
+            lines.client(call, format!("C. {} octets, no final dot", data.octets));
+            lines.give_before(data.position, format!("! takes {}", data.octets));
+        }
+    }
+
+    /// TLS stands: nothing that is half said counts any more.
+    pub(super) fn tls_established(&mut self) {
+        self.partial.clear();
+        self.is_handshaking = false;
+    }
+
+    /// A line of the server, with what no record may hold replaced.
+    fn masked(&mut self, line: &[u8], mask: &mut Mask) -> Vec<u8> {
+        let end = line.iter().rposition(|octet| !matches!(octet, b'\r' | b'\n')).map_or(0, |last| last + 1);
+        let (line, line_end) = line.split_at(end);
+        let line = String::from_utf8_lossy(line);
+        let has_code = line.len() > 4 && line.bytes().take(3).all(|octet| octet.is_ascii_digit());
+        let (code, text) = if has_code { line.split_at_checked(4) } else { None }.unwrap_or(("", &line));
+        let text = match self.said {
+            Said::Nothing => {
+                learn_name(text, mask);
+                mask.text(text)
+            }
+            Said::Ehlo => {
+                self.ehlo_lines += 1;
+                // The first line begins with the server's name; the others with keywords.
+                if self.ehlo_lines == 1 { mask.text(text) } else { mask.keywords(text) }
+            }
+            Said::Auth { is_scram } if code.starts_with("334") => challenge(text, is_scram, mask),
+            Said::Auth { is_scram: true } if code.starts_with('2') => proved(text, mask),
+            Said::Auth { .. } | Said::Data | Said::Else => mask.text(text),
+        };
+        [code.as_bytes(), text.as_bytes(), line_end].concat()
+    }
+
+    /// The client has not taken what the server has said for a proof: in a replay it must not do so either.
+    fn spoil_proof(&self, lines: &mut Lines) {
+        let Some(octets) = lines.last_of_server() else { return };
+        let line = String::from_utf8_lossy(octets).into_owned();
+        let (Some(begin), Some(end)) = (line.find('{'), line.find('}')) else { return };
+        let what = line.get(begin + 1..end).unwrap_or_default();
+        let other = match what.split_once(' ') {
+            Some(("scram-first", iterations)) => {
+                let is_usual =
+                    iterations.parse().is_ok_and(|count| (1..=SCRAM_ITERATION_LIMIT).contains(&count));
+                if !is_usual {
+                    return;
+                }
+                format!("r=of-somebody-else,s=c2FsdA==,i={iterations}")
+            }
+            _ if what == "scram-final" => format!("v={}", STANDARD.encode([0; 32])),
+            _ => return,
+        };
+        let (before, after) =
+            (line.get(..begin).unwrap_or_default(), line.get(end + 1..).unwrap_or_default());
+        *octets = format!("{before}{}{after}", STANDARD.encode(other)).into_bytes();
+    }
+}
+
+/// A server's name in its greeting may be a single word; then the protocol follows (RFC 5321 section 4.3.1).
+fn learn_name(text: &str, mask: &mut Mask) {
+    let mut words = text.split_whitespace();
+    let (Some(name), Some(next)) = (words.next(), words.next()) else { return };
+    let is_word = name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
+    if is_word && next.to_ascii_uppercase().contains("SMTP") {
+        mask.host_name(name);
+    }
+}
+
+/// A challenge. What SCRAM proves with the password is left to be computed from another one.
+fn challenge(text: &str, is_scram: bool, mask: &mut Mask) -> String {
+    let decoded = STANDARD.decode(text.trim()).ok().and_then(|octets| String::from_utf8(octets).ok());
+    let Some(decoded) = decoded else { return mask.text(text) };
+    if is_scram {
+        return scram_placeholder(&decoded).unwrap_or_else(|| STANDARD.encode(mask.text(&decoded)));
+    }
+    STANDARD.encode(mask.text(&decoded))
+}
+
+/// A success in whose text some servers prove that they know the password.
+fn proved(text: &str, mask: &mut Mask) -> String {
+    let words = text.split(' ').map(|word| {
+        let decoded = STANDARD.decode(word).ok().and_then(|octets| String::from_utf8(octets).ok());
+        match decoded.as_deref().filter(|text| text.starts_with("v=")).and_then(scram_placeholder) {
+            Some(placeholder) => placeholder,
+            None => mask.text(word),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn scram_placeholder(message: &str) -> Option<String> {
+    if message.starts_with("v=") {
+        return Some("{scram-final}".to_owned());
+    }
+    let iterations = message.strip_prefix("r=")?.rsplit_once(",i=")?.1;
+    iterations.bytes().all(|octet| octet.is_ascii_digit()).then(|| format!("{{scram-first {iterations}}}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cmail_delivery::next_hop::Credentials;
+
+    struct Bench {
+        talk: Talk,
+        lines: Lines,
+        mask: Mask,
+        call: u64,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let credentials = Credentials { user: "alice".into(), password: "wonder land".into() };
+            let mask = Mask::new("me.real.test", Some(&credentials));
+            Self { talk: Talk::new(ConnectionId(0)), lines: Lines::new(), mask, call: 0 }
+        }
+
+        fn server(&mut self, text: &str) -> &mut Self {
+            self.call += 1;
+            self.talk.received(text.as_bytes(), self.call, &mut self.lines, &mut self.mask);
+            self
+        }
+
+        fn client(&mut self, line: &str) -> &mut Self {
+            self.talk.sent(format!("{line}\r\n").as_bytes(), self.call, &mut self.lines, &mut self.mask);
+            self
+        }
+
+        fn data(&mut self, octets: &[u8]) -> Told {
+            self.talk.sent_data(octets, self.call, &mut self.lines)
+        }
+
+        fn text(&self) -> String {
+            let mut text = String::new();
+            self.lines.write(&mut text);
+            text
+        }
+    }
+
+    #[test]
+    fn a_server_of_one_word_is_masked_in_its_replies() {
+        let mut bench = Bench::new();
+        bench.server("220 box7 ESMTP\r\n").client("EHLO me.real.test");
+        bench.server("250-box7 hello me.real.test\r\n250 SIZE 7\r\n");
+        assert_eq!(
+            bench.text(),
+            "S: 220 mx1.example.net ESMTP\nC: EHLO mail.example.org\n\
+             S: 250-mx1.example.net hello mail.example.org\nS: 250 SIZE 7\n"
+        );
+    }
+
+    #[test]
+    fn challenges_are_masked_inside() {
+        let mut bench = Bench::new();
+        let challenge = STANDARD.encode("<1.2@mx.real.test>");
+        bench
+            .server("250 ok\r\n")
+            .client("AUTH CRAM-MD5")
+            .server(&format!("334 {challenge}\r\n"))
+            .client("***");
+        bench.server("535 no wonder land\r\n");
+        let masked = STANDARD.encode("<u1@example.net>");
+        assert_eq!(
+            bench.text(),
+            format!("S: 250 ok\nC: AUTH CRAM-MD5\nS: 334 {masked}\nC: ***\nS: 535 no ***\n")
+        );
+    }
+
+    #[test]
+    fn a_proof_of_scram_is_left_to_the_replay_unless_it_was_none() {
+        let first = STANDARD.encode("r=abcdef,s=c2FsdA==,i=4096");
+        let last = STANDARD.encode("v=c2lnbmF0dXJl");
+        let mut bench = Bench::new();
+        bench.client("AUTH SCRAM-SHA-256 ***").server(&format!("334 {first}\r\n")).client("***");
+        bench.server(&format!("334 {last}\r\n"));
+        assert!(bench.text().ends_with("S: 334 {scram-first 4096}\nC: ***\nS: 334 {scram-final}\n"));
+        bench.client("*");
+        assert!(!bench.text().contains("scram-final") && !bench.text().contains(&last), "{}", bench.text());
+    }
+
+    #[test]
+    fn mail_data_is_only_counted() {
+        let mut bench = Bench::new();
+        bench.client("DATA").server("354 go\r\n");
+        assert_eq!(bench.data(b"Subject: secret\r\n\r\n."), Told::Nothing);
+        assert_eq!(bench.data(b".\r\n.\r"), Told::Nothing);
+        assert_eq!(bench.data(b"\n"), Told::FinalDot(26));
+        assert_eq!(bench.text(), "C: DATA\nS: 354 go\nC. 26 octets, final dot\n");
+    }
+
+    #[test]
+    fn a_chunk_is_as_long_as_it_was_announced() {
+        let mut bench = Bench::new();
+        bench.client("BDAT 7 LAST");
+        assert_eq!(bench.data(b"\r\n.\r\n"), Told::Nothing);
+        assert_eq!(bench.data(b"ab"), Told::FinalDot(10));
+        bench.client("BDAT 0 LAST").client("DATA").server("354 go\r\n").client(".");
+        let expected = "C: BDAT 7 LAST\nC. 7 octets, last chunk\nC: BDAT 0 LAST\nC. 0 octets, last chunk\n\
+                        C: DATA\nS: 354 go\nC. 3 octets, final dot\n";
+        assert_eq!(bench.text(), expected);
+    }
+
+    #[test]
+    fn a_message_without_its_end_says_how_much_the_network_took() {
+        let mut bench = Bench::new();
+        bench.client("DATA").server("354 go\r\n").data(b"abc");
+        bench.talk.end(bench.call, &mut bench.lines);
+        assert_eq!(bench.text(), "C: DATA\n! takes 3\nS: 354 go\nC. 3 octets, no final dot\n");
+    }
+}

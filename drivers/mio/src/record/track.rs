@@ -1,0 +1,455 @@
+//! One record: a pass over the mail of one next hop, one connection after the other.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use cmail_delivery::address::Mailbox;
+use cmail_delivery::dispatcher::{ConnectionFacts, PassId};
+use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId};
+use cmail_delivery::next_hop::NextHop;
+use cmail_delivery::outbox::{ClaimedTransaction, MailId, Row};
+use cmail_delivery::rng::Seed;
+use cmail_delivery::time::{Duration, Instant, UnixTime};
+
+use super::lines::{Given, Lines};
+use super::mask::Mask;
+use super::scene::{Circumstances, RecordedMail, Scene, Tried};
+use super::shape::Shape;
+use super::talk::{Talk, Told};
+
+/// Longest record. What comes after that is not recorded.
+const LENGTH_LIMIT_OCTETS: usize = 1 << 20;
+/// Shorter silences are not worth a line.
+const SILENCE: Duration = Duration::from_secs(1);
+/// What a deadline may be late, or a silence before it imprecise.
+const IMPRECISION: Duration = Duration::from_millis(100);
+
+/// When something happens, and in which call of the dispatcher.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub now: Instant,
+    pub call: u64,
+    /// The deadline that has brought the call, if one has.
+    pub deadline: Option<Instant>,
+}
+
+/// A transaction that was claimed and has not begun.
+#[derive(Debug)]
+struct Claimed {
+    rows: Vec<Row>,
+    shape: Shape,
+}
+
+/// A record in the making.
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) pass: PassId,
+    pub(super) next_hop: NextHop,
+    pub(super) begun: UnixTime,
+    pub(super) talk: Option<Talk>,
+    /// Since when there is nothing more to come, but for verdicts.
+    pub(super) over_since: Option<Instant>,
+    mask: Mask,
+    lines: Lines,
+    tried: Vec<Tried>,
+    sessions: Vec<Option<Seed>>,
+    has_tls: bool,
+    claimed: VecDeque<Claimed>,
+    /// Whether it is told what became of each.
+    mails: Vec<(MailId, RecordedMail, bool)>,
+    /// The mails of the transaction that has begun last.
+    running: Vec<usize>,
+    /// The last thing that the world did, and the last that was sent.
+    last_given: Instant,
+    last_active: Instant,
+    /// When the last call that was about this record had been dealt with, and whether the present one is: what this program
+    /// needs for its own work is no silence.
+    quiet_since: Instant,
+    is_concerned: bool,
+    /// Why nothing more is recorded.
+    is_cut: Option<&'static str>,
+}
+
+impl Track {
+    pub(super) fn new(facts: &ConnectionFacts<'_>, circumstances: &Circumstances, wall: UnixTime) -> Self {
+        let credentials = match facts.next_hop {
+            NextHop::Relay(relay) => relay.credentials.as_ref(),
+            NextHop::Domain(_) | NextHop::Literal(_) => None,
+        };
+        let mut mask = Mask::new(circumstances.announce(), credentials);
+        if let NextHop::Domain(domain) = facts.next_hop {
+            mask.domain(domain.as_str());
+        }
+        Self {
+            pass: facts.pass,
+            next_hop: facts.next_hop.clone(),
+            begun: wall,
+            talk: None,
+            over_since: None,
+            mask,
+            lines: Lines::new(),
+            tried: Vec::new(),
+            sessions: Vec::new(),
+            has_tls: false,
+            claimed: VecDeque::new(),
+            mails: Vec::new(),
+            running: Vec::new(),
+            last_given: Instant::default(),
+            last_active: Instant::default(),
+            quiet_since: Instant::default(),
+            is_concerned: false,
+            is_cut: None,
+        }
+    }
+
+    pub(super) fn connecting(
+        &mut self,
+        at: Moment,
+        connection: ConnectionId,
+        remote: SocketAddr,
+        tried: Tried,
+    ) {
+        self.talk = Some(Talk::new(connection));
+        if self.is_cut.is_some() {
+            return;
+        }
+        let host = self.mask.host(&tried.host);
+        let address = match host {
+            cmail_delivery::next_hop::Host::Address(address) => address,
+            cmail_delivery::next_hop::Host::Name(_) => self.mask.address(remote.ip()),
+        };
+        self.tried.push(tried);
+        self.lines.client(at.call, format!("C+ {}", SocketAddr::new(address, remote.port())));
+        self.last_given = at.now;
+        self.is_concerned = true;
+    }
+
+    pub(super) fn connected(&mut self) {
+        if let Some(talk) = &mut self.talk {
+            talk.is_made = true;
+            self.sessions.push(None);
+            self.is_concerned = true;
+        }
+    }
+
+    /// What the session draws from.
+    pub(super) fn seeded(&mut self, seed: &Seed) {
+        if let Some(slot @ None) = self.sessions.last_mut() {
+            *slot = Some(seed.clone());
+        }
+    }
+
+    pub(super) fn connect_failed(&mut self, at: Moment, error: &ConnectError) {
+        self.talk = None;
+        let (verb, text) = match error {
+            ConnectError::Remote(text) => ("refused", text),
+            ConnectError::Local(text) => ("local", text),
+        };
+        let text = self.mask.text(text);
+        self.push(at, Given::Line(format!("! {verb} {text}")));
+    }
+
+    pub(super) fn starts_tls(&mut self, at: Moment, host: &cmail_delivery::next_hop::Host) {
+        self.has_tls = true;
+        if let Some(talk) = &mut self.talk {
+            talk.is_handshaking = true;
+        }
+        let line = format!("C^ {}", self.mask.host(host));
+        if self.talk.as_ref().is_some_and(|talk| !talk.is_used) {
+            self.lines.hold(at.call, line);
+        } else {
+            self.client(at, line);
+        }
+    }
+
+    pub(super) fn tls_established(&mut self, at: Moment, certificate_is_valid: bool) {
+        if let Some(talk) = &mut self.talk {
+            talk.tls_established();
+        }
+        let line = if certificate_is_valid { "! tls" } else { "! tls-unverified" };
+        self.give_to_talk(at, line.to_owned());
+    }
+
+    pub(super) fn tls_failed(&mut self, at: Moment, reason: &str) {
+        let reason = self.mask.text(reason);
+        self.give_to_talk(at, format!("! tls-failed {reason}"));
+        self.talk = None;
+    }
+
+    /// The connection is lost.
+    pub(super) fn lost(&mut self, at: Moment, reason: &CloseReason) {
+        let line = match reason {
+            CloseReason::EndOfFile => "! eof".to_owned(),
+            CloseReason::Broken(text) => format!("! reset {}", self.mask.text(text)),
+        };
+        self.flush(at);
+        self.give_to_talk(at, line);
+        self.end_talk(at);
+    }
+
+    /// The client closes the connection.
+    pub(super) fn closed(&mut self, at: Moment) {
+        if self.talk.is_none() {
+            return;
+        }
+        self.flush(at);
+        self.lines.unsay(at.call);
+        if let Some(deadline) = at.deadline {
+            let since = self.last_active.max(self.last_given);
+            self.make();
+            self.push(at, Given::Line("! stall".to_owned()));
+            self.client(at, format!("? {}", span_text(rounded(deadline.saturating_duration_since(since)))));
+        }
+        self.end_talk(at);
+        self.client(at, "C-".to_owned());
+    }
+
+    pub(super) fn received(&mut self, at: Moment, octets: &[u8]) {
+        self.pass_silence(at);
+        self.cut_if_long();
+        let Some(talk) = self.talk.as_mut().filter(|_| self.is_cut.is_none()) else { return };
+        talk.received(octets, at.call, &mut self.lines, &mut self.mask);
+        self.last_given = at.now;
+    }
+
+    pub(super) fn sent(&mut self, at: Moment, octets: &[u8]) {
+        let Some(talk) = self.talk.as_mut().filter(|_| self.is_cut.is_none()) else { return };
+        if let Told::Mail(path) = talk.sent(octets, at.call, &mut self.lines, &mut self.mask) {
+            let sender = |row: &Row| {
+                let sender = row.sender.as_deref().and_then(|sender| Mailbox::parse(sender).ok());
+                sender.map_or_else(String::new, |sender| sender.as_str().to_owned())
+            };
+            let is_it = |claimed: &Claimed| claimed.rows.first().is_some_and(|row| sender(row) == path);
+            if let Some(position) = self.claimed.iter().position(is_it) {
+                self.begin(position);
+            }
+        }
+    }
+
+    pub(super) fn sent_data(&mut self, at: Moment, octets: &[u8]) {
+        let Some(talk) = self.talk.as_mut().filter(|_| self.is_cut.is_none()) else { return };
+        self.last_active = at.now;
+        self.is_concerned = true;
+        if let Told::FinalDot(octets) = talk.sent_data(octets, at.call, &mut self.lines) {
+            for &position in &self.running {
+                if let Some((_, mail, _)) = self.mails.get_mut(position) {
+                    mail.shape.sent_as(octets);
+                }
+            }
+        }
+    }
+
+    /// The connection was given mail.
+    pub(super) fn claimed(&mut self, transactions: &[ClaimedTransaction]) {
+        self.claimed = transactions
+            .iter()
+            .map(|transaction| Claimed {
+                rows: transaction.rows.clone(),
+                shape: Shape::of(&transaction.head, transaction.data_octets),
+            })
+            .collect();
+    }
+
+    /// Whether a mail is one of this record, or may become one.
+    pub(super) fn knows(&self, id: MailId) -> bool {
+        self.mails.iter().any(|(known, ..)| *known == id) || self.claim_of(id).is_some()
+    }
+
+    pub(super) fn has_mails(&self) -> bool {
+        !self.mails.is_empty()
+    }
+
+    pub(super) fn has_undecided_mails(&self) -> bool {
+        self.mails.iter().any(|(_, _, is_decided)| !is_decided)
+    }
+
+    pub(super) fn delivered(&mut self, id: MailId) {
+        if let Some(number) = self.decide(id) {
+            self.lines.effect(true, format!("= {number} deleted"));
+        }
+    }
+
+    pub(super) fn failed(&mut self, id: MailId, text: &str, fatal: bool) {
+        // Mail that no server was asked about has failed with its pass; one is enough of it.
+        if !self.knows(id) && !self.has_mails() && self.is_cut.is_none() {
+            self.mails.push((id, self.substitute(), false));
+        }
+        if let Some(number) = self.decide(id) {
+            let kind = if fatal { "failed" } else { "deferred" };
+            let text = self.mask.text(text);
+            self.lines.effect(false, format!("= {number} {kind} \"{}\"", text.escape_debug()));
+        }
+    }
+
+    /// The daemon is asked to end.
+    pub(super) fn drained(&mut self, at: Moment) {
+        if self.talk.is_some() {
+            self.make();
+            self.push(at, Given::Line("! drain".to_owned()));
+        }
+    }
+
+    /// A call has been dealt with.
+    pub(super) fn settle(&mut self, now: Instant) {
+        if std::mem::take(&mut self.is_concerned) {
+            self.quiet_since = now;
+        }
+    }
+
+    /// Nothing more is recorded from here on.
+    pub(super) fn cut(&mut self, why: &'static str) {
+        self.is_cut.get_or_insert(why);
+    }
+
+    /// The record as it stands. A pass that has sent no mail gets one that it could have been for.
+    pub(super) fn write(mut self, circumstances: &Circumstances, head: &str) -> String {
+        if self.mails.is_empty() {
+            self.mails.push((MailId(0), self.substitute(), false));
+        }
+        let mut text = format!("# {head}\n");
+        let mails: Vec<RecordedMail> = self.mails.iter().map(|(_, mail, _)| mail.clone()).collect();
+        let scene = Scene {
+            circumstances,
+            next_hop: &self.next_hop,
+            tried: &self.tried,
+            sessions: &self.sessions,
+            has_tls: self.has_tls,
+            has_fixed_reads: self.lines.has_fixed_reads,
+            mails: &mails,
+        };
+        scene.write(&mut self.mask, &mut text);
+        self.lines.write(&mut text);
+        if let Some(why) = self.is_cut {
+            text.push_str(&format!("# {why}\n"));
+        }
+        text
+    }
+
+    /// A mail that nothing is known of.
+    fn substitute(&self) -> RecordedMail {
+        let domain = match &self.next_hop {
+            NextHop::Domain(domain) => domain.as_str().to_owned(),
+            NextHop::Literal(std::net::IpAddr::V4(address)) => format!("[{address}]"),
+            NextHop::Literal(std::net::IpAddr::V6(address)) => format!("[IPv6:{address}]"),
+            NextHop::Relay(_) => "of-mail.invalid".to_owned(),
+        };
+        RecordedMail {
+            sender: None,
+            recipient: format!("unknown@{domain}").as_bytes().into(),
+            shape: Shape::default(),
+        }
+    }
+
+    fn claim_of(&self, id: MailId) -> Option<usize> {
+        self.claimed.iter().position(|claimed| claimed.rows.iter().any(|row| row.id == id))
+    }
+
+    /// A transaction begins.
+    fn begin(&mut self, position: usize) {
+        let Some(Claimed { rows, shape }) = self.claimed.remove(position) else { return };
+        self.running.clear();
+        for row in rows {
+            let known = self.mails.iter().position(|(id, ..)| *id == row.id);
+            let position = known.unwrap_or_else(|| {
+                let mail = RecordedMail { sender: row.sender, recipient: row.recipient, shape };
+                self.mails.push((row.id, mail, false));
+                self.mails.len() - 1
+            });
+            self.running.push(position);
+        }
+    }
+
+    /// The number of a mail whose verdict is there.
+    fn decide(&mut self, id: MailId) -> Option<usize> {
+        if self.is_cut.is_some() {
+            return None;
+        }
+        // Some is decided before the server is asked.
+        if let Some(position) = self.claim_of(id) {
+            self.begin(position);
+        }
+        let position = self.mails.iter().position(|(known, ..)| *known == id)?;
+        let (_, _, is_decided) = self.mails.get_mut(position)?;
+        *is_decided = true;
+        Some(position + 1)
+    }
+
+    fn flush(&mut self, at: Moment) {
+        if let Some(talk) = self.talk.as_mut().filter(|_| self.is_cut.is_none()) {
+            talk.flush(at.call, &mut self.lines, &mut self.mask);
+        }
+    }
+
+    fn end_talk(&mut self, at: Moment) {
+        if let Some(mut talk) = self.talk.take()
+            && self.is_cut.is_none()
+        {
+            talk.end(at.call, &mut self.lines);
+        }
+    }
+
+    fn client(&mut self, at: Moment, line: String) {
+        self.is_concerned = true;
+        if self.is_cut.is_none() {
+            self.lines.client(at.call, line);
+        }
+    }
+
+    /// A given line that is about the connection, which is made by it if nothing else has.
+    fn give_to_talk(&mut self, at: Moment, line: String) {
+        self.pass_silence(at);
+        if let Some(talk) = &mut self.talk {
+            talk.is_used = true;
+        }
+        self.push(at, Given::Line(line));
+    }
+
+    fn push(&mut self, at: Moment, given: Given) {
+        self.cut_if_long();
+        if self.is_cut.is_none() {
+            self.lines.give(given);
+            self.last_given = at.now;
+        }
+    }
+
+    /// Nothing more is given then; until now it is complete what was observed.
+    fn cut_if_long(&mut self) {
+        if self.lines.octets() > LENGTH_LIMIT_OCTETS {
+            self.cut("The record ends here, because it has become too long.");
+        }
+    }
+
+    /// Says that time has passed, if it has.
+    fn pass_silence(&mut self, at: Moment) {
+        let silence = at.now.saturating_duration_since(self.quiet_since);
+        self.is_concerned = true;
+        if silence >= SILENCE && self.talk.as_ref().is_some_and(|talk| talk.is_made) {
+            self.make();
+            self.push(at, Given::Line(format!("+ {}s", silence.as_secs())));
+        }
+    }
+
+    /// A connection is made by what is given first.
+    fn make(&mut self) {
+        let Some(talk) = self.talk.as_mut().filter(|talk| talk.is_made && !talk.is_used) else { return };
+        talk.is_used = true;
+        if self.is_cut.is_none() {
+            self.lines.give(Given::Line("S| \"\"".to_owned()));
+        }
+    }
+}
+
+/// A span that ends with a deadline: all deadlines are whole seconds.
+fn rounded(span: Duration) -> Duration {
+    let surplus = Duration::from_nanos(u64::from(span.subsec_nanos()));
+    let whole = Duration::from_secs(span.as_secs());
+    if surplus > IMPRECISION { whole + Duration::from_secs(1) } else { whole }
+}
+
+/// A span in minutes and seconds, as a transcript has it.
+fn span_text(span: Duration) -> String {
+    match (span.as_secs() / 60, span.as_secs() % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
+}

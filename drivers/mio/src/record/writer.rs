@@ -1,0 +1,181 @@
+//! The directory that records are written to.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use cmail_delivery::time::UnixTime;
+use log::{debug, warn};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
+use thiserror::Error;
+
+/// The permissions of a record: although it is masked it tells who was written to when.
+const FILE_MODE: u32 = 0o600;
+/// Longest part of a file name that names the destination.
+const NAME_LIMIT_OCTETS: usize = 100;
+
+/// Why nothing can be recorded.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    /// It is not there, or no directory.
+    #[error("the directory {path:?} of the directive record cannot be used: {source}")]
+    Directory {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A directory for records.
+#[derive(Debug)]
+pub struct RecordDirectory {
+    path: PathBuf,
+    /// The number of the last file.
+    number: u32,
+    /// Whether the last file could not be written.
+    is_failing: bool,
+}
+
+impl RecordDirectory {
+    /// Looks whether files can be created there by whom the process runs as. Creates none.
+    pub fn open(path: &Path) -> Result<Self, RecordError> {
+        let unusable = |source| RecordError::Directory { path: path.to_owned(), source };
+        if !fs::metadata(path).map_err(unusable)?.is_dir() {
+            return Err(unusable(io::ErrorKind::NotADirectory.into()));
+        }
+        let access = AccessFlags::W_OK | AccessFlags::X_OK;
+        faccessat(AT_FDCWD, path, access, AtFlags::AT_EACCESS).map_err(|errno| unusable(errno.into()))?;
+        Ok(Self { path: path.to_owned(), number: 0, is_failing: false })
+    }
+
+    /// Writes a record of what has begun then, to a file of its own. A failure is told once, until there is a success.
+    pub(super) fn write(&mut self, begun: UnixTime, destination: &str, text: impl FnOnce(&str) -> String) {
+        let (date, time) = calendar(begun);
+        let head = format!(
+            "Recorded on {date} by cmail-dispatchd {}. Names, addresses, secrets and mail data are not the real ones.",
+            env!("CARGO_PKG_VERSION")
+        );
+        let stamp = format!("{}T{}Z", date.replace('-', ""), time.replace(':', ""));
+        match self.write_new(&stamp, &file_name(destination), text(&head).as_bytes()) {
+            Ok(path) => {
+                debug!("recorded {path:?}");
+                self.is_failing = false;
+            }
+            Err((path, error)) => {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    warn!(
+                        "{path:?} cannot be written, so nothing is recorded until that is possible: {error}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn write_new(&mut self, stamp: &str, name: &str, text: &[u8]) -> Result<PathBuf, (PathBuf, io::Error)> {
+        loop {
+            self.number += 1;
+            let path = self.path.join(format!("{stamp}-{:04}-{name}.smtp", self.number));
+            match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path) {
+                Ok(mut file) => {
+                    return match file.write_all(text) {
+                        Ok(()) => Ok(path),
+                        Err(error) => {
+                            // A part of a record is none. If not even that works, the part stays.
+                            let _ = fs::remove_file(&path);
+                            Err((path, error))
+                        }
+                    };
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.number < u32::MAX => {}
+                Err(error) => return Err((path, error)),
+            }
+        }
+    }
+}
+
+/// A destination as a part of a file name.
+fn file_name(destination: &str) -> String {
+    let bare = destination.strip_prefix("relay ").unwrap_or(destination);
+    let signs =
+        bare.chars().map(|sign| if sign.is_ascii_alphanumeric() || ".-".contains(sign) { sign } else { '_' });
+    let name: String = signs.take(NAME_LIMIT_OCTETS).collect();
+    name.trim_matches('_').to_owned()
+}
+
+/// Date and time in UTC.
+fn calendar(time: UnixTime) -> (String, String) {
+    let (days, seconds) = (time.0.div_euclid(86_400), time.0.rem_euclid(86_400));
+    // Eras of 400 years that begin with March, so that a leap day is the last day of its year.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    (format!("{year:04}-{month:02}-{day:02}"), format!("{hour:02}:{minute:02}:{second:02}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        for (time, date, of_day) in [
+            (0, "1970-01-01", "00:00:00"),
+            (951_782_400, "2000-02-29", "00:00:00"),
+            (1_795_342_500, "2026-11-22", "10:15:00"),
+            (4_107_542_399, "2100-02-28", "23:59:59"),
+            (-1, "1969-12-31", "23:59:59"),
+        ] {
+            assert_eq!(calendar(UnixTime(time)), (date.to_owned(), of_day.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_file_is_never_overwritten_and_nobody_elses_to_read() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::TempDir::new().unwrap();
+        let begun = UnixTime(1_795_342_500);
+        for _ in 0..2 {
+            let mut records = RecordDirectory::open(directory.path()).unwrap();
+            records.write(begun, "relay [2001:db8::1]:25", |_| "text".to_owned());
+        }
+        let mut names: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        let ends = ["-0001-2001_db8__1__25.smtp", "-0002-2001_db8__1__25.smtp"];
+        for (path, end) in names.iter().zip(ends) {
+            assert!(path.to_str().unwrap().ends_with(&format!("20261122T101500Z{end}")), "{path:?}");
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, FILE_MODE);
+        }
+        assert_eq!(names.len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_directory_cannot_be_used() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for path in [file.path(), Path::new("/nonexistent/records")] {
+            let text = RecordDirectory::open(path).unwrap_err().to_string();
+            assert!(text.contains("directive record") && text.contains(path.to_str().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_vanishes_stops_nothing() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let mut records = RecordDirectory::open(directory.path()).unwrap();
+        fs::remove_dir(directory.path()).unwrap();
+        records.write(UnixTime(0), "example.org", |_| "text".to_owned());
+        assert!(records.is_failing);
+        fs::create_dir(directory.path()).unwrap();
+        records.write(UnixTime(0), "example.org", |_| "text".to_owned());
+        assert!(!records.is_failing);
+    }
+}

@@ -1,0 +1,548 @@
+//! An SMTP conversation as somebody reads it who sees the octets of both ends and knows nothing else: which commands were
+//! sent, which reply belongs to which, and that every command comes where it may. The replies come in the order of the
+//! commands (RFC 2920 section 3.1); that is all that attributes them.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use cmail_delivery::reply::{Reply, ReplyClass, ReplyCode, ReplyParser};
+
+use crate::transaction::Transaction;
+
+/// Most messages as chunks that may be without a reply at once.
+const CHUNKS_LIMIT: usize = 9;
+
+/// What a server replies to. Transactions are counted from zero, and so are the recipients of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Greeting,
+    Ehlo,
+    Helo,
+    StartTls,
+    Noop,
+    Rset,
+    Auth,
+    /// A line of an authentication that was begun.
+    Response,
+    Mail(usize),
+    Rcpt(usize, usize),
+    Data(usize),
+    /// A message: its final dot, or all octets of its chunk.
+    Message(usize),
+    Quit,
+}
+
+impl Command {
+    fn transaction(self) -> Option<usize> {
+        match self {
+            Self::Mail(number) | Self::Rcpt(number, _) | Self::Data(number) | Self::Message(number) => {
+                Some(number)
+            }
+            Self::Greeting
+            | Self::Ehlo
+            | Self::Helo
+            | Self::StartTls
+            | Self::Noop
+            | Self::Rset
+            | Self::Auth
+            | Self::Response
+            | Self::Quit => None,
+        }
+    }
+}
+
+/// What the next octets of the client are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Commands,
+    /// Nothing: what comes behind DATA depends on the reply to it.
+    AwaitsData,
+    /// Mail data of this transaction, up to the final dot.
+    Data(usize),
+    /// So many octets of a chunk.
+    Chunk(usize, usize),
+}
+
+/// A conversation so far.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    /// Whether the client means to keep to one command at a time, and to DATA, whatever is offered.
+    is_cautious: bool,
+    /// What the last reply to EHLO offers, in this state of TLS.
+    offers: BTreeSet<String>,
+    size_limit: Option<usize>,
+    is_tls: bool,
+    is_greeted: bool,
+    is_challenged: bool,
+    mode: Mode,
+    /// Octets of a line whose end was not yet sent.
+    partial: Vec<u8>,
+    last_line: Vec<u8>,
+    last: Option<Command>,
+    /// RSET was sent without need, so the next transaction must be sent in a batch behind it.
+    is_separating: bool,
+    /// Reverse-paths of transactions that must be sent command by command.
+    slow: BTreeSet<String>,
+    unanswered: VecDeque<Command>,
+    transactions: Vec<Transaction>,
+    replies: ReplyParser,
+    /// How many lines of the running authentication were sent behind AUTH.
+    responses: usize,
+    /// How many messages were taken as chunks.
+    chunks_taken: usize,
+    /// RSET was refused: the client must say no more than QUIT.
+    is_leaving: bool,
+    is_over: bool,
+    is_unavailable: bool,
+    needs_caution: bool,
+}
+
+impl Conversation {
+    pub(crate) fn new(is_cautious: bool) -> Self {
+        Self {
+            is_cautious,
+            offers: BTreeSet::new(),
+            size_limit: None,
+            is_tls: false,
+            is_greeted: false,
+            is_challenged: false,
+            mode: Mode::Commands,
+            partial: Vec::new(),
+            last_line: Vec::new(),
+            last: None,
+            is_separating: false,
+            slow: BTreeSet::new(),
+            unanswered: VecDeque::from([Command::Greeting]),
+            transactions: Vec::new(),
+            replies: ReplyParser::default(),
+            responses: 0,
+            chunks_taken: 0,
+            is_leaving: false,
+            is_over: false,
+            is_unavailable: false,
+            needs_caution: false,
+        }
+    }
+
+    /// RFC 3207 section 4.2: what was said before does not count.
+    pub(crate) fn tls_established(&mut self) {
+        (self.is_tls, self.is_greeted) = (true, false);
+        self.offers.clear();
+        self.size_limit = None;
+    }
+
+    /// A transaction with this reverse-path is begun now: if the server was found not to follow, it goes command by command.
+    pub(crate) fn begin(&mut self, reverse_path: &str) {
+        if self.needs_caution {
+            self.slow.insert(reverse_path.to_owned());
+        }
+    }
+
+    /// Takes octets of the client; the commands that they end.
+    pub(crate) fn receive(&mut self, octets: &[u8]) -> Vec<Command> {
+        let mut commands = Vec::new();
+        let mut rest = octets;
+        while !rest.is_empty() {
+            assert!(!self.is_over, "{} after the end", rest.escape_ascii());
+            if let Mode::Chunk(number, left) = self.mode {
+                let (piece, behind) = rest.split_at(left.min(rest.len()));
+                rest = behind;
+                self.transactions[number].message.extend_from_slice(piece);
+                self.await_chunk(number, left - piece.len());
+                continue;
+            }
+            assert!(self.mode != Mode::AwaitsData, "{} behind DATA", rest.escape_ascii());
+            let end = rest.iter().position(|&octet| octet == b'\n').map_or(rest.len(), |end| end + 1);
+            let (piece, behind) = rest.split_at(end);
+            rest = behind;
+            self.partial.extend_from_slice(piece);
+            if let Mode::Data(number) = self.mode {
+                self.transactions[number].message.extend_from_slice(piece);
+            }
+            if piece.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.partial);
+                commands.extend(self.take_line(line));
+            }
+        }
+        commands
+    }
+
+    /// Takes octets of the server; what it has replied to, and how. What it says unasked, or too early, ends the conversation.
+    pub(crate) fn says(&mut self, octets: &[u8]) -> Vec<(Command, Reply)> {
+        let mut answered = Vec::new();
+        let mut rest = octets;
+        while !self.is_over {
+            match self.replies.parse(&mut rest) {
+                Ok(Some(reply)) => answered.extend(self.take_reply(reply)),
+                Ok(None) => break,
+                Err(_) => self.is_over = true,
+            }
+        }
+        answered
+    }
+
+    /// Transactions in the order of their MAIL.
+    pub(crate) fn transactions(&self) -> &[Transaction] {
+        &self.transactions
+    }
+
+    /// The commands that the server has got and not replied to, oldest first.
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = Command> {
+        let is_whole = |command: &Command| match *command {
+            Command::Message(number) => self.transactions[number].is_sent,
+            _ => true,
+        };
+        self.unanswered.iter().copied().take_while(is_whole)
+    }
+
+    /// Whether the server has said what no conversation outlives.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Whether it said 421: it takes nothing more (RFC 5321 section 3.8).
+    pub(crate) fn is_unavailable(&self) -> bool {
+        self.is_unavailable
+    }
+
+    /// Whether it was found not to follow batches or chunks.
+    pub(crate) fn needs_caution(&self) -> bool {
+        self.needs_caution
+    }
+
+    pub(crate) fn offers(&self, keyword: &str) -> bool {
+        self.offers.contains(keyword)
+    }
+
+    /// The longest message that the server takes.
+    pub(crate) fn size_limit(&self) -> Option<usize> {
+        self.size_limit
+    }
+
+    /// Whether commands may be sent before the replies to those before them.
+    pub(crate) fn may_batch(&self) -> bool {
+        self.offers("PIPELINING") && !self.is_cautious
+    }
+
+    /// Whether everything that was sent is replied to, and nothing is begun, on either side.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.unanswered.is_empty() && self.partial.is_empty() && self.replies.is_empty()
+    }
+
+    /// Whether nothing of the next reply has come.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.replies.is_empty()
+    }
+
+    /// The transaction of which the message is being sent.
+    pub(crate) fn sending(&self) -> Option<usize> {
+        match self.mode {
+            Mode::Data(number) | Mode::Chunk(number, _) => Some(number),
+            Mode::Commands | Mode::AwaitsData => None,
+        }
+    }
+
+    /// The last command line, without its end.
+    pub(crate) fn last_line(&self) -> &[u8] {
+        &self.last_line
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    pub(crate) fn responses(&self) -> usize {
+        self.responses
+    }
+
+    fn await_chunk(&mut self, number: usize, left: usize) {
+        self.transactions[number].is_sent = left == 0;
+        self.mode = if left == 0 { Mode::Commands } else { Mode::Chunk(number, left) };
+    }
+
+    fn take_line(&mut self, line: Vec<u8>) -> Option<Command> {
+        let text = line.strip_suffix(b"\r\n").expect("a bare LF");
+        assert!(!text.contains(&b'\r'), "a bare CR");
+        if let Mode::Data(number) = self.mode {
+            if text == b"." {
+                let transaction = &mut self.transactions[number];
+                transaction.is_sent = true;
+                // RFC 2920 section 3.1
+                let is_lone = transaction.message == b".\r\n";
+                assert!(is_lone || transaction.accepted() > 0, "a message for nobody");
+                self.mode = Mode::Commands;
+            }
+            return None;
+        }
+        assert!(!text.iter().any(u8::is_ascii_control), "{}", line.escape_ascii());
+        let command = self.read(&String::from_utf8_lossy(text));
+        self.check_order(command);
+        self.note_reset(command);
+        self.unanswered.push_back(command);
+        self.last = Some(command);
+        self.last_line = text.to_vec();
+        match command {
+            Command::Auth => self.responses = 0,
+            Command::Response => (self.responses, self.is_challenged) = (self.responses + 1, false),
+            Command::Data(_) => self.mode = Mode::AwaitsData,
+            Command::Message(number) => {
+                self.await_chunk(number, self.transactions[number].chunk.unwrap_or(0));
+            }
+            _ => {}
+        }
+        Some(command)
+    }
+
+    /// What a line says. A transaction that it begins or goes on with is taken note of.
+    fn read(&mut self, text: &str) -> Command {
+        if self.is_challenged {
+            return Command::Response;
+        }
+        let current = self.transactions.len().checked_sub(1);
+        let (verb, argument) = text.split_once(' ').unwrap_or((text, ""));
+        match (verb, current) {
+            ("EHLO", _) => Command::Ehlo,
+            ("HELO", _) => Command::Helo,
+            ("STARTTLS", _) => Command::StartTls,
+            ("NOOP", _) => Command::Noop,
+            ("RSET", _) => Command::Rset,
+            ("AUTH", _) => Command::Auth,
+            ("QUIT", _) => Command::Quit,
+            ("MAIL", _) => {
+                let (path, parameters) = path(argument, "FROM:<");
+                self.check_parameters(parameters);
+                let is_batched = self.may_batch() && !self.slow.contains(path);
+                self.transactions.push(Transaction::new(path, is_batched));
+                Command::Mail(self.transactions.len() - 1)
+            }
+            ("RCPT", Some(number)) => {
+                let (path, parameters) = path(argument, "TO:<");
+                assert_eq!(parameters, "");
+                let recipients = &mut self.transactions[number].recipients;
+                recipients.push((path.to_owned(), None));
+                Command::Rcpt(number, recipients.len() - 1)
+            }
+            ("DATA", Some(number)) => Command::Data(number),
+            ("BDAT", Some(number)) => {
+                let octets = argument.strip_suffix(" LAST").and_then(|octets| octets.parse().ok());
+                self.transactions[number].chunk = Some(octets.expect("a chunk that is not the last"));
+                Command::Message(number)
+            }
+            _ => panic!("{text:?} is no command here"),
+        }
+    }
+
+    fn check_parameters(&self, parameters: &str) {
+        for parameter in parameters.split_whitespace() {
+            let keyword = match parameter.split_once('=').unwrap_or((parameter, "")) {
+                ("SIZE", _) => "SIZE",
+                ("BODY", "8BITMIME") => "8BITMIME",
+                ("SMTPUTF8", "") => "SMTPUTF8",
+                _ => panic!("{parameter:?} is no parameter of MAIL"),
+            };
+            assert!(self.offers(keyword), "{parameter:?}, but {keyword} is not offered");
+        }
+    }
+
+    /// Whether a command may come here (RFC 5321 section 4.1.4, RFC 3207 section 4, RFC 4954 section 4, RFC 2920 section 3.1,
+    /// RFC 3030 section 2).
+    fn check_order(&self, command: Command) {
+        let is_answered = self.unanswered.is_empty();
+        let has_begun = !self.transactions.is_empty();
+        let is_negotiating = is_answered && self.is_greeted && !has_begun;
+        let is_expected = match command {
+            Command::Mail(_) => !self.is_leaving,
+            Command::Quit => true,
+            _ => !self.is_leaving && !self.is_separating,
+        };
+        let is_legal = is_expected
+            && match command {
+                Command::Greeting => false,
+                Command::Ehlo => {
+                    is_answered
+                        && (self.last.is_none() || (self.last == Some(Command::StartTls) && self.is_tls))
+                }
+                Command::Helo => is_answered && self.last == Some(Command::Ehlo) && !self.is_greeted,
+                Command::StartTls => is_negotiating && !self.is_tls && self.offers("STARTTLS"),
+                Command::Noop => is_negotiating && self.is_tls,
+                Command::Rset if has_begun => self.may_reset(),
+                Command::Rset => is_negotiating && self.is_tls,
+                Command::Auth => {
+                    is_negotiating && self.offers.iter().any(|keyword| keyword.starts_with("AUTH"))
+                }
+                Command::Response => is_answered && self.is_challenged,
+                Command::Mail(number) => self.may_begin(number),
+                Command::Rcpt(number, recipient) => {
+                    let transaction = &self.transactions[number];
+                    self.last
+                        == Some(
+                            recipient
+                                .checked_sub(1)
+                                .map_or(Command::Mail(number), |before| Command::Rcpt(number, before)),
+                        )
+                        && (transaction.is_batched || (is_answered && transaction.has_room()))
+                }
+                Command::Data(number) => self.may_send_message(number),
+                Command::Message(number) => {
+                    self.may_send_message(number)
+                        && self.offers("CHUNKING")
+                        && !self.is_cautious
+                        && self.chunks_in_flight() <= self.chunks_taken.min(CHUNKS_LIMIT - 1)
+                }
+                Command::Quit => is_answered && self.last != Some(Command::Quit),
+            };
+        assert!(is_legal, "{command:?} after {:?}, without a reply: {:?}", self.last, self.unanswered);
+    }
+
+    /// MAIL comes where the server holds no transaction any more when it reads it.
+    fn may_begin(&self, number: usize) -> bool {
+        let is_batched = self.transactions[number].is_batched;
+        let is_first = number.checked_sub(1).is_none_or(|before| {
+            let transaction = &self.transactions[before];
+            let is_answered = !self.unanswered.iter().any(|command| command.transaction() == Some(before));
+            transaction.is_reset || transaction.is_ended() || (is_answered && !transaction.is_open())
+        });
+        let is_in_time = self.unanswered.is_empty() || is_batched;
+        let is_after_mail = self
+            .unanswered
+            .iter()
+            .all(|command| command.transaction().is_some() || *command == Command::Rset);
+        self.is_greeted
+            && self.last != Some(Command::StartTls)
+            && is_first
+            && is_in_time
+            && is_after_mail
+            && (is_batched || !self.is_separating)
+    }
+
+    fn may_send_message(&self, number: usize) -> bool {
+        let transaction = &self.transactions[number];
+        matches!(self.last, Some(Command::Rcpt(last, _)) if last == number)
+            && (transaction.is_batched || (self.unanswered.is_empty() && transaction.accepted() > 0))
+    }
+
+    /// RSET comes where a transaction is left open, or may be when the next one is sent in a batch.
+    fn may_reset(&self) -> bool {
+        let Some(transaction) = self.transactions.last() else { return false };
+        let is_needed = self.unanswered.is_empty() && transaction.is_open() && !transaction.is_ended();
+        let may_be_needed = self.may_batch() && transaction.chunk.is_some() && transaction.is_sent;
+        !transaction.is_reset && (is_needed || may_be_needed)
+    }
+
+    fn note_reset(&mut self, command: Command) {
+        let is_answered = self.unanswered.is_empty();
+        let last = self.transactions.last_mut().filter(|_| command == Command::Rset);
+        self.is_separating = last.as_ref().is_some_and(|last| !is_answered || !last.is_open());
+        if let Some(last) = last {
+            last.is_reset = true;
+        }
+    }
+
+    fn chunks_in_flight(&self) -> usize {
+        let is_chunk = |command: &&Command| match **command {
+            Command::Message(number) => self.transactions[number].chunk.is_some(),
+            _ => false,
+        };
+        self.unanswered.iter().filter(is_chunk).count()
+    }
+
+    fn take_reply(&mut self, reply: Reply) -> Option<(Command, Reply)> {
+        // Nothing hangs any more on what is said to QUIT, or where only QUIT may follow.
+        if self.is_leaving || self.unanswered.back() == Some(&Command::Quit) {
+            self.is_over = true;
+            return None;
+        }
+        let asked = self.unanswered.front().copied();
+        let message = match asked {
+            Some(Command::Message(number)) => Some(&mut self.transactions[number]),
+            _ => None,
+        };
+        if reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE {
+            (self.is_over, self.is_unavailable) = (true, true);
+            if let Some(transaction) = message.filter(|transaction| transaction.is_sent) {
+                transaction.end = Some(reply);
+            }
+            return None;
+        }
+        if let Some(transaction) = message.filter(|transaction| !transaction.is_sent) {
+            transaction.early = Some(reply);
+            self.is_over = true;
+            return None;
+        }
+        let Some(command) = asked else {
+            self.is_over = true;
+            return None;
+        };
+        self.unanswered.pop_front();
+        self.answer(command, &reply);
+        Some((command, reply))
+    }
+
+    fn answer(&mut self, command: Command, reply: &Reply) {
+        let is_completed = reply.class() == ReplyClass::Completed;
+        match command {
+            Command::Ehlo => {
+                self.is_greeted = is_completed;
+                self.take_offers(if is_completed { Some(reply) } else { None });
+            }
+            Command::Helo => self.is_greeted = is_completed,
+            Command::Auth | Command::Response => {
+                self.is_challenged = reply.code() == ReplyCode::AUTH_CHALLENGE;
+            }
+            Command::Rset if !self.transactions.is_empty() => {
+                self.is_leaving = !is_completed;
+                // What was sent behind it has fallen into the old transaction.
+                self.is_over = !is_completed && !self.unanswered.is_empty();
+            }
+            // A server that refuses padding does not get more than one command at a time either.
+            Command::Noop | Command::Rset => self.is_cautious |= !is_completed,
+            Command::Greeting | Command::StartTls | Command::Quit => {}
+            Command::Mail(number)
+            | Command::Rcpt(number, _)
+            | Command::Data(number)
+            | Command::Message(number) => self.answer_transaction(number, command, reply),
+        }
+    }
+
+    fn answer_transaction(&mut self, number: usize, command: Command, reply: &Reply) {
+        let transaction = &mut self.transactions[number];
+        self.needs_caution |= transaction.answer(command, reply);
+        match command {
+            Command::Data(_) if reply.class() == ReplyClass::Intermediate => {
+                self.mode = Mode::Data(number);
+                self.unanswered.push_back(Command::Message(number));
+            }
+            Command::Data(_) => self.mode = Mode::Commands,
+            Command::Message(_) => {
+                let is_chunk = transaction.chunk.is_some();
+                self.is_over = is_chunk && transaction.accepted() > 0 && is_misunderstood(reply);
+                self.chunks_taken += usize::from(is_chunk && reply.class() == ReplyClass::Completed);
+            }
+            _ => {}
+        }
+    }
+
+    fn take_offers(&mut self, reply: Option<&Reply>) {
+        self.offers.clear();
+        self.size_limit = None;
+        let lines = reply.into_iter().flat_map(|reply| reply.lines().skip(1));
+        for line in lines.filter_map(|line| str::from_utf8(line).ok()) {
+            let mut words = line.split_ascii_whitespace();
+            let Some(keyword) = words.next().map(str::to_ascii_uppercase) else { continue };
+            if keyword == "SIZE" {
+                self.size_limit =
+                    words.next().and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0);
+            }
+            self.offers.insert(keyword);
+        }
+    }
+}
+
+/// Whether a reply says that the server cannot follow (RFC 5321 section 4.2.2), not what it thinks of the mail.
+pub(crate) fn is_misunderstood(reply: &Reply) -> bool {
+    matches!(reply.code().as_u16(), 500 | 502 | 503)
+}
+
+/// The path of MAIL or RCPT, and the parameters behind it.
+fn path<'a>(argument: &'a str, keyword: &str) -> (&'a str, &'a str) {
+    argument.strip_prefix(keyword).and_then(|path| path.rsplit_once('>')).expect("a path")
+}

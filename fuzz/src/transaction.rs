@@ -1,0 +1,207 @@
+//! A transaction as it went over the wire, and what must be told of it: each recipient has the verdict that the replies to the
+//! own commands of the transaction give, and nobody else's.
+
+use cmail_delivery::command::CommandName;
+use cmail_delivery::reply::{Reply, ReplyClass};
+use cmail_delivery::session::{FailureReason, Outcome};
+
+use crate::conversation::{Command, is_misunderstood};
+
+/// What was sent and what was replied.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    pub(crate) reverse_path: String,
+    /// Whether its commands could be sent without waiting for replies.
+    pub(crate) is_batched: bool,
+    mail: Option<Reply>,
+    /// Forward-paths, each with its reply.
+    pub(crate) recipients: Vec<(String, Option<Reply>)>,
+    data: Option<Reply>,
+    /// How long a chunk was announced.
+    pub(crate) chunk: Option<usize>,
+    /// Octets of the message, with the final dot if there is one.
+    pub(crate) message: Vec<u8>,
+    pub(crate) is_sent: bool,
+    /// The reply to the message as a whole, and what was said while it was being sent.
+    pub(crate) end: Option<Reply>,
+    pub(crate) early: Option<Reply>,
+    /// RSET was sent behind it.
+    pub(crate) is_reset: bool,
+}
+
+/// What must be told of one recipient.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Verdict<'a> {
+    Delivered(&'a Reply),
+    Refused(&'a Reply, CommandName),
+    /// The message may have been taken.
+    Uncertain,
+    Undecided,
+}
+
+impl Transaction {
+    pub(crate) fn new(reverse_path: &str, is_batched: bool) -> Self {
+        Self {
+            reverse_path: reverse_path.to_owned(),
+            is_batched,
+            mail: None,
+            recipients: Vec::new(),
+            data: None,
+            chunk: None,
+            message: Vec::new(),
+            is_sent: false,
+            end: None,
+            early: None,
+            is_reset: false,
+        }
+    }
+
+    /// Takes the reply to one of its commands; whether it shows that the server cannot follow.
+    pub(crate) fn answer(&mut self, command: Command, reply: &Reply) -> bool {
+        let is_misunderstood = is_misunderstood(reply);
+        match command {
+            Command::Mail(_) => {
+                self.mail = Some(reply.clone());
+                self.is_batched && is_misunderstood
+            }
+            Command::Rcpt(_, recipient) => {
+                self.recipients[recipient].1 = Some(reply.clone());
+                self.is_batched && is_misunderstood && self.is_mail_accepted()
+            }
+            Command::Data(_) => {
+                self.data = Some(reply.clone());
+                self.is_batched && is_misunderstood && self.accepted() > 0
+            }
+            Command::Message(_) => {
+                self.end = Some(reply.clone());
+                self.chunk.is_some() && is_misunderstood && self.accepted() > 0
+            }
+            _ => false,
+        }
+    }
+
+    /// How many recipients the server accepts.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted_paths().count()
+    }
+
+    /// Who they are.
+    pub(crate) fn accepted_paths(&self) -> impl Iterator<Item = &str> {
+        let is_accepted = |(_, reply): &&(String, Option<Reply>)| is_completed(reply.as_ref());
+        let named = if self.is_mail_accepted() { self.recipients.as_slice() } else { &[] };
+        named.iter().filter(is_accepted).map(|(path, _)| path.as_str())
+    }
+
+    /// Whether a further recipient may be named, all replies being known: after 452 the rest goes in another transaction.
+    pub(crate) fn has_room(&self) -> bool {
+        let is_full = self.recipients.iter().enumerate().any(|(number, (_, reply))| {
+            reply.as_ref().is_some_and(|reply| self.is_without_room(number, reply))
+        });
+        self.is_mail_accepted() && !is_full
+    }
+
+    /// Whether the server holds it when it has replied to all: after a chunk that it has not taken, it does.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_mail_accepted() && !is_completed(self.end.as_ref())
+    }
+
+    /// Whether a final dot ended it (RFC 5321 section 4.1.1.4).
+    pub(crate) fn is_ended(&self) -> bool {
+        self.chunk.is_none() && self.is_sent
+    }
+
+    /// The mail data as the server stores it, as lines.
+    pub(crate) fn lines(&self) -> Vec<Vec<u8>> {
+        if self.message.is_empty() {
+            return Vec::new();
+        }
+        let text = self.message.strip_suffix(b"\r\n").expect("the last line has no end");
+        let mut lines: Vec<Vec<u8>> = Vec::new();
+        for line in text.split(|&octet| octet == b'\n') {
+            lines.push(line.strip_suffix(b"\r").unwrap_or(line).to_vec());
+        }
+        if self.chunk.is_none() {
+            assert_eq!(lines.pop().as_deref(), Some(&b"."[..]));
+            // RFC 5321 section 4.5.2
+            for line in lines.iter_mut().filter(|line| line.starts_with(b".")) {
+                line.remove(0);
+            }
+        }
+        lines
+    }
+
+    /// What must be told of a recipient, by number; `is_unavailable` if the server said 421.
+    pub(crate) fn verdict(&self, recipient: usize, is_unavailable: bool) -> Verdict<'_> {
+        let may_be_taken = self.is_sent && self.end.is_none() && !is_unavailable;
+        let lost = if may_be_taken { Verdict::Uncertain } else { Verdict::Undecided };
+        let Some(mail) = &self.mail else { return lost };
+        if !is_completed(Some(mail)) {
+            return self.judge(mail, CommandName::Mail);
+        }
+        let Some((_, rcpt)) = self.recipients.get(recipient) else { return Verdict::Undecided };
+        let Some(rcpt) = rcpt else { return lost };
+        if self.is_without_room(recipient, rcpt) {
+            return Verdict::Undecided;
+        }
+        if !is_completed(Some(rcpt)) {
+            return self.judge(rcpt, CommandName::Rcpt);
+        }
+        if let Some(data) = self.data.as_ref().filter(|data| data.class() != ReplyClass::Intermediate) {
+            return self.judge(data, CommandName::Data);
+        }
+        let does_not_chunk = |reply: &Reply| self.chunk.is_some() && is_misunderstood(reply);
+        match (&self.end, &self.early) {
+            (Some(end), _) if is_completed(Some(end)) => Verdict::Delivered(end),
+            (Some(reply), _) | (_, Some(reply)) if does_not_chunk(reply) => Verdict::Undecided,
+            (Some(end), _) => Verdict::Refused(end, CommandName::EndOfData),
+            (_, Some(early)) if matches!(early.class(), ReplyClass::Transient | ReplyClass::Permanent) => {
+                Verdict::Refused(early, CommandName::MailData)
+            }
+            _ => lost,
+        }
+    }
+
+    fn judge<'a>(&self, reply: &'a Reply, command: CommandName) -> Verdict<'a> {
+        if self.is_batched && is_misunderstood(reply) {
+            return Verdict::Undecided;
+        }
+        Verdict::Refused(reply, command)
+    }
+
+    /// RFC 5321 section 4.5.3.1.10
+    fn is_without_room(&self, recipient: usize, reply: &Reply) -> bool {
+        let mut before = self.recipients.iter().take(recipient);
+        matches!(reply.code().as_u16(), 452 | 552) && before.any(|(_, reply)| is_completed(reply.as_ref()))
+    }
+
+    fn is_mail_accepted(&self) -> bool {
+        is_completed(self.mail.as_ref())
+    }
+}
+
+impl Verdict<'_> {
+    /// Whether an outcome is this verdict. With `is_masked`, the words of the server may differ.
+    pub(crate) fn is(self, outcome: &Outcome, is_masked: bool) -> bool {
+        let is_same = |told: &Reply, said: &Reply| told.code() == said.code() && (is_masked || told == said);
+        match (self, outcome) {
+            (Self::Delivered(said), Outcome::Delivered(reply)) => is_same(reply, said),
+            (
+                Self::Refused(said, asked),
+                Outcome::Failed { reason: FailureReason::Reply { reply, command }, fatal },
+            ) => {
+                let is_no_room = asked == CommandName::Rcpt && said.code().as_u16() == 552;
+                let is_fatal = said.class() == ReplyClass::Permanent && !is_no_room;
+                is_same(reply, said) && *command == asked && *fatal == is_fatal
+            }
+            (Self::Uncertain, Outcome::Failed { reason: FailureReason::Own { text, .. }, fatal: false }) => {
+                text.contains("delivery uncertain")
+            }
+            (Self::Undecided, Outcome::Undecided) => true,
+            _ => false,
+        }
+    }
+}
+
+fn is_completed(reply: Option<&Reply>) -> bool {
+    reply.is_some_and(|reply| reply.class() == ReplyClass::Completed)
+}
