@@ -255,7 +255,10 @@ mod tests {
             ("chunk_not_understood", "bc?"),
             ("unavailable_in_the_batch", "bc+ bcr- bc??"),
             ("lost_in_flight", "bc+ bcr- bc--"),
+            ("two_lost_in_flight", "bc+ bcr- bc--"),
+            ("padding_refused", "+"),
             ("reset_refused", "bc+ bcr-"),
+            ("refused_chunk", "bcr- bc+ bcr- bc+"),
             ("reply_before_the_chunk", "b+ bc?"),
             ("offers_before_tls", "+"),
         ];
