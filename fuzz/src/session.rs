@@ -260,6 +260,8 @@ mod tests {
             ("reset_refused", "bc+ bcr-"),
             ("refused_chunk", "bcr- bc+ bcr- bc+"),
             ("reply_before_the_chunk", "b+ bc?"),
+            ("refusal_before_bdat", "?"),
+            ("chunk_not_understood_early", "bc?"),
             ("offers_before_tls", "+"),
         ];
         let outlines = expected.map(|(name, _)| (name, outline(name)));
