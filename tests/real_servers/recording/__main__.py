@@ -49,7 +49,7 @@ def missing() -> list[tuple[str, int]]:
 def record(scene: Scene) -> str | None:
     """Makes the pass and keeps its record; what is wrong with it, if something is."""
     # One connection after the other, as it is in a replay.
-    directives = {"concurrency": "1", "tls_padding": "0", "announce": "mail.dispatch.example", **scene.directives}
+    directives = {"concurrency": "1", "destination_concurrency": "1", "tls_padding": "0", "announce": "mail.dispatch.example", **scene.directives}
     world = harness.Scene(scene.name, directives)
     world.fill(
         (to, scene.data[number % len(scene.data)], scene.sender, scene.remote or None)
