@@ -258,7 +258,8 @@ fn an_interrupted_conversation_is_recorded_too() {
 fn a_record_that_becomes_too_long_ends_where_it_still_replays() {
     let line = format!("250-{}\r\n", "x".repeat(1000));
     let long = format!("{}250 2.1.0 ok", line.repeat(50));
-    let recording = Recording::of(Script::new().always("MAIL", Action::Reply(long)));
+    let mut recording = Recording::of(Script::new().always("MAIL", Action::Reply(long)));
+    recording.world.set("destination_concurrency", 1);
     let mails: Vec<Mail> =
         (0..30).map(|number| mail("bob@target.test").data(format!("message {number}"))).collect();
     let record = recording.after(&mails);
@@ -287,7 +288,7 @@ fn connections_at_the_same_time_have_records_of_their_own() {
     let records = recording.all();
     assert_eq!(records.len(), 2, "{records:#?}");
     records.iter().for_each(|record| assert_replays(record));
-    assert_lines(&records.concat(), &["# The connection is lost here", "= 1 deleted"]);
+    assert_lines(&records.concat(), &["# The connection ends here", "= 1 deleted"]);
 }
 
 #[test]

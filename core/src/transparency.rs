@@ -29,6 +29,8 @@ impl MailDataEncoder {
 
     /// Appends what `data` becomes to `out`: at most two octets for each, and two more.
     pub fn encode(&mut self, data: &[u8], out: &mut BytesMut) {
+        // With some room for line ends that are not whole, so that the buffer hardly ever has to grow on the way.
+        out.reserve(data.len() + data.len() / 32 + 2);
         let mut rest = data;
         if self.has_pending_cr
             && let Some((first, behind)) = rest.split_first()

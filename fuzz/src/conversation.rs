@@ -464,6 +464,7 @@ impl Conversation {
             return None;
         }
         if let Some(transaction) = message.filter(|transaction| !transaction.is_sent) {
+            self.needs_caution |= transaction.is_chunk_misunderstood(&reply);
             transaction.early = Some(reply);
             self.is_over = true;
             return None;
@@ -513,9 +514,9 @@ impl Conversation {
             }
             Command::Data(_) => self.mode = Mode::Commands,
             Command::Message(_) => {
-                let is_chunk = transaction.chunk.is_some();
-                self.is_over = is_chunk && transaction.accepted() > 0 && is_misunderstood(reply);
-                self.chunks_taken += usize::from(is_chunk && reply.class() == ReplyClass::Completed);
+                self.is_over = transaction.is_chunk_misunderstood(reply);
+                let is_taken = transaction.chunk.is_some() && reply.class() == ReplyClass::Completed;
+                self.chunks_taken += usize::from(is_taken);
             }
             _ => {}
         }

@@ -255,8 +255,13 @@ mod tests {
             ("chunk_not_understood", "bc?"),
             ("unavailable_in_the_batch", "bc+ bcr- bc??"),
             ("lost_in_flight", "bc+ bcr- bc--"),
+            ("two_lost_in_flight", "bc+ bcr- bc--"),
+            ("padding_refused", "+"),
             ("reset_refused", "bc+ bcr-"),
+            ("refused_chunk", "bcr- bc+ bcr- bc+"),
             ("reply_before_the_chunk", "b+ bc?"),
+            ("refusal_before_bdat", "?"),
+            ("chunk_not_understood_early", "bc?"),
             ("offers_before_tls", "+"),
         ];
         let outlines = expected.map(|(name, _)| (name, outline(name)));

@@ -74,10 +74,15 @@ impl Transaction {
             }
             Command::Message(_) => {
                 self.end = Some(reply.clone());
-                self.chunk.is_some() && is_misunderstood && self.accepted() > 0
+                self.is_chunk_misunderstood(reply)
             }
             _ => false,
         }
+    }
+
+    /// Whether a reply to the message says that the server does not take it as a chunk, although there is somebody to get it.
+    pub(crate) fn is_chunk_misunderstood(&self, reply: &Reply) -> bool {
+        self.chunk.is_some() && self.accepted() > 0 && is_misunderstood(reply)
     }
 
     /// How many recipients the server accepts.
@@ -149,10 +154,9 @@ impl Transaction {
         if let Some(data) = self.data.as_ref().filter(|data| data.class() != ReplyClass::Intermediate) {
             return self.judge(data, CommandName::Data);
         }
-        let does_not_chunk = |reply: &Reply| self.chunk.is_some() && is_misunderstood(reply);
         match (&self.end, &self.early) {
             (Some(end), _) if is_completed(Some(end)) => Verdict::Delivered(end),
-            (Some(reply), _) | (_, Some(reply)) if does_not_chunk(reply) => Verdict::Undecided,
+            (Some(reply), _) | (_, Some(reply)) if self.is_chunk_misunderstood(reply) => Verdict::Undecided,
             (Some(end), _) => Verdict::Refused(end, CommandName::EndOfData),
             (_, Some(early)) if matches!(early.class(), ReplyClass::Transient | ReplyClass::Permanent) => {
                 Verdict::Refused(early, CommandName::MailData)

@@ -328,7 +328,7 @@ impl Pipeline {
             return Turn::Close(EndCause::Lost("the server replied before it was asked".into()));
         }
         if let Some(running) = self.transactions.front_mut() {
-            if running.is_chunked && is_misunderstood(reply) {
+            if running.has_accepted() && running.is_chunked && is_misunderstood(reply) {
                 return Self::on_misunderstood_chunk(running, reply, cx);
             }
             if matches!(reply.class(), ReplyClass::Transient | ReplyClass::Permanent) {

@@ -19,6 +19,9 @@ use crate::tls::{TlsRead, TlsSession};
 /// Octets of mail that are asked for at a time, and so the most that wait here for the socket.
 pub const PULL_OCTETS: usize = 64 * 1024;
 
+/// With less than that to write, more is asked for first.
+const TOGETHER_OCTETS: usize = PULL_OCTETS / 2;
+
 /// Octets that one connection sends before it is the others' turn.
 pub const TURN_OCTETS: usize = 4 * PULL_OCTETS;
 
@@ -235,9 +238,14 @@ impl Connection {
                 Stage::Tls(_) => &mut self.plaintext,
                 Stage::Connecting | Stage::Clear | Stage::NoTls(_) => &mut self.clear,
             };
-            let has_more = pull(PULL_OCTETS, outgoing);
+            // What comes in small pieces, commands and a short message for example, is written at once.
+            let mut has_more = true;
+            while has_more && outgoing.len() < TOGETHER_OCTETS {
+                let before = outgoing.len();
+                has_more = pull(PULL_OCTETS - before, outgoing) && outgoing.len() > before;
+            }
             sent += outgoing.len();
-            self.wants_transmit = has_more && !outgoing.is_empty();
+            self.wants_transmit = has_more;
         }
         Ok(())
     }

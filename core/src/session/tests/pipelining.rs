@@ -468,3 +468,17 @@ fn a_server_that_refuses_padding_gets_one_command_at_a_time() {
         talk.server("502 no\r\n").begin(mail(1, "x")).client("MAIL FROM:<s@example.org>\r\n");
     });
 }
+
+#[test]
+fn a_chunk_for_nobody_that_is_refused_says_nothing_about_chunks() {
+    dialogue(&plain(), |talk| {
+        talk.make_ready("PIPELINING CHUNKING");
+        talk.begin(mail(1, "x"));
+        send_to_bdat(talk, 0);
+        talk.server("250 ok\r\n550 who?\r\n503 RCPT first\r\n");
+        let (verdicts, rest) = talk.verdicts();
+        assert_eq!(verdicts, all(1, "fatal 550 who? RCPT TO"));
+        let [SessionOutput::Ended(end)] = rest.as_slice() else { panic!("{rest:?}") };
+        assert!(!end.needs_caution);
+    });
+}

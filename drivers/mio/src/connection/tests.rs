@@ -208,6 +208,24 @@ fn one_turn_sends_a_bounded_number_of_octets() {
 }
 
 #[test]
+fn what_comes_in_small_pieces_is_written_at_once() {
+    let (listener, address) = loopback();
+    let mut driven = Driven::connected(address);
+    let (mut peer, _) = listener.accept().unwrap();
+    let mut pieces = ["MAIL\r\n", "BDAT 5 LAST\r\n", "data\n"].into_iter();
+    let mut unwritten = Vec::new();
+    driven.connection.request_transmit();
+    driven.advance(&mut |_, octets| {
+        unwritten.push(octets.len());
+        let piece = pieces.next().unwrap_or_default();
+        octets.extend_from_slice(piece.as_bytes());
+        !piece.is_empty()
+    });
+    assert_eq!(unwritten, [0, 6, 19, 24], "a write came between two pieces");
+    assert_eq!(read_octets(&mut peer, 24), b"MAIL\r\nBDAT 5 LAST\r\ndata\n");
+}
+
+#[test]
 fn a_pull_is_repeated_until_there_is_nothing_and_then_only_on_request() {
     let (address, thread) = serve(|mut stream| {
         let mut read = Vec::new();

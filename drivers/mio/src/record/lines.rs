@@ -62,6 +62,13 @@ impl Lines {
         self.held.push((call, line));
     }
 
+    /// Takes back what was given last, and what was observed after it.
+    pub(super) fn drop_last(&mut self) {
+        if self.slots.len() > 1 {
+            self.slots.pop();
+        }
+    }
+
     /// Inserts a given line before the slot at a position.
     pub(super) fn give_before(&mut self, position: usize, line: String) {
         let slot = Slot { given: Some(Given::Line(line)), ..Slot::default() };

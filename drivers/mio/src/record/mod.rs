@@ -76,12 +76,11 @@ impl Recorder {
             }
             Input::TlsFailed(connection, reason) => {
                 self.learn_seed(dispatcher, *connection);
-                self.cut_if_others_go_on(*connection);
                 self.with(*connection, |track| track.tls_failed(at, reason));
             }
             Input::Closed(connection, reason) => {
                 self.learn_seed(dispatcher, *connection);
-                self.cut_if_others_go_on(*connection);
+                self.cut_if_others_go_on(*connection, false);
                 self.with(*connection, |track| track.lost(at, reason));
             }
             Input::Store(request, Ok(StoreReply::Claimed { transactions, .. })) => {
@@ -116,8 +115,13 @@ impl Recorder {
             Output::Connect { connection, remote, purpose: Purpose::Smtp } => {
                 let Some(facts) = dispatcher.connection(*connection) else { return };
                 let tried = Tried { host: facts.host.clone(), remote: *remote, tls: facts.tls };
-                let idle = |track: &Track| track.pass == facts.pass && track.talk.is_none();
-                let known = self.tracks.iter().find(|(_, track)| idle(track)).map(|(&number, _)| number);
+                // Mail that a pass has left undecided goes into the next one at once, in a replay as well.
+                let goes_on = |track: &Track| {
+                    let is_over = track.has_undecided_mails() && !dispatcher.is_under_way(track.pass);
+                    track.talk.is_none()
+                        && (track.pass == facts.pass || is_over && track.next_hop == *facts.next_hop)
+                };
+                let known = self.tracks.iter().find(|(_, track)| goes_on(track)).map(|(&number, _)| number);
                 let number = known.unwrap_or_else(|| {
                     self.last_track += 1;
                     let track = Track::new(&facts, &self.circumstances, self.now.wall);
@@ -126,6 +130,7 @@ impl Recorder {
                 });
                 self.by_connection.insert(*connection, number);
                 if let Some(track) = self.tracks.get_mut(&number) {
+                    (track.pass, track.over_since) = (facts.pass, None);
                     track.connecting(at, *connection, *remote, tried);
                 }
             }
@@ -133,9 +138,7 @@ impl Recorder {
                 self.with(*connection, |track| track.starts_tls(at, server));
             }
             Output::Close(connection) => {
-                if at.deadline.is_some() {
-                    self.cut_if_others_go_on(*connection);
-                }
+                self.cut_if_others_go_on(*connection, at.deadline.is_none());
                 self.with(*connection, |track| track.closed(at));
                 self.by_connection.remove(connection);
             }
@@ -232,18 +235,15 @@ impl Recorder {
         }
     }
 
-    /// Where other connections take over the mail of one that is lost, a replay of it alone would go otherwise.
-    fn cut_if_others_go_on(&mut self, connection: ConnectionId) {
-        let Some(pass) = self.by_connection.get(&connection).and_then(|number| self.tracks.get(number))
-        else {
+    /// Where other connections take over the mail of one that ends, a replay of it alone would go otherwise.
+    fn cut_if_others_go_on(&mut self, connection: ConnectionId, is_closed_by_last: bool) {
+        let number = self.by_connection.get(&connection);
+        let Some(pass) = number.and_then(|number| self.tracks.get(number)).map(|track| track.pass) else {
             return;
         };
-        let pass = pass.pass;
         let talks = self.tracks.values().filter(|track| track.pass == pass && track.talk.is_some()).count();
         if talks > 1 {
-            self.with(connection, |track| {
-                track.cut("The connection is lost here, and others of the same pass take over its mail.");
-            });
+            self.with(connection, |track| track.cut_if_undecided(is_closed_by_last));
         }
     }
 

@@ -38,8 +38,11 @@ pub(super) struct Talk {
     ehlo_lines: u32,
     /// The beginning of a line.
     partial: Vec<u8>,
-    /// The call in which the client has last said something.
+    /// The call in which the client has last said something, and the one in which the server has.
     said_in: Option<u64>,
+    heard_in: Option<u64>,
+    /// How many replies are still to come.
+    expected: u32,
     data: Option<MailData>,
 }
 
@@ -82,6 +85,9 @@ impl Talk {
             ehlo_lines: 0,
             partial: Vec::new(),
             said_in: None,
+            heard_in: None,
+            // The greeting.
+            expected: 1,
             data: None,
         }
     }
@@ -109,10 +115,17 @@ impl Talk {
     fn give(&mut self, line: &[u8], call: u64, lines: &mut Lines, mask: &mut Mask) {
         self.is_used = true;
         let octets = self.masked(line, mask);
-        if self.said_in == Some(call) {
+        // What was read together with a reply that nobody had asked for, or that was asked for only after the read, counts
+        // as one.
+        let is_unexpected = self.expected == 0 && self.heard_in == Some(call);
+        if self.said_in == Some(call) || is_unexpected {
             lines.give_joined(&octets);
         } else {
             lines.give(Given::Server { octets, is_joined: false });
+        }
+        self.heard_in = Some(call);
+        if line.get(3) != Some(&b'-') {
+            self.expected = self.expected.saturating_sub(1);
         }
         if self.said == Said::Data && line.starts_with(b"3") && line.get(3) != Some(&b'-') {
             self.data = Some(MailData::new(None, lines));
@@ -124,12 +137,14 @@ impl Talk {
         let line = String::from_utf8_lossy(octets);
         let line = line.trim_end_matches(['\r', '\n']);
         self.said_in = Some(call);
+        self.expected += 1;
         if line == "*" {
             self.spoil_proof(lines);
         }
         let verb = line.split([' ', ':']).next().unwrap_or_default();
         if verb == "." {
             // The end of a message for nobody.
+            self.expected -= 1;
             return self.sent_data(octets, call, lines);
         }
         self.said = match verb {
@@ -170,6 +185,8 @@ impl Talk {
         }
         // A chunk has no final dot.
         let wire_octets = if data.chunk.is_some() { octets + FINAL_DOT_OCTETS } else { octets };
+        // That of a chunk is the reply to its command.
+        self.expected += u32::from(data.chunk.is_none());
         self.data = None;
         lines.client(call, line);
         Told::FinalDot(wire_octets)

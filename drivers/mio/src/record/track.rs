@@ -57,8 +57,9 @@ pub(super) struct Track {
     claimed: VecDeque<Claimed>,
     /// Whether it is told what became of each.
     mails: Vec<(MailId, RecordedMail, bool)>,
-    /// The mails of the transaction that has begun last.
+    /// The mails of the transaction that has begun last, and how many have begun.
     running: Vec<usize>,
+    transactions: usize,
     /// The last thing that the world did, and the last that was sent.
     last_given: Instant,
     last_active: Instant,
@@ -94,6 +95,7 @@ impl Track {
             claimed: VecDeque::new(),
             mails: Vec::new(),
             running: Vec::new(),
+            transactions: 0,
             last_given: Instant::default(),
             last_active: Instant::default(),
             quiet_since: Instant::default(),
@@ -296,8 +298,19 @@ impl Track {
         }
     }
 
+    /// The connection is about to be lost, or to be closed because of what was given last, while others of the pass go on:
+    /// they take over its mail, which a replay of this one alone would do otherwise.
+    pub(super) fn cut_if_undecided(&mut self, is_closed_by_last: bool) {
+        if self.is_cut.is_none() && (self.mails.is_empty() || self.has_undecided_mails()) {
+            if is_closed_by_last {
+                self.lines.drop_last();
+            }
+            self.cut("The connection ends here, and others of the same pass take over its mail.");
+        }
+    }
+
     /// Nothing more is recorded from here on.
-    pub(super) fn cut(&mut self, why: &'static str) {
+    fn cut(&mut self, why: &'static str) {
         self.is_cut.get_or_insert(why);
     }
 
@@ -348,6 +361,8 @@ impl Track {
     fn begin(&mut self, position: usize) {
         let Some(Claimed { rows, shape }) = self.claimed.remove(position) else { return };
         self.running.clear();
+        self.transactions += 1;
+        let shape = shape.marked(self.transactions);
         for row in rows {
             let known = self.mails.iter().position(|(id, ..)| *id == row.id);
             let position = known.unwrap_or_else(|| {

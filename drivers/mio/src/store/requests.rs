@@ -29,6 +29,14 @@ macro_rules! fail_columns {
     };
 }
 
+/// A row, and its data if they are short enough: that spares a statement for each small message. SQLite does not read
+/// what is too long.
+const SELECT_ROW: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    ", CASE WHEN octet_length(mail_data) <= ?2 THEN mail_data END FROM outbox WHERE mail_id = ?1"
+);
+
 impl Database {
     /// Does what is asked. If it fails, nothing of it is done, and the next request may succeed.
     pub(crate) fn answer(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
@@ -164,12 +172,7 @@ pub(super) fn row(
     id: MailId,
     data_limit: usize,
 ) -> rusqlite::Result<Option<(Row, Option<Bytes>)>> {
-    // Who wants the data of a small message as well spares a statement. SQLite does not read it where it is too long.
-    let mut statement = connection.prepare_cached(concat!(
-        "SELECT ",
-        row_columns!(),
-        ", CASE WHEN octet_length(mail_data) <= ?2 THEN mail_data END FROM outbox WHERE mail_id = ?1"
-    ))?;
+    let mut statement = connection.prepare_cached(SELECT_ROW)?;
     let found = statement
         .query_row(params![id.0, i64::try_from(data_limit).unwrap_or(i64::MAX)], |row| {
             let data = octets(row.get_ref(5)?).map(|data| Bytes::copy_from_slice(&data));

@@ -3,6 +3,7 @@ use cmail_delivery::outbox::NewBounce;
 use cmail_delivery::schedule::{RetryRules, Standing};
 use cmail_delivery::time::UnixTime;
 use proptest::prelude::*;
+use rusqlite::StatementStatus;
 use rusqlite::types::Value;
 
 use super::super::fixture::Fixture;
@@ -341,6 +342,32 @@ fn by_the_view(connection: &Connection) -> Vec<(i64, u32, i64, bool)> {
         .unwrap()
         .collect::<Result<_, _>>()
         .unwrap()
+}
+
+#[test]
+fn a_claim_runs_one_statement_for_a_small_message_and_never_compiles_it_anew() {
+    let mut fixture = Fixture::new();
+    let ids: Vec<MailId> =
+        (0..20).map(|n| fixture.mail(None, "r@example.org", format!("{n}").as_bytes())).collect();
+    let mut claim = |ids: &[MailId]| {
+        let reply = fixture.answer(StoreRequest::Claim { ids: ids.to_vec() });
+        let StoreReply::Claimed { transactions, .. } = reply else { panic!("that is no answer to a claim") };
+        assert!(transactions.iter().all(|transaction| !transaction.head.is_empty()));
+        let connection = &fixture.database.connection;
+        let row = connection.prepare_cached(SELECT_ROW).unwrap();
+        let data = connection.prepare_cached("SELECT mail_data FROM outbox WHERE mail_id = ?1").unwrap();
+        let count = |what| row.get_status(what);
+        (
+            count(StatementStatus::Run),
+            count(StatementStatus::RePrepare),
+            data.get_status(StatementStatus::Run),
+        )
+    };
+    let (runs, compilations, _) = claim(&ids[..1]);
+    for ids in ids.chunks(5) {
+        claim(ids);
+    }
+    assert_eq!(claim(&[]), (runs + 20, compilations, 0), "the data comes with the row");
 }
 
 proptest! {
