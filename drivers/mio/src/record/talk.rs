@@ -1,5 +1,7 @@
 //! One connection of a record: its octets become lines.
 
+use std::collections::VecDeque;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cmail_delivery::io::ConnectionId;
@@ -41,8 +43,10 @@ pub(super) struct Talk {
     /// The call in which the client has last said something, and the one in which the server has.
     said_in: Option<u64>,
     heard_in: Option<u64>,
-    /// How many replies are still to come.
-    expected: u32,
+    /// The replies that are still to come: whether each is that to a whole message.
+    expected: VecDeque<bool>,
+    /// The call in which a message was decided while more was under way: the client may go on at once.
+    decided_in: Option<u64>,
     data: Option<MailData>,
 }
 
@@ -87,7 +91,8 @@ impl Talk {
             said_in: None,
             heard_in: None,
             // The greeting.
-            expected: 1,
+            expected: VecDeque::from([false]),
+            decided_in: None,
             data: None,
         }
     }
@@ -115,17 +120,19 @@ impl Talk {
     fn give(&mut self, line: &[u8], call: u64, lines: &mut Lines, mask: &mut Mask) {
         self.is_used = true;
         let octets = self.masked(line, mask);
-        // What was read together with a reply that nobody had asked for, or that was asked for only after the read, counts
-        // as one.
-        let is_unexpected = self.expected == 0 && self.heard_in == Some(call);
-        if self.said_in == Some(call) || is_unexpected {
+        // A replay must not let the client go on between what was read together.
+        let is_unexpected = self.expected.is_empty() && self.heard_in == Some(call);
+        if self.said_in == Some(call) || self.decided_in == Some(call) || is_unexpected {
             lines.give_joined(&octets);
         } else {
             lines.give(Given::Server { octets, is_joined: false });
         }
         self.heard_in = Some(call);
         if line.get(3) != Some(&b'-') {
-            self.expected = self.expected.saturating_sub(1);
+            let is_decided = self.expected.pop_front().unwrap_or_default();
+            if is_decided && !self.expected.is_empty() {
+                self.decided_in = Some(call);
+            }
         }
         if self.said == Said::Data && line.starts_with(b"3") && line.get(3) != Some(&b'-') {
             self.data = Some(MailData::new(None, lines));
@@ -137,16 +144,15 @@ impl Talk {
         let line = String::from_utf8_lossy(octets);
         let line = line.trim_end_matches(['\r', '\n']);
         self.said_in = Some(call);
-        self.expected += 1;
         if line == "*" {
             self.spoil_proof(lines);
         }
         let verb = line.split([' ', ':']).next().unwrap_or_default();
         if verb == "." {
             // The end of a message for nobody.
-            self.expected -= 1;
             return self.sent_data(octets, call, lines);
         }
+        self.expected.push_back(verb == "BDAT");
         self.said = match verb {
             "EHLO" => Said::Ehlo,
             "AUTH" => Said::Auth { is_scram: line.contains(" SCRAM-") },
@@ -186,7 +192,9 @@ impl Talk {
         // A chunk has no final dot.
         let wire_octets = if data.chunk.is_some() { octets + FINAL_DOT_OCTETS } else { octets };
         // That of a chunk is the reply to its command.
-        self.expected += u32::from(data.chunk.is_none());
+        if data.chunk.is_none() {
+            self.expected.push_back(true);
+        }
         self.data = None;
         lines.client(call, line);
         Told::FinalDot(wire_octets)
@@ -396,6 +404,15 @@ mod tests {
         let expected = "C: BDAT 7 LAST\nC. 7 octets, last chunk\nC: BDAT 0 LAST\nC. 0 octets, last chunk\n\
                         C: DATA\nS: 354 go\nC. 3 octets, final dot\n";
         assert_eq!(bench.text(), expected);
+    }
+
+    #[test]
+    fn what_was_read_with_the_end_of_an_overlapping_message_stays_with_it() {
+        let mut bench = Bench::new();
+        bench.server("220 mx\r\n").client("BDAT 0 LAST").client("MAIL FROM:<>").client("BDAT 0 LAST");
+        bench.server("250 taken\r\n250 ok\r\n").server("250 taken\r\n");
+        let text = bench.text();
+        assert!(text.ends_with("S| \"250 taken\\r\\n250 ok\\r\\n\"\nS: 250 taken\n"), "{text}");
     }
 
     #[test]
