@@ -88,6 +88,61 @@ pub fn transmitted_octets(data: &[u8]) -> u64 {
     (data.len() + added) as u64 + final_line_end
 }
 
+/// The verbs of SMTP and its extensions, and of some that are no standard.
+const VERBS: [&[u8]; 31] = [
+    b"ATRN",
+    b"AUTH",
+    b"BDAT",
+    b"BURL",
+    b"DATA",
+    b"DEBUG",
+    b"EHLO",
+    b"ETRN",
+    b"EXPN",
+    b"HELO",
+    b"HELP",
+    b"LHLO",
+    b"MAIL",
+    b"NOOP",
+    b"ONEX",
+    b"QUIT",
+    b"RCPT",
+    b"RSET",
+    b"SAML",
+    b"SEND",
+    b"SOML",
+    b"STARTTLS",
+    b"STAT",
+    b"TICK",
+    b"TURN",
+    b"VERB",
+    b"VRFY",
+    b"WIZ",
+    b"XCLIENT",
+    b"XEXCH50",
+    b"XFORWARD",
+];
+
+/// Whether a line of a message could be taken for a command by a server that does not know it for a line of a message: its
+/// first word is a verb, in any case.
+pub fn has_command_lines(data: &[u8]) -> bool {
+    let mut rest = data;
+    loop {
+        let line = rest.trim_ascii_start();
+        let is_part_of_a_word = |octet: &u8| octet.is_ascii_alphanumeric();
+        let word = line.split(|octet| !is_part_of_a_word(octet)).next().unwrap_or_default();
+        if VERBS.iter().any(|verb| verb.eq_ignore_ascii_case(word)) {
+            return true;
+        }
+        let Some((_, behind)) =
+            memchr::memchr2(b'\r', b'\n', line).and_then(|end| line.split_at_checked(end + 1))
+        else {
+            return false;
+        };
+        rest = behind;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +218,20 @@ mod tests {
     #[test]
     fn nul_and_eight_bit_octets_pass() {
         assert_eq!(encode(&[b"\0\xff\r\n"]), b"\0\xff\r\n.\r\n");
+    }
+
+    #[test]
+    fn lines_that_could_be_commands_are_found() {
+        for data in
+            ["RSET", "x\r\nmail from:<a@b>", "x\n \t\nRcpt:", "x\rHELP me", "\0\nDATA\r\n", "\n\nNOOP\n"]
+        {
+            assert!(has_command_lines(data.as_bytes()), "{data:?}");
+        }
+        for data in
+            ["", "\r\n", "a HELP", "Subject: MAIL\r\n\r\nmailing, helpful, X-Data\n", "DATAX\n", "-DATA"]
+        {
+            assert!(!has_command_lines(data.as_bytes()), "{data:?}");
+        }
     }
 
     fn data() -> impl Strategy<Value = Vec<u8>> {

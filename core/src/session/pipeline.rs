@@ -458,12 +458,15 @@ impl Sent {
 }
 
 /// Whether a reply says that the server did not know or expect the command (RFC 5321 section 4.2.2), rather than what it
-/// thinks of the mail.
+/// thinks of the mail, which an enhanced code of another subject than the protocol tells (RFC 3463 section 3.6).
 pub(super) fn is_misunderstood(reply: &Reply) -> bool {
-    matches!(
+    const SUBJECTS: [u16; 2] = [0, 5];
+    let is_about_the_protocol = reply.enhanced().is_none_or(|code| SUBJECTS.contains(&code.subject));
+    let is_confused = matches!(
         reply.code(),
         ReplyCode::SYNTAX_ERROR | ReplyCode::COMMAND_NOT_IMPLEMENTED | ReplyCode::BAD_SEQUENCE_OF_COMMANDS
-    )
+    );
+    is_confused && is_about_the_protocol
 }
 
 /// RFC 5321 section 4.5.3.2.6: a server that is lost after the end of the message may have taken it.

@@ -17,7 +17,7 @@ use crate::command::{Command, CommandName};
 use crate::outbox::MailId;
 use crate::reply::{Reply, ReplyClass, ReplyCode};
 use crate::status::EnhancedStatus;
-use crate::transparency::{MailDataEncoder, transmitted_octets};
+use crate::transparency::{MailDataEncoder, has_command_lines, transmitted_octets};
 
 /// What of a transaction is to be sent next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +72,7 @@ impl Running {
             body_8bit: !is_whole || !head.is_ascii(),
             smtputf8: false,
             next: Next::Mail,
-            // RFC 3030 section 2: the length of a chunk is said before it. An empty one would be sent when its length is, before
-            // anything is to be sent of it.
-            is_chunked: is_whole && data_octets > 0 && cx.may_chunk(),
+            is_chunked: is_whole && cx.may_chunk() && fits_a_chunk(&head),
             is_batched: false,
             is_sent: false,
             is_open: false,
@@ -232,6 +230,12 @@ impl Running {
         self.decide_all(&Outcome::Undecided);
         self.verdicts
     }
+}
+
+/// Whether a message may be sent as a chunk. Some servers that refuse BDAT go on to read the octets of the chunk as commands,
+/// so none of its lines may be one. And an empty chunk would be complete before anything of it is sent.
+fn fits_a_chunk(message: &[u8]) -> bool {
+    !message.is_empty() && !has_command_lines(message)
 }
 
 /// The verdict of a reply that is no success: by its first digit (RFC 5321 section 4.2), except that no room for

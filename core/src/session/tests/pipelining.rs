@@ -482,3 +482,25 @@ fn a_chunk_for_nobody_that_is_refused_says_nothing_about_chunks() {
         assert!(!end.needs_caution);
     });
 }
+
+#[test]
+fn a_message_with_a_line_that_could_be_a_command_is_no_chunk() {
+    // A server that refuses BDAT may read on in the chunk as if it were commands.
+    for data in ["Subject: x\n\nRCPT TO:<you@example.net>\n", "help me"] {
+        dialogue(&plain(), |talk| {
+            talk.make_ready("PIPELINING CHUNKING");
+            talk.begin(mail(1, data)).client(BATCH);
+        });
+    }
+}
+
+#[test]
+fn a_refusal_for_a_reason_of_policy_is_a_verdict_whatever_its_code() {
+    // RFC 3463 section 3.8
+    dialogue(&plain(), |talk| {
+        talk.make_ready("PIPELINING");
+        talk.begin(mail(1, "x")).client(BATCH);
+        talk.server("250 2.1.0 ok\r\n503 5.7.1 relaying denied\r\n503 5.5.1 RCPT first\r\n");
+        assert_eq!(talk.verdicts().0, all(1, "fatal 503 5.7.1 relaying denied RCPT TO"));
+    });
+}
