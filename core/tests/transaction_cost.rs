@@ -1,5 +1,7 @@
 //! Proves what a small message costs, in writes and in allocations.
 
+#![allow(clippy::unwrap_used, reason = "it is a test")]
+
 use std::alloc::System;
 
 use bytes::{Bytes, BytesMut};
@@ -61,9 +63,8 @@ fn cost(session: &mut Session, replies: &[&[u8]]) -> (usize, usize) {
         count += writes(session);
     }
     let change = region.change();
-    let verdicts = std::iter::from_fn(|| session.poll_output()).find_map(|output| match output {
-        SessionOutput::Verdicts(verdicts) => Some(verdicts),
-        _ => None,
+    let verdicts = std::iter::from_fn(|| session.poll_output()).find_map(|output| {
+        if let SessionOutput::Verdicts(verdicts) = output { Some(verdicts) } else { None }
     });
     assert!(matches!(verdicts.as_deref(), Some([(MailId(1), Outcome::Delivered(_))])), "{verdicts:?}");
     (count, change.allocations + change.reallocations)

@@ -32,8 +32,8 @@ const REPLIES_PER_ITERATION: usize = 64;
 /// processor busy.
 const OVERDUE_WAIT_MS: u64 = 1;
 
-/// How long the outbox's files are left alone after they had something to say: what this process writes itself shows
-/// there as well, many times for each commit.
+/// How long the outbox's files are left alone after a commit was begun: what this process writes itself shows there as
+/// well, many times for each commit. While it writes nothing, every change is looked at at once.
 const OUTBOX_REST: Duration = Duration::from_millis(10);
 
 const WAKER: Token = Token(0);
@@ -250,7 +250,6 @@ impl EventLoop {
         if self.woken.outbox && self.outbox_rest().is_zero() {
             self.woken.outbox = false;
             (environment.outbox_touched)();
-            self.outbox_rest_end = std::time::Instant::now() + OUTBOX_REST;
         }
         if self.woken.store {
             for _ in 0..REPLIES_PER_ITERATION {
@@ -342,6 +341,9 @@ impl EventLoop {
                 Output::Datagram { query, to, octets } => self.sockets.query(query, to, &octets),
                 Output::CloseDatagram(query) => self.sockets.close_query(query),
                 Output::Store(request, what) => {
+                    if matches!(what, StoreRequest::Commit(_)) {
+                        self.outbox_rest_end = std::time::Instant::now() + OUTBOX_REST;
+                    }
                     (environment.submit)(request, what);
                     // The answer may be there already, for which nobody wakes the loop.
                     self.woken.store = true;

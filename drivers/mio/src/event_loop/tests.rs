@@ -228,7 +228,7 @@ fn a_request_to_terminate_ends_the_run() {
 }
 
 #[test]
-fn files_that_are_written_again_and_again_are_looked_at_now_and_then() {
+fn files_that_this_process_writes_itself_are_looked_at_now_and_then() {
     let touches = Cell::new(0);
     let mut event_loop = event_loop();
     let mut dispatcher = dispatcher(event_loop.now());
@@ -237,7 +237,7 @@ fn files_that_are_written_again_and_again_are_looked_at_now_and_then() {
     settle(&mut event_loop, &mut dispatcher, &mut environment);
     let (mut change, mut changes) = pipe::new().unwrap();
     event_loop.register(&mut changes, Registration::Outbox).unwrap();
-    // As long as if somebody had written only just before.
+    // As if a commit had only just begun.
     event_loop.outbox_rest_end = std::time::Instant::now() + PATIENCE;
     for _ in 0..3 {
         change.write_all(b"!").unwrap();
