@@ -184,21 +184,23 @@ pub(super) fn read(
     Ok(buffer.into())
 }
 
-/// The octets of a range of a mail's data, which is known to be `data_octets` long, in chunks.
+/// Gives the octets of a range of a mail's data, which is known to be `data_octets` long, to `take` in chunks.
 pub(super) fn read_chunks(
     connection: &Connection,
     pool: &Pool,
     id: MailId,
     data_octets: u64,
     range: Range<u64>,
-) -> rusqlite::Result<Vec<Bytes>> {
+    take: &mut dyn FnMut(Bytes),
+) -> rusqlite::Result<()> {
     let position = |octets: u64| usize::try_from(octets).unwrap_or(usize::MAX);
     let (begin, end) = (position(range.start), position(range.end));
     if begin >= end {
-        return Ok(Vec::new());
+        return Ok(());
     }
     if position(data_octets) <= DATA_CHUNK_OCTETS {
-        return Ok(vec![read(connection, id, data_octets, begin, end - begin)?]);
+        take(read(connection, id, data_octets, begin, end - begin)?);
+        return Ok(());
     }
     let data = open_data(connection, id)?;
     // SQLite would find the way from page to page itself, but takes each of them into its cache for that. What is read goes
@@ -209,15 +211,13 @@ pub(super) fn read_chunks(
         data.read_at_exact(skipped.get_mut(..count).unwrap_or_default(), offset)?;
     }
     pool.give(skipped);
-    (begin..end)
-        .step_by(DATA_CHUNK_OCTETS)
-        .map(|offset| {
-            let count = DATA_CHUNK_OCTETS.min(end - offset);
-            let mut chunk = pool.take();
-            data.read_at_exact(chunk.get_mut(..count).unwrap_or_default(), offset)?;
-            Ok(pool.lend(chunk, count))
-        })
-        .collect()
+    for offset in (begin..end).step_by(DATA_CHUNK_OCTETS) {
+        let count = DATA_CHUNK_OCTETS.min(end - offset);
+        let mut chunk = pool.take();
+        data.read_at_exact(chunk.get_mut(..count).unwrap_or_default(), offset)?;
+        take(pool.lend(chunk, count));
+    }
+    Ok(())
 }
 
 fn open_data(connection: &Connection, id: MailId) -> rusqlite::Result<rusqlite::blob::Blob<'_>> {

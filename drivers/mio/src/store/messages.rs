@@ -10,12 +10,15 @@ use rusqlite::{Connection, OptionalExtension};
 use super::database::octets;
 use super::grouping::{Limits, group, read_chunks};
 use super::pool::Pool;
-use super::read_ahead::{Order, Piece};
+use super::read_ahead::{Order, Piece, Rest};
 
 /// Of a longer faillog, only so many rows are returned, the latest ones.
 const ATTEMPT_LIMIT: u32 = 100;
 /// Longest text of an attempt that is read, in octets: more than this program ever writes.
 const FAILURE_TEXT_LIMIT: i64 = 4096;
+
+/// How many chunks of a piece are handed over together.
+const PART_CHUNKS: usize = 16;
 
 /// Answers [`StoreRequest::Claim`](cmail_delivery::outbox::StoreRequest::Claim).
 pub(super) fn claim(connection: &Connection, ids: &[MailId]) -> rusqlite::Result<StoreReply> {
@@ -46,15 +49,22 @@ pub(super) fn read_data(
     offset: u64,
     limit: u32,
 ) -> rusqlite::Result<StoreReply> {
-    let octets = usize::try_from(limit).unwrap_or(usize::MAX);
-    let piece = read_piece(connection, pool, Order { id, offset, octets })?;
     // Nobody asks for more than one chunk.
+    let octets = usize::try_from(limit).unwrap_or(usize::MAX).min(DATA_CHUNK_OCTETS);
+    let order = Order { id, offset, octets, number: 0 };
+    let piece = read_piece(connection, pool, order, &mut |_| {})?;
     Ok(StoreReply::Data(piece.chunks.into_iter().next().unwrap_or_default()))
 }
 
-/// Reads a piece of a mail's data, within one opening of it.
-pub(super) fn read_piece(connection: &Connection, pool: &Pool, order: Order) -> rusqlite::Result<Piece> {
-    let Order { id, offset, octets } = order;
+/// Reads a piece of a mail's data within one opening of it, and hands over all but the last of its parts as soon as they are
+/// read.
+pub(super) fn read_piece(
+    connection: &Connection,
+    pool: &Pool,
+    order: Order,
+    hand_over: &mut dyn FnMut(Piece),
+) -> rusqlite::Result<Piece> {
+    let Order { id, offset, octets, .. } = order;
     let _snapshot = connection.unchecked_transaction()?;
     let length: Option<i64> = connection
         .prepare_cached("SELECT coalesce(octet_length(mail_data), 0) FROM outbox WHERE mail_id = ?1")?
@@ -62,8 +72,14 @@ pub(super) fn read_piece(connection: &Connection, pool: &Pool, order: Order) -> 
         .optional()?;
     let data_octets = length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
     let end = data_octets.min(offset.saturating_add(octets as u64));
-    let chunks = read_chunks(connection, pool, id, data_octets, offset..end)?;
-    Ok(Piece { chunks, is_last: end == data_octets })
+    let mut chunks = Vec::new();
+    read_chunks(connection, pool, id, data_octets, offset..end, &mut |chunk| {
+        if chunks.len() == PART_CHUNKS {
+            hand_over(Piece { chunks: std::mem::take(&mut chunks), rest: Rest::Comes });
+        }
+        chunks.push(chunk);
+    })?;
+    Ok(Piece { chunks, rest: if end == data_octets { Rest::Nothing } else { Rest::NotOrdered } })
 }
 
 /// Answers [`StoreRequest::ReadFailed`](cmail_delivery::outbox::StoreRequest::ReadFailed).

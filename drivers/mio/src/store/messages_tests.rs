@@ -167,9 +167,15 @@ fn data_is_read_in_pieces_of_any_size() {
             }
             assert!(read == data, "{size} octets in pieces of {limit}");
         }
-        let order = Order { id, offset: 3, octets: usize::MAX };
-        let piece = read_piece(&fixture.database.connection, &fixture.database.pool, order).unwrap();
-        assert!(piece.is_last && piece.chunks.concat() == data.get(3..).unwrap_or_default());
+        let order = Order { id, offset: 3, octets: usize::MAX, number: 1 };
+        let (connection, pool) = (&fixture.database.connection, &fixture.database.pool);
+        let mut parts = Vec::new();
+        let last = read_piece(connection, pool, order, &mut |part| parts.push(part)).unwrap();
+        assert!(parts.iter().all(|part| part.rest == Rest::Comes && !part.chunks.is_empty()));
+        assert_eq!(last.rest, Rest::Nothing);
+        parts.push(last);
+        let read: Vec<Bytes> = parts.into_iter().flat_map(|part| part.chunks).collect();
+        assert!(read.concat() == data.get(3..).unwrap_or_default());
     }
 }
 

@@ -15,7 +15,11 @@ use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, RequestId};
 const LIMIT_OCTETS: usize = 32 * 1024 * 1024;
 
 /// The least that is read at once while there is room for it.
-const PIECE_MIN_OCTETS: usize = 512 * 1024;
+const PIECE_MIN_OCTETS: usize = 2 * 1024 * 1024;
+
+/// How much is read at once, as a multiple of the way to it: the ways to all pieces of a message together are a small part of
+/// it then.
+const WAY_FACTOR: usize = 8;
 
 /// A piece of mail data to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub(super) struct Order {
     pub(super) offset: u64,
     /// How much, in whole chunks.
     pub(super) octets: usize,
+    /// Tells it from one that was given up.
+    pub(super) number: u64,
 }
 
 /// What was read.
@@ -33,8 +39,19 @@ pub(super) struct Order {
 pub(super) struct Piece {
     /// Each of [`DATA_CHUNK_OCTETS`] but for the last one; none if the mail is gone, or ends before.
     pub(super) chunks: Vec<Bytes>,
-    /// Whether the message ends with it.
-    pub(super) is_last: bool,
+    /// What comes after them.
+    pub(super) rest: Rest,
+}
+
+/// What comes after some chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// More of what was ordered, which is being read.
+    Comes,
+    /// What was not ordered yet.
+    NotOrdered,
+    /// Nothing: the message ends.
+    Nothing,
 }
 
 /// What a request for data comes to.
@@ -54,6 +71,7 @@ pub(super) struct ReadAhead {
     streams: BTreeMap<MailId, Stream>,
     /// All that is kept or ordered.
     octets: usize,
+    last_number: u64,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +83,8 @@ struct Stream {
     /// Whether the message ends with the last chunk.
     is_complete: bool,
     ordered: Option<Order>,
+    /// How much of what is ordered has not arrived.
+    to_come: usize,
     /// Who waits for what is ordered, and for how much of it.
     waiting: Option<(RequestId, usize)>,
 }
@@ -103,43 +123,50 @@ impl ReadAhead {
         // for twice their share, mostly.
         let way = usize::try_from(stream.offset).unwrap_or(usize::MAX);
         let room = LIMIT_OCTETS.saturating_sub(self.octets).max(share / 3);
-        let octets = whole_chunks(way.max(PIECE_MIN_OCTETS).min(share * 2).min(room));
+        let octets =
+            whole_chunks(way.saturating_mul(WAY_FACTOR).max(PIECE_MIN_OCTETS).min(share * 2).min(room));
         // The more there are, the less does it matter that one of them waits for the disk.
         let little = octets / (count + 1).min(8);
         let is_needed = stream.waiting.is_some();
         if !is_needed && (octets == 0 || stream.kept_octets > little) {
             return None;
         }
+        self.last_number = self.last_number.wrapping_add(1);
         let order = Order {
             id,
             offset: stream.offset.saturating_add(stream.kept_octets as u64),
             octets: octets.max(DATA_CHUNK_OCTETS),
+            number: self.last_number,
         };
         stream.ordered = Some(order);
+        stream.to_come = order.octets;
         self.octets += order.octets;
         Some(order)
     }
 
-    /// Takes in what was ordered, or that it cannot be had. Returns who waited for it, if somebody did, and what it
-    /// gets: nothing where the piece cannot be had.
+    /// Takes in what was ordered, or some of it, or that it cannot be had. Returns who waited for it, if somebody did, and
+    /// what it gets: nothing where the piece cannot be had.
     pub(super) fn arrive(
         &mut self,
         order: Order,
         piece: Option<Piece>,
     ) -> Option<(RequestId, Option<Bytes>)> {
         let stream = self.streams.get_mut(&order.id).filter(|stream| stream.ordered == Some(order))?;
-        stream.ordered = None;
-        self.octets = self.octets.saturating_sub(order.octets);
         let waiting = stream.waiting.take();
         let Some(piece) = piece else {
             self.forget(order.id);
             return waiting.map(|(request, _)| (request, None));
         };
-        stream.is_complete = piece.is_last || piece.chunks.is_empty();
+        let is_empty = piece.chunks.is_empty();
         for chunk in piece.chunks {
+            stream.to_come = stream.to_come.saturating_sub(chunk.len());
             stream.kept_octets += chunk.len();
-            self.octets += chunk.len();
             stream.chunks.push_back(chunk);
+        }
+        if piece.rest != Rest::Comes {
+            self.octets = self.octets.saturating_sub(std::mem::take(&mut stream.to_come));
+            stream.ordered = None;
+            stream.is_complete = piece.rest == Rest::Nothing || is_empty;
         }
         if stream.is_complete && stream.chunks.is_empty() {
             self.forget(order.id);
@@ -151,8 +178,7 @@ impl ReadAhead {
     /// Drops what is kept of a mail of which nothing more is wanted.
     pub(super) fn forget(&mut self, id: MailId) {
         if let Some(stream) = self.streams.remove(&id) {
-            let ordered = stream.ordered.map_or(0, |order| order.octets);
-            self.octets = self.octets.saturating_sub(stream.kept_octets).saturating_sub(ordered);
+            self.octets = self.octets.saturating_sub(stream.kept_octets).saturating_sub(stream.to_come);
         }
     }
 
@@ -229,7 +255,7 @@ mod tests {
             .step_by(CHUNK)
             .map(|offset| Bytes::from(expected(offset, CHUNK.min(end - offset))))
             .collect();
-        Piece { chunks, is_last: end == total }
+        Piece { chunks, rest: if end == total { Rest::Nothing } else { Rest::NotOrdered } }
     }
 
     #[test]
@@ -278,10 +304,45 @@ mod tests {
         let mut cache = ReadAhead::default();
         cache.take(RequestId(1), MailId(1), 5, CHUNK);
         let order = cache.order(MailId(1)).unwrap();
-        let gone = Piece { chunks: Vec::new(), is_last: true };
+        let gone = Piece { chunks: Vec::new(), rest: Rest::Nothing };
         assert_eq!(cache.arrive(order, Some(gone)), Some((RequestId(1), Some(Bytes::new()))));
         cache.take(RequestId(2), MailId(1), 5, CHUNK);
         assert!(cache.order(MailId(1)).is_some(), "who asks again is not left without an answer");
+    }
+
+    #[test]
+    fn what_has_been_read_of_a_piece_can_be_had_while_the_rest_is_read() {
+        let mut cache = ReadAhead::default();
+        cache.take(RequestId(1), MailId(1), 0, CHUNK);
+        let order = cache.order(MailId(1)).unwrap();
+        let mut whole = piece(order, usize::MAX);
+        let rest = whole.chunks.split_off(2);
+        let part = Piece { rest: Rest::Comes, ..whole };
+        let answer = cache.arrive(order, Some(part)).unwrap();
+        assert_eq!(answer, (RequestId(1), Some(expected(0, CHUNK).into())));
+        assert_eq!(cache.octets, order.octets - CHUNK);
+        assert_eq!(cache.order(MailId(1)), None, "it is being read still");
+        let second = cache.take(RequestId(2), MailId(1), CHUNK as u64, CHUNK);
+        assert_eq!(second, Taken::Now(expected(CHUNK, CHUNK).into()));
+        cache.arrive(order, Some(Piece { chunks: rest, rest: Rest::NotOrdered }));
+        assert_eq!(cache.octets, order.octets - 2 * CHUNK);
+        let mut offset = 2 * CHUNK;
+        while cache.take(RequestId(3), MailId(1), offset as u64, CHUNK) != Taken::Later {
+            offset += CHUNK;
+        }
+        assert_eq!(offset, order.octets);
+        assert_eq!(cache.order(MailId(1)).unwrap().offset, offset as u64);
+    }
+
+    #[test]
+    fn a_part_of_a_piece_that_was_given_up_is_not_taken_for_another() {
+        let mut cache = ReadAhead::default();
+        cache.take(RequestId(1), MailId(1), 0, CHUNK);
+        let given_up = cache.order(MailId(1)).unwrap();
+        cache.forget(MailId(1));
+        cache.take(RequestId(2), MailId(1), 0, CHUNK);
+        assert!(cache.order(MailId(1)).is_some());
+        assert_eq!(cache.arrive(given_up, Some(piece(given_up, usize::MAX))), None);
     }
 
     #[test]

@@ -56,10 +56,15 @@ impl Database {
         answer.map_err(|error| self.failed(task, &error))
     }
 
-    /// Reads a piece of mail data. If that fails, the next attempt may succeed.
-    pub(super) fn read_piece(&mut self, order: Order) -> Result<Piece, StoreError> {
+    /// Reads a piece of mail data, and hands over parts of it before its last one. If that fails, the next attempt may
+    /// succeed.
+    pub(super) fn read_piece(
+        &mut self,
+        order: Order,
+        hand_over: &mut dyn FnMut(Piece),
+    ) -> Result<Piece, StoreError> {
         self.ensure_open()?;
-        messages::read_piece(&self.connection, &self.pool, order)
+        messages::read_piece(&self.connection, &self.pool, order, hand_over)
             .map_err(|error| self.failed("read mail data from", &error))
     }
 

@@ -202,7 +202,12 @@ impl Worker {
                     self.wake();
                 }
                 Ok(Job::Read(order)) => {
-                    let piece = self.database.read_piece(order);
+                    let (answers, waker) = (&self.answers, &self.waker);
+                    let piece = self.database.read_piece(order, &mut |part| {
+                        // If the loop is gone, the last one finds that out.
+                        let _ = answers.send(Answer::Piece(order, Ok(part)));
+                        wake(waker);
+                    });
                     if self.answers.send(Answer::Piece(order, piece)).is_err() {
                         return;
                     }
@@ -229,9 +234,13 @@ impl Worker {
     }
 
     fn wake(&self) {
-        if let Err(error) = self.waker.wake() {
-            log::warn!("cannot wake the event loop: {error}");
-        }
+        wake(&self.waker);
+    }
+}
+
+fn wake(waker: &Waker) {
+    if let Err(error) = waker.wake() {
+        log::warn!("cannot wake the event loop: {error}");
     }
 }
 
