@@ -283,9 +283,10 @@ impl Track {
         }
     }
 
-    /// The daemon is asked to end.
+    /// The daemon is asked to end. A connection that merely rests ends then as that of a single pass does at once.
     pub(super) fn drained(&mut self, at: Moment) {
-        if self.talk.is_some() {
+        let rests = self.has_mails() && !self.has_undecided_mails();
+        if self.talk.is_some() && !rests {
             self.make();
             self.push(at, Given::Line("! drain".to_owned()));
         }
