@@ -2,7 +2,8 @@
 //!
 //! The core never sees SQL. It asks, with a [`RequestId`] of its own, and the driver answers every request once, with a
 //! [`StoreReply`] or a [`StoreError`], and in the order in which they were asked: what an answer says of a row that a
-//! later answer has overtaken is no longer so, and mail would be tried too early.
+//! later answer has overtaken is no longer so, and mail would be tried too early. Only [`StoreReply::Data`], which says
+//! nothing of a row, may come earlier.
 
 use alloc::boxed::Box;
 use alloc::string::String;
