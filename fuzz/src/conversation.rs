@@ -93,6 +93,8 @@ pub(crate) struct Conversation {
     is_leaving: bool,
     is_over: bool,
     is_unavailable: bool,
+    /// 421 was the reply to a command, so that nothing else was the end.
+    is_dismissed: bool,
     needs_caution: bool,
 }
 
@@ -119,6 +121,7 @@ impl Conversation {
             is_leaving: false,
             is_over: false,
             is_unavailable: false,
+            is_dismissed: false,
             needs_caution: false,
         }
     }
@@ -202,6 +205,11 @@ impl Conversation {
     /// Whether it said 421: it takes nothing more (RFC 5321 section 3.8).
     pub(crate) fn is_unavailable(&self) -> bool {
         self.is_unavailable
+    }
+
+    /// Whether it said that instead of what it was asked for.
+    pub(crate) fn is_dismissed(&self) -> bool {
+        self.is_dismissed
     }
 
     /// Whether it was found not to follow batches or chunks.
@@ -457,7 +465,7 @@ impl Conversation {
             _ => None,
         };
         if reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE {
-            (self.is_over, self.is_unavailable) = (true, true);
+            (self.is_over, self.is_unavailable, self.is_dismissed) = (true, true, asked.is_some());
             if let Some(transaction) = message.filter(|transaction| transaction.is_sent) {
                 transaction.end = Some(reply);
             }
