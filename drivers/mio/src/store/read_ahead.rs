@@ -12,14 +12,14 @@ use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, RequestId};
 
 /// What is kept and ordered of all messages together, but for a third more at worst, which bounds the memory however large
 /// and many they are.
-const LIMIT_OCTETS: usize = 28 * 1024 * 1024;
+const LIMIT_OCTETS: usize = 32 * 1024 * 1024;
 
 /// The least that is read at once while there is room for it.
 const PIECE_MIN_OCTETS: usize = 2 * 1024 * 1024;
 
 /// How much is read at once, as a multiple of the way to it: the ways to all pieces of a message together are a small part of
 /// it then.
-const WAY_FACTOR: usize = 16;
+const WAY_FACTOR: usize = 8;
 
 /// A piece of mail data to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
