@@ -328,6 +328,7 @@ impl Dispatcher {
             return;
         }
         self.intake.called_up = self.queue.waiting();
+        self.ledger.call_up();
         self.traffic.forgive();
         self.intake.next_look = self.now.monotonic;
         self.look();

@@ -3,6 +3,7 @@
 //! One commit is under way at a time, and what comes meanwhile goes together into the next one: an idle database
 //! records at once, a busy one in groups.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -30,12 +31,14 @@ pub(super) struct Ledger {
     pending: Commit,
     /// What the database is at, kept in case it refuses.
     in_flight: Option<Commit>,
+    /// Mail whose failed attempt is not recorded yet, and which is to be tried again at once when it is.
+    called_up: BTreeSet<MailId>,
     retry_at: Option<Instant>,
 }
 
 impl Ledger {
     pub(super) fn new() -> Self {
-        Self { pending: Commit::default(), in_flight: None, retry_at: None }
+        Self { pending: Commit::default(), in_flight: None, called_up: BTreeSet::new(), retry_at: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -60,6 +63,13 @@ impl Ledger {
     /// How many bounces wait to be recorded.
     pub(super) fn replacement_count(&self) -> usize {
         self.pending.replaced.len() + self.in_flight.as_ref().map_or(0, |commit| commit.replaced.len())
+    }
+
+    /// All mail is to be tried now: that of which a failure is still to be recorded, when it is.
+    pub(super) fn call_up(&mut self) {
+        let commits = [Some(&self.pending), self.in_flight.as_ref()];
+        let failed = commits.into_iter().flatten().flat_map(|commit| &commit.failed);
+        self.called_up.extend(failed.map(|attempt| attempt.id));
     }
 
     pub(super) fn delivered(&mut self, id: MailId) {
@@ -153,12 +163,14 @@ impl Dispatcher {
             let standing = self.rules.standing(state.fail_count, state.last_try, state.fatal, self.now.wall);
             let place = match standing {
                 Standing::Due => Place::Ready,
+                Standing::NotBefore(_) if self.ledger.called_up.contains(&state.id) => Place::Ready,
                 Standing::NotBefore(time) => Place::Waiting(time),
                 Standing::GivenUp => Place::GivenUp,
             };
             self.put(state.id, place);
         }
         for id in attempted {
+            self.ledger.called_up.remove(&id);
             // Those that were put nowhere are gone, or done with in this pass.
             if self.queue.is_claimed(id) {
                 self.forget(id);
