@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use cmail_delivery::event::Event;
 use cmail_delivery::outbox::{MailId, StoreReply};
 use cmail_delivery::schedule::{RetryRules, Standing};
 use cmail_delivery::time::UnixTime;
@@ -17,6 +18,8 @@ pub(super) struct Retries {
     step: u64,
     /// When the administrator last wanted everything to be tried, or the wall clock was last set.
     excuse: u64,
+    /// When an attempt failed that is not recorded yet.
+    unrecorded: HashMap<MailId, u64>,
     /// When each mail last failed, or was last meddled with.
     last_failed: HashMap<MailId, u64>,
     meddled: HashMap<MailId, u64>,
@@ -33,6 +36,9 @@ impl Checker for Retries {
             Fact::Retried | Fact::WallSet { .. } => self.excuse = self.step,
             Fact::Meddled { id } => {
                 self.meddled.insert(id, self.step);
+            }
+            Fact::Log(Event::Failed { id, .. }) => {
+                self.unrecorded.insert(*id, self.step);
             }
             Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
                 for row in transactions.iter().flat_map(|transaction| &transaction.rows) {
@@ -56,7 +62,8 @@ impl Checker for Retries {
                     }
                 }
                 for attempt in &commit.failed {
-                    self.last_failed.insert(attempt.id, self.step);
+                    let failed = self.unrecorded.remove(&attempt.id).unwrap_or(self.step);
+                    self.last_failed.insert(attempt.id, failed);
                 }
             }
             _ => {}
