@@ -15,10 +15,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::context::Context;
 use super::mail_data::MailData;
-use super::running::{Next, Running, own_failure, refusal};
+use super::running::{Next, Running, is_misunderstood, own_failure, refusal};
 use super::types::{EndCause, Outcome, Phase, SessionOutput, Transaction};
 use crate::command::{Command, CommandName};
-use crate::reply::{Reply, ReplyClass, ReplyCode};
+use crate::reply::{Reply, ReplyClass};
 use crate::status::EnhancedStatus;
 
 /// Most transactions that overlap. When a connection is lost, each of which the message was sent is uncertain.
@@ -455,18 +455,6 @@ impl Sent {
             Self::Rset => CommandName::Rset,
         }
     }
-}
-
-/// Whether a reply says that the server did not know or expect the command (RFC 5321 section 4.2.2), rather than what it
-/// thinks of the mail, which an enhanced code of another subject than the protocol tells (RFC 3463 section 3.6).
-pub(super) fn is_misunderstood(reply: &Reply) -> bool {
-    const SUBJECTS: [u16; 2] = [0, 5];
-    let is_about_the_protocol = reply.enhanced().is_none_or(|code| SUBJECTS.contains(&code.subject));
-    let is_confused = matches!(
-        reply.code(),
-        ReplyCode::SYNTAX_ERROR | ReplyCode::COMMAND_NOT_IMPLEMENTED | ReplyCode::BAD_SEQUENCE_OF_COMMANDS
-    );
-    is_confused && is_about_the_protocol
 }
 
 /// RFC 5321 section 4.5.3.2.6: a server that is lost after the end of the message may have taken it.

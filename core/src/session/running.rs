@@ -10,7 +10,6 @@ use bytes::Bytes;
 use super::context::Context;
 use super::extensions::Extensions;
 use super::mail_data::MailData;
-use super::pipeline::is_misunderstood;
 use super::types::{FailureReason, Outcome, Transaction};
 use crate::address::Mailbox;
 use crate::command::{Command, CommandName};
@@ -49,9 +48,10 @@ pub(super) struct Running {
     pub(super) is_sent: bool,
     /// Whether the server holds a transaction that its next MAIL would fall into.
     pub(super) is_open: bool,
-    /// How many of its commands have no reply, and how many have one.
+    /// How many of its commands have no reply.
     unanswered: usize,
-    answered: usize,
+    /// Whether any of them has one.
+    is_answered: bool,
     /// Not yet decided and not yet accepted; the first of them have been asked about.
     waiting: VecDeque<(MailId, Mailbox)>,
     /// How many of `waiting` have been asked about.
@@ -77,7 +77,7 @@ impl Running {
             is_sent: false,
             is_open: false,
             unanswered: 0,
-            answered: 0,
+            is_answered: false,
             waiting: recipients.into(),
             asked: 0,
             accepted: Vec::new(),
@@ -156,12 +156,12 @@ impl Running {
     /// The reply to a command of this transaction has come.
     pub(super) fn take_answer(&mut self) {
         self.unanswered = self.unanswered.saturating_sub(1);
-        self.answered += 1;
+        self.is_answered = true;
     }
 
     /// Whether the server has answered anything.
     pub(super) fn is_answered(&self) -> bool {
-        self.answered > 0
+        self.is_answered
     }
 
     /// Whether there is nothing more to send or to wait for.
@@ -244,6 +244,18 @@ pub(super) fn refusal(reply: &Reply, command: CommandName) -> Outcome {
     let is_no_room = command == CommandName::Rcpt && reply.code() == ReplyCode::EXCEEDED_STORAGE;
     let fatal = reply.class() == ReplyClass::Permanent && !is_no_room;
     Outcome::Failed { reason: FailureReason::Reply { reply: reply.clone(), command }, fatal }
+}
+
+/// Whether a reply says that the server did not know or expect the command (RFC 5321 section 4.2.2), rather than what it
+/// thinks of the mail, which an enhanced code of another subject than the protocol tells (RFC 3463 section 3.6).
+pub(super) fn is_misunderstood(reply: &Reply) -> bool {
+    const SUBJECTS: [u16; 2] = [0, 5];
+    let is_about_the_protocol = reply.enhanced().is_none_or(|code| SUBJECTS.contains(&code.subject));
+    let is_confused = matches!(
+        reply.code(),
+        ReplyCode::SYNTAX_ERROR | ReplyCode::COMMAND_NOT_IMPLEMENTED | ReplyCode::BAD_SEQUENCE_OF_COMMANDS
+    );
+    is_confused && is_about_the_protocol
 }
 
 /// The verdict where there is no reply.
