@@ -73,11 +73,30 @@ impl From<Place> for Kind {
 }
 
 /// What is known of a mail, packed: there may be millions.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    hop: HopId,
-    key: MessageKey,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Its next hop.
+    pub(crate) hop: HopId,
+    /// Its message.
+    pub(crate) key: MessageKey,
     kind: Kind,
+}
+
+impl Known {
+    /// Whether somebody works on it.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.kind == Kind::CLAIMED
+    }
+
+    /// Whether it waits for its time.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.kind.0 <= Kind::LAST_TIME
+    }
+
+    /// Whether it is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.kind, Kind::READY | Kind::READY_AGAIN)
+    }
 }
 
 /// A [`MailId`] in two halves, of the same order: beside 32 other bits it takes no room for alignment.
@@ -108,7 +127,7 @@ struct Hop {
 /// The index.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    mails: BTreeMap<MailId, Entry>,
+    mails: BTreeMap<MailId, Known>,
     timeline: BTreeSet<(u32, PackedId)>,
     /// Ready mail in the order of its ids.
     ready: BTreeSet<(HopId, PackedId)>,
@@ -141,24 +160,9 @@ impl Queue {
         }
     }
 
-    /// Whether mail of this id is known, and claimed by somebody.
-    pub(crate) fn is_claimed(&self, id: MailId) -> bool {
-        self.mails.get(&id).is_some_and(|entry| entry.kind == Kind::CLAIMED)
-    }
-
-    /// Whether mail of this id waits for its time.
-    pub(crate) fn is_waiting(&self, id: MailId) -> bool {
-        self.mails.get(&id).is_some_and(|entry| entry.kind.0 <= Kind::LAST_TIME)
-    }
-
-    /// Whether mail of this id is ready.
-    pub(crate) fn is_ready(&self, id: MailId) -> bool {
-        self.mails.get(&id).is_some_and(|entry| matches!(entry.kind, Kind::READY | Kind::READY_AGAIN))
-    }
-
-    /// The next hop of a mail.
-    pub(crate) fn hop_of(&self, id: MailId) -> Option<HopId> {
-        self.mails.get(&id).map(|entry| entry.hop)
+    /// What is known of a mail, if anything is.
+    pub(crate) fn find(&self, id: MailId) -> Option<Known> {
+        self.mails.get(&id).copied()
     }
 
     /// Puts a mail where it belongs, whether it was known or not. Returns its next hop.
@@ -310,11 +314,6 @@ impl Queue {
         }
     }
 
-    /// The message key of a mail.
-    pub(crate) fn key_of(&self, id: MailId) -> Option<MessageKey> {
-        self.mails.get(&id).map(|entry| entry.key)
-    }
-
     /// The waiting mail.
     pub(crate) fn waiting(&self) -> Vec<MailId> {
         self.timeline.iter().map(|&(_, id)| id.into()).collect()
@@ -341,12 +340,18 @@ impl Queue {
     }
 
     fn set(&mut self, id: MailId, hop: HopId, key: MessageKey, place: Place) {
-        // Retained before an old entry is removed, so that the hop does not vanish in between.
+        let known = Known { hop, key, kind: place.into() };
+        let before = self.mails.insert(id, known);
+        if before == Some(known) {
+            return;
+        }
+        // Retained before an old one is released, so that the hop does not vanish in between.
         self.retain_hop(hop);
-        self.remove(id);
-        let entry = Entry { hop, key, kind: place.into() };
-        self.mails.insert(id, entry);
-        self.link(id, entry);
+        if let Some(before) = before {
+            self.unlink(id, before);
+            self.release_hop(before.hop);
+        }
+        self.link(id, known);
     }
 
     fn intern(&mut self, next_hop: Option<&NextHop>) -> HopId {
@@ -369,46 +374,46 @@ impl Queue {
         hop
     }
 
-    fn link(&mut self, id: MailId, entry: Entry) {
-        match entry.kind {
+    fn link(&mut self, id: MailId, known: Known) {
+        match known.kind {
             Kind(time @ ..=Kind::LAST_TIME) => {
                 self.timeline.insert((time, id.into()));
             }
             Kind::READY | Kind::READY_AGAIN => {
-                let order = if entry.kind == Kind::READY { &mut self.ready } else { &mut self.ready_again };
-                order.insert((entry.hop, id.into()));
-                self.ready_messages.insert((entry.hop, entry.key, id));
-                if let Some(hop) = self.hops.get_mut(&entry.hop) {
+                let order = if known.kind == Kind::READY { &mut self.ready } else { &mut self.ready_again };
+                order.insert((known.hop, id.into()));
+                self.ready_messages.insert((known.hop, known.key, id));
+                if let Some(hop) = self.hops.get_mut(&known.hop) {
                     hop.ready = hop.ready.saturating_add(1);
                 }
             }
             Kind::GIVEN_UP => {
-                self.given_up.insert((entry.hop, entry.key, id));
+                self.given_up.insert((known.hop, known.key, id));
             }
             Kind::CLAIMED => {
-                self.claimed.insert((entry.hop, entry.key, id));
+                self.claimed.insert((known.hop, known.key, id));
             }
         }
     }
 
-    fn unlink(&mut self, id: MailId, entry: Entry) {
-        match entry.kind {
+    fn unlink(&mut self, id: MailId, known: Known) {
+        match known.kind {
             Kind(time @ ..=Kind::LAST_TIME) => {
                 self.timeline.remove(&(time, id.into()));
             }
             Kind::READY | Kind::READY_AGAIN => {
-                let order = if entry.kind == Kind::READY { &mut self.ready } else { &mut self.ready_again };
-                order.remove(&(entry.hop, id.into()));
-                self.ready_messages.remove(&(entry.hop, entry.key, id));
-                if let Some(hop) = self.hops.get_mut(&entry.hop) {
+                let order = if known.kind == Kind::READY { &mut self.ready } else { &mut self.ready_again };
+                order.remove(&(known.hop, id.into()));
+                self.ready_messages.remove(&(known.hop, known.key, id));
+                if let Some(hop) = self.hops.get_mut(&known.hop) {
                     hop.ready = hop.ready.saturating_sub(1);
                 }
             }
             Kind::GIVEN_UP => {
-                self.given_up.remove(&(entry.hop, entry.key, id));
+                self.given_up.remove(&(known.hop, known.key, id));
             }
             Kind::CLAIMED => {
-                self.claimed.remove(&(entry.hop, entry.key, id));
+                self.claimed.remove(&(known.hop, known.key, id));
             }
         }
     }
@@ -472,7 +477,7 @@ mod tests {
         assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[2, 4]));
         assert_eq!(queue.claim(hop, Order::OldestFirst, 9, 3), ids(&[5]));
         assert!(queue.claim(hop, Order::OldestFirst, 9, 3).is_empty());
-        assert!(queue.is_claimed(MailId(1)));
+        assert!(queue.find(MailId(1)).unwrap().is_claimed());
     }
 
     #[test]
@@ -567,7 +572,7 @@ mod tests {
 
     #[test]
     fn an_entry_stays_small() {
-        assert_eq!((size_of::<Entry>(), size_of::<(HopId, PackedId)>()), (12, 12));
+        assert_eq!((size_of::<Known>(), size_of::<(HopId, PackedId)>()), (12, 12));
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Dispatcher {
                 );
                 for &id in ids {
                     self.queue.place(id, Place::GivenUp);
-                    let message = self.queue.hop_of(id).zip(self.queue.key_of(id));
+                    let message = self.queue.find(id).map(|known| (known.hop, known.key));
                     self.bounces.postponed.extend(message);
                 }
                 return;

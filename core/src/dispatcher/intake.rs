@@ -3,6 +3,9 @@
 //! New rows have higher ids than all known ones and are found at once. Rows that another process has changed or
 //! deleted are found by a slow walk over the outbox, a slice in each interval, which begins when the database says
 //! that somebody else has written; and in any case when they are claimed.
+//!
+//! While there are more new rows than one look brings, the database is asked for the next ones before these are put
+//! where they belong, so that a long outbox is read and indexed at the same time.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -14,7 +17,7 @@ use crate::delivery::Failure;
 use crate::event::Level;
 use crate::next_hop::{NextHop, Relay};
 use crate::outbox::{MailId, Row, StoreError, StoreReply, StoreRequest};
-use crate::queue::{HopId, MessageKey, Place};
+use crate::queue::{HopId, Known, MessageKey, Place};
 use crate::schedule::Standing;
 use crate::status::EnhancedStatus;
 use crate::time::{Duration, Instant};
@@ -31,8 +34,10 @@ const LOOK_RETRY: Duration = Duration::from_secs(1);
 /// Where the reading of the outbox stands.
 #[derive(Debug)]
 pub(super) struct Intake {
-    /// The highest id that was seen.
+    /// The highest id that was taken in.
     frontier: MailId,
+    /// New rows behind the frontier that are to be taken in next, while the database is asked for more.
+    arrived: Vec<Row>,
     is_looking: bool,
     /// Whether somebody asked for a look while one was under way.
     look_again: bool,
@@ -56,6 +61,7 @@ impl Intake {
     pub(super) fn new(now: Instant, key_basis: u64) -> Self {
         Self {
             frontier: MailId(i64::MIN),
+            arrived: Vec::new(),
             is_looking: false,
             look_again: false,
             next_look: now,
@@ -83,6 +89,11 @@ impl Intake {
         !self.called_up.is_empty()
     }
 
+    /// Whether there are rows to be taken in.
+    pub(super) fn has_arrived(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete
     }
@@ -96,9 +107,14 @@ impl Intake {
         self.changes = self.changes.wrapping_add(1);
     }
 
-    /// The highest id that was seen.
+    /// The highest id that was taken in.
     pub(super) fn frontier(&self) -> MailId {
         self.frontier
+    }
+
+    /// The highest id that was seen.
+    fn last_seen(&self) -> MailId {
+        self.arrived.last().map_or(self.frontier, |row| row.id)
     }
 
     /// A hash (FNV-1a) of what rows of one message have in common. Nothing depends on it but how much data the
@@ -156,7 +172,7 @@ impl Dispatcher {
             return;
         }
         self.intake.is_looking = true;
-        self.ask(StoreRequest::Scan { after: self.intake.frontier, limit: LOOK_LIMIT_ROWS }, Asked::Look);
+        self.ask(StoreRequest::Scan { after: self.intake.last_seen(), limit: LOOK_LIMIT_ROWS }, Asked::Look);
     }
 
     pub(super) fn looked(&mut self, result: Result<StoreReply, StoreError>) {
@@ -170,10 +186,7 @@ impl Dispatcher {
                 return;
             }
         };
-        for row in &rows {
-            self.intake.frontier = self.intake.frontier.max(row.id);
-            self.take_in(row);
-        }
+        self.intake.arrived = rows;
         let somebody_wrote = self.intake.data_version.is_some_and(|known| known != data_version);
         self.intake.data_version = Some(data_version);
         if somebody_wrote {
@@ -184,8 +197,12 @@ impl Dispatcher {
                 self.intake.recheck_again = true;
             }
         }
-        self.intake.is_complete |= !more;
-        if more || core::mem::take(&mut self.intake.look_again) {
+        if more {
+            return self.look();
+        }
+        self.take_in_arrived();
+        self.intake.is_complete = true;
+        if core::mem::take(&mut self.intake.look_again) {
             return self.look();
         }
         if self.intake.next_look <= self.now.monotonic {
@@ -235,16 +252,30 @@ impl Dispatcher {
         }
     }
 
+    /// Takes in the new rows that have arrived. Whatever else the database says comes after them.
+    pub(super) fn take_in_arrived(&mut self) {
+        for row in core::mem::take(&mut self.intake.arrived) {
+            self.intake.frontier = self.intake.frontier.max(row.id);
+            self.take_in(&row);
+        }
+    }
+
     /// Puts a row where it belongs, unless somebody works on it.
     fn take_in(&mut self, row: &Row) {
-        if !self.queue.is_claimed(row.id) {
+        let known = self.queue.find(row.id);
+        if !known.is_some_and(|known| known.is_claimed()) {
             // It may have been made ready by the administrator's wish, which another look does not undo.
-            self.settle(row, self.queue.is_ready(row.id));
+            self.settle_known(row, known, known.is_some_and(|known| known.is_ready()));
         }
     }
 
     /// Puts a row where it belongs, whether it was claimed or not; `stays_ready` if it need not wait for its time.
     pub(super) fn settle(&mut self, row: &Row, stays_ready: bool) {
+        self.settle_known(row, self.queue.find(row.id), stays_ready);
+    }
+
+    /// [`settle`](Self::settle), for a row of which this is known.
+    fn settle_known(&mut self, row: &Row, known: Option<Known>, stays_ready: bool) {
         let place = match self.standing_of(row) {
             Standing::Due => Place::Ready,
             Standing::NotBefore(_) if stays_ready => Place::Ready,
@@ -265,18 +296,18 @@ impl Dispatcher {
         if !is_wanted {
             return self.forget(row.id);
         }
-        if self.queue.is_ready(row.id)
-            && place == Place::Ready
-            && next_hop.as_ref() == self.queue.hop_of(row.id).and_then(|hop| self.queue.next_hop(hop))
+        if place == Place::Ready
+            && known.is_some_and(|known| {
+                known.is_ready() && next_hop.as_ref() == self.queue.next_hop(known.hop)
+            })
         {
             return;
         }
-        let before = self.queue.hop_of(row.id).zip(self.queue.key_of(row.id));
         let key = self.intake.message_key(row);
         let hop = self.queue.insert(row.id, next_hop.as_ref(), key, place);
         self.mail_was_placed(hop, key, place);
-        if let Some((hop, key)) = before.filter(|&before| before != (hop, key)) {
-            self.reconsider(hop, key);
+        if let Some(before) = known.filter(|known| (known.hop, known.key) != (hop, key)) {
+            self.reconsider(before.hop, before.key);
         }
     }
 
@@ -286,14 +317,14 @@ impl Dispatcher {
 
     /// Puts a known mail elsewhere.
     pub(super) fn put(&mut self, id: MailId, place: Place) {
-        let (Some(hop), Some(key)) = (self.queue.hop_of(id), self.queue.key_of(id)) else { return };
+        let Some(Known { hop, key, .. }) = self.queue.find(id) else { return };
         self.queue.place(id, place);
         self.mail_was_placed(hop, key, place);
     }
 
     /// Forgets a mail: it is gone, or none of our business.
     pub(super) fn forget(&mut self, id: MailId) {
-        let (Some(hop), Some(key)) = (self.queue.hop_of(id), self.queue.key_of(id)) else { return };
+        let Some(Known { hop, key, .. }) = self.queue.find(id) else { return };
         self.queue.remove(id);
         self.reconsider(hop, key);
     }
@@ -316,7 +347,7 @@ impl Dispatcher {
         }
         let rest = self.intake.called_up.len().saturating_sub(WAKE_LIMIT);
         for id in self.intake.called_up.split_off(rest) {
-            if self.queue.is_waiting(id) {
+            if self.queue.find(id).is_some_and(|known| known.is_waiting()) {
                 self.put(id, Place::Ready);
             }
         }
@@ -327,6 +358,7 @@ impl Dispatcher {
         if self.is_draining() || self.mode != Mode::Daemon {
             return;
         }
+        self.take_in_arrived();
         self.intake.called_up = self.queue.waiting();
         self.ledger.call_up();
         self.traffic.forgive();

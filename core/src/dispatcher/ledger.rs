@@ -172,7 +172,7 @@ impl Dispatcher {
         for id in attempted {
             self.ledger.called_up.remove(&id);
             // Those that were put nowhere are gone, or done with in this pass.
-            if self.queue.is_claimed(id) {
+            if self.queue.find(id).is_some_and(|known| known.is_claimed()) {
                 self.forget(id);
             }
         }

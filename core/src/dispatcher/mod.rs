@@ -70,7 +70,7 @@ pub enum Selection {
 /// Why a timer is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeoutReason {
-    /// It is time to look at the outbox.
+    /// It is time to look at the outbox, or to take in what was found there.
     Look,
     /// Mail becomes due.
     MailDue,
@@ -208,6 +208,7 @@ impl Dispatcher {
     /// Does what is due. Calling it too early does nothing.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
+        self.take_in_arrived();
         if self.intake.next_look() <= now.monotonic && !self.intake.is_looking() {
             self.look();
         }
@@ -254,8 +255,10 @@ impl Dispatcher {
         });
         let called_up =
             Some(self.now.monotonic).filter(|_| self.intake.has_called_up() && !self.is_draining());
+        let arrived = Some(self.now.monotonic).filter(|_| self.intake.has_arrived() && !self.is_draining());
         let look = Some(self.intake.next_look()).filter(|_| !self.is_draining() && !self.intake.is_looking());
         [
+            (arrived, TimeoutReason::Look),
             (look, TimeoutReason::Look),
             (due, TimeoutReason::MailDue),
             (called_up, TimeoutReason::MailDue),
@@ -337,6 +340,8 @@ impl Dispatcher {
 
     fn answered(&mut self, request: RequestId, result: Result<StoreReply, StoreError>) {
         let Some(asked) = self.requests.remove(&request) else { return };
+        // They were read before, and this may say what has become of one of them since.
+        self.take_in_arrived();
         let result = result.and_then(|reply| {
             if asked.fits(&reply) {
                 return Ok(reply);

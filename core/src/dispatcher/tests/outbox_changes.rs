@@ -114,3 +114,45 @@ fn what_the_walk_over_known_mail_finds_beyond_it_is_left_to_the_next_look() {
     }
     assert_eq!(dispatcher.indexed(), 0);
 }
+
+#[test]
+fn the_next_rows_are_asked_for_before_those_that_came_are_taken_in() {
+    let now = Now { monotonic: Instant::from_micros(0), wall: UnixTime(1_000_000) };
+    let mut dispatcher = Dispatcher::new(now, settings(), Hosts::new(), Mode::Daemon, [1; 32]);
+    let rows_after = |after: MailId, count: u32, more: bool| {
+        let rows = (1..=i64::from(count)).map(|number| Row {
+            id: MailId(after.0.max(0) + number),
+            remote: None,
+            sender: None,
+            recipient: b"r@example.org"[..].into(),
+            data_octets: 1,
+            fail_count: 1,
+            last_try: now.wall,
+            fatal: false,
+        });
+        Ok(StoreReply::Rows { rows: rows.collect(), more, data_version: 1 })
+    };
+    let next_scan = |dispatcher: &mut Dispatcher| {
+        core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| match output {
+            Output::Store(id, StoreRequest::Scan { after, limit }) => Some((id, after, limit)),
+            _ => None,
+        })
+    };
+    let (id, after, limit) = next_scan(&mut dispatcher).unwrap();
+    dispatcher.handle_input(now, Input::Store(id, rows_after(after, limit, true)));
+    assert_eq!(dispatcher.indexed(), 0);
+    let (id, after, _) = next_scan(&mut dispatcher).unwrap();
+    assert_eq!(after, MailId(i64::from(limit)), "it goes on behind what is not taken in yet");
+    assert_eq!(dispatcher.poll_timeout(), Some((now.monotonic, TimeoutReason::Look)));
+    dispatcher.handle_timeout(now);
+    assert_eq!(dispatcher.indexed(), limit as usize);
+    // An answer that comes sooner than that, and SIGHUP, find nothing left to be taken in.
+    dispatcher.handle_input(now, Input::Store(id, rows_after(after, limit, true)));
+    dispatcher.handle_input(now, Input::Retry);
+    assert_eq!(dispatcher.indexed(), 2 * limit as usize);
+    let (id, after, _) = next_scan(&mut dispatcher).unwrap();
+    dispatcher.handle_input(now, Input::Store(id, rows_after(after, limit, true)));
+    let (id, after, _) = next_scan(&mut dispatcher).unwrap();
+    dispatcher.handle_input(now, Input::Store(id, rows_after(after, 1, false)));
+    assert_eq!(dispatcher.indexed(), 3 * limit as usize + 1);
+}
