@@ -191,8 +191,8 @@ fn waiting_row(id: i64) -> Row {
     Row {
         id: MailId(id),
         remote: None,
-        sender: Some(Box::from(&b"sender@origin.example"[..])),
-        recipient: format!("recipient@d{}.example.org", id % 1000).into_bytes().into(),
+        sender: Some(Bytes::from_static(b"sender@origin.example")),
+        recipient: format!("recipient@d{}.example.org", id % 1000).into(),
         data_octets: id.unsigned_abs(),
         fail_count: 1,
         last_try: UnixTime(999_000 + id % 1000),

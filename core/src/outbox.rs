@@ -34,17 +34,18 @@ impl fmt::Display for MailId {
     }
 }
 
-/// A row of the view `outbound`, without its data. Texts are octets: nothing is known of them yet.
+/// A row of the view `outbound`, without its data. Texts are octets: nothing is known of them yet. Those of rows that are
+/// read together may share their memory.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Row {
     /// `mail_id`.
     pub id: MailId,
     /// `mail_remote`, if it is not NULL.
-    pub remote: Option<Box<[u8]>>,
+    pub remote: Option<Bytes>,
     /// `mail_envelopefrom`; nothing if it is NULL or empty, the null reverse-path.
-    pub sender: Option<Box<[u8]>>,
+    pub sender: Option<Bytes>,
     /// `mail_envelopeto`.
-    pub recipient: Box<[u8]>,
+    pub recipient: Bytes,
     /// Length of `mail_data` in octets; 0 if it is NULL.
     pub data_octets: u64,
     /// `mail_failcount`.
@@ -158,7 +159,7 @@ pub struct Replacement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewBounce {
     /// One row for each.
-    pub recipients: Vec<Box<[u8]>>,
+    pub recipients: Vec<Bytes>,
     /// `mail_data` of all of them.
     pub data: Bytes,
 }

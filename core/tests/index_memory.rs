@@ -3,6 +3,7 @@
 use std::alloc::System;
 use std::net::Ipv4Addr;
 
+use bytes::Bytes;
 use cmail_delivery::dispatcher::{Dispatcher, Mode};
 use cmail_delivery::io::{Input, Output};
 use cmail_delivery::outbox::{MailId, Row, StoreReply, StoreRequest};
@@ -56,8 +57,8 @@ fn octets_per_row(fail_count: u32) -> i64 {
         let rows = (first..=last).map(|id| Row {
             id: MailId(id),
             remote: None,
-            sender: Some(Box::from(&b"sender@origin.example"[..])),
-            recipient: Box::from(&b"recipient@example.org"[..]),
+            sender: Some(Bytes::from_static(b"sender@origin.example")),
+            recipient: Bytes::from_static(b"recipient@example.org"),
             // Messages differ, so that nothing is saved by their being equal.
             data_octets: id.unsigned_abs(),
             fail_count,

@@ -52,18 +52,18 @@ pub fn check(octets: &[u8]) {
 
 fn another_message(secret: &str) -> FailedMessage {
     let attempt = Attempt { time: UnixTime(1), text: secret.as_bytes().into(), fatal: true };
-    let row = row(Some(secret.as_bytes().into()), secret.as_bytes());
+    let row = row(Some(Bytes::copy_from_slice(secret.as_bytes())), secret.as_bytes());
     let mail = FailedMail { row, submission: UnixTime(0), attempts: vec![attempt] };
     let original = Bytes::copy_from_slice(secret.as_bytes());
     FailedMessage { mails: vec![mail], data_octets: original.len() as u64, original }
 }
 
-fn row(sender: Option<Box<[u8]>>, recipient: &[u8]) -> Row {
+fn row(sender: Option<Bytes>, recipient: &[u8]) -> Row {
     Row {
         id: MailId(1),
         remote: None,
         sender,
-        recipient: recipient.into(),
+        recipient: Bytes::copy_from_slice(recipient),
         data_octets: 0,
         fail_count: 1,
         last_try: UnixTime(0),
@@ -85,7 +85,7 @@ impl Scene {
         let (mut announce, mut bounce_from) =
             (String::from("mail.example.org"), String::from("pm@example.org"));
         let (mut return_limit_octets, mut now, mut more) = (1000, UnixTime(1_800_000_000), 0);
-        let mut sender: Option<Box<[u8]>> = None;
+        let mut sender: Option<Bytes> = None;
         let mut mails: Vec<FailedMail> = Vec::new();
         for (verb, argument) in steps(script) {
             match verb {
@@ -93,7 +93,7 @@ impl Scene {
                 b'f' => bounce_from = text(argument),
                 b'l' => return_limit_octets = number(argument, 0),
                 b'w' => now = UnixTime(number(argument, 0) as i64 * 1000 - 1_000_000_000),
-                b's' => sender = (!argument.is_empty()).then(|| argument.into()),
+                b's' => sender = (!argument.is_empty()).then(|| Bytes::copy_from_slice(argument)),
                 b'r' if mails.len() < 20 => {
                     let row = row(None, argument);
                     mails.push(FailedMail { row, submission: UnixTime(now.0 - 1000), attempts: Vec::new() });

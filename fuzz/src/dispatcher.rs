@@ -200,8 +200,8 @@ impl World {
         };
         let row = Stored {
             remote: remote.map(with_password),
-            sender: sender.filter(|sender| !sender.is_empty()).map(Box::from),
-            recipient: recipient.unwrap_or_default().into(),
+            sender: sender.filter(|sender| !sender.is_empty()).map(Bytes::copy_from_slice),
+            recipient: Bytes::copy_from_slice(recipient.unwrap_or_default()),
             data: self.outbox.message(u8::try_from(number).unwrap_or(0)),
             attempts: Vec::new(),
         };

@@ -23,9 +23,9 @@ const BUDGET_OCTETS: usize = 80 * 1024;
 /// A row.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
-    pub(crate) remote: Option<Box<[u8]>>,
-    pub(crate) sender: Option<Box<[u8]>>,
-    pub(crate) recipient: Box<[u8]>,
+    pub(crate) remote: Option<Bytes>,
+    pub(crate) sender: Option<Bytes>,
+    pub(crate) recipient: Bytes,
     pub(crate) data: Bytes,
     pub(crate) attempts: Vec<Attempt>,
 }

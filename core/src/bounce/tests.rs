@@ -3,7 +3,6 @@ use crate::failure::{FailureText, OwnFailure};
 use crate::outbox::{Attempt, FailedMail, MailId, Row};
 use crate::rng::Rng;
 use crate::status::EnhancedStatus;
-use alloc::boxed::Box;
 use alloc::string::ToString as _;
 use core::str;
 use proptest::prelude::*;
@@ -25,8 +24,8 @@ fn failed_mail(sender: &[u8], recipient: &[u8], attempts: Vec<Attempt>) -> Faile
     let row = Row {
         id: MailId(1),
         remote: None,
-        sender: Some(sender.into()),
-        recipient: recipient.into(),
+        sender: Some(Bytes::copy_from_slice(sender)),
+        recipient: Bytes::copy_from_slice(recipient),
         data_octets: 0,
         fail_count: 1,
         last_try: UnixTime(0),
@@ -250,7 +249,7 @@ fn a_boundary_that_the_original_knows_is_not_used() {
 #[test]
 fn a_null_sender_is_never_answered() {
     let mut message = simple(b"");
-    for sender in [None, Some(Box::from(&b""[..]))] {
+    for sender in [None, Some(Bytes::new())] {
         message.mails[0].row.sender = sender;
         assert_eq!(compose(SETTINGS, &message, NOW, &mut Rng::from_seed([1; 32])), None);
     }

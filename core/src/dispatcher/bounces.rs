@@ -3,11 +3,12 @@
 //! Recipients of one message and next hop share a bounce if they fail in the same pass: so a message is looked at only
 //! when nobody works, or is about to work, on another recipient of it.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+use bytes::Bytes;
 
 use super::{Asked, Dispatcher, Mode};
 use crate::bounce::{self, BounceSettings};
@@ -142,7 +143,7 @@ impl Dispatcher {
         for &id in &originals {
             self.event(Event::Bounced { id, sender: String::from_utf8_lossy(&sender).into() });
         }
-        let copies = self.settings.bounce_copy.iter().map(|copy| Box::from(copy.as_bytes()));
+        let copies = self.settings.bounce_copy.iter().map(|copy| Bytes::copy_from_slice(copy.as_bytes()));
         let recipients = core::iter::once(sender).chain(copies).collect();
         self.ledger.replaced(Replacement { originals, bounce: Some(NewBounce { recipients, data }) });
     }

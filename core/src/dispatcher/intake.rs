@@ -290,16 +290,15 @@ impl Dispatcher {
                 place == Place::Ready && row.remote.is_none() && next_hop.as_ref() == Some(wanted)
             }
             Mode::Deliver(Selection::Remote(wanted)) => {
-                place == Place::Ready && row.remote.as_ref() == Some(wanted)
+                place == Place::Ready && row.remote.as_deref() == Some(wanted.as_ref())
             }
         };
         if !is_wanted {
             return self.forget(row.id);
         }
         if place == Place::Ready
-            && known.is_some_and(|known| {
-                known.is_ready() && next_hop.as_ref() == self.queue.next_hop(known.hop)
-            })
+            && known
+                .is_some_and(|known| known.is_ready() && next_hop.as_ref() == self.queue.next_hop(known.hop))
         {
             return;
         }

@@ -21,9 +21,9 @@ pub(crate) type Digest = Arc<OnceLock<u64>>;
 /// A row of the outbox and its faillog.
 #[derive(Clone, Debug)]
 pub(crate) struct Mail {
-    pub(crate) remote: Option<Box<[u8]>>,
-    pub(crate) sender: Option<Box<[u8]>>,
-    pub(crate) recipient: Box<[u8]>,
+    pub(crate) remote: Option<Bytes>,
+    pub(crate) sender: Option<Bytes>,
+    pub(crate) recipient: Bytes,
     pub(crate) submission: UnixTime,
     pub(crate) data: Bytes,
     pub(crate) faillog: Vec<Attempt>,
@@ -34,7 +34,7 @@ pub(crate) struct Mail {
 /// What makes two rows the same mail for a server: recipient and message.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MailKey {
-    pub(crate) recipient: Box<[u8]>,
+    pub(crate) recipient: Bytes,
     digest: u64,
 }
 
@@ -42,7 +42,10 @@ impl MailKey {
     /// The keys of recipients and a message as it was received.
     pub(crate) fn all(recipients: &[String], canonical_data: &[u8]) -> Vec<Self> {
         let digest = digest(canonical_data);
-        recipients.iter().map(|recipient| Self { recipient: recipient.as_bytes().into(), digest }).collect()
+        recipients
+            .iter()
+            .map(|recipient| Self { recipient: Bytes::copy_from_slice(recipient.as_bytes()), digest })
+            .collect()
     }
 }
 
@@ -312,7 +315,7 @@ mod tests {
             outbox.submit(Mail {
                 remote: None,
                 sender: Some(b"s@example.org"[..].into()),
-                recipient: format!("r{number}@example.net").as_bytes().into(),
+                recipient: format!("r{number}@example.net").into(),
                 submission: UnixTime(1),
                 data: Bytes::from_static(b"text"),
                 faillog: vec![],

@@ -21,7 +21,7 @@ pub(super) struct Mail {
 
 impl Mail {
     pub(super) fn row(&self, id: i64) -> Row {
-        let octets = |text: &String| Box::from(text.as_bytes());
+        let octets = |text: &String| Bytes::copy_from_slice(text.as_bytes());
         Row {
             id: MailId(id),
             remote: self.remote.as_ref().map(octets),

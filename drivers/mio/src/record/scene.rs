@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
 use cmail_delivery::address::Mailbox;
 use cmail_delivery::next_hop::{Host, NextHop, Port, Relay, TlsMode};
 use cmail_delivery::rng::Seed;
@@ -47,8 +48,8 @@ pub(super) struct Tried {
 /// A recipient of a message.
 #[derive(Clone, Debug)]
 pub(super) struct RecordedMail {
-    pub(super) sender: Option<Box<[u8]>>,
-    pub(super) recipient: Box<[u8]>,
+    pub(super) sender: Option<Bytes>,
+    pub(super) recipient: Bytes,
     pub(super) shape: Shape,
 }
 

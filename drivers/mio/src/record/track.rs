@@ -347,11 +347,7 @@ impl Track {
             NextHop::Literal(std::net::IpAddr::V6(address)) => format!("[IPv6:{address}]"),
             NextHop::Relay(_) => "of-mail.invalid".to_owned(),
         };
-        RecordedMail {
-            sender: None,
-            recipient: format!("unknown@{domain}").as_bytes().into(),
-            shape: Shape::default(),
-        }
+        RecordedMail { sender: None, recipient: format!("unknown@{domain}").into(), shape: Shape::default() }
     }
 
     fn claim_of(&self, id: MailId) -> Option<usize> {

@@ -41,12 +41,13 @@ pub(super) fn group(
         Grouper { connection, limits, groups: Vec::new(), open: HashMap::new(), head_octets: 0 };
     let mut left_over = Vec::new();
     let mut seen = HashSet::new();
+    let mut texts = requests::texts();
     for id in ids {
         // A row that is named twice is still one recipient.
         if !seen.insert(*id) {
             continue;
         }
-        if let Some((row, data)) = requests::row(connection, *id, grouper.room())?
+        if let Some((row, data)) = requests::row(connection, *id, grouper.room(), &mut texts)?
             && !grouper.add(row, data)?
         {
             left_over.push(*id);
@@ -56,7 +57,7 @@ pub(super) fn group(
 }
 
 /// What can be known of a message without reading it.
-type Outline = (Option<Box<[u8]>>, u64);
+type Outline = (Option<Bytes>, u64);
 
 struct Grouper<'a> {
     connection: &'a Connection,

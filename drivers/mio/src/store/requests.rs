@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use cmail_delivery::outbox::{
     Commit, FailState, FailedAttempt, MailId, Replacement, Row, StoreError, StoreReply, StoreRequest,
 };
@@ -12,6 +12,9 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::database::{Database, octets};
 use super::messages;
 use super::read_ahead::{Order, Piece};
+
+/// How much memory is taken at once for texts of rows.
+const TEXTS_OCTETS: usize = 16 * 1024;
 
 /// The columns of a [`Row`] that stand in `outbox`. SQLite knows the length of a value without reading it.
 macro_rules! row_columns {
@@ -122,12 +125,12 @@ fn scan_outbox(connection: &Connection, after: MailId, limit: u32) -> rusqlite::
     ))?;
     let mut found = statement.query(params![after.0, i64::from(limit) + 1])?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut rows = Vec::new();
+    let (mut rows, mut texts) = (Vec::new(), texts());
     while let Some(row) = found.next()? {
         if rows.len() == limit {
             return Ok((rows, true));
         }
-        rows.push(outbox_row(row)?);
+        rows.push(outbox_row(row, &mut texts)?);
     }
     Ok((rows, false))
 }
@@ -176,12 +179,13 @@ pub(super) fn row(
     connection: &Connection,
     id: MailId,
     data_limit: usize,
+    texts: &mut BytesMut,
 ) -> rusqlite::Result<Option<(Row, Option<Bytes>)>> {
     let mut statement = connection.prepare_cached(SELECT_ROW)?;
     let found = statement
         .query_row(params![id.0, i64::try_from(data_limit).unwrap_or(i64::MAX)], |row| {
             let data = octets(row.get_ref(5)?).map(|data| Bytes::copy_from_slice(&data));
-            Ok((outbox_row(row)?, data))
+            Ok((outbox_row(row, texts)?, data))
         })
         .optional()?;
     let Some((mut row, data)) = found else { return Ok(None) };
@@ -206,9 +210,21 @@ fn fail_state(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Fa
         .optional()
 }
 
+/// Memory that the texts of rows share which are read together: memory of its own for each would cost more time than
+/// reading it does.
+pub(super) fn texts() -> BytesMut {
+    BytesMut::with_capacity(TEXTS_OCTETS)
+}
+
 /// `row_columns`.
-fn outbox_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
-    let text = |index: usize| Ok::<_, rusqlite::Error>(octets(row.get_ref(index)?).map(Box::<[u8]>::from));
+fn outbox_row(row: &rusqlite::Row<'_>, texts: &mut BytesMut) -> rusqlite::Result<Row> {
+    let mut text = |index: usize| {
+        let octets = octets(row.get_ref(index)?);
+        Ok::<_, rusqlite::Error>(octets.map(|octets| {
+            texts.extend_from_slice(&octets);
+            texts.split().freeze()
+        }))
+    };
     Ok(Row {
         id: MailId(row.get(0)?),
         remote: text(1)?,

@@ -61,9 +61,9 @@ fn a_row_says_what_the_outbox_says() {
     );
     let expected = Row {
         id: MailId(7),
-        remote: Some((*b"u:p@relay.example").into()),
-        sender: Some((*b"s@example.net").into()),
-        recipient: (*b"r@example.org").into(),
+        remote: Some(Bytes::from_static(b"u:p@relay.example")),
+        sender: Some(Bytes::from_static(b"s@example.net")),
+        recipient: Bytes::from_static(b"r@example.org"),
         data_octets: 9,
         fail_count: 0,
         last_try: UnixTime(0),
@@ -160,7 +160,7 @@ fn a_bounce_takes_the_place_of_its_originals() {
     fixture.execute("INSERT INTO faillog (fail_mail) VALUES (?1)", [original.0]);
     let data = b"bounce \0 \xff\r\n".to_vec();
     let bounce = NewBounce {
-        recipients: vec![(*b"s@example.net").into(), (*b"copy@example.net").into()],
+        recipients: vec![Bytes::from_static(b"s@example.net"), Bytes::from_static(b"copy@example.net")],
         data: Bytes::from(data.clone()),
     };
     let replaced = vec![Replacement { originals: vec![original], bounce: Some(bounce) }];
@@ -188,7 +188,8 @@ fn mail_that_somebody_has_deleted_is_not_bounced() {
     let recipients = ["a@example.org", "b@example.org", "c@example.org"];
     let [gone, kept, dropped] = recipients.map(|to| fixture.mail(Some("s@example.net"), to, b"x"));
     fixture.execute("DELETE FROM outbox WHERE mail_id = ?1", [gone.0]);
-    let bounce = NewBounce { recipients: vec![(*b"s@example.net").into()], data: Bytes::from_static(b"no") };
+    let bounce =
+        NewBounce { recipients: vec![Bytes::from_static(b"s@example.net")], data: Bytes::from_static(b"no") };
     let replaced = vec![
         Replacement { originals: vec![kept, gone], bounce: Some(bounce) },
         Replacement { originals: vec![dropped], bounce: None },
@@ -404,7 +405,7 @@ proptest! {
         }
         prop_assert_eq!(scanned.iter().map(summary).collect::<Vec<_>>(), expected);
         for scanned in &scanned {
-            let (found, _) = row(&fixture.database.connection, scanned.id, 0).unwrap().unwrap();
+            let (found, _) = row(&fixture.database.connection, scanned.id, 0, &mut texts()).unwrap().unwrap();
             prop_assert_eq!(&found, scanned);
         }
     }

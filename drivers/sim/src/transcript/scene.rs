@@ -96,7 +96,7 @@ impl Setting {
         let Some((_, mail)) = self.mails.first().filter(|_| self.is_one_pass) else { return Mode::Daemon };
         let domain = Mailbox::parse(&mail.recipient).and_then(|recipient| recipient.domain());
         match (&mail.remote, domain) {
-            (Some(remote), _) => Mode::Deliver(Selection::Remote(remote.clone())),
+            (Some(remote), _) => Mode::Deliver(Selection::Remote(remote[..].into())),
             (None, Ok(domain)) => Mode::Deliver(Selection::Domain(domain.into())),
             (None, Err(_)) => Mode::Daemon,
         }
@@ -198,9 +198,9 @@ impl Setting {
         let (recipient, rest) = path(rest)?;
         let data = repeated_strings(rest)?;
         let mail = Mail {
-            remote: self.remote.as_ref().map(|remote| remote.as_bytes().into()),
-            sender: Some(sender.as_bytes()).filter(|sender| !sender.is_empty()).map(Box::from),
-            recipient: recipient.as_bytes().into(),
+            remote: self.remote.as_ref().map(|remote| Bytes::copy_from_slice(remote.as_bytes())),
+            sender: Some(sender.as_bytes()).filter(|sender| !sender.is_empty()).map(Bytes::copy_from_slice),
+            recipient: Bytes::copy_from_slice(recipient.as_bytes()),
             submission: UnixTime(0),
             data: Bytes::from(data),
             faillog: vec![],

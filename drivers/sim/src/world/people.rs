@@ -58,11 +58,11 @@ impl World {
         let dice = &mut self.people_dice;
         let sender = match dice.below(20) {
             0 => None,
-            1 => Some(Box::default()),
-            2 => Some("nobody@zone0.example".to_owned().into_bytes().into()),
+            1 => Some(Bytes::new()),
+            2 => Some(Bytes::from_static(b"nobody@zone0.example")),
             _ => {
                 let zone = Map::zone_name(dice.index(self.map.zones.len()));
-                Some(format!("s{}@{zone}", dice.below(10)).into_bytes().into())
+                Some(format!("s{}@{zone}", dice.below(10)).into())
             }
         };
         let count = 1 + dice.below(u64::from(self.options.recipients));
@@ -80,7 +80,7 @@ impl World {
         }
     }
 
-    fn draw_mail(&mut self, sender: Option<Box<[u8]>>, zone: usize, data: Bytes, digest: Digest) -> Mail {
+    fn draw_mail(&mut self, sender: Option<Bytes>, zone: usize, data: Bytes, digest: Digest) -> Mail {
         let dice = &mut self.people_dice;
         let mark = self.recipients;
         let zone = if dice.chance(700) { zone } else { dice.index(self.map.zones.len()) };
@@ -107,7 +107,7 @@ impl World {
         Mail {
             remote: remote.map(|remote| remote.into_bytes().into()),
             sender,
-            recipient: recipient.into_bytes().into(),
+            recipient: recipient.into(),
             submission: self.clock.now().wall,
             data,
             faillog: vec![],
