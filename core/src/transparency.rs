@@ -2,6 +2,9 @@
 
 use bytes::{BufMut as _, BytesMut};
 
+/// How much of a message is looked through at once for what has to be changed.
+const BLOCK_OCTETS: usize = 2048;
+
 /// Turns stored mail data into what stands between `354` and the final reply, or into a chunk, piece by piece.
 ///
 /// Bare CR and bare LF become CRLF (RFC 5321 section 2.3.8), a dot at the beginning of a line is doubled after that.
@@ -40,6 +43,7 @@ impl MailDataEncoder {
                 rest = behind;
             }
         }
+        rest = self.encode_unchanged(rest, out);
         while let Some(first) = rest.first() {
             if self.at_line_start && *first == b'.' && self.has_dots {
                 out.put_u8(b'.');
@@ -58,6 +62,44 @@ impl MailDataEncoder {
             };
             self.end_line(out);
         }
+    }
+
+    /// Appends the beginning of `data` in which nothing is to be changed, in whole blocks, and returns what follows. Most
+    /// messages are like that from end to end, and to see it takes a fraction of the time of going from line to line.
+    fn encode_unchanged<'a>(&mut self, data: &'a [u8], out: &mut BytesMut) -> &'a [u8] {
+        if self.has_pending_cr {
+            return data;
+        }
+        // What the octet before the block would have to be.
+        let mut before = if self.at_line_start { b'\n' } else { b' ' };
+        let mut end = 0;
+        for block in data.chunks_exact(BLOCK_OCTETS) {
+            let (Some(first), Some(last)) = (block.first(), block.last()) else { break };
+            // Whether a LF belongs to a CR at the end is known only with the next block.
+            if *last == b'\r' || self.is_changed(&[before, *first]) || self.is_changed(block) {
+                break;
+            }
+            before = *last;
+            end += block.len();
+        }
+        let (unchanged, rest) = data.split_at_checked(end).unwrap_or((data, &[]));
+        out.put_slice(unchanged);
+        self.at_line_start = before == b'\n';
+        rest
+    }
+
+    /// Whether a line end is not whole, or a line begins with a dot that is to be doubled, among all octets but the first and
+    /// the last one, which depend on what stands before and behind. Without branches, so that many octets are compared at once.
+    fn is_changed(&self, octets: &[u8]) -> bool {
+        let (Some((_, behind)), Some((_, before))) = (octets.split_first(), octets.split_last()) else {
+            return false;
+        };
+        let pairs = before.iter().zip(behind);
+        pairs.fold(false, |is_changed, (&before, &octet)| {
+            let is_broken = (before == b'\r') != (octet == b'\n');
+            let is_dotted = (before == b'\n') & (octet == b'.') & self.has_dots;
+            is_changed | is_broken | is_dotted
+        })
     }
 
     /// Ends the last line if it has no end, and appends the final dot if there is one.
@@ -247,6 +289,21 @@ mod tests {
             cuts.sort_unstable();
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &data[cut[0]..cut[1]]).collect();
             prop_assert_eq!(encode(&pieces), model(&data));
+        }
+
+        #[test]
+        fn whole_blocks_give_what_the_model_gives(
+            line in 1..80_usize,
+            defects in prop::collection::vec((0..3 * BLOCK_OCTETS, prop::sample::select(&b"\r\n.a"[..])), 0..3),
+            cut in 0..3 * BLOCK_OCTETS,
+        ) {
+            let lines = core::iter::repeat_n(b'a', line).chain(*b"\r\n").cycle();
+            let mut data: Vec<u8> = lines.take(3 * BLOCK_OCTETS).collect();
+            for (position, octet) in defects {
+                data[position] = octet;
+            }
+            let (first, second) = data.split_at(cut);
+            prop_assert_eq!(encode(&[first, second]), model(&data));
         }
 
         #[test]
