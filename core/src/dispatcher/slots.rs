@@ -20,7 +20,9 @@ impl Dispatcher {
     pub(super) fn settle_delivery(&mut self, hop: HopId) {
         self.wake_resting(hop);
         let ready = self.queue.ready_count(hop) > 0;
-        let is_wanted = ready && !self.is_draining() && !self.ledger.is_congested();
+        // Mail that looks like one message is asked for together, and most of it may come back.
+        let is_asked_for = self.traffic.claims.contains_key(&hop);
+        let is_wanted = (ready || is_asked_for) && !self.is_draining() && !self.ledger.is_congested();
         let Some(delivery) = self.traffic.deliveries.get(&hop) else { return };
         if delivery.is_over() {
             return self.end_delivery(hop);
@@ -42,7 +44,7 @@ impl Dispatcher {
         self.traffic.deadlines.set(hop, delivery.poll_timeout());
         self.traffic.resting.set(hop, delivery.first_resting().map(|(until, _)| until));
         // Mail that the database is just being asked for may come back and need the connection.
-        let is_in_suspense = !ready && self.traffic.claims.contains_key(&hop);
+        let is_in_suspense = !ready && is_asked_for;
         if delivery.needs_lane() && !is_in_suspense && self.traffic.is_waiting.insert(hop) {
             self.traffic.waiting.push_back(hop);
         }

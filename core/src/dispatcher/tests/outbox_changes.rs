@@ -83,6 +83,20 @@ fn mail_that_only_looks_alike_does_not_wait_behind_one_stuck_message() {
 }
 
 #[test]
+fn mail_that_only_looks_alike_gets_further_connections_too() {
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1");
+    // While the database is asked for what looks like one message, nothing seems to wait.
+    world.slow.insert("claim", Duration::from_millis(50));
+    for number in 100..180 {
+        world.mail(SENDER, "a@example.org", &format!("{number}"));
+    }
+    world.run();
+    assert_eq!(world.server("192.0.2.1").accepted.len(), 80);
+    assert!(world.server("192.0.2.1").most_open > 1, "{}", world.server("192.0.2.1").most_open);
+}
+
+#[test]
 fn what_the_walk_over_known_mail_finds_beyond_it_is_left_to_the_next_look() {
     // Found by simulation: such mail was tried again and again, all at one instant, if its whole next hop failed.
     let mut settings = settings();
