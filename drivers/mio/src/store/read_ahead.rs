@@ -2,8 +2,9 @@
 //!
 //! SQLite finds an octet of a large value by following the value's pages from its beginning, each time that the value
 //! is opened; and it cannot stay open, because that would hold a read transaction for as long as a server takes. So
-//! pieces are larger than what is asked for, and grow with the way to them, as far as there is room for them: then the
-//! ways together are about as long as the message. The next piece is read while the one before is being sent.
+//! pieces are larger than what is asked for. All that is missing of a message is one piece, if there is room for it; else
+//! pieces grow with the way to them: then the ways together are about as long as the message. The next piece is read while
+//! the one before is being sent.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,6 +17,9 @@ const LIMIT_OCTETS: usize = 32 * 1024 * 1024;
 
 /// The least that is read at once while there is room for it.
 const PIECE_MIN_OCTETS: usize = 2 * 1024 * 1024;
+
+/// How many messages' lengths are kept.
+const LENGTHS_LIMIT: usize = 1024;
 
 /// How much is read at once, as a multiple of the way to it: the ways to all pieces of a message together are a small part of
 /// it then.
@@ -69,6 +73,8 @@ pub(super) enum Taken {
 #[derive(Debug, Default)]
 pub(super) struct ReadAhead {
     streams: BTreeMap<MailId, Stream>,
+    /// How long messages are of which more will be asked for. It may have changed since, or nobody may come for it.
+    lengths: BTreeMap<MailId, u64>,
     /// All that is kept or ordered.
     octets: usize,
     last_number: u64,
@@ -90,6 +96,14 @@ struct Stream {
 }
 
 impl ReadAhead {
+    /// Takes note of the length of a message, in octets, of which only the beginning was read.
+    pub(super) fn announce(&mut self, id: MailId, length: u64) {
+        self.lengths.insert(id, length);
+        if self.lengths.len() > LENGTHS_LIMIT {
+            self.lengths.pop_first();
+        }
+    }
+
     /// Takes what a request asks for. Afterwards there may be something to [`order`](Self::order).
     pub(super) fn take(&mut self, request: RequestId, id: MailId, offset: u64, limit: usize) -> Taken {
         let stream = self.streams.entry(id).or_default();
@@ -97,7 +111,7 @@ impl ReadAhead {
             return Taken::Elsewhere;
         }
         if stream.offset != offset {
-            self.forget(id);
+            self.drop_stream(id);
             let _ = self.streams.insert(id, Stream { offset, ..Stream::default() });
         }
         match self.next(id, limit) {
@@ -121,10 +135,14 @@ impl ReadAhead {
         }
         // Messages that are sent side by side have used up different parts of what is kept of them, so that there is room
         // for twice their share, mostly.
-        let way = usize::try_from(stream.offset).unwrap_or(usize::MAX);
         let room = LIMIT_OCTETS.saturating_sub(self.octets).max(share / 3);
-        let octets =
-            whole_chunks(way.saturating_mul(WAY_FACTOR).max(PIECE_MIN_OCTETS).min(share * 2).min(room));
+        let begin = stream.offset.saturating_add(stream.kept_octets as u64);
+        let way = usize::try_from(begin).unwrap_or(usize::MAX);
+        let missing = self.lengths.get(&id).map_or(0, |length| length.saturating_sub(begin));
+        let octets = match usize::try_from(missing) {
+            Ok(missing @ 1..) if missing <= room => missing.next_multiple_of(DATA_CHUNK_OCTETS),
+            _ => whole_chunks(way.saturating_mul(WAY_FACTOR).max(PIECE_MIN_OCTETS).min(share * 2).min(room)),
+        };
         // The more there are, the less does it matter that one of them waits for the disk.
         let little = octets / (count + 1).min(8);
         let is_needed = stream.waiting.is_some();
@@ -132,12 +150,8 @@ impl ReadAhead {
             return None;
         }
         self.last_number = self.last_number.wrapping_add(1);
-        let order = Order {
-            id,
-            offset: stream.offset.saturating_add(stream.kept_octets as u64),
-            octets: octets.max(DATA_CHUNK_OCTETS),
-            number: self.last_number,
-        };
+        let order =
+            Order { id, offset: begin, octets: octets.max(DATA_CHUNK_OCTETS), number: self.last_number };
         stream.ordered = Some(order);
         stream.to_come = order.octets;
         self.octets += order.octets;
@@ -177,6 +191,11 @@ impl ReadAhead {
 
     /// Drops what is kept of a mail of which nothing more is wanted.
     pub(super) fn forget(&mut self, id: MailId) {
+        self.lengths.remove(&id);
+        self.drop_stream(id);
+    }
+
+    fn drop_stream(&mut self, id: MailId) {
         if let Some(stream) = self.streams.remove(&id) {
             self.octets = self.octets.saturating_sub(stream.kept_octets).saturating_sub(stream.to_come);
         }
@@ -185,11 +204,11 @@ impl ReadAhead {
     /// Drops what is kept of mail that is begun anew, or done with, unless somebody waits for it.
     pub(super) fn forget_all<'a>(&mut self, ids: impl IntoIterator<Item = &'a MailId>) {
         // Hardly ever is a message so large that it is here.
-        if self.streams.is_empty() {
+        if self.streams.is_empty() && self.lengths.is_empty() {
             return;
         }
         for id in ids {
-            if self.streams.get(id).is_some_and(|stream| stream.waiting.is_none()) {
+            if self.streams.get(id).is_none_or(|stream| stream.waiting.is_none()) {
                 self.forget(*id);
             }
         }
@@ -266,6 +285,44 @@ mod tests {
         let ways: u64 = orders.iter().map(|order| order.offset).sum();
         assert!(ways < 2 * total as u64, "{orders:?}");
         assert_eq!((cache.octets, cache.streams.len()), (0, 0), "nothing is left of a message that was read");
+    }
+
+    #[test]
+    fn a_message_whose_length_is_known_is_read_at_once_if_there_is_room() {
+        let mut cache = ReadAhead::default();
+        let total = LIMIT_OCTETS - 17;
+        cache.announce(MailId(1), total as u64);
+        assert_eq!(read(&mut cache, MailId(1), total).len(), 1);
+        assert_eq!((cache.octets, cache.streams.len(), cache.lengths.len()), (0, 0, 0));
+        cache.announce(MailId(2), 2 * LIMIT_OCTETS as u64);
+        let orders = read(&mut cache, MailId(2), 2 * LIMIT_OCTETS);
+        assert!((3..6).contains(&orders.len()), "{orders:?}");
+        // With the room taken by another one, it goes on in pieces.
+        cache.announce(MailId(3), LIMIT_OCTETS as u64);
+        cache.take(RequestId(1), MailId(3), 0, CHUNK);
+        assert_eq!(cache.order(MailId(3)).unwrap().octets, LIMIT_OCTETS);
+        cache.announce(MailId(4), total as u64);
+        cache.take(RequestId(2), MailId(4), 0, CHUNK);
+        assert!(cache.order(MailId(4)).unwrap().octets < LIMIT_OCTETS / 4);
+    }
+
+    #[test]
+    fn a_message_that_is_longer_than_was_announced_is_read_to_its_end() {
+        let mut cache = ReadAhead::default();
+        cache.announce(MailId(1), 3 * CHUNK as u64 + 5);
+        assert!(read(&mut cache, MailId(1), 3 * PIECE_MIN_OCTETS).len() > 1);
+        assert_eq!((cache.octets, cache.streams.len()), (0, 0));
+    }
+
+    #[test]
+    fn lengths_that_nobody_comes_for_are_bounded() {
+        let mut cache = ReadAhead::default();
+        for id in 0..2 * LENGTHS_LIMIT as i64 {
+            cache.announce(MailId(id), 1 << 20);
+        }
+        assert_eq!(cache.lengths.len(), LENGTHS_LIMIT);
+        cache.forget_all(&(0..2 * LENGTHS_LIMIT as i64).map(MailId).collect::<Vec<_>>());
+        assert_eq!(cache.lengths.len(), 0);
     }
 
     #[test]

@@ -106,7 +106,10 @@ impl StoreHandle {
                 return Some((id, reply));
             }
             match self.answers.try_recv() {
-                Ok(Answer::Reply(reply)) => self.ready.push_back(reply),
+                Ok(Answer::Reply(reply)) => {
+                    self.announce(&reply);
+                    self.ready.push_back(reply);
+                }
                 Ok(Answer::Piece(order, piece)) => self.take_in(order, piece),
                 Err(TryRecvError::Empty) => return None,
                 Err(TryRecvError::Disconnected) => {
@@ -146,6 +149,17 @@ impl StoreHandle {
             self.ready.push_back((request, error.map_or(Ok(data), Err)));
         }
         self.order(order.id);
+    }
+
+    /// More will be asked for of messages of which only the beginning comes with a claim.
+    fn announce(&mut self, (_, reply): &Reply) {
+        let Ok(StoreReply::Claimed { transactions, .. }) = reply else { return };
+        for claimed in transactions.iter().filter(|claimed| claimed.data_octets > claimed.head.len() as u64) {
+            // It is the first one's data that are read.
+            if let Some(row) = claimed.rows.first() {
+                self.read_ahead.announce(row.id, claimed.data_octets);
+            }
+        }
     }
 
     /// Lets the thread read what will be wanted next of a mail's data.
