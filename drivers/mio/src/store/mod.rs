@@ -11,6 +11,7 @@
 
 mod database;
 mod error;
+mod failures;
 mod grouping;
 mod lock;
 mod messages;

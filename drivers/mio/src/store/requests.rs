@@ -1,15 +1,14 @@
 //! Answers one request after the other; scans and commits.
 
-use std::cmp::Ordering;
-
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::outbox::{
-    Commit, FailState, FailedAttempt, MailId, Replacement, Row, StoreError, StoreReply, StoreRequest,
+    Commit, FailedAttempt, MailId, Replacement, Row, StoreError, StoreReply, StoreRequest,
 };
 use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::database::{Database, octets};
+use super::failures::{add_failures, apply, failures, failures_of_existing};
 use super::messages;
 use super::read_ahead::{Order, Piece};
 
@@ -20,15 +19,6 @@ const TEXTS_OCTETS: usize = 16 * 1024;
 macro_rules! row_columns {
     () => {
         "mail_id, mail_remote, mail_envelopefrom, mail_envelopeto, coalesce(octet_length(mail_data), 0)"
-    };
-}
-
-/// What the view `outbound` says of a mail's faillog rows. `fail_time` is text, of which the view takes the greatest;
-/// who computes with it gets the number that SQLite makes of it. `total` is a `sum` that cannot overflow.
-macro_rules! fail_columns {
-    () => {
-        "count(fail_mail), CAST(CAST(coalesce(max(fail_time), 0) AS NUMERIC) AS INTEGER), \
-         coalesce(total(fail_fatal), 0) > 0"
     };
 }
 
@@ -109,7 +99,7 @@ impl Database {
         }
         let mut failed = Vec::with_capacity(commit.failed.len());
         for attempt in &commit.failed {
-            failed.extend(fail_state(&transaction, attempt.id)?);
+            failed.extend(failures_of_existing(&transaction, attempt.id)?);
         }
         transaction.commit()?;
         Ok(StoreReply::Committed { failed, not_replaced })
@@ -135,44 +125,6 @@ fn scan_outbox(connection: &Connection, after: MailId, limit: u32) -> rusqlite::
     Ok((rows, false))
 }
 
-/// Adds to `rows`, which are all rows after `after` up to `last`, how they have failed. One pass over the faillog of
-/// that range, so that mail which never failed costs nothing.
-fn add_failures(
-    connection: &Connection,
-    rows: &mut [Row],
-    after: MailId,
-    last: MailId,
-) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(concat!(
-        "SELECT fail_mail, ",
-        fail_columns!(),
-        " FROM faillog WHERE fail_mail > ?1 AND fail_mail <= ?2 GROUP BY fail_mail ORDER BY fail_mail"
-    ))?;
-    let mut found = statement.query(params![after.0, last.0])?;
-    let mut rows = rows.iter_mut().peekable();
-    while let Some(failures) = found.next()? {
-        // No mail has an id that is not an integer.
-        let Ok(id) = failures.get_ref(0)?.as_i64() else { continue };
-        while let Some(row) = rows.peek_mut() {
-            match row.id.0.cmp(&id) {
-                Ordering::Less => {
-                    rows.next();
-                }
-                Ordering::Equal => {
-                    let state = fail_columns(failures, MailId(id), 1)?;
-                    row.fail_count = state.fail_count;
-                    row.last_try = state.last_try;
-                    row.fatal = state.fatal;
-                    break;
-                }
-                // Failures of a mail that does not exist.
-                Ordering::Greater => break,
-            }
-        }
-    }
-    Ok(())
-}
-
 /// A row as it is now, if it exists, and with it its data, if they are no more than `data_limit` octets. To be called
 /// within a read transaction.
 pub(super) fn row(
@@ -189,25 +141,8 @@ pub(super) fn row(
         })
         .optional()?;
     let Some((mut row, data)) = found else { return Ok(None) };
-    let state = connection
-        .prepare_cached(concat!("SELECT ", fail_columns!(), " FROM faillog WHERE fail_mail = ?1"))?
-        .query_row([id.0], |row| fail_columns(row, id, 0))?;
-    row.fail_count = state.fail_count;
-    row.last_try = state.last_try;
-    row.fatal = state.fatal;
+    apply(&mut row, failures(connection, id)?);
     Ok(Some((row, data)))
-}
-
-/// How a mail has failed, if it exists.
-fn fail_state(connection: &Connection, id: MailId) -> rusqlite::Result<Option<FailState>> {
-    connection
-        .prepare_cached(concat!(
-            "SELECT ",
-            fail_columns!(),
-            " FROM outbox LEFT JOIN faillog ON fail_mail = mail_id WHERE mail_id = ?1 GROUP BY mail_id"
-        ))?
-        .query_row([id.0], |row| fail_columns(row, id, 0))
-        .optional()
 }
 
 /// Memory that the texts of rows share which are read together: memory of its own for each would cost more time than
@@ -234,16 +169,6 @@ fn outbox_row(row: &rusqlite::Row<'_>, texts: &mut BytesMut) -> rusqlite::Result
         fail_count: 0,
         last_try: UnixTime(0),
         fatal: false,
-    })
-}
-
-/// `fail_columns`, from column `first` on.
-fn fail_columns(row: &rusqlite::Row<'_>, id: MailId, first: usize) -> rusqlite::Result<FailState> {
-    Ok(FailState {
-        id,
-        fail_count: u32::try_from(row.get::<_, i64>(first)?).unwrap_or(u32::MAX),
-        last_try: UnixTime(row.get(first + 1)?),
-        fatal: row.get(first + 2)?,
     })
 }
 

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use cmail_delivery::outbox::NewBounce;
+use cmail_delivery::outbox::{FailState, NewBounce};
 use cmail_delivery::schedule::{RetryRules, Standing};
 use cmail_delivery::time::UnixTime;
 use proptest::prelude::*;

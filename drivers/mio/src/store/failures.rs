@@ -1,0 +1,136 @@
+//! What the faillog says of a mail, as the view `outbound` counts it.
+
+use cmail_delivery::outbox::{FailState, MailId, Row};
+use cmail_delivery::time::UnixTime;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// What the view `outbound` says of a mail's faillog rows. `fail_time` is text, of which the view takes the greatest;
+/// who computes with it gets the number that SQLite makes of it. `total` is a `sum` that cannot overflow.
+macro_rules! fail_columns {
+    () => {
+        "count(fail_mail), CAST(CAST(coalesce(max(fail_time), 0) AS NUMERIC) AS INTEGER), \
+         coalesce(total(fail_fatal), 0) > 0"
+    };
+}
+
+/// The most digits of a number that has no other way to be written, and fits into an `i64`.
+const DIGITS_LIMIT: usize = 18;
+
+/// How a mail has failed, whether it exists or not.
+pub(super) fn failures(connection: &Connection, id: MailId) -> rusqlite::Result<FailState> {
+    connection
+        .prepare_cached(concat!("SELECT ", fail_columns!(), " FROM faillog WHERE fail_mail = ?1"))?
+        .query_row([id.0], |row| fail_state(row, id))
+}
+
+/// How a mail has failed, if it exists.
+pub(super) fn failures_of_existing(
+    connection: &Connection,
+    id: MailId,
+) -> rusqlite::Result<Option<FailState>> {
+    connection
+        .prepare_cached(concat!(
+            "SELECT ",
+            fail_columns!(),
+            " FROM outbox LEFT JOIN faillog ON fail_mail = mail_id WHERE mail_id = ?1 GROUP BY mail_id"
+        ))?
+        .query_row([id.0], |row| fail_state(row, id))
+        .optional()
+}
+
+/// Adds to `rows`, which are all rows after `after` up to `last`, how they have failed. One pass over the faillog of
+/// that range, so that mail which never failed costs nothing.
+pub(super) fn add_failures(
+    connection: &Connection,
+    rows: &mut [Row],
+    after: MailId,
+    last: MailId,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "SELECT fail_mail, fail_time, fail_fatal FROM faillog WHERE fail_mail > ?1 AND fail_mail <= ?2 \
+         ORDER BY fail_mail",
+    )?;
+    let mut found = statement.query(params![after.0, last.0])?;
+    let mut rows = rows.iter_mut().peekable();
+    let mut counted: Option<(&mut Row, Tally)> = None;
+    while let Some(failure) = found.next()? {
+        // No mail has an id that is not an integer.
+        let Ok(id) = failure.get_ref(0)?.as_i64() else { continue };
+        if counted.as_ref().is_none_or(|(row, _)| row.id.0 != id) {
+            settle(connection, counted.take())?;
+            while rows.next_if(|row| row.id.0 < id).is_some() {}
+            // There may be failures of a mail that does not exist.
+            counted = rows.next_if(|row| row.id.0 == id).map(|row| (row, Tally::default()));
+        }
+        if let Some((_, tally)) = &mut counted {
+            tally.add(failure.get_ref(1)?, failure.get_ref(2)?);
+        }
+    }
+    settle(connection, counted)
+}
+
+fn settle(connection: &Connection, counted: Option<(&mut Row, Tally)>) -> rusqlite::Result<()> {
+    let Some((row, tally)) = counted else { return Ok(()) };
+    let state = match tally.state(row.id) {
+        Some(state) => state,
+        None => failures(connection, row.id)?,
+    };
+    apply(row, state);
+    Ok(())
+}
+
+/// Writes down in a row how it has failed.
+pub(super) fn apply(row: &mut Row, state: FailState) {
+    row.fail_count = state.fail_count;
+    row.last_try = state.last_try;
+    row.fatal = state.fatal;
+}
+
+/// `fail_columns`.
+fn fail_state(row: &rusqlite::Row<'_>, id: MailId) -> rusqlite::Result<FailState> {
+    Ok(FailState {
+        id,
+        fail_count: u32::try_from(row.get::<_, i64>(0)?).unwrap_or(u32::MAX),
+        last_try: UnixTime(row.get(1)?),
+        fatal: row.get(2)?,
+    })
+}
+
+/// The failures of one mail, counted without SQLite, which needs several times as long for that. It is done only where
+/// all of them are written as the programs of the suite write them; all else is left to SQLite.
+#[derive(Default)]
+struct Tally {
+    count: u32,
+    last_try: i64,
+    /// The length of all times: those of one length are ordered as texts as they are as numbers.
+    digits: Option<usize>,
+    fatal: bool,
+    is_odd: bool,
+}
+
+impl Tally {
+    fn add(&mut self, time: ValueRef<'_>, fatal: ValueRef<'_>) {
+        self.count = self.count.saturating_add(1);
+        let digits = match time {
+            ValueRef::Text(text) if text.iter().all(u8::is_ascii_digit) => text,
+            _ => &[],
+        };
+        self.is_odd |= !(1..=DIGITS_LIMIT).contains(&digits.len());
+        self.is_odd |= *self.digits.get_or_insert(digits.len()) != digits.len();
+        let number = digits
+            .iter()
+            .fold(0, |number: i64, digit| number.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
+        self.last_try = self.last_try.max(number);
+        match fatal {
+            ValueRef::Integer(0) => {}
+            ValueRef::Integer(1) => self.fatal = true,
+            _ => self.is_odd = true,
+        }
+    }
+
+    fn state(&self, id: MailId) -> Option<FailState> {
+        let Self { count, last_try, fatal, .. } = *self;
+        (!self.is_odd).then_some(FailState { id, fail_count: count, last_try: UnixTime(last_try), fatal })
+    }
+}
