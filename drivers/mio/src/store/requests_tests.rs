@@ -311,6 +311,8 @@ fn a_damaged_database_is_an_error_and_nothing_worse() {
 fn odd_value() -> impl Strategy<Value = Value> {
     prop_oneof![
         4 => (0i64..2_000_000_000).prop_map(Value::Integer),
+        // As text, 9 is more than 10.
+        4 => (0i64..120).prop_map(Value::Integer),
         1 => any::<i64>().prop_map(Value::Integer),
         1 => (-1e12f64..1e12).prop_map(Value::Real),
         2 => prop::sample::select(vec![
