@@ -1,7 +1,7 @@
 //! Puts rows of one message together: equal sender and equal data, compared octet by octet.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
 use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, Row};
@@ -185,14 +185,15 @@ pub(super) fn read(
     Ok(buffer.into())
 }
 
-/// Gives the octets of a range of a mail's data, which is known to be `data_octets` long, to `take` in chunks.
+/// Gives the octets of a range of a mail's data, which is known to be `data_octets` long, to `take` in chunks, until it says
+/// that it wants no more.
 pub(super) fn read_chunks(
     connection: &Connection,
     pool: &Pool,
     id: MailId,
     data_octets: u64,
     range: Range<u64>,
-    take: &mut dyn FnMut(Bytes),
+    take: &mut dyn FnMut(Bytes) -> ControlFlow<()>,
 ) -> rusqlite::Result<()> {
     let position = |octets: u64| usize::try_from(octets).unwrap_or(usize::MAX);
     let (begin, end) = (position(range.start), position(range.end));
@@ -200,7 +201,7 @@ pub(super) fn read_chunks(
         return Ok(());
     }
     if position(data_octets) <= DATA_CHUNK_OCTETS {
-        take(read(connection, id, data_octets, begin, end - begin)?);
+        let _ = take(read(connection, id, data_octets, begin, end - begin)?);
         return Ok(());
     }
     let data = open_data(connection, id)?;
@@ -216,7 +217,9 @@ pub(super) fn read_chunks(
         let count = DATA_CHUNK_OCTETS.min(end - offset);
         let mut chunk = pool.take();
         data.read_at_exact(chunk.get_mut(..count).unwrap_or_default(), offset)?;
-        take(pool.lend(chunk, count));
+        if take(pool.lend(chunk, count)).is_break() {
+            break;
+        }
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Requests that read mail data: claims, pieces, and what bounces are made of.
 
+use std::ops::ControlFlow;
+
 use cmail_delivery::outbox::{
     Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, MailId,
     Row, StoreReply, TRANSACTION_RECIPIENT_LIMIT,
@@ -52,17 +54,17 @@ pub(super) fn read_data(
     // Nobody asks for more than one chunk.
     let octets = usize::try_from(limit).unwrap_or(usize::MAX).min(DATA_CHUNK_OCTETS);
     let order = Order { id, offset, octets, number: 0 };
-    let piece = read_piece(connection, pool, order, &mut |_| {})?;
+    let piece = read_piece(connection, pool, order, &mut |_| ControlFlow::Continue(()))?;
     Ok(StoreReply::Data(piece.chunks.into_iter().next().unwrap_or_default()))
 }
 
 /// Reads a piece of a mail's data within one opening of it, and hands over all but the last of its parts as soon as they are
-/// read.
+/// read. The piece ends early if whoever gets a part says so.
 pub(super) fn read_piece(
     connection: &Connection,
     pool: &Pool,
     order: Order,
-    hand_over: &mut dyn FnMut(Piece),
+    hand_over: &mut dyn FnMut(Piece) -> ControlFlow<()>,
 ) -> rusqlite::Result<Piece> {
     let Order { id, offset, octets, .. } = order;
     let _snapshot = connection.unchecked_transaction()?;
@@ -72,14 +74,18 @@ pub(super) fn read_piece(
         .optional()?;
     let data_octets = length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
     let end = data_octets.min(offset.saturating_add(octets as u64));
-    let mut chunks = Vec::new();
+    let (mut chunks, mut read_to) = (Vec::new(), offset);
     read_chunks(connection, pool, id, data_octets, offset..end, &mut |chunk| {
-        if chunks.len() == PART_CHUNKS {
-            hand_over(Piece { chunks: std::mem::take(&mut chunks), rest: Rest::Comes });
-        }
+        let flow = if chunks.len() == PART_CHUNKS {
+            hand_over(Piece { chunks: std::mem::take(&mut chunks), rest: Rest::Comes })
+        } else {
+            ControlFlow::Continue(())
+        };
+        read_to += chunk.len() as u64;
         chunks.push(chunk);
+        flow
     })?;
-    Ok(Piece { chunks, rest: if end == data_octets { Rest::Nothing } else { Rest::NotOrdered } })
+    Ok(Piece { chunks, rest: if read_to >= data_octets { Rest::Nothing } else { Rest::NotOrdered } })
 }
 
 /// Answers [`StoreRequest::ReadFailed`](cmail_delivery::outbox::StoreRequest::ReadFailed).

@@ -170,7 +170,11 @@ fn data_is_read_in_pieces_of_any_size() {
         let order = Order { id, offset: 3, octets: usize::MAX, number: 1 };
         let (connection, pool) = (&fixture.database.connection, &fixture.database.pool);
         let mut parts = Vec::new();
-        let last = read_piece(connection, pool, order, &mut |part| parts.push(part)).unwrap();
+        let last = read_piece(connection, pool, order, &mut |part| {
+            parts.push(part);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
         assert!(parts.iter().all(|part| part.rest == Rest::Comes && !part.chunks.is_empty()));
         assert_eq!(last.rest, Rest::Nothing);
         parts.push(last);

@@ -1,5 +1,7 @@
 //! Answers one request after the other; scans and commits.
 
+use std::ops::ControlFlow;
+
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::outbox::{
     Commit, FailedAttempt, MailId, Replacement, Row, StoreError, StoreReply, StoreRequest,
@@ -54,7 +56,7 @@ impl Database {
     pub(super) fn read_piece(
         &mut self,
         order: Order,
-        hand_over: &mut dyn FnMut(Piece),
+        hand_over: &mut dyn FnMut(Piece) -> ControlFlow<()>,
     ) -> Result<Piece, StoreError> {
         self.ensure_open()?;
         messages::read_piece(&self.connection, &self.pool, order, hand_over)

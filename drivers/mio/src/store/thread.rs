@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,6 +15,9 @@ use mio::Waker;
 use super::database::Database;
 use super::patience::Hurry;
 use super::read_ahead::{Order, Piece, ReadAhead, Taken};
+
+/// How long others wait while a piece of a large message is read. To go on with it later costs the way to there.
+const READ_PATIENCE: Duration = Duration::from_millis(50);
 
 /// The first pause of [`FollowUp`].
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -31,6 +35,8 @@ pub(crate) struct StoreHandle {
     read_ahead: ReadAhead,
     /// Answers that need not be waited for.
     ready: VecDeque<Reply>,
+    /// How many requests the thread has not begun.
+    waiting: Arc<AtomicUsize>,
     changed: Arc<AtomicBool>,
     hurry: Hurry,
     thread: Option<JoinHandle<()>>,
@@ -54,11 +60,27 @@ impl StoreHandle {
     /// [`poll_reply`](Self::poll_reply) or [`poll_changed`](Self::poll_changed) has something new to say. To be
     /// called after the process has become a daemon: threads do not survive a fork.
     pub(crate) fn spawn(database: Database, waker: Arc<Waker>) -> io::Result<Self> {
+        Self::spawn_with_patience(database, waker, READ_PATIENCE)
+    }
+
+    fn spawn_with_patience(
+        database: Database,
+        waker: Arc<Waker>,
+        read_patience: Duration,
+    ) -> io::Result<Self> {
         let (jobs, incoming) = channel();
         let (outgoing, answers) = channel();
         let changed = Arc::new(AtomicBool::new(false));
         let hurry = database.hurry();
-        let worker = Worker { database, answers: outgoing, changed: Arc::clone(&changed), waker };
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let worker = Worker {
+            database,
+            answers: outgoing,
+            waiting: Arc::clone(&waiting),
+            changed: Arc::clone(&changed),
+            waker,
+            read_patience,
+        };
         let thread =
             std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run(&incoming))?;
         Ok(Self {
@@ -67,6 +89,7 @@ impl StoreHandle {
             outstanding: BTreeSet::new(),
             read_ahead: ReadAhead::default(),
             ready: VecDeque::new(),
+            waiting,
             changed,
             hurry,
             thread: Some(thread),
@@ -171,6 +194,9 @@ impl StoreHandle {
 
     fn send(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
+            if matches!(job, Job::Request(..)) {
+                self.waiting.fetch_add(1, Ordering::AcqRel);
+            }
             // If the thread is gone, `poll_reply` finds that out, and answers.
             let _ = jobs.send(job);
         }
@@ -192,8 +218,10 @@ impl Drop for StoreHandle {
 struct Worker {
     database: Database,
     answers: Sender<Answer>,
+    waiting: Arc<AtomicUsize>,
     changed: Arc<AtomicBool>,
     waker: Arc<Waker>,
+    read_patience: Duration,
 }
 
 impl Worker {
@@ -209,6 +237,7 @@ impl Worker {
             };
             match job {
                 Ok(Job::Request(id, request)) => {
+                    self.waiting.fetch_sub(1, Ordering::AcqRel);
                     let reply = self.database.answer(request);
                     if self.answers.send(Answer::Reply((id, reply))).is_err() {
                         return;
@@ -216,12 +245,7 @@ impl Worker {
                     self.wake();
                 }
                 Ok(Job::Read(order)) => {
-                    let (answers, waker) = (&self.answers, &self.waker);
-                    let piece = self.database.read_piece(order, &mut |part| {
-                        // If the loop is gone, the last one finds that out.
-                        let _ = answers.send(Answer::Piece(order, Ok(part)));
-                        wake(waker);
-                    });
+                    let piece = self.read(order);
                     if self.answers.send(Answer::Piece(order, piece)).is_err() {
                         return;
                     }
@@ -238,6 +262,19 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// Reads a piece, or as much of it as can be read before others have waited for too long.
+    fn read(&mut self, order: Order) -> Result<Piece, StoreError> {
+        let Self { database, answers, waiting, waker, read_patience, .. } = self;
+        let began = Instant::now();
+        database.read_piece(order, &mut |part| {
+            // If the loop is gone, the last one finds that out.
+            let _ = answers.send(Answer::Piece(order, Ok(part)));
+            wake(waker);
+            let must_give_way = waiting.load(Ordering::Acquire) > 0 && began.elapsed() >= *read_patience;
+            if must_give_way { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
     }
 
     fn look(&mut self) {

@@ -133,6 +133,7 @@ fn every_request_is_answered_even_if_the_thread_is_gone() {
     let (jobs, incoming) = channel();
     drop((outgoing, incoming));
     let mut store = StoreHandle {
+        waiting: Arc::default(),
         jobs: Some(jobs),
         answers,
         outstanding: BTreeSet::new(),
@@ -201,4 +202,50 @@ fn mail_that_was_deleted_has_no_more_data_once_what_was_read_ahead_is_used_up() 
         scene.other.execute("DELETE FROM outbox WHERE mail_id = 9", []).unwrap();
     }
     assert!(0 < read && read < size as u64, "{read}");
+}
+
+#[test]
+fn the_reading_of_a_large_message_gives_way_to_requests_and_goes_on_afterwards() {
+    const MAIL: MailId = MailId(9);
+    let Fixture { other, directory, path, database } = Fixture::with_journal_mode("DELETE");
+    drop(database);
+    let database = Database::open_with_timeout(&path, PATIENCE).unwrap();
+    let data: Vec<u8> =
+        (0..100 * DATA_CHUNK_OCTETS).map(|position| b'a' + (position / 1009 % 26) as u8).collect();
+    other
+        .execute(
+            "INSERT INTO outbox (mail_id, mail_envelopeto, mail_data) VALUES (9, 'r', CAST(?1 AS TEXT))",
+            [&data[..]],
+        )
+        .unwrap();
+    let poll = Poll::new().unwrap();
+    let waker = Arc::new(Waker::new(poll.registry(), Token(7)).unwrap());
+    let store = StoreHandle::spawn_with_patience(database, waker, Duration::ZERO).unwrap();
+    let mut scene = Scene { poll, store, other, _directory: directory };
+    scene.store.read_ahead.announce(MAIL, data.len() as u64);
+    // Nothing is read before both wait.
+    scene.other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let read = |offset| StoreRequest::ReadData { id: MAIL, offset, limit: DATA_CHUNK_OCTETS as u32 };
+    scene.store.submit(RequestId(1), read(0));
+    scene.store.submit(RequestId(2), scan());
+    scene.other.execute_batch("COMMIT").unwrap();
+    let mut found = Vec::new();
+    let mut is_scanned = false;
+    while found.len() < data.len() || !is_scanned {
+        match scene.wait(StoreHandle::poll_reply) {
+            (RequestId(2), Ok(StoreReply::Rows { .. })) => {
+                is_scanned = true;
+                assert!(found.len() < data.len() / 2, "{}", found.len());
+            }
+            (RequestId(1), Ok(StoreReply::Data(octets))) => {
+                assert!(!octets.is_empty(), "it ends after {}", found.len());
+                found.extend_from_slice(&octets);
+                if found.len() < data.len() {
+                    scene.store.submit(RequestId(1), read(found.len() as u64));
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(found == data);
 }
