@@ -180,16 +180,16 @@ impl Queue {
 
     /// Puts a known mail elsewhere. Returns its next hop, if it is known.
     pub(crate) fn place(&mut self, id: MailId, place: Place) -> Option<HopId> {
-        let entry = *self.mails.get(&id)?;
-        self.set(id, entry.hop, entry.key, place);
-        Some(entry.hop)
+        let known = *self.mails.get(&id)?;
+        self.set(id, known.hop, known.key, place);
+        Some(known.hop)
     }
 
     /// Forgets a mail.
     pub(crate) fn remove(&mut self, id: MailId) {
-        let Some(entry) = self.mails.remove(&id) else { return };
-        self.unlink(id, entry);
-        self.release_hop(entry.hop);
+        let Some(known) = self.mails.remove(&id) else { return };
+        self.unlink(id, known);
+        self.release_hop(known.hop);
     }
 
     /// The next hop that an id stands for; nothing for [`HopId::NOWHERE`] and ids that are gone.
@@ -238,7 +238,7 @@ impl Queue {
             let first = first.or_else(|| self.ready_again.range(whole(hop)).next());
             let Some(&(_, first)) = first else { break };
             let first = MailId::from(first);
-            let Some(key) = self.mails.get(&first).map(|entry| entry.key) else { break };
+            let Some(key) = self.mails.get(&first).map(|known| known.key) else { break };
             let mut message = vec_of_message(&self.ready_messages, hop, key, limit);
             if !claimed.is_empty() && claimed.len() + message.len() > limit {
                 break;
@@ -324,7 +324,7 @@ impl Queue {
         if ids.is_empty() {
             return Vec::new();
         }
-        self.mails.range(ids).filter(|(_, entry)| entry.kind != Kind::CLAIMED).map(|(&id, _)| id).collect()
+        self.mails.range(ids).filter(|(_, known)| known.kind != Kind::CLAIMED).map(|(&id, _)| id).collect()
     }
 
     /// How much mail somebody works on.
@@ -571,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_stays_small() {
+    fn what_is_known_stays_small() {
         assert_eq!((size_of::<Known>(), size_of::<(HopId, PackedId)>()), (12, 12));
     }
 

@@ -79,7 +79,7 @@ impl MailDataEncoder {
             let end = block.iter().rposition(|&octet| octet != b'\r').map_or(0, |last| last + 1);
             let block = block.get(..end).unwrap_or_default();
             let (Some(first), Some(last)) = (block.first(), block.last()) else { break };
-            if self.is_changed(&[before, *first]) || self.is_changed(block) {
+            if self.has_to_change(&[before, *first]) || self.has_to_change(block) {
                 break;
             }
             before = *last;
@@ -93,15 +93,15 @@ impl MailDataEncoder {
 
     /// Whether a line end is not whole, or a line begins with a dot that is to be doubled, among all octets but the first and
     /// the last one, which depend on what stands before and behind. Without branches, so that many octets are compared at once.
-    fn is_changed(&self, octets: &[u8]) -> bool {
+    fn has_to_change(&self, octets: &[u8]) -> bool {
         let (Some((_, behind)), Some((_, before))) = (octets.split_first(), octets.split_last()) else {
             return false;
         };
         let pairs = before.iter().zip(behind);
-        pairs.fold(false, |is_changed, (&before, &octet)| {
+        pairs.fold(false, |has_to_change, (&before, &octet)| {
             let is_broken = (before == b'\r') != (octet == b'\n');
             let is_dotted = (before == b'\n') & (octet == b'.') & self.has_dots;
-            is_changed | is_broken | is_dotted
+            has_to_change | is_broken | is_dotted
         })
     }
 

@@ -114,7 +114,7 @@ impl Intake {
 
     /// The highest id that was seen.
     fn last_seen(&self) -> MailId {
-        self.arrived.last().map_or(self.frontier, |row| row.id)
+        self.arrived.last().map_or(self.frontier, |row| row.id.max(self.frontier))
     }
 
     /// A hash (FNV-1a) of what rows of one message have in common. Nothing depends on it but how much data the

@@ -205,7 +205,7 @@ impl Dispatcher {
         self.pump();
     }
 
-    /// Does what is due. Calling it too early does nothing.
+    /// Does what is due. Calling it too early does no harm.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
         self.take_in_arrived();
@@ -340,7 +340,7 @@ impl Dispatcher {
 
     fn answered(&mut self, request: RequestId, result: Result<StoreReply, StoreError>) {
         let Some(asked) = self.requests.remove(&request) else { return };
-        // They were read before, and this may say what has become of one of them since.
+        // They were read before, and would be lost if further ones took their place.
         self.take_in_arrived();
         let result = result.and_then(|reply| {
             if asked.fits(&reply) {

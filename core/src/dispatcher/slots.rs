@@ -20,9 +20,9 @@ impl Dispatcher {
     pub(super) fn settle_delivery(&mut self, hop: HopId) {
         self.wake_resting(hop);
         let ready = self.queue.ready_count(hop) > 0;
-        // Mail that looks like one message is asked for together, and most of it may come back.
-        let is_asked_for = self.traffic.claims.contains_key(&hop);
-        let is_wanted = (ready || is_asked_for) && !self.is_draining() && !self.ledger.is_congested();
+        // What looks like one message is asked for together, and comes back if it is none: it has waited all the time.
+        let is_in_suspense = !ready && self.traffic.claims.contains_key(&hop);
+        let is_wanted = (ready || is_in_suspense) && !self.is_draining() && !self.ledger.is_congested();
         let Some(delivery) = self.traffic.deliveries.get(&hop) else { return };
         if delivery.is_over() {
             return self.end_delivery(hop);
@@ -33,18 +33,20 @@ impl Dispatcher {
         let crowded_host = candidate
             .filter(|candidate| !self.has_place_for_more(candidate))
             .map(|candidate| candidate.remote);
-        if may_widen && !is_possible {
-            self.traffic.crowded.insert(hop);
-        } else if let Some(remote) = crowded_host {
-            self.traffic.gates.crowd(remote, hop);
+        // Nobody has to make room for mail that may be on its way already.
+        if may_widen && ready {
+            if !is_possible {
+                self.traffic.crowded.insert(hop);
+            } else if let Some(remote) = crowded_host {
+                self.traffic.gates.crowd(remote, hop);
+            }
         }
         let now = self.now.monotonic;
         let Some(delivery) = self.traffic.deliveries.get_mut(&hop) else { return };
         delivery.schedule_widening(now, may_widen && is_possible && crowded_host.is_none());
         self.traffic.deadlines.set(hop, delivery.poll_timeout());
         self.traffic.resting.set(hop, delivery.first_resting().map(|(until, _)| until));
-        // Mail that the database is just being asked for may come back and need the connection.
-        let is_in_suspense = !ready && is_asked_for;
+        // What comes back may need the connection.
         if delivery.needs_lane() && !is_in_suspense && self.traffic.is_waiting.insert(hop) {
             self.traffic.waiting.push_back(hop);
         }

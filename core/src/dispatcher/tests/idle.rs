@@ -87,6 +87,24 @@ fn an_idle_connection_makes_room_for_another_destination() {
 }
 
 #[test]
+fn mail_that_has_an_idle_connection_takes_no_other_ones_place() {
+    let mut settings = Settings { connection_idle: Duration::from_secs(300), ..settings() };
+    settings.concurrency = 2;
+    let mut world = World::with(settings, Mode::Daemon);
+    for number in 1..=2 {
+        world.domain(&format!("d{number}.example"), &format!("192.0.2.{number}"));
+    }
+    for number in [1, 2, 2, 1, 2, 1, 2, 1] {
+        world.mail(SENDER, &format!("a@d{number}.example"), "x");
+        world.input(Input::OutboxChanged);
+        world.run_for(Duration::from_millis(500));
+    }
+    assert_eq!(world.outbox.deleted.len(), 8);
+    let connections = |at: &str| world.servers[&world::address(at)].connections;
+    assert_eq!(["192.0.2.1", "192.0.2.2"].map(connections), [1, 1]);
+}
+
+#[test]
 fn a_server_that_ends_an_idle_connection_harms_no_mail() {
     for farewell in ["250 ok\r\n421 4.4.2 idle", "250 ok\r\n250 what?"] {
         let mut world = world(300);

@@ -147,9 +147,9 @@ fn the_next_rows_are_asked_for_before_those_that_came_are_taken_in() {
         Ok(StoreReply::Rows { rows: rows.collect(), more, data_version: 1 })
     };
     let next_scan = |dispatcher: &mut Dispatcher| {
-        core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| match output {
-            Output::Store(id, StoreRequest::Scan { after, limit }) => Some((id, after, limit)),
-            _ => None,
+        core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| {
+            let Output::Store(id, StoreRequest::Scan { after, limit }) = output else { return None };
+            Some((id, after, limit))
         })
     };
     let (id, after, limit) = next_scan(&mut dispatcher).unwrap();

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use cmail_delivery::address::Mailbox;
 use cmail_delivery::dispatcher::{ConnectionFacts, PassId};
 use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId};
@@ -363,7 +364,10 @@ impl Track {
         for row in rows {
             let known = self.mails.iter().position(|(id, ..)| *id == row.id);
             let position = known.unwrap_or_else(|| {
-                let mail = RecordedMail { sender: row.sender, recipient: row.recipient, shape };
+                // Copied, because the texts of all that was claimed with it share their memory.
+                let copy = |text: &Bytes| Bytes::copy_from_slice(text);
+                let (sender, recipient) = (row.sender.as_ref().map(copy), copy(&row.recipient));
+                let mail = RecordedMail { sender, recipient, shape };
                 self.mails.push((row.id, mail, false));
                 self.mails.len() - 1
             });

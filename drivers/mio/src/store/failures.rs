@@ -58,7 +58,7 @@ pub(super) fn add_failures(
         // No mail has an id that is not an integer.
         let Ok(id) = failure.get_ref(0)?.as_i64() else { continue };
         if counted.as_ref().is_none_or(|(row, _)| row.id.0 != id) {
-            settle(connection, counted.take())?;
+            write_down(connection, counted.take())?;
             while rows.next_if(|row| row.id.0 < id).is_some() {}
             // There may be failures of a mail that does not exist.
             counted = rows.next_if(|row| row.id.0 == id).map(|row| (row, Tally::default()));
@@ -67,13 +67,14 @@ pub(super) fn add_failures(
             tally.add(failure.get_ref(1)?, failure.get_ref(2)?);
         }
     }
-    settle(connection, counted)
+    write_down(connection, counted)
 }
 
-fn settle(connection: &Connection, counted: Option<(&mut Row, Tally)>) -> rusqlite::Result<()> {
+fn write_down(connection: &Connection, counted: Option<(&mut Row, Tally)>) -> rusqlite::Result<()> {
     let Some((row, tally)) = counted else { return Ok(()) };
     let state = match tally.state(row.id) {
         Some(state) => state,
+        // Hardly ever; without the index it reads the whole faillog.
         None => failures(connection, row.id)?,
     };
     apply(row, state);
@@ -112,21 +113,15 @@ struct Tally {
 impl Tally {
     fn add(&mut self, time: ValueRef<'_>, fatal: ValueRef<'_>) {
         self.count = self.count.saturating_add(1);
-        let digits = match time {
-            ValueRef::Text(text) if text.iter().all(u8::is_ascii_digit) => text,
-            _ => &[],
-        };
+        // Not a blob, which is greater than any text.
+        let text = time.as_str().unwrap_or_default();
+        let digits = if text.bytes().all(|octet| octet.is_ascii_digit()) { text } else { "" };
         self.is_odd |= !(1..=DIGITS_LIMIT).contains(&digits.len());
         self.is_odd |= *self.digits.get_or_insert(digits.len()) != digits.len();
-        let number = digits
-            .iter()
-            .fold(0, |number: i64, digit| number.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
-        self.last_try = self.last_try.max(number);
-        match fatal {
-            ValueRef::Integer(0) => {}
-            ValueRef::Integer(1) => self.fatal = true,
-            _ => self.is_odd = true,
-        }
+        self.last_try = self.last_try.max(digits.parse().unwrap_or_default());
+        let fatal = fatal.as_i64().ok();
+        self.fatal |= fatal == Some(1);
+        self.is_odd |= !matches!(fatal, Some(0 | 1));
     }
 
     fn state(&self, id: MailId) -> Option<FailState> {

@@ -201,6 +201,7 @@ pub(super) fn read_chunks(
         return Ok(());
     }
     if position(data_octets) <= DATA_CHUNK_OCTETS {
+        // There is nothing more to be read, whatever it says.
         let _ = take(read(connection, id, data_octets, begin, end - begin)?);
         return Ok(());
     }

@@ -23,7 +23,8 @@ impl Hurry {
         self.0.store(true, Ordering::Release);
     }
 
-    fn is_asked(&self) -> bool {
+    /// Whether nobody is to wait any more.
+    pub(super) fn is_asked(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }

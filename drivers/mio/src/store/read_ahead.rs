@@ -189,6 +189,12 @@ impl ReadAhead {
         Some((request, Some(self.next(order.id, limit).unwrap_or_default())))
     }
 
+    /// How many pieces have been ordered.
+    #[cfg(test)]
+    pub(super) fn pieces(&self) -> u64 {
+        self.last_number
+    }
+
     /// Drops what is kept of a mail of which nothing more is wanted.
     pub(super) fn forget(&mut self, id: MailId) {
         self.lengths.remove(&id);

@@ -148,7 +148,7 @@ pub(super) fn row(
 }
 
 /// Memory that the texts of rows share which are read together: memory of its own for each would cost more time than
-/// reading it does.
+/// reading it does. Whoever keeps a row for long keeps all of it.
 pub(super) fn texts() -> BytesMut {
     BytesMut::with_capacity(TEXTS_OCTETS)
 }

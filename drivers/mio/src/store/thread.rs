@@ -16,7 +16,8 @@ use super::database::Database;
 use super::patience::Hurry;
 use super::read_ahead::{Order, Piece, ReadAhead, Taken};
 
-/// How long others wait while a piece of a large message is read. To go on with it later costs the way to there.
+/// How long others wait while a piece of a large message is read. They wait until it is as long as the way to it in any case:
+/// then all ways together are no longer than the message, however often its reading gives way.
 const READ_PATIENCE: Duration = Duration::from_millis(50);
 
 /// The first pause of [`FollowUp`].
@@ -35,7 +36,7 @@ pub(crate) struct StoreHandle {
     read_ahead: ReadAhead,
     /// Answers that need not be waited for.
     ready: VecDeque<Reply>,
-    /// How many requests the thread has not begun.
+    /// How much the thread has not begun.
     waiting: Arc<AtomicUsize>,
     changed: Arc<AtomicBool>,
     hurry: Hurry,
@@ -48,6 +49,15 @@ enum Job {
     Request(RequestId, StoreRequest),
     Read(Order),
     Look,
+}
+
+impl Job {
+    fn is_waited_for(&self) -> bool {
+        match self {
+            Self::Request(..) | Self::Read(_) => true,
+            Self::Look => false,
+        }
+    }
 }
 
 enum Answer {
@@ -178,7 +188,7 @@ impl StoreHandle {
     fn announce(&mut self, (_, reply): &Reply) {
         let Ok(StoreReply::Claimed { transactions, .. }) = reply else { return };
         for claimed in transactions.iter().filter(|claimed| claimed.data_octets > claimed.head.len() as u64) {
-            // It is the first one's data that are read.
+            // It is the first one's data that are read, if it is still to be sent.
             if let Some(row) = claimed.rows.first() {
                 self.read_ahead.announce(row.id, claimed.data_octets);
             }
@@ -194,7 +204,7 @@ impl StoreHandle {
 
     fn send(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
-            if matches!(job, Job::Request(..)) {
+            if job.is_waited_for() {
                 self.waiting.fetch_add(1, Ordering::AcqRel);
             }
             // If the thread is gone, `poll_reply` finds that out, and answers.
@@ -235,9 +245,11 @@ impl Worker {
                 },
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
+            if job.as_ref().is_ok_and(Job::is_waited_for) {
+                self.waiting.fetch_sub(1, Ordering::AcqRel);
+            }
             match job {
                 Ok(Job::Request(id, request)) => {
-                    self.waiting.fetch_sub(1, Ordering::AcqRel);
                     let reply = self.database.answer(request);
                     if self.answers.send(Answer::Reply((id, reply))).is_err() {
                         return;
@@ -264,16 +276,20 @@ impl Worker {
         }
     }
 
-    /// Reads a piece, or as much of it as can be read before others have waited for too long.
+    /// Reads a piece, or as much of it as can be read before others have waited for too long. At the end of the process that
+    /// is hardly anything.
     fn read(&mut self, order: Order) -> Result<Piece, StoreError> {
         let Self { database, answers, waiting, waker, read_patience, .. } = self;
-        let began = Instant::now();
+        let (began, hurry) = (Instant::now(), database.hurry());
+        let mut octets = 0_u64;
         database.read_piece(order, &mut |part| {
+            octets += part.chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
             // If the loop is gone, the last one finds that out.
             let _ = answers.send(Answer::Piece(order, Ok(part)));
             wake(waker);
-            let must_give_way = waiting.load(Ordering::Acquire) > 0 && began.elapsed() >= *read_patience;
-            if must_give_way { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let is_waited_for = waiting.load(Ordering::Acquire) > 0 && began.elapsed() >= *read_patience;
+            let must_end = hurry.is_asked() || (is_waited_for && octets >= order.offset);
+            if must_end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     }
 

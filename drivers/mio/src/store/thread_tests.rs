@@ -204,48 +204,62 @@ fn mail_that_was_deleted_has_no_more_data_once_what_was_read_ahead_is_used_up() 
     assert!(0 < read && read < size as u64, "{read}");
 }
 
-#[test]
-fn the_reading_of_a_large_message_gives_way_to_requests_and_goes_on_afterwards() {
-    const MAIL: MailId = MailId(9);
+/// A large message whose reading gives way to whatever waits, and its data.
+fn scene_without_patience(chunks: usize) -> (Scene, Vec<u8>) {
     let Fixture { other, directory, path, database } = Fixture::with_journal_mode("DELETE");
     drop(database);
     let database = Database::open_with_timeout(&path, PATIENCE).unwrap();
-    let data: Vec<u8> =
-        (0..100 * DATA_CHUNK_OCTETS).map(|position| b'a' + (position / 1009 % 26) as u8).collect();
-    other
-        .execute(
-            "INSERT INTO outbox (mail_id, mail_envelopeto, mail_data) VALUES (9, 'r', CAST(?1 AS TEXT))",
-            [&data[..]],
-        )
-        .unwrap();
+    let octets = 0..chunks * DATA_CHUNK_OCTETS;
+    let data: Vec<u8> = octets.map(|position| b'a' + (position / 1009 % 26) as u8).collect();
+    let insert = "INSERT INTO outbox (mail_id, mail_envelopeto, mail_data) VALUES (9, 'r', CAST(?1 AS TEXT))";
+    other.execute(insert, [&data[..]]).unwrap();
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), Token(7)).unwrap());
-    let store = StoreHandle::spawn_with_patience(database, waker, Duration::ZERO).unwrap();
-    let mut scene = Scene { poll, store, other, _directory: directory };
-    scene.store.read_ahead.announce(MAIL, data.len() as u64);
+    let mut store = StoreHandle::spawn_with_patience(database, waker, Duration::ZERO).unwrap();
+    store.read_ahead.announce(MailId(9), data.len() as u64);
+    (Scene { poll, store, other, _directory: directory }, data)
+}
+
+/// Reads the large message while there is always a scan that waits. Returns the data, and how much of them had come when the
+/// first scan was answered.
+fn read_beside_scans(scene: &mut Scene) -> (Vec<u8>, usize) {
+    let read = |offset| StoreRequest::ReadData { id: MailId(9), offset, limit: DATA_CHUNK_OCTETS as u32 };
     // Nothing is read before both wait.
     scene.other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let read = |offset| StoreRequest::ReadData { id: MAIL, offset, limit: DATA_CHUNK_OCTETS as u32 };
     scene.store.submit(RequestId(1), read(0));
     scene.store.submit(RequestId(2), scan());
     scene.other.execute_batch("COMMIT").unwrap();
-    let mut found = Vec::new();
-    let mut is_scanned = false;
-    while found.len() < data.len() || !is_scanned {
+    let (mut found, mut at_first_scan) = (Vec::new(), None);
+    loop {
         match scene.wait(StoreHandle::poll_reply) {
             (RequestId(2), Ok(StoreReply::Rows { .. })) => {
-                is_scanned = true;
-                assert!(found.len() < data.len() / 2, "{}", found.len());
+                at_first_scan.get_or_insert(found.len());
+                scene.store.submit(RequestId(2), scan());
             }
             (RequestId(1), Ok(StoreReply::Data(octets))) => {
-                assert!(!octets.is_empty(), "it ends after {}", found.len());
                 found.extend_from_slice(&octets);
-                if found.len() < data.len() {
-                    scene.store.submit(RequestId(1), read(found.len() as u64));
+                if octets.is_empty() {
+                    return (found, at_first_scan.unwrap());
                 }
+                scene.store.submit(RequestId(1), read(found.len() as u64));
             }
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn the_reading_of_a_large_message_gives_way_to_requests_and_goes_on_afterwards() {
+    let (mut scene, data) = scene_without_patience(100);
+    let (found, at_first_scan) = read_beside_scans(&mut scene);
     assert!(found == data);
+    assert!(at_first_scan < data.len() / 2, "{at_first_scan}");
+}
+
+#[test]
+fn however_much_waits_a_large_message_is_read_in_few_pieces() {
+    let (mut scene, data) = scene_without_patience(400);
+    assert!(read_beside_scans(&mut scene).0 == data);
+    let pieces = scene.store.read_ahead.pieces();
+    assert!((2..=9).contains(&pieces), "{pieces}");
 }
