@@ -33,7 +33,10 @@ pub enum AddressError {
     /// Octets that are not UTF-8 (RFC 6531 section 3.3).
     #[error("the address is not UTF-8 text")]
     NotUtf8,
-    /// Mail that is routed by domain needs one.
+    /// There is nothing before the `@` (RFC 5321 section 4.1.2).
+    #[error("the address has no local part")]
+    NoLocalPart,
+    /// Mail that is routed by domain needs one, and there is none behind the `@`.
     #[error("the address has no domain")]
     NoDomain,
     /// The domain breaks the rules of RFC 1035, RFC 5890 or RFC 5321 section 4.1.3.
@@ -132,6 +135,12 @@ impl Mailbox {
             return Ok(Self { text: text.into(), at: None });
         };
         let domain = domain.strip_prefix('@').unwrap_or(domain);
+        if local_part.is_empty() {
+            return Err(AddressError::NoLocalPart);
+        }
+        if domain.is_empty() {
+            return Err(AddressError::NoDomain);
+        }
         let text = if domain.is_ascii() {
             text.into()
         } else {
@@ -264,6 +273,8 @@ mod tests {
             b"\"a@example.org",
             b"\xff@example.org",
             b"",
+            b"@example.org",
+            b"a@",
         ] {
             assert!(Mailbox::parse(octets).is_err(), "{octets:?}");
         }

@@ -137,7 +137,9 @@ impl Transaction {
 
     /// What must be told of a recipient, by number; `is_unavailable` if the server said 421.
     pub(crate) fn verdict(&self, recipient: usize, is_unavailable: bool) -> Verdict<'_> {
-        let may_be_taken = self.is_sent && self.end.is_none() && !is_unavailable;
+        // A server that is lost at the envelope has not got to a chunk that was sent with it.
+        let is_reached = self.mail.is_some() && self.recipients.iter().all(|(_, reply)| reply.is_some());
+        let may_be_taken = self.is_sent && is_reached && self.end.is_none() && !is_unavailable;
         let lost = if may_be_taken { Verdict::Uncertain } else { Verdict::Undecided };
         let Some(mail) = &self.mail else { return lost };
         if !is_completed(Some(mail)) {

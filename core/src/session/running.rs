@@ -159,6 +159,11 @@ impl Running {
         self.is_answered = true;
     }
 
+    /// Whether nothing but the message is without an answer.
+    pub(super) fn is_reached(&self) -> bool {
+        self.unanswered <= 1
+    }
+
     /// Whether the server has answered anything.
     pub(super) fn is_answered(&self) -> bool {
         self.is_answered

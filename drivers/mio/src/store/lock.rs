@@ -130,7 +130,9 @@ fn open_lock_file(database: &Path, path: &Path) -> io::Result<File> {
             Err(error) => return Err(error),
             Ok(file) => {
                 let model = std::fs::metadata(database)?;
-                file.set_permissions(Permissions::from_mode(model.mode() & 0o666))?;
+                // Its owner has to be able to write it even where the database cannot be written for now.
+                let mode = (model.mode() & 0o666) | Mode::S_IRUSR.bits() | Mode::S_IWUSR.bits();
+                file.set_permissions(Permissions::from_mode(mode))?;
                 if Uid::effective().is_root() {
                     fchown(&file, Some(Uid::from_raw(model.uid())), Some(Gid::from_raw(model.gid())))?;
                 }

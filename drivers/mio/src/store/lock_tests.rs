@@ -84,6 +84,14 @@ fn the_lock_file_has_the_rights_of_the_database() {
 }
 
 #[test]
+fn the_lock_file_can_be_written_even_if_the_database_cannot() {
+    let fixture = Fixture::new();
+    std::fs::set_permissions(&fixture.path, Permissions::from_mode(0o440)).unwrap();
+    drop(DatabaseLock::acquire(&fixture.path).unwrap());
+    assert_eq!(std::fs::metadata(lock_file(&fixture)).unwrap().mode() & 0o777, 0o640);
+}
+
+#[test]
 fn a_lock_file_that_leads_elsewhere_is_not_written_to() {
     let fixture = Fixture::new();
     let target = fixture.directory.path().join("precious");
