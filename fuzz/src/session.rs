@@ -74,8 +74,8 @@ impl Talk {
             b'A' => self.polite(usize::MAX),
             b'V' | b'v' => self.tls_established(verb == b'V'),
             b'X' => self.session.handle_tls_failed(self.now, "alert".into()),
-            b'K' => self.session.handle_closed(self.now, CloseReason::EndOfFile),
-            b'k' => self.session.handle_closed(self.now, CloseReason::Broken("reset".into())),
+            b'K' => self.closed(CloseReason::EndOfFile),
+            b'k' => self.closed(CloseReason::Broken("reset".into())),
             b'.' => {
                 self.now = self.now + Duration::from_secs(number(argument, 1) % 10_000);
                 self.session.handle_timeout(self.now);
@@ -101,6 +101,11 @@ impl Talk {
         self.take_outputs();
         self.checker.check_liveness(&self.session);
         self.checker.check_deadline(&mut self.session, self.now);
+    }
+
+    fn closed(&mut self, reason: CloseReason) {
+        self.checker.is_gone = true;
+        self.session.handle_closed(self.now, reason);
     }
 
     fn server(&mut self, octets: &[u8]) {

@@ -54,6 +54,8 @@ pub(crate) struct Checker {
     /// How many messages may have been taken without a word of it.
     uncertain: usize,
     has_ended: bool,
+    /// The server has closed the connection.
+    pub(crate) is_gone: bool,
     is_tls: bool,
     certificate_is_valid: bool,
     is_authenticated: bool,
@@ -76,6 +78,7 @@ impl Checker {
             quits: false,
             uncertain: 0,
             has_ended: false,
+            is_gone: false,
             is_tls: false,
             certificate_is_valid: false,
             is_authenticated: false,
@@ -307,7 +310,7 @@ impl Checker {
     /// RFC 5321 section 4.2.5: responsibility is taken by the reply to the message, if it is 2yz.
     fn check_verdict(&self, seen: &transaction::Transaction, begun: &Begun, id: MailId, outcome: &Outcome) {
         let recipient = begun.ids.iter().position(|other| *other == id).expect("it is one of them");
-        let expected = seen.verdict(recipient, self.conversation.is_unavailable());
+        let expected = seen.verdict(recipient, self.conversation.is_unavailable(), self.is_gone);
         let is_masked = self.config.credentials.is_some();
         assert!(expected.is(outcome, is_masked), "{id}: {expected:?}, not {outcome:?}, after {seen:#?}");
         if matches!(expected, Verdict::Uncertain) {

@@ -135,11 +135,12 @@ impl Transaction {
         lines
     }
 
-    /// What must be told of a recipient, by number; `is_unavailable` if the server said 421.
-    pub(crate) fn verdict(&self, recipient: usize, is_unavailable: bool) -> Verdict<'_> {
-        // A server that is lost at the envelope has not got to a chunk that was sent with it.
-        let is_reached = self.mail.is_some() && self.recipients.iter().all(|(_, reply)| reply.is_some());
-        let may_be_taken = self.is_sent && is_reached && self.end.is_none() && !is_unavailable;
+    /// What must be told of a recipient, by number; `is_unavailable` if the server said 421, `is_gone` if it
+    /// has closed the connection.
+    pub(crate) fn verdict(&self, recipient: usize, is_unavailable: bool, is_gone: bool) -> Verdict<'_> {
+        // A server that goes at the envelope has not got to a chunk that was sent with it.
+        let is_answered = self.mail.is_some() && self.recipients.iter().all(|(_, reply)| reply.is_some());
+        let may_be_taken = self.is_sent && (is_answered || !is_gone) && self.end.is_none() && !is_unavailable;
         let lost = if may_be_taken { Verdict::Uncertain } else { Verdict::Undecided };
         let Some(mail) = &self.mail else { return lost };
         if !is_completed(Some(mail)) {

@@ -27,6 +27,8 @@ pub(super) struct Context {
     pub(super) padding_failed: bool,
     /// The server was found not to bear that commands are sent without waiting for replies, or chunks.
     pub(super) needs_caution: bool,
+    /// The server has closed the connection, or it broke.
+    pub(super) is_gone: bool,
     /// How many transactions with chunks may overlap with a further one: as many as were taken on this connection.
     pub(super) overlap: usize,
     /// Whether [`SessionOutput::Ready`] was said and no transaction has begun since.
@@ -54,6 +56,7 @@ impl Context {
             certificate_is_valid: false,
             padding_failed: false,
             needs_caution: false,
+            is_gone: false,
             overlap: 0,
             is_announced: false,
             quits: false,

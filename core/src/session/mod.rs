@@ -114,6 +114,7 @@ impl Session {
             CloseReason::EndOfFile => "the server closed the connection".into(),
             CloseReason::Broken(reason) => format!("the connection broke: {reason}"),
         };
+        self.cx.is_gone = true;
         self.end(now, EndCause::Lost(text));
     }
 

@@ -178,17 +178,17 @@ impl Pipeline {
     }
 
     /// Tells what became of everybody: who is not decided yet stays so, or is uncertain if the message was sent. It is not if the
-    /// server was lost at the envelope that a chunk was sent with: it is as if the message had not been sent yet.
+    /// server has gone at the envelope that a chunk was sent with: it is as if the message had not been sent yet. One that is left,
+    /// because it is silent or cannot be followed, may go on and take it.
     pub(super) fn end(self, cause: &EndCause, cx: &mut Context) {
         let uncertain = uncertain(cause);
         let sent = self.transactions.iter().filter(|running| running.is_sent).count();
         // RFC 5321 section 3.8: after 421 the server takes nothing more.
         let is_lost = !matches!(cause, EndCause::Refused(..));
-        let is_lost_early = self.transactions.iter().any(|running| running.is_sent && !running.is_reached());
         // What was too much at once for this server is not tried again.
-        cx.needs_caution |= is_lost && (sent > 1 || is_lost_early);
+        cx.needs_caution |= is_lost && sent > 1;
         for mut running in self.transactions {
-            if running.is_sent && running.is_reached() && is_lost {
+            if running.is_sent && is_lost && (running.is_reached() || !cx.is_gone) {
                 running.decide_all(&uncertain);
             }
             cx.output(SessionOutput::Verdicts(running.into_verdicts()));
