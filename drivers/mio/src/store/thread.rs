@@ -17,7 +17,7 @@ use super::patience::Hurry;
 use super::read_ahead::{Order, Piece, ReadAhead, Taken};
 
 /// How long others wait while a piece of a large message is read. They wait until it is as long as the way to it in any case:
-/// then all ways together are no longer than the message, however often its reading gives way.
+/// then all ways together are less than twice as long as the message, however often its reading gives way.
 const READ_PATIENCE: Duration = Duration::from_millis(50);
 
 /// The first pause of [`FollowUp`].
