@@ -92,6 +92,8 @@ pub enum StoreRequest {
     Claim {
         /// The rows, in the order in which they should go; all have the same next hop.
         ids: Vec<MailId>,
+        /// Most transactions to return.
+        transactions: usize,
     },
     /// A piece of one mail's data. Answer: [`StoreReply::Data`].
     ReadData {
@@ -180,7 +182,7 @@ pub enum StoreReply {
     Claimed {
         /// In the order in which they should go.
         transactions: Vec<ClaimedTransaction>,
-        /// Rows that exist, but whose data went beyond the budget.
+        /// Rows that exist, but went beyond the number of transactions, or their data beyond the budget.
         left_over: Vec<MailId>,
     },
     /// To [`StoreRequest::ReadData`]: empty if the mail is gone, or ends before.

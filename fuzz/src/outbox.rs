@@ -116,7 +116,7 @@ impl Outbox {
                 let rows = found.by_ref().take(limit).map(|(id, stored)| row(*id, stored)).collect();
                 StoreReply::Rows { rows, more: found.next().is_some(), data_version: self.data_version }
             }
-            StoreRequest::Claim { ids } => self.claim(&ids),
+            StoreRequest::Claim { ids, transactions } => self.claim(&ids, transactions),
             StoreRequest::ReadData { id, offset, limit } => {
                 let data = self.rows.get(&id).map(|stored| stored.data.clone()).unwrap_or_default();
                 let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(data.len());
@@ -149,14 +149,14 @@ impl Outbox {
         groups
     }
 
-    fn claim(&self, ids: &[MailId]) -> StoreReply {
+    fn claim(&self, ids: &[MailId], limit: usize) -> StoreReply {
         let (mut transactions, mut left_over, mut octets) = (Vec::new(), Vec::new(), 0);
         for group in self.groups(ids) {
             let data = group[0].1.data.clone();
             let head =
                 data.slice(..if data.len() > DATA_CHUNK_OCTETS { DATA_CHUNK_OCTETS } else { data.len() });
             octets += head.len();
-            if octets > BUDGET_OCTETS && !transactions.is_empty() {
+            if (transactions.len() >= limit || octets > BUDGET_OCTETS) && !transactions.is_empty() {
                 left_over.extend(group.iter().map(|(id, _)| *id));
                 continue;
             }

@@ -122,7 +122,7 @@ enum Progress {
 enum Asked {
     Look,
     Recheck { after: MailId, frontier: MailId },
-    Work { hop: HopId, connection: ConnectionId, ids: Vec<MailId>, share: usize },
+    Work { hop: HopId, connection: ConnectionId, ids: Vec<MailId> },
     Data { hop: HopId, connection: ConnectionId },
     Nowhere { ids: Vec<MailId> },
     Bounce { ids: Vec<MailId> },
@@ -359,8 +359,8 @@ impl Dispatcher {
         match asked {
             Asked::Look => self.looked(result),
             Asked::Recheck { after, frontier } => self.rechecked(after, frontier, result),
-            Asked::Work { hop, connection, ids, share } => {
-                self.work_claimed(hop, connection, &ids, share, result);
+            Asked::Work { hop, connection, ids } => {
+                self.work_claimed(hop, connection, &ids, result);
             }
             Asked::Data { hop, connection } => self.data_read(hop, connection, result),
             Asked::Nowhere { ids } => self.unroutable_read(&ids, result),

@@ -40,7 +40,8 @@ impl Dispatcher {
                 return;
             }
             self.traffic.unroutable_claims += 1;
-            self.ask(StoreRequest::Claim { ids: ids.clone() }, Asked::Nowhere { ids });
+            let request = StoreRequest::Claim { transactions: ids.len(), ids: ids.clone() };
+            self.ask(request, Asked::Nowhere { ids });
         }
     }
 
@@ -66,7 +67,6 @@ impl Dispatcher {
         hop: HopId,
         connection: ConnectionId,
         ids: &[MailId],
-        share: usize,
         result: Result<StoreReply, StoreError>,
     ) {
         if let Entry::Occupied(mut open) = self.traffic.claims.entry(hop) {
@@ -83,17 +83,14 @@ impl Dispatcher {
         for id in left_over {
             self.put(id, Place::Ready);
         }
-        let mut work: Vec<Transaction> =
-            claimed.into_iter().filter_map(|transaction| self.prepare(hop, transaction)).collect();
-        // Messages that only looked alike are more than were asked for: other connections may have the rest.
-        let share = if self.is_connected(hop, connection) { share } else { 0 };
-        let rest = work.split_off(share.min(work.len()));
-        for (id, _) in rest.iter().flat_map(|transaction| &transaction.recipients) {
-            self.put(*id, Place::Ready);
-        }
-        if share == 0 {
+        if !self.is_connected(hop, connection) {
+            for row in claimed.iter().flat_map(|transaction| &transaction.rows) {
+                self.put(row.id, Place::Ready);
+            }
             return;
         }
+        let work: Vec<Transaction> =
+            claimed.into_iter().filter_map(|transaction| self.prepare(hop, transaction)).collect();
         let has_older =
             self.traffic.deliveries.get(&hop).is_some_and(|delivery| delivery.has_work(connection));
         let changes = self.intake.changes();
@@ -146,17 +143,18 @@ impl Dispatcher {
         if self.must_make_room(hop, connection) {
             return self.with_delivery(hop, |delivery, cx| delivery.quit_lane(cx, connection));
         }
-        let (ids, share) = self.claim_for(hop);
+        let (ids, transactions) = self.claim_for(hop);
         if ids.is_empty() {
             return self.rest(hop, connection);
         }
         let open = self.traffic.claims.entry(hop).or_default();
         *open = open.saturating_add(1);
-        self.ask(StoreRequest::Claim { ids: ids.clone() }, Asked::Work { hop, connection, ids, share });
+        let request = StoreRequest::Claim { ids: ids.clone(), transactions };
+        self.ask(request, Asked::Work { hop, connection, ids });
     }
 
     /// Takes a fair share of the ready mail of a next hop, so that further connections find something to do. Also says how
-    /// many messages that is: mail that looks like one message may be several.
+    /// many messages that is: mail that looks like one message may be several, of which other connections may have the rest.
     fn claim_for(&mut self, hop: HopId) -> (Vec<MailId>, usize) {
         let ready = usize::try_from(self.queue.ready_count(hop)).unwrap_or(usize::MAX);
         let connections = usize::try_from(self.settings.destination_concurrency).unwrap_or(usize::MAX).max(1);

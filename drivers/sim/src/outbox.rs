@@ -161,7 +161,7 @@ impl Outbox {
     pub(crate) fn read(&self, request: &StoreRequest) -> Option<StoreReply> {
         Some(match request {
             StoreRequest::Scan { after, limit } => self.scan(*after, *limit),
-            StoreRequest::Claim { ids } => self.claim(ids),
+            StoreRequest::Claim { ids, transactions } => self.claim(ids, *transactions),
             StoreRequest::ReadData { id, offset, limit } => {
                 StoreReply::Data(self.piece(*id, *offset, *limit))
             }
@@ -231,7 +231,7 @@ impl Outbox {
         StoreReply::Rows { rows, more: found.next().is_some(), data_version: self.data_version }
     }
 
-    fn claim(&self, ids: &[MailId]) -> StoreReply {
+    fn claim(&self, ids: &[MailId], limit: usize) -> StoreReply {
         let mut transactions: Vec<ClaimedTransaction> = Vec::new();
         let mut left_over = Vec::new();
         let mut heads_octets = 0;
@@ -249,7 +249,8 @@ impl Outbox {
                 continue;
             }
             let head = mail.data.slice(..mail.data.len().min(DATA_CHUNK_OCTETS));
-            if !transactions.is_empty() && heads_octets + head.len() > CLAIM_BUDGET_OCTETS {
+            let is_too_much = transactions.len() >= limit || heads_octets + head.len() > CLAIM_BUDGET_OCTETS;
+            if !transactions.is_empty() && is_too_much {
                 left_over.push(id);
                 continue;
             }
@@ -343,7 +344,8 @@ mod tests {
     fn rows_of_one_message_are_claimed_together() {
         let outbox = outbox(3);
         let ids = vec![MailId(3), MailId(1), MailId(9)];
-        let Some(StoreReply::Claimed { transactions, .. }) = outbox.read(&StoreRequest::Claim { ids }) else {
+        let request = StoreRequest::Claim { ids, transactions: 1 };
+        let Some(StoreReply::Claimed { transactions, .. }) = outbox.read(&request) else {
             panic!("it is no claim");
         };
         let ids: Vec<i64> =

@@ -83,7 +83,7 @@ impl Outbox {
         }
         Ok(match request {
             StoreRequest::Scan { after, limit } => self.scan(after.0, limit as usize),
-            StoreRequest::Claim { ids } => self.claim(&ids),
+            StoreRequest::Claim { ids, transactions } => self.claim(&ids, transactions),
             StoreRequest::ReadData { id, offset, limit } => {
                 assert!(limit as usize <= DATA_CHUNK_OCTETS);
                 let data = self.mails.get(&id.0).map(|mail| mail.data.clone()).unwrap_or_default();
@@ -110,7 +110,7 @@ impl Outbox {
         StoreReply::Rows { rows, more, data_version: self.data_version }
     }
 
-    fn claim(&mut self, ids: &[MailId]) -> StoreReply {
+    fn claim(&mut self, ids: &[MailId], limit: usize) -> StoreReply {
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "each id once");
         let mut transactions: Vec<(Option<String>, Bytes, ClaimedTransaction)> = Vec::new();
         let (mut left_over, mut budget) = (Vec::new(), 0);
@@ -126,7 +126,8 @@ impl Outbox {
                 continue;
             }
             let head = mail.data.slice(..mail.data.len().min(DATA_CHUNK_OCTETS));
-            if budget + head.len() > CLAIM_BUDGET_OCTETS && !transactions.is_empty() {
+            let is_too_much = transactions.len() >= limit || budget + head.len() > CLAIM_BUDGET_OCTETS;
+            if is_too_much && !transactions.is_empty() {
                 left_over.push(id);
                 continue;
             }

@@ -13,6 +13,8 @@ use super::requests;
 
 /// How much may come together.
 pub(super) struct Limits {
+    /// Most groups; there is one in any case.
+    pub(super) groups: usize,
     /// Most rows of one group.
     pub(super) recipients: usize,
     /// Most octets of all groups' heads together; the first group's is read in any case.
@@ -30,7 +32,7 @@ pub(super) struct Group {
     pub(super) head: Bytes,
 }
 
-/// The rows that exist, in the order of their ids' first appearance, and those of them that went beyond the budget.
+/// The rows that exist, in the order of their ids' first appearance, and those of them that went beyond the limits.
 /// To be called within a read transaction.
 pub(super) fn group(
     connection: &Connection,
@@ -76,6 +78,9 @@ impl Grouper<'_> {
         if self.groups.is_empty() {
             return whole;
         }
+        if self.groups.len() >= self.limits.groups {
+            return 0;
+        }
         whole.min(self.limits.budget_octets.saturating_sub(self.head_octets))
     }
 
@@ -84,7 +89,8 @@ impl Grouper<'_> {
     fn add(&mut self, row: Row, data: Option<Bytes>) -> rusqlite::Result<bool> {
         let head_length = self.head_length(row.data_octets);
         let has_room = self.groups.is_empty()
-            || self.head_octets.saturating_add(head_length) <= self.limits.budget_octets;
+            || (self.groups.len() < self.limits.groups
+                && self.head_octets.saturating_add(head_length) <= self.limits.budget_octets);
         let outline = (row.sender.clone(), row.data_octets);
         // Without room, only a row that may belong to a group is worth reading.
         if !has_room && !self.open.contains_key(&outline) {

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::database::octets;
 use super::grouping::{Limits, group, read_chunks};
 use super::pool::Pool;
-use super::read_ahead::{Order, Piece, Rest};
+use super::read_ahead::{MEMORY_LIMIT_OCTETS, Order, Piece, Rest};
 
 /// Of a longer faillog, only so many rows are returned, the latest ones.
 const ATTEMPT_LIMIT: u32 = 100;
@@ -23,8 +23,13 @@ const FAILURE_TEXT_LIMIT: i64 = 4096;
 const PART_CHUNKS: usize = 16;
 
 /// Answers [`StoreRequest::Claim`](cmail_delivery::outbox::StoreRequest::Claim).
-pub(super) fn claim(connection: &Connection, ids: &[MailId]) -> rusqlite::Result<StoreReply> {
+pub(super) fn claim(
+    connection: &Connection,
+    ids: &[MailId],
+    transactions: usize,
+) -> rusqlite::Result<StoreReply> {
     let limits = Limits {
+        groups: transactions,
         recipients: TRANSACTION_RECIPIENT_LIMIT,
         budget_octets: CLAIM_BUDGET_OCTETS,
         whole_octets: DATA_CHUNK_OCTETS as u64,
@@ -53,20 +58,20 @@ pub(super) fn read_data(
 ) -> rusqlite::Result<StoreReply> {
     // Nobody asks for more than one chunk.
     let octets = usize::try_from(limit).unwrap_or(usize::MAX).min(DATA_CHUNK_OCTETS);
-    let order = Order { id, offset, octets, number: 0 };
+    let order = Order { id, offset, octets, least_octets: octets, number: 0 };
     let piece = read_piece(connection, pool, order, &mut |_| ControlFlow::Continue(()))?;
     Ok(StoreReply::Data(piece.chunks.into_iter().next().unwrap_or_default()))
 }
 
 /// Reads a piece of a mail's data within one opening of it, and hands over all but the last of its parts as soon as they are
-/// read. The piece ends early if whoever gets a part says so.
+/// read. The piece ends early if there is no room for more, or if whoever gets a part says so.
 pub(super) fn read_piece(
     connection: &Connection,
     pool: &Pool,
     order: Order,
     hand_over: &mut dyn FnMut(Piece) -> ControlFlow<()>,
 ) -> rusqlite::Result<Piece> {
-    let Order { id, offset, octets, .. } = order;
+    let Order { id, offset, octets, least_octets, .. } = order;
     let _snapshot = connection.unchecked_transaction()?;
     let length: Option<i64> = connection
         .prepare_cached("SELECT coalesce(octet_length(mail_data), 0) FROM outbox WHERE mail_id = ?1")?
@@ -83,7 +88,8 @@ pub(super) fn read_piece(
         };
         read_to += chunk.len() as u64;
         chunks.push(chunk);
-        flow
+        let has_room = read_to - offset < least_octets as u64 || pool.taken_octets() < MEMORY_LIMIT_OCTETS;
+        if has_room { flow } else { ControlFlow::Break(()) }
     })?;
     Ok(Piece { chunks, rest: if read_to >= data_octets { Rest::Nothing } else { Rest::NotOrdered } })
 }
@@ -95,6 +101,7 @@ pub(super) fn read_failed(
     original_limit_octets: u64,
 ) -> rusqlite::Result<StoreReply> {
     let limits = Limits {
+        groups: usize::MAX,
         recipients: usize::MAX,
         budget_octets: CLAIM_BUDGET_OCTETS,
         whole_octets: original_limit_octets,

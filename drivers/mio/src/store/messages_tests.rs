@@ -8,8 +8,16 @@ use super::*;
 const CHUNK: usize = DATA_CHUNK_OCTETS;
 
 fn claim_of(fixture: &mut Fixture, ids: &[MailId]) -> (Vec<ClaimedTransaction>, Vec<MailId>) {
+    claim_at_most(fixture, ids, usize::MAX)
+}
+
+fn claim_at_most(
+    fixture: &mut Fixture,
+    ids: &[MailId],
+    transactions: usize,
+) -> (Vec<ClaimedTransaction>, Vec<MailId>) {
     let StoreReply::Claimed { transactions, left_over } =
-        fixture.answer(StoreRequest::Claim { ids: ids.to_vec() })
+        fixture.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions })
     else {
         panic!("that is no answer to a claim")
     };
@@ -63,6 +71,18 @@ fn rows_of_equal_sender_and_equal_data_go_together() {
     let heads: Vec<_> = transactions.iter().map(|claimed| &claimed.head[..]).collect();
     assert_eq!(heads, [b"one", b"one", b"one", b"two"]);
     assert!(transactions.iter().all(|claimed| claimed.data_octets == 3));
+}
+
+#[test]
+fn what_goes_beyond_the_number_of_transactions_is_left_over() {
+    let mut fixture = Fixture::new();
+    let ids: Vec<_> = ["one", "two", "one", "six"]
+        .map(|data| fixture.mail(Some("s@example.net"), "r@example.org", data.as_bytes()))
+        .into();
+    let (transactions, left_over) = claim_at_most(&mut fixture, &ids, 1);
+    assert_eq!((members(&transactions), left_over), (vec![vec![1, 3]], vec![MailId(2), MailId(4)]));
+    let (transactions, left_over) = claim_at_most(&mut fixture, &ids[1..], 2);
+    assert_eq!((members(&transactions), left_over), (vec![vec![2], vec![3]], vec![MailId(4)]));
 }
 
 #[test]
@@ -167,7 +187,7 @@ fn data_is_read_in_pieces_of_any_size() {
             }
             assert!(read == data, "{size} octets in pieces of {limit}");
         }
-        let order = Order { id, offset: 3, octets: usize::MAX, number: 1 };
+        let order = Order { id, offset: 3, octets: usize::MAX, least_octets: 0, number: 1 };
         let (connection, pool) = (&fixture.database.connection, &fixture.database.pool);
         let mut parts = Vec::new();
         let last = read_piece(connection, pool, order, &mut |part| {

@@ -38,7 +38,9 @@ impl Database {
         self.ensure_open()?;
         let (task, answer) = match request {
             StoreRequest::Scan { after, limit } => ("read the outbox of", self.scan(after, limit)),
-            StoreRequest::Claim { ids } => ("read mail from", messages::claim(&self.connection, &ids)),
+            StoreRequest::Claim { ids, transactions } => {
+                ("read mail from", messages::claim(&self.connection, &ids, transactions))
+            }
             StoreRequest::ReadData { id, offset, limit } => {
                 ("read mail data from", messages::read_data(&self.connection, &self.pool, id, offset, limit))
             }

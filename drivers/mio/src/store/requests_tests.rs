@@ -222,7 +222,7 @@ fn no_request_leaves_a_lock_behind() {
     let id = fixture.mail(None, "a@example.org", &vec![b'x'; 200_000]);
     let requests = [
         StoreRequest::Scan { after: MailId(0), limit: 1 },
-        StoreRequest::Claim { ids: vec![id] },
+        StoreRequest::Claim { ids: vec![id], transactions: 1 },
         StoreRequest::ReadData { id, offset: 70_000, limit: 1000 },
         StoreRequest::ReadFailed { ids: vec![id], original_limit_octets: 10 },
         StoreRequest::Commit(Commit { failed: vec![failure(id, 1, false)], ..Commit::default() }),
@@ -353,7 +353,7 @@ fn a_claim_runs_one_statement_for_a_small_message_and_never_compiles_it_anew() {
     let ids: Vec<MailId> =
         (0..20).map(|n| fixture.mail(None, "r@example.org", format!("{n}").as_bytes())).collect();
     let mut claim = |ids: &[MailId]| {
-        let reply = fixture.answer(StoreRequest::Claim { ids: ids.to_vec() });
+        let reply = fixture.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions: usize::MAX });
         let StoreReply::Claimed { transactions, .. } = reply else { panic!("that is no answer to a claim") };
         assert!(transactions.iter().all(|transaction| !transaction.head.is_empty()));
         let connection = &fixture.database.connection;

@@ -82,6 +82,7 @@ impl StoreHandle {
         let (outgoing, answers) = channel();
         let changed = Arc::new(AtomicBool::new(false));
         let hurry = database.hurry();
+        let read_ahead = ReadAhead::new(database.pool.clone());
         let waiting = Arc::new(AtomicUsize::new(0));
         let worker = Worker {
             database,
@@ -97,7 +98,7 @@ impl StoreHandle {
             jobs: Some(jobs),
             answers,
             outstanding: BTreeSet::new(),
-            read_ahead: ReadAhead::default(),
+            read_ahead,
             ready: VecDeque::new(),
             waiting,
             changed,
@@ -121,7 +122,7 @@ impl StoreHandle {
                 }
                 return self.order(mail);
             }
-            StoreRequest::Claim { ids } => self.read_ahead.forget_all(ids),
+            StoreRequest::Claim { ids, .. } => self.read_ahead.forget_all(ids),
             StoreRequest::Commit(commit) => {
                 let failed = commit.failed.iter().map(|attempt| &attempt.id);
                 self.read_ahead.forget_all(commit.delivered.iter().chain(failed));
@@ -144,7 +145,10 @@ impl StoreHandle {
                     self.ready.push_back(reply);
                 }
                 Ok(Answer::Piece(order, piece)) => self.take_in(order, piece),
-                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Empty) => {
+                    self.order_ahead();
+                    return None;
+                }
                 Err(TryRecvError::Disconnected) => {
                     let text =
                         "the thread that works on the database has ended; restart the daemon".to_owned();
@@ -187,11 +191,23 @@ impl StoreHandle {
     /// More will be asked for of messages of which only the beginning comes with a claim.
     fn announce(&mut self, (_, reply): &Reply) {
         let Ok(StoreReply::Claimed { transactions, .. }) = reply else { return };
-        for claimed in transactions.iter().filter(|claimed| claimed.data_octets > claimed.head.len() as u64) {
+        for claimed in transactions {
+            let missing = claimed.head.len() as u64..claimed.data_octets;
             // It is the first one's data that are read, if it is still to be sent.
-            if let Some(row) = claimed.rows.first() {
-                self.read_ahead.announce(row.id, claimed.data_octets);
+            if let Some(row) = claimed.rows.first()
+                && !missing.is_empty()
+            {
+                self.read_ahead.announce(row.id, missing);
             }
+        }
+    }
+
+    /// Lets the thread read what will be wanted later, if it has nothing else to do.
+    fn order_ahead(&mut self) {
+        if self.waiting.load(Ordering::Acquire) == 0
+            && let Some(order) = self.read_ahead.order_ahead()
+        {
+            self.send(Job::Read(order));
         }
     }
 

@@ -216,7 +216,7 @@ fn scene_without_patience(chunks: usize) -> (Scene, Vec<u8>) {
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), Token(7)).unwrap());
     let mut store = StoreHandle::spawn_with_patience(database, waker, Duration::ZERO).unwrap();
-    store.read_ahead.announce(MailId(9), data.len() as u64);
+    store.read_ahead.announce(MailId(9), 0..data.len() as u64);
     (Scene { poll, store, other, _directory: directory }, data)
 }
 
