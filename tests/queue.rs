@@ -261,6 +261,43 @@ fn a_mail_deleted_while_its_failure_is_recorded_harms_nobody() {
 }
 
 #[test]
+fn other_mail_that_takes_the_place_of_one_that_is_being_sent_is_sent_as_well() {
+    let gate = Gate::new();
+    let slow = Action::After(gate.clone(), Box::new("250 taken".into()));
+    let (world, server) = World::with_server(Script::new().once(".", slow));
+    let id = world.insert(&Mail::to("a@example.org"));
+    let daemon = world.start();
+    server.wait("the data has arrived", |records| !records.messages.is_empty());
+    let replace =
+        "REPLACE INTO outbox (mail_id, mail_envelopeto, mail_data) VALUES (?1, 'b@example.org', 'new')";
+    world.database.connection.execute(replace, [id]).unwrap();
+    gate.open();
+    world.database.wait_until_empty();
+    let records = server.records();
+    assert_eq!(records.delivered_to(), ["a@example.org", "b@example.org"]);
+    assert_eq!(records.accepted()[1].data, b"new\r\n");
+    daemon.terminate();
+}
+
+#[test]
+fn mail_that_is_redirected_while_it_is_refused_goes_to_its_new_server() {
+    let gate = Gate::new();
+    let slow = Action::After(gate.clone(), Box::new("550 no".into()));
+    let (world, server) = World::with_server(Script::new().once(".", slow));
+    let relay = SmtpServer::start(Script::new());
+    let id = world.insert(&Mail::to("a@example.org").from("s@example.net"));
+    let daemon = world.start();
+    server.wait("the data has arrived", |records| !records.messages.is_empty());
+    let redirect = "UPDATE outbox SET mail_remote = ?2 WHERE mail_id = ?1";
+    world.database.connection.execute(redirect, (id, relay.address().to_string())).unwrap();
+    gate.open();
+    world.database.wait_until_empty();
+    assert_eq!(relay.records().delivered_to(), ["a@example.org"], "it was not bounced either");
+    let output = daemon.terminate();
+    assert!(output.contains("was changed by another program"), "{output}");
+}
+
+#[test]
 fn a_failure_deleted_by_the_operator_makes_the_mail_due() {
     let (world, server) = World::with_server(Script::new().once("RCPT", "550 no"));
     let id = world.insert(&Mail::to("a@example.org").null_sender());

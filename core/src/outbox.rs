@@ -104,7 +104,10 @@ pub enum StoreRequest {
         /// Most octets to return.
         limit: u32,
     },
-    /// Makes verdicts durable, in one database transaction. Answer: [`StoreReply::Committed`].
+    /// Makes verdicts durable, in one database transaction, but for those on mail that is not what it was when it was claimed, or
+    /// read for a bounce: of that nothing is recorded, because somebody has put other mail in its place, or has sent it
+    /// elsewhere. What was delivered is other mail if its sender, its recipient or the length of its data is; what has failed,
+    /// also if its `mail_remote` is. Answer: [`StoreReply::Committed`].
     Commit(Commit),
     /// Everything that a bounce of these rows needs, grouped by message: equal sender and equal data. The originals
     /// together keep to [`CLAIM_BUDGET_OCTETS`], but the first comes in any case. Answer: [`StoreReply::Failed`].
@@ -191,8 +194,10 @@ pub enum StoreReply {
     Committed {
         /// Of each failed attempt whose mail still exists, how it stands now.
         failed: Vec<FailState>,
-        /// Originals of replacements that were not done, because one of them was gone; these still exist.
+        /// Originals of replacements that were not done, because one of them was gone, or was changed; these still exist.
         not_replaced: Vec<MailId>,
+        /// Mail of which nothing was recorded, because it was changed, as it is now.
+        changed: Vec<Row>,
     },
     /// To [`StoreRequest::ReadFailed`]. A row that was asked for and is neither here nor in `left_over` does not exist.
     Failed {

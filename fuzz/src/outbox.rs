@@ -224,7 +224,7 @@ impl Outbox {
                 not_replaced.extend(left);
             }
         }
-        StoreReply::Committed { failed, not_replaced }
+        StoreReply::Committed { failed, not_replaced, changed: Vec::new() }
     }
 
     fn replace(&mut self, replacement: Replacement) {

@@ -142,8 +142,8 @@ impl Dispatcher {
     }
 
     pub(super) fn committed(&mut self, result: Result<StoreReply, StoreError>) {
-        let (failed, not_replaced) = match result {
-            Ok(StoreReply::Committed { failed, not_replaced }) => (failed, not_replaced),
+        let (failed, not_replaced, changed) = match result {
+            Ok(StoreReply::Committed { failed, not_replaced, changed }) => (failed, not_replaced, changed),
             Ok(_) => return,
             Err(error) => {
                 self.note(Level::Error, format!("cannot record what became of mail, trying again: {error}"));
@@ -183,6 +183,17 @@ impl Dispatcher {
             } else {
                 self.forget(id);
             }
+        }
+        for row in changed {
+            let id = row.id;
+            self.note(
+                Level::Warning,
+                format!(
+                    "mail {id} was changed by another program while it was worked on; nothing is recorded of that, and it is \
+                     taken as new mail"
+                ),
+            );
+            self.settle(&row, false);
         }
         if made_bounces {
             self.look();

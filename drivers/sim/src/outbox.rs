@@ -103,6 +103,8 @@ pub(crate) struct Outbox {
     mails: BTreeMap<MailId, Mail>,
     last_id: i64,
     data_version: i64,
+    /// What mail was when the daemon claimed it, or read it for a bounce.
+    claimed: BTreeMap<MailId, Row>,
 }
 
 impl Outbox {
@@ -144,6 +146,12 @@ impl Outbox {
         self.mails.remove(&id)
     }
 
+    /// Another process puts other mail in the place of a row.
+    pub(crate) fn exchange(&mut self, id: MailId, mail: Mail) {
+        self.data_version += 1;
+        self.mails.insert(id, mail);
+    }
+
     /// Another process changes a row.
     pub(crate) fn change(&mut self, id: MailId, change: impl FnOnce(&mut Mail)) {
         if let Some(mail) = self.mails.get_mut(&id) {
@@ -170,6 +178,51 @@ impl Outbox {
             }
             StoreRequest::Commit(_) => return None,
         })
+    }
+
+    /// Remembers what the daemon was told of mail that it works on from now on.
+    pub(crate) fn remember(&mut self, reply: &StoreReply) {
+        let rows: Vec<&Row> = match reply {
+            StoreReply::Claimed { transactions, .. } => {
+                transactions.iter().flat_map(|transaction| &transaction.rows).collect()
+            }
+            StoreReply::Failed { messages, .. } => {
+                messages.iter().flat_map(|message| &message.mails).map(|mail| &mail.row).collect()
+            }
+            StoreReply::Rows { .. } | StoreReply::Data(_) | StoreReply::Committed { .. } => return,
+        };
+        self.claimed.extend(rows.into_iter().map(|row| (row.id, row.clone())));
+    }
+
+    /// The daemon that was told is no more.
+    pub(crate) fn forget_claims(&mut self) {
+        self.claimed.clear();
+    }
+
+    /// What can be recorded of a commit, since others have changed the rest, and that rest as it is now.
+    pub(crate) fn sift(&mut self, commit: &Commit) -> (Commit, Vec<MailId>, Vec<Row>) {
+        let (mut commit, mut remaining, mut changed) = (commit.clone(), Vec::new(), Vec::new());
+        let mut is_as_claimed = |id: MailId, with_remote: bool| {
+            let before = self.claimed.remove(&id);
+            let now = self.mails.get(&id).map(|mail| mail.row(id));
+            let (Some(before), Some(now)) = (before, now) else { return true };
+            let is_same = is_same_message(&before, &now) && (!with_remote || before.remote == now.remote);
+            changed.extend((!is_same).then_some(now));
+            is_same
+        };
+        commit.delivered.retain(|id| is_as_claimed(*id, false));
+        commit.failed.retain(|attempt| is_as_claimed(attempt.id, true));
+        commit.replaced.retain(|replacement| {
+            let as_claimed: Vec<MailId> =
+                replacement.originals.iter().copied().filter(|id| is_as_claimed(*id, true)).collect();
+            let is_whole = as_claimed.len() == replacement.originals.len();
+            if !is_whole {
+                remaining.extend(as_claimed);
+            }
+            is_whole
+        });
+        remaining.retain(|id| self.mails.contains_key(id));
+        (commit, remaining, changed)
     }
 
     /// Makes verdicts durable.
@@ -213,7 +266,7 @@ impl Outbox {
         }
         let state = |id: MailId| self.mails.get(&id).map(|mail| mail.fail_state(id));
         let failed = commit.failed.iter().filter_map(|attempt| state(attempt.id)).collect();
-        (StoreReply::Committed { failed, not_replaced }, effects)
+        (StoreReply::Committed { failed, not_replaced, changed: Vec::new() }, effects)
     }
 
     fn insert(&mut self, mail: Mail) -> MailId {
@@ -263,6 +316,9 @@ impl Outbox {
 
     fn piece(&self, id: MailId, offset: u64, limit: u32) -> Bytes {
         let Some(mail) = self.mails.get(&id) else { return Bytes::new() };
+        if self.claimed.get(&id).is_some_and(|before| !is_same_message(before, &mail.row(id))) {
+            return Bytes::new();
+        }
         let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(mail.data.len());
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         mail.data.slice(begin..begin.saturating_add(limit).min(mail.data.len()))
@@ -305,6 +361,11 @@ impl Outbox {
     }
 }
 
+/// Whether a row stands for the same message and recipient as before.
+fn is_same_message(before: &Row, now: &Row) -> bool {
+    (&before.sender, &before.recipient, before.data_octets) == (&now.sender, &now.recipient, now.data_octets)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,7 +396,10 @@ mod tests {
         let commit =
             Commit { replaced: vec![Replacement { originals, bounce: Some(bounce) }], ..Commit::default() };
         let (reply, effects) = outbox.commit(&commit, UnixTime(5));
-        assert_eq!(reply, StoreReply::Committed { failed: vec![], not_replaced: vec![MailId(1)] });
+        assert_eq!(
+            reply,
+            StoreReply::Committed { failed: vec![], not_replaced: vec![MailId(1)], changed: vec![] }
+        );
         assert!(effects.bounces.is_empty());
         assert_eq!(outbox.len(), 2);
     }

@@ -53,6 +53,8 @@ pub(super) struct Outbox {
     pub(super) largest_data_octets: usize,
     /// Pieces of data come with the wrong content from now on, as if the mail had vanished.
     pub(super) data_is_gone: bool,
+    /// What mail was when it was claimed, or read for a bounce.
+    claimed: BTreeMap<MailId, Row>,
 }
 
 pub(super) fn kind(request: &StoreRequest) -> &'static str {
@@ -137,11 +139,35 @@ impl Outbox {
             transactions.push((mail.sender.clone(), mail.data.clone(), transaction));
         }
         self.largest_data_octets = self.largest_data_octets.max(budget);
-        let transactions = transactions.into_iter().map(|(_, _, transaction)| transaction).collect();
+        let transactions: Vec<_> = transactions.into_iter().map(|(_, _, transaction)| transaction).collect();
+        let rows = transactions.iter().flat_map(|transaction| &transaction.rows);
+        self.claimed.extend(rows.map(|row| (row.id, row.clone())));
         StoreReply::Claimed { transactions, left_over }
     }
 
-    fn commit(&mut self, commit: Commit) -> StoreReply {
+    /// Takes what stands now where other mail was claimed.
+    fn take_changed(&mut self, id: MailId, changed: &mut Vec<Row>, is_same: fn(&Row, &Row) -> bool) -> bool {
+        let before = self.claimed.remove(&id);
+        let now = self.mails.get(&id.0).map(|mail| mail.row(id.0));
+        let (Some(before), Some(now)) = (before, now) else { return false };
+        let is_changed = !is_same(&before, &now);
+        changed.extend(is_changed.then_some(now));
+        is_changed
+    }
+
+    fn commit(&mut self, mut commit: Commit) -> StoreReply {
+        let mut changed = Vec::new();
+        let is_same_message = |before: &Row, now: &Row| {
+            (&before.sender, &before.recipient, before.data_octets)
+                == (&now.sender, &now.recipient, now.data_octets)
+        };
+        commit.delivered.retain(|id| !self.take_changed(*id, &mut changed, is_same_message));
+        commit.failed.retain(|attempt| {
+            !self.take_changed(attempt.id, &mut changed, |before, now| {
+                (&before.remote, &before.sender, &before.recipient, before.data_octets)
+                    == (&now.remote, &now.sender, &now.recipient, now.data_octets)
+            })
+        });
         for id in commit.delivered {
             assert!(self.mails.remove(&id.0).is_none() || !self.replaced.contains(&id.0));
             self.deleted.push(id.0);
@@ -179,7 +205,7 @@ impl Outbox {
                 });
             }
         }
-        StoreReply::Committed { failed, not_replaced }
+        StoreReply::Committed { failed, not_replaced, changed }
     }
 
     fn read_failed(&self, ids: &[MailId], limit: usize) -> StoreReply {

@@ -19,6 +19,7 @@ use super::error::{OpenError, needs_new_connection, store_error};
 use super::patience::{BUSY_TIMEOUT, Hurry, wait_for_locks};
 use super::pool::Pool;
 use super::schema::{directory_of, verify};
+use super::stamps::Stamps;
 
 /// How soon files are tried again that another process is about to make accessible.
 const ACCESS_PAUSE: Duration = Duration::from_millis(5);
@@ -41,8 +42,10 @@ pub(crate) struct Database {
     /// Whether the index of the faillog is known to exist.
     is_indexed: bool,
     must_reopen: bool,
+    /// What the mail was that is being worked on.
+    pub(super) stamps: Stamps,
     /// How often the database was opened anew: data versions of different connections cannot be compared.
-    generation: i64,
+    pub(super) generation: i64,
     /// The data version that was seen last.
     seen_version: i64,
     busy_timeout: Duration,
@@ -97,6 +100,7 @@ impl Database {
             file,
             is_indexed,
             must_reopen: false,
+            stamps: Stamps::default(),
             generation: 0,
             seen_version,
             busy_timeout,
@@ -124,6 +128,7 @@ impl Database {
         let mut fresh = Self::open_with_patience(&self.path, self.busy_timeout, self.hurry.clone())
             .map_err(|error| StoreError { text: error.to_string() })?;
         fresh.generation = self.generation.wrapping_add(1);
+        fresh.stamps = std::mem::take(&mut self.stamps);
         *self = fresh;
         Ok(())
     }
@@ -142,10 +147,16 @@ impl Database {
         }
     }
 
-    /// The data version as the core sees it, within the read transaction that is open, or now.
+    /// The data version as the core sees it, within the read transaction that is open, or now. What has changed before it
+    /// counts as seen.
     pub(super) fn data_version(&mut self) -> rusqlite::Result<i64> {
         self.seen_version = data_version(&self.connection)?;
-        Ok((self.generation << 32) ^ self.seen_version)
+        self.version()
+    }
+
+    /// The data version, within the transaction that is open.
+    pub(super) fn version(&self) -> rusqlite::Result<i64> {
+        version(&self.connection, self.generation)
     }
 
     /// Whether another connection has written since this one looked last.
@@ -262,6 +273,11 @@ fn has_index(connection: &Connection) -> rusqlite::Result<bool> {
     connection
         .prepare("SELECT 1 FROM sqlite_schema WHERE type = 'index' AND name = 'dispatch_faillog_mail'")?
         .exists([])
+}
+
+/// Changes whenever another connection has written, or the database was opened anew.
+pub(super) fn version(connection: &Connection, generation: i64) -> rusqlite::Result<i64> {
+    Ok((generation << 32) ^ data_version(connection)?)
 }
 
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -2,9 +2,10 @@
 
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
 use cmail_delivery::outbox::{
     Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, MailId,
-    Row, StoreReply, TRANSACTION_RECIPIENT_LIMIT,
+    Row, TRANSACTION_RECIPIENT_LIMIT,
 };
 use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension};
@@ -22,20 +23,19 @@ const FAILURE_TEXT_LIMIT: i64 = 4096;
 /// How many chunks of a piece are handed over together.
 const PART_CHUNKS: usize = 16;
 
-/// Answers [`StoreRequest::Claim`](cmail_delivery::outbox::StoreRequest::Claim).
+/// The transactions of [`StoreReply::Claimed`](cmail_delivery::outbox::StoreReply::Claimed), and what is left over. To be
+/// called, like everything here, within a read transaction.
 pub(super) fn claim(
     connection: &Connection,
     ids: &[MailId],
-    transactions: usize,
-) -> rusqlite::Result<StoreReply> {
+    limit: usize,
+) -> rusqlite::Result<(Vec<ClaimedTransaction>, Vec<MailId>)> {
     let limits = Limits {
-        groups: transactions,
+        groups: limit,
         recipients: TRANSACTION_RECIPIENT_LIMIT,
         budget_octets: CLAIM_BUDGET_OCTETS,
         whole_octets: DATA_CHUNK_OCTETS as u64,
     };
-    // Dropping it ends it: everything is read from one state of the database, and nothing is kept.
-    let _snapshot = connection.unchecked_transaction()?;
     let (groups, left_over) = group(connection, ids, &limits)?;
     let transactions = groups
         .into_iter()
@@ -45,22 +45,21 @@ pub(super) fn claim(
             head: group.head,
         })
         .collect();
-    Ok(StoreReply::Claimed { transactions, left_over })
+    Ok((transactions, left_over))
 }
 
-/// Answers [`StoreRequest::ReadData`](cmail_delivery::outbox::StoreRequest::ReadData).
+/// At most `limit` octets of a mail's data, no more than one chunk.
 pub(super) fn read_data(
     connection: &Connection,
     pool: &Pool,
     id: MailId,
     offset: u64,
     limit: u32,
-) -> rusqlite::Result<StoreReply> {
-    // Nobody asks for more than one chunk.
+) -> rusqlite::Result<Bytes> {
     let octets = usize::try_from(limit).unwrap_or(usize::MAX).min(DATA_CHUNK_OCTETS);
     let order = Order { id, offset, octets, least_octets: octets, number: 0 };
     let piece = read_piece(connection, pool, order, &mut |_| ControlFlow::Continue(()))?;
-    Ok(StoreReply::Data(piece.chunks.into_iter().next().unwrap_or_default()))
+    Ok(piece.chunks.into_iter().next().unwrap_or_default())
 }
 
 /// Reads a piece of a mail's data within one opening of it, and hands over all but the last of its parts as soon as they are
@@ -72,7 +71,6 @@ pub(super) fn read_piece(
     hand_over: &mut dyn FnMut(Piece) -> ControlFlow<()>,
 ) -> rusqlite::Result<Piece> {
     let Order { id, offset, octets, least_octets, .. } = order;
-    let _snapshot = connection.unchecked_transaction()?;
     let length: Option<i64> = connection
         .prepare_cached("SELECT coalesce(octet_length(mail_data), 0) FROM outbox WHERE mail_id = ?1")?
         .query_row([id.0], |row| row.get(0))
@@ -94,19 +92,18 @@ pub(super) fn read_piece(
     Ok(Piece { chunks, rest: if read_to >= data_octets { Rest::Nothing } else { Rest::NotOrdered } })
 }
 
-/// Answers [`StoreRequest::ReadFailed`](cmail_delivery::outbox::StoreRequest::ReadFailed).
+/// The messages of [`StoreReply::Failed`](cmail_delivery::outbox::StoreReply::Failed), and what is left over.
 pub(super) fn read_failed(
     connection: &Connection,
     ids: &[MailId],
     original_limit_octets: u64,
-) -> rusqlite::Result<StoreReply> {
+) -> rusqlite::Result<(Vec<FailedMessage>, Vec<MailId>)> {
     let limits = Limits {
         groups: usize::MAX,
         recipients: usize::MAX,
         budget_octets: CLAIM_BUDGET_OCTETS,
         whole_octets: original_limit_octets,
     };
-    let _snapshot = connection.unchecked_transaction()?;
     let (groups, left_over) = group(connection, ids, &limits)?;
     let mut messages = Vec::with_capacity(groups.len());
     for group in groups {
@@ -117,7 +114,7 @@ pub(super) fn read_failed(
             .collect::<rusqlite::Result<_>>()?;
         messages.push(FailedMessage { mails, data_octets: group.data_octets, original: group.head });
     }
-    Ok(StoreReply::Failed { messages, left_over })
+    Ok((messages, left_over))
 }
 
 fn failed_mail(connection: &Connection, row: Row) -> rusqlite::Result<FailedMail> {

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use cmail_delivery::outbox::StoreRequest;
+use cmail_delivery::outbox::{StoreReply, StoreRequest};
 use proptest::prelude::*;
 
 use super::super::fixture::Fixture;

@@ -20,6 +20,7 @@ mod pool;
 mod read_ahead;
 mod requests;
 mod schema;
+mod stamps;
 mod thread;
 mod watch;
 

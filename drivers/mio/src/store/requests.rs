@@ -9,10 +9,11 @@ use cmail_delivery::outbox::{
 use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::database::{Database, octets};
+use super::database::{Database, octets, version};
 use super::failures::{add_failures, apply, failures, failures_of_existing};
 use super::messages;
-use super::read_ahead::{Order, Piece};
+use super::read_ahead::{Order, Piece, Rest};
+use super::stamps::Part;
 
 /// How much memory is taken at once for texts of rows.
 const TEXTS_OCTETS: usize = 16 * 1024;
@@ -38,17 +39,14 @@ impl Database {
         self.ensure_open()?;
         let (task, answer) = match request {
             StoreRequest::Scan { after, limit } => ("read the outbox of", self.scan(after, limit)),
-            StoreRequest::Claim { ids, transactions } => {
-                ("read mail from", messages::claim(&self.connection, &ids, transactions))
-            }
+            StoreRequest::Claim { ids, transactions } => ("read mail from", self.claim(&ids, transactions)),
             StoreRequest::ReadData { id, offset, limit } => {
-                ("read mail data from", messages::read_data(&self.connection, &self.pool, id, offset, limit))
+                ("read mail data from", self.read_data(id, offset, limit))
             }
             StoreRequest::Commit(commit) => ("record deliveries in", self.commit(&commit)),
-            StoreRequest::ReadFailed { ids, original_limit_octets } => (
-                "read failed mail from",
-                messages::read_failed(&self.connection, &ids, original_limit_octets),
-            ),
+            StoreRequest::ReadFailed { ids, original_limit_octets } => {
+                ("read failed mail from", self.read_failed(&ids, original_limit_octets))
+            }
         };
         answer.map_err(|error| self.failed(task, &error))
     }
@@ -61,8 +59,13 @@ impl Database {
         hand_over: &mut dyn FnMut(Piece) -> ControlFlow<()>,
     ) -> Result<Piece, StoreError> {
         self.ensure_open()?;
-        messages::read_piece(&self.connection, &self.pool, order, hand_over)
-            .map_err(|error| self.failed("read mail data from", &error))
+        let piece = self.in_read_transaction(|database| {
+            if database.is_other_message(order.id)? {
+                return Ok(Piece { chunks: Vec::new(), rest: Rest::Nothing });
+            }
+            messages::read_piece(&database.connection, &database.pool, order, hand_over)
+        });
+        piece.map_err(|error| self.failed("read mail data from", &error))
     }
 
     fn scan(&mut self, after: MailId, limit: u32) -> rusqlite::Result<StoreReply> {
@@ -73,6 +76,42 @@ impl Database {
             }
             Ok(StoreReply::Rows { rows, more, data_version: database.data_version()? })
         })
+    }
+
+    fn claim(&mut self, ids: &[MailId], limit: usize) -> rusqlite::Result<StoreReply> {
+        self.in_read_transaction(|database| {
+            let (transactions, left_over) = messages::claim(&database.connection, ids, limit)?;
+            let version = database.version()?;
+            let rows = transactions.iter().flat_map(|transaction| &transaction.rows);
+            database.stamps.put_all(rows, version);
+            Ok(StoreReply::Claimed { transactions, left_over })
+        })
+    }
+
+    fn read_data(&mut self, id: MailId, offset: u64, limit: u32) -> rusqlite::Result<StoreReply> {
+        self.in_read_transaction(|database| {
+            let octets = match database.is_other_message(id)? {
+                true => Bytes::new(),
+                false => messages::read_data(&database.connection, &database.pool, id, offset, limit)?,
+            };
+            Ok(StoreReply::Data(octets))
+        })
+    }
+
+    fn read_failed(&mut self, ids: &[MailId], original_limit_octets: u64) -> rusqlite::Result<StoreReply> {
+        self.in_read_transaction(|database| {
+            let (messages, left_over) =
+                messages::read_failed(&database.connection, ids, original_limit_octets)?;
+            let version = database.version()?;
+            let rows = messages.iter().flat_map(|message| &message.mails).map(|mail| &mail.row);
+            database.stamps.put_all(rows, version);
+            Ok(StoreReply::Failed { messages, left_over })
+        })
+    }
+
+    /// Whether other mail stands now where a message was claimed.
+    fn is_other_message(&self, id: MailId) -> rusqlite::Result<bool> {
+        Ok(self.stamps.changed(&self.connection, id, Part::Message, self.version()?)?.is_some())
     }
 
     /// Runs `read` on one state of the database.
@@ -92,21 +131,52 @@ impl Database {
     fn commit(&mut self, commit: &Commit) -> rusqlite::Result<StoreReply> {
         self.ensure_index();
         if commit.is_empty() {
-            return Ok(StoreReply::Committed { failed: Vec::new(), not_replaced: Vec::new() });
+            let (failed, not_replaced, changed) = (Vec::new(), Vec::new(), Vec::new());
+            return Ok(StoreReply::Committed { failed, not_replaced, changed });
         }
+        let generation = self.generation;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        delete(&transaction, &commit.delivered)?;
-        record_failures(&transaction, &commit.failed)?;
+        let version = version(&transaction, generation)?;
+        let mut changed = Vec::new();
+        let mut is_as_claimed = |id: MailId, part: Part| {
+            let now = self.stamps.changed(&transaction, id, part, version)?;
+            let is_as_claimed = now.is_none();
+            changed.extend(now);
+            Ok::<_, rusqlite::Error>(is_as_claimed)
+        };
+        for id in &commit.delivered {
+            if is_as_claimed(*id, Part::Message)? {
+                delete(&transaction, *id)?;
+            }
+        }
+        let mut attempts = Vec::with_capacity(commit.failed.len());
+        for attempt in &commit.failed {
+            if is_as_claimed(attempt.id, Part::MessageAndRemote)? {
+                record_failure(&transaction, attempt)?;
+                attempts.push(attempt.id);
+            }
+        }
         let mut not_replaced = Vec::new();
         for replacement in &commit.replaced {
-            replace(&transaction, replacement, &mut not_replaced)?;
+            let mut remaining = Vec::with_capacity(replacement.originals.len());
+            for id in &replacement.originals {
+                if exists(&transaction, *id)? && is_as_claimed(*id, Part::MessageAndRemote)? {
+                    remaining.push(*id);
+                }
+            }
+            if remaining.len() == replacement.originals.len() {
+                replace(&transaction, replacement)?;
+            } else {
+                not_replaced.append(&mut remaining);
+            }
         }
-        let mut failed = Vec::with_capacity(commit.failed.len());
-        for attempt in &commit.failed {
-            failed.extend(failures_of_existing(&transaction, attempt.id)?);
+        let mut failed = Vec::with_capacity(attempts.len());
+        for id in attempts {
+            failed.extend(failures_of_existing(&transaction, id)?);
         }
         transaction.commit()?;
-        Ok(StoreReply::Committed { failed, not_replaced })
+        self.stamps.forget(commit);
+        Ok(StoreReply::Committed { failed, not_replaced, changed })
     }
 }
 
@@ -176,47 +246,27 @@ fn outbox_row(row: &rusqlite::Row<'_>, texts: &mut BytesMut) -> rusqlite::Result
     })
 }
 
-/// Deletes mail; its faillog rows go with it.
-fn delete(transaction: &Transaction<'_>, ids: &[MailId]) -> rusqlite::Result<()> {
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let mut statement = transaction.prepare_cached("DELETE FROM outbox WHERE mail_id = ?1")?;
-    ids.iter().try_for_each(|id| statement.execute([id.0]).map(drop))
+/// Deletes a mail; its faillog rows go with it.
+fn delete(transaction: &Transaction<'_>, id: MailId) -> rusqlite::Result<()> {
+    transaction.prepare_cached("DELETE FROM outbox WHERE mail_id = ?1")?.execute([id.0]).map(drop)
 }
 
-/// Adds a faillog row for each mail that still exists.
-fn record_failures(transaction: &Transaction<'_>, failed: &[FailedAttempt]) -> rusqlite::Result<()> {
-    if failed.is_empty() {
-        return Ok(());
-    }
+/// Adds a faillog row for a mail, if it still exists.
+fn record_failure(transaction: &Transaction<'_>, attempt: &FailedAttempt) -> rusqlite::Result<()> {
     let mut statement = transaction.prepare_cached(
         "INSERT INTO faillog (fail_mail, fail_message, fail_time, fail_fatal) \
          SELECT ?1, ?2, CAST(?3 AS TEXT), ?4 WHERE EXISTS (SELECT 1 FROM outbox WHERE mail_id = ?1)",
     )?;
-    failed.iter().try_for_each(|attempt| {
-        statement.execute(params![attempt.id.0, attempt.text, attempt.time.0, attempt.fatal]).map(drop)
-    })
+    statement.execute(params![attempt.id.0, attempt.text, attempt.time.0, attempt.fatal]).map(drop)
 }
 
-/// Puts the bounce in the place of its originals, if all of them exist; otherwise names those that do.
-fn replace(
-    transaction: &Transaction<'_>,
-    replacement: &Replacement,
-    not_replaced: &mut Vec<MailId>,
-) -> rusqlite::Result<()> {
-    let mut exists = transaction.prepare_cached("SELECT 1 FROM outbox WHERE mail_id = ?1")?;
-    let mut existing = Vec::with_capacity(replacement.originals.len());
-    for id in &replacement.originals {
-        if exists.exists([id.0])? {
-            existing.push(*id);
-        }
-    }
-    if existing.len() < replacement.originals.len() {
-        not_replaced.extend(existing);
-        return Ok(());
-    }
-    delete(transaction, &replacement.originals)?;
+fn exists(transaction: &Transaction<'_>, id: MailId) -> rusqlite::Result<bool> {
+    transaction.prepare_cached("SELECT 1 FROM outbox WHERE mail_id = ?1")?.exists([id.0])
+}
+
+/// Puts the bounce in the place of its originals.
+fn replace(transaction: &Transaction<'_>, replacement: &Replacement) -> rusqlite::Result<()> {
+    replacement.originals.iter().try_for_each(|id| delete(transaction, *id))?;
     let Some(bounce) = &replacement.bounce else { return Ok(()) };
     // The cast makes a text of any octets, which is what the column holds for all other programs.
     let mut insert = transaction.prepare_cached(

@@ -19,10 +19,22 @@ fn scan(fixture: &mut Fixture, after: i64, limit: u32) -> (Vec<Row>, bool, i64) 
 }
 
 fn commit(fixture: &mut Fixture, commit: Commit) -> (Vec<FailState>, Vec<MailId>) {
-    let StoreReply::Committed { failed, not_replaced } = fixture.answer(StoreRequest::Commit(commit)) else {
+    let (failed, not_replaced, changed) = commit_to_changed(fixture, commit);
+    assert_eq!(changed, []);
+    (failed, not_replaced)
+}
+
+fn commit_to_changed(fixture: &mut Fixture, commit: Commit) -> (Vec<FailState>, Vec<MailId>, Vec<Row>) {
+    let StoreReply::Committed { failed, not_replaced, changed } =
+        fixture.answer(StoreRequest::Commit(commit))
+    else {
         panic!("that is no answer to a commit")
     };
-    (failed, not_replaced)
+    (failed, not_replaced, changed)
+}
+
+fn claim(fixture: &mut Fixture, ids: &[MailId]) {
+    fixture.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions: usize::MAX });
 }
 
 fn failure(id: MailId, time: i64, fatal: bool) -> FailedAttempt {
@@ -198,6 +210,96 @@ fn mail_that_somebody_has_deleted_is_not_bounced() {
     let reply = commit(&mut fixture, Commit { replaced, failed, ..Commit::default() });
     assert_eq!(reply, (vec![], vec![kept]));
     assert_eq!(ids(&scan(&mut fixture, 0, 10).0), [kept.0]);
+}
+
+#[test]
+fn what_was_delivered_stays_if_it_is_other_mail_now() {
+    for change in [
+        "UPDATE outbox SET mail_envelopeto = 'new@example.org'",
+        "UPDATE outbox SET mail_envelopefrom = 'new@example.net'",
+        "UPDATE outbox SET mail_data = 'longer data'",
+    ] {
+        let mut fixture = Fixture::new();
+        let id = fixture.mail(Some("s@example.net"), "a@example.org", b"x");
+        claim(&mut fixture, &[id]);
+        fixture.execute(change, []);
+        let verdict = Commit { delivered: vec![id], ..Commit::default() };
+        let (_, _, changed) = commit_to_changed(&mut fixture, verdict.clone());
+        assert_eq!(changed, scan(&mut fixture, 0, 10).0, "{change}");
+        assert_eq!(ids(&changed), [id.0]);
+        // What was claimed since is what it is now.
+        claim(&mut fixture, &[id]);
+        assert_eq!(commit(&mut fixture, verdict), (vec![], vec![]));
+        assert_eq!(fixture.number("SELECT count(*) FROM outbox"), 0);
+    }
+}
+
+#[test]
+fn what_was_delivered_goes_although_it_was_redirected_or_others_have_changed() {
+    let mut fixture = Fixture::new();
+    let mails = ["a@example.org", "b@example.org"].map(|to| fixture.mail(None, to, b"x"));
+    claim(&mut fixture, &mails);
+    fixture.execute("UPDATE outbox SET mail_remote = 'relay.example.net' WHERE mail_id = ?1", [mails[0].0]);
+    fixture.mail(None, "c@example.org", b"x");
+    commit(&mut fixture, Commit { delivered: mails.to_vec(), ..Commit::default() });
+    assert_eq!(fixture.number("SELECT count(*) FROM outbox WHERE mail_envelopeto = 'c@example.org'"), 1);
+    assert_eq!(fixture.number("SELECT count(*) FROM outbox"), 1);
+}
+
+#[test]
+fn mail_that_was_redirected_meanwhile_has_not_failed() {
+    let mut fixture = Fixture::new();
+    let [redirected, other] = ["a@example.org", "b@example.org"].map(|to| fixture.mail(None, to, b"x"));
+    claim(&mut fixture, &[redirected, other]);
+    fixture.execute("UPDATE outbox SET mail_remote = 'relay.example.net' WHERE mail_id = ?1", [redirected.0]);
+    let failed = vec![failure(redirected, 1, true), failure(other, 1, true)];
+    let (states, _, changed) = commit_to_changed(&mut fixture, Commit { failed, ..Commit::default() });
+    assert_eq!(states.iter().map(|state| state.id).collect::<Vec<_>>(), [other]);
+    assert_eq!(ids(&changed), [redirected.0]);
+    assert_eq!(fixture.number("SELECT fail_mail FROM faillog"), other.0);
+}
+
+#[test]
+fn mail_that_is_not_what_failed_is_not_bounced() {
+    let mut fixture = Fixture::new();
+    let [new, kept] =
+        ["a@example.org", "b@example.org"].map(|to| fixture.mail(Some("s@example.net"), to, b"x"));
+    fixture.answer(StoreRequest::ReadFailed { ids: vec![new, kept], original_limit_octets: 1000 });
+    fixture.execute("UPDATE outbox SET mail_envelopeto = 'new@example.org' WHERE mail_id = ?1", [new.0]);
+    let bounce =
+        NewBounce { recipients: vec![Bytes::from_static(b"s@example.net")], data: Bytes::from_static(b"no") };
+    let replaced = vec![Replacement { originals: vec![new, kept], bounce: Some(bounce) }];
+    let (_, not_replaced, changed) =
+        commit_to_changed(&mut fixture, Commit { replaced, ..Commit::default() });
+    assert_eq!((not_replaced, ids(&changed)), (vec![kept], vec![new.0]));
+    assert_eq!(fixture.number("SELECT count(*) FROM outbox WHERE mail_envelopeto LIKE '%@example.org'"), 2);
+}
+
+#[test]
+fn a_verdict_is_not_recorded_in_another_database_that_has_taken_the_name() {
+    let mut fixture = Fixture::with_journal_mode("DELETE");
+    let id = fixture.mail(None, "a@example.org", b"x");
+    claim(&mut fixture, &[id]);
+    let other = Fixture::with_journal_mode("DELETE");
+    assert_eq!(other.mail(None, "b@example.org", b"x"), id);
+    std::fs::rename(&other.path, &fixture.path).unwrap();
+    let (_, _, changed) =
+        commit_to_changed(&mut fixture, Commit { delivered: vec![id], ..Commit::default() });
+    assert_eq!(changed[0].recipient, "b@example.org");
+    assert_eq!(scan(&mut fixture, 0, 10).0, changed);
+}
+
+#[test]
+fn the_data_of_other_mail_are_not_read_as_those_of_a_message_that_was_claimed() {
+    let mut fixture = Fixture::new();
+    let id = fixture.mail(None, "a@example.org", &[b'x'; 200_000]);
+    claim(&mut fixture, &[id]);
+    let read = StoreRequest::ReadData { id, offset: 65_536, limit: 65_536 };
+    assert_eq!(fixture.answer(read.clone()), StoreReply::Data(vec![b'x'; 65_536].into()));
+    fixture.execute("UPDATE outbox SET mail_data = ?1", [vec![b'y'; 200_001]]);
+    assert_eq!(fixture.answer(read.clone()), StoreReply::Data(Bytes::new()));
+    claim(&mut fixture, &[id]);
+    assert_eq!(fixture.answer(read), StoreReply::Data(vec![b'y'; 65_536].into()));
 }
 
 #[test]

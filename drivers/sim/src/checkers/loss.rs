@@ -12,8 +12,6 @@ use crate::outbox::MailKey;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Loss {
-    /// What each row was, whoever changed it meanwhile.
-    versions: HashMap<MailId, Vec<MailKey>>,
     /// How often servers have accepted a mail, less how often it was deleted for that.
     accepted: HashMap<MailKey, u32>,
     /// Rows of which others have changed the faillog, maybe just when they were given up.
@@ -26,10 +24,6 @@ impl Checker for Loss {
     }
 
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
-        if let Fact::Inserted { id, .. } | Fact::Meddled { id } = fact {
-            let key = scene.outbox.mail(id).map(crate::outbox::Mail::key);
-            self.versions.entry(id).or_default().extend(key);
-        }
         if let Fact::Meddled { id } = fact {
             self.meddled.insert(id);
         }
@@ -48,13 +42,9 @@ impl Checker for Loss {
 impl Loss {
     fn commit(&mut self, scene: &Scene<'_>, commit: &Commit) -> Result<(), String> {
         for &id in &commit.delivered {
-            if scene.outbox.mail(id).is_none() {
-                continue;
-            }
-            let versions = self.versions.remove(&id).unwrap_or_default();
-            let accepted = &mut self.accepted;
-            let proof = versions.iter().find(|key| accepted.get(key).is_some_and(|&count| count > 0));
-            match proof.and_then(|key| accepted.get_mut(key)) {
+            // What it is now counts: other mail may have taken its place.
+            let Some(mail) = scene.outbox.mail(id) else { continue };
+            match self.accepted.get_mut(&mail.key()).filter(|count| **count > 0) {
                 Some(count) => *count -= 1,
                 None => return Err(format!("mail {id} is deleted, but no server has accepted it as it is")),
             }

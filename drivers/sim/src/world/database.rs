@@ -60,14 +60,20 @@ impl World {
 
     fn execute_request(&mut self, request: &StoreRequest) -> StoreReply {
         if let Some(reply) = self.outbox.read(request) {
+            self.outbox.remember(&reply);
             self.see(Fact::Answered { reply: &reply });
             return reply;
         }
         let StoreRequest::Commit(commit) = request else {
             return StoreReply::Data(bytes::Bytes::new());
         };
-        self.see(Fact::Committing { commit });
-        let (reply, effects) = self.outbox.commit(commit, self.clock.now().wall);
+        let (commit, remaining, now_other) = self.outbox.sift(commit);
+        self.see(Fact::Committing { commit: &commit });
+        let (mut reply, effects) = self.outbox.commit(&commit, self.clock.now().wall);
+        if let StoreReply::Committed { not_replaced, changed, .. } = &mut reply {
+            not_replaced.extend(remaining);
+            changed.extend(now_other);
+        }
         for (id, originals) in &effects.bounces {
             self.see(Fact::Inserted { id: *id, origin: Origin::BounceOf(originals) });
         }

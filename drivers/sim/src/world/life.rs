@@ -17,6 +17,7 @@ impl World {
             return;
         }
         self.epochs += 1;
+        self.outbox.forget_claims();
         let mut seed = [0; 32];
         for octets in seed.chunks_mut(8) {
             octets.copy_from_slice(&self.call_dice.next().to_le_bytes());

@@ -155,7 +155,23 @@ impl World {
         }
         let dice = &mut self.people_dice;
         let Some(id) = self.outbox.some_id(dice) else { return };
-        match dice.below(4) {
+        match dice.below(5) {
+            4 => {
+                // It takes the number of one that it removes, as where a backup is restored.
+                let zone = dice.index(self.map.zones.len());
+                let data = self.draw_data();
+                self.messages += 1;
+                self.recipients += 1;
+                let mail = self.draw_mail(
+                    Some(Bytes::from_static(b"other@zone0.example")),
+                    zone,
+                    data,
+                    Digest::default(),
+                );
+                self.outbox.exchange(id, mail);
+                self.see(Fact::Removed { id });
+                self.see(Fact::Inserted { id, origin: Origin::Submitted });
+            }
             0 => {
                 self.outbox.remove(id);
                 self.see(Fact::Removed { id });
