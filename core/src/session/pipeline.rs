@@ -37,6 +37,8 @@ pub(super) struct Pipeline {
     sending: Option<Box<MailData>>,
     /// How many replies have been taken.
     replies: u64,
+    /// Whether the server may hold the transaction still whose verdicts were told last.
+    is_left_open: bool,
 }
 
 /// A command whose reply is to come.
@@ -314,7 +316,8 @@ impl Pipeline {
     }
 
     fn on_rset(&self, reply: &Reply) -> Turn {
-        if reply.class() == ReplyClass::Completed {
+        // Behind a message that was taken RSET has nothing to do.
+        if reply.class() == ReplyClass::Completed || !self.is_left_open {
             return Turn::GoOn;
         }
         // The next MAIL would fall into the old transaction, or has done so already.
@@ -356,11 +359,11 @@ impl Pipeline {
         while self.transactions.front().is_some_and(Running::is_over)
             && let Some(running) = self.transactions.pop_front()
         {
-            let is_open = running.is_open;
+            self.is_left_open = running.is_open;
             cx.output(SessionOutput::Verdicts(running.into_verdicts()));
             // RFC 5321 section 4.1.1.5: the server still holds the transaction. Where another one was sent behind it, RSET
             // stands in between already.
-            if is_open && self.expected.is_empty() {
+            if self.is_left_open && self.expected.is_empty() {
                 self.send(&Command::Rset, Sent::Rset, cx);
             }
         }
