@@ -146,10 +146,11 @@ impl StoredFailure {
 }
 
 impl StoredReply {
-    /// The status at the beginning of the text. One whose class is not that of the code is none (RFC 2034 section 4).
+    /// The status at the beginning of the first line that has one. One whose class is not that of the code is none (RFC 2034
+    /// section 4).
     fn status(&self) -> Option<EnhancedStatus> {
-        let (status, _) = EnhancedStatus::parse_prefix(self.lines.first()?.as_bytes())?;
-        (u16::from(status.class) == self.code / 100).then_some(status)
+        let statuses = self.lines.iter().filter_map(|line| EnhancedStatus::parse_prefix(line.as_bytes()));
+        statuses.map(|(status, _)| status).find(|status| u16::from(status.class) == self.code / 100)
     }
 }
 
@@ -354,6 +355,8 @@ mod tests {
         // RFC 2034 section 4.
         assert_eq!(parse("450 5.1.1 what?").status, None);
         assert_eq!(parse("450 4.1.1 well").status, Some(EnhancedStatus::new(4, 1, 1)));
+        let below = server("550-they say:\n550-4.2.2 full\n550 5.1.1 no");
+        assert_eq!(parse(&below).status, Some(EnhancedStatus::new(5, 1, 1)));
     }
 
     #[test]

@@ -98,7 +98,8 @@ pub struct Reply {
 impl Reply {
     /// A reply with these lines, which hold what stands behind code and separator.
     pub fn new(code: ReplyCode, lines: Vec<Box<[u8]>>) -> Self {
-        let enhanced = lines.first().and_then(|first| enhanced_status(code, first));
+        // It should stand in every line; some servers put only one of their own below what they quote.
+        let enhanced = lines.iter().find_map(|line| enhanced_status(code, line));
         Self { code, lines: lines.into(), enhanced }
     }
 
@@ -390,6 +391,8 @@ mod tests {
         // RFC 2034 section 4
         assert_eq!(one(b"550 5.1.1 no\r\n").enhanced(), Some(EnhancedStatus::new(5, 1, 1)));
         assert_eq!(one(b"250-2.1.5 yes\r\n250 x\r\n").enhanced(), Some(EnhancedStatus::new(2, 1, 5)));
+        let below = one(b"550-they say:\r\n550-4.2.2 full\r\n550 5.1.1 no\r\n");
+        assert_eq!(below.enhanced(), Some(EnhancedStatus::new(5, 1, 1)));
         for text in ["354 2.0.0 go", "450 5.1.1 contradiction", "250 no code", "550 x\r\n"] {
             assert_eq!(one(format_line(text).as_bytes()).enhanced(), None, "{text}");
         }

@@ -7,6 +7,8 @@ use super::directives::{DIRECTIVES, Directives, Fallback, Located, Repeat};
 use super::errors::{ConfigError, Reason};
 use super::values;
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 impl Directives {
     /// Reads a configuration file, without asking this host about anything. `file` is what errors name.
     ///
@@ -15,6 +17,8 @@ impl Directives {
         let mut errors = Vec::new();
         let mut directives = Self::with_defaults(&mut errors);
         let mut first_lines = BTreeMap::new();
+        // Some editors begin a file with it, and nobody sees it.
+        let octets = octets.strip_prefix(BYTE_ORDER_MARK).unwrap_or(octets);
         for (octets, line) in octets.split(|&octet| octet == b'\n').zip(1..) {
             // What a comment holds does not matter, not even whether it is UTF-8.
             let code = octets.split(|&octet| octet == b'#').next().unwrap_or_default();

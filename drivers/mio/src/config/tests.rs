@@ -85,6 +85,12 @@ fn a_line_that_is_not_utf_8_names_its_directive() {
 }
 
 #[test]
+fn a_byte_order_mark_at_the_beginning_is_no_part_of_a_directive() {
+    assert_eq!(config("\u{feff}database /d\n").database, Path::new("/d"));
+    assert_eq!(errors("database /d\n\u{feff}interval 5\n").len(), 1);
+}
+
+#[test]
 fn every_directive_reaches_its_setting() {
     let config = config(
         "database /d b/x\nuser root\ngroup root\nlogfile /l\npidfile /p\nverbosity 4\nannounce Mail.Example\n\
