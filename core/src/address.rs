@@ -112,8 +112,8 @@ impl MailDomain {
 
 /// A mail address that is safe to write into a command line, in the form it has there.
 ///
-/// The local part keeps its case and its octets (RFC 5321 section 2.4). A domain that is not ASCII is held in
-/// A-labels, so that the address needs SMTPUTF8 only if its local part does (RFC 6531 section 3.2).
+/// The local part keeps its case and its octets (RFC 5321 section 2.4). A domain is held without a dot at its end, and one
+/// that is not ASCII in A-labels, so that the address needs SMTPUTF8 only if its local part does (RFC 6531 section 3.2).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mailbox {
     text: Box<str>,
@@ -142,7 +142,8 @@ impl Mailbox {
             return Err(AddressError::NoDomain);
         }
         let text = if domain.is_ascii() {
-            text.into()
+            // SMTP has no dot at the end of a domain (RFC 5321 section 4.1.2).
+            text.strip_suffix('.').unwrap_or(text).into()
         } else {
             format!("{local_part}@{}", Domain::parse(domain)?).into_boxed_str()
         };
@@ -222,6 +223,14 @@ mod tests {
         assert_eq!(mailbox("info@bücher.example").as_str(), "info@xn--bcher-kva.example");
         assert!(!mailbox("info@bücher.example").needs_smtputf8());
         assert!(mailbox("bücher@bücher.example").needs_smtputf8());
+    }
+
+    #[test]
+    fn a_dot_at_the_end_of_the_domain_is_not_sent() {
+        assert_eq!(mailbox("a@example.org.").as_str(), "a@example.org");
+        assert_eq!(mailbox("a@bücher.example.").as_str(), "a@xn--bcher-kva.example");
+        assert_eq!(mailbox("no-domain.").as_str(), "no-domain.");
+        assert!(mailbox("a@.").domain().is_err());
     }
 
     #[test]
