@@ -189,8 +189,8 @@ impl Dispatcher {
             self.note(
                 Level::Warning,
                 format!(
-                    "mail {id} was changed by another program while it was worked on; nothing is recorded of that, and it is \
-                     taken as new mail"
+                    "mail {id} was changed by another program while it was worked on: what became of it as it was is not \
+                     recorded, and as it is now it is new mail"
                 ),
             );
             self.settle(&row, false);

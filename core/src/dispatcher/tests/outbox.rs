@@ -208,12 +208,12 @@ impl Outbox {
         StoreReply::Committed { failed, not_replaced, changed }
     }
 
-    fn read_failed(&self, ids: &[MailId], limit: usize) -> StoreReply {
+    fn read_failed(&mut self, ids: &[MailId], limit: usize) -> StoreReply {
         let mut messages: Vec<(Option<String>, Bytes, FailedMessage)> = Vec::new();
         for &id in ids {
             let Some(mail) = self.mails.get(&id.0) else { continue };
             let failed = FailedMail {
-                row: mail.row(id.0),
+                row: self.claimed.entry(id).insert_entry(mail.row(id.0)).get().clone(),
                 submission: mail.submission,
                 attempts: mail.faillog.clone(),
             };

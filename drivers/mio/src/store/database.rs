@@ -129,6 +129,7 @@ impl Database {
             .map_err(|error| StoreError { text: error.to_string() })?;
         fresh.generation = self.generation.wrapping_add(1);
         fresh.stamps = std::mem::take(&mut self.stamps);
+        fresh.pool = self.pool.clone();
         *self = fresh;
         Ok(())
     }
@@ -149,7 +150,7 @@ impl Database {
 
     /// The data version as the core sees it, within the read transaction that is open, or now. What has changed before it
     /// counts as seen.
-    pub(super) fn data_version(&mut self) -> rusqlite::Result<i64> {
+    pub(super) fn see_version(&mut self) -> rusqlite::Result<i64> {
         self.seen_version = data_version(&self.connection)?;
         self.version()
     }
@@ -161,11 +162,11 @@ impl Database {
 
     /// Whether another connection has written since this one looked last.
     pub(super) fn changed_elsewhere(&mut self) -> bool {
+        let (before, generation) = (self.seen_version, self.generation);
         if self.ensure_open().is_err() {
             return false;
         }
-        let (before, generation) = (self.seen_version, self.generation);
-        self.data_version().is_ok() && (self.seen_version != before || self.generation != generation)
+        self.see_version().is_ok() && (self.seen_version != before || self.generation != generation)
     }
 }
 

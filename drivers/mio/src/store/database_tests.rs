@@ -189,3 +189,13 @@ fn checking_changes_nothing() {
     assert!(fs::read(&fixture.path).unwrap() == before);
     assert_eq!(fs::read_dir(fixture.directory.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn another_file_that_has_taken_the_name_is_a_change() {
+    let mut fixture = Fixture::with_journal_mode("DELETE");
+    let other = Fixture::with_journal_mode("DELETE");
+    assert!(!fixture.database.changed_elsewhere());
+    std::fs::rename(&other.path, &fixture.path).unwrap();
+    assert!(fixture.database.changed_elsewhere());
+    assert!(!fixture.database.changed_elsewhere());
+}

@@ -10,6 +10,7 @@ use rusqlite::{Connection, MAIN_DB};
 use super::database::octets;
 use super::pool::Pool;
 use super::requests;
+use super::stamps::StampList;
 
 /// How much may come together.
 pub(super) struct Limits {
@@ -32,15 +33,20 @@ pub(super) struct Group {
     pub(super) head: Bytes,
 }
 
-/// The rows that exist, in the order of their ids' first appearance, and those of them that went beyond the limits.
-/// To be called within a read transaction.
-pub(super) fn group(
-    connection: &Connection,
-    ids: &[MailId],
-    limits: &Limits,
-) -> rusqlite::Result<(Vec<Group>, Vec<MailId>)> {
+/// The rows that exist, in the order of their ids' first appearance.
+pub(super) struct Grouped {
+    pub(super) groups: Vec<Group>,
+    /// Those that went beyond the limits.
+    pub(super) left_over: Vec<MailId>,
+    /// Of all rows in groups.
+    pub(super) stamps: StampList,
+}
+
+/// Groups rows. To be called within a read transaction.
+pub(super) fn group(connection: &Connection, ids: &[MailId], limits: &Limits) -> rusqlite::Result<Grouped> {
     let mut grouper =
         Grouper { connection, limits, groups: Vec::new(), open: HashMap::new(), head_octets: 0 };
+    let mut stamps = Vec::with_capacity(ids.len());
     let mut left_over = Vec::new();
     let mut seen = HashSet::new();
     let mut texts = requests::texts();
@@ -49,13 +55,16 @@ pub(super) fn group(
         if !seen.insert(*id) {
             continue;
         }
-        if let Some((row, data)) = requests::row(connection, *id, grouper.room(), &mut texts)?
-            && !grouper.add(row, data)?
-        {
+        let Some(found) = requests::row(connection, *id, grouper.room(), &mut texts, |_| true)? else {
+            continue;
+        };
+        if grouper.add(found.row, found.data)? {
+            stamps.push((*id, found.stamp));
+        } else {
             left_over.push(*id);
         }
     }
-    Ok((grouper.groups, left_over))
+    Ok(Grouped { groups: grouper.groups, left_over, stamps })
 }
 
 /// What can be known of a message without reading it.
@@ -217,14 +226,14 @@ pub(super) fn read_chunks(
     let mut skipped = pool.take();
     for offset in (0..begin).step_by(DATA_CHUNK_OCTETS) {
         let count = DATA_CHUNK_OCTETS.min(begin - offset);
-        data.read_at_exact(skipped.get_mut(..count).unwrap_or_default(), offset)?;
+        data.read_at_exact(skipped.first_mut(count), offset)?;
     }
-    pool.give(skipped);
+    drop(skipped);
     for offset in (begin..end).step_by(DATA_CHUNK_OCTETS) {
         let count = DATA_CHUNK_OCTETS.min(end - offset);
         let mut chunk = pool.take();
-        data.read_at_exact(chunk.get_mut(..count).unwrap_or_default(), offset)?;
-        if take(pool.lend(chunk, count)).is_break() {
+        data.read_at_exact(chunk.first_mut(count), offset)?;
+        if take(chunk.into_bytes(count)).is_break() {
             break;
         }
     }

@@ -5,15 +5,16 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use cmail_delivery::outbox::{
     Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, MailId,
-    Row, TRANSACTION_RECIPIENT_LIMIT,
+    Row, StoreReply, TRANSACTION_RECIPIENT_LIMIT,
 };
 use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::database::octets;
-use super::grouping::{Limits, group, read_chunks};
+use super::grouping::{Grouped, Limits, group, read_chunks};
 use super::pool::Pool;
-use super::read_ahead::{MEMORY_LIMIT_OCTETS, Order, Piece, Rest};
+use super::read_ahead::{Order, Piece, Rest, has_room};
+use super::stamps::StampList;
 
 /// Of a longer faillog, only so many rows are returned, the latest ones.
 const ATTEMPT_LIMIT: u32 = 100;
@@ -23,20 +24,20 @@ const FAILURE_TEXT_LIMIT: i64 = 4096;
 /// How many chunks of a piece are handed over together.
 const PART_CHUNKS: usize = 16;
 
-/// The transactions of [`StoreReply::Claimed`](cmail_delivery::outbox::StoreReply::Claimed), and what is left over. To be
-/// called, like everything here, within a read transaction.
+/// Answers [`StoreRequest::Claim`](cmail_delivery::outbox::StoreRequest::Claim). To be called, like everything here, within a
+/// read transaction.
 pub(super) fn claim(
     connection: &Connection,
     ids: &[MailId],
     limit: usize,
-) -> rusqlite::Result<(Vec<ClaimedTransaction>, Vec<MailId>)> {
+) -> rusqlite::Result<(StoreReply, StampList)> {
     let limits = Limits {
         groups: limit,
         recipients: TRANSACTION_RECIPIENT_LIMIT,
         budget_octets: CLAIM_BUDGET_OCTETS,
         whole_octets: DATA_CHUNK_OCTETS as u64,
     };
-    let (groups, left_over) = group(connection, ids, &limits)?;
+    let Grouped { groups, left_over, stamps } = group(connection, ids, &limits)?;
     let transactions = groups
         .into_iter()
         .map(|group| ClaimedTransaction {
@@ -45,7 +46,7 @@ pub(super) fn claim(
             head: group.head,
         })
         .collect();
-    Ok((transactions, left_over))
+    Ok((StoreReply::Claimed { transactions, left_over }, stamps))
 }
 
 /// At most `limit` octets of a mail's data, no more than one chunk.
@@ -86,25 +87,24 @@ pub(super) fn read_piece(
         };
         read_to += chunk.len() as u64;
         chunks.push(chunk);
-        let has_room = read_to - offset < least_octets as u64 || pool.taken_octets() < MEMORY_LIMIT_OCTETS;
-        if has_room { flow } else { ControlFlow::Break(()) }
+        if has_room(pool, read_to - offset < least_octets as u64) { flow } else { ControlFlow::Break(()) }
     })?;
     Ok(Piece { chunks, rest: if read_to >= data_octets { Rest::Nothing } else { Rest::NotOrdered } })
 }
 
-/// The messages of [`StoreReply::Failed`](cmail_delivery::outbox::StoreReply::Failed), and what is left over.
+/// Answers [`StoreRequest::ReadFailed`](cmail_delivery::outbox::StoreRequest::ReadFailed).
 pub(super) fn read_failed(
     connection: &Connection,
     ids: &[MailId],
     original_limit_octets: u64,
-) -> rusqlite::Result<(Vec<FailedMessage>, Vec<MailId>)> {
+) -> rusqlite::Result<(StoreReply, StampList)> {
     let limits = Limits {
         groups: usize::MAX,
         recipients: usize::MAX,
         budget_octets: CLAIM_BUDGET_OCTETS,
         whole_octets: original_limit_octets,
     };
-    let (groups, left_over) = group(connection, ids, &limits)?;
+    let Grouped { groups, left_over, stamps } = group(connection, ids, &limits)?;
     let mut messages = Vec::with_capacity(groups.len());
     for group in groups {
         let mails = group
@@ -114,7 +114,7 @@ pub(super) fn read_failed(
             .collect::<rusqlite::Result<_>>()?;
         messages.push(FailedMessage { mails, data_octets: group.data_octets, original: group.head });
     }
-    Ok((messages, left_over))
+    Ok((StoreReply::Failed { messages, left_over }, stamps))
 }
 
 fn failed_mail(connection: &Connection, row: Row) -> rusqlite::Result<FailedMail> {

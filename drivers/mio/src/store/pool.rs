@@ -13,32 +13,31 @@ const KEPT_LIMIT: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pool(Arc<Mutex<Chunks>>);
 
-type Memory = Box<[u8]>;
-
 #[derive(Debug, Default)]
 struct Chunks {
     kept: Vec<Memory>,
     taken: usize,
 }
 
+type Memory = Box<[u8]>;
+
+/// Memory that comes back when it is dropped.
+pub(super) struct Chunk {
+    memory: Memory,
+    count: usize,
+    pool: Pool,
+}
+
 impl Pool {
     /// Memory that holds anything.
-    pub(super) fn take(&self) -> Memory {
+    pub(super) fn take(&self) -> Chunk {
         let kept = {
             let mut chunks = self.chunks();
             chunks.taken += 1;
             chunks.kept.pop()
         };
-        kept.unwrap_or_else(|| vec![0; DATA_CHUNK_OCTETS].into())
-    }
-
-    /// Takes memory back.
-    pub(super) fn give(&self, memory: Memory) {
-        let mut chunks = self.chunks();
-        chunks.taken = chunks.taken.saturating_sub(1);
-        if chunks.kept.len() < KEPT_LIMIT {
-            chunks.kept.push(memory);
-        }
+        let memory = kept.unwrap_or_else(|| vec![0; DATA_CHUNK_OCTETS].into());
+        Chunk { memory, count: 0, pool: self.clone() }
     }
 
     /// How many octets of memory are taken and did not come back.
@@ -49,28 +48,34 @@ impl Pool {
     fn chunks(&self) -> MutexGuard<'_, Chunks> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// The first `count` octets of the memory, which comes back when they are dropped.
-    pub(super) fn lend(&self, memory: Memory, count: usize) -> Bytes {
-        Bytes::from_owner(Lent { memory, count, pool: self.clone() })
+impl Chunk {
+    /// The first `count` octets, to be written to.
+    pub(super) fn first_mut(&mut self, count: usize) -> &mut [u8] {
+        self.memory.get_mut(..count).unwrap_or_default()
+    }
+
+    /// The first `count` octets, which may be shared.
+    pub(super) fn into_bytes(mut self, count: usize) -> Bytes {
+        self.count = count;
+        Bytes::from_owner(self)
     }
 }
 
-struct Lent {
-    memory: Memory,
-    count: usize,
-    pool: Pool,
-}
-
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         self.memory.get(..self.count).unwrap_or_default()
     }
 }
 
-impl Drop for Lent {
+impl Drop for Chunk {
     fn drop(&mut self) {
-        self.pool.give(std::mem::take(&mut self.memory));
+        let mut chunks = self.pool.chunks();
+        chunks.taken = chunks.taken.saturating_sub(1);
+        if chunks.kept.len() < KEPT_LIMIT {
+            chunks.kept.push(std::mem::take(&mut self.memory));
+        }
     }
 }
 
@@ -81,24 +86,27 @@ mod tests {
     #[test]
     fn what_is_dropped_is_used_again() {
         let pool = Pool::default();
-        let mut memory = pool.take();
-        memory[..3].copy_from_slice(b"abc");
-        let octets = pool.lend(memory, 3);
+        let mut chunk = pool.take();
+        chunk.first_mut(3).copy_from_slice(b"abc");
+        let octets = chunk.into_bytes(3);
         assert_eq!(octets, &b"abc"[..]);
         let part = octets.slice(1..);
         drop(octets);
-        assert_eq!(pool.take()[..3], [0; 3], "a part of it is still in use");
+        let mut other = pool.take();
+        assert_eq!(other.first_mut(3), [0; 3], "a part of it is still in use");
         assert_eq!(pool.taken_octets(), 2 * DATA_CHUNK_OCTETS);
         drop(part);
         assert_eq!(pool.taken_octets(), DATA_CHUNK_OCTETS);
-        assert_eq!(&pool.take()[..3], b"abc");
+        assert_eq!(pool.take().first_mut(3), b"abc");
+        drop(other);
+        assert_eq!(pool.taken_octets(), 0);
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
         let pool = Pool::default();
-        let lent: Vec<_> = (0..2 * KEPT_LIMIT).map(|_| pool.lend(pool.take(), 1)).collect();
-        drop(lent);
+        let taken: Vec<_> = (0..2 * KEPT_LIMIT).map(|_| pool.take().into_bytes(1)).collect();
+        drop(taken);
         assert_eq!(pool.chunks().kept.len(), KEPT_LIMIT);
     }
 }

@@ -13,7 +13,7 @@ use super::database::{Database, octets, version};
 use super::failures::{add_failures, apply, failures, failures_of_existing};
 use super::messages;
 use super::read_ahead::{Order, Piece, Rest};
-use super::stamps::Part;
+use super::stamps::{Part, Stamp};
 
 /// How much memory is taken at once for texts of rows.
 const TEXTS_OCTETS: usize = 16 * 1024;
@@ -30,8 +30,16 @@ macro_rules! row_columns {
 const SELECT_ROW: &str = concat!(
     "SELECT ",
     row_columns!(),
-    ", CASE WHEN octet_length(mail_data) <= ?2 THEN mail_data END FROM outbox WHERE mail_id = ?1"
+    ", mail_submission, CASE WHEN octet_length(mail_data) <= ?2 THEN mail_data END FROM outbox WHERE mail_id = ?1"
 );
+
+/// A row that exists.
+pub(super) struct Found {
+    pub(super) row: Row,
+    pub(super) stamp: Stamp,
+    /// Its data, if they were short enough.
+    pub(super) data: Option<Bytes>,
+}
 
 impl Database {
     /// Does what is asked. If it fails, nothing of it is done, and the next request may succeed.
@@ -60,7 +68,7 @@ impl Database {
     ) -> Result<Piece, StoreError> {
         self.ensure_open()?;
         let piece = self.in_read_transaction(|database| {
-            if database.is_other_message(order.id)? {
+            if database.has_other_data(order.id)? {
                 return Ok(Piece { chunks: Vec::new(), rest: Rest::Nothing });
             }
             messages::read_piece(&database.connection, &database.pool, order, hand_over)
@@ -74,23 +82,22 @@ impl Database {
             if let Some(last) = rows.last().map(|row| row.id) {
                 add_failures(&database.connection, &mut rows, after, last)?;
             }
-            Ok(StoreReply::Rows { rows, more, data_version: database.data_version()? })
+            Ok(StoreReply::Rows { rows, more, data_version: database.see_version()? })
         })
     }
 
     fn claim(&mut self, ids: &[MailId], limit: usize) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
-            let (transactions, left_over) = messages::claim(&database.connection, ids, limit)?;
+            let (reply, stamps) = messages::claim(&database.connection, ids, limit)?;
             let version = database.version()?;
-            let rows = transactions.iter().flat_map(|transaction| &transaction.rows);
-            database.stamps.put_all(rows, version);
-            Ok(StoreReply::Claimed { transactions, left_over })
+            database.stamps.put_all(stamps, version);
+            Ok(reply)
         })
     }
 
     fn read_data(&mut self, id: MailId, offset: u64, limit: u32) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
-            let octets = match database.is_other_message(id)? {
+            let octets = match database.has_other_data(id)? {
                 true => Bytes::new(),
                 false => messages::read_data(&database.connection, &database.pool, id, offset, limit)?,
             };
@@ -100,18 +107,16 @@ impl Database {
 
     fn read_failed(&mut self, ids: &[MailId], original_limit_octets: u64) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
-            let (messages, left_over) =
-                messages::read_failed(&database.connection, ids, original_limit_octets)?;
+            let (reply, stamps) = messages::read_failed(&database.connection, ids, original_limit_octets)?;
             let version = database.version()?;
-            let rows = messages.iter().flat_map(|message| &message.mails).map(|mail| &mail.row);
-            database.stamps.put_all(rows, version);
-            Ok(StoreReply::Failed { messages, left_over })
+            database.stamps.put_all(stamps, version);
+            Ok(reply)
         })
     }
 
-    /// Whether other mail stands now where a message was claimed.
-    fn is_other_message(&self, id: MailId) -> rusqlite::Result<bool> {
-        Ok(self.stamps.changed(&self.connection, id, Part::Message, self.version()?)?.is_some())
+    /// Whether other data stand now where a message was claimed.
+    fn has_other_data(&self, id: MailId) -> rusqlite::Result<bool> {
+        Ok(self.stamps.changed(&self.connection, id, Part::Data, self.version()?)?.is_some())
     }
 
     /// Runs `read` on one state of the database.
@@ -145,13 +150,13 @@ impl Database {
             Ok::<_, rusqlite::Error>(is_as_claimed)
         };
         for id in &commit.delivered {
-            if is_as_claimed(*id, Part::Message)? {
+            if is_as_claimed(*id, Part::DataAndRecipient)? {
                 delete(&transaction, *id)?;
             }
         }
         let mut attempts = Vec::with_capacity(commit.failed.len());
         for attempt in &commit.failed {
-            if is_as_claimed(attempt.id, Part::MessageAndRemote)? {
+            if is_as_claimed(attempt.id, Part::Everything)? {
                 record_failure(&transaction, attempt)?;
                 attempts.push(attempt.id);
             }
@@ -160,7 +165,7 @@ impl Database {
         for replacement in &commit.replaced {
             let mut remaining = Vec::with_capacity(replacement.originals.len());
             for id in &replacement.originals {
-                if exists(&transaction, *id)? && is_as_claimed(*id, Part::MessageAndRemote)? {
+                if exists(&transaction, *id)? && is_as_claimed(*id, Part::Everything)? {
                     remaining.push(*id);
                 }
             }
@@ -199,24 +204,27 @@ fn scan_outbox(connection: &Connection, after: MailId, limit: u32) -> rusqlite::
     Ok((rows, false))
 }
 
-/// A row as it is now, if it exists, and with it its data, if they are no more than `data_limit` octets. To be called
-/// within a read transaction.
+/// A row as it is now, if it exists and `filter` lets it pass, and with it its data, if they are no more than `data_limit`
+/// octets. To be called within a transaction.
 pub(super) fn row(
     connection: &Connection,
     id: MailId,
     data_limit: usize,
     texts: &mut BytesMut,
-) -> rusqlite::Result<Option<(Row, Option<Bytes>)>> {
+    filter: impl FnOnce(&Stamp) -> bool,
+) -> rusqlite::Result<Option<Found>> {
     let mut statement = connection.prepare_cached(SELECT_ROW)?;
     let found = statement
-        .query_row(params![id.0, i64::try_from(data_limit).unwrap_or(i64::MAX)], |row| {
-            let data = octets(row.get_ref(5)?).map(|data| Bytes::copy_from_slice(&data));
-            Ok((outbox_row(row, texts)?, data))
+        .query_row(params![id.0, i64::try_from(data_limit).unwrap_or(i64::MAX)], |columns| {
+            let data = octets(columns.get_ref(6)?).map(|data| Bytes::copy_from_slice(&data));
+            let row = outbox_row(columns, texts)?;
+            let stamp = Stamp::of(&row, octets(columns.get_ref(5)?).as_deref());
+            Ok(Found { row, stamp, data })
         })
         .optional()?;
-    let Some((mut row, data)) = found else { return Ok(None) };
-    apply(&mut row, failures(connection, id)?);
-    Ok(Some((row, data)))
+    let Some(mut found) = found.filter(|found| filter(&found.stamp)) else { return Ok(None) };
+    apply(&mut found.row, failures(connection, id)?);
+    Ok(Some(found))
 }
 
 /// Memory that the texts of rows share which are read together: memory of its own for each would cost more time than

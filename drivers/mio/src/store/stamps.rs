@@ -1,7 +1,7 @@
 //! What mail was when it was claimed, so that what becomes of it is not recorded for another.
 //!
 //! Nobody locks a row while a server is waited for. Another program may change it meanwhile, or put other mail in its place, or
-//! another file in the place of the database.
+//! another file in the place of the database. What only changes the octets of the data, and not how many they are, is not noticed.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,43 +12,47 @@ use rusqlite::Connection;
 
 use super::requests;
 
-/// How much mail is remembered: more than is ever worked on.
-const LIMIT: usize = 65_536;
+/// How much mail is remembered. What is given back and deleted by others is never forgotten otherwise.
+const LIMIT: usize = 1 << 20;
 
 /// What of a row is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// Sender, recipient and length: what was sent.
-    Message,
-    /// Also where it was to be sent.
-    MessageAndRemote,
+    /// Sender, submission, and length of the data: which message it is.
+    Data,
+    /// Also for whom it is.
+    DataAndRecipient,
+    /// Also where it is to be sent.
+    Everything,
 }
 
-/// Of mail that was claimed, or read for a bounce, and of which nothing was recorded since.
-#[derive(Debug, Default)]
-pub(super) struct Stamps(BTreeMap<MailId, Stamp>);
-
+/// What a row says, in short.
 #[derive(Clone, Copy, Debug)]
-struct Stamp {
-    /// The version of the database.
-    version: i64,
-    message: u64,
+pub(super) struct Stamp {
+    data: u64,
+    recipient: u64,
     remote: u64,
 }
 
+/// Stamps of some rows.
+pub(super) type StampList = Vec<(MailId, Stamp)>;
+
+/// Of mail that was claimed, or read for a bounce, and of which nothing was recorded since: what it was, and in which version of
+/// the database.
+#[derive(Debug, Default)]
+pub(super) struct Stamps(BTreeMap<MailId, (Stamp, i64)>);
+
 impl Stamps {
     /// Remembers rows as they were in a version of the database.
-    pub(super) fn put_all<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>, version: i64) {
-        for row in rows {
-            self.0.insert(row.id, Stamp::of(row, version));
-        }
+    pub(super) fn put_all(&mut self, stamps: StampList, version: i64) {
+        self.0.extend(stamps.into_iter().map(|(id, stamp)| (id, (stamp, version))));
         while self.0.len() > LIMIT {
             self.0.pop_first();
         }
     }
 
-    /// The row as it is now, if it is not what it was. To be called within a transaction, of which this is the version. Where
-    /// nobody else has written, this costs nothing.
+    /// The row as it is now, if it is not what it was: not if it is gone, nor if nothing is known of what it was. To be called
+    /// within a transaction, of which this is the version. Where nobody else has written, this costs nothing.
     pub(super) fn changed(
         &self,
         connection: &Connection,
@@ -56,12 +60,9 @@ impl Stamps {
         part: Part,
         version: i64,
     ) -> rusqlite::Result<Option<Row>> {
-        let Some(before) = self.0.get(&id).filter(|stamp| stamp.version != version) else { return Ok(None) };
-        let row = requests::row(connection, id, 0, &mut BytesMut::new())?.map(|(row, _)| row);
-        Ok(row.filter(|row| {
-            let now = Stamp::of(row, version);
-            now.message != before.message || (part == Part::MessageAndRemote && now.remote != before.remote)
-        }))
+        let Some((before, _)) = self.0.get(&id).filter(|(_, seen)| *seen != version) else { return Ok(None) };
+        let found = requests::row(connection, id, 0, &mut BytesMut::new(), |now| !now.agrees(before, part))?;
+        Ok(found.map(|found| found.row))
     }
 
     /// Forgets what something was recorded of.
@@ -75,9 +76,21 @@ impl Stamps {
 }
 
 impl Stamp {
-    fn of(row: &Row, version: i64) -> Self {
-        let message = digest(&(&row.sender, &row.recipient, row.data_octets));
-        Self { version, message, remote: digest(&row.remote) }
+    /// Of a row and its `mail_submission`.
+    pub(super) fn of(row: &Row, submission: Option<&[u8]>) -> Self {
+        Self {
+            data: digest(&(&row.sender, submission, row.data_octets)),
+            recipient: digest(&row.recipient),
+            remote: digest(&row.remote),
+        }
+    }
+
+    fn agrees(&self, other: &Self, part: Part) -> bool {
+        let has_recipient = part != Part::Data;
+        let has_remote = part == Part::Everything;
+        self.data == other.data
+            && (!has_recipient || self.recipient == other.recipient)
+            && (!has_remote || self.remote == other.remote)
     }
 }
 

@@ -20,6 +20,10 @@ use super::read_ahead::{Order, Piece, ReadAhead, Taken};
 /// then all ways together are less than twice as long as the message, however often its reading gives way.
 const READ_PATIENCE: Duration = Duration::from_millis(50);
 
+/// How long they wait while something is read that nobody has asked for yet. Most messages take less: what is read in two pieces
+/// costs more time than that.
+const AHEAD_PATIENCE: Duration = Duration::from_millis(20);
+
 /// The first pause of [`FollowUp`].
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 
@@ -114,7 +118,8 @@ impl StoreHandle {
         match &request {
             StoreRequest::ReadData { id: mail, offset, limit } => {
                 let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
-                let (mail, taken) = (*mail, self.read_ahead.take(id, *mail, *offset, limit));
+                let mail = *mail;
+                let taken = self.read_ahead.take(Instant::now(), id, mail, *offset, limit);
                 match taken {
                     Taken::Now(octets) => self.ready.push_back((id, Ok(StoreReply::Data(octets)))),
                     Taken::Later => {}
@@ -205,7 +210,7 @@ impl StoreHandle {
     /// Lets the thread read what will be wanted later, if it has nothing else to do.
     fn order_ahead(&mut self) {
         if self.waiting.load(Ordering::Acquire) == 0
-            && let Some(order) = self.read_ahead.order_ahead()
+            && let Some(order) = self.read_ahead.order_ahead(Instant::now())
         {
             self.send(Job::Read(order));
         }
@@ -213,7 +218,7 @@ impl StoreHandle {
 
     /// Lets the thread read what will be wanted next of a mail's data.
     fn order(&mut self, id: MailId) {
-        if let Some(order) = self.read_ahead.order(id) {
+        if let Some(order) = self.read_ahead.order(Instant::now(), id) {
             self.send(Job::Read(order));
         }
     }
@@ -297,13 +302,15 @@ impl Worker {
     fn read(&mut self, order: Order) -> Result<Piece, StoreError> {
         let Self { database, answers, waiting, waker, read_patience, .. } = self;
         let (began, hurry) = (Instant::now(), database.hurry());
+        let patience =
+            if order.least_octets > 0 { *read_patience } else { (*read_patience).min(AHEAD_PATIENCE) };
         let mut octets = 0_u64;
         database.read_piece(order, &mut |part| {
             octets += part.chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
             // If the loop is gone, the last one finds that out.
             let _ = answers.send(Answer::Piece(order, Ok(part)));
             wake(waker);
-            let is_waited_for = waiting.load(Ordering::Acquire) > 0 && began.elapsed() >= *read_patience;
+            let is_waited_for = waiting.load(Ordering::Acquire) > 0 && began.elapsed() >= patience;
             let must_end = hurry.is_asked() || (is_waited_for && octets >= order.offset);
             if must_end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
