@@ -195,7 +195,7 @@ fn another_file_that_has_taken_the_name_is_a_change() {
     let mut fixture = Fixture::with_journal_mode("DELETE");
     let other = Fixture::with_journal_mode("DELETE");
     assert!(!fixture.database.changed_elsewhere());
-    std::fs::rename(&other.path, &fixture.path).unwrap();
+    fs::rename(&other.path, &fixture.path).unwrap();
     assert!(fixture.database.changed_elsewhere());
     assert!(!fixture.database.changed_elsewhere());
 }
