@@ -12,6 +12,10 @@ use super::pool::Pool;
 use super::requests;
 use super::stamps::StampList;
 
+/// How much is read of messages that turn out to be different, before no more are compared: messages that differ only far behind
+/// would hold up all others each time that some of them are claimed.
+const DIFFERENT_LIMIT_OCTETS: usize = 32 * 1024 * 1024;
+
 /// How much may come together.
 pub(super) struct Limits {
     /// Most groups; there is one in any case.
@@ -44,8 +48,14 @@ pub(super) struct Grouped {
 
 /// Groups rows. To be called within a read transaction.
 pub(super) fn group(connection: &Connection, ids: &[MailId], limits: &Limits) -> rusqlite::Result<Grouped> {
-    let mut grouper =
-        Grouper { connection, limits, groups: Vec::new(), open: HashMap::new(), head_octets: 0 };
+    let mut grouper = Grouper {
+        connection,
+        limits,
+        groups: Vec::new(),
+        open: HashMap::new(),
+        head_octets: 0,
+        different_octets: 0,
+    };
     let mut stamps = Vec::with_capacity(ids.len());
     let mut left_over = Vec::new();
     let mut seen = HashSet::new();
@@ -75,9 +85,11 @@ struct Grouper<'a> {
     limits: &'a Limits,
     groups: Vec<Group>,
     /// Groups that take more rows. Those of one outline are compared one by one: messages that are not equal
-    /// differ early, and all heads together keep to the budget.
+    /// differ early, mostly, and all heads together keep to the budget.
     open: HashMap<Outline, Vec<usize>>,
     head_octets: usize,
+    /// How much behind the heads was equal of messages that were different.
+    different_octets: usize,
 }
 
 impl Grouper<'_> {
@@ -113,15 +125,20 @@ impl Grouper<'_> {
         for (position, index) in candidates.iter().enumerate() {
             let Some(group) = self.groups.get_mut(*index) else { continue };
             let Some(first) = group.rows.first().map(|first| first.id) else { continue };
-            if group.head == head
-                && have_equal_tails(self.connection, first, row.id, row.data_octets, head.len())?
-            {
-                group.rows.push(row);
-                if group.rows.len() >= self.limits.recipients {
-                    candidates.swap_remove(position);
-                }
-                return Ok(true);
+            if group.head != head || self.different_octets > DIFFERENT_LIMIT_OCTETS {
+                continue;
             }
+            if let Some(difference) =
+                tail_difference(self.connection, first, row.id, row.data_octets, head.len())?
+            {
+                self.different_octets += difference.saturating_sub(head.len());
+                continue;
+            }
+            group.rows.push(row);
+            if group.rows.len() >= self.limits.recipients {
+                candidates.swap_remove(position);
+            }
+            return Ok(true);
         }
         if has_room {
             if self.limits.recipients > 1 {
@@ -140,21 +157,22 @@ impl Grouper<'_> {
     }
 }
 
-/// Whether two messages of `data_octets` are equal from `offset` on. Memory does not grow with their size.
-fn have_equal_tails(
+/// Where two messages of `data_octets` differ from `offset` on, to the chunk, if they do. Memory does not grow with their size.
+fn tail_difference(
     connection: &Connection,
     left: MailId,
     right: MailId,
     data_octets: u64,
     offset: usize,
-) -> rusqlite::Result<bool> {
+) -> rusqlite::Result<Option<usize>> {
     let end = usize::try_from(data_octets).unwrap_or(usize::MAX);
     if offset >= end {
-        return Ok(true);
+        return Ok(None);
     }
     if end <= DATA_CHUNK_OCTETS {
         let left = read(connection, left, data_octets, offset, end)?;
-        return Ok(left == read(connection, right, data_octets, offset, end)?);
+        let is_equal = left == read(connection, right, data_octets, offset, end)?;
+        return Ok((!is_equal).then_some(offset));
     }
     let left = open_data(connection, left)?;
     let right = open_data(connection, right)?;
@@ -167,11 +185,11 @@ fn have_equal_tails(
             || right.read_at(right_buffer, offset)? != count
             || left_buffer.get(..count) != right_buffer.get(..count)
         {
-            return Ok(false);
+            return Ok(Some(offset));
         }
         offset += count;
     }
-    Ok(true)
+    Ok(None)
 }
 
 /// At most `limit` octets from `offset` on of a mail's data, which is known to be `data_octets` long.

@@ -298,6 +298,25 @@ fn originals_beyond_the_budget_are_left_over() {
 }
 
 #[test]
+fn messages_that_differ_far_behind_are_not_compared_without_end() {
+    let mut fixture = Fixture::new();
+    let alike = 17 * 1024 * 1024;
+    let ids: Vec<_> = [1, 1, 2, 3, 1, 1]
+        .map(|last| {
+            let mut data = octets(alike);
+            data.push(last);
+            fixture.mail(None, "r@example.org", &data)
+        })
+        .into();
+    // After two that differ only behind 17 MiB, equal ones that come later are not compared, and go by themselves.
+    let (transactions, left_over) = claim_of(&mut fixture, &ids);
+    assert_eq!(members(&transactions), [vec![1, 2], vec![3], vec![4], vec![5]]);
+    assert_eq!(left_over, [MailId(6)]);
+    let (transactions, _) = claim_of(&mut fixture, &ids[4..]);
+    assert_eq!(members(&transactions), [[5, 6]], "the next claim compares again");
+}
+
+#[test]
 fn originals_that_differ_after_the_cut_do_not_share_a_bounce() {
     let mut fixture = Fixture::new();
     for size in [10, 3 * CHUNK] {
