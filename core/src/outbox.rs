@@ -106,8 +106,8 @@ pub enum StoreRequest {
     },
     /// Makes verdicts durable, in one database transaction, but for those on mail that is not what it was when it was claimed, or
     /// read for a bounce: of that nothing is recorded, because somebody has put other mail in its place, or has sent it
-    /// elsewhere. What was delivered is other mail if its sender, its recipient, its submission or the length of its data is;
-    /// what has failed, also if its `mail_remote` is. Answer: [`StoreReply::Committed`].
+    /// elsewhere. What was delivered is other mail if its sender, its recipient, its submission or its data are other ones,
+    /// as far as the database remembers them; what has failed, also if its `mail_remote` is. Answer: [`StoreReply::Committed`].
     Commit(Commit),
     /// Everything that a bounce of these rows needs, grouped by message: equal sender and equal data. The originals
     /// together keep to [`CLAIM_BUDGET_OCTETS`], but the first comes in any case. Answer: [`StoreReply::Failed`].

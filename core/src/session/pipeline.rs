@@ -154,7 +154,7 @@ impl Pipeline {
             return Turn::GoOn;
         }
         // Without its final dot the server must drop what it has got (RFC 5321 section 4.1.1.4).
-        Turn::Close(EndCause::Local("the mail has vanished or shrunk while it was being sent".into()))
+        Turn::Close(EndCause::Local("the rest of the mail cannot be had: it was deleted or changed while it was sent, or the database cannot be read".into()))
     }
 
     /// Hands out about `limit` octets of the message; with `may_finish` its end too, when all else is out.

@@ -9,8 +9,8 @@ use rusqlite::{Connection, MAIN_DB};
 
 use super::database::octets;
 use super::pool::Pool;
-use super::requests;
-use super::stamps::StampList;
+use super::requests::{self, Found};
+use super::stamps::{Stamp, StampList};
 
 /// How much is read of messages that turn out to be different, before no more are compared: messages that differ only far behind
 /// would hold up all others each time that some of them are claimed.
@@ -55,8 +55,8 @@ pub(super) fn group(connection: &Connection, ids: &[MailId], limits: &Limits) ->
         open: HashMap::new(),
         head_octets: 0,
         different_octets: 0,
+        stamps: Vec::with_capacity(ids.len()),
     };
-    let mut stamps = Vec::with_capacity(ids.len());
     let mut left_over = Vec::new();
     let mut seen = HashSet::new();
     let mut texts = requests::texts();
@@ -65,16 +65,13 @@ pub(super) fn group(connection: &Connection, ids: &[MailId], limits: &Limits) ->
         if !seen.insert(*id) {
             continue;
         }
-        let Some(found) = requests::row(connection, *id, grouper.room(), &mut texts, |_| true)? else {
-            continue;
-        };
-        if grouper.add(found.row, found.data)? {
-            stamps.push((*id, found.stamp));
-        } else {
+        if let Some(found) = requests::row(connection, *id, grouper.room(), &mut texts)?
+            && !grouper.add(found)?
+        {
             left_over.push(*id);
         }
     }
-    Ok(Grouped { groups: grouper.groups, left_over, stamps })
+    Ok(Grouped { groups: grouper.groups, left_over, stamps: grouper.stamps })
 }
 
 /// What can be known of a message without reading it.
@@ -90,6 +87,7 @@ struct Grouper<'a> {
     head_octets: usize,
     /// How much behind the heads was equal of messages that were different.
     different_octets: usize,
+    stamps: StampList,
 }
 
 impl Grouper<'_> {
@@ -105,9 +103,9 @@ impl Grouper<'_> {
         whole.min(self.limits.budget_octets.saturating_sub(self.head_octets))
     }
 
-    /// Adds a row to the group of its message, or to a new one; `data` is the whole message, if it was read. False
-    /// if the budget has no room for that.
-    fn add(&mut self, row: Row, data: Option<Bytes>) -> rusqlite::Result<bool> {
+    /// Adds a row to the group of its message, or to a new one. False if the limits have no room for that.
+    fn add(&mut self, found: Found) -> rusqlite::Result<bool> {
+        let Found { mut row, submission, data } = found;
         let head_length = self.head_length(row.data_octets);
         let has_room = self.groups.is_empty()
             || (self.groups.len() < self.limits.groups
@@ -121,6 +119,8 @@ impl Grouper<'_> {
             Some(data) if data.len() == head_length => data,
             Some(_) | None => read(self.connection, row.id, row.data_octets, 0, head_length)?,
         };
+        requests::add_own_failures(self.connection, &mut row)?;
+        let stamp = Stamp::of(&row, submission.as_deref(), &head);
         let candidates = self.open.entry(outline).or_default();
         for (position, index) in candidates.iter().enumerate() {
             let Some(group) = self.groups.get_mut(*index) else { continue };
@@ -134,6 +134,7 @@ impl Grouper<'_> {
                 self.different_octets += difference.saturating_sub(head.len());
                 continue;
             }
+            self.stamps.push((row.id, stamp));
             group.rows.push(row);
             if group.rows.len() >= self.limits.recipients {
                 candidates.swap_remove(position);
@@ -145,6 +146,7 @@ impl Grouper<'_> {
                 candidates.push(self.groups.len());
             }
             self.head_octets = self.head_octets.saturating_add(head.len());
+            self.stamps.push((row.id, stamp));
             self.groups.push(Group { data_octets: row.data_octets, rows: vec![row], head });
         }
         Ok(has_room)

@@ -13,7 +13,7 @@ use super::database::{Database, octets, version};
 use super::failures::{add_failures, apply, failures, failures_of_existing};
 use super::messages;
 use super::read_ahead::{Order, Piece, Rest};
-use super::stamps::{Part, Stamp};
+use super::stamps::Part;
 
 /// How much memory is taken at once for texts of rows.
 const TEXTS_OCTETS: usize = 16 * 1024;
@@ -36,7 +36,7 @@ const SELECT_ROW: &str = concat!(
 /// A row that exists.
 pub(super) struct Found {
     pub(super) row: Row,
-    pub(super) stamp: Stamp,
+    pub(super) submission: Option<Bytes>,
     /// Its data, if they were short enough.
     pub(super) data: Option<Bytes>,
 }
@@ -204,27 +204,28 @@ fn scan_outbox(connection: &Connection, after: MailId, limit: u32) -> rusqlite::
     Ok((rows, false))
 }
 
-/// A row as it is now, if it exists and `filter` lets it pass, and with it its data, if they are no more than `data_limit`
+/// A row as it is now, if it exists, but as if it had never failed, and with it its data, if they are no more than `data_limit`
 /// octets. To be called within a transaction.
 pub(super) fn row(
     connection: &Connection,
     id: MailId,
     data_limit: usize,
     texts: &mut BytesMut,
-    filter: impl FnOnce(&Stamp) -> bool,
 ) -> rusqlite::Result<Option<Found>> {
     let mut statement = connection.prepare_cached(SELECT_ROW)?;
-    let found = statement
+    statement
         .query_row(params![id.0, i64::try_from(data_limit).unwrap_or(i64::MAX)], |columns| {
             let data = octets(columns.get_ref(6)?).map(|data| Bytes::copy_from_slice(&data));
             let row = outbox_row(columns, texts)?;
-            let stamp = Stamp::of(&row, octets(columns.get_ref(5)?).as_deref());
-            Ok(Found { row, stamp, data })
+            Ok(Found { row, submission: text(columns, 5, texts)?, data })
         })
-        .optional()?;
-    let Some(mut found) = found.filter(|found| filter(&found.stamp)) else { return Ok(None) };
-    apply(&mut found.row, failures(connection, id)?);
-    Ok(Some(found))
+        .optional()
+}
+
+/// Lets a row tell how it has failed.
+pub(super) fn add_own_failures(connection: &Connection, row: &mut Row) -> rusqlite::Result<()> {
+    apply(row, failures(connection, row.id)?);
+    Ok(())
 }
 
 /// Memory that the texts of rows share which are read together: memory of its own for each would cost more time than
@@ -235,23 +236,25 @@ pub(super) fn texts() -> BytesMut {
 
 /// `row_columns`.
 fn outbox_row(row: &rusqlite::Row<'_>, texts: &mut BytesMut) -> rusqlite::Result<Row> {
-    let mut text = |index: usize| {
-        let octets = octets(row.get_ref(index)?);
-        Ok::<_, rusqlite::Error>(octets.map(|octets| {
-            texts.extend_from_slice(&octets);
-            texts.split().freeze()
-        }))
-    };
     Ok(Row {
         id: MailId(row.get(0)?),
-        remote: text(1)?,
-        sender: text(2)?.filter(|sender| !sender.is_empty()),
-        recipient: text(3)?.unwrap_or_default(),
+        remote: text(row, 1, texts)?,
+        sender: text(row, 2, texts)?.filter(|sender| !sender.is_empty()),
+        recipient: text(row, 3, texts)?.unwrap_or_default(),
         data_octets: u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
         fail_count: 0,
         last_try: UnixTime(0),
         fatal: false,
     })
+}
+
+/// The octets of a column.
+fn text(row: &rusqlite::Row<'_>, index: usize, texts: &mut BytesMut) -> rusqlite::Result<Option<Bytes>> {
+    let octets = octets(row.get_ref(index)?);
+    Ok(octets.map(|octets| {
+        texts.extend_from_slice(&octets);
+        texts.split().freeze()
+    }))
 }
 
 /// Deletes a mail; its faillog rows go with it.

@@ -1,16 +1,18 @@
 //! What mail was when it was claimed, so that what becomes of it is not recorded for another.
 //!
 //! Nobody locks a row while a server is waited for. Another program may change it meanwhile, or put other mail in its place, or
-//! another file in the place of the database. What only changes the octets of the data, and not how many they are, is not noticed.
+//! another file in the place of the database. What changes only octets behind the first [`DATA_CHUNK_OCTETS`] of the data, and not
+//! how many there are, is not noticed.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::BytesMut;
-use cmail_delivery::outbox::{Commit, MailId, Row};
+use cmail_delivery::outbox::{Commit, DATA_CHUNK_OCTETS, MailId, Row};
 use rusqlite::Connection;
 
-use super::requests;
+use super::grouping;
+use super::requests::{self, Found};
 
 /// How much mail is remembered. What is given back and deleted by others is never forgotten otherwise.
 const LIMIT: usize = 1 << 20;
@@ -18,7 +20,7 @@ const LIMIT: usize = 1 << 20;
 /// What of a row is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// Sender, submission, and length of the data: which message it is.
+    /// Sender, submission, length and beginning of the data: which message it is.
     Data,
     /// Also for whom it is.
     DataAndRecipient,
@@ -61,8 +63,19 @@ impl Stamps {
         version: i64,
     ) -> rusqlite::Result<Option<Row>> {
         let Some((before, _)) = self.0.get(&id).filter(|(_, seen)| *seen != version) else { return Ok(None) };
-        let found = requests::row(connection, id, 0, &mut BytesMut::new(), |now| !now.agrees(before, part))?;
-        Ok(found.map(|found| found.row))
+        let Some(found) = requests::row(connection, id, DATA_CHUNK_OCTETS, &mut BytesMut::new())? else {
+            return Ok(None);
+        };
+        let Found { mut row, submission, data } = found;
+        let head = match data {
+            Some(data) => data,
+            None => grouping::read(connection, id, row.data_octets, 0, DATA_CHUNK_OCTETS)?,
+        };
+        if Stamp::of(&row, submission.as_deref(), &head).agrees(before, part) {
+            return Ok(None);
+        }
+        requests::add_own_failures(connection, &mut row)?;
+        Ok(Some(row))
     }
 
     /// Forgets what something was recorded of.
@@ -76,10 +89,11 @@ impl Stamps {
 }
 
 impl Stamp {
-    /// Of a row and its `mail_submission`.
-    pub(super) fn of(row: &Row, submission: Option<&[u8]>) -> Self {
+    /// Of a row, its `mail_submission`, and its data, or their beginning.
+    pub(super) fn of(row: &Row, submission: Option<&[u8]>, data: &[u8]) -> Self {
+        let head = data.get(..DATA_CHUNK_OCTETS).unwrap_or(data);
         Self {
-            data: digest(&(&row.sender, submission, row.data_octets)),
+            data: digest(&(&row.sender, submission, row.data_octets, head)),
             recipient: digest(&row.recipient),
             remote: digest(&row.remote),
         }
