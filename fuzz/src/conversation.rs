@@ -89,7 +89,7 @@ pub(crate) struct Conversation {
     responses: usize,
     /// How many messages were taken as chunks.
     chunks_taken: usize,
-    /// RSET was refused where a transaction is open: the client must say no more than QUIT.
+    /// RSET was refused: the client must say no more than QUIT.
     is_leaving: bool,
     is_over: bool,
     is_unavailable: bool,
@@ -498,12 +498,9 @@ impl Conversation {
                 self.is_challenged = reply.code() == ReplyCode::AUTH_CHALLENGE;
             }
             Command::Rset if !self.transactions.is_empty() => {
-                let behind = self.unanswered.front().copied().and_then(Command::transaction);
-                let before = &self.transactions[behind.unwrap_or(self.transactions.len()) - 1];
-                // Where nothing is left open there is nothing to reset.
-                self.is_leaving = !is_completed && before.is_open() && !before.is_ended();
+                self.is_leaving = !is_completed;
                 // What was sent behind it has fallen into the old transaction.
-                self.is_over = self.is_leaving && !self.unanswered.is_empty();
+                self.is_over = !is_completed && !self.unanswered.is_empty();
             }
             // A server that refuses padding does not get more than one command at a time either.
             Command::Noop | Command::Rset => self.is_cautious |= !is_completed,

@@ -37,8 +37,6 @@ pub(super) struct Pipeline {
     sending: Option<Box<MailData>>,
     /// How many replies have been taken.
     replies: u64,
-    /// Whether the server may hold the transaction still whose verdicts were told last.
-    is_left_open: bool,
 }
 
 /// A command whose reply is to come.
@@ -316,11 +314,12 @@ impl Pipeline {
     }
 
     fn on_rset(&self, reply: &Reply) -> Turn {
-        // Behind a message that was taken RSET has nothing to do.
-        if reply.class() == ReplyClass::Completed || !self.is_left_open {
+        if reply.class() == ReplyClass::Completed {
             return Turn::GoOn;
         }
-        // The next MAIL would fall into the old transaction, or has done so already.
+        // The next MAIL would fall into the old transaction, or has done so already. Behind a message that was taken it would not;
+        // but RSET is never refused (RFC 5321 section 4.1.1.5), so that it may as well be one reply too many to something else, and
+        // then each of the next ones would be taken for that to the command before.
         let cause = EndCause::Lost(format!("the server refused RSET: {reply}"));
         // What is behind RSET may be sent in part only, and QUIT be read as octets of its chunk.
         if self.expected.is_empty() { Turn::Leave(cause) } else { Turn::Close(cause) }
@@ -359,11 +358,11 @@ impl Pipeline {
         while self.transactions.front().is_some_and(Running::is_over)
             && let Some(running) = self.transactions.pop_front()
         {
-            self.is_left_open = running.is_open;
+            let is_open = running.is_open;
             cx.output(SessionOutput::Verdicts(running.into_verdicts()));
             // RFC 5321 section 4.1.1.5: the server still holds the transaction. Where another one was sent behind it, RSET
             // stands in between already.
-            if self.is_left_open && self.expected.is_empty() {
+            if is_open && self.expected.is_empty() {
                 self.send(&Command::Rset, Sent::Rset, cx);
             }
         }

@@ -471,22 +471,6 @@ fn nothing_is_sent_behind_a_batch_whose_rset_is_refused() {
 }
 
 #[test]
-fn a_refused_rset_behind_a_message_that_was_taken_does_no_harm() {
-    dialogue(&plain(), |talk| {
-        talk.make_ready("PIPELINING CHUNKING");
-        talk.begin(mail(1, "x")).client(CHUNK).server("250 ok\r\n250 ok\r\n250 taken\r\n");
-        talk.outputs();
-        talk.begin(next_mail(2, "x")).client(CHUNK);
-        talk.outputs();
-        talk.begin(next_mail(3, "x")).client(&("RSET\r\n".to_string() + CHUNK));
-        talk.server("250 ok\r\n250 ok\r\n250 taken\r\n502 what?\r\n250 ok\r\n250 ok\r\n250 taken\r\n");
-        let verdicts = [one(2, "delivered 250 taken"), one(3, "delivered 250 taken")];
-        assert_eq!(verdicts_of(talk.outputs()), verdicts);
-        assert_eq!(talk.session.phase(), Phase::Ready);
-    });
-}
-
-#[test]
 fn a_refused_rset_with_a_batch_behind_it_ends_the_session_at_once() {
     // RFC 2920 section 3.1: nothing may follow DATA before the reply to it, QUIT neither.
     dialogue(&plain(), |talk| {
