@@ -2,37 +2,37 @@
 //! and the built binary as a child process. Nothing here knows the program's code, only its contract.
 //!
 //! Every wait blocks on a condition with a generous limit and panics with the transcript when it passes.
+// The bench is larger than what any one test needs of it.
+#![allow(dead_code)]
 
-#![allow(unused_imports)] // Each test binary uses its own part of the bench.
+pub(crate) mod auth;
+pub(crate) mod daemon;
+pub(crate) mod database;
+pub(crate) mod dns_server;
+pub(crate) mod mime;
+pub(crate) mod smtp_records;
+pub(crate) mod smtp_script;
+pub(crate) mod smtp_server;
+pub(crate) mod tls;
+pub(crate) mod world;
 
-pub mod auth;
-pub mod daemon;
-pub mod database;
-pub mod dns_server;
-pub mod mime;
-pub mod smtp_records;
-pub mod smtp_script;
-pub mod smtp_server;
-pub mod tls;
-pub mod world;
-
-pub use daemon::Daemon;
-pub use database::{Database, Mail};
-pub use dns_server::{Behaviour, DnsServer};
-pub use smtp_script::{Action, Gate, Script};
-pub use smtp_server::SmtpServer;
-pub use world::World;
+pub(crate) use daemon::Daemon;
+pub(crate) use database::{Database, Mail};
+pub(crate) use dns_server::{Behaviour, DnsServer};
+pub(crate) use smtp_script::{Action, Gate, Script};
+pub(crate) use smtp_server::SmtpServer;
+pub(crate) use world::World;
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How long a condition may take before the test fails: far beyond anything that works.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A loopback address that no other test of this machine uses, so that several scripted hosts can share
 /// one port number.
-pub fn unique_loopback() -> Ipv4Addr {
+pub(crate) fn unique_loopback() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let serial = NEXT.fetch_add(1, Ordering::Relaxed);
     let process = std::process::id();
@@ -41,7 +41,7 @@ pub fn unique_loopback() -> Ipv4Addr {
 }
 
 /// Says why a test proves nothing here, past the capture of the output of tests that pass.
-pub fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     use std::io::Write;
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
     let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {why}");

@@ -1,12 +1,8 @@
 //! The SMTP conversation and what each reply means for the mail (contract, section 5).
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, clippy::wildcard_enum_match_arm)]
 
-mod support;
-
+use crate::support::smtp_server::SmtpServer;
+use crate::support::{Action, Gate, Mail, Script, World};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use support::smtp_server::SmtpServer;
-use support::{Action, Gate, Mail, Script, World};
 
 #[test]
 fn the_conversation_is_ehlo_mail_rcpt_data_quit() {
@@ -76,7 +72,7 @@ fn helo_refused_for_good_by_every_candidate_is_fatal() {
 }
 
 /// The one failure of a mail to a server with this script.
-fn failure_of(script: Script) -> (support::database::Failure, World, SmtpServer) {
+fn failure_of(script: Script) -> (crate::support::database::Failure, World, SmtpServer) {
     let (world, server) = World::with_server(script);
     let failure = world.failure_after_a_pass(&Mail::to("a@example.org"));
     (failure, world, server)

@@ -1,13 +1,9 @@
 //! The directive `record`: what it writes replays, and holds nothing that it must not.
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, clippy::wildcard_enum_match_arm)]
-
-mod support;
 
 use std::path::PathBuf;
 
-use support::tls::Identity;
-use support::{Action, Gate, Mail, Script, SmtpServer, World};
+use crate::support::tls::Identity;
+use crate::support::{Action, Gate, Mail, Script, SmtpServer, World};
 
 const USER: &str = "secretive-user";
 const PASSWORD: &str = "open: Sesame@99";
@@ -138,7 +134,7 @@ fn a_refusal_by_all_candidates_is_one_record_of_the_pass() {
     let second = SmtpServer::start_beside(Script::new().always("EHLO", "421 come back"), &recording.server);
     recording.world.mx("target.test", 20, "mx2.target.test", &second);
     recording.world.dns.mx("target.test", 30, "dead.target.test");
-    recording.world.dns.a("dead.target.test", support::unique_loopback().into());
+    recording.world.dns.a("dead.target.test", crate::support::unique_loopback().into());
     let record = recording.after(&[mail("bob@target.test"), mail("carol@target.test")]);
     assert_lines(
         &record,

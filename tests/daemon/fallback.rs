@@ -1,12 +1,8 @@
 //! Which candidate is used, and what follows when one fails (contract, sections 4 and 5).
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, clippy::wildcard_enum_match_arm)]
 
-mod support;
-
+use crate::support::smtp_server::SmtpServer;
+use crate::support::{Action, Mail, Script, World, unique_loopback};
 use std::net::TcpListener;
-use support::smtp_server::SmtpServer;
-use support::{Action, Mail, Script, World, unique_loopback};
 
 /// A world with several hosts at one port; their names and preferences are for the test to give.
 fn world_of(scripts: Vec<Script>) -> (World, Vec<SmtpServer>) {
@@ -275,7 +271,7 @@ fn ipv6_addresses_of_an_mx_are_candidates_unless_bind_has_no_address_of_that_fam
     // RFC 5321 section 5.2.
     let local = std::net::Ipv6Addr::LOCALHOST;
     if TcpListener::bind((local, 0)).is_err() {
-        support::skip("this machine has no IPv6 loopback address");
+        crate::support::skip("this machine has no IPv6 loopback address");
         return;
     }
     let mut world = World::new();

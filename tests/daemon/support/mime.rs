@@ -2,14 +2,14 @@
 
 /// A message or a part of one.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub(crate) struct Part {
     /// Unfolded header fields: name, value.
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Part {
-    pub fn parse(octets: &[u8]) -> Self {
+    pub(crate) fn parse(octets: &[u8]) -> Self {
         let text = normalise(octets);
         let (head, body) = match find(&text, b"\n\n") {
             _ if text.starts_with(b"\n") => (&text[..0], &text[1..]),
@@ -20,25 +20,25 @@ impl Part {
     }
 
     /// The value of the only field of this name.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
         let value = found.next().map(|(_, value)| value.as_str());
         assert!(found.next().is_none(), "the field {name} stands twice: {:?}", self.headers);
         value
     }
 
-    pub fn content_type(&self) -> String {
+    pub(crate) fn content_type(&self) -> String {
         let value = self.header("Content-Type").unwrap_or("text/plain");
         value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.decoded()).into_owned();
         text.trim_end_matches('\n').to_owned()
     }
 
     /// The body, with its transfer encoding undone.
-    pub fn decoded(&self) -> Vec<u8> {
+    pub(crate) fn decoded(&self) -> Vec<u8> {
         match self.header("Content-Transfer-Encoding").map(str::to_ascii_lowercase).as_deref() {
             Some("quoted-printable") => quoted_printable(&self.body),
             Some("base64") => {
@@ -52,7 +52,7 @@ impl Part {
     }
 
     /// The parts of a multipart body.
-    pub fn parts(&self) -> Vec<Self> {
+    pub(crate) fn parts(&self) -> Vec<Self> {
         let value = self.header("Content-Type").unwrap_or("");
         let boundary = parameter(value, "boundary").unwrap_or_else(|| panic!("no boundary in {value:?}"));
         let delimiter = format!("\n--{boundary}");
@@ -79,7 +79,7 @@ impl Part {
     }
 
     /// The groups of fields of a message/delivery-status body (RFC 3464 section 2.1).
-    pub fn field_groups(&self) -> Vec<Self> {
+    pub(crate) fn field_groups(&self) -> Vec<Self> {
         let text = String::from_utf8_lossy(&self.body).into_owned();
         let groups = text.split("\n\n").filter(|group| !group.trim().is_empty());
         groups
@@ -92,7 +92,7 @@ impl Part {
 }
 
 /// The value of a parameter of a structured field.
-pub fn parameter(value: &str, name: &str) -> Option<String> {
+pub(crate) fn parameter(value: &str, name: &str) -> Option<String> {
     value.split(';').skip(1).find_map(|parameter| {
         let (key, value) = parameter.split_once('=')?;
         key.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"').to_owned())

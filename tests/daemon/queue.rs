@@ -1,13 +1,9 @@
 //! The queue: what is due, when it is tried again, and life beside other writers (contract, sections 3 and 4).
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, clippy::wildcard_enum_match_arm)]
 
-mod support;
-
+use crate::support::smtp_server::{SmtpServer, most_simultaneous};
+use crate::support::{Action, Gate, Mail, Script, World};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
-use support::smtp_server::{SmtpServer, most_simultaneous};
-use support::{Action, Gate, Mail, Script, World};
 
 #[test]
 fn mail_inserted_while_the_daemon_runs_is_delivered() {
@@ -20,7 +16,7 @@ fn mail_inserted_while_the_daemon_runs_is_delivered() {
         let daemon = world.start();
         world.database.wait_until_empty();
         let writer = world.database.another();
-        support::database::insert(&writer, &Mail::to("second@example.org"));
+        crate::support::database::insert(&writer, &Mail::to("second@example.org"));
         world.database.wait_until_empty();
         assert_eq!(server.records().delivered_to(), ["first@example.org", "second@example.org"]);
         daemon.terminate();
@@ -329,7 +325,7 @@ fn nothing_is_lost_while_another_writer_holds_the_database() {
         server.wait_for_messages(1);
         // Long enough for several looks at the outbox; the lock is what is tested, so time must pass.
         std::thread::park_timeout(std::time::Duration::from_secs(4));
-        support::database::insert(&writer, &Mail::to("b@example.org"));
+        crate::support::database::insert(&writer, &Mail::to("b@example.org"));
         writer.execute_batch("COMMIT").unwrap();
         world.database.wait_until_empty();
         daemon.terminate();
@@ -374,7 +370,7 @@ fn concurrent_writers_and_the_daemon_lose_nothing() {
             std::thread::spawn(move || {
                 for n in 0..25 {
                     let mail = Mail::to(&format!("w{writer}n{n}@example.org"));
-                    support::database::insert(&connection, &mail.data(format!("{writer} {n}")));
+                    crate::support::database::insert(&connection, &mail.data(format!("{writer} {n}")));
                 }
             })
         })

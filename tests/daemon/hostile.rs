@@ -1,14 +1,10 @@
 //! Servers that lie, flood, stall and vanish: no crash, no loss, no harm to other mail.
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, clippy::wildcard_enum_match_arm)]
 
-mod support;
-
-use support::smtp_server::SmtpServer;
-use support::{Action, Daemon, Gate, Mail, Script, World, unique_loopback};
+use crate::support::smtp_server::SmtpServer;
+use crate::support::{Action, Daemon, Gate, Mail, Script, World, unique_loopback};
 
 /// One pass to a server with this script; the daemon must end well. Returns how the mail fared.
-fn pass(script: Script, data: &str) -> (World, SmtpServer, Vec<support::database::Failure>) {
+fn pass(script: Script, data: &str) -> (World, SmtpServer, Vec<crate::support::database::Failure>) {
     let (world, server) = World::with_server(script.lenient());
     let failures = world.failures_after_a_pass(&Mail::to("a@example.org").data(data));
     (world, server, failures)

@@ -19,35 +19,35 @@ struct Output {
 }
 
 /// A running daemon. It is killed when dropped; its standard error is shown when the test fails.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     stderr: Arc<Output>,
 }
 
 /// What a program that ended left behind.
 #[derive(Debug)]
-pub struct Finished {
-    pub status: ExitStatus,
-    pub stdout: String,
-    pub stderr: String,
-    pub took: Duration,
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) took: Duration,
 }
 
 impl Finished {
-    pub fn code(&self) -> Option<i32> {
+    pub(crate) fn code(&self) -> Option<i32> {
         self.status.code()
     }
 }
 
 impl Daemon {
-    pub fn spawn<S: AsRef<OsStr>>(config: &Path, words: &[S]) -> Self {
+    pub(crate) fn spawn<S: AsRef<OsStr>>(config: &Path, words: &[S]) -> Self {
         let mut command = Command::new(PROGRAM);
         command.arg(config).args(words);
         Self::spawn_command(command)
     }
 
     /// With a limit on open files, which only a shell can set without unsafe code.
-    pub fn spawn_with_descriptors(limit: u32, config: &Path, words: &[&str]) -> Self {
+    pub(crate) fn spawn_with_descriptors(limit: u32, config: &Path, words: &[&str]) -> Self {
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")).arg(PROGRAM);
         command.arg(config).args(words);
@@ -55,7 +55,7 @@ impl Daemon {
     }
 
     /// With a standard error that nobody reads: the other end of the pipe is closed.
-    pub fn spawn_unheard(config: &Path, words: &[&str]) -> Self {
+    pub(crate) fn spawn_unheard(config: &Path, words: &[&str]) -> Self {
         let mut command = Command::new(PROGRAM);
         command.arg(config).args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -72,16 +72,16 @@ impl Daemon {
         Self { child, stderr }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
     /// Asks it to end, and asserts that it does so in time and well.
-    pub fn terminate(mut self) -> String {
+    pub(crate) fn terminate(mut self) -> String {
         let asked = Instant::now();
         self.signal(Signal::SIGTERM);
         let status = self.wait_for_exit(Duration::from_secs(10));
@@ -92,27 +92,27 @@ impl Daemon {
     }
 
     /// As if the machine had lost power, for the process at least.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         self.stderr.text.lock().unwrap().0.clone()
     }
 
     /// Blocks until it delivers: a mail put into the outbox for this purpose was looked at.
-    pub fn wait_until_ready(&self, world: &super::World) {
+    pub(crate) fn wait_until_ready(&self, world: &super::World) {
         let probe = world.insert(&super::Mail::to("probe@probe.invalid").null_sender());
         world.database.wait("the daemon works", |database| database.row(probe).is_none());
     }
 
     /// Blocks until no SIGTERM is pending for the process, so that what follows happens after it was taken.
-    pub fn wait_for_signal_taken(&self) {
+    pub(crate) fn wait_for_signal_taken(&self) {
         let deadline = Instant::now() + PATIENCE;
         let pending = || {
             let status =
@@ -130,7 +130,7 @@ impl Daemon {
     }
 
     /// Blocks until standard error holds this text.
-    pub fn wait_for_output(&self, text: &str) -> String {
+    pub(crate) fn wait_for_output(&self, text: &str) -> String {
         let guard = self.stderr.text.lock().unwrap();
         let missing = |(output, ended): &mut (String, bool)| !output.contains(text) && !*ended;
         let (guard, _) = self.stderr.grown.wait_timeout_while(guard, PATIENCE, missing).unwrap();
@@ -140,7 +140,7 @@ impl Daemon {
 
     /// Blocks until the process ended, or panics. A child's end cannot be waited for with a limit by std,
     /// so this asks in a bounded loop.
-    pub fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
+    pub(crate) fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -152,12 +152,12 @@ impl Daemon {
     }
 
     /// Runs it to its end, as the one-shot modes do.
-    pub fn run<S: AsRef<OsStr>>(config: &Path, words: &[S]) -> Finished {
+    pub(crate) fn run<S: AsRef<OsStr>>(config: &Path, words: &[S]) -> Finished {
         Self::spawn(config, words).finish()
     }
 
     /// The same, started in another directory.
-    pub fn run_in(directory: &Path, config: &Path, words: &[&str]) -> Finished {
+    pub(crate) fn run_in(directory: &Path, config: &Path, words: &[&str]) -> Finished {
         let mut command = Command::new(PROGRAM);
         command.current_dir(directory).arg(config).args(words);
         Self::spawn_command(command).finish()

@@ -6,20 +6,20 @@ use std::sync::{Arc, Condvar, Mutex};
 
 /// A door that a test opens: whatever waits behind it happens only then.
 #[derive(Clone, Default)]
-pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
 impl Gate {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         *self.0.0.lock().unwrap() = true;
         self.0.1.notify_all();
     }
 
     /// Blocks until the gate is open, or the patience of the bench is over.
-    pub fn pass(&self) {
+    pub(crate) fn pass(&self) {
         let guard = self.0.0.lock().unwrap();
         drop(self.0.1.wait_timeout_while(guard, super::PATIENCE * 2, |open| !*open).unwrap());
     }
@@ -28,7 +28,7 @@ impl Gate {
 /// One thing a server does in answer to one command. Texts get CRLF line ends; several lines become a
 /// multi-line reply only if the author wrote the hyphens.
 #[derive(Clone)]
-pub enum Action {
+pub(crate) enum Action {
     /// Says this.
     Reply(String),
     /// Says exactly these octets.
@@ -54,7 +54,7 @@ pub enum Action {
 }
 
 impl Action {
-    pub fn reply(text: &str) -> Self {
+    pub(crate) fn reply(text: &str) -> Self {
         Self::Reply(text.to_owned())
     }
 }
@@ -66,21 +66,21 @@ impl From<&str> for Action {
 }
 
 /// A command as the script sees it.
-pub struct Command<'a> {
+pub(crate) struct Command<'a> {
     /// Number of the connection at this server, from 0.
-    pub connection: usize,
+    pub(crate) connection: usize,
     /// `GREETING`, `EHLO`, `MAIL`, …; `.` for the end of the data.
-    pub verb: &'a str,
+    pub(crate) verb: &'a str,
     /// The whole line, without its end.
-    pub line: &'a str,
-    pub tls: bool,
+    pub(crate) line: &'a str,
+    pub(crate) tls: bool,
 }
 
 type Handler = Arc<dyn Fn(&Command<'_>) -> Option<Action> + Send + Sync>;
 
 /// Builder of a server's behaviour. What the script does not say, the server does as a correct one would.
 #[derive(Clone, Default)]
-pub struct Script {
+pub(crate) struct Script {
     pub(super) keywords: Vec<String>,
     pub(super) keywords_in_tls: Option<Vec<String>>,
     pub(super) identity: Option<Identity>,
@@ -94,31 +94,31 @@ pub struct Script {
 }
 
 impl Script {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// EHLO keywords, with their parameters.
-    pub fn keywords<const N: usize>(mut self, keywords: [&str; N]) -> Self {
+    pub(crate) fn keywords<const N: usize>(mut self, keywords: [&str; N]) -> Self {
         self.keywords = keywords.map(str::to_owned).to_vec();
         self
     }
 
     /// EHLO keywords inside TLS, where they differ; STARTTLS is never offered there.
-    pub fn keywords_in_tls<const N: usize>(mut self, keywords: [&str; N]) -> Self {
+    pub(crate) fn keywords_in_tls<const N: usize>(mut self, keywords: [&str; N]) -> Self {
         self.keywords_in_tls = Some(keywords.map(str::to_owned).to_vec());
         self
     }
 
     /// Offers STARTTLS with this certificate.
-    pub fn starttls(mut self, identity: &Identity) -> Self {
+    pub(crate) fn starttls(mut self, identity: &Identity) -> Self {
         self.identity = Some(identity.clone());
         self.keywords.push("STARTTLS".to_owned());
         self
     }
 
     /// Speaks TLS from the first octet.
-    pub fn implicit_tls(mut self, identity: &Identity) -> Self {
+    pub(crate) fn implicit_tls(mut self, identity: &Identity) -> Self {
         self.identity = Some(identity.clone());
         self.implicit_tls = true;
         self
@@ -126,38 +126,38 @@ impl Script {
 
     /// Offers these mechanisms (add them to the keywords in TLS too, if those are set) and verifies what
     /// comes against these credentials.
-    pub fn auth(mut self, mechanisms: &str, user: &str, password: &str) -> Self {
+    pub(crate) fn auth(mut self, mechanisms: &str, user: &str, password: &str) -> Self {
         self.keywords.push(format!("AUTH {mechanisms}"));
         self.credentials = Some((user.to_owned(), password.to_owned()));
         self
     }
 
     /// SCRAM ends with a server signature that does not prove knowledge of the password.
-    pub fn scram_lies(mut self) -> Self {
+    pub(crate) fn scram_lies(mut self) -> Self {
         self.scram_lies = true;
         self
     }
 
     /// Protocol violations by the client are recorded but do not fail the test by themselves.
-    pub fn lenient(mut self) -> Self {
+    pub(crate) fn lenient(mut self) -> Self {
         self.lenient = true;
         self
     }
 
     /// Answers every command of this verb so.
-    pub fn always(mut self, verb: &str, action: impl Into<Action>) -> Self {
+    pub(crate) fn always(mut self, verb: &str, action: impl Into<Action>) -> Self {
         self.always.insert(verb.to_owned(), action.into());
         self
     }
 
     /// Answers the next command of this verb so, over all connections; call again for the one after.
-    pub fn once(self, verb: &str, action: impl Into<Action>) -> Self {
+    pub(crate) fn once(self, verb: &str, action: impl Into<Action>) -> Self {
         self.queues.lock().unwrap().entry(verb.to_owned()).or_default().push_back(action.into());
         self
     }
 
     /// Asks this function first; `None` leaves the answer to the rest of the script.
-    pub fn when(mut self, f: impl Fn(&Command<'_>) -> Option<Action> + Send + Sync + 'static) -> Self {
+    pub(crate) fn when(mut self, f: impl Fn(&Command<'_>) -> Option<Action> + Send + Sync + 'static) -> Self {
         self.handlers.push(Arc::new(f));
         self
     }

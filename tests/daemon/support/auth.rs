@@ -7,16 +7,16 @@ use md5::Md5;
 use sha2::{Digest, Sha256};
 
 /// The credentials a server knows.
-pub struct Account<'a> {
-    pub user: &'a str,
-    pub password: &'a str,
+pub(crate) struct Account<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) password: &'a str,
     /// End SCRAM with a wrong server signature.
-    pub scram_lies: bool,
+    pub(crate) scram_lies: bool,
 }
 
 /// Runs one exchange. `ask` sends a challenge (already in base64) and returns the client's line, or `None`
 /// when it cancelled. True: the client proved itself.
-pub fn verify(
+pub(crate) fn verify(
     account: &Account<'_>,
     mechanism: &str,
     initial: Option<&str>,

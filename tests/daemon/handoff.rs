@@ -1,16 +1,12 @@
 //! Remote specifications: `[USER:PASSWORD@]HOST[:PORT[/MODE]]` (contract, section 4).
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, clippy::wildcard_enum_match_arm)]
 
-mod support;
-
+use crate::support::smtp_server::SmtpServer;
+use crate::support::tls::Identity;
+use crate::support::{Mail, Script, World, unique_loopback};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
-use support::smtp_server::SmtpServer;
-use support::tls::Identity;
-use support::{Mail, Script, World, unique_loopback};
 
 /// Inserts one mail for the remote, makes one pass, and returns the mail's failures.
-fn pass(world: &World, remote: &str) -> Vec<support::database::Failure> {
+fn pass(world: &World, remote: &str) -> Vec<crate::support::database::Failure> {
     let id = world.insert(&Mail::to("a@anywhere.example").remote(remote));
     let finished = world.run(&["handoff", remote]);
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
@@ -68,7 +64,7 @@ fn the_hosts_file_is_consulted_for_handoff_names() {
     let line =
         |line: &str| line.starts_with("127.0.0.1") && line.split_whitespace().any(|word| word == "localhost");
     if !hosts.lines().any(line) {
-        support::skip("/etc/hosts does not say that localhost is 127.0.0.1");
+        crate::support::skip("/etc/hosts does not say that localhost is 127.0.0.1");
         return;
     }
     let server = SmtpServer::start_at(Script::new(), SocketAddr::from(([127, 0, 0, 1], 0)));
@@ -80,7 +76,7 @@ fn the_hosts_file_is_consulted_for_handoff_names() {
 #[test]
 fn an_ipv6_address_stands_in_brackets() {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
-        support::skip("this machine has no IPv6 loopback address");
+        crate::support::skip("this machine has no IPv6 loopback address");
         return;
     }
     let server = SmtpServer::start_at(Script::new(), SocketAddr::from((Ipv6Addr::LOCALHOST, 0)));

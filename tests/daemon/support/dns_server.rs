@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 /// How the server treats queries for one name, other than by answering them.
 #[derive(Clone)]
-pub enum Behaviour {
+pub(crate) enum Behaviour {
     ServFail,
     Refused,
     /// Never answers.
@@ -35,10 +35,10 @@ pub enum Behaviour {
 
 /// A query as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
-    pub name: String,
-    pub record_type: RecordType,
-    pub tcp: bool,
+pub(crate) struct Asked {
+    pub(crate) name: String,
+    pub(crate) record_type: RecordType,
+    pub(crate) tcp: bool,
 }
 
 #[derive(Default)]
@@ -53,14 +53,14 @@ struct Zone {
 type Watched = (Mutex<Zone>, Condvar);
 
 /// A running server.
-pub struct DnsServer {
+pub(crate) struct DnsServer {
     address: SocketAddr,
     zone: Arc<Watched>,
     stopping: Arc<AtomicBool>,
 }
 
 impl DnsServer {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let (udp, tcp) = bind();
         let address = udp.local_addr().unwrap();
         let zone = Arc::new((Mutex::new(Zone { ttl: 300, ..Zone::default() }), Condvar::new()));
@@ -72,20 +72,20 @@ impl DnsServer {
         Self { address, zone, stopping }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn mx(&self, domain: &str, preference: u16, host: &str) {
+    pub(crate) fn mx(&self, domain: &str, preference: u16, host: &str) {
         self.add(domain, RData::MX(MX::new(preference, name(host))));
     }
 
     /// RFC 7505: the domain takes no mail.
-    pub fn null_mx(&self, domain: &str) {
+    pub(crate) fn null_mx(&self, domain: &str) {
         self.add(domain, RData::MX(MX::new(0, Name::root())));
     }
 
-    pub fn a(&self, host: &str, address: IpAddr) {
+    pub(crate) fn a(&self, host: &str, address: IpAddr) {
         self.add(
             host,
             match address {
@@ -95,48 +95,48 @@ impl DnsServer {
         );
     }
 
-    pub fn cname(&self, alias: &str, target: &str) {
+    pub(crate) fn cname(&self, alias: &str, target: &str) {
         self.add(alias, RData::CNAME(CNAME(name(target))));
     }
 
     /// The name exists, but has no records that a mailer looks for.
-    pub fn empty(&self, domain: &str) {
+    pub(crate) fn empty(&self, domain: &str) {
         self.zone.0.lock().unwrap().records.entry(key(domain)).or_default();
     }
 
-    pub fn remove(&self, domain: &str) {
+    pub(crate) fn remove(&self, domain: &str) {
         self.zone.0.lock().unwrap().records.remove(&key(domain));
     }
 
-    pub fn ttl(&self, seconds: u32) {
+    pub(crate) fn ttl(&self, seconds: u32) {
         self.zone.0.lock().unwrap().ttl = seconds;
     }
 
-    pub fn behave(&self, domain: &str, behaviour: Behaviour) {
+    pub(crate) fn behave(&self, domain: &str, behaviour: Behaviour) {
         self.zone.0.lock().unwrap().behaviours.insert(key(domain), behaviour);
     }
 
     /// The same for queries of addresses only; MX queries are answered.
-    pub fn behave_for_addresses(&self, domain: &str, behaviour: Behaviour) {
+    pub(crate) fn behave_for_addresses(&self, domain: &str, behaviour: Behaviour) {
         self.zone.0.lock().unwrap().behaviours.insert(format!("{} addresses", key(domain)), behaviour);
     }
 
-    pub fn behave_normally(&self, domain: &str) {
+    pub(crate) fn behave_normally(&self, domain: &str) {
         self.zone.0.lock().unwrap().behaviours.remove(&key(domain));
     }
 
-    pub fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.zone.0.lock().unwrap().asked.clone()
     }
 
     /// How often this was asked for.
-    pub fn count(&self, domain: &str, record_type: RecordType) -> usize {
+    pub(crate) fn count(&self, domain: &str, record_type: RecordType) -> usize {
         let wanted = key(domain);
         self.asked().iter().filter(|asked| asked.name == wanted && asked.record_type == record_type).count()
     }
 
     /// Blocks until the name was asked for.
-    pub fn wait_for(&self, domain: &str) {
+    pub(crate) fn wait_for(&self, domain: &str) {
         let wanted = key(domain);
         let unasked = |zone: &mut Zone| !zone.asked.iter().any(|asked| asked.name == wanted);
         let guard = self.zone.0.lock().unwrap();

@@ -1,12 +1,8 @@
 //! STARTTLS, implicit TLS, their fallbacks, and padding (contract, section 5; RFC 3207, RFC 8314).
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, clippy::wildcard_enum_match_arm)]
 
-mod support;
-
-use support::smtp_server::SmtpServer;
-use support::tls::Identity;
-use support::{Action, Mail, Script, World};
+use crate::support::smtp_server::SmtpServer;
+use crate::support::tls::Identity;
+use crate::support::{Action, Mail, Script, World};
 
 fn identity() -> Identity {
     Identity::self_signed(&["mx.example.org"])

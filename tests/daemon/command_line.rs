@@ -1,8 +1,5 @@
 //! The program as its administrator meets it: words, exit codes, what it prints, and the files it leaves.
 
-// In a test, also in its helpers, a panic is how a failure is told.
-#![allow(clippy::panic, clippy::unwrap_used)]
-
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,18 +1,14 @@
 //! AUTH towards handoff remotes (contract, section 5; RFC 4954), verified by the server for real.
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, clippy::wildcard_enum_match_arm)]
 
-mod support;
-
-use support::smtp_server::SmtpServer;
-use support::tls::{Authority, Identity};
-use support::{Action, Mail, Script, World};
+use crate::support::smtp_server::SmtpServer;
+use crate::support::tls::{Authority, Identity};
+use crate::support::{Action, Mail, Script, World};
 
 const USER: &str = "mailer";
 const PASSWORD: &str = "s3cret:with@signs";
 
 /// A world, a server, and the outcome of one pass to it with the credentials of the remote.
-fn hand_off(script: Script, suffix: &str) -> (World, SmtpServer, Vec<support::database::Failure>) {
+fn hand_off(script: Script, suffix: &str) -> (World, SmtpServer, Vec<crate::support::database::Failure>) {
     hand_off_as(script, suffix, &format!("{USER}:{PASSWORD}"))
 }
 
@@ -20,7 +16,7 @@ fn hand_off_as(
     script: Script,
     suffix: &str,
     credentials: &str,
-) -> (World, SmtpServer, Vec<support::database::Failure>) {
+) -> (World, SmtpServer, Vec<crate::support::database::Failure>) {
     let world = World::new();
     let server = SmtpServer::start(script);
     let remote = format!("{credentials}@{}:{}{suffix}", server.ip(), server.port());

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 /// A certificate with its key, ready to serve.
 #[derive(Clone)]
-pub struct Identity {
+pub(crate) struct Identity {
     pub(super) config: Arc<ServerConfig>,
 }
 
 impl Identity {
     /// A certificate nobody vouches for.
-    pub fn self_signed(names: &[&str]) -> Self {
+    pub(crate) fn self_signed(names: &[&str]) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params(names).self_signed(&key).unwrap();
         Self::serving(certificate.der().clone(), &key)
@@ -33,12 +33,12 @@ impl Identity {
 }
 
 /// A certificate authority that a test can put into `tls_trustfile`.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = params(&[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name = common_name("test authority");
@@ -47,13 +47,13 @@ impl Authority {
     }
 
     /// A certificate for these names; an address becomes an iPAddress name.
-    pub fn issue(&self, names: &[&str]) -> Identity {
+    pub(crate) fn issue(&self, names: &[&str]) -> Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = params(names).signed_by(&key, &self.issuer).unwrap();
         Identity::serving(certificate.der().clone(), &key)
     }
 
-    pub fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
     }
 }

@@ -1,11 +1,7 @@
 //! What is delivered: transactions, envelopes, and every octet of the mail data (contract, sections 4 and 5).
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, clippy::wildcard_enum_match_arm)]
 
-mod support;
-
+use crate::support::{Action, Gate, Mail, Script, World};
 use std::collections::BTreeMap;
-use support::{Action, Gate, Mail, Script, World};
 
 #[test]
 fn a_row_is_deleted_only_after_the_server_took_responsibility() {

@@ -1,18 +1,14 @@
 //! How domains become hosts and addresses (contract, section 4; RFC 5321 section 5; RFC 7505).
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, clippy::wildcard_enum_match_arm)]
 
-mod support;
-
+use crate::support::smtp_server::SmtpServer;
+use crate::support::{Behaviour, DnsServer, Gate, Mail, Script, World, unique_loopback};
 use hickory_proto::rr::RecordType;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
-use support::smtp_server::SmtpServer;
-use support::{Behaviour, DnsServer, Gate, Mail, Script, World, unique_loopback};
 
 const UNRESOLVED: &str = "Failed to resolve recipient domain";
 
 /// The one failure of a mail to example.org in a world whose DNS the test prepares.
-fn failure_with(prepare: impl Fn(&World)) -> support::database::Failure {
+fn failure_with(prepare: impl Fn(&World)) -> crate::support::database::Failure {
     let world = World::new();
     prepare(&world);
     world.failure_after_a_pass(&Mail::to("a@example.org"))
@@ -205,7 +201,7 @@ fn an_address_literal_is_connected_to() {
 #[test]
 fn an_ipv6_address_literal_is_connected_to() {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
-        support::skip("this machine has no IPv6 loopback address");
+        crate::support::skip("this machine has no IPv6 loopback address");
         return;
     }
     let mut world = World::new();

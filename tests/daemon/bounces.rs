@@ -1,13 +1,9 @@
 //! Bounces: to whom, in what form, and when there is none (contract, section 6; RFC 3464, 3834, 6522).
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, clippy::wildcard_enum_match_arm)]
 
-mod support;
-
+use crate::support::database::Row;
+use crate::support::mime::{Part, parameter};
+use crate::support::{Mail, Script, World};
 use std::collections::BTreeSet;
-use support::database::Row;
-use support::mime::{Part, parameter};
-use support::{Mail, Script, World};
 
 const ORIGINAL: &str = "Message-ID: <original@client.example>\r\nReferences: <thread@client.example>\r\n\
     From: sender@client.example\r\nSubject: the question\r\nX-Long: folded\r\n over two lines\r\n\r\nthe body text\r\n";
@@ -30,7 +26,7 @@ fn status(bounce: &Part) -> Vec<Part> {
 }
 
 /// A world whose server refuses every recipient with this reply.
-fn refusing(reply: &str) -> (World, support::SmtpServer) {
+fn refusing(reply: &str) -> (World, crate::support::SmtpServer) {
     World::with_server(Script::new().always("RCPT", reply))
 }
 

@@ -33,23 +33,23 @@ impl Shared {
 }
 
 /// A running server. Dropping it closes everything, and fails the test if the client violated the protocol.
-pub struct SmtpServer {
+pub(crate) struct SmtpServer {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
 impl SmtpServer {
     /// On a loopback address of its own, at a port the kernel chose.
-    pub fn start(script: Script) -> Self {
+    pub(crate) fn start(script: Script) -> Self {
         Self::start_at(script, SocketAddr::from((unique_loopback(), 0)))
     }
 
     /// On a loopback address of its own, at the port of another server.
-    pub fn start_beside(script: Script, other: &Self) -> Self {
+    pub(crate) fn start_beside(script: Script, other: &Self) -> Self {
         Self::start_at(script, SocketAddr::from((unique_loopback(), other.port())))
     }
 
-    pub fn start_at(script: Script, address: SocketAddr) -> Self {
+    pub(crate) fn start_at(script: Script, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -64,24 +64,24 @@ impl SmtpServer {
         Self { address, shared }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn ip(&self) -> IpAddr {
+    pub(crate) fn ip(&self) -> IpAddr {
         self.address.ip()
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }
 
-    pub fn records(&self) -> Records {
+    pub(crate) fn records(&self) -> Records {
         self.shared.lock().clone()
     }
 
     /// Blocks until the records fulfil the condition, and returns them.
-    pub fn wait(&self, what: &str, condition: impl Fn(&Records) -> bool) -> Records {
+    pub(crate) fn wait(&self, what: &str, condition: impl Fn(&Records) -> bool) -> Records {
         let guard = self.shared.lock();
         let unfulfilled = |records: &mut Records| !condition(records);
         let (guard, timeout) =
@@ -90,16 +90,16 @@ impl SmtpServer {
         guard.clone()
     }
 
-    pub fn wait_for_messages(&self, count: usize) -> Records {
+    pub(crate) fn wait_for_messages(&self, count: usize) -> Records {
         self.wait(&format!("{count} messages are accepted"), |records| records.accepted().len() >= count)
     }
 
-    pub fn wait_for_connections(&self, count: usize) -> Records {
+    pub(crate) fn wait_for_connections(&self, count: usize) -> Records {
         self.wait(&format!("{count} connections were opened"), |r| r.connections.len() >= count)
     }
 
     /// Blocks until no connection is open any more.
-    pub fn wait_until_closed(&self) -> Records {
+    pub(crate) fn wait_until_closed(&self) -> Records {
         self.wait("all connections are closed", |records| {
             !records.connections.is_empty() && records.connections.iter().all(|c| c.closed.is_some())
         })
@@ -129,7 +129,7 @@ impl Drop for SmtpServer {
 }
 
 /// The greatest number of connections that were open at the same time over these servers.
-pub fn most_simultaneous(servers: &[&SmtpServer]) -> usize {
+pub(crate) fn most_simultaneous(servers: &[&SmtpServer]) -> usize {
     let mut edges: Vec<(Instant, isize)> = Vec::new();
     for server in servers {
         for connection in server.records().connections {

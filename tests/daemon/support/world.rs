@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// The surroundings. The defaults make the daemon quick: it looks at the outbox every second and does not pad.
-pub struct World {
+pub(crate) struct World {
     directory: TempDir,
-    pub database: Database,
-    pub dns: DnsServer,
+    pub(crate) database: Database,
+    pub(crate) dns: DnsServer,
     config: Vec<(String, String)>,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::in_journal_mode("wal")
     }
 
-    pub fn in_journal_mode(journal_mode: &str) -> Self {
+    pub(crate) fn in_journal_mode(journal_mode: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let database = Database::create_in_mode(&directory.path().join("master.db3"), journal_mode);
         let dns = DnsServer::start();
@@ -37,7 +37,7 @@ impl World {
     }
 
     /// A world with one server that is the only MX of `example.org`, named `mx.example.org`.
-    pub fn with_server(script: Script) -> (Self, SmtpServer) {
+    pub(crate) fn with_server(script: Script) -> (Self, SmtpServer) {
         let mut world = Self::new();
         let server = SmtpServer::start(script);
         world.set("portprio", server.port());
@@ -46,34 +46,34 @@ impl World {
     }
 
     /// Sets a directive, in place of any earlier value.
-    pub fn set(&mut self, directive: &str, value: impl ToString) -> &mut Self {
+    pub(crate) fn set(&mut self, directive: &str, value: impl ToString) -> &mut Self {
         self.config.retain(|(name, _)| name != directive);
         self.add(directive, value)
     }
 
     /// Adds a line, whatever is there already.
-    pub fn add(&mut self, directive: &str, value: impl ToString) -> &mut Self {
+    pub(crate) fn add(&mut self, directive: &str, value: impl ToString) -> &mut Self {
         self.config.push((directive.to_owned(), value.to_string()));
         self
     }
 
     /// Makes the server the only MX of the domain, as `mx.` + domain.
-    pub fn route(&self, domain: &str, server: &SmtpServer) {
+    pub(crate) fn route(&self, domain: &str, server: &SmtpServer) {
         self.mx(domain, 10, &format!("mx.{domain}"), server);
     }
 
     /// Adds an MX and its address.
-    pub fn mx(&self, domain: &str, preference: u16, host: &str, server: &SmtpServer) {
+    pub(crate) fn mx(&self, domain: &str, preference: u16, host: &str, server: &SmtpServer) {
         self.dns.mx(domain, preference, host);
         self.dns.a(host, server.ip());
     }
 
-    pub fn insert(&self, mail: &Mail) -> i64 {
+    pub(crate) fn insert(&self, mail: &Mail) -> i64 {
         self.database.insert(mail)
     }
 
     /// Inserts one mail, makes one pass for `example.org`, and returns the mail's failures.
-    pub fn failures_after_a_pass(&self, mail: &Mail) -> Vec<Failure> {
+    pub(crate) fn failures_after_a_pass(&self, mail: &Mail) -> Vec<Failure> {
         let id = self.insert(mail);
         let finished = self.run(&["deliver", "example.org"]);
         assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
@@ -81,38 +81,38 @@ impl World {
     }
 
     /// Like `failures_after_a_pass`, for a mail that must have failed exactly once.
-    pub fn failure_after_a_pass(&self, mail: &Mail) -> Failure {
+    pub(crate) fn failure_after_a_pass(&self, mail: &Mail) -> Failure {
         let failures = self.failures_after_a_pass(mail);
         assert_eq!(failures.len(), 1, "{failures:?}");
         failures[0].clone()
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    pub fn config_text(&self) -> String {
+    pub(crate) fn config_text(&self) -> String {
         self.config.iter().map(|(name, value)| format!("{name} {value}\n")).collect()
     }
 
     /// Writes the configuration file and returns its place.
-    pub fn write_config(&self) -> PathBuf {
+    pub(crate) fn write_config(&self) -> PathBuf {
         let path = self.path("dispatchd.conf");
         std::fs::write(&path, self.config_text()).unwrap();
         path
     }
 
     /// Starts the daemon in the foreground.
-    pub fn start(&self) -> Daemon {
+    pub(crate) fn start(&self) -> Daemon {
         Daemon::spawn(&self.write_config(), &["nodetach", "nodrop"])
     }
 
     /// Runs it to its end with further words.
-    pub fn run(&self, words: &[&str]) -> Finished {
+    pub(crate) fn run(&self, words: &[&str]) -> Finished {
         let words: Vec<&str> = ["nodetach", "nodrop"].iter().chain(words).copied().collect();
         Daemon::run(&self.write_config(), &words)
     }

@@ -36,16 +36,16 @@ CREATE VIEW outbound AS
 
 /// A mail to insert.
 #[derive(Clone, Debug)]
-pub struct Mail {
-    pub remote: Option<String>,
-    pub from: Option<String>,
-    pub to: Vec<u8>,
-    pub data: Option<Vec<u8>>,
-    pub submission: Option<i64>,
+pub(crate) struct Mail {
+    pub(crate) remote: Option<String>,
+    pub(crate) from: Option<String>,
+    pub(crate) to: Vec<u8>,
+    pub(crate) data: Option<Vec<u8>>,
+    pub(crate) submission: Option<i64>,
 }
 
 impl Mail {
-    pub fn to(recipient: &str) -> Self {
+    pub(crate) fn to(recipient: &str) -> Self {
         Self {
             remote: None,
             from: Some("sender@client.example".to_owned()),
@@ -55,32 +55,32 @@ impl Mail {
         }
     }
 
-    pub fn raw_recipient(mut self, recipient: &[u8]) -> Self {
+    pub(crate) fn raw_recipient(mut self, recipient: &[u8]) -> Self {
         self.to = recipient.to_vec();
         self
     }
 
-    pub fn from(mut self, sender: &str) -> Self {
+    pub(crate) fn from(mut self, sender: &str) -> Self {
         self.from = Some(sender.to_owned());
         self
     }
 
-    pub fn null_sender(mut self) -> Self {
+    pub(crate) fn null_sender(mut self) -> Self {
         self.from = None;
         self
     }
 
-    pub fn remote(mut self, remote: &str) -> Self {
+    pub(crate) fn remote(mut self, remote: &str) -> Self {
         self.remote = Some(remote.to_owned());
         self
     }
 
-    pub fn data(mut self, data: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn data(mut self, data: impl AsRef<[u8]>) -> Self {
         self.data = Some(data.as_ref().to_vec());
         self
     }
 
-    pub fn no_data(mut self) -> Self {
+    pub(crate) fn no_data(mut self) -> Self {
         self.data = None;
         self
     }
@@ -88,36 +88,36 @@ impl Mail {
 
 /// A row of `outbox`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    pub id: i64,
-    pub remote: Option<String>,
-    pub from: Option<String>,
-    pub to: String,
-    pub data: Option<Vec<u8>>,
+pub(crate) struct Row {
+    pub(crate) id: i64,
+    pub(crate) remote: Option<String>,
+    pub(crate) from: Option<String>,
+    pub(crate) to: String,
+    pub(crate) data: Option<Vec<u8>>,
 }
 
 /// A row of `faillog`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    pub mail: i64,
-    pub text: String,
-    pub fatal: bool,
-    pub time: i64,
+pub(crate) struct Failure {
+    pub(crate) mail: i64,
+    pub(crate) text: String,
+    pub(crate) fatal: bool,
+    pub(crate) time: i64,
 }
 
 /// A database and its place.
-pub struct Database {
+pub(crate) struct Database {
     path: PathBuf,
-    pub connection: Connection,
+    pub(crate) connection: Connection,
 }
 
 impl Database {
     /// In WAL mode, as `initdb` makes them.
-    pub fn create(path: &Path) -> Self {
+    pub(crate) fn create(path: &Path) -> Self {
         Self::create_in_mode(path, "wal")
     }
 
-    pub fn create_in_mode(path: &Path, journal_mode: &str) -> Self {
+    pub(crate) fn create_in_mode(path: &Path, journal_mode: &str) -> Self {
         let connection = Connection::open(path).unwrap();
         connection.busy_timeout(PATIENCE).unwrap();
         connection.pragma_update(None, "journal_mode", journal_mode).unwrap();
@@ -126,24 +126,24 @@ impl Database {
         Self { path: path.to_owned(), connection }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// A further connection, for a writer of its own.
-    pub fn another(&self) -> Connection {
+    pub(crate) fn another(&self) -> Connection {
         let connection = Connection::open(&self.path).unwrap();
         connection.busy_timeout(PATIENCE).unwrap();
         connection.pragma_update(None, "foreign_keys", true).unwrap();
         connection
     }
 
-    pub fn insert(&self, mail: &Mail) -> i64 {
+    pub(crate) fn insert(&self, mail: &Mail) -> i64 {
         insert(&self.connection, mail)
     }
 
     /// All or nothing, so that the daemon sees the mails at once.
-    pub fn insert_all(&self, mails: &[Mail]) -> Vec<i64> {
+    pub(crate) fn insert_all(&self, mails: &[Mail]) -> Vec<i64> {
         self.connection.execute_batch("BEGIN IMMEDIATE").unwrap();
         let ids = mails.iter().map(|mail| self.insert(mail)).collect();
         self.connection.execute_batch("COMMIT").unwrap();
@@ -151,7 +151,7 @@ impl Database {
     }
 
     /// Records a failure as an earlier run would have, so many seconds ago.
-    pub fn insert_failure(&self, mail: i64, text: &str, fatal: bool, seconds_ago: i64) {
+    pub(crate) fn insert_failure(&self, mail: i64, text: &str, fatal: bool, seconds_ago: i64) {
         self.connection
             .execute(
                 "INSERT INTO faillog (fail_mail, fail_message, fail_time, fail_fatal)
@@ -161,7 +161,7 @@ impl Database {
             .unwrap();
     }
 
-    pub fn outbox(&self) -> Vec<Row> {
+    pub(crate) fn outbox(&self) -> Vec<Row> {
         let mut statement = self
             .connection
             .prepare(
@@ -178,11 +178,11 @@ impl Database {
         rows.unwrap().map(Result::unwrap).collect()
     }
 
-    pub fn ids(&self) -> Vec<i64> {
+    pub(crate) fn ids(&self) -> Vec<i64> {
         self.outbox().iter().map(|row| row.id).collect()
     }
 
-    pub fn failures(&self) -> Vec<Failure> {
+    pub(crate) fn failures(&self) -> Vec<Failure> {
         let mut statement = self
             .connection
             .prepare(
@@ -198,22 +198,22 @@ impl Database {
         rows.unwrap().map(Result::unwrap).collect()
     }
 
-    pub fn failures_of(&self, mail: i64) -> Vec<Failure> {
+    pub(crate) fn failures_of(&self, mail: i64) -> Vec<Failure> {
         self.failures().into_iter().filter(|failure| failure.mail == mail).collect()
     }
 
-    pub fn row(&self, mail: i64) -> Option<Row> {
+    pub(crate) fn row(&self, mail: i64) -> Option<Row> {
         self.outbox().into_iter().find(|row| row.id == mail)
     }
 
     /// Rows with a null sender that were not there before: bounces.
-    pub fn bounces(&self) -> Vec<Row> {
+    pub(crate) fn bounces(&self) -> Vec<Row> {
         self.outbox().into_iter().filter(|row| row.from.as_deref().unwrap_or("").is_empty()).collect()
     }
 
     /// Blocks until the condition holds. The database belongs to another process too, so this asks again
     /// and again: the one polling loop of the bench.
-    pub fn wait(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+    pub(crate) fn wait(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE * 2;
         while !condition(self) {
             assert!(
@@ -226,39 +226,39 @@ impl Database {
         }
     }
 
-    pub fn wait_until_empty(&self) {
+    pub(crate) fn wait_until_empty(&self) {
         self.wait("the outbox is empty", |database| database.ids().is_empty());
     }
 
     /// Blocks until the mail has so many failures, and returns them.
-    pub fn wait_for_failures(&self, mail: i64, count: usize) -> Vec<Failure> {
+    pub(crate) fn wait_for_failures(&self, mail: i64, count: usize) -> Vec<Failure> {
         self.wait(&format!("mail {mail} has {count} failures"), |db| db.failures_of(mail).len() >= count);
         self.failures_of(mail)
     }
 
-    pub fn wait_for_failure(&self, mail: i64) -> Failure {
+    pub(crate) fn wait_for_failure(&self, mail: i64) -> Failure {
         self.wait_for_failures(mail, 1).remove(0)
     }
 
     /// Blocks until there are so many bounces, and returns them.
-    pub fn wait_for_bounces(&self, count: usize) -> Vec<Row> {
+    pub(crate) fn wait_for_bounces(&self, count: usize) -> Vec<Row> {
         self.wait(&format!("there are {count} bounces"), |db| db.bounces().len() >= count);
         self.bounces()
     }
 
-    pub fn schema_version(&self) -> Option<String> {
+    pub(crate) fn schema_version(&self) -> Option<String> {
         self.connection
             .query_row("SELECT value FROM meta WHERE key = 'schema_version'", [], |row| row.get(0))
             .optional()
             .unwrap()
     }
 
-    pub fn journal_mode(&self) -> String {
+    pub(crate) fn journal_mode(&self) -> String {
         self.another().query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap()
     }
 }
 
-pub fn insert(connection: &Connection, mail: &Mail) -> i64 {
+pub(crate) fn insert(connection: &Connection, mail: &Mail) -> i64 {
     // Octets are bound as a BLOB and become TEXT unchanged, NUL included.
     connection
         .execute(

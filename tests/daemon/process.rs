@@ -1,14 +1,10 @@
 //! The process: signals, crashes, pid file, log file, one instance, one-shot modes, privileges (contract, 1, 2 and 4).
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, clippy::wildcard_enum_match_arm)]
 
-mod support;
-
+use crate::support::{Action, Daemon, Gate, Mail, PATIENCE, Script, World};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User, chown};
 use std::path::Path;
 use std::time::Duration;
-use support::{Action, Daemon, Gate, Mail, PATIENCE, Script, World};
 
 const LIMIT: Duration = Duration::from_secs(7);
 
@@ -101,7 +97,7 @@ fn sigterm_in_the_middle_of_the_data_abandons_it() {
 #[test]
 fn sigterm_during_a_connection_attempt_or_a_lookup_ends_in_time() {
     let world = World::new();
-    world.dns.behave("example.org", support::Behaviour::Drop);
+    world.dns.behave("example.org", crate::support::Behaviour::Drop);
     let id = world.insert(&Mail::to("a@example.org"));
     let daemon = world.start();
     world.dns.wait_for("example.org");
@@ -393,11 +389,11 @@ fn running_out_of_descriptors_is_no_failure_of_the_mail() {
 #[test]
 fn privileges_are_dropped_to_the_configured_user_with_its_groups() {
     if !Uid::effective().is_root() {
-        support::skip("dropping privileges needs root");
+        crate::support::skip("dropping privileges needs root");
         return;
     }
     let Some(user) = User::from_name("nobody").unwrap() else {
-        support::skip("there is no user nobody");
+        crate::support::skip("there is no user nobody");
         return;
     };
     let (mut world, server) = World::with_server(Script::new());
@@ -424,7 +420,7 @@ fn privileges_are_dropped_to_the_configured_user_with_its_groups() {
 #[test]
 fn nodrop_keeps_the_privileges() {
     if !Uid::effective().is_root() {
-        support::skip("keeping privileges is only visible for root");
+        crate::support::skip("keeping privileges is only visible for root");
         return;
     }
     let mut world = World::new();
@@ -468,7 +464,7 @@ fn mail_is_delivered_although_nobody_reads_standard_error_or_the_disk_of_the_log
 fn what_cannot_be_removed_or_reopened_after_dropping_privileges_is_emptied_or_kept() {
     let user = User::from_name("nobody").unwrap();
     let (true, Some(user)) = (Uid::effective().is_root(), user) else {
-        support::skip("dropping privileges needs root and a user nobody");
+        crate::support::skip("dropping privileges needs root and a user nobody");
         return;
     };
     let (mut world, _server) = World::with_server(Script::new());

@@ -1,16 +1,12 @@
 //! The test bench tested against a hand-written client: a bench that misreads would prove nothing.
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stderr, clippy::wildcard_enum_match_arm)]
 
-mod support;
-
+use crate::support::mime::Part;
+use crate::support::{Action, Behaviour, DnsServer, Script, SmtpServer};
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::str::FromStr;
-use support::mime::Part;
-use support::{Action, Behaviour, DnsServer, Script, SmtpServer};
 
 /// Sends a batch and reads until the server closes.
 fn talk(server: &SmtpServer, octets: &[u8]) -> String {
@@ -61,7 +57,7 @@ fn resolve(dns: &DnsServer, name: &str, record_type: RecordType) -> Message {
     query.metadata.id = 7;
     query.add_query(Query::query(Name::from_str(name).unwrap(), record_type));
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
     socket.send_to(&query.to_vec().unwrap(), dns.address()).unwrap();
     let mut buffer = [0; 4096];
     let length = socket.recv(&mut buffer).unwrap();

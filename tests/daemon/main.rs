@@ -1,0 +1,28 @@
+//! The built binary as an administrator and other servers meet it: black-box tests, named after what the contract says.
+//!
+//! One binary, because each of them links SQLite and TLS. `support` is the bench: scripted servers, an independent view
+//! of the database, and the daemon as a child process.
+// In a test, also in its helpers, a panic is how a failure is told.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm
+)]
+
+mod auth;
+mod bounces;
+mod command_line;
+mod conversation;
+mod delivery;
+mod dns;
+mod fallback;
+mod handoff;
+mod harness;
+mod hostile;
+mod process;
+mod queue;
+mod record;
+mod support;
+mod tls;
