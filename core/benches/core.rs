@@ -14,7 +14,7 @@ use cmail_delivery::reply::ReplyParser;
 use cmail_delivery::rng::Rng;
 use cmail_delivery::session::{Session, SessionConfig, SessionOutput, Transaction};
 use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
-use cmail_delivery::time::{Duration, Instant, Now, UnixTime};
+use cmail_delivery::time::{Instant, Now, UnixTime};
 use cmail_delivery::transparency::MailDataEncoder;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{AllocProfiler, Bencher};
@@ -202,28 +202,8 @@ fn waiting_row(id: i64) -> Row {
 
 fn settings() -> Settings {
     Settings {
-        announce: "me.example".into(),
-        bounce_from: "postmaster@me.example".into(),
-        bounce_copy: Vec::new(),
-        interval: Duration::from_secs(10),
-        retries: 5,
-        retry_interval_s: 3600,
-        tls_padding: 0,
         ports: Vec::new(),
-        ipv4: true,
-        ipv6: true,
-        rate_limit: None,
-        resolver: ResolverSettings {
-            servers: vec![(Ipv4Addr::LOCALHOST, 53).into()],
-            timeout: Duration::from_secs(5),
-            attempts: 2,
-        },
-        concurrency: 100,
-        destination_concurrency: 10,
-        host_concurrency: 20,
-        connection_idle: Duration::from_secs(5),
-        bounce_return_limit_octets: 1 << 20,
-        auth_insecure: false,
-        trace: false,
+        resolver: ResolverSettings::new(vec![(Ipv4Addr::LOCALHOST, 53).into()]),
+        ..Settings::new("me.example")
     }
 }

@@ -31,21 +31,13 @@
 //! This is all that an executor has to do; here for an outbox that is empty.
 //!
 //! ```
-//! # use cmail_delivery::settings::{ResolverSettings, Settings};
-//! # use core::time::Duration;
 //! use cmail_delivery::io::{Input, Output};
 //! use cmail_delivery::outbox::{StoreReply, StoreRequest};
+//! use cmail_delivery::settings::Settings;
 //! use cmail_delivery::time::{Instant, Now, UnixTime};
 //! use cmail_delivery::{Dispatcher, Mode};
 //!
-//! # let settings = Settings {
-//! #     announce: "mail.example.org".into(), bounce_from: "postmaster@mail.example.org".into(), bounce_copy: vec![],
-//! #     interval: Duration::from_secs(10), retries: 5, retry_interval_s: 3600, tls_padding: 10, ports: vec![],
-//! #     ipv4: true, ipv6: true, rate_limit: None, concurrency: 100, destination_concurrency: 10,
-//! #     host_concurrency: 20, connection_idle: Duration::from_secs(5),
-//! #     resolver: ResolverSettings { servers: vec![], timeout: Duration::from_secs(5), attempts: 2 },
-//! #     bounce_return_limit_octets: 1 << 20, auth_insecure: false, trace: false,
-//! # };
+//! let settings = Settings::new("mail.example.org");
 //! let mut now = Now { monotonic: Instant::from_micros(0), wall: UnixTime(1_700_000_000) };
 //! let mut dispatcher = Dispatcher::new(now, settings, Default::default(), Mode::GenerateBounces, [0; 32]);
 //! 'run: loop {

@@ -2,14 +2,27 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
 use crate::address::Domain;
-use crate::next_hop::Port;
+use crate::next_hop::{Port, TlsMode};
 use crate::time::Duration;
 
-/// Everything that the core is configured with.
+/// Everything that the core is configured with. Begin with [`Settings::new`], and change what is to be different:
+///
+/// ```
+/// use cmail_delivery::settings::{ResolverSettings, Settings};
+///
+/// let servers = vec!["127.0.0.1:53".parse().unwrap()];
+/// let settings = Settings {
+///     resolver: ResolverSettings::new(servers),
+///     retries: 10,
+///     ..Settings::new("mail.example.org")
+/// };
+/// assert_eq!(&*settings.bounce_from, "postmaster@mail.example.org");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The argument of EHLO and the domain of Message-IDs.
@@ -76,30 +89,54 @@ pub struct ResolverSettings {
 /// The names of `/etc/hosts`. They are consulted for relays and for nothing else.
 pub type Hosts = BTreeMap<Domain, Vec<IpAddr>>;
 
-#[cfg(test)]
 impl Settings {
-    /// The defaults, for one plain port, without a name server, and without padding.
-    pub(crate) fn for_tests() -> Self {
+    /// Returns the defaults for a host that announces itself by this name. Only the name servers are missing: without
+    /// them nothing but literals and relays by address can be delivered to.
+    pub fn new(announce: &str) -> Self {
         Self {
-            announce: "me.example".into(),
-            bounce_from: "postmaster@me.example".into(),
+            announce: announce.into(),
+            bounce_from: format!("postmaster@{announce}").into(),
             bounce_copy: Vec::new(),
             interval: Duration::from_secs(10),
+            // Five attempts an hour apart: what the C program did, and what people's configurations count on. RFC 5321
+            // section 4.5.4.1 wants 4 to 5 days.
             retries: 5,
             retry_interval_s: 3600,
-            tls_padding: 0,
-            ports: alloc::vec![Port { number: 25, tls: crate::next_hop::TlsMode::Plain }],
+            // Enough to blur the length of an envelope, and at most ten round trips.
+            tls_padding: 10,
+            ports: [TlsMode::StartTls, TlsMode::Plain].map(|tls| Port { number: 25, tls }).into(),
             ipv4: true,
             ipv6: true,
             rate_limit: None,
-            resolver: ResolverSettings { servers: Vec::new(), timeout: Duration::from_secs(5), attempts: 2 },
-            concurrency: 100,
+            resolver: ResolverSettings::new(Vec::new()),
+            // A connection waits most of its time for the other side, so the limit is memory and descriptors, not the
+            // processor: 500 connections take about as much as two large messages.
+            concurrency: 500,
+            // What large receivers take from one client without pushing back.
             destination_concurrency: 10,
+            // Twice that, so that one destination cannot have a host to itself.
             host_concurrency: 20,
+            // Long enough for mail that is submitted one by one, too short for a server to mind.
             connection_idle: Duration::from_secs(5),
-            bounce_return_limit_octets: 1_048_576,
+            bounce_return_limit_octets: 1 << 20,
             auth_insecure: false,
             trace: false,
         }
+    }
+}
+
+impl ResolverSettings {
+    /// Returns the defaults of `resolv.conf(5)` for these servers: two attempts of 5 s each.
+    pub fn new(servers: Vec<SocketAddr>) -> Self {
+        Self { servers, timeout: Duration::from_secs(5), attempts: 2 }
+    }
+}
+
+#[cfg(test)]
+impl Settings {
+    /// The defaults, for one plain port, and without padding.
+    pub(crate) fn for_tests() -> Self {
+        let ports = [Port { number: 25, tls: TlsMode::Plain }].into();
+        Self { tls_padding: 0, ports, ..Self::new("me.example") }
     }
 }

@@ -8,7 +8,7 @@ use cmail_delivery::dispatcher::{Dispatcher, Mode};
 use cmail_delivery::io::{Input, Output};
 use cmail_delivery::outbox::{MailId, Row, StoreReply, StoreRequest};
 use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
-use cmail_delivery::time::{Duration, Instant, Now, UnixTime};
+use cmail_delivery::time::{Instant, Now, UnixTime};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -19,29 +19,9 @@ const LIMIT_OCTETS: i64 = 100;
 
 fn settings() -> Settings {
     Settings {
-        announce: "me.example".into(),
-        bounce_from: "postmaster@me.example".into(),
-        bounce_copy: Vec::new(),
-        interval: Duration::from_secs(10),
-        retries: 5,
-        retry_interval_s: 3600,
-        tls_padding: 0,
         ports: Vec::new(),
-        ipv4: true,
-        ipv6: true,
-        rate_limit: None,
-        resolver: ResolverSettings {
-            servers: vec![(Ipv4Addr::LOCALHOST, 53).into()],
-            timeout: Duration::from_secs(5),
-            attempts: 2,
-        },
-        concurrency: 100,
-        destination_concurrency: 10,
-        host_concurrency: 20,
-        connection_idle: Duration::from_secs(5),
-        bounce_return_limit_octets: 1 << 20,
-        auth_insecure: false,
-        trace: false,
+        resolver: ResolverSettings::new(vec![(Ipv4Addr::LOCALHOST, 53).into()]),
+        ..Settings::new("me.example")
     }
 }
 

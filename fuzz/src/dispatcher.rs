@@ -63,29 +63,19 @@ pub fn check(octets: &[u8]) {
 fn settings() -> Settings {
     let port = |tls| Port { number: 25, tls };
     Settings {
-        announce: "mail.example.org".into(),
         bounce_from: "postmaster@example.org".into(),
         bounce_copy: vec!["copy@example.org".into()],
-        interval: Duration::from_secs(10),
         retries: 2,
         retry_interval_s: 60,
         tls_padding: 2,
         ports: vec![port(TlsMode::StartTls), port(TlsMode::Plain)],
-        ipv4: true,
-        ipv6: true,
-        rate_limit: None,
         concurrency: CONCURRENCY,
         destination_concurrency: 2,
         host_concurrency: 3,
-        connection_idle: Duration::from_secs(5),
-        resolver: ResolverSettings {
-            servers: vec![SocketAddr::from(([192, 0, 2, 53], 53))],
-            timeout: Duration::from_secs(5),
-            attempts: 2,
-        },
+        resolver: ResolverSettings::new(vec![SocketAddr::from(([192, 0, 2, 53], 53))]),
         bounce_return_limit_octets: 10_000,
-        auth_insecure: false,
         trace: true,
+        ..Settings::new("mail.example.org")
     }
 }
 

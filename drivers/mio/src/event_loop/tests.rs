@@ -18,27 +18,8 @@ fn event_loop() -> EventLoop {
 
 fn dispatcher(now: Now) -> Dispatcher {
     let resolver = ResolverSettings { servers: Vec::new(), timeout: Duration::from_secs(60), attempts: 1 };
-    let settings = Settings {
-        announce: "mta.example.org".into(),
-        bounce_from: "postmaster@mta.example.org".into(),
-        bounce_copy: Vec::new(),
-        interval: Duration::from_secs(3600),
-        retries: 5,
-        retry_interval_s: 3600,
-        tls_padding: 0,
-        ports: Vec::new(),
-        ipv4: true,
-        ipv6: true,
-        rate_limit: None,
-        resolver,
-        concurrency: 1,
-        destination_concurrency: 1,
-        host_concurrency: 3,
-        connection_idle: Duration::from_secs(0),
-        bounce_return_limit_octets: 0,
-        auth_insecure: false,
-        trace: false,
-    };
+    let settings =
+        Settings { interval: Duration::from_secs(3600), resolver, ..Settings::new("mta.example.org") };
     Dispatcher::new(now, settings, Hosts::new(), Mode::Daemon, [0; 32])
 }
 

@@ -141,23 +141,16 @@ impl Options {
     /// What the administrator has configured.
     pub(crate) fn settings(&self) -> Settings {
         Settings {
-            announce: "mail.sim.example".into(),
-            bounce_from: "postmaster@mail.sim.example".into(),
             bounce_copy: if self.bounce_copy { vec!["copies@zone0.example".into()] } else { vec![] },
             interval: Duration::from_secs(u64::from(self.interval_s)),
             retries: self.retries,
             retry_interval_s: i64::from(self.retry_interval_s),
             tls_padding: self.padding,
             ports: port_list(self.ports),
-            ipv4: true,
             ipv6: self.ipv6,
             rate_limit: (self.rate_per_minute > 0)
                 .then_some(RateLimit { transactions: self.rate_per_minute, per: Duration::from_secs(60) }),
-            resolver: ResolverSettings {
-                servers: NAME_SERVERS.to_vec(),
-                timeout: Duration::from_secs(5),
-                attempts: 2,
-            },
+            resolver: ResolverSettings::new(NAME_SERVERS.to_vec()),
             concurrency: self.concurrency,
             destination_concurrency: self.destination_concurrency,
             host_concurrency: self.host_concurrency,
@@ -165,6 +158,7 @@ impl Options {
             bounce_return_limit_octets: self.bounce_return_limit_octets,
             auth_insecure: self.auth_insecure,
             trace: self.trace,
+            ..Settings::new("mail.sim.example")
         }
     }
 }

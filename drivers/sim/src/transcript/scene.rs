@@ -37,33 +37,18 @@ pub(crate) struct Setting {
 
 impl Default for Setting {
     fn default() -> Self {
-        let announce = "mail.example.org";
         Self {
             seed: 1,
             settings: Settings {
-                announce: announce.into(),
-                bounce_from: format!("postmaster@{announce}").into(),
-                bounce_copy: vec![],
-                interval: Duration::from_secs(10),
-                retries: 5,
-                retry_interval_s: 3600,
                 tls_padding: 0,
                 ports: vec![Port { number: 25, tls: TlsMode::Plain }],
-                ipv4: true,
-                ipv6: true,
-                rate_limit: None,
-                resolver: ResolverSettings {
-                    servers: NAME_SERVERS.to_vec(),
-                    timeout: Duration::from_secs(5),
-                    attempts: 2,
-                },
+                resolver: ResolverSettings::new(NAME_SERVERS.to_vec()),
                 concurrency: 1,
                 destination_concurrency: 1,
                 host_concurrency: 1,
                 connection_idle: Duration::ZERO,
-                bounce_return_limit_octets: 1 << 20,
-                auth_insecure: false,
                 trace: true,
+                ..Settings::new("mail.example.org")
             },
             map: Map::default(),
             hosts_file: Hosts::new(),
