@@ -175,7 +175,7 @@ fn dispatcher_with(rows: i64) -> Dispatcher {
     let mut dispatcher = Dispatcher::new(now, settings(), Hosts::new(), Mode::Daemon, [1; 32]);
     while let Some(output) = dispatcher.poll_output() {
         let Output::Store(request, StoreRequest::Scan { after, limit }) = output else { continue };
-        let first = after.0.max(0) + 1;
+        let first = after.next_id().map_or(rows, |id| id.0.max(1));
         let last = rows.min(first + i64::from(limit) - 1);
         let reply = StoreReply::Rows {
             rows: (first..=last).map(waiting_row).collect(),

@@ -34,6 +34,26 @@ impl fmt::Display for MailId {
     }
 }
 
+/// A place in the outbox from which a scan goes on. It is no id, because every 64-bit number may be that of a mail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cursor {
+    /// Before the first row, whatever its id.
+    #[default]
+    BeforeFirst,
+    /// Directly after this id.
+    After(MailId),
+}
+
+impl Cursor {
+    /// The lowest id that may follow; nothing follows the highest of all.
+    pub fn next_id(self) -> Option<MailId> {
+        match self {
+            Self::BeforeFirst => Some(MailId(i64::MIN)),
+            Self::After(id) => id.0.checked_add(1).map(MailId),
+        }
+    }
+}
+
 /// A row of the view `outbound`, without its data. Texts are octets: nothing is known of them yet. Those of rows that are
 /// read together may share their memory.
 #[derive(Clone, PartialEq, Eq)]
@@ -79,10 +99,10 @@ pub struct RequestId(pub u64);
 /// What the core asks of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreRequest {
-    /// The rows with ids above `after`, in ascending order, at most `limit` of them. Answer: [`StoreReply::Rows`].
+    /// The rows that follow `after`, in ascending order of ids, at most `limit` of them. Answer: [`StoreReply::Rows`].
     Scan {
-        /// The id after which to begin.
-        after: MailId,
+        /// Where to begin.
+        after: Cursor,
         /// Most rows to return.
         limit: u32,
     },
@@ -276,6 +296,15 @@ pub struct StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cursor_reaches_both_ends_of_the_ids() {
+        let after = |id| Cursor::After(MailId(id)).next_id();
+        assert_eq!(Cursor::BeforeFirst.next_id(), Some(MailId(i64::MIN)));
+        assert_eq!(after(i64::MIN), Some(MailId(i64::MIN + 1)));
+        assert_eq!((after(0), after(i64::MAX)), (Some(MailId(1)), None));
+        assert!(Cursor::BeforeFirst < Cursor::After(MailId(i64::MIN)));
+    }
 
     #[test]
     fn no_output_shows_what_may_hold_a_password() {

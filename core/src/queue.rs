@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use crate::next_hop::NextHop;
-use crate::outbox::MailId;
+use crate::outbox::{Cursor, MailId};
 use crate::time::UnixTime;
 
 /// Names a next hop as long as the queue holds mail for it.
@@ -254,8 +254,9 @@ impl Queue {
         claimed
     }
 
-    /// Takes ready mail of a next hop with ids up to `last`, at most `limit`.
-    pub(crate) fn claim_up_to(&mut self, hop: HopId, last: MailId, limit: usize) -> Vec<MailId> {
+    /// Takes ready mail of a next hop that stands before `end`, at most `limit`.
+    pub(crate) fn claim_up_to(&mut self, hop: HopId, end: Cursor, limit: usize) -> Vec<MailId> {
+        let Cursor::After(last) = end else { return Vec::new() };
         let range = (hop, PackedId::from(MailId(i64::MIN)))..=(hop, last.into());
         let ready = self.ready.range(range.clone()).chain(self.ready_again.range(range));
         let ids: Vec<MailId> = ready.take(limit).map(|&(_, id)| id.into()).collect();
@@ -319,12 +320,17 @@ impl Queue {
         self.timeline.iter().map(|&(_, id)| id.into()).collect()
     }
 
-    /// The known mail in a range of ids that nobody has claimed.
-    pub(crate) fn unclaimed_in(&self, ids: RangeInclusive<MailId>) -> Vec<MailId> {
-        if ids.is_empty() {
+    /// The known mail between two places that nobody has claimed.
+    pub(crate) fn unclaimed_between(&self, after: Cursor, end: Cursor) -> Vec<MailId> {
+        let (Some(first), Cursor::After(last)) = (after.next_id(), end) else { return Vec::new() };
+        if first > last {
             return Vec::new();
         }
-        self.mails.range(ids).filter(|(_, known)| known.kind != Kind::CLAIMED).map(|(&id, _)| id).collect()
+        self.mails
+            .range(first..=last)
+            .filter(|(_, known)| known.kind != Kind::CLAIMED)
+            .map(|(&id, _)| id)
+            .collect()
     }
 
     /// How much mail somebody works on.
@@ -538,7 +544,7 @@ mod tests {
         let hop = queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), Place::Ready);
         queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), Place::ReadyAgain);
         queue.insert(MailId(3), Some(&domain("a")), MessageKey(3), Place::Ready);
-        assert_eq!(queue.claim_up_to(hop, MailId(2), 9), ids(&[1, 2]));
+        assert_eq!(queue.claim_up_to(hop, Cursor::After(MailId(2)), 9), ids(&[1, 2]));
         assert_eq!(queue.ready_count(hop), 1);
     }
 

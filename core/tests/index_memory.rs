@@ -32,7 +32,7 @@ fn octets_per_row(fail_count: u32) -> i64 {
     let mut dispatcher = Dispatcher::new(now, settings(), Hosts::new(), Mode::Daemon, [1; 32]);
     while let Some(output) = dispatcher.poll_output() {
         let Output::Store(request, StoreRequest::Scan { after, limit }) = output else { continue };
-        let first = after.0.max(0) + 1;
+        let first = after.next_id().map_or(ROWS, |id| id.0.max(1));
         let last = ROWS.min(first + i64::from(limit) - 1);
         let rows = (first..=last).map(|id| Row {
             id: MailId(id),

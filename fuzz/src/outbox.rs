@@ -111,7 +111,8 @@ impl Outbox {
     pub(crate) fn answer(&mut self, request: StoreRequest) -> StoreReply {
         match request {
             StoreRequest::Scan { after, limit } => {
-                let mut found = self.rows.range(MailId(after.0.saturating_add(1))..);
+                let first = after.next_id().into_iter();
+                let mut found = first.flat_map(|first| self.rows.range(first..));
                 let limit = usize::try_from(limit).unwrap_or(usize::MAX);
                 let rows = found.by_ref().take(limit).map(|(id, stored)| row(*id, stored)).collect();
                 StoreReply::Rows { rows, more: found.next().is_some(), data_version: self.data_version }

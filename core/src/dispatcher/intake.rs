@@ -16,7 +16,7 @@ use crate::address::{AddressError, Mailbox};
 use crate::delivery::Failure;
 use crate::event::Level;
 use crate::next_hop::{NextHop, Relay};
-use crate::outbox::{MailId, Row, StoreError, StoreReply, StoreRequest};
+use crate::outbox::{Cursor, MailId, Row, StoreError, StoreReply, StoreRequest};
 use crate::queue::{HopId, Known, MessageKey, Place};
 use crate::schedule::Standing;
 use crate::status::EnhancedStatus;
@@ -34,8 +34,8 @@ const LOOK_RETRY: Duration = Duration::from_secs(1);
 /// Where the reading of the outbox stands.
 #[derive(Debug)]
 pub(super) struct Intake {
-    /// The highest id that was taken in.
-    frontier: MailId,
+    /// Behind the highest id that was taken in.
+    frontier: Cursor,
     /// New rows behind the frontier that are to be taken in next, while the database is asked for more.
     arrived: Vec<Row>,
     is_looking: bool,
@@ -47,8 +47,8 @@ pub(super) struct Intake {
     data_version: Option<i64>,
     /// How often somebody else was found to have written.
     changes: u64,
-    /// After which id known rows are to be looked at again, if they are.
-    recheck_after: Option<MailId>,
+    /// From where on known rows are to be looked at again, if they are.
+    recheck_after: Option<Cursor>,
     is_rechecking: bool,
     /// Whether somebody has written since the walk over the known rows began.
     recheck_again: bool,
@@ -60,7 +60,7 @@ pub(super) struct Intake {
 impl Intake {
     pub(super) fn new(now: Instant, key_basis: u64) -> Self {
         Self {
-            frontier: MailId(i64::MIN),
+            frontier: Cursor::BeforeFirst,
             arrived: Vec::new(),
             is_looking: false,
             look_again: false,
@@ -107,14 +107,14 @@ impl Intake {
         self.changes = self.changes.wrapping_add(1);
     }
 
-    /// The highest id that was taken in.
-    pub(super) fn frontier(&self) -> MailId {
+    /// Where the mail ends that was taken in.
+    pub(super) fn frontier(&self) -> Cursor {
         self.frontier
     }
 
-    /// The highest id that was seen.
-    fn last_seen(&self) -> MailId {
-        self.arrived.last().map_or(self.frontier, |row| row.id.max(self.frontier))
+    /// Where the mail ends that was seen.
+    fn last_seen(&self) -> Cursor {
+        self.arrived.last().map_or(self.frontier, |row| Cursor::After(row.id).max(self.frontier))
     }
 
     /// A hash (FNV-1a) of what rows of one message have in common. Nothing depends on it but how much data the
@@ -192,7 +192,7 @@ impl Dispatcher {
         if somebody_wrote {
             self.intake.somebody_wrote();
             if self.intake.recheck_after.is_none() {
-                self.intake.recheck_after = Some(MailId(i64::MIN));
+                self.intake.recheck_after = Some(Cursor::BeforeFirst);
             } else {
                 self.intake.recheck_again = true;
             }
@@ -226,16 +226,15 @@ impl Dispatcher {
     /// `frontier` is what was known when the database was asked: of what came later the answer says nothing.
     pub(super) fn rechecked(
         &mut self,
-        after: MailId,
-        frontier: MailId,
+        after: Cursor,
+        frontier: Cursor,
         result: Result<StoreReply, StoreError>,
     ) {
         self.intake.is_rechecking = false;
         let Ok(StoreReply::Rows { rows, more, .. }) = result else { return };
-        let first = MailId(after.0.saturating_add(1));
-        let last = rows.last().filter(|_| more).map_or(frontier, |row| row.id);
+        let last = rows.last().filter(|_| more).map_or(frontier, |row| Cursor::After(row.id));
         let found: BTreeSet<MailId> = rows.iter().map(|row| row.id).collect();
-        for id in self.queue.unclaimed_in(first..=last) {
+        for id in self.queue.unclaimed_between(after, last) {
             if !found.contains(&id) {
                 self.forget(id);
             }
@@ -243,19 +242,19 @@ impl Dispatcher {
         // What is new is left to the look that will find it: only mail up to the frontier is ever condemned, and a next
         // hop with ready mail beyond it would be tried again and again.
         let frontier = self.intake.frontier;
-        for row in rows.iter().filter(|row| row.id <= frontier) {
+        for row in rows.iter().filter(|row| Cursor::After(row.id) <= frontier) {
             self.take_in(row);
         }
         self.intake.recheck_after = more.then_some(last);
         if !more && core::mem::take(&mut self.intake.recheck_again) {
-            self.intake.recheck_after = Some(MailId(i64::MIN));
+            self.intake.recheck_after = Some(Cursor::BeforeFirst);
         }
     }
 
     /// Takes in the new rows that have arrived. Whatever else the database says comes after them.
     pub(super) fn take_in_arrived(&mut self) {
         for row in core::mem::take(&mut self.intake.arrived) {
-            self.intake.frontier = self.intake.frontier.max(row.id);
+            self.intake.frontier = self.intake.frontier.max(Cursor::After(row.id));
             self.take_in(&row);
         }
     }

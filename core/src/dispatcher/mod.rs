@@ -32,7 +32,7 @@ use self::traffic::Traffic;
 use crate::event::{Event, Level};
 use crate::io::{ConnectionId, Input, Output};
 use crate::next_hop::NextHop;
-use crate::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
+use crate::outbox::{Cursor, MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use crate::queue::{HopId, Queue};
 use crate::rng::Rng;
 use crate::schedule::RetryRules;
@@ -121,7 +121,7 @@ enum Progress {
 #[derive(Debug)]
 enum Asked {
     Look,
-    Recheck { after: MailId, frontier: MailId },
+    Recheck { after: Cursor, frontier: Cursor },
     Work { hop: HopId, connection: ConnectionId, ids: Vec<MailId> },
     Data { hop: HopId, connection: ConnectionId },
     Nowhere { ids: Vec<MailId> },

@@ -14,7 +14,7 @@ use super::{Asked, Dispatcher, Mode};
 use crate::delivery::{ConnectionIds, Context, Delivery, DeliveryOutput, Failure};
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
-use crate::outbox::{DATA_CHUNK_OCTETS, MailId, StoreRequest};
+use crate::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, StoreRequest};
 use crate::queue::{HopId, Order, Place};
 use crate::reachability::Reachability;
 use crate::resolver::{Families, LookupId, Resolver, ResolverOutput};
@@ -87,8 +87,8 @@ pub(super) struct Traffic {
 #[derive(Debug)]
 struct Condemned {
     failure: Failure,
-    /// The highest id that is concerned.
-    last: MailId,
+    /// Where the mail ends that is concerned.
+    end: Cursor,
     /// Whether it is only about mail that was tried; not known before all mail of the pass is back.
     only_tried: Option<bool>,
 }
@@ -358,7 +358,7 @@ impl Dispatcher {
                 self.queue.claim_tried(hop, CONDEMN_LIMIT)
             } else {
                 self.traffic.suspicions.remove(&hop);
-                self.queue.claim_up_to(hop, condemned.last, CONDEMN_LIMIT)
+                self.queue.claim_up_to(hop, condemned.end, CONDEMN_LIMIT)
             };
             if ids.is_empty() {
                 self.traffic.condemned.remove(&hop);
@@ -466,7 +466,7 @@ impl Dispatcher {
                 }
             }
             DeliveryOutput::Exhausted(failure) => {
-                let condemned = Condemned { failure, last: self.intake.frontier(), only_tried: None };
+                let condemned = Condemned { failure, end: self.intake.frontier(), only_tried: None };
                 self.traffic.condemned.insert(hop, condemned);
             }
             DeliveryOutput::Postponed(text) => self.postpone(hop, &text),
@@ -510,7 +510,7 @@ impl Dispatcher {
             self.traffic.paused.set(hop, Some(self.now.monotonic + LOCAL_PAUSE));
             return;
         }
-        for id in self.queue.claim_up_to(hop, MailId(i64::MAX), usize::MAX) {
+        for id in self.queue.claim_up_to(hop, Cursor::After(MailId(i64::MAX)), usize::MAX) {
             self.forget(id);
         }
     }

@@ -14,7 +14,7 @@ use crate::address::Mailbox;
 use crate::event::Level;
 use crate::io::ConnectionId;
 use crate::outbox::{
-    ClaimedTransaction, MailId, StoreError, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
+    ClaimedTransaction, Cursor, MailId, StoreError, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
 };
 use crate::queue::{HopId, Place};
 use crate::schedule::Standing;
@@ -35,7 +35,11 @@ impl Dispatcher {
             return;
         }
         while self.traffic.unroutable_claims < UNROUTABLE_CLAIMS_LIMIT {
-            let ids = self.queue.claim_up_to(HopId::NOWHERE, MailId(i64::MAX), TRANSACTION_RECIPIENT_LIMIT);
+            let ids = self.queue.claim_up_to(
+                HopId::NOWHERE,
+                Cursor::After(MailId(i64::MAX)),
+                TRANSACTION_RECIPIENT_LIMIT,
+            );
             if ids.is_empty() {
                 return;
             }

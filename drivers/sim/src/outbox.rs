@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use cmail_delivery::outbox::{
-    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, DATA_CHUNK_OCTETS, FailState, FailedMail,
-    FailedMessage, MailId, Row, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
+    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS, FailState,
+    FailedMail, FailedMessage, MailId, Row, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
 };
 use cmail_delivery::time::UnixTime;
 
@@ -276,10 +276,9 @@ impl Outbox {
         id
     }
 
-    fn scan(&self, after: MailId, limit: u32) -> StoreReply {
+    fn scan(&self, after: Cursor, limit: u32) -> StoreReply {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let first = MailId(after.0.saturating_add(1));
-        let mut found = self.mails.range(first..);
+        let mut found = after.next_id().into_iter().flat_map(|first| self.mails.range(first..));
         let rows = found.by_ref().take(limit).map(|(&id, mail)| mail.row(id)).collect();
         StoreReply::Rows { rows, more: found.next().is_some(), data_version: self.data_version }
     }

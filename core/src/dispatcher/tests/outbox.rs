@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::outbox::{
-    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, DATA_CHUNK_OCTETS, FailState, FailedMail,
-    FailedMessage, Row,
+    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS, FailState,
+    FailedMail, FailedMessage, Row,
 };
 
 /// A row and its faillog.
@@ -84,7 +84,7 @@ impl Outbox {
             return Err(StoreError { text: "the database is locked".into() });
         }
         Ok(match request {
-            StoreRequest::Scan { after, limit } => self.scan(after.0, limit as usize),
+            StoreRequest::Scan { after, limit } => self.scan(after, limit as usize),
             StoreRequest::Claim { ids, transactions } => self.claim(&ids, transactions),
             StoreRequest::ReadData { id, offset, limit } => {
                 assert!(limit as usize <= DATA_CHUNK_OCTETS);
@@ -100,10 +100,11 @@ impl Outbox {
         })
     }
 
-    fn scan(&self, after: i64, limit: usize) -> StoreReply {
+    fn scan(&self, after: Cursor, limit: usize) -> StoreReply {
         let mut rows: Vec<Row> = self
             .mails
-            .range(after.saturating_add(1)..)
+            .range(after.next_id().map_or(i64::MAX, |first| first.0)..)
+            .filter(|(id, _)| Cursor::After(MailId(**id)) > after)
             .take(limit + 1)
             .map(|(&id, mail)| mail.row(id))
             .collect();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::io::Input;
-use crate::outbox::Row;
+use crate::outbox::{Cursor, Row};
 
 /// Runs until the server has taken this many messages.
 fn run_until_accepted(world: &mut World, address: &str, count: usize) {
@@ -183,9 +183,9 @@ fn what_the_walk_over_known_mail_finds_beyond_it_is_left_to_the_next_look() {
 fn the_next_rows_are_asked_for_before_those_that_came_are_taken_in() {
     let now = Now { monotonic: Instant::from_micros(0), wall: UnixTime(1_000_000) };
     let mut dispatcher = Dispatcher::new(now, settings(), Hosts::new(), Mode::Daemon, [1; 32]);
-    let rows_after = |after: MailId, count: u32, more: bool| {
+    let rows_after = |after: Cursor, count: u32, more: bool| {
         let rows = (1..=i64::from(count)).map(|number| Row {
-            id: MailId(after.0.max(0) + number),
+            id: MailId(after.next_id().unwrap().0.max(1) + number - 1),
             remote: None,
             sender: None,
             recipient: b"r@example.org"[..].into(),
@@ -206,7 +206,7 @@ fn the_next_rows_are_asked_for_before_those_that_came_are_taken_in() {
     dispatcher.handle_input(now, Input::Store(id, rows_after(after, limit, true)));
     assert_eq!(dispatcher.indexed(), 0);
     let (id, after, _) = next_scan(&mut dispatcher).unwrap();
-    assert_eq!(after, MailId(i64::from(limit)), "it goes on behind what is not taken in yet");
+    assert_eq!(after, Cursor::After(MailId(i64::from(limit))), "it goes on behind what is not taken in yet");
     assert_eq!(dispatcher.poll_timeout(), Some((now.monotonic, TimeoutReason::Look)));
     dispatcher.handle_timeout(now);
     assert_eq!(dispatcher.indexed(), limit as usize);
@@ -219,4 +219,27 @@ fn the_next_rows_are_asked_for_before_those_that_came_are_taken_in() {
     let (id, after, _) = next_scan(&mut dispatcher).unwrap();
     dispatcher.handle_input(now, Input::Store(id, rows_after(after, 1, false)));
     assert_eq!(dispatcher.indexed(), 3 * limit as usize + 1);
+}
+
+#[test]
+fn mail_with_ids_at_both_ends_is_delivered_and_missed_when_it_is_gone() {
+    for id in [i64::MIN, i64::MAX] {
+        let mut world = World::new();
+        world.domain("example.org", "192.0.2.1");
+        let made = world.mail(SENDER, "a@example.org", "x");
+        let mail = world.outbox.mails.remove(&made).unwrap();
+        world.outbox.mails.insert(id, mail.clone());
+        world.run();
+        assert_eq!(world.outbox.deleted, [id]);
+        // One that waits is forgotten when another program deletes it.
+        world.outbox.mails.insert(id, mail);
+        world.failed_before(id, 1, 10, false);
+        world.outbox.data_version += 1;
+        world.run_for(Duration::from_secs(60));
+        assert_eq!(world.dispatcher.indexed(), 1);
+        world.outbox.mails.clear();
+        world.outbox.data_version += 1;
+        world.run_for(Duration::from_secs(60));
+        assert_eq!(world.dispatcher.indexed(), 0, "{id}");
+    }
 }

@@ -39,19 +39,15 @@ pub(super) fn failures_of_existing(
         .optional()
 }
 
-/// Adds to `rows`, which are all rows after `after` up to `last`, how they have failed. One pass over the faillog of
-/// that range, so that mail which never failed costs nothing.
-pub(super) fn add_failures(
-    connection: &Connection,
-    rows: &mut [Row],
-    after: MailId,
-    last: MailId,
-) -> rusqlite::Result<()> {
+/// Adds to `rows`, which follow each other, how they have failed. One pass over the faillog of their range, so that mail
+/// which never failed costs nothing.
+pub(super) fn add_failures(connection: &Connection, rows: &mut [Row]) -> rusqlite::Result<()> {
+    let ([Row { id: first, .. }, ..], [.., Row { id: last, .. }]) = (&*rows, &*rows) else { return Ok(()) };
     let mut statement = connection.prepare_cached(
-        "SELECT fail_mail, fail_time, fail_fatal FROM faillog WHERE fail_mail > ?1 AND fail_mail <= ?2 \
+        "SELECT fail_mail, fail_time, fail_fatal FROM faillog WHERE fail_mail >= ?1 AND fail_mail <= ?2 \
          ORDER BY fail_mail",
     )?;
-    let mut found = statement.query(params![after.0, last.0])?;
+    let mut found = statement.query(params![first.0, last.0])?;
     let mut rows = rows.iter_mut().peekable();
     let mut counted: Option<(&mut Row, Tally)> = None;
     while let Some(failure) = found.next()? {

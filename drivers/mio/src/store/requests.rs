@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::outbox::{
-    Commit, FailedAttempt, MailId, Replacement, Row, StoreError, StoreReply, StoreRequest,
+    Commit, Cursor, FailedAttempt, MailId, Replacement, Row, StoreError, StoreReply, StoreRequest,
 };
 use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -76,12 +76,13 @@ impl Database {
         piece.map_err(|error| self.failed("read mail data from", &error))
     }
 
-    fn scan(&mut self, after: MailId, limit: u32) -> rusqlite::Result<StoreReply> {
+    fn scan(&mut self, after: Cursor, limit: u32) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
-            let (mut rows, more) = scan_outbox(&database.connection, after, limit)?;
-            if let Some(last) = rows.last().map(|row| row.id) {
-                add_failures(&database.connection, &mut rows, after, last)?;
-            }
+            let (mut rows, more) = match after.next_id() {
+                Some(first) => scan_outbox(&database.connection, first, limit)?,
+                None => (Vec::new(), false),
+            };
+            add_failures(&database.connection, &mut rows)?;
             Ok(StoreReply::Rows { rows, more, data_version: database.see_version()? })
         })
     }
@@ -185,14 +186,14 @@ impl Database {
     }
 }
 
-/// At most `limit` rows after `after`, as if they had never failed, and whether there are more.
-fn scan_outbox(connection: &Connection, after: MailId, limit: u32) -> rusqlite::Result<(Vec<Row>, bool)> {
+/// At most `limit` rows from the id `first` on, as if they had never failed, and whether there are more.
+fn scan_outbox(connection: &Connection, first: MailId, limit: u32) -> rusqlite::Result<(Vec<Row>, bool)> {
     let mut statement = connection.prepare_cached(concat!(
         "SELECT ",
         row_columns!(),
-        " FROM outbox WHERE mail_id > ?1 ORDER BY mail_id LIMIT ?2"
+        " FROM outbox WHERE mail_id >= ?1 ORDER BY mail_id LIMIT ?2"
     ))?;
-    let mut found = statement.query(params![after.0, i64::from(limit) + 1])?;
+    let mut found = statement.query(params![first.0, i64::from(limit) + 1])?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let (mut rows, mut texts) = (Vec::new(), texts());
     while let Some(row) = found.next()? {

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use cmail_delivery::outbox::{FailState, NewBounce};
+use cmail_delivery::outbox::{Cursor, FailState, NewBounce};
 use cmail_delivery::schedule::{RetryRules, Standing};
 use cmail_delivery::time::UnixTime;
 use proptest::prelude::*;
@@ -9,9 +9,13 @@ use rusqlite::types::Value;
 use super::super::fixture::Fixture;
 use super::*;
 
+/// The rows after an id: what a cursor names.
 fn scan(fixture: &mut Fixture, after: i64, limit: u32) -> (Vec<Row>, bool, i64) {
-    let StoreReply::Rows { rows, more, data_version } =
-        fixture.answer(StoreRequest::Scan { after: MailId(after), limit })
+    scan_from(fixture, Cursor::After(MailId(after)), limit)
+}
+
+fn scan_from(fixture: &mut Fixture, after: Cursor, limit: u32) -> (Vec<Row>, bool, i64) {
+    let StoreReply::Rows { rows, more, data_version } = fixture.answer(StoreRequest::Scan { after, limit })
     else {
         panic!("that is no answer to a scan")
     };
@@ -57,10 +61,38 @@ fn a_scan_goes_on_where_the_one_before_ended() {
     assert_eq!((ids(&rows), more), (vec![3], false));
     let (rows, more, _) = scan(&mut fixture, 3, 2);
     assert_eq!((ids(&rows), more), (vec![], false));
-    let (rows, more, _) = scan(&mut fixture, i64::MIN, 0);
+    let (rows, more, _) = scan_from(&mut fixture, Cursor::BeforeFirst, 0);
     assert_eq!((ids(&rows), more), (vec![], true));
-    let (rows, more, _) = scan(&mut fixture, i64::MIN, u32::MAX);
+    let (rows, more, _) = scan_from(&mut fixture, Cursor::BeforeFirst, u32::MAX);
     assert_eq!((ids(&rows), more), (vec![1, 2, 3], false));
+}
+
+#[test]
+fn ids_at_both_ends_are_scanned_claimed_and_recorded_like_all_others() {
+    let mut fixture = Fixture::new();
+    let ends = [MailId(i64::MIN), MailId(-1), MailId(0), MailId(i64::MAX)];
+    for id in ends {
+        fixture.execute(
+            "INSERT INTO outbox (mail_id, mail_envelopeto, mail_data) VALUES (?1, 'r@example.org', 'x')",
+            [id.0],
+        );
+    }
+    let attempts = Commit { failed: ends.map(|id| failure(id, 5, false)).into(), ..Commit::default() };
+    let (failed, _) = commit(&mut fixture, attempts);
+    assert_eq!(failed.iter().map(|state| state.id).collect::<Vec<_>>(), ends);
+    let (mut found, mut cursor) = (Vec::new(), Cursor::BeforeFirst);
+    loop {
+        let (rows, more, _) = scan_from(&mut fixture, cursor, 1);
+        assert!(rows.iter().all(|row| (row.fail_count, row.last_try) == (1, UnixTime(5))), "{rows:?}");
+        let Some(last) = rows.last() else { break };
+        found.push(last.id);
+        assert_eq!(more, last.id != MailId(i64::MAX));
+        cursor = Cursor::After(last.id);
+    }
+    assert_eq!(found, ends, "and nothing follows the last of all ids");
+    claim(&mut fixture, &ends);
+    commit(&mut fixture, Commit { delivered: ends.into(), ..Commit::default() });
+    assert_eq!(ids(&scan_from(&mut fixture, Cursor::BeforeFirst, 10).0), []);
 }
 
 #[test]
@@ -328,7 +360,7 @@ fn no_request_leaves_a_lock_behind() {
     let mut fixture = Fixture::with_journal_mode("DELETE");
     let id = fixture.mail(None, "a@example.org", &vec![b'x'; 200_000]);
     let requests = [
-        StoreRequest::Scan { after: MailId(0), limit: 1 },
+        StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 1 },
         StoreRequest::Claim { ids: vec![id], transactions: 1 },
         StoreRequest::ReadData { id, offset: 70_000, limit: 1000 },
         StoreRequest::ReadFailed { ids: vec![id], original_limit_octets: 10 },
@@ -406,7 +438,7 @@ fn a_damaged_database_is_an_error_and_nothing_worse() {
     assert_eq!(std::fs::metadata(&fixture.path).unwrap().len(), length);
     fixture.execute_ignoring_errors("UPDATE meta SET value = '9'");
     for request in [
-        StoreRequest::Scan { after: MailId(0), limit: 1 },
+        StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 1 },
         StoreRequest::Commit(Commit { delivered: vec![MailId(1)], ..Commit::default() }),
     ] {
         let text = fixture.try_answer(request).unwrap_err().text;

@@ -1,4 +1,4 @@
-use cmail_delivery::outbox::{Commit, DATA_CHUNK_OCTETS, MailId};
+use cmail_delivery::outbox::{Commit, Cursor, DATA_CHUNK_OCTETS, MailId};
 use mio::{Events, Poll, Token};
 
 use super::super::fixture::Fixture;
@@ -40,7 +40,7 @@ impl Scene {
 }
 
 fn scan() -> StoreRequest {
-    StoreRequest::Scan { after: MailId(0), limit: 10 }
+    StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 10 }
 }
 
 #[test]

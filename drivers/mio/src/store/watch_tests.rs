@@ -1,6 +1,6 @@
 use std::fs;
 
-use cmail_delivery::outbox::{MailId, StoreRequest};
+use cmail_delivery::outbox::{Cursor, StoreRequest};
 
 use super::super::fixture::Fixture;
 use super::*;
@@ -29,7 +29,7 @@ fn reading_is_no_change() {
         let mut fixture = Fixture::with_journal_mode(mode);
         let id = fixture.mail(None, "r@example.org", b"data");
         let mut watch = watch(&fixture);
-        fixture.answer(StoreRequest::Scan { after: MailId(0), limit: 10 });
+        fixture.answer(StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 10 });
         fixture.answer(StoreRequest::Claim { ids: vec![id], transactions: 1 });
         assert!(!watch.drain(), "{mode}");
     }
