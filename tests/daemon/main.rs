@@ -21,6 +21,7 @@ mod fallback;
 mod handoff;
 mod harness;
 mod hostile;
+mod initdb;
 mod process;
 mod queue;
 mod record;
