@@ -22,6 +22,7 @@ mod handoff;
 mod harness;
 mod hostile;
 mod initdb;
+mod limits;
 mod process;
 mod queue;
 mod record;

@@ -48,6 +48,7 @@ fn another_schema_is_described_and_refused() {
     for (change, found) in [
         ("UPDATE meta SET value = '8'", "schema version `8`"),
         ("UPDATE meta SET value = NULL", "schema version ``"),
+        ("UPDATE meta SET value = '9' || hex(zeroblob(1000000))", "schema version ``"),
         ("DELETE FROM meta", "no key `schema_version`"),
         ("DROP TABLE meta", "no table or view `meta`"),
         ("DROP VIEW outbound", "no table or view `outbound`"),

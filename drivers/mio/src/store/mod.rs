@@ -21,6 +21,7 @@ mod patience;
 mod pool;
 mod read_ahead;
 mod requests;
+mod rows;
 mod schema;
 mod stamps;
 mod thread;

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::database::octets;
 use super::error::OpenError;
+use super::rows::number;
 
 /// The whole of schema 9, which belongs to all cmail programs together.
 pub(super) const SCHEMA: &str = "
@@ -120,6 +121,8 @@ const OUTBOX_COLUMNS: [&str; 7] = [
     "mail_data",
 ];
 
+const SELECT_VERSION: &str = concat!("SELECT ", number!("value"), " FROM meta WHERE key = 'schema_version'");
+
 /// Whether this is a master database of schema 9, with everything that is needed of it.
 pub(super) fn verify(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let failed = |error: rusqlite::Error| OpenError::from_sqlite(path, &error);
@@ -134,7 +137,7 @@ pub(super) fn verify(connection: &Connection, path: &Path) -> Result<(), OpenErr
         }
     }
     let version = connection
-        .query_row("SELECT value FROM meta WHERE key = 'schema_version'", [], |row| {
+        .query_row(SELECT_VERSION, [], |row| {
             let value = octets(row.get_ref(0)?).unwrap_or_default();
             Ok(String::from_utf8_lossy(&value).trim().to_owned())
         })
