@@ -61,7 +61,7 @@ impl Domain {
     ///
     /// Underscores are let through: they are no host name, but real mail domains have them.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        let invalid = || AddressError::Domain(shortened(text).into());
+        let invalid = || AddressError::Domain(shortened(text));
         // What is too long is not converted: that takes much longer than reading it.
         if text.len() > ADDRESS_LIMIT_OCTETS {
             return Err(invalid());
@@ -110,7 +110,7 @@ impl MailDomain {
     /// Parses a domain name or an address literal.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let Some(literal) = text.strip_prefix('[') else { return Domain::parse(text).map(Self::Name) };
-        let invalid = || AddressError::Domain(shortened(text).into());
+        let invalid = || AddressError::Domain(shortened(text));
         let literal = literal.strip_suffix(']').ok_or_else(invalid)?;
         let address = match literal.split_at_checked(5) {
             Some((tag, ipv6)) if tag.eq_ignore_ascii_case("ipv6:") => {
