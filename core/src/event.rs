@@ -24,6 +24,17 @@ pub enum Level {
     Trace,
 }
 
+/// What follows from a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The mail is tried again when its time comes, unless this was its last attempt.
+    Temporary,
+    /// The same, but it was tried before its time because the administrator has ordered it: it does not count.
+    Early,
+    /// The mail is not tried again.
+    Permanent,
+}
+
 /// Something to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -47,8 +58,8 @@ pub enum Event {
         whom: Box<str>,
         /// What the faillog says.
         text: Box<str>,
-        /// Whether it will not be tried again.
-        fatal: bool,
+        /// What follows from it.
+        kind: FailureKind,
     },
     /// A mail was given up and its sender told.
     Bounced {
@@ -57,7 +68,7 @@ pub enum Event {
         /// Who is told.
         sender: Box<str>,
     },
-    /// A mail with a null sender, or one that is no address, was given up: there is nobody to tell.
+    /// A mail with a null sender was given up: there is nobody to tell.
     Dropped {
         /// The mail.
         id: MailId,
@@ -104,8 +115,12 @@ impl fmt::Display for Event {
             Self::Delivered { id, recipient, server, reply } => {
                 write!(f, "mail {id} to <{recipient}> delivered to {server}: {}", reply.escape_debug())
             }
-            Self::Failed { id, whom, text, fatal } => {
-                let kind = if *fatal { "permanently" } else { "temporarily" };
+            Self::Failed { id, whom, text, kind } => {
+                let kind = match kind {
+                    FailureKind::Temporary => "temporarily",
+                    FailureKind::Early => "temporarily before its time, which does not count",
+                    FailureKind::Permanent => "permanently",
+                };
                 write!(f, "mail {id} {} failed {kind}: {}", whom.escape_debug(), text.escape_debug())
             }
             // The sender is what the database holds: nothing says that it is an address.
@@ -115,7 +130,7 @@ impl fmt::Display for Event {
             Self::Dropped { id } => {
                 write!(
                     f,
-                    "mail {id} given up and deleted without a bounce, because its sender is the null path, or no address"
+                    "mail {id} given up and deleted without a bounce, because its sender is the null path"
                 )
             }
             Self::Note { text, .. } => f.write_str(text),
@@ -139,7 +154,7 @@ mod tests {
         let text = || Box::<str>::from("a\nmail 2 \u{1b}[2J");
         for event in [
             Event::Delivered { id, recipient: "r@example.org".into(), server: "mx".into(), reply: text() },
-            Event::Failed { id, whom: text(), text: text(), fatal: false },
+            Event::Failed { id, whom: text(), text: text(), kind: FailureKind::Early },
             Event::Bounced { id, sender: text() },
             Event::Sent(ConnectionId(0), Bytes::from_static(b"a\nb\x1b")),
         ] {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::event::Event;
 use crate::next_hop::Host;
 use crate::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
-use crate::settings::Hosts;
+use crate::settings::{Hosts, ResolverSettings};
 
 /// Names a TCP connection from the [`Output::Connect`] that asks for it on. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,10 +53,14 @@ pub enum Input<'a> {
     Store(RequestId, Result<StoreReply, StoreError>),
     /// Somebody may have written to the outbox.
     OutboxChanged,
-    /// The administrator wants everything that is not fatal to be tried now (SIGHUP).
-    Retry,
+    /// The administrator wants everything that is not given up to be tried now (SIGUSR2). What fails temporarily
+    /// before its time leaves no row in the faillog.
+    TryNow,
     /// `/etc/hosts` is this from now on.
     Hosts(Hosts),
+    /// Names are looked up like this from now on, also those that are being looked up. What was denied, or could not
+    /// be found out, is forgotten.
+    Resolver(ResolverSettings),
     /// Start nothing new and come to an end (SIGTERM).
     Drain,
 }

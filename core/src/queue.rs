@@ -88,9 +88,9 @@ impl Known {
         self.kind == Kind::CLAIMED
     }
 
-    /// Whether it waits for its time.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.kind.0 <= Kind::LAST_TIME
+    /// What it waits for, if it waits.
+    pub(crate) fn waits_for(&self) -> Option<UnixTime> {
+        (self.kind.0 <= Kind::LAST_TIME).then_some(UnixTime(self.kind.0.into()))
     }
 
     /// Whether it is ready.
@@ -207,17 +207,11 @@ impl Queue {
         self.mails.len()
     }
 
-    /// Makes mail ready whose time has come, at most `limit` of it; returns the next hops it is for.
-    pub(crate) fn wake(&mut self, now: UnixTime, limit: usize) -> BTreeSet<HopId> {
+    /// Waiting mail whose time has come, at most `limit` of it.
+    pub(crate) fn due(&self, now: UnixTime, limit: usize) -> Vec<MailId> {
         let now = seconds(now);
-        let due: Vec<MailId> = self
-            .timeline
-            .iter()
-            .take_while(|&&(time, _)| time <= now)
-            .take(limit)
-            .map(|&(_, id)| id.into())
-            .collect();
-        due.into_iter().filter_map(|id| self.place(id, Place::Ready)).collect()
+        let due = self.timeline.iter().take_while(|&&(time, _)| time <= now);
+        due.take(limit).map(|&(_, id)| id.into()).collect()
     }
 
     /// When the first waiting mail becomes due.
@@ -463,13 +457,16 @@ mod tests {
     }
 
     #[test]
-    fn mail_becomes_ready_when_its_time_comes() {
+    fn mail_is_due_when_its_time_comes() {
         let mut queue = Queue::new();
         let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, Place::Waiting(UnixTime(100)));
+        assert_eq!(queue.find(MailId(1)).unwrap().waits_for(), Some(UnixTime(100)));
         assert_eq!(queue.next_wake(), Some(UnixTime(100)));
-        assert!(queue.wake(UnixTime(99), 10).is_empty());
-        assert_eq!(queue.wake(UnixTime(100), 10), BTreeSet::from([hop]));
+        assert!(queue.due(UnixTime(99), 10).is_empty());
+        assert_eq!(queue.due(UnixTime(100), 10), [MailId(1)]);
+        queue.place(MailId(1), Place::Ready);
         assert_eq!((queue.ready_count(hop), queue.next_wake()), (1, None));
+        assert_eq!(queue.find(MailId(1)).unwrap().waits_for(), None);
     }
 
     #[test]

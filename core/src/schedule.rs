@@ -1,6 +1,10 @@
 //! Whether a mail is due, waits, or is given up: a pure function of its faillog and the time.
 
-use crate::time::UnixTime;
+use crate::settings::Settings;
+use crate::time::{Duration, UnixTime};
+
+/// The shortest time between two attempts of a mail, also where the administrator orders one: `retryinterval` may be 0.
+pub const LEAST_REST: Duration = Duration::from_secs(1);
 
 /// When mail is tried again, and when it is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,17 @@ pub enum Standing {
 }
 
 impl RetryRules {
+    /// The rules of the configuration.
+    pub fn of(settings: &Settings) -> Self {
+        Self { retries: settings.retries, interval_s: settings.retry_interval_s }
+    }
+
+    /// How long a mail rests after an attempt, whatever its faillog says.
+    pub fn rest(&self, settings: &Settings) -> Duration {
+        let interval = Duration::from_secs(u64::try_from(self.interval_s).unwrap_or(0));
+        interval.min(settings.interval).max(LEAST_REST)
+    }
+
     /// How a mail stands that has failed `fail_count` times, last at `last_try`, at least once for good if `fatal`.
     pub fn standing(&self, fail_count: u32, last_try: UnixTime, fatal: bool, now: UnixTime) -> Standing {
         if fatal || fail_count >= self.retries {
@@ -42,6 +57,19 @@ mod tests {
     use super::*;
 
     const RULES: RetryRules = RetryRules { retries: 5, interval_s: 3600 };
+
+    #[test]
+    fn mail_rests_for_the_lesser_of_both_intervals_and_for_a_second_at_least() {
+        let rest = |interval_s, look_s| {
+            let settings = Settings {
+                interval: Duration::from_secs(look_s),
+                retry_interval_s: interval_s,
+                ..Settings::for_tests()
+            };
+            RetryRules::of(&settings).rest(&settings).as_secs()
+        };
+        assert_eq!([rest(3600, 10), rest(5, 10), rest(0, 10), rest(60, 60)], [10, 5, 1, 60]);
+    }
 
     #[test]
     fn mail_that_was_never_tried_is_due() {

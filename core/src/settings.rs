@@ -76,7 +76,7 @@ pub struct RateLimit {
 }
 
 /// How names are looked up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolverSettings {
     /// The DNS servers, in order of preference.
     pub servers: Vec<SocketAddr>,

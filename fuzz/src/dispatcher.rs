@@ -37,7 +37,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Checks a script. Verbs, of which `M` may come only first: `Md`, `Mg`, `Mv` daemon, generation of bounces, delivery to a
 /// domain; `+` a row: sender, recipient, remote (`%` is a password), number of its message, with `-` for NULL; `-` deletes
-/// one; `*` the outbox has changed, `^` try everything, `D` drain; `.` seconds pass, `>` the next deadline comes; `a` and `z`
+/// one; `*` the outbox has changed, `^` try everything, `e` other name servers, `D` drain; `.` seconds pass, `>` the next deadline comes; `a` and `z`
 /// the oldest and the latest request is answered, `x` and `y` they fail; `n` DNS queries are answered, `g` one with these
 /// octets, `h` one cannot be sent; `c` all connect, `f` and `F` one fails, there or here; `V`, `v`, `X` TLS is established with
 /// or without a valid certificate, or is not; `R`, `r` a line or octets from a server, by number, `K` it closes; `P` every
@@ -134,7 +134,11 @@ impl World {
             b'+' if self.outbox.rows.len() < ROWS_LIMIT => self.insert(argument),
             b'-' => self.outbox.delete(usize::try_from(number(argument, 0)).unwrap_or(0)),
             b'*' => self.input(Input::OutboxChanged),
-            b'^' => self.input(Input::Retry),
+            b'^' => self.input(Input::TryNow),
+            b'e' => self.input(Input::Resolver(ResolverSettings {
+                servers: vec![SocketAddr::from(([192, 0, 2, 54], 53))],
+                ..settings().resolver
+            })),
             b'D' => {
                 self.draining_since = self.draining_since.or(Some(self.now.monotonic));
                 self.input(Input::Drain);

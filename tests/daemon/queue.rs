@@ -105,24 +105,11 @@ fn a_fatal_failure_is_not_tried_again() {
     let id = world.insert(&Mail::to("a@example.org"));
     let daemon = world.start();
     world.database.wait_for_bounces(1);
-    daemon.signal(Signal::SIGHUP);
+    daemon.signal(Signal::SIGUSR2);
     world.insert(&Mail::to("b@example.org"));
     server.wait("the second mail was tried", |records| records.count("RCPT") == 2);
     assert!(world.database.row(id).is_none());
     assert_eq!(server.records().delivered_to().len(), 0);
-    daemon.terminate();
-}
-
-#[test]
-fn sighup_tries_everything_that_is_not_fatal_at_once() {
-    let (mut world, server) = World::with_server(Script::new().once("RCPT", "450 4.2.0 later"));
-    world.set("interval", 3600);
-    let id = world.insert(&Mail::to("a@example.org"));
-    let daemon = world.start();
-    world.database.wait_for_failure(id);
-    daemon.signal(Signal::SIGHUP);
-    server.wait_for_messages(1);
-    world.database.wait_until_empty();
     daemon.terminate();
 }
 

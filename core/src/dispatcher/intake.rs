@@ -84,6 +84,19 @@ impl Intake {
         self.is_looking
     }
 
+    /// This mail is to be made ready.
+    pub(super) fn call_up(&mut self, mails: Vec<MailId>) {
+        self.called_up = mails;
+    }
+
+    /// The next part of it.
+    fn take_called_up(&mut self) -> Vec<MailId> {
+        match self.called_up.len().checked_sub(WAKE_LIMIT) {
+            Some(rest) => self.called_up.split_off(rest),
+            None => core::mem::take(&mut self.called_up),
+        }
+    }
+
     /// Whether there is mail to be made ready.
     pub(super) fn has_called_up(&self) -> bool {
         !self.called_up.is_empty()
@@ -263,24 +276,18 @@ impl Dispatcher {
     fn take_in(&mut self, row: &Row) {
         let known = self.queue.find(row.id);
         if !known.is_some_and(|known| known.is_claimed()) {
-            // It may have been made ready by the administrator's wish, which another look does not undo.
-            self.settle_known(row, known, known.is_some_and(|known| known.is_ready()));
+            self.settle_known(row, known);
         }
     }
 
-    /// Puts a row where it belongs, whether it was claimed or not; `stays_ready` if it need not wait for its time.
-    pub(super) fn settle(&mut self, row: &Row, stays_ready: bool) {
-        self.settle_known(row, self.queue.find(row.id), stays_ready);
+    /// Puts a row where it belongs, whether it was claimed or not.
+    pub(super) fn settle(&mut self, row: &Row) {
+        self.settle_known(row, self.queue.find(row.id));
     }
 
     /// [`settle`](Self::settle), for a row of which this is known.
-    fn settle_known(&mut self, row: &Row, known: Option<Known>, stays_ready: bool) {
-        let place = match self.standing_of(row) {
-            Standing::Due => Place::Ready,
-            Standing::NotBefore(_) if stays_ready => Place::Ready,
-            Standing::NotBefore(time) => Place::Waiting(time),
-            Standing::GivenUp => Place::GivenUp,
-        };
+    fn settle_known(&mut self, row: &Row, known: Option<Known>) {
+        let place = self.place_of(row.id, self.standing_of(row));
         let next_hop = destination(row).ok();
         let is_wanted = match &self.mode {
             Mode::Daemon => true,
@@ -323,6 +330,7 @@ impl Dispatcher {
     /// Forgets a mail: it is gone, or none of our business.
     pub(super) fn forget(&mut self, id: MailId) {
         let Some(Known { hop, key, .. }) = self.queue.find(id) else { return };
+        self.attempts.end_order(id);
         self.queue.remove(id);
         self.reconsider(hop, key);
     }
@@ -340,26 +348,19 @@ impl Dispatcher {
         if self.is_draining() {
             return;
         }
-        for hop in self.queue.wake(self.now.wall, WAKE_LIMIT) {
-            self.traffic.mail_is_ready(hop);
+        for id in self.queue.due(self.now.wall, WAKE_LIMIT) {
+            self.put(id, self.place_of_wanted(id));
         }
-        let rest = self.intake.called_up.len().saturating_sub(WAKE_LIMIT);
-        for id in self.intake.called_up.split_off(rest) {
-            if self.queue.find(id).is_some_and(|known| known.is_waiting()) {
-                self.put(id, Place::Ready);
+        for id in self.intake.take_called_up() {
+            if let Some(due) = self.queue.find(id).and_then(|known| known.waits_for()) {
+                self.attempts.order(id, due);
+                self.put(id, self.place_of_wanted(id));
             }
         }
     }
 
-    /// Makes everything ready that merely waits.
-    pub(super) fn retry_everything(&mut self) {
-        if self.is_draining() || self.mode != Mode::Daemon {
-            return;
-        }
-        self.take_in_arrived();
-        self.intake.called_up = self.queue.waiting();
-        self.ledger.call_up();
-        self.traffic.forgive();
+    /// Looks at the outbox without waiting for its time.
+    pub(super) fn look_now(&mut self) {
         self.intake.next_look = self.now.monotonic;
         self.look();
     }

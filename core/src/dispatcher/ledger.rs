@@ -3,14 +3,13 @@
 //! One commit is under way at a time, and what comes meanwhile goes together into the next one: an idle database
 //! records at once, a busy one in groups.
 
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::{Asked, Dispatcher, Mode};
 use crate::delivery::Failure;
-use crate::event::{Event, Level};
+use crate::event::{Event, FailureKind, Level};
 use crate::outbox::{Commit, FailedAttempt, MailId, Replacement, StoreError, StoreReply, StoreRequest};
 use crate::queue::Place;
 use crate::schedule::Standing;
@@ -31,14 +30,12 @@ pub(super) struct Ledger {
     pending: Commit,
     /// What the database is at, kept in case it refuses.
     in_flight: Option<Commit>,
-    /// Mail whose failed attempt is not recorded yet, and which is to be tried again at once when it is.
-    called_up: BTreeSet<MailId>,
     retry_at: Option<Instant>,
 }
 
 impl Ledger {
     pub(super) fn new() -> Self {
-        Self { pending: Commit::default(), in_flight: None, called_up: BTreeSet::new(), retry_at: None }
+        Self { pending: Commit::default(), in_flight: None, retry_at: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -65,11 +62,10 @@ impl Ledger {
         self.pending.replaced.len() + self.in_flight.as_ref().map_or(0, |commit| commit.replaced.len())
     }
 
-    /// All mail is to be tried now: that of which a failure is still to be recorded, when it is.
-    pub(super) fn call_up(&mut self) {
+    /// Mail of which a failed attempt is still to be recorded.
+    pub(super) fn failing(&self) -> impl Iterator<Item = MailId> {
         let commits = [Some(&self.pending), self.in_flight.as_ref()];
-        let failed = commits.into_iter().flatten().flat_map(|commit| &commit.failed);
-        self.called_up.extend(failed.map(|attempt| attempt.id));
+        commits.into_iter().flatten().flat_map(|commit| &commit.failed).map(|attempt| attempt.id)
     }
 
     pub(super) fn delivered(&mut self, id: MailId) {
@@ -116,10 +112,22 @@ impl Ledger {
 }
 
 impl Dispatcher {
-    /// Takes note of a failed attempt; `whom` says for whom it was, or where to.
+    /// Takes note of a failed attempt; `whom` says for whom it was, or where to. One that was early, because the
+    /// administrator has ordered it, does not bring the mail nearer to its end.
     pub(super) fn record_failure(&mut self, id: MailId, whom: &str, failure: &Failure) {
+        let ordered = self.attempts.end_order(id).filter(|_| !failure.fatal);
+        let kind = match ordered {
+            Some(_) => FailureKind::Early,
+            None if failure.fatal => FailureKind::Permanent,
+            None => FailureKind::Temporary,
+        };
         let text = failure.text.as_str().into();
-        self.event(Event::Failed { id, whom: whom.into(), text, fatal: failure.fatal });
+        self.event(Event::Failed { id, whom: whom.into(), text, kind });
+        self.attempts.tried(id, self.now.monotonic);
+        if let Some(due) = ordered {
+            let place = self.place_of(id, Standing::NotBefore(due));
+            return self.put(id, place);
+        }
         self.ledger.pending.failed.push(FailedAttempt {
             id,
             text: failure.text.clone(),
@@ -161,16 +169,10 @@ impl Dispatcher {
         let states = if self.mode == Mode::Daemon { failed } else { Vec::new() };
         for state in states {
             let standing = self.rules.standing(state.fail_count, state.last_try, state.fatal, self.now.wall);
-            let place = match standing {
-                Standing::Due => Place::Ready,
-                Standing::NotBefore(_) if self.ledger.called_up.contains(&state.id) => Place::Ready,
-                Standing::NotBefore(time) => Place::Waiting(time),
-                Standing::GivenUp => Place::GivenUp,
-            };
+            let place = self.place_of(state.id, standing);
             self.put(state.id, place);
         }
         for id in attempted {
-            self.ledger.called_up.remove(&id);
             // Those that were put nowhere are gone, or done with in this pass.
             if self.queue.find(id).is_some_and(|known| known.is_claimed()) {
                 self.forget(id);
@@ -193,7 +195,9 @@ impl Dispatcher {
                      recorded, and as it is now it is new mail"
                 ),
             );
-            self.settle(&row, false);
+            self.attempts.end_order(id);
+            self.attempts.tried(id, self.now.monotonic);
+            self.settle(&row);
         }
         if made_bounces {
             self.look();

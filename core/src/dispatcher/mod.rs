@@ -3,6 +3,7 @@
 //! Everything a child has to say is taken in at one place, `Dispatcher::pump`, until nobody has anything to say any
 //! more; only then does the driver get to see the outputs.
 
+mod attempts;
 mod bounces;
 mod gates;
 mod inspect;
@@ -24,6 +25,7 @@ use alloc::vec::Vec;
 
 use bytes::BytesMut;
 
+use self::attempts::Attempts;
 use self::bounces::Bounces;
 pub use self::inspect::{ConnectionFacts, PassId};
 use self::intake::Intake;
@@ -99,6 +101,7 @@ pub struct Dispatcher {
     traffic: Traffic,
     bounces: Bounces,
     ledger: Ledger,
+    attempts: Attempts,
     requests: BTreeMap<RequestId, Asked>,
     last_request: u64,
     store_failures: u32,
@@ -147,14 +150,16 @@ impl Dispatcher {
     /// A dispatcher that has done nothing yet. `seed` decides everything that is random.
     pub fn new(now: Now, settings: Settings, hosts: Hosts, mode: Mode, seed: [u8; 32]) -> Self {
         let mut rng = Rng::from_seed(seed);
+        let rules = RetryRules::of(&settings);
         let mut dispatcher = Self {
             now,
-            rules: RetryRules { retries: settings.retries, interval_s: settings.retry_interval_s },
+            rules,
             queue: Queue::new(),
             intake: Intake::new(now.monotonic, rng.next_u64()),
             traffic: Traffic::new(&settings, rng.fork()),
             bounces: Bounces::new(rng.fork()),
             ledger: Ledger::new(),
+            attempts: Attempts::new(rules.rest(&settings)),
             settings,
             hosts,
             mode,
@@ -198,8 +203,9 @@ impl Dispatcher {
                 self.intake.somebody_wrote();
                 self.look();
             }
-            Input::Retry => self.retry_everything(),
+            Input::TryNow => self.try_now(),
             Input::Hosts(hosts) => self.hosts = hosts,
+            Input::Resolver(settings) => self.traffic.resolver.reconfigure(now.monotonic, settings),
             Input::Drain => self.drain(),
         }
         self.pump();

@@ -17,9 +17,7 @@ use crate::outbox::{
     ClaimedTransaction, Cursor, MailId, StoreError, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
 };
 use crate::queue::{HopId, Place};
-use crate::schedule::Standing;
 use crate::session::Transaction;
-use crate::shown::shortened_octets;
 use crate::time::Duration;
 
 /// Most messages that are claimed for a connection at once.
@@ -55,11 +53,11 @@ impl Dispatcher {
         let Some((transactions, left_over)) = self.claimed(HopId::NOWHERE, ids, result) else { return };
         for row in transactions.into_iter().flat_map(|transaction| transaction.rows) {
             match destination(&row) {
-                Err(failure) if self.standing_of(&row) != Standing::GivenUp => {
-                    let recipient = shortened_octets(&row.recipient);
+                Err(failure) if self.may_be_tried(&row) => {
+                    let recipient = row.recipient.escape_ascii();
                     self.record_failure(row.id, &format!("to <{recipient}>"), &failure);
                 }
-                Ok(_) | Err(_) => self.settle(&row, true),
+                Ok(_) | Err(_) => self.settle(&row),
             }
         }
         for id in left_over {
@@ -233,15 +231,15 @@ impl Dispatcher {
         let mut recipients = Vec::new();
         let mut reverse_path = None;
         for row in claimed.rows {
-            let is_as_known = self.standing_of(&row) != Standing::GivenUp
-                && destination(&row).ok().as_ref() == self.queue.next_hop(hop);
+            let is_as_known =
+                destination(&row).ok().as_ref() == self.queue.next_hop(hop) && self.may_be_tried(&row);
             let sender = row.sender.as_deref().map(Mailbox::parse).transpose();
             match (sender, Mailbox::parse(&row.recipient)) {
                 (Ok(sender), Ok(recipient)) if is_as_known => {
                     reverse_path = sender;
                     recipients.push((row.id, recipient));
                 }
-                _ => self.settle(&row, true),
+                _ => self.settle(&row),
             }
         }
         if recipients.is_empty() {

@@ -58,6 +58,13 @@ impl Cache {
         }
     }
 
+    /// Forgets that something does not exist or could not be found out.
+    pub(super) fn forget_failures(&mut self) {
+        self.entries.retain(|_, entry| matches!(entry.outcome, Outcome::Mx(_) | Outcome::Addresses(_)));
+        let entries = &self.entries;
+        self.by_expiry.retain(|(_, question)| entries.contains_key(question));
+    }
+
     /// Makes room for one more.
     fn remove_superfluous(&mut self, now: Instant) {
         while let Some((expiry, question)) = self.by_expiry.pop_first() {

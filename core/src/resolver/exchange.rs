@@ -94,6 +94,13 @@ impl Exchange {
         }
     }
 
+    /// Begins with the first server again, whatever was known of them.
+    pub(super) fn begin_again(&mut self, context: &mut Context<'_>) -> Progress {
+        self.stop(context.wires);
+        *self = Self::new(self.task, self.question.clone());
+        self.next_server(context)
+    }
+
     /// Begins, or goes on with the next server.
     pub(super) fn next_server(&mut self, context: &mut Context<'_>) -> Progress {
         self.stop(context.wires);

@@ -178,6 +178,22 @@ impl Resolver {
         self.begin(now, name, Wanted::Addresses, kinds)
     }
 
+    /// Looks names up like this from now on, and asks again what is being asked if that makes a difference. What was
+    /// denied, or could not be found out, is forgotten.
+    pub fn reconfigure(&mut self, now: Instant, settings: ResolverSettings) {
+        self.cache.forget_failures();
+        if self.settings == settings {
+            return;
+        }
+        self.settings = settings;
+        let under_way: Vec<TaskId> =
+            self.tasks.keys().filter(|id| !self.waiting.contains(id)).copied().collect();
+        for id in under_way {
+            self.run(now, id, |exchange, context| exchange.begin_again(context));
+        }
+        self.start_waiting(now);
+    }
+
     /// Forgets a lookup: there will be no answer to it.
     pub fn cancel(&mut self, lookup: LookupId) {
         self.wires.withdraw_answer(lookup);

@@ -33,8 +33,8 @@ At most one of:
   --help           print this text
   --version        print the version
 
-Signals: HUP tries everything that has not failed for good now and reopens the log file;
-TERM and INT end the program within five seconds.
+Signals: HUP reopens the log file and reads again what the system says, USR1 only reopens the log
+file, USR2 tries all mail now that is not given up, TERM and INT end the program within five seconds.
 ";
 
 /// What the command line asks for.

@@ -12,11 +12,11 @@ use std::path::Path;
 
 use cmail_delivery::dispatcher::Dispatcher;
 use mio::unix::SourceFd;
-use nix::unistd::Gid;
+use nix::unistd::{Gid, Uid};
 use thiserror::Error;
 
 use crate::config::Config;
-use crate::event_loop::{Environment, EventLoop, Registration};
+use crate::event_loop::{Environment, EventLoop, Registration, SystemNews};
 use crate::record::{RecordDirectory, RecordError, Recorder};
 use crate::sockets::LocalAddresses;
 use crate::startup::{self, Shell};
@@ -69,9 +69,9 @@ pub fn check_record(config: &Config) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Creates the database, for `group` if there is one, and says what was created. Its owner is the user of this process.
-pub fn create_database(path: &Path, group: Option<Gid>) -> Result<String, EngineError> {
-    Ok(store::initdb(path, group)?.to_string())
+/// Creates the database, for `owner` if there is one.
+pub fn create_database(path: &Path, owner: Option<(Uid, Gid)>) -> Result<(), EngineError> {
+    Ok(store::initdb(path, owner)?)
 }
 
 /// What has to be read before privileges are dropped.
@@ -129,6 +129,7 @@ impl OpenEngine {
             .register(&mut signals, Registration::Signals)
             .map_err(system("cannot wait for signals"))?;
         let store = RefCell::new(self.store);
+        let resolver = config.settings.resolver.clone();
         let mut dispatcher = Dispatcher::new(event_loop.now(), config.settings, hosts, mode, seed);
         let result = drive(
             &mut event_loop,
@@ -136,7 +137,8 @@ impl OpenEngine {
             &store,
             self.watch,
             || signals.drain(),
-            || startup::hang_up(&log),
+            || startup::reopen(&log),
+            || SystemNews { hosts: startup::read_hosts(), resolver: Some(resolver.clone()) },
         );
         // What was submitted is done before anybody else may work on the database.
         store.into_inner().shutdown();
@@ -155,7 +157,8 @@ fn drive(
     store: &RefCell<StoreHandle>,
     mut watch: Option<Watch>,
     signals: impl FnMut() -> Vec<crate::signals::Signal>,
-    hang_up: impl FnMut() -> Option<cmail_delivery::settings::Hosts>,
+    reopen_log: impl FnMut(),
+    read_system: impl FnMut() -> SystemNews,
 ) -> io::Result<()> {
     let mut environment = Environment {
         submit: Box::new(|id, request| store.borrow_mut().submit(id, request)),
@@ -167,7 +170,8 @@ fn drive(
             }
         }),
         outbox_changed: Box::new(|| store.borrow().poll_changed()),
-        hang_up: Box::new(hang_up),
+        reopen_log: Box::new(reopen_log),
+        read_system: Box::new(read_system),
     };
     event_loop.run(dispatcher, &mut environment)
 }

@@ -11,14 +11,14 @@ use cmail_delivery::dispatcher::Dispatcher;
 use cmail_delivery::event::{Event, Level};
 use cmail_delivery::io::{Input, Output};
 use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
-use cmail_delivery::settings::Hosts;
+use cmail_delivery::settings::{Hosts, ResolverSettings};
 use cmail_delivery::time::{Instant, Now, UnixTime};
-use log::{info, log};
+use log::{info, log, warn};
 use mio::event::Source;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::record::Recorder;
-use crate::signals::Signal;
+use crate::signals::{self, Signal};
 use crate::sockets::{LocalAddresses, Sockets, Turn};
 use crate::tls::TlsContext;
 
@@ -57,14 +57,25 @@ pub struct Environment<'a> {
     /// Whether another process was found to have written to the database. Asked after that, and beside the answers of
     /// the outbox.
     pub outbox_changed: Box<dyn FnMut() -> bool + 'a>,
-    /// Does the shell's part of a SIGHUP: reopens the log file, and reads `/etc/hosts` if that succeeds.
-    pub hang_up: Box<dyn FnMut() -> Option<Hosts> + 'a>,
+    /// Opens the log file again.
+    pub reopen_log: Box<dyn FnMut() + 'a>,
+    /// Reads again what the system says.
+    pub read_system: Box<dyn FnMut() -> SystemNews + 'a>,
 }
 
 impl fmt::Debug for Environment<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Environment").finish_non_exhaustive()
     }
+}
+
+/// What the system says, as far as it was read again.
+#[derive(Debug, Default)]
+pub struct SystemNews {
+    /// The names of `/etc/hosts`.
+    pub hosts: Option<Hosts>,
+    /// How names are looked up.
+    pub resolver: Option<ResolverSettings>,
 }
 
 /// What a source that is watched for the [`Environment`] is.
@@ -220,7 +231,26 @@ impl EventLoop {
         }
         for signal in (environment.signals)() {
             let flow = match signal {
-                Signal::Hangup => self.hang_up(dispatcher, environment),
+                Signal::Hangup => {
+                    (environment.reopen_log)();
+                    info!("asked to read again what the system says");
+                    let news = (environment.read_system)();
+                    self.take_system_news(dispatcher, environment, news)
+                }
+                Signal::ReopenLog => {
+                    (environment.reopen_log)();
+                    info!("asked to open the log again");
+                    Flow::GoOn
+                }
+                Signal::TryNow => {
+                    info!("asked to try all mail now");
+                    self.input(dispatcher, environment, Input::TryNow)
+                }
+                Signal::Meaningless { number, sender } => {
+                    let name = signals::name(number);
+                    warn!("{name} from process {sender} is ignored; SIGTERM would end the daemon");
+                    Flow::GoOn
+                }
                 Signal::Terminate => {
                     info!("asked to stop");
                     self.input(dispatcher, environment, Input::Drain)
@@ -233,15 +263,19 @@ impl EventLoop {
         Flow::GoOn
     }
 
-    fn hang_up(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
-        let hosts = (environment.hang_up)();
-        info!("asked to try all mail now");
-        if let Some(hosts) = hosts
-            && self.input(dispatcher, environment, Input::Hosts(hosts)) == Flow::Drained
-        {
-            return Flow::Drained;
+    fn take_system_news(
+        &mut self,
+        dispatcher: &mut Dispatcher,
+        environment: &mut Environment<'_>,
+        news: SystemNews,
+    ) -> Flow {
+        let inputs = [news.hosts.map(Input::Hosts), news.resolver.map(Input::Resolver)];
+        for input in inputs.into_iter().flatten() {
+            if self.input(dispatcher, environment, input) == Flow::Drained {
+                return Flow::Drained;
+            }
         }
-        self.input(dispatcher, environment, Input::Retry)
+        Flow::GoOn
     }
 
     fn take_outbox(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {

@@ -1,6 +1,10 @@
 //! Signals as something to poll: they are blocked, and read from a descriptor instead.
 //!
-//! SIGPIPE needs nothing: the runtime of Rust ignores it before `main` begins.
+//! No signal ends the daemon without a word, but those that say that it is broken (SIGSEGV and the like) and SIGKILL. What has
+//! no meaning here is told of and ignored. Job control (SIGTSTP, SIGCONT) works as everywhere.
+//!
+//! SIGPIPE needs nothing: the runtime of Rust ignores it before `main` begins. SIGXFSZ is blocked and never read: a write
+//! that meets the limit of file sizes fails like one that meets a full disk.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -9,16 +13,44 @@ use mio::event::Source;
 use mio::unix::{SourceFd, pipe};
 use mio::{Interest, Registry, Token};
 use nix::sys::signal::{self, SigSet};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
 /// What the administrator tells a running program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGHUP: try everything now, and reopen the log file.
+    /// SIGHUP: open the log file again, and read again what the system says.
     Hangup,
+    /// SIGUSR1: open the log file again.
+    ReopenLog,
+    /// SIGUSR2: try all mail now that is not given up.
+    TryNow,
     /// SIGTERM or SIGINT: come to an end.
     Terminate,
+    /// Another one, which has no meaning.
+    Meaningless {
+        /// Its number.
+        number: i32,
+        /// The process that has sent it; 0 if it is the kernel, or not known.
+        sender: u32,
+    },
 }
+
+/// Signals that are left alone: those that a broken program gets, job control, and what is ignored by default.
+const LEFT_ALONE: [signal::Signal; 13] = [
+    signal::SIGILL,
+    signal::SIGABRT,
+    signal::SIGBUS,
+    signal::SIGFPE,
+    signal::SIGSEGV,
+    signal::SIGPIPE,
+    signal::SIGCHLD,
+    signal::SIGCONT,
+    signal::SIGTSTP,
+    signal::SIGTTIN,
+    signal::SIGTTOU,
+    signal::SIGURG,
+    signal::SIGWINCH,
+];
 
 /// The signals that came in. Readable when there are some.
 #[derive(Debug)]
@@ -50,18 +82,41 @@ impl Controller {
 const fn octet(signal: Signal) -> u8 {
     match signal {
         Signal::Hangup => b'H',
+        Signal::ReopenLog => b'L',
+        Signal::TryNow => b'N',
         Signal::Terminate => b'T',
+        Signal::Meaningless { .. } => b'?',
     }
 }
 
+const fn from_octet(octet: u8) -> Signal {
+    match octet {
+        b'H' => Signal::Hangup,
+        b'L' => Signal::ReopenLog,
+        b'N' => Signal::TryNow,
+        b'T' => Signal::Terminate,
+        _ => Signal::Meaningless { number: 0, sender: 0 },
+    }
+}
+
+/// Lets a write that meets the limit of file sizes (`ulimit -f`) fail, in this thread and those that it starts from now on,
+/// instead of ending the process.
+pub fn survive_file_size_limit() -> io::Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(signal::SIGXFSZ);
+    Ok(signals.thread_block()?)
+}
+
 impl Signals {
-    /// Takes SIGHUP, SIGTERM and SIGINT away from their defaults, for this thread and those that it starts from now on.
+    /// Takes all signals that would end or tell the process something away from their defaults, for this thread and those
+    /// that it starts from now on.
     pub fn take() -> io::Result<Self> {
-        let mut signals = SigSet::empty();
-        for signal in [signal::SIGHUP, signal::SIGTERM, signal::SIGINT] {
-            signals.add(signal);
+        let mut signals = SigSet::all();
+        for signal in LEFT_ALONE {
+            signals.remove(signal);
         }
         signals.thread_block()?;
+        signals.remove(signal::SIGXFSZ);
         let descriptor = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { origin: Origin::Process(descriptor) })
     }
@@ -87,19 +142,34 @@ fn drain_process(descriptor: &SignalFd) -> Vec<Signal> {
     let mut signals = Vec::new();
     // An error leaves what there is for the next time; the descriptor stays readable then.
     while let Ok(Some(info)) = descriptor.read_signal() {
-        let number = i32::try_from(info.ssi_signo).unwrap_or_default();
-        signals.push(if number == signal::SIGHUP as i32 { Signal::Hangup } else { Signal::Terminate });
+        signals.push(meaning(&info));
     }
     signals
+}
+
+fn meaning(info: &siginfo) -> Signal {
+    let number = i32::try_from(info.ssi_signo).unwrap_or_default();
+    match signal::Signal::try_from(number) {
+        Ok(signal::SIGHUP) => Signal::Hangup,
+        Ok(signal::SIGUSR1) => Signal::ReopenLog,
+        Ok(signal::SIGUSR2) => Signal::TryNow,
+        Ok(signal::SIGTERM | signal::SIGINT) => Signal::Terminate,
+        Ok(_) | Err(_) => Signal::Meaningless { number, sender: info.ssi_pid },
+    }
+}
+
+/// How a signal is called; the numbers above the named ones are free for programs to use.
+pub fn name(number: i32) -> String {
+    match signal::Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => format!("signal {number}"),
+    }
 }
 
 fn drain_controller(pipe: &mut pipe::Receiver) -> Vec<Signal> {
     let mut octets = Vec::new();
     let is_closed = pipe.read_to_end(&mut octets).is_ok();
-    let mut signals: Vec<Signal> = octets
-        .into_iter()
-        .map(|sent| if sent == octet(Signal::Hangup) { Signal::Hangup } else { Signal::Terminate })
-        .collect();
+    let mut signals: Vec<Signal> = octets.into_iter().map(from_octet).collect();
     signals.extend(is_closed.then_some(Signal::Terminate));
     signals
 }
@@ -146,11 +216,17 @@ mod tests {
         // A signal for this thread alone cannot reach the other tests of the process.
         signal::raise(signal::SIGHUP).unwrap();
         signal::raise(signal::SIGTERM).unwrap();
+        signal::raise(signal::SIGALRM).unwrap();
         let mut events = Events::with_capacity(4);
         poll.poll(&mut events, Some(Duration::from_secs(60))).unwrap();
         assert!(events.iter().any(|event| event.token() == Token(7)));
         let drained = signals.drain();
-        assert!(drained.contains(&Signal::Hangup) && drained.contains(&Signal::Terminate), "{drained:?}");
+        let alarm = Signal::Meaningless { number: 14, sender: std::process::id() };
+        assert_eq!(drained.len(), 3, "{drained:?}");
+        assert!(
+            [Signal::Hangup, Signal::Terminate, alarm].iter().all(|signal| drained.contains(signal)),
+            "{drained:?}"
+        );
         assert_eq!(signals.drain(), []);
     }
 
@@ -165,9 +241,12 @@ mod tests {
             events.iter().any(|event| event.token() == Token(7))
         };
         assert_eq!(signals.drain(), []);
-        controller.send(Signal::Hangup).unwrap();
+        let sent = [Signal::Hangup, Signal::ReopenLog, Signal::TryNow, Signal::Terminate];
+        for signal in sent {
+            controller.send(signal).unwrap();
+        }
         assert!(woken());
-        assert_eq!(signals.drain(), [Signal::Hangup]);
+        assert_eq!(signals.drain(), sent);
         assert_eq!(signals.drain(), []);
         drop(controller);
         assert!(woken());
@@ -182,10 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_pipe_does_not_end_the_program() {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
-        let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
-        assert_ne!(ignored & 1 << (signal::SIGPIPE as u32 - 1), 0);
+    fn signals_have_names_as_far_as_they_have_any() {
+        assert_eq!([name(14), name(40)], ["SIGALRM", "signal 40"]);
     }
 }

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use cmail_delivery::dispatcher::Mode;
 use cmail_delivery::settings::Hosts;
 use log::{debug, error, info, warn};
+use nix::unistd::{Gid, Uid};
 use thiserror::Error;
 
 use crate::args::{self, Action, Command, Invocation};
@@ -29,7 +30,7 @@ use crate::hosts;
 use crate::logging::{Log, LogError};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::privileges::{self, PrivilegeError};
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 
 /// What a running engine is given.
 #[derive(Debug)]
@@ -51,17 +52,18 @@ pub struct Shell {
     pub pid_file: Option<PidFile>,
 }
 
-/// Does what SIGHUP asks of the shell: opens the log file again, and reads `/etc/hosts` again, which is returned if it
-/// can be read.
-pub fn hang_up(log: &Log) -> Option<Hosts> {
+/// Opens the log file again.
+pub fn reopen(log: &Log) {
     if let Err(error) = log.reopen() {
         warn!("{error}; the old one goes on");
     }
-    read_hosts()
 }
 
 /// Runs the program with the words of its command line, without its own name.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    if let Err(error) = signals::survive_file_size_limit() {
+        return fail(&StartError::Signals(error));
+    }
     let invocation = match args::parse(words) {
         Ok(Command::Help) => return print(args::HELP),
         Ok(Command::Version) => return print(concat!("cmail-dispatchd ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -120,12 +122,14 @@ fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode
 
 /// The word `initdb`.
 fn create_database(invocation: &Invocation, config: &Config) -> ExitCode {
-    // First of all: whoever may write the directory could make root give away other files.
-    if let Err(error) = drop_privileges(invocation, config) {
-        return fail(&error);
-    }
-    match engine::create_database(&config.database, config.identity.group) {
-        Ok(created) => print(&format!("{created}\n")),
+    let identity = &config.identity;
+    let changes = invocation.drop_privileges && privileges::is_root();
+    let owner = match (identity.uid(), identity.gid()) {
+        (None, None) => None,
+        (uid, gid) => Some((uid.unwrap_or(Uid::effective()), gid.unwrap_or(Gid::effective()))),
+    };
+    match engine::create_database(&config.database, owner.filter(|_| changes)) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }
@@ -280,7 +284,8 @@ fn within_descriptors(concurrency: u32) -> u32 {
     possible
 }
 
-fn read_hosts() -> Option<Hosts> {
+/// Reads `/etc/hosts`, if that succeeds.
+pub fn read_hosts() -> Option<Hosts> {
     let read = hosts::read(Path::new(hosts::PATH));
     read.inspect_err(|error| warn!("{} cannot be read: {error}", hosts::PATH)).ok()
 }

@@ -76,7 +76,7 @@ impl Chronicle {
             }
             Fact::HostsRead { file } => self.hosts_file = file.clone(),
             Fact::Draining => self.incidents.push((now, given("! drain"))),
-            Fact::Retried => self.incidents.push((now, given("! retry"))),
+            Fact::Ordered => self.incidents.push((now, given("! try-now"))),
             Fact::Connecting { link, remote, purpose: Purpose::Smtp } => {
                 let account = Account {
                     talk: Talk::new(),

@@ -83,7 +83,7 @@ fn describe(fact: Fact<'_>) -> Option<String> {
         Fact::Stopped { crashed: true } => "--- the daemon crashes".into(),
         Fact::Stopped { crashed: false } => "--- the daemon has ended".into(),
         Fact::Draining => "--- the daemon is asked to end".into(),
-        Fact::Retried => "--- everything is to be tried".into(),
+        Fact::Ordered => "--- everything is to be tried".into(),
         Fact::HostsRead { file } => format!("--- the hosts file is {file:?}"),
         Fact::WallSet { by_s } => format!("--- the wall clock is set by {by_s} s"),
         Fact::Inserted { id, origin: Origin::Submitted } => format!("= {id} submitted"),

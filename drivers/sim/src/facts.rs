@@ -87,8 +87,8 @@ pub(crate) enum Fact<'a> {
     Stopped { crashed: bool },
     /// The daemon was asked to end.
     Draining,
-    /// It was asked to try everything.
-    Retried,
+    /// It was told to try everything now.
+    Ordered,
     /// `/etc/hosts` is this from now on, as far as the daemon knows.
     HostsRead { file: &'a Hosts },
     /// The wall clock was set.

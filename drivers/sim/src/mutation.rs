@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 
 use cmail_delivery::address::Domain;
 use cmail_delivery::event::{Event, Level};
-use cmail_delivery::outbox::{Commit, NewBounce};
+use cmail_delivery::outbox::{Commit, NewBounce, StoreReply};
 use cmail_delivery::settings::{Hosts, Settings};
+use cmail_delivery::time::{Duration, UnixTime};
 
 use crate::map::Map;
 
@@ -30,6 +31,10 @@ pub(crate) enum Mutation {
     IgnoresConcurrency,
     /// The pause between attempts is too short.
     RetriesEarly,
+    /// An attempt before its time counts.
+    CountsEarlyAttempts,
+    /// Mail is tried again almost at once if its faillog allows it.
+    NeverRests,
     /// One attempt too many.
     TriesTooOften,
     /// A command is sent twice, without waiting for the reply.
@@ -64,10 +69,23 @@ impl Mutation {
                 settings.host_concurrency = settings.host_concurrency.saturating_mul(3);
             }
             Self::RetriesEarly => settings.retry_interval_s /= 2,
+            Self::NeverRests => settings.interval = Duration::from_secs(1),
             Self::TriesTooOften => settings.retries += 1,
             _ => {}
         }
         settings
+    }
+
+    /// What the build reads in the database.
+    pub(crate) fn answer(self, mut reply: StoreReply) -> StoreReply {
+        if self == Self::CountsEarlyAttempts
+            && let StoreReply::Claimed { transactions, .. } = &mut reply
+        {
+            for row in transactions.iter_mut().flat_map(|transaction| &mut transaction.rows) {
+                row.last_try = UnixTime(0);
+            }
+        }
+        reply
     }
 
     /// What the build finds in the hosts file when it starts.

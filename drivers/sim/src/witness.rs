@@ -77,7 +77,7 @@ impl Witness {
             Fact::Stopped { .. } => self.wires.clear(),
             Fact::Started { .. }
             | Fact::Draining
-            | Fact::Retried
+            | Fact::Ordered
             | Fact::HostsRead { .. }
             | Fact::WallSet { .. }
             | Fact::Inserted { .. }

@@ -46,22 +46,25 @@ impl Daemon {
         Self::spawn_command(command)
     }
 
-    /// With a limit on open files.
+    /// With a limit on open files, which only a shell can set without unsafe code.
     pub(crate) fn spawn_with_descriptors(limit: u32, config: &Path, words: &[&str]) -> Self {
-        Self::spawn_limited(&format!("-n {limit}"), config, words)
-    }
-
-    /// With a limit on memory, in KiB of address space.
-    pub(crate) fn spawn_with_memory(limit_kib: u32, config: &Path, words: &[&str]) -> Self {
-        Self::spawn_limited(&format!("-v {limit_kib}"), config, words)
-    }
-
-    /// With a limit that only a shell can set without unsafe code.
-    fn spawn_limited(limit: &str, config: &Path, words: &[&str]) -> Self {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("ulimit {limit} && exec \"$0\" \"$@\"")).arg(PROGRAM);
+        command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")).arg(PROGRAM);
         command.arg(config).args(words);
         Self::spawn_command(command)
+    }
+
+    /// With files that cannot grow beyond so many octets; [`Daemon::lift_file_size_limit`] ends that.
+    pub(crate) fn spawn_with_file_size(limit: u64, config: &Path, words: &[&str]) -> Self {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--fsize={limit}:unlimited")).arg(PROGRAM).arg(config).args(words);
+        Self::spawn_command(command)
+    }
+
+    pub(crate) fn lift_file_size_limit(&self) {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--pid={}", self.pid())).arg("--fsize=unlimited:unlimited");
+        assert!(command.status().unwrap().success());
     }
 
     /// With a standard error that nobody reads: the other end of the pipe is closed.
@@ -88,6 +91,13 @@ impl Daemon {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// By number, since not all signals have names.
+    pub(crate) fn signal_by_number(&self, number: i32) {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("kill -{number} {}", self.pid()));
+        assert!(command.status().unwrap().success(), "signal {number}");
     }
 
     /// Asks it to end, and asserts that it does so in time and well.
@@ -141,10 +151,16 @@ impl Daemon {
 
     /// Blocks until standard error holds this text.
     pub(crate) fn wait_for_output(&self, text: &str) -> String {
+        self.wait_for_outputs(text, 1)
+    }
+
+    /// Blocks until standard error holds this text so many times.
+    pub(crate) fn wait_for_outputs(&self, text: &str, count: usize) -> String {
         let guard = self.stderr.text.lock().unwrap();
-        let missing = |(output, ended): &mut (String, bool)| !output.contains(text) && !*ended;
+        let is_there = |output: &str| output.matches(text).count() >= count;
+        let missing = |(output, ended): &mut (String, bool)| !is_there(output) && !*ended;
         let (guard, _) = self.stderr.grown.wait_timeout_while(guard, PATIENCE, missing).unwrap();
-        assert!(guard.0.contains(text), "{text:?} never appeared in:\n{}", guard.0);
+        assert!(is_there(&guard.0), "{text:?} did not appear {count} times in:\n{}", guard.0);
         guard.0.clone()
     }
 

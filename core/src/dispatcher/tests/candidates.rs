@@ -17,8 +17,8 @@ fn failure_by(world: &mut World, remote: Option<&str>, recipient: &str) -> (Stri
         .events
         .iter()
         .filter_map(|event| {
-            let Event::Failed { id: of, text, fatal, .. } = event else { return None };
-            (*of == MailId(id)).then(|| (text.to_string(), *fatal))
+            let Event::Failed { id: of, text, kind, .. } = event else { return None };
+            (*of == MailId(id)).then(|| (text.to_string(), *kind == FailureKind::Permanent))
         })
         .collect();
     assert_eq!(failures.len(), 1, "{failures:?}");

@@ -193,7 +193,7 @@ impl Driver {
                 assert!(left > 0, "octets without end");
                 self.take_outputs();
             }
-            Call::Retry => self.input(Input::Retry),
+            Call::Retry => self.input(Input::TryNow),
             Call::Drain => self.input(Input::Drain),
         }
     }

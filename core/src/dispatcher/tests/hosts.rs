@@ -212,7 +212,7 @@ fn the_administrators_wish_to_try_everything_forgives_dead_hosts() {
         world.run();
     }
     assert_eq!(world.server("192.0.2.2").accepted.len(), 2);
-    world.input(Input::Retry);
+    world.input(Input::TryNow);
     world.mail(SENDER, "a@example.org", "c");
     world.run();
     assert_eq!(world.server("192.0.2.1").accepted.len(), 1);

@@ -53,6 +53,8 @@ pub(super) struct Outbox {
     pub(super) largest_data_octets: usize,
     /// Pieces of data come with the wrong content from now on, as if the mail had vanished.
     pub(super) data_is_gone: bool,
+    /// Another program gives mail another recipient while it is sent.
+    pub(super) is_meddled_with: bool,
     /// What mail was when it was claimed, or read for a bounce.
     claimed: BTreeMap<MailId, Row>,
 }
@@ -158,6 +160,9 @@ impl Outbox {
 
     fn commit(&mut self, mut commit: Commit) -> StoreReply {
         let mut changed = Vec::new();
+        for id in commit.delivered.iter().filter(|_| self.is_meddled_with) {
+            self.mails.entry(id.0).and_modify(|mail| mail.recipient.insert(0, 'x'));
+        }
         let is_same_message = |before: &Row, now: &Row| {
             (&before.sender, &before.recipient, before.data_octets)
                 == (&now.sender, &now.recipient, now.data_octets)

@@ -4,6 +4,9 @@ use super::*;
 use crate::io::Input;
 use crate::outbox::{Cursor, Row};
 
+/// What was changed while it was tried is not tried again before.
+const REST: Duration = Duration::from_secs(12);
+
 /// Runs until the server has taken this many messages.
 fn run_until_accepted(world: &mut World, address: &str, count: usize) {
     for _ in 0..10_000 {
@@ -46,6 +49,7 @@ fn claimed_mail_that_somebody_redirects_goes_to_the_new_recipient() {
     }
     world.outbox.data_version += 1;
     world.input(Input::OutboxChanged);
+    world.run_for(REST);
     world.run();
     let kept = world.server("192.0.2.1").accepted.len();
     let begun = 1 + world.server("192.0.2.1").most_open;
@@ -73,6 +77,7 @@ fn change_in_flight(reply: &'static str, change: impl FnOnce(&mut outbox::Mail))
     change(world.outbox.mails.get_mut(&id).unwrap());
     world.outbox.data_version += 1;
     world.input(Input::OutboxChanged);
+    world.run_for(REST);
     world.run();
     (world, id)
 }
@@ -210,9 +215,9 @@ fn the_next_rows_are_asked_for_before_those_that_came_are_taken_in() {
     assert_eq!(dispatcher.poll_timeout(), Some((now.monotonic, TimeoutReason::Look)));
     dispatcher.handle_timeout(now);
     assert_eq!(dispatcher.indexed(), limit as usize);
-    // An answer that comes sooner than that, and SIGHUP, find nothing left to be taken in.
+    // An answer that comes sooner than that, and an order, find nothing left to be taken in.
     dispatcher.handle_input(now, Input::Store(id, rows_after(after, limit, true)));
-    dispatcher.handle_input(now, Input::Retry);
+    dispatcher.handle_input(now, Input::TryNow);
     assert_eq!(dispatcher.indexed(), 2 * limit as usize);
     let (id, after, _) = next_scan(&mut dispatcher).unwrap();
     dispatcher.handle_input(now, Input::Store(id, rows_after(after, limit, true)));

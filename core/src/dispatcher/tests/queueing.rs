@@ -63,50 +63,6 @@ fn mail_that_failed_a_moment_ago_waits_also_after_a_restart() {
 }
 
 #[test]
-fn a_retry_by_the_administrator_tries_everything_that_is_not_given_up() {
-    let mut world = World::new();
-    world.domain("example.org", "192.0.2.1");
-    let waiting = world.mail(SENDER, "a@example.org", "x");
-    world.failed_before(waiting, 1, 10, false);
-    world.run();
-    assert_eq!(world.outbox.deleted, []);
-    world.input(Input::Retry);
-    // A look at the outbox does not undo the wish.
-    world.run();
-    assert_eq!(world.outbox.deleted, [waiting]);
-}
-
-#[test]
-fn a_retry_by_the_administrator_reaches_mail_whose_failure_is_just_being_recorded() {
-    let mut world = World::with_brief_connections();
-    world.domain("example.org", "192.0.2.1").usual = Behaviour::on("RCPT", "450 4.2.0 later");
-    let id = world.mail(SENDER, "a@example.org", "x");
-    world.slow.insert("commit", Duration::from_secs(10));
-    world.input(Input::OutboxChanged);
-    world.run_for(Duration::from_secs(5));
-    assert_eq!(world.failures(id).len(), 1, "it is recorded, but the answer is still to come");
-    world.input(Input::Retry);
-    world.run_for(Duration::from_secs(60));
-    assert_eq!(world.failures(id).len(), 2);
-    world.run();
-    assert_eq!(world.failures(id).len(), 2, "once is enough");
-}
-
-#[test]
-fn a_retry_of_very_much_mail_reaches_all_of_it() {
-    let mut world = World::new();
-    world.dns_is_dead = true;
-    for _ in 0..25_000 {
-        let id = world.mail(SENDER, "a@example.org", "x");
-        world.failed_before(id, 1, 10, false);
-    }
-    world.run();
-    world.input(Input::Retry);
-    world.run();
-    assert!(world.outbox.mails.values().all(|mail| mail.faillog.len() == 2));
-}
-
-#[test]
 fn mail_that_is_gone_or_changed_when_it_is_claimed_is_not_sent_as_it_was() {
     let mut world = World::new();
     world.domain("example.org", "192.0.2.1");

@@ -181,3 +181,29 @@ fn the_cache_is_bounded_and_drops_what_expires_first() {
     cache.insert(now + SECOND * 300, question(8), outcome, Some(2));
     assert_eq!(cache.len(), 1);
 }
+
+#[test]
+fn a_change_of_settings_forgets_denials_and_failures_and_keeps_records() {
+    let mut scene = Scene::new();
+    for domain in ["found.example", "missing.example", "broken.example"] {
+        scene.mx(domain);
+        let sent = scene.one_sent();
+        let mut response = sent.response();
+        match domain {
+            "found.example" => response.answers = vec![mx_record("found.example.", 1, "mx.example.")],
+            "missing.example" => {
+                response.metadata.response_code = ResponseCode::NXDomain;
+                response.authorities = vec![soa_record("example.", 60, 60)];
+            }
+            _ => response.metadata.response_code = ResponseCode::ServFail,
+        }
+        scene.reply(&sent, &response);
+        scene.answer();
+    }
+    assert_eq!(scene.resolver.cache.len(), 3);
+    let settings = scene.resolver.settings.clone();
+    scene.resolver.reconfigure(scene.now, settings);
+    assert_eq!(scene.resolver.cache.len(), 1);
+    scene.mx("found.example");
+    assert_eq!(scene.answer(), hosts(&[(1, "mx.example")]));
+}

@@ -313,3 +313,46 @@ fn a_truncated_answer_over_tcp_is_malformed() {
     scene.resolver.handle_received(scene.now, connection, &stream);
     assert!(temporary(scene.answer()).contains("malformed"));
 }
+
+fn servers(numbers: &[u8]) -> ResolverSettings {
+    ResolverSettings { servers: numbers.iter().copied().map(server).collect(), timeout: TIMEOUT, attempts: 1 }
+}
+
+#[test]
+fn new_servers_are_asked_what_the_old_ones_have_not_answered() {
+    let mut scene = Scene::with_servers(2, 1);
+    scene.mx("example.org");
+    assert_eq!(scene.one_sent().to, server(1));
+    scene.pass(TIMEOUT);
+    assert_eq!(scene.one_sent().to, server(2));
+    scene.resolver.reconfigure(scene.now, servers(&[7]));
+    let sent = scene.one_sent();
+    assert_eq!(sent.to, server(7));
+    scene.reply_with(&sent, vec![mx_record("example.org.", 1, "mx.example.")]);
+    assert_eq!(scene.answer(), hosts(&[(1, "mx.example")]));
+}
+
+#[test]
+fn the_same_servers_are_not_asked_again() {
+    let mut scene = Scene::with_servers(2, 1);
+    scene.mx("example.org");
+    let sent = scene.one_sent();
+    scene.resolver.reconfigure(scene.now, servers(&[1, 2]));
+    assert_eq!(scene.outputs(), []);
+    scene.reply_with(&sent, vec![mx_record("example.org.", 1, "mx.example.")]);
+    scene.answer();
+}
+
+#[test]
+fn new_servers_are_asked_on_behalf_of_a_question_over_tcp() {
+    let mut scene = Scene::new();
+    scene.mx("example.org");
+    let sent = scene.one_sent();
+    let (connection, _) = scene.over_tcp(&sent);
+    scene.resolver.reconfigure(scene.now, servers(&[7]));
+    let outputs = scene.outputs();
+    assert!(outputs.contains(&ResolverOutput::Close(connection)), "{outputs:?}");
+    assert!(matches!(outputs.last(), Some(ResolverOutput::Datagram { to, .. }) if *to == server(7)));
+    scene.pass(TIMEOUT);
+    temporary(scene.answer());
+}

@@ -145,7 +145,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.logfile, text) },
         default: Fallback::Described("standard error"),
         repeat: Repeat::LastHolds,
-        help: "Where the log is appended to. SIGHUP opens it again. Without it the daemon stays in the foreground.",
+        help: "Where the log is appended to. SIGHUP and SIGUSR1 open it again. Without it the daemon stays in the foreground.",
         show: |config| located(&config.directives.logfile),
     },
     Directive {

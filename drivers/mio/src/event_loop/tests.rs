@@ -1,5 +1,4 @@
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 
@@ -30,7 +29,8 @@ fn environment<'a>() -> Environment<'a> {
         signals: Box::new(Vec::new),
         outbox_touched: Box::new(|| {}),
         outbox_changed: Box::new(|| false),
-        hang_up: Box::new(|| None),
+        reopen_log: Box::new(|| {}),
+        read_system: Box::new(SystemNews::default),
     }
 }
 
@@ -126,24 +126,25 @@ fn signals_and_changes_of_the_outbox_are_taken_when_their_sources_are_readable()
             }
             has_changed
         }),
-        hang_up: Box::new(|| {
-            note("hang up");
-            Some(BTreeMap::new())
+        reopen_log: Box::new(|| note("log")),
+        read_system: Box::new(|| {
+            note("system");
+            SystemNews::default()
         }),
         ..environment()
     };
     // A signal from before the registration had no event.
     settle(&mut event_loop, &mut dispatcher, &mut environment);
-    assert_eq!(log.take(), ["hang up"]);
+    assert_eq!(log.take(), ["log", "system"]);
 
     let (mut signal, mut signals) = pipe::new().unwrap();
     let (mut change, mut changes) = pipe::new().unwrap();
     event_loop.register(&mut signals, Registration::Signals).unwrap();
     event_loop.register(&mut changes, Registration::Outbox).unwrap();
-    pending.borrow_mut().push(Signal::Hangup);
+    pending.borrow_mut().push(Signal::ReopenLog);
     signal.write_all(b"!").unwrap();
     event_loop.iterate(&mut dispatcher, &mut environment).unwrap();
-    assert_eq!(log.take(), ["hang up"]);
+    assert_eq!(log.take(), ["log"]);
     settle(&mut event_loop, &mut dispatcher, &mut environment);
     is_changed.set(true);
     change.write_all(b"!").unwrap();

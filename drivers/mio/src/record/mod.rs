@@ -18,7 +18,7 @@ mod writer;
 use std::collections::BTreeMap;
 
 use cmail_delivery::dispatcher::Dispatcher;
-use cmail_delivery::event::Event;
+use cmail_delivery::event::{Event, FailureKind};
 use cmail_delivery::io::{ConnectionId, Input, Output, Purpose};
 use cmail_delivery::outbox::{MailId, StoreReply};
 use cmail_delivery::settings::Settings;
@@ -93,8 +93,9 @@ impl Recorder {
             | Input::Datagram { .. }
             | Input::DatagramFailed(..)
             | Input::OutboxChanged
-            | Input::Retry
-            | Input::Hosts(_) => {}
+            | Input::TryNow
+            | Input::Hosts(_)
+            | Input::Resolver(_) => {}
         }
     }
 
@@ -193,7 +194,8 @@ impl Recorder {
                     track.delivered(*id);
                 }
             }
-            Event::Failed { id, whom, text, fatal } => {
+            Event::Failed { id, whom, text, kind } => {
+                let fatal = *kind == FailureKind::Permanent;
                 if self.track_of(*id).is_none() {
                     // All mail for a destination has failed, whether a server was asked about it or not.
                     let is_of_it = |track: &&mut Track| {
@@ -202,10 +204,10 @@ impl Recorder {
                             && !track.has_mails()
                     };
                     if let Some(track) = self.tracks.values_mut().find(is_of_it) {
-                        track.failed(*id, text, *fatal);
+                        track.failed(*id, text, fatal);
                     }
                 } else if let Some(track) = self.track_of(*id) {
-                    track.failed(*id, text, *fatal);
+                    track.failed(*id, text, fatal);
                 }
             }
             Event::Bounced { .. } | Event::Dropped { .. } | Event::Note { .. } => {}

@@ -36,8 +36,9 @@ fn keep(input: Input<'_>) -> Seen {
         input @ (Input::TlsFailed(..)
         | Input::Store(..)
         | Input::OutboxChanged
-        | Input::Retry
+        | Input::TryNow
         | Input::Hosts(_)
+        | Input::Resolver(_)
         | Input::Drain) => panic!("{input:?}"),
     }
 }

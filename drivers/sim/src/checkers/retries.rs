@@ -1,12 +1,13 @@
 //! A mail is tried when more than `retryinterval` has passed since its last attempt and not before, and never again
-//! after `retries` attempts or a fatal one.
+//! after `retries` attempts or a fatal one. An order is about one attempt, which does not count if it fails temporarily
+//! before its time. Whatever the faillog says, mail rests after each attempt.
 
 use std::collections::HashMap;
 
-use cmail_delivery::event::Event;
-use cmail_delivery::outbox::{MailId, StoreReply};
-use cmail_delivery::schedule::{RetryRules, Standing};
-use cmail_delivery::time::UnixTime;
+use cmail_delivery::event::{Event, FailureKind};
+use cmail_delivery::outbox::{Commit, MailId, Row, StoreReply};
+use cmail_delivery::schedule::{LEAST_REST, RetryRules, Standing};
+use cmail_delivery::time::{Instant, UnixTime};
 
 use super::Checker;
 use crate::facts::{Fact, Scene};
@@ -16,11 +17,15 @@ use crate::facts::{Fact, Scene};
 pub(super) struct Retries {
     /// Counts what happens.
     step: u64,
-    /// When the administrator last wanted everything to be tried, or the wall clock was last set.
-    excuse: u64,
+    /// When the wall clock was last set.
+    wall_set: u64,
+    /// When the administrator last wanted everything to be tried.
+    ordered: u64,
+    /// When each mail last failed in the life of this daemon.
+    tried: HashMap<MailId, (u64, Instant)>,
     /// When an attempt failed that is not recorded yet.
     unrecorded: HashMap<MailId, u64>,
-    /// When each mail last failed, or was last meddled with.
+    /// When each mail last failed with a row in the faillog, or was last meddled with.
     last_failed: HashMap<MailId, u64>,
     meddled: HashMap<MailId, u64>,
 }
@@ -33,39 +38,30 @@ impl Checker for Retries {
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
         self.step += 1;
         match fact {
-            Fact::Retried | Fact::WallSet { .. } => self.excuse = self.step,
+            Fact::WallSet { .. } => self.wall_set = self.step,
+            Fact::Ordered => self.ordered = self.step,
+            Fact::Started { .. } => {
+                self.ordered = 0;
+                self.tried.clear();
+            }
             Fact::Meddled { id } => {
                 self.meddled.insert(id, self.step);
             }
-            Fact::Log(Event::Failed { id, .. }) => {
-                self.unrecorded.insert(*id, self.step);
+            Fact::Log(Event::Failed { id, kind, .. }) => {
+                if *kind == FailureKind::Early && !self.is_ordered(*id) {
+                    return Err(format!("an attempt of mail {id} does not count, and nobody has ordered it"));
+                }
+                if *kind != FailureKind::Early {
+                    self.unrecorded.insert(*id, self.step);
+                }
+                self.tried.insert(*id, (self.step, scene.now.monotonic));
             }
             Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
                 for row in transactions.iter().flat_map(|transaction| &transaction.rows) {
-                    // One that is given up is not tried: it is looked at again.
-                    if let Some(Standing::NotBefore(time)) = self.standing(scene, row.id, scene.now.wall) {
-                        return Err(format!("mail {} is worked on before {}", row.id, time.0));
-                    }
+                    self.claimed(scene, row)?;
                 }
             }
-            Fact::Committing { commit } => {
-                for attempt in &commit.failed {
-                    let standing = self.standing(scene, attempt.id, attempt.time);
-                    if let Some(Standing::NotBefore(time)) = standing {
-                        return Err(format!("mail {} was tried before {}", attempt.id, time.0));
-                    }
-                    if standing == Some(Standing::GivenUp) {
-                        return Err(format!("mail {} was tried after it was given up", attempt.id));
-                    }
-                    if attempt.time > scene.now.wall && self.excuse == 0 {
-                        return Err(format!("mail {} failed in the future", attempt.id));
-                    }
-                }
-                for attempt in &commit.failed {
-                    let failed = self.unrecorded.remove(&attempt.id).unwrap_or(self.step);
-                    self.last_failed.insert(attempt.id, failed);
-                }
-            }
+            Fact::Committing { commit } => self.committing(scene, commit)?,
             _ => {}
         }
         Ok(())
@@ -73,15 +69,59 @@ impl Checker for Retries {
 }
 
 impl Retries {
+    fn claimed(&self, scene: &Scene<'_>, row: &Row) -> Result<(), String> {
+        // One that is given up is not tried: it is looked at again.
+        if let Some(Standing::NotBefore(time)) = self.standing(scene, row.id, scene.now.wall)
+            && !self.is_ordered(row.id)
+        {
+            return Err(format!("mail {} is worked on before {}", row.id, time.0));
+        }
+        let Some((_, tried_at)) = self.tried.get(&row.id) else { return Ok(()) };
+        let rest = if self.is_ordered(row.id) { LEAST_REST } else { rules(scene).rest(scene.settings) };
+        if scene.now.monotonic < *tried_at + rest {
+            return Err(format!("mail {} does not rest after its last attempt", row.id));
+        }
+        Ok(())
+    }
+
+    fn committing(&mut self, scene: &Scene<'_>, commit: &Commit) -> Result<(), String> {
+        for attempt in &commit.failed {
+            match self.standing(scene, attempt.id, attempt.time) {
+                Some(Standing::NotBefore(time)) if !attempt.fatal => {
+                    return Err(format!("an attempt of mail {} before {} counts", attempt.id, time.0));
+                }
+                Some(Standing::GivenUp) => {
+                    return Err(format!("mail {} was tried after it was given up", attempt.id));
+                }
+                Some(Standing::Due | Standing::NotBefore(_)) | None => {}
+            }
+            if attempt.time > scene.now.wall && self.wall_set == 0 {
+                return Err(format!("mail {} failed in the future", attempt.id));
+            }
+        }
+        for attempt in &commit.failed {
+            let failed = self.unrecorded.remove(&attempt.id).unwrap_or(self.step);
+            self.last_failed.insert(attempt.id, failed);
+        }
+        Ok(())
+    }
+
+    /// Whether the administrator has ordered a mail to be tried, and it was not tried since then.
+    fn is_ordered(&self, id: MailId) -> bool {
+        self.ordered > self.tried.get(&id).map_or(0, |(step, _)| *step)
+    }
+
     /// How a mail stands at a time, if nobody but the daemon has had a hand in it since its last attempt.
     fn standing(&self, scene: &Scene<'_>, id: MailId, at: UnixTime) -> Option<Standing> {
         let state = scene.outbox.mail(id)?.fail_state(id);
         let last_failed = self.last_failed.get(&id).copied().unwrap_or(0);
         let was_meddled_with = self.meddled.get(&id).is_some_and(|&step| step > last_failed);
-        let rules =
-            RetryRules { retries: scene.settings.retries, interval_s: scene.settings.retry_interval_s };
-        let standing = rules.standing(state.fail_count, state.last_try, state.fatal, at);
-        let is_excused = was_meddled_with || (self.excuse > last_failed && standing != Standing::GivenUp);
+        let standing = rules(scene).standing(state.fail_count, state.last_try, state.fatal, at);
+        let is_excused = was_meddled_with || (self.wall_set > last_failed && standing != Standing::GivenUp);
         (!is_excused).then_some(standing)
     }
+}
+
+fn rules(scene: &Scene<'_>) -> RetryRules {
+    RetryRules::of(scene.settings)
 }

@@ -8,7 +8,7 @@ use crate::swarm::{options_of, run_options};
 /// Hours of faults in each world.
 const HOURS: u32 = 3;
 /// Worlds that are tried until one shows the error.
-const WORLDS: u64 = 60;
+const WORLDS: u64 = 200;
 
 /// Which checkers object to a build, in how many worlds.
 fn objections(mutation: Mutation) -> Vec<&'static str> {
@@ -79,6 +79,16 @@ fn a_hosts_file_that_is_used_for_domains_is_noticed() {
 #[test]
 fn an_attempt_that_comes_too_early_is_noticed() {
     assert_caught(Mutation::RetriesEarly, "retryinterval and retries are kept");
+}
+
+#[test]
+fn an_attempt_before_its_time_that_counts_is_noticed() {
+    assert_caught(Mutation::CountsEarlyAttempts, "retryinterval and retries are kept");
+}
+
+#[test]
+fn mail_that_does_not_rest_is_noticed() {
+    assert_caught(Mutation::NeverRests, "retryinterval and retries are kept");
 }
 
 #[test]

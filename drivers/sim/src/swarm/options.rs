@@ -274,7 +274,7 @@ impl Faults {
             drains: some(&[20, 200]),
             meddling: some(&[100, 1000, 5000]),
             clock_jumps: some(&[10, 50]),
-            retries: some(&[20, 200]),
+            retries: some(&[100, 1000]),
             disorder: some(&[1, 20]),
         }
     }

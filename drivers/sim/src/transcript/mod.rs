@@ -28,7 +28,7 @@
 //! | `! stall` | nothing comes any more, until the client gives up |
 //! | `! store-fails` | the next commit is refused by the database |
 //! | `! crash` | the daemon crashes and starts again |
-//! | `! drain`, `! retry` | SIGTERM, SIGHUP |
+//! | `! drain`, `! try-now` | SIGTERM, SIGUSR2 |
 //!
 //! After `refused`, `unreachable`, `local`, `reset` and `tls-failed` the words of the system may follow.
 //!
@@ -124,7 +124,7 @@ pub(crate) enum Incident {
     StoreFails,
     Crash,
     Drain,
-    Retry,
+    TryNow,
 }
 
 /// A given line that does something.

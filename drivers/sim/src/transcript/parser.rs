@@ -78,7 +78,7 @@ fn parse_plain_incident(name: &str) -> Result<Incident, String> {
         "store-fails" => Incident::StoreFails,
         "crash" => Incident::Crash,
         "drain" => Incident::Drain,
-        "retry" => Incident::Retry,
+        "try-now" => Incident::TryNow,
         _ => return Err(format!("unknown incident \"{name}\"")),
     })
 }

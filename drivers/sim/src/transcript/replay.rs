@@ -454,9 +454,9 @@ impl<'a> Replay<'a> {
                 self.see(Fact::Draining);
                 self.call(Input::Drain);
             }
-            Incident::Retry => {
-                self.see(Fact::Retried);
-                self.call(Input::Retry);
+            Incident::TryNow => {
+                self.see(Fact::Ordered);
+                self.call(Input::TryNow);
             }
         }
         Ok(())

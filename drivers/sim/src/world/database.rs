@@ -62,7 +62,7 @@ impl World {
         if let Some(reply) = self.outbox.read(request) {
             self.outbox.remember(&reply);
             self.see(Fact::Answered { reply: &reply });
-            return reply;
+            return self.mutation.answer(reply);
         }
         let StoreRequest::Commit(commit) = request else {
             return StoreReply::Data(bytes::Bytes::new());

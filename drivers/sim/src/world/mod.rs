@@ -64,7 +64,9 @@ pub(crate) enum Happening {
     /// Another process changes something.
     Meddle,
     /// The administrator wants everything to be tried.
-    Retry,
+    TryNow,
+    /// What the system says is read again.
+    Reload,
     /// The wall clock is set.
     SetWall,
     /// A host, or its whole group, fails.
@@ -249,7 +251,8 @@ impl World {
             Happening::TakeOutputs => self.take_outputs(),
             Happening::Submit => self.submit(),
             Happening::Meddle => self.meddle(),
-            Happening::Retry => self.retry(),
+            Happening::TryNow => self.try_now(),
+            Happening::Reload => self.reload(),
             Happening::SetWall => self.set_wall(),
             Happening::HostFails { group } => self.host_fails(group),
             Happening::HostReturns(host) => self.host_returns(host),

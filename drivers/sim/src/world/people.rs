@@ -29,7 +29,8 @@ impl World {
         self.draw(faults.crashes, || Happening::Crash);
         self.draw(faults.drains, || Happening::Drain);
         self.draw(faults.meddling, || Happening::Meddle);
-        self.draw(faults.retries, || Happening::Retry);
+        self.draw(faults.retries, || Happening::TryNow);
+        self.draw(faults.retries, || Happening::Reload);
         self.draw(faults.clock_jumps, || Happening::SetWall);
         self.draw(faults.outages, || Happening::HostFails { group: false });
         self.draw(faults.group_outages, || Happening::HostFails { group: true });
@@ -198,16 +199,30 @@ impl World {
         self.see(Fact::Meddled { id });
     }
 
-    pub(super) fn retry(&mut self) {
+    pub(super) fn try_now(&mut self) {
         if !self.is_healed && self.daemon.is_some() {
-            // As the shell does it: what stands in the file is read again first.
-            if self.people_dice.chance(500) {
-                self.hosts_file = self.map.draw_hosts_file(&mut self.people_dice);
-            }
-            self.read_hosts_file();
-            self.see(Fact::Retried);
-            self.call(Input::Retry);
+            self.see(Fact::Ordered);
+            self.call(Input::TryNow);
         }
+    }
+
+    /// `/etc/hosts` and the name servers may have changed.
+    pub(super) fn reload(&mut self) {
+        if self.is_healed || self.daemon.is_none() {
+            return;
+        }
+        if self.people_dice.chance(500) {
+            self.hosts_file = self.map.draw_hosts_file(&mut self.people_dice);
+        }
+        self.read_hosts_file();
+        let mut resolver = self.settings.resolver.clone();
+        if self.people_dice.chance(500) {
+            resolver.servers.rotate_left(1);
+            resolver.attempts += 1;
+        }
+        self.call(Input::Resolver(resolver));
+        // Whoever has mended something wants to see it work.
+        self.try_now();
     }
 
     pub(super) fn set_wall(&mut self) {
