@@ -10,6 +10,11 @@ use core::str;
 
 use thiserror::Error;
 
+use crate::shown::shortened;
+
+/// Longest mail address in octets. Servers have to take paths of 256 (RFC 5321 section 4.5.3.1.3) and command lines of
+/// 512, and hardly any takes a line of more than 1,000.
+pub const ADDRESS_LIMIT_OCTETS: usize = 1000;
 /// Longest domain name in octets, written without its trailing dot (RFC 1035 section 2.3.4).
 pub const DOMAIN_LIMIT_OCTETS: usize = 253;
 /// Longest label of a domain name in octets (RFC 1035 section 2.3.4).
@@ -21,6 +26,9 @@ pub enum AddressError {
     /// There is no text at all.
     #[error("the address is empty")]
     Empty,
+    /// Beyond [`ADDRESS_LIMIT_OCTETS`].
+    #[error("the address is longer than {ADDRESS_LIMIT_OCTETS} octets")]
+    TooLong,
     /// An octet that would end a command line, or look as if it did.
     #[error("the address contains a control character")]
     ControlCharacter,
@@ -39,7 +47,7 @@ pub enum AddressError {
     /// Mail that is routed by domain needs one, and there is none behind the `@`.
     #[error("the address has no domain")]
     NoDomain,
-    /// The domain breaks the rules of RFC 1035, RFC 5890 or RFC 5321 section 4.1.3.
+    /// The domain breaks the rules of RFC 1035, RFC 5890 or RFC 5321 section 4.1.3; what is long is cut.
     #[error("\"{}\" is not a valid domain", .0.escape_debug())]
     Domain(String),
 }
@@ -53,7 +61,11 @@ impl Domain {
     ///
     /// Underscores are let through: they are no host name, but real mail domains have them.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        let invalid = || AddressError::Domain(text.to_owned());
+        let invalid = || AddressError::Domain(shortened(text));
+        // What is too long is not converted: that takes much longer than reading it.
+        if text.len() > ADDRESS_LIMIT_OCTETS {
+            return Err(invalid());
+        }
         let bare = text.strip_suffix('.').unwrap_or(text);
         let ascii = if bare.is_ascii() {
             bare.to_ascii_lowercase()
@@ -98,7 +110,7 @@ impl MailDomain {
     /// Parses a domain name or an address literal.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let Some(literal) = text.strip_prefix('[') else { return Domain::parse(text).map(Self::Name) };
-        let invalid = || AddressError::Domain(text.to_owned());
+        let invalid = || AddressError::Domain(shortened(text));
         let literal = literal.strip_suffix(']').ok_or_else(invalid)?;
         let address = match literal.split_at_checked(5) {
             Some((tag, ipv6)) if tag.eq_ignore_ascii_case("ipv6:") => {
@@ -126,6 +138,9 @@ impl Mailbox {
     ///
     /// An address without a domain passes: a relay may know what to do with it. Only [`Mailbox::domain`] asks for one.
     pub fn parse(octets: &[u8]) -> Result<Self, AddressError> {
+        if octets.len() > ADDRESS_LIMIT_OCTETS {
+            return Err(AddressError::TooLong);
+        }
         let text = str::from_utf8(octets).map_err(|_| AddressError::NotUtf8)?;
         if text.is_empty() {
             return Err(AddressError::Empty);
@@ -242,6 +257,17 @@ mod tests {
         {
             assert!(Domain::parse(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_too_long_is_invalid_whatever_it_says() {
+        let domain = "@example.org";
+        let most = "a".repeat(ADDRESS_LIMIT_OCTETS - domain.len());
+        assert!(Mailbox::parse(format!("{most}{domain}").as_bytes()).is_ok());
+        assert_eq!(Mailbox::parse(format!("a{most}{domain}").as_bytes()), Err(AddressError::TooLong));
+        let long = "\u{fc}".repeat(ADDRESS_LIMIT_OCTETS);
+        let error = Domain::parse(&long).unwrap_err();
+        assert!(format!("{error}").len() < 300, "{error}");
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub enum Event {
         /// Who is told.
         sender: Box<str>,
     },
-    /// A mail with a null sender was given up: there is nobody to tell.
+    /// A mail with a null sender, or one that is no address, was given up: there is nobody to tell.
     Dropped {
         /// The mail.
         id: MailId,
@@ -130,7 +130,7 @@ impl fmt::Display for Event {
             Self::Dropped { id } => {
                 write!(
                     f,
-                    "mail {id} given up and deleted without a bounce, because its sender is the null path"
+                    "mail {id} given up and deleted without a bounce, because its sender is the null path, or no address"
                 )
             }
             Self::Note { text, .. } => f.write_str(text),

@@ -9,6 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use crate::shown::{ELLIPSIS, one_line, truncated};
 use crate::status::EnhancedStatus;
 
 /// Longest text of a faillog row in octets.
@@ -21,8 +22,6 @@ const LINE_LIMIT_OCTETS: usize = 512;
 const HOST_LIMIT_OCTETS: usize = 255;
 /// Longest command that is kept, in octets.
 const COMMAND_LIMIT_OCTETS: usize = 400;
-/// Stands where something was left out.
-const ELLIPSIS: &str = "…";
 
 /// What has failed where no server spoke. The texts are those that the administrators' tools have always looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -248,31 +247,6 @@ fn trailing_status(line: &str) -> Option<EnhancedStatus> {
     let (_, status) = line.strip_suffix(']')?.rsplit_once('[')?;
     let (status, octets) = EnhancedStatus::parse_prefix(status.as_bytes())?;
     (octets == line.len() - line.rfind('[')? - 2 && matches!(status.class, 4 | 5)).then_some(status)
-}
-
-/// The text with everything replaced that could end a line or steer a terminal.
-pub(crate) fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|character| match character {
-            '\t' => ' ',
-            // What Unicode calls line and paragraph separators, some programs take for line ends, too.
-            '\u{2028}' | '\u{2029}' => '?',
-            control if control.is_control() => '?',
-            printable => printable,
-        })
-        .collect()
-}
-
-/// The beginning of a text, marked as such if it is not the whole.
-pub(crate) fn truncated(text: &str, limit_octets: usize) -> String {
-    if text.len() <= limit_octets {
-        return text.to_owned();
-    }
-    let end = limit_octets.saturating_sub(ELLIPSIS.len());
-    let end = (0..=end).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-    let mut beginning = text.get(..end).unwrap_or_default().to_owned();
-    beginning.push_str(ELLIPSIS);
-    beginning
 }
 
 #[cfg(test)]

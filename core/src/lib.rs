@@ -64,7 +64,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`event`], and `memory`, which forgets |
+//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`event`], [`shown`], and `memory`, which forgets |
 //! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`failure`] |
 //! | machines | [`session`], [`resolver`] |
 //! | decisions | [`route`], [`schedule`], [`bounce`], and `reachability`, which servers do not answer |
@@ -101,6 +101,7 @@ pub mod sasl;
 pub mod schedule;
 pub mod session;
 pub mod settings;
+pub mod shown;
 pub mod status;
 pub mod time;
 pub mod transparency;

@@ -8,6 +8,12 @@ use thiserror::Error;
 
 use crate::address::{Domain, MailDomain};
 
+/// Longest remote specification in octets.
+pub const REMOTE_LIMIT_OCTETS: usize = 2048;
+/// Longest user and longest password of a remote specification in octets: no mechanism of authentication has a use for more
+/// (RFC 4616 section 2 asks servers for 255).
+pub const CREDENTIAL_LIMIT_OCTETS: usize = 1024;
+
 /// How a port is to be protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TlsMode {
@@ -90,6 +96,14 @@ pub struct Relay {
 /// Why a remote specification is malformed. No text in it comes from the specification, which may hold a password.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum RelayError {
+    /// Beyond [`REMOTE_LIMIT_OCTETS`].
+    #[error("malformed remote specification: it is longer than {REMOTE_LIMIT_OCTETS} octets")]
+    TooLong,
+    /// Beyond [`CREDENTIAL_LIMIT_OCTETS`].
+    #[error(
+        "malformed remote specification: USER or PASSWORD is longer than {CREDENTIAL_LIMIT_OCTETS} octets"
+    )]
+    CredentialsTooLong,
     /// Something stands before an `@`, but not USER:PASSWORD.
     #[error("malformed remote specification: the part before the last \"@\" must be USER:PASSWORD")]
     Credentials,
@@ -112,10 +126,16 @@ pub enum RelayError {
 impl Relay {
     /// Parses a remote specification as the database holds it.
     pub fn parse(octets: &[u8]) -> Result<Self, RelayError> {
+        if octets.len() > REMOTE_LIMIT_OCTETS {
+            return Err(RelayError::TooLong);
+        }
         let text = core::str::from_utf8(octets).map_err(|_| RelayError::NotUtf8)?;
         let (credentials, server) = match text.rsplit_once('@') {
             None => (None, text),
             Some((credentials, server)) => match credentials.split_once(':') {
+                Some((user, password)) if user.len().max(password.len()) > CREDENTIAL_LIMIT_OCTETS => {
+                    return Err(RelayError::CredentialsTooLong);
+                }
                 Some((user, password)) if !user.is_empty() && !password.is_empty() => {
                     (Some(Credentials { user: user.into(), password: password.into() }), server)
                 }
@@ -277,6 +297,20 @@ mod tests {
         ] {
             assert_eq!(Relay::parse(text.as_bytes()), Err(error), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_too_long_is_malformed() {
+        let most = "x".repeat(CREDENTIAL_LIMIT_OCTETS);
+        let more = "x".repeat(CREDENTIAL_LIMIT_OCTETS + 1);
+        assert!(Relay::parse(format!("u:{most}@h").as_bytes()).is_ok());
+        for credentials in [format!("u:{more}"), format!("{more}:p")] {
+            let specification = format!("{credentials}@h");
+            assert_eq!(Relay::parse(specification.as_bytes()), Err(RelayError::CredentialsTooLong));
+        }
+        let zeros = "0".repeat(REMOTE_LIMIT_OCTETS - "h:25".len());
+        assert!(Relay::parse(format!("h:{zeros}25").as_bytes()).is_ok());
+        assert_eq!(Relay::parse(format!("h:0{zeros}25").as_bytes()), Err(RelayError::TooLong));
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub struct Row {
     pub id: MailId,
     /// `mail_remote`, if it is not NULL.
     pub remote: Option<Bytes>,
-    /// `mail_envelopefrom`; nothing if it is NULL or empty, the null reverse-path.
+    /// `mail_envelopefrom`; nothing if it is NULL, empty or `<>`, the null reverse-path.
     pub sender: Option<Bytes>,
     /// `mail_envelopeto`.
     pub recipient: Bytes,

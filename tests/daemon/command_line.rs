@@ -375,7 +375,8 @@ fn a_root_daemon_becomes_its_user_for_good() {
     let scene = Scene::new("user nobody\npidfile pid\nlogfile log\nverbosity 1\n");
     let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
     std::os::unix::fs::chown(&scene.directory, Some(nobody.uid.as_raw()), None).unwrap();
-    assert_succeeds(&scene.run(["test.conf", "initdb"]));
+    let created = stdout(&scene.run(["test.conf", "initdb"]));
+    assert!(created.contains("owner nobody:") && created.ends_with(", mode 0600\n"), "{created}");
     let owner = |name: &str| std::os::unix::fs::MetadataExt::uid(&fs::metadata(scene.path(name)).unwrap());
     assert_eq!(owner("master.db"), nobody.uid.as_raw());
     assert_succeeds(&scene.run(["test.conf", "check"]));

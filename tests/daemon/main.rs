@@ -21,6 +21,8 @@ mod fallback;
 mod handoff;
 mod harness;
 mod hostile;
+mod initdb;
+mod limits;
 mod process;
 mod queue;
 mod record;

@@ -23,10 +23,10 @@ use mail_builder::headers::raw::Raw;
 use mail_builder::mime::MimePart;
 
 use crate::address::{Domain, Mailbox};
-use crate::failure::one_line;
 use crate::outbox::FailedMessage;
 use crate::rng::Rng;
 use crate::settings::Settings;
+use crate::shown::one_line;
 use crate::time::UnixTime;
 
 pub use report::ATTEMPT_LIMIT;

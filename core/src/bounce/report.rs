@@ -7,8 +7,9 @@ use core::fmt::Write as _;
 use mail_builder::headers::date::Date;
 
 use crate::address::Mailbox;
-use crate::failure::{OwnFailure, StoredFailure, TEXT_LIMIT_OCTETS, one_line, truncated};
+use crate::failure::{OwnFailure, StoredFailure, TEXT_LIMIT_OCTETS};
 use crate::outbox::{Attempt, FailedMail, FailedMessage};
+use crate::shown::{one_line, shortened, shortened_octets, truncated};
 use crate::status::EnhancedStatus;
 use crate::time::UnixTime;
 
@@ -38,11 +39,11 @@ pub(super) fn date(time: UnixTime) -> Date {
     Date::new(time.0.clamp(0, LAST_DATE))
 }
 
-/// An address as it can be shown, and whether it is a valid one that is not ASCII.
+/// An address as it can be shown, whole if it is valid, and whether it is a valid one that is not ASCII.
 pub(super) fn printable_address(octets: &[u8]) -> (String, bool) {
     match Mailbox::parse(octets) {
         Ok(mailbox) => (one_line(mailbox.as_str()), mailbox.needs_smtputf8()),
-        Err(_) => (one_line(&String::from_utf8_lossy(octets)), false),
+        Err(_) => (one_line(&shortened_octets(octets)), false),
     }
 }
 
@@ -74,7 +75,7 @@ pub(super) fn readable_part(announce: &str, message: &FailedMessage, is_whole: b
     let text_limit = text_limit_octets(message);
     for mail in &message.mails {
         let (address, _) = printable_address(&mail.row.recipient);
-        text.push_str(&format!("\n<{address}>\n"));
+        text.push_str(&format!("\n<{}>\n", shortened(&address)));
         let attempts = told_attempts(&mail.attempts, budget_octets);
         match mail.attempts.len() - attempts.len() {
             0 => {}

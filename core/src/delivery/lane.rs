@@ -21,6 +21,7 @@ use crate::route::Candidate;
 use crate::session::{
     FailureReason, Outcome, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
 };
+use crate::shown::shortened;
 use crate::time::Instant;
 
 /// When only this part of the work that it was given last is left, a connection asks for more, so that it need not wait for
@@ -353,7 +354,7 @@ impl Lane {
                     id,
                     event: Event::Delivered {
                         id,
-                        recipient: recipient.as_str().into(),
+                        recipient: shortened(recipient.as_str()).into(),
                         server: server.as_str().into(),
                         reply: first_line(&reply).into(),
                     },

@@ -5,18 +5,19 @@
 
 use alloc::collections::BTreeSet;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use super::{Asked, Dispatcher, Mode};
+use crate::address::Mailbox;
 use crate::bounce::{self, BounceSettings};
 use crate::event::{Event, Level};
 use crate::outbox::{FailedMessage, MailId, NewBounce, Replacement, StoreError, StoreReply, StoreRequest};
 use crate::queue::{HopId, MessageKey, Place};
 use crate::rng::Rng;
 use crate::schedule::Standing;
+use crate::shown::shortened_octets;
 
 /// Most originals that are held in memory at once, alone or in their bounces.
 const OPEN_LIMIT: usize = 8;
@@ -126,12 +127,14 @@ impl Dispatcher {
         }
         let Some(first) = message.mails.first() else { return };
         let originals: Vec<MailId> = message.mails.iter().map(|mail| mail.row.id).collect();
-        let Some(sender) = first.row.sender.clone() else {
+        let recipients = self.bounce_recipients(first.row.sender.as_ref());
+        if recipients.is_empty() {
             for &id in &originals {
                 self.event(Event::Dropped { id });
             }
             return self.ledger.replaced(Replacement { originals, bounce: None });
-        };
+        }
+        let told = recipients.first().map(|recipient| shortened_octets(recipient)).unwrap_or_default();
         let settings = BounceSettings::from(&self.settings);
         let Some(data) = bounce::compose(settings, &message, self.now.wall, &mut self.bounces.rng) else {
             // It says so only of messages without sender or recipients, which this one is not.
@@ -141,10 +144,18 @@ impl Dispatcher {
             return;
         };
         for &id in &originals {
-            self.event(Event::Bounced { id, sender: String::from_utf8_lossy(&sender).into() });
+            self.event(Event::Bounced { id, sender: told.as_str().into() });
         }
-        let copies = self.settings.bounce_copy.iter().map(|copy| Bytes::copy_from_slice(copy.as_bytes()));
-        let recipients = core::iter::once(sender).chain(copies).collect();
         self.ledger.replaced(Replacement { originals, bounce: Some(NewBounce { recipients, data }) });
+    }
+
+    /// Who is told of mail of this sender, each once. A sender that is no address is like one that is not there: whatever is
+    /// sent to it fails. But the copies are for people who want to know.
+    fn bounce_recipients(&self, sender: Option<&Bytes>) -> Vec<Bytes> {
+        let Some(sender) = sender else { return Vec::new() };
+        let copies = self.settings.bounce_copy.iter().map(|copy| Bytes::copy_from_slice(copy.as_bytes()));
+        let valid = Some(sender.clone()).filter(|sender| Mailbox::parse(sender).is_ok());
+        let mut seen = BTreeSet::new();
+        valid.into_iter().chain(copies).filter(|recipient| seen.insert(recipient.clone())).collect()
     }
 }

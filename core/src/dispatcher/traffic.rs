@@ -20,6 +20,7 @@ use crate::reachability::Reachability;
 use crate::resolver::{Families, LookupId, Resolver, ResolverOutput};
 use crate::rng::Rng;
 use crate::settings::Settings;
+use crate::shown::shortened;
 use crate::time::{Duration, Instant};
 
 /// Most next hops that are worked on at once, most of them waiting for name servers.
@@ -458,7 +459,7 @@ impl Dispatcher {
             }
             DeliveryOutput::Failed { id, recipient, failure } => {
                 self.traffic.is_of_use(hop);
-                self.record_failure(id, &format!("to <{recipient}>"), &failure);
+                self.record_failure(id, &format!("to <{}>", shortened(recipient.as_str())), &failure);
             }
             DeliveryOutput::Released { ids, tried } => {
                 for id in ids {

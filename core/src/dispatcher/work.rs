@@ -18,6 +18,7 @@ use crate::outbox::{
 };
 use crate::queue::{HopId, Place};
 use crate::session::Transaction;
+use crate::shown::shortened_octets;
 use crate::time::Duration;
 
 /// Most messages that are claimed for a connection at once.
@@ -54,7 +55,7 @@ impl Dispatcher {
         for row in transactions.into_iter().flat_map(|transaction| transaction.rows) {
             match destination(&row) {
                 Err(failure) if self.may_be_tried(&row) => {
-                    let recipient = row.recipient.escape_ascii();
+                    let recipient = shortened_octets(&row.recipient);
                     self.record_failure(row.id, &format!("to <{recipient}>"), &failure);
                 }
                 Ok(_) | Err(_) => self.settle(&row),

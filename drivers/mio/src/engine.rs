@@ -12,7 +12,7 @@ use std::path::Path;
 
 use cmail_delivery::dispatcher::Dispatcher;
 use mio::unix::SourceFd;
-use nix::unistd::{Gid, Uid};
+use nix::unistd::Gid;
 use thiserror::Error;
 
 use crate::config::Config;
@@ -69,9 +69,9 @@ pub fn check_record(config: &Config) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Creates the database, for `owner` if there is one.
-pub fn create_database(path: &Path, owner: Option<(Uid, Gid)>) -> Result<(), EngineError> {
-    Ok(store::initdb(path, owner)?)
+/// Creates the database, for `group` if there is one, and says what was created. Its owner is the user of this process.
+pub fn create_database(path: &Path, group: Option<Gid>) -> Result<String, EngineError> {
+    Ok(store::initdb(path, group)?.to_string())
 }
 
 /// What has to be read before privileges are dropped.

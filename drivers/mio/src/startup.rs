@@ -18,7 +18,6 @@ use std::process::ExitCode;
 use cmail_delivery::dispatcher::Mode;
 use cmail_delivery::settings::Hosts;
 use log::{debug, error, info, warn};
-use nix::unistd::{Gid, Uid};
 use thiserror::Error;
 
 use crate::args::{self, Action, Command, Invocation};
@@ -122,14 +121,12 @@ fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode
 
 /// The word `initdb`.
 fn create_database(invocation: &Invocation, config: &Config) -> ExitCode {
-    let identity = &config.identity;
-    let changes = invocation.drop_privileges && privileges::is_root();
-    let owner = match (identity.uid(), identity.gid()) {
-        (None, None) => None,
-        (uid, gid) => Some((uid.unwrap_or(Uid::effective()), gid.unwrap_or(Gid::effective()))),
-    };
-    match engine::create_database(&config.database, owner.filter(|_| changes)) {
-        Ok(()) => ExitCode::SUCCESS,
+    // First of all: whoever may write the directory could make root give away other files.
+    if let Err(error) = drop_privileges(invocation, config) {
+        return fail(&error);
+    }
+    match engine::create_database(&config.database, config.identity.group) {
+        Ok(created) => print(&format!("{created}\n")),
         Err(error) => fail(&error),
     }
 }

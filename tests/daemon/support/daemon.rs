@@ -46,10 +46,20 @@ impl Daemon {
         Self::spawn_command(command)
     }
 
-    /// With a limit on open files, which only a shell can set without unsafe code.
+    /// With a limit on open files.
     pub(crate) fn spawn_with_descriptors(limit: u32, config: &Path, words: &[&str]) -> Self {
+        Self::spawn_limited(&format!("-n {limit}"), config, words)
+    }
+
+    /// With a limit on memory, in KiB of address space.
+    pub(crate) fn spawn_with_memory(limit_kib: u32, config: &Path, words: &[&str]) -> Self {
+        Self::spawn_limited(&format!("-v {limit_kib}"), config, words)
+    }
+
+    /// With a limit that only a shell can set without unsafe code.
+    fn spawn_limited(limit: &str, config: &Path, words: &[&str]) -> Self {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")).arg(PROGRAM);
+        command.arg("-c").arg(format!("ulimit {limit} && exec \"$0\" \"$@\"")).arg(PROGRAM);
         command.arg(config).args(words);
         Self::spawn_command(command)
     }

@@ -112,9 +112,9 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// In WAL mode, as `initdb` makes them.
+    /// With a rollback journal, as the suite's own script and `initdb` make them.
     pub(crate) fn create(path: &Path) -> Self {
-        Self::create_in_mode(path, "wal")
+        Self::create_in_mode(path, "delete")
     }
 
     pub(crate) fn create_in_mode(path: &Path, journal_mode: &str) -> Self {

@@ -141,3 +141,56 @@ fn the_memory_for_originals_is_bounded_while_the_database_is_slow() {
     world.run();
     assert_eq!(world.outbox.replaced.len(), 60);
 }
+
+#[test]
+fn a_sender_that_is_too_long_to_be_told_is_dropped_unless_there_are_copies() {
+    let long = "x".repeat(crate::address::ADDRESS_LIMIT_OCTETS) + "@origin.example";
+    let mut world = World::new();
+    world.mail(&long, "a@example.org", "x");
+    world.run();
+    assert!(world.outbox.mails.is_empty());
+    let notes = world.notes();
+    let failure = "failed permanently: the sender cannot be named: the address is longer than 1000 octets";
+    assert!(notes.contains(failure) && notes.contains("deleted without a bounce"), "{notes}");
+
+    let settings = Settings { bounce_copy: vec!["copy@elsewhere.example".into()], ..settings() };
+    let mut world = World::with(settings, Mode::Daemon);
+    world.domain("elsewhere.example", "192.0.2.3");
+    world.mail(&long, "a@example.org", "x");
+    world.run();
+    let accepted = &world.server("192.0.2.3").accepted;
+    assert_eq!((accepted.len(), accepted[0].to.as_slice()), (1, &["copy@elsewhere.example".to_owned()][..]));
+    assert!(world.outbox.mails.is_empty());
+}
+
+#[test]
+fn a_sender_who_gets_copies_anyway_gets_one_bounce() {
+    let settings = Settings { bounce_copy: vec![SENDER.into()], ..settings() };
+    let mut world = World::with(settings, Mode::Daemon);
+    world.domain("origin.example", "192.0.2.2");
+    world.mail(SENDER, "a b@example.org", "x");
+    world.run();
+    assert_eq!(world.server("192.0.2.2").accepted.len(), 1);
+}
+
+#[test]
+fn recipients_and_remotes_that_are_too_long_fail_as_the_contract_says_in_short_texts() {
+    let mut world = World::new();
+    let long = "x".repeat(5000);
+    world.mail("", &format!("{long}@example.org"), "x");
+    let remote = format!("{long}.example:25");
+    let id = world.mail_by(Some(&remote), "", "a@example.org", "x");
+    world.run();
+    let notes = world.notes();
+    assert!(
+        notes.contains("the recipient cannot be sent to: the address is longer than 1000 octets"),
+        "{notes}"
+    );
+    assert!(notes.lines().all(|line| line.len() < 500), "{notes}");
+    let failures = world.failures(id);
+    assert_eq!(failures.len(), 1);
+    assert!(
+        failures[0].contains("malformed remote specification: it is longer than 2048 octets"),
+        "{failures:?}"
+    );
+}

@@ -3,22 +3,20 @@
 use std::borrow::Cow;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cmail_delivery::outbox::StoreError;
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::unistd::{AccessFlags, faccessat};
+use nix::unistd::AccessFlags;
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::{OpenError, needs_new_connection, store_error};
+use super::paths::{FileId, access, directory_of};
 use super::patience::{BUSY_TIMEOUT, Hurry, wait_for_locks};
 use super::pool::Pool;
-use super::schema::{directory_of, verify};
+use super::schema::verify;
 use super::stamps::Stamps;
 
 /// How soon files are tried again that another process is about to make accessible.
@@ -186,19 +184,6 @@ pub(super) fn octets(value: ValueRef<'_>) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-/// What distinguishes a file from another one that is given its name.
-#[derive(Debug, PartialEq, Eq)]
-struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    fn of(path: &Path) -> io::Result<Self> {
-        fs::metadata(path).map(|metadata| Self { device: metadata.dev(), inode: metadata.ino() })
-    }
-}
-
 /// The canonical name of an existing, readable file.
 pub(super) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
     let unreadable = |source: io::Error| {
@@ -263,11 +248,6 @@ fn connect_once(
     // A verdict is on the disk when its commit is answered, also in WAL mode (RFC 5321 section 6.1).
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     Ok(connection)
-}
-
-/// What the process may do with a file, now and not before its privileges were dropped.
-pub(super) fn access(path: &Path, access: AccessFlags) -> Result<(), Errno> {
-    faccessat(AT_FDCWD, path, access, AtFlags::AT_EACCESS)
 }
 
 fn has_index(connection: &Connection) -> rusqlite::Result<bool> {

@@ -1,9 +1,7 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
-use nix::unistd::{Uid, setfsuid};
-
-use super::super::fixture::Fixture;
+use super::super::fixture::{Fixture, without_privileges};
 use super::*;
 
 /// What both [`Database::open`] and [`check`] say of a file that is not as it should be.
@@ -50,6 +48,7 @@ fn another_schema_is_described_and_refused() {
     for (change, found) in [
         ("UPDATE meta SET value = '8'", "schema version `8`"),
         ("UPDATE meta SET value = NULL", "schema version ``"),
+        ("UPDATE meta SET value = '9' || hex(zeroblob(1000000))", "schema version ``"),
         ("DELETE FROM meta", "no key `schema_version`"),
         ("DROP TABLE meta", "no table or view `meta`"),
         ("DROP VIEW outbound", "no table or view `outbound`"),
@@ -121,18 +120,6 @@ fn a_database_that_another_process_keeps_locked_is_busy() {
     assert!(matches!(error, OpenError::Busy(_)), "{error}");
 }
 
-/// Runs `test` in a thread that has no rights to the files of others, also if the process is root's.
-fn without_privileges(test: impl FnOnce() + Send) {
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            if Uid::effective().is_root() {
-                setfsuid(Uid::from_raw(65_534));
-            }
-            test();
-        });
-    });
-}
-
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
@@ -171,6 +158,9 @@ fn a_log_that_cannot_be_created_is_said_to_be_the_directorys_fault() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("master.db3");
     super::super::initdb(&path, None).unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+    drop(other);
     set_mode(&path, 0o444);
     set_mode(directory.path(), 0o555);
     without_privileges(|| {

@@ -4,12 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cmail_delivery::outbox::StoreError;
-use nix::unistd::AccessFlags;
+use nix::unistd::{AccessFlags, Uid, User};
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
-use super::database::access;
-use super::schema::directory_of;
+use super::paths::{access, directory_of};
 
 /// Why a database cannot be worked on.
 #[derive(Debug, Error)]
@@ -117,6 +116,17 @@ pub enum InitError {
     /// A journal without its database, which SQLite would play into the new one.
     #[error("{} was left behind by an earlier database; remove it first", .0.display())]
     Leftover(PathBuf),
+    /// The user who creates it may not.
+    #[error(
+        "the database {} cannot be created: the user {user} may not write its directory, where SQLite has to keep the \
+         journal too; give the directory to that user", .path.display()
+    )]
+    DirectoryReadOnly {
+        /// The database to be.
+        path: PathBuf,
+        /// The user whom the daemon will run as.
+        user: String,
+    },
     /// A file operation failed.
     #[error("the database {} cannot be created: cannot {action}: {source}", .path.display())]
     Io {
@@ -135,6 +145,22 @@ pub enum InitError {
         /// What SQLite says.
         text: String,
     },
+}
+
+impl InitError {
+    /// What an error of the system means for one who creates a database.
+    pub(super) fn from_io(path: &Path, action: &'static str, source: io::Error) -> Self {
+        let path = path.to_path_buf();
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            Self::Exists(path)
+        } else if source.kind() == io::ErrorKind::PermissionDenied {
+            let user = Uid::effective();
+            let user = User::from_uid(user).ok().flatten().map_or(user.to_string(), |user| user.name);
+            Self::DirectoryReadOnly { path, user }
+        } else {
+            Self::Io { path, action, source }
+        }
+    }
 }
 
 /// What an error of SQLite means for a request; `task` completes "cannot …".

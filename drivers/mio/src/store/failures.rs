@@ -5,12 +5,19 @@ use cmail_delivery::time::UnixTime;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::rows::number;
+
 /// What the view `outbound` says of a mail's faillog rows. `fail_time` is text, of which the view takes the greatest;
 /// who computes with it gets the number that SQLite makes of it. `total` is a `sum` that cannot overflow.
 macro_rules! fail_columns {
     () => {
-        "count(fail_mail), CAST(CAST(coalesce(max(fail_time), 0) AS NUMERIC) AS INTEGER), \
-         coalesce(total(fail_fatal), 0) > 0"
+        concat!(
+            "count(fail_mail), CAST(CAST(coalesce(max(",
+            number!("fail_time"),
+            "), 0) AS NUMERIC) AS INTEGER), coalesce(total(",
+            number!("fail_fatal"),
+            "), 0) > 0"
+        )
     };
 }
 
@@ -18,7 +25,7 @@ macro_rules! fail_columns {
 const DIGITS_LIMIT: usize = 18;
 
 /// How a mail has failed, whether it exists or not.
-pub(super) fn failures(connection: &Connection, id: MailId) -> rusqlite::Result<FailState> {
+fn failures(connection: &Connection, id: MailId) -> rusqlite::Result<FailState> {
     connection
         .prepare_cached(concat!("SELECT ", fail_columns!(), " FROM faillog WHERE fail_mail = ?1"))?
         .query_row([id.0], |row| fail_state(row, id))
@@ -39,14 +46,23 @@ pub(super) fn failures_of_existing(
         .optional()
 }
 
+/// Lets a row tell how it has failed.
+pub(super) fn add_own_failures(connection: &Connection, row: &mut Row) -> rusqlite::Result<()> {
+    apply(row, failures(connection, row.id)?);
+    Ok(())
+}
+
 /// Adds to `rows`, which follow each other, how they have failed. One pass over the faillog of their range, so that mail
 /// which never failed costs nothing.
 pub(super) fn add_failures(connection: &Connection, rows: &mut [Row]) -> rusqlite::Result<()> {
     let ([Row { id: first, .. }, ..], [.., Row { id: last, .. }]) = (&*rows, &*rows) else { return Ok(()) };
-    let mut statement = connection.prepare_cached(
-        "SELECT fail_mail, fail_time, fail_fatal FROM faillog WHERE fail_mail >= ?1 AND fail_mail <= ?2 \
-         ORDER BY fail_mail",
-    )?;
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT fail_mail, ",
+        number!("fail_time"),
+        ", ",
+        number!("fail_fatal"),
+        " FROM faillog WHERE fail_mail >= ?1 AND fail_mail <= ?2 ORDER BY fail_mail"
+    ))?;
     let mut found = statement.query(params![first.0, last.0])?;
     let mut rows = rows.iter_mut().peekable();
     let mut counted: Option<(&mut Row, Tally)> = None;
@@ -78,7 +94,7 @@ fn write_down(connection: &Connection, counted: Option<(&mut Row, Tally)>) -> ru
 }
 
 /// Writes down in a row how it has failed.
-pub(super) fn apply(row: &mut Row, state: FailState) {
+fn apply(row: &mut Row, state: FailState) {
     row.fail_count = state.fail_count;
     row.last_try = state.last_try;
     row.fatal = state.fatal;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cmail_delivery::outbox::{MailId, StoreError, StoreReply, StoreRequest};
+use nix::unistd::{Uid, setfsuid};
 use rusqlite::{Connection, Params};
 use tempfile::TempDir;
 
@@ -67,4 +68,16 @@ impl Fixture {
     pub(super) fn answer(&mut self, request: StoreRequest) -> StoreReply {
         self.try_answer(request).unwrap()
     }
+}
+
+/// Runs `test` in a thread that has no rights to the files of others, also if the process is root's.
+pub(super) fn without_privileges(test: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            if Uid::effective().is_root() {
+                setfsuid(Uid::from_raw(65_534));
+            }
+            test();
+        });
+    });
 }

@@ -8,8 +8,9 @@ use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, Row};
 use rusqlite::{Connection, MAIN_DB};
 
 use super::database::octets;
+use super::failures::add_own_failures;
 use super::pool::Pool;
-use super::requests::{self, Found};
+use super::rows::{self, Found};
 use super::stamps::{Stamp, StampList};
 
 /// How much is read of messages that turn out to be different, before no more are compared: messages that differ only far behind
@@ -59,13 +60,13 @@ pub(super) fn group(connection: &Connection, ids: &[MailId], limits: &Limits) ->
     };
     let mut left_over = Vec::new();
     let mut seen = HashSet::new();
-    let mut texts = requests::texts();
+    let mut texts = rows::texts();
     for id in ids {
         // A row that is named twice is still one recipient.
         if !seen.insert(*id) {
             continue;
         }
-        if let Some(found) = requests::row(connection, *id, grouper.room(), &mut texts)?
+        if let Some(found) = rows::row(connection, *id, grouper.room(), &mut texts)?
             && !grouper.add(found)?
         {
             left_over.push(*id);
@@ -119,7 +120,7 @@ impl Grouper<'_> {
             Some(data) if data.len() == head_length => data,
             Some(_) | None => read(self.connection, row.id, row.data_octets, 0, head_length)?,
         };
-        requests::add_own_failures(self.connection, &mut row)?;
+        add_own_failures(self.connection, &mut row)?;
         let stamp = Stamp::of(&row, submission.as_deref(), &head);
         let candidates = self.open.entry(outline).or_default();
         for (position, index) in candidates.iter().enumerate() {

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use super::database::locate;
 use super::error::OpenError;
-use super::schema::with_suffix;
+use super::paths::with_suffix;
 
 /// How often a lock file is read that does not name a living process: its holder may be about to write its id.
 const HOLDER_ATTEMPTS: u32 = 20;

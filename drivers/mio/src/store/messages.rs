@@ -3,23 +3,23 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use cmail_delivery::failure::TEXT_LIMIT_OCTETS;
 use cmail_delivery::outbox::{
     Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, MailId,
     Row, StoreReply, TRANSACTION_RECIPIENT_LIMIT,
 };
 use cmail_delivery::time::UnixTime;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::database::octets;
 use super::grouping::{Grouped, Limits, group, read_chunks};
 use super::pool::Pool;
 use super::read_ahead::{Order, Piece, Rest, has_room};
+use super::rows::{beginning, limited, number};
 use super::stamps::StampList;
 
 /// Of a longer faillog, only so many rows are returned, the latest ones.
 const ATTEMPT_LIMIT: u32 = 100;
-/// Longest text of an attempt that is read, in octets: more than this program ever writes.
-const FAILURE_TEXT_LIMIT: i64 = 4096;
 
 /// How many chunks of a piece are handed over together.
 const PART_CHUNKS: usize = 16;
@@ -119,23 +119,30 @@ pub(super) fn read_failed(
 
 fn failed_mail(connection: &Connection, row: Row) -> rusqlite::Result<FailedMail> {
     let submission = connection
-        .prepare_cached(
-            "SELECT CAST(CAST(mail_submission AS NUMERIC) AS INTEGER) FROM outbox WHERE mail_id = ?1",
-        )?
+        .prepare_cached(concat!(
+            "SELECT CAST(CAST(",
+            number!("mail_submission"),
+            " AS NUMERIC) AS INTEGER) FROM outbox WHERE mail_id = ?1"
+        ))?
         .query_row([row.id.0], |row| row.get::<_, Option<i64>>(0))?;
     // Rows are told apart by the order in which they were written: the clock may have been set in between.
-    let mut statement = connection.prepare_cached(
-        "SELECT coalesce(CAST(CAST(fail_time AS NUMERIC) AS INTEGER), 0), substr(CAST(fail_message AS BLOB), 1, ?3), \
-         coalesce(CAST(fail_fatal AS NUMERIC) > 0, 0) FROM faillog WHERE fail_mail = ?1 \
-         ORDER BY rowid DESC LIMIT ?2",
-    )?;
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT rowid, coalesce(CAST(CAST(",
+        number!("fail_time"),
+        " AS NUMERIC) AS INTEGER), 0), ",
+        limited!("fail_message", "?3"),
+        ", coalesce(CAST(",
+        number!("fail_fatal"),
+        " AS NUMERIC) > 0, 0) FROM faillog WHERE fail_mail = ?1 ORDER BY rowid DESC LIMIT ?2"
+    ))?;
     let mut attempts = statement
-        .query_map([row.id.0, i64::from(ATTEMPT_LIMIT), FAILURE_TEXT_LIMIT], |row| {
-            Ok(Attempt {
-                time: UnixTime(row.get(0)?),
-                text: octets(row.get_ref(1)?).unwrap_or_default().into(),
-                fatal: row.get(2)?,
-            })
+        .query_map(params![row.id.0, ATTEMPT_LIMIT, TEXT_LIMIT_OCTETS as i64], |row| {
+            let text = octets(row.get_ref(2)?).unwrap_or_default();
+            let text = match text.len() > TEXT_LIMIT_OCTETS {
+                true => beginning(connection, c"faillog", c"fail_message", row.get(0)?, TEXT_LIMIT_OCTETS)?,
+                false => text.into_owned(),
+            };
+            Ok(Attempt { time: UnixTime(row.get(1)?), text: text.into(), fatal: row.get(3)? })
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     attempts.reverse();

@@ -9,16 +9,19 @@
 //! they were found, a transaction lasts no longer than one request, and the one thing that is added is an index
 //! whose name begins with `dispatch_`.
 
+mod create;
 mod database;
 mod error;
 mod failures;
 mod grouping;
 mod lock;
 mod messages;
+mod paths;
 mod patience;
 mod pool;
 mod read_ahead;
 mod requests;
+mod rows;
 mod schema;
 mod stamps;
 mod thread;
@@ -27,10 +30,10 @@ mod watch;
 #[cfg(test)]
 mod fixture;
 
+pub(crate) use create::initdb;
 pub(crate) use database::{Database, check};
 pub use error::{InitError, OpenError};
 pub(crate) use lock::DatabaseLock;
 pub use lock::LockError;
-pub(crate) use schema::initdb;
 pub(crate) use thread::StoreHandle;
 pub(crate) use watch::Watch;

@@ -2,44 +2,18 @@
 
 use std::ops::ControlFlow;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use cmail_delivery::outbox::{
-    Commit, Cursor, FailedAttempt, MailId, Replacement, Row, StoreError, StoreReply, StoreRequest,
+    Commit, Cursor, FailedAttempt, MailId, Replacement, StoreError, StoreReply, StoreRequest,
 };
-use cmail_delivery::time::UnixTime;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Transaction, TransactionBehavior, params};
 
-use super::database::{Database, octets, version};
-use super::failures::{add_failures, apply, failures, failures_of_existing};
+use super::database::{Database, version};
+use super::failures::{add_failures, failures_of_existing};
 use super::messages;
 use super::read_ahead::{Order, Piece, Rest};
+use super::rows;
 use super::stamps::Part;
-
-/// How much memory is taken at once for texts of rows.
-const TEXTS_OCTETS: usize = 16 * 1024;
-
-/// The columns of a [`Row`] that stand in `outbox`. SQLite knows the length of a value without reading it.
-macro_rules! row_columns {
-    () => {
-        "mail_id, mail_remote, mail_envelopefrom, mail_envelopeto, coalesce(octet_length(mail_data), 0)"
-    };
-}
-
-/// A row, and its data if they are short enough: that spares a statement for each small message. SQLite does not read
-/// what is too long.
-const SELECT_ROW: &str = concat!(
-    "SELECT ",
-    row_columns!(),
-    ", mail_submission, CASE WHEN octet_length(mail_data) <= ?2 THEN mail_data END FROM outbox WHERE mail_id = ?1"
-);
-
-/// A row that exists.
-pub(super) struct Found {
-    pub(super) row: Row,
-    pub(super) submission: Option<Bytes>,
-    /// Its data, if they were short enough.
-    pub(super) data: Option<Bytes>,
-}
 
 impl Database {
     /// Does what is asked. If it fails, nothing of it is done, and the next request may succeed.
@@ -79,7 +53,7 @@ impl Database {
     fn scan(&mut self, after: Cursor, limit: u32) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
             let (mut rows, more) = match after.next_id() {
-                Some(first) => scan_outbox(&database.connection, first, limit)?,
+                Some(first) => rows::scan(&database.connection, first, limit)?,
                 None => (Vec::new(), false),
             };
             add_failures(&database.connection, &mut rows)?;
@@ -184,78 +158,6 @@ impl Database {
         self.stamps.forget(commit);
         Ok(StoreReply::Committed { failed, not_replaced, changed })
     }
-}
-
-/// At most `limit` rows from the id `first` on, as if they had never failed, and whether there are more.
-fn scan_outbox(connection: &Connection, first: MailId, limit: u32) -> rusqlite::Result<(Vec<Row>, bool)> {
-    let mut statement = connection.prepare_cached(concat!(
-        "SELECT ",
-        row_columns!(),
-        " FROM outbox WHERE mail_id >= ?1 ORDER BY mail_id LIMIT ?2"
-    ))?;
-    let mut found = statement.query(params![first.0, i64::from(limit) + 1])?;
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let (mut rows, mut texts) = (Vec::new(), texts());
-    while let Some(row) = found.next()? {
-        if rows.len() == limit {
-            return Ok((rows, true));
-        }
-        rows.push(outbox_row(row, &mut texts)?);
-    }
-    Ok((rows, false))
-}
-
-/// A row as it is now, if it exists, but as if it had never failed, and with it its data, if they are no more than `data_limit`
-/// octets. To be called within a transaction.
-pub(super) fn row(
-    connection: &Connection,
-    id: MailId,
-    data_limit: usize,
-    texts: &mut BytesMut,
-) -> rusqlite::Result<Option<Found>> {
-    let mut statement = connection.prepare_cached(SELECT_ROW)?;
-    statement
-        .query_row(params![id.0, i64::try_from(data_limit).unwrap_or(i64::MAX)], |columns| {
-            let data = octets(columns.get_ref(6)?).map(|data| Bytes::copy_from_slice(&data));
-            let row = outbox_row(columns, texts)?;
-            Ok(Found { row, submission: text(columns, 5, texts)?, data })
-        })
-        .optional()
-}
-
-/// Lets a row tell how it has failed.
-pub(super) fn add_own_failures(connection: &Connection, row: &mut Row) -> rusqlite::Result<()> {
-    apply(row, failures(connection, row.id)?);
-    Ok(())
-}
-
-/// Memory that the texts of rows share which are read together: memory of its own for each would cost more time than
-/// reading it does. Whoever keeps a row for long keeps all of it.
-pub(super) fn texts() -> BytesMut {
-    BytesMut::with_capacity(TEXTS_OCTETS)
-}
-
-/// `row_columns`.
-fn outbox_row(row: &rusqlite::Row<'_>, texts: &mut BytesMut) -> rusqlite::Result<Row> {
-    Ok(Row {
-        id: MailId(row.get(0)?),
-        remote: text(row, 1, texts)?,
-        sender: text(row, 2, texts)?.filter(|sender| !sender.is_empty()),
-        recipient: text(row, 3, texts)?.unwrap_or_default(),
-        data_octets: u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
-        fail_count: 0,
-        last_try: UnixTime(0),
-        fatal: false,
-    })
-}
-
-/// The octets of a column.
-fn text(row: &rusqlite::Row<'_>, index: usize, texts: &mut BytesMut) -> rusqlite::Result<Option<Bytes>> {
-    let octets = octets(row.get_ref(index)?);
-    Ok(octets.map(|octets| {
-        texts.extend_from_slice(&octets);
-        texts.split().freeze()
-    }))
 }
 
 /// Deletes a mail; its faillog rows go with it.

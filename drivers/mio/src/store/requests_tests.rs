@@ -1,11 +1,12 @@
 use bytes::Bytes;
-use cmail_delivery::outbox::{Cursor, FailState, NewBounce};
+use cmail_delivery::outbox::{Cursor, FailState, NewBounce, Row};
 use cmail_delivery::schedule::{RetryRules, Standing};
 use cmail_delivery::time::UnixTime;
 use proptest::prelude::*;
-use rusqlite::StatementStatus;
 use rusqlite::types::Value;
+use rusqlite::{Connection, StatementStatus};
 
+use super::super::failures::add_own_failures;
 use super::super::fixture::Fixture;
 use super::*;
 
@@ -496,7 +497,7 @@ fn a_claim_runs_one_statement_for_a_small_message_and_never_compiles_it_anew() {
         let StoreReply::Claimed { transactions, .. } = reply else { panic!("that is no answer to a claim") };
         assert!(transactions.iter().all(|transaction| !transaction.head.is_empty()));
         let connection = &fixture.database.connection;
-        let row = connection.prepare_cached(SELECT_ROW).unwrap();
+        let row = connection.prepare_cached(rows::SELECT_ROW).unwrap();
         let data = connection.prepare_cached("SELECT mail_data FROM outbox WHERE mail_id = ?1").unwrap();
         let count = |what| row.get_status(what);
         (
@@ -547,7 +548,7 @@ proptest! {
         prop_assert_eq!(scanned.iter().map(summary).collect::<Vec<_>>(), expected);
         for scanned in &scanned {
             let connection = &fixture.database.connection;
-            let mut found = row(connection, scanned.id, 0, &mut texts()).unwrap().unwrap().row;
+            let mut found = rows::row(connection, scanned.id, 0, &mut rows::texts()).unwrap().unwrap().row;
             add_own_failures(connection, &mut found).unwrap();
             prop_assert_eq!(&found, scanned);
         }

@@ -1,9 +1,9 @@
-use std::os::unix::fs::MetadataExt;
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::path::PathBuf;
+
+use rusqlite::OpenFlags;
 
 use super::super::database::check;
+use super::super::initdb;
 use super::*;
 
 fn open(path: &Path) -> Connection {
@@ -145,7 +145,7 @@ fn a_new_database_has_the_whole_of_schema_9() {
         ["address_router", "address_route"]
     );
     assert_eq!(names("SELECT key || '=' || value FROM meta"), ["schema_version=9"]);
-    assert_eq!(names("PRAGMA journal_mode"), ["wal"]);
+    assert_eq!(names("PRAGMA journal_mode"), ["delete"]);
     for (table, expected) in REFERENCES {
         let found = names(&format!(
             "SELECT \"from\" || ' ' || \"table\" || '.' || \"to\" || ' ' || on_update || ' ' || on_delete \
@@ -198,134 +198,4 @@ fn the_view_counts_the_failures_of_each_mail() {
         .unwrap();
     assert_eq!(rows, [(1, 3, "7".to_owned(), 2), (2, 0, "0".to_owned(), 0)]);
     assert_eq!(columns_of(&connection, "outbound").unwrap(), NEEDED[3].1);
-}
-
-#[test]
-fn nothing_but_the_database_is_left_and_it_is_its_owners_alone() {
-    let (directory, path) = new_database();
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    let metadata = fs::metadata(&path).unwrap();
-    assert_eq!((metadata.mode() & 0o777, metadata.nlink()), (0o600, 1));
-}
-
-#[test]
-fn a_new_database_belongs_to_whom_it_should() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("master.db3");
-    // Only root may give a file away; others still may give it to themselves.
-    let (user, group) = if Uid::effective().is_root() {
-        (Uid::from_raw(65_534), Gid::from_raw(65_533))
-    } else {
-        (Uid::effective(), Gid::effective())
-    };
-    initdb(&path, Some((user, group))).unwrap();
-    let metadata = fs::metadata(&path).unwrap();
-    assert_eq!((metadata.uid(), metadata.gid()), (user.as_raw(), group.as_raw()));
-    // SQLite gives what it keeps beside the database the same owner.
-    let connection = open(&path);
-    connection.execute("INSERT INTO outbox (mail_envelopeto) VALUES ('r')", []).unwrap();
-    for suffix in ["-wal", "-shm"] {
-        let metadata = fs::metadata(with_suffix(&path, suffix)).unwrap();
-        assert_eq!(
-            (metadata.uid(), metadata.gid(), metadata.mode() & 0o777),
-            (user.as_raw(), group.as_raw(), 0o600)
-        );
-    }
-}
-
-#[test]
-fn what_exists_is_left_as_it_is() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("master.db3");
-    for content in ["", "something"] {
-        fs::write(&path, content).unwrap();
-        let text = initdb(&path, None).unwrap_err().to_string();
-        assert!(text.contains("master.db3 exists already"), "{text}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), content);
-    }
-    fs::remove_file(&path).unwrap();
-    std::os::unix::fs::symlink("nowhere", &path).unwrap();
-    assert!(matches!(initdb(&path, None), Err(InitError::Exists(_))));
-    assert!(!directory.path().join("nowhere").exists());
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-}
-
-#[test]
-fn the_journal_of_an_earlier_database_is_not_played_into_the_new_one() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("master.db3");
-    for suffix in ["-wal", "-journal", "-shm"] {
-        let leftover = with_suffix(&path, suffix);
-        fs::write(&leftover, "x").unwrap();
-        assert!(matches!(initdb(&path, None), Err(InitError::Leftover(found)) if found == leftover));
-        fs::remove_file(&leftover).unwrap();
-    }
-    assert!(!path.exists());
-}
-
-#[test]
-fn a_directory_that_does_not_exist_is_an_error_that_says_so() {
-    let directory = tempfile::tempdir().unwrap();
-    let text = initdb(&directory.path().join("none").join("master.db3"), None).unwrap_err().to_string();
-    assert!(text.contains("master.db3 cannot be created") && text.contains("No such file"), "{text}");
-}
-
-#[test]
-fn what_a_killed_run_has_left_is_not_in_the_way() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("master.db3");
-    let left = with_suffix(&path, &format!(".initdb-{}-0", std::process::id()));
-    fs::create_dir(&left).unwrap();
-    fs::write(left.join("database"), "half").unwrap();
-    initdb(&path, None).unwrap();
-    check(&path).unwrap();
-}
-
-#[test]
-fn of_several_at_once_one_creates_the_database() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("master.db3");
-    let barrier = Barrier::new(4);
-    let created = thread::scope(|scope| {
-        let runs: Vec<_> = (0..4)
-            .map(|_| {
-                scope.spawn(|| {
-                    barrier.wait();
-                    initdb(&path, None)
-                })
-            })
-            .collect();
-        runs.into_iter().map(|run| run.join().unwrap()).filter(Result::is_ok).count()
-    });
-    assert_eq!(created, 1);
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    check(&path).unwrap();
-}
-
-/// Whenever it is looked at, a run has made nothing yet or everything: a kill is such a moment.
-#[test]
-fn the_name_never_belongs_to_half_a_database() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("master.db3");
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let observer = scope.spawn(|| {
-            while !is_over.load(Ordering::Acquire) {
-                if let Ok(octets) = fs::read(&path) {
-                    let elsewhere = tempfile::tempdir().unwrap();
-                    let copy = elsewhere.path().join("copy.db3");
-                    fs::write(&copy, octets).unwrap();
-                    check(&copy).unwrap();
-                    return;
-                }
-            }
-            panic!("it never appeared");
-        });
-        initdb(&path, None).unwrap();
-        while !observer.is_finished() && path.exists() {
-            thread::yield_now();
-        }
-        is_over.store(true, Ordering::Release);
-        observer.join().unwrap();
-    });
 }

@@ -12,8 +12,9 @@ use cmail_delivery::outbox::{Commit, DATA_CHUNK_OCTETS, MailId, Row};
 use foldhash::fast::FixedState;
 use rusqlite::Connection;
 
+use super::failures::add_own_failures;
 use super::grouping;
-use super::requests::{self, Found};
+use super::rows::{self, Found};
 
 /// How much mail is remembered. What is given back and deleted by others is never forgotten otherwise.
 const LIMIT: usize = 1 << 20;
@@ -64,7 +65,7 @@ impl Stamps {
         version: i64,
     ) -> rusqlite::Result<Option<Row>> {
         let Some((before, _)) = self.0.get(&id).filter(|(_, seen)| *seen != version) else { return Ok(None) };
-        let Some(found) = requests::row(connection, id, DATA_CHUNK_OCTETS, &mut BytesMut::new())? else {
+        let Some(found) = rows::row(connection, id, DATA_CHUNK_OCTETS, &mut BytesMut::new())? else {
             return Ok(None);
         };
         let Found { mut row, submission, data } = found;
@@ -75,7 +76,7 @@ impl Stamps {
         if Stamp::of(&row, submission.as_deref(), &head).agrees(before, part) {
             return Ok(None);
         }
-        requests::add_own_failures(connection, &mut row)?;
+        add_own_failures(connection, &mut row)?;
         Ok(Some(row))
     }
 

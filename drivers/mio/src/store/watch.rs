@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 
-use super::schema::{directory_of, with_suffix};
+use super::paths::{directory_of, with_suffix};
 
 /// A watch on a database's files. Its descriptor is readable when [`drain`](Self::drain) has something to do.
 ///

@@ -1,0 +1,178 @@
+//! Reads rows of the outbox. Any column may hold anything, of any type and length: of what is longer than it may be, only as much
+//! is read as tells that.
+//!
+//! SQLite knows the length of a value without reading it, but reads all of it for anything else, a `substr` included.
+
+use std::ffi::CStr;
+
+use bytes::{Bytes, BytesMut};
+use cmail_delivery::address::ADDRESS_LIMIT_OCTETS;
+use cmail_delivery::next_hop::REMOTE_LIMIT_OCTETS;
+use cmail_delivery::outbox::{MailId, Row};
+use cmail_delivery::time::UnixTime;
+use rusqlite::{Connection, MAIN_DB, OptionalExtension, params};
+
+use super::database::octets;
+
+/// How much memory is taken at once for texts of rows.
+const TEXTS_OCTETS: usize = 16 * 1024;
+
+/// SQL: a column that holds a number, or a text that is one, or nothing where it is longer than any number that a program
+/// writes.
+macro_rules! number {
+    ($column:literal) => {
+        concat!("CASE WHEN octet_length(", $column, ") <= 64 THEN ", $column, " END")
+    };
+}
+
+/// SQL: a column, or zeros of one octet more than the limit where it is longer than that.
+macro_rules! limited {
+    ($column:literal, $limit:literal) => {
+        concat!(
+            "CASE WHEN octet_length(",
+            $column,
+            ") > ",
+            $limit,
+            " THEN zeroblob(",
+            $limit,
+            " + 1) ELSE ",
+            $column,
+            " END"
+        )
+    };
+}
+
+pub(super) use {limited, number};
+
+/// The columns of a [`Row`] that stand in `outbox`; `?3` is the limit of addresses, `?4` that of `mail_remote`.
+macro_rules! row_columns {
+    () => {
+        concat!(
+            "mail_id, ",
+            limited!("mail_remote", "?4"),
+            ", ",
+            limited!("mail_envelopefrom", "?3"),
+            ", ",
+            limited!("mail_envelopeto", "?3"),
+            ", coalesce(octet_length(mail_data), 0)"
+        )
+    };
+}
+
+/// A row, and its data if they are short enough: that spares a statement for each small message.
+pub(super) const SELECT_ROW: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    ", ",
+    number!("mail_submission"),
+    ", CASE WHEN octet_length(mail_data) <= ?2 THEN mail_data END FROM outbox WHERE mail_id = ?1"
+);
+
+const SCAN: &str =
+    concat!("SELECT ", row_columns!(), " FROM outbox WHERE mail_id >= ?1 ORDER BY mail_id LIMIT ?2");
+
+/// A row that exists.
+pub(super) struct Found {
+    pub(super) row: Row,
+    pub(super) submission: Option<Bytes>,
+    /// Its data, if they were short enough.
+    pub(super) data: Option<Bytes>,
+}
+
+/// At most `limit` rows from the id `first` on, as if they had never failed, and whether there are more.
+pub(super) fn scan(connection: &Connection, first: MailId, limit: u32) -> rusqlite::Result<(Vec<Row>, bool)> {
+    let mut statement = connection.prepare_cached(SCAN)?;
+    let mut found = statement.query(params![
+        first.0,
+        i64::from(limit) + 1,
+        ADDRESS_LIMIT_OCTETS as i64,
+        REMOTE_LIMIT_OCTETS as i64
+    ])?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (mut rows, mut texts) = (Vec::new(), texts());
+    while let Some(row) = found.next()? {
+        if rows.len() == limit {
+            return Ok((rows, true));
+        }
+        rows.push(outbox_row(connection, row, &mut texts)?);
+    }
+    Ok((rows, false))
+}
+
+/// A row as it is now, if it exists, but as if it had never failed, and with it its data, if they are no more than `data_limit`
+/// octets. To be called within a transaction.
+pub(super) fn row(
+    connection: &Connection,
+    id: MailId,
+    data_limit: usize,
+    texts: &mut BytesMut,
+) -> rusqlite::Result<Option<Found>> {
+    let mut statement = connection.prepare_cached(SELECT_ROW)?;
+    let data_limit = i64::try_from(data_limit).unwrap_or(i64::MAX);
+    statement
+        .query_row(
+            params![id.0, data_limit, ADDRESS_LIMIT_OCTETS as i64, REMOTE_LIMIT_OCTETS as i64],
+            |columns| {
+                let data = octets(columns.get_ref(6)?).map(|data| Bytes::copy_from_slice(&data));
+                let submission = octets(columns.get_ref(5)?).map(|octets| shared(&octets, texts));
+                Ok(Found { row: outbox_row(connection, columns, texts)?, submission, data })
+            },
+        )
+        .optional()
+}
+
+/// Memory that the texts of rows share which are read together: memory of its own for each would cost more time than
+/// reading it does. Whoever keeps a row for long keeps all of it.
+pub(super) fn texts() -> BytesMut {
+    BytesMut::with_capacity(TEXTS_OCTETS)
+}
+
+/// The beginning of a text or blob that is longer than it may be.
+pub(super) fn beginning(
+    connection: &Connection,
+    table: &CStr,
+    column: &CStr,
+    row_id: i64,
+    octets: usize,
+) -> rusqlite::Result<Vec<u8>> {
+    let mut beginning = vec![0; octets];
+    connection.blob_open(MAIN_DB, table, column, row_id, true)?.read_at_exact(&mut beginning, 0)?;
+    Ok(beginning)
+}
+
+/// `row_columns`.
+fn outbox_row(
+    connection: &Connection,
+    row: &rusqlite::Row<'_>,
+    texts: &mut BytesMut,
+) -> rusqlite::Result<Row> {
+    let id = row.get(0)?;
+    let mut text = |index, column: &CStr, limit_octets| {
+        let Some(octets) = octets(row.get_ref(index)?) else { return Ok(None) };
+        if octets.len() > limit_octets {
+            return beginning(connection, c"outbox", column, id, limit_octets + 1)
+                .map(|text| Some(text.into()));
+        }
+        Ok::<_, rusqlite::Error>(Some(shared(&octets, texts)))
+    };
+    let is_null_path = |sender: &Bytes| sender.is_empty() || sender == "<>";
+    Ok(Row {
+        id: MailId(id),
+        remote: text(1, c"mail_remote", REMOTE_LIMIT_OCTETS)?,
+        sender: text(2, c"mail_envelopefrom", ADDRESS_LIMIT_OCTETS)?.filter(|sender| !is_null_path(sender)),
+        recipient: text(3, c"mail_envelopeto", ADDRESS_LIMIT_OCTETS)?.unwrap_or_default(),
+        data_octets: u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
+        fail_count: 0,
+        last_try: UnixTime(0),
+        fatal: false,
+    })
+}
+
+fn shared(octets: &[u8], texts: &mut BytesMut) -> Bytes {
+    texts.extend_from_slice(octets);
+    texts.split().freeze()
+}
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;
