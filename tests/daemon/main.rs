@@ -27,5 +27,6 @@ mod process;
 mod queue;
 mod record;
 mod signals;
+mod start;
 mod support;
 mod tls;

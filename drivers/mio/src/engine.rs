@@ -1,7 +1,7 @@
 //! The engine of the program: the database, the network and the dispatcher between them, put together.
 //!
-//! Another program can have it inside: it loads a [`Config`], goes through [`Engine::prepare`] and [`Engine::open`], and lets
-//! a thread call [`OpenEngine::run`] with a [`Shell`] whose signals are [`controlled`](crate::signals::Signals::controlled).
+//! Another program can have it inside: it loads a [`Config`], goes through [`Engine::prepare`], [`Engine::lock`] and
+//! [`LockedEngine::open`], and lets a thread call [`OpenEngine::run`] with a [`Shell`] whose signals are [`controlled`](crate::signals::Signals::controlled).
 //! The example `demo` does.
 
 use std::cell::RefCell;
@@ -9,6 +9,8 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use cmail_delivery::dispatcher::Dispatcher;
 use mio::unix::SourceFd;
@@ -20,8 +22,16 @@ use crate::event_loop::{Environment, EventLoop, Registration, SystemNews};
 use crate::record::{RecordDirectory, RecordError, Recorder};
 use crate::sockets::LocalAddresses;
 use crate::startup::{self, Shell};
-use crate::store::{self, Database, DatabaseLock, InitError, LockError, OpenError, StoreHandle, Watch};
+use crate::store::{
+    self, Database, DatabaseFile, DatabaseLock, InitError, LockError, OpenError, StoreHandle, Watch,
+};
 use crate::tls::{TlsContext, TrustError};
+
+/// How long an attempt to open the database at the start waits for locks, until it is asked again whether to wait.
+const LOCK_ATTEMPT: Duration = Duration::from_millis(200);
+
+/// The least pause between two such attempts, should they fail at once.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the engine does not start, or why it stopped.
 #[derive(Debug, Error)]
@@ -58,9 +68,9 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> EngineError {
     move |source| EngineError::System { what, source }
 }
 
-/// Whether the database can be worked on. Changes nothing.
-pub fn check_database(path: &Path) -> Result<(), EngineError> {
-    Ok(store::check(path)?)
+/// Whether the database can be worked on, and what is odd about it, as a sentence. Changes nothing.
+pub fn check_database(path: &Path) -> Result<Option<String>, EngineError> {
+    Ok(store::check(path)?.map(|warning| warning.to_string()))
 }
 
 /// Whether conversations can be recorded, if they are to be. Changes nothing.
@@ -80,6 +90,15 @@ pub struct Engine {
     tls: TlsContext,
 }
 
+/// An engine whose database no other process works on.
+#[derive(Debug)]
+pub struct LockedEngine {
+    tls: TlsContext,
+    recorder: Option<Recorder>,
+    database: Arc<DatabaseFile>,
+    lock: DatabaseLock,
+}
+
 /// An engine with its database and everything else that it needs of the system.
 #[derive(Debug)]
 pub struct OpenEngine {
@@ -97,16 +116,29 @@ impl Engine {
         Ok(Self { tls: TlsContext::load(config.trust_file.as_deref())? })
     }
 
-    /// Locks and opens the database, as the user whom the daemon runs as, and starts the thread that works on it.
-    /// After this nothing is missing that a start could fail for.
-    pub fn open(self, config: &Config) -> Result<OpenEngine, EngineError> {
+    /// Locks the database, as the user whom the daemon runs as. What is no database gets no lock file beside it.
+    pub fn lock(self, config: &Config) -> Result<LockedEngine, EngineError> {
         let recorder = recorder(config)?;
-        // A database that is none must not get a lock file beside it.
-        store::check(&config.database)?;
-        let lock = DatabaseLock::acquire(&config.database)?;
-        let database = Database::open(&config.database)?;
+        let database = DatabaseFile::open(&config.database)?;
+        database.ensure_writable()?;
+        let lock = DatabaseLock::acquire(&database)?;
+        Ok(LockedEngine { tls: self.tls, recorder, database: Arc::new(database), lock })
+    }
+}
+
+impl LockedEngine {
+    /// Opens the database, and starts the thread that works on it. As long as another program keeps the database locked,
+    /// `wait_on` is asked a few times a second whether to wait. After this nothing is missing that a start could fail for.
+    pub fn open(self, config: &Config, wait_on: &mut dyn FnMut() -> bool) -> Result<OpenEngine, EngineError> {
+        let Self { tls, recorder, database, lock } = self;
+        let database = loop {
+            match Database::open(Arc::clone(&database), LOCK_ATTEMPT) {
+                Err(OpenError::Busy(_)) if wait_on() => std::thread::sleep(LOCK_PAUSE),
+                opened => break opened?,
+            }
+        };
         let event_loop =
-            EventLoop::new(self.tls, local_addresses(config)).map_err(system("cannot poll for events"))?;
+            EventLoop::new(tls, local_addresses(config)).map_err(system("cannot poll for events"))?;
         let watch = Watch::new(database.path());
         if let Some(watch) = &watch {
             event_loop

@@ -11,6 +11,7 @@ pub mod descriptors;
 pub mod engine;
 pub mod event_loop;
 pub mod hosts;
+mod lock_wait;
 pub mod logging;
 pub mod os_error;
 pub mod pid_file;

@@ -56,6 +56,8 @@ const LEFT_ALONE: [signal::Signal; 13] = [
 #[derive(Debug)]
 pub struct Signals {
     origin: Origin,
+    /// Taken from it, and not yet drained.
+    kept: Vec<Signal>,
 }
 
 #[derive(Debug)]
@@ -118,22 +120,38 @@ impl Signals {
         signals.thread_block()?;
         signals.remove(signal::SIGXFSZ);
         let descriptor = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { origin: Origin::Process(descriptor) })
+        Ok(Self { origin: Origin::Process(descriptor), kept: Vec::new() })
     }
 
     /// Signals of an engine inside another program, which come from the controller. Those of the process stay as they
     /// are.
     pub fn controlled() -> io::Result<(Self, Controller)> {
         let (sender, receiver) = pipe::new()?;
-        Ok((Self { origin: Origin::Controller(receiver) }, Controller { pipe: sender }))
+        Ok((Self { origin: Origin::Controller(receiver), kept: Vec::new() }, Controller { pipe: sender }))
     }
 
     /// The signals that came in since the last call, in no certain order. A signal that came more than once may be
     /// there only once.
     pub fn drain(&mut self) -> Vec<Signal> {
-        match &mut self.origin {
+        self.take_in();
+        std::mem::take(&mut self.kept)
+    }
+
+    /// Whether a signal has asked for the end. It stays to be drained, and so do all others.
+    pub fn ask_for_end(&mut self) -> bool {
+        self.take_in();
+        self.kept.contains(&Signal::Terminate)
+    }
+
+    fn take_in(&mut self) {
+        let found = match &mut self.origin {
             Origin::Process(descriptor) => drain_process(descriptor),
             Origin::Controller(pipe) => drain_controller(pipe),
+        };
+        for signal in found {
+            if !self.kept.contains(&signal) {
+                self.kept.push(signal);
+            }
         }
     }
 }
@@ -246,10 +264,13 @@ mod tests {
             controller.send(signal).unwrap();
         }
         assert!(woken());
+        // A look at them leaves all of them to be drained.
+        assert!(signals.ask_for_end());
         assert_eq!(signals.drain(), sent);
         assert_eq!(signals.drain(), []);
         drop(controller);
         assert!(woken());
+        assert!(signals.ask_for_end());
         assert_eq!(signals.drain(), [Signal::Terminate]);
     }
 

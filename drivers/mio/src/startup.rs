@@ -4,8 +4,9 @@
 //! 2. The daemon goes into the background, before there is any thread. From here on whoever started it waits.
 //! 3. Signals are taken. As root: the log file, the pid file (not yet written) and the trust file are opened.
 //! 4. Privileges are dropped.
-//! 5. As the user: the database is locked and opened, so that the files that SQLite makes beside it are the user's.
-//! 6. The pid file is written: whoever holds the lock is the only one who may.
+//! 5. As the user: the database is locked. The pid file is written: whoever holds the lock is the only one who may.
+//! 6. The database is opened, as the user, so that the files that SQLite makes beside it are the user's. As long as another
+//!    program keeps it locked the daemon waits; it counts as started then.
 //! 7. From here on the log is this process's to write. Whoever started the daemon is told that it has started. The work begins.
 
 use std::ffi::OsString;
@@ -26,6 +27,7 @@ use crate::daemonize::{DaemonizeError, Launch};
 use crate::descriptors;
 use crate::engine::{self, Engine, EngineError, OpenEngine};
 use crate::hosts;
+use crate::lock_wait::LockWait;
 use crate::logging::{Log, LogError};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::privileges::{self, PrivilegeError};
@@ -108,7 +110,10 @@ fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode
     }
     let database = config.as_ref().map(|config| &config.database).or(rejection.database.as_ref());
     if let Some(database) = database {
-        errors.extend(engine::check_database(database).err().map(|error| error.to_string()));
+        match engine::check_database(database) {
+            Ok(warning) => warning.iter().for_each(|warning| complain(&format_args!("warning: {warning}"))),
+            Err(error) => errors.push(error.to_string()),
+        }
     }
     match config {
         Some(config) if errors.is_empty() => print(&config.to_string()),
@@ -141,7 +146,11 @@ fn work(invocation: &Invocation, mode: Mode, config: Config) -> ExitCode {
         Err(error) => return fail(&error),
     };
     match start(invocation, mode, config, &mut launch) {
-        Ok(running) => running.run(),
+        Ok(Some(running)) => running.run(),
+        Ok(None) => {
+            launch.fail();
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             let code = fail(&error);
             launch.fail();
@@ -180,7 +189,7 @@ fn start(
     mode: Mode,
     config: Config,
     launch: &mut Launch,
-) -> Result<Running, StartError> {
+) -> Result<Option<Running>, StartError> {
     // First of all, so that a signal that comes early is kept for the loop.
     let signals = Signals::take().map_err(StartError::Signals)?;
     let log = Log::install(config.logfile.as_deref(), config.verbosity)?;
@@ -194,25 +203,33 @@ fn start(
     started
 }
 
-/// The rest of a start, whose errors are logged too.
+/// The rest of a start, whose errors are logged too. Nothing has started if the program was asked to stop meanwhile.
 fn start_logged(
     invocation: &Invocation,
     mode: Mode,
     mut config: Config,
-    signals: Signals,
+    mut signals: Signals,
     log: &Log,
     launch: &mut Launch,
-) -> Result<Running, StartError> {
+) -> Result<Option<Running>, StartError> {
     let pid_path = config.pidfile.as_deref().filter(|_| invocation.action.is_daemon());
     let mut pid_file = pid_path.map(PidFile::open).transpose()?;
     let engine = Engine::prepare(&config)?;
     let hosts = read_hosts().unwrap_or_default();
     let seed = seed().map_err(StartError::Entropy)?;
     drop_privileges(invocation, &config)?;
-    let engine = engine.open(&config)?;
+    let engine = engine.lock(&config)?;
     if let Some(pid_file) = &mut pid_file {
         pid_file.write()?;
     }
+    let mut wait = LockWait::new(&config.database, invocation.action.is_daemon(), &mut signals, launch);
+    let opened = engine.open(&config, &mut || wait.wait_on());
+    if wait.is_asked_to_stop() {
+        info!("asked to stop");
+        return Ok(None);
+    }
+    let engine = opened?;
+    wait.succeed();
     for warning in &config.warnings {
         warn!("{warning}");
     }
@@ -222,7 +239,7 @@ fn start_logged(
     // Last, so that whoever waits for it finds everything done.
     launch.succeed()?;
     let shell = Shell { config, mode, hosts, seed, signals, log: log.clone(), pid_file };
-    Ok(Running { engine, shell })
+    Ok(Some(Running { engine, shell }))
 }
 
 impl Running {

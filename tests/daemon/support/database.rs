@@ -161,6 +161,23 @@ impl Database {
             .unwrap();
     }
 
+    /// Leaves the database as a program does that is killed in the middle of a transaction: the data of all mails are
+    /// overwritten, and only the rollback journal knows what they were. There have to be enough of them for SQLite to
+    /// write before the end. Nobody may look at the database after this but who is to roll it back.
+    pub(crate) fn tear(&self) {
+        const HOT: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+        let mut journal = self.path.clone().into_os_string();
+        journal.push("-journal");
+        let before = std::fs::read(&self.path).unwrap();
+        let overwrite = "BEGIN IMMEDIATE; UPDATE outbox SET mail_data = CAST(zeroblob(50000) AS TEXT)";
+        self.connection.execute_batch(&format!("PRAGMA cache_size = 1; {overwrite}")).unwrap();
+        let torn = [self.path.as_os_str(), &journal].map(|name| std::fs::read(name).unwrap());
+        self.connection.execute_batch("ROLLBACK").unwrap();
+        assert!(torn[0] != before && torn[1].starts_with(&HOT), "SQLite has written nothing yet");
+        std::fs::write(&self.path, &torn[0]).unwrap();
+        std::fs::write(&journal, &torn[1]).unwrap();
+    }
+
     pub(crate) fn outbox(&self) -> Vec<Row> {
         let mut statement = self
             .connection

@@ -36,7 +36,7 @@ impl Daemon {
             rejection.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         })?;
         let log = Log::install(config.logfile.as_deref(), config.verbosity)?;
-        let engine = Engine::prepare(&config)?.open(&config)?;
+        let engine = Engine::prepare(&config)?.lock(&config)?.open(&config, &mut || false)?;
         // The controller says what SIGHUP and SIGTERM say to the daemon proper.
         let (signals, controller) = Signals::controlled()?;
         let shell = Shell {

@@ -1,26 +1,32 @@
 //! One connection to the master database.
 
 use std::borrow::Cow;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cmail_delivery::outbox::StoreError;
-use nix::unistd::AccessFlags;
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
+use super::database_file::DatabaseFile;
 use super::error::{OpenError, needs_new_connection, store_error};
-use super::paths::{FileId, access, directory_of};
-use super::patience::{BUSY_TIMEOUT, Hurry, wait_for_locks};
+use super::journal::{DatabaseWarning, has_write_ahead_log, may_roll_back, rollback_journal};
+use super::lock::DatabaseLock;
+use super::patience::{BUSY_TIMEOUT, Hurry, interruptibly, wait_for_locks};
 use super::pool::Pool;
 use super::schema::verify;
 use super::stamps::Stamps;
 
 /// How soon files are tried again that another process is about to make accessible.
 const ACCESS_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long that may take: a few system calls of the other process.
+const ACCESS_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long `check` waits for locks: somebody waits for its answer.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Prepared statements to keep: more than there are different ones.
 const STATEMENT_CACHE_CAPACITY: usize = 32;
@@ -32,11 +38,11 @@ const CREATE_INDEX: &str = "CREATE INDEX IF NOT EXISTS dispatch_faillog_mail ON 
 /// A master database of schema 9 that is open for reading and writing. No transaction is open between two calls.
 #[derive(Debug)]
 pub(crate) struct Database {
+    /// Above the file, because it has to be closed first.
     pub(super) connection: Connection,
+    file: Arc<DatabaseFile>,
     /// For large messages.
     pub(super) pool: Pool,
-    path: PathBuf,
-    file: FileId,
     /// Whether the index of the faillog is known to exist.
     is_indexed: bool,
     must_reopen: bool,
@@ -51,51 +57,39 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens an existing database; never creates one. The caller holds its [lock](super::DatabaseLock), and has
-    /// become a daemon already, because a connection must not be used on both sides of a fork.
-    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::open_with_timeout(path, BUSY_TIMEOUT)
+    /// Opens a database whose file this process has [locked](super::DatabaseLock), and rolls back what a program that was
+    /// killed has left half written. Gives up after `patience` if another program keeps it locked. To be called after
+    /// the process has become a daemon, because a connection must not be used on both sides of a fork.
+    pub(crate) fn open(file: Arc<DatabaseFile>, patience: Duration) -> Result<Self, OpenError> {
+        let mut database = Self::open_with(file, patience, Hurry::default())?;
+        database.busy_timeout = BUSY_TIMEOUT;
+        wait_for_locks(&mut database.connection, BUSY_TIMEOUT, database.hurry.clone())
+            .map_err(|error| OpenError::from_sqlite(database.path(), &error))?;
+        Ok(database)
     }
 
-    /// Opens a database, and waits so long for locks of other processes.
-    pub(super) fn open_with_timeout(path: &Path, busy_timeout: Duration) -> Result<Self, OpenError> {
-        Self::open_with_patience(path, busy_timeout, Hurry::default())
-    }
-
-    fn open_with_patience(path: &Path, busy_timeout: Duration, hurry: Hurry) -> Result<Self, OpenError> {
-        let path = locate(path)?;
-        if access(&path, AccessFlags::W_OK).is_err() {
-            return Err(OpenError::ReadOnly(path));
-        }
-        if access(directory_of(&path), AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
-            return Err(OpenError::DirectoryReadOnly(directory_of(&path).to_path_buf()));
-        }
-        let file =
-            FileId::of(&path).map_err(|source| OpenError::Unreadable { path: path.clone(), source })?;
-        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy_timeout, hurry.clone())?;
-        let failed = |error: rusqlite::Error| OpenError::from_sqlite(&path, &error);
+    /// Opens a database that waits so long for locks of other processes, also later.
+    pub(super) fn open_with(
+        file: Arc<DatabaseFile>,
+        busy_timeout: Duration,
+        hurry: Hurry,
+    ) -> Result<Self, OpenError> {
+        let path = file.path();
+        file.ensure_writable()?;
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy_timeout, hurry.clone())?;
+        let failed = |error: rusqlite::Error| OpenError::from_sqlite(path, &error);
         if connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
-            return Err(OpenError::ReadOnly(path));
+            return Err(OpenError::ReadOnly(path.to_path_buf()));
         }
-        let is_indexed = match has_index(&connection).map_err(failed)? {
-            true => true,
-            // An index spares time, nothing else: whoever keeps the database locked now may go on.
-            false => connection
-                .execute_batch(CREATE_INDEX)
-                .inspect_err(|error| {
-                    log::warn!(
-                        "cannot create an index in the database {}, trying again later: {error}",
-                        path.display()
-                    );
-                })
-                .is_ok(),
-        };
+        let is_indexed = has_index(&connection).map_err(failed)?;
         let seen_version = data_version(&connection).map_err(failed)?;
+        if has_write_ahead_log(&connection).map_err(failed)? {
+            log::warn!("{}", DatabaseWarning::WriteAheadLog { path: path.to_path_buf() });
+        }
         Ok(Self {
             connection,
-            pool: Pool::default(),
-            path,
             file,
+            pool: Pool::default(),
             is_indexed,
             must_reopen: false,
             stamps: Stamps::default(),
@@ -113,21 +107,31 @@ impl Database {
 
     /// The canonical name of the file.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// Makes sure that the connection is one to the file that has the name now. A file that was moved away is not
     /// written to any more: nobody would ever see it.
     pub(super) fn ensure_open(&mut self) -> Result<(), StoreError> {
-        let is_same = FileId::of(&self.path).is_ok_and(|file| file == self.file);
-        if is_same && !self.must_reopen {
+        if self.file.is_in_place() && !self.must_reopen {
             return Ok(());
         }
-        let mut fresh = Self::open_with_patience(&self.path, self.busy_timeout, self.hurry.clone())
-            .map_err(|error| StoreError { text: error.to_string() })?;
+        self.reopen().map_err(|error| StoreError { text: error.to_string() })
+    }
+
+    fn reopen(&mut self) -> Result<(), OpenError> {
+        let file = if self.file.is_in_place() {
+            Arc::clone(&self.file)
+        } else {
+            let file = DatabaseFile::open(self.path())?;
+            file.lock()?;
+            Arc::new(file)
+        };
+        let mut fresh = Self::open_with(file, self.busy_timeout, self.hurry.clone())?;
         fresh.generation = self.generation.wrapping_add(1);
         fresh.stamps = std::mem::take(&mut self.stamps);
         fresh.pool = self.pool.clone();
+        fresh.prepare_index();
         *self = fresh;
         Ok(())
     }
@@ -135,15 +139,33 @@ impl Database {
     /// The sentence for an error of a request; `task` completes "cannot …".
     pub(super) fn failed(&mut self, task: &str, error: &rusqlite::Error) -> StoreError {
         self.must_reopen |= needs_new_connection(error);
-        store_error(&self.path, task, error)
+        store_error(self.file.path(), task, error)
     }
 
-    /// Tries again to create an index that is missing, when something is to be written anyway. It spares time, and
-    /// nothing else depends on it.
-    pub(super) fn ensure_index(&mut self) {
+    /// Creates the index of the faillog where it is missing, or says why that is left for later. It spares time, and nothing
+    /// else depends on it.
+    pub(super) fn prepare_index(&mut self) {
         if !self.is_indexed {
-            self.is_indexed = self.connection.execute_batch(CREATE_INDEX).is_ok();
+            log::info!("creating an index of the faillog in the database {}", self.path().display());
         }
+        if let Err(error) = self.ensure_index()
+            && !self.hurry.is_asked()
+        {
+            let path = self.path().display();
+            log::warn!("cannot create an index in the database {path}, trying again later: {error}");
+        }
+    }
+
+    /// Creates the index of the faillog where it is missing. Over a long faillog this takes its time, so it ends, without
+    /// a trace, as soon as somebody is in a [hurry](Self::hurry).
+    pub(super) fn ensure_index(&mut self) -> rusqlite::Result<()> {
+        if !self.is_indexed {
+            interruptibly(&mut self.connection, &self.hurry, |connection| {
+                connection.execute_batch(CREATE_INDEX)
+            })?;
+            self.is_indexed = true;
+        }
+        Ok(())
     }
 
     /// The data version as the core sees it, within the read transaction that is open, or now. What has changed before it
@@ -168,10 +190,26 @@ impl Database {
     }
 }
 
-/// Whether [`Database::open`] would succeed on `path`, as far as reading tells. Creates and changes nothing, but for
+/// Whether a start would succeed on the database `path`, and what is odd about it. Creates and changes nothing, but for
 /// what SQLite keeps beside a database in WAL mode.
-pub(crate) fn check(path: &Path) -> Result<(), OpenError> {
-    connect(&locate(path)?, OpenFlags::SQLITE_OPEN_READ_ONLY, BUSY_TIMEOUT, Hurry::default()).map(drop)
+pub(crate) fn check(path: &Path) -> Result<Option<DatabaseWarning>, OpenError> {
+    let file = DatabaseFile::open(path)?;
+    file.ensure_writable()?;
+    let path = file.path().to_path_buf();
+    // Before SQLite opens it.
+    drop(file);
+    DatabaseLock::check(&path)?;
+    match connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY, CHECK_TIMEOUT, Hurry::default()) {
+        Ok(connection) => {
+            let found = has_write_ahead_log(&connection);
+            let has_log = found.map_err(|error| OpenError::from_sqlite(&path, &error))?;
+            Ok(has_log.then_some(DatabaseWarning::WriteAheadLog { path }))
+        }
+        Err(OpenError::HotJournal(_)) if may_roll_back(&rollback_journal(&path)) => {
+            Ok(Some(DatabaseWarning::HotJournal { path }))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The octets of a text or blob; a number, which no column should hold, as SQLite would show it.
@@ -182,30 +220,6 @@ pub(super) fn octets(value: ValueRef<'_>) -> Option<Cow<'_, [u8]>> {
         ValueRef::Integer(number) => Some(Cow::Owned(number.to_string().into_bytes())),
         ValueRef::Real(number) => Some(Cow::Owned(number.to_string().into_bytes())),
     }
-}
-
-/// The canonical name of an existing, readable file.
-pub(super) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
-    let unreadable = |source: io::Error| {
-        if source.kind() == io::ErrorKind::NotFound {
-            OpenError::Missing(path.to_path_buf())
-        } else {
-            OpenError::Unreadable { path: path.to_path_buf(), source }
-        }
-    };
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(OpenError::NotAFile(path.to_path_buf()));
-    }
-    // The file itself is never opened here: closing it would drop the locks that SQLite holds on it.
-    access(path, AccessFlags::R_OK).map_err(|errno| unreadable(errno.into()))?;
-    if metadata.len() == 0 {
-        return Err(OpenError::WrongSchema {
-            path: path.to_path_buf(),
-            found: "it is an empty file".to_owned(),
-        });
-    }
-    fs::canonicalize(path).map_err(unreadable)
 }
 
 /// Connects to a database and makes sure that it is one of schema 9.
@@ -221,7 +235,7 @@ fn connect(
     let began = Instant::now();
     loop {
         match connect_once(path, mode, busy_timeout, hurry.clone()) {
-            Err(OpenError::Inaccessible { .. }) if began.elapsed() < busy_timeout => {
+            Err(OpenError::Inaccessible { .. }) if began.elapsed() < ACCESS_LIMIT => {
                 std::thread::sleep(ACCESS_PAUSE);
             }
             result => return result,

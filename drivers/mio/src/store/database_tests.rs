@@ -1,12 +1,12 @@
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use super::super::fixture::{Fixture, without_privileges};
+use super::super::fixture::{Fixture, open, without_privileges};
 use super::*;
 
 /// What both [`Database::open`] and [`check`] say of a file that is not as it should be.
 fn complaint(path: &Path) -> String {
-    let opened = Database::open_with_timeout(path, Duration::ZERO).unwrap_err().to_string();
+    let opened = open(path, Duration::ZERO).unwrap_err().to_string();
     assert_eq!(opened, check(path).unwrap_err().to_string());
     assert!(opened.contains(&path.display().to_string()), "{opened}");
     opened
@@ -116,7 +116,7 @@ fn texts_of_another_encoding_are_refused() {
 fn a_database_that_another_process_keeps_locked_is_busy() {
     let fixture = Fixture::with_journal_mode("DELETE");
     fixture.other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let error = Database::open_with_timeout(&fixture.path, Duration::ZERO).unwrap_err();
+    let error = open(&fixture.path, Duration::ZERO).unwrap_err();
     assert!(matches!(error, OpenError::Busy(_)), "{error}");
 }
 
@@ -125,49 +125,32 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn what_may_not_be_written_is_refused_but_passes_the_check() {
+fn what_may_not_be_written_is_refused_also_by_the_check() {
     let fixture = Fixture::with_journal_mode("DELETE");
     let directory = fixture.directory.path();
     let path = &fixture.path;
     set_mode(directory, 0o777);
     set_mode(path, 0o444);
     without_privileges(|| {
-        assert!(matches!(Database::open(path), Err(OpenError::ReadOnly(_))));
-        check(path).unwrap();
+        assert!(matches!(open(path, Duration::ZERO), Err(OpenError::ReadOnly(_))));
+        assert!(matches!(check(path), Err(OpenError::ReadOnly(_))));
     });
     set_mode(path, 0o666);
     set_mode(directory, 0o555);
     without_privileges(|| {
-        assert!(matches!(Database::open(path), Err(OpenError::DirectoryReadOnly(_))));
-        check(path).unwrap();
+        assert!(matches!(open(path, Duration::ZERO), Err(OpenError::DirectoryReadOnly(_))));
+        assert!(matches!(check(path), Err(OpenError::DirectoryReadOnly(_))));
     });
     set_mode(directory, 0o777);
     set_mode(path, 0);
     without_privileges(|| {
-        assert!(matches!(Database::open(path), Err(OpenError::Unreadable { .. })));
+        assert!(matches!(open(path, Duration::ZERO), Err(OpenError::Unreadable { .. })));
         assert!(matches!(check(path), Err(OpenError::Unreadable { .. })));
     });
     set_mode(path, 0o666);
     without_privileges(|| {
-        Database::open(path).unwrap();
+        open(path, Duration::ZERO).unwrap();
     });
-}
-
-#[test]
-fn a_log_that_cannot_be_created_is_said_to_be_the_directorys_fault() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("master.db3");
-    super::super::initdb(&path, None).unwrap();
-    let other = Connection::open(&path).unwrap();
-    other.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
-    drop(other);
-    set_mode(&path, 0o444);
-    set_mode(directory.path(), 0o555);
-    without_privileges(|| {
-        let error = check(&path).unwrap_err();
-        assert!(matches!(error, OpenError::DirectoryReadOnly(_)), "{error}");
-    });
-    set_mode(directory.path(), 0o777);
 }
 
 #[test]
@@ -188,4 +171,41 @@ fn another_file_that_has_taken_the_name_is_a_change() {
     fs::rename(&other.path, &fixture.path).unwrap();
     assert!(fixture.database.changed_elsewhere());
     assert!(!fixture.database.changed_elsewhere());
+}
+
+#[test]
+fn an_index_is_created_unless_somebody_is_in_a_hurry() {
+    let mut fixture = Fixture::with_journal_mode("DELETE");
+    fixture.execute("DROP INDEX dispatch_faillog_mail", []);
+    fixture
+        .other
+        .execute_batch(
+            "INSERT INTO outbox (mail_id, mail_envelopeto) VALUES (1, 'r');
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+         INSERT INTO faillog (fail_mail) SELECT 1 FROM n",
+        )
+        .unwrap();
+    let index = "SELECT count(*) FROM sqlite_schema WHERE name = 'dispatch_faillog_mail'";
+    let hurried = Hurry::default();
+    hurried.ask();
+    let file = Arc::clone(&fixture.database.file);
+    let mut database = Database::open_with(file, Duration::ZERO, hurried).unwrap();
+    let error = database.ensure_index().unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::OperationInterrupted));
+    assert_eq!(fixture.number(index), 0);
+    // What has to be done is done all the same.
+    database.connection.execute("DELETE FROM faillog", []).unwrap();
+    fixture.database.is_indexed = false;
+    fixture.database.ensure_index().unwrap();
+    assert_eq!(fixture.number(index), 1);
+}
+
+#[test]
+fn a_write_ahead_log_passes_the_check_with_a_warning() {
+    for (mode, is_warned) in [("WAL", true), ("DELETE", false), ("PERSIST", false), ("TRUNCATE", false)] {
+        let fixture = Fixture::with_journal_mode(mode);
+        fixture.execute("DELETE FROM outbox", []);
+        let expected = is_warned.then(|| DatabaseWarning::WriteAheadLog { path: fixture.path.clone() });
+        assert_eq!(check(&fixture.path).unwrap(), expected, "{mode}");
+    }
 }

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use cmail_delivery::outbox::StoreError;
 use nix::unistd::{AccessFlags, Uid, User};
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
 use thiserror::Error;
 
+use super::journal::{may_roll_back, rollback_journal};
+use super::lock::LockError;
 use super::paths::{access, directory_of};
 
 /// Why a database cannot be worked on.
@@ -58,6 +61,23 @@ pub enum OpenError {
         /// What was found.
         found: String,
     },
+    /// A program was killed while it wrote, and this connection must not roll back what it has left.
+    #[error("a program was killed while it wrote to the database, and has left the hot journal {}", .0.display())]
+    HotJournal(PathBuf),
+    /// The same, but nobody who has no more rights than this process can roll it back.
+    #[error(
+        "the journal {} cannot be rolled back, which a program has left that was killed while it wrote to the \
+         database: {text}; give the user of this program the right to read, to write and to delete it", .journal.display()
+    )]
+    StuckJournal {
+        /// The journal.
+        journal: PathBuf,
+        /// What SQLite says.
+        text: String,
+    },
+    /// Another process works on it, or the lock file cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// Another process keeps it locked.
     #[error("the database {} is locked by another process; find out which one does not let go of it", .0.display())]
     Busy(PathBuf),
@@ -85,11 +105,23 @@ pub enum OpenError {
 impl OpenError {
     /// What an error of SQLite means for one who opens the database.
     pub(super) fn from_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
+        let journal = rollback_journal(path);
         let path = path.to_path_buf();
         let text = error.to_string();
+        let extended = error.sqlite_error().map(|error| error.extended_code);
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => Self::NotADatabase(path),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(path),
+            Some(
+                ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed,
+            ) => Self::Busy(path),
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::SystemIoFailure)
+                if !may_roll_back(&journal) =>
+            {
+                Self::StuckJournal { journal, text }
+            }
+            Some(ErrorCode::ReadOnly) if extended == Some(SQLITE_READONLY_ROLLBACK) => {
+                Self::HotJournal(journal)
+            }
             Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, text },
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)
                 if access(directory_of(&path), AccessFlags::W_OK).is_err() =>

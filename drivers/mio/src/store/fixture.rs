@@ -1,6 +1,7 @@
 //! Databases in temporary directories, for tests.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cmail_delivery::outbox::{MailId, StoreError, StoreReply, StoreRequest};
@@ -8,6 +9,9 @@ use nix::unistd::{Uid, setfsuid};
 use rusqlite::{Connection, Params};
 use tempfile::TempDir;
 
+use super::database_file::DatabaseFile;
+use super::error::OpenError;
+use super::patience::Hurry;
 use super::{Database, initdb};
 
 /// A new database of schema 9, seen by the store and by another program.
@@ -33,7 +37,8 @@ impl Fixture {
             other.pragma_update_and_check(None, "journal_mode", mode, |row| row.get(0)).unwrap();
         assert_eq!(found, mode.to_lowercase());
         other.pragma_update(None, "foreign_keys", true).unwrap();
-        let database = Database::open_with_timeout(&path, Duration::ZERO).unwrap();
+        let mut database = open(&path, Duration::ZERO).unwrap();
+        database.ensure_index().unwrap();
         Self { directory, path, database, other }
     }
 
@@ -68,6 +73,11 @@ impl Fixture {
     pub(super) fn answer(&mut self, request: StoreRequest) -> StoreReply {
         self.try_answer(request).unwrap()
     }
+}
+
+/// Opens a database that waits so long for locks.
+pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Database, OpenError> {
+    Database::open_with(Arc::new(DatabaseFile::open(path)?), busy_timeout, Hurry::default())
 }
 
 /// Runs `test` in a thread that has no rights to the files of others, also if the process is root's.

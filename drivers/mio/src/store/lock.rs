@@ -9,13 +9,12 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::kill;
-use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Pid, Uid, fchown};
+use nix::sys::stat::{Mode, major, minor};
+use nix::unistd::{AccessFlags, Gid, Pid, Uid, fchown};
 use thiserror::Error;
 
-use super::database::locate;
-use super::error::OpenError;
-use super::paths::with_suffix;
+use super::database_file::DatabaseFile;
+use super::paths::{FileId, access, with_suffix};
 
 /// How often a lock file is read that does not name a living process: its holder may be about to write its id.
 const HOLDER_ATTEMPTS: u32 = 20;
@@ -26,9 +25,6 @@ const HOLDER_PAUSE: Duration = Duration::from_millis(10);
 /// Why the lock was not taken.
 #[derive(Debug, Error)]
 pub enum LockError {
-    /// There is no such database.
-    #[error(transparent)]
-    Database(#[from] OpenError),
     /// Another process has it.
     #[error("process {pid} works on the database {} already; stop it first", .path.display())]
     Held {
@@ -59,12 +55,23 @@ pub enum LockError {
     },
 }
 
+impl LockError {
+    /// Another process has the lock.
+    pub(super) fn held(database: &Path, holder: Option<i32>) -> Self {
+        let path = database.to_path_buf();
+        match holder {
+            Some(pid) => Self::Held { path, pid },
+            None => Self::HeldByUnknown { path },
+        }
+    }
+}
+
 /// The right to work on a database, held until it is dropped or the process ends in whatever way.
 ///
 /// It is a lock on the file `<database>.dispatch-lock`, beside the database as its name is after all symbolic links,
 /// and it belongs to the open file: a child process inherits it by fork and keeps it when its parent ends. The file
-/// stays behind, since removing it would let two processes lock two files of that name. The database itself
-/// cannot be locked, because SQLite locks parts of it by its own rules.
+/// stays behind, since removing it would let two processes lock two files of that name. The [`DatabaseFile`] is locked as
+/// well, because the same file may have several names.
 #[derive(Debug)]
 pub(crate) struct DatabaseLock {
     file: File,
@@ -72,13 +79,12 @@ pub(crate) struct DatabaseLock {
 }
 
 impl DatabaseLock {
-    /// Takes the lock, without waiting for it. The file gets the rights and the owner of the database, so that the
-    /// lock can be taken again after privileges are dropped.
-    pub(crate) fn acquire(database: &Path) -> Result<Self, LockError> {
-        let database = locate(database)?;
-        let path = with_suffix(&database, ".dispatch-lock");
+    /// Takes the lock, without waiting for it, and locks the database too. The lock file gets the rights and the owner of the
+    /// database, so that the lock can be taken again after privileges are dropped.
+    pub(crate) fn acquire(database: &DatabaseFile) -> Result<Self, LockError> {
+        let path = lock_file_of(database.path());
         let failed = |source| LockError::Io { path: path.clone(), source };
-        let file = open_lock_file(&database, &path).map_err(failed)?;
+        let file = open_lock_file(database.path(), &path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         // Whoever may write the directory must not make this program write somewhere else.
         if !metadata.is_file() || metadata.nlink() != 1 {
@@ -91,16 +97,31 @@ impl DatabaseLock {
                 Err(TryLockError::WouldBlock) => {}
             }
             if let Some(pid) = holder(&path) {
-                return Err(LockError::Held { path: database, pid });
+                return Err(LockError::held(database.path(), Some(pid)));
             }
             if attempt >= HOLDER_ATTEMPTS {
-                return Err(LockError::HeldByUnknown { path: database });
+                return Err(LockError::held(database.path(), flock_holder(FileId::from(&metadata))));
             }
             std::thread::sleep(HOLDER_PAUSE);
         }
+        database.lock()?;
         let mut lock = Self { file, path };
         lock.record_pid()?;
         Ok(lock)
+    }
+
+    /// Whether the lock file of a database could be used, if it was free. Creates nothing.
+    pub(crate) fn check(database: &Path) -> Result<(), LockError> {
+        let path = lock_file_of(database);
+        match std::fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(LockError::Io { path, source }),
+            Ok(metadata) if !metadata.is_file() || metadata.nlink() != 1 => {
+                Err(LockError::NotALockFile(path))
+            }
+            Ok(_) => access(&path, AccessFlags::R_OK | AccessFlags::W_OK)
+                .map_err(|errno| LockError::Io { path, source: errno.into() }),
+        }
     }
 
     /// Writes the id of this process into the lock file; to be called again after a fork, by the child.
@@ -139,6 +160,26 @@ fn open_lock_file(database: &Path, path: &Path) -> io::Result<File> {
                 return Ok(file);
             }
         }
+    }
+}
+
+fn lock_file_of(database: &Path) -> PathBuf {
+    with_suffix(database, ".dispatch-lock")
+}
+
+/// The process that has locked a file by `flock`, as far as the system tells: not if it belongs to another container.
+pub(super) fn flock_holder(id: FileId) -> Option<i32> {
+    let place = format!("{:02x}:{:02x}:{}", major(id.device), minor(id.device), id.inode);
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| holder_in(line, &place))
+}
+
+/// The process that a line of `/proc/locks` names, such as `1: FLOCK  ADVISORY  WRITE 4711 fd:01:131 0 EOF`.
+fn holder_in(line: &str, place: &str) -> Option<i32> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words[..] {
+        [_, "FLOCK", _, "WRITE", pid, found, ..] if found == place => pid.parse().ok().filter(|pid| *pid > 0),
+        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The master database. Nothing outside this module names SQLite.
 //!
-//! A process that works on a database goes this way: `check` it, take its `DatabaseLock`, open it as a `Database`, and
-//! hand it to a thread of its own with `StoreHandle::spawn`, so that no commit's `fsync` ever stops the event loop. A
+//! A process that works on a database goes this way: find the `DatabaseFile`, take its `DatabaseLock`, open it as a
+//! `Database` (which rolls back what a killed program has left; so nobody looks at it before), and hand it to a thread of its own with `StoreHandle::spawn`, so that no commit's `fsync` ever stops the event loop. A
 //! `Watch` tells when somebody has written to the files; `StoreHandle::look` then finds out whether that was another
 //! process, and `StoreHandle::poll_changed` says so.
 //!
@@ -11,9 +11,11 @@
 
 mod create;
 mod database;
+mod database_file;
 mod error;
 mod failures;
 mod grouping;
+mod journal;
 mod lock;
 mod messages;
 mod paths;
@@ -32,6 +34,7 @@ mod fixture;
 
 pub(crate) use create::initdb;
 pub(crate) use database::{Database, check};
+pub(crate) use database_file::DatabaseFile;
 pub use error::{InitError, OpenError};
 pub(crate) use lock::DatabaseLock;
 pub use lock::LockError;

@@ -13,12 +13,15 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest pause between two attempts to get a lock, in milliseconds.
 const LONGEST_PAUSE_MS: u64 = 32;
 
-/// Asks those who wait for locks to wait no longer. All clones are the same one.
+/// How many steps of its virtual machine SQLite takes between two looks at whether to hurry: less than a millisecond.
+const STEPS_BETWEEN_LOOKS: i32 = 10_000;
+
+/// Asks those who wait for locks to wait no longer, and ends what only spares time. All clones are the same one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hurry(Arc<AtomicBool>);
 
 impl Hurry {
-    /// From now on nobody waits: what is locked fails at once.
+    /// From now on nobody waits: what is locked fails at once, and so does what is run interruptibly.
     pub(super) fn ask(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -47,6 +50,19 @@ pub(super) fn wait_for_locks(
         }
         waits
     }))
+}
+
+/// Runs `work`, and ends it with an error as soon as somebody asks to hurry.
+pub(super) fn interruptibly<T>(
+    connection: &mut Connection,
+    hurry: &Hurry,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let hurry = hurry.clone();
+    connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || hurry.is_asked()))?;
+    let result = work(connection);
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    result
 }
 
 /// Pauses double, so that a lock that is held for a moment costs a moment.

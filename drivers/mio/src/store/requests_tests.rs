@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, StatementStatus};
 
 use super::super::failures::add_own_failures;
-use super::super::fixture::Fixture;
+use super::super::fixture::{Fixture, open};
 use super::*;
 
 /// The rows after an id: what a cursor names.
@@ -400,7 +400,7 @@ fn the_index_that_could_not_be_made_is_made_by_the_next_commit() {
     fixture.execute("DROP INDEX dispatch_faillog_mail", []);
     // The lock is held by another thread, so that opening runs into it.
     fixture.other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let mut database = Database::open_with_timeout(&fixture.path, std::time::Duration::ZERO).unwrap();
+    let mut database = open(&fixture.path, std::time::Duration::ZERO).unwrap();
     fixture.other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(fixture.number(index), 0);
     database.answer(StoreRequest::Commit(Commit::default())).unwrap();

@@ -258,6 +258,8 @@ struct Worker {
 impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
         let mut follow_up: Option<FollowUp> = None;
+        // Here, because it may take long, and the loop can end it.
+        self.database.prepare_index();
         loop {
             let job = match &follow_up {
                 Some(next) => match next.at.checked_duration_since(Instant::now()) {

@@ -1,7 +1,7 @@
 use cmail_delivery::outbox::{Commit, Cursor, DATA_CHUNK_OCTETS, MailId};
 use mio::{Events, Poll, Token};
 
-use super::super::fixture::Fixture;
+use super::super::fixture::{Fixture, open};
 use super::super::pool::Pool;
 use super::*;
 
@@ -78,7 +78,7 @@ fn what_was_submitted_is_done_before_the_end() {
 fn a_lock_that_never_ends_does_not_hold_up_the_end() {
     let Fixture { other, directory, path, database } = Fixture::with_journal_mode("DELETE");
     drop(database);
-    let database = Database::open_with_timeout(&path, PATIENCE).unwrap();
+    let database = open(&path, PATIENCE).unwrap();
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), Token(7)).unwrap());
     let mut store = StoreHandle::spawn(database, waker).unwrap();
@@ -209,7 +209,7 @@ fn mail_that_was_deleted_has_no_more_data_once_what_was_read_ahead_is_used_up() 
 fn scene_without_patience(chunks: usize) -> (Scene, Vec<u8>) {
     let Fixture { other, directory, path, database } = Fixture::with_journal_mode("DELETE");
     drop(database);
-    let database = Database::open_with_timeout(&path, PATIENCE).unwrap();
+    let database = open(&path, PATIENCE).unwrap();
     let octets = 0..chunks * DATA_CHUNK_OCTETS;
     let data: Vec<u8> = octets.map(|position| b'a' + (position / 1009 % 26) as u8).collect();
     let insert = "INSERT INTO outbox (mail_id, mail_envelopeto, mail_data) VALUES (9, 'r', CAST(?1 AS TEXT))";

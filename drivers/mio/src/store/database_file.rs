@@ -1,0 +1,120 @@
+//! The database as a file: that it is one, and that no other process works on it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::sys::statfs::fstatfs;
+use nix::unistd::AccessFlags;
+
+use super::error::OpenError;
+use super::lock::{LockError, flock_holder};
+use super::paths::{FileId, access, directory_of};
+
+/// How every SQLite database begins.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Filesystems that make `flock` of the locks by which SQLite locks parts of a file, so that both would collide: NFS, three
+/// names of SMB, 9P, two of AFS, and Lustre (`f_type` of statfs(2)).
+const WITHOUT_FLOCK: [u32; 8] =
+    [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x5346_414f, 0x6b41_4653, 0x0bd0_0bd0];
+
+/// The file of a database that exists, open for reading.
+///
+/// It is opened before SQLite opens the file, and closed after SQLite has closed it: POSIX drops all locks that a process has
+/// on a file as soon as the process closes any descriptor of it. For the same reason nothing else in this program opens
+/// the file while SQLite does.
+#[derive(Debug)]
+pub(crate) struct DatabaseFile {
+    path: PathBuf,
+    id: FileId,
+    file: File,
+}
+
+impl DatabaseFile {
+    /// Opens an existing database, after all symbolic links. Changes nothing.
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        let unreadable = |source: io::Error| {
+            if source.kind() == io::ErrorKind::NotFound {
+                OpenError::Missing(path.to_path_buf())
+            } else {
+                OpenError::Unreadable { path: path.to_path_buf(), source }
+            }
+        };
+        if !fs::metadata(path).map_err(unreadable)?.is_file() {
+            return Err(OpenError::NotAFile(path.to_path_buf()));
+        }
+        let path = fs::canonicalize(path).map_err(unreadable)?;
+        // Should it be a fifo now, nobody waits for it.
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+        let mut file = options.open(&path).map_err(unreadable)?;
+        let id = FileId::from(&file.metadata().map_err(unreadable)?);
+        let mut beginning = Vec::new();
+        file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut beginning).map_err(unreadable)?;
+        match &beginning[..] {
+            found if found == MAGIC => Ok(Self { path, id, file }),
+            [] => Err(OpenError::WrongSchema { path, found: "it is an empty file".to_owned() }),
+            _ => Err(OpenError::NotADatabase(path)),
+        }
+    }
+
+    /// The canonical name of the file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the name still leads to this file.
+    pub(super) fn is_in_place(&self) -> bool {
+        FileId::of(&self.path).is_ok_and(|found| found == self.id)
+    }
+
+    /// Whether this process may write the file, and the journal beside it.
+    pub(crate) fn ensure_writable(&self) -> Result<(), OpenError> {
+        if access(&self.path, AccessFlags::W_OK).is_err() {
+            return Err(OpenError::ReadOnly(self.path.clone()));
+        }
+        let directory = directory_of(&self.path);
+        if access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
+            return Err(OpenError::DirectoryReadOnly(directory.to_path_buf()));
+        }
+        Ok(())
+    }
+
+    /// Keeps other processes off the file, whatever its name is for them: a hard link and a second mount have lock files of their
+    /// own. The lock lasts until this is dropped.
+    pub(super) fn lock(&self) -> Result<(), LockError> {
+        let path = self.path.display();
+        if !self.has_flock() {
+            log::warn!(
+                "the database {path} is on a network filesystem, so a second daemon is kept off only if it uses the \
+                 same name; let no other host work on it"
+            );
+            return Ok(());
+        }
+        match self.file.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(LockError::held(&self.path, flock_holder(self.id))),
+            Err(TryLockError::Error(error)) => {
+                log::warn!(
+                    "the database {path} cannot be locked by flock ({error}), so a second daemon is kept off only if \
+                     it uses the same name"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    fn has_flock(&self) -> bool {
+        fstatfs(&self.file).map_or(true, |found| {
+            // A magic number has 32 bits, whatever its type is here.
+            u32::try_from(found.filesystem_type().0).is_ok_and(|kind| !WITHOUT_FLOCK.contains(&kind))
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "database_file_tests.rs"]
+mod tests;
