@@ -50,6 +50,22 @@ pub enum AddressError {
     /// The domain breaks the rules of RFC 1035, RFC 5890 or RFC 5321 section 4.1.3; what is long is cut.
     #[error("\"{}\" is not a valid domain", .0.escape_debug())]
     Domain(String),
+    /// The address of the address literal is none to send to, see [`is_destination`].
+    #[error("mail cannot be sent to the address {0}")]
+    NoDestination(IpAddr),
+}
+
+/// Whether mail can be sent to an address. The addresses of 0.0.0.0/8 and `::` mean this host or none (RFC 1122 section
+/// 3.2.1.3, RFC 4291 section 2.5.2), multicast and 255.255.255.255 mean several; domains name them to say that they have no
+/// server.
+pub fn is_destination(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let is_this_network = matches!(address.octets(), [0, ..]);
+            !is_this_network && !address.is_multicast() && !address.is_broadcast()
+        }
+        IpAddr::V6(address) => !address.is_unspecified() && !address.is_multicast(),
+    }
 }
 
 /// A domain name in A-labels and lower case, without a trailing dot. Names compare as octets thereafter.
@@ -178,7 +194,12 @@ impl Mailbox {
     /// What stands after the last `@`.
     pub fn domain(&self) -> Result<MailDomain, AddressError> {
         let domain = self.at.and_then(|at| self.text.get(at + 1..)).ok_or(AddressError::NoDomain)?;
-        MailDomain::parse(domain)
+        match MailDomain::parse(domain)? {
+            MailDomain::Literal(address) if !is_destination(address) => {
+                Err(AddressError::NoDestination(address))
+            }
+            domain @ (MailDomain::Name(_) | MailDomain::Literal(_)) => Ok(domain),
+        }
     }
 
     /// Whether the address can be sent only to a server that offers SMTPUTF8 (RFC 6531 section 3.4).
@@ -290,6 +311,33 @@ mod tests {
         );
         for text in ["u@[2001:db8::1]", "u@[IPv6:192.0.2.1]", "u@[192.0.2.1", "u@[]", "u@[x400:1]"] {
             assert!(literal(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_of_one_host_is_no_destination() {
+        for text in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "224.0.0.1",
+            "239.255.255.255",
+            "255.255.255.255",
+            "::",
+            "ff02::1",
+            "::ffff:0.0.0.0",
+            "::ffff:224.0.0.1",
+            "::ffff:255.255.255.255",
+        ] {
+            let address: IpAddr = text.parse().unwrap();
+            assert!(!is_destination(address), "{text}");
+            let tag = if address.is_ipv6() { "IPv6:" } else { "" };
+            let domain = mailbox(&format!("u@[{tag}{text}]")).domain();
+            assert_eq!(domain, Err(AddressError::NoDestination(address)));
+        }
+        for text in
+            ["1.0.0.0", "127.0.0.1", "192.0.2.255", "255.255.255.254", "::1", "::ffff:127.0.0.1", "fe80::1"]
+        {
+            assert!(is_destination(text.parse().unwrap()), "{text}");
         }
     }
 

@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
-use crate::address::{Domain, MailDomain};
+use crate::address::{Domain, MailDomain, is_destination};
 
 /// Longest remote specification in octets.
 pub const REMOTE_LIMIT_OCTETS: usize = 2048;
@@ -118,6 +118,9 @@ pub enum RelayError {
     /// The mode is none.
     #[error("malformed remote specification: the mode after the port must be \"starttls\" or \"tls\"")]
     Mode,
+    /// The host is an address that nothing can be sent to, see [`is_destination`].
+    #[error("malformed remote specification: mail cannot be sent to the address that is given as the host")]
+    NoDestination,
     /// The text is not UTF-8.
     #[error("malformed remote specification: it is not UTF-8 text")]
     NotUtf8,
@@ -143,6 +146,11 @@ impl Relay {
             },
         };
         let (host, port) = split_host(server)?;
+        if let Host::Address(address) = host
+            && !is_destination(address)
+        {
+            return Err(RelayError::NoDestination);
+        }
         let port = port.map(parse_port).transpose()?;
         Ok(Self { host, port, credentials })
     }
@@ -286,6 +294,10 @@ mod tests {
             ("[192.0.2.1]", RelayError::Host),
             ("192.0.2.1.", RelayError::Host),
             ("a b", RelayError::Host),
+            ("0.0.0.0", RelayError::NoDestination),
+            ("u:p@0.0.0.0:25/tls", RelayError::NoDestination),
+            ("[::]:25", RelayError::NoDestination),
+            ("[::ffff:255.255.255.255]", RelayError::NoDestination),
             ("h:", RelayError::Port),
             ("h:0", RelayError::Port),
             ("h:65536", RelayError::Port),

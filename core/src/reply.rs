@@ -11,13 +11,17 @@ use thiserror::Error;
 
 use crate::status::EnhancedStatus;
 
-/// Longest line of a reply in octets without its line feed. RFC 5321 section 4.5.3.1.5 allows 512; real servers
-/// exceed that, in lists of extensions and in texts with long links.
+/// How much of a line of a reply is kept, in octets without its line feed. RFC 5321 section 4.5.3.1.5 allows 512; real
+/// servers exceed that, in lists of extensions and in texts with long links.
 pub const REPLY_LINE_LIMIT_OCTETS: usize = 2048;
-/// Most lines of one reply.
+/// How many lines of one reply are kept.
 pub const REPLY_LINES_LIMIT: usize = 128;
-/// Most octets of one reply, all lines together.
+/// How many octets of one reply are kept, all lines together.
 pub const REPLY_LIMIT_OCTETS: usize = 64 * 1024;
+/// Most octets of one reply, kept or not: a server that goes on for so long will never come to an end.
+pub const REPLY_BOUND_OCTETS: usize = 1024 * 1024;
+/// Stands at the end of the text of a reply that was cut.
+const CUT_MARK: &str = " […]";
 /// So many octets of a secret in a row give something away.
 const ECHO_LEAST_OCTETS: usize = 8;
 
@@ -87,11 +91,13 @@ pub enum ReplyClass {
     Unknown,
 }
 
-/// A whole reply. Cheap to clone: the text is shared.
+/// A reply, or its beginning where it is too long to be kept: the code is that of every line. Cheap to clone: the text
+/// is shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     code: ReplyCode,
     lines: Arc<[Box<[u8]>]>,
+    is_cut: bool,
     enhanced: Option<EnhancedStatus>,
 }
 
@@ -100,7 +106,7 @@ impl Reply {
     pub fn new(code: ReplyCode, lines: Vec<Box<[u8]>>) -> Self {
         // It should stand in every line; some servers put only one of their own below what they quote.
         let enhanced = lines.iter().find_map(|line| enhanced_status(code, line));
-        Self { code, lines: lines.into(), enhanced }
+        Self { code, lines: lines.into(), is_cut: false, enhanced }
     }
 
     /// The three digits.
@@ -113,6 +119,11 @@ impl Reply {
         self.code.class()
     }
 
+    /// Whether the server said more than was kept.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
     /// The raw text of each line, without code, separator and line end; at least one line.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.lines.iter().map(|line| &**line)
@@ -123,7 +134,8 @@ impl Reply {
         self.enhanced
     }
 
-    /// The server's own words, code first, every line: what is not UTF-8 and what controls a terminal is replaced.
+    /// The server's own words, code first, every line: what is not UTF-8 and what controls a terminal is replaced. A
+    /// reply that was cut ends with `[…]`.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for (index, line) in self.lines.iter().enumerate() {
@@ -140,6 +152,9 @@ impl Reply {
             let _ = write!(text, "{}{separator}", self.code);
             text.extend(String::from_utf8_lossy(line).chars().map(printable));
         }
+        if self.is_cut {
+            text.push_str(CUT_MARK);
+        }
         text
     }
 
@@ -150,7 +165,8 @@ impl Reply {
         if secrets.is_empty() {
             return self.clone();
         }
-        Self::new(self.code, self.lines.iter().map(|line| without_secrets(line, secrets)).collect())
+        let lines = self.lines.iter().map(|line| without_secrets(line, secrets)).collect();
+        Self { is_cut: self.is_cut, ..Self::new(self.code, lines) }
     }
 }
 
@@ -163,15 +179,9 @@ impl fmt::Display for Reply {
 /// What a server sends instead of a reply.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ReplyError {
-    /// Beyond [`REPLY_LINE_LIMIT_OCTETS`].
-    #[error("the server sent a reply line of more than {REPLY_LINE_LIMIT_OCTETS} octets")]
-    LineTooLong,
-    /// Beyond [`REPLY_LINES_LIMIT`].
-    #[error("the server sent a reply of more than {REPLY_LINES_LIMIT} lines")]
-    TooManyLines,
-    /// Beyond [`REPLY_LIMIT_OCTETS`].
-    #[error("the server sent a reply of more than {REPLY_LIMIT_OCTETS} octets")]
-    TooManyOctets,
+    /// Beyond [`REPLY_BOUND_OCTETS`].
+    #[error("the server sent a reply of more than {REPLY_BOUND_OCTETS} octets")]
+    Endless,
     /// The lines of a reply all begin with the same code (RFC 5321 section 4.2.1).
     #[error("the server changed the code within a reply from {0} to {1}")]
     CodeChanged(ReplyCode, ReplyCode),
@@ -181,16 +191,24 @@ pub enum ReplyError {
 }
 
 /// Takes octets as they arrive and gives replies. The first error stays.
+///
+/// Of a reply beyond the limits of length it keeps the beginning, and reads on to its last line.
 #[derive(Debug, Default)]
 pub struct ReplyParser {
     /// The beginning of the line that is not yet complete. It holds no line feed, so it is never searched again.
     partial: Vec<u8>,
-    /// The complete lines of the reply that is not yet complete.
+    /// The complete lines of the reply that is not yet complete, as far as they are kept.
     lines: Vec<Box<[u8]>>,
-    /// Their code; meaningless while there are none.
+    /// Their code; there is one with the first complete line.
     code: Option<ReplyCode>,
-    /// What they take, line feeds included.
+    /// What the lines that are kept take, line feeds included.
+    kept_octets: usize,
+    /// What was received of the reply.
     octets: usize,
+    /// Whether some of the line that is not yet complete was not kept.
+    line_is_cut: bool,
+    /// Whether some of the complete lines was not kept. Nothing behind it is kept either.
+    is_cut: bool,
     error: Option<ReplyError>,
 }
 
@@ -211,7 +229,7 @@ impl ReplyParser {
 
     /// Whether no part of a reply is waiting for its rest.
     pub fn is_empty(&self) -> bool {
-        self.partial.is_empty() && self.lines.is_empty()
+        self.octets == 0
     }
 
     fn parse_lines(&mut self, octets: &mut &[u8]) -> Result<Option<Reply>, ReplyError> {
@@ -219,43 +237,50 @@ impl ReplyParser {
             let line_feed = memchr::memchr(b'\n', octets);
             let (line, rest) =
                 octets.split_at_checked(line_feed.unwrap_or(octets.len())).unwrap_or((octets, &[]));
-            if self.partial.len() + line.len() > REPLY_LINE_LIMIT_OCTETS {
-                return Err(ReplyError::LineTooLong);
+            self.octets += line.len() + usize::from(line_feed.is_some());
+            if self.octets > REPLY_BOUND_OCTETS {
+                return Err(ReplyError::Endless);
             }
-            self.partial.extend_from_slice(line);
+            self.extend_line(line);
             *octets = rest.split_first().map_or(rest, |(_, rest)| rest);
-            if line_feed.is_some() {
-                let line = mem::take(&mut self.partial);
-                if let Some(reply) = self.take_line(&line)? {
-                    return Ok(Some(reply));
-                }
+            if line_feed.is_some()
+                && let Some(reply) = self.end_line()?
+            {
+                return Ok(Some(reply));
             }
         }
         Ok(None)
     }
 
-    fn take_line(&mut self, line: &[u8]) -> Result<Option<Reply>, ReplyError> {
-        self.octets += line.len() + 1;
-        if self.octets > REPLY_LIMIT_OCTETS {
-            return Err(ReplyError::TooManyOctets);
-        }
+    fn extend_line(&mut self, octets: &[u8]) {
+        let room = REPLY_LINE_LIMIT_OCTETS.saturating_sub(self.partial.len());
+        self.line_is_cut |= octets.len() > room;
+        self.partial.extend_from_slice(octets.get(..room).unwrap_or(octets));
+    }
+
+    fn end_line(&mut self) -> Result<Option<Reply>, ReplyError> {
+        let line = mem::take(&mut self.partial);
+        let line_is_cut = mem::take(&mut self.line_is_cut);
         // A bare line feed is tolerated as the end of a line: it cannot be taken for anything else.
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let (code, is_last, text) = split_line(line).ok_or(ReplyError::NotAReply)?;
+        let (code, is_last, text) =
+            split_line(line.strip_suffix(b"\r").unwrap_or(&line)).ok_or(ReplyError::NotAReply)?;
         match self.code {
             Some(begun) if begun != code => return Err(ReplyError::CodeChanged(begun, code)),
             Some(_) | None => self.code = Some(code),
         }
-        if self.lines.len() == REPLY_LINES_LIMIT {
-            return Err(ReplyError::TooManyLines);
+        if !self.is_cut {
+            self.kept_octets += line.len() + 1;
+            let has_room = self.lines.len() < REPLY_LINES_LIMIT && self.kept_octets <= REPLY_LIMIT_OCTETS;
+            if has_room {
+                self.lines.push(text.into());
+            }
+            self.is_cut = line_is_cut || !has_room;
         }
-        self.lines.push(text.into());
         if !is_last {
             return Ok(None);
         }
-        self.code = None;
-        self.octets = 0;
-        Ok(Some(Reply::new(code, mem::take(&mut self.lines))))
+        let Self { lines, is_cut, .. } = mem::take(self);
+        Ok(Some(Reply { is_cut, ..Reply::new(code, lines) }))
     }
 }
 
@@ -411,10 +436,59 @@ mod tests {
         assert_eq!(error(b"2 50 x\r\n"), ReplyError::NotAReply);
         let code = |code| ReplyCode::new(code).unwrap();
         assert_eq!(error(b"250-a\r\n550 b\r\n"), ReplyError::CodeChanged(code(250), code(550)));
-        assert_eq!(error(&vec![b'2'; REPLY_LINE_LIMIT_OCTETS + 1]), ReplyError::LineTooLong);
-        assert_eq!(error(&b"250-\r\n".repeat(REPLY_LINES_LIMIT + 1)), ReplyError::TooManyLines);
-        let long = [&b"250-"[..], &[b'a'; 2000], b"\r\n"].concat();
-        assert_eq!(error(&long.repeat(REPLY_LIMIT_OCTETS / long.len() + 1)), ReplyError::TooManyOctets);
+    }
+
+    #[test]
+    fn a_line_beyond_the_limit_keeps_its_code_and_its_beginning() {
+        for (begin, end) in [("250 ", ""), ("250-", "250 behind\r\n")] {
+            let reply = one(alloc::format!("{begin}{}\r\n{end}", "a".repeat(3000)).as_bytes());
+            let kept = "a".repeat(REPLY_LINE_LIMIT_OCTETS - 4);
+            assert_eq!(reply.text(), alloc::format!("250 {kept} […]"));
+            assert!(reply.is_cut());
+        }
+    }
+
+    #[test]
+    fn lines_and_octets_beyond_the_limits_are_read_past() {
+        let lines =
+            [b"550-5.1.1 no\r\n".repeat(REPLY_LINES_LIMIT + 200), b"550 5.1.1 no\r\n".to_vec()].concat();
+        let long = [&b"550-"[..], &[b'a'; 2000], b"\r\n"].concat().repeat(REPLY_LIMIT_OCTETS / 2006 + 9);
+        for octets in [lines, [long, b"550\r\n".to_vec()].concat()] {
+            let (replies, error) = parse_all(&[&octets[..], b"250 next\r\n"].concat());
+            assert_eq!((replies.len(), error), (2, None));
+            assert!(replies[0].is_cut() && replies[0].text().ends_with(" […]"));
+            assert!(replies[0].lines().map(|line| line.len() + 6).sum::<usize>() <= REPLY_LIMIT_OCTETS);
+            assert!(replies[0].lines().count() <= REPLY_LINES_LIMIT);
+            assert_eq!((replies[0].code().as_u16(), replies[1].text().as_str()), (550, "250 next"));
+            assert!(!replies[1].is_cut());
+        }
+    }
+
+    #[test]
+    fn what_is_read_past_is_still_a_reply() {
+        let beginning = b"250-\r\n".repeat(REPLY_LINES_LIMIT + 1);
+        assert_eq!(error(&[&beginning[..], b"what\r\n"].concat()), ReplyError::NotAReply);
+        let code = |code| ReplyCode::new(code).unwrap();
+        let changed = ReplyError::CodeChanged(code(250), code(550));
+        assert_eq!(error(&[&beginning[..], b"550 x\r\n"].concat()), changed);
+    }
+
+    #[test]
+    fn a_reply_without_an_end_is_an_error_at_the_bound() {
+        for octets in [b"250-\r\n".repeat(REPLY_BOUND_OCTETS / 6 + 1), vec![b'2'; REPLY_BOUND_OCTETS + 1]] {
+            for piece in [1, 4096, octets.len()] {
+                assert_eq!(parse_in_pieces(&octets, piece), (vec![], Some(ReplyError::Endless)));
+                let within = &octets[..REPLY_BOUND_OCTETS];
+                assert_eq!(parse_in_pieces(within, piece), (vec![], None));
+            }
+        }
+    }
+
+    #[test]
+    fn a_reply_that_was_cut_stays_so_without_its_secrets() {
+        let line = [b"500 hunter2 ", &[b'a'; REPLY_LINE_LIMIT_OCTETS][..], b"\r\n"].concat();
+        let masked = one(&line).without(&[Box::from(&b"hunter2"[..])]);
+        assert!(masked.is_cut() && masked.text().starts_with("500 *** a"));
     }
 
     #[test]
@@ -460,13 +534,15 @@ mod tests {
 
     fn reply_like() -> impl Strategy<Value = Vec<u8>> {
         let line = prop_oneof![
-            Just(&b"250-ok\r\n"[..]),
-            Just(&b"250 ok\r\n"[..]),
-            Just(&b"550\n"[..]),
-            Just(&b"354 5.1.1 \0\xff\r\n"[..]),
-            Just(&b"250 a\rb\r\r\n"[..]),
-            Just(&b"x\r\n"[..]),
-            Just(&b"250-"[..]),
+            Just(b"250-ok\r\n".to_vec()),
+            Just(b"250 ok\r\n".to_vec()),
+            Just(b"550\n".to_vec()),
+            Just(b"354 5.1.1 \0\xff\r\n".to_vec()),
+            Just(b"250 a\rb\r\r\n".to_vec()),
+            Just(b"x\r\n".to_vec()),
+            Just(b"250-".to_vec()),
+            Just(vec![b'a'; REPLY_LINE_LIMIT_OCTETS - 1]),
+            Just(b"250-\r\n".repeat(REPLY_LINES_LIMIT)),
         ];
         prop::collection::vec(line, 0..12).prop_map(|lines| lines.concat())
     }

@@ -94,8 +94,8 @@ pub enum SaslError {
     /// The challenge is not base64.
     #[error("the server's challenge is not base64 text")]
     NotBase64,
-    /// The challenge is longer than [`CHALLENGE_LIMIT_OCTETS`].
-    #[error("the server's challenge is longer than {CHALLENGE_LIMIT_OCTETS} octets")]
+    /// The challenge is longer than [`CHALLENGE_LIMIT_OCTETS`], or than what is kept of a line of a reply.
+    #[error("the server's challenge is too long")]
     ChallengeTooLong,
     /// The challenge is not what the mechanism calls for.
     #[error("the server's challenge is not one of SCRAM-SHA-256")]

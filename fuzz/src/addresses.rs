@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use cmail_delivery::address::{
-    AddressError, DOMAIN_LIMIT_OCTETS, Domain, LABEL_LIMIT_OCTETS, MailDomain, Mailbox,
+    AddressError, DOMAIN_LIMIT_OCTETS, Domain, LABEL_LIMIT_OCTETS, MailDomain, Mailbox, is_destination,
 };
 use cmail_delivery::command::Command;
 
@@ -36,6 +36,7 @@ fn check_mailbox(octets: &[u8], mailbox: &Mailbox) {
     assert!(closed, "an open quoted string");
     match (at, mailbox.domain()) {
         (None, domain) => assert_eq!(domain, Err(AddressError::NoDomain)),
+        (Some(_), Err(AddressError::NoDestination(address))) => assert!(!is_destination(address)),
         (Some(at), domain) => assert_eq!(domain, MailDomain::parse(&text[at + 1..])),
     }
     for (command, before) in [

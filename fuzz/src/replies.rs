@@ -1,17 +1,21 @@
-//! Replies: octets mean the same however they are cut, what they mean is what a plain reading says, the limits hold, and
-//! a reply that is written out reads as itself.
+//! Replies: octets mean the same however they are cut into pieces, what they mean is what a plain reading says, the limits
+//! hold, and a reply that is written out reads as itself.
 
 use cmail_delivery::reply::{
-    REPLY_LIMIT_OCTETS, REPLY_LINE_LIMIT_OCTETS, REPLY_LINES_LIMIT, Reply, ReplyCode, ReplyError, ReplyParser,
+    REPLY_BOUND_OCTETS, REPLY_LIMIT_OCTETS, REPLY_LINE_LIMIT_OCTETS, REPLY_LINES_LIMIT, Reply, ReplyCode,
+    ReplyError, ReplyParser,
 };
 
 /// The replies in `octets`, and how the reading came to its end.
 type Reading = (Vec<Reply>, Result<(), ReplyError>);
+/// Code, lines, and whether they are not all.
+type Plain = (ReplyCode, Vec<Vec<u8>>, bool);
 
 /// Checks what a server says.
 pub fn check(octets: &[u8]) {
     let whole = parse(octets, octets.len());
-    assert_eq!(whole, naive(octets));
+    let plain: Vec<Plain> = whole.0.iter().map(plainly).collect();
+    assert_eq!((plain, whole.1), naive(octets));
     let piece = octets.first().map_or(1, |first| usize::from(*first % 13) + 1);
     for piece in [1, piece] {
         assert_eq!(whole, parse(octets, piece), "in pieces of {piece}");
@@ -47,43 +51,42 @@ fn parse(octets: &[u8], piece: usize) -> Reading {
     (replies, Ok(()))
 }
 
+fn plainly(reply: &Reply) -> Plain {
+    (reply.code(), reply.lines().map(<[u8]>::to_vec).collect(), reply.is_cut())
+}
+
 /// The same with all octets at hand, line by line.
-fn naive(octets: &[u8]) -> Reading {
+fn naive(octets: &[u8]) -> (Vec<Plain>, Result<(), ReplyError>) {
     let mut replies = Vec::new();
-    let mut lines: Vec<(u16, Vec<u8>)> = Vec::new();
-    let mut size = 0;
+    let mut begun: Option<ReplyCode> = None;
+    let (mut kept, mut is_cut, mut kept_octets, mut received) = (Vec::new(), false, 0, 0);
     for line in octets.split_inclusive(|&octet| octet == b'\n') {
-        let is_complete = line.ends_with(b"\n");
-        let line = if is_complete { &line[..line.len() - 1] } else { line };
-        if line.len() > REPLY_LINE_LIMIT_OCTETS {
-            return (replies, Err(ReplyError::LineTooLong));
+        received += line.len();
+        if received > REPLY_BOUND_OCTETS {
+            return (replies, Err(ReplyError::Endless));
         }
-        if !is_complete {
-            break;
-        }
-        size += line.len() + 1;
-        if size > REPLY_LIMIT_OCTETS {
-            return (replies, Err(ReplyError::TooManyOctets));
-        }
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let is_reply = line.len() >= 3 && line[..3].iter().all(u8::is_ascii_digit);
-        if !is_reply || !matches!(line.get(3), None | Some(b' ' | b'-')) {
+        let Some(line) = line.strip_suffix(b"\n") else { break };
+        let beginning = &line[..line.len().min(REPLY_LINE_LIMIT_OCTETS)];
+        let text = beginning.strip_suffix(b"\r").unwrap_or(beginning);
+        let is_reply = text.len() >= 3 && text[..3].iter().all(u8::is_ascii_digit);
+        if !is_reply || !matches!(text.get(3), None | Some(b' ' | b'-')) {
             return (replies, Err(ReplyError::NotAReply));
         }
-        let code = line[..3].iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
-        if let Some((begun, _)) = lines.first()
-            && *begun != code
-        {
-            return (replies, Err(ReplyError::CodeChanged(reply_code(*begun), reply_code(code))));
+        let code = reply_code(text[..3].iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0')));
+        if let Some(begun) = begun.filter(|begun| *begun != code) {
+            return (replies, Err(ReplyError::CodeChanged(begun, code)));
         }
-        if lines.len() == REPLY_LINES_LIMIT {
-            return (replies, Err(ReplyError::TooManyLines));
+        begun = Some(code);
+        kept_octets += beginning.len() + 1;
+        if !is_cut && kept.len() < REPLY_LINES_LIMIT && kept_octets <= REPLY_LIMIT_OCTETS {
+            kept.push(text.get(4..).unwrap_or_default().to_vec());
+            is_cut = beginning.len() < line.len();
+        } else {
+            is_cut = true;
         }
-        lines.push((code, line.get(4..).unwrap_or_default().to_vec()));
-        if line.get(3) != Some(&b'-') {
-            let texts = std::mem::take(&mut lines).into_iter().map(|(_, text)| text.into_boxed_slice());
-            replies.push(Reply::new(reply_code(code), texts.collect()));
-            size = 0;
+        if text.get(3) != Some(&b'-') {
+            replies.push((code, std::mem::take(&mut kept), is_cut));
+            (begun, is_cut, kept_octets, received) = (None, false, 0, 0);
         }
     }
     (replies, Ok(()))
@@ -117,9 +120,11 @@ fn check_round_trip(reply: &Reply) {
         raw.extend_from_slice(b"\r\n");
     }
     if fits(&raw) {
-        assert_eq!(parse(&raw, raw.len()), (vec![reply.clone()], Ok(())));
+        let lines = reply.lines().map(Box::from).collect();
+        assert_eq!(parse(&raw, raw.len()), (vec![Reply::new(reply.code(), lines)], Ok(())));
     }
     let text = reply.text();
+    assert!(!reply.is_cut() || text.ends_with(" […]"), "{text:?}");
     assert!(!text.chars().any(|character| character.is_control() && character != '\n'), "{text:?}");
     assert_eq!(text.lines().count(), count);
     let wire = text.replace('\n', "\r\n") + "\r\n";
@@ -147,7 +152,7 @@ fn check_masking(reply: &Reply) {
     if !secret.contains(&b'*') {
         let masked = reply.without(&[secret.into()]);
         assert!(!masked.lines().any(|line| crate::script::contains(line, secret)));
-        assert_eq!(masked.lines().count(), reply.lines().count());
+        assert_eq!((masked.lines().count(), masked.is_cut()), (reply.lines().count(), reply.is_cut()));
     }
     assert_eq!(reply.without(&[]), *reply);
 }

@@ -63,6 +63,55 @@ fn mx_hosts_none_of_which_has_an_address_are_a_temporary_failure() {
     assert!(!failure.fatal && failure.text.starts_with("Failed to reach any MX"), "{failure:?}");
 }
 
+/// Addresses that are none of one host, and of which a name server may tell.
+const NOWHERE: [&str; 7] =
+    ["0.0.0.0", "0.0.0.1", "224.0.0.1", "255.255.255.255", "::", "ff02::1", "::ffff:0.0.0.0"];
+
+#[test]
+fn a_domain_whose_only_addresses_are_no_destinations_is_as_one_without() {
+    for address in NOWHERE {
+        let failure = failure_with(|world| world.dns.a("example.org", address.parse().unwrap()));
+        let text = format!("{UNRESOLVED}: the domain example.org has neither MX records nor addresses");
+        assert!(failure.fatal && failure.text.starts_with(&text), "{address}: {failure:?}");
+    }
+}
+
+#[test]
+fn mx_hosts_whose_addresses_are_no_destinations_are_a_temporary_failure() {
+    let failure = failure_with(|world| {
+        world.dns.mx("example.org", 10, "nowhere.example.org");
+        for address in NOWHERE {
+            world.dns.a("nowhere.example.org", address.parse().unwrap());
+        }
+    });
+    let text = "Failed to reach any MX: the host nowhere.example.org has no address that mail can be sent to";
+    assert!(!failure.fatal && failure.text.starts_with(text), "{failure:?}");
+}
+
+#[test]
+fn an_address_that_is_no_destination_is_passed_over() {
+    let (world, server) = World::with_server(Script::new());
+    world.dns.a("mx.example.org", "0.0.0.0".parse().unwrap());
+    world.dns.a("mx.example.org", "::".parse().unwrap());
+    assert_eq!(world.failures_after_a_pass(&Mail::to("a@example.org")), []);
+    assert_eq!(server.records().accepted().len(), 1);
+}
+
+#[test]
+fn an_address_literal_that_is_no_destination_bounces_at_once() {
+    let world = World::new();
+    for address in NOWHERE {
+        let tag = if address.contains(':') { "IPv6:" } else { "" };
+        world.insert(&Mail::to(&format!("a@[{tag}{address}]")).data(address));
+    }
+    let daemon = world.start();
+    for bounce in world.database.wait_for_bounces(NOWHERE.len()) {
+        let text = String::from_utf8(bounce.data.unwrap()).unwrap();
+        assert!(text.contains("mail cannot be sent to the address"), "{text}");
+    }
+    daemon.terminate();
+}
+
 #[test]
 fn a_domain_without_mx_is_its_own_host() {
     // RFC 5321 section 5.1, the implicit MX.

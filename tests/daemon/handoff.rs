@@ -102,6 +102,9 @@ fn a_malformed_remote_is_a_temporary_failure_without_the_secret() {
         "host.example:",
         "ho st.example",
         "host.example:25/",
+        "0.0.0.0:25",
+        "user:hunter2@[::]:25/tls",
+        "255.255.255.255",
     ];
     for remote in remotes {
         let world = World::new();
@@ -209,4 +212,13 @@ fn deliver_understands_a_domain_of_u_labels() {
     assert_eq!(world.run(&["deliver", "B\u{dc}CHER.example"]).code(), Some(0));
     assert_eq!(server.records().delivered_to().len(), 2);
     assert!(world.database.ids().is_empty());
+}
+
+#[test]
+fn a_remote_whose_only_address_is_no_destination_is_a_temporary_failure() {
+    let world = World::new();
+    world.dns.a("relay.example.net", "0.0.0.0".parse().unwrap());
+    let failures = pass(&world, "relay.example.net:25");
+    let text = "Failed to connect or negotiate with handoff remote: the host relay.example.net has no address that mail can be sent to";
+    assert!(failures.len() == 1 && !failures[0].fatal && failures[0].text.starts_with(text), "{failures:?}");
 }

@@ -95,6 +95,58 @@ fn an_endless_reply_is_cut_off_and_memory_stays_bounded() {
     }
 }
 
+/// A reply of so many lines.
+fn lines(code: u16, text: &str, count: usize) -> String {
+    format!("{code}-{text}\r\n").repeat(count - 1) + &format!("{code} {text}")
+}
+
+#[test]
+fn a_reply_to_the_message_counts_whatever_its_length() {
+    let long = format!("250 2.0.0 {}", "queued ".repeat(430));
+    let many = lines(250, "2.0.0 queued", 201);
+    let both = lines(250, &"queued ".repeat(430), 201);
+    for reply in [long, many, both] {
+        let (world, server, failures) = pass(Script::new().always(".", Action::Reply(reply)), "x\r\n");
+        assert_eq!(failures, []);
+        assert_eq!(server.records().messages.len(), 1, "{}", server.records().transcript());
+        assert!(world.database.ids().is_empty());
+    }
+}
+
+#[test]
+fn a_long_refusal_is_one_and_says_that_it_was_cut() {
+    for (reply, fatal) in
+        [(lines(550, "5.1.1 no such user", 201), true), (lines(450, &"later ".repeat(500), 3), false)]
+    {
+        let script = Script::new().always("RCPT", Action::Reply(reply.clone()));
+        let (_world, server, failures) = pass(script, "x\r\n");
+        assert_eq!((failures.len(), failures[0].fatal), (1, fatal), "{failures:?}");
+        assert!(failures[0].text.starts_with(&reply[..20]), "{failures:?}");
+        assert!(failures[0].text.contains('…'), "{failures:?}");
+        assert_eq!(server.records().connections.len(), 1);
+    }
+}
+
+#[test]
+fn a_reply_to_ehlo_that_is_too_long_is_an_error() {
+    // What it would have offered, nobody knows.
+    for reply in [lines(250, "SIZE 1000000", 201), format!("250-hello\r\n250 X{}", "y".repeat(3000))] {
+        let (_world, server, failures) = pass(Script::new().always("EHLO", Action::Reply(reply)), "x\r\n");
+        assert_eq!((failures.len(), failures[0].fatal), (1, false), "{failures:?}");
+        assert!(failures[0].text.contains("reply to EHLO is too long"), "{failures:?}");
+        assert_eq!(server.records().count("MAIL"), 0);
+    }
+}
+
+#[test]
+fn a_refusal_without_an_end_loses_the_connection() {
+    let endless = b"550-5.1.1 no such user\r\n".repeat(100_000);
+    let (_world, server, failures) = pass(Script::new().always("RCPT", Action::Raw(endless)), "x\r\n");
+    assert_eq!((failures.len(), failures[0].fatal), (1, false), "{failures:?}");
+    assert!(failures[0].text.contains("a reply of more than 1048576 octets"), "{failures:?}");
+    assert_eq!(server.records().messages.len(), 0);
+}
+
 #[test]
 fn a_large_message_does_not_grow_the_memory_with_its_size() {
     let (mut world, server) = World::with_server(Script::new());

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::verdict::Failure;
-use crate::address::Domain;
+use crate::address::{Domain, is_destination};
 use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
 use crate::resolver::{LookupError, MxAnswer};
 use crate::rng::Rng;
@@ -120,8 +120,14 @@ impl Itinerary {
                 }
                 Host::Name(name) => {
                     let listed = hosts.get(name).filter(|_| matches!(self.stage, Stage::Relay)).cloned();
-                    let Some(listed) = listed else { return Step::LookupAddresses(name.clone()) };
-                    self.add_candidates(&listed, settings);
+                    let Some(mut listed) = listed else { return Step::LookupAddresses(name.clone()) };
+                    listed.retain(|address| is_destination(*address));
+                    if listed.is_empty() {
+                        self.detail = Some(no_address(name));
+                        self.hosts.pop_front();
+                    } else {
+                        self.add_candidates(&listed, settings);
+                    }
                 }
             }
         }
@@ -192,7 +198,7 @@ impl Itinerary {
             (Err(error), Stage::Domain(_) | Stage::Exchanges | Stage::Relay) => {
                 self.detail = Some(match error {
                     LookupError::NameDoesNotExist => format!("the host {name} does not exist"),
-                    LookupError::NoAddress => format!("the host {name} has no address"),
+                    LookupError::NoAddress => no_address(&name),
                     LookupError::Temporary(text) | LookupError::Local(text) => text,
                 });
                 self.hosts.pop_front();
@@ -216,6 +222,10 @@ impl Itinerary {
     }
 }
 
+fn no_address(host: &Domain) -> String {
+    format!("the host {host} has no address that mail can be sent to")
+}
+
 /// The outcome for mail whose domain could not be resolved.
 fn domain_failure(domain: &Domain, error: LookupError) -> DeadEnd {
     match error {
@@ -223,7 +233,7 @@ fn domain_failure(domain: &Domain, error: LookupError) -> DeadEnd {
             unresolved(format!("the domain {domain} does not exist"), EnhancedStatus::BAD_DOMAIN, true)
         }
         LookupError::NoAddress => unresolved(
-            format!("the domain {domain} has neither MX records nor addresses"),
+            format!("the domain {domain} has neither MX records nor addresses that mail can be sent to"),
             EnhancedStatus::NO_ROUTE,
             true,
         ),

@@ -165,7 +165,9 @@ pub(super) fn destination(row: &Row) -> Result<NextHop, Failure> {
         },
         None => match recipient.domain() {
             Ok(domain) => Ok(domain.into()),
-            Err(error @ AddressError::Domain(_)) => Err(Failure::bad_domain(&format!("{error}"))),
+            Err(error @ (AddressError::Domain(_) | AddressError::NoDestination(_))) => {
+                Err(Failure::bad_domain(&format!("{error}")))
+            }
             Err(error) => Err(Failure::unsendable(
                 &format!("the recipient cannot be sent to: {error}"),
                 EnhancedStatus::BAD_RECIPIENT_SYNTAX,

@@ -8,6 +8,7 @@ use core::net::IpAddr;
 use super::chain::{ADDRESSES_LIMIT, Outcome};
 use super::wires::TaskId;
 use super::{Answer, LookupError, MxAnswer};
+use crate::address::is_destination;
 
 /// What the outcomes are made into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ fn mx(outcomes: Vec<Outcome>) -> Result<MxAnswer, LookupError> {
     }
 }
 
-/// An address is an answer, whatever became of the other family. Without one, a failure weighs more than a denial: some
+/// An address that can be sent to is an answer, whatever became of the other family. Without one, a failure weighs more than a denial: some
 /// servers deny a whole name because it lacks one family (RFC 4074 section 4.2).
 fn addresses(outcomes: Vec<Outcome>) -> Result<Vec<IpAddr>, LookupError> {
     let (mut ipv6, mut ipv4) = (Vec::new(), Vec::new());
@@ -61,13 +62,13 @@ fn addresses(outcomes: Vec<Outcome>) -> Result<Vec<IpAddr>, LookupError> {
     }
     for outcome in outcomes {
         let found = match outcome {
-            Outcome::Addresses(found) => {
-                for address in found {
+            Outcome::Addresses(found) if found.iter().copied().any(is_destination) => {
+                for address in found.into_iter().filter(|address| is_destination(*address)) {
                     if address.is_ipv6() { ipv6.push(address) } else { ipv4.push(address) }
                 }
                 continue;
             }
-            Outcome::NoData | Outcome::Mx(_) => LookupError::NoAddress,
+            Outcome::Addresses(_) | Outcome::NoData | Outcome::Mx(_) => LookupError::NoAddress,
             Outcome::NoSuchName => LookupError::NameDoesNotExist,
             Outcome::Failed(text) => LookupError::Temporary(text),
             Outcome::Local(text) => LookupError::Local(text),

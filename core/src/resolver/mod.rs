@@ -86,7 +86,7 @@ pub enum ResolverOutput {
 pub enum Answer {
     /// Of [`Resolver::lookup_mx`].
     Mx(Result<MxAnswer, LookupError>),
-    /// Of [`Resolver::lookup_addresses`]: at least one, IPv6 before IPv4, else in the order of the server.
+    /// Of [`Resolver::lookup_addresses`]: at least one, each one to send to, IPv6 before IPv4, else in the order of the server.
     Addresses(Result<Vec<IpAddr>, LookupError>),
 }
 
@@ -109,7 +109,7 @@ pub enum LookupError {
     /// NXDOMAIN.
     #[error("the domain does not exist")]
     NameDoesNotExist,
-    /// Every family that was asked for was answered, and there is no address.
+    /// Every family that was asked for was answered, and there is no address that can be sent to.
     #[error("the host has no address")]
     NoAddress,
     /// The name servers failed; the sentence names domain, server and failure.

@@ -240,6 +240,10 @@ impl State {
     }
 
     fn on_ehlo(self, reply: &Reply, cx: &mut Context) -> Self {
+        if reply.is_cut() {
+            let text = "the server's reply to EHLO is too long, so it is not known what the server offers";
+            return self.close(EndCause::Lost(text.into()), cx);
+        }
         match reply.class() {
             ReplyClass::Completed => {
                 cx.extensions = Extensions::parse(reply);
@@ -430,6 +434,9 @@ impl Authentication {
     fn on_reply(mut self: Box<Self>, reply: &Reply, cx: &mut Context) -> State {
         let text = reply.lines().next().unwrap_or_default();
         if reply.code() == ReplyCode::AUTH_CHALLENGE {
+            if reply.is_cut() {
+                return Self::give_up(&SaslError::ChallengeTooLong, cx);
+            }
             // The exchange bounds the number of challenges: it answers only those that its mechanism has.
             return match self.exchange.respond(text) {
                 Ok(response) => {

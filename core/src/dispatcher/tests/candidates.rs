@@ -190,12 +190,17 @@ fn relays_are_found_by_address_records_and_the_file_of_hosts() {
 #[test]
 fn relays_that_cannot_be_used_are_temporary_failures() {
     let mut world = World::new();
+    let nowhere = ["0.0.0.0", "::"].map(|address| address.parse().unwrap()).to_vec();
+    world.input(Input::Hosts(Hosts::from([(Domain::parse("blocked").unwrap(), nowhere)])));
+    world.addresses.insert("blocked".into(), vec!["192.0.2.2".parse().unwrap()]);
     let start = "Failed to connect or negotiate with handoff remote: ";
     for (remote, what) in [
         ("relay.example", "does not exist"),
         ("user@relay.example", "malformed remote specification"),
         ("relay.example:99999", "malformed remote specification"),
         ("192.0.2.1:25", "connection refused"),
+        ("0.0.0.0:25", "mail cannot be sent to the address"),
+        ("blocked", "the host blocked has no address that mail can be sent to"),
     ] {
         let (text, fatal) = failure_by(&mut world, Some(remote), "a@example.org");
         assert!(text.starts_with(start) && text.contains(what) && !fatal, "{text}");
@@ -209,7 +214,9 @@ fn relays_that_cannot_be_used_are_temporary_failures() {
 fn addresses_that_cannot_be_sent_are_fatal_failures() {
     let mut world = World::new();
     world.domain("example.org", "192.0.2.1");
-    for recipient in ["a b@example.org", "a\r\nQUIT@example.org", "", "nobody", "a@b..c", "a@[1.2.3]"] {
+    for recipient in
+        ["a b@example.org", "a\r\nQUIT@example.org", "", "nobody", "a@b..c", "a@[1.2.3]", "a@[0.0.0.0]"]
+    {
         let (_, fatal) = failure(&mut world, recipient);
         assert!(fatal, "{recipient:?}");
     }

@@ -185,6 +185,15 @@ fn combined(ipv4: &str, ipv6: &str) -> Answer {
                 scene.reply_with(&sent, vec![aaaa_record("mx.example.", 1)])
             }
             "address" => scene.reply_with(&sent, vec![a_record("mx.example.", 1)]),
+            "no destination" if is_ipv6_question(&sent) => {
+                scene.reply_with(
+                    &sent,
+                    vec![record("mx.example.", 300, RData::AAAA(AAAA::new(0, 0, 0, 0, 0, 0, 0, 0)))],
+                );
+            }
+            "no destination" => {
+                scene.reply_with(&sent, vec![record("mx.example.", 300, RData::A(A::new(0, 0, 0, 0)))]);
+            }
             "nothing" => scene.reply_with(&sent, vec![]),
             "no such name" => scene.reply_with_code(&sent, ResponseCode::NXDomain),
             "failure" => scene.reply_with_code(&sent, ResponseCode::ServFail),
@@ -200,7 +209,7 @@ fn combined(ipv4: &str, ipv6: &str) -> Answer {
 
 #[test]
 fn an_address_is_used_whatever_became_of_the_other_family() {
-    for other in ["nothing", "no such name", "failure", "our failure"] {
+    for other in ["nothing", "no such name", "failure", "our failure", "no destination"] {
         assert_eq!(combined("address", other), found(&["192.0.2.1"]), "{other}");
         assert_eq!(combined(other, "address"), found(&["2001:db8::1"]), "{other}");
     }
@@ -213,6 +222,8 @@ fn without_an_address_a_failure_weighs_more_than_a_denial() {
         error
     };
     assert_eq!(error("nothing", "nothing"), LookupError::NoAddress);
+    assert_eq!(error("no destination", "no destination"), LookupError::NoAddress);
+    assert!(matches!(error("no destination", "failure"), LookupError::Temporary(_)));
     for (ipv4, ipv6) in
         [("nothing", "no such name"), ("no such name", "nothing"), ("no such name", "no such name")]
     {
@@ -237,6 +248,17 @@ fn neither_family_crowds_out_the_other() {
         assert_eq!(kept.len(), ADDRESSES_LIMIT);
         assert_eq!(kept.iter().filter(|address| address.is_ipv6()).count(), ipv6_kept);
     }
+}
+
+#[test]
+fn of_several_addresses_those_that_can_be_sent_to_are_kept() {
+    let mut scene = Scene::new();
+    scene.addresses("mx.example", IPV4);
+    let sent = scene.one_sent();
+    let nowhere = [[0, 0, 0, 0], [224, 0, 0, 1], [255, 255, 255, 255]]
+        .map(|[a, b, c, d]| record("mx.example.", 300, RData::A(A::new(a, b, c, d))));
+    scene.reply_with(&sent, [&nowhere[..], &[a_record("mx.example.", 9)]].concat());
+    assert_eq!(scene.answer(), found(&["192.0.2.9"]));
 }
 
 #[test]

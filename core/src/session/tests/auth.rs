@@ -202,3 +202,15 @@ fn a_server_that_does_not_know_the_password_is_not_used() {
         assert!(matches!(talk.end().cause, EndCause::Unsuitable(_)));
     });
 }
+
+#[test]
+fn a_challenge_that_is_too_long_is_cancelled() {
+    dialogue(&implicit(), |talk| {
+        secure(talk, true, "AUTH CRAM-MD5");
+        let challenge = "QUFB".repeat(1000);
+        talk.client("AUTH CRAM-MD5\r\n").server(&alloc::format!("334 {challenge}\r\n")).client("*\r\n");
+        let end = talk.server("501 cancelled\r\n").client("QUIT\r\n").closed().end();
+        let text = "authentication failed: the server's challenge is too long";
+        assert_eq!(end.cause, EndCause::Unsuitable(text.into()));
+    });
+}
