@@ -14,7 +14,9 @@ use bytes::{Buf, BytesMut};
 use cmail_delivery::next_hop::Host;
 use log::{debug, warn};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption, WebPkiServerVerifier, verify_server_name,
+};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
 use rustls::{
@@ -32,6 +34,9 @@ const SEND_BUFFER_OCTETS: usize = 64 * 1024;
 
 /// How often one call reads from the socket, so that a peer who sends records without content holds up nobody.
 const READS_PER_CALL: usize = 16;
+
+/// How many earlier sessions are remembered: for 32 servers, 8 for each.
+const REMEMBERED_SESSIONS_LIMIT: usize = 256;
 
 /// The object identifier of RSA keys, encoded (RFC 3279 section 2.3.1).
 const RSA_ENCRYPTION: [u8; 11] = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
@@ -73,6 +78,8 @@ pub enum TrustError {
 #[derive(Clone, Debug)]
 pub struct TlsContext {
     config: Arc<ClientConfig>,
+    /// Earlier sessions, of which the configuration offers one to a server that has it.
+    earlier: Arc<ClientSessionMemoryCache>,
     /// Nothing if there is no trust anchor at all.
     judge: Option<Arc<Judge>>,
 }
@@ -92,13 +99,15 @@ impl TlsContext {
         let judge =
             if roots.is_empty() { None } else { Some(Arc::new(Judge::new(roots, pinned, &provider)?)) };
         // RFC 8314 section 4.1: TLS 1.2 or later.
-        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(|error| TrustError::Setup(error.to_string()))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Opportunistic { provider }))
             .with_no_client_auth();
-        Ok(Self { config: Arc::new(config), judge })
+        let earlier = Arc::new(ClientSessionMemoryCache::new(REMEMBERED_SESSIONS_LIMIT));
+        config.resumption = Resumption::store(Arc::clone(&earlier) as Arc<dyn ClientSessionStore>);
+        Ok(Self { config: Arc::new(config), earlier, judge })
     }
 
     /// Begins a session with a server known by `server` at the address `remote`.
@@ -109,14 +118,17 @@ impl TlsContext {
         };
         // A name that cannot stand in SNI cannot stand in a certificate either: the session goes on without.
         let offered = expected.clone().unwrap_or_else(|| ServerName::from(remote));
-        let mut connection =
-            ClientConnection::new(Arc::clone(&self.config), offered).map_err(|error| error.to_string())?;
+        let mut connection = ClientConnection::new(Arc::clone(&self.config), offered.clone())
+            .map_err(|error| error.to_string())?;
         connection.set_buffer_limit(Some(SEND_BUFFER_OCTETS));
         Ok(TlsSession {
             connection,
+            earlier: Arc::clone(&self.earlier),
+            offered,
             judge: self.judge.clone(),
             expected,
             is_established: false,
+            has_heard: false,
             failure: None,
         })
     }
@@ -146,9 +158,14 @@ pub enum TlsRead {
 #[derive(Debug)]
 pub struct TlsSession {
     connection: ClientConnection,
+    earlier: Arc<ClientSessionMemoryCache>,
+    /// Under this name earlier sessions with the server are remembered.
+    offered: ServerName<'static>,
     judge: Option<Arc<Judge>>,
     expected: Option<ServerName<'static>>,
     is_established: bool,
+    /// Whether the peer has said anything under TLS.
+    has_heard: bool,
     /// Why the session is broken, kept until what was decrypted before is read.
     failure: Option<String>,
 }
@@ -228,7 +245,10 @@ impl TlsSession {
         }
         match self.connection.reader().read(buffer) {
             Ok(0) => Some(TlsRead::EndOfFile),
-            Ok(count) => Some(TlsRead::Octets(count)),
+            Ok(count) => {
+                self.has_heard = true;
+                Some(TlsRead::Octets(count))
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             // RFC 8446 section 6.1: an end without close_notify may be an attacker's.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -265,6 +285,17 @@ impl TlsSession {
                 debug!("the certificate of {} is not valid: {error}", expected.to_str());
                 false
             }
+        }
+    }
+}
+
+impl Drop for TlsSession {
+    /// A session in which the server never said anything may have failed because an earlier one was offered to it: what is
+    /// remembered of that server is forgotten, or it would be offered, and fail, for ever.
+    fn drop(&mut self) {
+        if !self.has_heard {
+            self.earlier.remove_tls12_session(&self.offered);
+            while self.earlier.take_tls13_ticket(&self.offered).is_some() {}
         }
     }
 }

@@ -195,6 +195,57 @@ fn a_resumed_session_keeps_the_verdict_of_its_certificate() {
     }
 }
 
+/// Connects to a server that fails every handshake that resumes a session, in one of two ways; says what kind it was.
+fn handshake_not_resumed(
+    context: &TlsContext,
+    config: &Arc<ServerConfig>,
+    completes_it: bool,
+) -> Option<HandshakeKind> {
+    let config = Arc::clone(config);
+    let (address, thread) = testing::serve(move |mut stream: TcpStream| {
+        let mut server = rustls::ServerConnection::new(config).unwrap();
+        while server.is_handshaking() {
+            if server.wants_write() {
+                server.write_tls(&mut stream).unwrap();
+                continue;
+            }
+            server.read_tls(&mut stream).unwrap();
+            server.process_new_packets().unwrap();
+            if !completes_it && server.handshake_kind() == Some(HandshakeKind::Resumed) {
+                return server.handshake_kind();
+            }
+        }
+        let kind = server.handshake_kind();
+        if kind == Some(HandshakeKind::Full) {
+            server.writer().write_all(b"ready").unwrap();
+            server.complete_io(&mut stream).unwrap();
+            let _ = io::copy(&mut stream, &mut io::sink());
+        }
+        kind
+    });
+    let mut driven = Driven::connected(address);
+    driven.connection.start_tls(context.session(&host("mx.example.org"), address.ip()));
+    driven.receive(5, &mut nothing);
+    driven.connection.close();
+    thread.join().unwrap()
+}
+
+#[test]
+fn a_session_that_cannot_be_resumed_is_not_offered_again() {
+    for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
+        for completes_it in [false, true] {
+            let context = TlsContext::with_roots(RootCertStore::empty(), Vec::new()).unwrap();
+            let config = tls_server::with_versions(&params(&["mx.example.org"]), None, versions);
+            let mut kinds = Vec::new();
+            for _ in 0..4 {
+                kinds.push(handshake_not_resumed(&context, &config, completes_it).unwrap());
+            }
+            use HandshakeKind::{Full, Resumed};
+            assert_eq!(kinds, [Full, Resumed, Full, Resumed], "{versions:?}, {completes_it}");
+        }
+    }
+}
+
 #[test]
 fn without_trust_anchors_no_certificate_is_valid_and_sessions_work() {
     let authority = authority();
