@@ -129,6 +129,7 @@ fn ready_session(peer: &mut Peer) -> Session {
         plain_fallback: false,
         credentials: None,
         auth_unprotected: false,
+        mechanism: None,
         padding_limit: 0,
         cautious: false,
         trace: false,

@@ -48,6 +48,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         plain_fallback: false,
         credentials: None,
         auth_unprotected: false,
+        mechanism: None,
         padding_limit: 0,
         cautious: false,
         trace: true,

@@ -4,12 +4,14 @@
 //! Nothing is ever left out for being in here: a candidate in trouble is merely tried after all others, and by one
 //! connection at a time. What that one meets with counts for everybody who has been waiting for it.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use core::net::SocketAddr;
 
 use crate::memory::Memory;
-use crate::next_hop::TlsMode;
+use crate::next_hop::{Credentials, Host, TlsMode};
 use crate::route::Candidate;
+use crate::sasl::Mechanism;
 use crate::time::{Duration, Instant};
 
 /// Most troubles that are remembered.
@@ -20,6 +22,8 @@ const REFUSED_SPAN: Duration = Duration::from_secs(60);
 const MUTE_SPAN: Duration = Duration::from_secs(5 * 60);
 /// How long it is remembered that a server cannot cope with what it offers.
 const CAUTION_SPAN: Duration = Duration::from_secs(60 * 60);
+/// How long it is remembered by which mechanism a relay takes credentials.
+const MECHANISM_SPAN: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest that a trouble is remembered when it occurs again and again.
 const LONGEST_SPAN: Duration = Duration::from_secs(15 * 60);
 
@@ -65,17 +69,38 @@ pub(crate) struct Attempt {
     span: Duration,
 }
 
+/// The credentials of one user at one relay.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Login {
+    host: Host,
+    port: u16,
+    user: Box<str>,
+}
+
+impl Login {
+    pub(crate) fn new(candidate: &Candidate, credentials: &Credentials) -> Self {
+        let (host, port) = (candidate.host.clone(), candidate.remote.port());
+        Self { host, port, user: credentials.user.clone() }
+    }
+}
+
 /// The servers that are known not to answer.
 #[derive(Debug)]
 pub(crate) struct Reachability {
     troubles: Memory<Way, Attempt>,
     /// Servers that get one command at a time.
     confused: Memory<SocketAddr, ()>,
+    /// By which mechanism relays have taken credentials. It may not be the first that they offer.
+    mechanisms: Memory<Login, Mechanism>,
 }
 
 impl Reachability {
     pub(crate) const fn new() -> Self {
-        Self { troubles: Memory::new(TROUBLES_LIMIT), confused: Memory::new(TROUBLES_LIMIT) }
+        Self {
+            troubles: Memory::new(TROUBLES_LIMIT),
+            confused: Memory::new(TROUBLES_LIMIT),
+            mechanisms: Memory::new(TROUBLES_LIMIT),
+        }
     }
 
     /// Whether a candidate is known not to answer.
@@ -136,10 +161,24 @@ impl Reachability {
         self.confused.keep(remote, (), now + CAUTION_SPAN, now);
     }
 
+    /// By which mechanism these credentials were taken the last time, if they were.
+    pub(crate) fn mechanism(&self, login: &Login, now: Instant) -> Option<Mechanism> {
+        self.mechanisms.recall(login, now).copied()
+    }
+
+    /// Takes note of the mechanism by which credentials were taken, or, with nothing, that they were not.
+    pub(crate) fn record_login(&mut self, login: Login, mechanism: Option<Mechanism>, now: Instant) {
+        match mechanism {
+            Some(mechanism) => self.mechanisms.keep(login, mechanism, now + MECHANISM_SPAN, now),
+            None => drop(self.mechanisms.forget(&login)),
+        }
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.troubles.clear();
         self.confused.clear();
+        self.mechanisms.clear();
     }
 
     fn known(&self, candidate: &Candidate, now: Instant) -> Option<&Attempt> {

@@ -46,6 +46,14 @@ impl ReplyCode {
     pub const AUTH_CHALLENGE: Self = Self(334);
     /// The authentication mechanism is not supported (RFC 4954 section 4).
     pub const AUTH_MECHANISM_UNKNOWN: Self = Self(504);
+    /// The mechanism is too weak for this user (RFC 4954 section 6).
+    pub const AUTH_MECHANISM_TOO_WEAK: Self = Self(534);
+    /// The credentials are not valid (RFC 4954 section 6).
+    pub const AUTH_CREDENTIALS_INVALID: Self = Self(535);
+    /// Authentication, or TLS, comes first (RFC 4954 section 6, RFC 3207 section 4).
+    pub const AUTH_REQUIRED: Self = Self(530);
+    /// The mechanism needs TLS (RFC 4954 section 6).
+    pub const ENCRYPTION_REQUIRED: Self = Self(538);
 
     /// The code with these three digits; nothing if they are more.
     pub const fn new(code: u16) -> Option<Self> {

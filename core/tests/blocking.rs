@@ -58,6 +58,7 @@ fn send(stream: TcpStream, message: &str) -> Report {
         plain_fallback: false,
         credentials: None,
         auth_unprotected: false,
+        mechanism: None,
         padding_limit: 0,
         cautious: false,
         trace: false,

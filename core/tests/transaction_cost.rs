@@ -26,6 +26,7 @@ fn ready_session(extensions: &[u8]) -> Session {
         plain_fallback: false,
         credentials: None,
         auth_unprotected: false,
+        mechanism: None,
         padding_limit: 0,
         cautious: false,
         trace: false,

@@ -204,6 +204,7 @@ fn config(letters: &[u8], password: &str) -> SessionConfig {
         plain_fallback: has(b'f'),
         credentials: has(b'a').then(|| Credentials { user: "user".into(), password: password.into() }),
         auth_unprotected: has(b'u'),
+        mechanism: None,
         padding_limit: if has(b'p') { 3 } else { 0 },
         cautious: has(b'c'),
         trace: has(b't'),

@@ -262,7 +262,7 @@ impl Checker {
             }
             SessionOutput::Received(_) => assert!(self.config.trace),
             SessionOutput::StartTls => assert!(!self.is_tls),
-            SessionOutput::Note(_) => {}
+            SessionOutput::Authenticated(_) | SessionOutput::Note(_) => {}
         }
     }
 

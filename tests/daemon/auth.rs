@@ -123,6 +123,45 @@ fn a_remote_with_credentials_is_never_used_without_authentication() {
 }
 
 #[test]
+fn refused_credentials_are_tried_once_more_with_a_weaker_mechanism() {
+    for (offer, strong, weak) in [
+        ("SCRAM-SHA-256 CRAM-MD5 PLAIN LOGIN", "SCRAM-SHA-256", "PLAIN"),
+        ("CRAM-MD5 LOGIN", "CRAM-MD5", "LOGIN"),
+    ] {
+        for code in ["504 5.5.4", "534 5.7.9", "535 5.7.8"] {
+            let refusal = format!("{code} not by this");
+            let script = Script::new().auth(offer, USER, PASSWORD).when(move |c| {
+                c.line.starts_with(&format!("AUTH {strong}")).then(|| Action::Reply(refusal.clone()))
+            });
+            let (_world, server, failures) = hand_off(script, "");
+            assert_eq!(failures, [], "{offer} {code}");
+            assert_eq!(mechanism_used(&server).as_deref(), Some(weak));
+            assert_eq!(server.records().count("AUTH"), 2);
+        }
+    }
+}
+
+#[test]
+fn a_relay_that_refuses_the_credentials_twice_is_left_alone_and_its_words_are_kept() {
+    let mut world = World::new();
+    let script = Script::new().auth("PLAIN LOGIN", USER, PASSWORD).always("AUTH", "535 5.7.8 who are you?");
+    let first = SmtpServer::start(script.clone());
+    let others = [1, 2].map(|_| SmtpServer::start_beside(script.clone(), &first));
+    world.set("auth_insecure", "yes");
+    for server in others.iter().chain([&first]) {
+        world.dns.a("relay.example.net", server.ip());
+    }
+    let remote = format!("{USER}:{PASSWORD}@relay.example.net:{}", first.port());
+    let id = world.insert(&Mail::to("a@example.org").remote(&remote));
+    assert_eq!(world.run(&["handoff", &remote]).code(), Some(0));
+    let failures = world.database.failures_of(id);
+    assert!(failures.len() == 1 && !failures[0].fatal, "{failures:?}");
+    assert!(failures[0].text.starts_with("535 5.7.8 who are you?\n(relay.example.net "), "{failures:?}");
+    let count = |server: &SmtpServer| server.records().count("AUTH");
+    assert_eq!(others.iter().chain([&first]).map(count).sum::<usize>(), 2);
+}
+
+#[test]
 fn no_auth_reply_is_fatal_for_the_mail() {
     for reply in [
         "535 5.7.8 bad credentials",

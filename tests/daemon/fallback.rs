@@ -294,3 +294,17 @@ fn bind_sets_the_local_address_of_connections() {
     assert_eq!(world.failures_after_a_pass(&Mail::to("a@example.org")), []);
     assert_eq!(server.records().connections[0].peer.ip(), std::net::IpAddr::from(local));
 }
+
+#[test]
+fn the_last_of_sixty_mx_is_reached_where_all_others_are_dead() {
+    let (mut world, servers) = world_of(vec![Script::new()]);
+    world.set("portprio", format!("{0}@starttls {0}", servers[0].port()));
+    for n in 0..59 {
+        let host = format!("mx{n}.example.org");
+        world.dns.mx("example.org", n, &host);
+        world.dns.a(&host, unique_loopback().into());
+    }
+    world.mx("example.org", 99, "last.example.org", &servers[0]);
+    assert_eq!(world.failures_after_a_pass(&Mail::to("a@example.org")), []);
+    assert_eq!(servers[0].records().accepted().len(), 1);
+}

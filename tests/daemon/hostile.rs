@@ -121,7 +121,7 @@ fn a_long_refusal_is_one_and_says_that_it_was_cut() {
         let script = Script::new().always("RCPT", Action::Reply(reply.clone()));
         let (_world, server, failures) = pass(script, "x\r\n");
         assert_eq!((failures.len(), failures[0].fatal), (1, fatal), "{failures:?}");
-        assert!(failures[0].text.starts_with(&reply[..20]), "{failures:?}");
+        assert!(failures[0].text.starts_with(&reply[..3]), "{failures:?}");
         assert!(failures[0].text.contains('…'), "{failures:?}");
         assert_eq!(server.records().connections.len(), 1);
     }

@@ -209,3 +209,20 @@ fn a_server_that_drops_during_padding_is_connected_to_once_more_without() {
     assert_eq!(padding(&server).last(), Some(&0));
     assert_eq!(records.connections.len(), 2, "{}", records.transcript());
 }
+
+#[test]
+fn a_server_that_refuses_padding_and_then_drops_is_connected_to_once_more_without() {
+    for end in [Action::Close, Action::ReplyThenClose("421 4.7.0 too many errors".into())] {
+        let refusing = Script::new().lenient().starttls(&identity()).when(|c| {
+            let is_padding = c.connection == 0 && (c.verb == "NOOP" || c.verb == "RSET");
+            is_padding.then(|| "502 5.5.2 no".into())
+        });
+        let script = refusing.when(move |c| (c.connection == 0 && c.verb == "MAIL").then(|| end.clone()));
+        let (mut world, server) = world_with(script, "@starttls");
+        world.set("tls_padding", 1000);
+        assert_eq!(world.failures_after_a_pass(&one_mail()), []);
+        let records = server.records();
+        assert_eq!(records.accepted().len(), 1, "{}", records.transcript());
+        assert_eq!(padding(&server), [1, 0]);
+    }
+}

@@ -52,6 +52,7 @@ pub(crate) fn send(
                     log(format!("> {}", octets.escape_ascii()))
                 }
                 SessionOutput::Received(octets) => log(format!("< {}", octets.escape_ascii())),
+                SessionOutput::Authenticated(_) => {}
                 SessionOutput::Note(note) => log(format!("{note}")),
                 SessionOutput::Ended(end) => return Ok(Report { verdicts, end }),
             }

@@ -14,6 +14,10 @@ use crate::reply::{ReplyClass, ReplyCode};
 use crate::route::Candidate;
 use crate::session::{EndCause, Phase, SessionEnd};
 
+/// After so many exchanges in which a relay did not take the credentials it is left alone for the pass: some lock out who
+/// tries more often.
+const REFUSED_LOGINS_LIMIT: u32 = 2;
+
 impl Delivery {
     pub(super) fn end_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId, end: SessionEnd) {
         let Some(mut lane) = self.lanes.remove(&connection) else { return };
@@ -43,8 +47,11 @@ impl Delivery {
             // That is no failure of any mail, nor of the server.
             _ if wakefulness == Wakefulness::Resting => self.close_if_alone(),
             _ if wakefulness == Wakefulness::JustWoken => self.begin_again_if_alone(cx),
-            // A server that dropped because of the padding is connected to once more without.
-            EndCause::Lost(_) | EndCause::Refused(..) if end.phase == Phase::Padding && was_padded => {}
+            // A server that dropped because of the padding, at once or after an error that it gave for it, is connected to
+            // once more without.
+            EndCause::Lost(_) if end.padding_failed && was_padded => {}
+            EndCause::Refused(ref reply, _)
+                if end.padding_failed && was_padded && reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE => {}
             // The same for one that could not follow.
             EndCause::Lost(_) if end.needs_caution && was_batched => {}
             // One that has decided something on this connection is worth another.
@@ -128,14 +135,28 @@ impl Delivery {
     ) {
         if !self.lanes.is_empty() {
             // It serves others: it merely bears no more connections than these.
+            if self.is_locked_out() {
+                self.lane_limit = self.lanes.len();
+            }
             return;
         }
         let Stage::Candidate(candidate) = &self.stage else { return };
         note(&mut self.tally, candidate);
+        self.itinerary.count_tried();
+        if self.is_locked_out() {
+            self.itinerary.abandon();
+            // Not even to begin again with the lookup.
+            self.is_continued = false;
+        }
         if plain_twin_is_used_up {
             self.itinerary.skip_plain_twin(candidate);
         }
         self.advance(cx);
+    }
+
+    /// Whether a relay has refused the credentials so often that it is not connected to again in this pass.
+    fn is_locked_out(&self) -> bool {
+        self.refused_logins >= REFUSED_LOGINS_LIMIT
     }
 
     /// Ends the pass if there is no connection left.

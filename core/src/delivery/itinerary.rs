@@ -17,8 +17,9 @@ use crate::route::{self, Candidate};
 use crate::settings::{Hosts, Settings};
 use crate::status::EnhancedStatus;
 
-/// Most candidates of one pass (RFC 5321 section 5.1 lets a client limit them). A domain that names thousands of
-/// addresses where nobody answers would else keep a connection for days.
+/// Most candidates that one pass connects to in vain (RFC 5321 section 5.1 lets a client limit them). A domain that names
+/// thousands of addresses where nobody answers would else keep a connection for days. What needs no connection does not
+/// count: there is no more of it than the limits of the resolver on hosts and addresses allow.
 const CANDIDATE_LIMIT: u32 = 100;
 
 /// What comes next on the way.
@@ -56,7 +57,7 @@ pub(super) struct Itinerary {
     /// Whether all others have been tried.
     is_at_last_resorts: bool,
     ports: Vec<Port>,
-    /// How many candidates were tried, or put off.
+    /// How many candidates were connected to in vain.
     tried: u32,
     /// What was wrong with hosts that gave no candidate.
     detail: Option<String>,
@@ -104,12 +105,13 @@ impl Itinerary {
             if let Stage::Domain(domain) = &self.stage {
                 return Step::LookupMx(domain.clone());
             }
-            let has_room = self.tried < CANDIDATE_LIMIT;
-            if let Some(candidate) = self.candidates.pop_front().filter(|_| has_room) {
-                self.tried += 1;
+            if self.tried >= CANDIDATE_LIMIT {
+                return Step::Exhausted;
+            }
+            if let Some(candidate) = self.candidates.pop_front() {
                 return Step::Try(candidate);
             }
-            let Some(host) = self.hosts.front().filter(|_| has_room) else {
+            let Some(host) = self.hosts.front() else {
                 self.is_at_last_resorts = true;
                 return self.last_resorts.pop_front().map_or(Step::Exhausted, Step::Try);
             };
@@ -131,6 +133,18 @@ impl Itinerary {
                 }
             }
         }
+    }
+
+    /// A candidate was connected to in vain.
+    pub(super) fn count_tried(&mut self) {
+        self.tried = self.tried.saturating_add(1);
+    }
+
+    /// Leaves all that were not tried alone.
+    pub(super) fn abandon(&mut self) {
+        self.hosts.clear();
+        self.candidates.clear();
+        self.last_resorts.clear();
     }
 
     /// Whether the candidates that come now were put off.
@@ -251,8 +265,16 @@ mod tests {
     use super::*;
     use alloc::collections::BTreeMap;
 
-    #[test]
-    fn a_domain_of_endless_candidates_is_exhausted_at_the_limit() {
+    /// What is done with a candidate.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Deed {
+        Try,
+        Skip,
+        PutOff,
+    }
+
+    /// How many candidates a domain of sixty hosts with four addresses each comes to, until it is exhausted.
+    fn walk(deed: Deed) -> u32 {
         let (settings, hosts) = (Settings::for_tests(), BTreeMap::new());
         let next_hop = NextHop::Domain(Domain::parse("example.org").unwrap());
         let mut itinerary = Itinerary::new(&next_hop, &settings);
@@ -271,10 +293,38 @@ mod tests {
                     let addresses = (1..=4).map(|last| IpAddr::from([192, 0, 2, last])).collect();
                     itinerary.handle_addresses(Ok(addresses), &settings).unwrap();
                 }
-                Step::Try(_) => tried += 1,
-                Step::Exhausted => break,
+                Step::Try(candidate) if deed == Deed::PutOff && !itinerary.is_at_last_resorts() => {
+                    itinerary.put_off(candidate);
+                }
+                Step::Try(_) => {
+                    tried += 1;
+                    if deed != Deed::Skip {
+                        itinerary.count_tried();
+                    }
+                }
+                Step::Exhausted => break tried,
             }
         }
-        assert_eq!(tried, CANDIDATE_LIMIT);
+    }
+
+    #[test]
+    fn a_domain_of_endless_candidates_is_exhausted_at_the_limit() {
+        assert_eq!(walk(Deed::Try), CANDIDATE_LIMIT);
+        assert_eq!(walk(Deed::PutOff), CANDIDATE_LIMIT);
+    }
+
+    #[test]
+    fn what_is_not_connected_to_does_not_count() {
+        assert_eq!(walk(Deed::Skip), 60 * 4);
+    }
+
+    #[test]
+    fn nothing_is_left_to_try_where_all_is_abandoned() {
+        let (settings, hosts) = (Settings::for_tests(), BTreeMap::new());
+        let relay = Relay::parse(b"192.0.2.1").unwrap();
+        let mut itinerary = Itinerary::new(&NextHop::Relay(relay), &settings);
+        assert!(matches!(itinerary.next(&settings, &hosts), Step::Try(_)));
+        itinerary.abandon();
+        assert!(matches!(itinerary.next(&settings, &hosts), Step::Exhausted));
     }
 }

@@ -15,9 +15,11 @@ use crate::event::Event;
 use crate::io::CloseReason;
 use crate::next_hop::{Host, NextHop, TlsMode};
 use crate::outbox::MailId;
+use crate::reachability::Login;
 use crate::reply::Reply;
 use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
+use crate::sasl::Mechanism;
 use crate::session::{
     FailureReason, Outcome, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
 };
@@ -44,6 +46,7 @@ pub(super) enum LaneOutput {
     Sent(Bytes),
     SentData(Bytes),
     Received(Bytes),
+    Authenticated(Option<Mechanism>),
     Note(String),
     Ended(SessionEnd),
 }
@@ -165,6 +168,9 @@ impl Lane {
             announce: cx.settings.announce.clone(),
             tls: candidate.tls,
             plain_fallback: candidate.plain_twin_follows,
+            mechanism: credentials.as_ref().and_then(|credentials| {
+                cx.reachability.mechanism(&Login::new(candidate, credentials), cx.now)
+            }),
             credentials,
             auth_unprotected: cx.settings.auth_insecure || candidate.remote.ip().to_canonical().is_loopback(),
             padding_limit: if bears.padding { cx.settings.tls_padding } else { 0 },
@@ -332,6 +338,7 @@ impl Lane {
             SessionOutput::Sent(octets) => LaneOutput::Sent(octets),
             SessionOutput::SentData(octets) => LaneOutput::SentData(octets),
             SessionOutput::Received(octets) => LaneOutput::Received(octets),
+            SessionOutput::Authenticated(mechanism) => LaneOutput::Authenticated(mechanism),
             SessionOutput::Note(note) => {
                 LaneOutput::Note(format!("{}: {note}", verdict::describe(&talk.candidate)))
             }

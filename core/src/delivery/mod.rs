@@ -27,11 +27,12 @@ pub(crate) use self::verdict::Failure;
 use self::verdict::Tally;
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId};
-use crate::next_hop::NextHop;
-use crate::reachability::Trouble;
+use crate::next_hop::{NextHop, Relay};
+use crate::reachability::{Login, Trouble};
 use crate::resolver::Answer;
 use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
+use crate::sasl::Mechanism;
 use crate::session::Transaction;
 use crate::time::{Duration, Instant};
 
@@ -72,6 +73,8 @@ pub(crate) struct Delivery {
     widen_at: Option<Instant>,
     /// Servers that are not padded again in this pass.
     unpadded: Vec<SocketAddr>,
+    /// How often credentials were not taken in this pass since they were taken last.
+    refused_logins: u32,
     tally: Tally,
     outputs: VecDeque<DeliveryOutput>,
 }
@@ -104,6 +107,7 @@ impl Delivery {
             first_connection: None,
             widen_at: None,
             unpadded: Vec::new(),
+            refused_logins: 0,
             tally: Tally::default(),
             outputs: VecDeque::new(),
         };
@@ -342,6 +346,7 @@ impl Delivery {
         if is_pass_over {
             (self.began, self.is_continued) = (now, true);
             self.tally = Tally::default();
+            self.refused_logins = 0;
         }
         Some(connection)
     }
@@ -449,6 +454,17 @@ impl Delivery {
         }
     }
 
+    /// A relay has taken the credentials, or, without a mechanism, has not.
+    fn take_login(&mut self, mechanism: Option<Mechanism>) {
+        self.refused_logins = if mechanism.is_some() { 0 } else { self.refused_logins.saturating_add(1) };
+        if let NextHop::Relay(Relay { credentials: Some(credentials), .. }) = &self.next_hop
+            && let Stage::Candidate(candidate) = &self.stage
+        {
+            let login = Login::new(candidate, credentials);
+            self.outputs.push_back(DeliveryOutput::Authenticated(login, mechanism));
+        }
+    }
+
     /// The one place where what a lane has to say is taken in.
     fn drain_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
         while let Some(output) = self.lanes.get_mut(&connection).and_then(Lane::poll_output) {
@@ -492,6 +508,7 @@ impl Delivery {
                 LaneOutput::Received(octets) => {
                     self.outputs.push_back(DeliveryOutput::Event(Event::Received(connection, octets)));
                 }
+                LaneOutput::Authenticated(mechanism) => self.take_login(mechanism),
                 LaneOutput::Note(text) => self.outputs.push_back(DeliveryOutput::Event(Event::debug(text))),
                 LaneOutput::Ended(end) => self.end_lane(cx, connection, end),
             }

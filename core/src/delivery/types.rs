@@ -13,9 +13,10 @@ use crate::event::Event;
 use crate::io::ConnectionId;
 use crate::next_hop::Host;
 use crate::outbox::MailId;
-use crate::reachability::{Reachability, Trouble};
+use crate::reachability::{Login, Reachability, Trouble};
 use crate::rng::Seed;
 use crate::route::Candidate;
+use crate::sasl::Mechanism;
 use crate::settings::{Hosts, Settings};
 use crate::time::Instant;
 
@@ -79,6 +80,8 @@ pub(crate) enum DeliveryOutput {
     PushedBack(ConnectionId),
     /// The server cannot cope with batches of commands or with chunks, although it offers that.
     NeedsCaution(SocketAddr),
+    /// A relay has taken credentials by this mechanism, or, with nothing, has not taken them.
+    Authenticated(Login, Option<Mechanism>),
     /// The connection can take transactions: answered by [`Delivery::handle_work`], [`Delivery::handle_no_work`] or
     /// [`Delivery::quit_lane`].
     WantWork(ConnectionId),

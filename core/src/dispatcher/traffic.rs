@@ -442,6 +442,9 @@ impl Dispatcher {
             DeliveryOutput::Answered(connection) => self.has_answered(connection),
             DeliveryOutput::PushedBack(connection) => self.has_pushed_back(hop, connection),
             DeliveryOutput::NeedsCaution(remote) => self.traffic.reachability.is_confused(remote, now),
+            DeliveryOutput::Authenticated(login, mechanism) => {
+                self.traffic.reachability.record_login(login, mechanism, now);
+            }
             DeliveryOutput::WantWork(connection) => {
                 self.is_established(connection);
                 self.want_work(hop, connection);

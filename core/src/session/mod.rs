@@ -13,6 +13,7 @@
 //! Any order of calls is harmless, and so is whatever the peer sends: at worst the session ends, and once it has ended
 //! it stays so. Each recipient of a transaction comes back exactly once.
 
+mod authentication;
 mod context;
 mod extensions;
 mod mail_data;

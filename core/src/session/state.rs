@@ -1,13 +1,13 @@
 //! The states of a conversation and every transition between them. No other file changes a session's state, except that what
-//! happens within the transactions is in `pipeline`.
+//! happens within the transactions is in `pipeline`, and how AUTH proceeds in `authentication`.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::format;
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 
 use bytes::{Bytes, BytesMut};
 
+use super::authentication::Authentication;
 use super::context::Context;
 use super::extensions::Extensions;
 use super::mail_data::MailData;
@@ -16,7 +16,6 @@ use super::types::{EndCause, Phase, SessionEnd, SessionNote, SessionOutput, Tran
 use crate::command::{Command, CommandName};
 use crate::next_hop::TlsMode;
 use crate::reply::{Reply, ReplyClass, ReplyCode};
-use crate::sasl::{Exchange, Mechanism, SaslError};
 
 /// What the session expects next.
 #[derive(Debug)]
@@ -38,14 +37,6 @@ pub(super) enum State {
     /// The farewell of the server; the session has come to this end.
     ExpectQuit(Box<SessionEnd>),
     Ended,
-}
-
-/// An authentication that is under way.
-#[derive(Debug)]
-pub(super) struct Authentication {
-    exchange: Exchange,
-    /// What else the server offers, strongest first.
-    others: VecDeque<Mechanism>,
 }
 
 impl State {
@@ -306,7 +297,7 @@ impl State {
     }
 
     /// The negotiation or a transaction is over.
-    fn ready(cx: &mut Context) -> Self {
+    pub(super) fn ready(cx: &mut Context) -> Self {
         if cx.quits {
             return Self::Ready.leave(EndCause::Quit, cx);
         }
@@ -331,13 +322,13 @@ impl State {
         self
     }
 
-    fn refused(self, reply: &Reply, cx: &mut Context) -> Self {
+    pub(super) fn refused(self, reply: &Reply, cx: &mut Context) -> Self {
         let cause = EndCause::Refused(reply.clone(), self.command());
         self.leave(cause, cx)
     }
 
     /// A server that cannot be authenticated with is not used.
-    fn leave_unauthenticated(reason: String, cx: &mut Context) -> Self {
+    pub(super) fn leave_unauthenticated(reason: String, cx: &mut Context) -> Self {
         Self::ExpectAuthEnd(String::new()).leave(EndCause::Unsuitable(reason), cx)
     }
 
@@ -397,78 +388,4 @@ impl State {
             Self::ExpectTls | Self::Ready | Self::Ended => CommandName::Nothing,
         }
     }
-}
-
-impl Authentication {
-    /// Authenticates if there is something to do it with: never less than that, never without protection.
-    fn begin(cx: &mut Context) -> State {
-        let Some(credentials) = &cx.config.credentials else { return State::ready(cx) };
-        let is_protected = cx.is_tls && cx.certificate_is_valid;
-        if !is_protected && !cx.config.auth_unprotected {
-            let reason = if cx.is_tls {
-                "the certificate of the server is not valid, so the credentials cannot be sent"
-            } else {
-                "the connection is not protected by TLS, so the credentials cannot be sent"
-            };
-            return State::leave_unauthenticated(reason.into(), cx);
-        }
-        let password = credentials.password.clone();
-        cx.keep_secret(&password);
-        // RFC 4954 section 4: only mechanisms that are offered.
-        Self::try_next(cx.extensions.auth.clone().into(), cx)
-    }
-
-    fn try_next(mut offered: VecDeque<Mechanism>, cx: &mut Context) -> State {
-        let (Some(mechanism), Some(credentials)) = (offered.pop_front(), &cx.config.credentials) else {
-            return State::leave_unauthenticated("no known mechanism of AUTH is offered".into(), cx);
-        };
-        let mut exchange = Exchange::new(mechanism, credentials, &mut cx.rng);
-        let initial_response = exchange.initial_response();
-        cx.send(&Command::Auth {
-            mechanism: mechanism.name(),
-            initial_response: initial_response.as_deref(),
-        });
-        State::ExpectAuth(Box::new(Self { exchange, others: offered }))
-    }
-
-    fn on_reply(mut self: Box<Self>, reply: &Reply, cx: &mut Context) -> State {
-        let text = reply.lines().next().unwrap_or_default();
-        if reply.code() == ReplyCode::AUTH_CHALLENGE {
-            if reply.is_cut() {
-                return Self::give_up(&SaslError::ChallengeTooLong, cx);
-            }
-            // The exchange bounds the number of challenges: it answers only those that its mechanism has.
-            return match self.exchange.respond(text) {
-                Ok(response) => {
-                    cx.send(&Command::AuthLine(&response));
-                    State::ExpectAuth(self)
-                }
-                Err(error) => Self::give_up(&error, cx),
-            };
-        }
-        if reply.class() == ReplyClass::Completed {
-            return match self.exchange.finish(text) {
-                Ok(()) => State::ready(cx),
-                Err(error) => State::leave_unauthenticated(failed(&error, cx), cx),
-            };
-        }
-        if reply.code() == ReplyCode::AUTH_MECHANISM_UNKNOWN && !self.others.is_empty() {
-            cx.output(SessionOutput::Note(SessionNote::MechanismRefused(cx.masked(reply))));
-            return Self::try_next(self.others, cx);
-        }
-        State::ExpectAuth(self).refused(&cx.masked(reply), cx)
-    }
-
-    /// RFC 4954 section 4: a lone asterisk cancels the exchange.
-    fn give_up(error: &SaslError, cx: &mut Context) -> State {
-        cx.send(&Command::AuthLine("*"));
-        State::ExpectAuthEnd(failed(error, cx))
-    }
-}
-
-/// The server may have had its say in the error: what is secret or controls a terminal is left out.
-fn failed(error: &SaslError, cx: &Context) -> String {
-    let reason = cx.masked_text(&error.to_string());
-    let reason: String = reason.chars().filter(|character| !character.is_control()).collect();
-    format!("authentication failed: {reason}")
 }

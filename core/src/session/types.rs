@@ -13,6 +13,7 @@ use crate::command::CommandName;
 use crate::next_hop::{Credentials, TlsMode};
 use crate::outbox::MailId;
 use crate::reply::Reply;
+use crate::sasl::Mechanism;
 use crate::status::EnhancedStatus;
 
 /// How one conversation is to be led.
@@ -27,6 +28,8 @@ pub struct SessionConfig {
     pub plain_fallback: bool,
     /// What to authenticate with. The session is not used without success, if there is something.
     pub credentials: Option<Credentials>,
+    /// By which mechanism the server has taken these credentials before: it is tried first, if it is offered.
+    pub mechanism: Option<Mechanism>,
     /// Whether credentials may be sent without TLS, or to a server whose certificate is not valid: over loopback, or
     /// because the administrator wants it.
     pub auth_unprotected: bool,
@@ -77,6 +80,8 @@ pub enum SessionOutput {
     SentData(Bytes),
     /// What the server has said, with secrets masked. Only with [`SessionConfig::trace`].
     Received(Bytes),
+    /// The server has taken the credentials by this mechanism; or, with nothing, an exchange has failed.
+    Authenticated(Option<Mechanism>),
     /// Something that the administrator may want to know.
     Note(SessionNote),
     /// The connection is to be closed. Nothing comes after this.
@@ -147,7 +152,7 @@ impl fmt::Display for SessionNote {
                 write!(f, "padding is refused, going on without: {}", reply.text().escape_debug())
             }
             Self::MechanismRefused(reply) => {
-                write!(f, "an offered mechanism is refused, trying the next: {}", reply.text().escape_debug())
+                write!(f, "an offered mechanism is refused, trying another: {}", reply.text().escape_debug())
             }
         }
     }

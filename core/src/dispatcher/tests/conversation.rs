@@ -179,3 +179,84 @@ fn a_server_that_drops_padding_is_connected_to_once_more_without() {
     assert_eq!(world.outbox.deleted, [id]);
     assert_eq!(world.server("192.0.2.1").connections, 2);
 }
+
+#[test]
+fn a_server_that_drops_after_it_has_refused_padding_is_connected_to_once_more_without() {
+    for (command, end) in [("MAIL", "drop"), ("MAIL", "421 enough"), ("RCPT", "drop"), ("DATA", "421 enough")]
+    {
+        let settings = Settings { tls_padding: 1000, ..settings() };
+        let mut world = World::with(settings, Mode::Daemon);
+        let server = world.domain("example.org", "192.0.2.1");
+        let usual =
+            Behaviour::on("EHLO", "250-mx\r\n250 STARTTLS").and("NOOP", "502 no").and("RSET", "502 no");
+        server.next.push_back(usual.clone().and(command, end));
+        server.usual = usual;
+        let id = world.mail(SENDER, "a@example.org", "x");
+        world.run();
+        assert_eq!(world.outbox.deleted, [id], "{command} {end}");
+        let server = world.server("192.0.2.1");
+        assert_eq!((server.connections, server.count("NOOP") + server.count("RSET")), (2, 1));
+    }
+}
+
+#[test]
+fn a_server_that_drops_again_without_padding_is_left() {
+    let settings = Settings { tls_padding: 1000, ..settings() };
+    let mut world = World::with(settings, Mode::Daemon);
+    let server = world.domain("example.org", "192.0.2.1");
+    server.usual = Behaviour::on("EHLO", "250-mx\r\n250 STARTTLS")
+        .and("NOOP", "502 no")
+        .and("RSET", "502 no")
+        .and("MAIL", "drop");
+    let id = world.mail(SENDER, "a@example.org", "x");
+    world.run();
+    assert_eq!(world.failures(id).len(), 1);
+    // With TLS padded and unpadded, and once on the port without TLS.
+    assert_eq!(world.server("192.0.2.1").count("MAIL"), 3);
+}
+
+/// A world with a relay that has three addresses, and whose servers behave so.
+fn relay_world(behaviour: &Behaviour) -> World {
+    let mut world = World::with(Settings { auth_insecure: true, ..settings() }, Mode::Daemon);
+    for at in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+        world.addresses.entry("relay.example".into()).or_default().push(at.parse().unwrap());
+        world.server(at).usual = behaviour.clone();
+    }
+    world
+}
+
+const RELAY: Option<&str> = Some("user:secret@relay.example:25");
+
+fn logins(world: &mut World) -> Vec<String> {
+    let servers = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|at| world.server(at).commands.clone());
+    servers.concat().into_iter().filter(|line| line.starts_with("AUTH")).collect()
+}
+
+#[test]
+fn a_relay_that_has_refused_the_credentials_twice_is_left_alone_for_the_pass() {
+    for (offer, count) in [("PLAIN", 2), ("SCRAM-SHA-256 PLAIN", 2), ("CRAM-MD5 LOGIN", 2)] {
+        let offer: &str = format!("250-mx\r\n250 AUTH {offer}").leak();
+        let mut world = relay_world(&Behaviour::on("EHLO", offer).and("AUTH", "535 5.7.8 not you"));
+        let id = world.mail_by(RELAY, SENDER, "a@example.org", "x");
+        world.run();
+        let failures = world.failures(id);
+        assert!(failures.len() == 1 && failures[0].starts_with("535 5.7.8 not you"), "{failures:?}");
+        assert_eq!(logins(&mut world).len(), count, "{offer}");
+        assert!(world.outbox.deleted.is_empty());
+    }
+}
+
+#[test]
+fn the_mechanism_that_a_relay_has_taken_is_remembered() {
+    let offer = "250-mx\r\n250 AUTH SCRAM-SHA-256 PLAIN";
+    let behaviour =
+        Behaviour::on("EHLO", offer).and("AUTH SCRAM", "535 5.7.8 no").and("AUTH PLAIN", "235 yes");
+    let mut world = relay_world(&behaviour);
+    for data in ["one", "two"] {
+        world.mail_by(RELAY, SENDER, "a@example.org", data);
+        world.run();
+    }
+    assert_eq!(world.outbox.deleted.len(), 2);
+    let tried: Vec<String> = logins(&mut world).iter().map(|line| line[..10].to_owned()).collect();
+    assert_eq!(tried, ["AUTH SCRAM", "AUTH PLAIN", "AUTH PLAIN"]);
+}

@@ -6,6 +6,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use super::*;
+use crate::sasl::Mechanism;
 
 /// base64 of NUL user NUL pass-word
 const PLAIN: &str = "AHVzZXIAcGFzcy13b3Jk";
@@ -26,7 +27,8 @@ fn plain_is_sent_with_the_command_over_tls_with_a_valid_certificate() {
     dialogue(&implicit(), |talk| {
         secure(talk, true, "AUTH LOGIN PLAIN");
         talk.client(&alloc::format!("AUTH PLAIN {PLAIN}\r\n")).server("235 2.7.0 welcome\r\n").client("");
-        assert_eq!(talk.outputs(), [SessionOutput::StartTls, SessionOutput::Ready]);
+        let authenticated = SessionOutput::Authenticated(Some(Mechanism::Plain));
+        assert_eq!(talk.outputs(), [SessionOutput::StartTls, authenticated, SessionOutput::Ready]);
     });
 }
 
@@ -213,4 +215,56 @@ fn a_challenge_that_is_too_long_is_cancelled() {
         let text = "authentication failed: the server's challenge is too long";
         assert_eq!(end.cause, EndCause::Unsuitable(text.into()));
     });
+}
+
+/// The mechanisms that are tried with a server that offers `offer` and gives these replies, in turn; and how often the
+/// credentials were not taken.
+fn tried(config: &SessionConfig, offer: &str, replies: &[&str]) -> (String, usize) {
+    let mut talk = Talk::new(config.clone(), usize::MAX);
+    secure(&mut talk, true, &alloc::format!("AUTH {offer}"));
+    let mut tried = Vec::new();
+    for reply in replies {
+        let sent = String::from_utf8(talk.transmit().to_vec()).unwrap();
+        let Some(command) = sent.strip_prefix("AUTH ") else { break };
+        tried.push(command.split_whitespace().next().unwrap().to_string());
+        talk.server(&alloc::format!("{reply}\r\n"));
+    }
+    let is_given_up = talk.transmit() == b"QUIT\r\n"[..] || talk.session.phase() == Phase::Ready;
+    assert!(is_given_up, "{offer} {replies:?} {tried:?}");
+    let refused = |output: &SessionOutput| *output == SessionOutput::Authenticated(None);
+    (tried.join(" "), talk.outputs().iter().filter(|output| refused(output)).count())
+}
+
+#[test]
+fn a_refused_mechanism_leads_to_a_weaker_one_and_refused_credentials_do_so_once() {
+    let all = "SCRAM-SHA-256 CRAM-MD5 PLAIN LOGIN";
+    for (offer, replies, expected, refused) in [
+        (all, &["504 no", "504 no", "504 no"][..], "SCRAM-SHA-256 PLAIN LOGIN", 0),
+        (all, &["535 no", "535 no"], "SCRAM-SHA-256 PLAIN", 2),
+        (all, &["534 no", "535 no"], "SCRAM-SHA-256 PLAIN", 2),
+        (all, &["535 no", "504 no", "535 no"], "SCRAM-SHA-256 PLAIN LOGIN", 2),
+        (all, &["504 no", "535 no"], "SCRAM-SHA-256 PLAIN", 1),
+        (all, &["454 later"], "SCRAM-SHA-256", 1),
+        (all, &["538 encrypt"], "SCRAM-SHA-256", 0),
+        ("CRAM-MD5 LOGIN", &["535 no", "535 no"], "CRAM-MD5 LOGIN", 2),
+        ("SCRAM-SHA-256 CRAM-MD5", &["504 no", "535 no"], "SCRAM-SHA-256 CRAM-MD5", 1),
+        ("PLAIN LOGIN", &["535 no"], "PLAIN", 1),
+        ("PLAIN LOGIN", &["504 no", "504 no"], "PLAIN LOGIN", 0),
+        ("LOGIN", &["534 no"], "LOGIN", 1),
+        ("PLAIN LOGIN", &["235 yes"], "PLAIN", 0),
+    ] {
+        assert_eq!(tried(&implicit(), offer, replies), (expected.into(), refused), "{offer} {replies:?}");
+    }
+}
+
+#[test]
+fn the_mechanism_that_has_worked_comes_first_where_it_is_offered() {
+    let config = SessionConfig { mechanism: Some(Mechanism::Plain), ..implicit() };
+    for (offer, replies, expected) in [
+        ("SCRAM-SHA-256 PLAIN LOGIN", &["235 yes"][..], "PLAIN"),
+        ("SCRAM-SHA-256 PLAIN LOGIN", &["535 no"], "PLAIN"),
+        ("CRAM-MD5 LOGIN", &["535 no", "535 no"], "CRAM-MD5 LOGIN"),
+    ] {
+        assert_eq!(tried(&config, offer, replies).0, expected, "{offer} {replies:?}");
+    }
 }

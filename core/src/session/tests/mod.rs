@@ -41,6 +41,7 @@ fn config(tls: TlsMode) -> SessionConfig {
         plain_fallback: false,
         credentials: None,
         auth_unprotected: false,
+        mechanism: None,
         padding_limit: 0,
         cautious: false,
         trace: false,

@@ -139,6 +139,7 @@ impl Checker {
                 | SessionOutput::Sent(_)
                 | SessionOutput::SentData(_)
                 | SessionOutput::Received(_)
+                | SessionOutput::Authenticated(_)
                 | SessionOutput::Note(_) => {}
             }
         }

@@ -1,0 +1,140 @@
+//! AUTH (RFC 4954): which mechanisms are tried, in which order, and when that is given up.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use super::context::Context;
+use super::state::State;
+use super::types::{SessionNote, SessionOutput};
+use crate::command::Command;
+use crate::reply::{Reply, ReplyClass, ReplyCode};
+use crate::sasl::{Exchange, Mechanism, SaslError};
+
+/// What is tried after the mechanism that comes first: those that work with every kind of password file before the rest.
+const FALLBACKS: [Mechanism; 3] = [Mechanism::Plain, Mechanism::Login, Mechanism::CramMd5];
+
+/// An authentication that is under way.
+#[derive(Debug)]
+pub(super) struct Authentication {
+    exchange: Exchange,
+    /// What the server offers and has not said to be unknown, strongest first.
+    offered: Vec<Mechanism>,
+    /// Whether the credentials were refused before, with another mechanism.
+    is_second_try: bool,
+}
+
+impl Authentication {
+    /// Authenticates if there is something to do it with: never less than that, never without protection.
+    pub(super) fn begin(cx: &mut Context) -> State {
+        let Some(credentials) = &cx.config.credentials else { return State::ready(cx) };
+        let is_protected = cx.is_tls && cx.certificate_is_valid;
+        if !is_protected && !cx.config.auth_unprotected {
+            let reason = if cx.is_tls {
+                "the certificate of the server is not valid, so the credentials cannot be sent"
+            } else {
+                "the connection is not protected by TLS, so the credentials cannot be sent"
+            };
+            return State::leave_unauthenticated(reason.into(), cx);
+        }
+        let password = credentials.password.clone();
+        cx.keep_secret(&password);
+        // RFC 4954 section 4: only mechanisms that are offered.
+        let offered = cx.extensions.auth.clone();
+        let proven = cx.config.mechanism.filter(|mechanism| offered.contains(mechanism));
+        match proven.or(offered.first().copied()) {
+            Some(mechanism) => Self::attempt(mechanism, offered, false, cx),
+            None => State::leave_unauthenticated("no known mechanism of AUTH is offered".into(), cx),
+        }
+    }
+
+    fn attempt(
+        mechanism: Mechanism,
+        offered: Vec<Mechanism>,
+        is_second_try: bool,
+        cx: &mut Context,
+    ) -> State {
+        let Some(credentials) = &cx.config.credentials else { return State::ready(cx) };
+        let mut exchange = Exchange::new(mechanism, credentials, &mut cx.rng);
+        let initial_response = exchange.initial_response();
+        cx.send(&Command::Auth {
+            mechanism: mechanism.name(),
+            initial_response: initial_response.as_deref(),
+        });
+        State::ExpectAuth(Box::new(Self { exchange, offered, is_second_try }))
+    }
+
+    pub(super) fn on_reply(mut self: Box<Self>, reply: &Reply, cx: &mut Context) -> State {
+        let text = reply.lines().next().unwrap_or_default();
+        if reply.code() == ReplyCode::AUTH_CHALLENGE {
+            if reply.is_cut() {
+                return Self::give_up(&SaslError::ChallengeTooLong, cx);
+            }
+            // The exchange bounds the number of challenges: it answers only those that its mechanism has.
+            return match self.exchange.respond(text) {
+                Ok(response) => {
+                    cx.send(&Command::AuthLine(&response));
+                    State::ExpectAuth(self)
+                }
+                Err(error) => Self::give_up(&error, cx),
+            };
+        }
+        if reply.class() == ReplyClass::Completed {
+            return match self.exchange.finish(text) {
+                Ok(()) => {
+                    cx.output(SessionOutput::Authenticated(Some(self.exchange.mechanism())));
+                    State::ready(cx)
+                }
+                Err(error) => {
+                    cx.output(SessionOutput::Authenticated(None));
+                    State::leave_unauthenticated(failed(&error, cx), cx)
+                }
+            };
+        }
+        self.on_refusal(reply, cx)
+    }
+
+    /// The server may have the password in a form that not every mechanism that it offers can work with, so a weaker one
+    /// is tried. But most refusals are about the password, and some servers lock out who comes with a wrong one too often.
+    fn on_refusal(mut self: Box<Self>, reply: &Reply, cx: &mut Context) -> State {
+        let mechanism = self.exchange.mechanism();
+        let is_unknown = reply.code() == ReplyCode::AUTH_MECHANISM_UNKNOWN;
+        if is_unknown {
+            self.offered.retain(|offered| *offered != mechanism);
+        } else if !is_about_the_channel(reply.code()) {
+            cx.output(SessionOutput::Authenticated(None));
+        }
+        let may_fall_back = is_unknown || is_about_the_credentials(reply.code()) && !self.is_second_try;
+        let fallback = FALLBACKS.into_iter().find(|fallback| self.offered.contains(fallback));
+        if let Some(weaker) = fallback.filter(|fallback| may_fall_back && *fallback > mechanism) {
+            cx.output(SessionOutput::Note(SessionNote::MechanismRefused(cx.masked(reply))));
+            return Self::attempt(weaker, self.offered, self.is_second_try || !is_unknown, cx);
+        }
+        State::ExpectAuth(self).refused(&cx.masked(reply), cx)
+    }
+
+    /// RFC 4954 section 4: a lone asterisk cancels the exchange.
+    fn give_up(error: &SaslError, cx: &mut Context) -> State {
+        cx.output(SessionOutput::Authenticated(None));
+        cx.send(&Command::AuthLine("*"));
+        State::ExpectAuthEnd(failed(error, cx))
+    }
+}
+
+/// Whether a refusal of AUTH says that the proof or the kind of proof is not good enough (RFC 4954 section 6).
+fn is_about_the_credentials(code: ReplyCode) -> bool {
+    matches!(code, ReplyCode::AUTH_MECHANISM_TOO_WEAK | ReplyCode::AUTH_CREDENTIALS_INVALID)
+}
+
+/// Whether a refusal of AUTH says that the connection is not fit for it (RFC 4954 section 6).
+fn is_about_the_channel(code: ReplyCode) -> bool {
+    matches!(code, ReplyCode::AUTH_REQUIRED | ReplyCode::ENCRYPTION_REQUIRED)
+}
+
+/// The server may have had its say in the error: what is secret or controls a terminal is left out.
+fn failed(error: &SaslError, cx: &Context) -> String {
+    let reason = cx.masked_text(&error.to_string());
+    let reason: String = reason.chars().filter(|character| !character.is_control()).collect();
+    format!("authentication failed: {reason}")
+}
