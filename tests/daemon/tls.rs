@@ -226,3 +226,20 @@ fn a_server_that_refuses_padding_and_then_drops_is_connected_to_once_more_withou
         assert_eq!(padding(&server), [1, 0]);
     }
 }
+
+#[test]
+fn a_session_that_the_server_cannot_resume_is_offered_to_it_once_only() {
+    let script = Script::new().lenient().starttls(&identity()).drops_resumed_sessions();
+    let (mut world, server) = world_with(script, "@starttls");
+    world.set("connection_idle", 0);
+    let daemon = world.start();
+    world.insert(&one_mail().data("one"));
+    server.wait_for_messages(1);
+    let second = world.insert(&one_mail().data("two"));
+    let failure = world.database.wait_for_failure(second);
+    assert!(!failure.fatal && failure.text.starts_with("Failed to reach any MX"), "{failure:?}");
+    world.insert(&one_mail().data("three"));
+    server.wait_for_messages(2);
+    assert_eq!(server.records().connections.len(), 3, "{}", server.records().transcript());
+    daemon.terminate();
+}

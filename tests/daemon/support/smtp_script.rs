@@ -87,6 +87,7 @@ pub(crate) struct Script {
     pub(super) implicit_tls: bool,
     pub(super) credentials: Option<(String, String)>,
     pub(super) scram_lies: bool,
+    pub(super) drops_resumed_sessions: bool,
     pub(super) lenient: bool,
     always: HashMap<String, Action>,
     handlers: Vec<Handler>,
@@ -135,6 +136,12 @@ impl Script {
     /// SCRAM ends with a server signature that does not prove knowledge of the password.
     pub(crate) fn scram_lies(mut self) -> Self {
         self.scram_lies = true;
+        self
+    }
+
+    /// Closes each connection whose TLS handshake resumes an earlier session.
+    pub(crate) fn drops_resumed_sessions(mut self) -> Self {
+        self.drops_resumed_sessions = true;
         self
     }
 

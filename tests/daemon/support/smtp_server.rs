@@ -5,7 +5,7 @@ use super::smtp_records::{Connection, Line, Message, Records, Side, verb_of};
 use super::smtp_script::{Action, Command, Script};
 use super::{PATIENCE, unique_loopback};
 use nix::sys::socket::{setsockopt, sockopt};
-use rustls::ServerConnection;
+use rustls::{HandshakeKind, ServerConnection};
 use std::io::{self, BufRead, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -427,6 +427,9 @@ impl Talk {
         let mut tls = ServerConnection::new(config).map_err(io::Error::other)?;
         while tls.is_handshaking() {
             tls.complete_io(&mut self.wire.stream)?;
+        }
+        if self.shared.script.drops_resumed_sessions && tls.handshake_kind() == Some(HandshakeKind::Resumed) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.wire.tls = Some(Box::new(tls));
         self.shared.change(|records| records.connections[self.id].tls = true);
