@@ -1,4 +1,6 @@
-//! What an executor can ask about connections: for a record of them, never for a decision.
+//! What an executor can ask: for a record or a line of the log, never for a decision.
+
+use alloc::string::String;
 
 use super::{Asked, Dispatcher};
 use crate::io::ConnectionId;
@@ -44,6 +46,11 @@ impl Dispatcher {
     pub fn is_under_way(&self, pass: PassId) -> bool {
         let delivery = self.traffic.deliveries.get(&pass.hop);
         delivery.is_some_and(|delivery| delivery.first_connection() == Some(pass.first))
+    }
+
+    /// What an administrator has to know if the program ends now: verdicts that the database has not taken.
+    pub fn unrecorded(&self) -> Option<String> {
+        self.ledger.unrecorded()
     }
 
     /// For which connection a claim that is not answered yet was made.

@@ -18,7 +18,7 @@ use nix::unistd::Gid;
 use thiserror::Error;
 
 use crate::config::Config;
-use crate::event_loop::{Environment, EventLoop, Registration, SystemNews};
+use crate::event_loop::{Environment, EventLoop, LoopError, Registration, SystemNews};
 use crate::record::{RecordDirectory, RecordError, Recorder};
 use crate::sockets::LocalAddresses;
 use crate::startup::{self, Shell};
@@ -54,6 +54,9 @@ pub enum EngineError {
     /// A one-shot pass could not be brought to its end.
     #[error("the database keeps failing, so the pass is given up")]
     GaveUp,
+    /// It could not go on.
+    #[error(transparent)]
+    Loop(#[from] LoopError),
     /// The system refuses what every process needs.
     #[error("{what}: {source}")]
     System {
@@ -177,7 +180,12 @@ impl OpenEngine {
         // The pid file goes first: whoever gets the lock next may write it.
         drop(pid_file);
         drop(self.lock);
-        result.map_err(system("cannot poll for events"))?;
+        if let Err(error) = result {
+            if let Some(loss) = dispatcher.unrecorded() {
+                log::error!("{loss}");
+            }
+            return Err(error.into());
+        }
         if dispatcher.has_given_up() { Err(EngineError::GaveUp) } else { Ok(()) }
     }
 }
@@ -191,7 +199,7 @@ fn drive(
     signals: impl FnMut() -> Vec<crate::signals::Signal>,
     reopen_log: impl FnMut(),
     read_system: impl FnMut() -> SystemNews,
-) -> io::Result<()> {
+) -> Result<(), LoopError> {
     let mut environment = Environment {
         submit: Box::new(|id, request| store.borrow_mut().submit(id, request)),
         poll_reply: Box::new(|| store.borrow_mut().poll_reply()),
@@ -202,6 +210,7 @@ fn drive(
             }
         }),
         outbox_changed: Box::new(|| store.borrow().poll_changed()),
+        outbox_has_ended: Box::new(|| store.borrow().has_ended()),
         reopen_log: Box::new(reopen_log),
         read_system: Box::new(read_system),
     };

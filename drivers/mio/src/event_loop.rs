@@ -16,6 +16,7 @@ use cmail_delivery::time::{Instant, Now, UnixTime};
 use log::{info, log, warn};
 use mio::event::Source;
 use mio::{Events, Interest, Poll, Token, Waker};
+use thiserror::Error;
 
 use crate::record::Recorder;
 use crate::signals::{self, Signal};
@@ -57,6 +58,8 @@ pub struct Environment<'a> {
     /// Whether another process was found to have written to the database. Asked after that, and beside the answers of
     /// the outbox.
     pub outbox_changed: Box<dyn FnMut() -> bool + 'a>,
+    /// Whether nobody answers for the outbox any more. Asked when there are no more answers.
+    pub outbox_has_ended: Box<dyn FnMut() -> bool + 'a>,
     /// Opens the log file again.
     pub reopen_log: Box<dyn FnMut() + 'a>,
     /// Reads again what the system says.
@@ -119,6 +122,22 @@ struct Woken {
 enum Flow {
     GoOn,
     Drained,
+    /// Nobody answers for the outbox any more.
+    Deserted,
+}
+
+/// Why the loop cannot go on.
+#[derive(Debug, Error)]
+pub enum LoopError {
+    /// The poll fails.
+    #[error("cannot poll for events: {0}")]
+    Poll(#[from] io::Error),
+    /// Nobody answers for the outbox any more.
+    #[error(
+        "the thread that works on the database has ended by a mistake in this program, which cannot go on without it; \
+         start it again, and report what the log says before this"
+    )]
+    Deserted,
 }
 
 impl EventLoop {
@@ -167,13 +186,20 @@ impl EventLoop {
         self.clock.now()
     }
 
-    /// Runs until the dispatcher has nothing left to do. Fails only if the poll does.
-    pub fn run(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> io::Result<()> {
+    /// Runs until the dispatcher has nothing left to do. Fails only if the poll does, or if the outbox ends.
+    pub fn run(
+        &mut self,
+        dispatcher: &mut Dispatcher,
+        environment: &mut Environment<'_>,
+    ) -> Result<(), LoopError> {
         let mut flow = self.carry_out(dispatcher, environment);
-        while flow == Flow::GoOn {
-            flow = self.iterate(dispatcher, environment)?;
+        loop {
+            match flow {
+                Flow::GoOn => flow = self.iterate(dispatcher, environment)?,
+                Flow::Drained => return Ok(()),
+                Flow::Deserted => return Err(LoopError::Deserted),
+            }
         }
-        Ok(())
     }
 
     fn iterate(
@@ -199,8 +225,9 @@ impl EventLoop {
         }
         // What came in counts before a deadline that passed in the same moment.
         for step in [Self::take_signals, Self::take_outbox, Self::take_sockets, Self::take_timeout] {
-            if step(self, dispatcher, environment) == Flow::Drained {
-                return Ok(Flow::Drained);
+            let flow = step(self, dispatcher, environment);
+            if flow != Flow::GoOn {
+                return Ok(flow);
             }
         }
         Ok(Flow::GoOn)
@@ -289,6 +316,9 @@ impl EventLoop {
             for _ in 0..REPLIES_PER_ITERATION {
                 let Some((request, reply)) = (environment.poll_reply)() else {
                     self.woken.store = false;
+                    if (environment.outbox_has_ended)() {
+                        return Flow::Deserted;
+                    }
                     break;
                 };
                 if self.input(dispatcher, environment, Input::Store(request, reply)) == Flow::Drained {

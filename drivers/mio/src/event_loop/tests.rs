@@ -29,6 +29,7 @@ fn environment<'a>() -> Environment<'a> {
         signals: Box::new(Vec::new),
         outbox_touched: Box::new(|| {}),
         outbox_changed: Box::new(|| false),
+        outbox_has_ended: Box::new(|| false),
         reopen_log: Box::new(|| {}),
         read_system: Box::new(SystemNews::default),
     }
@@ -207,6 +208,20 @@ fn a_request_to_terminate_ends_the_run() {
     };
     event_loop.run(&mut dispatcher, &mut environment).unwrap();
     assert!(pending.borrow().is_empty());
+}
+
+#[test]
+fn the_end_of_the_outbox_ends_the_run_with_an_error() {
+    let mut event_loop = event_loop();
+    let mut dispatcher = dispatcher(event_loop.now());
+    let has_ended = Cell::new(false);
+    let mut environment = Environment { outbox_has_ended: Box::new(|| has_ended.get()), ..environment() };
+    settle(&mut event_loop, &mut dispatcher, &mut environment);
+    // What ends wakes the loop, which waits for answers otherwise.
+    has_ended.set(true);
+    event_loop.waker().wake().unwrap();
+    let error = event_loop.run(&mut dispatcher, &mut environment).unwrap_err();
+    assert!(matches!(error, LoopError::Deserted), "{error}");
 }
 
 #[test]

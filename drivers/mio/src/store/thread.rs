@@ -1,6 +1,6 @@
 //! The thread that works on the database, and the handle by which the event loop talks to it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -36,7 +36,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct StoreHandle {
     jobs: Option<Sender<Job>>,
     answers: Receiver<Answer>,
-    outstanding: BTreeSet<RequestId>,
+    /// The thread will never answer again.
+    has_ended: bool,
     read_ahead: ReadAhead,
     /// Answers that need not be waited for.
     ready: VecDeque<Reply>,
@@ -96,12 +97,16 @@ impl StoreHandle {
             waker,
             read_patience,
         };
-        let thread =
-            std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run(&incoming))?;
+        let last_words = WakeAtEnd(Arc::clone(&worker.waker));
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+            // Dropped after the worker, whose end of the channel is closed then, also by a panic.
+            let _last_words = last_words;
+            worker.run(&incoming);
+        })?;
         Ok(Self {
             jobs: Some(jobs),
             answers,
-            outstanding: BTreeSet::new(),
+            has_ended: false,
             read_ahead,
             ready: VecDeque::new(),
             waiting,
@@ -114,7 +119,6 @@ impl StoreHandle {
     /// Hands over a request. It is answered once, in order, by [`poll_reply`](Self::poll_reply); mail data may come
     /// before what was asked for earlier, because nothing is known of a row by it.
     pub(crate) fn submit(&mut self, id: RequestId, request: StoreRequest) {
-        self.outstanding.insert(id);
         match &request {
             StoreRequest::ReadData { id: mail, offset, limit } => {
                 let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
@@ -140,9 +144,8 @@ impl StoreHandle {
     /// The next answer, if there is one.
     pub(crate) fn poll_reply(&mut self) -> Option<(RequestId, Result<StoreReply, StoreError>)> {
         loop {
-            if let Some((id, reply)) = self.ready.pop_front() {
-                self.outstanding.remove(&id);
-                return Some((id, reply));
+            if let Some(reply) = self.ready.pop_front() {
+                return Some(reply);
             }
             match self.answers.try_recv() {
                 Ok(Answer::Reply(reply)) => {
@@ -155,12 +158,17 @@ impl StoreHandle {
                     return None;
                 }
                 Err(TryRecvError::Disconnected) => {
-                    let text =
-                        "the thread that works on the database has ended; restart the daemon".to_owned();
-                    return self.outstanding.pop_first().map(|id| (id, Err(StoreError { text })));
+                    self.has_ended = true;
+                    return None;
                 }
             }
         }
+    }
+
+    /// Whether the thread was found to have ended, so that nothing is answered any more. It only does so by a mistake in this
+    /// program; the event loop is woken then, and [`poll_reply`](Self::poll_reply) finds out.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// Asks the thread to find out whether another process has written to the database. To be called when the
@@ -228,7 +236,7 @@ impl StoreHandle {
             if job.is_waited_for() {
                 self.waiting.fetch_add(1, Ordering::AcqRel);
             }
-            // If the thread is gone, `poll_reply` finds that out, and answers.
+            // If the thread is gone, `poll_reply` finds that out.
             let _ = jobs.send(job);
         }
     }
@@ -243,6 +251,15 @@ impl Drop for StoreHandle {
         {
             log::error!("the thread that works on the database has panicked");
         }
+    }
+}
+
+/// Wakes the event loop when the thread ends.
+struct WakeAtEnd(Arc<Waker>);
+
+impl Drop for WakeAtEnd {
+    fn drop(&mut self) {
+        wake(&self.0);
     }
 }
 

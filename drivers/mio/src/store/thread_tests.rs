@@ -2,7 +2,6 @@ use cmail_delivery::outbox::{Commit, Cursor, DATA_CHUNK_OCTETS, MailId};
 use mio::{Events, Poll, Token};
 
 use super::super::fixture::{Fixture, open};
-use super::super::pool::Pool;
 use super::*;
 
 /// Longer than anything takes here; a test that waits so long has failed.
@@ -129,29 +128,17 @@ fn own_writes_and_what_was_scanned_already_are_no_change() {
 }
 
 #[test]
-fn every_request_is_answered_even_if_the_thread_is_gone() {
-    let (outgoing, answers) = channel();
-    let (jobs, incoming) = channel();
-    drop((outgoing, incoming));
-    let mut store = StoreHandle {
-        waiting: Arc::default(),
-        jobs: Some(jobs),
-        answers,
-        outstanding: BTreeSet::new(),
-        read_ahead: ReadAhead::new(Pool::default()),
-        ready: VecDeque::new(),
-        changed: Arc::default(),
-        hurry: Hurry::default(),
-        thread: None,
-    };
-    store.submit(RequestId(1), scan());
-    store.submit(RequestId(2), scan());
-    for id in [1, 2] {
-        let (answered, reply) = store.poll_reply().unwrap();
-        assert_eq!(answered, RequestId(id));
-        assert!(reply.unwrap_err().text.contains("restart"));
-    }
-    assert_eq!(store.poll_reply(), None);
+fn the_end_of_the_thread_wakes_the_event_loop_and_is_told() {
+    let mut scene = Scene::new();
+    assert!(!scene.store.has_ended());
+    // To whoever runs it, the loop is gone.
+    scene.store.jobs = None;
+    scene.wait(|store| {
+        assert_eq!(store.poll_reply(), None);
+        store.has_ended().then_some(())
+    });
+    scene.store.submit(RequestId(1), scan());
+    assert_eq!(scene.store.poll_reply(), None);
 }
 
 #[test]
