@@ -65,7 +65,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`event`], [`shown`], and `memory`, which forgets |
-//! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`failure`] |
+//! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`failure`], [`secrets`] |
 //! | machines | [`session`], [`resolver`] |
 //! | decisions | [`route`], [`schedule`], [`bounce`], and `reachability`, which servers do not answer |
 //! | one next hop | `delivery` |
@@ -99,6 +99,7 @@ pub mod rng;
 pub mod route;
 pub mod sasl;
 pub mod schedule;
+pub mod secrets;
 pub mod session;
 pub mod settings;
 pub mod shown;

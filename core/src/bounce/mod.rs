@@ -187,8 +187,8 @@ fn boundary(parts: &[&[u8]], rng: &mut Rng) -> String {
     loop {
         // This beginning cannot occur in quoted-printable text (RFC 2045 section 6.7).
         let boundary = format!("=_{}", random_token::<BOUNDARY_OCTETS>(rng));
-        let occurs = |part: &[u8]| part.windows(boundary.len()).any(|window| window == boundary.as_bytes());
-        if !parts.iter().any(|part| occurs(part)) {
+        let occurs = |part: &&[u8]| memchr::memmem::find(part, boundary.as_bytes()).is_some();
+        if !parts.iter().any(occurs) {
             return boundary;
         }
     }

@@ -1,9 +1,10 @@
 //! Who may connect to which address: many destinations may share one host, and none of them knows of the others.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use super::waiting_line::WaitingLine;
 use crate::io::ConnectionId;
 use crate::next_hop::TlsMode;
 use crate::queue::HopId;
@@ -37,7 +38,7 @@ struct Gate {
     /// How many connections have not proved to be of use.
     on_trial: usize,
     /// Deliveries that cannot go on without a connection.
-    waiting: VecDeque<HopId>,
+    waiting: WaitingLine,
     /// Deliveries that would like a further one.
     crowded: BTreeSet<HopId>,
     /// Whether all who wait are to look again, as something was learned about the address.
@@ -118,6 +119,11 @@ impl Gates {
         self.gates.entry(remote).or_default().crowded.insert(hop);
     }
 
+    /// Whether a delivery waits for an address.
+    pub(super) fn has_waiting(&self, hop: HopId) -> bool {
+        self.awaited.contains_key(&hop)
+    }
+
     /// How many deliveries wait.
     pub(super) fn waiting_count(&self) -> usize {
         self.awaited.len()
@@ -127,7 +133,7 @@ impl Gates {
     pub(super) fn forget(&mut self, hop: HopId) {
         let Some(remote) = self.awaited.remove(&hop) else { return };
         if let Some(gate) = self.gates.get_mut(&remote) {
-            gate.waiting.retain(|&waiting| waiting != hop);
+            gate.waiting.remove(hop);
         }
         self.changed.insert(remote);
     }
@@ -163,12 +169,14 @@ impl Gates {
             let Some(gate) = self.gates.get_mut(&remote) else { continue };
             let has_news = core::mem::take(&mut gate.has_news);
             let places = if has_news { usize::MAX } else { limit.saturating_sub(gate.open.len()) };
-            let count = places.min(gate.waiting.len());
-            for hop in gate.waiting.drain(..count) {
+            let before = waiting.len();
+            while waiting.len() - before < places
+                && let Some(hop) = gate.waiting.pop_front()
+            {
                 self.awaited.remove(&hop);
                 waiting.push(hop);
             }
-            if gate.waiting.is_empty() && places > count {
+            if gate.waiting.is_empty() && places > waiting.len() - before {
                 crowded.extend(core::mem::take(&mut gate.crowded));
             }
             if gate.open.is_empty() && gate.waiting.is_empty() && gate.crowded.is_empty() {

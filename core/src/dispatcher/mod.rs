@@ -13,6 +13,7 @@ mod pace;
 mod slots;
 mod timers;
 mod traffic;
+mod waiting_line;
 mod windows;
 mod work;
 

@@ -47,7 +47,8 @@ impl Dispatcher {
         self.traffic.deadlines.set(hop, delivery.poll_timeout());
         self.traffic.resting.set(hop, delivery.first_resting().map(|(until, _)| until));
         // What comes back may need the connection.
-        if delivery.needs_lane() && !is_in_suspense && self.traffic.is_waiting.insert(hop) {
+        let is_waiting = self.traffic.waiting.contains(hop) || self.traffic.gates.has_waiting(hop);
+        if delivery.needs_lane() && !is_in_suspense && !is_waiting {
             self.traffic.waiting.push_back(hop);
         }
     }
@@ -57,7 +58,6 @@ impl Dispatcher {
         let mut moved = self.let_in();
         while self.has_free_connection() {
             let Some(hop) = self.traffic.waiting.pop_front() else { break };
-            self.traffic.is_waiting.remove(&hop);
             self.grant(hop);
             // So that the connection counts before the next is given.
             self.drain_deliveries();
@@ -204,7 +204,6 @@ impl Dispatcher {
         if self.candidate_of(hop).is_some_and(|candidate| self.has_place_for(candidate)) {
             return self.with_delivery(hop, |delivery, cx| delivery.open_lane(cx));
         }
-        self.traffic.is_waiting.insert(hop);
         self.traffic.gates.wait(remote, hop);
         let is_resting = |other: &ConnectionId| {
             let delivery =

@@ -1,6 +1,6 @@
 //! The deliveries, their connections and lookups, and the limits that they share.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use super::gates::Gates;
 use super::pace::Paces;
 use super::timers::HopTimers;
+use super::waiting_line::WaitingLine;
 use super::windows::Windows;
 use super::{Asked, Dispatcher, Mode};
 use crate::delivery::{ConnectionIds, Context, Delivery, DeliveryOutput, Failure};
@@ -54,8 +55,7 @@ pub(super) struct Traffic {
     /// After which next hop to go on, so that all get their turn.
     last_started: HopId,
     /// Deliveries that cannot go on without a connection, in the order in which they came.
-    pub(super) waiting: VecDeque<HopId>,
-    pub(super) is_waiting: BTreeSet<HopId>,
+    pub(super) waiting: WaitingLine,
     /// Deliveries that would like a further connection, if there were one to be had.
     pub(super) crowded: BTreeSet<HopId>,
     /// Deliveries that keep connections without work, by the time at which the first is not kept any more.
@@ -108,8 +108,7 @@ impl Traffic {
             touched: BTreeSet::new(),
             runnable: BTreeSet::new(),
             last_started: HopId::NOWHERE,
-            waiting: VecDeque::new(),
-            is_waiting: BTreeSet::new(),
+            waiting: WaitingLine::default(),
             crowded: BTreeSet::new(),
             resting: HopTimers::default(),
             leaving: BTreeSet::new(),
@@ -185,7 +184,7 @@ impl Traffic {
             ("connections", self.connections.len()),
             ("lookups", self.lookups.len() + self.lookup_of.len()),
             ("touched", self.touched.len()),
-            ("waiting", self.waiting.len() + self.is_waiting.len() + self.gates.waiting_count()),
+            ("waiting", self.waiting.len() + self.gates.waiting_count()),
             ("resting", usize::from(self.resting.first().is_some())),
             ("leaving", self.leaving.len()),
             ("paused", usize::from(self.paused.first().is_some())),
@@ -489,9 +488,7 @@ impl Dispatcher {
         self.traffic.resting.set(hop, None);
         self.traffic.crowded.remove(&hop);
         self.traffic.gates.forget(hop);
-        if self.traffic.is_waiting.remove(&hop) {
-            self.traffic.waiting.retain(|&waiting| waiting != hop);
-        }
+        self.traffic.waiting.remove(hop);
         if let Some(lookup) = self.traffic.lookup_of.remove(&hop) {
             self.traffic.lookups.remove(&lookup);
             self.traffic.resolver.cancel(lookup);

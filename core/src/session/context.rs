@@ -1,9 +1,7 @@
 //! What a session has beside its state: what it knows of the server, and its two queues, to the wire and to its parent.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::{Bytes, BytesMut};
@@ -11,11 +9,9 @@ use bytes::{Bytes, BytesMut};
 use super::extensions::Extensions;
 use super::types::{Outcome, SessionConfig, SessionOutput, Transaction};
 use crate::command::Command;
-use crate::reply::{Reply, without_secrets};
+use crate::reply::Reply;
 use crate::rng::Rng;
-
-/// Shorter texts are not masked: they occur everywhere, and to find one discloses nothing.
-const SECRET_LEAST_OCTETS: usize = 4;
+use crate::secrets::Secrets;
 
 /// All of a session but its state.
 pub(super) struct Context {
@@ -43,7 +39,7 @@ pub(super) struct Context {
     /// How many octets have been handed out.
     sent_octets: u64,
     /// What must not stand in any text; empty before authentication.
-    secrets: Vec<Box<[u8]>>,
+    secrets: Secrets,
 }
 
 impl Context {
@@ -64,13 +60,15 @@ impl Context {
             outputs: VecDeque::new(),
             commands: BytesMut::new(),
             sent_octets: 0,
-            secrets: Vec::new(),
+            secrets: Secrets::default(),
         }
     }
 
     /// Queues a command line.
     pub(super) fn send(&mut self, command: &Command<'_>) {
         match command {
+            // An exchange is cancelled by this (RFC 4954 section 4).
+            Command::AuthLine("*") => {}
             Command::Auth { initial_response: Some(secret), .. } | Command::AuthLine(secret) => {
                 self.keep_secret(secret);
             }
@@ -117,9 +115,7 @@ impl Context {
 
     /// Masks `secret` in whatever the server says from now on: some echo what they do not understand.
     pub(super) fn keep_secret(&mut self, secret: &str) {
-        if secret.len() >= SECRET_LEAST_OCTETS {
-            self.secrets.push(secret.as_bytes().into());
-        }
+        self.secrets.keep(secret.as_bytes());
     }
 
     /// The reply as it may be shown.
@@ -129,7 +125,7 @@ impl Context {
 
     /// The text as it may be shown.
     pub(super) fn masked_text(&self, text: &str) -> String {
-        String::from_utf8_lossy(&without_secrets(text.as_bytes(), &self.secrets)).into_owned()
+        self.secrets.mask_text(text)
     }
 
     /// Tells the parent.

@@ -107,6 +107,22 @@ fn a_refused_authentication_ends_the_session_and_its_echo_is_masked() {
 }
 
 #[test]
+fn a_line_with_a_password_of_three_octets_is_masked_as_a_whole_but_not_its_meaning() {
+    let credentials = Credentials { user: "user".into(), password: "5.7".into() };
+    let config = SessionConfig { trace: true, credentials: Some(credentials), ..implicit() };
+    dialogue(&config, |talk| {
+        secure(talk, true, "AUTH LOGIN");
+        talk.client("AUTH LOGIN\r\n").server("334 VXNlcm5hbWU6\r\n").client("dXNlcg==\r\n");
+        talk.server("334 UGFzc3dvcmQ6\r\n").client("NS43\r\n");
+        talk.server("535-5.7.8 NS43 is wrong\r\n535 no\r\n").client("QUIT\r\n");
+        let end = talk.closed().end();
+        assert_eq!(reply_text(&end.cause), "535-***\n535 no AUTH");
+        let EndCause::Refused(reply, _) = &end.cause else { panic!("it was refused") };
+        assert_eq!(reply.enhanced().map(|status| status.subject), Some(7));
+    });
+}
+
+#[test]
 fn a_mechanism_that_is_not_supported_after_all_is_followed_by_the_next() {
     // RFC 4954 section 4
     dialogue(&implicit(), |talk| {

@@ -1,6 +1,6 @@
 //! What stands in a record in place of names, addresses and secrets: always the same for the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cmail_delivery::address::{Domain, MailDomain};
@@ -17,14 +17,25 @@ const SECRET_LEAST_OCTETS: usize = 4;
 /// Shorter local parts are not looked for in free text, because they are mostly other words there.
 const LOCAL_PART_LEAST_OCTETS: usize = 3;
 
+/// Most local parts with signs in them that separate words, each of which is looked for in all text. In a record with more
+/// of them, which is a strange one, all text is masked.
+const ODD_PARTS_LIMIT: usize = 100;
+
 /// What is known so far of one record.
 #[derive(Debug, Default)]
 pub(super) struct Mask {
     /// By their names in lower case and A-labels.
     names: BTreeMap<String, String>,
     addresses: BTreeMap<IpAddr, IpAddr>,
+    /// How many of either kind there are.
+    ipv4_addresses: u8,
+    ipv6_addresses: u16,
     /// By themselves in lower case.
     local_parts: BTreeMap<String, String>,
+    /// What stands for local parts.
+    masked_parts: BTreeSet<String>,
+    /// Local parts with signs in them that separate words, and what stands for them.
+    odd_parts: Vec<(String, String)>,
     secrets: Vec<String>,
     /// Secrets that are looked for only as whole words.
     short_secrets: Vec<String>,
@@ -51,16 +62,16 @@ impl Mask {
 
     /// The address that stands for another.
     pub(super) fn address(&mut self, address: IpAddr) -> IpAddr {
-        let number = self.addresses.keys().filter(|known| known.is_ipv4() == address.is_ipv4()).count() + 1;
+        let (ipv4, ipv6) = (&mut self.ipv4_addresses, &mut self.ipv6_addresses);
         *self.addresses.entry(address).or_insert_with(|| match address {
             IpAddr::V4(_) => {
                 // Beyond the end of the documentation network all are the same.
-                let last = u8::try_from(number).unwrap_or(u8::MAX).min(254);
-                IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))
+                *ipv4 = ipv4.saturating_add(1).min(254);
+                IpAddr::V4(Ipv4Addr::new(192, 0, 2, *ipv4))
             }
             IpAddr::V6(_) => {
-                let last = u16::try_from(number).unwrap_or(u16::MAX);
-                IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last))
+                *ipv6 = ipv6.saturating_add(1);
+                IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, *ipv6))
             }
         })
     }
@@ -150,22 +161,29 @@ impl Mask {
     }
 
     fn local_part(&mut self, local_part: &str) -> String {
-        if self.local_parts.values().any(|masked| masked == local_part) {
+        if self.masked_parts.contains(local_part) {
             // It has been replaced already.
             return local_part.to_owned();
         }
+        let folded = local_part.to_lowercase();
+        if let Some(masked) = self.local_parts.get(&folded) {
+            return masked.clone();
+        }
         let number = self.local_parts.len() + 1;
-        let masked = self.local_parts.entry(local_part.to_lowercase()).or_insert_with(|| {
-            if local_part.eq_ignore_ascii_case("postmaster") {
-                "postmaster".to_owned()
-            } else if local_part.is_ascii() {
-                format!("u{number}")
-            } else {
-                // It needs SMTPUTF8 as before.
-                format!("ü{number}")
-            }
-        });
-        masked.clone()
+        let masked = if local_part.eq_ignore_ascii_case("postmaster") {
+            "postmaster".to_owned()
+        } else if local_part.is_ascii() {
+            format!("u{number}")
+        } else {
+            // It needs SMTPUTF8 as before.
+            format!("ü{number}")
+        };
+        if folded.contains(is_separator) {
+            self.odd_parts.push((folded.clone(), masked.clone()));
+        }
+        self.masked_parts.insert(masked.clone());
+        self.local_parts.insert(folded, masked.clone());
+        masked
     }
 
     fn replaced(&mut self, text: &str, is_free: bool) -> String {
@@ -173,8 +191,10 @@ impl Mask {
         for secret in &self.secrets {
             text = text.replace(secret.as_str(), MASK);
         }
-        // Quoted local parts have signs in them that separate words.
-        for (local_part, masked) in self.local_parts.iter().filter(|(part, _)| part.contains(is_separator)) {
+        if is_free && self.odd_parts.len() > ODD_PARTS_LIMIT {
+            return MASK.to_owned();
+        }
+        for (local_part, masked) in self.odd_parts.iter().take(ODD_PARTS_LIMIT) {
             text = text.replace(local_part.as_str(), masked);
         }
         let mut result = String::with_capacity(text.len());
@@ -317,6 +337,28 @@ mod tests {
         let credentials = Credentials { user: "al".into(), password: "ok".into() };
         let mut mask = Mask::new("me.real.test", Some(&credentials));
         assert_eq!(mask.text("al: also ok."), "***: also ***.");
+    }
+
+    #[test]
+    fn text_with_more_odd_local_parts_than_are_looked_for_is_masked_as_a_whole() {
+        let mut mask = mask();
+        for number in 0..ODD_PARTS_LIMIT {
+            mask.mailbox(&format!("a,{number}.@real.test"));
+        }
+        assert_eq!(mask.text("no a,7.@real.test"), "no u9@example.net");
+        mask.mailbox("(one more)@real.test");
+        assert_eq!((mask.text("no a,7.").as_str(), mask.keywords("SIZE 7").as_str()), ("***", "SIZE 7"));
+    }
+
+    #[test]
+    fn addresses_are_numbered_by_their_kind() {
+        let mut mask = mask();
+        let text = mask.text("10.0.0.1 2001:db9::1 10.0.0.2 2001:db9::2 10.0.0.1");
+        assert_eq!(text, "192.0.2.1 2001:db8::1 192.0.2.2 2001:db8::2 192.0.2.1");
+        for number in 0..1000_u32 {
+            mask.address(Ipv4Addr::from(number).into());
+        }
+        assert_eq!(mask.text("10.0.0.2 10.9.9.9"), "192.0.2.2 192.0.2.254");
     }
 
     #[test]

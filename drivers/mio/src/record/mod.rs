@@ -8,6 +8,7 @@
 //! stands after the one that has caused it, whatever was read together.
 
 mod lines;
+mod mails;
 mod mask;
 mod scene;
 mod shape;

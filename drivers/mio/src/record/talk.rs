@@ -99,10 +99,11 @@ impl Talk {
 
     /// Takes in octets of the server, as the core has taken them.
     pub(super) fn received(&mut self, octets: &[u8], call: u64, lines: &mut Lines, mask: &mut Mask) {
-        self.partial.extend_from_slice(octets);
-        while let Some(end) = self.partial.iter().position(|&octet| octet == b'\n') {
-            let line: Vec<u8> = self.partial.drain(..=end).collect();
-            self.give(&line, call, lines, mask);
+        for piece in octets.split_inclusive(|&octet| octet == b'\n') {
+            self.partial.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                self.flush(call, lines, mask);
+            }
         }
         if self.partial.len() > LINE_LIMIT_OCTETS {
             self.flush(call, lines, mask);

@@ -13,6 +13,7 @@ use cmail_delivery::rng::Seed;
 use cmail_delivery::time::{Duration, Instant, UnixTime};
 
 use super::lines::{Given, Lines};
+use super::mails::Mails;
 use super::mask::Mask;
 use super::scene::{Circumstances, RecordedMail, Scene, Tried};
 use super::shape::Shape;
@@ -56,8 +57,7 @@ pub(super) struct Track {
     sessions: Vec<Option<Seed>>,
     has_tls: bool,
     claimed: VecDeque<Claimed>,
-    /// Whether it is told what became of each.
-    mails: Vec<(MailId, RecordedMail, bool)>,
+    mails: Mails,
     /// The mails of the transaction that has begun last, and how many have begun.
     running: Vec<usize>,
     transactions: usize,
@@ -94,7 +94,7 @@ impl Track {
             sessions: Vec::new(),
             has_tls: false,
             claimed: VecDeque::new(),
-            mails: Vec::new(),
+            mails: Mails::default(),
             running: Vec::new(),
             transactions: 0,
             last_given: Instant::default(),
@@ -235,7 +235,7 @@ impl Track {
         self.is_concerned = true;
         if let Told::FinalDot(octets) = talk.sent_data(octets, at.call, &mut self.lines) {
             for &position in &self.running {
-                if let Some((_, mail, _)) = self.mails.get_mut(position) {
+                if let Some(mail) = self.mails.get_mut(position) {
                     mail.shape.sent_as(octets);
                 }
             }
@@ -255,7 +255,7 @@ impl Track {
 
     /// Whether a mail is one of this record, or may become one.
     pub(super) fn knows(&self, id: MailId) -> bool {
-        self.mails.iter().any(|(known, ..)| *known == id) || self.claim_of(id).is_some()
+        self.mails.position(id).is_some() || self.claim_of(id).is_some()
     }
 
     pub(super) fn has_mails(&self) -> bool {
@@ -263,7 +263,7 @@ impl Track {
     }
 
     pub(super) fn has_undecided_mails(&self) -> bool {
-        self.mails.iter().any(|(_, _, is_decided)| !is_decided)
+        self.mails.has_undecided()
     }
 
     pub(super) fn delivered(&mut self, id: MailId) {
@@ -275,7 +275,7 @@ impl Track {
     pub(super) fn failed(&mut self, id: MailId, text: &str, fatal: bool) {
         // Mail that no server was asked about has failed with its pass; one is enough of it.
         if !self.knows(id) && !self.has_mails() && self.is_cut.is_none() {
-            self.mails.push((id, self.substitute(), false));
+            self.mails.push(id, self.substitute());
         }
         if let Some(number) = self.decide(id) {
             let kind = if fatal { "failed" } else { "deferred" };
@@ -319,10 +319,9 @@ impl Track {
     /// The record as it stands. A pass that has sent no mail gets one that it could have been for.
     pub(super) fn write(mut self, circumstances: &Circumstances, head: &str) -> String {
         if self.mails.is_empty() {
-            self.mails.push((MailId(0), self.substitute(), false));
+            self.mails.push(MailId(0), self.substitute());
         }
         let mut text = format!("# {head}\n");
-        let mails: Vec<RecordedMail> = self.mails.iter().map(|(_, mail, _)| mail.clone()).collect();
         let scene = Scene {
             circumstances,
             next_hop: &self.next_hop,
@@ -330,7 +329,7 @@ impl Track {
             sessions: &self.sessions,
             has_tls: self.has_tls,
             has_fixed_reads: self.lines.has_fixed_reads,
-            mails: &mails,
+            mails: self.mails.as_slice(),
         };
         scene.write(&mut self.mask, &mut text);
         self.lines.write(&mut text);
@@ -362,14 +361,12 @@ impl Track {
         self.transactions += 1;
         let shape = shape.marked(self.transactions);
         for row in rows {
-            let known = self.mails.iter().position(|(id, ..)| *id == row.id);
-            let position = known.unwrap_or_else(|| {
+            let position = self.mails.position(row.id).unwrap_or_else(|| {
                 // Copied, because the texts of all that was claimed with it share their memory.
                 let copy = |text: &Bytes| Bytes::copy_from_slice(text);
                 let (sender, recipient) = (row.sender.as_ref().map(copy), copy(&row.recipient));
                 let mail = RecordedMail { sender, recipient, shape };
-                self.mails.push((row.id, mail, false));
-                self.mails.len() - 1
+                self.mails.push(row.id, mail)
             });
             self.running.push(position);
         }
@@ -384,9 +381,8 @@ impl Track {
         if let Some(position) = self.claim_of(id) {
             self.begin(position);
         }
-        let position = self.mails.iter().position(|(known, ..)| *known == id)?;
-        let (_, _, is_decided) = self.mails.get_mut(position)?;
-        *is_decided = true;
+        let position = self.mails.position(id)?;
+        self.mails.decide(position);
         Some(position + 1)
     }
 
