@@ -93,7 +93,7 @@ impl fmt::Debug for Secrets {
 
 /// All pieces of a text, one for each octet at which one begins.
 fn pieces(octets: &[u8]) -> impl Iterator<Item = [u8; PIECE_OCTETS]> {
-    octets.array_windows().copied()
+    octets.windows(PIECE_OCTETS).filter_map(|piece| piece.try_into().ok())
 }
 
 #[cfg(test)]
