@@ -64,7 +64,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`event`], [`shown`], and `memory`, which forgets |
+//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`event`], [`one_line`], [`shown`], and `memory`, which forgets |
 //! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`failure`], [`secrets`] |
 //! | machines | [`session`], [`resolver`] |
 //! | decisions | [`route`], [`schedule`], [`bounce`], and `reachability`, which servers do not answer |
@@ -90,6 +90,7 @@ pub mod failure;
 pub mod io;
 mod memory;
 pub mod next_hop;
+pub mod one_line;
 pub mod outbox;
 mod queue;
 mod reachability;

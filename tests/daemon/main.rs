@@ -23,6 +23,7 @@ mod harness;
 mod hostile;
 mod initdb;
 mod limits;
+mod log;
 mod process;
 mod queue;
 mod record;

@@ -172,7 +172,7 @@ impl OpenEngine {
             &store,
             self.watch,
             || signals.drain(),
-            || startup::reopen(&log),
+            || log.reopen(),
             || SystemNews { hosts: startup::read_hosts(), resolver: Some(resolver.clone()) },
         );
         // What was submitted is done before anybody else may work on the database.

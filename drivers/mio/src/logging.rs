@@ -1,130 +1,236 @@
 //! The log: one line per message, on standard error or appended to a file.
 //!
-//! What cannot be written, because the disk is full or the reader of a pipe is slow, is lost and counted; it never
-//! stops the daemon. No environment variable changes what is logged: that is up to the directive `verbosity`.
+//! A thread of its own writes it, so that neither a disk that hangs nor standard error that is not read holds up the
+//! daemon. What does not find room meanwhile, and what cannot be written, is lost, counted, and told of in a later line.
+//! Before there is that thread lines are written at once, as are those of a panic. No environment variable changes what
+//! is logged: that is up to the directive `verbosity`.
 
-use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
+mod file;
+mod line;
+mod place;
+mod queue;
+mod sink;
+
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::fd::AsFd as _;
+use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::Duration;
 
+use cmail_delivery::one_line::OneLine;
 use env_logger::{Builder, Target};
-use log::{LevelFilter, SetLoggerError};
-use nix::fcntl::OFlag;
+use log::{Level, LevelFilter, SetLoggerError};
 use thiserror::Error;
 
-/// The permissions of a new log file: what mail goes where is not for everybody.
-const FILE_MODE: u32 = 0o640;
+pub use self::file::Owner;
+pub(crate) use self::file::could_write;
+use self::file::{LogFile, is_torn};
+pub use self::place::PlaceError;
+use self::queue::{Entry, Queue};
+use self::sink::{Sink, dropped, write_within};
+
+/// How long a line that is written at once waits for a reader, and the end of the program for the thread.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The verbosity that shows all input and output, whatever its length.
+const WHOLE_LINES_VERBOSITY: u8 = 4;
 
 /// Why there is no log.
 #[derive(Debug, Error)]
 pub enum LogError {
     /// The log file cannot be opened.
-    #[error("the log file {path:?} cannot be opened: {source}")]
+    #[error("the log file {path} cannot be opened: {source}", path = .path.display())]
     Open {
         /// Its path.
         path: PathBuf,
-        /// What the system says.
-        source: io::Error,
+        /// Why.
+        source: PlaceError,
     },
+    /// Standard error cannot be used.
+    #[error("standard error cannot be used for the log: {0}")]
+    StandardError(io::Error),
+    /// The thread that writes the log cannot be started.
+    #[error("the thread that writes the log cannot be started: {0}")]
+    Thread(io::Error),
     /// There is a log already.
     #[error("the log is already set up: {0}")]
     Twice(#[from] SetLoggerError),
 }
 
-/// The log of this process, to be reopened.
+/// The log of this process.
 #[derive(Clone, Debug)]
 pub struct Log {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     /// Nothing on standard error.
-    file: Option<(PathBuf, Arc<Mutex<Sink>>)>,
+    file: Option<LogFile>,
+    /// What is written to now. The lock is held for no longer than it takes to copy it.
+    open: Mutex<Arc<File>>,
+    /// Where lines go at once, as long as there is no thread.
+    sink: Mutex<Option<Sink>>,
+    queue: Queue,
 }
 
 impl Log {
-    /// Opens the log file, if there is one, and sends what is logged there from now on.
-    pub fn install(path: Option<&Path>, verbosity: u8) -> Result<Self, LogError> {
-        let file = path.map(open).transpose()?.map(|file| Arc::new(Mutex::new(Sink { file, lost_lines: 0 })));
-        let mut builder = Builder::new();
-        configure(&mut builder, verbosity);
-        match &file {
-            Some(sink) => builder.target(Target::Pipe(Box::new(SharedSink(Arc::clone(sink))))),
-            None => builder.target(Target::Stderr),
+    /// Opens the log file, if there is one, and sends what is logged there from now on. `owner` is whom a file of root
+    /// is given to, if root is going to become somebody else.
+    pub fn install(path: Option<&Path>, verbosity: u8, owner: Option<Owner>) -> Result<Self, LogError> {
+        let log = Self::open(path, owner)?;
+        log.builder(verbosity).try_init()?;
+        Ok(log)
+    }
+
+    fn open(path: Option<&Path>, owner: Option<Owner>) -> Result<Self, LogError> {
+        let file = path.map(|path| LogFile::new(path, owner));
+        let open = match &file {
+            Some(file) => file.open()?,
+            // A descriptor of its own: the lock of `io::stderr` would be held for as long as nobody reads.
+            None => io::stderr().as_fd().try_clone_to_owned().map_err(LogError::StandardError)?.into(),
         };
-        builder.try_init()?;
-        Ok(Self { file: path.map(Path::to_owned).zip(file) })
+        let open = Arc::new(open);
+        let sink = Sink::new(Arc::clone(&open), file.is_some() && is_torn(&open), Some(PATIENCE));
+        let (open, sink) = (Mutex::new(open), Mutex::new(Some(sink)));
+        Ok(Self { shared: Arc::new(Shared { file, open, sink, queue: Queue::default() }) })
+    }
+
+    /// Whether a log file could be opened. Changes nothing.
+    pub fn check(path: &Path) -> Result<(), LogError> {
+        LogFile::new(path, None).check()
+    }
+
+    /// What is logged, and how it looks.
+    fn builder(&self, verbosity: u8) -> Builder {
+        let (own, foreign) = match verbosity {
+            0 => (LevelFilter::Warn, LevelFilter::Error),
+            1 | 2 => (LevelFilter::Info, LevelFilter::Warn),
+            3 => (LevelFilter::Debug, LevelFilter::Warn),
+            _ => (LevelFilter::Trace, LevelFilter::Debug),
+        };
+        let limit = (verbosity < WHOLE_LINES_VERBOSITY).then_some(line::LINE_LIMIT_OCTETS);
+        let mut builder = Builder::new();
+        builder
+            .filter_level(foreign)
+            .filter_module("cmail_delivery", own)
+            .filter_module("cmail_dispatchd", own);
+        builder.format(move |buffer, record| {
+            buffer.write_all(line::line(record.level(), record.args(), limit).as_bytes())
+        });
+        builder.target(Target::Pipe(Box::new(Writer(Arc::clone(&self.shared)))));
+        builder
+    }
+
+    /// Has a thread write from now on what is logged. Threads do not survive a fork, and one that waits for a disk would
+    /// hold up the change of its user: so this comes after both.
+    pub fn start_thread(&self) -> Result<(), LogError> {
+        let Some(mut sink) = lock(&self.shared.sink).take() else { return Ok(()) };
+        sink.wait_for_readers();
+        let shared = Arc::clone(&self.shared);
+        let thread = thread::Builder::new().name("log".to_owned());
+        thread.spawn(move || shared.write_for_ever(sink)).map_err(LogError::Thread)?;
+        Ok(())
     }
 
     /// Whether the log is a file, and not standard error.
     pub fn is_file(&self) -> bool {
-        self.file.is_some()
+        self.shared.file.is_some()
     }
 
-    /// Opens the log file again, which may have been moved away. Where that is not possible the old one goes on.
-    pub fn reopen(&self) -> Result<(), LogError> {
-        let Some((path, sink)) = &self.file else { return Ok(()) };
-        let file = open(path)?;
-        sink.lock().unwrap_or_else(PoisonError::into_inner).file = file;
-        Ok(())
+    /// Has the log file opened again, which may have been moved away, after everything is written that was logged
+    /// before. Where it cannot be opened a line of the log says so, and the old one goes on.
+    pub fn reopen(&self) {
+        match &mut *lock(&self.shared.sink) {
+            Some(sink) => self.shared.reopen(sink),
+            None => self.shared.queue.reopen(),
+        }
+    }
+
+    /// Waits until everything is written, for no longer than a second.
+    pub fn finish(&self) {
+        self.shared.queue.drain(PATIENCE);
+    }
+
+    /// Has panics told in one line, in the log and on standard error, by whichever thread they happen in.
+    pub fn report_panics(&self) {
+        let shared = Arc::clone(&self.shared);
+        std::panic::set_hook(Box::new(move |info| shared.tell_panic(info)));
     }
 }
 
-fn open(path: &Path) -> Result<File, LogError> {
-    // Without O_NONBLOCK a named pipe that nobody reads would stop the daemon.
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let opened =
-        OpenOptions::new().append(true).create(true).mode(FILE_MODE).custom_flags(flags.bits()).open(path);
-    opened.map_err(|source| LogError::Open { path: path.to_owned(), source })
-}
-
-/// What is logged, and how it looks.
-fn configure(builder: &mut Builder, verbosity: u8) {
-    let (own, foreign) = match verbosity {
-        0 => (LevelFilter::Warn, LevelFilter::Error),
-        1 | 2 => (LevelFilter::Info, LevelFilter::Warn),
-        3 => (LevelFilter::Debug, LevelFilter::Warn),
-        _ => (LevelFilter::Trace, LevelFilter::Debug),
-    };
-    builder.filter_level(foreign).filter_module("cmail_delivery", own).filter_module("cmail_dispatchd", own);
-    builder.format(|buffer, record| {
-        let time = Timestamp(SystemTime::now());
-        writeln!(buffer, "{time} {:5} {}", record.level(), OneLine(record.args()))
-    });
-}
-
-/// Where the lines go. `Write` hands over one whole line at a time.
-#[derive(Debug)]
-struct Sink {
-    file: File,
-    /// Since the last one that was written.
-    lost_lines: u64,
-}
-
-impl Sink {
-    fn write_line(&mut self, line: &[u8]) {
-        if self.lost_lines > 0 {
-            let time = Timestamp(SystemTime::now());
-            let note =
-                format!("{time} WARN  {} log lines before this one could not be written\n", self.lost_lines);
-            if self.file.write_all(note.as_bytes()).is_err() {
-                self.lost_lines = self.lost_lines.saturating_add(1);
-                return;
+impl Shared {
+    /// The thread that writes.
+    fn write_for_ever(&self, mut sink: Sink) {
+        loop {
+            match self.queue.take() {
+                Entry::Lines(lines) => sink.write(&lines),
+                Entry::Dropped(count) => {
+                    sink.write(dropped(count, "the log could not be written in time").as_bytes());
+                }
+                Entry::Reopen => self.reopen(&mut sink),
             }
-            self.lost_lines = 0;
         }
-        if self.file.write_all(line).is_err() {
-            self.lost_lines = self.lost_lines.saturating_add(1);
+    }
+
+    fn reopen(&self, sink: &mut Sink) {
+        let Some(file) = &self.file else { return };
+        match file.open() {
+            Ok(file) => {
+                let file = Arc::new(file);
+                sink.replace(Arc::clone(&file), is_torn(&file));
+                *lock(&self.open) = file;
+            }
+            Err(error) => {
+                let text = format!("{error}; the old one goes on");
+                sink.write(line::line(Level::Warn, text, Some(line::LINE_LIMIT_OCTETS)).as_bytes());
+            }
+        }
+    }
+
+    /// Writes at once, and past every lock, since the panic may have happened under any of them.
+    fn tell_panic(&self, info: &PanicHookInfo<'_>) {
+        let payload = info.payload();
+        let message = payload.downcast_ref::<&str>().copied();
+        let message =
+            message.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic");
+        let thread = thread::current();
+        let thread = thread.name().unwrap_or("without a name");
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let text = format!("the thread {thread} panicked at {place}: {message}");
+        say(&text);
+        let open = self.open.try_lock().map(|open| Arc::clone(&open));
+        if let Ok(open) = open
+            && self.file.is_some()
+            && !self.queue.is_stuck(PATIENCE)
+        {
+            let line = line::line(Level::Error, text, Some(line::LINE_LIMIT_OCTETS));
+            let _ = write_within(&open, line.as_bytes(), Some(PATIENCE));
         }
     }
 }
 
-/// The writer that the logger owns.
-struct SharedSink(Arc<Mutex<Sink>>);
+/// Says something on standard error, on one line, with the name of the program. Where nobody reads it for a second it is
+/// left at that: then nobody is left to tell.
+pub fn say(text: &str) {
+    let line = format!("cmail-dispatchd: {}\n", OneLine(text));
+    if let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() {
+        let _ = write_within(&stderr.into(), line.as_bytes(), Some(PATIENCE));
+    }
+}
 
-impl io::Write for SharedSink {
+/// The writer that the logger owns, which hands over one whole line at a time.
+struct Writer(Arc<Shared>);
+
+impl io::Write for Writer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write_line(line);
+        match &mut *lock(&self.0.sink) {
+            Some(sink) => sink.write(line),
+            None => self.0.queue.push(line),
+        }
         Ok(line.len())
     }
 
@@ -133,81 +239,23 @@ impl io::Write for SharedSink {
     }
 }
 
-/// A text without line ends and other control characters, so that nobody forges a line of the log.
-struct OneLine<T>(T);
-
-impl<T: fmt::Display> fmt::Display for OneLine<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(Escaping(f), "{}", self.0)
-    }
-}
-
-struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
-
-impl fmt::Write for Escaping<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for part in text.split_inclusive(char::is_control) {
-            match part.char_indices().next_back() {
-                Some((at, last)) if last.is_control() => {
-                    self.0.write_str(part.get(..at).unwrap_or_default())?;
-                    write!(self.0, "{}", last.escape_default())?;
-                }
-                Some(_) | None => self.0.write_str(part)?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A time in UTC as RFC 3339 section 5.6 writes it, with milliseconds.
-struct Timestamp(SystemTime);
-
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since_epoch = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seconds = since_epoch.as_secs();
-        let (year, month, day) = civil_date(seconds / 86_400);
-        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-        let millis = since_epoch.subsec_millis();
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-    }
-}
-
-/// Year, month and day of a day that is counted from 1970-01-01 on, in the Gregorian calendar.
-fn civil_date(days_since_epoch: u64) -> (u64, u64, u64) {
-    // Counted from 0000-03-01, a year ends with its leap day, and 400 years have 146097 days.
-    let days = days_since_epoch.saturating_add(719_468);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Five months from March or August on have 153 days.
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    (year, month, day)
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use log::{Level, Log as _, Record};
-    use proptest::prelude::*;
+    use log::{Log as _, Record};
     use std::fs;
-    use std::time::Duration;
-
-    fn sink(path: &Path) -> Arc<Mutex<Sink>> {
-        Arc::new(Mutex::new(Sink { file: open(path).unwrap(), lost_lines: 0 }))
-    }
-
-    fn logger(sink: &Arc<Mutex<Sink>>, verbosity: u8) -> env_logger::Logger {
-        let mut builder = Builder::new();
-        configure(&mut builder, verbosity);
-        builder.target(Target::Pipe(Box::new(SharedSink(Arc::clone(sink))))).build()
-    }
 
     fn say(logger: &env_logger::Logger, target: &str, level: Level, text: &str) {
         logger.log(&Record::builder().target(target).level(level).args(format_args!("{text}")).build());
+    }
+
+    fn texts(path: &Path) -> Vec<String> {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
     }
 
     #[test]
@@ -217,7 +265,7 @@ mod tests {
             [(0, "EW"), (1, "EWI"), (2, "EWI"), (3, "EWID"), (4, "EWIDT"), (200, "EWIDT")]
         {
             let path = directory.path().join(verbosity.to_string());
-            let logger = logger(&sink(&path), verbosity);
+            let logger = Log::open(Some(&path), None).unwrap().builder(verbosity).build();
             for level in Level::iter() {
                 say(&logger, "cmail_delivery::session", level, &level.as_str()[..1]);
                 say(&logger, "rustls::client", Level::Trace, "foreign");
@@ -229,78 +277,82 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_a_time_and_a_level_and_no_control_characters() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let logger = logger(&sink(file.path()), 0);
-        say(&logger, "cmail_dispatchd", Level::Warn, "a\r\nb\u{1b}[31mü");
-        let line = fs::read_to_string(file.path()).unwrap();
-        let (time, rest) = line.split_once(' ').unwrap();
-        assert!(time.len() == 24 && time.ends_with('Z'), "{time}");
-        assert_eq!(rest, "WARN  a\\r\\nb\\u{1b}[31mü\n");
-    }
-
-    #[test]
-    fn a_log_file_that_was_moved_away_is_opened_anew() {
+    fn only_the_highest_verbosity_shows_lines_of_any_length() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        let sink = sink(&path);
-        let log = Log { file: Some((path.clone(), Arc::clone(&sink))) };
-        let logger = logger(&sink, 0);
-        say(&logger, "cmail_dispatchd", Level::Warn, "first");
-        fs::rename(&path, directory.path().join("log.1")).unwrap();
-        log.reopen().unwrap();
-        say(&logger, "cmail_dispatchd", Level::Warn, "second");
-        assert!(fs::read_to_string(directory.path().join("log.1")).unwrap().ends_with("first\n"));
-        assert!(fs::read_to_string(&path).unwrap().ends_with("second\n"));
+        let long = "x".repeat(2 * line::LINE_LIMIT_OCTETS);
+        for (verbosity, is_whole) in [(3, false), (4, true)] {
+            let path = directory.path().join(verbosity.to_string());
+            let logger = Log::open(Some(&path), None).unwrap().builder(verbosity).build();
+            say(&logger, "cmail_dispatchd", Level::Warn, &long);
+            assert_eq!(fs::read_to_string(&path).unwrap().contains(&long), is_whole, "{verbosity}");
+        }
     }
 
     #[test]
-    fn a_log_file_that_cannot_be_reopened_goes_on() {
+    fn a_log_file_that_was_moved_away_is_opened_anew_behind_what_was_logged_before() {
+        for has_thread in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("log");
+            let log = Log::open(Some(&path), None).unwrap();
+            let logger = log.builder(0).build();
+            say(&logger, "cmail_dispatchd", Level::Warn, "at once");
+            fs::rename(&path, directory.path().join("log.1")).unwrap();
+            if has_thread {
+                log.start_thread().unwrap();
+            }
+            say(&logger, "cmail_dispatchd", Level::Warn, "first");
+            log.reopen();
+            say(&logger, "cmail_dispatchd", Level::Warn, "second");
+            assert!(log.shared.queue.drain(Duration::from_secs(60)));
+            assert_eq!(texts(&directory.path().join("log.1")), ["WARN  at once", "WARN  first"]);
+            assert_eq!(texts(&path), ["WARN  second"]);
+        }
+    }
+
+    #[test]
+    fn a_log_file_that_cannot_be_reopened_goes_on_and_says_so() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sub/log");
         fs::create_dir(directory.path().join("sub")).unwrap();
-        let sink = sink(&path);
-        let log = Log { file: Some((path, Arc::clone(&sink))) };
+        let log = Log::open(Some(&path), None).unwrap();
         fs::rename(directory.path().join("sub"), directory.path().join("moved")).unwrap();
-        assert!(matches!(log.reopen(), Err(LogError::Open { .. })));
-        say(&logger(&sink, 0), "cmail_dispatchd", Level::Warn, "still here");
-        assert!(fs::read_to_string(directory.path().join("moved/log")).unwrap().contains("still here"));
+        log.reopen();
+        say(&log.builder(0).build(), "cmail_dispatchd", Level::Warn, "still here");
+        let lines = texts(&directory.path().join("moved/log"));
+        let warning = format!("WARN  the log file {} cannot be opened: ", path.display());
+        assert!(lines[0].starts_with(&warning) && lines[0].ends_with("; the old one goes on"), "{lines:?}");
+        assert_eq!(lines[1], "WARN  still here");
     }
 
+    /// Panics with a hook that is no business of the other tests: [`a_panic_is_one_line_on_standard_error_and_in_the_log`]
+    /// runs it in a process of its own.
     #[test]
-    fn a_full_disk_loses_lines_and_says_so_later() {
+    #[ignore = "it panics, as its parent wants"]
+    fn panics_for_its_parent() {
+        let Some(path) = std::env::var_os(LOG_OF_CHILD) else { return };
+        let log = Log::open(Some(path.as_ref()), None).unwrap();
+        log.start_thread().unwrap();
+        log.report_panics();
+        // As if it happened in the middle of logging.
+        let _held = (lock(&log.shared.sink), io::stderr().lock());
+        panic!("out of\norder");
+    }
+
+    const LOG_OF_CHILD: &str = "CMAIL_TEST_LOG_OF_CHILD";
+
+    #[test]
+    fn a_panic_is_one_line_on_standard_error_and_in_the_log() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let full = sink(Path::new("/dev/full"));
-        let logger = logger(&full, 0);
-        say(&logger, "cmail_dispatchd", Level::Warn, "lost");
-        say(&logger, "cmail_dispatchd", Level::Warn, "lost too");
-        full.lock().unwrap().file = open(file.path()).unwrap();
-        say(&logger, "cmail_dispatchd", Level::Warn, "written");
-        let text = fs::read_to_string(file.path()).unwrap();
-        let lines: Vec<_> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
-        // The second line failed together with the note about the first one.
-        assert_eq!(lines, ["WARN  2 log lines before this one could not be written", "WARN  written"]);
-    }
-
-    #[test]
-    fn times_are_those_of_the_calendar() {
-        for (seconds, expected) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_399, "2000-02-28T23:59:59.000Z"),
-            (951_782_400, "2000-02-29T00:00:00.000Z"),
-            (4_107_542_399, "2100-02-28T23:59:59.000Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
-            (1_735_689_599, "2024-12-31T23:59:59.000Z"),
-        ] {
-            let time = Timestamp(UNIX_EPOCH + Duration::from_secs(seconds));
-            assert_eq!(time.to_string(), expected);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_message_is_one_line(text in "[\\PC\n\r\u{0}\u{85}]{0,20}") {
-            prop_assert!(!OneLine(&text).to_string().contains(char::is_control));
-        }
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "logging::tests::panics_for_its_parent", "--ignored", "--nocapture"]);
+        let output = child.env(LOG_OF_CHILD, file.path()).output().unwrap();
+        let expected =
+            "the thread logging::tests::panics_for_its_parent panicked at drivers/mio/src/logging.rs:";
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.starts_with(&format!("cmail-dispatchd: {expected}")), "{stderr}");
+        assert!(stderr.contains(": out of / order\n"), "{stderr}");
+        let logged = texts(file.path());
+        assert!(logged[0].starts_with(&format!("ERROR {expected}")), "{logged:?}");
+        assert!(logged[0].ends_with(": out of / order") && logged.len() == 1, "{logged:?}");
     }
 }

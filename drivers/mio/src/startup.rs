@@ -3,7 +3,7 @@
 //! 1. The command line and the configuration are read; every error is told.
 //! 2. The daemon goes into the background, before there is any thread. From here on whoever started it waits.
 //! 3. Signals are taken. As root: the log file, the pid file (not yet written) and the trust file are opened.
-//! 4. Privileges are dropped.
+//! 4. Privileges are dropped. Now the thread starts that writes the log.
 //! 5. As the user: the database is locked. The pid file is written: whoever holds the lock is the only one who may.
 //! 6. The database is opened, as the user, so that the files that SQLite makes beside it are the user's. As long as another
 //!    program keeps it locked the daemon waits; it counts as started then.
@@ -28,7 +28,7 @@ use crate::descriptors;
 use crate::engine::{self, Engine, EngineError, OpenEngine};
 use crate::hosts;
 use crate::lock_wait::LockWait;
-use crate::logging::{Log, LogError};
+use crate::logging::{self, Log, LogError, Owner};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::privileges::{self, PrivilegeError};
 use crate::signals::{self, Signals};
@@ -51,13 +51,6 @@ pub struct Shell {
     /// The pid file, which is removed when this is dropped: to be done while the database is still locked, because
     /// after that the file may be another daemon's.
     pub pid_file: Option<PidFile>,
-}
-
-/// Opens the log file again.
-pub fn reopen(log: &Log) {
-    if let Err(error) = log.reopen() {
-        warn!("{error}; the old one goes on");
-    }
 }
 
 /// Runs the program with the words of its command line, without its own name.
@@ -192,13 +185,17 @@ fn start(
 ) -> Result<Option<Running>, StartError> {
     // First of all, so that a signal that comes early is kept for the loop.
     let signals = Signals::take().map_err(StartError::Signals)?;
-    let log = Log::install(config.logfile.as_deref(), config.verbosity)?;
+    let log = Log::install(config.logfile.as_deref(), config.verbosity, owner_of_files(invocation, &config))?;
+    log.report_panics();
     let started = start_logged(invocation, mode, config, signals, &log, launch);
     match &started {
         // The log is that of the process that works on the database.
         Ok(_) | Err(StartError::Engine(EngineError::Lock(_))) => {}
         Err(error) if log.is_file() => error!("{error}"),
         Err(_) => {}
+    }
+    if started.is_err() {
+        log.finish();
     }
     started
 }
@@ -218,6 +215,7 @@ fn start_logged(
     let hosts = read_hosts().unwrap_or_default();
     let seed = seed().map_err(StartError::Entropy)?;
     drop_privileges(invocation, &config)?;
+    log.start_thread()?;
     let engine = engine.lock(&config)?;
     if let Some(pid_file) = &mut pid_file {
         pid_file.write()?;
@@ -235,7 +233,8 @@ fn start_logged(
     }
     config.settings.concurrency = within_descriptors(config.settings.concurrency);
     let version = env!("CARGO_PKG_VERSION");
-    info!("cmail-dispatchd {version} works on {:?} as process {}", config.database, std::process::id());
+    let database = config.database.display();
+    info!("cmail-dispatchd {version} works on {database} as process {}", std::process::id());
     // Last, so that whoever waits for it finds everything done.
     launch.succeed()?;
     let shell = Shell { config, mode, hosts, seed, signals, log: log.clone(), pid_file };
@@ -245,6 +244,7 @@ fn start_logged(
 impl Running {
     fn run(self) -> ExitCode {
         let log = self.shell.log.clone();
+        let _last = LastLine(&log);
         match self.engine.run(self.shell) {
             Ok(()) => {
                 info!("cmail-dispatchd ends");
@@ -258,6 +258,21 @@ impl Running {
             }
         }
     }
+}
+
+/// Waits for the last line of the log, also if it is that of a panic.
+struct LastLine<'a>(&'a Log);
+
+impl Drop for LastLine<'_> {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+/// To whom files belong that root creates: to the one whom it becomes.
+fn owner_of_files(invocation: &Invocation, config: &Config) -> Option<Owner> {
+    let (uid, gid) = config.identity.uid().zip(config.identity.gid())?;
+    (invocation.drop_privileges && privileges::is_root()).then_some(Owner { uid, gid })
 }
 
 /// Becomes whom the configuration names, unless told otherwise, or not able to.
@@ -313,7 +328,7 @@ fn seed() -> io::Result<[u8; 32]> {
 
 /// Says on standard error what is wrong. If not even that works there is nobody left to tell.
 fn complain(what: &impl Display) {
-    let _ = writeln!(io::stderr(), "cmail-dispatchd: {what}");
+    logging::say(&what.to_string());
 }
 
 fn fail(error: &impl Display) -> ExitCode {

@@ -4,9 +4,10 @@ use super::PATIENCE;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,43 @@ impl Daemon {
         let mut child = command.spawn().unwrap();
         drop(child.stderr.take());
         Self { child, stderr: Arc::default() }
+    }
+
+    /// With a limit on the size of files, in blocks of 512 octets.
+    pub(crate) fn spawn_with_file_limit(blocks: u64, config: &Path, words: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        // What a shell ignores is ignored by what it executes.
+        let script = format!("trap '' XFSZ; ulimit -f {blocks} && exec \"$0\" \"$@\"");
+        command.arg("-c").arg(script).arg(PROGRAM);
+        command.arg(config).args(words);
+        Self::spawn_command(command)
+    }
+
+    /// With a standard error that is a pipe which nobody reads until the test does.
+    pub(crate) fn spawn_unread(config: &Path, words: &[&str]) -> (Self, ChildStderr) {
+        let mut command = Command::new(PROGRAM);
+        command.arg(config).args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let unread = child.stderr.take().unwrap();
+        (Self { child, stderr: Arc::default() }, unread)
+    }
+
+    /// With a standard error that is a pipe without room.
+    pub(crate) fn spawn_full(config: &Path, words: &[&str]) -> (Self, File) {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let mut writer = File::from(writer);
+        nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+        while writer.write(&[b'x'; 4096]).is_ok() {}
+        nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty())).unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.arg(config).args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+        (Self { child: command.spawn().unwrap(), stderr: Arc::default() }, reader.into())
+    }
+
+    /// Begins to read a standard error that was not read so far.
+    pub(crate) fn read(&self, unread: ChildStderr) {
+        let sink = Arc::clone(&self.stderr);
+        std::thread::spawn(move || collect(unread, &sink));
     }
 
     fn spawn_command(mut command: Command) -> Self {

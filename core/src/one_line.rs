@@ -1,0 +1,120 @@
+//! Texts from outside on one line of a log, so that nothing forges a line of its own.
+
+use core::fmt::{self, Write as _};
+
+/// Shows a text on one line: line ends between its lines become ` / `, those at its end go, and other control characters
+/// are escaped. Everything else stays as it is.
+///
+/// ```
+/// # use cmail_delivery::one_line::OneLine;
+/// assert_eq!(OneLine("550-no\r\n550 \"never\"\r\n").to_string(), r#"550-no / 550 "never""#);
+/// assert_eq!(OneLine("a\u{1b}[2J").to_string(), "a\\u{1b}[2J");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct OneLine<T>(pub T);
+
+impl<T: fmt::Display> fmt::Display for OneLine<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Joining { to: f, has_text: false, has_ended: false }, "{}", self.0)
+    }
+}
+
+/// Passes text on, on one line.
+struct Joining<'a, 'b> {
+    to: &'a mut fmt::Formatter<'b>,
+    /// Whether anything was passed on.
+    has_text: bool,
+    /// Whether a line has ended, and what comes next begins another.
+    has_ended: bool,
+}
+
+impl fmt::Write for Joining<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive(char::is_control) {
+            let control = part.chars().next_back().filter(|last| last.is_control());
+            let plain = part.strip_suffix(|last: char| last.is_control()).unwrap_or(part);
+            self.write_plain(plain)?;
+            match control {
+                Some('\r' | '\n') => self.has_ended = true,
+                Some(other) => {
+                    self.begin()?;
+                    write!(self.to, "{}", other.escape_default())?;
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Joining<'_, '_> {
+    fn write_plain(&mut self, text: &str) -> fmt::Result {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.begin()?;
+        self.to.write_str(text)
+    }
+
+    /// Separates what comes from an earlier line.
+    fn begin(&mut self) -> fmt::Result {
+        let separates = core::mem::take(&mut self.has_ended) && self.has_text;
+        self.has_text = true;
+        if separates { self.to.write_str(" / ") } else { Ok(()) }
+    }
+}
+
+/// Octets as text: what is UTF-8 as it is, anything else as `\xff`.
+#[derive(Clone, Copy, Debug)]
+pub struct Octets<'a>(pub &'a [u8]);
+
+impl fmt::Display for Octets<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            f.write_str(chunk.valid())?;
+            write!(f, "{}", chunk.invalid().escape_ascii())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn line_ends_separate_and_stand_at_neither_end() {
+        for (text, expected) in [
+            ("", ""),
+            ("a", "a"),
+            ("\r\na\n\nb\rc\r\n", "a / b / c"),
+            ("a\n\u{0}", "a / \\u{0}"),
+            ("\u{85}\t", "\\u{85}\\t"),
+            ("it's \"ü\" \\n", "it's \"ü\" \\n"),
+        ] {
+            assert_eq!(OneLine(text).to_string(), expected, "{text:?}");
+        }
+        assert_eq!(OneLine(format_args!("{}{}", "a\n", "b")).to_string(), "a / b");
+    }
+
+    #[test]
+    fn octets_that_are_no_text_are_escaped() {
+        assert_eq!(Octets(b"a\xff\xc3\xbc\"").to_string(), "a\\xffü\"");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_begins_a_line(text in "[\\PC\n\r\u{0}\u{85}\u{1b}]{0,20}") {
+            prop_assert!(!OneLine(&text).to_string().contains(char::is_control));
+        }
+
+        #[test]
+        fn what_is_on_one_line_stays(text in "\\PC{0,20}") {
+            prop_assert_eq!(OneLine(&text).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The file of the log: opened such that root is not led astray, and such that the daemon's user can open it again.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::Mode;
+use nix::unistd::{self, AccessFlags, Gid, Uid};
+
+use super::LogError;
+use super::place::{Place, PlaceError};
+
+/// The permissions of a new log file: what mail goes where is not for everybody.
+const FILE_MODE: u32 = 0o640;
+
+/// Whom root's log files are for: the user who goes on with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: Uid,
+    /// The user's group.
+    pub gid: Gid,
+}
+
+/// A log file that can be opened again and again.
+#[derive(Clone, Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    owner: Option<Owner>,
+}
+
+impl LogFile {
+    pub(super) fn new(path: &Path, owner: Option<Owner>) -> Self {
+        Self { path: path.to_owned(), owner }
+    }
+
+    /// Opens the file to append to it, and creates it if need be. It never waits for the reader of a named pipe.
+    pub(super) fn open(&self) -> Result<File, LogError> {
+        let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let opened = if Uid::effective().is_root() {
+            self.open_as_root(flags)
+        } else {
+            let mut options = OpenOptions::new();
+            options.append(true).create(true).mode(FILE_MODE).custom_flags(flags.bits());
+            options.open(&self.path).map_err(PlaceError::from)
+        };
+        let file = opened.map_err(|error| self.failed(error))?;
+        // That was for the opening. Who reads a pipe slowly is waited for, because only a thread of its own waits.
+        let flags = fcntl(&file, FcntlArg::F_GETFL).map(OFlag::from_bits_truncate);
+        let blocking = flags.and_then(|flags| fcntl(&file, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK)));
+        blocking.map_err(|errno| self.failed(errno.into()))?;
+        Ok(file)
+    }
+
+    /// A new file is the user's, who may have to open it again, or to start with it. So is one that an earlier start by
+    /// root has left, if it stands in a directory of that user, who decides anyway what stands there. In any other
+    /// directory root's file stays root's: `logfile` may name the wrong one by mistake.
+    fn open_as_root(&self, flags: OFlag) -> Result<File, PlaceError> {
+        let place = Place::find(&self.path)?;
+        let (file, is_new) = place.open(flags, Mode::from_bits_truncate(FILE_MODE))?;
+        let file = File::from(file);
+        if let Some(Owner { uid, gid }) = self.owner {
+            let metadata = file.metadata()?;
+            let is_left_over = metadata.is_file()
+                && metadata.nlink() == 1
+                && Uid::from_raw(metadata.uid()).is_root()
+                && place.directory_owner() == uid;
+            if is_new || is_left_over {
+                // Some file systems know no owners. The log is open, which is what matters now.
+                let _ = unistd::fchown(&file, Some(uid), Some(gid));
+            }
+        }
+        Ok(file)
+    }
+
+    /// Whether the file could be opened. Changes nothing.
+    pub(super) fn check(&self) -> Result<(), LogError> {
+        let checked = if Uid::effective().is_root() {
+            Place::find(&self.path).and_then(|place| place.check())
+        } else {
+            could_write(&self.path).map_err(PlaceError::from)
+        };
+        checked.map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, source: PlaceError) -> LogError {
+        LogError::Open { path: self.path.clone(), source }
+    }
+}
+
+/// Whether a file could be written, or else created, by who runs the program. Changes nothing.
+pub(crate) fn could_write(path: &Path) -> io::Result<()> {
+    let access = |path: &Path, flags| {
+        let access = unistd::faccessat(nix::fcntl::AT_FDCWD, path, flags, nix::fcntl::AtFlags::AT_EACCESS);
+        access.map_err(io::Error::from)
+    };
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(nix::errno::Errno::EISDIR.into()),
+        Ok(_) => access(path, AccessFlags::W_OK),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            access(directory, AccessFlags::W_OK | AccessFlags::X_OK)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a file ends in the middle of a line: somebody was killed, or the disk was full.
+pub(super) fn is_torn(file: &File) -> bool {
+    let Ok(metadata) = file.metadata() else { return false };
+    let (true, Some(last)) = (metadata.is_file(), metadata.len().checked_sub(1)) else { return false };
+    // The file itself is open for writing only.
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
+    let mut octet = [b'\n'];
+    File::open(path).is_ok_and(|file| file.read_exact_at(&mut octet, last).is_ok()) && octet != [b'\n']
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// The owner of a directory that is not root's, if the test can make one.
+    fn other() -> Option<Owner> {
+        let owner = Owner { uid: Uid::from_raw(65_534), gid: Gid::from_raw(65_534) };
+        Uid::effective().is_root().then_some(owner)
+    }
+
+    #[test]
+    fn a_log_that_root_creates_or_has_left_is_the_users() {
+        let Some(owner) = other() else { return };
+        let uid_of = |path: &Path| fs::metadata(path).unwrap().uid();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        LogFile::new(&path, Some(owner)).open().unwrap();
+        assert_eq!(uid_of(&path), owner.uid.as_raw(), "a new one, in a directory of root");
+        let left = directory.path().join("left");
+        fs::write(&left, "").unwrap();
+        LogFile::new(&left, Some(owner)).open().unwrap();
+        assert_eq!(uid_of(&left), 0, "an old one, in a directory of root");
+        std::os::unix::fs::chown(directory.path(), Some(owner.uid.as_raw()), None).unwrap();
+        LogFile::new(&left, Some(owner)).open().unwrap();
+        assert_eq!(uid_of(&left), owner.uid.as_raw(), "an old one, in a directory of the user");
+        let kept = directory.path().join("kept");
+        LogFile::new(&kept, None).open().unwrap();
+        assert_eq!(uid_of(&kept), 0, "root goes on as root");
+    }
+
+    #[test]
+    fn a_named_pipe_without_a_reader_does_not_hold_up_the_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+        assert!(LogFile::new(&path, None).open().is_err());
+    }
+
+    #[test]
+    fn it_is_seen_whether_a_file_ends_in_the_middle_of_a_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, expected) in [("", false), ("a\n", false), ("a\nb", true)] {
+            fs::write(file.path(), text).unwrap();
+            assert_eq!(is_torn(&LogFile::new(file.path(), None).open().unwrap()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_check_finds_what_a_start_would_find_and_creates_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| LogFile::new(&directory.path().join(name), None);
+        at("log").check().unwrap();
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+        for name in ["missing/log", ""] {
+            assert!(at(name).check().is_err() && at(name).open().is_err(), "{name:?}");
+        }
+        fs::write(directory.path().join("log"), "").unwrap();
+        at("log").check().unwrap();
+        could_write(&directory.path().join("other")).unwrap();
+        assert!(could_write(directory.path()).is_err());
+        assert!(could_write(&directory.path().join("missing/log")).is_err());
+    }
+}

@@ -1,0 +1,276 @@
+//! Where a path leads that root is to write to.
+//!
+//! Who owns a directory decides what stands in it. A daemon that is started as root, and writes a file in a directory
+//! of somebody else, could be led by a link to any file of the system. So root follows only links of root, and takes
+//! hold of the directory first and then of the file in it, so that nobody can change one for the other in between.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{self, OFlag};
+use nix::sys::stat::{self, FileStat, Mode, SFlag};
+use nix::sys::statfs::{self, PROC_SUPER_MAGIC};
+use nix::unistd::Uid;
+use thiserror::Error;
+
+/// Most symbolic links on the way to a file, as many as the system itself follows.
+const LINKS_LIMIT: u32 = 40;
+
+/// Why root does not go where a path leads.
+#[derive(Debug, Error)]
+pub enum PlaceError {
+    /// The system refuses.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+    /// A symbolic link that is not root's.
+    #[error("{link} is a symbolic link of user {owner}, which root does not follow", link = .link.display())]
+    ForeignLink {
+        /// Where it stands.
+        link: PathBuf,
+        /// The id of its owner.
+        owner: Uid,
+    },
+    /// A file with several names in a directory in which others than root can make names.
+    #[error("the file has a second name, which root does not trust where others can make names")]
+    SecondName,
+}
+
+impl From<Errno> for PlaceError {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno.into())
+    }
+}
+
+/// A name in a directory: the end of a path, behind all links.
+#[derive(Debug)]
+pub(super) struct Place {
+    directory: OwnedFd,
+    directory_is: FileStat,
+    name: OsString,
+    /// Whether the name is one of those links of /proc that lead to an open file and not to a path.
+    is_magic: bool,
+}
+
+impl Place {
+    /// Follows a path, which must be absolute.
+    pub(super) fn find(path: &Path) -> Result<Self, PlaceError> {
+        let mut walk = Walk { rest: names(path), shown: PathBuf::from("/"), links: 0 };
+        let mut directory = root()?;
+        while let Some(name) = walk.rest.pop_front() {
+            let is_last = walk.rest.is_empty();
+            let place = |directory: OwnedFd, is_magic| -> Result<Self, PlaceError> {
+                let directory_is = stat::fstat(&directory)?;
+                Ok(Self { directory, directory_is, name: name.clone(), is_magic })
+            };
+            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let found = match fcntl::openat(&directory, &*name, flags, Mode::empty()) {
+                Err(Errno::ENOENT) if is_last => return place(directory, false),
+                found => found?,
+            };
+            let found_is = stat::fstat(&found)?;
+            if kind(&found_is) != SFlag::S_IFLNK {
+                if is_last {
+                    return place(directory, false);
+                }
+                walk.shown.push(&name);
+                directory = found;
+                continue;
+            }
+            walk.check_link(&name, &found_is)?;
+            let is_of_proc = statfs::fstatfs(&directory)?.filesystem_type() == PROC_SUPER_MAGIC;
+            if is_last && is_of_proc {
+                return place(directory, true);
+            }
+            let target = PathBuf::from(fcntl::readlinkat(&found, "")?);
+            if target.is_absolute() {
+                directory = root()?;
+                walk.shown = PathBuf::from("/");
+            }
+            walk.rest = names(&target).into_iter().chain(walk.rest).collect();
+        }
+        Err(Errno::EISDIR.into())
+    }
+
+    /// Opens the file there, or creates it; whether it was created.
+    pub(super) fn open(&self, flags: OFlag, mode: Mode) -> Result<(OwnedFd, bool), PlaceError> {
+        let name = &*self.name;
+        let flags = flags | OFlag::O_CLOEXEC;
+        if self.is_magic {
+            return Ok((fcntl::openat(&self.directory, name, flags, Mode::empty())?, false));
+        }
+        match fcntl::openat(&self.directory, name, flags | OFlag::O_CREAT | OFlag::O_EXCL, mode) {
+            Err(Errno::EEXIST) => {}
+            created => return Ok((created?, true)),
+        }
+        let file = fcntl::openat(&self.directory, name, flags | OFlag::O_NOFOLLOW, Mode::empty())?;
+        self.check_names(&stat::fstat(&file)?)?;
+        Ok((file, false))
+    }
+
+    /// Looks whether [`open`](Self::open) would succeed, and changes nothing.
+    pub(super) fn check(&self) -> Result<(), PlaceError> {
+        let access = |name: &Path| {
+            let flags = nix::unistd::AccessFlags::W_OK;
+            nix::unistd::faccessat(&self.directory, name, flags, fcntl::AtFlags::AT_EACCESS)
+        };
+        match stat::fstatat(&self.directory, &*self.name, fcntl::AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => Ok(access(Path::new("."))?),
+            Err(errno) => Err(errno.into()),
+            Ok(found) if kind(&found) == SFlag::S_IFDIR => Err(Errno::EISDIR.into()),
+            Ok(found) => {
+                self.check_names(&found)?;
+                Ok(access(Path::new(&self.name))?)
+            }
+        }
+    }
+
+    /// Who owns the directory.
+    pub(super) fn directory_owner(&self) -> Uid {
+        Uid::from_raw(self.directory_is.st_uid)
+    }
+
+    /// Another name of a file of root can be made by everybody who can make names here.
+    fn check_names(&self, file: &FileStat) -> Result<(), PlaceError> {
+        let others = Mode::S_IWGRP | Mode::S_IWOTH;
+        let is_roots = self.directory_owner().is_root()
+            && !Mode::from_bits_truncate(self.directory_is.st_mode).intersects(others);
+        if kind(file) == SFlag::S_IFREG && file.st_nlink != 1 && !is_roots {
+            return Err(PlaceError::SecondName);
+        }
+        Ok(())
+    }
+}
+
+/// A path on the way to its end.
+struct Walk {
+    /// The names that are still to be gone through.
+    rest: VecDeque<OsString>,
+    /// Where the walk is, for errors.
+    shown: PathBuf,
+    links: u32,
+}
+
+impl Walk {
+    fn check_link(&mut self, name: &OsString, link: &FileStat) -> Result<(), PlaceError> {
+        let owner = Uid::from_raw(link.st_uid);
+        if !owner.is_root() {
+            return Err(PlaceError::ForeignLink { link: self.shown.join(name), owner });
+        }
+        self.links += 1;
+        if self.links > LINKS_LIMIT { Err(Errno::ELOOP.into()) } else { Ok(()) }
+    }
+}
+
+fn root() -> Result<OwnedFd, Errno> {
+    fcntl::open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// The names in a path, without those that lead nowhere.
+fn names(path: &Path) -> VecDeque<OsString> {
+    let names = path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    });
+    names.collect()
+}
+
+fn kind(file: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(file.st_mode) & SFlag::S_IFMT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+    use std::io::Write as _;
+    use std::os::unix::fs::symlink;
+
+    const APPEND: OFlag = OFlag::O_WRONLY.union(OFlag::O_APPEND);
+
+    fn append(path: &Path, text: &str) -> Result<bool, PlaceError> {
+        let (file, is_new) = Place::find(path)?.open(APPEND, Mode::from_bits_truncate(0o600))?;
+        File::from(file).write_all(text.as_bytes()).unwrap();
+        Ok(is_new)
+    }
+
+    /// A directory of somebody else, who is not root either; nothing where only root could make one.
+    fn foreign_directory() -> Option<tempfile::TempDir> {
+        let directory = tempfile::tempdir().unwrap();
+        let owner = std::os::unix::fs::chown(directory.path(), Some(65_534), None);
+        owner.is_ok().then_some(directory)
+    }
+
+    #[test]
+    fn files_are_created_and_appended_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("./log");
+        assert!(append(&path, "a").unwrap());
+        assert!(!append(&path, "b").unwrap());
+        assert_eq!(fs::read_to_string(path).unwrap(), "ab");
+        assert!(matches!(append(directory.path(), ""), Err(PlaceError::System(_))));
+        assert!(matches!(append(&directory.path().join("no/log"), ""), Err(PlaceError::System(_))));
+        assert!(append(Path::new("/dev/null"), "x").is_ok());
+    }
+
+    #[test]
+    fn links_of_root_are_followed_and_those_of_others_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("data")).unwrap();
+        symlink("data/../data/file", at("relative")).unwrap();
+        symlink(at("relative"), at("absolute")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        let found = append(&at("absolute"), "a");
+        if !Uid::effective().is_root() {
+            return assert!(matches!(found, Err(PlaceError::ForeignLink { .. })));
+        }
+        assert!(found.unwrap());
+        assert_eq!(fs::read_to_string(at("data/file")).unwrap(), "a");
+        assert!(matches!(append(&at("loop"), ""), Err(PlaceError::System(_))));
+        std::os::unix::fs::lchown(at("relative"), Some(65_534), None).unwrap();
+        let error = append(&at("absolute"), "a").unwrap_err().to_string();
+        let expected = "relative is a symbolic link of user 65534, which root does not follow";
+        assert!(error.ends_with(expected), "{error}");
+    }
+
+    #[test]
+    fn a_second_name_is_trusted_only_where_root_alone_makes_names() {
+        let Some(directory) = foreign_directory() else { return };
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("secret"), "").unwrap();
+        fs::hard_link(at("secret"), at("log")).unwrap();
+        assert!(matches!(append(&at("log"), "x"), Err(PlaceError::SecondName)));
+        assert!(matches!(Place::find(&at("log")).unwrap().check(), Err(PlaceError::SecondName)));
+        assert_eq!(fs::read_to_string(at("secret")).unwrap(), "");
+        std::os::unix::fs::chown(directory.path(), Some(0), None).unwrap();
+        assert!(append(&at("log"), "x").is_ok());
+    }
+
+    #[test]
+    fn an_open_file_behind_a_link_of_proc_is_reached() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(file.as_file());
+        let path = PathBuf::from(format!("/proc/self/fd/{descriptor}"));
+        match append(&path, "x") {
+            // The link is that of who runs the test.
+            Err(PlaceError::ForeignLink { .. }) => assert!(!Uid::effective().is_root()),
+            appended => {
+                assert!(!appended.unwrap());
+                assert_eq!(fs::read_to_string(file.path()).unwrap(), "x");
+            }
+        }
+    }
+
+    #[test]
+    fn a_check_creates_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        Place::find(&path).unwrap().check().unwrap();
+        assert!(!path.exists());
+        assert!(Place::find(directory.path()).unwrap().check().is_err());
+    }
+}

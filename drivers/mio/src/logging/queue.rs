@@ -1,0 +1,183 @@
+//! What waits for the thread that writes the log.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Most octets of text that wait to be written. At the highest verbosity that is a second of a busy daemon, below it a
+/// long time; and it is little beside what a daemon needs anyway.
+pub(super) const QUEUE_LIMIT_OCTETS: usize = 8 << 20;
+
+/// Text is written in pieces of about this size, if so much has come together.
+const PIECE_OCTETS: usize = 64 * 1024;
+
+/// What the writer is to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// To write these lines.
+    Lines(Vec<u8>),
+    /// To tell that so many lines did not find room here.
+    Dropped(usize),
+    /// To open the file again.
+    Reopen,
+}
+
+/// Between those who log and the one who writes. The lock is never held while anything is waited for.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// The writer has something to do, or has done everything.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: VecDeque<Entry>,
+    /// Octets of text, with those that the writer is at.
+    octets: usize,
+    /// Of which so many are in the writer's hands.
+    octets_in_hand: usize,
+    /// Since when the writer is at what it took last; nothing while it waits.
+    busy_since: Option<Instant>,
+}
+
+impl Queue {
+    /// Adds a whole line, or counts it if there is no room.
+    pub(super) fn push(&self, line: &[u8]) {
+        let mut state = self.lock();
+        if state.octets.saturating_add(line.len()) > QUEUE_LIMIT_OCTETS {
+            match state.entries.back_mut() {
+                Some(Entry::Dropped(count)) => *count = count.saturating_add(1),
+                Some(Entry::Lines(_) | Entry::Reopen) | None => state.entries.push_back(Entry::Dropped(1)),
+            }
+            return self.wake(&state);
+        }
+        state.octets += line.len();
+        match state.entries.back_mut() {
+            Some(Entry::Lines(lines)) if lines.len() < PIECE_OCTETS => lines.extend_from_slice(line),
+            Some(_) | None => state.entries.push_back(Entry::Lines(line.to_vec())),
+        }
+        self.wake(&state);
+    }
+
+    /// Has the file opened again, after what was logged before.
+    pub(super) fn reopen(&self) {
+        let mut state = self.lock();
+        if state.entries.back() != Some(&Entry::Reopen) {
+            state.entries.push_back(Entry::Reopen);
+        }
+        self.wake(&state);
+    }
+
+    /// Wakes the writer if it waits. Waking costs a system call, which is not worth it for each line.
+    fn wake(&self, state: &State) {
+        if state.busy_since.is_none() {
+            self.changed.notify_all();
+        }
+    }
+
+    /// For the writer, when it has done what it took last: waits for something to do.
+    pub(super) fn take(&self) -> Entry {
+        let mut state = self.lock();
+        state.octets -= std::mem::take(&mut state.octets_in_hand);
+        loop {
+            if let Some(entry) = state.entries.pop_front() {
+                if let Entry::Lines(lines) = &entry {
+                    state.octets_in_hand = lines.len();
+                }
+                state.busy_since = Some(Instant::now());
+                return entry;
+            }
+            state.busy_since = None;
+            self.changed.notify_all();
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until everything is done, for no longer than `limit`, and not for a writer that has been at one thing for so
+    /// long. Whether it is.
+    pub(super) fn drain(&self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        let mut state = self.lock();
+        while !state.entries.is_empty() || state.busy_since.is_some() {
+            let end = state.busy_since.map_or(end, |since| end.min(since + limit));
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Whether the writer has been at one thing for so long, as far as that can be known without waiting.
+    pub(super) fn is_stuck(&self, limit: Duration) -> bool {
+        let state = self.state.try_lock();
+        state.is_ok_and(|state| state.busy_since.is_some_and(|since| since.elapsed() >= limit))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn lines_come_out_together_and_in_order() {
+        let queue = Queue::default();
+        queue.push(b"a\n");
+        queue.push(b"b\n");
+        queue.reopen();
+        queue.reopen();
+        queue.push(b"c\n");
+        assert_eq!(queue.take(), Entry::Lines(b"a\nb\n".to_vec()));
+        assert_eq!(queue.take(), Entry::Reopen);
+        assert_eq!(queue.take(), Entry::Lines(b"c\n".to_vec()));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_where_it_is_missing() {
+        let queue = Queue::default();
+        let line = vec![b'x'; QUEUE_LIMIT_OCTETS / 2];
+        queue.push(&line);
+        queue.push(&line);
+        queue.push(b"lost\n");
+        queue.push(b"lost too\n");
+        // What the writer is at takes room until it is done.
+        assert!(matches!(queue.take(), Entry::Lines(_)));
+        queue.push(b"lost as well\n");
+        assert!(matches!(queue.take(), Entry::Lines(_)));
+        queue.push(b"found room\n");
+        assert_eq!(queue.take(), Entry::Dropped(3));
+        assert_eq!(queue.take(), Entry::Lines(b"found room\n".to_vec()));
+        queue.push(&[b'x'; QUEUE_LIMIT_OCTETS + 1]);
+        assert_eq!(queue.take(), Entry::Dropped(1));
+    }
+
+    #[test]
+    fn the_end_waits_for_a_writer_that_gets_on_and_not_for_one_that_is_stuck() {
+        let queue = Arc::new(Queue::default());
+        assert!(queue.drain(Duration::ZERO), "nothing was to be done");
+        queue.push(b"a\n");
+        assert!(!queue.drain(Duration::ZERO), "nobody writes");
+        // It writes the line and waits for more.
+        let writer = Arc::clone(&queue);
+        std::thread::spawn(move || {
+            assert_eq!(writer.take(), Entry::Lines(b"a\n".to_vec()));
+            assert_eq!(writer.take(), Entry::Reopen);
+            std::thread::park();
+        });
+        assert!(queue.drain(Duration::from_secs(60)));
+        queue.reopen();
+        // It never comes back from that.
+        assert!(!queue.drain(Duration::from_millis(1)));
+        while !queue.is_stuck(Duration::from_millis(1)) {
+            std::thread::yield_now();
+        }
+        assert!(!queue.is_stuck(Duration::from_secs(60)));
+    }
+}

@@ -1,0 +1,215 @@
+//! Where the lines of the log end: a file or standard error, and what becomes of lines that do not get there.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::Level;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::line::line;
+
+/// As much as a pipe takes at once that has room for anything (`PIPE_BUF`).
+const PIECE_OCTETS: usize = 4096;
+
+/// A file that lines are appended to.
+#[derive(Debug)]
+pub(super) struct Sink {
+    file: Arc<File>,
+    /// How long a reader is waited for: nothing for as long as it takes.
+    patience: Option<Duration>,
+    /// Whether what was written last has no line end.
+    is_torn: bool,
+    lost: Option<Lost>,
+}
+
+/// Lines that could not be written since the last one that was.
+#[derive(Debug)]
+struct Lost {
+    lines: usize,
+    /// What the system said of the last one.
+    error: io::Error,
+}
+
+impl Sink {
+    /// Appends to a file, waiting for a reader no longer than `patience`. `is_torn` if it ends in the middle of a line.
+    pub(super) fn new(file: Arc<File>, is_torn: bool, patience: Option<Duration>) -> Self {
+        Self { file, patience, is_torn, lost: None }
+    }
+
+    /// Waits from now on for as long as it takes.
+    pub(super) fn wait_for_readers(&mut self) {
+        self.patience = None;
+    }
+
+    /// Goes on with another file, which ends in the middle of a line if it `is_torn`.
+    pub(super) fn replace(&mut self, file: Arc<File>, is_torn: bool) {
+        self.file = file;
+        self.is_torn = is_torn;
+    }
+
+    /// Writes whole lines. Those that cannot be written are counted, and told of before the next one that can.
+    pub(super) fn write(&mut self, lines: &[u8]) {
+        if self.is_torn
+            && let Err((_, error)) = self.put(b"\n")
+        {
+            return self.lose(lines, error);
+        }
+        if let Some(Lost { lines: count, error }) = &self.lost {
+            let note = dropped(*count, &format!("the log could not be written: {error}"));
+            if let Err((_, error)) = self.put(note.as_bytes()) {
+                return self.lose(lines, error);
+            }
+            self.lost = None;
+        }
+        if let Err((written, error)) = self.put(lines) {
+            self.lose(lines.get(written..).unwrap_or_default(), error);
+        }
+    }
+
+    fn lose(&mut self, lines: &[u8], error: io::Error) {
+        let earlier = self.lost.take().map_or(0, |lost| lost.lines);
+        let count = lines.iter().filter(|&&octet| octet == b'\n').count();
+        self.lost = Some(Lost { lines: earlier.saturating_add(count), error });
+    }
+
+    /// Writes octets, or as many as there is room for.
+    fn put(&mut self, octets: &[u8]) -> Result<(), (usize, io::Error)> {
+        let (written, result) = write_within(&self.file, octets, self.patience);
+        if let Some(&last) = octets.get(..written).and_then(<[u8]>::last) {
+            self.is_torn = last != b'\n';
+        }
+        result.map_err(|error| (written, error))
+    }
+}
+
+/// The line that tells of others.
+pub(super) fn dropped(count: usize, why: &str) -> String {
+    let (lines, were) = if count == 1 { ("line", "was") } else { ("lines", "were") };
+    line(Level::Warn, format_args!("{count} log {lines} {were} dropped because {why}"), None)
+}
+
+/// Writes octets, and says how many were written. A pipe that is full is waited for no longer than `patience`.
+pub(super) fn write_within(
+    file: &File,
+    octets: &[u8],
+    patience: Option<Duration>,
+) -> (usize, io::Result<()>) {
+    let end = patience.map(|patience| Instant::now() + patience);
+    let mut file = file;
+    let mut rest = octets;
+    while !rest.is_empty() {
+        let piece = match end {
+            None => rest,
+            Some(end) => match wait_for_room(file, Some(end)) {
+                Ok(()) => rest.get(..PIECE_OCTETS).unwrap_or(rest),
+                Err(error) => return (octets.len() - rest.len(), Err(error)),
+            },
+        };
+        let result = match file.write(piece) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                rest = rest.get(count..).unwrap_or_default();
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            // Standard error that somebody else has made so.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for_room(file, end),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            return (octets.len() - rest.len(), Err(error));
+        }
+    }
+    (octets.len(), Ok(()))
+}
+
+/// Waits until something can be written, a piece at least, or until it is clear that nothing ever can.
+fn wait_for_room(file: &File, end: Option<Instant>) -> io::Result<()> {
+    loop {
+        let timeout = end.map_or(PollTimeout::NONE, |end| {
+            let left = end.saturating_duration_since(Instant::now());
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLOUT)], timeout) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads it")),
+            Ok(_) => return Ok(()),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, OpenOptions};
+    use std::io::Read as _;
+
+    fn appending(path: &std::path::Path) -> Arc<File> {
+        Arc::new(OpenOptions::new().append(true).create(true).open(path).unwrap())
+    }
+
+    #[test]
+    fn a_full_disk_loses_lines_and_says_so_later() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut sink = Sink::new(appending("/dev/full".as_ref()), false, None);
+        sink.write(b"lost\nlost too\n");
+        sink.write(b"lost as well\n");
+        sink.replace(appending(file.path()), false);
+        sink.write(b"written\n");
+        let text = fs::read_to_string(file.path()).unwrap();
+        let (note, rest) = text.split_once('\n').unwrap();
+        assert!(
+            note.ends_with(
+                " WARN  3 log lines were dropped because the log could not be written: \
+                 No space left on device (os error 28)"
+            ),
+            "{note}"
+        );
+        assert_eq!(rest, "written\n");
+    }
+
+    #[test]
+    fn what_comes_after_a_torn_line_begins_one_of_its_own() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let mut sink = Sink::new(Arc::new(writer.into()), false, Some(Duration::ZERO));
+        // As much as goes into the pipe, with an end that the reader never sees.
+        let long = [vec![b'x'; 1 << 20], b"\n".to_vec()].concat();
+        sink.write(&long);
+        assert!(sink.is_torn);
+        let mut reader = File::from(reader);
+        let mut taken = vec![0; 1 << 16];
+        let count = reader.read(&mut taken).unwrap();
+        sink.write(b"next\n");
+        drop(sink);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert!(taken[..count].iter().all(|&octet| octet == b'x'));
+        let lines: Vec<_> =
+            rest.lines().skip_while(|line| line.starts_with('x') || line.is_empty()).collect();
+        assert!(
+            lines[0]
+                .ends_with("1 log line was dropped because the log could not be written: nobody reads it")
+        );
+        assert_eq!(lines[1..], ["next"]);
+    }
+
+    #[test]
+    fn a_file_that_ends_in_the_middle_of_a_line_is_mended() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "torn").unwrap();
+        Sink::new(appending(file.path()), true, None).write(b"next\n");
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), "torn\nnext\n");
+    }
+
+    #[test]
+    fn a_reader_who_does_not_read_is_waited_for_only_so_long() {
+        let (_reader, writer) = nix::unistd::pipe().unwrap();
+        let (written, result) = write_within(&writer.into(), &[b'x'; 1 << 20], Some(Duration::ZERO));
+        assert!(written > 0 && written < 1 << 20, "{written}");
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}
