@@ -103,10 +103,11 @@ impl Background {
         Self { pid: Pid::from_raw(pid), lock: scene.path("master.db.dispatch-lock") }
     }
 
-    /// Ends it and waits until it has: its lock is free then.
+    /// Ends it and waits until it has: its lock is free then, and soon afterwards its log is written.
     fn terminate(self) {
         signal::kill(self.pid, Signal::SIGTERM).unwrap();
         File::open(&self.lock).unwrap().lock().unwrap();
+        crate::support::wait_until_gone(self.pid);
     }
 }
 
@@ -158,8 +159,17 @@ fn help_and_version_are_printed() {
 #[test]
 fn a_wrong_command_line_is_one_line_and_status_1() {
     let scene = Scene::new("");
-    assert!(only_error(&scene.run([])).starts_with("no configuration file is named"));
-    assert!(only_error(&scene.run(["test.conf", "nodetatch"])).contains("\"nodetatch\" is no known word"));
+    let usage = "usage: cmail-dispatchd CONFIG [nodrop] [nodetach] [deliver DOMAIN | ";
+    assert!(only_error(&scene.run([])).contains(usage));
+    for (words, meant) in [
+        (["test.conf", "nodetatch"], "did you mean nodetach?"),
+        (["test.conf", "chekc"], "did you mean check?"),
+        (["chekc", "test.conf"], "did you mean check?"),
+        (["test.conf", "start"], "see cmail-dispatchd --help"),
+    ] {
+        let error = only_error(&scene.run(words));
+        assert!(error.contains(" is no known word, and ") && error.ends_with(meant), "{error}");
+    }
     assert!(only_error(&scene.run(["test.conf", "deliver"])).contains("needs an operand"));
     assert!(only_error(&scene.run(["test.conf", "check", "initdb"])).contains("exclude each other"));
     assert!(only_error(&scene.run(["test.conf", "deliver", "a\nb"])).contains("needs a domain"));
@@ -216,6 +226,76 @@ fn check_looks_at_the_database_even_if_the_configuration_is_wrong() {
     );
     assert!(text.contains("retries") && text.contains("master.db"), "{text}");
     assert_eq!(scene.files(), ["test.conf"]);
+}
+
+#[test]
+fn a_lot_of_errors_is_told_of_in_part_and_counted() {
+    let scene = Scene::new(&"nonsense here\n".repeat(57));
+    for words in [["test.conf", "check"], ["test.conf", "nodetach"]] {
+        let output = scene.run(words);
+        let text = stderr(&output);
+        let errors =
+            text.lines().filter(|line| line.contains("nonsense: there is no such directive")).count();
+        assert_eq!((output.status.code(), errors), (Some(1), 20), "{text}");
+        // One more of the 58 is that there is no database.
+        let more = if words[1] == "check" { "and 38 more" } else { "and 37 more" };
+        assert_eq!(text.lines().last(), Some(&*format!("cmail-dispatchd: {more}")), "{text}");
+    }
+}
+
+#[test]
+fn what_check_accepts_starts_and_what_would_not_start_it_refuses() {
+    for (lines, is_right) in [
+        ("logfile log\npidfile pid\n", true),
+        ("logfile missing/log\n", false),
+        ("logfile .\n", false),
+        ("pidfile missing/pid\n", false),
+        ("pidfile .\n", false),
+        ("record missing\n", false),
+        ("tls_trustfile missing\n", false),
+    ] {
+        let scene = Scene::with_database("");
+        fs::write(scene.path("test.conf"), scene.text("test.conf") + lines).unwrap();
+        let before = scene.files();
+        let checked = scene.run(["test.conf", "check"]);
+        assert_eq!(checked.status.success(), is_right, "{lines}: {}", stderr(&checked));
+        assert_eq!(scene.files(), before, "{lines}");
+        if is_right {
+            assert_succeeds(&scene.run(["test.conf"]));
+            Background::of(&scene, "pid").terminate();
+        } else {
+            assert_eq!(stderr(&checked).lines().count(), 1, "{lines}: {}", stderr(&checked));
+            assert_eq!(scene.run(["test.conf", "nodetach"]).status.code(), Some(1), "{lines}");
+        }
+    }
+}
+
+#[test]
+fn check_warns_where_the_user_could_not_open_the_log_of_root() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return crate::support::skip("only root opens logs for others");
+    }
+    let logs = tempfile::tempdir().unwrap();
+    let scene = Scene::new(&format!("user nobody\nlogfile {}\n", logs.path().join("log").display()));
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    std::os::unix::fs::chown(&scene.directory, Some(nobody.uid.as_raw()), None).unwrap();
+    scene.run(["test.conf", "initdb"]);
+    let output = scene.run(["test.conf", "check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("could not be opened by the user of the daemon"), "{}", stderr(&output));
+}
+
+#[test]
+fn check_warns_of_what_only_looks_wrong() {
+    let scene = Scene::with_database("announce mail\nbounce_copy postmaster\n");
+    let output = scene.run(["test.conf", "check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = stderr(&output);
+    for warning in
+        ["warning: test.conf:4: announce: mail has no dot", "test.conf:5: bounce_copy: \"postmaster\" is no"]
+    {
+        assert!(text.contains(warning), "{text}");
+    }
 }
 
 #[test]
@@ -502,9 +582,13 @@ fn a_log_file_that_only_root_could_reopen_goes_on_with_a_warning() {
     assert_succeeds(&scene.run(["test.conf", "initdb"]));
     assert_succeeds(&scene.run(["test.conf"]));
     let daemon = Background::of(&scene, "pid");
+    // The file itself is the user's, but a new one cannot be created in this directory.
+    let moved = logs.path().join("log.1");
+    fs::rename(&log, &moved).unwrap();
     signal::kill(daemon.pid, Signal::SIGHUP).unwrap();
     daemon.terminate();
-    assert!(fs::read_to_string(&log).unwrap().contains("cannot be opened: Permission denied"));
+    let text = fs::read_to_string(&moved).unwrap();
+    assert!(text.contains("cannot be opened: Permission denied"), "{text:?}");
 }
 
 #[test]

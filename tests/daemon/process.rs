@@ -1,6 +1,6 @@
 //! The process: signals, crashes, pid file, log file, one instance, one-shot modes, privileges (contract, 1, 2 and 4).
 
-use crate::support::{Action, Daemon, Gate, Mail, PATIENCE, Script, World};
+use crate::support::{Action, Daemon, Gate, Mail, PATIENCE, Script, World, wait_until_gone};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User, chown};
 use std::path::Path;
@@ -23,22 +23,6 @@ fn wait_for_file(path: &Path, condition: impl Fn(&str) -> bool) -> String {
 
 /// A process that is not our child; it is killed when the test ends.
 struct Stray(Pid);
-
-impl Stray {
-    fn wait_until_gone(&self) {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while kill(self.0, None).is_ok() && !self.is_zombie() {
-            assert!(std::time::Instant::now() < deadline, "process {} does not end", self.0);
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
-    }
-
-    /// Where nobody reaps orphans, a dead process keeps its entry.
-    fn is_zombie(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
-        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))
-    }
-}
 
 impl Drop for Stray {
     fn drop(&mut self) {
@@ -284,7 +268,7 @@ fn with_a_log_file_the_daemon_detaches_and_the_pid_file_names_the_daemon() {
     assert_ne!(nix::unistd::getsid(Some(stray.0)).unwrap(), nix::unistd::getsid(None).unwrap());
     assert!(!std::fs::read_to_string(world.path("log")).unwrap().is_empty());
     kill(stray.0, Signal::SIGTERM).unwrap();
-    stray.wait_until_gone();
+    wait_until_gone(stray.0);
     assert!(!world.path("pid").exists());
 }
 

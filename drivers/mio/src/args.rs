@@ -5,12 +5,21 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cmail_delivery::address::{AddressError, MailDomain};
 use cmail_delivery::dispatcher::{Mode, Selection};
 use cmail_delivery::next_hop::NextHop;
+use cmail_delivery::one_line::OneLine;
 use thiserror::Error;
+
+use crate::suggestion::nearest;
+
+/// How the program is called.
+const USAGE: &str = "cmail-dispatchd CONFIG [nodrop] [nodetach] [deliver DOMAIN | handoff REMOTE | genbounces | check | initdb]";
+
+/// All words that mean something themselves.
+const KEYWORDS: [&str; 7] = ["nodrop", "nodetach", "deliver", "handoff", "genbounces", "check", "initdb"];
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -83,20 +92,25 @@ impl Action {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UsageError {
     /// No word names the configuration file.
-    #[error("no configuration file is named; see cmail-dispatchd --help")]
+    #[error("no configuration file is named; usage: {USAGE}")]
     NoConfig,
     /// A word that is no keyword, after the configuration file.
     #[error(
-        "{word:?} is no known word, and the configuration file is already {config:?}; see cmail-dispatchd --help"
+        "{word} is no known word, and the configuration file is already {config}; {}",
+        advice(.meant),
+        word = plain(.word),
+        config = plain(.config.as_os_str())
     )]
     UnknownWord {
         /// The word.
         word: OsString,
         /// What was taken for the configuration file.
         config: PathBuf,
+        /// The keyword that one of them is similar to.
+        meant: Option<&'static str>,
     },
     /// A word with a leading hyphen.
-    #[error("{0:?} is no known option; see cmail-dispatchd --help")]
+    #[error("{} is no known option; see cmail-dispatchd --help", plain(.0))]
     UnknownOption(OsString),
     /// Two words that exclude each other.
     #[error("\"{0}\" and \"{1}\" exclude each other")]
@@ -105,7 +119,7 @@ pub enum UsageError {
     #[error("\"{0}\" needs an operand: the {1} whose mail is to be delivered")]
     MissingOperand(&'static str, &'static str),
     /// What follows `deliver` is no domain.
-    #[error("\"deliver\" needs a domain, but {operand:?} is none: {reason}")]
+    #[error("\"deliver\" needs a domain, but {operand} is none: {reason}", operand = plain(.operand))]
     Domain {
         /// What follows it.
         operand: OsString,
@@ -145,13 +159,30 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
                 _ if word.as_bytes().starts_with(b"-") => return Err(UsageError::UnknownOption(word)),
                 None if !word.is_empty() => config = Some(PathBuf::from(word)),
                 None => return Err(UsageError::NoConfig),
-                Some(config) => return Err(UsageError::UnknownWord { word, config: config.clone() }),
+                Some(config) => return Err(unknown(word, config)),
             },
         }
     }
     let config = config.ok_or(UsageError::NoConfig)?;
     let action = action.0.map_or(Action::Work(Mode::Daemon), |(_, action)| action);
     Ok(Command::Run(Invocation { config, drop_privileges, detach, action }))
+}
+
+fn unknown(word: OsString, config: &Path) -> UsageError {
+    let meant = [&*word, config.as_os_str()].into_iter().find_map(|word| nearest(word.to_str()?, KEYWORDS));
+    UsageError::UnknownWord { word, config: config.to_owned(), meant }
+}
+
+fn advice(meant: &Option<&'static str>) -> String {
+    match meant {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => "see cmail-dispatchd --help".to_owned(),
+    }
+}
+
+/// A word of the command line on one line.
+fn plain(word: &OsStr) -> String {
+    OneLine(word.display()).to_string()
 }
 
 impl From<Mode> for Action {
@@ -266,8 +297,12 @@ mod tests {
 
     #[test]
     fn mistakes_are_usage_errors() {
-        let unknown = UsageError::UnknownWord { word: "nodetatch".into(), config: "c".into() };
-        assert_eq!(parse_words(&["c", "nodetatch"]), Err(unknown));
+        let unknown = |word: &str, config: &str, meant| {
+            Err(UsageError::UnknownWord { word: word.into(), config: config.into(), meant })
+        };
+        assert_eq!(parse_words(&["c", "nodetatch"]), unknown("nodetatch", "c", Some("nodetach")));
+        assert_eq!(parse_words(&["chekc", "c.conf"]), unknown("c.conf", "chekc", Some("check")));
+        assert_eq!(parse_words(&["c", "start"]), unknown("start", "c", None));
         assert_eq!(parse_words(&[]), Err(UsageError::NoConfig));
         assert_eq!(parse_words(&[""]), Err(UsageError::NoConfig));
         assert_eq!(parse_words(&["c", "--foo"]), Err(UsageError::UnknownOption("--foo".into())));

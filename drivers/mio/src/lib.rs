@@ -2,6 +2,7 @@
 //! what the daemon is made of.
 #![deny(unsafe_code)]
 
+pub mod access;
 pub mod args;
 pub mod config;
 pub mod connection;
@@ -22,6 +23,7 @@ pub mod signals;
 pub mod sockets;
 pub mod startup;
 pub mod store;
+pub mod suggestion;
 #[cfg(test)]
 mod testing;
 pub mod tls;

@@ -26,7 +26,6 @@ use log::{Level, LevelFilter, SetLoggerError};
 use thiserror::Error;
 
 pub use self::file::Owner;
-pub(crate) use self::file::could_write;
 use self::file::{LogFile, is_torn};
 pub use self::place::PlaceError;
 use self::queue::{Entry, Queue};

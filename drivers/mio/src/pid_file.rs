@@ -13,6 +13,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use thiserror::Error;
 
+use crate::access::could_write;
+
 /// The permissions of a new pid file: everybody may read it.
 const FILE_MODE: u32 = 0o644;
 
@@ -20,7 +22,7 @@ const FILE_MODE: u32 = 0o644;
 #[derive(Debug, Error)]
 pub enum PidFileError {
     /// It cannot be opened or created.
-    #[error("the pid file {path:?} cannot be opened: {source}")]
+    #[error("the pid file {path} cannot be opened: {source}", path = .path.display())]
     Open {
         /// Its path.
         path: PathBuf,
@@ -28,13 +30,13 @@ pub enum PidFileError {
         source: io::Error,
     },
     /// A symbolic link, a file that has another name too, a device or the like.
-    #[error("the pid file {path:?} is no regular file with only this name")]
+    #[error("the pid file {path} is no regular file with only this name", path = .path.display())]
     NotAFile {
         /// Its path.
         path: PathBuf,
     },
     /// It cannot be written.
-    #[error("the pid file {path:?} cannot be written: {source}")]
+    #[error("the pid file {path} cannot be written: {source}", path = .path.display())]
     Write {
         /// Its path.
         path: PathBuf,
@@ -76,6 +78,18 @@ impl PidFile {
             return Err(PidFileError::NotAFile { path: path.to_owned() });
         }
         Ok(Self { path: path.to_owned(), file, is_own })
+    }
+
+    /// Looks whether [`open`](Self::open) would succeed. Changes nothing.
+    pub fn check(path: &Path) -> Result<(), PidFileError> {
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.is_file() || found.nlink() != 1 => {
+                Err(PidFileError::NotAFile { path: path.to_owned() })
+            }
+            Ok(_) | Err(_) => {
+                could_write(path).map_err(|source| PidFileError::Open { path: path.to_owned(), source })
+            }
+        }
     }
 
     /// Writes the id of this process. From now on the file is this process's own.
@@ -191,5 +205,22 @@ mod tests {
         fs::hard_link(directory.path().join("other"), directory.path().join("pid")).unwrap();
         let second_name = PidFile::open(&directory.path().join("pid"));
         assert!(matches!(second_name, Err(PidFileError::NotAFile { .. })));
+        for name in ["link", "pid"] {
+            let checked = PidFile::check(&directory.path().join(name));
+            assert!(matches!(checked, Err(PidFileError::NotAFile { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_check_finds_what_a_start_would_find_and_creates_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        PidFile::check(&directory.path().join("pid")).unwrap();
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+        let missing = PidFile::check(&directory.path().join("missing/pid"));
+        assert!(matches!(missing, Err(PidFileError::Open { .. })));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "7\n").unwrap();
+        PidFile::check(file.path()).unwrap();
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), "7\n");
     }
 }

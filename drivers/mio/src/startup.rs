@@ -21,6 +21,7 @@ use cmail_delivery::settings::Hosts;
 use log::{debug, error, info, warn};
 use thiserror::Error;
 
+use crate::access;
 use crate::args::{self, Action, Command, Invocation};
 use crate::config::{Config, Environment, Rejection};
 use crate::daemonize::{DaemonizeError, Launch};
@@ -32,6 +33,9 @@ use crate::logging::{self, Log, LogError, Owner};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::privileges::{self, PrivilegeError};
 use crate::signals::{self, Signals};
+
+/// Most errors that are told one by one: after these, nobody reads on.
+const ERRORS_LIMIT: usize = 20;
 
 /// What a running engine is given.
 #[derive(Debug)]
@@ -70,10 +74,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let config = match loaded {
         Ok(config) => config,
-        Err(rejection) => {
-            rejection.errors.iter().for_each(complain);
-            return ExitCode::FAILURE;
-        }
+        Err(rejection) => return fail_for(&rejection.errors),
     };
     match &invocation.action {
         Action::InitDatabase => create_database(&invocation, &config),
@@ -94,12 +95,17 @@ fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode
     for warning in warnings {
         complain(&format_args!("warning: {warning}"));
     }
+    let owner = config.as_ref().and_then(|config| owner_of_files(invocation, config));
     if let Some(config) = &config {
         errors.extend(Engine::prepare(config).err().map(|error| error.to_string()));
+        errors.extend(check_written_files(config));
         // The database is looked at by the one who will use it: it may be nobody else's to read, and what SQLite keeps
         // beside it must not become root's.
         errors.extend(drop_privileges(invocation, config).err().map(|error| error.to_string()));
         errors.extend(engine::check_record(config).err().map(|error| error.to_string()));
+        if let Some(warning) = owner.and_then(|_| warn_of_foreign_log(config)) {
+            complain(&format_args!("warning: {warning}"));
+        }
     }
     let database = config.as_ref().map(|config| &config.database).or(rejection.database.as_ref());
     if let Some(database) = database {
@@ -110,11 +116,36 @@ fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode
     }
     match config {
         Some(config) if errors.is_empty() => print(&config.to_string()),
-        Some(_) | None => {
-            errors.iter().for_each(complain);
-            ExitCode::FAILURE
-        }
+        Some(_) | None => fail_for(&errors),
     }
+}
+
+/// What is wrong with the files that a start opens before privileges are dropped.
+fn check_written_files(config: &Config) -> impl Iterator<Item = String> {
+    let log = config.logfile.as_deref().and_then(|path| Log::check(path).err());
+    let pid_file = config.pidfile.as_deref().and_then(|path| PidFile::check(path).err());
+    log.map(|error| error.to_string()).into_iter().chain(pid_file.map(|error| error.to_string()))
+}
+
+/// What the user of the daemon, who runs this, will miss once root has opened the log.
+fn warn_of_foreign_log(config: &Config) -> Option<String> {
+    let path = config.logfile.as_deref()?;
+    let error = access::could_write(path).err()?;
+    Some(format!(
+        "the log file {} could not be opened by the user of the daemon ({error}), who can therefore neither open it again \
+         after it was moved away, nor start with it",
+        path.display()
+    ))
+}
+
+/// Says what is wrong, though not without end.
+fn fail_for<E: Display>(errors: &[E]) -> ExitCode {
+    errors.iter().take(ERRORS_LIMIT).for_each(complain);
+    let more = errors.len().saturating_sub(ERRORS_LIMIT);
+    if more > 0 {
+        complain(&format_args!("and {more} more"));
+    }
+    ExitCode::FAILURE
 }
 
 /// The word `initdb`.
@@ -194,7 +225,7 @@ fn start(
         Err(error) if log.is_file() => error!("{error}"),
         Err(_) => {}
     }
-    if started.is_err() {
+    if !matches!(&started, Ok(Some(_))) {
         log.finish();
     }
     started

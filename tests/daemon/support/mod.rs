@@ -46,3 +46,17 @@ pub(crate) fn skip(why: &str) {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
     let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {why}");
 }
+
+/// Blocks until a process that is not our child has ended.
+pub(crate) fn wait_until_gone(pid: nix::unistd::Pid) {
+    // Where nobody reaps orphans, a dead process keeps its entry.
+    let is_zombie = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))
+    };
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while nix::sys::signal::kill(pid, None).is_ok() && !is_zombie() {
+        assert!(std::time::Instant::now() < deadline, "process {pid} does not end");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}

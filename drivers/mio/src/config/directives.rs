@@ -39,6 +39,15 @@ pub enum Kind {
         /// Where it goes.
         set: fn(&mut Directives, u32),
     },
+    /// A number of seconds.
+    Seconds {
+        /// The least.
+        min: u32,
+        /// The most, such that nothing computed from it can overflow.
+        max: u32,
+        /// Where it goes.
+        set: fn(&mut Directives, u32),
+    },
     /// Anything else.
     Text {
         /// What the manual calls it.
@@ -108,7 +117,7 @@ pub struct Directives {
     pub(super) bounce_return_limit_octets: u32,
     pub(super) auth_insecure: bool,
     /// What the administrator should know although it is no error: the directive, and a sentence.
-    pub(super) warnings: Vec<Located<(&'static str, &'static str)>>,
+    pub(super) warnings: Vec<Located<(&'static str, String)>>,
 }
 
 /// The largest number of most directives. The C program took such numbers too.
@@ -174,10 +183,7 @@ pub static DIRECTIVES: [Directive; 26] = [
     },
     Directive {
         name: "announce",
-        kind: Kind::Text {
-            shape: "NAME",
-            set: |to, text| store(&mut to.announce, values::announce(text.value)),
-        },
+        kind: Kind::Text { shape: "NAME", set: set_announce },
         default: Fallback::Described("the host's name"),
         repeat: Repeat::LastHolds,
         help: "The name that is announced to servers in EHLO, and the domain of Message-IDs: a domain name or an address literal.",
@@ -209,7 +215,7 @@ pub static DIRECTIVES: [Directive; 26] = [
     },
     Directive {
         name: "interval",
-        kind: Kind::Number { shape: "SECONDS", min: 1, max: LARGE, set: |to, number| to.interval_s = number },
+        kind: Kind::Seconds { min: 1, max: LARGE, set: |to, seconds| to.interval_s = seconds },
         default: Fallback::Value("10"),
         repeat: Repeat::LastHolds,
         help: "The longest time between two looks at the outbox.",
@@ -225,12 +231,7 @@ pub static DIRECTIVES: [Directive; 26] = [
     },
     Directive {
         name: "retryinterval",
-        kind: Kind::Number {
-            shape: "SECONDS",
-            min: 0,
-            max: LARGE,
-            set: |to, number| to.retry_interval_s = number,
-        },
+        kind: Kind::Seconds { min: 0, max: LARGE, set: |to, seconds| to.retry_interval_s = seconds },
         default: Fallback::Value("3600"),
         repeat: Repeat::LastHolds,
         help: "A mail that has failed is tried again after more than this time.",
@@ -277,12 +278,7 @@ pub static DIRECTIVES: [Directive; 26] = [
     },
     Directive {
         name: "connection_idle",
-        kind: Kind::Number {
-            shape: "SECONDS",
-            min: 0,
-            max: 3600,
-            set: |to, number| to.connection_idle_s = number,
-        },
+        kind: Kind::Seconds { min: 0, max: 3600, set: |to, seconds| to.connection_idle_s = seconds },
         default: Fallback::Value("5"),
         repeat: Repeat::LastHolds,
         help: "How long a connection without work is kept open for further mail to the same destination. It ends earlier where another destination needs its place. 0 is not at all.",
@@ -330,10 +326,7 @@ pub static DIRECTIVES: [Directive; 26] = [
     },
     Directive {
         name: "bounce_from",
-        kind: Kind::Text {
-            shape: "ADDRESS",
-            set: |to, text| store(&mut to.bounce_from, values::address(text.value)),
-        },
+        kind: Kind::Text { shape: "ADDRESS", set: set_bounce_from },
         default: Fallback::Described("`postmaster@` and the value of `announce`"),
         repeat: Repeat::LastHolds,
         help: "The address in the From: line of bounces.",
@@ -370,6 +363,7 @@ impl Kind {
     pub fn shape(&self) -> &'static str {
         match self {
             Self::Number { shape, .. } | Self::Text { shape, .. } => shape,
+            Self::Seconds { .. } => "SECONDS",
         }
     }
 
@@ -377,14 +371,34 @@ impl Kind {
     pub(super) fn read(&self, to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
         match self {
             Self::Number { min, max, set, .. } => set(to, values::number(text.value, *min, *max)?),
+            Self::Seconds { min, max, set } => set(to, values::seconds(text.value, *min, *max)?),
             Self::Text { set, .. } => set(to, text)?,
         }
         Ok(())
     }
 }
 
-fn store<T>(slot: &mut Option<T>, value: Result<T, ValueError>) -> Result<(), ValueError> {
-    *slot = Some(value?);
+impl Directives {
+    fn warn(&mut self, line: usize, directive: &'static str, text: impl Into<String>) {
+        self.warnings.push(Located { line, value: (directive, text.into()) });
+    }
+}
+
+fn set_announce(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    let name = values::announce(text.value)?;
+    if values::lacks_dot(&name) {
+        to.warn(text.line, "announce", format!("{name} {}", values::WITHOUT_DOT));
+    }
+    to.announce = Some(name);
+    Ok(())
+}
+
+fn set_bounce_from(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    let (address, warning) = values::address(text.value)?;
+    if let Some(warning) = warning {
+        to.warn(text.line, "bounce_from", warning);
+    }
+    to.bounce_from = Some(address);
     Ok(())
 }
 
@@ -411,24 +425,29 @@ fn add_resolvers(to: &mut Directives, text: Located<&str>) -> Result<(), ValueEr
 }
 
 fn add_bounce_copies(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
-    let addresses: Vec<_> = values::words(text.value).map(values::address).collect::<Result<_, _>>()?;
-    to.bounce_copy.extend(addresses);
+    let found: Vec<_> = values::words(text.value).map(values::address).collect::<Result<_, _>>()?;
+    for (address, warning) in found {
+        to.bounce_copy.push(address);
+        if let Some(warning) = warning {
+            to.warn(text.line, "bounce_copy", warning);
+        }
+    }
     Ok(())
 }
 
 fn set_rate(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
     to.rate_limit = values::rate(text.value)?;
     if to.rate_limit.is_none() {
-        let value = "a plain number is ignored; to limit the rate, write it as N/s, N/min or N/h";
-        to.warnings.push(Located { line: text.line, value: ("ratelimit", value) });
+        let warning = "a plain number is ignored; to limit the rate, write it as N/s, N/min or N/h";
+        to.warn(text.line, "ratelimit", warning);
     }
     Ok(())
 }
 
 fn warn_of_priorities(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
-    let value =
+    let warning =
         "the directive is ignored: TLS 1.2 and 1.3 are used with the cipher suites that are good today";
-    to.warnings.push(Located { line: text.line, value: ("tls_priorities", value) });
+    to.warn(text.line, "tls_priorities", warning);
     Ok(())
 }
 

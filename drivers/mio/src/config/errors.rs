@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::shown;
 use super::values::ValueError;
 
 /// Something wrong with a configuration file, and where: `FILE:LINE: DIRECTIVE: REASON`.
@@ -64,8 +65,11 @@ pub enum Reason {
     #[error("the line is not UTF-8 text")]
     NotUtf8,
     /// No such directive.
-    #[error("there is no such directive")]
-    UnknownDirective,
+    #[error("there is no such directive{}", did_you_mean(*.meant))]
+    UnknownDirective {
+        /// One with a similar name.
+        meant: Option<&'static str>,
+    },
     /// Nothing follows the name.
     #[error("the value is missing")]
     MissingValue,
@@ -82,13 +86,13 @@ pub enum Reason {
     #[error(transparent)]
     Value(#[from] ValueError),
     /// No such user.
-    #[error("there is no user \"{}\"", .0.escape_debug())]
+    #[error("there is no user \"{}\"", shown::value(.0))]
     UnknownUser(Box<str>),
     /// No such group.
-    #[error("there is no group \"{}\"", .0.escape_debug())]
+    #[error("there is no group \"{}\"", shown::value(.0))]
     UnknownGroup(Box<str>),
     /// The users cannot be looked up.
-    #[error("\"{}\" cannot be looked up: {error}", .name.escape_debug())]
+    #[error("\"{}\" cannot be looked up: {error}", shown::value(.name))]
     AccountLookup {
         /// The user or group.
         name: Box<str>,
@@ -96,7 +100,7 @@ pub enum Reason {
         error: io::Error,
     },
     /// The file of trusted certificates cannot be read.
-    #[error("the trust file {path:?} cannot be read: {error}")]
+    #[error("the trust file {path} cannot be read: {error}", path = shown::path(.path))]
     TrustFileUnreadable {
         /// Its path.
         path: PathBuf,
@@ -104,7 +108,7 @@ pub enum Reason {
         error: io::Error,
     },
     /// The file of trusted certificates is damaged.
-    #[error("the trust file {path:?} is no valid PEM: {error}")]
+    #[error("the trust file {path} is no valid PEM: {error}", path = shown::path(.path))]
     TrustFileDamaged {
         /// Its path.
         path: PathBuf,
@@ -112,7 +116,7 @@ pub enum Reason {
         error: String,
     },
     /// The file of trusted certificates has none.
-    #[error("the trust file {path:?} contains no certificate")]
+    #[error("the trust file {path} contains no certificate", path = shown::path(.path))]
     TrustFileEmpty {
         /// Its path.
         path: PathBuf,
@@ -124,7 +128,7 @@ pub enum Reason {
         other: &'static str,
     },
     /// `bind` names nothing.
-    #[error("\"{}\" has no address: {error}", .host.escape_debug())]
+    #[error("\"{}\" has no address: {error}", shown::value(.host))]
     BindHost {
         /// The value of the directive.
         host: Box<str>,
@@ -135,7 +139,7 @@ pub enum Reason {
     #[error("the directive is missing, and the host's name cannot be used instead: {0}")]
     HostName(String),
     /// A relative path, and no directory that it is relative to.
-    #[error("the path {path:?} is relative, but there is no working directory: {error}")]
+    #[error("the path {path} is relative, but there is no working directory: {error}", path = shown::path(.path))]
     WorkingDirectory {
         /// The path.
         path: PathBuf,
@@ -146,12 +150,17 @@ pub enum Reason {
 
 fn show_place(f: &mut fmt::Formatter<'_>, file: &Path, line: Option<usize>, directive: &str) -> fmt::Result {
     // Whatever stands in a file or its name, an error is one line.
-    write!(f, "{}:", file.to_string_lossy().escape_debug())?;
+    write!(f, "{}:", shown::path(file))?;
     if let Some(line) = line {
         write!(f, "{line}:")?;
     }
     if !directive.is_empty() {
-        write!(f, " {}:", directive.escape_debug())?;
+        write!(f, " {}:", shown::value(directive))?;
     }
     f.write_str(" ")
+}
+
+/// The end of an error about a word that is not known.
+fn did_you_mean(meant: Option<&str>) -> String {
+    meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default()
 }

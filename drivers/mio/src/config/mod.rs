@@ -7,6 +7,7 @@ mod directives;
 mod errors;
 mod parser;
 mod report;
+mod shown;
 mod values;
 
 #[cfg(test)]
@@ -131,7 +132,7 @@ impl Completion<'_> {
     /// The configuration, unless there are errors.
     fn complete(&mut self, directives: Directives, environment: &Environment) -> Option<Config> {
         for Located { line, value: (directive, text) } in &directives.warnings {
-            self.warn(Some(*line), directive, (*text).to_owned());
+            self.warn(Some(*line), directive, text.clone());
         }
         let logfile = self.absolute_path("logfile", &directives.logfile);
         let pidfile = self.absolute_path("pidfile", &directives.pidfile);
@@ -259,7 +260,16 @@ impl Completion<'_> {
         // A directive that is there and wrong has been reported already.
         let is_reported = self.errors.iter().any(|error| &*error.directive == "announce");
         match announce {
-            Ok(announce) => Some(announce),
+            Ok(announce) => {
+                if values::lacks_dot(&announce) {
+                    self.warn(
+                        None,
+                        "announce",
+                        format!("the host's name {announce} {}", values::WITHOUT_DOT),
+                    );
+                }
+                Some(announce)
+            }
             Err(reason) if !is_reported => {
                 self.fail(None, "announce", Reason::HostName(reason));
                 None
@@ -272,8 +282,10 @@ impl Completion<'_> {
         let path = &environment.resolv_conf;
         let resolv_conf = ResolvConf::read(path).unwrap_or_else(|error| {
             if directives.resolver.is_empty() {
-                let text =
-                    format!("{path:?} cannot be read, so the DNS server of this host is asked: {error}");
+                let text = format!(
+                    "{} cannot be read, so the DNS server of this host is asked: {error}",
+                    path.display()
+                );
                 self.warn(None, "resolver", text);
             }
             ResolvConf::default()

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::directives::{DIRECTIVES, Directives, Fallback, Located, Repeat};
 use super::errors::{ConfigError, Reason};
 use super::values;
+use crate::suggestion::nearest;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
@@ -71,8 +72,10 @@ impl Directives {
         value: Located<&str>,
         first_lines: &mut BTreeMap<&'static str, usize>,
     ) -> Result<(), Reason> {
-        let directive =
-            DIRECTIVES.iter().find(|directive| directive.name == name).ok_or(Reason::UnknownDirective)?;
+        let directive = DIRECTIVES.iter().find(|directive| directive.name == name).ok_or_else(|| {
+            let names = DIRECTIVES.iter().map(|directive| directive.name);
+            Reason::UnknownDirective { meant: nearest(name, names) }
+        })?;
         let first_line = *first_lines.entry(directive.name).or_insert(value.line);
         if value.value.is_empty() {
             return Err(Reason::MissingValue);

@@ -79,6 +79,9 @@ fn default(directive: &Directive) -> String {
 fn meaning(directive: &Directive) -> String {
     let range = match directive.kind {
         Kind::Number { min, max, .. } => format!(" From {min} to {max}."),
+        Kind::Seconds { min, max, .. } => {
+            format!(" From {min} to {max}, or with a unit, as `90s`, `15m`, `1h`, `5d`.")
+        }
         Kind::Text { .. } => String::new(),
     };
     let repeat = match directive.repeat {

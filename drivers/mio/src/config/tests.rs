@@ -141,7 +141,7 @@ fn a_line_may_be_long() {
 #[test]
 fn all_errors_are_reported_with_their_place() {
     let text = b"verbosty 1\nretries\ninterval 0\nretries many\nportprio 25 25@ssl\nannounce a b\nuser no-such-user\n\
-        group no-such-group\n\xff x\ntls_trustfile /nonexistent/pem\ndatabase /a\ndatabase /a\nbounce_from\t<>\n\
+        group no-such-group\n\xff x\ntls_trustfile /nonexistent/pem\ndatabase /a\ndatabase /a\nbounce_from\ta@b.example\n\
         Retries 5\nauth_insecure maybe\nresolver ns.example\nratelimit fast\nbind 192.0.2.300.\n";
     let errors = errors(text);
     let mut places: Vec<_> =
@@ -159,7 +159,6 @@ fn all_errors_are_reported_with_their_place() {
         "9: the",
         "10: tls_trustfile:",
         "12: database:",
-        "13: bounce_from:",
         "14: Retries:",
         "15: auth_insecure:",
         "16: resolver:",
@@ -170,6 +169,7 @@ fn all_errors_are_reported_with_their_place() {
     .to_vec();
     expected.sort_unstable();
     assert_eq!(places, expected);
+    assert_eq!(errors[0], "test.conf:1: verbosty: there is no such directive; did you mean verbosity?");
     assert_eq!(errors[2], "test.conf:3: interval: 0 is out of range: it must be from 1 to 2147483647");
 }
 
@@ -211,9 +211,52 @@ fn what_is_ignored_is_warned_of() {
 }
 
 #[test]
+fn what_only_looks_wrong_is_warned_of() {
+    let text = "database /db\nresolver 192.0.2.1\nannounce mail\nbounce_from <>\nbounce_copy a@b.example postmaster\n";
+    let warnings = warnings(text);
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert!(warnings[0].starts_with("test.conf:3: announce: mail has no dot"), "{warnings:?}");
+    assert!(warnings[1].starts_with("test.conf:4: bounce_from: \"<>\" is no mail address: "), "{warnings:?}");
+    assert!(
+        warnings[2].starts_with("test.conf:5: bounce_copy: \"postmaster\" is no mail address: "),
+        "{warnings:?}"
+    );
+    let settings = config(text).settings;
+    assert_eq!((&*settings.announce, &*settings.bounce_from, settings.bounce_copy.len()), ("mail", "<>", 2));
+    for announce in ["[192.0.2.1]", "a.b"] {
+        let text = format!("database /db\nresolver 192.0.2.1\nannounce {announce}\n");
+        assert_eq!(config(&text).warnings, []);
+    }
+    let short = Environment { host_name: Ok("mail".to_owned()), ..environment() };
+    let config = Config::from_octets(Path::new(FILE), b"database /db\nresolver 192.0.2.1\n", &short).unwrap();
+    assert!(
+        config.warnings[0].to_string().starts_with("test.conf: announce: the host's name mail has no dot")
+    );
+    // Nothing but text stands in a header field.
+    assert_eq!(errors("database /db\nbounce_from a\rb\n").len(), 1);
+}
+
+#[test]
+fn long_values_are_shortened() {
+    let long = "x".repeat(100_000);
+    let errors = errors(format!("database /db\n{long} 1\nretries {long}\nuser {long}\n"));
+    assert!(errors.len() == 3 && errors.iter().all(|error| error.len() < 200), "{errors:?}");
+}
+
+#[test]
+fn spans_of_time_may_have_a_unit() {
+    let config = config("database /db\nretryinterval 1h\ninterval 2m\nconnection_idle 90s\n");
+    assert_eq!(config.settings.retry_interval_s, 3600);
+    assert_eq!(config.settings.interval, Duration::from_secs(120));
+    assert_eq!(config.settings.connection_idle, Duration::from_secs(90));
+    let error = &errors("database /db\nretryinterval 60x\n")[0];
+    assert!(error.starts_with("test.conf:2: retryinterval: \"60x\" is no span of time"), "{error}");
+}
+
+#[test]
 fn an_unreadable_resolv_conf_matters_only_without_resolvers() {
     let found = warnings("database /db\n");
-    assert!(found[0].contains("\"/nonexistent/resolv.conf\" cannot be read"), "{found:?}");
+    assert!(found[0].contains(" /nonexistent/resolv.conf cannot be read"), "{found:?}");
     assert!(warnings("database /db\nresolver 192.0.2.1\n").is_empty());
 }
 

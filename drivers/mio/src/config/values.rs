@@ -8,6 +8,8 @@ use cmail_delivery::settings::RateLimit;
 use cmail_delivery::time::Duration;
 use thiserror::Error;
 
+use super::shown;
+
 /// The port of DNS servers (RFC 1035 section 4.2).
 pub(super) const DNS_PORT: u16 = 53;
 /// Most transactions per second, minute or hour that `ratelimit` accepts.
@@ -17,10 +19,10 @@ pub(super) const RATE_LIMIT_MAX: u32 = 1_000_000;
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ValueError {
     /// Anything but decimal digits.
-    #[error("\"{}\" is no decimal number", .0.escape_debug())]
+    #[error("\"{}\" is no decimal number", shown::value(.0))]
     NotANumber(Box<str>),
     /// A number that is too small or too large.
-    #[error("{} is out of range: it must be from {min} to {max}", .text.escape_debug())]
+    #[error("{} is out of range: it must be from {min} to {max}", shown::value(.text))]
     OutOfRange {
         /// The number as it was written.
         text: Box<str>,
@@ -29,14 +31,17 @@ pub enum ValueError {
         /// The most.
         max: u32,
     },
+    /// A number of seconds that is none.
+    #[error("\"{}\" is no span of time: it must be a number of seconds, or a number with s, m, h or d behind it", shown::value(.0))]
+    Span(Box<str>),
     /// A path that no system call could take.
     #[error("the path contains a NUL character")]
     NulInPath,
     /// Neither a domain nor an address literal.
-    #[error("\"{}\" cannot be announced: it must be a domain name or an address literal", .0.escape_debug())]
+    #[error("\"{}\" cannot be announced: it must be a domain name or an address literal", shown::value(.0))]
     Announce(Box<str>),
     /// No mail address.
-    #[error("\"{}\" is no mail address: {}", .text.escape_debug(), .reason)]
+    #[error("\"{}\" is no mail address: {}", shown::value(.text), .reason)]
     Address {
         /// The text.
         text: Box<str>,
@@ -44,19 +49,19 @@ pub enum ValueError {
         reason: AddressError,
     },
     /// A port entry without a valid number.
-    #[error("\"{}\" is no port: it must be a number from 1 to 65535, with \"@tls\", \"@starttls\" or nothing after it", .0.escape_debug())]
+    #[error("\"{}\" is no port: it must be a number from 1 to 65535, with \"@tls\", \"@starttls\" or nothing after it", shown::value(.0))]
     Port(Box<str>),
     /// A port entry with an unknown suffix.
-    #[error("\"{}\" has an unknown suffix: it must be \"@tls\", \"@starttls\" or nothing", .0.escape_debug())]
+    #[error("\"{}\" has an unknown suffix: it must be \"@tls\", \"@starttls\" or nothing", shown::value(.0))]
     PortSuffix(Box<str>),
     /// No rate.
-    #[error("\"{}\" is no rate: it must be a number from 1 to {max} followed by \"/s\", \"/min\" or \"/h\"", .0.escape_debug(), max = RATE_LIMIT_MAX)]
+    #[error("\"{}\" is no rate: it must be a number from 1 to {max} followed by \"/s\", \"/min\" or \"/h\"", shown::value(.0), max = RATE_LIMIT_MAX)]
     Rate(Box<str>),
     /// No address of a DNS server.
-    #[error("\"{}\" is no address of a DNS server: it must be like 192.0.2.1, 192.0.2.1:53, 2001:db8::1 or [2001:db8::1]:53", .0.escape_debug())]
+    #[error("\"{}\" is no address of a DNS server: it must be like 192.0.2.1, 192.0.2.1:53, 2001:db8::1 or [2001:db8::1]:53", shown::value(.0))]
     Resolver(Box<str>),
     /// Neither yes nor no.
-    #[error("\"{}\" is neither \"yes\" nor \"no\"", .0.escape_debug())]
+    #[error("\"{}\" is neither \"yes\" nor \"no\"", shown::value(.0))]
     YesNo(Box<str>),
 }
 
@@ -80,6 +85,22 @@ pub(super) fn number(text: &str, min: u32, max: u32) -> Result<u32, ValueError> 
     in_range.ok_or_else(|| ValueError::OutOfRange { text: text.into(), min, max })
 }
 
+/// The units of a span of time, and their seconds.
+const SPAN_UNITS: [(char, u32); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
+
+/// A number of seconds from `min` to `max`, or one of the units: `90s`, `15m`, `1h`, `5d`.
+pub(super) fn seconds(text: &str, min: u32, max: u32) -> Result<u32, ValueError> {
+    let unit = SPAN_UNITS.iter().find_map(|&(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
+    let (digits, unit_s) = unit.unwrap_or((text, 1));
+    if digits.is_empty() || !digits.bytes().all(|octet| octet.is_ascii_digit()) {
+        return Err(ValueError::Span(text.into()));
+    }
+    // Digits that do not parse are a number beyond any range.
+    let seconds = digits.parse::<u32>().ok().and_then(|count| count.checked_mul(unit_s));
+    let in_range = seconds.filter(|seconds| (min..=max).contains(seconds));
+    in_range.ok_or_else(|| ValueError::OutOfRange { text: text.into(), min, max })
+}
+
 /// A path, not yet looked at.
 pub(super) fn path(text: &str) -> Result<Box<str>, ValueError> {
     if text.contains('\0') { Err(ValueError::NulInPath) } else { Ok(text.into()) }
@@ -96,11 +117,27 @@ pub(super) fn announce(text: &str) -> Result<Box<str>, ValueError> {
     }
 }
 
-/// A mail address, without angle brackets.
-pub(super) fn address(text: &str) -> Result<Box<str>, ValueError> {
-    match Mailbox::parse(text.as_bytes()) {
-        Ok(mailbox) => Ok(mailbox.as_str().into()),
-        Err(reason) => Err(ValueError::Address { text: text.into(), reason }),
+/// What a name without a dot is warned with.
+pub(super) const WITHOUT_DOT: &str =
+    "has no dot, so that many servers will refuse it; announce the full name of this host";
+
+/// Whether an announced name only looks like the name of a host of the Internet.
+pub(super) fn lacks_dot(announce: &str) -> bool {
+    !announce.contains('.') && !announce.starts_with('[')
+}
+
+/// A mail address without angle brackets, or another text, with a warning: what the C program took is not refused.
+pub(super) fn address(text: &str) -> Result<(Box<str>, Option<String>), ValueError> {
+    let parsed = Mailbox::parse(text.as_bytes());
+    let reason = match &parsed {
+        Ok(mailbox) => mailbox.domain().err(),
+        Err(reason) => Some(reason.clone()),
+    };
+    let text = parsed.as_ref().map_or(text, Mailbox::as_str);
+    let wrong = reason.map(|reason| ValueError::Address { text: text.into(), reason });
+    match wrong {
+        Some(wrong) if text.contains(char::is_control) => Err(wrong),
+        wrong => Ok((text.into(), wrong.map(|wrong| format!("{wrong}; it is used as it is")))),
     }
 }
 
@@ -180,6 +217,21 @@ mod tests {
         }
         for text in ["0", "11", "4294967296", "99999999999999999999999999"] {
             assert!(matches!(number(text, 1, 10), Err(ValueError::OutOfRange { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_span_of_time_is_seconds_or_has_a_unit() {
+        for (text, expected) in
+            [("0", 0), ("90", 90), ("90s", 90), ("15m", 900), ("1h", 3600), ("5d", 432_000)]
+        {
+            assert_eq!(seconds(text, 0, 1_000_000), Ok(expected), "{text}");
+        }
+        for text in ["", "s", "1w", "1.5h", "-1s", "1 h", "1hh", "m1", "1M"] {
+            assert_eq!(seconds(text, 0, 10), Err(ValueError::Span(text.into())), "{text}");
+        }
+        for text in ["0s", "11s", "1m", "99999999999999d", "4294967295d"] {
+            assert!(matches!(seconds(text, 1, 10), Err(ValueError::OutOfRange { .. })), "{text}");
         }
     }
 

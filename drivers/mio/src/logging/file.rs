@@ -1,16 +1,16 @@
 //! The file of the log: opened such that root is not led astray, and such that the daemon's user can open it again.
 
 use std::fs::{File, OpenOptions};
-use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
-use nix::unistd::{self, AccessFlags, Gid, Uid};
+use nix::unistd::{self, Gid, Uid};
 
 use super::LogError;
 use super::place::{Place, PlaceError};
+use crate::access::could_write;
 
 /// The permissions of a new log file: what mail goes where is not for everybody.
 const FILE_MODE: u32 = 0o640;
@@ -90,23 +90,6 @@ impl LogFile {
     }
 }
 
-/// Whether a file could be written, or else created, by who runs the program. Changes nothing.
-pub(crate) fn could_write(path: &Path) -> io::Result<()> {
-    let access = |path: &Path, flags| {
-        let access = unistd::faccessat(nix::fcntl::AT_FDCWD, path, flags, nix::fcntl::AtFlags::AT_EACCESS);
-        access.map_err(io::Error::from)
-    };
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => Err(nix::errno::Errno::EISDIR.into()),
-        Ok(_) => access(path, AccessFlags::W_OK),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let directory = path.parent().unwrap_or(Path::new("/"));
-            access(directory, AccessFlags::W_OK | AccessFlags::X_OK)
-        }
-        Err(error) => Err(error),
-    }
-}
-
 /// Whether a file ends in the middle of a line: somebody was killed, or the disk was full.
 pub(super) fn is_torn(file: &File) -> bool {
     let Ok(metadata) = file.metadata() else { return false };
@@ -176,8 +159,5 @@ mod tests {
         }
         fs::write(directory.path().join("log"), "").unwrap();
         at("log").check().unwrap();
-        could_write(&directory.path().join("other")).unwrap();
-        assert!(could_write(directory.path()).is_err());
-        assert!(could_write(&directory.path().join("missing/log")).is_err());
     }
 }

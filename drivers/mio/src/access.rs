@@ -1,0 +1,38 @@
+//! Whether files could be written: for `check`, which writes none.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
+
+/// Whether a file could be written, or else created, by who runs the program. Changes nothing.
+pub fn could_write(path: &Path) -> io::Result<()> {
+    let access =
+        |path: &Path, flags| faccessat(AT_FDCWD, path, flags, AtFlags::AT_EACCESS).map_err(io::Error::from);
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(Errno::EISDIR.into()),
+        Ok(_) => access(path, AccessFlags::W_OK),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            access(directory, AccessFlags::W_OK | AccessFlags::X_OK)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_missing_could_be_written_where_its_directory_is() {
+        let directory = tempfile::tempdir().unwrap();
+        could_write(&directory.path().join("new")).unwrap();
+        assert!(could_write(directory.path()).is_err(), "a directory is no file");
+        assert!(could_write(&directory.path().join("missing/new")).is_err());
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,41 @@
+//! What somebody may have meant who has mistyped a word.
+
+/// Longer words are no mistyped ones, and comparing them takes time.
+const WORD_LIMIT_OCTETS: usize = 40;
+/// Words shorter than this are mistyped by one letter, longer ones by two at most: else everything is near to everything.
+const LONG_WORD_OCTETS: usize = 6;
+
+/// The known word that is nearest to `word`, if one is near. Letters that changed places count as one mistake.
+pub fn nearest(word: &str, known: impl IntoIterator<Item = &'static str>) -> Option<&'static str> {
+    if word.len() > WORD_LIMIT_OCTETS {
+        return None;
+    }
+    let word = word.to_ascii_lowercase();
+    let distances = known.into_iter().map(|known| (strsim::osa_distance(&word, known), known));
+    let (distance, known) = distances.min()?;
+    let limit = if known.len() < LONG_WORD_OCTETS { 1 } else { 2 };
+    (distance <= limit).then_some(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_near_to_what_it_was_meant_to_be_and_to_nothing_else() {
+        let known = || ["check", "initdb", "retries", "retryinterval"];
+        for (word, expected) in [
+            ("chekc", Some("check")),
+            ("CHECK", Some("check")),
+            ("retires", Some("retries")),
+            ("retry_intervall", Some("retryinterval")),
+            ("init", Some("initdb")),
+            ("chk", None),
+            ("foo", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, known()), expected, "{word}");
+        }
+        assert_eq!(nearest(&"check".repeat(1 << 20), known()), None);
+    }
+}
