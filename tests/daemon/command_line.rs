@@ -382,7 +382,7 @@ fn a_second_process_leaves_the_log_of_the_first_alone() {
     let scene = Scene::with_database("logfile log\npidfile pid\nverbosity 1\nratelimit 5\n");
     assert_succeeds(&scene.command(["test.conf"]).output().unwrap());
     let daemon = Background::of(&scene, "pid");
-    let before = scene.text("log");
+    let before = crate::support::wait_for_file(&scene.path("log"), |text| text.contains(" works on "));
     assert!(before.contains("ratelimit"), "{before}");
     assert_eq!(scene.run(["test.conf", "genbounces"]).status.code(), Some(1));
     assert_eq!(scene.text("log"), before);
@@ -418,7 +418,7 @@ fn with_a_log_file_the_daemon_goes_into_the_background_once_it_has_started() {
     let (session, terminal) = (fields[3], fields[4]);
     assert_ne!(session, daemon.pid.to_string(), "a leader of a session could get a terminal");
     assert_eq!(terminal, "0");
-    assert!(scene.text("log").contains(" works on "));
+    crate::support::wait_for_file(&scene.path("log"), |text| text.contains(" works on "));
     daemon.terminate();
     assert!(!scene.path("pid").exists());
 }

@@ -1,25 +1,11 @@
 //! The process: signals, crashes, pid file, log file, one instance, one-shot modes, privileges (contract, 1, 2 and 4).
 
-use crate::support::{Action, Daemon, Gate, Mail, PATIENCE, Script, World, wait_until_gone};
+use crate::support::{Action, Daemon, Gate, Mail, Script, World, wait_for_file, wait_until_gone};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User, chown};
-use std::path::Path;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(7);
-
-/// Blocks until a file has content that fulfils the condition.
-fn wait_for_file(path: &Path, condition: impl Fn(&str) -> bool) -> String {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    loop {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        if condition(&text) {
-            return text;
-        }
-        assert!(std::time::Instant::now() < deadline, "{} holds {text:?}", path.display());
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-}
 
 /// A process that is not our child; it is killed when the test ends.
 struct Stray(Pid);

@@ -60,3 +60,16 @@ pub(crate) fn wait_until_gone(pid: nix::unistd::Pid) {
         std::thread::park_timeout(Duration::from_millis(20));
     }
 }
+
+/// Blocks until a file has content that fulfils the condition.
+pub(crate) fn wait_for_file(path: &std::path::Path, condition: impl Fn(&str) -> bool) -> String {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if condition(&text) {
+            return text;
+        }
+        assert!(std::time::Instant::now() < deadline, "{} holds {text:?}", path.display());
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
