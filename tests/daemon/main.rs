@@ -24,6 +24,7 @@ mod hostile;
 mod initdb;
 mod limits;
 mod log;
+mod loss;
 mod process;
 mod queue;
 mod record;

@@ -1,23 +1,26 @@
 //! One connection to the master database.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cmail_delivery::outbox::StoreError;
+use cmail_delivery::outbox::{Commit, StoreError};
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::database_file::DatabaseFile;
 use super::error::{OpenError, needs_new_connection, store_error};
-use super::journal::{DatabaseWarning, has_write_ahead_log, may_roll_back, rollback_journal};
+use super::journal::{
+    DatabaseWarning, LogFiles, has_write_ahead_log, may_roll_back, rollback_journal, write_ahead_log,
+};
 use super::lock::DatabaseLock;
 use super::patience::{BUSY_TIMEOUT, Hurry, interruptibly, wait_for_locks};
 use super::pool::Pool;
 use super::schema::verify;
-use super::stamps::Stamps;
+use super::stamps::{StampList, Stamps};
+use super::unsettled::Unsettled;
 
 /// How soon files are tried again that another process is about to make accessible.
 const ACCESS_PAUSE: Duration = Duration::from_millis(5);
@@ -46,6 +49,9 @@ pub(crate) struct Database {
     /// Whether the index of the faillog is known to exist.
     is_indexed: bool,
     must_reopen: bool,
+    /// The files of the write-ahead log, once it is known to have one.
+    log: Option<LogFiles>,
+    pub(super) unsettled: Unsettled,
     /// What the mail was that is being worked on.
     pub(super) stamps: Stamps,
     /// How often the database was opened anew: data versions of different connections cannot be compared.
@@ -83,15 +89,19 @@ impl Database {
         }
         let is_indexed = has_index(&connection).map_err(failed)?;
         let seen_version = data_version(&connection).map_err(failed)?;
-        if has_write_ahead_log(&connection).map_err(failed)? {
+        let has_log = has_write_ahead_log(&connection).map_err(failed)?;
+        if has_log {
             log::warn!("{}", DatabaseWarning::WriteAheadLog { path: path.to_path_buf() });
         }
+        let log = has_log.then(|| LogFiles::of(path)).flatten();
         Ok(Self {
             connection,
             file,
             pool: Pool::default(),
             is_indexed,
             must_reopen: false,
+            log,
+            unsettled: Unsettled::default(),
             stamps: Stamps::default(),
             generation: 0,
             seen_version,
@@ -110,30 +120,109 @@ impl Database {
         self.file.path()
     }
 
-    /// Makes sure that the connection is one to the file that has the name now. A file that was moved away is not
+    /// Makes sure that the connection is one to the files that have their names now. Files that were moved away are not
     /// written to any more: nobody would ever see it.
     pub(super) fn ensure_open(&mut self) -> Result<(), StoreError> {
-        if self.file.is_in_place() && !self.must_reopen {
-            return Ok(());
+        if let Some(lost) = self.loss() {
+            if !self.must_reopen {
+                log::error!(
+                    "{} was removed or replaced while the daemon used it, so the database {} is opened anew; restart \
+                     all other programs that use it",
+                    lost.display(),
+                    self.path().display()
+                );
+            }
+            self.must_reopen = true;
+            self.unsettled.lose();
         }
-        self.reopen().map_err(|error| StoreError { text: error.to_string() })
+        if self.must_reopen {
+            self.reopen().map_err(|error| StoreError { text: error.to_string() })?;
+        }
+        if self.unsettled.is_lost() {
+            self.replay().map_err(|error| self.failed("record again what was recorded in", &error))?;
+        }
+        // Another program may begin a log at any time.
+        if self.log.is_none() && has_write_ahead_log(&self.connection).is_ok_and(|has_log| has_log) {
+            self.log = LogFiles::of(self.path());
+        }
+        Ok(())
+    }
+
+    /// One of the files that this connection uses, if its name leads to another one now, or to none.
+    fn loss(&self) -> Option<PathBuf> {
+        let path = self.path();
+        if !self.file.is_in_place() {
+            return Some(path.to_path_buf());
+        }
+        self.log.and_then(|log| log.loss(path))
     }
 
     fn reopen(&mut self) -> Result<(), OpenError> {
+        self.let_go()?;
         let file = if self.file.is_in_place() {
             Arc::clone(&self.file)
         } else {
-            let file = DatabaseFile::open(self.path())?;
+            let path = self.path();
+            // SQLite would play it into the other database.
+            if self.log.is_some_and(|log| log.has_content(path)) {
+                return Err(OpenError::ForeignLog(write_ahead_log(path)));
+            }
+            let file = DatabaseFile::open(path)?;
             file.lock()?;
             Arc::new(file)
         };
         let mut fresh = Self::open_with(file, self.busy_timeout, self.hurry.clone())?;
         fresh.generation = self.generation.wrapping_add(1);
         fresh.stamps = std::mem::take(&mut self.stamps);
+        fresh.unsettled = std::mem::take(&mut self.unsettled);
         fresh.pool = self.pool.clone();
         fresh.prepare_index();
         *self = fresh;
         Ok(())
+    }
+
+    /// Closes the connection, so that nothing of it is left when the next one is opened: within a process, SQLite lets
+    /// connections to one file share the index of its log. One to nothing takes its place until then.
+    fn let_go(&mut self) -> Result<(), OpenError> {
+        let failed = |error: rusqlite::Error| OpenError::from_sqlite(self.file.path(), &error);
+        let nothing = Connection::open_in_memory().map_err(failed)?;
+        self.keep_lost_log_out();
+        drop(std::mem::replace(&mut self.connection, nothing));
+        Ok(())
+    }
+
+    /// Keeps SQLite from copying a lost log into the database when the connection is closed: others may have written to the database
+    /// since it was lost, and to another log, which SQLite would delete.
+    fn keep_lost_log_out(&self) {
+        if self.loss().is_some()
+            && let Err(error) =
+                self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        {
+            log::warn!("cannot leave the lost log of the database {} alone: {error}", self.path().display());
+        }
+    }
+
+    /// Records anew what stood only in a log that is lost.
+    fn replay(&mut self) -> rusqlite::Result<()> {
+        let generation = self.generation;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let version = version(&transaction, generation)?;
+        self.unsettled.replay(&transaction, version)?;
+        transaction.commit()?;
+        self.unsettled.replayed(self.log.is_some());
+        Ok(())
+    }
+
+    /// Remembers what was recorded until it is in the database itself.
+    pub(super) fn remember(&mut self, commit: Commit, stamps: StampList) {
+        if self.log.is_none() {
+            return;
+        }
+        let version = self.seen_version ^ (self.generation << 32);
+        self.unsettled.push(commit, stamps, version);
+        if let Err(error) = self.unsettled.settle(&self.connection) {
+            log::debug!("cannot copy the log of the database {}: {error}", self.path().display());
+        }
     }
 
     /// The sentence for an error of a request; `task` completes "cannot …".
@@ -187,6 +276,12 @@ impl Database {
             return false;
         }
         self.see_version().is_ok() && (self.seen_version != before || self.generation != generation)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.keep_lost_log_out();
     }
 }
 

@@ -75,6 +75,12 @@ pub enum OpenError {
         /// What SQLite says.
         text: String,
     },
+    /// Another file has taken the name of a database whose write-ahead log is still there.
+    #[error(
+        "the write-ahead log {} belongs to another file than the one that has the name of the database now, and would \
+         damage it; stop all programs that use the database, and then remove the log", .0.display()
+    )]
+    ForeignLog(PathBuf),
     /// Another process works on it, or the lock file cannot be used.
     #[error(transparent)]
     Lock(#[from] LockError),

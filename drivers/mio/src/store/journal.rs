@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, Uid};
 use rusqlite::Connection;
 
-use super::paths::{access, directory_of, with_suffix};
+use super::paths::{FileId, access, directory_of, with_suffix};
 
 /// What is odd about a database that can be worked on. Displayed, a sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,44 @@ impl fmt::Display for DatabaseWarning {
             ),
         }
     }
+}
+
+/// The files of a write-ahead log, as a connection has opened them. SQLite keeps them for as long as there is a connection,
+/// so they are only gone if somebody else has removed or replaced them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogFiles {
+    log: FileId,
+    index: FileId,
+}
+
+impl LogFiles {
+    /// Those that are beside the database now; none if it has none.
+    pub(super) fn of(database: &Path) -> Option<Self> {
+        let log = FileId::of(&write_ahead_log(database)).ok()?;
+        Some(Self { log, index: FileId::of(&log_index(database)).ok()? })
+    }
+
+    /// One of them that is not beside the database any more.
+    pub(super) fn loss(&self, database: &Path) -> Option<PathBuf> {
+        let files = [(self.log, write_ahead_log(database)), (self.index, log_index(database))];
+        files.into_iter().find(|(id, path)| FileId::of(path).ok() != Some(*id)).map(|(_, path)| path)
+    }
+
+    /// Whether the log is still beside the database, and something is in it.
+    pub(super) fn has_content(&self, database: &Path) -> bool {
+        let found = fs::metadata(write_ahead_log(database));
+        found.is_ok_and(|found| FileId::from(&found) == self.log && found.len() > 0)
+    }
+}
+
+/// The write-ahead log of a database, whether it exists or not.
+pub(super) fn write_ahead_log(database: &Path) -> PathBuf {
+    with_suffix(database, "-wal")
+}
+
+/// The index of its write-ahead log, which the connections share as memory.
+fn log_index(database: &Path) -> PathBuf {
+    with_suffix(database, "-shm")
 }
 
 /// The rollback journal of a database, whether it exists or not.

@@ -27,6 +27,7 @@ mod rows;
 mod schema;
 mod stamps;
 mod thread;
+mod unsettled;
 mod watch;
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::failures::{add_failures, failures_of_existing};
 use super::messages;
 use super::read_ahead::{Order, Piece, Rest};
 use super::rows;
-use super::stamps::Part;
+use super::stamps::{Part, Stamps};
 
 impl Database {
     /// Does what is asked. If it fails, nothing of it is done, and the next request may succeed.
@@ -25,7 +25,7 @@ impl Database {
             StoreRequest::ReadData { id, offset, limit } => {
                 ("read mail data from", self.read_data(id, offset, limit))
             }
-            StoreRequest::Commit(commit) => ("record deliveries in", self.commit(&commit)),
+            StoreRequest::Commit(commit) => ("record deliveries in", self.commit(commit)),
             StoreRequest::ReadFailed { ids, original_limit_octets } => {
                 ("read failed mail from", self.read_failed(&ids, original_limit_octets))
             }
@@ -108,7 +108,7 @@ impl Database {
         end.map(|()| answer)
     }
 
-    fn commit(&mut self, commit: &Commit) -> rusqlite::Result<StoreReply> {
+    fn commit(&mut self, commit: Commit) -> rusqlite::Result<StoreReply> {
         // Nothing depends on it; whoever prepared it has said why it is missing.
         let _ = self.ensure_index();
         if commit.is_empty() {
@@ -118,47 +118,59 @@ impl Database {
         let generation = self.generation;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = version(&transaction, generation)?;
-        let mut changed = Vec::new();
-        let mut is_as_claimed = |id: MailId, part: Part| {
-            let now = self.stamps.changed(&transaction, id, part, version)?;
-            let is_as_claimed = now.is_none();
-            changed.extend(now);
-            Ok::<_, rusqlite::Error>(is_as_claimed)
-        };
-        for id in &commit.delivered {
-            if is_as_claimed(*id, Part::DataAndRecipient)? {
-                delete(&transaction, *id)?;
-            }
-        }
-        let mut attempts = Vec::with_capacity(commit.failed.len());
-        for attempt in &commit.failed {
-            if is_as_claimed(attempt.id, Part::Everything)? {
-                record_failure(&transaction, attempt)?;
-                attempts.push(attempt.id);
-            }
-        }
-        let mut not_replaced = Vec::new();
-        for replacement in &commit.replaced {
-            let mut remaining = Vec::with_capacity(replacement.originals.len());
-            for id in &replacement.originals {
-                if exists(&transaction, *id)? && is_as_claimed(*id, Part::Everything)? {
-                    remaining.push(*id);
-                }
-            }
-            if remaining.len() == replacement.originals.len() {
-                replace(&transaction, replacement)?;
-            } else {
-                not_replaced.append(&mut remaining);
-            }
-        }
-        let mut failed = Vec::with_capacity(attempts.len());
-        for id in attempts {
-            failed.extend(failures_of_existing(&transaction, id)?);
-        }
+        let recorded = record(&transaction, &commit, &self.stamps, version)?;
         transaction.commit()?;
-        self.stamps.forget(commit);
-        Ok(StoreReply::Committed { failed, not_replaced, changed })
+        let stamps = self.stamps.take(&commit);
+        self.remember(commit, stamps);
+        Ok(recorded)
     }
+}
+
+/// Records verdicts, but for those on mail that is not what it was by its stamp. The answer to [`StoreRequest::Commit`].
+pub(super) fn record(
+    transaction: &Transaction<'_>,
+    commit: &Commit,
+    stamps: &Stamps,
+    version: i64,
+) -> rusqlite::Result<StoreReply> {
+    let mut changed = Vec::new();
+    let mut is_as_claimed = |id: MailId, part: Part| {
+        let now = stamps.changed(transaction, id, part, version)?;
+        let is_as_claimed = now.is_none();
+        changed.extend(now);
+        Ok::<_, rusqlite::Error>(is_as_claimed)
+    };
+    for id in &commit.delivered {
+        if is_as_claimed(*id, Part::DataAndRecipient)? {
+            delete(transaction, *id)?;
+        }
+    }
+    let mut attempts = Vec::with_capacity(commit.failed.len());
+    for attempt in &commit.failed {
+        if is_as_claimed(attempt.id, Part::Everything)? {
+            record_failure(transaction, attempt)?;
+            attempts.push(attempt.id);
+        }
+    }
+    let mut not_replaced = Vec::new();
+    for replacement in &commit.replaced {
+        let mut remaining = Vec::with_capacity(replacement.originals.len());
+        for id in &replacement.originals {
+            if exists(transaction, *id)? && is_as_claimed(*id, Part::Everything)? {
+                remaining.push(*id);
+            }
+        }
+        if remaining.len() == replacement.originals.len() {
+            replace(transaction, replacement)?;
+        } else {
+            not_replaced.append(&mut remaining);
+        }
+    }
+    let mut failed = Vec::with_capacity(attempts.len());
+    for id in attempts {
+        failed.extend(failures_of_existing(transaction, id)?);
+    }
+    Ok(StoreReply::Committed { failed, not_replaced, changed })
 }
 
 /// Deletes a mail; its faillog rows go with it.

@@ -420,12 +420,30 @@ fn a_database_that_is_moved_away_is_not_written_to_any_more() {
     assert!(text.contains("there is no database"), "{text}");
     std::fs::rename(&away, fixture.directory.path().join("master.db3")).unwrap();
     assert_eq!(ids(&scan(&mut fixture, 0, 1).0), [id.0]);
-    assert_eq!(scan(&mut fixture, 0, 1).2, before, "it is the same file and the same connection");
+    let between = scan(&mut fixture, 0, 1).2;
+    assert_ne!(between, before, "whatever has happened to it meanwhile");
 
     std::fs::copy(&fixture.path, &away).unwrap();
     std::fs::rename(&away, &fixture.path).unwrap();
     assert_eq!(ids(&scan(&mut fixture, 0, 1).0), [id.0]);
-    assert_ne!(scan(&mut fixture, 0, 1).2, before, "another file may hold anything");
+    assert_ne!(scan(&mut fixture, 0, 1).2, between, "another file may hold anything");
+}
+
+#[test]
+fn the_log_of_a_database_that_was_replaced_is_not_played_into_the_other_one() {
+    let mut fixture = Fixture::new();
+    let other = Fixture::with_journal_mode("DELETE");
+    let id = fixture.mail(None, "a@example.org", b"x");
+    std::fs::rename(&other.path, &fixture.path).unwrap();
+    let text = fixture.try_answer(StoreRequest::Commit(Commit::default())).unwrap_err().text;
+    assert!(
+        text.contains("master.db3-wal belongs to another file") && text.contains("remove the log"),
+        "{text}"
+    );
+    for suffix in ["-wal", "-shm"] {
+        std::fs::remove_file(super::super::paths::with_suffix(&fixture.path, suffix)).unwrap();
+    }
+    assert_eq!(ids(&scan(&mut fixture, 0, 1).0), [0; 0], "{id} was in the other one");
 }
 
 #[test]

@@ -80,13 +80,17 @@ impl Stamps {
         Ok(Some(row))
     }
 
-    /// Forgets what something was recorded of.
-    pub(super) fn forget(&mut self, commit: &Commit) {
+    /// Whether anything is known of what a mail was.
+    pub(super) fn knows(&self, id: MailId) -> bool {
+        self.0.contains_key(&id)
+    }
+
+    /// Forgets that of which something was recorded, and returns it.
+    pub(super) fn take(&mut self, commit: &Commit) -> StampList {
         let failed = commit.failed.iter().map(|attempt| &attempt.id);
         let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
-        for id in commit.delivered.iter().chain(failed).chain(replaced) {
-            self.0.remove(id);
-        }
+        let ids = commit.delivered.iter().chain(failed).chain(replaced);
+        ids.filter_map(|id| self.0.remove(id).map(|(stamp, _)| (*id, stamp))).collect()
     }
 }
 

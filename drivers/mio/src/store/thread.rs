@@ -311,7 +311,13 @@ impl Worker {
                     self.look();
                     follow_up = follow_up.and_then(FollowUp::next);
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    // What was recorded in a file that is lost since would be lost with it.
+                    if let Err(error) = self.database.ensure_open() {
+                        log::error!("{error}");
+                    }
+                    return;
+                }
             }
         }
     }

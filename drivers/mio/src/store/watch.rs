@@ -12,13 +12,16 @@ use super::paths::{directory_of, with_suffix};
 /// A watch on a database's files. Its descriptor is readable when [`drain`](Self::drain) has something to do.
 ///
 /// The database itself, its write-ahead log and its rollback journal are watched for writes, and their directory for
-/// files of these names that come and go. The shared memory of a database in WAL mode is not: readers write it too.
+/// files of these names that come and go. The shared memory of a database in WAL mode is only watched for that: readers
+/// write it too.
 #[derive(Debug)]
 pub(crate) struct Watch {
     inotify: Inotify,
     directory: PathBuf,
-    /// The names of the files in it.
+    /// The names of the files in it that are written to when something changes.
     names: [OsString; 3],
+    /// The name of the shared memory.
+    index: OsString,
 }
 
 impl Watch {
@@ -43,12 +46,16 @@ impl Watch {
             inotify: Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?,
             directory: directory_of(database).to_path_buf(),
             names: [name("")?, name("-wal")?, name("-journal")?],
+            index: name("-shm")?,
         };
         watch.inotify.add_watch(
             &watch.directory,
             AddWatchFlags::IN_CREATE
                 | AddWatchFlags::IN_MOVED_TO
+                | AddWatchFlags::IN_MOVED_FROM
                 | AddWatchFlags::IN_DELETE
+                | AddWatchFlags::IN_DELETE_SELF
+                | AddWatchFlags::IN_MOVE_SELF
                 | AddWatchFlags::IN_ONLYDIR,
         )?;
         for name in &watch.names {
@@ -83,6 +90,9 @@ impl Watch {
             // its directory has told already.
             return !event.mask.contains(AddWatchFlags::IN_IGNORED);
         };
+        if *name == self.index {
+            return true;
+        }
         if !self.names.contains(name) {
             return false;
         }
