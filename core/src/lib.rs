@@ -107,5 +107,6 @@ pub mod shown;
 pub mod status;
 pub mod time;
 pub mod transparency;
+pub mod turns;
 
 pub use dispatcher::{Dispatcher, Mode, Selection, TimeoutReason};

@@ -10,6 +10,7 @@ use core::ops::RangeInclusive;
 use crate::next_hop::NextHop;
 use crate::outbox::{Cursor, MailId};
 use crate::time::UnixTime;
+use crate::turns::Prospect;
 
 /// Names a next hop as long as the queue holds mail for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,6 +123,8 @@ struct Hop {
     /// Mail, and others that need it to stay.
     users: u32,
     ready: u32,
+    /// How its latest attempt ended, as far as there was one.
+    prospect: Option<Prospect>,
 }
 
 /// The index.
@@ -154,7 +157,10 @@ impl Queue {
             ready_messages: BTreeSet::new(),
             claimed: BTreeSet::new(),
             given_up: BTreeSet::new(),
-            hops: BTreeMap::from([(HopId::NOWHERE, Hop { next_hop: None, users: 0, ready: 0 })]),
+            hops: BTreeMap::from([(
+                HopId::NOWHERE,
+                Hop { next_hop: None, users: 0, ready: 0, prospect: None },
+            )]),
             hop_ids: BTreeMap::new(),
             last_hop_id: HopId::NOWHERE,
         }
@@ -200,6 +206,25 @@ impl Queue {
     /// How much mail of a next hop is ready.
     pub(crate) fn ready_count(&self, hop: HopId) -> u32 {
         self.hops.get(&hop).map_or(0, |hop| hop.ready)
+    }
+
+    /// How promising a next hop is.
+    pub(crate) fn prospect(&self, hop: HopId) -> Prospect {
+        self.hops.get(&hop).and_then(|hop| hop.prospect).unwrap_or(Prospect::Fresh)
+    }
+
+    /// A row tells of an attempt, or of none: that counts for its next hop unless something is known of it already.
+    pub(crate) fn suppose(&mut self, hop: HopId, prospect: Prospect) {
+        if let Some(hop) = self.hops.get_mut(&hop) {
+            hop.prospect.get_or_insert(prospect);
+        }
+    }
+
+    /// An attempt at a next hop has ended.
+    pub(crate) fn note_attempt(&mut self, hop: HopId, prospect: Prospect) {
+        if let Some(hop) = self.hops.get_mut(&hop) {
+            hop.prospect = Some(prospect);
+        }
     }
 
     /// How much mail is known.
@@ -369,7 +394,8 @@ impl Queue {
         }
         self.last_hop_id = hop;
         let next_hop = Arc::new(next_hop.clone());
-        self.hops.insert(hop, Hop { next_hop: Some(Arc::clone(&next_hop)), users: 0, ready: 0 });
+        self.hops
+            .insert(hop, Hop { next_hop: Some(Arc::clone(&next_hop)), users: 0, ready: 0, prospect: None });
         self.hop_ids.insert(next_hop, hop);
         hop
     }

@@ -34,7 +34,7 @@ pub(crate) enum Trouble {
     Refused,
     /// It did not take the connection in time.
     Unreachable,
-    /// It took the connection, and never said its greeting.
+    /// It took the connection, and never said its greeting, or nothing after that.
     Mute,
     /// It took the connection, and TLS never came about. Without TLS it may do better.
     MuteInTls,
@@ -88,6 +88,8 @@ impl Login {
 #[derive(Debug)]
 pub(crate) struct Reachability {
     troubles: Memory<Way, Attempt>,
+    /// Servers that were silent for so long that others got the places of their connections. Nothing has failed there.
+    slow: Memory<SocketAddr, ()>,
     /// Servers that get one command at a time.
     confused: Memory<SocketAddr, ()>,
     /// By which mechanism relays have taken credentials. It may not be the first that they offer.
@@ -98,14 +100,15 @@ impl Reachability {
     pub(crate) const fn new() -> Self {
         Self {
             troubles: Memory::new(TROUBLES_LIMIT),
+            slow: Memory::new(TROUBLES_LIMIT),
             confused: Memory::new(TROUBLES_LIMIT),
             mechanisms: Memory::new(TROUBLES_LIMIT),
         }
     }
 
-    /// Whether a candidate is known not to answer.
+    /// Whether a candidate is known not to answer, or to take its time.
     pub(crate) fn is_in_trouble(&self, candidate: &Candidate, now: Instant) -> bool {
-        self.known(candidate, now).is_some()
+        self.known(candidate, now).is_some() || self.slow.recall(&candidate.remote, now).is_some()
     }
 
     /// What an attempt met with that began at `since` or later, by whomever it was made.
@@ -151,6 +154,21 @@ impl Reachability {
         self.troubles.forget(&(remote, Some(tls))) | self.has_answered(remote)
     }
 
+    /// A server has been silent for so long that others got the place of its connection.
+    pub(crate) fn is_slow(&mut self, remote: SocketAddr, now: Instant) {
+        self.slow.keep(remote, (), now + MUTE_SPAN, now);
+    }
+
+    /// Whether any server is known to take its time.
+    pub(crate) fn knows_slow_ones(&self) -> bool {
+        !self.slow.is_empty()
+    }
+
+    /// A server has decided mail; whether that is news.
+    pub(crate) fn has_decided(&mut self, remote: SocketAddr) -> bool {
+        self.slow.forget(&remote)
+    }
+
     /// Whether a server gets no batches of commands and no chunks, whatever it offers.
     pub(crate) fn needs_caution(&self, remote: SocketAddr, now: Instant) -> bool {
         self.confused.recall(&remote, now).is_some()
@@ -177,6 +195,7 @@ impl Reachability {
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.troubles.clear();
+        self.slow.clear();
         self.confused.clear();
         self.mechanisms.clear();
     }
@@ -261,6 +280,18 @@ mod tests {
         assert!(!reachability.has_agreed(remote, TlsMode::Plain), "and plain text nothing of TLS");
         assert!(reachability.has_agreed(remote, TlsMode::StartTls));
         assert!(!reachability.is_in_trouble(&candidate(TlsMode::StartTls), at(1)));
+    }
+
+    #[test]
+    fn a_slow_server_is_put_off_until_it_has_decided_something_and_has_not_failed() {
+        let mut reachability = Reachability::new();
+        let plain = candidate(TlsMode::Plain);
+        reachability.is_slow(plain.remote, at(10));
+        assert!(reachability.is_in_trouble(&plain, at(309)) && !reachability.is_in_trouble(&plain, at(310)));
+        assert!(reachability.failure_since(&plain, at(0), at(11)).is_none());
+        assert!(!reachability.has_agreed(plain.remote, TlsMode::Plain), "a greeting is no proof");
+        assert!(reachability.is_in_trouble(&plain, at(11)) && reachability.has_decided(plain.remote));
+        assert!(!reachability.is_in_trouble(&plain, at(11)));
     }
 
     #[test]

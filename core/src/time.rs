@@ -2,7 +2,7 @@
 
 pub use core::time::Duration;
 
-use core::ops::Add;
+use core::ops::{Add, Sub};
 
 /// A point on the driver's monotonic clock, in microseconds since an origin of the driver's choice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +31,15 @@ impl Add<Duration> for Instant {
     /// Saturates at the end of the clock, which is half a million years away.
     fn add(self, span: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Instant {
+    type Output = Self;
+
+    /// Saturates at the origin.
+    fn sub(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))
     }
 }
 

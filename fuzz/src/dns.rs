@@ -10,6 +10,7 @@ use cmail_delivery::resolver::{Answer, Families, LookupError, LookupId, MxAnswer
 use cmail_delivery::rng::Rng;
 use cmail_delivery::settings::ResolverSettings;
 use cmail_delivery::time::{Duration, Instant};
+use cmail_delivery::turns::Prospect;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RData;
 
@@ -57,8 +58,8 @@ impl Scene {
         let name = Domain::parse("example.org").expect("it is a domain");
         let families = Families { ipv4: kind % 4 != 2, ipv6: kind % 4 != 1 };
         let lookup = match kind % 4 {
-            0 => resolver.lookup_mx(now, &name),
-            _ => resolver.lookup_addresses(now, &name, families),
+            0 => resolver.lookup_mx(now, &name, Prospect::Fresh),
+            _ => resolver.lookup_addresses(now, &name, families, Prospect::Failed),
         };
         let mut scene = Self {
             resolver,
@@ -99,6 +100,7 @@ impl Scene {
                     self.check_answer(&answer);
                     self.answer = Some(answer);
                 }
+                ResolverOutput::Warning(text) => panic!("one question is no silence: {text}"),
             }
         }
         if let Some(deadline) = self.resolver.poll_timeout() {

@@ -75,12 +75,40 @@ impl Delivery {
         }
     }
 
+    /// Gives up a connection whose server is silent, because others need its place: nothing is decided by that, and the
+    /// candidate is tried again after all others.
+    pub(crate) fn yield_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
+        let Some(mut lane) = self.lanes.remove(&connection) else { return };
+        self.rest.end(connection);
+        self.outputs.push_back(DeliveryOutput::Released { ids: lane.abandon(), tried: false });
+        self.outputs.push_back(DeliveryOutput::Close(connection));
+        if let Stage::Candidate(candidate) = &self.stage
+            && self.lanes.is_empty()
+        {
+            self.itinerary.put_off(candidate.clone());
+            self.advance(cx);
+        }
+    }
+
+    /// Closes a connection that has said QUIT without waiting for the reply.
+    pub(crate) fn part_with_lane(&mut self, connection: ConnectionId) {
+        if self.lanes.get(&connection).is_some_and(Lane::has_said_quit) {
+            self.lanes.remove(&connection);
+            self.rest.end(connection);
+            self.outputs.push_back(DeliveryOutput::Close(connection));
+            self.close_if_alone();
+        }
+    }
+
     /// Says what the end of a connection tells about the server, for other connections and other deliveries.
     fn report(&mut self, connection: ConnectionId, lane: &Lane, end: &SessionEnd, wakefulness: Wakefulness) {
         let Stage::Candidate(candidate) = &self.stage else { return };
-        let trouble = if end.phase == Phase::Tls { Trouble::MuteInTls } else { Trouble::Mute };
-        let (is_alone, has_spoken) =
-            (self.lanes.is_empty(), !matches!(end.phase, Phase::Tls | Phase::Greeting));
+        let is_about_tls = matches!(end.phase, Phase::Tls | Phase::StartTls) || lane.is_tls();
+        let trouble = if is_about_tls { Trouble::MuteInTls } else { Trouble::Mute };
+        let (is_alone, has_spoken) = (
+            self.lanes.is_empty(),
+            !matches!(end.phase, Phase::Tls | Phase::Greeting | Phase::Ehlo | Phase::StartTls),
+        );
         let output = match &end.cause {
             EndCause::Quit | EndCause::Local(_) => return,
             _ if wakefulness != Wakefulness::Awake => return,

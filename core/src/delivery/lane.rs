@@ -21,7 +21,7 @@ use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
 use crate::session::{
-    FailureReason, Outcome, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
+    FailureReason, Outcome, Phase, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
 };
 use crate::shown::shortened;
 use crate::time::Instant;
@@ -135,6 +135,25 @@ impl Lane {
 
     pub(super) fn transactions(&self) -> u32 {
         self.transactions
+    }
+
+    /// Since when the server has owed a word, if nothing would be lost by giving it up.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        match &self.state {
+            State::Connecting { .. } => None,
+            State::Talking(talk) => talk.session.silent_since().filter(|_| !self.has_decided),
+        }
+    }
+
+    /// Whether QUIT is on its way, and nothing but its reply is missing.
+    pub(super) fn has_said_quit(&self) -> bool {
+        let State::Talking(talk) = &self.state else { return false };
+        self.running.is_empty() && talk.session.phase() == Phase::Quit && !talk.session.wants_transmit()
+    }
+
+    /// Whether the conversation is inside TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        if let State::Talking(talk) = &self.state { talk.session.is_tls() } else { false }
     }
 
     /// What the session draws from, once there is one.

@@ -361,6 +361,22 @@ impl Delivery {
         self.rest.first()
     }
 
+    /// The connections whose servers owe a word, and since when.
+    pub(crate) fn silent_lanes(&self) -> impl Iterator<Item = (Instant, ConnectionId)> {
+        let silent = |(&connection, lane): (&ConnectionId, &Lane)| Some((lane.silent_since()?, connection));
+        self.lanes.iter().filter_map(silent)
+    }
+
+    /// Whether a connection has said QUIT, and nothing but the reply to that is missing.
+    pub(crate) fn has_said_quit(&self, connection: ConnectionId) -> bool {
+        self.lanes.get(&connection).is_some_and(Lane::has_said_quit)
+    }
+
+    /// Whether the candidate was put off, and all others have been tried.
+    pub(crate) fn is_at_last_resorts(&self) -> bool {
+        self.itinerary.is_at_last_resorts()
+    }
+
     /// Looks again at a candidate that nobody has connected to yet: others may have found out about it meanwhile.
     pub(crate) fn reconsider(&mut self, cx: &mut Context<'_>) {
         if let Stage::Candidate(candidate) = &self.stage

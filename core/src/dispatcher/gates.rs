@@ -4,12 +4,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::waiting_line::WaitingLine;
 use crate::io::ConnectionId;
 use crate::next_hop::TlsMode;
 use crate::queue::HopId;
 use crate::route::Candidate;
 use crate::time::Instant;
+use crate::turns::{Prospect, Turns};
 
 /// A connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +17,15 @@ pub(super) struct Open {
     pub(super) remote: SocketAddr,
     pub(super) tls: TlsMode,
     pub(super) since: Instant,
+    /// Whether it is a last resort, which gets all the time there is.
+    pub(super) is_patient: bool,
     is_established: bool,
+    /// Whether its server has decided mail.
+    has_proved: bool,
 }
 
 /// The connections to all addresses, and who waits for one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gates {
     open: BTreeMap<ConnectionId, Open>,
     gates: BTreeMap<SocketAddr, Gate>,
@@ -29,6 +33,10 @@ pub(super) struct Gates {
     awaited: BTreeMap<HopId, SocketAddr>,
     /// Addresses that may let somebody in.
     changed: BTreeSet<SocketAddr>,
+    /// How many connections are last resorts that have not proved to be of use.
+    patient: usize,
+    /// Addresses that could be connected to, if there were not so many last resorts.
+    held_off: Turns<SocketAddr>,
 }
 
 /// One address and port.
@@ -38,7 +46,7 @@ struct Gate {
     /// How many connections have not proved to be of use.
     on_trial: usize,
     /// Deliveries that cannot go on without a connection.
-    waiting: WaitingLine,
+    waiting: Turns<HopId>,
     /// Deliveries that would like a further one.
     crowded: BTreeSet<HopId>,
     /// Whether all who wait are to look again, as something was learned about the address.
@@ -46,12 +54,31 @@ struct Gate {
 }
 
 impl Gates {
-    pub(super) fn opened(&mut self, connection: ConnectionId, candidate: &Candidate, now: Instant) {
+    pub(super) const fn new() -> Self {
+        Self {
+            open: BTreeMap::new(),
+            gates: BTreeMap::new(),
+            awaited: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            patient: 0,
+            held_off: Turns::new(),
+        }
+    }
+
+    pub(super) fn opened(
+        &mut self,
+        connection: ConnectionId,
+        candidate: &Candidate,
+        is_patient: bool,
+        now: Instant,
+    ) {
         let Candidate { remote, tls, .. } = *candidate;
         let gate = self.gates.entry(remote).or_default();
         gate.open.insert(connection);
         gate.on_trial += 1;
-        self.open.insert(connection, Open { remote, tls, since: now, is_established: false });
+        self.patient += usize::from(is_patient);
+        let open = Open { remote, tls, since: now, is_patient, is_established: false, has_proved: false };
+        self.open.insert(connection, open);
     }
 
     /// A connection has proved to be of use; what is known of it if that is news.
@@ -73,6 +100,30 @@ impl Gates {
             gate.on_trial = gate.on_trial.saturating_sub(usize::from(!open.is_established));
         }
         self.changed.insert(open.remote);
+        if open.is_patient && !open.has_proved {
+            self.end_patience();
+        }
+    }
+
+    /// How many connections are last resorts of which it is not known whether they are of use.
+    pub(super) fn patient_count(&self) -> usize {
+        self.patient
+    }
+
+    /// The server at an address has decided mail.
+    pub(super) fn has_proved(&mut self, remote: SocketAddr) {
+        let connections: Vec<ConnectionId> = self.connections_to(remote).collect();
+        for connection in connections {
+            let Some(open) = self.open.get_mut(&connection) else { continue };
+            if !core::mem::replace(&mut open.has_proved, true) && open.is_patient {
+                self.end_patience();
+            }
+        }
+    }
+
+    fn end_patience(&mut self) {
+        self.patient = self.patient.saturating_sub(1);
+        self.changed.extend(self.held_off.pop());
     }
 
     pub(super) fn connection(&self, connection: ConnectionId) -> Option<&Open> {
@@ -107,21 +158,24 @@ impl Gates {
         self.open.get(&connection).is_some_and(|open| self.is_awaited(open.remote))
     }
 
-    /// A delivery waits for a connection to an address.
-    pub(super) fn wait(&mut self, remote: SocketAddr, hop: HopId) {
+    /// Whether a delivery waits for an address.
+    pub(super) fn is_waiting(&self, hop: HopId) -> bool {
+        self.awaited.contains_key(&hop)
+    }
+
+    /// A delivery waits for a connection to an address; or, if it is held off, for others to have one less.
+    pub(super) fn wait(&mut self, remote: SocketAddr, hop: HopId, prospect: Prospect, is_held_off: bool) {
         self.forget(hop);
+        if is_held_off {
+            self.held_off.push(remote, Prospect::Failed);
+        }
         self.awaited.insert(hop, remote);
-        self.gates.entry(remote).or_default().waiting.push_back(hop);
+        self.gates.entry(remote).or_default().waiting.push(hop, prospect);
     }
 
     /// A delivery would like a further connection to an address.
     pub(super) fn crowd(&mut self, remote: SocketAddr, hop: HopId) {
         self.gates.entry(remote).or_default().crowded.insert(hop);
-    }
-
-    /// Whether a delivery waits for an address.
-    pub(super) fn has_waiting(&self, hop: HopId) -> bool {
-        self.awaited.contains_key(&hop)
     }
 
     /// How many deliveries wait.
@@ -133,7 +187,7 @@ impl Gates {
     pub(super) fn forget(&mut self, hop: HopId) {
         let Some(remote) = self.awaited.remove(&hop) else { return };
         if let Some(gate) = self.gates.get_mut(&remote) {
-            gate.waiting.remove(hop);
+            gate.waiting.remove(&hop);
         }
         self.changed.insert(remote);
     }
@@ -171,7 +225,7 @@ impl Gates {
             let places = if has_news { usize::MAX } else { limit.saturating_sub(gate.open.len()) };
             let before = waiting.len();
             while waiting.len() - before < places
-                && let Some(hop) = gate.waiting.pop_front()
+                && let Some(hop) = gate.waiting.pop()
             {
                 self.awaited.remove(&hop);
                 waiting.push(hop);

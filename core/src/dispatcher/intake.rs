@@ -21,6 +21,7 @@ use crate::queue::{HopId, Known, MessageKey, Place};
 use crate::schedule::Standing;
 use crate::status::EnhancedStatus;
 use crate::time::{Duration, Instant};
+use crate::turns::Prospect;
 
 /// Most rows that one look at the outbox brings.
 const LOOK_LIMIT_ROWS: u32 = 4096;
@@ -312,6 +313,7 @@ impl Dispatcher {
         }
         let key = self.intake.message_key(row);
         let hop = self.queue.insert(row.id, next_hop.as_ref(), key, place);
+        self.queue.suppose(hop, if row.fail_count == 0 { Prospect::Fresh } else { Prospect::Failed });
         self.mail_was_placed(hop, key, place);
         if let Some(before) = known.filter(|known| (known.hop, known.key) != (hop, key)) {
             self.reconsider(before.hop, before.key);

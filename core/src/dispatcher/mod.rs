@@ -9,13 +9,14 @@ mod gates;
 mod inspect;
 mod intake;
 mod ledger;
+mod lineup;
 mod pace;
 mod slots;
 mod timers;
 mod traffic;
-mod waiting_line;
 mod windows;
 mod work;
+mod yielding;
 
 #[cfg(test)]
 mod tests;

@@ -47,9 +47,9 @@ impl Dispatcher {
         self.traffic.deadlines.set(hop, delivery.poll_timeout());
         self.traffic.resting.set(hop, delivery.first_resting().map(|(until, _)| until));
         // What comes back may need the connection.
-        let is_waiting = self.traffic.waiting.contains(hop) || self.traffic.gates.has_waiting(hop);
-        if delivery.needs_lane() && !is_in_suspense && !is_waiting {
-            self.traffic.waiting.push_back(hop);
+        let needs_lane = delivery.needs_lane() && !is_in_suspense;
+        if needs_lane && !self.traffic.is_waiting(hop) {
+            self.traffic.waiting.push(hop, self.queue.prospect(hop));
         }
     }
 
@@ -57,7 +57,7 @@ impl Dispatcher {
     pub(super) fn grant_connections(&mut self) -> bool {
         let mut moved = self.let_in();
         while self.has_free_connection() {
-            let Some(hop) = self.traffic.waiting.pop_front() else { break };
+            let Some(hop) = self.traffic.waiting.pop() else { break };
             self.grant(hop);
             // So that the connection counts before the next is given.
             self.drain_deliveries();
@@ -201,10 +201,14 @@ impl Dispatcher {
     }
 
     fn open_or_wait(&mut self, hop: HopId, remote: SocketAddr) {
-        if self.candidate_of(hop).is_some_and(|candidate| self.has_place_for(candidate)) {
+        let is_last_resort =
+            self.candidate_of(hop).is_some_and(|candidate| self.is_last_resort(hop, candidate));
+        let has_place = self.candidate_of(hop).is_some_and(|candidate| self.has_place_for(candidate));
+        if has_place && (!is_last_resort || self.may_be_patient()) {
             return self.with_delivery(hop, |delivery, cx| delivery.open_lane(cx));
         }
-        self.traffic.gates.wait(remote, hop);
+        let prospect = self.queue.prospect(hop);
+        self.traffic.gates.wait(remote, hop, prospect, has_place);
         let is_resting = |other: &ConnectionId| {
             let delivery =
                 self.traffic.connections.get(other).and_then(|hop| self.traffic.deliveries.get(hop));
@@ -222,7 +226,7 @@ impl Dispatcher {
         let moved = !waiting.is_empty() || !crowded.is_empty();
         // They have waited for longer than those who have not asked their host yet.
         for hop in waiting.into_iter().rev() {
-            self.traffic.waiting.push_front(hop);
+            self.traffic.waiting.push_front(hop, self.queue.prospect(hop));
         }
         self.traffic.touched.extend(crowded);
         moved
@@ -230,18 +234,33 @@ impl Dispatcher {
 
     /// Ends connections that have nothing to do, where somebody needs their place; whether any.
     fn make_room(&mut self) -> bool {
-        let needs_delivery = !self.traffic.has_room_for_delivery() && !self.traffic.runnable.is_empty();
+        let mut moved = self.part();
+        let needs_delivery = self.deliveries_wanted() > 0;
         let wanted = if self.has_free_connection() {
             usize::from(needs_delivery)
         } else {
             self.traffic.waiting.len() + self.traffic.crowded.len()
         };
-        let mut moved = false;
         while self.traffic.leaving.len() < wanted
             && let Some((_, hop)) = self.traffic.resting.first()
             && let Some((_, connection)) = self.traffic.deliveries.get(&hop).and_then(Delivery::first_resting)
         {
             self.send_off(connection);
+            self.drain_deliveries();
+            moved = true;
+        }
+        moved | self.end_silence()
+    }
+
+    /// Closes connections that have said QUIT and wait for no more than the reply to that, where somebody needs their place;
+    /// whether any. RFC 5321 section 4.1.1.10 lets a client do that, if not without a reason.
+    fn part(&mut self) -> bool {
+        let mut moved = false;
+        while !self.has_free_connection()
+            && !self.traffic.waiting.is_empty()
+            && let Some(connection) = self.traffic.parting.pop_first()
+        {
+            self.with_connection(connection, |delivery, _| delivery.part_with_lane(connection));
             self.drain_deliveries();
             moved = true;
         }
@@ -274,12 +293,12 @@ impl Dispatcher {
         size(window.map_or(most, |window| window.min(most)))
     }
 
-    fn candidate_of(&self, hop: HopId) -> Option<&Candidate> {
+    pub(super) fn candidate_of(&self, hop: HopId) -> Option<&Candidate> {
         self.traffic.deliveries.get(&hop).and_then(Delivery::candidate)
     }
 
     /// Whether a delivery without connections may connect to its candidate.
-    fn has_place_for(&self, candidate: &Candidate) -> bool {
+    pub(super) fn has_place_for(&self, candidate: &Candidate) -> bool {
         let is_in_trouble = self.traffic.reachability.is_in_trouble(candidate, self.now.monotonic);
         self.traffic.gates.is_open(candidate.remote, size(self.settings.host_concurrency), is_in_trouble)
     }
@@ -295,11 +314,11 @@ impl Dispatcher {
         is_scarce || self.traffic.gates.is_needed(connection)
     }
 
-    fn has_free_connection(&self) -> bool {
+    pub(super) fn has_free_connection(&self) -> bool {
         self.traffic.connections.len() < size(self.settings.concurrency)
     }
 }
 
-fn size(limit: u32) -> usize {
+pub(super) fn size(limit: u32) -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
 }

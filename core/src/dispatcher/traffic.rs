@@ -7,14 +7,15 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 
 use super::gates::Gates;
+use super::lineup::Lineup;
 use super::pace::Paces;
 use super::timers::HopTimers;
-use super::waiting_line::WaitingLine;
 use super::windows::Windows;
 use super::{Asked, Dispatcher, Mode};
 use crate::delivery::{ConnectionIds, Context, Delivery, DeliveryOutput, Failure};
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
+use crate::next_hop::{Host, NextHop};
 use crate::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, StoreRequest};
 use crate::queue::{HopId, Order, Place};
 use crate::reachability::Reachability;
@@ -23,11 +24,14 @@ use crate::rng::Rng;
 use crate::settings::Settings;
 use crate::shown::shortened;
 use crate::time::{Duration, Instant};
+use crate::turns::{Prospect, Turns};
 
-/// Most next hops that are worked on at once, most of them waiting for name servers.
-const DELIVERY_LIMIT: usize = 1000;
-/// Most next hops that are worked on at once, with those that wait for a host that others are connected to.
-const DELIVERY_LIMIT_WITH_WAITING: usize = 10_000;
+/// Most next hops that are worked on at once, apart from those that can only wait.
+pub(super) const DELIVERY_LIMIT: usize = 1000;
+/// Most next hops that wait for name servers at once: several times as many as there are questions at once.
+const ASKING_LIMIT: usize = 1000;
+/// Most next hops that wait for a host that others are connected to.
+const HOST_WAITING_LIMIT: usize = 10_000;
 /// How long a next hop is left alone after trouble of our own.
 pub(super) const LOCAL_PAUSE: Duration = Duration::from_secs(2);
 /// So many mails in a row that ended every connection put the blame on themselves; with the next it is on the next hop.
@@ -50,18 +54,23 @@ pub(super) struct Traffic {
     lookup_of: BTreeMap<HopId, LookupId>,
     /// Deliveries that may have something to say.
     pub(super) touched: BTreeSet<HopId>,
-    /// Next hops that may have ready mail, and no delivery.
+    /// Next hops that may have ready mail and no delivery, and have no turn yet.
     pub(super) runnable: BTreeSet<HopId>,
-    /// After which next hop to go on, so that all get their turn.
-    last_started: HopId,
-    /// Deliveries that cannot go on without a connection, in the order in which they came.
-    pub(super) waiting: WaitingLine,
+    pub(super) lineup: Lineup,
+    /// Deliveries that cannot go on without a connection.
+    pub(super) waiting: Turns<HopId>,
     /// Deliveries that would like a further connection, if there were one to be had.
     pub(super) crowded: BTreeSet<HopId>,
     /// Deliveries that keep connections without work, by the time at which the first is not kept any more.
     pub(super) resting: HopTimers,
     /// Connections that were told to end because somebody needs their place.
     pub(super) leaving: BTreeSet<ConnectionId>,
+    /// Connections that have said QUIT, and have not heard the reply to that.
+    pub(super) parting: BTreeSet<ConnectionId>,
+    /// When to look for connections that are silent, if somebody needs a place then.
+    pub(super) next_silence_check: Instant,
+    /// Whether somebody needs a place.
+    pub(super) is_short: bool,
     pub(super) gates: Gates,
     pub(super) windows: Windows,
     pub(super) reachability: Reachability,
@@ -107,12 +116,15 @@ impl Traffic {
             lookup_of: BTreeMap::new(),
             touched: BTreeSet::new(),
             runnable: BTreeSet::new(),
-            last_started: HopId::NOWHERE,
-            waiting: WaitingLine::default(),
+            lineup: Lineup::new(),
+            waiting: Turns::new(),
             crowded: BTreeSet::new(),
             resting: HopTimers::default(),
             leaving: BTreeSet::new(),
-            gates: Gates::default(),
+            parting: BTreeSet::new(),
+            next_silence_check: Instant::default(),
+            is_short: false,
+            gates: Gates::new(),
             windows: Windows::new(),
             reachability: Reachability::new(),
             paused: HopTimers::default(),
@@ -127,10 +139,26 @@ impl Traffic {
         }
     }
 
-    /// Whether another next hop can be worked on.
+    /// Whether another next hop can be worked on. Those that only wait, for name servers or for a host, take no room from those
+    /// that could go on.
     pub(super) fn has_room_for_delivery(&self) -> bool {
-        let at_work = self.deliveries.len().saturating_sub(self.gates.waiting_count());
-        at_work < DELIVERY_LIMIT && self.deliveries.len() < DELIVERY_LIMIT_WITH_WAITING
+        self.at_work() < DELIVERY_LIMIT && self.gates.waiting_count() < HOST_WAITING_LIMIT
+    }
+
+    /// How many next hops are worked on that neither wait nor try a last resort: those have limits of their own.
+    pub(super) fn at_work(&self) -> usize {
+        let elsewhere = self.gates.waiting_count() + self.lookup_of.len() + self.gates.patient_count();
+        self.deliveries.len().saturating_sub(elsewhere)
+    }
+
+    /// Whether another next hop may wait for name servers.
+    pub(super) fn may_ask(&self) -> bool {
+        self.lookup_of.len() < ASKING_LIMIT
+    }
+
+    /// Whether a delivery waits for a connection.
+    pub(super) fn is_waiting(&self, hop: HopId) -> bool {
+        self.waiting.contains(&hop) || self.gates.is_waiting(hop)
     }
 
     /// Whether no delivery is under way.
@@ -141,7 +169,8 @@ impl Traffic {
     /// When the first delivery, or the first connection that is held back, wants to be called.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let held_back = self.held_back.first().map(|&(at, ..)| at);
-        self.deadlines.first().map(|(at, _)| at).into_iter().chain(held_back).min()
+        let silence = Some(self.next_silence_check).filter(|_| self.is_short);
+        self.deadlines.first().map(|(at, _)| at).into_iter().chain(held_back).chain(silence).min()
     }
 
     /// When the first next hop that is left alone may be tried again.
@@ -186,7 +215,8 @@ impl Traffic {
             ("touched", self.touched.len()),
             ("waiting", self.waiting.len() + self.gates.waiting_count()),
             ("resting", usize::from(self.resting.first().is_some())),
-            ("leaving", self.leaving.len()),
+            ("leaving", self.leaving.len() + self.parting.len()),
+            ("places wanted", usize::from(self.is_short)),
             ("paused", usize::from(self.paused.first().is_some())),
             ("condemned", self.condemned.len()),
             ("claims", self.claims.len()),
@@ -249,7 +279,16 @@ impl Dispatcher {
         self.with_connection(connection, |delivery, cx| {
             more = delivery.poll_transmit(cx, connection, limit, octets)
         });
+        if !more && self.has_said_quit(connection) {
+            self.traffic.parting.insert(connection);
+        }
         more
+    }
+
+    fn has_said_quit(&self, connection: ConnectionId) -> bool {
+        let hop = self.traffic.connections.get(&connection);
+        let delivery = hop.and_then(|hop| self.traffic.deliveries.get(hop));
+        delivery.is_some_and(|delivery| delivery.has_said_quit(connection))
     }
 
     /// Calls the deliveries whose time has come.
@@ -288,6 +327,7 @@ impl Dispatcher {
                     }
                     continue;
                 }
+                ResolverOutput::Warning(text) => Output::Event(Event::warning(text)),
             };
             self.outputs.push_back(output);
         }
@@ -310,12 +350,10 @@ impl Dispatcher {
     /// Begins to work on next hops that have ready mail; whether on any.
     pub(super) fn start_deliveries(&mut self) -> bool {
         let mut moved = false;
+        self.line_up();
         while self.traffic.has_room_for_delivery() && !self.ledger.is_congested() {
-            let after = self.traffic.last_started;
-            let turn = self.traffic.runnable.range(after..).find(|&&hop| hop > after);
-            let Some(&hop) = turn.or_else(|| self.traffic.runnable.first()) else { break };
-            self.traffic.runnable.remove(&hop);
-            self.traffic.last_started = hop;
+            let may_ask = self.traffic.may_ask();
+            let Some(hop) = self.traffic.lineup.pop(may_ask) else { break };
             let is_held_up = self.traffic.paused.contains(hop)
                 || self.traffic.condemned.contains_key(&hop)
                 || self.traffic.deliveries.contains_key(&hop);
@@ -334,9 +372,27 @@ impl Dispatcher {
             let delivery = Delivery::new(next_hop, self.traffic.rng.fork(), &mut cx);
             self.traffic.deliveries.insert(hop, delivery);
             self.traffic.touched.insert(hop);
+            // So that what it asks counts before the next begins.
+            self.drain_deliveries();
             moved = true;
         }
         moved
+    }
+
+    /// Gives next hops that may have ready mail a turn.
+    fn line_up(&mut self) {
+        while let Some(hop) = self.traffic.runnable.pop_first() {
+            let Some(next_hop) = self.queue.next_hop(hop) else { continue };
+            let needs_answer = match next_hop {
+                NextHop::Domain(_) => true,
+                NextHop::Literal(_) => false,
+                NextHop::Relay(relay) => match &relay.host {
+                    Host::Name(name) => !self.hosts.contains_key(name),
+                    Host::Address(_) => false,
+                },
+            };
+            self.traffic.lineup.push(hop, needs_answer, self.queue.prospect(hop));
+        }
     }
 
     /// Records the failure of mail whose next hop has failed as a whole, a part of it at a time.
@@ -379,6 +435,7 @@ impl Dispatcher {
         }
         // What is held back, parked or paused would never be let go.
         self.traffic.paused = HopTimers::default();
+        self.traffic.is_short = false;
         self.traffic.held_back.clear();
         self.traffic.parked.clear();
     }
@@ -409,18 +466,21 @@ impl Dispatcher {
         let now = self.now.monotonic;
         match output {
             DeliveryOutput::LookupMx(domain) => {
-                let lookup = self.traffic.resolver.lookup_mx(now, &domain);
+                let prospect = self.queue.prospect(hop);
+                let lookup = self.traffic.resolver.lookup_mx(now, &domain, prospect);
                 self.begin_lookup(hop, lookup);
             }
             DeliveryOutput::LookupAddresses(name) => {
                 // Both families are asked for, whichever can be used: a name with only the other one does exist.
                 let families = Families { ipv4: true, ipv6: true };
-                let lookup = self.traffic.resolver.lookup_addresses(now, &name, families);
+                let prospect = self.queue.prospect(hop);
+                let lookup = self.traffic.resolver.lookup_addresses(now, &name, families, prospect);
                 self.begin_lookup(hop, lookup);
             }
             DeliveryOutput::Connect(connection, candidate) => {
                 self.traffic.connections.insert(connection, hop);
-                self.traffic.gates.opened(connection, &candidate, now);
+                let is_patient = self.is_last_resort(hop, &candidate);
+                self.traffic.gates.opened(connection, &candidate, is_patient, now);
                 let remote = candidate.remote;
                 self.outputs.push_back(Output::Connect { connection, remote, purpose: Purpose::Smtp });
             }
@@ -432,6 +492,7 @@ impl Dispatcher {
                 self.traffic.connections.remove(&connection);
                 self.traffic.gates.closed(connection);
                 self.traffic.leaving.remove(&connection);
+                self.traffic.parting.remove(&connection);
                 self.traffic.claimed_at.remove(&connection);
                 self.outputs.push_back(Output::Close(connection));
             }
@@ -457,10 +518,13 @@ impl Dispatcher {
                 self.event(event);
                 self.traffic.is_of_use(hop);
                 self.has_taken_mail(hop);
+                self.has_decided(hop);
+                self.queue.note_attempt(hop, Prospect::Fresh);
                 self.ledger.delivered(id);
             }
             DeliveryOutput::Failed { id, recipient, failure } => {
                 self.traffic.is_of_use(hop);
+                self.has_decided(hop);
                 self.record_failure(id, &format!("to <{}>", shortened(recipient.as_str())), &failure);
             }
             DeliveryOutput::Released { ids, tried } => {
@@ -469,6 +533,7 @@ impl Dispatcher {
                 }
             }
             DeliveryOutput::Exhausted(failure) => {
+                self.queue.note_attempt(hop, Prospect::Failed);
                 let condemned = Condemned { failure, end: self.intake.frontier(), only_tried: None };
                 self.traffic.condemned.insert(hop, condemned);
             }
@@ -488,7 +553,7 @@ impl Dispatcher {
         self.traffic.resting.set(hop, None);
         self.traffic.crowded.remove(&hop);
         self.traffic.gates.forget(hop);
-        self.traffic.waiting.remove(hop);
+        self.traffic.waiting.remove(&hop);
         if let Some(lookup) = self.traffic.lookup_of.remove(&hop) {
             self.traffic.lookups.remove(&lookup);
             self.traffic.resolver.cancel(lookup);

@@ -1,6 +1,8 @@
 //! One question and the servers it is put to, one after the other, until one answers.
 //!
-//! All servers are asked once, then all of them again, as often as `attempts` says (resolv.conf(5)).
+//! All servers are asked once, then all of them again, as often as `attempts` says (resolv.conf(5)). Something on the way may
+//! silently drop what it does not know (RFC 6891 section 6.2.2), so only the first round is asked with EDNS. If `attempts`
+//! leaves no second round, those that were silent are asked again without EDNS within the time of the first.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -13,7 +15,7 @@ use super::message::{self, Message, Question, Reply};
 use super::wires::{TaskId, Wires};
 use crate::io::{CloseReason, ConnectError, ConnectionId, QueryId};
 use crate::settings::ResolverSettings;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// After this many datagrams that are no reply, somebody is guessing: the question goes on over TCP, where that is harder
 /// (RFC 5452 section 9.2).
@@ -28,6 +30,8 @@ pub(super) struct Context<'a> {
     pub(super) now: Instant,
     pub(super) settings: &'a ResolverSettings,
     pub(super) wires: &'a mut Wires,
+    /// Whether a server has answered anything.
+    pub(super) has_heard: bool,
 }
 
 /// How an exchange stands.
@@ -37,8 +41,10 @@ pub(super) enum Progress {
     Waiting,
     /// A server has answered.
     Answered(Message),
-    /// No server has; a sentence.
+    /// No server has given an answer of use; a sentence.
     Failed(String),
+    /// No server has said anything; a sentence.
+    Silence(String),
     /// None could be asked because of this machine; a sentence.
     Local(String),
 }
@@ -54,6 +60,10 @@ pub(super) struct Exchange {
     edns: bool,
     /// Servers, by position, to which this machine has no way. They are not tried again.
     out_of_reach: BTreeSet<usize>,
+    /// Servers, by position, that said nothing in their time.
+    silent: BTreeSet<usize>,
+    /// Whether anything else was learned from a server, or about one.
+    is_silence_broken: bool,
     /// The latest failure of a server.
     failure: Option<String>,
     /// The latest failure of this machine.
@@ -88,6 +98,8 @@ impl Exchange {
             turns: 0,
             edns: true,
             out_of_reach: BTreeSet::new(),
+            silent: BTreeSet::new(),
+            is_silence_broken: false,
             failure: None,
             local_failure: None,
             asked: None,
@@ -106,14 +118,14 @@ impl Exchange {
         self.stop(context.wires);
         let servers = &context.settings.servers;
         let count = u32::try_from(servers.len()).unwrap_or(u32::MAX);
-        let turns = count.saturating_mul(context.settings.attempts.max(1));
+        let configured = count.saturating_mul(context.settings.attempts.max(1));
+        let turns = configured.max(count.saturating_mul(2));
         while self.turns < turns && self.out_of_reach.len() < servers.len() {
             let server = usize::try_from(self.turns.checked_rem(count).unwrap_or(0)).unwrap_or(0);
             self.turns += 1;
             let Some(&address) = servers.get(server) else { break };
-            if !self.out_of_reach.contains(&server) {
-                // Later rounds go without: something on the way may silently drop what it does not know (RFC 6891
-                // section 6.2.2), and the C library does not use it unless it is told to.
+            let is_wanted = self.turns <= configured || self.silent.contains(&server);
+            if is_wanted && !self.out_of_reach.contains(&server) {
                 self.edns = self.turns <= count;
                 return self.ask_by_udp(context, server, address);
             }
@@ -140,6 +152,9 @@ impl Exchange {
         let is_from_server = (from.ip(), from.port()) == (asked.address.ip(), asked.address.port());
         let reply = if is_from_server { message::read(octets, asked.id, &self.question) } else { None };
         let (server, address) = (asked.server, asked.address);
+        if reply.is_some() {
+            (self.is_silence_broken, context.has_heard) = (true, true);
+        }
         match reply {
             Some(Reply::Truncated) => self.ask_by_tcp(context, server, address),
             Some(reply) => self.handle_reply(context, reply),
@@ -164,6 +179,7 @@ impl Exchange {
         if let (Way::Tcp { connection, .. }, true) = (&asked.way, connection_is_gone) {
             context.wires.forget_connection(*connection);
         }
+        self.is_silence_broken = true;
         match error {
             ConnectError::Remote(what) => {
                 self.server_failed(context, &format!("could not be reached: {what}"))
@@ -212,6 +228,9 @@ impl Exchange {
     pub(super) fn handle_timeout(&mut self, context: &mut Context<'_>) -> Progress {
         match &self.asked {
             Some(asked) if asked.deadline <= context.now => {
+                if matches!(asked.way, Way::Udp(_)) {
+                    self.silent.insert(asked.server);
+                }
                 self.server_failed(context, "did not answer in time")
             }
             Some(_) | None => Progress::Waiting,
@@ -288,14 +307,23 @@ impl Exchange {
             ));
         };
         let way = open(context.wires, self.task, octets);
-        let deadline = context.now + context.settings.timeout;
+        let deadline = context.now + self.patience(context.settings, &way);
         context.wires.set_deadline(self.task, deadline);
         self.asked = Some(Asked { server, address, id, deadline, strays: 0, way });
         Progress::Waiting
     }
 
+    /// How long a server is waited for. Where there is only one attempt, asking with and without EDNS shares its time.
+    fn patience(&self, settings: &ResolverSettings, way: &Way) -> Duration {
+        match way {
+            Way::Udp(_) if settings.attempts <= 1 => settings.timeout / 2,
+            Way::Udp(_) | Way::Tcp { .. } => settings.timeout,
+        }
+    }
+
     fn give_up(&mut self) -> Progress {
         match (self.failure.take(), self.local_failure.take()) {
+            (Some(failure), _) if !self.is_silence_broken => Progress::Silence(failure),
             (Some(failure), _) => Progress::Failed(failure),
             (None, Some(failure)) => Progress::Local(failure),
             (None, None) => Progress::Failed(format!(

@@ -11,12 +11,14 @@ mod chain;
 mod exchange;
 mod lookup;
 mod message;
+mod silence;
 mod wires;
 
 #[cfg(test)]
 mod tests;
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -29,14 +31,17 @@ use crate::io::{CloseReason, ConnectError, ConnectionId, QueryId};
 use crate::rng::Rng;
 use crate::settings::ResolverSettings;
 use crate::time::Instant;
+use crate::turns::{Prospect, Turns};
 use cache::Cache;
 use chain::{Chain, Outcome, Step};
 use exchange::{Context, Exchange, Progress};
 use lookup::{Lookup, Wanted};
 use message::{Kind, Question};
+use silence::{SILENT_QUESTIONS_LIMIT, Silence};
 use wires::{TaskId, Wires};
 
-/// Most questions that are put to servers at once, each with a socket; further ones wait for their turn.
+/// Most questions that are put to servers at once, each with a socket; further ones wait for their turn. When no server
+/// answers, it is one.
 pub const CONCURRENT_QUESTIONS_LIMIT: usize = 256;
 
 /// Names a lookup from its beginning to its [`Answer`]. Never used twice.
@@ -79,6 +84,8 @@ pub enum ResolverOutput {
     Close(ConnectionId),
     /// A lookup is done.
     Answer(LookupId, Answer),
+    /// The servers have fallen silent, or answer again: a sentence.
+    Warning(String),
 }
 
 /// What became of a lookup.
@@ -131,8 +138,9 @@ pub struct Resolver {
     /// The questions under way; equal ones are asked once.
     tasks: BTreeMap<TaskId, Task>,
     by_question: BTreeMap<Question, TaskId>,
-    /// Those of `tasks` that have not begun, oldest first.
-    waiting: BTreeSet<TaskId>,
+    /// Those of `tasks` that have not begun.
+    waiting: Turns<TaskId>,
+    silence: Silence,
     next_task: u64,
 }
 
@@ -157,31 +165,41 @@ impl Resolver {
             next_lookup: 0,
             tasks: BTreeMap::new(),
             by_question: BTreeMap::new(),
-            waiting: BTreeSet::new(),
+            waiting: Turns::new(),
+            silence: Silence::default(),
             next_task: 0,
         }
     }
 
     /// Looks up the mail hosts of `domain`, following CNAME records (RFC 5321 section 5.1).
-    pub fn lookup_mx(&mut self, now: Instant, domain: &Domain) -> LookupId {
-        self.begin(now, domain, Wanted::Mx, &[Kind::Mx])
+    /// The prospect of what needs the answer decides whose turn comes first where many wait.
+    pub fn lookup_mx(&mut self, now: Instant, domain: &Domain, prospect: Prospect) -> LookupId {
+        self.begin(now, domain, Wanted::Mx, &[Kind::Mx], prospect)
     }
 
     /// Looks up the addresses of `name`. Both families are asked at the same time, and both are waited for.
-    pub fn lookup_addresses(&mut self, now: Instant, name: &Domain, families: Families) -> LookupId {
+    /// As to `prospect` see [`Resolver::lookup_mx`].
+    pub fn lookup_addresses(
+        &mut self,
+        now: Instant,
+        name: &Domain,
+        families: Families,
+        prospect: Prospect,
+    ) -> LookupId {
         let kinds: &[Kind] = match (families.ipv4, families.ipv6) {
             (true, true) => &[Kind::Ipv6, Kind::Ipv4],
             (true, false) => &[Kind::Ipv4],
             (false, true) => &[Kind::Ipv6],
             (false, false) => &[],
         };
-        self.begin(now, name, Wanted::Addresses, kinds)
+        self.begin(now, name, Wanted::Addresses, kinds, prospect)
     }
 
     /// Looks names up like this from now on, and asks again what is being asked if that makes a difference. What was
     /// denied, or could not be found out, is forgotten.
     pub fn reconfigure(&mut self, now: Instant, settings: ResolverSettings) {
         self.cache.forget_failures();
+        self.silence = Silence::default();
         if self.settings == settings {
             return;
         }
@@ -291,7 +309,14 @@ impl Resolver {
         self.lookups.is_empty() && self.wires.outputs.is_empty()
     }
 
-    fn begin(&mut self, now: Instant, domain: &Domain, wanted: Wanted, kinds: &[Kind]) -> LookupId {
+    fn begin(
+        &mut self,
+        now: Instant,
+        domain: &Domain,
+        wanted: Wanted,
+        kinds: &[Kind],
+        prospect: Prospect,
+    ) -> LookupId {
         let id = LookupId(self.next_lookup);
         self.next_lookup += 1;
         let mut lookup = Lookup::new(wanted);
@@ -299,7 +324,7 @@ impl Resolver {
             if let Some((outcome, _)) = self.cache.find(now, &question) {
                 lookup.outcomes.push(outcome);
             } else {
-                lookup.tasks.insert(self.join_task(question, id));
+                lookup.tasks.insert(self.join_task(question, id, prospect));
             }
         }
         self.lookups.insert(id, lookup);
@@ -309,10 +334,13 @@ impl Resolver {
     }
 
     /// The task that asks this; a new one if there is none yet.
-    fn join_task(&mut self, question: Question, lookup: LookupId) -> TaskId {
+    fn join_task(&mut self, question: Question, lookup: LookupId, prospect: Prospect) -> TaskId {
         let id = self.by_question.get(&question).copied().unwrap_or(TaskId(self.next_task));
         if let Some(task) = self.tasks.get_mut(&id) {
             task.lookups.insert(lookup);
+            if self.waiting.contains(&id) {
+                self.waiting.push(id, prospect);
+            }
             return id;
         }
         self.next_task += 1;
@@ -320,17 +348,18 @@ impl Resolver {
         let chain = Chain::new(question.clone());
         let exchange = Exchange::new(id, question.clone());
         self.tasks.insert(id, Task { question, chain, exchange, lookups: BTreeSet::from([lookup]) });
-        self.waiting.insert(id);
+        self.waiting.push(id, prospect);
         id
     }
 
     fn may_start(&self) -> bool {
-        self.tasks.len().saturating_sub(self.waiting.len()) < CONCURRENT_QUESTIONS_LIMIT
+        let limit = if self.silence.is_complete() { 1 } else { CONCURRENT_QUESTIONS_LIMIT };
+        self.tasks.len().saturating_sub(self.waiting.len()) < limit
     }
 
     fn start_waiting(&mut self, now: Instant) {
         while self.may_start()
-            && let Some(id) = self.waiting.pop_first()
+            && let Some(id) = self.silence.next(&mut self.waiting)
         {
             self.run(now, id, |exchange, context| exchange.next_server(context));
         }
@@ -356,20 +385,25 @@ impl Resolver {
         event: impl FnOnce(&mut Exchange, &mut Context<'_>) -> Progress,
     ) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let mut context = Context { now, settings: &self.settings, wires: &mut self.wires };
+        let mut context = Context { now, settings: &self.settings, wires: &mut self.wires, has_heard: false };
         let mut progress = event(&mut task.exchange, &mut context);
-        let (outcome, ttl_s) = loop {
+        let mut is_silence = false;
+        let end = loop {
             match progress {
-                Progress::Waiting => return,
-                Progress::Failed(text) => break (Outcome::Failed(text), None),
-                Progress::Local(text) => break (Outcome::Local(text), None),
+                Progress::Waiting => break None,
+                Progress::Silence(text) => {
+                    is_silence = true;
+                    break Some((Outcome::Failed(text), None));
+                }
+                Progress::Failed(text) => break Some((Outcome::Failed(text), None)),
+                Progress::Local(text) => break Some((Outcome::Local(text), None)),
                 Progress::Answered(message) => match task.chain.follow(&message) {
-                    Step::End(outcome, ttl_s) => break (outcome, ttl_s),
+                    Step::End(outcome, ttl_s) => break Some((outcome, ttl_s)),
                     Step::Unusable(what) => progress = task.exchange.server_failed(&mut context, what),
                     Step::AskAgain => {
                         let question = task.chain.question();
                         if let Some((outcome, left_s)) = self.cache.find(now, question) {
-                            break (outcome, Some(left_s.min(task.chain.ttl_s())));
+                            break Some((outcome, Some(left_s.min(task.chain.ttl_s()))));
                         }
                         task.exchange.stop(context.wires);
                         task.exchange = Exchange::new(id, question.clone());
@@ -378,7 +412,26 @@ impl Resolver {
                 },
             }
         };
-        self.finish(now, id, &outcome, ttl_s);
+        if context.has_heard && self.silence.is_broken() {
+            let text = "a name server answers again: all mail that waits for DNS goes on";
+            self.wires.outputs.push_back(ResolverOutput::Warning(text.into()));
+        }
+        if is_silence && self.silence.goes_on() {
+            self.warn_of_silence();
+        }
+        if let Some((outcome, ttl_s)) = end {
+            self.finish(now, id, &outcome, ttl_s);
+        }
+    }
+
+    fn warn_of_silence(&mut self) {
+        let servers: Vec<String> = self.settings.servers.iter().map(|server| format!("{server}")).collect();
+        let text = format!(
+            "no name server ({}) has answered any of the last {SILENT_QUESTIONS_LIMIT} questions: one question at a time is \
+             asked until one answers, and all mail that waits for DNS goes on waiting; check the name servers and the network",
+            servers.join(", ")
+        );
+        self.wires.outputs.push_back(ResolverOutput::Warning(text));
     }
 
     fn finish(&mut self, now: Instant, id: TaskId, outcome: &Outcome, ttl_s: Option<u32>) {

@@ -198,6 +198,28 @@ impl Session {
         Some((deadline, phase))
     }
 
+    /// Since when the peer has done nothing of what is expected of it. Nothing is, for example, while it waits for us; and one
+    /// that has a whole message is never given up for being slow.
+    pub fn silent_since(&self) -> Option<Instant> {
+        let (phase, _) = self.bounded;
+        match phase {
+            Phase::Ready | Phase::EndOfData | Phase::Quit | Phase::Ended => None,
+            Phase::MailData if self.is_starved() => None,
+            Phase::MailData => Some(self.stall_deadline - MAIL_DATA_STALL_TIMEOUT),
+            Phase::Tls
+            | Phase::Greeting
+            | Phase::Ehlo
+            | Phase::StartTls
+            | Phase::Padding
+            | Phase::Auth
+            | Phase::Mail
+            | Phase::Rcpt
+            | Phase::Data
+            | Phase::Rset => Some(self.deadline? - timeout(phase)?),
+        }
+        .filter(|_| !self.awaits_final_reply())
+    }
+
     /// What the conversation is about.
     pub fn phase(&self) -> Phase {
         self.state.phase()

@@ -15,6 +15,7 @@ mod outbox_changes;
 mod pushback;
 mod queueing;
 mod server;
+mod silence;
 mod trouble;
 mod world;
 

@@ -4,6 +4,7 @@ mod answers;
 mod caching;
 mod hostile;
 mod servers;
+mod silence;
 
 use alloc::vec;
 
@@ -69,11 +70,12 @@ impl Scene {
     }
 
     pub(super) fn mx(&mut self, domain: &str) -> LookupId {
-        self.resolver.lookup_mx(self.now, &Domain::parse(domain).unwrap())
+        self.resolver.lookup_mx(self.now, &Domain::parse(domain).unwrap(), Prospect::Fresh)
     }
 
     pub(super) fn addresses(&mut self, name: &str, families: Families) -> LookupId {
-        self.resolver.lookup_addresses(self.now, &Domain::parse(name).unwrap(), families)
+        let name = Domain::parse(name).unwrap();
+        self.resolver.lookup_addresses(self.now, &name, families, Prospect::Fresh)
     }
 
     pub(super) fn outputs(&mut self) -> Vec<ResolverOutput> {

@@ -354,5 +354,37 @@ fn new_servers_are_asked_on_behalf_of_a_question_over_tcp() {
     assert!(outputs.contains(&ResolverOutput::Close(connection)), "{outputs:?}");
     assert!(matches!(outputs.last(), Some(ResolverOutput::Datagram { to, .. }) if *to == server(7)));
     scene.pass(TIMEOUT);
+    scene.pass(TIMEOUT);
     temporary(scene.answer());
+}
+
+#[test]
+fn with_one_attempt_a_silent_server_is_asked_without_edns_within_the_same_time() {
+    let mut scene = Scene::with_servers(2, 1);
+    scene.mx("example.org");
+    let began = scene.now;
+    let mut asked = vec![];
+    for _ in 0..4 {
+        let sent = scene.one_sent();
+        asked.push((sent.to, sent.message().edns.is_some()));
+        scene.pass(TIMEOUT / 2);
+    }
+    let [first, second] = [server(1), server(2)];
+    assert_eq!(asked, [(first, true), (second, true), (first, false), (second, false)]);
+    assert!(temporary(scene.answer()).contains("did not answer in time"));
+    assert_eq!(scene.now, began + TIMEOUT * 2, "the time of one attempt at each of two servers");
+}
+
+#[test]
+fn with_one_attempt_a_server_that_has_answered_is_not_asked_again() {
+    let mut scene = Scene::with_servers(2, 1);
+    scene.mx("example.org");
+    let sent = scene.one_sent();
+    scene.reply_with_code(&sent, ResponseCode::ServFail);
+    assert_eq!(scene.one_sent().to, server(2));
+    scene.pass(TIMEOUT / 2);
+    let again = scene.one_sent();
+    assert_eq!((again.to, again.message().edns), (server(2), None));
+    scene.reply_with(&again, vec![mx_record("example.org.", 1, "mx.example.")]);
+    assert_eq!(scene.answer(), hosts(&[(1, "mx.example")]));
 }

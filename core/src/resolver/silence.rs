@@ -1,0 +1,45 @@
+//! Whether there is any name server that answers.
+//!
+//! Where none does, each question costs the whole time of all attempts. So after a while of that one question at a time
+//! finds out whether they are back. All others wait, and nothing is said against their domains.
+
+use super::wires::TaskId;
+use crate::turns::Turns;
+
+/// After so many questions in a row to which no server has said anything, all servers count as silent. Few enough that an
+/// outage is known after one round of concurrent questions, and many enough that a list of domains whose own servers are
+/// dead, of which a server may say nothing either, does not look like one as long as others are answered.
+pub(super) const SILENT_QUESTIONS_LIMIT: u32 = 50;
+
+/// How long the servers have been silent.
+#[derive(Debug, Default)]
+pub(super) struct Silence {
+    questions: u32,
+    /// Whether the next question is the one that has come last.
+    takes_newest: bool,
+}
+
+impl Silence {
+    /// A question has ended without a word from any server; whether that makes them count as silent.
+    pub(super) fn goes_on(&mut self) -> bool {
+        self.questions = self.questions.saturating_add(1);
+        self.questions == SILENT_QUESTIONS_LIMIT
+    }
+
+    /// A server has answered; whether they counted as silent.
+    pub(super) fn is_broken(&mut self) -> bool {
+        core::mem::take(&mut self.questions) >= SILENT_QUESTIONS_LIMIT
+    }
+
+    /// Whether the servers count as silent.
+    pub(super) fn is_complete(&self) -> bool {
+        self.questions >= SILENT_QUESTIONS_LIMIT
+    }
+
+    /// Takes the question that is to be asked next. In a silence the oldest and the newest take turns: if only the servers of
+    /// some domains are dead, and ours say nothing of that, a question about any other domain ends the silence.
+    pub(super) fn next(&mut self, waiting: &mut Turns<TaskId>) -> Option<TaskId> {
+        self.takes_newest = self.is_complete() && !self.takes_newest;
+        if self.takes_newest { waiting.pop_newest() } else { waiting.pop() }
+    }
+}
