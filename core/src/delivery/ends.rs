@@ -91,13 +91,8 @@ impl Delivery {
     }
 
     /// Closes a connection that has said QUIT without waiting for the reply.
-    pub(crate) fn part_with_lane(&mut self, connection: ConnectionId) {
-        if self.lanes.get(&connection).is_some_and(Lane::has_said_quit) {
-            self.lanes.remove(&connection);
-            self.rest.end(connection);
-            self.outputs.push_back(DeliveryOutput::Close(connection));
-            self.close_if_alone();
-        }
+    pub(crate) fn part_with_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
+        self.with_lane(cx, connection, Lane::leave);
     }
 
     /// Says what the end of a connection tells about the server, for other connections and other deliveries.

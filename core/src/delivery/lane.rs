@@ -21,7 +21,7 @@ use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
 use crate::session::{
-    FailureReason, Outcome, Phase, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
+    FailureReason, Outcome, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
 };
 use crate::shown::shortened;
 use crate::time::Instant;
@@ -147,8 +147,12 @@ impl Lane {
 
     /// Whether QUIT is on its way, and nothing but its reply is missing.
     pub(super) fn has_said_quit(&self) -> bool {
-        let State::Talking(talk) = &self.state else { return false };
-        self.running.is_empty() && talk.session.phase() == Phase::Quit && !talk.session.wants_transmit()
+        if let State::Talking(talk) = &self.state { talk.session.has_said_quit() } else { false }
+    }
+
+    /// Ends the session if it has said QUIT.
+    pub(super) fn leave(&mut self, now: Instant) {
+        self.with_session(|session| session.leave(now));
     }
 
     /// Whether the conversation is inside TLS.

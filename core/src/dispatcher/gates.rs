@@ -123,7 +123,14 @@ impl Gates {
 
     fn end_patience(&mut self) {
         self.patient = self.patient.saturating_sub(1);
-        self.changed.extend(self.held_off.pop());
+    }
+
+    /// There is room for so many more last resorts: those who were held off look again, as many of them at a time.
+    pub(super) fn admit_held_off(&mut self, room: usize) {
+        for _ in 0..room {
+            let Some(remote) = self.held_off.pop() else { break };
+            self.changed.insert(remote);
+        }
     }
 
     pub(super) fn connection(&self, connection: ConnectionId) -> Option<&Open> {

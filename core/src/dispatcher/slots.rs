@@ -222,6 +222,8 @@ impl Dispatcher {
 
     /// Lets those go on that have waited for a host; whether anybody can.
     fn let_in(&mut self) -> bool {
+        let room = self.patient_limit().saturating_sub(self.traffic.gates.patient_count());
+        self.traffic.gates.admit_held_off(room);
         let (waiting, crowded) = self.traffic.gates.let_in(size(self.settings.host_concurrency));
         let moved = !waiting.is_empty() || !crowded.is_empty();
         // They have waited for longer than those who have not asked their host yet.
@@ -260,7 +262,7 @@ impl Dispatcher {
             && !self.traffic.waiting.is_empty()
             && let Some(connection) = self.traffic.parting.pop_first()
         {
-            self.with_connection(connection, |delivery, _| delivery.part_with_lane(connection));
+            self.with_connection(connection, |delivery, cx| delivery.part_with_lane(cx, connection));
             self.drain_deliveries();
             moved = true;
         }

@@ -77,10 +77,14 @@ impl Dispatcher {
             || self.traffic.reachability.is_in_trouble(candidate, self.now.monotonic)
     }
 
-    /// Whether there may be one more last resort. Not all places may be theirs, whoever has them.
+    /// Whether there may be one more last resort.
     pub(super) fn may_be_patient(&self) -> bool {
-        let places = size(self.settings.concurrency).min(DELIVERY_LIMIT);
-        self.traffic.gates.patient_count() < places.div_ceil(PATIENT_PART)
+        self.traffic.gates.patient_count() < self.patient_limit()
+    }
+
+    /// Most last resorts at once: not all places may be theirs.
+    pub(super) fn patient_limit(&self) -> usize {
+        size(self.settings.concurrency).min(DELIVERY_LIMIT).div_ceil(PATIENT_PART)
     }
 
     /// The server that a delivery is connected to has decided mail.

@@ -152,6 +152,18 @@ impl Session {
         self.bound_phase(now);
     }
 
+    /// Whether nothing but the reply to QUIT is missing.
+    pub fn has_said_quit(&self) -> bool {
+        self.phase() == Phase::Quit && !self.wants_transmit()
+    }
+
+    /// Ends a session that has said QUIT without waiting for the reply.
+    pub fn leave(&mut self, now: Instant) {
+        if self.has_said_quit() {
+            self.end(now, EndCause::Quit);
+        }
+    }
+
     /// What the session wants done, or has to say; to be called until it returns nothing.
     pub fn poll_output(&mut self) -> Option<SessionOutput> {
         self.cx.poll_output()

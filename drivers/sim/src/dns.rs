@@ -24,12 +24,16 @@ pub(crate) struct Dns {
     dice: Dice,
     /// Until when everything is answered with SERVFAIL.
     pub(crate) fails_until: Instant,
+    /// Until when nothing is answered.
+    pub(crate) silent_until: Instant,
+    /// Whether questions with EDNS get lost.
+    drops_edns: bool,
 }
 
 impl Dns {
     /// Name servers in a good mood.
-    pub(crate) fn new(dice: Dice) -> Self {
-        Self { dice, fails_until: Instant::default() }
+    pub(crate) fn new(dice: Dice, drops_edns: bool) -> Self {
+        Self { dice, fails_until: Instant::default(), silent_until: Instant::default(), drops_edns }
     }
 
     /// What comes back for a datagram, if anything.
@@ -42,7 +46,8 @@ impl Dns {
         query: &[u8],
     ) -> Vec<Answer> {
         let mut answers = Vec::new();
-        if self.dice.chance(faults.dns_losses) {
+        let is_dropped = self.drops_edns && Message::from_vec(query).is_ok_and(|query| query.edns.is_some());
+        if now < self.silent_until || is_dropped || self.dice.chance(faults.dns_losses) {
             return answers;
         }
         let delay = Duration::from_micros(self.dice.within(300..=40_000));

@@ -184,11 +184,17 @@ impl Map {
             let low = u16::from_be_bytes([high, low]);
             addresses.push(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, low)));
         }
-        let is_odd = dice.chance(options.faults.odd_servers);
+        let temperament = if dice.chance(options.faults.odd_servers) {
+            Temperament::odd(dice)
+        } else if dice.chance(options.faults.mute_servers) {
+            Temperament::mute(dice)
+        } else {
+            Temperament::normal(dice)
+        };
         let host = Host {
             name: format!("mx{number}.hosts.example"),
             addresses,
-            temperament: if is_odd { Temperament::odd(dice) } else { Temperament::normal(dice) },
+            temperament,
             group: dice.index(3),
             latency_us: dice.within(200..=80_000),
         };

@@ -51,6 +51,10 @@ pub(crate) enum Mutation {
     HoardsRows,
     /// After a while the outbox is never looked at again.
     FallsAsleep,
+    /// No connection is made while the name servers are silent.
+    WaitsForDns,
+    /// Places that silent servers hold are kept from others.
+    ClingsToSilence,
     /// The hosts file is not read.
     IgnoresHostsFile,
     /// The hosts file is only read at the start.

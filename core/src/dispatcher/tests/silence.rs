@@ -209,6 +209,23 @@ fn next_hops_without_a_failed_attempt_come_before_those_with_one() {
 }
 
 #[test]
+fn a_server_that_is_left_in_a_hurry_is_not_forgotten() {
+    let mut world = crowded_world(1);
+    for number in 0..3 {
+        let domain = format!("d{number}.example");
+        let first =
+            world.exchange(&domain, 10, &format!("first{number}.example"), &format!("192.0.3.{number}"));
+        first.usual = Behaviour::on("EHLO", "451 4.3.2 not now").and("QUIT", "hang");
+        world.exchange(&domain, 20, "backup.example", "192.0.2.8");
+        world.mail(SENDER, &format!("a@{domain}"), "x");
+    }
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.server("192.0.2.8").accepted.len(), 3);
+    assert!((0..3).all(|number| world.server(&format!("192.0.3.{number}")).connections <= 2));
+}
+
+#[test]
 fn a_connection_that_has_said_quit_holds_no_place_that_others_wait_for() {
     let mut world = crowded_world(1);
     for number in 0..20 {

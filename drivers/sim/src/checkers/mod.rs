@@ -16,6 +16,7 @@ mod loss;
 mod memory;
 mod retries;
 mod secrets;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -53,5 +54,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<secrets::Secrets>::default(),
         Box::<memory::Memory>::default(),
         Box::<liveness::Liveness>::default(),
+        Box::<waiting::WithoutDns>::default(),
+        Box::<waiting::Bounded>::default(),
     ]
 }

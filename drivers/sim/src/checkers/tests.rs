@@ -3,7 +3,7 @@
 
 use crate::dialogue::Dialogue;
 use crate::mutation::Mutation;
-use crate::swarm::{options_of, run_options};
+use crate::swarm::{Faults, Options, options_of, run_options};
 
 /// Hours of faults in each world.
 const HOURS: u32 = 3;
@@ -14,7 +14,11 @@ const WORLDS: u64 = 200;
 fn objections(mutation: Mutation) -> Vec<&'static str> {
     let mut objections = Vec::new();
     for seed in 0..WORLDS {
-        let outcome = run_options(seed, options_of(seed, HOURS), mutation, Dialogue::Off);
+        let options = options_of(seed, HOURS);
+        // Who waits for silent servers shows other errors later.
+        let faults = Faults { mute_servers: 0, dns_silences: 0, ..options.faults };
+        let options = Options { dns_drops_edns: false, dns_attempts: 2, faults, ..options };
+        let outcome = run_options(seed, options, mutation, Dialogue::Off);
         objections.extend(outcome.witness.violation.map(|violation| violation.checker));
         if objections.len() > 4 {
             break;
@@ -124,6 +128,43 @@ fn a_secret_in_the_log_is_noticed() {
 #[test]
 fn mail_that_is_remembered_for_ever_is_noticed() {
     assert_caught(Mutation::HoardsRows, "memory is bounded");
+}
+
+/// Objections to a build in worlds where servers and name servers fall silent, and nothing else happens.
+fn objections_to_waiting(mutation: Mutation) -> Vec<&'static str> {
+    let faults = Faults { mute_servers: 900, dns_silences: 3000, ..Faults::default() };
+    let world = |seed| Options {
+        messages_per_hour: 200,
+        recipients: 1,
+        relays: 20,
+        zones: 40,
+        concurrency: 4,
+        destination_concurrency: 2,
+        host_concurrency: 4,
+        connection_idle_s: 0,
+        rate_per_minute: 0,
+        faults: faults.clone(),
+        ..options_of(seed, 1)
+    };
+    let outcomes = (0..10).map(|seed| run_options(seed, world(seed), mutation, Dialogue::Off));
+    outcomes.filter_map(|outcome| outcome.witness.violation.map(|violation| violation.checker)).collect()
+}
+
+#[test]
+fn nobody_waits_in_vain_for_servers_that_say_nothing() {
+    assert_eq!(objections_to_waiting(Mutation::None), Vec::<&str>::new());
+}
+
+#[test]
+fn mail_that_waits_for_name_servers_without_need_is_noticed() {
+    let objections = objections_to_waiting(Mutation::WaitsForDns);
+    assert!(objections.contains(&"mail without DNS never waits for DNS"), "{objections:?}");
+}
+
+#[test]
+fn silent_servers_that_hold_the_places_of_others_are_noticed() {
+    let objections = objections_to_waiting(Mutation::ClingsToSilence);
+    assert!(objections.contains(&"mail that could be served waits at most a bound"), "{objections:?}");
 }
 
 #[test]

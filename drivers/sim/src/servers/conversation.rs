@@ -170,6 +170,9 @@ impl Conversation {
     }
 
     fn line(&mut self, line: &[u8], around: &mut Surroundings<'_>) {
+        if around.temperament.is_mute {
+            return;
+        }
         if around.dice.chance(around.temperament.shed) {
             self.say(around, b"421 4.3.2 shedding load\r\n");
             return self.close(around);

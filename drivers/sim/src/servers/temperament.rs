@@ -10,6 +10,8 @@ pub(crate) struct Temperament {
     /// The greeting: 220, unless it is this.
     pub(crate) greeting: Option<&'static str>,
     pub(crate) knows_ehlo: bool,
+    /// After the greeting it never says anything.
+    pub(crate) is_mute: bool,
     pub(crate) extensions: Extensions,
     /// What becomes of several commands at once.
     pub(crate) batches: BatchConduct,
@@ -200,6 +202,11 @@ impl Temperament {
             22..=24 => Self::bad_at_chunks(normal, dice),
             _ => Self { kind: "echoing", echoes: true, hates_padding: 300, auth_refused: 500, ..normal },
         }
+    }
+
+    /// A server that greets, and never says anything more.
+    pub(crate) fn mute(dice: &mut Dice) -> Self {
+        Self { kind: "mute after the greeting", is_mute: true, ..Self::normal(dice) }
     }
 
     /// A server that offers PIPELINING and should not.

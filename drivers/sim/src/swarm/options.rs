@@ -35,6 +35,8 @@ pub(crate) struct Faults {
     pub(crate) group_outages: u32,
     /// A server is not a normal one.
     pub(crate) odd_servers: u32,
+    /// A server greets and never answers EHLO.
+    pub(crate) mute_servers: u32,
     /// A DNS datagram is lost.
     pub(crate) dns_losses: u32,
     /// A DNS answer has a wrong id, question or source.
@@ -43,6 +45,8 @@ pub(crate) struct Faults {
     pub(crate) dns_truncations: u32,
     /// All DNS servers answer SERVFAIL for a while.
     pub(crate) dns_spells: u32,
+    /// All DNS servers say nothing for a while.
+    pub(crate) dns_silences: u32,
     /// The database is busy or full.
     pub(crate) store_failures: u32,
     /// The database takes long.
@@ -101,6 +105,10 @@ pub(crate) struct Options {
     /// Whether the conversations go into the log.
     pub(crate) trace: bool,
     pub(crate) bounce_return_limit_octets: u64,
+    /// How often a name server is asked.
+    pub(crate) dns_attempts: u32,
+    /// Whether questions with EDNS never get to a name server.
+    pub(crate) dns_drops_edns: bool,
     pub(crate) faults: Faults,
 }
 
@@ -135,6 +143,8 @@ impl Options {
             trace: dice.chance(250),
             bounce_return_limit_octets: u64::from(number(dice.pick(&[0, 300, 1 << 20]))),
             faults: Faults::draw(dice),
+            dns_attempts: number(dice.pick(&[1, 2, 2])),
+            dns_drops_edns: dice.chance(100),
         }
     }
 
@@ -150,7 +160,10 @@ impl Options {
             ipv6: self.ipv6,
             rate_limit: (self.rate_per_minute > 0)
                 .then_some(RateLimit { transactions: self.rate_per_minute, per: Duration::from_secs(60) }),
-            resolver: ResolverSettings::new(NAME_SERVERS.to_vec()),
+            resolver: ResolverSettings {
+                attempts: self.dns_attempts.max(1),
+                ..ResolverSettings::new(NAME_SERVERS.to_vec())
+            },
             concurrency: self.concurrency,
             destination_concurrency: self.destination_concurrency,
             host_concurrency: self.host_concurrency,
@@ -217,6 +230,8 @@ entries! {
     "bounce_copy" => bounce_copy;
     "trace" => trace;
     "bounce_return_limit_octets" => bounce_return_limit_octets;
+    "dns_attempts" => dns_attempts;
+    "dns_drops_edns" => dns_drops_edns;
     "faults.resets" => faults.resets;
     "faults.stalls" => faults.stalls;
     "faults.hangups" => faults.hangups;
@@ -228,10 +243,12 @@ entries! {
     "faults.outages" => faults.outages;
     "faults.group_outages" => faults.group_outages;
     "faults.odd_servers" => faults.odd_servers;
+    "faults.mute_servers" => faults.mute_servers;
     "faults.dns_losses" => faults.dns_losses;
     "faults.dns_strays" => faults.dns_strays;
     "faults.dns_truncations" => faults.dns_truncations;
     "faults.dns_spells" => faults.dns_spells;
+    "faults.dns_silences" => faults.dns_silences;
     "faults.store_failures" => faults.store_failures;
     "faults.store_delays" => faults.store_delays;
     "faults.crashes" => faults.crashes;
@@ -276,6 +293,8 @@ impl Faults {
             clock_jumps: some(&[10, 50]),
             retries: some(&[100, 1000]),
             disorder: some(&[1, 20]),
+            mute_servers: some(&[50, 300, 700]),
+            dns_silences: some(&[100, 1000, 3000]),
         }
     }
 }

@@ -153,7 +153,7 @@ impl<'a> Replay<'a> {
             epoch: 0,
             now: Now { monotonic: Instant::from_micros(0), wall: UnixTime(BEGIN) },
             outbox: transcript.scene.outbox(),
-            dns: Dns::new(Dice::new(transcript.scene.seed)),
+            dns: Dns::new(Dice::new(transcript.scene.seed), false),
             current: None,
             requests: VecDeque::new(),
             store_fails: false,

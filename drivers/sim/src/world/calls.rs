@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use cmail_delivery::event::Event;
-use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Input, Output, QueryId};
+use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Input, Output, Purpose, QueryId};
 use cmail_delivery::outbox::RequestId;
 use cmail_delivery::time::Duration;
 
 use super::{Happening, World};
 use crate::facts::{Fact, Link};
 use crate::mutation::Mutation;
+use crate::network::{ClientEnd, Connection, Peer};
 
 /// Outputs of one call after which it is taken to have no end.
 const ENDLESS: usize = 1_000_000;
@@ -18,6 +19,8 @@ const ENDLESS: usize = 1_000_000;
 const TRANSMIT_LIMIT: usize = 16 * 1024;
 /// So much is allocated at once for what is sent.
 const SCRATCH_OCTETS: usize = 64 * 1024;
+/// How much longer a build that clings to silent connections keeps them.
+const CLINGS_FOR: Duration = Duration::from_secs(3600);
 /// Octets on their way to a server after which it takes no more.
 const WINDOW: usize = 64 * 1024;
 
@@ -63,6 +66,7 @@ impl World {
             }
             self.take_output(output);
         }
+        self.resume_postponed();
         if let Some(daemon) = &self.daemon {
             let surplus = if self.mutation == Mutation::HoardsRows { 1000 } else { 0 };
             let indexed = daemon.dispatcher.indexed() + surplus;
@@ -74,7 +78,12 @@ impl World {
         match output {
             Output::Connect { connection, remote, purpose } => {
                 let remote = self.mutation.remote(remote, &self.map, &self.hosts_file);
-                self.connect(self.link(connection), remote, purpose)
+                let link = self.link(connection);
+                if purpose == Purpose::Smtp && self.postpones() {
+                    self.postponed.push_back((link, remote));
+                } else {
+                    self.connect(link, remote, purpose);
+                }
             }
             Output::StartTls { connection, .. } => self.start_tls(self.link(connection)),
             Output::Transmit(connection) => {
@@ -84,12 +93,50 @@ impl World {
                 }
                 self.pull(link);
             }
-            Output::Close(connection) => self.client_closes(self.link(connection)),
+            Output::Close(connection) => self.close(self.link(connection)),
             Output::Datagram { query, to, octets } => self.send_datagram(query, to, &octets),
             Output::CloseDatagram(_) => {}
             Output::Store(id, request) => self.ask(id, request),
             Output::Event(event) => self.see(Fact::Log(&event)),
             Output::Drained => self.daemon_ends(),
+        }
+    }
+
+    fn close(&mut self, link: Link) {
+        let before = self.postponed.len();
+        self.postponed.retain(|(postponed, _)| *postponed != link);
+        if self.postponed.len() < before {
+            return;
+        }
+        let is_mute = |host: usize| self.map.hosts.get(host).is_some_and(|host| host.temperament.is_mute);
+        let host = self.network.get(link).map(|connection| connection.host);
+        if self.mutation == Mutation::ClingsToSilence && host.is_some_and(is_mute) {
+            return self.clock.after(CLINGS_FOR, Happening::LetsGo(link));
+        }
+        self.client_closes(link);
+    }
+
+    /// Whether a wrong build does not make its next connection yet.
+    fn postpones(&self) -> bool {
+        let open = |(link, connection): (Link, &Connection)| {
+            link.epoch == self.epochs
+                && connection.client != ClientEnd::Gone
+                && matches!(connection.peer, Peer::Smtp(_))
+        };
+        if self.mutation == Mutation::WaitsForDns {
+            return self.clock.instant() < self.dns.silent_until;
+        }
+        let limit = usize::try_from(self.settings.concurrency).unwrap_or(usize::MAX);
+        self.mutation == Mutation::ClingsToSilence
+            && self.network.iter().filter(|&other| open(other)).count() >= limit
+    }
+
+    /// Makes the connections that a wrong build has postponed for long enough.
+    fn resume_postponed(&mut self) {
+        while !self.postponed.is_empty() && !self.postpones() {
+            if let Some((link, remote)) = self.postponed.pop_front() {
+                self.connect(link, remote, Purpose::Smtp);
+            }
         }
     }
 

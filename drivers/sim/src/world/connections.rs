@@ -409,6 +409,9 @@ impl World {
         let Some((&[high, low], rest)) = input.split_first_chunk::<2>() else { return };
         let length = usize::from(u16::from_be_bytes([high, low]));
         let Some(query) = rest.get(..length) else { return };
+        if now < self.dns.silent_until {
+            return;
+        }
         let answer = self.dns.answer(now, &self.map, query);
         input.clear();
         let mut framed = u16::try_from(answer.len()).unwrap_or(0).to_be_bytes().to_vec();

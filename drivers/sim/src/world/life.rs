@@ -106,6 +106,7 @@ impl World {
             self.client_closes(link);
         }
         self.requests.clear();
+        self.postponed.clear();
         self.database_free_at = self.clock.instant();
         let pause_s = if self.is_healed { 1 } else { self.call_dice.within(1..=900) };
         self.clock.after(Duration::from_secs(pause_s), Happening::Start);
@@ -119,6 +120,7 @@ impl World {
         self.map.heal();
         self.down.fill(None);
         self.dns.fails_until = Instant::default();
+        self.dns.silent_until = Instant::default();
         self.see(Fact::Healed);
         let bound = self.bound();
         self.clock.after(bound, Happening::Finish);

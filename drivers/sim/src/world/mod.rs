@@ -6,7 +6,7 @@ mod database;
 mod life;
 mod people;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
 use cmail_delivery::Dispatcher;
@@ -75,6 +75,10 @@ pub(crate) enum Happening {
     HostReturns(usize),
     /// The name servers fail.
     DnsFails,
+    /// The name servers say nothing any more.
+    DnsFallsSilent,
+    /// A build that clings to silent connections closes one.
+    LetsGo(Link),
     /// An hour begins: what comes by itself is drawn.
     Hour,
     /// There are no faults any more.
@@ -133,6 +137,8 @@ pub(crate) struct World {
     is_healed: bool,
     is_finished: bool,
     mutation: Mutation,
+    /// Connections that a wrong build does not make yet.
+    postponed: VecDeque<(Link, SocketAddr)>,
     /// What decides about the network, the servers, other processes, and the order of calls.
     net_dice: Dice,
     server_dice: Dice,
@@ -156,6 +162,7 @@ impl World {
         let map = Map::draw(&options, &mut dice.fork());
         let hosts_file = map.draw_hosts_file(&mut dice.fork());
         let hosts = map.hosts.len();
+        let drops_edns = options.dns_drops_edns;
         let mut world = Self {
             clock: Clock::new(),
             faults: options.faults.clone(),
@@ -165,7 +172,7 @@ impl World {
             outbox: Outbox::new(),
             hosts_file,
             network: Network::default(),
-            dns: Dns::new(dice.fork()),
+            dns: Dns::new(dice.fork(), drops_edns),
             memories: std::iter::repeat_with(Memory::default).take(hosts).collect(),
             down: vec![None; hosts],
             daemon: None,
@@ -181,6 +188,7 @@ impl World {
             is_healed: false,
             is_finished: false,
             mutation,
+            postponed: VecDeque::new(),
             net_dice: dice.fork(),
             server_dice: dice.fork(),
             people_dice: dice.fork(),
@@ -257,6 +265,8 @@ impl World {
             Happening::HostFails { group } => self.host_fails(group),
             Happening::HostReturns(host) => self.host_returns(host),
             Happening::DnsFails => self.dns_fails(),
+            Happening::DnsFallsSilent => self.dns_falls_silent(),
+            Happening::LetsGo(link) => self.client_closes(link),
             Happening::Hour => self.hour(),
             Happening::Heal => self.heal(),
             Happening::Finish => self.finish(),

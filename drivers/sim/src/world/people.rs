@@ -35,6 +35,7 @@ impl World {
         self.draw(faults.outages, || Happening::HostFails { group: false });
         self.draw(faults.group_outages, || Happening::HostFails { group: true });
         self.draw(faults.dns_spells, || Happening::DnsFails);
+        self.draw(faults.dns_silences, || Happening::DnsFallsSilent);
     }
 
     /// Lets something happen within the hour, so many thousandths of times.
@@ -263,6 +264,13 @@ impl World {
     pub(super) fn host_returns(&mut self, host: usize) {
         if let Some(down) = self.down.get_mut(host) {
             *down = None;
+        }
+    }
+
+    pub(super) fn dns_falls_silent(&mut self) {
+        let span = Duration::from_secs(self.people_dice.within(10..=10_000));
+        if !self.is_healed {
+            self.dns.silent_until = self.clock.instant() + span;
         }
     }
 

@@ -1,0 +1,222 @@
+//! Mail that could be served does not wait for what it does not need: not for name servers if its address is known, and not
+//! for servers that hold places and say nothing.
+//!
+//! Watched is mail that goes to an address, has never failed, and is known to the daemon, while there is no connection to that
+//! address and the last one there was of use. Only the first incarnation is watched: a later one may be a single pass, which
+//! is about other mail.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use cmail_delivery::io::Purpose;
+use cmail_delivery::outbox::{MailId, Row, StoreReply};
+use cmail_delivery::time::{Duration, Instant};
+
+use super::Checker;
+use crate::facts::{Fact, Link, Parting, Scene, Verb};
+
+/// How long the database may take before the daemon really knows of a row, beside the interval of its looks.
+const SLACK: Duration = Duration::from_secs(120);
+/// How long a connection may hold a place in silence while others wait: 30 s, and what the daemon needs to notice.
+const SILENCE_LIMIT: Duration = Duration::from_secs(35);
+/// How long a connection may take to be made (CONTRACT: connect 30 s).
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+
+/// An open connection for mail.
+#[derive(Clone, Copy, Debug)]
+struct Conversation {
+    address: IpAddr,
+    /// How many replies the server owes, and a handshake as one of them.
+    owed: u32,
+    /// When either side last said something; in the future while the connection is being made.
+    active_at: Instant,
+    has_decided: bool,
+    /// Whether the server has a whole message without a reply, or was told QUIT.
+    is_ending: bool,
+    has_taken: bool,
+}
+
+impl Conversation {
+    fn is_silent(&self, now: Instant) -> bool {
+        let silence = now.saturating_duration_since(self.active_at);
+        self.owed > 0 && !self.has_decided && !self.is_ending && silence > SILENCE_LIMIT
+    }
+}
+
+/// What both checkers watch.
+#[derive(Debug, Default)]
+struct Watch {
+    is_over: bool,
+    open: BTreeMap<Link, Conversation>,
+    /// Addresses of which the last connection was of no use.
+    useless: HashMap<IpAddr, bool>,
+    /// Where watched mail goes, and since when it has only waited.
+    waiting: BTreeMap<MailId, (IpAddr, Instant)>,
+    /// Mail that was claimed: it waits for nobody any more, although it may be seen until its verdict is recorded.
+    claimed: HashSet<MailId>,
+}
+
+impl Watch {
+    fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) {
+        let now = scene.now.monotonic;
+        match fact {
+            Fact::Draining | Fact::Stopped { .. } => {
+                self.is_over = true;
+                self.waiting.clear();
+                self.open.clear();
+            }
+            Fact::Answered { reply: StoreReply::Rows { rows, .. } } if !self.is_over => {
+                rows.iter().for_each(|row| self.know(row, now));
+            }
+            Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
+                for row in transactions.iter().flat_map(|transaction| &transaction.rows) {
+                    self.waiting.remove(&row.id);
+                    self.claimed.insert(row.id);
+                }
+            }
+            Fact::Removed { id } | Fact::Meddled { id } => {
+                self.waiting.remove(&id);
+            }
+            // While the database refuses nothing is begun.
+            Fact::Told { done: false, .. } => self.waiting.values_mut().for_each(|(_, since)| *since = now),
+            Fact::Connecting { link, remote, purpose: Purpose::Smtp } if !self.is_over => {
+                let address = remote.ip();
+                let conversation = Conversation {
+                    address,
+                    owed: 1,
+                    active_at: now + CONNECT_LIMIT,
+                    has_decided: false,
+                    is_ending: false,
+                    has_taken: false,
+                };
+                self.open.insert(link, conversation);
+                self.waiting.retain(|_, (to, _)| *to != address);
+            }
+            Fact::Gone { link, parting } => self.gone(link, parting),
+            Fact::StartTls { link } => self.change(link, |it| it.owed = 1),
+            Fact::Sent { link, .. } | Fact::Received { link, .. } => {
+                self.change(link, |it| it.active_at = now)
+            }
+            Fact::TlsEstablished { link, .. } => self.change(link, |it| it.active_at = now),
+            Fact::Command { link, verb, .. } => self.change(link, |it| {
+                it.owed += 1;
+                it.is_ending |= verb == Verb::Quit;
+            }),
+            Fact::FinalDot { link, .. } => {
+                self.change(link, |it| (it.owed, it.is_ending) = (it.owed + 1, true))
+            }
+            Fact::Reply { link, to, code, .. } => self.change(link, |it| {
+                it.owed = it.owed.saturating_sub(1);
+                let is_about_mail =
+                    matches!(to, Verb::Mail | Verb::Rcpt | Verb::Data | Verb::FinalDot | Verb::BdatLast);
+                let ends_message = matches!(to, Verb::FinalDot | Verb::BdatLast);
+                it.has_decided |= ends_message || (is_about_mail && code >= 400);
+                it.has_taken |= ends_message && code < 300;
+            }),
+            _ => {}
+        }
+    }
+
+    fn know(&mut self, row: &Row, now: Instant) {
+        let is_fresh = row.fail_count == 0 && !row.fatal && !self.claimed.contains(&row.id);
+        let Some(address) = address_of(row).filter(|_| is_fresh) else { return };
+        let is_connected = self.open.values().any(|open| open.address == address);
+        if !is_connected && !self.useless.get(&address).copied().unwrap_or(false) {
+            self.waiting.entry(row.id).or_insert((address, now));
+        }
+    }
+
+    fn gone(&mut self, link: Link, parting: Parting) {
+        if let Some(gone) = self.open.remove(&link) {
+            let is_useless = !gone.has_taken || parting != Parting::Closed;
+            self.useless.insert(gone.address, is_useless);
+        }
+    }
+
+    fn change(&mut self, link: Link, change: impl FnOnce(&mut Conversation)) {
+        if let Some(conversation) = self.open.get_mut(&link) {
+            change(conversation);
+        }
+    }
+
+    fn is_full(&self, scene: &Scene<'_>) -> bool {
+        self.open.len() >= usize::try_from(scene.settings.concurrency).unwrap_or(usize::MAX)
+    }
+
+    /// Mail that has waited for too long, where `excused_at` is when it last had a reason to wait.
+    fn overdue(&self, scene: &Scene<'_>, excused_at: Instant) -> Option<String> {
+        let bound = scene.settings.interval + SLACK;
+        let now = scene.now.monotonic;
+        let is_overdue = |since: Instant| now.saturating_duration_since(since.max(excused_at)) > bound;
+        let (id, (address, _)) = self.waiting.iter().find(|(_, (_, since))| is_overdue(*since))?;
+        Some(format!("mail {id} to {address} has waited for more than {} s", bound.as_secs()))
+    }
+}
+
+/// The address that a row is to be sent to, if no name has to be looked up for that.
+fn address_of(row: &Row) -> Option<IpAddr> {
+    let text = match &row.remote {
+        Some(remote) => {
+            let host = std::str::from_utf8(remote).ok()?.rsplit('@').next()?;
+            host.split(':').next()?.to_owned()
+        }
+        None => {
+            let domain = std::str::from_utf8(&row.recipient).ok()?.rsplit('@').next()?;
+            domain.strip_prefix('[')?.strip_suffix(']')?.to_owned()
+        }
+    };
+    text.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
+}
+
+/// Mail without DNS never waits for DNS.
+#[derive(Debug, Default)]
+pub(super) struct WithoutDns {
+    watch: Watch,
+    full_at: Instant,
+}
+
+impl Checker for WithoutDns {
+    fn name(&self) -> &'static str {
+        "mail without DNS never waits for DNS"
+    }
+
+    fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
+        self.watch.see(scene, fact);
+        if self.watch.is_full(scene) {
+            self.full_at = scene.now.monotonic;
+        }
+        match fact {
+            Fact::Called { .. } => self.watch.overdue(scene, self.full_at).map_or(Ok(()), Err),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Mail that could be served waits at most a bound.
+#[derive(Debug, Default)]
+pub(super) struct Bounded {
+    watch: Watch,
+    /// When silent connections last held no more places than last resorts may have.
+    fair_at: Instant,
+}
+
+impl Checker for Bounded {
+    fn name(&self) -> &'static str {
+        "mail that could be served waits at most a bound"
+    }
+
+    fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
+        self.watch.see(scene, fact);
+        let now = scene.now.monotonic;
+        let places = usize::try_from(scene.settings.concurrency).unwrap_or(usize::MAX);
+        let silent = self.watch.open.values().filter(|open| open.is_silent(now)).count();
+        // One more may be there that has proved to be of use.
+        if silent <= places.div_ceil(2) + 1 {
+            self.fair_at = now;
+        }
+        match fact {
+            Fact::Called { .. } => self.watch.overdue(scene, self.fair_at).map_or(Ok(()), Err),
+            _ => Ok(()),
+        }
+    }
+}
