@@ -248,6 +248,27 @@ fn an_address_literal_is_connected_to() {
 }
 
 #[test]
+fn mail_to_addresses_does_not_wait_for_name_servers_that_say_nothing() {
+    let (world, server) = bare_world();
+    let domains: Vec<String> = (0..1500).map(|number| format!("d{number}.example")).collect();
+    let mails: Vec<Mail> = domains.iter().map(|domain| Mail::to(&format!("a@{domain}"))).collect();
+    domains.iter().for_each(|domain| world.dns.behave(domain, Behaviour::Drop));
+    world.database.insert_all(&mails);
+    let daemon = world.start();
+    // As many questions as there may be at once.
+    world.dns.wait_for("d200.example");
+    let recipient = format!("a@[{}]", server.ip());
+    let literal = world.insert(&Mail::to(&recipient));
+    let relayed =
+        world.insert(&Mail::to("a@example.org").remote(&format!("{}:{}", server.ip(), server.port())));
+    world.database.wait("mail to addresses is delivered", |database| {
+        database.row(literal).is_none() && database.row(relayed).is_none()
+    });
+    assert_eq!(world.dns.count("d1400.example", RecordType::MX), 0, "most were not asked about yet");
+    daemon.terminate();
+}
+
+#[test]
 fn an_ipv6_address_literal_is_connected_to() {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
         crate::support::skip("this machine has no IPv6 loopback address");

@@ -521,15 +521,19 @@ fn rows_of_unexpected_types_do_not_stop_the_queue() {
 fn mail_with_ids_that_were_not_counted_up_is_delivered() {
     let (world, server) = World::with_server(Script::new());
     world.insert(&Mail::to("first@example.org"));
-    let daemon = world.start();
-    world.database.wait_until_empty();
-    for id in [1000, 5, -7, i64::MAX] {
+    let insert = |id: i64| {
         let insert = "INSERT INTO outbox (mail_id, mail_envelopefrom, mail_envelopeto, mail_data)
             VALUES (?1, 's@client.example', 'id' || ?1 || '@example.org', 'x')";
         world.database.connection.execute(insert, [id]).unwrap();
+    };
+    insert(i64::MIN);
+    let daemon = world.start();
+    world.database.wait_until_empty();
+    for id in [1000, 5, -7, i64::MIN, i64::MAX] {
+        insert(id);
         world.database.wait_until_empty();
     }
-    assert_eq!(server.records().accepted().len(), 5);
+    assert_eq!(server.records().accepted().len(), 7);
     daemon.terminate();
 }
 
