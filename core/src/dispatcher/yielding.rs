@@ -37,18 +37,18 @@ impl Dispatcher {
             return false;
         }
         let silent = self.silent_connections();
-        let kept = silent.iter().position(|&(since, ..)| since + PATIENCE > now).unwrap_or(silent.len());
+        let overdue = silent.iter().position(|&(since, ..)| since + PATIENCE > now).unwrap_or(silent.len());
         let mut given_up = 0;
-        for &(since, hop, connection) in silent.iter().take(kept) {
+        for &(since, hop, connection) in silent.iter().take(overdue) {
             if wanted > 0 || self.is_needed_at_host(connection) {
                 wanted = wanted.saturating_sub(1);
                 given_up += 1;
                 self.give_up_silent(hop, connection, now.saturating_duration_since(since));
             }
         }
-        let next = match silent.get(kept) {
+        let next = match silent.get(overdue) {
             // Somebody may come who needs one of these.
-            _ if given_up < kept => now,
+            _ if given_up < overdue => now,
             Some(&(since, ..)) => since + PATIENCE,
             None => now + PATIENCE,
         };
@@ -65,7 +65,7 @@ impl Dispatcher {
     /// How many next hops cannot be worked on because so many others are.
     pub(super) fn deliveries_wanted(&self) -> usize {
         let waiting = self.traffic.lineup.len(self.traffic.may_ask());
-        if waiting == 0 {
+        if waiting == 0 || self.traffic.has_room_for_delivery() {
             return 0;
         }
         (self.traffic.at_work() + waiting).saturating_sub(DELIVERY_LIMIT)
