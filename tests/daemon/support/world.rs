@@ -15,8 +15,11 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// With a rollback journal, as `initdb` makes them, unless the environment names another mode: so the tests that do not
+    /// choose one can be run in each.
     pub(crate) fn new() -> Self {
-        Self::in_journal_mode("wal")
+        let journal_mode = std::env::var("TEST_JOURNAL_MODE");
+        Self::in_journal_mode(journal_mode.as_deref().unwrap_or("delete"))
     }
 
     pub(crate) fn in_journal_mode(journal_mode: &str) -> Self {

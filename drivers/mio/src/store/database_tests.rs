@@ -1,6 +1,8 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
+use cmail_delivery::outbox::{Cursor, MailId, StoreRequest};
+
 use super::super::fixture::{Fixture, open, without_privileges};
 use super::*;
 
@@ -193,8 +195,13 @@ fn an_index_is_created_unless_somebody_is_in_a_hurry() {
     let error = database.ensure_index().unwrap_err();
     assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::OperationInterrupted));
     assert_eq!(fixture.number(index), 0);
-    // What has to be done is done all the same.
-    database.connection.execute("DELETE FROM faillog", []).unwrap();
+    let scan = StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 10 };
+    assert!(database.answer(scan).unwrap_err().text.contains("interrupted"));
+    // What has to be done is done all the same, also if it takes as many steps.
+    database
+        .answer(StoreRequest::Commit(Commit { delivered: vec![MailId(1)], ..Commit::default() }))
+        .unwrap();
+    assert_eq!(fixture.number("SELECT count(*) FROM faillog"), 0);
     fixture.database.is_indexed = false;
     fixture.database.ensure_index().unwrap();
     assert_eq!(fixture.number(index), 1);

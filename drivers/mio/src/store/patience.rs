@@ -58,11 +58,21 @@ pub(super) fn interruptibly<T>(
     hurry: &Hurry,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
-    let hurry = hurry.clone();
-    connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || hurry.is_asked()))?;
+    allow_interruption(connection, hurry)?;
     let result = work(connection);
-    connection.progress_handler(0, None::<fn() -> bool>)?;
+    forbid_interruption(connection)?;
     result
+}
+
+/// From now on, statements end with an error as soon as somebody asks to hurry.
+pub(super) fn allow_interruption(connection: &mut Connection, hurry: &Hurry) -> rusqlite::Result<()> {
+    let hurry = hurry.clone();
+    connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || hurry.is_asked()))
+}
+
+/// From now on, statements are done whoever is in a hurry.
+pub(super) fn forbid_interruption(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.progress_handler(0, None::<fn() -> bool>)
 }
 
 /// Pauses double, so that a lock that is held for a moment costs a moment.

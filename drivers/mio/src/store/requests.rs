@@ -11,6 +11,7 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 use super::database::{Database, version};
 use super::failures::{add_failures, failures_of_existing};
 use super::messages;
+use super::patience::{allow_interruption, forbid_interruption};
 use super::read_ahead::{Order, Piece, Rest};
 use super::rows;
 use super::stamps::{Part, Stamps};
@@ -94,13 +95,16 @@ impl Database {
         Ok(self.stamps.changed(&self.connection, id, Part::Data, self.version()?)?.is_some())
     }
 
-    /// Runs `read` on one state of the database.
+    /// Runs `read` on one state of the database, until somebody is in a hurry: what is only read is not missed.
     fn in_read_transaction<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        self.connection.execute_batch("BEGIN DEFERRED")?;
-        let answer = read(self);
+        let hurry = self.hurry();
+        allow_interruption(&mut self.connection, &hurry)?;
+        let begun = self.connection.execute_batch("BEGIN DEFERRED");
+        let answer = begun.and_then(|()| read(self));
+        forbid_interruption(&mut self.connection)?;
         // A read transaction has nothing to lose. SQLite may have ended it already, after an error.
         let end =
             if self.connection.is_autocommit() { Ok(()) } else { self.connection.execute_batch("ROLLBACK") };
