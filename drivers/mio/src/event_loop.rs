@@ -26,6 +26,13 @@ use crate::tls::TlsContext;
 /// Events that are taken from the kernel at a time.
 const EVENTS_PER_POLL: usize = 256;
 
+/// Most polls in a row that bring as many events as fit, or are interrupted, before what they brought is looked at.
+const POLLS_PER_ITERATION: u32 = 64;
+
+/// How much older than the time itself the clock may be that deadlines are judged by. What was set by an older one could
+/// have passed before it began.
+const STALE_AFTER: Duration = Duration::from_secs(1);
+
 /// Answers of the outbox that are taken before the sockets have their turn.
 const REPLIES_PER_ITERATION: usize = 64;
 
@@ -106,6 +113,11 @@ pub struct EventLoop {
     recorded: VecDeque<Output>,
     /// A deadline has just been dealt with.
     is_after_timeout: bool,
+    /// Everything that had come in by then has been taken in, so that no deadline up to then was met without being noticed.
+    /// Nothing if that is not known.
+    settled: Option<Now>,
+    /// Deadlines were left for the next iteration, because so much time had passed since then.
+    is_put_off: bool,
     iterations: u64,
 }
 
@@ -115,6 +127,17 @@ struct Woken {
     store: bool,
     signals: bool,
     outbox: bool,
+}
+
+/// What the kernel has told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Polled {
+    /// All that there was.
+    Everything,
+    /// There may be more.
+    AsMuchAsFits,
+    /// It was interrupted.
+    Nothing,
 }
 
 /// Whether to go on.
@@ -158,6 +181,8 @@ impl EventLoop {
             recorder: None,
             recorded: VecDeque::new(),
             is_after_timeout: false,
+            settled: None,
+            is_put_off: false,
             iterations: 0,
         })
     }
@@ -208,21 +233,7 @@ impl EventLoop {
         environment: &mut Environment<'_>,
     ) -> io::Result<Flow> {
         self.iterations = self.iterations.wrapping_add(1);
-        let wait = self.wait(dispatcher);
-        match self.poll.poll(&mut self.events, wait) {
-            Ok(()) => {}
-            // A signal of no interest.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        for event in &self.events {
-            match event.token() {
-                WAKER => self.woken.store = true,
-                SIGNALS => self.woken.signals = true,
-                OUTBOX => self.woken.outbox = true,
-                _ => self.sockets.on_event(event),
-            }
-        }
+        self.gather(self.wait(dispatcher))?;
         // What came in counts before a deadline that passed in the same moment.
         for step in [Self::take_signals, Self::take_outbox, Self::take_sockets, Self::take_timeout] {
             let flow = step(self, dispatcher, environment);
@@ -231,6 +242,49 @@ impl EventLoop {
             }
         }
         Ok(Flow::GoOn)
+    }
+
+    /// Takes in everything that the kernel has, after it was waited for.
+    ///
+    /// The process may have been stopped for long, at any moment. What came in meanwhile must be known before a deadline is
+    /// judged, however much it is. So the clock that counts is read before a poll, and only if that poll was not
+    /// interrupted and brought all there was.
+    fn gather(&mut self, mut wait: Option<Duration>) -> io::Result<()> {
+        self.settled = None;
+        for number in 1..=POLLS_PER_ITERATION {
+            let asked_at = self.clock.now();
+            let polled = self.poll_once(wait)?;
+            // Where more comes in than is ever taken in, deadlines count all the same.
+            if polled == Polled::Everything
+                || (polled == Polled::AsMuchAsFits && number == POLLS_PER_ITERATION)
+            {
+                self.settled = Some(asked_at);
+                break;
+            }
+            wait = Some(Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    /// Asks the kernel once.
+    fn poll_once(&mut self, wait: Option<Duration>) -> io::Result<Polled> {
+        match self.poll.poll(&mut self.events, wait) {
+            Ok(()) => {}
+            // The process was stopped.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Polled::Nothing),
+            Err(error) => return Err(error),
+        }
+        let mut count = 0;
+        for event in &self.events {
+            count += 1;
+            match event.token() {
+                WAKER => self.woken.store = true,
+                SIGNALS => self.woken.signals = true,
+                OUTBOX => self.woken.outbox = true,
+                _ => self.sockets.on_event(event),
+            }
+        }
+        Ok(if count < self.events.capacity() { Polled::Everything } else { Polled::AsMuchAsFits })
     }
 
     /// How long to wait for the kernel; nothing for as long as it takes.
@@ -366,10 +420,17 @@ impl EventLoop {
     }
 
     fn take_timeout(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
-        let now = self.clock.now();
+        self.is_after_timeout = false;
+        let Some(now) = self.settled else { return Flow::GoOn };
         let due = dispatcher.poll_timeout().filter(|(deadline, _)| *deadline <= now.monotonic);
-        self.is_after_timeout = due.is_some();
         let Some((deadline, _)) = due else { return Flow::GoOn };
+        let age = self.clock.now().monotonic.saturating_duration_since(now.monotonic);
+        // If everything takes so long, it has to be done all the same.
+        self.is_put_off = age > STALE_AFTER && !self.is_put_off;
+        if self.is_put_off {
+            return Flow::GoOn;
+        }
+        self.is_after_timeout = true;
         if let Some(recorder) = &mut self.recorder {
             recorder.timeout(now, deadline);
         }
@@ -470,5 +531,7 @@ fn tell(event: &Event) {
     log!(level, "{event}");
 }
 
+#[cfg(test)]
+mod stop_tests;
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@ fn dispatcher(now: Now) -> Dispatcher {
     Dispatcher::new(now, settings, Hosts::new(), Mode::Daemon, [0; 32])
 }
 
-fn environment<'a>() -> Environment<'a> {
+pub(super) fn environment<'a>() -> Environment<'a> {
     Environment {
         submit: Box::new(|_, _| {}),
         poll_reply: Box::new(|| None),

@@ -1,0 +1,198 @@
+//! The process is stopped, or a turn of the loop takes long, while replies come in: they count, not the deadlines.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+use bytes::Bytes;
+use cmail_delivery::dispatcher::Mode;
+use cmail_delivery::outbox::{ClaimedTransaction, Cursor, FailState, MailId, Row};
+use cmail_delivery::settings::Settings;
+use nix::sys::socket;
+
+use super::*;
+use crate::testing::{authority, trust_file};
+
+/// Longer than any timeout of a conversation.
+const STOP: Duration = Duration::from_secs(3600);
+
+/// An outbox whose mails go to relays of their own, all of which are one listener. Keeps what is recorded.
+#[derive(Debug, Default)]
+struct Outbox {
+    rows: Vec<Row>,
+    replies: VecDeque<Reply>,
+    failures: Vec<String>,
+}
+
+impl Outbox {
+    fn with_relays(count: usize, port: u16) -> Self {
+        let row = |number: usize| Row {
+            id: MailId(i64::try_from(number).unwrap() + 1),
+            remote: Some(format!("127.1.{}.{}:{port}", number / 250, number % 250 + 1).into()),
+            sender: None,
+            recipient: Bytes::from_static(b"r@example.org"),
+            data_octets: 1,
+            fail_count: 0,
+            last_try: UnixTime(0),
+            fatal: false,
+        };
+        Self { rows: (0..count).map(row).collect(), ..Self::default() }
+    }
+
+    fn submit(&mut self, id: RequestId, request: StoreRequest) {
+        let reply = match request {
+            StoreRequest::Scan { after, .. } => StoreReply::Rows {
+                rows: self.rows.iter().filter(|row| Cursor::After(row.id) > after).cloned().collect(),
+                more: false,
+                data_version: 1,
+            },
+            StoreRequest::Claim { ids, .. } => {
+                let claimed = |row: &Row| ClaimedTransaction {
+                    rows: vec![row.clone()],
+                    data_octets: 1,
+                    head: Bytes::from_static(b"x"),
+                };
+                let rows = self.rows.iter().filter(|row| ids.contains(&row.id));
+                StoreReply::Claimed { transactions: rows.map(claimed).collect(), left_over: Vec::new() }
+            }
+            StoreRequest::Commit(commit) => {
+                self.failures.extend(commit.failed.iter().map(|attempt| attempt.text.to_string()));
+                let state =
+                    |id| FailState { id, fail_count: 1, last_try: UnixTime(i64::MAX / 2), fatal: false };
+                let failed = commit.failed.iter().map(|attempt| state(attempt.id)).collect();
+                StoreReply::Committed { failed, not_replaced: Vec::new(), changed: Vec::new() }
+            }
+            StoreRequest::ReadData { .. } | StoreRequest::ReadFailed { .. } => return,
+        };
+        self.replies.push_back((id, Ok(reply)));
+    }
+}
+
+/// Bears many connections at once that it has not accepted yet.
+fn listener() -> TcpListener {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket::listen(&listener, socket::Backlog::new(1000).unwrap()).unwrap();
+    listener
+}
+
+/// A loop with so many connections that wait for their greeting.
+struct Scene<'a> {
+    event_loop: EventLoop,
+    dispatcher: Dispatcher,
+    environment: Environment<'a>,
+    peers: Vec<TcpStream>,
+}
+
+impl<'a> Scene<'a> {
+    fn new(outbox: &'a RefCell<Outbox>, listener: &TcpListener) -> Self {
+        let tls = TlsContext::load(Some(trust_file(&authority()).path())).unwrap();
+        let event_loop = EventLoop::new(tls, LocalAddresses::default()).unwrap();
+        let settings = Settings {
+            interval: Duration::from_secs(100_000),
+            concurrency: 10_000,
+            ..Settings::new("mta.example.org")
+        };
+        let dispatcher = Dispatcher::new(event_loop.now(), settings, Hosts::new(), Mode::Daemon, [0; 32]);
+        let environment = Environment {
+            submit: Box::new(|id, request| outbox.borrow_mut().submit(id, request)),
+            poll_reply: Box::new(|| outbox.borrow_mut().replies.pop_front()),
+            ..tests::environment()
+        };
+        let count = outbox.borrow().rows.len();
+        let mut scene = Self { event_loop, dispatcher, environment, peers: Vec::new() };
+        listener.set_nonblocking(true).unwrap();
+        scene.event_loop.carry_out(&mut scene.dispatcher, &mut scene.environment);
+        while scene.peers.len() < count || scene.event_loop.wait(&scene.dispatcher) == Some(Duration::ZERO) {
+            scene.iterate();
+            while let Ok((peer, _)) = listener.accept() {
+                scene.peers.push(peer);
+            }
+        }
+        scene
+    }
+
+    fn iterate(&mut self) {
+        self.event_loop.iterate(&mut self.dispatcher, &mut self.environment).unwrap();
+    }
+
+    fn all_say(&mut self, text: &[u8]) {
+        for peer in &mut self.peers {
+            peer.write_all(text).unwrap();
+        }
+    }
+
+    /// Both clocks go on, and the process does not.
+    fn stop(&mut self) {
+        self.event_loop.clock.origin -= STOP;
+    }
+
+    fn iterate_until_recorded(&mut self, outbox: &RefCell<Outbox>, count: usize) {
+        for _ in 0..10_000 {
+            if outbox.borrow().failures.len() >= count {
+                return;
+            }
+            // Nothing is waited for in earnest.
+            self.event_loop.clock.origin -= self.event_loop.wait(&self.dispatcher).unwrap_or_default();
+            self.iterate();
+        }
+        panic!("{} of {count} failures are recorded", outbox.borrow().failures.len());
+    }
+}
+
+fn assert_all_were_heard(outbox: &RefCell<Outbox>, text: &str) {
+    let failures = &outbox.borrow().failures;
+    let unheard = failures.iter().find(|failure| !failure.contains(text));
+    assert_eq!(unheard, None, "of {}", failures.len());
+}
+
+#[test]
+fn replies_that_came_while_the_process_was_stopped_count_however_many_they_are() {
+    const COUNT: usize = 400;
+    let listener = listener();
+    let outbox = RefCell::new(Outbox::with_relays(COUNT, listener.local_addr().unwrap().port()));
+    let mut scene = Scene::new(&outbox, &listener);
+    scene.all_say(b"554 5.3.2 not today\r\n");
+    scene.stop();
+    scene.iterate_until_recorded(&outbox, COUNT);
+    assert_all_were_heard(&outbox, "554 5.3.2 not today");
+}
+
+#[test]
+fn a_reply_that_comes_during_a_long_turn_of_the_loop_counts() {
+    let listener = listener();
+    let outbox = RefCell::new(Outbox::with_relays(1, listener.local_addr().unwrap().port()));
+    let mut scene = Scene::new(&outbox, &listener);
+    // The poll has told of nothing, and then the loop is busy with something else.
+    scene.event_loop.gather(Some(Duration::ZERO)).unwrap();
+    scene.all_say(b"554 5.3.2 not today\r\n");
+    scene.stop();
+    assert_eq!(scene.event_loop.take_timeout(&mut scene.dispatcher, &mut scene.environment), Flow::GoOn);
+    scene.iterate_until_recorded(&outbox, 1);
+    assert_all_were_heard(&outbox, "554 5.3.2 not today");
+}
+
+#[test]
+fn silence_is_noticed_after_a_stop_all_the_same() {
+    let listener = listener();
+    let outbox = RefCell::new(Outbox::with_relays(3, listener.local_addr().unwrap().port()));
+    let mut scene = Scene::new(&outbox, &listener);
+    scene.stop();
+    scene.iterate_until_recorded(&outbox, 3);
+    assert_all_were_heard(&outbox, "timed out waiting for the reply to greeting");
+}
+
+#[test]
+fn what_an_old_clock_would_set_waits_for_a_new_one() {
+    let listener = listener();
+    let outbox = RefCell::new(Outbox::with_relays(1, listener.local_addr().unwrap().port()));
+    let mut scene = Scene::new(&outbox, &listener);
+    scene.stop();
+    scene.event_loop.gather(Some(Duration::ZERO)).unwrap();
+    // Stopped again, between the clock and the deadlines.
+    scene.stop();
+    for expected in [true, false] {
+        assert_eq!(scene.event_loop.take_timeout(&mut scene.dispatcher, &mut scene.environment), Flow::GoOn);
+        assert_eq!(scene.event_loop.is_put_off, expected, "it is put off once, and not for ever");
+    }
+}
