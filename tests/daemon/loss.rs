@@ -105,6 +105,10 @@ fn a_database_that_is_removed_and_comes_back_is_worked_on_again() {
         world.insert(&Mail::to("b@example.org"));
         server.wait_for_messages(2);
         world.database.wait_until_empty();
+        // The new file is locked under all its names, as the old one was.
+        fs::hard_link(&path, world.path("link.db3")).unwrap();
+        let link = world.path("link.db3").display().to_string();
+        world.set("database", link);
         let second = world.run(&["genbounces"]);
         assert!(second.stderr.contains(&format!("process {} works on", daemon.pid())), "{}", second.stderr);
         let output = daemon.terminate();

@@ -29,7 +29,6 @@ const WITHOUT_FLOCK: [u32; 8] =
 #[derive(Debug)]
 pub(crate) struct DatabaseFile {
     path: PathBuf,
-    id: FileId,
     file: File,
 }
 
@@ -51,11 +50,10 @@ impl DatabaseFile {
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
         let mut file = options.open(&path).map_err(unreadable)?;
-        let id = FileId::from(&file.metadata().map_err(unreadable)?);
         let mut beginning = Vec::new();
         file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut beginning).map_err(unreadable)?;
         match &beginning[..] {
-            found if found == MAGIC => Ok(Self { path, id, file }),
+            found if found == MAGIC => Ok(Self { path, file }),
             [] => Err(OpenError::WrongSchema { path, found: "it is an empty file".to_owned() }),
             _ => Err(OpenError::NotADatabase(path)),
         }
@@ -68,7 +66,13 @@ impl DatabaseFile {
 
     /// Whether the name still leads to this file.
     pub(super) fn is_in_place(&self) -> bool {
-        FileId::of(&self.path).is_ok_and(|found| found == self.id)
+        let found = FileId::of(&self.path).ok();
+        found.is_some() && found == self.id()
+    }
+
+    /// Not known from the beginning: where layers of filesystems lie over each other, the first write can change it.
+    fn id(&self) -> Option<FileId> {
+        self.file.metadata().ok().map(|metadata| FileId::from(&metadata))
     }
 
     /// Whether this process may write the file, and the journal beside it.
@@ -96,7 +100,9 @@ impl DatabaseFile {
         }
         match self.file.try_lock() {
             Ok(()) => Ok(()),
-            Err(TryLockError::WouldBlock) => Err(LockError::held(&self.path, flock_holder(self.id))),
+            Err(TryLockError::WouldBlock) => {
+                Err(LockError::held(&self.path, self.id().and_then(flock_holder)))
+            }
             Err(TryLockError::Error(error)) => {
                 log::warn!(
                     "the database {path} cannot be locked by flock ({error}), so a second daemon is kept off only if \
