@@ -25,6 +25,7 @@ mod initdb;
 mod limits;
 mod log;
 mod loss;
+mod machine;
 mod process;
 mod queue;
 mod record;

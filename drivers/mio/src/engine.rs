@@ -4,13 +4,13 @@
 //! [`LockedEngine::open`], and lets a thread call [`OpenEngine::run`] with a [`Shell`] whose signals are [`controlled`](crate::signals::Signals::controlled).
 //! The example `demo` does.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cmail_delivery::dispatcher::Dispatcher;
 use mio::unix::SourceFd;
@@ -20,6 +20,7 @@ use thiserror::Error;
 use crate::config::Config;
 use crate::event_loop::{Environment, EventLoop, LoopError, Registration, SystemNews};
 use crate::record::{RecordDirectory, RecordError, Recorder};
+use crate::signals::{Signal, Signals};
 use crate::sockets::LocalAddresses;
 use crate::startup::{self, Shell};
 use crate::store::{
@@ -32,6 +33,10 @@ const LOCK_ATTEMPT: Duration = Duration::from_millis(200);
 
 /// The least pause between two such attempts, should they fail at once.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long after it was asked to stop the program waits for the database. The dispatcher has given up before, and the last
+/// lines are to be written within the 5 s that an end may take.
+const END_LIMIT: Duration = Duration::from_millis(4850);
 
 /// Why the engine does not start, or why it stopped.
 #[derive(Debug, Error)]
@@ -57,6 +62,12 @@ pub enum EngineError {
     /// It could not go on.
     #[error(transparent)]
     Loop(#[from] LoopError),
+    /// What was asked of the database is not done in time.
+    #[error(
+        "the database does not answer, so the program ends without waiting for it: see whether its disk hangs, and the \
+         lines before this one for what may not be recorded"
+    )]
+    Hangs,
     /// The system refuses what every process needs.
     #[error("{what}: {source}")]
     System {
@@ -164,6 +175,14 @@ impl OpenEngine {
             .register(&mut signals, Registration::Signals)
             .map_err(system("cannot wait for signals"))?;
         let store = RefCell::new(self.store);
+        let asked_to_stop = Cell::new(None);
+        let drain_signals = |signals: &mut Signals| {
+            let drained = signals.drain();
+            if drained.contains(&Signal::Terminate) && asked_to_stop.get().is_none() {
+                asked_to_stop.set(Some(Instant::now()));
+            }
+            drained
+        };
         let resolver = config.settings.resolver.clone();
         let mut dispatcher = Dispatcher::new(event_loop.now(), config.settings, hosts, mode, seed);
         let result = drive(
@@ -171,12 +190,16 @@ impl OpenEngine {
             &mut dispatcher,
             &store,
             self.watch,
-            || signals.drain(),
+            || drain_signals(&mut signals),
             || log.reopen(),
             || SystemNews { hosts: startup::read_hosts(), resolver: Some(resolver.clone()) },
         );
         // What was submitted is done before anybody else may work on the database.
-        store.into_inner().shutdown();
+        let is_done = store.into_inner().shutdown(|| {
+            // Nothing else is done on a signal any more.
+            drain_signals(&mut signals);
+            asked_to_stop.get().is_none_or(|at| at.elapsed() < END_LIMIT)
+        });
         // The pid file goes first: whoever gets the lock next may write it.
         drop(pid_file);
         drop(self.lock);
@@ -185,6 +208,9 @@ impl OpenEngine {
                 log::error!("{loss}");
             }
             return Err(error.into());
+        }
+        if !is_done {
+            return Err(EngineError::Hangs);
         }
         if dispatcher.has_given_up() { Err(EngineError::GaveUp) } else { Ok(()) }
     }
@@ -196,7 +222,7 @@ fn drive(
     dispatcher: &mut Dispatcher,
     store: &RefCell<StoreHandle>,
     mut watch: Option<Watch>,
-    signals: impl FnMut() -> Vec<crate::signals::Signal>,
+    signals: impl FnMut() -> Vec<Signal>,
     reopen_log: impl FnMut(),
     read_system: impl FnMut() -> SystemNews,
 ) -> Result<(), LoopError> {

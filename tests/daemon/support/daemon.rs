@@ -1,6 +1,7 @@
 //! The built binary as a child process.
 
 use super::PATIENCE;
+use super::shim::Shim;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::ffi::OsStr;
@@ -62,6 +63,14 @@ impl Daemon {
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("ulimit {limit} && exec \"$0\" \"$@\"")).arg(PROGRAM);
         command.arg(config).args(words);
+        Self::spawn_command(command)
+    }
+
+    /// With clocks and a disk that the test has a hand in.
+    pub(crate) fn spawn_with_shim(shim: &Shim, config: &Path, words: &[&str]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.arg(config).args(words);
+        shim.preload(&mut command);
         Self::spawn_command(command)
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod daemon;
 pub(crate) mod database;
 pub(crate) mod dns_server;
 pub(crate) mod mime;
+pub(crate) mod shim;
 pub(crate) mod smtp_records;
 pub(crate) mod smtp_script;
 pub(crate) mod smtp_server;

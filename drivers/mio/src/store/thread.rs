@@ -30,6 +30,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// The last pause of [`FollowUp`]. They double, so that it ends after about twice this.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
+/// How often it is asked whether to wait for the end of the thread.
+const END_LOOK: Duration = Duration::from_millis(20);
+
 /// The event loop's end. Dropping it waits for the thread to answer what it was asked, but not for locks of other
 /// processes: what is locked then is not done.
 #[derive(Debug)]
@@ -184,9 +187,27 @@ impl StoreHandle {
     }
 
     /// Waits until everything that was submitted is done, or fails because it is locked, and closes the database.
-    /// Answers that were not polled are lost.
-    pub(crate) fn shutdown(self) {
-        drop(self);
+    /// Answers that were not polled are lost. A disk may hang for ever: `wait_on` is asked several times a second whether to
+    /// wait, and the thread is left alone if not. False in that case.
+    pub(crate) fn shutdown(mut self, mut wait_on: impl FnMut() -> bool) -> bool {
+        self.tell_to_end();
+        loop {
+            match self.answers.recv_timeout(END_LOOK) {
+                Ok(_) => {}
+                // It has let go of everything.
+                Err(RecvTimeoutError::Disconnected) => return true,
+                Err(RecvTimeoutError::Timeout) if wait_on() => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    self.thread = None;
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn tell_to_end(&mut self) {
+        self.hurry.ask();
+        self.jobs = None;
     }
 
     fn take_in(&mut self, order: Order, piece: Result<Piece, StoreError>) {
@@ -244,8 +265,7 @@ impl StoreHandle {
 
 impl Drop for StoreHandle {
     fn drop(&mut self) {
-        self.hurry.ask();
-        drop(self.jobs.take());
+        self.tell_to_end();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

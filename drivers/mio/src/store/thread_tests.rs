@@ -68,9 +68,31 @@ fn what_was_submitted_is_done_before_the_end() {
         RequestId(1),
         StoreRequest::Commit(Commit { delivered: vec![MailId(1)], ..Commit::default() }),
     );
-    scene.store.shutdown();
+    assert!(scene.store.shutdown(|| true));
     let left: i64 = scene.other.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap();
     assert_eq!(left, 0);
+}
+
+#[test]
+fn a_disk_that_hangs_is_waited_for_only_as_long_as_is_wanted() {
+    let mut scene = Scene::new();
+    let (release, hangs) = channel::<()>();
+    let (outgoing, answers) = channel();
+    // As a thread whose call to the system does not return.
+    let thread = std::thread::spawn(move || {
+        let _outgoing: Sender<Answer> = outgoing;
+        let _ = hangs.recv();
+    });
+    let healthy = scene.store.thread.replace(thread);
+    drop((scene.store.jobs.take(), std::mem::replace(&mut scene.store.answers, answers)));
+    healthy.unwrap().join().unwrap();
+    let mut asked = 0;
+    let is_done = scene.store.shutdown(|| {
+        asked += 1;
+        asked < 3
+    });
+    assert_eq!((is_done, asked), (false, 3));
+    drop(release);
 }
 
 #[test]

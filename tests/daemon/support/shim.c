@@ -1,0 +1,49 @@
+/*
+ * Preloaded into the daemon by tests: its clocks leap, and its disk hangs, as a file says that the test and it have in
+ * common.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+struct control {
+    volatile int64_t leap_s;
+    volatile int64_t disk_hangs;
+};
+
+static const struct control *control;
+
+__attribute__((constructor)) static void attach(void) {
+    const char *path = getenv("SHIM_CONTROL");
+    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (file < 0) return;
+    void *mapped = mmap(NULL, sizeof(struct control), PROT_READ, MAP_SHARED, file, 0);
+    if (mapped != MAP_FAILED) control = mapped;
+    close(file);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int result = (int)syscall(SYS_clock_gettime, clock, now);
+    if (result == 0 && control) now->tv_sec += control->leap_s;
+    return result;
+}
+
+static void hang(void) {
+    const struct timespec pause = {0, 10 * 1000 * 1000};
+    while (control && control->disk_hangs) nanosleep(&pause, NULL);
+}
+
+int fsync(int file) {
+    hang();
+    return (int)syscall(SYS_fsync, file);
+}
+
+int fdatasync(int file) {
+    hang();
+    return (int)syscall(SYS_fdatasync, file);
+}
