@@ -39,8 +39,6 @@ pub enum Command<'a> {
     Rcpt(&'a Mailbox),
     /// Announces the data.
     Data,
-    /// Announces the message as the one and last chunk, of so many octets (RFC 3030 section 2).
-    Bdat(u64),
     /// The final dot of data that was announced for nobody (RFC 2920 section 3.1).
     EndOfData,
     /// Says farewell.
@@ -82,7 +80,7 @@ impl Command<'_> {
             Self::Mail { .. } => CommandName::Mail,
             Self::Rcpt(_) => CommandName::Rcpt,
             Self::Data => CommandName::Data,
-            Self::Bdat(_) | Self::EndOfData => CommandName::EndOfData,
+            Self::EndOfData => CommandName::EndOfData,
             Self::Quit => CommandName::Quit,
             Self::Auth { .. } | Self::AuthLine(_) => CommandName::Auth,
         }
@@ -109,7 +107,6 @@ impl Command<'_> {
             }
             Self::Rcpt(forward_path) => put(line, &["RCPT TO:<", forward_path.as_str(), ">"]),
             Self::Data => put(line, &["DATA"]),
-            Self::Bdat(octets) => put(line, &["BDAT ", &decimal(octets), " LAST"]),
             Self::EndOfData => put(line, &["."]),
             Self::Quit => put(line, &["QUIT"]),
             Self::Auth { mechanism, initial_response } => {

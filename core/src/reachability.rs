@@ -169,12 +169,12 @@ impl Reachability {
         self.slow.forget(&remote)
     }
 
-    /// Whether a server gets no batches of commands and no chunks, whatever it offers.
+    /// Whether a server gets no batches of commands, whatever it offers.
     pub(crate) fn needs_caution(&self, remote: SocketAddr, now: Instant) -> bool {
         self.confused.recall(&remote, now).is_some()
     }
 
-    /// A server could not cope with batches of commands or with chunks.
+    /// A server could not cope with batches of commands.
     pub(crate) fn is_confused(&mut self, remote: SocketAddr, now: Instant) {
         self.confused.keep(remote, (), now + CAUTION_SPAN, now);
     }

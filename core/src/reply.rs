@@ -29,6 +29,8 @@ const CUT_MARK: &str = " […]";
 pub struct ReplyCode(u16);
 
 impl ReplyCode {
+    /// Closing the transmission channel: the reply to QUIT (RFC 5321 section 4.2.3).
+    pub const SERVICE_CLOSING: Self = Self(221);
     /// Closing the transmission channel: said in reply to any command (RFC 5321 section 3.8).
     pub const SERVICE_NOT_AVAILABLE: Self = Self(421);
     /// Too many recipients, or no room (RFC 5321 section 4.5.3.1.10).

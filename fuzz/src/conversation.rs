@@ -8,9 +8,6 @@ use cmail_delivery::reply::{Reply, ReplyClass, ReplyCode, ReplyParser};
 
 use crate::transaction::Transaction;
 
-/// Most messages as chunks that may be without a reply at once.
-const CHUNKS_LIMIT: usize = 9;
-
 /// What a server replies to. Transactions are counted from zero, and so are the recipients of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -26,7 +23,7 @@ pub(crate) enum Command {
     Mail(usize),
     Rcpt(usize, usize),
     Data(usize),
-    /// A message: its final dot, or all octets of its chunk.
+    /// A message: its final dot.
     Message(usize),
     Quit,
 }
@@ -58,8 +55,6 @@ enum Mode {
     AwaitsData,
     /// Mail data of this transaction, up to the final dot.
     Data(usize),
-    /// So many octets of a chunk.
-    Chunk(usize, usize),
 }
 
 /// A conversation so far.
@@ -78,8 +73,8 @@ pub(crate) struct Conversation {
     partial: Vec<u8>,
     last_line: Vec<u8>,
     last: Option<Command>,
-    /// RSET was sent without need, so the next transaction must be sent in a batch behind it.
-    is_separating: bool,
+    /// Reverse-paths of transactions that were begun and can be sent.
+    begun: Vec<String>,
     /// Reverse-paths of transactions that must be sent command by command.
     slow: BTreeSet<String>,
     unanswered: VecDeque<Command>,
@@ -87,12 +82,11 @@ pub(crate) struct Conversation {
     replies: ReplyParser,
     /// How many lines of the running authentication were sent behind AUTH.
     responses: usize,
-    /// How many messages were taken as chunks.
-    chunks_taken: usize,
-    /// RSET was refused: the client must say no more than QUIT.
+    /// RSET or a message was refused so that the client must say no more than QUIT.
     is_leaving: bool,
+    /// A message that was refused so that a success may follow.
+    doubted: Option<usize>,
     is_over: bool,
-    is_unavailable: bool,
     /// 421 was the reply to a command, so that nothing else was the end.
     is_dismissed: bool,
     needs_caution: bool,
@@ -111,16 +105,15 @@ impl Conversation {
             partial: Vec::new(),
             last_line: Vec::new(),
             last: None,
-            is_separating: false,
+            begun: Vec::new(),
             slow: BTreeSet::new(),
             unanswered: VecDeque::from([Command::Greeting]),
             transactions: Vec::new(),
             replies: ReplyParser::default(),
             responses: 0,
-            chunks_taken: 0,
             is_leaving: false,
+            doubted: None,
             is_over: false,
-            is_unavailable: false,
             is_dismissed: false,
             needs_caution: false,
         }
@@ -134,7 +127,11 @@ impl Conversation {
     }
 
     /// A transaction with this reverse-path is begun now: if the server was found not to follow, it goes command by command.
-    pub(crate) fn begin(&mut self, reverse_path: &str) {
+    /// `is_sendable` if nothing speaks against it before the server does.
+    pub(crate) fn begin(&mut self, reverse_path: &str, is_sendable: bool) {
+        if is_sendable {
+            self.begun.push(reverse_path.to_owned());
+        }
         if self.needs_caution {
             self.slow.insert(reverse_path.to_owned());
         }
@@ -146,13 +143,6 @@ impl Conversation {
         let mut rest = octets;
         while !rest.is_empty() {
             assert!(!self.is_over, "{} after the end", rest.escape_ascii());
-            if let Mode::Chunk(number, left) = self.mode {
-                let (piece, behind) = rest.split_at(left.min(rest.len()));
-                rest = behind;
-                self.transactions[number].message.extend_from_slice(piece);
-                self.await_chunk(number, left - piece.len());
-                continue;
-            }
             assert!(self.mode != Mode::AwaitsData, "{} behind DATA", rest.escape_ascii());
             let end = rest.iter().position(|&octet| octet == b'\n').map_or(rest.len(), |end| end + 1);
             let (piece, behind) = rest.split_at(end);
@@ -202,17 +192,12 @@ impl Conversation {
         self.is_over
     }
 
-    /// Whether it said 421: it takes nothing more (RFC 5321 section 3.8).
-    pub(crate) fn is_unavailable(&self) -> bool {
-        self.is_unavailable
-    }
-
-    /// Whether it said that instead of what it was asked for.
+    /// Whether it said 421 instead of what it was asked for (RFC 5321 section 3.8).
     pub(crate) fn is_dismissed(&self) -> bool {
         self.is_dismissed
     }
 
-    /// Whether it was found not to follow batches or chunks.
+    /// Whether it was found not to follow batches.
     pub(crate) fn needs_caution(&self) -> bool {
         self.needs_caution
     }
@@ -244,7 +229,7 @@ impl Conversation {
     /// The transaction of which the message is being sent.
     pub(crate) fn sending(&self) -> Option<usize> {
         match self.mode {
-            Mode::Data(number) | Mode::Chunk(number, _) => Some(number),
+            Mode::Data(number) => Some(number),
             Mode::Commands | Mode::AwaitsData => None,
         }
     }
@@ -262,11 +247,6 @@ impl Conversation {
         self.responses
     }
 
-    fn await_chunk(&mut self, number: usize, left: usize) {
-        self.transactions[number].is_sent = left == 0;
-        self.mode = if left == 0 { Mode::Commands } else { Mode::Chunk(number, left) };
-    }
-
     fn take_line(&mut self, line: Vec<u8>) -> Option<Command> {
         let text = line.strip_suffix(b"\r\n").expect("a bare LF");
         assert!(!text.contains(&b'\r'), "a bare CR");
@@ -278,13 +258,19 @@ impl Conversation {
                 let is_lone = transaction.message == b".\r\n";
                 assert!(is_lone || transaction.accepted() > 0, "a message for nobody");
                 self.mode = Mode::Commands;
+                // Whatever the server says of it, only QUIT follows.
+                if transaction.early.is_some() {
+                    (self.is_leaving, self.doubted) = (true, Some(number));
+                }
             }
             return None;
         }
         assert!(!text.iter().any(u8::is_ascii_control), "{}", line.escape_ascii());
         let command = self.read(&String::from_utf8_lossy(text));
         self.check_order(command);
-        self.note_reset(command);
+        if let (Command::Rset, Some(last)) = (command, self.transactions.last_mut()) {
+            last.is_reset = true;
+        }
         self.unanswered.push_back(command);
         self.last = Some(command);
         self.last_line = text.to_vec();
@@ -292,9 +278,6 @@ impl Conversation {
             Command::Auth => self.responses = 0,
             Command::Response => (self.responses, self.is_challenged) = (self.responses + 1, false),
             Command::Data(_) => self.mode = Mode::AwaitsData,
-            Command::Message(number) => {
-                self.await_chunk(number, self.transactions[number].chunk.unwrap_or(0));
-            }
             _ => {}
         }
         Some(command)
@@ -330,11 +313,6 @@ impl Conversation {
                 Command::Rcpt(number, recipients.len() - 1)
             }
             ("DATA", Some(number)) => Command::Data(number),
-            ("BDAT", Some(number)) => {
-                let octets = argument.strip_suffix(" LAST").and_then(|octets| octets.parse().ok());
-                self.transactions[number].chunk = Some(octets.expect("a chunk that is not the last"));
-                Command::Message(number)
-            }
             _ => panic!("{text:?} is no command here"),
         }
     }
@@ -351,18 +329,12 @@ impl Conversation {
         }
     }
 
-    /// Whether a command may come here (RFC 5321 section 4.1.4, RFC 3207 section 4, RFC 4954 section 4, RFC 2920 section 3.1,
-    /// RFC 3030 section 2).
+    /// Whether a command may come here (RFC 5321 section 4.1.4, RFC 3207 section 4, RFC 4954 section 4, RFC 2920 section 3.1).
     fn check_order(&self, command: Command) {
         let is_answered = self.unanswered.is_empty();
         let has_begun = !self.transactions.is_empty();
         let is_negotiating = is_answered && self.is_greeted && !has_begun;
-        let is_expected = match command {
-            Command::Mail(_) => !self.is_leaving,
-            Command::Quit => true,
-            _ => !self.is_leaving && !self.is_separating,
-        };
-        let is_legal = is_expected
+        let is_legal = (command == Command::Quit || !self.is_leaving)
             && match command {
                 Command::Greeting => false,
                 Command::Ehlo => {
@@ -390,13 +362,9 @@ impl Conversation {
                         && (transaction.is_batched || (is_answered && transaction.has_room()))
                 }
                 Command::Data(number) => self.may_send_message(number),
-                Command::Message(number) => {
-                    self.may_send_message(number)
-                        && self.offers("CHUNKING")
-                        && !self.is_cautious
-                        && self.chunks_in_flight() <= self.chunks_taken.min(CHUNKS_LIMIT - 1)
-                }
-                Command::Quit => is_answered && self.last != Some(Command::Quit),
+                Command::Message(_) => false,
+                // A message that was refused early may have no other reply.
+                Command::Quit => (is_answered || self.doubted.is_some()) && self.last != Some(Command::Quit),
             };
         assert!(is_legal, "{command:?} after {:?}, without a reply: {:?}", self.last, self.unanswered);
     }
@@ -419,7 +387,7 @@ impl Conversation {
             && is_first
             && is_in_time
             && is_after_mail
-            && (is_batched || !self.is_separating)
+            && self.doubted.is_none_or(|_| is_batched)
     }
 
     fn may_send_message(&self, number: usize) -> bool {
@@ -428,36 +396,19 @@ impl Conversation {
             && (transaction.is_batched || (self.unanswered.is_empty() && transaction.accepted() > 0))
     }
 
-    /// RSET comes where a transaction is left open, or may be when the next one is sent in a batch.
+    /// RSET comes where a transaction is left open.
     fn may_reset(&self) -> bool {
         let Some(transaction) = self.transactions.last() else { return false };
-        let is_needed = self.unanswered.is_empty() && transaction.is_open() && !transaction.is_ended();
-        let may_be_needed = self.may_batch() && transaction.chunk.is_some() && transaction.is_sent;
-        !transaction.is_reset && (is_needed || may_be_needed)
-    }
-
-    fn note_reset(&mut self, command: Command) {
-        let is_answered = self.unanswered.is_empty();
-        let last = self.transactions.last_mut().filter(|_| command == Command::Rset);
-        self.is_separating = last.as_ref().is_some_and(|last| !is_answered || !last.is_open());
-        if let Some(last) = last {
-            last.is_reset = true;
-        }
-    }
-
-    fn chunks_in_flight(&self) -> usize {
-        let is_chunk = |command: &&Command| match **command {
-            Command::Message(number) => self.transactions[number].chunk.is_some(),
-            _ => false,
-        };
-        self.unanswered.iter().filter(is_chunk).count()
+        !transaction.is_reset
+            && self.unanswered.is_empty()
+            && transaction.is_open()
+            && !transaction.is_ended()
     }
 
     fn take_reply(&mut self, reply: Reply) -> Option<(Command, Reply)> {
-        // Nothing hangs any more on what is said to QUIT, or where only QUIT may follow.
+        // Nothing hangs any more on what is said to QUIT, or where only QUIT may follow, but a message in doubt.
         if self.is_leaving || self.unanswered.back() == Some(&Command::Quit) {
-            self.is_over = true;
-            return None;
+            return self.take_last_words(reply);
         }
         let asked = self.unanswered.front().copied();
         let message = match asked {
@@ -465,25 +416,70 @@ impl Conversation {
             _ => None,
         };
         if reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE {
-            (self.is_over, self.is_unavailable, self.is_dismissed) = (true, true, asked.is_some());
+            (self.is_over, self.is_dismissed) = (true, asked.is_some());
             if let Some(transaction) = message.filter(|transaction| transaction.is_sent) {
                 transaction.end = Some(reply);
             }
             return None;
         }
         if let Some(transaction) = message.filter(|transaction| !transaction.is_sent) {
-            self.needs_caution |= transaction.is_chunk_misunderstood(&reply);
-            transaction.early = Some(reply);
-            self.is_over = true;
+            // 5yz may be about a line of the message, which goes on.
+            self.is_over = reply.class() != ReplyClass::Permanent;
+            if matches!(reply.class(), ReplyClass::Transient | ReplyClass::Permanent) {
+                transaction.early.get_or_insert(reply);
+            }
             return None;
         }
-        let Some(command) = asked else {
-            self.is_over = true;
+        let Some(command) = asked.filter(|command| may_answer(&reply, *command)) else {
+            self.fall_out_of_step();
             return None;
         };
         self.unanswered.pop_front();
         self.answer(command, &reply);
         Some((command, reply))
+    }
+
+    /// What the server says when only the reply to QUIT is waited for. It may be about a message in doubt.
+    fn take_last_words(&mut self, reply: Reply) -> Option<(Command, Reply)> {
+        let code = reply.code().as_u16();
+        let doubted = self.doubted.filter(|_| code != 221);
+        let decides = matches!(reply.class(), ReplyClass::Completed | ReplyClass::Transient);
+        self.is_over = doubted.is_none() || code == 421;
+        let number = doubted.filter(|_| decides)?;
+        self.transactions[number].end = Some(reply.clone());
+        self.doubted = None;
+        self.unanswered.retain(|command| *command != Command::Message(number));
+        Some((Command::Message(number), reply))
+    }
+
+    /// Nothing that the server says is believed any more, nor what it said since it last reached a checkpoint.
+    fn fall_out_of_step(&mut self) {
+        self.is_over = true;
+        self.transactions.iter_mut().for_each(Transaction::disbelieve);
+    }
+
+    /// Whether a transaction was begun behind this one.
+    fn has_another_behind(&self, number: usize) -> bool {
+        let is_sent = self.transactions.len() > number + 1;
+        self.begun.last().map_or(is_sent, |last| *last != self.transactions[number].reverse_path)
+    }
+
+    /// Whether the server may have said of something else what it said of this message, and of this message what it said of the
+    /// envelope behind it.
+    pub(crate) fn is_uncertain(&self, number: usize) -> bool {
+        let has_success_behind = || self.transactions.iter().skip(number + 1).any(Transaction::is_open);
+        self.doubted == Some(number) && has_success_behind()
+    }
+
+    /// Whether the message of this reverse-path was refused so that a success may follow, and only QUIT may be said.
+    pub(crate) fn is_in_doubt(&self, reverse_path: &str) -> bool {
+        self.is_leaving
+            && self.doubted.is_some_and(|number| self.transactions[number].reverse_path == reverse_path)
+    }
+
+    /// Whether only QUIT may follow.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_leaving
     }
 
     fn answer(&mut self, command: Command, reply: &Reply) {
@@ -497,11 +493,7 @@ impl Conversation {
             Command::Auth | Command::Response => {
                 self.is_challenged = reply.code() == ReplyCode::AUTH_CHALLENGE;
             }
-            Command::Rset if !self.transactions.is_empty() => {
-                self.is_leaving = !is_completed;
-                // What was sent behind it has fallen into the old transaction.
-                self.is_over = !is_completed && !self.unanswered.is_empty();
-            }
+            Command::Rset if !self.transactions.is_empty() => self.answer_reset(is_completed),
             // A server that refuses padding does not get more than one command at a time either.
             Command::Noop | Command::Rset => self.is_cautious |= !is_completed,
             Command::Greeting | Command::StartTls | Command::Quit => {}
@@ -512,19 +504,42 @@ impl Conversation {
         }
     }
 
+    fn answer_reset(&mut self, is_completed: bool) {
+        let reset = self.transactions.iter_mut().rfind(|transaction| transaction.is_reset);
+        let Some(transaction) = reset else { return };
+        if is_completed {
+            transaction.is_confirmed = true;
+        } else if transaction.is_batched {
+            // It is never refused, so that it is about something else.
+            self.fall_out_of_step();
+        } else {
+            self.is_leaving = true;
+        }
+    }
+
     fn answer_transaction(&mut self, number: usize, command: Command, reply: &Reply) {
         let transaction = &mut self.transactions[number];
         self.needs_caution |= transaction.answer(command, reply);
+        let is_doubtful = (500..=504).contains(&reply.code().as_u16()) && transaction.accepted() > 0;
         match command {
             Command::Data(_) if reply.class() == ReplyClass::Intermediate => {
                 self.mode = Mode::Data(number);
                 self.unanswered.push_back(Command::Message(number));
+                if self.doubted.take().is_some() {
+                    // What was said of the message before stood in its place. QUIT cannot be said here.
+                    self.is_over = true;
+                }
             }
-            Command::Data(_) => self.mode = Mode::Commands,
-            Command::Message(_) => {
-                self.is_over = transaction.is_chunk_misunderstood(reply);
-                let is_taken = transaction.chunk.is_some() && reply.class() == ReplyClass::Completed;
-                self.chunks_taken += usize::from(is_taken);
+            Command::Data(_) => {
+                self.mode = Mode::Commands;
+                if let Some(doubted) = self.doubted {
+                    let is_uncertain = self.is_uncertain(doubted);
+                    self.transactions.iter_mut().for_each(Transaction::disbelieve);
+                    (self.is_leaving, self.is_over) = (true, is_uncertain);
+                }
+            }
+            Command::Message(_) if is_doubtful => {
+                (self.doubted, self.is_leaving) = (Some(number), !self.has_another_behind(number));
             }
             _ => {}
         }
@@ -543,6 +558,25 @@ impl Conversation {
             }
             self.offers.insert(keyword);
         }
+    }
+}
+
+/// Whether a reply can be one to this command: 3yz asks for a message or goes on with an authentication, and nothing else is the
+/// success of DATA.
+fn may_answer(reply: &Reply, command: Command) -> bool {
+    match command {
+        Command::Data(_) => reply.class() != ReplyClass::Completed,
+        Command::Auth | Command::Response => true,
+        Command::Greeting
+        | Command::Ehlo
+        | Command::Helo
+        | Command::StartTls
+        | Command::Noop
+        | Command::Rset
+        | Command::Mail(_)
+        | Command::Rcpt(..)
+        | Command::Message(_)
+        | Command::Quit => reply.class() != ReplyClass::Intermediate,
     }
 }
 

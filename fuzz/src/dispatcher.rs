@@ -41,8 +41,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// the oldest and the latest request is answered, `x` and `y` they fail; `n` DNS queries are answered, `g` one with these
 /// octets, `h` one cannot be sent; `c` all connect, `f` and `F` one fails, there or here; `V`, `v`, `X` TLS is established with
 /// or without a valid certificate, or is not; `R`, `r` a line or octets from a server, by number, `K` it closes; `P` every
-/// server is polite to one command, `p` to all it has got, `O` what they offer from now on: letters of `p` PIPELINING and `c`
-/// CHUNKING; `W` how many octets connections take at once; `G` all this without a fault.
+/// server is polite to one command, `p` to all it has got, `O` what they offer from now on: `p` PIPELINING; `W` how many
+/// octets connections take at once; `G` all this without a fault.
 pub fn check(octets: &[u8]) {
     let secret = secret_for(octets);
     let mode = match steps(octets).next() {
@@ -169,8 +169,8 @@ impl World {
             b'P' => drop(self.polite_all(1)),
             b'p' => drop(self.polite_all(usize::MAX)),
             b'O' => {
-                let offer = |letter, line: &'static str| if argument.contains(&letter) { line } else { "" };
-                self.offers = [offer(b'p', "250-PIPELINING\r\n"), offer(b'c', "250-CHUNKING\r\n")].concat();
+                let offers = if argument.contains(&b'p') { "250-PIPELINING\r\n" } else { "" };
+                self.offers = offers.to_owned();
             }
             b'W' => self.transmit_limit = usize::try_from(number(argument, 1000)).unwrap_or(0).max(1),
             b'G' => drop(self.round()),

@@ -12,7 +12,7 @@ use cmail_delivery::outbox::{
 use cmail_delivery::time::UnixTime;
 
 use crate::peer::Taken;
-use crate::script::{contains, naive_chunk, secret_for};
+use crate::script::{contains, naive_text, secret_for};
 
 /// How many messages there are for rows to have.
 pub(crate) const MESSAGES: u8 = 10;
@@ -267,7 +267,7 @@ impl Outbox {
 fn on_the_wire(stored: &Stored) -> Option<Mail> {
     let path = |octets: &[u8]| Mailbox::parse(octets).ok().map(|mailbox| mailbox.as_str().to_owned());
     let reverse_path = stored.sender.as_deref().map_or(Some(String::new()), path)?;
-    Some((reverse_path, path(&stored.recipient)?, naive_chunk(&stored.data)))
+    Some((reverse_path, path(&stored.recipient)?, naive_text(&stored.data)))
 }
 
 fn row(id: MailId, stored: &Stored) -> Row {

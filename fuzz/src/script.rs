@@ -45,8 +45,8 @@ pub(crate) fn naive_mail_data(data: &[u8]) -> Vec<u8> {
     sent
 }
 
-/// The same as a chunk (RFC 3030 section 2): no dots are added.
-pub(crate) fn naive_chunk(data: &[u8]) -> Vec<u8> {
+/// A message with whole line ends: what a server stores, and what RFC 1870 section 3 counts.
+pub(crate) fn naive_text(data: &[u8]) -> Vec<u8> {
     naive_lines(data).into_iter().flat_map(|line| [line, b"\r\n".to_vec()].concat()).collect()
 }
 

@@ -18,11 +18,14 @@ use cmail_delivery::status::EnhancedStatus;
 use cmail_delivery::time::{Duration, Instant};
 
 use crate::conversation::{Command, Conversation};
-use crate::script::{contains, naive_chunk, naive_mail_data};
-use crate::transaction::{self, Verdict};
+use crate::script::{contains, naive_mail_data, naive_text};
+use crate::transaction::Verdict;
 
 /// The longest bound of a phase but for long messages (RFC 5321 section 4.5.3.2).
 const PHASE_LIMIT: Duration = Duration::from_secs(600);
+
+/// The longest pause before the end of a message.
+const PAUSE_LIMIT: Duration = Duration::from_millis(100);
 
 /// A transaction that was begun.
 struct Begun {
@@ -54,8 +57,6 @@ pub(crate) struct Checker {
     /// How many messages may have been taken without a word of it.
     uncertain: usize,
     has_ended: bool,
-    /// The server has closed the connection.
-    pub(crate) is_gone: bool,
     is_tls: bool,
     certificate_is_valid: bool,
     is_authenticated: bool,
@@ -78,7 +79,6 @@ impl Checker {
             quits: false,
             uncertain: 0,
             has_ended: false,
-            is_gone: false,
             is_tls: false,
             certificate_is_valid: false,
             is_authenticated: false,
@@ -95,7 +95,8 @@ impl Checker {
         needs_more: bool,
     ) -> Transaction {
         let total = data.len() + if needs_more { 10 } else { 0 };
-        let begins = self.is_announced && !self.quits && session.phase() != Phase::Quit && !self.has_ended;
+        let is_leaving = session.phase() == Phase::Quit || self.conversation.is_leaving();
+        let begins = self.is_announced && !self.quits && !is_leaving && !self.has_ended;
         // Nobody else has this number, so that MAIL tells which transaction it is.
         let reverse_path = if begins { reverse_path(self.begun.len()) } else { "x@example.org".to_owned() };
         let mut chosen = Vec::new();
@@ -109,8 +110,10 @@ impl Checker {
         }
         if begins {
             self.is_announced = false;
-            self.conversation.begin(&reverse_path);
             let (known, is_whole) = (data.to_vec(), !needs_more);
+            let size = if is_whole { naive_text(data).len() } else { total };
+            let is_sendable = self.conversation.size_limit().is_none_or(|limit| size <= limit);
+            self.conversation.begin(&reverse_path, is_sendable);
             self.begun.push(Begun { ids, known, total, outstanding: None, is_whole, is_decided: false });
         } else if !self.has_ended {
             self.handed_back.push(ids);
@@ -211,11 +214,7 @@ impl Checker {
     fn check_message(&self, number: usize) {
         let seen = &self.conversation.transactions()[number];
         let begun = self.begun_as(&seen.reverse_path);
-        if let Some(announced) = seen.chunk {
-            let expected = naive_chunk(&begun.known);
-            assert!(begun.is_whole && announced == expected.len(), "{announced} octets are announced");
-            assert!(expected.starts_with(&seen.message), "{}", seen.message.escape_ascii());
-        } else if seen.accepted() == 0 {
+        if seen.accepted() == 0 {
             assert!(b".\r\n".starts_with(&seen.message), "{}", seen.message.escape_ascii());
             return;
         } else if !seen.is_sent {
@@ -275,12 +274,12 @@ impl Checker {
         };
         let path = reverse_path(self.begun.len() - 1);
         let seen = self.conversation.transactions().last().filter(|seen| seen.reverse_path == path);
-        // The lone dot of a message for nobody is on its way.
-        let is_sent = seen.is_some_and(|seen| seen.is_sent || seen.accepted() == 0);
+        // The lone dot of a message for nobody is on its way, or RSET.
+        let is_sent = seen.is_some_and(|seen| seen.is_sent || seen.accepted() == 0 || seen.is_data_refused());
         assert!(self.conversation.may_batch() && is_sent, "ready with {:?} under way", last.ids);
     }
 
-    /// The verdicts of one transaction, which are those of the oldest that has none.
+    /// The verdicts of one transaction, which are those of the oldest that has none and is not in doubt.
     fn verdicts(&mut self, verdicts: &[(MailId, Outcome)]) {
         let mut ids: Vec<MailId> = verdicts.iter().map(|(id, _)| *id).collect();
         ids.sort();
@@ -290,13 +289,18 @@ impl Checker {
             assert!(verdicts.iter().all(is_undecided), "what was never begun is decided");
             return;
         }
-        let number = self.begun.iter().position(|begun| !begun.is_decided).expect("verdicts of nothing");
+        // A message in doubt is decided by what the server says last.
+        let is_next = |number: usize, begun: &Begun| {
+            !begun.is_decided && (begun.ids == ids || !self.conversation.is_in_doubt(&reverse_path(number)))
+        };
+        let mut begun = self.begun.iter().enumerate();
+        let number = begun.position(|(number, begun)| is_next(number, begun)).expect("verdicts of nothing");
         let begun = &mut self.begun[number];
         assert_eq!(begun.ids, ids, "verdicts of another transaction");
         begun.is_decided = true;
         let begun = &self.begun[number];
         let path = reverse_path(number);
-        let seen = self.conversation.transactions().iter().find(|seen| seen.reverse_path == path);
+        let seen = self.conversation.transactions().iter().position(|seen| seen.reverse_path == path);
         for (id, outcome) in verdicts {
             match seen {
                 Some(seen) => self.check_verdict(seen, begun, *id, outcome),
@@ -308,9 +312,10 @@ impl Checker {
     }
 
     /// RFC 5321 section 4.2.5: responsibility is taken by the reply to the message, if it is 2yz.
-    fn check_verdict(&self, seen: &transaction::Transaction, begun: &Begun, id: MailId, outcome: &Outcome) {
+    fn check_verdict(&self, number: usize, begun: &Begun, id: MailId, outcome: &Outcome) {
+        let seen = &self.conversation.transactions()[number];
         let recipient = begun.ids.iter().position(|other| *other == id).expect("it is one of them");
-        let expected = seen.verdict(recipient, self.conversation.is_unavailable(), self.is_gone);
+        let expected = seen.verdict(recipient, self.conversation.is_uncertain(number));
         let is_masked = self.config.credentials.is_some();
         assert!(expected.is(outcome, is_masked), "{id}: {expected:?}, not {outcome:?}, after {seen:#?}");
         if matches!(expected, Verdict::Uncertain) {
@@ -320,7 +325,7 @@ impl Checker {
 
     /// What was not sent at all is undecided, or longer than the server takes (RFC 1870 section 6.1).
     fn check_unsent(&self, begun: &Begun, outcome: &Outcome) {
-        let size = if begun.is_whole { naive_chunk(&begun.known).len() } else { begun.total };
+        let size = if begun.is_whole { naive_text(&begun.known).len() } else { begun.total };
         match outcome {
             Outcome::Undecided => {}
             Outcome::Failed { reason: FailureReason::Own { status, .. }, fatal: true } => {
@@ -340,13 +345,13 @@ impl Checker {
             let is_421 = matches!(&end.cause, EndCause::Refused(reply, _) if reply.code().as_u16() == 421);
             assert!(is_421, "{end:?} after 421");
         }
-        // Who cannot follow, or may have lost so much at once, gets one command at a time.
-        if conversation.needs_caution() || self.uncertain > 1 {
+        assert!(self.uncertain <= 1, "more than one message without a verdict");
+        // Who cannot follow gets one command at a time.
+        if conversation.needs_caution() {
             assert!(end.needs_caution, "{end:?}");
         }
         if end.needs_caution {
-            let was_batched = |seen: &transaction::Transaction| seen.is_batched || seen.chunk.is_some();
-            assert!(conversation.transactions().iter().any(was_batched), "{end:?}");
+            assert!(conversation.transactions().iter().any(|seen| seen.is_batched), "{end:?}");
         }
     }
 
@@ -364,8 +369,9 @@ impl Checker {
     }
 
     /// Who has no reply to wait for and nothing to send waits for its owner, and says so.
-    pub(crate) fn check_liveness(&self, session: &Session) {
-        if self.has_ended || session.wants_transmit() || session.phase() == Phase::Tls {
+    pub(crate) fn check_liveness(&self, session: &Session, now: Instant) {
+        let is_pausing = pause_end(session, now).is_some();
+        if self.has_ended || session.wants_transmit() || is_pausing || session.phase() == Phase::Tls {
             return;
         }
         if self.conversation.sending().is_some() {
@@ -408,6 +414,12 @@ impl Checker {
         let shown = format!("{session:?}");
         assert!(!self.secrets.iter().any(|secret| shown.contains(secret)), "{shown}");
     }
+}
+
+/// When the end of a message may be sent, if that is soon.
+pub(crate) fn pause_end(session: &Session, now: Instant) -> Option<Instant> {
+    let (deadline, phase) = session.poll_timeout()?;
+    (phase == Phase::MailData && deadline <= now + PAUSE_LIMIT).then_some(deadline)
 }
 
 fn reverse_path(number: usize) -> String {

@@ -17,9 +17,7 @@ pub(crate) struct Transaction {
     /// Forward-paths, each with its reply.
     pub(crate) recipients: Vec<(String, Option<Reply>)>,
     data: Option<Reply>,
-    /// How long a chunk was announced.
-    pub(crate) chunk: Option<usize>,
-    /// Octets of the message, with the final dot if there is one.
+    /// Octets of the message, with the final dot.
     pub(crate) message: Vec<u8>,
     pub(crate) is_sent: bool,
     /// The reply to the message as a whole, and what was said while it was being sent.
@@ -27,6 +25,10 @@ pub(crate) struct Transaction {
     pub(crate) early: Option<Reply>,
     /// RSET was sent behind it.
     pub(crate) is_reset: bool,
+    /// And the server has said so.
+    pub(crate) is_confirmed: bool,
+    /// What was said of its recipients may have been about something else.
+    is_disbelieved: bool,
 }
 
 /// What must be told of one recipient.
@@ -47,12 +49,13 @@ impl Transaction {
             mail: None,
             recipients: Vec::new(),
             data: None,
-            chunk: None,
             message: Vec::new(),
             is_sent: false,
             end: None,
             early: None,
             is_reset: false,
+            is_confirmed: false,
+            is_disbelieved: false,
         }
     }
 
@@ -74,15 +77,25 @@ impl Transaction {
             }
             Command::Message(_) => {
                 self.end = Some(reply.clone());
-                self.is_chunk_misunderstood(reply)
+                false
             }
             _ => false,
         }
     }
 
-    /// Whether a reply to the message says that the server does not take it as a chunk, although there is somebody to get it.
-    pub(crate) fn is_chunk_misunderstood(&self, reply: &Reply) -> bool {
-        self.chunk.is_some() && self.accepted() > 0 && is_misunderstood(reply)
+    /// What was said of the recipients counts only where the server has reached a checkpoint since.
+    pub(crate) fn disbelieve(&mut self) {
+        self.is_disbelieved |= !self.is_asked_for() && !self.is_confirmed;
+    }
+
+    /// Whether the server has asked for the message.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.data.as_ref().is_some_and(|data| data.class() == ReplyClass::Intermediate)
+    }
+
+    /// Whether the server has refused to.
+    pub(crate) fn is_data_refused(&self) -> bool {
+        self.data.is_some() && !self.is_asked_for()
     }
 
     /// How many recipients the server accepts.
@@ -105,14 +118,14 @@ impl Transaction {
         self.is_mail_accepted() && !is_full
     }
 
-    /// Whether the server holds it when it has replied to all: after a chunk that it has not taken, it does.
+    /// Whether the server has said that it holds it: by success to MAIL, or to a recipient.
     pub(crate) fn is_open(&self) -> bool {
-        self.is_mail_accepted() && !is_completed(self.end.as_ref())
+        self.is_mail_accepted() || self.recipients.iter().any(|(_, reply)| is_completed(reply.as_ref()))
     }
 
     /// Whether a final dot ended it (RFC 5321 section 4.1.1.4).
     pub(crate) fn is_ended(&self) -> bool {
-        self.chunk.is_none() && self.is_sent
+        self.is_sent
     }
 
     /// The mail data as the server stores it, as lines.
@@ -125,23 +138,21 @@ impl Transaction {
         for line in text.split(|&octet| octet == b'\n') {
             lines.push(line.strip_suffix(b"\r").unwrap_or(line).to_vec());
         }
-        if self.chunk.is_none() {
-            assert_eq!(lines.pop().as_deref(), Some(&b"."[..]));
-            // RFC 5321 section 4.5.2
-            for line in lines.iter_mut().filter(|line| line.starts_with(b".")) {
-                line.remove(0);
-            }
+        assert_eq!(lines.pop().as_deref(), Some(&b"."[..]));
+        // RFC 5321 section 4.5.2
+        for line in lines.iter_mut().filter(|line| line.starts_with(b".")) {
+            line.remove(0);
         }
         lines
     }
 
-    /// What must be told of a recipient, by number; `is_unavailable` if the server said 421, `is_gone` if it
-    /// has closed the connection.
-    pub(crate) fn verdict(&self, recipient: usize, is_unavailable: bool, is_gone: bool) -> Verdict<'_> {
-        // A server that goes at the envelope has not got to a chunk that was sent with it.
-        let is_answered = self.mail.is_some() && self.recipients.iter().all(|(_, reply)| reply.is_some());
-        let may_be_taken = self.is_sent && (is_answered || !is_gone) && self.end.is_none() && !is_unavailable;
-        let lost = if may_be_taken { Verdict::Uncertain } else { Verdict::Undecided };
+    /// What must be told of a recipient, by number; `is_uncertain` if what was said of the message may have been about something
+    /// else.
+    pub(crate) fn verdict(&self, recipient: usize, is_uncertain: bool) -> Verdict<'_> {
+        if self.is_disbelieved {
+            return Verdict::Undecided;
+        }
+        let lost = if self.is_sent { Verdict::Uncertain } else { Verdict::Undecided };
         let Some(mail) = &self.mail else { return lost };
         if !is_completed(Some(mail)) {
             return self.judge(mail, CommandName::Mail);
@@ -158,13 +169,11 @@ impl Transaction {
             return self.judge(data, CommandName::Data);
         }
         match (&self.end, &self.early) {
+            _ if is_uncertain => Verdict::Uncertain,
             (Some(end), _) if is_completed(Some(end)) => Verdict::Delivered(end),
-            (Some(reply), _) | (_, Some(reply)) if self.is_chunk_misunderstood(reply) => Verdict::Undecided,
             (Some(end), _) => Verdict::Refused(end, CommandName::EndOfData),
-            (_, Some(early)) if matches!(early.class(), ReplyClass::Transient | ReplyClass::Permanent) => {
-                Verdict::Refused(early, CommandName::MailData)
-            }
-            _ => lost,
+            (None, Some(early)) => Verdict::Refused(early, CommandName::MailData),
+            (None, None) => lost,
         }
     }
 

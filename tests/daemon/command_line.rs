@@ -207,7 +207,7 @@ fn check_prints_a_configuration_with_the_same_meaning() {
     let first = scene.run(["test.conf", "check"]);
     assert_succeeds(&first);
     assert!(stdout(&first).lines().any(|line| line.split_whitespace().eq(["retries", "7"])));
-    assert!(stdout(&first).lines().any(|line| line.split_whitespace().eq(["concurrency", "100"])));
+    assert!(stdout(&first).lines().any(|line| line.split_whitespace().eq(["concurrency", "500"])));
     let made = |name: &String| !before.contains(name) && !name.starts_with("master.db-");
     assert!(!scene.files().iter().any(made), "{:?}", scene.files());
     fs::write(scene.path("printed.conf"), &first.stdout).unwrap();

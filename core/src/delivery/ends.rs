@@ -49,13 +49,14 @@ impl Delivery {
             _ if wakefulness == Wakefulness::JustWoken => self.begin_again_if_alone(cx),
             // A server that dropped because of the padding, at once or after an error that it gave for it, is connected to
             // once more without.
-            EndCause::Lost(_) if end.padding_failed && was_padded => {}
+            EndCause::Lost(_) | EndCause::OutOfStep(_) if end.padding_failed && was_padded => {}
             EndCause::Refused(ref reply, _)
                 if end.padding_failed && was_padded && reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE => {}
             // The same for one that could not follow.
-            EndCause::Lost(_) if end.needs_caution && was_batched => {}
+            EndCause::Lost(_) | EndCause::OutOfStep(_) if end.needs_caution && was_batched => {}
             // One that has decided something on this connection is worth another.
-            EndCause::Refused(..) | EndCause::Unsuitable(_) | EndCause::Lost(_) if lane.has_decided() => {}
+            EndCause::Refused(..) | EndCause::Unsuitable(_) | EndCause::Lost(_) | EndCause::OutOfStep(_)
+                if lane.has_decided() => {}
             EndCause::Refused(reply, command) => {
                 let for_good = is_greeting(end.phase) && reply.class() == ReplyClass::Permanent;
                 self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
@@ -67,7 +68,7 @@ impl Delivery {
                     tally.unsuitable(candidate, &text);
                 });
             }
-            EndCause::Lost(text) => {
+            EndCause::Lost(text) | EndCause::OutOfStep(text) => {
                 self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
                     tally.lost(candidate, &text);
                 });
@@ -117,10 +118,12 @@ impl Delivery {
                 self.outputs.push_back(DeliveryOutput::Answered(connection));
                 DeliveryOutput::PushedBack(connection)
             }
-            EndCause::Lost(_) | EndCause::Unsuitable(_) if !lane.is_established() && !is_alone => {
+            EndCause::Lost(_) | EndCause::OutOfStep(_) | EndCause::Unsuitable(_)
+                if !lane.is_established() && !is_alone =>
+            {
                 DeliveryOutput::PushedBack(connection)
             }
-            EndCause::Refused(..) | EndCause::Lost(_) | EndCause::Unsuitable(_) => {
+            EndCause::Refused(..) | EndCause::Lost(_) | EndCause::OutOfStep(_) | EndCause::Unsuitable(_) => {
                 DeliveryOutput::Answered(connection)
             }
         };

@@ -84,7 +84,7 @@ pub(super) struct Lane {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bears {
     pub(super) padding: bool,
-    /// Commands in batches, and chunks.
+    /// Commands in batches.
     pub(super) batches: bool,
 }
 

@@ -78,7 +78,7 @@ pub(crate) enum DeliveryOutput {
     Answered(ConnectionId),
     /// The server wants fewer connections.
     PushedBack(ConnectionId),
-    /// The server cannot cope with batches of commands or with chunks, although it offers that.
+    /// The server cannot cope with batches of commands, although it offers that.
     NeedsCaution(SocketAddr),
     /// A relay has taken credentials by this mechanism, or, with nothing, has not taken them.
     Authenticated(Login, Option<Mechanism>),

@@ -21,8 +21,12 @@ const COMMIT_RETRY: Duration = Duration::from_secs(1);
 const LAST_COMMIT_RETRY: Duration = Duration::from_millis(250);
 /// Most mails that are named in one message.
 const NAMED_LIMIT: usize = 20;
-/// With this many verdicts waiting, no new work is begun.
+/// With this many verdicts waiting, no mail is claimed.
 const PENDING_LIMIT: usize = 10_000;
+/// With this many mails taken by servers and not yet recorded, no transaction begins until a commit is through. If the process is
+/// killed, these are sent again, and what is in flight then: one message for each connection. A commit takes about as long as
+/// it takes to send a few hundred messages, so that a limit of this size holds up nothing while the disk is well.
+const TAKEN_LIMIT: usize = 500;
 
 /// Verdicts that are not durable yet.
 #[derive(Debug)]
@@ -46,6 +50,13 @@ impl Ledger {
     /// not be recorded.
     pub(super) fn is_congested(&self) -> bool {
         self.retry_at.is_some() || self.pending_count() > PENDING_LIMIT
+    }
+
+    /// Whether no transaction may begin before a commit is through: too much that was taken is not recorded, or the database is
+    /// in trouble.
+    pub(super) fn must_record_first(&self) -> bool {
+        let in_flight = self.in_flight.as_ref().map_or(0, |commit| commit.delivered.len());
+        self.retry_at.is_some() || self.pending.delivered.len() + in_flight >= TAKEN_LIMIT
     }
 
     pub(super) fn pending_count(&self) -> usize {

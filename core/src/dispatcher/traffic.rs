@@ -86,6 +86,8 @@ pub(super) struct Traffic {
     pub(super) unroutable_claims: u32,
     /// Connections that wait for the database to recover.
     pub(super) parked: Vec<(HopId, ConnectionId)>,
+    /// Connections whose next transaction waits until what was taken is recorded.
+    pub(super) stopped: Vec<(HopId, ConnectionId)>,
     /// As of which change of the outbox connections have claimed what they have not begun.
     pub(super) claimed_at: BTreeMap<ConnectionId, u64>,
     /// Connections that wait until the rate limit allows their next transaction.
@@ -133,6 +135,7 @@ impl Traffic {
             claims: BTreeMap::new(),
             unroutable_claims: 0,
             parked: Vec::new(),
+            stopped: Vec::new(),
             claimed_at: BTreeMap::new(),
             held_back: BTreeSet::new(),
             paces: Paces::default(),
@@ -222,6 +225,7 @@ impl Traffic {
             ("claims", self.claims.len()),
             ("unroutable claims", usize::try_from(self.unroutable_claims).unwrap()),
             ("parked", self.parked.len()),
+            ("stopped", self.stopped.len()),
             ("held back", self.held_back.len()),
             ("lookups of the resolver", usize::from(!self.resolver.is_idle())),
         ];
@@ -433,11 +437,12 @@ impl Dispatcher {
         for hop in hops {
             self.with_delivery(hop, |delivery, cx| delivery.close(cx));
         }
-        // What is held back, parked or paused would never be let go.
+        // What is held back, parked, stopped or paused would never be let go.
         self.traffic.paused = HopTimers::default();
         self.traffic.is_short = false;
         self.traffic.held_back.clear();
         self.traffic.parked.clear();
+        self.traffic.stopped.clear();
     }
 
     /// Ends all deliveries at once.

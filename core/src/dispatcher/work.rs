@@ -133,6 +133,11 @@ impl Dispatcher {
                 self.want_work(hop, connection);
             }
         }
+        if !self.ledger.must_record_first() {
+            for (hop, connection) in core::mem::take(&mut self.traffic.stopped) {
+                self.permit(hop, connection);
+            }
+        }
     }
 
     /// A connection can take transactions.
@@ -167,9 +172,13 @@ impl Dispatcher {
         (self.queue.claim(hop, order, messages, TRANSACTION_RECIPIENT_LIMIT), messages)
     }
 
-    /// A connection is about to begin a transaction: now, or when the rate limit allows it.
+    /// A connection is about to begin a transaction: now, or when the ledger and the rate limit allow it.
     pub(super) fn permit(&mut self, hop: HopId, connection: ConnectionId) {
         if !self.is_connected(hop, connection) {
+            return;
+        }
+        if self.ledger.must_record_first() && !self.is_draining() {
+            self.traffic.stopped.push((hop, connection));
             return;
         }
         if self.traffic.claimed_at.get(&connection).is_some_and(|&at| at != self.intake.changes()) {

@@ -21,12 +21,8 @@ pub(super) struct Context {
     pub(super) is_tls: bool,
     pub(super) certificate_is_valid: bool,
     pub(super) padding_failed: bool,
-    /// The server was found not to bear that commands are sent without waiting for replies, or chunks.
+    /// The server was found not to bear that commands are sent without waiting for replies.
     pub(super) needs_caution: bool,
-    /// The server has closed the connection, or it broke.
-    pub(super) is_gone: bool,
-    /// How many transactions with chunks may overlap with a further one: as many as were taken on this connection.
-    pub(super) overlap: usize,
     /// Whether [`SessionOutput::Ready`] was said and no transaction has begun since.
     pub(super) is_announced: bool,
     /// The session is to end after the running transaction.
@@ -36,8 +32,9 @@ pub(super) struct Context {
     outputs: VecDeque<SessionOutput>,
     /// Command lines that are not yet handed out.
     commands: BytesMut,
-    /// How many octets have been handed out.
-    sent_octets: u64,
+    /// How many replies the server owes: the greeting, one to each command that was handed out whole, and one to each end
+    /// of a message.
+    owed: usize,
     /// What must not stand in any text; empty before authentication.
     secrets: Secrets,
 }
@@ -52,14 +49,12 @@ impl Context {
             certificate_is_valid: false,
             padding_failed: false,
             needs_caution: false,
-            is_gone: false,
-            overlap: 0,
             is_announced: false,
             quits: false,
             is_silent: false,
             outputs: VecDeque::new(),
             commands: BytesMut::new(),
-            sent_octets: 0,
+            owed: 1,
             secrets: Secrets::default(),
         }
     }
@@ -81,7 +76,6 @@ impl Context {
             | Command::Mail { .. }
             | Command::Rcpt(_)
             | Command::Data
-            | Command::Bdat(_)
             | Command::EndOfData
             | Command::Quit => {}
         }
@@ -91,19 +85,10 @@ impl Context {
         }
     }
 
-    /// Whether commands may be sent before the replies to those before them (RFC 2920).
+    /// Whether commands may be sent before the replies to those before them (RFC 2920). A server that cannot even do NOOP and
+    /// RSET is not asked for more than one thing at a time.
     pub(super) fn may_pipeline(&self) -> bool {
-        self.extensions.pipelining && self.may_be_bold()
-    }
-
-    /// Whether messages may be sent as chunks (RFC 3030).
-    pub(super) fn may_chunk(&self) -> bool {
-        self.extensions.chunking && self.may_be_bold()
-    }
-
-    /// A server that cannot even do NOOP and RSET is not asked for more than one thing at a time either.
-    fn may_be_bold(&self) -> bool {
-        !self.config.cautious && !self.needs_caution && !self.padding_failed
+        self.extensions.pipelining && !self.config.cautious && !self.needs_caution && !self.padding_failed
     }
 
     /// Says that a transaction may begin, unless that is known.
@@ -159,6 +144,13 @@ impl Context {
         }
     }
 
+    /// Reports what is sent of a message.
+    pub(super) fn trace_data(&mut self, octets: &[u8]) {
+        if self.config.trace && !octets.is_empty() {
+            self.output(SessionOutput::SentData(Bytes::copy_from_slice(octets)));
+        }
+    }
+
     pub(super) fn poll_output(&mut self) -> Option<SessionOutput> {
         let output = self.outputs.pop_front();
         self.is_silent |= matches!(output, Some(SessionOutput::Ended(_)));
@@ -174,22 +166,25 @@ impl Context {
     pub(super) fn take_commands(&mut self, limit: usize, out: &mut BytesMut) {
         let octets = self.commands.split_to(limit.min(self.commands.len()));
         out.extend_from_slice(&octets);
-        self.handed_out(octets.len());
+        // Each command is one line, and the line feed is its last octet.
+        self.owed += memchr::memchr_iter(b'\n', &octets).count();
     }
 
-    /// Takes note of octets that were handed out.
-    pub(super) fn handed_out(&mut self, octets: usize) {
-        self.sent_octets = self.sent_octets.wrapping_add(octets as u64);
+    /// The end of a message is handed out.
+    pub(super) fn expect_final_reply(&mut self) {
+        self.owed += 1;
     }
 
-    /// Where the stream of all octets to the server ends, with the commands that are not yet handed out.
-    pub(super) fn stream_end(&self) -> u64 {
-        self.sent_octets.wrapping_add(self.commands.len() as u64)
+    /// How many replies the server owes.
+    pub(super) fn owed(&self) -> usize {
+        self.owed
     }
 
-    /// Whether the stream is handed out up to there.
-    pub(super) fn is_handed_out(&self, end: Option<u64>) -> bool {
-        end.is_some_and(|end| end <= self.sent_octets)
+    /// Takes note of a reply; false if the server owes none.
+    pub(super) fn take_reply(&mut self) -> bool {
+        let is_owed = self.owed > 0;
+        self.owed = self.owed.saturating_sub(1);
+        is_owed
     }
 
     /// What is not yet handed out never will be.

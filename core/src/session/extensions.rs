@@ -22,8 +22,6 @@ pub struct Extensions {
     pub enhanced_status_codes: bool,
     /// PIPELINING (RFC 2920).
     pub pipelining: bool,
-    /// CHUNKING (RFC 3030).
-    pub chunking: bool,
     /// The mechanisms of AUTH (RFC 4954) that we know too, strongest first.
     pub auth: Vec<Mechanism>,
 }
@@ -57,7 +55,6 @@ impl Extensions {
             "SMTPUTF8" => self.smtputf8 = true,
             "ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
             "PIPELINING" => self.pipelining = true,
-            "CHUNKING" => self.chunking = true,
             "AUTH" => self.auth.extend(words.filter_map(Mechanism::parse)),
             upper => {
                 // Servers from before RFC 4954 write "AUTH=LOGIN PLAIN".
@@ -93,7 +90,6 @@ mod tests {
             smtputf8: true,
             enhanced_status_codes: true,
             pipelining: true,
-            chunking: true,
             auth: [Mechanism::ScramSha256, Mechanism::Plain].into(),
         };
         assert_eq!(extensions, expected);

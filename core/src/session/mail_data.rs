@@ -24,10 +24,10 @@ pub(super) struct MailData {
 
 impl MailData {
     /// A message of `total` octets, of which the beginning is here.
-    pub(super) fn new(head: Bytes, total: u64, encoder: MailDataEncoder) -> Self {
+    pub(super) fn new(head: Bytes, total: u64) -> Self {
         let (buffered, next_offset) = (head.len(), head.len() as u64);
         Self {
-            encoder,
+            encoder: MailDataEncoder::default(),
             chunks: VecDeque::from([head]),
             buffered,
             next_offset,
@@ -82,7 +82,7 @@ impl MailData {
         !self.has_octets() && !self.is_complete()
     }
 
-    /// Appends about `limit` octets to `out`, or what there is.
+    /// Appends about `limit` octets to `out`, or what there is. A line end at the end is kept for [`MailData::finish`].
     pub(super) fn encode(&mut self, limit: usize, out: &mut BytesMut) {
         let end = out.len().saturating_add(limit);
         while let Some(chunk) = self.chunks.front_mut() {

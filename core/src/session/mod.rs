@@ -5,7 +5,7 @@
 //! Ready -> MAIL -> RCPT... -> DATA -> message -> final dot -> Verdicts -> Ready ... -> QUIT -> Ended
 //! ```
 //!
-//! How transactions overlap where the server lets them is the business of `pipeline`.
+//! What is sent ahead of replies, and whose the next reply is, is the business of `mailing`.
 //!
 //! Whoever owns a [`Session`] tells it what has happened (`handle_*`, [`Session::begin`], [`Session::supply_data`],
 //! [`Session::quit`]), and after each such call, and after each [`Session::poll_transmit`], takes its outputs until
@@ -17,10 +17,10 @@ mod authentication;
 mod context;
 mod extensions;
 mod mail_data;
-mod pipeline;
-mod running;
+mod mailing;
 mod state;
 mod timeouts;
+mod transfer;
 mod types;
 
 #[cfg(test)]
@@ -44,7 +44,7 @@ pub use self::types::{
 use crate::io::CloseReason;
 use crate::reply::ReplyParser;
 use crate::rng::Rng;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// One SMTP conversation.
 #[derive(Debug)]
@@ -58,7 +58,24 @@ pub struct Session {
     deadline: Option<Instant>,
     /// When the peer has taken none of the message for too long. Of no meaning in other phases.
     stall_deadline: Instant,
+    /// The pause before the end of a message, where there is one.
+    pause: Pause,
 }
+
+/// Some servers see the end of a message only if they read CRLF . CRLF in one piece, and nobody knows where their reads end. So
+/// one that does not offer PIPELINING gets it alone, when it has had time to read what comes before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// More of the message comes before it.
+    NotYet,
+    Until(Instant),
+    /// The end may be sent.
+    Over,
+}
+
+/// How long the end of a message waits in plain text, so that a server that is reading has read all of the rest. Longer than
+/// it takes to wake a process, and too short to count. Inside TLS the end is a record, which is read alone in any case.
+const END_OF_DATA_PAUSE: Duration = Duration::from_millis(20);
 
 impl Session {
     /// A session over a connection that was just made. With implicit TLS it begins with [`SessionOutput::StartTls`].
@@ -67,7 +84,15 @@ impl Session {
         let state = State::new(&mut cx);
         let bounded = (state.phase(), 0);
         let deadline = timeout(bounded.0).map(|bound| now + bound);
-        Self { state, parser: ReplyParser::default(), cx, bounded, deadline, stall_deadline: now }
+        Self {
+            state,
+            parser: ReplyParser::default(),
+            cx,
+            bounded,
+            deadline,
+            stall_deadline: now,
+            pause: Pause::NotYet,
+        }
     }
 
     /// Takes octets from the peer, decrypted if TLS is on. Pieces of any size are the same.
@@ -115,12 +140,17 @@ impl Session {
             CloseReason::EndOfFile => "the server closed the connection".into(),
             CloseReason::Broken(reason) => format!("the connection broke: {reason}"),
         };
-        self.cx.is_gone = true;
         self.end(now, EndCause::Lost(text));
     }
 
-    /// Ends the session if the time of its phase is over; otherwise it does nothing.
+    /// Goes on after the pause before the end of a message, and ends the session if the time of its phase is over; otherwise it
+    /// does nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if let Pause::Until(end) = self.pause
+            && end <= now
+        {
+            self.pause = Pause::Over;
+        }
         if self.poll_timeout().is_some_and(|(deadline, _)| deadline <= now) {
             self.advance(State::on_timeout);
             self.bound_phase(now);
@@ -169,8 +199,9 @@ impl Session {
         self.cx.poll_output()
     }
 
-    /// Appends up to about `limit` octets to `out`; false if there are none. To be called when the connection can take
-    /// them: what is handed out counts as sent. There may be new outputs afterwards.
+    /// Appends up to about `limit` octets to `out`; false if it has appended none. What was appended until then is to be with
+    /// the connection before the next call, apart from what comes then; to be called when the connection can take more. What is
+    /// handed out counts as sent. There may be new outputs afterwards.
     pub fn poll_transmit(&mut self, now: Instant, limit: usize, out: &mut BytesMut) -> bool {
         if limit == 0 || !self.wants_transmit() {
             return false;
@@ -180,30 +211,33 @@ impl Session {
             self.cx.take_commands(limit, out);
             return true;
         }
-        let may_finish = self.parser.is_empty() || self.state.is_asked(&self.cx);
+        let may_finish = !self.is_listening() && (self.pause == Pause::Over || !self.end_goes_apart());
         self.advance(|state, cx| state.send_data(limit, may_finish, out, cx));
-        if let Some(sent) = out.get(begin..).filter(|_| self.cx.config.trace) {
-            self.cx.output(SessionOutput::SentData(Bytes::copy_from_slice(sent)));
-        }
         self.stall_deadline = now + MAIL_DATA_STALL_TIMEOUT;
+        self.pause_before_end(now);
         self.bound_phase(now);
-        true
+        out.len() > begin
     }
 
-    /// Whether [`Session::poll_transmit`] has something to hand out.
+    /// Whether [`Session::poll_transmit`] has something to do.
     pub fn wants_transmit(&self) -> bool {
-        // While a reply is coming in that was not asked for nothing more is said that it could be taken to answer.
-        let is_listening = !self.parser.is_empty() && !self.state.is_asked(&self.cx);
         if self.cx.has_commands() {
-            return !is_listening;
+            return !self.is_listening();
         }
-        self.state.has_data_to_send(is_listening)
+        let Some(data) = self.state.mail_data() else { return false };
+        if data.is_complete() {
+            return !self.is_listening() && !matches!(self.pause, Pause::Until(_));
+        }
+        data.has_octets()
     }
 
     /// When to call [`Session::handle_timeout`], and the phase that is too long then.
     pub fn poll_timeout(&self) -> Option<(Instant, Phase)> {
         let (phase, _) = self.bounded;
         let deadline = self.deadline?;
+        if let Pause::Until(end) = self.pause {
+            return Some((deadline.min(end), phase));
+        }
         if phase == Phase::MailData && !self.is_starved() {
             return Some((deadline.min(self.stall_deadline), phase));
         }
@@ -276,6 +310,25 @@ impl Session {
         }
     }
 
+    /// Whether a reply is coming in that was not asked for: nothing is said meanwhile that it could be taken to answer.
+    fn is_listening(&self) -> bool {
+        !self.parser.is_empty() && self.cx.owed() == 0
+    }
+
+    /// Whether the end of the message is sent apart from the rest of it.
+    fn end_goes_apart(&self) -> bool {
+        let is_empty = self.state.mail_data().is_some_and(|data| data.total() == 0);
+        !self.cx.extensions.pipelining && !is_empty
+    }
+
+    /// Begins the pause when all of the message but its end is handed out.
+    fn pause_before_end(&mut self, now: Instant) {
+        let is_at_end = self.state.mail_data().is_some_and(MailData::is_complete);
+        if is_at_end && self.pause == Pause::NotYet && self.end_goes_apart() {
+            self.pause = Pause::Until(if self.cx.is_tls { now } else { now + END_OF_DATA_PAUSE });
+        }
+    }
+
     /// Whether the message cannot be sent on because more of it has not been supplied yet.
     fn is_starved(&self) -> bool {
         self.state.mail_data().is_some_and(MailData::is_starved)
@@ -288,6 +341,7 @@ impl Session {
             return;
         }
         self.bounded = bounded;
+        self.pause = Pause::NotYet;
         self.deadline = timeout(bounded.0).map(|bound| now + bound);
         if let Some(data) = self.state.mail_data() {
             self.deadline = self.deadline.map(|deadline| deadline + mail_data_allowance(data.total()));

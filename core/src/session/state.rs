@@ -1,5 +1,5 @@
 //! The states of a conversation and every transition between them. No other file changes a session's state, except that what
-//! happens within the transactions is in `pipeline`, and how AUTH proceeds in `authentication`.
+//! happens within the transactions is in `mailing`, and how AUTH proceeds in `authentication`.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -11,7 +11,7 @@ use super::authentication::Authentication;
 use super::context::Context;
 use super::extensions::Extensions;
 use super::mail_data::MailData;
-use super::pipeline::{Pipeline, Turn};
+use super::mailing::{Doubted, Mailing, Turn};
 use super::types::{EndCause, Phase, SessionEnd, SessionNote, SessionOutput, Transaction};
 use crate::command::{Command, CommandName};
 use crate::next_hop::TlsMode;
@@ -33,10 +33,19 @@ pub(super) enum State {
     /// A transaction, from the parent.
     Ready,
     /// The replies to the transactions that are under way.
-    Mailing(Box<Pipeline>),
-    /// The farewell of the server; the session has come to this end.
-    ExpectQuit(Box<SessionEnd>),
+    Mailing(Box<Mailing>),
+    /// The farewell of the server.
+    ExpectQuit(Box<Farewell>),
     Ended,
+}
+
+/// QUIT is sent.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    /// The end that the session has come to.
+    end: SessionEnd,
+    /// A message that is decided by what comes before the reply to QUIT.
+    doubted: Option<Box<Doubted>>,
 }
 
 impl State {
@@ -55,19 +64,27 @@ impl State {
     /// The transition table: what a reply leads to.
     pub(super) fn on_reply(self, received: &Reply, cx: &mut Context) -> Self {
         let reply = &cx.masked(received);
-        if let Self::ExpectQuit(_) | Self::Ended = self {
-            return self.close(EndCause::Quit, cx);
+        let is_owed = cx.take_reply();
+        if let Self::ExpectQuit(farewell) = self {
+            return farewell.on_reply(reply, cx);
         }
         // RFC 5321 section 3.8: 421 may be said at any time; the server closes the connection then.
         if reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE {
-            return self.on_service_not_available(reply, cx);
+            return self.on_service_not_available(reply, is_owed, cx);
         }
-        if let Self::Mailing(mut pipeline) = self {
-            let turn = pipeline.on_reply(reply, cx);
-            return Self::Mailing(pipeline).turn(turn, cx);
+        if let Self::Mailing(mut mailing) = self {
+            let turn = mailing.on_reply(reply, is_owed, cx);
+            return Self::Mailing(mailing).turn(turn, cx);
         }
-        if cx.has_commands() {
-            return self.close(EndCause::Lost("the server replied before it was asked".into()), cx);
+        if !is_owed {
+            let text =
+                if cx.has_commands() { "replied before it was asked" } else { "spoke without being asked" };
+            return self.close(EndCause::OutOfStep(format!("the server {text}")), cx);
+        }
+        let is_authenticating = matches!(self, Self::ExpectAuth(_) | Self::ExpectAuthEnd(_));
+        if reply.class() == ReplyClass::Intermediate && !is_authenticating {
+            let text = format!("the server cannot answer {} by this: {reply}", self.command());
+            return self.close(EndCause::OutOfStep(text), cx);
         }
         match self {
             Self::ExpectGreeting => self.on_greeting(reply, cx),
@@ -78,7 +95,7 @@ impl State {
             Self::ExpectAuth(authentication) => authentication.on_reply(received, cx),
             Self::ExpectAuthEnd(reason) => Self::leave_unauthenticated(reason, cx),
             Self::ExpectTls | Self::Ready | Self::Mailing(_) | Self::ExpectQuit(_) | Self::Ended => {
-                self.close(EndCause::Lost("the server spoke without being asked".into()), cx)
+                self.close(EndCause::OutOfStep("the server spoke without being asked".into()), cx)
             }
         }
     }
@@ -102,8 +119,8 @@ impl State {
 
     /// The time of the phase is over.
     pub(super) fn on_timeout(self, cx: &mut Context) -> Self {
-        let cause = if let Self::Mailing(pipeline) = &self {
-            pipeline.on_timeout(cx)
+        let cause = if let Self::Mailing(mailing) = &self {
+            mailing.on_timeout(cx)
         } else if let Self::ExpectTls = self {
             EndCause::Lost("timed out during the TLS handshake".into())
         } else {
@@ -119,9 +136,9 @@ impl State {
             return self;
         }
         cx.is_announced = false;
-        let mut pipeline = if let Self::Mailing(pipeline) = self { pipeline } else { Box::default() };
-        let turn = pipeline.begin(transaction, cx);
-        Self::Mailing(pipeline).turn(turn, cx)
+        let mut mailing = if let Self::Mailing(mailing) = self { mailing } else { Box::new(Mailing::new()) };
+        let turn = mailing.begin(transaction, cx);
+        Self::Mailing(mailing).turn(turn, cx)
     }
 
     /// The parent needs the session no more.
@@ -145,9 +162,9 @@ impl State {
 
     /// A piece of the message has come, or cannot come.
     pub(super) fn on_data_supplied(self, octets: Bytes, cx: &mut Context) -> Self {
-        let Self::Mailing(mut pipeline) = self else { return self };
-        let turn = pipeline.on_data_supplied(octets, cx);
-        Self::Mailing(pipeline).turn(turn, cx)
+        let Self::Mailing(mut mailing) = self else { return self };
+        let turn = mailing.on_data_supplied(octets, cx);
+        Self::Mailing(mailing).turn(turn, cx)
     }
 
     /// Hands out about `limit` octets of the message; with `may_finish` its end too, when all else is out.
@@ -158,9 +175,9 @@ impl State {
         out: &mut BytesMut,
         cx: &mut Context,
     ) -> Self {
-        let Self::Mailing(mut pipeline) = self else { return self };
-        pipeline.send_data(limit, may_finish, out, cx);
-        Self::Mailing(pipeline).turn(Turn::GoOn, cx)
+        let Self::Mailing(mut mailing) = self else { return self };
+        let turn = mailing.send_data(limit, may_finish, out, cx);
+        Self::Mailing(mailing).turn(turn, cx)
     }
 
     /// The session ends at once: who is not decided yet stays so, or is uncertain after the final dot.
@@ -176,9 +193,14 @@ impl State {
 
     /// The session ends with QUIT and the reply to it (RFC 5321 section 4.1.1.10).
     fn leave(self, cause: EndCause, cx: &mut Context) -> Self {
+        self.leave_in_doubt(cause, None, cx)
+    }
+
+    /// The same, while a message may still be decided.
+    fn leave_in_doubt(self, cause: EndCause, doubted: Option<Box<Doubted>>, cx: &mut Context) -> Self {
         let end = self.end(cause, cx);
         cx.send(&Command::Quit);
-        Self::ExpectQuit(Box::new(end))
+        Self::ExpectQuit(Box::new(Farewell { end, doubted }))
     }
 
     /// The end as it will be told; verdicts are told now.
@@ -186,8 +208,8 @@ impl State {
         let phase = self.phase();
         cx.is_announced = false;
         match self {
-            Self::ExpectQuit(end) => return *end,
-            Self::Mailing(pipeline) => pipeline.end(&cause, cx),
+            Self::ExpectQuit(farewell) => return farewell.end(cx),
+            Self::Mailing(mailing) => mailing.end(&cause, cx),
             Self::ExpectPadding(..) if cause != EndCause::Quit => cx.padding_failed = true,
             Self::ExpectTls
             | Self::ExpectGreeting
@@ -203,14 +225,13 @@ impl State {
         SessionEnd { phase, cause, padding_failed: cx.padding_failed, needs_caution: cx.needs_caution }
     }
 
-    fn on_service_not_available(mut self, reply: &Reply, cx: &mut Context) -> Self {
-        let command = if let Self::Mailing(pipeline) = &mut self {
-            pipeline.on_service_not_available(reply, cx)
-        } else if cx.has_commands() {
-            // What has not gone out yet cannot be what the server answers.
-            CommandName::Nothing
-        } else {
+    fn on_service_not_available(mut self, reply: &Reply, is_owed: bool, cx: &mut Context) -> Self {
+        let command = if let Self::Mailing(mailing) = &mut self {
+            mailing.on_service_not_available(reply, is_owed)
+        } else if is_owed {
             self.command()
+        } else {
+            CommandName::Nothing
         };
         self.close(EndCause::Refused(reply.clone(), command), cx)
     }
@@ -311,11 +332,12 @@ impl State {
             Turn::Done => return Self::ready(cx),
             Turn::Close(cause) => return self.close(cause, cx),
             Turn::Leave(cause) => return self.leave(cause, cx),
+            Turn::LeaveInDoubt(cause, doubted) => return self.leave_in_doubt(cause, Some(doubted), cx),
             Turn::GoOn => {}
         }
-        if let Self::Mailing(pipeline) = &self
+        if let Self::Mailing(mailing) = &self
             && !cx.quits
-            && pipeline.has_room(cx)
+            && mailing.has_room(cx)
         {
             cx.announce();
         }
@@ -342,7 +364,8 @@ impl State {
             Self::ExpectPadding(..) => Phase::Padding,
             Self::ExpectAuth(_) | Self::ExpectAuthEnd(_) => Phase::Auth,
             Self::Ready => Phase::Ready,
-            Self::Mailing(pipeline) => pipeline.phase(),
+            Self::Mailing(mailing) => mailing.phase(),
+            Self::ExpectQuit(farewell) if farewell.doubted.is_some() => Phase::EndOfData,
             Self::ExpectQuit(_) => Phase::Quit,
             Self::Ended => Phase::Ended,
         }
@@ -350,28 +373,31 @@ impl State {
 
     /// What one timeout bounds: the phase, or the part of it that one command is (RFC 5321 section 4.5.3.2).
     pub(super) fn bounded(&self) -> (Phase, u64) {
-        let replies = if let Self::Mailing(pipeline) = self { pipeline.replies() } else { 0 };
+        let replies = if let Self::Mailing(mailing) = self { mailing.replies() } else { 0 };
         (self.phase(), replies)
-    }
-
-    /// Whether the server has been asked for what it says next.
-    pub(super) fn is_asked(&self, cx: &Context) -> bool {
-        if let Self::Mailing(pipeline) = self { pipeline.is_asked(cx) } else { false }
     }
 
     /// Whether a message is sent of which is not known what became.
     pub(super) fn awaits_final_reply(&self) -> bool {
-        if let Self::Mailing(pipeline) = self { pipeline.awaits_final_reply() } else { false }
-    }
-
-    /// Whether something of the message can be sent now, perhaps while a reply is coming in that was not asked for.
-    pub(super) fn has_data_to_send(&self, is_listening: bool) -> bool {
-        if let Self::Mailing(pipeline) = self { pipeline.has_data_to_send(is_listening) } else { false }
+        match self {
+            Self::Mailing(mailing) => mailing.awaits_final_reply(),
+            Self::ExpectQuit(farewell) => farewell.doubted.is_some(),
+            Self::ExpectTls
+            | Self::ExpectGreeting
+            | Self::ExpectEhlo
+            | Self::ExpectHelo
+            | Self::ExpectStartTls
+            | Self::ExpectPadding(..)
+            | Self::ExpectAuth(_)
+            | Self::ExpectAuthEnd(_)
+            | Self::Ready
+            | Self::Ended => false,
+        }
     }
 
     /// The message, while it is being sent.
     pub(super) fn mail_data(&self) -> Option<&MailData> {
-        if let Self::Mailing(pipeline) = self { pipeline.mail_data() } else { None }
+        if let Self::Mailing(mailing) = self { mailing.mail_data() } else { None }
     }
 
     /// What the next reply answers.
@@ -383,9 +409,34 @@ impl State {
             Self::ExpectStartTls => CommandName::StartTls,
             Self::ExpectPadding(command, _) => *command,
             Self::ExpectAuth(_) | Self::ExpectAuthEnd(_) => CommandName::Auth,
-            Self::Mailing(pipeline) => pipeline.command(),
+            Self::Mailing(mailing) => mailing.command(),
             Self::ExpectQuit(_) => CommandName::Quit,
             Self::ExpectTls | Self::Ready | Self::Ended => CommandName::Nothing,
         }
+    }
+}
+
+impl Farewell {
+    /// The server may still say what became of a message before it says farewell.
+    fn on_reply(mut self: Box<Self>, reply: &Reply, cx: &mut Context) -> State {
+        if reply.code() != ReplyCode::SERVICE_CLOSING && self.doubted.is_some() {
+            if let Some(outcome) = Doubted::outcome(reply)
+                && let Some(doubted) = self.doubted.take()
+            {
+                cx.output(SessionOutput::Verdicts(doubted.decide(&outcome).into_verdicts()));
+            }
+            if reply.code() != ReplyCode::SERVICE_NOT_AVAILABLE {
+                return State::ExpectQuit(self);
+            }
+        }
+        State::ExpectQuit(self).close(EndCause::Quit, cx)
+    }
+
+    /// The conversation is over.
+    fn end(self, cx: &mut Context) -> SessionEnd {
+        if let Some(doubted) = self.doubted {
+            cx.output(SessionOutput::Verdicts(doubted.stand().into_verdicts()));
+        }
+        self.end
     }
 }

@@ -35,8 +35,7 @@ pub struct SessionConfig {
     pub auth_unprotected: bool,
     /// Most NOOP and RSET that are sent as padding inside TLS; 0 for none.
     pub padding_limit: u16,
-    /// Whether the server gets one command at a time, and no chunks, whatever it offers: it was found to bear nothing
-    /// else.
+    /// Whether the server gets one command at a time, whatever it offers: it was found to bear nothing else.
     pub cautious: bool,
     /// Whether [`SessionOutput::Sent`], [`SessionOutput::SentData`] and [`SessionOutput::Received`] are wanted.
     pub trace: bool,
@@ -60,8 +59,8 @@ pub struct Transaction {
 pub enum SessionOutput {
     /// Begin TLS on the connection, once all that is to be transmitted is.
     StartTls,
-    /// A transaction may begin: after the negotiation, and after each transaction; before its end if the server lets
-    /// them overlap (RFC 2920).
+    /// A transaction may begin: after the negotiation, and after each transaction. A server that offers PIPELINING (RFC 2920)
+    /// gets its envelope directly behind the end of the one before.
     Ready,
     /// More of the running message is needed: `limit` octets of the stored data from `offset` on. To be answered by
     /// [`Session::supply_data`](super::Session::supply_data).
@@ -167,7 +166,7 @@ pub struct SessionEnd {
     pub cause: EndCause,
     /// Whether the server answered padding with an error, or was lost while it was padded.
     pub padding_failed: bool,
-    /// Whether the server cannot cope with commands in batches or with chunks, although it offers that.
+    /// Whether the server cannot cope with commands in batches, although it offers that.
     pub needs_caution: bool,
 }
 
@@ -182,6 +181,9 @@ pub enum EndCause {
     Unsuitable(String),
     /// The connection is lost: closed, broken, timed out, or given up because of what the peer does. A clause.
     Lost(String),
+    /// The server said what cannot be the reply to what it was asked: the connection is given up, and nothing that it says is
+    /// believed any more. A clause.
+    OutOfStep(String),
     /// Something on this side: the data of the mail could not be had. A clause.
     Local(String),
 }

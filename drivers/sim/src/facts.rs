@@ -41,10 +41,6 @@ pub(crate) enum Verb {
     Mail,
     Rcpt,
     Data,
-    /// A chunk (RFC 3030 section 2).
-    Bdat,
-    /// The last chunk of a message.
-    BdatLast,
     FinalDot,
     Quit,
     Unknown,
@@ -113,7 +109,7 @@ pub(crate) enum Fact<'a> {
     Received { link: Link, octets: &'a [u8] },
     /// The core has said a command line.
     Command { link: Link, verb: Verb, line: &'a [u8], tls: bool },
-    /// The core has ended a message of so many octets: by the final dot, or by the last octet of the last chunk.
+    /// The core has ended a message of so many octets: by the final dot.
     FinalDot { link: Link, octets: u64, tls: bool },
     /// A whole reply was given to the core.
     Reply { link: Link, to: Verb, code: u16, text: &'a [u8] },

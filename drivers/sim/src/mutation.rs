@@ -41,8 +41,6 @@ pub(crate) enum Mutation {
     Pipelines,
     /// Something is said right behind DATA.
     PipelinesPastData,
-    /// An empty chunk comes before DATA, whether chunks are offered or not.
-    SendsChunksUnasked,
     /// TLS is taken for established without a handshake.
     SkipsTls,
     /// What is sent is logged as it is.
@@ -143,10 +141,6 @@ impl Mutation {
     pub(crate) fn sent(self, octets: &mut bytes::BytesMut) {
         if self == Self::PipelinesPastData && octets.ends_with(b"DATA\r\n") {
             octets.extend_from_slice(b"RSET\r\n");
-        }
-        if self == Self::SendsChunksUnasked && octets.ends_with(b"DATA\r\n") {
-            octets.truncate(octets.len() - 6);
-            octets.extend_from_slice(b"BDAT 0\r\nDATA\r\n");
         }
         if self == Self::Pipelines && octets.ends_with(b"\r\n") && octets.starts_with(b"RCPT") {
             let again = octets.clone();

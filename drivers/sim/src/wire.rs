@@ -14,11 +14,10 @@ const END_OF_DATA: &[u8] = b"\r\n.\r\n";
 pub(crate) enum Sight {
     Command(Verb, Vec<u8>),
     /// A message of so many octets is complete, without its final dot. What it was is only kept if that is wanted;
-    /// leading dots are still doubled if it did not come in chunks.
+    /// leading dots are still doubled.
     FinalDot {
         octets: u64,
         message: Vec<u8>,
-        is_chunked: bool,
     },
     Reply(Verb, u16, Vec<u8>),
 }
@@ -28,11 +27,6 @@ pub(crate) enum Sight {
 enum Saying {
     Lines,
     Data,
-    /// So many octets, whatever they are.
-    Chunk {
-        left: u64,
-        is_last: bool,
-    },
 }
 
 /// One conversation.
@@ -86,7 +80,6 @@ impl Wire {
             rest = match self.saying {
                 Saying::Lines => self.line(rest, &mut sights),
                 Saying::Data => self.data(rest, &mut sights),
-                Saying::Chunk { left, is_last } => self.chunk(left, is_last, rest, &mut sights),
             };
         }
         sights
@@ -123,7 +116,10 @@ impl Wire {
             return None;
         }
         let text = std::mem::take(&mut self.reply);
-        let to = self.expected.pop_front()?;
+        let Some(to) = self.expected.pop_front() else {
+            // In the middle of a message nothing was asked, but what is said may be meant.
+            return (self.saying == Saying::Data).then_some(Sight::Reply(Verb::Unknown, code, text));
+        };
         // RFC 5321 section 4.1.1.5: RSET is never refused. Where more was said behind it, one reply too many is as likely
         // as a server without RSET, and nobody can tell what the next ones are about.
         self.is_garbled |= to == Verb::Rset && code / 100 != 2 && !self.expected.is_empty();
@@ -145,7 +141,7 @@ impl Wire {
 
     /// How many octets there are of a message that has not come to its end.
     pub(crate) fn unfinished(&self) -> Option<u64> {
-        (self.saying != Saying::Lines || self.octets > 0).then_some(self.octets)
+        (self.saying != Saying::Lines).then_some(self.octets)
     }
 
     fn line<'a>(&mut self, octets: &'a [u8], sights: &mut Vec<Sight>) -> &'a [u8] {
@@ -160,33 +156,7 @@ impl Wire {
         let is_auth = std::mem::take(&mut self.is_challenged);
         let verb = if is_auth { Verb::AuthLine } else { verb_of(&line) };
         self.expected.push_back(verb);
-        if let Verb::Mail | Verb::Rset = verb {
-            // What there was of a message in chunks is given up.
-            self.octets = 0;
-            self.message.clear();
-        }
-        let is_chunk = matches!(verb, Verb::Bdat | Verb::BdatLast);
-        let chunk = if is_chunk { chunk_of(&line) } else { None };
         sights.push(Sight::Command(verb, line));
-        if let Some(left) = chunk {
-            return self.chunk(left, verb == Verb::BdatLast, rest, sights);
-        }
-        rest
-    }
-
-    fn chunk<'a>(&mut self, left: u64, is_last: bool, octets: &'a [u8], sights: &mut Vec<Sight>) -> &'a [u8] {
-        let taken = usize::try_from(left).unwrap_or(usize::MAX).min(octets.len());
-        let (piece, rest) = octets.split_at(taken);
-        self.keep(piece);
-        let left = left - piece.len() as u64;
-        if left > 0 {
-            self.saying = Saying::Chunk { left, is_last };
-            return rest;
-        }
-        self.saying = Saying::Lines;
-        if is_last {
-            self.end_message(true, sights);
-        }
         rest
     }
 
@@ -210,7 +180,7 @@ impl Wire {
         self.message.truncate(self.message.len().saturating_sub(3));
         self.saying = Saying::Lines;
         self.expected.push_back(Verb::FinalDot);
-        self.end_message(false, sights);
+        self.end_message(sights);
         rest
     }
 
@@ -221,14 +191,14 @@ impl Wire {
         }
     }
 
-    fn end_message(&mut self, is_chunked: bool, sights: &mut Vec<Sight>) {
+    fn end_message(&mut self, sights: &mut Vec<Sight>) {
         let (octets, message) = (std::mem::take(&mut self.octets), std::mem::take(&mut self.message));
-        sights.push(Sight::FinalDot { octets, message, is_chunked });
+        sights.push(Sight::FinalDot { octets, message });
     }
 }
 
 /// The commands by name.
-const VERBS: [(&[u8], Verb); 11] = [
+const VERBS: [(&[u8], Verb); 10] = [
     (b"EHLO", Verb::Ehlo),
     (b"HELO", Verb::Helo),
     (b"STARTTLS", Verb::StartTls),
@@ -238,29 +208,13 @@ const VERBS: [(&[u8], Verb); 11] = [
     (b"MAIL", Verb::Mail),
     (b"RCPT", Verb::Rcpt),
     (b"DATA", Verb::Data),
-    (b"BDAT", Verb::Bdat),
     (b"QUIT", Verb::Quit),
 ];
 
 fn verb_of(line: &[u8]) -> Verb {
     let word = line.split(|octet| matches!(octet, b' ' | b':')).next().unwrap_or_default();
     let verb = VERBS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map(|&(_, verb)| verb);
-    if verb != Some(Verb::Bdat) {
-        return verb.unwrap_or(Verb::Unknown);
-    }
-    match chunk_of(line) {
-        None => Verb::Unknown,
-        Some(_) if line.to_ascii_uppercase().ends_with(b" LAST") => Verb::BdatLast,
-        Some(_) => Verb::Bdat,
-    }
-}
-
-/// The size of the chunk that follows: `BDAT SIZE [LAST]` (RFC 3030 section 2).
-fn chunk_of(line: &[u8]) -> Option<u64> {
-    let mut words = std::str::from_utf8(line).ok()?.split(' ').skip(1);
-    let size = words.next()?.parse().ok()?;
-    let is_whole = words.next().is_none_or(|word| word.eq_ignore_ascii_case("LAST"));
-    (is_whole && words.next().is_none()).then_some(size)
+    verb.unwrap_or(Verb::Unknown)
 }
 
 #[cfg(test)]
@@ -344,18 +298,5 @@ mod tests {
             commands(&whole),
             [Verb::Mail, Verb::Rcpt, Verb::Data, Verb::Mail, Verb::Rcpt, Verb::Data]
         );
-    }
-
-    #[test]
-    fn chunks_are_counted_and_not_read() {
-        let turns: &[(&[u8], &[u8])] = &[
-            (b"220 a\r\n", b"MAIL FROM:<>\r\nBDAT 6\r\nDATA\r\nBDAT 3 LAST\r\n.\r\nBDAT 0 LAST\r\nQUIT\r\n"),
-            (b"250 a\r\n250 b\r\n250 c\r\n", b""),
-        ];
-        let whole = read(turns, 100);
-        assert_eq!(whole, read(turns, 1));
-        assert_eq!(messages(&whole), [(9, &b"DATA\r\n.\r\n"[..]), (0, &b""[..])]);
-        let verbs = [Verb::Mail, Verb::Bdat, Verb::BdatLast, Verb::BdatLast, Verb::Quit];
-        assert_eq!(commands(&whole), verbs);
     }
 }

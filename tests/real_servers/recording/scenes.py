@@ -49,7 +49,6 @@ def postfix() -> list[Scene]:
         Scene("postfix-smtputf8", "RFC 6531: a recipient that is not ASCII.", "127.0.0.17:25", "SMTPUTF8", to(domain, "jörg")),
         Scene("postfix-large-message", "RFC 5321: a message that is streamed.", "127.0.0.17:25", DELIVERED, to(domain), [LARGE]),
         Scene("postfix-several-messages", "RFC 5321: several messages on one connection.", "127.0.0.112:25", "= 3 deleted", to(domain, "ottilie", "quentin", "leopold"), [PLAIN, LATIN_1, b"third\r\n"]),
-        Scene("postfix-overlapping-chunks", "RFC 3030: transactions that overlap.", "127.0.0.17:25", "= 4 deleted", to(domain, "ottilie", "quentin", "leopold", "ludowika"), [PLAIN, LATIN_1, b"third\r\n", b"fourth\r\n"]),
         Scene("postfix-partial-failure", "RFC 5321 section 3.3: one of three recipients is unknown.", "127.0.0.17:25", "= 2 failed", to(domain, "ottilie", "unknown-quentin", "leopold")),
         Scene("postfix-all-unknown", "RFC 5321 section 3.3: no recipient is left.", "127.0.0.17:25", "= 2 failed", to(domain, "unknown-ottilie", "unknown-quentin")),
         Scene("postfix-relay-denied", "RFC 5321 section 7.7: not a relay.", "127.0.0.17:25", "= 1 failed", to("elsewhere.example")),

@@ -1,7 +1,9 @@
 //! Dialogues as octets. Each is led twice, with the server's octets in one piece and one by one, with equal results.
 
 mod auth;
+mod end_of_data;
 mod negotiation;
+mod out_of_step;
 mod pipelining;
 mod properties;
 mod transactions;
@@ -17,6 +19,8 @@ use crate::address::Mailbox;
 use crate::next_hop::{Credentials, TlsMode};
 use crate::outbox::MailId;
 use crate::time::Duration;
+
+const BATCH: &str = "MAIL FROM:<s@example.org>\r\nRCPT TO:<r1@example.net>\r\nDATA\r\n";
 
 /// A server and the parent of a session in one.
 struct Talk {
@@ -92,7 +96,18 @@ impl Talk {
         self
     }
 
+    /// What the client sends now, and after the pause before the end of a message.
     fn transmit(&mut self) -> BytesMut {
+        let mut octets = self.transmit_at_once();
+        if let Pause::Until(end) = self.session.pause {
+            self.now = end;
+            self.session.handle_timeout(end);
+            octets.unsplit(self.transmit_at_once());
+        }
+        octets
+    }
+
+    fn transmit_at_once(&mut self) -> BytesMut {
         let mut octets = BytesMut::new();
         while self.session.poll_transmit(self.now, 1000, &mut octets) {}
         octets
@@ -198,4 +213,33 @@ fn reply_text(cause: &EndCause) -> String {
 fn lost(end: &SessionEnd) -> &str {
     let EndCause::Lost(text) = &end.cause else { panic!("not lost: {end:?}") };
     text
+}
+
+fn out_of_step(end: &SessionEnd) -> &str {
+    let EndCause::OutOfStep(text) = &end.cause else { panic!("not out of step: {end:?}") };
+    text
+}
+
+/// A message whose recipients have other ids than those of the one before.
+fn next_mail(first: i64, data: &'static str) -> Transaction {
+    let mut transaction = mail(1, data);
+    transaction.recipients[0].0 = MailId(first);
+    transaction
+}
+
+fn ready() -> Vec<SessionOutput> {
+    [SessionOutput::Ready].into()
+}
+
+fn one(id: i64, word: &str) -> Vec<(i64, String)> {
+    [(id, word.to_string())].into()
+}
+
+/// The verdicts of each transaction, without what else was said.
+fn verdicts_of(outputs: Vec<SessionOutput>) -> Vec<Vec<(i64, String)>> {
+    let verdicts = |output| {
+        let SessionOutput::Verdicts(verdicts) = output else { return None };
+        Some(verdicts.iter().map(|(id, outcome)| (id.0, word(outcome))).collect())
+    };
+    outputs.into_iter().filter_map(verdicts).collect()
 }

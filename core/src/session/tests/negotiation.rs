@@ -19,7 +19,7 @@ fn nothing_is_said_before_the_greeting() {
 #[test]
 fn a_refused_greeting_is_answered_by_quit() {
     // RFC 5321 section 3.1
-    for greeting in ["554 no mail here", "450 later", "354 what"] {
+    for greeting in ["554 no mail here", "450 later", "150 what"] {
         dialogue(&plain(), |talk| {
             talk.server(&alloc::format!("{greeting}\r\n")).client("QUIT\r\n");
             assert_eq!((talk.outputs(), talk.session.phase()), (Vec::new(), Phase::Quit));
@@ -28,6 +28,19 @@ fn a_refused_greeting_is_answered_by_quit() {
             assert_eq!(reply_text(&end.cause), alloc::format!("{greeting} greeting"));
         });
     }
+}
+
+#[test]
+fn a_3yz_that_cannot_be_a_reply_ends_the_session_at_once() {
+    dialogue(&plain(), |talk| {
+        let end = talk.server("354 what\r\n").client("").end();
+        assert_eq!(out_of_step(&end), "the server cannot answer greeting by this: 354 what");
+    });
+    dialogue(&plain(), |talk| {
+        let end =
+            talk.server("220 mx\r\n").client("EHLO client.example.org\r\n").server("334 what\r\n").end();
+        assert_eq!(out_of_step(&end), "the server cannot answer EHLO by this: 334 what");
+    });
 }
 
 #[test]
@@ -291,7 +304,7 @@ fn a_ready_session_ends_by_a_421_and_by_anything_else_that_was_not_asked_for() {
     });
     dialogue(&plain(), |talk| {
         talk.make_ready("");
-        assert_eq!(lost(&talk.server("250 ok\r\n").end()), "the server spoke without being asked");
+        assert_eq!(out_of_step(&talk.server("250 ok\r\n").end()), "the server spoke without being asked");
     });
 }
 
@@ -299,7 +312,7 @@ fn a_ready_session_ends_by_a_421_and_by_anything_else_that_was_not_asked_for() {
 fn a_reply_before_its_command_ends_the_session() {
     dialogue(&plain(), |talk| {
         let end = talk.server("220 mx\r\n250 mx\r\n").end();
-        assert_eq!(lost(&end), "the server replied before it was asked");
+        assert_eq!(out_of_step(&end), "the server replied before it was asked");
     });
 }
 

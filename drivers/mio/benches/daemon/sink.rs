@@ -129,7 +129,7 @@ impl<'a, S: Read + Write> Talk<'a, S> {
             let mut words = text.split_ascii_whitespace();
             match words.next().unwrap_or_default() {
                 "EHLO" => self.reply(&format!(
-                    "250-bench.example\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-8BITMIME\r\n{}250 SIZE 0",
+                    "250-bench.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n{}250 SIZE 0",
                     self.offered
                 )),
                 "STARTTLS" => {
@@ -141,14 +141,6 @@ impl<'a, S: Read + Write> Talk<'a, S> {
                     self.reply("354 go ahead");
                     self.flush()?;
                     self.take_data()?;
-                }
-                "BDAT" => {
-                    let octets: u64 = words.next().and_then(|octets| octets.parse().ok()).unwrap_or_default();
-                    io::copy(&mut (&mut self.stream).take(octets), &mut io::sink())?;
-                    match words.next() {
-                        Some("LAST") => self.take_message(),
-                        _ => self.reply("250 2.0.0 more"),
-                    }
                 }
                 "QUIT" => {
                     self.reply("221 2.0.0 bye");

@@ -245,9 +245,9 @@ pub static DIRECTIVES: [Directive; 26] = [
             max: 1_000_000,
             set: |to, number| to.concurrency = number,
         },
-        default: Fallback::Value("100"),
+        default: Fallback::Value("500"),
         repeat: Repeat::LastHolds,
-        help: "The most connections at once.",
+        help: "The most connections at once; fewer if the limit of open files has no room for them.",
         show: |config| Some(config.settings.concurrency.to_string()),
     },
     Directive {

@@ -48,7 +48,7 @@ fn without_a_directive_its_default_holds() {
     assert_eq!(settings.rate_limit, None);
     assert_eq!(settings.resolver.servers, ["127.0.0.1:53".parse().unwrap()]);
     assert_eq!((settings.resolver.timeout, settings.resolver.attempts), (Duration::from_secs(5), 2));
-    assert_eq!((settings.concurrency, settings.destination_concurrency), (100, 10));
+    assert_eq!((settings.concurrency, settings.destination_concurrency), (500, 10));
     assert_eq!((settings.host_concurrency, settings.connection_idle), (20, Duration::from_secs(5)));
     assert_eq!(settings.bounce_return_limit_octets, 1_048_576);
     assert!(!settings.auth_insecure && !settings.trace);

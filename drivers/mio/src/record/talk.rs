@@ -13,8 +13,6 @@ use super::mask::Mask;
 /// Longest line that is kept until its end comes.
 const LINE_LIMIT_OCTETS: usize = 8 * 1024;
 
-const FINAL_DOT_OCTETS: u64 = 3;
-
 /// What the client has said last, as far as it matters for the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
@@ -54,17 +52,15 @@ pub(super) struct Talk {
 #[derive(Debug)]
 struct MailData {
     octets: u64,
-    /// How many octets it has, if it was announced as a chunk (RFC 3030).
-    chunk: Option<u64>,
-    /// Its last octets, by which its end is known otherwise.
+    /// Its last octets, by which its end is known.
     tail: Vec<u8>,
     /// The slot of the server's word to begin.
     position: usize,
 }
 
 impl MailData {
-    fn new(chunk: Option<u64>, lines: &Lines) -> Self {
-        Self { octets: 0, chunk, tail: b"\r\n".to_vec(), position: lines.position() }
+    fn new(lines: &Lines) -> Self {
+        Self { octets: 0, tail: b"\r\n".to_vec(), position: lines.position() }
     }
 }
 
@@ -73,7 +69,7 @@ impl MailData {
 pub(super) enum Told {
     /// A transaction begins, with the path as it is in the command.
     Mail(String),
-    /// The message has come to its end, with so many octets if it had a final dot.
+    /// The message has come to its end, with so many octets and its final dot.
     FinalDot(u64),
     Nothing,
 }
@@ -136,7 +132,7 @@ impl Talk {
             }
         }
         if self.said == Said::Data && line.starts_with(b"3") && line.get(3) != Some(&b'-') {
-            self.data = Some(MailData::new(None, lines));
+            self.data = Some(MailData::new(lines));
         }
     }
 
@@ -153,7 +149,7 @@ impl Talk {
             // The end of a message for nobody.
             return self.sent_data(octets, call, lines);
         }
-        self.expected.push_back(verb == "BDAT");
+        self.expected.push_back(false);
         self.said = match verb {
             "EHLO" => Said::Ehlo,
             "AUTH" => Said::Auth { is_scram: line.contains(" SCRAM-") },
@@ -163,11 +159,6 @@ impl Talk {
         };
         self.ehlo_lines = 0;
         lines.client(call, format!("C: {}", mask.command(line).as_bytes().escape_ascii()));
-        if verb == "BDAT" {
-            let chunk = line.split(' ').nth(1).and_then(|octets| octets.parse().ok());
-            self.data = Some(MailData::new(chunk, lines));
-            return self.sent_data(&[], call, lines);
-        }
         if verb == "MAIL" {
             let path = line.split_once('<').and_then(|(_, path)| path.rsplit_once('>'));
             return Told::Mail(path.map_or_else(String::new, |(path, _)| path.to_owned()));
@@ -183,22 +174,13 @@ impl Talk {
         let surplus = data.tail.len().saturating_sub(5);
         data.tail.drain(..surplus);
         let octets = data.octets;
-        let (is_over, line) = match data.chunk {
-            Some(chunk) => (octets >= chunk, format!("C. {octets} octets, last chunk")),
-            None => (data.tail.ends_with(b"\r\n.\r\n"), format!("C. {octets} octets, final dot")),
-        };
-        if !is_over {
+        if !data.tail.ends_with(b"\r\n.\r\n") {
             return Told::Nothing;
         }
-        // A chunk has no final dot.
-        let wire_octets = if data.chunk.is_some() { octets + FINAL_DOT_OCTETS } else { octets };
-        // That of a chunk is the reply to its command.
-        if data.chunk.is_none() {
-            self.expected.push_back(true);
-        }
+        self.expected.push_back(true);
         self.data = None;
-        lines.client(call, line);
-        Told::FinalDot(wire_octets)
+        lines.client(call, format!("C. {octets} octets, final dot"));
+        Told::FinalDot(octets)
     }
 
     /// The connection is over: how much of a message was sent that has not come to its end.
@@ -396,24 +378,13 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_is_as_long_as_it_was_announced() {
+    fn what_was_read_with_the_verdict_on_a_message_stays_with_it() {
         let mut bench = Bench::new();
-        bench.client("BDAT 7 LAST");
-        assert_eq!(bench.data(b"\r\n.\r\n"), Told::Nothing);
-        assert_eq!(bench.data(b"ab"), Told::FinalDot(10));
-        bench.client("BDAT 0 LAST").client("DATA").server("354 go\r\n").client(".");
-        let expected = "C: BDAT 7 LAST\nC. 7 octets, last chunk\nC: BDAT 0 LAST\nC. 0 octets, last chunk\n\
-                        C: DATA\nS: 354 go\nC. 3 octets, final dot\n";
-        assert_eq!(bench.text(), expected);
-    }
-
-    #[test]
-    fn what_was_read_with_the_end_of_an_overlapping_message_stays_with_it() {
-        let mut bench = Bench::new();
-        bench.server("220 mx\r\n").client("BDAT 0 LAST").client("MAIL FROM:<>").client("BDAT 0 LAST");
-        bench.server("250 taken\r\n250 ok\r\n").server("250 taken\r\n");
+        bench.server("220 mx\r\n").client("DATA").server("354 go\r\n").client(".");
+        bench.client("MAIL FROM:<>").client("RCPT TO:<a@b>");
+        bench.server("250 taken\r\n250 ok\r\n").server("250 ok\r\n");
         let text = bench.text();
-        assert!(text.ends_with("S| \"250 taken\\r\\n250 ok\\r\\n\"\nS: 250 taken\n"), "{text}");
+        assert!(text.ends_with("S| \"250 taken\\r\\n250 ok\\r\\n\"\nS: 250 ok\n"), "{text}");
     }
 
     #[test]

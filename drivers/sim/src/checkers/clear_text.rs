@@ -63,8 +63,7 @@ impl Checker for ClearText {
             }
             Fact::Command { link, verb, line, tls } => {
                 let Some(talk) = self.talks.get(&link) else { return Ok(()) };
-                let is_mail =
-                    matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Bdat | Verb::BdatLast);
+                let is_mail = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data);
                 if is_mail && talk.is_promised && !tls {
                     return Err(format!("[{link}] mail in clear text: {}", line.escape_ascii()));
                 }

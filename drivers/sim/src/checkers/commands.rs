@@ -1,5 +1,5 @@
 //! Commands come only in legal order, and not before the reply to the one before, unless PIPELINING is offered
-//! (RFC 2920); and messages come in chunks only where CHUNKING is (RFC 3030).
+//! (RFC 2920); and a message is sent only while no reply is owed.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -26,12 +26,8 @@ enum Content {
     None,
     /// DATA, whatever the reply is.
     Data,
-    /// BDAT.
-    Chunks,
     /// All of it was sent.
     Ended,
-    /// BDAT, and a chunk was refused: how the transaction stands is not known (RFC 3030 section 2).
-    Broken,
 }
 
 /// A transaction, from MAIL to RSET or to the end of its message.
@@ -59,6 +55,8 @@ struct Talk {
     transaction: Transaction,
     /// Whether the next line goes on with an authentication.
     is_challenged: bool,
+    /// Whether a message was refused before it was sent whole. Nobody knows whether another reply follows, so QUIT need not wait.
+    is_refused_early: bool,
     has_quit: bool,
 }
 
@@ -123,7 +121,7 @@ impl Talk {
         if line.len() + 2 > LINE_LIMIT || line.iter().any(u8::is_ascii_control) {
             return Err("an overlong line or a control character".into());
         }
-        self.check_batch()?;
+        self.check_batch(verb)?;
         if !self.is_legal(verb, line) {
             return Err("a command where it is not allowed".into());
         }
@@ -133,8 +131,11 @@ impl Talk {
     }
 
     /// Whether anything may be said before the replies that are still to come.
-    fn check_batch(&self) -> Result<(), String> {
+    fn check_batch(&self, verb: Verb) -> Result<(), String> {
         let Some((awaited, _)) = self.awaited.back() else { return Ok(()) };
+        if verb == Verb::Quit && *awaited == Verb::FinalDot && self.is_refused_early {
+            return Ok(());
+        }
         // RFC 2920 section 3: only where it is offered, and in the EHLO that counts.
         if !self.offers("PIPELINING") {
             return Err(format!("a command before the reply to {awaited:?}"));
@@ -160,10 +161,6 @@ impl Talk {
             Verb::Mail => self.is_introduced && is_idle && self.offers_parameters(line),
             Verb::Rcpt => is_open && content == Content::None,
             Verb::Data => has_recipient && content == Content::None,
-            // RFC 3030 section 2: not where it is not offered, not after DATA, not after a chunk that was refused.
-            Verb::Bdat | Verb::BdatLast => {
-                self.offers("CHUNKING") && has_recipient && matches!(content, Content::None | Content::Chunks)
-            }
             Verb::Quit => true,
             Verb::Greeting | Verb::FinalDot | Verb::Unknown => false,
         }
@@ -178,7 +175,6 @@ impl Talk {
             }
             Verb::Rcpt => self.transaction.asked += 1,
             Verb::Data => self.transaction.content = Content::Data,
-            Verb::Bdat => self.transaction.content = Content::Chunks,
             Verb::Rset => {
                 self.number += 1;
                 self.transaction = Transaction::default();
@@ -188,11 +184,14 @@ impl Talk {
         }
     }
 
-    /// All of a message is sent: by the final dot, or as the last chunk.
+    /// All of a message is sent: by the final dot.
     fn end_message(&mut self, octets: u64) -> Result<(), String> {
         let content = std::mem::replace(&mut self.transaction.content, Content::Ended);
         let accepted = self.transaction.accepted;
         if content == Content::Data {
+            if let Some((awaited, _)) = self.awaited.front() {
+                return Err(format!("a message before the reply to {awaited:?}"));
+            }
             self.awaited.push_back((Verb::FinalDot, self.number));
             // RFC 2920 section 3.1: who has asked for it nevertheless gets a lone dot.
             if accepted == 0 && octets > 0 {
@@ -214,6 +213,7 @@ impl Talk {
         self.is_challenged = matches!(to, Verb::Auth | Verb::AuthLine) && code == 334;
         match to {
             Verb::Greeting => self.was_greeted = true,
+            Verb::Unknown => self.is_refused_early |= code / 100 == 5,
             Verb::Ehlo | Verb::Helo if is_success => {
                 self.is_introduced = true;
                 let text = String::from_utf8_lossy(text).to_ascii_uppercase();
@@ -238,13 +238,6 @@ impl Talk {
             Verb::Rcpt => {
                 transaction.asked = transaction.asked.saturating_sub(1);
                 transaction.accepted += u32::from(is_success);
-            }
-            Verb::Bdat if !is_success && transaction.content == Content::Chunks => {
-                transaction.content = Content::Broken
-            }
-            // Who does not know the command, or not here, has not ended the transaction.
-            Verb::BdatLast if matches!(code, 500..=504) && transaction.mail == Standing::Accepted => {
-                transaction.content = Content::Broken;
             }
             _ => {}
         }
@@ -291,7 +284,7 @@ fn ends_batch(verb: Verb) -> bool {
         | Verb::Data
         | Verb::Quit
         | Verb::Unknown => true,
-        Verb::Rset | Verb::Mail | Verb::Rcpt | Verb::Bdat | Verb::BdatLast | Verb::FinalDot => false,
+        Verb::Rset | Verb::Mail | Verb::Rcpt | Verb::FinalDot => false,
     }
 }
 
@@ -311,8 +304,6 @@ mod tests {
 
     const PLAIN: &str = "250 x\r\n";
     const PIPELINING: &str = "250-x\r\n250 PIPELINING\r\n";
-    const BOTH: &str = "250-x\r\n250-CHUNKING\r\n250 PIPELINING\r\n";
-    const CHUNKING: &str = "250-x\r\n250 CHUNKING\r\n";
 
     /// What is said of a conversation after EHLO: what the client says, and then what the server does.
     fn objection(ehlo_reply: &str, turns: &[(&str, &str)]) -> Option<String> {
@@ -354,7 +345,7 @@ mod tests {
 
     #[test]
     fn commands_one_by_one_are_legal_whatever_is_offered() {
-        for offer in [PLAIN, PIPELINING, BOTH] {
+        for offer in [PLAIN, PIPELINING] {
             let turns = [
                 ("MAIL FROM:<a@b>\r\n", "250 a\r\n"),
                 ("RCPT TO:<c@d>\r\n", "250 a\r\n"),
@@ -413,46 +404,27 @@ mod tests {
         let why = "where it is not allowed";
         let envelope = ("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n", "250 a\r\n550 b\r\n");
         assert_illegal(PIPELINING, &[envelope, ("DATA\r\n", "")], why);
-        assert_illegal(BOTH, &[envelope, ("BDAT 1 LAST\r\nx", "")], why);
         assert_illegal(PIPELINING, &[("RCPT TO:<c@d>\r\n", "")], why);
         assert_illegal(PIPELINING, &[ENVELOPE, ("MAIL FROM:<a@b>\r\n", "")], why);
     }
 
     #[test]
-    fn chunks_are_legal_where_chunking_is_offered() {
-        let chunks = ("BDAT 3\r\na\r\nBDAT 1 LAST\r\nb", "250 a\r\n250 b\r\n");
-        assert_legal(BOTH, &[ENVELOPE, chunks, ENVELOPE, chunks]);
-        assert_illegal(PIPELINING, &[ENVELOPE, chunks], "where it is not allowed");
-        let one_by_one = [
+    fn quit_waits_for_the_reply_to_a_message_unless_that_was_refused_early() {
+        let envelope = [
             ("MAIL FROM:<a@b>\r\n", "250 a\r\n"),
             ("RCPT TO:<c@d>\r\n", "250 a\r\n"),
-            ("BDAT 1\r\na", "250 a\r\n"),
-            ("BDAT 0 LAST\r\n", "250 a\r\n"),
+            ("DATA\r\n", "354 a\r\n"),
         ];
-        assert_legal(CHUNKING, &one_by_one);
-        assert_illegal(CHUNKING, &[ENVELOPE], "before the reply to Mail");
+        let and = |said: &'static [(&str, &str)]| [&envelope[..], said].concat();
+        assert_legal(PLAIN, &and(&[("x\r\n", "500 a\r\n"), (".\r\nQUIT\r\n", "250 a\r\n221 a\r\n")]));
+        assert_illegal(PLAIN, &and(&[("x\r\n.\r\nQUIT\r\n", "")]), "before the reply to FinalDot");
+        assert_illegal(PLAIN, &and(&[("x\r\n", "500 a\r\n"), (".\r\nRSET\r\n", "")]), "before the reply to");
     }
 
     #[test]
-    fn chunks_and_data_are_not_mixed() {
-        // RFC 3030 section 2
-        let why = "where it is not allowed";
-        assert_illegal(BOTH, &[ENVELOPE, ("BDAT 1\r\na", "250 a\r\n"), ("DATA\r\n", "")], why);
-        assert_illegal(BOTH, &[ENVELOPE, ("DATA\r\n", "451 a\r\n"), ("BDAT 1 LAST\r\na", "")], why);
-        assert_illegal(BOTH, &[ENVELOPE, ("BDAT 1 LAST\r\na", "250 a\r\n"), ("BDAT 1 LAST\r\na", "")], why);
-    }
-
-    #[test]
-    fn after_a_refused_chunk_comes_rset() {
-        // RFC 3030 section 2
-        for (chunk, reply) in [("BDAT 1\r\na", "451 a\r\n"), ("BDAT 1 LAST\r\na", "502 a\r\n")] {
-            let refused = [ENVELOPE, (chunk, reply)];
-            let with = |next: &'static str| [&refused[..], &[(next, "250 a\r\n"), ENVELOPE]].concat();
-            assert_legal(BOTH, &with("RSET\r\n"));
-            assert_illegal(BOTH, &with("BDAT 1 LAST\r\na"), "where it is not allowed");
-            assert_illegal(BOTH, &with("MAIL FROM:<a@b>\r\n"), "where it is not allowed");
-        }
-        // The message was refused, not the command.
-        assert_legal(BOTH, &[ENVELOPE, ("BDAT 1 LAST\r\na", "554 a\r\n"), ENVELOPE]);
+    fn a_message_is_sent_only_while_no_reply_is_owed() {
+        let turns = [("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n", "250 a\r\n250 a\r\n354 a\r\n")];
+        let behind = [&turns[..], &[("x\r\n.\r\n", "250 a\r\n")]].concat();
+        assert_legal(PIPELINING, &behind);
     }
 }

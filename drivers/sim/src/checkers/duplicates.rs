@@ -62,7 +62,7 @@ impl Checker for Duplicates {
             }
             Fact::Accepted { link, number, keys, .. } => return self.accept(link, number, keys),
             // Several messages may be on their way: replies come in their order (RFC 2920 section 3.2).
-            Fact::Reply { link, to: Verb::FinalDot | Verb::BdatLast, code, .. } => {
+            Fact::Reply { link, to: Verb::FinalDot, code, .. } => {
                 let number = self.replied.entry(link).or_default();
                 *number += 1;
                 let number = *number;
@@ -181,7 +181,7 @@ mod tests {
             accepted(&mut duplicates, 1, number, text).unwrap();
         }
         for &code in codes {
-            see(&mut duplicates, Fact::Reply { link: link(1), to: Verb::BdatLast, code, text: b"" }).unwrap();
+            see(&mut duplicates, Fact::Reply { link: link(1), to: Verb::FinalDot, code, text: b"" }).unwrap();
         }
         see(&mut duplicates, Fact::Gone { link: link(1), parting: Parting::Reset }).unwrap();
         duplicates

@@ -111,11 +111,6 @@ fn a_command_behind_one_that_has_to_be_last_is_noticed() {
 }
 
 #[test]
-fn a_chunk_where_none_may_be_is_noticed() {
-    assert_caught(Mutation::SendsChunksUnasked, "commands are in order");
-}
-
-#[test]
 fn clear_text_after_a_promise_of_tls_is_noticed() {
     assert_caught(Mutation::SkipsTls, "nothing in clear text after a promise of TLS");
 }

@@ -107,9 +107,8 @@ impl Watch {
             }
             Fact::Reply { link, to, code, .. } => self.change(link, |it| {
                 it.owed = it.owed.saturating_sub(1);
-                let is_about_mail =
-                    matches!(to, Verb::Mail | Verb::Rcpt | Verb::Data | Verb::FinalDot | Verb::BdatLast);
-                let ends_message = matches!(to, Verb::FinalDot | Verb::BdatLast);
+                let is_about_mail = matches!(to, Verb::Mail | Verb::Rcpt | Verb::Data | Verb::FinalDot);
+                let ends_message = to == Verb::FinalDot;
                 it.has_decided |= ends_message || (is_about_mail && code >= 400);
                 it.has_taken |= ends_message && code < 300;
             }),

@@ -5,7 +5,7 @@ use cmail_delivery::time::Duration;
 use memchr::memmem;
 
 use super::temperament::{BatchConduct, TlsConduct};
-use super::transaction::{Chunk, Transaction};
+use super::transaction::Transaction;
 use super::{Act, Surroundings};
 
 /// Longest line that a server reads.
@@ -34,8 +34,6 @@ pub(super) enum Expects {
     /// The next line is a part of an authentication, of which so many are to come.
     AuthLines(u32),
     Data,
-    /// Octets, whatever they are (RFC 3030 section 2).
-    Chunk(Chunk),
     Nothing,
 }
 
@@ -93,7 +91,12 @@ impl Conversation {
             match self.expects {
                 Expects::Handshake | Expects::Nothing => return self.input.clear(),
                 Expects::Data => {
-                    let Some(data) = self.take_data() else { return };
+                    let Some(data) = self.take_data() else {
+                        if !self.input.is_empty() && around.dice.chance(around.temperament.confused) {
+                            self.say(around, b"500 5.5.2 what is this?\r\n");
+                        }
+                        return;
+                    };
                     self.end_of_data(&data, around);
                 }
                 Expects::Commands | Expects::AuthLines(_) => {
@@ -104,11 +107,6 @@ impl Conversation {
                     if around.temperament.batches == BatchConduct::LosesInput {
                         let lost = ["MAIL", "DATA"].iter().any(|verb| line.starts_with(verb.as_bytes()));
                         self.input.truncate(if lost { 0 } else { self.input.len() });
-                    }
-                }
-                Expects::Chunk(chunk) => {
-                    if !self.take_chunk(chunk, around) {
-                        return;
                     }
                 }
             }
@@ -195,7 +193,6 @@ impl Conversation {
             "MAIL" => self.mail(&text, around),
             "RCPT" => self.rcpt(&text, around),
             "DATA" => self.data(around),
-            "BDAT" => self.bdat(&text, around),
             "QUIT" => {
                 self.say(around, b"221 2.0.0 bye\r\n");
                 self.close(around);
@@ -232,7 +229,6 @@ impl Conversation {
             (offered.starttls && !self.is_tls, "STARTTLS"),
             (offered.eight_bit_mime, "8BITMIME"),
             (offered.pipelining, "PIPELINING"),
-            (offered.chunking, "CHUNKING"),
         ];
         lines.extend(
             keywords.iter().filter(|(is_offered, _)| *is_offered).map(|(_, name)| (*name).to_owned()),

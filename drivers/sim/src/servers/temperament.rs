@@ -17,8 +17,6 @@ pub(crate) struct Temperament {
     pub(crate) batches: BatchConduct,
     /// DATA is taken although no recipient was (RFC 2920 section 3.1).
     pub(crate) takes_nobody: bool,
-    /// What becomes of BDAT.
-    pub(crate) chunks: ChunkConduct,
     /// What becomes of STARTTLS.
     pub(crate) tls: TlsConduct,
     /// Whether the certificate is valid for every name.
@@ -45,6 +43,12 @@ pub(crate) struct Temperament {
     pub(crate) garbage: u32,
     /// A reply that nobody asked for.
     pub(crate) unasked: u32,
+    /// What is said of a message is said twice.
+    pub(crate) twice: u32,
+    /// 500 in the middle of a message, which is taken nevertheless if its end comes.
+    pub(crate) confused: u32,
+    /// 500 to the end of a message, and then the verdict.
+    pub(crate) confused_at_end: u32,
     /// How long a reply takes at most, in seconds.
     pub(crate) slowness_s: u64,
     /// Replies come octet by octet, so many seconds apart at most.
@@ -64,7 +68,6 @@ pub(crate) struct Extensions {
     pub(crate) size: Option<u64>,
     pub(crate) eight_bit_mime: bool,
     pub(crate) pipelining: bool,
-    pub(crate) chunking: bool,
     pub(crate) auth: &'static str,
 }
 
@@ -82,28 +85,6 @@ pub(crate) enum BatchConduct {
     Drops,
     /// 421 somewhere in it.
     Leaves,
-}
-
-/// What becomes of chunks (RFC 3030).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum ChunkConduct {
-    /// They are taken.
-    #[default]
-    Works,
-    /// The command is not known, and the chunk is taken for commands.
-    Unknown,
-    /// They are refused for good.
-    Refuses,
-    /// They are refused for now.
-    Busy,
-    /// The connection is dropped after the chunk.
-    Closes,
-    /// An empty one is not understood.
-    OddWhenEmpty,
-    /// Some octets are taken for the next command.
-    CountsShort,
-    /// Some octets of what follows are taken for the chunk.
-    CountsLong,
 }
 
 /// What becomes of TLS.
@@ -146,7 +127,6 @@ impl Temperament {
                 size: Some(10_000_000).filter(|_| dice.chance(700)),
                 eight_bit_mime: dice.chance(800),
                 pipelining: dice.chance(800),
-                chunking: dice.chance(600),
                 auth: dice.pick(&mechanisms).copied().unwrap_or("PLAIN"),
             },
             certificate_is_valid: dice.chance(700),
@@ -174,12 +154,7 @@ impl Temperament {
             7 => Self { kind: "drops after accepting", drop_after: 400, ..normal },
             8 => Self { kind: "mute after accepting", mute_after: 300, ..normal },
             9 => Self { kind: "garbling", garbage: 100, ..normal },
-            // Between DATA and the message there is a 354, which no word out of turn can be taken for. With chunks nothing
-            // tells the reply to a recipient from that to the message, so no client could be right.
-            10 => {
-                let extensions = Extensions { chunking: false, ..normal.extensions };
-                Self { kind: "babbling", unasked: 60, extensions, ..normal }
-            }
+            10 => Self { kind: "babbling", unasked: 60, ..normal },
             11 => Self { kind: "busy", busy: 300, ..normal },
             12 => Self { kind: "strict", strict: 200, ..normal },
             13 => Self { kind: "narrow", recipient_limit: Some(1 + dice.index(4)), ..normal },
@@ -199,7 +174,9 @@ impl Temperament {
                 ..normal
             },
             17..=21 => Self::bad_at_batches(normal, dice),
-            22..=24 => Self::bad_at_chunks(normal, dice),
+            22 => Self { kind: "says it twice", twice: 200, strict: 200, ..normal },
+            23 => Self { kind: "confused by long data", confused: 200, ..normal },
+            24 => Self { kind: "confused by a message", confused_at_end: 200, ..normal },
             _ => Self { kind: "echoing", echoes: true, hates_padding: 300, auth_refused: 500, ..normal },
         }
     }
@@ -220,22 +197,6 @@ impl Temperament {
             3 => Self { kind: "leaves who pipelines", batches: BatchConduct::Leaves, ..normal },
             _ => Self { kind: "takes mail for nobody", takes_nobody: true, strict: 200, ..normal },
         }
-    }
-
-    /// A server that offers CHUNKING and should not.
-    fn bad_at_chunks(normal: Self, dice: &mut Dice) -> Self {
-        let conducts = [
-            ("does not know chunks", ChunkConduct::Unknown),
-            ("refuses chunks", ChunkConduct::Refuses),
-            ("busy with chunks", ChunkConduct::Busy),
-            ("closes after a chunk", ChunkConduct::Closes),
-            ("odd with empty chunks", ChunkConduct::OddWhenEmpty),
-            ("counts too few octets", ChunkConduct::CountsShort),
-            ("counts too many octets", ChunkConduct::CountsLong),
-        ];
-        let (kind, chunks) = dice.pick(&conducts).copied().unwrap_or_default();
-        let extensions = Extensions { chunking: true, ..normal.extensions.clone() };
-        Self { kind, chunks, extensions, ..normal }
     }
 
     /// The same server, well-behaved.

@@ -1,4 +1,4 @@
-use super::temperament::{BatchConduct, ChunkConduct, Extensions};
+use super::temperament::{BatchConduct, Extensions};
 use super::*;
 
 const ENVELOPE: &str = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n";
@@ -35,7 +35,7 @@ fn hears(temperament: &Temperament, segments: &[&str]) -> (Vec<String>, Vec<(u32
 }
 
 fn honest() -> Temperament {
-    let extensions = Extensions { pipelining: true, chunking: true, ..Extensions::default() };
+    let extensions = Extensions { pipelining: true, ..Extensions::default() };
     Temperament { knows_ehlo: true, extensions, ..Temperament::default() }
 }
 
@@ -53,24 +53,6 @@ fn batches_are_obeyed_however_they_are_cut() {
     let all = [first.as_str(), &second, ".\r\nQUIT\r\n"].concat();
     let octets: Vec<&str> = all.split_inclusive("").filter(|octet| !octet.is_empty()).collect();
     assert_eq!(hears(&honest(), &octets), (lines, accepted));
-}
-
-#[test]
-fn chunks_are_joined() {
-    let said = envelope_and("BDAT 4\r\na\r\n.BDAT 5 LAST\r\n\r\nb\r\nMAIL FROM:<a@b>\r\n");
-    let (lines, accepted) = hears(&honest(), &[&said]);
-    assert_eq!(lines, ["250", "250", "250", "250", "250"]);
-    assert_eq!(accepted, [(1, "a\r\n.\r\nb\r\n".to_owned())]);
-}
-
-#[test]
-fn data_after_a_chunk_and_chunks_for_nobody_are_refused() {
-    let said = envelope_and("BDAT 1\r\naDATA\r\n");
-    assert_eq!(hears(&honest(), &[&said]).0, ["250", "250", "250", "503"]);
-    let (lines, accepted) =
-        hears(&honest(), &["MAIL FROM:<a@b>\r\nBDAT 1 LAST\r\naMAIL FROM:<a@b>\r\nRSET\r\n"]);
-    assert_eq!(lines, ["250", "503", "503", "250"]);
-    assert!(accepted.is_empty());
 }
 
 #[test]
@@ -107,25 +89,15 @@ fn a_message_for_nobody_is_taken_by_who_asks_for_it_and_is_no_message() {
 }
 
 #[test]
-fn servers_that_are_bad_at_chunks_never_accept_what_was_not_sent() {
-    let conducts = [
-        ChunkConduct::Unknown,
-        ChunkConduct::Refuses,
-        ChunkConduct::Busy,
-        ChunkConduct::Closes,
-        ChunkConduct::CountsShort,
-        ChunkConduct::CountsLong,
+fn confused_servers_say_more_about_a_message_than_they_are_asked() {
+    let said = [&*envelope_and("DATA\r\n"), "x\r\n", ".\r\n"];
+    let cases = [
+        (Temperament { twice: 1000, ..honest() }, "250 250 354 250 250"),
+        (Temperament { confused: 1000, ..honest() }, "250 250 354 500 250"),
+        (Temperament { confused_at_end: 1000, ..honest() }, "250 250 354 500 250"),
     ];
-    let message = "Subject: x\r\n\r\nRSET\r\nMAIL FROM:<a@b>\r\n";
-    let said = envelope_and(&format!("BDAT {} LAST\r\n{message}RSET\r\n", message.len()));
-    for chunks in conducts {
-        let server = Temperament { chunks, ..honest() };
-        let (lines, accepted) = hears(&server, &[&said]);
-        assert!(accepted.is_empty(), "{chunks:?}");
-        assert_eq!(lines[..2], ["250", "250"]);
-        assert!(lines.get(2).is_none_or(|line| line != "250"), "{chunks:?}: {lines:?}");
+    for (server, expected) in cases {
+        let (lines, accepted) = hears(&server, &said);
+        assert_eq!((lines.join(" ").as_str(), accepted.len()), (expected, 1));
     }
-    let odd = Temperament { chunks: ChunkConduct::OddWhenEmpty, ..honest() };
-    assert!(hears(&odd, &[&envelope_and("BDAT 0 LAST\r\n")]).1.is_empty());
-    assert_eq!(hears(&odd, &[&envelope_and("BDAT 1 LAST\r\nx")]).1.len(), 1);
 }

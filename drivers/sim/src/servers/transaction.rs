@@ -1,38 +1,17 @@
 //! Transactions of model servers.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use cmail_delivery::time::Duration;
 use memchr::memmem;
 
 use super::conversation::Expects;
-use super::temperament::ChunkConduct;
 use super::{Act, Conversation, Surroundings};
-
-/// How chunks are refused where they are offered.
-const CHUNK_REFUSALS: [&[u8]; 3] =
-    [b"503 5.5.1 not like this\r\n", b"502 5.5.1 not implemented\r\n", b"554 5.6.0 no chunks\r\n"];
 
 /// What a transaction has come to.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     pub(super) sender: Option<String>,
     pub(super) recipients: Vec<String>,
-    /// What has come in chunks.
-    pub(super) chunks: BytesMut,
-    /// Whether a chunk was refused: only RSET helps.
-    pub(super) has_failed: bool,
-    /// Whether the octets of a chunk were not counted rightly.
-    pub(super) is_miscounted: bool,
-}
-
-/// A chunk that is coming in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Chunk {
-    /// Octets that are still to come.
-    left: usize,
-    is_last: bool,
-    /// What is said to it, if it is not taken.
-    refusal: Option<&'static [u8]>,
 }
 
 impl Conversation {
@@ -77,10 +56,6 @@ impl Conversation {
     }
 
     pub(super) fn data(&mut self, around: &mut Surroundings<'_>) {
-        if !self.transaction.chunks.is_empty() || self.transaction.has_failed {
-            // RFC 3030 section 2: DATA and BDAT are not for the same transaction.
-            return self.say(around, b"503 5.5.1 RSET first\r\n");
-        }
         if self.transaction.recipients.is_empty() && !around.temperament.takes_nobody {
             return self.say(around, b"503 5.5.1 no valid recipients\r\n");
         }
@@ -92,6 +67,16 @@ impl Conversation {
     }
 
     pub(super) fn end_of_data(&mut self, data: &Bytes, around: &mut Surroundings<'_>) {
+        if around.dice.chance(around.temperament.confused_at_end) {
+            self.say(around, b"500 5.5.2 what is this?\r\n");
+        }
+        self.decide(data, around);
+        if self.expects == Expects::Commands && around.dice.chance(around.temperament.twice) {
+            self.say(around, b"250 2.0.0 as I said\r\n");
+        }
+    }
+
+    fn decide(&mut self, data: &Bytes, around: &mut Surroundings<'_>) {
         self.expects = Expects::Commands;
         self.messages += 1;
         let recipients = std::mem::take(&mut self.transaction).recipients;
@@ -117,92 +102,6 @@ impl Conversation {
             return;
         }
         self.say(around, b"250 2.0.0 queued\r\n");
-    }
-
-    pub(super) fn bdat(&mut self, text: &str, around: &mut Surroundings<'_>) {
-        let conduct = around.temperament.chunks;
-        if conduct == ChunkConduct::Unknown {
-            // What follows is not known to be a chunk: it is taken for commands.
-            return self.unknown(text, around);
-        }
-        let mut words = text.split_ascii_whitespace().skip(1);
-        let size = words.next().and_then(|size| size.parse::<u64>().ok());
-        let is_last = words.next().is_some_and(|word| word.eq_ignore_ascii_case("LAST"));
-        let Some(size) = size else { return self.say(around, b"501 5.5.4 how many octets?\r\n") };
-        if size == 0 && conduct == ChunkConduct::OddWhenEmpty {
-            return match around.dice.below(3) {
-                0 => self.say(around, b"501 5.5.4 an empty chunk\r\n"),
-                1 => self.expects = Expects::Nothing,
-                _ => self.drop(around),
-            };
-        }
-        let is_open = !self.transaction.recipients.is_empty() && !self.transaction.has_failed;
-        let refusal: Option<&'static [u8]> = match conduct {
-            _ if !is_open => Some(b"503 5.5.1 no valid recipients\r\n"),
-            ChunkConduct::Refuses => around.dice.pick(&CHUNK_REFUSALS).copied(),
-            ChunkConduct::Busy => Some(b"451 4.3.0 not now\r\n"),
-            ChunkConduct::Works
-            | ChunkConduct::Unknown
-            | ChunkConduct::OddWhenEmpty
-            | ChunkConduct::Closes
-            | ChunkConduct::CountsShort
-            | ChunkConduct::CountsLong => None,
-        };
-        let miscounted = 1 + around.dice.below(4);
-        let left = match conduct {
-            ChunkConduct::CountsShort => size.saturating_sub(miscounted),
-            ChunkConduct::CountsLong if size > 0 => size + miscounted,
-            ChunkConduct::Works
-            | ChunkConduct::Unknown
-            | ChunkConduct::Refuses
-            | ChunkConduct::Busy
-            | ChunkConduct::Closes
-            | ChunkConduct::OddWhenEmpty
-            | ChunkConduct::CountsLong => size,
-        };
-        self.transaction.is_miscounted |= left != size;
-        let chunk = Chunk { left: usize::try_from(left).unwrap_or(usize::MAX), is_last, refusal };
-        self.expects = Expects::Chunk(chunk);
-    }
-
-    /// Takes what has come of a chunk; whether that is all.
-    pub(super) fn take_chunk(&mut self, mut chunk: Chunk, around: &mut Surroundings<'_>) -> bool {
-        let piece = self.input.split_to(chunk.left.min(self.input.len()));
-        chunk.left -= piece.len();
-        self.expects = if chunk.left > 0 { Expects::Chunk(chunk) } else { Expects::Commands };
-        if chunk.refusal.is_none() {
-            self.transaction.chunks.extend_from_slice(&piece);
-        }
-        if chunk.left > 0 {
-            return false;
-        }
-        self.end_of_chunk(chunk, around);
-        true
-    }
-
-    fn end_of_chunk(&mut self, chunk: Chunk, around: &mut Surroundings<'_>) {
-        if around.temperament.chunks == ChunkConduct::Closes {
-            return self.drop(around);
-        }
-        if let Some(refusal) = chunk.refusal {
-            self.messages += u32::from(chunk.is_last);
-            self.transaction.has_failed = true;
-            self.transaction.chunks.clear();
-            return self.say(around, refusal);
-        }
-        if !chunk.is_last {
-            return self.say(around, b"250 2.0.0 chunk taken\r\n");
-        }
-        if self.transaction.is_miscounted {
-            // Who takes responsibility for what it has cut wrongly by itself cannot be told from any other: this one
-            // notices.
-            self.messages += 1;
-            self.abandon();
-            let replies: [&[u8]; 2] = [b"554 5.6.0 damaged\r\n", b"451 4.6.0 damaged\r\n"];
-            return self.say_one_of(&replies, around);
-        }
-        let data = std::mem::take(&mut self.transaction.chunks).freeze();
-        self.end_of_data(&data, around);
     }
 
     /// Whether the server refuses what it could do.

@@ -41,7 +41,7 @@
 //! | `C+ ADDRESS:PORT`, `C-` | the client connects; it closes the connection |
 //! | `C^ HOST` | it begins TLS, and expects the certificate of this host |
 //! | `C: …` | a line of the client, with CRLF; what authenticates is `***` |
-//! | `C. …` | how much mail data it has sent, and whether the final dot came after it, or its last chunk |
+//! | `C. …` | how much mail data it has sent, and whether the final dot came after it |
 //! | `? …` | a deadline is hit, so long after the last given line |
 //! | `= …` | what is recorded: `= 41 deleted`, `= 42 deferred "450 4.2.0 …"`, `= 43 failed "…"`, `= 44 bounced`, `= 45 dropped` |
 //!

@@ -27,6 +27,8 @@ const BEGIN: i64 = 1_767_225_600;
 const CALLS_LIMIT: u32 = 1000;
 /// How long is waited for a client that gives up.
 const PATIENCE: Duration = Duration::from_secs(3 * 3600);
+/// Deadlines that are as near as this pass by themselves: no line tells how long the end of a message waits behind the rest.
+const SHORT_PAUSE: Duration = Duration::from_millis(50);
 /// How much is asked for at once.
 const TRANSMIT_LIMIT: usize = 16 * 1024;
 
@@ -219,7 +221,7 @@ impl<'a> Replay<'a> {
         self.settle();
     }
 
-    /// Does all that can be done without that time passes.
+    /// Does all that can be done without that any time to speak of passes.
     fn settle(&mut self) {
         for _ in 0..CALLS_LIMIT {
             while let Some(output) = self.dispatcher.as_mut().and_then(Dispatcher::poll_output) {
@@ -230,9 +232,8 @@ impl<'a> Replay<'a> {
                 continue;
             }
             let due = self.dispatcher.as_ref().and_then(Dispatcher::poll_timeout);
-            if due.is_none_or(|(at, _)| at > self.now.monotonic) {
-                return;
-            }
+            let Some((at, _)) = due.filter(|&(at, _)| at <= self.now.monotonic + SHORT_PAUSE) else { return };
+            self.advance(at);
             if let Some(dispatcher) = &mut self.dispatcher {
                 dispatcher.handle_timeout(self.now);
             }
@@ -446,7 +447,13 @@ impl<'a> Replay<'a> {
                 self.connection(line)?;
                 self.lose(CloseReason::Broken(words.clone()));
             }
-            Incident::Takes(octets) => self.takes = Some(*octets),
+            Incident::Takes(octets) => {
+                self.takes = Some(*octets);
+                if let Some(link) = self.current.as_ref().map(|current| current.link) {
+                    self.transmit(link.id);
+                    self.settle();
+                }
+            }
             Incident::Stall => self.pass(PATIENCE, true),
             Incident::StoreFails => self.store_fails = true,
             Incident::Crash => self.crash(),

@@ -110,7 +110,7 @@ impl Setting {
             }
             "remote" => self.set_remote(value),
             "host" => {
-                let mut words = value.split(' ');
+                let mut words = value.split_ascii_whitespace();
                 let name = words.next().unwrap_or_default();
                 let addresses: Result<Vec<_>, _> = words.map(str::parse).collect();
                 let addresses = addresses.map_err(|error| format!("{value}: {error}"))?;
@@ -152,7 +152,7 @@ impl Setting {
     }
 
     fn read_hosts_file(&mut self, entry: &str) -> Result<(), String> {
-        let mut words = entry.split(' ');
+        let mut words = entry.split_ascii_whitespace();
         let name = words.next().unwrap_or_default();
         let name = Domain::parse(name).map_err(|error| error.to_string())?;
         let addresses: Result<Vec<_>, _> = words.map(str::parse).collect();

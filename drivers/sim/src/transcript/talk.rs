@@ -80,14 +80,10 @@ impl Talk {
                     lines.push(format!("C: {}", masked(verb, &line)));
                     self.take_command(verb, &line);
                 }
-                Sight::FinalDot { message, is_chunked, .. } => {
-                    lines.push(if is_chunked {
-                        format!("C. {} octets, last chunk", message.len())
-                    } else {
-                        // The dot and its line end count.
-                        format!("C. {} octets, final dot", message.len() + 3)
-                    });
-                    let message = if is_chunked { message } else { unstuffed(&message) };
+                Sight::FinalDot { message, .. } => {
+                    // The dot and its line end count.
+                    lines.push(format!("C. {} octets, final dot", message.len() + 3));
+                    let message = unstuffed(&message);
                     match self.transactions.back_mut().filter(|transaction| transaction.message.is_none()) {
                         Some(transaction) => transaction.message = Some(message),
                         // An end without a beginning is decided, too.
@@ -117,8 +113,11 @@ impl Talk {
                 && is_success
             {
                 transaction.recipients.push(recipient);
-            } else if matches!(to, Verb::FinalDot | Verb::BdatLast) {
+            } else if to == Verb::FinalDot && !is_doubtful(code) {
                 accepted.extend(self.decide().filter(|_| is_success));
+            } else if to == Verb::Quit {
+                // What the server has refused in confusion it may still have taken.
+                accepted.extend(self.decide().filter(|_| is_success && code != 221));
             }
         }
         accepted
@@ -150,6 +149,11 @@ impl Talk {
         let Transaction { recipients, message, .. } = self.transactions.remove(position)?;
         Some(Accepted { number: self.decided, recipients, data: message.unwrap_or_default() })
     }
+}
+
+/// Whether a refusal of a message may be about one of its lines (RFC 5321 section 4.3.2).
+fn is_doubtful(code: u16) -> bool {
+    (500..=504).contains(&code)
 }
 
 /// The message as it was before the dots were doubled.

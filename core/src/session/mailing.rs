@@ -1,0 +1,554 @@
+//! The transactions of a connection, one message at a time.
+//!
+//! The server is in one of two situations, and each says whose the next reply is.
+//!
+//! *It owes replies to commands.* At most two transactions are concerned. The one in front is *ending*: the server was told its
+//! end, by the final dot or by RSET, and has not confirmed it. Behind it there may be the *envelope* of the next one: MAIL, RCPT
+//! and DATA. To a server that offers PIPELINING (RFC 2920) the envelope is sent in one batch, and directly behind the end of the
+//! transaction before; to any other, one command at a time and nothing behind an end. So the next reply belongs to the transaction
+//! that is ending, else to the oldest command of the envelope.
+//!
+//! *It takes a message*, from its 354 to the final dot. The 354 answers the last command of the envelope, so every earlier
+//! transaction is over, and no reply is owed. That makes it a checkpoint: were there one reply too many or too few before, another
+//! one would stand in its place. Hence no message is ever sent while another is without its verdict.
+//!
+//! What replies say of the recipients of an envelope is believed when the server reaches such a checkpoint, 354 to DATA or success
+//! to RSET, or when the conversation ends without anything out of step. A reply that cannot stand in its place ends the connection:
+//! then the recipients of an envelope are undecided, whatever was said of them, and a message that awaits its verdict is uncertain.
+//! What was taken before stays taken.
+//!
+//! One refusal of a message is *doubted*: 500 to 504 to the final dot, or 5yz before it, may be about a line of the message that
+//! the server took for a command, and the verdict comes behind it. No further transaction begins then; QUIT is sent, and a success
+//! that comes before its reply is the verdict. Where an envelope was sent ahead already, QUIT has to wait for the reply to its DATA:
+//! if that is 354, the refusal stood in its place; if the server has said success to something else meanwhile, the message is
+//! uncertain.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use core::mem;
+
+use bytes::{Bytes, BytesMut};
+
+use super::context::Context;
+use super::mail_data::MailData;
+use super::transfer::{Step, Transfer, own_failure, refusal};
+use super::types::{EndCause, Outcome, Phase, SessionOutput, Transaction};
+use crate::command::{Command, CommandName};
+use crate::reply::{Reply, ReplyClass};
+use crate::status::EnhancedStatus;
+
+/// The transactions that are under way.
+#[derive(Debug)]
+pub(super) struct Mailing {
+    stage: Stage,
+    /// How many replies have been taken.
+    replies: u64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The server owes replies to commands, or nothing is under way.
+    Asking { ending: Option<Ending>, envelope: Option<Transfer> },
+    /// The server takes a message, and owes no reply.
+    Sending(Sending),
+}
+
+/// A transaction that the server was told to end.
+#[derive(Debug)]
+struct Ending {
+    transfer: Transfer,
+    end: End,
+}
+
+#[derive(Debug)]
+enum End {
+    /// By the final dot.
+    Message,
+    /// By RSET (RFC 5321 section 4.1.1.5).
+    Rset,
+    /// By the final dot, which was refused so that it is doubted; no reply is owed.
+    Doubted(Outcome),
+}
+
+/// A message on its way, from 354 to the final dot.
+#[derive(Debug)]
+struct Sending {
+    transfer: Transfer,
+    data: MailData,
+    /// The refusal that came before the message was sent whole.
+    refusal: Option<Outcome>,
+}
+
+/// A message that was refused in a way that may be about something else.
+#[derive(Debug)]
+pub(super) struct Doubted {
+    transfer: Transfer,
+    refusal: Outcome,
+}
+
+/// What a reply, or the beginning of a transaction, leads to.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// There is more to send or to wait for.
+    GoOn,
+    /// All transactions are over, and nothing is left open at the server.
+    Done,
+    /// The session ends at once.
+    Close(EndCause),
+    /// The session ends with QUIT.
+    Leave(EndCause),
+    /// The session ends with QUIT, whose reply decides about this message.
+    LeaveInDoubt(EndCause, Box<Doubted>),
+}
+
+impl Mailing {
+    /// No transactions.
+    pub(super) fn new() -> Self {
+        Self { stage: Stage::Asking { ending: None, envelope: None }, replies: 0 }
+    }
+
+    /// Takes in a further transaction.
+    pub(super) fn begin(&mut self, transaction: Transaction, cx: &mut Context) -> Turn {
+        let Stage::Asking { envelope: envelope @ None, .. } = &mut self.stage else {
+            debug_assert!(false, "a transaction begins where there is no room for one");
+            cx.hand_back(transaction);
+            return Turn::GoOn;
+        };
+        *envelope = Some(Transfer::new(transaction, &cx.extensions));
+        self.advance(cx)
+    }
+
+    /// Whether a further transaction could be sent now.
+    pub(super) fn has_room(&self, cx: &Context) -> bool {
+        let Stage::Asking { ending, envelope: None } = &self.stage else { return false };
+        match ending.as_ref().map(|ending| &ending.end) {
+            Some(End::Message | End::Rset) => cx.may_pipeline(),
+            Some(End::Doubted(_)) => false,
+            None => true,
+        }
+    }
+
+    /// Takes a reply; `is_owed` if the server had been asked for one.
+    pub(super) fn on_reply(&mut self, reply: &Reply, is_owed: bool, cx: &mut Context) -> Turn {
+        let (ending, envelope) = match &mut self.stage {
+            Stage::Sending(sending) => {
+                debug_assert!(!is_owed, "a message is sent while a reply is owed");
+                return sending.on_early_reply(reply);
+            }
+            Stage::Asking { ending, envelope } => (ending, envelope),
+        };
+        if !is_owed {
+            return Turn::Close(out_of_step("the server replied before it was asked", reply));
+        }
+        self.replies = self.replies.wrapping_add(1);
+        let is_ending = matches!(ending, Some(Ending { end: End::Message | End::Rset, .. }));
+        let turn = if is_ending {
+            self.on_ending_reply(reply, cx)
+        } else {
+            let step = envelope.as_ref().and_then(Transfer::awaited_step);
+            debug_assert!(step.is_some(), "a reply is owed to no command");
+            match step {
+                Some(step) => self.on_envelope_reply(step, reply, cx),
+                None => Turn::Close(out_of_step("the server spoke without being asked", reply)),
+            }
+        };
+        if let Turn::GoOn = turn { self.advance(cx) } else { turn }
+    }
+
+    /// The server says 421 (RFC 5321 section 3.8): to the final dot it is the verdict of the message; nobody else is decided by
+    /// it. Says what it answers.
+    pub(super) fn on_service_not_available(&mut self, reply: &Reply, is_owed: bool) -> CommandName {
+        let command = if is_owed { self.command() } else { CommandName::Nothing };
+        match &mut self.stage {
+            Stage::Sending(_) => return CommandName::MailData,
+            Stage::Asking { ending: Some(Ending { transfer, end: End::Message }), .. } => {
+                transfer.decide_accepted(&refusal(reply, command));
+            }
+            Stage::Asking { .. } => {}
+        }
+        command
+    }
+
+    /// The time of the phase is over.
+    pub(super) fn on_timeout(&self, cx: &mut Context) -> EndCause {
+        match &self.stage {
+            Stage::Sending(sending) if sending.data.is_starved() => {
+                return EndCause::Local("the mail data was not read in time".into());
+            }
+            Stage::Sending(_) => {
+                return EndCause::Lost("timed out while the mail data was being sent".into());
+            }
+            // A server that answers the first command of a batch and not the rest may have dropped the rest.
+            Stage::Asking { ending: None, envelope: Some(envelope) }
+                if envelope.is_batched() && envelope.is_answered() && cx.owed() > 1 =>
+            {
+                cx.needs_caution = true;
+            }
+            Stage::Asking { .. } => {}
+        }
+        EndCause::Lost(format!("timed out waiting for the reply to {}", self.command()))
+    }
+
+    /// A piece of the message has come, or cannot come.
+    pub(super) fn on_data_supplied(&mut self, octets: Bytes, cx: &mut Context) -> Turn {
+        let Stage::Sending(sending) = &mut self.stage else { return Turn::GoOn };
+        if sending.data.supply(octets) {
+            sending.request_data(cx);
+            return Turn::GoOn;
+        }
+        // Without its final dot the server must drop what it has got (RFC 5321 section 4.1.1.4).
+        Turn::Close(EndCause::Local("the rest of the mail cannot be had: it was deleted or changed while it was sent, or the database cannot be read".into()))
+    }
+
+    /// Hands out about `limit` octets of the message; with `may_finish` its end too, when all else is out.
+    pub(super) fn send_data(
+        &mut self,
+        limit: usize,
+        may_finish: bool,
+        out: &mut BytesMut,
+        cx: &mut Context,
+    ) -> Turn {
+        let Stage::Sending(sending) = &mut self.stage else { return Turn::GoOn };
+        debug_assert_eq!(cx.owed(), 0, "a message is sent while a reply is owed");
+        let begin = out.len();
+        sending.data.encode(limit, out);
+        let is_finished = sending.data.is_complete() && may_finish;
+        if is_finished {
+            sending.data.finish(out);
+            cx.expect_final_reply();
+        }
+        cx.trace_data(out.get(begin..).unwrap_or_default());
+        if !is_finished {
+            sending.request_data(cx);
+            return Turn::GoOn;
+        }
+        let stage = mem::replace(&mut self.stage, Stage::Asking { ending: None, envelope: None });
+        let Stage::Sending(sending) = stage else { return Turn::GoOn };
+        let Sending { transfer, refusal, .. } = sending;
+        if let Some(refusal) = refusal {
+            return leave_in_doubt(transfer, refusal);
+        }
+        self.stage = Stage::Asking { ending: Some(Ending { transfer, end: End::Message }), envelope: None };
+        Turn::GoOn
+    }
+
+    /// Tells what became of everybody whose transaction is not over.
+    pub(super) fn end(self, cause: &EndCause, cx: &mut Context) {
+        let is_out_of_step = matches!(cause, EndCause::OutOfStep(_));
+        let mut is_batched = false;
+        let mut tell = |transfer: Transfer, cx: &mut Context| {
+            is_batched |= transfer.is_batched() && transfer.is_answered();
+            cx.output(SessionOutput::Verdicts(transfer.into_verdicts()));
+        };
+        match self.stage {
+            Stage::Sending(mut sending) => {
+                if let Some(refusal) = sending.refusal {
+                    sending.transfer.decide_accepted(&refusal);
+                }
+                tell(sending.transfer, cx);
+            }
+            Stage::Asking { ending, envelope } => {
+                if let Some(Ending { mut transfer, end }) = ending {
+                    match end {
+                        End::Message => transfer.decide_accepted(&uncertain(cause)),
+                        End::Rset if is_out_of_step => transfer.disbelieve(),
+                        End::Rset => {}
+                        End::Doubted(_) if envelope.as_ref().is_some_and(Transfer::is_open) => {
+                            transfer.decide_accepted(&uncertain(cause));
+                        }
+                        End::Doubted(refusal) => transfer.decide_accepted(&refusal),
+                    }
+                    tell(transfer, cx);
+                }
+                if let Some(mut transfer) = envelope {
+                    if is_out_of_step {
+                        transfer.disbelieve();
+                    }
+                    tell(transfer, cx);
+                }
+            }
+        }
+        // What does not fit in a batch may fit where each command waits for its reply.
+        cx.needs_caution |= is_out_of_step && is_batched;
+    }
+
+    /// What the next reply is about.
+    pub(super) fn phase(&self) -> Phase {
+        match &self.stage {
+            Stage::Sending(_) => Phase::MailData,
+            Stage::Asking { ending: Some(Ending { end: End::Message, .. }), .. } => Phase::EndOfData,
+            Stage::Asking { ending: Some(Ending { end: End::Rset, .. }), .. } => Phase::Rset,
+            Stage::Asking { envelope, .. } => match envelope.as_ref().and_then(Transfer::awaited_step) {
+                Some(Step::Mail) => Phase::Mail,
+                Some(Step::Rcpt(_)) => Phase::Rcpt,
+                Some(Step::Data) => Phase::Data,
+                None => Phase::Ready,
+            },
+        }
+    }
+
+    /// What the next reply answers.
+    pub(super) fn command(&self) -> CommandName {
+        match &self.stage {
+            Stage::Sending(_) => CommandName::MailData,
+            Stage::Asking { ending: Some(Ending { end: End::Message, .. }), .. } => CommandName::EndOfData,
+            Stage::Asking { ending: Some(Ending { end: End::Rset, .. }), .. } => CommandName::Rset,
+            Stage::Asking { envelope, .. } => match envelope.as_ref().and_then(Transfer::awaited_step) {
+                Some(Step::Mail) => CommandName::Mail,
+                Some(Step::Rcpt(_)) => CommandName::Rcpt,
+                Some(Step::Data) => CommandName::Data,
+                None => CommandName::Nothing,
+            },
+        }
+    }
+
+    /// How many replies have been taken: each has its own time (RFC 5321 section 4.5.3.2).
+    pub(super) fn replies(&self) -> u64 {
+        self.replies
+    }
+
+    /// Whether a message is sent of which is not known what became.
+    pub(super) fn awaits_final_reply(&self) -> bool {
+        matches!(self.stage, Stage::Asking { ending: Some(Ending { end: End::Message, .. }), .. })
+    }
+
+    /// The message, while it is being sent.
+    pub(super) fn mail_data(&self) -> Option<&MailData> {
+        if let Stage::Sending(sending) = &self.stage { Some(&sending.data) } else { None }
+    }
+
+    /// The reply to the final dot or to RSET has come.
+    fn on_ending_reply(&mut self, reply: &Reply, cx: &mut Context) -> Turn {
+        let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
+        let Some(Ending { mut transfer, end }) = ending.take() else { return Turn::GoOn };
+        if let End::Rset = end {
+            if reply.class() == ReplyClass::Completed {
+                cx.output(SessionOutput::Verdicts(transfer.into_verdicts()));
+                return Turn::GoOn;
+            }
+            let is_batched = transfer.is_batched();
+            *ending = Some(Ending { transfer, end });
+            return refused_rset(reply, is_batched);
+        }
+        // RFC 5321 section 4.2.5: with 2yz, and only then, the server takes responsibility.
+        let outcome = match reply.class() {
+            ReplyClass::Completed => Outcome::Delivered(reply.clone()),
+            ReplyClass::Transient | ReplyClass::Permanent | ReplyClass::Unknown => {
+                refusal(reply, CommandName::EndOfData)
+            }
+            ReplyClass::Intermediate => {
+                *ending = Some(Ending { transfer, end });
+                return Turn::Close(out_of_step("the server cannot answer the end of data by this", reply));
+            }
+        };
+        if is_doubtful(reply) && transfer.has_accepted() {
+            if envelope.is_none() {
+                return leave_in_doubt(transfer, outcome);
+            }
+            *ending = Some(Ending { transfer, end: End::Doubted(outcome) });
+            return Turn::GoOn;
+        }
+        transfer.decide_accepted(&outcome);
+        cx.output(SessionOutput::Verdicts(transfer.into_verdicts()));
+        Turn::GoOn
+    }
+
+    /// The reply to the oldest command of the envelope has come.
+    fn on_envelope_reply(&mut self, step: Step, reply: &Reply, cx: &mut Context) -> Turn {
+        let Stage::Asking { envelope: Some(envelope), .. } = &mut self.stage else { return Turn::GoOn };
+        envelope.mark_answered();
+        match (step, reply.class()) {
+            (Step::Data, ReplyClass::Intermediate) => return self.on_data_accepted(cx),
+            (Step::Data, ReplyClass::Completed) => {
+                // One reply too many came before, or this server does not speak SMTP.
+                return Turn::Close(out_of_step("the server cannot answer DATA by this", reply));
+            }
+            (Step::Mail | Step::Rcpt(_), ReplyClass::Intermediate) => {
+                return Turn::Close(out_of_step("the server cannot answer MAIL or RCPT by this", reply));
+            }
+            (Step::Mail, _) => envelope.take_mail_reply(reply, cx),
+            (Step::Rcpt(index), _) => envelope.take_rcpt_reply(index, reply, cx),
+            (Step::Data, _) => envelope.take_data_refusal(reply, cx),
+        }
+        Turn::GoOn
+    }
+
+    /// The server is ready for the message.
+    fn on_data_accepted(&mut self, cx: &mut Context) -> Turn {
+        debug_assert_eq!(cx.owed(), 0, "a reply is owed behind that to DATA");
+        let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
+        if let Some(Ending { mut transfer, end: End::Doubted(refusal) }) = ending.take() {
+            transfer.decide_accepted(&refusal);
+            cx.output(SessionOutput::Verdicts(transfer.into_verdicts()));
+            // QUIT would be a line of the message now.
+            return Turn::Close(EndCause::Lost("the server could not follow the message before".into()));
+        }
+        let Some(mut transfer) = envelope.take() else { return Turn::GoOn };
+        if !transfer.has_accepted() {
+            // RFC 2920 section 3.1: DATA was sent in advance, but there is nobody to get the message.
+            cx.send(&Command::EndOfData);
+            *ending = Some(Ending { transfer, end: End::Message });
+            return Turn::GoOn;
+        }
+        let data = transfer.mail_data();
+        let mut sending = Sending { transfer, data, refusal: None };
+        sending.request_data(cx);
+        self.stage = Stage::Sending(sending);
+        Turn::GoOn
+    }
+
+    /// Ends what is over and sends what may be sent, until there is neither.
+    fn advance(&mut self, cx: &mut Context) -> Turn {
+        loop {
+            let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
+            let Some(transfer) = envelope else {
+                return if ending.is_none() { Turn::Done } else { Turn::GoOn };
+            };
+            let Some(step) = transfer.next_step() else {
+                if transfer.owes_replies() {
+                    return Turn::GoOn;
+                }
+                match self.conclude_envelope(cx) {
+                    Turn::GoOn => continue,
+                    turn @ (Turn::Done | Turn::Close(_) | Turn::Leave(_) | Turn::LeaveInDoubt(..)) => {
+                        return turn;
+                    }
+                }
+            };
+            let is_batched = cx.may_pipeline();
+            if !is_batched && (transfer.owes_replies() || ending.is_some()) {
+                return Turn::GoOn;
+            }
+            match step {
+                Step::Mail => {
+                    let extensions = mem::take(&mut cx.extensions);
+                    cx.send(&transfer.mail(&extensions));
+                    cx.extensions = extensions;
+                }
+                Step::Rcpt(index) => {
+                    let Some(mailbox) = transfer.mailbox(index) else { return Turn::GoOn };
+                    cx.send(&Command::Rcpt(mailbox));
+                }
+                Step::Data => cx.send(&Command::Data),
+            }
+            transfer.mark_sent(is_batched);
+        }
+    }
+
+    /// The envelope comes to nothing: every command that was sent is answered, and no message follows.
+    fn conclude_envelope(&mut self, cx: &mut Context) -> Turn {
+        let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
+        if let Some(Ending { end: End::Doubted(_), .. }) = ending {
+            let cause = EndCause::OutOfStep("the server could not follow the message before".into());
+            if envelope.as_ref().is_some_and(Transfer::is_open) {
+                return Turn::Close(cause);
+            }
+            let Some(Ending { transfer, end: End::Doubted(refusal) }) = ending.take() else {
+                return Turn::GoOn;
+            };
+            return Turn::LeaveInDoubt(cause, Box::new(Doubted { transfer, refusal }));
+        }
+        let Some(transfer) = envelope.take() else { return Turn::GoOn };
+        if transfer.is_open() {
+            debug_assert!(
+                ending.is_none(),
+                "an envelope is answered before the end of the transaction before"
+            );
+            // RFC 5321 section 4.1.1.5: the server still holds the transaction.
+            cx.send(&Command::Rset);
+            *ending = Some(Ending { transfer, end: End::Rset });
+        } else {
+            cx.output(SessionOutput::Verdicts(transfer.into_verdicts()));
+        }
+        Turn::GoOn
+    }
+}
+
+impl Sending {
+    /// A reply comes before the message is sent whole, so that it answers nothing. A temporary refusal is a verdict; after a
+    /// permanent one the message is sent to its end, since what the server then says of the whole message counts more. Anything
+    /// else says nothing, as the server has not got the message.
+    fn on_early_reply(&mut self, reply: &Reply) -> Turn {
+        match reply.class() {
+            ReplyClass::Permanent => {
+                self.refusal.get_or_insert_with(|| refusal(reply, CommandName::MailData));
+                Turn::GoOn
+            }
+            ReplyClass::Transient => {
+                self.refusal.get_or_insert_with(|| refusal(reply, CommandName::MailData));
+                Turn::Close(EndCause::Lost(format!("the server replied before the end of the data: {reply}")))
+            }
+            ReplyClass::Completed | ReplyClass::Intermediate | ReplyClass::Unknown => {
+                Turn::Close(out_of_step("the server replied before the end of the data", reply))
+            }
+        }
+    }
+
+    fn request_data(&mut self, cx: &mut Context) {
+        if let Some((offset, limit)) = self.data.request() {
+            cx.output(SessionOutput::NeedData { offset, limit });
+        }
+    }
+}
+
+impl Doubted {
+    /// What a reply that comes before that to QUIT makes of the message: success is the verdict, and so is a temporary refusal,
+    /// which leaves the mail another attempt. Any other adds nothing to the refusal that there is.
+    pub(super) fn outcome(reply: &Reply) -> Option<Outcome> {
+        match reply.class() {
+            ReplyClass::Completed => Some(Outcome::Delivered(reply.clone())),
+            ReplyClass::Transient => Some(refusal(reply, CommandName::EndOfData)),
+            ReplyClass::Intermediate | ReplyClass::Permanent | ReplyClass::Unknown => None,
+        }
+    }
+
+    /// Decides the message.
+    pub(super) fn decide(mut self, outcome: &Outcome) -> Transfer {
+        self.transfer.decide_accepted(outcome);
+        self.transfer
+    }
+
+    /// Nothing came but the refusal: it stands.
+    pub(super) fn stand(mut self) -> Transfer {
+        self.transfer.decide_accepted(&self.refusal);
+        self.transfer
+    }
+}
+
+/// Whether a refusal of the final dot may be one of a line that the server took for a command.
+fn is_doubtful(reply: &Reply) -> bool {
+    (500..=504).contains(&reply.code().as_u16())
+}
+
+fn leave_in_doubt(transfer: Transfer, refusal: Outcome) -> Turn {
+    let cause = EndCause::OutOfStep("the server could not follow the message".into());
+    Turn::LeaveInDoubt(cause, Box::new(Doubted { transfer, refusal }))
+}
+
+/// The next MAIL would fall into the transaction before. RSET is never refused (RFC 5321 section 4.1.1.5), so that in a batch it
+/// rather is one reply too many to something else, and nothing that was said of the recipients can be believed.
+fn refused_rset(reply: &Reply, is_batched: bool) -> Turn {
+    let text = "the server refused RSET";
+    if is_batched || reply.class() == ReplyClass::Intermediate {
+        return Turn::Close(out_of_step(text, reply));
+    }
+    Turn::Leave(EndCause::Lost(format!("{text}: {reply}")))
+}
+
+fn out_of_step(text: &str, reply: &Reply) -> EndCause {
+    EndCause::OutOfStep(format!("{text}: {reply}"))
+}
+
+/// RFC 5321 section 4.5.3.2.6: a server that is lost after the end of the message may have taken it.
+fn uncertain(cause: &EndCause) -> Outcome {
+    let detail = match cause {
+        EndCause::Lost(text)
+        | EndCause::OutOfStep(text)
+        | EndCause::Unsuitable(text)
+        | EndCause::Local(text) => text.as_str(),
+        EndCause::Quit | EndCause::Refused(..) => "no reply was awaited",
+    };
+    let text: String = format!("delivery uncertain, no reply to the end of data: {detail}");
+    own_failure(EnhancedStatus::CONNECTION_LOST, text.into(), false)
+}
