@@ -255,10 +255,12 @@ impl Dispatcher {
     }
 
     /// Closes connections that have said QUIT and wait for no more than the reply to that, where somebody needs their place;
-    /// whether any. RFC 5321 section 4.1.1.10 lets a client do that, if not without a reason.
+    /// whether any. RFC 5321 section 4.1.1.10 lets a client do that, if not without a reason. A conversation that is written
+    /// down comes to its end, since it may be replayed where nobody needs its place.
     fn part(&mut self) -> bool {
         let mut moved = false;
-        while !self.has_free_connection()
+        while !self.settings.trace
+            && !self.has_free_connection()
             && !self.traffic.waiting.is_empty()
             && let Some(connection) = self.traffic.parting.pop_first()
         {

@@ -226,6 +226,22 @@ fn a_server_that_is_left_in_a_hurry_is_not_forgotten() {
 }
 
 #[test]
+fn a_conversation_that_is_written_down_comes_to_its_end() {
+    let settings = Settings { concurrency: 1, connection_idle: Duration::ZERO, trace: true, ..settings() };
+    let mut world = World::with(settings, Mode::Daemon);
+    for number in 1..=2 {
+        let domain = format!("d{number}.example");
+        world.domain(&domain, &format!("192.0.2.{number}")).usual = Behaviour::on("QUIT", "hang");
+        world.mail(SENDER, &format!("a@{domain}"), "x");
+    }
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_millis(4900));
+    assert_eq!(world.outbox.deleted.len(), 1, "the reply to QUIT has 5 s");
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.outbox.deleted.len(), 2);
+}
+
+#[test]
 fn a_connection_that_has_said_quit_holds_no_place_that_others_wait_for() {
     let mut world = crowded_world(1);
     for number in 0..20 {
