@@ -1,5 +1,7 @@
 //! Values of any length in the database: none of them costs memory, or holds up other mail.
 
+use std::time::{Duration, Instant};
+
 use rusqlite::params;
 
 use crate::support::{Daemon, Database, Mail, Script, World};
@@ -88,4 +90,38 @@ fn a_value_of_100_mb_in_any_column_costs_no_memory_and_holds_up_no_other_mail() 
     let dropped = format!("mail {sender} given up and deleted without a bounce");
     assert!(log.contains(&dropped), "{log}");
     assert!(log.lines().all(|line| line.len() < 1000), "a line shows a whole value");
+}
+
+#[test]
+fn what_others_change_in_a_long_queue_is_seen_within_one_interval() {
+    let (mut world, server) = World::with_server(Script::new());
+    world.set("interval", 10);
+    let changed = world.insert(&Mail::to("changed@example.org"));
+    let deleted = world.insert(&Mail::to("deleted@example.org"));
+    // As many as would take minutes if one slice were looked at in each interval, all of them not yet due again.
+    world
+        .database
+        .connection
+        .execute_batch(
+            "BEGIN IMMEDIATE;
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+             INSERT INTO outbox (mail_envelopefrom, mail_envelopeto, mail_data)
+             SELECT 's@client.example', 'u' || i || '@example.org', 'text ' || i FROM n;
+             INSERT INTO faillog (fail_mail, fail_message) SELECT mail_id, '450 later' FROM outbox;
+             COMMIT",
+        )
+        .unwrap();
+    let daemon = world.start();
+    daemon.wait_until_ready(&world);
+    let began = Instant::now();
+    world.database.connection.execute("DELETE FROM faillog WHERE fail_mail = ?1", [changed]).unwrap();
+    world.database.connection.execute("DELETE FROM outbox WHERE mail_id = ?1", [deleted]).unwrap();
+    let below = "INSERT INTO outbox (mail_id, mail_envelopefrom, mail_envelopeto, mail_data)
+                 VALUES (-7, 's@client.example', 'below@example.org', 'text')";
+    world.database.connection.execute_batch(below).unwrap();
+    for mail in [changed, -7] {
+        world.database.wait("the changed mail is delivered", |database| !exists(database, mail));
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(server.records().delivered_to(), ["below@example.org", "changed@example.org"]);
 }

@@ -58,7 +58,7 @@ impl Dispatcher {
         match self.requests.get(&request)? {
             Asked::Work { connection, .. } => Some(*connection),
             Asked::Look
-            | Asked::Recheck { .. }
+            | Asked::Walk { .. }
             | Asked::Data { .. }
             | Asked::Nowhere { .. }
             | Asked::Bounce { .. }

@@ -1,16 +1,15 @@
 //! How rows of the outbox come into the queue.
 //!
 //! New rows have higher ids than all known ones and are found at once. Rows that another process has changed or
-//! deleted are found by a slow walk over the outbox, a slice in each interval, which begins when the database says
-//! that somebody else has written; and in any case when they are claimed.
+//! deleted are found by the walk over the outbox, and in any case when they are claimed.
 //!
 //! While there are more new rows than one look brings, the database is asked for the next ones before these are put
 //! where they belong, so that a long outbox is read and indexed at the same time.
 
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::walk::Walk;
 use super::{Asked, Dispatcher, Mode, Selection};
 use crate::address::{AddressError, Mailbox};
 use crate::delivery::Failure;
@@ -25,8 +24,6 @@ use crate::turns::Prospect;
 
 /// Most rows that one look at the outbox brings.
 const LOOK_LIMIT_ROWS: u32 = 4096;
-/// Most known rows that are looked at again in one interval.
-const RECHECK_LIMIT_ROWS: u32 = 1024;
 /// Most mail that becomes ready in one step.
 const WAKE_LIMIT: usize = 10_000;
 /// How soon the outbox is looked at again after the database has failed.
@@ -48,11 +45,8 @@ pub(super) struct Intake {
     data_version: Option<i64>,
     /// How often somebody else was found to have written.
     changes: u64,
-    /// From where on known rows are to be looked at again, if they are.
-    recheck_after: Option<Cursor>,
-    is_rechecking: bool,
-    /// Whether somebody has written since the walk over the known rows began.
-    recheck_again: bool,
+    /// The walk over known rows.
+    pub(super) walk: Walk,
     /// Mail that the administrator wants to be tried, of which a part is made ready at a time.
     called_up: Vec<MailId>,
     key_basis: u64,
@@ -69,9 +63,7 @@ impl Intake {
             is_complete: false,
             data_version: None,
             changes: 0,
-            recheck_after: None,
-            is_rechecking: false,
-            recheck_again: false,
+            walk: Walk::default(),
             called_up: Vec::new(),
             key_basis,
         }
@@ -124,6 +116,18 @@ impl Intake {
     /// Where the mail ends that was taken in.
     pub(super) fn frontier(&self) -> Cursor {
         self.frontier
+    }
+
+    /// Takes note of the version of the database that was read; whether another process has written to it since the last
+    /// time.
+    pub(super) fn see_version(&mut self, data_version: i64) -> bool {
+        let known = self.data_version.replace(data_version);
+        let is_new = known.is_some_and(|known| known != data_version);
+        if is_new {
+            self.somebody_wrote();
+            self.walk.want();
+        }
+        is_new
     }
 
     /// Where the mail ends that was seen.
@@ -203,16 +207,7 @@ impl Dispatcher {
             }
         };
         self.intake.arrived = rows;
-        let somebody_wrote = self.intake.data_version.is_some_and(|known| known != data_version);
-        self.intake.data_version = Some(data_version);
-        if somebody_wrote {
-            self.intake.somebody_wrote();
-            if self.intake.recheck_after.is_none() {
-                self.intake.recheck_after = Some(Cursor::BeforeFirst);
-            } else {
-                self.intake.recheck_again = true;
-            }
-        }
+        self.intake.see_version(data_version);
         if more {
             return self.look();
         }
@@ -224,47 +219,8 @@ impl Dispatcher {
         if self.intake.next_look <= self.now.monotonic {
             self.intake.next_look = self.now.monotonic + self.settings.interval;
             self.bounces.resume_postponed();
-            self.recheck();
         }
-    }
-
-    /// Looks again at a slice of what is known.
-    fn recheck(&mut self) {
-        let Some(after) = self.intake.recheck_after else { return };
-        if self.intake.is_rechecking || self.mode != Mode::Daemon || self.is_draining() {
-            return;
-        }
-        self.intake.is_rechecking = true;
-        let asked = Asked::Recheck { after, frontier: self.intake.frontier };
-        self.ask(StoreRequest::Scan { after, limit: RECHECK_LIMIT_ROWS }, asked);
-    }
-
-    /// `frontier` is what was known when the database was asked: of what came later the answer says nothing.
-    pub(super) fn rechecked(
-        &mut self,
-        after: Cursor,
-        frontier: Cursor,
-        result: Result<StoreReply, StoreError>,
-    ) {
-        self.intake.is_rechecking = false;
-        let Ok(StoreReply::Rows { rows, more, .. }) = result else { return };
-        let last = rows.last().filter(|_| more).map_or(frontier, |row| Cursor::After(row.id));
-        let found: BTreeSet<MailId> = rows.iter().map(|row| row.id).collect();
-        for id in self.queue.unclaimed_between(after, last) {
-            if !found.contains(&id) {
-                self.forget(id);
-            }
-        }
-        // What is new is left to the look that will find it: only mail up to the frontier is ever condemned, and a next
-        // hop with ready mail beyond it would be tried again and again.
-        let frontier = self.intake.frontier;
-        for row in rows.iter().filter(|row| Cursor::After(row.id) <= frontier) {
-            self.take_in(row);
-        }
-        self.intake.recheck_after = more.then_some(last);
-        if !more && core::mem::take(&mut self.intake.recheck_again) {
-            self.intake.recheck_after = Some(Cursor::BeforeFirst);
-        }
+        self.walk();
     }
 
     /// Takes in the new rows that have arrived. Whatever else the database says comes after them.
@@ -276,7 +232,7 @@ impl Dispatcher {
     }
 
     /// Puts a row where it belongs, unless somebody works on it.
-    fn take_in(&mut self, row: &Row) {
+    pub(super) fn take_in(&mut self, row: &Row) {
         let known = self.queue.find(row.id);
         if !known.is_some_and(|known| known.is_claimed()) {
             self.settle_known(row, known);

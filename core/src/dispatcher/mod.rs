@@ -14,6 +14,7 @@ mod pace;
 mod slots;
 mod timers;
 mod traffic;
+mod walk;
 mod windows;
 mod work;
 mod yielding;
@@ -126,7 +127,7 @@ enum Progress {
 #[derive(Debug)]
 enum Asked {
     Look,
-    Recheck { after: Cursor, frontier: Cursor },
+    Walk { after: Cursor, frontier: Cursor },
     Work { hop: HopId, connection: ConnectionId, ids: Vec<MailId> },
     Data { hop: HopId, connection: ConnectionId },
     Nowhere { ids: Vec<MailId> },
@@ -139,7 +140,7 @@ impl Asked {
     fn fits(&self, reply: &StoreReply) -> bool {
         matches!(
             (self, reply),
-            (Self::Look | Self::Recheck { .. }, StoreReply::Rows { .. })
+            (Self::Look | Self::Walk { .. }, StoreReply::Rows { .. })
                 | (Self::Work { .. } | Self::Nowhere { .. }, StoreReply::Claimed { .. })
                 | (Self::Data { .. }, StoreReply::Data(_))
                 | (Self::Bounce { .. }, StoreReply::Failed { .. })
@@ -220,6 +221,7 @@ impl Dispatcher {
         if self.intake.next_look() <= now.monotonic && !self.intake.is_looking() {
             self.look();
         }
+        self.walk();
         self.wake_mail();
         self.traffic.resolver.handle_timeout(now.monotonic);
         self.wake_traffic();
@@ -268,6 +270,7 @@ impl Dispatcher {
         [
             (arrived, TimeoutReason::Look),
             (look, TimeoutReason::Look),
+            (self.walk_due(), TimeoutReason::Look),
             (due, TimeoutReason::MailDue),
             (called_up, TimeoutReason::MailDue),
             (self.traffic.resolver.poll_timeout(), TimeoutReason::Lookup),
@@ -361,12 +364,12 @@ impl Dispatcher {
         match result {
             Err(_) => self.store_failures = self.store_failures.saturating_add(1),
             // A look brings nothing nearer to its end, and is repeated however the rest fares.
-            Ok(_) if matches!(asked, Asked::Look | Asked::Recheck { .. }) => {}
+            Ok(_) if matches!(asked, Asked::Look | Asked::Walk { .. }) => {}
             Ok(_) => self.store_failures = 0,
         }
         match asked {
             Asked::Look => self.looked(result),
-            Asked::Recheck { after, frontier } => self.rechecked(after, frontier, result),
+            Asked::Walk { after, frontier } => self.walked(after, frontier, result),
             Asked::Work { hop, connection, ids } => {
                 self.work_claimed(hop, connection, &ids, result);
             }

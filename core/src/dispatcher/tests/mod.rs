@@ -17,6 +17,7 @@ mod queueing;
 mod server;
 mod silence;
 mod trouble;
+mod walk;
 mod world;
 
 use std::borrow::ToOwned as _;

@@ -61,7 +61,7 @@ pub(super) struct Outbox {
 
 pub(super) fn kind(request: &StoreRequest) -> &'static str {
     match request {
-        // The slow walk over known rows takes smaller steps than the look for new ones.
+        // The walk over known rows takes smaller steps than the look for new ones.
         StoreRequest::Scan { limit: ..4096, .. } => "walk",
         StoreRequest::Scan { .. } => "scan",
         StoreRequest::Claim { .. } => "claim",

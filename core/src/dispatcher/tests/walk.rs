@@ -1,0 +1,131 @@
+//! What other programs change in mail that is known, in an outbox that is too long for a world.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::outbox::{Cursor, Row};
+
+/// As many rows for the interval as a million would be for one of 10 s.
+const ROWS: i64 = 200_000;
+const INTERVAL: Duration = Duration::from_secs(2);
+/// How long the database takes for a thousand rows: twice as long as was measured.
+const TIME_PER_THOUSAND_ROWS: Duration = Duration::from_millis(4);
+
+/// A dispatcher, and a database that holds nothing but mail that waits.
+struct Outbox {
+    now: Now,
+    dispatcher: Dispatcher,
+    rows: BTreeMap<MailId, Row>,
+    data_version: i64,
+    /// When the walk asked for something, and how much that was.
+    slices: Vec<(Instant, usize)>,
+    claimed: Vec<MailId>,
+}
+
+fn row(id: i64, fail_count: u32) -> Row {
+    Row {
+        id: MailId(id),
+        remote: None,
+        sender: None,
+        recipient: Bytes::from_static(b"r@example.org"),
+        data_octets: id.unsigned_abs(),
+        fail_count,
+        last_try: UnixTime(1_000_000),
+        fatal: false,
+    }
+}
+
+impl Outbox {
+    fn new() -> Self {
+        let now = Now { monotonic: Instant::from_micros(0), wall: UnixTime(1_000_000) };
+        let settings = Settings { interval: INTERVAL, ..settings() };
+        let mut outbox = Self {
+            now,
+            dispatcher: Dispatcher::new(now, settings, Hosts::new(), Mode::Daemon, [1; 32]),
+            rows: (1..=ROWS).map(|id| (MailId(id), row(id, 1))).collect(),
+            data_version: 1,
+            slices: Vec::new(),
+            claimed: Vec::new(),
+        };
+        outbox.run_for(Duration::from_secs(5));
+        assert_eq!(outbox.dispatcher.indexed(), outbox.rows.len());
+        assert!(outbox.slices.is_empty());
+        outbox
+    }
+
+    /// Another program changes something, and the files of the database tell.
+    fn change(&mut self, change: impl FnOnce(&mut BTreeMap<MailId, Row>)) {
+        change(&mut self.rows);
+        self.data_version += 1;
+        self.dispatcher.handle_input(self.now, Input::OutboxChanged);
+    }
+
+    fn run_for(&mut self, span: Duration) {
+        let end = self.now.monotonic + span;
+        loop {
+            while let Some(output) = self.dispatcher.poll_output() {
+                match output {
+                    Output::Store(id, StoreRequest::Scan { after, limit }) => self.scan(id, after, limit),
+                    Output::Store(_, StoreRequest::Claim { ids, .. }) => self.claimed.extend(ids),
+                    _ => {}
+                }
+            }
+            let next = self.dispatcher.poll_timeout().map(|(at, _)| at).filter(|at| *at <= end);
+            self.now.monotonic = next.unwrap_or(end).max(self.now.monotonic);
+            if next.is_none() {
+                return;
+            }
+            self.dispatcher.handle_timeout(self.now);
+        }
+    }
+
+    fn scan(&mut self, id: RequestId, after: Cursor, limit: u32) {
+        let Some(first) = after.next_id() else { return };
+        let mut found = self.rows.range(first..).map(|(_, row)| row.clone());
+        let rows: Vec<Row> = found.by_ref().take(limit as usize).collect();
+        let more = found.next().is_some();
+        if limit < 4096 {
+            self.slices.push((self.now.monotonic, rows.len()));
+        }
+        self.now.monotonic = self.now.monotonic + TIME_PER_THOUSAND_ROWS * (rows.len() as u32) / 1000;
+        let reply = StoreReply::Rows { rows, more, data_version: self.data_version };
+        self.dispatcher.handle_input(self.now, Input::Store(id, Ok(reply)));
+    }
+}
+
+#[test]
+fn what_others_change_in_any_row_is_seen_within_one_interval() {
+    let mut outbox = Outbox::new();
+    for number in 0..3 {
+        // Wherever the walk is just now.
+        outbox.run_for(Duration::from_millis(700 * number));
+        let (gone, cleared, below) = (1 + number as i64, ROWS / 2 + number as i64, -(number as i64));
+        let indexed = outbox.dispatcher.indexed();
+        outbox.change(|rows| {
+            rows.remove(&MailId(gone));
+            rows.insert(MailId(cleared), row(cleared, 0));
+            rows.insert(MailId(below), row(below, 1));
+        });
+        outbox.run_for(INTERVAL);
+        assert!(outbox.dispatcher.queue.find(MailId(gone)).is_none());
+        assert!(outbox.dispatcher.queue.find(MailId(cleared)).unwrap().is_ready());
+        assert!(outbox.dispatcher.queue.find(MailId(below)).is_some());
+        assert_eq!(outbox.dispatcher.indexed(), indexed);
+    }
+}
+
+#[test]
+fn without_writers_nothing_is_walked_over_and_with_them_no_more_than_once_in_three_quarters_of_an_interval() {
+    let mut outbox = Outbox::new();
+    outbox.run_for(INTERVAL * 10);
+    assert!(outbox.slices.is_empty());
+    let begin = outbox.now.monotonic;
+    for _ in 0..40 {
+        outbox.change(|_| {});
+        outbox.run_for(INTERVAL / 4);
+    }
+    let walked: usize = outbox.slices.iter().map(|&(_, rows)| rows).sum();
+    let most = (10 * 4 / 3 + 1) * ROWS as usize;
+    assert!((9 * ROWS as usize..=most).contains(&walked), "{walked}");
+    assert!(outbox.slices.iter().all(|&(at, rows)| at >= begin && rows <= 2048));
+}

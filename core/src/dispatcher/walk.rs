@@ -1,0 +1,194 @@
+//! The walk over the known rows, by which is found what other programs have changed or deleted in them.
+//!
+//! It begins when the database says that somebody has written, and goes through the outbox slice by slice. A change is
+//! found within one interval: the place where it stands is passed again no later than that.
+
+use alloc::collections::BTreeSet;
+
+use super::{Asked, Dispatcher, Mode};
+use crate::outbox::{Cursor, MailId, StoreError, StoreReply, StoreRequest};
+use crate::time::{Duration, Instant};
+
+/// Most rows of a slice. Claims and commits come in between, and wait for one at most: about 5 ms.
+const SLICE_LIMIT_ROWS: u32 = 2048;
+/// How soon a slice is asked for again that could not be had.
+const SLICE_RETRY: Duration = Duration::from_secs(1);
+
+/// Where the walk stands.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    /// Whether somebody has written since the last walk began.
+    is_wanted: bool,
+    began: Option<Instant>,
+    step: Step,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Step {
+    /// No walk is under way.
+    #[default]
+    Resting,
+    /// A slice was asked for at this time.
+    Asked(Instant),
+    /// The next slice is to be asked for at this time.
+    Next(Cursor, Instant),
+}
+
+impl Walk {
+    /// Somebody has written: what was seen so far may have changed.
+    pub(super) fn want(&mut self) {
+        self.is_wanted = true;
+    }
+
+    /// When there is something to do, where the outbox is looked at once in an `interval`.
+    ///
+    /// Somebody who writes all the time brings a walk in three quarters of each, so that the rest is left for its delays.
+    fn due(&self, interval: Duration) -> Option<Instant> {
+        match self.step {
+            Step::Resting => {
+                let earliest = self.began.map_or(Instant::default(), |began| began + interval / 4 * 3);
+                self.is_wanted.then_some(earliest)
+            }
+            Step::Asked(_) => None,
+            Step::Next(_, at) => Some(at),
+        }
+    }
+
+    /// Takes the place from which a slice is to be asked for now, if one is.
+    fn take_due(&mut self, now: Instant, interval: Duration) -> Option<Cursor> {
+        self.due(interval).filter(|due| *due <= now)?;
+        let after = match self.step {
+            Step::Next(after, _) => after,
+            Step::Resting | Step::Asked(_) => {
+                (self.is_wanted, self.began) = (false, Some(now));
+                Cursor::BeforeFirst
+            }
+        };
+        self.step = Step::Asked(now);
+        Some(after)
+    }
+
+    /// A slice has come; behind it the walk goes on, unless it is over. It rests for as long as that took, so that others
+    /// have the database for at least half of the time, but not for longer than `longest_rest`.
+    fn answered(&mut self, now: Instant, next: Option<Cursor>, longest_rest: Duration) {
+        let Step::Asked(since) = self.step else { return };
+        let rest = now.saturating_duration_since(since).min(longest_rest);
+        self.step = next.map_or(Step::Resting, |after| Step::Next(after, now + rest));
+    }
+
+    fn failed(&mut self, now: Instant, after: Cursor) {
+        self.step = Step::Next(after, now + SLICE_RETRY);
+    }
+}
+
+impl Dispatcher {
+    /// When the walk has something to do.
+    pub(super) fn walk_due(&self) -> Option<Instant> {
+        let may_walk = self.mode == Mode::Daemon && self.intake.is_complete() && !self.is_draining();
+        self.intake.walk.due(self.settings.interval).filter(|_| may_walk)
+    }
+
+    /// Looks again at a slice of what is known, if that is due.
+    pub(super) fn walk(&mut self) {
+        if self.walk_due().is_none() {
+            return;
+        }
+        if let Some(after) = self.intake.walk.take_due(self.now.monotonic, self.settings.interval) {
+            let asked = Asked::Walk { after, frontier: self.intake.frontier() };
+            self.ask(StoreRequest::Scan { after, limit: SLICE_LIMIT_ROWS }, asked);
+        }
+    }
+
+    /// `frontier` is what was known when the database was asked: of what came later the answer says nothing.
+    pub(super) fn walked(&mut self, after: Cursor, frontier: Cursor, result: Result<StoreReply, StoreError>) {
+        let Ok(StoreReply::Rows { rows, more, data_version }) = result else {
+            return self.intake.walk.failed(self.now.monotonic, after);
+        };
+        // The database says only once that somebody has written, and has said it here.
+        if self.intake.see_version(data_version) {
+            self.look();
+        }
+        let last = rows.last().filter(|_| more).map_or(frontier, |row| Cursor::After(row.id));
+        let found: BTreeSet<MailId> = rows.iter().map(|row| row.id).collect();
+        for id in self.queue.unclaimed_between(after, last) {
+            if !found.contains(&id) {
+                self.forget(id);
+            }
+        }
+        // What is new is left to the look that will find it: only mail up to the frontier is ever condemned, and a next
+        // hop with ready mail beyond it would be tried again and again.
+        let frontier = self.intake.frontier();
+        for row in rows.iter().filter(|row| Cursor::After(row.id) <= frontier) {
+            self.take_in(row);
+        }
+        self.intake.walk.answered(self.now.monotonic, more.then_some(last), self.longest_rest());
+    }
+
+    /// How long the walk may rest after each slice and still be through after half an interval.
+    fn longest_rest(&self) -> Duration {
+        let slices = self.queue.len().div_ceil(SLICE_LIMIT_ROWS as usize).max(1);
+        self.settings.interval / 2 / u32::try_from(slices).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(8);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(seconds: u64) -> Instant {
+        Instant::default() + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn nothing_is_walked_over_unless_somebody_has_written() {
+        let mut walk = Walk::default();
+        assert_eq!((walk.due(INTERVAL), walk.take_due(at(100), INTERVAL)), (None, None));
+        walk.want();
+        assert_eq!(walk.take_due(at(100), INTERVAL), Some(Cursor::BeforeFirst));
+        walk.answered(at(101), None, SECOND);
+        assert_eq!(walk.due(INTERVAL), None);
+    }
+
+    #[test]
+    fn a_slice_is_followed_by_a_rest_as_long_as_it_but_not_too_long() {
+        let mut walk = Walk::default();
+        let next = Cursor::After(MailId(7));
+        walk.want();
+        for (longest_rest, rest) in [(SECOND * 10, 3), (SECOND, 1)] {
+            walk.take_due(at(100), INTERVAL).unwrap();
+            walk.answered(at(103), Some(next), longest_rest);
+            assert_eq!(walk.due(INTERVAL), Some(at(103 + rest)));
+            walk.step = Step::Next(next, at(0));
+        }
+        assert_eq!(walk.take_due(at(104), INTERVAL), Some(next));
+    }
+
+    #[test]
+    fn somebody_who_writes_all_the_time_brings_walks_within_the_interval_and_not_more_often() {
+        let mut walk = Walk::default();
+        walk.want();
+        walk.take_due(at(100), INTERVAL).unwrap();
+        walk.want();
+        walk.answered(at(101), None, SECOND);
+        assert_eq!(walk.due(INTERVAL), Some(at(106)));
+        // One that takes longer than that is followed by the next at once.
+        walk.take_due(at(106), INTERVAL).unwrap();
+        walk.want();
+        walk.answered(at(120), None, SECOND);
+        assert_eq!(walk.take_due(at(120), INTERVAL), Some(Cursor::BeforeFirst));
+    }
+
+    #[test]
+    fn a_slice_that_cannot_be_had_is_asked_for_again() {
+        let mut walk = Walk::default();
+        walk.want();
+        walk.take_due(at(100), INTERVAL).unwrap();
+        let after = Cursor::After(MailId(7));
+        walk.failed(at(101), after);
+        assert_eq!(walk.due(INTERVAL), Some(at(102)));
+        assert_eq!(walk.take_due(at(102), INTERVAL), Some(after));
+    }
+}
