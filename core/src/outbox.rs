@@ -7,12 +7,14 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::rng::Seed;
 use crate::time::UnixTime;
 
 /// Most recipients of one transaction, so that no server has to refuse some (RFC 5321 section 4.5.3.1.8).
@@ -185,8 +187,26 @@ pub struct Replacement {
 pub struct NewBounce {
     /// One row for each.
     pub recipients: Vec<Bytes>,
-    /// `mail_data` of all of them.
-    pub data: Bytes,
+    /// What `mail_data` of all of them is composed of.
+    pub order: BounceOrder,
+}
+
+/// What [`bounce::compose_ordered`](crate::bounce::compose_ordered) makes a bounce of: whoever works on the database calls it,
+/// because that takes as long as the original is large.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BounceOrder {
+    /// The name of this host.
+    pub announce: Arc<str>,
+    /// The address in From.
+    pub bounce_from: Arc<str>,
+    /// Originals up to this size come back whole.
+    pub return_limit_octets: u64,
+    /// What has failed: at least one mail, and all with a sender.
+    pub message: FailedMessage,
+    /// When that was found.
+    pub now: UnixTime,
+    /// What everything random in it comes from.
+    pub seed: Seed,
 }
 
 /// The answer to a [`StoreRequest`].

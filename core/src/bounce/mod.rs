@@ -23,9 +23,8 @@ use mail_builder::headers::raw::Raw;
 use mail_builder::mime::MimePart;
 
 use crate::address::{Domain, Mailbox};
-use crate::outbox::FailedMessage;
+use crate::outbox::{BounceOrder, FailedMessage};
 use crate::rng::Rng;
-use crate::settings::Settings;
 use crate::shown::one_line;
 use crate::time::UnixTime;
 
@@ -33,6 +32,8 @@ pub use report::ATTEMPT_LIMIT;
 
 /// Longest address in To, in octets: no address can be folded (RFC 5322 section 2.1.1).
 const TO_LIMIT_OCTETS: usize = 900;
+/// About how much is written around the parts, in octets: memory is taken once for all, and not copied as it grows.
+const HEADERS_OCTETS: usize = 8 * 1024;
 /// Randomness of a boundary in octets.
 const BOUNDARY_OCTETS: usize = 24;
 /// Randomness of a message identifier in octets.
@@ -49,14 +50,14 @@ pub struct BounceSettings<'a> {
     pub return_limit_octets: u64,
 }
 
-impl<'a> From<&'a Settings> for BounceSettings<'a> {
-    fn from(settings: &'a Settings) -> Self {
-        Self {
-            announce: &settings.announce,
-            bounce_from: &settings.bounce_from,
-            return_limit_octets: settings.bounce_return_limit_octets,
-        }
-    }
+/// [`compose`]s what was ordered; nothing if nobody is to be told.
+pub fn compose_ordered(order: &BounceOrder) -> Option<Bytes> {
+    let settings = BounceSettings {
+        announce: &order.announce,
+        bounce_from: &order.bounce_from,
+        return_limit_octets: order.return_limit_octets,
+    };
+    compose(settings, &order.message, order.now, &mut Rng::from_seed(order.seed.0))
 }
 
 /// Composes the one bounce for all recipients of `message`; nothing if it has a null sender, which is never answered
@@ -88,6 +89,7 @@ pub fn compose(
     let message_id = format!("{}@{announce}", random_token::<MESSAGE_ID_OCTETS>(rng));
     let boundary = boundary(&[readable.as_bytes(), status.as_bytes(), returned], rng);
     let types = PartTypes::new(is_international, is_whole);
+    let readable_octets = readable.len();
     let parts = vec![
         MimePart::new("text/plain", readable).header("Content-Description", Raw::new("Notification")),
         part(types.status, "Delivery report", status_encoding, status.as_bytes()),
@@ -111,7 +113,8 @@ pub fn compose(
         builder = builder.in_reply_to(id).references(MessageId::new_list(references.into_iter()));
     }
     let body = MimePart::new(report, parts).transfer_encoding(encoding);
-    let mut octets = Vec::new();
+    let parts_octets = readable_octets + status.len() + returned.len();
+    let mut octets = Vec::with_capacity(parts_octets + HEADERS_OCTETS);
     builder.body(body).serialize(&mut octets);
     Some(octets.into())
 }

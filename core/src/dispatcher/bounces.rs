@@ -5,22 +5,28 @@
 
 use alloc::collections::BTreeSet;
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use super::{Asked, Dispatcher, Mode};
 use crate::address::Mailbox;
-use crate::bounce::{self, BounceSettings};
 use crate::event::{Event, Level};
-use crate::outbox::{FailedMessage, MailId, NewBounce, Replacement, StoreError, StoreReply, StoreRequest};
+use crate::outbox::{
+    BounceOrder, FailedMessage, MailId, NewBounce, Replacement, StoreError, StoreReply, StoreRequest,
+};
 use crate::queue::{HopId, MessageKey, Place};
 use crate::rng::Rng;
 use crate::schedule::Standing;
+use crate::settings::Settings;
 use crate::shown::shortened_octets;
+use crate::time::UnixTime;
 
-/// Most originals that are held in memory at once, alone or in their bounces.
-const OPEN_LIMIT: usize = 8;
+/// Most messages that are being bounced at once.
+const OPEN_LIMIT: u64 = 8;
+/// Memory for their originals together, in octets. There is room for one in any case.
+const OPEN_LIMIT_OCTETS: u64 = 64 * 1024 * 1024;
 /// Most recipients of one message that share a bounce.
 const RECIPIENT_LIMIT: usize = 1000;
 
@@ -31,12 +37,34 @@ pub(super) struct Bounces {
     /// Messages that could not be read, until the next look at the outbox.
     postponed: BTreeSet<(HopId, MessageKey)>,
     open: usize,
+    /// All bounces have these in common.
+    announce: Arc<str>,
+    bounce_from: Arc<str>,
     rng: Rng,
 }
 
 impl Bounces {
-    pub(super) fn new(rng: Rng) -> Self {
-        Self { candidates: BTreeSet::new(), postponed: BTreeSet::new(), open: 0, rng }
+    pub(super) fn new(settings: &Settings, rng: Rng) -> Self {
+        Self {
+            candidates: BTreeSet::new(),
+            postponed: BTreeSet::new(),
+            open: 0,
+            announce: settings.announce.as_ref().into(),
+            bounce_from: settings.bounce_from.as_ref().into(),
+            rng,
+        }
+    }
+
+    /// What the bounce of a message is to be composed of.
+    fn order(&mut self, message: FailedMessage, settings: &Settings, now: UnixTime) -> BounceOrder {
+        BounceOrder {
+            announce: Arc::clone(&self.announce),
+            bounce_from: Arc::clone(&self.bounce_from),
+            return_limit_octets: settings.bounce_return_limit_octets,
+            message,
+            now,
+            seed: self.rng.seed(),
+        }
     }
 
     /// Tries again what could not be read.
@@ -55,7 +83,8 @@ impl Dispatcher {
 
     /// Asks for what is needed to make bounces.
     pub(super) fn generate_bounces(&mut self) {
-        while self.bounces.open + self.ledger.replacement_count() < OPEN_LIMIT
+        let limit = open_limit(self.settings.bounce_return_limit_octets);
+        while self.bounces.open + self.ledger.replacement_count() < limit
             && !self.ledger.is_congested()
             && self.intake.is_complete()
         {
@@ -135,18 +164,11 @@ impl Dispatcher {
             return self.ledger.replaced(Replacement { originals, bounce: None });
         }
         let told = recipients.first().map(|recipient| shortened_octets(recipient)).unwrap_or_default();
-        let settings = BounceSettings::from(&self.settings);
-        let Some(data) = bounce::compose(settings, &message, self.now.wall, &mut self.bounces.rng) else {
-            // It says so only of messages without sender or recipients, which this one is not.
-            for &id in &originals {
-                self.forget(id);
-            }
-            return;
-        };
         for &id in &originals {
             self.event(Event::Bounced { id, sender: told.as_str().into() });
         }
-        self.ledger.replaced(Replacement { originals, bounce: Some(NewBounce { recipients, data }) });
+        let order = self.bounces.order(message, &self.settings, self.now.wall);
+        self.ledger.replaced(Replacement { originals, bounce: Some(NewBounce { recipients, order }) });
     }
 
     /// Who is told of mail of this sender, each once. A sender that is no address is like one that is not there: whatever is
@@ -158,4 +180,10 @@ impl Dispatcher {
         let mut seen = BTreeSet::new();
         valid.into_iter().chain(copies).filter(|recipient| seen.insert(recipient.clone())).collect()
     }
+}
+
+/// How many messages may be bounced at once, where so much of an original is returned.
+fn open_limit(return_limit_octets: u64) -> usize {
+    let limit = (OPEN_LIMIT_OCTETS / return_limit_octets.max(1)).clamp(1, OPEN_LIMIT);
+    usize::try_from(limit).unwrap_or(1)
 }

@@ -160,7 +160,7 @@ impl Dispatcher {
             queue: Queue::new(),
             intake: Intake::new(now.monotonic, rng.next_u64()),
             traffic: Traffic::new(&settings, rng.fork()),
-            bounces: Bounces::new(rng.fork()),
+            bounces: Bounces::new(&settings, rng.fork()),
             ledger: Ledger::new(),
             attempts: Attempts::new(rules.rest(&settings)),
             settings,

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 
 use cmail_delivery::address::Domain;
 use cmail_delivery::event::{Event, Level};
-use cmail_delivery::outbox::{Commit, NewBounce, StoreReply};
+use cmail_delivery::outbox::{BounceOrder, Commit, FailedMessage, NewBounce, StoreReply};
+use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::{Duration, UnixTime};
 
@@ -122,14 +123,27 @@ impl Mutation {
                 for replacement in &mut commit.replaced {
                     replacement.bounce.get_or_insert_with(|| NewBounce {
                         recipients: vec![b"postmaster@zone0.example"[..].into()],
-                        data: bytes::Bytes::new(),
+                        order: BounceOrder {
+                            announce: "mail.example.org".into(),
+                            bounce_from: "postmaster@mail.example.org".into(),
+                            return_limit_octets: 0,
+                            message: FailedMessage {
+                                mails: Vec::new(),
+                                data_octets: 0,
+                                original: bytes::Bytes::new(),
+                            },
+                            now: UnixTime(0),
+                            seed: Seed([0; 32]),
+                        },
                     });
                 }
             }
             Self::LeaksIntoBounces => {
                 for bounce in commit.replaced.iter_mut().filter_map(|replacement| replacement.bounce.as_mut())
                 {
-                    bounce.data = [&bounce.data[..], b"zt99999999z\r\n"].concat().into();
+                    let message = &mut bounce.order.message;
+                    message.original = [b"zt99999999z: \r\n", &message.original[..]].concat().into();
+                    message.data_octets = message.original.len() as u64;
                 }
             }
             _ => {}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use cmail_delivery::bounce::compose_ordered;
 use cmail_delivery::outbox::{
     Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS, FailState,
     FailedMail, FailedMessage, MailId, Row, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
@@ -249,8 +250,10 @@ impl Outbox {
                 self.mails.remove(id);
             }
             let digest = Digest::default();
+            let data = replacement.bounce.as_ref().and_then(|bounce| compose_ordered(&bounce.order));
+            let data = data.unwrap_or_default();
             for recipient in replacement.bounce.iter().flat_map(|bounce| &bounce.recipients) {
-                let data = replacement.bounce.as_ref().map(|bounce| bounce.data.clone()).unwrap_or_default();
+                let data = data.clone();
                 let recipient = recipient.clone();
                 let id = self.insert(Mail {
                     remote: None,
@@ -368,7 +371,7 @@ fn is_same_message(before: &Row, now: &Row) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cmail_delivery::outbox::{NewBounce, Replacement};
+    use cmail_delivery::outbox::Replacement;
 
     fn outbox(count: usize) -> Outbox {
         let mut outbox = Outbox::new();
@@ -390,10 +393,8 @@ mod tests {
     fn nothing_of_a_replacement_is_done_if_an_original_is_gone() {
         let mut outbox = outbox(3);
         outbox.remove(MailId(2));
-        let bounce = NewBounce { recipients: vec![b"s@example.org"[..].into()], data: Bytes::new() };
         let originals = vec![MailId(1), MailId(2)];
-        let commit =
-            Commit { replaced: vec![Replacement { originals, bounce: Some(bounce) }], ..Commit::default() };
+        let commit = Commit { replaced: vec![Replacement { originals, bounce: None }], ..Commit::default() };
         let (reply, effects) = outbox.commit(&commit, UnixTime(5));
         assert_eq!(
             reply,

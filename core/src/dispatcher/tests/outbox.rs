@@ -200,12 +200,13 @@ impl Outbox {
                 self.replaced.push(id.0);
             }
             let Some(bounce) = replacement.bounce else { continue };
+            let data = crate::bounce::compose_ordered(&bounce.order).unwrap();
             for recipient in bounce.recipients {
                 self.insert(Mail {
                     remote: None,
                     sender: None,
                     recipient: String::from_utf8(recipient.into()).unwrap(),
-                    data: bounce.data.clone(),
+                    data: data.clone(),
                     submission: UnixTime(0),
                     faillog: Vec::new(),
                 });

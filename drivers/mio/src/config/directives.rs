@@ -348,7 +348,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Number {
             shape: "OCTETS",
             min: 0,
-            max: 1 << 30,
+            max: 64 << 20,
             set: |to, number| to.bounce_return_limit_octets = number,
         },
         default: Fallback::Value("1048576"),

@@ -4,7 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cmail_delivery::outbox::{MailId, StoreError, StoreReply, StoreRequest};
+use bytes::Bytes;
+use cmail_delivery::outbox::{
+    BounceOrder, FailedMail, FailedMessage, MailId, NewBounce, Row, StoreError, StoreReply, StoreRequest,
+};
+use cmail_delivery::rng::Seed;
+use cmail_delivery::time::UnixTime;
 use nix::unistd::{Uid, setfsuid};
 use rusqlite::{Connection, Params};
 use tempfile::TempDir;
@@ -90,4 +95,32 @@ pub(super) fn without_privileges(test: impl FnOnce() + Send) {
             test();
         });
     });
+}
+
+/// A bounce of a message with any octets in it.
+pub(super) fn bounce_to(recipients: &[&'static str]) -> NewBounce {
+    let row = Row {
+        id: MailId(1),
+        remote: None,
+        sender: Some(Bytes::from_static(b"s@example.net")),
+        recipient: Bytes::from_static(b"r@example.org"),
+        data_octets: 15,
+        fail_count: 1,
+        last_try: UnixTime(0),
+        fatal: true,
+    };
+    let message = FailedMessage {
+        mails: vec![FailedMail { row, submission: UnixTime(0), attempts: Vec::new() }],
+        data_octets: 15,
+        original: Bytes::from_static(b"x \0 \xff\r\n\r\n.\r\n.."),
+    };
+    let order = BounceOrder {
+        announce: "mail.example.org".into(),
+        bounce_from: "postmaster@mail.example.org".into(),
+        return_limit_octets: 100,
+        message,
+        now: UnixTime(0),
+        seed: Seed([7; 32]),
+    };
+    NewBounce { recipients: recipients.iter().map(|recipient| Bytes::from(*recipient)).collect(), order }
 }

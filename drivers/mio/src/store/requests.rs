@@ -3,10 +3,12 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use cmail_delivery::bounce::compose_ordered;
 use cmail_delivery::outbox::{
     Commit, Cursor, FailedAttempt, MailId, Replacement, StoreError, StoreReply, StoreRequest,
 };
-use rusqlite::{Transaction, TransactionBehavior, params};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{ToSql, Transaction, TransactionBehavior, params};
 
 use super::database::{Database, version};
 use super::failures::{add_failures, failures_of_existing};
@@ -119,10 +121,12 @@ impl Database {
             let (failed, not_replaced, changed) = (Vec::new(), Vec::new(), Vec::new());
             return Ok(StoreReply::Committed { failed, not_replaced, changed });
         }
+        // Before the database is locked: it takes as long as the originals are large.
+        let bounces = compose_bounces(&commit);
         let generation = self.generation;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = version(&transaction, generation)?;
-        let recorded = record(&transaction, &commit, &self.stamps, version)?;
+        let recorded = record(&transaction, &commit, bounces, &self.stamps, version)?;
         transaction.commit()?;
         let stamps = self.stamps.take(&commit);
         self.remember(commit, stamps);
@@ -130,10 +134,17 @@ impl Database {
     }
 }
 
-/// Records verdicts, but for those on mail that is not what it was by its stamp. The answer to [`StoreRequest::Commit`].
+/// The data of the bounces of a commit, in their order.
+pub(super) fn compose_bounces(commit: &Commit) -> Vec<Option<Bytes>> {
+    let bounces = commit.replaced.iter().map(|replacement| replacement.bounce.as_ref());
+    bounces.map(|bounce| compose_ordered(&bounce?.order)).collect()
+}
+
+/// Records verdicts, with these [bounces](compose_bounces), but for those on mail that is not what it was by its stamp. The answer to [`StoreRequest::Commit`].
 pub(super) fn record(
     transaction: &Transaction<'_>,
     commit: &Commit,
+    bounces: Vec<Option<Bytes>>,
     stamps: &Stamps,
     version: i64,
 ) -> rusqlite::Result<StoreReply> {
@@ -157,7 +168,7 @@ pub(super) fn record(
         }
     }
     let mut not_replaced = Vec::new();
-    for replacement in &commit.replaced {
+    for (replacement, bounce) in commit.replaced.iter().zip(bounces) {
         let mut remaining = Vec::with_capacity(replacement.originals.len());
         for id in &replacement.originals {
             if exists(transaction, *id)? && is_as_claimed(*id, Part::Everything)? {
@@ -165,7 +176,7 @@ pub(super) fn record(
             }
         }
         if remaining.len() == replacement.originals.len() {
-            replace(transaction, replacement)?;
+            replace(transaction, replacement, bounce)?;
         } else {
             not_replaced.append(&mut remaining);
         }
@@ -196,18 +207,33 @@ fn exists(transaction: &Transaction<'_>, id: MailId) -> rusqlite::Result<bool> {
 }
 
 /// Puts the bounce in the place of its originals.
-fn replace(transaction: &Transaction<'_>, replacement: &Replacement) -> rusqlite::Result<()> {
+fn replace(
+    transaction: &Transaction<'_>,
+    replacement: &Replacement,
+    data: Option<Bytes>,
+) -> rusqlite::Result<()> {
     replacement.originals.iter().try_for_each(|id| delete(transaction, *id))?;
-    let Some(bounce) = &replacement.bounce else { return Ok(()) };
-    // The cast makes a text of any octets, which is what the column holds for all other programs.
+    let (Some(bounce), Some(data)) = (&replacement.bounce, data) else { return Ok(()) };
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO outbox (mail_remote, mail_envelopefrom, mail_envelopeto, mail_data) \
-         VALUES (NULL, NULL, CAST(?1 AS TEXT), CAST(?2 AS TEXT))",
+        "INSERT INTO outbox (mail_remote, mail_envelopefrom, mail_envelopeto, mail_data) VALUES (NULL, NULL, ?1, ?2)",
     )?;
-    bounce
-        .recipients
-        .iter()
-        .try_for_each(|recipient| insert.execute(params![&recipient[..], &bounce.data[..]]).map(drop))
+    insert.raw_bind_parameter(2, AsText(&data))?;
+    // SQLite has a copy now, and makes another for each row.
+    drop(data);
+    for recipient in &bounce.recipients {
+        insert.raw_bind_parameter(1, AsText(recipient))?;
+        insert.raw_execute()?;
+    }
+    Ok(())
+}
+
+/// Any octets as a text, which is what the columns hold for all other programs.
+struct AsText<'a>(&'a [u8]);
+
+impl ToSql for AsText<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
+    }
 }
 
 #[cfg(test)]

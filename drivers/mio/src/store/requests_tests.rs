@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use cmail_delivery::outbox::{Cursor, FailState, NewBounce, Row};
+use cmail_delivery::outbox::{Cursor, FailState, Row};
 use cmail_delivery::schedule::{RetryRules, Standing};
 use cmail_delivery::time::UnixTime;
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, StatementStatus};
 
 use super::super::failures::add_own_failures;
-use super::super::fixture::{Fixture, open};
+use super::super::fixture::{Fixture, bounce_to, open};
 use super::*;
 
 /// The rows after an id: what a cursor names.
@@ -203,11 +203,8 @@ fn a_bounce_takes_the_place_of_its_originals() {
     let mut fixture = Fixture::new();
     let original = fixture.mail(Some("s@example.net"), "a@example.org", b"x");
     fixture.execute("INSERT INTO faillog (fail_mail) VALUES (?1)", [original.0]);
-    let data = b"bounce \0 \xff\r\n".to_vec();
-    let bounce = NewBounce {
-        recipients: vec![Bytes::from_static(b"s@example.net"), Bytes::from_static(b"copy@example.net")],
-        data: Bytes::from(data.clone()),
-    };
+    let bounce = bounce_to(&["s@example.net", "copy@example.net"]);
+    let data = compose_ordered(&bounce.order).unwrap();
     let replaced = vec![Replacement { originals: vec![original], bounce: Some(bounce) }];
     let reply = commit(&mut fixture, Commit { replaced, ..Commit::default() });
     assert_eq!(reply, (vec![], vec![]));
@@ -233,8 +230,7 @@ fn mail_that_somebody_has_deleted_is_not_bounced() {
     let recipients = ["a@example.org", "b@example.org", "c@example.org"];
     let [gone, kept, dropped] = recipients.map(|to| fixture.mail(Some("s@example.net"), to, b"x"));
     fixture.execute("DELETE FROM outbox WHERE mail_id = ?1", [gone.0]);
-    let bounce =
-        NewBounce { recipients: vec![Bytes::from_static(b"s@example.net")], data: Bytes::from_static(b"no") };
+    let bounce = bounce_to(&["s@example.net"]);
     let replaced = vec![
         Replacement { originals: vec![kept, gone], bounce: Some(bounce) },
         Replacement { originals: vec![dropped], bounce: None },
@@ -301,8 +297,7 @@ fn mail_that_is_not_what_failed_is_not_bounced() {
         ["a@example.org", "b@example.org"].map(|to| fixture.mail(Some("s@example.net"), to, b"x"));
     fixture.answer(StoreRequest::ReadFailed { ids: vec![new, kept], original_limit_octets: 1000 });
     fixture.execute("UPDATE outbox SET mail_envelopeto = 'new@example.org' WHERE mail_id = ?1", [new.0]);
-    let bounce =
-        NewBounce { recipients: vec![Bytes::from_static(b"s@example.net")], data: Bytes::from_static(b"no") };
+    let bounce = bounce_to(&["s@example.net"]);
     let replaced = vec![Replacement { originals: vec![new, kept], bounce: Some(bounce) }];
     let (_, not_replaced, changed) =
         commit_to_changed(&mut fixture, Commit { replaced, ..Commit::default() });

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use cmail_delivery::outbox::{Commit, FailedAttempt};
 use rusqlite::{Connection, Transaction, params};
 
-use super::requests::record;
+use super::requests::{compose_bounces, record};
 use super::stamps::{StampList, Stamps};
 
 /// When so much is remembered, SQLite is asked to copy its log, of which these are a part.
@@ -83,7 +83,7 @@ impl Unsettled {
                 }
             }
             commit.failed = failed;
-            record(transaction, &commit, &self.stamps, version)?;
+            record(transaction, &commit, compose_bounces(&commit), &self.stamps, version)?;
         }
         Ok(())
     }
@@ -109,7 +109,7 @@ fn is_recorded(transaction: &Transaction<'_>, attempt: &FailedAttempt) -> rusqli
 fn octets(commit: &Commit) -> usize {
     let failed: usize = commit.failed.iter().map(|attempt| attempt.text.len() + ROW_OCTETS).sum();
     let replaced = commit.replaced.iter().map(|replacement| {
-        let bounce = replacement.bounce.as_ref().map_or(0, |bounce| bounce.data.len());
+        let bounce = replacement.bounce.as_ref().map_or(0, |bounce| bounce.order.message.original.len());
         bounce + replacement.originals.len() * ROW_OCTETS
     });
     commit.delivered.len() * ROW_OCTETS + failed + replaced.sum::<usize>()

@@ -1,8 +1,7 @@
-use bytes::Bytes;
-use cmail_delivery::outbox::{MailId, NewBounce, Replacement, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{MailId, Replacement, StoreReply, StoreRequest};
 use cmail_delivery::time::UnixTime;
 
-use super::super::fixture::Fixture;
+use super::super::fixture::{Fixture, bounce_to};
 use super::super::paths::with_suffix;
 use super::*;
 
@@ -43,13 +42,13 @@ fn what_was_recorded_in_a_lost_log_is_recorded_anew() {
     let (mut fixture, [a, b, c]) = fixture();
     claim(&mut fixture, &[a, b, c]);
     commit(&mut fixture, Commit { delivered: vec![a], failed: vec![failure(b)], ..Commit::default() });
-    let bounce = NewBounce { recipients: vec![Bytes::from("s@example.net")], data: Bytes::from("bounce") };
+    let bounce = bounce_to(&["s@example.net"]);
     let replaced = vec![Replacement { originals: vec![c], bounce: Some(bounce) }];
     commit(&mut fixture, Commit { replaced, ..Commit::default() });
     lose_log(&mut fixture);
-    let rows = "SELECT group_concat(mail_envelopeto || '=' || mail_data, ' ') FROM outbox ORDER BY mail_id";
+    let rows = "SELECT group_concat(mail_envelopeto || '=' || substr(mail_data, 1, 5), ' ') FROM outbox ORDER BY mail_id";
     let found: String = fixture.other.query_row(rows, [], |row| row.get(0)).unwrap();
-    assert_eq!(found, "b=b s@example.net=bounce");
+    assert_eq!(found, "b=b s@example.net=From:");
     assert_eq!(fixture.number("SELECT count(*) FROM faillog"), 1);
     // And if it is lost once more, once more.
     lose_log(&mut fixture);

@@ -1,5 +1,6 @@
 //! A bounce contains nothing of any other mail. Every message has a mark of its own in it, and every recipient.
 
+use cmail_delivery::bounce::compose_ordered;
 use std::collections::BTreeSet;
 
 use memchr::memmem;
@@ -32,7 +33,10 @@ impl Checker for BounceContents {
                 own.extend(marks(&mail.data));
                 own.extend(marks(&mail.recipient));
             }
-            if let Some(other) = marks(&bounce.data).into_iter().find(|mark| !own.contains(mark)) {
+            if let Some(other) = marks(&compose_ordered(&bounce.order).unwrap_or_default())
+                .into_iter()
+                .find(|mark| !own.contains(mark))
+            {
                 return Err(format!("the bounce of {:?} contains {other}", replacement.originals));
             }
         }

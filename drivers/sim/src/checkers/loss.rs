@@ -1,6 +1,8 @@
 //! Nothing is lost: a mail leaves the outbox only when a server has accepted it, octet for octet, or when it is given
 //! up, and then its sender is told in the same transaction.
 
+use cmail_delivery::address::Mailbox;
+use cmail_delivery::bounce::compose_ordered;
 use std::collections::{HashMap, HashSet};
 
 use cmail_delivery::outbox::{Commit, MailId, Replacement};
@@ -65,18 +67,25 @@ impl Loss {
                 return Err(format!("mail {id} is given up after {} attempts", state.fail_count));
             }
             let Some(sender) = mail.sender.as_deref().filter(|sender| !sender.is_empty()) else { continue };
+            // Whatever is sent to what is no address fails.
+            let sender = Some(sender).filter(|sender| Mailbox::parse(sender).is_ok());
+            let copies = scene.settings.bounce_copy.iter().map(|copy| copy.as_bytes());
+            let copies = copies.filter(|copy| Some(*copy) != sender);
+            let expected: Vec<&[u8]> = sender.into_iter().chain(copies).collect();
             let Some(bounce) = &replacement.bounce else {
+                if expected.is_empty() {
+                    continue;
+                }
                 return Err(format!("mail {id} is deleted, and its sender is not told"));
             };
-            let copies = scene.settings.bounce_copy.iter().map(|copy| copy.as_bytes());
-            let expected: Vec<&[u8]> = std::iter::once(sender).chain(copies).collect();
             let told: Vec<&[u8]> = bounce.recipients.iter().map(|recipient| &**recipient).collect();
             if told != expected {
                 return Err(format!("the bounce of mail {id} goes to others than its sender and the copies"));
             }
             let recipient = String::from_utf8_lossy(&mail.recipient);
+            let data = compose_ordered(&bounce.order).unwrap_or_default();
             let is_plain = recipient.bytes().all(|octet| octet.is_ascii_graphic());
-            if is_plain && memchr::memmem::find(&bounce.data, recipient.as_bytes()).is_none() {
+            if is_plain && memchr::memmem::find(&data, recipient.as_bytes()).is_none() {
                 return Err(format!("the bounce of mail {id} does not name its recipient"));
             }
         }
