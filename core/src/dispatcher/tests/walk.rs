@@ -8,7 +8,7 @@ use crate::outbox::{Cursor, Row};
 /// As many rows for the interval as a million would be for one of 10 s.
 const ROWS: i64 = 200_000;
 const INTERVAL: Duration = Duration::from_secs(2);
-/// How long the database takes for a thousand rows: twice as long as was measured.
+/// How long the database takes for a thousand rows: six times as long as was measured.
 const TIME_PER_THOUSAND_ROWS: Duration = Duration::from_millis(4);
 
 /// A dispatcher, and a database that holds nothing but mail that waits.

@@ -11,6 +11,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::database_file::DatabaseFile;
+use super::digests::Digests;
 use super::error::{OpenError, needs_new_connection, store_error};
 use super::journal::{
     DatabaseWarning, LogFiles, has_write_ahead_log, may_roll_back, rollback_journal, write_ahead_log,
@@ -54,6 +55,8 @@ pub(crate) struct Database {
     pub(super) unsettled: Unsettled,
     /// What the mail was that is being worked on.
     pub(super) stamps: Stamps,
+    /// Of what was compared.
+    pub(super) digests: Digests,
     /// How often the database was opened anew: data versions of different connections cannot be compared.
     pub(super) generation: i64,
     /// The data version that was seen last.
@@ -103,6 +106,7 @@ impl Database {
             log,
             unsettled: Unsettled::default(),
             stamps: Stamps::default(),
+            digests: Digests::default(),
             generation: 0,
             seen_version,
             busy_timeout,

@@ -1,4 +1,5 @@
-//! Puts rows of one message together: equal sender and equal data, compared octet by octet.
+//! Puts rows of one message together: equal sender and equal data. Their first chunks are compared octet by octet, what comes
+//! after by its digest.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::{ControlFlow, Range};
@@ -8,14 +9,15 @@ use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, Row};
 use rusqlite::{Connection, MAIN_DB};
 
 use super::database::octets;
+use super::digests::{Digest, Digests};
 use super::failures::add_own_failures;
 use super::pool::Pool;
 use super::rows::{self, Found};
 use super::stamps::{Stamp, StampList};
 
-/// How much is read of messages that turn out to be different, before no more are compared: messages that differ only far behind
-/// would hold up all others each time that some of them are claimed.
-const DIFFERENT_LIMIT_OCTETS: usize = 32 * 1024 * 1024;
+/// How much one request reads to compare messages, beside their first chunks. Reading it takes a tenth of a second, for which
+/// all others wait; who would have to be compared beyond that waits for another request.
+const COMPARED_LIMIT_OCTETS: u64 = 64 * 1024 * 1024;
 
 /// How much may come together.
 pub(super) struct Limits {
@@ -43,19 +45,30 @@ pub(super) struct Grouped {
     pub(super) groups: Vec<Group>,
     /// Those that went beyond the limits.
     pub(super) left_over: Vec<MailId>,
+    /// Whether some of them may belong to the groups, but could not be compared any more.
+    pub(super) is_partly_compared: bool,
     /// Of all rows in groups.
     pub(super) stamps: StampList,
 }
 
 /// Groups rows. To be called within a read transaction.
-pub(super) fn group(connection: &Connection, ids: &[MailId], limits: &Limits) -> rusqlite::Result<Grouped> {
+pub(super) fn group(
+    connection: &Connection,
+    pool: &Pool,
+    digests: &mut Digests,
+    ids: &[MailId],
+    limits: &Limits,
+) -> rusqlite::Result<Grouped> {
     let mut grouper = Grouper {
         connection,
+        pool,
+        digests,
         limits,
         groups: Vec::new(),
         open: HashMap::new(),
         head_octets: 0,
-        different_octets: 0,
+        is_partly_compared: false,
+        compared_octets: 0,
         stamps: Vec::with_capacity(ids.len()),
     };
     let mut left_over = Vec::new();
@@ -72,29 +85,41 @@ pub(super) fn group(connection: &Connection, ids: &[MailId], limits: &Limits) ->
             left_over.push(*id);
         }
     }
-    Ok(Grouped { groups: grouper.groups, left_over, stamps: grouper.stamps })
+    let Grouper { groups, is_partly_compared, stamps, .. } = grouper;
+    Ok(Grouped { groups, left_over, is_partly_compared, stamps })
 }
 
 /// What can be known of a message without reading it.
 type Outline = (Option<Bytes>, u64);
 
+/// Whether a message belongs to a group.
+enum Fit {
+    /// To this one.
+    Group(usize),
+    NoGroup,
+    /// That cannot be found out any more by this request.
+    Unknown,
+}
+
 struct Grouper<'a> {
     connection: &'a Connection,
+    pool: &'a Pool,
+    digests: &'a mut Digests,
     limits: &'a Limits,
     groups: Vec<Group>,
     /// Groups that take more rows. Those of one outline are compared one by one: messages that are not equal
     /// differ early, mostly, and all heads together keep to the budget.
     open: HashMap<Outline, Vec<usize>>,
     head_octets: usize,
-    /// How much behind the heads was equal of messages that were different.
-    different_octets: usize,
+    is_partly_compared: bool,
+    compared_octets: u64,
     stamps: StampList,
 }
 
 impl Grouper<'_> {
-    /// How long a message may be to be read whole.
+    /// How long a message may be to come with its row.
     fn room(&self) -> usize {
-        let whole = usize::try_from(self.limits.whole_octets).unwrap_or(usize::MAX);
+        let whole = usize::try_from(self.limits.whole_octets).unwrap_or(usize::MAX).min(DATA_CHUNK_OCTETS);
         if self.groups.is_empty() {
             return whole;
         }
@@ -116,41 +141,97 @@ impl Grouper<'_> {
         if !has_room && !self.open.contains_key(&outline) {
             return Ok(false);
         }
-        let head = match data {
-            Some(data) if data.len() == head_length => data,
-            Some(_) | None => read(self.connection, row.id, row.data_octets, 0, head_length)?,
+        let first_length = head_length.min(DATA_CHUNK_OCTETS);
+        let first = match data {
+            Some(data) if data.len() == first_length => data,
+            Some(_) | None => read(self.connection, row.id, row.data_octets, 0, first_length)?,
+        };
+        let stamp = Stamp::of(&row, submission.as_deref(), &first);
+        match self.find(&outline, row.id, &first)? {
+            Fit::Group(index) => {
+                add_own_failures(self.connection, &mut row)?;
+                self.stamps.push((row.id, stamp));
+                self.join(index, &outline, row);
+                return Ok(true);
+            }
+            Fit::NoGroup if has_room => {}
+            Fit::NoGroup => return Ok(false),
+            Fit::Unknown => {
+                self.is_partly_compared = true;
+                return Ok(false);
+            }
+        }
+        let head = match head_length > first_length {
+            true => read(self.connection, row.id, row.data_octets, 0, head_length)?,
+            false => first,
         };
         add_own_failures(self.connection, &mut row)?;
-        let stamp = Stamp::of(&row, submission.as_deref(), &head);
-        let candidates = self.open.entry(outline).or_default();
-        for (position, index) in candidates.iter().enumerate() {
-            let Some(group) = self.groups.get_mut(*index) else { continue };
-            let Some(first) = group.rows.first().map(|first| first.id) else { continue };
-            if group.head != head || self.different_octets > DIFFERENT_LIMIT_OCTETS {
+        if self.limits.recipients > 1 {
+            self.open.entry(outline).or_default().push(self.groups.len());
+        }
+        self.head_octets = self.head_octets.saturating_add(head.len());
+        self.stamps.push((row.id, stamp));
+        self.groups.push(Group { data_octets: row.data_octets, rows: vec![row], head });
+        Ok(true)
+    }
+
+    /// Adds a row to the group of its message.
+    fn join(&mut self, index: usize, outline: &Outline, row: Row) {
+        let Some(group) = self.groups.get_mut(index) else { return };
+        group.rows.push(row);
+        if group.rows.len() >= self.limits.recipients
+            && let Some(open) = self.open.get_mut(outline)
+        {
+            open.retain(|other| *other != index);
+        }
+    }
+
+    /// Looks for the group of a message, which begins like this.
+    fn find(&mut self, outline: &Outline, id: MailId, first: &Bytes) -> rusqlite::Result<Fit> {
+        let candidates = self.open.get(outline).cloned().unwrap_or_default();
+        let (_, data_octets) = outline;
+        for index in candidates {
+            let Some(group) = self.groups.get(index) else { continue };
+            let Some(leader) = group.rows.first().map(|leader| leader.id) else { continue };
+            if !group.head.starts_with(first) {
                 continue;
             }
-            if let Some(difference) =
-                tail_difference(self.connection, first, row.id, row.data_octets, head.len())?
-            {
-                self.different_octets += difference.saturating_sub(head.len());
+            if first.len() as u64 == *data_octets {
+                return Ok(Fit::Group(index));
+            }
+            // What is too long to be compared goes by itself.
+            if *data_octets > COMPARED_LIMIT_OCTETS {
                 continue;
             }
-            self.stamps.push((row.id, stamp));
-            group.rows.push(row);
-            if group.rows.len() >= self.limits.recipients {
-                candidates.swap_remove(position);
+            let (leader, own) = (self.digest(leader, *data_octets)?, self.digest(id, *data_octets)?);
+            match (leader, own) {
+                (Some(leader), Some(own)) if leader == own => return Ok(Fit::Group(index)),
+                (Some(_), Some(_)) => {}
+                (None, _) | (_, None) => return Ok(Fit::Unknown),
             }
-            return Ok(true);
         }
-        if has_room {
-            if self.limits.recipients > 1 {
-                candidates.push(self.groups.len());
-            }
-            self.head_octets = self.head_octets.saturating_add(head.len());
-            self.stamps.push((row.id, stamp));
-            self.groups.push(Group { data_octets: row.data_octets, rows: vec![row], head });
+        Ok(Fit::NoGroup)
+    }
+
+    /// The digest of a message, if it is known or may still be read.
+    fn digest(&mut self, id: MailId, data_octets: u64) -> rusqlite::Result<Option<Digest>> {
+        if let Some(known) = self.digests.get(id) {
+            return Ok(Some(known));
         }
-        Ok(has_room)
+        if !self.may_compare(data_octets) {
+            return Ok(None);
+        }
+        self.digests.read(self.connection, self.pool, id).map(Some)
+    }
+
+    /// Whether so much more may be read to compare, which counts then.
+    fn may_compare(&mut self, octets: u64) -> bool {
+        let compared_octets = self.compared_octets.saturating_add(octets);
+        let may = compared_octets <= COMPARED_LIMIT_OCTETS;
+        if may {
+            self.compared_octets = compared_octets;
+        }
+        may
     }
 
     fn head_length(&self, data_octets: u64) -> usize {
@@ -158,41 +239,6 @@ impl Grouper<'_> {
         let limit = if is_whole { data_octets } else { data_octets.min(DATA_CHUNK_OCTETS as u64) };
         usize::try_from(limit).unwrap_or(usize::MAX)
     }
-}
-
-/// Where two messages of `data_octets` differ from `offset` on, to the chunk, if they do. Memory does not grow with their size.
-fn tail_difference(
-    connection: &Connection,
-    left: MailId,
-    right: MailId,
-    data_octets: u64,
-    offset: usize,
-) -> rusqlite::Result<Option<usize>> {
-    let end = usize::try_from(data_octets).unwrap_or(usize::MAX);
-    if offset >= end {
-        return Ok(None);
-    }
-    if end <= DATA_CHUNK_OCTETS {
-        let left = read(connection, left, data_octets, offset, end)?;
-        let is_equal = left == read(connection, right, data_octets, offset, end)?;
-        return Ok((!is_equal).then_some(offset));
-    }
-    let left = open_data(connection, left)?;
-    let right = open_data(connection, right)?;
-    let mut buffers = [vec![0; DATA_CHUNK_OCTETS], vec![0; DATA_CHUNK_OCTETS]];
-    let [left_buffer, right_buffer] = &mut buffers;
-    let mut offset = offset;
-    while offset < end {
-        let count = left.read_at(left_buffer, offset)?;
-        if count == 0
-            || right.read_at(right_buffer, offset)? != count
-            || left_buffer.get(..count) != right_buffer.get(..count)
-        {
-            return Ok(Some(offset));
-        }
-        offset += count;
-    }
-    Ok(None)
 }
 
 /// At most `limit` octets from `offset` on of a mail's data, which is known to be `data_octets` long.
@@ -261,6 +307,6 @@ pub(super) fn read_chunks(
     Ok(())
 }
 
-fn open_data(connection: &Connection, id: MailId) -> rusqlite::Result<rusqlite::blob::Blob<'_>> {
+pub(super) fn open_data(connection: &Connection, id: MailId) -> rusqlite::Result<rusqlite::blob::Blob<'_>> {
     connection.blob_open(MAIN_DB, c"outbox", c"mail_data", id.0, true)
 }

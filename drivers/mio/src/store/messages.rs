@@ -12,6 +12,7 @@ use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::database::octets;
+use super::digests::Digests;
 use super::grouping::{Grouped, Limits, group, read_chunks};
 use super::pool::Pool;
 use super::read_ahead::{Order, Piece, Rest, has_room};
@@ -19,7 +20,10 @@ use super::rows::{beginning, limited, number};
 use super::stamps::StampList;
 
 /// Of a longer faillog, only so many rows are returned, the latest ones.
-const ATTEMPT_LIMIT: u32 = 100;
+const ATTEMPT_LIMIT: usize = 100;
+/// So many of all mails of a request together, each of which may have a text of 4 KiB; but of each mail [`ATTEMPT_LEAST`].
+const ATTEMPTS_LIMIT: usize = 10_000;
+const ATTEMPT_LEAST: usize = 10;
 
 /// How many chunks of a piece are handed over together.
 const PART_CHUNKS: usize = 16;
@@ -28,6 +32,8 @@ const PART_CHUNKS: usize = 16;
 /// read transaction.
 pub(super) fn claim(
     connection: &Connection,
+    pool: &Pool,
+    digests: &mut Digests,
     ids: &[MailId],
     limit: usize,
 ) -> rusqlite::Result<(StoreReply, StampList)> {
@@ -37,7 +43,7 @@ pub(super) fn claim(
         budget_octets: CLAIM_BUDGET_OCTETS,
         whole_octets: DATA_CHUNK_OCTETS as u64,
     };
-    let Grouped { groups, left_over, stamps } = group(connection, ids, &limits)?;
+    let Grouped { groups, left_over, stamps, .. } = group(connection, pool, digests, ids, &limits)?;
     let transactions = groups
         .into_iter()
         .map(|group| ClaimedTransaction {
@@ -95,6 +101,8 @@ pub(super) fn read_piece(
 /// Answers [`StoreRequest::ReadFailed`](cmail_delivery::outbox::StoreRequest::ReadFailed).
 pub(super) fn read_failed(
     connection: &Connection,
+    pool: &Pool,
+    digests: &mut Digests,
     ids: &[MailId],
     original_limit_octets: u64,
 ) -> rusqlite::Result<(StoreReply, StampList)> {
@@ -104,20 +112,26 @@ pub(super) fn read_failed(
         budget_octets: CLAIM_BUDGET_OCTETS,
         whole_octets: original_limit_octets,
     };
-    let Grouped { groups, left_over, stamps } = group(connection, ids, &limits)?;
+    let Grouped { groups, left_over, stamps, is_partly_compared, .. } =
+        group(connection, pool, digests, ids, &limits)?;
+    if is_partly_compared && digests.may_wait() {
+        // Recipients of one message share a bounce: so all are compared before, some by each request.
+        return Ok((StoreReply::Failed { messages: Vec::new(), left_over: ids.to_vec() }, Vec::new()));
+    }
+    let attempt_limit = (ATTEMPTS_LIMIT / ids.len().max(1)).clamp(ATTEMPT_LEAST, ATTEMPT_LIMIT);
     let mut messages = Vec::with_capacity(groups.len());
     for group in groups {
         let mails = group
             .rows
             .into_iter()
-            .map(|row| failed_mail(connection, row))
+            .map(|row| failed_mail(connection, row, attempt_limit))
             .collect::<rusqlite::Result<_>>()?;
         messages.push(FailedMessage { mails, data_octets: group.data_octets, original: group.head });
     }
     Ok((StoreReply::Failed { messages, left_over }, stamps))
 }
 
-fn failed_mail(connection: &Connection, row: Row) -> rusqlite::Result<FailedMail> {
+fn failed_mail(connection: &Connection, row: Row, attempt_limit: usize) -> rusqlite::Result<FailedMail> {
     let submission = connection
         .prepare_cached(concat!(
             "SELECT CAST(CAST(",
@@ -136,7 +150,7 @@ fn failed_mail(connection: &Connection, row: Row) -> rusqlite::Result<FailedMail
         " AS NUMERIC) > 0, 0) FROM faillog WHERE fail_mail = ?1 ORDER BY rowid DESC LIMIT ?2"
     ))?;
     let mut attempts = statement
-        .query_map(params![row.id.0, ATTEMPT_LIMIT, TEXT_LIMIT_OCTETS as i64], |row| {
+        .query_map(params![row.id.0, attempt_limit as i64, TEXT_LIMIT_OCTETS as i64], |row| {
             let text = octets(row.get_ref(2)?).unwrap_or_default();
             let text = match text.len() > TEXT_LIMIT_OCTETS {
                 true => beginning(connection, c"faillog", c"fail_message", row.get(0)?, TEXT_LIMIT_OCTETS)?,

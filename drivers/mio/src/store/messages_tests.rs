@@ -308,12 +308,46 @@ fn messages_that_differ_far_behind_are_not_compared_without_end() {
             fixture.mail(None, "r@example.org", &data)
         })
         .into();
-    // After two that differ only behind 17 MiB, equal ones that come later are not compared, and go by themselves.
+    // Three of them are as much as is compared; the others wait for the next claim.
     let (transactions, left_over) = claim_of(&mut fixture, &ids);
-    assert_eq!(members(&transactions), [vec![1, 2], vec![3], vec![4], vec![5]]);
-    assert_eq!(left_over, [MailId(6)]);
-    let (transactions, _) = claim_of(&mut fixture, &ids[4..]);
-    assert_eq!(members(&transactions), [[5, 6]], "the next claim compares again");
+    assert_eq!(members(&transactions), [vec![1, 2], vec![3]]);
+    assert_eq!(left_over, &ids[3..]);
+    let (transactions, left_over) = claim_of(&mut fixture, &ids[3..]);
+    assert_eq!((members(&transactions), left_over), (vec![vec![4], vec![5, 6]], vec![]));
+}
+
+#[test]
+fn what_was_compared_is_not_compared_again_until_somebody_writes() {
+    let mut fixture = Fixture::new();
+    let alike = octets(12 * 1024 * 1024);
+    let ids: Vec<_> = (0..8).map(|_| fixture.mail(None, "r@example.org", &alike)).collect();
+    let (transactions, left_over) = claim_of(&mut fixture, &ids);
+    assert_eq!((members(&transactions), left_over), (vec![vec![1, 2, 3, 4, 5]], ids[5..].to_vec()));
+    // Others were compared before, so there is room for the rest.
+    let (transactions, left_over) = claim_of(&mut fixture, &ids);
+    assert_eq!((members(&transactions), left_over), (vec![vec![1, 2, 3, 4, 5, 6, 7, 8]], vec![]));
+    fixture.mail(None, "other@example.org", b"x");
+    let (transactions, _) = claim_of(&mut fixture, &ids);
+    assert_eq!(members(&transactions), [[1, 2, 3, 4, 5]]);
+}
+
+#[test]
+fn recipients_of_one_large_message_share_a_bounce_however_many_requests_compare_them() {
+    let mut fixture = Fixture::new();
+    let alike = octets(12 * 1024 * 1024);
+    let ids: Vec<_> = (0..8).map(|_| fixture.mail(None, "r@example.org", &alike)).collect();
+    let request = |fixture: &mut Fixture| {
+        let request = StoreRequest::ReadFailed { ids: ids.clone(), original_limit_octets: 10 };
+        let StoreReply::Failed { messages, left_over } = fixture.answer(request) else {
+            panic!("that is no answer to a question for failed mail")
+        };
+        (messages.iter().map(|message| message.mails.len()).collect::<Vec<_>>(), left_over.len())
+    };
+    assert_eq!(request(&mut fixture), (vec![], 8));
+    assert_eq!(request(&mut fixture), (vec![8], 0));
+    // Who writes all the time does not keep bounces from being made.
+    fixture.mail(None, "other@example.org", b"x");
+    assert_eq!(request(&mut fixture), (vec![5], 3));
 }
 
 #[test]

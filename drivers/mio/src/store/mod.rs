@@ -12,6 +12,7 @@
 mod create;
 mod database;
 mod database_file;
+mod digests;
 mod error;
 mod failures;
 mod grouping;

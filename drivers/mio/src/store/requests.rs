@@ -66,8 +66,10 @@ impl Database {
 
     fn claim(&mut self, ids: &[MailId], limit: usize) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
-            let (reply, stamps) = messages::claim(&database.connection, ids, limit)?;
             let version = database.version()?;
+            let Self { connection, pool, digests, .. } = database;
+            digests.turn_to(version);
+            let (reply, stamps) = messages::claim(connection, pool, digests, ids, limit)?;
             database.stamps.put_all(stamps, version);
             Ok(reply)
         })
@@ -85,8 +87,11 @@ impl Database {
 
     fn read_failed(&mut self, ids: &[MailId], original_limit_octets: u64) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
-            let (reply, stamps) = messages::read_failed(&database.connection, ids, original_limit_octets)?;
             let version = database.version()?;
+            let Self { connection, pool, digests, .. } = database;
+            digests.turn_to(version);
+            let (reply, stamps) =
+                messages::read_failed(connection, pool, digests, ids, original_limit_octets)?;
             database.stamps.put_all(stamps, version);
             Ok(reply)
         })
