@@ -19,7 +19,6 @@ struct Outbox {
     data_version: i64,
     /// When the walk asked for something, and how much that was.
     slices: Vec<(Instant, usize)>,
-    claimed: Vec<MailId>,
 }
 
 fn row(id: i64, fail_count: u32) -> Row {
@@ -45,7 +44,6 @@ impl Outbox {
             rows: (1..=ROWS).map(|id| (MailId(id), row(id, 1))).collect(),
             data_version: 1,
             slices: Vec::new(),
-            claimed: Vec::new(),
         };
         outbox.run_for(Duration::from_secs(5));
         assert_eq!(outbox.dispatcher.indexed(), outbox.rows.len());
@@ -64,10 +62,8 @@ impl Outbox {
         let end = self.now.monotonic + span;
         loop {
             while let Some(output) = self.dispatcher.poll_output() {
-                match output {
-                    Output::Store(id, StoreRequest::Scan { after, limit }) => self.scan(id, after, limit),
-                    Output::Store(_, StoreRequest::Claim { ids, .. }) => self.claimed.extend(ids),
-                    _ => {}
+                if let Output::Store(id, StoreRequest::Scan { after, limit }) = output {
+                    self.scan(id, after, limit);
                 }
             }
             let next = self.dispatcher.poll_timeout().map(|(at, _)| at).filter(|at| *at <= end);
