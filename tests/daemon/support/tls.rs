@@ -19,6 +19,11 @@ impl Identity {
         Self::serving(certificate.der().clone(), &key)
     }
 
+    /// For a server of a test's own.
+    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
     fn serving(certificate: CertificateDer<'static>, key: &KeyPair) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));

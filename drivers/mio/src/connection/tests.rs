@@ -289,6 +289,66 @@ fn the_last_words_of_a_peer_that_has_gone_are_reported_although_sending_fails() 
     thread.join().unwrap();
 }
 
+/// Lets the last descriptor be closed by a reset.
+fn reset(stream: StdStream) {
+    let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    setsockopt(&stream, sockopt::Linger, &linger).unwrap();
+}
+
+/// Once with something to send, so that the reset is met in writing, and once without.
+#[test]
+fn what_a_peer_says_before_a_reset_is_reported_before_it() {
+    for is_sending in [false, true] {
+        let (gone, is_gone) = mpsc::channel();
+        let (address, thread) = serve(move |mut stream| {
+            stream.write_all(b"250 taken\r\n").unwrap();
+            reset(stream);
+            gone.send(()).unwrap();
+        });
+        let mut driven = Driven::connected(address);
+        is_gone.recv_timeout(PATIENCE).unwrap();
+        if is_sending {
+            driven.connection.request_transmit();
+        }
+        let octets = pattern(if is_sending { LARGE_OCTETS } else { 0 });
+        let end = driven.receive(usize::MAX, &mut source(&octets));
+        assert!(matches!(end, Some(Progress::Closed(_))), "{end:?}");
+        assert_eq!(driven.received, b"250 taken\r\n");
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn what_a_peer_says_inside_tls_before_a_reset_is_reported_before_it() {
+    for is_sending in [false, true] {
+        let (context, authority) = context();
+        let config = tls_server::config(&params(&["mx.example.org"]), Some(&authority));
+        let (gone, is_gone) = mpsc::channel();
+        let (address, thread) = serve(move |stream| {
+            let mut stream = tls_server::accept(config, stream);
+            // What is held back to be sent with more would be dropped.
+            stream.sock.set_nodelay(true).unwrap();
+            stream.write_all(b"250 taken\r\n").unwrap();
+            stream.flush().unwrap();
+            reset(stream.sock);
+            gone.send(()).unwrap();
+        });
+        let mut driven = Driven::connected(address);
+        start_tls(&mut driven, &context);
+        // The end of the handshake goes out.
+        driven.advance(&mut nothing);
+        is_gone.recv_timeout(PATIENCE).unwrap();
+        if is_sending {
+            driven.connection.request_transmit();
+        }
+        let octets = pattern(if is_sending { LARGE_OCTETS } else { 0 });
+        let end = driven.receive(usize::MAX, &mut source(&octets));
+        assert!(matches!(end, Some(Progress::Closed(CloseReason::Broken(_)))), "{end:?}");
+        assert_eq!(driven.received, b"250 taken\r\n");
+        thread.join().unwrap();
+    }
+}
+
 #[test]
 fn octets_after_the_answer_to_starttls_belong_to_tls() {
     // RFC 3207 section 6: what was in the clear cannot be taken for what is protected.
