@@ -1,6 +1,7 @@
 //! The directive `record`: what it writes replays, and holds nothing that it must not.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use crate::support::tls::Identity;
 use crate::support::{Action, Gate, Mail, Script, SmtpServer, World};
@@ -285,6 +286,69 @@ fn connections_at_the_same_time_have_records_of_their_own() {
     assert_eq!(records.len(), 2, "{records:#?}");
     records.iter().for_each(|record| assert_replays(record));
     assert_lines(&records.concat(), &["# The connection ends here", "= 1 deleted"]);
+}
+
+/// What the daemon records of these mails, one after the other, with a server that behaves like this.
+fn recorded_by_the_daemon(script: Script, mails: &[Mail]) -> (Recording, Vec<String>) {
+    let recording = Recording::of(script);
+    let daemon = recording.world.start();
+    for mail in mails {
+        let id = recording.world.insert(mail);
+        recording.world.database.wait("the mail is decided", |database| {
+            database.row(id).is_none() || !database.failures_of(id).is_empty()
+        });
+    }
+    recording.server.wait_until_closed();
+    daemon.terminate();
+    let records = recording.all();
+    records.iter().for_each(|record| assert_replays(record));
+    (recording, records)
+}
+
+#[test]
+fn a_connection_that_ends_after_it_was_idle_replays() {
+    let script = Script::new().keywords(["PIPELINING", "SIZE"]);
+    let (_, records) = recorded_by_the_daemon(script, &[mail("bob@target.test")]);
+    assert_lines(&records[0], &["= 1 deleted", "C: QUIT", "S: 221", "C-"]);
+    assert!(!records[0].contains("\n+ "), "an idle connection is no silence: {}", records[0]);
+}
+
+#[test]
+fn failures_that_the_daemon_records_replay() {
+    let refused = Script::new().always("RCPT", "550 5.1.1 <bob@target.test> unknown");
+    let deferred = Script::new().always(".", "451 4.3.0 later");
+    for script in [refused, deferred] {
+        let (_, records) = recorded_by_the_daemon(script, &[mail("bob@target.test")]);
+        assert_lines(&records[0], &["= 1 ", "C: QUIT"]);
+    }
+}
+
+#[test]
+fn a_record_ends_where_further_mail_comes_on_an_idle_connection() {
+    for script in [Script::new(), Script::new().keywords(["PIPELINING"])] {
+        let mails = [mail("bob@target.test"), mail("carol@target.test").data("another")];
+        let recording = Recording::of(script);
+        let daemon = recording.world.start();
+        let first = recording.world.insert(&mails[0]);
+        recording.world.database.wait("the first is delivered", |database| database.row(first).is_none());
+        // The connection is idle for longer than it takes to ask the database.
+        let idle_since = Instant::now();
+        while idle_since.elapsed() < Duration::from_millis(200) {
+            daemon.wait_until_ready(&recording.world);
+        }
+        let second = recording.world.insert(&mails[1]);
+        recording.world.database.wait("the second is delivered", |database| database.row(second).is_none());
+        daemon.terminate();
+        let record = recording.only();
+        assert_lines(&record, &["= 1 deleted", "C: QUIT", "# The connection was kept for further mail here"]);
+    }
+}
+
+#[test]
+fn a_record_ends_where_a_server_closes_an_idle_connection() {
+    let script = Script::new().once(".", Action::ReplyThenClose("250 ok".into()));
+    let (_, records) = recorded_by_the_daemon(script, &[mail("bob@target.test")]);
+    assert_lines(&records[0], &["= 1 deleted"]);
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(super) struct Talk {
     /// Whether a TLS handshake is under way.
     pub(super) is_handshaking: bool,
     said: Said,
+    /// Whether the client has said that it goes.
+    pub(super) has_quit: bool,
     /// How many lines of the reply to EHLO were given.
     ehlo_lines: u32,
     /// The beginning of a line.
@@ -82,6 +84,7 @@ impl Talk {
             is_used: false,
             is_handshaking: false,
             said: Said::Nothing,
+            has_quit: false,
             ehlo_lines: 0,
             partial: Vec::new(),
             said_in: None,
@@ -91,6 +94,11 @@ impl Talk {
             decided_in: None,
             data: None,
         }
+    }
+
+    /// Whether the server has said something in this call.
+    pub(super) fn has_heard_in(&self, call: u64) -> bool {
+        self.heard_in == Some(call)
     }
 
     /// Takes in octets of the server, as the core has taken them.
@@ -157,6 +165,7 @@ impl Talk {
             "DATA" => Said::Data,
             _ => Said::Else,
         };
+        self.has_quit |= verb == "QUIT";
         self.ehlo_lines = 0;
         lines.client(call, format!("C: {}", mask.command(line).as_bytes().escape_ascii()));
         if verb == "MAIL" {

@@ -26,6 +26,9 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// What a deadline may be late, or a silence before it imprecise.
 const IMPRECISION: Duration = Duration::from_millis(100);
 
+/// What comes so soon on a connection is mail that the database was asked for already.
+const CLAIM_TIME: Duration = Duration::from_millis(100);
+
 /// When something happens, and in which call of the dispatcher.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
@@ -186,6 +189,7 @@ impl Track {
             CloseReason::Broken(text) => format!("! reset {}", self.mask.text(text)),
         };
         self.flush(at);
+        self.leave_idle(at, Duration::ZERO);
         self.give_to_talk(at, line);
         self.end_talk(at);
     }
@@ -208,6 +212,9 @@ impl Track {
     }
 
     pub(super) fn received(&mut self, at: Moment, octets: &[u8]) {
+        if self.talk.as_ref().is_some_and(|talk| !talk.has_heard_in(at.call)) {
+            self.leave_idle(at, Duration::ZERO);
+        }
         self.pass_silence(at);
         self.cut_if_long();
         let Some(talk) = self.talk.as_mut().filter(|_| self.is_cut.is_none()) else { return };
@@ -216,6 +223,12 @@ impl Track {
     }
 
     pub(super) fn sent(&mut self, at: Moment, octets: &[u8]) {
+        // A replay goes on, or says QUIT, where the daemon keeps the connection for a while: that is no silence of the server.
+        if !octets.starts_with(b"QUIT") {
+            self.leave_idle(at, CLAIM_TIME);
+        }
+        self.last_active = at.now;
+        self.is_concerned = true;
         let Some(talk) = self.talk.as_mut().filter(|_| self.is_cut.is_none()) else { return };
         if let Told::Mail(path) = talk.sent(octets, at.call, &mut self.lines, &mut self.mask) {
             let sender = |row: &Row| {
@@ -308,6 +321,21 @@ impl Track {
                 self.lines.drop_last();
             }
             self.cut("The connection ends here, and others of the same pass take over its mail.");
+        }
+    }
+
+    /// Something happens on a connection that was kept for further mail. A replay has all mail at once and does not wait for
+    /// more: it has said QUIT, and what comes then is nothing that it could follow. `least` is how long the connection was idle.
+    fn leave_idle(&mut self, at: Moment, least: Duration) {
+        let is_idle = self.has_mails() && !self.has_undecided_mails();
+        let silence = at.now.saturating_duration_since(self.quiet_since);
+        if is_idle
+            && silence >= least
+            && self.is_cut.is_none()
+            && self.talk.as_ref().is_some_and(|talk| !talk.has_quit)
+        {
+            self.client(at, "C: QUIT".to_owned());
+            self.cut("The connection was kept for further mail here, and QUIT was said later, if at all.");
         }
     }
 
