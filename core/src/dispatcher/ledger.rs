@@ -26,7 +26,7 @@ const PENDING_LIMIT: usize = 10_000;
 /// With this many mails taken by servers and not yet recorded, no transaction begins until a commit is through. If the process is
 /// killed, these are sent again, and what is in flight then: one message for each connection. A commit takes about as long as
 /// it takes to send a few hundred messages, so that a limit of this size holds up nothing while the disk is well.
-const TAKEN_LIMIT: usize = 500;
+pub(super) const TAKEN_LIMIT: usize = 500;
 
 /// Verdicts that are not durable yet.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Trouble of our own: no descriptors, a database that is busy.
 
+use super::super::ledger::TAKEN_LIMIT;
 use super::*;
 
 #[test]
@@ -97,4 +98,30 @@ fn much_mail_that_leads_nowhere_is_read_a_little_at_a_time() {
     assert!(world.outbox.asked["claim"] <= 8, "{:?}", world.outbox.asked);
     world.run();
     assert!(world.outbox.mails.is_empty());
+}
+
+#[test]
+fn what_is_taken_and_not_recorded_is_bounded() {
+    // A kill makes second copies of these, and of one message for each connection.
+    let mut world = World::new();
+    for number in 0..4 {
+        world.domain(&format!("example{number}.org"), &format!("192.0.2.{number}"));
+    }
+    for number in 0..3000 {
+        world.mail(SENDER, &format!("a@example{}.org", number % 4), &format!("{number}"));
+    }
+    world.slow.insert("commit", Duration::from_secs(100));
+    world.input(Input::OutboxChanged);
+    let connections = usize::try_from(settings().destination_concurrency).unwrap() * 4;
+    let taken = |world: &World| world.servers.values().map(|server| server.accepted.len()).sum::<usize>();
+    world.run_for(Duration::from_secs(90));
+    assert!(taken(&world) >= TAKEN_LIMIT, "{}", taken(&world));
+    for _ in 0..20 {
+        let unrecorded = taken(&world) - world.outbox.deleted.len();
+        assert!(unrecorded <= TAKEN_LIMIT + connections, "{unrecorded}");
+        world.run_for(Duration::from_secs(50));
+    }
+    world.slow.clear();
+    world.run();
+    assert_eq!((taken(&world), world.outbox.mails.len()), (3000, 0));
 }

@@ -1,4 +1,5 @@
-//! Nothing is delivered twice, except where the final dot was sent and the verdict on it is not durable.
+//! Nothing is delivered twice, except where the final dot was sent and the verdict on it is not durable; and of each connection
+//! that is true of one message at a time, as far as the verdict has not arrived.
 
 use std::collections::{HashMap, HashSet};
 
@@ -61,7 +62,6 @@ impl Checker for Duplicates {
                 }
             }
             Fact::Accepted { link, number, keys, .. } => return self.accept(link, number, keys),
-            // Several messages may be on their way: replies come in their order (RFC 2920 section 3.2).
             Fact::Reply { link, to: Verb::FinalDot, code, .. } => {
                 let number = self.replied.entry(link).or_default();
                 *number += 1;
@@ -99,6 +99,10 @@ impl Duplicates {
         // A server that says something else before it accepts is taken at its first word.
         let is_replied_to = self.replied.get(&link).is_some_and(|&replied| replied >= number);
         let is_over = link.epoch != self.epoch || self.over.contains(&link) || is_replied_to;
+        let has_another = |untold: &Vec<(u32, MailKey)>| untold.iter().any(|&(other, _)| other != number);
+        if !is_over && self.untold.get(&link).is_some_and(has_another) {
+            return Err(format!("[{link}] a message was sent before the reply to the one before"));
+        }
         let knowledge = if is_over { Knowledge::Never } else { Knowledge::Awaited };
         for key in keys {
             let earlier = self.acceptances.entry(key.clone()).or_default();
@@ -173,15 +177,17 @@ mod tests {
         Link { epoch: 1, id: ConnectionId(id) }
     }
 
-    /// A checker that has seen three messages accepted on one connection, the replies with these codes, and the end.
+    /// A checker that has seen messages accepted on one connection, each with a reply of these codes but the last, and the end.
     fn after_replies(codes: &[u16]) -> Duplicates {
         let mut duplicates = Duplicates::default();
         see(&mut duplicates, Fact::Started { epoch: 1 }).unwrap();
-        for (number, text) in (1..).zip(TEXTS) {
+        let codes = codes.iter().copied().map(Some).chain([None]);
+        for ((number, text), code) in (1..).zip(TEXTS).zip(codes) {
             accepted(&mut duplicates, 1, number, text).unwrap();
-        }
-        for &code in codes {
-            see(&mut duplicates, Fact::Reply { link: link(1), to: Verb::FinalDot, code, text: b"" }).unwrap();
+            if let Some(code) = code {
+                see(&mut duplicates, Fact::Reply { link: link(1), to: Verb::FinalDot, code, text: b"" })
+                    .unwrap();
+            }
         }
         see(&mut duplicates, Fact::Gone { link: link(1), parting: Parting::Reset }).unwrap();
         duplicates
@@ -201,20 +207,29 @@ mod tests {
     }
 
     #[test]
-    fn of_several_messages_in_flight_each_is_judged_by_its_own_reply() {
+    fn what_has_no_reply_may_come_again_and_nothing_else() {
         let mut duplicates = after_replies(&[250]);
         assert!(accepted(&mut duplicates, 2, 1, TEXTS[1]).is_ok());
-        assert!(accepted(&mut duplicates, 2, 2, TEXTS[2]).is_ok());
-        assert_eq!(duplicates.accounted, 2);
-        assert!(accepted(&mut duplicates, 2, 3, TEXTS[0]).is_err());
+        assert_eq!(duplicates.accounted, 1);
+        assert!(accepted(&mut duplicates, 3, 1, TEXTS[0]).is_err());
     }
 
     #[test]
     fn who_refuses_what_it_has_accepted_gets_it_again() {
-        let mut duplicates = after_replies(&[250, 451, 250]);
+        let mut duplicates = after_replies(&[250, 451]);
         assert!(accepted(&mut duplicates, 2, 1, TEXTS[1]).is_ok());
-        assert_eq!(duplicates.accounted, 1);
-        assert!(accepted(&mut duplicates, 2, 2, TEXTS[2]).is_err());
+        assert!(accepted(&mut duplicates, 3, 1, TEXTS[2]).is_ok());
+        assert_eq!(duplicates.accounted, 2);
+        assert!(accepted(&mut duplicates, 4, 1, TEXTS[0]).is_err());
+    }
+
+    #[test]
+    fn of_each_connection_one_message_is_without_its_reply() {
+        let mut duplicates = Duplicates::default();
+        see(&mut duplicates, Fact::Started { epoch: 1 }).unwrap();
+        accepted(&mut duplicates, 1, 1, TEXTS[0]).unwrap();
+        accepted(&mut duplicates, 2, 1, TEXTS[1]).unwrap();
+        assert!(accepted(&mut duplicates, 1, 2, TEXTS[2]).is_err());
     }
 
     #[test]
