@@ -10,6 +10,8 @@ use core::str;
 
 use thiserror::Error;
 
+use crate::one_line::OneLine;
+
 use crate::shown::shortened;
 
 /// Longest mail address in octets. Servers have to take paths of 256 (RFC 5321 section 4.5.3.1.3) and command lines of
@@ -48,7 +50,7 @@ pub enum AddressError {
     #[error("the address has no domain")]
     NoDomain,
     /// The domain breaks the rules of RFC 1035, RFC 5890 or RFC 5321 section 4.1.3; what is long is cut.
-    #[error("\"{}\" is not a valid domain", .0.escape_debug())]
+    #[error("\"{}\" is not a valid domain", OneLine(.0))]
     Domain(String),
     /// The address of the address literal is none to send to, see [`is_destination`].
     #[error("mail cannot be sent to the address {0}")]

@@ -2,11 +2,13 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::Bytes;
 
-use crate::io::ConnectionId;
+use crate::io::{ConnectionId, Tls};
+use crate::one_line::{Octets, OneLine};
 use crate::outbox::MailId;
 
 /// How much an event matters; in the order of the directive `verbosity`.
@@ -46,6 +48,8 @@ pub enum Event {
         recipient: Box<str>,
         /// The server: name, address and port.
         server: Box<str>,
+        /// What protected it on its way; nothing if it went in plain text.
+        tls: Option<Tls>,
         /// Its reply.
         reply: Box<str>,
     },
@@ -53,25 +57,30 @@ pub enum Event {
     Failed {
         /// The mail.
         id: MailId,
-        /// For whom it was, or where to if all mail for a destination has failed: `to <a@example.org>`,
-        /// `for example.org`.
-        whom: Box<str>,
+        /// Its recipient, unless the database would not tell.
+        recipient: Option<Box<str>>,
+        /// The destination, if all mail for it has failed.
+        next_hop: Option<Box<str>>,
         /// What the faillog says.
         text: Box<str>,
         /// What follows from it.
         kind: FailureKind,
     },
-    /// A mail was given up and its sender told.
+    /// A mail was given up, and a bounce is in its place.
     Bounced {
         /// The mail.
         id: MailId,
-        /// Who is told.
-        sender: Box<str>,
+        /// Its recipient.
+        recipient: Box<str>,
+        /// The bounces: the sender's, and the copies.
+        bounces: Vec<(MailId, Box<str>)>,
     },
     /// A mail with a null sender, or one that is no address, was given up: there is nobody to tell.
     Dropped {
         /// The mail.
         id: MailId,
+        /// Its recipient.
+        recipient: Box<str>,
     },
     /// Anything else.
     Note {
@@ -110,34 +119,63 @@ impl Event {
 }
 
 impl fmt::Display for Event {
+    /// One line, whatever others have put into its texts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Delivered { id, recipient, server, reply } => {
-                write!(f, "mail {id} to <{recipient}> delivered to {server}: {}", reply.escape_debug())
+            Self::Delivered { id, recipient, server, tls, reply } => {
+                write!(f, "mail {id} to <{}> delivered to {} ", OneLine(recipient), OneLine(server))?;
+                match tls {
+                    Some(tls) => write!(f, "over {tls}")?,
+                    None => f.write_str("in plain text")?,
+                }
+                write!(f, ": {}", OneLine(reply))
             }
-            Self::Failed { id, whom, text, kind } => {
+            Self::Failed { id, recipient, next_hop, text, kind } => {
                 let kind = match kind {
                     FailureKind::Temporary => "temporarily",
                     FailureKind::Early => "temporarily before its time, which does not count",
                     FailureKind::Permanent => "permanently",
                 };
-                write!(f, "mail {id} {} failed {kind}: {}", whom.escape_debug(), text.escape_debug())
+                match (recipient, next_hop) {
+                    (Some(recipient), _) => write!(f, "mail {id} to <{}>", OneLine(recipient))?,
+                    (None, Some(next_hop)) => write!(f, "mail {id} for {}", OneLine(next_hop))?,
+                    (None, None) => write!(f, "mail {id}")?,
+                }
+                write!(f, " failed {kind}: {}", Reason(text))
             }
-            // The sender is what the database holds: nothing says that it is an address.
-            Self::Bounced { id, sender } => {
-                write!(f, "mail {id} given up, a bounce goes to <{}>", sender.escape_debug())
+            Self::Bounced { id, recipient, bounces } => {
+                write!(f, "mail {id} to <{}> given up", OneLine(recipient))?;
+                for (bounce, to) in bounces {
+                    write!(f, ", bounce {bounce} goes to <{}>", OneLine(to))?;
+                }
+                Ok(())
             }
-            Self::Dropped { id } => {
+            Self::Dropped { id, recipient } => {
                 write!(
                     f,
-                    "mail {id} given up and deleted without a bounce, because its sender is the null path, or no address"
+                    "mail {id} to <{}> given up and deleted without a bounce, because its sender is the null path, or no address",
+                    OneLine(recipient)
                 )
             }
-            Self::Note { text, .. } => f.write_str(text),
+            Self::Note { text, .. } => write!(f, "{}", OneLine(text)),
             Self::Sent(connection, octets) | Self::SentData(connection, octets) => {
-                write!(f, "[{}] > {}", connection.0, octets.escape_ascii())
+                write!(f, "[{}] > {}", connection.0, OneLine(Octets(octets)))
             }
-            Self::Received(connection, octets) => write!(f, "[{}] < {}", connection.0, octets.escape_ascii()),
+            Self::Received(connection, octets) => {
+                write!(f, "[{}] < {}", connection.0, OneLine(Octets(octets)))
+            }
+        }
+    }
+}
+
+/// The text of a faillog row on one line: the server's words, and behind them who said them.
+struct Reason<'a>(&'a str);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.rsplit_once("\n(") {
+            Some((words, origin)) => write!(f, "{} ({}", OneLine(words), OneLine(origin)),
+            None => write!(f, "{}", OneLine(self.0)),
         }
     }
 }
@@ -145,21 +183,81 @@ impl fmt::Display for Event {
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString as _;
+    use alloc::vec;
 
     use super::*;
+    use crate::io::TlsVersion;
 
     #[test]
     fn no_text_from_outside_begins_a_line_of_its_own() {
         let id = MailId(1);
         let text = || Box::<str>::from("a\nmail 2 \u{1b}[2J");
         for event in [
-            Event::Delivered { id, recipient: "r@example.org".into(), server: "mx".into(), reply: text() },
-            Event::Failed { id, whom: text(), text: text(), kind: FailureKind::Early },
-            Event::Bounced { id, sender: text() },
+            Event::Delivered { id, recipient: text(), server: text(), tls: None, reply: text() },
+            Event::Failed {
+                id,
+                recipient: Some(text()),
+                next_hop: None,
+                text: text(),
+                kind: FailureKind::Temporary,
+            },
+            Event::Failed {
+                id,
+                recipient: None,
+                next_hop: Some(text()),
+                text: text(),
+                kind: FailureKind::Early,
+            },
+            Event::Bounced { id, recipient: text(), bounces: vec![(id, text())] },
+            Event::Dropped { id, recipient: text() },
+            Event::Note { level: Level::Debug, text: text().into() },
             Event::Sent(ConnectionId(0), Bytes::from_static(b"a\nb\x1b")),
         ] {
             let shown = event.to_string();
             assert!(!shown.chars().any(char::is_control), "{shown:?}");
         }
+    }
+
+    #[test]
+    fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
+        let id = MailId(1);
+        let delivered = |tls| Event::Delivered {
+            id,
+            recipient: "o'a@b.example".into(),
+            server: "mx.b.example [192.0.2.1]:25".into(),
+            tls,
+            reply: "250 \"ok\"".into(),
+        };
+        let secure = |version, certificate_is_valid| Some(Tls { version, certificate_is_valid });
+        let begin = "mail 1 to <o'a@b.example> delivered to mx.b.example [192.0.2.1]:25";
+        for (tls, how) in [
+            (None, "in plain text"),
+            (secure(TlsVersion::V1_3, true), "over TLSv1.3 (certificate valid)"),
+            (secure(TlsVersion::V1_2, false), "over TLSv1.2 (certificate not verified)"),
+        ] {
+            assert_eq!(delivered(tls).to_string(), alloc::format!("{begin} {how}: 250 \"ok\""));
+        }
+        let failed = Event::Failed {
+            id,
+            recipient: Some("a@b.example".into()),
+            next_hop: None,
+            text: "550-no\n550 never\n(mx [192.0.2.1]:25, in reply to RCPT TO)".into(),
+            kind: FailureKind::Permanent,
+        };
+        assert_eq!(
+            failed.to_string(),
+            "mail 1 to <a@b.example> failed permanently: 550-no / 550 never (mx [192.0.2.1]:25, in reply to RCPT TO)"
+        );
+        let bounces = vec![(MailId(4), "me@b.example".into()), (MailId(5), "copy@b.example".into())];
+        assert_eq!(
+            Event::Bounced { id, recipient: "a@b.example".into(), bounces }.to_string(),
+            "mail 1 to <a@b.example> given up, bounce 4 goes to <me@b.example>, bounce 5 goes to <copy@b.example>"
+        );
+    }
+
+    #[test]
+    fn what_was_sent_and_received_is_shown_as_it_is() {
+        let received = Event::Received(ConnectionId(2), Bytes::from_static(b"250-a\r\n250 \"b\" \xff\r\n"));
+        assert_eq!(received.to_string(), r#"[2] < 250-a / 250 "b" \xff"#);
     }
 }

@@ -1,6 +1,7 @@
 //! What passes between the [`Dispatcher`](crate::dispatcher::Dispatcher) and its executor.
 
 use alloc::string::String;
+use core::fmt;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
@@ -31,8 +32,8 @@ pub enum Input<'a> {
     TlsEstablished {
         /// Where.
         connection: ConnectionId,
-        /// Whether the certificate is valid for the name that was asked for.
-        certificate_is_valid: bool,
+        /// What it has come to.
+        tls: Tls,
     },
     /// The TLS handshake failed. The id is done with.
     TlsFailed(ConnectionId, String),
@@ -63,6 +64,40 @@ pub enum Input<'a> {
     Resolver(ResolverSettings),
     /// Start nothing new and come to an end (SIGTERM).
     Drain,
+}
+
+/// What a TLS handshake has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The version of the protocol.
+    pub version: TlsVersion,
+    /// Whether the certificate is valid for the name that was asked for.
+    pub certificate_is_valid: bool,
+}
+
+impl fmt::Display for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let certificate = if self.certificate_is_valid { "valid" } else { "not verified" };
+        write!(f, "{} (certificate {certificate})", self.version)
+    }
+}
+
+/// A version of TLS. There are no others: earlier ones are not spoken (RFC 8996).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    V1_2,
+    /// RFC 8446.
+    V1_3,
+}
+
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1_2 => "TLSv1.2",
+            Self::V1_3 => "TLSv1.3",
+        })
+    }
 }
 
 /// Why there is no connection, or why a datagram did not get through.

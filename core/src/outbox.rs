@@ -140,6 +140,11 @@ pub enum StoreRequest {
         /// header section in them.
         original_limit_octets: u64,
     },
+    /// Whose mail these rows are, for the log alone. Answer: [`StoreReply::Recipients`].
+    Recipients {
+        /// The rows.
+        ids: Vec<MailId>,
+    },
 }
 
 /// Verdicts to be made durable together.
@@ -238,6 +243,8 @@ pub enum StoreReply {
         not_replaced: Vec<MailId>,
         /// Mail of which nothing was recorded, because it was changed, as it is now.
         changed: Vec<Row>,
+        /// For each replacement, in their order, the rows of its bounce; none where there is no bounce, or where it was not done.
+        bounces: Vec<Vec<MailId>>,
     },
     /// To [`StoreRequest::ReadFailed`]. A row that was asked for and is neither here nor in `left_over` does not exist.
     Failed {
@@ -246,6 +253,8 @@ pub enum StoreReply {
         /// Rows that exist, but whose data went beyond the budget.
         left_over: Vec<MailId>,
     },
+    /// To [`StoreRequest::Recipients`]: `mail_envelopeto` of those that exist.
+    Recipients(Vec<(MailId, Bytes)>),
 }
 
 /// How often a mail has failed, as the database says.

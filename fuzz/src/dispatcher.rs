@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::address::Domain;
 use cmail_delivery::event::Event;
-use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Input, Output, Purpose, QueryId};
+use cmail_delivery::io::{
+    CloseReason, ConnectError, ConnectionId, Input, Output, Purpose, QueryId, Tls, TlsVersion,
+};
 use cmail_delivery::next_hop::{NextHop, Port, TlsMode};
 use cmail_delivery::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use cmail_delivery::settings::{ResolverSettings, Settings};
@@ -301,7 +303,7 @@ impl World {
                 assert!(self.delivered.insert(*id), "{id} is delivered twice");
                 assert!(!self.given_up.contains(id), "{id} is delivered after it was given up");
             }
-            Event::Bounced { id, .. } | Event::Dropped { id } => {
+            Event::Bounced { id, .. } | Event::Dropped { id, .. } => {
                 self.given_up.insert(*id);
                 assert!(!self.delivered.contains(id), "{id} is given up after it was delivered");
             }
@@ -401,7 +403,8 @@ impl World {
                 self.input(Input::TlsFailed(connection, "alert".into()));
             } else {
                 peer.tls_established();
-                self.input(Input::TlsEstablished { connection, certificate_is_valid: verb == b'V' });
+                let tls = Tls { version: TlsVersion::V1_3, certificate_is_valid: verb == b'V' };
+                self.input(Input::TlsEstablished { connection, tls });
             }
         }
     }

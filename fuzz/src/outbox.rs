@@ -119,6 +119,10 @@ impl Outbox {
                 StoreReply::Rows { rows, more: found.next().is_some(), data_version: self.data_version }
             }
             StoreRequest::Claim { ids, transactions } => self.claim(&ids, transactions),
+            StoreRequest::Recipients { ids } => {
+                let recipient = |id: MailId| Some((id, self.rows.get(&id)?.recipient.clone()));
+                StoreReply::Recipients(ids.into_iter().filter_map(recipient).collect())
+            }
             StoreRequest::ReadData { id, offset, limit } => {
                 let data = self.rows.get(&id).map(|stored| stored.data.clone()).unwrap_or_default();
                 let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(data.len());
@@ -217,16 +221,18 @@ impl Outbox {
             let Row { id, fail_count, last_try, fatal, .. } = row(attempt.id, stored);
             failed.push(FailState { id, fail_count, last_try, fatal });
         }
-        let mut not_replaced = Vec::new();
+        let (mut not_replaced, mut bounces) = (Vec::new(), Vec::new());
         for replacement in commit.replaced {
+            let first = self.next;
             if replacement.originals.iter().all(|id| self.rows.contains_key(id)) {
                 self.replace(replacement);
             } else {
                 let left = replacement.originals.into_iter().filter(|id| self.rows.contains_key(id));
                 not_replaced.extend(left);
             }
+            bounces.push((first..self.next).map(MailId).collect());
         }
-        StoreReply::Committed { failed, not_replaced, changed: Vec::new() }
+        StoreReply::Committed { failed, not_replaced, changed: Vec::new(), bounces }
     }
 
     fn replace(&mut self, replacement: Replacement) {

@@ -1,5 +1,6 @@
 //! How connections end, what that says of the candidate, and how the pass goes on.
 
+use alloc::format;
 use alloc::string::String;
 
 use super::itinerary::{Itinerary, Step};
@@ -9,6 +10,7 @@ use super::verdict::Tally;
 use super::{Context, Delivery, DeliveryOutput, Failure, Stage};
 use crate::event::Event;
 use crate::io::ConnectionId;
+use crate::next_hop::TlsMode;
 use crate::reachability::{Attempt, Trouble};
 use crate::reply::{ReplyClass, ReplyCode};
 use crate::route::Candidate;
@@ -28,6 +30,9 @@ impl Delivery {
         let wakefulness = self.rest.end(connection);
         self.report(connection, &lane, &end, wakefulness);
         self.outputs.push_back(DeliveryOutput::Close(connection));
+        if !lane.is_established() {
+            self.note_tls_failure(&end);
+        }
         let Stage::Candidate(candidate) = &self.stage else { return };
         if lane.is_established() {
             self.tally.useful();
@@ -206,6 +211,7 @@ impl Delivery {
         self.routed_at = cx.now;
         self.itinerary = Itinerary::new(&self.next_hop, cx.settings);
         self.unpadded.clear();
+        self.tls_failures.clear();
         self.tally = Tally::default();
         self.advance(cx);
     }
@@ -245,6 +251,9 @@ impl Delivery {
         if let Some(Attempt { trouble, text, .. }) =
             cx.reachability.failure_since(&candidate, self.began, cx.now)
         {
+            if *trouble == Trouble::MuteInTls && candidate.tls != TlsMode::Plain {
+                self.tls_failures.push((candidate.host.clone(), text.clone()));
+            }
             if trouble.is_connected() {
                 self.tally.lost(&candidate, text);
             } else {
@@ -257,6 +266,35 @@ impl Delivery {
             return None;
         }
         Some(candidate)
+    }
+
+    /// Keeps in mind that TLS was wanted of this host and did not come about.
+    fn note_tls_failure(&mut self, end: &SessionEnd) {
+        let Stage::Candidate(candidate) = &self.stage else { return };
+        if candidate.tls == TlsMode::Plain || !matches!(end.phase, Phase::Tls | Phase::StartTls) {
+            return;
+        }
+        let reason = match &end.cause {
+            EndCause::Refused(reply, command) => format!("{} in reply to {command}", reply.text()),
+            EndCause::Unsuitable(text) | EndCause::Lost(text) | EndCause::OutOfStep(text) => text.clone(),
+            EndCause::Quit | EndCause::Local(_) => return,
+        };
+        let host = candidate.host.clone();
+        self.tls_failures.retain(|(failed, _)| *failed != host);
+        self.tls_failures.push((host, reason));
+    }
+
+    /// Says, once in a pass, that mail goes in plain text to a host where TLS has failed.
+    pub(super) fn tell_of_fallback(&mut self) {
+        let Stage::Candidate(candidate) = &self.stage else { return };
+        if candidate.tls != TlsMode::Plain {
+            return;
+        }
+        let failed = self.tls_failures.iter().position(|(host, _)| *host == candidate.host);
+        if let Some(position) = failed {
+            let (_, reason) = self.tls_failures.swap_remove(position);
+            self.outputs.push_back(DeliveryOutput::FellBack { candidate: candidate.clone(), reason });
+        }
     }
 
     pub(super) fn exhaust(&mut self, failure: Failure) {

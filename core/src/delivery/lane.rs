@@ -12,7 +12,7 @@ use super::Context;
 use super::verdict::{self, Failure};
 use crate::address::Mailbox;
 use crate::event::Event;
-use crate::io::CloseReason;
+use crate::io::{CloseReason, Tls};
 use crate::next_hop::{Host, NextHop, TlsMode};
 use crate::outbox::MailId;
 use crate::reachability::Login;
@@ -40,7 +40,7 @@ pub(super) enum LaneOutput {
     WantWork,
     WantPermission,
     WantData { id: MailId, offset: u64, limit: u32 },
-    Delivered { id: MailId, event: Event },
+    Delivered { id: MailId, recipient: Box<str>, event: Event },
     Failed { id: MailId, recipient: Mailbox, failure: Failure },
     Released { ids: Vec<MailId>, tried: bool },
     Sent(Bytes),
@@ -70,6 +70,8 @@ pub(super) struct Lane {
     /// Whether the session has negotiated.
     is_established: bool,
     has_decided: bool,
+    /// What protects the connection, if something does.
+    tls: Option<Tls>,
     /// Whether it was told to end: it takes no more work.
     is_quitting: bool,
     transactions: u32,
@@ -112,6 +114,7 @@ impl Lane {
             newest: None,
             is_established: false,
             has_decided: false,
+            tls: None,
             is_quitting: false,
             transactions: 0,
             seed: None,
@@ -209,8 +212,9 @@ impl Lane {
         self.with_session(|session| session.handle_received(now, octets));
     }
 
-    pub(super) fn handle_tls_established(&mut self, now: Instant, certificate_is_valid: bool) {
-        self.with_session(|session| session.handle_tls_established(now, certificate_is_valid));
+    pub(super) fn handle_tls_established(&mut self, now: Instant, tls: Tls) {
+        self.tls = Some(tls);
+        self.with_session(|session| session.handle_tls_established(now, tls.certificate_is_valid));
     }
 
     pub(super) fn handle_tls_failed(&mut self, now: Instant, reason: String) {
@@ -382,10 +386,12 @@ impl Lane {
             let output = match outcome {
                 Outcome::Delivered(reply) => LaneOutput::Delivered {
                     id,
+                    recipient: shortened(recipient.as_str()).into(),
                     event: Event::Delivered {
                         id,
                         recipient: shortened(recipient.as_str()).into(),
                         server: server.as_str().into(),
+                        tls: self.tls,
                         reply: first_line(&reply).into(),
                     },
                 },

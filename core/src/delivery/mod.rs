@@ -23,11 +23,11 @@ use self::itinerary::{DeadEnd, Itinerary};
 use self::lane::{Bears, Lane, LaneOutput};
 use self::rest::Rest;
 pub(crate) use self::types::{ConnectionIds, Context, DeliveryOutput};
-pub(crate) use self::verdict::Failure;
 use self::verdict::Tally;
+pub(crate) use self::verdict::{Failure, describe};
 use crate::event::Event;
-use crate::io::{CloseReason, ConnectError, ConnectionId};
-use crate::next_hop::{NextHop, Relay};
+use crate::io::{CloseReason, ConnectError, ConnectionId, Tls};
+use crate::next_hop::{Host, NextHop, Relay};
 use crate::reachability::{Login, Trouble};
 use crate::resolver::Answer;
 use crate::rng::{Rng, Seed};
@@ -71,6 +71,8 @@ pub(crate) struct Delivery {
     first_connection: Option<ConnectionId>,
     /// When to look whether a further connection is worth it.
     widen_at: Option<Instant>,
+    /// Hosts where TLS has failed in this pass, and why.
+    tls_failures: Vec<(Host, String)>,
     /// Servers that are not padded again in this pass.
     unpadded: Vec<SocketAddr>,
     /// How often credentials were not taken in this pass since they were taken last.
@@ -106,6 +108,7 @@ impl Delivery {
             lane_limit: usize::MAX,
             first_connection: None,
             widen_at: None,
+            tls_failures: Vec::new(),
             unpadded: Vec::new(),
             refused_logins: 0,
             tally: Tally::default(),
@@ -184,7 +187,7 @@ impl Delivery {
         let Stage::Candidate(candidate) = &self.stage else { return };
         let connection = cx.ids.next();
         self.first_connection.get_or_insert(connection);
-        let text = format!("connecting to {}", verdict::describe(candidate));
+        let text = format!("connecting to {}", describe(candidate));
         self.outputs.push_back(DeliveryOutput::Event(Event::debug(text)));
         self.outputs.push_back(DeliveryOutput::Connect(connection, candidate.clone()));
         self.lanes.insert(connection, Lane::connecting(cx.now + CONNECT_TIMEOUT));
@@ -248,9 +251,9 @@ impl Delivery {
         &mut self,
         cx: &mut Context<'_>,
         connection: ConnectionId,
-        valid: bool,
+        tls: Tls,
     ) {
-        self.with_lane(cx, connection, |lane, now| lane.handle_tls_established(now, valid));
+        self.with_lane(cx, connection, |lane, now| lane.handle_tls_established(now, tls));
     }
 
     pub(crate) fn handle_tls_failed(
@@ -495,6 +498,7 @@ impl Delivery {
                             lane.quit(cx.now);
                         }
                     } else {
+                        self.tell_of_fallback();
                         self.outputs.push_back(DeliveryOutput::WantWork(connection));
                     }
                 }
@@ -504,9 +508,9 @@ impl Delivery {
                 LaneOutput::WantData { id, offset, limit } => {
                     self.outputs.push_back(DeliveryOutput::WantData { connection, id, offset, limit });
                 }
-                LaneOutput::Delivered { id, event } => {
+                LaneOutput::Delivered { id, recipient, event } => {
                     self.rest.is_of_use(connection);
-                    self.outputs.push_back(DeliveryOutput::Delivered { id, event });
+                    self.outputs.push_back(DeliveryOutput::Delivered { id, recipient, event });
                 }
                 LaneOutput::Failed { id, recipient, failure } => {
                     self.rest.is_of_use(connection);

@@ -1,5 +1,6 @@
 //! What a delivery is given, and what it says.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -96,7 +97,13 @@ pub(crate) enum DeliveryOutput {
     },
     Delivered {
         id: MailId,
+        recipient: Box<str>,
         event: Event,
+    },
+    /// Mail goes to this candidate in plain text, because TLS has failed there.
+    FellBack {
+        candidate: Candidate,
+        reason: String,
     },
     Failed {
         id: MailId,

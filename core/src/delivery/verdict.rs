@@ -59,7 +59,7 @@ impl Failure {
 }
 
 /// A candidate for a text: name, address and port.
-pub(super) fn describe(candidate: &Candidate) -> String {
+pub(crate) fn describe(candidate: &Candidate) -> String {
     format!("{} [{}]:{}", candidate.host, candidate.remote.ip(), candidate.remote.port())
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::{Asked, Dispatcher, Mode};
 use crate::address::Mailbox;
-use crate::event::{Event, Level};
+use crate::event::Level;
 use crate::outbox::{
     BounceOrder, FailedMessage, MailId, NewBounce, Replacement, StoreError, StoreReply, StoreRequest,
 };
@@ -156,19 +156,13 @@ impl Dispatcher {
         }
         let Some(first) = message.mails.first() else { return };
         let originals: Vec<MailId> = message.mails.iter().map(|mail| mail.row.id).collect();
+        let told = message.mails.iter().map(|mail| shortened_octets(&mail.row.recipient).into()).collect();
         let recipients = self.bounce_recipients(first.row.sender.as_ref());
         if recipients.is_empty() {
-            for &id in &originals {
-                self.event(Event::Dropped { id });
-            }
-            return self.ledger.replaced(Replacement { originals, bounce: None });
-        }
-        let told = recipients.first().map(|recipient| shortened_octets(recipient)).unwrap_or_default();
-        for &id in &originals {
-            self.event(Event::Bounced { id, sender: told.as_str().into() });
+            return self.ledger.replaced(Replacement { originals, bounce: None }, told);
         }
         let order = self.bounces.order(message, &self.settings, self.now.wall);
-        self.ledger.replaced(Replacement { originals, bounce: Some(NewBounce { recipients, order }) });
+        self.ledger.replaced(Replacement { originals, bounce: Some(NewBounce { recipients, order }) }, told);
     }
 
     /// Who is told of mail of this sender, each once. A sender that is no address is like one that is not there: whatever is

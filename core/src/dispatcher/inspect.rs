@@ -62,6 +62,7 @@ impl Dispatcher {
             | Asked::Data { .. }
             | Asked::Nowhere { .. }
             | Asked::Bounce { .. }
+            | Asked::Condemned { .. }
             | Asked::Commit => None,
         }
     }

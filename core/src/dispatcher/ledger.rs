@@ -3,6 +3,8 @@
 //! One commit is under way at a time, and what comes meanwhile goes together into the next one: an idle database
 //! records at once, a busy one in groups.
 
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -13,6 +15,7 @@ use crate::event::{Event, FailureKind, Level};
 use crate::outbox::{Commit, FailedAttempt, MailId, Replacement, StoreError, StoreReply, StoreRequest};
 use crate::queue::Place;
 use crate::schedule::Standing;
+use crate::shown::shortened_octets;
 use crate::time::{Duration, Instant};
 
 /// How soon a commit is tried again that the database refused.
@@ -35,11 +38,13 @@ pub(super) struct Ledger {
     /// What the database is at, kept in case it refuses.
     in_flight: Option<Commit>,
     retry_at: Option<Instant>,
+    /// Whose mail it is, of what was delivered or is to be replaced, for the log.
+    recipients: BTreeMap<MailId, Box<str>>,
 }
 
 impl Ledger {
     pub(super) fn new() -> Self {
-        Self { pending: Commit::default(), in_flight: None, retry_at: None }
+        Self { pending: Commit::default(), in_flight: None, retry_at: None, recipients: BTreeMap::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -79,11 +84,14 @@ impl Ledger {
         commits.into_iter().flatten().flat_map(|commit| &commit.failed).map(|attempt| attempt.id)
     }
 
-    pub(super) fn delivered(&mut self, id: MailId) {
+    pub(super) fn delivered(&mut self, id: MailId, recipient: Box<str>) {
+        self.recipients.insert(id, recipient);
         self.pending.delivered.push(id);
     }
 
-    pub(super) fn replaced(&mut self, replacement: Replacement) {
+    /// `recipients` are those of the originals, in their order.
+    pub(super) fn replaced(&mut self, replacement: Replacement, recipients: Vec<Box<str>>) {
+        self.recipients.extend(replacement.originals.iter().copied().zip(recipients));
         self.pending.replaced.push(replacement);
     }
 
@@ -97,7 +105,11 @@ impl Ledger {
         let delivered: Vec<String> = commits
             .into_iter()
             .flatten()
-            .flat_map(|commit| commit.delivered.iter().map(ToString::to_string))
+            .flat_map(|commit| &commit.delivered)
+            .map(|id| match self.recipients.get(id) {
+                Some(recipient) => format!("{id} to <{recipient}>"),
+                None => id.to_string(),
+            })
             .collect();
         if delivered.is_empty() {
             return Some("failed attempts or bounces may not be recorded; such mail is tried again".into());
@@ -123,9 +135,15 @@ impl Ledger {
 }
 
 impl Dispatcher {
-    /// Takes note of a failed attempt; `whom` says for whom it was, or where to. One that was early, because the
+    /// Takes note of a failed attempt; `next_hop` is where to if all mail for it has failed. One that was early, because the
     /// administrator has ordered it, does not bring the mail nearer to its end.
-    pub(super) fn record_failure(&mut self, id: MailId, whom: &str, failure: &Failure) {
+    pub(super) fn record_failure(
+        &mut self,
+        id: MailId,
+        recipient: Option<Box<str>>,
+        next_hop: Option<Box<str>>,
+        failure: &Failure,
+    ) {
         let ordered = self.attempts.end_order(id).filter(|_| !failure.fatal);
         let kind = match ordered {
             Some(_) => FailureKind::Early,
@@ -133,7 +151,7 @@ impl Dispatcher {
             None => FailureKind::Temporary,
         };
         let text = failure.text.as_str().into();
-        self.event(Event::Failed { id, whom: whom.into(), text, kind });
+        self.event(Event::Failed { id, recipient, next_hop, text, kind });
         self.attempts.tried(id, self.now.monotonic);
         if let Some(due) = ordered {
             let place = self.place_of(id, Standing::NotBefore(due));
@@ -161,8 +179,10 @@ impl Dispatcher {
     }
 
     pub(super) fn committed(&mut self, result: Result<StoreReply, StoreError>) {
-        let (failed, not_replaced, changed) = match result {
-            Ok(StoreReply::Committed { failed, not_replaced, changed }) => (failed, not_replaced, changed),
+        let (failed, not_replaced, changed, bounces) = match result {
+            Ok(StoreReply::Committed { failed, not_replaced, changed, bounces }) => {
+                (failed, not_replaced, changed, bounces)
+            }
             Ok(_) => return,
             Err(error) => {
                 self.note(Level::Error, format!("cannot record what became of mail, trying again: {error}"));
@@ -173,6 +193,7 @@ impl Dispatcher {
         self.ledger.retry_at = None;
         let Some(commit) = self.ledger.in_flight.take() else { return };
         for id in commit.delivered {
+            self.ledger.recipients.remove(&id);
             self.forget(id);
         }
         let attempted: Vec<MailId> = commit.failed.iter().map(|attempt| attempt.id).collect();
@@ -190,19 +211,25 @@ impl Dispatcher {
             }
         }
         let made_bounces = commit.replaced.iter().any(|replacement| replacement.bounce.is_some());
-        for id in commit.replaced.into_iter().flat_map(|replacement| replacement.originals) {
-            if not_replaced.contains(&id) {
-                self.put(id, Place::GivenUp);
-            } else {
-                self.forget(id);
+        // Without a word about one, nothing came of it.
+        let bounces = bounces.into_iter().chain(core::iter::repeat_with(Vec::new));
+        for (replacement, bounces) in commit.replaced.into_iter().zip(bounces) {
+            self.tell_replaced(&replacement, &bounces, &not_replaced);
+            for id in replacement.originals {
+                if not_replaced.contains(&id) {
+                    self.put(id, Place::GivenUp);
+                } else {
+                    self.forget(id);
+                }
             }
         }
         for row in changed {
             let id = row.id;
+            let recipient = shortened_octets(&row.recipient);
             self.note(
                 Level::Warning,
                 format!(
-                    "mail {id} was changed by another program while it was worked on: what became of it as it was is not \
+                    "mail {id} to <{recipient}> was changed by another program while it was worked on: what became of it as it was is not \
                      recorded, and as it is now it is new mail"
                 ),
             );
@@ -214,5 +241,23 @@ impl Dispatcher {
             self.look();
         }
         self.resume_parked();
+    }
+
+    /// Tells what mail that was given up has become. Where nothing was recorded, nothing is told either.
+    fn tell_replaced(&mut self, replacement: &Replacement, bounces: &[MailId], not_replaced: &[MailId]) {
+        let to = replacement.bounce.iter().flat_map(|bounce| &bounce.recipients);
+        let to = to.map(|recipient| shortened_octets(recipient).into());
+        let told: Vec<(MailId, Box<str>)> = bounces.iter().copied().zip(to).collect();
+        let is_done = !told.is_empty() || replacement.bounce.is_none();
+        for &id in &replacement.originals {
+            let recipient = self.ledger.recipients.remove(&id).unwrap_or_default();
+            if !is_done || not_replaced.contains(&id) {
+                continue;
+            }
+            self.event(match &replacement.bounce {
+                Some(_) => Event::Bounced { id, recipient, bounces: told.clone() },
+                None => Event::Dropped { id, recipient },
+            });
+        }
     }
 }

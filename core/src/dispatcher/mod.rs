@@ -5,6 +5,7 @@
 
 mod attempts;
 mod bounces;
+mod condemned;
 mod gates;
 mod inspect;
 mod intake;
@@ -34,7 +35,8 @@ pub use self::inspect::{ConnectionFacts, PassId};
 use self::intake::Intake;
 use self::ledger::Ledger;
 use self::traffic::Traffic;
-use crate::event::{Event, Level};
+use crate::delivery::Failure;
+use crate::event::{Event, FailureKind, Level};
 use crate::io::{ConnectionId, Input, Output};
 use crate::next_hop::NextHop;
 use crate::outbox::{Cursor, MailId, RequestId, StoreError, StoreReply, StoreRequest};
@@ -111,6 +113,36 @@ pub struct Dispatcher {
     outputs: VecDeque<Output>,
     progress: Progress,
     has_given_up: bool,
+    summary: Summary,
+}
+
+/// What has become of mail so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Mail that servers have taken.
+    pub delivered: u64,
+    /// Mail that has failed for good.
+    pub failed: u64,
+    /// Failed attempts of mail that will be tried again.
+    pub deferred: u64,
+    /// Mail that was given up, and became bounces.
+    pub bounced: u64,
+    /// Mail that was given up and deleted without a bounce.
+    pub dropped: u64,
+}
+
+impl Summary {
+    fn count(&mut self, event: &Event) {
+        let counted = match event {
+            Event::Delivered { .. } => &mut self.delivered,
+            Event::Failed { kind: FailureKind::Permanent, .. } => &mut self.failed,
+            Event::Failed { kind: FailureKind::Temporary | FailureKind::Early, .. } => &mut self.deferred,
+            Event::Bounced { .. } => &mut self.bounced,
+            Event::Dropped { .. } => &mut self.dropped,
+            Event::Note { .. } | Event::Sent(..) | Event::SentData(..) | Event::Received(..) => return,
+        };
+        *counted = counted.saturating_add(1);
+    }
 }
 
 /// How far the dispatcher is from its end.
@@ -127,11 +159,31 @@ enum Progress {
 #[derive(Debug)]
 enum Asked {
     Look,
-    Walk { after: Cursor, frontier: Cursor },
-    Work { hop: HopId, connection: ConnectionId, ids: Vec<MailId> },
-    Data { hop: HopId, connection: ConnectionId },
-    Nowhere { ids: Vec<MailId> },
-    Bounce { ids: Vec<MailId> },
+    Walk {
+        after: Cursor,
+        frontier: Cursor,
+    },
+    Work {
+        hop: HopId,
+        connection: ConnectionId,
+        ids: Vec<MailId>,
+    },
+    Data {
+        hop: HopId,
+        connection: ConnectionId,
+    },
+    Nowhere {
+        ids: Vec<MailId>,
+    },
+    Bounce {
+        ids: Vec<MailId>,
+    },
+    /// Mail that is about to have failed as a whole.
+    Condemned {
+        hop: HopId,
+        ids: Vec<MailId>,
+        failure: Failure,
+    },
     Commit,
 }
 
@@ -144,6 +196,7 @@ impl Asked {
                 | (Self::Work { .. } | Self::Nowhere { .. }, StoreReply::Claimed { .. })
                 | (Self::Data { .. }, StoreReply::Data(_))
                 | (Self::Bounce { .. }, StoreReply::Failed { .. })
+                | (Self::Condemned { .. }, StoreReply::Recipients(_))
                 | (Self::Commit, StoreReply::Committed { .. })
         )
     }
@@ -172,6 +225,7 @@ impl Dispatcher {
             outputs: VecDeque::new(),
             progress: Progress::Working,
             has_given_up: false,
+            summary: Summary::default(),
         };
         dispatcher.look();
         dispatcher
@@ -184,9 +238,9 @@ impl Dispatcher {
             Input::Connected(connection) => self.connected(connection),
             Input::ConnectFailed(connection, error) => self.connect_failed(connection, error),
             Input::Received(connection, octets) => self.received(connection, octets),
-            Input::TlsEstablished { connection, certificate_is_valid } => {
+            Input::TlsEstablished { connection, tls } => {
                 self.with_connection(connection, |delivery, cx| {
-                    delivery.handle_tls_established(cx, connection, certificate_is_valid);
+                    delivery.handle_tls_established(cx, connection, tls);
                 });
             }
             Input::TlsFailed(connection, reason) => {
@@ -289,6 +343,11 @@ impl Dispatcher {
         self.has_given_up
     }
 
+    /// What has become of mail so far.
+    pub fn summary(&self) -> Summary {
+        self.summary
+    }
+
     /// How much mail is indexed: for tests and measurements.
     pub fn indexed(&self) -> usize {
         self.queue.len()
@@ -335,6 +394,7 @@ impl Dispatcher {
     }
 
     fn event(&mut self, event: Event) {
+        self.summary.count(&event);
         self.outputs.push_back(Output::Event(event));
     }
 
@@ -376,6 +436,7 @@ impl Dispatcher {
             Asked::Data { hop, connection } => self.data_read(hop, connection, result),
             Asked::Nowhere { ids } => self.unroutable_read(&ids, result),
             Asked::Bounce { ids } => self.failed_read(&ids, result),
+            Asked::Condemned { hop, ids, failure } => self.condemned_read(hop, &ids, &failure, result),
             Asked::Commit => self.committed(result),
         }
         let is_one_shot = self.mode != Mode::Daemon;

@@ -6,21 +6,24 @@ use alloc::vec::Vec;
 
 use bytes::BytesMut;
 
+use super::condemned::Condemned;
 use super::gates::Gates;
 use super::lineup::Lineup;
 use super::pace::Paces;
 use super::timers::HopTimers;
 use super::windows::Windows;
 use super::{Asked, Dispatcher, Mode};
-use crate::delivery::{ConnectionIds, Context, Delivery, DeliveryOutput, Failure};
+use crate::delivery::{ConnectionIds, Context, Delivery, DeliveryOutput, describe};
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
+use crate::memory::Memory;
 use crate::next_hop::{Host, NextHop};
 use crate::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, StoreRequest};
 use crate::queue::{HopId, Order, Place};
 use crate::reachability::Reachability;
 use crate::resolver::{Families, LookupId, Resolver, ResolverOutput};
 use crate::rng::Rng;
+use crate::route::Candidate;
 use crate::settings::Settings;
 use crate::shown::shortened;
 use crate::time::{Duration, Instant};
@@ -34,10 +37,10 @@ const ASKING_LIMIT: usize = 1000;
 const HOST_WAITING_LIMIT: usize = 10_000;
 /// How long a next hop is left alone after trouble of our own.
 pub(super) const LOCAL_PAUSE: Duration = Duration::from_secs(2);
-/// So many mails in a row that ended every connection put the blame on themselves; with the next it is on the next hop.
-const SUSPICION_LIMIT: u32 = 3;
-/// How much mail of a next hop that has failed as a whole is recorded at once.
-const CONDEMN_LIMIT: usize = 1000;
+/// How often it is told that mail goes to a host in plain text, although TLS was wanted.
+const PLAIN_TEXT_WARNING_SPAN: Duration = Duration::from_secs(3600);
+/// Most hosts of which that is remembered. Of more it may be told more often.
+const PLAIN_TEXT_HOSTS_LIMIT: usize = 1000;
 
 /// Everything that is under way.
 #[derive(Debug)]
@@ -77,9 +80,11 @@ pub(super) struct Traffic {
     /// Next hops that are left alone for a while.
     pub(super) paused: HopTimers,
     /// Next hops of which mail has failed as a whole.
-    condemned: BTreeMap<HopId, Condemned>,
+    pub(super) condemned: BTreeMap<HopId, Condemned>,
+    /// Whether the database is asked whose mail it is that has failed as a whole.
+    pub(super) is_condemning: bool,
     /// How often in a row mail of a next hop ended every connection, so that nothing was decided.
-    suspicions: BTreeMap<HopId, u32>,
+    pub(super) suspicions: BTreeMap<HopId, u32>,
     /// How many claims of a next hop the database has not answered.
     pub(super) claims: BTreeMap<HopId, u32>,
     /// How many claims of mail that leads nowhere the database has not answered.
@@ -93,16 +98,8 @@ pub(super) struct Traffic {
     /// Connections that wait until the rate limit allows their next transaction.
     pub(super) held_back: BTreeSet<(Instant, HopId, ConnectionId)>,
     pub(super) paces: Paces,
-}
-
-/// Mail that has failed as a whole.
-#[derive(Debug)]
-struct Condemned {
-    failure: Failure,
-    /// Where the mail ends that is concerned.
-    end: Cursor,
-    /// Whether it is only about mail that was tried; not known before all mail of the pass is back.
-    only_tried: Option<bool>,
+    /// Hosts of which it was told that mail goes there in plain text, although TLS was wanted.
+    told_of_plain_text: Memory<Host, ()>,
 }
 
 impl Traffic {
@@ -131,6 +128,7 @@ impl Traffic {
             reachability: Reachability::new(),
             paused: HopTimers::default(),
             condemned: BTreeMap::new(),
+            is_condemning: false,
             suspicions: BTreeMap::new(),
             claims: BTreeMap::new(),
             unroutable_claims: 0,
@@ -139,6 +137,7 @@ impl Traffic {
             claimed_at: BTreeMap::new(),
             held_back: BTreeSet::new(),
             paces: Paces::default(),
+            told_of_plain_text: Memory::new(PLAIN_TEXT_HOSTS_LIMIT),
         }
     }
 
@@ -221,7 +220,7 @@ impl Traffic {
             ("leaving", self.leaving.len() + self.parting.len()),
             ("places wanted", usize::from(self.is_short)),
             ("paused", usize::from(self.paused.first().is_some())),
-            ("condemned", self.condemned.len()),
+            ("condemned", self.condemned.len() + usize::from(self.is_condemning)),
             ("claims", self.claims.len()),
             ("unroutable claims", usize::try_from(self.unroutable_claims).unwrap()),
             ("parked", self.parked.len()),
@@ -399,38 +398,6 @@ impl Dispatcher {
         }
     }
 
-    /// Records the failure of mail whose next hop has failed as a whole, a part of it at a time.
-    ///
-    /// Where a connection ended in the middle of a mail, the mail may be to blame: then only what was tried has failed,
-    /// and the rest begins a pass of its own. But a next hop that ends every connection is not asked for each mail.
-    pub(super) fn condemn(&mut self) {
-        while self.ledger.pending_count() < CONDEMN_LIMIT && !self.ledger.is_congested() {
-            let claims = &self.traffic.claims;
-            let next = self.traffic.condemned.iter_mut().find(|(hop, _)| !claims.contains_key(*hop));
-            let Some((&hop, condemned)) = next else { return };
-            let only_tried = *condemned.only_tried.get_or_insert_with(|| {
-                let suspicion = self.traffic.suspicions.entry(hop).or_default();
-                *suspicion += 1;
-                *suspicion <= SUSPICION_LIMIT && self.queue.is_partly_tried(hop)
-            });
-            let failure = condemned.failure.clone();
-            let ids = if only_tried {
-                self.queue.claim_tried(hop, CONDEMN_LIMIT)
-            } else {
-                self.traffic.suspicions.remove(&hop);
-                self.queue.claim_up_to(hop, condemned.end, CONDEMN_LIMIT)
-            };
-            if ids.is_empty() {
-                self.traffic.condemned.remove(&hop);
-                self.traffic.runnable.insert(hop);
-            }
-            let whom = self.queue.next_hop(hop).map(|next_hop| format!("for {next_hop}")).unwrap_or_default();
-            for id in ids {
-                self.record_failure(id, &whom, &failure);
-            }
-        }
-    }
-
     /// Ends all deliveries as soon as their conversations allow it.
     pub(super) fn close_deliveries(&mut self) {
         let hops: Vec<HopId> = self.traffic.deliveries.keys().copied().collect();
@@ -519,18 +486,20 @@ impl Dispatcher {
                 let limit = limit.min(u32::try_from(DATA_CHUNK_OCTETS).unwrap_or(u32::MAX));
                 self.ask(StoreRequest::ReadData { id, offset, limit }, Asked::Data { hop, connection });
             }
-            DeliveryOutput::Delivered { id, event } => {
+            DeliveryOutput::Delivered { id, recipient, event } => {
                 self.event(event);
                 self.traffic.is_of_use(hop);
                 self.has_taken_mail(hop);
                 self.has_decided(hop);
                 self.queue.note_attempt(hop, Prospect::Fresh);
-                self.ledger.delivered(id);
+                self.ledger.delivered(id, recipient);
             }
+            DeliveryOutput::FellBack { candidate, reason } => self.tell_of_plain_text(&candidate, &reason),
             DeliveryOutput::Failed { id, recipient, failure } => {
                 self.traffic.is_of_use(hop);
                 self.has_decided(hop);
-                self.record_failure(id, &format!("to <{}>", shortened(recipient.as_str())), &failure);
+                let recipient = shortened(recipient.as_str()).into();
+                self.record_failure(id, Some(recipient), None, &failure);
             }
             DeliveryOutput::Released { ids, tried } => {
                 for id in ids {
@@ -545,6 +514,18 @@ impl Dispatcher {
             DeliveryOutput::Postponed(text) => self.postpone(hop, &text),
             DeliveryOutput::Event(event) => self.event(event),
         }
+    }
+
+    /// Mail goes in plain text although TLS was wanted: worth a warning, but not for each mail.
+    fn tell_of_plain_text(&mut self, candidate: &Candidate, reason: &str) {
+        let now = self.now.monotonic;
+        if self.traffic.told_of_plain_text.recall(&candidate.host, now).is_some() {
+            return;
+        }
+        let until = now + PLAIN_TEXT_WARNING_SPAN;
+        self.traffic.told_of_plain_text.keep(candidate.host.clone(), (), until, now);
+        let server = describe(candidate);
+        self.event(Event::warning(format!("{server}: mail goes in plain text: {reason}")));
     }
 
     fn begin_lookup(&mut self, hop: HopId, lookup: LookupId) {

@@ -55,8 +55,8 @@ impl Dispatcher {
         for row in transactions.into_iter().flat_map(|transaction| transaction.rows) {
             match destination(&row) {
                 Err(failure) if self.may_be_tried(&row) => {
-                    let recipient = shortened_octets(&row.recipient);
-                    self.record_failure(row.id, &format!("to <{recipient}>"), &failure);
+                    let recipient = shortened_octets(&row.recipient).into();
+                    self.record_failure(row.id, Some(recipient), None, &failure);
                 }
                 Ok(_) | Err(_) => self.settle(&row),
             }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::address::Mailbox;
 use crate::command::CommandName;
 use crate::next_hop::{Credentials, TlsMode};
+use crate::one_line::OneLine;
 use crate::outbox::MailId;
 use crate::reply::Reply;
 use crate::sasl::Mechanism;
@@ -148,10 +149,10 @@ impl fmt::Display for SessionNote {
         match self {
             Self::StartTlsNotOffered => f.write_str("STARTTLS is not offered, going on in plain text"),
             Self::PaddingRefused(reply) => {
-                write!(f, "padding is refused, going on without: {}", reply.text().escape_debug())
+                write!(f, "padding is refused, going on without: {}", OneLine(reply.text()))
             }
             Self::MechanismRefused(reply) => {
-                write!(f, "an offered mechanism is refused, trying another: {}", reply.text().escape_debug())
+                write!(f, "an offered mechanism is refused, trying another: {}", OneLine(reply.text()))
             }
         }
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use bytes::{Buf, BytesMut};
-use cmail_delivery::io::{CloseReason, ConnectError};
+use cmail_delivery::io::{CloseReason, ConnectError, Tls};
 use mio::event::Event;
 use mio::net::TcpStream;
 use nix::errno::Errno;
@@ -39,10 +39,7 @@ pub enum Progress {
     /// So many octets are in the buffer.
     Received(usize),
     /// The TLS handshake is done.
-    TlsEstablished {
-        /// Whether the certificate is valid for the server that was asked for.
-        certificate_is_valid: bool,
-    },
+    TlsEstablished(Tls),
     /// The TLS handshake failed. Nothing comes after that.
     TlsFailed(String),
     /// The connection is gone. Nothing comes after that.
@@ -54,9 +51,7 @@ impl Progress {
     pub fn is_final(&self) -> bool {
         match self {
             Self::ConnectFailed(_) | Self::TlsFailed(_) | Self::Closed(_) => true,
-            Self::Idle | Self::Again | Self::Connected | Self::Received(_) | Self::TlsEstablished { .. } => {
-                false
-            }
+            Self::Idle | Self::Again | Self::Connected | Self::Received(_) | Self::TlsEstablished(_) => false,
         }
     }
 }
@@ -289,9 +284,7 @@ impl Connection {
         }
         let Stage::Tls(session) = &mut self.stage else { return self.receive_clear(buffer) };
         match session.read(&mut self.socket, buffer) {
-            TlsRead::Established { certificate_is_valid } => {
-                Progress::TlsEstablished { certificate_is_valid }
-            }
+            TlsRead::Established(tls) => Progress::TlsEstablished(tls),
             TlsRead::Octets(count) => Progress::Received(count),
             TlsRead::EndOfFile => Progress::Closed(CloseReason::EndOfFile),
             TlsRead::Again => Progress::Again,

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cmail_delivery::dispatcher::Dispatcher;
+use cmail_delivery::dispatcher::{Dispatcher, Summary};
 use mio::unix::SourceFd;
 use nix::unistd::Gid;
 use thiserror::Error;
@@ -167,7 +167,7 @@ impl LockedEngine {
 
 impl OpenEngine {
     /// Works until there is nothing more to do, or until a signal says so.
-    pub fn run(self, shell: Shell) -> Result<(), EngineError> {
+    pub fn run(self, shell: Shell) -> Result<Summary, EngineError> {
         let Shell { config, mode, hosts, seed, mut signals, log, pid_file } = shell;
         let mut event_loop = self.event_loop;
         event_loop.record(self.recorder);
@@ -212,7 +212,7 @@ impl OpenEngine {
         if !is_done {
             return Err(EngineError::Hangs);
         }
-        if dispatcher.has_given_up() { Err(EngineError::GaveUp) } else { Ok(()) }
+        if dispatcher.has_given_up() { Err(EngineError::GaveUp) } else { Ok(dispatcher.summary()) }
     }
 }
 

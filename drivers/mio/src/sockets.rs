@@ -228,9 +228,7 @@ impl Sockets {
             Progress::Connected => Input::Connected(id),
             Progress::ConnectFailed(failure) => Input::ConnectFailed(id, failure),
             Progress::Received(count) => Input::Received(id, self.buffer.get(..count).unwrap_or_default()),
-            Progress::TlsEstablished { certificate_is_valid } => {
-                Input::TlsEstablished { connection: id, certificate_is_valid }
-            }
+            Progress::TlsEstablished(tls) => Input::TlsEstablished { connection: id, tls },
             Progress::TlsFailed(reason) => Input::TlsFailed(id, reason),
             Progress::Closed(reason) => Input::Closed(id, reason),
         })

@@ -16,7 +16,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use cmail_delivery::dispatcher::Mode;
+use cmail_delivery::dispatcher::{Mode, Summary};
 use cmail_delivery::settings::Hosts;
 use log::{debug, error, info, warn};
 use thiserror::Error;
@@ -276,9 +276,14 @@ impl Running {
     fn run(self) -> ExitCode {
         let log = self.shell.log.clone();
         let _last = LastLine(&log);
+        let mode = self.shell.mode.clone();
         match self.engine.run(self.shell) {
-            Ok(()) => {
+            Ok(summary) => {
                 info!("cmail-dispatchd ends");
+                if let Some(done) = what_was_done(&mode, summary) {
+                    // The pass is over, whoever reads that.
+                    let _ = writeln!(io::stdout(), "{done}");
+                }
                 ExitCode::SUCCESS
             }
             Err(error) => {
@@ -288,6 +293,16 @@ impl Running {
                 fail(&error)
             }
         }
+    }
+}
+
+/// What a single pass says at its end to whoever has typed it.
+fn what_was_done(mode: &Mode, summary: Summary) -> Option<String> {
+    let Summary { delivered, failed, deferred, bounced, dropped } = summary;
+    match mode {
+        Mode::Daemon => None,
+        Mode::Deliver(_) => Some(format!("delivered {delivered}, failed {failed}, deferred {deferred}")),
+        Mode::GenerateBounces => Some(format!("bounced {bounced}, dropped {dropped}")),
     }
 }
 

@@ -256,3 +256,8 @@ pub(crate) mod tls_server {
         }
     }
 }
+
+/// What a handshake of the newest version comes to.
+pub(crate) fn tls(certificate_is_valid: bool) -> cmail_delivery::io::Tls {
+    cmail_delivery::io::Tls { version: cmail_delivery::io::TlsVersion::V1_3, certificate_is_valid }
+}

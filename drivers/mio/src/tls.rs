@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
+use cmail_delivery::io::{Tls, TlsVersion};
 use cmail_delivery::next_hop::Host;
 use log::{debug, warn};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -20,8 +21,8 @@ use rustls::client::{
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind,
+    ProtocolVersion, RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -138,10 +139,7 @@ impl TlsContext {
 #[derive(Debug, PartialEq, Eq)]
 pub enum TlsRead {
     /// The handshake is done.
-    Established {
-        /// Whether the certificate is valid for the server that was asked for.
-        certificate_is_valid: bool,
-    },
+    Established(Tls),
     /// So many octets of plain text are in the buffer.
     Octets(usize),
     /// The peer has ended the session in order.
@@ -239,9 +237,9 @@ impl TlsSession {
         }
         if !self.is_established {
             self.is_established = true;
-            let certificate_is_valid = self.certificate_is_valid();
-            self.tell(certificate_is_valid);
-            return Some(TlsRead::Established { certificate_is_valid });
+            let tls = self.outcome();
+            self.tell(tls);
+            return Some(TlsRead::Established(tls));
         }
         match self.connection.reader().read(buffer) {
             Ok(0) => Some(TlsRead::EndOfFile),
@@ -258,14 +256,20 @@ impl TlsSession {
         }
     }
 
-    fn tell(&self, certificate_is_valid: bool) {
+    fn outcome(&self) -> Tls {
+        // No other versions are offered.
+        let is_newest = self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let version = if is_newest { TlsVersion::V1_3 } else { TlsVersion::V1_2 };
+        Tls { version, certificate_is_valid: self.certificate_is_valid() }
+    }
+
+    fn tell(&self, tls: Tls) {
+        let suite = self.connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
         debug!(
-            "TLS session with {}: {:?}, {:?}, {:?}, certificate {}",
+            "{} TLS session with {}: {tls}, {}",
+            if self.connection.handshake_kind() == Some(HandshakeKind::Resumed) { "resumed" } else { "new" },
             self.expected.as_ref().map_or("a host without a usable name".into(), ServerName::to_str),
-            self.connection.protocol_version(),
-            self.connection.negotiated_cipher_suite().map(|suite| suite.suite()),
-            self.connection.handshake_kind(),
-            if certificate_is_valid { "valid" } else { "not valid" },
+            suite.unwrap_or("unknown cipher suite"),
         );
     }
 

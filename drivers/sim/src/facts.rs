@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use cmail_delivery::event::Event;
-use cmail_delivery::io::{ConnectionId, Purpose};
+use cmail_delivery::io::{ConnectionId, Purpose, Tls, TlsVersion};
 use cmail_delivery::outbox::{Commit, MailId, RequestId, StoreReply, StoreRequest};
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::Now;
@@ -165,6 +165,11 @@ pub(crate) fn canonical(data: &[u8]) -> Bytes {
         canonical.extend_from_slice(b"\r\n");
     }
     canonical.into()
+}
+
+/// What a handshake comes to in these worlds.
+pub(crate) fn tls(certificate_is_valid: bool) -> Tls {
+    Tls { version: TlsVersion::V1_3, certificate_is_valid }
 }
 
 #[cfg(test)]

@@ -177,6 +177,10 @@ impl Outbox {
             StoreRequest::ReadFailed { ids, original_limit_octets } => {
                 self.read_failed(ids, *original_limit_octets)
             }
+            StoreRequest::Recipients { ids } => {
+                let recipient = |id: &MailId| Some((*id, self.mails.get(id)?.recipient.clone()));
+                StoreReply::Recipients(ids.iter().filter_map(recipient).collect())
+            }
             StoreRequest::Commit(_) => return None,
         })
     }
@@ -190,7 +194,10 @@ impl Outbox {
             StoreReply::Failed { messages, .. } => {
                 messages.iter().flat_map(|message| &message.mails).map(|mail| &mail.row).collect()
             }
-            StoreReply::Rows { .. } | StoreReply::Data(_) | StoreReply::Committed { .. } => return,
+            StoreReply::Rows { .. }
+            | StoreReply::Data(_)
+            | StoreReply::Recipients(_)
+            | StoreReply::Committed { .. } => return,
         };
         self.claimed.extend(rows.into_iter().map(|row| (row.id, row.clone())));
     }
@@ -238,12 +245,14 @@ impl Outbox {
                 mail.faillog.push(Attempt { time: attempt.time, text, fatal: attempt.fatal });
             }
         }
-        let mut not_replaced = Vec::new();
+        let (mut not_replaced, mut bounces) = (Vec::new(), Vec::new());
         for replacement in &commit.replaced {
+            let mut inserted = Vec::new();
             let exists = |id: &&MailId| self.mails.contains_key(id);
             let existing: Vec<MailId> = replacement.originals.iter().filter(exists).copied().collect();
             if existing.len() < replacement.originals.len() {
                 not_replaced.extend(existing);
+                bounces.push(inserted);
                 continue;
             }
             for id in &existing {
@@ -264,12 +273,14 @@ impl Outbox {
                     faillog: vec![],
                     digest: Arc::clone(&digest),
                 });
+                inserted.push(id);
                 effects.bounces.push((id, existing.clone()));
             }
+            bounces.push(inserted);
         }
         let state = |id: MailId| self.mails.get(&id).map(|mail| mail.fail_state(id));
         let failed = commit.failed.iter().filter_map(|attempt| state(attempt.id)).collect();
-        (StoreReply::Committed { failed, not_replaced, changed: Vec::new() }, effects)
+        (StoreReply::Committed { failed, not_replaced, changed: Vec::new(), bounces }, effects)
     }
 
     fn insert(&mut self, mail: Mail) -> MailId {
@@ -398,7 +409,12 @@ mod tests {
         let (reply, effects) = outbox.commit(&commit, UnixTime(5));
         assert_eq!(
             reply,
-            StoreReply::Committed { failed: vec![], not_replaced: vec![MailId(1)], changed: vec![] }
+            StoreReply::Committed {
+                failed: vec![],
+                not_replaced: vec![MailId(1)],
+                changed: vec![],
+                bounces: vec![vec![]]
+            }
         );
         assert!(effects.bounces.is_empty());
         assert_eq!(outbox.len(), 2);

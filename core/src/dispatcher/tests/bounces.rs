@@ -90,7 +90,7 @@ fn mail_of_the_null_sender_is_deleted_with_a_warning() {
     let id = world.mail("", "a@example.org", "x");
     world.run();
     assert!(world.outbox.mails.is_empty());
-    assert!(world.events.contains(&Event::Dropped { id: MailId(id) }));
+    assert!(world.events.contains(&Event::Dropped { id: MailId(id), recipient: "a@example.org".into() }));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::outbox::{Mail, Outbox};
+use super::world::tls;
 use super::*;
 use crate::settings::Hosts;
 
@@ -141,7 +142,7 @@ impl Driver {
                     1 => self.input(Input::ConnectFailed(id, ConnectError::Remote("no".into()))),
                     2 => self.input(Input::Closed(id, CloseReason::EndOfFile)),
                     3 => self.input(Input::TlsFailed(id, "no".into())),
-                    4 => self.input(Input::TlsEstablished { connection: id, certificate_is_valid: true }),
+                    4 => self.input(Input::TlsEstablished { connection: id, tls: tls(true) }),
                     _ => {
                         let id = RequestId(connection);
                         self.input(Input::Store(id, Ok(StoreReply::Data(Bytes::new()))));
@@ -217,7 +218,7 @@ impl Driver {
             }
             6 if !self.tls.is_empty() => {
                 let connection = self.tls.remove(pick(self.tls.len()));
-                self.input(Input::TlsEstablished { connection, certificate_is_valid: false });
+                self.input(Input::TlsEstablished { connection, tls: tls(false) });
             }
             7 if !self.queries.is_empty() => {
                 let query = self.queries.remove(pick(self.queries.len()));

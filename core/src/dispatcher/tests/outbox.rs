@@ -68,6 +68,7 @@ pub(super) fn kind(request: &StoreRequest) -> &'static str {
         StoreRequest::ReadData { .. } => "data",
         StoreRequest::Commit(_) => "commit",
         StoreRequest::ReadFailed { .. } => "failed",
+        StoreRequest::Recipients { .. } => "recipients",
     }
 }
 
@@ -96,6 +97,10 @@ impl Outbox {
                 StoreReply::Data(if self.data_is_gone { Bytes::new() } else { data.slice(begin..end) })
             }
             StoreRequest::Commit(commit) => self.commit(commit),
+            StoreRequest::Recipients { ids } => {
+                let recipient = |id: MailId| Some((id, self.mails.get(&id.0)?.recipient.clone().into()));
+                StoreReply::Recipients(ids.into_iter().filter_map(recipient).collect())
+            }
             StoreRequest::ReadFailed { ids, original_limit_octets } => {
                 self.read_failed(&ids, original_limit_octets as usize)
             }
@@ -187,8 +192,9 @@ impl Outbox {
             let Row { id, fail_count, last_try, fatal, .. } = row;
             failed.push(FailState { id, fail_count, last_try, fatal });
         }
-        let mut not_replaced = Vec::new();
+        let (mut not_replaced, mut bounces) = (Vec::new(), Vec::new());
         for replacement in commit.replaced {
+            bounces.push(Vec::new());
             let existing: Vec<MailId> =
                 replacement.originals.iter().copied().filter(|id| self.mails.contains_key(&id.0)).collect();
             if existing.len() < replacement.originals.len() {
@@ -202,7 +208,7 @@ impl Outbox {
             let Some(bounce) = replacement.bounce else { continue };
             let data = crate::bounce::compose_ordered(&bounce.order).unwrap();
             for recipient in bounce.recipients {
-                self.insert(Mail {
+                let id = self.insert(Mail {
                     remote: None,
                     sender: None,
                     recipient: String::from_utf8(recipient.into()).unwrap(),
@@ -210,9 +216,10 @@ impl Outbox {
                     submission: UnixTime(0),
                     faillog: Vec::new(),
                 });
+                bounces.last_mut().unwrap().push(MailId(id));
             }
         }
-        StoreReply::Committed { failed, not_replaced, changed }
+        StoreReply::Committed { failed, not_replaced, changed, bounces }
     }
 
     fn read_failed(&mut self, ids: &[MailId], limit: usize) -> StoreReply {

@@ -91,7 +91,11 @@ fn other_mail_in_the_place_of_a_delivered_one_is_sent_too() {
     assert_eq!(world.server("192.0.2.1").accepted.len(), 1);
     assert_eq!(world.server("192.0.2.2").recipients(), ["b@example.net"]);
     assert_eq!(world.outbox.deleted, [id]);
-    assert!(world.notes().contains("mail 1 was changed by another program"), "{}", world.notes());
+    assert!(
+        world.notes().contains("mail 1 to <b@example.net> was changed by another program"),
+        "{}",
+        world.notes()
+    );
 }
 
 #[test]

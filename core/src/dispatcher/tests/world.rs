@@ -52,6 +52,11 @@ pub(super) struct World {
     count: u64,
 }
 
+/// A handshake that went well.
+pub(super) fn tls(certificate_is_valid: bool) -> Tls {
+    Tls { version: TlsVersion::V1_3, certificate_is_valid }
+}
+
 pub(super) fn settings() -> Settings {
     let mut settings = Settings::for_tests();
     settings.ports =
@@ -259,7 +264,7 @@ impl World {
                 }
                 let certificate_is_valid = peer.behaviour.certificate_is_valid;
                 let greeting = if peer.address.port() == 465 { peer.greet() } else { Vec::new() };
-                self.input(Input::TlsEstablished { connection, certificate_is_valid });
+                self.input(Input::TlsEstablished { connection, tls: tls(certificate_is_valid) });
                 self.answer(connection, greeting);
             }
             Happening::Datagram(query, octets) => {

@@ -56,12 +56,18 @@ impl Outbox {
                 let rows = self.rows.iter().filter(|row| ids.contains(&row.id));
                 StoreReply::Claimed { transactions: rows.map(claimed).collect(), left_over: Vec::new() }
             }
+            StoreRequest::Recipients { .. } => StoreReply::Recipients(Vec::new()),
             StoreRequest::Commit(commit) => {
                 self.failures.extend(commit.failed.iter().map(|attempt| attempt.text.to_string()));
                 let state =
                     |id| FailState { id, fail_count: 1, last_try: UnixTime(i64::MAX / 2), fatal: false };
                 let failed = commit.failed.iter().map(|attempt| state(attempt.id)).collect();
-                StoreReply::Committed { failed, not_replaced: Vec::new(), changed: Vec::new() }
+                StoreReply::Committed {
+                    failed,
+                    not_replaced: Vec::new(),
+                    changed: Vec::new(),
+                    bounces: Vec::new(),
+                }
             }
             StoreRequest::ReadData { .. } | StoreRequest::ReadFailed { .. } => return,
         };

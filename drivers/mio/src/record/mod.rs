@@ -71,9 +71,9 @@ impl Recorder {
                 self.with(*connection, |track| track.connect_failed(at, error));
             }
             Input::Received(connection, _) => self.learn_seed(dispatcher, *connection),
-            Input::TlsEstablished { connection, certificate_is_valid } => {
+            Input::TlsEstablished { connection, tls } => {
                 self.learn_seed(dispatcher, *connection);
-                self.with(*connection, |track| track.tls_established(at, *certificate_is_valid));
+                self.with(*connection, |track| track.tls_established(at, tls.certificate_is_valid));
             }
             Input::TlsFailed(connection, reason) => {
                 self.learn_seed(dispatcher, *connection);
@@ -195,13 +195,13 @@ impl Recorder {
                     track.delivered(*id);
                 }
             }
-            Event::Failed { id, whom, text, kind } => {
+            Event::Failed { id, next_hop, text, kind, .. } => {
                 let fatal = *kind == FailureKind::Permanent;
                 if self.track_of(*id).is_none() {
                     // All mail for a destination has failed, whether a server was asked about it or not.
                     let is_of_it = |track: &&mut Track| {
                         track.talk.is_none()
-                            && **whom == format!("for {}", track.next_hop)
+                            && next_hop.as_deref().is_some_and(|failed| failed == track.next_hop.to_string())
                             && !track.has_mails()
                     };
                     if let Some(track) = self.tracks.values_mut().find(is_of_it) {

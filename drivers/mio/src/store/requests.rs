@@ -29,6 +29,7 @@ impl Database {
                 ("read mail data from", self.read_data(id, offset, limit))
             }
             StoreRequest::Commit(commit) => ("record deliveries in", self.commit(commit)),
+            StoreRequest::Recipients { ids } => ("read recipients from", self.recipients(&ids)),
             StoreRequest::ReadFailed { ids, original_limit_octets } => {
                 ("read failed mail from", self.read_failed(&ids, original_limit_octets))
             }
@@ -97,6 +98,17 @@ impl Database {
         })
     }
 
+    fn recipients(&mut self, ids: &[MailId]) -> rusqlite::Result<StoreReply> {
+        self.in_read_transaction(|database| {
+            let (mut recipients, mut texts) = (Vec::with_capacity(ids.len()), rows::texts());
+            for &id in ids {
+                let found = rows::row(&database.connection, id, 0, &mut texts)?;
+                recipients.extend(found.map(|found| (id, found.row.recipient)));
+            }
+            Ok(StoreReply::Recipients(recipients))
+        })
+    }
+
     /// Whether other data stand now where a message was claimed.
     fn has_other_data(&self, id: MailId) -> rusqlite::Result<bool> {
         Ok(self.stamps.changed(&self.connection, id, Part::Data, self.version()?)?.is_some())
@@ -124,7 +136,7 @@ impl Database {
         let _ = self.ensure_index();
         if commit.is_empty() {
             let (failed, not_replaced, changed) = (Vec::new(), Vec::new(), Vec::new());
-            return Ok(StoreReply::Committed { failed, not_replaced, changed });
+            return Ok(StoreReply::Committed { failed, not_replaced, changed, bounces: Vec::new() });
         }
         // Before the database is locked: it takes as long as the originals are large.
         let bounces = compose_bounces(&commit);
@@ -173,6 +185,7 @@ pub(super) fn record(
         }
     }
     let mut not_replaced = Vec::new();
+    let mut inserted = Vec::with_capacity(commit.replaced.len());
     for (replacement, bounce) in commit.replaced.iter().zip(bounces) {
         let mut remaining = Vec::with_capacity(replacement.originals.len());
         for id in &replacement.originals {
@@ -181,8 +194,9 @@ pub(super) fn record(
             }
         }
         if remaining.len() == replacement.originals.len() {
-            replace(transaction, replacement, bounce)?;
+            inserted.push(replace(transaction, replacement, bounce)?);
         } else {
+            inserted.push(Vec::new());
             not_replaced.append(&mut remaining);
         }
     }
@@ -190,7 +204,7 @@ pub(super) fn record(
     for id in attempts {
         failed.extend(failures_of_existing(transaction, id)?);
     }
-    Ok(StoreReply::Committed { failed, not_replaced, changed })
+    Ok(StoreReply::Committed { failed, not_replaced, changed, bounces: inserted })
 }
 
 /// Deletes a mail; its faillog rows go with it.
@@ -211,25 +225,27 @@ fn exists(transaction: &Transaction<'_>, id: MailId) -> rusqlite::Result<bool> {
     transaction.prepare_cached("SELECT 1 FROM outbox WHERE mail_id = ?1")?.exists([id.0])
 }
 
-/// Puts the bounce in the place of its originals.
+/// Puts the bounce in the place of its originals; returns its rows.
 fn replace(
     transaction: &Transaction<'_>,
     replacement: &Replacement,
     data: Option<Bytes>,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Vec<MailId>> {
     replacement.originals.iter().try_for_each(|id| delete(transaction, *id))?;
-    let (Some(bounce), Some(data)) = (&replacement.bounce, data) else { return Ok(()) };
+    let (Some(bounce), Some(data)) = (&replacement.bounce, data) else { return Ok(Vec::new()) };
     let mut insert = transaction.prepare_cached(
         "INSERT INTO outbox (mail_remote, mail_envelopefrom, mail_envelopeto, mail_data) VALUES (NULL, NULL, ?1, ?2)",
     )?;
     insert.raw_bind_parameter(2, AsText(&data))?;
     // SQLite has a copy now, and makes another for each row.
     drop(data);
+    let mut inserted = Vec::with_capacity(bounce.recipients.len());
     for recipient in &bounce.recipients {
         insert.raw_bind_parameter(1, AsText(recipient))?;
         insert.raw_execute()?;
+        inserted.push(MailId(transaction.last_insert_rowid()));
     }
-    Ok(())
+    Ok(inserted)
 }
 
 /// Any octets as a text, which is what the columns hold for all other programs.

@@ -30,7 +30,7 @@ fn commit(fixture: &mut Fixture, commit: Commit) -> (Vec<FailState>, Vec<MailId>
 }
 
 fn commit_to_changed(fixture: &mut Fixture, commit: Commit) -> (Vec<FailState>, Vec<MailId>, Vec<Row>) {
-    let StoreReply::Committed { failed, not_replaced, changed } =
+    let StoreReply::Committed { failed, not_replaced, changed, .. } =
         fixture.answer(StoreRequest::Commit(commit))
     else {
         panic!("that is no answer to a commit")

@@ -139,7 +139,8 @@ impl StoreHandle {
                 let failed = commit.failed.iter().map(|attempt| &attempt.id);
                 self.read_ahead.forget_all(commit.delivered.iter().chain(failed));
             }
-            StoreRequest::Scan { .. } | StoreRequest::ReadFailed { .. } => {}
+            StoreRequest::Scan { .. } | StoreRequest::ReadFailed { .. } | StoreRequest::Recipients { .. } => {
+            }
         }
         self.send(Job::Request(id, request));
     }

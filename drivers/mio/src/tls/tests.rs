@@ -41,17 +41,25 @@ fn trusting(authority: &Authority) -> TlsContext {
 }
 
 fn established(certificate_is_valid: bool) -> Progress {
-    Progress::TlsEstablished { certificate_is_valid }
+    established_by(TlsVersion::V1_3, certificate_is_valid)
 }
+
+fn established_by(version: TlsVersion, certificate_is_valid: bool) -> Progress {
+    Progress::TlsEstablished(Tls { version, certificate_is_valid })
+}
+
+/// What is agreed on with a server that speaks these versions.
+const VERSIONS: [(TlsVersion, &[&rustls::SupportedProtocolVersion]); 2] =
+    [(TlsVersion::V1_3, rustls::ALL_VERSIONS), (TlsVersion::V1_2, &[&rustls::version::TLS12])];
 
 #[test]
 fn a_certificate_of_a_trusted_issuer_for_the_name_is_valid() {
     let authority = authority();
     let context = trusting(&authority);
-    for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
+    for (version, versions) in VERSIONS {
         let config = tls_server::with_versions(&params(&["mx.example.org"]), Some(&authority), versions);
         let (progress, observed) = handshake(&context, &config, &host("mx.example.org"));
-        assert_eq!(progress, established(true));
+        assert_eq!(progress, established_by(version, true));
         assert_eq!(observed.name.as_deref(), Some("mx.example.org"));
     }
 }
@@ -123,9 +131,12 @@ fn a_certificate_that_cannot_be_read_does_not_prevent_the_session() {
     let mut version_1 = version_3;
     version_1[at + 4] = 0;
     for certificate in [version_1, b"no certificate at all".to_vec()] {
-        for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
+        for (version, versions) in VERSIONS {
             let config = tls_server::presenting(certificate.clone().into(), &key, versions);
-            assert_eq!(handshake(&context, &config, &host("mx.example.org")).0, established(false));
+            assert_eq!(
+                handshake(&context, &config, &host("mx.example.org")).0,
+                established_by(version, false)
+            );
         }
     }
 }
@@ -140,12 +151,12 @@ fn a_key_that_is_too_short_to_be_verified_gives_a_session_and_is_never_valid() {
     file.write_all(include_bytes!("rsa-1024.pem")).unwrap();
     // The signature is by another key, as any signature that is not verified may be.
     let key = KeyPair::generate().unwrap();
-    for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
+    for (version, versions) in VERSIONS {
         let context = TlsContext::load(Some(file.path())).unwrap();
         let config = tls_server::presenting(short.clone(), &key, versions);
         for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
             let (progress, observed) = handshake(&context, &config, &host("mx.example.org"));
-            assert_eq!((progress, observed.kind), (established(false), Some(kind)));
+            assert_eq!((progress, observed.kind), (established_by(version, false), Some(kind)));
         }
     }
 }
@@ -155,7 +166,7 @@ fn a_peer_that_does_not_hold_the_key_of_its_certificate_is_refused() {
     let authority = authority();
     let context = trusting(&authority);
     let stolen = params(&["mx.example.org"]).signed_by(&KeyPair::generate().unwrap(), &authority).unwrap();
-    for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
+    for (_, versions) in VERSIONS {
         let key = KeyPair::generate().unwrap();
         let config = tls_server::presenting(stolen.der().clone(), &key, versions);
         let (address, thread) = testing::serve(move |mut stream: TcpStream| {
@@ -179,7 +190,7 @@ fn a_peer_that_does_not_hold_the_key_of_its_certificate_is_refused() {
 #[test]
 fn a_resumed_session_keeps_the_verdict_of_its_certificate() {
     let authority = authority();
-    for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
+    for (version, versions) in VERSIONS {
         // Each version has its own memory: a ticket of the one is preferred to a session of the other.
         let context = trusting(&authority);
         for (certified, host_name, verdict) in
@@ -190,7 +201,7 @@ fn a_resumed_session_keeps_the_verdict_of_its_certificate() {
             assert_eq!(observed.kind, Some(HandshakeKind::Full));
             let (second, observed) = handshake(&context, &config, &host(host_name));
             assert_eq!(observed.kind, Some(HandshakeKind::Resumed));
-            assert_eq!((first, second), (established(verdict), established(verdict)));
+            assert_eq!((first, second), (established_by(version, verdict), established_by(version, verdict)));
         }
     }
 }
@@ -232,7 +243,7 @@ fn handshake_not_resumed(
 
 #[test]
 fn a_session_that_cannot_be_resumed_is_not_offered_again() {
-    for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
+    for (_, versions) in VERSIONS {
         for completes_it in [false, true] {
             let context = TlsContext::with_roots(RootCertStore::empty(), Vec::new()).unwrap();
             let config = tls_server::with_versions(&params(&["mx.example.org"]), None, versions);

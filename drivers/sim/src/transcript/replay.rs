@@ -16,7 +16,7 @@ use super::{Action, Given, Incident, Transcript, TranscriptError};
 use crate::dialogue::Dialogue;
 use crate::dice::Dice;
 use crate::dns::Dns;
-use crate::facts::{Fact, Link, Origin, Parting, Scene};
+use crate::facts::{Fact, Link, Origin, Parting, Scene, tls};
 use crate::mutation::Mutation;
 use crate::outbox::{MailKey, Outbox};
 use crate::witness::{Violation, Witness};
@@ -429,7 +429,7 @@ impl<'a> Replay<'a> {
             &Incident::Tls { valid } => {
                 let link = self.handshake(line)?;
                 self.see(Fact::TlsEstablished { link, valid });
-                self.call(Input::TlsEstablished { connection: link.id, certificate_is_valid: valid });
+                self.call(Input::TlsEstablished { connection: link.id, tls: tls(valid) });
             }
             Incident::TlsFailed(words) => {
                 let link = self.handshake(line)?;

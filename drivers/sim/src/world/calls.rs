@@ -9,7 +9,7 @@ use cmail_delivery::outbox::RequestId;
 use cmail_delivery::time::Duration;
 
 use super::{Happening, World};
-use crate::facts::{Fact, Link};
+use crate::facts::{Fact, Link, tls};
 use crate::mutation::Mutation;
 use crate::network::{ClientEnd, Connection, Peer};
 
@@ -238,11 +238,11 @@ impl World {
             8 => dispatcher.handle_input(now, Input::TlsFailed(gone, "late".into())),
             9 => dispatcher.handle_input(now, Input::Connected(some)),
             10 if is_tls => {
-                let input = Input::TlsEstablished { connection: some, certificate_is_valid: true };
+                let input = Input::TlsEstablished { connection: some, tls: tls(true) };
                 dispatcher.handle_input(now, input);
             }
             _ => {
-                let input = Input::TlsEstablished { connection: gone, certificate_is_valid: true };
+                let input = Input::TlsEstablished { connection: gone, tls: tls(true) };
                 dispatcher.handle_input(now, input);
             }
         }

@@ -7,7 +7,7 @@ use cmail_delivery::io::{CloseReason, ConnectError, Input, Purpose};
 use cmail_delivery::time::Duration;
 
 use super::{Down, Happening, World};
-use crate::facts::{Fact, Link, Parting};
+use crate::facts::{Fact, Link, Parting, tls};
 use crate::map::NAME_SERVERS;
 use crate::mutation::Mutation;
 use crate::network::{ClientEnd, Connection, Fate, Item, Peer, Pipe};
@@ -118,7 +118,7 @@ impl World {
         if self.mutation == Mutation::SkipsTls {
             let implicit = connection.remote.port() == IMPLICIT_TLS_PORT;
             self.see(Fact::TlsEstablished { link, valid: true });
-            self.call(Input::TlsEstablished { connection: link.id, certificate_is_valid: true });
+            self.call(Input::TlsEstablished { connection: link.id, tls: tls(true) });
             return self.with_server(link, |conversation, around| {
                 if let Some(conversation) = conversation {
                     conversation.tls_established(implicit, around);
@@ -355,7 +355,7 @@ impl World {
                 let host = self.map.hosts.get(host);
                 let valid = host.is_some_and(|host| host.temperament.certificate_is_valid);
                 self.see(Fact::TlsEstablished { link, valid });
-                self.call(Input::TlsEstablished { connection: link.id, certificate_is_valid: valid });
+                self.call(Input::TlsEstablished { connection: link.id, tls: tls(valid) });
             }
             Item::Tls(false) => self.client_loses(link, "handshake failure"),
             Item::Eof => self.client_loses(link, ""),

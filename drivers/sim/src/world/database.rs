@@ -21,7 +21,8 @@ impl World {
             StoreRequest::Scan { .. }
             | StoreRequest::Claim { .. }
             | StoreRequest::ReadData { .. }
-            | StoreRequest::ReadFailed { .. } => request,
+            | StoreRequest::ReadFailed { .. }
+            | StoreRequest::Recipients { .. } => request,
         };
         self.requests.insert((epoch, id), request);
         let micros = if self.call_dice.chance(self.faults.store_delays) {
@@ -67,12 +68,18 @@ impl World {
         let StoreRequest::Commit(commit) = request else {
             return StoreReply::Data(bytes::Bytes::new());
         };
-        let (commit, remaining, now_other) = self.outbox.sift(commit);
+        let asked = commit;
+        let (commit, remaining, now_other) = self.outbox.sift(asked);
         self.see(Fact::Committing { commit: &commit });
         let (mut reply, effects) = self.outbox.commit(&commit, self.clock.now().wall);
-        if let StoreReply::Committed { not_replaced, changed, .. } = &mut reply {
+        if let StoreReply::Committed { not_replaced, changed, bounces, .. } = &mut reply {
             not_replaced.extend(remaining);
             changed.extend(now_other);
+            let mut made = std::mem::take(bounces).into_iter();
+            let is_done = |replacement| commit.replaced.contains(replacement);
+            bounces.extend(asked.replaced.iter().map(|replacement| {
+                if is_done(replacement) { made.next().unwrap_or_default() } else { Vec::new() }
+            }));
         }
         for (id, originals) in &effects.bounces {
             self.see(Fact::Inserted { id: *id, origin: Origin::BounceOf(originals) });

@@ -1,0 +1,134 @@
+//! What the administrator is told: of each mail whose it is, where its bounce is, and how it was protected.
+
+use super::*;
+
+/// The lines about mails, as the log has them.
+fn lines_of_mail(world: &World) -> Vec<String> {
+    let events = world.events.iter().filter(|event| !matches!(event, Event::Note { .. }));
+    events.map(ToString::to_string).filter(|line| line.starts_with("mail ")).collect()
+}
+
+fn warnings(world: &World) -> Vec<String> {
+    let is_note = |event: &&Event| matches!(event, Event::Note { level: Level::Warning, .. });
+    world.events.iter().filter(is_note).map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_mail_is_found_by_its_recipient_whatever_has_failed() {
+    let mut world = World::new();
+    world.domain("refusing.example", "192.0.2.1").usual = Behaviour::on("RCPT", "550-no\r\n550 never");
+    world.domain("closed.example", "192.0.2.2").usual = Behaviour::connect(Connect::Refused);
+    world.domain("origin.example", "192.0.2.3");
+    let broken =
+        ["bob@missing.example", "bob@refusing.example", "bob@closed.example", "bob@", "bob@re fusing"];
+    let ids: Vec<i64> = broken.iter().map(|to| world.mail(SENDER, to, to)).collect();
+    world.run();
+    let lines = lines_of_mail(&world);
+    for (id, recipient) in ids.iter().zip(broken) {
+        let begin = format!("mail {id} to <{recipient}> ");
+        assert!(lines.iter().any(|line| line.starts_with(&begin)), "{begin}: {lines:#?}");
+    }
+    assert!(lines.iter().all(|line| line.contains("to <") && !line.contains('\n')), "{lines:#?}");
+    let refused =
+        "failed permanently: 550-no / 550 never (mx.refusing.example [192.0.2.1]:25, in reply to RCPT TO)";
+    assert!(lines.iter().any(|line| line.ends_with(refused)), "{lines:#?}");
+}
+
+#[test]
+fn a_mail_leads_to_its_bounce() {
+    let mut settings = settings();
+    settings.bounce_copy = vec!["copy@origin.example".into()];
+    let mut world = World::with(settings, Mode::Daemon);
+    world.domain("origin.example", "192.0.2.3");
+    let id = world.mail(SENDER, "bob@missing.example", "x");
+    world.run();
+    let (sender, copy) = (id + 1, id + 2);
+    let expected = format!(
+        "mail {id} to <bob@missing.example> given up, bounce {sender} goes to <{SENDER}>, \
+         bounce {copy} goes to <copy@origin.example>"
+    );
+    assert!(lines_of_mail(&world).contains(&expected), "{:#?}", lines_of_mail(&world));
+    assert_eq!(world.outbox.deleted, [sender, copy]);
+}
+
+#[test]
+fn where_the_database_does_not_tell_the_recipient_the_destination_is_named() {
+    let mut world = World::new();
+    world.outbox.failing.insert("recipients", 1);
+    world.domain("closed.example", "192.0.2.2").usual = Behaviour::connect(Connect::Refused);
+    let id = world.mail(SENDER, "bob@closed.example", "x");
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.failures(id).len(), 1);
+    let begin = format!("mail {id} for closed.example failed temporarily: Failed to reach any MX");
+    assert!(lines_of_mail(&world)[0].starts_with(&begin), "{:#?}", lines_of_mail(&world));
+}
+
+#[test]
+fn mail_that_goes_in_plain_text_because_tls_has_failed_is_a_warning_once_in_an_hour() {
+    let mut failing = Behaviour::on("EHLO", "250-mx\r\n250 STARTTLS");
+    failing.tls_fails = true;
+    for (behaviour, reason) in [
+        (failing, "the TLS handshake failed: handshake failure"),
+        (
+            Behaviour::on("EHLO", "250-mx\r\n250 STARTTLS").and("STARTTLS", "454 4.7.0 not \"now\""),
+            "454 4.7.0 not \"now\" in reply to STARTTLS",
+        ),
+    ] {
+        let mut world = World::with_brief_connections();
+        world.domain("example.org", "192.0.2.1").usual = behaviour;
+        let expected = format!("mx.example.org [192.0.2.1]:25: mail goes in plain text: {reason}");
+        for (passed_s, count) in [(0, 1), (600, 1), (4000, 2)] {
+            world.run_for(Duration::from_secs(passed_s));
+            let id = world.mail(SENDER, "a@example.org", "x");
+            world.run_for(Duration::from_secs(60));
+            assert!(world.outbox.deleted.contains(&id));
+            assert_eq!(warnings(&world), vec![expected.clone(); count], "{passed_s}");
+        }
+        let line = lines_of_mail(&world).pop().unwrap();
+        assert!(
+            line.ends_with("delivered to mx.example.org [192.0.2.1]:25 in plain text: 250 taken"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_server_that_does_not_offer_starttls_is_no_warning() {
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1");
+    world.mail(SENDER, "a@example.org", "x");
+    world.run();
+    assert!(warnings(&world).is_empty(), "{:?}", warnings(&world));
+}
+
+#[test]
+fn a_delivery_says_what_protected_it() {
+    for (certificate_is_valid, how) in [(true, "valid"), (false, "not verified")] {
+        let mut world = World::new();
+        let server = world.domain("example.org", "192.0.2.1");
+        server.usual = Behaviour::on("EHLO", "250-mx\r\n250 STARTTLS");
+        server.usual.certificate_is_valid = certificate_is_valid;
+        world.mail(SENDER, "a@example.org", "x");
+        world.run();
+        let expected = format!(
+            "mail 1 to <a@example.org> delivered to mx.example.org [192.0.2.1]:25 over TLSv1.3 (certificate {how}): 250 taken"
+        );
+        assert_eq!(lines_of_mail(&world), [expected]);
+    }
+}
+
+#[test]
+fn what_became_of_mail_is_counted() {
+    let mut world = World::new();
+    world.domain("refusing.example", "192.0.2.1").usual = Behaviour::on("RCPT", "550 no");
+    world.domain("later.example", "192.0.2.2").usual = Behaviour::on("RCPT", "450 later");
+    world.domain("origin.example", "192.0.2.3");
+    for to in ["a@refusing.example", "b@later.example", "c@origin.example"] {
+        world.mail(SENDER, to, to);
+    }
+    world.mail("", "d@refusing.example", "x");
+    world.run_for(Duration::from_secs(60));
+    // The bounce is delivered too.
+    let expected = Summary { delivered: 2, failed: 2, deferred: 1, bounced: 1, dropped: 1 };
+    assert_eq!(world.dispatcher.summary(), expected);
+}
