@@ -35,3 +35,4 @@ mod signals;
 mod start;
 mod support;
 mod tls;
+mod told;
