@@ -34,5 +34,6 @@ mod record;
 mod signals;
 mod start;
 mod support;
+mod system;
 mod tls;
 mod told;

@@ -18,14 +18,16 @@ use nix::unistd::Gid;
 use thiserror::Error;
 
 use crate::config::Config;
-use crate::event_loop::{Environment, EventLoop, LoopError, Registration, SystemNews};
+use crate::event_loop::{Environment, EventLoop, LoopError, Registration};
+use crate::logging::Log;
 use crate::record::{RecordDirectory, RecordError, Recorder};
 use crate::signals::{Signal, Signals};
 use crate::sockets::LocalAddresses;
-use crate::startup::{self, Shell};
+use crate::startup::Shell;
 use crate::store::{
     self, Database, DatabaseFile, DatabaseLock, InitError, LockError, OpenError, StoreHandle, Watch,
 };
+use crate::system::System;
 use crate::tls::{TlsContext, TrustError};
 
 /// How long an attempt to open the database at the start waits for locks, until it is asked again whether to wait.
@@ -78,7 +80,7 @@ pub enum EngineError {
     },
 }
 
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> EngineError {
+fn refused(what: &'static str) -> impl FnOnce(io::Error) -> EngineError {
     move |source| EngineError::System { what, source }
 }
 
@@ -152,15 +154,15 @@ impl LockedEngine {
             }
         };
         let event_loop =
-            EventLoop::new(tls, local_addresses(config)).map_err(system("cannot poll for events"))?;
+            EventLoop::new(tls, local_addresses(config)).map_err(refused("cannot poll for events"))?;
         let watch = Watch::new(database.path());
         if let Some(watch) = &watch {
             event_loop
                 .register(&mut SourceFd(&watch.as_raw_fd()), Registration::Outbox)
-                .map_err(system("cannot wait for changes of the database"))?;
+                .map_err(refused("cannot wait for changes of the database"))?;
         }
         let store = StoreHandle::spawn(database, event_loop.waker())
-            .map_err(system("cannot start the thread that works on the database"))?;
+            .map_err(refused("cannot start the thread that works on the database"))?;
         Ok(OpenEngine { event_loop, watch, store, recorder, lock })
     }
 }
@@ -168,12 +170,12 @@ impl LockedEngine {
 impl OpenEngine {
     /// Works until there is nothing more to do, or until a signal says so.
     pub fn run(self, shell: Shell) -> Result<Summary, EngineError> {
-        let Shell { config, mode, hosts, seed, mut signals, log, pid_file } = shell;
+        let Shell { config, mode, hosts, mut system, seed, mut signals, log, pid_file } = shell;
         let mut event_loop = self.event_loop;
         event_loop.record(self.recorder);
         event_loop
             .register(&mut signals, Registration::Signals)
-            .map_err(system("cannot wait for signals"))?;
+            .map_err(refused("cannot wait for signals"))?;
         let store = RefCell::new(self.store);
         let asked_to_stop = Cell::new(None);
         let drain_signals = |signals: &mut Signals| {
@@ -183,7 +185,6 @@ impl OpenEngine {
             }
             drained
         };
-        let resolver = config.settings.resolver.clone();
         let mut dispatcher = Dispatcher::new(event_loop.now(), config.settings, hosts, mode, seed);
         let result = drive(
             &mut event_loop,
@@ -191,8 +192,8 @@ impl OpenEngine {
             &store,
             self.watch,
             || drain_signals(&mut signals),
-            || log.reopen(),
-            || SystemNews { hosts: startup::read_hosts(), resolver: Some(resolver.clone()) },
+            &log,
+            &mut system,
         );
         // What was submitted is done before anybody else may work on the database.
         let is_done = store.into_inner().shutdown(|| {
@@ -202,7 +203,12 @@ impl OpenEngine {
         });
         // The pid file goes first: whoever gets the lock next may write it.
         drop(pid_file);
-        drop(self.lock);
+        if is_done {
+            drop(self.lock);
+        } else {
+            // The thread may still come back and write. The lock goes with the process.
+            std::mem::forget(self.lock);
+        }
         if let Err(error) = result {
             if let Some(loss) = dispatcher.unrecorded() {
                 log::error!("{loss}");
@@ -223,8 +229,8 @@ fn drive(
     store: &RefCell<StoreHandle>,
     mut watch: Option<Watch>,
     signals: impl FnMut() -> Vec<Signal>,
-    reopen_log: impl FnMut(),
-    read_system: impl FnMut() -> SystemNews,
+    log: &Log,
+    system: &mut System,
 ) -> Result<(), LoopError> {
     let mut environment = Environment {
         submit: Box::new(|id, request| store.borrow_mut().submit(id, request)),
@@ -237,8 +243,9 @@ fn drive(
         }),
         outbox_changed: Box::new(|| store.borrow().poll_changed()),
         outbox_has_ended: Box::new(|| store.borrow().has_ended()),
-        reopen_log: Box::new(reopen_log),
-        read_system: Box::new(read_system),
+        reopen_log: Box::new(|| log.reopen()),
+        system_interval: system.look_interval(),
+        read_system: Box::new(|occasion| system.read(occasion)),
     };
     event_loop.run(dispatcher, &mut environment)
 }

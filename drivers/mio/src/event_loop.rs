@@ -11,7 +11,6 @@ use cmail_delivery::dispatcher::Dispatcher;
 use cmail_delivery::event::{Event, Level};
 use cmail_delivery::io::{Input, Output};
 use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
-use cmail_delivery::settings::{Hosts, ResolverSettings};
 use cmail_delivery::time::{Instant, Now, UnixTime};
 use log::{info, log, warn};
 use mio::event::Source;
@@ -21,6 +20,7 @@ use thiserror::Error;
 use crate::record::Recorder;
 use crate::signals::{self, Signal};
 use crate::sockets::{LocalAddresses, Sockets, Turn};
+use crate::system::{Occasion, SystemNews};
 use crate::tls::TlsContext;
 
 /// Events that are taken from the kernel at a time.
@@ -69,23 +69,16 @@ pub struct Environment<'a> {
     pub outbox_has_ended: Box<dyn FnMut() -> bool + 'a>,
     /// Opens the log file again.
     pub reopen_log: Box<dyn FnMut() + 'a>,
-    /// Reads again what the system says.
-    pub read_system: Box<dyn FnMut() -> SystemNews + 'a>,
+    /// Reads again what the system says, as far as it has changed or all of it.
+    pub read_system: Box<dyn FnMut(Occasion) -> SystemNews + 'a>,
+    /// How often to find out whether that has changed.
+    pub system_interval: Duration,
 }
 
 impl fmt::Debug for Environment<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Environment").finish_non_exhaustive()
     }
-}
-
-/// What the system says, as far as it was read again.
-#[derive(Debug, Default)]
-pub struct SystemNews {
-    /// The names of `/etc/hosts`.
-    pub hosts: Option<Hosts>,
-    /// How names are looked up.
-    pub resolver: Option<ResolverSettings>,
 }
 
 /// What a source that is watched for the [`Environment`] is.
@@ -108,6 +101,8 @@ pub struct EventLoop {
     woken: Woken,
     /// When the outbox's files may be looked at again.
     outbox_rest_end: std::time::Instant,
+    /// When to find out whether the system says something else.
+    system_look_at: Option<std::time::Instant>,
     recorder: Option<Recorder>,
     /// Outputs that the recorder has seen already.
     recorded: VecDeque<Output>,
@@ -178,6 +173,7 @@ impl EventLoop {
             // What came before the registration had no event.
             woken: Woken { store: true, signals: true, outbox: false },
             outbox_rest_end: std::time::Instant::now(),
+            system_look_at: None,
             recorder: None,
             recorded: VecDeque::new(),
             is_after_timeout: false,
@@ -235,7 +231,13 @@ impl EventLoop {
         self.iterations = self.iterations.wrapping_add(1);
         self.gather(self.wait(dispatcher))?;
         // What came in counts before a deadline that passed in the same moment.
-        for step in [Self::take_signals, Self::take_outbox, Self::take_sockets, Self::take_timeout] {
+        for step in [
+            Self::take_signals,
+            Self::look_at_system,
+            Self::take_outbox,
+            Self::take_sockets,
+            Self::take_timeout,
+        ] {
             let flow = step(self, dispatcher, environment);
             if flow != Flow::GoOn {
                 return Ok(flow);
@@ -299,7 +301,8 @@ impl EventLoop {
                 if self.is_after_timeout { Duration::from_millis(OVERDUE_WAIT_MS) } else { Duration::ZERO };
             wait.max(least)
         });
-        rest.into_iter().chain(deadline).min()
+        let system = self.system_look_at.map(|at| at.saturating_duration_since(std::time::Instant::now()));
+        rest.into_iter().chain(deadline).chain(system).min()
     }
 
     fn outbox_rest(&self) -> Duration {
@@ -315,7 +318,7 @@ impl EventLoop {
                 Signal::Hangup => {
                     (environment.reopen_log)();
                     info!("asked to read again what the system says");
-                    let news = (environment.read_system)();
+                    let news = (environment.read_system)(Occasion::Order);
                     self.take_system_news(dispatcher, environment, news)
                 }
                 Signal::ReopenLog => {
@@ -344,12 +347,28 @@ impl EventLoop {
         Flow::GoOn
     }
 
+    fn look_at_system(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
+        let now = std::time::Instant::now();
+        if self.system_look_at.is_some_and(|at| now < at) {
+            return Flow::GoOn;
+        }
+        let is_first = self.system_look_at.replace(now + environment.system_interval).is_none();
+        if is_first {
+            return Flow::GoOn;
+        }
+        let news = (environment.read_system)(Occasion::Look);
+        self.take_system_news(dispatcher, environment, news)
+    }
+
     fn take_system_news(
         &mut self,
         dispatcher: &mut Dispatcher,
         environment: &mut Environment<'_>,
         news: SystemNews,
     ) -> Flow {
+        if let Some(tls) = news.tls {
+            self.sockets.replace_tls(tls);
+        }
         let inputs = [news.hosts.map(Input::Hosts), news.resolver.map(Input::Resolver)];
         for input in inputs.into_iter().flatten() {
             if self.input(dispatcher, environment, input) == Flow::Drained {

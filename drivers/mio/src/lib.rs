@@ -24,6 +24,7 @@ pub mod sockets;
 pub mod startup;
 pub mod store;
 pub mod suggestion;
+pub mod system;
 #[cfg(test)]
 mod testing;
 pub mod tls;

@@ -2,12 +2,20 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::path::PathBuf;
 use std::time::Duration;
+
+use cmail_delivery::settings::ResolverSettings;
+use thiserror::Error;
+
+use crate::config::shown;
 
 /// Where it is.
 pub const PATH: &str = "/etc/resolv.conf";
+
+/// Where DNS servers listen (RFC 1035 section 4.2).
+pub const DNS_PORT: u16 = 53;
 
 /// Most name servers that are used, as `MAXNS` of resolv.conf(5).
 const SERVER_LIMIT: usize = 3;
@@ -19,16 +27,48 @@ const TIMEOUT_LIMIT_S: u64 = 30;
 const ATTEMPTS_DEFAULT: u32 = 2;
 /// The most `attempts`, to which more are capped as resolv.conf(5) says.
 const ATTEMPTS_LIMIT: u32 = 5;
+/// The longest file that is read: far more than anybody writes.
+const FILE_LIMIT_OCTETS: usize = 1024 * 1024;
+/// Most lines that are complained of, before the rest is only counted.
+const COMPLAINTS_LIMIT: usize = 20;
+
+/// Keywords that say nothing of name servers, and those of other systems than Linux.
+const OTHER_KEYWORDS: [&str; 5] = ["domain", "search", "sortlist", "family", "lookup"];
+
+/// Options of libc that change nothing here. Those that end in a colon have a number.
+const OTHER_OPTIONS: [&str; 17] = [
+    "debug",
+    "ndots:",
+    "rotate",
+    "no-check-names",
+    "inet6",
+    "ip6-bytestring",
+    "ip6-dotint",
+    "no-ip6-dotint",
+    "edns0",
+    "single-request",
+    "single-request-reopen",
+    "no-tld-query",
+    "use-vc",
+    "no-reload",
+    "trust-ad",
+    "no-aaaa",
+    "strict-error",
+];
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvConf {
     /// The name servers, in order of preference; at least one.
-    pub servers: Vec<IpAddr>,
+    pub servers: Vec<SocketAddr>,
     /// How long one server is waited for.
     pub timeout: Duration,
     /// How often each server is asked.
     pub attempts: u32,
+    /// What was not understood: the number of the line, from 1, and a sentence.
+    pub complaints: Vec<(usize, String)>,
+    /// A name server is behind an interface that does not exist, or not yet.
+    pub lacks_interface: bool,
 }
 
 impl Default for ResolvConf {
@@ -38,53 +78,184 @@ impl Default for ResolvConf {
     }
 }
 
-impl ResolvConf {
-    /// Reads the file at `path`.
-    pub fn read(path: &Path) -> io::Result<Self> {
-        Ok(Self::parse(&fs::read(path)?))
+/// Where the settings of the resolver come from.
+#[derive(Clone, Debug)]
+pub struct ResolverSource {
+    /// The file.
+    pub file: PathBuf,
+    /// The servers of the directive, which are asked instead of those of the file; empty without it.
+    pub given: Vec<SocketAddr>,
+}
+
+impl ResolverSource {
+    /// Reads the file.
+    pub fn read(&self) -> io::Result<ResolvConf> {
+        let octets = fs::read(&self.file)?;
+        if octets.len() > FILE_LIMIT_OCTETS {
+            return Err(io::Error::other("it is too long to be what it should be"));
+        }
+        Ok(ResolvConf::parse(&octets))
     }
 
-    /// Parses the octets of the file. What is not understood is skipped, as libc does.
-    pub fn parse(octets: &[u8]) -> Self {
-        let mut servers = Vec::new();
-        let mut timeout_s = TIMEOUT_DEFAULT_S;
-        let mut attempts = ATTEMPTS_DEFAULT;
-        for line in String::from_utf8_lossy(octets).lines() {
-            // A keyword begins its line, so that comments, which begin with ";" or "#", are skipped like anything else.
-            let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
-            match words.next() {
-                Some("nameserver") if line.starts_with("nameserver") => {
-                    servers.extend(words.next().and_then(parse_server));
-                }
-                Some("options") if line.starts_with("options") => {
-                    for option in words {
-                        if let Some(seconds) = option.strip_prefix("timeout:").and_then(parse_count) {
-                            timeout_s = seconds.clamp(1, TIMEOUT_LIMIT_S);
-                        } else if let Some(count) = option.strip_prefix("attempts:").and_then(parse_count) {
-                            attempts =
-                                u32::try_from(count).unwrap_or(ATTEMPTS_LIMIT).clamp(1, ATTEMPTS_LIMIT);
-                        }
-                    }
-                }
-                Some(_) | None => {}
-            }
+    /// What a file means to the resolver.
+    pub fn settings(&self, file: &ResolvConf) -> ResolverSettings {
+        let servers = if self.given.is_empty() { &file.servers } else { &self.given };
+        ResolverSettings { servers: servers.clone(), timeout: file.timeout, attempts: file.attempts }
+    }
+
+    /// What is to be told of a file.
+    pub fn complaints(&self, mut file: ResolvConf) -> Vec<(usize, String)> {
+        // Servers that are not asked matter to nobody.
+        if !self.given.is_empty() {
+            file.complaints.clear();
         }
-        servers.truncate(SERVER_LIMIT);
-        if servers.is_empty() {
-            servers.push(Ipv4Addr::LOCALHOST.into());
-        }
-        Self { servers, timeout: Duration::from_secs(timeout_s), attempts }
+        file.complaints
     }
 }
 
-/// An address without a scope; libc takes the unspecified address for this machine, and so do we, because an answer
-/// never comes from the unspecified address.
-fn parse_server(text: &str) -> Option<IpAddr> {
-    match text.parse().ok()? {
-        IpAddr::V4(address) if address.is_unspecified() => Some(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(address) if address.is_unspecified() => Some(Ipv6Addr::LOCALHOST.into()),
-        address @ (IpAddr::V4(_) | IpAddr::V6(_)) => Some(address),
+impl ResolvConf {
+    /// Parses the octets of the file. What is not understood is skipped, as libc does, and complained of.
+    pub fn parse(octets: &[u8]) -> Self {
+        let mut parser = Parser::default();
+        for (index, line) in String::from_utf8_lossy(octets).lines().enumerate() {
+            parser.line = index + 1;
+            parser.take_line(line);
+        }
+        parser.finish()
     }
+}
+
+#[derive(Default)]
+struct Parser {
+    line: usize,
+    servers: Vec<SocketAddr>,
+    timeout_s: Option<u64>,
+    attempts: Option<u32>,
+    complaints: Vec<(usize, String)>,
+    more_complaints: usize,
+    lacks_interface: bool,
+}
+
+impl Parser {
+    fn take_line(&mut self, line: &str) {
+        let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
+        let Some(keyword) = words.next() else { return };
+        if keyword.starts_with(['#', ';']) {
+            return;
+        }
+        if !line.starts_with(keyword) {
+            return self.complain("a keyword has to begin its line".to_owned());
+        }
+        match keyword {
+            "nameserver" => match words.next() {
+                Some(server) => self.take_server(server),
+                None => self.complain("the address of the name server is missing".to_owned()),
+            },
+            "options" => {
+                words.take_while(|word| !word.starts_with(['#', ';'])).for_each(|word| self.take_option(word))
+            }
+            _ if OTHER_KEYWORDS.contains(&keyword) => {}
+            _ => self.complain(format!("\"{}\" is no keyword", shown::value(keyword))),
+        }
+    }
+
+    fn take_server(&mut self, text: &str) {
+        let server = match parse_server(text) {
+            Ok(server) => server,
+            Err(complaint) => {
+                self.lacks_interface |= matches!(complaint, ServerComplaint::NoInterface(_));
+                return self.complain(complaint.to_string());
+            }
+        };
+        if self.servers.len() < SERVER_LIMIT {
+            self.servers.push(server);
+        } else {
+            self.complain(format!("only the first {SERVER_LIMIT} name servers are used"));
+        }
+    }
+
+    fn take_option(&mut self, option: &str) {
+        if let Some(seconds) = option.strip_prefix("timeout:").and_then(parse_count) {
+            self.timeout_s = Some(seconds.clamp(1, TIMEOUT_LIMIT_S));
+        } else if let Some(count) = option.strip_prefix("attempts:").and_then(parse_count) {
+            self.attempts = Some(u32::try_from(count).unwrap_or(ATTEMPTS_LIMIT).clamp(1, ATTEMPTS_LIMIT));
+        } else if !is_other_option(option) {
+            self.complain(format!("\"{}\" is no option", shown::value(option)));
+        }
+    }
+
+    fn complain(&mut self, text: String) {
+        if self.complaints.len() < COMPLAINTS_LIMIT {
+            self.complaints.push((self.line, text));
+        } else {
+            self.more_complaints += 1;
+        }
+    }
+
+    fn finish(mut self) -> ResolvConf {
+        if self.servers.is_empty() {
+            self.servers.push(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DNS_PORT));
+        }
+        if self.more_complaints > 0 {
+            self.complaints.push((self.line, format!("there are {} more complaints", self.more_complaints)));
+        }
+        ResolvConf {
+            servers: self.servers,
+            timeout: Duration::from_secs(self.timeout_s.unwrap_or(TIMEOUT_DEFAULT_S)),
+            attempts: self.attempts.unwrap_or(ATTEMPTS_DEFAULT),
+            complaints: self.complaints,
+            lacks_interface: self.lacks_interface,
+        }
+    }
+}
+
+/// Why a name server cannot be asked.
+#[derive(Debug, Error)]
+enum ServerComplaint {
+    #[error("\"{}\" is no address of a name server", shown::value(.0))]
+    NoAddress(String),
+    #[error("there is no network interface \"{}\", so this name server is not asked", shown::value(.0))]
+    NoInterface(String),
+}
+
+/// An address, with the interface that it is behind where it has meaning only there (RFC 4007 section 11). libc takes the
+/// unspecified address for this machine, and so do we, because an answer never comes from the unspecified address.
+fn parse_server(text: &str) -> Result<SocketAddr, ServerComplaint> {
+    let (address, interface) = match text.split_once('%') {
+        Some((address, interface)) => (address, Some(interface)),
+        None => (text, None),
+    };
+    let no_address = |_| ServerComplaint::NoAddress(text.to_owned());
+    match (address.parse().map_err(no_address)?, interface) {
+        (IpAddr::V6(address), Some(interface)) => {
+            let no_interface = || ServerComplaint::NoInterface(interface.to_owned());
+            let scope = interface_index(interface).ok_or_else(no_interface)?;
+            Ok(SocketAddrV6::new(address, DNS_PORT, 0, scope).into())
+        }
+        (IpAddr::V4(_), Some(_)) => Err(ServerComplaint::NoAddress(text.to_owned())),
+        (IpAddr::V4(address), None) if address.is_unspecified() => {
+            Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DNS_PORT))
+        }
+        (IpAddr::V6(address), None) if address.is_unspecified() => {
+            Ok(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), DNS_PORT))
+        }
+        (address, None) => Ok(SocketAddr::new(address, DNS_PORT)),
+    }
+}
+
+/// The number of an interface that is given by name or number.
+fn interface_index(text: &str) -> Option<u32> {
+    match parse_count(text) {
+        Some(number) => u32::try_from(number).ok().filter(|&number| number > 0),
+        None => nix::net::if_::if_nametoindex(text).ok(),
+    }
+}
+
+fn is_other_option(option: &str) -> bool {
+    OTHER_OPTIONS.iter().any(|&known| match known.strip_suffix(':') {
+        Some(_) => option.strip_prefix(known).and_then(parse_count).is_some(),
+        None => option == known,
+    })
 }
 
 /// Digits; a number that is too large is the largest there is, and capped later.
@@ -98,27 +269,63 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn server(text: &str) -> SocketAddr {
+        SocketAddr::new(text.parse().unwrap(), DNS_PORT)
     }
 
     #[test]
-    fn servers_and_options_are_read_and_the_rest_is_skipped() {
+    fn servers_and_options_are_read_and_the_rest_is_complained_of() {
         let parsed = ResolvConf::parse(
             b"# a comment\n; nameserver 192.0.2.9\nsearch example.org\ndomain example.org\n\
-              nameserver 192.0.2.1\nnameserver\t2001:db8::1 # note\n nameserver 192.0.2.8\n\
-              nameserver fe80::1%eth0\nnameserver dns.example\nnameserver\n\xff\xfe\n\
-              options rotate timeout:3 attempts:4 edns0\n",
+              nameserver 192.0.2.1\nnameserver\t2001:db8::1 # note\n\n nameserver 192.0.2.8\n\
+              nameserver dns.example\nnameserver\n\xff\xfe\nnameservers 192.0.2.1\n\
+              options rotate ndots:2 timeout:3 attempts:4 edns0 no-such timeout:x # rest\n",
         );
-        assert_eq!(parsed.servers, [ip("192.0.2.1"), ip("2001:db8::1")]);
+        assert_eq!(parsed.servers, [server("192.0.2.1"), server("2001:db8::1")]);
         assert_eq!((parsed.timeout, parsed.attempts), (Duration::from_secs(3), 4));
+        let complaints: Vec<(usize, &str)> =
+            parsed.complaints.iter().map(|(line, text)| (*line, text.as_str())).collect();
+        assert_eq!(
+            complaints,
+            [
+                (8, "a keyword has to begin its line"),
+                (9, "\"dns.example\" is no address of a name server"),
+                (10, "the address of the name server is missing"),
+                (11, "\"\u{fffd}\u{fffd}\" is no keyword"),
+                (12, "\"nameservers\" is no keyword"),
+                (13, "\"no-such\" is no option"),
+                (13, "\"timeout:x\" is no option"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_server_may_be_behind_an_interface() {
+        let parsed =
+            ResolvConf::parse(b"nameserver fe80::1%lo\nnameserver fe80::2%7\nnameserver fe80::3%none0\n");
+        let scoped = |address: &str, scope| {
+            SocketAddr::from(SocketAddrV6::new(address.parse().unwrap(), 53, 0, scope))
+        };
+        let loopback = nix::net::if_::if_nametoindex("lo").unwrap();
+        assert_eq!(parsed.servers, [scoped("fe80::1", loopback), scoped("fe80::2", 7)]);
+        assert!(parsed.lacks_interface);
+        assert_eq!(
+            parsed.complaints,
+            [(3, "there is no network interface \"none0\", so this name server is not asked".to_owned())]
+        );
+        assert!(!ResolvConf::parse(b"nameserver fe80::2%7\n").lacks_interface);
+        for text in ["192.0.2.1%lo", "fe80::1%", "fe80::1%0", "%lo"] {
+            let parsed = ResolvConf::parse(format!("nameserver {text}\n").as_bytes());
+            assert_eq!((parsed.servers, parsed.complaints.len()), (vec![server("127.0.0.1")], 1), "{text}");
+        }
     }
 
     #[test]
     fn an_empty_file_means_the_name_server_of_this_machine() {
         let parsed = ResolvConf::default();
-        assert_eq!(parsed.servers, [ip("127.0.0.1")]);
+        assert_eq!(parsed.servers, [server("127.0.0.1")]);
         assert_eq!((parsed.timeout, parsed.attempts), (Duration::from_secs(5), 2));
+        assert!(parsed.complaints.is_empty());
     }
 
     #[test]
@@ -127,7 +334,7 @@ mod tests {
             b"nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\nnameserver 192.0.2.4\n\
               options timeout:31 attempts:99999999999999999999999\n",
         );
-        assert_eq!(parsed.servers.len(), 3);
+        assert_eq!((parsed.servers.len(), parsed.complaints.len()), (3, 1));
         assert_eq!((parsed.timeout, parsed.attempts), (Duration::from_secs(30), 5));
         let parsed = ResolvConf::parse(b"options timeout:0 attempts:0\n");
         assert_eq!((parsed.timeout, parsed.attempts), (Duration::from_secs(1), 1));
@@ -136,13 +343,14 @@ mod tests {
     #[test]
     fn the_unspecified_address_is_this_machine() {
         let parsed = ResolvConf::parse(b"nameserver 0.0.0.0\nnameserver ::\n");
-        assert_eq!(parsed.servers, [ip("127.0.0.1"), ip("::1")]);
+        assert_eq!(parsed.servers, [server("127.0.0.1"), server("::1")]);
     }
 
     #[test]
-    fn a_missing_file_is_an_error_that_the_caller_may_forgive() {
-        let missing = ResolvConf::read(Path::new("/nonexistent/resolv.conf")).unwrap_err();
-        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    fn complaints_have_a_limit() {
+        let parsed = ResolvConf::parse("nonsense\n".repeat(1000).as_bytes());
+        assert_eq!(parsed.complaints.len(), COMPLAINTS_LIMIT + 1);
+        assert_eq!(parsed.complaints.last().unwrap().1, "there are 980 more complaints");
     }
 
     proptest! {
@@ -151,6 +359,7 @@ mod tests {
             let parsed = ResolvConf::parse(&octets);
             prop_assert!((1..=SERVER_LIMIT).contains(&parsed.servers.len()));
             prop_assert!((1..=ATTEMPTS_LIMIT).contains(&parsed.attempts));
+            prop_assert!(parsed.complaints.iter().all(|(_, text)| !text.chars().any(char::is_control)));
         }
     }
 }

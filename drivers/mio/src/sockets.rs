@@ -98,6 +98,11 @@ impl Sockets {
         }
     }
 
+    /// Begins TLS with another context from now on.
+    pub fn replace_tls(&mut self, tls: TlsContext) {
+        self.tls = tls;
+    }
+
     /// Begins to connect. A failure is reported when it is the connection's turn.
     pub fn connect(&mut self, id: ConnectionId, remote: SocketAddr, purpose: Purpose) {
         let local = match purpose {

@@ -33,6 +33,7 @@ use crate::logging::{self, Log, LogError, Owner};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::privileges::{self, PrivilegeError};
 use crate::signals::{self, Signals};
+use crate::system::System;
 
 /// Most errors that are told one by one: after these, nobody reads on.
 const ERRORS_LIMIT: usize = 20;
@@ -46,6 +47,8 @@ pub struct Shell {
     pub mode: Mode,
     /// `/etc/hosts`, as it was at the start.
     pub hosts: Hosts,
+    /// What the system says.
+    pub system: System,
     /// What decides everything that is random.
     pub seed: [u8; 32],
     /// The signals, already taken.
@@ -242,8 +245,9 @@ fn start_logged(
 ) -> Result<Option<Running>, StartError> {
     let pid_path = config.pidfile.as_deref().filter(|_| invocation.action.is_daemon());
     let mut pid_file = pid_path.map(PidFile::open).transpose()?;
+    let system = System::new(&config, Path::new(hosts::PATH));
     let engine = Engine::prepare(&config)?;
-    let hosts = read_hosts().unwrap_or_default();
+    let hosts = system.hosts().unwrap_or_default();
     let seed = seed().map_err(StartError::Entropy)?;
     drop_privileges(invocation, &config)?;
     log.start_thread()?;
@@ -268,7 +272,7 @@ fn start_logged(
     info!("cmail-dispatchd {version} works on {database} as process {}", std::process::id());
     // Last, so that whoever waits for it finds everything done.
     launch.succeed()?;
-    let shell = Shell { config, mode, hosts, seed, signals, log: log.clone(), pid_file };
+    let shell = Shell { config, mode, hosts, system, seed, signals, log: log.clone(), pid_file };
     Ok(Some(Running { engine, shell }))
 }
 
@@ -357,12 +361,6 @@ fn within_descriptors(concurrency: u32) -> u32 {
          {concurrency}, as the directive concurrency says; raise LimitNOFILE of the systemd unit, or `ulimit -Hn`"
     );
     possible
-}
-
-/// Reads `/etc/hosts`, if that succeeds.
-pub fn read_hosts() -> Option<Hosts> {
-    let read = hosts::read(Path::new(hosts::PATH));
-    read.inspect_err(|error| warn!("{} cannot be read: {error}", hosts::PATH)).ok()
 }
 
 /// Fresh randomness of the system.

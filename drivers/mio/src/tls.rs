@@ -95,6 +95,11 @@ impl TlsContext {
         Self::with_roots(roots, pinned)
     }
 
+    /// Whether any certificate can be found valid.
+    pub fn trusts_anybody(&self) -> bool {
+        self.judge.is_some()
+    }
+
     fn with_roots(roots: RootCertStore, pinned: Vec<CertificateDer<'static>>) -> Result<Self, TrustError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let judge =
@@ -405,6 +410,17 @@ fn is_provable(certificate: &CertificateDer<'_>) -> bool {
     let key = parsed.subject_public_key_info();
     let is_rsa = key.windows(RSA_ENCRYPTION.len()).any(|octets| octets == RSA_ENCRYPTION);
     !is_rsa || key.len() >= RSA_2048_KEY_OCTETS
+}
+
+/// The files and directories that [`TlsContext::load`] reads.
+pub fn files(trust_file: Option<&Path>) -> Vec<PathBuf> {
+    match trust_file {
+        Some(path) => vec![path.to_owned()],
+        None => {
+            let found = openssl_probe::probe();
+            found.cert_file.into_iter().chain(found.cert_dir).collect()
+        }
+    }
 }
 
 fn roots_of_file(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TrustError> {

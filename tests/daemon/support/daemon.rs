@@ -74,6 +74,24 @@ impl Daemon {
         Self::spawn_command(command)
     }
 
+    /// With files of its own in the place of those of the system, which only root can do: nothing otherwise, which is
+    /// told. Each is a source and what it stands for.
+    pub(crate) fn spawn_with_files(files: &[(&Path, &str)], config: &Path, words: &[&str]) -> Option<Self> {
+        let can = Command::new("unshare").args(["-m", "true"]).stderr(Stdio::null()).status();
+        if !nix::unistd::Uid::effective().is_root() || !can.is_ok_and(|status| status.success()) {
+            super::skip("it takes root, and a mount namespace");
+            return None;
+        }
+        let mut script = "mount --make-rprivate /".to_owned();
+        for (source, target) in files {
+            script += &format!(" && mount --bind '{}' {target}", source.display());
+        }
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c"]).arg(format!("{script} && exec \"$0\" \"$@\"")).arg(PROGRAM);
+        command.arg(config).args(words);
+        Some(Self::spawn_command(command))
+    }
+
     /// With files that cannot grow beyond so many octets; [`Daemon::lift_file_size_limit`] ends that.
     pub(crate) fn spawn_with_file_size(limit: u64, config: &Path, words: &[&str]) -> Self {
         let mut command = Command::new("prlimit");

@@ -61,7 +61,16 @@ pub(crate) struct DnsServer {
 
 impl DnsServer {
     pub(crate) fn start() -> Self {
-        let (udp, tcp) = bind();
+        Self::start_on(0).unwrap()
+    }
+
+    /// At the port that `/etc/resolv.conf` takes for granted; nothing if this process may not listen there.
+    pub(crate) fn start_at_dns_port() -> Option<Self> {
+        Self::start_on(53)
+    }
+
+    fn start_on(port: u16) -> Option<Self> {
+        let (udp, tcp) = bind(port)?;
         let address = udp.local_addr().unwrap();
         let zone = Arc::new((Mutex::new(Zone { ttl: 300, ..Zone::default() }), Condvar::new()));
         let stopping = Arc::new(AtomicBool::new(false));
@@ -69,7 +78,7 @@ impl DnsServer {
         std::thread::spawn(move || serve_udp(&udp, &zone_udp, &stop_udp));
         let (zone_tcp, stop_tcp) = (Arc::clone(&zone), Arc::clone(&stopping));
         std::thread::spawn(move || serve_tcp(&tcp, &zone_tcp, &stop_tcp));
-        Self { address, zone, stopping }
+        Some(Self { address, zone, stopping })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -162,15 +171,14 @@ impl Drop for DnsServer {
     }
 }
 
-/// UDP and TCP at one port of an address of our own.
-fn bind() -> (UdpSocket, TcpListener) {
-    for _ in 0..100 {
-        let udp = UdpSocket::bind((unique_loopback(), 0)).unwrap();
-        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()) {
-            return (udp, tcp);
-        }
-    }
-    panic!("no port is free for both UDP and TCP");
+/// UDP and TCP at one port of an address of our own; the kernel chooses among those that are free if it is 0.
+fn bind(port: u16) -> Option<(UdpSocket, TcpListener)> {
+    let try_once = || {
+        let udp = UdpSocket::bind((unique_loopback(), port)).ok()?;
+        let tcp = TcpListener::bind(udp.local_addr().unwrap()).ok()?;
+        Some((udp, tcp))
+    };
+    (0..100).find_map(|_| try_once())
 }
 
 fn serve_udp(socket: &UdpSocket, zone: &Arc<Watched>, stopping: &AtomicBool) {

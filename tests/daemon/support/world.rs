@@ -54,6 +54,12 @@ impl World {
         self.add(directive, value)
     }
 
+    /// Leaves a directive away.
+    pub(crate) fn unset(&mut self, directive: &str) -> &mut Self {
+        self.config.retain(|(name, _)| name != directive);
+        self
+    }
+
     /// Adds a line, whatever is there already.
     pub(crate) fn add(&mut self, directive: &str, value: impl ToString) -> &mut Self {
         self.config.push((directive.to_owned(), value.to_string()));

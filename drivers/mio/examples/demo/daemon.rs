@@ -11,6 +11,7 @@ use cmail_dispatchd::engine::{Engine, EngineError};
 use cmail_dispatchd::logging::Log;
 use cmail_dispatchd::signals::{Controller, Signal, Signals};
 use cmail_dispatchd::startup::Shell;
+use cmail_dispatchd::system::System;
 
 use crate::Result;
 
@@ -36,6 +37,7 @@ impl Daemon {
             rejection.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         })?;
         let log = Log::install(config.logfile.as_deref(), config.verbosity, None)?;
+        let system = System::new(&config, &file.with_file_name("hosts"));
         let engine = Engine::prepare(&config)?.lock(&config)?.open(&config, &mut || false)?;
         // The controller says what SIGHUP and SIGTERM say to the daemon proper.
         let (signals, controller) = Signals::controlled()?;
@@ -43,6 +45,7 @@ impl Daemon {
             config,
             mode: Mode::Daemon,
             hosts: Hosts::new(),
+            system,
             seed: SEED,
             signals,
             log,

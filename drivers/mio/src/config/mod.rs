@@ -7,7 +7,7 @@ mod directives;
 mod errors;
 mod parser;
 mod report;
-mod shown;
+pub(crate) mod shown;
 mod values;
 
 #[cfg(test)]
@@ -16,7 +16,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::{self, Path, PathBuf};
 
 use cmail_delivery::settings::{ResolverSettings, Settings};
@@ -31,7 +31,7 @@ pub use self::values::ValueError;
 pub(crate) use self::values::show_port;
 
 use crate::privileges::{Account, Identity};
-use crate::resolv_conf::{self, ResolvConf};
+use crate::resolv_conf::{self, ResolvConf, ResolverSource};
 
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
@@ -56,6 +56,8 @@ pub struct Config {
     pub trust_file: Option<PathBuf>,
     /// The local addresses for outbound connections, the first of a family being the one to use; empty for any.
     pub bind: Vec<IpAddr>,
+    /// Where the settings of the resolver come from.
+    pub resolver: ResolverSource,
     /// What the administrator should know although it is no error.
     pub warnings: Vec<ConfigWarning>,
     directives: Directives,
@@ -148,8 +150,8 @@ impl Completion<'_> {
         ]);
         let bind = self.bind(&directives);
         let announce = self.announce(&directives, environment);
-        let resolver = self.resolver(&directives, environment);
-        let settings = settings(&directives, announce?, resolver, &bind);
+        let (resolver, resolver_settings) = self.resolver(&directives, environment);
+        let settings = settings(&directives, announce?, resolver_settings, &bind);
         Some(Config {
             file: self.file.to_owned(),
             settings,
@@ -161,6 +163,7 @@ impl Completion<'_> {
             identity,
             trust_file,
             bind,
+            resolver,
             warnings: std::mem::take(&mut self.warnings),
             directives,
         })
@@ -278,24 +281,27 @@ impl Completion<'_> {
         }
     }
 
-    fn resolver(&mut self, directives: &Directives, environment: &Environment) -> ResolverSettings {
-        let path = &environment.resolv_conf;
-        let resolv_conf = ResolvConf::read(path).unwrap_or_else(|error| {
-            if directives.resolver.is_empty() {
-                let text = format!(
-                    "{} cannot be read, so the DNS server of this host is asked: {error}",
-                    path.display()
-                );
+    fn resolver(
+        &mut self,
+        directives: &Directives,
+        environment: &Environment,
+    ) -> (ResolverSource, ResolverSettings) {
+        let source =
+            ResolverSource { file: environment.resolv_conf.clone(), given: directives.resolver.clone() };
+        let file = source.read().unwrap_or_else(|error| {
+            if source.given.is_empty() {
+                let path = shown::path(&source.file);
+                let text = format!("{path} cannot be read, so the DNS server of this host is asked: {error}");
                 self.warn(None, "resolver", text);
             }
             ResolvConf::default()
         });
-        let servers = if directives.resolver.is_empty() {
-            resolv_conf.servers.iter().map(|server| SocketAddr::new(*server, values::DNS_PORT)).collect()
-        } else {
-            directives.resolver.clone()
-        };
-        ResolverSettings { servers, timeout: resolv_conf.timeout, attempts: resolv_conf.attempts }
+        let settings = source.settings(&file);
+        for (line, text) in source.complaints(file) {
+            let file = source.file.clone();
+            self.warnings.push(ConfigWarning { file, line: Some(line), directive: "", text });
+        }
+        (source, settings)
     }
 }
 

@@ -11,18 +11,18 @@ const VALUE_LIMIT_CHARACTERS: usize = 80;
 const PATH_LIMIT_CHARACTERS: usize = 4096;
 
 /// A text on one line, shortened.
-pub(super) struct Shown<'a> {
+pub(crate) struct Shown<'a> {
     text: std::borrow::Cow<'a, str>,
     limit_characters: usize,
 }
 
 /// The name or the value of a directive.
-pub(super) fn value(text: &str) -> Shown<'_> {
+pub(crate) fn value(text: &str) -> Shown<'_> {
     Shown { text: text.into(), limit_characters: VALUE_LIMIT_CHARACTERS }
 }
 
 /// The path of a file.
-pub(super) fn path(path: &Path) -> Shown<'_> {
+pub(crate) fn path(path: &Path) -> Shown<'_> {
     Shown { text: path.to_string_lossy(), limit_characters: PATH_LIMIT_CHARACTERS }
 }
 

@@ -477,6 +477,7 @@ fn meaning(config: &Config) -> String {
         trust_file,
         bind,
         warnings: _,
+        resolver: _,
         directives: _,
     } = config;
     format!(

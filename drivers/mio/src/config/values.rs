@@ -9,9 +9,8 @@ use cmail_delivery::time::Duration;
 use thiserror::Error;
 
 use super::shown;
+use crate::resolv_conf::DNS_PORT;
 
-/// The port of DNS servers (RFC 1035 section 4.2).
-pub(super) const DNS_PORT: u16 = 53;
 /// Most transactions per second, minute or hour that `ratelimit` accepts.
 pub(super) const RATE_LIMIT_MAX: u32 = 1_000_000;
 

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use bytes::Bytes;
 use cmail_delivery::dispatcher::Mode;
 use cmail_delivery::outbox::{ClaimedTransaction, Cursor, FailState, MailId, Row};
-use cmail_delivery::settings::Settings;
+use cmail_delivery::settings::{Hosts, Settings};
 use nix::sys::socket;
 
 use super::*;

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use cmail_delivery::dispatcher::Mode;
 use cmail_delivery::io::{ConnectionId, Purpose};
-use cmail_delivery::settings::{ResolverSettings, Settings};
+use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
 use mio::unix::pipe;
 
 use super::*;
@@ -31,7 +31,8 @@ pub(super) fn environment<'a>() -> Environment<'a> {
         outbox_changed: Box::new(|| false),
         outbox_has_ended: Box::new(|| false),
         reopen_log: Box::new(|| {}),
-        read_system: Box::new(SystemNews::default),
+        read_system: Box::new(|_| SystemNews::default()),
+        system_interval: Duration::from_secs(3600),
     }
 }
 
@@ -128,7 +129,8 @@ fn signals_and_changes_of_the_outbox_are_taken_when_their_sources_are_readable()
             has_changed
         }),
         reopen_log: Box::new(|| note("log")),
-        read_system: Box::new(|| {
+        read_system: Box::new(|occasion| {
+            assert_eq!(occasion, Occasion::Order);
             note("system");
             SystemNews::default()
         }),
@@ -247,4 +249,28 @@ fn files_that_this_process_writes_itself_are_looked_at_now_and_then() {
     event_loop.iterate(&mut dispatcher, &mut environment).unwrap();
     assert_eq!(touches.get(), 1);
     assert!(event_loop.wait(&dispatcher).is_none_or(|wait| !wait.is_zero()));
+}
+
+#[test]
+fn the_system_is_looked_at_now_and_then() {
+    let looks = Cell::new(0);
+    let mut event_loop = event_loop();
+    let mut dispatcher = dispatcher(event_loop.now());
+    let mut environment = Environment {
+        read_system: Box::new(|occasion| {
+            assert_eq!(occasion, Occasion::Look);
+            looks.set(looks.get() + 1);
+            SystemNews::default()
+        }),
+        system_interval: Duration::from_secs(10),
+        ..environment()
+    };
+    settle(&mut event_loop, &mut dispatcher, &mut environment);
+    assert_eq!(looks.get(), 0);
+    assert!(event_loop.wait(&dispatcher).is_some_and(|wait| wait <= Duration::from_secs(10)));
+    event_loop.system_look_at = Some(std::time::Instant::now());
+    assert_eq!(event_loop.wait(&dispatcher), Some(Duration::ZERO));
+    event_loop.iterate(&mut dispatcher, &mut environment).unwrap();
+    assert_eq!(looks.get(), 1);
+    assert!(event_loop.wait(&dispatcher).is_some_and(|wait| wait > Duration::from_secs(5)));
 }

@@ -1,0 +1,341 @@
+//! What the system says: which name servers to ask, which names `/etc/hosts` knows, and whom to trust. It is read at the
+//! start, when it is found to have changed, and when the administrator asks for that. What cannot be read stays as it was.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cmail_delivery::settings::{Hosts, ResolverSettings};
+use log::{info, warn};
+
+use crate::config::{Config, shown};
+use crate::hosts;
+use crate::resolv_conf::ResolverSource;
+use crate::tls::{self, TlsContext};
+
+/// How often the files are looked at, at least: a few calls to the system, and soon enough for a network that comes up
+/// after the daemon.
+const LONGEST_LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Why the system is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// It is time to find out whether something has changed.
+    Look,
+    /// The administrator wants everything to be read again.
+    Order,
+}
+
+/// What the system says, as far as it was read again.
+#[derive(Debug, Default)]
+pub struct SystemNews {
+    /// The names of `/etc/hosts`.
+    pub hosts: Option<Hosts>,
+    /// How names are looked up.
+    pub resolver: Option<ResolverSettings>,
+    /// Whom to trust.
+    pub tls: Option<TlsContext>,
+}
+
+/// The files in which the system says it.
+#[derive(Debug)]
+pub struct System {
+    resolver: ResolverSource,
+    resolver_file: Watched,
+    /// What the resolver was told last.
+    resolver_settings: ResolverSettings,
+    /// A name server is behind an interface that does not exist yet.
+    lacks_interface: bool,
+    hosts_path: PathBuf,
+    hosts_file: Watched,
+    trust_file: Option<PathBuf>,
+    trust_files: Watched,
+    look_interval: Duration,
+}
+
+impl System {
+    /// To be called before any of it is read for the first time, so that no change after that is missed.
+    pub fn new(config: &Config, hosts_path: &Path) -> Self {
+        Self {
+            // It was read already, with the configuration: the first look does so again.
+            resolver_file: Watched::never_seen([config.resolver.file.clone()]),
+            resolver: config.resolver.clone(),
+            resolver_settings: config.settings.resolver.clone(),
+            lacks_interface: false,
+            hosts_path: hosts_path.to_owned(),
+            hosts_file: Watched::new([hosts_path.to_owned()]),
+            trust_files: Watched::new(tls::files(config.trust_file.as_deref())),
+            trust_file: config.trust_file.clone(),
+            look_interval: config.settings.interval.min(LONGEST_LOOK_INTERVAL),
+        }
+    }
+
+    /// How often to look.
+    pub fn look_interval(&self) -> Duration {
+        self.look_interval
+    }
+
+    /// The names of `/etc/hosts`, if it can be read.
+    pub fn hosts(&self) -> Option<Hosts> {
+        let read = hosts::read(&self.hosts_path);
+        let path = shown::path(&self.hosts_path);
+        read.inspect_err(|error| warn!("{path} cannot be read: {error}")).ok()
+    }
+
+    /// Reads everything, or what has changed.
+    pub fn read(&mut self, occasion: Occasion) -> SystemNews {
+        let is_ordered = occasion == Occasion::Order;
+        let resolver = self.read_resolver(is_ordered);
+        let mut news = SystemNews { resolver, ..SystemNews::default() };
+        if self.hosts_file.has_changed() | is_ordered {
+            news.hosts = self.hosts();
+        }
+        if self.trust_files.has_changed() | is_ordered {
+            news.tls = self.trust();
+        }
+        if !is_ordered && (news.hosts.is_some() || news.tls.is_some()) {
+            info!("what the system says has changed, and is read again");
+        }
+        news
+    }
+
+    fn read_resolver(&mut self, is_ordered: bool) -> Option<ResolverSettings> {
+        let is_first = self.resolver_file.was_never_seen();
+        let has_changed = self.resolver_file.has_changed();
+        if !has_changed && !is_ordered && !self.lacks_interface {
+            return None;
+        }
+        let path = self.resolver.file.clone();
+        let path = shown::path(&path);
+        let file = match self.resolver.read() {
+            Ok(file) => file,
+            Err(error) => {
+                // What is told at the start need not be told twice.
+                if self.resolver.given.is_empty() && !is_first {
+                    warn!("{path} cannot be read, so the name servers stay as they are: {error}");
+                }
+                return is_ordered.then(|| self.resolver_settings.clone());
+            }
+        };
+        let settings = self.resolver.settings(&file);
+        self.lacks_interface = file.lacks_interface;
+        let is_news = settings != self.resolver_settings;
+        if is_news || (has_changed && !is_first) || is_ordered {
+            for (line, complaint) in self.resolver.complaints(file) {
+                warn!("{path}:{line}: {complaint}");
+            }
+        }
+        if is_news {
+            let servers: Vec<String> = settings.servers.iter().map(ToString::to_string).collect();
+            info!("{path} has changed: name servers {}", servers.join(", "));
+        }
+        self.resolver_settings = settings.clone();
+        (is_news || is_ordered || (has_changed && !is_first)).then_some(settings)
+    }
+
+    fn trust(&self) -> Option<TlsContext> {
+        match TlsContext::load(self.trust_file.as_deref()) {
+            Ok(context) if context.trusts_anybody() => Some(context),
+            // The reason was told when it was read.
+            Ok(_) => None,
+            Err(error) => {
+                warn!("{error}; the certificates that were trusted before go on");
+                None
+            }
+        }
+    }
+}
+
+/// Files and directories, and what tells one version of each from another.
+#[derive(Debug)]
+struct Watched {
+    paths: Vec<PathBuf>,
+    /// Nothing if they were not looked at yet.
+    stamps: Option<Vec<[Option<Stamp>; 2]>>,
+}
+
+/// A version of a file. The time of the last change of its inode is set by the kernel alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    octets: u64,
+    changed: (i64, i64),
+}
+
+impl From<Metadata> for Stamp {
+    fn from(metadata: Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            octets: metadata.size(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+impl Watched {
+    fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        let mut watched = Self::never_seen(paths);
+        watched.has_changed();
+        watched
+    }
+
+    fn never_seen(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { paths: paths.into_iter().collect(), stamps: None }
+    }
+
+    fn was_never_seen(&self) -> bool {
+        self.stamps.is_none()
+    }
+
+    /// Looks at the files; whether they are others than at the last look. To be called before they are read.
+    fn has_changed(&mut self) -> bool {
+        // Where a file is a symbolic link, the link or what it leads to may change.
+        let stamp = |path: &PathBuf| {
+            [fs::symlink_metadata(path), fs::metadata(path)].map(|metadata| metadata.ok().map(Stamp::from))
+        };
+        let now = Some(self.paths.iter().map(stamp).collect());
+        let has_changed = self.stamps != now;
+        self.stamps = now;
+        has_changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Environment;
+    use crate::testing::{authority, trust_file};
+    use cmail_delivery::address::Domain;
+    use std::fs::{rename, write};
+
+    /// A system in a directory.
+    struct Scene {
+        directory: tempfile::TempDir,
+        system: System,
+    }
+
+    impl Scene {
+        /// A configuration with further lines; the directory has a file `trust`, that may stand in them.
+        fn new(lines: &str) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = |name: &str| directory.path().join(name);
+            write(path("resolv.conf"), "nameserver 192.0.2.1\n").unwrap();
+            write(path("hosts"), "192.0.2.3 relay.example\n").unwrap();
+            rename(trust_file(&authority()).into_temp_path().keep().unwrap(), path("trust")).unwrap();
+            let environment =
+                Environment { host_name: Ok("host.example".into()), resolv_conf: path("resolv.conf") };
+            let trust = path("trust");
+            let text = format!("database /db\ntls_trustfile {}\n{lines}", trust.display());
+            let config = Config::from_octets(Path::new("test.conf"), text.as_bytes(), &environment).unwrap();
+            let system = System::new(&config, &path("hosts"));
+            Self { directory, system }
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            // Another file in its place, as careful programs do it.
+            let draft = self.directory.path().join("draft");
+            write(&draft, text).unwrap();
+            rename(draft, self.directory.path().join(name)).unwrap();
+        }
+
+        fn look(&mut self) -> (Option<Vec<String>>, bool, bool) {
+            self.read(Occasion::Look)
+        }
+
+        /// The name servers, and whether there are names and trusted certificates.
+        fn read(&mut self, occasion: Occasion) -> (Option<Vec<String>>, bool, bool) {
+            let news = self.system.read(occasion);
+            let servers =
+                |settings: ResolverSettings| settings.servers.iter().map(ToString::to_string).collect();
+            (news.resolver.map(servers), news.hosts.is_some(), news.tls.is_some())
+        }
+    }
+
+    fn servers(servers: &[&str]) -> Option<Vec<String>> {
+        Some(servers.iter().map(|server| format!("{server}:53")).collect())
+    }
+
+    #[test]
+    fn what_has_not_changed_is_no_news_unless_it_is_asked_for() {
+        let mut scene = Scene::new("");
+        for _ in 0..3 {
+            assert_eq!(scene.look(), (None, false, false));
+        }
+        assert_eq!(scene.read(Occasion::Order), (servers(&["192.0.2.1"]), true, true));
+    }
+
+    #[test]
+    fn each_file_is_read_when_it_has_changed() {
+        let mut scene = Scene::new("");
+        scene.look();
+        scene.write("resolv.conf", "nameserver 192.0.2.2\n");
+        assert_eq!(scene.look(), (servers(&["192.0.2.2"]), false, false));
+        scene.write("hosts", "192.0.2.4 relay.example\n");
+        let news = scene.system.read(Occasion::Look);
+        let relay = Domain::parse("relay.example").unwrap();
+        assert_eq!(news.hosts.unwrap()[&relay], ["192.0.2.4".parse::<std::net::IpAddr>().unwrap()]);
+        scene.write("trust", &authority().pem());
+        assert_eq!(scene.look(), (None, false, true));
+        assert_eq!(scene.look(), (None, false, false));
+    }
+
+    #[test]
+    fn a_change_between_the_configuration_and_the_first_look_is_seen() {
+        let mut scene = Scene::new("");
+        scene.write("resolv.conf", "nameserver 192.0.2.2\n");
+        assert_eq!(scene.look(), (servers(&["192.0.2.2"]), false, false));
+    }
+
+    #[test]
+    fn what_cannot_be_read_stays_as_it_was() {
+        let mut scene = Scene::new("");
+        scene.look();
+        scene.write("trust", "no certificate\n");
+        for name in ["resolv.conf", "hosts"] {
+            let path = scene.directory.path().join(name);
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(path).unwrap();
+        }
+        assert_eq!(scene.look(), (None, false, false));
+        assert_eq!(scene.read(Occasion::Order), (servers(&["192.0.2.1"]), false, false));
+    }
+
+    #[test]
+    fn a_link_that_leads_elsewhere_and_what_it_leads_to_are_watched() {
+        let mut scene = Scene::new("");
+        let path = |name: &str| scene.directory.path().join(name);
+        write(path("first"), "nameserver 192.0.2.5\n").unwrap();
+        write(path("second"), "nameserver 192.0.2.6\n").unwrap();
+        let link = |scene: &Scene, to: &str| {
+            let draft = scene.directory.path().join("draft");
+            std::os::unix::fs::symlink(scene.directory.path().join(to), &draft).unwrap();
+            rename(draft, scene.directory.path().join("resolv.conf")).unwrap();
+        };
+        link(&scene, "first");
+        assert_eq!(scene.look().0, servers(&["192.0.2.5"]));
+        scene.write("first", "nameserver 192.0.2.7\n");
+        assert_eq!(scene.look().0, servers(&["192.0.2.7"]));
+        link(&scene, "second");
+        assert_eq!(scene.look().0, servers(&["192.0.2.6"]));
+    }
+
+    #[test]
+    fn servers_of_the_configuration_stay_and_options_of_the_file_count() {
+        let mut scene = Scene::new("resolver 192.0.2.9\n");
+        scene.look();
+        scene.write("resolv.conf", "nameserver 192.0.2.2\noptions timeout:7 attempts:4\n");
+        let settings = scene.system.read(Occasion::Look).resolver.unwrap();
+        assert_eq!(settings.servers, ["192.0.2.9:53".parse().unwrap()]);
+        assert_eq!((settings.timeout, settings.attempts), (Duration::from_secs(7), 4));
+    }
+
+    #[test]
+    fn the_files_are_looked_at_as_often_as_the_outbox_or_more_often() {
+        for (line, seconds) in [("interval 3\n", 3), ("interval 3600\n", 10)] {
+            assert_eq!(Scene::new(line).system.look_interval(), Duration::from_secs(seconds));
+        }
+    }
+}
