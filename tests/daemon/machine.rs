@@ -42,7 +42,10 @@ fn a_disk_that_hangs_does_not_hold_up_the_end_and_what_is_not_recorded_is_named(
     assert_eq!(status.code(), Some(1));
     let told = daemon.wait_for_output("the database does not answer");
     let loss = "the database has not recorded it; those still in it will be sent again";
-    assert!(told.lines().any(|line| line.contains(loss) && line.ends_with(&format!(": {id}"))), "{told}");
+    assert!(
+        told.lines().any(|line| line.contains(loss) && line.ends_with(&format!(": {id} to <a@example.org>"))),
+        "{told}"
+    );
 }
 
 #[test]
