@@ -4,7 +4,7 @@
 //! records at once, a busy one in groups.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -181,7 +181,7 @@ impl Dispatcher {
     pub(super) fn committed(&mut self, result: Result<StoreReply, StoreError>) {
         let (failed, not_replaced, changed, bounces) = match result {
             Ok(StoreReply::Committed { failed, not_replaced, changed, bounces }) => {
-                (failed, not_replaced, changed, bounces)
+                (failed, BTreeSet::from_iter(not_replaced), changed, bounces)
             }
             Ok(_) => return,
             Err(error) => {
@@ -244,7 +244,12 @@ impl Dispatcher {
     }
 
     /// Tells what mail that was given up has become. Where nothing was recorded, nothing is told either.
-    fn tell_replaced(&mut self, replacement: &Replacement, bounces: &[MailId], not_replaced: &[MailId]) {
+    fn tell_replaced(
+        &mut self,
+        replacement: &Replacement,
+        bounces: &[MailId],
+        not_replaced: &BTreeSet<MailId>,
+    ) {
         let to = replacement.bounce.iter().flat_map(|bounce| &bounce.recipients);
         let to = to.map(|recipient| shortened_octets(recipient).into());
         let told: Vec<(MailId, Box<str>)> = bounces.iter().copied().zip(to).collect();

@@ -174,6 +174,16 @@ fn all_errors_are_reported_with_their_place() {
 }
 
 #[test]
+fn no_more_of_an_original_comes_back_than_memory_should_hold() {
+    let most = config("database /db\nbounce_return_limit 67108864\n");
+    assert_eq!(most.settings.bounce_return_limit_octets, 64 << 20);
+    assert_eq!(
+        errors("database /db\nbounce_return_limit 67108865\n"),
+        ["test.conf:2: bounce_return_limit: 67108865 is out of range: it must be from 0 to 67108864"]
+    );
+}
+
+#[test]
 fn the_database_is_required_and_named_once() {
     assert_eq!(errors(""), ["test.conf: database: the directive is missing, and there is no default"]);
     assert_eq!(
