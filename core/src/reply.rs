@@ -143,6 +143,14 @@ impl Reply {
         self.enhanced
     }
 
+    /// Whether it says that the connection is not fit for what was asked: TLS or AUTH comes first (RFC 3207 section 4, RFC 4954
+    /// section 6), or encryption is needed (`5.7.10` in the registry of RFC 5248).
+    pub fn is_about_the_channel(&self) -> bool {
+        let needs_encryption = |code: EnhancedStatus| (code.class, code.subject, code.detail) == (5, 7, 10);
+        matches!(self.code, ReplyCode::AUTH_REQUIRED | ReplyCode::ENCRYPTION_REQUIRED)
+            || self.enhanced.is_some_and(needs_encryption)
+    }
+
     /// The server's own words, code first, every line: what is not UTF-8 and what controls a terminal is replaced. A
     /// reply that was cut ends with `[…]`.
     pub fn text(&self) -> String {

@@ -31,6 +31,7 @@ mod out_of_step;
 mod process;
 mod queue;
 mod record;
+mod refusals;
 mod signals;
 mod start;
 mod support;

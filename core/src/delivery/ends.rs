@@ -59,6 +59,16 @@ impl Delivery {
                 if end.padding_failed && was_padded && reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE => {}
             // The same for one that could not follow.
             EndCause::Lost(_) | EndCause::OutOfStep(_) if end.needs_caution && was_batched => {}
+            // Another connection would be no more fit for the mail.
+            EndCause::Refused(reply, command) if reply.is_about_the_channel() => {
+                let protection = lane.protection();
+                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
+                    tally.unfit(candidate, &reply, command, protection);
+                });
+                if !self.lanes.is_empty() {
+                    self.lane_limit = self.lanes.len();
+                }
+            }
             // One that has decided something on this connection is worth another.
             EndCause::Refused(..) | EndCause::Unsuitable(_) | EndCause::Lost(_) | EndCause::OutOfStep(_)
                 if lane.has_decided() => {}

@@ -16,7 +16,6 @@ use crate::io::{CloseReason, Tls};
 use crate::next_hop::{Host, NextHop, TlsMode};
 use crate::outbox::MailId;
 use crate::reachability::Login;
-use crate::reply::Reply;
 use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
@@ -29,8 +28,6 @@ use crate::time::Instant;
 /// When only this part of the work that it was given last is left, a connection asks for more, so that it need not wait for
 /// the database in between. With little work there is nothing to gain by that, and other connections may take it.
 const LAST_PART_OF_WORK: usize = 4;
-/// Most characters of a reply that are logged for each delivered mail.
-const REPLY_LOG_LIMIT_CHARACTERS: usize = 200;
 
 /// What a lane tells its delivery.
 #[derive(Debug)]
@@ -175,6 +172,17 @@ impl Lane {
                 self.is_established && talk.candidate.tls == TlsMode::StartTls && !talk.session.is_tls()
             }
             State::Connecting { .. } => false,
+        }
+    }
+
+    /// How the conversation is protected, as a clause.
+    pub(super) fn protection(&self) -> &'static str {
+        if self.is_tls() {
+            "inside TLS"
+        } else if self.went_on_in_plain_text() {
+            "without TLS, as STARTTLS is not offered"
+        } else {
+            "without TLS"
         }
     }
 
@@ -392,7 +400,8 @@ impl Lane {
                         recipient: shortened(recipient.as_str()).into(),
                         server: server.as_str().into(),
                         tls: self.tls,
-                        reply: first_line(&reply).into(),
+                        // It often has the queue id.
+                        reply: verdict::first_line(&reply).into(),
                     },
                 },
                 Outcome::Failed { reason: FailureReason::Reply { reply, command }, fatal } => {
@@ -418,13 +427,6 @@ impl Lane {
             self.ask();
         }
     }
-}
-
-/// What a server said on taking a message, which often has its queue id, short enough for one line of a log.
-fn first_line(reply: &Reply) -> String {
-    let text = reply.text();
-    let line = text.lines().next().unwrap_or_default();
-    line.chars().take(REPLY_LOG_LIMIT_CHARACTERS).collect()
 }
 
 fn ids_of(recipients: &[(MailId, Mailbox)]) -> Vec<MailId> {

@@ -13,6 +13,8 @@ use crate::status::EnhancedStatus;
 
 /// Most candidates whose troubles are named in one text.
 const DETAIL_LIMIT: usize = 8;
+/// Most characters of a reply that stand in a line with other things.
+const REPLY_LIMIT_CHARACTERS: usize = 200;
 
 /// A failed attempt, as it goes into the faillog.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub(super) struct Tally {
     spared: bool,
     /// Whether one refused for good at its greeting or HELO.
     refused: bool,
+    /// Whether one wants TLS or AUTH first, or more of that.
+    unfit: bool,
     /// The last that a server had to say.
     words: Option<Failure>,
     details: Vec<String>,
@@ -95,6 +99,20 @@ impl Tally {
         self.note(candidate, text, EnhancedStatus::POLICY);
     }
 
+    /// A candidate wants TLS or AUTH first, or more of that than the conversation had.
+    pub(super) fn unfit(
+        &mut self,
+        candidate: &Candidate,
+        reply: &Reply,
+        command: CommandName,
+        protection: &str,
+    ) {
+        self.spared = true;
+        self.unfit = true;
+        let text = format!("{} (in reply to {command}, {protection})", first_line(reply));
+        self.note(candidate, &text, EnhancedStatus::POLICY);
+    }
+
     /// A candidate was of use, for a while at least.
     pub(super) fn useful(&mut self) {
         self.spared = true;
@@ -114,11 +132,15 @@ impl Tally {
             self.spared = true;
         }
         self.words = Some(Failure::replied(candidate, reply, command, false));
+        self.detail(candidate, &format!("{} (in reply to {command})", first_line(reply)));
     }
 
     /// No candidate is left: what is said of the mail. `detail` is what was wrong with hosts that gave no candidate.
     pub(super) fn conclude(&self, next_hop: &NextHop, detail: Option<&str>) -> Failure {
-        if let Some(words) = &self.words {
+        // The words of one server do not say why TLS or AUTH, which another wants, did not come about.
+        if let Some(words) = &self.words
+            && !self.unfit
+        {
             return Failure { fatal: self.refused && !self.spared, ..words.clone() };
         }
         let mut details: Vec<&str> = self.details.iter().map(String::as_str).collect();
@@ -128,17 +150,32 @@ impl Tally {
             NextHop::Relay(_) => OwnFailure::ReachRelay,
         };
         // Without a candidate, it was the name servers that did not help.
-        let status = self.status.unwrap_or(EnhancedStatus::DNS_FAILURE);
+        let status = if self.unfit {
+            EnhancedStatus::POLICY
+        } else {
+            self.status.unwrap_or(EnhancedStatus::DNS_FAILURE)
+        };
         let text = FailureText::own(kind, status, &details.join("; "));
         Failure { text, fatal: false }
     }
 
     fn note(&mut self, candidate: &Candidate, text: &str, status: EnhancedStatus) {
         self.status = Some(status);
+        self.detail(candidate, text);
+    }
+
+    fn detail(&mut self, candidate: &Candidate, text: &str) {
         let detail = format!("{}: {text}", describe(candidate));
         // The same port may be tried with and without TLS.
         if self.details.len() < DETAIL_LIMIT && !self.details.contains(&detail) {
             self.details.push(detail);
         }
     }
+}
+
+/// What a server said, short enough for one line.
+pub(super) fn first_line(reply: &Reply) -> String {
+    let text = reply.text();
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().take(REPLY_LIMIT_CHARACTERS).collect()
 }

@@ -102,7 +102,7 @@ impl Authentication {
         let is_unknown = reply.code() == ReplyCode::AUTH_MECHANISM_UNKNOWN;
         if is_unknown {
             self.offered.retain(|offered| *offered != mechanism);
-        } else if !is_about_the_channel(reply.code()) {
+        } else if !reply.is_about_the_channel() {
             cx.output(SessionOutput::Authenticated(None));
         }
         let may_fall_back = is_unknown || is_about_the_credentials(reply.code()) && !self.is_second_try;
@@ -125,11 +125,6 @@ impl Authentication {
 /// Whether a refusal of AUTH says that the proof or the kind of proof is not good enough (RFC 4954 section 6).
 fn is_about_the_credentials(code: ReplyCode) -> bool {
     matches!(code, ReplyCode::AUTH_MECHANISM_TOO_WEAK | ReplyCode::AUTH_CREDENTIALS_INVALID)
-}
-
-/// Whether a refusal of AUTH says that the connection is not fit for it (RFC 4954 section 6).
-fn is_about_the_channel(code: ReplyCode) -> bool {
-    matches!(code, ReplyCode::AUTH_REQUIRED | ReplyCode::ENCRYPTION_REQUIRED)
 }
 
 /// The server may have had its say in the error: what is secret or controls a terminal is left out.

@@ -32,7 +32,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::context::Context;
 use super::mail_data::MailData;
-use super::transfer::{Step, Transfer, own_failure, refusal};
+use super::transfer::{Objection, Step, Transfer, own_failure, refusal};
 use super::types::{EndCause, Outcome, Phase, SessionOutput, Transaction};
 use crate::command::{Command, CommandName};
 use crate::reply::{Reply, ReplyClass};
@@ -331,6 +331,14 @@ impl Mailing {
             *ending = Some(Ending { transfer, end });
             return refused_rset(reply, is_batched);
         }
+        if transfer.has_accepted()
+            && let Some(objection) = Objection::find(reply, CommandName::EndOfData)
+        {
+            cx.output(SessionOutput::Verdicts(transfer.into_verdicts()));
+            let Some(envelope) = envelope else { return Turn::Leave(objection.into_cause()) };
+            envelope.object(objection);
+            return Turn::GoOn;
+        }
         // RFC 5321 section 4.2.5: with 2yz, and only then, the server takes responsibility.
         let outcome = match reply.class() {
             ReplyClass::Completed => Outcome::Delivered(reply.clone()),
@@ -385,6 +393,11 @@ impl Mailing {
             return Turn::Close(EndCause::Lost("the server could not follow the message before".into()));
         }
         let Some(mut transfer) = envelope.take() else { return Turn::GoOn };
+        if let Some(objection) = transfer.objection().cloned() {
+            // QUIT would be a line of the message now.
+            *envelope = Some(transfer);
+            return Turn::Close(objection.into_cause());
+        }
         if !transfer.has_accepted() {
             // RFC 2920 section 3.1: DATA was sent in advance, but there is nobody to get the message.
             cx.send(&Command::EndOfData);
@@ -450,6 +463,11 @@ impl Mailing {
             return Turn::LeaveInDoubt(cause, Box::new(Doubted { transfer, refusal }));
         }
         let Some(transfer) = envelope.take() else { return Turn::GoOn };
+        if let Some(objection) = transfer.objection().cloned() {
+            // QUIT ends what is still open.
+            *envelope = Some(transfer);
+            return Turn::Leave(objection.into_cause());
+        }
         if transfer.is_open() {
             debug_assert!(
                 ending.is_none(),
@@ -470,6 +488,10 @@ impl Sending {
     /// permanent one the message is sent to its end, since what the server then says of the whole message counts more. Anything
     /// else says nothing, as the server has not got the message.
     fn on_early_reply(&mut self, reply: &Reply) -> Turn {
+        if let Some(objection) = Objection::find(reply, CommandName::MailData) {
+            // Without its final dot the server must drop what it has got.
+            return Turn::Close(objection.into_cause());
+        }
         match reply.class() {
             ReplyClass::Permanent => {
                 self.refusal.get_or_insert_with(|| refusal(reply, CommandName::MailData));

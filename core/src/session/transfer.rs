@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::context::Context;
 use super::extensions::Extensions;
 use super::mail_data::MailData;
-use super::types::{FailureReason, Outcome, Transaction};
+use super::types::{EndCause, FailureReason, Outcome, Transaction};
 use crate::address::Mailbox;
 use crate::command::{Command, CommandName};
 use crate::outbox::MailId;
@@ -39,6 +39,15 @@ pub(super) struct Transfer {
     is_batched: bool,
     /// Whether the server holds a transaction that its next MAIL would fall into.
     is_open: bool,
+    /// A refusal that is not about the mail: whom no other reply has decided stays undecided, and the conversation ends.
+    objection: Option<Objection>,
+}
+
+/// A refusal that is about something else than the mail, and what it answers.
+#[derive(Clone, Debug)]
+pub(super) struct Objection {
+    pub(super) reply: Reply,
+    pub(super) command: CommandName,
 }
 
 /// Whom the server is asked about.
@@ -84,6 +93,7 @@ impl Transfer {
             answered: 0,
             is_batched: false,
             is_open: false,
+            objection: None,
             reverse_path,
             data_octets,
             head,
@@ -138,7 +148,7 @@ impl Transfer {
 
     /// The command to send next, if there is one for as much as is known.
     pub(super) fn next_step(&self) -> Option<Step> {
-        let step = self.step(self.sent)?;
+        let step = self.step(self.sent).filter(|_| self.objection.is_none())?;
         let is_worth_it = match step {
             Step::Mail => !self.recipients.is_empty(),
             // After a refused MAIL everybody is decided.
@@ -199,6 +209,9 @@ impl Transfer {
             self.is_open = true;
             return;
         }
+        if self.take_objection(reply, CommandName::Mail) {
+            return;
+        }
         let outcome = self.judge(reply, CommandName::Mail, cx);
         for recipient in &mut self.recipients {
             recipient.standing = Standing::Decided(outcome.clone());
@@ -213,6 +226,9 @@ impl Transfer {
         let Some(Standing::Open) = self.recipients.get(index).map(|recipient| &recipient.standing) else {
             return;
         };
+        if !is_accepted && self.take_objection(reply, CommandName::Rcpt) {
+            return;
+        }
         let standing = if is_accepted {
             Standing::Accepted
         } else if self.has_no_room(reply) {
@@ -240,10 +256,28 @@ impl Transfer {
 
     /// Takes a refusal of DATA.
     pub(super) fn take_data_refusal(&mut self, reply: &Reply, cx: &mut Context) {
-        if self.has_accepted() {
+        if self.has_accepted() && !self.take_objection(reply, CommandName::Data) {
             let outcome = self.judge(reply, CommandName::Data, cx);
             self.decide_accepted(&outcome);
         }
+    }
+
+    /// Whether this refusal, or one before it, is not about the mail; everything behind the first follows from it.
+    fn take_objection(&mut self, reply: &Reply, command: CommandName) -> bool {
+        if self.objection.is_none() {
+            self.objection = Objection::find(reply, command);
+        }
+        self.objection.is_some()
+    }
+
+    /// The conversation is to end when every command that was sent is answered.
+    pub(super) fn object(&mut self, objection: Objection) {
+        self.objection.get_or_insert(objection);
+    }
+
+    /// What the conversation is to end by.
+    pub(super) fn objection(&self) -> Option<&Objection> {
+        self.objection.as_ref()
     }
 
     /// Decides all whom the server has accepted.
@@ -296,6 +330,18 @@ impl Transfer {
             return Outcome::Undecided;
         }
         refusal(reply, command)
+    }
+}
+
+impl Objection {
+    /// A refusal that says that the connection is not fit for any mail.
+    pub(super) fn find(reply: &Reply, command: CommandName) -> Option<Self> {
+        reply.is_about_the_channel().then(|| Self { reply: reply.clone(), command })
+    }
+
+    /// How the conversation ends.
+    pub(super) fn into_cause(self) -> EndCause {
+        EndCause::Refused(self.reply, self.command)
     }
 }
 

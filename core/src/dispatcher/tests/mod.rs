@@ -14,6 +14,7 @@ mod outbox;
 mod outbox_changes;
 mod pushback;
 mod queueing;
+mod refusals;
 mod server;
 mod silence;
 mod told;

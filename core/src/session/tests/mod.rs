@@ -6,6 +6,7 @@ mod negotiation;
 mod out_of_step;
 mod pipelining;
 mod properties;
+mod refusals;
 mod transactions;
 
 use alloc::string::{String, ToString as _};
