@@ -287,8 +287,10 @@ impl Dispatcher {
         self.outputs.pop_front()
     }
 
-    /// Appends up to about `limit` octets that are to be sent on a connection; false if there are none left for now.
-    /// To be called when [`Output::Transmit`] says so, and then whenever the socket takes more, until it returns false.
+    /// Appends up to about `limit` octets that are to be sent on a connection; false if it has appended none.
+    /// To be called when [`Output::Transmit`] says so, and then whenever the socket takes more, until it returns false. What was
+    /// appended until then goes to the connection before anything that comes after the next [`Output::Transmit`], and apart from
+    /// it, as a write and a TLS record of its own: some servers see the end of a message only so.
     pub fn poll_transmit(
         &mut self,
         now: Now,

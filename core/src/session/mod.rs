@@ -199,9 +199,9 @@ impl Session {
         self.cx.poll_output()
     }
 
-    /// Appends up to about `limit` octets to `out`; false if it has appended none. What was appended until then is to be with
-    /// the connection before the next call, apart from what comes then; to be called when the connection can take more. What is
-    /// handed out counts as sent. There may be new outputs afterwards.
+    /// Appends up to about `limit` octets to `out`; false if it has appended none. To be called when the connection can take
+    /// more, until it returns false. What was appended until then is to be with the connection before the next call, apart from
+    /// what comes then. What is handed out counts as sent. There may be new outputs afterwards.
     pub fn poll_transmit(&mut self, now: Instant, limit: usize, out: &mut BytesMut) -> bool {
         if limit == 0 || !self.wants_transmit() {
             return false;
