@@ -180,6 +180,8 @@ fn dispatcher_with(rows: i64) -> Dispatcher {
         let last = rows.min(first + i64::from(limit) - 1);
         let reply = StoreReply::Rows {
             rows: (first..=last).map(waiting_row).collect(),
+            taken: Vec::new(),
+            unreadable: Vec::new(),
             more: last < rows,
             data_version: 1,
         };

@@ -219,19 +219,25 @@ pub struct BounceOrder {
 pub enum StoreReply {
     /// To [`StoreRequest::Scan`].
     Rows {
-        /// In ascending order of ids.
+        /// In ascending order of ids, without those in `taken` and `unreadable`.
         rows: Vec<Row>,
+        /// Mail that servers have taken, and that could not be deleted (the table `dispatch_stuck`): it is not to be sent again.
+        taken: Vec<MailId>,
+        /// Rows that cannot be read; where even their ids cannot be, the lowest one that they may have.
+        unreadable: Vec<Refused>,
         /// Whether there are rows after these.
         more: bool,
         /// Changes whenever another process has written to the database (`PRAGMA data_version`).
         data_version: i64,
     },
-    /// To [`StoreRequest::Claim`]. A row that was asked for and is neither here nor in `left_over` does not exist.
+    /// To [`StoreRequest::Claim`]. A row that was asked for and is not here does not exist, or was taken by a server.
     Claimed {
         /// In the order in which they should go.
         transactions: Vec<ClaimedTransaction>,
         /// Rows that exist, but went beyond the number of transactions, or their data beyond the budget.
         left_over: Vec<MailId>,
+        /// Rows that cannot be read.
+        unreadable: Vec<Refused>,
     },
     /// To [`StoreRequest::ReadData`]: empty if the mail is gone, or ends before.
     Data(Bytes),
@@ -245,16 +251,32 @@ pub enum StoreReply {
         changed: Vec<Row>,
         /// For each replacement, in their order, the rows of its bounce; none where there is no bounce, or where it was not done.
         bounces: Vec<Vec<MailId>>,
+        /// Mail for which the database can record nothing, each on its own: of a replacement, those originals that keep it from
+        /// being done. The rest was recorded.
+        refused: Vec<Refused>,
+        /// Those of them that were delivered, but could not even be noted in `dispatch_stuck`.
+        not_noted: Vec<MailId>,
     },
-    /// To [`StoreRequest::ReadFailed`]. A row that was asked for and is neither here nor in `left_over` does not exist.
+    /// To [`StoreRequest::ReadFailed`]. A row that was asked for and is not here does not exist.
     Failed {
         /// In the order in which they were asked for.
         messages: Vec<FailedMessage>,
         /// Rows that exist, but whose data went beyond the budget.
         left_over: Vec<MailId>,
+        /// Rows that cannot be read.
+        unreadable: Vec<Refused>,
     },
     /// To [`StoreRequest::Recipients`]: `mail_envelopeto` of those that exist.
     Recipients(Vec<(MailId, Bytes)>),
+}
+
+/// One mail for which the database cannot do what was asked, though it does it for others. Trying it again at once would not help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The mail.
+    pub id: MailId,
+    /// What happened to which mail and why, in the database's words, and what to do about it, as a sentence.
+    pub text: String,
 }
 
 /// How often a mail has failed, as the database says.
@@ -314,10 +336,35 @@ pub struct Attempt {
     pub fatal: bool,
 }
 
-/// The database could not do what was asked: busy, full, read-only, damaged. Nothing of the request was done.
+/// What keeps the database from doing what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreTrouble {
+    /// Another process keeps it locked.
+    Busy,
+    /// Its disk is full.
+    Full,
+    /// A part of it cannot be read. Other parts may be.
+    Damaged,
+    /// What was asked can never be done for this row, because of its content or of what other programs have laid down. For other rows
+    /// it can be.
+    Impossible,
+    /// Anything else: it is read-only, its disk fails, it cannot be opened.
+    Other,
+}
+
+impl StoreTrouble {
+    /// Whether it is about a row, so that the same may be done for others.
+    pub fn is_about_a_row(self) -> bool {
+        matches!(self, Self::Damaged | Self::Impossible)
+    }
+}
+
+/// The database could not do what was asked. Nothing of the request was done.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{text}")]
 pub struct StoreError {
+    /// What kept it from that.
+    pub trouble: StoreTrouble,
     /// What happened, where, and what to do about it, as a sentence.
     pub text: String,
 }

@@ -47,6 +47,8 @@ pub(crate) enum Place {
     GivenUp,
     /// Somebody works on it, and it comes back with what has become of it.
     Claimed,
+    /// The database can do nothing with it for now.
+    SetAside,
 }
 
 /// [`Place`], as it is stored. A Unix time fits into 32 bits until the year 2106; its last numbers stand for the rest.
@@ -58,7 +60,8 @@ impl Kind {
     const READY_AGAIN: Self = Self(u32::MAX - 1);
     const GIVEN_UP: Self = Self(u32::MAX - 2);
     const CLAIMED: Self = Self(u32::MAX - 3);
-    const LAST_TIME: u32 = u32::MAX - 4;
+    const SET_ASIDE: Self = Self(u32::MAX - 4);
+    const LAST_TIME: u32 = u32::MAX - 5;
 }
 
 impl From<Place> for Kind {
@@ -69,6 +72,7 @@ impl From<Place> for Kind {
             Place::ReadyAgain => Self::READY_AGAIN,
             Place::GivenUp => Self::GIVEN_UP,
             Place::Claimed => Self::CLAIMED,
+            Place::SetAside => Self::SET_ASIDE,
         }
     }
 }
@@ -87,6 +91,11 @@ impl Known {
     /// Whether somebody works on it.
     pub(crate) fn is_claimed(&self) -> bool {
         self.kind == Kind::CLAIMED
+    }
+
+    /// Whether the database can do nothing with it for now.
+    pub(crate) fn is_set_aside(&self) -> bool {
+        self.kind == Kind::SET_ASIDE
     }
 
     /// What it waits for, if it waits.
@@ -419,6 +428,7 @@ impl Queue {
             Kind::CLAIMED => {
                 self.claimed.insert((known.hop, known.key, id));
             }
+            Kind::SET_ASIDE => {}
         }
     }
 
@@ -441,6 +451,7 @@ impl Queue {
             Kind::CLAIMED => {
                 self.claimed.remove(&(known.hop, known.key, id));
             }
+            Kind::SET_ASIDE => {}
         }
     }
 }

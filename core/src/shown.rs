@@ -39,7 +39,7 @@ pub(crate) fn shortened(address: &str) -> String {
 }
 
 /// [`shortened`], of octets that may be no text.
-pub(crate) fn shortened_octets(address: &[u8]) -> String {
+pub fn shortened_octets(address: &[u8]) -> String {
     // One octet more than is shown, so that what was left out is marked.
     shortened(&String::from_utf8_lossy(address.get(..=SHOWN_LIMIT_OCTETS).unwrap_or(address)))
 }

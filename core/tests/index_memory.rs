@@ -48,7 +48,13 @@ fn octets_per_row(fail_count: u32, is_ordered: bool) -> i64 {
             last_try: UnixTime(999_000 + id % 1000),
             fatal: false,
         });
-        let reply = StoreReply::Rows { rows: rows.collect(), more: last < ROWS, data_version: 1 };
+        let reply = StoreReply::Rows {
+            rows: rows.collect(),
+            taken: Vec::new(),
+            unreadable: Vec::new(),
+            more: last < ROWS,
+            data_version: 1,
+        };
         dispatcher.handle_input(now, Input::Store(request, Ok(reply)));
     }
     assert_eq!(i64::try_from(dispatcher.indexed()), Ok(ROWS));

@@ -12,7 +12,7 @@ use cmail_delivery::io::{
     CloseReason, ConnectError, ConnectionId, Input, Output, Purpose, QueryId, Tls, TlsVersion,
 };
 use cmail_delivery::next_hop::{NextHop, Port, TlsMode};
-use cmail_delivery::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble};
 use cmail_delivery::settings::{ResolverSettings, Settings};
 use cmail_delivery::time::{Duration, Instant, Now, UnixTime};
 use cmail_delivery::{Dispatcher, Mode, Selection};
@@ -335,7 +335,7 @@ impl World {
         let request = if latest { self.requests.pop_back() } else { self.requests.pop_front() };
         let Some((id, request)) = request else { return };
         let result: Result<StoreReply, StoreError> = if fails {
-            Err(StoreError { text: "the database is busy".into() })
+            Err(StoreError { trouble: StoreTrouble::Busy, text: "the database is busy".into() })
         } else {
             Ok(self.outbox.answer(request))
         };

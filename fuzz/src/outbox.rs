@@ -116,7 +116,13 @@ impl Outbox {
                 let mut found = first.flat_map(|first| self.rows.range(first..));
                 let limit = usize::try_from(limit).unwrap_or(usize::MAX);
                 let rows = found.by_ref().take(limit).map(|(id, stored)| row(*id, stored)).collect();
-                StoreReply::Rows { rows, more: found.next().is_some(), data_version: self.data_version }
+                StoreReply::Rows {
+                    rows,
+                    taken: Vec::new(),
+                    unreadable: Vec::new(),
+                    more: found.next().is_some(),
+                    data_version: self.data_version,
+                }
             }
             StoreRequest::Claim { ids, transactions } => self.claim(&ids, transactions),
             StoreRequest::Recipients { ids } => {
@@ -169,7 +175,7 @@ impl Outbox {
             let rows = group.into_iter().map(|(id, stored)| row(id, stored)).collect();
             transactions.push(ClaimedTransaction { rows, data_octets: data.len() as u64, head });
         }
-        StoreReply::Claimed { transactions, left_over }
+        StoreReply::Claimed { transactions, left_over, unreadable: Vec::new() }
     }
 
     fn failed(&self, ids: &[MailId], original_limit_octets: u64) -> StoreReply {
@@ -192,7 +198,7 @@ impl Outbox {
             let mails = group.iter().map(mail).collect();
             messages.push(FailedMessage { mails, data_octets: data.len() as u64, original });
         }
-        StoreReply::Failed { messages, left_over }
+        StoreReply::Failed { messages, left_over, unreadable: Vec::new() }
     }
 
     fn commit(&mut self, commit: Commit) -> StoreReply {
@@ -232,7 +238,14 @@ impl Outbox {
             }
             bounces.push((first..self.next).map(MailId).collect());
         }
-        StoreReply::Committed { failed, not_replaced, changed: Vec::new(), bounces }
+        StoreReply::Committed {
+            failed,
+            not_replaced,
+            changed: Vec::new(),
+            bounces,
+            refused: Vec::new(),
+            not_noted: Vec::new(),
+        }
     }
 
     fn replace(&mut self, replacement: Replacement) {

@@ -111,6 +111,7 @@ impl Dispatcher {
             self.attempts.order(id, self.now.wall);
         }
         self.traffic.forgive();
+        self.set_aside.end_pauses(self.now.monotonic);
         self.look_now();
     }
 

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::set_aside::Undone;
 use super::{Asked, Dispatcher, Mode};
 use crate::address::Mailbox;
 use crate::event::Level;
@@ -108,8 +109,8 @@ impl Dispatcher {
 
     pub(super) fn failed_read(&mut self, ids: &[MailId], result: Result<StoreReply, StoreError>) {
         self.bounces.open = self.bounces.open.saturating_sub(1);
-        let (messages, left_over) = match result {
-            Ok(StoreReply::Failed { messages, left_over }) => (messages, left_over),
+        let (messages, left_over, unreadable) = match result {
+            Ok(StoreReply::Failed { messages, left_over, unreadable }) => (messages, left_over, unreadable),
             Ok(_) => return,
             Err(error) => {
                 self.note(
@@ -126,11 +127,13 @@ impl Dispatcher {
         };
         let mut found: BTreeSet<MailId> = left_over.iter().copied().collect();
         found.extend(messages.iter().flat_map(|message| message.mails.iter().map(|mail| mail.row.id)));
+        found.extend(unreadable.iter().map(|refused| refused.id));
         for &id in ids {
             if !found.contains(&id) {
                 self.forget(id);
             }
         }
+        self.set_aside_unreadable(unreadable, &Undone::Bounce);
         for id in left_over {
             self.put(id, Place::GivenUp);
         }

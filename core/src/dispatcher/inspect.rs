@@ -50,7 +50,7 @@ impl Dispatcher {
 
     /// What an administrator has to know if the program ends now: verdicts that the database has not taken.
     pub fn unrecorded(&self) -> Option<String> {
-        self.ledger.unrecorded()
+        self.ledger.unrecorded(&self.set_aside)
     }
 
     /// For which connection a claim that is not answered yet was made.

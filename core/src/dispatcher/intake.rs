@@ -9,6 +9,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::set_aside::Undone;
 use super::walk::Walk;
 use super::{Asked, Dispatcher, Mode, Selection};
 use crate::address::{AddressError, Mailbox};
@@ -198,7 +199,11 @@ impl Dispatcher {
     pub(super) fn looked(&mut self, result: Result<StoreReply, StoreError>) {
         self.intake.is_looking = false;
         let (rows, more, data_version) = match result {
-            Ok(StoreReply::Rows { rows, more, data_version }) => (rows, more, data_version),
+            Ok(StoreReply::Rows { rows, taken, unreadable, more, data_version }) => {
+                taken.into_iter().for_each(|id| self.was_taken(id));
+                self.set_aside_unreadable(unreadable, &Undone::Indexing);
+                (rows, more, data_version)
+            }
             Ok(_) => return,
             Err(error) => {
                 self.note(Level::Error, format!("cannot look at the outbox, trying again: {error}"));
@@ -234,7 +239,8 @@ impl Dispatcher {
     /// Puts a row where it belongs, unless somebody works on it.
     pub(super) fn take_in(&mut self, row: &Row) {
         let known = self.queue.find(row.id);
-        if !known.is_some_and(|known| known.is_claimed()) {
+        self.set_aside.indexed(row.id);
+        if !known.is_some_and(|known| known.is_claimed() || known.is_set_aside()) {
             self.settle_known(row, known);
         }
     }
@@ -289,6 +295,7 @@ impl Dispatcher {
 
     /// Forgets a mail: it is gone, or none of our business.
     pub(super) fn forget(&mut self, id: MailId) {
+        self.set_aside.end(id);
         let Some(Known { hop, key, .. }) = self.queue.find(id) else { return };
         self.attempts.end_order(id);
         self.queue.remove(id);
@@ -299,6 +306,7 @@ impl Dispatcher {
         match place {
             Place::Ready | Place::ReadyAgain => self.traffic.mail_is_ready(hop),
             Place::Waiting(_) | Place::GivenUp => self.reconsider(hop, key),
+            Place::SetAside => self.reconsider(hop, key),
             Place::Claimed => {}
         }
     }

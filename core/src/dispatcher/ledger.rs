@@ -9,10 +9,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::set_aside::{SetAside, Undone};
 use super::{Asked, Dispatcher, Mode};
 use crate::delivery::Failure;
 use crate::event::{Event, FailureKind, Level};
-use crate::outbox::{Commit, FailedAttempt, MailId, Replacement, StoreError, StoreReply, StoreRequest};
+use crate::outbox::{
+    Commit, FailedAttempt, MailId, Refused, Replacement, StoreError, StoreReply, StoreRequest,
+};
 use crate::queue::Place;
 use crate::schedule::Standing;
 use crate::shown::shortened_octets;
@@ -89,6 +92,15 @@ impl Ledger {
         self.pending.delivered.push(id);
     }
 
+    /// The deletion of this mail was refused before.
+    pub(super) fn delivered_before(&mut self, id: MailId) {
+        self.pending.delivered.push(id);
+    }
+
+    pub(super) fn failed(&mut self, attempt: FailedAttempt) {
+        self.pending.failed.push(attempt);
+    }
+
     /// `recipients` are those of the originals, in their order.
     pub(super) fn replaced(&mut self, replacement: Replacement, recipients: Vec<Box<str>>) {
         self.recipients.extend(replacement.originals.iter().copied().zip(recipients));
@@ -97,22 +109,21 @@ impl Ledger {
 
     /// What an administrator has to know if the program ends now: verdicts that the database has not taken. A commit that is
     /// under way may still succeed, so nothing is said for certain.
-    pub(super) fn unrecorded(&self) -> Option<String> {
-        if self.is_empty() {
-            return None;
-        }
+    pub(super) fn unrecorded(&self, set_aside: &SetAside) -> Option<String> {
         let commits = [Some(&self.pending), self.in_flight.as_ref()];
         let delivered: Vec<String> = commits
             .into_iter()
             .flatten()
-            .flat_map(|commit| &commit.delivered)
-            .map(|id| match self.recipients.get(id) {
+            .flat_map(|commit| commit.delivered.iter().copied())
+            .chain(set_aside.not_noted())
+            .map(|id| match self.recipients.get(&id) {
                 Some(recipient) => format!("{id} to <{recipient}>"),
                 None => id.to_string(),
             })
             .collect();
         if delivered.is_empty() {
-            return Some("failed attempts or bounces may not be recorded; such mail is tried again".into());
+            return (!self.is_empty() || set_aside.has_unrecorded())
+                .then(|| "failed attempts or bounces may not be recorded; such mail is tried again".into());
         }
         let named = delivered.iter().take(NAMED_LIMIT).map(String::as_str).collect::<Vec<_>>().join(", ");
         let more = delivered.len().saturating_sub(NAMED_LIMIT);
@@ -157,7 +168,7 @@ impl Dispatcher {
             let place = self.place_of(id, Standing::NotBefore(due));
             return self.put(id, place);
         }
-        self.ledger.pending.failed.push(FailedAttempt {
+        self.ledger.failed(FailedAttempt {
             id,
             text: failure.text.clone(),
             time: self.now.wall,
@@ -179,9 +190,9 @@ impl Dispatcher {
     }
 
     pub(super) fn committed(&mut self, result: Result<StoreReply, StoreError>) {
-        let (failed, not_replaced, changed, bounces) = match result {
-            Ok(StoreReply::Committed { failed, not_replaced, changed, bounces }) => {
-                (failed, BTreeSet::from_iter(not_replaced), changed, bounces)
+        let (failed, not_replaced, changed, bounces, refused, not_noted) = match result {
+            Ok(StoreReply::Committed { failed, not_replaced, changed, bounces, refused, not_noted }) => {
+                (failed, BTreeSet::from_iter(not_replaced), changed, bounces, refused, not_noted)
             }
             Ok(_) => return,
             Err(error) => {
@@ -191,7 +202,8 @@ impl Dispatcher {
             }
         };
         self.ledger.retry_at = None;
-        let Some(commit) = self.ledger.in_flight.take() else { return };
+        let Some(mut commit) = self.ledger.in_flight.take() else { return };
+        self.set_refused_aside(&mut commit, refused, &not_noted.into_iter().collect());
         for id in commit.delivered {
             self.ledger.recipients.remove(&id);
             self.forget(id);
@@ -200,6 +212,7 @@ impl Dispatcher {
         // A one-shot pass has only one attempt for each mail.
         let states = if self.mode == Mode::Daemon { failed } else { Vec::new() };
         for state in states {
+            self.set_aside.end(state.id);
             let standing = self.rules.standing(state.fail_count, state.last_try, state.fatal, self.now.wall);
             let place = self.place_of(state.id, standing);
             self.put(state.id, place);
@@ -234,6 +247,7 @@ impl Dispatcher {
                 ),
             );
             self.attempts.end_order(id);
+            self.set_aside.end(id);
             self.attempts.tried(id, self.now.monotonic);
             self.settle(&row);
         }
@@ -263,6 +277,41 @@ impl Dispatcher {
                 Some(_) => Event::Bounced { id, recipient, bounces: told.clone() },
                 None => Event::Dropped { id, recipient },
             });
+        }
+    }
+
+    /// Sets mail aside for which nothing could be recorded, and takes it out of what was.
+    fn set_refused_aside(
+        &mut self,
+        commit: &mut Commit,
+        refused: Vec<Refused>,
+        not_noted: &BTreeSet<MailId>,
+    ) {
+        if refused.is_empty() {
+            return;
+        }
+        let mut refused: BTreeMap<MailId, Refused> =
+            refused.into_iter().map(|refused| (refused.id, refused)).collect();
+        for id in core::mem::take(&mut commit.delivered) {
+            match refused.remove(&id) {
+                Some(refused) => {
+                    self.set_aside(refused, Undone::Deletion { is_noted: !not_noted.contains(&id) });
+                }
+                None => commit.delivered.push(id),
+            }
+        }
+        for attempt in core::mem::take(&mut commit.failed) {
+            match refused.remove(&attempt.id) {
+                Some(refused) => self.set_aside(refused, Undone::Record(attempt)),
+                None => commit.failed.push(attempt),
+            }
+        }
+        for replacement in &mut commit.replaced {
+            replacement.originals.retain(|id| !refused.contains_key(id));
+        }
+        for refused in refused.into_values() {
+            self.ledger.recipients.remove(&refused.id);
+            self.set_aside(refused, Undone::Bounce);
         }
     }
 }

@@ -12,6 +12,7 @@ mod intake;
 mod ledger;
 mod lineup;
 mod pace;
+mod set_aside;
 mod slots;
 mod timers;
 mod traffic;
@@ -34,12 +35,13 @@ use self::bounces::Bounces;
 pub use self::inspect::{ConnectionFacts, PassId};
 use self::intake::Intake;
 use self::ledger::Ledger;
+use self::set_aside::SetAside;
 use self::traffic::Traffic;
 use crate::delivery::Failure;
 use crate::event::{Event, FailureKind, Level};
 use crate::io::{ConnectionId, Input, Output};
 use crate::next_hop::NextHop;
-use crate::outbox::{Cursor, MailId, RequestId, StoreError, StoreReply, StoreRequest};
+use crate::outbox::{Cursor, MailId, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble};
 use crate::queue::{HopId, Queue};
 use crate::rng::Rng;
 use crate::schedule::RetryRules;
@@ -107,6 +109,7 @@ pub struct Dispatcher {
     bounces: Bounces,
     ledger: Ledger,
     attempts: Attempts,
+    set_aside: SetAside,
     requests: BTreeMap<RequestId, Asked>,
     last_request: u64,
     store_failures: u32,
@@ -171,6 +174,7 @@ enum Asked {
     Data {
         hop: HopId,
         connection: ConnectionId,
+        id: MailId,
     },
     Nowhere {
         ids: Vec<MailId>,
@@ -216,6 +220,7 @@ impl Dispatcher {
             bounces: Bounces::new(&settings, rng.fork()),
             ledger: Ledger::new(),
             attempts: Attempts::new(rules.rest(&settings)),
+            set_aside: SetAside::default(),
             settings,
             hosts,
             mode,
@@ -277,6 +282,7 @@ impl Dispatcher {
         }
         self.walk();
         self.wake_mail();
+        self.wake_set_aside();
         self.traffic.resolver.handle_timeout(now.monotonic);
         self.wake_traffic();
         self.pump();
@@ -333,6 +339,7 @@ impl Dispatcher {
             (self.traffic.next_deadline(), TimeoutReason::Delivery),
             (self.traffic.next_pause_end(), TimeoutReason::Pause),
             (self.ledger.retry_at(), TimeoutReason::Store),
+            (self.next_set_aside(), TimeoutReason::Store),
             (drain, TimeoutReason::Drain),
         ]
         .into_iter()
@@ -420,6 +427,7 @@ impl Dispatcher {
                 return Ok(reply);
             }
             Err(StoreError {
+                trouble: StoreTrouble::Other,
                 text: "the answer of the database is of another kind than what was asked".into(),
             })
         });
@@ -435,7 +443,7 @@ impl Dispatcher {
             Asked::Work { hop, connection, ids } => {
                 self.work_claimed(hop, connection, &ids, result);
             }
-            Asked::Data { hop, connection } => self.data_read(hop, connection, result),
+            Asked::Data { hop, connection, id } => self.data_read(hop, connection, id, result),
             Asked::Nowhere { ids } => self.unroutable_read(&ids, result),
             Asked::Bounce { ids } => self.failed_read(&ids, result),
             Asked::Condemned { hop, ids, failure } => self.condemned_read(hop, &ids, &failure, result),
@@ -470,7 +478,7 @@ impl Dispatcher {
             Progress::Drained => false,
         };
         if is_done {
-            if let Some(loss) = self.ledger.unrecorded() {
+            if let Some(loss) = self.ledger.unrecorded(&self.set_aside) {
                 self.note(Level::Error, loss);
             }
             self.progress = Progress::Drained;

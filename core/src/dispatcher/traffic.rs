@@ -19,7 +19,7 @@ use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
 use crate::memory::Memory;
 use crate::next_hop::{Host, NextHop};
 use crate::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, StoreRequest};
-use crate::queue::{HopId, Order, Place};
+use crate::queue::{HopId, Order};
 use crate::reachability::Reachability;
 use crate::resolver::{Families, LookupId, Resolver, ResolverOutput};
 use crate::rng::Rng;
@@ -484,7 +484,7 @@ impl Dispatcher {
             DeliveryOutput::WantPermission(connection) => self.permit(hop, connection),
             DeliveryOutput::WantData { connection, id, offset, limit } => {
                 let limit = limit.min(u32::try_from(DATA_CHUNK_OCTETS).unwrap_or(u32::MAX));
-                self.ask(StoreRequest::ReadData { id, offset, limit }, Asked::Data { hop, connection });
+                self.ask(StoreRequest::ReadData { id, offset, limit }, Asked::Data { hop, connection, id });
             }
             DeliveryOutput::Delivered { id, recipient, event } => {
                 self.event(event);
@@ -503,7 +503,7 @@ impl Dispatcher {
             }
             DeliveryOutput::Released { ids, tried } => {
                 for id in ids {
-                    self.put(id, if tried { Place::ReadyAgain } else { Place::Ready });
+                    self.release(id, tried);
                 }
             }
             DeliveryOutput::Exhausted(failure) => {

@@ -5,6 +5,7 @@
 
 use alloc::collections::BTreeSet;
 
+use super::set_aside::Undone;
 use super::{Asked, Dispatcher, Mode};
 use crate::outbox::{Cursor, MailId, StoreError, StoreReply, StoreRequest};
 use crate::time::{Duration, Instant};
@@ -101,7 +102,7 @@ impl Dispatcher {
 
     /// `frontier` is what was known when the database was asked: of what came later the answer says nothing.
     pub(super) fn walked(&mut self, after: Cursor, frontier: Cursor, result: Result<StoreReply, StoreError>) {
-        let Ok(StoreReply::Rows { rows, more, data_version }) = result else {
+        let Ok(StoreReply::Rows { rows, taken, unreadable, more, data_version }) = result else {
             return self.intake.walk.failed(self.now.monotonic, after);
         };
         // The database says only once that somebody has written, and has said it here.
@@ -109,12 +110,18 @@ impl Dispatcher {
             self.look();
         }
         let last = rows.last().filter(|_| more).map_or(frontier, |row| Cursor::After(row.id));
-        let found: BTreeSet<MailId> = rows.iter().map(|row| row.id).collect();
-        for id in self.queue.unclaimed_between(after, last) {
-            if !found.contains(&id) {
-                self.forget(id);
+        let mut found: BTreeSet<MailId> = rows.iter().map(|row| row.id).collect();
+        found.extend(&taken);
+        // Where something cannot be read, it is not known what is gone.
+        if unreadable.is_empty() {
+            for id in self.queue.unclaimed_between(after, last) {
+                if !found.contains(&id) {
+                    self.forget(id);
+                }
             }
         }
+        taken.into_iter().for_each(|id| self.was_taken(id));
+        self.set_aside_unreadable(unreadable, &Undone::Indexing);
         // What is new is left to the look that will find it: only mail up to the frontier is ever condemned, and a next
         // hop with ready mail beyond it would be tried again and again.
         let frontier = self.intake.frontier();

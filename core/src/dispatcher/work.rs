@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::intake::destination;
+use super::set_aside::Undone;
 use super::traffic::LOCAL_PAUSE;
 use super::{Asked, Dispatcher};
 use crate::address::Mailbox;
@@ -113,13 +114,18 @@ impl Dispatcher {
         &mut self,
         hop: HopId,
         connection: ConnectionId,
+        id: MailId,
         result: Result<StoreReply, StoreError>,
     ) {
         let octets = match result {
             Ok(StoreReply::Data(octets)) => octets,
             Ok(_) => Bytes::new(),
             Err(error) => {
-                self.note(Level::Error, format!("cannot read mail data: {error}"));
+                if error.trouble.is_about_a_row() {
+                    self.mark_unreadable(id, error.text);
+                } else {
+                    self.note(Level::Error, format!("cannot read mail data: {error}"));
+                }
                 Bytes::new()
             }
         };
@@ -214,8 +220,10 @@ impl Dispatcher {
         ids: &[MailId],
         result: Result<StoreReply, StoreError>,
     ) -> Option<(Vec<ClaimedTransaction>, Vec<MailId>)> {
-        let (transactions, left_over) = match result {
-            Ok(StoreReply::Claimed { transactions, left_over }) => (transactions, left_over),
+        let (transactions, left_over, unreadable) = match result {
+            Ok(StoreReply::Claimed { transactions, left_over, unreadable }) => {
+                (transactions, left_over, unreadable)
+            }
             Ok(_) => return None,
             Err(error) => {
                 self.note(Level::Error, format!("cannot read mail, trying again: {error}"));
@@ -228,11 +236,13 @@ impl Dispatcher {
         };
         let mut found: BTreeSet<MailId> = left_over.iter().copied().collect();
         found.extend(transactions.iter().flat_map(|transaction| transaction.rows.iter().map(|row| row.id)));
+        found.extend(unreadable.iter().map(|refused| refused.id));
         for &id in ids {
             if !found.contains(&id) {
                 self.forget(id);
             }
         }
+        self.set_aside_unreadable(unreadable, &Undone::Reading);
         Some((transactions, left_over))
     }
 

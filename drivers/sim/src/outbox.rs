@@ -280,7 +280,17 @@ impl Outbox {
         }
         let state = |id: MailId| self.mails.get(&id).map(|mail| mail.fail_state(id));
         let failed = commit.failed.iter().filter_map(|attempt| state(attempt.id)).collect();
-        (StoreReply::Committed { failed, not_replaced, changed: Vec::new(), bounces }, effects)
+        (
+            StoreReply::Committed {
+                failed,
+                not_replaced,
+                changed: Vec::new(),
+                bounces,
+                refused: Vec::new(),
+                not_noted: Vec::new(),
+            },
+            effects,
+        )
     }
 
     fn insert(&mut self, mail: Mail) -> MailId {
@@ -294,7 +304,13 @@ impl Outbox {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut found = after.next_id().into_iter().flat_map(|first| self.mails.range(first..));
         let rows = found.by_ref().take(limit).map(|(&id, mail)| mail.row(id)).collect();
-        StoreReply::Rows { rows, more: found.next().is_some(), data_version: self.data_version }
+        StoreReply::Rows {
+            rows,
+            taken: Vec::new(),
+            unreadable: Vec::new(),
+            more: found.next().is_some(),
+            data_version: self.data_version,
+        }
     }
 
     fn claim(&self, ids: &[MailId], limit: usize) -> StoreReply {
@@ -324,7 +340,7 @@ impl Outbox {
             let data_octets = mail.data.len() as u64;
             transactions.push(ClaimedTransaction { rows: vec![row], data_octets, head });
         }
-        StoreReply::Claimed { transactions, left_over }
+        StoreReply::Claimed { transactions, left_over, unreadable: Vec::new() }
     }
 
     fn piece(&self, id: MailId, offset: u64, limit: u32) -> Bytes {
@@ -366,7 +382,7 @@ impl Outbox {
             messages.push((mail.data.clone(), message));
         }
         let messages = messages.into_iter().map(|(_, message)| message).collect();
-        StoreReply::Failed { messages, left_over }
+        StoreReply::Failed { messages, left_over, unreadable: Vec::new() }
     }
 
     fn existing<'a>(&'a self, ids: &'a [MailId]) -> impl Iterator<Item = (MailId, &'a Mail)> {
@@ -413,7 +429,9 @@ mod tests {
                 failed: vec![],
                 not_replaced: vec![MailId(1)],
                 changed: vec![],
-                bounces: vec![vec![]]
+                bounces: vec![vec![]],
+                refused: vec![],
+                not_noted: vec![]
             }
         );
         assert!(effects.bounces.is_empty());

@@ -16,6 +16,7 @@ mod pushback;
 mod queueing;
 mod refusals;
 mod server;
+mod set_aside;
 mod silence;
 mod told;
 mod trouble;

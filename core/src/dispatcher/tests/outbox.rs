@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::outbox::{
     Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS, FailState,
-    FailedMail, FailedMessage, Row,
+    FailedMail, FailedMessage, Refused, Row,
 };
 
 /// A row and its faillog.
@@ -55,6 +55,12 @@ pub(super) struct Outbox {
     pub(super) data_is_gone: bool,
     /// Another program gives mail another recipient while it is sent.
     pub(super) is_meddled_with: bool,
+    /// Mail of which another program lets nothing be recorded.
+    pub(super) poisoned: BTreeSet<i64>,
+    /// Mail that cannot be read.
+    pub(super) unreadable: BTreeSet<i64>,
+    /// Mail that was taken, and noted because it could not be deleted; nothing is noted if that is impossible, too.
+    pub(super) stuck: Option<BTreeSet<i64>>,
     /// What mail was when it was claimed, or read for a bounce.
     claimed: BTreeMap<MailId, Row>,
 }
@@ -84,7 +90,7 @@ impl Outbox {
         *self.asked.entry(kind).or_default() += 1;
         if let Some(times) = self.failing.get_mut(kind).filter(|times| **times > 0) {
             *times -= 1;
-            return Err(StoreError { text: "the database is locked".into() });
+            return Err(StoreError { trouble: StoreTrouble::Busy, text: "the database is locked".into() });
         }
         Ok(match request {
             StoreRequest::Scan { after, limit } => self.scan(after, limit as usize),
@@ -112,20 +118,26 @@ impl Outbox {
             .mails
             .range(after.next_id().map_or(i64::MAX, |first| first.0)..)
             .filter(|(id, _)| Cursor::After(MailId(**id)) > after)
+            .filter(|(id, _)| !self.stuck.iter().any(|stuck| stuck.contains(id)))
             .take(limit + 1)
             .map(|(&id, mail)| mail.row(id))
             .collect();
         let more = rows.len() > limit;
         rows.truncate(limit);
-        StoreReply::Rows { rows, more, data_version: self.data_version }
+        let taken = self.stuck.iter().flatten().map(|&id| MailId(id)).collect();
+        StoreReply::Rows { rows, taken, unreadable: Vec::new(), more, data_version: self.data_version }
     }
 
     fn claim(&mut self, ids: &[MailId], limit: usize) -> StoreReply {
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "each id once");
         let mut transactions: Vec<(Option<String>, Bytes, ClaimedTransaction)> = Vec::new();
-        let (mut left_over, mut budget) = (Vec::new(), 0);
+        let (mut left_over, mut unreadable, mut budget) = (Vec::new(), Vec::new(), 0);
         for &id in ids {
             let Some(mail) = self.mails.get(&id.0) else { continue };
+            if self.unreadable.contains(&id.0) {
+                unreadable.push(refused(id));
+                continue;
+            }
             let fitting = transactions.iter_mut().find(|(sender, data, transaction)| {
                 *sender == mail.sender
                     && *data == mail.data
@@ -150,7 +162,7 @@ impl Outbox {
         let transactions: Vec<_> = transactions.into_iter().map(|(_, _, transaction)| transaction).collect();
         let rows = transactions.iter().flat_map(|transaction| &transaction.rows);
         self.claimed.extend(rows.map(|row| (row.id, row.clone())));
-        StoreReply::Claimed { transactions, left_over }
+        StoreReply::Claimed { transactions, left_over, unreadable }
     }
 
     /// Takes what stands now where other mail was claimed.
@@ -179,6 +191,7 @@ impl Outbox {
                     == (&now.remote, &now.sender, &now.recipient, now.data_octets)
             })
         });
+        let (refused, not_noted) = self.refuse(&mut commit);
         for id in commit.delivered {
             assert!(self.mails.remove(&id.0).is_none() || !self.replaced.contains(&id.0));
             self.deleted.push(id.0);
@@ -219,7 +232,33 @@ impl Outbox {
                 bounces.last_mut().unwrap().push(MailId(id));
             }
         }
-        StoreReply::Committed { failed, not_replaced, changed, bounces }
+        StoreReply::Committed { failed, not_replaced, changed, bounces, refused, not_noted }
+    }
+
+    /// Takes out of a commit what is not recorded.
+    fn refuse(&mut self, commit: &mut Commit) -> (Vec<Refused>, Vec<MailId>) {
+        let (mut ids, mut not_noted) = (Vec::new(), Vec::new());
+        let poisoned = &self.poisoned;
+        commit.delivered.retain(|id| {
+            let is_poisoned = poisoned.contains(&id.0);
+            if is_poisoned {
+                ids.push(*id);
+                match &mut self.stuck {
+                    Some(stuck) => drop(stuck.insert(id.0)),
+                    None => not_noted.push(*id),
+                }
+            } else if let Some(stuck) = &mut self.stuck {
+                stuck.remove(&id.0);
+            }
+            !is_poisoned
+        });
+        let failed = commit.failed.extract_if(.., |attempt| poisoned.contains(&attempt.id.0));
+        ids.extend(failed.map(|attempt| attempt.id));
+        let replaced = commit
+            .replaced
+            .extract_if(.., |replacement| replacement.originals.iter().any(|id| poisoned.contains(&id.0)));
+        ids.extend(replaced.flat_map(|replacement| replacement.originals));
+        (ids.into_iter().map(refused).collect(), not_noted)
     }
 
     fn read_failed(&mut self, ids: &[MailId], limit: usize) -> StoreReply {
@@ -248,6 +287,10 @@ impl Outbox {
             messages.push((mail.sender.clone(), mail.data.clone(), message));
         }
         let messages = messages.into_iter().map(|(_, _, message)| message).collect();
-        StoreReply::Failed { messages, left_over: Vec::new() }
+        StoreReply::Failed { messages, left_over: Vec::new(), unreadable: Vec::new() }
     }
+}
+
+fn refused(id: MailId) -> Refused {
+    Refused { id, text: format!("nothing can be done with mail {id}") }
 }

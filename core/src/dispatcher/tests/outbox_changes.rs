@@ -178,7 +178,8 @@ fn what_the_walk_over_known_mail_finds_beyond_it_is_left_to_the_next_look() {
             let Output::Store(id, StoreRequest::Scan { .. }) = output else { return None };
             Some(id)
         });
-        let answer = StoreReply::Rows { rows, more: false, data_version };
+        let answer =
+            StoreReply::Rows { rows, taken: Vec::new(), unreadable: Vec::new(), more: false, data_version };
         dispatcher.handle_input(now, Input::Store(asked.unwrap(), Ok(answer)));
         if data_version == 1 {
             now.monotonic = now.monotonic + Duration::from_secs(3600);
@@ -203,7 +204,13 @@ fn the_next_rows_are_asked_for_before_those_that_came_are_taken_in() {
             last_try: now.wall,
             fatal: false,
         });
-        Ok(StoreReply::Rows { rows: rows.collect(), more, data_version: 1 })
+        Ok(StoreReply::Rows {
+            rows: rows.collect(),
+            taken: Vec::new(),
+            unreadable: Vec::new(),
+            more,
+            data_version: 1,
+        })
     };
     let next_scan = |dispatcher: &mut Dispatcher| {
         core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| {

@@ -84,7 +84,13 @@ impl Outbox {
             self.slices.push((self.now.monotonic, rows.len()));
         }
         self.now.monotonic = self.now.monotonic + TIME_PER_THOUSAND_ROWS * (rows.len() as u32) / 1000;
-        let reply = StoreReply::Rows { rows, more, data_version: self.data_version };
+        let reply = StoreReply::Rows {
+            rows,
+            taken: Vec::new(),
+            unreadable: Vec::new(),
+            more,
+            data_version: self.data_version,
+        };
         self.dispatcher.handle_input(self.now, Input::Store(id, Ok(reply)));
     }
 }

@@ -43,6 +43,8 @@ impl Outbox {
     fn submit(&mut self, id: RequestId, request: StoreRequest) {
         let reply = match request {
             StoreRequest::Scan { after, .. } => StoreReply::Rows {
+                taken: Vec::new(),
+                unreadable: Vec::new(),
                 rows: self.rows.iter().filter(|row| Cursor::After(row.id) > after).cloned().collect(),
                 more: false,
                 data_version: 1,
@@ -54,7 +56,11 @@ impl Outbox {
                     head: Bytes::from_static(b"x"),
                 };
                 let rows = self.rows.iter().filter(|row| ids.contains(&row.id));
-                StoreReply::Claimed { transactions: rows.map(claimed).collect(), left_over: Vec::new() }
+                StoreReply::Claimed {
+                    transactions: rows.map(claimed).collect(),
+                    left_over: Vec::new(),
+                    unreadable: Vec::new(),
+                }
             }
             StoreRequest::Recipients { .. } => StoreReply::Recipients(Vec::new()),
             StoreRequest::Commit(commit) => {
@@ -67,6 +73,8 @@ impl Outbox {
                     not_replaced: Vec::new(),
                     changed: Vec::new(),
                     bounces: Vec::new(),
+                    refused: Vec::new(),
+                    not_noted: Vec::new(),
                 }
             }
             StoreRequest::ReadData { .. } | StoreRequest::ReadFailed { .. } => return,

@@ -79,7 +79,13 @@ fn a_wake_up_of_the_outbox_takes_its_answers_and_then_waits_again() {
         poll_reply: Box::new(|| {
             let left = answers.get().checked_sub(1)?;
             answers.set(left);
-            Some((RequestId(u64::MAX - left), Err(StoreError { text: "not asked".to_owned() })))
+            Some((
+                RequestId(u64::MAX - left),
+                Err(StoreError {
+                    trouble: cmail_delivery::outbox::StoreTrouble::Busy,
+                    text: "not asked".to_owned(),
+                }),
+            ))
         }),
         ..environment()
     };
@@ -100,7 +106,13 @@ fn many_answers_of_the_outbox_leave_turns_to_the_sockets() {
         poll_reply: Box::new(|| {
             let left = answers.get().checked_sub(1)?;
             answers.set(left);
-            Some((RequestId(u64::MAX - left), Err(StoreError { text: "not asked".to_owned() })))
+            Some((
+                RequestId(u64::MAX - left),
+                Err(StoreError {
+                    trouble: cmail_delivery::outbox::StoreTrouble::Busy,
+                    text: "not asked".to_owned(),
+                }),
+            ))
         }),
         ..environment()
     };
@@ -203,7 +215,13 @@ fn a_request_to_terminate_ends_the_run() {
         submit: Box::new(|request, _| requests.borrow_mut().push(request)),
         poll_reply: Box::new(|| {
             let request = requests.borrow_mut().pop()?;
-            Some((request, Err(StoreError { text: "the database is busy".to_owned() })))
+            Some((
+                request,
+                Err(StoreError {
+                    trouble: cmail_delivery::outbox::StoreTrouble::Busy,
+                    text: "the database is busy".to_owned(),
+                }),
+            ))
         }),
         signals: Box::new(|| pending.take()),
         ..environment()

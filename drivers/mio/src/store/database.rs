@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cmail_delivery::outbox::{Commit, StoreError};
+use cmail_delivery::outbox::{Commit, StoreError, StoreTrouble};
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -140,7 +140,8 @@ impl Database {
             self.unsettled.lose();
         }
         if self.must_reopen {
-            self.reopen().map_err(|error| StoreError { text: error.to_string() })?;
+            self.reopen()
+                .map_err(|error| StoreError { trouble: StoreTrouble::Other, text: error.to_string() })?;
         }
         if self.unsettled.is_lost() {
             self.replay().map_err(|error| self.failed("record again what was recorded in", &error))?;
@@ -232,7 +233,7 @@ impl Database {
     /// The sentence for an error of a request; `task` completes "cannot …".
     pub(super) fn failed(&mut self, task: &str, error: &rusqlite::Error) -> StoreError {
         self.must_reopen |= needs_new_connection(error);
-        store_error(self.file.path(), task, error)
+        store_error(&self.connection, self.file.path(), task, error)
     }
 
     /// Creates the index of the faillog where it is missing, or says why that is left for later. It spares time, and nothing

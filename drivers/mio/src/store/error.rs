@@ -3,10 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cmail_delivery::outbox::StoreError;
+use cmail_delivery::outbox::{StoreError, StoreTrouble};
 use nix::unistd::{AccessFlags, Uid, User};
-use rusqlite::ErrorCode;
-use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
+use rusqlite::ffi::{
+    SQLITE_ERROR, SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ,
+    SQLITE_READONLY_ROLLBACK,
+};
+use rusqlite::{Connection, ErrorCode};
 use thiserror::Error;
 
 use super::journal::{may_roll_back, rollback_journal};
@@ -201,8 +204,73 @@ impl InitError {
     }
 }
 
+/// What kind of trouble an error of SQLite is.
+pub(super) fn trouble(connection: &Connection, error: &rusqlite::Error) -> StoreTrouble {
+    let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
+    match error.sqlite_error_code() {
+        // Values that are not of the type or length that they should be, and statements that have not changed what they should.
+        None => StoreTrouble::Impossible,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreTrouble::Busy,
+        // SQLite says the same when it has no id left for a new row.
+        Some(ErrorCode::DiskFull) if ids_are_used_up(connection) => StoreTrouble::Impossible,
+        Some(ErrorCode::DiskFull) => StoreTrouble::Full,
+        Some(ErrorCode::DatabaseCorrupt) => StoreTrouble::Damaged,
+        Some(ErrorCode::SystemIoFailure)
+            if matches!(
+                extended,
+                SQLITE_IOERR_READ | SQLITE_IOERR_SHORT_READ | SQLITE_IOERR_CORRUPTFS | SQLITE_IOERR_DATA
+            ) =>
+        {
+            StoreTrouble::Damaged
+        }
+        Some(
+            ErrorCode::ConstraintViolation
+            | ErrorCode::TooBig
+            | ErrorCode::TypeMismatch
+            | ErrorCode::ParameterOutOfRange,
+        ) => StoreTrouble::Impossible,
+        // A statement that fails by itself: a trigger that names a table that is gone, or computes beyond the range of numbers.
+        _ if extended & 0xff == SQLITE_ERROR => StoreTrouble::Impossible,
+        _ => StoreTrouble::Other,
+    }
+}
+
+/// Whether no new row can get an id that is above all others, as `AUTOINCREMENT` wants it.
+pub(super) fn ids_are_used_up(connection: &Connection) -> bool {
+    // Without `AUTOINCREMENT` there may be no such table, and then ids are never used up.
+    let last: rusqlite::Result<i64> = connection
+        .prepare_cached(
+            "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0), \
+             coalesce((SELECT max(mail_id) FROM outbox), 0))",
+        )
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)));
+    last.is_ok_and(|last| last == i64::MAX)
+}
+
+/// What to do where the database refuses something for one row.
+pub(super) fn advice(connection: &Connection, error: &rusqlite::Error) -> &'static str {
+    match (trouble(connection, error), error.sqlite_error_code()) {
+        (StoreTrouble::Impossible, Some(ErrorCode::DiskFull)) => {
+            "the ids of the table outbox are used up: give the mail with the highest mail_id a lower one, and set seq of outbox \
+             in the table sqlite_sequence to the highest that is left"
+        }
+        (StoreTrouble::Impossible, _) => {
+            "see what other programs have added to the database: triggers, checks, tables that refer to the outbox"
+        }
+        (StoreTrouble::Damaged, _) => "stop all programs that use the database, and restore or repair it",
+        (StoreTrouble::Busy | StoreTrouble::Full | StoreTrouble::Other, _) => {
+            "see what is wrong with the database and its disk"
+        }
+    }
+}
+
 /// What an error of SQLite means for a request; `task` completes "cannot …".
-pub(super) fn store_error(path: &Path, task: &str, error: &rusqlite::Error) -> StoreError {
+pub(super) fn store_error(
+    connection: &Connection,
+    path: &Path,
+    task: &str,
+    error: &rusqlite::Error,
+) -> StoreError {
     let reason = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another process keeps it locked".to_owned()
@@ -219,7 +287,8 @@ pub(super) fn store_error(path: &Path, task: &str, error: &rusqlite::Error) -> S
         }
         _ => error.to_string(),
     };
-    StoreError { text: format!("cannot {task} the database {}: {reason}", path.display()) }
+    let text = format!("cannot {task} the database {}: {reason}", path.display());
+    StoreError { trouble: trouble(connection, error), text }
 }
 
 /// Whether a connection that has said this is better opened anew.

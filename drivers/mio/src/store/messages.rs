@@ -2,21 +2,22 @@
 
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use cmail_delivery::failure::TEXT_LIMIT_OCTETS;
 use cmail_delivery::outbox::{
     Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, MailId,
-    Row, StoreReply, TRANSACTION_RECIPIENT_LIMIT,
+    Row, TRANSACTION_RECIPIENT_LIMIT,
 };
 use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::database::octets;
 use super::digests::Digests;
+use super::failures::add_own_failures;
 use super::grouping::{Grouped, Limits, group, read_chunks};
 use super::pool::Pool;
 use super::read_ahead::{Order, Piece, Rest, has_room};
-use super::rows::{beginning, limited, number};
+use super::rows::{self, beginning, limited, number};
 use super::stamps::StampList;
 
 /// Of a longer faillog, only so many rows are returned, the latest ones.
@@ -36,7 +37,7 @@ pub(super) fn claim(
     digests: &mut Digests,
     ids: &[MailId],
     limit: usize,
-) -> rusqlite::Result<(StoreReply, StampList)> {
+) -> rusqlite::Result<(Vec<ClaimedTransaction>, Vec<MailId>, StampList)> {
     let limits = Limits {
         groups: limit,
         recipients: TRANSACTION_RECIPIENT_LIMIT,
@@ -52,7 +53,7 @@ pub(super) fn claim(
             head: group.head,
         })
         .collect();
-    Ok((StoreReply::Claimed { transactions, left_over }, stamps))
+    Ok((transactions, left_over, stamps))
 }
 
 /// At most `limit` octets of a mail's data, no more than one chunk.
@@ -105,7 +106,7 @@ pub(super) fn read_failed(
     digests: &mut Digests,
     ids: &[MailId],
     original_limit_octets: u64,
-) -> rusqlite::Result<(StoreReply, StampList)> {
+) -> rusqlite::Result<(Vec<FailedMessage>, Vec<MailId>, StampList)> {
     let limits = Limits {
         groups: usize::MAX,
         recipients: usize::MAX,
@@ -116,7 +117,7 @@ pub(super) fn read_failed(
         group(connection, pool, digests, ids, &limits)?;
     if is_partly_compared && digests.may_wait() {
         // Recipients of one message share a bounce: so all are compared before, some by each request.
-        return Ok((StoreReply::Failed { messages: Vec::new(), left_over: ids.to_vec() }, Vec::new()));
+        return Ok((Vec::new(), ids.to_vec(), Vec::new()));
     }
     let attempt_limit = (ATTEMPTS_LIMIT / ids.len().max(1)).clamp(ATTEMPT_LEAST, ATTEMPT_LIMIT);
     let mut messages = Vec::with_capacity(groups.len());
@@ -128,7 +129,17 @@ pub(super) fn read_failed(
             .collect::<rusqlite::Result<_>>()?;
         messages.push(FailedMessage { mails, data_octets: group.data_octets, original: group.head });
     }
-    Ok((StoreReply::Failed { messages, left_over }, stamps))
+    Ok((messages, left_over, stamps))
+}
+
+/// Reads everything of a mail, to find out whether it can be read.
+pub(super) fn read_all(connection: &Connection, pool: &Pool, id: MailId) -> rusqlite::Result<()> {
+    let Some(found) = rows::row(connection, id, 0, &mut BytesMut::new())? else { return Ok(()) };
+    let mut row = found.row;
+    let data_octets = row.data_octets;
+    add_own_failures(connection, &mut row)?;
+    failed_mail(connection, row, ATTEMPT_LIMIT)?;
+    read_chunks(connection, pool, id, data_octets, 0..data_octets, &mut |_| ControlFlow::Continue(()))
 }
 
 fn failed_mail(connection: &Connection, row: Row, attempt_limit: usize) -> rusqlite::Result<FailedMail> {

@@ -16,7 +16,7 @@ fn claim_at_most(
     ids: &[MailId],
     transactions: usize,
 ) -> (Vec<ClaimedTransaction>, Vec<MailId>) {
-    let StoreReply::Claimed { transactions, left_over } =
+    let StoreReply::Claimed { transactions, left_over, .. } =
         fixture.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions })
     else {
         panic!("that is no answer to a claim")
@@ -291,7 +291,7 @@ fn originals_beyond_the_budget_are_left_over() {
     let mut fixture = Fixture::new();
     let ids = [1, 2].map(|octet| fixture.mail(None, "r@example.org", &vec![octet; CLAIM_BUDGET_OCTETS + 1]));
     let request = StoreRequest::ReadFailed { ids: ids.to_vec(), original_limit_octets: u64::MAX };
-    let StoreReply::Failed { messages, left_over } = fixture.answer(request) else {
+    let StoreReply::Failed { messages, left_over, .. } = fixture.answer(request) else {
         panic!("that is no answer to a question for failed mail")
     };
     assert_eq!((messages.len(), left_over), (1, vec![ids[1]]));
@@ -338,7 +338,7 @@ fn recipients_of_one_large_message_share_a_bounce_however_many_requests_compare_
     let ids: Vec<_> = (0..8).map(|_| fixture.mail(None, "r@example.org", &alike)).collect();
     let request = |fixture: &mut Fixture| {
         let request = StoreRequest::ReadFailed { ids: ids.clone(), original_limit_octets: 10 };
-        let StoreReply::Failed { messages, left_over } = fixture.answer(request) else {
+        let StoreReply::Failed { messages, left_over, .. } = fixture.answer(request) else {
             panic!("that is no answer to a question for failed mail")
         };
         (messages.iter().map(|message| message.mails.len()).collect::<Vec<_>>(), left_over.len())

@@ -6,9 +6,10 @@
 //! process, and `StoreHandle::poll_changed` says so.
 //!
 //! What is promised to the other programs that use the file: columns, view, schema version and journal mode stay as
-//! they were found, a transaction lasts no longer than one request, and the one thing that is added is an index
-//! whose name begins with `dispatch_`.
+//! they were found, a transaction lasts no longer than one request, and all that is added are an index and,
+//! when it is needed, a table whose names begin with `dispatch_`.
 
+mod apart;
 mod create;
 mod database;
 mod database_file;
@@ -27,6 +28,7 @@ mod requests;
 mod rows;
 mod schema;
 mod stamps;
+mod stuck;
 mod thread;
 mod unsettled;
 mod watch;

@@ -1,5 +1,6 @@
 //! Answers one request after the other; scans and commits.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -8,15 +9,18 @@ use cmail_delivery::outbox::{
     Commit, Cursor, FailedAttempt, MailId, Replacement, StoreError, StoreReply, StoreRequest,
 };
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{ToSql, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ToSql, Transaction, TransactionBehavior, params};
 
+use super::apart::Recorded;
 use super::database::{Database, version};
+use super::error::trouble;
 use super::failures::{add_failures, failures_of_existing};
 use super::messages;
 use super::patience::{allow_interruption, forbid_interruption};
 use super::read_ahead::{Order, Piece, Rest};
 use super::rows;
 use super::stamps::{Part, Stamps};
+use super::stuck;
 
 impl Database {
     /// Does what is asked. If it fails, nothing of it is done, and the next request may succeed.
@@ -56,23 +60,38 @@ impl Database {
 
     fn scan(&mut self, after: Cursor, limit: u32) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
-            let (mut rows, more) = match after.next_id() {
-                Some(first) => rows::scan(&database.connection, first, limit)?,
-                None => (Vec::new(), false),
-            };
+            let (mut rows, mut taken, mut more) = (Vec::new(), Vec::new(), false);
+            if let Some(first) = after.next_id() {
+                (rows, more) = rows::scan(&database.connection, first, limit)?;
+                if stuck::exists(&database.connection)? {
+                    let last = rows.last().filter(|_| more).map_or(MailId(i64::MAX), |row| row.id);
+                    taken = stuck::between(&database.connection, first, last)?;
+                }
+            }
             add_failures(&database.connection, &mut rows)?;
-            Ok(StoreReply::Rows { rows, more, data_version: database.see_version()? })
+            let unreadable = Vec::new();
+            Ok(StoreReply::Rows { rows, taken, unreadable, more, data_version: database.see_version()? })
         })
     }
 
     fn claim(&mut self, ids: &[MailId], limit: usize) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
+            let mut ids = ids.to_vec();
+            if stuck::exists(&database.connection)? {
+                let taken = |id: &MailId| stuck::contains(&database.connection, *id);
+                let taken: Vec<bool> = ids.iter().map(taken).collect::<rusqlite::Result<_>>()?;
+                let mut taken = taken.into_iter();
+                ids.retain(|_| !taken.next().unwrap_or(false));
+            }
             let version = database.version()?;
-            let Self { connection, pool, digests, .. } = database;
-            digests.turn_to(version);
-            let (reply, stamps) = messages::claim(connection, pool, digests, ids, limit)?;
+            database.digests.turn_to(version);
+            let read = |database: &mut Self, ids: &[MailId]| {
+                let Self { connection, pool, digests, .. } = database;
+                messages::claim(connection, pool, digests, ids, limit)
+            };
+            let ((transactions, left_over, stamps), unreadable) = database.read_apart(&ids, read)?;
             database.stamps.put_all(stamps, version);
-            Ok(reply)
+            Ok(StoreReply::Claimed { transactions, left_over, unreadable })
         })
     }
 
@@ -89,12 +108,14 @@ impl Database {
     fn read_failed(&mut self, ids: &[MailId], original_limit_octets: u64) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
             let version = database.version()?;
-            let Self { connection, pool, digests, .. } = database;
-            digests.turn_to(version);
-            let (reply, stamps) =
-                messages::read_failed(connection, pool, digests, ids, original_limit_octets)?;
+            database.digests.turn_to(version);
+            let read = |database: &mut Self, ids: &[MailId]| {
+                let Self { connection, pool, digests, .. } = database;
+                messages::read_failed(connection, pool, digests, ids, original_limit_octets)
+            };
+            let ((messages, left_over, stamps), unreadable) = database.read_apart(ids, read)?;
             database.stamps.put_all(stamps, version);
-            Ok(reply)
+            Ok(StoreReply::Failed { messages, left_over, unreadable })
         })
     }
 
@@ -131,22 +152,33 @@ impl Database {
         end.map(|()| answer)
     }
 
-    fn commit(&mut self, commit: Commit) -> rusqlite::Result<StoreReply> {
+    fn commit(&mut self, mut commit: Commit) -> rusqlite::Result<StoreReply> {
         // Nothing depends on it; whoever prepared it has said why it is missing.
         let _ = self.ensure_index();
         if commit.is_empty() {
-            let (failed, not_replaced, changed) = (Vec::new(), Vec::new(), Vec::new());
-            return Ok(StoreReply::Committed { failed, not_replaced, changed, bounces: Vec::new() });
+            return Ok(Recorded::default().into());
         }
+        let recorded = match self.commit_together(&commit) {
+            Err(error) if trouble(&self.connection, &error).is_about_a_row() => self.commit_apart(&commit)?,
+            recorded => recorded?,
+        };
+        let refused: HashSet<MailId> = recorded.refused.iter().map(|refused| refused.id).collect();
+        commit.delivered.retain(|id| !refused.contains(id));
+        commit.failed.retain(|attempt| !refused.contains(&attempt.id));
+        commit.replaced.retain(|replacement| !replacement.originals.iter().any(|id| refused.contains(id)));
+        let stamps = self.stamps.take(&commit);
+        self.remember(commit, stamps);
+        Ok(recorded.into())
+    }
+
+    fn commit_together(&mut self, commit: &Commit) -> rusqlite::Result<Recorded> {
         // Before the database is locked: it takes as long as the originals are large.
-        let bounces = compose_bounces(&commit);
+        let bounces = compose_bounces(commit);
         let generation = self.generation;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = version(&transaction, generation)?;
-        let recorded = record(&transaction, &commit, bounces, &self.stamps, version)?;
+        let recorded = record(&transaction, commit, bounces, &self.stamps, version)?;
         transaction.commit()?;
-        let stamps = self.stamps.take(&commit);
-        self.remember(commit, stamps);
         Ok(recorded)
     }
 }
@@ -157,14 +189,14 @@ pub(super) fn compose_bounces(commit: &Commit) -> Vec<Option<Bytes>> {
     bounces.map(|bounce| compose_ordered(&bounce?.order)).collect()
 }
 
-/// Records verdicts, with these [bounces](compose_bounces), but for those on mail that is not what it was by its stamp. The answer to [`StoreRequest::Commit`].
+/// Records verdicts, with these [bounces](compose_bounces), but for those on mail that is not what it was by its stamp.
 pub(super) fn record(
     transaction: &Transaction<'_>,
     commit: &Commit,
     bounces: Vec<Option<Bytes>>,
     stamps: &Stamps,
     version: i64,
-) -> rusqlite::Result<StoreReply> {
+) -> rusqlite::Result<Recorded> {
     let mut changed = Vec::new();
     let mut is_as_claimed = |id: MailId, part: Part| {
         let now = stamps.changed(transaction, id, part, version)?;
@@ -172,9 +204,13 @@ pub(super) fn record(
         changed.extend(now);
         Ok::<_, rusqlite::Error>(is_as_claimed)
     };
+    let has_stuck = stuck::exists(transaction)?;
     for id in &commit.delivered {
         if is_as_claimed(*id, Part::DataAndRecipient)? {
             delete(transaction, *id)?;
+        }
+        if has_stuck {
+            stuck::end(transaction, *id)?;
         }
     }
     let mut attempts = Vec::with_capacity(commit.failed.len());
@@ -204,12 +240,14 @@ pub(super) fn record(
     for id in attempts {
         failed.extend(failures_of_existing(transaction, id)?);
     }
-    Ok(StoreReply::Committed { failed, not_replaced, changed, bounces: inserted })
+    Ok(Recorded { failed, not_replaced, changed, bounces: inserted, ..Recorded::default() })
 }
 
 /// Deletes a mail; its faillog rows go with it.
-fn delete(transaction: &Transaction<'_>, id: MailId) -> rusqlite::Result<()> {
-    transaction.prepare_cached("DELETE FROM outbox WHERE mail_id = ?1")?.execute([id.0]).map(drop)
+pub(super) fn delete(connection: &Connection, id: MailId) -> rusqlite::Result<()> {
+    let count = connection.prepare_cached("DELETE FROM outbox WHERE mail_id = ?1")?.execute([id.0])?;
+    // A trigger of another program may ignore the statement without an error.
+    if count == 0 && exists(connection, id)? { Err(rusqlite::Error::StatementChangedRows(0)) } else { Ok(()) }
 }
 
 /// Adds a faillog row for a mail, if it still exists.
@@ -218,10 +256,14 @@ fn record_failure(transaction: &Transaction<'_>, attempt: &FailedAttempt) -> rus
         "INSERT INTO faillog (fail_mail, fail_message, fail_time, fail_fatal) \
          SELECT ?1, ?2, CAST(?3 AS TEXT), ?4 WHERE EXISTS (SELECT 1 FROM outbox WHERE mail_id = ?1)",
     )?;
-    statement.execute(params![attempt.id.0, attempt.text, attempt.time.0, attempt.fatal]).map(drop)
+    let count = statement.execute(params![attempt.id.0, attempt.text, attempt.time.0, attempt.fatal])?;
+    if count == 0 && exists(transaction, attempt.id)? {
+        return Err(rusqlite::Error::StatementChangedRows(0));
+    }
+    Ok(())
 }
 
-fn exists(transaction: &Transaction<'_>, id: MailId) -> rusqlite::Result<bool> {
+fn exists(transaction: &Connection, id: MailId) -> rusqlite::Result<bool> {
     transaction.prepare_cached("SELECT 1 FROM outbox WHERE mail_id = ?1")?.exists([id.0])
 }
 
@@ -242,8 +284,10 @@ fn replace(
     let mut inserted = Vec::with_capacity(bounce.recipients.len());
     for recipient in &bounce.recipients {
         insert.raw_bind_parameter(1, AsText(recipient))?;
-        insert.raw_execute()?;
-        inserted.push(MailId(transaction.last_insert_rowid()));
+        match insert.raw_execute()? {
+            1 => inserted.push(MailId(transaction.last_insert_rowid())),
+            count => return Err(rusqlite::Error::StatementChangedRows(count)),
+        }
     }
     Ok(inserted)
 }

@@ -13,6 +13,7 @@ use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, MAIN_DB, OptionalExtension, params};
 
 use super::database::octets;
+use super::stuck;
 
 /// How much memory is taken at once for texts of rows.
 const TEXTS_OCTETS: usize = 16 * 1024;
@@ -71,6 +72,13 @@ pub(super) const SELECT_ROW: &str = concat!(
 const SCAN: &str =
     concat!("SELECT ", row_columns!(), " FROM outbox WHERE mail_id >= ?1 ORDER BY mail_id LIMIT ?2");
 
+/// The same without mail that was taken.
+const SCAN_UNTAKEN: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    " FROM outbox WHERE mail_id >= ?1 AND mail_id NOT IN (SELECT mail_id FROM dispatch_stuck) ORDER BY mail_id LIMIT ?2"
+);
+
 /// A row that exists.
 pub(super) struct Found {
     pub(super) row: Row,
@@ -79,9 +87,10 @@ pub(super) struct Found {
     pub(super) data: Option<Bytes>,
 }
 
-/// At most `limit` rows from the id `first` on, as if they had never failed, and whether there are more.
+/// At most `limit` rows that are to be sent from the id `first` on, as if they had never failed, and whether there are more.
 pub(super) fn scan(connection: &Connection, first: MailId, limit: u32) -> rusqlite::Result<(Vec<Row>, bool)> {
-    let mut statement = connection.prepare_cached(SCAN)?;
+    let mut statement =
+        connection.prepare_cached(if stuck::exists(connection)? { SCAN_UNTAKEN } else { SCAN })?;
     let mut found = statement.query(params![
         first.0,
         i64::from(limit) + 1,

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use cmail_delivery::outbox::{Commit, FailedAttempt};
 use rusqlite::{Connection, Transaction, params};
 
-use super::requests::{compose_bounces, record};
+use super::apart::{record_each, verdicts};
 use super::stamps::{StampList, Stamps};
 
 /// When so much is remembered, SQLite is asked to copy its log, of which these are a part.
@@ -83,7 +83,10 @@ impl Unsettled {
                 }
             }
             commit.failed = failed;
-            record(transaction, &commit, compose_bounces(&commit), &self.stamps, version)?;
+            let recorded = record_each(transaction, &verdicts(&commit), &self.stamps, version)?;
+            for refused in recorded.refused {
+                log::error!("{}", refused.text);
+            }
         }
         Ok(())
     }

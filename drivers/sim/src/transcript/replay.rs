@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Input, Output, Purpose};
-use cmail_delivery::outbox::{Commit, RequestId, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{Commit, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble};
 use cmail_delivery::time::{Instant, Now, UnixTime};
 use cmail_delivery::{Dispatcher, Mode};
 
@@ -351,7 +351,7 @@ impl<'a> Replay<'a> {
     fn commit(&mut self, commit: &Commit) -> Result<StoreReply, StoreError> {
         if std::mem::take(&mut self.store_fails) {
             self.observed.push("= the database is locked".into());
-            return Err(StoreError { text: "database is locked".into() });
+            return Err(StoreError { trouble: StoreTrouble::Busy, text: "database is locked".into() });
         }
         self.see(Fact::Committing { commit });
         self.observed.extend(commit.delivered.iter().map(|id| format!("= {id} deleted")));

@@ -223,7 +223,10 @@ impl World {
             2 => dispatcher.handle_input(now, Input::Closed(gone, CloseReason::EndOfFile)),
             3 => dispatcher.handle_input(now, Input::Connected(gone)),
             4 => {
-                let result = Err(cmail_delivery::outbox::StoreError { text: "nobody asked".into() });
+                let result = Err(cmail_delivery::outbox::StoreError {
+                    trouble: cmail_delivery::outbox::StoreTrouble::Busy,
+                    text: "nobody asked".into(),
+                });
                 dispatcher.handle_input(now, Input::Store(RequestId(u64::MAX), result));
             }
             5 => {

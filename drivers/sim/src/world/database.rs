@@ -2,7 +2,7 @@
 //! do nothing.
 
 use cmail_delivery::io::Input;
-use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble};
 use cmail_delivery::time::Duration;
 
 use super::{Happening, World};
@@ -50,7 +50,10 @@ impl World {
         }
         let result = if self.call_dice.chance(self.faults.store_failures) {
             let texts = ["database is locked", "database or disk is full", "disk I/O error"];
-            Err(StoreError { text: self.call_dice.pick(&texts).copied().unwrap_or_default().to_owned() })
+            Err(StoreError {
+                trouble: StoreTrouble::Busy,
+                text: self.call_dice.pick(&texts).copied().unwrap_or_default().to_owned(),
+            })
         } else {
             Ok(self.execute_request(&request))
         };

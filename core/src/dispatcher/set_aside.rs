@@ -1,0 +1,245 @@
+//! Mail for which the database can do nothing for now, though it does it for other mail.
+//!
+//! A trigger or a foreign key of another program, or a damaged page: trying again at once would not help, and must not hold up
+//! others. So such mail is left alone for a while, longer each time.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Dispatcher, Mode};
+use crate::event::Level;
+use crate::outbox::{FailedAttempt, MailId, Refused};
+use crate::queue::Place;
+use crate::schedule::Standing;
+use crate::time::{Duration, Instant};
+
+/// How long mail is set aside for the first time; the pause doubles with each further time.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+/// The longest pause. An administrator who has mended the database need not wait for it: an order to try everything ends it.
+const LAST_PAUSE: Duration = Duration::from_secs(3600);
+/// With so many verdicts waiting to be recorded, those that were refused before have to wait.
+const WAKE_LIMIT: usize = 1000;
+
+/// What is to be tried again.
+#[derive(Clone, Debug)]
+pub(super) enum Undone {
+    /// A server has taken it, and it is still in the outbox.
+    Deletion {
+        /// Whether the database knows it, so that it is not sent again after a restart either.
+        is_noted: bool,
+    },
+    /// An attempt has failed.
+    Record(FailedAttempt),
+    /// It is given up, and still in the outbox.
+    Bounce,
+    /// It could not be read to be sent.
+    Reading,
+    /// It, or what stands around it, could not be read to be indexed.
+    Indexing,
+}
+
+#[derive(Debug)]
+struct Entry {
+    undone: Undone,
+    pause: Duration,
+    /// When it is tried again; nothing while that is under way.
+    at: Option<Instant>,
+}
+
+/// The mail that is set aside.
+#[derive(Debug, Default)]
+pub(super) struct SetAside {
+    entries: BTreeMap<MailId, Entry>,
+    timers: BTreeSet<(Instant, MailId)>,
+}
+
+impl SetAside {
+    /// Sets a mail aside; returns for how long.
+    fn put(&mut self, id: MailId, undone: Undone, now: Instant) -> Duration {
+        let pause = self.entries.get(&id).map_or(FIRST_PAUSE, |before| (before.pause * 2).min(LAST_PAUSE));
+        self.end(id);
+        let at = now + pause;
+        self.entries.insert(id, Entry { undone, pause, at: Some(at) });
+        self.timers.insert((at, id));
+        pause
+    }
+
+    /// Takes note of something that is still undone, and is to be tried now.
+    fn put_at_once(&mut self, id: MailId, undone: Undone, now: Instant) {
+        self.end(id);
+        self.entries.insert(id, Entry { undone, pause: FIRST_PAUSE / 2, at: Some(now) });
+        self.timers.insert((now, id));
+    }
+
+    /// Whether a mail is set aside.
+    pub(super) fn contains(&self, id: MailId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.at.is_some())
+    }
+
+    /// Nothing is left undone for a mail.
+    pub(super) fn end(&mut self, id: MailId) {
+        if let Some(at) = self.entries.remove(&id).and_then(|entry| entry.at) {
+            self.timers.remove(&(at, id));
+        }
+    }
+
+    /// A row could be indexed.
+    pub(super) fn indexed(&mut self, id: MailId) {
+        if matches!(self.entries.get(&id), Some(Entry { undone: Undone::Indexing, .. })) {
+            self.end(id);
+        }
+    }
+
+    /// Everything is to be tried again now.
+    pub(super) fn end_pauses(&mut self, now: Instant) {
+        self.timers.clear();
+        for (&id, entry) in &mut self.entries {
+            if entry.at.is_some() {
+                entry.at = Some(now);
+                self.timers.insert((now, id));
+            }
+        }
+    }
+
+    /// When the first of it is to be tried again.
+    fn next_wake(&self) -> Option<Instant> {
+        self.timers.first().map(|&(at, _)| at)
+    }
+
+    fn pop_due(&mut self, now: Instant) -> Option<(MailId, Undone)> {
+        let (at, id) = self.timers.first().copied().filter(|&(at, _)| at <= now)?;
+        self.timers.remove(&(at, id));
+        let entry = self.entries.get_mut(&id)?;
+        entry.at = None;
+        Some((id, entry.undone.clone()))
+    }
+
+    /// Mail that was taken, of which the database does not know it.
+    pub(super) fn not_noted(&self) -> impl Iterator<Item = MailId> {
+        let mails = self.entries.iter().filter(|(_, entry)| entry.at.is_some());
+        mails.filter_map(|(&id, entry)| {
+            matches!(entry.undone, Undone::Deletion { is_noted: false }).then_some(id)
+        })
+    }
+
+    /// Whether verdicts on mail that is still to be sent are not recorded.
+    pub(super) fn has_unrecorded(&self) -> bool {
+        let mut undone = self.entries.values().filter(|entry| entry.at.is_some());
+        undone.any(|entry| matches!(entry.undone, Undone::Record(_) | Undone::Bounce))
+    }
+}
+
+impl Dispatcher {
+    /// Leaves mail alone of which something cannot be done; a single pass is done with it.
+    pub(super) fn set_aside(&mut self, refused: Refused, undone: Undone) {
+        let Refused { id, text } = refused;
+        if matches!(undone, Undone::Indexing) {
+            return self.cannot_be_indexed(id, &text);
+        }
+        if self.mode != Mode::Daemon {
+            self.note(Level::Error, text);
+            return self.forget(id);
+        }
+        if let Undone::Record(attempt) = &undone
+            && self.may_go_unrecorded(attempt)
+        {
+            self.note(Level::Error, format!("{text}; the mail is tried again as if it had not failed"));
+            let place = self.place_of_wanted(id);
+            return self.put(id, place);
+        }
+        let pause = self.set_aside.put(id, undone, self.now.monotonic);
+        self.note(Level::Error, format!("{text}; trying again in {}", shown(pause)));
+        self.put(id, Place::SetAside);
+    }
+
+    /// Every look at the outbox finds such a row again, which says nothing new. If it is known, whoever works on it finds out.
+    fn cannot_be_indexed(&mut self, id: MailId, text: &str) {
+        if !self.set_aside.contains(id) {
+            let pause = self.set_aside.put(id, Undone::Indexing, self.now.monotonic);
+            self.note(Level::Error, format!("{text}; trying again in {}", shown(pause)));
+        }
+    }
+
+    /// Whether a mail whose failed attempt cannot be recorded is better tried again. What has failed for good is not; all else
+    /// has to wait as long as if it had been recorded, and until that was tried again.
+    fn may_go_unrecorded(&self, attempt: &FailedAttempt) -> bool {
+        let failures_before_it_is_given_up = self.rules.retries.saturating_sub(1).min(1);
+        let standing =
+            self.rules.standing(failures_before_it_is_given_up, attempt.time, attempt.fatal, self.now.wall);
+        let was_tried_again = self.set_aside.entries.contains_key(&attempt.id);
+        was_tried_again && !attempt.fatal && standing == Standing::Due
+    }
+
+    /// Mail that a server has taken before this process began, or that somebody says was taken.
+    pub(super) fn was_taken(&mut self, id: MailId) {
+        let known = self.queue.find(id);
+        if self.set_aside.entries.contains_key(&id)
+            || known.is_some_and(|known| known.is_claimed())
+            || self.mode != Mode::Daemon
+        {
+            return;
+        }
+        self.set_aside.put_at_once(id, Undone::Deletion { is_noted: true }, self.now.monotonic);
+        self.put(id, Place::SetAside);
+    }
+
+    /// When something is to be tried again. If there is much of it, it takes turns with what else is to be recorded.
+    pub(super) fn next_set_aside(&self) -> Option<Instant> {
+        let has_time = !self.is_draining() && self.ledger.pending_count() < WAKE_LIMIT;
+        self.set_aside.next_wake().filter(|_| has_time)
+    }
+
+    /// Tries again what is to be tried again.
+    pub(super) fn wake_set_aside(&mut self) {
+        while self.next_set_aside().is_some_and(|at| at <= self.now.monotonic)
+            && let Some((id, undone)) = self.set_aside.pop_due(self.now.monotonic)
+        {
+            match undone {
+                Undone::Deletion { .. } => {
+                    self.put(id, Place::Claimed);
+                    self.ledger.delivered_before(id);
+                }
+                Undone::Record(attempt) => {
+                    self.put(id, Place::Claimed);
+                    self.ledger.failed(attempt);
+                }
+                Undone::Bounce => self.put(id, Place::GivenUp),
+                Undone::Reading => self.put(id, self.place_of_wanted(id)),
+                Undone::Indexing => self.intake.walk.want(),
+            }
+        }
+    }
+
+    /// The data of a mail cannot be read while it is sent. It is somebody's who works on it, and comes back soon.
+    pub(super) fn mark_unreadable(&mut self, id: MailId, text: String) {
+        let pause = self.set_aside.put(id, Undone::Reading, self.now.monotonic);
+        let pause = shown(pause);
+        self.note(
+            Level::Error,
+            format!("mail {id} cannot be read, so it is not sent: {text}; trying again in {pause}"),
+        );
+    }
+
+    /// Takes back a mail that is undecided.
+    pub(super) fn release(&mut self, id: MailId, tried: bool) {
+        match (self.set_aside.contains(id), tried) {
+            (true, _) if self.mode != Mode::Daemon => self.forget(id),
+            (true, _) => self.put(id, Place::SetAside),
+            (false, true) => self.put(id, Place::ReadyAgain),
+            (false, false) => self.put(id, Place::Ready),
+        }
+    }
+
+    /// Sets rows aside that the database refuses to read.
+    pub(super) fn set_aside_unreadable(&mut self, unreadable: Vec<Refused>, undone: &Undone) {
+        for refused in unreadable {
+            self.set_aside(refused, undone.clone());
+        }
+    }
+}
+
+fn shown(pause: Duration) -> String {
+    format!("{} min", pause.as_secs() / 60)
+}
