@@ -122,6 +122,10 @@ impl Mailing {
     /// Whether a further transaction could be sent now.
     pub(super) fn has_room(&self, cx: &Context) -> bool {
         let Stage::Asking { ending, envelope: None } = &self.stage else { return false };
+        // One that ends the conversation is followed by QUIT.
+        if ending.as_ref().is_some_and(|ending| ending.transfer.objection().is_some()) {
+            return false;
+        }
         match ending.as_ref().map(|ending| &ending.end) {
             Some(End::Message | End::Rset) => cx.may_pipeline(),
             Some(End::Doubted(_)) => false,
@@ -324,8 +328,15 @@ impl Mailing {
         let Some(Ending { mut transfer, end }) = ending.take() else { return Turn::GoOn };
         if let End::Rset = end {
             if reply.class() == ReplyClass::Completed {
+                let objection = transfer.objection().cloned();
                 cx.output(SessionOutput::Verdicts(transfer.into_verdicts()));
-                return Turn::GoOn;
+                return objection.map_or(Turn::GoOn, |objection| Turn::Leave(objection.into_cause()));
+            }
+            if let Some(objection) = transfer.objection().cloned() {
+                // A server that wants TLS or AUTH first may refuse this too.
+                transfer.disbelieve();
+                *ending = Some(Ending { transfer, end });
+                return Turn::Leave(objection.into_cause());
             }
             let is_batched = transfer.is_batched();
             *ending = Some(Ending { transfer, end });
@@ -463,7 +474,8 @@ impl Mailing {
             return Turn::LeaveInDoubt(cause, Box::new(Doubted { transfer, refusal }));
         }
         let Some(transfer) = envelope.take() else { return Turn::GoOn };
-        if let Some(objection) = transfer.objection().cloned() {
+        let is_believed = !transfer.is_open() || !transfer.needs_checkpoint();
+        if let Some(objection) = transfer.objection().filter(|_| is_believed).cloned() {
             // QUIT ends what is still open.
             *envelope = Some(transfer);
             return Turn::Leave(objection.into_cause());

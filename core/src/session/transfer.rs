@@ -198,6 +198,12 @@ impl Transfer {
         self.is_open
     }
 
+    /// Whether replies in a batch have decided recipients, which only a checkpoint shows to be theirs.
+    pub(super) fn needs_checkpoint(&self) -> bool {
+        let is_decided = |recipient: &Recipient| matches!(recipient.standing, Standing::Decided(_));
+        self.is_batched && self.recipients.iter().any(is_decided)
+    }
+
     /// Whether there is somebody to send the message to.
     pub(super) fn has_accepted(&self) -> bool {
         self.recipients.iter().any(|recipient| recipient.standing == Standing::Accepted)

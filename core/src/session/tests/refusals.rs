@@ -45,14 +45,17 @@ fn what_follows_a_refusal_of_the_channel_in_a_batch_decides_nobody() {
 }
 
 #[test]
-fn a_recipient_who_was_refused_before_keeps_that_verdict() {
-    dialogue(&plain(), |talk| {
-        talk.make_ready("PIPELINING");
-        talk.begin(mail(2, "x")).client(&(ENVELOPE.concat() + "DATA\r\n"));
-        talk.server("250 ok\r\n550 no\r\n530 TLS first\r\n503 no\r\n").client("QUIT\r\n");
-        let expected = [(1, "fatal 550 no RCPT TO".into()), (2, "undecided".into())];
-        assert_eq!(talk.verdicts().0, expected);
-    });
+fn a_recipient_who_was_refused_before_keeps_that_verdict_if_the_replies_are_in_step() {
+    for (reply, first) in [("250 reset", "fatal 550 no RCPT TO"), ("503 DATA", "undecided")] {
+        dialogue(&plain(), |talk| {
+            talk.make_ready("PIPELINING");
+            talk.begin(mail(2, "x")).client(&(ENVELOPE.concat() + "DATA\r\n"));
+            talk.server("250 ok\r\n550 no\r\n530 TLS first\r\n503 no\r\n").client("RSET\r\n");
+            talk.server(&alloc::format!("{reply}\r\n")).client("QUIT\r\n");
+            assert_eq!(talk.verdicts().0, [(1, first.into()), (2, "undecided".into())]);
+            assert_eq!(reply_text(&talk.server("221 bye\r\n").end().cause), "530 TLS first RCPT TO");
+        });
+    }
 }
 
 #[test]
