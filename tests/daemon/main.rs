@@ -31,6 +31,7 @@ mod odd_database;
 mod out_of_step;
 mod process;
 mod queue;
+mod readme;
 mod record;
 mod refusals;
 mod signals;

@@ -259,9 +259,14 @@ impl Daemon {
 
     /// The same, started in another directory.
     pub(crate) fn run_in(directory: &Path, config: &Path, words: &[&str]) -> Finished {
+        Self::spawn_in(directory, config, words).finish()
+    }
+
+    /// Starts it in another directory.
+    pub(crate) fn spawn_in(directory: &Path, config: &Path, words: &[&str]) -> Self {
         let mut command = Command::new(PROGRAM);
         command.current_dir(directory).arg(config).args(words);
-        Self::spawn_command(command).finish()
+        Self::spawn_command(command)
     }
 
     fn finish(mut self) -> Finished {

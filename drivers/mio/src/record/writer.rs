@@ -20,7 +20,7 @@ const NAME_LIMIT_OCTETS: usize = 100;
 #[derive(Debug, Error)]
 pub enum RecordError {
     /// It is not there, or no directory.
-    #[error("the directory {path:?} of the directive record cannot be used: {source}")]
+    #[error("the directory {path} of the directive record cannot be used: {source}", path = .path.display())]
     Directory {
         /// Its path.
         path: PathBuf,
@@ -61,13 +61,14 @@ impl RecordDirectory {
         let stamp = format!("{}T{}Z", date.replace('-', ""), time.replace(':', ""));
         match self.write_new(&stamp, &file_name(destination), text(&head).as_bytes()) {
             Ok(path) => {
-                debug!("recorded {path:?}");
+                debug!("recorded {}", path.display());
                 self.is_failing = false;
             }
             Err((path, error)) => {
                 if !std::mem::replace(&mut self.is_failing, true) {
                     warn!(
-                        "{path:?} cannot be written, so nothing is recorded until that is possible: {error}"
+                        "{} cannot be written, so nothing is recorded until that is possible: {error}",
+                        path.display()
                     );
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cmail_delivery::one_line::OneLine;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::database::octets;
@@ -145,7 +146,7 @@ pub(super) fn verify(connection: &Connection, path: &Path) -> Result<(), OpenErr
         .map_err(failed)?;
     match version.as_deref() {
         Some("9") => {}
-        Some(other) => return wrong(format!("its `meta` says schema version `{}`", other.escape_debug())),
+        Some(other) => return wrong(format!("its `meta` says schema version `{}`", OneLine(other))),
         None => return wrong("its `meta` has no key `schema_version`".to_owned()),
     }
     // Mail data is read as it is stored, and must be the octets that other programs see.

@@ -1,0 +1,230 @@
+//! README.md does what it says: its sample of the log is what the program prints, and its recipes work.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::support::{Daemon, Mail, PATIENCE, Script, SmtpServer, World, skip};
+use nix::sys::signal::Signal;
+
+fn readme() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap()
+}
+
+/// What stands between the fences of this language below a heading.
+fn blocks(heading: &str, language: &str) -> Vec<String> {
+    let text = readme();
+    let (_, below) = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("{heading}"));
+    let level = heading.split(' ').next().unwrap();
+    let end = below.find(&format!("\n{level} ")).unwrap_or(below.len());
+    let fenced = below[..end].split("```").skip(1).step_by(2);
+    fenced.filter_map(|block| block.strip_prefix(&format!("{language}\n"))).map(str::to_owned).collect()
+}
+
+/// What a command of the README gives to another, or writes to a file.
+fn here_document(command: &str, heading: &str) -> String {
+    let begin = format!("{command} <<'END'\n");
+    let found =
+        blocks(heading, "sh").into_iter().find_map(|block| block.strip_prefix(&begin).map(str::to_owned));
+    found.unwrap_or_else(|| panic!("{command}")).trim_end().strip_suffix("END").unwrap().to_owned()
+}
+
+/// A recipe for the database: what stands below the comment that begins so.
+fn recipe(comment: &str) -> String {
+    let block = blocks("### Looking into the queue", "sql").pop().unwrap();
+    let (prelude, _) = block.split_once("\n\n").unwrap();
+    let (_, below) = block.split_once(&format!("-- {comment}")).unwrap_or_else(|| panic!("{comment}"));
+    format!("{prelude}\n--{}", below.split("\n\n").next().unwrap())
+}
+
+/// A program that is killed when the test ends.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A line without what differs each time.
+fn masked(line: &str, port: &str, directory: &str) -> String {
+    let (_, rest) = line.split_once(' ').unwrap_or_default();
+    let rest = rest.replace(&format!("]:{port}"), "]:PORT").replace(directory, "DIRECTORY");
+    match rest.split_once(" as process ") {
+        Some((before, _)) => format!("{before} as process PID"),
+        None => rest,
+    }
+}
+
+#[test]
+fn the_sample_of_the_log_is_what_the_program_prints() {
+    if Command::new("python3").arg("--version").stdout(Stdio::null()).status().is_err() {
+        return skip("there is no python3");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    // Nobody listens there any more, and the system gives the port to nobody else so soon.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let heading = "## First steps";
+    fs::write(at("trial.conf"), here_document("cat > trial.conf", heading).replace("2525", &port)).unwrap();
+    fs::write(at("sink.py"), here_document("cat > sink.py", heading)).unwrap();
+    let mut sink = Command::new("python3");
+    sink.arg(at("sink.py")).arg(&port).stdout(Stdio::null()).stderr(Stdio::null());
+    let _sink = Killed(sink.spawn().unwrap());
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_err() {
+        assert!(std::time::Instant::now() < deadline, "sink.py does not listen");
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+    }
+    let created = Daemon::run_in(directory.path(), Path::new("trial.conf"), &["initdb"]);
+    assert_eq!(created.code(), Some(0), "{}", created.stderr);
+    let daemon = Daemon::spawn_in(directory.path(), Path::new("trial.conf"), &["nodrop"]);
+    daemon.wait_for_output(" creating an index of the faillog ");
+    let database = rusqlite::Connection::open(at("master.db")).unwrap();
+    database.busy_timeout(PATIENCE).unwrap();
+    database.execute_batch(&here_document("sqlite3 master.db", heading)).unwrap();
+    daemon.wait_for_output("mail 4 to <me@[127.0.0.1]> delivered");
+    daemon.wait_for_output("mail 3 to ");
+
+    let mut printed: Vec<String> = daemon
+        .stderr()
+        .lines()
+        .map(|line| masked(line, &port, directory.path().canonicalize().unwrap().to_str().unwrap()))
+        .collect();
+    let sample = |heading: &str| -> Vec<String> {
+        let block = blocks(heading, "text").remove(0);
+        block.lines().map(|line| masked(line, "2525", "/tmp/trial")).collect()
+    };
+    let mut samples = sample(heading);
+    assert!(sample("### The log").iter().all(|line| printed.contains(line)), "{printed:#?}");
+    // When a bounce is made depends on how quickly the database answers.
+    printed.sort_unstable();
+    samples.sort_unstable();
+    assert_eq!(printed, samples);
+    daemon.terminate();
+}
+
+#[test]
+fn every_question_to_the_database_is_answered() {
+    let world = World::new();
+    for number in 1..=3 {
+        world.insert(&Mail::to(&format!("a@d{number}.example")).remote("u:p@relay.example"));
+        world.database.insert_failure(number, "450 later", false, 60);
+    }
+    let questions = blocks("### Looking into the queue", "sql").remove(0);
+    let upgrade = blocks("## Upgrade from the C program", "sql").remove(0);
+    for question in questions.split(";\n").chain(upgrade.split(";\n")).filter(|text| text.contains("SELECT"))
+    {
+        let mut statement = world.database.connection.prepare(question).unwrap();
+        let mut rows = statement.query([]).unwrap();
+        assert!(rows.next().unwrap().is_some(), "{question}");
+    }
+}
+
+/// Three mails for a server, of which the recipes are about the third.
+fn world_of_three(script: Script) -> (World, SmtpServer, i64) {
+    let (world, server) = World::with_server(script);
+    let ids =
+        ["first", "second", "third"].map(|to| world.insert(&Mail::to(&format!("{to}@example.org")).data(to)));
+    assert_eq!(ids[2], 3);
+    (world, server, ids[2])
+}
+
+fn run(world: &World, recipe: &str) {
+    world.database.connection.execute_batch(recipe).unwrap_or_else(|error| panic!("{error}: {recipe}"));
+}
+
+#[test]
+fn a_mail_is_tried_again_and_sent_over_another_server() {
+    let (world, server, id) = world_of_three(Script::new().once("RCPT", "450 4.2.1 later"));
+    let daemon = world.start();
+    world.database.wait("one of them has failed", |database| database.ids().len() == 1);
+    let left = world.database.ids()[0].to_string();
+    run(&world, &recipe("Try one mail again now").replace("= 3", &format!("= {left}")));
+    world.database.wait_until_empty();
+    assert_eq!(server.records().accepted().len(), 3);
+    daemon.terminate();
+    let relay = SmtpServer::start(Script::new());
+    let id = world.insert(&Mail::to(&format!("again{id}@example.org")));
+    let recipe = recipe("Send it over another server").replace("= 3", &format!("= {id}"));
+    run(&world, &recipe.replace("relay.example.net:25", &format!("{}:{}", relay.ip(), relay.port())));
+    let daemon = world.start();
+    world.database.wait_until_empty();
+    daemon.terminate();
+    assert_eq!(relay.records().accepted().len(), 1);
+}
+
+#[test]
+fn a_mail_that_is_held_is_not_tried_and_does_not_bounce_until_it_is_let_go() {
+    let (mut world, server, id) = world_of_three(Script::new());
+    world.set("retries", 1);
+    world.database.insert_failure(id, "450 later", false, 9000);
+    run(&world, &recipe("Hold it"));
+    let daemon = world.start();
+    world.database.wait_until_empty();
+    // Not even the order to try everything reaches it.
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_until_ready(&world);
+    assert_eq!(server.records().delivered_to(), ["first@example.org", "second@example.org"]);
+    run(&world, &recipe("Let it go"));
+    world.database.wait_until_empty();
+    daemon.terminate();
+    assert_eq!(
+        server.records().delivered_to(),
+        ["first@example.org", "second@example.org", "third@example.org"],
+        "it was tried as new mail"
+    );
+}
+
+#[test]
+fn a_mail_is_given_up_with_a_bounce_or_deleted_without() {
+    let (world, server, id) = world_of_three(Script::new());
+    run(&world, &recipe("Give it up"));
+    let daemon = world.start();
+    world.database.wait("the bounce is there", |database| database.row(id).is_none());
+    world.database.wait("the others are sent", |database| database.ids().len() == 1);
+    daemon.terminate();
+    assert_eq!(server.records().accepted().len(), 2);
+    let bounce = world.database.ids()[0];
+    let data = world.database.row(bounce).unwrap().data;
+    assert!(String::from_utf8_lossy(&data.unwrap()).contains("given up by the administrator"));
+
+    let (world, server, id) = world_of_three(Script::new());
+    world.database.insert_failure(id, "450 later", false, 9000);
+    run(&world, &recipe("Delete it without a bounce"));
+    assert!(world.database.failures().is_empty());
+    let daemon = world.start();
+    world.database.wait_until_empty();
+    daemon.terminate();
+    assert_eq!(server.records().accepted().len(), 2);
+}
+
+#[test]
+fn a_backup_is_nobody_elses_to_read_and_there_is_one_of_each_day() {
+    if Command::new("sqlite3").arg("-version").stdout(Stdio::null()).status().is_err() {
+        return skip("there is no sqlite3");
+    }
+    let world = World::new();
+    world.insert(&Mail::to("a@example.org"));
+    let directory = tempfile::tempdir().unwrap();
+    let database: PathBuf = directory.path().join("master.db");
+    std::os::unix::fs::symlink(world.database.path(), &database).unwrap();
+    // A calendar in place of the one of the system.
+    let calendar = directory.path().join("date");
+    for day in ["2026-11-22", "2026-11-23"] {
+        fs::write(&calendar, format!("#!/bin/sh\n[ \"$1\" = +%Y-%m-%d ] && echo {day}\n")).unwrap();
+        fs::set_permissions(&calendar, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+        let mut shell = Command::new("sh");
+        shell.arg("-ec").arg(&blocks("### Backup", "sh")[0]).current_dir(directory.path()).env("PATH", path);
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let backup = directory.path().join(format!("backup-{day}.db"));
+        assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o777, 0o600);
+        let copy = rusqlite::Connection::open(&backup).unwrap();
+        let count: i64 = copy.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 1);
+    }
+}
