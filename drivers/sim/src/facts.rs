@@ -7,7 +7,7 @@ use cmail_delivery::event::Event;
 use cmail_delivery::io::{ConnectionId, Purpose, Tls, TlsVersion};
 use cmail_delivery::outbox::{Commit, MailId, RequestId, StoreReply, StoreRequest};
 use cmail_delivery::settings::{Hosts, Settings};
-use cmail_delivery::time::Now;
+use cmail_delivery::time::{Instant, Now};
 
 use crate::map::Map;
 use crate::outbox::{MailKey, Outbox};
@@ -141,6 +141,8 @@ pub(crate) enum Fact<'a> {
 pub(crate) struct Scene<'a> {
     /// The time.
     pub(crate) now: Now,
+    /// When the core may have said what it says now at the earliest: what it wants is sometimes found later.
+    pub(crate) said_since: Instant,
     /// What the administrator has configured.
     pub(crate) settings: &'a Settings,
     /// The outbox as it is.

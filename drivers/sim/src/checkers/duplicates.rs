@@ -197,7 +197,10 @@ mod tests {
         let settings = Options::draw(&mut Dice::new(1), 1).settings();
         let (outbox, map) = (Outbox::new(), Map::default());
         let now = Now { monotonic: Instant::default(), wall: UnixTime(0) };
-        duplicates.see(&Scene { now, settings: &settings, outbox: &outbox, map: &map }, fact)
+        duplicates.see(
+            &Scene { now, said_since: now.monotonic, settings: &settings, outbox: &outbox, map: &map },
+            fact,
+        )
     }
 
     fn accepted(duplicates: &mut Duplicates, id: u64, number: u32, data: &[u8]) -> Result<(), String> {

@@ -54,7 +54,7 @@ impl Checker for Retries {
                 if *kind != FailureKind::Early {
                     self.unrecorded.insert(*id, self.step);
                 }
-                self.tried.insert(*id, (self.step, scene.now.monotonic));
+                self.tried.insert(*id, (self.step, scene.said_since));
             }
             Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
                 for row in transactions.iter().flat_map(|transaction| &transaction.rows) {

@@ -207,6 +207,7 @@ impl<'a> Replay<'a> {
     fn see(&mut self, fact: Fact<'_>) {
         let scene = Scene {
             now: self.now,
+            said_since: self.now.monotonic,
             settings: &self.transcript.scene.settings,
             outbox: &self.outbox,
             map: &self.transcript.scene.map,

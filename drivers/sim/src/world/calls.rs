@@ -31,6 +31,7 @@ impl World {
         let now = self.clock.now();
         let Some(daemon) = self.daemon() else { return };
         daemon.dispatcher.handle_input(now, input);
+        self.untaken_since.get_or_insert(now.monotonic);
         self.after_call();
     }
 
@@ -40,6 +41,7 @@ impl World {
         let now = self.clock.now();
         let Some(daemon) = self.daemon() else { return };
         daemon.dispatcher.handle_timeout(now);
+        self.untaken_since.get_or_insert(now.monotonic);
         self.after_call();
     }
 
@@ -66,6 +68,7 @@ impl World {
             }
             self.take_output(output);
         }
+        self.untaken_since = None;
         self.resume_postponed();
         if let Some(daemon) = &self.daemon {
             let surplus = if self.mutation == Mutation::HoardsRows { 1000 } else { 0 };

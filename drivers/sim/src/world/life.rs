@@ -30,6 +30,7 @@ impl World {
         let file = self.mutation.hosts_file(file);
         let dispatcher = Dispatcher::new(self.clock.now(), settings, file, mode, seed);
         self.deadline = None;
+        self.untaken_since = None;
         self.daemon = Some(Daemon { dispatcher, epoch: self.epochs });
         self.take_outputs();
     }

@@ -120,6 +120,8 @@ pub(crate) struct World {
     down: Vec<Option<Down>>,
     daemon: Option<Daemon>,
     epochs: u32,
+    /// When the daemon was first called since its outputs were taken.
+    untaken_since: Option<Instant>,
     /// When the daemon wants to be called, unless it was called since that was asked.
     deadline: Option<Option<Instant>>,
     /// Where it puts what it sends.
@@ -177,6 +179,7 @@ impl World {
             down: vec![None; hosts],
             daemon: None,
             epochs: 0,
+            untaken_since: None,
             deadline: None,
             scratch: BytesMut::new(),
             crashes_in: None,
@@ -274,8 +277,14 @@ impl World {
     }
 
     fn see(&mut self, fact: Fact<'_>) {
-        let scene =
-            Scene { now: self.clock.now(), settings: &self.settings, outbox: &self.outbox, map: &self.map };
+        let now = self.clock.now();
+        let scene = Scene {
+            now,
+            said_since: self.untaken_since.unwrap_or(now.monotonic),
+            settings: &self.settings,
+            outbox: &self.outbox,
+            map: &self.map,
+        };
         self.witness.see(&scene, fact);
     }
 
