@@ -204,6 +204,16 @@ impl Mailbox {
         }
     }
 
+    /// The same text for all addresses that differ only in how their domain is written: in upper or lower case, in U-labels or
+    /// A-labels. Local parts are equal only if all their octets are (RFC 5321 section 2.4).
+    pub fn canonical(&self) -> String {
+        match self.domain() {
+            Ok(MailDomain::Name(domain)) => format!("{}@{domain}", self.local_part()),
+            Ok(MailDomain::Literal(address)) => format!("{}@[{address}]", self.local_part()),
+            Err(_) => self.text.as_ref().to_owned(),
+        }
+    }
+
     /// Whether the address can be sent only to a server that offers SMTPUTF8 (RFC 6531 section 3.4).
     pub fn needs_smtputf8(&self) -> bool {
         !self.text.is_ascii()
@@ -248,6 +258,16 @@ mod tests {
 
     fn mailbox(text: &str) -> Mailbox {
         Mailbox::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn addresses_are_the_same_however_their_domain_is_written() {
+        let canonical = |text: &str| Mailbox::parse(text.as_bytes()).unwrap().canonical();
+        assert_eq!(canonical("A@Example.ORG."), "A@example.org");
+        assert_eq!(canonical("a@B\u{fc}cher.example"), canonical("a@xn--BCHER-kva.example"));
+        assert_eq!(canonical("a@[ipv6:2001:DB8::1]"), canonical("a@[IPv6:2001:db8:0::1]"));
+        assert_ne!(canonical("A@example.org"), canonical("a@example.org"));
+        assert_eq!(canonical("root"), "root");
     }
 
     #[test]

@@ -5,10 +5,11 @@
 
 use alloc::borrow::ToOwned;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use crate::command::CommandName;
 use crate::shown::{ELLIPSIS, one_line, truncated};
 use crate::status::EnhancedStatus;
 
@@ -141,6 +142,20 @@ impl StoredFailure {
             .into_iter()
             .find(|own| text.starts_with(own.as_str()));
         Self { reply, status, remote, command, own, text }
+    }
+
+    /// Whether the message was refused for its content or its size, so that other servers may refuse it too: for good after its
+    /// data, or in words that say so (RFC 3463 sections 3.4, 3.7 and 3.8: x.3.4, x.6.z and x.7.z). A policy counts only where a
+    /// server has spoken: one of our own is about a connection.
+    pub fn is_about_content(&self) -> bool {
+        let by_status = self.status.is_some_and(|status| match (status.subject, status.detail) {
+            (3, 4) | (6, _) => true,
+            (7, _) => self.reply.is_some(),
+            _ => false,
+        });
+        let is_permanent = self.reply.as_ref().is_some_and(|reply| reply.code / 100 == 5);
+        let is_to = |name: CommandName| self.command.as_deref() == Some(&*name.to_string());
+        by_status || (is_permanent && [CommandName::MailData, CommandName::EndOfData].into_iter().any(is_to))
     }
 }
 
@@ -331,6 +346,32 @@ mod tests {
         assert_eq!(parse("450 4.1.1 well").status, Some(EnhancedStatus::new(4, 1, 1)));
         let below = server("550-they say:\n550-4.2.2 full\n550 5.1.1 no");
         assert_eq!(parse(&below).status, Some(EnhancedStatus::new(5, 1, 1)));
+    }
+
+    #[test]
+    fn a_refusal_for_content_or_size_is_told_from_others() {
+        let said = |reply: &str, command: &str| {
+            let address = "192.0.2.1:25".parse().unwrap();
+            FailureText::server(reply, "mx.example.org", address, command)
+        };
+        let too_long = FailureText::free(EnhancedStatus::MESSAGE_TOO_LONG, "the message has 5 octets");
+        let ours = FailureText::own(OwnFailure::ReachRelay, EnhancedStatus::POLICY, "no TLS");
+        for (text, expected) in [
+            (said("550 no", "end of data"), true),
+            (said("500 Line too long", "mail data"), true),
+            (said("451 later", "end of data"), false),
+            (said("451 4.7.1 looks like spam", "end of data"), true),
+            (said("552 5.3.4 too big", "MAIL FROM"), true),
+            (said("550 5.6.1 no 8-bit", "DATA"), true),
+            (said("550 5.7.1 virus", "RCPT TO"), true),
+            (said("550 5.1.1 who?", "RCPT TO"), false),
+            (said("550 5.3.5 oh", "RCPT TO"), false),
+            (said("554 no", "DATA"), false),
+            (too_long, true),
+            (ours, false),
+        ] {
+            assert_eq!(parse(&text).is_about_content(), expected, "{text}");
+        }
     }
 
     #[test]

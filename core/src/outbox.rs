@@ -26,6 +26,14 @@ pub const DATA_CHUNK_OCTETS: usize = 64 * 1024;
 /// Mail data that one claim may bring at most; its first message comes in any case.
 pub const CLAIM_BUDGET_OCTETS: usize = 256 * 1024;
 
+/// Most octets of an original that are read to find its header section, where it does not come back whole.
+pub const HEADER_LIMIT_OCTETS: usize = 1024 * 1024;
+
+/// Whether what stands in `mail_envelopefrom` is the null reverse-path, with white space around it or not.
+pub fn is_null_path(sender: &[u8]) -> bool {
+    matches!(sender.trim_ascii(), b"" | b"<>")
+}
+
 /// The key of a row of the outbox: one recipient of one message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MailId(pub i64);
@@ -64,7 +72,7 @@ pub struct Row {
     pub id: MailId,
     /// `mail_remote`, if it is not NULL.
     pub remote: Option<Bytes>,
-    /// `mail_envelopefrom`; nothing if it is NULL, empty or `<>`, the null reverse-path.
+    /// `mail_envelopefrom`; nothing if it is NULL or [the null reverse-path](is_null_path).
     pub sender: Option<Bytes>,
     /// `mail_envelopeto`.
     pub recipient: Bytes,
@@ -136,8 +144,8 @@ pub enum StoreRequest {
     ReadFailed {
         /// The rows; all have the same next hop.
         ids: Vec<MailId>,
-        /// Originals up to this size are wanted whole, of larger ones the first [`DATA_CHUNK_OCTETS`], which have the
-        /// header section in them.
+        /// Originals up to this size are wanted whole, of larger ones what
+        /// [`needed_octets`](crate::bounce::needed_octets) says, for the header section.
         original_limit_octets: u64,
     },
     /// Whose mail these rows are, for the log alone. Answer: [`StoreReply::Recipients`].
@@ -380,6 +388,16 @@ mod tests {
         assert_eq!(after(i64::MIN), Some(MailId(i64::MIN + 1)));
         assert_eq!((after(0), after(i64::MAX)), (Some(MailId(1)), None));
         assert!(Cursor::BeforeFirst < Cursor::After(MailId(i64::MIN)));
+    }
+
+    #[test]
+    fn the_null_path_is_known_however_it_is_written() {
+        for path in ["", "<>", " ", " <>\r\n"] {
+            assert!(is_null_path(path.as_bytes()), "{path:?}");
+        }
+        for path in ["<", "<a@example.org>", "a@example.org", "< >"] {
+            assert!(!is_null_path(path.as_bytes()), "{path:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cmail_delivery::address::Mailbox;
-use cmail_delivery::bounce::compose_ordered;
+use cmail_delivery::bounce::{compose_ordered, needed_octets};
 use cmail_delivery::failure::TEXT_LIMIT_OCTETS;
 use cmail_delivery::outbox::{
     Attempt, ClaimedTransaction, Commit, DATA_CHUNK_OCTETS, FailState, FailedMail, FailedMessage, MailId,
@@ -182,9 +182,8 @@ impl Outbox {
         let (mut messages, mut left_over, mut octets) = (Vec::new(), Vec::new(), 0);
         for group in self.groups(ids) {
             let data = &group[0].1.data;
-            let is_small = data.len() as u64 <= original_limit_octets;
-            let original =
-                if is_small { data.clone() } else { data.slice(..data.len().min(DATA_CHUNK_OCTETS)) };
+            let needed = needed_octets(data, data.len() as u64, original_limit_octets);
+            let original = data.slice(..needed as usize);
             octets += original.len();
             if octets > BUDGET_OCTETS && !messages.is_empty() {
                 left_over.extend(group.iter().map(|(id, _)| *id));

@@ -4,7 +4,9 @@
 //! header section.
 
 mod original;
+mod quoted_printable;
 mod report;
+mod returned;
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -23,12 +25,15 @@ use mail_builder::headers::raw::Raw;
 use mail_builder::mime::MimePart;
 
 use crate::address::{Domain, Mailbox};
-use crate::outbox::{BounceOrder, FailedMessage};
+use crate::outbox::{BounceOrder, FailedMessage, is_null_path};
 use crate::rng::Rng;
 use crate::shown::one_line;
 use crate::time::UnixTime;
 
+use returned::{Extent, Returned};
+
 pub use report::ATTEMPT_LIMIT;
+pub use returned::needed_octets;
 
 /// Longest address in To, in octets: no address can be folded (RFC 5322 section 2.1.1).
 const TO_LIMIT_OCTETS: usize = 900;
@@ -70,33 +75,25 @@ pub fn compose(
     now: UnixTime,
     rng: &mut Rng,
 ) -> Option<Bytes> {
-    let sender = message.mails.first()?.row.sender.as_deref().filter(|sender| !sender.is_empty())?;
+    let sender = message.mails.first()?.row.sender.as_deref().filter(|sender| !is_null_path(sender))?;
     let announce = host_name(settings.announce);
-    let original: &[u8] = &message.original;
-    let is_complete = u64::try_from(original.len()).is_ok_and(|octets| octets >= message.data_octets);
-    let is_whole = is_complete && message.data_octets <= settings.return_limit_octets;
-    let header = original::header_section(original, is_complete);
-    let returned = if is_whole { original } else { header };
-
+    let returned = Returned::of(message, settings.return_limit_octets);
     let (sender, sender_is_international) = to(sender);
-    let is_international = sender_is_international
-        || message.mails.iter().any(|mail| report::printable_address(&mail.row.recipient).1);
-    let readable = report::readable_part(&announce, message, is_whole);
-    let status = report::status_part(&announce, message, is_international);
+    let readable = report::readable_part(&announce, message, &returned.sentence());
+    let status = report::status_part(&announce, message, sender_is_international);
     let status_encoding = original::transfer_encoding(status.as_bytes());
-    let returned_encoding = original::transfer_encoding(returned);
+    let types = PartTypes::new(message, &returned, sender_is_international);
 
     let message_id = format!("{}@{announce}", random_token::<MESSAGE_ID_OCTETS>(rng));
-    let boundary = boundary(&[readable.as_bytes(), status.as_bytes(), returned], rng);
-    let types = PartTypes::new(is_international, is_whole);
+    let boundary = boundary(&[readable.as_bytes(), status.as_bytes(), &returned.octets], rng);
     let readable_octets = readable.len();
     let parts = vec![
         MimePart::new("text/plain", readable).header("Content-Description", Raw::new("Notification")),
         part(types.status, "Delivery report", status_encoding, status.as_bytes()),
-        part(types.returned, types.returned_description, returned_encoding, returned),
+        part(types.returned, types.returned_description, returned.encoding, &returned.octets),
     ];
     // RFC 2045 section 6.4: a multipart is 8bit if one of its parts is.
-    let encoding = if [status_encoding, returned_encoding].contains(&"8bit") { "8bit" } else { "7bit" };
+    let encoding = if [status_encoding, returned.encoding].contains(&"8bit") { "8bit" } else { "7bit" };
     let report = ContentType::new("multipart/report")
         .attribute("report-type", "delivery-status")
         .attribute("boundary", boundary);
@@ -108,12 +105,12 @@ pub fn compose(
         .message_id(message_id)
         // RFC 3834 section 5.
         .header("Auto-Submitted", Raw::new("auto-replied"));
-    if let Some(id) = original::message_id(header) {
-        let references = original::references(header, &id);
+    if let Some(id) = original::message_id(returned.header) {
+        let references = original::references(returned.header, &id);
         builder = builder.in_reply_to(id).references(MessageId::new_list(references.into_iter()));
     }
     let body = MimePart::new(report, parts).transfer_encoding(encoding);
-    let parts_octets = readable_octets + status.len() + returned.len();
+    let parts_octets = readable_octets + status.len() + returned.octets.len();
     let mut octets = Vec::with_capacity(parts_octets + HEADERS_OCTETS);
     builder.body(body).serialize(&mut octets);
     Some(octets.into())
@@ -127,15 +124,27 @@ struct PartTypes {
 }
 
 impl PartTypes {
-    /// RFC 6522 section 3, and RFC 6533 section 6 where an address is not ASCII.
-    fn new(is_international: bool, is_whole: bool) -> Self {
-        let status =
-            if is_international { "message/global-delivery-status" } else { "message/delivery-status" };
-        let (returned, returned_description) = match (is_whole, is_international) {
-            (true, false) => ("message/rfc822", "Undelivered message"),
-            (true, true) => ("message/global", "Undelivered message"),
-            (false, false) => ("text/rfc822-headers", "Undelivered message headers"),
-            (false, true) => ("message/global-headers", "Undelivered message headers"),
+    /// Those of RFC 6522 section 3; those of RFC 6533 for a status that is not ASCII, which only a sender can read whose own
+    /// address is not, and for an original that is a message of RFC 6532.
+    fn new(message: &FailedMessage, returned: &Returned<'_>, sender_is_international: bool) -> Self {
+        let status = match sender_is_international {
+            true => "message/global-delivery-status",
+            false => "message/delivery-status",
+        };
+        let goes_to_international =
+            message.mails.iter().any(|mail| report::printable_address(&mail.row.recipient).1);
+        let has_international_header =
+            !returned.header.is_ascii() && core::str::from_utf8(returned.header).is_ok();
+        let is_global = sender_is_international || (goes_to_international && has_international_header);
+        let (returned, returned_description) = match (returned.extent, is_global) {
+            (Extent::Whole, false) => ("message/rfc822", "Undelivered message"),
+            (Extent::Whole, true) => ("message/global", "Undelivered message"),
+            (Extent::Large | Extent::Refused | Extent::HardToSend, false) => {
+                ("text/rfc822-headers", "Undelivered message headers")
+            }
+            (Extent::Large | Extent::Refused | Extent::HardToSend, true) => {
+                ("message/global-headers", "Undelivered message headers")
+            }
         };
         Self { status, returned, returned_description }
     }

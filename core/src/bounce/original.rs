@@ -1,6 +1,6 @@
 //! What a bounce takes from the message that it is about. The message may consist of any octets.
 
-use alloc::borrow::ToOwned;
+use alloc::borrow::{Cow, ToOwned};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::str;
@@ -11,21 +11,84 @@ const LINE_LIMIT_OCTETS: usize = 998;
 const MESSAGE_ID_LIMIT_OCTETS: usize = 900;
 /// Most message identifiers in References.
 const REFERENCES_LIMIT: usize = 20;
+/// The fields by which people and programs tell which message it is.
+const TELLING_FIELDS: [&str; 8] =
+    ["Subject", "Message-ID", "References", "In-Reply-To", "From", "To", "Cc", "Date"];
 /// Longest value of a header field that is looked at, in octets.
 const FIELD_LIMIT_OCTETS: usize = 16 * 1024;
 
-/// The header section, up to the empty line after it, which is left out.
-///
-/// If that is not reached and the message goes on behind `octets`, the section ends with the last whole line.
-pub(super) fn header_section(octets: &[u8], is_whole: bool) -> &[u8] {
-    let mut rest = octets;
-    while let Some(line) = split_line(rest) {
-        if line.content.is_empty() || (!line.is_terminated && !is_whole) {
-            break;
+/// The header section of a message, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeaderSection<'a> {
+    /// Whole fields only, and nothing of the empty line after them.
+    pub(super) octets: &'a [u8],
+    /// Whether there is more of it.
+    pub(super) is_cut: bool,
+}
+
+impl<'a> HeaderSection<'a> {
+    /// Finds the empty line after it in `octets`, the beginning of a message, or all of it if `is_whole`.
+    pub(super) fn find(octets: &'a [u8], is_whole: bool) -> Self {
+        let mut rest = octets;
+        let mut last_field = octets;
+        while let Some(line) = split_line(rest) {
+            if line.content.is_empty() {
+                return Self { octets: before(octets, rest), is_cut: false };
+            }
+            if !line.is_continuation() {
+                last_field = rest;
+            }
+            rest = line.rest;
         }
-        rest = line.rest;
+        if is_whole {
+            return Self { octets, is_cut: false };
+        }
+        // It is not known where the last field ends.
+        Self { octets: before(octets, last_field), is_cut: true }
     }
+
+    /// The fields, each with all its lines and their ends.
+    fn fields(self) -> impl Iterator<Item = &'a [u8]> {
+        let mut rest = self.octets;
+        core::iter::from_fn(move || {
+            let field = rest;
+            rest = split_line(rest)?.rest;
+            while let Some(line) = split_line(rest).filter(Line::is_continuation) {
+                rest = line.rest;
+            }
+            Some(before(field, rest))
+        })
+    }
+
+    /// As many whole fields as fit into so many octets: first those that tell which message it is, then the others, in their
+    /// order. Also returns whether some are missing.
+    pub(super) fn within(self, limit_octets: usize) -> (Cow<'a, [u8]>, bool) {
+        if self.octets.len() <= limit_octets {
+            return (Cow::Borrowed(self.octets), self.is_cut);
+        }
+        let mut left_octets = limit_octets;
+        let mut fields: Vec<(&[u8], bool)> = self.fields().map(|field| (field, false)).collect();
+        for telling in [true, false] {
+            for (field, is_kept) in fields.iter_mut().filter(|(field, _)| is_telling(field) == telling) {
+                if let Some(left) = left_octets.checked_sub(field.len()) {
+                    (left_octets, *is_kept) = (left, true);
+                }
+            }
+        }
+        let kept = fields.iter().filter(|(_, is_kept)| *is_kept);
+        (Cow::Owned(kept.flat_map(|(field, _)| field.iter().copied()).collect()), true)
+    }
+}
+
+/// What comes before `rest`, with which `octets` end.
+fn before<'a>(octets: &'a [u8], rest: &[u8]) -> &'a [u8] {
     octets.get(..octets.len() - rest.len()).unwrap_or_default()
+}
+
+/// Whether a field is one of [`TELLING_FIELDS`].
+fn is_telling(field: &[u8]) -> bool {
+    let name = field.split(|&octet| octet == b':').next().unwrap_or_default().trim_ascii_end();
+    TELLING_FIELDS.iter().any(|telling| name.eq_ignore_ascii_case(telling.as_bytes()))
 }
 
 /// The identifier in Message-ID, without its angle brackets.
@@ -50,20 +113,30 @@ pub(super) fn references(header: &[u8], message_id: &str) -> Vec<String> {
     references
 }
 
+/// Whether servers may refuse `octets`, or cut them, as no message may hold them (RFC 5322 sections 2.1.1 and 2.2): NUL, or a
+/// line that is too long.
+pub(super) fn is_hard_to_send(octets: &[u8]) -> bool {
+    let is_long = |line: &[u8]| line.len() > LINE_LIMIT_OCTETS;
+    memchr::memchr(0, octets).is_some() || octets.split(|octet| matches!(octet, b'\r' | b'\n')).any(is_long)
+}
+
 /// The transfer encoding that `octets` have as they are. Of those allowed for a message (RFC 2046 section 5.2.1,
-/// RFC 6522 section 3) binary is no choice, as it needs an extension; nothing else keeps every octet.
+/// RFC 6522 section 3) binary is no choice, as it needs an extension.
 pub(super) fn transfer_encoding(octets: &[u8]) -> &'static str {
-    let is_short = |line: &[u8]| line.len() <= LINE_LIMIT_OCTETS;
-    let is_7bit = octets.iter().all(|&octet| octet != 0 && octet.is_ascii())
-        && octets.split(|octet| matches!(octet, b'\r' | b'\n')).all(is_short);
-    if is_7bit { "7bit" } else { "8bit" }
+    if octets.is_ascii() && !is_hard_to_send(octets) { "7bit" } else { "8bit" }
 }
 
 /// A line and what follows it.
 struct Line<'a> {
     content: &'a [u8],
-    is_terminated: bool,
     rest: &'a [u8],
+}
+
+impl Line<'_> {
+    /// Whether the line belongs to the field before it (RFC 5322 section 2.2.3).
+    fn is_continuation(&self) -> bool {
+        matches!(self.content.first(), Some(b' ' | b'\t'))
+    }
 }
 
 /// Splits at the first line end: CRLF, or a bare CR or LF, which becomes one when it is sent.
@@ -71,12 +144,12 @@ fn split_line(octets: &[u8]) -> Option<Line<'_>> {
     if octets.is_empty() {
         return None;
     }
-    let end = octets.iter().position(|octet| matches!(octet, b'\r' | b'\n'));
+    let end = memchr::memchr2(b'\r', b'\n', octets);
     let Some((content, rest)) = end.and_then(|end| octets.split_at_checked(end)) else {
-        return Some(Line { content: octets, is_terminated: false, rest: &[] });
+        return Some(Line { content: octets, rest: &[] });
     };
     let rest = rest.strip_prefix(b"\r\n").or_else(|| rest.get(1..)).unwrap_or_default();
-    Some(Line { content, is_terminated: true, rest })
+    Some(Line { content, rest })
 }
 
 /// The value of the first field of this name, unfolded.
@@ -85,7 +158,7 @@ fn field(header: &[u8], name: &str) -> Option<Vec<u8>> {
     let mut rest = header;
     while let Some(line) = split_line(rest) {
         rest = line.rest;
-        let is_continuation = matches!(line.content.first(), Some(b' ' | b'\t'));
+        let is_continuation = line.is_continuation();
         match &mut value {
             Some(value) if !is_continuation || value.len() + line.content.len() > FIELD_LIMIT_OCTETS => break,
             Some(value) => value.extend_from_slice(line.content),
@@ -127,19 +200,42 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn the_header_section_ends_at_the_empty_line_however_lines_end() {
-        assert_eq!(header_section(b"A: 1\r\nB: 2\r\n\r\nbody", true), b"A: 1\r\nB: 2\r\n");
-        assert_eq!(header_section(b"A: 1\nB: 2\n\nbody", true), b"A: 1\nB: 2\n");
-        assert_eq!(header_section(b"A: 1\rB: 2\r\rbody", true), b"A: 1\rB: 2\r");
-        assert_eq!(header_section(b"\r\nbody", true), b"");
+    fn found(octets: &[u8], is_whole: bool) -> (&[u8], bool) {
+        let HeaderSection { octets, is_cut } = HeaderSection::find(octets, is_whole);
+        (octets, is_cut)
     }
 
     #[test]
-    fn a_truncated_header_section_ends_with_a_whole_line() {
-        assert_eq!(header_section(b"A: 1\r\nB: 2", false), b"A: 1\r\n");
-        assert_eq!(header_section(b"A: 1\r\nB: 2", true), b"A: 1\r\nB: 2");
-        assert_eq!(header_section(b"A: 1", false), b"");
+    fn the_header_section_ends_at_the_empty_line_however_lines_end() {
+        for is_whole in [true, false] {
+            assert_eq!(found(b"A: 1\r\nB: 2\r\n\r\nbody", is_whole), (&b"A: 1\r\nB: 2\r\n"[..], false));
+            assert_eq!(found(b"A: 1\nB: 2\n\nbody", is_whole), (&b"A: 1\nB: 2\n"[..], false));
+            assert_eq!(found(b"A: 1\rB: 2\r\rbody", is_whole), (&b"A: 1\rB: 2\r"[..], false));
+            assert_eq!(found(b"\r\nbody", is_whole), (&b""[..], false));
+        }
+    }
+
+    #[test]
+    fn a_truncated_header_section_ends_with_a_whole_field() {
+        assert_eq!(found(b"A: 1\r\nB: 2\r\n 3\r\n", false), (&b"A: 1\r\n"[..], true));
+        assert_eq!(found(b"A: 1\r\nB: 2", false), (&b"A: 1\r\n"[..], true));
+        assert_eq!(found(b"A: 1\r\nB: 2", true), (&b"A: 1\r\nB: 2"[..], false));
+        assert_eq!(found(b"A: 1", false), (&b""[..], true));
+    }
+
+    #[test]
+    fn of_too_many_fields_those_stay_that_tell_which_message_it_is() {
+        let header = b"Received: a\r\n long one\r\nX: 1\r\nTo: c\r\n d\r\nSUBJECT : b\r\nX: 2\r\n";
+        let section = HeaderSection::find(header, true);
+        let kept = |limit| String::from_utf8(section.within(limit).0.into_owned()).unwrap();
+        assert_eq!(section.within(header.len()), (Cow::Borrowed(&header[..]), false));
+        assert_eq!(
+            kept(header.len() - 1),
+            "Received: a\r\n long one\r\nX: 1\r\nTo: c\r\n d\r\nSUBJECT : b\r\n"
+        );
+        assert_eq!(kept(35), "X: 1\r\nTo: c\r\n d\r\nSUBJECT : b\r\n");
+        assert_eq!(kept(11), "To: c\r\n d\r\n");
+        assert!(section.within(11).1);
     }
 
     #[test]
@@ -198,9 +294,10 @@ mod tests {
             octets in prop::collection::vec(prop::sample::select(&b"\r\na:"[..]), 0..20),
             is_whole: bool,
         ) {
-            let header = header_section(&octets, is_whole);
-            prop_assert!(octets.starts_with(header));
-            let mut rest = header;
+            let section = HeaderSection::find(&octets, is_whole);
+            prop_assert!(octets.starts_with(section.octets));
+            prop_assert_eq!(section.fields().flatten().copied().collect::<Vec<u8>>(), section.octets);
+            let mut rest = section.octets;
             while let Some(line) = split_line(rest) {
                 prop_assert!(!line.content.is_empty());
                 rest = line.rest;

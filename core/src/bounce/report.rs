@@ -26,9 +26,9 @@ const FOLD_COLUMN: usize = 76;
 /// Longest run of characters without a place to fold at; one is made where a text has none. Even if every character
 /// has to be written in the longest way, such a run stays within a line of 998 octets (RFC 5322 section 2.1.1).
 const WORD_LIMIT_CHARACTERS: usize = 90;
-/// Longest address that is written on one line, whatever is in it; that is longer than any valid path (RFC 5321
-/// section 4.5.3.1.3), and fits a line however it has to be written.
-const ADDRESS_LIMIT_OCTETS: usize = 300;
+/// Longest address that is written on one line, in octets as it is written (RFC 5322 section 2.1.1, with room for the name of
+/// the field); any valid path is shorter (RFC 5321 section 4.5.3.1.3), unless nearly all of it has to be written by numbers.
+const ADDRESS_LIMIT_OCTETS: usize = 960;
 /// What stands before a diagnostic that no server gave (RFC 3464 section 2.3.6).
 const OWN_DIAGNOSTIC_TYPE: &str = "X-Cmail; ";
 /// 9999-12-31 23:59:59 UTC: later years have no date of RFC 5322.
@@ -57,8 +57,9 @@ fn decisive_attempt(mail: &FailedMail) -> Option<&Attempt> {
     mail.attempts.iter().rev().find(|attempt| attempt.fatal).or(mail.attempts.last())
 }
 
-/// The part for people: which recipients, and for each, what happened at every attempt.
-pub(super) fn readable_part(announce: &str, message: &FailedMessage, is_whole: bool) -> String {
+/// The part for people: what of the message is attached, as `returned` says, which recipients, and for each, what happened
+/// at every attempt.
+pub(super) fn readable_part(announce: &str, message: &FailedMessage, returned: &str) -> String {
     let mut text = format!(
         "This is the mail system at {announce}.\n\n\
          Your message could not be delivered to the recipients below, and it will\n\
@@ -69,8 +70,7 @@ pub(super) fn readable_part(announce: &str, message: &FailedMessage, is_whole: b
     if let Some(arrival) = arrival(message) {
         text.push_str(&format!("The message was submitted on {}.\n", readable_date(arrival)));
     }
-    let returned = if is_whole { "The message itself is" } else { "The headers of the message are" };
-    text.push_str(&format!("{returned} attached.\n"));
+    text.push_str(returned);
     let budget_octets = TEXTS_LIMIT_OCTETS / message.mails.len().max(1);
     let text_limit = text_limit_octets(message);
     for mail in &message.mails {
@@ -149,8 +149,10 @@ struct StatusPart {
 impl StatusPart {
     fn recipient(&mut self, mail: &FailedMail) {
         let (address, needs_utf8) = printable_address(&mail.row.recipient);
-        // RFC 6533 section 3: the address type of addresses that are not ASCII.
-        self.address("Final-Recipient", if needs_utf8 { "utf-8" } else { "rfc822" }, &address);
+        // RFC 6533 section 3: the address type of addresses that are not ASCII, as it is written in ASCII (`utf-8-addr-xtext`)
+        // or in UTF-8 (`utf-8-address`).
+        let kind = if needs_utf8 { "utf-8" } else { "rfc822" };
+        self.address("Final-Recipient", kind, &address, needs_utf8 && !self.is_international);
         self.field("Action", "failed");
         let attempt = decisive_attempt(mail);
         let failure = attempt.map(|attempt| StoredFailure::parse(&attempt.text));
@@ -170,17 +172,20 @@ impl StatusPart {
         }
     }
 
-    /// Writes an address, in which every space counts, unless it is no address anyway.
-    fn address(&mut self, name: &str, kind: &str, address: &str) {
-        if address.len() > ADDRESS_LIMIT_OCTETS {
+    /// Writes an address, in which every space counts, unless it is too long for a line and no address anyway.
+    fn address(&mut self, name: &str, kind: &str, address: &str, is_xtext: bool) {
+        let mut written = String::new();
+        for character in one_line(address).chars() {
+            if is_xtext && !is_plain_xtext(character) {
+                embed(&mut written, character);
+            } else {
+                self.put(&mut written, character);
+            }
+        }
+        if written.len() > ADDRESS_LIMIT_OCTETS {
             return self.field(name, &format!("{kind}; {address}"));
         }
-        self.text.push_str(name);
-        self.text.push_str(": ");
-        self.text.push_str(kind);
-        self.text.push_str("; ");
-        self.word(address);
-        self.text.push_str("\r\n");
+        self.text.push_str(&format!("{name}: {kind}; {written}\r\n"));
     }
 
     /// Writes a field; every line of `value` begins a line of its own. There is never a line of nothing but white
@@ -207,18 +212,32 @@ impl StatusPart {
         self.text.push_str("\r\n");
     }
 
-    /// Writes a text that stays on its line. Characters that are not ASCII are written in the notation of RFC 6533
-    /// section 3 (`EmbeddedUnicodeChar`), unless they may stand as they are.
+    /// Writes a text that stays on its line.
     fn word(&mut self, word: &str) {
-        for character in one_line(word).chars() {
-            if character.is_ascii() || self.is_international {
-                self.text.push(character);
-            } else {
-                // Writing to a String cannot fail.
-                let _ = write!(self.text, "\\x{{{:02X}}}", u32::from(character));
-            }
+        let mut text = core::mem::take(&mut self.text);
+        one_line(word).chars().for_each(|character| self.put(&mut text, character));
+        self.text = text;
+    }
+
+    /// Writes a character; one that is not ASCII in the notation of RFC 6533 section 3, unless it may stand as it is.
+    fn put(&self, text: &mut String, character: char) {
+        if character.is_ascii() || self.is_international {
+            text.push(character);
+        } else {
+            embed(text, character);
         }
     }
+}
+
+/// Whether a character stands for itself in an address that is written in ASCII (RFC 6533 section 3, `QCHAR`).
+fn is_plain_xtext(character: char) -> bool {
+    character.is_ascii_graphic() && !matches!(character, '\\' | '+' | '=')
+}
+
+/// Writes a character by its number (RFC 6533 section 3, `EmbeddedUnicodeChar`).
+fn embed(text: &mut String, character: char) {
+    // Writing to a String cannot fail.
+    let _ = write!(text, "\\x{{{:02X}}}", u32::from(character));
 }
 
 /// A word in pieces that fit a line; no piece is empty.

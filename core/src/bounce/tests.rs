@@ -7,6 +7,8 @@ use alloc::string::ToString as _;
 use core::str;
 use proptest::prelude::*;
 
+mod returned;
+
 const SETTINGS: BounceSettings<'_> = BounceSettings {
     announce: "mail.example.org",
     bounce_from: "postmaster@mail.example.org",
@@ -199,35 +201,9 @@ fn all_recipients_share_one_bounce() {
 }
 
 #[test]
-fn an_original_up_to_the_limit_comes_back_whole_a_larger_one_as_headers() {
-    let original = |octets: usize| {
-        let header = b"Subject: x\r\nTo: y\r\n\r\n".to_vec();
-        let body = vec![b'x'; octets - header.len()];
-        [header, body].concat()
-    };
-    let (_, [_, _, whole]) = take_apart(&compose_seeded(&simple(&original(1000))));
-    assert_eq!(whole.media_type(), "message/rfc822");
-    assert_eq!(whole.body, original(1000));
-    let (_, [_, _, headers]) = take_apart(&compose_seeded(&simple(&original(1001))));
-    assert_eq!(headers.media_type(), "text/rfc822-headers");
-    assert_eq!(headers.body, b"Subject: x\r\nTo: y\r\n");
-}
-
-#[test]
-fn of_an_original_that_was_not_read_whole_only_whole_header_lines_come_back() {
-    let mut message = simple(b"Subject: x\r\nTo: y\r\nCc: trunca");
-    message.data_octets = 900;
-    let (_, [_, _, headers]) = take_apart(&compose_seeded(&message));
-    assert_eq!(
-        (headers.media_type(), &*headers.body),
-        ("text/rfc822-headers", &b"Subject: x\r\nTo: y\r\n"[..])
-    );
-}
-
-#[test]
 fn an_original_of_any_octets_comes_back_as_it_is_and_labelled_as_such() {
     // RFC 2045 section 6.4: the multipart has the encoding of its parts.
-    let original = b"Subject: gr\xfc\xdfe\n\n\0 bare\rends\n--=_not a boundary\r\n";
+    let original = b"Subject: gr\xfc\xdfe\n\n bare\rends\n--=_not a boundary\r\n";
     let (whole, [_, status, returned]) = take_apart(&compose_seeded(&simple(original)));
     assert_eq!(returned.body, original);
     assert_eq!(returned.field("Content-Transfer-Encoding"), Some("8bit"));
@@ -249,7 +225,7 @@ fn a_boundary_that_the_original_knows_is_not_used() {
 #[test]
 fn a_null_sender_is_never_answered() {
     let mut message = simple(b"");
-    for sender in [None, Some(Bytes::new())] {
+    for sender in [None, Some(Bytes::new()), Some(b" <> "[..].into())] {
         message.mails[0].row.sender = sender;
         assert_eq!(compose(SETTINGS, &message, NOW, &mut Rng::from_seed([1; 32])), None);
     }
@@ -315,6 +291,33 @@ fn addresses_that_are_not_ascii_make_an_international_report() {
     let groups = status_groups(&status);
     assert_eq!(groups[1][0], "Final-Recipient: utf-8; bücher@xn--bcher-kva.example");
     assert!(groups[1].contains(&"Diagnostic-Code: smtp; 550 5.1.1 größe\u{20ac}".to_owned()));
+}
+
+#[test]
+fn a_sender_of_ascii_gets_a_report_of_ascii_about_addresses_that_are_not() {
+    // RFC 6533 sections 3 and 6, RFC 6532 section 3.7.
+    let mail = |recipient: &str, sender: &[u8]| {
+        failed_mail(sender, recipient.as_bytes(), vec![attempt(1, "550 5.1.1 größe", true)])
+    };
+    let recipient = "\"j\u{f6}rg \\+=\"@b\u{fc}cher.example";
+    let international = "Subject: gr\u{f6}\u{df}e\r\n\r\n".as_bytes();
+    for (original, returned_type) in
+        [(&b"Subject: x\r\n\r\n"[..], "message/rfc822"), (international, "message/global")]
+    {
+        let message = message(original, vec![mail(recipient, b"s@example.org")]);
+        let (_, [_, status, returned]) = take_apart(&compose_seeded(&message));
+        assert_eq!(status.media_type(), "message/delivery-status");
+        assert_eq!(status.field("Content-Transfer-Encoding"), Some("7bit"));
+        assert!(status.body.is_ascii());
+        let expected = r#"Final-Recipient: utf-8; "j\x{F6}rg\x{20}\x{5C}\x{2B}\x{3D}"@xn--bcher-kva.example"#;
+        assert_eq!(status_groups(&status)[1][0], expected);
+        assert_eq!((returned.media_type(), &*returned.body), (returned_type, original));
+    }
+    // Mail that is not of RFC 6532 stays what it was, however its header is written.
+    let message = message(international, vec![mail("a+b@example.net", b"s@example.org")]);
+    let (_, [_, status, returned]) = take_apart(&compose_seeded(&message));
+    assert_eq!(status_groups(&status)[1][0], "Final-Recipient: rfc822; a+b@example.net");
+    assert_eq!(returned.media_type(), "message/rfc822");
 }
 
 #[test]
@@ -501,12 +504,18 @@ proptest! {
         let (whole, [text, status, returned]) = take_apart(&compose_seeded(&message));
         prop_assert_eq!(whole.media_type(), "multipart/report");
         prop_assert_eq!(text.media_type(), "text/plain");
-        let is_whole = message.original.len() as u64 == message.data_octets && message.data_octets <= 1000;
+        let may_be_whole = message.original.len() as u64 == message.data_octets
+            && message.data_octets <= 1000
+            && !original::is_hard_to_send(&message.original);
+        let is_whole = ["message/rfc822", "message/global"].contains(&returned.media_type());
+        let may_be_about_content = message.mails.iter().any(|mail| !mail.attempts.is_empty());
+        prop_assert!(is_whole == may_be_whole || (may_be_whole && may_be_about_content));
         if is_whole {
             prop_assert_eq!(&*returned.body, &*message.original);
-        } else {
+        } else if returned.field("Content-Transfer-Encoding") != Some("quoted-printable") {
             prop_assert!(message.original.starts_with(&returned.body));
         }
+        prop_assert!(is_whole || !original::is_hard_to_send(&returned.body));
         let groups = status_groups(&status);
         prop_assert_eq!(groups.len(), 1 + message.mails.len());
         for group in &groups[1..] {

@@ -168,14 +168,20 @@ impl Dispatcher {
         self.ledger.replaced(Replacement { originals, bounce: Some(NewBounce { recipients, order }) }, told);
     }
 
-    /// Who is told of mail of this sender, each once. A sender that is no address is like one that is not there: whatever is
-    /// sent to it fails. But the copies are for people who want to know.
+    /// Who is told of mail of this sender, each once, however the address is written. A sender that is no address is like one
+    /// that is not there: whatever is sent to it fails. But the copies are for people who want to know.
     fn bounce_recipients(&self, sender: Option<&Bytes>) -> Vec<Bytes> {
         let Some(sender) = sender else { return Vec::new() };
         let copies = self.settings.bounce_copy.iter().map(|copy| Bytes::copy_from_slice(copy.as_bytes()));
         let valid = Some(sender.clone()).filter(|sender| Mailbox::parse(sender).is_ok());
         let mut seen = BTreeSet::new();
-        valid.into_iter().chain(copies).filter(|recipient| seen.insert(recipient.clone())).collect()
+        let is_new = |recipient: &Bytes| {
+            seen.insert(match Mailbox::parse(recipient) {
+                Ok(mailbox) => mailbox.canonical().into(),
+                Err(_) => recipient.clone(),
+            })
+        };
+        valid.into_iter().chain(copies).filter(is_new).collect()
     }
 }
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use cmail_delivery::bounce::compose_ordered;
+use cmail_delivery::bounce::{compose_ordered, needed_octets};
 use cmail_delivery::outbox::{
     Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS, FailState,
     FailedMail, FailedMessage, MailId, Row, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
+    is_null_path,
 };
 use cmail_delivery::time::UnixTime;
 
@@ -81,7 +82,7 @@ impl Mail {
         Row {
             id,
             remote: self.remote.clone(),
-            sender: self.sender.clone().filter(|sender| !sender.is_empty()),
+            sender: self.sender.clone().filter(|sender| !is_null_path(sender)),
             recipient: self.recipient.clone(),
             data_octets: self.data.len() as u64,
             fail_count: state.fail_count,
@@ -370,9 +371,8 @@ impl Outbox {
                 continue;
             }
             let data_octets = mail.data.len() as u64;
-            let is_whole = data_octets <= original_limit_octets;
-            let wanted = if is_whole { mail.data.len() } else { DATA_CHUNK_OCTETS };
-            let original = mail.data.slice(..wanted.min(mail.data.len()));
+            let needed = needed_octets(&mail.data, data_octets, original_limit_octets);
+            let original = mail.data.slice(..usize::try_from(needed).unwrap_or(usize::MAX));
             if !messages.is_empty() && originals_octets + original.len() > CLAIM_BUDGET_OCTETS {
                 left_over.push(id);
                 continue;

@@ -169,13 +169,33 @@ fn a_sender_that_is_too_long_to_be_told_is_dropped_unless_there_are_copies() {
 }
 
 #[test]
-fn a_sender_who_gets_copies_anyway_gets_one_bounce() {
-    let settings = Settings { bounce_copy: vec![SENDER.into()], ..settings() };
+fn everybody_gets_one_bounce_however_often_and_in_whatever_way_the_address_is_written() {
+    let copies =
+        ["s@origin.example", "S@origin.example", "s@ORIGIN.example", "c@origin.example", "c@origin.Example"];
+    let settings = Settings { bounce_copy: copies.map(Into::into).into(), ..settings() };
     let mut world = World::with(settings, Mode::Daemon);
     world.domain("origin.example", "192.0.2.2");
-    world.mail(SENDER, "a b@example.org", "x");
+    world.mail("s@Origin.example", "a b@example.org", "x");
     world.run();
-    assert_eq!(world.server("192.0.2.2").accepted.len(), 1);
+    let told: Vec<String> =
+        world.server("192.0.2.2").accepted.iter().flat_map(|bounce| bounce.to.clone()).collect();
+    assert_eq!(told, ["s@Origin.example", "S@origin.example", "c@origin.example"]);
+}
+
+#[test]
+fn a_null_sender_is_known_however_it_is_written() {
+    for sender in ["", " ", "<>", " <> "] {
+        let settings = Settings { bounce_copy: vec!["c@origin.example".into()], ..settings() };
+        let mut world = World::with(settings, Mode::Daemon);
+        world.domain("example.org", "192.0.2.1").usual = Behaviour::on("RCPT", "550 no");
+        world.mail(sender, "a@example.org", "x");
+        world.run();
+        assert!(
+            world.outbox.mails.is_empty() && world.notes().contains("deleted without a bounce"),
+            "{sender:?}"
+        );
+        assert_eq!(world.server("192.0.2.1").count("MAIL FROM:<>"), 1, "{sender:?}");
+    }
 }
 
 #[test]

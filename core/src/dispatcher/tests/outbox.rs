@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::bounce::needed_octets;
 use crate::outbox::{
     Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS, FailState,
-    FailedMail, FailedMessage, Refused, Row,
+    FailedMail, FailedMessage, Refused, Row, is_null_path,
 };
 
 /// A row and its faillog.
@@ -25,7 +26,7 @@ impl Mail {
         Row {
             id: MailId(id),
             remote: self.remote.as_ref().map(octets),
-            sender: self.sender.as_ref().filter(|sender| !sender.is_empty()).map(octets),
+            sender: self.sender.as_ref().filter(|sender| !is_null_path(sender.as_bytes())).map(octets),
             recipient: octets(&self.recipient),
             data_octets: self.data.len() as u64,
             fail_count: u32::try_from(self.faillog.len()).unwrap(),
@@ -276,12 +277,8 @@ impl Outbox {
                 message.mails.push(failed);
                 continue;
             }
-            let whole = mail.data.len() <= limit;
-            let original = if whole {
-                mail.data.clone()
-            } else {
-                mail.data.slice(..mail.data.len().min(DATA_CHUNK_OCTETS))
-            };
+            let needed = needed_octets(&mail.data, mail.data.len() as u64, limit as u64);
+            let original = mail.data.slice(..needed as usize);
             let message =
                 FailedMessage { mails: vec![failed], data_octets: mail.data.len() as u64, original };
             messages.push((mail.sender.clone(), mail.data.clone(), message));

@@ -353,7 +353,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         },
         default: Fallback::Value("1048576"),
         repeat: Repeat::LastHolds,
-        help: "Originals up to this size come back whole in a bounce, of larger ones only the header.",
+        help: "Originals up to this size come back whole in a bounce, of larger ones, and of those that were refused for what they are, only the header.",
         show: |config| Some(config.settings.bounce_return_limit_octets.to_string()),
     },
 ];

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
+use cmail_delivery::bounce::needed_octets;
 use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, Row};
 use rusqlite::{Connection, MAIN_DB};
 
@@ -29,6 +30,8 @@ pub(super) struct Limits {
     pub(super) budget_octets: usize,
     /// Messages up to this size are read whole, of larger ones the first [`DATA_CHUNK_OCTETS`].
     pub(super) whole_octets: u64,
+    /// Whether more is read of larger ones if it takes that to find the end of their header section.
+    pub(super) wants_header: bool,
 }
 
 /// Rows of one message.
@@ -161,6 +164,14 @@ impl Grouper<'_> {
                 return Ok(false);
             }
         }
+        let head_length = match self.limits.wants_header {
+            true => self.needed_length(&first, row.data_octets),
+            false => head_length,
+        };
+        if !self.groups.is_empty() && self.head_octets.saturating_add(head_length) > self.limits.budget_octets
+        {
+            return Ok(false);
+        }
         let head = match head_length > first_length {
             true => read(self.connection, row.id, row.data_octets, 0, head_length)?,
             false => first,
@@ -234,6 +245,13 @@ impl Grouper<'_> {
         may
     }
 
+    /// How much of a message is needed that begins like this.
+    fn needed_length(&self, first: &[u8], data_octets: u64) -> usize {
+        let needed = needed_octets(first, data_octets, self.limits.whole_octets);
+        usize::try_from(needed).unwrap_or(usize::MAX)
+    }
+
+    /// How much of a message is read, where its beginning is enough.
     fn head_length(&self, data_octets: u64) -> usize {
         let is_whole = data_octets <= self.limits.whole_octets;
         let limit = if is_whole { data_octets } else { data_octets.min(DATA_CHUNK_OCTETS as u64) };

@@ -43,6 +43,7 @@ pub(super) fn claim(
         recipients: TRANSACTION_RECIPIENT_LIMIT,
         budget_octets: CLAIM_BUDGET_OCTETS,
         whole_octets: DATA_CHUNK_OCTETS as u64,
+        wants_header: false,
     };
     let Grouped { groups, left_over, stamps, .. } = group(connection, pool, digests, ids, &limits)?;
     let transactions = groups
@@ -112,6 +113,7 @@ pub(super) fn read_failed(
         recipients: usize::MAX,
         budget_octets: CLAIM_BUDGET_OCTETS,
         whole_octets: original_limit_octets,
+        wants_header: true,
     };
     let Grouped { groups, left_over, stamps, is_partly_compared, .. } =
         group(connection, pool, digests, ids, &limits)?;

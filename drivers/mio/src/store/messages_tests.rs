@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use cmail_delivery::outbox::{StoreReply, StoreRequest};
+use cmail_delivery::outbox::{HEADER_LIMIT_OCTETS, StoreReply, StoreRequest};
 use proptest::prelude::*;
 
 use super::super::fixture::Fixture;
@@ -270,7 +270,7 @@ fn of_a_long_faillog_the_latest_attempts_are_returned() {
 #[test]
 fn originals_are_cut_where_the_limit_says() {
     let mut fixture = Fixture::new();
-    let data = octets(3 * CHUNK);
+    let data = [b"\n", &*octets(3 * CHUNK - 1)].concat();
     let id = fixture.mail(None, "a@example.org", &data);
     for (limit, expected) in [
         (0, CHUNK),
@@ -351,10 +351,29 @@ fn recipients_of_one_large_message_share_a_bounce_however_many_requests_compare_
 }
 
 #[test]
+fn of_a_large_original_the_header_section_comes_as_far_as_it_may() {
+    let mut fixture = Fixture::new();
+    let header = |length: usize| [vec![b'h'; length], b"\n\n".to_vec(), vec![b'b'; 20 * CHUNK]].concat();
+    let small = header(10);
+    let mails = [header(CHUNK), header(17 * CHUNK), small.clone(), small];
+    let ids: Vec<_> = mails.iter().map(|data| fixture.mail(None, "r@example.org", data)).collect();
+    let read = |fixture: &mut Fixture, ids: &[MailId]| {
+        let messages = failed_of(fixture, ids, 5);
+        messages.iter().map(|message| (message.mails.len(), message.original.len())).collect::<Vec<_>>()
+    };
+    // What goes beyond the budget of a request waits for another one, but the first.
+    assert_eq!(read(&mut fixture, &ids), [(1, HEADER_LIMIT_OCTETS)]);
+    assert_eq!(read(&mut fixture, &ids[1..2]), [(1, HEADER_LIMIT_OCTETS)]);
+    assert_eq!(read(&mut fixture, &[ids[2], ids[0], ids[3]]), [(2, CHUNK)]);
+    let (claimed, _) = claim_of(&mut fixture, &ids[..1]);
+    assert_eq!(claimed[0].head.len(), CHUNK);
+}
+
+#[test]
 fn originals_that_differ_after_the_cut_do_not_share_a_bounce() {
     let mut fixture = Fixture::new();
     for size in [10, 3 * CHUNK] {
-        let data = octets(size);
+        let data = [b"\n", &*octets(size - 1)].concat();
         let mut other_end = data.clone();
         other_end[size - 1] ^= 1;
         let ids = [&data, &other_end, &data].map(|data| fixture.mail(None, "r@example.org", data));

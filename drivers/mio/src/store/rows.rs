@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::address::ADDRESS_LIMIT_OCTETS;
 use cmail_delivery::next_hop::REMOTE_LIMIT_OCTETS;
-use cmail_delivery::outbox::{MailId, Row};
+use cmail_delivery::outbox::{MailId, Row, is_null_path};
 use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, MAIN_DB, OptionalExtension, params};
 
@@ -164,7 +164,6 @@ fn outbox_row(
         }
         Ok::<_, rusqlite::Error>(Some(shared(&octets, texts)))
     };
-    let is_null_path = |sender: &Bytes| sender.is_empty() || sender == "<>";
     Ok(Row {
         id: MailId(id),
         remote: text(1, c"mail_remote", REMOTE_LIMIT_OCTETS)?,

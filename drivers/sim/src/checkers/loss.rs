@@ -5,7 +5,7 @@ use cmail_delivery::address::Mailbox;
 use cmail_delivery::bounce::compose_ordered;
 use std::collections::{HashMap, HashSet};
 
-use cmail_delivery::outbox::{Commit, MailId, Replacement};
+use cmail_delivery::outbox::{Commit, MailId, Replacement, is_null_path};
 
 use super::Checker;
 use crate::facts::{Fact, Scene};
@@ -66,7 +66,9 @@ impl Loss {
             if !is_given_up && !self.meddled.contains(&id) {
                 return Err(format!("mail {id} is given up after {} attempts", state.fail_count));
             }
-            let Some(sender) = mail.sender.as_deref().filter(|sender| !sender.is_empty()) else { continue };
+            let Some(sender) = mail.sender.as_deref().filter(|sender| !is_null_path(sender)) else {
+                continue;
+            };
             // Whatever is sent to what is no address fails.
             let sender = Some(sender).filter(|sender| Mailbox::parse(sender).is_ok());
             let copies = scene.settings.bounce_copy.iter().map(|copy| copy.as_bytes());
