@@ -19,10 +19,10 @@ pub(super) struct Retries {
     step: u64,
     /// When the wall clock was last set.
     wall_set: u64,
-    /// When the administrator last wanted everything to be tried.
-    ordered: u64,
+    /// When the administrator last wanted everything to be tried, in the life of this daemon.
+    ordered: Option<Instant>,
     /// When each mail last failed in the life of this daemon.
-    tried: HashMap<MailId, (u64, Instant)>,
+    tried: HashMap<MailId, Instant>,
     /// When an attempt failed that is not recorded yet.
     unrecorded: HashMap<MailId, u64>,
     /// When each mail last failed with a row in the faillog, or was last meddled with.
@@ -39,9 +39,9 @@ impl Checker for Retries {
         self.step += 1;
         match fact {
             Fact::WallSet { .. } => self.wall_set = self.step,
-            Fact::Ordered => self.ordered = self.step,
+            Fact::Ordered => self.ordered = Some(scene.now.monotonic),
             Fact::Started { .. } => {
-                self.ordered = 0;
+                self.ordered = None;
                 self.tried.clear();
             }
             Fact::Meddled { id } => {
@@ -54,7 +54,7 @@ impl Checker for Retries {
                 if *kind != FailureKind::Early {
                     self.unrecorded.insert(*id, self.step);
                 }
-                self.tried.insert(*id, (self.step, scene.said_since));
+                self.tried.insert(*id, scene.said_since);
             }
             Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
                 for row in transactions.iter().flat_map(|transaction| &transaction.rows) {
@@ -76,7 +76,7 @@ impl Retries {
         {
             return Err(format!("mail {} is worked on before {}", row.id, time.0));
         }
-        let Some((_, tried_at)) = self.tried.get(&row.id) else { return Ok(()) };
+        let Some(tried_at) = self.tried.get(&row.id) else { return Ok(()) };
         let rest = if self.is_ordered(row.id) { LEAST_REST } else { rules(scene).rest(scene.settings) };
         if scene.now.monotonic < *tried_at + rest {
             return Err(format!("mail {} does not rest after its last attempt", row.id));
@@ -108,7 +108,7 @@ impl Retries {
 
     /// Whether the administrator has ordered a mail to be tried, and it was not tried since then.
     fn is_ordered(&self, id: MailId) -> bool {
-        self.ordered > self.tried.get(&id).map_or(0, |(step, _)| *step)
+        self.ordered.is_some_and(|at| self.tried.get(&id).is_none_or(|tried_at| *tried_at <= at))
     }
 
     /// How a mail stands at a time, if nobody but the daemon has had a hand in it since its last attempt.
