@@ -187,12 +187,18 @@ impl Transaction {
     /// RFC 5321 section 4.5.3.1.10
     fn is_without_room(&self, recipient: usize, reply: &Reply) -> bool {
         let mut before = self.recipients.iter().take(recipient);
-        matches!(reply.code().as_u16(), 452 | 552) && before.any(|(_, reply)| is_completed(reply.as_ref()))
+        is_lack_of_room(reply) && before.any(|(_, reply)| is_completed(reply.as_ref()))
     }
 
     fn is_mail_accepted(&self) -> bool {
         is_completed(self.mail.as_ref())
     }
+}
+
+/// 552 is the same as 452, unless it is about the mailbox (RFC 3463 section 3.3).
+fn is_lack_of_room(reply: &Reply) -> bool {
+    let code = reply.code().as_u16();
+    code == 452 || code == 552 && reply.enhanced().is_none_or(|status| status.subject != 2)
 }
 
 impl Verdict<'_> {
@@ -205,7 +211,7 @@ impl Verdict<'_> {
                 Self::Refused(said, asked),
                 Outcome::Failed { reason: FailureReason::Reply { reply, command }, fatal },
             ) => {
-                let is_no_room = asked == CommandName::Rcpt && said.code().as_u16() == 552;
+                let is_no_room = asked == CommandName::Rcpt && is_lack_of_room(said);
                 let is_fatal = said.class() == ReplyClass::Permanent && !is_no_room;
                 is_same(reply, said) && *command == asked && *fatal == is_fatal
             }

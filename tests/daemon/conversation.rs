@@ -219,9 +219,11 @@ fn nothing_is_said_before_the_greeting() {
 
 #[test]
 fn too_many_recipients_in_answer_to_the_first_one_is_a_temporary_failure() {
-    for code in ["452 4.5.3 too many", "552 5.2.2 full"] {
+    // 552 is about the mailbox where its enhanced code says so.
+    for (code, fatal) in [("452 4.5.3 too many", false), ("552 5.3.1 full", false), ("552 5.2.2 full", true)]
+    {
         let (failure, _world, server) = failure_of(Script::new().always("RCPT", code));
-        assert!(!failure.fatal, "{failure:?}");
+        assert_eq!(failure.fatal, fatal, "{failure:?}");
         assert_eq!(server.records().count("DATA"), 0);
     }
 }

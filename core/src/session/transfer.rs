@@ -250,8 +250,7 @@ impl Transfer {
     /// RFC 5321 section 4.5.3.1.10: after 452 to a recipient that follows an accepted one, this one and those that were not asked
     /// about go in another transaction.
     fn has_no_room(&mut self, reply: &Reply) -> bool {
-        let is_full = matches!(reply.code(), ReplyCode::INSUFFICIENT_STORAGE | ReplyCode::EXCEEDED_STORAGE);
-        if !is_full || !self.has_accepted() {
+        if !is_no_room(reply) || !self.has_accepted() {
             return false;
         }
         let asked = self.sent.saturating_sub(1).min(self.recipients.len());
@@ -354,9 +353,21 @@ impl Objection {
 /// The verdict of a reply that is no success: by its first digit (RFC 5321 section 4.2), except that no room for
 /// more recipients is never final, whichever code says so (section 4.5.3.1.10).
 pub(super) fn refusal(reply: &Reply, command: CommandName) -> Outcome {
-    let is_no_room = command == CommandName::Rcpt && reply.code() == ReplyCode::EXCEEDED_STORAGE;
-    let fatal = reply.class() == ReplyClass::Permanent && !is_no_room;
+    let fatal =
+        reply.class() == ReplyClass::Permanent && !(command == CommandName::Rcpt && is_no_room(reply));
     Outcome::Failed { reason: FailureReason::Reply { reply: reply.clone(), command }, fatal }
+}
+
+/// Whether a reply to RCPT says that the transaction has no room for more recipients. 552 says the same as 452 (RFC 5321
+/// section 4.5.3.1.10), unless its enhanced code is about this very mailbox (RFC 3463 section 3.3): that one is full.
+fn is_no_room(reply: &Reply) -> bool {
+    const MAILBOX: u16 = 2;
+    let is_about_the_mailbox = reply.enhanced().is_some_and(|code| code.subject == MAILBOX);
+    match reply.code() {
+        ReplyCode::INSUFFICIENT_STORAGE => true,
+        ReplyCode::EXCEEDED_STORAGE => !is_about_the_mailbox,
+        _ => false,
+    }
 }
 
 /// Whether a reply says that the server did not know or expect the command (RFC 5321 section 4.2.2), rather than what it

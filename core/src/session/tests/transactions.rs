@@ -100,6 +100,19 @@ fn no_room_for_the_first_recipient_is_a_temporary_failure() {
 }
 
 #[test]
+fn a_full_mailbox_is_no_lack_of_room_for_recipients() {
+    // RFC 3463 section 3.3: x.2.z is about the mailbox.
+    dialogue(&plain(), |talk| {
+        open(talk, mail(2, "x"));
+        talk.server("250 ok\r\n").client("RCPT TO:<r2@example.net>\r\n");
+        talk.server("552 5.2.2 full\r\n").client("DATA\r\n").server("354 go\r\n").client("x\r\n.\r\n");
+        let mut expected = all(1, "delivered 250 ok");
+        expected.push((2, "fatal 552 5.2.2 full RCPT TO".to_string()));
+        assert_eq!(talk.server("250 ok\r\n").verdicts(), (expected, [SessionOutput::Ready].into()));
+    });
+}
+
+#[test]
 fn without_an_accepted_recipient_there_is_rset_instead_of_data() {
     dialogue(&plain(), |talk| {
         open(talk, mail(1, "x"));
