@@ -38,7 +38,7 @@ pub(crate) fn shortened(address: &str) -> String {
     truncated(address, SHOWN_LIMIT_OCTETS)
 }
 
-/// [`shortened`], of octets that may be no text.
+/// Shortens octets that may be no text, as they are to be shown.
 pub fn shortened_octets(address: &[u8]) -> String {
     // One octet more than is shown, so that what was left out is marked.
     shortened(&String::from_utf8_lossy(address.get(..=SHOWN_LIMIT_OCTETS).unwrap_or(address)))
