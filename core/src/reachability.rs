@@ -155,7 +155,7 @@ impl Reachability {
     }
 
     /// A server has been silent for so long that others got the place of its connection.
-    pub(crate) fn is_slow(&mut self, remote: SocketAddr, now: Instant) {
+    pub(crate) fn note_slowness(&mut self, remote: SocketAddr, now: Instant) {
         self.slow.keep(remote, (), now + MUTE_SPAN, now);
     }
 
@@ -165,7 +165,7 @@ impl Reachability {
     }
 
     /// A server has decided mail; whether that is news.
-    pub(crate) fn has_decided(&mut self, remote: SocketAddr) -> bool {
+    pub(crate) fn note_verdict(&mut self, remote: SocketAddr) -> bool {
         self.slow.forget(&remote)
     }
 
@@ -286,11 +286,11 @@ mod tests {
     fn a_slow_server_is_put_off_until_it_has_decided_something_and_has_not_failed() {
         let mut reachability = Reachability::new();
         let plain = candidate(TlsMode::Plain);
-        reachability.is_slow(plain.remote, at(10));
+        reachability.note_slowness(plain.remote, at(10));
         assert!(reachability.is_in_trouble(&plain, at(309)) && !reachability.is_in_trouble(&plain, at(310)));
         assert!(reachability.failure_since(&plain, at(0), at(11)).is_none());
         assert!(!reachability.has_agreed(plain.remote, TlsMode::Plain), "a greeting is no proof");
-        assert!(reachability.is_in_trouble(&plain, at(11)) && reachability.has_decided(plain.remote));
+        assert!(reachability.is_in_trouble(&plain, at(11)) && reachability.note_verdict(plain.remote));
         assert!(!reachability.is_in_trouble(&plain, at(11)));
     }
 

@@ -111,7 +111,7 @@ impl Gates {
     }
 
     /// The server at an address has decided mail.
-    pub(super) fn has_proved(&mut self, remote: SocketAddr) {
+    pub(super) fn prove_useful(&mut self, remote: SocketAddr) {
         let connections: Vec<ConnectionId> = self.connections_to(remote).collect();
         for connection in connections {
             let Some(open) = self.open.get_mut(&connection) else { continue };

@@ -490,14 +490,14 @@ impl Dispatcher {
                 self.event(event);
                 self.traffic.is_of_use(hop);
                 self.has_taken_mail(hop);
-                self.has_decided(hop);
+                self.note_verdict(hop);
                 self.queue.note_attempt(hop, Prospect::Fresh);
                 self.ledger.delivered(id, recipient);
             }
             DeliveryOutput::FellBack { candidate, reason } => self.tell_of_plain_text(&candidate, &reason),
             DeliveryOutput::Failed { id, recipient, failure } => {
                 self.traffic.is_of_use(hop);
-                self.has_decided(hop);
+                self.note_verdict(hop);
                 let recipient = shortened(recipient.as_str()).into();
                 self.record_failure(id, Some(recipient), None, &failure);
             }

@@ -88,14 +88,14 @@ impl Dispatcher {
     }
 
     /// The server that a delivery is connected to has decided mail.
-    pub(super) fn has_decided(&mut self, hop: HopId) {
+    pub(super) fn note_verdict(&mut self, hop: HopId) {
         // The usual case costs nothing.
         if !self.traffic.reachability.knows_slow_ones() && self.traffic.gates.patient_count() == 0 {
             return;
         }
         let Some(remote) = self.candidate_of(hop).map(|candidate| candidate.remote) else { return };
-        self.traffic.gates.has_proved(remote);
-        if self.traffic.reachability.has_decided(remote) {
+        self.traffic.gates.prove_useful(remote);
+        if self.traffic.reachability.note_verdict(remote) {
             self.traffic.gates.has_news(remote);
         }
     }
@@ -134,7 +134,7 @@ impl Dispatcher {
             "{remote} has been silent for {} s, and others wait: its mail goes on, and it is tried again after all others",
             silence.as_secs()
         )));
-        self.traffic.reachability.is_slow(remote, self.now.monotonic);
+        self.traffic.reachability.note_slowness(remote, self.now.monotonic);
         self.traffic.gates.has_news(remote);
         self.queue.note_attempt(hop, Prospect::Failed);
         self.with_delivery(hop, |delivery, cx| delivery.yield_lane(cx, connection));
