@@ -77,6 +77,14 @@ impl Watch {
             Fact::Removed { id } | Fact::Meddled { id } => {
                 self.waiting.remove(&id);
             }
+            // What has a verdict waits no more, whatever it was given for.
+            Fact::Committing { commit } => {
+                let failed = commit.failed.iter().map(|attempt| attempt.id);
+                let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals).copied();
+                for id in commit.delivered.iter().copied().chain(failed).chain(replaced) {
+                    self.waiting.remove(&id);
+                }
+            }
             // While the database refuses nothing is begun.
             Fact::Told { done: false, .. } => self.waiting.values_mut().for_each(|(_, since)| *since = now),
             Fact::Connecting { link, remote, purpose: Purpose::Smtp } if !self.is_over => {
