@@ -63,7 +63,7 @@ fn mail_that_goes_in_plain_text_after_a_failed_handshake_is_a_warning_with_the_r
         server.ip(),
         server.port()
     );
-    assert_eq!(grep(&finished.stderr, ""), [expected]);
+    assert_eq!(grep(&finished.stderr, "plain text"), [expected]);
     assert_eq!(server.records().accepted().len(), 3);
 }
 

@@ -4,7 +4,7 @@ use super::auth::{self, Account};
 use super::smtp_records::{Connection, Line, Message, Records, Side, verb_of};
 use super::smtp_script::{Action, Command, Script};
 use super::{PATIENCE, unique_loopback};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{Backlog, listen, setsockopt, sockopt};
 use rustls::{HandshakeKind, ServerConnection};
 use std::io::{self, BufRead, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -51,6 +51,8 @@ impl SmtpServer {
 
     pub(crate) fn start_at(script: Script, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).unwrap();
+        // Where many connect at once, those beyond the usual 128 would be tried again by the kernel after seconds.
+        listen(&listener, Backlog::new(1024).unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             script,
