@@ -33,6 +33,7 @@ struct Conversation {
     has_decided: bool,
     /// Whether the server has a whole message without a reply, or was told QUIT.
     is_ending: bool,
+    has_quit: bool,
     has_taken: bool,
 }
 
@@ -77,14 +78,6 @@ impl Watch {
             Fact::Removed { id } | Fact::Meddled { id } => {
                 self.waiting.remove(&id);
             }
-            // What has a verdict waits no more, whatever it was given for.
-            Fact::Committing { commit } => {
-                let failed = commit.failed.iter().map(|attempt| attempt.id);
-                let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals).copied();
-                for id in commit.delivered.iter().copied().chain(failed).chain(replaced) {
-                    self.waiting.remove(&id);
-                }
-            }
             // While the database refuses nothing is begun.
             Fact::Told { done: false, .. } => self.waiting.values_mut().for_each(|(_, since)| *since = now),
             Fact::Connecting { link, remote, purpose: Purpose::Smtp } if !self.is_over => {
@@ -95,6 +88,7 @@ impl Watch {
                     active_at: now + CONNECT_LIMIT,
                     has_decided: false,
                     is_ending: false,
+                    has_quit: false,
                     has_taken: false,
                 };
                 self.open.insert(link, conversation);
@@ -109,6 +103,7 @@ impl Watch {
             Fact::Command { link, verb, .. } => self.change(link, |it| {
                 it.owed += 1;
                 it.is_ending |= verb == Verb::Quit;
+                it.has_quit |= verb == Verb::Quit;
             }),
             Fact::FinalDot { link, .. } => {
                 self.change(link, |it| (it.owed, it.is_ending) = (it.owed + 1, true))
@@ -135,7 +130,8 @@ impl Watch {
 
     fn gone(&mut self, link: Link, parting: Parting) {
         if let Some(gone) = self.open.remove(&link) {
-            let is_useless = !gone.has_taken || parting != Parting::Closed;
+            // One that was given up in the middle of a message says nothing good of the server.
+            let is_useless = !gone.has_taken || !gone.has_quit || parting != Parting::Closed;
             self.useless.insert(gone.address, is_useless);
         }
     }
