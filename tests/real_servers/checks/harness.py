@@ -135,9 +135,9 @@ class Scene:
         self.process = None
         return status
 
-    def hang_up(self) -> None:
+    def try_now(self) -> None:
         assert self.process is not None
-        self.process.send_signal(signal.SIGHUP)
+        self.process.send_signal(signal.SIGUSR2)
 
     def connection(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.database_path, timeout=30)

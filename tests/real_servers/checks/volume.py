@@ -79,16 +79,16 @@ def two_at_once() -> None:
     check("the first goes on", wait(scene.drained) and scene.stop() == 0)
     equal("the pid file is gone or empty after it", pid_file.read_text() if pid_file.exists() else "", "")
     equal("it delivered what came meanwhile", len(copies(mail.to)), 1)
-    hang_up()
+    order()
 
 
-def hang_up() -> None:
-    """SIGHUP tries at once what waits for its retryinterval."""
-    scene = Scene("hangup", {"resolver": "127.0.0.53"})
+def order() -> None:
+    """SIGUSR2 tries at once what waits for its retryinterval."""
+    scene = Scene("order", {"resolver": "127.0.0.53"})
     mail = scene.add("hup@grey.postfix.example")
     scene.start()
     wait(lambda: bool(scene.failures(mail)))
     waiting = mail.id in scene.pending()
-    scene.hang_up()
-    check("SIGHUP tries again at once", waiting and wait(scene.drained), scene.failures(mail))
+    scene.try_now()
+    check("SIGUSR2 tries again at once", waiting and wait(scene.drained), scene.failures(mail))
     equal("exit status after SIGTERM", scene.stop(), 0)
