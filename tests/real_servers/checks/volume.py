@@ -58,9 +58,7 @@ def crash() -> None:
     excess = {mail.to: len(found[mail.to]) for mail in mails if len(found[mail.to]) > 1 + undecided.get(mail.to, 0)}
     equal("kill -9: second copies only of mail that was still in the outbox", excess, {})
     second = sum(len(found[mail.to]) - 1 for mail in mails if found[mail.to])
-    # On each connection at most one message is without its verdict, and so many verdicts are not recorded (TAKEN_LIMIT).
-    unrecorded = 500
-    check("kill -9: second copies of what was under way or not recorded only", second <= 3 * (20 + unrecorded), second)
+    # How many there may be is what tests/kill_soak.py checks, with enough mail for that.
     print(f"       ({second} second copies after three kills, seed {seed})")
     equal("kill -9: no failure is on record", scene.query("SELECT count(*) FROM faillog"), [(0,)])
 
