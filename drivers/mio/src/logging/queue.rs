@@ -11,6 +11,10 @@ pub(super) const QUEUE_LIMIT_OCTETS: usize = 8 << 20;
 /// Text is written in pieces of about this size, if so much has come together.
 const PIECE_OCTETS: usize = 64 * 1024;
 
+/// How long lines are gathered before they are written. Long enough that a busy daemon wakes the writer once for hundreds
+/// of lines, and short enough that nobody who watches the log sees it.
+const GATHERING: Duration = Duration::from_millis(5);
+
 /// What the writer is to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Entry {
@@ -76,22 +80,26 @@ impl Queue {
         }
     }
 
-    /// For the writer, when it has done what it took last: waits for something to do.
+    /// For the writer, when it has done what it took last: waits for something to do, and for more of it.
     pub(super) fn take(&self) -> Entry {
         let mut state = self.lock();
         state.octets -= std::mem::take(&mut state.octets_in_hand);
-        loop {
-            if let Some(entry) = state.entries.pop_front() {
-                if let Entry::Lines(lines) = &entry {
-                    state.octets_in_hand = lines.len();
-                }
-                state.busy_since = Some(Instant::now());
-                return entry;
-            }
+        while state.entries.is_empty() {
             state.busy_since = None;
             self.changed.notify_all();
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        if state.octets < PIECE_OCTETS {
+            // It counts as busy, so that no line wakes it.
+            state.busy_since = Some(Instant::now());
+            state = self.changed.wait_timeout(state, GATHERING).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.busy_since = Some(Instant::now());
+        let entry = state.entries.pop_front().unwrap_or(Entry::Lines(Vec::new()));
+        if let Entry::Lines(lines) = &entry {
+            state.octets_in_hand = lines.len();
+        }
+        entry
     }
 
     /// Waits until everything is done, for no longer than `limit`, and not for a writer that has been at one thing for so
