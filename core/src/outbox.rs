@@ -26,6 +26,9 @@ pub const DATA_CHUNK_OCTETS: usize = 64 * 1024;
 /// Mail data that one claim may bring at most; its first message comes in any case.
 pub const CLAIM_BUDGET_OCTETS: usize = 256 * 1024;
 
+/// What one request for failed mail may bring at most of originals, and as much of failure texts; its first message comes in any case.
+pub const FAILED_BUDGET_OCTETS: usize = 1024 * 1024;
+
 /// Most octets of an original that are read to find its header section, where it does not come back whole.
 pub const HEADER_LIMIT_OCTETS: usize = 1024 * 1024;
 
@@ -139,10 +142,11 @@ pub enum StoreRequest {
     /// elsewhere. What was delivered is other mail if its sender, its recipient, its submission or its data are other ones,
     /// as far as the database remembers them; what has failed, also if its `mail_remote` is. Answer: [`StoreReply::Committed`].
     Commit(Commit),
-    /// Everything that a bounce of these rows needs, grouped by message: equal sender and equal data. The originals
-    /// together keep to [`CLAIM_BUDGET_OCTETS`], but the first comes in any case. Answer: [`StoreReply::Failed`].
+    /// Everything that bounces of these rows need, grouped by message: equal sender and equal data. The originals
+    /// together keep to [`FAILED_BUDGET_OCTETS`], and so do the failure texts, but the first message comes in any case. Answer:
+    /// [`StoreReply::Failed`].
     ReadFailed {
-        /// The rows; all have the same next hop.
+        /// The rows.
         ids: Vec<MailId>,
         /// Originals up to this size are wanted whole, of larger ones what
         /// [`needed_octets`](crate::bounce::needed_octets) says, for the header section.
@@ -269,7 +273,7 @@ pub enum StoreReply {
     Failed {
         /// In the order in which they were asked for.
         messages: Vec<FailedMessage>,
-        /// Rows that exist, but whose data went beyond the budget.
+        /// Rows that exist, but went beyond the budget.
         left_over: Vec<MailId>,
         /// Rows that cannot be read.
         unreadable: Vec<Refused>,

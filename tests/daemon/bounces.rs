@@ -1,6 +1,7 @@
 //! Bounces: to whom, in what form, and when there is none (contract, section 6; RFC 3464, 3834, 6522).
 
 use crate::support::database::Row;
+use crate::support::dns_server::Behaviour;
 use crate::support::mime::{Part, parameter};
 use crate::support::{Mail, Script, World};
 use std::collections::BTreeSet;
@@ -477,4 +478,38 @@ fn recipients_of_one_message_at_two_destinations_get_two_bounces() {
     for row in rows {
         assert_eq!(status(&parse(&row)).len(), 2);
     }
+}
+
+#[test]
+fn many_bounces_hold_up_no_other_mail_and_end_in_time() {
+    let (world, server) = World::with_server(Script::new());
+    world
+        .database
+        .connection
+        .execute_batch(
+            "BEGIN IMMEDIATE;
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+             INSERT INTO outbox (mail_envelopefrom, mail_envelopeto, mail_data)
+             SELECT 's' || i || '@gone.example', 'u' || i || '@d' || (i % 100) || '.example', 'Subject: ' || i FROM n;
+             INSERT INTO faillog (fail_mail, fail_message, fail_fatal) SELECT mail_id, '550 no', 1 FROM outbox;
+             COMMIT",
+        )
+        .unwrap();
+    // The bounces stay where they are.
+    world.dns.behave("gone.example", Behaviour::Drop);
+    world.insert(&Mail::to("other@example.org"));
+    let daemon = world.start();
+    server.wait_for_messages(1);
+    daemon.terminate();
+    let count =
+        |sql: &str| -> i64 { world.database.connection.query_row(sql, [], |row| row.get(0)).unwrap() };
+    let given_up = || count("SELECT count(*) FROM outbox WHERE mail_envelopeto LIKE 'u%'");
+    let waiting = given_up();
+    assert!(
+        waiting > 15_000,
+        "the other mail has waited for nearly all bounces: {waiting} are still to be made"
+    );
+    assert_eq!(waiting + count("SELECT count(*) FROM outbox WHERE mail_envelopefrom IS NULL"), 20_000);
+    assert_eq!(world.run(&["genbounces"]).code(), Some(0));
+    assert_eq!(given_up(), 0);
 }

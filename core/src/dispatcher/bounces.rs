@@ -15,7 +15,8 @@ use super::{Asked, Dispatcher, Mode};
 use crate::address::Mailbox;
 use crate::event::Level;
 use crate::outbox::{
-    BounceOrder, FailedMessage, MailId, NewBounce, Replacement, StoreError, StoreReply, StoreRequest,
+    BounceOrder, FAILED_BUDGET_OCTETS, FailedMessage, HEADER_LIMIT_OCTETS, MailId, NewBounce, Replacement,
+    StoreError, StoreReply, StoreRequest,
 };
 use crate::queue::{HopId, MessageKey, Place};
 use crate::rng::Rng;
@@ -24,11 +25,14 @@ use crate::settings::Settings;
 use crate::shown::shortened_octets;
 use crate::time::UnixTime;
 
-/// Most messages that are being bounced at once.
-const OPEN_LIMIT: u64 = 8;
-/// Memory for their originals together, in octets. There is room for one in any case.
-const OPEN_LIMIT_OCTETS: u64 = 64 * 1024 * 1024;
-/// Most recipients of one message that share a bounce.
+/// Most messages that are being bounced at once: as many as one commit takes in well under a tenth of a second, for which all else
+/// waits that the database is asked for. Fewer would cost a commit each few bounces, which is what the time goes into.
+const OPEN_LIMIT: usize = 500;
+/// Memory for what is read of them together, in octets. There is room for one request in any case.
+const OPEN_LIMIT_OCTETS: usize = 8 * 1024 * 1024;
+/// Most messages that one request reads, so that other requests come in between.
+const READ_LIMIT: usize = 64;
+/// Most recipients of one message that share a bounce. With so many, a request is full.
 const RECIPIENT_LIMIT: usize = 1000;
 
 /// Messages that may be ready to be bounced.
@@ -37,11 +41,18 @@ pub(super) struct Bounces {
     candidates: BTreeSet<(HopId, MessageKey)>,
     /// Messages that could not be read, until the next look at the outbox.
     postponed: BTreeSet<(HopId, MessageKey)>,
-    open: usize,
+    /// How many messages are being read, and by how many requests.
+    reading: Reading,
     /// All bounces have these in common.
     announce: Arc<str>,
     bounce_from: Arc<str>,
     rng: Rng,
+}
+
+#[derive(Debug, Default)]
+struct Reading {
+    messages: usize,
+    requests: usize,
 }
 
 impl Bounces {
@@ -49,7 +60,7 @@ impl Bounces {
         Self {
             candidates: BTreeSet::new(),
             postponed: BTreeSet::new(),
-            open: 0,
+            reading: Reading::default(),
             announce: settings.announce.as_ref().into(),
             bounce_from: settings.bounce_from.as_ref().into(),
             rng,
@@ -84,31 +95,65 @@ impl Dispatcher {
 
     /// Asks for what is needed to make bounces.
     pub(super) fn generate_bounces(&mut self) {
-        let limit = open_limit(self.settings.bounce_return_limit_octets);
-        while self.bounces.open + self.ledger.replacement_count() < limit
+        while !self.bounces.candidates.is_empty()
+            && self.may_open_more_bounces()
             && !self.ledger.is_congested()
             && self.intake.is_complete()
         {
-            let Some((hop, key)) = self.bounces.candidates.pop_first() else { return };
-            // Whoever works on the message has it reconsidered afterwards.
-            if matches!(self.mode, Mode::Deliver(_)) || self.queue.is_busy_with(hop, key) {
-                continue;
-            }
-            let ids = self.queue.claim_given_up(hop, key, RECIPIENT_LIMIT);
+            let (ids, messages) = self.claim_candidates();
             if ids.is_empty() {
                 continue;
             }
-            self.bounces.open += 1;
+            self.bounces.reading.messages += messages;
+            self.bounces.reading.requests += 1;
             let original_limit_octets = self.settings.bounce_return_limit_octets;
             self.ask(
                 StoreRequest::ReadFailed { ids: ids.clone(), original_limit_octets },
-                Asked::Bounce { ids },
+                Asked::Bounce { ids, messages },
             );
         }
     }
 
-    pub(super) fn failed_read(&mut self, ids: &[MailId], result: Result<StoreReply, StoreError>) {
-        self.bounces.open = self.bounces.open.saturating_sub(1);
+    /// Whether there is room for what one request more brings.
+    fn may_open_more_bounces(&self) -> bool {
+        let Reading { messages, requests } = self.bounces.reading;
+        let open = messages + self.ledger.replaced().count();
+        if open == 0 || open >= OPEN_LIMIT {
+            return open == 0;
+        }
+        let read: usize = self.ledger.replaced().map(read_octets).sum();
+        let request_octets = request_octets(self.settings.bounce_return_limit_octets);
+        (requests + 1).saturating_mul(request_octets).saturating_add(read) <= OPEN_LIMIT_OCTETS
+    }
+
+    /// Takes mail of some messages that are to be bounced, and counts the messages.
+    fn claim_candidates(&mut self) -> (Vec<MailId>, usize) {
+        let (mut ids, mut messages) = (Vec::new(), 0);
+        while messages < READ_LIMIT
+            && ids.len() < RECIPIENT_LIMIT
+            && let Some((hop, key)) = self.bounces.candidates.pop_first()
+        {
+            // Whoever works on the message has it reconsidered afterwards.
+            if matches!(self.mode, Mode::Deliver(_)) || self.queue.is_busy_with(hop, key) {
+                continue;
+            }
+            let mut message = self.queue.claim_given_up(hop, key, RECIPIENT_LIMIT);
+            messages += usize::from(!message.is_empty());
+            ids.append(&mut message);
+        }
+        (ids, messages)
+    }
+
+    /// `messages` is how many messages [`Self::claim_candidates`] has counted.
+    pub(super) fn failed_read(
+        &mut self,
+        ids: &[MailId],
+        messages: usize,
+        result: Result<StoreReply, StoreError>,
+    ) {
+        let reading = &mut self.bounces.reading;
+        reading.messages = reading.messages.saturating_sub(messages);
+        reading.requests = reading.requests.saturating_sub(1);
         let (messages, left_over, unreadable) = match result {
             Ok(StoreReply::Failed { messages, left_over, unreadable }) => (messages, left_over, unreadable),
             Ok(_) => return,
@@ -138,8 +183,27 @@ impl Dispatcher {
             self.put(id, Place::GivenUp);
         }
         for message in messages {
-            self.replace(message);
+            for message in self.by_next_hop(message) {
+                self.replace(message);
+            }
         }
+    }
+
+    /// Splits a message: recipients of different next hops do not share a bounce.
+    fn by_next_hop(&self, message: FailedMessage) -> Vec<FailedMessage> {
+        let FailedMessage { mails, data_octets, original } = message;
+        let mut parts: Vec<(Option<HopId>, FailedMessage)> = Vec::with_capacity(1);
+        for mail in mails {
+            let hop = self.queue.find(mail.row.id).map(|known| known.hop);
+            match parts.iter_mut().find(|(other, _)| *other == hop) {
+                Some((_, part)) => part.mails.push(mail),
+                None => {
+                    let original = original.clone();
+                    parts.push((hop, FailedMessage { mails: [mail].into(), data_octets, original }));
+                }
+            }
+        }
+        parts.into_iter().map(|(_, part)| part).collect()
     }
 
     /// Makes the bounce of one message, if it still is to be bounced.
@@ -162,10 +226,10 @@ impl Dispatcher {
         let told = message.mails.iter().map(|mail| shortened_octets(&mail.row.recipient).into()).collect();
         let recipients = self.bounce_recipients(first.row.sender.as_ref());
         if recipients.is_empty() {
-            return self.ledger.replaced(Replacement { originals, bounce: None }, told);
+            return self.ledger.replace(Replacement { originals, bounce: None }, told);
         }
         let order = self.bounces.order(message, &self.settings, self.now.wall);
-        self.ledger.replaced(Replacement { originals, bounce: Some(NewBounce { recipients, order }) }, told);
+        self.ledger.replace(Replacement { originals, bounce: Some(NewBounce { recipients, order }) }, told);
     }
 
     /// Who is told of mail of this sender, each once, however the address is written. A sender that is no address is like one
@@ -185,8 +249,16 @@ impl Dispatcher {
     }
 }
 
-/// How many messages may be bounced at once, where so much of an original is returned.
-fn open_limit(return_limit_octets: u64) -> usize {
-    let limit = (OPEN_LIMIT_OCTETS / return_limit_octets.max(1)).clamp(1, OPEN_LIMIT);
-    usize::try_from(limit).unwrap_or(1)
+/// How much one request may bring, where so much of an original is returned.
+fn request_octets(return_limit_octets: u64) -> usize {
+    let original_octets = usize::try_from(return_limit_octets).unwrap_or(usize::MAX);
+    original_octets.max(HEADER_LIMIT_OCTETS).max(FAILED_BUDGET_OCTETS)
+}
+
+/// How much was read for a bounce.
+fn read_octets(replacement: &Replacement) -> usize {
+    let Some(bounce) = &replacement.bounce else { return 0 };
+    let FailedMessage { mails, original, .. } = &bounce.order.message;
+    let texts = mails.iter().flat_map(|mail| &mail.attempts).map(|attempt| attempt.text.len());
+    original.len() + texts.sum::<usize>()
 }

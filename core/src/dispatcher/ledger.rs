@@ -76,15 +76,18 @@ impl Ledger {
         self.retry_at.filter(|_| self.in_flight.is_none())
     }
 
-    /// How many bounces wait to be recorded.
-    pub(super) fn replacement_count(&self) -> usize {
-        self.pending.replaced.len() + self.in_flight.as_ref().map_or(0, |commit| commit.replaced.len())
+    /// Mail that was given up, of which that is still to be recorded.
+    pub(super) fn replaced(&self) -> impl Iterator<Item = &Replacement> {
+        self.commits().flat_map(|commit| &commit.replaced)
     }
 
     /// Mail of which a failed attempt is still to be recorded.
     pub(super) fn failing(&self) -> impl Iterator<Item = MailId> {
-        let commits = [Some(&self.pending), self.in_flight.as_ref()];
-        commits.into_iter().flatten().flat_map(|commit| &commit.failed).map(|attempt| attempt.id)
+        self.commits().flat_map(|commit| &commit.failed).map(|attempt| attempt.id)
+    }
+
+    fn commits(&self) -> impl Iterator<Item = &Commit> {
+        [Some(&self.pending), self.in_flight.as_ref()].into_iter().flatten()
     }
 
     pub(super) fn delivered(&mut self, id: MailId, recipient: Box<str>) {
@@ -102,7 +105,7 @@ impl Ledger {
     }
 
     /// `recipients` are those of the originals, in their order.
-    pub(super) fn replaced(&mut self, replacement: Replacement, recipients: Vec<Box<str>>) {
+    pub(super) fn replace(&mut self, replacement: Replacement, recipients: Vec<Box<str>>) {
         self.recipients.extend(replacement.originals.iter().copied().zip(recipients));
         self.pending.replaced.push(replacement);
     }
@@ -110,10 +113,8 @@ impl Ledger {
     /// What an administrator has to know if the program ends now: verdicts that the database has not taken. A commit that is
     /// under way may still succeed, so nothing is said for certain.
     pub(super) fn unrecorded(&self, set_aside: &SetAside) -> Option<String> {
-        let commits = [Some(&self.pending), self.in_flight.as_ref()];
-        let delivered: Vec<String> = commits
-            .into_iter()
-            .flatten()
+        let delivered: Vec<String> = self
+            .commits()
             .flat_map(|commit| commit.delivered.iter().copied())
             .chain(set_aside.not_noted())
             .map(|id| match self.recipients.get(&id) {

@@ -181,6 +181,7 @@ enum Asked {
     },
     Bounce {
         ids: Vec<MailId>,
+        messages: usize,
     },
     /// Mail that is about to have failed as a whole.
     Condemned {
@@ -445,7 +446,7 @@ impl Dispatcher {
             }
             Asked::Data { hop, connection, id } => self.data_read(hop, connection, id, result),
             Asked::Nowhere { ids } => self.unroutable_read(&ids, result),
-            Asked::Bounce { ids } => self.failed_read(&ids, result),
+            Asked::Bounce { ids, messages } => self.failed_read(&ids, messages, result),
             Asked::Condemned { hop, ids, failure } => self.condemned_read(hop, &ids, &failure, result),
             Asked::Commit => self.committed(result),
         }

@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use cmail_delivery::bounce::{compose_ordered, needed_octets};
 use cmail_delivery::outbox::{
-    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS, FailState,
-    FailedMail, FailedMessage, MailId, Row, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
-    is_null_path,
+    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS,
+    FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, MailId, Row, StoreReply, StoreRequest,
+    TRANSACTION_RECIPIENT_LIMIT, is_null_path,
 };
 use cmail_delivery::time::UnixTime;
 
@@ -373,7 +373,7 @@ impl Outbox {
             let data_octets = mail.data.len() as u64;
             let needed = needed_octets(&mail.data, data_octets, original_limit_octets);
             let original = mail.data.slice(..usize::try_from(needed).unwrap_or(usize::MAX));
-            if !messages.is_empty() && originals_octets + original.len() > CLAIM_BUDGET_OCTETS {
+            if !messages.is_empty() && originals_octets + original.len() > FAILED_BUDGET_OCTETS {
                 left_over.push(id);
                 continue;
             }

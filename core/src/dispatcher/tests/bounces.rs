@@ -125,25 +125,70 @@ fn mail_whose_failures_were_cleared_meanwhile_is_not_bounced() {
     assert_eq!(world.server("192.0.2.1").connections, 0, "it is not due");
 }
 
+/// Mail that was given up, of senders who are told where nothing is sent to them: `count` messages of these lengths.
+fn given_up(settings: Settings, count: usize, octets: impl Fn(usize) -> usize) -> World {
+    let mut world = World::with(settings, Mode::GenerateBounces);
+    for number in 0..count {
+        let (sender, data) = (format!("s{number}@origin.example"), "x".repeat(octets(number)));
+        let id = world.mail(&sender, &format!("a@d{}.example", number % 7), &data);
+        world.failed_before(id, 5, 10, false);
+    }
+    world
+}
+
+#[test]
+fn many_messages_are_bounced_together_whatever_their_next_hops() {
+    let mut world = given_up(settings(), 2000, |number| number % 100);
+    // As long as a commit takes that waits for a disk.
+    world.slow.insert("commit", Duration::from_millis(20));
+    world.run();
+    assert_eq!(world.outbox.replaced.len(), 2000);
+    // Each time 500 or nearly so, for which other requests do not wait too long.
+    assert!(world.outbox.most_replaced <= 512, "{}", world.outbox.most_replaced);
+    assert!(world.outbox.asked["commit"] <= 8, "{} commits", world.outbox.asked["commit"]);
+    assert!(world.outbox.asked["failed"] <= 40, "{} requests", world.outbox.asked["failed"]);
+}
+
+#[test]
+fn recipients_of_one_message_and_several_next_hops_get_a_bounce_for_each() {
+    let mut world = World::with(settings(), Mode::GenerateBounces);
+    for recipient in ["a@one.example", "b@two.example", "c@one.example", "d@three.example"] {
+        let id = world.mail(SENDER, recipient, "same");
+        world.failed_before(id, 5, 10, false);
+    }
+    world.run();
+    let mut told: Vec<Vec<&str>> = Vec::new();
+    let bounces = bounced(&world);
+    for (_, bounce) in &bounces {
+        let recipients = bounce.lines().filter_map(|line| line.strip_prefix("Final-Recipient: rfc822; "));
+        told.push(recipients.collect());
+    }
+    told.sort();
+    assert_eq!(
+        told,
+        [vec!["a@one.example", "c@one.example"], vec!["b@two.example"], vec!["d@three.example"]]
+    );
+    assert_eq!(world.outbox.asked["failed"], 1);
+}
+
 #[test]
 fn the_memory_for_originals_is_bounded_while_the_database_is_slow() {
-    // How much comes back of an original, and how many are read while nothing is recorded.
-    for (limit_octets, read) in [(0, 8), (1 << 20, 8), (16 << 20, 4), (64 << 20, 1)] {
-        let settings = Settings { bounce_return_limit_octets: limit_octets, ..settings() };
-        let mut world = World::with(settings, Mode::Daemon);
-        world.domain("origin.example", "192.0.2.2");
-        for number in 1..=60 {
-            // Those of one length are read together.
-            let id = world.mail(SENDER, "a@example.org", &"x".repeat(number));
-            world.failed_before(id, 5, 10, false);
-        }
+    let mib = 1 << 20;
+    // How much comes back of an original, how long they are, and how much is held at most and at least.
+    for (limit_octets, octets, most, least) in [
+        (0, 4096, 500 * 4096 + 64 * 4096, 400 * 4096),
+        (mib, 300_000, 8 * mib, 6 * mib),
+        (16 * mib, 5 * mib, 5 * mib, 5 * mib),
+        (64 * mib, 20 * mib, 20 * mib, 20 * mib),
+    ] {
+        let count = (20 * mib / octets).clamp(3, 700);
+        let settings = Settings { bounce_return_limit_octets: limit_octets as u64, ..settings() };
+        let mut world = given_up(settings, count, |_| octets);
         world.slow.insert("commit", Duration::from_secs(60));
-        world.input(Input::OutboxChanged);
-        world.run_for(Duration::from_secs(30));
-        assert_eq!(world.outbox.asked["failed"], read);
-        world.slow.clear();
         world.run();
-        assert_eq!(world.outbox.replaced.len(), 60);
+        let held = world.outbox.most_originals_octets;
+        assert!((least..=most).contains(&held), "{held} octets of originals of {octets}");
+        assert_eq!((world.outbox.replaced.len(), world.outbox.originals_octets), (count, 0));
     }
 }
 

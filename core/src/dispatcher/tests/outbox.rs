@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::bounce::needed_octets;
 use crate::outbox::{
-    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS, FailState,
-    FailedMail, FailedMessage, Refused, Row, is_null_path,
+    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS,
+    FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, Refused, Row, is_null_path,
 };
 
 /// A row and its faillog.
@@ -52,6 +52,11 @@ pub(super) struct Outbox {
     pub(super) deleted: Vec<i64>,
     pub(super) replaced: Vec<i64>,
     pub(super) largest_data_octets: usize,
+    /// Originals of failed mail that were read, and not recorded yet.
+    pub(super) originals_octets: usize,
+    /// Most of them at any time, and most replacements of one commit.
+    pub(super) most_originals_octets: usize,
+    pub(super) most_replaced: usize,
     /// Pieces of data come with the wrong content from now on, as if the mail had vanished.
     pub(super) data_is_gone: bool,
     /// Another program gives mail another recipient while it is sent.
@@ -177,6 +182,11 @@ impl Outbox {
     }
 
     fn commit(&mut self, mut commit: Commit) -> StoreReply {
+        self.most_replaced = self.most_replaced.max(commit.replaced.len());
+        let recorded = commit.replaced.iter().filter_map(|replacement| replacement.bounce.as_ref());
+        let recorded = recorded.map(|bounce| bounce.order.message.original.len()).sum::<usize>();
+        // Bounces of several next hops may share one.
+        self.originals_octets = self.originals_octets.saturating_sub(recorded);
         let mut changed = Vec::new();
         for id in commit.delivered.iter().filter(|_| self.is_meddled_with) {
             self.mails.entry(id.0).and_modify(|mail| mail.recipient.insert(0, 'x'));
@@ -264,6 +274,7 @@ impl Outbox {
 
     fn read_failed(&mut self, ids: &[MailId], limit: usize) -> StoreReply {
         let mut messages: Vec<(Option<String>, Bytes, FailedMessage)> = Vec::new();
+        let (mut left_over, mut budget) = (Vec::new(), 0);
         for &id in ids {
             let Some(mail) = self.mails.get(&id.0) else { continue };
             let failed = FailedMail {
@@ -279,12 +290,19 @@ impl Outbox {
             }
             let needed = needed_octets(&mail.data, mail.data.len() as u64, limit as u64);
             let original = mail.data.slice(..needed as usize);
+            if !messages.is_empty() && budget + original.len() > FAILED_BUDGET_OCTETS {
+                left_over.push(id);
+                continue;
+            }
+            budget += original.len();
             let message =
                 FailedMessage { mails: vec![failed], data_octets: mail.data.len() as u64, original };
             messages.push((mail.sender.clone(), mail.data.clone(), message));
         }
+        self.originals_octets += budget;
+        self.most_originals_octets = self.most_originals_octets.max(self.originals_octets);
         let messages = messages.into_iter().map(|(_, _, message)| message).collect();
-        StoreReply::Failed { messages, left_over: Vec::new(), unreadable: Vec::new() }
+        StoreReply::Failed { messages, left_over, unreadable: Vec::new() }
     }
 }
 

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::failure::TEXT_LIMIT_OCTETS;
 use cmail_delivery::outbox::{
-    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, MailId,
-    Row, TRANSACTION_RECIPIENT_LIMIT,
+    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, DATA_CHUNK_OCTETS, FAILED_BUDGET_OCTETS, FailedMail,
+    FailedMessage, MailId, Row, TRANSACTION_RECIPIENT_LIMIT,
 };
 use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -111,11 +111,11 @@ pub(super) fn read_failed(
     let limits = Limits {
         groups: usize::MAX,
         recipients: usize::MAX,
-        budget_octets: CLAIM_BUDGET_OCTETS,
+        budget_octets: FAILED_BUDGET_OCTETS,
         whole_octets: original_limit_octets,
         wants_header: true,
     };
-    let Grouped { groups, left_over, stamps, is_partly_compared, .. } =
+    let Grouped { groups, mut left_over, stamps, is_partly_compared, .. } =
         group(connection, pool, digests, ids, &limits)?;
     if is_partly_compared && digests.may_wait() {
         // Recipients of one message share a bounce: so all are compared before, some by each request.
@@ -123,12 +123,19 @@ pub(super) fn read_failed(
     }
     let attempt_limit = (ATTEMPTS_LIMIT / ids.len().max(1)).clamp(ATTEMPT_LEAST, ATTEMPT_LIMIT);
     let mut messages = Vec::with_capacity(groups.len());
+    let mut texts_octets = 0;
     for group in groups {
+        if texts_octets >= FAILED_BUDGET_OCTETS {
+            left_over.extend(group.rows.iter().map(|row| row.id));
+            continue;
+        }
         let mails = group
             .rows
             .into_iter()
             .map(|row| failed_mail(connection, row, attempt_limit))
-            .collect::<rusqlite::Result<_>>()?;
+            .collect::<rusqlite::Result<Vec<FailedMail>>>()?;
+        let attempts = mails.iter().flat_map(|mail| &mail.attempts);
+        texts_octets += attempts.map(|attempt| attempt.text.len()).sum::<usize>();
         messages.push(FailedMessage { mails, data_octets: group.data_octets, original: group.head });
     }
     Ok((messages, left_over, stamps))

@@ -289,12 +289,38 @@ fn originals_are_cut_where_the_limit_says() {
 #[test]
 fn originals_beyond_the_budget_are_left_over() {
     let mut fixture = Fixture::new();
-    let ids = [1, 2].map(|octet| fixture.mail(None, "r@example.org", &vec![octet; CLAIM_BUDGET_OCTETS + 1]));
+    let ids = [1, 2].map(|octet| fixture.mail(None, "r@example.org", &vec![octet; FAILED_BUDGET_OCTETS + 1]));
     let request = StoreRequest::ReadFailed { ids: ids.to_vec(), original_limit_octets: u64::MAX };
     let StoreReply::Failed { messages, left_over, .. } = fixture.answer(request) else {
         panic!("that is no answer to a question for failed mail")
     };
     assert_eq!((messages.len(), left_over), (1, vec![ids[1]]));
+}
+
+#[test]
+fn failure_texts_beyond_the_budget_are_left_over_with_their_mail() {
+    let mut fixture = Fixture::new();
+    let ids: Vec<_> = (0..64).map(|number: u8| fixture.mail(None, "r@example.org", &[number])).collect();
+    fixture.execute(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20) \
+         INSERT INTO faillog (fail_mail, fail_message) SELECT mail_id, hex(zeroblob(2000)) FROM outbox, n",
+        [],
+    );
+    let mut wanted = ids.clone();
+    let mut read = Vec::new();
+    while !wanted.is_empty() {
+        let request = StoreRequest::ReadFailed { ids: wanted, original_limit_octets: u64::MAX };
+        let StoreReply::Failed { messages, left_over, .. } = fixture.answer(request) else {
+            panic!("that is no answer to a question for failed mail")
+        };
+        let mails = messages.iter().flat_map(|message| &message.mails);
+        let texts: usize =
+            mails.clone().flat_map(|mail| &mail.attempts).map(|attempt| attempt.text.len()).sum();
+        assert!(texts < FAILED_BUDGET_OCTETS + 20 * 4000, "{texts}");
+        read.push(mails.clone().count());
+        wanted = left_over;
+    }
+    assert_eq!(read, [14, 14, 14, 14, 8]);
 }
 
 #[test]
