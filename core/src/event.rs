@@ -57,8 +57,8 @@ pub enum Event {
     Failed {
         /// The mail.
         id: MailId,
-        /// Its recipient, unless the database would not tell.
-        recipient: Option<Box<str>>,
+        /// Its recipient.
+        recipient: Box<str>,
         /// The destination, if all mail for it has failed.
         next_hop: Option<Box<str>>,
         /// What the faillog says.
@@ -130,18 +130,13 @@ impl fmt::Display for Event {
                 }
                 write!(f, ": {}", OneLine(reply))
             }
-            Self::Failed { id, recipient, next_hop, text, kind } => {
+            Self::Failed { id, recipient, text, kind, .. } => {
                 let kind = match kind {
                     FailureKind::Temporary => "temporarily",
                     FailureKind::Early => "temporarily before its time, which does not count",
                     FailureKind::Permanent => "permanently",
                 };
-                match (recipient, next_hop) {
-                    (Some(recipient), _) => write!(f, "mail {id} to <{}>", OneLine(recipient))?,
-                    (None, Some(next_hop)) => write!(f, "mail {id} for {}", OneLine(next_hop))?,
-                    (None, None) => write!(f, "mail {id}")?,
-                }
-                write!(f, " failed {kind}: {}", Reason(text))
+                write!(f, "mail {id} to <{}> failed {kind}: {}", OneLine(recipient), Reason(text))
             }
             Self::Bounced { id, recipient, bounces } => {
                 write!(f, "mail {id} to <{}> given up", OneLine(recipient))?;
@@ -196,17 +191,10 @@ mod tests {
             Event::Delivered { id, recipient: text(), server: text(), tls: None, reply: text() },
             Event::Failed {
                 id,
-                recipient: Some(text()),
-                next_hop: None,
-                text: text(),
-                kind: FailureKind::Temporary,
-            },
-            Event::Failed {
-                id,
-                recipient: None,
+                recipient: text(),
                 next_hop: Some(text()),
                 text: text(),
-                kind: FailureKind::Early,
+                kind: FailureKind::Temporary,
             },
             Event::Bounced { id, recipient: text(), bounces: vec![(id, text())] },
             Event::Dropped { id, recipient: text() },
@@ -239,7 +227,7 @@ mod tests {
         }
         let failed = Event::Failed {
             id,
-            recipient: Some("a@b.example".into()),
+            recipient: "a@b.example".into(),
             next_hop: None,
             text: "550-no\n550 never\n(mx [192.0.2.1]:25, in reply to RCPT TO)".into(),
             kind: FailureKind::Permanent,

@@ -137,8 +137,8 @@ pub enum StoreRequest {
         /// Most octets to return.
         limit: u32,
     },
-    /// Makes verdicts durable, in one database transaction, but for those on mail that is not what it was when it was claimed, or
-    /// read for a bounce: of that nothing is recorded, because somebody has put other mail in its place, or has sent it
+    /// Makes verdicts durable, in one database transaction, but for those on mail that is not what it was when it was claimed,
+    /// recalled, or read for a bounce: of that nothing is recorded, because somebody has put other mail in its place, or has sent it
     /// elsewhere. What was delivered is other mail if its sender, its recipient, its submission or its data are other ones,
     /// as far as the database remembers them; what has failed, also if its `mail_remote` is. Answer: [`StoreReply::Committed`].
     Commit(Commit),
@@ -152,8 +152,9 @@ pub enum StoreRequest {
         /// [`needed_octets`](crate::bounce::needed_octets) says, for the header section.
         original_limit_octets: u64,
     },
-    /// Whose mail these rows are, for the log alone. Answer: [`StoreReply::Recipients`].
-    Recipients {
+    /// These rows as they are now, without their data, because an attempt of all of them is about to have failed that was made for
+    /// none of them in particular. Answer: [`StoreReply::Recalled`].
+    Recall {
         /// The rows.
         ids: Vec<MailId>,
     },
@@ -278,8 +279,13 @@ pub enum StoreReply {
         /// Rows that cannot be read.
         unreadable: Vec<Refused>,
     },
-    /// To [`StoreRequest::Recipients`]: `mail_envelopeto` of those that exist.
-    Recipients(Vec<(MailId, Bytes)>),
+    /// To [`StoreRequest::Recall`]. A row that was asked for and is not here does not exist, or was taken by a server.
+    Recalled {
+        /// In the order in which they were asked for.
+        rows: Vec<Row>,
+        /// Rows that cannot be read.
+        unreadable: Vec<Refused>,
+    },
 }
 
 /// One mail for which the database cannot do what was asked, though it does it for others. Trying it again at once would not help.

@@ -125,9 +125,10 @@ impl Outbox {
                 }
             }
             StoreRequest::Claim { ids, transactions } => self.claim(&ids, transactions),
-            StoreRequest::Recipients { ids } => {
-                let recipient = |id: MailId| Some((id, self.rows.get(&id)?.recipient.clone()));
-                StoreReply::Recipients(ids.into_iter().filter_map(recipient).collect())
+            StoreRequest::Recall { ids } => {
+                let found = |id: MailId| Some(row(id, self.rows.get(&id)?));
+                let rows = ids.into_iter().filter_map(found).collect();
+                StoreReply::Recalled { rows, unreadable: Vec::new() }
             }
             StoreRequest::ReadData { id, offset, limit } => {
                 let data = self.rows.get(&id).map(|stored| stored.data.clone()).unwrap_or_default();

@@ -27,6 +27,7 @@ mod limits;
 mod log;
 mod loss;
 mod machine;
+mod meanwhile;
 mod odd_database;
 mod out_of_step;
 mod process;

@@ -138,7 +138,7 @@ impl Intake {
 
     /// A hash (FNV-1a) of what rows of one message have in common. Nothing depends on it but how much data the
     /// database has to compare.
-    fn message_key(&self, row: &Row) -> MessageKey {
+    pub(super) fn message_key(&self, row: &Row) -> MessageKey {
         let length = row.data_octets.to_le_bytes();
         let octets = row.sender.as_deref().unwrap_or_default().iter().chain(&length);
         let hash = octets.fold(self.key_basis, |hash, &octet| {

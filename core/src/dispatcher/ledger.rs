@@ -152,7 +152,7 @@ impl Dispatcher {
     pub(super) fn record_failure(
         &mut self,
         id: MailId,
-        recipient: Option<Box<str>>,
+        recipient: Box<str>,
         next_hop: Option<Box<str>>,
         failure: &Failure,
     ) {

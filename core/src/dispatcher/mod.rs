@@ -201,7 +201,7 @@ impl Asked {
                 | (Self::Work { .. } | Self::Nowhere { .. }, StoreReply::Claimed { .. })
                 | (Self::Data { .. }, StoreReply::Data(_))
                 | (Self::Bounce { .. }, StoreReply::Failed { .. })
-                | (Self::Condemned { .. }, StoreReply::Recipients(_))
+                | (Self::Condemned { .. }, StoreReply::Recalled { .. })
                 | (Self::Commit, StoreReply::Committed { .. })
         )
     }
@@ -341,6 +341,7 @@ impl Dispatcher {
             (self.traffic.next_pause_end(), TimeoutReason::Pause),
             (self.ledger.retry_at(), TimeoutReason::Store),
             (self.next_set_aside(), TimeoutReason::Store),
+            (self.next_recall(), TimeoutReason::Store),
             (drain, TimeoutReason::Drain),
         ]
         .into_iter()
@@ -447,7 +448,7 @@ impl Dispatcher {
             Asked::Data { hop, connection, id } => self.data_read(hop, connection, id, result),
             Asked::Nowhere { ids } => self.unroutable_read(&ids, result),
             Asked::Bounce { ids, messages } => self.failed_read(&ids, messages, result),
-            Asked::Condemned { hop, ids, failure } => self.condemned_read(hop, &ids, &failure, result),
+            Asked::Condemned { hop, ids, failure } => self.recalled(hop, &ids, &failure, result),
             Asked::Commit => self.committed(result),
         }
         let is_one_shot = self.mode != Mode::Daemon;

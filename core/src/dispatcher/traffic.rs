@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use bytes::BytesMut;
 
-use super::condemned::Condemned;
+use super::condemned::{Condemned, Recall};
 use super::gates::Gates;
 use super::lineup::Lineup;
 use super::pace::Paces;
@@ -81,8 +81,8 @@ pub(super) struct Traffic {
     pub(super) paused: HopTimers,
     /// Next hops of which mail has failed as a whole.
     pub(super) condemned: BTreeMap<HopId, Condemned>,
-    /// Whether the database is asked whose mail it is that has failed as a whole.
-    pub(super) is_condemning: bool,
+    /// What the database is asked of it.
+    pub(super) recall: Recall,
     /// How often in a row mail of a next hop ended every connection, so that nothing was decided.
     pub(super) suspicions: BTreeMap<HopId, u32>,
     /// How many claims of a next hop the database has not answered.
@@ -128,7 +128,7 @@ impl Traffic {
             reachability: Reachability::new(),
             paused: HopTimers::default(),
             condemned: BTreeMap::new(),
-            is_condemning: false,
+            recall: Recall::default(),
             suspicions: BTreeMap::new(),
             claims: BTreeMap::new(),
             unroutable_claims: 0,
@@ -220,7 +220,8 @@ impl Traffic {
             ("leaving", self.leaving.len() + self.parting.len()),
             ("places wanted", usize::from(self.is_short)),
             ("paused", usize::from(self.paused.first().is_some())),
-            ("condemned", self.condemned.len() + usize::from(self.is_condemning)),
+            ("condemned", self.condemned.len()),
+            ("recalls", usize::from(!matches!(self.recall, Recall::Idle))),
             ("claims", self.claims.len()),
             ("unroutable claims", usize::try_from(self.unroutable_claims).unwrap()),
             ("parked", self.parked.len()),
@@ -499,7 +500,7 @@ impl Dispatcher {
                 self.traffic.is_of_use(hop);
                 self.note_verdict(hop);
                 let recipient = shortened(recipient.as_str()).into();
-                self.record_failure(id, Some(recipient), None, &failure);
+                self.record_failure(id, recipient, None, &failure);
             }
             DeliveryOutput::Released { ids, tried } => {
                 for id in ids {

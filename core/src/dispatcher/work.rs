@@ -57,7 +57,7 @@ impl Dispatcher {
             match destination(&row) {
                 Err(failure) if self.may_be_tried(&row) => {
                     let recipient = shortened_octets(&row.recipient).into();
-                    self.record_failure(row.id, Some(recipient), None, &failure);
+                    self.record_failure(row.id, recipient, None, &failure);
                 }
                 Ok(_) | Err(_) => self.settle(&row),
             }

@@ -105,7 +105,7 @@ pub(crate) struct Outbox {
     mails: BTreeMap<MailId, Mail>,
     last_id: i64,
     data_version: i64,
-    /// What mail was when the daemon claimed it, or read it for a bounce.
+    /// What mail was when the daemon claimed it, recalled it, or read it for a bounce.
     claimed: BTreeMap<MailId, Row>,
 }
 
@@ -178,9 +178,9 @@ impl Outbox {
             StoreRequest::ReadFailed { ids, original_limit_octets } => {
                 self.read_failed(ids, *original_limit_octets)
             }
-            StoreRequest::Recipients { ids } => {
-                let recipient = |id: &MailId| Some((*id, self.mails.get(id)?.recipient.clone()));
-                StoreReply::Recipients(ids.iter().filter_map(recipient).collect())
+            StoreRequest::Recall { ids } => {
+                let rows = self.existing(ids).map(|(id, mail)| mail.row(id)).collect();
+                StoreReply::Recalled { rows, unreadable: Vec::new() }
             }
             StoreRequest::Commit(_) => return None,
         })
@@ -195,10 +195,8 @@ impl Outbox {
             StoreReply::Failed { messages, .. } => {
                 messages.iter().flat_map(|message| &message.mails).map(|mail| &mail.row).collect()
             }
-            StoreReply::Rows { .. }
-            | StoreReply::Data(_)
-            | StoreReply::Recipients(_)
-            | StoreReply::Committed { .. } => return,
+            StoreReply::Recalled { rows, .. } => rows.iter().collect(),
+            StoreReply::Rows { .. } | StoreReply::Data(_) | StoreReply::Committed { .. } => return,
         };
         self.claimed.extend(rows.into_iter().map(|row| (row.id, row.clone())));
     }

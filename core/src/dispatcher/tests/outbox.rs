@@ -67,7 +67,7 @@ pub(super) struct Outbox {
     pub(super) unreadable: BTreeSet<i64>,
     /// Mail that was taken, and noted because it could not be deleted; nothing is noted if that is impossible, too.
     pub(super) stuck: Option<BTreeSet<i64>>,
-    /// What mail was when it was claimed, or read for a bounce.
+    /// What mail was when it was claimed, recalled, or read for a bounce.
     claimed: BTreeMap<MailId, Row>,
 }
 
@@ -80,7 +80,7 @@ pub(super) fn kind(request: &StoreRequest) -> &'static str {
         StoreRequest::ReadData { .. } => "data",
         StoreRequest::Commit(_) => "commit",
         StoreRequest::ReadFailed { .. } => "failed",
-        StoreRequest::Recipients { .. } => "recipients",
+        StoreRequest::Recall { .. } => "recall",
     }
 }
 
@@ -109,10 +109,7 @@ impl Outbox {
                 StoreReply::Data(if self.data_is_gone { Bytes::new() } else { data.slice(begin..end) })
             }
             StoreRequest::Commit(commit) => self.commit(commit),
-            StoreRequest::Recipients { ids } => {
-                let recipient = |id: MailId| Some((id, self.mails.get(&id.0)?.recipient.clone().into()));
-                StoreReply::Recipients(ids.into_iter().filter_map(recipient).collect())
-            }
+            StoreRequest::Recall { ids } => self.recall(&ids),
             StoreRequest::ReadFailed { ids, original_limit_octets } => {
                 self.read_failed(&ids, original_limit_octets as usize)
             }
@@ -169,6 +166,15 @@ impl Outbox {
         let rows = transactions.iter().flat_map(|transaction| &transaction.rows);
         self.claimed.extend(rows.map(|row| (row.id, row.clone())));
         StoreReply::Claimed { transactions, left_over, unreadable }
+    }
+
+    fn recall(&mut self, ids: &[MailId]) -> StoreReply {
+        let existing = ids.iter().filter_map(|&id| Some((id, self.mails.get(&id.0)?)));
+        let (broken, whole): (Vec<_>, Vec<_>) = existing.partition(|(id, _)| self.unreadable.contains(&id.0));
+        let rows: Vec<Row> = whole.into_iter().map(|(id, mail)| mail.row(id.0)).collect();
+        let unreadable = broken.into_iter().map(|(id, _)| refused(id)).collect();
+        self.claimed.extend(rows.iter().map(|row| (row.id, row.clone())));
+        StoreReply::Recalled { rows, unreadable }
     }
 
     /// Takes what stands now where other mail was claimed.

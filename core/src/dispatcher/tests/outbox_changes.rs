@@ -112,6 +112,60 @@ fn mail_that_is_redirected_while_a_server_refuses_it_has_not_failed() {
     assert_eq!(world.outbox.deleted, [id], "it was delivered, not bounced");
 }
 
+/// What another program may do to a mail whose next hop is about to fail as a whole.
+const REDIRECTIONS: [fn(&mut outbox::Mail); 2] =
+    [|mail| mail.recipient = "b@example.net".into(), |mail| mail.remote = Some("192.0.2.2".into())];
+
+#[test]
+fn mail_that_is_redirected_while_its_next_hop_fails_as_a_whole_has_not_failed() {
+    for redirect in REDIRECTIONS {
+        for is_read_before in [false, true] {
+            let mut world = World::with(Settings { retries: 1, ..settings() }, Mode::Daemon);
+            world.exchange("example.net", 10, "mx.example.net", "192.0.2.2");
+            let connect = if is_read_before { Connect::Refused } else { Connect::Silent };
+            world.domain("example.org", "192.0.2.1").usual = Behaviour::connect(connect);
+            let [changed, kept] = ["a", "c"].map(|name| world.mail("", &format!("{name}@example.org"), "x"));
+            world.slow.insert("recall", Duration::from_secs(1));
+            world.input(Input::OutboxChanged);
+            world.run_for(Duration::from_millis(500));
+            assert_eq!(world.outbox.asked.contains_key("recall"), is_read_before);
+            redirect(world.outbox.mails.get_mut(&changed).unwrap());
+            world.run_for(Duration::from_secs(100));
+            assert_eq!(world.server("192.0.2.2").accepted.len(), 1, "{is_read_before}");
+            assert_eq!(world.outbox.deleted, [changed], "{is_read_before}: it was delivered, not dropped");
+            let failed = |event: &&Event| matches!(event, Event::Failed { id, .. } if id.0 == kept);
+            assert_eq!(world.events.iter().filter(failed).count(), 1, "{is_read_before}");
+        }
+    }
+}
+
+#[test]
+fn other_mail_of_the_same_domain_in_the_place_of_one_that_fails_has_a_pass_of_its_own() {
+    let mut world = World::new();
+    let id = world.mail(SENDER, "a@example.org", "first");
+    world.dns_is_dead = true;
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_secs(1));
+    let mail = world.outbox.mails.get_mut(&id).unwrap();
+    (mail.recipient, mail.data) = ("b@example.org".into(), "second message"[..].into());
+    world.run_for(Duration::from_secs(100));
+    assert_eq!(world.outbox.asked["recall"], 2, "the first finds that it is not what was tried");
+    assert_eq!(world.failures(id).len(), 1);
+}
+
+#[test]
+fn of_mail_that_is_deleted_while_its_next_hop_fails_nothing_is_told() {
+    let mut world = World::new();
+    world.mail(SENDER, "a@example.org", "x");
+    world.dns_is_dead = true;
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_secs(1));
+    world.outbox.mails.clear();
+    world.run_for(Duration::from_secs(600));
+    assert_eq!(world.dispatcher.indexed(), 0);
+    assert!(!world.events.iter().any(|event| matches!(event, Event::Failed { .. })));
+}
+
 #[test]
 fn a_storm_of_changes_keeps_nothing_from_being_sent() {
     let mut world = World::new();

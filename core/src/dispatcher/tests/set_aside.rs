@@ -1,5 +1,7 @@
 //! Mail for which the database can do nothing, though it does it for other mail.
 
+use hickory_proto::op::ResponseCode;
+
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -69,6 +71,20 @@ fn mail_whose_failure_cannot_be_recorded_is_not_tried_in_a_loop_and_harms_no_oth
     world.outbox.poisoned.clear();
     world.run_for(MINUTE * 61);
     assert!(!world.outbox.mails.contains_key(&bad) || !world.failures(bad).is_empty());
+}
+
+#[test]
+fn mail_that_cannot_be_read_is_not_charged_with_the_failure_of_its_next_hop() {
+    let mut world = world();
+    world.broken_names.insert("broken.example".into(), ResponseCode::ServFail);
+    let [unreadable, failed] = [0; 2].map(|_| world.mail(SENDER, "a@broken.example", "x"));
+    world.outbox.unreadable.insert(unreadable);
+    world.run_for(MINUTE * 2);
+    assert_eq!((world.failures(unreadable).len(), world.failures(failed).len()), (0, 1));
+    assert_eq!(pauses(&world), [1, 2]);
+    world.outbox.unreadable.clear();
+    world.run_for(MINUTE * 4);
+    assert_eq!(world.failures(unreadable).len(), 1);
 }
 
 #[test]

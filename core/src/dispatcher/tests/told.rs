@@ -52,18 +52,6 @@ fn a_mail_leads_to_its_bounce() {
 }
 
 #[test]
-fn where_the_database_does_not_tell_the_recipient_the_destination_is_named() {
-    let mut world = World::new();
-    world.outbox.failing.insert("recipients", 1);
-    world.domain("closed.example", "192.0.2.2").usual = Behaviour::connect(Connect::Refused);
-    let id = world.mail(SENDER, "bob@closed.example", "x");
-    world.run_for(Duration::from_secs(60));
-    assert_eq!(world.failures(id).len(), 1);
-    let begin = format!("mail {id} for closed.example failed temporarily: Failed to reach any MX");
-    assert!(lines_of_mail(&world)[0].starts_with(&begin), "{:#?}", lines_of_mail(&world));
-}
-
-#[test]
 fn mail_that_goes_in_plain_text_because_tls_has_failed_is_a_warning_once_in_an_hour() {
     let mut failing = Behaviour::on("EHLO", "250-mx\r\n250 STARTTLS");
     failing.tls_fails = true;

@@ -1,6 +1,8 @@
 //! Trouble of our own: no descriptors, a database that is busy.
 
 use super::super::ledger::TAKEN_LIMIT;
+use hickory_proto::op::ResponseCode;
+
 use super::*;
 
 #[test]
@@ -40,6 +42,24 @@ fn a_busy_database_loses_nothing_and_repeats_nothing() {
             let failures = world.events.iter().filter(|event| matches!(event, Event::Failed { .. })).count();
             assert_eq!(failures, 1, "{kind}");
         }
+    }
+}
+
+#[test]
+fn a_failure_of_all_mail_for_a_next_hop_is_recorded_once_however_often_it_cannot_be_read() {
+    for times in [1, 3, 20] {
+        let mut world = World::new();
+        let ids = [0; 3].map(|_| world.mail(SENDER, "a@example.org", "x"));
+        world.broken_names.insert("example.org".into(), ResponseCode::ServFail);
+        world.outbox.failing.insert("recall", times);
+        world.input(Input::OutboxChanged);
+        world.run_for(Duration::from_secs(200));
+        for id in ids {
+            assert_eq!(world.failures(id).len(), 1, "{times}");
+        }
+        let failures = world.events.iter().filter(|event| matches!(event, Event::Failed { .. })).count();
+        assert_eq!(failures, 3, "{times}: none is charged for another attempt");
+        assert_eq!(world.outbox.asked["recall"], times + 1);
     }
 }
 

@@ -62,7 +62,7 @@ impl Outbox {
                     unreadable: Vec::new(),
                 }
             }
-            StoreRequest::Recipients { .. } => StoreReply::Recipients(Vec::new()),
+            StoreRequest::Recall { .. } => StoreReply::Recalled { rows: Vec::new(), unreadable: Vec::new() },
             StoreRequest::Commit(commit) => {
                 self.failures.extend(commit.failed.iter().map(|attempt| attempt.text.to_string()));
                 let state =

@@ -105,10 +105,11 @@ impl Database {
     }
 
     /// Reads mail within a read transaction, without that which cannot be read. The rest of the answer is as if only that had been
-    /// asked for which can.
+    /// asked for which can; `try_one` finds out which that is.
     pub(super) fn read_apart<T>(
         &mut self,
         ids: &[MailId],
+        try_one: impl Fn(&Self, MailId) -> rusqlite::Result<()>,
         read: impl Fn(&mut Self, &[MailId]) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<(T, Vec<Refused>)> {
         let error = match read(self, ids) {
@@ -120,7 +121,7 @@ impl Database {
         }
         let (mut readable, mut unreadable) = (Vec::with_capacity(ids.len()), Vec::new());
         for id in ids {
-            match super::messages::read_all(&self.connection, &self.pool, *id) {
+            match try_one(self, *id) {
                 Ok(()) => readable.push(*id),
                 Err(error) if trouble(&self.connection, &error).is_about_a_row() => {
                     unreadable.push(unreadable_mail(&self.connection, *id, &error));

@@ -149,7 +149,7 @@ impl Grouper<'_> {
             Some(data) if data.len() == first_length => data,
             Some(_) | None => read(self.connection, row.id, row.data_octets, 0, first_length)?,
         };
-        let stamp = Stamp::of(&row, submission.as_deref(), &first);
+        let stamp = Stamp::of(&row, submission.as_deref(), Some(&first));
         match self.find(&outline, row.id, &first)? {
             Fit::Group(index) => {
                 add_own_failures(self.connection, &mut row)?;

@@ -17,8 +17,8 @@ use super::failures::add_own_failures;
 use super::grouping::{Grouped, Limits, group, read_chunks};
 use super::pool::Pool;
 use super::read_ahead::{Order, Piece, Rest, has_room};
-use super::rows::{self, beginning, limited, number};
-use super::stamps::StampList;
+use super::rows::{self, Found, beginning, limited, number};
+use super::stamps::{Stamp, StampList};
 
 /// Of a longer faillog, only so many rows are returned, the latest ones.
 const ATTEMPT_LIMIT: usize = 100;
@@ -55,6 +55,21 @@ pub(super) fn claim(
         })
         .collect();
     Ok((transactions, left_over, stamps))
+}
+
+/// Answers [`StoreRequest::Recall`](cmail_delivery::outbox::StoreRequest::Recall), also with the stamps of what was read.
+pub(super) fn recall(connection: &Connection, ids: &[MailId]) -> rusqlite::Result<(Vec<Row>, StampList)> {
+    let (mut rows, mut stamps) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
+    let mut texts = rows::texts();
+    for id in ids {
+        let Some(Found { mut row, submission, .. }) = rows::row(connection, *id, 0, &mut texts)? else {
+            continue;
+        };
+        add_own_failures(connection, &mut row)?;
+        stamps.push((*id, Stamp::of(&row, submission.as_deref(), None)));
+        rows.push(row);
+    }
+    Ok((rows, stamps))
 }
 
 /// At most `limit` octets of a mail's data, no more than one chunk.

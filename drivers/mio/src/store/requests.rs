@@ -33,7 +33,7 @@ impl Database {
                 ("read mail data from", self.read_data(id, offset, limit))
             }
             StoreRequest::Commit(commit) => ("record deliveries in", self.commit(commit)),
-            StoreRequest::Recipients { ids } => ("read recipients from", self.recipients(&ids)),
+            StoreRequest::Recall { ids } => ("read mail from", self.recall(&ids)),
             StoreRequest::ReadFailed { ids, original_limit_octets } => {
                 ("read failed mail from", self.read_failed(&ids, original_limit_octets))
             }
@@ -76,20 +76,15 @@ impl Database {
 
     fn claim(&mut self, ids: &[MailId], limit: usize) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
-            let mut ids = ids.to_vec();
-            if stuck::exists(&database.connection)? {
-                let taken = |id: &MailId| stuck::contains(&database.connection, *id);
-                let taken: Vec<bool> = ids.iter().map(taken).collect::<rusqlite::Result<_>>()?;
-                let mut taken = taken.into_iter();
-                ids.retain(|_| !taken.next().unwrap_or(false));
-            }
+            let ids = database.untaken(ids)?;
             let version = database.version()?;
             database.digests.turn_to(version);
             let read = |database: &mut Self, ids: &[MailId]| {
                 let Self { connection, pool, digests, .. } = database;
                 messages::claim(connection, pool, digests, ids, limit)
             };
-            let ((transactions, left_over, stamps), unreadable) = database.read_apart(&ids, read)?;
+            let ((transactions, left_over, stamps), unreadable) =
+                database.read_apart(&ids, Self::read_all, read)?;
             database.stamps.put_all(stamps, version);
             Ok(StoreReply::Claimed { transactions, left_over, unreadable })
         })
@@ -113,21 +108,41 @@ impl Database {
                 let Self { connection, pool, digests, .. } = database;
                 messages::read_failed(connection, pool, digests, ids, original_limit_octets)
             };
-            let ((messages, left_over, stamps), unreadable) = database.read_apart(ids, read)?;
+            let ((messages, left_over, stamps), unreadable) =
+                database.read_apart(ids, Self::read_all, read)?;
             database.stamps.put_all(stamps, version);
             Ok(StoreReply::Failed { messages, left_over, unreadable })
         })
     }
 
-    fn recipients(&mut self, ids: &[MailId]) -> rusqlite::Result<StoreReply> {
+    fn recall(&mut self, ids: &[MailId]) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
-            let (mut recipients, mut texts) = (Vec::with_capacity(ids.len()), rows::texts());
-            for &id in ids {
-                let found = rows::row(&database.connection, id, 0, &mut texts)?;
-                recipients.extend(found.map(|found| (id, found.row.recipient)));
-            }
-            Ok(StoreReply::Recipients(recipients))
+            let ids = database.untaken(ids)?;
+            let version = database.version()?;
+            let try_one = |database: &Self, id| messages::recall(&database.connection, &[id]).map(drop);
+            let read = |database: &mut Self, ids: &[MailId]| messages::recall(&database.connection, ids);
+            let ((rows, stamps), unreadable) = database.read_apart(&ids, try_one, read)?;
+            database.stamps.put_all(stamps, version);
+            Ok(StoreReply::Recalled { rows, unreadable })
         })
+    }
+
+    /// Reads everything of a mail, to find out whether it can be read.
+    fn read_all(&self, id: MailId) -> rusqlite::Result<()> {
+        messages::read_all(&self.connection, &self.pool, id)
+    }
+
+    /// These without mail that was taken.
+    fn untaken(&self, ids: &[MailId]) -> rusqlite::Result<Vec<MailId>> {
+        if !stuck::exists(&self.connection)? {
+            return Ok(ids.to_vec());
+        }
+        let untaken = |id: &MailId| match stuck::contains(&self.connection, *id) {
+            Ok(true) => None,
+            Ok(false) => Some(Ok(*id)),
+            Err(error) => Some(Err(error)),
+        };
+        ids.iter().filter_map(untaken).collect()
     }
 
     /// Whether other data stand now where a message was claimed.

@@ -292,6 +292,46 @@ fn mail_that_was_redirected_meanwhile_has_not_failed() {
 }
 
 #[test]
+fn mail_that_was_changed_after_it_was_recalled_has_not_failed() {
+    let changes = [
+        "UPDATE outbox SET mail_remote = 'relay.example.net'",
+        "UPDATE outbox SET mail_envelopeto = 'new@example.net'",
+        "UPDATE outbox SET mail_envelopefrom = 'new@example.net'",
+        "UPDATE outbox SET mail_submission = 5",
+        "UPDATE outbox SET mail_data = 'longer'",
+    ];
+    for change in changes {
+        let mut fixture = Fixture::new();
+        let [changed, other] = ["a@example.org", "b@example.org"].map(|to| fixture.mail(None, to, b"x"));
+        fixture.execute("INSERT INTO faillog (fail_mail, fail_time) VALUES (?1, '7')", [other.0]);
+        let gone = MailId(99);
+        let reply = fixture.answer(StoreRequest::Recall { ids: vec![changed, gone, other] });
+        let StoreReply::Recalled { rows, unreadable } = reply else {
+            panic!("that is no answer to a recall")
+        };
+        assert_eq!((ids(&rows), unreadable), (vec![changed.0, other.0], vec![]));
+        assert_eq!((rows[1].fail_count, rows[1].last_try), (1, UnixTime(7)));
+        fixture.execute(&format!("{change} WHERE mail_id = ?1"), [changed.0]);
+        let failed = vec![failure(changed, 8, true), failure(other, 8, true)];
+        let (states, _, changed_rows) =
+            commit_to_changed(&mut fixture, Commit { failed, ..Commit::default() });
+        assert_eq!(states.iter().map(|state| state.id).collect::<Vec<_>>(), [other], "{change}");
+        assert_eq!(ids(&changed_rows), [changed.0], "{change}");
+    }
+}
+
+#[test]
+fn mail_that_was_taken_is_not_recalled() {
+    let mut fixture = Fixture::new();
+    let [taken, other] = ["a@example.org", "b@example.org"].map(|to| fixture.mail(None, to, b"x"));
+    let connection = &fixture.database.connection;
+    stuck::note(connection, taken, "why").unwrap();
+    let reply = fixture.answer(StoreRequest::Recall { ids: vec![taken, other] });
+    let StoreReply::Recalled { rows, .. } = reply else { panic!("that is no answer to a recall") };
+    assert_eq!(ids(&rows), [other.0]);
+}
+
+#[test]
 fn mail_that_is_not_what_failed_is_not_bounced() {
     let mut fixture = Fixture::new();
     let [new, kept] =

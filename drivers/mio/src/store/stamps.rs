@@ -1,4 +1,4 @@
-//! What mail was when it was claimed, so that what becomes of it is not recorded for another.
+//! What mail was when it was claimed or recalled, so that what becomes of it is not recorded for another.
 //!
 //! Nobody locks a row while a server is waited for. Another program may change it meanwhile, or put other mail in its place, or
 //! another file in the place of the database. What changes only octets behind the first [`DATA_CHUNK_OCTETS`] of the data, and not
@@ -33,7 +33,10 @@ pub(super) enum Part {
 /// What a row says, in short.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stamp {
-    data: u64,
+    /// Of the sender, the submission, and the length of the data.
+    message: u64,
+    /// Of the beginning of the data, where that was read.
+    head: Option<u64>,
     recipient: u64,
     remote: u64,
 }
@@ -41,7 +44,7 @@ pub(super) struct Stamp {
 /// Stamps of some rows.
 pub(super) type StampList = Vec<(MailId, Stamp)>;
 
-/// Of mail that was claimed, or read for a bounce, and of which nothing was recorded since: what it was, and in which version of
+/// Of mail that was claimed, recalled, or read for a bounce, and of which nothing was recorded since: what it was, and in which version of
 /// the database.
 #[derive(Debug, Default)]
 pub(super) struct Stamps(BTreeMap<MailId, (Stamp, i64)>);
@@ -69,11 +72,12 @@ impl Stamps {
             return Ok(None);
         };
         let Found { mut row, submission, data } = found;
-        let head = match data {
-            Some(data) => data,
-            None => grouping::read(connection, id, row.data_octets, 0, DATA_CHUNK_OCTETS)?,
+        let head = match (before.head, data) {
+            (None, _) => None,
+            (Some(_), Some(data)) => Some(data),
+            (Some(_), None) => Some(grouping::read(connection, id, row.data_octets, 0, DATA_CHUNK_OCTETS)?),
         };
-        if Stamp::of(&row, submission.as_deref(), &head).agrees(before, part) {
+        if Stamp::of(&row, submission.as_deref(), head.as_deref()).agrees(before, part) {
             return Ok(None);
         }
         add_own_failures(connection, &mut row)?;
@@ -95,11 +99,11 @@ impl Stamps {
 }
 
 impl Stamp {
-    /// Of a row, its `mail_submission`, and its data, or their beginning.
-    pub(super) fn of(row: &Row, submission: Option<&[u8]>, data: &[u8]) -> Self {
-        let head = data.get(..DATA_CHUNK_OCTETS).unwrap_or(data);
+    /// Of a row, its `mail_submission`, and its data, or their beginning, where they were read.
+    pub(super) fn of(row: &Row, submission: Option<&[u8]>, data: Option<&[u8]>) -> Self {
         Self {
-            data: digest(&(&row.sender, submission, row.data_octets, head)),
+            message: digest(&(&row.sender, submission, row.data_octets)),
+            head: data.map(|data| digest(&data.get(..DATA_CHUNK_OCTETS).unwrap_or(data))),
             recipient: digest(&row.recipient),
             remote: digest(&row.remote),
         }
@@ -108,7 +112,7 @@ impl Stamp {
     fn agrees(&self, other: &Self, part: Part) -> bool {
         let has_recipient = part != Part::Data;
         let has_remote = part == Part::Everything;
-        self.data == other.data
+        (self.message, self.head) == (other.message, other.head)
             && (!has_recipient || self.recipient == other.recipient)
             && (!has_remote || self.remote == other.remote)
     }

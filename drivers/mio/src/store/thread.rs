@@ -139,8 +139,7 @@ impl StoreHandle {
                 let failed = commit.failed.iter().map(|attempt| &attempt.id);
                 self.read_ahead.forget_all(commit.delivered.iter().chain(failed));
             }
-            StoreRequest::Scan { .. } | StoreRequest::ReadFailed { .. } | StoreRequest::Recipients { .. } => {
-            }
+            StoreRequest::Scan { .. } | StoreRequest::ReadFailed { .. } | StoreRequest::Recall { .. } => {}
         }
         self.send(Job::Request(id, request));
     }

@@ -22,7 +22,7 @@ impl World {
             | StoreRequest::Claim { .. }
             | StoreRequest::ReadData { .. }
             | StoreRequest::ReadFailed { .. }
-            | StoreRequest::Recipients { .. } => request,
+            | StoreRequest::Recall { .. } => request,
         };
         self.requests.insert((epoch, id), request);
         let micros = if self.call_dice.chance(self.faults.store_delays) {
