@@ -277,6 +277,40 @@ fn a_size_is_announced_where_size_is_offered() {
 }
 
 #[test]
+fn what_is_said_of_a_message_is_true_to_the_octet_or_is_not_said() {
+    // RFC 1870 section 3: CRLF counts as two octets, a doubled dot as one. RFC 6152 section 3.
+    let (world, server) = World::with_server(Script::new().keywords(["SIZE", "8BITMIME"]));
+    let lines = |octets: usize| ".dot\n".repeat(octets / 5 + 1)[..octets].to_owned();
+    let last_is_8_bit = |octets: usize| [lines(octets - 1).as_bytes(), b"\xe9"].concat();
+    let first_is_8_bit = |octets: usize| [b"\xe9", lines(octets - 1).as_bytes()].concat();
+    let mut expected = Vec::new();
+    for (name, octets) in [("a", 65_535), ("b", 65_536), ("c", 65_537), ("d", 200_000)] {
+        for (kind, data) in [
+            ("", lines(octets).into_bytes()),
+            ("first", first_is_8_bit(octets)),
+            ("last", last_is_8_bit(octets)),
+        ] {
+            let (bare, ends) = (data.iter().filter(|octet| **octet == b'\n').count(), data.ends_with(b"\n"));
+            let wire = octets + bare + if ends { 0 } else { 2 };
+            // Of a longer message only the beginning is known before it is sent.
+            let size = if octets <= 65_536 { format!(" SIZE={wire}") } else { String::new() };
+            let is_8_bit = kind == "first" || (kind == "last" && octets <= 65_536);
+            let body = if is_8_bit { " BODY=8BITMIME" } else { "" };
+            let to = format!("{name}{kind}@example.org");
+            world.insert(&Mail::to(&to).data(&data));
+            expected.push((to, format!("MAIL FROM:<sender@client.example>{size}{body}"), wire));
+        }
+    }
+    assert_eq!(world.run(&["nodetach", "deliver", "example.org"]).code(), Some(0));
+    let records = server.records();
+    for (to, mail, wire) in expected {
+        let message = records.accepted().into_iter().find(|message| message.to() == [&*to]);
+        let message = message.unwrap_or_else(|| panic!("nothing for {to}"));
+        assert_eq!((message.mail.as_str(), message.data.len()), (mail.as_str(), wire), "{to}");
+    }
+}
+
+#[test]
 fn a_message_above_the_servers_limit_is_not_sent() {
     // RFC 1870 section 6.1, RFC 3463 5.3.4.
     let (world, server) = World::with_server(Script::new().keywords(["SIZE 1000"]));

@@ -24,8 +24,8 @@ pub(super) struct Transfer {
     reverse_path: Option<Mailbox>,
     data_octets: u64,
     head: Bytes,
-    /// Size as it is declared, with CRLF line ends if the whole message is known.
-    size: u64,
+    size: Size,
+    /// Whether 8-bit octets are known to be in it.
     body_8bit: bool,
     smtputf8: bool,
     /// Recipients whom the server is not asked about in this transaction.
@@ -41,6 +41,14 @@ pub(super) struct Transfer {
     is_open: bool,
     /// A refusal that is not about the mail: whom no other reply has decided stays undecided, and the conversation ends.
     objection: Option<Objection>,
+}
+
+/// How large a message is with CRLF line ends, without doubled dots (RFC 1870 section 3).
+#[derive(Clone, Copy, Debug)]
+enum Size {
+    Exactly(u64),
+    /// The whole message is not here, and its line ends may have to be changed.
+    AtLeast(u64),
 }
 
 /// A refusal that is about something else than the mail, and what it answers.
@@ -83,9 +91,12 @@ impl Transfer {
         let is_whole = head.len() as u64 >= data_octets;
         let recipient = |(id, mailbox)| Recipient { id, mailbox, standing: Standing::Open };
         let mut transfer = Self {
-            size: if is_whole { transmitted_octets(&head) } else { data_octets },
-            // RFC 6152 section 3. Of a message that is not here as a whole it is not known what follows.
-            body_8bit: !is_whole || !head.is_ascii(),
+            size: match is_whole {
+                true => Size::Exactly(transmitted_octets(&head)),
+                false => Size::AtLeast(data_octets),
+            },
+            // RFC 6152 section 3.
+            body_8bit: !head.is_ascii(),
             smtputf8: false,
             left_out: Vec::new(),
             recipients: recipients.into_iter().map(recipient).collect(),
@@ -105,11 +116,10 @@ impl Transfer {
 
     /// RFC 1870 section 6.1: what exceeds the limit is not sent.
     fn keep_to_size_limit(&mut self, extensions: &Extensions) {
-        if let Some(limit) = extensions.size_limit_octets.filter(|limit| *limit < self.size) {
-            let text = alloc::format!(
-                "the message has {} octets, more than the {limit} that the server takes",
-                self.size
-            );
+        let (Size::Exactly(size) | Size::AtLeast(size)) = self.size;
+        if let Some(limit) = extensions.size_limit_octets.filter(|limit| *limit < size) {
+            let text =
+                alloc::format!("the message has {size} octets, more than the {limit} that the server takes");
             self.leave_out(own_failure(EnhancedStatus::MESSAGE_TOO_LONG, text.into(), true), |_| true);
         }
     }
@@ -135,7 +145,10 @@ impl Transfer {
     pub(super) fn mail(&self, extensions: &Extensions) -> Command<'_> {
         Command::Mail {
             reverse_path: self.reverse_path.as_ref(),
-            size: extensions.size.then_some(self.size),
+            size: match self.size {
+                Size::Exactly(size) if extensions.size => Some(size),
+                Size::Exactly(_) | Size::AtLeast(_) => None,
+            },
             body_8bit: self.body_8bit && extensions.eight_bit_mime,
             smtputf8: self.smtputf8,
         }

@@ -289,11 +289,20 @@ fn extensions_are_used_where_they_are_offered() {
 }
 
 #[test]
-fn a_message_that_is_not_here_as_a_whole_is_declared_by_its_stored_size() {
+fn of_a_message_that_is_not_here_as_a_whole_only_what_is_known_is_declared() {
+    for (beginning, expected) in [("x\n", MAIL), ("\u{e4}\n", "MAIL FROM:<s@example.org> BODY=8BITMIME\r\n")]
+    {
+        dialogue(&plain(), |talk| {
+            talk.make_ready("SIZE 8BITMIME");
+            talk.begin(Transaction { data_octets: 1000, ..mail(1, beginning) }).client(expected);
+        });
+    }
+    // It is at least as long as what is stored.
     dialogue(&plain(), |talk| {
-        talk.make_ready("SIZE 8BITMIME");
-        talk.begin(Transaction { data_octets: 1000, ..mail(1, "x\n") });
-        talk.client("MAIL FROM:<s@example.org> SIZE=1000 BODY=8BITMIME\r\n");
+        talk.make_ready("SIZE_999");
+        talk.begin(Transaction { data_octets: 1000, ..mail(1, "x\n") }).client("");
+        let word = "fatal 5.3.4 the message has 1000 octets, more than the 999 that the server takes";
+        assert_eq!(talk.verdicts().0, all(1, word));
     });
 }
 
