@@ -467,6 +467,22 @@ fn a_sender_of_ascii_gets_a_report_of_ascii_about_an_internationalised_recipient
 }
 
 #[test]
+fn an_internationalised_original_comes_back_in_ascii_to_a_sender_of_ascii() {
+    // RFC 6533 section 4.5, RFC 6532 section 3.7.
+    let script = Script::new().keywords(["SMTPUTF8", "8BITMIME"]).always("RCPT", "550 5.1.1 no such user");
+    let (world, _server) = World::with_server(script);
+    let original = "Subject: gr\u{f6}\u{df}e\r\n\r\ntext = \u{20ac}\r\n";
+    world.insert(&Mail::to("j\u{f6}rg@example.org").data(original));
+    let row = bounces(&world, 1).remove(0);
+    assert!(row.data.as_deref().unwrap().is_ascii());
+    let bounce = parse(&row);
+    let returned = &bounce.parts()[2];
+    assert_eq!(returned.content_type(), "message/global");
+    assert_eq!(returned.header("Content-Transfer-Encoding"), Some("quoted-printable"));
+    assert_eq!(returned.decoded(), original.replace("\r\n", "\n").as_bytes());
+}
+
+#[test]
 fn recipients_of_one_message_at_two_destinations_get_two_bounces() {
     let (world, server) = refusing("550 5.1.1 no");
     world.route("other.example", &server);

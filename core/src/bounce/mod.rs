@@ -77,12 +77,13 @@ pub fn compose(
 ) -> Option<Bytes> {
     let sender = message.mails.first()?.row.sender.as_deref().filter(|sender| !is_null_path(sender))?;
     let announce = host_name(settings.announce);
-    let returned = Returned::of(message, settings.return_limit_octets);
     let (sender, sender_is_international) = to(sender);
+    let returned = Returned::of(message, settings.return_limit_octets);
+    let types = PartTypes::new(message, &returned, sender_is_international);
+    let returned = if types.is_global && !sender_is_international { returned.in_ascii() } else { returned };
     let readable = report::readable_part(&announce, message, &returned.sentence());
     let status = report::status_part(&announce, message, sender_is_international);
     let status_encoding = original::transfer_encoding(status.as_bytes());
-    let types = PartTypes::new(message, &returned, sender_is_international);
 
     let message_id = format!("{}@{announce}", random_token::<MESSAGE_ID_OCTETS>(rng));
     let boundary = boundary(&[readable.as_bytes(), status.as_bytes(), &returned.octets], rng);
@@ -121,6 +122,8 @@ struct PartTypes {
     status: &'static str,
     returned: &'static str,
     returned_description: &'static str,
+    /// Whether the original is a message of RFC 6532.
+    is_global: bool,
 }
 
 impl PartTypes {
@@ -146,7 +149,7 @@ impl PartTypes {
                 ("message/global-headers", "Undelivered message headers")
             }
         };
-        Self { status, returned, returned_description }
+        Self { status, returned, returned_description, is_global }
     }
 }
 

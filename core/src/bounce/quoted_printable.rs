@@ -1,4 +1,4 @@
-//! Quoted-printable (RFC 2045 section 6.7), for header sections that could not be sent as they are.
+//! Quoted-printable (RFC 2045 section 6.7), for originals and header sections that could not be sent as they are.
 
 use alloc::vec::Vec;
 

@@ -70,12 +70,21 @@ impl<'a> Returned<'a> {
         };
         let (octets, is_cut) = section.within(RETURNED_HEADER_LIMIT_OCTETS);
         // RFC 6522 section 4: a header section that is broken may be encoded so.
-        if original::is_hard_to_send(&octets) {
-            let octets = quoted_printable::encode(&octets).into();
-            return Self { extent, header, is_cut, octets, encoding: "quoted-printable" };
-        }
+        let is_hard_to_send = original::is_hard_to_send(&octets);
         let encoding = original::transfer_encoding(&octets);
-        Self { extent, header, is_cut, octets, encoding }
+        let returned = Self { extent, header, is_cut, octets, encoding };
+        if is_hard_to_send { returned.in_quoted_printable() } else { returned }
+    }
+
+    /// The same in an encoding that leaves nothing but ASCII: a sender of ASCII may use a server that takes no other message of
+    /// RFC 6532 (RFC 6533 section 4.5).
+    pub(super) fn in_ascii(self) -> Self {
+        if self.encoding == "8bit" { self.in_quoted_printable() } else { self }
+    }
+
+    fn in_quoted_printable(self) -> Self {
+        let octets = quoted_printable::encode(&self.octets).into();
+        Self { octets, encoding: "quoted-printable", ..self }
     }
 
     /// Says what comes back and why no more, in lines for people.
