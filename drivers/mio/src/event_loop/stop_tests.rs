@@ -62,7 +62,10 @@ impl Outbox {
                     unreadable: Vec::new(),
                 }
             }
-            StoreRequest::Recall { .. } => StoreReply::Recalled { rows: Vec::new(), unreadable: Vec::new() },
+            StoreRequest::Recall { ids } => {
+                let rows = self.rows.iter().filter(|row| ids.contains(&row.id)).cloned().collect();
+                StoreReply::Recalled { rows, unreadable: Vec::new() }
+            }
             StoreRequest::Commit(commit) => {
                 self.failures.extend(commit.failed.iter().map(|attempt| attempt.text.to_string()));
                 let state =
