@@ -11,8 +11,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -199,8 +198,8 @@ enum StartError {
     Daemonize(#[from] DaemonizeError),
     #[error("signals cannot be taken: {0}")]
     Signals(io::Error),
-    #[error("/dev/urandom cannot be read: {0}")]
-    Entropy(io::Error),
+    #[error("the system gives no random octets: {0}")]
+    Entropy(getrandom::Error),
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
@@ -364,9 +363,9 @@ fn within_descriptors(concurrency: u32) -> u32 {
 }
 
 /// Fresh randomness of the system.
-fn seed() -> io::Result<[u8; 32]> {
+fn seed() -> Result<[u8; 32], getrandom::Error> {
     let mut seed = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    getrandom::fill(&mut seed)?;
     Ok(seed)
 }
 

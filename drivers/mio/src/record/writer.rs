@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use cmail_delivery::time::UnixTime;
+use jiff::Timestamp;
 use log::{debug, warn};
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
@@ -53,12 +54,14 @@ impl RecordDirectory {
 
     /// Writes a record of what has begun then, to a file of its own. A failure is told once, until there is a success.
     pub(super) fn write(&mut self, begun: UnixTime, destination: &str, text: impl FnOnce(&str) -> String) {
-        let (date, time) = calendar(begun);
+        // A clock beyond the year 9999 is no reason to record nothing.
+        let begun = Timestamp::from_second(begun.0).unwrap_or_default();
+        let date = begun.strftime("%F");
         let head = format!(
             "Recorded on {date} by cmail-dispatchd {}. Names, addresses, secrets and mail data are not the real ones.",
             env!("CARGO_PKG_VERSION")
         );
-        let stamp = format!("{}T{}Z", date.replace('-', ""), time.replace(':', ""));
+        let stamp = begun.strftime("%Y%m%dT%H%M%SZ").to_string();
         match self.write_new(&stamp, &file_name(destination), text(&head).as_bytes()) {
             Ok(path) => {
                 debug!("recorded {}", path.display());
@@ -106,38 +109,9 @@ fn file_name(destination: &str) -> String {
     name.trim_matches('_').to_owned()
 }
 
-/// Date and time in UTC.
-fn calendar(time: UnixTime) -> (String, String) {
-    let (days, seconds) = (time.0.div_euclid(86_400), time.0.rem_euclid(86_400));
-    // Eras of 400 years that begin with March, so that a leap day is the last day of its year.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    (format!("{year:04}-{month:02}-{day:02}"), format!("{hour:02}:{minute:02}:{second:02}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn days_are_those_of_the_calendar() {
-        for (time, date, of_day) in [
-            (0, "1970-01-01", "00:00:00"),
-            (951_782_400, "2000-02-29", "00:00:00"),
-            (1_795_342_500, "2026-11-22", "10:15:00"),
-            (4_107_542_399, "2100-02-28", "23:59:59"),
-            (-1, "1969-12-31", "23:59:59"),
-        ] {
-            assert_eq!(calendar(UnixTime(time)), (date.to_owned(), of_day.to_owned()));
-        }
-    }
 
     #[test]
     fn a_file_is_never_overwritten_and_nobody_elses_to_read() {
