@@ -4,28 +4,26 @@
 //! [`LockedEngine::open`], and lets a thread call [`OpenEngine::run`] with a [`Shell`] whose signals are [`controlled`](crate::signals::Signals::controlled).
 //! The example `demo` does.
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use cmail_delivery::dispatcher::{Dispatcher, Summary};
-use mio::unix::SourceFd;
+use cmail_delivery::dispatcher::{Dispatcher, Mode, Summary};
+use cmail_delivery::settings::Hosts;
 use nix::unistd::Gid;
 use thiserror::Error;
 
 use crate::config::Config;
-use crate::event_loop::{Environment, EventLoop, LoopError, Registration};
+use crate::event_loop::{EventLoop, Kernel, LoopError};
 use crate::logging::Log;
+use crate::pid_file::PidFile;
 use crate::record::{RecordDirectory, RecordError, Recorder};
-use crate::signals::{Signal, Signals};
+use crate::signals::Signals;
 use crate::sockets::LocalAddresses;
-use crate::startup::Shell;
 use crate::store::{
-    self, Database, DatabaseFile, DatabaseLock, InitError, LockError, OpenError, StoreHandle, Watch,
+    self, Database, DatabaseFile, DatabaseLock, InitError, LockError, OpenError, StoreHandle,
 };
 use crate::system::System;
 use crate::tls::{TlsContext, TrustError};
@@ -35,10 +33,6 @@ const LOCK_ATTEMPT: Duration = Duration::from_millis(200);
 
 /// The least pause between two such attempts, should they fail at once.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-
-/// How long after it was asked to stop the program waits for the database. The dispatcher has given up before, and the last
-/// lines are to be written within the 5 s that an end may take.
-const END_LIMIT: Duration = Duration::from_millis(4850);
 
 /// Why the engine does not start, or why it stopped.
 #[derive(Debug, Error)]
@@ -118,12 +112,35 @@ pub struct LockedEngine {
 /// An engine with its database and everything else that it needs of the system.
 #[derive(Debug)]
 pub struct OpenEngine {
-    event_loop: EventLoop,
-    watch: Option<Watch>,
+    kernel: Kernel,
+    tls: TlsContext,
+    local: LocalAddresses,
     store: StoreHandle,
     recorder: Option<Recorder>,
     /// The last one, so that nobody else works on the database before the thread has let go of it.
     lock: DatabaseLock,
+}
+
+/// What a running engine is given.
+#[derive(Debug)]
+pub struct Shell {
+    /// The configuration.
+    pub config: Config,
+    /// What is to be done.
+    pub mode: Mode,
+    /// `/etc/hosts`, as it was at the start.
+    pub hosts: Hosts,
+    /// What the system says.
+    pub system: System,
+    /// What decides everything that is random.
+    pub seed: [u8; 32],
+    /// The signals, already taken.
+    pub signals: Signals,
+    /// The log.
+    pub log: Log,
+    /// The pid file, which is removed when this is dropped: to be done while the database is still locked, because
+    /// after that the file may be another daemon's.
+    pub pid_file: Option<PidFile>,
 }
 
 impl Engine {
@@ -153,61 +170,32 @@ impl LockedEngine {
                 opened => break opened?,
             }
         };
-        let event_loop =
-            EventLoop::new(tls, local_addresses(config)).map_err(refused("cannot poll for events"))?;
-        let watch = Watch::new(database.path());
-        if let Some(watch) = &watch {
-            event_loop
-                .register(&mut SourceFd(&watch.as_raw_fd()), Registration::Outbox)
-                .map_err(refused("cannot wait for changes of the database"))?;
-        }
-        let store = StoreHandle::spawn(database, event_loop.waker())
+        let kernel = Kernel::new().map_err(refused("cannot poll for events"))?;
+        let store = StoreHandle::spawn(database, kernel.waker())
             .map_err(refused("cannot start the thread that works on the database"))?;
-        Ok(OpenEngine { event_loop, watch, store, recorder, lock })
+        Ok(OpenEngine { kernel, tls, local: local_addresses(config), store, recorder, lock })
     }
 }
 
 impl OpenEngine {
     /// Works until there is nothing more to do, or until a signal says so.
     pub fn run(self, shell: Shell) -> Result<Summary, EngineError> {
-        let Shell { config, mode, hosts, mut system, seed, mut signals, log, pid_file } = shell;
-        let mut event_loop = self.event_loop;
-        event_loop.record(self.recorder);
-        event_loop
-            .register(&mut signals, Registration::Signals)
-            .map_err(refused("cannot wait for signals"))?;
-        let store = RefCell::new(self.store);
-        let asked_to_stop = Cell::new(None);
-        let drain_signals = |signals: &mut Signals| {
-            let drained = signals.drain();
-            if drained.contains(&Signal::Terminate) && asked_to_stop.get().is_none() {
-                asked_to_stop.set(Some(Instant::now()));
-            }
-            drained
-        };
-        let mut dispatcher = Dispatcher::new(event_loop.now(), config.settings, hosts, mode, seed);
-        let result = drive(
-            &mut event_loop,
-            &mut dispatcher,
-            &store,
-            self.watch,
-            || drain_signals(&mut signals),
-            &log,
-            &mut system,
-        );
+        let Self { kernel, tls, local, store, recorder, lock } = self;
+        let Shell { config, mode, hosts, system, seed, signals, log, pid_file } = shell;
+        let mut dispatcher = Dispatcher::new(kernel.now(), config.settings, hosts, mode, seed);
+        let mut event_loop = EventLoop::new(kernel, (tls, local), store, signals, log, system)
+            .map_err(refused("cannot wait for signals and for changes of the database"))?;
+        event_loop.record(recorder);
+        let result = event_loop.run(&mut dispatcher);
         // What was submitted is done before anybody else may work on the database.
-        let is_done = store.into_inner().shutdown(|| {
-            // Nothing else is done on a signal any more.
-            drain_signals(&mut signals);
-            asked_to_stop.get().is_none_or(|at| at.elapsed() < END_LIMIT)
-        });
+        let is_done = event_loop.finish();
         // The pid file goes first: whoever gets the lock next may write it.
         drop(pid_file);
         if is_done {
-            drop(self.lock);
+            drop(lock);
         } else {
             // The thread may still come back and write. The lock goes with the process.
-            std::mem::forget(self.lock);
+            std::mem::forget(lock);
         }
         if let Err(error) = result {
             if let Some(loss) = dispatcher.unrecorded() {
@@ -220,34 +208,6 @@ impl OpenEngine {
         }
         if dispatcher.has_given_up() { Err(EngineError::GaveUp) } else { Ok(dispatcher.summary()) }
     }
-}
-
-/// Runs the loop; returns only after the last request to the database is done.
-fn drive(
-    event_loop: &mut EventLoop,
-    dispatcher: &mut Dispatcher,
-    store: &RefCell<StoreHandle>,
-    mut watch: Option<Watch>,
-    signals: impl FnMut() -> Vec<Signal>,
-    log: &Log,
-    system: &mut System,
-) -> Result<(), LoopError> {
-    let mut environment = Environment {
-        submit: Box::new(|id, request| store.borrow_mut().submit(id, request)),
-        poll_reply: Box::new(|| store.borrow_mut().poll_reply()),
-        signals: Box::new(signals),
-        outbox_touched: Box::new(move || {
-            if watch.as_mut().is_some_and(Watch::drain) {
-                store.borrow().look();
-            }
-        }),
-        outbox_changed: Box::new(|| store.borrow().poll_changed()),
-        outbox_has_ended: Box::new(|| store.borrow().has_ended()),
-        reopen_log: Box::new(|| log.reopen()),
-        system_interval: system.look_interval(),
-        read_system: Box::new(|occasion| system.read(occasion)),
-    };
-    event_loop.run(dispatcher, &mut environment)
 }
 
 /// What records conversations, if something does.

@@ -1,33 +1,31 @@
 //! The only place that waits. Everything that happens comes in here and goes to the dispatcher, one thing after the
 //! other; whatever the dispatcher asks for then is done before the next thing.
 
+mod kernel;
+mod outbox;
+
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cmail_delivery::dispatcher::Dispatcher;
 use cmail_delivery::event::{Event, Level};
 use cmail_delivery::io::{Input, Output};
-use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
-use cmail_delivery::time::{Instant, Now, UnixTime};
+use cmail_delivery::outbox::StoreRequest;
+use cmail_delivery::time::Now;
 use log::{info, log, warn};
-use mio::event::Source;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Interest, Token};
 use thiserror::Error;
 
+pub use self::kernel::Kernel;
+use self::kernel::WAKER;
+pub use self::outbox::{Outbox, Reply};
+use crate::logging::Log;
 use crate::record::Recorder;
-use crate::signals::{self, Signal};
+use crate::signals::{self, Signal, Signals};
 use crate::sockets::{LocalAddresses, Sockets, Turn};
-use crate::system::{Occasion, SystemNews};
+use crate::system::{Occasion, System, SystemNews};
 use crate::tls::TlsContext;
-
-/// Events that are taken from the kernel at a time.
-const EVENTS_PER_POLL: usize = 256;
-
-/// Most polls in a row that bring as many events as fit, or are interrupted, before what they brought is looked at.
-const POLLS_PER_ITERATION: u32 = 64;
 
 /// How much older than the time itself the clock may be that deadlines are judged by. What was set by an older one could
 /// have passed before it began.
@@ -44,76 +42,44 @@ const OVERDUE_WAIT_MS: u64 = 1;
 /// well, many times for each commit. While it writes nothing, every change is looked at at once.
 const OUTBOX_REST: Duration = Duration::from_millis(10);
 
-const WAKER: Token = Token(0);
+/// How long after it was asked to stop the program waits for the database. The dispatcher has given up before, and the last
+/// lines are to be written within the 5 s that an end may take.
+const END_LIMIT: Duration = Duration::from_millis(4850);
+
 const SIGNALS: Token = Token(1);
 const OUTBOX: Token = Token(2);
 const FIRST_SOCKET: usize = 3;
 
-/// An answer of the outbox, and to what.
-pub type Reply = (RequestId, Result<StoreReply, StoreError>);
-
-/// What the loop is put between, besides the network.
-pub struct Environment<'a> {
-    /// Hands a request to the outbox. It does not wait.
-    pub submit: Box<dyn FnMut(RequestId, StoreRequest) + 'a>,
-    /// Takes the next answer of the outbox, which wakes the loop by [`EventLoop::waker`] when there is one.
-    pub poll_reply: Box<dyn FnMut() -> Option<Reply> + 'a>,
-    /// Takes the signals that came in on the source that is registered as [`Registration::Signals`].
-    pub signals: Box<dyn FnMut() -> Vec<Signal> + 'a>,
-    /// Takes in what the source that is registered as [`Registration::Outbox`] has to say.
-    pub outbox_touched: Box<dyn FnMut() + 'a>,
-    /// Whether another process was found to have written to the database. Asked after that, and beside the answers of
-    /// the outbox.
-    pub outbox_changed: Box<dyn FnMut() -> bool + 'a>,
-    /// Whether nobody answers for the outbox any more. Asked when there are no more answers.
-    pub outbox_has_ended: Box<dyn FnMut() -> bool + 'a>,
-    /// Opens the log file again.
-    pub reopen_log: Box<dyn FnMut() + 'a>,
-    /// Reads again what the system says, as far as it has changed or all of it.
-    pub read_system: Box<dyn FnMut(Occasion) -> SystemNews + 'a>,
-    /// How often to find out whether that has changed.
-    pub system_interval: Duration,
-}
-
-impl fmt::Debug for Environment<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Environment").finish_non_exhaustive()
-    }
-}
-
-/// What a source that is watched for the [`Environment`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Registration {
-    /// It is readable when there are signals.
-    Signals,
-    /// It is readable when somebody may have written to the database.
-    Outbox,
-}
-
-/// The loop.
+/// The loop. It owns everything that the program waits for.
 #[derive(Debug)]
-pub struct EventLoop {
-    poll: Poll,
-    events: Events,
-    waker: Arc<Waker>,
+pub struct EventLoop<O> {
+    kernel: Kernel,
     sockets: Sockets,
-    clock: Clock,
+    outbox: O,
+    signals: Signals,
+    log: Log,
+    system: System,
     woken: Woken,
     /// When the outbox's files may be looked at again.
     outbox_rest_end: std::time::Instant,
-    /// When to find out whether the system says something else.
-    system_look_at: Option<std::time::Instant>,
+    deadlines: Deadlines,
     recorder: Option<Recorder>,
     /// Outputs that the recorder has seen already.
     recorded: VecDeque<Output>,
-    /// A deadline has just been dealt with.
-    is_after_timeout: bool,
+    /// When the program was asked to stop.
+    stop_asked_at: Option<std::time::Instant>,
+}
+
+/// Which deadlines may be judged.
+#[derive(Debug, Default)]
+struct Deadlines {
     /// Everything that had come in by then has been taken in, so that no deadline up to then was met without being noticed.
     /// Nothing if that is not known.
     settled: Option<Now>,
-    /// Deadlines were left for the next iteration, because so much time had passed since then.
+    /// They were left for the next iteration, because so much time had passed since then.
     is_put_off: bool,
-    iterations: u64,
+    /// One has just been dealt with.
+    is_after_timeout: bool,
 }
 
 /// What the poll has told of and was not looked at yet.
@@ -122,17 +88,6 @@ struct Woken {
     store: bool,
     signals: bool,
     outbox: bool,
-}
-
-/// What the kernel has told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Polled {
-    /// All that there was.
-    Everything,
-    /// There may be more.
-    AsMuchAsFits,
-    /// It was interrupted.
-    Nothing,
 }
 
 /// Whether to go on.
@@ -158,34 +113,34 @@ pub enum LoopError {
     Deserted,
 }
 
-impl EventLoop {
-    /// A loop without sockets.
-    pub fn new(tls: TlsContext, local: LocalAddresses) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let sockets = Sockets::new(poll.registry().try_clone()?, tls, local, FIRST_SOCKET);
+impl<O: Outbox> EventLoop<O> {
+    /// A loop without connections.
+    pub fn new(
+        kernel: Kernel,
+        (tls, local): (TlsContext, LocalAddresses),
+        mut outbox: O,
+        mut signals: Signals,
+        log: Log,
+        system: System,
+    ) -> io::Result<Self> {
+        outbox.register(kernel.registry(), OUTBOX)?;
+        kernel.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        let sockets = Sockets::new(kernel.registry().try_clone()?, tls, local, FIRST_SOCKET);
         Ok(Self {
-            poll,
-            events: Events::with_capacity(EVENTS_PER_POLL),
-            waker,
+            kernel,
             sockets,
-            clock: Clock::new(),
+            outbox,
+            signals,
+            log,
+            system,
             // What came before the registration had no event.
             woken: Woken { store: true, signals: true, outbox: false },
             outbox_rest_end: std::time::Instant::now(),
-            system_look_at: None,
+            deadlines: Deadlines::default(),
             recorder: None,
             recorded: VecDeque::new(),
-            is_after_timeout: false,
-            settled: None,
-            is_put_off: false,
-            iterations: 0,
+            stop_asked_at: None,
         })
-    }
-
-    /// What the outbox wakes the loop with.
-    pub fn waker(&self) -> Arc<Waker> {
-        Arc::clone(&self.waker)
     }
 
     /// Lets everything be seen by a recorder, or by none.
@@ -193,42 +148,31 @@ impl EventLoop {
         self.recorder = recorder;
     }
 
-    /// Watches a source for the environment.
-    pub fn register(&self, source: &mut impl Source, registration: Registration) -> io::Result<()> {
-        let token = match registration {
-            Registration::Signals => SIGNALS,
-            Registration::Outbox => OUTBOX,
-        };
-        self.poll.registry().register(source, token, Interest::READABLE)
-    }
-
-    /// The time as the dispatcher is to see it, also before [`EventLoop::run`].
-    pub fn now(&self) -> Now {
-        self.clock.now()
-    }
-
     /// Runs until the dispatcher has nothing left to do. Fails only if the poll does, or if the outbox ends.
-    pub fn run(
-        &mut self,
-        dispatcher: &mut Dispatcher,
-        environment: &mut Environment<'_>,
-    ) -> Result<(), LoopError> {
-        let mut flow = self.carry_out(dispatcher, environment);
+    pub fn run(&mut self, dispatcher: &mut Dispatcher) -> Result<(), LoopError> {
+        let mut flow = self.carry_out(dispatcher);
         loop {
             match flow {
-                Flow::GoOn => flow = self.iterate(dispatcher, environment)?,
+                Flow::GoOn => flow = self.iterate(dispatcher)?,
                 Flow::Drained => return Ok(()),
                 Flow::Deserted => return Err(LoopError::Deserted),
             }
         }
     }
 
-    fn iterate(
-        &mut self,
-        dispatcher: &mut Dispatcher,
-        environment: &mut Environment<'_>,
-    ) -> io::Result<Flow> {
-        self.iterations = self.iterations.wrapping_add(1);
+    /// Waits until the outbox has done what it was asked, but not for long after the end was asked for; whether it has.
+    pub fn finish(self) -> bool {
+        let Self { outbox, mut signals, mut stop_asked_at, .. } = self;
+        outbox.shut_down(|| {
+            // Nothing else is done on a signal any more.
+            if signals.drain().contains(&Signal::Terminate) {
+                stop_asked_at.get_or_insert_with(std::time::Instant::now);
+            }
+            stop_asked_at.is_none_or(|at| at.elapsed() < END_LIMIT)
+        })
+    }
+
+    fn iterate(&mut self, dispatcher: &mut Dispatcher) -> io::Result<Flow> {
         self.gather(self.wait(dispatcher))?;
         // What came in counts before a deadline that passed in the same moment.
         for step in [
@@ -238,7 +182,7 @@ impl EventLoop {
             Self::take_sockets,
             Self::take_timeout,
         ] {
-            let flow = step(self, dispatcher, environment);
+            let flow = step(self, dispatcher);
             if flow != Flow::GoOn {
                 return Ok(flow);
             }
@@ -247,46 +191,16 @@ impl EventLoop {
     }
 
     /// Takes in everything that the kernel has, after it was waited for.
-    ///
-    /// The process may have been stopped for long, at any moment. What came in meanwhile must be known before a deadline is
-    /// judged, however much it is. So the clock that counts is read before a poll, and only if that poll was not
-    /// interrupted and brought all there was.
-    fn gather(&mut self, mut wait: Option<Duration>) -> io::Result<()> {
-        self.settled = None;
-        for number in 1..=POLLS_PER_ITERATION {
-            let asked_at = self.clock.now();
-            let polled = self.poll_once(wait)?;
-            // Where more comes in than is ever taken in, deadlines count all the same.
-            if polled == Polled::Everything
-                || (polled == Polled::AsMuchAsFits && number == POLLS_PER_ITERATION)
-            {
-                self.settled = Some(asked_at);
-                break;
-            }
-            wait = Some(Duration::ZERO);
-        }
+    fn gather(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let Self { kernel, woken, sockets, .. } = self;
+        self.deadlines.settled = None;
+        self.deadlines.settled = kernel.gather(wait, |event| match event.token() {
+            WAKER => woken.store = true,
+            SIGNALS => woken.signals = true,
+            OUTBOX => woken.outbox = true,
+            _ => sockets.on_event(event),
+        })?;
         Ok(())
-    }
-
-    /// Asks the kernel once.
-    fn poll_once(&mut self, wait: Option<Duration>) -> io::Result<Polled> {
-        match self.poll.poll(&mut self.events, wait) {
-            Ok(()) => {}
-            // The process was stopped.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Polled::Nothing),
-            Err(error) => return Err(error),
-        }
-        let mut count = 0;
-        for event in &self.events {
-            count += 1;
-            match event.token() {
-                WAKER => self.woken.store = true,
-                SIGNALS => self.woken.signals = true,
-                OUTBOX => self.woken.outbox = true,
-                _ => self.sockets.on_event(event),
-            }
-        }
-        Ok(if count < self.events.capacity() { Polled::Everything } else { Polled::AsMuchAsFits })
     }
 
     /// How long to wait for the kernel; nothing for as long as it takes.
@@ -296,39 +210,38 @@ impl EventLoop {
         }
         let rest = self.woken.outbox.then(|| self.outbox_rest());
         let deadline = dispatcher.poll_timeout().map(|(deadline, _)| {
-            let wait = deadline.saturating_duration_since(self.clock.now().monotonic);
-            let least =
-                if self.is_after_timeout { Duration::from_millis(OVERDUE_WAIT_MS) } else { Duration::ZERO };
-            wait.max(least)
+            let wait = deadline.saturating_duration_since(self.kernel.now().monotonic);
+            let least_ms = if self.deadlines.is_after_timeout { OVERDUE_WAIT_MS } else { 0 };
+            wait.max(Duration::from_millis(least_ms))
         });
-        let system = self.system_look_at.map(|at| at.saturating_duration_since(std::time::Instant::now()));
-        rest.into_iter().chain(deadline).chain(system).min()
+        let system = self.system.next_look().saturating_duration_since(std::time::Instant::now());
+        rest.into_iter().chain(deadline).chain([system]).min()
     }
 
     fn outbox_rest(&self) -> Duration {
         self.outbox_rest_end.saturating_duration_since(std::time::Instant::now())
     }
 
-    fn take_signals(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
+    fn take_signals(&mut self, dispatcher: &mut Dispatcher) -> Flow {
         if !std::mem::take(&mut self.woken.signals) {
             return Flow::GoOn;
         }
-        for signal in (environment.signals)() {
+        for signal in self.signals.drain() {
             let flow = match signal {
                 Signal::Hangup => {
-                    (environment.reopen_log)();
+                    self.log.reopen();
                     info!("asked to read again what the system says");
-                    let news = (environment.read_system)(Occasion::Order);
-                    self.take_system_news(dispatcher, environment, news)
+                    let news = self.system.read(Occasion::Order);
+                    self.take_system_news(dispatcher, news)
                 }
                 Signal::ReopenLog => {
-                    (environment.reopen_log)();
+                    self.log.reopen();
                     info!("asked to open the log again");
                     Flow::GoOn
                 }
                 Signal::TryNow => {
                     info!("asked to try all mail now");
-                    self.input(dispatcher, environment, Input::TryNow)
+                    self.input(dispatcher, Input::TryNow)
                 }
                 Signal::Meaningless { number, sender } => {
                     let name = signals::name(number);
@@ -337,7 +250,8 @@ impl EventLoop {
                 }
                 Signal::Terminate => {
                     info!("asked to stop");
-                    self.input(dispatcher, environment, Input::Drain)
+                    self.stop_asked_at.get_or_insert_with(std::time::Instant::now);
+                    self.input(dispatcher, Input::Drain)
                 }
             };
             if flow == Flow::Drained {
@@ -347,68 +261,55 @@ impl EventLoop {
         Flow::GoOn
     }
 
-    fn look_at_system(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
-        let now = std::time::Instant::now();
-        if self.system_look_at.is_some_and(|at| now < at) {
-            return Flow::GoOn;
-        }
-        let is_first = self.system_look_at.replace(now + environment.system_interval).is_none();
-        if is_first {
-            return Flow::GoOn;
-        }
-        let news = (environment.read_system)(Occasion::Look);
-        self.take_system_news(dispatcher, environment, news)
+    fn look_at_system(&mut self, dispatcher: &mut Dispatcher) -> Flow {
+        let Some(news) = self.system.look(std::time::Instant::now()) else { return Flow::GoOn };
+        self.take_system_news(dispatcher, news)
     }
 
-    fn take_system_news(
-        &mut self,
-        dispatcher: &mut Dispatcher,
-        environment: &mut Environment<'_>,
-        news: SystemNews,
-    ) -> Flow {
+    fn take_system_news(&mut self, dispatcher: &mut Dispatcher, news: SystemNews) -> Flow {
         if let Some(tls) = news.tls {
             self.sockets.replace_tls(tls);
         }
         let inputs = [news.hosts.map(Input::Hosts), news.resolver.map(Input::Resolver)];
         for input in inputs.into_iter().flatten() {
-            if self.input(dispatcher, environment, input) == Flow::Drained {
+            if self.input(dispatcher, input) == Flow::Drained {
                 return Flow::Drained;
             }
         }
         Flow::GoOn
     }
 
-    fn take_outbox(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
+    fn take_outbox(&mut self, dispatcher: &mut Dispatcher) -> Flow {
         // Whether another process has written is found out by the thread that answers.
         let may_have_changed = self.woken.outbox || self.woken.store;
         if self.woken.outbox && self.outbox_rest().is_zero() {
             self.woken.outbox = false;
-            (environment.outbox_touched)();
+            self.outbox.take_in_touch();
         }
         if self.woken.store {
             for _ in 0..REPLIES_PER_ITERATION {
-                let Some((request, reply)) = (environment.poll_reply)() else {
+                let Some((request, reply)) = self.outbox.poll_reply() else {
                     self.woken.store = false;
-                    if (environment.outbox_has_ended)() {
+                    if self.outbox.has_ended() {
                         return Flow::Deserted;
                     }
                     break;
                 };
-                if self.input(dispatcher, environment, Input::Store(request, reply)) == Flow::Drained {
+                if self.input(dispatcher, Input::Store(request, reply)) == Flow::Drained {
                     return Flow::Drained;
                 }
             }
         }
-        if may_have_changed && (environment.outbox_changed)() {
-            return self.input(dispatcher, environment, Input::OutboxChanged);
+        if may_have_changed && self.outbox.take_changed() {
+            return self.input(dispatcher, Input::OutboxChanged);
         }
         Flow::GoOn
     }
 
-    fn take_sockets(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
+    fn take_sockets(&mut self, dispatcher: &mut Dispatcher) -> Flow {
         self.sockets.begin_round();
         loop {
-            let now = self.clock.now();
+            let now = self.kernel.now();
             let pull = |id, limit, octets: &mut _| dispatcher.poll_transmit(now, id, limit, octets);
             match self.sockets.turn(pull) {
                 None => return Flow::GoOn,
@@ -418,7 +319,7 @@ impl EventLoop {
                     }
                 }
                 Some(Turn::Input(input)) => {
-                    let now = self.clock.now();
+                    let now = self.kernel.now();
                     if let Some(recorder) = &mut self.recorder {
                         recorder.transmitted(now);
                         // What was pulled in this turn comes before what was received in it.
@@ -432,47 +333,42 @@ impl EventLoop {
                 }
             }
             // After each: what is received next may already belong to TLS.
-            if self.carry_out(dispatcher, environment) == Flow::Drained {
+            if self.carry_out(dispatcher) == Flow::Drained {
                 return Flow::Drained;
             }
         }
     }
 
-    fn take_timeout(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
-        self.is_after_timeout = false;
-        let Some(now) = self.settled else { return Flow::GoOn };
+    fn take_timeout(&mut self, dispatcher: &mut Dispatcher) -> Flow {
+        self.deadlines.is_after_timeout = false;
+        let Some(now) = self.deadlines.settled else { return Flow::GoOn };
         let due = dispatcher.poll_timeout().filter(|(deadline, _)| *deadline <= now.monotonic);
         let Some((deadline, _)) = due else { return Flow::GoOn };
-        let age = self.clock.now().monotonic.saturating_duration_since(now.monotonic);
+        let age = self.kernel.now().monotonic.saturating_duration_since(now.monotonic);
         // If everything takes so long, it has to be done all the same.
-        self.is_put_off = age > STALE_AFTER && !self.is_put_off;
-        if self.is_put_off {
+        self.deadlines.is_put_off = age > STALE_AFTER && !self.deadlines.is_put_off;
+        if self.deadlines.is_put_off {
             return Flow::GoOn;
         }
-        self.is_after_timeout = true;
+        self.deadlines.is_after_timeout = true;
         if let Some(recorder) = &mut self.recorder {
             recorder.timeout(now, deadline);
         }
         dispatcher.handle_timeout(now);
-        self.carry_out(dispatcher, environment)
+        self.carry_out(dispatcher)
     }
 
-    fn input(
-        &mut self,
-        dispatcher: &mut Dispatcher,
-        environment: &mut Environment<'_>,
-        input: Input<'_>,
-    ) -> Flow {
-        let now = self.clock.now();
+    fn input(&mut self, dispatcher: &mut Dispatcher, input: Input<'_>) -> Flow {
+        let now = self.kernel.now();
         if let Some(recorder) = &mut self.recorder {
             recorder.input(dispatcher, now, &input);
         }
         dispatcher.handle_input(now, input);
-        self.carry_out(dispatcher, environment)
+        self.carry_out(dispatcher)
     }
 
     /// Does everything that the dispatcher asks for. Nothing is answered in here, so that nothing recurs.
-    fn carry_out(&mut self, dispatcher: &mut Dispatcher, environment: &mut Environment<'_>) -> Flow {
+    fn carry_out(&mut self, dispatcher: &mut Dispatcher) -> Flow {
         let mut flow = Flow::GoOn;
         while let Some(output) = self.next_output(dispatcher) {
             match output {
@@ -488,7 +384,7 @@ impl EventLoop {
                     if matches!(what, StoreRequest::Commit(_)) {
                         self.outbox_rest_end = std::time::Instant::now() + OUTBOX_REST;
                     }
-                    (environment.submit)(request, what);
+                    self.outbox.submit(request, what);
                     // The answer may be there already, for which nobody wakes the loop.
                     self.woken.store = true;
                 }
@@ -497,7 +393,7 @@ impl EventLoop {
             }
         }
         if let Some(recorder) = &mut self.recorder {
-            recorder.settle(dispatcher, self.clock.now());
+            recorder.settle(dispatcher, self.kernel.now());
             if flow == Flow::Drained {
                 recorder.finish();
             }
@@ -514,28 +410,6 @@ impl EventLoop {
             recorder.output(dispatcher, &output);
         }
         Some(output)
-    }
-}
-
-/// Both clocks.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    origin: std::time::Instant,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Self { origin: std::time::Instant::now() }
-    }
-
-    fn now(self) -> Now {
-        let micros = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX);
-        // A clock that stands before 1970 is nothing to die of.
-        let wall = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
-            Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds),
-        };
-        Now { monotonic: Instant::from_micros(micros), wall: UnixTime(wall) }
     }
 }
 

@@ -85,7 +85,7 @@ impl Log {
         Ok(log)
     }
 
-    fn open(path: Option<&Path>, owner: Option<Owner>) -> Result<Self, LogError> {
+    pub(crate) fn open(path: Option<&Path>, owner: Option<Owner>) -> Result<Self, LogError> {
         let file = path.map(|path| LogFile::new(path, owner));
         let open = match &file {
             Some(file) => file.open()?,

@@ -16,7 +16,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cmail_delivery::dispatcher::{Mode, Summary};
-use cmail_delivery::settings::Hosts;
 use log::{debug, error, info, warn};
 use thiserror::Error;
 
@@ -25,7 +24,7 @@ use crate::args::{self, Action, Command, Invocation};
 use crate::config::{Config, Environment, Rejection};
 use crate::daemonize::{DaemonizeError, Launch};
 use crate::descriptors;
-use crate::engine::{self, Engine, EngineError, OpenEngine};
+use crate::engine::{self, Engine, EngineError, OpenEngine, Shell};
 use crate::hosts;
 use crate::lock_wait::LockWait;
 use crate::logging::{self, Log, LogError, Owner};
@@ -36,28 +35,6 @@ use crate::system::System;
 
 /// Most errors that are told one by one: after these, nobody reads on.
 const ERRORS_LIMIT: usize = 20;
-
-/// What a running engine is given.
-#[derive(Debug)]
-pub struct Shell {
-    /// The configuration.
-    pub config: Config,
-    /// What is to be done.
-    pub mode: Mode,
-    /// `/etc/hosts`, as it was at the start.
-    pub hosts: Hosts,
-    /// What the system says.
-    pub system: System,
-    /// What decides everything that is random.
-    pub seed: [u8; 32],
-    /// The signals, already taken.
-    pub signals: Signals,
-    /// The log.
-    pub log: Log,
-    /// The pid file, which is removed when this is dropped: to be done while the database is still locked, because
-    /// after that the file may be another daemon's.
-    pub pid_file: Option<PidFile>,
-}
 
 /// Runs the program with the words of its command line, without its own name.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {

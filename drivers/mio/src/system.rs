@@ -4,7 +4,7 @@
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cmail_delivery::settings::{Hosts, ResolverSettings};
 use log::{info, warn};
@@ -52,11 +52,13 @@ pub struct System {
     trust_file: Option<PathBuf>,
     trust_files: Watched,
     look_interval: Duration,
+    next_look: Instant,
 }
 
 impl System {
     /// To be called before any of it is read for the first time, so that no change after that is missed.
     pub fn new(config: &Config, hosts_path: &Path) -> Self {
+        let look_interval = config.settings.interval.min(LONGEST_LOOK_INTERVAL);
         Self {
             // It was read already, with the configuration: the first look does so again.
             resolver_file: Watched::never_seen([config.resolver.file.clone()]),
@@ -67,13 +69,23 @@ impl System {
             hosts_file: Watched::new([hosts_path.to_owned()]),
             trust_files: Watched::new(tls::files(config.trust_file.as_deref())),
             trust_file: config.trust_file.clone(),
-            look_interval: config.settings.interval.min(LONGEST_LOOK_INTERVAL),
+            look_interval,
+            next_look: Instant::now() + look_interval,
         }
     }
 
-    /// How often to look.
-    pub fn look_interval(&self) -> Duration {
-        self.look_interval
+    /// When it is time to find out whether something has changed.
+    pub fn next_look(&self) -> Instant {
+        self.next_look
+    }
+
+    /// Reads what has changed, if it is time to.
+    pub fn look(&mut self, now: Instant) -> Option<SystemNews> {
+        if now < self.next_look {
+            return None;
+        }
+        self.next_look = now + self.look_interval;
+        Some(self.read(Occasion::Look))
     }
 
     /// The names of `/etc/hosts`, if it can be read.
@@ -335,7 +347,13 @@ mod tests {
     #[test]
     fn the_files_are_looked_at_as_often_as_the_outbox_or_more_often() {
         for (line, seconds) in [("interval 3\n", 3), ("interval 3600\n", 10)] {
-            assert_eq!(Scene::new(line).system.look_interval(), Duration::from_secs(seconds));
+            let mut scene = Scene::new(line);
+            scene.look();
+            scene.write("hosts", "192.0.2.4 relay.example\n");
+            let first = scene.system.next_look();
+            assert!(scene.system.look(first - Duration::from_millis(1)).is_none());
+            assert!(scene.system.look(first).unwrap().hosts.is_some());
+            assert_eq!(scene.system.next_look(), first + Duration::from_secs(seconds));
         }
     }
 }

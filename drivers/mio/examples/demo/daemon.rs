@@ -7,10 +7,10 @@ use std::thread::{self, JoinHandle};
 use cmail_delivery::dispatcher::{Mode, Summary};
 use cmail_delivery::settings::Hosts;
 use cmail_dispatchd::config::{Config, Environment};
+use cmail_dispatchd::engine::Shell;
 use cmail_dispatchd::engine::{Engine, EngineError};
 use cmail_dispatchd::logging::Log;
 use cmail_dispatchd::signals::{Controller, Signal, Signals};
-use cmail_dispatchd::startup::Shell;
 use cmail_dispatchd::system::System;
 
 use crate::Result;

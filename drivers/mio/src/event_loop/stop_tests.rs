@@ -1,31 +1,33 @@
 //! The process is stopped, or a turn of the loop takes long, while replies come in: they count, not the deadlines.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use bytes::Bytes;
 use cmail_delivery::dispatcher::Mode;
-use cmail_delivery::outbox::{ClaimedTransaction, Cursor, FailState, MailId, Row};
+use cmail_delivery::outbox::{ClaimedTransaction, Cursor, FailState, MailId, RequestId, Row, StoreReply};
 use cmail_delivery::settings::{Hosts, Settings};
+use cmail_delivery::time::UnixTime;
+use mio::Registry;
 use nix::sys::socket;
+use tempfile::TempDir;
 
 use super::*;
-use crate::testing::{authority, trust_file};
+use crate::signals::Controller;
 
 /// Longer than any timeout of a conversation.
 const STOP: Duration = Duration::from_secs(3600);
 
 /// An outbox whose mails go to relays of their own, all of which are one listener. Keeps what is recorded.
 #[derive(Debug, Default)]
-struct Outbox {
+struct Relayed {
     rows: Vec<Row>,
     replies: VecDeque<Reply>,
     failures: Vec<String>,
 }
 
-impl Outbox {
+impl Relayed {
     fn with_relays(count: usize, port: u16) -> Self {
         let row = |number: usize| Row {
             id: MailId(i64::try_from(number).unwrap() + 1),
@@ -38,6 +40,12 @@ impl Outbox {
             fatal: false,
         };
         Self { rows: (0..count).map(row).collect(), ..Self::default() }
+    }
+}
+
+impl Outbox for Relayed {
+    fn register(&mut self, _: &Registry, _: Token) -> io::Result<()> {
+        Ok(())
     }
 
     fn submit(&mut self, id: RequestId, request: StoreRequest) {
@@ -84,6 +92,24 @@ impl Outbox {
         };
         self.replies.push_back((id, Ok(reply)));
     }
+
+    fn poll_reply(&mut self) -> Option<Reply> {
+        self.replies.pop_front()
+    }
+
+    fn take_in_touch(&mut self) {}
+
+    fn take_changed(&mut self) -> bool {
+        false
+    }
+
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    fn shut_down(self, _: impl FnMut() -> bool) -> bool {
+        true
+    }
 }
 
 /// Bears many connections at once that it has not accepted yet.
@@ -94,32 +120,36 @@ fn listener() -> TcpListener {
 }
 
 /// A loop with so many connections that wait for their greeting.
-struct Scene<'a> {
-    event_loop: EventLoop,
+struct Scene {
+    event_loop: EventLoop<Relayed>,
     dispatcher: Dispatcher,
-    environment: Environment<'a>,
     peers: Vec<TcpStream>,
+    /// Dropping it would end the run.
+    _controller: Controller,
+    _directory: TempDir,
 }
 
-impl<'a> Scene<'a> {
-    fn new(outbox: &'a RefCell<Outbox>, listener: &TcpListener) -> Self {
-        let tls = TlsContext::load(Some(trust_file(&authority()).path())).unwrap();
-        let event_loop = EventLoop::new(tls, LocalAddresses::default()).unwrap();
+impl Scene {
+    fn new(count: usize) -> Self {
+        let listener = listener();
+        let outbox = Relayed::with_relays(count, listener.local_addr().unwrap().port());
+        let (event_loop, controller, directory) = tests::event_loop(outbox);
         let settings = Settings {
             interval: Duration::from_secs(100_000),
             concurrency: 10_000,
             ..Settings::new("mta.example.org")
         };
-        let dispatcher = Dispatcher::new(event_loop.now(), settings, Hosts::new(), Mode::Daemon, [0; 32]);
-        let environment = Environment {
-            submit: Box::new(|id, request| outbox.borrow_mut().submit(id, request)),
-            poll_reply: Box::new(|| outbox.borrow_mut().replies.pop_front()),
-            ..tests::environment()
+        let now = event_loop.kernel.now();
+        let dispatcher = Dispatcher::new(now, settings, Hosts::new(), Mode::Daemon, [0; 32]);
+        let mut scene = Self {
+            event_loop,
+            dispatcher,
+            peers: Vec::new(),
+            _controller: controller,
+            _directory: directory,
         };
-        let count = outbox.borrow().rows.len();
-        let mut scene = Self { event_loop, dispatcher, environment, peers: Vec::new() };
         listener.set_nonblocking(true).unwrap();
-        scene.event_loop.carry_out(&mut scene.dispatcher, &mut scene.environment);
+        scene.event_loop.carry_out(&mut scene.dispatcher);
         while scene.peers.len() < count || scene.event_loop.wait(&scene.dispatcher) == Some(Duration::ZERO) {
             scene.iterate();
             while let Ok((peer, _)) = listener.accept() {
@@ -130,7 +160,7 @@ impl<'a> Scene<'a> {
     }
 
     fn iterate(&mut self) {
-        self.event_loop.iterate(&mut self.dispatcher, &mut self.environment).unwrap();
+        self.event_loop.iterate(&mut self.dispatcher).unwrap();
     }
 
     fn all_say(&mut self, text: &[u8]) {
@@ -139,77 +169,71 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Both clocks go on, and the process does not.
-    fn stop(&mut self) {
-        self.event_loop.clock.origin -= STOP;
+    fn assert_all_were_heard(&self, text: &str) {
+        let failures = &self.event_loop.outbox.failures;
+        let unheard = failures.iter().find(|failure| !failure.contains(text));
+        assert_eq!(unheard, None, "of {}", failures.len());
     }
 
-    fn iterate_until_recorded(&mut self, outbox: &RefCell<Outbox>, count: usize) {
+    /// Both clocks go on, and the process does not.
+    fn stop(&mut self) {
+        self.event_loop.kernel.clock.origin -= STOP;
+    }
+
+    fn iterate_until_recorded(&mut self, count: usize) {
         for _ in 0..10_000 {
-            if outbox.borrow().failures.len() >= count {
+            if self.event_loop.outbox.failures.len() >= count {
                 return;
             }
             // Nothing is waited for in earnest.
-            self.event_loop.clock.origin -= self.event_loop.wait(&self.dispatcher).unwrap_or_default();
+            let now = self.event_loop.kernel.now().monotonic;
+            let deadline = self.dispatcher.poll_timeout().map_or(now, |(deadline, _)| deadline);
+            self.event_loop.kernel.clock.origin -= deadline.saturating_duration_since(now);
             self.iterate();
         }
-        panic!("{} of {count} failures are recorded", outbox.borrow().failures.len());
+        panic!("{} of {count} failures are recorded", self.event_loop.outbox.failures.len());
     }
-}
-
-fn assert_all_were_heard(outbox: &RefCell<Outbox>, text: &str) {
-    let failures = &outbox.borrow().failures;
-    let unheard = failures.iter().find(|failure| !failure.contains(text));
-    assert_eq!(unheard, None, "of {}", failures.len());
 }
 
 #[test]
 fn replies_that_came_while_the_process_was_stopped_count_however_many_they_are() {
     const COUNT: usize = 400;
-    let listener = listener();
-    let outbox = RefCell::new(Outbox::with_relays(COUNT, listener.local_addr().unwrap().port()));
-    let mut scene = Scene::new(&outbox, &listener);
+    let mut scene = Scene::new(COUNT);
     scene.all_say(b"554 5.3.2 not today\r\n");
     scene.stop();
-    scene.iterate_until_recorded(&outbox, COUNT);
-    assert_all_were_heard(&outbox, "554 5.3.2 not today");
+    scene.iterate_until_recorded(COUNT);
+    scene.assert_all_were_heard("554 5.3.2 not today");
 }
 
 #[test]
 fn a_reply_that_comes_during_a_long_turn_of_the_loop_counts() {
-    let listener = listener();
-    let outbox = RefCell::new(Outbox::with_relays(1, listener.local_addr().unwrap().port()));
-    let mut scene = Scene::new(&outbox, &listener);
+    let mut scene = Scene::new(1);
     // The poll has told of nothing, and then the loop is busy with something else.
     scene.event_loop.gather(Some(Duration::ZERO)).unwrap();
     scene.all_say(b"554 5.3.2 not today\r\n");
     scene.stop();
-    assert_eq!(scene.event_loop.take_timeout(&mut scene.dispatcher, &mut scene.environment), Flow::GoOn);
-    scene.iterate_until_recorded(&outbox, 1);
-    assert_all_were_heard(&outbox, "554 5.3.2 not today");
+    assert_eq!(scene.event_loop.take_timeout(&mut scene.dispatcher), Flow::GoOn);
+    scene.iterate_until_recorded(1);
+    scene.assert_all_were_heard("554 5.3.2 not today");
 }
 
 #[test]
 fn silence_is_noticed_after_a_stop_all_the_same() {
-    let listener = listener();
-    let outbox = RefCell::new(Outbox::with_relays(3, listener.local_addr().unwrap().port()));
-    let mut scene = Scene::new(&outbox, &listener);
+    let mut scene = Scene::new(3);
     scene.stop();
-    scene.iterate_until_recorded(&outbox, 3);
-    assert_all_were_heard(&outbox, "timed out waiting for the reply to greeting");
+    scene.iterate_until_recorded(3);
+    scene.assert_all_were_heard("timed out waiting for the reply to greeting");
 }
 
 #[test]
 fn what_an_old_clock_would_set_waits_for_a_new_one() {
-    let listener = listener();
-    let outbox = RefCell::new(Outbox::with_relays(1, listener.local_addr().unwrap().port()));
-    let mut scene = Scene::new(&outbox, &listener);
+    let mut scene = Scene::new(1);
     scene.stop();
     scene.event_loop.gather(Some(Duration::ZERO)).unwrap();
     // Stopped again, between the clock and the deadlines.
     scene.stop();
     for expected in [true, false] {
-        assert_eq!(scene.event_loop.take_timeout(&mut scene.dispatcher, &mut scene.environment), Flow::GoOn);
-        assert_eq!(scene.event_loop.is_put_off, expected, "it is put off once, and not for ever");
+        assert_eq!(scene.event_loop.take_timeout(&mut scene.dispatcher), Flow::GoOn);
+        assert_eq!(scene.event_loop.deadlines.is_put_off, expected, "it is put off once, and not for ever");
     }
 }

@@ -174,17 +174,17 @@ mod tests {
         assert!(!queue.drain(Duration::ZERO), "nobody writes");
         // It writes the line and waits for more.
         let writer = Arc::clone(&queue);
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             assert_eq!(writer.take(), Entry::Lines(b"a\n".to_vec()));
             assert_eq!(writer.take(), Entry::Reopen);
-            std::thread::park();
+            thread::park();
         });
         assert!(queue.drain(Duration::from_secs(60)));
         queue.reopen();
         // It never comes back from that.
         assert!(!queue.drain(Duration::from_millis(1)));
         while !queue.is_stuck(Duration::from_millis(1)) {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         assert!(!queue.is_stuck(Duration::from_secs(60)));
     }

@@ -1,9 +1,8 @@
 //! The master database. Nothing outside this module names SQLite.
 //!
 //! A process that works on a database goes this way: find the `DatabaseFile`, take its `DatabaseLock`, open it as a
-//! `Database` (which rolls back what a killed program has left; so nobody looks at it before), and hand it to a thread of its own with `StoreHandle::spawn`, so that no commit's `fsync` ever stops the event loop. A
-//! `Watch` tells when somebody has written to the files; `StoreHandle::look` then finds out whether that was another
-//! process, and `StoreHandle::poll_changed` says so.
+//! `Database` (which rolls back what a killed program has left; so nobody looks at it before), and hand it to a thread of its own with `StoreHandle::spawn`, so that no commit's `fsync` ever stops the event loop. Its
+//! `Watch` tells when somebody has written to the files; the thread then finds out whether that was another process.
 //!
 //! What is promised to the other programs that use the file: columns, view, schema version and journal mode stay as
 //! they were found, a transaction lasts no longer than one request, and all that is added are an index and,
@@ -43,4 +42,3 @@ pub use error::{InitError, OpenError};
 pub(crate) use lock::DatabaseLock;
 pub use lock::LockError;
 pub(crate) use thread::StoreHandle;
-pub(crate) use watch::Watch;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::ControlFlow;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
@@ -10,11 +11,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cmail_delivery::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
-use mio::Waker;
+use mio::event::Source as _;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token, Waker};
 
 use super::database::Database;
 use super::patience::Hurry;
 use super::read_ahead::{Order, Piece, ReadAhead, Taken};
+use super::watch::Watch;
+use crate::event_loop::{Outbox, Reply};
 
 /// How long others wait while a piece of a large message is read. They wait until it is as long as the way to it in any case:
 /// then all ways together are less than twice as long as the message, however often its reading gives way.
@@ -37,6 +42,8 @@ const END_LOOK: Duration = Duration::from_millis(20);
 /// processes: what is locked then is not done.
 #[derive(Debug)]
 pub(crate) struct StoreHandle {
+    /// What tells when somebody has written to the files.
+    watch: Option<Watch>,
     jobs: Option<Sender<Job>>,
     answers: Receiver<Answer>,
     /// The thread will never answer again.
@@ -50,8 +57,6 @@ pub(crate) struct StoreHandle {
     hurry: Hurry,
     thread: Option<JoinHandle<()>>,
 }
-
-type Reply = (RequestId, Result<StoreReply, StoreError>);
 
 enum Job {
     Request(RequestId, StoreRequest),
@@ -74,9 +79,7 @@ enum Answer {
 }
 
 impl StoreHandle {
-    /// Gives the database to a thread of its own, which wakes the event loop whenever
-    /// [`poll_reply`](Self::poll_reply) or [`poll_changed`](Self::poll_changed) has something new to say. To be
-    /// called after the process has become a daemon: threads do not survive a fork.
+    /// Gives the database to a thread of its own, which wakes the event loop when it has something to say. To be called after the process has become a daemon: threads do not survive a fork.
     pub(crate) fn spawn(database: Database, waker: Arc<Waker>) -> io::Result<Self> {
         Self::spawn_with_patience(database, waker, READ_PATIENCE)
     }
@@ -86,6 +89,7 @@ impl StoreHandle {
         waker: Arc<Waker>,
         read_patience: Duration,
     ) -> io::Result<Self> {
+        let watch = Watch::new(database.path());
         let (jobs, incoming) = channel();
         let (outgoing, answers) = channel();
         let changed = Arc::new(AtomicBool::new(false));
@@ -107,6 +111,7 @@ impl StoreHandle {
             worker.run(&incoming);
         })?;
         Ok(Self {
+            watch,
             jobs: Some(jobs),
             answers,
             has_ended: false,
@@ -119,90 +124,10 @@ impl StoreHandle {
         })
     }
 
-    /// Hands over a request. It is answered once, in order, by [`poll_reply`](Self::poll_reply); mail data may come
-    /// before what was asked for earlier, because nothing is known of a row by it.
-    pub(crate) fn submit(&mut self, id: RequestId, request: StoreRequest) {
-        match &request {
-            StoreRequest::ReadData { id: mail, offset, limit } => {
-                let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
-                let mail = *mail;
-                let taken = self.read_ahead.take(Instant::now(), id, mail, *offset, limit);
-                match taken {
-                    Taken::Now(octets) => self.ready.push_back((id, Ok(StoreReply::Data(octets)))),
-                    Taken::Later => {}
-                    Taken::Elsewhere => return self.send(Job::Request(id, request)),
-                }
-                return self.order(mail);
-            }
-            StoreRequest::Claim { ids, .. } => self.read_ahead.forget_all(ids),
-            StoreRequest::Commit(commit) => {
-                let failed = commit.failed.iter().map(|attempt| &attempt.id);
-                self.read_ahead.forget_all(commit.delivered.iter().chain(failed));
-            }
-            StoreRequest::Scan { .. } | StoreRequest::ReadFailed { .. } | StoreRequest::Recall { .. } => {}
-        }
-        self.send(Job::Request(id, request));
-    }
-
-    /// The next answer, if there is one.
-    pub(crate) fn poll_reply(&mut self) -> Option<(RequestId, Result<StoreReply, StoreError>)> {
-        loop {
-            if let Some(reply) = self.ready.pop_front() {
-                return Some(reply);
-            }
-            match self.answers.try_recv() {
-                Ok(Answer::Reply(reply)) => {
-                    self.announce(&reply);
-                    self.ready.push_back(reply);
-                }
-                Ok(Answer::Piece(order, piece)) => self.take_in(order, piece),
-                Err(TryRecvError::Empty) => {
-                    self.order_ahead();
-                    return None;
-                }
-                Err(TryRecvError::Disconnected) => {
-                    self.has_ended = true;
-                    return None;
-                }
-            }
-        }
-    }
-
-    /// Whether the thread was found to have ended, so that nothing is answered any more. It only does so by a mistake in this
-    /// program; the event loop is woken then, and [`poll_reply`](Self::poll_reply) finds out.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.has_ended
-    }
-
-    /// Asks the thread to find out whether another process has written to the database. To be called when the
-    /// [`Watch`](super::Watch) has seen something; the answer comes by [`poll_changed`](Self::poll_changed).
+    /// Asks the thread to find out whether another process has written to the database. The answer comes by
+    /// [`take_changed`](Outbox::take_changed).
     pub(crate) fn look(&self) {
         self.send(Job::Look);
-    }
-
-    /// Whether another process was found to have written to the database since this was asked last. What this very
-    /// connection writes does not count.
-    pub(crate) fn poll_changed(&self) -> bool {
-        self.changed.swap(false, Ordering::AcqRel)
-    }
-
-    /// Waits until everything that was submitted is done, or fails because it is locked, and closes the database.
-    /// Answers that were not polled are lost. A disk may hang for ever: `wait_on` is asked several times a second whether to
-    /// wait, and the thread is left alone if not. False in that case.
-    pub(crate) fn shutdown(mut self, mut wait_on: impl FnMut() -> bool) -> bool {
-        self.tell_to_end();
-        loop {
-            match self.answers.recv_timeout(END_LOOK) {
-                Ok(_) => {}
-                // It has let go of everything.
-                Err(RecvTimeoutError::Disconnected) => return true,
-                Err(RecvTimeoutError::Timeout) if wait_on() => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    self.thread = None;
-                    return false;
-                }
-            }
-        }
     }
 
     fn tell_to_end(&mut self) {
@@ -259,6 +184,99 @@ impl StoreHandle {
             }
             // If the thread is gone, `poll_reply` finds that out.
             let _ = jobs.send(job);
+        }
+    }
+}
+
+impl Outbox for StoreHandle {
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let Some(watch) = &self.watch else { return Ok(()) };
+        SourceFd(&watch.as_raw_fd()).register(registry, token, Interest::READABLE)
+    }
+
+    fn take_in_touch(&mut self) {
+        if self.watch.as_mut().is_some_and(Watch::drain) {
+            self.look();
+        }
+    }
+
+    /// Hands over a request. It is answered once, in order, by `poll_reply`; mail data may come
+    /// before what was asked for earlier, because nothing is known of a row by it.
+    fn submit(&mut self, id: RequestId, request: StoreRequest) {
+        match &request {
+            StoreRequest::ReadData { id: mail, offset, limit } => {
+                let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
+                let mail = *mail;
+                let taken = self.read_ahead.take(Instant::now(), id, mail, *offset, limit);
+                match taken {
+                    Taken::Now(octets) => self.ready.push_back((id, Ok(StoreReply::Data(octets)))),
+                    Taken::Later => {}
+                    Taken::Elsewhere => return self.send(Job::Request(id, request)),
+                }
+                return self.order(mail);
+            }
+            StoreRequest::Claim { ids, .. } => self.read_ahead.forget_all(ids),
+            StoreRequest::Commit(commit) => {
+                let failed = commit.failed.iter().map(|attempt| &attempt.id);
+                self.read_ahead.forget_all(commit.delivered.iter().chain(failed));
+            }
+            StoreRequest::Scan { .. } | StoreRequest::ReadFailed { .. } | StoreRequest::Recall { .. } => {}
+        }
+        self.send(Job::Request(id, request));
+    }
+
+    /// The next answer, if there is one.
+    fn poll_reply(&mut self) -> Option<Reply> {
+        loop {
+            if let Some(reply) = self.ready.pop_front() {
+                return Some(reply);
+            }
+            match self.answers.try_recv() {
+                Ok(Answer::Reply(reply)) => {
+                    self.announce(&reply);
+                    self.ready.push_back(reply);
+                }
+                Ok(Answer::Piece(order, piece)) => self.take_in(order, piece),
+                Err(TryRecvError::Empty) => {
+                    self.order_ahead();
+                    return None;
+                }
+                Err(TryRecvError::Disconnected) => {
+                    self.has_ended = true;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Whether the thread was found to have ended, so that nothing is answered any more. It only does so by a mistake in this
+    /// program; the event loop is woken then, and `poll_reply` finds out.
+    fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Whether another process was found to have written to the database since this was asked last. What this very
+    /// connection writes does not count.
+    fn take_changed(&mut self) -> bool {
+        self.changed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Waits until everything that was submitted is done, or fails because it is locked, and closes the database.
+    /// Answers that were not polled are lost. A disk may hang for ever: `wait_on` is asked several times a second whether to
+    /// wait, and the thread is left alone if not. False in that case.
+    fn shut_down(mut self, mut wait_on: impl FnMut() -> bool) -> bool {
+        self.tell_to_end();
+        loop {
+            match self.answers.recv_timeout(END_LOOK) {
+                Ok(_) => {}
+                // It has let go of everything.
+                Err(RecvTimeoutError::Disconnected) => return true,
+                Err(RecvTimeoutError::Timeout) if wait_on() => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    self.thread = None;
+                    return false;
+                }
+            }
         }
     }
 }

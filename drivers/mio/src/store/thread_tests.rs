@@ -68,7 +68,7 @@ fn what_was_submitted_is_done_before_the_end() {
         RequestId(1),
         StoreRequest::Commit(Commit { delivered: vec![MailId(1)], ..Commit::default() }),
     );
-    assert!(scene.store.shutdown(|| true));
+    assert!(scene.store.shut_down(|| true));
     let left: i64 = scene.other.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap();
     assert_eq!(left, 0);
 }
@@ -87,7 +87,7 @@ fn a_disk_that_hangs_is_waited_for_only_as_long_as_is_wanted() {
     drop((scene.store.jobs.take(), std::mem::replace(&mut scene.store.answers, answers)));
     healthy.unwrap().join().unwrap();
     let mut asked = 0;
-    let is_done = scene.store.shutdown(|| {
+    let is_done = scene.store.shut_down(|| {
         asked += 1;
         asked < 3
     });
@@ -118,8 +118,8 @@ fn a_write_of_another_process_is_told_once() {
     let mut scene = Scene::new();
     scene.other.execute("INSERT INTO outbox (mail_envelopeto) VALUES ('r')", []).unwrap();
     scene.store.look();
-    scene.wait(|store| store.poll_changed().then_some(()));
-    assert!(!scene.store.poll_changed());
+    scene.wait(|store| store.take_changed().then_some(()));
+    assert!(!scene.store.take_changed());
 }
 
 /// A file event may come before the transaction is visible.
@@ -130,7 +130,7 @@ fn a_write_that_becomes_visible_after_the_look_is_told_too() {
     scene.store.submit(RequestId(1), scan());
     scene.wait(StoreHandle::poll_reply).1.unwrap();
     scene.other.execute("INSERT INTO outbox (mail_envelopeto) VALUES ('r')", []).unwrap();
-    scene.wait(|store| store.poll_changed().then_some(()));
+    scene.wait(|store| store.take_changed().then_some(()));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn own_writes_and_what_was_scanned_already_are_no_change() {
     // In order after the look, so that the look is over when it is answered.
     scene.store.submit(RequestId(3), scan());
     while scene.wait(StoreHandle::poll_reply).0 != RequestId(3) {}
-    assert!(!scene.store.poll_changed());
+    assert!(!scene.store.take_changed());
 }
 
 #[test]
