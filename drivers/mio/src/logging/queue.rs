@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Most octets of text that wait to be written. At the highest verbosity that is a second of a busy daemon, below it a
@@ -92,7 +93,9 @@ impl Queue {
         if state.octets < PIECE_OCTETS {
             // It counts as busy, so that no line wakes it.
             state.busy_since = Some(Instant::now());
-            state = self.changed.wait_timeout(state, GATHERING).unwrap_or_else(PoisonError::into_inner).0;
+            drop(state);
+            thread::sleep(GATHERING);
+            state = self.lock();
         }
         state.busy_since = Some(Instant::now());
         let entry = state.entries.pop_front().unwrap_or(Entry::Lines(Vec::new()));
