@@ -79,7 +79,7 @@ impl Dialogue {
 
 fn describe(fact: Fact<'_>) -> Option<String> {
     Some(match fact {
-        Fact::Started { epoch } => format!("--- the daemon starts, number {epoch}"),
+        Fact::Started { epoch, .. } => format!("--- the daemon starts, number {epoch}"),
         Fact::Stopped { crashed: true } => "--- the daemon crashes".into(),
         Fact::Stopped { crashed: false } => "--- the daemon has ended".into(),
         Fact::Draining => "--- the daemon is asked to end".into(),

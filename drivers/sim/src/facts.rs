@@ -77,8 +77,8 @@ pub(crate) enum Origin<'a> {
 /// Something that was seen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fact<'a> {
-    /// The daemon was started.
-    Started { epoch: u32 },
+    /// The daemon was started, perhaps for a single pass.
+    Started { epoch: u32, is_pass: bool },
     /// The daemon is no more, whether it crashed or ended.
     Stopped { crashed: bool },
     /// The daemon was asked to end.

@@ -34,6 +34,10 @@ pub(crate) enum Mutation {
     RetriesEarly,
     /// An attempt before its time counts.
     CountsEarlyAttempts,
+    /// Mail whose next hop has failed as a whole is charged as it was when it was found, and not read again.
+    ChargesUnread,
+    /// An order to try everything counts more than once.
+    KeepsOrders,
     /// Mail is tried again almost at once if its faillog allows it.
     NeverRests,
     /// One attempt too many.

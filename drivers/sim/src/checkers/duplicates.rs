@@ -51,7 +51,7 @@ impl Checker for Duplicates {
 
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
         match fact {
-            Fact::Started { epoch } => {
+            Fact::Started { epoch, .. } => {
                 self.epoch = epoch;
                 self.over.clear();
                 self.replied.clear();
@@ -180,7 +180,7 @@ mod tests {
     /// A checker that has seen messages accepted on one connection, each with a reply of these codes but the last, and the end.
     fn after_replies(codes: &[u16]) -> Duplicates {
         let mut duplicates = Duplicates::default();
-        see(&mut duplicates, Fact::Started { epoch: 1 }).unwrap();
+        see(&mut duplicates, Fact::Started { epoch: 1, is_pass: false }).unwrap();
         let codes = codes.iter().copied().map(Some).chain([None]);
         for ((number, text), code) in (1..).zip(TEXTS).zip(codes) {
             accepted(&mut duplicates, 1, number, text).unwrap();
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn of_each_connection_one_message_is_without_its_reply() {
         let mut duplicates = Duplicates::default();
-        see(&mut duplicates, Fact::Started { epoch: 1 }).unwrap();
+        see(&mut duplicates, Fact::Started { epoch: 1, is_pass: false }).unwrap();
         accepted(&mut duplicates, 1, 1, TEXTS[0]).unwrap();
         accepted(&mut duplicates, 2, 1, TEXTS[1]).unwrap();
         assert!(accepted(&mut duplicates, 1, 2, TEXTS[2]).is_err());
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn nothing_is_delivered_while_its_reply_is_awaited() {
         let mut duplicates = Duplicates::default();
-        see(&mut duplicates, Fact::Started { epoch: 1 }).unwrap();
+        see(&mut duplicates, Fact::Started { epoch: 1, is_pass: false }).unwrap();
         accepted(&mut duplicates, 1, 1, TEXTS[0]).unwrap();
         assert!(accepted(&mut duplicates, 2, 1, TEXTS[0]).is_err());
     }

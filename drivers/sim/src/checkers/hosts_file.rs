@@ -1,6 +1,6 @@
 //! `/etc/hosts` counts for the names of relays, as it was when the pass began, and for nothing else.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use cmail_delivery::address::Domain;
@@ -35,8 +35,8 @@ pub(super) struct HostsFile {
     names: Vec<Name>,
     /// The name that each address is of. It never changes.
     owners: HashMap<IpAddr, Option<usize>>,
-    /// The open connections for mail.
-    open: HashSet<Link>,
+    /// The open connections for mail, and the names that they are for.
+    open: HashMap<Link, Option<usize>>,
     read_at: Instant,
     has_stale: bool,
 }
@@ -56,7 +56,7 @@ impl Checker for HostsFile {
             Fact::Connecting { link, remote, purpose: Purpose::Smtp } => {
                 let address = remote.ip();
                 let owner = self.owner(address);
-                self.open.insert(link);
+                self.open.insert(link, owner);
                 return self.check(scene, link, address, owner);
             }
             Fact::Gone { link, .. } => {
@@ -138,15 +138,20 @@ impl HostsFile {
         Err(format!("[{link}] {} leads to {:?}, but {address} is connected to", name.name, name.current))
     }
 
-    /// Forgets what a name led to before, if no pass can be running that has begun then: no lookup is under way, and
-    /// nobody waits for a connection, for whatever reason, because there would be one.
+    /// Forgets what a name led to before, if no pass can be running that has begun then: no lookup is under way, nobody is
+    /// connected for it, and nobody waits for a connection, because there are places, also for last resorts, which have half of them.
     fn expire(&mut self, scene: &Scene<'_>) {
-        if scene.now.monotonic < self.read_at + LOOKUP_SPAN || !self.open.is_empty() {
+        let places = usize::try_from(scene.settings.concurrency).unwrap_or(usize::MAX);
+        if scene.now.monotonic < self.read_at + LOOKUP_SPAN || self.open.len() >= places.div_ceil(2) {
             return;
         }
+        let busy: BTreeSet<usize> = self.open.values().copied().flatten().collect();
         self.has_stale = false;
-        for name in &mut self.names {
-            name.stale.clear();
+        for (number, name) in self.names.iter_mut().enumerate() {
+            if !busy.contains(&number) {
+                name.stale.clear();
+            }
+            self.has_stale |= !name.stale.is_empty();
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod bounce_contents;
 mod bounce_loop;
+mod changed;
 mod clear_text;
 mod commands;
 mod connections;
@@ -48,6 +49,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<bounce_contents::BounceContents>::default(),
         Box::<connections::Connections>::default(),
         Box::<retries::Retries>::default(),
+        Box::<changed::Changed>::default(),
         Box::<hosts_file::HostsFile>::default(),
         Box::<commands::Commands>::default(),
         Box::<clear_text::ClearText>::default(),

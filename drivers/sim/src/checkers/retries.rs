@@ -5,12 +5,26 @@
 use std::collections::HashMap;
 
 use cmail_delivery::event::{Event, FailureKind};
-use cmail_delivery::outbox::{Commit, MailId, Row, StoreReply};
-use cmail_delivery::schedule::{LEAST_REST, RetryRules, Standing};
-use cmail_delivery::time::{Instant, UnixTime};
+use cmail_delivery::outbox::{Commit, FailState, MailId, Row, StoreReply};
+use cmail_delivery::schedule::Standing;
+use cmail_delivery::settings::Settings;
+use cmail_delivery::time::{Duration, Instant, UnixTime};
 
 use super::Checker;
 use crate::facts::{Fact, Scene};
+
+/// How long mail rests at least, also where the administrator has ordered an attempt.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The last attempt of a mail that failed.
+#[derive(Clone, Copy, Debug)]
+struct Tried {
+    step: u64,
+    /// When it failed at the earliest.
+    since: Instant,
+    /// Whether it may have failed before something that was seen earlier.
+    is_vague: bool,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -20,9 +34,9 @@ pub(super) struct Retries {
     /// When the wall clock was last set.
     wall_set: u64,
     /// When the administrator last wanted everything to be tried, in the life of this daemon.
-    ordered: Option<Instant>,
-    /// When each mail last failed in the life of this daemon.
-    tried: HashMap<MailId, Instant>,
+    ordered: Option<(u64, Instant)>,
+    /// How each mail last failed in the life of this daemon.
+    tried: HashMap<MailId, Tried>,
     /// When an attempt failed that is not recorded yet.
     unrecorded: HashMap<MailId, u64>,
     /// When each mail last failed with a row in the faillog, or was last meddled with.
@@ -39,7 +53,7 @@ impl Checker for Retries {
         self.step += 1;
         match fact {
             Fact::WallSet { .. } => self.wall_set = self.step,
-            Fact::Ordered => self.ordered = Some(scene.now.monotonic),
+            Fact::Ordered => self.ordered = Some((self.step, scene.now.monotonic)),
             Fact::Started { .. } => {
                 self.ordered = None;
                 self.tried.clear();
@@ -54,7 +68,9 @@ impl Checker for Retries {
                 if *kind != FailureKind::Early {
                     self.unrecorded.insert(*id, self.step);
                 }
-                self.tried.insert(*id, scene.said_since);
+                // An order came before what it says to be early; of all else that is not known, if it is told late.
+                let is_vague = scene.said_since < scene.now.monotonic && *kind != FailureKind::Early;
+                self.tried.insert(*id, Tried { step: self.step, since: scene.said_since, is_vague });
             }
             Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
                 for row in transactions.iter().flat_map(|transaction| &transaction.rows) {
@@ -76,9 +92,9 @@ impl Retries {
         {
             return Err(format!("mail {} is worked on before {}", row.id, time.0));
         }
-        let Some(tried_at) = self.tried.get(&row.id) else { return Ok(()) };
-        let rest = if self.is_ordered(row.id) { LEAST_REST } else { rules(scene).rest(scene.settings) };
-        if scene.now.monotonic < *tried_at + rest {
+        let Some(tried) = self.tried.get(&row.id) else { return Ok(()) };
+        let rest = if self.is_ordered(row.id) { SECOND } else { rest(scene.settings) };
+        if scene.now.monotonic < tried.since + rest {
             return Err(format!("mail {} does not rest after its last attempt", row.id));
         }
         Ok(())
@@ -99,6 +115,11 @@ impl Retries {
                 return Err(format!("mail {} failed in the future", attempt.id));
             }
         }
+        for id in &commit.delivered {
+            if self.standing(scene, *id, scene.now.wall) == Some(Standing::GivenUp) {
+                return Err(format!("mail {id} was sent after it was given up"));
+            }
+        }
         for attempt in &commit.failed {
             let failed = self.unrecorded.remove(&attempt.id).unwrap_or(self.step);
             self.last_failed.insert(attempt.id, failed);
@@ -108,7 +129,9 @@ impl Retries {
 
     /// Whether the administrator has ordered a mail to be tried, and it was not tried since then.
     fn is_ordered(&self, id: MailId) -> bool {
-        self.ordered.is_some_and(|at| self.tried.get(&id).is_none_or(|tried_at| *tried_at <= at))
+        let Some((step, at)) = self.ordered else { return false };
+        let comes_after = |tried: &Tried| step > tried.step || (tried.is_vague && at >= tried.since);
+        self.tried.get(&id).is_none_or(comes_after)
     }
 
     /// How a mail stands at a time, if nobody but the daemon has had a hand in it since its last attempt.
@@ -116,12 +139,124 @@ impl Retries {
         let state = scene.outbox.mail(id)?.fail_state(id);
         let last_failed = self.last_failed.get(&id).copied().unwrap_or(0);
         let was_meddled_with = self.meddled.get(&id).is_some_and(|&step| step > last_failed);
-        let standing = rules(scene).standing(state.fail_count, state.last_try, state.fatal, at);
+        let standing = standing(scene.settings, state, at);
         let is_excused = was_meddled_with || (self.wall_set > last_failed && standing != Standing::GivenUp);
         (!is_excused).then_some(standing)
     }
 }
 
-fn rules(scene: &Scene<'_>) -> RetryRules {
-    RetryRules::of(scene.settings)
+/// How long mail rests after an attempt, whatever its faillog says.
+fn rest(settings: &Settings) -> Duration {
+    let retry_interval = Duration::from_secs(settings.retry_interval_s.unsigned_abs());
+    retry_interval.min(settings.interval).max(SECOND)
+}
+
+/// How a mail stands that has failed like this. It is said here once more, so that an error of the core is not one of its judge.
+fn standing(settings: &Settings, state: FailState, at: UnixTime) -> Standing {
+    let passed_s = at.0 - state.last_try.0;
+    if state.fatal || state.fail_count >= settings.retries {
+        Standing::GivenUp
+    } else if state.fail_count == 0 || passed_s > settings.retry_interval_s {
+        Standing::Due
+    } else {
+        Standing::NotBefore(UnixTime(state.last_try.0 + settings.retry_interval_s + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cmail_delivery::outbox::Attempt;
+    use cmail_delivery::time::Now;
+
+    use super::*;
+    use crate::dice::Dice;
+    use crate::map::Map;
+    use crate::outbox::{Digest, Mail, Outbox};
+    use crate::swarm::Options;
+
+    const WALL: i64 = 1_000_000;
+
+    /// What the checker says of facts, seen at these seconds and said since those, of mail 1, which has failed `times` times.
+    fn judge(times: usize, fatal: bool, facts: &[(u64, u64, Fact<'_>)]) -> Result<(), String> {
+        let attempt = Attempt { time: UnixTime(WALL), text: b"no"[..].into(), fatal };
+        let mut outbox = Outbox::new();
+        outbox.submit(Mail {
+            remote: None,
+            sender: None,
+            recipient: b"r@example.net"[..].into(),
+            submission: UnixTime(1),
+            data: b"text"[..].into(),
+            faillog: vec![attempt; times],
+            digest: Digest::default(),
+        });
+        let settings =
+            Settings { retries: 3, retry_interval_s: 100, ..Options::draw(&mut Dice::new(1), 1).settings() };
+        let map = Map::default();
+        let mut retries = Retries::default();
+        for &(at_s, since_s, fact) in facts {
+            let monotonic = Instant::default() + Duration::from_secs(at_s);
+            let now = Now { monotonic, wall: UnixTime(WALL + i64::try_from(at_s).unwrap()) };
+            let said_since = Instant::default() + Duration::from_secs(since_s);
+            let scene = Scene { now, said_since, settings: &settings, outbox: &outbox, map: &map };
+            retries.see(&scene, fact)?;
+        }
+        Ok(())
+    }
+
+    fn failed(kind: FailureKind) -> Event {
+        Event::Failed { id: MailId(1), recipient: "".into(), next_hop: None, text: "".into(), kind }
+    }
+
+    fn claimed() -> StoreReply {
+        let row = Row {
+            id: MailId(1),
+            remote: None,
+            sender: None,
+            recipient: b"r@example.net"[..].into(),
+            data_octets: 4,
+            fail_count: 1,
+            last_try: UnixTime(WALL),
+            fatal: false,
+        };
+        let head = b"text"[..].into();
+        let transactions =
+            vec![cmail_delivery::outbox::ClaimedTransaction { rows: vec![row], data_octets: 4, head }];
+        StoreReply::Claimed { transactions, left_over: vec![], unreadable: vec![] }
+    }
+
+    #[test]
+    fn mail_that_is_sent_after_it_was_given_up_is_noticed() {
+        let commit = Commit { delivered: vec![MailId(1)], ..Commit::default() };
+        let judge = |times, fatal| judge(times, fatal, &[(500, 500, Fact::Committing { commit: &commit })]);
+        assert_eq!(judge(2, false), Ok(()));
+        assert!(judge(3, false).is_err() && judge(1, true).is_err());
+    }
+
+    #[test]
+    fn mail_is_due_when_strictly_more_than_the_interval_has_passed() {
+        let reply = claimed();
+        let judge = |at_s| judge(1, false, &[(at_s, at_s, Fact::Answered { reply: &reply })]);
+        assert!(judge(100).is_err());
+        assert_eq!(judge(101), Ok(()));
+    }
+
+    #[test]
+    fn an_order_is_used_up_by_the_attempt_that_it_led_to_however_late_that_is_told() {
+        let (reply, early, usual) = (claimed(), failed(FailureKind::Early), failed(FailureKind::Temporary));
+        let judge = |told_at_s, said_since_s, event| {
+            judge(
+                1,
+                false,
+                &[
+                    (10, 10, Fact::Ordered),
+                    (told_at_s, said_since_s, Fact::Log(event)),
+                    (60, 60, Fact::Answered { reply: &reply }),
+                ],
+            )
+        };
+        assert!(judge(12, 12, &early).is_err());
+        assert!(judge(12, 9, &early).is_err(), "it was told late, but came after the order");
+        assert!(judge(12, 12, &usual).is_err());
+        assert_eq!(judge(12, 9, &usual), Ok(()), "it may have come before the order");
+    }
 }

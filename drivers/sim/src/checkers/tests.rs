@@ -91,6 +91,16 @@ fn an_attempt_before_its_time_that_counts_is_noticed() {
 }
 
 #[test]
+fn mail_that_is_charged_without_a_look_at_what_it_is_now_is_noticed() {
+    assert_caught(Mutation::ChargesUnread, "whoever changes mail meanwhile wins");
+}
+
+#[test]
+fn an_order_that_counts_twice_is_noticed() {
+    assert_caught(Mutation::KeepsOrders, "retryinterval and retries are kept");
+}
+
+#[test]
 fn mail_that_does_not_rest_is_noticed() {
     assert_caught(Mutation::NeverRests, "retryinterval and retries are kept");
 }

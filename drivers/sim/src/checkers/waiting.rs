@@ -2,8 +2,7 @@
 //! for servers that hold places and say nothing.
 //!
 //! Watched is mail that goes to an address, has never failed, and is known to the daemon, while there is no connection to that
-//! address and the last one there was of use. Only the first incarnation is watched: a later one may be a single pass, which
-//! is about other mail.
+//! address and the last one there was of use. Single passes are not watched, because they may be about other mail.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -35,6 +34,8 @@ struct Conversation {
     is_ending: bool,
     has_quit: bool,
     has_taken: bool,
+    /// Whether the server has closed the channel (421).
+    has_refused: bool,
 }
 
 impl Conversation {
@@ -61,11 +62,8 @@ impl Watch {
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) {
         let now = scene.now.monotonic;
         match fact {
-            Fact::Draining | Fact::Stopped { .. } => {
-                self.is_over = true;
-                self.waiting.clear();
-                self.open.clear();
-            }
+            Fact::Started { is_pass, .. } => *self = Self { is_over: is_pass, ..Self::default() },
+            Fact::Draining | Fact::Stopped { .. } => *self = Self { is_over: true, ..Self::default() },
             Fact::Answered { reply: StoreReply::Rows { rows, .. } } if !self.is_over => {
                 rows.iter().for_each(|row| self.know(row, now));
             }
@@ -90,6 +88,7 @@ impl Watch {
                     is_ending: false,
                     has_quit: false,
                     has_taken: false,
+                    has_refused: false,
                 };
                 self.open.insert(link, conversation);
                 self.waiting.retain(|_, (to, _)| *to != address);
@@ -114,6 +113,7 @@ impl Watch {
                 let ends_message = to == Verb::FinalDot;
                 it.has_decided |= ends_message || (is_about_mail && code >= 400);
                 it.has_taken |= ends_message && code < 300;
+                it.has_refused |= code == 421;
             }),
             _ => {}
         }
@@ -131,7 +131,8 @@ impl Watch {
     fn gone(&mut self, link: Link, parting: Parting) {
         if let Some(gone) = self.open.remove(&link) {
             // One that was given up in the middle of a message says nothing good of the server.
-            let is_useless = !gone.has_taken || !gone.has_quit || parting != Parting::Closed;
+            let is_given_up = gone.has_refused || (gone.owed > 0 && !gone.has_quit);
+            let is_useless = !gone.has_taken || is_given_up || parting != Parting::Closed;
             self.useless.insert(gone.address, is_useless);
         }
     }

@@ -173,7 +173,7 @@ impl<'a> Replay<'a> {
 
     fn start(&mut self) {
         self.epoch += 1;
-        self.see(Fact::Started { epoch: self.epoch });
+        self.see(Fact::Started { epoch: self.epoch, is_pass: false });
         let mut seed = [0; 32];
         let numbers = [self.transcript.scene.seed, u64::from(self.epoch)];
         for (octets, number) in seed.chunks_mut(8).zip(numbers) {

@@ -63,7 +63,18 @@ impl World {
     }
 
     fn execute_request(&mut self, request: &StoreRequest) -> StoreReply {
+        if self.mutation == Mutation::ChargesUnread
+            && let StoreRequest::Recall { ids } = request
+        {
+            let rows = ids.iter().filter_map(|id| self.scanned.get(id).cloned()).collect();
+            return StoreReply::Recalled { rows, unreadable: Vec::new() };
+        }
         if let Some(reply) = self.outbox.read(request) {
+            if self.mutation == Mutation::ChargesUnread
+                && let StoreReply::Rows { rows, .. } = &reply
+            {
+                self.scanned.extend(rows.iter().map(|row| (row.id, row.clone())));
+            }
             self.outbox.remember(&reply);
             self.see(Fact::Answered { reply: &reply });
             return self.mutation.answer(reply);

@@ -24,7 +24,7 @@ impl World {
         }
         let settings = self.mutation.settings(self.settings.clone());
         let mode = self.draw_mode();
-        self.see(Fact::Started { epoch: self.epochs });
+        self.see(Fact::Started { epoch: self.epochs, is_pass: mode != Mode::Daemon });
         let file = self.hosts_file.clone();
         self.see(Fact::HostsRead { file: &file });
         let file = self.mutation.hosts_file(file);

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::BytesMut;
 use cmail_delivery::Dispatcher;
 use cmail_delivery::io::{ConnectError, QueryId};
-use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{MailId, RequestId, Row, StoreError, StoreReply, StoreRequest};
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::{Duration, Instant};
 use std::net::SocketAddr;
@@ -65,6 +65,8 @@ pub(crate) enum Happening {
     Meddle,
     /// The administrator wants everything to be tried.
     TryNow,
+    /// A build that keeps orders acts upon one again.
+    OrderAgain,
     /// What the system says is read again.
     Reload,
     /// The wall clock is set.
@@ -139,6 +141,8 @@ pub(crate) struct World {
     is_healed: bool,
     is_finished: bool,
     mutation: Mutation,
+    /// What a build has found that reads nothing again.
+    scanned: BTreeMap<MailId, Row>,
     /// Connections that a wrong build does not make yet.
     postponed: VecDeque<(Link, SocketAddr)>,
     /// What decides about the network, the servers, other processes, and the order of calls.
@@ -191,6 +195,7 @@ impl World {
             is_healed: false,
             is_finished: false,
             mutation,
+            scanned: BTreeMap::new(),
             postponed: VecDeque::new(),
             net_dice: dice.fork(),
             server_dice: dice.fork(),
@@ -263,6 +268,7 @@ impl World {
             Happening::Submit => self.submit(),
             Happening::Meddle => self.meddle(),
             Happening::TryNow => self.try_now(),
+            Happening::OrderAgain => self.order_again(),
             Happening::Reload => self.reload(),
             Happening::SetWall => self.set_wall(),
             Happening::HostFails { group } => self.host_fails(group),

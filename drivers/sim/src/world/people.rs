@@ -10,6 +10,7 @@ use cmail_delivery::time::{Duration, UnixTime};
 use super::{Down, Happening, World};
 use crate::facts::{Fact, Origin};
 use crate::map::Map;
+use crate::mutation::Mutation;
 use crate::outbox::{Digest, Mail};
 
 /// Recipients that are none.
@@ -204,7 +205,15 @@ impl World {
         if !self.is_healed && self.daemon.is_some() {
             self.see(Fact::Ordered);
             self.call(Input::TryNow);
+            if self.mutation == Mutation::KeepsOrders {
+                self.clock.after(Duration::from_secs(20), Happening::OrderAgain);
+            }
         }
+    }
+
+    /// A build that keeps orders acts as if there were a further one.
+    pub(super) fn order_again(&mut self) {
+        self.call(Input::TryNow);
     }
 
     /// `/etc/hosts` and the name servers may have changed.
