@@ -9,7 +9,7 @@ use cmail_delivery::address::Mailbox;
 use cmail_delivery::dispatcher::{Dispatcher, Mode};
 use cmail_delivery::io::{Input, Output};
 use cmail_delivery::next_hop::TlsMode;
-use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, Row, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, Row, StoreReply, StoreRequest};
 use cmail_delivery::reply::ReplyParser;
 use cmail_delivery::rng::Rng;
 use cmail_delivery::session::{Session, SessionConfig, SessionOutput, Transaction};
@@ -182,7 +182,7 @@ fn dispatcher_with(rows: i64) -> Dispatcher {
             rows: (first..=last).map(waiting_row).collect(),
             taken: Vec::new(),
             unreadable: Vec::new(),
-            more: last < rows,
+            next: (last < rows).then_some(Cursor::After(MailId(last))),
             data_version: 1,
         };
         dispatcher.handle_input(now, Input::Store(request, Ok(reply)));

@@ -44,7 +44,7 @@
 //!     while let Some(output) = dispatcher.poll_output() {
 //!         match output {
 //!             Output::Store(id, StoreRequest::Scan { .. }) => {
-//!                 let rows = StoreReply::Rows { rows: vec![], taken: Vec::new(), unreadable: Vec::new(), more: false, data_version: 1 };
+//!                 let rows = StoreReply::Rows { rows: vec![], taken: Vec::new(), unreadable: Vec::new(), next: None, data_version: 1 };
 //!                 dispatcher.handle_input(now, Input::Store(id, Ok(rows)));
 //!             }
 //!             Output::Event(event) => eprintln!("{event}"),

@@ -236,10 +236,10 @@ pub enum StoreReply {
         rows: Vec<Row>,
         /// Mail that servers have taken, and that could not be deleted (the table `dispatch_stuck`): it is not to be sent again.
         taken: Vec<MailId>,
-        /// Rows that cannot be read; where even their ids cannot be, the lowest one that they may have.
+        /// Rows that cannot be read: one for all of a sequence of ids, with the lowest.
         unreadable: Vec<Refused>,
-        /// Whether there are rows after these.
-        more: bool,
+        /// Where the scan goes on, behind where it began; nothing if there are no rows after these.
+        next: Option<Cursor>,
         /// Changes whenever another process has written to the database (`PRAGMA data_version`).
         data_version: i64,
     },

@@ -7,8 +7,8 @@ use cmail_delivery::address::Mailbox;
 use cmail_delivery::bounce::{compose_ordered, needed_octets};
 use cmail_delivery::failure::TEXT_LIMIT_OCTETS;
 use cmail_delivery::outbox::{
-    Attempt, ClaimedTransaction, Commit, DATA_CHUNK_OCTETS, FailState, FailedMail, FailedMessage, MailId,
-    Replacement, Row, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
+    Attempt, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS, FailState, FailedMail, FailedMessage,
+    MailId, Replacement, Row, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
 };
 use cmail_delivery::time::UnixTime;
 
@@ -115,12 +115,14 @@ impl Outbox {
                 let first = after.next_id().into_iter();
                 let mut found = first.flat_map(|first| self.rows.range(first..));
                 let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-                let rows = found.by_ref().take(limit).map(|(id, stored)| row(*id, stored)).collect();
+                let rows: Vec<Row> =
+                    found.by_ref().take(limit).map(|(id, stored)| row(*id, stored)).collect();
+                let next = found.next().and(rows.last()).map(|row| Cursor::After(row.id));
                 StoreReply::Rows {
                     rows,
                     taken: Vec::new(),
                     unreadable: Vec::new(),
-                    more: found.next().is_some(),
+                    next,
                     data_version: self.data_version,
                 }
             }

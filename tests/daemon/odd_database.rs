@@ -136,3 +136,56 @@ fn damage(world: &World, octet: u8) {
     let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     file.write_all_at(&vec![0xff; page_octets], (number * page_octets) as u64).unwrap();
 }
+
+#[test]
+fn a_damaged_page_of_the_outbox_costs_only_the_mail_on_it_and_is_named_once() {
+    let mut world = World::in_journal_mode("delete");
+    let server = SmtpServer::start(Script::new());
+    world.set("portprio", server.port());
+    world.route("example.org", &server);
+    let mails: Vec<Mail> = (0..100)
+        .map(|number| {
+            Mail::to(&format!("r{number}@example.org")).data(format!("{number}\n{}\n", "x".repeat(400)))
+        })
+        .collect();
+    let ids = world.database.insert_all(&mails);
+    let page = damage_leaf_with(&world, "r50@example.org");
+    let lost: Vec<i64> = ids
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| contains(&page, &format!("r{number}@example.org")))
+        .map(|(_, id)| *id)
+        .collect();
+    assert!((2..50).contains(&lost.len()), "{lost:?}");
+    let daemon = world.start();
+    let delivered = ids.len() - lost.len();
+    server.wait("all others are sent", |records| records.accepted().len() == delivered);
+    let (first, last) = (lost[0], lost[lost.len() - 1]);
+    let named = format!("{} mails with ids from {first} to {last} cannot be read", lost.len());
+    let log = daemon.wait_for_output(&named);
+    assert!(log.contains("PRAGMA integrity_check") && log.contains("trying again in 1 min"), "{log}");
+    // What comes later is seen, and with it nothing new is said.
+    for number in 0..3 {
+        world.insert(&Mail::to(&format!("later{number}@example.org")));
+        server.wait("it is sent", |records| records.accepted().len() == delivered + number + 1);
+    }
+    let log = daemon.terminate();
+    assert_eq!(log.matches("cannot be read").count(), 1, "{log}");
+}
+
+fn contains(page: &[u8], text: &str) -> bool {
+    page.windows(text.len()).any(|found| found == text.as_bytes())
+}
+
+/// Overwrites the leaf of a table in which a text stands; returns what it was.
+fn damage_leaf_with(world: &World, text: &str) -> Vec<u8> {
+    const TABLE_LEAF: u8 = 13;
+    let path = world.database.path();
+    let octets = std::fs::read(path).unwrap();
+    let page_octets = usize::from(u16::from_be_bytes([octets[16], octets[17]]));
+    let mut pages = octets.chunks(page_octets).enumerate();
+    let (number, page) = pages.find(|(_, page)| page[0] == TABLE_LEAF && contains(page, text)).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&vec![0xff; page_octets], (number * page_octets) as u64).unwrap();
+    page.to_vec()
+}

@@ -37,6 +37,8 @@ pub(super) struct Intake {
     frontier: Cursor,
     /// New rows behind the frontier that are to be taken in next, while the database is asked for more.
     arrived: Vec<Row>,
+    /// Where the frontier is when they are taken in.
+    seen: Cursor,
     is_looking: bool,
     /// Whether somebody asked for a look while one was under way.
     look_again: bool,
@@ -58,6 +60,7 @@ impl Intake {
         Self {
             frontier: Cursor::BeforeFirst,
             arrived: Vec::new(),
+            seen: Cursor::BeforeFirst,
             is_looking: false,
             look_again: false,
             next_look: now,
@@ -131,9 +134,11 @@ impl Intake {
         is_new
     }
 
-    /// Where the mail ends that was seen.
-    fn last_seen(&self) -> Cursor {
-        self.arrived.last().map_or(self.frontier, |row| Cursor::After(row.id).max(self.frontier))
+    /// Takes note of new rows, and of how far the outbox was read.
+    fn arrive(&mut self, rows: Vec<Row>, next: Option<Cursor>) {
+        let last = rows.last().map(|row| Cursor::After(row.id));
+        self.seen = next.or(last).unwrap_or(self.seen).max(self.seen);
+        self.arrived = rows;
     }
 
     /// A hash (FNV-1a) of what rows of one message have in common. Nothing depends on it but how much data the
@@ -193,16 +198,16 @@ impl Dispatcher {
             return;
         }
         self.intake.is_looking = true;
-        self.ask(StoreRequest::Scan { after: self.intake.last_seen(), limit: LOOK_LIMIT_ROWS }, Asked::Look);
+        self.ask(StoreRequest::Scan { after: self.intake.seen, limit: LOOK_LIMIT_ROWS }, Asked::Look);
     }
 
     pub(super) fn looked(&mut self, result: Result<StoreReply, StoreError>) {
         self.intake.is_looking = false;
-        let (rows, more, data_version) = match result {
-            Ok(StoreReply::Rows { rows, taken, unreadable, more, data_version }) => {
+        let (rows, next, data_version) = match result {
+            Ok(StoreReply::Rows { rows, taken, unreadable, next, data_version }) => {
                 taken.into_iter().for_each(|id| self.was_taken(id));
                 self.set_aside_unreadable(unreadable, &Undone::Indexing);
-                (rows, more, data_version)
+                (rows, next, data_version)
             }
             Ok(_) => return,
             Err(error) => {
@@ -211,9 +216,9 @@ impl Dispatcher {
                 return;
             }
         };
-        self.intake.arrived = rows;
+        self.intake.arrive(rows, next);
         self.intake.see_version(data_version);
-        if more {
+        if next.is_some() {
             return self.look();
         }
         self.take_in_arrived();
@@ -230,8 +235,8 @@ impl Dispatcher {
 
     /// Takes in the new rows that have arrived. Whatever else the database says comes after them.
     pub(super) fn take_in_arrived(&mut self) {
+        self.intake.frontier = self.intake.seen;
         for row in core::mem::take(&mut self.intake.arrived) {
-            self.intake.frontier = self.intake.frontier.max(Cursor::After(row.id));
             self.take_in(&row);
         }
     }

@@ -102,14 +102,14 @@ impl Dispatcher {
 
     /// `frontier` is what was known when the database was asked: of what came later the answer says nothing.
     pub(super) fn walked(&mut self, after: Cursor, frontier: Cursor, result: Result<StoreReply, StoreError>) {
-        let Ok(StoreReply::Rows { rows, taken, unreadable, more, data_version }) = result else {
+        let Ok(StoreReply::Rows { rows, taken, unreadable, next, data_version }) = result else {
             return self.intake.walk.failed(self.now.monotonic, after);
         };
         // The database says only once that somebody has written, and has said it here.
         if self.intake.see_version(data_version) {
             self.look();
         }
-        let last = rows.last().filter(|_| more).map_or(frontier, |row| Cursor::After(row.id));
+        let last = next.unwrap_or(frontier);
         let mut found: BTreeSet<MailId> = rows.iter().map(|row| row.id).collect();
         found.extend(&taken);
         // Where something cannot be read, it is not known what is gone.
@@ -128,7 +128,7 @@ impl Dispatcher {
         for row in rows.iter().filter(|row| Cursor::After(row.id) <= frontier) {
             self.take_in(row);
         }
-        self.intake.walk.answered(self.now.monotonic, more.then_some(last), self.longest_rest());
+        self.intake.walk.answered(self.now.monotonic, next, self.longest_rest());
     }
 
     /// How long the walk may rest after each slice and still be through after half an interval.

@@ -302,12 +302,13 @@ impl Outbox {
     fn scan(&self, after: Cursor, limit: u32) -> StoreReply {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut found = after.next_id().into_iter().flat_map(|first| self.mails.range(first..));
-        let rows = found.by_ref().take(limit).map(|(&id, mail)| mail.row(id)).collect();
+        let rows: Vec<Row> = found.by_ref().take(limit).map(|(&id, mail)| mail.row(id)).collect();
+        let next = found.next().and(rows.last()).map(|row| Cursor::After(row.id));
         StoreReply::Rows {
             rows,
             taken: Vec::new(),
             unreadable: Vec::new(),
-            more: found.next().is_some(),
+            next,
             data_version: self.data_version,
         }
     }

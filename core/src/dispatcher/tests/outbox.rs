@@ -65,6 +65,8 @@ pub(super) struct Outbox {
     pub(super) poisoned: BTreeSet<i64>,
     /// Mail that cannot be read.
     pub(super) unreadable: BTreeSet<i64>,
+    /// Mail on a page that cannot be read, so that it is not even found.
+    pub(super) lost: BTreeSet<i64>,
     /// Mail that was taken, and noted because it could not be deleted; nothing is noted if that is impossible, too.
     pub(super) stuck: Option<BTreeSet<i64>>,
     /// What mail was when it was claimed, recalled, or read for a bounce.
@@ -117,18 +119,22 @@ impl Outbox {
     }
 
     fn scan(&self, after: Cursor, limit: usize) -> StoreReply {
-        let mut rows: Vec<Row> = self
-            .mails
-            .range(after.next_id().map_or(i64::MAX, |first| first.0)..)
-            .filter(|(id, _)| Cursor::After(MailId(**id)) > after)
-            .filter(|(id, _)| !self.stuck.iter().any(|stuck| stuck.contains(id)))
-            .take(limit + 1)
-            .map(|(&id, mail)| mail.row(id))
-            .collect();
-        let more = rows.len() > limit;
-        rows.truncate(limit);
+        let (mut rows, mut unreadable, mut next) = (Vec::new(), Vec::new(), None);
+        for (&id, mail) in self.mails.range(after.next_id().map_or(i64::MAX, |first| first.0)..) {
+            if Cursor::After(MailId(id)) <= after || self.stuck.iter().any(|stuck| stuck.contains(&id)) {
+                continue;
+            }
+            if rows.len() + unreadable.len() == limit {
+                next = Some(Cursor::After(MailId(id - 1)));
+                break;
+            }
+            match self.lost.contains(&id) {
+                true => unreadable.push(refused(MailId(id))),
+                false => rows.push(mail.row(id)),
+            }
+        }
         let taken = self.stuck.iter().flatten().map(|&id| MailId(id)).collect();
-        StoreReply::Rows { rows, taken, unreadable: Vec::new(), more, data_version: self.data_version }
+        StoreReply::Rows { rows, taken, unreadable, next, data_version: self.data_version }
     }
 
     fn claim(&mut self, ids: &[MailId], limit: usize) -> StoreReply {
@@ -137,7 +143,7 @@ impl Outbox {
         let (mut left_over, mut unreadable, mut budget) = (Vec::new(), Vec::new(), 0);
         for &id in ids {
             let Some(mail) = self.mails.get(&id.0) else { continue };
-            if self.unreadable.contains(&id.0) {
+            if self.unreadable.contains(&id.0) || self.lost.contains(&id.0) {
                 unreadable.push(refused(id));
                 continue;
             }

@@ -233,7 +233,7 @@ fn what_the_walk_over_known_mail_finds_beyond_it_is_left_to_the_next_look() {
             Some(id)
         });
         let answer =
-            StoreReply::Rows { rows, taken: Vec::new(), unreadable: Vec::new(), more: false, data_version };
+            StoreReply::Rows { rows, taken: Vec::new(), unreadable: Vec::new(), next: None, data_version };
         dispatcher.handle_input(now, Input::Store(asked.unwrap(), Ok(answer)));
         if data_version == 1 {
             now.monotonic = now.monotonic + Duration::from_secs(3600);
@@ -258,13 +258,9 @@ fn the_next_rows_are_asked_for_before_those_that_came_are_taken_in() {
             last_try: now.wall,
             fatal: false,
         });
-        Ok(StoreReply::Rows {
-            rows: rows.collect(),
-            taken: Vec::new(),
-            unreadable: Vec::new(),
-            more,
-            data_version: 1,
-        })
+        let rows: Vec<Row> = rows.collect();
+        let next = rows.last().filter(|_| more).map(|row| Cursor::After(row.id));
+        Ok(StoreReply::Rows { rows, taken: Vec::new(), unreadable: Vec::new(), next, data_version: 1 })
     };
     let next_scan = |dispatcher: &mut Dispatcher| {
         core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| {

@@ -88,6 +88,44 @@ fn mail_that_cannot_be_read_is_not_charged_with_the_failure_of_its_next_hop() {
 }
 
 #[test]
+fn mail_on_a_damaged_page_is_looked_for_ever_less_often_and_sent_when_the_page_is_mended() {
+    let mut world = world();
+    let ids: Vec<i64> =
+        (0..5).map(|number| world.mail(SENDER, "a@example.org", &format!("{number}"))).collect();
+    world.outbox.lost.insert(ids[2]);
+    world.run_for(MINUTE * 10);
+    assert_eq!(world.outbox.deleted.len(), 4);
+    assert_eq!(pauses(&world), [1, 2, 4, 8]);
+    // Other programs write all the time, which brings a look and a walk, but nothing new about that page.
+    for number in 0..30 {
+        world.mail(SENDER, "b@example.org", &format!("{number}"));
+        world.input(Input::OutboxChanged);
+        world.run_for(Duration::from_secs(10));
+    }
+    assert_eq!(world.outbox.deleted.len(), 34);
+    assert_eq!(pauses(&world), [1, 2, 4, 8]);
+    world.outbox.lost.clear();
+    world.run_for(MINUTE * 16);
+    assert!(world.outbox.mails.is_empty(), "{}", world.notes());
+}
+
+#[test]
+fn known_mail_that_comes_to_stand_on_a_damaged_page_is_not_forgotten_and_stops_no_other() {
+    let mut world = world();
+    world.server("192.0.2.1").usual = Behaviour::on("RCPT", "450 later");
+    let ids = [0; 3].map(|_| world.mail(SENDER, "a@example.org", "x"));
+    world.run_for(MINUTE);
+    world.outbox.lost.insert(ids[1]);
+    world.server("192.0.2.1").usual = Behaviour::default();
+    world.outbox.data_version += 1;
+    world.run_for(MINUTE * 70);
+    assert_eq!(world.outbox.deleted, [ids[0], ids[2]]);
+    world.outbox.lost.clear();
+    world.run_for(MINUTE * 61);
+    assert!(world.outbox.mails.is_empty(), "{}", world.notes());
+}
+
+#[test]
 fn a_fatal_failure_that_cannot_be_recorded_is_not_sent_again() {
     let mut world = world();
     world.server("192.0.2.1").usual = Behaviour::on("RCPT", "550 no");

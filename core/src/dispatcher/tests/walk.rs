@@ -79,7 +79,7 @@ impl Outbox {
         let Some(first) = after.next_id() else { return };
         let mut found = self.rows.range(first..).map(|(_, row)| row.clone());
         let rows: Vec<Row> = found.by_ref().take(limit as usize).collect();
-        let more = found.next().is_some();
+        let next = found.next().and(rows.last()).map(|row| Cursor::After(row.id));
         if limit < 4096 {
             self.slices.push((self.now.monotonic, rows.len()));
         }
@@ -88,7 +88,7 @@ impl Outbox {
             rows,
             taken: Vec::new(),
             unreadable: Vec::new(),
-            more,
+            next,
             data_version: self.data_version,
         };
         self.dispatcher.handle_input(self.now, Input::Store(id, Ok(reply)));

@@ -54,7 +54,7 @@ impl Outbox for Relayed {
                 taken: Vec::new(),
                 unreadable: Vec::new(),
                 rows: self.rows.iter().filter(|row| Cursor::After(row.id) > after).cloned().collect(),
-                more: false,
+                next: None,
                 data_version: 1,
             },
             StoreRequest::Claim { ids, .. } => {

@@ -48,7 +48,7 @@ pub(crate) struct Database {
     /// For large messages.
     pub(super) pool: Pool,
     /// Whether the index of the faillog is known to exist.
-    is_indexed: bool,
+    pub(super) is_indexed: bool,
     must_reopen: bool,
     /// The files of the write-ahead log, once it is known to have one.
     log: Option<LogFiles>,

@@ -257,7 +257,10 @@ pub(super) fn advice(connection: &Connection, error: &rusqlite::Error) -> &'stat
         (StoreTrouble::Impossible, _) => {
             "see what other programs have added to the database: triggers, checks, tables that refer to the outbox"
         }
-        (StoreTrouble::Damaged, _) => "stop all programs that use the database, and restore or repair it",
+        (StoreTrouble::Damaged, _) => {
+            "stop all programs that use the database and see in the sqlite3 shell what PRAGMA integrity_check says: REINDEX mends an \
+             index, .recover saves what can be read of a table, all else comes back with a backup"
+        }
         (StoreTrouble::Busy | StoreTrouble::Full | StoreTrouble::Other, _) => {
             "see what is wrong with the database and its disk"
         }

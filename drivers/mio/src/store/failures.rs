@@ -141,3 +141,7 @@ impl Tally {
         (!self.is_odd).then_some(FailState { id, fail_count: count, last_try: UnixTime(last_try), fatal })
     }
 }
+
+#[cfg(test)]
+#[path = "failures_tests.rs"]
+mod tests;

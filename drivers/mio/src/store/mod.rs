@@ -25,6 +25,7 @@ mod pool;
 mod read_ahead;
 mod requests;
 mod rows;
+mod scan;
 mod schema;
 mod stamps;
 mod stuck;

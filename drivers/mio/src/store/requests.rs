@@ -14,11 +14,11 @@ use rusqlite::{Connection, ToSql, Transaction, TransactionBehavior, params};
 use super::apart::Recorded;
 use super::database::{Database, version};
 use super::error::trouble;
-use super::failures::{add_failures, failures_of_existing};
+use super::failures::failures_of_existing;
 use super::messages;
 use super::patience::{allow_interruption, forbid_interruption};
 use super::read_ahead::{Order, Piece, Rest};
-use super::rows;
+use super::scan::{self, Scan};
 use super::stamps::{Part, Stamps};
 use super::stuck;
 
@@ -60,17 +60,19 @@ impl Database {
 
     fn scan(&mut self, after: Cursor, limit: u32) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
-            let (mut rows, mut taken, mut more) = (Vec::new(), Vec::new(), false);
+            let (mut found, mut taken) = (Scan::default(), Vec::new());
             if let Some(first) = after.next_id() {
-                (rows, more) = rows::scan(&database.connection, first, limit)?;
+                found = scan::scan(&database.connection, first, limit, database.is_indexed)?;
                 if stuck::exists(&database.connection)? {
-                    let last = rows.last().filter(|_| more).map_or(MailId(i64::MAX), |row| row.id);
+                    let last = match found.next {
+                        Some(Cursor::After(last)) => last,
+                        Some(Cursor::BeforeFirst) | None => MailId(i64::MAX),
+                    };
                     taken = stuck::between(&database.connection, first, last)?;
                 }
             }
-            add_failures(&database.connection, &mut rows)?;
-            let unreadable = Vec::new();
-            Ok(StoreReply::Rows { rows, taken, unreadable, more, data_version: database.see_version()? })
+            let Scan { rows, unreadable, next } = found;
+            Ok(StoreReply::Rows { rows, taken, unreadable, next, data_version: database.see_version()? })
         })
     }
 

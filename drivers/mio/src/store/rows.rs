@@ -13,7 +13,6 @@ use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, MAIN_DB, OptionalExtension, params};
 
 use super::database::octets;
-use super::stuck;
 
 /// How much memory is taken at once for texts of rows.
 const TEXTS_OCTETS: usize = 16 * 1024;
@@ -43,8 +42,6 @@ macro_rules! limited {
     };
 }
 
-pub(super) use {limited, number};
-
 /// The columns of a [`Row`] that stand in `outbox`; `?3` is the limit of addresses, `?4` that of `mail_remote`.
 macro_rules! row_columns {
     () => {
@@ -60,6 +57,8 @@ macro_rules! row_columns {
     };
 }
 
+pub(super) use {limited, number, row_columns};
+
 /// A row, and its data if they are short enough: that spares a statement for each small message.
 pub(super) const SELECT_ROW: &str = concat!(
     "SELECT ",
@@ -69,43 +68,12 @@ pub(super) const SELECT_ROW: &str = concat!(
     ", CASE WHEN octet_length(mail_data) <= ?2 THEN mail_data END FROM outbox WHERE mail_id = ?1"
 );
 
-const SCAN: &str =
-    concat!("SELECT ", row_columns!(), " FROM outbox WHERE mail_id >= ?1 ORDER BY mail_id LIMIT ?2");
-
-/// The same without mail that was taken.
-const SCAN_UNTAKEN: &str = concat!(
-    "SELECT ",
-    row_columns!(),
-    " FROM outbox WHERE mail_id >= ?1 AND mail_id NOT IN (SELECT mail_id FROM dispatch_stuck) ORDER BY mail_id LIMIT ?2"
-);
-
 /// A row that exists.
 pub(super) struct Found {
     pub(super) row: Row,
     pub(super) submission: Option<Bytes>,
     /// Its data, if they were short enough.
     pub(super) data: Option<Bytes>,
-}
-
-/// At most `limit` rows that are to be sent from the id `first` on, as if they had never failed, and whether there are more.
-pub(super) fn scan(connection: &Connection, first: MailId, limit: u32) -> rusqlite::Result<(Vec<Row>, bool)> {
-    let mut statement =
-        connection.prepare_cached(if stuck::exists(connection)? { SCAN_UNTAKEN } else { SCAN })?;
-    let mut found = statement.query(params![
-        first.0,
-        i64::from(limit) + 1,
-        ADDRESS_LIMIT_OCTETS as i64,
-        REMOTE_LIMIT_OCTETS as i64
-    ])?;
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let (mut rows, mut texts) = (Vec::new(), texts());
-    while let Some(row) = found.next()? {
-        if rows.len() == limit {
-            return Ok((rows, true));
-        }
-        rows.push(outbox_row(connection, row, &mut texts)?);
-    }
-    Ok((rows, false))
 }
 
 /// A row as it is now, if it exists, but as if it had never failed, and with it its data, if they are no more than `data_limit`
@@ -150,7 +118,7 @@ pub(super) fn beginning(
 }
 
 /// `row_columns`.
-fn outbox_row(
+pub(super) fn outbox_row(
     connection: &Connection,
     row: &rusqlite::Row<'_>,
     texts: &mut BytesMut,
