@@ -9,6 +9,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Scene {
     poll: Poll,
+    /// As with the event loop: without it the last wake-up would be lost with the thread.
+    _waker: Arc<Waker>,
     store: StoreHandle,
     other: rusqlite::Connection,
     _directory: tempfile::TempDir,
@@ -21,7 +23,8 @@ impl Scene {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(7)).unwrap());
         let Fixture { database, other, directory, .. } = fixture;
-        Self { poll, store: StoreHandle::spawn(database, waker).unwrap(), other, _directory: directory }
+        let store = StoreHandle::spawn(database, Arc::clone(&waker)).unwrap();
+        Self { poll, _waker: waker, store, other, _directory: directory }
     }
 
     /// Runs the event loop until `done` has something to say.
@@ -176,8 +179,8 @@ fn large_messages_that_are_read_alternately_come_whole_and_do_not_mix() {
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), Token(7)).unwrap());
     let Fixture { database, other, directory, .. } = fixture;
-    let store = StoreHandle::spawn(database, waker).unwrap();
-    let mut scene = Scene { poll, store, other, _directory: directory };
+    let store = StoreHandle::spawn(database, Arc::clone(&waker)).unwrap();
+    let mut scene = Scene { poll, _waker: waker, store, other, _directory: directory };
     while mails.iter().any(|(_, data, read)| read.len() < data.len()) {
         for (id, data, read) in &mut mails {
             let limit = (data.len() - read.len()).min(DATA_CHUNK_OCTETS) as u32;
@@ -225,9 +228,9 @@ fn scene_without_patience(chunks: usize) -> (Scene, Vec<u8>) {
     other.execute(insert, [&data[..]]).unwrap();
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), Token(7)).unwrap());
-    let mut store = StoreHandle::spawn_with_patience(database, waker, Duration::ZERO).unwrap();
+    let mut store = StoreHandle::spawn_with_patience(database, Arc::clone(&waker), Duration::ZERO).unwrap();
     store.read_ahead.announce(MailId(9), 0..data.len() as u64);
-    (Scene { poll, store, other, _directory: directory }, data)
+    (Scene { poll, _waker: waker, store, other, _directory: directory }, data)
 }
 
 /// Reads the large message while there is always a scan that waits. Returns the data, and how much of them had come when the
