@@ -3,7 +3,7 @@
 //! The core never sees SQL. It asks, with a [`RequestId`] of its own, and the driver answers every request once, with a
 //! [`StoreReply`] or a [`StoreError`], and in the order in which they were asked: what an answer says of a row that a
 //! later answer has overtaken is no longer so, and mail would be tried too early. Only [`StoreReply::Data`], which says
-//! nothing of a row, may come earlier.
+//! nothing of a row, may come earlier. [`MemoryOutbox`](crate::MemoryOutbox) does all that in memory.
 
 use alloc::boxed::Box;
 use alloc::string::String;

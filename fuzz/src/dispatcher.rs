@@ -11,13 +11,16 @@ use cmail_delivery::event::Event;
 use cmail_delivery::io::{
     CloseReason, ConnectError, ConnectionId, Input, Output, Purpose, QueryId, Tls, TlsVersion,
 };
+use cmail_delivery::memory_outbox::Mail;
 use cmail_delivery::next_hop::{NextHop, Port, TlsMode};
-use cmail_delivery::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble};
+use cmail_delivery::outbox::{
+    MailId, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble, is_null_path,
+};
 use cmail_delivery::settings::{ResolverSettings, Settings};
 use cmail_delivery::time::{Duration, Instant, Now, UnixTime};
 use cmail_delivery::{Dispatcher, Mode, Selection};
 
-use crate::outbox::{MESSAGES, Outbox, Stored};
+use crate::outbox::{MESSAGES, Outbox};
 use crate::peer::{Peer, State, dns_response};
 use crate::script::{number, secret_for, steps};
 
@@ -133,7 +136,7 @@ impl World {
 
     fn step(&mut self, verb: u8, argument: &[u8]) {
         match verb {
-            b'+' if self.outbox.rows.len() < ROWS_LIMIT => self.insert(argument),
+            b'+' if self.outbox.mails().len() < ROWS_LIMIT => self.insert(argument),
             b'-' => self.outbox.delete(usize::try_from(number(argument, 0)).unwrap_or(0)),
             b'*' => self.input(Input::OutboxChanged),
             b'^' => self.input(Input::TryNow),
@@ -194,14 +197,15 @@ impl World {
             });
             octets.collect()
         };
-        let row = Stored {
+        let mail = Mail {
             remote: remote.map(with_password),
-            sender: sender.filter(|sender| !sender.is_empty()).map(Bytes::copy_from_slice),
+            sender: sender.filter(|sender| !is_null_path(sender)).map(Bytes::copy_from_slice),
             recipient: Bytes::copy_from_slice(recipient.unwrap_or_default()),
+            submission: UnixTime(0),
             data: self.outbox.message(u8::try_from(number).unwrap_or(0)),
-            attempts: Vec::new(),
+            faillog: Vec::new(),
         };
-        self.outbox.insert(row);
+        self.outbox.insert(mail);
     }
 
     /// Lets something happen, and does what the dispatcher wants thereafter.
@@ -337,7 +341,7 @@ impl World {
         let result: Result<StoreReply, StoreError> = if fails {
             Err(StoreError { trouble: StoreTrouble::Busy, text: "the database is busy".into() })
         } else {
-            Ok(self.outbox.answer(request))
+            self.outbox.answer(request)
         };
         self.input(Input::Store(id, result));
     }
@@ -465,7 +469,7 @@ impl World {
                 break;
             }
             let moved = self.round();
-            if is_daemon && self.outbox.rows.is_empty() && self.requests.is_empty() {
+            if is_daemon && self.outbox.mails().is_empty() && self.requests.is_empty() {
                 break;
             }
             if !moved {
@@ -474,7 +478,7 @@ impl World {
         }
         if is_daemon {
             assert!(!self.is_drained, "a daemon that ends by itself");
-            assert!(self.outbox.rows.is_empty(), "mail is left over: {:#?}", self.outbox.rows);
+            assert!(self.outbox.mails().is_empty(), "mail is left over: {:#?}", self.outbox.mails());
         } else {
             assert!(self.is_drained, "it does not come to its end");
         }

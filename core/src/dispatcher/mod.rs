@@ -96,6 +96,38 @@ pub enum TimeoutReason {
 }
 
 /// Delivers the outbox.
+///
+/// # Order of calls
+///
+/// After [`new`](Self::new), and after each [`handle_input`](Self::handle_input), [`handle_timeout`](Self::handle_timeout) and
+/// [`poll_transmit`](Self::poll_transmit), take all of [`poll_output`](Self::poll_output), in its order; then wait for something to
+/// happen, but not longer than [`poll_timeout`](Self::poll_timeout) says. Any other order does no harm but delay: an input for a
+/// connection, query or request that is over does nothing, a timeout that comes too early neither.
+///
+/// Each [`Output::Store`] is answered once, with success or failure, and in the order in which they were asked for, but for pieces of
+/// mail data. What had been received before a deadline counts, if it is given in before [`handle_timeout`](Self::handle_timeout)
+/// is called with a later time: so read the clock, then the sockets, and call it with the clock that was read. After
+/// [`Output::Drained`] nothing more is to be done.
+///
+/// # Time
+///
+/// Each call takes [`Now`], two clocks. The monotonic one must not go back; where it does, deadlines come late, and nothing
+/// else happens. It may leap forward, as after a machine was suspended. The wall clock may jump either way: it decides only which
+/// mail is due, and what is written.
+///
+/// # What is bounded
+///
+/// Outputs that are not taken wait in memory. What one of them asks for is not asked for again, so that there are at most a few
+/// for each connection, DNS query and request; but each further input may add an event. So an executor that cannot go on stops
+/// giving inputs, and reads no sockets meanwhile. There are at most [`concurrency`](Settings::concurrency) connections for mail, each of
+/// which holds a claim of mail data and a piece; one scan, one walk and one commit are under way at a time. A mail that
+/// waits costs under 100 octets.
+///
+/// # Transmission
+///
+/// [`poll_transmit`](Self::poll_transmit) returns whether it has appended octets. Call it when [`Output::Transmit`] says so, and again
+/// whenever the socket has taken what it gave, until it returns false: so it never holds more than about its `limit` for a peer who
+/// does not read.
 #[derive(Debug)]
 pub struct Dispatcher {
     now: Now,
@@ -208,7 +240,8 @@ impl Asked {
 }
 
 impl Dispatcher {
-    /// A dispatcher that has done nothing yet. `seed` decides everything that is random.
+    /// Returns a dispatcher that has done nothing yet. `seed` decides everything that is random, also what others must not guess:
+    /// let it come from the system. `hosts` are the names of `/etc/hosts`; there may be none.
     pub fn new(now: Now, settings: Settings, hosts: Hosts, mode: Mode, seed: [u8; 32]) -> Self {
         let mut rng = Rng::from_seed(seed);
         let rules = RetryRules::of(&settings);
@@ -289,7 +322,7 @@ impl Dispatcher {
         self.pump();
     }
 
-    /// What to do next; to be called until it returns nothing, after every input, timeout and transmission.
+    /// Returns what to do next; to be called until it returns nothing, after every input, timeout and transmission.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -314,7 +347,7 @@ impl Dispatcher {
         more
     }
 
-    /// When to call [`Dispatcher::handle_timeout`], and why.
+    /// Returns when to call [`Dispatcher::handle_timeout`], and why; nothing if only an input can change anything.
     pub fn poll_timeout(&self) -> Option<(Instant, TimeoutReason)> {
         let drain = match self.progress {
             Progress::Working => None,

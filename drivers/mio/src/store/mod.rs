@@ -35,6 +35,8 @@ mod watch;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod memory_tests;
 
 pub(crate) use create::initdb;
 pub(crate) use database::{Database, check};

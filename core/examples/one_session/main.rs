@@ -1,16 +1,16 @@
-//! Sends one message with a single [`Session`] over a blocking socket: the smallest executor of the core.
+//! Sends one message with a single [`Session`] over a blocking socket: for who needs SMTP, and neither outbox nor DNS.
 //!
 //! ```text
-//! cargo run -p cmail-delivery --example blocking -- 127.0.0.1:2525 sender@example.org recipient@example.net < message
+//! cargo run -p cmail-delivery --example one_session -- 127.0.0.1:2525 sender@example.org recipient@example.net < message
 //! ```
 //!
-//! An executor of the whole [`cmail_delivery::Dispatcher`] has the same shape, with more to do in its one `match`. This
-//! one has no TLS: where the core asks for it, it would wrap the stream, and say so by `handle_tls_established`.
+//! The examples `on_std` and `on_tokio` run the whole [`cmail_delivery::Dispatcher`] in the same way, with more to do in
+//! their one `match`. This one has no TLS: where the core asks for it, it would wrap the stream, and say so by
+//! `handle_tls_established`.
 
 // What it does is told on the terminal.
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
-#[path = "blocking/executor.rs"]
 mod executor;
 
 use std::error::Error;
@@ -29,7 +29,7 @@ use executor::Report;
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [server, sender, recipient] = arguments.as_slice() else {
-        eprintln!("usage: blocking ADDRESS:PORT SENDER RECIPIENT < MESSAGE");
+        eprintln!("usage: one_session ADDRESS:PORT SENDER RECIPIENT < MESSAGE");
         return Ok(ExitCode::FAILURE);
     };
     let server: SocketAddr = server.parse()?;

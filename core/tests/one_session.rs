@@ -1,9 +1,9 @@
-//! The blocking executor of the example of that name, against a small server on a thread.
+//! The executor of the example `one_session`, against a small server on a thread.
 
 // In a test, also in its helpers, a panic is how a failure is told.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
-#[path = "../examples/blocking/executor.rs"]
+#[path = "../examples/one_session/executor.rs"]
 mod executor;
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,0 +1,162 @@
+//! What becomes of mail is recorded.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{Flaw, Mail, MemoryOutbox, Stored, is_same_mail, named};
+use crate::bounce::compose_ordered;
+use crate::outbox::{
+    Attempt, Commit, FailedAttempt, MailId, NewBounce, Refused, Replacement, Row, StoreReply,
+};
+
+/// What is to be said of a commit.
+#[derive(Debug, Default)]
+struct Record {
+    attempted: Vec<MailId>,
+    not_replaced: Vec<MailId>,
+    changed: Vec<Row>,
+    bounces: Vec<Vec<MailId>>,
+    refused: Vec<Refused>,
+    not_noted: Vec<MailId>,
+}
+
+/// What stands where a verdict is to be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// The mail that was told of, or at least nothing that is known to be another.
+    AsTold,
+    /// That mail, of which nothing can be recorded.
+    Flawed(Flaw),
+    /// Other mail.
+    Changed,
+    Gone,
+}
+
+impl MemoryOutbox {
+    pub(super) fn commit(&mut self, commit: Commit) -> StoreReply {
+        let mut record = Record::default();
+        let mut ids = commit.delivered.clone();
+        ids.extend(commit.failed.iter().map(|attempt| attempt.id));
+        ids.extend(commit.replaced.iter().flat_map(|replacement| &replacement.originals));
+        commit.delivered.into_iter().for_each(|id| self.record_delivery(id, &mut record));
+        commit.failed.into_iter().for_each(|attempt| self.record_failure(attempt, &mut record));
+        commit.replaced.into_iter().for_each(|replacement| self.replace(replacement, &mut record));
+        // What is refused is tried again, and must be the same mail then.
+        ids.retain(|id| !record.refused.iter().any(|refused| refused.id == *id));
+        for id in ids {
+            self.told.remove(&id);
+        }
+        let Record { attempted, not_replaced, changed, bounces, refused, not_noted } = record;
+        let failed = attempted.into_iter().filter_map(|id| Some(self.mail(id)?.fail_state(id))).collect();
+        StoreReply::Committed { failed, not_replaced, changed, bounces, refused, not_noted }
+    }
+
+    fn record_delivery(&mut self, id: MailId, record: &mut Record) {
+        match self.standing(id, is_same_mail, record) {
+            Standing::AsTold => drop(self.mails.remove(&id)),
+            Standing::Flawed(flaw) => {
+                record.refused.extend(self.refuse(id, "the delivery"));
+                match flaw {
+                    Flaw::Unnotable => record.not_noted.push(id),
+                    Flaw::Unrecordable | Flaw::Unreadable => self.note_taken(id, true),
+                }
+            }
+            Standing::Changed => self.note_taken(id, false),
+            Standing::Gone => {}
+        }
+    }
+
+    fn record_failure(&mut self, attempt: FailedAttempt, record: &mut Record) {
+        let FailedAttempt { id, text, time, fatal } = attempt;
+        match self.standing(id, is_same_attempt, record) {
+            Standing::AsTold => {
+                if let Some(stored) = self.mails.get_mut(&id) {
+                    stored.mail.faillog.push(Attempt { time, text: text.into_bytes().into(), fatal });
+                    record.attempted.push(id);
+                }
+            }
+            Standing::Flawed(_) => record.refused.extend(self.refuse(id, "a failed attempt")),
+            Standing::Changed | Standing::Gone => {}
+        }
+    }
+
+    fn replace(&mut self, replacement: Replacement, record: &mut Record) {
+        let Replacement { originals, bounce } = replacement;
+        let (mut whole, mut flawed, mut lost) = (Vec::new(), Vec::new(), 0);
+        for &id in &originals {
+            match self.standing(id, is_same_attempt, record) {
+                Standing::AsTold => whole.push(id),
+                Standing::Flawed(_) => flawed.push(id),
+                Standing::Changed | Standing::Gone => lost += 1,
+            }
+        }
+        if lost > 0 {
+            record
+                .not_replaced
+                .extend(originals.iter().filter(|id| whole.contains(id) || flawed.contains(id)));
+            return record.bounces.push(Vec::new());
+        }
+        // Where there is no place for the bounce, all of them keep it from being made.
+        if !self.has_ids(bounce.as_ref().map_or(0, |bounce| bounce.recipients.len())) {
+            flawed.append(&mut whole);
+        }
+        if !flawed.is_empty() {
+            record.refused.extend(flawed.into_iter().filter_map(|id| self.refuse(id, "the bounce")));
+            record.not_replaced.append(&mut whole);
+            return record.bounces.push(Vec::new());
+        }
+        for id in originals {
+            self.mails.remove(&id);
+        }
+        let inserted = bounce.map_or(Vec::new(), |bounce| self.add_bounce(&bounce));
+        record.bounces.push(inserted);
+    }
+
+    fn add_bounce(&mut self, bounce: &NewBounce) -> Vec<MailId> {
+        let Some(data) = compose_ordered(&bounce.order) else { return Vec::new() };
+        let mail = |recipient: &_| Mail {
+            remote: None,
+            sender: None,
+            recipient: Bytes::clone(recipient),
+            submission: bounce.order.now,
+            data: data.clone(),
+            faillog: Vec::new(),
+        };
+        bounce.recipients.iter().map(|recipient| self.add(mail(recipient))).collect()
+    }
+
+    /// Finds out what stands where a verdict is to be recorded. Other mail is told of.
+    fn standing(&self, id: MailId, is_same: fn(&Mail, &Mail) -> bool, record: &mut Record) -> Standing {
+        let Some(Stored { mail, flaw, .. }) = self.mails.get(&id) else { return Standing::Gone };
+        if self.told.get(&id).is_some_and(|before| !is_same(before, mail)) {
+            record.changed.push(mail.row(id));
+            return Standing::Changed;
+        }
+        match flaw {
+            Some(flaw @ (Flaw::Unrecordable | Flaw::Unnotable)) => Standing::Flawed(*flaw),
+            Some(Flaw::Unreadable) | None => Standing::AsTold,
+        }
+    }
+
+    /// Takes note of whether a server has taken mail that is still there.
+    fn note_taken(&mut self, id: MailId, is_taken: bool) {
+        if let Some(stored) = self.mails.get_mut(&id) {
+            stored.is_taken = is_taken;
+        }
+    }
+
+    fn refuse(&self, id: MailId, what: &str) -> Option<Refused> {
+        let text = format!(
+            "{what} of {} cannot be recorded in the outbox in memory, because the mail was made so, or no id is left",
+            named(id, self.mail(id)?)
+        );
+        Some(Refused { id, text })
+    }
+}
+
+/// Whether two rows have the same message for the same recipient, to be sent to the same place.
+fn is_same_attempt(one: &Mail, other: &Mail) -> bool {
+    is_same_mail(one, other) && one.remote == other.remote
+}

@@ -1,0 +1,276 @@
+//! An outbox in memory that answers every [`StoreRequest`] as [`outbox`](crate::outbox) says: for examples, tests and
+//! simulations, and for programs that keep their mail themselves. When the process ends, its mail is gone.
+//!
+//! ```
+//! use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
+//! use cmail_delivery::outbox::{Cursor, StoreReply, StoreRequest};
+//! use cmail_delivery::time::UnixTime;
+//!
+//! let mut outbox = MemoryOutbox::new();
+//! let mail = Mail::new("alice@example.org", "bob@example.net", "Subject: hello\n\nhello\n", UnixTime(1_700_000_000));
+//! let id = outbox.insert(mail)?;
+//! // What a dispatcher asks first; `Input::Store` takes the answer to it.
+//! let answer = outbox.answer(StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 100 })?;
+//! assert!(matches!(answer, StoreReply::Rows { rows, .. } if rows[0].id == id));
+//! # Ok::<(), cmail_delivery::outbox::StoreError>(())
+//! ```
+
+mod commit;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+
+use crate::outbox::{
+    Attempt, CLAIM_BUDGET_OCTETS, FAILED_BUDGET_OCTETS, FailState, MailId, Row, StoreError, StoreReply,
+    StoreRequest, StoreTrouble, is_null_path,
+};
+use crate::shown::shortened_octets;
+use crate::time::UnixTime;
+
+/// A row of the outbox, and its faillog.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// `mail_remote`: the relay; nothing if the mail goes by the MX of its recipient's domain.
+    pub remote: Option<Bytes>,
+    /// `mail_envelopefrom`; nothing for the null reverse-path.
+    pub sender: Option<Bytes>,
+    /// `mail_envelopeto`.
+    pub recipient: Bytes,
+    /// `mail_submission`.
+    pub submission: UnixTime,
+    /// `mail_data`.
+    pub data: Bytes,
+    /// Its failed attempts, oldest first.
+    pub faillog: Vec<Attempt>,
+}
+
+impl Mail {
+    /// Returns mail that goes by MX and was never tried. An empty sender is the null reverse-path.
+    pub fn new(sender: &str, recipient: &str, data: impl Into<Bytes>, submission: UnixTime) -> Self {
+        let octets = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        Self {
+            remote: None,
+            sender: Some(octets(sender)).filter(|sender| !is_null_path(sender)),
+            recipient: octets(recipient),
+            submission,
+            data: data.into(),
+            faillog: Vec::new(),
+        }
+    }
+
+    /// Its reverse-path; nothing if that is the null path, however it is written.
+    fn reverse_path(&self) -> Option<&Bytes> {
+        self.sender.as_ref().filter(|sender| !is_null_path(sender))
+    }
+
+    /// Returns how it has failed so far.
+    pub fn fail_state(&self, id: MailId) -> FailState {
+        FailState {
+            id,
+            fail_count: u32::try_from(self.faillog.len()).unwrap_or(u32::MAX),
+            last_try: self.faillog.iter().map(|attempt| attempt.time).max().unwrap_or_default(),
+            fatal: self.faillog.iter().any(|attempt| attempt.fatal),
+        }
+    }
+
+    /// Returns what a scan says of it.
+    pub fn row(&self, id: MailId) -> Row {
+        let FailState { fail_count, last_try, fatal, .. } = self.fail_state(id);
+        Row {
+            id,
+            remote: self.remote.clone(),
+            sender: self.reverse_path().cloned(),
+            recipient: self.recipient.clone(),
+            data_octets: self.data.len() as u64,
+            fail_count,
+            last_try,
+            fatal,
+        }
+    }
+}
+
+impl fmt::Debug for Mail {
+    /// Leaves out what stands in `mail_remote`, where there may be a password, and the message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mail")
+            .field("remote", &self.remote.as_ref().map(|_| "hidden"))
+            .field("sender", &self.sender)
+            .field("recipient", &self.recipient)
+            .field("submission", &self.submission)
+            .field("data_octets", &self.data.len())
+            .field("faillog", &self.faillog)
+            .finish()
+    }
+}
+
+/// What keeps the outbox from doing its part for one mail, as damage, or a trigger of another program, does in a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It cannot be read.
+    Unreadable,
+    /// Nothing can be recorded of it. If a server takes it, that is noted beside it, and it is not handed out again.
+    Unrecordable,
+    /// Nothing can be recorded of it, nor noted beside it.
+    Unnotable,
+}
+
+/// An outbox in memory.
+///
+/// Calls other than [`answer`](Self::answer) are what other programs do to a database while it is worked on. Tell the
+/// dispatcher of them by [`Input::OutboxChanged`](crate::io::Input::OutboxChanged), or let it find out within
+/// [`interval`](crate::settings::Settings::interval).
+#[derive(Clone, Debug, Default)]
+pub struct MemoryOutbox {
+    mails: BTreeMap<MailId, Stored>,
+    /// The highest id that was given to any mail, so that none is given twice.
+    highest: i64,
+    data_version: i64,
+    /// What mail was, apart from its faillog, when it was claimed, recalled, or read for a bounce, until something was recorded of it.
+    told: BTreeMap<MailId, Mail>,
+    budget_octets: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Stored {
+    mail: Mail,
+    flaw: Option<Flaw>,
+    /// Whether a server has taken it, and it could not be deleted.
+    is_taken: bool,
+}
+
+impl MemoryOutbox {
+    /// Returns an empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Does what is asked. Where that fails, nothing of it was done.
+    pub fn answer(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
+        Ok(match request {
+            StoreRequest::Scan { after, limit } => self.scan(after, limit),
+            StoreRequest::Claim { ids, transactions } => self.claim(&ids, transactions),
+            StoreRequest::ReadData { id, offset, limit } => {
+                StoreReply::Data(self.read_data(id, offset, limit)?)
+            }
+            StoreRequest::Commit(commit) => self.commit(commit),
+            StoreRequest::ReadFailed { ids, original_limit_octets } => {
+                self.read_failed(&ids, original_limit_octets)
+            }
+            StoreRequest::Recall { ids } => self.recall(&ids),
+        })
+    }
+
+    /// Adds mail behind all other; fails if there is no id left that is higher than all others.
+    pub fn insert(&mut self, mail: Mail) -> Result<MailId, StoreError> {
+        if !self.has_ids(1) {
+            let text = "no mail can be added to the outbox in memory, because its ids are used up".into();
+            return Err(StoreError { trouble: StoreTrouble::Impossible, text });
+        }
+        self.data_version += 1;
+        Ok(self.add(mail))
+    }
+
+    /// Puts mail at this place; returns what was there before.
+    pub fn put(&mut self, id: MailId, mail: Mail) -> Option<Mail> {
+        self.data_version += 1;
+        self.highest = self.highest.max(id.0);
+        let before = self.mails.insert(id, Stored { mail, flaw: None, is_taken: false });
+        before.map(|stored| stored.mail)
+    }
+
+    /// Removes mail, if it is there.
+    pub fn remove(&mut self, id: MailId) -> Option<Mail> {
+        self.data_version += 1;
+        self.mails.remove(&id).map(|stored| stored.mail)
+    }
+
+    /// Changes mail; returns whether it is there.
+    pub fn change(&mut self, id: MailId, change: impl FnOnce(&mut Mail)) -> bool {
+        let Some(stored) = self.mails.get_mut(&id) else { return false };
+        self.data_version += 1;
+        change(&mut stored.mail);
+        true
+    }
+
+    /// Gives mail a flaw, or takes it away; returns whether the mail is there.
+    pub fn set_flaw(&mut self, id: MailId, flaw: Option<Flaw>) -> bool {
+        let Some(stored) = self.mails.get_mut(&id) else { return false };
+        stored.flaw = flaw;
+        true
+    }
+
+    /// Lets one answer bring at most this much of mail data, beside its first message: less than the limits of
+    /// [`outbox`](crate::outbox), so that a test meets them with small messages.
+    pub fn set_budget(&mut self, octets: usize) {
+        self.budget_octets = Some(octets);
+    }
+
+    /// Returns a mail, if it is there.
+    pub fn mail(&self, id: MailId) -> Option<&Mail> {
+        self.mails.get(&id).map(|stored| &stored.mail)
+    }
+
+    /// Returns all mail, in ascending order of ids, also what a server has taken and what could not be deleted.
+    pub fn mails(&self) -> impl Iterator<Item = (MailId, &Mail)> {
+        self.mails.iter().map(|(&id, stored)| (id, &stored.mail))
+    }
+
+    /// Returns the mail that servers have taken, and that could not be deleted.
+    pub fn taken(&self) -> impl Iterator<Item = MailId> {
+        self.mails.iter().filter(|(_, stored)| stored.is_taken).map(|(&id, _)| id)
+    }
+
+    /// Returns how many mails there are.
+    pub fn len(&self) -> usize {
+        self.mails.len()
+    }
+
+    /// Whether there is no mail.
+    pub fn is_empty(&self) -> bool {
+        self.mails.is_empty()
+    }
+
+    /// Whether so many mails can be added.
+    fn has_ids(&self, count: usize) -> bool {
+        u64::try_from(count).is_ok_and(|count| count <= self.highest.abs_diff(i64::MAX))
+    }
+
+    /// Adds mail, for which there must be an id.
+    fn add(&mut self, mail: Mail) -> MailId {
+        self.highest = self.highest.saturating_add(1);
+        let id = MailId(self.highest);
+        self.mails.insert(id, Stored { mail, flaw: None, is_taken: false });
+        id
+    }
+
+    fn claim_budget(&self) -> usize {
+        self.budget_octets.unwrap_or(CLAIM_BUDGET_OCTETS)
+    }
+
+    fn failed_budget(&self) -> usize {
+        self.budget_octets.unwrap_or(FAILED_BUDGET_OCTETS)
+    }
+}
+
+/// A mail, as it is named in a text.
+fn named(id: MailId, mail: &Mail) -> String {
+    format!("mail {id} to <{}>", shortened_octets(&mail.recipient))
+}
+
+/// Whether two rows have the same message.
+fn is_same_message(one: &Mail, other: &Mail) -> bool {
+    one.reverse_path() == other.reverse_path() && one.submission == other.submission && one.data == other.data
+}
+
+/// Whether two rows have the same message for the same recipient.
+fn is_same_mail(one: &Mail, other: &Mail) -> bool {
+    is_same_message(one, other) && one.recipient == other.recipient
+}

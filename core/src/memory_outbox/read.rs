@@ -1,0 +1,180 @@
+//! The requests that only read.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{Flaw, Mail, MemoryOutbox, Stored, is_same_message, named};
+use crate::bounce::needed_octets;
+use crate::outbox::{
+    ClaimedTransaction, Cursor, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, MailId, Refused, StoreError,
+    StoreReply, StoreTrouble, TRANSACTION_RECIPIENT_LIMIT,
+};
+
+/// Rows of one message: equal in sender and data.
+type Group<'a> = Vec<(MailId, &'a Mail)>;
+
+impl MemoryOutbox {
+    pub(super) fn scan(&self, after: Cursor, limit: u32) -> StoreReply {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let (mut rows, mut taken, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut place, mut next) = (after, None);
+        for (&id, stored) in after.next_id().into_iter().flat_map(|first| self.mails.range(first..)) {
+            if rows.len() >= limit {
+                next = Some(place);
+                break;
+            }
+            place = Cursor::After(id);
+            match stored {
+                Stored { is_taken: true, .. } => taken.push(id),
+                Stored { flaw: Some(Flaw::Unreadable), mail, .. } => {
+                    unreadable.push(cannot_be_read(id, mail));
+                }
+                Stored { mail, .. } => rows.push(mail.row(id)),
+            }
+        }
+        StoreReply::Rows { rows, taken, unreadable, next, data_version: self.data_version }
+    }
+
+    pub(super) fn claim(&mut self, ids: &[MailId], limit: usize) -> StoreReply {
+        let (readable, unreadable) = self.sort(ids, |stored| !stored.is_taken);
+        let (mut transactions, mut over) = (Vec::new(), BTreeSet::new());
+        let mut octets = 0;
+        for group in grouped(&readable, TRANSACTION_RECIPIENT_LIMIT) {
+            let Some((_, first)) = group.first() else { continue };
+            let head = first.data.slice(..first.data.len().min(DATA_CHUNK_OCTETS));
+            let has_room = transactions.len() < limit && octets + head.len() <= self.claim_budget();
+            if !has_room && !transactions.is_empty() {
+                over.extend(group.iter().map(|(id, _)| *id));
+                continue;
+            }
+            octets += head.len();
+            let data_octets = first.data.len() as u64;
+            let rows = group.iter().map(|(id, mail)| mail.row(*id)).collect();
+            transactions.push(ClaimedTransaction { rows, data_octets, head });
+        }
+        let left_over = readable.iter().map(|(id, _)| *id).filter(|id| over.contains(id)).collect();
+        let claimed: Vec<MailId> =
+            transactions.iter().flat_map(|claimed| &claimed.rows).map(|row| row.id).collect();
+        self.remember(&claimed);
+        StoreReply::Claimed { transactions, left_over, unreadable }
+    }
+
+    pub(super) fn recall(&mut self, ids: &[MailId]) -> StoreReply {
+        let (readable, unreadable) = self.sort(ids, |stored| !stored.is_taken);
+        let rows = readable.iter().map(|(id, mail)| mail.row(*id)).collect();
+        let recalled: Vec<MailId> = readable.iter().map(|(id, _)| *id).collect();
+        self.remember(&recalled);
+        StoreReply::Recalled { rows, unreadable }
+    }
+
+    /// What was claimed and is other mail by now has no more data: else a server would get a mixture of both.
+    pub(super) fn read_data(&self, id: MailId, offset: u64, limit: u32) -> Result<Bytes, StoreError> {
+        let Some(Stored { mail, flaw, .. }) = self.mails.get(&id) else { return Ok(Bytes::new()) };
+        if *flaw == Some(Flaw::Unreadable) {
+            let Refused { text, .. } = cannot_be_read(id, mail);
+            return Err(StoreError { trouble: StoreTrouble::Damaged, text });
+        }
+        if self.told.get(&id).is_some_and(|before| !is_same_message(before, mail)) {
+            return Ok(Bytes::new());
+        }
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(DATA_CHUNK_OCTETS);
+        let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(mail.data.len());
+        Ok(mail.data.slice(begin..begin.saturating_add(limit).min(mail.data.len())))
+    }
+
+    pub(super) fn read_failed(&mut self, ids: &[MailId], original_limit_octets: u64) -> StoreReply {
+        let (readable, unreadable) = self.sort(ids, |_| true);
+        let (mut messages, mut over) = (Vec::new(), BTreeSet::new());
+        let (mut originals_octets, mut texts_octets) = (0, 0);
+        for group in grouped(&readable, usize::MAX) {
+            let Some((_, first)) = group.first() else { continue };
+            let data_octets = first.data.len() as u64;
+            let needed = needed_octets(&first.data, data_octets, original_limit_octets);
+            let original =
+                first.data.slice(..usize::try_from(needed).unwrap_or(usize::MAX).min(first.data.len()));
+            let texts = group
+                .iter()
+                .flat_map(|(_, mail)| &mail.faillog)
+                .map(|attempt| attempt.text.len())
+                .sum::<usize>();
+            let is_too_much = originals_octets + original.len() > self.failed_budget()
+                || texts_octets + texts > self.failed_budget();
+            if is_too_much && !messages.is_empty() {
+                over.extend(group.iter().map(|(id, _)| *id));
+                continue;
+            }
+            originals_octets += original.len();
+            texts_octets += texts;
+            messages.push(FailedMessage {
+                mails: group.into_iter().map(failed_mail).collect(),
+                data_octets,
+                original,
+            });
+        }
+        let left_over = readable.iter().map(|(id, _)| *id).filter(|id| over.contains(id)).collect();
+        let read: Vec<MailId> =
+            messages.iter().flat_map(|message| &message.mails).map(|mail| mail.row.id).collect();
+        self.remember(&read);
+        StoreReply::Failed { messages, left_over, unreadable }
+    }
+
+    /// The mail that is there and wanted, each once, in the order of its ids' first appearance; and what of it cannot be read.
+    fn sort(&self, ids: &[MailId], is_wanted: impl Fn(&Stored) -> bool) -> (Group<'_>, Vec<Refused>) {
+        let (mut readable, mut unreadable, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for &id in ids.iter().filter(|id| seen.insert(**id)) {
+            match self.mails.get(&id).filter(|stored| is_wanted(stored)) {
+                Some(Stored { flaw: Some(Flaw::Unreadable), mail, .. }) => {
+                    unreadable.push(cannot_be_read(id, mail));
+                }
+                Some(Stored { mail, .. }) => readable.push((id, mail)),
+                None => {}
+            }
+        }
+        (readable, unreadable)
+    }
+
+    /// Remembers what mail is that is worked on from now on.
+    fn remember(&mut self, ids: &[MailId]) {
+        for id in ids {
+            if let Some(Stored { mail, .. }) = self.mails.get(id) {
+                self.told.insert(*id, Mail { faillog: Vec::new(), ..mail.clone() });
+            }
+        }
+    }
+}
+
+/// Puts rows of one message together, at most so many in one group.
+fn grouped<'a>(mails: &[(MailId, &'a Mail)], limit: usize) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    for &(id, mail) in mails {
+        let fits = |group: &&mut Group<'a>| {
+            group.len() < limit
+                && group.first().is_some_and(|(_, first)| {
+                    first.reverse_path() == mail.reverse_path() && first.data == mail.data
+                })
+        };
+        match groups.iter_mut().find(fits) {
+            Some(group) => group.push((id, mail)),
+            None => groups.push(vec![(id, mail)]),
+        }
+    }
+    groups
+}
+
+fn failed_mail((id, mail): (MailId, &Mail)) -> FailedMail {
+    FailedMail { row: mail.row(id), submission: mail.submission, attempts: mail.faillog.clone() }
+}
+
+fn cannot_be_read(id: MailId, mail: &Mail) -> Refused {
+    Refused {
+        id,
+        text: format!(
+            "{} cannot be read from the outbox in memory, because it was made unreadable",
+            named(id, mail)
+        ),
+    }
+}

@@ -1,0 +1,165 @@
+//! The outbox in memory, which tests and examples trust, and the database say the same of the same mail.
+
+use bytes::Bytes;
+use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
+use cmail_delivery::outbox::{
+    Commit, Cursor, DATA_CHUNK_OCTETS, FailedAttempt, MailId, Replacement, StoreReply, StoreRequest,
+};
+use cmail_delivery::time::UnixTime;
+use proptest::prelude::*;
+
+use super::fixture::{Fixture, bounce_to};
+
+/// Both, which are asked and changed alike.
+struct Pair {
+    fixture: Fixture,
+    memory: MemoryOutbox,
+}
+
+/// What happens: which kind of it, to which mail, one bit for each id, and a number of any meaning.
+type Happening = (u8, u16, u8);
+
+const SENDERS: [Option<&str>; 4] = [None, Some("a@example.org"), Some("b@example.org"), Some(" <>")];
+const SUBMISSION: UnixTime = UnixTime(1_700_000_000);
+
+/// Two of one length, and two longer ones that differ at their ends only.
+fn data(number: u8) -> Vec<u8> {
+    let long = |end: &[u8]| [&[b'x'; DATA_CHUNK_OCTETS], end].concat();
+    match number % 5 {
+        0 => Vec::new(),
+        1 => b"one".to_vec(),
+        2 => b"t\0o".to_vec(),
+        3 => long(b"one"),
+        _ => long(b"two"),
+    }
+}
+
+/// What the database has no influence on, or what tells of it alone, left out.
+fn comparable(reply: StoreReply) -> StoreReply {
+    match reply {
+        StoreReply::Rows { rows, taken, unreadable, next, data_version: _ } => {
+            StoreReply::Rows { rows, taken, unreadable, next, data_version: 0 }
+        }
+        // Of bounces, the database says when they were made.
+        StoreReply::Failed { mut messages, left_over, unreadable } => {
+            for failed in messages.iter_mut().flat_map(|message| &mut message.mails) {
+                failed.submission = SUBMISSION;
+            }
+            StoreReply::Failed { messages, left_over, unreadable }
+        }
+        StoreReply::Claimed { .. }
+        | StoreReply::Data(_)
+        | StoreReply::Committed { .. }
+        | StoreReply::Recalled { .. } => reply,
+    }
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self { fixture: Fixture::new(), memory: MemoryOutbox::new() }
+    }
+
+    fn ask(&mut self, request: StoreRequest) -> (StoreReply, StoreReply) {
+        let in_memory = self.memory.answer(request.clone()).unwrap();
+        (comparable(self.fixture.answer(request)), comparable(in_memory))
+    }
+
+    fn insert(&mut self, number: u8) {
+        let (sender, data) = (SENDERS[usize::from(number) % SENDERS.len()], data(number / 4));
+        let remote = (number > 150).then_some("relay.example");
+        self.fixture.execute(
+            "INSERT INTO outbox (mail_remote, mail_envelopefrom, mail_envelopeto, mail_submission, mail_data) \
+             VALUES (?1, ?2, 'r@example.net', ?3, CAST(?4 AS TEXT))",
+            (remote, sender, SUBMISSION.0, &data),
+        );
+        let mail = Mail::new("", "r@example.net", data, SUBMISSION);
+        let octets = |text: &'static str| Bytes::from_static(text.as_bytes());
+        self.memory.insert(Mail { remote: remote.map(octets), sender: sender.map(octets), ..mail }).unwrap();
+    }
+
+    /// Another program changes one column.
+    fn change(&mut self, id: MailId, number: u8) {
+        type Change = fn(&mut Mail);
+        let (assignment, change): (&str, Change) = match number % 5 {
+            0 => ("mail_remote = 'other.example'", |mail| mail.remote = Some("other.example".into())),
+            1 => ("mail_envelopefrom = NULL", |mail| mail.sender = None),
+            2 => {
+                ("mail_envelopeto = 'other@example.net'", |mail| mail.recipient = "other@example.net".into())
+            }
+            3 => ("mail_submission = 5", |mail| mail.submission = UnixTime(5)),
+            _ => ("mail_data = 'changed'", |mail| mail.data = "changed".into()),
+        };
+        self.fixture.execute(&format!("UPDATE outbox SET {assignment} WHERE mail_id = ?1"), [id.0]);
+        self.memory.change(id, change);
+    }
+
+    /// Does one thing in both; what they say.
+    fn happen(&mut self, (kind, mask, number): Happening) -> Option<(StoreReply, StoreReply)> {
+        let ids: Vec<MailId> =
+            (0..16).filter(|bit| mask >> bit & 1 == 1).map(|bit| MailId(bit + 1)).collect();
+        let first = ids.first().copied().unwrap_or(MailId(1));
+        Some(match kind {
+            0..=3 => {
+                self.insert(number);
+                return None;
+            }
+            4 => {
+                self.change(first, number);
+                return None;
+            }
+            5 => {
+                self.fixture.execute("DELETE FROM outbox WHERE mail_id = ?1", [first.0]);
+                self.memory.remove(first);
+                return None;
+            }
+            6 => {
+                let after = if number % 4 == 0 { Cursor::BeforeFirst } else { Cursor::After(first) };
+                self.ask(StoreRequest::Scan { after, limit: u32::from(number % 7) + 1 })
+            }
+            7..=8 => self.ask(StoreRequest::Claim { ids, transactions: usize::from(number % 5) + 1 }),
+            9 => {
+                let offset = (data(number).len() as u64).saturating_sub(2);
+                self.ask(StoreRequest::ReadData { id: first, offset, limit: u32::from(number) + 1 })
+            }
+            10 => self.ask(StoreRequest::Recall { ids }),
+            11 => {
+                let original_limit_octets = if number % 2 == 0 { 2 } else { 1 << 20 };
+                self.ask(StoreRequest::ReadFailed { ids, original_limit_octets })
+            }
+            12 => self.ask(StoreRequest::Commit(Commit { delivered: ids, ..Commit::default() })),
+            13..=14 => {
+                let failed = |&id: &MailId| FailedAttempt {
+                    id,
+                    text: format!("450 {number}"),
+                    // All with as many digits, since the database compares texts.
+                    time: UnixTime(SUBMISSION.0 + i64::from(number)),
+                    fatal: number % 3 == 0,
+                };
+                let failed = ids.iter().map(failed).collect();
+                self.ask(StoreRequest::Commit(Commit { failed, ..Commit::default() }))
+            }
+            _ => {
+                let bounce = (number % 3 > 0).then(|| bounce_to(&["a@example.org", "copy@example.org"]));
+                let replaced = vec![Replacement { originals: ids, bounce }];
+                self.ask(StoreRequest::Commit(Commit { replaced, ..Commit::default() }))
+            }
+        })
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn the_outbox_in_memory_says_what_the_database_says(
+        happenings in prop::collection::vec((0u8..16, any::<u16>(), any::<u8>()), 1..60),
+    ) {
+        let mut pair = Pair::new();
+        for happening in happenings {
+            if let Some((in_database, in_memory)) = pair.happen(happening) {
+                prop_assert_eq!(&in_memory, &in_database, "after {:?}", happening);
+            }
+        }
+        let (in_database, in_memory) = pair.ask(StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 1000 });
+        prop_assert_eq!(in_memory, in_database);
+    }
+}
