@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-use bytes::Bytes;
 use cmail_delivery::dispatcher::Mode;
-use cmail_delivery::outbox::{ClaimedTransaction, Cursor, FailState, MailId, RequestId, Row, StoreReply};
+use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
+use cmail_delivery::outbox::RequestId;
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::UnixTime;
 use mio::Registry;
@@ -22,24 +22,20 @@ const STOP: Duration = Duration::from_secs(3600);
 /// An outbox whose mails go to relays of their own, all of which are one listener. Keeps what is recorded.
 #[derive(Debug, Default)]
 struct Relayed {
-    rows: Vec<Row>,
+    mails: MemoryOutbox,
     replies: VecDeque<Reply>,
     failures: Vec<String>,
 }
 
 impl Relayed {
     fn with_relays(count: usize, port: u16) -> Self {
-        let row = |number: usize| Row {
-            id: MailId(i64::try_from(number).unwrap() + 1),
-            remote: Some(format!("127.1.{}.{}:{port}", number / 250, number % 250 + 1).into()),
-            sender: None,
-            recipient: Bytes::from_static(b"r@example.org"),
-            data_octets: 1,
-            fail_count: 0,
-            last_try: UnixTime(0),
-            fatal: false,
-        };
-        Self { rows: (0..count).map(row).collect(), ..Self::default() }
+        let mut relayed = Self::default();
+        for number in 0..count {
+            let remote = format!("127.1.{}.{}:{port}", number / 250, number % 250 + 1);
+            let mail = Mail::new("", "r@example.org", "x", UnixTime(0));
+            relayed.mails.insert(Mail { remote: Some(remote.into()), ..mail }).unwrap();
+        }
+        relayed
     }
 }
 
@@ -49,48 +45,10 @@ impl Outbox for Relayed {
     }
 
     fn submit(&mut self, id: RequestId, request: StoreRequest) {
-        let reply = match request {
-            StoreRequest::Scan { after, .. } => StoreReply::Rows {
-                taken: Vec::new(),
-                unreadable: Vec::new(),
-                rows: self.rows.iter().filter(|row| Cursor::After(row.id) > after).cloned().collect(),
-                next: None,
-                data_version: 1,
-            },
-            StoreRequest::Claim { ids, .. } => {
-                let claimed = |row: &Row| ClaimedTransaction {
-                    rows: vec![row.clone()],
-                    data_octets: 1,
-                    head: Bytes::from_static(b"x"),
-                };
-                let rows = self.rows.iter().filter(|row| ids.contains(&row.id));
-                StoreReply::Claimed {
-                    transactions: rows.map(claimed).collect(),
-                    left_over: Vec::new(),
-                    unreadable: Vec::new(),
-                }
-            }
-            StoreRequest::Recall { ids } => {
-                let rows = self.rows.iter().filter(|row| ids.contains(&row.id)).cloned().collect();
-                StoreReply::Recalled { rows, unreadable: Vec::new() }
-            }
-            StoreRequest::Commit(commit) => {
-                self.failures.extend(commit.failed.iter().map(|attempt| attempt.text.to_string()));
-                let state =
-                    |id| FailState { id, fail_count: 1, last_try: UnixTime(i64::MAX / 2), fatal: false };
-                let failed = commit.failed.iter().map(|attempt| state(attempt.id)).collect();
-                StoreReply::Committed {
-                    failed,
-                    not_replaced: Vec::new(),
-                    changed: Vec::new(),
-                    bounces: Vec::new(),
-                    refused: Vec::new(),
-                    not_noted: Vec::new(),
-                }
-            }
-            StoreRequest::ReadData { .. } | StoreRequest::ReadFailed { .. } => return,
-        };
-        self.replies.push_back((id, Ok(reply)));
+        if let StoreRequest::Commit(commit) = &request {
+            self.failures.extend(commit.failed.iter().map(|attempt| attempt.text.clone()));
+        }
+        self.replies.push_back((id, self.mails.answer(request)));
     }
 
     fn poll_reply(&mut self) -> Option<Reply> {
