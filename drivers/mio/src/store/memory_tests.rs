@@ -148,7 +148,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn the_outbox_in_memory_says_what_the_database_says(
         happenings in prop::collection::vec((0u8..16, any::<u16>(), any::<u8>()), 1..60),
