@@ -222,9 +222,11 @@ pub(super) fn record(
         Ok::<_, rusqlite::Error>(is_as_claimed)
     };
     let has_stuck = stuck::exists(transaction)?;
+    // Deleted last: SQLite has to save a page in its journal that one transaction frees and uses again.
+    let mut done_with = Vec::with_capacity(commit.delivered.len() + commit.replaced.len());
     for id in &commit.delivered {
         if is_as_claimed(*id, Part::DataAndRecipient)? {
-            delete(transaction, *id)?;
+            done_with.push(*id);
         }
         if has_stuck {
             stuck::end(transaction, *id)?;
@@ -247,12 +249,14 @@ pub(super) fn record(
             }
         }
         if remaining.len() == replacement.originals.len() {
-            inserted.push(replace(transaction, replacement, bounce)?);
+            inserted.push(insert_bounce(transaction, replacement, bounce)?);
+            done_with.append(&mut remaining);
         } else {
             inserted.push(Vec::new());
             not_replaced.append(&mut remaining);
         }
     }
+    done_with.into_iter().try_for_each(|id| delete(transaction, id))?;
     let mut failed = Vec::with_capacity(attempts.len());
     for id in attempts {
         failed.extend(failures_of_existing(transaction, id)?);
@@ -284,13 +288,12 @@ fn exists(transaction: &Connection, id: MailId) -> rusqlite::Result<bool> {
     transaction.prepare_cached("SELECT 1 FROM outbox WHERE mail_id = ?1")?.exists([id.0])
 }
 
-/// Puts the bounce in the place of its originals; returns its rows.
-fn replace(
+/// Queues the bounce of some originals; returns its rows.
+fn insert_bounce(
     transaction: &Transaction<'_>,
     replacement: &Replacement,
     data: Option<Bytes>,
 ) -> rusqlite::Result<Vec<MailId>> {
-    replacement.originals.iter().try_for_each(|id| delete(transaction, *id))?;
     let (Some(bounce), Some(data)) = (&replacement.bounce, data) else { return Ok(Vec::new()) };
     let mut insert = transaction.prepare_cached(
         "INSERT INTO outbox (mail_remote, mail_envelopefrom, mail_envelopeto, mail_data) VALUES (NULL, NULL, ?1, ?2)",
