@@ -90,6 +90,8 @@ pub(crate) struct Conversation {
     /// 421 was the reply to a command, so that nothing else was the end.
     is_dismissed: bool,
     needs_caution: bool,
+    /// The server has taken a message, or refused something.
+    has_decided: bool,
 }
 
 impl Conversation {
@@ -116,6 +118,7 @@ impl Conversation {
             is_over: false,
             is_dismissed: false,
             needs_caution: false,
+            has_decided: false,
         }
     }
 
@@ -165,7 +168,11 @@ impl Conversation {
         let mut rest = octets;
         while !self.is_over {
             match self.replies.parse(&mut rest) {
-                Ok(Some(reply)) => answered.extend(self.take_reply(reply)),
+                Ok(Some(reply)) => {
+                    let is_refusal = matches!(reply.class(), ReplyClass::Transient | ReplyClass::Permanent);
+                    answered.extend(self.take_reply(reply));
+                    self.has_decided |= is_refusal;
+                }
                 Ok(None) => break,
                 Err(_) => self.is_over = true,
             }
@@ -420,6 +427,10 @@ impl Conversation {
             if let Some(transaction) = message.filter(|transaction| transaction.is_sent) {
                 transaction.end = Some(reply);
             }
+            if let Some(Command::Mail(number) | Command::Rcpt(number, _) | Command::Data(number)) = asked {
+                let transaction = &self.transactions[number];
+                self.needs_caution |= transaction.is_batched && transaction.lacks_room();
+            }
             return None;
         }
         if let Some(transaction) = message.filter(|transaction| !transaction.is_sent) {
@@ -431,7 +442,14 @@ impl Conversation {
             return None;
         }
         let Some(command) = asked.filter(|command| may_answer(&reply, *command)) else {
-            self.fall_out_of_step();
+            // It has had enough. One command at a time leaves no doubt which replies came before.
+            let is_confused = is_misunderstood(&reply) && reply.enhanced().is_none() && self.has_decided;
+            let is_single = self.transactions.last().is_some_and(|transaction| !transaction.is_batched);
+            if asked.is_none() && is_confused && is_single {
+                self.is_over = true;
+            } else {
+                self.fall_out_of_step();
+            }
             return None;
         };
         self.unanswered.pop_front();
@@ -519,8 +537,9 @@ impl Conversation {
 
     fn answer_transaction(&mut self, number: usize, command: Command, reply: &Reply) {
         let transaction = &mut self.transactions[number];
-        self.needs_caution |= transaction.answer(command, reply);
-        let is_doubtful = (500..=504).contains(&reply.code().as_u16()) && transaction.accepted() > 0;
+        self.needs_caution |= transaction.answer(command, reply, self.has_decided);
+        let is_for_somebody = transaction.accepted() > 0;
+        let is_doubtful = (500..=504).contains(&reply.code().as_u16()) && is_for_somebody;
         match command {
             Command::Data(_) if reply.class() == ReplyClass::Intermediate => {
                 self.mode = Mode::Data(number);
@@ -537,6 +556,9 @@ impl Conversation {
                     self.transactions.iter_mut().for_each(Transaction::disbelieve);
                     (self.is_leaving, self.is_over) = (true, is_uncertain);
                 }
+            }
+            Command::Message(_) if reply.class() == ReplyClass::Completed => {
+                self.has_decided |= is_for_somebody;
             }
             Command::Message(_) if is_doubtful => {
                 (self.doubted, self.is_leaving) = (Some(number), !self.has_another_behind(number));

@@ -243,6 +243,7 @@ mod tests {
         let sign = |(_, outcome): &(_, Outcome)| match outcome {
             Outcome::Delivered(_) => '+',
             Outcome::Failed { .. } => '-',
+            Outcome::Refused(_) => '/',
             Outcome::Undecided => '?',
         };
         let outline = talk.checker.conversation.transactions().iter().map(|seen| {
@@ -258,9 +259,9 @@ mod tests {
         let expected = [
             ("pipelined", "b++ b+ b+++"),
             ("envelope_behind_the_dot", "b+ b?"),
-            ("lone_dot", "b-- b+ b?? +"),
+            ("lone_dot", "b-- b+ b// +"),
             ("cautious", "++ +"),
-            ("unavailable_in_the_batch", "b+ b?"),
+            ("unavailable_in_the_batch", "b+ b/"),
             ("lost_in_flight", "b- b?"),
             ("one_reply_too_many", "b- b??"),
             ("refused_in_the_middle", "+"),
@@ -275,6 +276,9 @@ mod tests {
             ("reset_refused", "br??"),
             ("reset_refused_in_lockstep", "r-"),
             ("offers_before_tls", "+"),
+            ("refused_for_now", "b+ b//+"),
+            ("lost_the_thread", "r-/"),
+            ("lost_the_thread_unasked", "-/"),
         ];
         let outlines = expected.map(|(name, _)| (name, outline(name)));
         assert_eq!(outlines.each_ref().map(|(name, outline)| (*name, outline.as_str())), expected);

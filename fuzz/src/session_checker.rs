@@ -19,7 +19,7 @@ use cmail_delivery::time::{Duration, Instant};
 
 use crate::conversation::{Command, Conversation};
 use crate::script::{contains, naive_mail_data, naive_text};
-use crate::transaction::Verdict;
+use crate::transaction::{Verdict, is_farewell};
 
 /// The longest bound of a phase but for long messages (RFC 5321 section 4.5.3.2).
 const PHASE_LIMIT: Duration = Duration::from_secs(600);
@@ -328,6 +328,9 @@ impl Checker {
         let size = if begun.is_whole { naive_text(&begun.known).len() } else { begun.total };
         match outcome {
             Outcome::Undecided => {}
+            Outcome::Refused(refusal) => {
+                assert!(is_farewell(refusal), "{refusal:?} without a word to the server")
+            }
             Outcome::Failed { reason: FailureReason::Own { status, .. }, fatal: true } => {
                 assert_eq!(*status, EnhancedStatus::MESSAGE_TOO_LONG);
                 assert!(self.conversation.size_limit().is_some_and(|limit| limit < size));

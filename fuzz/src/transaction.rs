@@ -1,9 +1,11 @@
 //! A transaction as it went over the wire, and what must be told of it: each recipient has the verdict that the replies to the
 //! own commands of the transaction give, and nobody else's.
 
+use std::collections::BTreeSet;
+
 use cmail_delivery::command::CommandName;
 use cmail_delivery::reply::{Reply, ReplyClass};
-use cmail_delivery::session::{FailureReason, Outcome};
+use cmail_delivery::session::{FailureReason, Outcome, Refusal, RefusalKind};
 
 use crate::conversation::{Command, is_misunderstood};
 
@@ -27,8 +29,18 @@ pub(crate) struct Transaction {
     pub(crate) is_reset: bool,
     /// And the server has said so.
     pub(crate) is_confirmed: bool,
+    /// Commands of its envelope that a server that had taken or refused something before did not understand.
+    confused: BTreeSet<CommandOfEnvelope>,
     /// What was said of its recipients may have been about something else.
     is_disbelieved: bool,
+}
+
+/// A command of the envelope, RCPT with the number of the recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum CommandOfEnvelope {
+    Mail,
+    Rcpt(usize),
+    Data,
 }
 
 /// What must be told of one recipient.
@@ -36,6 +48,8 @@ pub(crate) struct Transaction {
 pub(crate) enum Verdict<'a> {
     Delivered(&'a Reply),
     Refused(&'a Reply, CommandName),
+    /// By a refusal that may be about the connection.
+    RefusedConnection(&'a Reply, CommandName, RefusalKind),
     /// The message may have been taken.
     Uncertain,
     Undecided,
@@ -55,13 +69,23 @@ impl Transaction {
             early: None,
             is_reset: false,
             is_confirmed: false,
+            confused: BTreeSet::new(),
             is_disbelieved: false,
         }
     }
 
-    /// Takes the reply to one of its commands; whether it shows that the server cannot follow.
-    pub(crate) fn answer(&mut self, command: Command, reply: &Reply) -> bool {
+    /// Takes the reply to one of its commands, of a server that `has_decided` something before; whether it shows that the server
+    /// cannot follow.
+    pub(crate) fn answer(&mut self, command: Command, reply: &Reply, has_decided: bool) -> bool {
         let is_misunderstood = is_misunderstood(reply);
+        let of_envelope = match command {
+            Command::Mail(_) => Some(CommandOfEnvelope::Mail),
+            Command::Rcpt(_, recipient) => Some(CommandOfEnvelope::Rcpt(recipient)),
+            Command::Data(_) => Some(CommandOfEnvelope::Data),
+            _ => None,
+        };
+        let is_confused = has_decided && is_misunderstood && reply.enhanced().is_none();
+        self.confused.extend(of_envelope.filter(|_| is_confused));
         match command {
             Command::Mail(_) => {
                 self.mail = Some(reply.clone());
@@ -112,10 +136,7 @@ impl Transaction {
 
     /// Whether a further recipient may be named, all replies being known: after 452 the rest goes in another transaction.
     pub(crate) fn has_room(&self) -> bool {
-        let is_full = self.recipients.iter().enumerate().any(|(number, (_, reply))| {
-            reply.as_ref().is_some_and(|reply| self.is_without_room(number, reply))
-        });
-        self.is_mail_accepted() && !is_full
+        self.is_mail_accepted() && !self.lacks_room()
     }
 
     /// Whether the server has said that it holds it: by success to MAIL, or to a recipient.
@@ -155,7 +176,7 @@ impl Transaction {
         let lost = if self.is_sent { Verdict::Uncertain } else { Verdict::Undecided };
         let Some(mail) = &self.mail else { return lost };
         if !is_completed(Some(mail)) {
-            return self.judge(mail, CommandName::Mail);
+            return self.judge(mail, CommandOfEnvelope::Mail);
         }
         let Some((_, rcpt)) = self.recipients.get(recipient) else { return Verdict::Undecided };
         let Some(rcpt) = rcpt else { return lost };
@@ -163,25 +184,66 @@ impl Transaction {
             return Verdict::Undecided;
         }
         if !is_completed(Some(rcpt)) {
-            return self.judge(rcpt, CommandName::Rcpt);
+            return self.judge(rcpt, CommandOfEnvelope::Rcpt(recipient));
         }
         if let Some(data) = self.data.as_ref().filter(|data| data.class() != ReplyClass::Intermediate) {
-            return self.judge(data, CommandName::Data);
+            return self.judge(data, CommandOfEnvelope::Data);
         }
         match (&self.end, &self.early) {
             _ if is_uncertain => Verdict::Uncertain,
             (Some(end), _) if is_completed(Some(end)) => Verdict::Delivered(end),
+            (Some(end), _) if end.code().as_u16() == 421 => {
+                Verdict::RefusedConnection(end, CommandName::EndOfData, RefusalKind::ClosingAtEnd)
+            }
             (Some(end), _) => Verdict::Refused(end, CommandName::EndOfData),
             (None, Some(early)) => Verdict::Refused(early, CommandName::MailData),
             (None, None) => lost,
         }
     }
 
-    fn judge<'a>(&self, reply: &'a Reply, command: CommandName) -> Verdict<'a> {
+    fn judge<'a>(&self, reply: &'a Reply, asked: CommandOfEnvelope) -> Verdict<'a> {
+        let command = match asked {
+            CommandOfEnvelope::Mail => CommandName::Mail,
+            CommandOfEnvelope::Rcpt(_) => CommandName::Rcpt,
+            CommandOfEnvelope::Data => CommandName::Data,
+        };
+        if let Some(kind) = self.refusal(reply, asked) {
+            return Verdict::RefusedConnection(reply, command, kind);
+        }
         if self.is_batched && is_misunderstood(reply) {
             return Verdict::Undecided;
         }
         Verdict::Refused(reply, command)
+    }
+
+    /// How the connection is refused by this reply, if it may be.
+    fn refusal(&self, reply: &Reply, asked: CommandOfEnvelope) -> Option<RefusalKind> {
+        if self.confused.contains(&asked) {
+            return Some(RefusalKind::OutOfStep);
+        }
+        let (subject, detail) = reply.enhanced().map_or((0, 0), |status| (status.subject, status.detail));
+        // About an address, or a mailbox.
+        if subject == 1 || subject == 2 {
+            return None;
+        }
+        let is_transient = reply.class() == ReplyClass::Transient;
+        let is_refused = match asked {
+            CommandOfEnvelope::Mail | CommandOfEnvelope::Data => is_transient,
+            CommandOfEnvelope::Rcpt(recipient) => {
+                let speaks_of_load = [(3, 2), (4, 5), (5, 3)].contains(&(subject, detail));
+                let mut before = self.recipients.iter().take(recipient);
+                let is_first = !before.any(|(_, reply)| is_completed(reply.as_ref()));
+                is_first && (is_lack_of_room(reply) || is_transient && speaks_of_load)
+            }
+        };
+        is_refused.then_some(RefusalKind::NotNow)
+    }
+
+    /// Whether the server had no room for one of the recipients.
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.recipients.iter().enumerate().any(|(number, (_, reply))| {
+            reply.as_ref().is_some_and(|reply| self.is_without_room(number, reply))
+        })
     }
 
     /// RFC 5321 section 4.5.3.1.10
@@ -218,9 +280,23 @@ impl Verdict<'_> {
             (Self::Uncertain, Outcome::Failed { reason: FailureReason::Own { text, .. }, fatal: false }) => {
                 text.contains("delivery uncertain")
             }
+            (
+                Self::RefusedConnection(said, asked, expected),
+                Outcome::Refused(Refusal { kind, reply, command }),
+            ) => is_same(reply, said) && *command == asked && *kind == expected,
             (Self::Undecided, Outcome::Undecided) => true,
+            (Self::Undecided, Outcome::Refused(refusal)) => is_farewell(refusal),
             _ => false,
         }
+    }
+}
+
+/// Whether the server has left without a reply of anybody's own: by 421, or by a refusal that it was not asked for.
+pub(crate) fn is_farewell(refusal: &Refusal) -> bool {
+    match refusal.kind {
+        RefusalKind::Closing => refusal.reply.code().as_u16() == 421,
+        RefusalKind::OutOfStep => refusal.command == CommandName::Nothing && is_misunderstood(&refusal.reply),
+        RefusalKind::NotNow | RefusalKind::ClosingAtEnd => false,
     }
 }
 

@@ -2,19 +2,22 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::itinerary::{Itinerary, Step};
-use super::lane::Lane;
+use super::lane::{Lane, RefusedMail};
+use super::refusals::{Refusals, Ruling};
 use super::rest::Wakefulness;
 use super::verdict::Tally;
 use super::{Context, Delivery, DeliveryOutput, Failure, Stage};
 use crate::event::Event;
 use crate::io::ConnectionId;
 use crate::next_hop::TlsMode;
+use crate::outbox::MailId;
 use crate::reachability::{Attempt, Trouble};
 use crate::reply::{ReplyClass, ReplyCode};
 use crate::route::Candidate;
-use crate::session::{EndCause, Phase, SessionEnd};
+use crate::session::{EndCause, Phase, RefusalKind, SessionEnd};
 
 /// After so many exchanges in which a relay did not take the credentials it is left alone for the pass: some lock out who
 /// tries more often.
@@ -23,11 +26,9 @@ const REFUSED_LOGINS_LIMIT: u32 = 2;
 impl Delivery {
     pub(super) fn end_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId, end: SessionEnd) {
         let Some(mut lane) = self.lanes.remove(&connection) else { return };
-        let ids = lane.abandon();
-        if !ids.is_empty() {
-            self.outputs.push_back(DeliveryOutput::Released { ids, tried: false });
-        }
+        self.release(lane.abandon(), false);
         let wakefulness = self.rest.end(connection);
+        self.refusals.end(connection);
         self.report(connection, &lane, &end, wakefulness);
         self.outputs.push_back(DeliveryOutput::Close(connection));
         if !lane.is_established() {
@@ -46,8 +47,11 @@ impl Delivery {
             self.outputs.push_back(DeliveryOutput::NeedsCaution(candidate.remote));
         }
         match end.cause {
-            EndCause::Quit => self.close_if_alone(),
             EndCause::Local(text) => self.postpone(text),
+            _ if self.refusals.are_too_many() => {
+                self.leave_candidate_if_alone(cx, lane.went_on_in_plain_text());
+            }
+            EndCause::Quit => self.close_if_alone(),
             // RFC 5321 section 4.5.3.2.7: a server need not wait for ever, and cannot know that we are just about to go on.
             // That is no failure of any mail, nor of the server.
             _ if wakefulness == Wakefulness::Resting => self.close_if_alone(),
@@ -59,6 +63,8 @@ impl Delivery {
                 if end.padding_failed && was_padded && reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE => {}
             // The same for one that could not follow.
             EndCause::Lost(_) | EndCause::OutOfStep(_) if end.needs_caution && was_batched => {}
+            EndCause::Refused(ref reply, _)
+                if end.needs_caution && was_batched && reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE => {}
             // Another connection would be no more fit for the mail.
             EndCause::Refused(reply, command) if reply.is_about_the_channel() => {
                 let protection = lane.protection();
@@ -74,9 +80,14 @@ impl Delivery {
                 if lane.has_decided() => {}
             EndCause::Refused(reply, command) => {
                 let for_good = is_greeting(end.phase) && reply.class() == ReplyClass::Permanent;
-                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
+                let note = |tally: &mut Tally, candidate: &Candidate| {
                     tally.refused(candidate, &reply, command, for_good);
-                });
+                };
+                if for_good {
+                    self.lose_candidate(cx, lane.went_on_in_plain_text(), note);
+                } else {
+                    self.lose_connection(cx, lane.went_on_in_plain_text(), note);
+                }
             }
             EndCause::Unsuitable(text) => {
                 self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
@@ -84,7 +95,7 @@ impl Delivery {
                 });
             }
             EndCause::Lost(text) | EndCause::OutOfStep(text) => {
-                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
+                self.lose_connection(cx, lane.went_on_in_plain_text(), |tally, candidate| {
                     tally.lost(candidate, &text);
                 });
             }
@@ -96,11 +107,13 @@ impl Delivery {
     pub(crate) fn yield_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
         let Some(mut lane) = self.lanes.remove(&connection) else { return };
         self.rest.end(connection);
-        self.outputs.push_back(DeliveryOutput::Released { ids: lane.abandon(), tried: false });
+        self.refusals.end(connection);
+        self.release(lane.abandon(), false);
         self.outputs.push_back(DeliveryOutput::Close(connection));
-        if let Stage::Candidate(candidate) = &self.stage
-            && self.lanes.is_empty()
-        {
+        if !self.lanes.is_empty() {
+            return self.release_first();
+        }
+        if let Stage::Candidate(candidate) = &self.stage {
             self.itinerary.put_off(candidate.clone());
             self.advance(cx);
         }
@@ -154,6 +167,7 @@ impl Delivery {
         text: String,
     ) {
         self.lanes.remove(&connection);
+        self.refusals.end(connection);
         let Stage::Candidate(candidate) = &self.stage else {
             return self.outputs.push_back(DeliveryOutput::Close(connection));
         };
@@ -165,6 +179,25 @@ impl Delivery {
         });
         self.outputs.push_back(DeliveryOutput::Close(connection));
         self.lose_candidate(cx, false, |tally, candidate| tally.unreachable(candidate, &text));
+    }
+
+    /// A connection to the candidate was lost that had decided nothing. A candidate that has taken mail in this pass is worth
+    /// another, but not for ever.
+    fn lose_connection(
+        &mut self,
+        cx: &mut Context<'_>,
+        plain_twin_is_used_up: bool,
+        note: impl FnOnce(&mut Tally, &Candidate),
+    ) {
+        if !self.lanes.is_empty() || !self.refusals.has_taken() || self.is_locked_out() {
+            return self.lose_candidate(cx, plain_twin_is_used_up, note);
+        }
+        self.refusals.lose();
+        if self.refusals.are_too_many() {
+            let Stage::Candidate(candidate) = &self.stage else { return };
+            note(&mut self.tally, candidate);
+            self.leave_candidate_if_alone(cx, plain_twin_is_used_up);
+        }
     }
 
     /// A connection to the candidate ended or was not made, and had decided nothing.
@@ -179,7 +212,7 @@ impl Delivery {
             if self.is_locked_out() {
                 self.lane_limit = self.lanes.len();
             }
-            return;
+            return self.release_first();
         }
         let Stage::Candidate(candidate) = &self.stage else { return };
         note(&mut self.tally, candidate);
@@ -200,10 +233,111 @@ impl Delivery {
         self.refused_logins >= REFUSED_LOGINS_LIMIT
     }
 
-    /// Ends the pass if there is no connection left.
+    /// A server has refused the connection, to these mails.
+    pub(super) fn take_refusal(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: ConnectionId,
+        kind: RefusalKind,
+        refused: Vec<RefusedMail>,
+        undecided: Vec<MailId>,
+    ) {
+        let Some(RefusedMail { id, refusal, .. }) = refused.first() else { return };
+        let ruling = self.refusals.refuse(connection, *id, kind);
+        let is_working = if let Stage::Candidate(candidate) = &self.stage {
+            if self.refusals.are_too_many() {
+                self.tally.refused(candidate, &refusal.reply, refusal.command, false);
+            }
+            true
+        } else {
+            false
+        };
+        match ruling {
+            Ruling::Verdict => self.decide_refused(connection, refused, undecided),
+            Ruling::Leave => {
+                let ids = refused.iter().map(|mail| mail.id).chain(undecided).collect();
+                let ids = if is_working { self.refusals.put_first(ids) } else { ids };
+                self.release(ids, true);
+                self.quit_lane(cx, connection);
+            }
+        }
+        if is_working && self.refusals.are_too_many() {
+            self.release_first();
+            self.dismiss_lanes(cx);
+        }
+        // The last connection may have ended by that.
+        if self.refusals.are_too_many() {
+            self.leave_candidate_if_alone(cx, false);
+        }
+    }
+
+    /// A refusal of the connection is the verdict of these mails.
+    fn decide_refused(
+        &mut self,
+        connection: ConnectionId,
+        refused: Vec<RefusedMail>,
+        undecided: Vec<MailId>,
+    ) {
+        self.rest.is_of_use(connection);
+        if let Some(lane) = self.lanes.get_mut(&connection) {
+            lane.note_decided();
+        }
+        for RefusedMail { id, recipient, failure, .. } in refused {
+            self.outputs.push_back(DeliveryOutput::Failed { id, recipient, failure });
+        }
+        self.release(undecided, true);
+    }
+
+    /// Ends the pass if there is no connection left, and none is to be made.
     fn close_if_alone(&mut self) {
-        if self.lanes.is_empty() {
-            self.stage = Stage::Closing;
+        if self.lanes.is_empty() && !self.refusals.is_waiting() {
+            self.begin_closing();
+        }
+    }
+
+    /// Nothing new is begun.
+    pub(super) fn begin_closing(&mut self) {
+        self.stage = Stage::Closing;
+        self.release_first();
+    }
+
+    /// Ends all connections as soon as their conversations allow it.
+    pub(super) fn dismiss_lanes(&mut self, cx: &mut Context<'_>) {
+        let connections: Vec<ConnectionId> = self.lanes.keys().copied().collect();
+        for connection in connections {
+            if self.lanes.get(&connection).is_some_and(Lane::is_connecting) {
+                self.lanes.remove(&connection);
+                self.refusals.end(connection);
+                self.outputs.push_back(DeliveryOutput::Close(connection));
+            } else {
+                self.quit_lane(cx, connection);
+            }
+        }
+    }
+
+    /// No mail goes before others any more.
+    fn release_first(&mut self) {
+        let ids = self.refusals.take_back();
+        self.release(ids, true);
+    }
+
+    /// The candidate refuses too much: when the last connection to it has ended, what is left waits if this pass has taken mail, and
+    /// otherwise goes on with the next candidate.
+    fn leave_candidate_if_alone(&mut self, cx: &mut Context<'_>, plain_twin_is_used_up: bool) {
+        let Stage::Candidate(candidate) = &self.stage else { return };
+        if !self.lanes.is_empty() {
+            return;
+        }
+        if self.has_taken {
+            let failure = self.tally.conclude(&self.next_hop, self.itinerary.detail());
+            self.begin_closing();
+            self.outputs.push_back(DeliveryOutput::HadEnough(failure.text));
+        } else {
+            self.itinerary.count_tried();
+            if plain_twin_is_used_up {
+                self.itinerary.skip_plain_twin(candidate);
+            }
+            self.advance(cx);
         }
     }
 
@@ -230,6 +364,8 @@ impl Delivery {
     pub(super) fn advance(&mut self, cx: &mut Context<'_>) {
         self.lane_limit = usize::MAX;
         self.widen_at = None;
+        self.release_first();
+        self.refusals = Refusals::default();
         self.stage = loop {
             match self.itinerary.next(cx.settings, cx.hosts) {
                 Step::LookupMx(domain) => {
@@ -308,13 +444,13 @@ impl Delivery {
     }
 
     pub(super) fn exhaust(&mut self, failure: Failure) {
-        self.stage = Stage::Closing;
+        self.begin_closing();
         self.outputs.push_back(DeliveryOutput::Exhausted(failure));
     }
 
     pub(super) fn postpone(&mut self, text: String) {
         if self.lanes.is_empty() {
-            self.stage = Stage::Closing;
+            self.begin_closing();
             self.outputs.push_back(DeliveryOutput::Postponed(text));
         } else {
             self.lane_limit = self.lanes.len();

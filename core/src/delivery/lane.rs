@@ -1,7 +1,7 @@
 //! One connection of a delivery: its session, and the transactions that it still has to do.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,7 +20,8 @@ use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
 use crate::session::{
-    FailureReason, Outcome, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
+    FailureReason, Outcome, Refusal, RefusalKind, Session, SessionConfig, SessionEnd, SessionOutput,
+    Transaction,
 };
 use crate::shown::shortened;
 use crate::time::Instant;
@@ -36,16 +37,47 @@ pub(super) enum LaneOutput {
     Transmit,
     WantWork,
     WantPermission,
-    WantData { id: MailId, offset: u64, limit: u32 },
-    Delivered { id: MailId, recipient: Box<str>, event: Event },
-    Failed { id: MailId, recipient: Mailbox, failure: Failure },
-    Released { ids: Vec<MailId>, tried: bool },
+    WantData {
+        id: MailId,
+        offset: u64,
+        limit: u32,
+    },
+    Delivered {
+        id: MailId,
+        recipient: Box<str>,
+        event: Event,
+    },
+    Failed {
+        id: MailId,
+        recipient: Mailbox,
+        failure: Failure,
+    },
+    /// The connection is refused, to these with these words. The others of the transaction are undecided.
+    Refused {
+        kind: RefusalKind,
+        refused: Vec<RefusedMail>,
+        undecided: Vec<MailId>,
+    },
+    Released {
+        ids: Vec<MailId>,
+        tried: bool,
+    },
     Sent(Bytes),
     SentData(Bytes),
     Received(Bytes),
     Authenticated(Option<Mechanism>),
     Note(String),
     Ended(SessionEnd),
+}
+
+/// A mail for which a server has refused the connection.
+#[derive(Debug)]
+pub(super) struct RefusedMail {
+    pub(super) id: MailId,
+    pub(super) recipient: Mailbox,
+    pub(super) refusal: Refusal,
+    /// What is recorded if it is the verdict.
+    pub(super) failure: Failure,
 }
 
 /// A connection that is being made, or that talks.
@@ -131,6 +163,16 @@ impl Lane {
     /// Whether any mail was decided on this connection.
     pub(super) fn has_decided(&self) -> bool {
         self.has_decided
+    }
+
+    /// Whether it was told to end.
+    pub(super) fn is_quitting(&self) -> bool {
+        self.is_quitting
+    }
+
+    /// A refusal has turned out to be a verdict.
+    pub(super) fn note_decided(&mut self) {
+        self.has_decided = true;
     }
 
     pub(super) fn transactions(&self) -> u32 {
@@ -382,47 +424,60 @@ impl Lane {
         self.outputs.push_back(output);
     }
 
+    /// Passes on what has become of a transaction: first what was refused, as what was taken came after that.
     fn take_verdicts(&mut self, verdicts: Vec<(MailId, Outcome)>) {
         let State::Talking(talk) = &self.state else { return };
-        let server = verdict::describe(&talk.candidate);
-        let mut undecided = Vec::new();
+        let candidate = &talk.candidate;
+        let server = verdict::describe(candidate);
+        let (mut delivered, mut undecided) = (Vec::new(), Vec::new());
+        let mut refused: BTreeMap<RefusalKind, Vec<RefusedMail>> = BTreeMap::new();
         for (id, outcome) in verdicts {
             let Some(position) = self.running.iter().position(|&(running, _)| running == id) else {
                 continue;
             };
             let (_, recipient) = self.running.swap_remove(position);
-            let output = match outcome {
-                Outcome::Delivered(reply) => LaneOutput::Delivered {
-                    id,
-                    recipient: shortened(recipient.as_str()).into(),
-                    event: Event::Delivered {
+            match outcome {
+                Outcome::Delivered(reply) => {
+                    let recipient: Box<str> = shortened(recipient.as_str()).into();
+                    let event = Event::Delivered {
                         id,
-                        recipient: shortened(recipient.as_str()).into(),
+                        recipient: recipient.clone(),
                         server: server.as_str().into(),
                         tls: self.tls,
                         // It often has the queue id.
                         reply: verdict::first_line(&reply).into(),
-                    },
-                },
-                Outcome::Failed { reason: FailureReason::Reply { reply, command }, fatal } => {
-                    let failure = Failure::replied(&talk.candidate, &reply, command, fatal);
-                    LaneOutput::Failed { id, recipient, failure }
+                    };
+                    delivered.push(LaneOutput::Delivered { id, recipient, event });
                 }
-                Outcome::Failed { reason: FailureReason::Own { text, status }, fatal } => {
-                    let failure = Failure::found(&talk.candidate, &text, status, fatal);
-                    LaneOutput::Failed { id, recipient, failure }
+                Outcome::Failed { reason, fatal } => {
+                    let failure = match reason {
+                        FailureReason::Reply { reply, command } => {
+                            Failure::replied(candidate, &reply, command, fatal)
+                        }
+                        FailureReason::Own { text, status } => {
+                            Failure::found(candidate, &text, status, fatal)
+                        }
+                    };
+                    self.has_decided = true;
+                    self.outputs.push_back(LaneOutput::Failed { id, recipient, failure });
                 }
-                Outcome::Undecided => {
-                    undecided.push(id);
-                    continue;
+                Outcome::Refused(refusal) => {
+                    let failure = Failure::replied(candidate, &refusal.reply, refusal.command, false);
+                    let mail = RefusedMail { id, recipient, failure, refusal };
+                    refused.entry(mail.refusal.kind).or_default().push(mail);
                 }
-            };
-            self.has_decided = true;
-            self.outputs.push_back(output);
+                Outcome::Undecided => undecided.push(id),
+            }
+        }
+        for (kind, refused) in refused {
+            let undecided = core::mem::take(&mut undecided);
+            self.outputs.push_back(LaneOutput::Refused { kind, refused, undecided });
         }
         if !undecided.is_empty() {
             self.outputs.push_back(LaneOutput::Released { ids: undecided, tried: true });
         }
+        self.has_decided |= !delivered.is_empty();
+        self.outputs.extend(delivered);
         if self.is_hungry && self.running.is_empty() && !self.is_quitting {
             self.ask();
         }

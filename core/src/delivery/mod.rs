@@ -7,6 +7,7 @@
 mod ends;
 mod itinerary;
 mod lane;
+mod refusals;
 mod rest;
 mod types;
 mod verdict;
@@ -21,6 +22,7 @@ use bytes::{Bytes, BytesMut};
 
 use self::itinerary::{DeadEnd, Itinerary};
 use self::lane::{Bears, Lane, LaneOutput};
+use self::refusals::Refusals;
 use self::rest::Rest;
 pub(crate) use self::types::{ConnectionIds, Context, DeliveryOutput};
 use self::verdict::Tally;
@@ -28,6 +30,7 @@ pub(crate) use self::verdict::{Failure, describe};
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Tls};
 use crate::next_hop::{Host, NextHop, Relay};
+use crate::outbox::MailId;
 use crate::reachability::{Login, Trouble};
 use crate::resolver::Answer;
 use crate::rng::{Rng, Seed};
@@ -77,6 +80,10 @@ pub(crate) struct Delivery {
     unpadded: Vec<SocketAddr>,
     /// How often credentials were not taken in this pass since they were taken last.
     refused_logins: u32,
+    /// What the refusals of the candidate are about.
+    refusals: Refusals,
+    /// Whether mail was taken in this pass, by whichever candidate.
+    has_taken: bool,
     tally: Tally,
     outputs: VecDeque<DeliveryOutput>,
 }
@@ -111,6 +118,8 @@ impl Delivery {
             tls_failures: Vec::new(),
             unpadded: Vec::new(),
             refused_logins: 0,
+            refusals: Refusals::default(),
+            has_taken: false,
             tally: Tally::default(),
             outputs: VecDeque::new(),
         };
@@ -123,9 +132,20 @@ impl Delivery {
         matches!(self.stage, Stage::Closing) && self.lanes.is_empty() && self.outputs.is_empty()
     }
 
-    /// Whether the pass cannot go on without a connection.
-    pub(crate) fn needs_lane(&self) -> bool {
-        matches!(self.stage, Stage::Candidate(_)) && self.lanes.is_empty()
+    /// Whether the pass cannot go on without a connection, or without a further one within `limit`.
+    pub(crate) fn needs_lane(&self, limit: usize) -> bool {
+        matches!(self.stage, Stage::Candidate(_))
+            && (self.lanes.is_empty() || (self.has_mail_to_go_first() && self.lanes.len() < limit))
+    }
+
+    /// Whether mail that was refused waits for a connection on which it goes first.
+    pub(crate) fn has_mail_to_go_first(&self) -> bool {
+        self.refusals.is_waiting() && !self.refusals.are_too_many()
+    }
+
+    /// Takes the mail that goes first on this connection.
+    pub(crate) fn take_first(&mut self, connection: ConnectionId) -> Vec<MailId> {
+        self.refusals.take_first(connection)
     }
 
     /// The candidate that connections are made to.
@@ -137,6 +157,8 @@ impl Delivery {
     pub(crate) fn may_widen(&self, limit: usize) -> bool {
         let established = self.lanes.values().filter(|lane| lane.is_established()).count();
         matches!(self.stage, Stage::Candidate(_))
+            && !self.refusals.is_retrying()
+            && !self.refusals.are_too_many()
             // Never more on trial than have been a success.
             && self.lanes.len() < established.saturating_mul(2)
             && self.lanes.len() < self.lane_limit.min(limit)
@@ -191,6 +213,7 @@ impl Delivery {
         self.outputs.push_back(DeliveryOutput::Event(Event::debug(text)));
         self.outputs.push_back(DeliveryOutput::Connect(connection, candidate.clone()));
         self.lanes.insert(connection, Lane::connecting(cx.now + CONNECT_TIMEOUT));
+        self.refusals.open(connection);
         self.widen_at = None;
     }
 
@@ -236,6 +259,7 @@ impl Delivery {
         match error {
             ConnectError::Local(text) => {
                 self.lanes.remove(&connection);
+                self.refusals.end(connection);
                 self.outputs.push_back(DeliveryOutput::Close(connection));
                 self.postpone(text);
             }
@@ -334,6 +358,8 @@ impl Delivery {
         let is_kept = !span.is_zero()
             && matches!(self.stage, Stage::Candidate(_))
             && cx.now < self.routed_at + REUSE_LIMIT
+            // That needs the place.
+            && !self.refusals.is_waiting()
             && self.lanes.get(&connection).is_some_and(Lane::has_decided);
         if !is_kept {
             return self.quit_lane(cx, connection);
@@ -343,12 +369,14 @@ impl Delivery {
 
     /// Takes a connection that rests, for mail that has come.
     pub(crate) fn wake_lane(&mut self, now: Instant) -> Option<ConnectionId> {
-        let is_pass_over = self.rest.count() == self.lanes.len();
+        let is_pass_over = self.rest.count() == self.lanes.len() && !self.refusals.is_waiting();
         let connection = self.rest.wake()?;
         // What is done next is a pass of its own, if over the same connections.
         if is_pass_over {
             (self.began, self.is_continued) = (now, true);
             self.tally = Tally::default();
+            self.refusals.begin_pass();
+            self.has_taken = false;
             self.refused_logins = 0;
         }
         Some(connection)
@@ -380,10 +408,11 @@ impl Delivery {
         self.itinerary.is_at_last_resorts()
     }
 
-    /// Looks again at a candidate that nobody has connected to yet: others may have found out about it meanwhile.
+    /// Looks again at a candidate that has not been of use in this pass: others may have found out about it meanwhile.
     pub(crate) fn reconsider(&mut self, cx: &mut Context<'_>) {
         if let Stage::Candidate(candidate) = &self.stage
             && self.lanes.is_empty()
+            && !self.refusals.has_taken()
         {
             let candidate = candidate.clone();
             if self.consider(cx, candidate).is_none() {
@@ -415,21 +444,13 @@ impl Delivery {
 
     /// Ends the pass without a failure of anything: what runs may finish, what has not begun is released.
     pub(crate) fn close(&mut self, cx: &mut Context<'_>) {
-        self.stage = Stage::Closing;
-        let connections: Vec<ConnectionId> = self.lanes.keys().copied().collect();
-        for connection in connections {
-            if self.lanes.get(&connection).is_some_and(Lane::is_connecting) {
-                self.lanes.remove(&connection);
-                self.outputs.push_back(DeliveryOutput::Close(connection));
-            } else {
-                self.quit_lane(cx, connection);
-            }
-        }
+        self.begin_closing();
+        self.dismiss_lanes(cx);
     }
 
     /// Gives up all connections at once.
     pub(crate) fn abort(&mut self) {
-        self.stage = Stage::Closing;
+        self.begin_closing();
         for (connection, mut lane) in core::mem::take(&mut self.lanes) {
             self.outputs.push_back(DeliveryOutput::Released { ids: lane.abandon(), tried: true });
             self.outputs.push_back(DeliveryOutput::Close(connection));
@@ -484,6 +505,22 @@ impl Delivery {
         }
     }
 
+    /// A lane could begin a transaction.
+    fn want_work(&mut self, cx: &Context<'_>, connection: ConnectionId) {
+        let Some(lane) = self.lanes.get_mut(&connection) else { return };
+        if matches!(self.stage, Stage::Closing) || self.refusals.are_too_many() || lane.is_quitting() {
+            return lane.quit(cx.now);
+        }
+        self.tell_of_fallback();
+        self.outputs.push_back(DeliveryOutput::WantWork(connection));
+    }
+
+    fn release(&mut self, ids: Vec<MailId>, tried: bool) {
+        if !ids.is_empty() {
+            self.outputs.push_back(DeliveryOutput::Released { ids, tried });
+        }
+    }
+
     /// The one place where what a lane has to say is taken in.
     fn drain_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
         while let Some(output) = self.lanes.get_mut(&connection).and_then(Lane::poll_output) {
@@ -492,16 +529,7 @@ impl Delivery {
                     self.outputs.push_back(DeliveryOutput::StartTls(connection, host))
                 }
                 LaneOutput::Transmit => self.outputs.push_back(DeliveryOutput::Transmit(connection)),
-                LaneOutput::WantWork => {
-                    if matches!(self.stage, Stage::Closing) {
-                        if let Some(lane) = self.lanes.get_mut(&connection) {
-                            lane.quit(cx.now);
-                        }
-                    } else {
-                        self.tell_of_fallback();
-                        self.outputs.push_back(DeliveryOutput::WantWork(connection));
-                    }
-                }
+                LaneOutput::WantWork => self.want_work(cx, connection),
                 LaneOutput::WantPermission => {
                     self.outputs.push_back(DeliveryOutput::WantPermission(connection))
                 }
@@ -510,14 +538,21 @@ impl Delivery {
                 }
                 LaneOutput::Delivered { id, recipient, event } => {
                     self.rest.is_of_use(connection);
+                    self.refusals.take(connection);
+                    self.has_taken = true;
                     self.outputs.push_back(DeliveryOutput::Delivered { id, recipient, event });
                 }
                 LaneOutput::Failed { id, recipient, failure } => {
                     self.rest.is_of_use(connection);
+                    self.refusals.decide(connection);
                     self.outputs.push_back(DeliveryOutput::Failed { id, recipient, failure });
                 }
+                LaneOutput::Refused { kind, refused, undecided } => {
+                    self.take_refusal(cx, connection, kind, refused, undecided);
+                }
                 LaneOutput::Released { ids, tried } => {
-                    self.outputs.push_back(DeliveryOutput::Released { ids, tried });
+                    let ids = if tried { ids } else { self.refusals.return_first(connection, ids) };
+                    self.release(ids, tried);
                 }
                 LaneOutput::Sent(octets) => {
                     self.outputs.push_back(DeliveryOutput::Event(Event::Sent(connection, octets)));

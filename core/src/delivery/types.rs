@@ -117,6 +117,8 @@ pub(crate) enum DeliveryOutput {
     },
     /// No candidate is left: all mail that is ready now has failed.
     Exhausted(Failure),
+    /// The server has taken mail, and now refuses it on every connection: what is left has not failed, and waits for a while.
+    HadEnough(String),
     /// This machine is in trouble: try again a little later. No mail has failed.
     Postponed(String),
     Event(Event),

@@ -17,6 +17,7 @@ mod slots;
 mod timers;
 mod traffic;
 mod walk;
+mod weary;
 mod windows;
 mod work;
 mod yielding;

@@ -27,7 +27,8 @@ impl Dispatcher {
         if delivery.is_over() {
             return self.end_delivery(hop);
         }
-        let may_widen = is_wanted && delivery.may_widen(self.connection_limit(hop));
+        let limit = self.connection_limit(hop);
+        let may_widen = is_wanted && delivery.may_widen(limit);
         let is_possible = self.has_free_connection() && self.traffic.waiting.is_empty();
         let candidate = delivery.candidate().filter(|_| may_widen);
         let crowded_host = candidate
@@ -47,7 +48,7 @@ impl Dispatcher {
         self.traffic.deadlines.set(hop, delivery.poll_timeout());
         self.traffic.resting.set(hop, delivery.first_resting().map(|(until, _)| until));
         // What comes back may need the connection.
-        let needs_lane = delivery.needs_lane() && !is_in_suspense;
+        let needs_lane = delivery.needs_lane(limit) && (delivery.has_mail_to_go_first() || !is_in_suspense);
         if needs_lane && !self.traffic.is_waiting(hop) {
             self.traffic.waiting.push(hop, self.queue.prospect(hop));
         }
@@ -104,6 +105,7 @@ impl Dispatcher {
         if !is_idle {
             return;
         }
+        self.traffic.weary.end_pass(hop);
         let is_kept = self.mode == Mode::Daemon
             && !self.is_needed_elsewhere(connection)
             && self.traffic.crowded.is_empty()
@@ -177,18 +179,20 @@ impl Dispatcher {
     /// Opens a connection for a delivery whose turn it is, or lets it wait for its host.
     fn grant(&mut self, hop: HopId) {
         let remote = self.candidate_of(hop).map(|candidate| candidate.remote);
-        let has_mail = self.queue.ready_count(hop) > 0;
+        let limit = self.connection_limit(hop);
+        let goes_first = self.traffic.deliveries.get(&hop).is_some_and(Delivery::has_mail_to_go_first);
+        let has_mail = goes_first || self.queue.ready_count(hop) > 0;
         // Mail that the database is just being asked for comes back to this, if it does.
         if has_mail || !self.traffic.claims.contains_key(&hop) {
             self.with_delivery(hop, |delivery, cx| {
                 if has_mail {
                     delivery.reconsider(cx);
-                } else if delivery.needs_lane() {
+                } else if delivery.needs_lane(limit) {
                     delivery.close(cx);
                 }
             });
         }
-        let is_needed = |delivery: &Delivery| has_mail && delivery.needs_lane();
+        let is_needed = |delivery: &Delivery| has_mail && delivery.needs_lane(limit);
         let needs_lane = self.traffic.deliveries.get(&hop).is_some_and(is_needed);
         let goes_to = self.candidate_of(hop).filter(|_| needs_lane).map(|candidate| candidate.remote);
         if let Some(remote) = goes_to {

@@ -11,14 +11,15 @@ use super::gates::Gates;
 use super::lineup::Lineup;
 use super::pace::Paces;
 use super::timers::HopTimers;
+use super::weary::Weary;
 use super::windows::Windows;
-use super::{Asked, Dispatcher, Mode};
+use super::{Asked, Dispatcher};
 use crate::delivery::{ConnectionIds, Context, Delivery, DeliveryOutput, describe};
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
 use crate::memory::Memory;
 use crate::next_hop::{Host, NextHop};
-use crate::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, StoreRequest};
+use crate::outbox::{DATA_CHUNK_OCTETS, StoreRequest};
 use crate::queue::{HopId, Order};
 use crate::reachability::Reachability;
 use crate::resolver::{Families, LookupId, Resolver, ResolverOutput};
@@ -35,8 +36,6 @@ pub(super) const DELIVERY_LIMIT: usize = 1000;
 const ASKING_LIMIT: usize = 1000;
 /// Most next hops that wait for a host that others are connected to.
 const HOST_WAITING_LIMIT: usize = 10_000;
-/// How long a next hop is left alone after trouble of our own.
-pub(super) const LOCAL_PAUSE: Duration = Duration::from_secs(2);
 /// How often it is told that mail goes to a host in plain text, although TLS was wanted.
 const PLAIN_TEXT_WARNING_SPAN: Duration = Duration::from_secs(3600);
 /// Most hosts of which that is remembered. Of more it may be told more often.
@@ -79,6 +78,8 @@ pub(super) struct Traffic {
     pub(super) reachability: Reachability,
     /// Next hops that are left alone for a while.
     pub(super) paused: HopTimers,
+    /// Next hops whose servers have had enough of us.
+    pub(super) weary: Weary,
     /// Next hops of which mail has failed as a whole.
     pub(super) condemned: BTreeMap<HopId, Condemned>,
     /// What the database is asked of it.
@@ -127,6 +128,7 @@ impl Traffic {
             windows: Windows::new(),
             reachability: Reachability::new(),
             paused: HopTimers::default(),
+            weary: Weary::default(),
             condemned: BTreeMap::new(),
             recall: Recall::default(),
             suspicions: BTreeMap::new(),
@@ -193,6 +195,7 @@ impl Traffic {
     pub(super) fn forgive(&mut self) {
         self.reachability.clear();
         self.gates.all_have_news();
+        self.weary.clear();
         self.runnable.extend(self.paused.clear());
     }
 
@@ -220,6 +223,7 @@ impl Traffic {
             ("leaving", self.leaving.len() + self.parting.len()),
             ("places wanted", usize::from(self.is_short)),
             ("paused", usize::from(self.paused.first().is_some())),
+            ("weary servers", self.weary.len()),
             ("condemned", self.condemned.len()),
             ("recalls", usize::from(!matches!(self.recall, Recall::Idle))),
             ("claims", self.claims.len()),
@@ -307,7 +311,7 @@ impl Dispatcher {
             self.permit(entry.1, entry.2);
         }
         while let Some(hop) = self.traffic.paused.pop_due(now) {
-            self.traffic.runnable.insert(hop);
+            self.end_pause(hop);
         }
     }
 
@@ -512,6 +516,7 @@ impl Dispatcher {
                 let condemned = Condemned { failure, end: self.intake.frontier(), only_tried: None };
                 self.traffic.condemned.insert(hop, condemned);
             }
+            DeliveryOutput::HadEnough(text) => self.wait_for_server(hop, &text),
             DeliveryOutput::Postponed(text) => self.postpone(hop, &text),
             DeliveryOutput::Event(event) => self.event(event),
         }
@@ -536,6 +541,7 @@ impl Dispatcher {
 
     pub(super) fn end_delivery(&mut self, hop: HopId) {
         self.traffic.deliveries.remove(&hop);
+        self.traffic.weary.end_pass(hop);
         self.traffic.deadlines.set(hop, None);
         self.traffic.resting.set(hop, None);
         self.traffic.crowded.remove(&hop);
@@ -551,20 +557,5 @@ impl Dispatcher {
             self.traffic.suspicions.remove(&hop);
         }
         self.queue.release_hop(hop);
-    }
-
-    /// This machine is in trouble with a next hop: no mail has failed, and it is left alone for a moment.
-    fn postpone(&mut self, hop: HopId, text: &str) {
-        let next_hop = self.queue.next_hop(hop).map(|next_hop| format!("{next_hop}")).unwrap_or_default();
-        self.event(Event::warning(format!(
-            "mail to {next_hop} has to wait, without a failed attempt: {text}"
-        )));
-        if self.mode == Mode::Daemon {
-            self.traffic.paused.set(hop, Some(self.now.monotonic + LOCAL_PAUSE));
-            return;
-        }
-        for id in self.queue.claim_up_to(hop, Cursor::After(MailId(i64::MAX)), usize::MAX) {
-            self.forget(id);
-        }
     }
 }

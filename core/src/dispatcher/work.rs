@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::intake::destination;
 use super::set_aside::Undone;
-use super::traffic::LOCAL_PAUSE;
+use super::weary::LOCAL_PAUSE;
 use super::{Asked, Dispatcher};
 use crate::address::Mailbox;
 use crate::event::Level;
@@ -155,10 +155,13 @@ impl Dispatcher {
             self.traffic.parked.push((hop, connection));
             return;
         }
-        if self.must_make_room(hop, connection) {
+        let mut first = Vec::new();
+        self.with_delivery(hop, |delivery, _| first = delivery.take_first(connection));
+        // What was refused on another connection is tried again before the place is left to others.
+        if first.is_empty() && self.must_make_room(hop, connection) {
             return self.with_delivery(hop, |delivery, cx| delivery.quit_lane(cx, connection));
         }
-        let (ids, transactions) = self.claim_for(hop);
+        let (ids, transactions) = if first.is_empty() { self.claim_for(hop) } else { (first, 1) };
         if ids.is_empty() {
             return self.rest(hop, connection);
         }

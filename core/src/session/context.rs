@@ -23,6 +23,10 @@ pub(super) struct Context {
     pub(super) padding_failed: bool,
     /// The server was found not to bear that commands are sent without waiting for replies.
     pub(super) needs_caution: bool,
+    /// The server has taken a message.
+    pub(super) has_taken: bool,
+    /// The server has refused something.
+    pub(super) has_refused: bool,
     /// Whether [`SessionOutput::Ready`] was said and no transaction has begun since.
     pub(super) is_announced: bool,
     /// The session is to end after the running transaction.
@@ -49,6 +53,8 @@ impl Context {
             certificate_is_valid: false,
             padding_failed: false,
             needs_caution: false,
+            has_taken: false,
+            has_refused: false,
             is_announced: false,
             quits: false,
             is_silent: false,

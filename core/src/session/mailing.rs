@@ -22,6 +22,10 @@
 //! that comes before its reply is the verdict. Where an envelope was sent ahead already, QUIT has to wait for the reply to its DATA:
 //! if that is 354, the refusal stood in its place; if the server has said success to something else meanwhile, the message is
 //! uncertain.
+//!
+//! Some refusals are about the *connection* rather than the mail. What they lead to hangs on other connections, so the transaction
+//! comes to its end as any other, and the parent is told what kind of refusal it was ([`Outcome::Refused`]). Nothing is sent behind
+//! that end, so that the parent can have QUIT sent instead.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -31,9 +35,11 @@ use core::mem;
 use bytes::{Bytes, BytesMut};
 
 use super::context::Context;
+use super::doubted::Doubted;
 use super::mail_data::MailData;
-use super::transfer::{Objection, Step, Transfer, own_failure, refusal};
-use super::types::{EndCause, Outcome, Phase, SessionOutput, Transaction};
+use super::refusal::{self, Objection};
+use super::transfer::{Step, Transfer, own_failure};
+use super::types::{EndCause, Outcome, Phase, RefusalKind, SessionOutput, Transaction};
 use crate::command::{Command, CommandName};
 use crate::reply::{Reply, ReplyClass};
 use crate::status::EnhancedStatus;
@@ -80,13 +86,6 @@ struct Sending {
     refusal: Option<Outcome>,
 }
 
-/// A message that was refused in a way that may be about something else.
-#[derive(Debug)]
-pub(super) struct Doubted {
-    transfer: Transfer,
-    refusal: Outcome,
-}
-
 /// What a reply, or the beginning of a transaction, leads to.
 #[derive(Debug)]
 pub(super) enum Turn {
@@ -122,8 +121,9 @@ impl Mailing {
     /// Whether a further transaction could be sent now.
     pub(super) fn has_room(&self, cx: &Context) -> bool {
         let Stage::Asking { ending, envelope: None } = &self.stage else { return false };
-        // One that ends the conversation is followed by QUIT.
-        if ending.as_ref().is_some_and(|ending| ending.transfer.objection().is_some()) {
+        // One that ends the conversation is followed by QUIT, and one that was refused may be.
+        let ends_conversation = |transfer: &Transfer| transfer.objection().is_some() || transfer.is_refused();
+        if ending.as_ref().is_some_and(|ending| ends_conversation(&ending.transfer)) {
             return false;
         }
         match ending.as_ref().map(|ending| &ending.end) {
@@ -143,7 +143,7 @@ impl Mailing {
             Stage::Asking { ending, envelope } => (ending, envelope),
         };
         if !is_owed {
-            return Turn::Close(out_of_step("the server replied before it was asked", reply));
+            return self.on_unasked_reply(reply, cx);
         }
         self.replies = self.replies.wrapping_add(1);
         let is_ending = matches!(ending, Some(Ending { end: End::Message | End::Rset, .. }));
@@ -160,14 +160,30 @@ impl Mailing {
         if let Turn::GoOn = turn { self.advance(cx) } else { turn }
     }
 
-    /// The server says 421 (RFC 5321 section 3.8): to the final dot it is the verdict of the message; nobody else is decided by
-    /// it. Says what it answers.
-    pub(super) fn on_service_not_available(&mut self, reply: &Reply, is_owed: bool) -> CommandName {
+    /// The server says 421 (RFC 5321 section 3.8): what it answers is refused. Says what that is.
+    pub(super) fn on_service_not_available(
+        &mut self,
+        reply: &Reply,
+        is_owed: bool,
+        cx: &mut Context,
+    ) -> CommandName {
         let command = if is_owed { self.command() } else { CommandName::Nothing };
+        let refused = |kind, command| refusal::of_connection(kind, reply, command);
         match &mut self.stage {
-            Stage::Sending(_) => return CommandName::MailData,
+            Stage::Sending(Sending { transfer, refusal, .. }) => {
+                // One that came before stays the verdict.
+                if refusal.is_none() {
+                    transfer.decide_accepted(&refused(RefusalKind::Closing, CommandName::MailData));
+                }
+                return CommandName::MailData;
+            }
             Stage::Asking { ending: Some(Ending { transfer, end: End::Message }), .. } => {
-                transfer.decide_accepted(&refusal(reply, command));
+                transfer.decide_accepted(&refused(RefusalKind::ClosingAtEnd, command));
+            }
+            Stage::Asking { ending: None, envelope: Some(envelope) } => {
+                // It has counted recipients that were one too many, of which it would not be asked one by one.
+                cx.needs_caution |= envelope.is_batched() && envelope.lacks_room();
+                envelope.decide_open(&refused(RefusalKind::Closing, command));
             }
             Stage::Asking { .. } => {}
         }
@@ -322,6 +338,22 @@ impl Mailing {
         if let Stage::Sending(sending) = &self.stage { Some(&sending.data) } else { None }
     }
 
+    /// A reply comes that no command was handed out for. A server that has had enough of refusing says so without being asked; to
+    /// whom each command was sent alone, that shifts no reply before it.
+    fn on_unasked_reply(&mut self, reply: &Reply, cx: &Context) -> Turn {
+        let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
+        let ending = ending.as_ref().map(|ending| &ending.transfer);
+        let is_batched = ending.into_iter().chain(envelope.as_ref()).any(Transfer::is_batched);
+        if is_batched || !refusal::has_lost_the_thread(reply, cx) {
+            return Turn::Close(out_of_step("the server replied before it was asked", reply));
+        }
+        let (kind, command) = (RefusalKind::OutOfStep, CommandName::Nothing);
+        if let Some(envelope) = envelope {
+            envelope.decide_open(&refusal::of_connection(kind, reply, command));
+        }
+        Turn::Close(EndCause::Refused(reply.clone(), command))
+    }
+
     /// The reply to the final dot or to RSET has come.
     fn on_ending_reply(&mut self, reply: &Reply, cx: &mut Context) -> Turn {
         let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
@@ -354,20 +386,21 @@ impl Mailing {
         let outcome = match reply.class() {
             ReplyClass::Completed => Outcome::Delivered(reply.clone()),
             ReplyClass::Transient | ReplyClass::Permanent | ReplyClass::Unknown => {
-                refusal(reply, CommandName::EndOfData)
+                refusal::verdict(reply, CommandName::EndOfData)
             }
             ReplyClass::Intermediate => {
                 *ending = Some(Ending { transfer, end });
                 return Turn::Close(out_of_step("the server cannot answer the end of data by this", reply));
             }
         };
-        if is_doubtful(reply) && transfer.has_accepted() {
+        if Doubted::may_begin_by(reply) && transfer.has_accepted() {
             if envelope.is_none() {
                 return leave_in_doubt(transfer, outcome);
             }
             *ending = Some(Ending { transfer, end: End::Doubted(outcome) });
             return Turn::GoOn;
         }
+        cx.has_taken |= reply.class() == ReplyClass::Completed && transfer.has_accepted();
         transfer.decide_accepted(&outcome);
         cx.output(SessionOutput::Verdicts(transfer.into_verdicts()));
         Turn::GoOn
@@ -471,7 +504,7 @@ impl Mailing {
             let Some(Ending { transfer, end: End::Doubted(refusal) }) = ending.take() else {
                 return Turn::GoOn;
             };
-            return Turn::LeaveInDoubt(cause, Box::new(Doubted { transfer, refusal }));
+            return Turn::LeaveInDoubt(cause, Box::new(Doubted::new(transfer, refusal)));
         }
         let Some(transfer) = envelope.take() else { return Turn::GoOn };
         let is_believed = !transfer.is_open() || !transfer.needs_checkpoint();
@@ -506,11 +539,11 @@ impl Sending {
         }
         match reply.class() {
             ReplyClass::Permanent => {
-                self.refusal.get_or_insert_with(|| refusal(reply, CommandName::MailData));
+                self.refusal.get_or_insert_with(|| refusal::verdict(reply, CommandName::MailData));
                 Turn::GoOn
             }
             ReplyClass::Transient => {
-                self.refusal.get_or_insert_with(|| refusal(reply, CommandName::MailData));
+                self.refusal.get_or_insert_with(|| refusal::verdict(reply, CommandName::MailData));
                 Turn::Close(EndCause::Lost(format!("the server replied before the end of the data: {reply}")))
             }
             ReplyClass::Completed | ReplyClass::Intermediate | ReplyClass::Unknown => {
@@ -526,38 +559,9 @@ impl Sending {
     }
 }
 
-impl Doubted {
-    /// What a reply that comes before that to QUIT makes of the message: success is the verdict, and so is a temporary refusal,
-    /// which leaves the mail another attempt. Any other adds nothing to the refusal that there is.
-    pub(super) fn outcome(reply: &Reply) -> Option<Outcome> {
-        match reply.class() {
-            ReplyClass::Completed => Some(Outcome::Delivered(reply.clone())),
-            ReplyClass::Transient => Some(refusal(reply, CommandName::EndOfData)),
-            ReplyClass::Intermediate | ReplyClass::Permanent | ReplyClass::Unknown => None,
-        }
-    }
-
-    /// Decides the message.
-    pub(super) fn decide(mut self, outcome: &Outcome) -> Transfer {
-        self.transfer.decide_accepted(outcome);
-        self.transfer
-    }
-
-    /// Nothing came but the refusal: it stands.
-    pub(super) fn stand(mut self) -> Transfer {
-        self.transfer.decide_accepted(&self.refusal);
-        self.transfer
-    }
-}
-
-/// Whether a refusal of the final dot may be one of a line that the server took for a command.
-fn is_doubtful(reply: &Reply) -> bool {
-    (500..=504).contains(&reply.code().as_u16())
-}
-
 fn leave_in_doubt(transfer: Transfer, refusal: Outcome) -> Turn {
     let cause = EndCause::OutOfStep("the server could not follow the message".into());
-    Turn::LeaveInDoubt(cause, Box::new(Doubted { transfer, refusal }))
+    Turn::LeaveInDoubt(cause, Box::new(Doubted::new(transfer, refusal)))
 }
 
 /// The next MAIL would fall into the transaction before. RSET is never refused (RFC 5321 section 4.1.1.5), so that in a batch it

@@ -15,9 +15,11 @@
 
 mod authentication;
 mod context;
+mod doubted;
 mod extensions;
 mod mail_data;
 mod mailing;
+mod refusal;
 mod state;
 mod timeouts;
 mod transfer;
@@ -38,8 +40,8 @@ use self::mail_data::MailData;
 use self::state::State;
 use self::timeouts::{MAIL_DATA_STALL_TIMEOUT, mail_data_allowance, timeout};
 pub use self::types::{
-    EndCause, FailureReason, Outcome, Phase, SessionConfig, SessionEnd, SessionNote, SessionOutput,
-    Transaction,
+    EndCause, FailureReason, Outcome, Phase, Refusal, RefusalKind, SessionConfig, SessionEnd, SessionNote,
+    SessionOutput, Transaction,
 };
 use crate::io::CloseReason;
 use crate::reply::ReplyParser;

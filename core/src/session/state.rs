@@ -9,9 +9,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::authentication::Authentication;
 use super::context::Context;
+use super::doubted::Doubted;
 use super::extensions::Extensions;
 use super::mail_data::MailData;
-use super::mailing::{Doubted, Mailing, Turn};
+use super::mailing::{Mailing, Turn};
 use super::types::{EndCause, Phase, SessionEnd, SessionNote, SessionOutput, Transaction};
 use crate::command::{Command, CommandName};
 use crate::next_hop::TlsMode;
@@ -61,8 +62,16 @@ impl State {
         }
     }
 
-    /// The transition table: what a reply leads to.
-    pub(super) fn on_reply(self, received: &Reply, cx: &mut Context) -> Self {
+    /// What a reply leads to.
+    pub(super) fn on_reply(self, reply: &Reply, cx: &mut Context) -> Self {
+        let state = self.follow(reply, cx);
+        // What is said later may be about this, and not about what it answers.
+        cx.has_refused |= matches!(reply.class(), ReplyClass::Transient | ReplyClass::Permanent);
+        state
+    }
+
+    /// The transition table.
+    fn follow(self, received: &Reply, cx: &mut Context) -> Self {
         let reply = &cx.masked(received);
         let is_owed = cx.take_reply();
         if let Self::ExpectQuit(farewell) = self {
@@ -227,7 +236,7 @@ impl State {
 
     fn on_service_not_available(mut self, reply: &Reply, is_owed: bool, cx: &mut Context) -> Self {
         let command = if let Self::Mailing(mailing) = &mut self {
-            mailing.on_service_not_available(reply, is_owed)
+            mailing.on_service_not_available(reply, is_owed, cx)
         } else if is_owed {
             self.command()
         } else {

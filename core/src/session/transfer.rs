@@ -10,11 +10,12 @@ use bytes::Bytes;
 use super::context::Context;
 use super::extensions::Extensions;
 use super::mail_data::MailData;
-use super::types::{EndCause, FailureReason, Outcome, Transaction};
+use super::refusal::{self, Objection};
+use super::types::{FailureReason, Outcome, RefusalKind, Transaction};
 use crate::address::Mailbox;
 use crate::command::{Command, CommandName};
 use crate::outbox::MailId;
-use crate::reply::{Reply, ReplyClass, ReplyCode};
+use crate::reply::{Reply, ReplyClass};
 use crate::status::EnhancedStatus;
 use crate::transparency::transmitted_octets;
 
@@ -41,6 +42,8 @@ pub(super) struct Transfer {
     is_open: bool,
     /// A refusal that is not about the mail: whom no other reply has decided stays undecided, and the conversation ends.
     objection: Option<Objection>,
+    /// Whether no further command of the envelope is sent, because the connection is refused.
+    is_cut: bool,
 }
 
 /// How large a message is with CRLF line ends, without doubled dots (RFC 1870 section 3).
@@ -49,13 +52,6 @@ enum Size {
     Exactly(u64),
     /// The whole message is not here, and its line ends may have to be changed.
     AtLeast(u64),
-}
-
-/// A refusal that is about something else than the mail, and what it answers.
-#[derive(Clone, Debug)]
-pub(super) struct Objection {
-    pub(super) reply: Reply,
-    pub(super) command: CommandName,
 }
 
 /// Whom the server is asked about.
@@ -105,6 +101,7 @@ impl Transfer {
             is_batched: false,
             is_open: false,
             objection: None,
+            is_cut: false,
             reverse_path,
             data_octets,
             head,
@@ -161,7 +158,7 @@ impl Transfer {
 
     /// The command to send next, if there is one for as much as is known.
     pub(super) fn next_step(&self) -> Option<Step> {
-        let step = self.step(self.sent).filter(|_| self.objection.is_none())?;
+        let step = self.step(self.sent).filter(|_| self.objection.is_none() && !self.is_cut)?;
         let is_worth_it = match step {
             Step::Mail => !self.recipients.is_empty(),
             // After a refused MAIL everybody is decided.
@@ -263,7 +260,7 @@ impl Transfer {
     /// RFC 5321 section 4.5.3.1.10: after 452 to a recipient that follows an accepted one, this one and those that were not asked
     /// about go in another transaction.
     fn has_no_room(&mut self, reply: &Reply) -> bool {
-        if !is_no_room(reply) || !self.has_accepted() {
+        if !refusal::is_no_room(reply) || !self.has_accepted() {
             return false;
         }
         let asked = self.sent.saturating_sub(1).min(self.recipients.len());
@@ -296,6 +293,26 @@ impl Transfer {
     /// What the conversation is to end by.
     pub(super) fn objection(&self) -> Option<&Objection> {
         self.objection.as_ref()
+    }
+
+    /// Whether the server has refused the connection in the course of this.
+    pub(super) fn is_refused(&self) -> bool {
+        self.recipients.iter().any(Recipient::is_refused)
+    }
+
+    /// Whether the server has said of a recipient that there is no room for it in this transaction.
+    pub(super) fn lacks_room(&self) -> bool {
+        let has_no_room = |recipient: &Recipient| recipient.standing == Standing::Decided(Outcome::Undecided);
+        self.recipients.iter().any(has_no_room)
+    }
+
+    /// Decides all whom no reply has decided.
+    pub(super) fn decide_open(&mut self, outcome: &Outcome) {
+        for recipient in &mut self.recipients {
+            if matches!(recipient.standing, Standing::Open | Standing::Accepted) {
+                recipient.standing = Standing::Decided(outcome.clone());
+            }
+        }
     }
 
     /// Decides all whom the server has accepted.
@@ -340,59 +357,41 @@ impl Transfer {
         }
     }
 
-    /// The verdict of a refusal. One that only says that the server cannot follow is none for a batch: from now on it gets
-    /// one command at a time, and the transaction is repeated.
-    fn judge(&self, reply: &Reply, command: CommandName, cx: &mut Context) -> Outcome {
-        if self.is_batched && is_misunderstood(reply) {
-            cx.needs_caution = true;
+    /// What a refusal means. One that only says that the server cannot follow means nothing for a batch: from now on it gets one
+    /// command at a time, and the transaction is repeated.
+    fn judge(&mut self, reply: &Reply, command: CommandName, cx: &mut Context) -> Outcome {
+        cx.needs_caution |= self.is_batched && refusal::is_misunderstood(reply);
+        if let Some(kind) = self.kind_of_refusal(reply, command, cx) {
+            // On a connection that was of use before, the others of the message would be refused as well.
+            self.is_cut = cx.has_taken || kind == RefusalKind::OutOfStep;
+            return refusal::of_connection(kind, reply, command);
+        }
+        if self.is_batched && refusal::is_misunderstood(reply) {
             return Outcome::Undecided;
         }
-        refusal(reply, command)
+        refusal::verdict(reply, command)
+    }
+
+    /// How the connection is refused by this, if it is.
+    fn kind_of_refusal(&self, reply: &Reply, command: CommandName, cx: &Context) -> Option<RefusalKind> {
+        if refusal::has_lost_the_thread(reply, cx) {
+            return Some(RefusalKind::OutOfStep);
+        }
+        let is_not_now = if command == CommandName::Rcpt {
+            // Behind an accepted one it would be about the transaction.
+            refusal::is_not_now_to_rcpt(reply) && !self.has_accepted()
+        } else {
+            refusal::is_not_now(reply)
+        };
+        is_not_now.then_some(RefusalKind::NotNow)
     }
 }
 
-impl Objection {
-    /// A refusal that says that the connection is not fit for any mail.
-    pub(super) fn find(reply: &Reply, command: CommandName) -> Option<Self> {
-        reply.is_about_the_channel().then(|| Self { reply: reply.clone(), command })
+impl Recipient {
+    /// Whether the connection was refused when the server was asked about this one.
+    fn is_refused(&self) -> bool {
+        matches!(self.standing, Standing::Decided(Outcome::Refused(_)))
     }
-
-    /// How the conversation ends.
-    pub(super) fn into_cause(self) -> EndCause {
-        EndCause::Refused(self.reply, self.command)
-    }
-}
-
-/// The verdict of a reply that is no success: by its first digit (RFC 5321 section 4.2), except that no room for
-/// more recipients is never final, whichever code says so (section 4.5.3.1.10).
-pub(super) fn refusal(reply: &Reply, command: CommandName) -> Outcome {
-    let fatal =
-        reply.class() == ReplyClass::Permanent && !(command == CommandName::Rcpt && is_no_room(reply));
-    Outcome::Failed { reason: FailureReason::Reply { reply: reply.clone(), command }, fatal }
-}
-
-/// Whether a reply to RCPT says that the transaction has no room for more recipients. 552 says the same as 452 (RFC 5321
-/// section 4.5.3.1.10), unless its enhanced code is about this very mailbox (RFC 3463 section 3.3): that one is full.
-fn is_no_room(reply: &Reply) -> bool {
-    const MAILBOX: u16 = 2;
-    let is_about_the_mailbox = reply.enhanced().is_some_and(|code| code.subject == MAILBOX);
-    match reply.code() {
-        ReplyCode::INSUFFICIENT_STORAGE => true,
-        ReplyCode::EXCEEDED_STORAGE => !is_about_the_mailbox,
-        _ => false,
-    }
-}
-
-/// Whether a reply says that the server did not know or expect the command (RFC 5321 section 4.2.2), rather than what it
-/// thinks of the mail, which an enhanced code of another subject than the protocol tells (RFC 3463 section 3.6).
-fn is_misunderstood(reply: &Reply) -> bool {
-    const SUBJECTS: [u16; 2] = [0, 5];
-    let is_about_the_protocol = reply.enhanced().is_none_or(|code| SUBJECTS.contains(&code.subject));
-    let is_confused = matches!(
-        reply.code(),
-        ReplyCode::SYNTAX_ERROR | ReplyCode::COMMAND_NOT_IMPLEMENTED | ReplyCode::BAD_SEQUENCE_OF_COMMANDS
-    );
-    is_confused && is_about_the_protocol
 }
 
 /// The verdict where there is no reply.

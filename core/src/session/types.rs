@@ -100,8 +100,36 @@ pub enum Outcome {
         /// Whether trying again is pointless.
         fatal: bool,
     },
+    /// The server refuses the connection rather than the recipient, as far as the reply tells. Whether it does is known where all
+    /// connections are: it may be a verdict all the same.
+    Refused(Refusal),
     /// Nothing is decided: the recipient belongs into another transaction, on this or another connection.
     Undecided,
+}
+
+/// A refusal of the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// How it was said.
+    pub kind: RefusalKind,
+    /// By these words.
+    pub reply: Reply,
+    /// In reply to this.
+    pub command: CommandName,
+}
+
+/// How a server refuses a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RefusalKind {
+    /// It takes no mail for now: 4yz to MAIL, to DATA, or, if it speaks of room or load, to RCPT before any is accepted.
+    NotNow,
+    /// It does not understand any more, on a connection on which it has taken or refused something before: 500, 502 or 503
+    /// without an enhanced code.
+    OutOfStep,
+    /// It closes the connection before the end of the message: 421.
+    Closing,
+    /// It closes the connection in reply to the end of the message: 421.
+    ClosingAtEnd,
 }
 
 /// Why a recipient did not get the message.
@@ -176,7 +204,7 @@ pub struct SessionEnd {
 pub enum EndCause {
     /// It was asked to end.
     Quit,
-    /// The server refused, in the negotiation by any error reply, later by 421.
+    /// The server refused, in the negotiation by any error reply, later by 421, or by a refusal that came without being asked for.
     Refused(Reply, CommandName),
     /// The server cannot be used as it must be. A clause fit for the faillog, without secrets.
     Unsuitable(String),

@@ -2,6 +2,7 @@
 //! error in it would change it.
 #![allow(clippy::wildcard_enum_match_arm, reason = "each place is about a few mutations")]
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use cmail_delivery::address::Domain;
@@ -10,8 +11,10 @@ use cmail_delivery::outbox::{BounceOrder, Commit, FailedMessage, NewBounce, Stor
 use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::{Duration, UnixTime};
+use memchr::memmem;
 
 use crate::map::Map;
+use crate::servers::ENOUGH;
 
 /// What the build does wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub(crate) enum Mutation {
     NeverRests,
     /// One attempt too many.
     TriesTooOften,
+    /// What a server says of a connection is taken for a verdict of the mail.
+    BlamesMail,
     /// A command is sent twice, without waiting for the reply.
     Pipelines,
     /// Something is said right behind DATA.
@@ -166,9 +171,22 @@ impl Mutation {
         }
     }
 
+    /// What the build takes the words of a server for.
+    pub(crate) fn heard(self, octets: &[u8]) -> Cow<'_, [u8]> {
+        if self != Self::BlamesMail || memmem::find(octets, ENOUGH.as_bytes()).is_none() {
+            return Cow::Borrowed(octets);
+        }
+        // As if it were about the mailbox.
+        let text = String::from_utf8_lossy(octets);
+        let misheard = |line: &str| {
+            if line.contains(ENOUGH) { format!("452 4.2.2 {ENOUGH}\r\n") } else { line.to_owned() }
+        };
+        Cow::Owned(text.split_inclusive('\n').map(misheard).collect::<String>().into_bytes())
+    }
+
     /// Whether the build takes what it hears for the end of the connection.
     pub(crate) fn misreads(self, octets: &[u8]) -> bool {
-        self == Self::MissesFinalReply && memchr::memmem::find(octets, b"queued").is_some()
+        self == Self::MissesFinalReply && memmem::find(octets, b"queued").is_some()
     }
 
     /// What the build logs when it says something.

@@ -15,6 +15,7 @@ mod outbox_changes;
 mod pushback;
 mod queueing;
 mod refusals;
+mod refused_connections;
 mod server;
 mod set_aside;
 mod silence;

@@ -182,6 +182,9 @@ fn word(outcome: &Outcome) -> String {
                 FailureReason::Own { status, text } => alloc::format!("{kind} {status} {text}"),
             }
         }
+        Outcome::Refused(Refusal { kind, reply, command }) => {
+            alloc::format!("{kind:?} {} {command}", reply.text())
+        }
         Outcome::Undecided => "undecided".into(),
     }
 }

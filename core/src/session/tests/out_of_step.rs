@@ -103,7 +103,7 @@ const LAST_WORDS: [(&str, &str); 6] = [
     ("250 taken\r\n221 bye\r\n", "delivered 250 taken"),
     ("500 what?\r\n250 taken\r\n221 bye\r\n", "delivered 250 taken"),
     ("451 later\r\n221 bye\r\n", "failed 451 later end of data"),
-    ("421 bye\r\n", "failed 421 bye end of data"),
+    ("421 bye\r\n", "ClosingAtEnd 421 bye end of data"),
     ("221 bye\r\n", "fatal 500 what?"),
     ("", "fatal 500 what?"),
 ];

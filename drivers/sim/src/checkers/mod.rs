@@ -12,6 +12,7 @@ mod commands;
 mod connections;
 mod duplicates;
 mod hosts_file;
+mod limits;
 mod liveness;
 mod loss;
 mod memory;
@@ -51,6 +52,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<retries::Retries>::default(),
         Box::<changed::Changed>::default(),
         Box::<hosts_file::HostsFile>::default(),
+        Box::<limits::Limits>::default(),
         Box::<commands::Commands>::default(),
         Box::<clear_text::ClearText>::default(),
         Box::<secrets::Secrets>::default(),

@@ -172,6 +172,32 @@ fn silent_servers_that_hold_the_places_of_others_are_noticed() {
     assert!(objections.contains(&"mail that could be served waits at most a bound"), "{objections:?}");
 }
 
+/// Objections to a build in worlds where connections are used for many messages, and nothing happens to them.
+fn objections_to_blame(mutation: Mutation) -> Vec<&'static str> {
+    let world = |seed| Options {
+        messages_per_hour: 300,
+        recipients: 1,
+        zones: 10,
+        connection_idle_s: 300,
+        rate_per_minute: 0,
+        faults: Faults { odd_servers: 1000, ..Faults::default() },
+        ..options_of(seed, 1)
+    };
+    let outcomes = (0..20).map(|seed| run_options(seed, world(seed), mutation, Dialogue::Off));
+    outcomes.filter_map(|outcome| outcome.witness.violation.map(|violation| violation.checker)).collect()
+}
+
+#[test]
+fn limits_of_connections_are_blamed_on_no_mail() {
+    assert_eq!(objections_to_blame(Mutation::None), Vec::<&str>::new());
+}
+
+#[test]
+fn a_failure_of_mail_because_of_a_limit_of_connections_is_noticed() {
+    let objections = objections_to_blame(Mutation::BlamesMail);
+    assert!(objections.contains(&"a limit of connections costs no mail a failure"), "{objections:?}");
+}
+
 #[test]
 fn mail_that_is_never_looked_at_is_noticed() {
     assert_caught(Mutation::FallsAsleep, "what can be delivered is delivered");

@@ -14,6 +14,7 @@ use cmail_delivery::time::{Duration, Instant};
 
 pub(crate) use self::conversation::Conversation;
 pub(crate) use self::temperament::Temperament;
+pub(crate) use self::transaction::ENOUGH;
 use crate::dice::Dice;
 
 /// What a server wants done.
@@ -36,6 +37,8 @@ pub(crate) struct Memory {
     greylist: BTreeMap<String, Instant>,
     /// How many connections are open.
     pub(crate) open: usize,
+    /// When the hour began that messages are counted in, and how many there were.
+    hour: (Instant, u32),
 }
 
 /// What a conversation works with.

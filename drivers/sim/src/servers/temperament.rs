@@ -29,6 +29,10 @@ pub(crate) struct Temperament {
     pub(crate) connection_limit: Option<usize>,
     /// Most recipients of a transaction; others get 452.
     pub(crate) recipient_limit: Option<usize>,
+    /// How many messages it takes on a connection, and how it refuses more.
+    pub(crate) message_limit: Option<(u32, Tiredness)>,
+    /// How many messages it takes in an hour; then MAIL is refused.
+    pub(crate) hourly_limit: Option<u32>,
     /// A temporary refusal of MAIL, RCPT, DATA or the message.
     pub(crate) busy: u32,
     /// A permanent refusal of MAIL, RCPT, DATA or the message.
@@ -87,6 +91,21 @@ pub(crate) enum BatchConduct {
     Leaves,
 }
 
+/// How a server refuses a message that is one too many for the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tiredness {
+    /// 452 to MAIL, as OpenSMTPD does.
+    AtMail,
+    /// 452 to each RCPT.
+    AtRcpt,
+    /// 451 to DATA, as Stalwart does.
+    AtData,
+    /// 421 to MAIL.
+    Leaves,
+    /// It does not understand MAIL any more.
+    Confused,
+}
+
 /// What becomes of TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum TlsConduct {
@@ -101,6 +120,13 @@ pub(crate) enum TlsConduct {
     Hangs,
     /// Plain text follows the reply to STARTTLS.
     Injected,
+}
+
+impl Tiredness {
+    fn any(dice: &mut Dice) -> Self {
+        let all = [Self::AtMail, Self::AtRcpt, Self::AtData, Self::Leaves, Self::Confused];
+        dice.pick(&all).copied().unwrap_or(Self::AtMail)
+    }
 }
 
 impl TlsConduct {
@@ -137,7 +163,7 @@ impl Temperament {
     /// A server that is not.
     pub(crate) fn odd(dice: &mut Dice) -> Self {
         let normal = Self::normal(dice);
-        match dice.below(26) {
+        match dice.below(29) {
             0 => Self { kind: "greylisting", greylist_s: Some(dice.within(60..=4000)), ..normal },
             1 => Self { kind: "load-shedding", shed: 150, ..normal },
             2 => Self { kind: "crowded", connection_limit: Some(dice.index(3)), ..normal },
@@ -177,6 +203,16 @@ impl Temperament {
             22 => Self { kind: "says it twice", twice: 200, strict: 200, ..normal },
             23 => Self { kind: "confused by long data", confused: 200, ..normal },
             24 => Self { kind: "confused by a message", confused_at_end: 200, ..normal },
+            25 | 26 => Self {
+                kind: "limited by connection",
+                message_limit: Some((1 + u32::try_from(dice.index(5)).unwrap_or(0), Tiredness::any(dice))),
+                ..normal
+            },
+            27 => Self {
+                kind: "limited by hour",
+                hourly_limit: Some(1 + u32::try_from(dice.index(20)).unwrap_or(0)),
+                ..normal
+            },
             _ => Self { kind: "echoing", echoes: true, hates_padding: 300, auth_refused: 500, ..normal },
         }
     }

@@ -1,4 +1,4 @@
-use super::temperament::{BatchConduct, Extensions};
+use super::temperament::{BatchConduct, Extensions, Tiredness};
 use super::*;
 
 const ENVELOPE: &str = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n";
@@ -100,4 +100,26 @@ fn confused_servers_say_more_about_a_message_than_they_are_asked() {
         let (lines, accepted) = hears(&server, &said);
         assert_eq!((lines.join(" ").as_str(), accepted.len()), (expected, 1));
     }
+}
+
+#[test]
+fn servers_with_a_limit_take_so_many_messages_and_no_more() {
+    let all = ["MAIL FROM:<a@b>\r\n", "RCPT TO:<c@d>\r\n", "DATA\r\n", "x\r\n.\r\n"].repeat(2);
+    let refuses = [
+        (Tiredness::AtMail, "452 503 503"),
+        (Tiredness::AtRcpt, "250 452 503"),
+        (Tiredness::AtData, "250 250 451"),
+        (Tiredness::Leaves, "421 end"),
+        (Tiredness::Confused, "500 503 503"),
+    ];
+    for (tiredness, expected) in refuses {
+        let server = Temperament { message_limit: Some((1, tiredness)), ..honest() };
+        let (lines, accepted) = hears(&server, &all);
+        assert!(lines.join(" ").starts_with(&format!("250 250 354 250 {expected}")), "{lines:?}");
+        assert_eq!(accepted.len(), 1);
+    }
+    let server = Temperament { hourly_limit: Some(1), ..honest() };
+    let (lines, accepted) = hears(&server, &all);
+    assert!(lines.join(" ").starts_with("250 250 354 250 450"), "{lines:?}");
+    assert_eq!(accepted.len(), 1);
 }

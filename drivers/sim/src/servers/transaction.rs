@@ -5,7 +5,13 @@ use cmail_delivery::time::Duration;
 use memchr::memmem;
 
 use super::conversation::Expects;
+use super::temperament::Tiredness;
 use super::{Act, Conversation, Surroundings};
+
+/// What a server says that takes no more messages on a connection, and says on no connection that has brought none.
+pub(crate) const ENOUGH: &str = "that is enough for one connection";
+/// What it counts messages in, if it does.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// What a transaction has come to.
 #[derive(Debug, Default)]
@@ -19,7 +25,10 @@ impl Conversation {
         if self.transaction.sender.is_some() {
             return self.say(around, b"503 5.5.1 nested MAIL\r\n");
         }
-        if self.refuse(around) {
+        if self.is_over_limit(&[Tiredness::AtMail, Tiredness::Leaves, Tiredness::Confused], around)
+            || self.refuse_for_an_hour(around)
+            || self.refuse(around)
+        {
             return;
         }
         self.transaction.sender = Some(path_of(text));
@@ -38,7 +47,7 @@ impl Conversation {
             let who = if is_quotable { recipient.as_str() } else { "this address" };
             return self.say(around, format!("550 5.1.1 <{who}>: no such user\r\n").as_bytes());
         }
-        if self.refuse(around) {
+        if self.is_over_limit(&[Tiredness::AtRcpt], around) || self.refuse(around) {
             return;
         }
         if let Some(delay_s) = around.temperament.greylist_s {
@@ -59,7 +68,7 @@ impl Conversation {
         if self.transaction.recipients.is_empty() && !around.temperament.takes_nobody {
             return self.say(around, b"503 5.5.1 no valid recipients\r\n");
         }
-        if self.refuse(around) {
+        if self.is_over_limit(&[Tiredness::AtData], around) || self.refuse(around) {
             return;
         }
         self.expects = Expects::Data;
@@ -93,6 +102,7 @@ impl Conversation {
         if self.refuse(around) {
             return;
         }
+        around.memory.hour.1 += 1;
         around.acts.push(Act::Accept { number: self.messages, recipients, data: data.clone() });
         if around.dice.chance(temperament.drop_after) {
             return self.drop(around);
@@ -102,6 +112,43 @@ impl Conversation {
             return;
         }
         self.say(around, b"250 2.0.0 queued\r\n");
+    }
+
+    /// Whether the connection has brought as many messages as it may, and the server says so here.
+    fn is_over_limit(&mut self, here: &[Tiredness], around: &mut Surroundings<'_>) -> bool {
+        let Some((_, tiredness)) = around
+            .temperament
+            .message_limit
+            .filter(|&(limit, tiredness)| self.messages >= limit && here.contains(&tiredness))
+        else {
+            return false;
+        };
+        let code = match tiredness {
+            Tiredness::AtMail => "452 4.5.3",
+            Tiredness::AtRcpt => "452",
+            Tiredness::AtData => "451 4.4.5",
+            Tiredness::Leaves => "421 4.7.0",
+            Tiredness::Confused => "500",
+        };
+        self.say(around, format!("{code} {ENOUGH}\r\n").as_bytes());
+        if tiredness == Tiredness::Leaves {
+            self.close(around);
+        }
+        true
+    }
+
+    /// Whether this hour has brought as many messages as it may, and the server says so.
+    fn refuse_for_an_hour(&mut self, around: &mut Surroundings<'_>) -> bool {
+        let Some(limit) = around.temperament.hourly_limit else { return false };
+        let (began, taken) = &mut around.memory.hour;
+        if around.now.saturating_duration_since(*began) >= HOUR {
+            (*began, *taken) = (around.now, 0);
+        }
+        let is_over = *taken >= limit;
+        if is_over {
+            self.say(around, b"450 4.7.1 that is enough for an hour\r\n");
+        }
+        is_over
     }
 
     /// Whether the server refuses what it could do.

@@ -372,7 +372,7 @@ impl World {
         if self.mutation.misreads(octets) {
             return self.client_loses(link, "misread");
         }
-        self.call(Input::Received(link.id, octets));
+        self.call(Input::Received(link.id, &self.mutation.heard(octets)));
     }
 
     /// The connection is over without the core having closed it; no reason is its orderly end.

@@ -1,0 +1,52 @@
+//! A message of which it is not known whether the refusal that came is its verdict: another may come before the end.
+
+use super::refusal;
+use super::transfer::Transfer;
+use super::types::{Outcome, RefusalKind};
+use crate::command::CommandName;
+use crate::reply::{Reply, ReplyClass, ReplyCode};
+
+/// A message that was refused in a way that may be about something else.
+#[derive(Debug)]
+pub(super) struct Doubted {
+    transfer: Transfer,
+    refusal: Outcome,
+}
+
+impl Doubted {
+    /// A message of which the server has said this.
+    pub(super) fn new(transfer: Transfer, refusal: Outcome) -> Self {
+        Self { transfer, refusal }
+    }
+
+    /// Whether a refusal of the final dot may be one of a line that the server took for a command.
+    pub(super) fn may_begin_by(reply: &Reply) -> bool {
+        (500..=504).contains(&reply.code().as_u16())
+    }
+
+    /// What a reply that comes before that to QUIT makes of the message: success is the verdict, and so is a temporary refusal,
+    /// which leaves the mail another attempt. Any other adds nothing to the refusal that there is.
+    pub(super) fn outcome(reply: &Reply) -> Option<Outcome> {
+        match reply.class() {
+            ReplyClass::Completed => Some(Outcome::Delivered(reply.clone())),
+            ReplyClass::Transient => Some(if reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE {
+                refusal::of_connection(RefusalKind::ClosingAtEnd, reply, CommandName::EndOfData)
+            } else {
+                refusal::verdict(reply, CommandName::EndOfData)
+            }),
+            ReplyClass::Intermediate | ReplyClass::Permanent | ReplyClass::Unknown => None,
+        }
+    }
+
+    /// Decides the message.
+    pub(super) fn decide(mut self, outcome: &Outcome) -> Transfer {
+        self.transfer.decide_accepted(outcome);
+        self.transfer
+    }
+
+    /// Nothing came but the refusal: it stands.
+    pub(super) fn stand(mut self) -> Transfer {
+        self.transfer.decide_accepted(&self.refusal);
+        self.transfer
+    }
+}

@@ -1,0 +1,89 @@
+//! What a refusal is about, as far as one reply tells: the mail, the connection, or the channel.
+
+use super::context::Context;
+use super::types::{EndCause, FailureReason, Outcome, Refusal, RefusalKind};
+use crate::command::CommandName;
+use crate::reply::{Reply, ReplyClass, ReplyCode};
+
+/// Subjects of enhanced codes (RFC 3463 section 3): nothing in particular, an address, a mailbox, the protocol.
+const ANYTHING: u16 = 0;
+const ADDRESS: u16 = 1;
+const MAILBOX: u16 = 2;
+const PROTOCOL: u16 = 5;
+/// Enhanced codes that say that the server takes no mail now: the system takes no messages, it is congested, the message has too
+/// many recipients (RFC 3463 sections 3.4 to 3.6), of which there is none yet.
+const NOT_NOW: [(u16, u16); 3] = [(3, 2), (4, 5), (5, 3)];
+
+/// A refusal that says that the connection is not fit for any mail, and what it answers.
+#[derive(Clone, Debug)]
+pub(super) struct Objection {
+    reply: Reply,
+    command: CommandName,
+}
+
+impl Objection {
+    pub(super) fn find(reply: &Reply, command: CommandName) -> Option<Self> {
+        reply.is_about_the_channel().then(|| Self { reply: reply.clone(), command })
+    }
+
+    /// How the conversation ends.
+    pub(super) fn into_cause(self) -> EndCause {
+        EndCause::Refused(self.reply, self.command)
+    }
+}
+
+/// The verdict of a reply that is no success: by its first digit (RFC 5321 section 4.2), except that no room for
+/// more recipients is never final, whichever code says so (section 4.5.3.1.10).
+pub(super) fn verdict(reply: &Reply, command: CommandName) -> Outcome {
+    let fatal =
+        reply.class() == ReplyClass::Permanent && !(command == CommandName::Rcpt && is_no_room(reply));
+    Outcome::Failed { reason: FailureReason::Reply { reply: reply.clone(), command }, fatal }
+}
+
+/// What a refusal of the connection is for the mail that it comes for.
+pub(super) fn of_connection(kind: RefusalKind, reply: &Reply, command: CommandName) -> Outcome {
+    Outcome::Refused(Refusal { kind, reply: reply.clone(), command })
+}
+
+/// Whether a reply to RCPT says that the transaction has no room for more recipients. 552 says the same as 452 (RFC 5321
+/// section 4.5.3.1.10), unless its enhanced code is about this very mailbox: that one is full.
+pub(super) fn is_no_room(reply: &Reply) -> bool {
+    match reply.code() {
+        ReplyCode::INSUFFICIENT_STORAGE => true,
+        ReplyCode::EXCEEDED_STORAGE => !is_about(reply, &[MAILBOX]),
+        _ => false,
+    }
+}
+
+/// Whether a reply to MAIL or DATA may say that the server takes nothing on this connection for now.
+pub(super) fn is_not_now(reply: &Reply) -> bool {
+    reply.class() == ReplyClass::Transient && !is_about(reply, &[ADDRESS, MAILBOX])
+}
+
+/// Whether a reply to RCPT may say so, where no recipient was accepted before.
+pub(super) fn is_not_now_to_rcpt(reply: &Reply) -> bool {
+    let speaks_of_load = reply.enhanced().is_some_and(|code| NOT_NOW.contains(&(code.subject, code.detail)));
+    (is_no_room(reply) && !is_about(reply, &[ADDRESS, MAILBOX])) || (is_not_now(reply) && speaks_of_load)
+}
+
+/// Whether a reply says that the server did not know or expect the command (RFC 5321 section 4.2.2), rather than what it
+/// thinks of the mail, which an enhanced code of another subject than the protocol tells (RFC 3463 section 3.6).
+pub(super) fn is_misunderstood(reply: &Reply) -> bool {
+    is_confused(reply) && reply.enhanced().is_none_or(|code| [ANYTHING, PROTOCOL].contains(&code.subject))
+}
+
+/// Whether a reply is about the conversation as it has gone so far: on a new connection the same command would be understood.
+pub(super) fn has_lost_the_thread(reply: &Reply, cx: &Context) -> bool {
+    is_confused(reply) && reply.enhanced().is_none() && (cx.has_taken || cx.has_refused)
+}
+
+fn is_confused(reply: &Reply) -> bool {
+    matches!(
+        reply.code(),
+        ReplyCode::SYNTAX_ERROR | ReplyCode::COMMAND_NOT_IMPLEMENTED | ReplyCode::BAD_SEQUENCE_OF_COMMANDS
+    )
+}
+
+fn is_about(reply: &Reply, subjects: &[u16]) -> bool {
+    reply.enhanced().is_some_and(|code| subjects.contains(&code.subject))
+}
