@@ -9,6 +9,7 @@ def run() -> None:
     size_limit()
     partial()
     many_recipients()
+    session_limit()
 
 
 def unknown_users() -> None:
@@ -70,3 +71,15 @@ def many_recipients() -> None:
     equal("230 recipients: one copy each", [mail.to for mail in mails if len(copies(mail.to)) != 1], [])
     transactions = {copy.trace.partition(b" id ")[2].split()[0] for mail in mails for copy in copies(mail.to)}
     check("230 recipients: a few transactions of at most 100", 3 <= len(transactions) <= 12, len(transactions))
+
+
+def session_limit() -> None:
+    # OpenSMTPD takes 100 messages in a session, and then says 452 to each MAIL.
+    scene = Scene("session", {"destination_concurrency": "1", "verbosity": "3"})
+    names = [f"session{n}@opensmtpd.example" for n in range(250)]
+    mails = scene.fill((name, message(name, b"one of many\r\n"), SENDER, None) for name in names)
+    check("a limit of messages in a session: outbox empty", scene.run_until(scene.drained), scene.query("SELECT * FROM faillog LIMIT 3"))
+    log = scene.log.read_text(errors="replace").splitlines()
+    equal("a limit of messages in a session: no mail has failed", [line for line in log if " failed " in line], [])
+    equal("a limit of messages in a session: as many connections as it takes", sum("connecting to mx.opensmtpd.example" in line for line in log), 3)
+    equal("a limit of messages in a session: one copy each", [mail.to for mail in mails if len(copies(mail.to)) != 1], [])
