@@ -192,12 +192,10 @@ impl MemoryOutbox {
         self.mails.remove(&id).map(|stored| stored.mail)
     }
 
-    /// Changes mail; returns whether it is there.
-    pub fn change(&mut self, id: MailId, change: impl FnOnce(&mut Mail)) -> bool {
-        let Some(stored) = self.mails.get_mut(&id) else { return false };
+    /// Returns a mail to be changed, if it is there.
+    pub fn mail_mut(&mut self, id: MailId) -> Option<&mut Mail> {
         self.data_version += 1;
-        change(&mut stored.mail);
-        true
+        self.mails.get_mut(&id).map(|stored| &mut stored.mail)
     }
 
     /// Gives mail a flaw, or takes it away; returns whether the mail is there.

@@ -133,7 +133,7 @@ fn what_is_told_of_mail_can_be_recorded_of_that_mail_only() {
         let bounce = bounce(&mut outbox, &ids[2..]);
         claim(&mut outbox, &ids, 10);
         for &id in &ids {
-            outbox.change(id, change);
+            change(outbox.mail_mut(id).unwrap());
         }
         let rows: Vec<Row> = outbox.mails().map(|(id, mail)| mail.row(id)).collect();
         let recorded = commit(

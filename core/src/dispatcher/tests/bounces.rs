@@ -4,7 +4,8 @@ use super::*;
 
 fn bounced(world: &World) -> Vec<(String, String)> {
     let bounces = world.outbox.mails.values().filter(|mail| mail.sender.is_none());
-    bounces.map(|mail| (mail.recipient.clone(), String::from_utf8_lossy(&mail.data).into())).collect()
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into();
+    bounces.map(|mail| (text(&mail.recipient), text(&mail.data))).collect()
 }
 
 #[test]

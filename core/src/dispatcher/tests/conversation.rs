@@ -50,7 +50,7 @@ fn a_mail_that_kills_every_connection_fails_alone() {
             }
         }
         world.run();
-        assert_eq!(world.outbox.mails.keys().collect::<Vec<_>>(), [&poison], "at {position}");
+        assert_eq!(world.outbox.mails.keys().collect::<Vec<_>>(), [poison], "at {position}");
         let texts = world.failures(poison);
         assert_eq!(texts.len(), 1);
         assert!(texts[0].starts_with("Failed to reach any MX: "), "{texts:?}");

@@ -163,7 +163,7 @@ impl Driver {
             Call::WallJump { seconds } => self.now.wall.0 += seconds,
             Call::Mail { domain, sender } => {
                 let recipient = ["a@[192.0.2.1]", "b@[192.0.2.1]", "c@[192.0.2.2]", "bad", "x@y.example"];
-                let remote = if domain == 4 { Some("relay".to_string()) } else { None };
+                let remote = if domain == 4 { Some("relay".into()) } else { None };
                 self.outbox.insert(Mail {
                     remote,
                     sender: [None, Some("s@[192.0.2.9]".into()), Some("t@[192.0.2.9]".into())]
@@ -177,7 +177,7 @@ impl Driver {
                 self.input(Input::OutboxChanged);
             }
             Call::Remove { which } => {
-                let ids: Vec<i64> = self.outbox.mails.keys().copied().collect();
+                let ids: Vec<i64> = self.outbox.mails.keys().collect();
                 if let Some(&id) = ids.get(which % ids.len().max(1)) {
                     self.outbox.mails.remove(&id);
                     self.removed.push(id);

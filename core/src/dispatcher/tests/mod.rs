@@ -38,7 +38,6 @@ use crate::address::Domain;
 use crate::event::FailureKind;
 use crate::io::{CloseReason, ConnectError, QueryId, Tls, TlsVersion};
 use crate::next_hop::{Port, TlsMode};
-use crate::outbox::TRANSACTION_RECIPIENT_LIMIT;
 use crate::settings::RateLimit;
 use crate::time::UnixTime;
 

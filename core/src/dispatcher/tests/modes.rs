@@ -43,7 +43,7 @@ fn deliver_is_about_one_domain_and_makes_no_bounces() {
     world.run();
     assert!(world.drained_at.is_some());
     assert_eq!(world.outbox.deleted, [good]);
-    let left: Vec<i64> = world.outbox.mails.keys().copied().collect();
+    let left: Vec<i64> = world.outbox.mails.keys().collect();
     assert_eq!(left, [bad, later, other, relayed, waiting, given_up]);
     assert_eq!((world.failures(bad).len(), world.failures(later).len()), (1, 1));
     assert!(world.outbox.replaced.is_empty() && world.server("192.0.2.2").connections == 0);

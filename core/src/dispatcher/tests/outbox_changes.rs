@@ -44,8 +44,9 @@ fn claimed_mail_that_somebody_redirects_goes_to_the_new_recipient() {
         world.mail(&format!("s{number}@origin.example"), "a@example.org", "x");
     }
     run_until_accepted(&mut world, "192.0.2.1", 1);
-    for mail in world.outbox.mails.values_mut() {
-        mail.recipient = "b@example.net".into();
+    let ids: Vec<i64> = world.outbox.mails.keys().collect();
+    for id in ids {
+        world.outbox.mails.get_mut(&id).unwrap().recipient = "b@example.net".into();
     }
     world.outbox.data_version += 1;
     world.input(Input::OutboxChanged);

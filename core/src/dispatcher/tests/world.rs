@@ -125,14 +125,9 @@ impl World {
 
     pub(super) fn mail_by(&mut self, remote: Option<&str>, sender: &str, recipient: &str, data: &str) -> i64 {
         self.outbox.data_version += 1;
-        self.outbox.insert(Mail {
-            remote: remote.map(Into::into),
-            sender: Some(sender.into()).filter(|sender: &String| !sender.is_empty()),
-            recipient: recipient.into(),
-            data: Bytes::copy_from_slice(data.as_bytes()),
-            submission: self.now.wall,
-            faillog: Vec::new(),
-        })
+        let mail = Mail::new(sender, recipient, data.to_owned(), self.now.wall);
+        let remote = remote.map(|remote| Bytes::copy_from_slice(remote.as_bytes()));
+        self.outbox.insert(Mail { remote, ..mail })
     }
 
     /// Gives a mail a history of failures.
@@ -407,7 +402,8 @@ impl World {
     }
 
     pub(super) fn failures(&self, id: i64) -> Vec<String> {
-        self.outbox.mails[&id].texts()
+        let attempts = self.outbox.mails[&id].faillog.iter();
+        attempts.map(|attempt| String::from_utf8_lossy(&attempt.text).into()).collect()
     }
 
     pub(super) fn notes(&self) -> String {

@@ -90,7 +90,7 @@ impl Pair {
             _ => ("mail_data = 'changed'", |mail| mail.data = "changed".into()),
         };
         self.fixture.execute(&format!("UPDATE outbox SET {assignment} WHERE mail_id = ?1"), [id.0]);
-        self.memory.change(id, change);
+        self.memory.mail_mut(id).map(change);
     }
 
     /// Does one thing in both; what they say.
