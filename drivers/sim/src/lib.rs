@@ -27,6 +27,7 @@ mod map;
 mod mutation;
 mod network;
 mod outbox;
+mod poison;
 mod servers;
 mod swarm;
 mod transcript;

@@ -57,6 +57,8 @@ pub(crate) enum Mutation {
     LogsSecrets,
     /// More is known than there is.
     HoardsRows,
+    /// Nothing of a commit is recorded of which something cannot be.
+    StopsAtPoison,
     /// After a while the outbox is never looked at again.
     FallsAsleep,
     /// No connection is made while the name servers are silent.

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use cmail_delivery::bounce::{compose_ordered, needed_octets};
 use cmail_delivery::outbox::{
     Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS,
-    FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, MailId, Row, StoreReply, StoreRequest,
-    TRANSACTION_RECIPIENT_LIMIT, is_null_path,
+    FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, MailId, Refused, Row, StoreReply,
+    StoreRequest, TRANSACTION_RECIPIENT_LIMIT, is_null_path,
 };
 use cmail_delivery::time::UnixTime;
 
 use crate::facts::canonical;
+use crate::poison::{Poison, Poisoned, Refusals};
 
 /// Most faillog rows of a mail that are read for a bounce.
 const ATTEMPT_LIMIT: usize = 100;
@@ -99,12 +100,26 @@ pub(crate) struct Effects {
     pub(crate) bounces: Vec<(MailId, Vec<MailId>)>,
 }
 
+/// What becomes of a commit.
+#[derive(Debug)]
+pub(crate) struct Sifted {
+    /// What is recorded.
+    pub(crate) commit: Commit,
+    /// Originals of bounces that cannot be made.
+    pub(crate) remaining: Vec<MailId>,
+    /// Mail that others have changed, as it is now.
+    pub(crate) changed: Vec<Row>,
+    /// Mail for which the database can do nothing.
+    pub(crate) refused: Vec<Refused>,
+}
+
 /// The table.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outbox {
     mails: BTreeMap<MailId, Mail>,
     last_id: i64,
     data_version: i64,
+    poisoned: Poisoned,
     /// What mail was when the daemon claimed it, recalled it, or read it for a bounce.
     claimed: BTreeMap<MailId, Row>,
 }
@@ -142,15 +157,42 @@ impl Outbox {
         self.mails.insert(id, mail);
     }
 
+    /// From now on the database can do nothing for a row.
+    pub(crate) fn poison(&mut self, id: MailId, poison: Poison) {
+        self.poisoned.insert(id, poison);
+    }
+
+    /// What cannot be done for a row, if something cannot.
+    pub(crate) fn poison_of(&self, id: MailId) -> Option<Poison> {
+        self.poisoned.get(id)
+    }
+
+    /// Whether a server has taken a row that cannot be deleted.
+    pub(crate) fn is_stuck(&self, id: MailId) -> bool {
+        self.poisoned.is_stuck(id)
+    }
+
+    /// The administrator mends what is wrong.
+    pub(crate) fn heal(&mut self) {
+        self.poisoned.heal();
+    }
+
+    /// Whether a commit cannot be done as a whole.
+    pub(crate) fn is_poisoned(&self, commit: &Commit) -> bool {
+        self.poisoned.concerns(commit)
+    }
+
     /// Another process deletes a row.
     pub(crate) fn remove(&mut self, id: MailId) -> Option<Mail> {
         self.data_version += 1;
+        self.poisoned.remove(id);
         self.mails.remove(&id)
     }
 
     /// Another process puts other mail in the place of a row.
     pub(crate) fn exchange(&mut self, id: MailId, mail: Mail) {
         self.data_version += 1;
+        self.poisoned.remove(id);
         self.mails.insert(id, mail);
     }
 
@@ -179,8 +221,9 @@ impl Outbox {
                 self.read_failed(ids, *original_limit_octets)
             }
             StoreRequest::Recall { ids } => {
-                let rows = self.existing(ids).map(|(id, mail)| mail.row(id)).collect();
-                StoreReply::Recalled { rows, unreadable: Vec::new() }
+                let (ids, unreadable) = self.poisoned.sift(ids);
+                let rows = self.untaken(&ids).map(|(id, mail)| mail.row(id)).collect();
+                StoreReply::Recalled { rows, unreadable }
             }
             StoreRequest::Commit(_) => return None,
         })
@@ -206,9 +249,11 @@ impl Outbox {
         self.claimed.clear();
     }
 
-    /// What can be recorded of a commit, since others have changed the rest, and that rest as it is now.
-    pub(crate) fn sift(&mut self, commit: &Commit) -> (Commit, Vec<MailId>, Vec<Row>) {
-        let (mut commit, mut remaining, mut changed) = (commit.clone(), Vec::new(), Vec::new());
+    /// What can be recorded of a commit, since others have changed the rest or it is refused, and that rest as it is now.
+    pub(crate) fn sift(&mut self, commit: &Commit) -> Sifted {
+        let mut commit = commit.clone();
+        let Refusals { refused, mut remaining } = self.poisoned.refuse(&mut commit);
+        let mut changed = Vec::new();
         let mut is_as_claimed = |id: MailId, with_remote: bool| {
             let before = self.claimed.remove(&id);
             let now = self.mails.get(&id).map(|mail| mail.row(id));
@@ -229,7 +274,7 @@ impl Outbox {
             is_whole
         });
         remaining.retain(|id| self.mails.contains_key(id));
-        (commit, remaining, changed)
+        Sifted { commit, remaining, changed, refused }
     }
 
     /// Makes verdicts durable.
@@ -302,12 +347,16 @@ impl Outbox {
     fn scan(&self, after: Cursor, limit: u32) -> StoreReply {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut found = after.next_id().into_iter().flat_map(|first| self.mails.range(first..));
-        let rows: Vec<Row> = found.by_ref().take(limit).map(|(&id, mail)| mail.row(id)).collect();
-        let next = found.next().and(rows.last()).map(|row| Cursor::After(row.id));
+        let ids: Vec<MailId> = found.by_ref().take(limit).map(|(&id, _)| id).collect();
+        let next = found.next().and(ids.last()).map(|id| Cursor::After(*id));
+        let (taken, ids): (Vec<MailId>, Vec<MailId>) =
+            ids.into_iter().partition(|id| self.poisoned.is_stuck(*id));
+        let (lost, ids): (Vec<MailId>, Vec<MailId>) =
+            ids.into_iter().partition(|id| self.poisoned.get(*id) == Some(Poison::Find));
         StoreReply::Rows {
-            rows,
-            taken: Vec::new(),
-            unreadable: Vec::new(),
+            rows: self.existing(&ids).map(|(id, mail)| mail.row(id)).collect(),
+            taken,
+            unreadable: self.poisoned.sift(&lost).1,
             next,
             data_version: self.data_version,
         }
@@ -315,9 +364,10 @@ impl Outbox {
 
     fn claim(&self, ids: &[MailId], limit: usize) -> StoreReply {
         let mut transactions: Vec<ClaimedTransaction> = Vec::new();
+        let (ids, unreadable) = self.poisoned.sift(ids);
         let mut left_over = Vec::new();
         let mut heads_octets = 0;
-        for (id, mail) in self.existing(ids) {
+        for (id, mail) in self.untaken(&ids) {
             let row = mail.row(id);
             let of_message = |transaction: &&mut ClaimedTransaction| {
                 transaction.rows.len() < TRANSACTION_RECIPIENT_LIMIT
@@ -340,7 +390,7 @@ impl Outbox {
             let data_octets = mail.data.len() as u64;
             transactions.push(ClaimedTransaction { rows: vec![row], data_octets, head });
         }
-        StoreReply::Claimed { transactions, left_over, unreadable: Vec::new() }
+        StoreReply::Claimed { transactions, left_over, unreadable }
     }
 
     fn piece(&self, id: MailId, offset: u64, limit: u32) -> Bytes {
@@ -355,9 +405,10 @@ impl Outbox {
 
     fn read_failed(&self, ids: &[MailId], original_limit_octets: u64) -> StoreReply {
         let mut messages: Vec<(Bytes, FailedMessage)> = Vec::new();
+        let (ids, unreadable) = self.poisoned.sift(ids);
         let mut left_over = Vec::new();
         let mut originals_octets = 0;
-        for (id, mail) in self.existing(ids) {
+        for (id, mail) in self.existing(&ids) {
             let skipped = mail.faillog.len().saturating_sub(ATTEMPT_LIMIT);
             let attempts = mail.faillog.iter().skip(skipped).cloned().collect();
             let failed = FailedMail { row: mail.row(id), submission: mail.submission, attempts };
@@ -381,7 +432,12 @@ impl Outbox {
             messages.push((mail.data.clone(), message));
         }
         let messages = messages.into_iter().map(|(_, message)| message).collect();
-        StoreReply::Failed { messages, left_over, unreadable: Vec::new() }
+        StoreReply::Failed { messages, left_over, unreadable }
+    }
+
+    /// Those that exist, without what servers have taken.
+    fn untaken<'a>(&'a self, ids: &'a [MailId]) -> impl Iterator<Item = (MailId, &'a Mail)> {
+        self.existing(ids).filter(|(id, _)| !self.poisoned.is_stuck(*id))
     }
 
     fn existing<'a>(&'a self, ids: &'a [MailId]) -> impl Iterator<Item = (MailId, &'a Mail)> {

@@ -16,6 +16,7 @@ mod limits;
 mod liveness;
 mod loss;
 mod memory;
+mod poison;
 mod retries;
 mod secrets;
 mod waiting;
@@ -58,6 +59,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<secrets::Secrets>::default(),
         Box::<memory::Memory>::default(),
         Box::<liveness::Liveness>::default(),
+        Box::<poison::OnePoisonedRow>::default(),
         Box::<waiting::WithoutDns>::default(),
         Box::<waiting::Bounded>::default(),
     ]

@@ -198,6 +198,26 @@ fn a_failure_of_mail_because_of_a_limit_of_connections_is_noticed() {
     assert!(objections.contains(&"a limit of connections costs no mail a failure"), "{objections:?}");
 }
 
+/// Objections to a build in worlds where the database can do nothing for some rows.
+fn objections_to_poison(mutation: Mutation) -> Vec<&'static str> {
+    let faults =
+        Faults { poison: 60, refusals: 100, odd_servers: 300, store_failures: 50, ..Faults::default() };
+    let world = |seed| Options { messages_per_hour: 60, faults: faults.clone(), ..options_of(seed, HOURS) };
+    let outcomes = (0..20).map(|seed| run_options(seed, world(seed), mutation, Dialogue::Off));
+    outcomes.filter_map(|outcome| outcome.witness.violation.map(|violation| violation.checker)).collect()
+}
+
+#[test]
+fn a_poisoned_row_costs_only_itself() {
+    assert_eq!(objections_to_poison(Mutation::None), Vec::<&str>::new());
+}
+
+#[test]
+fn a_poisoned_row_that_stops_all_others_is_noticed() {
+    let objections = objections_to_poison(Mutation::StopsAtPoison);
+    assert!(objections.contains(&"one poisoned row costs only itself"), "{objections:?}");
+}
+
 #[test]
 fn mail_that_is_never_looked_at_is_noticed() {
     assert_caught(Mutation::FallsAsleep, "what can be delivered is delivered");

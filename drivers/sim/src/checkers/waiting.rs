@@ -54,7 +54,8 @@ struct Watch {
     useless: HashMap<IpAddr, bool>,
     /// Where watched mail goes, and since when it has only waited.
     waiting: BTreeMap<MailId, (IpAddr, Instant)>,
-    /// Mail that was claimed: it waits for nobody any more, although it may be seen until its verdict is recorded.
+    /// Mail that was claimed, or for which the database can do nothing: it waits for nobody any more, although it may be seen until
+    /// its verdict is recorded.
     claimed: HashSet<MailId>,
 }
 
@@ -65,7 +66,13 @@ impl Watch {
             Fact::Started { is_pass, .. } => *self = Self { is_over: is_pass, ..Self::default() },
             Fact::Draining | Fact::Stopped { .. } => *self = Self { is_over: true, ..Self::default() },
             Fact::Answered { reply: StoreReply::Rows { rows, .. } } if !self.is_over => {
-                rows.iter().for_each(|row| self.know(row, now));
+                for row in rows {
+                    // It is set aside, and for a while also when that is mended.
+                    if scene.outbox.poison_of(row.id).is_some() {
+                        self.claimed.insert(row.id);
+                    }
+                    self.know(row, now);
+                }
             }
             Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
                 for row in transactions.iter().flat_map(|transaction| &transaction.rows) {

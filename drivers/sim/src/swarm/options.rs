@@ -63,6 +63,8 @@ pub(crate) struct Faults {
     pub(crate) retries: u32,
     /// The core is called in an order that makes no sense.
     pub(crate) disorder: u32,
+    /// The database can do nothing for a row, until there are no faults any more.
+    pub(crate) poison: u32,
 }
 
 /// Everything that a seed decides at the beginning.
@@ -116,7 +118,7 @@ impl Options {
     /// What this seed decides.
     pub(crate) fn draw(dice: &mut Dice, hours: u32) -> Self {
         let retry_interval_s = number(dice.pick(&[0, 60, 600, 1800, 3600, 3600, 3600, 14_400]));
-        Self {
+        let mut options = Self {
             hours,
             messages_per_hour: number(dice.pick(&[1, 2, 5, 10, 20])),
             messages: 0,
@@ -145,7 +147,9 @@ impl Options {
             faults: Faults::draw(dice),
             dns_attempts: number(dice.pick(&[1, 2, 2])),
             dns_drops_edns: dice.chance(100),
-        }
+        };
+        options.faults.poison = number(dice.pick(&[0, 0, 10, 100]));
+        options
     }
 
     /// What the administrator has configured.
@@ -257,6 +261,7 @@ entries! {
     "faults.clock_jumps" => faults.clock_jumps;
     "faults.retries" => faults.retries;
     "faults.disorder" => faults.disorder;
+    "faults.poison" => faults.poison;
 }
 
 impl fmt::Display for Options {
@@ -295,6 +300,7 @@ impl Faults {
             disorder: some(&[1, 20]),
             mute_servers: some(&[50, 300, 700]),
             dns_silences: some(&[100, 1000, 3000]),
+            poison: 0,
         }
     }
 }

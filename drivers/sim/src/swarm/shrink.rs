@@ -9,7 +9,7 @@ use crate::witness::Violation;
 type Simplification = fn(&mut Options);
 
 /// What is tried, again and again until nothing helps any more.
-const SIMPLIFICATIONS: [Simplification; 46] = [
+const SIMPLIFICATIONS: [Simplification; 47] = [
     |options| options.faults = Faults::default(),
     |options| submit_at_most(options, 1),
     |options| submit_at_most(options, 2),
@@ -59,6 +59,7 @@ const SIMPLIFICATIONS: [Simplification; 46] = [
     |options| options.faults.clock_jumps = 0,
     |options| options.faults.retries = 0,
     |options| options.faults.disorder = 0,
+    |options| options.faults.poison = 0,
 ];
 
 /// Bounds the messages, unless they are bounded so already: nothing may become less simple again.

@@ -8,6 +8,7 @@ use cmail_delivery::time::Duration;
 use super::{Happening, World};
 use crate::facts::{Fact, Origin};
 use crate::mutation::Mutation;
+use crate::outbox::Sifted;
 
 /// After so much time a build that falls asleep does.
 const SLEEP_AFTER_MICROS: u64 = 1_800_000_000;
@@ -48,7 +49,11 @@ impl World {
         if is_asleep {
             return;
         }
-        let result = if self.call_dice.chance(self.faults.store_failures) {
+        let stops_at_poison = self.mutation == Mutation::StopsAtPoison
+            && matches!(&request, StoreRequest::Commit(commit) if self.outbox.is_poisoned(commit));
+        let result = if stops_at_poison {
+            Err(StoreError { trouble: StoreTrouble::Impossible, text: "a trigger says no".to_owned() })
+        } else if self.call_dice.chance(self.faults.store_failures) {
             let texts = ["database is locked", "database or disk is full", "disk I/O error"];
             Err(StoreError {
                 trouble: StoreTrouble::Busy,
@@ -83,10 +88,11 @@ impl World {
             return StoreReply::Data(bytes::Bytes::new());
         };
         let asked = commit;
-        let (commit, remaining, now_other) = self.outbox.sift(asked);
+        let Sifted { commit, remaining, changed: now_other, refused: not_done } = self.outbox.sift(asked);
         self.see(Fact::Committing { commit: &commit });
         let (mut reply, effects) = self.outbox.commit(&commit, self.clock.now().wall);
-        if let StoreReply::Committed { not_replaced, changed, bounces, .. } = &mut reply {
+        if let StoreReply::Committed { not_replaced, changed, bounces, refused, .. } = &mut reply {
+            refused.extend(not_done);
             not_replaced.extend(remaining);
             changed.extend(now_other);
             let mut made = std::mem::take(bounces).into_iter();

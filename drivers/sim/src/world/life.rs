@@ -11,6 +11,9 @@ use crate::map::Map;
 use crate::network::ClientEnd;
 use crate::swarm::Faults;
 
+/// How long mail is set aside for which the database could do nothing.
+const LONGEST_PAUSE_S: u64 = 3600;
+
 impl World {
     pub(super) fn start(&mut self) {
         if self.daemon.is_some() {
@@ -118,6 +121,7 @@ impl World {
         self.faults = Faults::default();
         self.crashes_in = None;
         self.is_healed = true;
+        self.outbox.heal();
         self.map.heal();
         self.down.fill(None);
         self.dns.fails_until = Instant::default();
@@ -140,6 +144,9 @@ impl World {
         let rows = self.outbox.len() as u64;
         // A mail, its bounce, and a conversation of a second for each on one connection.
         let mut bound_s = longest_conversation_s + 2 * attempts * attempt_s + 10 * rows;
+        if self.options.faults.poison > 0 {
+            bound_s += LONGEST_PAUSE_S;
+        }
         if let Some(limit) = settings.rate_limit {
             bound_s += 4 * attempts * rows * limit.per.as_secs() / u64::from(limit.transactions);
         }

@@ -12,6 +12,7 @@ use crate::facts::{Fact, Origin};
 use crate::map::Map;
 use crate::mutation::Mutation;
 use crate::outbox::{Digest, Mail};
+use crate::poison::Poison;
 
 /// Recipients that are none.
 const MALFORMED_RECIPIENTS: [&str; 5] =
@@ -75,6 +76,12 @@ impl World {
             self.recipients += 1;
             let mail = self.draw_mail(sender.clone(), zone, data.clone(), Arc::clone(&digest));
             let id = self.outbox.submit(mail);
+            if self.people_dice.chance(self.faults.poison)
+                && let Some(poison) =
+                    self.people_dice.pick(&[Poison::Record, Poison::Record, Poison::Read, Poison::Find])
+            {
+                self.outbox.poison(id, *poison);
+            }
             self.see(Fact::Inserted { id, origin: Origin::Submitted });
         }
         // Who does not notice finds it at the next look.
@@ -159,6 +166,8 @@ impl World {
         let dice = &mut self.people_dice;
         let Some(id) = self.outbox.some_id(dice) else { return };
         match dice.below(5) {
+            // What a server has taken stays what it is: its note would be one of the other mail.
+            4 if self.outbox.is_stuck(id) => return,
             4 => {
                 // It takes the number of one that it removes, as where a backup is restored.
                 let zone = dice.index(self.map.zones.len());

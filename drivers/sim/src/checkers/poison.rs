@@ -1,0 +1,82 @@
+//! One row for which the database can do nothing costs only itself: what becomes of all other mail is recorded with one of the next
+//! commits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cmail_delivery::event::{Event, FailureKind};
+use cmail_delivery::outbox::{MailId, RequestId, StoreRequest};
+
+use super::Checker;
+use crate::facts::{Fact, Scene};
+
+/// So many commits may pass. The database refuses some as a whole, for no reason of theirs, but not so many in a row.
+const COMMIT_LIMIT: u64 = 25;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct OnePoisonedRow {
+    /// How many commits were answered in the life of this daemon, and those that are not.
+    commits: u64,
+    open: BTreeSet<RequestId>,
+    /// Mail with a verdict that is not recorded, and after how many commits it came.
+    pending: BTreeMap<MailId, u64>,
+    /// Mail that others have had a hand in: what becomes of it may be for nobody.
+    meddled: BTreeSet<MailId>,
+}
+
+impl Checker for OnePoisonedRow {
+    fn name(&self) -> &'static str {
+        "one poisoned row costs only itself"
+    }
+
+    fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
+        match fact {
+            Fact::Started { .. } | Fact::Stopped { .. } | Fact::Draining => *self = Self::default(),
+            Fact::Removed { id } | Fact::Meddled { id } => {
+                self.meddled.insert(id);
+                self.pending.remove(&id);
+            }
+            Fact::Log(Event::Delivered { id, .. }) => self.has_verdict(scene, *id),
+            Fact::Log(Event::Failed { id, kind, .. }) if *kind != FailureKind::Early => {
+                self.has_verdict(scene, *id);
+            }
+            Fact::Asked { id, request: StoreRequest::Commit(commit) } => {
+                self.open.insert(id);
+                for replacement in &commit.replaced {
+                    let is_healthy = |id: &MailId| scene.outbox.poison_of(*id).is_none();
+                    let is_untouched =
+                        |id: &MailId| !self.meddled.contains(id) && scene.outbox.mail(*id).is_some();
+                    if replacement.originals.iter().all(|id| is_healthy(id) && is_untouched(id)) {
+                        replacement.originals.iter().for_each(|id| self.has_verdict(scene, *id));
+                    }
+                }
+            }
+            Fact::Committing { commit } => {
+                let failed = commit.failed.iter().map(|attempt| &attempt.id);
+                let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
+                for id in commit.delivered.iter().chain(failed).chain(replaced) {
+                    self.pending.remove(id);
+                }
+            }
+            Fact::Told { id, .. } if self.open.remove(&id) => {
+                self.commits += 1;
+                let overdue = self.pending.iter().find(|(_, since)| self.commits - **since > COMMIT_LIMIT);
+                if let Some((id, _)) = overdue {
+                    return Err(format!(
+                        "what became of mail {id} is not recorded by {COMMIT_LIMIT} commits"
+                    ));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl OnePoisonedRow {
+    fn has_verdict(&mut self, scene: &Scene<'_>, id: MailId) {
+        if scene.outbox.poison_of(id).is_none() && !self.meddled.contains(&id) {
+            self.pending.entry(id).or_insert(self.commits);
+        }
+    }
+}
