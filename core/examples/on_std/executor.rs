@@ -35,12 +35,17 @@ pub(crate) fn run(
     mut log: impl FnMut(&Event),
 ) -> MemoryOutbox {
     let clock = Clock::now();
-    let dispatcher = Dispatcher::new(now(clock), settings, Default::default(), Mode::Daemon, seed);
+    let now = now(clock);
+    let dispatcher = Dispatcher::new(now, settings, Default::default(), Mode::Daemon, seed);
     let (dialled, dials) = channel();
     let (links, queries) = (BTreeMap::new(), BTreeMap::new());
-    let mut executor = Executor { clock, dispatcher, outbox, links, queries, dialled, is_drained: false };
+    let mut executor =
+        Executor { clock, now, dispatcher, outbox, links, queries, dialled, is_drained: false };
     let mut is_draining = false;
     loop {
+        // Deadlines are judged by a clock that was read before the sockets: what had come in by then counts, however long
+        // this process was stopped. So all that happens in one turn happens now.
+        executor.read_clock();
         // 1. What the dispatcher wants, until it wants nothing more.
         executor.carry_out(&mut log);
         if executor.is_drained {
@@ -51,17 +56,15 @@ pub(crate) fn run(
             executor.input(Input::Drain);
             continue;
         }
-        // 2. What has happened. Deadlines are judged by a clock that was read before: what had come in by then counts,
-        // however long this process was stopped.
-        let now = executor.now();
+        // 2. What has happened.
         let has_moved = executor.look_after_sockets(&mut log);
         // 3. What is due.
         let left = match executor.dispatcher.poll_timeout() {
-            Some((at, _)) => at.saturating_duration_since(now.monotonic),
+            Some((at, _)) => at.saturating_duration_since(executor.now.monotonic),
             None => Duration::MAX,
         };
         if left.is_zero() {
-            executor.dispatcher.handle_timeout(now);
+            executor.dispatcher.handle_timeout(executor.now);
         } else if !has_moved {
             // 4. Nothing is to be done now. A program that adds mail from another thread would send it through this
             // channel too, and say `Input::OutboxChanged`.
@@ -85,6 +88,7 @@ enum Link {
 
 struct Executor {
     clock: Clock,
+    now: Now,
     dispatcher: Dispatcher,
     outbox: MemoryOutbox,
     links: BTreeMap<ConnectionId, Link>,
@@ -94,12 +98,12 @@ struct Executor {
 }
 
 impl Executor {
-    fn now(&self) -> Now {
-        now(self.clock)
+    fn read_clock(&mut self) {
+        self.now = now(self.clock);
     }
 
     fn input(&mut self, input: Input<'_>) {
-        self.dispatcher.handle_input(self.now(), input);
+        self.dispatcher.handle_input(self.now, input);
     }
 
     fn carry_out(&mut self, log: &mut impl FnMut(&Event)) {
@@ -185,7 +189,6 @@ impl Executor {
 
     /// Writes as much as the socket takes; returns whether it took anything.
     fn write(&mut self, connection: ConnectionId) -> bool {
-        let now = self.now();
         let Some(Link::Open { stream, unsent, has_more }) = self.links.get_mut(&connection) else {
             return false;
         };
@@ -194,7 +197,7 @@ impl Executor {
             // Only when all is written is more asked for: so memory stays bounded, and pieces that have to go apart do.
             if unsent.is_empty() {
                 while *has_more && unsent.len() < PIECE_OCTETS {
-                    *has_more = self.dispatcher.poll_transmit(now, connection, PIECE_OCTETS, unsent);
+                    *has_more = self.dispatcher.poll_transmit(self.now, connection, PIECE_OCTETS, unsent);
                 }
             }
             if unsent.is_empty() {
@@ -253,6 +256,7 @@ impl Executor {
         let has_sockets = !self.links.is_empty() || !self.queries.is_empty();
         let span = if has_sockets { left.min(TURN) } else { left };
         if let Ok((connection, dialled)) = dials.recv_timeout(span) {
+            self.read_clock();
             self.take_dialled(connection, dialled);
         }
     }

@@ -107,7 +107,7 @@ pub enum TimeoutReason {
 ///
 /// Each [`Output::Store`] is answered once, with success or failure, and in the order in which they were asked for, but for pieces of
 /// mail data. What had been received before a deadline counts, if it is given in before [`handle_timeout`](Self::handle_timeout)
-/// is called with a later time: so read the clock, then the sockets, and call it with the clock that was read. After
+/// is called with a later time: so read the clock, then the sockets, and use for both what the clock has said. After
 /// [`Output::Drained`] nothing more is to be done.
 ///
 /// # Time
@@ -121,7 +121,7 @@ pub enum TimeoutReason {
 /// Outputs that are not taken wait in memory. What one of them asks for is not asked for again, so that there are at most a few
 /// for each connection, DNS query and request; but each further input may add an event. So an executor that cannot go on stops
 /// giving inputs, and reads no sockets meanwhile. There are at most [`concurrency`](Settings::concurrency) connections for mail, each of
-/// which holds a claim of mail data and a piece; one scan, one walk and one commit are under way at a time. A mail that
+/// which holds no more mail data than one claim brings, and a piece; one scan, one walk and one commit are under way at a time. A mail that
 /// waits costs under 100 octets.
 ///
 /// # Transmission
