@@ -88,20 +88,30 @@ fn credentials_go_through_tls_with_any_certificate_to_a_loopback_address() {
     }
 }
 
+/// To loopback addresses credentials go in any case; that they go nowhere else without a valid certificate, tests of the session show.
 #[test]
-fn credentials_go_through_tls_with_a_valid_certificate() {
+fn the_certificate_of_a_relay_is_verified_for_the_host_that_the_remote_names() {
     let authority = Authority::new();
-    let mut world = World::new();
-    std::fs::write(world.path("roots.pem"), authority.pem()).unwrap();
-    world.set("tls_trustfile", world.path("roots.pem").display());
-    let identity = authority.issue(&["relay.example.net"]);
-    let server = SmtpServer::start(Script::new().starttls(&identity).auth("SCRAM-SHA-256", USER, PASSWORD));
-    world.dns.a("relay.example.net", server.ip());
-    let remote = format!("{USER}:{PASSWORD}@relay.example.net:{}/starttls", server.port());
-    world.insert(&Mail::to("a@example.org").remote(&remote));
-    assert_eq!(world.run(&["handoff", &remote]).code(), Some(0));
-    assert_eq!(world.database.failures(), []);
-    assert!(server.records().messages[0].tls);
+    for (name, verdict) in [
+        ("relay.example.net", "(certificate valid)"),
+        ("other.example.net", "(certificate not verified)"),
+        ("client.example", "(certificate not verified)"),
+    ] {
+        let mut world = World::new();
+        std::fs::write(world.path("roots.pem"), authority.pem()).unwrap();
+        world.set("tls_trustfile", world.path("roots.pem").display());
+        let identity = authority.issue(&[name]);
+        let script = Script::new().starttls(&identity).auth("SCRAM-SHA-256", USER, PASSWORD);
+        let server = SmtpServer::start(script);
+        world.dns.a("relay.example.net", server.ip());
+        let remote = format!("{USER}:{PASSWORD}@relay.example.net:{}/starttls", server.port());
+        world.insert(&Mail::to("a@example.org").remote(&remote));
+        let finished = world.run(&["handoff", &remote]);
+        assert_eq!((finished.code(), world.database.failures()), (Some(0), vec![]), "{name}");
+        assert!(server.records().messages[0].tls, "{name}");
+        assert_eq!(mechanism_used(&server).as_deref(), Some("SCRAM-SHA-256"), "{name}");
+        assert!(finished.stderr.contains(verdict), "{name}: {}", finished.stderr);
+    }
 }
 
 #[test]
