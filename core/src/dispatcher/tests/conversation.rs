@@ -260,3 +260,27 @@ fn the_mechanism_that_a_relay_has_taken_is_remembered() {
     let tried: Vec<String> = logins(&mut world).iter().map(|line| line[..10].to_owned()).collect();
     assert_eq!(tried, ["AUTH SCRAM", "AUTH PLAIN", "AUTH PLAIN"]);
 }
+
+#[test]
+fn credentials_go_over_tls_with_a_valid_certificate_or_to_a_loopback_address_and_nowhere_else() {
+    for (address, mode, certificate_is_valid, goes) in [
+        ("192.0.2.2", "/starttls", true, true),
+        ("192.0.2.2", "/starttls", false, false),
+        ("192.0.2.2", "", true, false),
+        ("127.0.0.2", "/starttls", false, true),
+        ("127.0.0.2", "", false, true),
+    ] {
+        let mut world = World::new();
+        let mut behaviour =
+            Behaviour::on("EHLO", "250-mx\r\n250-STARTTLS\r\n250 AUTH PLAIN").and("AUTH", "235 ok");
+        behaviour.certificate_is_valid = certificate_is_valid;
+        world.server(address).usual = behaviour;
+        let remote = format!("user:secret@{address}:25{mode}");
+        world.mail_by(Some(&remote), SENDER, "a@example.org", "x");
+        world.run_for(Duration::from_secs(60));
+        let server = world.server(address);
+        assert!(server.connections > 0, "{remote}");
+        assert_eq!(server.count("AUTH") > 0, goes, "{remote} {certificate_is_valid}");
+        assert_eq!(server.accepted.len(), usize::from(goes), "{remote} {certificate_is_valid}");
+    }
+}
