@@ -172,7 +172,7 @@ fn intake_of_waiting_mail(bencher: Bencher<'_, '_>, rows: i64) {
 }
 
 fn dispatcher_with(rows: i64) -> Dispatcher {
-    let now = Now { monotonic: Instant::from_micros(0), wall: UnixTime(1_000_000) };
+    let now = Now::new(Instant::from_micros(0), UnixTime(1_000_000));
     let mut dispatcher = Dispatcher::new(now, settings(), Hosts::new(), Mode::Daemon, [1; 32]);
     while let Some(output) = dispatcher.poll_output() {
         let Output::Store(request, StoreRequest::Scan { after, limit }) = output else { continue };

@@ -39,7 +39,7 @@
 //! use cmail_delivery::time::{Instant, UnixTime};
 //! use cmail_delivery::{Dispatcher, Input, MemoryOutbox, Mode, Now, Output, Settings};
 //!
-//! let mut now = Now { monotonic: Instant::from_micros(0), wall: UnixTime(1_700_000_000) };
+//! let mut now = Now::new(Instant::from_micros(0), UnixTime(1_700_000_000));
 //! let mut outbox = MemoryOutbox::new();
 //! let mail = Mail::new("alice@example.org", "bob@example.net", "Subject: hello\n\nhello\n", now.wall);
 //! let id = outbox.insert(Mail { remote: Some("192.0.2.25:25".into()), ..mail })?;

@@ -54,4 +54,34 @@ pub struct Now {
     pub monotonic: Instant,
     /// For what is stored and shown.
     pub wall: UnixTime,
+    /// How long ago that second began: less than a second, and nothing if it is not known. What is due at a second is done at its
+    /// beginning then.
+    pub since_second: Duration,
+}
+
+impl Now {
+    /// Both clocks at the beginning of a second.
+    pub const fn new(monotonic: Instant, wall: UnixTime) -> Self {
+        Self { monotonic, wall, since_second: Duration::ZERO }
+    }
+
+    /// When the wall clock will show a time, if nobody sets it; now if it shows that already.
+    pub(crate) fn when(self, time: UnixTime) -> Instant {
+        let seconds = u64::try_from(time.0.saturating_sub(self.wall.0)).unwrap_or(0);
+        self.monotonic + Duration::from_secs(seconds).saturating_sub(self.since_second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_is_waited_for_until_it_begins() {
+        let half = Duration::from_millis(500);
+        let now = Now { since_second: half, ..Now::new(Instant::from_micros(7_000_000), UnixTime(1000)) };
+        for (time, wait) in [(998, Duration::ZERO), (1000, Duration::ZERO), (1001, half), (1003, half * 5)] {
+            assert_eq!(now.when(UnixTime(time)), now.monotonic + wait, "{time}");
+        }
+    }
 }

@@ -30,7 +30,7 @@ fn settings() -> Settings {
 /// Octets that one indexed row costs, `fail_count` deciding whether it waits or is ready, and whether it is to be tried
 /// before its time.
 fn octets_per_row(fail_count: u32, is_ordered: bool) -> i64 {
-    let now = Now { monotonic: Instant::from_micros(0), wall: UnixTime(1_000_000) };
+    let now = Now::new(Instant::from_micros(0), UnixTime(1_000_000));
     let region = Region::new(ALLOCATOR);
     let mut dispatcher = Dispatcher::new(now, settings(), Hosts::new(), Mode::Daemon, [1; 32]);
     while let Some(output) = dispatcher.poll_output() {

@@ -110,7 +110,7 @@ struct World {
 
 impl World {
     fn new(mode: Mode, secret: String) -> Self {
-        let now = Now { monotonic: Instant::from_micros(1), wall: UnixTime(1_700_000_000) };
+        let now = Now::new(Instant::from_micros(1), UnixTime(1_700_000_000));
         let dispatcher = Dispatcher::new(now, settings(), Default::default(), mode.clone(), [3; 32]);
         let outbox = Outbox::new(settings().retries, &secret);
         Self {

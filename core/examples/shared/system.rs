@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::{Instant as Clock, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use cmail_delivery::Now;
 use cmail_delivery::io::ConnectError;
@@ -12,7 +12,8 @@ use cmail_delivery::time::{Instant, UnixTime};
 pub(crate) fn now(clock: Clock) -> Now {
     let monotonic = Instant::from_micros(u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX));
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { monotonic, wall: UnixTime(i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX)) }
+    let wall = UnixTime(i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX));
+    Now { monotonic, wall, since_second: Duration::from_nanos(since_1970.subsec_nanos().into()) }
 }
 
 /// The address of a socket that sends to another, whose port is chosen by the system.

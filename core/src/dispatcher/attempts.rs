@@ -118,8 +118,12 @@ impl Dispatcher {
     /// When a mail has rested, if it has not.
     fn rested_at(&self, id: MailId) -> Option<UnixTime> {
         let rest = self.attempts.rest_of(id, self.now.monotonic);
-        let whole_s = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
+        if rest.is_zero() {
+            return None;
+        }
+        let end = self.now.since_second + rest;
+        let whole_s = end.as_secs() + u64::from(end.subsec_nanos() > 0);
         let whole_s = i64::try_from(whole_s).unwrap_or(i64::MAX);
-        (whole_s > 0).then(|| UnixTime(self.now.wall.0.saturating_add(whole_s)))
+        Some(UnixTime(self.now.wall.0.saturating_add(whole_s)))
     }
 }

@@ -356,10 +356,7 @@ impl Dispatcher {
             Progress::Draining(since) => Some(since + DRAIN_SESSIONS),
             Progress::Drained => return None,
         };
-        let due = self.queue.next_wake().filter(|_| !self.is_draining()).map(|time| {
-            let seconds = u64::try_from(time.0.saturating_sub(self.now.wall.0)).unwrap_or(0);
-            self.now.monotonic + Duration::from_secs(seconds)
-        });
+        let due = self.queue.next_wake().filter(|_| !self.is_draining()).map(|time| self.now.when(time));
         let called_up =
             Some(self.now.monotonic).filter(|_| self.intake.has_called_up() && !self.is_draining());
         let arrived = Some(self.now.monotonic).filter(|_| self.intake.has_arrived() && !self.is_draining());

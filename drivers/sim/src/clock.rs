@@ -56,7 +56,8 @@ impl<E> Clock<E> {
     /// Both clocks.
     pub(crate) fn now(&self) -> Now {
         let passed_s = i64::try_from(self.now.as_micros() / 1_000_000).unwrap_or(i64::MAX);
-        Now { monotonic: self.now, wall: UnixTime(EPOCH + passed_s + self.wall_offset_s) }
+        let since_second = Duration::from_micros(self.now.as_micros() % 1_000_000);
+        Now { monotonic: self.now, wall: UnixTime(EPOCH + passed_s + self.wall_offset_s), since_second }
     }
 
     /// The monotonic clock.

@@ -90,7 +90,7 @@ struct Driver {
 
 impl Driver {
     fn new(mode: Mode) -> Self {
-        let now = Now { monotonic: Instant::from_micros(0), wall: UnixTime(1_000_000) };
+        let now = Now::new(Instant::from_micros(0), UnixTime(1_000_000));
         let mut settings = settings();
         settings.rate_limit = Some(RateLimit { transactions: 3, per: Duration::from_secs(1) });
         settings.destination_concurrency = 3;

@@ -215,7 +215,7 @@ fn what_the_walk_over_known_mail_finds_beyond_it_is_left_to_the_next_look() {
     // Found by simulation: such mail was tried again and again, all at one instant, if its whole next hop failed.
     let mut settings = settings();
     settings.resolver.servers.clear();
-    let mut now = Now { monotonic: Instant::from_micros(0), wall: UnixTime(1_000_000) };
+    let mut now = Now::new(Instant::from_micros(0), UnixTime(1_000_000));
     let mut dispatcher = Dispatcher::new(now, settings, Hosts::new(), Mode::Daemon, [1; 32]);
     let row = Row {
         id: MailId(5),
@@ -246,7 +246,7 @@ fn what_the_walk_over_known_mail_finds_beyond_it_is_left_to_the_next_look() {
 
 #[test]
 fn the_next_rows_are_asked_for_before_those_that_came_are_taken_in() {
-    let now = Now { monotonic: Instant::from_micros(0), wall: UnixTime(1_000_000) };
+    let now = Now::new(Instant::from_micros(0), UnixTime(1_000_000));
     let mut dispatcher = Dispatcher::new(now, settings(), Hosts::new(), Mode::Daemon, [1; 32]);
     let rows_after = |after: Cursor, count: u32, more: bool| {
         let rows = (1..=i64::from(count)).map(|number| Row {

@@ -36,7 +36,7 @@ fn row(id: i64, fail_count: u32) -> Row {
 
 impl Outbox {
     fn new() -> Self {
-        let now = Now { monotonic: Instant::from_micros(0), wall: UnixTime(1_000_000) };
+        let now = Now::new(Instant::from_micros(0), UnixTime(1_000_000));
         let settings = Settings { interval: INTERVAL, ..settings() };
         let mut outbox = Self {
             now,

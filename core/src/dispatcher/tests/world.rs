@@ -80,7 +80,7 @@ impl World {
     }
 
     pub(super) fn with(settings: Settings, mode: Mode) -> Self {
-        let now = Now { monotonic: Instant::from_micros(1_000_000), wall: UnixTime(1_000_000) };
+        let now = Now::new(Instant::from_micros(1_000_000), UnixTime(1_000_000));
         Self {
             now,
             dispatcher: Dispatcher::new(now, settings, Hosts::new(), mode, [7; 32]),

@@ -114,11 +114,14 @@ impl Clock {
     pub(super) fn now(self) -> Now {
         let micros = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX);
         // A clock that stands before 1970 is nothing to die of.
-        let wall = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
-            Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds),
+        let (wall, nanos) = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => (i64::try_from(after.as_secs()).unwrap_or(i64::MAX), after.subsec_nanos()),
+            Err(before) => {
+                (i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds), 0)
+            }
         };
-        Now { monotonic: Instant::from_micros(micros), wall: UnixTime(wall) }
+        let since_second = Duration::from_nanos(nanos.into());
+        Now { monotonic: Instant::from_micros(micros), wall: UnixTime(wall), since_second }
     }
 }
 

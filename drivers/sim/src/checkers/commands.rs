@@ -311,7 +311,7 @@ mod tests {
         // So that nobody is promised TLS.
         settings.ports = [Port { number: 25, tls: TlsMode::Plain }].into();
         let (outbox, map) = (Outbox::new(), Map::default());
-        let now = Now { monotonic: Instant::default(), wall: UnixTime(0) };
+        let now = Now::new(Instant::default(), UnixTime(0));
         let scene = Scene { now, said_since: now.monotonic, settings: &settings, outbox: &outbox, map: &map };
         let mut witness = Witness::new(Dialogue::Off);
         let link = Link { epoch: 1, id: ConnectionId(1) };

@@ -196,7 +196,7 @@ mod tests {
     fn see(duplicates: &mut Duplicates, fact: Fact<'_>) -> Result<(), String> {
         let settings = Options::draw(&mut Dice::new(1), 1).settings();
         let (outbox, map) = (Outbox::new(), Map::default());
-        let now = Now { monotonic: Instant::default(), wall: UnixTime(0) };
+        let now = Now::new(Instant::default(), UnixTime(0));
         duplicates.see(
             &Scene { now, said_since: now.monotonic, settings: &settings, outbox: &outbox, map: &map },
             fact,

@@ -195,7 +195,7 @@ mod tests {
         let mut retries = Retries::default();
         for &(at_s, since_s, fact) in facts {
             let monotonic = Instant::default() + Duration::from_secs(at_s);
-            let now = Now { monotonic, wall: UnixTime(WALL + i64::try_from(at_s).unwrap()) };
+            let now = Now::new(monotonic, UnixTime(WALL + i64::try_from(at_s).unwrap()));
             let said_since = Instant::default() + Duration::from_secs(since_s);
             let scene = Scene { now, said_since, settings: &settings, outbox: &outbox, map: &map };
             retries.see(&scene, fact)?;

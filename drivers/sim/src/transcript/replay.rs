@@ -153,7 +153,7 @@ impl<'a> Replay<'a> {
             mutation,
             dispatcher: None,
             epoch: 0,
-            now: Now { monotonic: Instant::from_micros(0), wall: UnixTime(BEGIN) },
+            now: Now::new(Instant::from_micros(0), UnixTime(BEGIN)),
             outbox: transcript.scene.outbox(),
             dns: Dns::new(Dice::new(transcript.scene.seed), false),
             current: None,
@@ -555,7 +555,7 @@ impl<'a> Replay<'a> {
     fn advance(&mut self, to: Instant) {
         let to = to.max(self.now.monotonic);
         let seconds = i64::try_from(to.as_micros() / 1_000_000).unwrap_or(i64::MAX);
-        self.now = Now { monotonic: to, wall: UnixTime(BEGIN + seconds) };
+        self.now = Now::new(to, UnixTime(BEGIN + seconds));
     }
 }
 
