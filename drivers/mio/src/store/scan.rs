@@ -22,7 +22,8 @@ const SCAN: &str =
 const SCAN_UNTAKEN: &str = concat!(
     "SELECT ",
     row_columns!(),
-    " FROM outbox WHERE mail_id >= ?1 AND mail_id NOT IN (SELECT mail_id FROM dispatch_stuck) ORDER BY mail_id LIMIT ?2"
+    " FROM outbox WHERE mail_id >= ?1 AND NOT EXISTS (SELECT 1 FROM dispatch_stuck AS stuck WHERE \
+     stuck.mail_id = outbox.mail_id AND CAST(mail_submission AS INTEGER) <= since) ORDER BY mail_id LIMIT ?2"
 );
 
 /// Ids as the index has them.

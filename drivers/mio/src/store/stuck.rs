@@ -5,6 +5,8 @@
 use cmail_delivery::outbox::MailId;
 use rusqlite::{Connection, params};
 
+use super::error::trouble;
+
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS dispatch_stuck \
     (mail_id INTEGER PRIMARY KEY NOT NULL, since INTEGER NOT NULL, text TEXT)";
 
@@ -15,13 +17,14 @@ pub(super) fn exists(connection: &Connection) -> rusqlite::Result<bool> {
         .exists([])
 }
 
-/// Notes a mail.
+/// Notes a mail. A note is about mail that was submitted by then, so that another program may put other mail in its place.
 pub(super) fn note(connection: &Connection, id: MailId, text: &str) -> rusqlite::Result<()> {
     connection.execute_batch(CREATE)?;
     connection
         .prepare_cached(
-            "INSERT INTO dispatch_stuck (mail_id, since, text) VALUES (?1, strftime('%s', 'now'), ?2) \
-             ON CONFLICT (mail_id) DO UPDATE SET text = excluded.text",
+            "INSERT INTO dispatch_stuck (mail_id, since, text) VALUES (?1, max(CAST(strftime('%s', 'now') AS INTEGER), \
+             ifnull((SELECT CAST(mail_submission AS INTEGER) FROM outbox WHERE mail_id = ?1), 0)), ?2) \
+             ON CONFLICT (mail_id) DO UPDATE SET text = excluded.text, since = excluded.since",
         )?
         .execute(params![id.0, text])
         .map(drop)
@@ -34,13 +37,58 @@ pub(super) fn end(connection: &Connection, id: MailId) -> rusqlite::Result<()> {
 
 /// Whether a mail is noted.
 pub(super) fn contains(connection: &Connection, id: MailId) -> rusqlite::Result<bool> {
-    connection.prepare_cached("SELECT 1 FROM dispatch_stuck WHERE mail_id = ?1")?.exists([id.0])
+    connection
+        .prepare_cached(
+            "SELECT 1 FROM dispatch_stuck WHERE mail_id = ?1 AND NOT EXISTS (SELECT 1 FROM outbox \
+             WHERE outbox.mail_id = ?1 AND CAST(mail_submission AS INTEGER) > since)",
+        )?
+        .exists([id.0])
 }
 
-/// The mail of a range of ids that is noted.
+/// The mail of a range of ids that is noted. Where it cannot be read what stands there now, the note counts.
 pub(super) fn between(connection: &Connection, first: MailId, last: MailId) -> rusqlite::Result<Vec<MailId>> {
-    connection
+    let mut ids = connection
         .prepare_cached("SELECT mail_id FROM dispatch_stuck WHERE mail_id BETWEEN ?1 AND ?2")?
         .query_map([first.0, last.0], |row| row.get(0).map(MailId))?
-        .collect()
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut failure = None;
+    ids.retain(|id| {
+        contains(connection, *id).unwrap_or_else(|error| {
+            if !trouble(connection, &error).is_about_a_row() {
+                failure = Some(error);
+            }
+            true
+        })
+    });
+    failure.map_or(Ok(ids), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Fixture;
+    use super::*;
+
+    #[test]
+    fn a_note_is_about_the_mail_that_was_taken_and_about_no_other_in_its_place() {
+        let fixture = Fixture::new();
+        let connection = &fixture.database.connection;
+        // The last one comes from a machine whose clock is wrong, or from a program that writes something else there.
+        for submission in ["0", "strftime('%s', 'now')", "strftime('%s', 'now') + 100000", "'2026-11-30'"] {
+            let id = fixture.mail(None, "a@example.org", b"x");
+            let submit = |submission: &str| {
+                let set = format!("UPDATE outbox SET mail_submission = {submission} WHERE mail_id = ?1");
+                fixture.execute(&set, [id.0]);
+            };
+            submit(submission);
+            note(connection, id, "why").unwrap();
+            assert!(contains(connection, id).unwrap(), "{submission}");
+            assert_eq!(between(connection, id, id).unwrap(), [id], "{submission}");
+            submit("(SELECT since + 1 FROM dispatch_stuck WHERE dispatch_stuck.mail_id = outbox.mail_id)");
+            assert!(!contains(connection, id).unwrap(), "{submission}");
+            assert_eq!(between(connection, id, id).unwrap(), [], "{submission}");
+            // Should that be taken as well, and not be deleted either.
+            note(connection, id, "why").unwrap();
+            assert!(contains(connection, id).unwrap(), "{submission}");
+        }
+    }
 }
