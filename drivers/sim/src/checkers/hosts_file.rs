@@ -1,6 +1,6 @@
 //! `/etc/hosts` counts for the names of relays, as it was when the pass began, and for nothing else.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use cmail_delivery::address::Domain;
@@ -14,6 +14,9 @@ use crate::facts::{Fact, Link, Scene};
 
 /// After this no lookup is under way any more that was begun before.
 const LOOKUP_SPAN: Duration = Duration::from_secs(120);
+
+/// A pass that has lost its connection goes on at once.
+const GOING_ON_SPAN: Duration = Duration::from_secs(1);
 
 /// The name of a relay.
 #[derive(Debug)]
@@ -35,8 +38,10 @@ pub(super) struct HostsFile {
     names: Vec<Name>,
     /// The name that each address is of. It never changes.
     owners: HashMap<IpAddr, Option<usize>>,
-    /// The open connections for mail, and the names that they are for.
-    open: HashMap<Link, Option<usize>>,
+    /// The open connections for mail.
+    open: HashSet<Link>,
+    /// When the last of them was over.
+    emptied_at: Instant,
     read_at: Instant,
     has_stale: bool,
 }
@@ -56,11 +61,12 @@ impl Checker for HostsFile {
             Fact::Connecting { link, remote, purpose: Purpose::Smtp } => {
                 let address = remote.ip();
                 let owner = self.owner(address);
-                self.open.insert(link, owner);
+                self.open.insert(link);
                 return self.check(scene, link, address, owner);
             }
             Fact::Gone { link, .. } => {
                 self.open.remove(&link);
+                self.emptied_at = scene.now.monotonic;
             }
             Fact::Stopped { .. } => self.open.clear(),
             Fact::Called { .. } if self.has_stale => self.expire(scene),
@@ -138,20 +144,18 @@ impl HostsFile {
         Err(format!("[{link}] {} leads to {:?}, but {address} is connected to", name.name, name.current))
     }
 
-    /// Forgets what a name led to before, if no pass can be running that has begun then: no lookup is under way, nobody is
-    /// connected for it, and nobody waits for a connection, because there are places, also for last resorts, which have half of them.
+    /// Forgets what a name led to before, if no pass can be running that has begun then: no lookup is under way, and
+    /// nobody waits for a connection, for whatever reason, because there would be one. A pass for the name that is not connected is no
+    /// sign: it may wait for a place at a host to which others are.
     fn expire(&mut self, scene: &Scene<'_>) {
-        let places = usize::try_from(scene.settings.concurrency).unwrap_or(usize::MAX);
-        if scene.now.monotonic < self.read_at + LOOKUP_SPAN || self.open.len() >= places.div_ceil(2) {
+        let now = scene.now.monotonic;
+        let may_be_running = !self.open.is_empty() || now < self.emptied_at + GOING_ON_SPAN;
+        if now < self.read_at + LOOKUP_SPAN || may_be_running {
             return;
         }
-        let busy: BTreeSet<usize> = self.open.values().copied().flatten().collect();
         self.has_stale = false;
-        for (number, name) in self.names.iter_mut().enumerate() {
-            if !busy.contains(&number) {
-                name.stale.clear();
-            }
-            self.has_stale |= !name.stale.is_empty();
+        for name in &mut self.names {
+            name.stale.clear();
         }
     }
 }
