@@ -14,6 +14,7 @@ use crate::delivery::Failure;
 use crate::event::Level;
 use crate::outbox::{Cursor, MailId, Row, StoreError, StoreReply, StoreRequest};
 use crate::queue::{HopId, Place};
+use crate::schedule::Standing;
 use crate::shown::shortened_octets;
 use crate::time::{Duration, Instant};
 
@@ -125,6 +126,10 @@ impl Dispatcher {
             self.queue.next_hop(hop).map(|next_hop| format!("{next_hop}").into());
         for row in rows {
             if self.is_as_scheduled(hop, &row) {
+                // An order that is no longer needed does not make the attempt early.
+                if self.standing_of(&row) == Standing::Due {
+                    self.attempts.end_order(row.id);
+                }
                 let recipient = shortened_octets(&row.recipient).into();
                 self.record_failure(row.id, recipient, next_hop.clone(), failure);
             } else {
@@ -133,11 +138,12 @@ impl Dispatcher {
         }
     }
 
-    /// Whether a row is still the mail of this next hop for which an attempt was made.
-    fn is_as_scheduled(&mut self, hop: HopId, row: &Row) -> bool {
+    /// Whether a row is still the mail of this next hop for which an attempt was made. It was due then: that it is not now, because
+    /// the clock was set, changes nothing.
+    fn is_as_scheduled(&self, hop: HopId, row: &Row) -> bool {
         let key = self.queue.find(row.id).map(|known| known.key);
         key == Some(self.intake.message_key(row))
             && destination(row).ok().as_ref() == self.queue.next_hop(hop)
-            && self.may_be_tried(row)
+            && self.standing_of(row) != Standing::GivenUp
     }
 }

@@ -155,6 +155,20 @@ fn other_mail_of_the_same_domain_in_the_place_of_one_that_fails_has_a_pass_of_it
 }
 
 #[test]
+fn an_attempt_counts_also_if_the_clock_is_set_back_while_the_next_hop_fails() {
+    let mut world = World::new();
+    let id = world.mail(SENDER, "a@example.org", "x");
+    world.failed_before(id, 1, 100_000, false);
+    world.dns_is_dead = true;
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.failures(id).len(), 1, "it is being tried");
+    world.now.wall.0 -= 200_000;
+    world.run_for(Duration::from_secs(100));
+    assert_eq!(world.failures(id).len(), 2);
+}
+
+#[test]
 fn of_mail_that_is_deleted_while_its_next_hop_fails_nothing_is_told() {
     let mut world = World::new();
     world.mail(SENDER, "a@example.org", "x");
