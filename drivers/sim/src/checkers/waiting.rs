@@ -54,7 +54,7 @@ struct Watch {
     useless: HashMap<IpAddr, bool>,
     /// Where watched mail goes, and since when it has only waited.
     waiting: BTreeMap<MailId, (IpAddr, Instant)>,
-    /// Mail that was claimed or recalled, or for which the database can do nothing: it waits for nobody any more, although it may be seen until
+    /// Mail that was claimed, or for which the database can do nothing: it waits for nobody any more, although it may be seen until
     /// its verdict is recorded.
     claimed: HashSet<MailId>,
 }
@@ -75,10 +75,11 @@ impl Watch {
                 }
             }
             Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
-                self.claim(transactions.iter().flat_map(|transaction| &transaction.rows));
+                for row in transactions.iter().flat_map(|transaction| &transaction.rows) {
+                    self.waiting.remove(&row.id);
+                    self.claimed.insert(row.id);
+                }
             }
-            // Its next hop has failed as a whole.
-            Fact::Answered { reply: StoreReply::Recalled { rows, .. } } => self.claim(rows),
             Fact::Removed { id } | Fact::Meddled { id } => {
                 self.waiting.remove(&id);
             }
@@ -131,13 +132,6 @@ impl Watch {
         let is_connected = self.open.values().any(|open| open.address == address);
         if !is_connected && !self.useless.get(&address).copied().unwrap_or(false) {
             self.waiting.entry(row.id).or_insert((address, now));
-        }
-    }
-
-    fn claim<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>) {
-        for row in rows {
-            self.waiting.remove(&row.id);
-            self.claimed.insert(row.id);
         }
     }
 

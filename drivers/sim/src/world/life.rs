@@ -144,6 +144,7 @@ impl World {
         let rows = self.outbox.len() as u64;
         // A mail, its bounce, and a conversation of a second for each on one connection.
         let mut bound_s = longest_conversation_s + 2 * attempts * attempt_s + 10 * rows;
+        bound_s += self.clock_lag_s();
         if self.options.faults.poison > 0 {
             bound_s += LONGEST_PAUSE_S;
         }
@@ -151,5 +152,12 @@ impl World {
             bound_s += 4 * attempts * rows * limit.per.as_secs() / u64::from(limit.transactions);
         }
         Duration::from_secs(2 * bound_s)
+    }
+
+    /// How far the wall clock, which was set back, is behind the last failure: until it is there again, such mail is not due.
+    fn clock_lag_s(&self) -> u64 {
+        let wall = self.clock.now().wall.0;
+        let last_tries = self.outbox.mails().map(|(id, mail)| mail.fail_state(id).last_try.0);
+        last_tries.max().map_or(0, |last| u64::try_from(last.saturating_sub(wall)).unwrap_or(0))
     }
 }
