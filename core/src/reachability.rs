@@ -145,13 +145,13 @@ impl Reachability {
     }
 
     /// A connection to an address was taken and answered; whether that is news.
-    pub(crate) fn has_answered(&mut self, remote: SocketAddr) -> bool {
+    pub(crate) fn note_answer(&mut self, remote: SocketAddr) -> bool {
         self.troubles.forget(&(remote, None))
     }
 
     /// A conversation of this kind was agreed on; whether that is news.
-    pub(crate) fn has_agreed(&mut self, remote: SocketAddr, tls: TlsMode) -> bool {
-        self.troubles.forget(&(remote, Some(tls))) | self.has_answered(remote)
+    pub(crate) fn note_agreement(&mut self, remote: SocketAddr, tls: TlsMode) -> bool {
+        self.troubles.forget(&(remote, Some(tls))) | self.note_answer(remote)
     }
 
     /// A server has been silent for so long that others got the place of its connection.
@@ -175,7 +175,7 @@ impl Reachability {
     }
 
     /// A server could not cope with batches of commands.
-    pub(crate) fn is_confused(&mut self, remote: SocketAddr, now: Instant) {
+    pub(crate) fn note_confusion(&mut self, remote: SocketAddr, now: Instant) {
         self.confused.keep(remote, (), now + CAUTION_SPAN, now);
     }
 
@@ -251,11 +251,11 @@ mod tests {
     fn a_confused_server_is_treated_with_caution_for_an_hour() {
         let mut reachability = Reachability::new();
         let remote = candidate(TlsMode::Plain).remote;
-        reachability.is_confused(remote, at(0));
+        reachability.note_confusion(remote, at(0));
         assert!(
             reachability.needs_caution(remote, at(3599)) && !reachability.needs_caution(remote, at(3600))
         );
-        reachability.is_confused(remote, at(0));
+        reachability.note_confusion(remote, at(0));
         reachability.clear();
         assert!(!reachability.needs_caution(remote, at(1)));
     }
@@ -277,8 +277,8 @@ mod tests {
         assert!(reachability.is_in_trouble(&candidate(TlsMode::StartTls), at(1)));
         assert!(!reachability.is_in_trouble(&candidate(TlsMode::Plain), at(1)));
         let remote = candidate(TlsMode::Plain).remote;
-        assert!(!reachability.has_agreed(remote, TlsMode::Plain), "and plain text nothing of TLS");
-        assert!(reachability.has_agreed(remote, TlsMode::StartTls));
+        assert!(!reachability.note_agreement(remote, TlsMode::Plain), "and plain text nothing of TLS");
+        assert!(reachability.note_agreement(remote, TlsMode::StartTls));
         assert!(!reachability.is_in_trouble(&candidate(TlsMode::StartTls), at(1)));
     }
 
@@ -289,7 +289,7 @@ mod tests {
         reachability.note_slowness(plain.remote, at(10));
         assert!(reachability.is_in_trouble(&plain, at(309)) && !reachability.is_in_trouble(&plain, at(310)));
         assert!(reachability.failure_since(&plain, at(0), at(11)).is_none());
-        assert!(!reachability.has_agreed(plain.remote, TlsMode::Plain), "a greeting is no proof");
+        assert!(!reachability.note_agreement(plain.remote, TlsMode::Plain), "a greeting is no proof");
         assert!(reachability.is_in_trouble(&plain, at(11)) && reachability.note_verdict(plain.remote));
         assert!(!reachability.is_in_trouble(&plain, at(11)));
     }

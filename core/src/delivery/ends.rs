@@ -278,7 +278,7 @@ impl Delivery {
         refused: Vec<RefusedMail>,
         undecided: Vec<MailId>,
     ) {
-        self.rest.is_of_use(connection);
+        self.rest.note_use(connection);
         if let Some(lane) = self.lanes.get_mut(&connection) {
             lane.note_decided();
         }

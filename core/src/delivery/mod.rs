@@ -537,13 +537,13 @@ impl Delivery {
                     self.outputs.push_back(DeliveryOutput::WantData { connection, id, offset, limit });
                 }
                 LaneOutput::Delivered { id, recipient, event } => {
-                    self.rest.is_of_use(connection);
+                    self.rest.note_use(connection);
                     self.refusals.take(connection);
                     self.has_taken = true;
                     self.outputs.push_back(DeliveryOutput::Delivered { id, recipient, event });
                 }
                 LaneOutput::Failed { id, recipient, failure } => {
-                    self.rest.is_of_use(connection);
+                    self.rest.note_use(connection);
                     self.refusals.decide(connection);
                     self.outputs.push_back(DeliveryOutput::Failed { id, recipient, failure });
                 }

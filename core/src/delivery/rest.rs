@@ -39,7 +39,7 @@ impl Rest {
     }
 
     /// The connection has decided mail.
-    pub(super) fn is_of_use(&mut self, connection: ConnectionId) {
+    pub(super) fn note_use(&mut self, connection: ConnectionId) {
         self.woken.remove(&connection);
     }
 

@@ -200,7 +200,7 @@ impl Gates {
     }
 
     /// Something was learned about an address that all who wait for it should know.
-    pub(super) fn has_news(&mut self, remote: SocketAddr) {
+    pub(super) fn announce_news(&mut self, remote: SocketAddr) {
         if let Some(gate) = self.gates.get_mut(&remote) {
             gate.has_news = true;
             self.changed.insert(remote);
@@ -216,7 +216,7 @@ impl Gates {
     }
 
     /// Somebody who was let in has made no connection.
-    pub(super) fn has_changed(&mut self, remote: SocketAddr) {
+    pub(super) fn reconsider(&mut self, remote: SocketAddr) {
         if self.is_awaited(remote) {
             self.changed.insert(remote);
         }

@@ -120,20 +120,20 @@ impl Dispatcher {
     }
 
     /// A connection takes mail.
-    pub(super) fn is_established(&mut self, connection: ConnectionId) {
+    pub(super) fn note_established(&mut self, connection: ConnectionId) {
         if let Some(open) = self.traffic.gates.established(connection)
-            && self.traffic.reachability.has_agreed(open.remote, open.tls)
+            && self.traffic.reachability.note_agreement(open.remote, open.tls)
         {
-            self.traffic.gates.has_news(open.remote);
+            self.traffic.gates.announce_news(open.remote);
         }
     }
 
     /// A server has said something, if only a refusal.
-    pub(super) fn has_answered(&mut self, connection: ConnectionId) {
+    pub(super) fn note_answer(&mut self, connection: ConnectionId) {
         let Some(open) = self.traffic.gates.connection(connection) else { return };
         let remote = open.remote;
-        if self.traffic.reachability.has_answered(remote) {
-            self.traffic.gates.has_news(remote);
+        if self.traffic.reachability.note_answer(remote) {
+            self.traffic.gates.announce_news(remote);
         }
     }
 
@@ -149,14 +149,14 @@ impl Dispatcher {
         let Some(began) = self.traffic.gates.connection(connection).map(|open| open.since) else { return };
         if self.traffic.gates.is_established(candidate.remote) {
             // It serves other destinations, and bears no more connections.
-            return self.has_pushed_back(hop, connection);
+            return self.note_push_back(hop, connection);
         }
         self.traffic.reachability.has_failed(candidate, began, trouble, text, self.now.monotonic);
-        self.traffic.gates.has_news(candidate.remote);
+        self.traffic.gates.announce_news(candidate.remote);
     }
 
     /// A destination wants fewer connections.
-    pub(super) fn has_pushed_back(&mut self, hop: HopId, connection: ConnectionId) {
+    pub(super) fn note_push_back(&mut self, hop: HopId, connection: ConnectionId) {
         let Some(delivery) = self.traffic.deliveries.get(&hop) else { return };
         let connections = u32::try_from(delivery.lane_count()).unwrap_or(u32::MAX).saturating_add(1);
         let opened = self.traffic.gates.connection(connection).map(|open| open.since);
@@ -169,7 +169,7 @@ impl Dispatcher {
     }
 
     /// A destination has taken a mail.
-    pub(super) fn has_taken_mail(&mut self, hop: HopId) {
+    pub(super) fn note_taken_mail(&mut self, hop: HopId) {
         if let Some(next_hop) = self.queue.next_hop(hop) {
             let most = self.settings.destination_concurrency;
             self.traffic.windows.widen(next_hop, most, self.now.monotonic);
@@ -200,7 +200,7 @@ impl Dispatcher {
         }
         // Who was let in and goes elsewhere leaves the place to the next.
         if let Some(remote) = remote.filter(|remote| goes_to != Some(*remote)) {
-            self.traffic.gates.has_changed(remote);
+            self.traffic.gates.reconsider(remote);
         }
     }
 

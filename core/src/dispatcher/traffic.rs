@@ -200,7 +200,7 @@ impl Traffic {
     }
 
     /// Somebody of this next hop has been decided, so its connections are of use.
-    pub(super) fn is_of_use(&mut self, hop: HopId) {
+    pub(super) fn note_use(&mut self, hop: HopId) {
         self.suspicions.remove(&hop);
     }
 
@@ -476,14 +476,14 @@ impl Dispatcher {
             DeliveryOutput::Unreachable { connection, candidate, trouble, text } => {
                 self.is_unreachable(hop, connection, &candidate, trouble, text);
             }
-            DeliveryOutput::Answered(connection) => self.has_answered(connection),
-            DeliveryOutput::PushedBack(connection) => self.has_pushed_back(hop, connection),
-            DeliveryOutput::NeedsCaution(remote) => self.traffic.reachability.is_confused(remote, now),
+            DeliveryOutput::Answered(connection) => self.note_answer(connection),
+            DeliveryOutput::PushedBack(connection) => self.note_push_back(hop, connection),
+            DeliveryOutput::NeedsCaution(remote) => self.traffic.reachability.note_confusion(remote, now),
             DeliveryOutput::Authenticated(login, mechanism) => {
                 self.traffic.reachability.record_login(login, mechanism, now);
             }
             DeliveryOutput::WantWork(connection) => {
-                self.is_established(connection);
+                self.note_established(connection);
                 self.want_work(hop, connection);
             }
             DeliveryOutput::WantPermission(connection) => self.permit(hop, connection),
@@ -493,15 +493,15 @@ impl Dispatcher {
             }
             DeliveryOutput::Delivered { id, recipient, event } => {
                 self.event(event);
-                self.traffic.is_of_use(hop);
-                self.has_taken_mail(hop);
+                self.traffic.note_use(hop);
+                self.note_taken_mail(hop);
                 self.note_verdict(hop);
                 self.queue.note_attempt(hop, Prospect::Fresh);
                 self.ledger.delivered(id, recipient);
             }
             DeliveryOutput::FellBack { candidate, reason } => self.tell_of_plain_text(&candidate, &reason),
             DeliveryOutput::Failed { id, recipient, failure } => {
-                self.traffic.is_of_use(hop);
+                self.traffic.note_use(hop);
                 self.note_verdict(hop);
                 let recipient = shortened(recipient.as_str()).into();
                 self.record_failure(id, recipient, None, &failure);

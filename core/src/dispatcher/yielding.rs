@@ -96,7 +96,7 @@ impl Dispatcher {
         let Some(remote) = self.candidate_of(hop).map(|candidate| candidate.remote) else { return };
         self.traffic.gates.prove_useful(remote);
         if self.traffic.reachability.note_verdict(remote) {
-            self.traffic.gates.has_news(remote);
+            self.traffic.gates.announce_news(remote);
         }
     }
 
@@ -135,7 +135,7 @@ impl Dispatcher {
             silence.as_secs()
         )));
         self.traffic.reachability.note_slowness(remote, self.now.monotonic);
-        self.traffic.gates.has_news(remote);
+        self.traffic.gates.announce_news(remote);
         self.queue.note_attempt(hop, Prospect::Failed);
         self.with_delivery(hop, |delivery, cx| delivery.yield_lane(cx, connection));
         self.drain_deliveries();
