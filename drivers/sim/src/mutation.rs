@@ -61,9 +61,9 @@ pub(crate) enum Mutation {
     StopsAtPoison,
     /// After a while the outbox is never looked at again.
     FallsAsleep,
-    /// No connection is made while the name servers are silent.
+    /// Mail waits while the name servers are silent, also that which needs none.
     WaitsForDns,
-    /// Places that silent servers hold are kept from others.
+    /// Silent servers keep their places, and other mail waits for one.
     ClingsToSilence,
     /// The hosts file is not read.
     IgnoresHostsFile,

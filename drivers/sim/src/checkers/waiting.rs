@@ -1,10 +1,19 @@
 //! Mail that could be served does not wait for what it does not need: not for name servers if its address is known, and not
 //! for servers that hold places and say nothing.
 //!
-//! Watched is mail that goes to an address, has never failed, and is known to the daemon, while there is no connection to that
-//! address and the last one there was of use. Single passes are not watched, because they may be about other mail.
+//! Watched is mail that could be worked on. It goes to an address, so that no name has to be looked up; it has never failed; the daemon
+//! knows of it and has not taken it up; there is no connection to its address, and the last one there was of use. Single passes
+//! are not watched, because they may be about other mail.
+//!
+//! ```text
+//!                        found, never failed              claimed, recalled, or set aside
+//! not in the book ----------------------------> Waiting -------------------------------> TakenUp
+//!        ^                                         |                                        |
+//!        +-- deleted, changed, or found failed ----+          its verdict is recorded       |
+//!        +----------------------------------------------------------------------------------+
+//! ```
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
 use cmail_delivery::io::Purpose;
@@ -45,18 +54,33 @@ impl Conversation {
     }
 }
 
+/// Where a mail stands that the daemon knows of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing was done for it since it was found, though it needs only a connection to this address.
+    Waiting { to: IpAddr, found_at: Instant },
+    /// The daemon works on it, or has set it aside. It may still be found as it was, until its verdict is recorded.
+    TakenUp,
+}
+
+/// What the last connection to an address tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Impression {
+    /// The server has taken mail, and the conversation came to its end then.
+    OfUse(Instant),
+    /// Anything else: when it is tried again is not for this checker to say.
+    OfNoUse,
+}
+
 /// What both checkers watch.
 #[derive(Debug, Default)]
 struct Watch {
     is_over: bool,
     open: BTreeMap<Link, Conversation>,
-    /// Addresses of which the last connection was of no use.
-    useless: HashMap<IpAddr, bool>,
-    /// Where watched mail goes, and since when it has only waited.
-    waiting: BTreeMap<MailId, (IpAddr, Instant)>,
-    /// Mail that was claimed, or for which the database can do nothing: it waits for nobody any more, although it may be seen until
-    /// its verdict is recorded.
-    claimed: HashSet<MailId>,
+    impressions: HashMap<IpAddr, Impression>,
+    stages: BTreeMap<MailId, Stage>,
+    /// When the database last refused something: while it does nothing is begun.
+    refused_at: Instant,
 }
 
 impl Watch {
@@ -66,25 +90,22 @@ impl Watch {
             Fact::Started { is_pass, .. } => *self = Self { is_over: is_pass, ..Self::default() },
             Fact::Draining | Fact::Stopped { .. } => *self = Self { is_over: true, ..Self::default() },
             Fact::Answered { reply: StoreReply::Rows { rows, .. } } if !self.is_over => {
-                for row in rows {
-                    // It is set aside, and for a while also when that is mended.
-                    if scene.outbox.poison_of(row.id).is_some() {
-                        self.claimed.insert(row.id);
-                    }
-                    self.know(row, now);
-                }
+                rows.iter().for_each(|row| self.found(scene, row));
             }
             Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
-                for row in transactions.iter().flat_map(|transaction| &transaction.rows) {
-                    self.waiting.remove(&row.id);
-                    self.claimed.insert(row.id);
+                self.take_up(transactions.iter().flat_map(|transaction| &transaction.rows));
+            }
+            Fact::Answered { reply: StoreReply::Recalled { rows, .. } } => self.take_up(rows),
+            Fact::Committing { commit } => {
+                let failed = commit.failed.iter().map(|attempt| &attempt.id);
+                let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
+                for id in commit.delivered.iter().chain(failed).chain(replaced) {
+                    self.stages.remove(id);
                 }
             }
-            Fact::Removed { id } | Fact::Meddled { id } => {
-                self.waiting.remove(&id);
-            }
-            // While the database refuses nothing is begun.
-            Fact::Told { done: false, .. } => self.waiting.values_mut().for_each(|(_, since)| *since = now),
+            // What it is now is found again. What is under way goes on with it as it was.
+            Fact::Removed { id } | Fact::Meddled { id } => self.forget_waiting(id),
+            Fact::Told { done: false, .. } => self.refused_at = now,
             Fact::Connecting { link, remote, purpose: Purpose::Smtp } if !self.is_over => {
                 let address = remote.ip();
                 let conversation = Conversation {
@@ -98,9 +119,8 @@ impl Watch {
                     has_refused: false,
                 };
                 self.open.insert(link, conversation);
-                self.waiting.retain(|_, (to, _)| *to != address);
             }
-            Fact::Gone { link, parting } => self.gone(link, parting),
+            Fact::Gone { link, parting } => self.gone(link, parting, now),
             Fact::StartTls { link } => self.change(link, |it| it.owed = 1),
             Fact::Sent { link, .. } | Fact::Received { link, .. } => {
                 self.change(link, |it| it.active_at = now)
@@ -126,21 +146,50 @@ impl Watch {
         }
     }
 
-    fn know(&mut self, row: &Row, now: Instant) {
-        let is_fresh = row.fail_count == 0 && !row.fatal && !self.claimed.contains(&row.id);
-        let Some(address) = address_of(row).filter(|_| is_fresh) else { return };
-        let is_connected = self.open.values().any(|open| open.address == address);
-        if !is_connected && !self.useless.get(&address).copied().unwrap_or(false) {
-            self.waiting.entry(row.id).or_insert((address, now));
+    fn found(&mut self, scene: &Scene<'_>, row: &Row) {
+        if self.stages.get(&row.id) == Some(&Stage::TakenUp) {
+            return;
+        }
+        // What the database can do nothing for is set aside, and for a while also when that is mended.
+        if scene.outbox.poison_of(row.id).is_some() {
+            self.stages.insert(row.id, Stage::TakenUp);
+        } else if let Some(to) = address_of(row).filter(|_| row.fail_count == 0 && !row.fatal) {
+            let found_at = scene.now.monotonic;
+            self.stages.entry(row.id).or_insert(Stage::Waiting { to, found_at });
+        } else {
+            self.stages.remove(&row.id);
         }
     }
 
-    fn gone(&mut self, link: Link, parting: Parting) {
+    fn take_up<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>) {
+        self.stages.extend(rows.into_iter().map(|row| (row.id, Stage::TakenUp)));
+    }
+
+    fn forget_waiting(&mut self, id: MailId) {
+        if self.stages.get(&id).is_some_and(|stage| *stage != Stage::TakenUp) {
+            self.stages.remove(&id);
+        }
+    }
+
+    fn gone(&mut self, link: Link, parting: Parting, now: Instant) {
         if let Some(gone) = self.open.remove(&link) {
             // One that was given up in the middle of a message says nothing good of the server.
             let is_given_up = gone.has_refused || (gone.owed > 0 && !gone.has_quit);
-            let is_useless = !gone.has_taken || is_given_up || parting != Parting::Closed;
-            self.useless.insert(gone.address, is_useless);
+            let is_of_use = gone.has_taken && !is_given_up && parting == Parting::Closed;
+            let impression = if is_of_use { Impression::OfUse(now) } else { Impression::OfNoUse };
+            self.impressions.insert(gone.address, impression);
+        }
+    }
+
+    /// Since when a connection could be made to an address, if one could.
+    fn reachable_since(&self, address: IpAddr) -> Option<Instant> {
+        if self.open.values().any(|open| open.address == address) {
+            return None;
+        }
+        match self.impressions.get(&address) {
+            None => Some(Instant::default()),
+            Some(Impression::OfUse(ended_at)) => Some(*ended_at),
+            Some(Impression::OfNoUse) => None,
         }
     }
 
@@ -158,9 +207,16 @@ impl Watch {
     fn overdue(&self, scene: &Scene<'_>, excused_at: Instant) -> Option<String> {
         let bound = scene.settings.interval + SLACK;
         let now = scene.now.monotonic;
-        let is_overdue = |since: Instant| now.saturating_duration_since(since.max(excused_at)) > bound;
-        let (id, (address, _)) = self.waiting.iter().find(|(_, (_, since))| is_overdue(*since))?;
-        Some(format!("mail {id} to {address} has waited for more than {} s", bound.as_secs()))
+        self.stages.iter().find_map(|(id, stage)| {
+            let Stage::Waiting { to, found_at } = *stage else { return None };
+            let is_overdue = |since: Instant| now.saturating_duration_since(since) > bound;
+            // The cheap questions come first.
+            let is_overdue = is_overdue(found_at)
+                && is_overdue(excused_at)
+                && is_overdue(self.refused_at)
+                && self.reachable_since(to).is_some_and(is_overdue);
+            is_overdue.then(|| format!("mail {id} to {to} has waited for more than {} s", bound.as_secs()))
+        })
     }
 }
 
@@ -229,5 +285,153 @@ impl Checker for Bounded {
             Fact::Called { .. } => self.watch.overdue(scene, self.fair_at).map_or(Ok(()), Err),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use cmail_delivery::io::ConnectionId;
+    use cmail_delivery::outbox::{ClaimedTransaction, Commit, FailedAttempt};
+    use cmail_delivery::time::{Now, UnixTime};
+
+    use super::*;
+    use crate::dice::Dice;
+    use crate::map::Map;
+    use crate::outbox::Outbox;
+    use crate::swarm::Options;
+
+    const MAIL: MailId = MailId(8);
+    const LINK: Link = Link { epoch: 1, id: ConnectionId(1) };
+
+    /// A checker, and how late it is.
+    #[derive(Default)]
+    struct Bench {
+        checker: WithoutDns,
+        seconds: u64,
+    }
+
+    impl Bench {
+        /// One that knows of a mail to an address.
+        fn with_mail() -> Self {
+            let mut bench = Self::default();
+            bench.see(Fact::Started { epoch: 1, is_pass: false }).unwrap();
+            bench.finds(row());
+            bench
+        }
+
+        fn see(&mut self, fact: Fact<'_>) -> Result<(), String> {
+            let settings = Options { concurrency: 10, ..Options::draw(&mut Dice::new(1), 1) }.settings();
+            let (outbox, map) = (Outbox::new(), Map::default());
+            let monotonic = Instant::default() + Duration::from_secs(self.seconds);
+            let now = Now::new(monotonic, UnixTime(0));
+            let (settings, outbox, map) = (&settings, &outbox, &map);
+            self.checker.see(&Scene { now, said_since: monotonic, settings, outbox, map }, fact)
+        }
+
+        fn finds(&mut self, row: Row) {
+            let (rows, taken, unreadable) = (vec![row], Vec::new(), Vec::new());
+            let reply = StoreReply::Rows { rows, taken, unreadable, next: None, data_version: 1 };
+            self.see(Fact::Answered { reply: &reply }).unwrap();
+        }
+
+        /// Whether it objects if nothing happens for a long time.
+        fn objects(&mut self) -> bool {
+            self.seconds += 3600;
+            self.see(Fact::Called { indexed: 1, outputs: 0 }).is_err()
+        }
+    }
+
+    fn row() -> Row {
+        Row {
+            id: MAIL,
+            remote: None,
+            sender: None,
+            recipient: "r@[10.1.0.19]".into(),
+            data_octets: 4,
+            fail_count: 0,
+            last_try: UnixTime(0),
+            fatal: false,
+        }
+    }
+
+    fn recalled() -> StoreReply {
+        StoreReply::Recalled { rows: vec![row()], unreadable: Vec::new() }
+    }
+
+    fn claimed() -> StoreReply {
+        let transaction = ClaimedTransaction { rows: vec![row()], data_octets: 4, head: "text".into() };
+        StoreReply::Claimed { transactions: vec![transaction], left_over: vec![], unreadable: vec![] }
+    }
+
+    fn conversation(bench: &mut Bench, code: u16) {
+        let remote = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 19)), 25);
+        let facts = [
+            Fact::Connecting { link: LINK, remote, purpose: Purpose::Smtp },
+            Fact::Reply { link: LINK, to: Verb::Greeting, code: 220, text: b"" },
+            Fact::FinalDot { link: LINK, octets: 4, tls: false },
+            Fact::Reply { link: LINK, to: Verb::FinalDot, code, text: b"" },
+        ];
+        facts.into_iter().for_each(|fact| bench.see(fact).unwrap());
+    }
+
+    #[test]
+    fn mail_that_nothing_is_done_for_waits() {
+        assert!(Bench::with_mail().objects());
+    }
+
+    #[test]
+    fn mail_that_is_taken_up_waits_no_more_however_often_it_is_found() {
+        for reply in [claimed(), recalled()] {
+            let mut bench = Bench::with_mail();
+            bench.see(Fact::Answered { reply: &reply }).unwrap();
+            bench.finds(row());
+            assert!(!bench.objects(), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn mail_with_a_verdict_waits_again_once_it_is_found_without_one() {
+        let mut bench = Bench::with_mail();
+        bench.see(Fact::Answered { reply: &recalled() }).unwrap();
+        let attempt = FailedAttempt { id: MAIL, text: String::new(), time: UnixTime(0), fatal: false };
+        let commit = Commit { failed: vec![attempt], ..Commit::default() };
+        bench.see(Fact::Committing { commit: &commit }).unwrap();
+        bench.finds(Row { fail_count: 1, ..row() });
+        assert!(!bench.objects());
+        bench.finds(row());
+        assert!(bench.objects());
+    }
+
+    #[test]
+    fn mail_that_others_have_taken_away_or_let_fail_waits_no_more() {
+        let mut bench = Bench::with_mail();
+        bench.see(Fact::Removed { id: MAIL }).unwrap();
+        assert!(!bench.objects());
+        let mut bench = Bench::with_mail();
+        bench.finds(Row { fail_count: 1, ..row() });
+        assert!(!bench.objects());
+    }
+
+    #[test]
+    fn mail_waits_from_when_the_conversation_with_a_server_that_takes_mail_is_over() {
+        for (code, is_of_use) in [(250, true), (451, false)] {
+            let mut bench = Bench::with_mail();
+            conversation(&mut bench, code);
+            assert!(!bench.objects());
+            bench.see(Fact::Gone { link: LINK, parting: Parting::Closed }).unwrap();
+            bench.see(Fact::Called { indexed: 1, outputs: 0 }).unwrap();
+            assert_eq!(bench.objects(), is_of_use);
+        }
+    }
+
+    #[test]
+    fn nothing_waits_while_the_database_refuses() {
+        let mut bench = Bench::with_mail();
+        bench.seconds += 3600;
+        bench.see(Fact::Told { id: cmail_delivery::outbox::RequestId(1), done: false }).unwrap();
+        bench.see(Fact::Called { indexed: 1, outputs: 0 }).unwrap();
+        assert!(bench.objects());
     }
 }

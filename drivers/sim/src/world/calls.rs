@@ -69,7 +69,6 @@ impl World {
             self.take_output(output);
         }
         self.untaken_since = None;
-        self.resume_postponed();
         if let Some(daemon) = &self.daemon {
             let surplus = if self.mutation == Mutation::HoardsRows { 1000 } else { 0 };
             let indexed = daemon.dispatcher.indexed() + surplus;
@@ -82,8 +81,8 @@ impl World {
             Output::Connect { connection, remote, purpose } => {
                 let remote = self.mutation.remote(remote, &self.map, &self.hosts_file);
                 let link = self.link(connection);
-                if purpose == Purpose::Smtp && self.postpones() {
-                    self.postponed.push_back((link, remote));
+                if purpose == Purpose::Smtp && self.has_no_place() {
+                    self.clock.after(Duration::ZERO, Happening::FindsNoPlace(link));
                 } else {
                     self.connect(link, remote, purpose);
                 }
@@ -106,11 +105,6 @@ impl World {
     }
 
     fn close(&mut self, link: Link) {
-        let before = self.postponed.len();
-        self.postponed.retain(|(postponed, _)| *postponed != link);
-        if self.postponed.len() < before {
-            return;
-        }
         let is_mute = |host: usize| self.map.hosts.get(host).is_some_and(|host| host.temperament.is_mute);
         let host = self.network.get(link).map(|connection| connection.host);
         if self.mutation == Mutation::ClingsToSilence && host.is_some_and(is_mute) {
@@ -119,8 +113,8 @@ impl World {
         self.client_closes(link);
     }
 
-    /// Whether a wrong build does not make its next connection yet.
-    fn postpones(&self) -> bool {
+    /// Whether a wrong build lets what needs a connection now wait for later.
+    fn has_no_place(&self) -> bool {
         let open = |(link, connection): (Link, &Connection)| {
             link.epoch == self.epochs
                 && connection.client != ClientEnd::Gone
@@ -134,12 +128,11 @@ impl World {
             && self.network.iter().filter(|&other| open(other)).count() >= limit
     }
 
-    /// Makes the connections that a wrong build has postponed for long enough.
-    fn resume_postponed(&mut self) {
-        while !self.postponed.is_empty() && !self.postpones() {
-            if let Some((link, remote)) = self.postponed.pop_front() {
-                self.connect(link, remote, Purpose::Smtp);
-            }
+    /// A wrong build makes no connection: that is no failure of any mail, which waits.
+    pub(super) fn finds_no_place(&mut self, link: Link) {
+        if link.epoch == self.epochs {
+            let error = ConnectError::Local("there is no place for a connection".into());
+            self.call(Input::ConnectFailed(link.id, error));
         }
     }
 

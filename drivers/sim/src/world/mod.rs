@@ -6,7 +6,7 @@ mod database;
 mod life;
 mod people;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 use cmail_delivery::Dispatcher;
@@ -79,6 +79,8 @@ pub(crate) enum Happening {
     DnsFails,
     /// The name servers say nothing any more.
     DnsFallsSilent,
+    /// A wrong build does not make a connection that is wanted.
+    FindsNoPlace(Link),
     /// A build that clings to silent connections closes one.
     LetsGo(Link),
     /// An hour begins: what comes by itself is drawn.
@@ -143,8 +145,6 @@ pub(crate) struct World {
     mutation: Mutation,
     /// What a build has found that reads nothing again.
     scanned: BTreeMap<MailId, Row>,
-    /// Connections that a wrong build does not make yet.
-    postponed: VecDeque<(Link, SocketAddr)>,
     /// What decides about the network, the servers, other processes, and the order of calls.
     net_dice: Dice,
     server_dice: Dice,
@@ -196,7 +196,6 @@ impl World {
             is_finished: false,
             mutation,
             scanned: BTreeMap::new(),
-            postponed: VecDeque::new(),
             net_dice: dice.fork(),
             server_dice: dice.fork(),
             people_dice: dice.fork(),
@@ -275,6 +274,7 @@ impl World {
             Happening::HostReturns(host) => self.host_returns(host),
             Happening::DnsFails => self.dns_fails(),
             Happening::DnsFallsSilent => self.dns_falls_silent(),
+            Happening::FindsNoPlace(link) => self.finds_no_place(link),
             Happening::LetsGo(link) => self.client_closes(link),
             Happening::Hour => self.hour(),
             Happening::Heal => self.heal(),
