@@ -111,7 +111,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`event`], [`one_line`], [`shown`], and `memory`, which forgets |
-//! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`failure`], [`secrets`] |
+//! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`failure`], [`wording`], [`secrets`] |
 //! | machines | [`session`], [`resolver`] |
 //! | decisions | [`route`], [`schedule`], [`bounce`], and `reachability`, which servers do not answer |
 //! | one next hop | `delivery` |
@@ -132,6 +132,7 @@ pub mod bounce;
 pub mod command;
 mod delivery;
 pub mod dispatcher;
+pub mod ending;
 pub mod event;
 pub mod failure;
 pub mod io;
@@ -156,6 +157,7 @@ pub mod status;
 pub mod time;
 pub mod transparency;
 pub mod turns;
+pub mod wording;
 
 pub use dispatcher::{Dispatcher, Mode, Selection, TimeoutReason};
 pub use event::Event;

@@ -242,7 +242,7 @@ mod tests {
         let mut verdicts = verdicts.into_iter();
         let sign = |(_, outcome): &(_, Outcome)| match outcome {
             Outcome::Delivered(_) => '+',
-            Outcome::Failed { .. } => '-',
+            Outcome::Rejected { .. } | Outcome::Unfit(_) | Outcome::Uncertain(_) => '-',
             Outcome::Refused(_) => '/',
             Outcome::Undecided => '?',
         };

@@ -8,13 +8,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::address::Mailbox;
+use cmail_delivery::ending::Unfit;
 use cmail_delivery::next_hop::TlsMode;
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::reply::ReplyClass;
 use cmail_delivery::session::{
-    EndCause, FailureReason, Outcome, Phase, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
+    EndCause, Outcome, Phase, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
 };
-use cmail_delivery::status::EnhancedStatus;
 use cmail_delivery::time::{Duration, Instant};
 
 use crate::conversation::{Command, Conversation};
@@ -331,11 +331,13 @@ impl Checker {
             Outcome::Refused(refusal) => {
                 assert!(is_farewell(refusal), "{refusal:?} without a word to the server")
             }
-            Outcome::Failed { reason: FailureReason::Own { status, .. }, fatal: true } => {
-                assert_eq!(*status, EnhancedStatus::MESSAGE_TOO_LONG);
+            Outcome::Unfit(Unfit::TooLong { .. }) => {
                 assert!(self.conversation.size_limit().is_some_and(|limit| limit < size));
             }
-            _ => panic!("{outcome:?} without a word to the server"),
+            Outcome::Delivered(_)
+            | Outcome::Rejected { .. }
+            | Outcome::Unfit(Unfit::NeedsSmtpUtf8)
+            | Outcome::Uncertain(_) => panic!("{outcome:?} without a word to the server"),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use cmail_delivery::command::CommandName;
 use cmail_delivery::reply::{Reply, ReplyClass};
-use cmail_delivery::session::{FailureReason, Outcome, Refusal, RefusalKind};
+use cmail_delivery::session::{Outcome, Refusal, RefusalKind};
 
 use crate::conversation::{Command, is_misunderstood};
 
@@ -269,17 +269,12 @@ impl Verdict<'_> {
         let is_same = |told: &Reply, said: &Reply| told.code() == said.code() && (is_masked || told == said);
         match (self, outcome) {
             (Self::Delivered(said), Outcome::Delivered(reply)) => is_same(reply, said),
-            (
-                Self::Refused(said, asked),
-                Outcome::Failed { reason: FailureReason::Reply { reply, command }, fatal },
-            ) => {
+            (Self::Refused(said, asked), Outcome::Rejected { reply, command, fatal }) => {
                 let is_no_room = asked == CommandName::Rcpt && is_lack_of_room(said);
                 let is_fatal = said.class() == ReplyClass::Permanent && !is_no_room;
                 is_same(reply, said) && *command == asked && *fatal == is_fatal
             }
-            (Self::Uncertain, Outcome::Failed { reason: FailureReason::Own { text, .. }, fatal: false }) => {
-                text.contains("delivery uncertain")
-            }
+            (Self::Uncertain, Outcome::Uncertain(_)) => true,
             (
                 Self::RefusedConnection(said, asked, expected),
                 Outcome::Refused(Refusal { kind, reply, command }),

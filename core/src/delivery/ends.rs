@@ -1,7 +1,7 @@
 //! How connections end, what that says of the candidate, and how the pass goes on.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use super::itinerary::{Itinerary, Step};
@@ -15,7 +15,7 @@ use crate::io::ConnectionId;
 use crate::next_hop::TlsMode;
 use crate::outbox::MailId;
 use crate::reachability::{Attempt, Trouble};
-use crate::reply::{ReplyClass, ReplyCode};
+use crate::reply::{Reply, ReplyClass, ReplyCode};
 use crate::route::Candidate;
 use crate::session::{EndCause, Phase, RefusalKind, SessionEnd};
 
@@ -46,8 +46,9 @@ impl Delivery {
         if end.needs_caution {
             self.outputs.push_back(DeliveryOutput::NeedsCaution(candidate.remote));
         }
+        let has_dropped = has_dropped(&end.cause);
         match end.cause {
-            EndCause::Local(text) => self.postpone(text),
+            EndCause::Local(trouble) => self.postpone(trouble.to_string()),
             _ if self.refusals.are_too_many() => {
                 self.leave_candidate_if_alone(cx, lane.went_on_in_plain_text());
             }
@@ -58,13 +59,9 @@ impl Delivery {
             _ if wakefulness == Wakefulness::JustWoken => self.begin_again_if_alone(cx),
             // A server that dropped because of the padding, at once or after an error that it gave for it, is connected to
             // once more without.
-            EndCause::Lost(_) | EndCause::OutOfStep(_) if end.padding_failed && was_padded => {}
-            EndCause::Refused(ref reply, _)
-                if end.padding_failed && was_padded && reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE => {}
+            _ if end.padding_failed && was_padded && has_dropped => {}
             // The same for one that could not follow.
-            EndCause::Lost(_) | EndCause::OutOfStep(_) if end.needs_caution && was_batched => {}
-            EndCause::Refused(ref reply, _)
-                if end.needs_caution && was_batched && reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE => {}
+            _ if end.needs_caution && was_batched && has_dropped => {}
             // Another connection would be no more fit for the mail.
             EndCause::Refused(reply, command) if reply.is_about_the_channel() => {
                 let protection = lane.protection();
@@ -76,8 +73,7 @@ impl Delivery {
                 }
             }
             // One that has decided something on this connection is worth another.
-            EndCause::Refused(..) | EndCause::Unsuitable(_) | EndCause::Lost(_) | EndCause::OutOfStep(_)
-                if lane.has_decided() => {}
+            _ if lane.has_decided() => {}
             EndCause::Refused(reply, command) => {
                 let for_good = is_greeting(end.phase) && reply.class() == ReplyClass::Permanent;
                 let note = |tally: &mut Tally, candidate: &Candidate| {
@@ -89,14 +85,17 @@ impl Delivery {
                     self.lose_connection(cx, lane.went_on_in_plain_text(), note);
                 }
             }
-            EndCause::Unsuitable(text) => {
+            EndCause::Unsuitable(reason) => {
                 self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
-                    tally.unsuitable(candidate, &text);
+                    tally.unsuitable(candidate, &reason.to_string());
                 });
             }
-            EndCause::Lost(text) | EndCause::OutOfStep(text) => {
+            cause @ (EndCause::Closed
+            | EndCause::Broken(_)
+            | EndCause::TimedOut(_)
+            | EndCause::Misbehaved(_)) => {
                 self.lose_connection(cx, lane.went_on_in_plain_text(), |tally, candidate| {
-                    tally.lost(candidate, &text);
+                    tally.lost(candidate, &cause.to_string());
                 });
             }
         }
@@ -136,8 +135,8 @@ impl Delivery {
         let output = match &end.cause {
             EndCause::Quit | EndCause::Local(_) => return,
             _ if wakefulness != Wakefulness::Awake => return,
-            EndCause::Lost(text) if self.timing_out == Some(connection) && !has_spoken && is_alone => {
-                let (candidate, text) = (candidate.clone(), text.clone());
+            EndCause::TimedOut(overdue) if !has_spoken && is_alone => {
+                let (candidate, text) = (candidate.clone(), overdue.to_string());
                 DeliveryOutput::Unreachable { connection, candidate, trouble, text }
             }
             EndCause::Refused(reply, _)
@@ -146,13 +145,17 @@ impl Delivery {
                 self.outputs.push_back(DeliveryOutput::Answered(connection));
                 DeliveryOutput::PushedBack(connection)
             }
-            EndCause::Lost(_) | EndCause::OutOfStep(_) | EndCause::Unsuitable(_)
-                if !lane.is_established() && !is_alone =>
-            {
-                DeliveryOutput::PushedBack(connection)
-            }
-            EndCause::Refused(..) | EndCause::Lost(_) | EndCause::OutOfStep(_) | EndCause::Unsuitable(_) => {
-                DeliveryOutput::Answered(connection)
+            EndCause::Refused(..) => DeliveryOutput::Answered(connection),
+            EndCause::Closed
+            | EndCause::Broken(_)
+            | EndCause::TimedOut(_)
+            | EndCause::Misbehaved(_)
+            | EndCause::Unsuitable(_) => {
+                if lane.is_established() || is_alone {
+                    DeliveryOutput::Answered(connection)
+                } else {
+                    DeliveryOutput::PushedBack(connection)
+                }
             }
         };
         self.outputs.push_back(output);
@@ -422,8 +425,12 @@ impl Delivery {
         }
         let reason = match &end.cause {
             EndCause::Refused(reply, command) => format!("{} in reply to {command}", reply.text()),
-            EndCause::Unsuitable(text) | EndCause::Lost(text) | EndCause::OutOfStep(text) => text.clone(),
             EndCause::Quit | EndCause::Local(_) => return,
+            cause @ (EndCause::Closed
+            | EndCause::Broken(_)
+            | EndCause::TimedOut(_)
+            | EndCause::Unsuitable(_)
+            | EndCause::Misbehaved(_)) => cause.to_string(),
         };
         let host = candidate.host.clone();
         self.tls_failures.retain(|(failed, _)| *failed != host);
@@ -457,6 +464,12 @@ impl Delivery {
             self.outputs.push_back(DeliveryOutput::Event(Event::warning(text)));
         }
     }
+}
+
+/// Whether a server has left the conversation, in one way or another.
+fn has_dropped(cause: &EndCause) -> bool {
+    let is_closing = |reply: &Reply| reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE;
+    cause.is_loss() || matches!(cause, EndCause::Refused(reply, _) if is_closing(reply))
 }
 
 /// Whether a server says in this phase whether it wants to serve us at all.

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
@@ -20,10 +20,10 @@ use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
 use crate::session::{
-    FailureReason, Outcome, Refusal, RefusalKind, Session, SessionConfig, SessionEnd, SessionOutput,
-    Transaction,
+    Outcome, Refusal, RefusalKind, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
 };
 use crate::shown::shortened;
+use crate::status::EnhancedStatus;
 use crate::time::Instant;
 
 /// When only this part of the work that it was given last is left, a connection asks for more, so that it need not wait for
@@ -449,15 +449,19 @@ impl Lane {
                     };
                     delivered.push(LaneOutput::Delivered { id, recipient, event });
                 }
-                Outcome::Failed { reason, fatal } => {
-                    let failure = match reason {
-                        FailureReason::Reply { reply, command } => {
-                            Failure::replied(candidate, &reply, command, fatal)
-                        }
-                        FailureReason::Own { text, status } => {
-                            Failure::found(candidate, &text, status, fatal)
-                        }
-                    };
+                Outcome::Rejected { reply, command, fatal } => {
+                    let failure = Failure::replied(candidate, &reply, command, fatal);
+                    self.has_decided = true;
+                    self.outputs.push_back(LaneOutput::Failed { id, recipient, failure });
+                }
+                Outcome::Unfit(why) => {
+                    let failure = Failure::found(candidate, &why.to_string(), why.status(), true);
+                    self.has_decided = true;
+                    self.outputs.push_back(LaneOutput::Failed { id, recipient, failure });
+                }
+                Outcome::Uncertain(cause) => {
+                    let text = format!("delivery uncertain, no reply to the end of data: {cause}");
+                    let failure = Failure::found(candidate, &text, EnhancedStatus::CONNECTION_LOST, false);
                     self.has_decided = true;
                     self.outputs.push_back(LaneOutput::Failed { id, recipient, failure });
                 }

@@ -66,8 +66,6 @@ pub(crate) struct Delivery {
     began: Instant,
     /// Whether the pass goes on with lanes of an earlier one, and so has not yet tried any candidate itself.
     is_continued: bool,
-    /// The lane whose time is just over.
-    timing_out: Option<ConnectionId>,
     /// Most connections that this machine bears.
     lane_limit: usize,
     /// The connection that was opened first.
@@ -111,7 +109,6 @@ impl Delivery {
             routed_at: cx.now,
             began: cx.now,
             is_continued: false,
-            timing_out: None,
             lane_limit: usize::MAX,
             first_connection: None,
             widen_at: None,
@@ -432,9 +429,7 @@ impl Delivery {
             if self.lanes.get(&connection).is_some_and(Lane::is_connecting) {
                 self.lose_connecting(cx, connection, Trouble::Unreachable, "connection timed out".into());
             } else {
-                self.timing_out = Some(connection);
                 self.with_lane(cx, connection, Lane::handle_timeout);
-                self.timing_out = None;
             }
         }
         for connection in self.rest.due(cx.now) {

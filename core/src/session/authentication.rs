@@ -1,14 +1,13 @@
 //! AUTH (RFC 4954): which mechanisms are tried, in which order, and when that is given up.
 
 use alloc::boxed::Box;
-use alloc::format;
-use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use super::context::Context;
 use super::state::State;
 use super::types::{SessionNote, SessionOutput};
 use crate::command::Command;
+use crate::ending::Unsuitable;
 use crate::reply::{Reply, ReplyClass, ReplyCode};
 use crate::sasl::{Exchange, Mechanism, SaslError};
 
@@ -31,12 +30,8 @@ impl Authentication {
         let Some(credentials) = &cx.config.credentials else { return State::ready(cx) };
         let is_protected = cx.is_tls && cx.certificate_is_valid;
         if !is_protected && !cx.config.auth_unprotected {
-            let reason = if cx.is_tls {
-                "the certificate of the server is not valid, so the credentials cannot be sent"
-            } else {
-                "the connection is not protected by TLS, so the credentials cannot be sent"
-            };
-            return State::leave_unauthenticated(reason.into(), cx);
+            let reason = if cx.is_tls { Unsuitable::CertificateInvalid } else { Unsuitable::NoTls };
+            return State::leave_unauthenticated(reason, cx);
         }
         let password = credentials.password.clone();
         cx.keep_secret(&password);
@@ -45,7 +40,7 @@ impl Authentication {
         let proven = cx.config.mechanism.filter(|mechanism| offered.contains(mechanism));
         match proven.or(offered.first().copied()) {
             Some(mechanism) => Self::attempt(mechanism, offered, false, cx),
-            None => State::leave_unauthenticated("no known mechanism of AUTH is offered".into(), cx),
+            None => State::leave_unauthenticated(Unsuitable::NoMechanism, cx),
         }
     }
 
@@ -69,7 +64,7 @@ impl Authentication {
         let text = reply.lines().next().unwrap_or_default();
         if reply.code() == ReplyCode::AUTH_CHALLENGE {
             if reply.is_cut() {
-                return Self::give_up(&SaslError::ChallengeTooLong, cx);
+                return Self::give_up(SaslError::ChallengeTooLong, cx);
             }
             // The exchange bounds the number of challenges: it answers only those that its mechanism has.
             return match self.exchange.respond(text) {
@@ -77,7 +72,7 @@ impl Authentication {
                     cx.send(&Command::AuthLine(&response));
                     State::ExpectAuth(self)
                 }
-                Err(error) => Self::give_up(&error, cx),
+                Err(error) => Self::give_up(error, cx),
             };
         }
         if reply.class() == ReplyClass::Completed {
@@ -88,7 +83,7 @@ impl Authentication {
                 }
                 Err(error) => {
                     cx.output(SessionOutput::Authenticated(None));
-                    State::leave_unauthenticated(failed(&error, cx), cx)
+                    State::leave_unauthenticated(failed(error, cx), cx)
                 }
             };
         }
@@ -115,7 +110,7 @@ impl Authentication {
     }
 
     /// RFC 4954 section 4: a lone asterisk cancels the exchange.
-    fn give_up(error: &SaslError, cx: &mut Context) -> State {
+    fn give_up(error: SaslError, cx: &mut Context) -> State {
         cx.output(SessionOutput::Authenticated(None));
         cx.send(&Command::AuthLine("*"));
         State::ExpectAuthEnd(failed(error, cx))
@@ -128,8 +123,19 @@ fn is_about_the_credentials(code: ReplyCode) -> bool {
 }
 
 /// The server may have had its say in the error: what is secret or controls a terminal is left out.
-fn failed(error: &SaslError, cx: &Context) -> String {
-    let reason = cx.masked_text(&error.to_string());
-    let reason: String = reason.chars().filter(|character| !character.is_control()).collect();
-    format!("authentication failed: {reason}")
+fn failed(error: SaslError, cx: &Context) -> Unsuitable {
+    Unsuitable::NotAuthenticated(match error {
+        SaslError::Rejected(text) => {
+            let shown = cx.masked_text(&text);
+            SaslError::Rejected(shown.chars().filter(|character| !character.is_control()).collect())
+        }
+        error @ (SaslError::Credentials
+        | SaslError::NotBase64
+        | SaslError::ChallengeTooLong
+        | SaslError::Malformed
+        | SaslError::Nonce
+        | SaslError::Iterations
+        | SaslError::ServerSignature
+        | SaslError::Unexpected) => error,
+    })
 }

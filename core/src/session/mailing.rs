@@ -28,8 +28,6 @@
 //! that end, so that the parent can have QUIT sent instead.
 
 use alloc::boxed::Box;
-use alloc::format;
-use alloc::string::String;
 use core::mem;
 
 use bytes::{Bytes, BytesMut};
@@ -38,11 +36,11 @@ use super::context::Context;
 use super::doubted::Doubted;
 use super::mail_data::MailData;
 use super::refusal::{self, Objection};
-use super::transfer::{Step, Transfer, own_failure};
-use super::types::{EndCause, Outcome, Phase, RefusalKind, SessionOutput, Transaction};
+use super::transfer::{Step, Transfer};
+use super::types::{Outcome, Phase, RefusalKind, SessionOutput, Transaction};
 use crate::command::{Command, CommandName};
+use crate::ending::{EndCause, LocalTrouble, Misbehaved, OutOfStep, Overdue};
 use crate::reply::{Reply, ReplyClass};
-use crate::status::EnhancedStatus;
 
 /// The transactions that are under way.
 #[derive(Debug)]
@@ -154,7 +152,7 @@ impl Mailing {
             debug_assert!(step.is_some(), "a reply is owed to no command");
             match step {
                 Some(step) => self.on_envelope_reply(step, reply, cx),
-                None => Turn::Close(out_of_step("the server spoke without being asked", reply)),
+                None => Turn::Close(OutOfStep::SpokeUnasked(reply.clone()).into()),
             }
         };
         if let Turn::GoOn = turn { self.advance(cx) } else { turn }
@@ -194,10 +192,10 @@ impl Mailing {
     pub(super) fn on_timeout(&self, cx: &mut Context) -> EndCause {
         match &self.stage {
             Stage::Sending(sending) if sending.data.is_starved() => {
-                return EndCause::Local("the mail data was not read in time".into());
+                return LocalTrouble::MailDataLate.into();
             }
             Stage::Sending(_) => {
-                return EndCause::Lost("timed out while the mail data was being sent".into());
+                return EndCause::TimedOut(Overdue::MailData);
             }
             // A server that answers the first command of a batch and not the rest may have dropped the rest.
             Stage::Asking { ending: None, envelope: Some(envelope) }
@@ -207,7 +205,7 @@ impl Mailing {
             }
             Stage::Asking { .. } => {}
         }
-        EndCause::Lost(format!("timed out waiting for the reply to {}", self.command()))
+        EndCause::TimedOut(Overdue::Reply(self.command()))
     }
 
     /// A piece of the message has come, or cannot come.
@@ -218,7 +216,7 @@ impl Mailing {
             return Turn::GoOn;
         }
         // Without its final dot the server must drop what it has got (RFC 5321 section 4.1.1.4).
-        Turn::Close(EndCause::Local("the rest of the mail cannot be had: it was deleted or changed while it was sent, or the database cannot be read".into()))
+        Turn::Close(LocalTrouble::MailDataGone.into())
     }
 
     /// Hands out about `limit` octets of the message; with `may_finish` its end too, when all else is out.
@@ -255,7 +253,7 @@ impl Mailing {
 
     /// Tells what became of everybody whose transaction is not over.
     pub(super) fn end(self, cause: &EndCause, cx: &mut Context) {
-        let is_out_of_step = matches!(cause, EndCause::OutOfStep(_));
+        let is_out_of_step = cause.is_out_of_step();
         let mut is_batched = false;
         let mut tell = |transfer: Transfer, cx: &mut Context| {
             is_batched |= transfer.is_batched() && transfer.is_answered();
@@ -271,11 +269,11 @@ impl Mailing {
             Stage::Asking { ending, envelope } => {
                 if let Some(Ending { mut transfer, end }) = ending {
                     match end {
-                        End::Message => transfer.decide_accepted(&uncertain(cause)),
+                        End::Message => transfer.decide_accepted(&Outcome::Uncertain(cause.clone())),
                         End::Rset if is_out_of_step => transfer.disbelieve(),
                         End::Rset => {}
                         End::Doubted(_) if envelope.as_ref().is_some_and(Transfer::is_open) => {
-                            transfer.decide_accepted(&uncertain(cause));
+                            transfer.decide_accepted(&Outcome::Uncertain(cause.clone()));
                         }
                         End::Doubted(refusal) => transfer.decide_accepted(&refusal),
                     }
@@ -345,7 +343,7 @@ impl Mailing {
         let ending = ending.as_ref().map(|ending| &ending.transfer);
         let is_batched = ending.into_iter().chain(envelope.as_ref()).any(Transfer::is_batched);
         if is_batched || !refusal::has_lost_the_thread(reply, cx) {
-            return Turn::Close(out_of_step("the server replied before it was asked", reply));
+            return Turn::Close(OutOfStep::RepliedBeforeAsked(reply.clone()).into());
         }
         let (kind, command) = (RefusalKind::OutOfStep, CommandName::Nothing);
         if let Some(envelope) = envelope {
@@ -390,7 +388,7 @@ impl Mailing {
             }
             ReplyClass::Intermediate => {
                 *ending = Some(Ending { transfer, end });
-                return Turn::Close(out_of_step("the server cannot answer the end of data by this", reply));
+                return Turn::Close(cannot_answer(CommandName::EndOfData, reply));
             }
         };
         if Doubted::may_begin_by(reply) && transfer.has_accepted() {
@@ -414,10 +412,13 @@ impl Mailing {
             (Step::Data, ReplyClass::Intermediate) => return self.on_data_accepted(cx),
             (Step::Data, ReplyClass::Completed) => {
                 // One reply too many came before, or this server does not speak SMTP.
-                return Turn::Close(out_of_step("the server cannot answer DATA by this", reply));
+                return Turn::Close(cannot_answer(CommandName::Data, reply));
             }
-            (Step::Mail | Step::Rcpt(_), ReplyClass::Intermediate) => {
-                return Turn::Close(out_of_step("the server cannot answer MAIL or RCPT by this", reply));
+            (Step::Mail, ReplyClass::Intermediate) => {
+                return Turn::Close(cannot_answer(CommandName::Mail, reply));
+            }
+            (Step::Rcpt(_), ReplyClass::Intermediate) => {
+                return Turn::Close(cannot_answer(CommandName::Rcpt, reply));
             }
             (Step::Mail, _) => envelope.take_mail_reply(reply, cx),
             (Step::Rcpt(index), _) => envelope.take_rcpt_reply(index, reply, cx),
@@ -434,7 +435,7 @@ impl Mailing {
             transfer.decide_accepted(&refusal);
             cx.output(SessionOutput::Verdicts(transfer.into_verdicts()));
             // QUIT would be a line of the message now.
-            return Turn::Close(EndCause::Lost("the server could not follow the message before".into()));
+            return Turn::Close(Misbehaved::DidNotFollow.into());
         }
         let Some(mut transfer) = envelope.take() else { return Turn::GoOn };
         if let Some(objection) = transfer.objection().cloned() {
@@ -497,7 +498,7 @@ impl Mailing {
     fn conclude_envelope(&mut self, cx: &mut Context) -> Turn {
         let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
         if let Some(Ending { end: End::Doubted(_), .. }) = ending {
-            let cause = EndCause::OutOfStep("the server could not follow the message before".into());
+            let cause = OutOfStep::DidNotFollow.into();
             if envelope.as_ref().is_some_and(Transfer::is_open) {
                 return Turn::Close(cause);
             }
@@ -544,10 +545,10 @@ impl Sending {
             }
             ReplyClass::Transient => {
                 self.refusal.get_or_insert_with(|| refusal::verdict(reply, CommandName::MailData));
-                Turn::Close(EndCause::Lost(format!("the server replied before the end of the data: {reply}")))
+                Turn::Close(Misbehaved::RefusedDuringData(reply.clone()).into())
             }
             ReplyClass::Completed | ReplyClass::Intermediate | ReplyClass::Unknown => {
-                Turn::Close(out_of_step("the server replied before the end of the data", reply))
+                Turn::Close(OutOfStep::RepliedDuringData(reply.clone()).into())
             }
         }
     }
@@ -560,33 +561,18 @@ impl Sending {
 }
 
 fn leave_in_doubt(transfer: Transfer, refusal: Outcome) -> Turn {
-    let cause = EndCause::OutOfStep("the server could not follow the message".into());
-    Turn::LeaveInDoubt(cause, Box::new(Doubted::new(transfer, refusal)))
+    Turn::LeaveInDoubt(OutOfStep::DidNotFollow.into(), Box::new(Doubted::new(transfer, refusal)))
 }
 
 /// The next MAIL would fall into the transaction before. RSET is never refused (RFC 5321 section 4.1.1.5), so that in a batch it
 /// rather is one reply too many to something else, and nothing that was said of the recipients can be believed.
 fn refused_rset(reply: &Reply, is_batched: bool) -> Turn {
-    let text = "the server refused RSET";
     if is_batched || reply.class() == ReplyClass::Intermediate {
-        return Turn::Close(out_of_step(text, reply));
+        return Turn::Close(OutOfStep::RefusedRset(reply.clone()).into());
     }
-    Turn::Leave(EndCause::Lost(format!("{text}: {reply}")))
+    Turn::Leave(Misbehaved::RefusedRset(reply.clone()).into())
 }
 
-fn out_of_step(text: &str, reply: &Reply) -> EndCause {
-    EndCause::OutOfStep(format!("{text}: {reply}"))
-}
-
-/// RFC 5321 section 4.5.3.2.6: a server that is lost after the end of the message may have taken it.
-fn uncertain(cause: &EndCause) -> Outcome {
-    let detail = match cause {
-        EndCause::Lost(text)
-        | EndCause::OutOfStep(text)
-        | EndCause::Unsuitable(text)
-        | EndCause::Local(text) => text.as_str(),
-        EndCause::Quit | EndCause::Refused(..) => "no reply was awaited",
-    };
-    let text: String = format!("delivery uncertain, no reply to the end of data: {detail}");
-    own_failure(EnhancedStatus::CONNECTION_LOST, text.into(), false)
+fn cannot_answer(command: CommandName, reply: &Reply) -> EndCause {
+    OutOfStep::CannotAnswer(command, reply.clone()).into()
 }

@@ -28,7 +28,6 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-use alloc::format;
 use alloc::string::String;
 use core::mem;
 
@@ -40,9 +39,10 @@ use self::mail_data::MailData;
 use self::state::State;
 use self::timeouts::{MAIL_DATA_STALL_TIMEOUT, mail_data_allowance, timeout};
 pub use self::types::{
-    EndCause, FailureReason, Outcome, Phase, Refusal, RefusalKind, SessionConfig, SessionEnd, SessionNote,
-    SessionOutput, Transaction,
+    Outcome, Phase, Refusal, RefusalKind, SessionConfig, SessionEnd, SessionNote, SessionOutput, Transaction,
 };
+pub use crate::ending::EndCause;
+use crate::ending::{Misbehaved, Unsuitable};
 use crate::io::CloseReason;
 use crate::reply::ReplyParser;
 use crate::rng::Rng;
@@ -133,16 +133,16 @@ impl Session {
 
     /// The TLS handshake has failed, and the connection with it.
     pub fn handle_tls_failed(&mut self, now: Instant, reason: String) {
-        self.end(now, EndCause::Unsuitable(format!("the TLS handshake failed: {reason}")));
+        self.end(now, Unsuitable::TlsFailed(reason.into()).into());
     }
 
     /// The connection is closed or broken.
     pub fn handle_closed(&mut self, now: Instant, reason: CloseReason) {
-        let text = match reason {
-            CloseReason::EndOfFile => "the server closed the connection".into(),
-            CloseReason::Broken(reason) => format!("the connection broke: {reason}"),
+        let cause = match reason {
+            CloseReason::EndOfFile => EndCause::Closed,
+            CloseReason::Broken(reason) => EndCause::Broken(reason.into()),
         };
-        self.end(now, EndCause::Lost(text));
+        self.end(now, cause);
     }
 
     /// Goes on after the pause before the end of a message, and ends the session if the time of its phase is over; otherwise it
@@ -307,7 +307,7 @@ impl Session {
             }
             Err(error) => {
                 self.cx.trace_received(received, None);
-                self.advance(|state, cx| state.close(EndCause::Lost(format!("{error}")), cx));
+                self.advance(|state, cx| state.close(Misbehaved::MalformedReply(error).into(), cx));
             }
         }
     }

@@ -1,8 +1,9 @@
 //! What a refusal is about, as far as one reply tells: the mail, the connection, or the channel.
 
 use super::context::Context;
-use super::types::{EndCause, FailureReason, Outcome, Refusal, RefusalKind};
+use super::types::{Outcome, Refusal, RefusalKind};
 use crate::command::CommandName;
+use crate::ending::EndCause;
 use crate::reply::{Reply, ReplyClass, ReplyCode};
 
 /// Subjects of enhanced codes (RFC 3463 section 3): nothing in particular, an address, a mailbox, the protocol.
@@ -37,7 +38,7 @@ impl Objection {
 pub(super) fn verdict(reply: &Reply, command: CommandName) -> Outcome {
     let fatal =
         reply.class() == ReplyClass::Permanent && !(command == CommandName::Rcpt && is_no_room(reply));
-    Outcome::Failed { reason: FailureReason::Reply { reply: reply.clone(), command }, fatal }
+    Outcome::Rejected { reply: reply.clone(), command, fatal }
 }
 
 /// What a refusal of the connection is for the mail that it comes for.

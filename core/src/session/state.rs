@@ -2,8 +2,6 @@
 //! happens within the transactions is in `mailing`, and how AUTH proceeds in `authentication`.
 
 use alloc::boxed::Box;
-use alloc::format;
-use alloc::string::String;
 
 use bytes::{Bytes, BytesMut};
 
@@ -13,8 +11,9 @@ use super::doubted::Doubted;
 use super::extensions::Extensions;
 use super::mail_data::MailData;
 use super::mailing::{Mailing, Turn};
-use super::types::{EndCause, Phase, SessionEnd, SessionNote, SessionOutput, Transaction};
+use super::types::{Phase, SessionEnd, SessionNote, SessionOutput, Transaction};
 use crate::command::{Command, CommandName};
+use crate::ending::{EndCause, Misbehaved, OutOfStep, Overdue, Unsuitable};
 use crate::next_hop::TlsMode;
 use crate::reply::{Reply, ReplyClass, ReplyCode};
 
@@ -30,7 +29,7 @@ pub(super) enum State {
     ExpectPadding(CommandName, u64),
     ExpectAuth(Box<Authentication>),
     /// The exchange is given up, for this reason.
-    ExpectAuthEnd(String),
+    ExpectAuthEnd(Unsuitable),
     /// A transaction, from the parent.
     Ready,
     /// The replies to the transactions that are under way.
@@ -86,14 +85,17 @@ impl State {
             return Self::Mailing(mailing).turn(turn, cx);
         }
         if !is_owed {
-            let text =
-                if cx.has_commands() { "replied before it was asked" } else { "spoke without being asked" };
-            return self.close(EndCause::OutOfStep(format!("the server {text}")), cx);
+            let crime = if cx.has_commands() {
+                OutOfStep::RepliedBeforeAsked(reply.clone())
+            } else {
+                OutOfStep::SpokeUnasked(reply.clone())
+            };
+            return self.close(crime.into(), cx);
         }
         let is_authenticating = matches!(self, Self::ExpectAuth(_) | Self::ExpectAuthEnd(_));
         if reply.class() == ReplyClass::Intermediate && !is_authenticating {
-            let text = format!("the server cannot answer {} by this: {reply}", self.command());
-            return self.close(EndCause::OutOfStep(text), cx);
+            let crime = OutOfStep::CannotAnswer(self.command(), reply.clone());
+            return self.close(crime.into(), cx);
         }
         match self {
             Self::ExpectGreeting => self.on_greeting(reply, cx),
@@ -104,7 +106,7 @@ impl State {
             Self::ExpectAuth(authentication) => authentication.on_reply(received, cx),
             Self::ExpectAuthEnd(reason) => Self::leave_unauthenticated(reason, cx),
             Self::ExpectTls | Self::Ready | Self::Mailing(_) | Self::ExpectQuit(_) | Self::Ended => {
-                self.close(EndCause::OutOfStep("the server spoke without being asked".into()), cx)
+                self.close(OutOfStep::SpokeUnasked(reply.clone()).into(), cx)
             }
         }
     }
@@ -123,7 +125,7 @@ impl State {
 
     /// Octets have come while TLS was being begun: somebody slips plain text in (RFC 3207 section 6).
     pub(super) fn on_plain_text_before_tls(self, cx: &mut Context) -> Self {
-        self.close(EndCause::Lost("the server sent plain text where TLS was to begin".into()), cx)
+        self.close(Misbehaved::PlainTextBeforeTls.into(), cx)
     }
 
     /// The time of the phase is over.
@@ -131,9 +133,9 @@ impl State {
         let cause = if let Self::Mailing(mailing) = &self {
             mailing.on_timeout(cx)
         } else if let Self::ExpectTls = self {
-            EndCause::Lost("timed out during the TLS handshake".into())
+            EndCause::TimedOut(Overdue::TlsHandshake)
         } else {
-            EndCause::Lost(format!("timed out waiting for the reply to {}", self.command()))
+            EndCause::TimedOut(Overdue::Reply(self.command()))
         };
         self.close(cause, cx)
     }
@@ -262,8 +264,7 @@ impl State {
 
     fn on_ehlo(self, reply: &Reply, cx: &mut Context) -> Self {
         if reply.is_cut() {
-            let text = "the server's reply to EHLO is too long, so it is not known what the server offers";
-            return self.close(EndCause::Lost(text.into()), cx);
+            return self.close(Misbehaved::EhloReplyTooLong.into(), cx);
         }
         match reply.class() {
             ReplyClass::Completed => {
@@ -293,7 +294,7 @@ impl State {
                 return Self::ExpectStartTls;
             }
             if !cx.config.plain_fallback {
-                return self.leave(EndCause::Unsuitable("STARTTLS is not offered".into()), cx);
+                return self.leave(Unsuitable::StartTlsNotOffered.into(), cx);
             }
             cx.output(SessionOutput::Note(SessionNote::StartTlsNotOffered));
         }
@@ -359,8 +360,8 @@ impl State {
     }
 
     /// A server that cannot be authenticated with is not used.
-    pub(super) fn leave_unauthenticated(reason: String, cx: &mut Context) -> Self {
-        Self::ExpectAuthEnd(String::new()).leave(EndCause::Unsuitable(reason), cx)
+    pub(super) fn leave_unauthenticated(reason: Unsuitable, cx: &mut Context) -> Self {
+        Self::ExpectAuthEnd(reason.clone()).leave(reason.into(), cx)
     }
 
     /// What the session is about.

@@ -1,7 +1,6 @@
 //! One transaction that is under way: which commands of its envelope are sent and answered, whom the server accepts, what is
 //! decided.
 
-use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::mem;
 
@@ -11,12 +10,12 @@ use super::context::Context;
 use super::extensions::Extensions;
 use super::mail_data::MailData;
 use super::refusal::{self, Objection};
-use super::types::{FailureReason, Outcome, RefusalKind, Transaction};
+use super::types::{Outcome, RefusalKind, Transaction};
 use crate::address::Mailbox;
 use crate::command::{Command, CommandName};
+use crate::ending::Unfit;
 use crate::outbox::MailId;
 use crate::reply::{Reply, ReplyClass};
-use crate::status::EnhancedStatus;
 use crate::transparency::transmitted_octets;
 
 /// A transaction that is under way.
@@ -115,9 +114,7 @@ impl Transfer {
     fn keep_to_size_limit(&mut self, extensions: &Extensions) {
         let (Size::Exactly(size) | Size::AtLeast(size)) = self.size;
         if let Some(limit) = extensions.size_limit_octets.filter(|limit| *limit < size) {
-            let text =
-                alloc::format!("the message has {size} octets, more than the {limit} that the server takes");
-            self.leave_out(own_failure(EnhancedStatus::MESSAGE_TOO_LONG, text.into(), true), |_| true);
+            self.leave_out(Unfit::TooLong { octets: size, limit_octets: limit }, |_| true);
         }
     }
 
@@ -129,13 +126,12 @@ impl Transfer {
             self.smtputf8 = sender_needs_it || self.recipients.iter().any(needs_it);
             return;
         }
-        let text = "the address is not ASCII, and the server does not offer SMTPUTF8";
-        self.leave_out(own_failure(EnhancedStatus::NEEDS_SMTPUTF8, text.into(), true), needs_it);
+        self.leave_out(Unfit::NeedsSmtpUtf8, needs_it);
     }
 
-    fn leave_out(&mut self, outcome: Outcome, concerns: impl Fn(&Recipient) -> bool) {
+    fn leave_out(&mut self, why: Unfit, concerns: impl Fn(&Recipient) -> bool) {
         let left_out = self.recipients.extract_if(.., |recipient| concerns(recipient));
-        self.left_out.extend(left_out.map(|recipient| (recipient.id, outcome.clone())));
+        self.left_out.extend(left_out.map(|recipient| (recipient.id, Outcome::Unfit(why))));
     }
 
     /// MAIL with what the server offers.
@@ -392,9 +388,4 @@ impl Recipient {
     fn is_refused(&self) -> bool {
         matches!(self.standing, Standing::Decided(Outcome::Refused(_)))
     }
-}
-
-/// The verdict where there is no reply.
-pub(super) fn own_failure(status: EnhancedStatus, text: Cow<'static, str>, fatal: bool) -> Outcome {
-    Outcome::Failed { reason: FailureReason::Own { status, text }, fatal }
 }

@@ -1,8 +1,6 @@
 //! What a session is told and what it tells.
 
-use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -10,12 +8,12 @@ use bytes::Bytes;
 
 use crate::address::Mailbox;
 use crate::command::CommandName;
+use crate::ending::{EndCause, Unfit};
 use crate::next_hop::{Credentials, TlsMode};
 use crate::one_line::OneLine;
 use crate::outbox::MailId;
 use crate::reply::Reply;
 use crate::sasl::Mechanism;
-use crate::status::EnhancedStatus;
 
 /// How one conversation is to be led.
 #[derive(Clone, Debug)]
@@ -93,13 +91,20 @@ pub enum SessionOutput {
 pub enum Outcome {
     /// The server has taken responsibility (RFC 5321 section 4.2.5).
     Delivered(Reply),
-    /// It has not, or cannot be asked.
-    Failed {
-        /// Why.
-        reason: FailureReason,
+    /// The server refuses the mail.
+    Rejected {
+        /// With these words.
+        reply: Reply,
+        /// In reply to this.
+        command: CommandName,
         /// Whether trying again is pointless.
         fatal: bool,
     },
+    /// The server is not asked, as it would refuse for good.
+    Unfit(Unfit),
+    /// The message was sent whole, and then the session ended without its verdict: the server may have taken it (RFC 5321
+    /// section 4.5.3.2.6).
+    Uncertain(EndCause),
     /// The server refuses the connection rather than the recipient, as far as the reply tells. Whether it does is known where all
     /// connections are: it may be a verdict all the same.
     Refused(Refusal),
@@ -130,35 +135,6 @@ pub enum RefusalKind {
     Closing,
     /// It closes the connection in reply to the end of the message: 421.
     ClosingAtEnd,
-}
-
-/// Why a recipient did not get the message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FailureReason {
-    /// The server refused.
-    Reply {
-        /// With these words.
-        reply: Reply,
-        /// In reply to this.
-        command: CommandName,
-    },
-    /// The server was not asked, or did not answer.
-    Own {
-        /// The enhanced status code that says so.
-        status: EnhancedStatus,
-        /// A clause that says so.
-        text: Cow<'static, str>,
-    },
-}
-
-impl FailureReason {
-    /// The server's enhanced status code if it gave one, or ours.
-    pub fn status(&self) -> Option<EnhancedStatus> {
-        match self {
-            Self::Reply { reply, .. } => reply.enhanced(),
-            Self::Own { status, .. } => Some(*status),
-        }
-    }
 }
 
 /// Something that the administrator may want to know.
@@ -197,24 +173,6 @@ pub struct SessionEnd {
     pub padding_failed: bool,
     /// Whether the server cannot cope with commands in batches, although it offers that.
     pub needs_caution: bool,
-}
-
-/// Why a session came to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EndCause {
-    /// It was asked to end.
-    Quit,
-    /// The server refused, in the negotiation by any error reply, later by 421, or by a refusal that came without being asked for.
-    Refused(Reply, CommandName),
-    /// The server cannot be used as it must be. A clause fit for the faillog, without secrets.
-    Unsuitable(String),
-    /// The connection is lost: closed, broken, timed out, or given up because of what the peer does. A clause.
-    Lost(String),
-    /// The server said what cannot be the reply to what it was asked: the connection is given up, and nothing that it says is
-    /// believed any more. A clause.
-    OutOfStep(String),
-    /// Something on this side: the data of the mail could not be had. A clause.
-    Local(String),
 }
 
 /// What a conversation is about at a time. Each phase has one timeout as a whole; MAIL, DATA and each RCPT is one.

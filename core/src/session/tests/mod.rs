@@ -173,15 +173,12 @@ impl Talk {
 fn word(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Delivered(reply) => alloc::format!("delivered {}", reply.text()),
-        Outcome::Failed { reason, fatal } => {
+        Outcome::Rejected { reply, command, fatal } => {
             let kind = if *fatal { "fatal" } else { "failed" };
-            match reason {
-                FailureReason::Reply { reply, command } => {
-                    alloc::format!("{kind} {} {command}", reply.text())
-                }
-                FailureReason::Own { status, text } => alloc::format!("{kind} {status} {text}"),
-            }
+            alloc::format!("{kind} {} {command}", reply.text())
         }
+        Outcome::Unfit(why) => alloc::format!("fatal {} {why}", why.status()),
+        Outcome::Uncertain(cause) => alloc::format!("uncertain: {cause}"),
         Outcome::Refused(Refusal { kind, reply, command }) => {
             alloc::format!("{kind:?} {} {command}", reply.text())
         }
@@ -214,14 +211,14 @@ fn reply_text(cause: &EndCause) -> String {
     alloc::format!("{} {command}", reply.text())
 }
 
-fn lost(end: &SessionEnd) -> &str {
-    let EndCause::Lost(text) = &end.cause else { panic!("not lost: {end:?}") };
-    text
+fn lost(end: &SessionEnd) -> String {
+    assert!(end.cause.is_loss() && !end.cause.is_out_of_step(), "{end:?}");
+    end.cause.to_string()
 }
 
-fn out_of_step(end: &SessionEnd) -> &str {
-    let EndCause::OutOfStep(text) = &end.cause else { panic!("not out of step: {end:?}") };
-    text
+fn out_of_step(end: &SessionEnd) -> String {
+    assert!(end.cause.is_out_of_step(), "{end:?}");
+    end.cause.to_string()
 }
 
 /// A message whose recipients have other ids than those of the one before.

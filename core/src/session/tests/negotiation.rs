@@ -125,7 +125,7 @@ fn without_starttls_it_goes_on_in_plain_text_only_if_that_comes_next_anyway() {
     dialogue(&starttls(), |talk| {
         lead(talk);
         let end = talk.client("QUIT\r\n").server("221 bye\r\n").end();
-        assert_eq!(end.cause, EndCause::Unsuitable("STARTTLS is not offered".into()));
+        assert_eq!(end.cause, EndCause::Unsuitable(Unsuitable::StartTlsNotOffered));
     });
     dialogue(&SessionConfig { plain_fallback: true, ..starttls() }, |talk| {
         lead(talk);
@@ -151,7 +151,8 @@ fn a_refused_starttls_and_a_failed_handshake_end_the_session_even_with_a_fallbac
         talk.server("220 go\r\n");
         talk.session.handle_tls_failed(talk.now, "alert".into());
         let end = talk.client("").end();
-        assert_eq!(end.cause, EndCause::Unsuitable("the TLS handshake failed: alert".into()));
+        assert_eq!(end.cause, EndCause::Unsuitable(Unsuitable::TlsFailed("alert".into())));
+        assert_eq!(end.cause.to_string(), "the TLS handshake failed: alert");
     });
 }
 
@@ -304,7 +305,10 @@ fn a_ready_session_ends_by_a_421_and_by_anything_else_that_was_not_asked_for() {
     });
     dialogue(&plain(), |talk| {
         talk.make_ready("");
-        assert_eq!(out_of_step(&talk.server("250 ok\r\n").end()), "the server spoke without being asked");
+        assert_eq!(
+            out_of_step(&talk.server("250 ok\r\n").end()),
+            "the server spoke without being asked: 250 ok"
+        );
     });
 }
 
@@ -312,7 +316,7 @@ fn a_ready_session_ends_by_a_421_and_by_anything_else_that_was_not_asked_for() {
 fn a_reply_before_its_command_ends_the_session() {
     dialogue(&plain(), |talk| {
         let end = talk.server("220 mx\r\n250 mx\r\n").end();
-        assert_eq!(out_of_step(&end), "the server replied before it was asked");
+        assert_eq!(out_of_step(&end), "the server replied before it was asked: 250 mx");
     });
 }
 

@@ -93,7 +93,7 @@ fn a_message_is_uncertain_when_the_replies_are_out_of_step_before_its_verdict() 
         send_ahead(talk);
         talk.server("354 what\r\n250 taken\r\n").client("");
         let [first, second] = verdicts_of(talk.outputs()).try_into().unwrap();
-        assert!(first[0].1.contains("delivery uncertain"), "{first:?}");
+        assert!(first[0].1.contains("uncertain: "), "{first:?}");
         assert_eq!(second, all(2, "undecided"));
     });
 }
@@ -166,9 +166,9 @@ fn what_was_sent_ahead_of_a_confused_refusal_tells_whether_it_was_one_too_many()
         // 354 in its place: it was the verdict.
         ("250 MAIL\r\n250 RCPT 1\r\n550 RCPT 2\r\n354 go\r\n", "fatal 500 what? end of data"),
         // One behind its place: what came in place of that to MAIL may have been the verdict.
-        ("250 taken\r\n250 MAIL\r\n250 RCPT 1\r\n250 RCPT 2\r\n", "delivery uncertain"),
-        ("250 taken\r\n250 MAIL\r\n550 RCPT 1\r\n550 RCPT 2\r\n", "delivery uncertain"),
-        ("250 MAIL\r\n", "delivery uncertain"),
+        ("250 taken\r\n250 MAIL\r\n250 RCPT 1\r\n250 RCPT 2\r\n", "uncertain: "),
+        ("250 taken\r\n250 MAIL\r\n550 RCPT 1\r\n550 RCPT 2\r\n", "uncertain: "),
+        ("250 MAIL\r\n", "uncertain: "),
         // No success that it could have been.
         ("503 no\r\n", "fatal 500 what? end of data"),
     ];

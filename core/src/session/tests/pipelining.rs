@@ -146,7 +146,7 @@ fn only_what_was_sent_whole_is_uncertain() {
         else {
             panic!("{outputs:?}")
         };
-        assert!(word(&first[0].1).contains("delivery uncertain"));
+        assert!(word(&first[0].1).contains("uncertain: "));
         assert_eq!((word(&second[0].1), end.needs_caution), ("undecided".into(), false));
     });
 }

@@ -210,7 +210,7 @@ fn a_connection_lost_after_the_final_dot_is_an_uncertain_delivery() {
             loses(talk);
             let (verdicts, rest) = talk.verdicts();
             let [(1, word)] = verdicts.as_slice() else { panic!("{verdicts:?}") };
-            assert!(word.starts_with("failed 4.4.2 delivery uncertain"), "{word}");
+            assert!(word.starts_with("uncertain: "), "{word}");
             let [SessionOutput::Ended(end)] = rest.as_slice() else { panic!("{rest:?}") };
             assert_eq!(end.phase, Phase::EndOfData);
         });
