@@ -160,6 +160,20 @@ pub enum StoreRequest {
     },
 }
 
+impl StoreRequest {
+    /// Whether nothing changes by it.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::Scan { .. }
+            | Self::Claim { .. }
+            | Self::ReadData { .. }
+            | Self::ReadFailed { .. }
+            | Self::Recall { .. } => true,
+            Self::Commit(_) => false,
+        }
+    }
+}
+
 /// Verdicts to be made durable together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {

@@ -25,7 +25,9 @@ use super::stuck;
 impl Database {
     /// Does what is asked. If it fails, nothing of it is done, and the next request may succeed.
     pub(crate) fn answer(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
-        self.ensure_open()?;
+        if !self.is_in_transaction() {
+            self.ensure_open()?;
+        }
         let (task, answer) = match request {
             StoreRequest::Scan { after, limit } => ("read the outbox of", self.scan(after, limit)),
             StoreRequest::Claim { ids, transactions } => ("read mail from", self.claim(&ids, transactions)),
@@ -157,16 +159,44 @@ impl Database {
         &mut self,
         read: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        let hurry = self.hurry();
-        allow_interruption(&mut self.connection, &hurry)?;
-        let begun = self.connection.execute_batch("BEGIN DEFERRED");
-        let answer = begun.and_then(|()| read(self));
-        forbid_interruption(&mut self.connection)?;
-        // A read transaction has nothing to lose. SQLite may have ended it already, after an error.
-        let end =
-            if self.connection.is_autocommit() { Ok(()) } else { self.connection.execute_batch("ROLLBACK") };
+        if self.is_in_transaction() {
+            return read(self);
+        }
+        let answer = self.begin_read().and_then(|()| read(self));
+        let end = self.end_read();
         let answer = answer?;
         end.map(|()| answer)
+    }
+
+    /// Lets all that is read share one transaction until [`end_shared_read`](Self::end_shared_read). If that fails, each request
+    /// says so itself.
+    pub(super) fn begin_shared_read(&mut self) {
+        if self.ensure_open().is_ok() && self.begin_read().is_err() {
+            self.end_shared_read();
+        }
+    }
+
+    /// Ends what [`begin_shared_read`](Self::begin_shared_read) began, if it is still open.
+    pub(super) fn end_shared_read(&mut self) {
+        if let Err(error) = self.end_read() {
+            log::warn!("cannot end a read of the database {}: {error}", self.path().display());
+        }
+    }
+
+    fn begin_read(&mut self) -> rusqlite::Result<()> {
+        let hurry = self.hurry();
+        allow_interruption(&mut self.connection, &hurry)?;
+        self.connection.execute_batch("BEGIN DEFERRED")
+    }
+
+    /// A read transaction has nothing to lose. SQLite may have ended it already, after an error.
+    fn end_read(&mut self) -> rusqlite::Result<()> {
+        forbid_interruption(&mut self.connection)?;
+        if self.is_in_transaction() { self.connection.execute_batch("ROLLBACK") } else { Ok(()) }
+    }
+
+    fn is_in_transaction(&self) -> bool {
+        !self.connection.is_autocommit()
     }
 
     fn commit(&mut self, mut commit: Commit) -> rusqlite::Result<StoreReply> {

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,9 @@ const READ_PATIENCE: Duration = Duration::from_millis(50);
 /// How long they wait while something is read that nobody has asked for yet. Most messages take less: what is read in two pieces
 /// costs more time than that.
 const AHEAD_PATIENCE: Duration = Duration::from_millis(20);
+
+/// How long reads share a transaction, at most: programs that write to the database wait for its end.
+const READS_TOGETHER_LIMIT: Duration = Duration::from_millis(10);
 
 /// The first pause of [`FollowUp`].
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -65,6 +68,13 @@ enum Job {
 }
 
 impl Job {
+    fn only_reads(&self) -> bool {
+        match self {
+            Self::Request(_, request) => request.only_reads(),
+            Self::Read(_) | Self::Look => false,
+        }
+    }
+
     fn is_waited_for(&self) -> bool {
         match self {
             Self::Request(..) | Self::Read(_) => true,
@@ -313,27 +323,23 @@ struct Worker {
 impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
         let mut follow_up: Option<FollowUp> = None;
+        let mut taken: Option<Job> = None;
         // Here, because it may take long, and the loop can end it.
         self.database.prepare_index();
         loop {
-            let job = match &follow_up {
-                Some(next) => match next.at.checked_duration_since(Instant::now()) {
-                    Some(pause) => jobs.recv_timeout(pause),
+            let job = match (taken.take(), &follow_up) {
+                (Some(job), _) => Ok(job),
+                (None, Some(next)) => match next.at.checked_duration_since(Instant::now()) {
+                    Some(pause) => self.begin(jobs.recv_timeout(pause)),
                     None => Err(RecvTimeoutError::Timeout),
                 },
-                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                (None, None) => self.begin(jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)),
             };
-            if job.as_ref().is_ok_and(Job::is_waited_for) {
-                self.waiting.fetch_sub(1, Ordering::AcqRel);
-            }
             match job {
-                Ok(Job::Request(id, request)) => {
-                    let reply = self.database.answer(request);
-                    if self.answers.send(Answer::Reply((id, reply))).is_err() {
-                        return;
-                    }
-                    self.wake();
-                }
+                Ok(Job::Request(id, request)) => match self.answer(id, request, jobs) {
+                    Ok(next) => taken = next,
+                    Err(_) => return,
+                },
                 Ok(Job::Read(order)) => {
                     let piece = self.read(order);
                     if self.answers.send(Answer::Piece(order, piece)).is_err() {
@@ -355,6 +361,49 @@ impl Worker {
                         log::error!("{error}");
                     }
                     return;
+                }
+            }
+        }
+    }
+
+    /// Takes note that a job waits no more.
+    fn begin<E>(&self, job: Result<Job, E>) -> Result<Job, E> {
+        if job.as_ref().is_ok_and(Job::is_waited_for) {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+        }
+        job
+    }
+
+    /// Answers a request, and those that wait behind it if all of them only read: they share one transaction, whose begin and
+    /// end cost more than the few rows that most are about. Returns the job that was taken, but not done.
+    fn answer(
+        &mut self,
+        id: RequestId,
+        request: StoreRequest,
+        jobs: &Receiver<Job>,
+    ) -> Result<Option<Job>, SendError<Answer>> {
+        let mut only_reads = request.only_reads();
+        let (mut current, mut sharing) = ((id, request), None);
+        loop {
+            let next = if only_reads { self.begin(jobs.try_recv()).ok() } else { None };
+            if sharing.is_none() && next.as_ref().is_some_and(Job::only_reads) {
+                sharing = Some(Instant::now());
+                self.database.begin_shared_read();
+            }
+            let (id, request) = current;
+            let reply = self.database.answer(request);
+            let has_failed = reply.is_err();
+            self.answers.send(Answer::Reply((id, reply)))?;
+            self.wake();
+            let goes_on = !has_failed && sharing.is_some_and(|began| began.elapsed() < READS_TOGETHER_LIMIT);
+            match next {
+                Some(Job::Request(id, request)) if goes_on && request.only_reads() => {
+                    current = (id, request);
+                    only_reads = true;
+                }
+                next => {
+                    self.database.end_shared_read();
+                    return Ok(next);
                 }
             }
         }
