@@ -262,7 +262,7 @@ pub enum StoreReply {
         /// In the order in which they should go.
         transactions: Vec<ClaimedTransaction>,
         /// Rows that exist, but went beyond the number of transactions, or their data beyond the budget.
-        left_over: Vec<MailId>,
+        left_over: Vec<LeftOver>,
         /// Rows that cannot be read.
         unreadable: Vec<Refused>,
     },
@@ -333,6 +333,16 @@ pub struct ClaimedTransaction {
     pub data_octets: u64,
     /// The message, or its first [`DATA_CHUNK_OCTETS`] if it is longer.
     pub head: Bytes,
+}
+
+/// A row that was claimed together with others, and comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOver {
+    /// Which one.
+    pub id: MailId,
+    /// A number that rows of equal sender and data have in common, and others hardly ever, if the data were read: mail that only
+    /// looked like one message is claimed apart from then on, so that it is not read and compared each time.
+    pub message: Option<u64>,
 }
 
 /// A message and those of its recipients that are given up.

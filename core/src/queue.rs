@@ -25,6 +25,13 @@ impl HopId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MessageKey(pub(crate) u32);
 
+impl MessageKey {
+    /// Folds a hash of what rows of one message have in common.
+    pub(crate) fn from_hash(hash: u64) -> Self {
+        Self((hash ^ (hash >> 32)) as u32)
+    }
+}
+
 /// Which ready mail is claimed first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -198,6 +205,15 @@ impl Queue {
         let known = *self.mails.get(&id)?;
         self.set(id, known.hop, known.key, place);
         Some(known.hop)
+    }
+
+    /// Takes note that mail that looks like one message has a number of its own, with those that are equal to it.
+    pub(crate) fn tell_apart(&mut self, id: MailId, message: u64) {
+        let Some(&known) = self.mails.get(&id) else { return };
+        let apart = Known { key: MessageKey::from_hash(message), ..known };
+        self.unlink(id, known);
+        self.mails.insert(id, apart);
+        self.link(id, apart);
     }
 
     /// Forgets a mail.

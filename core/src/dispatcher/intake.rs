@@ -149,7 +149,7 @@ impl Intake {
         let hash = octets.fold(self.key_basis, |hash, &octet| {
             (hash ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3)
         });
-        MessageKey((hash ^ (hash >> 32)) as u32)
+        MessageKey::from_hash(hash)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::address::Mailbox;
 use crate::event::Level;
 use crate::io::ConnectionId;
 use crate::outbox::{
-    ClaimedTransaction, Cursor, MailId, StoreError, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
+    ClaimedTransaction, Cursor, LeftOver, MailId, StoreError, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
 };
 use crate::queue::{HopId, Place};
 use crate::session::Transaction;
@@ -62,7 +62,15 @@ impl Dispatcher {
                 Ok(_) | Err(_) => self.settle(&row),
             }
         }
-        for id in left_over {
+        self.give_back(left_over);
+    }
+
+    /// Makes mail ready again that was claimed together with others, and does not go with them.
+    fn give_back(&mut self, left_over: Vec<LeftOver>) {
+        for LeftOver { id, message } in left_over {
+            if let Some(message) = message {
+                self.queue.tell_apart(id, message);
+            }
             self.put(id, Place::Ready);
         }
     }
@@ -85,9 +93,7 @@ impl Dispatcher {
         let Some((claimed, left_over)) = self.claimed(hop, ids, result) else {
             return self.with_delivery(hop, |delivery, cx| delivery.close(cx));
         };
-        for id in left_over {
-            self.put(id, Place::Ready);
-        }
+        self.give_back(left_over);
         if !self.is_connected(hop, connection) {
             for row in claimed.iter().flat_map(|transaction| &transaction.rows) {
                 self.put(row.id, Place::Ready);
@@ -222,7 +228,7 @@ impl Dispatcher {
         hop: HopId,
         ids: &[MailId],
         result: Result<StoreReply, StoreError>,
-    ) -> Option<(Vec<ClaimedTransaction>, Vec<MailId>)> {
+    ) -> Option<(Vec<ClaimedTransaction>, Vec<LeftOver>)> {
         let (transactions, left_over, unreadable) = match result {
             Ok(StoreReply::Claimed { transactions, left_over, unreadable }) => {
                 (transactions, left_over, unreadable)
@@ -237,7 +243,7 @@ impl Dispatcher {
                 return None;
             }
         };
-        let mut found: BTreeSet<MailId> = left_over.iter().copied().collect();
+        let mut found: BTreeSet<MailId> = left_over.iter().map(|row| row.id).collect();
         found.extend(transactions.iter().flat_map(|transaction| transaction.rows.iter().map(|row| row.id)));
         found.extend(unreadable.iter().map(|refused| refused.id));
         for &id in ids {

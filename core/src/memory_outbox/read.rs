@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{Flaw, Mail, MemoryOutbox, Stored, is_same_message, named};
 use crate::bounce::needed_octets;
 use crate::outbox::{
-    ClaimedTransaction, Cursor, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, MailId, Refused, StoreError,
+    ClaimedTransaction, Cursor, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, LeftOver, MailId, Refused, StoreError,
     StoreReply, StoreTrouble, TRANSACTION_RECIPIENT_LIMIT,
 };
 
@@ -56,7 +56,9 @@ impl MemoryOutbox {
             let rows = group.iter().map(|(id, mail)| mail.row(*id)).collect();
             transactions.push(ClaimedTransaction { rows, data_octets, head });
         }
-        let left_over = readable.iter().map(|(id, _)| *id).filter(|id| over.contains(id)).collect();
+        let left_over = readable.iter().filter(|(id, _)| over.contains(id));
+        let left_over =
+            left_over.map(|(id, mail)| LeftOver { id: *id, message: self.first_like(mail) }).collect();
         let claimed: Vec<MailId> =
             transactions.iter().flat_map(|claimed| &claimed.rows).map(|row| row.id).collect();
         self.remember(&claimed);
@@ -120,6 +122,13 @@ impl MemoryOutbox {
             messages.iter().flat_map(|message| &message.mails).map(|mail| mail.row.id).collect();
         self.remember(&read);
         StoreReply::Failed { messages, left_over, unreadable }
+    }
+
+    /// The number that rows of one message have in common.
+    fn first_like(&self, mail: &Mail) -> Option<u64> {
+        let is_like = |other: &Mail| (other.reverse_path(), &other.data) == (mail.reverse_path(), &mail.data);
+        let (first, _) = self.mails.iter().find(|(_, other)| is_like(&other.mail))?;
+        Some(first.0.cast_unsigned())
     }
 
     /// The mail that is there and wanted, each once, in the order of its ids' first appearance; and what of it cannot be read.

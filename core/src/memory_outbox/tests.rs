@@ -90,6 +90,7 @@ fn claim(
     };
     let ids_of = |rows: Vec<Row>| rows.into_iter().map(|row| row.id).collect();
     let transactions = transactions.into_iter().map(|transaction| ids_of(transaction.rows)).collect();
+    let left_over = left_over.into_iter().map(|row| row.id).collect();
     (transactions, left_over, unreadable.into_iter().map(|refused| refused.id).collect())
 }
 
@@ -315,8 +316,14 @@ proptest! {
                     prop_assert!(claimed.insert(row.id));
                 }
             }
-            prop_assert!(left_over.iter().all(|id| wanted.contains(id) && !claimed.contains(id)));
-            wanted = left_over;
+            for one in &left_over {
+                prop_assert!(wanted.contains(&one.id) && !claimed.contains(&one.id));
+                for other in &left_over {
+                    let is_one_message = expected[&one.id] == expected[&other.id];
+                    prop_assert_eq!(one.message == other.message, is_one_message);
+                }
+            }
+            wanted = left_over.into_iter().map(|row| row.id).collect();
         }
         prop_assert!(claimed.iter().eq(expected.keys()));
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cmail_delivery::bounce::{compose_ordered, needed_octets};
 use cmail_delivery::outbox::{
     Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS,
-    FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, MailId, Refused, Row, StoreReply,
+    FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, LeftOver, MailId, Refused, Row, StoreReply,
     StoreRequest, TRANSACTION_RECIPIENT_LIMIT, is_null_path,
 };
 use cmail_delivery::time::UnixTime;
@@ -383,7 +383,7 @@ impl Outbox {
             let head = mail.data.slice(..mail.data.len().min(DATA_CHUNK_OCTETS));
             let is_too_much = transactions.len() >= limit || heads_octets + head.len() > CLAIM_BUDGET_OCTETS;
             if !transactions.is_empty() && is_too_much {
-                left_over.push(id);
+                left_over.push(LeftOver { id, message: Some(digest(&mail.data)) });
                 continue;
             }
             heads_octets += head.len();

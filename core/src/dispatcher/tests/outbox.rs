@@ -71,6 +71,8 @@ pub(super) struct Outbox {
     pub(super) deleted: Vec<i64>,
     pub(super) replaced: Vec<i64>,
     pub(super) largest_data_octets: usize,
+    /// Rows that claims were about, each as often as it was asked for.
+    pub(super) claimed_rows: usize,
     /// Originals of failed mail that were read, and not recorded yet.
     pub(super) originals_octets: usize,
     /// Most of them at any time, and most replacements of one commit.
@@ -134,6 +136,9 @@ impl Outbox {
             return self.commit(commit);
         }
         check(&request);
+        if let StoreRequest::Claim { ids, .. } = &request {
+            self.claimed_rows += ids.len();
+        }
         let mut reply = self.mails.0.answer(request)?;
         self.read(&mut reply);
         Ok(reply)

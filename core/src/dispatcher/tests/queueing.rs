@@ -143,6 +143,19 @@ fn an_answer_that_comes_late_does_not_make_newer_mail_forgotten() {
 }
 
 #[test]
+fn mail_that_only_looks_like_one_message_is_compared_once() {
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1");
+    for number in 100..300 {
+        world.mail(SENDER, &format!("r{number}@example.org"), &format!("message {number}"));
+    }
+    world.run();
+    assert_eq!(world.server("192.0.2.1").accepted.len(), 200);
+    // Once to find out, and once to be sent.
+    assert!(world.outbox.claimed_rows <= 400, "{}", world.outbox.claimed_rows);
+}
+
+#[test]
 fn large_messages_are_read_in_pieces() {
     let mut world = World::new();
     world.domain("example.org", "192.0.2.1");

@@ -6,7 +6,7 @@ use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
 use cmail_delivery::bounce::needed_octets;
-use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, Row};
+use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, LeftOver, MailId, Row};
 use rusqlite::{Connection, MAIN_DB};
 
 use super::database::octets;
@@ -14,7 +14,7 @@ use super::digests::{Digest, Digests};
 use super::failures::add_own_failures;
 use super::pool::Pool;
 use super::rows::{self, Found};
-use super::stamps::{Stamp, StampList};
+use super::stamps::{Stamp, StampList, digest};
 
 /// How much one request reads to compare messages, beside their first chunks. Reading it takes a tenth of a second, for which
 /// all others wait; who would have to be compared beyond that waits for another request.
@@ -47,7 +47,7 @@ pub(super) struct Group {
 pub(super) struct Grouped {
     pub(super) groups: Vec<Group>,
     /// Those that went beyond the limits.
-    pub(super) left_over: Vec<MailId>,
+    pub(super) left_over: Vec<LeftOver>,
     /// Whether some of them may belong to the groups, but could not be compared any more.
     pub(super) is_partly_compared: bool,
     /// Of all rows in groups.
@@ -82,10 +82,8 @@ pub(super) fn group(
         if !seen.insert(*id) {
             continue;
         }
-        if let Some(found) = rows::row(connection, *id, grouper.room(), &mut texts)?
-            && !grouper.add(found)?
-        {
-            left_over.push(*id);
+        if let Some(found) = rows::row(connection, *id, grouper.room(), &mut texts)? {
+            left_over.extend(grouper.add(found)?);
         }
     }
     let Grouper { groups, is_partly_compared, stamps, .. } = grouper;
@@ -132,8 +130,8 @@ impl Grouper<'_> {
         whole.min(self.limits.budget_octets.saturating_sub(self.head_octets))
     }
 
-    /// Adds a row to the group of its message, or to a new one. False if the limits have no room for that.
-    fn add(&mut self, found: Found) -> rusqlite::Result<bool> {
+    /// Adds a row to the group of its message, or to a new one. Returns it if the limits have no room for that.
+    fn add(&mut self, found: Found) -> rusqlite::Result<Option<LeftOver>> {
         let Found { mut row, submission, data } = found;
         let head_length = self.head_length(row.data_octets);
         let has_room = self.groups.is_empty()
@@ -141,8 +139,9 @@ impl Grouper<'_> {
                 && self.head_octets.saturating_add(head_length) <= self.limits.budget_octets);
         let outline = (row.sender.clone(), row.data_octets);
         // Without room, only a row that may belong to a group is worth reading.
+        let id = row.id;
         if !has_room && !self.open.contains_key(&outline) {
-            return Ok(false);
+            return Ok(Some(LeftOver { id, message: None }));
         }
         let first_length = head_length.min(DATA_CHUNK_OCTETS);
         let first = match data {
@@ -150,18 +149,19 @@ impl Grouper<'_> {
             Some(_) | None => read(self.connection, row.id, row.data_octets, 0, first_length)?,
         };
         let stamp = Stamp::of(&row, submission.as_deref(), Some(&first));
+        let left_over = LeftOver { id, message: Some(digest(&(&outline, &first))) };
         match self.find(&outline, row.id, &first)? {
             Fit::Group(index) => {
                 add_own_failures(self.connection, &mut row)?;
                 self.stamps.push((row.id, stamp));
                 self.join(index, &outline, row);
-                return Ok(true);
+                return Ok(None);
             }
             Fit::NoGroup if has_room => {}
-            Fit::NoGroup => return Ok(false),
+            Fit::NoGroup => return Ok(Some(left_over)),
             Fit::Unknown => {
                 self.is_partly_compared = true;
-                return Ok(false);
+                return Ok(Some(left_over));
             }
         }
         let head_length = match self.limits.wants_header {
@@ -170,7 +170,7 @@ impl Grouper<'_> {
         };
         if !self.groups.is_empty() && self.head_octets.saturating_add(head_length) > self.limits.budget_octets
         {
-            return Ok(false);
+            return Ok(Some(left_over));
         }
         let head = match head_length > first_length {
             true => read(self.connection, row.id, row.data_octets, 0, head_length)?,
@@ -183,7 +183,7 @@ impl Grouper<'_> {
         self.head_octets = self.head_octets.saturating_add(head.len());
         self.stamps.push((row.id, stamp));
         self.groups.push(Group { data_octets: row.data_octets, rows: vec![row], head });
-        Ok(true)
+        Ok(None)
     }
 
     /// Adds a row to the group of its message.

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use cmail_delivery::failure::TEXT_LIMIT_OCTETS;
 use cmail_delivery::outbox::{
     Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, DATA_CHUNK_OCTETS, FAILED_BUDGET_OCTETS, FailedMail,
-    FailedMessage, MailId, Row, TRANSACTION_RECIPIENT_LIMIT,
+    FailedMessage, LeftOver, MailId, Row, TRANSACTION_RECIPIENT_LIMIT,
 };
 use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -37,7 +37,7 @@ pub(super) fn claim(
     digests: &mut Digests,
     ids: &[MailId],
     limit: usize,
-) -> rusqlite::Result<(Vec<ClaimedTransaction>, Vec<MailId>, StampList)> {
+) -> rusqlite::Result<(Vec<ClaimedTransaction>, Vec<LeftOver>, StampList)> {
     let limits = Limits {
         groups: limit,
         recipients: TRANSACTION_RECIPIENT_LIMIT,
@@ -130,8 +130,9 @@ pub(super) fn read_failed(
         whole_octets: original_limit_octets,
         wants_header: true,
     };
-    let Grouped { groups, mut left_over, stamps, is_partly_compared, .. } =
+    let Grouped { groups, left_over, stamps, is_partly_compared, .. } =
         group(connection, pool, digests, ids, &limits)?;
+    let mut left_over: Vec<MailId> = left_over.into_iter().map(|row| row.id).collect();
     if is_partly_compared && digests.may_wait() {
         // Recipients of one message share a bounce: so all are compared before, some by each request.
         return Ok((Vec::new(), ids.to_vec(), Vec::new()));

@@ -21,7 +21,7 @@ fn claim_at_most(
     else {
         panic!("that is no answer to a claim")
     };
-    (transactions, left_over)
+    (transactions, left_over.into_iter().map(|row| row.id).collect())
 }
 
 fn data_of(fixture: &mut Fixture, id: MailId, offset: u64, limit: u32) -> Bytes {
@@ -83,6 +83,25 @@ fn what_goes_beyond_the_number_of_transactions_is_left_over() {
     assert_eq!((members(&transactions), left_over), (vec![vec![1, 3]], vec![MailId(2), MailId(4)]));
     let (transactions, left_over) = claim_at_most(&mut fixture, &ids[1..], 2);
     assert_eq!((members(&transactions), left_over), (vec![vec![2], vec![3]], vec![MailId(4)]));
+}
+
+#[test]
+fn what_is_left_over_has_a_number_for_each_message_if_it_was_read() {
+    let mut fixture = Fixture::new();
+    let mut ids: Vec<_> = ["one", "two", "six", "two"]
+        .map(|data| fixture.mail(Some("s@example.net"), "r@example.org", data.as_bytes()))
+        .into();
+    ids.push(fixture.mail(Some("s@example.net"), "r@example.org", b"of another length"));
+    let StoreReply::Claimed { left_over, .. } =
+        fixture.answer(StoreRequest::Claim { ids: ids.clone(), transactions: 1 })
+    else {
+        panic!("that is no answer to a claim")
+    };
+    assert_eq!(left_over.iter().map(|row| row.id).collect::<Vec<_>>(), ids[1..]);
+    let [two, six, same, unread] = left_over[..] else { panic!("{left_over:?}") };
+    assert!(two.message.is_some() && six.message.is_some());
+    assert_eq!((two.message == same.message, two.message == six.message), (true, false));
+    assert_eq!(unread.message, None);
 }
 
 #[test]

@@ -119,6 +119,6 @@ impl Stamp {
 }
 
 /// Nobody has to be kept from finding two values with equal digests: who may write to the outbox may do so without.
-fn digest(value: &impl Hash) -> u64 {
+pub(super) fn digest(value: &impl Hash) -> u64 {
     FixedState::default().hash_one(value)
 }
