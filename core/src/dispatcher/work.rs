@@ -15,7 +15,8 @@ use crate::address::Mailbox;
 use crate::event::Level;
 use crate::io::ConnectionId;
 use crate::outbox::{
-    ClaimedTransaction, Cursor, LeftOver, MailId, StoreError, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
+    ClaimedTransaction, Cursor, LeftOver, MailId, StoreError, StoreReply, StoreRequest,
+    TRANSACTION_RECIPIENT_LIMIT,
 };
 use crate::queue::{HopId, Place};
 use crate::session::Transaction;

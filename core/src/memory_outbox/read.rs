@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::{Flaw, Mail, MemoryOutbox, Stored, is_same_message, named};
 use crate::bounce::needed_octets;
 use crate::outbox::{
-    ClaimedTransaction, Cursor, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, LeftOver, MailId, Refused, StoreError,
-    StoreReply, StoreTrouble, TRANSACTION_RECIPIENT_LIMIT,
+    ClaimedTransaction, Cursor, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, LeftOver, MailId, Refused,
+    StoreError, StoreReply, StoreTrouble, TRANSACTION_RECIPIENT_LIMIT,
 };
 
 /// Rows of one message: equal in sender and data.

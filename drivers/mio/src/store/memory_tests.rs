@@ -52,9 +52,7 @@ fn comparable(reply: StoreReply) -> StoreReply {
             let left_over = left_over.into_iter().map(|row| LeftOver { message: None, ..row }).collect();
             StoreReply::Claimed { transactions, left_over, unreadable }
         }
-        StoreReply::Data(_)
-        | StoreReply::Committed { .. }
-        | StoreReply::Recalled { .. } => reply,
+        StoreReply::Data(_) | StoreReply::Committed { .. } | StoreReply::Recalled { .. } => reply,
     }
 }
 
