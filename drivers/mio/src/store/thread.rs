@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -337,8 +337,8 @@ impl Worker {
             };
             match job {
                 Ok(Job::Request(id, request)) => match self.answer(id, request, jobs) {
-                    Ok(next) => taken = next,
-                    Err(_) => return,
+                    ControlFlow::Continue(next) => taken = next,
+                    ControlFlow::Break(()) => return,
                 },
                 Ok(Job::Read(order)) => {
                     let piece = self.read(order);
@@ -375,13 +375,14 @@ impl Worker {
     }
 
     /// Answers a request, and those that wait behind it if all of them only read: they share one transaction, whose begin and
-    /// end cost more than the few rows that most are about. Returns the job that was taken, but not done.
+    /// end cost more than the few rows that most are about. Goes on with the job that was taken, but not done; breaks off if nobody
+    /// wants answers any more.
     fn answer(
         &mut self,
         id: RequestId,
         request: StoreRequest,
         jobs: &Receiver<Job>,
-    ) -> Result<Option<Job>, SendError<Answer>> {
+    ) -> ControlFlow<(), Option<Job>> {
         let mut only_reads = request.only_reads();
         let (mut current, mut sharing) = ((id, request), None);
         loop {
@@ -393,7 +394,9 @@ impl Worker {
             let (id, request) = current;
             let reply = self.database.answer(request);
             let has_failed = reply.is_err();
-            self.answers.send(Answer::Reply((id, reply)))?;
+            if self.answers.send(Answer::Reply((id, reply))).is_err() {
+                return ControlFlow::Break(());
+            }
             self.wake();
             let goes_on = !has_failed && sharing.is_some_and(|began| began.elapsed() < READS_TOGETHER_LIMIT);
             match next {
@@ -403,7 +406,7 @@ impl Worker {
                 }
                 next => {
                     self.database.end_shared_read();
-                    return Ok(next);
+                    return ControlFlow::Continue(next);
                 }
             }
         }
