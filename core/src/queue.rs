@@ -161,6 +161,8 @@ pub(crate) struct Queue {
     hops: BTreeMap<HopId, Hop>,
     hop_ids: BTreeMap<Arc<NextHop>, HopId>,
     last_hop_id: HopId,
+    /// Next hops of which mail has become ready, until somebody takes note.
+    woken: BTreeSet<HopId>,
 }
 
 impl Queue {
@@ -179,6 +181,7 @@ impl Queue {
             )]),
             hop_ids: BTreeMap::new(),
             last_hop_id: HopId::NOWHERE,
+            woken: BTreeSet::new(),
         }
     }
 
@@ -231,6 +234,11 @@ impl Queue {
     /// How much mail of a next hop is ready.
     pub(crate) fn ready_count(&self, hop: HopId) -> u32 {
         self.hops.get(&hop).map_or(0, |hop| hop.ready)
+    }
+
+    /// Takes the next hops of which mail has become ready.
+    pub(crate) fn take_woken(&mut self) -> BTreeSet<HopId> {
+        core::mem::take(&mut self.woken)
     }
 
     /// How promising a next hop is.
@@ -378,7 +386,6 @@ impl Queue {
     }
 
     /// How much mail somebody works on.
-    #[cfg(test)]
     pub(crate) fn claimed_count(&self) -> usize {
         self.claimed.len()
     }
@@ -434,6 +441,9 @@ impl Queue {
                 let order = if known.kind == Kind::READY { &mut self.ready } else { &mut self.ready_again };
                 order.insert((known.hop, id.into()));
                 self.ready_messages.insert((known.hop, known.key, id));
+                if known.hop != HopId::NOWHERE {
+                    self.woken.insert(known.hop);
+                }
                 if let Some(hop) = self.hops.get_mut(&known.hop) {
                     hop.ready = hop.ready.saturating_add(1);
                 }

@@ -122,7 +122,7 @@ impl Reachability {
     }
 
     /// An attempt that began at `began` has failed.
-    pub(crate) fn has_failed(
+    pub(crate) fn record_failure(
         &mut self,
         candidate: &Candidate,
         began: Instant,
@@ -224,7 +224,7 @@ mod tests {
 
     /// Lets an attempt fail that took no time.
     fn fail(reachability: &mut Reachability, trouble: Trouble, seconds: u64) {
-        reachability.has_failed(
+        reachability.record_failure(
             &candidate(TlsMode::StartTls),
             at(seconds),
             trouble,
@@ -298,7 +298,7 @@ mod tests {
     fn only_attempts_that_began_later_count_for_others() {
         let mut reachability = Reachability::new();
         let plain = candidate(TlsMode::Plain);
-        reachability.has_failed(&plain, at(10), Trouble::Unreachable, "no".into(), at(40));
+        reachability.record_failure(&plain, at(10), Trouble::Unreachable, "no".into(), at(40));
         assert!(reachability.failure_since(&plain, at(10), at(40)).is_some());
         assert!(reachability.failure_since(&plain, at(11), at(40)).is_none());
     }

@@ -392,6 +392,7 @@ impl Delivery {
                 }
             }
         };
+        self.try_open_lane(cx);
     }
 
     /// Passes over a candidate that others have tried in vain since this pass began, and puts one off that is known

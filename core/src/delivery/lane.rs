@@ -346,6 +346,12 @@ impl Lane {
         self.work.drain(..).flat_map(|transaction| ids_of(&transaction.recipients)).collect()
     }
 
+    /// Returns everything that is not decided.
+    pub(super) fn undecided(&self) -> Vec<MailId> {
+        let work = self.work.iter().flat_map(|transaction| ids_of(&transaction.recipients));
+        ids_of(&self.running).into_iter().chain(work).collect()
+    }
+
     /// Gives everything back that is not decided.
     pub(super) fn abandon(&mut self) -> Vec<MailId> {
         let running = core::mem::take(&mut self.running);

@@ -24,7 +24,7 @@ use self::itinerary::{DeadEnd, Itinerary};
 use self::lane::{Bears, Lane, LaneOutput};
 use self::refusals::Refusals;
 use self::rest::Rest;
-pub(crate) use self::types::{ConnectionIds, Context, DeliveryOutput};
+pub(crate) use self::types::{ConnectionIds, Context, DeliveryOutput, Desk, Permission};
 use self::verdict::Tally;
 pub(crate) use self::verdict::{Failure, describe};
 use crate::event::Event;
@@ -37,6 +37,7 @@ use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
 use crate::session::Transaction;
+use crate::settings::Settings;
 use crate::time::{Duration, Instant};
 
 /// How long one candidate is waited for (CONTRACT: connect 30 s).
@@ -97,17 +98,17 @@ enum Stage {
 }
 
 impl Delivery {
-    /// Begins a pass.
-    pub(crate) fn new(next_hop: NextHop, rng: Rng, cx: &mut Context<'_>) -> Self {
-        let mut delivery = Self {
-            itinerary: Itinerary::new(&next_hop, cx.settings),
+    /// Returns a pass that begins at this time, when it is [started](Self::start).
+    pub(crate) fn new(next_hop: NextHop, rng: Rng, settings: &Settings, now: Instant) -> Self {
+        Self {
+            itinerary: Itinerary::new(&next_hop, settings),
             next_hop,
             rng,
             stage: Stage::LookingUp,
             lanes: BTreeMap::new(),
             rest: Rest::default(),
-            routed_at: cx.now,
-            began: cx.now,
+            routed_at: now,
+            began: now,
             is_continued: false,
             lane_limit: usize::MAX,
             first_connection: None,
@@ -119,9 +120,12 @@ impl Delivery {
             has_taken: false,
             tally: Tally::default(),
             outputs: VecDeque::new(),
-        };
-        delivery.advance(cx);
-        delivery
+        }
+    }
+
+    /// Takes the first step.
+    pub(crate) fn start(&mut self, cx: &mut Context<'_>) {
+        self.advance(cx);
     }
 
     /// Whether the pass is over.
@@ -191,6 +195,16 @@ impl Delivery {
         self.lanes.get(&connection).map(|lane| (candidate, lane.seed()))
     }
 
+    /// Whether the answer to a lookup is waited for.
+    pub(crate) fn is_looking_up(&self) -> bool {
+        matches!(self.stage, Stage::LookingUp)
+    }
+
+    /// Returns the mail that is neither decided nor given back.
+    pub(crate) fn undecided(&self) -> Vec<MailId> {
+        self.lanes.values().flat_map(Lane::undecided).chain(self.refusals.first().iter().copied()).collect()
+    }
+
     /// How many connections there are.
     pub(crate) fn lane_count(&self) -> usize {
         self.lanes.len()
@@ -204,11 +218,28 @@ impl Delivery {
     /// Connects to the candidate.
     pub(crate) fn open_lane(&mut self, cx: &mut Context<'_>) {
         let Stage::Candidate(candidate) = &self.stage else { return };
-        let connection = cx.ids.next();
+        let connection = cx.desk.open(candidate, self.itinerary.is_at_last_resorts());
+        self.begin_lane(cx, connection);
+    }
+
+    /// Connects to the next candidate, if there is a place for that now. What was said of the one before, and is not heard yet, may
+    /// be about this one too: then it is waited for.
+    fn try_open_lane(&mut self, cx: &mut Context<'_>) {
+        let Stage::Candidate(candidate) = &self.stage else { return };
+        if self.lanes.is_empty()
+            && self.outputs.is_empty()
+            && let Some(connection) = cx.desk.try_open(candidate, self.itinerary.is_at_last_resorts())
+        {
+            self.begin_lane(cx, connection);
+        }
+    }
+
+    fn begin_lane(&mut self, cx: &Context<'_>, connection: ConnectionId) {
+        let Stage::Candidate(candidate) = &self.stage else { return };
         self.first_connection.get_or_insert(connection);
         let text = format!("connecting to {}", describe(candidate));
         self.outputs.push_back(DeliveryOutput::Event(Event::debug(text)));
-        self.outputs.push_back(DeliveryOutput::Connect(connection, candidate.clone()));
+        self.outputs.push_back(DeliveryOutput::Connect(connection, candidate.remote));
         self.lanes.insert(connection, Lane::connecting(cx.now + CONNECT_TIMEOUT));
         self.refusals.open(connection);
         self.widen_at = None;
@@ -239,7 +270,7 @@ impl Delivery {
         };
         // Drawn in any case, so that a preset does not shift what is drawn later.
         let drawn = self.rng.seed();
-        let seed = cx.ids.take_preset_seed().unwrap_or(drawn);
+        let seed = cx.desk.preset_seed().unwrap_or(drawn);
         lane.begin_session(cx, candidate, &self.next_hop, bears, seed);
         self.drain_lane(cx, connection);
     }
@@ -317,9 +348,19 @@ impl Delivery {
         }
     }
 
-    /// Begins the next transaction of a connection.
+    /// Begins the next transaction of a connection, if it may.
     pub(crate) fn begin(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
-        self.with_lane(cx, connection, Lane::begin);
+        let Some(lane) = self.lanes.get_mut(&connection) else { return };
+        if !lane.has_work() {
+            return;
+        }
+        match cx.desk.may_begin(connection) {
+            Permission::Granted => lane.begin(cx.now),
+            Permission::Later => return,
+            Permission::ClaimAgain => lane.exchange_work(),
+            Permission::NotInThisPass => return self.close(cx),
+        }
+        self.drain_lane(cx, connection);
     }
 
     /// Gives a connection a piece of mail data; an empty one says that there is no such data any more.
@@ -336,11 +377,6 @@ impl Delivery {
     /// Whether a connection has work that has not begun.
     pub(crate) fn has_work(&self, connection: ConnectionId) -> bool {
         self.lanes.get(&connection).is_some_and(Lane::has_work)
-    }
-
-    /// Takes back what a connection has not begun, which then asks for work again.
-    pub(crate) fn exchange_work(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
-        self.with_lane(cx, connection, |lane, _| lane.exchange_work());
     }
 
     /// Ends one connection as soon as its conversation allows it.
@@ -525,9 +561,7 @@ impl Delivery {
                 }
                 LaneOutput::Transmit => self.outputs.push_back(DeliveryOutput::Transmit(connection)),
                 LaneOutput::WantWork => self.want_work(cx, connection),
-                LaneOutput::WantPermission => {
-                    self.outputs.push_back(DeliveryOutput::WantPermission(connection))
-                }
+                LaneOutput::WantPermission => self.begin(cx, connection),
                 LaneOutput::WantData { id, offset, limit } => {
                     self.outputs.push_back(DeliveryOutput::WantData { connection, id, offset, limit });
                 }
@@ -535,6 +569,7 @@ impl Delivery {
                     self.rest.note_use(connection);
                     self.refusals.take(connection);
                     self.has_taken = true;
+                    cx.desk.note_taken();
                     self.outputs.push_back(DeliveryOutput::Delivered { id, recipient, event });
                 }
                 LaneOutput::Failed { id, recipient, failure } => {

@@ -138,6 +138,14 @@ impl Refusals {
         }
     }
 
+    /// Returns what is to go first on another connection.
+    pub(super) fn first(&self) -> &[MailId] {
+        match &self.front {
+            Front::Empty => &[],
+            Front::Waiting(ids) | Front::Opened(_, ids) => ids,
+        }
+    }
+
     /// Takes back what was to go first.
     pub(super) fn take_back(&mut self) -> Vec<MailId> {
         match core::mem::take(&mut self.front) {

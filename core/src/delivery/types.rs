@@ -28,7 +28,39 @@ pub(crate) struct Context<'a> {
     pub(crate) hosts: &'a Hosts,
     /// What others have found out about servers.
     pub(crate) reachability: &'a Reachability,
-    pub(crate) ids: &'a mut ConnectionIds,
+    pub(crate) desk: &'a mut dyn Desk,
+}
+
+/// Where a delivery gets at once what it shares with others, or is told that it has to wait.
+pub(crate) trait Desk {
+    /// Takes the place of a connection to a candidate, unless there is none, or others come first. Then the delivery waits until it is
+    /// told to [connect](Delivery::open_lane). `is_last_resort` says that no other candidate is left.
+    fn try_open(&mut self, candidate: &Candidate, is_last_resort: bool) -> Option<ConnectionId>;
+
+    /// Takes the place of a connection to a candidate, as the delivery was told to connect.
+    fn open(&mut self, candidate: &Candidate, is_last_resort: bool) -> ConnectionId;
+
+    /// Says whether the next transaction of a connection may begin.
+    fn may_begin(&mut self, connection: ConnectionId) -> Permission;
+
+    /// A server has taken a mail, which is not recorded yet.
+    fn note_taken(&mut self);
+
+    /// Returns what the next session draws from, in place of what its delivery would give it.
+    fn preset_seed(&mut self) -> Option<Seed>;
+}
+
+/// Whether a transaction may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Permission {
+    /// It may.
+    Granted,
+    /// Later: the delivery is told to [begin](Delivery::begin).
+    Later,
+    /// Somebody has written to the outbox since its mail was claimed: it may be gone, or meant for somebody else.
+    ClaimAgain,
+    /// The rate limit forbids it for so long that the connection is not kept.
+    NotInThisPass,
 }
 
 /// What the connections of all deliveries are begun with.
@@ -45,11 +77,11 @@ impl ConnectionIds {
         self.preset_seeds.extend(seeds);
     }
 
-    pub(super) fn take_preset_seed(&mut self) -> Option<Seed> {
+    pub(crate) fn take_preset_seed(&mut self) -> Option<Seed> {
         self.preset_seeds.pop_front()
     }
 
-    pub(super) fn next(&mut self) -> ConnectionId {
+    pub(crate) fn next(&mut self) -> ConnectionId {
         let id = ConnectionId(self.next);
         self.next = self.next.wrapping_add(2);
         id
@@ -63,7 +95,8 @@ pub(crate) enum DeliveryOutput {
     LookupMx(Domain),
     /// Answered by [`Delivery::handle_answer`].
     LookupAddresses(Domain),
-    Connect(ConnectionId, Candidate),
+    /// The place of this connection is taken.
+    Connect(ConnectionId, SocketAddr),
     StartTls(ConnectionId, Host),
     Transmit(ConnectionId),
     /// The connection is done with.
@@ -86,8 +119,6 @@ pub(crate) enum DeliveryOutput {
     /// The connection can take transactions: answered by [`Delivery::handle_work`], [`Delivery::handle_no_work`] or
     /// [`Delivery::quit_lane`].
     WantWork(ConnectionId),
-    /// A transaction is about to begin: answered by [`Delivery::begin`] or, later, when the rate allows it.
-    WantPermission(ConnectionId),
     /// Answered by [`Delivery::handle_data`].
     WantData {
         connection: ConnectionId,

@@ -5,7 +5,7 @@
 
 use alloc::collections::BTreeMap;
 
-use super::Dispatcher;
+use super::books::Books;
 use crate::outbox::{MailId, Row};
 use crate::queue::Place;
 use crate::schedule::{LEAST_REST, Standing};
@@ -59,7 +59,7 @@ impl Attempts {
     }
 }
 
-impl Dispatcher {
+impl Books {
     /// Where a mail belongs that stands like this. An order to try it is kept as long as it is of any use.
     pub(super) fn place_of(&mut self, id: MailId, standing: Standing) -> Place {
         let attempts = &mut self.attempts;
@@ -101,16 +101,12 @@ impl Dispatcher {
 
     /// Makes everything ready that merely waits, as the administrator wants it.
     pub(super) fn try_now(&mut self) {
-        if self.is_draining() || self.mode != super::Mode::Daemon {
-            return;
-        }
         self.take_in_arrived();
         self.intake.call_up(self.queue.waiting());
         // Their attempt is not recorded yet. When it is, they will wait, for a time that is not known before.
         for id in self.ledger.failing() {
             self.attempts.order(id, self.now.wall);
         }
-        self.traffic.forgive();
         self.set_aside.end_pauses(self.now.monotonic);
         self.look_now();
     }

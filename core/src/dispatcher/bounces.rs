@@ -10,13 +10,15 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::Mode;
+use super::books::Books;
+use super::requests::Asked;
 use super::set_aside::Undone;
-use super::{Asked, Dispatcher, Mode};
 use crate::address::Mailbox;
 use crate::event::Level;
 use crate::outbox::{
-    BounceOrder, FAILED_BUDGET_OCTETS, FailedMessage, HEADER_LIMIT_OCTETS, MailId, NewBounce, Replacement,
-    StoreError, StoreReply, StoreRequest,
+    BounceOrder, FAILED_BUDGET_OCTETS, FailedMessage, HEADER_LIMIT_OCTETS, MailId, NewBounce, Refused,
+    Replacement, StoreError, StoreRequest,
 };
 use crate::queue::{HopId, MessageKey, Place};
 use crate::rng::Rng;
@@ -79,13 +81,18 @@ impl Bounces {
         }
     }
 
+    /// Returns how many requests for failed mail are not answered.
+    pub(super) fn open_requests(&self) -> usize {
+        self.reading.requests
+    }
+
     /// Tries again what could not be read.
     pub(super) fn resume_postponed(&mut self) {
         self.candidates.append(&mut self.postponed);
     }
 }
 
-impl Dispatcher {
+impl Books {
     /// Something has happened to a recipient of this message, for which others may have waited.
     pub(super) fn reconsider(&mut self, hop: HopId, key: MessageKey) {
         if self.queue.has_given_up(hop, key) {
@@ -144,32 +151,29 @@ impl Dispatcher {
         (ids, messages)
     }
 
-    /// `messages` is how many messages [`Self::claim_candidates`] has counted.
-    pub(super) fn failed_read(
-        &mut self,
-        ids: &[MailId],
-        messages: usize,
-        result: Result<StoreReply, StoreError>,
-    ) {
+    /// A request for so many `messages` is answered.
+    pub(super) fn end_reading(&mut self, messages: usize) {
         let reading = &mut self.bounces.reading;
         reading.messages = reading.messages.saturating_sub(messages);
         reading.requests = reading.requests.saturating_sub(1);
-        let (messages, left_over, unreadable) = match result {
-            Ok(StoreReply::Failed { messages, left_over, unreadable }) => (messages, left_over, unreadable),
-            Ok(_) => return,
-            Err(error) => {
-                self.note(
-                    Level::Error,
-                    format!("cannot read mail that is to be bounced, trying again: {error}"),
-                );
-                for &id in ids {
-                    self.queue.place(id, Place::GivenUp);
-                    let message = self.queue.find(id).map(|known| (known.hop, known.key));
-                    self.bounces.postponed.extend(message);
-                }
-                return;
-            }
-        };
+    }
+
+    pub(super) fn failed_not_read(&mut self, ids: &[MailId], error: &StoreError) {
+        self.note(Level::Error, format!("cannot read mail that is to be bounced, trying again: {error}"));
+        for &id in ids {
+            self.queue.place(id, Place::GivenUp);
+            let message = self.queue.find(id).map(|known| (known.hop, known.key));
+            self.bounces.postponed.extend(message);
+        }
+    }
+
+    pub(super) fn failed_read(
+        &mut self,
+        ids: &[MailId],
+        messages: Vec<FailedMessage>,
+        left_over: Vec<MailId>,
+        unreadable: Vec<Refused>,
+    ) {
         let mut found: BTreeSet<MailId> = left_over.iter().copied().collect();
         found.extend(messages.iter().flat_map(|message| message.mails.iter().map(|mail| mail.row.id)));
         found.extend(unreadable.iter().map(|refused| refused.id));

@@ -2,7 +2,8 @@
 
 use alloc::string::String;
 
-use super::{Asked, Dispatcher};
+use super::Dispatcher;
+use super::requests::{Asked, Claim};
 use crate::io::ConnectionId;
 use crate::next_hop::{Host, NextHop, TlsMode};
 use crate::outbox::RequestId;
@@ -34,8 +35,7 @@ pub struct ConnectionFacts<'a> {
 impl Dispatcher {
     /// What a connection for mail is about, as long as it is not closed.
     pub fn connection(&self, connection: ConnectionId) -> Option<ConnectionFacts<'_>> {
-        let &hop = self.traffic.connections.get(&connection)?;
-        let delivery = self.traffic.deliveries.get(&hop)?;
+        let (hop, delivery) = self.deliveries.of_connection(connection)?;
         let (candidate, session_seed) = delivery.connection(connection)?;
         let pass = PassId { hop, first: delivery.first_connection()? };
         let (next_hop, host) = (delivery.next_hop(), &candidate.host);
@@ -44,31 +44,30 @@ impl Dispatcher {
 
     /// Whether a pass is not over.
     pub fn is_under_way(&self, pass: PassId) -> bool {
-        let delivery = self.traffic.deliveries.get(&pass.hop);
+        let delivery = self.deliveries.delivery(pass.hop);
         delivery.is_some_and(|delivery| delivery.first_connection() == Some(pass.first))
     }
 
     /// What an administrator has to know if the program ends now: verdicts that the database has not taken.
     pub fn unrecorded(&self) -> Option<String> {
-        self.ledger.unrecorded(&self.set_aside)
+        self.books.unrecorded()
     }
 
     /// For which connection a claim that is not answered yet was made.
     pub fn claimant(&self, request: RequestId) -> Option<ConnectionId> {
-        match self.requests.get(&request)? {
-            Asked::Work { connection, .. } => Some(*connection),
+        match self.books.requests.find(request)? {
+            Asked::Claim(Claim { connection, .. }) => Some(*connection),
             Asked::Look
             | Asked::Walk { .. }
             | Asked::Data { .. }
-            | Asked::Nowhere { .. }
             | Asked::Bounce { .. }
-            | Asked::Condemned { .. }
+            | Asked::Recall { .. }
             | Asked::Commit => None,
         }
     }
 
     /// Lets the next sessions draw from these seeds, so that what was recorded can be repeated.
     pub fn preset_session_seeds(&mut self, seeds: impl IntoIterator<Item = Seed>) {
-        self.traffic.ids.preset_seeds(seeds);
+        self.deliveries.ids().preset_seeds(seeds);
     }
 }

@@ -9,14 +9,16 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::books::Books;
+use super::requests::{Asked, Rows};
 use super::set_aside::Undone;
 use super::walk::Walk;
-use super::{Asked, Dispatcher, Mode, Selection};
+use super::{Mode, Selection};
 use crate::address::{AddressError, Mailbox};
 use crate::delivery::Failure;
 use crate::event::Level;
 use crate::next_hop::{NextHop, Relay};
-use crate::outbox::{Cursor, MailId, Row, StoreError, StoreReply, StoreRequest};
+use crate::outbox::{Cursor, MailId, Row, StoreError, StoreRequest};
 use crate::queue::{HopId, Known, MessageKey, Place};
 use crate::schedule::Standing;
 use crate::status::EnhancedStatus;
@@ -187,7 +189,7 @@ pub(super) fn destination(row: &Row) -> Result<NextHop, Failure> {
     }
 }
 
-impl Dispatcher {
+impl Books {
     /// Looks for new rows.
     pub(super) fn look(&mut self) {
         if self.is_draining() {
@@ -201,21 +203,17 @@ impl Dispatcher {
         self.ask(StoreRequest::Scan { after: self.intake.seen, limit: LOOK_LIMIT_ROWS }, Asked::Look);
     }
 
-    pub(super) fn looked(&mut self, result: Result<StoreReply, StoreError>) {
+    pub(super) fn look_failed(&mut self, error: &StoreError) {
         self.intake.is_looking = false;
-        let (rows, next, data_version) = match result {
-            Ok(StoreReply::Rows { rows, taken, unreadable, next, data_version }) => {
-                taken.into_iter().for_each(|id| self.was_taken(id));
-                self.set_aside_unreadable(unreadable, &Undone::Indexing);
-                (rows, next, data_version)
-            }
-            Ok(_) => return,
-            Err(error) => {
-                self.note(Level::Error, format!("cannot look at the outbox, trying again: {error}"));
-                self.intake.next_look = self.now.monotonic + LOOK_RETRY;
-                return;
-            }
-        };
+        self.note(Level::Error, format!("cannot look at the outbox, trying again: {error}"));
+        self.intake.next_look = self.now.monotonic + LOOK_RETRY;
+    }
+
+    pub(super) fn looked(&mut self, answer: Rows) {
+        self.intake.is_looking = false;
+        let Rows { rows, taken, unreadable, next, data_version } = answer;
+        taken.into_iter().for_each(|id| self.was_taken(id));
+        self.set_aside_unreadable(unreadable, &Undone::Indexing);
         self.intake.arrive(rows, next);
         self.intake.see_version(data_version);
         if next.is_some() {
@@ -309,9 +307,9 @@ impl Dispatcher {
 
     fn mail_was_placed(&mut self, hop: HopId, key: MessageKey, place: Place) {
         match place {
-            Place::Ready | Place::ReadyAgain => self.traffic.mail_is_ready(hop),
-            Place::Waiting(_) | Place::GivenUp => self.reconsider(hop, key),
-            Place::SetAside => self.reconsider(hop, key),
+            Place::Waiting(_) | Place::GivenUp | Place::SetAside => self.reconsider(hop, key),
+            // The queue knows whom that concerns.
+            Place::Ready | Place::ReadyAgain => {}
             Place::Claimed => {}
         }
     }

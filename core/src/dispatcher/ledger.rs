@@ -9,13 +9,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::Mode;
+use super::books::Books;
+use super::requests::{Asked, Committed};
 use super::set_aside::{SetAside, Undone};
-use super::{Asked, Dispatcher, Mode};
 use crate::delivery::Failure;
 use crate::event::{Event, FailureKind, Level};
-use crate::outbox::{
-    Commit, FailedAttempt, MailId, Refused, Replacement, StoreError, StoreReply, StoreRequest,
-};
+use crate::outbox::{Commit, FailedAttempt, MailId, Refused, Replacement, StoreError, StoreRequest};
 use crate::queue::Place;
 use crate::schedule::Standing;
 use crate::shown::shortened_octets;
@@ -60,11 +60,13 @@ impl Ledger {
         self.retry_at.is_some() || self.pending_count() > PENDING_LIMIT
     }
 
-    /// Whether no transaction may begin before a commit is through: too much that was taken is not recorded, or the database is
-    /// in trouble.
-    pub(super) fn must_record_first(&self) -> bool {
+    /// Returns how many mails servers may take before a commit has to be through; none while the database is in trouble.
+    pub(super) fn room_for_taken(&self) -> usize {
+        if self.retry_at.is_some() {
+            return 0;
+        }
         let in_flight = self.in_flight.as_ref().map_or(0, |commit| commit.delivered.len());
-        self.retry_at.is_some() || self.pending.delivered.len() + in_flight >= TAKEN_LIMIT
+        TAKEN_LIMIT.saturating_sub(self.pending.delivered.len() + in_flight)
     }
 
     pub(super) fn pending_count(&self) -> usize {
@@ -84,6 +86,20 @@ impl Ledger {
     /// Mail of which a failed attempt is still to be recorded.
     pub(super) fn failing(&self) -> impl Iterator<Item = MailId> {
         self.commits().flat_map(|commit| &commit.failed).map(|attempt| attempt.id)
+    }
+
+    /// Returns the mail of which something is to be recorded.
+    pub(super) fn mails(&self) -> impl Iterator<Item = MailId> {
+        self.commits().flat_map(|commit| {
+            let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals).copied();
+            let failed = commit.failed.iter().map(|attempt| attempt.id);
+            commit.delivered.iter().copied().chain(failed).chain(replaced)
+        })
+    }
+
+    /// Whether a commit is under way.
+    pub(super) fn is_committing(&self) -> bool {
+        self.in_flight.is_some()
     }
 
     fn commits(&self) -> impl Iterator<Item = &Commit> {
@@ -146,7 +162,7 @@ impl Ledger {
     }
 }
 
-impl Dispatcher {
+impl Books {
     /// Takes note of a failed attempt; `next_hop` is where to if all mail for it has failed. One that was early, because the
     /// administrator has ordered it, does not bring the mail nearer to its end.
     pub(super) fn record_failure(
@@ -190,18 +206,15 @@ impl Dispatcher {
         self.ask(StoreRequest::Commit(commit), Asked::Commit);
     }
 
-    pub(super) fn committed(&mut self, result: Result<StoreReply, StoreError>) {
-        let (failed, not_replaced, changed, bounces, refused, not_noted) = match result {
-            Ok(StoreReply::Committed { failed, not_replaced, changed, bounces, refused, not_noted }) => {
-                (failed, BTreeSet::from_iter(not_replaced), changed, bounces, refused, not_noted)
-            }
-            Ok(_) => return,
-            Err(error) => {
-                self.note(Level::Error, format!("cannot record what became of mail, trying again: {error}"));
-                let pause = if self.is_draining() { LAST_COMMIT_RETRY } else { COMMIT_RETRY };
-                return self.ledger.take_back(self.now.monotonic + pause);
-            }
-        };
+    pub(super) fn commit_failed(&mut self, error: &StoreError) {
+        self.note(Level::Error, format!("cannot record what became of mail, trying again: {error}"));
+        let pause = if self.is_draining() { LAST_COMMIT_RETRY } else { COMMIT_RETRY };
+        self.ledger.take_back(self.now.monotonic + pause);
+    }
+
+    pub(super) fn committed(&mut self, answer: Committed) {
+        let Committed { failed, not_replaced, changed, bounces, refused, not_noted } = answer;
+        let not_replaced = BTreeSet::from_iter(not_replaced);
         self.ledger.retry_at = None;
         let Some(mut commit) = self.ledger.in_flight.take() else { return };
         self.set_refused_aside(&mut commit, refused, &not_noted.into_iter().collect());
@@ -255,7 +268,6 @@ impl Dispatcher {
         if made_bounces {
             self.look();
         }
-        self.resume_parked();
     }
 
     /// Tells what mail that was given up has become. Where nothing was recorded, nothing is told either.

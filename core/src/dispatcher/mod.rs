@@ -4,48 +4,33 @@
 //! more; only then does the driver get to see the outputs.
 
 mod attempts;
+mod books;
 mod bounces;
-mod condemned;
-mod gates;
+mod check;
+mod deliveries;
 mod inspect;
 mod intake;
 mod ledger;
-mod lineup;
-mod pace;
+mod requests;
 mod set_aside;
-mod slots;
-mod timers;
-mod traffic;
 mod walk;
-mod weary;
-mod windows;
-mod work;
-mod yielding;
 
 #[cfg(test)]
 mod tests;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
-use alloc::vec::Vec;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
-use self::attempts::Attempts;
-use self::bounces::Bounces;
+use self::books::Books;
+use self::deliveries::Deliveries;
 pub use self::inspect::{ConnectionFacts, PassId};
-use self::intake::Intake;
-use self::ledger::Ledger;
-use self::set_aside::SetAside;
-use self::traffic::Traffic;
-use crate::delivery::Failure;
+use self::requests::{Asked, Claimed, Committed, Rows, wrong_kind};
 use crate::event::{Event, FailureKind, Level};
 use crate::io::{ConnectionId, Input, Output};
 use crate::next_hop::NextHop;
-use crate::outbox::{Cursor, MailId, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble};
-use crate::queue::{HopId, Queue};
+use crate::outbox::{RequestId, StoreError, StoreReply};
 use crate::rng::Rng;
-use crate::schedule::RetryRules;
 use crate::settings::{Hosts, Settings};
 use crate::time::{Duration, Instant, Now};
 
@@ -131,25 +116,9 @@ pub enum TimeoutReason {
 /// does not read.
 #[derive(Debug)]
 pub struct Dispatcher {
-    now: Now,
-    settings: Settings,
-    hosts: Hosts,
-    mode: Mode,
-    rules: RetryRules,
-    queue: Queue,
-    intake: Intake,
-    traffic: Traffic,
-    bounces: Bounces,
-    ledger: Ledger,
-    attempts: Attempts,
-    set_aside: SetAside,
-    requests: BTreeMap<RequestId, Asked>,
-    last_request: u64,
-    store_failures: u32,
-    outputs: VecDeque<Output>,
-    progress: Progress,
+    books: Books,
+    deliveries: Deliveries,
     has_given_up: bool,
-    summary: Summary,
 }
 
 /// What has become of mail so far.
@@ -191,118 +160,51 @@ enum Progress {
     Drained,
 }
 
-/// What an open request is for.
-#[derive(Debug)]
-enum Asked {
-    Look,
-    Walk {
-        after: Cursor,
-        frontier: Cursor,
-    },
-    Work {
-        hop: HopId,
-        connection: ConnectionId,
-        ids: Vec<MailId>,
-    },
-    Data {
-        hop: HopId,
-        connection: ConnectionId,
-        id: MailId,
-    },
-    Nowhere {
-        ids: Vec<MailId>,
-    },
-    Bounce {
-        ids: Vec<MailId>,
-        messages: usize,
-    },
-    /// Mail that is about to have failed as a whole.
-    Condemned {
-        hop: HopId,
-        ids: Vec<MailId>,
-        failure: Failure,
-    },
-    Commit,
-}
-
-impl Asked {
-    /// Whether a reply is of the kind that was asked for.
-    fn fits(&self, reply: &StoreReply) -> bool {
-        matches!(
-            (self, reply),
-            (Self::Look | Self::Walk { .. }, StoreReply::Rows { .. })
-                | (Self::Work { .. } | Self::Nowhere { .. }, StoreReply::Claimed { .. })
-                | (Self::Data { .. }, StoreReply::Data(_))
-                | (Self::Bounce { .. }, StoreReply::Failed { .. })
-                | (Self::Condemned { .. }, StoreReply::Recalled { .. })
-                | (Self::Commit, StoreReply::Committed { .. })
-        )
-    }
-}
-
 impl Dispatcher {
     /// Returns a dispatcher that has done nothing yet. `seed` decides everything that is random, also what others must not guess:
     /// let it come from the system. `hosts` are the names of `/etc/hosts`; there may be none.
     pub fn new(now: Now, settings: Settings, hosts: Hosts, mode: Mode, seed: [u8; 32]) -> Self {
         let mut rng = Rng::from_seed(seed);
-        let rules = RetryRules::of(&settings);
-        let mut dispatcher = Self {
-            now,
-            rules,
-            queue: Queue::new(),
-            intake: Intake::new(now.monotonic, rng.next_u64()),
-            traffic: Traffic::new(&settings, rng.fork()),
-            bounces: Bounces::new(&settings, rng.fork()),
-            ledger: Ledger::new(),
-            attempts: Attempts::new(rules.rest(&settings)),
-            set_aside: SetAside::default(),
-            settings,
-            hosts,
-            mode,
-            requests: BTreeMap::new(),
-            last_request: 0,
-            store_failures: 0,
-            outputs: VecDeque::new(),
-            progress: Progress::Working,
-            has_given_up: false,
-            summary: Summary::default(),
-        };
-        dispatcher.look();
-        dispatcher
+        let key_basis = rng.next_u64();
+        let deliveries = Deliveries::new(&settings, hosts, rng.fork());
+        let mut books = Books::new(now, settings, mode, key_basis, rng.fork());
+        books.look();
+        Self { books, deliveries, has_given_up: false }
     }
 
     /// Takes in what has happened.
     pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
-        self.now = now;
+        self.books.now = now;
+        let Self { books, deliveries, .. } = self;
         match input {
-            Input::Connected(connection) => self.connected(connection),
-            Input::ConnectFailed(connection, error) => self.connect_failed(connection, error),
-            Input::Received(connection, octets) => self.received(connection, octets),
+            Input::Connected(connection) => deliveries.connected(books, connection),
+            Input::ConnectFailed(connection, error) => deliveries.connect_failed(books, connection, error),
+            Input::Received(connection, octets) => deliveries.received(books, connection, octets),
             Input::TlsEstablished { connection, tls } => {
-                self.with_connection(connection, |delivery, cx| {
+                deliveries.with_connection(books, connection, |delivery, cx| {
                     delivery.handle_tls_established(cx, connection, tls);
                 });
             }
             Input::TlsFailed(connection, reason) => {
-                self.with_connection(connection, |delivery, cx| {
-                    delivery.handle_tls_failed(cx, connection, reason)
+                deliveries.with_connection(books, connection, |delivery, cx| {
+                    delivery.handle_tls_failed(cx, connection, reason);
                 });
             }
-            Input::Closed(connection, reason) => self.closed(connection, reason),
+            Input::Closed(connection, reason) => deliveries.closed(books, connection, reason),
             Input::Datagram { query, from, octets } => {
-                self.traffic.resolver.handle_datagram(now.monotonic, query, from, octets);
+                deliveries.resolver().handle_datagram(now.monotonic, query, from, octets);
             }
             Input::DatagramFailed(query, error) => {
-                self.traffic.resolver.handle_datagram_failed(now.monotonic, query, error);
+                deliveries.resolver().handle_datagram_failed(now.monotonic, query, error);
             }
             Input::Store(request, result) => self.answered(request, result),
             Input::OutboxChanged => {
-                self.intake.somebody_wrote();
-                self.look();
+                books.intake.somebody_wrote();
+                books.look();
             }
             Input::TryNow => self.try_now(),
-            Input::Hosts(hosts) => self.hosts = hosts,
-            Input::Resolver(settings) => self.traffic.resolver.reconfigure(now.monotonic, settings),
+            Input::Hosts(hosts) => deliveries.set_hosts(hosts),
+            Input::Resolver(settings) => deliveries.resolver().reconfigure(now.monotonic, settings),
             Input::Drain => self.drain(),
         }
         self.pump();
@@ -310,22 +212,15 @@ impl Dispatcher {
 
     /// Does what is due. Calling it too early does no harm.
     pub fn handle_timeout(&mut self, now: Now) {
-        self.now = now;
-        self.take_in_arrived();
-        if self.intake.next_look() <= now.monotonic && !self.intake.is_looking() {
-            self.look();
-        }
-        self.walk();
-        self.wake_mail();
-        self.wake_set_aside();
-        self.traffic.resolver.handle_timeout(now.monotonic);
-        self.wake_traffic();
+        self.books.now = now;
+        self.books.handle_timeout();
+        self.deliveries.handle_timeout(&mut self.books);
         self.pump();
     }
 
     /// Returns what to do next; to be called until it returns nothing, after every input, timeout and transmission.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.books.outlet.pop()
     }
 
     /// Appends up to about `limit` octets that are to be sent on a connection; false if it has appended none.
@@ -339,45 +234,33 @@ impl Dispatcher {
         limit: usize,
         octets: &mut BytesMut,
     ) -> bool {
-        self.now = now;
-        if self.traffic.resolver.owns_connection(connection) {
-            return self.traffic.resolver.poll_transmit(connection, limit, octets);
-        }
-        let more = self.transmit(connection, limit, octets);
+        self.books.now = now;
+        let more = self.deliveries.transmit(&self.books, connection, limit, octets);
         self.pump();
         more
     }
 
     /// Returns when to call [`Dispatcher::handle_timeout`], and why; nothing if only an input can change anything.
     pub fn poll_timeout(&self) -> Option<(Instant, TimeoutReason)> {
-        let drain = match self.progress {
+        let drain = match self.books.progress {
             Progress::Working => None,
-            Progress::Draining(since) if self.traffic.is_idle() => Some(since + DRAIN_LIMIT),
+            Progress::Draining(since) if self.deliveries.is_idle() => Some(since + DRAIN_LIMIT),
             Progress::Draining(since) => Some(since + DRAIN_SESSIONS),
             Progress::Drained => return None,
         };
-        let due = self.queue.next_wake().filter(|_| !self.is_draining()).map(|time| self.now.when(time));
-        let called_up =
-            Some(self.now.monotonic).filter(|_| self.intake.has_called_up() && !self.is_draining());
-        let arrived = Some(self.now.monotonic).filter(|_| self.intake.has_arrived() && !self.is_draining());
-        let look = Some(self.intake.next_look()).filter(|_| !self.is_draining() && !self.intake.is_looking());
-        [
-            (arrived, TimeoutReason::Look),
-            (look, TimeoutReason::Look),
-            (self.walk_due(), TimeoutReason::Look),
-            (due, TimeoutReason::MailDue),
-            (called_up, TimeoutReason::MailDue),
-            (self.traffic.resolver.poll_timeout(), TimeoutReason::Lookup),
-            (self.traffic.next_deadline(), TimeoutReason::Delivery),
-            (self.traffic.next_pause_end(), TimeoutReason::Pause),
-            (self.ledger.retry_at(), TimeoutReason::Store),
-            (self.next_set_aside(), TimeoutReason::Store),
-            (self.next_recall(), TimeoutReason::Store),
+        let of_deliveries = [
+            (self.deliveries.next_lookup(), TimeoutReason::Lookup),
+            (self.deliveries.next_deadline(), TimeoutReason::Delivery),
+            (self.deliveries.next_pause_end(), TimeoutReason::Pause),
+            (self.deliveries.next_recall(&self.books), TimeoutReason::Store),
             (drain, TimeoutReason::Drain),
-        ]
-        .into_iter()
-        .filter_map(|(at, reason)| at.map(|at| (at, reason)))
-        .min_by_key(|&(at, _)| at)
+        ];
+        self.books
+            .timeouts()
+            .into_iter()
+            .chain(of_deliveries)
+            .filter_map(|(at, reason)| at.map(|at| (at, reason)))
+            .min_by_key(|&(at, _)| at)
     }
 
     /// Whether a one-shot pass came to its end because the database kept failing.
@@ -387,144 +270,147 @@ impl Dispatcher {
 
     /// What has become of mail so far.
     pub fn summary(&self) -> Summary {
-        self.summary
+        self.books.outlet.summary()
     }
 
     /// How much mail is indexed: for tests and measurements.
     pub fn indexed(&self) -> usize {
-        self.queue.len()
+        self.books.queue.len()
     }
 
     /// Lets everything that has something to say say it, until nobody has.
     fn pump(&mut self) {
-        if self.progress == Progress::Drained {
+        let Self { books, deliveries, .. } = self;
+        if books.progress == Progress::Drained {
             return;
         }
         loop {
-            let moved = self.drain_resolver() || self.drain_deliveries();
-            if moved {
+            if deliveries.drain(books) {
                 continue;
             }
-            if !self.is_draining() {
-                self.condemn();
-                self.send_back_unroutable();
-                self.generate_bounces();
-                if self.start_deliveries() || self.grant_connections() {
-                    continue;
-                }
+            if books.is_draining() {
+                break;
             }
-            break;
+            books.generate_bounces();
+            if !deliveries.recall(books) && !deliveries.start(books) && !deliveries.grant_connections(books) {
+                break;
+            }
         }
-        self.commit();
+        books.commit();
         self.finish_if_done();
+        #[cfg(debug_assertions)]
+        self.check_often();
     }
 
-    /// What is left although nothing is under way: nothing, or something was forgotten.
-    #[cfg(test)]
-    fn leftovers(&self) -> Vec<alloc::string::String> {
-        let mut leftovers = self.traffic.leftovers();
-        if self.progress != Progress::Drained {
-            let claimed = self.queue.claimed_count();
-            leftovers.extend((claimed > 0).then(|| alloc::format!("{claimed} claimed mails")));
-            leftovers.extend((!self.ledger.is_empty()).then(|| "verdicts".into()));
-        }
-        leftovers
-    }
-
-    fn is_draining(&self) -> bool {
-        self.progress != Progress::Working
-    }
-
-    fn event(&mut self, event: Event) {
-        self.summary.count(&event);
-        self.outputs.push_back(Output::Event(event));
-    }
-
-    fn note(&mut self, level: Level, text: alloc::string::String) {
-        self.event(Event::Note { level, text });
-    }
-
-    fn ask(&mut self, request: StoreRequest, asked: Asked) {
-        self.last_request = self.last_request.wrapping_add(1);
-        let id = RequestId(self.last_request);
-        self.requests.insert(id, asked);
-        self.outputs.push_back(Output::Store(id, request));
-    }
-
+    /// The one place where an answer of the database meets what was asked.
     fn answered(&mut self, request: RequestId, result: Result<StoreReply, StoreError>) {
-        let Some(asked) = self.requests.remove(&request) else { return };
+        let Some(asked) = self.books.requests.close(request) else { return };
+        let Self { books, deliveries, .. } = self;
         // They were read before, and would be lost if further ones took their place.
-        self.take_in_arrived();
-        let result = result.and_then(|reply| {
-            if asked.fits(&reply) {
-                return Ok(reply);
-            }
-            Err(StoreError {
-                trouble: StoreTrouble::Other,
-                text: "the answer of the database is of another kind than what was asked".into(),
-            })
-        });
-        match result {
-            Err(_) => self.store_failures = self.store_failures.saturating_add(1),
-            // A look brings nothing nearer to its end, and is repeated however the rest fares.
-            Ok(_) if matches!(asked, Asked::Look | Asked::Walk { .. }) => {}
-            Ok(_) => self.store_failures = 0,
+        books.take_in_arrived();
+        if let Asked::Bounce { messages, .. } = &asked {
+            books.end_reading(*messages);
         }
+        match (&asked, result) {
+            (Asked::Look, Ok(StoreReply::Rows { rows, taken, unreadable, next, data_version })) => {
+                books.looked(Rows { rows, taken, unreadable, next, data_version });
+            }
+            (
+                &Asked::Walk { after, frontier },
+                Ok(StoreReply::Rows { rows, taken, unreadable, next, data_version }),
+            ) => {
+                books.walked(after, frontier, Rows { rows, taken, unreadable, next, data_version });
+            }
+            (Asked::Claim(claim), Ok(StoreReply::Claimed { transactions, left_over, unreadable })) => {
+                books.requests.succeeded();
+                deliveries.claimed(books, claim, Claimed { transactions, left_over, unreadable });
+            }
+            (&Asked::Data { hop, connection, .. }, Ok(StoreReply::Data(octets))) => {
+                books.requests.succeeded();
+                deliveries.data_read(books, hop, connection, octets);
+            }
+            (Asked::Bounce { ids, .. }, Ok(StoreReply::Failed { messages, left_over, unreadable })) => {
+                books.requests.succeeded();
+                books.failed_read(ids, messages, left_over, unreadable);
+            }
+            (Asked::Recall { ids, verdict }, Ok(StoreReply::Recalled { rows, unreadable })) => {
+                books.requests.succeeded();
+                deliveries.recalled(books, ids, verdict, rows, unreadable);
+            }
+            (
+                Asked::Commit,
+                Ok(StoreReply::Committed { failed, not_replaced, changed, bounces, refused, not_noted }),
+            ) => {
+                books.requests.succeeded();
+                books.committed(Committed { failed, not_replaced, changed, bounces, refused, not_noted });
+                deliveries.resume(books);
+            }
+            (_, Ok(_)) => self.store_failed(asked, wrong_kind()),
+            (_, Err(error)) => self.store_failed(asked, error),
+        }
+    }
+
+    /// The database could not do what was asked.
+    fn store_failed(&mut self, asked: Asked, error: StoreError) {
+        let Self { books, deliveries, .. } = self;
+        let failures = books.requests.failed();
         match asked {
-            Asked::Look => self.looked(result),
-            Asked::Walk { after, frontier } => self.walked(after, frontier, result),
-            Asked::Work { hop, connection, ids } => {
-                self.work_claimed(hop, connection, &ids, result);
+            Asked::Look => books.look_failed(&error),
+            Asked::Walk { after, .. } => books.walk_failed(after),
+            Asked::Claim(claim) => deliveries.claim_failed(books, &claim, &error),
+            Asked::Data { hop, connection, id } => {
+                books.data_failed(id, error);
+                deliveries.data_read(books, hop, connection, Bytes::new());
             }
-            Asked::Data { hop, connection, id } => self.data_read(hop, connection, id, result),
-            Asked::Nowhere { ids } => self.unroutable_read(&ids, result),
-            Asked::Bounce { ids, messages } => self.failed_read(&ids, messages, result),
-            Asked::Condemned { hop, ids, failure } => self.recalled(hop, &ids, &failure, result),
-            Asked::Commit => self.committed(result),
+            Asked::Bounce { ids, .. } => books.failed_not_read(&ids, &error),
+            Asked::Recall { ids, verdict } => deliveries.recall_failed(books, &ids, &verdict, &error),
+            Asked::Commit => books.commit_failed(&error),
         }
-        let is_one_shot = self.mode != Mode::Daemon;
-        if is_one_shot && self.store_failures >= ONE_SHOT_STORE_FAILURES && !self.is_draining() {
+        let is_one_shot = books.mode != Mode::Daemon;
+        if is_one_shot && failures >= ONE_SHOT_STORE_FAILURES && !books.is_draining() {
             self.has_given_up = true;
             self.drain();
         }
     }
 
+    /// Tries everything, as the administrator wants it.
+    fn try_now(&mut self) {
+        if !self.books.is_draining() && self.books.mode == Mode::Daemon {
+            self.deliveries.forget_troubles();
+            self.books.try_now();
+        }
+    }
+
     fn drain(&mut self) {
-        if self.progress == Progress::Working {
-            self.progress = Progress::Draining(self.now.monotonic);
-            self.close_deliveries();
+        if self.books.progress == Progress::Working {
+            self.books.progress = Progress::Draining(self.books.now.monotonic);
+            self.deliveries.close_all(&self.books);
         }
     }
 
     fn finish_if_done(&mut self) {
-        let now = self.now.monotonic;
+        let Self { books, deliveries, .. } = self;
+        let now = books.now.monotonic;
         let passed = |since: Instant, span: Duration| now >= since + span;
-        let is_done = match self.progress {
-            Progress::Working => self.mode != Mode::Daemon && self.pass_is_over(),
+        let is_done = match books.progress {
+            Progress::Working => {
+                books.mode != Mode::Daemon && deliveries.is_idle() && books.have_nothing_to_do()
+            }
             Progress::Draining(since) => {
-                if passed(since, DRAIN_SESSIONS) && !self.traffic.is_idle() {
-                    self.abort_deliveries();
-                    self.commit();
+                if passed(since, DRAIN_SESSIONS) && !deliveries.is_idle() {
+                    deliveries.abort_all(books);
+                    books.commit();
                 }
-                (self.traffic.is_idle() && self.ledger.is_empty()) || passed(since, DRAIN_LIMIT)
+                (deliveries.is_idle() && books.ledger.is_empty()) || passed(since, DRAIN_LIMIT)
             }
             Progress::Drained => false,
         };
         if is_done {
-            if let Some(loss) = self.ledger.unrecorded(&self.set_aside) {
-                self.note(Level::Error, loss);
+            if let Some(loss) = books.unrecorded() {
+                books.note(Level::Error, loss);
             }
-            self.progress = Progress::Drained;
-            self.outputs.push_back(Output::Drained);
+            books.progress = Progress::Drained;
+            books.output(Output::Drained);
         }
-    }
-
-    /// Whether a one-shot pass has nothing left to do.
-    fn pass_is_over(&self) -> bool {
-        self.intake.is_complete()
-            && self.queue.len() == 0
-            && self.requests.is_empty()
-            && self.traffic.is_idle()
-            && self.ledger.is_empty()
     }
 }

@@ -8,7 +8,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Dispatcher, Mode};
+use super::Mode;
+use super::books::Books;
 use crate::event::Level;
 use crate::outbox::{FailedAttempt, MailId, Refused};
 use crate::queue::Place;
@@ -131,7 +132,7 @@ impl SetAside {
     }
 }
 
-impl Dispatcher {
+impl Books {
     /// Leaves mail alone of which something cannot be done; a single pass is done with it.
     pub(super) fn set_aside(&mut self, refused: Refused, undone: Undone) {
         let Refused { id, text } = refused;

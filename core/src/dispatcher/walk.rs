@@ -5,9 +5,11 @@
 
 use alloc::collections::BTreeSet;
 
+use super::Mode;
+use super::books::Books;
+use super::requests::{Asked, Rows};
 use super::set_aside::Undone;
-use super::{Asked, Dispatcher, Mode};
-use crate::outbox::{Cursor, MailId, StoreError, StoreReply, StoreRequest};
+use crate::outbox::{Cursor, MailId, StoreRequest};
 use crate::time::{Duration, Instant};
 
 /// Most rows of a slice. Claims and commits come in between, and wait for one at most: about 5 ms.
@@ -36,6 +38,11 @@ enum Step {
 }
 
 impl Walk {
+    /// Whether a slice is asked for.
+    pub(super) fn is_asked(&self) -> bool {
+        matches!(self.step, Step::Asked(_))
+    }
+
     /// Somebody has written: what was seen so far may have changed.
     pub(super) fn want(&mut self) {
         self.is_wanted = true;
@@ -82,7 +89,7 @@ impl Walk {
     }
 }
 
-impl Dispatcher {
+impl Books {
     /// When the walk has something to do.
     pub(super) fn walk_due(&self) -> Option<Instant> {
         let may_walk = self.mode == Mode::Daemon && self.intake.is_complete() && !self.is_draining();
@@ -100,11 +107,14 @@ impl Dispatcher {
         }
     }
 
+    /// A slice behind `after` cannot be had.
+    pub(super) fn walk_failed(&mut self, after: Cursor) {
+        self.intake.walk.failed(self.now.monotonic, after);
+    }
+
     /// `frontier` is what was known when the database was asked: of what came later the answer says nothing.
-    pub(super) fn walked(&mut self, after: Cursor, frontier: Cursor, result: Result<StoreReply, StoreError>) {
-        let Ok(StoreReply::Rows { rows, taken, unreadable, next, data_version }) = result else {
-            return self.intake.walk.failed(self.now.monotonic, after);
-        };
+    pub(super) fn walked(&mut self, after: Cursor, frontier: Cursor, answer: Rows) {
+        let Rows { rows, taken, unreadable, next, data_version } = answer;
         // The database says only once that somebody has written, and has said it here.
         if self.intake.see_version(data_version) {
             self.look();

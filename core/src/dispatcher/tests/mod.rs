@@ -25,8 +25,10 @@ mod walk;
 mod world;
 
 use std::borrow::ToOwned as _;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::string::{String, ToString};
+use std::vec::Vec;
 use std::{format, vec};
 
 use bytes::Bytes;
@@ -38,6 +40,7 @@ use crate::address::Domain;
 use crate::event::FailureKind;
 use crate::io::{CloseReason, ConnectError, QueryId, Tls, TlsVersion};
 use crate::next_hop::{Port, TlsMode};
+use crate::outbox::{MailId, StoreRequest, StoreTrouble};
 use crate::settings::RateLimit;
 use crate::time::UnixTime;
 

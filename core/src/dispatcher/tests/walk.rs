@@ -109,9 +109,9 @@ fn what_others_change_in_any_row_is_seen_within_one_interval() {
             rows.insert(MailId(below), row(below, 1));
         });
         outbox.run_for(INTERVAL);
-        assert!(outbox.dispatcher.queue.find(MailId(gone)).is_none());
-        assert!(outbox.dispatcher.queue.find(MailId(cleared)).unwrap().is_ready());
-        assert!(outbox.dispatcher.queue.find(MailId(below)).is_some());
+        assert!(outbox.dispatcher.books.queue.find(MailId(gone)).is_none());
+        assert!(outbox.dispatcher.books.queue.find(MailId(cleared)).unwrap().is_ready());
+        assert!(outbox.dispatcher.books.queue.find(MailId(below)).is_some());
         assert_eq!(outbox.dispatcher.indexed(), indexed);
     }
 }

@@ -170,19 +170,19 @@ impl World {
         if self.drained_at.is_some() {
             return true;
         }
-        if self.dispatcher.mode != Mode::Daemon {
+        if self.dispatcher.books.mode != Mode::Daemon {
             return false;
         }
         let timer = self.dispatcher.poll_timeout().map(|(_, reason)| reason);
         self.happenings.is_empty()
-            && self.dispatcher.requests.is_empty()
+            && self.dispatcher.books.requests.is_empty()
             && matches!(timer, Some(TimeoutReason::Look | TimeoutReason::MailDue))
             && self.dispatcher.poll_timeout().is_some_and(|(at, _)| at > self.now.monotonic)
-            && self.dispatcher.leftovers().is_empty()
+            && self.dispatcher.is_at_rest()
     }
 
     pub(super) fn assert_clean(&self) {
-        assert_eq!(self.dispatcher.leftovers(), Vec::<String>::new());
+        assert!(self.dispatcher.is_at_rest(), "something is left: {:#?}", self.dispatcher);
         assert!(self.peers.is_empty(), "connections are open: {:?}", self.peers);
     }
 

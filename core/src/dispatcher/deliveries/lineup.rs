@@ -3,7 +3,7 @@
 use crate::queue::HopId;
 use crate::turns::{Prospect, Turns};
 
-/// Next hops with ready mail that wait for a delivery.
+/// Next hops with ready mail that wait for their turn.
 #[derive(Debug)]
 pub(super) struct Lineup {
     /// Those whose delivery begins with a question of DNS, and all others. They take turns, so that what needs no answer never
@@ -18,8 +18,14 @@ impl Lineup {
         Self { asking: Turns::new(), unasking: Turns::new(), is_askings_turn: false }
     }
 
+    /// Gives a next hop a place; one that has a place keeps it, or gets a better one.
     pub(super) fn push(&mut self, hop: HopId, needs_answer: bool, prospect: Prospect) {
-        let turns = if needs_answer { &mut self.asking } else { &mut self.unasking };
+        let (turns, other) = if needs_answer {
+            (&mut self.asking, &mut self.unasking)
+        } else {
+            (&mut self.unasking, &mut self.asking)
+        };
+        other.remove(&hop);
         turns.push(hop, prospect);
     }
 
@@ -30,8 +36,19 @@ impl Lineup {
         first.or_else(|| if may_ask { self.asking.pop() } else { None })
     }
 
-    /// How many wait that could be worked on, if there were room.
+    /// Takes a next hop out.
+    pub(super) fn remove(&mut self, hop: HopId) {
+        self.asking.remove(&hop);
+        self.unasking.remove(&hop);
+    }
+
+    /// Returns how many wait that could be worked on, if there were room.
     pub(super) fn len(&self, may_ask: bool) -> usize {
         self.unasking.len() + if may_ask { self.asking.len() } else { 0 }
+    }
+
+    /// Whether a next hop has a place.
+    pub(super) fn contains(&self, hop: HopId) -> bool {
+        self.asking.contains(&hop) || self.unasking.contains(&hop)
     }
 }

@@ -1,0 +1,119 @@
+//! The invariants of our own books. What peers, name servers and the database do wrong is handled; what we do wrong is asserted.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use super::books::Books;
+use super::deliveries::Deliveries;
+use super::requests::{Asked, Claim};
+use super::{Dispatcher, Progress};
+use crate::outbox::MailId;
+use crate::queue::HopId;
+
+/// With more than this to look at, a call of a debug build looks only now and then.
+const EACH_TIME_LIMIT: usize = 200;
+/// How seldom that is: after so many requests to the database.
+const REQUESTS_PER_CHECK: u64 = 64;
+
+/// The requests that are not answered, by what they are for.
+#[derive(Debug, Default)]
+pub(super) struct OpenRequests {
+    pub(super) looks: usize,
+    pub(super) walks: usize,
+    pub(super) bounces: usize,
+    pub(super) recalls: usize,
+    pub(super) commits: usize,
+    pub(super) claims: BTreeMap<HopId, u32>,
+    /// Mail that one of them is about.
+    mails: BTreeSet<MailId>,
+}
+
+impl OpenRequests {
+    fn of(books: &Books) -> Self {
+        let mut open = Self::default();
+        for asked in books.requests.iter() {
+            let ids = match asked {
+                Asked::Look => {
+                    open.looks += 1;
+                    continue;
+                }
+                Asked::Walk { .. } => {
+                    open.walks += 1;
+                    continue;
+                }
+                Asked::Commit => {
+                    open.commits += 1;
+                    continue;
+                }
+                Asked::Data { .. } => continue,
+                Asked::Claim(Claim { hop, ids, .. }) => {
+                    *open.claims.entry(*hop).or_default() += 1;
+                    ids
+                }
+                Asked::Bounce { ids, .. } => {
+                    open.bounces += 1;
+                    ids
+                }
+                Asked::Recall { ids, .. } => {
+                    open.recalls += 1;
+                    ids
+                }
+            };
+            for id in ids {
+                assert!(open.mails.insert(*id), "mail {id} is asked for twice");
+            }
+        }
+        open
+    }
+}
+
+impl Dispatcher {
+    /// Asserts what must always be true of a dispatcher between two calls, and panics where it is not: for tests, fuzzers and
+    /// simulators. It takes as long as much is under way. Debug builds do it after each call, or after some if much is.
+    #[track_caller]
+    pub fn check(&self) {
+        if self.books.progress == Progress::Drained {
+            return;
+        }
+        let open = OpenRequests::of(&self.books);
+        self.books.check(&open);
+        self.deliveries.check(&self.books, &open);
+        check_claimed_mail(&self.books, &self.deliveries, open.mails);
+    }
+
+    /// Whether nothing is under way, and nothing remembered of what was.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        let Self { books, deliveries, .. } = self;
+        match books.progress {
+            Progress::Drained => deliveries.is_idle(),
+            Progress::Working | Progress::Draining(_) => {
+                deliveries.is_at_rest() && books.queue.claimed_count() == 0 && books.ledger.is_empty()
+            }
+        }
+    }
+
+    /// Asserts it where that costs little.
+    #[cfg(debug_assertions)]
+    pub(super) fn check_often(&self) {
+        let size = self.books.queue.claimed_count() + self.deliveries.size();
+        if size <= EACH_TIME_LIMIT || self.books.requests.count() % REQUESTS_PER_CHECK == 0 {
+            self.check();
+        }
+    }
+}
+
+/// All mail that somebody works on belongs to one who does: a request, a connection, or a commit.
+#[track_caller]
+fn check_claimed_mail(books: &Books, deliveries: &Deliveries, asked_for: BTreeSet<MailId>) {
+    let mut held = asked_for;
+    // A mail that was taken before the program began is deleted without being in the queue.
+    let to_be_recorded = books.ledger.mails().filter(|&id| books.queue.find(id).is_some());
+    for id in deliveries.undecided().chain(to_be_recorded) {
+        assert!(held.insert(id), "two work on mail {id}");
+    }
+    for &id in &held {
+        let known = books.queue.find(id);
+        assert!(known.is_some_and(|known| known.is_claimed()), "mail {id} is worked on, but is {known:?}");
+    }
+    assert_eq!(held.len(), books.queue.claimed_count(), "mail is forgotten that somebody has taken");
+}

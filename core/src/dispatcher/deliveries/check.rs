@@ -1,0 +1,72 @@
+//! What must always be true of destinations and connections.
+
+use alloc::collections::BTreeMap;
+
+use super::Deliveries;
+use super::destination::{Pass, Waits};
+use super::exhausted::Recall;
+use crate::delivery::Delivery;
+use crate::dispatcher::books::Books;
+use crate::dispatcher::check::OpenRequests;
+use crate::io::ConnectionId;
+use crate::outbox::MailId;
+use crate::queue::HopId;
+
+impl Deliveries {
+    /// Returns how much there is to check.
+    pub(in crate::dispatcher) fn size(&self) -> usize {
+        self.destinations.len()
+    }
+
+    /// Returns the mail that connections work on, or that waits for one.
+    pub(in crate::dispatcher) fn undecided(&self) -> impl Iterator<Item = MailId> {
+        self.destinations.active().flat_map(|(_, pass)| pass.delivery.undecided())
+    }
+
+    /// Whether there are no destinations, and nothing that belongs to any.
+    #[cfg(test)]
+    pub(in crate::dispatcher) fn is_at_rest(&self) -> bool {
+        self.destinations.len() == 0
+            && self.slots.is_at_rest()
+            && self.recall == Recall::Idle
+            && self.silence.next_check().is_none()
+            && self.resolver.is_idle()
+    }
+
+    #[track_caller]
+    pub(in crate::dispatcher) fn check(&self, books: &Books, open: &OpenRequests) {
+        self.destinations.check(&books.queue, &open.claims);
+        self.slots.check();
+        let in_passes: BTreeMap<ConnectionId, HopId> = self
+            .destinations
+            .active()
+            .flat_map(|(hop, pass)| pass.connections.ids().map(move |connection| (connection, hop)))
+            .collect();
+        let slots: BTreeMap<ConnectionId, HopId> = self.slots.connections().collect();
+        assert_eq!(in_passes, slots, "each connection belongs to a pass, and has its place");
+        let mut waiting = [0, 0];
+        for (hop, pass) in self.destinations.active() {
+            self.check_pass(hop, pass);
+            waiting[0] += usize::from(pass.waits() == Waits::ForConnection);
+            waiting[1] += usize::from(matches!(pass.waits(), Waits::ForHost(_)));
+        }
+        let lines = [self.slots.waiting_count(), self.slots.awaiting_count()];
+        assert_eq!(waiting, lines, "who waits is in one line");
+        assert_eq!(self.recall == Recall::Asked, open.recalls == 1, "mail that fails is read once");
+        assert!(open.recalls <= 1, "mail that fails is read in one part at a time");
+    }
+
+    #[track_caller]
+    fn check_pass(&self, hop: HopId, pass: &Pass) {
+        let waits = pass.waits();
+        assert_eq!(waits == Waits::ForConnection, self.slots.is_waiting(hop), "{hop:?} waits: {waits:?}");
+        if let Waits::ForHost(remote) = waits {
+            assert!(self.slots.is_waiting_for_host(remote, hop), "{hop:?} waits: {waits:?}");
+        }
+        let delivery: &Delivery = &pass.delivery;
+        assert!(!delivery.is_over(), "{hop:?} is over");
+        let is_asking = matches!(waits, Waits::ForDns(_));
+        assert_eq!(delivery.is_looking_up(), is_asking, "{hop:?} waits for name servers");
+        assert_eq!(delivery.lane_count(), pass.connections.ids().count(), "connections of {hop:?}");
+    }
+}

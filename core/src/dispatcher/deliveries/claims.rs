@@ -1,0 +1,205 @@
+//! Mail on its way from the database to a connection.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::Deliveries;
+use super::destination::Destination;
+use super::destinations::AtWork;
+use super::host_slots::size;
+use super::pause::LOCAL_PAUSE;
+use crate::address::Mailbox;
+use crate::dispatcher::books::Books;
+use crate::dispatcher::intake::destination;
+use crate::dispatcher::requests::{Asked, Claim, Claimed};
+use crate::dispatcher::set_aside::Undone;
+use crate::event::Level;
+use crate::io::ConnectionId;
+use crate::outbox::{
+    ClaimedTransaction, LeftOver, MailId, StoreError, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
+};
+use crate::queue::{HopId, Order, Place};
+use crate::session::Transaction;
+
+/// Most messages that are claimed for a connection at once.
+const CLAIM_LIMIT_MESSAGES: usize = 50;
+
+impl Deliveries {
+    /// A connection can take transactions.
+    pub(super) fn want_transactions(&mut self, books: &mut Books, hop: HopId, connection: ConnectionId) {
+        if !self.destinations.is_open(hop, connection) {
+            return;
+        }
+        let Some(AtWork { delivery, connections, lines, .. }) = self.destinations.work_on(hop) else {
+            return;
+        };
+        if books.ledger.is_congested() && !books.is_draining() {
+            return connections.park(connection, lines);
+        }
+        let first = delivery.take_first(connection);
+        // What was refused on another connection is tried again before the place is left to others.
+        if first.is_empty() && self.must_make_room(books, hop, connection) {
+            return self.with_delivery(books, hop, |delivery, cx| delivery.quit_lane(cx, connection));
+        }
+        let (ids, transactions) = if first.is_empty() { self.claim_for(books, hop) } else { (first, 1) };
+        if ids.is_empty() {
+            return self.keep_idle(books, hop, connection);
+        }
+        self.destinations.update(hop, Destination::open_claim);
+        let request = StoreRequest::Claim { ids: ids.clone(), transactions };
+        books.ask(request, Asked::Claim(Claim { hop, connection, ids }));
+    }
+
+    /// Takes a fair share of the ready mail of a next hop, so that further connections find something to do. Also says how
+    /// many messages that is: mail that looks like one message may be several, of which other connections may have the rest.
+    fn claim_for(&self, books: &mut Books, hop: HopId) -> (Vec<MailId>, usize) {
+        let ready = size(books.queue.ready_count(hop));
+        let connections = size(books.settings.destination_concurrency).max(1);
+        let messages = ready.div_ceil(connections).clamp(1, CLAIM_LIMIT_MESSAGES);
+        let order = self.destinations.get(hop).map_or(Order::OldestFirst, Destination::order);
+        (books.queue.claim(hop, order, messages, TRANSACTION_RECIPIENT_LIMIT), messages)
+    }
+
+    /// Whether the database has not answered a claim of a next hop.
+    pub(super) fn has_open_claims(&self, hop: HopId) -> bool {
+        self.destinations.get(hop).is_some_and(|destination| destination.open_claims() > 0)
+    }
+
+    /// The database has answered a claim. A delivery without connections may have waited for what comes back now.
+    fn close_claim(&mut self, hop: HopId) {
+        self.destinations.update(hop, Destination::close_claim);
+        self.destinations.touch(hop);
+    }
+
+    pub(in crate::dispatcher) fn claim_failed(
+        &mut self,
+        books: &mut Books,
+        claim: &Claim,
+        error: &StoreError,
+    ) {
+        let hop = claim.hop;
+        self.close_claim(hop);
+        books.note(Level::Error, format!("cannot read mail, trying again: {error}"));
+        self.destinations.pause(hop, books.now.monotonic + LOCAL_PAUSE, false);
+        for &id in &claim.ids {
+            books.put(id, Place::Ready);
+        }
+        self.with_delivery(books, hop, |delivery, cx| delivery.close(cx));
+    }
+
+    /// Gives mail to the connection for which it was claimed.
+    pub(in crate::dispatcher) fn claimed(&mut self, books: &mut Books, claim: &Claim, answer: Claimed) {
+        let Claim { hop, connection, .. } = *claim;
+        self.close_claim(hop);
+        let Claimed { transactions, left_over, unreadable } = answer;
+        let mut found: BTreeSet<MailId> = left_over.iter().map(|row| row.id).collect();
+        found.extend(transactions.iter().flat_map(|transaction| transaction.rows.iter().map(|row| row.id)));
+        found.extend(unreadable.iter().map(|refused| refused.id));
+        for &id in &claim.ids {
+            if !found.contains(&id) {
+                books.forget(id);
+            }
+        }
+        books.set_aside_unreadable(unreadable, &Undone::Reading);
+        books.give_back(left_over);
+        if !self.destinations.is_open(hop, connection) {
+            for row in transactions.iter().flat_map(|transaction| &transaction.rows) {
+                books.put(row.id, Place::Ready);
+            }
+            return;
+        }
+        let work: Vec<Transaction> =
+            transactions.into_iter().filter_map(|transaction| books.prepare(hop, transaction)).collect();
+        if let Some(AtWork { delivery, connections, .. }) = self.destinations.work_on(hop) {
+            let has_older = delivery.has_work(connection);
+            connections.note_claim(connection, books.intake.changes(), has_older);
+        }
+        if work.is_empty() {
+            self.want_transactions(books, hop, connection);
+        } else {
+            self.with_delivery(books, hop, |delivery, cx| delivery.handle_work(cx, connection, work));
+        }
+    }
+
+    /// Gives a connection a piece of mail data. An empty one ends the mail.
+    pub(in crate::dispatcher) fn data_read(
+        &mut self,
+        books: &Books,
+        hop: HopId,
+        connection: ConnectionId,
+        octets: Bytes,
+    ) {
+        self.with_delivery(books, hop, |delivery, cx| delivery.handle_data(cx, connection, octets));
+    }
+
+    /// Goes on with what waited for the database.
+    pub(in crate::dispatcher) fn resume(&mut self, books: &mut Books) {
+        if !books.ledger.is_congested() {
+            for (hop, connection) in self.destinations.lines().parked() {
+                if let Some(AtWork { connections, lines, .. }) = self.destinations.work_on(hop) {
+                    connections.unpark(connection, lines);
+                }
+                self.want_transactions(books, hop, connection);
+            }
+        }
+        if books.ledger.room_for_taken() > 0 {
+            for (hop, connection) in self.destinations.lines().stopped() {
+                self.ask_again(books, hop, connection);
+            }
+        }
+    }
+
+    /// A connection whose transaction had to wait asks again whether it may begin.
+    pub(super) fn ask_again(&mut self, books: &Books, hop: HopId, connection: ConnectionId) {
+        if let Some(AtWork { connections, lines, .. }) = self.destinations.work_on(hop) {
+            connections.free(connection, lines);
+        }
+        self.with_delivery(books, hop, |delivery, cx| delivery.begin(cx, connection));
+    }
+}
+
+impl Books {
+    /// The data of a mail cannot be read.
+    pub(in crate::dispatcher) fn data_failed(&mut self, id: MailId, error: StoreError) {
+        if error.trouble.is_about_a_row() {
+            self.mark_unreadable(id, error.text);
+        } else {
+            self.note(Level::Error, format!("cannot read mail data: {error}"));
+        }
+    }
+
+    /// Makes mail ready again that was claimed together with others, and does not go with them.
+    fn give_back(&mut self, left_over: Vec<LeftOver>) {
+        for LeftOver { id, message } in left_over {
+            if let Some(message) = message {
+                self.queue.tell_apart(id, message);
+            }
+            self.put(id, Place::Ready);
+        }
+    }
+
+    /// Makes a transaction of those rows that still have this next hop and are still to be tried.
+    fn prepare(&mut self, hop: HopId, claimed: ClaimedTransaction) -> Option<Transaction> {
+        let mut recipients = Vec::new();
+        let mut reverse_path = None;
+        for row in claimed.rows {
+            let is_as_known =
+                destination(&row).ok().as_ref() == self.queue.next_hop(hop) && self.may_be_tried(&row);
+            let sender = row.sender.as_deref().map(Mailbox::parse).transpose();
+            match (sender, Mailbox::parse(&row.recipient)) {
+                (Ok(sender), Ok(recipient)) if is_as_known => {
+                    reverse_path = sender;
+                    recipients.push((row.id, recipient));
+                }
+                _ => self.settle(&row),
+            }
+        }
+        if recipients.is_empty() {
+            return None;
+        }
+        Some(Transaction { reverse_path, recipients, data_octets: claimed.data_octets, head: claimed.head })
+    }
+}

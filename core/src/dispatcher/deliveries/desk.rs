@@ -1,0 +1,103 @@
+//! What a delivery gets at once when it asks for it: a place, and permission to begin.
+
+use super::connection::{Connections, Lines};
+use super::destination::Then;
+use super::host_slots::{Application, HostSlots};
+use super::limits::Limits;
+use crate::delivery::{ConnectionIds, Desk, Permission};
+use crate::io::ConnectionId;
+use crate::queue::HopId;
+use crate::reachability::Reachability;
+use crate::rng::Seed;
+use crate::route::Candidate;
+use crate::settings::Settings;
+use crate::time::{Duration, Instant};
+
+/// How long a connection is kept open without work, because the rate limit forbids the next transaction.
+const RATE_LIMIT_HOLD: Duration = Duration::from_secs(2);
+
+/// How mail stands while a delivery works.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Situation {
+    pub(super) now: Instant,
+    pub(super) is_draining: bool,
+    /// Whether mail of the next hop is ready.
+    pub(super) has_mail: bool,
+    /// The latest change of the outbox by somebody else.
+    pub(super) changes: u64,
+    /// How many mails servers may take until some of them have to be recorded.
+    pub(super) room_for_taken: usize,
+}
+
+/// The desk of one destination.
+pub(super) struct DestinationDesk<'a> {
+    pub(super) hop: HopId,
+    pub(super) situation: Situation,
+    pub(super) settings: &'a Settings,
+    pub(super) reachability: &'a Reachability,
+    pub(super) ids: &'a mut ConnectionIds,
+    pub(super) slots: &'a mut HostSlots,
+    pub(super) connections: &'a mut Connections,
+    pub(super) then: &'a mut Then,
+    pub(super) limits: &'a mut Limits,
+    pub(super) lines: &'a mut Lines,
+}
+
+impl Desk for DestinationDesk<'_> {
+    fn try_open(&mut self, candidate: &Candidate, is_last_resort: bool) -> Option<ConnectionId> {
+        let has_turn = self.slots.have_one_to_spare() && !self.slots.is_awaited(candidate.remote);
+        if self.situation.is_draining || !self.situation.has_mail || !has_turn {
+            return None;
+        }
+        self.slots.check_host(self.application(candidate, is_last_resort)).ok()?;
+        Some(self.open(candidate, is_last_resort))
+    }
+
+    fn open(&mut self, candidate: &Candidate, is_last_resort: bool) -> ConnectionId {
+        let application = self.application(candidate, is_last_resort);
+        let connection = self.ids.next();
+        self.slots.open(connection, self.hop, application, self.situation.now);
+        self.connections.insert(connection);
+        connection
+    }
+
+    fn may_begin(&mut self, connection: ConnectionId) -> Permission {
+        let Situation { now, is_draining, changes, room_for_taken, .. } = self.situation;
+        self.connections.free(connection, self.lines);
+        if room_for_taken == 0 && !is_draining {
+            self.connections.stop(connection, self.lines);
+            return Permission::Later;
+        }
+        if self.connections.is_outdated(connection, changes) {
+            return Permission::ClaimAgain;
+        }
+        let Some(limit) = self.settings.rate_limit else { return Permission::Granted };
+        match self.limits.take_transaction(limit, now) {
+            Ok(()) => Permission::Granted,
+            Err(at) if at <= now + RATE_LIMIT_HOLD => {
+                self.connections.hold_back(connection, at, self.lines);
+                Permission::Later
+            }
+            Err(at) => {
+                self.then.pause(at, false);
+                Permission::NotInThisPass
+            }
+        }
+    }
+
+    fn note_taken(&mut self) {
+        self.situation.room_for_taken = self.situation.room_for_taken.saturating_sub(1);
+    }
+
+    fn preset_seed(&mut self) -> Option<Seed> {
+        self.ids.take_preset_seed()
+    }
+}
+
+impl DestinationDesk<'_> {
+    /// A candidate is a last resort if nothing else is left, or if it is known not to answer.
+    fn application<'c>(&self, candidate: &'c Candidate, is_last_resort: bool) -> Application<'c> {
+        let is_in_trouble = self.reachability.is_in_trouble(candidate, self.situation.now);
+        Application { candidate, is_in_trouble, is_last_resort: is_last_resort || is_in_trouble }
+    }
+}

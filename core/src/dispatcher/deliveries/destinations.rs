@@ -1,0 +1,448 @@
+//! All destinations, and the indices by which one is found whose turn or time has come.
+//!
+//! A destination is here as long as it has ready mail, or something is under way or remembered of it. Everything that changes one is
+//! followed by [`Destinations::touch`], and everything that was touched is settled before a call of the dispatcher ends.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use super::connection::{Connections, Lines};
+use super::destination::{Destination, ExhaustedPass, Pass, State, Then, Waits};
+use super::limits::{Limits, RememberedLimits};
+use super::lineup::Lineup;
+use crate::delivery::{Delivery, DeliveryOutput, Failure};
+use crate::io::ConnectionId;
+use crate::outbox::Cursor;
+use crate::queue::{HopId, Queue};
+use crate::resolver::LookupId;
+use crate::time::Instant;
+
+/// The destinations.
+#[derive(Debug)]
+pub(super) struct Destinations {
+    all: BTreeMap<HopId, Destination>,
+    /// Those that may have something to say, or be settled.
+    touched: BTreeSet<HopId>,
+    /// Those that wait for their turn.
+    lineup: Lineup,
+    /// Those that are worked on.
+    active: BTreeSet<HopId>,
+    exhausted: BTreeSet<HopId>,
+    timers: Timers,
+    /// Who waits for which answer of the resolver.
+    lookups: BTreeMap<LookupId, HopId>,
+    lines: Lines,
+    remembered: RememberedLimits,
+}
+
+/// When something is to be done about a destination.
+#[derive(Debug, Default)]
+struct Timers {
+    /// A delivery wants to be called.
+    deadlines: BTreeSet<(Instant, HopId)>,
+    /// The first connection without work is not kept any more.
+    idle_ends: BTreeSet<(Instant, HopId)>,
+    pauses: BTreeSet<(Instant, HopId)>,
+}
+
+/// What a delivery works with, of its destination.
+pub(super) struct AtWork<'a> {
+    pub(super) delivery: &'a mut Delivery,
+    pub(super) connections: &'a mut Connections,
+    pub(super) then: &'a mut Then,
+    pub(super) limits: &'a mut Limits,
+    pub(super) lines: &'a mut Lines,
+}
+
+impl Timers {
+    fn insert(&mut self, hop: HopId, pass: &Pass) {
+        let (deadline, idle_end) = pass.timers();
+        self.deadlines.extend(deadline.map(|at| (at, hop)));
+        self.idle_ends.extend(idle_end.map(|at| (at, hop)));
+    }
+
+    fn remove(&mut self, hop: HopId, pass: &Pass) {
+        let (deadline, idle_end) = pass.timers();
+        deadline.map(|at| self.deadlines.remove(&(at, hop)));
+        idle_end.map(|at| self.idle_ends.remove(&(at, hop)));
+    }
+}
+
+impl Destinations {
+    pub(super) fn new() -> Self {
+        Self {
+            all: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            lineup: Lineup::new(),
+            active: BTreeSet::new(),
+            exhausted: BTreeSet::new(),
+            timers: Timers::default(),
+            lookups: BTreeMap::new(),
+            lines: Lines::default(),
+            remembered: RememberedLimits::default(),
+        }
+    }
+
+    pub(super) fn get(&self, hop: HopId) -> Option<&Destination> {
+        self.all.get(&hop)
+    }
+
+    /// Returns the pass over the mail of a next hop, if there is one.
+    pub(super) fn pass(&self, hop: HopId) -> Option<&Pass> {
+        self.get(hop)?.pass()
+    }
+
+    pub(super) fn delivery(&self, hop: HopId) -> Option<&Delivery> {
+        self.pass(hop).map(|pass| &pass.delivery)
+    }
+
+    /// Returns what has passes, in the order of their numbers.
+    pub(super) fn active(&self) -> impl Iterator<Item = (HopId, &Pass)> {
+        self.active.iter().filter_map(|&hop| Some((hop, self.pass(hop)?)))
+    }
+
+    /// Returns how many destinations are worked on.
+    pub(super) fn active_count(&self) -> usize {
+        self.active.len()
+    }
+
+    /// Returns how many destinations wait for name servers.
+    pub(super) fn asking_count(&self) -> usize {
+        self.lookups.len()
+    }
+
+    pub(super) fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
+    /// A destination is to be settled.
+    pub(super) fn touch(&mut self, hop: HopId) {
+        self.touched.insert(hop);
+    }
+
+    pub(super) fn touch_all(&mut self, hops: impl IntoIterator<Item = HopId>) {
+        self.touched.extend(hops);
+    }
+
+    pub(super) fn pop_touched(&mut self) -> Option<HopId> {
+        self.touched.pop_first()
+    }
+
+    /// Lets a delivery work with what belongs to it.
+    pub(super) fn work_on(&mut self, hop: HopId) -> Option<AtWork<'_>> {
+        let (pass, limits) = self.all.get_mut(&hop)?.pass_mut()?;
+        self.touched.insert(hop);
+        let (delivery, connections, then) = pass.parts();
+        Some(AtWork { delivery, connections, then, limits, lines: &mut self.lines })
+    }
+
+    /// Changes what is known of a next hop, but for its state.
+    pub(super) fn update(&mut self, hop: HopId, change: impl FnOnce(&mut Destination)) {
+        if let Some(destination) = self.all.get_mut(&hop) {
+            change(destination);
+        }
+    }
+
+    /// Takes note of ready mail that nobody works on, or forgets a destination of which there is nothing to be known any more.
+    /// `needs_answer` says whether a delivery begins with a question.
+    pub(super) fn settle(
+        &mut self,
+        hop: HopId,
+        queue: &mut Queue,
+        needs_answer: impl FnOnce(&Queue) -> bool,
+        now: Instant,
+    ) {
+        let is_ready = queue.ready_count(hop) > 0;
+        if is_ready && !self.all.contains_key(&hop) {
+            let Some(next_hop) = queue.next_hop(hop) else { return };
+            let limits = self.remembered.take(next_hop);
+            self.all.insert(hop, Destination::new(limits));
+            queue.retain_hop(hop);
+        }
+        let Some(destination) = self.all.get(&hop) else { return };
+        let is_in_line = matches!(destination.state(), State::InLine);
+        match destination.state() {
+            State::Idle | State::InLine if is_ready => {
+                if !is_in_line {
+                    self.set_state(hop, State::InLine);
+                }
+                self.lineup.push(hop, needs_answer(queue), queue.prospect(hop));
+            }
+            State::Idle if destination.is_idle() => {
+                if let (Some(destination), Some(next_hop)) = (self.all.remove(&hop), queue.next_hop(hop)) {
+                    self.remembered.keep(next_hop, destination.into_limits(), now);
+                }
+                queue.release_hop(hop);
+            }
+            State::Idle | State::InLine | State::Paused(_) | State::Active(_) | State::Exhausted(_) => {}
+        }
+    }
+
+    /// Takes whose turn it is to be worked on, without those that begin with a question unless `may_ask`.
+    pub(super) fn pop_in_line(&mut self, may_ask: bool) -> Option<HopId> {
+        let hop = self.lineup.pop(may_ask)?;
+        self.set_state(hop, State::Idle);
+        Some(hop)
+    }
+
+    /// Returns how many wait for their turn that could be worked on.
+    pub(super) fn in_line(&self, may_ask: bool) -> usize {
+        self.lineup.len(may_ask)
+    }
+
+    pub(super) fn begin_pass(&mut self, hop: HopId, delivery: Delivery) {
+        let pass = Pass::new(delivery, Connections::new(hop));
+        self.set_state(hop, State::Active(Box::new(pass)));
+    }
+
+    /// All mail of a destination that is worked on, up to this place, has failed.
+    pub(super) fn fail(&mut self, hop: HopId, failure: Failure, end: Cursor) {
+        if let Some((pass, _)) = self.all.get_mut(&hop).and_then(Destination::pass_mut) {
+            *pass.then() = Then::Fail(Box::new(ExhaustedPass { failure, end, only_tried: None }));
+        }
+    }
+
+    /// Returns what a delivery has to say.
+    pub(super) fn poll_output(&mut self, hop: HopId) -> Option<DeliveryOutput> {
+        let (pass, _) = self.all.get_mut(&hop)?.pass_mut()?;
+        pass.delivery.poll_output()
+    }
+
+    /// Takes a connection that has nothing to do, for mail that has come.
+    pub(super) fn wake_connection(&mut self, hop: HopId, now: Instant) -> Option<ConnectionId> {
+        let (pass, _) = self.all.get_mut(&hop)?.pass_mut()?;
+        pass.delivery.wake_lane(now)
+    }
+
+    /// Lets a delivery set its timers.
+    pub(super) fn schedule(&mut self, hop: HopId, set: impl FnOnce(&mut Delivery)) {
+        if let Some((pass, _)) = self.all.get_mut(&hop).and_then(Destination::pass_mut) {
+            set(&mut pass.delivery);
+            self.timers.remove(hop, pass);
+            pass.set_timers();
+            self.timers.insert(hop, pass);
+        }
+    }
+
+    pub(super) fn end_pass(&mut self, hop: HopId) {
+        let Some(state) = self.all.get_mut(&hop).map(Destination::state_after_pass) else { return };
+        self.set_state(hop, state);
+    }
+
+    /// Leaves a next hop alone until then; one that is worked on, when that has come to its end.
+    pub(super) fn pause(&mut self, hop: HopId, until: Instant, is_for_server: bool) {
+        let Some(destination) = self.all.get_mut(&hop) else { return };
+        match destination.state() {
+            State::Active(_) => {
+                if let Some((pass, _)) = destination.pass_mut() {
+                    pass.then().pause(until, is_for_server);
+                }
+            }
+            State::Idle | State::InLine | State::Paused(_) => self.set_state(hop, State::Paused(until)),
+            // It is about to be recorded that all of it has failed.
+            State::Exhausted(_) => {}
+        }
+    }
+
+    /// Returns when the first pause is over.
+    pub(super) fn next_pause_end(&self) -> Option<Instant> {
+        self.timers.pauses.first().map(|&(at, _)| at)
+    }
+
+    /// Ends the pauses that are over.
+    pub(super) fn end_due_pauses(&mut self, now: Instant, queue: &Queue) {
+        while let Some(&(_, hop)) = self.timers.pauses.first().filter(|&&(at, _)| at <= now) {
+            self.set_state(hop, State::Idle);
+            if queue.ready_count(hop) == 0 {
+                self.update(hop, Destination::end_refusing);
+            }
+        }
+    }
+
+    /// Ends all pauses; those that would come after a pass, too.
+    pub(super) fn end_pauses(&mut self) {
+        while let Some(&(_, hop)) = self.timers.pauses.first() {
+            self.set_state(hop, State::Idle);
+        }
+        for hop in &self.active {
+            if let Some((pass, _)) = self.all.get_mut(hop).and_then(Destination::pass_mut)
+                && matches!(pass.then(), Then::Pause { .. })
+            {
+                *pass.then() = Then::Again;
+            }
+        }
+    }
+
+    /// What went wrong before does not count any more.
+    pub(super) fn forget_troubles(&mut self) {
+        self.end_pauses();
+        self.all.values_mut().for_each(Destination::end_refusing);
+    }
+
+    /// Takes all connections out of the lines in which they wait.
+    pub(super) fn free_connections(&mut self) {
+        for hop in &self.active {
+            if let Some((pass, _)) = self.all.get_mut(hop).and_then(Destination::pass_mut) {
+                pass.connections.free_all(&mut self.lines);
+            }
+        }
+    }
+
+    /// Forgets a connection that is closed.
+    pub(super) fn close(&mut self, hop: HopId, connection: ConnectionId) {
+        if let Some((pass, _)) = self.all.get_mut(&hop).and_then(Destination::pass_mut) {
+            pass.connections.remove(connection, &mut self.lines);
+        }
+    }
+
+    /// Whether a connection of a next hop is not closed.
+    pub(super) fn is_open(&self, hop: HopId, connection: ConnectionId) -> bool {
+        self.pass(hop).is_some_and(|pass| pass.connections.contains(connection))
+    }
+
+    /// Sets what a pass waits for; returns what it waited for.
+    pub(super) fn set_waits(&mut self, hop: HopId, waits: Waits) -> Waits {
+        let Some((pass, _)) = self.all.get_mut(&hop).and_then(Destination::pass_mut) else {
+            return Waits::No;
+        };
+        let before = pass.replace_waits(waits);
+        if let Waits::ForDns(lookup) = before {
+            self.lookups.remove(&lookup);
+        }
+        if let Waits::ForDns(lookup) = waits {
+            self.lookups.insert(lookup, hop);
+        }
+        before
+    }
+
+    /// Returns who waits for an answer of the resolver.
+    pub(super) fn asker(&self, lookup: LookupId) -> Option<HopId> {
+        self.lookups.get(&lookup).copied()
+    }
+
+    /// Returns when the first delivery, or the first connection that is held back, is to be called.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let deadline = self.timers.deadlines.first().map(|&(at, _)| at);
+        let held_back = self.lines.first_held_back().map(|(at, ..)| at);
+        deadline.into_iter().chain(held_back).min()
+    }
+
+    /// Takes a destination whose delivery is to be called.
+    pub(super) fn pop_deadline(&mut self, now: Instant) -> Option<HopId> {
+        let &(at, hop) = self.timers.deadlines.first().filter(|&&(at, _)| at <= now)?;
+        self.timers.deadlines.remove(&(at, hop));
+        Some(hop)
+    }
+
+    /// Returns whose connection has been without work for the longest time.
+    pub(super) fn first_idle(&self) -> Option<HopId> {
+        self.timers.idle_ends.first().map(|&(_, hop)| hop)
+    }
+
+    /// Returns a destination whose mail has all failed, when none of it is on its way from the database.
+    pub(super) fn first_exhausted(&self) -> Option<HopId> {
+        let has_claims = |hop| self.get(hop).is_some_and(|destination| destination.open_claims() > 0);
+        self.exhausted.iter().copied().find(|&hop| !has_claims(hop))
+    }
+
+    /// Returns what has failed of a destination, and whether that is only the mail that was tried: decided once, when all mail of the
+    /// pass is back.
+    pub(super) fn exhausted(&mut self, hop: HopId, is_partly_tried: bool) -> Option<(&ExhaustedPass, bool)> {
+        self.all.get_mut(&hop)?.exhausted(is_partly_tried)
+    }
+
+    /// All failures of a destination are recorded.
+    pub(super) fn end_exhausted(&mut self, hop: HopId) {
+        self.set_state(hop, State::Idle);
+    }
+
+    /// Returns how many destinations there are.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Asserts that the indices are what is derived from the destinations. `claims` are those that the database has not answered.
+    #[track_caller]
+    pub(super) fn check(&self, queue: &Queue, claims: &BTreeMap<HopId, u32>) {
+        assert!(self.touched.is_empty(), "{:?} are not settled", self.touched);
+        let open_claims = self.all.iter().filter(|(_, destination)| destination.open_claims() > 0);
+        let open_claims: BTreeMap<HopId, u32> =
+            open_claims.map(|(&hop, destination)| (hop, destination.open_claims())).collect();
+        assert_eq!(&open_claims, claims, "claims that are not answered");
+        let (mut in_line, mut paused, mut exhausted) = (0, 0, 0);
+        let (mut active, mut deadlines, mut idle_ends, mut asking) = (0, 0, 0, 0);
+        for (&hop, destination) in &self.all {
+            assert!(queue.next_hop(hop).is_some(), "{hop:?} is not retained");
+            match destination.state() {
+                State::Idle => assert!(!destination.is_idle(), "{hop:?} is here for nothing"),
+                State::InLine => {
+                    assert!(self.lineup.contains(hop), "{hop:?} has no turn");
+                    in_line += 1;
+                }
+                State::Paused(until) => {
+                    assert!(self.timers.pauses.contains(&(*until, hop)), "the pause of {hop:?} has no end");
+                    paused += 1;
+                }
+                State::Active(pass) => {
+                    assert!(self.active.contains(&hop), "the pass of {hop:?} is lost");
+                    let (deadline, idle_end) = pass.timers();
+                    assert_eq!(deadline, pass.delivery.poll_timeout(), "the timer of {hop:?}");
+                    assert!(deadline.is_none_or(|at| self.timers.deadlines.contains(&(at, hop))));
+                    assert!(idle_end.is_none_or(|at| self.timers.idle_ends.contains(&(at, hop))));
+                    if let Waits::ForDns(lookup) = pass.waits() {
+                        assert_eq!(self.lookups.get(&lookup), Some(&hop), "the lookup of {hop:?}");
+                        asking += 1;
+                    }
+                    active += 1;
+                    deadlines += usize::from(deadline.is_some());
+                    idle_ends += usize::from(idle_end.is_some());
+                }
+                State::Exhausted(_) => {
+                    assert!(self.exhausted.contains(&hop), "the failure of {hop:?} is lost");
+                    exhausted += 1;
+                }
+            }
+        }
+        assert_eq!(
+            [in_line, paused, active, exhausted, deadlines, idle_ends, asking],
+            [
+                self.lineup.len(true),
+                self.timers.pauses.len(),
+                self.active.len(),
+                self.exhausted.len(),
+                self.timers.deadlines.len(),
+                self.timers.idle_ends.len(),
+                self.lookups.len()
+            ],
+            "an index has what is gone"
+        );
+        self.lines.check(self.active().map(|(_, pass)| &pass.connections));
+    }
+
+    /// The one place where a state changes, with all that is derived from it.
+    fn set_state(&mut self, hop: HopId, state: State) {
+        let Some(destination) = self.all.get_mut(&hop) else { return };
+        match destination.replace_state(State::Idle) {
+            State::Idle => {}
+            State::InLine => self.lineup.remove(hop),
+            State::Paused(until) => drop(self.timers.pauses.remove(&(until, hop))),
+            State::Active(mut pass) => {
+                self.active.remove(&hop);
+                self.timers.remove(hop, &pass);
+                pass.connections.free_all(&mut self.lines);
+            }
+            State::Exhausted(_) => drop(self.exhausted.remove(&hop)),
+        }
+        match &state {
+            State::Idle => drop(self.touched.insert(hop)),
+            State::InLine => {}
+            State::Paused(until) => drop(self.timers.pauses.insert((*until, hop))),
+            State::Active(pass) => {
+                self.active.insert(hop);
+                self.timers.insert(hop, pass);
+            }
+            State::Exhausted(_) => drop(self.exhausted.insert(hop)),
+        }
+        destination.replace_state(state);
+    }
+}

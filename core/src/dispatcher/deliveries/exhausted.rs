@@ -1,0 +1,185 @@
+//! Mail that fails without having been claimed: its next hop has failed as a whole, or it leads nowhere.
+//!
+//! It is read once more before a failure is recorded, without its data: another program may have sent it elsewhere meanwhile, or put
+//! other mail in its place.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::Deliveries;
+use crate::delivery::Failure;
+use crate::dispatcher::books::Books;
+use crate::dispatcher::intake::destination;
+use crate::dispatcher::requests::Asked;
+use crate::dispatcher::set_aside::Undone;
+use crate::event::Level;
+use crate::outbox::{Cursor, MailId, Refused, Row, StoreError, StoreRequest};
+use crate::queue::{HopId, Place};
+use crate::schedule::Standing;
+use crate::shown::shortened_octets;
+use crate::time::{Duration, Instant};
+
+/// How much mail that fails without having been claimed is recorded at once.
+const RECALL_LIMIT: usize = 1000;
+/// How soon it is read again after the database has failed.
+const RECALL_RETRY: Duration = Duration::from_secs(1);
+
+/// Why mail fails that nobody has claimed.
+#[derive(Clone, Debug)]
+pub(in crate::dispatcher) enum Verdict {
+    /// Its next hop has failed as a whole, by this.
+    Exhausted(HopId, Failure),
+    /// It leads nowhere. Each row says why.
+    Nowhere,
+}
+
+/// Whether mail that fails without having been claimed is being read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Recall {
+    /// Nothing is to be read, or it may be asked for.
+    #[default]
+    Idle,
+    /// The database is asked.
+    Asked,
+    /// The database has failed, and is asked again at this time.
+    Again(Instant),
+}
+
+impl Deliveries {
+    /// Asks for mail that fails without having been claimed, a part of it at a time; returns whether all of a next hop's has failed.
+    pub(in crate::dispatcher) fn recall(&mut self, books: &mut Books) -> bool {
+        if self.next_recall(books).is_some_and(|at| at <= books.now.monotonic) {
+            self.recall = Recall::Idle;
+        }
+        if self.recall != Recall::Idle
+            || books.ledger.pending_count() >= RECALL_LIMIT
+            || books.ledger.is_congested()
+        {
+            return false;
+        }
+        let (ids, verdict) = match self.claim_exhausted(books) {
+            Some((hop, failure, ids)) => (ids, Verdict::Exhausted(hop, failure)),
+            None => {
+                let end = Cursor::After(MailId(i64::MAX));
+                (books.queue.claim_up_to(HopId::NOWHERE, end, RECALL_LIMIT), Verdict::Nowhere)
+            }
+        };
+        if !ids.is_empty() {
+            self.recall = Recall::Asked;
+            books.ask(StoreRequest::Recall { ids: ids.clone() }, Asked::Recall { ids, verdict });
+        }
+        // Those of which all is recorded go on.
+        self.drain_deliveries(books)
+    }
+
+    /// Takes mail of a next hop that has failed as a whole.
+    ///
+    /// Where a connection ended in the middle of a mail, the mail may be to blame: then only what was tried has failed,
+    /// and the rest begins a pass of its own. But a next hop that ends every connection is not asked for each mail.
+    fn claim_exhausted(&mut self, books: &mut Books) -> Option<(HopId, Failure, Vec<MailId>)> {
+        while let Some(hop) = self.destinations.first_exhausted() {
+            let is_partly_tried = books.queue.is_partly_tried(hop);
+            let (exhausted, only_tried) = self.destinations.exhausted(hop, is_partly_tried)?;
+            let ids = if only_tried {
+                books.queue.claim_tried(hop, RECALL_LIMIT)
+            } else {
+                books.queue.claim_up_to(hop, exhausted.end, RECALL_LIMIT)
+            };
+            if !ids.is_empty() {
+                return Some((hop, exhausted.failure.clone(), ids));
+            }
+            self.destinations.end_exhausted(hop);
+        }
+        None
+    }
+
+    /// Returns when the database is to be asked again.
+    pub(in crate::dispatcher) fn next_recall(&self, books: &Books) -> Option<Instant> {
+        match self.recall {
+            Recall::Again(at) if !books.is_draining() => Some(at),
+            Recall::Again(_) | Recall::Idle | Recall::Asked => None,
+        }
+    }
+
+    pub(in crate::dispatcher) fn recall_failed(
+        &mut self,
+        books: &mut Books,
+        ids: &[MailId],
+        verdict: &Verdict,
+        error: &StoreError,
+    ) {
+        books.note(Level::Error, format!("cannot read mail that has failed, trying again: {error}"));
+        self.recall = Recall::Again(books.now.monotonic + RECALL_RETRY);
+        let place = match verdict {
+            Verdict::Exhausted(..) => Place::ReadyAgain,
+            Verdict::Nowhere => Place::Ready,
+        };
+        for &id in ids {
+            books.put(id, place);
+        }
+    }
+
+    /// This is what mail is now that is about to fail.
+    pub(in crate::dispatcher) fn recalled(
+        &mut self,
+        books: &mut Books,
+        ids: &[MailId],
+        verdict: &Verdict,
+        rows: Vec<Row>,
+        unreadable: Vec<Refused>,
+    ) {
+        self.recall = Recall::Idle;
+        let found: BTreeSet<MailId> =
+            rows.iter().map(|row| row.id).chain(unreadable.iter().map(|refused| refused.id)).collect();
+        for &id in ids {
+            if !found.contains(&id) {
+                books.forget(id);
+            }
+        }
+        books.set_aside_unreadable(unreadable, &Undone::Reading);
+        let next_hop: Option<Box<str>> = match verdict {
+            Verdict::Exhausted(hop, _) => {
+                books.queue.next_hop(*hop).map(|next_hop| format!("{next_hop}").into())
+            }
+            Verdict::Nowhere => None,
+        };
+        for row in rows {
+            match books.failure_of(&row, verdict) {
+                Some(failure) => {
+                    let recipient = shortened_octets(&row.recipient).into();
+                    books.record_failure(row.id, recipient, next_hop.clone(), &failure);
+                }
+                None => books.settle(&row),
+            }
+        }
+    }
+}
+
+impl Books {
+    /// Returns what is to be recorded of a row, if it still is what the verdict is about.
+    fn failure_of(&mut self, row: &Row, verdict: &Verdict) -> Option<Failure> {
+        match verdict {
+            Verdict::Exhausted(hop, failure) => {
+                self.is_as_scheduled(*hop, row).then(|| {
+                    // An order that is no longer needed does not make the attempt early.
+                    if self.standing_of(row) == Standing::Due {
+                        self.attempts.end_order(row.id);
+                    }
+                    failure.clone()
+                })
+            }
+            Verdict::Nowhere => destination(row).err().filter(|_| self.may_be_tried(row)),
+        }
+    }
+
+    /// Whether a row is still the mail of this next hop for which an attempt was made. It was due then: that it is not now, because
+    /// the clock was set, changes nothing.
+    fn is_as_scheduled(&self, hop: HopId, row: &Row) -> bool {
+        let key = self.queue.find(row.id).map(|known| known.key);
+        key == Some(self.intake.message_key(row))
+            && destination(row).ok().as_ref() == self.queue.next_hop(hop)
+            && self.standing_of(row) != Standing::GivenUp
+    }
+}

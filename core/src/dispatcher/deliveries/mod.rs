@@ -1,0 +1,491 @@
+//! The passes over the mail of next hops, and what they share: connections, name servers, and what is known of servers.
+//!
+//! [`Destinations`] owns what is known of each next hop, [`HostSlots`] who may connect to where. What is done about mail goes through
+//! [`Books`], which know nothing of connections.
+
+mod check;
+mod claims;
+mod connection;
+mod desk;
+mod destination;
+mod destinations;
+mod exhausted;
+mod host_slots;
+mod limits;
+mod lineup;
+mod pause;
+mod rate_limiter;
+mod scheduler;
+mod silence;
+mod window;
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use bytes::BytesMut;
+
+use self::desk::{DestinationDesk, Situation};
+use self::destination::{Destination, Waits};
+use self::destinations::{AtWork, Destinations};
+use self::exhausted::Recall;
+pub(super) use self::exhausted::Verdict;
+use self::host_slots::HostSlots;
+use self::silence::SilenceWatch;
+use super::books::Books;
+use super::requests::Asked;
+use crate::delivery::{ConnectionIds, Context, Delivery, DeliveryOutput, describe};
+use crate::event::Event;
+use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
+use crate::memory::Memory;
+use crate::next_hop::Host;
+use crate::outbox::{DATA_CHUNK_OCTETS, StoreRequest};
+use crate::queue::HopId;
+use crate::reachability::Reachability;
+use crate::resolver::{Families, Resolver, ResolverOutput};
+use crate::rng::Rng;
+use crate::route::Candidate;
+use crate::settings::{Hosts, Settings};
+use crate::shown::shortened;
+use crate::time::{Duration, Instant};
+use crate::turns::Prospect;
+
+/// Most next hops that are worked on at once, apart from those that can only wait.
+pub(super) const DELIVERY_LIMIT: usize = 1000;
+/// Most next hops that wait for name servers at once: several times as many as there are questions at once.
+const ASKING_LIMIT: usize = 1000;
+/// Most next hops that wait for a host that others are connected to.
+const HOST_WAITING_LIMIT: usize = 10_000;
+/// How often it is told that mail goes to a host in plain text, although TLS was wanted.
+const PLAIN_TEXT_WARNING_SPAN: Duration = Duration::from_secs(3600);
+/// Most hosts of which that is remembered. Of more it may be told more often.
+const PLAIN_TEXT_HOSTS_LIMIT: usize = 1000;
+
+/// Everything that is under way.
+#[derive(Debug)]
+pub(super) struct Deliveries {
+    destinations: Destinations,
+    slots: HostSlots,
+    /// Mail that fails without having been claimed.
+    recall: Recall,
+    silence: SilenceWatch,
+    reachability: Reachability,
+    resolver: Resolver,
+    hosts: Hosts,
+    ids: ConnectionIds,
+    rng: Rng,
+    /// Hosts of which it was told that mail goes there in plain text, although TLS was wanted.
+    told_of_plain_text: Memory<Host, ()>,
+}
+
+impl Deliveries {
+    pub(super) fn new(settings: &Settings, hosts: Hosts, mut rng: Rng) -> Self {
+        Self {
+            destinations: Destinations::new(),
+            slots: HostSlots::new(settings, DELIVERY_LIMIT),
+            recall: Recall::default(),
+            silence: SilenceWatch::default(),
+            reachability: Reachability::new(),
+            resolver: Resolver::new(settings.resolver.clone(), rng.fork()),
+            hosts,
+            ids: ConnectionIds::default(),
+            rng,
+            told_of_plain_text: Memory::new(PLAIN_TEXT_HOSTS_LIMIT),
+        }
+    }
+
+    pub(super) fn set_hosts(&mut self, hosts: Hosts) {
+        self.hosts = hosts;
+    }
+
+    pub(super) fn resolver(&mut self) -> &mut Resolver {
+        &mut self.resolver
+    }
+
+    pub(super) fn ids(&mut self) -> &mut ConnectionIds {
+        &mut self.ids
+    }
+
+    /// Returns the delivery that has a connection, and its next hop.
+    pub(super) fn of_connection(&self, connection: ConnectionId) -> Option<(HopId, &Delivery)> {
+        let hop = self.hop_of(connection)?;
+        Some((hop, self.destinations.delivery(hop)?))
+    }
+
+    pub(super) fn delivery(&self, hop: HopId) -> Option<&Delivery> {
+        self.destinations.delivery(hop)
+    }
+
+    /// Whether no pass is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.destinations.active_count() == 0
+    }
+
+    /// Returns when the resolver is to be called.
+    pub(super) fn next_lookup(&self) -> Option<Instant> {
+        self.resolver.poll_timeout()
+    }
+
+    /// Returns when the first delivery, or the first connection that waits for the rate limit, is to be called.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.destinations.next_deadline().into_iter().chain(self.silence.next_check()).min()
+    }
+
+    /// Returns when the first next hop that is left alone may be tried again.
+    pub(super) fn next_pause_end(&self) -> Option<Instant> {
+        self.destinations.next_pause_end()
+    }
+
+    pub(super) fn connected(&mut self, books: &Books, connection: ConnectionId) {
+        if self.resolver.owns_connection(connection) {
+            self.resolver.handle_connected(books.now.monotonic, connection);
+        } else {
+            self.with_connection(books, connection, |delivery, cx| {
+                delivery.handle_connected(cx, connection);
+            });
+        }
+    }
+
+    pub(super) fn connect_failed(&mut self, books: &Books, connection: ConnectionId, error: ConnectError) {
+        if self.resolver.owns_connection(connection) {
+            self.resolver.handle_connect_failed(books.now.monotonic, connection, error);
+        } else {
+            self.with_connection(books, connection, |delivery, cx| {
+                delivery.handle_connect_failed(cx, connection, error);
+            });
+        }
+    }
+
+    pub(super) fn received(&mut self, books: &Books, connection: ConnectionId, octets: &[u8]) {
+        if self.resolver.owns_connection(connection) {
+            self.resolver.handle_received(books.now.monotonic, connection, octets);
+        } else {
+            self.with_connection(books, connection, |delivery, cx| {
+                delivery.handle_received(cx, connection, octets);
+            });
+        }
+    }
+
+    pub(super) fn closed(&mut self, books: &Books, connection: ConnectionId, reason: CloseReason) {
+        if self.resolver.owns_connection(connection) {
+            self.resolver.handle_closed(books.now.monotonic, connection, reason);
+        } else {
+            self.with_connection(books, connection, |delivery, cx| {
+                delivery.handle_closed(cx, connection, reason);
+            });
+        }
+    }
+
+    pub(super) fn with_connection(
+        &mut self,
+        books: &Books,
+        connection: ConnectionId,
+        act: impl FnOnce(&mut Delivery, &mut Context<'_>),
+    ) {
+        if let Some(hop) = self.hop_of(connection) {
+            self.with_delivery(books, hop, act);
+        }
+    }
+
+    /// Appends octets that are to be sent on a connection; returns whether it has.
+    pub(super) fn transmit(
+        &mut self,
+        books: &Books,
+        connection: ConnectionId,
+        limit: usize,
+        octets: &mut BytesMut,
+    ) -> bool {
+        if self.resolver.owns_connection(connection) {
+            return self.resolver.poll_transmit(connection, limit, octets);
+        }
+        let Some(hop) = self.hop_of(connection) else { return false };
+        let mut more = false;
+        self.with_delivery(books, hop, |delivery, cx| {
+            more = delivery.poll_transmit(cx, connection, limit, octets);
+        });
+        if !more
+            && let Some(AtWork { delivery, connections, lines, .. }) = self.destinations.work_on(hop)
+            && delivery.has_said_quit(connection)
+        {
+            connections.part(connection, lines);
+        }
+        more
+    }
+
+    /// Calls the deliveries whose time has come.
+    pub(super) fn handle_timeout(&mut self, books: &mut Books) {
+        let now = books.now.monotonic;
+        self.resolver.handle_timeout(now);
+        while let Some(hop) = self.destinations.pop_deadline(now) {
+            self.with_delivery(books, hop, |delivery, cx| delivery.handle_timeout(cx));
+            self.widen(books, hop);
+        }
+        while let Some((at, hop, connection)) = self.destinations.lines().first_held_back()
+            && at <= now
+        {
+            self.ask_again(books, hop, connection);
+        }
+        self.destinations.end_due_pauses(now, &books.queue);
+    }
+
+    /// Passes on what resolver and deliveries have to say; returns whether they had anything.
+    pub(super) fn drain(&mut self, books: &mut Books) -> bool {
+        self.drain_resolver(books) || self.drain_deliveries(books)
+    }
+
+    fn drain_resolver(&mut self, books: &mut Books) -> bool {
+        let mut moved = false;
+        while let Some(output) = self.resolver.poll_output() {
+            moved = true;
+            let output = match output {
+                ResolverOutput::Datagram { query, to, octets } => Output::Datagram { query, to, octets },
+                ResolverOutput::CloseDatagram(query) => Output::CloseDatagram(query),
+                ResolverOutput::Connect { connection, to } => {
+                    Output::Connect { connection, remote: to, purpose: Purpose::Dns }
+                }
+                ResolverOutput::Transmit(connection) => Output::Transmit(connection),
+                ResolverOutput::Close(connection) => Output::Close(connection),
+                ResolverOutput::Answer(lookup, answer) => {
+                    if let Some(hop) = self.destinations.asker(lookup) {
+                        self.destinations.set_waits(hop, Waits::No);
+                        self.with_delivery(books, hop, |delivery, cx| delivery.handle_answer(cx, answer));
+                    }
+                    continue;
+                }
+                ResolverOutput::Warning(text) => Output::Event(Event::warning(text)),
+            };
+            books.output(output);
+        }
+        moved
+    }
+
+    /// The one place where what deliveries have to say is taken in; returns whether one had anything.
+    fn drain_deliveries(&mut self, books: &mut Books) -> bool {
+        let mut moved = false;
+        self.destinations.touch_all(books.queue.take_woken());
+        while let Some(hop) = self.destinations.pop_touched() {
+            moved = true;
+            while let Some(output) = self.destinations.poll_output(hop) {
+                self.take_in_delivery_output(books, hop, output);
+            }
+            self.settle(books, hop);
+            self.destinations.touch_all(books.queue.take_woken());
+        }
+        moved
+    }
+
+    /// Begins to work on next hops that have ready mail; returns whether on any.
+    pub(super) fn start(&mut self, books: &mut Books) -> bool {
+        let mut moved = false;
+        while self.has_room_for_delivery() && !books.ledger.is_congested() {
+            let Some(hop) = self.destinations.pop_in_line(self.may_ask()) else { break };
+            if books.queue.ready_count(hop) > 0
+                && let Some(next_hop) = books.queue.next_hop(hop).cloned()
+            {
+                let now = books.now.monotonic;
+                let delivery = Delivery::new(next_hop, self.rng.fork(), &books.settings, now);
+                self.destinations.begin_pass(hop, delivery);
+                self.with_delivery(books, hop, Delivery::start);
+                moved = true;
+            }
+            // So that what it asks counts before the next begins.
+            self.drain_deliveries(books);
+        }
+        moved
+    }
+
+    /// Ends all deliveries as soon as their conversations allow it.
+    pub(super) fn close_all(&mut self, books: &Books) {
+        let hops: Vec<HopId> = self.destinations.active().map(|(hop, _)| hop).collect();
+        for hop in hops {
+            self.with_delivery(books, hop, |delivery, cx| delivery.close(cx));
+        }
+        // What waits or is paused would never be let go.
+        self.destinations.end_pauses();
+        self.destinations.free_connections();
+        self.silence.end();
+    }
+
+    /// Ends all deliveries at once.
+    pub(super) fn abort_all(&mut self, books: &mut Books) {
+        let hops: Vec<HopId> = self.destinations.active().map(|(hop, _)| hop).collect();
+        for hop in hops {
+            self.with_delivery(books, hop, |delivery, _| delivery.abort());
+        }
+        self.drain_deliveries(books);
+    }
+
+    /// What went wrong before does not count any more.
+    pub(super) fn forget_troubles(&mut self) {
+        self.reachability.clear();
+        self.slots.announce_news_of_all();
+        self.destinations.forget_troubles();
+    }
+
+    /// Whether another next hop can be worked on. Those that only wait, for name servers or for a host, take no room from those
+    /// that could go on.
+    fn has_room_for_delivery(&self) -> bool {
+        self.at_work() < DELIVERY_LIMIT && self.slots.awaiting_count() < HOST_WAITING_LIMIT
+    }
+
+    /// Returns how many next hops are worked on that neither wait nor try a last resort: those have limits of their own.
+    fn at_work(&self) -> usize {
+        let elsewhere =
+            self.slots.awaiting_count() + self.destinations.asking_count() + self.slots.patient_count();
+        self.destinations.active_count().saturating_sub(elsewhere)
+    }
+
+    /// Whether another next hop may wait for name servers.
+    fn may_ask(&self) -> bool {
+        self.destinations.asking_count() < ASKING_LIMIT
+    }
+
+    fn hop_of(&self, connection: ConnectionId) -> Option<HopId> {
+        self.slots.connection(connection).map(|open| open.hop)
+    }
+
+    fn with_delivery(
+        &mut self,
+        books: &Books,
+        hop: HopId,
+        act: impl FnOnce(&mut Delivery, &mut Context<'_>),
+    ) {
+        let Some(AtWork { delivery, connections, then, limits, lines }) = self.destinations.work_on(hop)
+        else {
+            return;
+        };
+        let now = books.now.monotonic;
+        let mut desk = DestinationDesk {
+            hop,
+            situation: Situation {
+                now,
+                is_draining: books.is_draining(),
+                has_mail: books.queue.ready_count(hop) > 0,
+                changes: books.intake.changes(),
+                room_for_taken: books.ledger.room_for_taken(),
+            },
+            settings: &books.settings,
+            reachability: &self.reachability,
+            ids: &mut self.ids,
+            slots: &mut self.slots,
+            connections,
+            then,
+            limits,
+            lines,
+        };
+        let mut cx = Context {
+            now,
+            settings: &books.settings,
+            hosts: &self.hosts,
+            reachability: &self.reachability,
+            desk: &mut desk,
+        };
+        act(delivery, &mut cx);
+    }
+
+    fn take_in_delivery_output(&mut self, books: &mut Books, hop: HopId, output: DeliveryOutput) {
+        let now = books.now.monotonic;
+        match output {
+            DeliveryOutput::LookupMx(domain) => {
+                let prospect = books.queue.prospect(hop);
+                let lookup = self.resolver.lookup_mx(now, &domain, prospect);
+                self.wait_for(books, hop, Waits::ForDns(lookup));
+            }
+            DeliveryOutput::LookupAddresses(name) => {
+                // Both families are asked for, whichever can be used: a name with only the other one does exist.
+                let families = Families { ipv4: true, ipv6: true };
+                let prospect = books.queue.prospect(hop);
+                let lookup = self.resolver.lookup_addresses(now, &name, families, prospect);
+                self.wait_for(books, hop, Waits::ForDns(lookup));
+            }
+            DeliveryOutput::Connect(connection, remote) => {
+                books.output(Output::Connect { connection, remote, purpose: Purpose::Smtp });
+            }
+            DeliveryOutput::StartTls(connection, server) => {
+                books.output(Output::StartTls { connection, server });
+            }
+            DeliveryOutput::Transmit(connection) => books.output(Output::Transmit(connection)),
+            DeliveryOutput::Close(connection) => {
+                self.slots.close(connection);
+                self.destinations.close(hop, connection);
+                books.output(Output::Close(connection));
+            }
+            DeliveryOutput::Unreachable { connection, candidate, trouble, text } => {
+                self.note_unreachable(books, hop, connection, &candidate, trouble, text);
+            }
+            DeliveryOutput::Answered(connection) => self.note_answer(connection),
+            DeliveryOutput::PushedBack(connection) => self.note_push_back(books, hop, connection),
+            DeliveryOutput::NeedsCaution(remote) => self.reachability.note_confusion(remote, now),
+            DeliveryOutput::Authenticated(login, mechanism) => {
+                self.reachability.record_login(login, mechanism, now);
+            }
+            DeliveryOutput::WantWork(connection) => {
+                self.note_established(connection);
+                self.want_transactions(books, hop, connection);
+            }
+            DeliveryOutput::WantData { connection, id, offset, limit } => {
+                let limit = limit.min(u32::try_from(DATA_CHUNK_OCTETS).unwrap_or(u32::MAX));
+                let request = StoreRequest::ReadData { id, offset, limit };
+                books.ask(request, Asked::Data { hop, connection, id });
+            }
+            DeliveryOutput::Delivered { id, recipient, event } => {
+                books.event(event);
+                self.note_taken_mail(books, hop);
+                self.note_verdict(hop);
+                books.queue.note_attempt(hop, Prospect::Fresh);
+                books.ledger.delivered(id, recipient);
+            }
+            DeliveryOutput::FellBack { candidate, reason } => {
+                self.tell_of_plain_text(books, &candidate, &reason);
+            }
+            DeliveryOutput::Failed { id, recipient, failure } => {
+                self.destinations.update(hop, Destination::end_stall);
+                self.note_verdict(hop);
+                let recipient = shortened(recipient.as_str()).into();
+                books.record_failure(id, recipient, None, &failure);
+            }
+            DeliveryOutput::Released { ids, tried } => {
+                for id in ids {
+                    books.release(id, tried);
+                }
+            }
+            DeliveryOutput::Exhausted(failure) => {
+                books.queue.note_attempt(hop, Prospect::Failed);
+                self.destinations.fail(hop, failure, books.intake.frontier());
+            }
+            DeliveryOutput::HadEnough(text) => self.wait_for_server(books, hop, &text),
+            DeliveryOutput::Postponed(text) => self.postpone(books, hop, &text),
+            DeliveryOutput::Event(event) => books.event(event),
+        }
+    }
+
+    /// The one place where it changes what a pass waits for, with its places in the lines for that.
+    fn wait_for(&mut self, books: &Books, hop: HopId, waits: Waits) {
+        match self.destinations.set_waits(hop, waits) {
+            Waits::No => {}
+            Waits::ForDns(lookup) => self.resolver.cancel(lookup),
+            Waits::ForConnection => self.slots.end_wait(hop),
+            Waits::ForHost(remote) => self.slots.end_wait_for_host(remote, hop),
+        }
+        if waits == Waits::ForConnection {
+            self.slots.wait(hop, books.queue.prospect(hop));
+        }
+    }
+
+    fn end_pass(&mut self, books: &Books, hop: HopId) {
+        self.wait_for(books, hop, Waits::No);
+        self.slots.want_no_more(hop);
+        self.destinations.end_pass(hop);
+    }
+
+    /// Mail goes in plain text although TLS was wanted: worth a warning, but not for each mail.
+    fn tell_of_plain_text(&mut self, books: &mut Books, candidate: &Candidate, reason: &str) {
+        let now = books.now.monotonic;
+        if self.told_of_plain_text.recall(&candidate.host, now).is_some() {
+            return;
+        }
+        let until = now + PLAIN_TEXT_WARNING_SPAN;
+        self.told_of_plain_text.keep(candidate.host.clone(), (), until, now);
+        let server = describe(candidate);
+        books.event(Event::warning(format!("{server}: mail goes in plain text: {reason}")));
+    }
+}

@@ -1,0 +1,69 @@
+//! The rate limit: how many transactions may begin for one destination.
+
+use crate::settings::RateLimit;
+use crate::time::{Duration, Instant};
+
+/// A token bucket that holds at most what one second brings, and at least one token.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RateLimiter {
+    /// What is spent refills until then.
+    full_at: Instant,
+}
+
+impl RateLimiter {
+    /// Whether nothing is spent.
+    pub(super) fn is_full(&self, now: Instant) -> bool {
+        self.full_at <= now
+    }
+
+    /// Takes a token, or says when there will be one.
+    pub(super) fn take(&mut self, limit: RateLimit, now: Instant) -> Result<(), Instant> {
+        let spacing = limit.per.checked_div(limit.transactions).unwrap_or(limit.per);
+        let burst = spacing.max(Duration::from_secs(1));
+        let base = self.full_at.max(now);
+        // With all tokens there, the bucket could be full `burst` ago and still be full now.
+        let next_full = base + spacing;
+        if next_full > now + burst {
+            let wait = next_full.saturating_duration_since(now + burst);
+            return Err(now + wait);
+        }
+        self.full_at = next_full;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_micros(millis * 1000)
+    }
+
+    fn taken(limit: RateLimit, limiter: &mut RateLimiter, now: Instant) -> u32 {
+        let mut taken = 0;
+        while limiter.take(limit, now).is_ok() {
+            taken += 1;
+        }
+        taken
+    }
+
+    #[test]
+    fn a_burst_is_one_seconds_worth() {
+        let limit = RateLimit { transactions: 5, per: Duration::from_secs(1) };
+        let mut limiter = RateLimiter::default();
+        assert_eq!(taken(limit, &mut limiter, at(0)), 5);
+        assert_eq!(limiter.take(limit, at(0)), Err(at(200)));
+        assert_eq!(taken(limit, &mut limiter, at(400)), 2);
+        assert_eq!(taken(limit, &mut limiter, at(60_000)), 5);
+    }
+
+    #[test]
+    fn a_slow_rate_lets_one_through_at_a_time() {
+        let limit = RateLimit { transactions: 2, per: Duration::from_secs(60) };
+        let mut limiter = RateLimiter::default();
+        assert_eq!(taken(limit, &mut limiter, at(0)), 1);
+        assert_eq!(limiter.take(limit, at(10_000)), Err(at(30_000)));
+        assert_eq!(taken(limit, &mut limiter, at(30_000)), 1);
+    }
+}

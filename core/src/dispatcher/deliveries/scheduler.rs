@@ -1,0 +1,347 @@
+//! Who gets a connection, who keeps one, and who has to give one up.
+
+use alloc::format;
+use alloc::string::String;
+use core::net::SocketAddr;
+
+use super::Deliveries;
+use super::destination::Waits;
+use super::destinations::AtWork;
+use super::host_slots::{Application, Refusal, size};
+use crate::delivery::Delivery;
+use crate::dispatcher::Mode;
+use crate::dispatcher::books::Books;
+use crate::event::Event;
+use crate::io::ConnectionId;
+use crate::next_hop::{Host, NextHop};
+use crate::queue::{HopId, Queue};
+use crate::reachability::Trouble;
+use crate::route::Candidate;
+
+/// After so many transactions a connection makes room, if somebody else has none.
+const FAIR_SHARE_TRANSACTIONS: u32 = 100;
+
+impl Deliveries {
+    /// Notes what a destination that has said all it had to say now waits for.
+    pub(super) fn settle(&mut self, books: &mut Books, hop: HopId) {
+        self.wake_idle(books, hop);
+        match self.destinations.delivery(hop) {
+            Some(delivery) if delivery.is_over() => self.end_pass(books, hop),
+            Some(_) => self.settle_pass(books, hop),
+            None => {
+                let hosts = &self.hosts;
+                let needs_answer = |queue: &Queue| match queue.next_hop(hop) {
+                    Some(NextHop::Domain(_)) => true,
+                    Some(NextHop::Relay(relay)) => match &relay.host {
+                        Host::Name(name) => !hosts.contains_key(name),
+                        Host::Address(_) => false,
+                    },
+                    Some(NextHop::Literal(_)) | None => false,
+                };
+                self.destinations.settle(hop, &mut books.queue, needs_answer, books.now.monotonic);
+            }
+        }
+    }
+
+    fn settle_pass(&mut self, books: &Books, hop: HopId) {
+        let now = books.now.monotonic;
+        let ready = books.queue.ready_count(hop) > 0;
+        // What looks like one message is asked for together, and comes back if it is none: it has waited all the time.
+        let is_in_suspense = !ready && self.has_open_claims(hop);
+        let is_wanted = (ready || is_in_suspense) && !books.is_draining() && !books.ledger.is_congested();
+        let limit = self.connection_limit(books, hop);
+        let Some(delivery) = self.destinations.delivery(hop) else { return };
+        let may_widen = is_wanted && delivery.may_widen(limit);
+        let is_possible = self.slots.have_one_to_spare();
+        let candidate = delivery.candidate().filter(|_| may_widen);
+        let crowded_host = candidate
+            .filter(|candidate| !self.has_place_for_more(books, candidate))
+            .map(|candidate| candidate.remote);
+        // What comes back may need the connection.
+        let needs_lane = delivery.needs_lane(limit) && (delivery.has_mail_to_go_first() || !is_in_suspense);
+        // Nobody has to make room for mail that may be on its way already.
+        if may_widen && ready {
+            if !is_possible {
+                self.slots.want_more(hop);
+            } else if let Some(remote) = crowded_host {
+                self.slots.want_more_of_host(remote, hop);
+            }
+        }
+        let is_worth_it = may_widen && is_possible && crowded_host.is_none();
+        self.destinations.schedule(hop, |delivery| delivery.schedule_widening(now, is_worth_it));
+        if needs_lane && self.destinations.pass(hop).is_some_and(|pass| pass.waits() == Waits::No) {
+            self.wait_for(books, hop, Waits::ForConnection);
+        }
+    }
+
+    /// Gives connections to deliveries that cannot go on without; returns whether to any.
+    pub(in crate::dispatcher) fn grant_connections(&mut self, books: &mut Books) -> bool {
+        let mut moved = self.let_in(books);
+        while let Some(hop) = self.slots.pop_waiting() {
+            self.destinations.set_waits(hop, Waits::No);
+            self.grant(books, hop);
+            // So that the connection counts before the next is given.
+            self.drain_deliveries(books);
+            moved = true;
+        }
+        let crowded = self.slots.take_crowded();
+        moved |= !crowded.is_empty();
+        self.destinations.touch_all(crowded);
+        moved | self.make_room(books)
+    }
+
+    /// Opens a further connection, if mail waits and there is one to be had.
+    pub(super) fn widen(&mut self, books: &mut Books, hop: HopId) {
+        let limit = self.connection_limit(books, hop);
+        let is_worth_it = books.queue.ready_count(hop) > 0
+            && self.slots.have_one_to_spare()
+            && !books.is_draining()
+            && self.candidate_of(hop).is_some_and(|candidate| self.has_place_for_more(books, candidate));
+        self.with_delivery(books, hop, |delivery, cx| {
+            if delivery.take_widening(cx.now) && is_worth_it && delivery.may_widen(limit) {
+                delivery.open_lane(cx);
+            }
+        });
+        // So that the connection counts before another is opened.
+        self.drain_deliveries(books);
+    }
+
+    /// Whether a connection that could take work has to end: it is one too many, or somebody else has none.
+    pub(super) fn must_make_room(&self, books: &Books, hop: HopId, connection: ConnectionId) -> bool {
+        let Some(delivery) = self.destinations.delivery(hop) else { return true };
+        let had_its_share =
+            delivery.lane_count() > 1 || delivery.transactions_of(connection) >= FAIR_SHARE_TRANSACTIONS;
+        books.is_draining()
+            || delivery.lane_count() > self.connection_limit(books, hop)
+            || (had_its_share && self.slots.is_needed(connection))
+    }
+
+    /// A connection has no work: it is kept for a while, unless somebody else needs it or the pass is all there is.
+    pub(super) fn keep_idle(&mut self, books: &Books, hop: HopId, connection: ConnectionId) {
+        let mut is_idle = false;
+        self.with_delivery(books, hop, |delivery, _| is_idle = delivery.handle_no_work(connection));
+        if !is_idle {
+            return;
+        }
+        self.end_refusing(hop);
+        let is_kept = books.mode == Mode::Daemon
+            && !self.slots.is_needed(connection)
+            && self.slots.crowded_count() == 0
+            && self.has_room_for_delivery();
+        self.with_delivery(books, hop, |delivery, cx| {
+            if is_kept {
+                delivery.rest_lane(cx, connection);
+            } else {
+                delivery.quit_lane(cx, connection);
+            }
+        });
+    }
+
+    /// A connection takes mail.
+    pub(super) fn note_established(&mut self, connection: ConnectionId) {
+        if let Some(open) = self.slots.establish(connection)
+            && self.reachability.note_agreement(open.remote, open.tls)
+        {
+            self.slots.announce_news(open.remote);
+        }
+    }
+
+    /// A server has said something, if only a refusal.
+    pub(super) fn note_answer(&mut self, connection: ConnectionId) {
+        let Some(open) = self.slots.connection(connection) else { return };
+        let remote = open.remote;
+        if self.reachability.note_answer(remote) {
+            self.slots.announce_news(remote);
+        }
+    }
+
+    /// A server does not answer a delivery that has no other connection to it.
+    pub(super) fn note_unreachable(
+        &mut self,
+        books: &mut Books,
+        hop: HopId,
+        connection: ConnectionId,
+        candidate: &Candidate,
+        trouble: Trouble,
+        text: String,
+    ) {
+        let Some(began) = self.slots.connection(connection).map(|open| open.since) else { return };
+        if self.slots.is_established(candidate.remote) {
+            // It serves other destinations, and bears no more connections.
+            return self.note_push_back(books, hop, connection);
+        }
+        self.reachability.record_failure(candidate, began, trouble, text, books.now.monotonic);
+        self.slots.announce_news(candidate.remote);
+    }
+
+    /// A destination wants fewer connections.
+    pub(super) fn note_push_back(&mut self, books: &mut Books, hop: HopId, connection: ConnectionId) {
+        let Some(delivery) = self.destinations.delivery(hop) else { return };
+        let connections = u32::try_from(delivery.lane_count()).unwrap_or(u32::MAX).saturating_add(1);
+        let opened = self.slots.connection(connection).map(|open| open.since);
+        if let (Some(next_hop), Some(opened)) = (books.queue.next_hop(hop), opened) {
+            let now = books.now.monotonic;
+            self.destinations.update(hop, |destination| {
+                destination.limits_mut().cut(connections, opened, now);
+            });
+            let limit = self.connection_limit(books, hop);
+            let text = format!("{next_hop} pushes back: at most {limit} connections for now");
+            books.event(Event::debug(text));
+        }
+    }
+
+    /// A destination has taken a mail.
+    pub(super) fn note_taken_mail(&mut self, books: &Books, hop: HopId) {
+        let (most, now) = (books.settings.destination_concurrency, books.now.monotonic);
+        self.destinations.update(hop, |destination| {
+            destination.end_stall();
+            destination.limits_mut().widen(most, now);
+        });
+    }
+
+    /// Opens a connection for a delivery whose turn it is, or lets it wait for its host.
+    fn grant(&mut self, books: &Books, hop: HopId) {
+        let remote = self.candidate_of(hop).map(|candidate| candidate.remote);
+        let limit = self.connection_limit(books, hop);
+        let goes_first = self.destinations.delivery(hop).is_some_and(Delivery::has_mail_to_go_first);
+        let has_mail = goes_first || books.queue.ready_count(hop) > 0;
+        // Mail that the database is just being asked for comes back to this, if it does.
+        if has_mail || !self.has_open_claims(hop) {
+            self.with_delivery(books, hop, |delivery, cx| {
+                if has_mail {
+                    delivery.reconsider(cx);
+                } else if delivery.needs_lane(limit) {
+                    delivery.close(cx);
+                }
+            });
+        }
+        let is_needed = |delivery: &Delivery| has_mail && delivery.needs_lane(limit);
+        let needs_lane = self.destinations.delivery(hop).is_some_and(is_needed);
+        let goes_to = self.candidate_of(hop).filter(|_| needs_lane).map(|candidate| candidate.remote);
+        if let Some(remote) = goes_to {
+            self.open_or_wait(books, hop, remote);
+        }
+        // Who was let in and goes elsewhere leaves the place to the next.
+        if let Some(remote) = remote.filter(|remote| goes_to != Some(*remote)) {
+            self.slots.reconsider(remote);
+        }
+    }
+
+    fn open_or_wait(&mut self, books: &Books, hop: HopId, remote: SocketAddr) {
+        let Some(refusal) = self.refusal_of_host(books, hop) else {
+            return self.with_delivery(books, hop, |delivery, cx| delivery.open_lane(cx));
+        };
+        self.wait_for(books, hop, Waits::ForHost(remote));
+        self.slots.wait_for_host(remote, hop, books.queue.prospect(hop), refusal);
+        let is_idle = |other: &ConnectionId| {
+            self.of_connection(*other).is_some_and(|(_, delivery)| delivery.is_resting(*other))
+        };
+        let idle = self.slots.connections_to(remote).find(is_idle);
+        if let Some(idle) = idle {
+            self.send_off(books, idle);
+        }
+    }
+
+    /// Returns why a delivery may not connect to its candidate.
+    fn refusal_of_host(&self, books: &Books, hop: HopId) -> Option<Refusal> {
+        let delivery = self.destinations.delivery(hop)?;
+        let candidate = delivery.candidate()?;
+        let is_in_trouble = self.reachability.is_in_trouble(candidate, books.now.monotonic);
+        let is_last_resort = delivery.is_at_last_resorts() || is_in_trouble;
+        self.slots.check_host(Application { candidate, is_in_trouble, is_last_resort }).err()
+    }
+
+    /// Lets those go on that have waited for a host; returns whether anybody can.
+    fn let_in(&mut self, books: &Books) -> bool {
+        let (waiting, crowded) = self.slots.let_in();
+        let moved = !waiting.is_empty() || !crowded.is_empty();
+        // They have waited for longer than those who have not asked their host yet.
+        for hop in waiting.into_iter().rev() {
+            self.destinations.set_waits(hop, Waits::ForConnection);
+            self.slots.wait_first(hop, books.queue.prospect(hop));
+        }
+        self.destinations.touch_all(crowded);
+        moved
+    }
+
+    /// Ends connections that have nothing to do, where somebody needs their place; returns whether any.
+    fn make_room(&mut self, books: &mut Books) -> bool {
+        let mut moved = self.part(books);
+        let wanted = if self.slots.have_one() {
+            usize::from(self.deliveries_wanted() > 0)
+        } else {
+            self.slots.waiting_count() + self.slots.crowded_count()
+        };
+        while self.destinations.lines().sent_off() < wanted
+            && let Some(hop) = self.destinations.first_idle()
+            && let Some((_, connection)) = self.destinations.delivery(hop).and_then(Delivery::first_resting)
+        {
+            self.send_off(books, connection);
+            self.drain_deliveries(books);
+            moved = true;
+        }
+        moved | self.end_silence(books)
+    }
+
+    /// Closes connections that have said QUIT and wait for no more than the reply to that, where somebody needs their place;
+    /// returns whether any. RFC 5321 section 4.1.1.10 lets a client do that, if not without a reason. A conversation that is
+    /// written down comes to its end, since it may be replayed where nobody needs its place.
+    fn part(&mut self, books: &mut Books) -> bool {
+        let mut moved = false;
+        while !books.settings.trace
+            && !self.slots.have_one()
+            && self.slots.waiting_count() > 0
+            && let Some(connection) = self.destinations.lines().first_parting()
+        {
+            self.with_connection(books, connection, |delivery, cx| delivery.part_with_lane(cx, connection));
+            self.drain_deliveries(books);
+            moved = true;
+        }
+        moved
+    }
+
+    /// Tells a connection to end because somebody needs its place.
+    fn send_off(&mut self, books: &Books, connection: ConnectionId) {
+        let Some(hop) = self.hop_of(connection) else { return };
+        if let Some(AtWork { connections, lines, .. }) = self.destinations.work_on(hop) {
+            connections.send_off(connection, lines);
+        }
+        self.with_delivery(books, hop, |delivery, cx| delivery.quit_lane(cx, connection));
+    }
+
+    /// Gives mail that has come to connections that wait for some.
+    fn wake_idle(&mut self, books: &mut Books, hop: HopId) {
+        let now = books.now.monotonic;
+        while books.queue.ready_count(hop) > 0
+            && !books.is_draining()
+            && let Some(connection) = self.destinations.wake_connection(hop, now)
+        {
+            self.want_transactions(books, hop, connection);
+        }
+    }
+
+    /// Returns how many connections a destination may have at once.
+    fn connection_limit(&self, books: &Books, hop: HopId) -> usize {
+        let most = books.settings.destination_concurrency;
+        size(
+            self.destinations
+                .get(hop)
+                .map_or(most, |destination| destination.limits().connections(most, books.now.monotonic)),
+        )
+    }
+
+    pub(super) fn candidate_of(&self, hop: HopId) -> Option<&Candidate> {
+        self.destinations.delivery(hop).and_then(Delivery::candidate)
+    }
+
+    /// Whether a delivery may have a further connection to its candidate: those that have none come first.
+    fn has_place_for_more(&self, books: &Books, candidate: &Candidate) -> bool {
+        self.has_place_for(books, candidate) && !self.slots.is_awaited(candidate.remote)
+    }
+
+    /// Whether a delivery without connections may connect to its candidate.
+    pub(super) fn has_place_for(&self, books: &Books, candidate: &Candidate) -> bool {
+        let is_in_trouble = self.reachability.is_in_trouble(candidate, books.now.monotonic);
+        self.slots.has_place(candidate.remote, is_in_trouble)
+    }
+}

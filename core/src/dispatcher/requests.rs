@@ -1,0 +1,137 @@
+//! What the database is asked, and for what.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::deliveries::Verdict;
+use crate::io::ConnectionId;
+use crate::outbox::{
+    ClaimedTransaction, Cursor, FailState, LeftOver, MailId, Refused, RequestId, Row, StoreError,
+    StoreTrouble,
+};
+use crate::queue::HopId;
+
+/// What an open request is for.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// New rows.
+    Look,
+    /// Known rows. `frontier` is what was known when they were asked for.
+    Walk { after: Cursor, frontier: Cursor },
+    /// Mail for a connection.
+    Claim(Claim),
+    /// A piece of the data of a mail that a connection sends.
+    Data { hop: HopId, connection: ConnectionId, id: MailId },
+    /// Mail that is to be bounced.
+    Bounce { ids: Vec<MailId>, messages: usize },
+    /// Mail that is about to fail without having been claimed.
+    Recall { ids: Vec<MailId>, verdict: Verdict },
+    /// Verdicts.
+    Commit,
+}
+
+/// A request for mail for a connection.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) hop: HopId,
+    pub(super) connection: ConnectionId,
+    pub(super) ids: Vec<MailId>,
+}
+
+/// Rows of the outbox.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) rows: Vec<Row>,
+    pub(super) taken: Vec<MailId>,
+    pub(super) unreadable: Vec<Refused>,
+    pub(super) next: Option<Cursor>,
+    pub(super) data_version: i64,
+}
+
+/// Mail as it is when it is claimed.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub(super) transactions: Vec<ClaimedTransaction>,
+    pub(super) left_over: Vec<LeftOver>,
+    pub(super) unreadable: Vec<Refused>,
+}
+
+/// What has become of a commit.
+#[derive(Debug)]
+pub(super) struct Committed {
+    pub(super) failed: Vec<FailState>,
+    pub(super) not_replaced: Vec<MailId>,
+    pub(super) changed: Vec<Row>,
+    pub(super) bounces: Vec<Vec<MailId>>,
+    pub(super) refused: Vec<Refused>,
+    pub(super) not_noted: Vec<MailId>,
+}
+
+/// The requests that are not answered yet.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    open: BTreeMap<RequestId, Asked>,
+    last: u64,
+    /// How often in a row something could not be done.
+    failures: u32,
+}
+
+impl Requests {
+    /// Takes note of a request, and gives it a name.
+    pub(super) fn open(&mut self, asked: Asked) -> RequestId {
+        self.last = self.last.wrapping_add(1);
+        let id = RequestId(self.last);
+        self.open.insert(id, asked);
+        id
+    }
+
+    /// Takes back what was asked, if it is not answered yet.
+    pub(super) fn close(&mut self, id: RequestId) -> Option<Asked> {
+        self.open.remove(&id)
+    }
+
+    /// Returns what was asked, if it is not answered yet.
+    pub(super) fn find(&self, id: RequestId) -> Option<&Asked> {
+        self.open.get(&id)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Something that was asked for has been done, so that it is worth to go on. A look is no such thing: it brings nothing nearer to
+    /// its end, and is repeated however the rest fares.
+    pub(super) fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Something could not be done; returns how often that was so in a row.
+    pub(super) fn failed(&mut self) -> u32 {
+        self.failures = self.failures.saturating_add(1);
+        self.failures
+    }
+
+    /// Returns how many are not answered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Returns how many requests there were.
+    pub(super) fn count(&self) -> u64 {
+        self.last
+    }
+
+    /// Returns what is not answered.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Asked> {
+        self.open.values()
+    }
+}
+
+/// The error that an answer of another kind than what was asked is taken for.
+pub(super) fn wrong_kind() -> StoreError {
+    StoreError {
+        trouble: StoreTrouble::Other,
+        text: "the answer of the database is of another kind than what was asked".into(),
+    }
+}
