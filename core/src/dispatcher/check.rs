@@ -96,7 +96,7 @@ impl Dispatcher {
     #[cfg(debug_assertions)]
     pub(super) fn check_often(&self) {
         let size = self.books.queue.claimed_count() + self.deliveries.size();
-        if size <= EACH_TIME_LIMIT || self.books.requests.count() % REQUESTS_PER_CHECK == 0 {
+        if size <= EACH_TIME_LIMIT || self.books.requests.count().is_multiple_of(REQUESTS_PER_CHECK) {
             self.check();
         }
     }

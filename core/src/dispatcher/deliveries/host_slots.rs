@@ -393,8 +393,8 @@ impl HostSlots {
         );
     }
 
-    #[cfg(test)]
     /// Whether nobody has a connection, and nobody waits for one.
+    #[cfg(test)]
     pub(super) fn is_at_rest(&self) -> bool {
         self.open.is_empty() && self.waiting.is_empty() && self.awaiting == 0 && self.crowded.is_empty()
     }
