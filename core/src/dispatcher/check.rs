@@ -93,7 +93,6 @@ impl Dispatcher {
     }
 
     /// Asserts it where that costs little.
-    #[cfg(debug_assertions)]
     pub(super) fn check_often(&self) {
         let size = self.books.queue.claimed_count() + self.deliveries.size();
         if size <= EACH_TIME_LIMIT || self.books.requests.count().is_multiple_of(REQUESTS_PER_CHECK) {

@@ -23,6 +23,8 @@ const SCRATCH_OCTETS: usize = 64 * 1024;
 const CLINGS_FOR: Duration = Duration::from_secs(3600);
 /// Octets on their way to a server after which it takes no more.
 const WINDOW: usize = 64 * 1024;
+/// After so many calls the dispatcher checks its own books. Debug builds do it after each.
+const CALLS_PER_CHECK: u64 = 64;
 
 impl World {
     /// Tells the core what has happened, and does what it wants.
@@ -69,7 +71,11 @@ impl World {
             self.take_output(output);
         }
         self.untaken_since = None;
-        if let Some(daemon) = &self.daemon {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.calls += 1;
+            if daemon.calls.is_multiple_of(CALLS_PER_CHECK) {
+                daemon.dispatcher.check();
+            }
             let surplus = if self.mutation == Mutation::HoardsRows { 1000 } else { 0 };
             let indexed = daemon.dispatcher.indexed() + surplus;
             self.see(Fact::Called { indexed, outputs });

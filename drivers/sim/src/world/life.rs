@@ -34,7 +34,7 @@ impl World {
         let dispatcher = Dispatcher::new(self.clock.now(), settings, file, mode, seed);
         self.deadline = None;
         self.untaken_since = None;
-        self.daemon = Some(Daemon { dispatcher, epoch: self.epochs });
+        self.daemon = Some(Daemon { dispatcher, epoch: self.epochs, calls: 0 });
         self.take_outputs();
     }
 

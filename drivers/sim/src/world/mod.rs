@@ -104,6 +104,8 @@ pub(crate) enum Down {
 struct Daemon {
     dispatcher: Dispatcher,
     epoch: u32,
+    /// How often it was called.
+    calls: u64,
 }
 
 /// The world.
