@@ -94,9 +94,15 @@
 //! | walk | scans over the rows that are known already, to find what other programs have changed or deleted |
 //! | due, given up | it is to be tried now; it is not to be tried any more, but bounced ([`schedule`]) |
 //! | next hop | where mail goes next: a domain, an address, or a relay with its credentials ([`next_hop::NextHop`]) |
+//! | destination | what is known of a next hop that has ready mail or is in trouble: its state, limits, and open claims |
 //! | delivery, pass | the work on all ready mail of one next hop, from its lookup until no connection is left |
 //! | candidate | one way to reach a server: its name, address, port, and kind of TLS ([`route::Candidate`]) |
 //! | connection | one TCP connection, named by a [`ConnectionId`] |
+//! | host slots | the places of connections: so many at all, and so many to one address and port |
+//! | desk | where a delivery takes a place, or is told that a transaction may begin |
+//! | concurrency window | how many connections a destination bears that has pushed back |
+//! | recall | a request that reads rows again, without their data, that fail without having been claimed ([`StoreRequest::Recall`]) |
+//! | books | what the dispatcher knows of mail, and what it has asked and told |
 //! | session | the SMTP conversation on a connection, from greeting to QUIT ([`session::Session`]) |
 //! | claim | a request that reads rows again, with their data, when a session is ready for them ([`StoreRequest::Claim`]) |
 //! | transaction | MAIL, RCPT and DATA for one message and up to 100 recipients ([`outbox::ClaimedTransaction`]) |

@@ -152,8 +152,8 @@ pub enum StoreRequest {
         /// [`needed_octets`](crate::bounce::needed_octets) says, for the header section.
         original_limit_octets: u64,
     },
-    /// These rows as they are now, without their data, because an attempt of all of them is about to have failed that was made for
-    /// none of them in particular. Answer: [`StoreReply::Recalled`].
+    /// These rows as they are now, without their data, because they are about to fail without having been claimed: their next hop has
+    /// failed as a whole, or they lead nowhere. Answer: [`StoreReply::Recalled`].
     Recall {
         /// The rows.
         ids: Vec<MailId>,

@@ -337,15 +337,7 @@ impl Delivery {
         connection: ConnectionId,
         work: Vec<Transaction>,
     ) {
-        if self.lanes.contains_key(&connection) {
-            self.with_lane(cx, connection, |lane, now| lane.take_work(now, work));
-        } else {
-            let ids = work
-                .iter()
-                .flat_map(|transaction| transaction.recipients.iter().map(|(id, _)| *id))
-                .collect();
-            self.outputs.push_back(DeliveryOutput::Released { ids, tried: false });
-        }
+        self.with_lane(cx, connection, |lane, now| lane.take_work(now, work));
     }
 
     /// Begins the next transaction of a connection, if it may.

@@ -20,7 +20,7 @@ impl Deliveries {
 
     /// Returns the mail that connections work on, or that waits for one.
     pub(in crate::dispatcher) fn undecided(&self) -> impl Iterator<Item = MailId> {
-        self.destinations.active().flat_map(|(_, pass)| pass.delivery.undecided())
+        self.destinations.active().flat_map(|(_, pass)| pass.delivery().undecided())
     }
 
     /// Whether there are no destinations, and nothing that belongs to any.
@@ -40,7 +40,7 @@ impl Deliveries {
         let in_passes: BTreeMap<ConnectionId, HopId> = self
             .destinations
             .active()
-            .flat_map(|(hop, pass)| pass.connections.ids().map(move |connection| (connection, hop)))
+            .flat_map(|(hop, pass)| pass.connections().ids().map(move |connection| (connection, hop)))
             .collect();
         let slots: BTreeMap<ConnectionId, HopId> = self.slots.connections().collect();
         assert_eq!(in_passes, slots, "each connection belongs to a pass, and has its place");
@@ -63,10 +63,10 @@ impl Deliveries {
         if let Waits::ForHost(remote) = waits {
             assert!(self.slots.is_waiting_for_host(remote, hop), "{hop:?} waits: {waits:?}");
         }
-        let delivery: &Delivery = &pass.delivery;
+        let delivery: &Delivery = pass.delivery();
         assert!(!delivery.is_over(), "{hop:?} is over");
         let is_asking = matches!(waits, Waits::ForDns(_));
         assert_eq!(delivery.is_looking_up(), is_asking, "{hop:?} waits for name servers");
-        assert_eq!(delivery.lane_count(), pass.connections.ids().count(), "connections of {hop:?}");
+        assert_eq!(delivery.lane_count(), pass.connections().ids().count(), "connections of {hop:?}");
     }
 }

@@ -45,8 +45,8 @@ pub(super) enum State {
 /// The work on the mail of one next hop, from the lookup until the last connection is closed.
 #[derive(Debug)]
 pub(super) struct Pass {
-    pub(super) delivery: Delivery,
-    pub(super) connections: Connections,
+    delivery: Delivery,
+    connections: Connections,
     waits: Waits,
     then: Then,
     /// When the delivery wants to be called.
@@ -104,6 +104,14 @@ impl Then {
 impl Pass {
     pub(super) fn new(delivery: Delivery, connections: Connections) -> Self {
         Self { delivery, connections, waits: Waits::No, then: Then::Again, deadline: None, idle_end: None }
+    }
+
+    pub(super) fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    pub(super) fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     pub(super) fn waits(&self) -> Waits {

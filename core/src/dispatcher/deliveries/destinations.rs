@@ -93,7 +93,7 @@ impl Destinations {
     }
 
     pub(super) fn delivery(&self, hop: HopId) -> Option<&Delivery> {
-        self.pass(hop).map(|pass| &pass.delivery)
+        self.pass(hop).map(Pass::delivery)
     }
 
     /// Returns what has passes, in the order of their numbers.
@@ -205,19 +205,19 @@ impl Destinations {
     /// Returns what a delivery has to say.
     pub(super) fn poll_output(&mut self, hop: HopId) -> Option<DeliveryOutput> {
         let (pass, _) = self.all.get_mut(&hop)?.pass_mut()?;
-        pass.delivery.poll_output()
+        pass.parts().0.poll_output()
     }
 
     /// Takes a connection that has nothing to do, for mail that has come.
     pub(super) fn wake_connection(&mut self, hop: HopId, now: Instant) -> Option<ConnectionId> {
         let (pass, _) = self.all.get_mut(&hop)?.pass_mut()?;
-        pass.delivery.wake_lane(now)
+        pass.parts().0.wake_lane(now)
     }
 
     /// Lets a delivery set its timers.
     pub(super) fn schedule(&mut self, hop: HopId, set: impl FnOnce(&mut Delivery)) {
         if let Some((pass, _)) = self.all.get_mut(&hop).and_then(Destination::pass_mut) {
-            set(&mut pass.delivery);
+            set(pass.parts().0);
             self.timers.remove(hop, pass);
             pass.set_timers();
             self.timers.insert(hop, pass);
@@ -283,7 +283,7 @@ impl Destinations {
     pub(super) fn free_connections(&mut self) {
         for hop in &self.active {
             if let Some((pass, _)) = self.all.get_mut(hop).and_then(Destination::pass_mut) {
-                pass.connections.free_all(&mut self.lines);
+                pass.parts().1.free_all(&mut self.lines);
             }
         }
     }
@@ -291,13 +291,13 @@ impl Destinations {
     /// Forgets a connection that is closed.
     pub(super) fn close(&mut self, hop: HopId, connection: ConnectionId) {
         if let Some((pass, _)) = self.all.get_mut(&hop).and_then(Destination::pass_mut) {
-            pass.connections.remove(connection, &mut self.lines);
+            pass.parts().1.remove(connection, &mut self.lines);
         }
     }
 
     /// Whether a connection of a next hop is not closed.
     pub(super) fn is_open(&self, hop: HopId, connection: ConnectionId) -> bool {
-        self.pass(hop).is_some_and(|pass| pass.connections.contains(connection))
+        self.pass(hop).is_some_and(|pass| pass.connections().contains(connection))
     }
 
     /// Sets what a pass waits for; returns what it waited for.
@@ -386,7 +386,7 @@ impl Destinations {
                 State::Active(pass) => {
                     assert!(self.active.contains(&hop), "the pass of {hop:?} is lost");
                     let (deadline, idle_end) = pass.timers();
-                    assert_eq!(deadline, pass.delivery.poll_timeout(), "the timer of {hop:?}");
+                    assert_eq!(deadline, pass.delivery().poll_timeout(), "the timer of {hop:?}");
                     assert!(deadline.is_none_or(|at| self.timers.deadlines.contains(&(at, hop))));
                     assert!(idle_end.is_none_or(|at| self.timers.idle_ends.contains(&(at, hop))));
                     if let Waits::ForDns(lookup) = pass.waits() {
@@ -416,7 +416,7 @@ impl Destinations {
             ],
             "an index has what is gone"
         );
-        self.lines.check(self.active().map(|(_, pass)| &pass.connections));
+        self.lines.check(self.active().map(|(_, pass)| pass.connections()));
     }
 
     /// The one place where a state changes, with all that is derived from it.
@@ -429,7 +429,7 @@ impl Destinations {
             State::Active(mut pass) => {
                 self.active.remove(&hop);
                 self.timers.remove(hop, &pass);
-                pass.connections.free_all(&mut self.lines);
+                pass.parts().1.free_all(&mut self.lines);
             }
             State::Exhausted(_) => drop(self.exhausted.remove(&hop)),
         }

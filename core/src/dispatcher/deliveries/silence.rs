@@ -109,7 +109,7 @@ impl Deliveries {
             .destinations
             .active()
             .flat_map(|(hop, pass)| {
-                pass.delivery.silent_lanes().map(move |(since, connection)| (since, hop, connection))
+                pass.delivery().silent_lanes().map(move |(since, connection)| (since, hop, connection))
             })
             .filter(|&(_, _, connection)| may_yield(connection))
             .collect();
