@@ -100,11 +100,6 @@ impl Known {
         self.kind == Kind::CLAIMED
     }
 
-    /// Whether the database can do nothing with it for now.
-    pub(crate) fn is_set_aside(&self) -> bool {
-        self.kind == Kind::SET_ASIDE
-    }
-
     /// What it waits for, if it waits.
     pub(crate) fn waits_for(&self) -> Option<UnixTime> {
         (self.kind.0 <= Kind::LAST_TIME).then_some(UnixTime(self.kind.0.into()))

@@ -242,8 +242,7 @@ impl Books {
     /// Puts a row where it belongs, unless somebody works on it.
     pub(super) fn take_in(&mut self, row: &Row) {
         let known = self.queue.find(row.id);
-        self.set_aside.indexed(row.id);
-        if !known.is_some_and(|known| known.is_claimed() || known.is_set_aside()) {
+        if !self.set_aside.found(row.id) && !known.is_some_and(|known| known.is_claimed()) {
             self.settle_known(row, known);
         }
     }

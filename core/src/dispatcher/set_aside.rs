@@ -86,10 +86,19 @@ impl SetAside {
         }
     }
 
-    /// A row could be indexed.
-    pub(super) fn indexed(&mut self, id: MailId) {
-        if matches!(self.entries.get(&id), Some(Entry { undone: Undone::Indexing, .. })) {
-            self.end(id);
+    /// Takes note of a row that was found and is not noted as taken; returns whether that mail is still set aside.
+    pub(super) fn found(&mut self, id: MailId) -> bool {
+        match self.entries.get(&id) {
+            // What was noted is gone, or is to be sent again: other mail stands there, or somebody has deleted the note.
+            Some(Entry { undone: Undone::Deletion { is_noted: true }, at: Some(_), .. })
+            | Some(Entry { undone: Undone::Indexing, .. }) => {
+                self.end(id);
+                false
+            }
+            // What comes of its deletion tells what stands there.
+            Some(Entry { undone: Undone::Deletion { .. }, .. }) => true,
+            Some(Entry { at, .. }) => at.is_some(),
+            None => false,
         }
     }
 

@@ -167,9 +167,14 @@ impl Outbox {
         self.poisoned.get(id)
     }
 
+    /// Whether mail that was submitted then would be taken for what a server has taken from this row.
+    pub(crate) fn is_noted(&self, id: MailId, submission: UnixTime) -> bool {
+        self.poisoned.noted(id).is_some_and(|since| submission <= since)
+    }
+
     /// Whether a server has taken a row that cannot be deleted.
-    pub(crate) fn is_stuck(&self, id: MailId) -> bool {
-        self.poisoned.is_stuck(id)
+    fn is_stuck(&self, id: MailId) -> bool {
+        self.mails.get(&id).is_some_and(|mail| self.is_noted(id, mail.submission))
     }
 
     /// The administrator mends what is wrong.
@@ -250,10 +255,23 @@ impl Outbox {
     }
 
     /// What can be recorded of a commit, since others have changed the rest or it is refused, and that rest as it is now.
-    pub(crate) fn sift(&mut self, commit: &Commit) -> Sifted {
-        let mut commit = commit.clone();
+    pub(crate) fn sift(&mut self, commit: &Commit, now: UnixTime) -> Sifted {
+        let asked = commit;
+        let mut commit = asked.clone();
         let Refusals { refused, mut remaining } = self.poisoned.refuse(&mut commit);
         let mut changed = Vec::new();
+        // Of what an earlier process has sent nothing is known but its note.
+        commit.delivered.retain(|id| {
+            let is_known = self.claimed.contains_key(id) || self.poisoned.noted(*id).is_none();
+            let is_other = !is_known && !self.is_stuck(*id);
+            changed.extend(self.mails.get(id).filter(|_| is_other).map(|mail| mail.row(*id)));
+            !is_other
+        });
+        for id in &asked.delivered {
+            let submission = self.mails.get(id).map(|mail| mail.submission);
+            let is_refused = refused.iter().any(|refused| refused.id == *id);
+            self.poisoned.note(*id, submission.filter(|_| is_refused).map(|submission| submission.max(now)));
+        }
         let mut is_as_claimed = |id: MailId, with_remote: bool| {
             let before = self.claimed.remove(&id);
             let now = self.mails.get(&id).map(|mail| mail.row(id));
@@ -349,8 +367,7 @@ impl Outbox {
         let mut found = after.next_id().into_iter().flat_map(|first| self.mails.range(first..));
         let ids: Vec<MailId> = found.by_ref().take(limit).map(|(&id, _)| id).collect();
         let next = found.next().and(ids.last()).map(|id| Cursor::After(*id));
-        let (taken, ids): (Vec<MailId>, Vec<MailId>) =
-            ids.into_iter().partition(|id| self.poisoned.is_stuck(*id));
+        let (taken, ids): (Vec<MailId>, Vec<MailId>) = ids.into_iter().partition(|id| self.is_stuck(*id));
         let (lost, ids): (Vec<MailId>, Vec<MailId>) =
             ids.into_iter().partition(|id| self.poisoned.get(*id) == Some(Poison::Find));
         StoreReply::Rows {
@@ -437,7 +454,7 @@ impl Outbox {
 
     /// Those that exist, without what servers have taken.
     fn untaken<'a>(&'a self, ids: &'a [MailId]) -> impl Iterator<Item = (MailId, &'a Mail)> {
-        self.existing(ids).filter(|(id, _)| !self.poisoned.is_stuck(*id))
+        self.existing(ids).filter(|(id, _)| !self.is_stuck(*id))
     }
 
     fn existing<'a>(&'a self, ids: &'a [MailId]) -> impl Iterator<Item = (MailId, &'a Mail)> {
@@ -504,5 +521,25 @@ mod tests {
         let ids: Vec<i64> =
             transactions.iter().flat_map(|claimed| &claimed.rows).map(|row| row.id.0).collect();
         assert_eq!((transactions.len(), ids), (1, vec![3, 1]));
+    }
+
+    #[test]
+    fn a_note_is_about_what_was_submitted_by_then_and_not_about_what_came_later() {
+        let mut outbox = outbox(1);
+        let commit = Commit { delivered: vec![MailId(1)], ..Commit::default() };
+        outbox.poison(MailId(1), Poison::Record);
+        assert_eq!(outbox.sift(&commit, UnixTime(5)).refused.len(), 1);
+        let scan = StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 9 };
+        let taken = |outbox: &Outbox| match outbox.read(&scan) {
+            Some(StoreReply::Rows { taken, .. }) => taken.len(),
+            _ => panic!("that is no answer to a scan"),
+        };
+        assert_eq!(taken(&outbox), 1);
+        let mail = outbox.mail(MailId(1)).unwrap().clone();
+        outbox.exchange(MailId(1), Mail { submission: UnixTime(6), ..mail });
+        assert_eq!(taken(&outbox), 0);
+        // What an earlier process knows only by its note is not taken for the other mail.
+        let sifted = outbox.sift(&commit, UnixTime(7));
+        assert_eq!((sifted.changed.len(), sifted.commit.delivered), (1, vec![]));
     }
 }

@@ -1,8 +1,9 @@
 //! Rows for which the database can do nothing: as if a trigger of another program, or a damaged page, were in the way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use cmail_delivery::outbox::{Commit, MailId, Refused};
+use cmail_delivery::time::UnixTime;
 
 /// What cannot be done for a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +20,8 @@ pub(crate) enum Poison {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Poisoned {
     rows: BTreeMap<MailId, Poison>,
-    /// Mail that was taken and cannot be deleted.
-    stuck: BTreeSet<MailId>,
+    /// Mail that was taken and cannot be deleted, and when that was: a note is about what was submitted by then.
+    stuck: BTreeMap<MailId, UnixTime>,
 }
 
 /// What is not recorded of a commit.
@@ -39,7 +40,6 @@ impl Poisoned {
     /// The row is gone, or is another one now.
     pub(crate) fn remove(&mut self, id: MailId) {
         self.rows.remove(&id);
-        self.stuck.remove(&id);
     }
 
     /// Nothing is wrong any more.
@@ -51,8 +51,17 @@ impl Poisoned {
         self.rows.get(&id).copied()
     }
 
-    pub(crate) fn is_stuck(&self, id: MailId) -> bool {
-        self.stuck.contains(&id)
+    /// By when a mail was submitted that was taken and could not be deleted, if one was that stood there.
+    pub(crate) fn noted(&self, id: MailId) -> Option<UnixTime> {
+        self.stuck.get(&id).copied()
+    }
+
+    /// Notes that a mail was taken, or that nothing has to be noted any more.
+    pub(crate) fn note(&mut self, id: MailId, since: Option<UnixTime>) {
+        match since {
+            Some(since) => self.stuck.insert(id, since),
+            None => self.stuck.remove(&id),
+        };
     }
 
     /// Those that can be read, of rows that are wanted.
@@ -69,20 +78,12 @@ impl Poisoned {
         commit.delivered.iter().chain(failed).chain(replaced).any(|id| self.get(*id) == Some(Poison::Record))
     }
 
-    /// Takes out of a commit what is not recorded, and notes what was taken all the same.
-    pub(crate) fn refuse(&mut self, commit: &mut Commit) -> Refusals {
-        let Self { rows, stuck } = self;
-        let is_refused = |id: &MailId| rows.get(id) == Some(&Poison::Record);
+    /// Takes out of a commit what is not recorded.
+    pub(crate) fn refuse(&self, commit: &mut Commit) -> Refusals {
+        let is_refused = |id: &MailId| self.get(*id) == Some(Poison::Record);
         let mut refusals = Refusals::default();
-        commit.delivered.retain(|id| {
-            if is_refused(id) {
-                stuck.insert(*id);
-                refusals.refused.push(refused(*id));
-            } else {
-                stuck.remove(id);
-            }
-            !is_refused(id)
-        });
+        let delivered = commit.delivered.extract_if(.., |id| is_refused(id));
+        refusals.refused.extend(delivered.map(refused));
         let failed = commit.failed.extract_if(.., |attempt| is_refused(&attempt.id));
         refusals.refused.extend(failed.map(|attempt| refused(attempt.id)));
         let replaced = commit

@@ -58,6 +58,32 @@ fn taken_mail_that_is_noted_is_not_sent_after_a_restart_either() {
     assert!(world.outbox.mails.is_empty(), "an order to try now is one to delete it now");
 }
 
+/// What was noted is neither sent again nor does it cost the mail that another program has put in its place.
+#[test]
+fn mail_in_the_place_of_what_was_taken_before_a_restart_is_sent_and_not_deleted() {
+    let mut world = world();
+    let id = world.mail(SENDER, "a@example.org", "x");
+    world.outbox.notes_taken = true;
+    world.outbox.take(id);
+    world.outbox.poisoned.insert(id);
+    world.run_for(MINUTE * 10);
+    assert_eq!(pauses(&world), [1, 2, 4, 8]);
+    let mut other = world.outbox.mails[&id].clone();
+    other.recipient = "b@example.org".into();
+    world.outbox.mails.insert(id, other);
+    world.outbox.poisoned.clear();
+    world.outbox.data_version += 1;
+    // Its last attempt is not long ago, and meanwhile what was set aside would have been deleted.
+    world.failed_before(id, 1, 0, false);
+    world.input(Input::OutboxChanged);
+    world.run_for(MINUTE * 40);
+    assert!(world.outbox.mails.contains_key(&id), "{}", world.notes());
+    assert!(world.server("192.0.2.1").accepted.is_empty());
+    world.run_for(MINUTE * 100);
+    assert_eq!(world.server("192.0.2.1").accepted.len(), 1);
+    assert_eq!(world.outbox.deleted, [id]);
+}
+
 #[test]
 fn mail_whose_failure_cannot_be_recorded_is_not_tried_in_a_loop_and_harms_no_other() {
     let mut world = World::with(Settings { retry_interval_s: 0, ..settings() }, Mode::Daemon);

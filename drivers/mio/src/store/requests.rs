@@ -252,12 +252,17 @@ pub(super) fn record(
         Ok::<_, rusqlite::Error>(is_as_claimed)
     };
     let has_stuck = stuck::exists(transaction)?;
+    let mut successors = Vec::new();
     // Deleted last: SQLite has to save a page in its journal that one transaction frees and uses again.
     let mut done_with = Vec::with_capacity(commit.delivered.len() + commit.replaced.len());
     for id in &commit.delivered {
-        if is_as_claimed(*id, Part::DataAndRecipient)? {
+        // Of what an earlier process has sent nothing is known but its note.
+        let successor =
+            if stamps.knows(*id) || !has_stuck { None } else { stuck::successor(transaction, *id)? };
+        if successor.is_none() && is_as_claimed(*id, Part::DataAndRecipient)? {
             done_with.push(*id);
         }
+        successors.extend(successor);
         if has_stuck {
             stuck::end(transaction, *id)?;
         }
@@ -287,6 +292,7 @@ pub(super) fn record(
         }
     }
     done_with.into_iter().try_for_each(|id| delete(transaction, id))?;
+    changed.append(&mut successors);
     let mut failed = Vec::with_capacity(attempts.len());
     for id in attempts {
         failed.extend(failures_of_existing(transaction, id)?);

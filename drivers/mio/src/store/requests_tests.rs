@@ -329,6 +329,22 @@ fn mail_that_was_taken_is_not_recalled() {
     assert_eq!(ids(&rows), [other.0]);
 }
 
+#[test]
+fn mail_in_the_place_of_what_an_earlier_process_has_sent_is_not_deleted() {
+    let mut fixture = Fixture::new();
+    let [other, same, unknown] =
+        ["a@example.org", "b@example.org", "c@example.org"].map(|to| fixture.mail(None, to, b"x"));
+    [other, same].iter().for_each(|id| stuck::note(&fixture.database.connection, *id, "why").unwrap());
+    fixture.execute("INSERT INTO faillog (fail_mail, fail_time) VALUES (?1, '7')", [other.0]);
+    let later =
+        "UPDATE outbox SET mail_submission = (SELECT max(since) + 1 FROM dispatch_stuck) WHERE mail_id = ?1";
+    fixture.execute(later, [other.0]);
+    let delivered = vec![other, same, unknown];
+    let (_, _, changed) = commit_to_changed(&mut fixture, Commit { delivered, ..Commit::default() });
+    assert_eq!(changed.iter().map(|row| (row.id, row.fail_count)).collect::<Vec<_>>(), [(other, 1)]);
+    assert_eq!(scan(&mut fixture, 0, 10).0, changed);
+}
+
 /// Else SQLite would save them in its journal, which costs a third of the time of a bounce.
 #[test]
 fn bounces_take_no_pages_that_their_transaction_frees() {

@@ -2,10 +2,12 @@
 //!
 //! The table is made when it is needed. A note goes with its mail; who wants such mail to be sent again deletes its note.
 
-use cmail_delivery::outbox::MailId;
+use cmail_delivery::outbox::{MailId, Row};
 use rusqlite::{Connection, params};
 
 use super::error::trouble;
+use super::failures::add_own_failures;
+use super::rows;
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS dispatch_stuck \
     (mail_id INTEGER PRIMARY KEY NOT NULL, since INTEGER NOT NULL, text TEXT)";
@@ -43,6 +45,19 @@ pub(super) fn contains(connection: &Connection, id: MailId) -> rusqlite::Result<
              WHERE outbox.mail_id = ?1 AND CAST(mail_submission AS INTEGER) > since)",
         )?
         .exists([id.0])
+}
+
+/// The mail that stands in the place of one that is noted, if that was put there later.
+pub(super) fn successor(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Row>> {
+    let is_noted =
+        connection.prepare_cached("SELECT 1 FROM dispatch_stuck WHERE mail_id = ?1")?.exists([id.0])?;
+    if !is_noted || contains(connection, id)? {
+        return Ok(None);
+    }
+    let found = rows::row(connection, id, 0, &mut rows::texts())?;
+    let Some(mut row) = found.map(|found| found.row) else { return Ok(None) };
+    add_own_failures(connection, &mut row)?;
+    Ok(Some(row))
 }
 
 /// The mail of a range of ids that is noted. Where it cannot be read what stands there now, the note counts.
@@ -83,9 +98,11 @@ mod tests {
             note(connection, id, "why").unwrap();
             assert!(contains(connection, id).unwrap(), "{submission}");
             assert_eq!(between(connection, id, id).unwrap(), [id], "{submission}");
+            assert_eq!(successor(connection, id).unwrap(), None, "{submission}");
             submit("(SELECT since + 1 FROM dispatch_stuck WHERE dispatch_stuck.mail_id = outbox.mail_id)");
             assert!(!contains(connection, id).unwrap(), "{submission}");
             assert_eq!(between(connection, id, id).unwrap(), [], "{submission}");
+            assert_eq!(successor(connection, id).unwrap().map(|row| row.id), Some(id), "{submission}");
             // Should that be taken as well, and not be deleted either.
             note(connection, id, "why").unwrap();
             assert!(contains(connection, id).unwrap(), "{submission}");

@@ -88,7 +88,8 @@ impl World {
             return StoreReply::Data(bytes::Bytes::new());
         };
         let asked = commit;
-        let Sifted { commit, remaining, changed: now_other, refused: not_done } = self.outbox.sift(asked);
+        let Sifted { commit, remaining, changed: now_other, refused: not_done } =
+            self.outbox.sift(asked, self.clock.now().wall);
         self.see(Fact::Committing { commit: &commit });
         let (mut reply, effects) = self.outbox.commit(&commit, self.clock.now().wall);
         if let StoreReply::Committed { not_replaced, changed, bounces, refused, .. } = &mut reply {

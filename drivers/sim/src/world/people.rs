@@ -166,8 +166,8 @@ impl World {
         let dice = &mut self.people_dice;
         let Some(id) = self.outbox.some_id(dice) else { return };
         match dice.below(5) {
-            // What a server has taken stays what it is: its note would be one of the other mail.
-            4 if self.outbox.is_stuck(id) => return,
+            // A note that a server has taken the mail there is about all that was submitted by then.
+            4 if self.outbox.is_noted(id, self.clock.now().wall) => return,
             4 => {
                 // It takes the number of one that it removes, as where a backup is restored.
                 let zone = dice.index(self.map.zones.len());
