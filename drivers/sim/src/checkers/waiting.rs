@@ -2,18 +2,21 @@
 //! for servers that hold places and say nothing.
 //!
 //! Watched is mail that could be worked on. It goes to an address, so that no name has to be looked up; it has never failed; the daemon
-//! knows of it and has not taken it up; there is no connection to its address, and the last one there was of use. Single passes
-//! are not watched, because they may be about other mail.
+//! knows of it, and has not taken it up; and there is no connection to its address. Single passes are not watched, because they may
+//! be about other mail.
 //!
 //! ```text
-//!                        found, never failed              claimed, recalled, or set aside
-//! not in the book ----------------------------> Waiting -------------------------------> TakenUp
-//!        ^                                         |                                        |
-//!        +-- deleted, changed, or found failed ----+          its verdict is recorded       |
-//!        +----------------------------------------------------------------------------------+
+//!                        found, never failed              claimed, recalled, set aside, or its address is of no use
+//! not in the book ----------------------------> Waiting ------------------------------------------------------------> TakenUp
+//!        ^                                         |                                                                     |
+//!        +-- deleted, changed, or found failed ----+                                                                     |
+//!        +------------------------------------------------------------------------------------ its verdict is recorded --+
 //! ```
+//!
+//! An address is of no use if its last connection was of none. Nobody can tell from outside which mail has failed with that
+//! connection, and only waits for its verdict to be recorded.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use cmail_delivery::io::Purpose;
@@ -57,19 +60,11 @@ impl Conversation {
 /// Where a mail stands that the daemon knows of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Nothing was done for it since it was found, though it needs only a connection to this address.
-    Waiting { to: IpAddr, found_at: Instant },
-    /// The daemon works on it, or has set it aside. It may still be found as it was, until its verdict is recorded.
+    /// Nothing was done for it since then, though it needs only a connection to this address.
+    Waiting { to: IpAddr, since: Instant },
+    /// The daemon works on it, has failed with it, or has set it aside. It may still be found as it was, until its verdict is
+    /// recorded.
     TakenUp,
-}
-
-/// What the last connection to an address tells of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Impression {
-    /// The server has taken mail, and the conversation came to its end then.
-    OfUse(Instant),
-    /// Anything else: when it is tried again is not for this checker to say.
-    OfNoUse,
 }
 
 /// What both checkers watch.
@@ -77,7 +72,8 @@ enum Impression {
 struct Watch {
     is_over: bool,
     open: BTreeMap<Link, Conversation>,
-    impressions: HashMap<IpAddr, Impression>,
+    /// Addresses of which the last connection was of no use.
+    useless: HashSet<IpAddr>,
     stages: BTreeMap<MailId, Stage>,
     /// When the database last refused something: while it does nothing is begun.
     refused_at: Instant,
@@ -151,13 +147,15 @@ impl Watch {
             return;
         }
         // What the database can do nothing for is set aside, and for a while also when that is mended.
-        if scene.outbox.poison_of(row.id).is_some() {
-            self.stages.insert(row.id, Stage::TakenUp);
-        } else if let Some(to) = address_of(row).filter(|_| row.fail_count == 0 && !row.fatal) {
-            let found_at = scene.now.monotonic;
-            self.stages.entry(row.id).or_insert(Stage::Waiting { to, found_at });
-        } else {
-            self.stages.remove(&row.id);
+        let is_poisoned = scene.outbox.poison_of(row.id).is_some();
+        let is_fresh = row.fail_count == 0 && !row.fatal;
+        match address_of(row).filter(|_| is_fresh) {
+            Some(to) if !is_poisoned && !self.useless.contains(&to) => {
+                let since = scene.now.monotonic;
+                self.stages.entry(row.id).or_insert(Stage::Waiting { to, since });
+            }
+            None if !is_poisoned => drop(self.stages.remove(&row.id)),
+            Some(_) | None => drop(self.stages.insert(row.id, Stage::TakenUp)),
         }
     }
 
@@ -172,24 +170,21 @@ impl Watch {
     }
 
     fn gone(&mut self, link: Link, parting: Parting, now: Instant) {
-        if let Some(gone) = self.open.remove(&link) {
-            // One that was given up in the middle of a message says nothing good of the server.
-            let is_given_up = gone.has_refused || (gone.owed > 0 && !gone.has_quit);
-            let is_of_use = gone.has_taken && !is_given_up && parting == Parting::Closed;
-            let impression = if is_of_use { Impression::OfUse(now) } else { Impression::OfNoUse };
-            self.impressions.insert(gone.address, impression);
+        let Some(gone) = self.open.remove(&link) else { return };
+        // One that was given up in the middle of a message says nothing good of the server.
+        let is_given_up = gone.has_refused || (gone.owed > 0 && !gone.has_quit);
+        let is_of_use = gone.has_taken && !is_given_up && parting == Parting::Closed;
+        if is_of_use {
+            self.useless.remove(&gone.address);
+        } else {
+            self.useless.insert(gone.address);
         }
-    }
-
-    /// Since when a connection could be made to an address, if one could.
-    fn reachable_since(&self, address: IpAddr) -> Option<Instant> {
-        if self.open.values().any(|open| open.address == address) {
-            return None;
-        }
-        match self.impressions.get(&address) {
-            None => Some(Instant::default()),
-            Some(Impression::OfUse(ended_at)) => Some(*ended_at),
-            Some(Impression::OfNoUse) => None,
+        for stage in self.stages.values_mut() {
+            if let Stage::Waiting { to, .. } = *stage
+                && to == gone.address
+            {
+                *stage = if is_of_use { Stage::Waiting { to, since: now } } else { Stage::TakenUp };
+            }
         }
     }
 
@@ -207,15 +202,15 @@ impl Watch {
     fn overdue(&self, scene: &Scene<'_>, excused_at: Instant) -> Option<String> {
         let bound = scene.settings.interval + SLACK;
         let now = scene.now.monotonic;
+        let is_overdue = |since: Instant| now.saturating_duration_since(since) > bound;
+        if !is_overdue(excused_at.max(self.refused_at)) {
+            return None;
+        }
         self.stages.iter().find_map(|(id, stage)| {
-            let Stage::Waiting { to, found_at } = *stage else { return None };
-            let is_overdue = |since: Instant| now.saturating_duration_since(since) > bound;
-            // The cheap questions come first.
-            let is_overdue = is_overdue(found_at)
-                && is_overdue(excused_at)
-                && is_overdue(self.refused_at)
-                && self.reachable_since(to).is_some_and(is_overdue);
-            is_overdue.then(|| format!("mail {id} to {to} has waited for more than {} s", bound.as_secs()))
+            let Stage::Waiting { to, since } = *stage else { return None };
+            let is_connected = || self.open.values().any(|open| open.address == to);
+            (is_overdue(since) && !is_connected())
+                .then(|| format!("mail {id} to {to} has waited for more than {} s", bound.as_secs()))
         })
     }
 }
@@ -424,6 +419,18 @@ mod tests {
             bench.see(Fact::Called { indexed: 1, outputs: 0 }).unwrap();
             assert_eq!(bench.objects(), is_of_use);
         }
+    }
+
+    #[test]
+    fn mail_that_may_have_failed_with_a_connection_waits_for_its_verdict_only() {
+        let mut bench = Bench::with_mail();
+        conversation(&mut bench, 451);
+        bench.see(Fact::Gone { link: LINK, parting: Parting::Closed }).unwrap();
+        // One of another next hop finds the server better.
+        conversation(&mut bench, 250);
+        bench.see(Fact::Gone { link: LINK, parting: Parting::Closed }).unwrap();
+        bench.finds(row());
+        assert!(!bench.objects());
     }
 
     #[test]
