@@ -93,11 +93,15 @@ impl Authentication {
     /// The server may have the password in a form that not every mechanism that it offers can work with, so a weaker one
     /// is tried. But most refusals are about the password, and some servers lock out who comes with a wrong one too often.
     fn on_refusal(mut self: Box<Self>, reply: &Reply, cx: &mut Context) -> State {
+        // A weaker one is even less fit for a channel that is not fit for this, and nothing is wrong with the credentials.
+        if reply.is_about_the_channel() {
+            return State::ExpectAuth(self).refused(&cx.masked(reply), cx);
+        }
         let mechanism = self.exchange.mechanism();
         let is_unknown = reply.code() == ReplyCode::AUTH_MECHANISM_UNKNOWN;
         if is_unknown {
             self.offered.retain(|offered| *offered != mechanism);
-        } else if !reply.is_about_the_channel() {
+        } else {
             cx.output(SessionOutput::Authenticated(None));
         }
         let may_fall_back = is_unknown || is_about_the_credentials(reply.code()) && !self.is_second_try;
