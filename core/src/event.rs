@@ -4,12 +4,14 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::SocketAddr;
 
 use bytes::Bytes;
 
 use crate::io::{ConnectionId, Tls};
 use crate::one_line::{Octets, OneLine};
 use crate::outbox::MailId;
+use crate::time::Duration;
 
 /// How much an event matters; in the order of the directive `verbosity`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +84,16 @@ pub enum Event {
         /// Its recipient.
         recipient: Box<str>,
     },
+    /// A connection was given up because its server says nothing and others need its place. Its mail goes on, and comes back
+    /// to the server after all others.
+    Yielded {
+        /// The connection.
+        connection: ConnectionId,
+        /// Where it led to.
+        remote: SocketAddr,
+        /// How long the server has been silent.
+        silence: Duration,
+    },
     /// Anything else.
     Note {
         /// How much it matters.
@@ -112,6 +124,7 @@ impl Event {
         match self {
             Self::Delivered { .. } | Self::Bounced { .. } => Level::Info,
             Self::Failed { .. } | Self::Dropped { .. } => Level::Warning,
+            Self::Yielded { .. } => Level::Debug,
             Self::Note { level, .. } => *level,
             Self::Sent(..) | Self::SentData(..) | Self::Received(..) => Level::Trace,
         }
@@ -152,6 +165,11 @@ impl fmt::Display for Event {
                     OneLine(recipient)
                 )
             }
+            Self::Yielded { remote, silence, .. } => write!(
+                f,
+                "{remote} has been silent for {} s, and others wait: its mail goes on, and it is tried again after all others",
+                silence.as_secs()
+            ),
             Self::Note { text, .. } => write!(f, "{}", OneLine(text)),
             Self::Sent(connection, octets) | Self::SentData(connection, octets) => {
                 write!(f, "[{}] > {}", connection.0, OneLine(Octets(octets)))

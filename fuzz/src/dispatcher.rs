@@ -314,7 +314,11 @@ impl World {
             Event::Failed { id, .. } => {
                 assert!(!self.delivered.contains(id), "{id} fails after it was delivered");
             }
-            Event::Note { .. } | Event::Sent(..) | Event::SentData(..) | Event::Received(..) => {}
+            Event::Yielded { .. }
+            | Event::Note { .. }
+            | Event::Sent(..)
+            | Event::SentData(..)
+            | Event::Received(..) => {}
         }
     }
 

@@ -1,4 +1,4 @@
-//! What an executor can ask: for a record or a line of the log, never for a decision.
+//! What an executor can ask, for a record or a line of the log, never for a decision; and what a replay of records needs.
 
 use alloc::string::String;
 
@@ -9,6 +9,7 @@ use crate::next_hop::{Host, NextHop, TlsMode};
 use crate::outbox::RequestId;
 use crate::queue::HopId;
 use crate::rng::Seed;
+use crate::time::Now;
 
 /// Names a pass over the mail of a next hop that has opened a connection. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +65,14 @@ impl Dispatcher {
             | Asked::Recall { .. }
             | Asked::Commit => None,
         }
+    }
+
+    /// Gives up a connection as if others needed its place, so that what was recorded can be repeated where nobody does. Does
+    /// nothing if its server owes no word.
+    pub fn give_up_connection(&mut self, now: Now, connection: ConnectionId) {
+        self.books.now = now;
+        self.deliveries.give_up(&mut self.books, connection);
+        self.pump();
     }
 
     /// Lets the next sessions draw from these seeds, so that what was recorded can be repeated.

@@ -144,7 +144,11 @@ impl Summary {
             Event::Failed { kind: FailureKind::Temporary | FailureKind::Early, .. } => &mut self.deferred,
             Event::Bounced { .. } => &mut self.bounced,
             Event::Dropped { .. } => &mut self.dropped,
-            Event::Note { .. } | Event::Sent(..) | Event::SentData(..) | Event::Received(..) => return,
+            Event::Yielded { .. }
+            | Event::Note { .. }
+            | Event::Sent(..)
+            | Event::SentData(..)
+            | Event::Received(..) => return,
         };
         *counted = counted.saturating_add(1);
     }

@@ -5,7 +5,6 @@
 //! Nothing has failed by that: its mail goes on, and comes back to the server when all others were tried, over one
 //! connection that gets all the time there is. There are never so many of those that they take all places.
 
-use alloc::format;
 use alloc::vec::Vec;
 
 use super::{DELIVERY_LIMIT, Deliveries};
@@ -43,6 +42,14 @@ impl SilenceWatch {
 }
 
 impl Deliveries {
+    /// Gives up a connection as if others needed its place, unless its server owes no word.
+    pub(in crate::dispatcher) fn give_up(&mut self, books: &mut Books, connection: ConnectionId) {
+        let silent = self.silent_connections().into_iter().find(|&(_, _, silent)| silent == connection);
+        let Some((since, hop, _)) = silent else { return };
+        let silence = books.now.monotonic.saturating_duration_since(since);
+        self.give_up_silent(books, hop, connection, silence);
+    }
+
     /// Closes connections that have been silent for the longest time, as many as there are places wanted; returns whether any.
     pub(super) fn end_silence(&mut self, books: &mut Books) -> bool {
         let now = books.now.monotonic;
@@ -126,10 +133,7 @@ impl Deliveries {
 
     fn give_up_silent(&mut self, books: &mut Books, hop: HopId, connection: ConnectionId, silence: Duration) {
         let Some(remote) = self.slots.connection(connection).map(|open| open.remote) else { return };
-        books.event(Event::debug(format!(
-            "{remote} has been silent for {} s, and others wait: its mail goes on, and it is tried again after all others",
-            silence.as_secs()
-        )));
+        books.event(Event::Yielded { connection, remote, silence });
         self.reachability.note_slowness(remote, books.now.monotonic);
         self.slots.announce_news(remote);
         books.queue.note_attempt(hop, Prospect::Failed);

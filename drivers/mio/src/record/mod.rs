@@ -16,6 +16,9 @@ mod talk;
 mod track;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use cmail_delivery::dispatcher::Dispatcher;
@@ -190,6 +193,10 @@ impl Recorder {
                 self.with(*connection, |track| track.sent_data(at, octets))
             }
             Event::Received(connection, octets) => self.with(*connection, |track| track.received(at, octets)),
+            Event::Yielded { connection, .. } => {
+                self.cut_if_others_go_on(*connection, false);
+                self.with(*connection, |track| track.yields(at));
+            }
             Event::Delivered { id, .. } => {
                 if let Some(track) = self.track_of(*id) {
                     track.delivered(*id);

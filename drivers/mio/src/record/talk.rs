@@ -33,6 +33,8 @@ pub(super) struct Talk {
     pub(super) is_used: bool,
     /// Whether a TLS handshake is under way.
     pub(super) is_handshaking: bool,
+    /// Whether the client gives it up because others need its place.
+    pub(super) is_given_up: bool,
     said: Said,
     /// Whether the client has said that it goes.
     pub(super) has_quit: bool,
@@ -83,6 +85,7 @@ impl Talk {
             is_made: false,
             is_used: false,
             is_handshaking: false,
+            is_given_up: false,
             said: Said::Nothing,
             has_quit: false,
             ehlo_lines: 0,

@@ -201,7 +201,9 @@ impl Track {
         }
         self.flush(at);
         self.lines.unsay(at.call);
-        if let Some(deadline) = at.deadline {
+        // Where it is given up for others, the deadline is none of its own.
+        let is_given_up = self.talk.as_ref().is_some_and(|talk| talk.is_given_up);
+        if let Some(deadline) = at.deadline.filter(|_| !is_given_up) {
             let since = self.last_active.max(self.last_given);
             self.make();
             self.push(at, Given::Line("! stall".to_owned()));
@@ -209,6 +211,15 @@ impl Track {
         }
         self.end_talk(at);
         self.client(at, "C-".to_owned());
+    }
+
+    /// The client gives the connection up, because others need its place.
+    pub(super) fn yields(&mut self, at: Moment) {
+        self.flush(at);
+        self.give_to_talk(at, "! yield".to_owned());
+        if let Some(talk) = &mut self.talk {
+            talk.is_given_up = true;
+        }
     }
 
     pub(super) fn received(&mut self, at: Moment, octets: &[u8]) {

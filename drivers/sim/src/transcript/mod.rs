@@ -25,6 +25,7 @@
 //! | `! refused`, `! unreachable`, `! local` | the connection is not made; because of this machine |
 //! | `! eof`, `! reset` | the connection is closed, or breaks |
 //! | `! takes N` | of the message that comes next the network takes N octets, and no more |
+//! | `! yield` | others need the place of the connection, whose server owes a word |
 //! | `! stall` | nothing comes any more, until the client gives up |
 //! | `! store-fails` | the next commit is refused by the database |
 //! | `! crash` | the daemon crashes and starts again |
@@ -119,6 +120,7 @@ pub(crate) enum Incident {
     Eof,
     Reset(String),
     Stall,
+    Yield,
     /// Octets of mail data.
     Takes(usize),
     StoreFails,

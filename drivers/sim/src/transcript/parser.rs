@@ -75,6 +75,7 @@ fn parse_plain_incident(name: &str) -> Result<Incident, String> {
         "tls-unverified" => Incident::Tls { valid: false },
         "eof" => Incident::Eof,
         "stall" => Incident::Stall,
+        "yield" => Incident::Yield,
         "store-fails" => Incident::StoreFails,
         "crash" => Incident::Crash,
         "drain" => Incident::Drain,

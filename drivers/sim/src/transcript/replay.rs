@@ -425,6 +425,17 @@ impl<'a> Replay<'a> {
         }
     }
 
+    /// Lets the core give up the connection, as if others needed its place.
+    fn give_up(&mut self, line: &Given) -> Result<(), TranscriptError> {
+        let Some(current) = &self.current else { return Err(impossible(line, "there is no connection")) };
+        let connection = current.link.id;
+        if let Some(dispatcher) = &mut self.dispatcher {
+            dispatcher.give_up_connection(self.now, connection);
+        }
+        self.settle();
+        Ok(())
+    }
+
     fn incident(&mut self, line: &Given, incident: &Incident) -> Result<(), TranscriptError> {
         match incident {
             &Incident::Tls { valid } => {
@@ -456,6 +467,7 @@ impl<'a> Replay<'a> {
                 }
             }
             Incident::Stall => self.pass(PATIENCE, true),
+            Incident::Yield => self.give_up(line)?,
             Incident::StoreFails => self.store_fails = true,
             Incident::Crash => self.crash(),
             Incident::Drain => {
