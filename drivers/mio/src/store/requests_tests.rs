@@ -539,3 +539,20 @@ fn a_claim_runs_one_statement_for_a_small_message_and_never_compiles_it_anew() {
     }
     assert_eq!(claim(&[]), (runs + 20, compilations, 0), "the data comes with the row");
 }
+
+#[test]
+fn reads_that_share_a_transaction_see_one_state_and_survive_its_end() {
+    let mut fixture = Fixture::with_journal_mode("wal");
+    let first = fixture.mail(None, "a@example.org", b"data");
+    let found = |fixture: &mut Fixture| scan_from(fixture, Cursor::BeforeFirst, 9).0.len();
+    fixture.database.begin_shared_read();
+    assert_eq!(found(&mut fixture), 1);
+    fixture.mail(None, "b@example.org", b"data");
+    assert_eq!(found(&mut fixture), 1);
+    // As SQLite does after some errors.
+    fixture.database.connection.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(found(&mut fixture), 2);
+    fixture.database.end_shared_read();
+    commit(&mut fixture, Commit { delivered: vec![first], ..Commit::default() });
+    assert_eq!(found(&mut fixture), 1);
+}
