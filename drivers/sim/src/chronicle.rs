@@ -249,7 +249,7 @@ fn subject(scene: &Scene<'_>, fact: Fact<'_>) -> (BTreeSet<MailId>, BTreeSet<Lin
     let mut ids = BTreeSet::new();
     let mut links = BTreeSet::new();
     match fact {
-        Fact::Committing { commit } => {
+        Fact::Committing { commit, .. } => {
             let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
             ids.extend(commit.delivered.iter().chain(replaced).copied());
             ids.extend(commit.failed.iter().map(|attempt| attempt.id));

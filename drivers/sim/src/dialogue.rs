@@ -108,7 +108,7 @@ fn describe(fact: Fact<'_>) -> Option<String> {
         Fact::Accepted { link, recipients, data, .. } => {
             format!("[{link}] accepted {} octets for {}", data.len(), recipients.join(" "))
         }
-        Fact::Committing { commit } => describe_commit(commit),
+        Fact::Committing { commit, .. } => describe_commit(commit),
         Fact::Log(event) if event.level() < cmail_delivery::event::Level::Trace => format!("log: {event}"),
         Fact::Asked { id, request } if !matches!(request, StoreRequest::Scan { .. }) => {
             format!("? {} {request:?}", id.0).chars().take(SHOWN_OCTETS).collect()

@@ -123,7 +123,11 @@ pub(crate) enum Fact<'a> {
     /// The answer to a request is given to the core; `done` unless the database has refused.
     Told { id: RequestId, done: bool },
     /// Verdicts are about to become durable; the outbox is as it was before.
-    Committing { commit: &'a Commit },
+    Committing {
+        commit: &'a Commit,
+        /// The data of the bounces, in the order of the replacements; empty where there is none.
+        bounces: &'a [Bytes],
+    },
     /// The core tells the administrator.
     Log(&'a Event),
     /// The core was called; it knows of so much mail and had so many outputs.

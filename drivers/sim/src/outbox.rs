@@ -52,6 +52,14 @@ impl MailKey {
     }
 }
 
+/// The data of the bounces of a commit, in the order of its replacements; empty where there is none.
+pub(crate) fn compose_bounces(commit: &Commit) -> Vec<Bytes> {
+    let bounces = commit.replaced.iter().map(|replacement| replacement.bounce.as_ref());
+    bounces
+        .map(|bounce| bounce.and_then(|bounce| compose_ordered(&bounce.order)).unwrap_or_default())
+        .collect()
+}
+
 /// Tells messages apart. Nobody tries to find two with equal digests.
 fn digest(octets: &[u8]) -> u64 {
     let mix = |digest: u64, word: u64| (digest.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
@@ -295,8 +303,13 @@ impl Outbox {
         Sifted { commit, remaining, changed, refused }
     }
 
-    /// Makes verdicts durable.
-    pub(crate) fn commit(&mut self, commit: &Commit, now: UnixTime) -> (StoreReply, Effects) {
+    /// Makes verdicts durable, with [these bounces](compose_bounces).
+    pub(crate) fn commit(
+        &mut self,
+        commit: &Commit,
+        composed: Vec<Bytes>,
+        now: UnixTime,
+    ) -> (StoreReply, Effects) {
         let mut effects = Effects::default();
         for id in &commit.delivered {
             self.mails.remove(id);
@@ -308,7 +321,7 @@ impl Outbox {
             }
         }
         let (mut not_replaced, mut bounces) = (Vec::new(), Vec::new());
-        for replacement in &commit.replaced {
+        for (replacement, data) in commit.replaced.iter().zip(composed) {
             let mut inserted = Vec::new();
             let exists = |id: &&MailId| self.mails.contains_key(id);
             let existing: Vec<MailId> = replacement.originals.iter().filter(exists).copied().collect();
@@ -321,8 +334,6 @@ impl Outbox {
                 self.mails.remove(id);
             }
             let digest = Digest::default();
-            let data = replacement.bounce.as_ref().and_then(|bounce| compose_ordered(&bounce.order));
-            let data = data.unwrap_or_default();
             for recipient in replacement.bounce.iter().flat_map(|bounce| &bounce.recipients) {
                 let data = data.clone();
                 let recipient = recipient.clone();
@@ -494,7 +505,7 @@ mod tests {
         outbox.remove(MailId(2));
         let originals = vec![MailId(1), MailId(2)];
         let commit = Commit { replaced: vec![Replacement { originals, bounce: None }], ..Commit::default() };
-        let (reply, effects) = outbox.commit(&commit, UnixTime(5));
+        let (reply, effects) = outbox.commit(&commit, compose_bounces(&commit), UnixTime(5));
         assert_eq!(
             reply,
             StoreReply::Committed {

@@ -133,7 +133,7 @@ impl Witness {
     }
 
     fn count(&mut self, fact: Fact<'_>) {
-        if let Fact::Committing { commit } = fact {
+        if let Fact::Committing { commit, .. } = fact {
             self.counts.bounces += commit.replaced.len() as u64;
             self.counts.failures += commit.failed.len() as u64;
         }

@@ -1,6 +1,5 @@
 //! A bounce contains nothing of any other mail. Every message has a mark of its own in it, and every recipient.
 
-use cmail_delivery::bounce::compose_ordered;
 use std::collections::BTreeSet;
 
 use memchr::memmem;
@@ -21,9 +20,8 @@ impl Checker for BounceContents {
     }
 
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
-        let Fact::Committing { commit } = fact else { return Ok(()) };
-        for replacement in &commit.replaced {
-            let Some(bounce) = &replacement.bounce else { continue };
+        let Fact::Committing { commit, bounces } = fact else { return Ok(()) };
+        for (replacement, bounce) in commit.replaced.iter().zip(bounces) {
             // If one is gone nothing is done.
             if replacement.originals.iter().any(|&id| scene.outbox.mail(id).is_none()) {
                 continue;
@@ -33,10 +31,7 @@ impl Checker for BounceContents {
                 own.extend(marks(&mail.data));
                 own.extend(marks(&mail.recipient));
             }
-            if let Some(other) = marks(&compose_ordered(&bounce.order).unwrap_or_default())
-                .into_iter()
-                .find(|mark| !own.contains(mark))
-            {
+            if let Some(other) = marks(bounce).into_iter().find(|mark| !own.contains(mark)) {
                 return Err(format!("the bounce of {:?} contains {other}", replacement.originals));
             }
         }

@@ -13,7 +13,7 @@ impl Checker for BounceLoop {
     }
 
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
-        if let Fact::Committing { commit } = fact {
+        if let Fact::Committing { commit, .. } = fact {
             for replacement in commit.replaced.iter().filter(|replacement| replacement.bounce.is_some()) {
                 for &id in &replacement.originals {
                     let is_null =

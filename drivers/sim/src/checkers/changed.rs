@@ -61,7 +61,7 @@ impl Checker for Changed {
             Fact::Answered { reply: StoreReply::Failed { messages, .. } } => {
                 self.note(messages.iter().flat_map(|message| &message.mails).map(|mail| &mail.row));
             }
-            Fact::Committing { commit } => {
+            Fact::Committing { commit, .. } => {
                 let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
                 for id in commit.failed.iter().map(|attempt| &attempt.id).chain(replaced) {
                     self.judge(scene, *id)?;

@@ -75,7 +75,7 @@ impl Checker for Duplicates {
                 self.replied.remove(&link);
                 self.over.insert(link);
             }
-            Fact::Committing { commit } => {
+            Fact::Committing { commit, .. } => {
                 let deleted = commit.delivered.iter().filter_map(|&id| scene.outbox.mail(id));
                 self.settled.extend(deleted.map(crate::outbox::Mail::key));
             }

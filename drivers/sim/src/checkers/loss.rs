@@ -1,10 +1,10 @@
 //! Nothing is lost: a mail leaves the outbox only when a server has accepted it, octet for octet, or when it is given
 //! up, and then its sender is told in the same transaction.
 
-use cmail_delivery::address::Mailbox;
-use cmail_delivery::bounce::compose_ordered;
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
+use cmail_delivery::address::Mailbox;
 use cmail_delivery::outbox::{Commit, MailId, Replacement, is_null_path};
 
 use super::Checker;
@@ -34,15 +34,15 @@ impl Checker for Loss {
                 *self.accepted.entry(key.clone()).or_default() += 1;
             }
         }
-        if let Fact::Committing { commit } = fact {
-            self.commit(scene, commit)?;
+        if let Fact::Committing { commit, bounces } = fact {
+            self.commit(scene, commit, bounces)?;
         }
         Ok(())
     }
 }
 
 impl Loss {
-    fn commit(&mut self, scene: &Scene<'_>, commit: &Commit) -> Result<(), String> {
+    fn commit(&mut self, scene: &Scene<'_>, commit: &Commit, bounces: &[Bytes]) -> Result<(), String> {
         for &id in &commit.delivered {
             // What it is now counts: other mail may have taken its place.
             let Some(mail) = scene.outbox.mail(id) else { continue };
@@ -51,11 +51,16 @@ impl Loss {
                 None => return Err(format!("mail {id} is deleted, but no server has accepted it as it is")),
             }
         }
-        let check = |replacement| self.check_replacement(scene, replacement);
-        commit.replaced.iter().try_for_each(check)
+        let check = |(replacement, data): (_, &Bytes)| self.check_replacement(scene, replacement, data);
+        commit.replaced.iter().zip(bounces).try_for_each(check)
     }
 
-    fn check_replacement(&self, scene: &Scene<'_>, replacement: &Replacement) -> Result<(), String> {
+    fn check_replacement(
+        &self,
+        scene: &Scene<'_>,
+        replacement: &Replacement,
+        data: &[u8],
+    ) -> Result<(), String> {
         let mails: Option<Vec<_>> =
             replacement.originals.iter().map(|&id| scene.outbox.mail(id).map(|mail| (id, mail))).collect();
         // If one is gone nothing is done.
@@ -85,9 +90,8 @@ impl Loss {
                 return Err(format!("the bounce of mail {id} goes to others than its sender and the copies"));
             }
             let recipient = String::from_utf8_lossy(&mail.recipient);
-            let data = compose_ordered(&bounce.order).unwrap_or_default();
             let is_plain = recipient.bytes().all(|octet| octet.is_ascii_graphic());
-            if is_plain && memchr::memmem::find(&data, recipient.as_bytes()).is_none() {
+            if is_plain && memchr::memmem::find(data, recipient.as_bytes()).is_none() {
                 return Err(format!("the bounce of mail {id} does not name its recipient"));
             }
         }

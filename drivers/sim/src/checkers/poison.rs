@@ -51,7 +51,7 @@ impl Checker for OnePoisonedRow {
                     }
                 }
             }
-            Fact::Committing { commit } => {
+            Fact::Committing { commit, .. } => {
                 let failed = commit.failed.iter().map(|attempt| &attempt.id);
                 let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
                 for id in commit.delivered.iter().chain(failed).chain(replaced) {

@@ -77,7 +77,7 @@ impl Checker for Retries {
                     self.claimed(scene, row)?;
                 }
             }
-            Fact::Committing { commit } => self.committing(scene, commit)?,
+            Fact::Committing { commit, .. } => self.committing(scene, commit)?,
             _ => {}
         }
         Ok(())
@@ -227,7 +227,9 @@ mod tests {
     #[test]
     fn mail_that_is_sent_after_it_was_given_up_is_noticed() {
         let commit = Commit { delivered: vec![MailId(1)], ..Commit::default() };
-        let judge = |times, fatal| judge(times, fatal, &[(500, 500, Fact::Committing { commit: &commit })]);
+        let judge = |times, fatal| {
+            judge(times, fatal, &[(500, 500, Fact::Committing { commit: &commit, bounces: &[] })])
+        };
         assert_eq!(judge(2, false), Ok(()));
         assert!(judge(3, false).is_err() && judge(1, true).is_err());
     }

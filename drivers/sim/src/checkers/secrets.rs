@@ -1,7 +1,6 @@
 //! No secret stands in any line of the log, in the faillog or in a bounce: neither a password nor anything that was
 //! said to prove that we know one.
 
-use cmail_delivery::bounce::compose_ordered;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -58,14 +57,11 @@ impl Checker for Secrets {
                 self.text = text;
                 result
             }
-            Fact::Committing { commit } => {
+            Fact::Committing { commit, bounces } => {
                 for attempt in &commit.failed {
                     self.check("the faillog", attempt.text.as_bytes())?;
                 }
-                for bounce in commit.replaced.iter().filter_map(|replacement| replacement.bounce.as_ref()) {
-                    self.check("a bounce", &compose_ordered(&bounce.order).unwrap_or_default())?;
-                }
-                Ok(())
+                bounces.iter().try_for_each(|bounce| self.check("a bounce", bounce))
             }
             _ => Ok(()),
         }

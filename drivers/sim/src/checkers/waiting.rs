@@ -28,6 +28,8 @@ use crate::facts::{Fact, Link, Parting, Scene, Verb};
 
 /// How long the database may take before the daemon really knows of a row, beside the interval of its looks.
 const SLACK: Duration = Duration::from_secs(120);
+/// How often it is looked for mail that has waited for too long: all of the mail that waits is looked at then.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a connection may hold a place in silence while others wait: 30 s, and what the daemon needs to notice.
 const SILENCE_LIMIT: Duration = Duration::from_secs(35);
 /// How long a connection may take to be made (CONTRACT: connect 30 s).
@@ -77,6 +79,8 @@ struct Watch {
     stages: BTreeMap<MailId, Stage>,
     /// When the database last refused something: while it does nothing is begun.
     refused_at: Instant,
+    /// When to look again for mail that has waited for too long.
+    next_look: Instant,
 }
 
 impl Watch {
@@ -92,7 +96,7 @@ impl Watch {
                 self.take_up(transactions.iter().flat_map(|transaction| &transaction.rows));
             }
             Fact::Answered { reply: StoreReply::Recalled { rows, .. } } => self.take_up(rows),
-            Fact::Committing { commit } => {
+            Fact::Committing { commit, .. } => {
                 let failed = commit.failed.iter().map(|attempt| &attempt.id);
                 let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
                 for id in commit.delivered.iter().chain(failed).chain(replaced) {
@@ -199,9 +203,13 @@ impl Watch {
     }
 
     /// Mail that has waited for too long, where `excused_at` is when it last had a reason to wait.
-    fn overdue(&self, scene: &Scene<'_>, excused_at: Instant) -> Option<String> {
+    fn overdue(&mut self, scene: &Scene<'_>, excused_at: Instant) -> Option<String> {
         let bound = scene.settings.interval + SLACK;
         let now = scene.now.monotonic;
+        if now < self.next_look {
+            return None;
+        }
+        self.next_look = now + LOOK_INTERVAL;
         let is_overdue = |since: Instant| now.saturating_duration_since(since) > bound;
         if !is_overdue(excused_at.max(self.refused_at)) {
             return None;
@@ -269,6 +277,9 @@ impl Checker for Bounded {
 
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
         self.watch.see(scene, fact);
+        if !matches!(fact, Fact::Called { .. }) {
+            return Ok(());
+        }
         let now = scene.now.monotonic;
         let places = usize::try_from(scene.settings.concurrency).unwrap_or(usize::MAX);
         let silent = self.watch.open.values().filter(|open| open.is_silent(now)).count();
@@ -276,10 +287,7 @@ impl Checker for Bounded {
         if silent <= places.div_ceil(2) + 1 {
             self.fair_at = now;
         }
-        match fact {
-            Fact::Called { .. } => self.watch.overdue(scene, self.fair_at).map_or(Ok(()), Err),
-            _ => Ok(()),
-        }
+        self.watch.overdue(scene, self.fair_at).map_or(Ok(()), Err)
     }
 }
 
@@ -392,7 +400,7 @@ mod tests {
         bench.see(Fact::Answered { reply: &recalled() }).unwrap();
         let attempt = FailedAttempt { id: MAIL, text: String::new(), time: UnixTime(0), fatal: false };
         let commit = Commit { failed: vec![attempt], ..Commit::default() };
-        bench.see(Fact::Committing { commit: &commit }).unwrap();
+        bench.see(Fact::Committing { commit: &commit, bounces: &[] }).unwrap();
         bench.finds(Row { fail_count: 1, ..row() });
         assert!(!bench.objects());
         bench.finds(row());

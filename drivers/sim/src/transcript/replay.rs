@@ -18,7 +18,7 @@ use crate::dice::Dice;
 use crate::dns::Dns;
 use crate::facts::{Fact, Link, Origin, Parting, Scene, tls};
 use crate::mutation::Mutation;
-use crate::outbox::{MailKey, Outbox};
+use crate::outbox::{MailKey, Outbox, compose_bounces};
 use crate::witness::{Violation, Witness};
 
 /// What the wall clock shows at the beginning: 2026-01-01 00:00:00 UTC.
@@ -354,7 +354,8 @@ impl<'a> Replay<'a> {
             self.observed.push("= the database is locked".into());
             return Err(StoreError { trouble: StoreTrouble::Busy, text: "database is locked".into() });
         }
-        self.see(Fact::Committing { commit });
+        let bounces = compose_bounces(commit);
+        self.see(Fact::Committing { commit, bounces: &bounces });
         self.observed.extend(commit.delivered.iter().map(|id| format!("= {id} deleted")));
         for attempt in &commit.failed {
             let kind = if attempt.fatal { "failed" } else { "deferred" };
@@ -364,7 +365,7 @@ impl<'a> Replay<'a> {
             let kind = if replacement.bounce.is_some() { "bounced" } else { "dropped" };
             self.observed.extend(replacement.originals.iter().map(|id| format!("= {id} {kind}")));
         }
-        let (reply, effects) = self.outbox.commit(commit, self.now.wall);
+        let (reply, effects) = self.outbox.commit(commit, bounces, self.now.wall);
         for (id, originals) in &effects.bounces {
             self.see(Fact::Inserted { id: *id, origin: Origin::BounceOf(originals) });
         }

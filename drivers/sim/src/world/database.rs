@@ -8,7 +8,7 @@ use cmail_delivery::time::Duration;
 use super::{Happening, World};
 use crate::facts::{Fact, Origin};
 use crate::mutation::Mutation;
-use crate::outbox::Sifted;
+use crate::outbox::{Sifted, compose_bounces};
 
 /// After so much time a build that falls asleep does.
 const SLEEP_AFTER_MICROS: u64 = 1_800_000_000;
@@ -90,8 +90,9 @@ impl World {
         let asked = commit;
         let Sifted { commit, remaining, changed: now_other, refused: not_done } =
             self.outbox.sift(asked, self.clock.now().wall);
-        self.see(Fact::Committing { commit: &commit });
-        let (mut reply, effects) = self.outbox.commit(&commit, self.clock.now().wall);
+        let bounces = compose_bounces(&commit);
+        self.see(Fact::Committing { commit: &commit, bounces: &bounces });
+        let (mut reply, effects) = self.outbox.commit(&commit, bounces, self.clock.now().wall);
         if let StoreReply::Committed { not_replaced, changed, bounces, refused, .. } = &mut reply {
             refused.extend(not_done);
             not_replaced.extend(remaining);
