@@ -351,7 +351,7 @@ fn running_out_of_descriptors_is_no_failure_of_the_mail() {
     assert!(world.database.failures().is_empty());
     assert_eq!(server.records().accepted().len(), 80);
     let log = daemon.terminate();
-    let limit = "allows 40 open files, so that there are at most 6 connections at once and not 100";
+    let limit = "allows 40 open files, so there are at most 6 connections at once, not the 100";
     assert_eq!(log.matches(limit).count(), 1, "{log}");
     assert!(!log.contains("has to wait"), "more connections than descriptors: {log}");
 }

@@ -71,7 +71,7 @@ fn sighup_reads_again_what_the_system_says() {
     scene.server.wait_for_messages(1);
     scene.world.database.wait_until_empty();
     let log = scene.daemon.terminate();
-    let asked = log.find("asked to read again what the system says").unwrap();
+    let asked = log.find("asked to reread resolv.conf, hosts and the trusted certificates").unwrap();
     assert!(asked < log.find("has changed: name servers").unwrap(), "{log}");
 }
 
@@ -82,7 +82,7 @@ fn a_broken_resolv_conf_is_told_and_what_it_does_not_say_stays() {
     scene.world.database.wait_until_empty();
     let good = format!("nameserver {}\nnameserver dns.example\n", scene.world.dns.address().ip());
     write(scene.world.path("resolv.conf"), good).unwrap();
-    scene.daemon.wait_for_output("/etc/resolv.conf:2: \"dns.example\" is no address of a name server");
+    scene.daemon.wait_for_output("/etc/resolv.conf:2: \"dns.example\" is not the address of a name server");
     let next = scene.world.insert(&Mail::to("b@example.org"));
     scene.world.database.wait_until_empty();
     assert!(next > scene.mail && scene.server.records().delivered_to().len() == 2);
@@ -117,7 +117,7 @@ fn a_trust_file_that_is_replaced_counts_after_sighup() {
     world.database.wait_until_empty();
     write(world.path("roots.pem"), new.pem()).unwrap();
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for_output("asked to read again what the system says");
+    daemon.wait_for_output("asked to reread resolv.conf, hosts and the trusted certificates");
     world.insert(&mail);
     daemon.wait_for_output("(certificate valid)");
     server.wait_for_messages(2);

@@ -35,15 +35,16 @@ At most one of:
 
   deliver DOMAIN   one pass: deliver the due mail of this destination domain, then exit
   handoff REMOTE   one pass: deliver the due mail whose mail_remote is exactly REMOTE, then exit
-  genbounces       one pass: generate the bounces of all mail that is to be given up, then exit
+  genbounces       one pass: create bounces for all mail that has to be given up, then exit
   check            check the configuration and print every directive with its effective value
   initdb           create the database that CONFIG names
 
   --help           print this text
   --version        print the version
 
-Signals: HUP reopens the log file and reads again what the system says, USR1 only reopens the log
-file, USR2 tries all mail now that is not given up, TERM and INT end the program within five seconds.
+Signals: HUP reopens the log file and rereads resolv.conf, hosts and the trusted certificates, USR1
+only reopens the log file, USR2 retries all mail that has not been given up, TERM and INT end the
+program within five seconds.
 ";
 
 /// What the command line asks for.
@@ -92,11 +93,11 @@ impl Action {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UsageError {
     /// No word names the configuration file.
-    #[error("no configuration file is named; usage: {USAGE}")]
+    #[error("no configuration file was given; usage: {USAGE}")]
     NoConfig,
     /// A word that is no keyword, after the configuration file.
     #[error(
-        "{word} is no known word, and the configuration file is already {config}; {}",
+        "{word} is not a known word, and {config} is already the configuration file; {}",
         advice(.meant),
         word = plain(.word),
         config = plain(.config.as_os_str())
@@ -110,20 +111,20 @@ pub enum UsageError {
         meant: Option<&'static str>,
     },
     /// A word with a leading hyphen.
-    #[error("{} is no known option; see cmail-dispatchd --help", plain(.0))]
+    #[error("{} is not a known option; see cmail-dispatchd --help", plain(.0))]
     UnknownOption(OsString),
     /// Two words that exclude each other.
-    #[error("\"{0}\" and \"{1}\" exclude each other")]
+    #[error("\"{0}\" and \"{1}\" cannot be used together")]
     Exclusive(&'static str, &'static str),
     /// Nothing follows a word that needs an operand.
     #[error("\"{0}\" needs an operand: the {1} whose mail is to be delivered")]
     MissingOperand(&'static str, &'static str),
     /// What follows `deliver` is no domain.
-    #[error("\"deliver\" needs a domain, but {operand} is none: {reason}", operand = plain(.operand))]
+    #[error("\"deliver\" needs a domain, but {operand} is not a domain: {reason}", operand = plain(.operand))]
     Domain {
         /// What follows it.
         operand: OsString,
-        /// Why it is none.
+        /// Why it is not a domain.
         reason: AddressError,
     },
 }

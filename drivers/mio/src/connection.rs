@@ -133,9 +133,9 @@ impl Connection {
             (Stage::Clear, Ok(session)) => Stage::Tls(Box::new(session)),
             (Stage::Clear, Err(reason)) => Stage::NoTls(reason),
             (Stage::Connecting, _) => {
-                Stage::NoTls("TLS was asked for before the connection stood".to_owned())
+                Stage::NoTls("TLS was requested before the connection was established".to_owned())
             }
-            (Stage::Tls(_) | Stage::NoTls(_), _) => Stage::NoTls("TLS was asked for twice".to_owned()),
+            (Stage::Tls(_) | Stage::NoTls(_), _) => Stage::NoTls("TLS was requested twice".to_owned()),
         };
     }
 

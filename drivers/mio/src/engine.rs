@@ -53,15 +53,17 @@ pub enum EngineError {
     #[error(transparent)]
     Trust(#[from] TrustError),
     /// A one-shot pass could not be brought to its end.
-    #[error("the database keeps failing, so the pass is given up")]
+    #[error(
+        "the database keeps failing, so the pass ends; correct what the lines before this one name, and repeat it"
+    )]
     GaveUp,
     /// It could not go on.
     #[error(transparent)]
     Loop(#[from] LoopError),
     /// What was asked of the database is not done in time.
     #[error(
-        "the database does not answer, so the program ends without waiting for it: see whether its disk hangs, and the \
-         lines before this one for what may not be recorded"
+        "the database does not answer, so the program ends without waiting for it: check whether its disk hangs; the \
+         lines before this one name what may not be recorded"
     )]
     Hangs,
     /// The system refuses what every process needs.

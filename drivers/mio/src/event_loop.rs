@@ -107,8 +107,8 @@ pub enum LoopError {
     Poll(#[from] io::Error),
     /// Nobody answers for the outbox any more.
     #[error(
-        "the thread that works on the database has ended by a mistake in this program, which cannot go on without it; \
-         start it again, and report what the log says before this"
+        "the thread that works on the database has ended because of a bug in this program, which cannot go on without \
+         it; restart the program, and report the lines of the log before this one"
     )]
     Deserted,
 }
@@ -230,13 +230,13 @@ impl<O: Outbox> EventLoop<O> {
             let flow = match signal {
                 Signal::Hangup => {
                     self.log.reopen();
-                    info!("asked to read again what the system says");
+                    info!("asked to reread resolv.conf, hosts and the trusted certificates");
                     let news = self.system.read(Occasion::Order);
                     self.take_system_news(dispatcher, news)
                 }
                 Signal::ReopenLog => {
                     self.log.reopen();
-                    info!("asked to open the log again");
+                    info!("asked to reopen the log");
                     Flow::GoOn
                 }
                 Signal::TryNow => {

@@ -60,7 +60,7 @@ impl<'a> LockWait<'a> {
             let database = self.database.display();
             warn!(
                 "the database {database} is locked by another program, so the daemon waits for it; \
-                 `fuser -v {database}` says which programs use it"
+                 `fuser -v {database}` names the programs that use it"
             );
             if let Err(error) = self.launch.succeed() {
                 warn!("{error}");

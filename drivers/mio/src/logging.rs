@@ -184,7 +184,7 @@ impl Shared {
                 *lock(&self.open) = file;
             }
             Err(error) => {
-                let text = format!("{error}; the old one goes on");
+                let text = format!("{error}; the log goes on in the old file");
                 sink.write(line::line(Level::Warn, text, Some(line::LINE_LIMIT_OCTETS)).as_bytes());
             }
         }
@@ -319,7 +319,10 @@ mod tests {
         say(&log.builder(0).build(), "cmail_dispatchd", Level::Warn, "still here");
         let lines = texts(&directory.path().join("moved/log"));
         let warning = format!("WARN  the log file {} cannot be opened: ", path.display());
-        assert!(lines[0].starts_with(&warning) && lines[0].ends_with("; the old one goes on"), "{lines:?}");
+        assert!(
+            lines[0].starts_with(&warning) && lines[0].ends_with("; the log goes on in the old file"),
+            "{lines:?}"
+        );
         assert_eq!(lines[1], "WARN  still here");
     }
 

@@ -30,7 +30,7 @@ pub enum PidFileError {
         source: io::Error,
     },
     /// A symbolic link, a file that has another name too, a device or the like.
-    #[error("the pid file {path} is no regular file with only this name", path = .path.display())]
+    #[error("the pid file {path} is not a regular file with a single name; remove it", path = .path.display())]
     NotAFile {
         /// Its path.
         path: PathBuf,

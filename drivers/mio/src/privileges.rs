@@ -110,11 +110,11 @@ fn verify(identity: &Identity) -> Result<(), PrivilegeError> {
 fn verify_groups(gid: Gid, allowed: &[Gid]) -> Result<(), PrivilegeError> {
     let ids = unistd::getresgid().map_err(failed("getresgid"))?;
     if [ids.real, ids.effective, ids.saved] != [gid; 3] {
-        return Err(PrivilegeError::NotDropped("the group is another one"));
+        return Err(PrivilegeError::NotDropped("the process still has another group"));
     }
     let groups = unistd::getgroups().map_err(failed("getgroups"))?;
     if !groups.iter().all(|group| allowed.contains(group)) {
-        return Err(PrivilegeError::NotDropped("a supplementary group is left over"));
+        return Err(PrivilegeError::NotDropped("the process still has another supplementary group"));
     }
     Ok(())
 }
@@ -122,7 +122,7 @@ fn verify_groups(gid: Gid, allowed: &[Gid]) -> Result<(), PrivilegeError> {
 fn verify_user(uid: Uid) -> Result<(), PrivilegeError> {
     let ids = unistd::getresuid().map_err(failed("getresuid"))?;
     if [ids.real, ids.effective, ids.saved] != [uid; 3] {
-        return Err(PrivilegeError::NotDropped("the user is another one"));
+        return Err(PrivilegeError::NotDropped("the process still has another user"));
     }
     if !uid.is_root() && unistd::setresuid(uid, Uid::from_raw(0), uid).is_ok() {
         return Err(PrivilegeError::NotDropped("the process can become root again"));

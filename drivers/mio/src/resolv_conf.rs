@@ -92,7 +92,7 @@ impl ResolverSource {
     pub fn read(&self) -> io::Result<ResolvConf> {
         let octets = fs::read(&self.file)?;
         if octets.len() > FILE_LIMIT_OCTETS {
-            return Err(io::Error::other("it is too long to be what it should be"));
+            return Err(io::Error::other("the file is longer than 1 MiB"));
         }
         Ok(ResolvConf::parse(&octets))
     }
@@ -144,7 +144,7 @@ impl Parser {
             return;
         }
         if !line.starts_with(keyword) {
-            return self.complain("a keyword has to begin its line".to_owned());
+            return self.complain("the keyword must be at the beginning of the line".to_owned());
         }
         match keyword {
             "nameserver" => match words.next() {
@@ -155,7 +155,7 @@ impl Parser {
                 words.take_while(|word| !word.starts_with(['#', ';'])).for_each(|word| self.take_option(word))
             }
             _ if OTHER_KEYWORDS.contains(&keyword) => {}
-            _ => self.complain(format!("\"{}\" is no keyword", shown::value(keyword))),
+            _ => self.complain(format!("\"{}\" is not a keyword", shown::value(keyword))),
         }
     }
 
@@ -180,7 +180,7 @@ impl Parser {
         } else if let Some(count) = option.strip_prefix("attempts:").and_then(parse_count) {
             self.attempts = Some(u32::try_from(count).unwrap_or(ATTEMPTS_LIMIT).clamp(1, ATTEMPTS_LIMIT));
         } else if !is_other_option(option) {
-            self.complain(format!("\"{}\" is no option", shown::value(option)));
+            self.complain(format!("\"{}\" is not an option", shown::value(option)));
         }
     }
 
@@ -197,7 +197,8 @@ impl Parser {
             self.servers.push(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DNS_PORT));
         }
         if self.more_complaints > 0 {
-            self.complaints.push((self.line, format!("there are {} more complaints", self.more_complaints)));
+            self.complaints
+                .push((self.line, format!("{} more problems are not shown", self.more_complaints)));
         }
         ResolvConf {
             servers: self.servers,
@@ -212,7 +213,7 @@ impl Parser {
 /// Why a name server cannot be asked.
 #[derive(Debug, Error)]
 enum ServerComplaint {
-    #[error("\"{}\" is no address of a name server", shown::value(.0))]
+    #[error("\"{}\" is not the address of a name server", shown::value(.0))]
     NoAddress(String),
     #[error("there is no network interface \"{}\", so this name server is not asked", shown::value(.0))]
     NoInterface(String),
@@ -288,13 +289,13 @@ mod tests {
         assert_eq!(
             complaints,
             [
-                (8, "a keyword has to begin its line"),
-                (9, "\"dns.example\" is no address of a name server"),
+                (8, "the keyword must be at the beginning of the line"),
+                (9, "\"dns.example\" is not the address of a name server"),
                 (10, "the address of the name server is missing"),
-                (11, "\"\u{fffd}\u{fffd}\" is no keyword"),
-                (12, "\"nameservers\" is no keyword"),
-                (13, "\"no-such\" is no option"),
-                (13, "\"timeout:x\" is no option"),
+                (11, "\"\u{fffd}\u{fffd}\" is not a keyword"),
+                (12, "\"nameservers\" is not a keyword"),
+                (13, "\"no-such\" is not an option"),
+                (13, "\"timeout:x\" is not an option"),
             ]
         );
     }
@@ -350,7 +351,7 @@ mod tests {
     fn complaints_have_a_limit() {
         let parsed = ResolvConf::parse("nonsense\n".repeat(1000).as_bytes());
         assert_eq!(parsed.complaints.len(), COMPLAINTS_LIMIT + 1);
-        assert_eq!(parsed.complaints.last().unwrap().1, "there are 980 more complaints");
+        assert_eq!(parsed.complaints.last().unwrap().1, "980 more problems are not shown");
     }
 
     proptest! {

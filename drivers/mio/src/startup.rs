@@ -111,8 +111,8 @@ fn warn_of_foreign_log(config: &Config) -> Option<String> {
     let path = config.logfile.as_deref()?;
     let error = access::could_write(path).err()?;
     Some(format!(
-        "the log file {} could not be opened by the user of the daemon ({error}), who can therefore neither open it again \
-         after it was moved away, nor start with it",
+        "the user of the daemon could not open the log file {} ({error}), so that it cannot be reopened after a rotation; \
+         give the file and its directory to that user",
         path.display()
     ))
 }
@@ -122,7 +122,7 @@ fn fail_for<E: Display>(errors: &[E]) -> ExitCode {
     errors.iter().take(ERRORS_LIMIT).for_each(complain);
     let more = errors.len().saturating_sub(ERRORS_LIMIT);
     if more > 0 {
-        complain(&format_args!("and {more} more"));
+        complain(&format_args!("and {more} more errors"));
     }
     ExitCode::FAILURE
 }
@@ -173,9 +173,9 @@ enum StartError {
     Privileges(#[from] PrivilegeError),
     #[error(transparent)]
     Daemonize(#[from] DaemonizeError),
-    #[error("signals cannot be taken: {0}")]
+    #[error("signals cannot be blocked: {0}")]
     Signals(io::Error),
-    #[error("the system gives no random octets: {0}")]
+    #[error("the system provides no random octets: {0}")]
     Entropy(getrandom::Error),
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -308,11 +308,11 @@ fn drop_privileges(invocation: &Invocation, config: &Config) -> Result<(), Privi
         return Ok(());
     }
     if !invocation.drop_privileges {
-        debug!("the privileges are kept, as the command line says");
+        debug!("the privileges are kept, because the command line says nodrop");
         return Ok(());
     }
     if !privileges::is_root() {
-        debug!("the directives user and group are ignored, because only root can become somebody else");
+        debug!("the directives user and group are ignored, because only root can become another user");
         return Ok(());
     }
     privileges::drop_to(identity)
@@ -333,8 +333,8 @@ fn within_descriptors(concurrency: u32) -> u32 {
         return concurrency;
     }
     warn!(
-        "the system allows {limit} open files, so that there are at most {possible} connections at once and not \
-         {concurrency}, as the directive concurrency says; raise LimitNOFILE of the systemd unit, or `ulimit -Hn`"
+        "the system allows {limit} open files, so there are at most {possible} connections at once, not the \
+         {concurrency} of the directive concurrency; raise LimitNOFILE of the systemd unit, or `ulimit -Hn`"
     );
     possible
 }

@@ -106,8 +106,11 @@ impl System {
         if self.trust_files.has_changed() | is_ordered {
             news.tls = self.trust();
         }
-        if !is_ordered && (news.hosts.is_some() || news.tls.is_some()) {
-            info!("what the system says has changed, and is read again");
+        if !is_ordered && news.hosts.is_some() {
+            info!("{} has changed and was read again", shown::path(&self.hosts_path));
+        }
+        if !is_ordered && news.tls.is_some() {
+            info!("the trusted certificates have changed and were read again");
         }
         news
     }
@@ -152,7 +155,7 @@ impl System {
             // The reason was told when it was read.
             Ok(_) => None,
             Err(error) => {
-                warn!("{error}; the certificates that were trusted before go on");
+                warn!("{error}; the certificates that were read before stay trusted");
                 None
             }
         }

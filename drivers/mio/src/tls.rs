@@ -437,7 +437,7 @@ fn roots_of_file(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'stat
         return Err(TrustError::NoCertificate { path: path.to_owned() });
     }
     if ignored > 0 {
-        warn!("the trust file {}: {ignored} certificates cannot be used", path.display());
+        warn!("the trust file {} holds {ignored} certificates that cannot be used", path.display());
     }
     Ok((roots, certificates))
 }
@@ -452,7 +452,7 @@ fn roots_of_system() -> RootCertStore {
     debug!("the system's trust store: {added} certificates, {ignored} more cannot be used");
     if added == 0 {
         warn!(
-            "the system trusts no certificate, so that none will count as valid; tls_trustfile names others"
+            "the system's trust store has no usable certificate, so no server can be verified; set tls_trustfile"
         );
     }
     roots

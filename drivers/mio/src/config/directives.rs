@@ -136,9 +136,9 @@ pub static DIRECTIVES: [Directive; 26] = [
     Directive {
         name: "user",
         kind: Kind::Text { shape: "NAME", set: |to, text| name(&mut to.user, text) },
-        default: Fallback::Described("the one that starts the program"),
+        default: Fallback::Described("the user who starts the program"),
         repeat: Repeat::LastHolds,
-        help: "The user to become when started as root. The group becomes the user's primary one unless `group` is given.",
+        help: "The user to become when started as root. The group becomes the user's primary group unless `group` is given.",
         show: |config| located(&config.directives.user),
     },
     Directive {
@@ -154,7 +154,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.logfile, text) },
         default: Fallback::Described("standard error"),
         repeat: Repeat::LastHolds,
-        help: "Where the log is appended to. SIGHUP and SIGUSR1 open it again. Without it the daemon stays in the foreground.",
+        help: "The file that the log is appended to. SIGHUP and SIGUSR1 reopen it. Without it the daemon stays in the foreground.",
         show: |config| located(&config.directives.logfile),
     },
     Directive {
@@ -162,7 +162,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Number { shape: "LEVEL", min: 0, max: 4, set: |to, number| to.verbosity = number },
         default: Fallback::Value("0"),
         repeat: Repeat::LastHolds,
-        help: "How much is logged: 0 errors and warnings, 1 and 2 what becomes of each mail, 3 how it comes about, 4 all input and output, mail included.",
+        help: "How much is logged: 0 errors and warnings, 1 and 2 also the outcome of each mail, 3 also details for debugging, 4 also all input and output, mail included.",
         show: |config| Some(config.directives.verbosity.to_string()),
     },
     Directive {
@@ -170,7 +170,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.pidfile, text) },
         default: Fallback::Described("none"),
         repeat: Repeat::Refused,
-        help: "Where the daemon writes its process id. The file is removed at exit, or emptied where it cannot be removed.",
+        help: "The file that the daemon writes its process id to. It is removed at exit, or emptied where it cannot be removed.",
         show: |config| located(&config.directives.pidfile),
     },
     Directive {
@@ -178,7 +178,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "DIRECTORY", set: |to, text| path(&mut to.record, text) },
         default: Fallback::Described("none"),
         repeat: Repeat::LastHolds,
-        help: "Where conversations are recorded, each pass over a destination in a file of its own that can be replayed. Secrets, mail data, names and addresses are replaced. The directory must exist and be writable for the user of the daemon.",
+        help: "The directory for recorded conversations: each pass over a destination becomes a file that can be replayed. Secrets, mail data, names and addresses are replaced. The directory must exist, and the user of the daemon must be able to write it.",
         show: |config| located(&config.directives.record),
     },
     Directive {
@@ -186,7 +186,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "NAME", set: set_announce },
         default: Fallback::Described("the host's name"),
         repeat: Repeat::LastHolds,
-        help: "The name that is announced to servers in EHLO, and the domain of Message-IDs: a domain name or an address literal.",
+        help: "The name that EHLO announces to servers, and the domain of Message-IDs: a domain name or an address literal.",
         show: |config| Some(config.settings.announce.to_string()),
     },
     Directive {
@@ -194,7 +194,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "HOST", set: |to, text| name(&mut to.bind, text) },
         default: Fallback::Described("none"),
         repeat: Repeat::LastHolds,
-        help: "The local address, or a name that has it, that mail is sent from. Servers that have only addresses of a family it has none of are not reached.",
+        help: "The local address that mail is sent from, or a name that has this address. Of IPv4 and IPv6, only those are used that it has an address of.",
         show: |config| located(&config.directives.bind),
     },
     Directive {
@@ -202,7 +202,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "PORT[@tls or @starttls] …", set: set_ports },
         default: Fallback::Value("25@starttls 25"),
         repeat: Repeat::LastHolds,
-        help: "The ports that are tried on each server, in this order: with TLS from the beginning, with STARTTLS, or in plain text.",
+        help: "The ports to try on each server, in this order: with TLS from the beginning (`@tls`), with STARTTLS (`@starttls`), or in plain text.",
         show: |config| Some(join(config.directives.ports.iter().map(values::show_port))),
     },
     Directive {
@@ -210,7 +210,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "ADDRESS[:PORT] …", set: add_resolvers },
         default: Fallback::Described("the servers of `/etc/resolv.conf`"),
         repeat: Repeat::Cumulative,
-        help: "The DNS servers to ask, an IPv6 address with a port as `[::1]:53`. The options `timeout` and `attempts` of `/etc/resolv.conf` hold in any case.",
+        help: "The DNS servers to ask. Write an IPv6 address with a port as `[::1]:53`. The options `timeout` and `attempts` of `/etc/resolv.conf` always apply.",
         show: |config| Some(join(config.settings.resolver.servers.iter().map(SocketAddr::to_string))),
     },
     Directive {
@@ -234,7 +234,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Seconds { min: 0, max: LARGE, set: |to, seconds| to.retry_interval_s = seconds },
         default: Fallback::Value("3600"),
         repeat: Repeat::LastHolds,
-        help: "A mail that has failed is tried again after more than this time.",
+        help: "A mail that has failed is tried again once more than this time has passed.",
         show: |config| Some(config.settings.retry_interval_s.to_string()),
     },
     Directive {
@@ -247,7 +247,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         },
         default: Fallback::Value("500"),
         repeat: Repeat::LastHolds,
-        help: "The most connections at once; fewer if the limit of open files has no room for them.",
+        help: "The most connections at once. There are fewer if the limit of open files is too low for them.",
         show: |config| Some(config.settings.concurrency.to_string()),
     },
     Directive {
@@ -273,7 +273,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         },
         default: Fallback::Described("twice `destination_concurrency`"),
         repeat: Repeat::LastHolds,
-        help: "The most connections at once to one address and port, of all destinations together that have it in common.",
+        help: "The most connections at once to one address and port, for all destinations that share it together.",
         show: |config| Some(config.settings.host_concurrency.to_string()),
     },
     Directive {
@@ -281,7 +281,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Seconds { min: 0, max: 3600, set: |to, seconds| to.connection_idle_s = seconds },
         default: Fallback::Value("5"),
         repeat: Repeat::LastHolds,
-        help: "How long a connection without work is kept open for further mail to the same destination. It ends earlier where another destination needs its place. 0 is not at all.",
+        help: "How long an idle connection is kept open for more mail to the same destination. It is closed earlier if another destination needs its place. With 0 it is closed at once.",
         show: |config| Some(config.directives.connection_idle_s.to_string()),
     },
     Directive {
@@ -289,7 +289,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "COUNT/s, COUNT/min or COUNT/h", set: set_rate },
         default: Fallback::Described("none"),
         repeat: Repeat::LastHolds,
-        help: "The most messages per destination, COUNT being from 1 to 1000000, in bursts of up to one second's worth. A plain number is accepted for the sake of old files, and ignored with a warning.",
+        help: "The most messages per destination, in bursts of up to one second's worth. COUNT is from 1 to 1000000. A plain number is accepted for the sake of old files, and ignored with a warning.",
         show: |config| config.settings.rate_limit.as_ref().map(values::show_rate),
     },
     Directive {
@@ -297,7 +297,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Number { shape: "COUNT", min: 0, max: 1000, set: |to, number| to.tls_padding = number },
         default: Fallback::Value("10"),
         repeat: Repeat::LastHolds,
-        help: "The most NOOP and RSET commands that are sent after TLS has begun, their number being random, so that the sizes of what follows tell less. 0 is none.",
+        help: "The most NOOP and RSET commands that are sent once TLS has begun. Their number is random, so that the sizes of what follows reveal less. With 0 none is sent.",
         show: |config| Some(config.settings.tls_padding.to_string()),
     },
     Directive {
@@ -305,7 +305,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.tls_trustfile, text) },
         default: Fallback::Described("the system's trust store"),
         repeat: Repeat::LastHolds,
-        help: "The certificates, in PEM, of the authorities whose word counts before credentials are sent.",
+        help: "A PEM file with the certificates to trust when a server has to be verified because credentials are sent to it.",
         show: |config| located(&config.directives.tls_trustfile),
     },
     Directive {
@@ -321,7 +321,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "yes or no", set: set_auth_insecure },
         default: Fallback::Value("no"),
         repeat: Repeat::LastHolds,
-        help: "Whether credentials may be sent without TLS, and to a server whose certificate is not valid.",
+        help: "Whether credentials may be sent without TLS, or to a server whose certificate is not valid.",
         show: |config| Some(if config.settings.auth_insecure { "yes" } else { "no" }.to_owned()),
     },
     Directive {
@@ -329,7 +329,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "ADDRESS", set: set_bounce_from },
         default: Fallback::Described("`postmaster@` and the value of `announce`"),
         repeat: Repeat::LastHolds,
-        help: "The address in the From: line of bounces.",
+        help: "The From: address of bounces.",
         show: |config| Some(config.settings.bounce_from.to_string()),
     },
     Directive {
@@ -337,7 +337,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "ADDRESS …", set: add_bounce_copies },
         default: Fallback::Described("none"),
         repeat: Repeat::Cumulative,
-        help: "Further recipients of every bounce.",
+        help: "Additional recipients of every bounce.",
         show: |config| {
             let copies = &config.settings.bounce_copy;
             (!copies.is_empty()).then(|| join(copies.iter().map(|address| address.to_string())))
@@ -353,7 +353,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         },
         default: Fallback::Value("1048576"),
         repeat: Repeat::LastHolds,
-        help: "Originals up to this size come back whole in a bounce, of larger ones, and of those that were refused for what they are, only the header.",
+        help: "Originals up to this size come back whole in a bounce. Of larger ones, and of those that were refused for their content or size, only the header comes back.",
         show: |config| Some(config.settings.bounce_return_limit_octets.to_string()),
     },
 ];
@@ -445,8 +445,7 @@ fn set_rate(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> 
 }
 
 fn warn_of_priorities(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
-    let warning =
-        "the directive is ignored: TLS 1.2 and 1.3 are used with the cipher suites that are good today";
+    let warning = "the directive is ignored: the daemon uses TLS 1.2 and 1.3 with the cipher suites that are safe today";
     to.warn(text.line, "tls_priorities", warning);
     Ok(())
 }

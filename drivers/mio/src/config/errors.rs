@@ -65,7 +65,7 @@ pub enum Reason {
     #[error("the line is not UTF-8 text")]
     NotUtf8,
     /// No such directive.
-    #[error("there is no such directive{}", did_you_mean(*.meant))]
+    #[error("unknown directive{}", did_you_mean(*.meant))]
     UnknownDirective {
         /// One with a similar name.
         meant: Option<&'static str>,
@@ -108,7 +108,7 @@ pub enum Reason {
         error: io::Error,
     },
     /// The file of trusted certificates is damaged.
-    #[error("the trust file {path} is no valid PEM: {error}", path = shown::path(.path))]
+    #[error("the trust file {path} is not valid PEM: {error}", path = shown::path(.path))]
     TrustFileDamaged {
         /// Its path.
         path: PathBuf,
@@ -122,7 +122,7 @@ pub enum Reason {
         path: PathBuf,
     },
     /// One file cannot serve two purposes.
-    #[error("the file is that of the directive \"{other}\" already")]
+    #[error("the directive \"{other}\" already names this file")]
     SameFile {
         /// The other directive.
         other: &'static str,

@@ -291,7 +291,8 @@ impl Completion<'_> {
         let file = source.read().unwrap_or_else(|error| {
             if source.given.is_empty() {
                 let path = shown::path(&source.file);
-                let text = format!("{path} cannot be read, so the DNS server of this host is asked: {error}");
+                let text =
+                    format!("{path} cannot be read, so the daemon asks the DNS server of this host: {error}");
                 self.warn(None, "resolver", text);
             }
             ResolvConf::default()

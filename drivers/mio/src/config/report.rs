@@ -60,7 +60,7 @@ pub fn manual_page_list() -> String {
             Fallback::Value(_) | Fallback::Described(_) => {
                 writeln!(list, "Default: {}.", roff(&default(directive)))
             }
-            Fallback::Required => writeln!(list, "It has to be there."),
+            Fallback::Required => writeln!(list, "Required."),
         };
     }
     list
@@ -86,7 +86,7 @@ fn meaning(directive: &Directive) -> String {
     };
     let repeat = match directive.repeat {
         Repeat::LastHolds => "",
-        Repeat::Cumulative => " The values of several lines add up.",
+        Repeat::Cumulative => " Several lines add up.",
         Repeat::Refused => " May be given only once.",
     };
     format!("{}{range}{repeat}", directive.help)

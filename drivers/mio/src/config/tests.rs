@@ -59,8 +59,8 @@ fn a_file_that_is_written_serves_no_other_purpose() {
     assert_eq!(
         errors("database /var/db\npidfile /var/./db\nlogfile /var/db\n"),
         [
-            "test.conf:3: logfile: the file is that of the directive \"database\" already",
-            "test.conf:2: pidfile: the file is that of the directive \"database\" already",
+            "test.conf:3: logfile: the directive \"database\" already names this file",
+            "test.conf:2: pidfile: the directive \"database\" already names this file",
         ]
     );
     assert_eq!(errors("database /db\nlogfile /log\npidfile /log\n").len(), 1);
@@ -73,7 +73,7 @@ fn a_trust_file_that_was_cut_off_is_told_in_words() {
     let [error] = &errors(format!("database /db\ntls_trustfile {}\n", file.path().display()))[..] else {
         panic!();
     };
-    assert!(error.ends_with("is no valid PEM: a section has no end"), "{error}");
+    assert!(error.ends_with("is not valid PEM: a section has no end"), "{error}");
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn all_errors_are_reported_with_their_place() {
     .to_vec();
     expected.sort_unstable();
     assert_eq!(places, expected);
-    assert_eq!(errors[0], "test.conf:1: verbosty: there is no such directive; did you mean verbosity?");
+    assert_eq!(errors[0], "test.conf:1: verbosty: unknown directive; did you mean verbosity?");
     assert_eq!(errors[2], "test.conf:3: interval: 0 is out of range: it must be from 1 to 2147483647");
 }
 
@@ -226,9 +226,12 @@ fn what_only_looks_wrong_is_warned_of() {
     let warnings = warnings(text);
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     assert!(warnings[0].starts_with("test.conf:3: announce: mail has no dot"), "{warnings:?}");
-    assert!(warnings[1].starts_with("test.conf:4: bounce_from: \"<>\" is no mail address: "), "{warnings:?}");
     assert!(
-        warnings[2].starts_with("test.conf:5: bounce_copy: \"postmaster\" is no mail address: "),
+        warnings[1].starts_with("test.conf:4: bounce_from: \"<>\" is not a mail address: "),
+        "{warnings:?}"
+    );
+    assert!(
+        warnings[2].starts_with("test.conf:5: bounce_copy: \"postmaster\" is not a mail address: "),
         "{warnings:?}"
     );
     let settings = config(text).settings;
@@ -260,7 +263,7 @@ fn spans_of_time_may_have_a_unit() {
     assert_eq!(config.settings.interval, Duration::from_secs(120));
     assert_eq!(config.settings.connection_idle, Duration::from_secs(90));
     let error = &errors("database /db\nretryinterval 60x\n")[0];
-    assert!(error.starts_with("test.conf:2: retryinterval: \"60x\" is no span of time"), "{error}");
+    assert!(error.starts_with("test.conf:2: retryinterval: \"60x\" is not a span of time"), "{error}");
 }
 
 #[test]
@@ -306,7 +309,7 @@ fn a_trust_file_must_hold_certificates() {
     fs::write(&path, "no certificate\n").unwrap();
     assert!(errors(&text)[0].contains("contains no certificate"));
     fs::write(&path, "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n").unwrap();
-    assert!(errors(&text)[0].contains("is no valid PEM"), "{:?}", errors(&text));
+    assert!(errors(&text)[0].contains("is not valid PEM"), "{:?}", errors(&text));
     let certified = rcgen::generate_simple_self_signed(["host.example".to_owned()]).unwrap();
     fs::write(&path, certified.cert.pem()).unwrap();
     assert_eq!(config(&text).trust_file, Some(path));

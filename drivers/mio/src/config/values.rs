@@ -18,7 +18,7 @@ pub(super) const RATE_LIMIT_MAX: u32 = 1_000_000;
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ValueError {
     /// Anything but decimal digits.
-    #[error("\"{}\" is no decimal number", shown::value(.0))]
+    #[error("\"{}\" is not a decimal number", shown::value(.0))]
     NotANumber(Box<str>),
     /// A number that is too small or too large.
     #[error("{} is out of range: it must be from {min} to {max}", shown::value(.text))]
@@ -30,8 +30,8 @@ pub enum ValueError {
         /// The most.
         max: u32,
     },
-    /// A number of seconds that is none.
-    #[error("\"{}\" is no span of time: it must be a number of seconds, or a number with s, m, h or d behind it", shown::value(.0))]
+    /// Neither a number of seconds nor a number with a unit.
+    #[error("\"{}\" is not a span of time: it must be a number of seconds, or a number followed by s, m, h or d", shown::value(.0))]
     Span(Box<str>),
     /// A path that no system call could take.
     #[error("the path contains a NUL character")]
@@ -40,7 +40,7 @@ pub enum ValueError {
     #[error("\"{}\" cannot be announced: it must be a domain name or an address literal", shown::value(.0))]
     Announce(Box<str>),
     /// No mail address.
-    #[error("\"{}\" is no mail address: {}", shown::value(.text), .reason)]
+    #[error("\"{}\" is not a mail address: {}", shown::value(.text), .reason)]
     Address {
         /// The text.
         text: Box<str>,
@@ -48,16 +48,16 @@ pub enum ValueError {
         reason: AddressError,
     },
     /// A port entry without a valid number.
-    #[error("\"{}\" is no port: it must be a number from 1 to 65535, with \"@tls\", \"@starttls\" or nothing after it", shown::value(.0))]
+    #[error("\"{}\" is not a port: it must be a number from 1 to 65535, with \"@tls\", \"@starttls\" or nothing after it", shown::value(.0))]
     Port(Box<str>),
     /// A port entry with an unknown suffix.
     #[error("\"{}\" has an unknown suffix: it must be \"@tls\", \"@starttls\" or nothing", shown::value(.0))]
     PortSuffix(Box<str>),
     /// No rate.
-    #[error("\"{}\" is no rate: it must be a number from 1 to {max} followed by \"/s\", \"/min\" or \"/h\"", shown::value(.0), max = RATE_LIMIT_MAX)]
+    #[error("\"{}\" is not a rate: it must be a number from 1 to {max} followed by \"/s\", \"/min\" or \"/h\"", shown::value(.0), max = RATE_LIMIT_MAX)]
     Rate(Box<str>),
     /// No address of a DNS server.
-    #[error("\"{}\" is no address of a DNS server: it must be like 192.0.2.1, 192.0.2.1:53, 2001:db8::1 or [2001:db8::1]:53", shown::value(.0))]
+    #[error("\"{}\" is not the address of a DNS server: it must be like 192.0.2.1, 192.0.2.1:53, 2001:db8::1 or [2001:db8::1]:53", shown::value(.0))]
     Resolver(Box<str>),
     /// Neither yes nor no.
     #[error("\"{}\" is neither \"yes\" nor \"no\"", shown::value(.0))]
@@ -118,7 +118,7 @@ pub(super) fn announce(text: &str) -> Result<Box<str>, ValueError> {
 
 /// What a name without a dot is warned with.
 pub(super) const WITHOUT_DOT: &str =
-    "has no dot, so that many servers will refuse it; announce the full name of this host";
+    "has no dot, so many servers will refuse it; announce the full name of this host";
 
 /// Whether an announced name only looks like the name of a host of the Internet.
 pub(super) fn lacks_dot(announce: &str) -> bool {
@@ -136,7 +136,7 @@ pub(super) fn address(text: &str) -> Result<(Box<str>, Option<String>), ValueErr
     let wrong = reason.map(|reason| ValueError::Address { text: text.into(), reason });
     match wrong {
         Some(wrong) if text.contains(char::is_control) => Err(wrong),
-        wrong => Ok((text.into(), wrong.map(|wrong| format!("{wrong}; it is used as it is")))),
+        wrong => Ok((text.into(), wrong.map(|wrong| format!("{wrong}; it is used unchanged")))),
     }
 }
 

@@ -33,8 +33,10 @@ pub enum PlaceError {
         /// The id of its owner.
         owner: Uid,
     },
-    /// A file with several names in a directory in which others than root can make names.
-    #[error("the file has a second name, which root does not trust where others can make names")]
+    /// A file with several names, in a directory where other users than root can create names.
+    #[error(
+        "the file has a second name (hard link), which root does not trust where other users can create names"
+    )]
     SecondName,
 }
 

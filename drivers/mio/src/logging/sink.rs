@@ -134,7 +134,7 @@ fn wait_for_room(file: &File, end: Option<Instant>) -> io::Result<()> {
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
         });
         match poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLOUT)], timeout) {
-            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads it")),
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "its reader does not read")),
             Ok(_) => return Ok(()),
             Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -190,10 +190,9 @@ mod tests {
         assert!(taken[..count].iter().all(|&octet| octet == b'x'));
         let lines: Vec<_> =
             rest.lines().skip_while(|line| line.starts_with('x') || line.is_empty()).collect();
-        assert!(
-            lines[0]
-                .ends_with("1 log line was dropped because the log could not be written: nobody reads it")
-        );
+        assert!(lines[0].ends_with(
+            "1 log line was dropped because the log could not be written: its reader does not read"
+        ));
         assert_eq!(lines[1..], ["next"]);
     }
 

@@ -70,7 +70,7 @@ impl RecordDirectory {
             Err((path, error)) => {
                 if !std::mem::replace(&mut self.is_failing, true) {
                     warn!(
-                        "{} cannot be written, so nothing is recorded until that is possible: {error}",
+                        "the record {} cannot be written, so nothing is recorded until that is possible: {error}",
                         path.display()
                     );
                 }

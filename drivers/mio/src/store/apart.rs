@@ -221,7 +221,7 @@ fn refuse(connection: &Connection, verdict: &Commit, error: &rusqlite::Error, re
         {
             recorded.not_noted.push(*id);
             refused.text = format!(
-                "{}; nor can it be noted in the table dispatch_stuck ({error}), so that it is sent again after a restart",
+                "{}; it cannot be noted in the table dispatch_stuck either ({error}), so it is sent again after a restart",
                 refused.text
             );
         } else {

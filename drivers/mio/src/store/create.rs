@@ -68,7 +68,7 @@ pub(crate) fn initdb(path: &Path, group: Option<Gid>) -> Result<Created, InitErr
         Some(_) if is_given.is_ok() => GROUP_MODE,
         Some(_) | None => OWNER_MODE,
     };
-    file.set_permissions(Permissions::from_mode(mode)).map_err(failed("set its rights"))?;
+    file.set_permissions(Permissions::from_mode(mode)).map_err(failed("set its permissions"))?;
     file.sync_all().map_err(failed("write it to the disk"))?;
     draft.publish(path).map_err(failed("give it its name"))?;
     let metadata = file.metadata().map_err(failed("look at it"))?;
@@ -139,7 +139,7 @@ impl Draft {
             return Ok(());
         }
         Err(io::Error::other(
-            "another program has put another file in its place; see who may write the directory",
+            "another program has put another file in its place; check who may write the directory",
         ))
     }
 }

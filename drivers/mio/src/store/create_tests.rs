@@ -65,7 +65,7 @@ fn what_exists_is_left_as_it_is() {
     for content in ["", "something"] {
         fs::write(&path, content).unwrap();
         let text = initdb(&path, None).unwrap_err().to_string();
-        assert!(text.contains("master.db3 exists already"), "{text}");
+        assert!(text.contains("master.db3 already exists"), "{text}");
         assert_eq!(fs::read_to_string(&path).unwrap(), content);
     }
     fs::remove_file(&path).unwrap();

@@ -130,7 +130,7 @@ impl Database {
         if let Some(lost) = self.loss() {
             if !self.must_reopen {
                 log::error!(
-                    "{} was removed or replaced while the daemon used it, so the database {} is opened anew; restart \
+                    "{} was removed or replaced while the daemon used it, so the daemon reopens the database {}; restart \
                      all other programs that use it",
                     lost.display(),
                     self.path().display()
@@ -203,7 +203,10 @@ impl Database {
             && let Err(error) =
                 self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         {
-            log::warn!("cannot leave the lost log of the database {} alone: {error}", self.path().display());
+            log::warn!(
+                "cannot keep the lost write-ahead log out of the database {}: {error}",
+                self.path().display()
+            );
         }
     }
 
@@ -226,7 +229,10 @@ impl Database {
         let version = self.seen_version ^ (self.generation << 32);
         self.unsettled.push(commit, stamps, version);
         if let Err(error) = self.unsettled.settle(&self.connection) {
-            log::debug!("cannot copy the log of the database {}: {error}", self.path().display());
+            log::debug!(
+                "cannot copy the write-ahead log into the database {}: {error}",
+                self.path().display()
+            );
         }
     }
 

@@ -94,7 +94,7 @@ impl DatabaseFile {
         if !self.has_flock() {
             log::warn!(
                 "the database {path} is on a network filesystem, so a second daemon is kept off only if it uses the \
-                 same name; let no other host work on it"
+                 same name; start no daemon for it on another host"
             );
             return Ok(());
         }

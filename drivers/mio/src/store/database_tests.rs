@@ -76,7 +76,7 @@ fn what_is_no_database_is_refused_and_left_alone() {
     let path = directory.path().join("file");
     assert!(complaint(&path).contains("there is no database"));
     assert!(!path.exists());
-    assert!(complaint(directory.path()).contains("is not a file"));
+    assert!(complaint(directory.path()).contains("is not a regular file"));
     fs::write(&path, "").unwrap();
     assert!(complaint(&path).contains("it is an empty file"));
     fs::write(&path, "verbosity 1\n".repeat(1000)).unwrap();

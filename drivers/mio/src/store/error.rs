@@ -23,7 +23,7 @@ pub enum OpenError {
     #[error("there is no database {}; create it with the word initdb, or correct the directive `database`", .0.display())]
     Missing(PathBuf),
     /// A directory, a device, a socket.
-    #[error("{} is not a file, so it is no database; correct the directive `database`", .0.display())]
+    #[error("{} is not a regular file; correct the directive `database`", .0.display())]
     NotAFile(PathBuf),
     /// The file or a directory on the way to it cannot be read.
     #[error("the database {} cannot be read: {source}", .path.display())]
@@ -34,16 +34,16 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The file may be read, but not written.
-    #[error("the database {} cannot be written; give the user of this program the right to do so", .0.display())]
+    #[error("the database {} cannot be written; give the user of this program the right to write it", .0.display())]
     ReadOnly(PathBuf),
     /// SQLite has to create its journal beside the database.
     #[error(
         "the directory {} of the database cannot be written, but SQLite keeps its journal there; \
-         give the user of this program the right to do so", .0.display()
+         give the user of this program the right to write it", .0.display()
     )]
     DirectoryReadOnly(PathBuf),
     /// No SQLite file.
-    #[error("{} is not an SQLite database; the word initdb creates one under a new name", .0.display())]
+    #[error("{} is not an SQLite database; correct the directive `database`, or create one under a new name with the word initdb", .0.display())]
     NotADatabase(PathBuf),
     /// SQLite says that it is corrupt.
     #[error("the database {} is damaged ({text}); restore it from a backup", .path.display())]
@@ -56,7 +56,7 @@ pub enum OpenError {
     /// It is a database, but no master database of schema 9.
     #[error(
         "the database {} is not a master database of schema version 9: {found}; \
-         the word initdb creates one under a new name", .path.display()
+         correct the directive `database`, or create one under a new name with the word initdb", .path.display()
     )]
     WrongSchema {
         /// The database.
@@ -65,12 +65,12 @@ pub enum OpenError {
         found: String,
     },
     /// A program was killed while it wrote, and this connection must not roll back what it has left.
-    #[error("a program was killed while it wrote to the database, and has left the hot journal {}", .0.display())]
+    #[error("a program was killed while it wrote to the database, and left the hot journal {}", .0.display())]
     HotJournal(PathBuf),
     /// The same, but nobody who has no more rights than this process can roll it back.
     #[error(
-        "the journal {} cannot be rolled back, which a program has left that was killed while it wrote to the \
-         database: {text}; give the user of this program the right to read, to write and to delete it", .journal.display()
+        "the journal {} cannot be rolled back: {text}; a program that was killed while it wrote to the database left it; \
+         give the user of this program the right to read, write and delete it", .journal.display()
     )]
     StuckJournal {
         /// The journal.
@@ -80,20 +80,23 @@ pub enum OpenError {
     },
     /// Another file has taken the name of a database whose write-ahead log is still there.
     #[error(
-        "the write-ahead log {} belongs to another file than the one that has the name of the database now, and would \
-         damage it; stop all programs that use the database, and then remove the log", .0.display()
+        "the write-ahead log {} belongs to another file than the present database, and would damage it; \
+         stop all programs that use the database, and then remove the log", .0.display()
     )]
     ForeignLog(PathBuf),
     /// Another process works on it, or the lock file cannot be used.
     #[error(transparent)]
     Lock(#[from] LockError),
     /// Another process keeps it locked.
-    #[error("the database {} is locked by another process; find out which one does not let go of it", .0.display())]
+    #[error(
+        "the database {path} is locked by another process; `fuser -v {path}` names the processes that use it",
+        path = .0.display()
+    )]
     Busy(PathBuf),
     /// The file, or one that SQLite keeps beside it, cannot be opened.
     #[error(
         "the database {} cannot be opened, or a file that SQLite keeps beside it: {text}; \
-         see who owns these files", .path.display()
+         check who owns these files", .path.display()
     )]
     Inaccessible {
         /// The database.
@@ -152,14 +155,14 @@ impl OpenError {
 #[derive(Debug, Error)]
 pub enum InitError {
     /// Something has this name already, and is left as it is.
-    #[error("{} exists already and is left as it is; remove it, or name another database", .0.display())]
+    #[error("{} already exists and stays unchanged; remove it, or name another database", .0.display())]
     Exists(PathBuf),
     /// A journal without its database, which SQLite would play into the new one.
     #[error("{} was left behind by an earlier database; remove it first", .0.display())]
     Leftover(PathBuf),
     /// The user who creates it may not.
     #[error(
-        "the database {} cannot be created: the user {user} may not write its directory, where SQLite has to keep the \
+        "the database {} cannot be created: the user {user} may not write its directory, where SQLite keeps the \
          journal too; give the directory to that user", .path.display()
     )]
     DirectoryReadOnly {
@@ -255,14 +258,14 @@ pub(super) fn advice(connection: &Connection, error: &rusqlite::Error) -> &'stat
              in the table sqlite_sequence to the highest that is left"
         }
         (StoreTrouble::Impossible, _) => {
-            "see what other programs have added to the database: triggers, checks, tables that refer to the outbox"
+            "check what other programs have added to the database: triggers, checks, tables that refer to the outbox"
         }
         (StoreTrouble::Damaged, _) => {
-            "stop all programs that use the database and see in the sqlite3 shell what PRAGMA integrity_check says: REINDEX mends an \
-             index, .recover saves what can be read of a table, all else comes back with a backup"
+            "stop all programs that use the database and run PRAGMA integrity_check in the sqlite3 shell: REINDEX repairs an \
+             index, .recover saves what can be read of a table, anything else needs a backup"
         }
         (StoreTrouble::Busy | StoreTrouble::Full | StoreTrouble::Other, _) => {
-            "see what is wrong with the database and its disk"
+            "check the database and its disk"
         }
     }
 }
@@ -280,13 +283,13 @@ pub(super) fn store_error(
         }
         Some(ErrorCode::DiskFull) => "its disk is full; make room".to_owned(),
         Some(ErrorCode::ReadOnly) => {
-            "it cannot be written; give the user of this program the right to do so".to_owned()
+            "it cannot be written; give the user of this program the right to write it".to_owned()
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             format!("it is damaged ({error}); stop the daemon and restore it from a backup")
         }
         Some(ErrorCode::SystemIoFailure) => {
-            format!("its disk is full or fails ({error}); look at the system's log")
+            format!("its disk is full or fails ({error}); check the system's log")
         }
         _ => error.to_string(),
     };

@@ -30,14 +30,14 @@ impl fmt::Display for DatabaseWarning {
         match self {
             Self::HotJournal { path } => write!(
                 f,
-                "a program was killed while it wrote to the database {}, and has left a hot journal: the daemon rolls \
-                 back what was half written when it starts, and only then its tables can be looked at",
+                "a program was killed while it wrote to the database {}, and left a hot journal: the daemon rolls it back \
+                 when it starts; the tables cannot be checked before that",
                 path.display()
             ),
             Self::WriteAheadLog { path } => write!(
                 f,
-                "the database {0} keeps a write-ahead log (WAL), on which programs of the suite that go into the \
-                 background lose mail: they open it before they fork, and the parent deletes the log when it exits; stop \
+                "the database {0} keeps a write-ahead log (WAL), with which programs of the suite that go into the \
+                 background lose mail: the parent deletes the log when it exits, and the child still writes to it; stop \
                  all programs that use the database, and run: sqlite3 {0} 'PRAGMA journal_mode=DELETE'",
                 path.display()
             ),

@@ -40,11 +40,11 @@ pub enum LockError {
         path: PathBuf,
     },
     /// The lock file is something else.
-    #[error("{} is in the way: it should be the lock file of the database, but is no plain file; remove it", .0.display())]
+    #[error("{} should be the lock file of the database, but is not a regular file with a single name; remove it", .0.display())]
     NotALockFile(PathBuf),
     /// The lock file cannot be used.
     #[error(
-        "cannot lock the database: {}: {source}; its user must be able to write that file and its directory",
+        "cannot lock the database: {}: {source}; the user of this program must be able to write this file and its directory",
         .path.display()
     )]
     Io {

@@ -77,7 +77,11 @@ impl Watch {
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return is_ours,
                 Err(errno) => {
-                    log::warn!("cannot read what has happened to the database's files: {}", errno.desc());
+                    log::warn!(
+                        "cannot read the changes of the files in {}: {}",
+                        self.directory.display(),
+                        errno.desc()
+                    );
                     return true;
                 }
             }
