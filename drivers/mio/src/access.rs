@@ -1,4 +1,4 @@
-//! Whether files could be written: for `check`, which writes none.
+//! Checks whether files could be written, for `check`, which writes none.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
 
-/// Whether a file could be written, or else created, by who runs the program. Changes nothing.
+/// Checks that the user of this process could write a file, or create it if it is missing. Changes nothing.
 pub fn could_write(path: &Path) -> io::Result<()> {
     let access =
         |path: &Path, flags| faccessat(AT_FDCWD, path, flags, AtFlags::AT_EACCESS).map_err(io::Error::from);

@@ -1,7 +1,7 @@
 //! The command line: `CONFIG [nodrop] [nodetach] [deliver X | handoff X | genbounces | check | initdb]`.
 //!
-//! The words come in any order. The first word that is no keyword is the configuration file; a file that is named like
-//! a keyword can be written with a directory, as in `./check`.
+//! The words come in any order. The first word that is not a keyword is the configuration file; a file that is named like
+//! a keyword is given with its directory, as in `./check`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -15,10 +15,10 @@ use thiserror::Error;
 
 use crate::suggestion::nearest;
 
-/// How the program is called.
+/// The usage line.
 const USAGE: &str = "cmail-dispatchd CONFIG [nodrop] [nodetach] [deliver DOMAIN | handoff REMOTE | genbounces | check | initdb]";
 
-/// All words that mean something themselves.
+/// All keywords.
 const KEYWORDS: [&str; 7] = ["nodrop", "nodetach", "deliver", "handoff", "genbounces", "check", "initdb"];
 
 /// What `--help` prints.
@@ -63,18 +63,18 @@ pub enum Command {
 pub struct Invocation {
     /// The configuration file.
     pub config: PathBuf,
-    /// Whether privileges are dropped when started as root: not with `nodrop`.
+    /// Whether to drop privileges when started as root: not with `nodrop`.
     pub drop_privileges: bool,
-    /// Whether a daemon may go into the background: not with `nodetach`.
+    /// Whether the daemon may go into the background: not with `nodetach`.
     pub detach: bool,
-    /// What is to be done.
+    /// What to do.
     pub action: Action,
 }
 
-/// What is to be done.
+/// What the program does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Deliver and bounce until told to stop, or one pass of a part of that.
+    /// Deliver and bounce until a signal asks to stop, or make a single pass.
     Work(Mode),
     /// Check and print the configuration.
     Check,
@@ -89,13 +89,13 @@ impl Action {
     }
 }
 
-/// Why a command line is wrong. What follows `handoff` is never repeated: it may hold a password.
+/// Why a command line is wrong. The operand of `handoff` is never repeated: it may hold a password.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UsageError {
     /// No word names the configuration file.
     #[error("no configuration file was given; usage: {USAGE}")]
     NoConfig,
-    /// A word that is no keyword, after the configuration file.
+    /// A word after the configuration file is not a keyword.
     #[error(
         "{word} is not a known word, and {config} is already the configuration file; {}",
         advice(.meant),
@@ -105,9 +105,9 @@ pub enum UsageError {
     UnknownWord {
         /// The word.
         word: OsString,
-        /// What was taken for the configuration file.
+        /// The word that was taken for the configuration file.
         config: PathBuf,
-        /// The keyword that one of them is similar to.
+        /// The keyword that one of the two resembles.
         meant: Option<&'static str>,
     },
     /// A word with a leading hyphen.
@@ -119,10 +119,10 @@ pub enum UsageError {
     /// Nothing follows a word that needs an operand.
     #[error("\"{0}\" needs an operand: the {1} whose mail is to be delivered")]
     MissingOperand(&'static str, &'static str),
-    /// What follows `deliver` is no domain.
+    /// The operand of `deliver` is not a domain.
     #[error("\"deliver\" needs a domain, but {operand} is not a domain: {reason}", operand = plain(.operand))]
     Domain {
-        /// What follows it.
+        /// The operand.
         operand: OsString,
         /// Why it is not a domain.
         reason: AddressError,
@@ -181,7 +181,7 @@ fn advice(meant: &Option<&'static str>) -> String {
     }
 }
 
-/// A word of the command line on one line.
+/// Shows a word of the command line on one line.
 fn plain(word: &OsStr) -> String {
     OneLine(word.display()).to_string()
 }
@@ -192,7 +192,7 @@ impl From<Mode> for Action {
     }
 }
 
-/// The one word that says what is to be done, if there was one already.
+/// The one keyword that chooses the action, if one was given.
 struct ChosenAction(Option<(&'static str, Action)>);
 
 impl ChosenAction {

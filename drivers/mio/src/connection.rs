@@ -1,4 +1,4 @@
-//! One TCP connection, in the clear or under TLS. It never blocks and never holds more than a bounded number of octets.
+//! One TCP connection, in plain text or with TLS. It never blocks, and holds only a bounded number of octets.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -16,38 +16,38 @@ use nix::sys::socket::{
 use crate::os_error::{classify, os_text};
 use crate::tls::{TlsRead, TlsSession};
 
-/// Octets of mail that are asked for at a time, and so the most that wait here for the socket.
+/// Octets of mail that are pulled at a time, and so the most that wait here for the socket.
 pub const PULL_OCTETS: usize = 64 * 1024;
 
-/// With less than that to write, more is asked for first.
+/// With fewer octets to write, more are pulled first.
 const TOGETHER_OCTETS: usize = PULL_OCTETS / 2;
 
 /// Octets that one connection sends before it is the others' turn.
 pub const TURN_OCTETS: usize = 4 * PULL_OCTETS;
 
-/// What a turn of [`Connection::advance`] came to.
+/// The result of [`Connection::advance`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Nothing to do before the socket's next event.
+    /// There is nothing to do before the socket's next event.
     Idle,
-    /// Nothing to report, but more to do.
+    /// There is nothing to report, but more to do.
     Again,
-    /// The connection stands.
+    /// The connection is established.
     Connected,
-    /// There is no connection. Nothing comes after that.
+    /// The connection could not be established. This is final.
     ConnectFailed(ConnectError),
-    /// So many octets are in the buffer.
+    /// This many octets are in the buffer.
     Received(usize),
     /// The TLS handshake is done.
     TlsEstablished(Tls),
-    /// The TLS handshake failed. Nothing comes after that.
+    /// The TLS handshake failed. This is final.
     TlsFailed(String),
-    /// The connection is gone. Nothing comes after that.
+    /// The connection is closed. This is final.
     Closed(CloseReason),
 }
 
 impl Progress {
-    /// Whether the connection is done with.
+    /// Returns whether the connection has ended.
     pub fn is_final(&self) -> bool {
         match self {
             Self::ConnectFailed(_) | Self::TlsFailed(_) | Self::Closed(_) => true,
@@ -61,28 +61,28 @@ enum Stage {
     Connecting,
     Clear,
     Tls(Box<TlsSession>),
-    /// TLS could not even begin.
+    /// TLS could not begin.
     NoTls(String),
 }
 
-/// A socket and what waits for it.
+/// A socket, and the octets that wait for it.
 #[derive(Debug)]
 pub struct Connection {
     socket: TcpStream,
     remote: SocketAddr,
     stage: Stage,
-    /// Octets for the socket that are not to be encrypted.
+    /// Octets that go to the socket unencrypted.
     clear: BytesMut,
-    /// Octets that are still to be encrypted.
+    /// Octets that are not encrypted yet.
     plaintext: BytesMut,
-    /// The dispatcher may have more to send.
+    /// Whether the dispatcher may have more to send.
     wants_transmit: bool,
-    /// The socket may hold more: its events come once only (edge-triggered).
+    /// Whether the socket may hold more: its events come only once (edge-triggered).
     readable: bool,
     writable: bool,
-    /// The peer has closed, or the connection has broken: that is read after everything else, and has no other event.
+    /// Whether the peer has closed, or the connection has broken: that is read last, and causes no further event.
     is_ending: bool,
-    /// Why nothing more can be sent. What the peer had to say is read before this is reported.
+    /// Why nothing more can be sent. The peer's last words are read before this is reported.
     send_failure: Option<String>,
 }
 
@@ -104,17 +104,17 @@ impl Connection {
         })
     }
 
-    /// Who is connected to.
+    /// Returns the address of the peer.
     pub fn remote(&self) -> SocketAddr {
         self.remote
     }
 
-    /// For the registration with the poll; both directions are to be watched.
+    /// Returns the socket for its registration with the poll, for both directions.
     pub fn source(&mut self) -> &mut TcpStream {
         &mut self.socket
     }
 
-    /// The socket had an event.
+    /// Takes in an event of the socket.
     pub fn on_event(&mut self, event: &Event) {
         let has_failed = event.is_error();
         self.is_ending |= event.is_read_closed() || has_failed;
@@ -122,12 +122,12 @@ impl Connection {
         self.writable |= event.is_writable() || event.is_write_closed() || has_failed;
     }
 
-    /// The dispatcher has something to send.
+    /// Notes that the dispatcher has something to send.
     pub fn request_transmit(&mut self) {
         self.wants_transmit = true;
     }
 
-    /// Everything that comes from the socket from now on, and everything that is pulled from now on, is TLS.
+    /// Begins TLS: everything that is received or pulled from now on goes through `session`.
     pub fn start_tls(&mut self, session: Result<TlsSession, String>) {
         self.stage = match (&self.stage, session) {
             (Stage::Clear, Ok(session)) => Stage::Tls(Box::new(session)),
@@ -139,8 +139,8 @@ impl Connection {
         };
     }
 
-    /// Does what can be done without waiting, up to the first thing to report. `pull` appends up to about so many
-    /// octets that are to be sent, and says false if there are none. `buffer` must not be empty.
+    /// Does what can be done without waiting, up to the first thing to report. `pull` appends up to about the given number
+    /// of octets to send, and returns false if it has none. `buffer` must not be empty.
     pub fn advance(&mut self, buffer: &mut [u8], pull: impl FnMut(usize, &mut BytesMut) -> bool) -> Progress {
         match &mut self.stage {
             Stage::Connecting => return self.finish_connecting(),
@@ -153,7 +153,7 @@ impl Connection {
             self.send_failure = Some(os_text(&error));
             self.clear = BytesMut::new();
             self.plaintext = BytesMut::new();
-            // The end that the peer has sent, or its last words, are there to be read, event or not.
+            // The peer's last words, and its end of the stream, can be read even without an event.
             self.readable = true;
         }
         let progress = self.receive(buffer);
@@ -167,7 +167,7 @@ impl Connection {
         if has_more_to_send { Progress::Again } else { Progress::Idle }
     }
 
-    /// Closes, after as much of what was pulled as the socket takes at once.
+    /// Closes the connection, after writing as much of the pulled octets as the socket takes at once.
     pub fn close(mut self) {
         if self.send_failure.is_some() {
             return;
@@ -204,7 +204,7 @@ impl Connection {
         Progress::ConnectFailed(classify(&failure))
     }
 
-    /// Whether octets can be pulled: not before a handshake is done.
+    /// Returns whether octets can be pulled: not before a handshake is done.
     fn is_open_for_mail(&self) -> bool {
         match &self.stage {
             Stage::Connecting | Stage::NoTls(_) => false,
@@ -213,8 +213,8 @@ impl Connection {
         }
     }
 
-    /// Pulls and writes until the socket takes no more, there is no more, or it is the others' turn. Nothing is pulled
-    /// before all that was pulled earlier is with the kernel: that is the backpressure.
+    /// Pulls and writes until the socket takes no more, there is no more, or it is the others' turn. It pulls only after the
+    /// kernel has taken all that was pulled before: this is the backpressure.
     fn send(&mut self, mut pull: impl FnMut(usize, &mut BytesMut) -> bool) -> io::Result<()> {
         let mut sent = 0;
         while self.writable {
@@ -233,7 +233,7 @@ impl Connection {
                 Stage::Tls(_) => &mut self.plaintext,
                 Stage::Connecting | Stage::Clear | Stage::NoTls(_) => &mut self.clear,
             };
-            // What comes in small pieces, commands and a short message for example, is written at once.
+            // Small pieces, such as commands and a short message, are written together.
             let mut has_more = true;
             while has_more && outgoing.len() < TOGETHER_OCTETS {
                 let before = outgoing.len();
@@ -245,7 +245,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes what was pulled; false if the socket does not take all of it now.
+    /// Writes what was pulled; returns false if the socket does not take all of it now.
     fn flush(&mut self) -> io::Result<bool> {
         while !self.clear.is_empty() {
             match self.socket.write(&self.clear) {
@@ -268,7 +268,7 @@ impl Connection {
         }
     }
 
-    /// Between mails a connection is to cost little.
+    /// Frees empty buffers, so that an idle connection costs little.
     fn release_buffers(&mut self) {
         if self.clear.is_empty() {
             self.clear = BytesMut::new();
@@ -296,7 +296,7 @@ impl Connection {
         }
     }
 
-    /// Sends what reading has made TLS want to send: its part of the handshake, or a key update.
+    /// Sends what TLS wants to send after reading: its part of the handshake, or a key update.
     fn answer_records(&mut self) -> Progress {
         if !self.writable || self.send_failure.is_some() {
             return Progress::Idle;
@@ -319,7 +319,7 @@ impl Connection {
             match self.socket.read(buffer) {
                 Ok(0) => return Progress::Closed(CloseReason::EndOfFile),
                 Ok(count) => {
-                    // Of a stream, less than was asked for is all that there is (epoll(7)).
+                    // A short read of a stream means that there is no more for now (epoll(7)).
                     self.readable = count == buffer.len() || self.is_ending;
                     return Progress::Received(count);
                 }
@@ -348,7 +348,7 @@ fn connect(remote: SocketAddr, local: Option<IpAddr>) -> Result<TcpStream, Conne
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket::socket(family, SockType::Stream, flags, SockProtocol::Tcp)
         .map_err(|e| classify(&e.into()))?;
-    // Commands are written whole, so that holding them back only costs time. Without it, it works too.
+    // Commands are written whole, so delaying them only costs time. The option is not essential.
     let _ = setsockopt(&socket, sockopt::TcpNoDelay, &true);
     if let Some(local) = local {
         bind(&socket, local).map_err(|errno| {
@@ -368,16 +368,16 @@ fn connect(remote: SocketAddr, local: Option<IpAddr>) -> Result<TcpStream, Conne
 }
 
 fn bind(socket: &OwnedFd, local: IpAddr) -> nix::Result<()> {
-    // The port is chosen when the peer is known, so that the ports of one local address are not used up by the number
-    // of connections to all peers together. Where this is unknown, they are.
+    // The kernel chooses the port when the peer is known, so that connections to different peers can share the ports of one
+    // local address. The option is not essential.
     #[cfg(target_os = "linux")]
     let _ = setsockopt(socket, sockopt::IpBindAddressNoPort, &true);
     socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(local, 0)))
 }
 
-/// Whether the kernel has an address to reach `remote` from. EADDRNOTAVAIL means two things: all ports are in use, which
-/// is this machine's trouble, or there is no address of this family, which makes `remote` unreachable. Datagrams do not
-/// run out of ports by connections, so that they tell the one from the other.
+/// Returns whether the kernel has an address to reach `remote` from. EADDRNOTAVAIL means two things: all ports are in use,
+/// which is trouble of this machine, or there is no address of this family, which makes `remote` unreachable. Connections
+/// do not use up the ports of datagrams, so a datagram socket tells the two apart.
 fn has_source_address(remote: SocketAddr) -> bool {
     let any: IpAddr = if remote.is_ipv4() { [0_u8; 4].into() } else { [0_u16; 8].into() };
     match UdpSocket::bind((any, 0)).and_then(|probe| probe.connect(remote)) {

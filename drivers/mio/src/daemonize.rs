@@ -1,9 +1,9 @@
-//! Going into the background, such that the one who starts the daemon learns whether it has started.
+//! Goes into the background, such that the caller learns whether the daemon has started.
 //!
-//! The process that was started stays until the daemon tells it, through a pipe, how the start went: only then it exits,
-//! with status 0 or 1. What the daemon has to say meanwhile goes to the same standard error.
+//! The process that was started waits until the daemon tells it, through a pipe, whether the start succeeded: only then it
+//! exits, with status 0 or 1. The daemon's messages until then go to the same standard error.
 
-// The only place that needs it: a process is duplicated.
+// `fork` is the only unsafe call in the program.
 #![allow(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
@@ -17,9 +17,9 @@ use nix::sys::wait;
 use nix::unistd::{self, ForkResult};
 use thiserror::Error;
 
-/// What the daemon tells when it has started.
+/// Reports that the daemon has started.
 const STARTED: u8 = b'S';
-/// What the daemon tells when it could not start, and has said why.
+/// Reports that the daemon could not start, and has already printed the reason.
 const FAILED: u8 = b'F';
 
 /// Why the daemon could not go into the background.
@@ -28,12 +28,12 @@ pub enum DaemonizeError {
     /// A system call failed.
     #[error("the daemon cannot go into the background: {call} failed: {errno}")]
     Call {
-        /// Which.
+        /// Its name.
         call: &'static str,
-        /// How.
+        /// Its error.
         errno: Errno,
     },
-    /// There is nothing to replace the standard streams with.
+    /// `/dev/null`, which replaces the standard streams, cannot be opened.
     #[error("the daemon cannot go into the background: /dev/null cannot be opened: {0}")]
     Null(io::Error),
 }
@@ -41,12 +41,12 @@ pub enum DaemonizeError {
 /// A daemon that is about to start, in the background or not.
 #[derive(Debug)]
 pub struct Launch {
-    /// To the process that waits for the daemon to start; nothing in the foreground.
+    /// The pipe to the process that waits for the daemon to start; `None` in the foreground.
     waiting: Option<File>,
 }
 
 impl Launch {
-    /// A start in the foreground.
+    /// Starts in the foreground.
     pub fn in_foreground() -> Self {
         Self { waiting: None }
     }
@@ -65,7 +65,7 @@ impl Launch {
         }
         drop(reader);
         unistd::setsid().map_err(failed("setsid"))?;
-        // What is no leader of its session never gets a controlling terminal again.
+        // A process that does not lead its session never gets a controlling terminal again.
         if let ForkResult::Parent { .. } = fork()? {
             process::exit(0);
         }
@@ -94,7 +94,7 @@ impl Launch {
 
     fn tell(&mut self, report: u8) {
         if let Some(mut waiting) = self.waiting.take() {
-            // Whoever waited may be gone; that is no reason not to go on.
+            // The waiting process may have been killed; the daemon goes on.
             let _ = waiting.write_all(&[report]);
         }
     }
@@ -107,7 +107,7 @@ fn fork() -> Result<ForkResult, DaemonizeError> {
     unsafe { unistd::fork() }.map_err(failed("fork"))
 }
 
-/// What the waiting process exits with.
+/// Waits for the report of the daemon, and returns the exit status.
 fn wait_for_start(reader: OwnedFd) -> i32 {
     let mut report = Vec::new();
     let _ = File::from(reader).read_to_end(&mut report);

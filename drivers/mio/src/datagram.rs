@@ -8,35 +8,35 @@ use mio::net::UdpSocket;
 
 use crate::os_error::{classify, os_text};
 
-/// What a turn of [`Query::receive`] came to.
+/// The result of [`Query::receive`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// A datagram of so many octets is in the buffer.
+    /// A datagram of this many octets is in the buffer.
     Datagram(usize),
-    /// The server is unreachable, as far as the network says. The socket goes on.
+    /// The network reports that the server is unreachable. The socket stays usable.
     Failed(ConnectError),
-    /// Nothing before the socket's next event.
+    /// There is nothing to do before the socket's next event.
     Idle,
 }
 
-/// A socket of its own for each query, connected to its server: the kernel refuses what others send, and tells when the
-/// server's host answers that nobody listens there.
+/// The socket of one query, connected to its server: the kernel drops datagrams from other addresses, and reports if the
+/// server's host answers that the port is closed.
 #[derive(Debug)]
 pub struct Query {
     socket: UdpSocket,
     server: SocketAddr,
-    /// The socket may hold more: its events come once only (edge-triggered).
+    /// Whether the socket may hold more: its events come only once (edge-triggered).
     readable: bool,
 }
 
 impl Query {
-    /// Sends a datagram from a fresh socket whose port the kernel draws (RFC 5452 section 9.2).
+    /// Sends a datagram from a new socket whose port the kernel chooses at random (RFC 5452 section 9.2).
     pub fn send(server: SocketAddr, octets: &[u8]) -> Result<Self, ConnectError> {
         let any: IpAddr = if server.is_ipv4() { [0_u8; 4].into() } else { [0_u16; 8].into() };
         let socket = UdpSocket::bind(SocketAddr::new(any, 0))
             .and_then(|socket| socket.connect(server).map(|()| socket))
             .map_err(|error| {
-                // Here no port is missing, but an address of this family: the server is out of reach.
+                // Not the port is missing, but a local address of this family: the server is unreachable.
                 let is_unreachable = error.kind() == io::ErrorKind::AddrNotAvailable;
                 if is_unreachable { ConnectError::Remote(os_text(&error)) } else { classify(&error) }
             })?;
@@ -44,22 +44,22 @@ impl Query {
         Ok(Self { socket, server, readable: false })
     }
 
-    /// Where the datagrams come from.
+    /// Returns the server, which the datagrams come from.
     pub fn server(&self) -> SocketAddr {
         self.server
     }
 
-    /// For the registration with the poll; only reading is to be watched.
+    /// Returns the socket for its registration with the poll, for reading only.
     pub fn source(&mut self) -> &mut UdpSocket {
         &mut self.socket
     }
 
-    /// The socket had an event.
+    /// Takes in an event of the socket.
     pub fn on_event(&mut self) {
         self.readable = true;
     }
 
-    /// Takes one datagram. What is longer than `buffer` is cut.
+    /// Receives one datagram. A longer one than `buffer` is cut.
     pub fn receive(&mut self, buffer: &mut [u8]) -> Arrival {
         while self.readable {
             match self.socket.recv(buffer) {

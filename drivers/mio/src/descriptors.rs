@@ -1,15 +1,15 @@
-//! How many connections the system lets this process have.
+//! Computes how many connections the limit of open files allows.
 
 use std::io;
 
 use cmail_delivery::resolver::CONCURRENT_QUESTIONS_LIMIT;
 use nix::sys::resource::{self, Resource};
 
-/// Descriptors that are not the network's: the database with what SQLite opens beside it, lock, log, poll, watch, signals,
-/// and files that are read for a moment, with some to spare.
+/// Descriptors that are not used for the network: the database and the files that SQLite opens beside it, lock, log, poll,
+/// watch, signals, and files that are read briefly, with some to spare.
 const OWN_RESERVE: u64 = 32;
 
-/// The part of what is left that name servers may take: one in so many. They never need more than
+/// One in this many of the remaining descriptors is reserved for questions to name servers. They never need more than
 /// [`CONCURRENT_QUESTIONS_LIMIT`].
 const RESOLVER_SHARE: u64 = 4;
 
@@ -22,7 +22,7 @@ pub fn raise_limit() -> io::Result<u64> {
     Ok(hard)
 }
 
-/// How many connections at once leave enough of `limit` descriptors for everything else; at least one.
+/// Returns how many connections at once leave enough of `limit` descriptors for everything else; at least one.
 pub fn connections_within(limit: u64) -> u32 {
     let network = limit.saturating_sub(OWN_RESERVE);
     let questions = u64::try_from(CONCURRENT_QUESTIONS_LIMIT).unwrap_or(u64::MAX);

@@ -1,8 +1,8 @@
-//! The engine of the program: the database, the network and the dispatcher between them, put together.
+//! Puts the database, the network and the dispatcher between them together.
 //!
-//! Another program can have it inside: it loads a [`Config`], goes through [`Engine::prepare`], [`Engine::lock`] and
-//! [`LockedEngine::open`], and lets a thread call [`OpenEngine::run`] with a [`Shell`] whose signals are [`controlled`](crate::signals::Signals::controlled).
-//! The example `demo` does.
+//! Another program can embed the engine: it loads a [`Config`], calls [`Engine::prepare`], [`Engine::lock`] and
+//! [`LockedEngine::open`], and lets a thread call [`OpenEngine::run`] with [`EngineParts`] whose signals are
+//! [`controlled`](crate::signals::Signals::controlled), as the example `demo` does.
 
 use std::io;
 use std::net::IpAddr;
@@ -28,16 +28,16 @@ use crate::store::{
 use crate::system::System;
 use crate::tls::{TlsContext, TrustError};
 
-/// How long an attempt to open the database at the start waits for locks, until it is asked again whether to wait.
+/// How long one attempt to open the database at the start waits for locks.
 const LOCK_ATTEMPT: Duration = Duration::from_millis(200);
 
-/// The least pause between two such attempts, should they fail at once.
+/// The pause between two such attempts, in case they fail at once.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the engine does not start, or why it stopped.
 #[derive(Debug, Error)]
 pub enum EngineError {
-    /// The database cannot be worked on.
+    /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The database cannot be created.
@@ -52,15 +52,15 @@ pub enum EngineError {
     /// The trusted certificates cannot be read.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// A one-shot pass could not be brought to its end.
+    /// A single pass could not be completed.
     #[error(
         "the database keeps failing, so the pass ends; correct what the lines before this one name, and repeat it"
     )]
     GaveUp,
-    /// It could not go on.
+    /// The event loop failed.
     #[error(transparent)]
     Loop(#[from] LoopError),
-    /// What was asked of the database is not done in time.
+    /// The database did not finish its work in time.
     #[error(
         "the database does not answer, so the program ends without waiting for it: check whether its disk hangs; the \
          lines before this one name what may not be recorded"
@@ -69,7 +69,7 @@ pub enum EngineError {
     /// The system refuses what every process needs.
     #[error("{what}: {source}")]
     System {
-        /// What was to be done, as the beginning of a sentence.
+        /// What failed, as the beginning of a sentence.
         what: &'static str,
         /// What the system says.
         source: io::Error,
@@ -80,29 +80,29 @@ fn refused(what: &'static str) -> impl FnOnce(io::Error) -> EngineError {
     move |source| EngineError::System { what, source }
 }
 
-/// Whether the database can be worked on, and what is odd about it, as a sentence. Changes nothing.
+/// Checks that the database can be worked on, and returns a warning about it, if there is one. Changes nothing.
 pub fn check_database(path: &Path) -> Result<Option<String>, EngineError> {
     Ok(store::check(path)?.map(|warning| warning.to_string()))
 }
 
-/// Whether conversations can be recorded, if they are to be. Changes nothing.
+/// Checks that conversations can be recorded, if the configuration asks for that. Changes nothing.
 pub fn check_record(config: &Config) -> Result<(), EngineError> {
     recorder(config)?;
     Ok(())
 }
 
-/// Creates the database, for `group` if there is one, and says what was created. Its owner is the user of this process.
+/// Creates the database, for `group` if it is given, and returns a description of it. Its owner is the user of this process.
 pub fn create_database(path: &Path, group: Option<Gid>) -> Result<String, EngineError> {
     Ok(store::initdb(path, group)?.to_string())
 }
 
-/// What has to be read before privileges are dropped.
+/// An engine that has read what must be read before privileges are dropped.
 #[derive(Debug)]
 pub struct Engine {
     tls: TlsContext,
 }
 
-/// An engine whose database no other process works on.
+/// An engine that has locked its database, so that no other process works on it.
 #[derive(Debug)]
 pub struct LockedEngine {
     tls: TlsContext,
@@ -111,7 +111,7 @@ pub struct LockedEngine {
     lock: DatabaseLock,
 }
 
-/// An engine with its database and everything else that it needs of the system.
+/// An engine that has opened its database, and has everything else that it needs from the system.
 #[derive(Debug)]
 pub struct OpenEngine {
     kernel: Kernel,
@@ -119,29 +119,29 @@ pub struct OpenEngine {
     local: LocalAddresses,
     store: StoreHandle,
     recorder: Option<Recorder>,
-    /// The last one, so that nobody else works on the database before the thread has let go of it.
+    /// The last field, so that the lock is released after the thread has closed the database.
     lock: DatabaseLock,
 }
 
-/// What a running engine is given.
+/// Everything else that an engine needs to run.
 #[derive(Debug)]
-pub struct Shell {
+pub struct EngineParts {
     /// The configuration.
     pub config: Config,
-    /// What is to be done.
+    /// Whether to run as a daemon, or for one pass.
     pub mode: Mode,
-    /// `/etc/hosts`, as it was at the start.
+    /// The content of `/etc/hosts` at the start.
     pub hosts: Hosts,
-    /// What the system says.
+    /// The system's files, to be reread after changes.
     pub system: System,
-    /// What decides everything that is random.
+    /// The seed of everything random.
     pub seed: [u8; 32],
-    /// The signals, already taken.
+    /// The signals, already blocked.
     pub signals: Signals,
     /// The log.
     pub log: Log,
-    /// The pid file, which is removed when this is dropped: to be done while the database is still locked, because
-    /// after that the file may be another daemon's.
+    /// The pid file. Dropping it removes the file, which must happen while the database is still locked: after that, the
+    /// file may be another daemon's.
     pub pid_file: Option<PidFile>,
 }
 
@@ -151,7 +151,7 @@ impl Engine {
         Ok(Self { tls: TlsContext::load(config.trust_file.as_deref())? })
     }
 
-    /// Locks the database, as the user whom the daemon runs as. What is no database gets no lock file beside it.
+    /// Locks the database, as the user that the daemon runs as. A file that is not a database gets no lock file.
     pub fn lock(self, config: &Config) -> Result<LockedEngine, EngineError> {
         let recorder = recorder(config)?;
         let database = DatabaseFile::open(&config.database)?;
@@ -162,13 +162,17 @@ impl Engine {
 }
 
 impl LockedEngine {
-    /// Opens the database, and starts the thread that works on it. As long as another program keeps the database locked,
-    /// `wait_on` is asked a few times a second whether to wait. After this nothing is missing that a start could fail for.
-    pub fn open(self, config: &Config, wait_on: &mut dyn FnMut() -> bool) -> Result<OpenEngine, EngineError> {
+    /// Opens the database, and starts the thread that works on it. While another program keeps the database locked, calls
+    /// `keep_waiting` a few times a second to decide whether to wait. No later step of a start can fail.
+    pub fn open(
+        self,
+        config: &Config,
+        keep_waiting: &mut dyn FnMut() -> bool,
+    ) -> Result<OpenEngine, EngineError> {
         let Self { tls, recorder, database, lock } = self;
         let database = loop {
             match Database::open(Arc::clone(&database), LOCK_ATTEMPT) {
-                Err(OpenError::Busy(_)) if wait_on() => std::thread::sleep(LOCK_PAUSE),
+                Err(OpenError::Busy(_)) if keep_waiting() => std::thread::sleep(LOCK_PAUSE),
                 opened => break opened?,
             }
         };
@@ -180,23 +184,23 @@ impl LockedEngine {
 }
 
 impl OpenEngine {
-    /// Works until there is nothing more to do, or until a signal says so.
-    pub fn run(self, shell: Shell) -> Result<Summary, EngineError> {
+    /// Runs until a single pass is over, or until a signal asks to stop.
+    pub fn run(self, parts: EngineParts) -> Result<Summary, EngineError> {
         let Self { kernel, tls, local, store, recorder, lock } = self;
-        let Shell { config, mode, hosts, system, seed, signals, log, pid_file } = shell;
+        let EngineParts { config, mode, hosts, system, seed, signals, log, pid_file } = parts;
         let mut dispatcher = Dispatcher::new(kernel.now(), config.settings, hosts, mode, seed);
         let mut event_loop = EventLoop::new(kernel, (tls, local), store, signals, log, system)
             .map_err(refused("cannot wait for signals and for changes of the database"))?;
         event_loop.record(recorder);
         let result = event_loop.run(&mut dispatcher);
-        // What was submitted is done before anybody else may work on the database.
+        // The database finishes what was submitted before another process may work on it.
         let is_done = event_loop.finish();
-        // The pid file goes first: whoever gets the lock next may write it.
+        // The pid file goes first: the next holder of the lock may write it.
         drop(pid_file);
         if is_done {
             drop(lock);
         } else {
-            // The thread may still come back and write. The lock goes with the process.
+            // The thread may still write later, so the lock is kept until the process ends.
             std::mem::forget(lock);
         }
         if let Err(error) = result {
@@ -212,13 +216,13 @@ impl OpenEngine {
     }
 }
 
-/// What records conversations, if something does.
+/// Returns the recorder of conversations, if the configuration asks for one.
 fn recorder(config: &Config) -> Result<Option<Recorder>, RecordError> {
     let directory = config.record.as_deref().map(RecordDirectory::open).transpose()?;
     Ok(directory.map(|directory| Recorder::new(directory, &config.settings)))
 }
 
-/// Where mail is sent from.
+/// Returns the local addresses that mail is sent from.
 fn local_addresses(config: &Config) -> LocalAddresses {
     let mut local = LocalAddresses::default();
     for address in &config.bind {

@@ -1,5 +1,5 @@
-//! The only place that waits. Everything that happens comes in here and goes to the dispatcher, one thing after the
-//! other; whatever the dispatcher asks for then is done before the next thing.
+//! The event loop, the only place that waits. It passes everything that happens to the dispatcher, one event at a time, and
+//! does what the dispatcher asks for before the next event.
 
 mod kernel;
 mod outbox;
@@ -27,23 +27,22 @@ use crate::sockets::{LocalAddresses, Sockets, Turn};
 use crate::system::{Occasion, System, SystemNews};
 use crate::tls::TlsContext;
 
-/// How much older than the time itself the clock may be that deadlines are judged by. What was set by an older one could
+/// How far the time that deadlines are judged by may lag behind the clock. A deadline that was set by an older time could
 /// have passed before it began.
 const STALE_AFTER: Duration = Duration::from_secs(1);
 
-/// Answers of the outbox that are taken before the sockets have their turn.
+/// Answers of the outbox that are handled before it is the sockets' turn.
 const REPLIES_PER_ITERATION: usize = 64;
 
-/// The shortest wait after a deadline that was dealt with and stands still, so that no mistake anywhere keeps the
-/// processor busy.
+/// The shortest wait after a timeout whose deadline did not move, so that no bug keeps the processor busy.
 const OVERDUE_WAIT_MS: u64 = 1;
 
-/// How long the outbox's files are left alone after a commit was begun: what this process writes itself shows there as
-/// well, many times for each commit. While it writes nothing, every change is looked at at once.
+/// How long events of the outbox's files are ignored after a commit begins: the writes of this process cause many of them
+/// for each commit. While it writes nothing, every change is handled at once.
 const OUTBOX_REST: Duration = Duration::from_millis(10);
 
-/// How long after it was asked to stop the program waits for the database. The dispatcher has given up before, and the last
-/// lines are to be written within the 5 s that an end may take.
+/// How long after the request to stop the program waits for the database. The dispatcher gives up earlier, and the last
+/// lines of the log must be written within the 5 s that stopping may take.
 const END_LIMIT: Duration = Duration::from_millis(4850);
 
 const SIGNALS: Token = Token(1);
@@ -60,7 +59,7 @@ pub struct EventLoop<O> {
     log: Log,
     system: System,
     woken: Woken,
-    /// When the outbox's files may be looked at again.
+    /// When events of the outbox's files are handled again.
     outbox_rest_end: std::time::Instant,
     deadlines: Deadlines,
     recorder: Option<Recorder>,
@@ -73,16 +72,15 @@ pub struct EventLoop<O> {
 /// Which deadlines may be judged.
 #[derive(Debug, Default)]
 struct Deadlines {
-    /// Everything that had come in by then has been taken in, so that no deadline up to then was met without being noticed.
-    /// Nothing if that is not known.
+    /// All events up to this time have been read, so deadlines up to it can be judged. `None` if that is not known.
     settled: Option<Now>,
-    /// They were left for the next iteration, because so much time had passed since then.
+    /// They were put off to the next iteration, because handling the events took too long.
     is_put_off: bool,
-    /// One has just been dealt with.
+    /// A timeout has just been handled.
     is_after_timeout: bool,
 }
 
-/// What the poll has told of and was not looked at yet.
+/// Sources that the poll reported, and that were not read yet.
 #[derive(Debug)]
 struct Woken {
     store: bool,
@@ -95,8 +93,8 @@ struct Woken {
 enum Flow {
     GoOn,
     Drained,
-    /// Nobody answers for the outbox any more.
-    Deserted,
+    /// The outbox has ended and answers no more.
+    OutboxEnded,
 }
 
 /// Why the loop cannot go on.
@@ -105,16 +103,16 @@ pub enum LoopError {
     /// The poll fails.
     #[error("cannot poll for events: {0}")]
     Poll(#[from] io::Error),
-    /// Nobody answers for the outbox any more.
+    /// The outbox has ended and answers no more.
     #[error(
         "the thread that works on the database has ended because of a bug in this program, which cannot go on without \
          it; restart the program, and report the lines of the log before this one"
     )]
-    Deserted,
+    OutboxEnded,
 }
 
 impl<O: Outbox> EventLoop<O> {
-    /// A loop without connections.
+    /// Creates a loop without connections.
     pub fn new(
         kernel: Kernel,
         (tls, local): (TlsContext, LocalAddresses),
@@ -133,7 +131,7 @@ impl<O: Outbox> EventLoop<O> {
             signals,
             log,
             system,
-            // What came before the registration had no event.
+            // Whatever came before the registration caused no event.
             woken: Woken { store: true, signals: true, outbox: false },
             outbox_rest_end: std::time::Instant::now(),
             deadlines: Deadlines::default(),
@@ -143,28 +141,28 @@ impl<O: Outbox> EventLoop<O> {
         })
     }
 
-    /// Lets everything be seen by a recorder, or by none.
+    /// Shows everything that happens to `recorder` from now on, if it is given.
     pub fn record(&mut self, recorder: Option<Recorder>) {
         self.recorder = recorder;
     }
 
-    /// Runs until the dispatcher has nothing left to do. Fails only if the poll does, or if the outbox ends.
+    /// Runs until the dispatcher has nothing left to do. Fails only if the poll fails or the outbox ends.
     pub fn run(&mut self, dispatcher: &mut Dispatcher) -> Result<(), LoopError> {
         let mut flow = self.carry_out(dispatcher);
         loop {
             match flow {
                 Flow::GoOn => flow = self.iterate(dispatcher)?,
                 Flow::Drained => return Ok(()),
-                Flow::Deserted => return Err(LoopError::Deserted),
+                Flow::OutboxEnded => return Err(LoopError::OutboxEnded),
             }
         }
     }
 
-    /// Waits until the outbox has done what it was asked, but not for long after the end was asked for; whether it has.
+    /// Waits until the outbox has done what was submitted, but not for long after a request to stop. Returns whether it has.
     pub fn finish(self) -> bool {
         let Self { outbox, mut signals, mut stop_asked_at, .. } = self;
         outbox.shut_down(|| {
-            // Nothing else is done on a signal any more.
+            // Other signals have no effect any more.
             if signals.drain().contains(&Signal::Terminate) {
                 stop_asked_at.get_or_insert_with(std::time::Instant::now);
             }
@@ -174,7 +172,7 @@ impl<O: Outbox> EventLoop<O> {
 
     fn iterate(&mut self, dispatcher: &mut Dispatcher) -> io::Result<Flow> {
         self.gather(self.wait(dispatcher))?;
-        // What came in counts before a deadline that passed in the same moment.
+        // Events come before a deadline that passed at the same moment.
         for step in [
             Self::take_signals,
             Self::look_at_system,
@@ -190,7 +188,7 @@ impl<O: Outbox> EventLoop<O> {
         Ok(Flow::GoOn)
     }
 
-    /// Takes in everything that the kernel has, after it was waited for.
+    /// Waits for the kernel, and reads all events that it has.
     fn gather(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let Self { kernel, woken, sockets, .. } = self;
         self.deadlines.settled = None;
@@ -203,7 +201,7 @@ impl<O: Outbox> EventLoop<O> {
         Ok(())
     }
 
-    /// How long to wait for the kernel; nothing for as long as it takes.
+    /// Returns how long to wait for the kernel; `None` for as long as it takes.
     fn wait(&self, dispatcher: &Dispatcher) -> Option<Duration> {
         if self.sockets.is_busy() || self.woken.store || self.woken.signals {
             return Some(Duration::ZERO);
@@ -231,7 +229,7 @@ impl<O: Outbox> EventLoop<O> {
                 Signal::Hangup => {
                     self.log.reopen();
                     info!("asked to reread resolv.conf, hosts and the trusted certificates");
-                    let news = self.system.read(Occasion::Order);
+                    let news = self.system.read(Occasion::Request);
                     self.take_system_news(dispatcher, news)
                 }
                 Signal::ReopenLog => {
@@ -280,18 +278,18 @@ impl<O: Outbox> EventLoop<O> {
     }
 
     fn take_outbox(&mut self, dispatcher: &mut Dispatcher) -> Flow {
-        // Whether another process has written is found out by the thread that answers.
+        // The thread that answers finds out whether another process has written.
         let may_have_changed = self.woken.outbox || self.woken.store;
         if self.woken.outbox && self.outbox_rest().is_zero() {
             self.woken.outbox = false;
-            self.outbox.take_in_touch();
+            self.outbox.drain_watch();
         }
         if self.woken.store {
             for _ in 0..REPLIES_PER_ITERATION {
                 let Some((request, reply)) = self.outbox.poll_reply() else {
                     self.woken.store = false;
                     if self.outbox.has_ended() {
-                        return Flow::Deserted;
+                        return Flow::OutboxEnded;
                     }
                     break;
                 };
@@ -322,7 +320,7 @@ impl<O: Outbox> EventLoop<O> {
                     let now = self.kernel.now();
                     if let Some(recorder) = &mut self.recorder {
                         recorder.transmitted(now);
-                        // What was pulled in this turn comes before what was received in it.
+                        // Octets that were pulled in this turn come before those that were received in it.
                         while let Some(output) = dispatcher.poll_output() {
                             recorder.output(dispatcher, &output);
                             self.recorded.push_back(output);
@@ -332,7 +330,7 @@ impl<O: Outbox> EventLoop<O> {
                     dispatcher.handle_input(now, input);
                 }
             }
-            // After each: what is received next may already belong to TLS.
+            // After each turn: what is received next may already belong to TLS.
             if self.carry_out(dispatcher) == Flow::Drained {
                 return Flow::Drained;
             }
@@ -345,7 +343,7 @@ impl<O: Outbox> EventLoop<O> {
         let due = dispatcher.poll_timeout().filter(|(deadline, _)| *deadline <= now.monotonic);
         let Some((deadline, _)) = due else { return Flow::GoOn };
         let age = self.kernel.now().monotonic.saturating_duration_since(now.monotonic);
-        // If everything takes so long, it has to be done all the same.
+        // Put off only once: if each iteration takes this long, deadlines must be judged all the same.
         self.deadlines.is_put_off = age > STALE_AFTER && !self.deadlines.is_put_off;
         if self.deadlines.is_put_off {
             return Flow::GoOn;
@@ -367,7 +365,7 @@ impl<O: Outbox> EventLoop<O> {
         self.carry_out(dispatcher)
     }
 
-    /// Does everything that the dispatcher asks for. Nothing is answered in here, so that nothing recurs.
+    /// Does everything that the dispatcher asks for. Answers go to the dispatcher later, so that there is no recursion.
     fn carry_out(&mut self, dispatcher: &mut Dispatcher) -> Flow {
         let mut flow = Flow::GoOn;
         while let Some(output) = self.next_output(dispatcher) {
@@ -385,7 +383,7 @@ impl<O: Outbox> EventLoop<O> {
                         self.outbox_rest_end = std::time::Instant::now() + OUTBOX_REST;
                     }
                     self.outbox.submit(request, what);
-                    // The answer may be there already, for which nobody wakes the loop.
+                    // The answer may be ready at once, and then nothing wakes the loop.
                     self.woken.store = true;
                 }
                 Output::Event(event) => tell(&event),

@@ -1,4 +1,4 @@
-//! `/etc/hosts`, which is consulted for the names of relays.
+//! Reads `/etc/hosts`, which is consulted for the names of relays.
 
 use std::fs;
 use std::io;
@@ -8,10 +8,10 @@ use std::path::Path;
 use cmail_delivery::address::Domain;
 use cmail_delivery::settings::Hosts;
 
-/// Where it is.
+/// The path of the file.
 pub const PATH: &str = "/etc/hosts";
 
-/// Reads the file at `path`; a missing one says nothing, and is no error.
+/// Reads the file at `path`; a missing one counts as empty.
 pub fn read(path: &Path) -> io::Result<Hosts> {
     match fs::read(path) {
         Ok(octets) => Ok(parse(&octets)),
@@ -20,8 +20,8 @@ pub fn read(path: &Path) -> io::Result<Hosts> {
     }
 }
 
-/// Parses the octets of the file: an address and its names per line. What is not understood is skipped, and so are
-/// addresses with a scope, which have no meaning elsewhere.
+/// Parses the octets of the file: an address and its names per line. Invalid lines are skipped, and so are addresses with a
+/// scope, which are valid on one link only.
 pub fn parse(octets: &[u8]) -> Hosts {
     let mut hosts = Hosts::new();
     for line in String::from_utf8_lossy(octets).lines() {

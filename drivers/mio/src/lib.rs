@@ -19,6 +19,7 @@ pub mod pid_file;
 pub mod privileges;
 pub mod record;
 pub mod resolv_conf;
+mod shown;
 pub mod signals;
 pub mod sockets;
 pub mod startup;

@@ -8,16 +8,16 @@ use log::{info, warn};
 use crate::daemonize::Launch;
 use crate::signals::Signals;
 
-/// How long a pass waits. Somebody waits for it, too.
+/// How long a single pass waits: the user waits for its end.
 const PASS_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long the daemon waits before it says so: most locks last for a moment.
+/// How long the daemon waits before it logs that it waits: most locks are short.
 const NOTICE: Duration = Duration::from_secs(1);
 
-/// Decides how long the database is waited for.
+/// Decides how long to wait for a locked database.
 ///
-/// The daemon waits for as long as it takes, or until a signal asks it to stop. Its start has not failed, so the process that has
-/// started it is told of success: it must neither hang nor report a failure of a daemon that is there and will work.
+/// The daemon waits for as long as it takes, or until a signal asks it to stop. It reports success to the process that
+/// started it, because that must neither hang nor report a failure of a daemon that is running.
 #[derive(Debug)]
 pub(crate) struct LockWait<'a> {
     database: &'a Path,
@@ -46,8 +46,8 @@ impl<'a> LockWait<'a> {
     }
 
     /// Decides whether to go on waiting. To be called a few times a second.
-    pub(crate) fn wait_on(&mut self) -> bool {
-        if self.signals.ask_for_end() {
+    pub(crate) fn keep_waiting(&mut self) -> bool {
+        if self.signals.check_for_terminate() {
             self.stage = Stage::AskedToStop;
             return false;
         }
@@ -69,14 +69,14 @@ impl<'a> LockWait<'a> {
         true
     }
 
-    /// Says that the wait is over, if it was said that there is one.
+    /// Logs that the wait is over, if its beginning was logged.
     pub(crate) fn succeed(&self) {
         if self.stage == Stage::Told {
             info!("the database {} is not locked any more", self.database.display());
         }
     }
 
-    /// Whether the wait ended because the program was asked to stop.
+    /// Returns whether the wait ended because the program was asked to stop.
     pub(crate) fn is_asked_to_stop(&self) -> bool {
         self.stage == Stage::AskedToStop
     }

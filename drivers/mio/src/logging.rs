@@ -1,9 +1,9 @@
 //! The log: one line per message, on standard error or appended to a file.
 //!
-//! A thread of its own writes it, so that neither a disk that hangs nor standard error that is not read holds up the
-//! daemon. What does not find room meanwhile, and what cannot be written, is lost, counted, and told of in a later line.
-//! Before there is that thread lines are written at once, as are those of a panic. No environment variable changes what
-//! is logged: that is up to the directive `verbosity`.
+//! A separate thread writes it, so that neither a hanging disk nor an unread standard error holds up the daemon. Lines that
+//! find no room meanwhile, or cannot be written, are lost; a later line counts them. Before the thread starts, lines are
+//! written at once, and so are those of a panic. No environment variable changes what is logged: only the directive
+//! `verbosity` does.
 
 mod file;
 mod line;
@@ -31,13 +31,13 @@ pub use self::place::PlaceError;
 use self::queue::{Entry, Queue};
 use self::sink::{Sink, dropped, write_within};
 
-/// How long a line that is written at once waits for a reader, and the end of the program for the thread.
+/// How long a line that is written at once waits for a reader, and how long the program waits for the thread at its end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The verbosity that shows all input and output, whatever its length.
+/// The verbosity that logs lines of any length.
 const WHOLE_LINES_VERBOSITY: u8 = 4;
 
-/// Why there is no log.
+/// Why the log cannot be used.
 #[derive(Debug, Error)]
 pub enum LogError {
     /// The log file cannot be opened.
@@ -67,18 +67,18 @@ pub struct Log {
 
 #[derive(Debug)]
 struct Shared {
-    /// Nothing on standard error.
+    /// `None` on standard error.
     file: Option<LogFile>,
-    /// What is written to now. The lock is held for no longer than it takes to copy it.
+    /// The open file. The lock is held only to copy or replace it.
     open: Mutex<Arc<File>>,
-    /// Where lines go at once, as long as there is no thread.
+    /// Where lines are written at once, before the thread starts.
     sink: Mutex<Option<Sink>>,
     queue: Queue,
 }
 
 impl Log {
-    /// Opens the log file, if there is one, and sends what is logged there from now on. `owner` is whom a file of root
-    /// is given to, if root is going to become somebody else.
+    /// Opens the log file, if `path` names one, or else standard error, and logs there from now on. Files that root creates
+    /// are given to `owner`.
     pub fn install(path: Option<&Path>, verbosity: u8, owner: Option<Owner>) -> Result<Self, LogError> {
         let log = Self::open(path, owner)?;
         log.builder(verbosity).try_init()?;
@@ -89,7 +89,7 @@ impl Log {
         let file = path.map(|path| LogFile::new(path, owner));
         let open = match &file {
             Some(file) => file.open()?,
-            // A descriptor of its own: the lock of `io::stderr` would be held for as long as nobody reads.
+            // A separate descriptor: a blocked write would hold the lock of `io::stderr`.
             None => io::stderr().as_fd().try_clone_to_owned().map_err(LogError::StandardError)?.into(),
         };
         let open = Arc::new(open);
@@ -98,12 +98,12 @@ impl Log {
         Ok(Self { shared: Arc::new(Shared { file, open, sink, queue: Queue::default() }) })
     }
 
-    /// Whether a log file could be opened. Changes nothing.
+    /// Checks that a log file could be opened. Changes nothing.
     pub fn check(path: &Path) -> Result<(), LogError> {
         LogFile::new(path, None).check()
     }
 
-    /// What is logged, and how it looks.
+    /// Configures which records are logged, and in what format.
     fn builder(&self, verbosity: u8) -> Builder {
         let (own, foreign) = match verbosity {
             0 => (LevelFilter::Warn, LevelFilter::Error),
@@ -124,8 +124,8 @@ impl Log {
         builder
     }
 
-    /// Has a thread write from now on what is logged. Threads do not survive a fork, and one that waits for a disk would
-    /// hold up the change of its user: so this comes after both.
+    /// Starts the thread that writes the log from now on. To be called after the fork, which threads do not survive, and
+    /// after the change of the user, which a thread that waits for a disk would hold up.
     pub fn start_thread(&self) -> Result<(), LogError> {
         let Some(mut sink) = lock(&self.shared.sink).take() else { return Ok(()) };
         sink.wait_for_readers();
@@ -135,13 +135,13 @@ impl Log {
         Ok(())
     }
 
-    /// Whether the log is a file, and not standard error.
+    /// Returns whether the log is a file, not standard error.
     pub fn is_file(&self) -> bool {
         self.shared.file.is_some()
     }
 
-    /// Has the log file opened again, which may have been moved away, after everything is written that was logged
-    /// before. Where it cannot be opened a line of the log says so, and the old one goes on.
+    /// Reopens the log file, which may have been moved away, after everything that was logged before is written. If it
+    /// cannot be opened, a line of the log says so, and the log goes on in the old file.
     pub fn reopen(&self) {
         match &mut *lock(&self.shared.sink) {
             Some(sink) => self.shared.reopen(sink),
@@ -149,12 +149,12 @@ impl Log {
         }
     }
 
-    /// Waits until everything is written, for no longer than a second.
+    /// Waits until everything is written, but at most a second.
     pub fn finish(&self) {
         self.shared.queue.drain(PATIENCE);
     }
 
-    /// Has panics told in one line, in the log and on standard error, by whichever thread they happen in.
+    /// Reports panics of any thread in one line, in the log and on standard error.
     pub fn report_panics(&self) {
         let shared = Arc::clone(&self.shared);
         std::panic::set_hook(Box::new(move |info| shared.tell_panic(info)));
@@ -162,7 +162,7 @@ impl Log {
 }
 
 impl Shared {
-    /// The thread that writes.
+    /// Runs the thread that writes.
     fn write_for_ever(&self, mut sink: Sink) {
         loop {
             match self.queue.take() {
@@ -190,7 +190,7 @@ impl Shared {
         }
     }
 
-    /// Writes at once, and past every lock, since the panic may have happened under any of them.
+    /// Writes at once, and waits for no lock, because the panic may have happened while one was held.
     fn tell_panic(&self, info: &PanicHookInfo<'_>) {
         let payload = info.payload();
         let message = payload.downcast_ref::<&str>().copied();
@@ -212,8 +212,7 @@ impl Shared {
     }
 }
 
-/// Says something on standard error, on one line, with the name of the program. Where nobody reads it for a second it is
-/// left at that: then nobody is left to tell.
+/// Prints a line on standard error, with the name of the program. Gives up if it is not read for a second.
 pub fn say(text: &str) {
     let line = format!("cmail-dispatchd: {}\n", OneLine(text));
     if let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() {
@@ -221,7 +220,7 @@ pub fn say(text: &str) {
     }
 }
 
-/// The writer that the logger owns, which hands over one whole line at a time.
+/// The writer of the logger, which writes one whole line at a time.
 struct Writer(Arc<Shared>);
 
 impl io::Write for Writer {
@@ -326,8 +325,8 @@ mod tests {
         assert_eq!(lines[1], "WARN  still here");
     }
 
-    /// Panics with a hook that is no business of the other tests: [`a_panic_is_one_line_on_standard_error_and_in_the_log`]
-    /// runs it in a process of its own.
+    /// Panics with a hook that must not disturb other tests: [`a_panic_is_one_line_on_standard_error_and_in_the_log`] runs it
+    /// in a separate process.
     #[test]
     #[ignore = "it panics, as its parent wants"]
     fn panics_for_its_parent() {

@@ -1,11 +1,11 @@
-//! Errors of sockets: what they are called, and whose fault they are.
+//! Describes errors of sockets, and tells local trouble from failures of the peer.
 
 use std::io;
 
 use cmail_delivery::io::ConnectError;
 use nix::errno::Errno;
 
-/// What the system says about an error, without numbers and file names.
+/// Returns the system's description of an error, without numbers and file names.
 pub fn os_text(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(code) => Errno::from_raw(code).desc().to_owned(),
@@ -13,7 +13,7 @@ pub fn os_text(error: &io::Error) -> String {
     }
 }
 
-/// Whose fault an error of a socket is. What this machine lacks is no failure of any mail.
+/// Tells whether an error is the peer's or this machine's. If this machine lacks resources, no mail has failed.
 pub fn classify(error: &io::Error) -> ConnectError {
     let is_local = match error.raw_os_error().map(Errno::from_raw) {
         Some(

@@ -1,7 +1,7 @@
-//! The file that tells the daemon's process id.
+//! The file with the daemon's process id.
 //!
-//! It is opened while there are privileges, but not touched before the daemon knows that it is the only one: until then
-//! what stands in it may be the id of another daemon.
+//! It is opened while there are privileges, but not changed before the daemon holds the lock of the database: until then
+//! it may contain the id of another daemon.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, Write as _};
@@ -15,10 +15,10 @@ use thiserror::Error;
 
 use crate::access::could_write;
 
-/// The permissions of a new pid file: everybody may read it.
+/// The permissions of a new pid file: all users may read it.
 const FILE_MODE: u32 = 0o644;
 
-/// Why there is no pid file.
+/// Why the pid file cannot be used.
 #[derive(Debug, Error)]
 pub enum PidFileError {
     /// It cannot be opened or created.
@@ -29,7 +29,7 @@ pub enum PidFileError {
         /// What the system says.
         source: io::Error,
     },
-    /// A symbolic link, a file that has another name too, a device or the like.
+    /// It is a symbolic link, a file with a second name, a device or the like.
     #[error("the pid file {path} is not a regular file with a single name; remove it", path = .path.display())]
     NotAFile {
         /// Its path.
@@ -62,7 +62,7 @@ impl PidFile {
             Some(Errno::ELOOP) => PidFileError::NotAFile { path: path.to_owned() },
             Some(_) | None => failed(source),
         };
-        // A link that somebody else has put there could lead root to any file.
+        // A symbolic link of another user could lead root to any file.
         let mut options = OpenOptions::new();
         options.write(true).mode(FILE_MODE).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
         let (file, is_own) = match options.clone().create_new(true).open(path) {
@@ -72,7 +72,7 @@ impl PidFile {
             }
             Err(error) => return Err(failed(error)),
         };
-        // So could a second name of one.
+        // So could a second name (hard link).
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() || metadata.nlink() != 1 {
             return Err(PidFileError::NotAFile { path: path.to_owned() });
@@ -80,7 +80,7 @@ impl PidFile {
         Ok(Self { path: path.to_owned(), file, is_own })
     }
 
-    /// Looks whether [`open`](Self::open) would succeed. Changes nothing.
+    /// Checks that [`open`](Self::open) would succeed. Changes nothing.
     pub fn check(path: &Path) -> Result<(), PidFileError> {
         match fs::symlink_metadata(path) {
             Ok(found) if !found.is_file() || found.nlink() != 1 => {
@@ -105,7 +105,7 @@ impl PidFile {
         Ok(())
     }
 
-    /// Whether the path still leads to the file that was opened.
+    /// Returns whether the path still leads to the file that was opened.
     fn is_in_place(&self) -> bool {
         match (self.file.metadata(), fs::symlink_metadata(&self.path)) {
             (Ok(opened), Ok(found)) => (opened.dev(), opened.ino()) == (found.dev(), found.ino()),
@@ -121,7 +121,7 @@ impl Drop for PidFile {
         }
         let is_removed = self.is_in_place() && fs::remove_file(&self.path).is_ok();
         if !is_removed {
-            // The directory belongs to root, or cannot even be looked into, but the open file can still be emptied.
+            // The daemon's user may not change the directory, but can still empty the open file.
             let _ = self.file.set_len(0);
         }
     }

@@ -19,16 +19,16 @@ pub struct Account {
 }
 
 impl Account {
-    /// The user of this name, if there is one.
+    /// Looks up the user of this name.
     pub fn of_user(name: &str) -> io::Result<Option<Self>> {
-        // A name with a NUL in it is nobody's.
+        // No user has a name with a NUL in it.
         let Ok(c_name) = CString::new(name) else { return Ok(None) };
         let user = User::from_name(name)?;
         Ok(user.map(|user| Self { name: c_name, uid: user.uid, gid: user.gid }))
     }
 }
 
-/// The group of this name, if there is one.
+/// Looks up the group of this name.
 pub fn group_id(name: &str) -> io::Result<Option<Gid>> {
     if name.contains('\0') {
         return Ok(None);
@@ -36,7 +36,7 @@ pub fn group_id(name: &str) -> io::Result<Option<Gid>> {
     Ok(Group::from_name(name)?.map(|group| group.gid))
 }
 
-/// Whom to become: what the directives `user` and `group` say.
+/// The user and group to become, from the directives `user` and `group`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The directive `user`.
@@ -46,12 +46,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The user's id, if the user changes at all.
+    /// Returns the user's id, if the user changes.
     pub fn uid(&self) -> Option<Uid> {
         self.user.as_ref().map(|user| user.uid)
     }
 
-    /// The directive `group`, or else the user's primary group; nothing if the group does not change.
+    /// Returns the directive `group`, or else the user's primary group; `None` if the group does not change.
     pub fn gid(&self) -> Option<Gid> {
         self.group.or_else(|| self.user.as_ref().map(|user| user.gid))
     }
@@ -63,24 +63,24 @@ pub enum PrivilegeError {
     /// A system call failed.
     #[error("the privileges cannot be dropped: {call} failed: {errno}")]
     Call {
-        /// Which.
+        /// Its name.
         call: &'static str,
-        /// How.
+        /// Its error.
         errno: Errno,
     },
-    /// The system claims to have done it, and has not.
+    /// The system reported success, but did not do it.
     #[error("the privileges were not dropped, although the system says so: {0}")]
     NotDropped(&'static str),
 }
 
-/// Whether the process has privileges to drop.
+/// Returns whether the process has privileges to drop.
 pub fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
 /// Becomes `identity`, with its supplementary groups, and verifies it. Only root can do that.
 pub fn drop_to(identity: &Identity) -> Result<(), PrivilegeError> {
-    // The groups go first: without root's user id they could not be changed any more.
+    // The groups go first: without root's user id they can no longer be changed.
     if let Some(gid) = identity.gid() {
         match &identity.user {
             Some(user) => unistd::initgroups(&user.name, gid).map_err(failed("initgroups"))?,
@@ -163,8 +163,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_but_the_verified_identity_passes() {
-        // Whoever runs the tests can be verified as such, and as nobody else.
+    fn only_the_verified_identity_passes() {
+        // The user who runs the tests passes as this user, and as no other.
         let (uid, gid) = (Uid::current(), Gid::current());
         let groups = unistd::getgroups().unwrap();
         assert_eq!(verify_user(uid), Ok(()));

@@ -1,4 +1,4 @@
-//! `/etc/resolv.conf`: which DNS servers to ask, how long and how often. Its search list is not used.
+//! Reads `/etc/resolv.conf`: which DNS servers to ask, how long and how often. Its search list is not used.
 
 use std::fs;
 use std::io;
@@ -9,12 +9,12 @@ use std::time::Duration;
 use cmail_delivery::settings::ResolverSettings;
 use thiserror::Error;
 
-use crate::config::shown;
+use crate::shown;
 
-/// Where it is.
+/// The path of the file.
 pub const PATH: &str = "/etc/resolv.conf";
 
-/// Where DNS servers listen (RFC 1035 section 4.2).
+/// The port of DNS servers (RFC 1035 section 4.2).
 pub const DNS_PORT: u16 = 53;
 
 /// Most name servers that are used, as `MAXNS` of resolv.conf(5).
@@ -27,15 +27,15 @@ const TIMEOUT_LIMIT_S: u64 = 30;
 const ATTEMPTS_DEFAULT: u32 = 2;
 /// The most `attempts`, to which more are capped as resolv.conf(5) says.
 const ATTEMPTS_LIMIT: u32 = 5;
-/// The longest file that is read: far more than anybody writes.
+/// The longest file that is read: far longer than any real one.
 const FILE_LIMIT_OCTETS: usize = 1024 * 1024;
-/// Most lines that are complained of, before the rest is only counted.
+/// Most problems that are reported one by one; further ones are only counted.
 const COMPLAINTS_LIMIT: usize = 20;
 
-/// Keywords that say nothing of name servers, and those of other systems than Linux.
+/// Keywords that do not concern name servers, and keywords of other systems than Linux.
 const OTHER_KEYWORDS: [&str; 5] = ["domain", "search", "sortlist", "family", "lookup"];
 
-/// Options of libc that change nothing here. Those that end in a colon have a number.
+/// Options of libc that change nothing here. Those that end in a colon are followed by a number.
 const OTHER_OPTIONS: [&str; 17] = [
     "debug",
     "ndots:",
@@ -56,23 +56,23 @@ const OTHER_OPTIONS: [&str; 17] = [
     "strict-error",
 ];
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvConf {
     /// The name servers, in order of preference; at least one.
     pub servers: Vec<SocketAddr>,
-    /// How long one server is waited for.
+    /// How long to wait for one server.
     pub timeout: Duration,
-    /// How often each server is asked.
+    /// How often to ask each server.
     pub attempts: u32,
-    /// What was not understood: the number of the line, from 1, and a sentence.
+    /// The problems found: the number of the line, from 1, and a sentence.
     pub complaints: Vec<(usize, String)>,
     /// A name server is behind an interface that does not exist, or not yet.
     pub lacks_interface: bool,
 }
 
 impl Default for ResolvConf {
-    /// What resolv.conf(5) says of an empty or missing file: the name server of this machine.
+    /// Returns what resolv.conf(5) says of an empty or missing file: the name server of this machine.
     fn default() -> Self {
         Self::parse(b"")
     }
@@ -97,15 +97,15 @@ impl ResolverSource {
         Ok(ResolvConf::parse(&octets))
     }
 
-    /// What a file means to the resolver.
+    /// Returns the settings of the resolver for this content of the file.
     pub fn settings(&self, file: &ResolvConf) -> ResolverSettings {
         let servers = if self.given.is_empty() { &file.servers } else { &self.given };
         ResolverSettings { servers: servers.clone(), timeout: file.timeout, attempts: file.attempts }
     }
 
-    /// What is to be told of a file.
+    /// Returns the problems of the file that the administrator should know.
     pub fn complaints(&self, mut file: ResolvConf) -> Vec<(usize, String)> {
-        // Servers that are not asked matter to nobody.
+        // The servers of the file are not asked, so problems with them do not matter.
         if !self.given.is_empty() {
             file.complaints.clear();
         }
@@ -114,7 +114,7 @@ impl ResolverSource {
 }
 
 impl ResolvConf {
-    /// Parses the octets of the file. What is not understood is skipped, as libc does, and complained of.
+    /// Parses the octets of the file. Lines that are not valid are skipped, as by libc, and reported.
     pub fn parse(octets: &[u8]) -> Self {
         let mut parser = Parser::default();
         for (index, line) in String::from_utf8_lossy(octets).lines().enumerate() {
@@ -219,8 +219,8 @@ enum ServerComplaint {
     NoInterface(String),
 }
 
-/// An address, with the interface that it is behind where it has meaning only there (RFC 4007 section 11). libc takes the
-/// unspecified address for this machine, and so do we, because an answer never comes from the unspecified address.
+/// Parses an address, which may name an interface if it is valid only on that link (RFC 4007 section 11). The unspecified
+/// address means this machine, as in libc: no answer ever comes from the unspecified address.
 fn parse_server(text: &str) -> Result<SocketAddr, ServerComplaint> {
     let (address, interface) = match text.split_once('%') {
         Some((address, interface)) => (address, Some(interface)),
@@ -244,7 +244,7 @@ fn parse_server(text: &str) -> Result<SocketAddr, ServerComplaint> {
     }
 }
 
-/// The number of an interface that is given by name or number.
+/// Returns the number of an interface that is given by name or number.
 fn interface_index(text: &str) -> Option<u32> {
     match parse_count(text) {
         Some(number) => u32::try_from(number).ok().filter(|&number| number > 0),
@@ -259,7 +259,7 @@ fn is_other_option(option: &str) -> bool {
     })
 }
 
-/// Digits; a number that is too large is the largest there is, and capped later.
+/// Parses digits. A number that is too large becomes the largest one, and is capped later.
 fn parse_count(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))

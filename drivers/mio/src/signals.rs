@@ -1,10 +1,10 @@
-//! Signals as something to poll: they are blocked, and read from a descriptor instead.
+//! Signals that can be polled: they are blocked, and read from a descriptor instead.
 //!
-//! No signal ends the daemon without a word, but those that say that it is broken (SIGSEGV and the like) and SIGKILL. What has
-//! no meaning here is told of and ignored. Job control (SIGTSTP, SIGCONT) works as everywhere.
+//! No signal ends the daemon silently, except SIGKILL and those of a broken program (SIGSEGV and the like). Signals without a
+//! meaning here are logged and ignored. Job control (SIGTSTP, SIGCONT) works as usual.
 //!
-//! SIGPIPE needs nothing: the runtime of Rust ignores it before `main` begins. SIGXFSZ is blocked and never read: a write
-//! that meets the limit of file sizes fails like one that meets a full disk.
+//! The runtime of Rust ignores SIGPIPE before `main` begins. SIGXFSZ is blocked and never read: a write that exceeds the
+//! limit of file sizes fails like one to a full disk.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -15,27 +15,27 @@ use mio::{Interest, Registry, Token};
 use nix::sys::signal::{self, SigSet};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
-/// What the administrator tells a running program.
+/// An order of the administrator to a running program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGHUP: open the log file again, and read again what the system says.
+    /// SIGHUP: reopen the log file, and reread the system's files.
     Hangup,
-    /// SIGUSR1: open the log file again.
+    /// SIGUSR1: reopen the log file.
     ReopenLog,
-    /// SIGUSR2: try all mail now that is not given up.
+    /// SIGUSR2: try all mail now that has not been given up.
     TryNow,
-    /// SIGTERM or SIGINT: come to an end.
+    /// SIGTERM or SIGINT: stop.
     Terminate,
-    /// Another one, which has no meaning.
+    /// A signal that has no meaning here.
     Meaningless {
         /// Its number.
         number: i32,
-        /// The process that has sent it; 0 if it is the kernel, or not known.
+        /// The process that sent it; 0 if that is the kernel, or unknown.
         sender: u32,
     },
 }
 
-/// Signals that are left alone: those that a broken program gets, job control, and what is ignored by default.
+/// Signals that keep their default: those of a broken program, job control, and those that are ignored by default.
 const LEFT_ALONE: [signal::Signal; 13] = [
     signal::SIGILL,
     signal::SIGABRT,
@@ -52,11 +52,11 @@ const LEFT_ALONE: [signal::Signal; 13] = [
     signal::SIGWINCH,
 ];
 
-/// The signals that came in. Readable when there are some.
+/// The source of signals. It is readable when a signal has come.
 #[derive(Debug)]
 pub struct Signals {
     origin: Origin,
-    /// Taken from it, and not yet drained.
+    /// Signals that were read, and not drained yet.
     kept: Vec<Signal>,
 }
 
@@ -66,21 +66,21 @@ enum Origin {
     Controller(pipe::Receiver),
 }
 
-/// What tells an engine inside another program the same as signals tell the daemon. Dropping it means
-/// [`Signal::Terminate`], because nobody could ever say that any more.
+/// Sends signals to an engine that is embedded in another program. Dropping it sends [`Signal::Terminate`], because the
+/// engine could not be stopped otherwise.
 #[derive(Debug)]
 pub struct Controller {
     pipe: pipe::Sender,
 }
 
 impl Controller {
-    /// Tells the engine. Fails if the engine has ended.
+    /// Sends a signal to the engine. Fails if the engine has ended.
     pub fn send(&self, signal: Signal) -> io::Result<()> {
         (&self.pipe).write_all(&[octet(signal)])
     }
 }
 
-/// How a signal travels from a [`Controller`].
+/// Encodes a signal for the pipe of a [`Controller`].
 const fn octet(signal: Signal) -> u8 {
     match signal {
         Signal::Hangup => b'H',
@@ -101,8 +101,8 @@ const fn from_octet(octet: u8) -> Signal {
     }
 }
 
-/// Lets a write that meets the limit of file sizes (`ulimit -f`) fail, in this thread and those that it starts from now on,
-/// instead of ending the process.
+/// Makes a write that exceeds the limit of file sizes (`ulimit -f`) fail instead of ending the process, in this thread and
+/// those that it starts from now on.
 pub fn survive_file_size_limit() -> io::Result<()> {
     let mut signals = SigSet::empty();
     signals.add(signal::SIGXFSZ);
@@ -110,8 +110,7 @@ pub fn survive_file_size_limit() -> io::Result<()> {
 }
 
 impl Signals {
-    /// Takes all signals that would end or tell the process something away from their defaults, for this thread and those
-    /// that it starts from now on.
+    /// Blocks all signals that the program reads, for this thread and those that it starts from now on.
     pub fn take() -> io::Result<Self> {
         let mut signals = SigSet::all();
         for signal in LEFT_ALONE {
@@ -123,22 +122,22 @@ impl Signals {
         Ok(Self { origin: Origin::Process(descriptor), kept: Vec::new() })
     }
 
-    /// Signals of an engine inside another program, which come from the controller. Those of the process stay as they
-    /// are.
+    /// Returns a source of signals for an embedded engine, and the controller that sends them. The signals of the process
+    /// keep their defaults.
     pub fn controlled() -> io::Result<(Self, Controller)> {
         let (sender, receiver) = pipe::new()?;
         Ok((Self { origin: Origin::Controller(receiver), kept: Vec::new() }, Controller { pipe: sender }))
     }
 
-    /// The signals that came in since the last call, in no certain order. A signal that came more than once may be
+    /// Returns the signals that came since the last call, in no particular order. A signal that came more than once may be
     /// there only once.
     pub fn drain(&mut self) -> Vec<Signal> {
         self.take_in();
         std::mem::take(&mut self.kept)
     }
 
-    /// Whether a signal has asked for the end. It stays to be drained, and so do all others.
-    pub fn ask_for_end(&mut self) -> bool {
+    /// Reads new signals, and returns whether one asks to stop. All of them stay to be drained.
+    pub fn check_for_terminate(&mut self) -> bool {
         self.take_in();
         self.kept.contains(&Signal::Terminate)
     }
@@ -158,7 +157,7 @@ impl Signals {
 
 fn drain_process(descriptor: &SignalFd) -> Vec<Signal> {
     let mut signals = Vec::new();
-    // An error leaves what there is for the next time; the descriptor stays readable then.
+    // After an error the descriptor stays readable, and the next call reads the rest.
     while let Ok(Some(info)) = descriptor.read_signal() {
         signals.push(meaning(&info));
     }
@@ -176,7 +175,7 @@ fn meaning(info: &siginfo) -> Signal {
     }
 }
 
-/// How a signal is called; the numbers above the named ones are free for programs to use.
+/// Returns the name of a signal; the numbers above the named ones have none.
 pub fn name(number: i32) -> String {
     match signal::Signal::try_from(number) {
         Ok(signal) => signal.as_str().to_owned(),
@@ -264,13 +263,13 @@ mod tests {
             controller.send(signal).unwrap();
         }
         assert!(woken());
-        // A look at them leaves all of them to be drained.
-        assert!(signals.ask_for_end());
+        // The check leaves all of them to be drained.
+        assert!(signals.check_for_terminate());
         assert_eq!(signals.drain(), sent);
         assert_eq!(signals.drain(), []);
         drop(controller);
         assert!(woken());
-        assert!(signals.ask_for_end());
+        assert!(signals.check_for_terminate());
         assert_eq!(signals.drain(), [Signal::Terminate]);
     }
 

@@ -1,7 +1,7 @@
-//! All connections and queries: who is who, and whose turn it is.
+//! All sockets of connections and DNS queries, and the order in which they get turns.
 //!
-//! The poll tells of each change once only (edge-triggered). What may have more to do stands in one queue, and a turn is
-//! bounded, so that a busy connection holds up no other.
+//! The poll reports each change only once (edge-triggered). Sockets that may have more to do wait in one queue, and a turn
+//! is bounded, so that a busy connection does not hold up others.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -21,7 +21,7 @@ use crate::tls::TlsContext;
 /// Octets that are read at a time; no datagram is longer.
 const READ_OCTETS: usize = 64 * 1024;
 
-/// Where mail is sent from. A family without an address leaves it to the kernel.
+/// The local addresses that mail is sent from. For a family without one the kernel chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalAddresses {
     /// For IPv4.
@@ -39,12 +39,12 @@ impl LocalAddresses {
     }
 }
 
-/// What a turn came to.
+/// The result of a turn.
 #[derive(Debug)]
 pub enum Turn<'a> {
-    /// Something for the dispatcher.
+    /// An input for the dispatcher.
     Input(Input<'a>),
-    /// Nothing to report; something may have been pulled.
+    /// Nothing to report; octets may have been pulled.
     Quiet,
 }
 
@@ -54,7 +54,7 @@ enum Owner {
     Query(QueryId),
 }
 
-/// A socket, or why there is none, which is reported when it is its turn.
+/// A socket, or the reason why it could not be opened, which is reported in its turn.
 #[derive(Debug)]
 struct Slot<S> {
     socket: Result<S, ConnectError>,
@@ -73,15 +73,15 @@ pub struct Sockets {
     owners: HashMap<Token, Owner>,
     next_token: usize,
     first_token: usize,
-    /// What may have something to do.
+    /// Sockets that may have something to do.
     queue: VecDeque<Owner>,
-    /// Turns until the poll is asked again.
+    /// Turns that are left in this round.
     turns_left: usize,
     buffer: Box<[u8]>,
 }
 
 impl Sockets {
-    /// No sockets yet. Their tokens are `first_token` and up.
+    /// Creates a collection without sockets. Their tokens will be `first_token` and up.
     pub fn new(registry: Registry, tls: TlsContext, local: LocalAddresses, first_token: usize) -> Self {
         Self {
             registry,
@@ -98,7 +98,7 @@ impl Sockets {
         }
     }
 
-    /// Begins TLS with another context from now on.
+    /// Uses another context for TLS sessions that begin from now on.
     pub fn replace_tls(&mut self, tls: TlsContext) {
         self.tls = tls;
     }
@@ -127,7 +127,7 @@ impl Sockets {
         }
     }
 
-    /// There are octets to pull for a connection.
+    /// Notes that there are octets to pull for a connection.
     pub fn request_transmit(&mut self, id: ConnectionId) {
         if let Some(Slot { socket: Ok(connection), .. }) = self.connections.get_mut(&id) {
             connection.request_transmit();
@@ -164,7 +164,7 @@ impl Sockets {
         }
     }
 
-    /// Takes in an event of the poll. One of a socket that is closed meanwhile means nothing.
+    /// Takes in an event of the poll. Events of closed sockets are ignored.
     pub fn on_event(&mut self, event: &Event) {
         let Some(&owner) = self.owners.get(&event.token()) else { return };
         match owner {
@@ -182,17 +182,17 @@ impl Sockets {
         self.enqueue(owner);
     }
 
-    /// Whether there is something to do without waiting for the poll.
+    /// Returns whether there is something to do without waiting for the poll.
     pub fn is_busy(&self) -> bool {
         !self.queue.is_empty()
     }
 
-    /// Gives one turn to everything that has something to do now; what comes up meanwhile waits for the next round.
+    /// Begins a round: each socket that has something to do now gets one turn; others wait for the next round.
     pub fn begin_round(&mut self) {
         self.turns_left = self.queue.len();
     }
 
-    /// Gives the next turn of the round; nothing if it is over.
+    /// Gives the next turn of the round; `None` if the round is over.
     pub fn turn(
         &mut self,
         mut pull: impl FnMut(ConnectionId, usize, &mut BytesMut) -> bool,
@@ -207,7 +207,7 @@ impl Sockets {
         }
     }
 
-    /// Lets a connection do its part, and sees to its next turn or its end.
+    /// Lets a connection make progress, and queues it again or forgets it.
     fn advance(
         &mut self,
         id: ConnectionId,
@@ -288,11 +288,12 @@ impl Sockets {
         Some(connection)
     }
 
-    /// Tokens go round, so that an event of a socket that was closed meanwhile is not taken for one of another.
+    /// Returns a token that is not in use. Tokens are reused late, so that an event of a closed socket is not taken for one of
+    /// another.
     fn unused_token(&mut self) -> Token {
         loop {
             let token = Token(self.next_token);
-            // The greatest one is kept out, since some systems reserve it.
+            // The greatest token is left out, because some systems reserve it.
             self.next_token = match self.next_token.checked_add(1) {
                 None | Some(usize::MAX) => self.first_token,
                 Some(next) => next,
@@ -310,7 +311,7 @@ fn register(
     token: Token,
     interest: Interest,
 ) -> Result<(), ConnectError> {
-    // No error of the poll says anything about the peer.
+    // An error of the poll never concerns the peer.
     registry.register(source, token, interest).map_err(|error| match classify(&error) {
         ConnectError::Remote(text) | ConnectError::Local(text) => ConnectError::Local(text),
     })

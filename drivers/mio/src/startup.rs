@@ -1,13 +1,13 @@
-//! From the command line to a running daemon: the order in which a start happens.
+//! From the command line to a running daemon: the order of a start.
 //!
-//! 1. The command line and the configuration are read; every error is told.
-//! 2. The daemon goes into the background, before there is any thread. From here on whoever started it waits.
-//! 3. Signals are taken. As root: the log file, the pid file (not yet written) and the trust file are opened.
-//! 4. Privileges are dropped. Now the thread starts that writes the log.
-//! 5. As the user: the database is locked. The pid file is written: whoever holds the lock is the only one who may.
-//! 6. The database is opened, as the user, so that the files that SQLite makes beside it are the user's. As long as another
-//!    program keeps it locked the daemon waits; it counts as started then.
-//! 7. From here on the log is this process's to write. Whoever started the daemon is told that it has started. The work begins.
+//! 1. The command line and the configuration are read; all errors are reported.
+//! 2. The daemon goes into the background, before there is any thread. From here on the process that was started waits.
+//! 3. Signals are blocked. As root: the log file, the pid file (not yet written) and the trust file are opened.
+//! 4. Privileges are dropped. The thread that writes the log starts.
+//! 5. As the user: the database is locked. Then the pid file is written, which only the holder of the lock may do.
+//! 6. The database is opened, as the user, so that the files that SQLite makes beside it belong to the user. While another
+//!    program keeps it locked the daemon waits, and already counts as started.
+//! 7. The start is logged, and the waiting process exits with success. The work begins.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -24,7 +24,7 @@ use crate::args::{self, Action, Command, Invocation};
 use crate::config::{Config, Environment, Rejection};
 use crate::daemonize::{DaemonizeError, Launch};
 use crate::descriptors;
-use crate::engine::{self, Engine, EngineError, OpenEngine, Shell};
+use crate::engine::{self, Engine, EngineError, EngineParts, OpenEngine};
 use crate::hosts;
 use crate::lock_wait::LockWait;
 use crate::logging::{self, Log, LogError, Owner};
@@ -33,7 +33,7 @@ use crate::privileges::{self, PrivilegeError};
 use crate::signals::{self, Signals};
 use crate::system::System;
 
-/// Most errors that are told one by one: after these, nobody reads on.
+/// Most errors that are reported one by one; more of them would help nobody.
 const ERRORS_LIMIT: usize = 20;
 
 /// Runs the program with the words of its command line, without its own name.
@@ -58,12 +58,12 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     match &invocation.action {
         Action::InitDatabase => create_database(&invocation, &config),
         Action::Work(mode) => work(&invocation, mode.clone(), config),
-        // Dealt with above.
+        // Handled above.
         Action::Check => ExitCode::SUCCESS,
     }
 }
 
-/// The word `check`: what is wrong on standard error, or else the effective configuration on standard output.
+/// The word `check`: prints what is wrong on standard error, or else the effective configuration on standard output.
 fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode {
     let (config, rejection) = match loaded {
         Ok(config) => (Some(config), Rejection::default()),
@@ -78,8 +78,8 @@ fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode
     if let Some(config) = &config {
         errors.extend(Engine::prepare(config).err().map(|error| error.to_string()));
         errors.extend(check_written_files(config));
-        // The database is looked at by the one who will use it: it may be nobody else's to read, and what SQLite keeps
-        // beside it must not become root's.
+        // The database is checked as the user who will use it: other users may have no right to read it, and the files that
+        // SQLite creates beside it must not belong to root.
         errors.extend(drop_privileges(invocation, config).err().map(|error| error.to_string()));
         errors.extend(engine::check_record(config).err().map(|error| error.to_string()));
         if let Some(warning) = owner.and_then(|_| warn_of_foreign_log(config)) {
@@ -99,14 +99,14 @@ fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode
     }
 }
 
-/// What is wrong with the files that a start opens before privileges are dropped.
+/// Checks the files that a start opens before privileges are dropped.
 fn check_written_files(config: &Config) -> impl Iterator<Item = String> {
     let log = config.logfile.as_deref().and_then(|path| Log::check(path).err());
     let pid_file = config.pidfile.as_deref().and_then(|path| PidFile::check(path).err());
     log.map(|error| error.to_string()).into_iter().chain(pid_file.map(|error| error.to_string()))
 }
 
-/// What the user of the daemon, who runs this, will miss once root has opened the log.
+/// Warns of a log file that root opens at the start but the user of the daemon, who runs this, cannot open.
 fn warn_of_foreign_log(config: &Config) -> Option<String> {
     let path = config.logfile.as_deref()?;
     let error = access::could_write(path).err()?;
@@ -117,7 +117,7 @@ fn warn_of_foreign_log(config: &Config) -> Option<String> {
     ))
 }
 
-/// Says what is wrong, though not without end.
+/// Reports errors, up to a limit.
 fn fail_for<E: Display>(errors: &[E]) -> ExitCode {
     errors.iter().take(ERRORS_LIMIT).for_each(complain);
     let more = errors.len().saturating_sub(ERRORS_LIMIT);
@@ -129,7 +129,7 @@ fn fail_for<E: Display>(errors: &[E]) -> ExitCode {
 
 /// The word `initdb`.
 fn create_database(invocation: &Invocation, config: &Config) -> ExitCode {
-    // First of all: whoever may write the directory could make root give away other files.
+    // First of all: otherwise a user who may write the directory could make root give away other files.
     if let Err(error) = drop_privileges(invocation, config) {
         return fail(&error);
     }
@@ -139,9 +139,9 @@ fn create_database(invocation: &Invocation, config: &Config) -> ExitCode {
     }
 }
 
-/// The daemon, or one pass.
+/// Runs the daemon, or one pass.
 fn work(invocation: &Invocation, mode: Mode, config: Config) -> ExitCode {
-    // Without a log file there would be nobody to tell anything.
+    // Without a log file a daemon in the background could not report anything.
     let detaches = invocation.action.is_daemon() && invocation.detach && config.logfile.is_some();
     let launch = if detaches { Launch::in_background() } else { Ok(Launch::in_foreground()) };
     let mut launch = match launch {
@@ -181,10 +181,10 @@ enum StartError {
     Engine(#[from] EngineError),
 }
 
-/// What has started.
-struct Running {
+/// A daemon or a pass that has started.
+struct Started {
     engine: OpenEngine,
-    shell: Shell,
+    parts: EngineParts,
 }
 
 fn start(
@@ -192,14 +192,14 @@ fn start(
     mode: Mode,
     config: Config,
     launch: &mut Launch,
-) -> Result<Option<Running>, StartError> {
-    // First of all, so that a signal that comes early is kept for the loop.
+) -> Result<Option<Started>, StartError> {
+    // First of all, so that an early signal is kept for the event loop.
     let signals = Signals::take().map_err(StartError::Signals)?;
     let log = Log::install(config.logfile.as_deref(), config.verbosity, owner_of_files(invocation, &config))?;
     log.report_panics();
     let started = start_logged(invocation, mode, config, signals, &log, launch);
     match &started {
-        // The log is that of the process that works on the database.
+        // Another process that holds the database may write to the same log file.
         Ok(_) | Err(StartError::Engine(EngineError::Lock(_))) => {}
         Err(error) if log.is_file() => error!("{error}"),
         Err(_) => {}
@@ -210,7 +210,7 @@ fn start(
     started
 }
 
-/// The rest of a start, whose errors are logged too. Nothing has started if the program was asked to stop meanwhile.
+/// Does the rest of a start, whose errors are logged too. Returns `None` if the program was asked to stop meanwhile.
 fn start_logged(
     invocation: &Invocation,
     mode: Mode,
@@ -218,7 +218,7 @@ fn start_logged(
     mut signals: Signals,
     log: &Log,
     launch: &mut Launch,
-) -> Result<Option<Running>, StartError> {
+) -> Result<Option<Started>, StartError> {
     let pid_path = config.pidfile.as_deref().filter(|_| invocation.action.is_daemon());
     let mut pid_file = pid_path.map(PidFile::open).transpose()?;
     let system = System::new(&config, Path::new(hosts::PATH));
@@ -232,7 +232,7 @@ fn start_logged(
         pid_file.write()?;
     }
     let mut wait = LockWait::new(&config.database, invocation.action.is_daemon(), &mut signals, launch);
-    let opened = engine.open(&config, &mut || wait.wait_on());
+    let opened = engine.open(&config, &mut || wait.keep_waiting());
     if wait.is_asked_to_stop() {
         info!("asked to stop");
         return Ok(None);
@@ -246,22 +246,22 @@ fn start_logged(
     let version = env!("CARGO_PKG_VERSION");
     let database = config.database.display();
     info!("cmail-dispatchd {version} works on {database} as process {}", std::process::id());
-    // Last, so that whoever waits for it finds everything done.
+    // Last, so that everything is done when the waiting process exits.
     launch.succeed()?;
-    let shell = Shell { config, mode, hosts, system, seed, signals, log: log.clone(), pid_file };
-    Ok(Some(Running { engine, shell }))
+    let parts = EngineParts { config, mode, hosts, system, seed, signals, log: log.clone(), pid_file };
+    Ok(Some(Started { engine, parts }))
 }
 
-impl Running {
+impl Started {
     fn run(self) -> ExitCode {
-        let log = self.shell.log.clone();
+        let log = self.parts.log.clone();
         let _last = LastLine(&log);
-        let mode = self.shell.mode.clone();
-        match self.engine.run(self.shell) {
+        let mode = self.parts.mode.clone();
+        match self.engine.run(self.parts) {
             Ok(summary) => {
                 info!("cmail-dispatchd ends");
                 if let Some(done) = what_was_done(&mode, summary) {
-                    // The pass is over, whoever reads that.
+                    // The pass is over, even if its output is not read.
                     let _ = writeln!(io::stdout(), "{done}");
                 }
                 ExitCode::SUCCESS
@@ -276,7 +276,7 @@ impl Running {
     }
 }
 
-/// What a single pass says at its end to whoever has typed it.
+/// Returns what a single pass prints at its end.
 fn what_was_done(mode: &Mode, summary: Summary) -> Option<String> {
     let Summary { delivered, failed, deferred, bounced, dropped } = summary;
     match mode {
@@ -286,7 +286,7 @@ fn what_was_done(mode: &Mode, summary: Summary) -> Option<String> {
     }
 }
 
-/// Waits for the last line of the log, also if it is that of a panic.
+/// Waits until the last line of the log is written, even after a panic.
 struct LastLine<'a>(&'a Log);
 
 impl Drop for LastLine<'_> {
@@ -295,13 +295,13 @@ impl Drop for LastLine<'_> {
     }
 }
 
-/// To whom files belong that root creates: to the one whom it becomes.
+/// Returns the owner of files that root creates: the user that root becomes.
 fn owner_of_files(invocation: &Invocation, config: &Config) -> Option<Owner> {
     let (uid, gid) = config.identity.uid().zip(config.identity.gid())?;
     (invocation.drop_privileges && privileges::is_root()).then_some(Owner { uid, gid })
 }
 
-/// Becomes whom the configuration names, unless told otherwise, or not able to.
+/// Becomes the user and group of the configuration, except with `nodrop` or without root's rights.
 fn drop_privileges(invocation: &Invocation, config: &Config) -> Result<(), PrivilegeError> {
     let identity = &config.identity;
     if identity.uid().is_none() && identity.gid().is_none() {
@@ -318,7 +318,7 @@ fn drop_privileges(invocation: &Invocation, config: &Config) -> Result<(), Privi
     privileges::drop_to(identity)
 }
 
-/// So many of the connections that the configuration allows as there are descriptors for, once their limit is raised.
+/// Raises the limit of descriptors, and returns how many of the configured connections it allows.
 fn within_descriptors(concurrency: u32) -> u32 {
     let limit = match descriptors::raise_limit() {
         Ok(limit) => limit,
@@ -339,14 +339,14 @@ fn within_descriptors(concurrency: u32) -> u32 {
     possible
 }
 
-/// Fresh randomness of the system.
+/// Draws a seed from the system's random numbers.
 fn seed() -> Result<[u8; 32], getrandom::Error> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
     Ok(seed)
 }
 
-/// Says on standard error what is wrong. If not even that works there is nobody left to tell.
+/// Reports an error on standard error.
 fn complain(what: &impl Display) {
     logging::say(&what.to_string());
 }
@@ -356,7 +356,7 @@ fn fail(error: &impl Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Prints on standard output; fails if nobody can have read it.
+/// Prints on standard output; fails if the output cannot be written.
 fn print(text: &str) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

@@ -1,11 +1,11 @@
-//! What somebody may have meant who has mistyped a word.
+//! Suggests the word that a mistyped one may stand for.
 
-/// Longer words are no mistyped ones, and comparing them takes time.
+/// Longer words are not mistyped keywords, and comparing them takes time.
 const WORD_LIMIT_OCTETS: usize = 40;
-/// Words shorter than this are mistyped by one letter, longer ones by two at most: else everything is near to everything.
+/// Shorter words may differ by one letter, longer ones by two: with more, unrelated words would match.
 const LONG_WORD_OCTETS: usize = 6;
 
-/// The known word that is nearest to `word`, if one is near. Letters that changed places count as one mistake.
+/// Returns the known word that is nearest to `word`, if one is near. Two swapped letters count as one mistake.
 pub fn nearest(word: &str, known: impl IntoIterator<Item = &'static str>) -> Option<&'static str> {
     if word.len() > WORD_LIMIT_OCTETS {
         return None;

@@ -1,5 +1,5 @@
-//! What the system says: which name servers to ask, which names `/etc/hosts` knows, and whom to trust. It is read at the
-//! start, when it is found to have changed, and when the administrator asks for that. What cannot be read stays as it was.
+//! The system's files: resolv.conf, the hosts file and the trusted certificates. They are read at the start, after a change,
+//! and when the administrator asks for it. If one cannot be read, what was read before stays in use.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -9,43 +9,44 @@ use std::time::{Duration, Instant};
 use cmail_delivery::settings::{Hosts, ResolverSettings};
 use log::{info, warn};
 
-use crate::config::{Config, shown};
+use crate::config::Config;
 use crate::hosts;
 use crate::resolv_conf::ResolverSource;
+use crate::shown;
 use crate::tls::{self, TlsContext};
 
-/// How often the files are looked at, at least: a few calls to the system, and soon enough for a network that comes up
-/// after the daemon.
+/// The longest time between two looks at the files. A look costs a few system calls, and this is soon enough for a network
+/// that comes up after the daemon.
 const LONGEST_LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Why the system is asked.
+/// Why the files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
-    /// It is time to find out whether something has changed.
-    Look,
-    /// The administrator wants everything to be read again.
-    Order,
+    /// It is time to find out whether they have changed.
+    Schedule,
+    /// The administrator asks to reread all of them.
+    Request,
 }
 
-/// What the system says, as far as it was read again.
+/// The content of the files that were reread.
 #[derive(Debug, Default)]
 pub struct SystemNews {
     /// The names of `/etc/hosts`.
     pub hosts: Option<Hosts>,
-    /// How names are looked up.
+    /// The settings of the resolver.
     pub resolver: Option<ResolverSettings>,
-    /// Whom to trust.
+    /// The trusted certificates.
     pub tls: Option<TlsContext>,
 }
 
-/// The files in which the system says it.
+/// The system's files, and which version of each was read.
 #[derive(Debug)]
 pub struct System {
     resolver: ResolverSource,
     resolver_file: Watched,
-    /// What the resolver was told last.
+    /// The settings that the resolver has.
     resolver_settings: ResolverSettings,
-    /// A name server is behind an interface that does not exist yet.
+    /// Whether a name server is behind an interface that does not exist yet.
     lacks_interface: bool,
     hosts_path: PathBuf,
     hosts_file: Watched,
@@ -56,11 +57,11 @@ pub struct System {
 }
 
 impl System {
-    /// To be called before any of it is read for the first time, so that no change after that is missed.
+    /// Notes the present version of each file. To be called before the files are read, so that no later change is missed.
     pub fn new(config: &Config, hosts_path: &Path) -> Self {
         let look_interval = config.settings.interval.min(LONGEST_LOOK_INTERVAL);
         Self {
-            // It was read already, with the configuration: the first look does so again.
+            // It was read with the configuration, before this: so the first look rereads it.
             resolver_file: Watched::never_seen([config.resolver.file.clone()]),
             resolver: config.resolver.clone(),
             resolver_settings: config.settings.resolver.clone(),
@@ -74,51 +75,51 @@ impl System {
         }
     }
 
-    /// When it is time to find out whether something has changed.
+    /// Returns when to look for changes next.
     pub fn next_look(&self) -> Instant {
         self.next_look
     }
 
-    /// Reads what has changed, if it is time to.
+    /// Rereads the files that have changed, if it is time to look for changes.
     pub fn look(&mut self, now: Instant) -> Option<SystemNews> {
         if now < self.next_look {
             return None;
         }
         self.next_look = now + self.look_interval;
-        Some(self.read(Occasion::Look))
+        Some(self.read(Occasion::Schedule))
     }
 
-    /// The names of `/etc/hosts`, if it can be read.
+    /// Reads the names of `/etc/hosts`; `None`, with a warning, if it cannot be read.
     pub fn hosts(&self) -> Option<Hosts> {
         let read = hosts::read(&self.hosts_path);
         let path = shown::path(&self.hosts_path);
         read.inspect_err(|error| warn!("{path} cannot be read: {error}")).ok()
     }
 
-    /// Reads everything, or what has changed.
+    /// Reads all files on request, else those that have changed.
     pub fn read(&mut self, occasion: Occasion) -> SystemNews {
-        let is_ordered = occasion == Occasion::Order;
-        let resolver = self.read_resolver(is_ordered);
+        let is_requested = occasion == Occasion::Request;
+        let resolver = self.read_resolver(is_requested);
         let mut news = SystemNews { resolver, ..SystemNews::default() };
-        if self.hosts_file.has_changed() | is_ordered {
+        if self.hosts_file.note_change() | is_requested {
             news.hosts = self.hosts();
         }
-        if self.trust_files.has_changed() | is_ordered {
+        if self.trust_files.note_change() | is_requested {
             news.tls = self.trust();
         }
-        if !is_ordered && news.hosts.is_some() {
+        if !is_requested && news.hosts.is_some() {
             info!("{} has changed and was read again", shown::path(&self.hosts_path));
         }
-        if !is_ordered && news.tls.is_some() {
+        if !is_requested && news.tls.is_some() {
             info!("the trusted certificates have changed and were read again");
         }
         news
     }
 
-    fn read_resolver(&mut self, is_ordered: bool) -> Option<ResolverSettings> {
+    fn read_resolver(&mut self, is_requested: bool) -> Option<ResolverSettings> {
         let is_first = self.resolver_file.was_never_seen();
-        let has_changed = self.resolver_file.has_changed();
-        if !has_changed && !is_ordered && !self.lacks_interface {
+        let has_changed = self.resolver_file.note_change();
+        if !has_changed && !is_requested && !self.lacks_interface {
             return None;
         }
         let path = self.resolver.file.clone();
@@ -126,17 +127,17 @@ impl System {
         let file = match self.resolver.read() {
             Ok(file) => file,
             Err(error) => {
-                // What is told at the start need not be told twice.
+                // The first failure was reported with the configuration.
                 if self.resolver.given.is_empty() && !is_first {
                     warn!("{path} cannot be read, so the name servers stay as they are: {error}");
                 }
-                return is_ordered.then(|| self.resolver_settings.clone());
+                return is_requested.then(|| self.resolver_settings.clone());
             }
         };
         let settings = self.resolver.settings(&file);
         self.lacks_interface = file.lacks_interface;
         let is_news = settings != self.resolver_settings;
-        if is_news || (has_changed && !is_first) || is_ordered {
+        if is_news || (has_changed && !is_first) || is_requested {
             for (line, complaint) in self.resolver.complaints(file) {
                 warn!("{path}:{line}: {complaint}");
             }
@@ -146,13 +147,13 @@ impl System {
             info!("{path} has changed: name servers {}", servers.join(", "));
         }
         self.resolver_settings = settings.clone();
-        (is_news || is_ordered || (has_changed && !is_first)).then_some(settings)
+        (is_news || is_requested || (has_changed && !is_first)).then_some(settings)
     }
 
     fn trust(&self) -> Option<TlsContext> {
         match TlsContext::load(self.trust_file.as_deref()) {
             Ok(context) if context.trusts_anybody() => Some(context),
-            // The reason was told when it was read.
+            // The reason was logged when the certificates were read.
             Ok(_) => None,
             Err(error) => {
                 warn!("{error}; the certificates that were read before stay trusted");
@@ -162,24 +163,24 @@ impl System {
     }
 }
 
-/// Files and directories, and what tells one version of each from another.
+/// Files and directories, and the version of each that was seen last.
 #[derive(Debug)]
 struct Watched {
     paths: Vec<PathBuf>,
-    /// Nothing if they were not looked at yet.
-    stamps: Option<Vec<[Option<Stamp>; 2]>>,
+    /// `None` before the first look.
+    versions: Option<Vec<[Option<FileVersion>; 2]>>,
 }
 
-/// A version of a file. The time of the last change of its inode is set by the kernel alone.
+/// A version of a file. Only the kernel sets the time of the last change of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+struct FileVersion {
     device: u64,
     inode: u64,
     octets: u64,
     changed: (i64, i64),
 }
 
-impl From<Metadata> for Stamp {
+impl From<Metadata> for FileVersion {
     fn from(metadata: Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -193,27 +194,29 @@ impl From<Metadata> for Stamp {
 impl Watched {
     fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let mut watched = Self::never_seen(paths);
-        watched.has_changed();
+        watched.note_change();
         watched
     }
 
     fn never_seen(paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self { paths: paths.into_iter().collect(), stamps: None }
+        Self { paths: paths.into_iter().collect(), versions: None }
     }
 
     fn was_never_seen(&self) -> bool {
-        self.stamps.is_none()
+        self.versions.is_none()
     }
 
-    /// Looks at the files; whether they are others than at the last look. To be called before they are read.
-    fn has_changed(&mut self) -> bool {
-        // Where a file is a symbolic link, the link or what it leads to may change.
-        let stamp = |path: &PathBuf| {
-            [fs::symlink_metadata(path), fs::metadata(path)].map(|metadata| metadata.ok().map(Stamp::from))
+    /// Notes the present versions of the files, and returns whether they have changed since the last call. To be called
+    /// before the files are read.
+    fn note_change(&mut self) -> bool {
+        // If a file is a symbolic link, the link or its target may change.
+        let version = |path: &PathBuf| {
+            [fs::symlink_metadata(path), fs::metadata(path)]
+                .map(|metadata| metadata.ok().map(FileVersion::from))
         };
-        let now = Some(self.paths.iter().map(stamp).collect());
-        let has_changed = self.stamps != now;
-        self.stamps = now;
+        let now = Some(self.paths.iter().map(version).collect());
+        let has_changed = self.versions != now;
+        self.versions = now;
         has_changed
     }
 }
@@ -257,7 +260,7 @@ mod tests {
         }
 
         fn look(&mut self) -> (Option<Vec<String>>, bool, bool) {
-            self.read(Occasion::Look)
+            self.read(Occasion::Schedule)
         }
 
         /// The name servers, and whether there are names and trusted certificates.
@@ -279,7 +282,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(scene.look(), (None, false, false));
         }
-        assert_eq!(scene.read(Occasion::Order), (servers(&["192.0.2.1"]), true, true));
+        assert_eq!(scene.read(Occasion::Request), (servers(&["192.0.2.1"]), true, true));
     }
 
     #[test]
@@ -289,7 +292,7 @@ mod tests {
         scene.write("resolv.conf", "nameserver 192.0.2.2\n");
         assert_eq!(scene.look(), (servers(&["192.0.2.2"]), false, false));
         scene.write("hosts", "192.0.2.4 relay.example\n");
-        let news = scene.system.read(Occasion::Look);
+        let news = scene.system.read(Occasion::Schedule);
         let relay = Domain::parse("relay.example").unwrap();
         assert_eq!(news.hosts.unwrap()[&relay], ["192.0.2.4".parse::<std::net::IpAddr>().unwrap()]);
         scene.write("trust", &authority().pem());
@@ -315,7 +318,7 @@ mod tests {
             fs::create_dir(path).unwrap();
         }
         assert_eq!(scene.look(), (None, false, false));
-        assert_eq!(scene.read(Occasion::Order), (servers(&["192.0.2.1"]), false, false));
+        assert_eq!(scene.read(Occasion::Request), (servers(&["192.0.2.1"]), false, false));
     }
 
     #[test]
@@ -342,7 +345,7 @@ mod tests {
         let mut scene = Scene::new("resolver 192.0.2.9\n");
         scene.look();
         scene.write("resolv.conf", "nameserver 192.0.2.2\noptions timeout:7 attempts:4\n");
-        let settings = scene.system.read(Occasion::Look).resolver.unwrap();
+        let settings = scene.system.read(Occasion::Schedule).resolver.unwrap();
         assert_eq!(settings.servers, ["192.0.2.9:53".parse().unwrap()]);
         assert_eq!((settings.timeout, settings.attempts), (Duration::from_secs(7), 4));
     }

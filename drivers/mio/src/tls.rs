@@ -1,9 +1,9 @@
 //! TLS for outgoing connections. The only file that names rustls.
 //!
-//! Mail is encrypted opportunistically: a certificate is never a reason to refuse a session, because the alternative is
-//! plain text. Whether it is valid is found out all the same, since credentials hang on it. The question is asked once
-//! the handshake is over, of the certificates that the session holds, so that a resumed session, which shows none on
-//! the wire, gets its verdict by the same path and the verdict is about the name and the time of this connection.
+//! Mail is encrypted opportunistically: no certificate is a reason to refuse a session, because the alternative is plain
+//! text. The certificate is verified all the same, because credentials depend on it. That happens after the handshake, with
+//! the certificates that the session holds: so a resumed session, which shows none on the wire, is verified in the same way,
+//! for the name and the time of this connection.
 
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -30,10 +30,10 @@ use thiserror::Error as ThisError;
 
 use crate::os_error::os_text;
 
-/// Octets that a session holds, encrypted, for a socket that does not take them.
+/// Encrypted octets that a session holds for a socket that does not take them yet.
 const SEND_BUFFER_OCTETS: usize = 64 * 1024;
 
-/// How often one call reads from the socket, so that a peer who sends records without content holds up nobody.
+/// How often one call reads from the socket, so that a peer that sends empty records does not hold up others.
 const READS_PER_CALL: usize = 16;
 
 /// How many earlier sessions are remembered: for 32 servers, 8 for each.
@@ -42,7 +42,7 @@ const REMEMBERED_SESSIONS_LIMIT: usize = 256;
 /// The object identifier of RSA keys, encoded (RFC 3279 section 2.3.1).
 const RSA_ENCRYPTION: [u8; 11] = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
 
-/// What a SubjectPublicKeyInfo with an RSA key of 2048 bits takes, with the shortest exponent.
+/// The size of a SubjectPublicKeyInfo with an RSA key of 2048 bits and the shortest exponent.
 const RSA_2048_KEY_OCTETS: usize = 292;
 
 /// Why the trust file cannot be used.
@@ -56,7 +56,7 @@ pub enum TrustError {
         /// What the system says.
         source: io::Error,
     },
-    /// It is no PEM.
+    /// It is not PEM.
     #[error("the trust file {path} is not a well-formed PEM file: {reason}", path = .path.display())]
     Malformed {
         /// The file.
@@ -64,13 +64,13 @@ pub enum TrustError {
         /// What is wrong.
         reason: String,
     },
-    /// It holds nothing to trust in.
+    /// It holds no usable certificate.
     #[error("the trust file {path} holds no usable certificate", path = .path.display())]
     NoCertificate {
         /// The file.
         path: PathBuf,
     },
-    /// The TLS library refuses its own settings.
+    /// The TLS library refuses its settings.
     #[error("TLS cannot be set up: {0}")]
     Setup(String),
 }
@@ -79,14 +79,14 @@ pub enum TrustError {
 #[derive(Clone, Debug)]
 pub struct TlsContext {
     config: Arc<ClientConfig>,
-    /// Earlier sessions, of which the configuration offers one to a server that has it.
+    /// Earlier sessions, which the configuration offers to their servers for resumption.
     earlier: Arc<ClientSessionMemoryCache>,
-    /// Nothing if there is no trust anchor at all.
+    /// `None` if there is no trust anchor.
     judge: Option<Arc<Judge>>,
 }
 
 impl TlsContext {
-    /// Trusts the certificates of a PEM file, or without one those that the system trusts.
+    /// Loads the trust anchors of a PEM file, or without one those of the system.
     pub fn load(trust_file: Option<&Path>) -> Result<Self, TrustError> {
         let (roots, pinned) = match trust_file {
             Some(path) => roots_of_file(path)?,
@@ -95,7 +95,7 @@ impl TlsContext {
         Self::with_roots(roots, pinned)
     }
 
-    /// Whether any certificate can be found valid.
+    /// Returns whether any certificate can be valid.
     pub fn trusts_anybody(&self) -> bool {
         self.judge.is_some()
     }
@@ -116,13 +116,13 @@ impl TlsContext {
         Ok(Self { config: Arc::new(config), earlier, judge })
     }
 
-    /// Begins a session with a server known by `server` at the address `remote`.
+    /// Begins a session with the server of the name or address `server`, connected to at `remote`.
     pub fn session(&self, server: &Host, remote: IpAddr) -> Result<TlsSession, String> {
         let expected = match server {
             Host::Name(name) => ServerName::try_from(name.as_str().to_owned()).ok(),
             Host::Address(address) => Some(ServerName::from(*address)),
         };
-        // A name that cannot stand in SNI cannot stand in a certificate either: the session goes on without.
+        // A name that is not valid in SNI is not valid in a certificate either: the session goes on without it.
         let offered = expected.clone().unwrap_or_else(|| ServerName::from(remote));
         let mut connection = ClientConnection::new(Arc::clone(&self.config), offered.clone())
             .map_err(|error| error.to_string())?;
@@ -140,18 +140,18 @@ impl TlsContext {
     }
 }
 
-/// What [`TlsSession::read`] found.
+/// The result of [`TlsSession::read`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum TlsRead {
     /// The handshake is done.
     Established(Tls),
-    /// So many octets of plain text are in the buffer.
+    /// This many octets of plain text are in the buffer.
     Octets(usize),
-    /// The peer has ended the session in order.
+    /// The peer has ended the session by close_notify.
     EndOfFile,
-    /// Nothing more without another event of the socket.
+    /// There is nothing more to read before the socket's next event.
     Blocked,
-    /// Nothing yet, but there may be more to read.
+    /// There is nothing yet, but there may be more to read.
     Again,
     /// The session is broken.
     Failed(String),
@@ -162,31 +162,31 @@ pub enum TlsRead {
 pub struct TlsSession {
     connection: ClientConnection,
     earlier: Arc<ClientSessionMemoryCache>,
-    /// Under this name earlier sessions with the server are remembered.
+    /// The name under which sessions with this server are remembered.
     offered: ServerName<'static>,
     judge: Option<Arc<Judge>>,
     expected: Option<ServerName<'static>>,
     is_established: bool,
-    /// Whether the peer has said anything under TLS.
+    /// Whether the peer has sent anything in the session.
     has_heard: bool,
-    /// Why the session is broken, kept until what was decrypted before is read.
+    /// Why the session is broken; reported after the octets that were decrypted before are read.
     failure: Option<String>,
 }
 
 impl TlsSession {
-    /// Whether [`TlsRead::Established`] was reported.
+    /// Returns whether [`TlsRead::Established`] was reported.
     pub fn is_established(&self) -> bool {
         self.is_established
     }
 
-    /// Takes octets from the socket and decrypts them into `buffer`, which must not be empty.
+    /// Reads octets from the socket and decrypts them into `buffer`, which must not be empty.
     pub fn read<S: Read + Write>(&mut self, socket: &mut S, buffer: &mut [u8]) -> TlsRead {
         for _ in 0..READS_PER_CALL {
             if let Some(found) = self.decrypted(buffer) {
                 return found;
             }
             if let Some(reason) = self.failure.take() {
-                // The alert that says why goes out if the socket takes it at once.
+                // The alert with the reason is sent if the socket takes it at once.
                 let _ = self.flush(socket);
                 return TlsRead::Failed(reason);
             }
@@ -214,7 +214,7 @@ impl TlsSession {
         }
     }
 
-    /// Writes what is encrypted to the socket; false if that does not take all of it now.
+    /// Writes encrypted octets to the socket; returns false if it does not take all of them now.
     pub fn flush(&mut self, socket: &mut impl Write) -> io::Result<bool> {
         while self.connection.wants_write() {
             match self.connection.write_tls(socket) {
@@ -228,14 +228,14 @@ impl TlsSession {
         Ok(true)
     }
 
-    /// Ends the session in order, as far as the socket takes it at once (RFC 8446 section 6.1).
+    /// Ends the session by close_notify, if the socket takes it at once (RFC 8446 section 6.1).
     pub fn close(&mut self, socket: &mut impl Write) {
         self.connection.send_close_notify();
         // The connection is closed next, whether this is flushed or not.
         let _ = self.flush(socket);
     }
 
-    /// The end of the handshake, then plain text, then the end; nothing if more octets are needed.
+    /// Returns the end of the handshake, then plain text, then the end of the session; `None` if more octets are needed.
     fn decrypted(&mut self, buffer: &mut [u8]) -> Option<TlsRead> {
         if self.connection.is_handshaking() {
             return None;
@@ -299,8 +299,8 @@ impl TlsSession {
 }
 
 impl Drop for TlsSession {
-    /// A session in which the server never said anything may have failed because an earlier one was offered to it: what is
-    /// remembered of that server is forgotten, or it would be offered, and fail, for ever.
+    /// Forgets the earlier sessions with a server that never sent anything: this session may have failed because one of them
+    /// was offered, and the next session would fail in the same way.
     fn drop(&mut self) {
         if !self.has_heard {
             self.earlier.remove_tls12_session(&self.offered);
@@ -309,11 +309,11 @@ impl Drop for TlsSession {
     }
 }
 
-/// Finds out whether a certificate is valid.
+/// Verifies certificates.
 #[derive(Debug)]
 struct Judge {
     verifier: Arc<WebPkiServerVerifier>,
-    /// The certificates of the trust file, which may be those of the servers themselves.
+    /// The certificates of the trust file, which may be the servers' own.
     pinned: Vec<CertificateDer<'static>>,
 }
 
@@ -336,9 +336,9 @@ impl Judge {
         expected: &ServerName<'_>,
     ) -> Result<(), Error> {
         match self.verifier.verify_server_cert(leaf, intermediates, expected, &[], UnixTime::now()) {
-            // What a common tool makes when it is asked for a self-signed certificate may sign others, for which reason
-            // it is refused as a server's own. Who names just that certificate as trusted means it. Its dates are
-            // checked before this error can come up, its name here.
+            // The self-signed certificates of common tools may sign others, and are therefore refused as a server's own. If
+            // the trust file holds just this certificate, it is accepted. Its dates are checked before this error can
+            // occur, its name is checked here.
             Err(Error::InvalidCertificate(CertificateError::Other(_))) if self.pinned.contains(leaf) => {
                 verify_server_name(&ParsedCertificate::try_from(leaf)?, expected)
             }
@@ -348,7 +348,7 @@ impl Judge {
     }
 }
 
-/// Takes every certificate, but verifies that the peer holds its key.
+/// Accepts every certificate, but verifies that the peer holds its key.
 #[derive(Debug)]
 struct Opportunistic {
     provider: Arc<CryptoProvider>,
@@ -391,7 +391,7 @@ impl ServerCertVerifier for Opportunistic {
     }
 }
 
-/// Lets a signature pass that nobody here could verify, since the alternative is plain text.
+/// Accepts a signature that cannot be verified, because the alternative is plain text.
 fn unless_provable(
     certificate: &CertificateDer<'_>,
     verdict: Result<HandshakeSignatureValid, Error>,
@@ -402,9 +402,9 @@ fn unless_provable(
     }
 }
 
-/// Whether it can be verified that a peer holds the key of its certificate: not if the certificate cannot be read
-/// (version 1, for example), and not if it is for an RSA key that the library takes for too short. Such a certificate
-/// is never found valid. That is decided by the certificate alone, so that it holds for resumed sessions too.
+/// Returns whether it can be verified that a peer holds the key of its certificate: not if the certificate cannot be parsed
+/// (version 1, for example), and not if it has an RSA key that the library rejects as too short. Such a certificate is never
+/// valid. This depends on the certificate alone, so that it also applies to resumed sessions.
 fn is_provable(certificate: &CertificateDer<'_>) -> bool {
     let Ok(parsed) = ParsedCertificate::try_from(certificate) else { return false };
     let key = parsed.subject_public_key_info();
@@ -412,7 +412,7 @@ fn is_provable(certificate: &CertificateDer<'_>) -> bool {
     !is_rsa || key.len() >= RSA_2048_KEY_OCTETS
 }
 
-/// The files and directories that [`TlsContext::load`] reads.
+/// Returns the files and directories that [`TlsContext::load`] reads.
 pub fn files(trust_file: Option<&Path>) -> Vec<PathBuf> {
     match trust_file {
         Some(path) => vec![path.to_owned()],

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use cmail_delivery::dispatcher::{Mode, Summary};
 use cmail_delivery::settings::Hosts;
 use cmail_dispatchd::config::{Config, Environment};
-use cmail_dispatchd::engine::Shell;
+use cmail_dispatchd::engine::EngineParts;
 use cmail_dispatchd::engine::{Engine, EngineError};
 use cmail_dispatchd::logging::Log;
 use cmail_dispatchd::signals::{Controller, Signal, Signals};
@@ -41,7 +41,7 @@ impl Daemon {
         let engine = Engine::prepare(&config)?.lock(&config)?.open(&config, &mut || false)?;
         // The controller says what SIGHUP and SIGTERM say to the daemon proper.
         let (signals, controller) = Signals::controlled()?;
-        let shell = Shell {
+        let parts = EngineParts {
             config,
             mode: Mode::Daemon,
             hosts: Hosts::new(),
@@ -51,7 +51,7 @@ impl Daemon {
             log,
             pid_file: None,
         };
-        let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || engine.run(shell))?;
+        let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || engine.run(parts))?;
         Ok(Self { controller, thread })
     }
 

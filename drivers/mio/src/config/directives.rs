@@ -13,15 +13,15 @@ use super::values::{self, ValueError};
 pub struct Directive {
     /// Its exact name.
     pub name: &'static str,
-    /// What its value is, and where that goes.
+    /// The type of its value, and how to store it.
     pub kind: Kind,
-    /// What holds without it.
+    /// What applies without it.
     pub default: Fallback,
     /// What it means to give it more than once.
     pub repeat: Repeat,
-    /// What it is for: sentences for the manual, in Markdown.
+    /// Its purpose: sentences for the manual, in Markdown.
     pub help: &'static str,
-    /// The effective value as the parser reads it, if there is one.
+    /// Returns the effective value in the form that the parser reads, if there is one.
     pub(super) show: fn(&Config) -> Option<String>,
 }
 
@@ -32,39 +32,39 @@ pub enum Kind {
     Number {
         /// What the manual calls it.
         shape: &'static str,
-        /// The least.
+        /// The smallest value.
         min: u32,
-        /// The most, such that nothing computed from it can overflow.
+        /// The largest value, such that nothing computed from it can overflow.
         max: u32,
-        /// Where it goes.
+        /// Stores it.
         set: fn(&mut Directives, u32),
     },
     /// A number of seconds.
     Seconds {
-        /// The least.
+        /// The smallest value.
         min: u32,
-        /// The most, such that nothing computed from it can overflow.
+        /// The largest value, such that nothing computed from it can overflow.
         max: u32,
-        /// Where it goes.
+        /// Stores it.
         set: fn(&mut Directives, u32),
     },
     /// Anything else.
     Text {
         /// What the manual calls it.
         shape: &'static str,
-        /// Parses it and puts it where it goes.
+        /// Parses and stores it.
         set: fn(&mut Directives, Located<&str>) -> Result<(), ValueError>,
     },
 }
 
-/// What holds without a directive.
+/// What applies where a directive is not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fallback {
     /// This value, which is parsed as if the file had it.
     Value(&'static str),
-    /// What this text describes.
+    /// A value that this text describes.
     Described(&'static str),
-    /// Nothing: the directive has to be there.
+    /// Nothing: the directive must be given.
     Required,
 }
 
@@ -79,16 +79,16 @@ pub enum Repeat {
     Refused,
 }
 
-/// A value and the line of the configuration file that it stands on.
+/// A value and its line in the configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Located<T> {
     /// Counted from 1.
     pub line: usize,
-    /// What stands there.
+    /// The value.
     pub value: T,
 }
 
-/// What a configuration file says, not yet completed by what this host says.
+/// The content of a configuration file, not yet completed by facts about the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Directives {
     pub(super) verbosity: u32,
@@ -116,7 +116,7 @@ pub struct Directives {
     pub(super) connection_idle_s: u32,
     pub(super) bounce_return_limit_octets: u32,
     pub(super) auth_insecure: bool,
-    /// What the administrator should know although it is no error: the directive, and a sentence.
+    /// What the administrator should know although it is not an error: the directive, and a sentence.
     pub(super) warnings: Vec<Located<(&'static str, String)>>,
 }
 
@@ -367,7 +367,7 @@ impl Kind {
         }
     }
 
-    /// Parses `text` and puts the value where it goes.
+    /// Parses `text` and stores the value.
     pub(super) fn read(&self, to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
         match self {
             Self::Number { min, max, set, .. } => set(to, values::number(text.value, *min, *max)?),
@@ -407,7 +407,7 @@ fn path(slot: &mut Option<Located<Box<str>>>, text: Located<&str>) -> Result<(),
     Ok(())
 }
 
-/// A name that this host is asked about later.
+/// Stores a name that is looked up on this host later.
 fn name(slot: &mut Option<Located<Box<str>>>, text: Located<&str>) -> Result<(), ValueError> {
     *slot = Some(Located { line: text.line, value: text.value.into() });
     Ok(())

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, in sentences that name the place.
+//! Errors of a configuration, in sentences that name the place.
 
 use std::fmt;
 use std::io;
@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::shown;
 use super::values::ValueError;
+use crate::shown;
 
-/// Something wrong with a configuration file, and where: `FILE:LINE: DIRECTIVE: REASON`.
+/// An error in a configuration file, with its place: `FILE:LINE: DIRECTIVE: REASON`.
 #[derive(Debug, Error)]
 pub struct ConfigError {
     /// The configuration file.
     pub file: PathBuf,
-    /// Counted from 1; nothing where no line is at fault.
+    /// Counted from 1; `None` where no single line is at fault.
     pub line: Option<usize>,
-    /// The name that stands there; empty where none is to blame.
+    /// The name of the directive as written; empty where no directive is at fault.
     pub directive: Box<str>,
     /// What is wrong.
     pub reason: Reason,
@@ -35,12 +35,12 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Something that the administrator should know although it is no error.
+/// Something that the administrator should know although it is not an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigWarning {
     /// The configuration file, or another one that was read.
     pub file: PathBuf,
-    /// Counted from 1; nothing where no line is at fault.
+    /// Counted from 1; `None` where no single line is at fault.
     pub line: Option<usize>,
     /// The directive.
     pub directive: &'static str,
@@ -82,7 +82,7 @@ pub enum Reason {
     /// A directive that has to be there.
     #[error("the directive is missing, and there is no default")]
     Missing,
-    /// The value is none.
+    /// The value is not valid.
     #[error(transparent)]
     Value(#[from] ValueError),
     /// No such user.
@@ -115,7 +115,7 @@ pub enum Reason {
         /// What the parser says.
         error: String,
     },
-    /// The file of trusted certificates has none.
+    /// The file of trusted certificates contains no certificate.
     #[error("the trust file {path} contains no certificate", path = shown::path(.path))]
     TrustFileEmpty {
         /// Its path.
@@ -127,7 +127,7 @@ pub enum Reason {
         /// The other directive.
         other: &'static str,
     },
-    /// `bind` names nothing.
+    /// The host that `bind` names has no address.
     #[error("\"{}\" has no address: {error}", shown::value(.host))]
     BindHost {
         /// The value of the directive.
@@ -138,7 +138,7 @@ pub enum Reason {
     /// There is no `announce`, and the host has no name to announce.
     #[error("the directive is missing, and the host's name cannot be used instead: {0}")]
     HostName(String),
-    /// A relative path, and no directory that it is relative to.
+    /// A path is relative, and the working directory does not exist.
     #[error("the path {path} is relative, but there is no working directory: {error}", path = shown::path(.path))]
     WorkingDirectory {
         /// The path.
@@ -149,7 +149,7 @@ pub enum Reason {
 }
 
 fn show_place(f: &mut fmt::Formatter<'_>, file: &Path, line: Option<usize>, directive: &str) -> fmt::Result {
-    // Whatever stands in a file or its name, an error is one line.
+    // A file or its name may contain line ends, but an error is always one line.
     write!(f, "{}:", shown::path(file))?;
     if let Some(line) = line {
         write!(f, "{line}:")?;
@@ -160,7 +160,7 @@ fn show_place(f: &mut fmt::Formatter<'_>, file: &Path, line: Option<usize>, dire
     f.write_str(" ")
 }
 
-/// The end of an error about a word that is not known.
+/// Returns the end of an error about an unknown word.
 fn did_you_mean(meant: Option<&str>) -> String {
     meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default()
 }

@@ -1,13 +1,12 @@
 //! The configuration: what the file says, completed by what this host says.
 //!
-//! [`DIRECTIVES`] is the one table of all directives. [`Directives::parse`] reads a file by it and asks the host about
-//! nothing; [`Config::load`] goes on from there.
+//! [`DIRECTIVES`] is the one table of all directives. [`Directives::parse`] reads a file by it without asking the host
+//! anything; [`Config::load`] completes the result.
 
 mod directives;
 mod errors;
 mod parser;
 mod report;
-pub(crate) mod shown;
 mod values;
 
 #[cfg(test)]
@@ -32,48 +31,49 @@ pub(crate) use self::values::show_port;
 
 use crate::privileges::{Account, Identity};
 use crate::resolv_conf::{self, ResolvConf, ResolverSource};
+use crate::shown;
 
-/// A configuration that can be used.
+/// A complete and valid configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The file it comes from.
     pub file: PathBuf,
-    /// What the core is configured with.
+    /// The settings of the core.
     pub settings: Settings,
     /// How much is logged, 0 to 4.
     pub verbosity: u8,
-    /// The log file, or nothing for standard error. Absolute, like all paths here.
+    /// The log file; `None` for standard error. Absolute, like all paths here.
     pub logfile: Option<PathBuf>,
     /// The pid file.
     pub pidfile: Option<PathBuf>,
     /// The master database.
     pub database: PathBuf,
-    /// Where conversations are recorded.
+    /// The directory for recorded conversations.
     pub record: Option<PathBuf>,
-    /// Whom to become when started as root.
+    /// The user and group to become when started as root.
     pub identity: Identity,
-    /// The file of trusted authorities, which holds at least one certificate, or nothing for those of the system.
+    /// The file of trusted authorities, which holds at least one certificate; `None` for the system's trust store.
     pub trust_file: Option<PathBuf>,
-    /// The local addresses for outbound connections, the first of a family being the one to use; empty for any.
+    /// The local addresses for outbound connections; the first one of each family is used. Empty for any.
     pub bind: Vec<IpAddr>,
-    /// Where the settings of the resolver come from.
+    /// The source of the resolver's settings.
     pub resolver: ResolverSource,
-    /// What the administrator should know although it is no error.
+    /// What the administrator should know although it is not an error.
     pub warnings: Vec<ConfigWarning>,
     directives: Directives,
 }
 
-/// What a configuration is completed from, besides users, groups and the addresses of names.
+/// The facts about the host that complete a configuration, besides users, groups and the addresses of names.
 #[derive(Debug)]
 pub struct Environment {
     /// The host's name.
     pub host_name: io::Result<String>,
-    /// Where the DNS servers are found.
+    /// The path of resolv.conf, which names the DNS servers.
     pub resolv_conf: PathBuf,
 }
 
 impl Environment {
-    /// That of this process.
+    /// Returns the environment of this process.
     pub fn of_this_host() -> Self {
         let name = nix::unistd::gethostname().map_err(io::Error::from);
         Self {
@@ -84,7 +84,7 @@ impl Environment {
 }
 
 impl Config {
-    /// Reads and completes the configuration file, or says everything that is wrong with it.
+    /// Reads and completes the configuration file, or returns everything that is wrong with it.
     pub fn load(file: &Path, environment: &Environment) -> Result<Self, Rejection> {
         match fs::read(file) {
             Ok(octets) => Self::from_octets(file, &octets, environment),
@@ -109,21 +109,21 @@ impl Config {
     }
 }
 
-/// Everything that is wrong with a configuration; at least one thing is.
+/// Everything that is wrong with a configuration; it has at least one error.
 #[derive(Debug, Default)]
 pub struct Rejection {
-    /// What is wrong.
+    /// The errors.
     pub errors: Vec<ConfigError>,
-    /// What the administrator should know besides.
+    /// What else the administrator should know.
     pub warnings: Vec<ConfigWarning>,
-    /// The database, if at least that is named, so that it can be looked at too.
+    /// The database, if the file names one, so that `check` can check it too.
     pub database: Option<PathBuf>,
 }
 
-/// A directive that names a file, what it says, and the file.
+/// The name of a directive, its value, and the absolute path that the value stands for.
 type NamedFile<'a> = (&'static str, &'a Option<Located<Box<str>>>, &'a Option<PathBuf>);
 
-/// A configuration on its way from [`Directives`] to [`Config`]. It goes on after an error, to find them all.
+/// Completes [`Directives`] to a [`Config`]. It goes on after an error, to find all of them.
 struct Completion<'a> {
     file: &'a Path,
     errors: Vec<ConfigError>,
@@ -131,7 +131,7 @@ struct Completion<'a> {
 }
 
 impl Completion<'_> {
-    /// The configuration, unless there are errors.
+    /// Returns the configuration unless there are errors.
     fn complete(&mut self, directives: Directives, environment: &Environment) -> Option<Config> {
         for Located { line, value: (directive, text) } in &directives.warnings {
             self.warn(Some(*line), directive, text.clone());
@@ -177,7 +177,7 @@ impl Completion<'_> {
         self.warnings.push(ConfigWarning { file: self.file.to_owned(), line, directive, text });
     }
 
-    /// The path as it will be found after the daemon has left its working directory.
+    /// Returns an absolute path, because the daemon leaves its working directory.
     fn absolute_path(&mut self, directive: &str, text: &Option<Located<Box<str>>>) -> Option<PathBuf> {
         let text = text.as_ref()?;
         match path::absolute(&*text.value) {
@@ -213,7 +213,7 @@ impl Completion<'_> {
         identity
     }
 
-    /// The log file and the pid file are written whatever is in them, which would be the end of a database.
+    /// Refuses two directives that name the same file: writing the log or the pid file would destroy a database.
     fn tell_apart(&mut self, files: [NamedFile<'_>; 4]) {
         let mut earlier: BTreeMap<&PathBuf, &'static str> = BTreeMap::new();
         for (directive, text, path) in files {
@@ -306,7 +306,7 @@ impl Completion<'_> {
     }
 }
 
-/// What the core gets of it.
+/// Returns the settings of the core.
 fn settings(
     directives: &Directives,
     announce: Box<str>,
@@ -343,7 +343,7 @@ fn settings(
 /// The verbosity at which conversations are logged.
 const TRACE_VERBOSITY: u32 = 4;
 
-/// Checks that a file holds certificates in PEM; other things in it do not matter.
+/// Checks that a file holds certificates in PEM; it may hold other sections too.
 fn check_certificates(path: &Path) -> Result<(), Reason> {
     let unreadable = |error| Reason::TrustFileUnreadable { path: path.to_owned(), error };
     let pem = fs::read(path).map_err(unreadable)?;
@@ -356,7 +356,7 @@ fn check_certificates(path: &Path) -> Result<(), Reason> {
     if count == 0 { Err(Reason::TrustFileEmpty { path: path.to_owned() }) } else { Ok(()) }
 }
 
-/// What is wrong with PEM, without the octets that should stand there.
+/// Describes an error of PEM, without quoting octets of the file.
 fn pem_text(error: &pem::Error) -> String {
     if matches!(error, pem::Error::MissingSectionEnd { .. }) {
         return "a section has no end".to_owned();

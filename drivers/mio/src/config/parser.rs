@@ -1,4 +1,4 @@
-//! From the octets of a configuration file to [`Directives`], or to everything that is wrong with it.
+//! Parses the octets of a configuration file to [`Directives`], and finds everything that is wrong with it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,17 +11,17 @@ use crate::suggestion::nearest;
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 impl Directives {
-    /// Reads a configuration file, without asking this host about anything. `file` is what errors name.
+    /// Parses a configuration file, without asking this host anything. Errors name `file`.
     ///
     /// Lines with errors are left out of the result.
     pub fn parse(file: &Path, octets: &[u8]) -> (Self, Vec<ConfigError>) {
         let mut errors = Vec::new();
         let mut directives = Self::with_defaults(&mut errors);
         let mut first_lines = BTreeMap::new();
-        // Some editors begin a file with it, and nobody sees it.
+        // Some editors begin a file with this mark, which is invisible.
         let octets = octets.strip_prefix(BYTE_ORDER_MARK).unwrap_or(octets);
         for (octets, line) in octets.split(|&octet| octet == b'\n').zip(1..) {
-            // What a comment holds does not matter, not even whether it is UTF-8.
+            // A comment may hold anything, even octets that are not UTF-8.
             let code = octets.split(|&octet| octet == b'#').next().unwrap_or_default();
             let code = match str::from_utf8(code) {
                 Ok(code) => code.trim_matches(values::is_white_space),
@@ -47,7 +47,7 @@ impl Directives {
         (directives, errors)
     }
 
-    /// What holds without any file. The values of the table are parsed like those of a file.
+    /// Returns the defaults. The values of the table are parsed like those of a file.
     fn with_defaults(errors: &mut Vec<ConfigError>) -> Self {
         let mut directives = Self::default();
         for directive in &DIRECTIVES {
@@ -87,7 +87,7 @@ impl Directives {
     }
 }
 
-/// The name of a directive whose line is not UTF-8, as far as the name is.
+/// Returns the name of a directive whose line is not UTF-8; empty if the name is not UTF-8 either.
 fn name_of(code: &[u8]) -> &str {
     let mut words = code.split(|&octet| values::is_white_space(octet.into()));
     let name = words.find(|word| !word.is_empty()).unwrap_or_default();

@@ -1,13 +1,13 @@
-//! What the table of directives looks like: with a configuration's values for `check`, without them in README.md
-//! and the manual page.
+//! Prints the table of directives: with a configuration's values for `check`, without them for README.md and the manual
+//! page.
 
 use std::fmt::{self, Write as _};
 
 use super::Config;
 use super::directives::{DIRECTIVES, Directive, Fallback, Kind, Repeat};
 
-/// Every directive with its effective value, in the syntax of the configuration file. A directive that has no value is
-/// a comment, so that the whole is a configuration file with the same meaning.
+/// Shows every directive with its effective value, in the syntax of the configuration file. A directive without a value
+/// becomes a comment, so that the output is a configuration file with the same meaning.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = DIRECTIVES.iter().map(|directive| directive.name.len()).max().unwrap_or_default();
@@ -28,7 +28,7 @@ impl fmt::Display for Config {
     }
 }
 
-/// The table of all directives in Markdown, as README.md has it.
+/// Returns the table of all directives in Markdown, for README.md.
 pub fn manual_table() -> String {
     let mut table = String::from("| directive | default | meaning |\n|---|---|---|\n");
     for directive in &DIRECTIVES {
@@ -45,7 +45,7 @@ pub fn manual_table() -> String {
     table
 }
 
-/// The list of all directives in the language of man(7), as the manual page has it.
+/// Returns the list of all directives in the language of man(7), for the manual page.
 pub fn manual_page_list() -> String {
     let mut list = String::new();
     for directive in &DIRECTIVES {
@@ -66,7 +66,7 @@ pub fn manual_page_list() -> String {
     list
 }
 
-/// What holds without the directive, in Markdown.
+/// Describes the default, in Markdown.
 fn default(directive: &Directive) -> String {
     match directive.default {
         Fallback::Value(value) => format!("`{value}`"),
@@ -75,7 +75,7 @@ fn default(directive: &Directive) -> String {
     }
 }
 
-/// What the directive is for, its range, and what it means to repeat it: sentences in Markdown.
+/// Describes the directive's purpose, its range, and what repeating it means: sentences in Markdown.
 fn meaning(directive: &Directive) -> String {
     let range = match directive.kind {
         Kind::Number { min, max, .. } => format!(" From {min} to {max}."),
@@ -92,7 +92,7 @@ fn meaning(directive: &Directive) -> String {
     format!("{}{range}{repeat}", directive.help)
 }
 
-/// Markdown whose only markup is code between backquotes, in the language of man(7).
+/// Translates Markdown, whose only markup is code between backquotes, into the language of man(7).
 fn roff(markdown: &str) -> String {
     // A line that begins with a control character would be a request.
     let mut text = String::from(if markdown.starts_with(['.', '\'']) { "\\&" } else { "" });

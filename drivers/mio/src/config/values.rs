@@ -1,4 +1,4 @@
-//! What the value of each directive may be.
+//! Parses the values of directives.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -8,8 +8,8 @@ use cmail_delivery::settings::RateLimit;
 use cmail_delivery::time::Duration;
 use thiserror::Error;
 
-use super::shown;
 use crate::resolv_conf::DNS_PORT;
+use crate::shown;
 
 /// Most transactions per second, minute or hour that `ratelimit` accepts.
 pub(super) const RATE_LIMIT_MAX: u32 = 1_000_000;
@@ -33,7 +33,7 @@ pub enum ValueError {
     /// Neither a number of seconds nor a number with a unit.
     #[error("\"{}\" is not a span of time: it must be a number of seconds, or a number followed by s, m, h or d", shown::value(.0))]
     Span(Box<str>),
-    /// A path that no system call could take.
+    /// A path that no system call accepts.
     #[error("the path contains a NUL character")]
     NulInPath,
     /// Neither a domain nor an address literal.
@@ -64,7 +64,7 @@ pub enum ValueError {
     YesNo(Box<str>),
 }
 
-/// Whether a character separates words: what `isspace` of C says in the C locale.
+/// Returns whether a character separates words, as `isspace` of C does in the C locale.
 pub(super) fn is_white_space(character: char) -> bool {
     matches!(character, ' ' | '\t'..='\r')
 }
@@ -116,16 +116,16 @@ pub(super) fn announce(text: &str) -> Result<Box<str>, ValueError> {
     }
 }
 
-/// What a name without a dot is warned with.
+/// The warning about a name without a dot.
 pub(super) const WITHOUT_DOT: &str =
     "has no dot, so many servers will refuse it; announce the full name of this host";
 
-/// Whether an announced name only looks like the name of a host of the Internet.
+/// Returns whether an announced name cannot be the full name of a host.
 pub(super) fn lacks_dot(announce: &str) -> bool {
     !announce.contains('.') && !announce.starts_with('[')
 }
 
-/// A mail address without angle brackets, or another text, with a warning: what the C program took is not refused.
+/// Parses a mail address without angle brackets. Any other text gets a warning only, because the C program accepted it.
 pub(super) fn address(text: &str) -> Result<(Box<str>, Option<String>), ValueError> {
     let parsed = Mailbox::parse(text.as_bytes());
     let reason = match &parsed {
@@ -155,7 +155,7 @@ pub(super) fn port(text: &str) -> Result<Port, ValueError> {
     Ok(Port { number: u16::try_from(port).map_err(|_| ValueError::Port(text.into()))?, tls })
 }
 
-/// A port as [`port`] reads it.
+/// Writes a port in the form that [`port`] reads.
 pub(crate) fn show_port(port: &Port) -> String {
     let suffix = match port.tls {
         TlsMode::Plain => "",
@@ -180,7 +180,7 @@ pub(super) fn rate(text: &str) -> Result<Option<RateLimit>, ValueError> {
     Ok(Some(RateLimit { transactions, per }))
 }
 
-/// A rate as [`rate`] reads it.
+/// Writes a rate in the form that [`rate`] reads.
 pub(super) fn show_rate(rate: &RateLimit) -> String {
     let unit = RATE_UNITS.iter().find(|(_, per)| *per == rate.per).map_or("s", |(name, _)| name);
     format!("{}/{unit}", rate.transactions)

@@ -1,4 +1,4 @@
-//! What the kernel has to say: which sources are ready, and what time it is.
+//! The poll and the clocks: which sources are ready, and what time it is.
 
 use std::io;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use cmail_delivery::time::{Instant, Now, UnixTime};
 use mio::event::Event;
 use mio::{Events, Poll, Registry, Token, Waker};
 
-/// Events that are taken from the kernel at a time.
+/// Events that one poll takes from the kernel.
 const EVENTS_PER_POLL: usize = 256;
 
-/// Most polls in a row that bring as many events as fit, or are interrupted, before what they brought is looked at.
+/// Most polls in a row that are full or interrupted, before their events are handled.
 const POLLS_PER_ITERATION: u32 = 64;
 
-/// What other threads wake the loop by.
+/// The token of the waker, by which other threads wake the loop.
 pub(super) const WAKER: Token = Token(0);
 
 /// The poll and the clocks.
@@ -26,31 +26,31 @@ pub struct Kernel {
     pub(super) clock: Clock,
 }
 
-/// What a poll has told.
+/// The result of a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Polled {
-    /// All that there was.
+    /// It returned all events.
     Everything,
-    /// There may be more.
+    /// It returned as many events as fit; there may be more.
     AsMuchAsFits,
     /// It was interrupted.
     Nothing,
 }
 
 impl Kernel {
-    /// A poll that watches nothing but its waker.
+    /// Creates a poll that watches only its waker.
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         Ok(Self { poll, events: Events::with_capacity(EVENTS_PER_POLL), waker, clock: Clock::new() })
     }
 
-    /// Wakes the loop from another thread.
+    /// Returns the waker, by which another thread wakes the loop.
     pub fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
     }
 
-    /// The time as the dispatcher is to see it.
+    /// Returns the time for the dispatcher.
     pub fn now(&self) -> Now {
         self.clock.now()
     }
@@ -59,12 +59,12 @@ impl Kernel {
         self.poll.registry()
     }
 
-    /// Takes in everything that the kernel has, after it was waited for. Returns the time up to which that is known to be
-    /// everything, if it is.
+    /// Waits for the kernel, and reads all events that it has. Returns the time up to which all events have been read; `None`
+    /// if that is not certain.
     ///
-    /// The process may have been stopped for long, at any moment. What came in meanwhile must be known before a deadline is
-    /// judged, however much it is. So the clock that counts is read before a poll, and only if that poll was not
-    /// interrupted and brought all there was.
+    /// The process may have been stopped for long at any moment. All events of that time must be handled before a deadline
+    /// is judged. So the time that counts is read before a poll, and only if that poll was not interrupted and returned all
+    /// events.
     pub(super) fn gather(
         &mut self,
         mut wait: Option<Duration>,
@@ -73,7 +73,7 @@ impl Kernel {
         for number in 1..=POLLS_PER_ITERATION {
             let asked_at = self.clock.now();
             let polled = self.poll_once(wait, &mut take_in)?;
-            // Where more comes in than is ever taken in, deadlines count all the same.
+            // If more events come than can be handled, deadlines count all the same.
             if polled == Polled::Everything
                 || (polled == Polled::AsMuchAsFits && number == POLLS_PER_ITERATION)
             {
@@ -87,7 +87,7 @@ impl Kernel {
     fn poll_once(&mut self, wait: Option<Duration>, take_in: &mut impl FnMut(&Event)) -> io::Result<Polled> {
         match self.poll.poll(&mut self.events, wait) {
             Ok(()) => {}
-            // The process was stopped.
+            // The process was stopped and continued.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Polled::Nothing),
             Err(error) => return Err(error),
         }
@@ -100,7 +100,7 @@ impl Kernel {
     }
 }
 
-/// Both clocks.
+/// The monotonic clock and the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     pub(super) origin: std::time::Instant,
@@ -113,7 +113,7 @@ impl Clock {
 
     pub(super) fn now(self) -> Now {
         let micros = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX);
-        // A clock that stands before 1970 is nothing to die of.
+        // A clock before 1970 is no reason to fail.
         let (wall, nanos) = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
             Ok(after) => (i64::try_from(after.as_secs()).unwrap_or(i64::MAX), after.subsec_nanos()),
             Err(before) => {

@@ -1,36 +1,36 @@
-//! The outbox as the event loop sees it.
+//! The interface between the event loop and the outbox.
 
 use std::io;
 
 use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
 use mio::{Registry, Token};
 
-/// An answer of the outbox, and to what.
+/// An answer of the outbox, with the request that it belongs to.
 pub type Reply = (RequestId, Result<StoreReply, StoreError>);
 
-/// An outbox that works beside the event loop, which never waits for it. It wakes the loop by its
+/// An outbox that works in parallel with the event loop, which never waits for it. It wakes the loop by its
 /// [waker](super::Kernel::waker) whenever [`poll_reply`](Self::poll_reply) or [`take_changed`](Self::take_changed) has
-/// something new to say.
+/// something new.
 pub trait Outbox {
-    /// Watches for somebody who writes to it; the token is readable when somebody may have.
+    /// Watches for writes to the outbox; the token becomes readable when another process may have written.
     fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()>;
 
-    /// Hands over a request. It is answered once.
+    /// Submits a request. It is answered once.
     fn submit(&mut self, id: RequestId, request: StoreRequest);
 
-    /// Takes the next answer, if there is one.
+    /// Returns the next answer, if there is one.
     fn poll_reply(&mut self) -> Option<Reply>;
 
-    /// Takes in what was seen by the watch. Whether another process has written is found out later.
-    fn take_in_touch(&mut self);
+    /// Reads the events of the watch. Whether another process has written is found out later.
+    fn drain_watch(&mut self);
 
-    /// Whether another process was found to have written since this was asked last.
+    /// Returns whether another process was found to have written since the last call.
     fn take_changed(&mut self) -> bool;
 
-    /// Whether nobody answers any more. Asked when there are no more answers.
+    /// Returns whether the outbox has ended, so that no answer comes any more. Valid when there are no more answers.
     fn has_ended(&self) -> bool;
 
-    /// Ends it when everything that was submitted is done. `wait_on` is asked several times a second whether to wait for
-    /// that; false if it was not waited for.
-    fn shut_down(self, wait_on: impl FnMut() -> bool) -> bool;
+    /// Ends the outbox after everything that was submitted is done. Calls `keep_waiting` several times a second to decide
+    /// whether to go on waiting for that; returns false if it did not wait to the end.
+    fn shut_down(self, keep_waiting: impl FnMut() -> bool) -> bool;
 }

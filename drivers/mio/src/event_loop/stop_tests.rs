@@ -55,7 +55,7 @@ impl Outbox for Relayed {
         self.replies.pop_front()
     }
 
-    fn take_in_touch(&mut self) {}
+    fn drain_watch(&mut self) {}
 
     fn take_changed(&mut self) -> bool {
         false

@@ -44,7 +44,7 @@ impl Outbox for Prepared {
         self.replies.pop_front()
     }
 
-    fn take_in_touch(&mut self) {
+    fn drain_watch(&mut self) {
         self.touches += 1;
     }
 
@@ -203,7 +203,7 @@ fn a_signal_opens_the_log_again_and_another_reads_the_system_too() {
     // It is not time for a look yet, so that only the order can have it read.
     std::fs::write(scene.directory.path().join("hosts"), "192.0.2.4 relay.example\n").unwrap();
     assert!(scene.reopens_log_on(Signal::Hangup));
-    assert!(scene.event_loop.system.read(Occasion::Look).hosts.is_none(), "it was read already");
+    assert!(scene.event_loop.system.read(Occasion::Schedule).hosts.is_none(), "it was read already");
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn the_end_of_the_outbox_ends_the_run_with_an_error() {
     scene.event_loop.outbox.has_ended = true;
     scene.event_loop.kernel.waker().wake().unwrap();
     let error = scene.event_loop.run(&mut scene.dispatcher).unwrap_err();
-    assert!(matches!(error, LoopError::Deserted), "{error}");
+    assert!(matches!(error, LoopError::OutboxEnded), "{error}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The file of the log: opened such that root is not led astray, and such that the daemon's user can open it again.
+//! Opens the log file, such that root is not led to another file, and such that the daemon's user can reopen it.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -12,10 +12,10 @@ use super::LogError;
 use super::place::{Place, PlaceError};
 use crate::access::could_write;
 
-/// The permissions of a new log file: what mail goes where is not for everybody.
+/// The permissions of a new log file: not all users may see what mail goes where.
 const FILE_MODE: u32 = 0o640;
 
-/// Whom root's log files are for: the user who goes on with them.
+/// The owner of log files that root creates: the user that the daemon runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// The user.
@@ -24,7 +24,7 @@ pub struct Owner {
     pub gid: Gid,
 }
 
-/// A log file that can be opened again and again.
+/// A log file that can be reopened.
 #[derive(Clone, Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
@@ -36,7 +36,7 @@ impl LogFile {
         Self { path: path.to_owned(), owner }
     }
 
-    /// Opens the file to append to it, and creates it if need be. It never waits for the reader of a named pipe.
+    /// Opens the file to append to it, and creates it if it is missing. Never waits for the reader of a named pipe.
     pub(super) fn open(&self) -> Result<File, LogError> {
         let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let opened = if Uid::effective().is_root() {
@@ -47,16 +47,16 @@ impl LogFile {
             options.open(&self.path).map_err(PlaceError::from)
         };
         let file = opened.map_err(|error| self.failed(error))?;
-        // That was for the opening. Who reads a pipe slowly is waited for, because only a thread of its own waits.
+        // `O_NONBLOCK` was for opening only. Writes may wait for the slow reader of a pipe: a separate thread does them.
         let flags = fcntl(&file, FcntlArg::F_GETFL).map(OFlag::from_bits_truncate);
         let blocking = flags.and_then(|flags| fcntl(&file, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK)));
         blocking.map_err(|errno| self.failed(errno.into()))?;
         Ok(file)
     }
 
-    /// A new file is the user's, who may have to open it again, or to start with it. So is one that an earlier start by
-    /// root has left, if it stands in a directory of that user, who decides anyway what stands there. In any other
-    /// directory root's file stays root's: `logfile` may name the wrong one by mistake.
+    /// Opens the file as root. A new file is given to the user, who may have to reopen it. So is a file that an earlier start
+    /// by root left in a directory of that user, who controls the directory anyway. In any other directory a file of root
+    /// stays root's: `logfile` may name it by mistake.
     fn open_as_root(&self, flags: OFlag) -> Result<File, PlaceError> {
         let place = Place::find(&self.path)?;
         let (file, is_new) = place.open(flags, Mode::from_bits_truncate(FILE_MODE))?;
@@ -68,14 +68,14 @@ impl LogFile {
                 && Uid::from_raw(metadata.uid()).is_root()
                 && place.directory_owner() == uid;
             if is_new || is_left_over {
-                // Some file systems know no owners. The log is open, which is what matters now.
+                // Some file systems have no owners. The log is open all the same.
                 let _ = unistd::fchown(&file, Some(uid), Some(gid));
             }
         }
         Ok(file)
     }
 
-    /// Whether the file could be opened. Changes nothing.
+    /// Checks that the file could be opened. Changes nothing.
     pub(super) fn check(&self) -> Result<(), LogError> {
         let checked = if Uid::effective().is_root() {
             Place::find(&self.path).and_then(|place| place.check())
@@ -90,7 +90,7 @@ impl LogFile {
     }
 }
 
-/// Whether a file ends in the middle of a line: somebody was killed, or the disk was full.
+/// Returns whether a file ends in the middle of a line, after a program was killed or the disk was full.
 pub(super) fn is_torn(file: &File) -> bool {
     let Ok(metadata) = file.metadata() else { return false };
     let (true, Some(last)) = (metadata.is_file(), metadata.len().checked_sub(1)) else { return false };

@@ -1,4 +1,4 @@
-//! How a line of the log looks.
+//! Formats a line of the log.
 
 use std::fmt::{self, Write as _};
 
@@ -6,19 +6,19 @@ use cmail_delivery::one_line::OneLine;
 use jiff::Timestamp;
 use log::Level;
 
-/// Longest line of the log below the verbosity that shows all input and output, with everything, in octets. A line that
-/// somebody else has made this long is not worth more, and most readers of logs cut there themselves.
+/// Longest line of the log below the verbosity that logs lines of any length, in octets. Only a text from outside gets this
+/// long, and most readers of logs cut lines there anyway.
 pub(super) const LINE_LIMIT_OCTETS: usize = 8 * 1024;
 
-/// What the mark takes at most that says how much was cut.
+/// The longest mark that says how much was cut.
 const MARK_LIMIT_OCTETS: usize = 48;
 
-/// Makes a line of a message: the time as RFC 3339 writes it (UTC, milliseconds), how much it matters, and the message without line ends and other control
-/// characters. What is beyond the limit, if there is one, is cut, and the line says how much that is.
+/// Makes a line of a message: the time by RFC 3339 (UTC, milliseconds), the level, and the message without line ends and
+/// other control characters. A line beyond the limit, if there is one, is cut, and says how much was cut.
 pub(super) fn line(level: Level, message: impl fmt::Display, limit_octets: Option<usize>) -> String {
     let limit_octets = limit_octets.map_or(usize::MAX, |limit| limit.saturating_sub(MARK_LIMIT_OCTETS));
     let mut line = Cut { text: String::new(), limit_octets, cut_octets: 0 };
-    // Writing to memory does not fail; a message that fails is shown as far as it came.
+    // Writing to memory does not fail; if the message fails, its beginning is shown.
     let _ = write!(line, "{:.3} {level:5} {}", Timestamp::now(), OneLine(message));
     let Cut { mut text, cut_octets, .. } = line;
     if cut_octets > 0 {
@@ -28,7 +28,7 @@ pub(super) fn line(level: Level, message: impl fmt::Display, limit_octets: Optio
     text
 }
 
-/// The beginning of a text, and how much was left out.
+/// Keeps the beginning of a text, and counts the rest.
 struct Cut {
     text: String,
     limit_octets: usize,

@@ -1,8 +1,8 @@
-//! Where a path leads that root is to write to.
+//! Finds the file that a path leads to, for root to write to it safely.
 //!
-//! Who owns a directory decides what stands in it. A daemon that is started as root, and writes a file in a directory
-//! of somebody else, could be led by a link to any file of the system. So root follows only links of root, and takes
-//! hold of the directory first and then of the file in it, so that nobody can change one for the other in between.
+//! The owner of a directory controls its content. If the daemon starts as root and writes a file in a directory of another
+//! user, a symbolic link could lead it to any file of the system. So root follows only root's links, and opens first the
+//! directory and then the file in it, so that no other process can replace either in between.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -16,10 +16,10 @@ use nix::sys::statfs::{self, PROC_SUPER_MAGIC};
 use nix::unistd::Uid;
 use thiserror::Error;
 
-/// Most symbolic links on the way to a file, as many as the system itself follows.
+/// Most symbolic links in a path, as many as the system itself follows.
 const LINKS_LIMIT: u32 = 40;
 
-/// Why root does not go where a path leads.
+/// Why root does not use a path.
 #[derive(Debug, Error)]
 pub enum PlaceError {
     /// The system refuses.
@@ -28,7 +28,7 @@ pub enum PlaceError {
     /// A symbolic link that is not root's.
     #[error("{link} is a symbolic link of user {owner}, which root does not follow", link = .link.display())]
     ForeignLink {
-        /// Where it stands.
+        /// Its path.
         link: PathBuf,
         /// The id of its owner.
         owner: Uid,
@@ -46,13 +46,13 @@ impl From<Errno> for PlaceError {
     }
 }
 
-/// A name in a directory: the end of a path, behind all links.
+/// A name in an open directory: the end of a path, after all links are followed.
 #[derive(Debug)]
 pub(super) struct Place {
     directory: OwnedFd,
     directory_is: FileStat,
     name: OsString,
-    /// Whether the name is one of those links of /proc that lead to an open file and not to a path.
+    /// Whether the name is a link in /proc that leads to an open file, not to a path.
     is_magic: bool,
 }
 
@@ -96,7 +96,7 @@ impl Place {
         Err(Errno::EISDIR.into())
     }
 
-    /// Opens the file there, or creates it; whether it was created.
+    /// Opens the file, or creates it. Returns it, and whether it was created.
     pub(super) fn open(&self, flags: OFlag, mode: Mode) -> Result<(OwnedFd, bool), PlaceError> {
         let name = &*self.name;
         let flags = flags | OFlag::O_CLOEXEC;
@@ -112,7 +112,7 @@ impl Place {
         Ok((file, false))
     }
 
-    /// Looks whether [`open`](Self::open) would succeed, and changes nothing.
+    /// Checks that [`open`](Self::open) would succeed. Changes nothing.
     pub(super) fn check(&self) -> Result<(), PlaceError> {
         let access = |name: &Path| {
             let flags = nix::unistd::AccessFlags::W_OK;
@@ -129,12 +129,12 @@ impl Place {
         }
     }
 
-    /// Who owns the directory.
+    /// Returns the owner of the directory.
     pub(super) fn directory_owner(&self) -> Uid {
         Uid::from_raw(self.directory_is.st_uid)
     }
 
-    /// Another name of a file of root can be made by everybody who can make names here.
+    /// Refuses a file with a second name, unless only root can create names here: any user who can may link a file of root.
     fn check_names(&self, file: &FileStat) -> Result<(), PlaceError> {
         let others = Mode::S_IWGRP | Mode::S_IWOTH;
         let is_roots = self.directory_owner().is_root()
@@ -148,9 +148,9 @@ impl Place {
 
 /// A path on the way to its end.
 struct Walk {
-    /// The names that are still to be gone through.
+    /// The names that are not followed yet.
     rest: VecDeque<OsString>,
-    /// Where the walk is, for errors.
+    /// The path so far, for errors.
     shown: PathBuf,
     links: u32,
 }
@@ -170,7 +170,7 @@ fn root() -> Result<OwnedFd, Errno> {
     fcntl::open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
-/// The names in a path, without those that lead nowhere.
+/// Returns the names in a path, without the root and `.`.
 fn names(path: &Path) -> VecDeque<OsString> {
     let names = path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),
@@ -199,7 +199,7 @@ mod tests {
         Ok(is_new)
     }
 
-    /// A directory of somebody else, who is not root either; nothing where only root could make one.
+    /// A directory of another user than root; `None` if the tests do not run as root, who alone can create one.
     fn foreign_directory() -> Option<tempfile::TempDir> {
         let directory = tempfile::tempdir().unwrap();
         let owner = std::os::unix::fs::chown(directory.path(), Some(65_534), None);
@@ -258,7 +258,7 @@ mod tests {
         let descriptor = std::os::fd::AsRawFd::as_raw_fd(file.as_file());
         let path = PathBuf::from(format!("/proc/self/fd/{descriptor}"));
         match append(&path, "x") {
-            // The link is that of who runs the test.
+            // The link belongs to the user who runs the test.
             Err(PlaceError::ForeignLink { .. }) => assert!(!Uid::effective().is_root()),
             appended => {
                 assert!(!appended.unwrap());

@@ -1,48 +1,48 @@
-//! What waits for the thread that writes the log.
+//! The queue of lines for the thread that writes the log.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Most octets of text that wait to be written. At the highest verbosity that is a second of a busy daemon, below it a
-/// long time; and it is little beside what a daemon needs anyway.
+/// Most octets of text that wait to be written. At the highest verbosity a busy daemon fills it in a second, at others in a
+/// long time. It is small compared with the memory that the daemon needs anyway.
 pub(super) const QUEUE_LIMIT_OCTETS: usize = 8 << 20;
 
-/// Text is written in pieces of about this size, if so much has come together.
+/// Text is written in pieces of about this size, if enough is waiting.
 const PIECE_OCTETS: usize = 64 * 1024;
 
-/// How long lines are gathered before they are written. Long enough that a busy daemon wakes the writer once for hundreds
-/// of lines, and short enough that nobody who watches the log sees it.
+/// How long lines are gathered before they are written: long enough that a busy daemon wakes the writer once for hundreds
+/// of lines, and too short to be noticed when watching the log.
 const GATHERING: Duration = Duration::from_millis(5);
 
-/// What the writer is to do next.
+/// A task for the writer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// To write these lines.
+    /// Write these lines.
     Lines(Vec<u8>),
-    /// To tell that so many lines did not find room here.
+    /// Report that this many lines found no room.
     Dropped(usize),
-    /// To open the file again.
+    /// Reopen the file.
     Reopen,
 }
 
-/// Between those who log and the one who writes. The lock is never held while anything is waited for.
+/// The queue between the threads that log and the one that writes. The lock is never held during a wait.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// The writer has something to do, or has done everything.
+    /// Signals that the writer has something to do, or has done everything.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     entries: VecDeque<Entry>,
-    /// Octets of text, with those that the writer is at.
+    /// Octets of text, including those that the writer is writing.
     octets: usize,
-    /// Of which so many are in the writer's hands.
+    /// The octets that the writer is writing.
     octets_in_hand: usize,
-    /// Since when the writer is at what it took last; nothing while it waits.
+    /// Since when the writer has been working on its last entry; `None` while it waits.
     busy_since: Option<Instant>,
 }
 
@@ -65,7 +65,7 @@ impl Queue {
         self.wake(&state);
     }
 
-    /// Has the file opened again, after what was logged before.
+    /// Has the file reopened, after what was logged before is written.
     pub(super) fn reopen(&self) {
         let mut state = self.lock();
         if state.entries.back() != Some(&Entry::Reopen) {
@@ -74,14 +74,14 @@ impl Queue {
         self.wake(&state);
     }
 
-    /// Wakes the writer if it waits. Waking costs a system call, which is not worth it for each line.
+    /// Wakes the writer if it waits. Waking costs a system call, which is too much for each line.
     fn wake(&self, state: &State) {
         if state.busy_since.is_none() {
             self.changed.notify_all();
         }
     }
 
-    /// For the writer, when it has done what it took last: waits for something to do, and for more of it.
+    /// Takes the next entry, for the writer, whose last one is done then. Waits for an entry, and gathers more lines.
     pub(super) fn take(&self) -> Entry {
         let mut state = self.lock();
         state.octets -= std::mem::take(&mut state.octets_in_hand);
@@ -105,8 +105,8 @@ impl Queue {
         entry
     }
 
-    /// Waits until everything is done, for no longer than `limit`, and not for a writer that has been at one thing for so
-    /// long. Whether it is.
+    /// Waits until everything is done, but at most `limit`, and not for a writer that has worked on one entry for `limit`.
+    /// Returns whether everything is done.
     pub(super) fn drain(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         let mut state = self.lock();
@@ -121,7 +121,7 @@ impl Queue {
         true
     }
 
-    /// Whether the writer has been at one thing for so long, as far as that can be known without waiting.
+    /// Returns whether the writer has worked on one entry for `limit`; false if the lock is not free.
     pub(super) fn is_stuck(&self, limit: Duration) -> bool {
         let state = self.state.try_lock();
         state.is_ok_and(|state| state.busy_since.is_some_and(|since| since.elapsed() >= limit))

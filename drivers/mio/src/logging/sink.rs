@@ -1,4 +1,4 @@
-//! Where the lines of the log end: a file or standard error, and what becomes of lines that do not get there.
+//! Writes the lines of the log to a file or standard error, and counts those that cannot be written.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -11,35 +11,35 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::line::line;
 
-/// As much as a pipe takes at once that has room for anything (`PIPE_BUF`).
+/// The most that a pipe takes at once if it has any room (`PIPE_BUF`).
 const PIECE_OCTETS: usize = 4096;
 
 /// A file that lines are appended to.
 #[derive(Debug)]
 pub(super) struct Sink {
     file: Arc<File>,
-    /// How long a reader is waited for: nothing for as long as it takes.
+    /// How long to wait for a reader; `None` for as long as it takes.
     patience: Option<Duration>,
-    /// Whether what was written last has no line end.
+    /// Whether the last text that was written has no line end.
     is_torn: bool,
     lost: Option<Lost>,
 }
 
-/// Lines that could not be written since the last one that was.
+/// Lines that could not be written since the last successful write.
 #[derive(Debug)]
 struct Lost {
     lines: usize,
-    /// What the system said of the last one.
+    /// The error of the last one.
     error: io::Error,
 }
 
 impl Sink {
-    /// Appends to a file, waiting for a reader no longer than `patience`. `is_torn` if it ends in the middle of a line.
+    /// Appends to a file, waiting for a reader at most `patience`. `is_torn` says that it ends in the middle of a line.
     pub(super) fn new(file: Arc<File>, is_torn: bool, patience: Option<Duration>) -> Self {
         Self { file, patience, is_torn, lost: None }
     }
 
-    /// Waits from now on for as long as it takes.
+    /// Waits for readers as long as it takes from now on.
     pub(super) fn wait_for_readers(&mut self) {
         self.patience = None;
     }
@@ -50,7 +50,7 @@ impl Sink {
         self.is_torn = is_torn;
     }
 
-    /// Writes whole lines. Those that cannot be written are counted, and told of before the next one that can.
+    /// Writes whole lines. Lines that cannot be written are counted, and reported before the next one that can.
     pub(super) fn write(&mut self, lines: &[u8]) {
         if self.is_torn
             && let Err((_, error)) = self.put(b"\n")
@@ -85,13 +85,13 @@ impl Sink {
     }
 }
 
-/// The line that tells of others.
+/// Returns the line that reports dropped lines.
 pub(super) fn dropped(count: usize, why: &str) -> String {
     let (lines, were) = if count == 1 { ("line", "was") } else { ("lines", "were") };
     line(Level::Warn, format_args!("{count} log {lines} {were} dropped because {why}"), None)
 }
 
-/// Writes octets, and says how many were written. A pipe that is full is waited for no longer than `patience`.
+/// Writes octets, and returns how many were written. Waits for a full pipe at most `patience`.
 pub(super) fn write_within(
     file: &File,
     octets: &[u8],
@@ -115,7 +115,7 @@ pub(super) fn write_within(
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            // Standard error that somebody else has made so.
+            // Another process has made the shared standard error non-blocking.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for_room(file, end),
             Err(error) => Err(error),
         };
@@ -126,7 +126,7 @@ pub(super) fn write_within(
     (octets.len(), Ok(()))
 }
 
-/// Waits until something can be written, a piece at least, or until it is clear that nothing ever can.
+/// Waits until at least a piece can be written, or until nothing ever can.
 fn wait_for_room(file: &File, end: Option<Instant>) -> io::Result<()> {
     loop {
         let timeout = end.map_or(PollTimeout::NONE, |end| {

@@ -204,7 +204,7 @@ impl Outbox for StoreHandle {
         SourceFd(&watch.as_raw_fd()).register(registry, token, Interest::READABLE)
     }
 
-    fn take_in_touch(&mut self) {
+    fn drain_watch(&mut self) {
         if self.watch.as_mut().is_some_and(Watch::drain) {
             self.look();
         }
@@ -272,16 +272,16 @@ impl Outbox for StoreHandle {
     }
 
     /// Waits until everything that was submitted is done, or fails because it is locked, and closes the database.
-    /// Answers that were not polled are lost. A disk may hang for ever: `wait_on` is asked several times a second whether to
+    /// Answers that were not polled are lost. A disk may hang for ever: `keep_waiting` is asked several times a second whether to
     /// wait, and the thread is left alone if not. False in that case.
-    fn shut_down(mut self, mut wait_on: impl FnMut() -> bool) -> bool {
+    fn shut_down(mut self, mut keep_waiting: impl FnMut() -> bool) -> bool {
         self.tell_to_end();
         loop {
             match self.answers.recv_timeout(END_LOOK) {
                 Ok(_) => {}
                 // It has let go of everything.
                 Err(RecvTimeoutError::Disconnected) => return true,
-                Err(RecvTimeoutError::Timeout) if wait_on() => {}
+                Err(RecvTimeoutError::Timeout) if keep_waiting() => {}
                 Err(RecvTimeoutError::Timeout) => {
                     self.thread = None;
                     return false;
