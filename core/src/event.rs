@@ -8,7 +8,8 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::io::{ConnectionId, Tls};
+use crate::attempt::Attempt;
+use crate::io::ConnectionId;
 use crate::one_line::{Octets, OneLine};
 use crate::outbox::MailId;
 use crate::time::Duration;
@@ -48,12 +49,8 @@ pub enum Event {
         id: MailId,
         /// Its recipient.
         recipient: Box<str>,
-        /// The server: name, address and port.
-        server: Box<str>,
-        /// What protected it on its way; nothing if it went in plain text.
-        tls: Option<Tls>,
-        /// Its reply.
-        reply: Box<str>,
+        /// By which server, how protected, and with which reply.
+        attempt: Attempt,
     },
     /// An attempt has failed.
     Failed {
@@ -63,8 +60,8 @@ pub enum Event {
         recipient: Box<str>,
         /// The destination, if all mail for it has failed.
         next_hop: Option<Box<str>>,
-        /// What the faillog says.
-        text: Box<str>,
+        /// How.
+        attempt: Attempt,
         /// What follows from it.
         kind: FailureKind,
     },
@@ -135,21 +132,16 @@ impl fmt::Display for Event {
     /// One line, whatever others have put into its texts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Delivered { id, recipient, server, tls, reply } => {
-                write!(f, "mail {id} to <{}> delivered to {} ", OneLine(recipient), OneLine(server))?;
-                match tls {
-                    Some(tls) => write!(f, "over {tls}")?,
-                    None => f.write_str("in plain text")?,
-                }
-                write!(f, ": {}", OneLine(reply))
+            Self::Delivered { id, recipient, attempt } => {
+                write!(f, "mail {id} to <{}> delivered to {attempt}", OneLine(recipient))
             }
-            Self::Failed { id, recipient, text, kind, .. } => {
+            Self::Failed { id, recipient, attempt, kind, .. } => {
                 let kind = match kind {
                     FailureKind::Temporary => "temporarily",
                     FailureKind::Early => "temporarily before its time, which does not count",
                     FailureKind::Permanent => "permanently",
                 };
-                write!(f, "mail {id} to <{}> failed {kind}: {}", OneLine(recipient), Reason(text))
+                write!(f, "mail {id} to <{}> failed {kind}: {attempt}", OneLine(recipient))
             }
             Self::Bounced { id, recipient, bounces } => {
                 write!(f, "mail {id} to <{}> given up", OneLine(recipient))?;
@@ -181,37 +173,54 @@ impl fmt::Display for Event {
     }
 }
 
-/// The text of a faillog row on one line: the server's words, and behind them who said them.
-struct Reason<'a>(&'a str);
-
-impl fmt::Display for Reason<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.rsplit_once("\n(") {
-            Some((words, origin)) => write!(f, "{} ({}", OneLine(words), OneLine(origin)),
-            None => write!(f, "{}", OneLine(self.0)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString as _;
+    use alloc::sync::Arc;
     use alloc::vec;
 
     use super::*;
-    use crate::io::TlsVersion;
+    use crate::address::Domain;
+    use crate::attempt::{Acceptance, Failure, Server, Setback, Tried, Unreached};
+    use crate::command::CommandName;
+    use crate::next_hop::Host;
+    use crate::reply::{Reply, ReplyCode};
+    use crate::status::EnhancedStatus;
+    use crate::time::UnixTime;
+    use crate::tls::{Tls, TlsVersion};
+
+    fn server(name: &str, tls: Option<Tls>) -> Arc<Server> {
+        let host = Host::Name(Domain::parse(name).unwrap());
+        Arc::new(Server { host, address: "192.0.2.1:25".parse().unwrap(), tls })
+    }
+
+    fn reply(code: u16, lines: &[&str]) -> Reply {
+        Reply::new(ReplyCode::new(code).unwrap(), lines.iter().map(|line| line.as_bytes().into()).collect())
+    }
+
+    fn attempt(result: Result<Acceptance, Failure>) -> Attempt {
+        Attempt { at: UnixTime(0), result }
+    }
 
     #[test]
     fn no_text_from_outside_begins_a_line_of_its_own() {
         let id = MailId(1);
         let text = || Box::<str>::from("a\nmail 2 \u{1b}[2J");
+        let words = reply(250, &["a\nmail 2 \u{1b}[2J"]);
+        let tried = Tried { server: server("mx", None), setback: Setback::NotConnected(text().into()) };
+        let unreached =
+            Unreached { is_relay: false, tried: vec![tried], host: None, status: EnhancedStatus::NO_ANSWER };
         for event in [
-            Event::Delivered { id, recipient: text(), server: text(), tls: None, reply: text() },
+            Event::Delivered {
+                id,
+                recipient: text(),
+                attempt: attempt(Ok(Acceptance { server: server("mx", None), reply: words })),
+            },
             Event::Failed {
                 id,
                 recipient: text(),
                 next_hop: Some(text()),
-                text: text(),
+                attempt: attempt(Err(Failure::Unreached(Arc::new(unreached)))),
                 kind: FailureKind::Temporary,
             },
             Event::Bounced { id, recipient: text(), bounces: vec![(id, text())] },
@@ -230,9 +239,10 @@ mod tests {
         let delivered = |tls| Event::Delivered {
             id,
             recipient: "o'a@b.example".into(),
-            server: "mx.b.example [192.0.2.1]:25".into(),
-            tls,
-            reply: "250 \"ok\"".into(),
+            attempt: attempt(Ok(Acceptance {
+                server: server("mx.b.example", tls),
+                reply: reply(250, &["\"ok\""]),
+            })),
         };
         let secure = |version, certificate_is_valid| Some(Tls { version, certificate_is_valid });
         let begin = "mail 1 to <o'a@b.example> delivered to mx.b.example [192.0.2.1]:25";
@@ -247,7 +257,12 @@ mod tests {
             id,
             recipient: "a@b.example".into(),
             next_hop: None,
-            text: "550-no\n550 never\n(mx [192.0.2.1]:25, in reply to RCPT TO)".into(),
+            attempt: attempt(Err(Failure::Refused {
+                server: server("mx", None),
+                reply: reply(550, &["no", "never"]),
+                command: CommandName::Rcpt,
+                fatal: true,
+            })),
             kind: FailureKind::Permanent,
         };
         assert_eq!(

@@ -1,7 +1,6 @@
 //! What passes between the [`Dispatcher`](crate::dispatcher::Dispatcher) and its executor.
 
 use alloc::string::String;
-use core::fmt;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use crate::event::Event;
 use crate::next_hop::Host;
 use crate::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
 use crate::settings::{Hosts, ResolverSettings};
+pub use crate::tls::{Tls, TlsVersion};
 
 /// Names a TCP connection from the [`Output::Connect`] that asks for it on. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,40 +64,6 @@ pub enum Input<'a> {
     Resolver(ResolverSettings),
     /// Start nothing new and come to an end (SIGTERM).
     Drain,
-}
-
-/// What a TLS handshake has come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// The version of the protocol.
-    pub version: TlsVersion,
-    /// Whether the certificate is valid for the name that was asked for.
-    pub certificate_is_valid: bool,
-}
-
-impl fmt::Display for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let certificate = if self.certificate_is_valid { "valid" } else { "not verified" };
-        write!(f, "{} (certificate {certificate})", self.version)
-    }
-}
-
-/// A version of TLS. There are no others: earlier ones are not spoken (RFC 8996).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsVersion {
-    /// RFC 5246.
-    V1_2,
-    /// RFC 8446.
-    V1_3,
-}
-
-impl fmt::Display for TlsVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V1_2 => "TLSv1.2",
-            Self::V1_3 => "TLSv1.3",
-        })
-    }
 }
 
 /// Why there is no connection, or why a datagram did not get through.

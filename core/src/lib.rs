@@ -134,6 +134,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod address;
+pub mod attempt;
 pub mod bounce;
 pub mod command;
 mod delivery;
@@ -161,6 +162,7 @@ pub mod settings;
 pub mod shown;
 pub mod status;
 pub mod time;
+pub mod tls;
 pub mod transparency;
 pub mod turns;
 pub mod wording;

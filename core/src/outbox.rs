@@ -14,8 +14,10 @@ use core::fmt;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::attempt::Attempt;
 use crate::rng::Seed;
 use crate::time::UnixTime;
+use crate::wording::faillog_text;
 
 /// Most recipients of one transaction, so that no server has to refuse some (RFC 5321 section 4.5.3.1.8).
 pub const TRANSACTION_RECIPIENT_LIMIT: usize = 100;
@@ -177,8 +179,8 @@ impl StoreRequest {
 /// Verdicts to be made durable together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
-    /// Rows whose mail a server has taken responsibility for: deleted.
-    pub delivered: Vec<MailId>,
+    /// Mail that servers have taken responsibility for: its rows are deleted.
+    pub delivered: Vec<DeliveredMail>,
     /// Attempts that failed: a faillog row each, unless the mail is gone.
     pub failed: Vec<FailedAttempt>,
     /// Mail that is given up.
@@ -190,6 +192,29 @@ impl Commit {
     pub fn is_empty(&self) -> bool {
         self.delivered.is_empty() && self.failed.is_empty() && self.replaced.is_empty()
     }
+
+    /// All mail that it is about, one after the other in its three lists.
+    pub fn ids(&self) -> impl Iterator<Item = MailId> {
+        let delivered = self.delivered.iter().map(|mail| mail.id);
+        let failed = self.failed.iter().map(|failed| failed.id);
+        let replaced = self.replaced.iter().flat_map(|replacement| replacement.originals.iter().copied());
+        delivered.chain(failed).chain(replaced)
+    }
+}
+
+/// A row to be deleted, because a server has taken its mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveredMail {
+    /// The row.
+    pub id: MailId,
+    /// How it was delivered; nothing if only the deletion is tried again that another process could not do.
+    pub attempt: Option<Attempt>,
+}
+
+impl From<MailId> for DeliveredMail {
+    fn from(id: MailId) -> Self {
+        Self { id, attempt: None }
+    }
 }
 
 /// A faillog row to be.
@@ -197,12 +222,16 @@ impl Commit {
 pub struct FailedAttempt {
     /// `fail_mail`.
     pub id: MailId,
+    /// `fail_time` is when it was decided, `fail_fatal` [whether it has failed for good](Attempt::is_fatal), and `fail_message` what
+    /// [`faillog_text`] makes of the failure.
+    pub attempt: Attempt,
+}
+
+impl FailedAttempt {
     /// `fail_message`.
-    pub text: String,
-    /// `fail_time`.
-    pub time: UnixTime,
-    /// `fail_fatal`.
-    pub fatal: bool,
+    pub fn text(&self) -> String {
+        self.attempt.result.as_ref().err().map(faillog_text).unwrap_or_default()
+    }
 }
 
 /// Mail that is deleted, in the same transaction in which its bounce, if there is one, is inserted.
@@ -364,12 +393,12 @@ pub struct FailedMail {
     /// `mail_submission`.
     pub submission: UnixTime,
     /// Its faillog, oldest first.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<FaillogRow>,
 }
 
-/// A row of the faillog.
+/// A row of the faillog, as it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct FaillogRow {
     /// `fail_time`.
     pub time: UnixTime,
     /// `fail_message`; empty if it is NULL.

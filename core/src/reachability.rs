@@ -5,9 +5,9 @@
 //! connection at a time. What that one meets with counts for everybody who has been waiting for it.
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use core::net::SocketAddr;
 
+use crate::attempt::Setback;
 use crate::memory::Memory;
 use crate::next_hop::{Credentials, Host, TlsMode};
 use crate::route::Candidate;
@@ -47,11 +47,6 @@ impl Trouble {
             Self::Unreachable | Self::Mute | Self::MuteInTls => MUTE_SPAN,
         }
     }
-
-    /// Whether there was a connection.
-    pub(crate) fn is_connected(self) -> bool {
-        matches!(self, Self::Mute | Self::MuteInTls)
-    }
 }
 
 /// An address and port, and the kind of TLS if the trouble is with that alone.
@@ -59,9 +54,9 @@ type Way = (SocketAddr, Option<TlsMode>);
 
 /// What an attempt met with.
 #[derive(Debug)]
-pub(crate) struct Attempt {
+pub(crate) struct KnownTrouble {
     pub(crate) trouble: Trouble,
-    pub(crate) text: String,
+    pub(crate) setback: Setback,
     began: Instant,
     /// Until then it counts.
     until: Instant,
@@ -87,7 +82,7 @@ impl Login {
 /// The servers that are known not to answer.
 #[derive(Debug)]
 pub(crate) struct Reachability {
-    troubles: Memory<Way, Attempt>,
+    troubles: Memory<Way, KnownTrouble>,
     /// Servers that were silent for so long that others got the places of their connections. Nothing has failed there.
     slow: Memory<SocketAddr, ()>,
     /// Servers that get one command at a time.
@@ -117,7 +112,7 @@ impl Reachability {
         candidate: &Candidate,
         since: Instant,
         now: Instant,
-    ) -> Option<&Attempt> {
+    ) -> Option<&KnownTrouble> {
         self.known(candidate, now).filter(|attempt| attempt.began >= since)
     }
 
@@ -127,7 +122,7 @@ impl Reachability {
         candidate: &Candidate,
         began: Instant,
         trouble: Trouble,
-        text: String,
+        setback: Setback,
         now: Instant,
     ) {
         let way = (candidate.remote, (trouble == Trouble::MuteInTls).then_some(candidate.tls));
@@ -139,7 +134,7 @@ impl Reachability {
             again.max(trouble.span()).min(LONGEST_SPAN)
         });
         let until = now + span;
-        let attempt = Attempt { trouble, text, began, until, span };
+        let attempt = KnownTrouble { trouble, setback, began, until, span };
         // It is known for longer than it counts, so that it is recognized when it occurs again.
         self.troubles.keep(way, attempt, until + LONGEST_SPAN, now);
     }
@@ -200,7 +195,7 @@ impl Reachability {
         self.mechanisms.clear();
     }
 
-    fn known(&self, candidate: &Candidate, now: Instant) -> Option<&Attempt> {
+    fn known(&self, candidate: &Candidate, now: Instant) -> Option<&KnownTrouble> {
         [None, Some(candidate.tls)]
             .into_iter()
             .filter_map(|tls| self.troubles.recall(&(candidate.remote, tls), now))
@@ -228,7 +223,7 @@ mod tests {
             &candidate(TlsMode::StartTls),
             at(seconds),
             trouble,
-            "no".into(),
+            Setback::NotConnected("no".into()),
             at(seconds),
         );
     }
@@ -298,7 +293,7 @@ mod tests {
     fn only_attempts_that_began_later_count_for_others() {
         let mut reachability = Reachability::new();
         let plain = candidate(TlsMode::Plain);
-        reachability.record_failure(&plain, at(10), Trouble::Unreachable, "no".into(), at(40));
+        reachability.record_failure(&plain, at(10), Trouble::Unreachable, Setback::ConnectTimedOut, at(40));
         assert!(reachability.failure_since(&plain, at(10), at(40)).is_some());
         assert!(reachability.failure_since(&plain, at(11), at(40)).is_none());
     }

@@ -138,6 +138,11 @@ impl Reply {
         self.lines.iter().map(|line| &**line)
     }
 
+    /// How many octets its lines have, without codes and line ends.
+    pub fn octets(&self) -> usize {
+        self.lines.iter().map(|line| line.len()).sum()
+    }
+
     /// The enhanced status code of a 2yz, 4yz or 5yz reply (RFC 2034 section 4), if its class agrees with the code.
     pub fn enhanced(&self) -> Option<EnhancedStatus> {
         self.enhanced

@@ -1,8 +1,191 @@
 //! What has happened, in words: the one place that turns values into the clauses of faillog rows, log lines and bounces.
 
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 use core::fmt;
+use core::net::SocketAddr;
 
+use crate::attempt::{
+    Acceptance, Attempt, Failure, HostTrouble, Protection, Server, Setback, Tried, Unreached, Unresolved,
+    Unsendable,
+};
 use crate::ending::{EndCause, LocalTrouble, Misbehaved, OutOfStep, Overdue, SystemText, Unfit, Unsuitable};
+use crate::failure::{FailureText, OwnFailure};
+use crate::next_hop::Host;
+use crate::one_line::OneLine;
+use crate::reply::Reply;
+use crate::status::EnhancedStatus;
+
+/// Most characters of a reply that stand in a line with other things.
+const REPLY_LIMIT_CHARACTERS: usize = 200;
+
+/// The text of a faillog row: the server's own words and who said them, or a sentence of our own and its status.
+pub fn faillog_text(failure: &Failure) -> String {
+    let own = |kind, status, detail: String| FailureText::own(kind, status, &detail);
+    match failure {
+        Failure::Refused { server, reply, command, .. } => {
+            FailureText::server(&reply.text(), &server.host.to_string(), server.address, &command.to_string())
+        }
+        Failure::Unfit(server, reason) => FailureText::free(reason.status(), &format!("{reason} ({server})")),
+        Failure::Uncertain(server, cause) => FailureText::free(
+            EnhancedStatus::CONNECTION_LOST,
+            &format!("delivery uncertain, no reply to the end of data: {} ({server})", Lost(cause)),
+        ),
+        Failure::Unreached(unreached) => {
+            let kind = if unreached.is_relay { OwnFailure::ReachRelay } else { OwnFailure::ReachMx };
+            own(kind, unreached.status, unreached.to_string())
+        }
+        Failure::Unresolved(reason) => own(OwnFailure::Resolve, reason.status(), reason.to_string()),
+        Failure::Unsendable(reason) => FailureText::free(reason.status(), &reason.to_string()),
+        Failure::MalformedRelay(error) => {
+            own(OwnFailure::ReachRelay, EnhancedStatus::BAD_CONFIGURATION, error.to_string())
+        }
+    }
+}
+
+/// What a server said, short enough for one line.
+pub fn first_line(reply: &Reply) -> String {
+    let text = reply.text();
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().take(REPLY_LIMIT_CHARACTERS).collect()
+}
+
+/// A server: name, address and port.
+pub(crate) struct Place<'a>(pub(crate) &'a Host, pub(crate) SocketAddr);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]:{}", self.0, self.1.ip(), self.1.port())
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Place(&self.host, self.address).fmt(f)
+    }
+}
+
+/// How a conversation ended that left a message without its verdict.
+struct Lost<'a>(&'a EndCause);
+
+impl fmt::Display for Lost<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            EndCause::Quit | EndCause::Refused(..) => f.write_str("no reply was awaited"),
+            cause @ (EndCause::Closed
+            | EndCause::Broken(_)
+            | EndCause::TimedOut(_)
+            | EndCause::Unsuitable(_)
+            | EndCause::Misbehaved(_)
+            | EndCause::Local(_)) => cause.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Attempt {
+    /// On one line of a log: the server and its reply, or what the faillog says.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.result {
+            Ok(Acceptance { server, reply }) => {
+                write!(f, "{} ", OneLine(server))?;
+                match server.tls {
+                    Some(tls) => write!(f, "over {tls}")?,
+                    None => f.write_str("in plain text")?,
+                }
+                // It often has the queue id.
+                write!(f, ": {}", OneLine(first_line(reply)))
+            }
+            Err(failure) => {
+                let text = faillog_text(failure);
+                match text.rsplit_once("\n(") {
+                    Some((words, origin)) => write!(f, "{} ({}", OneLine(words), OneLine(origin)),
+                    None => write!(f, "{}", OneLine(text)),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Unreached {
+    /// Each trouble once: the same port may have been tried with and without TLS.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut clauses: Vec<String> = self.tried.iter().map(Tried::to_string).collect();
+        clauses.extend(self.host.as_ref().map(HostTrouble::to_string));
+        f.write_str(&clauses.join("; "))
+    }
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.server, self.setback)
+    }
+}
+
+impl fmt::Display for Setback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotConnected(reason) => reason.fmt(f),
+            Self::ConnectTimedOut => f.write_str("connection timed out"),
+            Self::Ended(EndCause::Refused(reply, command)) => {
+                write!(f, "{} (in reply to {command})", first_line(reply))
+            }
+            Self::Ended(cause) => cause.fmt(f),
+            Self::WantsMore { reply, command, protection } => {
+                write!(f, "{} (in reply to {command}, {protection})", first_line(reply))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls => "inside TLS",
+            Self::StartTlsNotOffered => "without TLS, as STARTTLS is not offered",
+            Self::None => "without TLS",
+        })
+    }
+}
+
+impl fmt::Display for HostTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoUsableMx(domain) => {
+                write!(f, "none of the MX records of {domain} names a host to use")
+            }
+            Self::NoSuchHost(host) => write!(f, "the host {host} does not exist"),
+            Self::NoAddress(host) => write!(f, "the host {host} has no address that mail can be sent to"),
+            Self::NoUsableFamily(host) => {
+                write!(f, "the host {host} has no address of a family that can be used")
+            }
+            Self::DnsFailed(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadDomain(error) => error.fmt(f),
+            Self::NoSuchDomain(domain) => write!(f, "the domain {domain} does not exist"),
+            Self::NullMx(domain) => write!(f, "the domain {domain} does not accept mail (null MX)"),
+            Self::NoRoute(domain) => {
+                write!(f, "the domain {domain} has neither MX records nor addresses that mail can be sent to")
+            }
+            Self::DnsFailed(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Display for Unsendable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Recipient(error) => write!(f, "the recipient cannot be sent to: {error}"),
+            Self::Sender(error) => write!(f, "the sender cannot be named: {error}"),
+        }
+    }
+}
 
 impl fmt::Display for SystemText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use cmail_delivery::bounce::{BounceSettings, compose};
-use cmail_delivery::outbox::{Attempt, FailedMail, FailedMessage, MailId, Row};
+use cmail_delivery::outbox::{FailedMail, FailedMessage, FaillogRow, MailId, Row};
 use cmail_delivery::rng::Rng;
 use cmail_delivery::time::UnixTime;
 
@@ -51,7 +51,7 @@ pub fn check(octets: &[u8]) {
 }
 
 fn another_message(secret: &str) -> FailedMessage {
-    let attempt = Attempt { time: UnixTime(1), text: secret.as_bytes().into(), fatal: true };
+    let attempt = FaillogRow { time: UnixTime(1), text: secret.as_bytes().into(), fatal: true };
     let row = row(Some(Bytes::copy_from_slice(secret.as_bytes())), secret.as_bytes());
     let mail = FailedMail { row, submission: UnixTime(0), attempts: vec![attempt] };
     let original = Bytes::copy_from_slice(secret.as_bytes());
@@ -71,7 +71,7 @@ fn row(sender: Option<Bytes>, recipient: &[u8]) -> Row {
     }
 }
 
-fn last_attempt(mails: &mut [FailedMail]) -> Option<&mut Attempt> {
+fn last_attempt(mails: &mut [FailedMail]) -> Option<&mut FaillogRow> {
     mails.last_mut().and_then(|mail| mail.attempts.last_mut())
 }
 
@@ -100,7 +100,7 @@ impl Scene {
                 }
                 b't' => {
                     if let Some(mail) = mails.last_mut() {
-                        mail.attempts.push(Attempt { time: now, text: argument.into(), fatal: false });
+                        mail.attempts.push(FaillogRow { time: now, text: argument.into(), fatal: false });
                     }
                 }
                 b'c' => {

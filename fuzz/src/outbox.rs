@@ -115,16 +115,16 @@ impl Outbox {
     /// Checks what is to be recorded, of mail that is still there.
     fn check(&self, commit: &Commit) {
         assert!(!commit.is_empty());
-        for id in &commit.delivered {
-            if let Some(mail) = self.mails.mail(*id) {
+        for id in commit.delivered.iter().map(|mail| mail.id) {
+            if let Some(mail) = self.mails.mail(id) {
                 let mail = on_the_wire(mail).expect("it was sent");
                 assert!(self.taken.contains_key(&mail), "{id} was taken by no server");
-                assert!(!commit.failed.iter().any(|attempt| attempt.id == *id), "{id} delivered and failed");
+                assert!(!commit.failed.iter().any(|attempt| attempt.id == id), "{id} delivered and failed");
             }
         }
         for attempt in &commit.failed {
-            let (id, text) = (attempt.id, &attempt.text);
-            assert!(text.len() <= TEXT_LIMIT_OCTETS && !text.contains(&self.secret), "{text}");
+            let (id, text) = (attempt.id, attempt.text());
+            assert!(text.len() <= TEXT_LIMIT_OCTETS && !text.contains(&*self.secret), "{text}");
             assert!(!text.chars().any(|character| character.is_control() && character != '\n'), "{text:?}");
             let Some(mail) = self.mails.mail(id) else { continue };
             assert!(!mail.faillog.iter().any(|attempt| attempt.fatal), "{id} is tried after it failed");

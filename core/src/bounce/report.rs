@@ -8,7 +8,7 @@ use mail_builder::headers::date::Date;
 
 use crate::address::Mailbox;
 use crate::failure::{OwnFailure, StoredFailure, TEXT_LIMIT_OCTETS};
-use crate::outbox::{Attempt, FailedMail, FailedMessage};
+use crate::outbox::{FailedMail, FailedMessage, FaillogRow};
 use crate::shown::{one_line, shortened, shortened_octets, truncated};
 use crate::status::EnhancedStatus;
 use crate::time::UnixTime;
@@ -53,7 +53,7 @@ fn arrival(message: &FailedMessage) -> Option<UnixTime> {
 }
 
 /// The attempt that decided that a mail is given up.
-fn decisive_attempt(mail: &FailedMail) -> Option<&Attempt> {
+fn decisive_attempt(mail: &FailedMail) -> Option<&FaillogRow> {
     mail.attempts.iter().rev().find(|attempt| attempt.fatal).or(mail.attempts.last())
 }
 
@@ -101,7 +101,7 @@ fn text_limit_octets(message: &FailedMessage) -> usize {
 }
 
 /// The last attempts, as many as there is room for, but one at least.
-fn told_attempts(attempts: &[Attempt], budget_octets: usize) -> &[Attempt] {
+fn told_attempts(attempts: &[FaillogRow], budget_octets: usize) -> &[FaillogRow] {
     let mut left_octets = budget_octets;
     let told = attempts
         .iter()

@@ -1,6 +1,6 @@
 use super::*;
 use crate::failure::{FailureText, OwnFailure};
-use crate::outbox::{Attempt, FailedMail, MailId, Row};
+use crate::outbox::{FailedMail, FaillogRow, MailId, Row};
 use crate::rng::Rng;
 use crate::status::EnhancedStatus;
 use alloc::string::ToString as _;
@@ -18,11 +18,11 @@ const SETTINGS: BounceSettings<'_> = BounceSettings {
 /// Sun, 22 Nov 2026 10:15:40 UTC.
 const NOW: UnixTime = UnixTime(1_795_342_540);
 
-fn attempt(time: i64, text: &str, fatal: bool) -> Attempt {
-    Attempt { time: UnixTime(time), text: text.as_bytes().into(), fatal }
+fn attempt(time: i64, text: &str, fatal: bool) -> FaillogRow {
+    FaillogRow { time: UnixTime(time), text: text.as_bytes().into(), fatal }
 }
 
-fn failed_mail(sender: &[u8], recipient: &[u8], attempts: Vec<Attempt>) -> FailedMail {
+fn failed_mail(sender: &[u8], recipient: &[u8], attempts: Vec<FaillogRow>) -> FailedMail {
     let row = Row {
         id: MailId(1),
         remote: None,
@@ -470,7 +470,7 @@ fn any_message() -> impl Strategy<Value = FailedMessage> {
             .map(|(recipient, submission, attempts)| {
                 let attempts = attempts
                     .into_iter()
-                    .map(|(time, text, fatal)| Attempt {
+                    .map(|(time, text, fatal)| FaillogRow {
                         time: UnixTime(time),
                         text: text.into_boxed_slice(),
                         fatal,

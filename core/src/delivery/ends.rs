@@ -1,20 +1,21 @@
 //! How connections end, what that says of the candidate, and how the pass goes on.
 
-use alloc::format;
 use alloc::string::{String, ToString as _};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::itinerary::{Itinerary, Step};
 use super::lane::{Lane, RefusedMail};
 use super::refusals::{Refusals, Ruling};
 use super::rest::Wakefulness;
-use super::verdict::Tally;
-use super::{Context, Delivery, DeliveryOutput, Failure, Stage};
+use super::tally::{Tally, server};
+use super::{Context, Delivery, DeliveryOutput, Stage};
+use crate::attempt::{Failure, Setback};
 use crate::event::Event;
 use crate::io::ConnectionId;
 use crate::next_hop::TlsMode;
 use crate::outbox::MailId;
-use crate::reachability::{Attempt, Trouble};
+use crate::reachability::{KnownTrouble, Trouble};
 use crate::reply::{Reply, ReplyClass, ReplyCode};
 use crate::route::Candidate;
 use crate::session::{EndCause, Phase, RefusalKind, SessionEnd};
@@ -47,6 +48,7 @@ impl Delivery {
             self.outputs.push_back(DeliveryOutput::NeedsCaution(candidate.remote));
         }
         let has_dropped = has_dropped(&end.cause);
+        let server = lane.server().unwrap_or_else(|| server(candidate));
         match end.cause {
             EndCause::Local(trouble) => self.postpone(trouble.to_string()),
             _ if self.refusals.are_too_many() => {
@@ -64,10 +66,8 @@ impl Delivery {
             _ if end.needs_caution && was_batched && has_dropped => {}
             // Another connection would be no more fit for the mail.
             EndCause::Refused(reply, command) if reply.is_about_the_channel() => {
-                let protection = lane.protection();
-                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
-                    tally.unfit(candidate, &reply, command, protection);
-                });
+                let setback = Setback::WantsMore { reply, command, protection: lane.protection() };
+                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally| tally.note(server, setback));
                 if !self.lanes.is_empty() {
                     self.lane_limit = self.lanes.len();
                 }
@@ -76,27 +76,23 @@ impl Delivery {
             _ if lane.has_decided() => {}
             EndCause::Refused(reply, command) => {
                 let for_good = is_greeting(end.phase) && reply.class() == ReplyClass::Permanent;
-                let note = |tally: &mut Tally, candidate: &Candidate| {
-                    tally.refused(candidate, &reply, command, for_good);
-                };
+                let note = |tally: &mut Tally| tally.refused(server, reply, command, for_good);
                 if for_good {
                     self.lose_candidate(cx, lane.went_on_in_plain_text(), note);
                 } else {
                     self.lose_connection(cx, lane.went_on_in_plain_text(), note);
                 }
             }
-            EndCause::Unsuitable(reason) => {
-                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally, candidate| {
-                    tally.unsuitable(candidate, &reason.to_string());
-                });
+            cause @ EndCause::Unsuitable(_) => {
+                let setback = Setback::Ended(cause);
+                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally| tally.note(server, setback));
             }
             cause @ (EndCause::Closed
             | EndCause::Broken(_)
             | EndCause::TimedOut(_)
             | EndCause::Misbehaved(_)) => {
-                self.lose_connection(cx, lane.went_on_in_plain_text(), |tally, candidate| {
-                    tally.lost(candidate, &cause.to_string());
-                });
+                let setback = Setback::Ended(cause);
+                self.lose_connection(cx, lane.went_on_in_plain_text(), |tally| tally.note(server, setback));
             }
         }
     }
@@ -135,9 +131,9 @@ impl Delivery {
         let output = match &end.cause {
             EndCause::Quit | EndCause::Local(_) => return,
             _ if wakefulness != Wakefulness::Awake => return,
-            EndCause::TimedOut(overdue) if !has_spoken && is_alone => {
-                let (candidate, text) = (candidate.clone(), overdue.to_string());
-                DeliveryOutput::Unreachable { connection, candidate, trouble, text }
+            cause @ EndCause::TimedOut(_) if !has_spoken && is_alone => {
+                let (candidate, setback) = (candidate.clone(), Setback::Ended(cause.clone()));
+                DeliveryOutput::Unreachable { connection, candidate, trouble, setback }
             }
             EndCause::Refused(reply, _)
                 if reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE || is_greeting(end.phase) =>
@@ -167,7 +163,7 @@ impl Delivery {
         cx: &mut Context<'_>,
         connection: ConnectionId,
         trouble: Trouble,
-        text: String,
+        setback: Setback,
     ) {
         self.lanes.remove(&connection);
         self.refusals.end(connection);
@@ -175,13 +171,14 @@ impl Delivery {
             return self.outputs.push_back(DeliveryOutput::Close(connection));
         };
         self.outputs.push_back(if self.lanes.is_empty() {
-            let (candidate, text) = (candidate.clone(), text.clone());
-            DeliveryOutput::Unreachable { connection, candidate, trouble, text }
+            let (candidate, setback) = (candidate.clone(), setback.clone());
+            DeliveryOutput::Unreachable { connection, candidate, trouble, setback }
         } else {
             DeliveryOutput::PushedBack(connection)
         });
+        let server = server(candidate);
         self.outputs.push_back(DeliveryOutput::Close(connection));
-        self.lose_candidate(cx, false, |tally, candidate| tally.unreachable(candidate, &text));
+        self.lose_candidate(cx, false, |tally| tally.note(server, setback));
     }
 
     /// A connection to the candidate was lost that had decided nothing. A candidate that has taken mail in this pass is worth
@@ -190,15 +187,14 @@ impl Delivery {
         &mut self,
         cx: &mut Context<'_>,
         plain_twin_is_used_up: bool,
-        note: impl FnOnce(&mut Tally, &Candidate),
+        note: impl FnOnce(&mut Tally),
     ) {
         if !self.lanes.is_empty() || !self.refusals.has_taken() || self.is_locked_out() {
             return self.lose_candidate(cx, plain_twin_is_used_up, note);
         }
         self.refusals.lose();
         if self.refusals.are_too_many() {
-            let Stage::Candidate(candidate) = &self.stage else { return };
-            note(&mut self.tally, candidate);
+            note(&mut self.tally);
             self.leave_candidate_if_alone(cx, plain_twin_is_used_up);
         }
     }
@@ -208,7 +204,7 @@ impl Delivery {
         &mut self,
         cx: &mut Context<'_>,
         plain_twin_is_used_up: bool,
-        note: impl FnOnce(&mut Tally, &Candidate),
+        note: impl FnOnce(&mut Tally),
     ) {
         if !self.lanes.is_empty() {
             // It serves others: it merely bears no more connections than these.
@@ -218,7 +214,7 @@ impl Delivery {
             return self.release_first();
         }
         let Stage::Candidate(candidate) = &self.stage else { return };
-        note(&mut self.tally, candidate);
+        note(&mut self.tally);
         self.itinerary.count_tried();
         if self.is_locked_out() {
             self.itinerary.abandon();
@@ -245,16 +241,12 @@ impl Delivery {
         refused: Vec<RefusedMail>,
         undecided: Vec<MailId>,
     ) {
-        let Some(RefusedMail { id, refusal, .. }) = refused.first() else { return };
+        let Some(RefusedMail { id, refusal, server, .. }) = refused.first() else { return };
         let ruling = self.refusals.refuse(connection, *id, kind);
-        let is_working = if let Stage::Candidate(candidate) = &self.stage {
-            if self.refusals.are_too_many() {
-                self.tally.refused(candidate, &refusal.reply, refusal.command, false);
-            }
-            true
-        } else {
-            false
-        };
+        let is_working = matches!(self.stage, Stage::Candidate(_));
+        if is_working && self.refusals.are_too_many() {
+            self.tally.refused(Arc::clone(server), refusal.reply.clone(), refusal.command, false);
+        }
         match ruling {
             Ruling::Verdict => self.decide_refused(connection, refused, undecided),
             Ruling::Leave => {
@@ -285,8 +277,9 @@ impl Delivery {
         if let Some(lane) = self.lanes.get_mut(&connection) {
             lane.note_decided();
         }
-        for RefusedMail { id, recipient, failure, .. } in refused {
-            self.outputs.push_back(DeliveryOutput::Failed { id, recipient, failure });
+        for mail in refused {
+            let (id, recipient) = (mail.id, mail.recipient.clone());
+            self.outputs.push_back(DeliveryOutput::Failed { id, recipient, failure: mail.into_failure() });
         }
         self.release(undecided, true);
     }
@@ -332,9 +325,9 @@ impl Delivery {
             return;
         }
         if self.has_taken {
-            let failure = self.tally.conclude(&self.next_hop, self.itinerary.detail());
+            let failure = self.tally.conclude(&self.next_hop, self.itinerary.host_trouble());
             self.begin_closing();
-            self.outputs.push_back(DeliveryOutput::HadEnough(failure.text));
+            self.outputs.push_back(DeliveryOutput::HadEnough(failure));
         } else {
             self.itinerary.count_tried();
             if plain_twin_is_used_up {
@@ -387,7 +380,7 @@ impl Delivery {
                 // What an earlier pass has tried does not count for the mail of this one.
                 Step::Exhausted if self.is_continued => return self.begin_again(cx),
                 Step::Exhausted => {
-                    let failure = self.tally.conclude(&self.next_hop, self.itinerary.detail());
+                    let failure = self.tally.conclude(&self.next_hop, self.itinerary.host_trouble());
                     return self.exhaust(failure);
                 }
             }
@@ -398,17 +391,16 @@ impl Delivery {
     /// Passes over a candidate that others have tried in vain since this pass began, and puts one off that is known
     /// not to answer. Nothing has failed before each has been tried by somebody within the time of this pass.
     pub(super) fn consider(&mut self, cx: &Context<'_>, candidate: Candidate) -> Option<Candidate> {
-        if let Some(Attempt { trouble, text, .. }) =
+        if let Some(KnownTrouble { trouble, setback, .. }) =
             cx.reachability.failure_since(&candidate, self.began, cx.now)
         {
-            if *trouble == Trouble::MuteInTls && candidate.tls != TlsMode::Plain {
-                self.tls_failures.push((candidate.host.clone(), text.clone()));
+            if *trouble == Trouble::MuteInTls
+                && candidate.tls != TlsMode::Plain
+                && let Setback::Ended(cause) = setback
+            {
+                self.tls_failures.push((candidate.host.clone(), cause.clone()));
             }
-            if trouble.is_connected() {
-                self.tally.lost(&candidate, text);
-            } else {
-                self.tally.unreachable(&candidate, text);
-            }
+            self.tally.note(server(&candidate), setback.clone());
             return None;
         }
         if !self.itinerary.is_at_last_resorts() && cx.reachability.is_in_trouble(&candidate, cx.now) {
@@ -424,18 +416,12 @@ impl Delivery {
         if candidate.tls == TlsMode::Plain || !matches!(end.phase, Phase::Tls | Phase::StartTls) {
             return;
         }
-        let reason = match &end.cause {
-            EndCause::Refused(reply, command) => format!("{} in reply to {command}", reply.text()),
-            EndCause::Quit | EndCause::Local(_) => return,
-            cause @ (EndCause::Closed
-            | EndCause::Broken(_)
-            | EndCause::TimedOut(_)
-            | EndCause::Unsuitable(_)
-            | EndCause::Misbehaved(_)) => cause.to_string(),
-        };
+        if matches!(end.cause, EndCause::Quit | EndCause::Local(_)) {
+            return;
+        }
         let host = candidate.host.clone();
         self.tls_failures.retain(|(failed, _)| *failed != host);
-        self.tls_failures.push((host, reason));
+        self.tls_failures.push((host, end.cause.clone()));
     }
 
     /// Says, once in a pass, that mail goes in plain text to a host where TLS has failed.

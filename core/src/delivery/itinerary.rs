@@ -3,19 +3,17 @@
 //! Hosts are looked up one after the other, each only when all candidates of the ones before have failed.
 
 use alloc::collections::VecDeque;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::verdict::Failure;
 use crate::address::{Domain, is_destination};
+use crate::attempt::{HostTrouble, Unresolved};
 use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
 use crate::resolver::{LookupError, MxAnswer};
 use crate::rng::Rng;
 use crate::route::{self, Candidate};
 use crate::settings::{Hosts, Settings};
-use crate::status::EnhancedStatus;
 
 /// Most candidates that one pass connects to in vain (RFC 5321 section 5.1 lets a client limit them). A domain that names
 /// thousands of addresses where nobody answers would else keep a connection for days. What needs no connection does not
@@ -38,8 +36,8 @@ pub(super) enum Step {
 /// Why the way ends before any candidate is tried.
 #[derive(Debug)]
 pub(super) enum DeadEnd {
-    /// The mail has failed.
-    Failed(Failure),
+    /// The domain leads nowhere: the mail has failed.
+    Unresolved(Unresolved),
     /// This machine is in trouble; the mail has not failed.
     Local(String),
 }
@@ -60,7 +58,7 @@ pub(super) struct Itinerary {
     /// How many candidates were connected to in vain.
     tried: u32,
     /// What was wrong with hosts that gave no candidate.
-    detail: Option<String>,
+    host_trouble: Option<HostTrouble>,
 }
 
 #[derive(Debug)]
@@ -90,13 +88,13 @@ impl Itinerary {
             is_at_last_resorts: false,
             ports: port.map_or_else(|| settings.ports.clone(), |port| [port].into()),
             tried: 0,
-            detail: None,
+            host_trouble: None,
         }
     }
 
     /// What was wrong with the last host that gave no candidate.
-    pub(super) fn detail(&self) -> Option<&str> {
-        self.detail.as_deref()
+    pub(super) fn host_trouble(&self) -> Option<&HostTrouble> {
+        self.host_trouble.as_ref()
     }
 
     /// What comes next.
@@ -125,7 +123,7 @@ impl Itinerary {
                     let Some(mut listed) = listed else { return Step::LookupAddresses(name.clone()) };
                     listed.retain(|address| is_destination(*address));
                     if listed.is_empty() {
-                        self.detail = Some(no_address(name));
+                        self.host_trouble = Some(HostTrouble::NoAddress(name.clone()));
                         self.hosts.pop_front();
                     } else {
                         self.add_candidates(&listed, settings);
@@ -178,23 +176,19 @@ impl Itinerary {
                 self.hosts =
                     route::exchanges(&records, &settings.announce, rng).into_iter().map(Host::Name).collect();
                 if self.hosts.is_empty() {
-                    self.detail = Some(format!("none of the MX records of {domain} names a host to use"));
+                    self.host_trouble = Some(HostTrouble::NoUsableMx(domain.clone()));
                 }
                 self.stage = Stage::Exchanges;
                 Ok(())
             }
             // RFC 7505 section 3: the domain takes no mail at all.
-            Ok(MxAnswer::NullMx) => Err(unresolved(
-                format!("the domain {domain} does not accept mail (null MX)"),
-                EnhancedStatus::NULL_MX,
-                true,
-            )),
+            Ok(MxAnswer::NullMx) => Err(DeadEnd::Unresolved(Unresolved::NullMx(domain))),
             Ok(MxAnswer::NoRecords) => {
                 self.hosts = [Host::Name(domain.clone())].into();
                 self.stage = Stage::ImplicitExchange(domain);
                 Ok(())
             }
-            Err(error) => Err(domain_failure(&domain, error)),
+            Err(error) => Err(domain_failure(domain, error)),
         }
     }
 
@@ -208,12 +202,16 @@ impl Itinerary {
         match (answer, &self.stage) {
             (Ok(addresses), _) => self.add_candidates(&addresses, settings),
             (Err(LookupError::Local(text)), _) => return Err(DeadEnd::Local(text)),
-            (Err(error), Stage::ImplicitExchange(domain)) => return Err(domain_failure(domain, error)),
+            (Err(error), Stage::ImplicitExchange(domain)) => {
+                return Err(domain_failure(domain.clone(), error));
+            }
             (Err(error), Stage::Domain(_) | Stage::Exchanges | Stage::Relay) => {
-                self.detail = Some(match error {
-                    LookupError::NameDoesNotExist => format!("the host {name} does not exist"),
-                    LookupError::NoAddress => no_address(&name),
-                    LookupError::Temporary(text) | LookupError::Local(text) => text,
+                self.host_trouble = Some(match error {
+                    LookupError::NameDoesNotExist => HostTrouble::NoSuchHost(name),
+                    LookupError::NoAddress => HostTrouble::NoAddress(name),
+                    LookupError::Temporary(text) | LookupError::Local(text) => {
+                        HostTrouble::DnsFailed(text.into())
+                    }
                 });
                 self.hosts.pop_front();
             }
@@ -230,40 +228,27 @@ impl Itinerary {
             .filter(|address| if address.is_ipv4() { settings.ipv4 } else { settings.ipv6 })
             .collect();
         if usable.is_empty() {
-            self.detail = Some(format!("the host {host} has no address of a family that can be used"));
+            self.host_trouble = Some(HostTrouble::NoUsableFamily(host.clone()));
         }
         self.candidates = route::candidates(&host, &usable, &self.ports).into();
     }
 }
 
-fn no_address(host: &Domain) -> String {
-    format!("the host {host} has no address that mail can be sent to")
-}
-
 /// The outcome for mail whose domain could not be resolved.
-fn domain_failure(domain: &Domain, error: LookupError) -> DeadEnd {
-    match error {
-        LookupError::NameDoesNotExist => {
-            unresolved(format!("the domain {domain} does not exist"), EnhancedStatus::BAD_DOMAIN, true)
-        }
-        LookupError::NoAddress => unresolved(
-            format!("the domain {domain} has neither MX records nor addresses that mail can be sent to"),
-            EnhancedStatus::NO_ROUTE,
-            true,
-        ),
-        LookupError::Temporary(text) => unresolved(text, EnhancedStatus::DNS_FAILURE, false),
-        LookupError::Local(text) => DeadEnd::Local(text),
-    }
-}
-
-fn unresolved(detail: String, status: EnhancedStatus, fatal: bool) -> DeadEnd {
-    DeadEnd::Failed(Failure::unresolved(&detail, status, fatal))
+fn domain_failure(domain: Domain, error: LookupError) -> DeadEnd {
+    DeadEnd::Unresolved(match error {
+        LookupError::NameDoesNotExist => Unresolved::NoSuchDomain(domain),
+        LookupError::NoAddress => Unresolved::NoRoute(domain),
+        LookupError::Temporary(text) => Unresolved::DnsFailed(text.into()),
+        LookupError::Local(text) => return DeadEnd::Local(text),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::collections::BTreeMap;
+    use alloc::format;
 
     /// What is done with a candidate.
     #[derive(Clone, Copy, PartialEq)]

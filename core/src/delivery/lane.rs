@@ -3,15 +3,16 @@
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
 use super::Context;
-use super::verdict::{self, Failure};
+use super::tally::server;
 use crate::address::Mailbox;
-use crate::event::Event;
+use crate::attempt::{Acceptance, Failure, Protection, Server};
 use crate::io::{CloseReason, Tls};
 use crate::next_hop::{Host, NextHop, TlsMode};
 use crate::outbox::MailId;
@@ -23,8 +24,8 @@ use crate::session::{
     Outcome, Refusal, RefusalKind, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
 };
 use crate::shown::shortened;
-use crate::status::EnhancedStatus;
 use crate::time::Instant;
+use crate::wording::Place;
 
 /// When only this part of the work that it was given last is left, a connection asks for more, so that it need not wait for
 /// the database in between. With little work there is nothing to gain by that, and other connections may take it.
@@ -45,7 +46,7 @@ pub(super) enum LaneOutput {
     Delivered {
         id: MailId,
         recipient: Box<str>,
-        event: Event,
+        acceptance: Acceptance,
     },
     Failed {
         id: MailId,
@@ -75,9 +76,16 @@ pub(super) enum LaneOutput {
 pub(super) struct RefusedMail {
     pub(super) id: MailId,
     pub(super) recipient: Mailbox,
+    pub(super) server: Arc<Server>,
     pub(super) refusal: Refusal,
-    /// What is recorded if it is the verdict.
-    pub(super) failure: Failure,
+}
+
+impl RefusedMail {
+    /// What is recorded if the refusal is the verdict.
+    pub(super) fn into_failure(self) -> Failure {
+        let Refusal { reply, command, .. } = self.refusal;
+        Failure::Refused { server: self.server, reply, command, fatal: false }
+    }
 }
 
 /// A connection that is being made, or that talks.
@@ -99,8 +107,8 @@ pub(super) struct Lane {
     /// Whether the session has negotiated.
     is_established: bool,
     has_decided: bool,
-    /// What protects the connection, if something does.
-    tls: Option<Tls>,
+    /// Whom it talks with, once it does.
+    server: Option<Arc<Server>>,
     /// Whether it was told to end: it takes no more work.
     is_quitting: bool,
     transactions: u32,
@@ -143,7 +151,7 @@ impl Lane {
             newest: None,
             is_established: false,
             has_decided: false,
-            tls: None,
+            server: None,
             is_quitting: false,
             transactions: 0,
             seed: None,
@@ -217,15 +225,20 @@ impl Lane {
         }
     }
 
-    /// How the conversation is protected, as a clause.
-    pub(super) fn protection(&self) -> &'static str {
+    /// How the conversation is protected.
+    pub(super) fn protection(&self) -> Protection {
         if self.is_tls() {
-            "inside TLS"
+            Protection::Tls
         } else if self.went_on_in_plain_text() {
-            "without TLS, as STARTTLS is not offered"
+            Protection::StartTlsNotOffered
         } else {
-            "without TLS"
+            Protection::None
         }
+    }
+
+    /// Whom it talks with, once it does.
+    pub(super) fn server(&self) -> Option<Arc<Server>> {
+        self.server.clone()
     }
 
     pub(super) fn begin_session(
@@ -255,6 +268,7 @@ impl Lane {
         };
         let session = Session::new(config, Rng::from_seed(seed.0), cx.now);
         self.seed = Some(seed);
+        self.server = Some(server(candidate));
         self.state = State::Talking(Box::new(Talk { session, candidate: candidate.clone() }));
     }
 
@@ -263,7 +277,9 @@ impl Lane {
     }
 
     pub(super) fn handle_tls_established(&mut self, now: Instant, tls: Tls) {
-        self.tls = Some(tls);
+        if let Some(server) = &mut self.server {
+            Arc::make_mut(server).tls = Some(tls);
+        }
         self.with_session(|session| session.handle_tls_established(now, tls.certificate_is_valid));
     }
 
@@ -423,7 +439,7 @@ impl Lane {
             SessionOutput::Received(octets) => LaneOutput::Received(octets),
             SessionOutput::Authenticated(mechanism) => LaneOutput::Authenticated(mechanism),
             SessionOutput::Note(note) => {
-                LaneOutput::Note(format!("{}: {note}", verdict::describe(&talk.candidate)))
+                LaneOutput::Note(format!("{}: {note}", Place(&talk.candidate.host, talk.candidate.remote)))
             }
             SessionOutput::Ended(end) => LaneOutput::Ended(end),
         };
@@ -432,9 +448,7 @@ impl Lane {
 
     /// Passes on what has become of a transaction: first what was refused, as what was taken came after that.
     fn take_verdicts(&mut self, verdicts: Vec<(MailId, Outcome)>) {
-        let State::Talking(talk) = &self.state else { return };
-        let candidate = &talk.candidate;
-        let server = verdict::describe(candidate);
+        let Some(server) = self.server() else { return };
         let (mut delivered, mut undecided) = (Vec::new(), Vec::new());
         let mut refused: BTreeMap<RefusalKind, Vec<RefusedMail>> = BTreeMap::new();
         for (id, outcome) in verdicts {
@@ -442,42 +456,31 @@ impl Lane {
                 continue;
             };
             let (_, recipient) = self.running.swap_remove(position);
-            match outcome {
+            let server = Arc::clone(&server);
+            let failure = match outcome {
                 Outcome::Delivered(reply) => {
-                    let recipient: Box<str> = shortened(recipient.as_str()).into();
-                    let event = Event::Delivered {
-                        id,
-                        recipient: recipient.clone(),
-                        server: server.as_str().into(),
-                        tls: self.tls,
-                        // It often has the queue id.
-                        reply: verdict::first_line(&reply).into(),
-                    };
-                    delivered.push(LaneOutput::Delivered { id, recipient, event });
+                    let (recipient, acceptance) =
+                        (shortened(recipient.as_str()).into(), Acceptance { server, reply });
+                    delivered.push(LaneOutput::Delivered { id, recipient, acceptance });
+                    continue;
                 }
                 Outcome::Rejected { reply, command, fatal } => {
-                    let failure = Failure::replied(candidate, &reply, command, fatal);
-                    self.has_decided = true;
-                    self.outputs.push_back(LaneOutput::Failed { id, recipient, failure });
+                    Failure::Refused { server, reply, command, fatal }
                 }
-                Outcome::Unfit(why) => {
-                    let failure = Failure::found(candidate, &why.to_string(), why.status(), true);
-                    self.has_decided = true;
-                    self.outputs.push_back(LaneOutput::Failed { id, recipient, failure });
-                }
-                Outcome::Uncertain(cause) => {
-                    let text = format!("delivery uncertain, no reply to the end of data: {cause}");
-                    let failure = Failure::found(candidate, &text, EnhancedStatus::CONNECTION_LOST, false);
-                    self.has_decided = true;
-                    self.outputs.push_back(LaneOutput::Failed { id, recipient, failure });
-                }
+                Outcome::Unfit(reason) => Failure::Unfit(server, reason),
+                Outcome::Uncertain(cause) => Failure::Uncertain(server, cause),
                 Outcome::Refused(refusal) => {
-                    let failure = Failure::replied(candidate, &refusal.reply, refusal.command, false);
-                    let mail = RefusedMail { id, recipient, failure, refusal };
+                    let mail = RefusedMail { id, recipient, server, refusal };
                     refused.entry(mail.refusal.kind).or_default().push(mail);
+                    continue;
                 }
-                Outcome::Undecided => undecided.push(id),
-            }
+                Outcome::Undecided => {
+                    undecided.push(id);
+                    continue;
+                }
+            };
+            self.has_decided = true;
+            self.outputs.push_back(LaneOutput::Failed { id, recipient, failure });
         }
         for (kind, refused) in refused {
             let undecided = core::mem::take(&mut undecided);

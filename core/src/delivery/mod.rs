@@ -9,8 +9,8 @@ mod itinerary;
 mod lane;
 mod refusals;
 mod rest;
+mod tally;
 mod types;
-mod verdict;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
@@ -24,9 +24,9 @@ use self::itinerary::{DeadEnd, Itinerary};
 use self::lane::{Bears, Lane, LaneOutput};
 use self::refusals::Refusals;
 use self::rest::Rest;
+use self::tally::Tally;
 pub(crate) use self::types::{ConnectionIds, Context, DeliveryOutput, Desk, Permission};
-use self::verdict::Tally;
-pub(crate) use self::verdict::{Failure, describe};
+use crate::attempt::{Failure, Setback};
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Tls};
 use crate::next_hop::{Host, NextHop, Relay};
@@ -36,9 +36,10 @@ use crate::resolver::Answer;
 use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
-use crate::session::Transaction;
+use crate::session::{EndCause, Transaction};
 use crate::settings::Settings;
 use crate::time::{Duration, Instant};
+use crate::wording::Place;
 
 /// How long one candidate is waited for (CONTRACT: connect 30 s).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -74,7 +75,7 @@ pub(crate) struct Delivery {
     /// When to look whether a further connection is worth it.
     widen_at: Option<Instant>,
     /// Hosts where TLS has failed in this pass, and why.
-    tls_failures: Vec<(Host, String)>,
+    tls_failures: Vec<(Host, EndCause)>,
     /// Servers that are not padded again in this pass.
     unpadded: Vec<SocketAddr>,
     /// How often credentials were not taken in this pass since they were taken last.
@@ -237,7 +238,7 @@ impl Delivery {
     fn begin_lane(&mut self, cx: &Context<'_>, connection: ConnectionId) {
         let Stage::Candidate(candidate) = &self.stage else { return };
         self.first_connection.get_or_insert(connection);
-        let text = format!("connecting to {}", describe(candidate));
+        let text = format!("connecting to {}", Place(&candidate.host, candidate.remote));
         self.outputs.push_back(DeliveryOutput::Event(Event::debug(text)));
         self.outputs.push_back(DeliveryOutput::Connect(connection, candidate.remote));
         self.lanes.insert(connection, Lane::connecting(cx.now + CONNECT_TIMEOUT));
@@ -256,7 +257,7 @@ impl Delivery {
         };
         match result {
             Ok(()) => self.advance(cx),
-            Err(DeadEnd::Failed(failure)) => self.exhaust(failure),
+            Err(DeadEnd::Unresolved(reason)) => self.exhaust(Failure::Unresolved(reason)),
             Err(DeadEnd::Local(text)) => self.postpone(text),
         }
     }
@@ -291,7 +292,9 @@ impl Delivery {
                 self.outputs.push_back(DeliveryOutput::Close(connection));
                 self.postpone(text);
             }
-            ConnectError::Remote(text) => self.lose_connecting(cx, connection, Trouble::Refused, text),
+            ConnectError::Remote(text) => {
+                self.lose_connecting(cx, connection, Trouble::Refused, Setback::NotConnected(text.into()));
+            }
         }
     }
 
@@ -455,7 +458,7 @@ impl Delivery {
             .collect();
         for connection in due {
             if self.lanes.get(&connection).is_some_and(Lane::is_connecting) {
-                self.lose_connecting(cx, connection, Trouble::Unreachable, "connection timed out".into());
+                self.lose_connecting(cx, connection, Trouble::Unreachable, Setback::ConnectTimedOut);
             } else {
                 self.with_lane(cx, connection, Lane::handle_timeout);
             }
@@ -557,12 +560,12 @@ impl Delivery {
                 LaneOutput::WantData { id, offset, limit } => {
                     self.outputs.push_back(DeliveryOutput::WantData { connection, id, offset, limit });
                 }
-                LaneOutput::Delivered { id, recipient, event } => {
+                LaneOutput::Delivered { id, recipient, acceptance } => {
                     self.rest.note_use(connection);
                     self.refusals.take(connection);
                     self.has_taken = true;
                     cx.desk.note_taken();
-                    self.outputs.push_back(DeliveryOutput::Delivered { id, recipient, event });
+                    self.outputs.push_back(DeliveryOutput::Delivered { id, recipient, acceptance });
                 }
                 LaneOutput::Failed { id, recipient, failure } => {
                     self.rest.note_use(connection);

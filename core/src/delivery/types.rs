@@ -8,8 +8,8 @@ use core::net::SocketAddr;
 
 #[cfg(doc)]
 use super::Delivery;
-use super::verdict::Failure;
 use crate::address::{Domain, Mailbox};
+use crate::attempt::{Acceptance, Failure, Setback};
 use crate::event::Event;
 use crate::io::ConnectionId;
 use crate::next_hop::Host;
@@ -18,6 +18,7 @@ use crate::reachability::{Login, Reachability, Trouble};
 use crate::rng::Seed;
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
+use crate::session::EndCause;
 use crate::settings::{Hosts, Settings};
 use crate::time::Instant;
 
@@ -106,7 +107,7 @@ pub(crate) enum DeliveryOutput {
         connection: ConnectionId,
         candidate: Candidate,
         trouble: Trouble,
-        text: String,
+        setback: Setback,
     },
     /// The server has answered, if only by a refusal.
     Answered(ConnectionId),
@@ -129,12 +130,12 @@ pub(crate) enum DeliveryOutput {
     Delivered {
         id: MailId,
         recipient: Box<str>,
-        event: Event,
+        acceptance: Acceptance,
     },
     /// Mail goes to this candidate in plain text, because TLS has failed there.
     FellBack {
         candidate: Candidate,
-        reason: String,
+        reason: EndCause,
     },
     Failed {
         id: MailId,
@@ -149,7 +150,7 @@ pub(crate) enum DeliveryOutput {
     /// No candidate is left: all mail that is ready now has failed.
     Exhausted(Failure),
     /// The server has taken mail, and now refuses it on every connection: what is left has not failed, and waits for a while.
-    HadEnough(String),
+    HadEnough(Failure),
     /// This machine is in trouble: try again a little later. No mail has failed.
     Postponed(String),
     Event(Event),

@@ -15,13 +15,12 @@ use super::set_aside::Undone;
 use super::walk::Walk;
 use super::{Mode, Selection};
 use crate::address::{AddressError, Mailbox};
-use crate::delivery::Failure;
+use crate::attempt::{Failure, Unresolved, Unsendable};
 use crate::event::Level;
 use crate::next_hop::{NextHop, Relay};
 use crate::outbox::{Cursor, MailId, Row, StoreError, StoreRequest};
 use crate::queue::{HopId, Known, MessageKey, Place};
 use crate::schedule::Standing;
-use crate::status::EnhancedStatus;
 use crate::time::{Duration, Instant};
 use crate::turns::Prospect;
 
@@ -157,34 +156,19 @@ impl Intake {
 
 /// Where a row is to be sent, or why it cannot be sent anywhere.
 pub(super) fn destination(row: &Row) -> Result<NextHop, Failure> {
-    let recipient = Mailbox::parse(&row.recipient).map_err(|error| {
-        Failure::unsendable(
-            &format!("the recipient cannot be sent to: {error}"),
-            EnhancedStatus::BAD_RECIPIENT_SYNTAX,
-        )
-    })?;
+    let unsendable = |error| Failure::Unsendable(Unsendable::Recipient(error));
+    let recipient = Mailbox::parse(&row.recipient).map_err(unsendable)?;
     if let Some(sender) = &row.sender {
-        Mailbox::parse(sender).map_err(|error| {
-            Failure::unsendable(
-                &format!("the sender cannot be named: {error}"),
-                EnhancedStatus::BAD_SENDER_SYNTAX,
-            )
-        })?;
+        Mailbox::parse(sender).map_err(|error| Failure::Unsendable(Unsendable::Sender(error)))?;
     }
     match &row.remote {
-        Some(remote) => match Relay::parse(remote) {
-            Ok(relay) => Ok(NextHop::Relay(relay)),
-            Err(error) => Err(Failure::malformed_relay(&format!("{error}"))),
-        },
+        Some(remote) => Relay::parse(remote).map(NextHop::Relay).map_err(Failure::MalformedRelay),
         None => match recipient.domain() {
             Ok(domain) => Ok(domain.into()),
             Err(error @ (AddressError::Domain(_) | AddressError::NoDestination(_))) => {
-                Err(Failure::bad_domain(&format!("{error}")))
+                Err(Failure::Unresolved(Unresolved::BadDomain(error)))
             }
-            Err(error) => Err(Failure::unsendable(
-                &format!("the recipient cannot be sent to: {error}"),
-                EnhancedStatus::BAD_RECIPIENT_SYNTAX,
-            )),
+            Err(error) => Err(unsendable(error)),
         },
     }
 }

@@ -13,9 +13,11 @@ use super::Mode;
 use super::books::Books;
 use super::requests::{Asked, Committed};
 use super::set_aside::{SetAside, Undone};
-use crate::delivery::Failure;
+use crate::attempt::{Attempt, Failure};
 use crate::event::{Event, FailureKind, Level};
-use crate::outbox::{Commit, FailedAttempt, MailId, Refused, Replacement, StoreError, StoreRequest};
+use crate::outbox::{
+    Commit, DeliveredMail, FailedAttempt, MailId, Refused, Replacement, StoreError, StoreRequest,
+};
 use crate::queue::Place;
 use crate::schedule::Standing;
 use crate::shown::shortened_octets;
@@ -29,6 +31,8 @@ const LAST_COMMIT_RETRY: Duration = Duration::from_millis(250);
 const NAMED_LIMIT: usize = 20;
 /// With this many verdicts waiting, no mail is claimed.
 const PENDING_LIMIT: usize = 10_000;
+/// With attempts of this size waiting, no mail is claimed either: servers may say a lot.
+const PENDING_LIMIT_OCTETS: usize = 32 * 1024 * 1024;
 /// With this many mails taken by servers and not yet recorded, no transaction begins until a commit is through. If the process is
 /// killed, these are sent again, and what is in flight then: one message for each connection. A commit takes about as long as
 /// it takes to send a few hundred messages, so that a limit of this size holds up nothing while the disk is well.
@@ -38,6 +42,8 @@ pub(super) const TAKEN_LIMIT: usize = 500;
 #[derive(Debug)]
 pub(super) struct Ledger {
     pending: Commit,
+    /// What the attempts in it take, roughly.
+    pending_octets: usize,
     /// What the database is at, kept in case it refuses.
     in_flight: Option<Commit>,
     retry_at: Option<Instant>,
@@ -47,7 +53,13 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn new() -> Self {
-        Self { pending: Commit::default(), in_flight: None, retry_at: None, recipients: BTreeMap::new() }
+        Self {
+            pending: Commit::default(),
+            pending_octets: 0,
+            in_flight: None,
+            retry_at: None,
+            recipients: BTreeMap::new(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -57,7 +69,9 @@ impl Ledger {
     /// Whether so much waits, or the database is in such trouble, that nothing should be begun whose outcome could
     /// not be recorded.
     pub(super) fn is_congested(&self) -> bool {
-        self.retry_at.is_some() || self.pending_count() > PENDING_LIMIT
+        self.retry_at.is_some()
+            || self.pending_count() > PENDING_LIMIT
+            || self.pending_octets > PENDING_LIMIT_OCTETS
     }
 
     /// Returns how many mails servers may take before a commit has to be through; none while the database is in trouble.
@@ -90,11 +104,7 @@ impl Ledger {
 
     /// Returns the mail of which something is to be recorded.
     pub(super) fn mails(&self) -> impl Iterator<Item = MailId> {
-        self.commits().flat_map(|commit| {
-            let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals).copied();
-            let failed = commit.failed.iter().map(|attempt| attempt.id);
-            commit.delivered.iter().copied().chain(failed).chain(replaced)
-        })
+        self.commits().flat_map(Commit::ids)
     }
 
     /// Whether a commit is under way.
@@ -106,18 +116,26 @@ impl Ledger {
         [Some(&self.pending), self.in_flight.as_ref()].into_iter().flatten()
     }
 
-    pub(super) fn delivered(&mut self, id: MailId, recipient: Box<str>) {
+    pub(super) fn delivered(&mut self, id: MailId, recipient: Box<str>, attempt: Attempt) {
         self.recipients.insert(id, recipient);
-        self.pending.delivered.push(id);
+        self.delivered_before(DeliveredMail { id, attempt: Some(attempt) });
     }
 
     /// The deletion of this mail was refused before.
-    pub(super) fn delivered_before(&mut self, id: MailId) {
-        self.pending.delivered.push(id);
+    pub(super) fn delivered_before(&mut self, mail: DeliveredMail) {
+        self.pending_octets += mail.attempt.as_ref().map_or(0, Attempt::octets);
+        self.pending.delivered.push(mail);
     }
 
-    pub(super) fn failed(&mut self, attempt: FailedAttempt) {
-        self.pending.failed.push(attempt);
+    pub(super) fn failed(&mut self, failed: FailedAttempt) {
+        self.pending_octets += failed.attempt.octets();
+        self.pending.failed.push(failed);
+    }
+
+    /// Takes what is to be recorded next.
+    fn take_pending(&mut self) -> Commit {
+        self.pending_octets = 0;
+        core::mem::take(&mut self.pending)
     }
 
     /// `recipients` are those of the originals, in their order.
@@ -131,7 +149,7 @@ impl Ledger {
     pub(super) fn unrecorded(&self, set_aside: &SetAside) -> Option<String> {
         let delivered: Vec<String> = self
             .commits()
-            .flat_map(|commit| commit.delivered.iter().copied())
+            .flat_map(|commit| commit.delivered.iter().map(|mail| mail.id))
             .chain(set_aside.not_noted())
             .map(|id| match self.recipients.get(&id) {
                 Some(recipient) => format!("{id} to <{recipient}>"),
@@ -154,6 +172,9 @@ impl Ledger {
     /// The database has refused: everything is tried again, what was refused before what came later.
     fn take_back(&mut self, retry_at: Instant) {
         let Some(mut refused) = self.in_flight.take() else { return };
+        let delivered = refused.delivered.iter().filter_map(|mail| mail.attempt.as_ref());
+        let attempts = delivered.chain(refused.failed.iter().map(|failed| &failed.attempt));
+        self.pending_octets += attempts.map(Attempt::octets).sum::<usize>();
         refused.delivered.append(&mut self.pending.delivered);
         refused.failed.append(&mut self.pending.failed);
         refused.replaced.append(&mut self.pending.replaced);
@@ -170,27 +191,22 @@ impl Books {
         id: MailId,
         recipient: Box<str>,
         next_hop: Option<Box<str>>,
-        failure: &Failure,
+        failure: Failure,
     ) {
-        let ordered = self.attempts.end_order(id).filter(|_| !failure.fatal);
+        let ordered = self.attempts.end_order(id).filter(|_| !failure.is_fatal());
         let kind = match ordered {
             Some(_) => FailureKind::Early,
-            None if failure.fatal => FailureKind::Permanent,
+            None if failure.is_fatal() => FailureKind::Permanent,
             None => FailureKind::Temporary,
         };
-        let text = failure.text.as_str().into();
-        self.event(Event::Failed { id, recipient, next_hop, text, kind });
+        let attempt = Attempt { at: self.now.wall, result: Err(failure) };
+        self.event(Event::Failed { id, recipient, next_hop, attempt: attempt.clone(), kind });
         self.attempts.tried(id, self.now.monotonic);
         if let Some(due) = ordered {
             let place = self.place_of(id, Standing::NotBefore(due));
             return self.put(id, place);
         }
-        self.ledger.failed(FailedAttempt {
-            id,
-            text: failure.text.clone(),
-            time: self.now.wall,
-            fatal: failure.fatal,
-        });
+        self.ledger.failed(FailedAttempt { id, attempt });
     }
 
     /// Sends off what is to be recorded, unless a commit is under way.
@@ -201,7 +217,7 @@ impl Books {
         if self.ledger.retry_at.is_some_and(|at| at > self.now.monotonic) {
             return;
         }
-        let commit = core::mem::take(&mut self.ledger.pending);
+        let commit = self.ledger.take_pending();
         self.ledger.in_flight = Some(commit.clone());
         self.ask(StoreRequest::Commit(commit), Asked::Commit);
     }
@@ -218,7 +234,7 @@ impl Books {
         self.ledger.retry_at = None;
         let Some(mut commit) = self.ledger.in_flight.take() else { return };
         self.set_refused_aside(&mut commit, refused, &not_noted.into_iter().collect());
-        for id in commit.delivered {
+        for DeliveredMail { id, .. } in commit.delivered {
             self.ledger.recipients.remove(&id);
             self.forget(id);
         }
@@ -305,12 +321,13 @@ impl Books {
         }
         let mut refused: BTreeMap<MailId, Refused> =
             refused.into_iter().map(|refused| (refused.id, refused)).collect();
-        for id in core::mem::take(&mut commit.delivered) {
-            match refused.remove(&id) {
+        for mail in core::mem::take(&mut commit.delivered) {
+            match refused.remove(&mail.id) {
                 Some(refused) => {
-                    self.set_aside(refused, Undone::Deletion { is_noted: !not_noted.contains(&id) });
+                    let is_noted = !not_noted.contains(&mail.id);
+                    self.set_aside(refused, Undone::Deletion { is_noted, attempt: mail.attempt });
                 }
-                None => commit.delivered.push(id),
+                None => commit.delivered.push(mail),
             }
         }
         for attempt in core::mem::take(&mut commit.failed) {

@@ -10,8 +10,9 @@ use alloc::vec::Vec;
 
 use super::Mode;
 use super::books::Books;
+use crate::attempt::Attempt;
 use crate::event::Level;
-use crate::outbox::{FailedAttempt, MailId, Refused};
+use crate::outbox::{DeliveredMail, FailedAttempt, MailId, Refused};
 use crate::queue::Place;
 use crate::schedule::Standing;
 use crate::time::{Duration, Instant};
@@ -30,6 +31,8 @@ pub(super) enum Undone {
     Deletion {
         /// Whether the database knows it, so that it is not sent again after a restart either.
         is_noted: bool,
+        /// How it was delivered; not known of what an earlier process has delivered.
+        attempt: Option<Attempt>,
     },
     /// An attempt has failed.
     Record(FailedAttempt),
@@ -90,7 +93,7 @@ impl SetAside {
     pub(super) fn found(&mut self, id: MailId) -> bool {
         match self.entries.get(&id) {
             // What was noted is gone, or is to be sent again: other mail stands there, or somebody has deleted the note.
-            Some(Entry { undone: Undone::Deletion { is_noted: true }, at: Some(_), .. })
+            Some(Entry { undone: Undone::Deletion { is_noted: true, .. }, at: Some(_), .. })
             | Some(Entry { undone: Undone::Indexing, .. }) => {
                 self.end(id);
                 false
@@ -130,7 +133,7 @@ impl SetAside {
     pub(super) fn not_noted(&self) -> impl Iterator<Item = MailId> {
         let mails = self.entries.iter().filter(|(_, entry)| entry.at.is_some());
         mails.filter_map(|(&id, entry)| {
-            matches!(entry.undone, Undone::Deletion { is_noted: false }).then_some(id)
+            matches!(entry.undone, Undone::Deletion { is_noted: false, .. }).then_some(id)
         })
     }
 
@@ -174,12 +177,17 @@ impl Books {
 
     /// Whether a mail whose failed attempt cannot be recorded is better tried again. What has failed for good is not; all else
     /// has to wait as long as if it had been recorded, and until that was tried again.
-    fn may_go_unrecorded(&self, attempt: &FailedAttempt) -> bool {
+    fn may_go_unrecorded(&self, failed: &FailedAttempt) -> bool {
+        let attempt = &failed.attempt;
         let failures_before_it_is_given_up = self.rules.retries.saturating_sub(1).min(1);
-        let standing =
-            self.rules.standing(failures_before_it_is_given_up, attempt.time, attempt.fatal, self.now.wall);
-        let was_tried_again = self.set_aside.entries.contains_key(&attempt.id);
-        was_tried_again && !attempt.fatal && standing == Standing::Due
+        let standing = self.rules.standing(
+            failures_before_it_is_given_up,
+            attempt.at,
+            attempt.is_fatal(),
+            self.now.wall,
+        );
+        let was_tried_again = self.set_aside.entries.contains_key(&failed.id);
+        was_tried_again && !attempt.is_fatal() && standing == Standing::Due
     }
 
     /// Mail that a server has taken before this process began, or that somebody says was taken.
@@ -191,7 +199,11 @@ impl Books {
         {
             return;
         }
-        self.set_aside.put_at_once(id, Undone::Deletion { is_noted: true }, self.now.monotonic);
+        self.set_aside.put_at_once(
+            id,
+            Undone::Deletion { is_noted: true, attempt: None },
+            self.now.monotonic,
+        );
         self.put(id, Place::SetAside);
     }
 
@@ -207,9 +219,9 @@ impl Books {
             && let Some((id, undone)) = self.set_aside.pop_due(self.now.monotonic)
         {
             match undone {
-                Undone::Deletion { .. } => {
+                Undone::Deletion { attempt, .. } => {
                     self.put(id, Place::Claimed);
-                    self.ledger.delivered_before(id);
+                    self.ledger.delivered_before(DeliveredMail { id, attempt });
                 }
                 Undone::Record(attempt) => {
                     self.put(id, Place::Claimed);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Flaw, Mail, MemoryOutbox, Stored, is_same_mail, named};
 use crate::bounce::compose_ordered;
 use crate::outbox::{
-    Attempt, Commit, FailedAttempt, MailId, NewBounce, Refused, Replacement, Row, StoreReply,
+    Commit, FailedAttempt, FaillogRow, MailId, NewBounce, Refused, Replacement, Row, StoreReply,
 };
 
 /// What is to be said of a commit.
@@ -37,10 +37,10 @@ enum Standing {
 impl MemoryOutbox {
     pub(super) fn commit(&mut self, commit: Commit) -> StoreReply {
         let mut record = Record::default();
-        let mut ids = commit.delivered.clone();
+        let mut ids: Vec<MailId> = commit.delivered.iter().map(|mail| mail.id).collect();
         ids.extend(commit.failed.iter().map(|attempt| attempt.id));
         ids.extend(commit.replaced.iter().flat_map(|replacement| &replacement.originals));
-        commit.delivered.into_iter().for_each(|id| self.record_delivery(id, &mut record));
+        commit.delivered.into_iter().for_each(|mail| self.record_delivery(mail.id, &mut record));
         commit.failed.into_iter().for_each(|attempt| self.record_failure(attempt, &mut record));
         commit.replaced.into_iter().for_each(|replacement| self.replace(replacement, &mut record));
         // What is refused is tried again, and must be the same mail then.
@@ -68,12 +68,15 @@ impl MemoryOutbox {
         }
     }
 
-    fn record_failure(&mut self, attempt: FailedAttempt, record: &mut Record) {
-        let FailedAttempt { id, text, time, fatal } = attempt;
+    fn record_failure(&mut self, failed: FailedAttempt, record: &mut Record) {
+        let FailedAttempt { id, attempt } = &failed;
+        let id = *id;
         match self.standing(id, is_same_attempt, record) {
             Standing::AsTold => {
                 if let Some(stored) = self.mails.get_mut(&id) {
-                    stored.mail.faillog.push(Attempt { time, text: text.into_bytes().into(), fatal });
+                    let text = failed.text().into_bytes().into();
+                    let row = FaillogRow { time: attempt.at, text, fatal: attempt.is_fatal() };
+                    stored.mail.faillog.push(row);
                     record.attempted.push(id);
                 }
             }

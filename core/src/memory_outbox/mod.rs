@@ -29,7 +29,7 @@ use core::fmt;
 use bytes::Bytes;
 
 use crate::outbox::{
-    Attempt, CLAIM_BUDGET_OCTETS, FAILED_BUDGET_OCTETS, FailState, MailId, Row, StoreError, StoreReply,
+    CLAIM_BUDGET_OCTETS, FAILED_BUDGET_OCTETS, FailState, FaillogRow, MailId, Row, StoreError, StoreReply,
     StoreRequest, StoreTrouble, is_null_path,
 };
 use crate::shown::shortened_octets;
@@ -49,7 +49,7 @@ pub struct Mail {
     /// `mail_data`.
     pub data: Bytes,
     /// Its failed attempts, oldest first.
-    pub faillog: Vec<Attempt>,
+    pub faillog: Vec<FaillogRow>,
 }
 
 impl Mail {

@@ -5,9 +5,12 @@ use std::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::address::AddressError;
+use crate::attempt::{Attempt, Failure, Unsendable};
+use crate::next_hop::RelayError;
 use crate::outbox::{
-    BounceOrder, Commit, Cursor, DATA_CHUNK_OCTETS, FailedAttempt, FailedMessage, NewBounce, Refused,
-    Replacement, TRANSACTION_RECIPIENT_LIMIT,
+    BounceOrder, Commit, Cursor, DATA_CHUNK_OCTETS, DeliveredMail, FailedAttempt, FailedMessage, NewBounce,
+    Refused, Replacement, TRANSACTION_RECIPIENT_LIMIT,
 };
 use crate::rng::Seed;
 
@@ -35,7 +38,11 @@ fn outbox(count: usize) -> (MemoryOutbox, Vec<MailId>) {
 }
 
 fn failure(id: MailId, fatal: bool) -> FailedAttempt {
-    FailedAttempt { id, text: "450 later".into(), time: UnixTime(5), fatal }
+    let failure = match fatal {
+        true => Failure::Unsendable(Unsendable::Sender(AddressError::Empty)),
+        false => Failure::MalformedRelay(RelayError::Host),
+    };
+    FailedAttempt { id, attempt: Attempt { at: UnixTime(5), result: Err(failure) } }
 }
 
 fn bounce(outbox: &mut MemoryOutbox, ids: &[MailId]) -> NewBounce {
@@ -76,7 +83,7 @@ fn commit(outbox: &mut MemoryOutbox, commit: Commit) -> Recorded {
 }
 
 fn delivered(ids: &[MailId]) -> Commit {
-    Commit { delivered: ids.to_vec(), ..Commit::default() }
+    Commit { delivered: ids.iter().copied().map(DeliveredMail::from).collect(), ..Commit::default() }
 }
 
 fn claim(
@@ -140,7 +147,7 @@ fn what_is_told_of_mail_can_be_recorded_of_that_mail_only() {
         let recorded = commit(
             &mut outbox,
             Commit {
-                delivered: vec![ids[0]],
+                delivered: vec![ids[0].into()],
                 failed: vec![failure(ids[1], false)],
                 replaced: vec![Replacement { originals: vec![ids[2]], bounce: Some(bounce) }],
             },
@@ -258,7 +265,8 @@ fn ids_are_never_given_twice_and_where_none_is_left_only_what_needs_one_is_refus
     outbox.put(MailId(i64::MAX - 1), mail(1, 1));
     let bounce = bounce(&mut outbox, &ids[..1]);
     let replaced = vec![Replacement { originals: ids[..1].to_vec(), bounce: Some(bounce) }];
-    let recorded = commit(&mut outbox, Commit { replaced, delivered: vec![MailId(3)], ..Commit::default() });
+    let recorded =
+        commit(&mut outbox, Commit { replaced, delivered: vec![MailId(3).into()], ..Commit::default() });
     assert_eq!((recorded.refused, recorded.bounces), (ids[..1].to_vec(), vec![vec![]]));
     assert_eq!(outbox.len(), 2, "the delivery was recorded");
     assert_eq!(outbox.insert(mail(1, 1)), Ok(MailId(i64::MAX)));

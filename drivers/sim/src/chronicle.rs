@@ -250,9 +250,7 @@ fn subject(scene: &Scene<'_>, fact: Fact<'_>) -> (BTreeSet<MailId>, BTreeSet<Lin
     let mut links = BTreeSet::new();
     match fact {
         Fact::Committing { commit, .. } => {
-            let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
-            ids.extend(commit.delivered.iter().chain(replaced).copied());
-            ids.extend(commit.failed.iter().map(|attempt| attempt.id));
+            ids.extend(commit.ids());
         }
         Fact::Accepted { link, recipients, .. } => {
             links.insert(link);

@@ -129,11 +129,14 @@ fn describe(fact: Fact<'_>) -> Option<String> {
 fn describe_commit(commit: &Commit) -> String {
     let mut text = String::from("=");
     if !commit.delivered.is_empty() {
-        text.push_str(&format!(" {} deleted;", list(&commit.delivered)));
+        text.push_str(&format!(
+            " {} deleted;",
+            list(&commit.delivered.iter().map(|mail| mail.id).collect::<Vec<_>>())
+        ));
     }
-    for attempt in &commit.failed {
-        let kind = if attempt.fatal { "failed" } else { "deferred" };
-        text.push_str(&format!(" {} {kind} \"{}\";", attempt.id, attempt.text.escape_debug()));
+    for failed in &commit.failed {
+        let kind = if failed.attempt.is_fatal() { "failed" } else { "deferred" };
+        text.push_str(&format!(" {} {kind} \"{}\";", failed.id, failed.text().escape_debug()));
     }
     for replacement in &commit.replaced {
         let kind = if replacement.bounce.is_some() { "bounced" } else { "dropped" };

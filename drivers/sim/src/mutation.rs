@@ -128,7 +128,7 @@ impl Mutation {
         match self {
             Self::TakesFailureForSuccess => {
                 let failed = std::mem::take(&mut commit.failed);
-                commit.delivered.extend(failed.into_iter().map(|attempt| attempt.id));
+                commit.delivered.extend(failed.into_iter().map(|failed| failed.id.into()));
             }
             Self::BouncesBounces => {
                 for replacement in &mut commit.replaced {

@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use cmail_delivery::bounce::{compose_ordered, needed_octets};
 use cmail_delivery::outbox::{
-    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS,
-    FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, LeftOver, MailId, Refused, Row, StoreReply,
-    StoreRequest, TRANSACTION_RECIPIENT_LIMIT, is_null_path,
+    CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS, DeliveredMail,
+    FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, FaillogRow, LeftOver, MailId, Refused, Row,
+    StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT, is_null_path,
 };
 use cmail_delivery::time::UnixTime;
 
@@ -29,7 +29,7 @@ pub(crate) struct Mail {
     pub(crate) recipient: Bytes,
     pub(crate) submission: UnixTime,
     pub(crate) data: Bytes,
-    pub(crate) faillog: Vec<Attempt>,
+    pub(crate) faillog: Vec<FaillogRow>,
     /// Of the data, which never changes.
     pub(crate) digest: Digest,
 }
@@ -269,13 +269,13 @@ impl Outbox {
         let Refusals { refused, mut remaining } = self.poisoned.refuse(&mut commit);
         let mut changed = Vec::new();
         // Of what an earlier process has sent nothing is known but its note.
-        commit.delivered.retain(|id| {
+        commit.delivered.retain(|DeliveredMail { id, .. }| {
             let is_known = self.claimed.contains_key(id) || self.poisoned.noted(*id).is_none();
             let is_other = !is_known && !self.is_stuck(*id);
             changed.extend(self.mails.get(id).filter(|_| is_other).map(|mail| mail.row(*id)));
             !is_other
         });
-        for id in &asked.delivered {
+        for DeliveredMail { id, .. } in &asked.delivered {
             let submission = self.mails.get(id).map(|mail| mail.submission);
             let is_refused = refused.iter().any(|refused| refused.id == *id);
             self.poisoned.note(*id, submission.filter(|_| is_refused).map(|submission| submission.max(now)));
@@ -288,7 +288,7 @@ impl Outbox {
             changed.extend((!is_same).then_some(now));
             is_same
         };
-        commit.delivered.retain(|id| is_as_claimed(*id, false));
+        commit.delivered.retain(|mail| is_as_claimed(mail.id, false));
         commit.failed.retain(|attempt| is_as_claimed(attempt.id, true));
         commit.replaced.retain(|replacement| {
             let as_claimed: Vec<MailId> =
@@ -311,13 +311,13 @@ impl Outbox {
         now: UnixTime,
     ) -> (StoreReply, Effects) {
         let mut effects = Effects::default();
-        for id in &commit.delivered {
-            self.mails.remove(id);
+        for mail in &commit.delivered {
+            self.mails.remove(&mail.id);
         }
-        for attempt in &commit.failed {
-            if let Some(mail) = self.mails.get_mut(&attempt.id) {
-                let text = attempt.text.as_bytes().into();
-                mail.faillog.push(Attempt { time: attempt.time, text, fatal: attempt.fatal });
+        for failed in &commit.failed {
+            if let Some(mail) = self.mails.get_mut(&failed.id) {
+                let (attempt, text) = (&failed.attempt, failed.text().into_bytes().into());
+                mail.faillog.push(FaillogRow { time: attempt.at, text, fatal: attempt.is_fatal() });
             }
         }
         let (mut not_replaced, mut bounces) = (Vec::new(), Vec::new());
@@ -537,7 +537,7 @@ mod tests {
     #[test]
     fn a_note_is_about_what_was_submitted_by_then_and_not_about_what_came_later() {
         let mut outbox = outbox(1);
-        let commit = Commit { delivered: vec![MailId(1)], ..Commit::default() };
+        let commit = Commit { delivered: vec![MailId(1).into()], ..Commit::default() };
         outbox.poison(MailId(1), Poison::Record);
         assert_eq!(outbox.sift(&commit, UnixTime(5)).refused.len(), 1);
         let scan = StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 9 };

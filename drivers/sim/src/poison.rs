@@ -73,17 +73,15 @@ impl Poisoned {
 
     /// Whether something of a commit cannot be recorded.
     pub(crate) fn concerns(&self, commit: &Commit) -> bool {
-        let failed = commit.failed.iter().map(|attempt| &attempt.id);
-        let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
-        commit.delivered.iter().chain(failed).chain(replaced).any(|id| self.get(*id) == Some(Poison::Record))
+        commit.ids().any(|id| self.get(id) == Some(Poison::Record))
     }
 
     /// Takes out of a commit what is not recorded.
     pub(crate) fn refuse(&self, commit: &mut Commit) -> Refusals {
         let is_refused = |id: &MailId| self.get(*id) == Some(Poison::Record);
         let mut refusals = Refusals::default();
-        let delivered = commit.delivered.extract_if(.., |id| is_refused(id));
-        refusals.refused.extend(delivered.map(refused));
+        let delivered = commit.delivered.extract_if(.., |mail| is_refused(&mail.id));
+        refusals.refused.extend(delivered.map(|mail| refused(mail.id)));
         let failed = commit.failed.extract_if(.., |attempt| is_refused(&attempt.id));
         refusals.refused.extend(failed.map(|attempt| refused(attempt.id)));
         let replaced = commit

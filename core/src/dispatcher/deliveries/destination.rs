@@ -4,7 +4,8 @@ use alloc::boxed::Box;
 
 use super::connection::Connections;
 use super::limits::Limits;
-use crate::delivery::{Delivery, Failure};
+use crate::attempt::Failure;
+use crate::delivery::Delivery;
 use crate::outbox::Cursor;
 use crate::queue::Order;
 use crate::resolver::LookupId;

@@ -9,7 +9,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::Deliveries;
-use crate::delivery::Failure;
+use crate::attempt::Failure;
 use crate::dispatcher::books::Books;
 use crate::dispatcher::intake::destination;
 use crate::dispatcher::requests::Asked;
@@ -149,7 +149,7 @@ impl Deliveries {
             match books.failure_of(&row, verdict) {
                 Some(failure) => {
                     let recipient = shortened_octets(&row.recipient).into();
-                    books.record_failure(row.id, recipient, next_hop.clone(), &failure);
+                    books.record_failure(row.id, recipient, next_hop.clone(), failure);
                 }
                 None => books.settle(&row),
             }

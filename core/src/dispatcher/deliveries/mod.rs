@@ -33,7 +33,9 @@ use self::host_slots::HostSlots;
 use self::silence::SilenceWatch;
 use super::books::Books;
 use super::requests::Asked;
-use crate::delivery::{ConnectionIds, Context, Delivery, DeliveryOutput, describe};
+use crate::attempt::Attempt;
+use crate::delivery::{ConnectionIds, Context, Delivery, DeliveryOutput};
+use crate::ending::EndCause;
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
 use crate::memory::Memory;
@@ -48,6 +50,7 @@ use crate::settings::{Hosts, Settings};
 use crate::shown::shortened;
 use crate::time::{Duration, Instant};
 use crate::turns::Prospect;
+use crate::wording::Place;
 
 /// Most next hops that are worked on at once, apart from those that can only wait.
 pub(super) const DELIVERY_LIMIT: usize = 1000;
@@ -409,8 +412,8 @@ impl Deliveries {
                 self.destinations.close(hop, connection);
                 books.output(Output::Close(connection));
             }
-            DeliveryOutput::Unreachable { connection, candidate, trouble, text } => {
-                self.note_unreachable(books, hop, connection, &candidate, trouble, text);
+            DeliveryOutput::Unreachable { connection, candidate, trouble, setback } => {
+                self.note_unreachable(books, hop, connection, &candidate, trouble, setback);
             }
             DeliveryOutput::Answered(connection) => self.note_answer(connection),
             DeliveryOutput::PushedBack(connection) => self.note_push_back(books, hop, connection),
@@ -427,12 +430,13 @@ impl Deliveries {
                 let request = StoreRequest::ReadData { id, offset, limit };
                 books.ask(request, Asked::Data { hop, connection, id });
             }
-            DeliveryOutput::Delivered { id, recipient, event } => {
-                books.event(event);
+            DeliveryOutput::Delivered { id, recipient, acceptance } => {
+                let attempt = Attempt { at: books.now.wall, result: Ok(acceptance) };
+                books.event(Event::Delivered { id, recipient: recipient.clone(), attempt: attempt.clone() });
                 self.note_taken_mail(books, hop);
                 self.note_verdict(hop);
                 books.queue.note_attempt(hop, Prospect::Fresh);
-                books.ledger.delivered(id, recipient);
+                books.ledger.delivered(id, recipient, attempt);
             }
             DeliveryOutput::FellBack { candidate, reason } => {
                 self.tell_of_plain_text(books, &candidate, &reason);
@@ -441,7 +445,7 @@ impl Deliveries {
                 self.destinations.update(hop, Destination::end_stall);
                 self.note_verdict(hop);
                 let recipient = shortened(recipient.as_str()).into();
-                books.record_failure(id, recipient, None, &failure);
+                books.record_failure(id, recipient, None, failure);
             }
             DeliveryOutput::Released { ids, tried } => {
                 for id in ids {
@@ -452,7 +456,7 @@ impl Deliveries {
                 books.queue.note_attempt(hop, Prospect::Failed);
                 self.destinations.fail(hop, failure, books.intake.frontier());
             }
-            DeliveryOutput::HadEnough(text) => self.wait_for_server(books, hop, &text),
+            DeliveryOutput::HadEnough(failure) => self.wait_for_server(books, hop, &failure),
             DeliveryOutput::Postponed(text) => self.postpone(books, hop, &text),
             DeliveryOutput::Event(event) => books.event(event),
         }
@@ -478,14 +482,14 @@ impl Deliveries {
     }
 
     /// Mail goes in plain text although TLS was wanted: worth a warning, but not for each mail.
-    fn tell_of_plain_text(&mut self, books: &mut Books, candidate: &Candidate, reason: &str) {
+    fn tell_of_plain_text(&mut self, books: &mut Books, candidate: &Candidate, reason: &EndCause) {
         let now = books.now.monotonic;
         if self.told_of_plain_text.recall(&candidate.host, now).is_some() {
             return;
         }
         let until = now + PLAIN_TEXT_WARNING_SPAN;
         self.told_of_plain_text.keep(candidate.host.clone(), (), until, now);
-        let server = describe(candidate);
+        let server = Place(&candidate.host, candidate.remote);
         books.event(Event::warning(format!("{server}: mail goes in plain text: {reason}")));
     }
 }

@@ -5,6 +5,7 @@ use alloc::format;
 
 use super::Deliveries;
 use super::destination::Destination;
+use crate::attempt::Failure;
 use crate::dispatcher::Mode;
 use crate::dispatcher::books::Books;
 use crate::event::Event;
@@ -13,6 +14,7 @@ use crate::outbox::{Cursor, MailId};
 use crate::queue::HopId;
 use crate::schedule::LEAST_REST;
 use crate::time::Duration;
+use crate::wording::faillog_text;
 
 /// How long a next hop is left alone after trouble of our own.
 pub(super) const LOCAL_PAUSE: Duration = Duration::from_secs(2);
@@ -21,14 +23,14 @@ const FIRST_PAUSE: Duration = Duration::from_secs(60);
 
 impl Deliveries {
     /// The server of a next hop has taken mail in this pass, and wants no more for now.
-    pub(super) fn wait_for_server(&mut self, books: &mut Books, hop: HopId, text: &str) {
+    pub(super) fn wait_for_server(&mut self, books: &mut Books, hop: HopId, failure: &Failure) {
         let retry_interval_s = u64::try_from(books.settings.retry_interval_s).unwrap_or_default();
         let most = Duration::from_secs(retry_interval_s);
         let mut span = FIRST_PAUSE;
         self.destinations.update(hop, |destination| {
             span = destination.note_refusing(FIRST_PAUSE.min(most), most).max(LEAST_REST);
         });
-        let reason = format!("its server takes no more for now: {}", OneLine(text));
+        let reason = format!("its server takes no more for now: {}", OneLine(faillog_text(failure)));
         self.leave_alone(books, hop, span, true, &reason);
     }
 

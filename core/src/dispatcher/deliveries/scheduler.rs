@@ -1,13 +1,13 @@
 //! Who gets a connection, who keeps one, and who has to give one up.
 
 use alloc::format;
-use alloc::string::String;
 use core::net::SocketAddr;
 
 use super::Deliveries;
 use super::destination::Waits;
 use super::destinations::AtWork;
 use super::host_slots::{Application, Refusal, size};
+use crate::attempt::Setback;
 use crate::delivery::Delivery;
 use crate::dispatcher::Mode;
 use crate::dispatcher::books::Books;
@@ -163,14 +163,14 @@ impl Deliveries {
         connection: ConnectionId,
         candidate: &Candidate,
         trouble: Trouble,
-        text: String,
+        setback: Setback,
     ) {
         let Some(began) = self.slots.connection(connection).map(|open| open.since) else { return };
         if self.slots.is_established(candidate.remote) {
             // It serves other destinations, and bears no more connections.
             return self.note_push_back(books, hop, connection);
         }
-        self.reachability.record_failure(candidate, began, trouble, text, books.now.monotonic);
+        self.reachability.record_failure(candidate, began, trouble, setback, books.now.monotonic);
         self.slots.announce_news(candidate.remote);
     }
 

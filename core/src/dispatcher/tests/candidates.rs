@@ -3,6 +3,7 @@
 use hickory_proto::op::ResponseCode;
 
 use super::*;
+use crate::wording::faillog_text;
 
 /// The only failure of a mail, and whether it is fatal.
 fn failure(world: &mut World, recipient: &str) -> (String, bool) {
@@ -17,8 +18,9 @@ fn failure_by(world: &mut World, remote: Option<&str>, recipient: &str) -> (Stri
         .events
         .iter()
         .filter_map(|event| {
-            let Event::Failed { id: of, text, kind, .. } = event else { return None };
-            (*of == MailId(id)).then(|| (text.to_string(), *kind == FailureKind::Permanent))
+            let Event::Failed { id: of, attempt, kind, .. } = event else { return None };
+            let text = faillog_text(attempt.result.as_ref().unwrap_err());
+            (*of == MailId(id)).then(|| (text, *kind == FailureKind::Permanent))
         })
         .collect();
     assert_eq!(failures.len(), 1, "{failures:?}");

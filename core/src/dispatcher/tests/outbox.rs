@@ -115,7 +115,7 @@ impl Outbox {
     /// A server has taken a mail, which could not be deleted.
     pub(super) fn take(&mut self, id: i64) {
         self.mails.0.set_flaw(MailId(id), Some(Flaw::Unrecordable));
-        let commit = Commit { delivered: vec![MailId(id)], ..Commit::default() };
+        let commit = Commit { delivered: vec![MailId(id).into()], ..Commit::default() };
         self.mails.0.answer(StoreRequest::Commit(commit)).unwrap();
     }
 
@@ -185,12 +185,12 @@ impl Outbox {
         let recorded = recorded.map(|bounce| bounce.order.message.original.len()).sum::<usize>();
         // Bounces of several next hops may share one.
         self.originals_octets = self.originals_octets.saturating_sub(recorded);
-        for id in commit.delivered.iter().filter(|_| self.is_meddled_with) {
+        for id in commit.delivered.iter().map(|mail| mail.id).filter(|_| self.is_meddled_with) {
             if let Some(mail) = self.mails.get_mut(&id.0) {
                 mail.recipient = [&b"x"[..], &mail.recipient].concat().into();
             }
         }
-        let delivered: Vec<i64> = commit.delivered.iter().map(|id| id.0).collect();
+        let delivered: Vec<i64> = commit.delivered.iter().map(|mail| mail.id.0).collect();
         let originals = commit.replaced.iter().flat_map(|replacement| &replacement.originals).map(|id| id.0);
         let originals: Vec<i64> = originals.filter(|id| self.mails.contains_key(id)).collect();
         assert!(!delivered.iter().any(|id| originals.contains(id)), "delivered and given up");

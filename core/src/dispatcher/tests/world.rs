@@ -133,7 +133,7 @@ impl World {
     /// Gives a mail a history of failures.
     pub(super) fn failed_before(&mut self, id: i64, times: usize, seconds_ago: i64, fatal: bool) {
         let time = UnixTime(self.now.wall.0 - seconds_ago);
-        let attempt = crate::outbox::Attempt { time, text: Box::from(&b"450 later"[..]), fatal };
+        let attempt = crate::outbox::FaillogRow { time, text: Box::from(&b"450 later"[..]), fatal };
         self.outbox.mails.get_mut(&id).unwrap().faillog = vec![attempt; times];
     }
 

@@ -46,7 +46,7 @@ impl Outbox for Relayed {
 
     fn submit(&mut self, id: RequestId, request: StoreRequest) {
         if let StoreRequest::Commit(commit) = &request {
-            self.failures.extend(commit.failed.iter().map(|attempt| attempt.text.clone()));
+            self.failures.extend(commit.failed.iter().map(|failed| failed.text()));
         }
         self.replies.push_back((id, self.mails.answer(request)));
     }

@@ -27,6 +27,7 @@ use cmail_delivery::io::{ConnectionId, Input, Output, Purpose};
 use cmail_delivery::outbox::{MailId, StoreReply};
 use cmail_delivery::settings::Settings;
 use cmail_delivery::time::{Duration, Instant, Now};
+use cmail_delivery::wording::faillog_text;
 
 use self::scene::{Circumstances, Tried};
 use self::track::{Moment, Track};
@@ -202,7 +203,8 @@ impl Recorder {
                     track.delivered(*id);
                 }
             }
-            Event::Failed { id, next_hop, text, kind, .. } => {
+            Event::Failed { id, next_hop, attempt, kind, .. } => {
+                let text = attempt.result.as_ref().err().map(faillog_text).unwrap_or_default();
                 let fatal = *kind == FailureKind::Permanent;
                 if self.track_of(*id).is_none() {
                     // All mail for a destination has failed, whether a server was asked about it or not.
@@ -212,10 +214,10 @@ impl Recorder {
                             && !track.has_mails()
                     };
                     if let Some(track) = self.tracks.values_mut().find(is_of_it) {
-                        track.failed(*id, text, fatal);
+                        track.failed(*id, &text, fatal);
                     }
                 } else if let Some(track) = self.track_of(*id) {
-                    track.failed(*id, text, fatal);
+                    track.failed(*id, &text, fatal);
                 }
             }
             Event::Bounced { .. } | Event::Dropped { .. } | Event::Note { .. } => {}

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cmail_delivery::outbox::{Commit, FailState, MailId, Refused, Replacement, Row, StoreReply};
+use cmail_delivery::outbox::{
+    Commit, DeliveredMail, FailState, MailId, Refused, Replacement, Row, StoreReply,
+};
 use cmail_delivery::shown::shortened_octets;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
@@ -99,7 +101,9 @@ impl Database {
         );
         noted.unwrap_or_else(|_| {
             let mut recorded = refuse(&self.connection);
-            recorded.not_noted.extend(verdicts.iter().flat_map(|verdict| &verdict.delivered));
+            recorded
+                .not_noted
+                .extend(verdicts.iter().flat_map(|verdict| verdict.delivered.iter().map(|mail| mail.id)));
             recorded
         })
     }
@@ -145,7 +149,8 @@ pub(super) fn unreadable_mail(connection: &Connection, id: MailId, error: &rusql
 
 /// Each verdict of a commit as a commit of its own.
 pub(super) fn verdicts(commit: &Commit) -> Vec<Commit> {
-    let delivered = commit.delivered.iter().map(|id| Commit { delivered: vec![*id], ..Commit::default() });
+    let delivered =
+        commit.delivered.iter().map(|mail| Commit { delivered: vec![mail.clone()], ..Commit::default() });
     let failed =
         commit.failed.iter().map(|attempt| Commit { failed: vec![attempt.clone()], ..Commit::default() });
     let replaced = commit
@@ -215,7 +220,7 @@ fn refuse(connection: &Connection, verdict: &Commit, error: &rusqlite::Error, re
         let whom = recipient(connection, id);
         Refused { id, text: format!("{what} mail {id}{whom} cannot be recorded: {error}; {advice}") }
     };
-    for id in &verdict.delivered {
+    for DeliveredMail { id, .. } in &verdict.delivered {
         let mut refused = text(*id, "the delivery of");
         if let Err(error) = within_savepoint(connection, || stuck::note(connection, *id, &error.to_string()))
         {

@@ -3,7 +3,7 @@ use std::os::unix::fs::FileExt;
 use cmail_delivery::outbox::{FailedAttempt, StoreRequest, StoreTrouble};
 use cmail_delivery::time::UnixTime;
 
-use super::super::fixture::{Fixture, bounce_to};
+use super::super::fixture::{self, Fixture, bounce_to};
 use super::*;
 
 struct Answer {
@@ -33,11 +33,11 @@ fn commit(fixture: &mut Fixture, commit: Commit) -> Answer {
 }
 
 fn delivered(ids: &[MailId]) -> Commit {
-    Commit { delivered: ids.to_vec(), ..Commit::default() }
+    Commit { delivered: fixture::delivered(ids), ..Commit::default() }
 }
 
 fn failed(id: MailId) -> FailedAttempt {
-    FailedAttempt { id, text: "no".to_owned(), time: UnixTime(5), fatal: false }
+    fixture::refused(id, "no", UnixTime(5), false)
 }
 
 fn replacement(originals: &[MailId]) -> Replacement {
@@ -159,9 +159,9 @@ fn a_full_disk_is_no_fault_of_a_row_and_what_was_done_before_is_undone() {
     let ids = mails(&fixture, 2);
     let pages = fixture.database.connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0));
     fixture.database.connection.pragma_update(None, "max_page_count", pages.unwrap()).unwrap();
-    let text = "x".repeat(100_000);
-    let full = FailedAttempt { text, ..failed(ids[1]) };
-    let commit = Commit { delivered: vec![ids[0]], failed: vec![full], ..Commit::default() };
+    let words = "x".repeat(500);
+    let failed = vec![fixture::refused(ids[1], &words, UnixTime(5), false); 200];
+    let commit = Commit { delivered: vec![ids[0].into()], failed, ..Commit::default() };
     let error = fixture.try_answer(StoreRequest::Commit(commit)).unwrap_err();
     assert_eq!(error.trouble, StoreTrouble::Full);
     assert_eq!(scan(&mut fixture).0, [1, 2]);

@@ -199,7 +199,7 @@ fn an_index_is_created_unless_somebody_is_in_a_hurry() {
     assert!(database.answer(scan).unwrap_err().text.contains("interrupted"));
     // What has to be done is done all the same, also if it takes as many steps.
     database
-        .answer(StoreRequest::Commit(Commit { delivered: vec![MailId(1)], ..Commit::default() }))
+        .answer(StoreRequest::Commit(Commit { delivered: vec![MailId(1).into()], ..Commit::default() }))
         .unwrap();
     assert_eq!(fixture.number("SELECT count(*) FROM faillog"), 0);
     fixture.database.is_indexed = false;

@@ -5,9 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cmail_delivery::attempt::{Attempt, Failure, Server};
+use cmail_delivery::command::CommandName;
+use cmail_delivery::next_hop::Host;
 use cmail_delivery::outbox::{
-    BounceOrder, FailedMail, FailedMessage, MailId, NewBounce, Row, StoreError, StoreReply, StoreRequest,
+    BounceOrder, DeliveredMail, FailedAttempt, FailedMail, FailedMessage, MailId, NewBounce, Row, StoreError,
+    StoreReply, StoreRequest,
 };
+use cmail_delivery::reply::{Reply, ReplyCode};
 use cmail_delivery::rng::Seed;
 use cmail_delivery::time::UnixTime;
 use nix::unistd::{Uid, setfsuid};
@@ -95,6 +100,21 @@ pub(super) fn without_privileges(test: impl FnOnce() + Send) {
             test();
         });
     });
+}
+
+/// An attempt that a server has refused by these words.
+pub(super) fn refused(id: MailId, words: &str, time: UnixTime, fatal: bool) -> FailedAttempt {
+    let (host, address) = (Host::Address([192, 0, 2, 1].into()), ([192, 0, 2, 1], 25).into());
+    let server = Arc::new(Server { host, address, tls: None });
+    let code = ReplyCode::new(if fatal { 550 } else { 450 }).unwrap();
+    let reply = Reply::new(code, vec![words.as_bytes().into()]);
+    let failure = Failure::Refused { server, reply, command: CommandName::Rcpt, fatal };
+    FailedAttempt { id, attempt: Attempt { at: time, result: Err(failure) } }
+}
+
+/// Mail that was delivered.
+pub(super) fn delivered(ids: &[MailId]) -> Vec<DeliveredMail> {
+    ids.iter().copied().map(DeliveredMail::from).collect()
 }
 
 /// A bounce of a message with any octets in it.

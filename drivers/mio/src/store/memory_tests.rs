@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
 use cmail_delivery::outbox::{
-    Commit, Cursor, DATA_CHUNK_OCTETS, FailedAttempt, LeftOver, MailId, Replacement, StoreReply, StoreRequest,
+    Commit, Cursor, DATA_CHUNK_OCTETS, LeftOver, MailId, Replacement, StoreReply, StoreRequest,
 };
 use cmail_delivery::time::UnixTime;
 use proptest::prelude::*;
 
-use super::fixture::{Fixture, bounce_to};
+use super::fixture::{self, Fixture, bounce_to};
 
 /// Both, which are asked and changed alike.
 struct Pair {
@@ -128,15 +128,14 @@ impl Pair {
                 let original_limit_octets = if number % 2 == 0 { 2 } else { 1 << 20 };
                 self.ask(StoreRequest::ReadFailed { ids, original_limit_octets })
             }
-            12 => self.ask(StoreRequest::Commit(Commit { delivered: ids, ..Commit::default() })),
+            12 => self.ask(StoreRequest::Commit(Commit {
+                delivered: fixture::delivered(&ids),
+                ..Commit::default()
+            })),
             13..=14 => {
-                let failed = |&id: &MailId| FailedAttempt {
-                    id,
-                    text: format!("450 {number}"),
-                    // All with as many digits, since the database compares texts.
-                    time: UnixTime(SUBMISSION.0 + i64::from(number)),
-                    fatal: number % 3 == 0,
-                };
+                // All with as many digits, since the database compares texts.
+                let time = UnixTime(SUBMISSION.0 + i64::from(number));
+                let failed = |&id: &MailId| fixture::refused(id, &number.to_string(), time, number % 3 == 0);
                 let failed = ids.iter().map(failed).collect();
                 self.ask(StoreRequest::Commit(Commit { failed, ..Commit::default() }))
             }

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::failure::TEXT_LIMIT_OCTETS;
 use cmail_delivery::outbox::{
-    Attempt, CLAIM_BUDGET_OCTETS, ClaimedTransaction, DATA_CHUNK_OCTETS, FAILED_BUDGET_OCTETS, FailedMail,
-    FailedMessage, LeftOver, MailId, Row, TRANSACTION_RECIPIENT_LIMIT,
+    CLAIM_BUDGET_OCTETS, ClaimedTransaction, DATA_CHUNK_OCTETS, FAILED_BUDGET_OCTETS, FailedMail,
+    FailedMessage, FaillogRow, LeftOver, MailId, Row, TRANSACTION_RECIPIENT_LIMIT,
 };
 use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -192,7 +192,7 @@ fn failed_mail(connection: &Connection, row: Row, attempt_limit: usize) -> rusql
                 true => beginning(connection, c"faillog", c"fail_message", row.get(0)?, TEXT_LIMIT_OCTETS)?,
                 false => text.into_owned(),
             };
-            Ok(Attempt { time: UnixTime(row.get(1)?), text: text.into(), fatal: row.get(3)? })
+            Ok(FaillogRow { time: UnixTime(row.get(1)?), text: text.into(), fatal: row.get(3)? })
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     attempts.reverse();

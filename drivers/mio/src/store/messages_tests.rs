@@ -239,7 +239,7 @@ fn mail_that_was_deleted_while_it_is_read_has_no_more_data() {
     let mut fixture = Fixture::new();
     let id = fixture.mail(None, "r@example.org", &octets(3 * CHUNK));
     assert_eq!(data_of(&mut fixture, id, 0, 100).len(), 100);
-    let delivered = vec![id];
+    let delivered = vec![id.into()];
     fixture.answer(StoreRequest::Commit(cmail_delivery::outbox::Commit { delivered, ..Default::default() }));
     assert_eq!(data_of(&mut fixture, id, 100, 100), Bytes::new());
 }
@@ -262,7 +262,7 @@ fn failed_mail_comes_with_its_attempts_oldest_first() {
         .map(|message| message.mails.iter().map(|mail| (mail.row.id, mail.submission.0)).collect())
         .collect();
     assert_eq!(found, [vec![(second, 1003), (first, 1001)], vec![(other, 1002)]]);
-    let attempt = |time, text: &[u8], fatal| Attempt { time: UnixTime(time), text: text.into(), fatal };
+    let attempt = |time, text: &[u8], fatal| FaillogRow { time: UnixTime(time), text: text.into(), fatal };
     assert_eq!(messages[0].mails[0].attempts, []);
     assert_eq!(
         messages[0].mails[1].attempts,

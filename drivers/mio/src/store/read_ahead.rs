@@ -302,14 +302,14 @@ impl ReadAhead {
     }
 
     /// Drops what is kept of mail that is begun anew, or done with, unless somebody waits for it.
-    pub(super) fn forget_all<'a>(&mut self, ids: impl IntoIterator<Item = &'a MailId>) {
+    pub(super) fn forget_all(&mut self, ids: impl IntoIterator<Item = MailId>) {
         // Hardly ever is a message so large that it is here.
         if self.streams.is_empty() && self.announced.is_empty() {
             return;
         }
         for id in ids {
-            if self.streams.get(id).is_none_or(|stream| stream.waiting.is_none()) {
-                self.forget(*id);
+            if self.streams.get(&id).is_none_or(|stream| stream.waiting.is_none()) {
+                self.forget(id);
             }
         }
     }

@@ -103,7 +103,7 @@ fn announcements_that_nobody_comes_for_are_bounded() {
         cache.announce(MailId(id), 0..1 << 20);
     }
     assert_eq!(cache.announced.len(), ANNOUNCED_LIMIT);
-    cache.forget_all(&(0..2 * ANNOUNCED_LIMIT as i64).map(MailId).collect::<Vec<_>>());
+    cache.forget_all((0..2 * ANNOUNCED_LIMIT as i64).map(MailId));
     assert_eq!(cache.announced.len(), 0);
 }
 
@@ -131,7 +131,7 @@ fn the_memory_is_bounded_however_many_messages_are_read() {
         assert_eq!(cache.order(now(), MailId(id)), None, "nothing is read before it is needed");
     }
     assert_eq!(cache.order_ahead(now()), None);
-    cache.forget_all(&(0..300).map(MailId).collect::<Vec<_>>());
+    cache.forget_all((0..300).map(MailId));
     assert_eq!(pool.taken_octets(), 0);
 }
 
@@ -205,7 +205,7 @@ fn a_request_that_waits_is_answered_also_when_the_piece_cannot_be_had() {
     assert_eq!(cache.take(now(), RequestId(1), MailId(1), 0, CHUNK), Taken::Later);
     let order = cache.order(now(), MailId(1)).unwrap();
     assert_eq!(cache.take(now(), RequestId(2), MailId(1), 0, CHUNK), Taken::Elsewhere);
-    cache.forget_all(&[MailId(1)]);
+    cache.forget_all([MailId(1)]);
     assert_eq!(cache.arrive(order, None), Some((RequestId(1), None)));
     assert_eq!(cache.streams.len(), 0);
 }
@@ -261,7 +261,7 @@ fn who_begins_anew_gets_nothing_of_what_was_kept() {
     let order = cache.order(now(), MailId(1)).unwrap();
     cache.arrive(order, Some(piece(order, usize::MAX)));
     let ahead = cache.order(now(), MailId(1));
-    cache.forget_all(&[MailId(1)]);
+    cache.forget_all([MailId(1)]);
     assert_eq!(cache.take(now(), RequestId(2), MailId(1), 0, CHUNK), Taken::Later);
     if let Some(ahead) = ahead {
         assert_eq!(cache.arrive(ahead, Some(piece(ahead, usize::MAX))), None, "nobody waits for that");

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use cmail_delivery::bounce::compose_ordered;
 use cmail_delivery::outbox::{
-    Commit, Cursor, FailedAttempt, MailId, Replacement, StoreError, StoreReply, StoreRequest,
+    Commit, Cursor, DeliveredMail, FailedAttempt, MailId, Replacement, StoreError, StoreReply, StoreRequest,
 };
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, Transaction, TransactionBehavior, params};
@@ -210,7 +210,7 @@ impl Database {
             recorded => recorded?,
         };
         let refused: HashSet<MailId> = recorded.refused.iter().map(|refused| refused.id).collect();
-        commit.delivered.retain(|id| !refused.contains(id));
+        commit.delivered.retain(|mail| !refused.contains(&mail.id));
         commit.failed.retain(|attempt| !refused.contains(&attempt.id));
         commit.replaced.retain(|replacement| !replacement.originals.iter().any(|id| refused.contains(id)));
         let stamps = self.stamps.take(&commit);
@@ -255,7 +255,7 @@ pub(super) fn record(
     let mut successors = Vec::new();
     // Deleted last: SQLite has to save a page in its journal that one transaction frees and uses again.
     let mut done_with = Vec::with_capacity(commit.delivered.len() + commit.replaced.len());
-    for id in &commit.delivered {
+    for DeliveredMail { id, .. } in &commit.delivered {
         // Of what an earlier process has sent nothing is known but its note.
         let successor =
             if stamps.knows(*id) || !has_stuck { None } else { stuck::successor(transaction, *id)? };
@@ -308,13 +308,14 @@ pub(super) fn delete(connection: &Connection, id: MailId) -> rusqlite::Result<()
 }
 
 /// Adds a faillog row for a mail, if it still exists.
-fn record_failure(transaction: &Transaction<'_>, attempt: &FailedAttempt) -> rusqlite::Result<()> {
+fn record_failure(transaction: &Transaction<'_>, failed: &FailedAttempt) -> rusqlite::Result<()> {
+    let attempt = &failed.attempt;
     let mut statement = transaction.prepare_cached(
         "INSERT INTO faillog (fail_mail, fail_message, fail_time, fail_fatal) \
          SELECT ?1, ?2, CAST(?3 AS TEXT), ?4 WHERE EXISTS (SELECT 1 FROM outbox WHERE mail_id = ?1)",
     )?;
-    let count = statement.execute(params![attempt.id.0, attempt.text, attempt.time.0, attempt.fatal])?;
-    if count == 0 && exists(transaction, attempt.id)? {
+    let count = statement.execute(params![failed.id.0, failed.text(), attempt.at.0, attempt.is_fatal()])?;
+    if count == 0 && exists(transaction, failed.id)? {
         return Err(rusqlite::Error::StatementChangedRows(0));
     }
     Ok(())

@@ -4,7 +4,7 @@ use cmail_delivery::time::UnixTime;
 use rusqlite::StatementStatus;
 use rusqlite::types::Value;
 
-use super::super::fixture::{Fixture, bounce_to, open};
+use super::super::fixture::{Fixture, bounce_to, delivered, open, refused};
 use super::super::rows;
 use super::*;
 
@@ -42,7 +42,7 @@ fn claim(fixture: &mut Fixture, ids: &[MailId]) {
 }
 
 fn failure(id: MailId, time: i64, fatal: bool) -> FailedAttempt {
-    FailedAttempt { id, text: format!("450 later, at {time}"), time: UnixTime(time), fatal }
+    refused(id, &format!("later, at {time}"), UnixTime(time), fatal)
 }
 
 fn ids(rows: &[Row]) -> Vec<i64> {
@@ -91,7 +91,7 @@ fn ids_at_both_ends_are_scanned_claimed_and_recorded_like_all_others() {
     }
     assert_eq!(found, ends, "and nothing follows the last of all ids");
     claim(&mut fixture, &ends);
-    commit(&mut fixture, Commit { delivered: ends.into(), ..Commit::default() });
+    commit(&mut fixture, Commit { delivered: delivered(&ends), ..Commit::default() });
     assert_eq!(ids(&scan_from(&mut fixture, Cursor::BeforeFirst, 10).0), []);
 }
 
@@ -164,7 +164,8 @@ fn delivered_mail_is_deleted_with_its_faillog() {
     let mut fixture = Fixture::new();
     let (gone, kept) = (fixture.mail(None, "a@example.org", b"x"), fixture.mail(None, "b@example.org", b"x"));
     fixture.execute("INSERT INTO faillog (fail_mail) VALUES (?1), (?2)", [gone.0, kept.0]);
-    let reply = commit(&mut fixture, Commit { delivered: vec![gone, gone, MailId(99)], ..Commit::default() });
+    let reply =
+        commit(&mut fixture, Commit { delivered: delivered(&[gone, gone, MailId(99)]), ..Commit::default() });
     assert_eq!(reply, (vec![], vec![]));
     assert_eq!(ids(&scan(&mut fixture, 0, 10).0), [kept.0]);
     assert_eq!(fixture.number("SELECT sum(fail_mail) FROM faillog"), kept.0);
@@ -186,7 +187,7 @@ fn a_failed_attempt_is_one_faillog_row_as_other_programs_write_it() {
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
         )
         .unwrap();
-    let text = "450 later, at 1700000000".to_owned();
+    let text = "450 later, at 1700000000\n(192.0.2.1 [192.0.2.1]:25, in reply to RCPT TO)".to_owned();
     assert_eq!(stored, (id.0, text, "1700000000".to_owned(), "text".to_owned(), 0));
 
     let failed = vec![failure(id, 1_700_000_005, true)];
@@ -253,7 +254,7 @@ fn what_was_delivered_stays_if_it_is_other_mail_now() {
         let id = fixture.mail(Some("s@example.net"), "a@example.org", b"x");
         claim(&mut fixture, &[id]);
         fixture.execute(change, []);
-        let verdict = Commit { delivered: vec![id], ..Commit::default() };
+        let verdict = Commit { delivered: vec![id.into()], ..Commit::default() };
         let (_, _, changed) = commit_to_changed(&mut fixture, verdict.clone());
         assert_eq!(changed, scan(&mut fixture, 0, 10).0, "{change}");
         assert_eq!(ids(&changed), [id.0]);
@@ -271,7 +272,7 @@ fn what_was_delivered_goes_although_it_was_redirected_or_others_have_changed() {
     claim(&mut fixture, &mails);
     fixture.execute("UPDATE outbox SET mail_remote = 'relay.example.net' WHERE mail_id = ?1", [mails[0].0]);
     fixture.mail(None, "c@example.org", b"x");
-    commit(&mut fixture, Commit { delivered: mails.to_vec(), ..Commit::default() });
+    commit(&mut fixture, Commit { delivered: delivered(&mails), ..Commit::default() });
     assert_eq!(fixture.number("SELECT count(*) FROM outbox WHERE mail_envelopeto = 'c@example.org'"), 1);
     assert_eq!(fixture.number("SELECT count(*) FROM outbox"), 1);
 }
@@ -340,7 +341,10 @@ fn mail_in_the_place_of_what_an_earlier_process_has_sent_is_not_deleted() {
         "UPDATE outbox SET mail_submission = (SELECT max(since) + 1 FROM dispatch_stuck) WHERE mail_id = ?1";
     fixture.execute(later, [other.0]);
     let delivered = vec![other, same, unknown];
-    let (_, _, changed) = commit_to_changed(&mut fixture, Commit { delivered, ..Commit::default() });
+    let (_, _, changed) = commit_to_changed(
+        &mut fixture,
+        Commit { delivered: delivered.into_iter().map(Into::into).collect(), ..Commit::default() },
+    );
     assert_eq!(changed.iter().map(|row| (row.id, row.fail_count)).collect::<Vec<_>>(), [(other, 1)]);
     assert_eq!(scan(&mut fixture, 0, 10).0, changed);
 }
@@ -356,7 +360,11 @@ fn bounces_take_no_pages_that_their_transaction_frees() {
     bounce.order.message.data_octets = data.len() as u64;
     bounce.order.message.original = data.into();
     let replaced = vec![Replacement { originals: vec![ids[0]], bounce: Some(bounce) }];
-    fixture.answer(StoreRequest::Commit(Commit { delivered: vec![ids[1]], replaced, ..Commit::default() }));
+    fixture.answer(StoreRequest::Commit(Commit {
+        delivered: vec![ids[1].into()],
+        replaced,
+        ..Commit::default()
+    }));
     assert_eq!(fixture.number("SELECT count(*) FROM outbox WHERE octet_length(mail_data) > 40000"), 1);
     let free = fixture.number("PRAGMA freelist_count");
     assert!(free >= 2 * 40_000 / 4096, "{free} pages are free");
@@ -386,7 +394,7 @@ fn a_verdict_is_not_recorded_in_another_database_that_has_taken_the_name() {
     assert_eq!(other.mail(None, "b@example.org", b"x"), id);
     std::fs::rename(&other.path, &fixture.path).unwrap();
     let (_, _, changed) =
-        commit_to_changed(&mut fixture, Commit { delivered: vec![id], ..Commit::default() });
+        commit_to_changed(&mut fixture, Commit { delivered: vec![id.into()], ..Commit::default() });
     assert_eq!(changed[0].recipient, "b@example.org");
     assert_eq!(scan(&mut fixture, 0, 10).0, changed);
 }
@@ -412,7 +420,7 @@ fn a_busy_database_is_an_error_that_does_nothing_and_passes() {
     for mode in ["WAL", "DELETE"] {
         let mut fixture = Fixture::with_journal_mode(mode);
         let id = fixture.mail(None, "a@example.org", b"x");
-        let request = StoreRequest::Commit(Commit { delivered: vec![id], ..Commit::default() });
+        let request = StoreRequest::Commit(Commit { delivered: vec![id.into()], ..Commit::default() });
         fixture.other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let text = fixture.try_answer(request.clone()).unwrap_err().text;
         assert!(text.contains("master.db3") && text.contains("locked"), "{text}");
@@ -464,7 +472,7 @@ fn a_database_that_is_moved_away_is_not_written_to_any_more() {
     fixture.other.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     let before = scan(&mut fixture, 0, 1).2;
     std::fs::rename(&fixture.path, &away).unwrap();
-    let request = StoreRequest::Commit(Commit { delivered: vec![id], ..Commit::default() });
+    let request = StoreRequest::Commit(Commit { delivered: vec![id.into()], ..Commit::default() });
     let text = fixture.try_answer(request).unwrap_err().text;
     assert!(text.contains("there is no database"), "{text}");
     std::fs::rename(&away, fixture.directory.path().join("master.db3")).unwrap();
@@ -507,7 +515,7 @@ fn a_damaged_database_is_an_error_and_nothing_worse() {
     fixture.execute_ignoring_errors("UPDATE meta SET value = '9'");
     for request in [
         StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 1 },
-        StoreRequest::Commit(Commit { delivered: vec![MailId(1)], ..Commit::default() }),
+        StoreRequest::Commit(Commit { delivered: vec![MailId(1).into()], ..Commit::default() }),
     ] {
         let text = fixture.try_answer(request).unwrap_err().text;
         assert!(text.contains("master.db3"), "{text}");
@@ -553,6 +561,6 @@ fn reads_that_share_a_transaction_see_one_state_and_survive_its_end() {
     fixture.database.connection.execute_batch("ROLLBACK").unwrap();
     assert_eq!(found(&mut fixture), 2);
     fixture.database.end_shared_read();
-    commit(&mut fixture, Commit { delivered: vec![first], ..Commit::default() });
+    commit(&mut fixture, Commit { delivered: vec![first.into()], ..Commit::default() });
     assert_eq!(found(&mut fixture), 1);
 }

@@ -1,8 +1,8 @@
 use cmail_delivery::failure::TEXT_LIMIT_OCTETS;
-use cmail_delivery::outbox::{Commit, Cursor, FailedAttempt, FailedMail, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{Commit, Cursor, FailedMail, StoreReply, StoreRequest};
 use rusqlite::limits::Limit;
 
-use super::super::fixture::Fixture;
+use super::super::fixture::{Fixture, delivered, refused};
 use super::*;
 
 /// Far beyond all limits.
@@ -113,7 +113,7 @@ fn long_values_are_claimed_recorded_and_read_for_bounces_like_any_other() {
 
     // Another program writes, so that each row is looked at again before something is recorded.
     values.fixture.mail(None, "other@example.org", b"");
-    let attempt = |id: &MailId| FailedAttempt { id: *id, text: "no".into(), time: UnixTime(9), fatal: false };
+    let attempt = |id: &MailId| refused(*id, "no", UnixTime(9), false);
     let failed = values.ids.iter().map(attempt).collect();
     let commit = Commit { failed, ..Commit::default() };
     let StoreReply::Committed { failed, changed, .. } = values.fixture.answer(StoreRequest::Commit(commit))
@@ -121,7 +121,7 @@ fn long_values_are_claimed_recorded_and_read_for_bounces_like_any_other() {
         panic!("that is another answer")
     };
     assert_eq!((failed.len(), changed), (values.ids.len(), vec![]));
-    let delivered = values.ids.clone();
+    let delivered = delivered(&values.ids);
     values.fixture.answer(StoreRequest::Commit(Commit { delivered, ..Commit::default() }));
     assert_eq!(values.fixture.number("SELECT count(*) FROM outbox"), 1);
 }

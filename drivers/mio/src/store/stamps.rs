@@ -91,10 +91,7 @@ impl Stamps {
 
     /// Forgets that of which something was recorded, and returns it.
     pub(super) fn take(&mut self, commit: &Commit) -> StampList {
-        let failed = commit.failed.iter().map(|attempt| &attempt.id);
-        let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
-        let ids = commit.delivered.iter().chain(failed).chain(replaced);
-        ids.filter_map(|id| self.0.remove(id).map(|(stamp, _)| (*id, stamp))).collect()
+        commit.ids().filter_map(|id| self.0.remove(&id).map(|(stamp, _)| (id, stamp))).collect()
     }
 }
 

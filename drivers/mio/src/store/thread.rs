@@ -225,10 +225,9 @@ impl Outbox for StoreHandle {
                 }
                 return self.order(mail);
             }
-            StoreRequest::Claim { ids, .. } => self.read_ahead.forget_all(ids),
+            StoreRequest::Claim { ids, .. } => self.read_ahead.forget_all(ids.iter().copied()),
             StoreRequest::Commit(commit) => {
-                let failed = commit.failed.iter().map(|attempt| &attempt.id);
-                self.read_ahead.forget_all(commit.delivered.iter().chain(failed));
+                self.read_ahead.forget_all(commit.ids());
             }
             StoreRequest::Scan { .. } | StoreRequest::ReadFailed { .. } | StoreRequest::Recall { .. } => {}
         }

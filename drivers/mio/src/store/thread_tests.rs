@@ -51,7 +51,7 @@ fn requests_are_answered_in_order_and_wake_the_event_loop() {
     scene.store.submit(RequestId(5), scan());
     scene.store.submit(
         RequestId(3),
-        StoreRequest::Commit(Commit { delivered: vec![MailId(1)], ..Commit::default() }),
+        StoreRequest::Commit(Commit { delivered: vec![MailId(1).into()], ..Commit::default() }),
     );
     scene.store.submit(RequestId(4), scan());
     let replies: Vec<_> = (0..3).map(|_| scene.wait(StoreHandle::poll_reply)).collect();
@@ -69,7 +69,7 @@ fn what_was_submitted_is_done_before_the_end() {
     let mut scene = Scene::new();
     scene.store.submit(
         RequestId(1),
-        StoreRequest::Commit(Commit { delivered: vec![MailId(1)], ..Commit::default() }),
+        StoreRequest::Commit(Commit { delivered: vec![MailId(1).into()], ..Commit::default() }),
     );
     assert!(scene.store.shut_down(|| true));
     let left: i64 = scene.other.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap();
@@ -143,7 +143,7 @@ fn own_writes_and_what_was_scanned_already_are_no_change() {
     scene.store.submit(RequestId(1), scan());
     scene.store.submit(
         RequestId(2),
-        StoreRequest::Commit(Commit { delivered: vec![MailId(1)], ..Commit::default() }),
+        StoreRequest::Commit(Commit { delivered: vec![MailId(1).into()], ..Commit::default() }),
     );
     scene.store.look();
     // In order after the look, so that the look is over when it is answered.

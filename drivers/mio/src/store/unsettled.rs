@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use cmail_delivery::attempt::Attempt;
 use cmail_delivery::outbox::{Commit, FailedAttempt};
 use rusqlite::{Connection, Transaction, params};
 
@@ -74,7 +75,7 @@ impl Unsettled {
         for (commit, _) in &self.commits {
             let mut commit = commit.clone();
             let is_known = |id| self.stamps.knows(id);
-            commit.delivered.retain(|id| is_known(*id));
+            commit.delivered.retain(|mail| is_known(mail.id));
             commit.replaced.retain(|replacement| replacement.originals.iter().all(|id| is_known(*id)));
             let mut failed = Vec::with_capacity(commit.failed.len());
             for attempt in commit.failed {
@@ -101,21 +102,24 @@ impl Unsettled {
 }
 
 /// Whether an attempt was copied into the database before the log was lost.
-fn is_recorded(transaction: &Transaction<'_>, attempt: &FailedAttempt) -> rusqlite::Result<bool> {
+fn is_recorded(transaction: &Transaction<'_>, failed: &FailedAttempt) -> rusqlite::Result<bool> {
     let mut statement = transaction.prepare_cached(
         "SELECT 1 FROM faillog WHERE fail_mail = ?1 AND fail_time = CAST(?2 AS TEXT) AND fail_message = ?3",
     )?;
-    statement.exists(params![attempt.id.0, attempt.time.0, attempt.text])
+    statement.exists(params![failed.id.0, failed.attempt.at.0, failed.text()])
 }
 
 /// How much memory a commit costs, roughly.
 fn octets(commit: &Commit) -> usize {
-    let failed: usize = commit.failed.iter().map(|attempt| attempt.text.len() + ROW_OCTETS).sum();
+    let delivered = commit.delivered.iter().filter_map(|mail| mail.attempt.as_ref());
+    let attempts = delivered.chain(commit.failed.iter().map(|failed| &failed.attempt));
+    let attempts: usize = attempts.map(Attempt::octets).sum();
+    let mails = commit.delivered.len() + commit.failed.len();
     let replaced = commit.replaced.iter().map(|replacement| {
         let bounce = replacement.bounce.as_ref().map_or(0, |bounce| bounce.order.message.original.len());
         bounce + replacement.originals.len() * ROW_OCTETS
     });
-    commit.delivered.len() * ROW_OCTETS + failed + replaced.sum::<usize>()
+    mails * ROW_OCTETS + attempts + replaced.sum::<usize>()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use cmail_delivery::outbox::{MailId, Replacement, StoreReply, StoreRequest};
 use cmail_delivery::time::UnixTime;
 
-use super::super::fixture::{Fixture, bounce_to};
+use super::super::fixture::{Fixture, bounce_to, refused};
 use super::super::paths::with_suffix;
 use super::*;
 
@@ -15,7 +15,7 @@ fn commit(fixture: &mut Fixture, commit: Commit) {
 }
 
 fn failure(id: MailId) -> FailedAttempt {
-    FailedAttempt { id, text: "450 later".into(), time: UnixTime(1000), fatal: false }
+    refused(id, "later", UnixTime(1000), false)
 }
 
 /// Deletes the log under all that use it. The other program opens the database anew.
@@ -41,7 +41,7 @@ fn fixture() -> (Fixture, [MailId; 3]) {
 fn what_was_recorded_in_a_lost_log_is_recorded_anew() {
     let (mut fixture, [a, b, c]) = fixture();
     claim(&mut fixture, &[a, b, c]);
-    commit(&mut fixture, Commit { delivered: vec![a], failed: vec![failure(b)], ..Commit::default() });
+    commit(&mut fixture, Commit { delivered: vec![a.into()], failed: vec![failure(b)], ..Commit::default() });
     let bounce = bounce_to(&["s@example.net"]);
     let replaced = vec![Replacement { originals: vec![c], bounce: Some(bounce) }];
     commit(&mut fixture, Commit { replaced, ..Commit::default() });
@@ -60,7 +60,7 @@ fn what_was_recorded_in_a_lost_log_is_recorded_anew() {
 fn other_mail_that_has_the_number_now_is_not_taken_for_what_was_delivered() {
     let (mut fixture, [a, ..]) = fixture();
     claim(&mut fixture, &[a]);
-    commit(&mut fixture, Commit { delivered: vec![a], failed: Vec::new(), ..Commit::default() });
+    commit(&mut fixture, Commit { delivered: vec![a.into()], failed: Vec::new(), ..Commit::default() });
     for suffix in ["-wal", "-shm"] {
         std::fs::remove_file(with_suffix(&fixture.path, suffix)).unwrap();
     }
@@ -78,7 +78,7 @@ fn other_mail_that_has_the_number_now_is_not_taken_for_what_was_delivered() {
 fn what_is_in_the_database_itself_is_forgotten() {
     let (mut fixture, [a, ..]) = fixture();
     claim(&mut fixture, &[a]);
-    let long = FailedAttempt { text: "x".repeat(SETTLE_OCTETS), ..failure(a) };
+    let long = refused(a, &"x".repeat(SETTLE_OCTETS), UnixTime(1000), false);
     commit(&mut fixture, Commit { failed: vec![failure(a)], ..Commit::default() });
     assert_eq!(fixture.database.unsettled.commits.len(), 1);
     commit(&mut fixture, Commit { failed: vec![long], ..Commit::default() });
@@ -88,7 +88,7 @@ fn what_is_in_the_database_itself_is_forgotten() {
 #[test]
 fn a_reader_without_end_does_not_let_it_grow_without_end() {
     let mut unsettled = Unsettled::default();
-    let long = FailedAttempt { text: "x".repeat(LIMIT_OCTETS / 4), ..failure(MailId(1)) };
+    let long = refused(MailId(1), &"x".repeat(LIMIT_OCTETS / 4), UnixTime(1000), false);
     for _ in 0..20 {
         unsettled.push(Commit { failed: vec![long.clone()], ..Commit::default() }, Vec::new(), 1);
     }
@@ -100,6 +100,6 @@ fn a_rollback_journal_needs_no_memory() {
     let mut fixture = Fixture::with_journal_mode("DELETE");
     let a = fixture.mail(None, "a", b"a");
     claim(&mut fixture, &[a]);
-    commit(&mut fixture, Commit { delivered: vec![a], ..Commit::default() });
+    commit(&mut fixture, Commit { delivered: vec![a.into()], ..Commit::default() });
     assert!(fixture.database.unsettled.commits.is_empty());
 }

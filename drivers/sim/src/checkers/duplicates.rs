@@ -76,7 +76,7 @@ impl Checker for Duplicates {
                 self.over.insert(link);
             }
             Fact::Committing { commit, .. } => {
-                let deleted = commit.delivered.iter().filter_map(|&id| scene.outbox.mail(id));
+                let deleted = commit.delivered.iter().filter_map(|mail| scene.outbox.mail(mail.id));
                 self.settled.extend(deleted.map(crate::outbox::Mail::key));
             }
             _ => {}

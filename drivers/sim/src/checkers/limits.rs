@@ -17,8 +17,8 @@ impl Checker for Limits {
 
     fn see(&mut self, _: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
         match fact {
-            Fact::Log(Event::Failed { id, text, .. }) if text.contains(ENOUGH) => {
-                Err(format!("mail {id} has failed because of a connection: {text}"))
+            Fact::Log(Event::Failed { id, attempt, .. }) if attempt.to_string().contains(ENOUGH) => {
+                Err(format!("mail {id} has failed because of a connection: {attempt}"))
             }
             _ => Ok(()),
         }

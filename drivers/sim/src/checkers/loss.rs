@@ -43,7 +43,7 @@ impl Checker for Loss {
 
 impl Loss {
     fn commit(&mut self, scene: &Scene<'_>, commit: &Commit, bounces: &[Bytes]) -> Result<(), String> {
-        for &id in &commit.delivered {
+        for id in commit.delivered.iter().map(|mail| mail.id) {
             // What it is now counts: other mail may have taken its place.
             let Some(mail) = scene.outbox.mail(id) else { continue };
             match self.accepted.get_mut(&mail.key()).filter(|count| **count > 0) {

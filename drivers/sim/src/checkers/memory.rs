@@ -39,7 +39,7 @@ impl Checker for Memory {
             Fact::Asked { id, request } => {
                 let ended = if let StoreRequest::Commit(commit) = request {
                     let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
-                    commit.delivered.iter().chain(replaced).copied().collect()
+                    commit.delivered.iter().map(|mail| mail.id).chain(replaced.copied()).collect()
                 } else {
                     Vec::new()
                 };

@@ -52,10 +52,8 @@ impl Checker for OnePoisonedRow {
                 }
             }
             Fact::Committing { commit, .. } => {
-                let failed = commit.failed.iter().map(|attempt| &attempt.id);
-                let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
-                for id in commit.delivered.iter().chain(failed).chain(replaced) {
-                    self.pending.remove(id);
+                for id in commit.ids() {
+                    self.pending.remove(&id);
                 }
             }
             Fact::Told { id, .. } if self.open.remove(&id) => {

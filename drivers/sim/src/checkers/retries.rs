@@ -101,22 +101,22 @@ impl Retries {
     }
 
     fn committing(&mut self, scene: &Scene<'_>, commit: &Commit) -> Result<(), String> {
-        for attempt in &commit.failed {
-            match self.standing(scene, attempt.id, attempt.time) {
-                Some(Standing::NotBefore(time)) if !attempt.fatal => {
-                    return Err(format!("an attempt of mail {} before {} counts", attempt.id, time.0));
+        for failed in &commit.failed {
+            match self.standing(scene, failed.id, failed.attempt.at) {
+                Some(Standing::NotBefore(time)) if !failed.attempt.is_fatal() => {
+                    return Err(format!("an attempt of mail {} before {} counts", failed.id, time.0));
                 }
                 Some(Standing::GivenUp) => {
-                    return Err(format!("mail {} was tried after it was given up", attempt.id));
+                    return Err(format!("mail {} was tried after it was given up", failed.id));
                 }
                 Some(Standing::Due | Standing::NotBefore(_)) | None => {}
             }
-            if attempt.time > scene.now.wall && self.wall_set == 0 {
-                return Err(format!("mail {} failed in the future", attempt.id));
+            if failed.attempt.at > scene.now.wall && self.wall_set == 0 {
+                return Err(format!("mail {} failed in the future", failed.id));
             }
         }
-        for id in &commit.delivered {
-            if self.standing(scene, *id, scene.now.wall) == Some(Standing::GivenUp) {
+        for id in commit.delivered.iter().map(|mail| mail.id) {
+            if self.standing(scene, id, scene.now.wall) == Some(Standing::GivenUp) {
                 return Err(format!("mail {id} was sent after it was given up"));
             }
         }
@@ -165,7 +165,9 @@ fn standing(settings: &Settings, state: FailState, at: UnixTime) -> Standing {
 
 #[cfg(test)]
 mod tests {
-    use cmail_delivery::outbox::Attempt;
+    use cmail_delivery::attempt::{Attempt, Failure};
+    use cmail_delivery::next_hop::RelayError;
+    use cmail_delivery::outbox::FaillogRow;
     use cmail_delivery::time::Now;
 
     use super::*;
@@ -178,7 +180,7 @@ mod tests {
 
     /// What the checker says of facts, seen at these seconds and said since those, of mail 1, which has failed `times` times.
     fn judge(times: usize, fatal: bool, facts: &[(u64, u64, Fact<'_>)]) -> Result<(), String> {
-        let attempt = Attempt { time: UnixTime(WALL), text: b"no"[..].into(), fatal };
+        let attempt = FaillogRow { time: UnixTime(WALL), text: b"no"[..].into(), fatal };
         let mut outbox = Outbox::new();
         outbox.submit(Mail {
             remote: None,
@@ -204,7 +206,9 @@ mod tests {
     }
 
     fn failed(kind: FailureKind) -> Event {
-        Event::Failed { id: MailId(1), recipient: "".into(), next_hop: None, text: "".into(), kind }
+        let failure = Failure::MalformedRelay(RelayError::Host);
+        let attempt = Attempt { at: UnixTime(WALL), result: Err(failure) };
+        Event::Failed { id: MailId(1), recipient: "".into(), next_hop: None, attempt, kind }
     }
 
     fn claimed() -> StoreReply {
@@ -226,7 +230,7 @@ mod tests {
 
     #[test]
     fn mail_that_is_sent_after_it_was_given_up_is_noticed() {
-        let commit = Commit { delivered: vec![MailId(1)], ..Commit::default() };
+        let commit = Commit { delivered: vec![MailId(1).into()], ..Commit::default() };
         let judge = |times, fatal| {
             judge(times, fatal, &[(500, 500, Fact::Committing { commit: &commit, bounces: &[] })])
         };

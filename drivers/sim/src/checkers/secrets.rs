@@ -58,8 +58,8 @@ impl Checker for Secrets {
                 result
             }
             Fact::Committing { commit, bounces } => {
-                for attempt in &commit.failed {
-                    self.check("the faillog", attempt.text.as_bytes())?;
+                for failed in &commit.failed {
+                    self.check("the faillog", failed.text().as_bytes())?;
                 }
                 bounces.iter().try_for_each(|bounce| self.check("a bounce", bounce))
             }

@@ -97,10 +97,8 @@ impl Watch {
             }
             Fact::Answered { reply: StoreReply::Recalled { rows, .. } } => self.take_up(rows),
             Fact::Committing { commit, .. } => {
-                let failed = commit.failed.iter().map(|attempt| &attempt.id);
-                let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
-                for id in commit.delivered.iter().chain(failed).chain(replaced) {
-                    self.stages.remove(id);
+                for id in commit.ids() {
+                    self.stages.remove(&id);
                 }
             }
             // What it is now is found again. What is under way goes on with it as it was.
@@ -295,7 +293,9 @@ impl Checker for Bounded {
 mod tests {
     use std::net::SocketAddr;
 
+    use cmail_delivery::attempt::{Attempt, Failure};
     use cmail_delivery::io::ConnectionId;
+    use cmail_delivery::next_hop::RelayError;
     use cmail_delivery::outbox::{ClaimedTransaction, Commit, FailedAttempt};
     use cmail_delivery::time::{Now, UnixTime};
 
@@ -398,7 +398,9 @@ mod tests {
     fn mail_with_a_verdict_waits_again_once_it_is_found_without_one() {
         let mut bench = Bench::with_mail();
         bench.see(Fact::Answered { reply: &recalled() }).unwrap();
-        let attempt = FailedAttempt { id: MAIL, text: String::new(), time: UnixTime(0), fatal: false };
+        let failure = Failure::MalformedRelay(RelayError::Host);
+        let attempt = Attempt { at: UnixTime(0), result: Err(failure) };
+        let attempt = FailedAttempt { id: MAIL, attempt };
         let commit = Commit { failed: vec![attempt], ..Commit::default() };
         bench.see(Fact::Committing { commit: &commit, bounces: &[] }).unwrap();
         bench.finds(Row { fail_count: 1, ..row() });

@@ -356,10 +356,10 @@ impl<'a> Replay<'a> {
         }
         let bounces = compose_bounces(commit);
         self.see(Fact::Committing { commit, bounces: &bounces });
-        self.observed.extend(commit.delivered.iter().map(|id| format!("= {id} deleted")));
-        for attempt in &commit.failed {
-            let kind = if attempt.fatal { "failed" } else { "deferred" };
-            self.observed.push(format!("= {} {kind} \"{}\"", attempt.id, attempt.text.escape_debug()));
+        self.observed.extend(commit.delivered.iter().map(|mail| format!("= {} deleted", mail.id)));
+        for failed in &commit.failed {
+            let kind = if failed.attempt.is_fatal() { "failed" } else { "deferred" };
+            self.observed.push(format!("= {} {kind} \"{}\"", failed.id, failed.text().escape_debug()));
         }
         for replacement in &commit.replaced {
             let kind = if replacement.bounce.is_some() { "bounced" } else { "dropped" };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cmail_delivery::io::Input;
-use cmail_delivery::outbox::{Attempt, MailId};
+use cmail_delivery::outbox::{FaillogRow, MailId};
 use cmail_delivery::time::{Duration, UnixTime};
 
 use super::{Down, Happening, World};
@@ -196,7 +196,7 @@ impl World {
             _ => {
                 let time = self.clock.now().wall;
                 let attempt =
-                    Attempt { time: UnixTime(time.0 - 100), text: b"by hand"[..].into(), fatal: false };
+                    FaillogRow { time: UnixTime(time.0 - 100), text: b"by hand"[..].into(), fatal: false };
                 self.change(id, |mail| mail.faillog.push(attempt));
             }
         }

@@ -1,0 +1,37 @@
+//! What is known of the TLS of a connection.
+
+use core::fmt;
+
+/// What a TLS handshake has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The version of the protocol.
+    pub version: TlsVersion,
+    /// Whether the certificate is valid for the name that was asked for.
+    pub certificate_is_valid: bool,
+}
+
+impl fmt::Display for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let certificate = if self.certificate_is_valid { "valid" } else { "not verified" };
+        write!(f, "{} (certificate {certificate})", self.version)
+    }
+}
+
+/// A version of TLS. There are no others: earlier ones are not spoken (RFC 8996).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    V1_2,
+    /// RFC 8446.
+    V1_3,
+}
+
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1_2 => "TLSv1.2",
+            Self::V1_3 => "TLSv1.3",
+        })
+    }
+}
