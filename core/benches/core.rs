@@ -12,7 +12,7 @@ use cmail_delivery::next_hop::TlsMode;
 use cmail_delivery::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, Row, StoreReply, StoreRequest};
 use cmail_delivery::reply::ReplyParser;
 use cmail_delivery::rng::Rng;
-use cmail_delivery::session::{Session, SessionConfig, SessionOutput, Transaction};
+use cmail_delivery::session::{Recipient, Session, SessionConfig, SessionOutput, Transaction};
 use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
 use cmail_delivery::time::{Instant, Now, UnixTime};
 use cmail_delivery::transparency::MailDataEncoder;
@@ -100,7 +100,7 @@ fn talk(session: &mut Session, peer: &mut Peer, message: &Bytes) {
     loop {
         let mut moved = false;
         while let Some(output) = session.poll_output() {
-            if let SessionOutput::NeedData { offset, limit } = output {
+            if let SessionOutput::NeedData { offset, limit, .. } = output {
                 let begin = usize::try_from(offset).unwrap();
                 session.supply_data(now, message.slice(begin..begin + usize::try_from(limit).unwrap()));
                 moved = true;
@@ -152,7 +152,7 @@ fn transaction(bencher: Bencher<'_, '_>, octets: usize) {
     bencher.counter(BytesCount::of_slice(&message[..])).bench_local(|| {
         let transaction = Transaction {
             reverse_path: Some(sender.clone()),
-            recipients: vec![(MailId(1), recipient.clone())],
+            recipients: vec![Recipient { id: MailId(1), mailbox: recipient.clone() }],
             data_octets: message.len() as u64,
             head: message.slice(..message.len().min(DATA_CHUNK_OCTETS)),
         };

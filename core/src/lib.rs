@@ -107,6 +107,9 @@
 //! | claim | a request that reads rows again, with their data, when a session is ready for them ([`StoreRequest::Claim`]) |
 //! | transaction | MAIL, RCPT and DATA for one message and up to 100 recipients ([`outbox::ClaimedTransaction`]) |
 //! | verdict | what has become of one mail: delivered, or failed, for now or for good ([`session::Outcome`]) |
+//! | attempt | one try to deliver one mail: when, with which server, and what came of it ([`attempt::Attempt`]) |
+//! | failure | why an attempt was in vain; the faillog has its words ([`attempt::Failure`]) |
+//! | end | why a session is over, with a variant for each breach of the protocol ([`ending::EndCause`]) |
 //! | commit | a request that makes verdicts durable ([`outbox::Commit`]) |
 //! | rest | the time after an attempt in which a mail is not tried again, whatever its faillog says |
 //! | set aside | left alone for a while, because the database can do nothing for this mail |
@@ -116,8 +119,8 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`event`], [`one_line`], [`shown`], and `memory`, which forgets |
-//! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`failure`], [`wording`], [`secrets`] |
+//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`tls`], [`event`], [`one_line`], [`shown`], and `memory`, which forgets |
+//! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`] |
 //! | machines | [`session`], [`resolver`] |
 //! | decisions | [`route`], [`schedule`], [`bounce`], and `reachability`, which servers do not answer |
 //! | one next hop | `delivery` |

@@ -14,7 +14,7 @@ use cmail_delivery::address::Mailbox;
 use cmail_delivery::next_hop::TlsMode;
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::rng::Rng;
-use cmail_delivery::session::{EndCause, Outcome, Phase, SessionConfig, Transaction};
+use cmail_delivery::session::{EndCause, Outcome, Phase, Recipient, SessionConfig, Transaction};
 use executor::Report;
 
 /// What a client said to the server, line by line.
@@ -66,7 +66,9 @@ fn send(stream: TcpStream, message: &str) -> Report {
     let mailbox = |text: &str| Mailbox::parse(text.as_bytes()).unwrap();
     let transaction = Transaction {
         reverse_path: Some(mailbox("s@example.org")),
-        recipients: vec![(MailId(1), mailbox("r1@example.net")), (MailId(2), mailbox("r2@example.net"))],
+        recipients: [(1, "r1@example.net"), (2, "r2@example.net")]
+            .map(|(id, address)| Recipient { id: MailId(id), mailbox: mailbox(address) })
+            .into(),
         data_octets: message.len() as u64,
         head: message.as_bytes().to_vec().into(),
     };
@@ -80,7 +82,7 @@ fn a_message_is_delivered() {
     for (_, outcome) in &report.verdicts {
         assert!(matches!(outcome, Outcome::Delivered(reply) if reply.text() == "250-2.0.0 all\n250 right"));
     }
-    assert_eq!(report.verdicts.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(report.verdicts.iter().map(|(recipient, _)| recipient.id.0).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(report.end.cause, EndCause::Quit);
     let expected = "EHLO client.example.org|MAIL FROM:<s@example.org>|RCPT TO:<r1@example.net>|RCPT TO:<r2@example.net>|\
         DATA|Subject: x||..dot|end|.|QUIT";
@@ -104,7 +106,7 @@ fn a_refused_recipient_is_told_of_and_the_other_is_served() {
         other => polite(other),
     });
     let report = send(client, "x\r\n");
-    for (id, outcome) in &report.verdicts {
+    for (Recipient { id, .. }, outcome) in &report.verdicts {
         match outcome {
             Outcome::Rejected { reply, fatal: true, .. } => {
                 assert_eq!((id.0, reply.code().as_u16()), (1, 550));

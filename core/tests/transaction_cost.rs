@@ -9,7 +9,7 @@ use cmail_delivery::address::Mailbox;
 use cmail_delivery::next_hop::TlsMode;
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::rng::Rng;
-use cmail_delivery::session::{Outcome, Session, SessionConfig, SessionOutput, Transaction};
+use cmail_delivery::session::{Outcome, Recipient, Session, SessionConfig, SessionOutput, Transaction};
 use cmail_delivery::time::{Duration, Instant};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -60,7 +60,7 @@ fn cost(session: &mut Session, replies: &[&[u8]]) -> (usize, usize) {
     let head = Bytes::from(b"0123456789abcdef 0123456789abcdef 0123456789abcdef 012345678\r\n".repeat(64));
     let transaction = Transaction {
         reverse_path: Some(mailbox("sender@example.org")),
-        recipients: vec![(MailId(1), mailbox("recipient@example.net"))],
+        recipients: vec![Recipient { id: MailId(1), mailbox: mailbox("recipient@example.net") }],
         data_octets: head.len() as u64,
         head,
     };
@@ -75,7 +75,10 @@ fn cost(session: &mut Session, replies: &[&[u8]]) -> (usize, usize) {
     let verdicts = std::iter::from_fn(|| session.poll_output()).find_map(|output| {
         if let SessionOutput::Verdicts(verdicts) = output { Some(verdicts) } else { None }
     });
-    assert!(matches!(verdicts.as_deref(), Some([(MailId(1), Outcome::Delivered(_))])), "{verdicts:?}");
+    assert!(
+        matches!(verdicts.as_deref(), Some([(Recipient { id: MailId(1), .. }, Outcome::Delivered(_))])),
+        "{verdicts:?}"
+    );
     (count, change.allocations + change.reallocations)
 }
 

@@ -238,7 +238,7 @@ mod tests {
             _ => None,
         });
         let mut verdicts: Vec<_> = told.collect();
-        verdicts.sort_by_key(|verdicts| verdicts.first().map(|(id, _)| *id));
+        verdicts.sort_by_key(|verdicts| verdicts.first().map(|(recipient, _)| recipient.id));
         let mut verdicts = verdicts.into_iter();
         let sign = |(_, outcome): &(_, Outcome)| match outcome {
             Outcome::Delivered(_) => '+',

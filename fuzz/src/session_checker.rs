@@ -13,7 +13,7 @@ use cmail_delivery::next_hop::TlsMode;
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::reply::ReplyClass;
 use cmail_delivery::session::{
-    EndCause, Outcome, Phase, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
+    EndCause, Outcome, Phase, Recipient, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
 };
 use cmail_delivery::time::{Duration, Instant};
 
@@ -102,9 +102,10 @@ impl Checker {
         let mut chosen = Vec::new();
         for _ in 0..=recipients {
             self.recipients += 1;
-            chosen.push((MailId(self.recipients), mailbox(&forward_path(MailId(self.recipients)))));
+            let id = MailId(self.recipients);
+            chosen.push(Recipient { id, mailbox: mailbox(&forward_path(id)) });
         }
-        let ids: Vec<MailId> = chosen.iter().map(|(id, _)| *id).collect();
+        let ids: Vec<MailId> = chosen.iter().map(|recipient| recipient.id).collect();
         if !self.has_ended {
             self.open.extend(&ids);
         }
@@ -241,14 +242,15 @@ impl Checker {
         }
         match output {
             SessionOutput::Verdicts(verdicts) => {
-                for (id, _) in verdicts {
+                for (Recipient { id, .. }, _) in verdicts {
                     assert!(self.open.remove(id), "{id} is decided twice");
                 }
                 self.verdicts(verdicts);
             }
             SessionOutput::Ready => self.ready(),
-            SessionOutput::NeedData { offset, limit } => {
+            SessionOutput::NeedData { id, offset, limit } => {
                 let begun = self.begun.last_mut().expect("data of nothing");
+                assert!(begun.ids.contains(id), "data of another message");
                 assert_eq!(usize::try_from(*offset), Ok(begun.known.len()));
                 let limit = usize::try_from(*limit).expect("it fits");
                 assert!(limit > 0 && begun.known.len() + limit <= begun.total);
@@ -280,8 +282,8 @@ impl Checker {
     }
 
     /// The verdicts of one transaction, which are those of the oldest that has none and is not in doubt.
-    fn verdicts(&mut self, verdicts: &[(MailId, Outcome)]) {
-        let mut ids: Vec<MailId> = verdicts.iter().map(|(id, _)| *id).collect();
+    fn verdicts(&mut self, verdicts: &[(Recipient, Outcome)]) {
+        let mut ids: Vec<MailId> = verdicts.iter().map(|(recipient, _)| recipient.id).collect();
         ids.sort();
         if let Some(position) = self.handed_back.iter().position(|handed_back| *handed_back == ids) {
             self.handed_back.remove(position);
@@ -301,9 +303,9 @@ impl Checker {
         let begun = &self.begun[number];
         let path = reverse_path(number);
         let seen = self.conversation.transactions().iter().position(|seen| seen.reverse_path == path);
-        for (id, outcome) in verdicts {
+        for (recipient, outcome) in verdicts {
             match seen {
-                Some(seen) => self.check_verdict(seen, begun, *id, outcome),
+                Some(seen) => self.check_verdict(seen, begun, recipient.id, outcome),
                 None => self.check_unsent(begun, outcome),
             }
         }

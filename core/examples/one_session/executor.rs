@@ -6,9 +6,10 @@ use std::time::Instant as Clock;
 
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::io::CloseReason;
-use cmail_delivery::outbox::MailId;
 use cmail_delivery::rng::Rng;
-use cmail_delivery::session::{Outcome, Session, SessionConfig, SessionEnd, SessionOutput, Transaction};
+use cmail_delivery::session::{
+    Outcome, Recipient, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
+};
 use cmail_delivery::time::{Duration, Instant};
 
 /// Most octets that are read or handed out at once.
@@ -17,7 +18,7 @@ const PIECE_OCTETS: usize = 16 * 1024;
 /// What became of a message.
 pub(crate) struct Report {
     /// Of each recipient: at most one verdict, none if the transaction could not begin.
-    pub(crate) verdicts: Vec<(MailId, Outcome)>,
+    pub(crate) verdicts: Vec<(Recipient, Outcome)>,
     /// How the conversation ended.
     pub(crate) end: SessionEnd,
 }

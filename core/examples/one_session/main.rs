@@ -22,7 +22,7 @@ use cmail_delivery::address::Mailbox;
 use cmail_delivery::next_hop::TlsMode;
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::rng::Rng;
-use cmail_delivery::session::{Outcome, SessionConfig, Transaction};
+use cmail_delivery::session::{Outcome, Recipient, SessionConfig, Transaction};
 use cmail_delivery::time::Duration;
 use executor::Report;
 
@@ -37,7 +37,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     io::stdin().read_to_end(&mut message)?;
     let transaction = Transaction {
         reverse_path: Some(Mailbox::parse(sender.as_bytes())?),
-        recipients: vec![(MailId(1), Mailbox::parse(recipient.as_bytes())?)],
+        recipients: vec![Recipient { id: MailId(1), mailbox: Mailbox::parse(recipient.as_bytes())? }],
         data_octets: message.len() as u64,
         // All of it, so that the session never asks for more.
         head: message.into(),
@@ -63,7 +63,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         is_delivered |= matches!(outcome, Outcome::Delivered(_));
         println!("{outcome:?}");
     }
-    println!("{:?}", end.cause);
+    println!("{}", end.cause);
     Ok(if is_delivered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -5,10 +5,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::itinerary::{Itinerary, Step};
-use super::lane::{Lane, RefusedMail};
+use super::lane::Lane;
 use super::refusals::{Refusals, Ruling};
 use super::rest::Wakefulness;
 use super::tally::{Tally, server};
+use super::verdicts::RefusedMail;
 use super::{Context, Delivery, DeliveryOutput, Stage};
 use crate::attempt::{Failure, Setback};
 use crate::event::Event;
@@ -26,8 +27,8 @@ const REFUSED_LOGINS_LIMIT: u32 = 2;
 
 impl Delivery {
     pub(super) fn end_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId, end: SessionEnd) {
-        let Some(mut lane) = self.lanes.remove(&connection) else { return };
-        self.release(lane.abandon(), false);
+        let Some(lane) = self.lanes.remove(&connection) else { return };
+        self.release(lane.undecided(), false);
         let wakefulness = self.rest.end(connection);
         self.refusals.end(connection);
         self.report(connection, &lane, &end, wakefulness);
@@ -100,10 +101,10 @@ impl Delivery {
     /// Gives up a connection whose server is silent, because others need its place: nothing is decided by that, and the
     /// candidate is tried again after all others.
     pub(crate) fn yield_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
-        let Some(mut lane) = self.lanes.remove(&connection) else { return };
+        let Some(lane) = self.lanes.remove(&connection) else { return };
         self.rest.end(connection);
         self.refusals.end(connection);
-        self.release(lane.abandon(), false);
+        self.release(lane.undecided(), false);
         self.outputs.push_back(DeliveryOutput::Close(connection));
         if !self.lanes.is_empty() {
             return self.release_first();
@@ -241,8 +242,8 @@ impl Delivery {
         refused: Vec<RefusedMail>,
         undecided: Vec<MailId>,
     ) {
-        let Some(RefusedMail { id, refusal, server, .. }) = refused.first() else { return };
-        let ruling = self.refusals.refuse(connection, *id, kind);
+        let Some(RefusedMail { recipient, refusal, server }) = refused.first() else { return };
+        let ruling = self.refusals.refuse(connection, recipient.id, kind);
         let is_working = matches!(self.stage, Stage::Candidate(_));
         if is_working && self.refusals.are_too_many() {
             self.tally.refused(Arc::clone(server), refusal.reply.clone(), refusal.command, false);
@@ -250,7 +251,7 @@ impl Delivery {
         match ruling {
             Ruling::Verdict => self.decide_refused(connection, refused, undecided),
             Ruling::Leave => {
-                let ids = refused.iter().map(|mail| mail.id).chain(undecided).collect();
+                let ids = refused.iter().map(|mail| mail.recipient.id).chain(undecided).collect();
                 let ids = if is_working { self.refusals.put_first(ids) } else { ids };
                 self.release(ids, true);
                 self.quit_lane(cx, connection);
@@ -264,24 +265,6 @@ impl Delivery {
         if self.refusals.are_too_many() {
             self.leave_candidate_if_alone(cx, false);
         }
-    }
-
-    /// A refusal of the connection is the verdict of these mails.
-    fn decide_refused(
-        &mut self,
-        connection: ConnectionId,
-        refused: Vec<RefusedMail>,
-        undecided: Vec<MailId>,
-    ) {
-        self.rest.note_use(connection);
-        if let Some(lane) = self.lanes.get_mut(&connection) {
-            lane.note_decided();
-        }
-        for mail in refused {
-            let (id, recipient) = (mail.id, mail.recipient.clone());
-            self.outputs.push_back(DeliveryOutput::Failed { id, recipient, failure: mail.into_failure() });
-        }
-        self.release(undecided, true);
     }
 
     /// Ends the pass if there is no connection left, and none is to be made.

@@ -1,8 +1,7 @@
 //! One connection of a delivery: its session, and the transactions that it still has to do.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
-use alloc::format;
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,82 +10,19 @@ use bytes::{Bytes, BytesMut};
 
 use super::Context;
 use super::tally::server;
-use crate::address::Mailbox;
-use crate::attempt::{Acceptance, Failure, Protection, Server};
+use crate::attempt::{Protection, Server};
 use crate::io::{CloseReason, Tls};
-use crate::next_hop::{Host, NextHop, TlsMode};
+use crate::next_hop::{NextHop, TlsMode};
 use crate::outbox::MailId;
 use crate::reachability::Login;
 use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
-use crate::sasl::Mechanism;
-use crate::session::{
-    Outcome, Refusal, RefusalKind, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
-};
-use crate::shown::shortened;
+use crate::session::{Session, SessionConfig, SessionOutput, Transaction};
 use crate::time::Instant;
-use crate::wording::Place;
 
 /// When only this part of the work that it was given last is left, a connection asks for more, so that it need not wait for
 /// the database in between. With little work there is nothing to gain by that, and other connections may take it.
 const LAST_PART_OF_WORK: usize = 4;
-
-/// What a lane tells its delivery.
-#[derive(Debug)]
-pub(super) enum LaneOutput {
-    StartTls(Host),
-    Transmit,
-    WantWork,
-    WantPermission,
-    WantData {
-        id: MailId,
-        offset: u64,
-        limit: u32,
-    },
-    Delivered {
-        id: MailId,
-        recipient: Box<str>,
-        acceptance: Acceptance,
-    },
-    Failed {
-        id: MailId,
-        recipient: Mailbox,
-        failure: Failure,
-    },
-    /// The connection is refused, to these with these words. The others of the transaction are undecided.
-    Refused {
-        kind: RefusalKind,
-        refused: Vec<RefusedMail>,
-        undecided: Vec<MailId>,
-    },
-    Released {
-        ids: Vec<MailId>,
-        tried: bool,
-    },
-    Sent(Bytes),
-    SentData(Bytes),
-    Received(Bytes),
-    Authenticated(Option<Mechanism>),
-    Note(String),
-    Ended(SessionEnd),
-}
-
-/// A mail for which a server has refused the connection.
-#[derive(Debug)]
-pub(super) struct RefusedMail {
-    pub(super) id: MailId,
-    pub(super) recipient: Mailbox,
-    pub(super) server: Arc<Server>,
-    pub(super) refusal: Refusal,
-}
-
-impl RefusedMail {
-    /// What is recorded if the refusal is the verdict.
-    pub(super) fn into_failure(self) -> Failure {
-        let Refusal { reply, command, .. } = self.refusal;
-        Failure::Refused { server: self.server, reply, command, fatal: false }
-    }
-}
 
 /// A connection that is being made, or that talks.
 #[derive(Debug)]
@@ -100,10 +36,10 @@ pub(super) struct Lane {
     has_asked: bool,
     /// Whether the session waits for a transaction, and there was none.
     is_hungry: bool,
-    /// The recipients of the transactions that run, undecided.
-    running: Vec<(MailId, Mailbox)>,
-    /// A mail of the transaction that began last.
-    newest: Option<MailId>,
+    /// Whether its delivery is still to be told that it wants more transactions.
+    wants_work: bool,
+    /// Whether its delivery is still to be asked whether the next transaction may begin.
+    wants_permission: bool,
     /// Whether the session has negotiated.
     is_established: bool,
     has_decided: bool,
@@ -116,7 +52,15 @@ pub(super) struct Lane {
     seed: Option<Seed>,
     /// Whether the driver knows that there is something to send.
     transmit_is_announced: bool,
-    outputs: VecDeque<LaneOutput>,
+}
+
+/// What a connection may want of its delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    /// Transactions.
+    Work,
+    /// To begin the next transaction.
+    Permission,
 }
 
 /// What a server is believed to bear, as long as it has not shown that it does not.
@@ -147,8 +91,8 @@ impl Lane {
             share: 0,
             has_asked: false,
             is_hungry: false,
-            running: Vec::new(),
-            newest: None,
+            wants_work: false,
+            wants_permission: false,
             is_established: false,
             has_decided: false,
             server: None,
@@ -156,7 +100,6 @@ impl Lane {
             transactions: 0,
             seed: None,
             transmit_is_announced: false,
-            outputs: VecDeque::new(),
         }
     }
 
@@ -178,7 +121,7 @@ impl Lane {
         self.is_quitting
     }
 
-    /// A refusal has turned out to be a verdict.
+    /// A mail was decided.
     pub(super) fn note_decided(&mut self) {
         self.has_decided = true;
     }
@@ -296,21 +239,19 @@ impl Lane {
     }
 
     /// Takes transactions to do.
-    pub(super) fn take_work(&mut self, now: Instant, work: Vec<Transaction>) {
+    pub(super) fn take_work(&mut self, work: Vec<Transaction>) {
         self.has_asked = false;
         self.share = work.len();
         self.work.extend(work);
-        if self.is_quitting {
-            self.quit(now);
-        } else if !self.work.is_empty() && core::mem::take(&mut self.is_hungry) {
-            self.outputs.push_back(LaneOutput::WantPermission);
+        if !self.work.is_empty() && !self.is_quitting && core::mem::take(&mut self.is_hungry) {
+            self.wants_permission = true;
         }
     }
 
     /// There is no more work. Says whether the connection has nothing else to do; otherwise it asks again then.
     pub(super) fn take_no_work(&mut self) -> bool {
         self.has_asked = false;
-        self.is_hungry && self.running.is_empty()
+        self.is_hungry && !self.is_busy()
     }
 
     /// Whether there are transactions that have not begun.
@@ -318,10 +259,8 @@ impl Lane {
         !self.work.is_empty()
     }
 
-    /// Gives back what has not begun, and asks for work instead.
-    pub(super) fn exchange_work(&mut self) {
-        let ids = self.give_back_work();
-        self.outputs.push_back(LaneOutput::Released { ids, tried: false });
+    /// Asks for other work, as what has not begun was given back.
+    pub(super) fn ask_again(&mut self) {
         self.is_hungry = true;
         self.ask();
     }
@@ -330,8 +269,6 @@ impl Lane {
     pub(super) fn begin(&mut self, now: Instant) {
         let Some(transaction) = self.work.pop_front() else { return };
         self.transactions = self.transactions.saturating_add(1);
-        self.newest = transaction.recipients.first().map(|&(id, _)| id);
-        self.running.extend(transaction.recipients.iter().cloned());
         if self.work.len() < self.share / LAST_PART_OF_WORK {
             self.ask();
         }
@@ -339,59 +276,78 @@ impl Lane {
     }
 
     fn ask(&mut self) {
-        if !core::mem::replace(&mut self.has_asked, true) {
-            self.outputs.push_back(LaneOutput::WantWork);
-        }
+        self.wants_work |= !core::mem::replace(&mut self.has_asked, true);
     }
 
     pub(super) fn supply_data(&mut self, now: Instant, octets: Bytes) {
         self.with_session(|session| session.supply_data(now, octets));
     }
 
-    /// Ends the session as soon as the conversation allows it; what has not begun is released.
+    /// Ends the session as soon as the conversation allows it; it takes no more work.
     pub(super) fn quit(&mut self, now: Instant) {
         self.is_quitting = true;
-        let ids = self.give_back_work();
-        if !ids.is_empty() {
-            self.outputs.push_back(LaneOutput::Released { ids, tried: false });
-        }
         self.with_session(|session| session.quit(now));
     }
 
-    fn give_back_work(&mut self) -> Vec<MailId> {
-        self.work.drain(..).flat_map(|transaction| ids_of(&transaction.recipients)).collect()
-    }
-
-    /// Returns everything that is not decided.
-    pub(super) fn undecided(&self) -> Vec<MailId> {
-        let work = self.work.iter().flat_map(|transaction| ids_of(&transaction.recipients));
-        ids_of(&self.running).into_iter().chain(work).collect()
-    }
-
-    /// Gives everything back that is not decided.
-    pub(super) fn abandon(&mut self) -> Vec<MailId> {
-        let running = core::mem::take(&mut self.running);
-        let work = core::mem::take(&mut self.work);
-        ids_of(&running)
-            .into_iter()
-            .chain(work.iter().flat_map(|transaction| ids_of(&transaction.recipients)))
+    /// Gives back what has not begun.
+    pub(super) fn give_back_work(&mut self) -> Vec<MailId> {
+        self.work
+            .drain(..)
+            .flat_map(|transaction| transaction.recipients)
+            .map(|recipient| recipient.id)
             .collect()
     }
 
-    pub(super) fn poll_output(&mut self) -> Option<LaneOutput> {
-        loop {
-            if let Some(output) = self.outputs.pop_front() {
-                return Some(output);
-            }
-            let State::Talking(talk) = &mut self.state else { return None };
-            let Some(output) = talk.session.poll_output() else {
-                if talk.session.wants_transmit() && !self.transmit_is_announced {
-                    self.transmit_is_announced = true;
-                    return Some(LaneOutput::Transmit);
-                }
-                return None;
-            };
-            self.translate(output);
+    /// Returns the mail that is not decided: what is under way, and what has not begun.
+    pub(super) fn undecided(&self) -> Vec<MailId> {
+        let work = self.work.iter().flat_map(|transaction| &transaction.recipients);
+        self.under_way().chain(work.map(|recipient| recipient.id)).collect()
+    }
+
+    /// The mail of the transactions that are under way.
+    fn under_way(&self) -> impl Iterator<Item = MailId> {
+        let session = if let State::Talking(talk) = &self.state { Some(&talk.session) } else { None };
+        session.into_iter().flat_map(Session::undecided)
+    }
+
+    /// Whether a transaction is under way.
+    fn is_busy(&self) -> bool {
+        self.under_way().next().is_some()
+    }
+
+    /// What it wants, once each time.
+    pub(super) fn poll_want(&mut self) -> Option<Want> {
+        if core::mem::take(&mut self.wants_work) {
+            return Some(Want::Work);
+        }
+        core::mem::take(&mut self.wants_permission).then_some(Want::Permission)
+    }
+
+    /// Whether the driver is to be told that there is something to send; to be asked when the session has nothing to say.
+    pub(super) fn announces_transmit(&mut self) -> bool {
+        let State::Talking(talk) = &self.state else { return false };
+        talk.session.wants_transmit() && !core::mem::replace(&mut self.transmit_is_announced, true)
+    }
+
+    /// What the session has to say.
+    pub(super) fn poll_session(&mut self) -> Option<SessionOutput> {
+        if let State::Talking(talk) = &mut self.state { talk.session.poll_output() } else { None }
+    }
+
+    /// The session can take a transaction.
+    pub(super) fn handle_ready(&mut self) {
+        self.is_established = true;
+        if self.work.is_empty() {
+            self.ask_again();
+        } else {
+            self.wants_permission = true;
+        }
+    }
+
+    /// All verdicts of a transaction are taken in: asks for work again if there was none.
+    pub(super) fn end_transaction(&mut self) {
+        if self.is_hungry && !self.is_busy() && !self.is_quitting {
+            self.ask();
         }
     }
 
@@ -416,87 +372,4 @@ impl Lane {
             act(&mut talk.session);
         }
     }
-
-    fn translate(&mut self, output: SessionOutput) {
-        let State::Talking(talk) = &self.state else { return };
-        let output = match output {
-            SessionOutput::StartTls => LaneOutput::StartTls(talk.candidate.host.clone()),
-            SessionOutput::Ready => {
-                self.is_established = true;
-                if self.work.is_empty() {
-                    self.is_hungry = true;
-                    return self.ask();
-                }
-                LaneOutput::WantPermission
-            }
-            SessionOutput::NeedData { offset, limit } => match self.newest {
-                Some(id) => LaneOutput::WantData { id, offset, limit },
-                None => return,
-            },
-            SessionOutput::Verdicts(verdicts) => return self.take_verdicts(verdicts),
-            SessionOutput::Sent(octets) => LaneOutput::Sent(octets),
-            SessionOutput::SentData(octets) => LaneOutput::SentData(octets),
-            SessionOutput::Received(octets) => LaneOutput::Received(octets),
-            SessionOutput::Authenticated(mechanism) => LaneOutput::Authenticated(mechanism),
-            SessionOutput::Note(note) => {
-                LaneOutput::Note(format!("{}: {note}", Place(&talk.candidate.host, talk.candidate.remote)))
-            }
-            SessionOutput::Ended(end) => LaneOutput::Ended(end),
-        };
-        self.outputs.push_back(output);
-    }
-
-    /// Passes on what has become of a transaction: first what was refused, as what was taken came after that.
-    fn take_verdicts(&mut self, verdicts: Vec<(MailId, Outcome)>) {
-        let Some(server) = self.server() else { return };
-        let (mut delivered, mut undecided) = (Vec::new(), Vec::new());
-        let mut refused: BTreeMap<RefusalKind, Vec<RefusedMail>> = BTreeMap::new();
-        for (id, outcome) in verdicts {
-            let Some(position) = self.running.iter().position(|&(running, _)| running == id) else {
-                continue;
-            };
-            let (_, recipient) = self.running.swap_remove(position);
-            let server = Arc::clone(&server);
-            let failure = match outcome {
-                Outcome::Delivered(reply) => {
-                    let (recipient, acceptance) =
-                        (shortened(recipient.as_str()).into(), Acceptance { server, reply });
-                    delivered.push(LaneOutput::Delivered { id, recipient, acceptance });
-                    continue;
-                }
-                Outcome::Rejected { reply, command, fatal } => {
-                    Failure::Refused { server, reply, command, fatal }
-                }
-                Outcome::Unfit(reason) => Failure::Unfit(server, reason),
-                Outcome::Uncertain(cause) => Failure::Uncertain(server, cause),
-                Outcome::Refused(refusal) => {
-                    let mail = RefusedMail { id, recipient, server, refusal };
-                    refused.entry(mail.refusal.kind).or_default().push(mail);
-                    continue;
-                }
-                Outcome::Undecided => {
-                    undecided.push(id);
-                    continue;
-                }
-            };
-            self.has_decided = true;
-            self.outputs.push_back(LaneOutput::Failed { id, recipient, failure });
-        }
-        for (kind, refused) in refused {
-            let undecided = core::mem::take(&mut undecided);
-            self.outputs.push_back(LaneOutput::Refused { kind, refused, undecided });
-        }
-        if !undecided.is_empty() {
-            self.outputs.push_back(LaneOutput::Released { ids: undecided, tried: true });
-        }
-        self.has_decided |= !delivered.is_empty();
-        self.outputs.extend(delivered);
-        if self.is_hungry && self.running.is_empty() && !self.is_quitting {
-            self.ask();
-        }
-    }
-}
-
-fn ids_of(recipients: &[(MailId, Mailbox)]) -> Vec<MailId> {
-    recipients.iter().map(|&(id, _)| id).collect()
 }

@@ -11,6 +11,7 @@ mod refusals;
 mod rest;
 mod tally;
 mod types;
+mod verdicts;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
@@ -21,7 +22,7 @@ use core::net::SocketAddr;
 use bytes::{Bytes, BytesMut};
 
 use self::itinerary::{DeadEnd, Itinerary};
-use self::lane::{Bears, Lane, LaneOutput};
+use self::lane::{Bears, Lane};
 use self::refusals::Refusals;
 use self::rest::Rest;
 use self::tally::Tally;
@@ -340,7 +341,12 @@ impl Delivery {
         connection: ConnectionId,
         work: Vec<Transaction>,
     ) {
-        self.with_lane(cx, connection, |lane, now| lane.take_work(now, work));
+        let Some(lane) = self.lanes.get_mut(&connection) else { return };
+        lane.take_work(work);
+        if lane.is_quitting() {
+            return self.quit_lane(cx, connection);
+        }
+        self.drain_lane(cx, connection);
     }
 
     /// Begins the next transaction of a connection, if it may.
@@ -352,7 +358,12 @@ impl Delivery {
         match cx.desk.may_begin(connection) {
             Permission::Granted => lane.begin(cx.now),
             Permission::Later => return,
-            Permission::ClaimAgain => lane.exchange_work(),
+            Permission::ClaimAgain => {
+                self.give_back_work(connection);
+                if let Some(lane) = self.lanes.get_mut(&connection) {
+                    lane.ask_again();
+                }
+            }
             Permission::NotInThisPass => return self.close(cx),
         }
         self.drain_lane(cx, connection);
@@ -377,7 +388,16 @@ impl Delivery {
     /// Ends one connection as soon as its conversation allows it.
     pub(crate) fn quit_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
         self.rest.end(connection);
+        self.give_back_work(connection);
         self.with_lane(cx, connection, Lane::quit);
+    }
+
+    /// Gives back what a connection has not begun: first to those who wait for mail that goes first.
+    fn give_back_work(&mut self, connection: ConnectionId) {
+        let Some(lane) = self.lanes.get_mut(&connection) else { return };
+        let ids = lane.give_back_work();
+        let ids = self.refusals.return_first(connection, ids);
+        self.release(ids, false);
     }
 
     /// Keeps a connection that has nothing to do open for a while, if it was of use.
@@ -477,8 +497,8 @@ impl Delivery {
     /// Gives up all connections at once.
     pub(crate) fn abort(&mut self) {
         self.begin_closing();
-        for (connection, mut lane) in core::mem::take(&mut self.lanes) {
-            self.outputs.push_back(DeliveryOutput::Released { ids: lane.abandon(), tried: true });
+        for (connection, lane) in core::mem::take(&mut self.lanes) {
+            self.outputs.push_back(DeliveryOutput::Released { ids: lane.undecided(), tried: true });
             self.outputs.push_back(DeliveryOutput::Close(connection));
         }
     }
@@ -535,7 +555,8 @@ impl Delivery {
     fn want_work(&mut self, cx: &Context<'_>, connection: ConnectionId) {
         let Some(lane) = self.lanes.get_mut(&connection) else { return };
         if matches!(self.stage, Stage::Closing) || self.refusals.are_too_many() || lane.is_quitting() {
-            return lane.quit(cx.now);
+            lane.quit(cx.now);
+            return self.give_back_work(connection);
         }
         self.tell_of_fallback();
         self.outputs.push_back(DeliveryOutput::WantWork(connection));
@@ -544,54 +565,6 @@ impl Delivery {
     fn release(&mut self, ids: Vec<MailId>, tried: bool) {
         if !ids.is_empty() {
             self.outputs.push_back(DeliveryOutput::Released { ids, tried });
-        }
-    }
-
-    /// The one place where what a lane has to say is taken in.
-    fn drain_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
-        while let Some(output) = self.lanes.get_mut(&connection).and_then(Lane::poll_output) {
-            match output {
-                LaneOutput::StartTls(host) => {
-                    self.outputs.push_back(DeliveryOutput::StartTls(connection, host))
-                }
-                LaneOutput::Transmit => self.outputs.push_back(DeliveryOutput::Transmit(connection)),
-                LaneOutput::WantWork => self.want_work(cx, connection),
-                LaneOutput::WantPermission => self.begin(cx, connection),
-                LaneOutput::WantData { id, offset, limit } => {
-                    self.outputs.push_back(DeliveryOutput::WantData { connection, id, offset, limit });
-                }
-                LaneOutput::Delivered { id, recipient, acceptance } => {
-                    self.rest.note_use(connection);
-                    self.refusals.take(connection);
-                    self.has_taken = true;
-                    cx.desk.note_taken();
-                    self.outputs.push_back(DeliveryOutput::Delivered { id, recipient, acceptance });
-                }
-                LaneOutput::Failed { id, recipient, failure } => {
-                    self.rest.note_use(connection);
-                    self.refusals.decide(connection);
-                    self.outputs.push_back(DeliveryOutput::Failed { id, recipient, failure });
-                }
-                LaneOutput::Refused { kind, refused, undecided } => {
-                    self.take_refusal(cx, connection, kind, refused, undecided);
-                }
-                LaneOutput::Released { ids, tried } => {
-                    let ids = if tried { ids } else { self.refusals.return_first(connection, ids) };
-                    self.release(ids, tried);
-                }
-                LaneOutput::Sent(octets) => {
-                    self.outputs.push_back(DeliveryOutput::Event(Event::Sent(connection, octets)));
-                }
-                LaneOutput::SentData(octets) => {
-                    self.outputs.push_back(DeliveryOutput::Event(Event::SentData(connection, octets)));
-                }
-                LaneOutput::Received(octets) => {
-                    self.outputs.push_back(DeliveryOutput::Event(Event::Received(connection, octets)));
-                }
-                LaneOutput::Authenticated(mechanism) => self.take_login(mechanism),
-                LaneOutput::Note(text) => self.outputs.push_back(DeliveryOutput::Event(Event::debug(text))),
-                LaneOutput::Ended(end) => self.end_lane(cx, connection, end),
-            }
         }
     }
 }

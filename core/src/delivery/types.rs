@@ -1,6 +1,5 @@
 //! What a delivery is given, and what it says.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,7 +7,7 @@ use core::net::SocketAddr;
 
 #[cfg(doc)]
 use super::Delivery;
-use crate::address::{Domain, Mailbox};
+use crate::address::Domain;
 use crate::attempt::{Acceptance, Failure, Setback};
 use crate::event::Event;
 use crate::io::ConnectionId;
@@ -18,7 +17,7 @@ use crate::reachability::{Login, Reachability, Trouble};
 use crate::rng::Seed;
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
-use crate::session::EndCause;
+use crate::session::{EndCause, Recipient};
 use crate::settings::{Hosts, Settings};
 use crate::time::Instant;
 
@@ -128,8 +127,7 @@ pub(crate) enum DeliveryOutput {
         limit: u32,
     },
     Delivered {
-        id: MailId,
-        recipient: Box<str>,
+        recipient: Recipient,
         acceptance: Acceptance,
     },
     /// Mail goes to this candidate in plain text, because TLS has failed there.
@@ -138,8 +136,7 @@ pub(crate) enum DeliveryOutput {
         reason: EndCause,
     },
     Failed {
-        id: MailId,
-        recipient: Mailbox,
+        recipient: Recipient,
         failure: Failure,
     },
     /// Nothing was decided about these. `tried` if their transaction had begun.

@@ -129,7 +129,7 @@ impl Context {
         if self.is_silent {
             return;
         }
-        let undecided = transaction.recipients.into_iter().map(|(id, _)| (id, Outcome::Undecided));
+        let undecided = transaction.recipients.into_iter().map(|recipient| (recipient, Outcome::Undecided));
         let verdicts = SessionOutput::Verdicts(undecided.collect());
         let is_ended = matches!(self.outputs.back(), Some(SessionOutput::Ended(_)));
         let end = if is_ended { self.outputs.pop_back() } else { None };

@@ -19,6 +19,11 @@ impl Doubted {
         Self { transfer, refusal }
     }
 
+    /// The message's transaction.
+    pub(super) fn transfer(&self) -> &Transfer {
+        &self.transfer
+    }
+
     /// Whether a refusal of the final dot may be one of a line that the server took for a command.
     pub(super) fn may_begin_by(reply: &Reply) -> bool {
         (500..=504).contains(&reply.code().as_u16())

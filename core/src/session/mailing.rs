@@ -331,6 +331,17 @@ impl Mailing {
         matches!(self.stage, Stage::Asking { ending: Some(Ending { end: End::Message, .. }), .. })
     }
 
+    /// The transactions that are under way, the one that is ending first.
+    pub(super) fn transfers(&self) -> impl Iterator<Item = &Transfer> {
+        let (first, second) = match &self.stage {
+            Stage::Sending(sending) => (Some(&sending.transfer), None),
+            Stage::Asking { ending, envelope } => {
+                (ending.as_ref().map(|ending| &ending.transfer), envelope.as_ref())
+            }
+        };
+        first.into_iter().chain(second)
+    }
+
     /// The message, while it is being sent.
     pub(super) fn mail_data(&self) -> Option<&MailData> {
         if let Stage::Sending(sending) = &self.stage { Some(&sending.data) } else { None }
@@ -554,8 +565,9 @@ impl Sending {
     }
 
     fn request_data(&mut self, cx: &mut Context) {
+        let Some(id) = self.transfer.first_accepted() else { return };
         if let Some((offset, limit)) = self.data.request() {
-            cx.output(SessionOutput::NeedData { offset, limit });
+            cx.output(SessionOutput::NeedData { id, offset, limit });
         }
     }
 }

@@ -38,12 +38,15 @@ pub use self::extensions::Extensions;
 use self::mail_data::MailData;
 use self::state::State;
 use self::timeouts::{MAIL_DATA_STALL_TIMEOUT, mail_data_allowance, timeout};
+use self::transfer::Transfer;
 pub use self::types::{
-    Outcome, Phase, Refusal, RefusalKind, SessionConfig, SessionEnd, SessionNote, SessionOutput, Transaction,
+    Outcome, Phase, Recipient, Refusal, RefusalKind, SessionConfig, SessionEnd, SessionNote, SessionOutput,
+    Transaction,
 };
 pub use crate::ending::EndCause;
 use crate::ending::{Misbehaved, Unsuitable};
 use crate::io::CloseReason;
+use crate::outbox::MailId;
 use crate::reply::ReplyParser;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
@@ -281,6 +284,11 @@ impl Session {
     /// Whether a message is sent to its end and the server has not yet said what became of it.
     pub fn awaits_final_reply(&self) -> bool {
         self.state.awaits_final_reply()
+    }
+
+    /// Returns the mail of the transactions that are under way: no verdict has come of it.
+    pub fn undecided(&self) -> impl Iterator<Item = MailId> {
+        self.state.transfers().flat_map(Transfer::mails)
     }
 
     fn advance(&mut self, transition: impl FnOnce(State, &mut Context) -> State) {

@@ -11,6 +11,7 @@ use super::doubted::Doubted;
 use super::extensions::Extensions;
 use super::mail_data::MailData;
 use super::mailing::{Mailing, Turn};
+use super::transfer::Transfer;
 use super::types::{Phase, SessionEnd, SessionNote, SessionOutput, Transaction};
 use crate::command::{Command, CommandName};
 use crate::ending::{EndCause, Misbehaved, OutOfStep, Overdue, Unsuitable};
@@ -403,6 +404,13 @@ impl State {
             | Self::Ready
             | Self::Ended => false,
         }
+    }
+
+    /// The transactions that are under way.
+    pub(super) fn transfers(&self) -> impl Iterator<Item = &Transfer> {
+        let mailing = if let Self::Mailing(mailing) = self { Some(mailing.transfers()) } else { None };
+        let doubted = if let Self::ExpectQuit(farewell) = self { farewell.doubted.as_deref() } else { None };
+        mailing.into_iter().flatten().chain(doubted.map(Doubted::transfer))
     }
 
     /// The message, while it is being sent.

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::extensions::Extensions;
 use super::mail_data::MailData;
 use super::refusal::{self, Objection};
-use super::types::{Outcome, RefusalKind, Transaction};
+use super::types::{Outcome, Recipient, RefusalKind, Transaction};
 use crate::address::Mailbox;
 use crate::command::{Command, CommandName};
 use crate::ending::Unfit;
@@ -29,8 +29,8 @@ pub(super) struct Transfer {
     body_8bit: bool,
     smtputf8: bool,
     /// Recipients whom the server is not asked about in this transaction.
-    left_out: Vec<(MailId, Outcome)>,
-    recipients: Vec<Recipient>,
+    left_out: Vec<(Recipient, Outcome)>,
+    recipients: Vec<Asked>,
     /// How many commands of the envelope are sent.
     sent: usize,
     /// How many of those are answered.
@@ -55,9 +55,8 @@ enum Size {
 
 /// Whom the server is asked about.
 #[derive(Debug)]
-struct Recipient {
-    id: MailId,
-    mailbox: Mailbox,
+struct Asked {
+    recipient: Recipient,
     standing: Standing,
 }
 
@@ -84,7 +83,7 @@ impl Transfer {
     pub(super) fn new(transaction: Transaction, extensions: &Extensions) -> Self {
         let Transaction { reverse_path, recipients, data_octets, head } = transaction;
         let is_whole = head.len() as u64 >= data_octets;
-        let recipient = |(id, mailbox)| Recipient { id, mailbox, standing: Standing::Open };
+        let asked = |recipient| Asked { recipient, standing: Standing::Open };
         let mut transfer = Self {
             size: match is_whole {
                 true => Size::Exactly(transmitted_octets(&head)),
@@ -94,7 +93,7 @@ impl Transfer {
             body_8bit: !head.is_ascii(),
             smtputf8: false,
             left_out: Vec::new(),
-            recipients: recipients.into_iter().map(recipient).collect(),
+            recipients: recipients.into_iter().map(asked).collect(),
             sent: 0,
             answered: 0,
             is_batched: false,
@@ -121,7 +120,7 @@ impl Transfer {
     /// RFC 6531 section 3.4: addresses that are not ASCII go only to a server that offers SMTPUTF8.
     fn keep_to_smtputf8(&mut self, extensions: &Extensions) {
         let sender_needs_it = self.reverse_path.as_ref().is_some_and(Mailbox::needs_smtputf8);
-        let needs_it = |recipient: &Recipient| sender_needs_it || recipient.mailbox.needs_smtputf8();
+        let needs_it = |asked: &Asked| sender_needs_it || asked.recipient.mailbox.needs_smtputf8();
         if extensions.smtputf8 {
             self.smtputf8 = sender_needs_it || self.recipients.iter().any(needs_it);
             return;
@@ -129,9 +128,9 @@ impl Transfer {
         self.leave_out(Unfit::NeedsSmtpUtf8, needs_it);
     }
 
-    fn leave_out(&mut self, why: Unfit, concerns: impl Fn(&Recipient) -> bool) {
-        let left_out = self.recipients.extract_if(.., |recipient| concerns(recipient));
-        self.left_out.extend(left_out.map(|recipient| (recipient.id, Outcome::Unfit(why))));
+    fn leave_out(&mut self, why: Unfit, concerns: impl Fn(&Asked) -> bool) {
+        let left_out = self.recipients.extract_if(.., |asked| concerns(asked));
+        self.left_out.extend(left_out.map(|asked| (asked.recipient, Outcome::Unfit(why))));
     }
 
     /// MAIL with what the server offers.
@@ -149,7 +148,19 @@ impl Transfer {
 
     /// The recipient with this index, for RCPT.
     pub(super) fn mailbox(&self, index: usize) -> Option<&Mailbox> {
-        self.recipients.get(index).map(|recipient| &recipient.mailbox)
+        self.recipients.get(index).map(|asked| &asked.recipient.mailbox)
+    }
+
+    /// All mail of the transaction, whether the server is asked about it or not.
+    pub(super) fn mails(&self) -> impl Iterator<Item = MailId> {
+        let left_out = self.left_out.iter().map(|(recipient, _)| recipient.id);
+        left_out.chain(self.recipients.iter().map(|asked| asked.recipient.id))
+    }
+
+    /// The first mail that the server would take.
+    pub(super) fn first_accepted(&self) -> Option<MailId> {
+        let accepted = self.recipients.iter().find(|asked| asked.standing == Standing::Accepted);
+        accepted.map(|asked| asked.recipient.id)
     }
 
     /// The command to send next, if there is one for as much as is known.
@@ -206,7 +217,7 @@ impl Transfer {
 
     /// Whether replies in a batch have decided recipients, which only a checkpoint shows to be theirs.
     pub(super) fn needs_checkpoint(&self) -> bool {
-        let is_decided = |recipient: &Recipient| matches!(recipient.standing, Standing::Decided(_));
+        let is_decided = |recipient: &Asked| matches!(recipient.standing, Standing::Decided(_));
         self.is_batched && self.recipients.iter().any(is_decided)
     }
 
@@ -261,7 +272,7 @@ impl Transfer {
         }
         let asked = self.sent.saturating_sub(1).min(self.recipients.len());
         let not_asked = self.recipients.split_off(asked);
-        self.left_out.extend(not_asked.into_iter().map(|recipient| (recipient.id, Outcome::Undecided)));
+        self.left_out.extend(not_asked.into_iter().map(|asked| (asked.recipient, Outcome::Undecided)));
         true
     }
 
@@ -293,12 +304,12 @@ impl Transfer {
 
     /// Whether the server has refused the connection in the course of this.
     pub(super) fn is_refused(&self) -> bool {
-        self.recipients.iter().any(Recipient::is_refused)
+        self.recipients.iter().any(Asked::is_refused)
     }
 
     /// Whether the server has said of a recipient that there is no room for it in this transaction.
     pub(super) fn lacks_room(&self) -> bool {
-        let has_no_room = |recipient: &Recipient| recipient.standing == Standing::Decided(Outcome::Undecided);
+        let has_no_room = |recipient: &Asked| recipient.standing == Standing::Decided(Outcome::Undecided);
         self.recipients.iter().any(has_no_room)
     }
 
@@ -333,10 +344,10 @@ impl Transfer {
     }
 
     /// What has become of each recipient; who is not decided stays undecided.
-    pub(super) fn into_verdicts(self) -> Vec<(MailId, Outcome)> {
-        let outcome = |recipient: Recipient| match recipient.standing {
-            Standing::Open | Standing::Accepted => (recipient.id, Outcome::Undecided),
-            Standing::Decided(outcome) => (recipient.id, outcome),
+    pub(super) fn into_verdicts(self) -> Vec<(Recipient, Outcome)> {
+        let outcome = |asked: Asked| match asked.standing {
+            Standing::Open | Standing::Accepted => (asked.recipient, Outcome::Undecided),
+            Standing::Decided(outcome) => (asked.recipient, outcome),
         };
         let mut verdicts = self.left_out;
         verdicts.extend(self.recipients.into_iter().map(outcome));
@@ -383,7 +394,7 @@ impl Transfer {
     }
 }
 
-impl Recipient {
+impl Asked {
     /// Whether the connection was refused when the server was asked about this one.
     fn is_refused(&self) -> bool {
         matches!(self.standing, Standing::Decided(Outcome::Refused(_)))

@@ -40,13 +40,22 @@ pub struct SessionConfig {
     pub trace: bool,
 }
 
+/// A recipient of a message. A session owns those of its transactions, and gives each back with its verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The mail: the row of the outbox.
+    pub id: MailId,
+    /// The address.
+    pub mailbox: Mailbox,
+}
+
 /// One message for some recipients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
     /// Who gets a bounce; nothing for the null reverse-path.
     pub reverse_path: Option<Mailbox>,
     /// Who gets the message.
-    pub recipients: Vec<(MailId, Mailbox)>,
+    pub recipients: Vec<Recipient>,
     /// Length of the stored message in octets.
     pub data_octets: u64,
     /// Its beginning, or all of it. What is missing is asked for by [`SessionOutput::NeedData`].
@@ -64,6 +73,8 @@ pub enum SessionOutput {
     /// More of the running message is needed: `limit` octets of the stored data from `offset` on. To be answered by
     /// [`Session::supply_data`](super::Session::supply_data).
     NeedData {
+        /// A mail whose message it is: one that the server has accepted.
+        id: MailId,
         /// Where to begin, in octets.
         offset: u64,
         /// How many octets; fewer do as well, none end the session.
@@ -71,7 +82,7 @@ pub enum SessionOutput {
     },
     /// What has become of the recipients of a transaction, all at once, before the next [`SessionOutput::Ready`] or
     /// [`SessionOutput::Ended`].
-    Verdicts(Vec<(MailId, Outcome)>),
+    Verdicts(Vec<(Recipient, Outcome)>),
     /// A command line that is being sent, with secrets masked. Only with [`SessionConfig::trace`].
     Sent(Bytes),
     /// Mail data that is being sent. Only with [`SessionConfig::trace`].

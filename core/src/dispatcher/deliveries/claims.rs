@@ -22,7 +22,7 @@ use crate::outbox::{
     ClaimedTransaction, LeftOver, MailId, StoreError, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
 };
 use crate::queue::{HopId, Order, Place};
-use crate::session::Transaction;
+use crate::session::{Recipient, Transaction};
 
 /// Most messages that are claimed for a connection at once.
 const CLAIM_LIMIT_MESSAGES: usize = 50;
@@ -190,9 +190,9 @@ impl Books {
                 destination(&row).ok().as_ref() == self.queue.next_hop(hop) && self.may_be_tried(&row);
             let sender = row.sender.as_deref().map(Mailbox::parse).transpose();
             match (sender, Mailbox::parse(&row.recipient)) {
-                (Ok(sender), Ok(recipient)) if is_as_known => {
+                (Ok(sender), Ok(mailbox)) if is_as_known => {
                     reverse_path = sender;
-                    recipients.push((row.id, recipient));
+                    recipients.push(Recipient { id: row.id, mailbox });
                 }
                 _ => self.settle(&row),
             }

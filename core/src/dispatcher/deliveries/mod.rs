@@ -19,6 +19,7 @@ mod scheduler;
 mod silence;
 mod window;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -46,6 +47,7 @@ use crate::reachability::Reachability;
 use crate::resolver::{Families, Resolver, ResolverOutput};
 use crate::rng::Rng;
 use crate::route::Candidate;
+use crate::session::Recipient;
 use crate::settings::{Hosts, Settings};
 use crate::shown::shortened;
 use crate::time::{Duration, Instant};
@@ -430,7 +432,8 @@ impl Deliveries {
                 let request = StoreRequest::ReadData { id, offset, limit };
                 books.ask(request, Asked::Data { hop, connection, id });
             }
-            DeliveryOutput::Delivered { id, recipient, acceptance } => {
+            DeliveryOutput::Delivered { recipient: Recipient { id, mailbox }, acceptance } => {
+                let recipient: Box<str> = shortened(mailbox.as_str()).into();
                 let attempt = Attempt { at: books.now.wall, result: Ok(acceptance) };
                 books.event(Event::Delivered { id, recipient: recipient.clone(), attempt: attempt.clone() });
                 self.note_taken_mail(books, hop);
@@ -441,10 +444,10 @@ impl Deliveries {
             DeliveryOutput::FellBack { candidate, reason } => {
                 self.tell_of_plain_text(books, &candidate, &reason);
             }
-            DeliveryOutput::Failed { id, recipient, failure } => {
+            DeliveryOutput::Failed { recipient: Recipient { id, mailbox }, failure } => {
                 self.destinations.update(hop, Destination::end_stall);
                 self.note_verdict(hop);
-                let recipient = shortened(recipient.as_str()).into();
+                let recipient = shortened(mailbox.as_str()).into();
                 books.record_failure(id, recipient, None, failure);
             }
             DeliveryOutput::Released { ids, tried } => {

@@ -156,7 +156,7 @@ impl Talk {
         outputs.retain(|output| !matches!(output, SessionOutput::NeedData { .. }));
         let rest = outputs.split_off(1);
         let SessionOutput::Verdicts(verdicts) = outputs.remove(0) else { panic!("verdicts are missing") };
-        (verdicts.into_iter().map(|(id, outcome)| (id.0, word(&outcome))).collect(), rest)
+        (verdicts.into_iter().map(|(recipient, outcome)| (recipient.id.0, word(&outcome))).collect(), rest)
     }
 
     /// The last output of all.
@@ -190,12 +190,16 @@ fn mailbox(text: &str) -> Mailbox {
     Mailbox::parse(text.as_bytes()).unwrap()
 }
 
+fn recipient(id: i64, address: &str) -> Recipient {
+    Recipient { id: MailId(id), mailbox: mailbox(address) }
+}
+
 /// A message from s@example.org for recipients r1, r2, … of example.net, whole.
 fn mail(recipients: i64, data: &'static str) -> Transaction {
     Transaction {
         reverse_path: Some(mailbox("s@example.org")),
         recipients: (1..=recipients)
-            .map(|number| (MailId(number), mailbox(&alloc::format!("r{number}@example.net"))))
+            .map(|number| recipient(number, &alloc::format!("r{number}@example.net")))
             .collect(),
         data_octets: data.len() as u64,
         head: Bytes::from_static(data.as_bytes()),
@@ -224,7 +228,7 @@ fn out_of_step(end: &SessionEnd) -> String {
 /// A message whose recipients have other ids than those of the one before.
 fn next_mail(first: i64, data: &'static str) -> Transaction {
     let mut transaction = mail(1, data);
-    transaction.recipients[0].0 = MailId(first);
+    transaction.recipients[0].id = MailId(first);
     transaction
 }
 
@@ -240,7 +244,7 @@ fn one(id: i64, word: &str) -> Vec<(i64, String)> {
 fn verdicts_of(outputs: Vec<SessionOutput>) -> Vec<Vec<(i64, String)>> {
     let verdicts = |output| {
         let SessionOutput::Verdicts(verdicts) = output else { return None };
-        Some(verdicts.iter().map(|(id, outcome)| (id.0, word(outcome))).collect())
+        Some(verdicts.iter().map(|(recipient, outcome)| (recipient.id.0, word(outcome))).collect())
     };
     outputs.into_iter().filter_map(verdicts).collect()
 }

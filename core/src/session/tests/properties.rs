@@ -121,7 +121,7 @@ impl Checker {
             assert!(!self.has_ended, "{output:?} after the end");
             match output {
                 SessionOutput::Verdicts(verdicts) => {
-                    for (id, outcome) in verdicts {
+                    for (Recipient { id, .. }, outcome) in verdicts {
                         assert!(self.open.remove(&id).is_some(), "{id} is decided twice");
                         if let Outcome::Delivered(reply) = outcome {
                             self.delivered += 1;
@@ -158,7 +158,7 @@ impl Checker {
         let mut transaction = mail(2, "head.\n");
         // Some messages are here as a whole.
         transaction.data_octets += if self.begun % 4 == 0 { 10 } else { 0 };
-        for (id, _) in &mut transaction.recipients {
+        for Recipient { id, .. } in &mut transaction.recipients {
             self.begun += 1;
             *id = MailId(self.begun);
             if !self.has_ended {

@@ -321,7 +321,7 @@ fn a_message_beyond_the_limit_is_not_sent() {
 }
 
 fn utf8_mail(sender: &str, recipients: &[&str]) -> Transaction {
-    let recipients = recipients.iter().zip(1..).map(|(text, id)| (MailId(id), mailbox(text))).collect();
+    let recipients = recipients.iter().zip(1..).map(|(text, id)| recipient(id, text)).collect();
     Transaction { reverse_path: Some(mailbox(sender)), recipients, ..mail(0, "x") }
 }
 
@@ -381,7 +381,7 @@ fn long(octets: u64) -> Transaction {
 #[test]
 fn a_long_message_is_asked_for_in_pieces_one_ahead() {
     let chunk = DATA_CHUNK_OCTETS as u64;
-    let need = |offset, limit| [SessionOutput::NeedData { offset, limit }];
+    let need = |offset, limit| [SessionOutput::NeedData { id: MailId(1), offset, limit }];
     dialogue(&plain(), |talk| {
         data(talk, long(chunk + 7));
         assert_eq!(talk.outputs(), need(5, 65536));

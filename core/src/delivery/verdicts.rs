@@ -1,0 +1,141 @@
+//! What sessions say, and what becomes of it.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::lane::{Lane, Want};
+use super::{Context, Delivery, DeliveryOutput};
+use crate::attempt::{Acceptance, Failure, Server};
+use crate::event::Event;
+use crate::io::ConnectionId;
+use crate::outbox::MailId;
+use crate::session::{Outcome, Recipient, Refusal, RefusalKind, SessionOutput};
+
+/// A mail for which a server has refused the connection.
+#[derive(Debug)]
+pub(super) struct RefusedMail {
+    pub(super) recipient: Recipient,
+    pub(super) server: Arc<Server>,
+    pub(super) refusal: Refusal,
+}
+
+impl Delivery {
+    /// The one place where what a connection wants, and what its session says, is taken in.
+    pub(super) fn drain_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
+        while let Some(lane) = self.lanes.get_mut(&connection) {
+            if let Some(want) = lane.poll_want() {
+                match want {
+                    Want::Work => self.want_work(cx, connection),
+                    Want::Permission => self.begin(cx, connection),
+                }
+            } else if let Some(output) = lane.poll_session() {
+                self.take_in(cx, connection, output);
+            } else if lane.announces_transmit() {
+                self.outputs.push_back(DeliveryOutput::Transmit(connection));
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn take_in(&mut self, cx: &mut Context<'_>, connection: ConnectionId, output: SessionOutput) {
+        let Some(server) = self.lanes.get(&connection).and_then(Lane::server) else { return };
+        let output = match output {
+            SessionOutput::StartTls => DeliveryOutput::StartTls(connection, server.host.clone()),
+            SessionOutput::Ready => {
+                if let Some(lane) = self.lanes.get_mut(&connection) {
+                    lane.handle_ready();
+                }
+                return;
+            }
+            SessionOutput::NeedData { id, offset, limit } => {
+                DeliveryOutput::WantData { connection, id, offset, limit }
+            }
+            SessionOutput::Verdicts(verdicts) => {
+                return self.take_verdicts(cx, connection, &server, verdicts);
+            }
+            SessionOutput::Sent(octets) => DeliveryOutput::Event(Event::Sent(connection, octets)),
+            SessionOutput::SentData(octets) => DeliveryOutput::Event(Event::SentData(connection, octets)),
+            SessionOutput::Received(octets) => DeliveryOutput::Event(Event::Received(connection, octets)),
+            SessionOutput::Authenticated(mechanism) => return self.take_login(mechanism),
+            SessionOutput::Note(note) => DeliveryOutput::Event(Event::debug(format!("{server}: {note}"))),
+            SessionOutput::Ended(end) => return self.end_lane(cx, connection, end),
+        };
+        self.outputs.push_back(output);
+    }
+
+    /// Takes in what has become of a transaction: first what was refused, as what was taken came after that.
+    fn take_verdicts(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: ConnectionId,
+        server: &Arc<Server>,
+        verdicts: Vec<(Recipient, Outcome)>,
+    ) {
+        let (mut delivered, mut failed, mut undecided) = (Vec::new(), Vec::new(), Vec::new());
+        let mut refused: BTreeMap<RefusalKind, Vec<RefusedMail>> = BTreeMap::new();
+        for (recipient, outcome) in verdicts {
+            let server = Arc::clone(server);
+            match outcome {
+                Outcome::Delivered(reply) => delivered.push((recipient, Acceptance { server, reply })),
+                Outcome::Rejected { reply, command, fatal } => {
+                    failed.push((recipient, Failure::Refused { server, reply, command, fatal }));
+                }
+                Outcome::Unfit(reason) => failed.push((recipient, Failure::Unfit(server, reason))),
+                Outcome::Uncertain(cause) => failed.push((recipient, Failure::Uncertain(server, cause))),
+                Outcome::Refused(refusal) => {
+                    let kind = refusal.kind;
+                    refused.entry(kind).or_default().push(RefusedMail { recipient, server, refusal });
+                }
+                Outcome::Undecided => undecided.push(recipient.id),
+            }
+        }
+        if !(delivered.is_empty() && failed.is_empty()) {
+            self.note_decided(connection);
+        }
+        for (recipient, failure) in failed {
+            self.refusals.decide(connection);
+            self.outputs.push_back(DeliveryOutput::Failed { recipient, failure });
+        }
+        for (kind, refused) in refused {
+            let undecided = core::mem::take(&mut undecided);
+            self.take_refusal(cx, connection, kind, refused, undecided);
+        }
+        self.release(undecided, true);
+        for (recipient, acceptance) in delivered {
+            self.refusals.take(connection);
+            self.has_taken = true;
+            cx.desk.note_taken();
+            self.outputs.push_back(DeliveryOutput::Delivered { recipient, acceptance });
+        }
+        if let Some(lane) = self.lanes.get_mut(&connection) {
+            lane.end_transaction();
+        }
+    }
+
+    /// A refusal of the connection is the verdict of these mails.
+    pub(super) fn decide_refused(
+        &mut self,
+        connection: ConnectionId,
+        refused: Vec<RefusedMail>,
+        undecided: Vec<MailId>,
+    ) {
+        self.note_decided(connection);
+        for RefusedMail { recipient, server, refusal } in refused {
+            let Refusal { reply, command, .. } = refusal;
+            let failure = Failure::Refused { server, reply, command, fatal: false };
+            self.outputs.push_back(DeliveryOutput::Failed { recipient, failure });
+        }
+        self.release(undecided, true);
+    }
+
+    /// A connection has decided a mail, so it is of use.
+    fn note_decided(&mut self, connection: ConnectionId) {
+        self.rest.note_use(connection);
+        if let Some(lane) = self.lanes.get_mut(&connection) {
+            lane.note_decided();
+        }
+    }
+}
