@@ -1,4 +1,5 @@
-//! Records and reads one item at a time where doing it together fails because of one of them, so that it costs only itself.
+//! Records and reads items one at a time after doing it together has failed because of one of them, so that the others do
+//! not suffer.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,8 @@ use super::requests::{compose_bounces, delete, record};
 use super::stamps::Stamps;
 use super::stuck;
 
-/// How long looking for those that are to blame may take, where it takes a transaction for each. Of the rest, nothing is recorded then,
-/// and it is tried again later.
+/// How long the search for the failing items may take if it needs a transaction for each. After that, the rest is not recorded
+/// now, but tried again later.
 const SEARCH_LIMIT: Duration = Duration::from_secs(2);
 
 /// What was recorded.
@@ -48,8 +49,8 @@ impl From<Recorded> for StoreReply {
 }
 
 impl Database {
-    /// Records what can be recorded. An error that shows only at the end of the transaction, or ends it early, says of none of them
-    /// that it is to blame: then halves are tried, and halves of these.
+    /// Records what can be recorded. An error that appears only at the end of the transaction, or ends it early, does not tell
+    /// which item caused it: then the halves are tried, and halves of these.
     pub(super) fn commit_apart(&mut self, commit: &Commit) -> rusqlite::Result<Recorded> {
         let began = Instant::now();
         let (mut recorded, mut has_recorded) = (Recorded::default(), false);
@@ -86,7 +87,7 @@ impl Database {
         Ok(recorded)
     }
 
-    /// Notes that nothing of these can be recorded, in a transaction of its own.
+    /// Notes, in a separate transaction, that none of these outcomes can be recorded.
     fn refuse_all(&mut self, verdicts: &[Commit], error: &rusqlite::Error) -> Recorded {
         let refuse = |connection: &Connection| {
             let mut recorded = Recorded::default();
@@ -108,8 +109,8 @@ impl Database {
         })
     }
 
-    /// Reads mail within a read transaction, without that which cannot be read. The rest of the answer is as if only that had been
-    /// asked for which can; `try_one` finds out which that is.
+    /// Reads mail within a read transaction, and leaves out mail that cannot be read, which it finds by `try_one`. The answer is
+    /// the same as if only readable mail had been requested.
     pub(super) fn read_apart<T>(
         &mut self,
         ids: &[MailId],
@@ -140,14 +141,14 @@ impl Database {
     }
 }
 
-/// What is said of mail that cannot be read.
+/// Describes mail that cannot be read.
 pub(super) fn unreadable_mail(connection: &Connection, id: MailId, error: &rusqlite::Error) -> Refused {
     let whom = recipient(connection, id);
     let advice = advice(connection, error);
     Refused { id, text: format!("mail {id}{whom} cannot be read: {error}; {advice}") }
 }
 
-/// Each verdict of a commit as a commit of its own.
+/// Splits a commit into commits of one outcome each.
 pub(super) fn verdicts(commit: &Commit) -> Vec<Commit> {
     let delivered =
         commit.delivered.iter().map(|mail| Commit { delivered: vec![mail.clone()], ..Commit::default() });
@@ -160,7 +161,7 @@ pub(super) fn verdicts(commit: &Commit) -> Vec<Commit> {
     delivered.chain(failed).chain(replaced).collect()
 }
 
-/// Records verdicts, each for itself, except for those that cannot be recorded. Fails if one of them ends the whole transaction.
+/// Records outcomes one by one, except those that cannot be recorded. Fails if one of them ends the whole transaction.
 pub(super) fn record_each(
     transaction: &Transaction<'_>,
     verdicts: &[Commit],
@@ -169,7 +170,7 @@ pub(super) fn record_each(
 ) -> rusqlite::Result<Recorded> {
     let mut recorded = Recorded::default();
     for verdict in verdicts {
-        // SQLite would end the transaction.
+        // Trying to insert a bounce would end the transaction.
         if verdict.replaced.iter().any(|replacement| replacement.bounce.is_some())
             && ids_are_used_up(transaction)
         {
@@ -189,7 +190,7 @@ pub(super) fn record_each(
     Ok(recorded)
 }
 
-/// What SQLite says when it has no id left.
+/// Returns the error by which SQLite reports that no id is left.
 fn used_up() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None)
 }
@@ -198,7 +199,7 @@ fn is_only_about_a_row(transaction: &Connection, error: &rusqlite::Error) -> boo
     !transaction.is_autocommit() && trouble(transaction, error).is_about_a_row()
 }
 
-/// Does something, or nothing of it.
+/// Does something completely or not at all.
 fn within_savepoint<T>(
     connection: &Connection,
     act: impl FnOnce() -> rusqlite::Result<T>,
@@ -213,7 +214,7 @@ fn within_savepoint<T>(
     result
 }
 
-/// Takes note of a verdict that cannot be recorded.
+/// Adds an outcome that cannot be recorded to the result.
 fn refuse(connection: &Connection, verdict: &Commit, error: &rusqlite::Error, recorded: &mut Recorded) {
     let advice = advice(connection, error);
     let text = |id: MailId, what: &str| {
@@ -249,7 +250,7 @@ fn refuse(connection: &Connection, verdict: &Commit, error: &rusqlite::Error, re
     }
 }
 
-/// Which originals keep a replacement from being done, if some do.
+/// Finds the originals that cannot be deleted, and so prevent a replacement.
 fn undeletable(connection: &Connection, replacement: &Replacement) -> Vec<MailId> {
     if connection.is_autocommit() || replacement.originals.len() == 1 {
         return Vec::new();
@@ -257,7 +258,7 @@ fn undeletable(connection: &Connection, replacement: &Replacement) -> Vec<MailId
     let is_undeletable = |id: &&MailId| {
         let tried: rusqlite::Result<bool> = within_savepoint(connection, || {
             delete(connection, **id)?;
-            // It is only tried.
+            // It was only an attempt: roll it back.
             Err(rusqlite::Error::StatementChangedRows(usize::MAX))
         });
         !matches!(tried, Err(rusqlite::Error::StatementChangedRows(usize::MAX)))
@@ -265,7 +266,7 @@ fn undeletable(connection: &Connection, replacement: &Replacement) -> Vec<MailId
     replacement.originals.iter().filter(is_undeletable).copied().collect()
 }
 
-/// Whom a mail is for, to be shown behind its id.
+/// Returns the recipient of a mail, to be shown after its id.
 fn recipient(connection: &Connection, id: MailId) -> String {
     let found = connection
         .prepare_cached("SELECT substr(mail_envelopeto, 1, 200) FROM outbox WHERE mail_id = ?1")

@@ -13,17 +13,17 @@ use super::error::InitError;
 use super::paths::{FileId, directory_of, with_suffix};
 use super::schema::SCHEMA;
 
-/// Only its owner may read and write a new database: it holds everybody's mail. SQLite gives the files that it keeps
-/// beside it the same rights, and where root creates them the same owner.
+/// Only its owner may read and write a new database, because it holds all users' mail. SQLite gives the files beside it the
+/// same permissions, and the same owner if root creates them.
 const OWNER_MODE: u32 = 0o600;
 
 /// The other programs of the suite reach the database by its group.
 const GROUP_MODE: u32 = 0o660;
 
-/// Names that are tried for the draft; those of earlier processes with the same id that were killed may be taken.
+/// Most names that are tried for the draft. Killed processes with the same id may have left some behind.
 const DRAFT_NAMES: u32 = 1000;
 
-/// What was created. Displayed, a sentence for the administrator.
+/// The database that was created. It displays as a sentence for the administrator.
 #[derive(Debug)]
 pub(crate) struct Created {
     path: PathBuf,
@@ -45,15 +45,14 @@ impl fmt::Display for Created {
     }
 }
 
-/// Creates a database of schema 9 that keeps a rollback journal, and gives it to `group` if there is one.
+/// Creates a database of schema 9 with a rollback journal, and gives it to `group` if it is given.
 ///
 /// A write-ahead log would be faster, but the suite's programs that go into the background open the database before they
 /// fork: the parent deletes the log when it exits, and what the child writes into it is lost.
 ///
-/// The file appears under its name complete or not at all: it is written under another name, and then linked to
-/// that name, which fails if the name is taken meanwhile. A run that is killed leaves at most that other name behind.
-/// Owner and rights are set by the descriptor with which the file was created, so whoever may write the directory
-/// cannot put another file in its place.
+/// The file appears under its name complete or not at all: it is written under another name, and then linked to its own,
+/// which fails if that exists by then. A run that is killed leaves at most that other name behind. Owner and permissions are
+/// set by the descriptor that created the file, so that a user who may write the directory cannot swap the file.
 pub(crate) fn initdb(path: &Path, group: Option<Gid>) -> Result<Created, InitError> {
     refuse_existing(path)?;
     let image =
@@ -84,8 +83,7 @@ pub(crate) fn initdb(path: &Path, group: Option<Gid>) -> Result<Created, InitErr
     })
 }
 
-/// Refuses a name that is taken, also by what an earlier database has left: SQLite would play a stale journal into
-/// the new file.
+/// Refuses a name that exists, and leftovers of an earlier database: SQLite would play a stale journal into the new file.
 fn refuse_existing(path: &Path) -> Result<(), InitError> {
     if fs::symlink_metadata(path).is_ok() {
         return Err(InitError::Exists(path.to_path_buf()));
@@ -99,7 +97,7 @@ fn refuse_existing(path: &Path) -> Result<(), InitError> {
     Ok(())
 }
 
-/// The octets of an empty database of schema 9. They are made in memory: there SQLite opens nothing by a name.
+/// Returns the octets of an empty database of schema 9. It is created in memory, where SQLite opens no file.
 fn image() -> rusqlite::Result<Vec<u8>> {
     let mut connection = Connection::open_in_memory()?;
     let transaction = connection.transaction()?;
@@ -109,14 +107,14 @@ fn image() -> rusqlite::Result<Vec<u8>> {
     Ok(image)
 }
 
-/// A file beside the database to be. Dropping it removes its own name.
+/// A file beside the future database. Dropping it removes its temporary name.
 struct Draft {
     name: PathBuf,
     file: File,
 }
 
 impl Draft {
-    /// Creates one under a name that is not taken.
+    /// Creates it under a name that does not exist.
     fn new(path: &Path) -> io::Result<Self> {
         let mut attempt = 0;
         loop {
@@ -131,7 +129,7 @@ impl Draft {
         }
     }
 
-    /// Gives the file its name, which fails if that is taken.
+    /// Gives the file its final name. Fails if that exists.
     fn publish(&self, path: &Path) -> io::Result<()> {
         fs::hard_link(&self.name, path)?;
         let linked = fs::symlink_metadata(path)?;

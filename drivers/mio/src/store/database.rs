@@ -23,26 +23,26 @@ use super::schema::verify;
 use super::stamps::{StampList, Stamps};
 use super::unsettled::Unsettled;
 
-/// How soon files are tried again that another process is about to make accessible.
+/// The pause before another attempt to open files that another process is about to make accessible.
 const ACCESS_PAUSE: Duration = Duration::from_millis(5);
 
-/// How long that may take: a few system calls of the other process.
+/// How long such attempts go on: the other process needs only a few system calls.
 const ACCESS_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long `check` waits for locks: somebody waits for its answer.
+/// How long `check` waits for locks: the user waits for its answer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Prepared statements to keep: more than there are different ones.
+/// Most prepared statements that are kept: more than there are different ones.
 const STATEMENT_CACHE_CAPACITY: usize = 32;
 
-/// Without this index, the failures of a mail are found by reading the whole faillog, also by SQLite itself whenever
-/// a mail is deleted.
+/// Without this index, finding the failures of a mail means reading the whole faillog, which SQLite itself also does
+/// whenever a mail is deleted.
 const CREATE_INDEX: &str = "CREATE INDEX IF NOT EXISTS dispatch_faillog_mail ON faillog (fail_mail)";
 
 /// A master database of schema 9 that is open for reading and writing. No transaction is open between two calls.
 #[derive(Debug)]
 pub(crate) struct Database {
-    /// Above the file, because it has to be closed first.
+    /// Declared before the file, because it must be closed first.
     pub(super) connection: Connection,
     file: Arc<DatabaseFile>,
     /// For large messages.
@@ -50,14 +50,14 @@ pub(crate) struct Database {
     /// Whether the index of the faillog is known to exist.
     pub(super) is_indexed: bool,
     must_reopen: bool,
-    /// The files of the write-ahead log, once it is known to have one.
+    /// The files of the write-ahead log, once the database is known to have one.
     log: Option<LogFiles>,
     pub(super) unsettled: Unsettled,
-    /// What the mail was that is being worked on.
+    /// The rows that are being worked on, as they were when they were read.
     pub(super) stamps: Stamps,
-    /// Of what was compared.
+    /// The digests of messages that were compared.
     pub(super) digests: Digests,
-    /// How often the database was opened anew: data versions of different connections cannot be compared.
+    /// How often the database was reopened: data versions of different connections cannot be compared.
     pub(super) generation: i64,
     /// The data version that was seen last.
     seen_version: i64,
@@ -66,9 +66,9 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens a database whose file this process has [locked](super::DatabaseLock), and rolls back what a program that was
-    /// killed has left half written. Gives up after `patience` if another program keeps it locked. To be called after
-    /// the process has become a daemon, because a connection must not be used on both sides of a fork.
+    /// Opens a database whose file this process has [locked](super::DatabaseLock), and rolls back what a killed program has
+    /// left half written. Gives up after `patience` if another program keeps it locked. To be called after the process has
+    /// become a daemon, because a connection must not be used on both sides of a fork.
     pub(crate) fn open(file: Arc<DatabaseFile>, patience: Duration) -> Result<Self, OpenError> {
         let mut database = Self::open_with(file, patience, Hurry::default())?;
         database.busy_timeout = BUSY_TIMEOUT;
@@ -77,7 +77,7 @@ impl Database {
         Ok(database)
     }
 
-    /// Opens a database that waits so long for locks of other processes, also later.
+    /// Opens a database that waits at most `busy_timeout` for locks of other processes, now and later.
     pub(super) fn open_with(
         file: Arc<DatabaseFile>,
         busy_timeout: Duration,
@@ -114,18 +114,18 @@ impl Database {
         })
     }
 
-    /// What makes this connection wait for locks no longer.
+    /// Returns the token that ends all waits of this connection for locks.
     pub(super) fn hurry(&self) -> Hurry {
         self.hurry.clone()
     }
 
-    /// The canonical name of the file.
+    /// Returns the canonical path of the file.
     pub(crate) fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// Makes sure that the connection is one to the files that have their names now. Files that were moved away are not
-    /// written to any more: nobody would ever see it.
+    /// Makes sure that the connection uses the files that have the names now. Files that were moved away are not written to
+    /// any more, because other programs no longer see them.
     pub(super) fn ensure_open(&mut self) -> Result<(), StoreError> {
         if let Some(lost) = self.loss() {
             if !self.must_reopen {
@@ -137,7 +137,7 @@ impl Database {
                 );
             }
             self.must_reopen = true;
-            self.unsettled.lose();
+            self.unsettled.note_loss();
         }
         if self.must_reopen {
             self.reopen()
@@ -146,14 +146,14 @@ impl Database {
         if self.unsettled.is_lost() {
             self.replay().map_err(|error| self.failed("record again what was recorded in", &error))?;
         }
-        // Another program may begin a log at any time.
+        // Another program may switch to a write-ahead log at any time.
         if self.log.is_none() && has_write_ahead_log(&self.connection).is_ok_and(|has_log| has_log) {
             self.log = LogFiles::of(self.path());
         }
         Ok(())
     }
 
-    /// One of the files that this connection uses, if its name leads to another one now, or to none.
+    /// Returns the path of a file that this connection uses but that was removed or replaced, if there is one.
     fn loss(&self) -> Option<PathBuf> {
         let path = self.path();
         if !self.file.is_in_place() {
@@ -168,7 +168,7 @@ impl Database {
             Arc::clone(&self.file)
         } else {
             let path = self.path();
-            // SQLite would play it into the other database.
+            // SQLite would play the log into the other database.
             if self.log.is_some_and(|log| log.has_content(path)) {
                 return Err(OpenError::ForeignLog(write_ahead_log(path)));
             }
@@ -186,8 +186,8 @@ impl Database {
         Ok(())
     }
 
-    /// Closes the connection, so that nothing of it is left when the next one is opened: within a process, SQLite lets
-    /// connections to one file share the index of its log. One to nothing takes its place until then.
+    /// Closes the connection before the next one is opened: within a process, SQLite lets connections to one file share the
+    /// index of its log. A connection to an empty database in memory takes its place until then.
     fn let_go(&mut self) -> Result<(), OpenError> {
         let failed = |error: rusqlite::Error| OpenError::from_sqlite(self.file.path(), &error);
         let nothing = Connection::open_in_memory().map_err(failed)?;
@@ -196,8 +196,8 @@ impl Database {
         Ok(())
     }
 
-    /// Keeps SQLite from copying a lost log into the database when the connection is closed: others may have written to the database
-    /// since it was lost, and to another log, which SQLite would delete.
+    /// Keeps SQLite from copying a lost log into the database when the connection is closed: other programs may have written
+    /// to the database since, and to a new log, which SQLite would delete.
     fn keep_lost_log_out(&self) {
         if self.loss().is_some()
             && let Err(error) =
@@ -210,25 +210,25 @@ impl Database {
         }
     }
 
-    /// Records anew what stood only in a log that is lost.
+    /// Records again what was only in a lost log.
     fn replay(&mut self) -> rusqlite::Result<()> {
         let generation = self.generation;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = version(&transaction, generation)?;
         self.unsettled.replay(&transaction, version)?;
         transaction.commit()?;
-        self.unsettled.replayed(self.log.is_some());
+        self.unsettled.note_replay(self.log.is_some());
         Ok(())
     }
 
-    /// Remembers what was recorded until it is in the database itself.
+    /// Remembers what was recorded, until the log is copied into the database.
     pub(super) fn remember(&mut self, commit: Commit, stamps: StampList) {
         if self.log.is_none() {
             return;
         }
         let version = self.seen_version ^ (self.generation << 32);
         self.unsettled.push(commit, stamps, version);
-        if let Err(error) = self.unsettled.settle(&self.connection) {
+        if let Err(error) = self.unsettled.checkpoint(&self.connection) {
             log::debug!(
                 "cannot copy the write-ahead log into the database {}: {error}",
                 self.path().display()
@@ -236,14 +236,13 @@ impl Database {
         }
     }
 
-    /// The sentence for an error of a request; `task` completes "cannot …".
+    /// Translates an error of a request; `task` completes "cannot …".
     pub(super) fn failed(&mut self, task: &str, error: &rusqlite::Error) -> StoreError {
         self.must_reopen |= needs_new_connection(error);
         store_error(&self.connection, self.file.path(), task, error)
     }
 
-    /// Creates the index of the faillog where it is missing, or says why that is left for later. It spares time, and nothing
-    /// else depends on it.
+    /// Creates the index of the faillog if it is missing, or warns that it will be created later. The index only saves time.
     pub(super) fn prepare_index(&mut self) {
         if !self.is_indexed {
             log::info!("creating an index of the faillog in the database {}", self.path().display());
@@ -256,8 +255,8 @@ impl Database {
         }
     }
 
-    /// Creates the index of the faillog where it is missing. Over a long faillog this takes its time, so it ends, without
-    /// a trace, as soon as somebody is in a [hurry](Self::hurry).
+    /// Creates the index of the faillog if it is missing. With a long faillog this takes long, so it stops, and changes
+    /// nothing, as soon as the [token](Self::hurry) is cancelled.
     pub(super) fn ensure_index(&mut self) -> rusqlite::Result<()> {
         if !self.is_indexed {
             interruptibly(&mut self.connection, &self.hurry, |connection| {
@@ -268,20 +267,20 @@ impl Database {
         Ok(())
     }
 
-    /// The data version as the core sees it, within the read transaction that is open, or now. What has changed before it
-    /// counts as seen.
+    /// Returns the data version for the core, and notes it as seen. Within an open read transaction, it is that of the
+    /// transaction.
     pub(super) fn see_version(&mut self) -> rusqlite::Result<i64> {
         self.seen_version = data_version(&self.connection)?;
         self.version()
     }
 
-    /// The data version, within the transaction that is open.
+    /// Returns the data version, within an open transaction.
     pub(super) fn version(&self) -> rusqlite::Result<i64> {
         version(&self.connection, self.generation)
     }
 
-    /// Whether another connection has written since this one looked last.
-    pub(super) fn changed_elsewhere(&mut self) -> bool {
+    /// Looks whether another connection has written since the last look.
+    pub(super) fn look_for_change(&mut self) -> bool {
         let (before, generation) = (self.seen_version, self.generation);
         if self.ensure_open().is_err() {
             return false;
@@ -296,13 +295,13 @@ impl Drop for Database {
     }
 }
 
-/// Whether a start would succeed on the database `path`, and what is odd about it. Creates and changes nothing, but for
-/// what SQLite keeps beside a database in WAL mode.
+/// Checks that a start would succeed on the database `path`, and returns a warning about it, if there is one. Creates and
+/// changes nothing, except what SQLite keeps beside a database in WAL mode.
 pub(crate) fn check(path: &Path) -> Result<Option<DatabaseWarning>, OpenError> {
     let file = DatabaseFile::open(path)?;
     file.ensure_writable()?;
     let path = file.path().to_path_buf();
-    // Before SQLite opens it.
+    // Closed before SQLite opens it.
     drop(file);
     DatabaseLock::check(&path)?;
     match connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY, CHECK_TIMEOUT, Hurry::default()) {
@@ -318,7 +317,7 @@ pub(crate) fn check(path: &Path) -> Result<Option<DatabaseWarning>, OpenError> {
     }
 }
 
-/// The octets of a text or blob; a number, which no column should hold, as SQLite would show it.
+/// Returns the octets of a text or blob. A number, which no column should hold, is shown as SQLite would.
 pub(super) fn octets(value: ValueRef<'_>) -> Option<Cow<'_, [u8]>> {
     match value {
         ValueRef::Null => None,
@@ -330,8 +329,8 @@ pub(super) fn octets(value: ValueRef<'_>) -> Option<Cow<'_, [u8]>> {
 
 /// Connects to a database and makes sure that it is one of schema 9.
 ///
-/// A process of root that opens the database makes the files beside it, and only then gives them to the owner of the
-/// database. Whoever comes in between cannot open them, and has to try again.
+/// If a process of root opens the database, it first creates the files beside it, and then gives them to the owner of the
+/// database. In between, other users cannot open them, and have to try again.
 fn connect(
     path: &Path,
     mode: OpenFlags,
@@ -361,11 +360,11 @@ fn connect_once(
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
     wait_for_locks(&mut connection, busy_timeout, hurry).map_err(failed)?;
     verify(&connection, path)?;
-    // Otherwise statements are compiled anew for other parameters, which costs more than most of them do. What all of them
-    // look for is an id, and that has one best way.
+    // Otherwise SQLite recompiles statements for other parameters, which costs more than running most of them. All of them
+    // look for an id, for which the plan is always the same.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
-    // A verdict is on the disk when its commit is answered, also in WAL mode (RFC 5321 section 6.1).
+    // An outcome is on the disk when its commit is answered, also in WAL mode (RFC 5321 section 6.1).
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     Ok(connection)
 }
@@ -376,7 +375,7 @@ fn has_index(connection: &Connection) -> rusqlite::Result<bool> {
         .exists([])
 }
 
-/// Changes whenever another connection has written, or the database was opened anew.
+/// Returns a number that changes whenever another connection has written, or the database was reopened.
 pub(super) fn version(connection: &Connection, generation: i64) -> rusqlite::Result<i64> {
     Ok((generation << 32) ^ data_version(connection)?)
 }

@@ -1,4 +1,4 @@
-//! The database as a file: that it is one, and that no other process works on it.
+//! The file of the database: checks that it is a database, and locks it against other processes.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
@@ -16,16 +16,16 @@ use super::paths::{FileId, access, directory_of};
 /// How every SQLite database begins.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Filesystems that make `flock` of the locks by which SQLite locks parts of a file, so that both would collide: NFS, three
-/// names of SMB, 9P, two of AFS, and Lustre (`f_type` of statfs(2)).
+/// Filesystems that implement `flock` by the same locks that SQLite uses for parts of a file, so that both would collide:
+/// NFS, three of SMB, 9P, two of AFS, and Lustre (`f_type` of statfs(2)).
 const WITHOUT_FLOCK: [u32; 8] =
     [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x5346_414f, 0x6b41_4653, 0x0bd0_0bd0];
 
 /// The file of a database that exists, open for reading.
 ///
-/// It is opened before SQLite opens the file, and closed after SQLite has closed it: POSIX drops all locks that a process has
-/// on a file as soon as the process closes any descriptor of it. For the same reason nothing else in this program opens
-/// the file while SQLite does.
+/// It is opened before SQLite opens the file, and closed after SQLite has closed it: when a process closes any descriptor of
+/// a file, POSIX drops all its locks on that file. For the same reason nothing else in this program opens the file while
+/// SQLite has it open.
 #[derive(Debug)]
 pub(crate) struct DatabaseFile {
     path: PathBuf,
@@ -33,7 +33,7 @@ pub(crate) struct DatabaseFile {
 }
 
 impl DatabaseFile {
-    /// Opens an existing database, after all symbolic links. Changes nothing.
+    /// Opens an existing database, and follows symbolic links. Changes nothing.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let unreadable = |source: io::Error| {
             if source.kind() == io::ErrorKind::NotFound {
@@ -46,7 +46,7 @@ impl DatabaseFile {
             return Err(OpenError::NotAFile(path.to_path_buf()));
         }
         let path = fs::canonicalize(path).map_err(unreadable)?;
-        // Should it be a fifo now, nobody waits for it.
+        // If it has become a named pipe meanwhile, opening it does not wait.
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
         let mut file = options.open(&path).map_err(unreadable)?;
@@ -59,23 +59,23 @@ impl DatabaseFile {
         }
     }
 
-    /// The canonical name of the file.
+    /// Returns the canonical path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the name still leads to this file.
+    /// Returns whether the path still leads to this file.
     pub(super) fn is_in_place(&self) -> bool {
         let found = FileId::of(&self.path).ok();
         found.is_some() && found == self.id()
     }
 
-    /// Not known from the beginning: where layers of filesystems lie over each other, the first write can change it.
+    /// Returns the file's id. It is not stored, because on an overlay filesystem the first write can change it.
     fn id(&self) -> Option<FileId> {
         self.file.metadata().ok().map(|metadata| FileId::from(&metadata))
     }
 
-    /// Whether this process may write the file, and the journal beside it.
+    /// Checks that this process may write the file, and the journal beside it.
     pub(crate) fn ensure_writable(&self) -> Result<(), OpenError> {
         if access(&self.path, AccessFlags::W_OK).is_err() {
             return Err(OpenError::ReadOnly(self.path.clone()));
@@ -87,8 +87,8 @@ impl DatabaseFile {
         Ok(())
     }
 
-    /// Keeps other processes off the file, whatever its name is for them: a hard link and a second mount have lock files of their
-    /// own. The lock lasts until this is dropped.
+    /// Locks the file itself, because a hard link or a second mount of it has another lock file. The lock lasts until this is
+    /// dropped.
     pub(super) fn lock(&self) -> Result<(), LockError> {
         let path = self.path.display();
         if !self.has_flock() {
@@ -115,7 +115,7 @@ impl DatabaseFile {
 
     fn has_flock(&self) -> bool {
         fstatfs(&self.file).map_or(true, |found| {
-            // A magic number has 32 bits, whatever its type is here.
+            // A magic number has 32 bits, though its type may be wider.
             u32::try_from(found.filesystem_type().0).is_ok_and(|kind| !WITHOUT_FLOCK.contains(&kind))
         })
     }

@@ -169,10 +169,10 @@ fn checking_changes_nothing() {
 fn another_file_that_has_taken_the_name_is_a_change() {
     let mut fixture = Fixture::with_journal_mode("DELETE");
     let other = Fixture::with_journal_mode("DELETE");
-    assert!(!fixture.database.changed_elsewhere());
+    assert!(!fixture.database.look_for_change());
     fs::rename(&other.path, &fixture.path).unwrap();
-    assert!(fixture.database.changed_elsewhere());
-    assert!(!fixture.database.changed_elsewhere());
+    assert!(fixture.database.look_for_change());
+    assert!(!fixture.database.look_for_change());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Digests of large messages, by which they are compared: what was read once for that is not read again, as long as nobody
-//! else writes to the database.
+//! Digests of large messages, by which they are compared. Each message is read only once for that, as long as no other program
+//! writes to the database.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ use sha2::{Digest as _, Sha256};
 use super::grouping::open_data;
 use super::pool::Pool;
 
-/// How many are kept: 64 octets each, with their keys.
+/// Most digests that are kept: about 64 octets each.
 const LIMIT: usize = 1 << 16;
 
-/// Nobody finds two messages that have equal ones, not even who writes both.
+/// A cryptographic digest, so that not even the author of two messages can give them equal ones.
 pub(super) type Digest = [u8; 32];
 
-/// What is known of the messages in one version of the database.
+/// The digests that are known of messages in one version of the database.
 #[derive(Debug, Default)]
 pub(super) struct Digests {
     version: Option<i64>,
     known: BTreeMap<MailId, Digest>,
-    /// Whether digests were lost since somebody waited for them last.
+    /// Whether digests were lost since a request last waited for them.
     are_lost: bool,
 }
 
 impl Digests {
-    /// Goes over to a version: whatever is known of another one is forgotten.
+    /// Switches to a version, and forgets the digests of another one.
     pub(super) fn turn_to(&mut self, version: i64) {
         if self.version.replace(version).is_some_and(|known| known != version) {
             self.are_lost |= !self.known.is_empty();
@@ -34,9 +34,9 @@ impl Digests {
         }
     }
 
-    /// Whether it is worth waiting until further messages are known: not if others write all the time, so that they are
-    /// forgotten again and again.
-    pub(super) fn may_wait(&mut self) -> bool {
+    /// Returns whether it is worth waiting for further digests, and counts as a wait. It is not if other programs write so
+    /// often that digests are lost again and again.
+    pub(super) fn begin_wait(&mut self) -> bool {
         !std::mem::take(&mut self.are_lost)
     }
 
@@ -44,7 +44,7 @@ impl Digests {
         self.known.get(&id).copied()
     }
 
-    /// The digest of a message that is longer than a chunk.
+    /// Reads the digest of a message that is longer than a chunk.
     pub(super) fn read(
         &mut self,
         connection: &Connection,

@@ -1,4 +1,4 @@
-//! What can be wrong with a database, in sentences for its administrator.
+//! Errors of a database, in sentences for its administrator.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ use super::paths::{access, directory_of};
 /// Why a database cannot be worked on.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// Nothing has this name.
+    /// No file has this name.
     #[error("there is no database {}; create it with the word initdb, or correct the directive `database`", .0.display())]
     Missing(PathBuf),
-    /// A directory, a device, a socket.
+    /// It is a directory, a device, a socket or the like.
     #[error("{} is not a regular file; correct the directive `database`", .0.display())]
     NotAFile(PathBuf),
     /// The file or a directory on the way to it cannot be read.
@@ -42,7 +42,7 @@ pub enum OpenError {
          give the user of this program the right to write it", .0.display()
     )]
     DirectoryReadOnly(PathBuf),
-    /// No SQLite file.
+    /// It is not an SQLite file.
     #[error("{} is not an SQLite database; correct the directive `database`, or create one under a new name with the word initdb", .0.display())]
     NotADatabase(PathBuf),
     /// SQLite says that it is corrupt.
@@ -53,7 +53,7 @@ pub enum OpenError {
         /// What SQLite says.
         text: String,
     },
-    /// It is a database, but no master database of schema 9.
+    /// It is a database, but not a master database of schema 9.
     #[error(
         "the database {} is not a master database of schema version 9: {found}; \
          correct the directive `database`, or create one under a new name with the word initdb", .path.display()
@@ -64,10 +64,10 @@ pub enum OpenError {
         /// What was found.
         found: String,
     },
-    /// A program was killed while it wrote, and this connection must not roll back what it has left.
+    /// A program was killed while it wrote, and this connection must not roll back its journal.
     #[error("a program was killed while it wrote to the database, and left the hot journal {}", .0.display())]
     HotJournal(PathBuf),
-    /// The same, but nobody who has no more rights than this process can roll it back.
+    /// A program was killed while it wrote, and this process has no right to roll back its journal.
     #[error(
         "the journal {} cannot be rolled back: {text}; a program that was killed while it wrote to the database left it; \
          give the user of this program the right to read, write and delete it", .journal.display()
@@ -115,7 +115,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// What an error of SQLite means for one who opens the database.
+    /// Translates an error of SQLite in opening the database.
     pub(super) fn from_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
         let journal = rollback_journal(path);
         let path = path.to_path_buf();
@@ -142,7 +142,7 @@ impl OpenError {
             }
             Some(ErrorCode::ReadOnly) => Self::ReadOnly(path),
             Some(ErrorCode::CannotOpen) => Self::Inaccessible { path, text },
-            // What SQLite cannot put beside the database on a full disk is an input and output error.
+            // If SQLite cannot create a file beside the database on a full disk, it reports an input and output error.
             Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull) => {
                 Self::Other { path, text: format!("its disk is full or fails ({text})") }
             }
@@ -154,13 +154,13 @@ impl OpenError {
 /// Why no database was created.
 #[derive(Debug, Error)]
 pub enum InitError {
-    /// Something has this name already, and is left as it is.
+    /// A file of this name exists already, and stays unchanged.
     #[error("{} already exists and stays unchanged; remove it, or name another database", .0.display())]
     Exists(PathBuf),
-    /// A journal without its database, which SQLite would play into the new one.
+    /// There is a journal without its database, which SQLite would play into the new one.
     #[error("{} was left behind by an earlier database; remove it first", .0.display())]
     Leftover(PathBuf),
-    /// The user who creates it may not.
+    /// The user of this process may not create it.
     #[error(
         "the database {} cannot be created: the user {user} may not write its directory, where SQLite keeps the \
          journal too; give the directory to that user", .path.display()
@@ -168,7 +168,7 @@ pub enum InitError {
     DirectoryReadOnly {
         /// The database to be.
         path: PathBuf,
-        /// The user whom the daemon will run as.
+        /// The user that the daemon will run as.
         user: String,
     },
     /// A file operation failed.
@@ -192,7 +192,7 @@ pub enum InitError {
 }
 
 impl InitError {
-    /// What an error of the system means for one who creates a database.
+    /// Translates an error of the system in creating a database.
     pub(super) fn from_io(path: &Path, action: &'static str, source: io::Error) -> Self {
         let path = path.to_path_buf();
         if source.kind() == io::ErrorKind::AlreadyExists {
@@ -207,11 +207,11 @@ impl InitError {
     }
 }
 
-/// What kind of trouble an error of SQLite is.
+/// Classifies an error of SQLite.
 pub(super) fn trouble(connection: &Connection, error: &rusqlite::Error) -> StoreTrouble {
     let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
     match error.sqlite_error_code() {
-        // Values that are not of the type or length that they should be, and statements that have not changed what they should.
+        // Values of an unexpected type or length, and statements that did not change what they should.
         None => StoreTrouble::Impossible,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreTrouble::Busy,
         // SQLite says the same when it has no id left for a new row.
@@ -232,15 +232,15 @@ pub(super) fn trouble(connection: &Connection, error: &rusqlite::Error) -> Store
             | ErrorCode::TypeMismatch
             | ErrorCode::ParameterOutOfRange,
         ) => StoreTrouble::Impossible,
-        // A statement that fails by itself: a trigger that names a table that is gone, or computes beyond the range of numbers.
+        // The statement itself fails: for example, a trigger names a missing table, or a number overflows.
         _ if extended & 0xff == SQLITE_ERROR => StoreTrouble::Impossible,
         _ => StoreTrouble::Other,
     }
 }
 
-/// Whether no new row can get an id that is above all others, as `AUTOINCREMENT` wants it.
+/// Returns whether no new row can get an id above all others, as `AUTOINCREMENT` requires.
 pub(super) fn ids_are_used_up(connection: &Connection) -> bool {
-    // Without `AUTOINCREMENT` there may be no such table, and then ids are never used up.
+    // Without `AUTOINCREMENT` the table `sqlite_sequence` may not exist, and then ids are never used up.
     let last: rusqlite::Result<i64> = connection
         .prepare_cached(
             "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0), \
@@ -250,7 +250,7 @@ pub(super) fn ids_are_used_up(connection: &Connection) -> bool {
     last.is_ok_and(|last| last == i64::MAX)
 }
 
-/// What to do where the database refuses something for one row.
+/// Says what to do if the database refuses a change of one row.
 pub(super) fn advice(connection: &Connection, error: &rusqlite::Error) -> &'static str {
     match (trouble(connection, error), error.sqlite_error_code()) {
         (StoreTrouble::Impossible, Some(ErrorCode::DiskFull)) => {
@@ -270,7 +270,7 @@ pub(super) fn advice(connection: &Connection, error: &rusqlite::Error) -> &'stat
     }
 }
 
-/// What an error of SQLite means for a request; `task` completes "cannot …".
+/// Translates an error of SQLite in answering a request; `task` completes "cannot …".
 pub(super) fn store_error(
     connection: &Connection,
     path: &Path,
@@ -297,7 +297,7 @@ pub(super) fn store_error(
     StoreError { trouble: trouble(connection, error), text }
 }
 
-/// Whether a connection that has said this is better opened anew.
+/// Returns whether the connection should be reopened after this error.
 pub(super) fn needs_new_connection(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),

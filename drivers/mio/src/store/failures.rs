@@ -1,4 +1,4 @@
-//! What the faillog says of a mail, as the view `outbound` counts it.
+//! Counts the faillog rows of a mail, as the view `outbound` does.
 
 use cmail_delivery::outbox::{FailState, MailId, Row};
 use cmail_delivery::time::UnixTime;
@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::number;
 
-/// What the view `outbound` says of a mail's faillog rows. `fail_time` is text, of which the view takes the greatest;
-/// who computes with it gets the number that SQLite makes of it. `total` is a `sum` that cannot overflow.
+/// SQL: the columns of the view `outbound` about a mail's faillog rows. `fail_time` is text, and the view takes the greatest
+/// one as text; SQLite then converts it to a number. `total` is a `sum` that cannot overflow.
 macro_rules! fail_columns {
     () => {
         concat!(
@@ -21,17 +21,17 @@ macro_rules! fail_columns {
     };
 }
 
-/// The most digits of a number that has no other way to be written, and fits into an `i64`.
+/// The most digits of a number that surely fits into an `i64`.
 const DIGITS_LIMIT: usize = 18;
 
-/// How a mail has failed, whether it exists or not.
+/// Reads the failures of a mail, even if it does not exist.
 fn failures(connection: &Connection, id: MailId) -> rusqlite::Result<FailState> {
     connection
         .prepare_cached(concat!("SELECT ", fail_columns!(), " FROM faillog WHERE fail_mail = ?1"))?
         .query_row([id.0], |row| fail_state(row, id))
 }
 
-/// How a mail has failed, if it exists.
+/// Reads the failures of a mail, if it exists.
 pub(super) fn failures_of_existing(
     connection: &Connection,
     id: MailId,
@@ -46,14 +46,14 @@ pub(super) fn failures_of_existing(
         .optional()
 }
 
-/// Lets a row tell how it has failed.
+/// Adds its failures to a row.
 pub(super) fn add_own_failures(connection: &Connection, row: &mut Row) -> rusqlite::Result<()> {
     apply(row, failures(connection, row.id)?);
     Ok(())
 }
 
-/// Adds to `rows`, which follow each other, how they have failed. One pass over the faillog of their range, so that mail
-/// which never failed costs nothing.
+/// Adds their failures to `rows`, which are in the order of their ids. One pass over the faillog of their range, so that mail
+/// without failures costs nothing.
 pub(super) fn add_failures(connection: &Connection, rows: &mut [Row]) -> rusqlite::Result<()> {
     let ([Row { id: first, .. }, ..], [.., Row { id: last, .. }]) = (&*rows, &*rows) else { return Ok(()) };
     let mut statement = connection.prepare_cached(concat!(
@@ -67,7 +67,7 @@ pub(super) fn add_failures(connection: &Connection, rows: &mut [Row]) -> rusqlit
     let mut rows = rows.iter_mut().peekable();
     let mut counted: Option<(&mut Row, Tally)> = None;
     while let Some(failure) = found.next()? {
-        // No mail has an id that is not an integer.
+        // Ids of mail are integers.
         let Ok(id) = failure.get_ref(0)?.as_i64() else { continue };
         if counted.as_ref().is_none_or(|(row, _)| row.id.0 != id) {
             write_down(connection, counted.take())?;
@@ -86,21 +86,21 @@ fn write_down(connection: &Connection, counted: Option<(&mut Row, Tally)>) -> ru
     let Some((row, tally)) = counted else { return Ok(()) };
     let state = match tally.state(row.id) {
         Some(state) => state,
-        // Hardly ever; without the index it reads the whole faillog.
+        // This is rare. Without the index it reads the whole faillog.
         None => failures(connection, row.id)?,
     };
     apply(row, state);
     Ok(())
 }
 
-/// Writes down in a row how it has failed.
+/// Stores the failures in a row.
 fn apply(row: &mut Row, state: FailState) {
     row.fail_count = state.fail_count;
     row.last_try = state.last_try;
     row.fatal = state.fatal;
 }
 
-/// `fail_columns`.
+/// Converts the columns of `fail_columns`.
 fn fail_state(row: &rusqlite::Row<'_>, id: MailId) -> rusqlite::Result<FailState> {
     Ok(FailState {
         id,
@@ -110,13 +110,13 @@ fn fail_state(row: &rusqlite::Row<'_>, id: MailId) -> rusqlite::Result<FailState
     })
 }
 
-/// The failures of one mail, counted without SQLite, which needs several times as long for that. It is done only where
-/// all of them are written as the programs of the suite write them; all else is left to SQLite.
+/// Counts the failures of one mail without SQLite, which would take several times as long. It can do so only if all of them
+/// have the form in which the programs of the suite write them; others are left to SQLite.
 #[derive(Default)]
 struct Tally {
     count: u32,
     last_try: i64,
-    /// The length of all times: those of one length are ordered as texts as they are as numbers.
+    /// The length of all times: texts of one length have the same order as their numbers.
     digits: Option<usize>,
     fatal: bool,
     is_odd: bool,

@@ -52,17 +52,17 @@ impl Fixture {
         Self { directory, path, database, other }
     }
 
-    /// What the other program writes.
+    /// Lets the other program write.
     pub(super) fn execute(&self, sql: &str, params: impl Params) {
         self.other.execute(sql, params).unwrap();
     }
 
-    /// What the other program tries to write.
+    /// Lets the other program try to write.
     pub(super) fn execute_ignoring_errors(&self, sql: &str) {
         let _ = self.other.execute_batch(sql);
     }
 
-    /// A mail that the other program has queued, with its data as text.
+    /// Lets the other program queue a mail, with its data as text.
     pub(super) fn mail(&self, sender: Option<&str>, recipient: &str, data: &[u8]) -> MailId {
         self.execute(
             "INSERT INTO outbox (mail_envelopefrom, mail_envelopeto, mail_data) VALUES (?1, ?2, CAST(?3 AS TEXT))",
@@ -71,7 +71,7 @@ impl Fixture {
         MailId(self.other.last_insert_rowid())
     }
 
-    /// A number that the other program finds.
+    /// Returns a number that the other program reads.
     pub(super) fn number(&self, sql: &str) -> i64 {
         self.other.query_row(sql, [], |row| row.get(0)).unwrap()
     }
@@ -85,12 +85,12 @@ impl Fixture {
     }
 }
 
-/// Opens a database that waits so long for locks.
+/// Opens a database that waits at most `busy_timeout` for locks.
 pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Database, OpenError> {
     Database::open_with(Arc::new(DatabaseFile::open(path)?), busy_timeout, Hurry::default())
 }
 
-/// Runs `test` in a thread that has no rights to the files of others, also if the process is root's.
+/// Runs `test` in a thread without rights to other users' files, even if the process runs as root.
 pub(super) fn without_privileges(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         scope.spawn(|| {

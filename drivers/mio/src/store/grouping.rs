@@ -1,5 +1,5 @@
-//! Puts rows of one message together: equal sender and equal data. Their first chunks are compared octet by octet, what comes
-//! after by its digest.
+//! Groups rows of one message: equal sender and equal data. The first chunk is compared octet by octet, larger messages also
+//! by their digests.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::{ControlFlow, Range};
@@ -16,21 +16,21 @@ use super::pool::Pool;
 use super::rows::{self, Found};
 use super::stamps::{Stamp, StampList, digest};
 
-/// How much one request reads to compare messages, beside their first chunks. Reading it takes a tenth of a second, for which
-/// all others wait; who would have to be compared beyond that waits for another request.
+/// How much one request reads to compare messages, besides their first chunks. That takes a tenth of a second, during which
+/// other requests wait; messages beyond that are left to another request.
 const COMPARED_LIMIT_OCTETS: u64 = 64 * 1024 * 1024;
 
-/// How much may come together.
+/// The limits of grouping.
 pub(super) struct Limits {
-    /// Most groups; there is one in any case.
+    /// Most groups; one is always made.
     pub(super) groups: usize,
     /// Most rows of one group.
     pub(super) recipients: usize,
-    /// Most octets of all groups' heads together; the first group's is read in any case.
+    /// Most octets of all groups' heads together; the first group's is always read.
     pub(super) budget_octets: usize,
-    /// Messages up to this size are read whole, of larger ones the first [`DATA_CHUNK_OCTETS`].
+    /// Messages up to this size are read whole; of larger ones the first [`DATA_CHUNK_OCTETS`].
     pub(super) whole_octets: u64,
-    /// Whether more is read of larger ones if it takes that to find the end of their header section.
+    /// Whether to read more of larger ones, up to the end of their header section.
     pub(super) wants_header: bool,
 }
 
@@ -43,12 +43,12 @@ pub(super) struct Group {
     pub(super) head: Bytes,
 }
 
-/// The rows that exist, in the order of their ids' first appearance.
+/// The result of grouping. Rows are in the order in which their ids appear first; missing rows are left out.
 pub(super) struct Grouped {
     pub(super) groups: Vec<Group>,
-    /// Those that went beyond the limits.
+    /// Rows that exceeded the limits.
     pub(super) left_over: Vec<LeftOver>,
-    /// Whether some of them may belong to the groups, but could not be compared any more.
+    /// Whether some of them may belong to the groups, but were not compared any more.
     pub(super) is_partly_compared: bool,
     /// Of all rows in groups.
     pub(super) stamps: StampList,
@@ -78,7 +78,7 @@ pub(super) fn group(
     let mut seen = HashSet::new();
     let mut texts = rows::texts();
     for id in ids {
-        // A row that is named twice is still one recipient.
+        // An id that is given twice is still one recipient.
         if !seen.insert(*id) {
             continue;
         }
@@ -90,15 +90,15 @@ pub(super) fn group(
     Ok(Grouped { groups, left_over, is_partly_compared, stamps })
 }
 
-/// What can be known of a message without reading it.
+/// What is known of a message without reading its data: sender and length.
 type Outline = (Option<Bytes>, u64);
 
 /// Whether a message belongs to a group.
 enum Fit {
-    /// To this one.
+    /// It belongs to the group at this index.
     Group(usize),
     NoGroup,
-    /// That cannot be found out any more by this request.
+    /// This request has no budget left to find out.
     Unknown,
 }
 
@@ -108,8 +108,8 @@ struct Grouper<'a> {
     digests: &'a mut Digests,
     limits: &'a Limits,
     groups: Vec<Group>,
-    /// Groups that take more rows. Those of one outline are compared one by one: messages that are not equal
-    /// differ early, mostly, and all heads together keep to the budget.
+    /// Groups with room for more rows. Those of one outline are compared one by one: different messages usually differ early,
+    /// and all heads together keep to the budget.
     open: HashMap<Outline, Vec<usize>>,
     head_octets: usize,
     is_partly_compared: bool,
@@ -118,7 +118,7 @@ struct Grouper<'a> {
 }
 
 impl Grouper<'_> {
-    /// How long a message may be to come with its row.
+    /// Returns how long a message may be to be read together with its row.
     fn room(&self) -> usize {
         let whole = usize::try_from(self.limits.whole_octets).unwrap_or(usize::MAX).min(DATA_CHUNK_OCTETS);
         if self.groups.is_empty() {
@@ -130,7 +130,7 @@ impl Grouper<'_> {
         whole.min(self.limits.budget_octets.saturating_sub(self.head_octets))
     }
 
-    /// Adds a row to the group of its message, or to a new one. Returns it if the limits have no room for that.
+    /// Adds a row to the group of its message, or to a new one. Returns the row if the limits leave no room for it.
     fn add(&mut self, found: Found) -> rusqlite::Result<Option<LeftOver>> {
         let Found { mut row, submission, data } = found;
         let head_length = self.head_length(row.data_octets);
@@ -138,7 +138,7 @@ impl Grouper<'_> {
             || (self.groups.len() < self.limits.groups
                 && self.head_octets.saturating_add(head_length) <= self.limits.budget_octets);
         let outline = (row.sender.clone(), row.data_octets);
-        // Without room, only a row that may belong to a group is worth reading.
+        // Without room for a new group, only a row that may belong to an existing one is worth reading.
         let id = row.id;
         if !has_room && !self.open.contains_key(&outline) {
             return Ok(Some(LeftOver { id, message: None }));
@@ -197,7 +197,7 @@ impl Grouper<'_> {
         }
     }
 
-    /// Looks for the group of a message, which begins like this.
+    /// Finds the group of a message that begins with `first`.
     fn find(&mut self, outline: &Outline, id: MailId, first: &Bytes) -> rusqlite::Result<Fit> {
         let candidates = self.open.get(outline).cloned().unwrap_or_default();
         let (_, data_octets) = outline;
@@ -210,7 +210,7 @@ impl Grouper<'_> {
             if first.len() as u64 == *data_octets {
                 return Ok(Fit::Group(index));
             }
-            // What is too long to be compared goes by itself.
+            // Messages that are too long to be compared get a group each.
             if *data_octets > COMPARED_LIMIT_OCTETS {
                 continue;
             }
@@ -224,19 +224,19 @@ impl Grouper<'_> {
         Ok(Fit::NoGroup)
     }
 
-    /// The digest of a message, if it is known or may still be read.
+    /// Returns the digest of a message, if it is known or there is budget to read it.
     fn digest(&mut self, id: MailId, data_octets: u64) -> rusqlite::Result<Option<Digest>> {
         if let Some(known) = self.digests.get(id) {
             return Ok(Some(known));
         }
-        if !self.may_compare(data_octets) {
+        if !self.take_budget(data_octets) {
             return Ok(None);
         }
         self.digests.read(self.connection, self.pool, id).map(Some)
     }
 
-    /// Whether so much more may be read to compare, which counts then.
-    fn may_compare(&mut self, octets: u64) -> bool {
+    /// Takes octets from the budget for comparing, and returns whether it had so many.
+    fn take_budget(&mut self, octets: u64) -> bool {
         let compared_octets = self.compared_octets.saturating_add(octets);
         let may = compared_octets <= COMPARED_LIMIT_OCTETS;
         if may {
@@ -245,13 +245,13 @@ impl Grouper<'_> {
         may
     }
 
-    /// How much of a message is needed that begins like this.
+    /// Returns how much is needed of a message that begins with `first`.
     fn needed_length(&self, first: &[u8], data_octets: u64) -> usize {
         let needed = needed_octets(first, data_octets, self.limits.whole_octets);
         usize::try_from(needed).unwrap_or(usize::MAX)
     }
 
-    /// How much of a message is read, where its beginning is enough.
+    /// Returns how much of a message is read where its beginning is enough.
     fn head_length(&self, data_octets: u64) -> usize {
         let is_whole = data_octets <= self.limits.whole_octets;
         let limit = if is_whole { data_octets } else { data_octets.min(DATA_CHUNK_OCTETS as u64) };
@@ -259,7 +259,7 @@ impl Grouper<'_> {
     }
 }
 
-/// At most `limit` octets from `offset` on of a mail's data, which is known to be `data_octets` long.
+/// Reads at most `limit` octets from `offset` on of a mail's data, which is known to be `data_octets` long.
 pub(super) fn read(
     connection: &Connection,
     id: MailId,
@@ -272,7 +272,7 @@ pub(super) fn read(
     if count == 0 {
         return Ok(Bytes::new());
     }
-    // A small value stands in the row itself, or nearly so, and this way it may be of any type.
+    // A small value is in or near the row itself, and this way it may be of any type.
     if end <= DATA_CHUNK_OCTETS {
         let mut statement = connection.prepare_cached("SELECT mail_data FROM outbox WHERE mail_id = ?1")?;
         return statement.query_row([id.0], |row| {
@@ -285,8 +285,8 @@ pub(super) fn read(
     Ok(buffer.into())
 }
 
-/// Gives the octets of a range of a mail's data, which is known to be `data_octets` long, to `take` in chunks, until it says
-/// that it wants no more.
+/// Reads a range of a mail's data, which is known to be `data_octets` long, and passes it to `take` in chunks, until that
+/// breaks.
 pub(super) fn read_chunks(
     connection: &Connection,
     pool: &Pool,
@@ -301,13 +301,13 @@ pub(super) fn read_chunks(
         return Ok(());
     }
     if position(data_octets) <= DATA_CHUNK_OCTETS {
-        // There is nothing more to be read, whatever it says.
+        // There is nothing more to read, even if `take` continues.
         let _ = take(read(connection, id, data_octets, begin, end - begin)?);
         return Ok(());
     }
     let data = open_data(connection, id)?;
-    // SQLite would find the way from page to page itself, but takes each of them into its cache for that. What is read goes
-    // past the cache, and costs a quarter.
+    // SQLite could skip to the range itself, but would take each page into its cache for that. Reads bypass the cache, and
+    // cost a quarter.
     let mut skipped = pool.take();
     for offset in (0..begin).step_by(DATA_CHUNK_OCTETS) {
         let count = DATA_CHUNK_OCTETS.min(begin - offset);

@@ -1,4 +1,4 @@
-//! What SQLite keeps beside a database, as far as its administrator has to know.
+//! The files that SQLite keeps beside a database, and warnings about them.
 
 use std::fmt;
 use std::fs;
@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::paths::{FileId, access, directory_of, with_suffix};
 
-/// What is odd about a database that can be worked on. Displayed, a sentence that says what to do.
+/// A warning about a usable database. It displays as a sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DatabaseWarning {
     /// A program was killed in the middle of a transaction.
@@ -18,7 +18,7 @@ pub(crate) enum DatabaseWarning {
         /// The database.
         path: PathBuf,
     },
-    /// The suite's programs lose mail on it.
+    /// It has a write-ahead log, with which the suite's programs lose mail.
     WriteAheadLog {
         /// The database.
         path: PathBuf,
@@ -45,8 +45,8 @@ impl fmt::Display for DatabaseWarning {
     }
 }
 
-/// The files of a write-ahead log, as a connection has opened them. SQLite keeps them for as long as there is a connection,
-/// so they are only gone if somebody else has removed or replaced them.
+/// The files of a write-ahead log, as a connection has opened them. SQLite keeps them while a connection is open, so if they
+/// are gone, another program has removed or replaced them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogFiles {
     log: FileId,
@@ -54,53 +54,53 @@ pub(super) struct LogFiles {
 }
 
 impl LogFiles {
-    /// Those that are beside the database now; none if it has none.
+    /// Returns the files that are beside the database now; `None` if one is missing.
     pub(super) fn of(database: &Path) -> Option<Self> {
         let log = FileId::of(&write_ahead_log(database)).ok()?;
         Some(Self { log, index: FileId::of(&log_index(database)).ok()? })
     }
 
-    /// One of them that is not beside the database any more.
+    /// Returns the path of one that is no longer beside the database, if there is one.
     pub(super) fn loss(&self, database: &Path) -> Option<PathBuf> {
         let files = [(self.log, write_ahead_log(database)), (self.index, log_index(database))];
         files.into_iter().find(|(id, path)| FileId::of(path).ok() != Some(*id)).map(|(_, path)| path)
     }
 
-    /// Whether the log is still beside the database, and something is in it.
+    /// Returns whether the log is still beside the database and not empty.
     pub(super) fn has_content(&self, database: &Path) -> bool {
         let found = fs::metadata(write_ahead_log(database));
         found.is_ok_and(|found| FileId::from(&found) == self.log && found.len() > 0)
     }
 }
 
-/// The write-ahead log of a database, whether it exists or not.
+/// Returns the path of a database's write-ahead log.
 pub(super) fn write_ahead_log(database: &Path) -> PathBuf {
     with_suffix(database, "-wal")
 }
 
-/// The index of its write-ahead log, which the connections share as memory.
+/// Returns the path of the index of a database's write-ahead log, which connections share as memory.
 fn log_index(database: &Path) -> PathBuf {
     with_suffix(database, "-shm")
 }
 
-/// The rollback journal of a database, whether it exists or not.
+/// Returns the path of a database's rollback journal.
 pub(super) fn rollback_journal(database: &Path) -> PathBuf {
     with_suffix(database, "-journal")
 }
 
-/// Whether a connection has found a write-ahead log. To be called after it has read.
+/// Returns whether a connection uses a write-ahead log. Valid after it has read.
 pub(super) fn has_write_ahead_log(connection: &Connection) -> rusqlite::Result<bool> {
     let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
     Ok(mode == "wal")
 }
 
-/// Whether this process may roll a journal back, which ends with its deletion. A journal that does not exist is no obstacle.
+/// Returns whether this process may roll back a journal, which ends with its deletion. True if there is no journal.
 pub(super) fn may_roll_back(journal: &Path) -> bool {
     let Ok(metadata) = fs::symlink_metadata(journal) else { return true };
     access(journal, AccessFlags::R_OK | AccessFlags::W_OK).is_ok() && may_delete(metadata.uid(), journal)
 }
 
-/// Whether this process may delete a file of that owner. In a sticky directory, not everyone who may write it may.
+/// Returns whether this process may delete a file of `owner`. In a sticky directory, the right to write is not enough.
 fn may_delete(owner: u32, path: &Path) -> bool {
     const STICKY: u32 = 0o1000;
     let directory = directory_of(path);

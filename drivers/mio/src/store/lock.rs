@@ -1,4 +1,4 @@
-//! Only one process works on a database at a time (`CONTRACT.md` section 4).
+//! The lock that lets only one process work on a database at a time.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -16,10 +16,10 @@ use thiserror::Error;
 use super::database_file::DatabaseFile;
 use super::paths::{FileId, access, with_suffix};
 
-/// How often a lock file is read that does not name a living process: its holder may be about to write its id.
+/// How often a lock file that names no living process is read: its holder may be about to write its id.
 const HOLDER_ATTEMPTS: u32 = 20;
 
-/// How long is waited between two such attempts.
+/// The pause between two such attempts.
 const HOLDER_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why the lock was not taken.
@@ -33,13 +33,13 @@ pub enum LockError {
         /// The process.
         pid: i32,
     },
-    /// Another process has it, which cannot be named from here.
+    /// Another process has it, whose id cannot be found out.
     #[error("another process works on the database {} already; stop it first", .path.display())]
     HeldByUnknown {
         /// The database.
         path: PathBuf,
     },
-    /// The lock file is something else.
+    /// The lock file is not a regular file with a single name.
     #[error("{} should be the lock file of the database, but is not a regular file with a single name; remove it", .0.display())]
     NotALockFile(PathBuf),
     /// The lock file cannot be used.
@@ -66,12 +66,12 @@ impl LockError {
     }
 }
 
-/// The right to work on a database, held until it is dropped or the process ends in whatever way.
+/// The right to work on a database. It ends when this is dropped, or when the process ends or is killed.
 ///
-/// It is a lock on the file `<database>.dispatch-lock`, beside the database as its name is after all symbolic links,
-/// and it belongs to the open file: a child process inherits it by fork and keeps it when its parent ends. The file
-/// stays behind, since removing it would let two processes lock two files of that name. The [`DatabaseFile`] is locked as
-/// well, because the same file may have several names.
+/// It is a lock on the file `<database>.dispatch-lock` beside the database (after its symbolic links are followed), and it
+/// belongs to the open file: a child process inherits it by fork and keeps it when its parent ends. The file is never
+/// removed, because then two processes could lock two files of that name. The [`DatabaseFile`] is locked as well, because
+/// the same file may have several names.
 #[derive(Debug)]
 pub(crate) struct DatabaseLock {
     file: File,
@@ -79,14 +79,14 @@ pub(crate) struct DatabaseLock {
 }
 
 impl DatabaseLock {
-    /// Takes the lock, without waiting for it, and locks the database too. The lock file gets the rights and the owner of the
-    /// database, so that the lock can be taken again after privileges are dropped.
+    /// Takes the lock, without waiting for it, and locks the database too. The lock file gets the permissions and the owner of
+    /// the database, so that the lock can be taken again after privileges are dropped.
     pub(crate) fn acquire(database: &DatabaseFile) -> Result<Self, LockError> {
         let path = lock_file_of(database.path());
         let failed = |source| LockError::Io { path: path.clone(), source };
         let file = open_lock_file(database.path(), &path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
-        // Whoever may write the directory must not make this program write somewhere else.
+        // A user who may write the directory must not make this program write to another file.
         if !metadata.is_file() || metadata.nlink() != 1 {
             return Err(LockError::NotALockFile(path));
         }
@@ -110,7 +110,7 @@ impl DatabaseLock {
         Ok(lock)
     }
 
-    /// Whether the lock file of a database could be used, if it was free. Creates nothing.
+    /// Checks that the lock file of a database could be used if it were free. Creates nothing.
     pub(crate) fn check(database: &Path) -> Result<(), LockError> {
         let path = lock_file_of(database);
         match std::fs::symlink_metadata(&path) {
@@ -151,7 +151,7 @@ fn open_lock_file(database: &Path, path: &Path) -> io::Result<File> {
             Err(error) => return Err(error),
             Ok(file) => {
                 let model = std::fs::metadata(database)?;
-                // Its owner has to be able to write it even where the database cannot be written for now.
+                // Its owner must be able to write it even if the database is read-only for now.
                 let mode = (model.mode() & 0o666) | Mode::S_IRUSR.bits() | Mode::S_IWUSR.bits();
                 file.set_permissions(Permissions::from_mode(mode))?;
                 if Uid::effective().is_root() {
@@ -167,14 +167,14 @@ fn lock_file_of(database: &Path) -> PathBuf {
     with_suffix(database, ".dispatch-lock")
 }
 
-/// The process that has locked a file by `flock`, as far as the system tells: not if it belongs to another container.
+/// Returns the process that has locked a file by `flock`; `None` if the system does not show it, as in another container.
 pub(super) fn flock_holder(id: FileId) -> Option<i32> {
     let place = format!("{:02x}:{:02x}:{}", major(id.device), minor(id.device), id.inode);
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     locks.lines().find_map(|line| holder_in(line, &place))
 }
 
-/// The process that a line of `/proc/locks` names, such as `1: FLOCK  ADVISORY  WRITE 4711 fd:01:131 0 EOF`.
+/// Returns the process that a line of `/proc/locks` names, such as `1: FLOCK  ADVISORY  WRITE 4711 fd:01:131 0 EOF`.
 fn holder_in(line: &str, place: &str) -> Option<i32> {
     let words: Vec<&str> = line.split_whitespace().collect();
     match words[..] {
@@ -183,7 +183,7 @@ fn holder_in(line: &str, place: &str) -> Option<i32> {
     }
 }
 
-/// The living process that the lock file names.
+/// Returns the living process that the lock file names.
 fn holder(path: &Path) -> Option<i32> {
     let mut text = String::new();
     File::open(path).ok()?.take(32).read_to_string(&mut text).ok()?;

@@ -1,4 +1,4 @@
-//! Requests that read mail data: claims, pieces, and what bounces are made of.
+//! Answers requests that read mail: claims, recalls, mail data, and failed mail for bounces.
 
 use std::ops::ControlFlow;
 
@@ -20,17 +20,18 @@ use super::read_ahead::{Order, Piece, Rest, has_room};
 use super::rows::{self, Found, beginning, limited, number};
 use super::stamps::{Stamp, StampList};
 
-/// Of a longer faillog, only so many rows are returned, the latest ones.
+/// Most faillog rows that are returned for a mail: the latest ones.
 const ATTEMPT_LIMIT: usize = 100;
-/// So many of all mails of a request together, each of which may have a text of 4 KiB; but of each mail [`ATTEMPT_LEAST`].
+/// Most faillog rows for all mails of a request together, because each may have a text of 4 KiB.
 const ATTEMPTS_LIMIT: usize = 10_000;
+/// The faillog rows that each mail may have all the same.
 const ATTEMPT_LEAST: usize = 10;
 
-/// How many chunks of a piece are handed over together.
+/// How many chunks are handed over together.
 const PART_CHUNKS: usize = 16;
 
-/// Answers [`StoreRequest::Claim`](cmail_delivery::outbox::StoreRequest::Claim). To be called, like everything here, within a
-/// read transaction.
+/// Answers [`StoreRequest::Claim`](cmail_delivery::outbox::StoreRequest::Claim). To be called within a read transaction, like
+/// all functions of this module.
 pub(super) fn claim(
     connection: &Connection,
     pool: &Pool,
@@ -72,7 +73,7 @@ pub(super) fn recall(connection: &Connection, ids: &[MailId]) -> rusqlite::Resul
     Ok((rows, stamps))
 }
 
-/// At most `limit` octets of a mail's data, no more than one chunk.
+/// Reads at most `limit` octets of a mail's data, and at most one chunk.
 pub(super) fn read_data(
     connection: &Connection,
     pool: &Pool,
@@ -86,8 +87,8 @@ pub(super) fn read_data(
     Ok(piece.chunks.into_iter().next().unwrap_or_default())
 }
 
-/// Reads a piece of a mail's data within one opening of it, and hands over all but the last of its parts as soon as they are
-/// read. The piece ends early if there is no room for more, or if whoever gets a part says so.
+/// Reads a range of a mail's data, opening it only once, and hands over all parts but the last one as soon as they are read.
+/// Ends early if there is no more memory, or if `hand_over` breaks.
 pub(super) fn read_piece(
     connection: &Connection,
     pool: &Pool,
@@ -133,8 +134,8 @@ pub(super) fn read_failed(
     let Grouped { groups, left_over, stamps, is_partly_compared, .. } =
         group(connection, pool, digests, ids, &limits)?;
     let mut left_over: Vec<MailId> = left_over.into_iter().map(|row| row.id).collect();
-    if is_partly_compared && digests.may_wait() {
-        // Recipients of one message share a bounce: so all are compared before, some by each request.
+    if is_partly_compared && digests.begin_wait() {
+        // Recipients of one message share a bounce: so all are compared first, some of them by each request.
         return Ok((Vec::new(), ids.to_vec(), Vec::new()));
     }
     let attempt_limit = (ATTEMPTS_LIMIT / ids.len().max(1)).clamp(ATTEMPT_LEAST, ATTEMPT_LIMIT);
@@ -175,7 +176,7 @@ fn failed_mail(connection: &Connection, row: Row, attempt_limit: usize) -> rusql
             " AS NUMERIC) AS INTEGER) FROM outbox WHERE mail_id = ?1"
         ))?
         .query_row([row.id.0], |row| row.get::<_, Option<i64>>(0))?;
-    // Rows are told apart by the order in which they were written: the clock may have been set in between.
+    // Rows are ordered as they were written, not by time: the clock may have been set in between.
     let mut statement = connection.prepare_cached(concat!(
         "SELECT rowid, coalesce(CAST(CAST(",
         number!("fail_time"),

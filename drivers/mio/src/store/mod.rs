@@ -1,12 +1,13 @@
 //! The master database. Nothing outside this module names SQLite.
 //!
-//! A process that works on a database goes this way: find the `DatabaseFile`, take its `DatabaseLock`, open it as a
-//! `Database` (which rolls back what a killed program has left; so nobody looks at it before), and hand it to a thread of its own with `StoreHandle::spawn`, so that no commit's `fsync` ever stops the event loop. Its
-//! `Watch` tells when somebody has written to the files; the thread then finds out whether that was another process.
+//! A process that works on a database does four steps: it opens the `DatabaseFile`, takes its `DatabaseLock`, opens it as a
+//! `Database` (which rolls back what a killed program has left, so the tables are not read before), and gives it to a
+//! separate thread with `StoreHandle::spawn`, so that the `fsync` of a commit never stops the event loop. A `Watch` reports
+//! writes to the files; the thread then finds out whether they were another process's.
 //!
-//! What is promised to the other programs that use the file: columns, view, schema version and journal mode stay as
-//! they were found, a transaction lasts no longer than one request, and all that is added are an index and,
-//! when it is needed, a table whose names begin with `dispatch_`.
+//! The store promises to the other programs that use the file: columns, view, schema version and journal mode stay
+//! unchanged, a transaction lasts no longer than one request, and it adds only an index and, when it is needed, a table,
+//! whose names begin with `dispatch_`.
 
 mod apart;
 mod create;

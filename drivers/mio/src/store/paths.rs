@@ -1,4 +1,4 @@
-//! Names of files, and which file a name leads to.
+//! Paths of files, and the identity of the file that a path leads to.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
 
-/// Distinguishes a file from another one that is given its name.
+/// The identity of a file, by which it differs from another file that gets its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId {
     pub(super) device: u64,
@@ -17,7 +17,7 @@ pub(super) struct FileId {
 }
 
 impl FileId {
-    /// The file that has this name now.
+    /// Returns the id of the file that has this name now.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|metadata| Self::from(&metadata))
     }
@@ -29,19 +29,19 @@ impl From<&Metadata> for FileId {
     }
 }
 
-/// What the process may do with a file, now and not before its privileges were dropped.
+/// Checks what the process may do with a file, with its present privileges.
 pub(super) fn access(path: &Path, access: AccessFlags) -> Result<(), Errno> {
     faccessat(AT_FDCWD, path, access, AtFlags::AT_EACCESS)
 }
 
-/// `path` with something appended to its last component.
+/// Appends a suffix to the last component of `path`.
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// The directory in which the file `path` lies.
+/// Returns the directory of the file `path`.
 pub(super) fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -1,15 +1,15 @@
-//! Memory for chunks of large messages, which comes back when whoever has sent a chunk drops it. Given back to the system
-//! each time, it would have to be cleared by it each time.
+//! A pool of memory for chunks of large messages. Memory returns to it when a chunk is dropped after it was sent: the system
+//! would have to clear new memory each time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use cmail_delivery::outbox::DATA_CHUNK_OCTETS;
 
-/// The most chunks that are kept while nobody uses them.
+/// Most unused chunks that are kept.
 const KEPT_LIMIT: usize = 64;
 
-/// Memory of [`DATA_CHUNK_OCTETS`] each. All clones are the same pool.
+/// A pool of chunks of [`DATA_CHUNK_OCTETS`]. All clones are the same pool.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pool(Arc<Mutex<Chunks>>);
 
@@ -21,7 +21,7 @@ struct Chunks {
 
 type Memory = Box<[u8]>;
 
-/// Memory that comes back when it is dropped.
+/// Memory that returns to the pool when it is dropped.
 pub(super) struct Chunk {
     memory: Memory,
     count: usize,
@@ -29,7 +29,7 @@ pub(super) struct Chunk {
 }
 
 impl Pool {
-    /// Memory that holds anything.
+    /// Takes a chunk, whose content is arbitrary.
     pub(super) fn take(&self) -> Chunk {
         let kept = {
             let mut chunks = self.chunks();
@@ -40,7 +40,7 @@ impl Pool {
         Chunk { memory, count: 0, pool: self.clone() }
     }
 
-    /// How many octets of memory are taken and did not come back.
+    /// Returns how many octets of memory are taken and did not return.
     pub(super) fn taken_octets(&self) -> usize {
         self.chunks().taken * DATA_CHUNK_OCTETS
     }
@@ -51,12 +51,12 @@ impl Pool {
 }
 
 impl Chunk {
-    /// The first `count` octets, to be written to.
+    /// Returns the first `count` octets for writing.
     pub(super) fn first_mut(&mut self, count: usize) -> &mut [u8] {
         self.memory.get_mut(..count).unwrap_or_default()
     }
 
-    /// The first `count` octets, which may be shared.
+    /// Converts the first `count` octets to shared octets.
     pub(super) fn into_bytes(mut self, count: usize) -> Bytes {
         self.count = count;
         Bytes::from_owner(self)

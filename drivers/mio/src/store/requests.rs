@@ -19,11 +19,11 @@ use super::messages;
 use super::patience::{allow_interruption, forbid_interruption};
 use super::read_ahead::{Order, Piece, Rest};
 use super::scan::{self, Scan};
-use super::stamps::{Part, Stamps};
+use super::stamps::{Compared, Stamps};
 use super::stuck;
 
 impl Database {
-    /// Does what is asked. If it fails, nothing of it is done, and the next request may succeed.
+    /// Answers a request. If that fails, nothing has changed, and the next request may succeed.
     pub(crate) fn answer(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
         if !self.is_in_transaction() {
             self.ensure_open()?;
@@ -43,8 +43,8 @@ impl Database {
         answer.map_err(|error| self.failed(task, &error))
     }
 
-    /// Reads a piece of mail data, and hands over parts of it before its last one. If that fails, the next attempt may
-    /// succeed.
+    /// Reads mail data, and hands over all parts but the last one as soon as they are read. If that fails, the next attempt
+    /// may succeed.
     pub(super) fn read_piece(
         &mut self,
         order: Order,
@@ -136,7 +136,7 @@ impl Database {
         messages::read_all(&self.connection, &self.pool, id)
     }
 
-    /// These without mail that was taken.
+    /// Returns the ids without mail that a server has taken.
     fn untaken(&self, ids: &[MailId]) -> rusqlite::Result<Vec<MailId>> {
         if !stuck::exists(&self.connection)? {
             return Ok(ids.to_vec());
@@ -149,12 +149,12 @@ impl Database {
         ids.iter().filter_map(untaken).collect()
     }
 
-    /// Whether other data stand now where a message was claimed.
+    /// Returns whether the row of a claimed message holds other data now.
     fn has_other_data(&self, id: MailId) -> rusqlite::Result<bool> {
-        Ok(self.stamps.changed(&self.connection, id, Part::Data, self.version()?)?.is_some())
+        Ok(self.stamps.changed(&self.connection, id, Compared::Message, self.version()?)?.is_some())
     }
 
-    /// Runs `read` on one state of the database, until somebody is in a hurry: what is only read is not missed.
+    /// Runs `read` on one state of the database. Cancelling the token interrupts it, because a read loses nothing.
     fn in_read_transaction<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
@@ -168,15 +168,15 @@ impl Database {
         end.map(|()| answer)
     }
 
-    /// Lets all that is read share one transaction until [`end_shared_read`](Self::end_shared_read). If that fails, each request
-    /// says so itself.
+    /// Begins a transaction that all reads share until [`end_shared_read`](Self::end_shared_read). If that fails, each request
+    /// reports its own error.
     pub(super) fn begin_shared_read(&mut self) {
         if self.ensure_open().is_ok() && self.begin_read().is_err() {
             self.end_shared_read();
         }
     }
 
-    /// Ends what [`begin_shared_read`](Self::begin_shared_read) began, if it is still open.
+    /// Ends the transaction of [`begin_shared_read`](Self::begin_shared_read), if it is still open.
     pub(super) fn end_shared_read(&mut self) {
         if let Err(error) = self.end_read() {
             log::warn!("cannot end a read of the database {}: {error}", self.path().display());
@@ -189,7 +189,7 @@ impl Database {
         self.connection.execute_batch("BEGIN DEFERRED")
     }
 
-    /// A read transaction has nothing to lose. SQLite may have ended it already, after an error.
+    /// Rolls back, because a read transaction has nothing to lose. SQLite may have ended it already, after an error.
     fn end_read(&mut self) -> rusqlite::Result<()> {
         forbid_interruption(&mut self.connection)?;
         if self.is_in_transaction() { self.connection.execute_batch("ROLLBACK") } else { Ok(()) }
@@ -200,7 +200,7 @@ impl Database {
     }
 
     fn commit(&mut self, mut commit: Commit) -> rusqlite::Result<StoreReply> {
-        // Nothing depends on it; whoever prepared it has said why it is missing.
+        // The index only saves time; `prepare_index` has logged why it is missing.
         let _ = self.ensure_index();
         if commit.is_empty() {
             return Ok(Recorded::default().into());
@@ -219,7 +219,7 @@ impl Database {
     }
 
     fn commit_together(&mut self, commit: &Commit) -> rusqlite::Result<Recorded> {
-        // Before the database is locked: it takes as long as the originals are large.
+        // Before the database is locked, because large originals take time.
         let bounces = compose_bounces(commit);
         let generation = self.generation;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -230,13 +230,13 @@ impl Database {
     }
 }
 
-/// The data of the bounces of a commit, in their order.
+/// Composes the data of the bounces of a commit, in their order.
 pub(super) fn compose_bounces(commit: &Commit) -> Vec<Option<Bytes>> {
     let bounces = commit.replaced.iter().map(|replacement| replacement.bounce.as_ref());
     bounces.map(|bounce| compose_ordered(&bounce?.order)).collect()
 }
 
-/// Records verdicts, with these [bounces](compose_bounces), but for those on mail that is not what it was by its stamp.
+/// Records outcomes, with these [bounces](compose_bounces), except those of mail that has changed since it was read.
 pub(super) fn record(
     transaction: &Transaction<'_>,
     commit: &Commit,
@@ -245,7 +245,7 @@ pub(super) fn record(
     version: i64,
 ) -> rusqlite::Result<Recorded> {
     let mut changed = Vec::new();
-    let mut is_as_claimed = |id: MailId, part: Part| {
+    let mut is_as_claimed = |id: MailId, part: Compared| {
         let now = stamps.changed(transaction, id, part, version)?;
         let is_as_claimed = now.is_none();
         changed.extend(now);
@@ -253,13 +253,13 @@ pub(super) fn record(
     };
     let has_stuck = stuck::exists(transaction)?;
     let mut successors = Vec::new();
-    // Deleted last: SQLite has to save a page in its journal that one transaction frees and uses again.
+    // Deleted last: SQLite has to save a page in its journal if one transaction frees it and uses it again.
     let mut done_with = Vec::with_capacity(commit.delivered.len() + commit.replaced.len());
     for DeliveredMail { id, .. } in &commit.delivered {
         // Of what an earlier process has sent nothing is known but its note.
         let successor =
             if stamps.knows(*id) || !has_stuck { None } else { stuck::successor(transaction, *id)? };
-        if successor.is_none() && is_as_claimed(*id, Part::DataAndRecipient)? {
+        if successor.is_none() && is_as_claimed(*id, Compared::MessageAndRecipient)? {
             done_with.push(*id);
         }
         successors.extend(successor);
@@ -269,7 +269,7 @@ pub(super) fn record(
     }
     let mut attempts = Vec::with_capacity(commit.failed.len());
     for attempt in &commit.failed {
-        if is_as_claimed(attempt.id, Part::Everything)? {
+        if is_as_claimed(attempt.id, Compared::WholeRow)? {
             record_failure(transaction, attempt)?;
             attempts.push(attempt.id);
         }
@@ -279,7 +279,7 @@ pub(super) fn record(
     for (replacement, bounce) in commit.replaced.iter().zip(bounces) {
         let mut remaining = Vec::with_capacity(replacement.originals.len());
         for id in &replacement.originals {
-            if exists(transaction, *id)? && is_as_claimed(*id, Part::Everything)? {
+            if exists(transaction, *id)? && is_as_claimed(*id, Compared::WholeRow)? {
                 remaining.push(*id);
             }
         }
@@ -300,10 +300,10 @@ pub(super) fn record(
     Ok(Recorded { failed, not_replaced, changed, bounces: inserted, ..Recorded::default() })
 }
 
-/// Deletes a mail; its faillog rows go with it.
+/// Deletes a mail, and with it its faillog rows.
 pub(super) fn delete(connection: &Connection, id: MailId) -> rusqlite::Result<()> {
     let count = connection.prepare_cached("DELETE FROM outbox WHERE mail_id = ?1")?.execute([id.0])?;
-    // A trigger of another program may ignore the statement without an error.
+    // A trigger of another program may suppress the statement without an error.
     if count == 0 && exists(connection, id)? { Err(rusqlite::Error::StatementChangedRows(0)) } else { Ok(()) }
 }
 
@@ -325,7 +325,7 @@ fn exists(transaction: &Connection, id: MailId) -> rusqlite::Result<bool> {
     transaction.prepare_cached("SELECT 1 FROM outbox WHERE mail_id = ?1")?.exists([id.0])
 }
 
-/// Queues the bounce of some originals; returns its rows.
+/// Inserts the bounce of some originals, and returns its rows.
 fn insert_bounce(
     transaction: &Transaction<'_>,
     replacement: &Replacement,
@@ -336,7 +336,7 @@ fn insert_bounce(
         "INSERT INTO outbox (mail_remote, mail_envelopefrom, mail_envelopeto, mail_data) VALUES (NULL, NULL, ?1, ?2)",
     )?;
     insert.raw_bind_parameter(2, AsText(&data))?;
-    // SQLite has a copy now, and makes another for each row.
+    // SQLite has its own copy now, and makes another one for each row.
     drop(data);
     let mut inserted = Vec::with_capacity(bounce.recipients.len());
     for recipient in &bounce.recipients {
@@ -349,7 +349,7 @@ fn insert_bounce(
     Ok(inserted)
 }
 
-/// Any octets as a text, which is what the columns hold for all other programs.
+/// Stores any octets as a text, which is the type that other programs expect.
 struct AsText<'a>(&'a [u8]);
 
 impl ToSql for AsText<'_> {

@@ -1,7 +1,6 @@
-//! Reads rows of the outbox. Any column may hold anything, of any type and length: of what is longer than it may be, only as much
-//! is read as tells that.
+//! Reads rows of the outbox. Any column may hold a value of any type and length: if one is too long, only its beginning is read.
 //!
-//! SQLite knows the length of a value without reading it, but reads all of it for anything else, a `substr` included.
+//! SQLite knows the length of a value without reading it, but reads all of it for anything else, even for `substr`.
 
 use std::ffi::CStr;
 
@@ -14,18 +13,17 @@ use rusqlite::{Connection, MAIN_DB, OptionalExtension, params};
 
 use super::database::octets;
 
-/// How much memory is taken at once for texts of rows.
+/// How much memory is allocated at once for texts of rows.
 const TEXTS_OCTETS: usize = 16 * 1024;
 
-/// SQL: a column that holds a number, or a text that is one, or nothing where it is longer than any number that a program
-/// writes.
+/// SQL: a column that holds a number, possibly as text; NULL if it is longer than any number that a program writes.
 macro_rules! number {
     ($column:literal) => {
         concat!("CASE WHEN octet_length(", $column, ") <= 64 THEN ", $column, " END")
     };
 }
 
-/// SQL: a column, or zeros of one octet more than the limit where it is longer than that.
+/// SQL: a column; if it is longer than the limit, zeros of one octet more than the limit.
 macro_rules! limited {
     ($column:literal, $limit:literal) => {
         concat!(
@@ -42,7 +40,7 @@ macro_rules! limited {
     };
 }
 
-/// The columns of a [`Row`] that stand in `outbox`; `?3` is the limit of addresses, `?4` that of `mail_remote`.
+/// SQL: the columns of `outbox` for a [`Row`]; `?3` is the limit of addresses, `?4` that of `mail_remote`.
 macro_rules! row_columns {
     () => {
         concat!(
@@ -59,7 +57,7 @@ macro_rules! row_columns {
 
 pub(super) use {limited, number, row_columns};
 
-/// A row, and its data if they are short enough: that spares a statement for each small message.
+/// Selects a row, with its data if that is short enough, which saves a statement for each small message.
 pub(super) const SELECT_ROW: &str = concat!(
     "SELECT ",
     row_columns!(),
@@ -72,12 +70,12 @@ pub(super) const SELECT_ROW: &str = concat!(
 pub(super) struct Found {
     pub(super) row: Row,
     pub(super) submission: Option<Bytes>,
-    /// Its data, if they were short enough.
+    /// The data, if it was short enough.
     pub(super) data: Option<Bytes>,
 }
 
-/// A row as it is now, if it exists, but as if it had never failed, and with it its data, if they are no more than `data_limit`
-/// octets. To be called within a transaction.
+/// Reads a row, if it exists, without its failures, and with its data if that has at most `data_limit` octets. To be called
+/// within a transaction.
 pub(super) fn row(
     connection: &Connection,
     id: MailId,
@@ -98,13 +96,13 @@ pub(super) fn row(
         .optional()
 }
 
-/// Memory that the texts of rows share which are read together: memory of its own for each would cost more time than
-/// reading it does. Whoever keeps a row for long keeps all of it.
+/// Allocates the memory that the texts of rows read together share: allocating each text would take longer than reading it.
+/// Holding one row keeps the whole buffer alive.
 pub(super) fn texts() -> BytesMut {
     BytesMut::with_capacity(TEXTS_OCTETS)
 }
 
-/// The beginning of a text or blob that is longer than it may be.
+/// Reads the beginning of a text or blob that is too long.
 pub(super) fn beginning(
     connection: &Connection,
     table: &CStr,
@@ -117,7 +115,7 @@ pub(super) fn beginning(
     Ok(beginning)
 }
 
-/// `row_columns`.
+/// Converts the columns of `row_columns`.
 pub(super) fn outbox_row(
     connection: &Connection,
     row: &rusqlite::Row<'_>,

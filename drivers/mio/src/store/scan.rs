@@ -1,7 +1,7 @@
-//! Reads the outbox from an id on, around what is damaged: a page that cannot be read costs only the mail on it.
+//! Scans the outbox from an id on, and skips damaged pages, so that a damaged page costs only the mail on it.
 //!
-//! SQLite cannot step over such a page. But each id stands in a second place, in the index that `UNIQUE` makes, so that every mail
-//! behind it can be looked for by itself until one is found. Where that index is damaged too, ids are tried.
+//! SQLite cannot skip such a page. But the index that `UNIQUE` creates also holds each id, so the scan looks up each following
+//! mail by its id until one can be read. If that index is damaged too, it tries ids one by one.
 
 use cmail_delivery::address::ADDRESS_LIMIT_OCTETS;
 use cmail_delivery::next_hop::REMOTE_LIMIT_OCTETS;
@@ -18,7 +18,7 @@ use super::stuck;
 const SCAN: &str =
     concat!("SELECT ", row_columns!(), " FROM outbox WHERE mail_id >= ?1 ORDER BY mail_id LIMIT ?2");
 
-/// The same without mail that was taken.
+/// The same without mail that a server has taken.
 const SCAN_UNTAKEN: &str = concat!(
     "SELECT ",
     row_columns!(),
@@ -26,29 +26,28 @@ const SCAN_UNTAKEN: &str = concat!(
      stuck.mail_id = outbox.mail_id AND CAST(mail_submission AS INTEGER) <= since) ORDER BY mail_id LIMIT ?2"
 );
 
-/// Ids as the index has them.
+/// The ids in the index.
 const INDEXED_IDS: &str = "SELECT mail_id FROM outbox INDEXED BY sqlite_autoindex_outbox_1 WHERE mail_id >= ?1 \
     ORDER BY mail_id";
 
 /// The first id of the table itself.
 const PROBE: &str = "SELECT mail_id FROM outbox NOT INDEXED WHERE mail_id >= ?1 ORDER BY mail_id LIMIT 1";
 
-/// So much mail is looked for by itself in one request, about 100 ms. The next one goes on behind it.
+/// Most mails that one request looks up by id, in about 100 ms. The next request goes on from there.
 const SINGLE_LIMIT: usize = 4096;
-/// So many ids are tried in a row, where the index is damaged too; after that the steps double. A page holds fewer, mostly.
+/// How many ids are tried in a row if the index is damaged too; after that the steps double. A page usually holds fewer.
 const ROW_OF_PROBES: usize = 256;
 
-/// What was found.
+/// The result of a scan.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     pub(super) rows: Vec<Row>,
     pub(super) unreadable: Vec<Refused>,
-    /// Where to go on, if there is more.
+    /// Where the next scan begins, if there is more.
     pub(super) next: Option<Cursor>,
 }
 
-/// At most `limit` rows that are to be sent from the id `first` on, and how they have failed. To be called within a read
-/// transaction.
+/// Reads at most `limit` rows to be sent from the id `first` on, with their failures. To be called within a read transaction.
 pub(super) fn scan(
     connection: &Connection,
     first: MailId,
@@ -78,7 +77,7 @@ pub(super) fn scan(
     Ok(scan)
 }
 
-/// Adds rows up to the limit, as if they had never failed, until one cannot be read. Whether there are more.
+/// Adds rows up to the limit, without their failures, until one cannot be read. Returns whether there are more.
 fn read(connection: &Connection, first: MailId, limit: usize, rows: &mut Vec<Row>) -> rusqlite::Result<bool> {
     let mut statement =
         connection.prepare_cached(if stuck::exists(connection)? { SCAN_UNTAKEN } else { SCAN })?;
@@ -91,7 +90,7 @@ fn read(connection: &Connection, first: MailId, limit: usize, rows: &mut Vec<Row
             return Ok(true);
         }
         let row = outbox_row(connection, row, &mut texts)?;
-        // On a page that was overwritten anything may stand.
+        // An overwritten page may contain anything.
         if least.is_none_or(|least| row.id < least) {
             return Err(corrupt("ids are not in order"));
         }
@@ -101,7 +100,8 @@ fn read(connection: &Connection, first: MailId, limit: usize, rows: &mut Vec<Row
     Ok(false)
 }
 
-/// Finds the first mail behind an id that can be read, and tells of those before it; or where to go on when the budget is used up.
+/// Returns the first readable mail after an id, and adds the unreadable ones before it to the result; or returns where to go on
+/// when the budget is used up.
 fn step_over(
     connection: &Connection,
     begin: MailId,
@@ -126,7 +126,7 @@ fn step_over(
         };
         *budget = budget.saturating_sub(1);
         match rows::row(connection, id, 0, &mut rows::texts()) {
-            // What has just failed would only fail again.
+            // The first one has just failed, and would fail again.
             Ok(Some(_)) if id != begin => break Some(id),
             Err(error) if !trouble(connection, &error).is_about_a_row() => return Err(error),
             Ok(_) | Err(_) => {}
@@ -141,20 +141,20 @@ fn step_over(
     Ok(end)
 }
 
-/// The next id of the index, which is not below `least`.
+/// Returns the next id of the index, which must not be below `least`.
 fn next_id(ids: &mut Rows<'_>, least: MailId) -> rusqlite::Result<Option<MailId>> {
     let id = ids.next()?.map(|row| row.get(0).map(MailId)).transpose()?;
     if id.is_some_and(|id| id < least) { Err(corrupt("ids are not in order")) } else { Ok(id) }
 }
 
-/// The first id from which the table can be read, behind one from which it cannot. It may be that of no mail.
+/// Returns the first id from which the table can be read, after one from which it cannot. It need not be the id of a mail.
 fn find_end(connection: &Connection, begin: MailId) -> rusqlite::Result<Option<MailId>> {
     let can_read = |id: i64| match probe(connection, id) {
         Ok(()) => Ok(true),
         Err(error) if trouble(connection, &error).is_about_a_row() => Ok(false),
         Err(error) => Err(error),
     };
-    // Ids are counted up from 1.
+    // Ids start at 1.
     let mut low = if begin.0 < 1 && !can_read(1)? { 1 } else { begin.0 };
     let (mut step, mut probes) = (1_i64, 0);
     let mut high = loop {
@@ -184,7 +184,7 @@ fn probe(connection: &Connection, id: i64) -> rusqlite::Result<()> {
     }
 }
 
-/// Adds to the rows how they have failed; those of which that cannot be read are no rows to be sent.
+/// Adds the failures to the rows; rows whose failures cannot be read are left out.
 fn count_failures(connection: &Connection, is_indexed: bool, scan: &mut Scan) -> rusqlite::Result<()> {
     match add_failures(connection, &mut scan.rows) {
         // Without an index, each would need the whole faillog.
@@ -208,16 +208,16 @@ fn count_failures(connection: &Connection, is_indexed: bool, scan: &mut Scan) ->
     Ok(())
 }
 
-/// What lies between mail that can be read.
+/// Unreadable mail between readable mail.
 enum Gap {
-    /// So many mails, with the first and the last id.
+    /// A number of mails, with the first and the last id.
     Mails(MailId, MailId, usize),
-    /// Nobody knows how many, from an id on and before another, if there is one.
+    /// An unknown number of mails, from an id up to before another, if there is one.
     Range(MailId, Option<MailId>),
 }
 
 impl Gap {
-    /// A gap and the mail behind it.
+    /// Extends a gap by the mail after it.
     fn with(before: Option<Self>, id: MailId) -> Self {
         match before {
             Some(Self::Mails(first, _, count)) => Self::Mails(first, id, count + 1),

@@ -1,4 +1,4 @@
-//! Schema 9: what it consists of, and how it is recognized.
+//! Schema 9: its definition, and a check for it.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::database::octets;
 use super::error::OpenError;
 use super::rows::number;
 
-/// The whole of schema 9, which belongs to all cmail programs together.
+/// The whole of schema 9, which all cmail programs share.
 pub(super) const SCHEMA: &str = "
 CREATE TABLE meta (
     key TEXT PRIMARY KEY NOT NULL UNIQUE,
@@ -90,7 +90,7 @@ CREATE TABLE api_user_delegates (
 INSERT INTO meta (key, value) VALUES ('schema_version', '9');
 ";
 
-/// What the daemon needs of it: tables or views, each with columns.
+/// The part that the daemon needs: tables or views, each with columns.
 const NEEDED: [(&str, &[&str]); 4] = [
     ("meta", &["key", "value"]),
     ("outbox", &OUTBOX_COLUMNS),
@@ -124,7 +124,7 @@ const OUTBOX_COLUMNS: [&str; 7] = [
 
 const SELECT_VERSION: &str = concat!("SELECT ", number!("value"), " FROM meta WHERE key = 'schema_version'");
 
-/// Whether this is a master database of schema 9, with everything that is needed of it.
+/// Checks that this is a master database of schema 9, with everything that the daemon needs.
 pub(super) fn verify(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let failed = |error: rusqlite::Error| OpenError::from_sqlite(path, &error);
     let wrong = |found: String| Err(OpenError::WrongSchema { path: path.to_path_buf(), found });
@@ -155,7 +155,7 @@ pub(super) fn verify(connection: &Connection, path: &Path) -> Result<(), OpenErr
     if encoding == "UTF-8" { Ok(()) } else { wrong(format!("its texts are encoded in {encoding}")) }
 }
 
-/// The names of the columns of a table or view; none if there is no such thing.
+/// Returns the names of the columns of a table or view; empty if it does not exist.
 fn columns_of(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
     connection
         .prepare("SELECT name FROM pragma_table_info(?1)")?

@@ -1,8 +1,7 @@
-//! What mail was when it was claimed or recalled, so that what becomes of it is not recorded for another.
+//! Fingerprints of rows when they were read, so that no outcome is recorded for a row that has become another mail.
 //!
-//! Nobody locks a row while a server is waited for. Another program may change it meanwhile, or put other mail in its place, or
-//! another file in the place of the database. What changes only octets behind the first [`DATA_CHUNK_OCTETS`] of the data, and not
-//! how many there are, is not noticed.
+//! Rows are not locked while a server is waited for. Another program may change a row meanwhile, replace it by another mail,
+//! or replace the database. A change is not noticed if it keeps the length of the data and its first [`DATA_CHUNK_OCTETS`].
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash};
@@ -16,36 +15,36 @@ use super::failures::add_own_failures;
 use super::grouping;
 use super::rows::{self, Found};
 
-/// How much mail is remembered. What is given back and deleted by others is never forgotten otherwise.
+/// Most rows that are remembered. Without a limit, rows that are given back and deleted by others would stay for ever.
 const LIMIT: usize = 1 << 20;
 
-/// What of a row is compared.
+/// Which part of a row is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    /// Sender, submission, length and beginning of the data: which message it is.
-    Data,
-    /// Also for whom it is.
-    DataAndRecipient,
-    /// Also where it is to be sent.
-    Everything,
+pub(super) enum Compared {
+    /// The message: sender, submission, length and beginning of the data.
+    Message,
+    /// Also the recipient.
+    MessageAndRecipient,
+    /// Also the remote.
+    WholeRow,
 }
 
-/// What a row says, in short.
+/// The fingerprint of a row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stamp {
-    /// Of the sender, the submission, and the length of the data.
+    /// The hash of the sender, the submission, and the length of the data.
     message: u64,
-    /// Of the beginning of the data, where that was read.
+    /// The hash of the beginning of the data, if that was read.
     head: Option<u64>,
     recipient: u64,
     remote: u64,
 }
 
-/// Stamps of some rows.
+/// Fingerprints of some rows.
 pub(super) type StampList = Vec<(MailId, Stamp)>;
 
-/// Of mail that was claimed, recalled, or read for a bounce, and of which nothing was recorded since: what it was, and in which version of
-/// the database.
+/// The fingerprints of mail that was claimed, recalled, or read for a bounce, and whose outcome was not recorded since, each
+/// with the version of the database.
 #[derive(Debug, Default)]
 pub(super) struct Stamps(BTreeMap<MailId, (Stamp, i64)>);
 
@@ -58,13 +57,13 @@ impl Stamps {
         }
     }
 
-    /// The row as it is now, if it is not what it was: not if it is gone, nor if nothing is known of what it was. To be called
-    /// within a transaction, of which this is the version. Where nobody else has written, this costs nothing.
+    /// Returns the present row, if it has changed; `None` also if it is gone, or has no fingerprint. To be called within a
+    /// transaction on this version of the database. Costs nothing if no other program has written.
     pub(super) fn changed(
         &self,
         connection: &Connection,
         id: MailId,
-        part: Part,
+        part: Compared,
         version: i64,
     ) -> rusqlite::Result<Option<Row>> {
         let Some((before, _)) = self.0.get(&id).filter(|(_, seen)| *seen != version) else { return Ok(None) };
@@ -84,19 +83,19 @@ impl Stamps {
         Ok(Some(row))
     }
 
-    /// Whether anything is known of what a mail was.
+    /// Returns whether there is a fingerprint of a mail.
     pub(super) fn knows(&self, id: MailId) -> bool {
         self.0.contains_key(&id)
     }
 
-    /// Forgets that of which something was recorded, and returns it.
+    /// Removes and returns the fingerprints of mail whose outcome was recorded.
     pub(super) fn take(&mut self, commit: &Commit) -> StampList {
         commit.ids().filter_map(|id| self.0.remove(&id).map(|(stamp, _)| (id, stamp))).collect()
     }
 }
 
 impl Stamp {
-    /// Of a row, its `mail_submission`, and its data, or their beginning, where they were read.
+    /// Returns the fingerprint of a row, its `mail_submission`, and its data or their beginning, if they were read.
     pub(super) fn of(row: &Row, submission: Option<&[u8]>, data: Option<&[u8]>) -> Self {
         Self {
             message: digest(&(&row.sender, submission, row.data_octets)),
@@ -106,16 +105,16 @@ impl Stamp {
         }
     }
 
-    fn agrees(&self, other: &Self, part: Part) -> bool {
-        let has_recipient = part != Part::Data;
-        let has_remote = part == Part::Everything;
+    fn agrees(&self, other: &Self, part: Compared) -> bool {
+        let has_recipient = part != Compared::Message;
+        let has_remote = part == Compared::WholeRow;
         (self.message, self.head) == (other.message, other.head)
             && (!has_recipient || self.recipient == other.recipient)
             && (!has_remote || self.remote == other.remote)
     }
 }
 
-/// Nobody has to be kept from finding two values with equal digests: who may write to the outbox may do so without.
+/// Hashes a value. The hash need not be cryptographic: a program that may write to the outbox needs no collisions to do harm.
 pub(super) fn digest(value: &impl Hash) -> u64 {
     FixedState::default().hash_one(value)
 }

@@ -1,6 +1,7 @@
-//! Mail that a server has taken, and that cannot be deleted: it stands in a table of ours, so that it is never sent again.
+//! Mail that a server has taken, and that cannot be deleted. The table `dispatch_stuck` holds a note of it, so that it is not
+//! sent again.
 //!
-//! The table is made when it is needed. A note goes with its mail; who wants such mail to be sent again deletes its note.
+//! The table is created when it is needed. A note is deleted with its mail; mail without a note is sent again.
 
 use cmail_delivery::outbox::{MailId, Row};
 use rusqlite::{Connection, params};
@@ -12,14 +13,14 @@ use super::rows;
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS dispatch_stuck \
     (mail_id INTEGER PRIMARY KEY NOT NULL, since INTEGER NOT NULL, text TEXT)";
 
-/// Whether there may be such mail.
+/// Returns whether the table exists, so that there may be such mail.
 pub(super) fn exists(connection: &Connection) -> rusqlite::Result<bool> {
     connection
         .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'dispatch_stuck'")?
         .exists([])
 }
 
-/// Notes a mail. A note is about mail that was submitted by then, so that another program may put other mail in its place.
+/// Notes a mail. The note covers only mail submitted until now, so that another program may put other mail in its place.
 pub(super) fn note(connection: &Connection, id: MailId, text: &str) -> rusqlite::Result<()> {
     connection.execute_batch(CREATE)?;
     connection
@@ -32,12 +33,12 @@ pub(super) fn note(connection: &Connection, id: MailId, text: &str) -> rusqlite:
         .map(drop)
 }
 
-/// Takes a note back.
+/// Deletes a note.
 pub(super) fn end(connection: &Connection, id: MailId) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM dispatch_stuck WHERE mail_id = ?1")?.execute([id.0]).map(drop)
 }
 
-/// Whether a mail is noted.
+/// Returns whether a mail is noted.
 pub(super) fn contains(connection: &Connection, id: MailId) -> rusqlite::Result<bool> {
     connection
         .prepare_cached(
@@ -47,7 +48,7 @@ pub(super) fn contains(connection: &Connection, id: MailId) -> rusqlite::Result<
         .exists([id.0])
 }
 
-/// The mail that stands in the place of one that is noted, if that was put there later.
+/// Returns the mail that another program has put in the place of a noted one, if there is one.
 pub(super) fn successor(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Row>> {
     let is_noted =
         connection.prepare_cached("SELECT 1 FROM dispatch_stuck WHERE mail_id = ?1")?.exists([id.0])?;
@@ -60,7 +61,7 @@ pub(super) fn successor(connection: &Connection, id: MailId) -> rusqlite::Result
     Ok(Some(row))
 }
 
-/// The mail of a range of ids that is noted. Where it cannot be read what stands there now, the note counts.
+/// Returns the noted mail in a range of ids. If a row cannot be read, its note counts.
 pub(super) fn between(connection: &Connection, first: MailId, last: MailId) -> rusqlite::Result<Vec<MailId>> {
     let mut ids = connection
         .prepare_cached("SELECT mail_id FROM dispatch_stuck WHERE mail_id BETWEEN ?1 AND ?2")?

@@ -21,12 +21,12 @@ use super::read_ahead::{Order, Piece, ReadAhead, Taken};
 use super::watch::Watch;
 use crate::event_loop::{Outbox, Reply};
 
-/// How long others wait while a piece of a large message is read. They wait until it is as long as the way to it in any case:
-/// then all ways together are less than twice as long as the message, however often its reading gives way.
+/// How long other requests wait while a large message is read. A read is never cut off before it has read as much as it had to
+/// skip: so all skipping together costs less than reading the message twice, however often its reading is interrupted.
 const READ_PATIENCE: Duration = Duration::from_millis(50);
 
-/// How long they wait while something is read that nobody has asked for yet. Most messages take less: what is read in two pieces
-/// costs more time than that.
+/// How long other requests wait while data is read that was not requested yet. Most messages take less, and reading one in
+/// two parts costs more time than that.
 const AHEAD_PATIENCE: Duration = Duration::from_millis(20);
 
 /// How long reads share a transaction, at most: programs that write to the database wait for its end.
@@ -35,26 +35,26 @@ const READS_TOGETHER_LIMIT: Duration = Duration::from_millis(10);
 /// The first pause of [`FollowUp`].
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 
-/// The last pause of [`FollowUp`]. They double, so that it ends after about twice this.
+/// The last pause of [`FollowUp`]. Pauses double, so it ends after about twice this time.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often it is asked whether to wait for the end of the thread.
+/// How often to decide again whether to wait for the end of the thread.
 const END_LOOK: Duration = Duration::from_millis(20);
 
-/// The event loop's end. Dropping it waits for the thread to answer what it was asked, but not for locks of other
-/// processes: what is locked then is not done.
+/// The handle of the event loop. Dropping it waits until the thread has answered all requests, but not for locks of other
+/// processes: requests that need a locked database fail.
 #[derive(Debug)]
 pub(crate) struct StoreHandle {
-    /// What tells when somebody has written to the files.
+    /// Reports writes to the files.
     watch: Option<Watch>,
     jobs: Option<Sender<Job>>,
     answers: Receiver<Answer>,
-    /// The thread will never answer again.
+    /// Whether the thread was found to have ended.
     has_ended: bool,
     read_ahead: ReadAhead,
-    /// Answers that need not be waited for.
+    /// Answers that are ready.
     ready: VecDeque<Reply>,
-    /// How much the thread has not begun.
+    /// How many jobs the thread has not begun.
     waiting: Arc<AtomicUsize>,
     changed: Arc<AtomicBool>,
     hurry: Hurry,
@@ -89,7 +89,8 @@ enum Answer {
 }
 
 impl StoreHandle {
-    /// Gives the database to a thread of its own, which wakes the event loop when it has something to say. To be called after the process has become a daemon: threads do not survive a fork.
+    /// Starts a thread that works on the database, and wakes the event loop when it has an answer. To be called after the
+    /// process has become a daemon: threads do not survive a fork.
     pub(crate) fn spawn(database: Database, waker: Arc<Waker>) -> io::Result<Self> {
         Self::spawn_with_patience(database, waker, READ_PATIENCE)
     }
@@ -116,7 +117,7 @@ impl StoreHandle {
         };
         let last_words = WakeAtEnd(Arc::clone(&worker.waker));
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-            // Dropped after the worker, whose end of the channel is closed then, also by a panic.
+            // Dropped after the worker, even in a panic, so that its end of the channel is closed when the loop wakes.
             let _last_words = last_words;
             worker.run(&incoming);
         })?;
@@ -134,8 +135,8 @@ impl StoreHandle {
         })
     }
 
-    /// Asks the thread to find out whether another process has written to the database. The answer comes by
-    /// [`take_changed`](Outbox::take_changed).
+    /// Asks the thread to find out whether another process has written to the database.
+    /// [`take_changed`](Outbox::take_changed) returns the result.
     pub(crate) fn look(&self) {
         self.send(Job::Look);
     }
@@ -157,12 +158,12 @@ impl StoreHandle {
         self.order(order.id);
     }
 
-    /// More will be asked for of messages of which only the beginning comes with a claim.
+    /// Announces messages whose claim holds only their beginning: the rest will be requested.
     fn announce(&mut self, (_, reply): &Reply) {
         let Ok(StoreReply::Claimed { transactions, .. }) = reply else { return };
         for claimed in transactions {
             let missing = claimed.head.len() as u64..claimed.data_octets;
-            // It is the first one's data that are read, if it is still to be sent.
+            // The data is read by the id of the first row, as long as that row is still to be sent.
             if let Some(row) = claimed.rows.first()
                 && !missing.is_empty()
             {
@@ -171,7 +172,7 @@ impl StoreHandle {
         }
     }
 
-    /// Lets the thread read what will be wanted later, if it has nothing else to do.
+    /// Lets the thread read data that will be requested later, if it has nothing else to do.
     fn order_ahead(&mut self) {
         if self.waiting.load(Ordering::Acquire) == 0
             && let Some(order) = self.read_ahead.order_ahead(Instant::now())
@@ -180,7 +181,7 @@ impl StoreHandle {
         }
     }
 
-    /// Lets the thread read what will be wanted next of a mail's data.
+    /// Lets the thread read the data of a mail that will be requested next.
     fn order(&mut self, id: MailId) {
         if let Some(order) = self.read_ahead.order(Instant::now(), id) {
             self.send(Job::Read(order));
@@ -210,8 +211,8 @@ impl Outbox for StoreHandle {
         }
     }
 
-    /// Hands over a request. It is answered once, in order, by `poll_reply`; mail data may come
-    /// before what was asked for earlier, because nothing is known of a row by it.
+    /// Submits a request. `poll_reply` answers it once, in order; only mail data may come earlier, because it says nothing
+    /// about the state of a row.
     fn submit(&mut self, id: RequestId, request: StoreRequest) {
         match &request {
             StoreRequest::ReadData { id: mail, offset, limit } => {
@@ -234,7 +235,7 @@ impl Outbox for StoreHandle {
         self.send(Job::Request(id, request));
     }
 
-    /// The next answer, if there is one.
+    /// Returns the next answer, if there is one.
     fn poll_reply(&mut self) -> Option<Reply> {
         loop {
             if let Some(reply) = self.ready.pop_front() {
@@ -258,27 +259,27 @@ impl Outbox for StoreHandle {
         }
     }
 
-    /// Whether the thread was found to have ended, so that nothing is answered any more. It only does so by a mistake in this
-    /// program; the event loop is woken then, and `poll_reply` finds out.
+    /// Returns whether the thread was found to have ended, so that no answer comes any more. Only a bug in this program ends
+    /// it; that wakes the event loop, and `poll_reply` finds out.
     fn has_ended(&self) -> bool {
         self.has_ended
     }
 
-    /// Whether another process was found to have written to the database since this was asked last. What this very
-    /// connection writes does not count.
+    /// Returns whether another process was found to have written to the database since the last call. Writes of this
+    /// connection do not count.
     fn take_changed(&mut self) -> bool {
         self.changed.swap(false, Ordering::AcqRel)
     }
 
-    /// Waits until everything that was submitted is done, or fails because it is locked, and closes the database.
-    /// Answers that were not polled are lost. A disk may hang for ever: `keep_waiting` is asked several times a second whether to
-    /// wait, and the thread is left alone if not. False in that case.
+    /// Waits until everything that was submitted is done, or has failed because the database is locked, and closes the
+    /// database. Answers that were not polled are lost. A disk may hang for ever: so this calls `keep_waiting` several times a
+    /// second, and returns false, without waiting for the thread any longer, if that says so.
     fn shut_down(mut self, mut keep_waiting: impl FnMut() -> bool) -> bool {
         self.tell_to_end();
         loop {
             match self.answers.recv_timeout(END_LOOK) {
                 Ok(_) => {}
-                // It has let go of everything.
+                // The thread has ended and closed the database.
                 Err(RecvTimeoutError::Disconnected) => return true,
                 Err(RecvTimeoutError::Timeout) if keep_waiting() => {}
                 Err(RecvTimeoutError::Timeout) => {
@@ -323,7 +324,7 @@ impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
         let mut follow_up: Option<FollowUp> = None;
         let mut taken: Option<Job> = None;
-        // Here, because it may take long, and the loop can end it.
+        // In this thread, because it may take long, and the loop can interrupt it.
         self.database.prepare_index();
         loop {
             let job = match (taken.take(), &follow_up) {
@@ -355,7 +356,7 @@ impl Worker {
                     follow_up = follow_up.and_then(FollowUp::next);
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    // What was recorded in a file that is lost since would be lost with it.
+                    // This records again what was recorded in a file that was lost since.
                     if let Err(error) = self.database.ensure_open() {
                         log::error!("{error}");
                     }
@@ -365,7 +366,7 @@ impl Worker {
         }
     }
 
-    /// Takes note that a job waits no more.
+    /// Counts a job that begins as no longer waiting.
     fn begin<E>(&self, job: Result<Job, E>) -> Result<Job, E> {
         if job.as_ref().is_ok_and(Job::is_waited_for) {
             self.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -373,9 +374,9 @@ impl Worker {
         job
     }
 
-    /// Answers a request, and those that wait behind it if all of them only read: they share one transaction, whose begin and
-    /// end cost more than the few rows that most are about. Goes on with the job that was taken, but not done; breaks off if nobody
-    /// wants answers any more.
+    /// Answers a request, and the waiting ones after it as long as all of them only read: they share one transaction, whose
+    /// begin and end cost more than the few rows that most requests need. Returns the job that was taken but not done; breaks
+    /// if the handle is gone.
     fn answer(
         &mut self,
         id: RequestId,
@@ -411,8 +412,7 @@ impl Worker {
         }
     }
 
-    /// Reads a piece, or as much of it as can be read before others have waited for too long. At the end of the process that
-    /// is hardly anything.
+    /// Reads mail data until other requests have waited for too long, or the process wants to end.
     fn read(&mut self, order: Order) -> Result<Piece, StoreError> {
         let Self { database, answers, waiting, waker, read_patience, .. } = self;
         let (began, hurry) = (Instant::now(), database.hurry());
@@ -421,7 +421,7 @@ impl Worker {
         let mut octets = 0_u64;
         database.read_piece(order, &mut |part| {
             octets += part.chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
-            // If the loop is gone, the last one finds that out.
+            // If the handle is gone, sending the last part fails too, and ends the thread.
             let _ = answers.send(Answer::Piece(order, Ok(part)));
             wake(waker);
             let is_waited_for = waiting.load(Ordering::Acquire) > 0 && began.elapsed() >= patience;
@@ -431,7 +431,7 @@ impl Worker {
     }
 
     fn look(&mut self) {
-        if self.database.changed_elsewhere() {
+        if self.database.look_for_change() {
             self.changed.store(true, Ordering::Release);
             self.wake();
         }
@@ -450,9 +450,8 @@ fn wake(waker: &Waker) {
 
 /// When to look again after a file of the database has changed.
 ///
-/// A writer in WAL mode writes its transaction to the file, waits for the disk, and makes it visible only then, which
-/// no file event tells. So a look at the event itself may come too early, and it is repeated at growing intervals;
-/// each costs a few microseconds.
+/// A writer in WAL mode writes its transaction to the file, waits for the disk, and makes it visible only then, which causes
+/// no file event. So the first look may come too early, and is repeated at growing intervals; each costs a few microseconds.
 #[derive(Clone, Copy)]
 struct FollowUp {
     at: Instant,

@@ -1,7 +1,8 @@
-//! What was recorded in a write-ahead log, and may not be in the database itself yet.
+//! Remembers what was recorded in a write-ahead log and may not be in the database itself yet.
 //!
-//! Whoever deletes the log of a running daemon takes back what stands only there: mail that was delivered would be sent again.
-//! So it is remembered until SQLite has copied the log into the database, and recorded anew where the log is lost.
+//! If another program deletes the log while the daemon runs, everything that is only there is lost, and delivered mail would be
+//! sent again. So the daemon remembers it until SQLite has copied the log into the database, and records it again if the log
+//! is lost.
 
 use std::collections::VecDeque;
 
@@ -12,22 +13,22 @@ use rusqlite::{Connection, Transaction, params};
 use super::apart::{record_each, verdicts};
 use super::stamps::{StampList, Stamps};
 
-/// When so much is remembered, SQLite is asked to copy its log, of which these are a part.
+/// When this much is remembered, SQLite is asked to copy its log into the database.
 const SETTLE_OCTETS: usize = 256 * 1024;
 
-/// Not more is remembered, although somebody who reads without end keeps SQLite from copying. The oldest goes first.
+/// The most that is remembered if a reader that never ends keeps SQLite from copying. The oldest is forgotten first.
 const LIMIT_OCTETS: usize = 8 * 1024 * 1024;
 
-/// What a row costs besides its texts, roughly.
+/// The memory for a row besides its texts, roughly.
 const ROW_OCTETS: usize = 128;
 
-/// Commits in their order, each with what it costs, and what the mail was that they are about.
+/// The remembered commits in their order, each with its size, and the fingerprints of their mail.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
     commits: VecDeque<(Commit, usize)>,
     octets: usize,
     stamps: Stamps,
-    /// The log is lost, and nothing was recorded anew yet.
+    /// Whether the log is lost, and the commits were not recorded again yet.
     is_lost: bool,
 }
 
@@ -45,18 +46,18 @@ impl Unsettled {
         }
     }
 
-    /// Takes note that the log is lost.
-    pub(super) fn lose(&mut self) {
+    /// Notes that the log is lost.
+    pub(super) fn note_loss(&mut self) {
         self.is_lost = !self.commits.is_empty();
     }
 
-    /// Whether there is something to be recorded anew.
+    /// Returns whether commits have to be recorded again.
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost
     }
 
-    /// Lets SQLite copy its log into the database once enough is remembered, and forgets it then.
-    pub(super) fn settle(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    /// Lets SQLite copy its log into the database once enough is remembered, and then forgets it.
+    pub(super) fn checkpoint(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         if self.octets < SETTLE_OCTETS {
             return Ok(());
         }
@@ -69,8 +70,8 @@ impl Unsettled {
         Ok(())
     }
 
-    /// Records everything anew, as far as it applies to the rows that are there now: only to those of which it is known that they
-    /// are the same mail. To be called within a transaction, of which this is the version.
+    /// Records everything again for the present rows that are known to be the same mail. To be called within a transaction on
+    /// this version of the database.
     pub(super) fn replay(&self, transaction: &Transaction<'_>, version: i64) -> rusqlite::Result<()> {
         for (commit, _) in &self.commits {
             let mut commit = commit.clone();
@@ -92,8 +93,8 @@ impl Unsettled {
         Ok(())
     }
 
-    /// Takes note that everything was recorded anew, in a log again or not.
-    pub(super) fn replayed(&mut self, has_log: bool) {
+    /// Notes that everything was recorded again, in a log if `has_log`.
+    pub(super) fn note_replay(&mut self, has_log: bool) {
         self.is_lost = false;
         if !has_log {
             *self = Self::default();
@@ -101,7 +102,7 @@ impl Unsettled {
     }
 }
 
-/// Whether an attempt was copied into the database before the log was lost.
+/// Returns whether an attempt was copied into the database before the log was lost.
 fn is_recorded(transaction: &Transaction<'_>, failed: &FailedAttempt) -> rusqlite::Result<bool> {
     let mut statement = transaction.prepare_cached(
         "SELECT 1 FROM faillog WHERE fail_mail = ?1 AND fail_time = CAST(?2 AS TEXT) AND fail_message = ?3",
@@ -109,7 +110,7 @@ fn is_recorded(transaction: &Transaction<'_>, failed: &FailedAttempt) -> rusqlit
     statement.exists(params![failed.id.0, failed.attempt.at.0, failed.text()])
 }
 
-/// How much memory a commit costs, roughly.
+/// Returns the memory for a commit, roughly.
 fn octets(commit: &Commit) -> usize {
     let delivered = commit.delivered.iter().filter_map(|mail| mail.attempt.as_ref());
     let attempts = delivered.chain(commit.failed.iter().map(|failed| &failed.attempt));

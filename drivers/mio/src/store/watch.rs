@@ -1,4 +1,4 @@
-//! Tells when the files of the database are written to, by this process or another.
+//! Reports writes to the files of the database, by this process or another.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -11,8 +11,8 @@ use super::paths::{directory_of, with_suffix};
 
 /// A watch on a database's files. Its descriptor is readable when [`drain`](Self::drain) has something to do.
 ///
-/// The database itself, its write-ahead log and its rollback journal are watched for writes, and their directory for
-/// files of these names that come and go. The shared memory of a database in WAL mode is only watched for that: readers
+/// The database, its write-ahead log and its rollback journal are watched for writes, and their directory for files of these
+/// names that appear or disappear. The shared memory of a database in WAL mode is not watched for writes, because readers
 /// write it too.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -25,8 +25,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Watches the database of this canonical name, [`Database::path`](super::Database::path). Nothing, with a
-    /// warning, where the system has no more watches: then the outbox is looked at once in an interval.
+    /// Watches the database of this canonical path, [`Database::path`](super::Database::path). Returns `None`, with a warning,
+    /// if the system has no more watches: then the outbox is scanned once in each interval.
     pub(crate) fn new(database: &Path) -> Option<Self> {
         Self::try_new(database)
             .inspect_err(|errno| {
@@ -64,7 +64,7 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Takes in all that has happened: whether it had to do with the database.
+    /// Reads all events, and returns whether one concerned the database.
     pub(crate) fn drain(&mut self) -> bool {
         let mut is_ours = false;
         loop {
@@ -90,8 +90,8 @@ impl Watch {
 
     fn take_in(&self, event: &InotifyEvent) -> bool {
         let Some(name) = &event.name else {
-            // A write to one of the files, or the loss of events. That a file is not watched any more is no news:
-            // its directory has told already.
+            // A write to one of the files, or the loss of events. The end of a watch is no news: the event of the directory
+            // has reported it.
             return !event.mask.contains(AddWatchFlags::IN_IGNORED);
         };
         if *name == self.index {
