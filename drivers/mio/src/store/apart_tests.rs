@@ -1,6 +1,6 @@
 use std::os::unix::fs::FileExt;
 
-use cmail_delivery::outbox::{FailedAttempt, StoreRequest, StoreTrouble};
+use cmail_delivery::outbox::{FailedAttempt, Replacement, StoreReply, StoreRequest, StoreTrouble};
 use cmail_delivery::time::UnixTime;
 
 use super::super::fixture::{self, Fixture, bounce_to};

@@ -1,27 +1,25 @@
 //! One connection to the master database.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cmail_delivery::outbox::{Commit, StoreError, StoreTrouble};
 use rusqlite::config::DbConfig;
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::busy::{BUSY_TIMEOUT, CancelToken, interruptibly, wait_for_locks};
 use super::database_file::DatabaseFile;
 use super::digests::Digests;
 use super::error::{OpenError, needs_new_connection, store_error};
+use super::fingerprints::{FingerprintList, Fingerprints};
 use super::journal::{
     DatabaseWarning, LogFiles, has_write_ahead_log, may_roll_back, rollback_journal, write_ahead_log,
 };
 use super::lock::DatabaseLock;
-use super::patience::{BUSY_TIMEOUT, Hurry, interruptibly, wait_for_locks};
 use super::pool::Pool;
 use super::schema::verify;
-use super::stamps::{StampList, Stamps};
-use super::unsettled::Unsettled;
+use super::uncheckpointed::Uncheckpointed;
 
 /// The pause before another attempt to open files that another process is about to make accessible.
 const ACCESS_PAUSE: Duration = Duration::from_millis(5);
@@ -52,9 +50,9 @@ pub(crate) struct Database {
     must_reopen: bool,
     /// The files of the write-ahead log, once the database is known to have one.
     log: Option<LogFiles>,
-    pub(super) unsettled: Unsettled,
+    pub(super) uncheckpointed: Uncheckpointed,
     /// The rows that are being worked on, as they were when they were read.
-    pub(super) stamps: Stamps,
+    pub(super) fingerprints: Fingerprints,
     /// The digests of messages that were compared.
     pub(super) digests: Digests,
     /// How often the database was reopened: data versions of different connections cannot be compared.
@@ -62,7 +60,7 @@ pub(crate) struct Database {
     /// The data version that was seen last.
     seen_version: i64,
     busy_timeout: Duration,
-    hurry: Hurry,
+    cancel: CancelToken,
 }
 
 impl Database {
@@ -70,9 +68,9 @@ impl Database {
     /// left half written. Gives up after `patience` if another program keeps it locked. To be called after the process has
     /// become a daemon, because a connection must not be used on both sides of a fork.
     pub(crate) fn open(file: Arc<DatabaseFile>, patience: Duration) -> Result<Self, OpenError> {
-        let mut database = Self::open_with(file, patience, Hurry::default())?;
+        let mut database = Self::open_with(file, patience, CancelToken::default())?;
         database.busy_timeout = BUSY_TIMEOUT;
-        wait_for_locks(&mut database.connection, BUSY_TIMEOUT, database.hurry.clone())
+        wait_for_locks(&mut database.connection, BUSY_TIMEOUT, database.cancel.clone())
             .map_err(|error| OpenError::from_sqlite(database.path(), &error))?;
         Ok(database)
     }
@@ -81,11 +79,11 @@ impl Database {
     pub(super) fn open_with(
         file: Arc<DatabaseFile>,
         busy_timeout: Duration,
-        hurry: Hurry,
+        cancel: CancelToken,
     ) -> Result<Self, OpenError> {
         let path = file.path();
         file.ensure_writable()?;
-        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy_timeout, hurry.clone())?;
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy_timeout, cancel.clone())?;
         let failed = |error: rusqlite::Error| OpenError::from_sqlite(path, &error);
         if connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
             return Err(OpenError::ReadOnly(path.to_path_buf()));
@@ -104,19 +102,19 @@ impl Database {
             is_indexed,
             must_reopen: false,
             log,
-            unsettled: Unsettled::default(),
-            stamps: Stamps::default(),
+            uncheckpointed: Uncheckpointed::default(),
+            fingerprints: Fingerprints::default(),
             digests: Digests::default(),
             generation: 0,
             seen_version,
             busy_timeout,
-            hurry,
+            cancel,
         })
     }
 
     /// Returns the token that ends all waits of this connection for locks.
-    pub(super) fn hurry(&self) -> Hurry {
-        self.hurry.clone()
+    pub(super) fn cancel_token(&self) -> CancelToken {
+        self.cancel.clone()
     }
 
     /// Returns the canonical path of the file.
@@ -137,13 +135,13 @@ impl Database {
                 );
             }
             self.must_reopen = true;
-            self.unsettled.note_loss();
+            self.uncheckpointed.note_loss();
         }
         if self.must_reopen {
             self.reopen()
                 .map_err(|error| StoreError { trouble: StoreTrouble::Other, text: error.to_string() })?;
         }
-        if self.unsettled.is_lost() {
+        if self.uncheckpointed.is_lost() {
             self.replay().map_err(|error| self.failed("record again what was recorded in", &error))?;
         }
         // Another program may switch to a write-ahead log at any time.
@@ -176,10 +174,10 @@ impl Database {
             file.lock()?;
             Arc::new(file)
         };
-        let mut fresh = Self::open_with(file, self.busy_timeout, self.hurry.clone())?;
+        let mut fresh = Self::open_with(file, self.busy_timeout, self.cancel.clone())?;
         fresh.generation = self.generation.wrapping_add(1);
-        fresh.stamps = std::mem::take(&mut self.stamps);
-        fresh.unsettled = std::mem::take(&mut self.unsettled);
+        fresh.fingerprints = std::mem::take(&mut self.fingerprints);
+        fresh.uncheckpointed = std::mem::take(&mut self.uncheckpointed);
         fresh.pool = self.pool.clone();
         fresh.prepare_index();
         *self = fresh;
@@ -215,20 +213,20 @@ impl Database {
         let generation = self.generation;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = version(&transaction, generation)?;
-        self.unsettled.replay(&transaction, version)?;
+        self.uncheckpointed.replay(&transaction, version)?;
         transaction.commit()?;
-        self.unsettled.note_replay(self.log.is_some());
+        self.uncheckpointed.note_replay(self.log.is_some());
         Ok(())
     }
 
     /// Remembers what was recorded, until the log is copied into the database.
-    pub(super) fn remember(&mut self, commit: Commit, stamps: StampList) {
+    pub(super) fn remember(&mut self, commit: Commit, fingerprints: FingerprintList) {
         if self.log.is_none() {
             return;
         }
         let version = self.seen_version ^ (self.generation << 32);
-        self.unsettled.push(commit, stamps, version);
-        if let Err(error) = self.unsettled.checkpoint(&self.connection) {
+        self.uncheckpointed.push(commit, fingerprints, version);
+        if let Err(error) = self.uncheckpointed.checkpoint(&self.connection) {
             log::debug!(
                 "cannot copy the write-ahead log into the database {}: {error}",
                 self.path().display()
@@ -248,7 +246,7 @@ impl Database {
             log::info!("creating an index of the faillog in the database {}", self.path().display());
         }
         if let Err(error) = self.ensure_index()
-            && !self.hurry.is_asked()
+            && !self.cancel.is_cancelled()
         {
             let path = self.path().display();
             log::warn!("cannot create an index in the database {path}, trying again later: {error}");
@@ -256,10 +254,10 @@ impl Database {
     }
 
     /// Creates the index of the faillog if it is missing. With a long faillog this takes long, so it stops, and changes
-    /// nothing, as soon as the [token](Self::hurry) is cancelled.
+    /// nothing, as soon as the [token](Self::cancel_token) is cancelled.
     pub(super) fn ensure_index(&mut self) -> rusqlite::Result<()> {
         if !self.is_indexed {
-            interruptibly(&mut self.connection, &self.hurry, |connection| {
+            interruptibly(&mut self.connection, &self.cancel, |connection| {
                 connection.execute_batch(CREATE_INDEX)
             })?;
             self.is_indexed = true;
@@ -304,7 +302,7 @@ pub(crate) fn check(path: &Path) -> Result<Option<DatabaseWarning>, OpenError> {
     // Closed before SQLite opens it.
     drop(file);
     DatabaseLock::check(&path)?;
-    match connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY, CHECK_TIMEOUT, Hurry::default()) {
+    match connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY, CHECK_TIMEOUT, CancelToken::default()) {
         Ok(connection) => {
             let found = has_write_ahead_log(&connection);
             let has_log = found.map_err(|error| OpenError::from_sqlite(&path, &error))?;
@@ -317,16 +315,6 @@ pub(crate) fn check(path: &Path) -> Result<Option<DatabaseWarning>, OpenError> {
     }
 }
 
-/// Returns the octets of a text or blob. A number, which no column should hold, is shown as SQLite would.
-pub(super) fn octets(value: ValueRef<'_>) -> Option<Cow<'_, [u8]>> {
-    match value {
-        ValueRef::Null => None,
-        ValueRef::Text(octets) | ValueRef::Blob(octets) => Some(Cow::Borrowed(octets)),
-        ValueRef::Integer(number) => Some(Cow::Owned(number.to_string().into_bytes())),
-        ValueRef::Real(number) => Some(Cow::Owned(number.to_string().into_bytes())),
-    }
-}
-
 /// Connects to a database and makes sure that it is one of schema 9.
 ///
 /// If a process of root opens the database, it first creates the files beside it, and then gives them to the owner of the
@@ -335,11 +323,11 @@ fn connect(
     path: &Path,
     mode: OpenFlags,
     busy_timeout: Duration,
-    hurry: Hurry,
+    cancel: CancelToken,
 ) -> Result<Connection, OpenError> {
     let began = Instant::now();
     loop {
-        match connect_once(path, mode, busy_timeout, hurry.clone()) {
+        match connect_once(path, mode, busy_timeout, cancel.clone()) {
             Err(OpenError::Inaccessible { .. }) if began.elapsed() < ACCESS_LIMIT => {
                 std::thread::sleep(ACCESS_PAUSE);
             }
@@ -352,13 +340,13 @@ fn connect_once(
     path: &Path,
     mode: OpenFlags,
     busy_timeout: Duration,
-    hurry: Hurry,
+    cancel: CancelToken,
 ) -> Result<Connection, OpenError> {
     let failed = |error: rusqlite::Error| OpenError::from_sqlite(path, &error);
     let mut connection =
         Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
-    wait_for_locks(&mut connection, busy_timeout, hurry).map_err(failed)?;
+    wait_for_locks(&mut connection, busy_timeout, cancel).map_err(failed)?;
     verify(&connection, path)?;
     // Otherwise SQLite recompiles statements for other parameters, which costs more than running most of them. All of them
     // look for an id, for which the plan is always the same.

@@ -9,8 +9,8 @@ use nix::fcntl::OFlag;
 use nix::sys::statfs::fstatfs;
 use nix::unistd::AccessFlags;
 
-use super::error::OpenError;
-use super::lock::{LockError, flock_holder};
+use super::error::{LockError, OpenError};
+use super::lock_holder::flock_holder;
 use super::paths::{FileId, access, directory_of};
 
 /// How every SQLite database begins.

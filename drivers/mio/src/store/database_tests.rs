@@ -176,7 +176,7 @@ fn another_file_that_has_taken_the_name_is_a_change() {
 }
 
 #[test]
-fn an_index_is_created_unless_somebody_is_in_a_hurry() {
+fn an_index_is_created_unless_the_connection_is_cancelled() {
     let mut fixture = Fixture::with_journal_mode("DELETE");
     fixture.execute("DROP INDEX dispatch_faillog_mail", []);
     fixture
@@ -188,10 +188,10 @@ fn an_index_is_created_unless_somebody_is_in_a_hurry() {
         )
         .unwrap();
     let index = "SELECT count(*) FROM sqlite_schema WHERE name = 'dispatch_faillog_mail'";
-    let hurried = Hurry::default();
-    hurried.ask();
+    let cancelled = CancelToken::default();
+    cancelled.cancel();
     let file = Arc::clone(&fixture.database.file);
-    let mut database = Database::open_with(file, Duration::ZERO, hurried).unwrap();
+    let mut database = Database::open_with(file, Duration::ZERO, cancelled).unwrap();
     let error = database.ensure_index().unwrap_err();
     assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::OperationInterrupted));
     assert_eq!(fixture.number(index), 0);

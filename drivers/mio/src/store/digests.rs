@@ -7,7 +7,7 @@ use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId};
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 
-use super::grouping::open_data;
+use super::blob::open_data;
 use super::pool::Pool;
 
 /// Most digests that are kept: about 64 octets each.

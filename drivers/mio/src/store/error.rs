@@ -13,7 +13,6 @@ use rusqlite::{Connection, ErrorCode};
 use thiserror::Error;
 
 use super::journal::{may_roll_back, rollback_journal};
-use super::lock::LockError;
 use super::paths::{access, directory_of};
 
 /// Why a database cannot be worked on.
@@ -147,6 +146,50 @@ impl OpenError {
                 Self::Other { path, text: format!("its disk is full or fails ({text})") }
             }
             _ => Self::Other { path, text },
+        }
+    }
+}
+
+/// Why the lock was not taken.
+#[derive(Debug, Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error("process {pid} works on the database {} already; stop it first", .path.display())]
+    Held {
+        /// The database.
+        path: PathBuf,
+        /// The process.
+        pid: i32,
+    },
+    /// Another process has it, whose id cannot be found out.
+    #[error("another process works on the database {} already; stop it first", .path.display())]
+    HeldByUnknown {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The lock file is not a regular file with a single name.
+    #[error("{} should be the lock file of the database, but is not a regular file with a single name; remove it", .0.display())]
+    NotALockFile(PathBuf),
+    /// The lock file cannot be used.
+    #[error(
+        "cannot lock the database: {}: {source}; the user of this program must be able to write this file and its directory",
+        .path.display()
+    )]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl LockError {
+    /// Another process has the lock.
+    pub(super) fn held(database: &Path, holder: Option<i32>) -> Self {
+        let path = database.to_path_buf();
+        match holder {
+            Some(pid) => Self::Held { path, pid },
+            None => Self::HeldByUnknown { path },
         }
     }
 }

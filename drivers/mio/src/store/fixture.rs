@@ -19,9 +19,9 @@ use nix::unistd::{Uid, setfsuid};
 use rusqlite::{Connection, Params};
 use tempfile::TempDir;
 
+use super::busy::CancelToken;
 use super::database_file::DatabaseFile;
 use super::error::OpenError;
-use super::patience::Hurry;
 use super::{Database, initdb};
 
 /// A new database of schema 9, seen by the store and by another program.
@@ -87,7 +87,7 @@ impl Fixture {
 
 /// Opens a database that waits at most `busy_timeout` for locks.
 pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Database, OpenError> {
-    Database::open_with(Arc::new(DatabaseFile::open(path)?), busy_timeout, Hurry::default())
+    Database::open_with(Arc::new(DatabaseFile::open(path)?), busy_timeout, CancelToken::default())
 }
 
 /// Runs `test` in a thread without rights to other users' files, even if the process runs as root.

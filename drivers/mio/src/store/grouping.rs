@@ -2,19 +2,18 @@
 //! by their digests.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
 use cmail_delivery::bounce::needed_octets;
 use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, LeftOver, MailId, Row};
-use rusqlite::{Connection, MAIN_DB};
+use rusqlite::Connection;
 
-use super::database::octets;
+use super::blob::read;
 use super::digests::{Digest, Digests};
 use super::failures::add_own_failures;
+use super::fingerprints::{Fingerprint, FingerprintList, digest};
 use super::pool::Pool;
 use super::rows::{self, Found};
-use super::stamps::{Stamp, StampList, digest};
 
 /// How much one request reads to compare messages, besides their first chunks. That takes a tenth of a second, during which
 /// other requests wait; messages beyond that are left to another request.
@@ -51,7 +50,7 @@ pub(super) struct Grouped {
     /// Whether some of them may belong to the groups, but were not compared any more.
     pub(super) is_partly_compared: bool,
     /// Of all rows in groups.
-    pub(super) stamps: StampList,
+    pub(super) fingerprints: FingerprintList,
 }
 
 /// Groups rows. To be called within a read transaction.
@@ -72,7 +71,7 @@ pub(super) fn group(
         head_octets: 0,
         is_partly_compared: false,
         compared_octets: 0,
-        stamps: Vec::with_capacity(ids.len()),
+        fingerprints: Vec::with_capacity(ids.len()),
     };
     let mut left_over = Vec::new();
     let mut seen = HashSet::new();
@@ -86,8 +85,8 @@ pub(super) fn group(
             left_over.extend(grouper.add(found)?);
         }
     }
-    let Grouper { groups, is_partly_compared, stamps, .. } = grouper;
-    Ok(Grouped { groups, left_over, is_partly_compared, stamps })
+    let Grouper { groups, is_partly_compared, fingerprints, .. } = grouper;
+    Ok(Grouped { groups, left_over, is_partly_compared, fingerprints })
 }
 
 /// What is known of a message without reading its data: sender and length.
@@ -114,7 +113,7 @@ struct Grouper<'a> {
     head_octets: usize,
     is_partly_compared: bool,
     compared_octets: u64,
-    stamps: StampList,
+    fingerprints: FingerprintList,
 }
 
 impl Grouper<'_> {
@@ -148,12 +147,12 @@ impl Grouper<'_> {
             Some(data) if data.len() == first_length => data,
             Some(_) | None => read(self.connection, row.id, row.data_octets, 0, first_length)?,
         };
-        let stamp = Stamp::of(&row, submission.as_deref(), Some(&first));
+        let fingerprint = Fingerprint::of(&row, submission.as_deref(), Some(&first));
         let left_over = LeftOver { id, message: Some(digest(&(&outline, &first))) };
         match self.find(&outline, row.id, &first)? {
             Fit::Group(index) => {
                 add_own_failures(self.connection, &mut row)?;
-                self.stamps.push((row.id, stamp));
+                self.fingerprints.push((row.id, fingerprint));
                 self.join(index, &outline, row);
                 return Ok(None);
             }
@@ -181,7 +180,7 @@ impl Grouper<'_> {
             self.open.entry(outline).or_default().push(self.groups.len());
         }
         self.head_octets = self.head_octets.saturating_add(head.len());
-        self.stamps.push((row.id, stamp));
+        self.fingerprints.push((row.id, fingerprint));
         self.groups.push(Group { data_octets: row.data_octets, rows: vec![row], head });
         Ok(None)
     }
@@ -257,74 +256,4 @@ impl Grouper<'_> {
         let limit = if is_whole { data_octets } else { data_octets.min(DATA_CHUNK_OCTETS as u64) };
         usize::try_from(limit).unwrap_or(usize::MAX)
     }
-}
-
-/// Reads at most `limit` octets from `offset` on of a mail's data, which is known to be `data_octets` long.
-pub(super) fn read(
-    connection: &Connection,
-    id: MailId,
-    data_octets: u64,
-    offset: usize,
-    limit: usize,
-) -> rusqlite::Result<Bytes> {
-    let end = usize::try_from(data_octets).unwrap_or(usize::MAX);
-    let count = end.saturating_sub(offset).min(limit);
-    if count == 0 {
-        return Ok(Bytes::new());
-    }
-    // A small value is in or near the row itself, and this way it may be of any type.
-    if end <= DATA_CHUNK_OCTETS {
-        let mut statement = connection.prepare_cached("SELECT mail_data FROM outbox WHERE mail_id = ?1")?;
-        return statement.query_row([id.0], |row| {
-            let data = octets(row.get_ref(0)?).unwrap_or_default();
-            Ok(Bytes::copy_from_slice(data.get(offset..offset + count).unwrap_or_default()))
-        });
-    }
-    let mut buffer = vec![0; count];
-    open_data(connection, id)?.read_at_exact(&mut buffer, offset)?;
-    Ok(buffer.into())
-}
-
-/// Reads a range of a mail's data, which is known to be `data_octets` long, and passes it to `take` in chunks, until that
-/// breaks.
-pub(super) fn read_chunks(
-    connection: &Connection,
-    pool: &Pool,
-    id: MailId,
-    data_octets: u64,
-    range: Range<u64>,
-    take: &mut dyn FnMut(Bytes) -> ControlFlow<()>,
-) -> rusqlite::Result<()> {
-    let position = |octets: u64| usize::try_from(octets).unwrap_or(usize::MAX);
-    let (begin, end) = (position(range.start), position(range.end));
-    if begin >= end {
-        return Ok(());
-    }
-    if position(data_octets) <= DATA_CHUNK_OCTETS {
-        // There is nothing more to read, even if `take` continues.
-        let _ = take(read(connection, id, data_octets, begin, end - begin)?);
-        return Ok(());
-    }
-    let data = open_data(connection, id)?;
-    // SQLite could skip to the range itself, but would take each page into its cache for that. Reads bypass the cache, and
-    // cost a quarter.
-    let mut skipped = pool.take();
-    for offset in (0..begin).step_by(DATA_CHUNK_OCTETS) {
-        let count = DATA_CHUNK_OCTETS.min(begin - offset);
-        data.read_at_exact(skipped.first_mut(count), offset)?;
-    }
-    drop(skipped);
-    for offset in (begin..end).step_by(DATA_CHUNK_OCTETS) {
-        let count = DATA_CHUNK_OCTETS.min(end - offset);
-        let mut chunk = pool.take();
-        data.read_at_exact(chunk.first_mut(count), offset)?;
-        if take(chunk.into_bytes(count)).is_break() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn open_data(connection: &Connection, id: MailId) -> rusqlite::Result<rusqlite::blob::Blob<'_>> {
-    connection.blob_open(MAIN_DB, c"outbox", c"mail_data", id.0, true)
 }

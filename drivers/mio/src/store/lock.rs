@@ -1,19 +1,18 @@
 //! The lock that lets only one process work on a database at a time.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::kill;
-use nix::sys::stat::{Mode, major, minor};
-use nix::unistd::{AccessFlags, Gid, Pid, Uid, fchown};
-use thiserror::Error;
+use nix::sys::stat::Mode;
+use nix::unistd::{AccessFlags, Gid, Uid, fchown};
 
 use super::database_file::DatabaseFile;
+use super::error::LockError;
+use super::lock_holder::{flock_holder, holder};
 use super::paths::{FileId, access, with_suffix};
 
 /// How often a lock file that names no living process is read: its holder may be about to write its id.
@@ -21,50 +20,6 @@ const HOLDER_ATTEMPTS: u32 = 20;
 
 /// The pause between two such attempts.
 const HOLDER_PAUSE: Duration = Duration::from_millis(10);
-
-/// Why the lock was not taken.
-#[derive(Debug, Error)]
-pub enum LockError {
-    /// Another process has it.
-    #[error("process {pid} works on the database {} already; stop it first", .path.display())]
-    Held {
-        /// The database.
-        path: PathBuf,
-        /// The process.
-        pid: i32,
-    },
-    /// Another process has it, whose id cannot be found out.
-    #[error("another process works on the database {} already; stop it first", .path.display())]
-    HeldByUnknown {
-        /// The database.
-        path: PathBuf,
-    },
-    /// The lock file is not a regular file with a single name.
-    #[error("{} should be the lock file of the database, but is not a regular file with a single name; remove it", .0.display())]
-    NotALockFile(PathBuf),
-    /// The lock file cannot be used.
-    #[error(
-        "cannot lock the database: {}: {source}; the user of this program must be able to write this file and its directory",
-        .path.display()
-    )]
-    Io {
-        /// The lock file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl LockError {
-    /// Another process has the lock.
-    pub(super) fn held(database: &Path, holder: Option<i32>) -> Self {
-        let path = database.to_path_buf();
-        match holder {
-            Some(pid) => Self::Held { path, pid },
-            None => Self::HeldByUnknown { path },
-        }
-    }
-}
 
 /// The right to work on a database. It ends when this is dropped, or when the process ends or is killed.
 ///
@@ -165,33 +120,6 @@ fn open_lock_file(database: &Path, path: &Path) -> io::Result<File> {
 
 fn lock_file_of(database: &Path) -> PathBuf {
     with_suffix(database, ".dispatch-lock")
-}
-
-/// Returns the process that has locked a file by `flock`; `None` if the system does not show it, as in another container.
-pub(super) fn flock_holder(id: FileId) -> Option<i32> {
-    let place = format!("{:02x}:{:02x}:{}", major(id.device), minor(id.device), id.inode);
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|line| holder_in(line, &place))
-}
-
-/// Returns the process that a line of `/proc/locks` names, such as `1: FLOCK  ADVISORY  WRITE 4711 fd:01:131 0 EOF`.
-fn holder_in(line: &str, place: &str) -> Option<i32> {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    match words[..] {
-        [_, "FLOCK", _, "WRITE", pid, found, ..] if found == place => pid.parse().ok().filter(|pid| *pid > 0),
-        _ => None,
-    }
-}
-
-/// Returns the living process that the lock file names.
-fn holder(path: &Path) -> Option<i32> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(32).read_to_string(&mut text).ok()?;
-    let pid = text.strip_suffix('\n')?.parse().ok().filter(|pid| *pid > 0)?;
-    match kill(Pid::from_raw(pid), None) {
-        Ok(()) | Err(Errno::EPERM) => Some(pid),
-        Err(_) => None,
-    }
 }
 
 #[cfg(test)]

@@ -11,14 +11,14 @@ use cmail_delivery::outbox::{
 use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::database::octets;
+use super::blob::read_chunks;
 use super::digests::Digests;
 use super::failures::add_own_failures;
-use super::grouping::{Grouped, Limits, group, read_chunks};
+use super::fingerprints::{Fingerprint, FingerprintList};
+use super::grouping::{Grouped, Limits, group};
 use super::pool::Pool;
-use super::read_ahead::{Order, Piece, Rest, has_room};
-use super::rows::{self, Found, beginning, limited, number};
-use super::stamps::{Stamp, StampList};
+use super::read_ahead::{Follows, ReadJob, ReadOutput, has_room};
+use super::rows::{self, Found, beginning, limited, number, octets};
 
 /// Most faillog rows that are returned for a mail: the latest ones.
 const ATTEMPT_LIMIT: usize = 100;
@@ -38,7 +38,7 @@ pub(super) fn claim(
     digests: &mut Digests,
     ids: &[MailId],
     limit: usize,
-) -> rusqlite::Result<(Vec<ClaimedTransaction>, Vec<LeftOver>, StampList)> {
+) -> rusqlite::Result<(Vec<ClaimedTransaction>, Vec<LeftOver>, FingerprintList)> {
     let limits = Limits {
         groups: limit,
         recipients: TRANSACTION_RECIPIENT_LIMIT,
@@ -46,7 +46,7 @@ pub(super) fn claim(
         whole_octets: DATA_CHUNK_OCTETS as u64,
         wants_header: false,
     };
-    let Grouped { groups, left_over, stamps, .. } = group(connection, pool, digests, ids, &limits)?;
+    let Grouped { groups, left_over, fingerprints, .. } = group(connection, pool, digests, ids, &limits)?;
     let transactions = groups
         .into_iter()
         .map(|group| ClaimedTransaction {
@@ -55,22 +55,25 @@ pub(super) fn claim(
             head: group.head,
         })
         .collect();
-    Ok((transactions, left_over, stamps))
+    Ok((transactions, left_over, fingerprints))
 }
 
-/// Answers [`StoreRequest::Recall`](cmail_delivery::outbox::StoreRequest::Recall), also with the stamps of what was read.
-pub(super) fn recall(connection: &Connection, ids: &[MailId]) -> rusqlite::Result<(Vec<Row>, StampList)> {
-    let (mut rows, mut stamps) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
+/// Answers [`StoreRequest::Recall`](cmail_delivery::outbox::StoreRequest::Recall), also with the fingerprints of what was read.
+pub(super) fn recall(
+    connection: &Connection,
+    ids: &[MailId],
+) -> rusqlite::Result<(Vec<Row>, FingerprintList)> {
+    let (mut rows, mut fingerprints) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
     let mut texts = rows::texts();
     for id in ids {
         let Some(Found { mut row, submission, .. }) = rows::row(connection, *id, 0, &mut texts)? else {
             continue;
         };
         add_own_failures(connection, &mut row)?;
-        stamps.push((*id, Stamp::of(&row, submission.as_deref(), None)));
+        fingerprints.push((*id, Fingerprint::of(&row, submission.as_deref(), None)));
         rows.push(row);
     }
-    Ok((rows, stamps))
+    Ok((rows, fingerprints))
 }
 
 /// Reads at most `limit` octets of a mail's data, and at most one chunk.
@@ -82,20 +85,20 @@ pub(super) fn read_data(
     limit: u32,
 ) -> rusqlite::Result<Bytes> {
     let octets = usize::try_from(limit).unwrap_or(usize::MAX).min(DATA_CHUNK_OCTETS);
-    let order = Order { id, offset, octets, least_octets: octets, number: 0 };
-    let piece = read_piece(connection, pool, order, &mut |_| ControlFlow::Continue(()))?;
-    Ok(piece.chunks.into_iter().next().unwrap_or_default())
+    let job = ReadJob { id, offset, octets, least_octets: octets, number: 0 };
+    let output = run_read_job(connection, pool, job, &mut |_| ControlFlow::Continue(()))?;
+    Ok(output.chunks.into_iter().next().unwrap_or_default())
 }
 
 /// Reads a range of a mail's data, opening it only once, and hands over all parts but the last one as soon as they are read.
 /// Ends early if there is no more memory, or if `hand_over` breaks.
-pub(super) fn read_piece(
+pub(super) fn run_read_job(
     connection: &Connection,
     pool: &Pool,
-    order: Order,
-    hand_over: &mut dyn FnMut(Piece) -> ControlFlow<()>,
-) -> rusqlite::Result<Piece> {
-    let Order { id, offset, octets, least_octets, .. } = order;
+    job: ReadJob,
+    hand_over: &mut dyn FnMut(ReadOutput) -> ControlFlow<()>,
+) -> rusqlite::Result<ReadOutput> {
+    let ReadJob { id, offset, octets, least_octets, .. } = job;
     let length: Option<i64> = connection
         .prepare_cached("SELECT coalesce(octet_length(mail_data), 0) FROM outbox WHERE mail_id = ?1")?
         .query_row([id.0], |row| row.get(0))
@@ -105,7 +108,7 @@ pub(super) fn read_piece(
     let (mut chunks, mut read_to) = (Vec::new(), offset);
     read_chunks(connection, pool, id, data_octets, offset..end, &mut |chunk| {
         let flow = if chunks.len() == PART_CHUNKS {
-            hand_over(Piece { chunks: std::mem::take(&mut chunks), rest: Rest::Comes })
+            hand_over(ReadOutput { chunks: std::mem::take(&mut chunks), follows: Follows::MoreChunks })
         } else {
             ControlFlow::Continue(())
         };
@@ -113,7 +116,10 @@ pub(super) fn read_piece(
         chunks.push(chunk);
         if has_room(pool, read_to - offset < least_octets as u64) { flow } else { ControlFlow::Break(()) }
     })?;
-    Ok(Piece { chunks, rest: if read_to >= data_octets { Rest::Nothing } else { Rest::NotOrdered } })
+    Ok(ReadOutput {
+        chunks,
+        follows: if read_to >= data_octets { Follows::EndOfData } else { Follows::NotRequested },
+    })
 }
 
 /// Answers [`StoreRequest::ReadFailed`](cmail_delivery::outbox::StoreRequest::ReadFailed).
@@ -123,7 +129,7 @@ pub(super) fn read_failed(
     digests: &mut Digests,
     ids: &[MailId],
     original_limit_octets: u64,
-) -> rusqlite::Result<(Vec<FailedMessage>, Vec<MailId>, StampList)> {
+) -> rusqlite::Result<(Vec<FailedMessage>, Vec<MailId>, FingerprintList)> {
     let limits = Limits {
         groups: usize::MAX,
         recipients: usize::MAX,
@@ -131,7 +137,7 @@ pub(super) fn read_failed(
         whole_octets: original_limit_octets,
         wants_header: true,
     };
-    let Grouped { groups, left_over, stamps, is_partly_compared, .. } =
+    let Grouped { groups, left_over, fingerprints, is_partly_compared, .. } =
         group(connection, pool, digests, ids, &limits)?;
     let mut left_over: Vec<MailId> = left_over.into_iter().map(|row| row.id).collect();
     if is_partly_compared && digests.begin_wait() {
@@ -155,7 +161,7 @@ pub(super) fn read_failed(
         texts_octets += attempts.map(|attempt| attempt.text.len()).sum::<usize>();
         messages.push(FailedMessage { mails, data_octets: group.data_octets, original: group.head });
     }
-    Ok((messages, left_over, stamps))
+    Ok((messages, left_over, fingerprints))
 }
 
 /// Reads everything of a mail, to find out whether it can be read.

@@ -206,16 +206,16 @@ fn data_is_read_in_pieces_of_any_size() {
             }
             assert!(read == data, "{size} octets in pieces of {limit}");
         }
-        let order = Order { id, offset: 3, octets: usize::MAX, least_octets: 0, number: 1 };
+        let job = ReadJob { id, offset: 3, octets: usize::MAX, least_octets: 0, number: 1 };
         let (connection, pool) = (&fixture.database.connection, &fixture.database.pool);
         let mut parts = Vec::new();
-        let last = read_piece(connection, pool, order, &mut |part| {
+        let last = run_read_job(connection, pool, job, &mut |part| {
             parts.push(part);
             ControlFlow::Continue(())
         })
         .unwrap();
-        assert!(parts.iter().all(|part| part.rest == Rest::Comes && !part.chunks.is_empty()));
-        assert_eq!(last.rest, Rest::Nothing);
+        assert!(parts.iter().all(|part| part.follows == Follows::MoreChunks && !part.chunks.is_empty()));
+        assert_eq!(last.follows, Follows::EndOfData);
         parts.push(last);
         let read: Vec<Bytes> = parts.into_iter().flat_map(|part| part.chunks).collect();
         assert!(read.concat() == data.get(3..).unwrap_or_default());

@@ -10,28 +10,32 @@
 //! whose names begin with `dispatch_`.
 
 mod apart;
+mod blob;
+mod busy;
+mod commit;
 mod create;
 mod database;
 mod database_file;
 mod digests;
 mod error;
 mod failures;
+mod fingerprints;
 mod grouping;
 mod journal;
 mod lock;
+mod lock_holder;
 mod messages;
 mod paths;
-mod patience;
 mod pool;
 mod read_ahead;
 mod requests;
 mod rows;
 mod scan;
 mod schema;
-mod stamps;
 mod stuck;
 mod thread;
-mod unsettled;
+mod uncheckpointed;
+mod verdicts;
 mod watch;
 
 #[cfg(test)]
@@ -42,7 +46,6 @@ mod memory_tests;
 pub(crate) use create::initdb;
 pub(crate) use database::{Database, check};
 pub(crate) use database_file::DatabaseFile;
-pub use error::{InitError, OpenError};
+pub use error::{InitError, LockError, OpenError};
 pub(crate) use lock::DatabaseLock;
-pub use lock::LockError;
 pub(crate) use thread::StoreHandle;

@@ -1,9 +1,9 @@
-//! Mail data that was read before it was asked for.
+//! Mail data that is read before it is requested.
 //!
-//! SQLite finds an octet of a large value by following the value's pages from its beginning, each time that the value
-//! is opened; and it cannot stay open, because that would hold a read transaction for as long as a server takes. So all that is
-//! missing of a message is read at once, for as long as there is memory for it, while what came first is being sent. And while
-//! nothing else is to be read, the thread goes on with a message that was claimed and is not begun.
+//! To reach an octet of a large value, SQLite follows the value's pages from its beginning each time that the value is
+//! opened. The value cannot stay open, because that would hold a read transaction for as long as the server takes. So the rest
+//! of a message is read at once, as far as memory allows, while its beginning is being sent. While there is nothing else to
+//! read, the thread reads a message that was claimed but not begun.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -14,116 +14,116 @@ use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, MailId, RequestId};
 
 use super::pool::Pool;
 
-/// How much memory there is for all messages together. So it is bounded however large and many they are.
+/// The memory for all messages together, however large and many they are.
 const MEMORY_LIMIT_OCTETS: usize = 24 * 1024 * 1024;
 
-/// How much more there is for those that are waited for: each gets a share of it, or a single chunk when it is used up too.
+/// Additional memory for messages that a request waits for: each gets a share of it, or a single chunk when it is used up too.
 const RESERVE_OCTETS: usize = MEMORY_LIMIT_OCTETS / 3;
 
-/// The least that is ordered of a message whose length is not known.
-const PIECE_MIN_OCTETS: usize = 2 * 1024 * 1024;
+/// The least that is read at once of a message whose length is not known.
+const READ_MIN_OCTETS: usize = 2 * 1024 * 1024;
 
-/// How much is ordered of a message whose length is not known, as a multiple of the way to it: the ways to all pieces of a
-/// message together are a small part of it then.
-const WAY_FACTOR: usize = 8;
+/// How much is read at once of a message whose length is not known, as a multiple of the octets skipped before it: then all
+/// skipping together is a small part of the message.
+const SKIPPED_FACTOR: usize = 8;
 
-/// How many messages are kept in mind of which only the beginning was read.
+/// Most messages that are remembered of which only the beginning was read.
 const ANNOUNCED_LIMIT: usize = 1024;
 
-/// While so many messages are being read, the thread has enough to do, and none is read that is not begun.
+/// While this many messages are being read, the thread has enough to do, and reads no message that is not begun.
 const STREAMS_ENOUGH: usize = 4;
 
-/// What nobody has asked for in so long is dropped: the message may have been given back. Where a server is that slow, it does
-/// not matter that it has to be read again.
+/// Data that was not requested for this long is dropped: the message may have been given back. If it was not, its server is
+/// so slow that reading it again does not matter.
 const STREAM_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often is looked for what nobody asks for.
+/// How often to look for such data.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A piece of mail data to be read.
+/// A range of mail data for the thread to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Order {
-    /// Whose data.
+pub(super) struct ReadJob {
+    /// The mail.
     pub(super) id: MailId,
-    /// Where it begins.
+    /// Where the range begins.
     pub(super) offset: u64,
-    /// How much, in whole chunks.
+    /// Its length, in whole chunks.
     pub(super) octets: usize,
-    /// How much of it although there is no room; nothing if nobody waits for it.
+    /// How much of it to read even if memory is used up; 0 if no request waits for it.
     pub(super) least_octets: usize,
-    /// Tells it from one that was given up.
+    /// Tells the job from one that was given up.
     pub(super) number: u64,
 }
 
-/// What was read.
+/// Data that was read for a job: all of it, or a part.
 #[derive(Debug)]
-pub(super) struct Piece {
-    /// Each of [`DATA_CHUNK_OCTETS`] but for the last one; none if the mail is gone, or ends before.
+pub(super) struct ReadOutput {
+    /// Each has [`DATA_CHUNK_OCTETS`] except the last one of a message; empty if the mail is gone, or ends before.
     pub(super) chunks: Vec<Bytes>,
-    /// What comes after them.
-    pub(super) rest: Rest,
+    /// What follows them.
+    pub(super) follows: Follows,
 }
 
-/// What comes after some chunks.
+/// What follows some chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
-    /// More of what was ordered, which is being read.
-    Comes,
-    /// What was not ordered yet.
-    NotOrdered,
+pub(super) enum Follows {
+    /// More chunks of the same job.
+    MoreChunks,
+    /// Data that no job covers yet.
+    NotRequested,
     /// Nothing: the message ends.
-    Nothing,
+    EndOfData,
 }
 
-/// What a request for data comes to.
+/// The answer to a request for data.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// It is here.
-    Now(Bytes),
-    /// It comes with a piece that is being read.
-    Later,
-    /// Somebody else waits for the data of this mail: it has to be read without this.
-    Elsewhere,
+pub(super) enum Availability {
+    /// The data is here.
+    Ready(Bytes),
+    /// The data comes with a job.
+    Pending,
+    /// Another request waits for the data of this mail: read it directly.
+    ReadDirectly,
 }
 
-/// The messages that are being read, from their next octet on.
+/// The messages that are being read, each from its next octet on.
 #[derive(Debug)]
 pub(super) struct ReadAhead {
     streams: BTreeMap<MailId, Stream>,
     announced: BTreeMap<MailId, Announcement>,
-    /// The one of the streams that nobody has asked for yet.
+    /// The stream that was not requested yet.
     ahead: Option<MailId>,
-    /// Where the memory of what is read comes from.
+    /// The source of memory.
     pool: Pool,
     last_number: u64,
     next_sweep: Instant,
 }
 
-/// A message of which only the beginning was read. It may have changed since, or nobody may come for it.
+/// A message of which only the beginning was read. It may have changed since, or may never be requested.
 #[derive(Clone, Debug)]
 struct Announcement {
     missing: Range<u64>,
-    /// Tells which was announced first.
+    /// The job of announcements.
     number: u64,
 }
 
 #[derive(Debug)]
 struct Stream {
-    /// When it was asked for last, or ordered ahead.
+    /// When its data was requested last, or when reading ahead began.
     asked_at: Instant,
-    /// Where the first chunk begins, or will.
+    /// Where the first chunk begins, or will begin.
     offset: u64,
     chunks: VecDeque<Bytes>,
     kept_octets: usize,
     /// Whether the message ends with the last chunk.
     is_complete: bool,
-    ordered: Option<Order>,
-    /// Who waits for what is ordered, and for how much of it.
+    job: Option<ReadJob>,
+    /// The request that waits for the job, and its limit.
     waiting: Option<(RequestId, usize)>,
 }
 
 impl ReadAhead {
-    /// Nothing is read yet; the memory will be the pool's.
+    /// Creates an empty store of read data, whose memory comes from the pool.
     pub(super) fn new(pool: Pool) -> Self {
         Self {
             streams: BTreeMap::new(),
@@ -135,8 +135,8 @@ impl ReadAhead {
         }
     }
 
-    /// Takes note of a message of which only what comes before `missing` was read. Those that were announced first will be sent
-    /// first, mostly.
+    /// Notes a message of which only the data before `missing` was read. Messages are usually sent in the job of their
+    /// announcements.
     pub(super) fn announce(&mut self, id: MailId, missing: Range<u64>) {
         let number = self.next_number();
         self.announced.insert(id, Announcement { missing, number });
@@ -147,7 +147,7 @@ impl ReadAhead {
         }
     }
 
-    /// Takes what a request asks for. Afterwards there may be something to [`order`](Self::order).
+    /// Takes the data for a request. Afterwards there may be a [`next_job`](Self::next_job).
     pub(super) fn take(
         &mut self,
         now: Instant,
@@ -155,10 +155,10 @@ impl ReadAhead {
         id: MailId,
         offset: u64,
         limit: usize,
-    ) -> Taken {
+    ) -> Availability {
         let stream = self.streams.entry(id).or_insert_with(|| Stream::new(now, offset));
         if stream.waiting.is_some() {
-            return Taken::Elsewhere;
+            return Availability::ReadDirectly;
         }
         self.ahead.take_if(|ahead| *ahead == id);
         stream.asked_at = now;
@@ -166,23 +166,23 @@ impl ReadAhead {
             *stream = Stream::new(now, offset);
         }
         match self.next(id, limit) {
-            Some(octets) => Taken::Now(octets),
+            Some(octets) => Availability::Ready(octets),
             None => {
                 if let Some(stream) = self.streams.get_mut(&id) {
                     stream.waiting = Some((request, limit));
                 }
-                Taken::Later
+                Availability::Pending
             }
         }
     }
 
-    /// What to read now of a message, if anything: what is waited for, or more when there is not much left and room for it.
-    pub(super) fn order(&mut self, now: Instant, id: MailId) -> Option<Order> {
+    /// Returns what to read next of a message: data that a request waits for, or more data if little is left and memory allows.
+    pub(super) fn next_job(&mut self, now: Instant, id: MailId) -> Option<ReadJob> {
         self.sweep(now);
         let share = MEMORY_LIMIT_OCTETS / self.streams.len().max(1);
         let room = self.room();
         let stream = self.streams.get(&id)?;
-        if stream.is_complete || stream.ordered.is_some() {
+        if stream.is_complete || stream.job.is_some() {
             return None;
         }
         let begin = stream.offset.saturating_add(stream.kept_octets as u64);
@@ -190,20 +190,20 @@ impl ReadAhead {
         let octets = match usize::try_from(missing) {
             Ok(missing @ 1..) => missing,
             _ => {
-                let way = usize::try_from(begin).unwrap_or(usize::MAX);
-                way.saturating_mul(WAY_FACTOR).max(PIECE_MIN_OCTETS).min(share * 2)
+                let skipped = usize::try_from(begin).unwrap_or(usize::MAX);
+                skipped.saturating_mul(SKIPPED_FACTOR).max(READ_MIN_OCTETS).min(share * 2)
             }
         };
-        // A piece that has to end soon is hardly worth the way to it.
+        // A short read is not worth skipping to its beginning.
         let is_worthwhile = stream.kept_octets <= share / 4 && room >= octets.min(share / 4 * 3);
         if stream.waiting.is_none() && !is_worthwhile {
             return None;
         }
-        self.make_order(id, begin, octets, RESERVE_OCTETS / self.streams.len().max(1))
+        self.make_job(id, begin, octets, RESERVE_OCTETS / self.streams.len().max(1))
     }
 
-    /// What to read while nothing else is to be read: the next message that was claimed and is not begun.
-    pub(super) fn order_ahead(&mut self, now: Instant) -> Option<Order> {
+    /// Returns what to read while there is nothing else to read: the next message that was claimed and is not begun.
+    pub(super) fn next_job_ahead(&mut self, now: Instant) -> Option<ReadJob> {
         if self.announced.is_empty() {
             return None;
         }
@@ -221,16 +221,16 @@ impl ReadAhead {
         }
         self.streams.insert(id, Stream::new(now, start));
         self.ahead = Some(id);
-        self.make_order(id, start, octets, 0)
+        self.make_job(id, start, octets, 0)
     }
 
-    fn make_order(&mut self, id: MailId, offset: u64, octets: usize, least_octets: usize) -> Option<Order> {
+    fn make_job(&mut self, id: MailId, offset: u64, octets: usize, least_octets: usize) -> Option<ReadJob> {
         let number = self.next_number();
         let stream = self.streams.get_mut(&id)?;
         let octets = octets.div_ceil(DATA_CHUNK_OCTETS).max(1).saturating_mul(DATA_CHUNK_OCTETS);
-        let order = Order { id, offset, octets, least_octets, number };
-        stream.ordered = Some(order);
-        Some(order)
+        let job = ReadJob { id, offset, octets, least_octets, number };
+        stream.job = Some(job);
+        Some(job)
     }
 
     #[cfg(test)]
@@ -252,7 +252,7 @@ impl ReadAhead {
         MEMORY_LIMIT_OCTETS.saturating_sub(self.pool.taken_octets())
     }
 
-    /// Drops what nobody asks for any more: when a connection is lost, nobody says so here.
+    /// Drops data that is not requested any more: the loss of a connection is not reported here.
     fn sweep(&mut self, now: Instant) {
         if now < self.next_sweep {
             return;
@@ -265,45 +265,45 @@ impl ReadAhead {
         self.ahead.take_if(|ahead| !streams.contains_key(ahead));
     }
 
-    /// Takes in what was ordered, or some of it, or that it cannot be had. Returns who waited for it, if somebody did, and
-    /// what it gets: nothing where the piece cannot be had.
+    /// Takes in the data of a job, or a part of it; `None` if it cannot be read. Returns the request that waited for it, if there
+    /// is one, and its data, or `None` if it cannot be read.
     pub(super) fn arrive(
         &mut self,
-        order: Order,
-        piece: Option<Piece>,
+        job: ReadJob,
+        output: Option<ReadOutput>,
     ) -> Option<(RequestId, Option<Bytes>)> {
-        let stream = self.streams.get_mut(&order.id).filter(|stream| stream.ordered == Some(order))?;
+        let stream = self.streams.get_mut(&job.id).filter(|stream| stream.job == Some(job))?;
         let waiting = stream.waiting.take();
-        let Some(piece) = piece else {
-            self.forget(order.id);
+        let Some(output) = output else {
+            self.forget(job.id);
             return waiting.map(|(request, _)| (request, None));
         };
-        let is_empty = piece.chunks.is_empty();
-        for chunk in piece.chunks {
+        let is_empty = output.chunks.is_empty();
+        for chunk in output.chunks {
             stream.kept_octets += chunk.len();
             stream.chunks.push_back(chunk);
         }
-        if piece.rest != Rest::Comes {
-            stream.ordered = None;
-            stream.is_complete = piece.rest == Rest::Nothing || is_empty;
+        if output.follows != Follows::MoreChunks {
+            stream.job = None;
+            stream.is_complete = output.follows == Follows::EndOfData || is_empty;
         }
         if stream.is_complete && stream.chunks.is_empty() {
-            self.forget(order.id);
+            self.forget(job.id);
         }
         let (request, limit) = waiting?;
-        Some((request, Some(self.next(order.id, limit).unwrap_or_default())))
+        Some((request, Some(self.next(job.id, limit).unwrap_or_default())))
     }
 
-    /// Drops what is kept of a mail of which nothing more is wanted.
+    /// Drops the data of a mail that is no longer needed.
     pub(super) fn forget(&mut self, id: MailId) {
         self.announced.remove(&id);
         self.streams.remove(&id);
         self.ahead.take_if(|ahead| *ahead == id);
     }
 
-    /// Drops what is kept of mail that is begun anew, or done with, unless somebody waits for it.
+    /// Drops the data of mail that begins again, or has ended, unless a request waits for it.
     pub(super) fn forget_all(&mut self, ids: impl IntoIterator<Item = MailId>) {
-        // Hardly ever is a message so large that it is here.
+        // Messages are rarely so large that they are here.
         if self.streams.is_empty() && self.announced.is_empty() {
             return;
         }
@@ -338,13 +338,13 @@ impl Stream {
             chunks: VecDeque::new(),
             kept_octets: 0,
             is_complete: false,
-            ordered: None,
+            job: None,
             waiting: None,
         }
     }
 }
 
-/// Whether there is room for a further chunk of a piece; `is_least` while there is less of it than there is to be in any case.
+/// Returns whether there is memory for a further chunk of a job; `is_least` says that the job has not read its least yet.
 pub(super) fn has_room(pool: &Pool, is_least: bool) -> bool {
     let limit = if is_least { MEMORY_LIMIT_OCTETS + RESERVE_OCTETS } else { MEMORY_LIMIT_OCTETS };
     pool.taken_octets() < limit

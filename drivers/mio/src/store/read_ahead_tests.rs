@@ -6,49 +6,49 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Reads a message of so many octets, each of which tells where it stands, and answers every order at once.
-/// Returns the orders.
-fn read(cache: &mut ReadAhead, id: MailId, total: usize) -> Vec<Order> {
-    let (mut orders, mut offset) = (Vec::new(), 0);
+/// Reads a message of so many octets, each of which tells where it stands, and answers every job at once.
+/// Returns the jobs.
+fn read(cache: &mut ReadAhead, id: MailId, total: usize) -> Vec<ReadJob> {
+    let (mut jobs, mut offset) = (Vec::new(), 0);
     while offset < total {
         let taken = cache.take(now(), RequestId(7), id, offset as u64, CHUNK);
         let mut arrived = None;
-        if let Some(order) = cache.order(now(), id) {
-            orders.push(order);
-            arrived = cache.arrive(order, Some(piece(order, total)));
+        if let Some(job) = cache.next_job(now(), id) {
+            jobs.push(job);
+            arrived = cache.arrive(job, Some(piece(job, total)));
         }
         let octets = match taken {
-            Taken::Now(octets) => octets,
-            Taken::Later => arrived.unwrap().1.unwrap(),
-            Taken::Elsewhere => panic!("nobody else reads it"),
+            Availability::Ready(octets) => octets,
+            Availability::Pending => arrived.unwrap().1.unwrap(),
+            Availability::ReadDirectly => panic!("nobody else reads it"),
         };
         assert!(octets == expected(offset, octets.len()) && !octets.is_empty(), "at {offset}");
         offset += octets.len();
     }
-    orders
+    jobs
 }
 
 fn expected(offset: usize, count: usize) -> Vec<u8> {
     (offset..offset + count).map(|position| (position / 7) as u8).collect()
 }
 
-fn piece(order: Order, total: usize) -> Piece {
-    let begin = usize::try_from(order.offset).unwrap();
-    let end = total.min(begin + order.octets);
+fn piece(job: ReadJob, total: usize) -> ReadOutput {
+    let begin = usize::try_from(job.offset).unwrap();
+    let end = total.min(begin + job.octets);
     let chunks = (begin..end)
         .step_by(CHUNK)
         .map(|offset| Bytes::from(expected(offset, CHUNK.min(end - offset))))
         .collect();
-    Piece { chunks, rest: if end == total { Rest::Nothing } else { Rest::NotOrdered } }
+    ReadOutput { chunks, follows: if end == total { Follows::EndOfData } else { Follows::NotRequested } }
 }
 
 #[test]
 fn all_ways_together_are_hardly_longer_than_the_message() {
     let mut cache = ReadAhead::new(Pool::default());
     let total = 30 * 1024 * 1024 + 17;
-    let orders = read(&mut cache, MailId(1), total);
-    let ways: u64 = orders.iter().map(|order| order.offset).sum();
-    assert!(ways < 2 * total as u64, "{orders:?}");
+    let jobs = read(&mut cache, MailId(1), total);
+    let ways: u64 = jobs.iter().map(|job| job.offset).sum();
+    assert!(ways < 2 * total as u64, "{jobs:?}");
     assert_eq!(cache.streams.len(), 0, "nothing is left of a message that was read");
 }
 
@@ -68,20 +68,20 @@ fn what_ended_for_lack_of_memory_goes_on_when_there_is_enough_again() {
     let total = 4 * MEMORY_LIMIT_OCTETS;
     cache.announce(MailId(1), 0..total as u64);
     cache.take(now(), RequestId(1), MailId(1), 0, CHUNK);
-    let order = cache.order(now(), MailId(1)).unwrap();
-    assert_eq!(order.octets, total);
+    let job = cache.next_job(now(), MailId(1)).unwrap();
+    assert_eq!(job.octets, total);
     let chunks = (0..MEMORY_LIMIT_OCTETS / CHUNK).map(|_| pool.take().into_bytes(CHUNK)).collect();
-    cache.arrive(order, Some(Piece { chunks, rest: Rest::NotOrdered }));
-    assert_eq!(cache.order(now(), MailId(1)), None, "there is no room");
+    cache.arrive(job, Some(ReadOutput { chunks, follows: Follows::NotRequested }));
+    assert_eq!(cache.next_job(now(), MailId(1)), None, "there is no room");
     let mut offset = CHUNK;
     while offset < MEMORY_LIMIT_OCTETS {
-        assert!(matches!(cache.take(now(), RequestId(1), MailId(1), offset as u64, CHUNK), Taken::Now(_)));
+        assert!(matches!(
+            cache.take(now(), RequestId(1), MailId(1), offset as u64, CHUNK),
+            Availability::Ready(_)
+        ));
         offset += CHUNK;
-        if let Some(order) = cache.order(now(), MailId(1)) {
-            assert_eq!(
-                (order.offset, order.octets),
-                (MEMORY_LIMIT_OCTETS as u64, total - MEMORY_LIMIT_OCTETS)
-            );
+        if let Some(job) = cache.next_job(now(), MailId(1)) {
+            assert_eq!((job.offset, job.octets), (MEMORY_LIMIT_OCTETS as u64, total - MEMORY_LIMIT_OCTETS));
             break;
         }
     }
@@ -92,7 +92,7 @@ fn what_ended_for_lack_of_memory_goes_on_when_there_is_enough_again() {
 fn a_message_that_is_longer_than_was_announced_is_read_to_its_end() {
     let mut cache = ReadAhead::new(Pool::default());
     cache.announce(MailId(1), 0..3 * CHUNK as u64 + 5);
-    assert!(read(&mut cache, MailId(1), 3 * PIECE_MIN_OCTETS).len() > 1);
+    assert!(read(&mut cache, MailId(1), 3 * READ_MIN_OCTETS).len() > 1);
     assert_eq!(cache.streams.len(), 0);
 }
 
@@ -114,23 +114,23 @@ fn the_memory_is_bounded_however_many_messages_are_read() {
     // They come one after the other, while those before hold what they have.
     for id in 0..300 {
         cache.announce(MailId(id), 1 << 30..1 << 31);
-        assert_eq!(cache.take(now(), RequestId(1), MailId(id), 1 << 30, CHUNK), Taken::Later);
-        let order = cache.order(now(), MailId(id)).expect("each gets what it waits for");
+        assert_eq!(cache.take(now(), RequestId(1), MailId(id), 1 << 30, CHUNK), Availability::Pending);
+        let job = cache.next_job(now(), MailId(id)).expect("each gets what it waits for");
         let mut chunks = Vec::new();
         loop {
             chunks.push(pool.take().into_bytes(CHUNK));
-            if !has_room(&pool, chunks.len() * CHUNK < order.least_octets) {
+            if !has_room(&pool, chunks.len() * CHUNK < job.least_octets) {
                 break;
             }
         }
-        cache.arrive(order, Some(Piece { chunks, rest: Rest::NotOrdered }));
+        cache.arrive(job, Some(ReadOutput { chunks, follows: Follows::NotRequested }));
         let limit = MEMORY_LIMIT_OCTETS + RESERVE_OCTETS + (id as usize + 1) * CHUNK;
         assert!(pool.taken_octets() <= limit, "{id}: {}", pool.taken_octets());
     }
     for id in 0..300 {
-        assert_eq!(cache.order(now(), MailId(id)), None, "nothing is read before it is needed");
+        assert_eq!(cache.next_job(now(), MailId(id)), None, "nothing is read before it is needed");
     }
-    assert_eq!(cache.order_ahead(now()), None);
+    assert_eq!(cache.next_job_ahead(now()), None);
     cache.forget_all((0..300).map(MailId));
     assert_eq!(pool.taken_octets(), 0);
 }
@@ -143,16 +143,16 @@ fn while_nothing_else_is_to_be_read_the_next_message_is() {
         cache.announce(MailId(id), CHUNK as u64..total as u64);
     }
     cache.take(now(), RequestId(1), MailId(1), CHUNK as u64, CHUNK);
-    let first = cache.order(now(), MailId(1)).unwrap();
-    assert_eq!(cache.order_ahead(now()), None, "another one is being read");
+    let first = cache.next_job(now(), MailId(1)).unwrap();
+    assert_eq!(cache.next_job_ahead(now()), None, "another one is being read");
     cache.arrive(first, Some(piece(first, total)));
-    let second = cache.order_ahead(now()).unwrap();
+    let second = cache.next_job_ahead(now()).unwrap();
     assert_eq!((second.id, second.offset, second.octets), (MailId(2), CHUNK as u64, 4 * CHUNK));
     cache.arrive(second, Some(piece(second, total)));
-    assert_eq!(cache.order_ahead(now()), None, "one is enough");
+    assert_eq!(cache.next_job_ahead(now()), None, "one is enough");
     let taken = cache.take(now(), RequestId(2), MailId(2), CHUNK as u64, CHUNK);
-    assert_eq!(taken, Taken::Now(expected(CHUNK, CHUNK).into()));
-    assert_eq!(cache.order_ahead(now()).unwrap().id, MailId(3));
+    assert_eq!(taken, Availability::Ready(expected(CHUNK, CHUNK).into()));
+    assert_eq!(cache.next_job_ahead(now()).unwrap().id, MailId(3));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn those_that_were_announced_first_are_read_first() {
     for id in [7, 3, 5] {
         cache.announce(MailId(id), 0..CHUNK as u64);
     }
-    assert_eq!(cache.order_ahead(now()).unwrap().id, MailId(7));
+    assert_eq!(cache.next_job_ahead(now()).unwrap().id, MailId(7));
 }
 
 #[test]
@@ -170,10 +170,10 @@ fn while_a_message_is_not_read_to_its_end_no_other_takes_its_memory() {
     cache.announce(MailId(1), 0..1 << 30);
     cache.announce(MailId(2), 0..CHUNK as u64);
     cache.take(now(), RequestId(1), MailId(1), 0, CHUNK);
-    let order = cache.order(now(), MailId(1)).unwrap();
+    let job = cache.next_job(now(), MailId(1)).unwrap();
     let chunks = vec![Bytes::from(expected(0, CHUNK))];
-    cache.arrive(order, Some(Piece { chunks, rest: Rest::NotOrdered }));
-    assert_eq!(cache.order_ahead(now()), None);
+    cache.arrive(job, Some(ReadOutput { chunks, follows: Follows::NotRequested }));
+    assert_eq!(cache.next_job_ahead(now()), None);
 }
 
 #[test]
@@ -183,18 +183,18 @@ fn what_nobody_asks_for_any_more_is_not_kept_for_ever() {
     let mut cache = ReadAhead::new(pool.clone());
     let chunk = || vec![pool.take().into_bytes(CHUNK)];
     cache.announce(MailId(1), 0..CHUNK as u64);
-    let ahead = cache.order_ahead(begin).unwrap();
-    cache.arrive(ahead, Some(Piece { chunks: chunk(), rest: Rest::Nothing }));
+    let ahead = cache.next_job_ahead(begin).unwrap();
+    cache.arrive(ahead, Some(ReadOutput { chunks: chunk(), follows: Follows::EndOfData }));
     // Its connection is lost.
     cache.take(begin, RequestId(1), MailId(2), 0, 1);
-    let order = cache.order(begin, MailId(2)).unwrap();
-    cache.arrive(order, Some(Piece { chunks: chunk(), rest: Rest::Nothing }));
+    let job = cache.next_job(begin, MailId(2)).unwrap();
+    cache.arrive(job, Some(ReadOutput { chunks: chunk(), follows: Follows::EndOfData }));
     // Others are asked for still, or waited for.
     cache.take(begin + STREAM_PATIENCE / 2, RequestId(2), MailId(3), 0, 1);
-    let order = cache.order(begin + STREAM_PATIENCE / 2, MailId(3)).unwrap();
-    cache.arrive(order, Some(Piece { chunks: chunk(), rest: Rest::Nothing }));
+    let job = cache.next_job(begin + STREAM_PATIENCE / 2, MailId(3)).unwrap();
+    cache.arrive(job, Some(ReadOutput { chunks: chunk(), follows: Follows::EndOfData }));
     cache.take(begin, RequestId(3), MailId(4), 0, 1);
-    cache.order(begin + STREAM_PATIENCE, MailId(3));
+    cache.next_job(begin + STREAM_PATIENCE, MailId(3));
     assert_eq!(cache.streams.keys().collect::<Vec<_>>(), [&MailId(3), &MailId(4)]);
     assert_eq!((cache.ahead, pool.taken_octets()), (None, CHUNK));
 }
@@ -202,11 +202,11 @@ fn what_nobody_asks_for_any_more_is_not_kept_for_ever() {
 #[test]
 fn a_request_that_waits_is_answered_also_when_the_piece_cannot_be_had() {
     let mut cache = ReadAhead::new(Pool::default());
-    assert_eq!(cache.take(now(), RequestId(1), MailId(1), 0, CHUNK), Taken::Later);
-    let order = cache.order(now(), MailId(1)).unwrap();
-    assert_eq!(cache.take(now(), RequestId(2), MailId(1), 0, CHUNK), Taken::Elsewhere);
+    assert_eq!(cache.take(now(), RequestId(1), MailId(1), 0, CHUNK), Availability::Pending);
+    let job = cache.next_job(now(), MailId(1)).unwrap();
+    assert_eq!(cache.take(now(), RequestId(2), MailId(1), 0, CHUNK), Availability::ReadDirectly);
     cache.forget_all([MailId(1)]);
-    assert_eq!(cache.arrive(order, None), Some((RequestId(1), None)));
+    assert_eq!(cache.arrive(job, None), Some((RequestId(1), None)));
     assert_eq!(cache.streams.len(), 0);
 }
 
@@ -214,43 +214,43 @@ fn a_request_that_waits_is_answered_also_when_the_piece_cannot_be_had() {
 fn a_message_that_is_gone_has_no_more_data() {
     let mut cache = ReadAhead::new(Pool::default());
     cache.take(now(), RequestId(1), MailId(1), 5, CHUNK);
-    let order = cache.order(now(), MailId(1)).unwrap();
-    let gone = Piece { chunks: Vec::new(), rest: Rest::Nothing };
-    assert_eq!(cache.arrive(order, Some(gone)), Some((RequestId(1), Some(Bytes::new()))));
+    let job = cache.next_job(now(), MailId(1)).unwrap();
+    let gone = ReadOutput { chunks: Vec::new(), follows: Follows::EndOfData };
+    assert_eq!(cache.arrive(job, Some(gone)), Some((RequestId(1), Some(Bytes::new()))));
     cache.take(now(), RequestId(2), MailId(1), 5, CHUNK);
-    assert!(cache.order(now(), MailId(1)).is_some(), "who asks again is not left without an answer");
+    assert!(cache.next_job(now(), MailId(1)).is_some(), "who asks again is not left without an answer");
 }
 
 #[test]
 fn what_has_been_read_of_a_piece_can_be_had_while_the_rest_is_read() {
     let mut cache = ReadAhead::new(Pool::default());
     cache.take(now(), RequestId(1), MailId(1), 0, CHUNK);
-    let order = cache.order(now(), MailId(1)).unwrap();
-    let mut whole = piece(order, usize::MAX);
+    let job = cache.next_job(now(), MailId(1)).unwrap();
+    let mut whole = piece(job, usize::MAX);
     let rest = whole.chunks.split_off(2);
-    let part = Piece { rest: Rest::Comes, ..whole };
-    let answer = cache.arrive(order, Some(part)).unwrap();
+    let part = ReadOutput { follows: Follows::MoreChunks, ..whole };
+    let answer = cache.arrive(job, Some(part)).unwrap();
     assert_eq!(answer, (RequestId(1), Some(expected(0, CHUNK).into())));
-    assert_eq!(cache.order(now(), MailId(1)), None, "it is being read still");
+    assert_eq!(cache.next_job(now(), MailId(1)), None, "it is being read still");
     let second = cache.take(now(), RequestId(2), MailId(1), CHUNK as u64, CHUNK);
-    assert_eq!(second, Taken::Now(expected(CHUNK, CHUNK).into()));
-    cache.arrive(order, Some(Piece { chunks: rest, rest: Rest::NotOrdered }));
+    assert_eq!(second, Availability::Ready(expected(CHUNK, CHUNK).into()));
+    cache.arrive(job, Some(ReadOutput { chunks: rest, follows: Follows::NotRequested }));
     let mut offset = 2 * CHUNK;
-    while cache.take(now(), RequestId(3), MailId(1), offset as u64, CHUNK) != Taken::Later {
+    while cache.take(now(), RequestId(3), MailId(1), offset as u64, CHUNK) != Availability::Pending {
         offset += CHUNK;
     }
-    assert_eq!(offset, order.octets);
-    assert_eq!(cache.order(now(), MailId(1)).unwrap().offset, offset as u64);
+    assert_eq!(offset, job.octets);
+    assert_eq!(cache.next_job(now(), MailId(1)).unwrap().offset, offset as u64);
 }
 
 #[test]
 fn a_part_of_a_piece_that_was_given_up_is_not_taken_for_another() {
     let mut cache = ReadAhead::new(Pool::default());
     cache.take(now(), RequestId(1), MailId(1), 0, CHUNK);
-    let given_up = cache.order(now(), MailId(1)).unwrap();
+    let given_up = cache.next_job(now(), MailId(1)).unwrap();
     cache.forget(MailId(1));
     cache.take(now(), RequestId(2), MailId(1), 0, CHUNK);
-    assert!(cache.order(now(), MailId(1)).is_some());
+    assert!(cache.next_job(now(), MailId(1)).is_some());
     assert_eq!(cache.arrive(given_up, Some(piece(given_up, usize::MAX))), None);
 }
 
@@ -258,13 +258,13 @@ fn a_part_of_a_piece_that_was_given_up_is_not_taken_for_another() {
 fn who_begins_anew_gets_nothing_of_what_was_kept() {
     let mut cache = ReadAhead::new(Pool::default());
     cache.take(now(), RequestId(1), MailId(1), 0, CHUNK);
-    let order = cache.order(now(), MailId(1)).unwrap();
-    cache.arrive(order, Some(piece(order, usize::MAX)));
-    let ahead = cache.order(now(), MailId(1));
+    let job = cache.next_job(now(), MailId(1)).unwrap();
+    cache.arrive(job, Some(piece(job, usize::MAX)));
+    let ahead = cache.next_job(now(), MailId(1));
     cache.forget_all([MailId(1)]);
-    assert_eq!(cache.take(now(), RequestId(2), MailId(1), 0, CHUNK), Taken::Later);
+    assert_eq!(cache.take(now(), RequestId(2), MailId(1), 0, CHUNK), Availability::Pending);
     if let Some(ahead) = ahead {
         assert_eq!(cache.arrive(ahead, Some(piece(ahead, usize::MAX))), None, "nobody waits for that");
     }
-    assert!(cache.order(now(), MailId(1)).is_some());
+    assert!(cache.next_job(now(), MailId(1)).is_some());
 }

@@ -4,22 +4,17 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use cmail_delivery::bounce::compose_ordered;
-use cmail_delivery::outbox::{
-    Commit, Cursor, DeliveredMail, FailedAttempt, MailId, Replacement, StoreError, StoreReply, StoreRequest,
-};
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ToSql, Transaction, TransactionBehavior, params};
+use cmail_delivery::outbox::{Commit, Cursor, MailId, StoreError, StoreReply, StoreRequest};
+use rusqlite::TransactionBehavior;
 
-use super::apart::Recorded;
+use super::busy::{allow_interruption, forbid_interruption};
+use super::commit::{Recorded, compose_bounces, record};
 use super::database::{Database, version};
 use super::error::trouble;
-use super::failures::failures_of_existing;
+use super::fingerprints::Compared;
 use super::messages;
-use super::patience::{allow_interruption, forbid_interruption};
-use super::read_ahead::{Order, Piece, Rest};
+use super::read_ahead::{Follows, ReadJob, ReadOutput};
 use super::scan::{self, Scan};
-use super::stamps::{Compared, Stamps};
 use super::stuck;
 
 impl Database {
@@ -45,19 +40,19 @@ impl Database {
 
     /// Reads mail data, and hands over all parts but the last one as soon as they are read. If that fails, the next attempt
     /// may succeed.
-    pub(super) fn read_piece(
+    pub(super) fn run_read_job(
         &mut self,
-        order: Order,
-        hand_over: &mut dyn FnMut(Piece) -> ControlFlow<()>,
-    ) -> Result<Piece, StoreError> {
+        job: ReadJob,
+        hand_over: &mut dyn FnMut(ReadOutput) -> ControlFlow<()>,
+    ) -> Result<ReadOutput, StoreError> {
         self.ensure_open()?;
-        let piece = self.in_read_transaction(|database| {
-            if database.has_other_data(order.id)? {
-                return Ok(Piece { chunks: Vec::new(), rest: Rest::Nothing });
+        let output = self.in_read_transaction(|database| {
+            if database.has_other_data(job.id)? {
+                return Ok(ReadOutput { chunks: Vec::new(), follows: Follows::EndOfData });
             }
-            messages::read_piece(&database.connection, &database.pool, order, hand_over)
+            messages::run_read_job(&database.connection, &database.pool, job, hand_over)
         });
-        piece.map_err(|error| self.failed("read mail data from", &error))
+        output.map_err(|error| self.failed("read mail data from", &error))
     }
 
     fn scan(&mut self, after: Cursor, limit: u32) -> rusqlite::Result<StoreReply> {
@@ -87,9 +82,9 @@ impl Database {
                 let Self { connection, pool, digests, .. } = database;
                 messages::claim(connection, pool, digests, ids, limit)
             };
-            let ((transactions, left_over, stamps), unreadable) =
+            let ((transactions, left_over, fingerprints), unreadable) =
                 database.read_apart(&ids, Self::read_all, read)?;
-            database.stamps.put_all(stamps, version);
+            database.fingerprints.put_all(fingerprints, version);
             Ok(StoreReply::Claimed { transactions, left_over, unreadable })
         })
     }
@@ -112,9 +107,9 @@ impl Database {
                 let Self { connection, pool, digests, .. } = database;
                 messages::read_failed(connection, pool, digests, ids, original_limit_octets)
             };
-            let ((messages, left_over, stamps), unreadable) =
+            let ((messages, left_over, fingerprints), unreadable) =
                 database.read_apart(ids, Self::read_all, read)?;
-            database.stamps.put_all(stamps, version);
+            database.fingerprints.put_all(fingerprints, version);
             Ok(StoreReply::Failed { messages, left_over, unreadable })
         })
     }
@@ -125,8 +120,8 @@ impl Database {
             let version = database.version()?;
             let try_one = |database: &Self, id| messages::recall(&database.connection, &[id]).map(drop);
             let read = |database: &mut Self, ids: &[MailId]| messages::recall(&database.connection, ids);
-            let ((rows, stamps), unreadable) = database.read_apart(&ids, try_one, read)?;
-            database.stamps.put_all(stamps, version);
+            let ((rows, fingerprints), unreadable) = database.read_apart(&ids, try_one, read)?;
+            database.fingerprints.put_all(fingerprints, version);
             Ok(StoreReply::Recalled { rows, unreadable })
         })
     }
@@ -151,7 +146,7 @@ impl Database {
 
     /// Returns whether the row of a claimed message holds other data now.
     fn has_other_data(&self, id: MailId) -> rusqlite::Result<bool> {
-        Ok(self.stamps.changed(&self.connection, id, Compared::Message, self.version()?)?.is_some())
+        Ok(self.fingerprints.changed(&self.connection, id, Compared::Message, self.version()?)?.is_some())
     }
 
     /// Runs `read` on one state of the database. Cancelling the token interrupts it, because a read loses nothing.
@@ -184,8 +179,8 @@ impl Database {
     }
 
     fn begin_read(&mut self) -> rusqlite::Result<()> {
-        let hurry = self.hurry();
-        allow_interruption(&mut self.connection, &hurry)?;
+        let cancel = self.cancel_token();
+        allow_interruption(&mut self.connection, &cancel)?;
         self.connection.execute_batch("BEGIN DEFERRED")
     }
 
@@ -213,8 +208,8 @@ impl Database {
         commit.delivered.retain(|mail| !refused.contains(&mail.id));
         commit.failed.retain(|attempt| !refused.contains(&attempt.id));
         commit.replaced.retain(|replacement| !replacement.originals.iter().any(|id| refused.contains(id)));
-        let stamps = self.stamps.take(&commit);
-        self.remember(commit, stamps);
+        let fingerprints = self.fingerprints.take(&commit);
+        self.remember(commit, fingerprints);
         Ok(recorded.into())
     }
 
@@ -224,137 +219,9 @@ impl Database {
         let generation = self.generation;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = version(&transaction, generation)?;
-        let recorded = record(&transaction, commit, bounces, &self.stamps, version)?;
+        let recorded = record(&transaction, commit, bounces, &self.fingerprints, version)?;
         transaction.commit()?;
         Ok(recorded)
-    }
-}
-
-/// Composes the data of the bounces of a commit, in their order.
-pub(super) fn compose_bounces(commit: &Commit) -> Vec<Option<Bytes>> {
-    let bounces = commit.replaced.iter().map(|replacement| replacement.bounce.as_ref());
-    bounces.map(|bounce| compose_ordered(&bounce?.order)).collect()
-}
-
-/// Records outcomes, with these [bounces](compose_bounces), except those of mail that has changed since it was read.
-pub(super) fn record(
-    transaction: &Transaction<'_>,
-    commit: &Commit,
-    bounces: Vec<Option<Bytes>>,
-    stamps: &Stamps,
-    version: i64,
-) -> rusqlite::Result<Recorded> {
-    let mut changed = Vec::new();
-    let mut is_as_claimed = |id: MailId, part: Compared| {
-        let now = stamps.changed(transaction, id, part, version)?;
-        let is_as_claimed = now.is_none();
-        changed.extend(now);
-        Ok::<_, rusqlite::Error>(is_as_claimed)
-    };
-    let has_stuck = stuck::exists(transaction)?;
-    let mut successors = Vec::new();
-    // Deleted last: SQLite has to save a page in its journal if one transaction frees it and uses it again.
-    let mut done_with = Vec::with_capacity(commit.delivered.len() + commit.replaced.len());
-    for DeliveredMail { id, .. } in &commit.delivered {
-        // Of what an earlier process has sent nothing is known but its note.
-        let successor =
-            if stamps.knows(*id) || !has_stuck { None } else { stuck::successor(transaction, *id)? };
-        if successor.is_none() && is_as_claimed(*id, Compared::MessageAndRecipient)? {
-            done_with.push(*id);
-        }
-        successors.extend(successor);
-        if has_stuck {
-            stuck::end(transaction, *id)?;
-        }
-    }
-    let mut attempts = Vec::with_capacity(commit.failed.len());
-    for attempt in &commit.failed {
-        if is_as_claimed(attempt.id, Compared::WholeRow)? {
-            record_failure(transaction, attempt)?;
-            attempts.push(attempt.id);
-        }
-    }
-    let mut not_replaced = Vec::new();
-    let mut inserted = Vec::with_capacity(commit.replaced.len());
-    for (replacement, bounce) in commit.replaced.iter().zip(bounces) {
-        let mut remaining = Vec::with_capacity(replacement.originals.len());
-        for id in &replacement.originals {
-            if exists(transaction, *id)? && is_as_claimed(*id, Compared::WholeRow)? {
-                remaining.push(*id);
-            }
-        }
-        if remaining.len() == replacement.originals.len() {
-            inserted.push(insert_bounce(transaction, replacement, bounce)?);
-            done_with.append(&mut remaining);
-        } else {
-            inserted.push(Vec::new());
-            not_replaced.append(&mut remaining);
-        }
-    }
-    done_with.into_iter().try_for_each(|id| delete(transaction, id))?;
-    changed.append(&mut successors);
-    let mut failed = Vec::with_capacity(attempts.len());
-    for id in attempts {
-        failed.extend(failures_of_existing(transaction, id)?);
-    }
-    Ok(Recorded { failed, not_replaced, changed, bounces: inserted, ..Recorded::default() })
-}
-
-/// Deletes a mail, and with it its faillog rows.
-pub(super) fn delete(connection: &Connection, id: MailId) -> rusqlite::Result<()> {
-    let count = connection.prepare_cached("DELETE FROM outbox WHERE mail_id = ?1")?.execute([id.0])?;
-    // A trigger of another program may suppress the statement without an error.
-    if count == 0 && exists(connection, id)? { Err(rusqlite::Error::StatementChangedRows(0)) } else { Ok(()) }
-}
-
-/// Adds a faillog row for a mail, if it still exists.
-fn record_failure(transaction: &Transaction<'_>, failed: &FailedAttempt) -> rusqlite::Result<()> {
-    let attempt = &failed.attempt;
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO faillog (fail_mail, fail_message, fail_time, fail_fatal) \
-         SELECT ?1, ?2, CAST(?3 AS TEXT), ?4 WHERE EXISTS (SELECT 1 FROM outbox WHERE mail_id = ?1)",
-    )?;
-    let count = statement.execute(params![failed.id.0, failed.text(), attempt.at.0, attempt.is_fatal()])?;
-    if count == 0 && exists(transaction, failed.id)? {
-        return Err(rusqlite::Error::StatementChangedRows(0));
-    }
-    Ok(())
-}
-
-fn exists(transaction: &Connection, id: MailId) -> rusqlite::Result<bool> {
-    transaction.prepare_cached("SELECT 1 FROM outbox WHERE mail_id = ?1")?.exists([id.0])
-}
-
-/// Inserts the bounce of some originals, and returns its rows.
-fn insert_bounce(
-    transaction: &Transaction<'_>,
-    replacement: &Replacement,
-    data: Option<Bytes>,
-) -> rusqlite::Result<Vec<MailId>> {
-    let (Some(bounce), Some(data)) = (&replacement.bounce, data) else { return Ok(Vec::new()) };
-    let mut insert = transaction.prepare_cached(
-        "INSERT INTO outbox (mail_remote, mail_envelopefrom, mail_envelopeto, mail_data) VALUES (NULL, NULL, ?1, ?2)",
-    )?;
-    insert.raw_bind_parameter(2, AsText(&data))?;
-    // SQLite has its own copy now, and makes another one for each row.
-    drop(data);
-    let mut inserted = Vec::with_capacity(bounce.recipients.len());
-    for recipient in &bounce.recipients {
-        insert.raw_bind_parameter(1, AsText(recipient))?;
-        match insert.raw_execute()? {
-            1 => inserted.push(MailId(transaction.last_insert_rowid())),
-            count => return Err(rusqlite::Error::StatementChangedRows(count)),
-        }
-    }
-    Ok(inserted)
-}
-
-/// Stores any octets as a text, which is the type that other programs expect.
-struct AsText<'a>(&'a [u8]);
-
-impl ToSql for AsText<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
     }
 }
 

@@ -1,5 +1,6 @@
 use bytes::Bytes;
-use cmail_delivery::outbox::{Cursor, FailState, Row};
+use cmail_delivery::bounce::compose_ordered;
+use cmail_delivery::outbox::{Cursor, FailState, FailedAttempt, Replacement, Row};
 use cmail_delivery::time::UnixTime;
 use rusqlite::StatementStatus;
 use rusqlite::types::Value;

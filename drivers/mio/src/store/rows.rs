@@ -2,6 +2,7 @@
 //!
 //! SQLite knows the length of a value without reading it, but reads all of it for anything else, even for `substr`.
 
+use std::borrow::Cow;
 use std::ffi::CStr;
 
 use bytes::{Bytes, BytesMut};
@@ -9,9 +10,8 @@ use cmail_delivery::address::ADDRESS_LIMIT_OCTETS;
 use cmail_delivery::next_hop::REMOTE_LIMIT_OCTETS;
 use cmail_delivery::outbox::{MailId, Row, is_null_path};
 use cmail_delivery::time::UnixTime;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, MAIN_DB, OptionalExtension, params};
-
-use super::database::octets;
 
 /// How much memory is allocated at once for texts of rows.
 const TEXTS_OCTETS: usize = 16 * 1024;
@@ -140,6 +140,16 @@ pub(super) fn outbox_row(
         last_try: UnixTime(0),
         fatal: false,
     })
+}
+
+/// Returns the octets of a text or blob. A number, which no column should hold, is shown as SQLite would.
+pub(super) fn octets(value: ValueRef<'_>) -> Option<Cow<'_, [u8]>> {
+    match value {
+        ValueRef::Null => None,
+        ValueRef::Text(octets) | ValueRef::Blob(octets) => Some(Cow::Borrowed(octets)),
+        ValueRef::Integer(number) => Some(Cow::Owned(number.to_string().into_bytes())),
+        ValueRef::Real(number) => Some(Cow::Owned(number.to_string().into_bytes())),
+    }
 }
 
 fn shared(octets: &[u8], texts: &mut BytesMut) -> Bytes {

@@ -9,11 +9,11 @@ use cmail_delivery::outbox::{Cursor, MailId, Refused, Row};
 use rusqlite::ffi::{Error as Code, SQLITE_CORRUPT};
 use rusqlite::{Connection, Error, Rows, params};
 
-use super::apart::unreadable_mail;
 use super::error::{advice, trouble};
 use super::failures::{add_failures, add_own_failures};
 use super::rows::{self, limited, outbox_row, row_columns};
 use super::stuck;
+use super::verdicts::unreadable_mail;
 
 const SCAN: &str =
     concat!("SELECT ", row_columns!(), " FROM outbox WHERE mail_id >= ?1 ORDER BY mail_id LIMIT ?2");

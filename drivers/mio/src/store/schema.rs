@@ -5,9 +5,8 @@ use std::path::Path;
 use cmail_delivery::one_line::OneLine;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::database::octets;
 use super::error::OpenError;
-use super::rows::number;
+use super::rows::{number, octets};
 
 /// The whole of schema 9, which all cmail programs share.
 pub(super) const SCHEMA: &str = "

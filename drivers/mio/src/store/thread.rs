@@ -15,9 +15,9 @@ use mio::event::Source as _;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token, Waker};
 
+use super::busy::CancelToken;
 use super::database::Database;
-use super::patience::Hurry;
-use super::read_ahead::{Order, Piece, ReadAhead, Taken};
+use super::read_ahead::{Availability, ReadAhead, ReadJob, ReadOutput};
 use super::watch::Watch;
 use crate::event_loop::{Outbox, Reply};
 
@@ -57,13 +57,13 @@ pub(crate) struct StoreHandle {
     /// How many jobs the thread has not begun.
     waiting: Arc<AtomicUsize>,
     changed: Arc<AtomicBool>,
-    hurry: Hurry,
+    cancel: CancelToken,
     thread: Option<JoinHandle<()>>,
 }
 
 enum Job {
     Request(RequestId, StoreRequest),
-    Read(Order),
+    Read(ReadJob),
     Look,
 }
 
@@ -85,7 +85,7 @@ impl Job {
 
 enum Answer {
     Reply(Reply),
-    Piece(Order, Result<Piece, StoreError>),
+    Data(ReadJob, Result<ReadOutput, StoreError>),
 }
 
 impl StoreHandle {
@@ -104,7 +104,7 @@ impl StoreHandle {
         let (jobs, incoming) = channel();
         let (outgoing, answers) = channel();
         let changed = Arc::new(AtomicBool::new(false));
-        let hurry = database.hurry();
+        let cancel = database.cancel_token();
         let read_ahead = ReadAhead::new(database.pool.clone());
         let waiting = Arc::new(AtomicUsize::new(0));
         let worker = Worker {
@@ -130,7 +130,7 @@ impl StoreHandle {
             ready: VecDeque::new(),
             waiting,
             changed,
-            hurry,
+            cancel,
             thread: Some(thread),
         })
     }
@@ -142,20 +142,20 @@ impl StoreHandle {
     }
 
     fn tell_to_end(&mut self) {
-        self.hurry.ask();
+        self.cancel.cancel();
         self.jobs = None;
     }
 
-    fn take_in(&mut self, order: Order, piece: Result<Piece, StoreError>) {
-        let (piece, error) = match piece {
-            Ok(piece) => (Some(piece), None),
+    fn take_in(&mut self, job: ReadJob, output: Result<ReadOutput, StoreError>) {
+        let (output, error) = match output {
+            Ok(output) => (Some(output), None),
             Err(error) => (None, Some(error)),
         };
-        if let Some((request, octets)) = self.read_ahead.arrive(order, piece) {
+        if let Some((request, octets)) = self.read_ahead.arrive(job, output) {
             let data = StoreReply::Data(octets.unwrap_or_default());
             self.ready.push_back((request, error.map_or(Ok(data), Err)));
         }
-        self.order(order.id);
+        self.send_next_read(job.id);
     }
 
     /// Announces messages whose claim holds only their beginning: the rest will be requested.
@@ -173,18 +173,18 @@ impl StoreHandle {
     }
 
     /// Lets the thread read data that will be requested later, if it has nothing else to do.
-    fn order_ahead(&mut self) {
+    fn send_read_ahead(&mut self) {
         if self.waiting.load(Ordering::Acquire) == 0
-            && let Some(order) = self.read_ahead.order_ahead(Instant::now())
+            && let Some(job) = self.read_ahead.next_job_ahead(Instant::now())
         {
-            self.send(Job::Read(order));
+            self.send(Job::Read(job));
         }
     }
 
     /// Lets the thread read the data of a mail that will be requested next.
-    fn order(&mut self, id: MailId) {
-        if let Some(order) = self.read_ahead.order(Instant::now(), id) {
-            self.send(Job::Read(order));
+    fn send_next_read(&mut self, id: MailId) {
+        if let Some(job) = self.read_ahead.next_job(Instant::now(), id) {
+            self.send(Job::Read(job));
         }
     }
 
@@ -211,7 +211,7 @@ impl Outbox for StoreHandle {
         }
     }
 
-    /// Submits a request. `poll_reply` answers it once, in order; only mail data may come earlier, because it says nothing
+    /// Submits a request. `poll_reply` answers it once, in job; only mail data may come earlier, because it says nothing
     /// about the state of a row.
     fn submit(&mut self, id: RequestId, request: StoreRequest) {
         match &request {
@@ -220,11 +220,11 @@ impl Outbox for StoreHandle {
                 let mail = *mail;
                 let taken = self.read_ahead.take(Instant::now(), id, mail, *offset, limit);
                 match taken {
-                    Taken::Now(octets) => self.ready.push_back((id, Ok(StoreReply::Data(octets)))),
-                    Taken::Later => {}
-                    Taken::Elsewhere => return self.send(Job::Request(id, request)),
+                    Availability::Ready(octets) => self.ready.push_back((id, Ok(StoreReply::Data(octets)))),
+                    Availability::Pending => {}
+                    Availability::ReadDirectly => return self.send(Job::Request(id, request)),
                 }
-                return self.order(mail);
+                return self.send_next_read(mail);
             }
             StoreRequest::Claim { ids, .. } => self.read_ahead.forget_all(ids.iter().copied()),
             StoreRequest::Commit(commit) => {
@@ -246,9 +246,9 @@ impl Outbox for StoreHandle {
                     self.announce(&reply);
                     self.ready.push_back(reply);
                 }
-                Ok(Answer::Piece(order, piece)) => self.take_in(order, piece),
+                Ok(Answer::Data(job, output)) => self.take_in(job, output),
                 Err(TryRecvError::Empty) => {
-                    self.order_ahead();
+                    self.send_read_ahead();
                     return None;
                 }
                 Err(TryRecvError::Disconnected) => {
@@ -340,9 +340,9 @@ impl Worker {
                     ControlFlow::Continue(next) => taken = next,
                     ControlFlow::Break(()) => return,
                 },
-                Ok(Job::Read(order)) => {
-                    let piece = self.read(order);
-                    if self.answers.send(Answer::Piece(order, piece)).is_err() {
+                Ok(Job::Read(job)) => {
+                    let output = self.read(job);
+                    if self.answers.send(Answer::Data(job, output)).is_err() {
                         return;
                     }
                     self.wake();
@@ -413,19 +413,19 @@ impl Worker {
     }
 
     /// Reads mail data until other requests have waited for too long, or the process wants to end.
-    fn read(&mut self, order: Order) -> Result<Piece, StoreError> {
+    fn read(&mut self, job: ReadJob) -> Result<ReadOutput, StoreError> {
         let Self { database, answers, waiting, waker, read_patience, .. } = self;
-        let (began, hurry) = (Instant::now(), database.hurry());
+        let (began, cancel) = (Instant::now(), database.cancel_token());
         let patience =
-            if order.least_octets > 0 { *read_patience } else { (*read_patience).min(AHEAD_PATIENCE) };
+            if job.least_octets > 0 { *read_patience } else { (*read_patience).min(AHEAD_PATIENCE) };
         let mut octets = 0_u64;
-        database.read_piece(order, &mut |part| {
+        database.run_read_job(job, &mut |part| {
             octets += part.chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
             // If the handle is gone, sending the last part fails too, and ends the thread.
-            let _ = answers.send(Answer::Piece(order, Ok(part)));
+            let _ = answers.send(Answer::Data(job, Ok(part)));
             wake(waker);
             let is_waited_for = waiting.load(Ordering::Acquire) > 0 && began.elapsed() >= patience;
-            let must_end = hurry.is_asked() || (is_waited_for && octets >= order.offset);
+            let must_end = cancel.is_cancelled() || (is_waited_for && octets >= job.offset);
             if must_end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     }

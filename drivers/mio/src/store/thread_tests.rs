@@ -146,7 +146,7 @@ fn own_writes_and_what_was_scanned_already_are_no_change() {
         StoreRequest::Commit(Commit { delivered: vec![MailId(1).into()], ..Commit::default() }),
     );
     scene.store.look();
-    // In order after the look, so that the look is over when it is answered.
+    // In job after the look, so that the look is over when it is answered.
     scene.store.submit(RequestId(3), scan());
     while scene.wait(StoreHandle::poll_reply).0 != RequestId(3) {}
     assert!(!scene.store.take_changed());
@@ -273,7 +273,7 @@ fn the_reading_of_a_large_message_gives_way_to_requests_and_goes_on_afterwards()
 fn however_much_waits_a_large_message_is_read_in_few_pieces() {
     let (mut scene, data) = scene_without_patience(400);
     assert!(read_beside_scans(&mut scene).0 == data);
-    // The numbers of orders and announcements are one sequence.
+    // The numbers of jobs and announcements are one sequence.
     let pieces = scene.store.read_ahead.last_number() - 1;
     assert!((2..=9).contains(&pieces), "{pieces}");
 }

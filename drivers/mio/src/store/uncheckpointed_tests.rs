@@ -78,21 +78,25 @@ fn other_mail_that_has_the_number_now_is_not_taken_for_what_was_delivered() {
 fn what_is_in_the_database_itself_is_forgotten() {
     let (mut fixture, [a, ..]) = fixture();
     claim(&mut fixture, &[a]);
-    let long = refused(a, &"x".repeat(SETTLE_OCTETS), UnixTime(1000), false);
+    let long = refused(a, &"x".repeat(CHECKPOINT_OCTETS), UnixTime(1000), false);
     commit(&mut fixture, Commit { failed: vec![failure(a)], ..Commit::default() });
-    assert_eq!(fixture.database.unsettled.commits.len(), 1);
+    assert_eq!(fixture.database.uncheckpointed.commits.len(), 1);
     commit(&mut fixture, Commit { failed: vec![long], ..Commit::default() });
-    assert_eq!(fixture.database.unsettled.commits.len(), 0);
+    assert_eq!(fixture.database.uncheckpointed.commits.len(), 0);
 }
 
 #[test]
 fn a_reader_without_end_does_not_let_it_grow_without_end() {
-    let mut unsettled = Unsettled::default();
+    let mut uncheckpointed = Uncheckpointed::default();
     let long = refused(MailId(1), &"x".repeat(LIMIT_OCTETS / 4), UnixTime(1000), false);
     for _ in 0..20 {
-        unsettled.push(Commit { failed: vec![long.clone()], ..Commit::default() }, Vec::new(), 1);
+        uncheckpointed.push(Commit { failed: vec![long.clone()], ..Commit::default() }, Vec::new(), 1);
     }
-    assert!(unsettled.octets <= LIMIT_OCTETS && unsettled.commits.len() == 3, "{}", unsettled.octets);
+    assert!(
+        uncheckpointed.octets <= LIMIT_OCTETS && uncheckpointed.commits.len() == 3,
+        "{}",
+        uncheckpointed.octets
+    );
 }
 
 #[test]
@@ -101,5 +105,5 @@ fn a_rollback_journal_needs_no_memory() {
     let a = fixture.mail(None, "a", b"a");
     claim(&mut fixture, &[a]);
     commit(&mut fixture, Commit { delivered: vec![a.into()], ..Commit::default() });
-    assert!(fixture.database.unsettled.commits.is_empty());
+    assert!(fixture.database.uncheckpointed.commits.is_empty());
 }

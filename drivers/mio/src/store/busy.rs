@@ -1,4 +1,4 @@
-//! How long the locks of other processes are waited for.
+//! Waits for the locks of other processes, and can be cancelled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,44 +7,44 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-/// How long a lock of another process is waited for. Nobody waits for the thread that does meanwhile.
+/// How long to wait for a lock of another process. Only the thread of the database waits, nothing else.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest pause between two attempts to get a lock, in milliseconds.
 const LONGEST_PAUSE_MS: u64 = 32;
 
-/// How many steps of its virtual machine SQLite takes between two looks at whether to hurry: less than a millisecond.
+/// How many steps of its virtual machine SQLite takes between two looks at the token: less than a millisecond.
 const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
 /// Asks those who wait for locks to wait no longer, and ends what only spares time. All clones are the same one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Hurry(Arc<AtomicBool>);
+pub(super) struct CancelToken(Arc<AtomicBool>);
 
-impl Hurry {
-    /// From now on nobody waits: what is locked fails at once, and so does what is run interruptibly.
-    pub(super) fn ask(&self) {
+impl CancelToken {
+    /// Cancels: from now on, waiting for a lock fails at once, and so does work that is run interruptibly.
+    pub(super) fn cancel(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    /// Whether nobody is to wait any more.
-    pub(super) fn is_asked(&self) -> bool {
+    /// Returns whether the token is cancelled.
+    pub(super) fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// Lets a connection wait for a lock, for `timeout` at most, and only as long as nobody asks it to hurry. The timeout
+/// Lets a connection wait for a lock, at most for `timeout`, and until the token is cancelled. The timeout
 /// of SQLite itself cannot be cut short.
 pub(super) fn wait_for_locks(
     connection: &mut Connection,
     timeout: Duration,
-    hurry: Hurry,
+    cancel: CancelToken,
 ) -> rusqlite::Result<()> {
     let mut begin = Instant::now();
     connection.busy_handler(Some(move |attempt: i32| {
         if attempt == 0 {
             begin = Instant::now();
         }
-        let waits = !hurry.is_asked() && begin.elapsed() < timeout;
+        let waits = !cancel.is_cancelled() && begin.elapsed() < timeout;
         if waits {
             thread::sleep(pause(attempt));
         }
@@ -52,25 +52,25 @@ pub(super) fn wait_for_locks(
     }))
 }
 
-/// Runs `work`, and ends it with an error as soon as somebody asks to hurry.
+/// Runs `work`, and ends it with an error as soon as the token is cancelled.
 pub(super) fn interruptibly<T>(
     connection: &mut Connection,
-    hurry: &Hurry,
+    cancel: &CancelToken,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
-    allow_interruption(connection, hurry)?;
+    allow_interruption(connection, cancel)?;
     let result = work(connection);
     forbid_interruption(connection)?;
     result
 }
 
-/// From now on, statements end with an error as soon as somebody asks to hurry.
-pub(super) fn allow_interruption(connection: &mut Connection, hurry: &Hurry) -> rusqlite::Result<()> {
-    let hurry = hurry.clone();
-    connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || hurry.is_asked()))
+/// Makes statements end with an error as soon as the token is cancelled.
+pub(super) fn allow_interruption(connection: &mut Connection, cancel: &CancelToken) -> rusqlite::Result<()> {
+    let cancel = cancel.clone();
+    connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || cancel.is_cancelled()))
 }
 
-/// From now on, statements are done whoever is in a hurry.
+/// Makes statements ignore the token.
 pub(super) fn forbid_interruption(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.progress_handler(0, None::<fn() -> bool>)
 }

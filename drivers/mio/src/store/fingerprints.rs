@@ -11,8 +11,8 @@ use cmail_delivery::outbox::{Commit, DATA_CHUNK_OCTETS, MailId, Row};
 use foldhash::fast::FixedState;
 use rusqlite::Connection;
 
+use super::blob;
 use super::failures::add_own_failures;
-use super::grouping;
 use super::rows::{self, Found};
 
 /// Most rows that are remembered. Without a limit, rows that are given back and deleted by others would stay for ever.
@@ -31,7 +31,7 @@ pub(super) enum Compared {
 
 /// The fingerprint of a row.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stamp {
+pub(super) struct Fingerprint {
     /// The hash of the sender, the submission, and the length of the data.
     message: u64,
     /// The hash of the beginning of the data, if that was read.
@@ -41,17 +41,17 @@ pub(super) struct Stamp {
 }
 
 /// Fingerprints of some rows.
-pub(super) type StampList = Vec<(MailId, Stamp)>;
+pub(super) type FingerprintList = Vec<(MailId, Fingerprint)>;
 
 /// The fingerprints of mail that was claimed, recalled, or read for a bounce, and whose outcome was not recorded since, each
 /// with the version of the database.
 #[derive(Debug, Default)]
-pub(super) struct Stamps(BTreeMap<MailId, (Stamp, i64)>);
+pub(super) struct Fingerprints(BTreeMap<MailId, (Fingerprint, i64)>);
 
-impl Stamps {
+impl Fingerprints {
     /// Remembers rows as they were in a version of the database.
-    pub(super) fn put_all(&mut self, stamps: StampList, version: i64) {
-        self.0.extend(stamps.into_iter().map(|(id, stamp)| (id, (stamp, version))));
+    pub(super) fn put_all(&mut self, fingerprints: FingerprintList, version: i64) {
+        self.0.extend(fingerprints.into_iter().map(|(id, fingerprint)| (id, (fingerprint, version))));
         while self.0.len() > LIMIT {
             self.0.pop_first();
         }
@@ -74,9 +74,9 @@ impl Stamps {
         let head = match (before.head, data) {
             (None, _) => None,
             (Some(_), Some(data)) => Some(data),
-            (Some(_), None) => Some(grouping::read(connection, id, row.data_octets, 0, DATA_CHUNK_OCTETS)?),
+            (Some(_), None) => Some(blob::read(connection, id, row.data_octets, 0, DATA_CHUNK_OCTETS)?),
         };
-        if Stamp::of(&row, submission.as_deref(), head.as_deref()).agrees(before, part) {
+        if Fingerprint::of(&row, submission.as_deref(), head.as_deref()).agrees(before, part) {
             return Ok(None);
         }
         add_own_failures(connection, &mut row)?;
@@ -89,12 +89,12 @@ impl Stamps {
     }
 
     /// Removes and returns the fingerprints of mail whose outcome was recorded.
-    pub(super) fn take(&mut self, commit: &Commit) -> StampList {
-        commit.ids().filter_map(|id| self.0.remove(&id).map(|(stamp, _)| (id, stamp))).collect()
+    pub(super) fn take(&mut self, commit: &Commit) -> FingerprintList {
+        commit.ids().filter_map(|id| self.0.remove(&id).map(|(fingerprint, _)| (id, fingerprint))).collect()
     }
 }
 
-impl Stamp {
+impl Fingerprint {
     /// Returns the fingerprint of a row, its `mail_submission`, and its data or their beginning, if they were read.
     pub(super) fn of(row: &Row, submission: Option<&[u8]>, data: Option<&[u8]>) -> Self {
         Self {

@@ -10,11 +10,11 @@ use cmail_delivery::attempt::Attempt;
 use cmail_delivery::outbox::{Commit, FailedAttempt};
 use rusqlite::{Connection, Transaction, params};
 
-use super::apart::{record_each, verdicts};
-use super::stamps::{StampList, Stamps};
+use super::fingerprints::{FingerprintList, Fingerprints};
+use super::verdicts::{record_each, verdicts};
 
 /// When this much is remembered, SQLite is asked to copy its log into the database.
-const SETTLE_OCTETS: usize = 256 * 1024;
+const CHECKPOINT_OCTETS: usize = 256 * 1024;
 
 /// The most that is remembered if a reader that never ends keeps SQLite from copying. The oldest is forgotten first.
 const LIMIT_OCTETS: usize = 8 * 1024 * 1024;
@@ -24,19 +24,19 @@ const ROW_OCTETS: usize = 128;
 
 /// The remembered commits in their order, each with its size, and the fingerprints of their mail.
 #[derive(Debug, Default)]
-pub(super) struct Unsettled {
+pub(super) struct Uncheckpointed {
     commits: VecDeque<(Commit, usize)>,
     octets: usize,
-    stamps: Stamps,
+    fingerprints: Fingerprints,
     /// Whether the log is lost, and the commits were not recorded again yet.
     is_lost: bool,
 }
 
-impl Unsettled {
+impl Uncheckpointed {
     /// Remembers what was recorded.
-    pub(super) fn push(&mut self, commit: Commit, stamps: StampList, version: i64) {
+    pub(super) fn push(&mut self, commit: Commit, fingerprints: FingerprintList, version: i64) {
         let octets = octets(&commit);
-        self.stamps.put_all(stamps, version);
+        self.fingerprints.put_all(fingerprints, version);
         self.commits.push_back((commit, octets));
         self.octets += octets;
         while self.octets > LIMIT_OCTETS
@@ -58,7 +58,7 @@ impl Unsettled {
 
     /// Lets SQLite copy its log into the database once enough is remembered, and then forgets it.
     pub(super) fn checkpoint(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        if self.octets < SETTLE_OCTETS {
+        if self.octets < CHECKPOINT_OCTETS {
             return Ok(());
         }
         let (frames, copied): (i64, i64) =
@@ -75,7 +75,7 @@ impl Unsettled {
     pub(super) fn replay(&self, transaction: &Transaction<'_>, version: i64) -> rusqlite::Result<()> {
         for (commit, _) in &self.commits {
             let mut commit = commit.clone();
-            let is_known = |id| self.stamps.knows(id);
+            let is_known = |id| self.fingerprints.knows(id);
             commit.delivered.retain(|mail| is_known(mail.id));
             commit.replaced.retain(|replacement| replacement.originals.iter().all(|id| is_known(*id)));
             let mut failed = Vec::with_capacity(commit.failed.len());
@@ -85,7 +85,7 @@ impl Unsettled {
                 }
             }
             commit.failed = failed;
-            let recorded = record_each(transaction, &verdicts(&commit), &self.stamps, version)?;
+            let recorded = record_each(transaction, &verdicts(&commit), &self.fingerprints, version)?;
             for refused in recorded.refused {
                 log::error!("{}", refused.text);
             }
@@ -124,5 +124,5 @@ fn octets(commit: &Commit) -> usize {
 }
 
 #[cfg(test)]
-#[path = "unsettled_tests.rs"]
+#[path = "uncheckpointed_tests.rs"]
 mod tests;

@@ -1,0 +1,170 @@
+//! Records the outcomes of a commit within a transaction.
+
+use bytes::Bytes;
+use cmail_delivery::bounce::compose_ordered;
+use cmail_delivery::outbox::{
+    Commit, DeliveredMail, FailState, FailedAttempt, MailId, Refused, Replacement, Row, StoreReply,
+};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ToSql, Transaction, params};
+
+use super::failures::failures_of_existing;
+use super::fingerprints::{Compared, Fingerprints};
+use super::stuck;
+
+/// What was recorded.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    pub(super) failed: Vec<FailState>,
+    pub(super) not_replaced: Vec<MailId>,
+    pub(super) changed: Vec<Row>,
+    pub(super) bounces: Vec<Vec<MailId>>,
+    pub(super) refused: Vec<Refused>,
+    pub(super) not_noted: Vec<MailId>,
+}
+
+impl Recorded {
+    pub(super) fn append(&mut self, mut more: Self) {
+        self.failed.append(&mut more.failed);
+        self.not_replaced.append(&mut more.not_replaced);
+        self.changed.append(&mut more.changed);
+        self.bounces.append(&mut more.bounces);
+        self.refused.append(&mut more.refused);
+        self.not_noted.append(&mut more.not_noted);
+    }
+}
+
+impl From<Recorded> for StoreReply {
+    fn from(recorded: Recorded) -> Self {
+        let Recorded { failed, not_replaced, changed, bounces, refused, not_noted } = recorded;
+        Self::Committed { failed, not_replaced, changed, bounces, refused, not_noted }
+    }
+}
+
+/// Composes the data of the bounces of a commit, in their job.
+pub(super) fn compose_bounces(commit: &Commit) -> Vec<Option<Bytes>> {
+    let bounces = commit.replaced.iter().map(|replacement| replacement.bounce.as_ref());
+    bounces.map(|bounce| compose_ordered(&bounce?.order)).collect()
+}
+
+/// Records outcomes, with these [bounces](compose_bounces), except those of mail that has changed since it was read.
+pub(super) fn record(
+    transaction: &Transaction<'_>,
+    commit: &Commit,
+    bounces: Vec<Option<Bytes>>,
+    fingerprints: &Fingerprints,
+    version: i64,
+) -> rusqlite::Result<Recorded> {
+    let mut changed = Vec::new();
+    let mut is_as_claimed = |id: MailId, part: Compared| {
+        let now = fingerprints.changed(transaction, id, part, version)?;
+        let is_as_claimed = now.is_none();
+        changed.extend(now);
+        Ok::<_, rusqlite::Error>(is_as_claimed)
+    };
+    let has_stuck = stuck::exists(transaction)?;
+    let mut successors = Vec::new();
+    // Deleted last: SQLite has to save a page in its journal if one transaction frees it and uses it again.
+    let mut done_with = Vec::with_capacity(commit.delivered.len() + commit.replaced.len());
+    for DeliveredMail { id, .. } in &commit.delivered {
+        // Of what an earlier process has sent nothing is known but its note.
+        let successor =
+            if fingerprints.knows(*id) || !has_stuck { None } else { stuck::successor(transaction, *id)? };
+        if successor.is_none() && is_as_claimed(*id, Compared::MessageAndRecipient)? {
+            done_with.push(*id);
+        }
+        successors.extend(successor);
+        if has_stuck {
+            stuck::end(transaction, *id)?;
+        }
+    }
+    let mut attempts = Vec::with_capacity(commit.failed.len());
+    for attempt in &commit.failed {
+        if is_as_claimed(attempt.id, Compared::WholeRow)? {
+            record_failure(transaction, attempt)?;
+            attempts.push(attempt.id);
+        }
+    }
+    let mut not_replaced = Vec::new();
+    let mut inserted = Vec::with_capacity(commit.replaced.len());
+    for (replacement, bounce) in commit.replaced.iter().zip(bounces) {
+        let mut remaining = Vec::with_capacity(replacement.originals.len());
+        for id in &replacement.originals {
+            if exists(transaction, *id)? && is_as_claimed(*id, Compared::WholeRow)? {
+                remaining.push(*id);
+            }
+        }
+        if remaining.len() == replacement.originals.len() {
+            inserted.push(insert_bounce(transaction, replacement, bounce)?);
+            done_with.append(&mut remaining);
+        } else {
+            inserted.push(Vec::new());
+            not_replaced.append(&mut remaining);
+        }
+    }
+    done_with.into_iter().try_for_each(|id| delete(transaction, id))?;
+    changed.append(&mut successors);
+    let mut failed = Vec::with_capacity(attempts.len());
+    for id in attempts {
+        failed.extend(failures_of_existing(transaction, id)?);
+    }
+    Ok(Recorded { failed, not_replaced, changed, bounces: inserted, ..Recorded::default() })
+}
+
+/// Deletes a mail, and with it its faillog rows.
+pub(super) fn delete(connection: &Connection, id: MailId) -> rusqlite::Result<()> {
+    let count = connection.prepare_cached("DELETE FROM outbox WHERE mail_id = ?1")?.execute([id.0])?;
+    // A trigger of another program may suppress the statement without an error.
+    if count == 0 && exists(connection, id)? { Err(rusqlite::Error::StatementChangedRows(0)) } else { Ok(()) }
+}
+
+/// Adds a faillog row for a mail, if it still exists.
+fn record_failure(transaction: &Transaction<'_>, failed: &FailedAttempt) -> rusqlite::Result<()> {
+    let attempt = &failed.attempt;
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO faillog (fail_mail, fail_message, fail_time, fail_fatal) \
+         SELECT ?1, ?2, CAST(?3 AS TEXT), ?4 WHERE EXISTS (SELECT 1 FROM outbox WHERE mail_id = ?1)",
+    )?;
+    let count = statement.execute(params![failed.id.0, failed.text(), attempt.at.0, attempt.is_fatal()])?;
+    if count == 0 && exists(transaction, failed.id)? {
+        return Err(rusqlite::Error::StatementChangedRows(0));
+    }
+    Ok(())
+}
+
+fn exists(transaction: &Connection, id: MailId) -> rusqlite::Result<bool> {
+    transaction.prepare_cached("SELECT 1 FROM outbox WHERE mail_id = ?1")?.exists([id.0])
+}
+
+/// Inserts the bounce of some originals, and returns its rows.
+fn insert_bounce(
+    transaction: &Transaction<'_>,
+    replacement: &Replacement,
+    data: Option<Bytes>,
+) -> rusqlite::Result<Vec<MailId>> {
+    let (Some(bounce), Some(data)) = (&replacement.bounce, data) else { return Ok(Vec::new()) };
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO outbox (mail_remote, mail_envelopefrom, mail_envelopeto, mail_data) VALUES (NULL, NULL, ?1, ?2)",
+    )?;
+    insert.raw_bind_parameter(2, AsText(&data))?;
+    // SQLite has its own copy now, and makes another one for each row.
+    drop(data);
+    let mut inserted = Vec::with_capacity(bounce.recipients.len());
+    for recipient in &bounce.recipients {
+        insert.raw_bind_parameter(1, AsText(recipient))?;
+        match insert.raw_execute()? {
+            1 => inserted.push(MailId(transaction.last_insert_rowid())),
+            count => return Err(rusqlite::Error::StatementChangedRows(count)),
+        }
+    }
+    Ok(inserted)
+}
+
+/// Stores any octets as a text, which is the type that other programs expect.
+struct AsText<'a>(&'a [u8]);
+
+impl ToSql for AsText<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
+    }
+}
