@@ -26,9 +26,26 @@ impl HopId {
 pub(crate) struct MessageKey(pub(crate) u32);
 
 impl MessageKey {
+    /// Set in the keys of mail that only looked like one message. The bits below are in part what it looked like, and in part what
+    /// it is.
+    const APART: u32 = 1 << 31;
+    const IS: u32 = (1 << 19) - 1;
+    const LOOKS: u32 = !(Self::APART | Self::IS);
+
     /// Folds a hash of what rows of one message have in common.
     pub(crate) fn from_hash(hash: u64) -> Self {
-        Self((hash ^ (hash >> 32)) as u32)
+        Self((hash ^ (hash >> 32)) as u32 & !Self::APART)
+    }
+
+    /// Returns the key of mail that looks so, and of which it is known which message it is.
+    fn apart(self, message: u64) -> Self {
+        Self(Self::APART | (self.0 & Self::LOOKS) | (Self::from_hash(message).0 & Self::IS))
+    }
+
+    /// Whether a row that looks so may be this message.
+    pub(crate) fn may_look_like(self, look: Self) -> bool {
+        let known = if self.0 & Self::APART == 0 { u32::MAX } else { Self::LOOKS };
+        (self.0 ^ look.0) & known == 0
     }
 }
 
@@ -208,7 +225,7 @@ impl Queue {
     /// Takes note that mail that looks like one message has a number of its own, with those that are equal to it.
     pub(crate) fn tell_apart(&mut self, id: MailId, message: u64) {
         let Some(&known) = self.mails.get(&id) else { return };
-        let apart = Known { key: MessageKey::from_hash(message), ..known };
+        let apart = Known { key: known.key.apart(message), ..known };
         self.unlink(id, known);
         self.mails.insert(id, apart);
         self.link(id, apart);
@@ -629,6 +646,24 @@ mod tests {
         queue.place(MailId(2), Place::GivenUp);
         assert!(!queue.is_busy_with(hop, KEY));
         assert_eq!(queue.claim_given_up(hop, KEY, 9), ids(&[1, 2]));
+    }
+
+    #[test]
+    fn mail_that_is_told_apart_still_looks_as_it_did() {
+        let looks = [1, 2, u64::MAX, 0x1234_5678_9abc_def0].map(MessageKey::from_hash);
+        let mut queue = Queue::new();
+        let hop = queue.insert(MailId(1), Some(&domain("a")), looks[3], Place::Ready);
+        for (id, message) in [(2, 7), (3, 7), (4, 8)] {
+            queue.insert(MailId(id), Some(&domain("a")), looks[3], Place::Ready);
+            queue.tell_apart(MailId(id), message);
+            queue.tell_apart(MailId(id), message);
+            let key = queue.find(MailId(id)).unwrap().key;
+            assert_eq!(looks.map(|look| key.may_look_like(look)), [false, false, false, true]);
+        }
+        assert!(looks.iter().all(|look| look.may_look_like(*look)));
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 9), ids(&[1]));
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 9), ids(&[2, 3]));
+        assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 9), ids(&[4]));
     }
 
     #[test]

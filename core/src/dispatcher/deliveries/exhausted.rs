@@ -177,8 +177,8 @@ impl Books {
     /// Whether a row is still the mail of this next hop for which an attempt was made. It was due then: that it is not now, because
     /// the clock was set, changes nothing.
     fn is_as_scheduled(&self, hop: HopId, row: &Row) -> bool {
-        let key = self.queue.find(row.id).map(|known| known.key);
-        key == Some(self.intake.message_key(row))
+        let look = self.intake.message_key(row);
+        self.queue.find(row.id).is_some_and(|known| known.key.may_look_like(look))
             && destination(row).ok().as_ref() == self.queue.next_hop(hop)
             && self.standing_of(row) != Standing::GivenUp
     }

@@ -155,6 +155,20 @@ fn other_mail_of_the_same_domain_in_the_place_of_one_that_fails_has_a_pass_of_it
 }
 
 #[test]
+fn mail_that_was_told_apart_is_not_taken_for_other_mail_when_its_next_hop_fails() {
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1").usual = Behaviour::on("RCPT", "450 later");
+    let ids = ["one", "two", "six"].map(|data| world.mail(SENDER, "a@example.org", data));
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(ids.map(|id| world.failures(id).len()), [1, 1, 1]);
+    world.dns_is_dead = true;
+    world.run_for(Duration::from_secs(4000));
+    assert_eq!(ids.map(|id| world.failures(id).len()), [2, 2, 2]);
+    assert_eq!(world.outbox.asked["recall"], 1, "the attempt counts at once");
+}
+
+#[test]
 fn an_attempt_counts_also_if_the_clock_is_set_back_while_the_next_hop_fails() {
     let mut world = World::new();
     let id = world.mail(SENDER, "a@example.org", "x");
