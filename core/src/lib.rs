@@ -119,7 +119,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`tls`], [`event`], [`one_line`], [`shown`], and `memory`, which forgets |
+//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`tls`], [`event`], [`one_line`], [`shown`], and `expiring_map`, which forgets |
 //! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`] |
 //! | machines | [`session`], [`resolver`] |
 //! | decisions | [`route`], [`schedule`], [`bounce`], and `reachability`, which servers do not answer |
@@ -144,9 +144,9 @@ mod delivery;
 pub mod dispatcher;
 pub mod ending;
 pub mod event;
+mod expiring_map;
 pub mod failure;
 pub mod io;
-mod memory;
 pub mod memory_outbox;
 pub mod next_hop;
 pub mod one_line;

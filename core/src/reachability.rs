@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use core::net::SocketAddr;
 
 use crate::attempt::Setback;
-use crate::memory::Memory;
+use crate::expiring_map::ExpiringMap;
 use crate::next_hop::{Credentials, Host, TlsMode};
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
@@ -82,28 +82,28 @@ impl Login {
 /// The servers that are known not to answer.
 #[derive(Debug)]
 pub(crate) struct Reachability {
-    troubles: Memory<Way, KnownTrouble>,
+    troubles: ExpiringMap<Way, KnownTrouble>,
     /// Servers that were silent for so long that others got the places of their connections. Nothing has failed there.
-    slow: Memory<SocketAddr, ()>,
+    slow: ExpiringMap<SocketAddr, ()>,
     /// Servers that get one command at a time.
-    confused: Memory<SocketAddr, ()>,
+    confused: ExpiringMap<SocketAddr, ()>,
     /// By which mechanism relays have taken credentials. It may not be the first that they offer.
-    mechanisms: Memory<Login, Mechanism>,
+    mechanisms: ExpiringMap<Login, Mechanism>,
 }
 
 impl Reachability {
     pub(crate) const fn new() -> Self {
         Self {
-            troubles: Memory::new(TROUBLES_LIMIT),
-            slow: Memory::new(TROUBLES_LIMIT),
-            confused: Memory::new(TROUBLES_LIMIT),
-            mechanisms: Memory::new(TROUBLES_LIMIT),
+            troubles: ExpiringMap::new(TROUBLES_LIMIT),
+            slow: ExpiringMap::new(TROUBLES_LIMIT),
+            confused: ExpiringMap::new(TROUBLES_LIMIT),
+            mechanisms: ExpiringMap::new(TROUBLES_LIMIT),
         }
     }
 
     /// Whether a candidate is known not to answer, or to take its time.
     pub(crate) fn is_in_trouble(&self, candidate: &Candidate, now: Instant) -> bool {
-        self.known(candidate, now).is_some() || self.slow.recall(&candidate.remote, now).is_some()
+        self.known(candidate, now).is_some() || self.slow.get(&candidate.remote, now).is_some()
     }
 
     /// What an attempt met with that began at `since` or later, by whomever it was made.
@@ -126,7 +126,7 @@ impl Reachability {
         now: Instant,
     ) {
         let way = (candidate.remote, (trouble == Trouble::MuteInTls).then_some(candidate.tls));
-        let before = self.troubles.recall(&way, now);
+        let before = self.troubles.get(&way, now);
         let span = before.map_or(trouble.span(), |before| {
             // Attempts that were under way together are one trouble.
             let again =
@@ -166,7 +166,7 @@ impl Reachability {
 
     /// Whether a server gets no batches of commands, whatever it offers.
     pub(crate) fn needs_caution(&self, remote: SocketAddr, now: Instant) -> bool {
-        self.confused.recall(&remote, now).is_some()
+        self.confused.get(&remote, now).is_some()
     }
 
     /// A server could not cope with batches of commands.
@@ -176,7 +176,7 @@ impl Reachability {
 
     /// By which mechanism these credentials were taken the last time, if they were.
     pub(crate) fn mechanism(&self, login: &Login, now: Instant) -> Option<Mechanism> {
-        self.mechanisms.recall(login, now).copied()
+        self.mechanisms.get(login, now).copied()
     }
 
     /// Takes note of the mechanism by which credentials were taken, or, with nothing, that they were not.
@@ -198,7 +198,7 @@ impl Reachability {
     fn known(&self, candidate: &Candidate, now: Instant) -> Option<&KnownTrouble> {
         [None, Some(candidate.tls)]
             .into_iter()
-            .filter_map(|tls| self.troubles.recall(&(candidate.remote, tls), now))
+            .filter_map(|tls| self.troubles.get(&(candidate.remote, tls), now))
             .find(|attempt| attempt.until > now)
     }
 }

@@ -3,8 +3,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::books::Books;
-use super::deliveries::Deliveries;
-use super::requests::{Asked, Claim};
+use super::deliveries::{Claim, Deliveries};
+use super::requests::Asked;
 use super::{Dispatcher, Progress};
 use crate::outbox::MailId;
 use crate::queue::HopId;

@@ -3,7 +3,8 @@
 use alloc::string::String;
 
 use super::Dispatcher;
-use super::requests::{Asked, Claim};
+use super::deliveries::Claim;
+use super::requests::Asked;
 use crate::io::ConnectionId;
 use crate::next_hop::{Host, NextHop, TlsMode};
 use crate::outbox::RequestId;

@@ -23,9 +23,9 @@ use alloc::boxed::Box;
 use bytes::{Bytes, BytesMut};
 
 use self::books::Books;
-use self::deliveries::Deliveries;
+use self::deliveries::{Claimed, Deliveries};
 pub use self::inspect::{ConnectionFacts, PassId};
-use self::requests::{Asked, Claimed, Committed, Rows, wrong_kind};
+use self::requests::{Asked, Committed, Rows, wrong_kind};
 use crate::event::{Event, FailureKind, Level};
 use crate::io::{ConnectionId, Input, Output};
 use crate::next_hop::NextHop;

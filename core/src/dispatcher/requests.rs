@@ -3,12 +3,9 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::deliveries::Verdict;
+use super::deliveries::{Claim, Verdict};
 use crate::io::ConnectionId;
-use crate::outbox::{
-    ClaimedTransaction, Cursor, FailState, LeftOver, MailId, Refused, RequestId, Row, StoreError,
-    StoreTrouble,
-};
+use crate::outbox::{Cursor, FailState, MailId, Refused, RequestId, Row, StoreError, StoreTrouble};
 use crate::queue::HopId;
 
 /// What an open request is for.
@@ -30,14 +27,6 @@ pub(super) enum Asked {
     Commit,
 }
 
-/// A request for mail for a connection.
-#[derive(Debug)]
-pub(super) struct Claim {
-    pub(super) hop: HopId,
-    pub(super) connection: ConnectionId,
-    pub(super) ids: Vec<MailId>,
-}
-
 /// Rows of the outbox.
 #[derive(Debug)]
 pub(super) struct Rows {
@@ -46,14 +35,6 @@ pub(super) struct Rows {
     pub(super) unreadable: Vec<Refused>,
     pub(super) next: Option<Cursor>,
     pub(super) data_version: i64,
-}
-
-/// Mail as it is when it is claimed.
-#[derive(Debug)]
-pub(super) struct Claimed {
-    pub(super) transactions: Vec<ClaimedTransaction>,
-    pub(super) left_over: Vec<LeftOver>,
-    pub(super) unreadable: Vec<Refused>,
 }
 
 /// What has become of a commit.

@@ -6,26 +6,41 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::Deliveries;
 use super::destination::Destination;
 use super::destinations::AtWork;
 use super::host_slots::size;
-use super::pause::LOCAL_PAUSE;
+use super::{Deliveries, LOCAL_PAUSE};
 use crate::address::Mailbox;
 use crate::dispatcher::books::Books;
 use crate::dispatcher::intake::destination;
-use crate::dispatcher::requests::{Asked, Claim, Claimed};
+use crate::dispatcher::requests::Asked;
 use crate::dispatcher::set_aside::Undone;
 use crate::event::Level;
 use crate::io::ConnectionId;
 use crate::outbox::{
-    ClaimedTransaction, LeftOver, MailId, StoreError, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
+    ClaimedTransaction, LeftOver, MailId, Refused, StoreError, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
 };
 use crate::queue::{HopId, Order, Place};
 use crate::session::{Recipient, Transaction};
 
 /// Most messages that are claimed for a connection at once.
 const CLAIM_LIMIT_MESSAGES: usize = 50;
+
+/// A request for mail for a connection.
+#[derive(Debug)]
+pub(in crate::dispatcher) struct Claim {
+    pub(in crate::dispatcher) hop: HopId,
+    pub(in crate::dispatcher) connection: ConnectionId,
+    pub(in crate::dispatcher) ids: Vec<MailId>,
+}
+
+/// Mail as it is when it is claimed.
+#[derive(Debug)]
+pub(in crate::dispatcher) struct Claimed {
+    pub(in crate::dispatcher) transactions: Vec<ClaimedTransaction>,
+    pub(in crate::dispatcher) left_over: Vec<LeftOver>,
+    pub(in crate::dispatcher) unreadable: Vec<Refused>,
+}
 
 impl Deliveries {
     /// A connection can take transactions.

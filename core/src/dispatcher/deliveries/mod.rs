@@ -13,7 +13,6 @@ mod exhausted;
 mod host_slots;
 mod limits;
 mod lineup;
-mod pause;
 mod rate_limiter;
 mod scheduler;
 mod silence;
@@ -25,6 +24,7 @@ use alloc::vec::Vec;
 
 use bytes::BytesMut;
 
+pub(super) use self::claims::{Claim, Claimed};
 use self::desk::{DestinationDesk, Situation};
 use self::destination::{Destination, Waits};
 use self::destinations::{AtWork, Destinations};
@@ -32,27 +32,30 @@ use self::exhausted::Recall;
 pub(super) use self::exhausted::Verdict;
 use self::host_slots::HostSlots;
 use self::silence::SilenceWatch;
+use super::Mode;
 use super::books::Books;
 use super::requests::Asked;
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, Failure};
 use crate::delivery::{ConnectionIds, Context, Delivery, DeliveryOutput};
 use crate::ending::EndCause;
 use crate::event::Event;
+use crate::expiring_map::ExpiringMap;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
-use crate::memory::Memory;
 use crate::next_hop::Host;
-use crate::outbox::{DATA_CHUNK_OCTETS, StoreRequest};
+use crate::one_line::OneLine;
+use crate::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, StoreRequest};
 use crate::queue::HopId;
 use crate::reachability::Reachability;
 use crate::resolver::{Families, Resolver, ResolverOutput};
 use crate::rng::Rng;
 use crate::route::Candidate;
+use crate::schedule::LEAST_REST;
 use crate::session::Recipient;
 use crate::settings::{Hosts, Settings};
 use crate::shown::shortened;
 use crate::time::{Duration, Instant};
 use crate::turns::Prospect;
-use crate::wording::Place;
+use crate::wording::{Place, faillog_text};
 
 /// Most next hops that are worked on at once, apart from those that can only wait.
 pub(super) const DELIVERY_LIMIT: usize = 1000;
@@ -60,6 +63,10 @@ pub(super) const DELIVERY_LIMIT: usize = 1000;
 const ASKING_LIMIT: usize = 1000;
 /// Most next hops that wait for a host that others are connected to.
 const HOST_WAITING_LIMIT: usize = 10_000;
+/// How long a next hop is left alone after trouble of our own.
+const LOCAL_PAUSE: Duration = Duration::from_secs(2);
+/// How long a next hop is left alone the first time that its server has had enough, unless mail is tried again sooner anyway.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
 /// How often it is told that mail goes to a host in plain text, although TLS was wanted.
 const PLAIN_TEXT_WARNING_SPAN: Duration = Duration::from_secs(3600);
 /// Most hosts of which that is remembered. Of more it may be told more often.
@@ -79,7 +86,7 @@ pub(super) struct Deliveries {
     ids: ConnectionIds,
     rng: Rng,
     /// Hosts of which it was told that mail goes there in plain text, although TLS was wanted.
-    told_of_plain_text: Memory<Host, ()>,
+    told_of_plain_text: ExpiringMap<Host, ()>,
 }
 
 impl Deliveries {
@@ -94,7 +101,7 @@ impl Deliveries {
             hosts,
             ids: ConnectionIds::default(),
             rng,
-            told_of_plain_text: Memory::new(PLAIN_TEXT_HOSTS_LIMIT),
+            told_of_plain_text: ExpiringMap::new(PLAIN_TEXT_HOSTS_LIMIT),
         }
     }
 
@@ -391,15 +398,13 @@ impl Deliveries {
         let now = books.now.monotonic;
         match output {
             DeliveryOutput::LookupMx(domain) => {
-                let prospect = books.queue.prospect(hop);
-                let lookup = self.resolver.lookup_mx(now, &domain, prospect);
+                let lookup = self.resolver.lookup_mx(now, &domain, books.queue.prospect(hop));
                 self.wait_for(books, hop, Waits::ForDns(lookup));
             }
             DeliveryOutput::LookupAddresses(name) => {
                 // Both families are asked for, whichever can be used: a name with only the other one does exist.
                 let families = Families { ipv4: true, ipv6: true };
-                let prospect = books.queue.prospect(hop);
-                let lookup = self.resolver.lookup_addresses(now, &name, families, prospect);
+                let lookup = self.resolver.lookup_addresses(now, &name, families, books.queue.prospect(hop));
                 self.wait_for(books, hop, Waits::ForDns(lookup));
             }
             DeliveryOutput::Connect(connection, remote) => {
@@ -437,8 +442,6 @@ impl Deliveries {
                 let attempt = Attempt { at: books.now.wall, result: Ok(acceptance) };
                 books.event(Event::Delivered { id, recipient: recipient.clone(), attempt: attempt.clone() });
                 self.note_taken_mail(books, hop);
-                self.note_verdict(hop);
-                books.queue.note_attempt(hop, Prospect::Fresh);
                 books.ledger.delivered(id, recipient, attempt);
             }
             DeliveryOutput::FellBack { candidate, reason } => {
@@ -484,10 +487,49 @@ impl Deliveries {
         self.destinations.end_pass(hop);
     }
 
+    /// The server of a next hop has taken mail in this pass, and wants no more for now.
+    pub(super) fn wait_for_server(&mut self, books: &mut Books, hop: HopId, failure: &Failure) {
+        let retry_interval_s = u64::try_from(books.settings.retry_interval_s).unwrap_or_default();
+        let most = Duration::from_secs(retry_interval_s);
+        let mut span = FIRST_PAUSE;
+        self.destinations.update(hop, |destination| {
+            span = destination.note_refusing(FIRST_PAUSE.min(most), most).max(LEAST_REST);
+        });
+        let reason = format!("its server takes no more for now: {}", OneLine(faillog_text(failure)));
+        self.leave_alone(books, hop, span, true, &reason);
+    }
+
+    /// This machine is in trouble with a next hop.
+    pub(super) fn postpone(&mut self, books: &mut Books, hop: HopId, text: &str) {
+        self.leave_alone(books, hop, LOCAL_PAUSE, false, text);
+    }
+
+    /// Leaves a next hop alone for a while; a pass that is all there is leaves its mail as it is.
+    fn leave_alone(
+        &mut self,
+        books: &mut Books,
+        hop: HopId,
+        span: Duration,
+        is_for_server: bool,
+        reason: &str,
+    ) {
+        let next_hop = books.queue.next_hop(hop).map(|next_hop| format!("{next_hop}")).unwrap_or_default();
+        books.event(Event::warning(format!(
+            "mail to {next_hop} has to wait, without a failed attempt: {reason}"
+        )));
+        if books.mode == Mode::Daemon {
+            let until = books.now.monotonic + span;
+            return self.destinations.pause(hop, until, is_for_server);
+        }
+        for id in books.queue.claim_up_to(hop, Cursor::After(MailId(i64::MAX)), usize::MAX) {
+            books.forget(id);
+        }
+    }
+
     /// Mail goes in plain text although TLS was wanted: worth a warning, but not for each mail.
     fn tell_of_plain_text(&mut self, books: &mut Books, candidate: &Candidate, reason: &EndCause) {
         let now = books.now.monotonic;
-        if self.told_of_plain_text.recall(&candidate.host, now).is_some() {
+        if self.told_of_plain_text.get(&candidate.host, now).is_some() {
             return;
         }
         let until = now + PLAIN_TEXT_WARNING_SPAN;

@@ -4,7 +4,7 @@ use alloc::format;
 use core::net::SocketAddr;
 
 use super::Deliveries;
-use super::destination::Waits;
+use super::destination::{Destination, Waits};
 use super::destinations::AtWork;
 use super::host_slots::{Application, Refusal, size};
 use crate::attempt::Setback;
@@ -17,9 +17,32 @@ use crate::next_hop::{Host, NextHop};
 use crate::queue::{HopId, Queue};
 use crate::reachability::Trouble;
 use crate::route::Candidate;
+use crate::turns::Prospect;
 
 /// After so many transactions a connection makes room, if somebody else has none.
 const FAIR_SHARE_TRANSACTIONS: u32 = 100;
+
+/// What a pass would have.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    /// A connection, without which it cannot go on.
+    needs_one: bool,
+    /// A further connection.
+    more: Option<More>,
+    /// Whether somebody should make room for that: not for mail that may be on its way already.
+    is_urgent: bool,
+}
+
+/// How a further connection is to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum More {
+    /// When mail has waited for a little longer.
+    Soon,
+    /// When there is one at all.
+    Any,
+    /// When there is one to this address.
+    Of(SocketAddr),
+}
 
 impl Deliveries {
     /// Notes what a destination that has said all it had to say now waits for.
@@ -45,33 +68,41 @@ impl Deliveries {
 
     fn settle_pass(&mut self, books: &Books, hop: HopId) {
         let now = books.now.monotonic;
-        let ready = books.queue.ready_count(hop) > 0;
-        // What looks like one message is asked for together, and comes back if it is none: it has waited all the time.
-        let is_in_suspense = !ready && self.has_open_claims(hop);
-        let is_wanted = (ready || is_in_suspense) && !books.is_draining() && !books.ledger.is_congested();
-        let limit = self.connection_limit(books, hop);
-        let Some(delivery) = self.destinations.delivery(hop) else { return };
-        let may_widen = is_wanted && delivery.may_widen(limit);
-        let is_possible = self.slots.have_one_to_spare();
-        let candidate = delivery.candidate().filter(|_| may_widen);
-        let crowded_host = candidate
-            .filter(|candidate| !self.has_place_for_more(books, candidate))
-            .map(|candidate| candidate.remote);
-        // What comes back may need the connection.
-        let needs_lane = delivery.needs_lane(limit) && (delivery.has_mail_to_go_first() || !is_in_suspense);
-        // Nobody has to make room for mail that may be on its way already.
-        if may_widen && ready {
-            if !is_possible {
-                self.slots.want_more(hop);
-            } else if let Some(remote) = crowded_host {
-                self.slots.want_more_of_host(remote, hop);
-            }
+        let Some(wish) = self.wish_of(books, hop) else { return };
+        match wish.more {
+            Some(More::Any) if wish.is_urgent => self.slots.want_more(hop),
+            Some(More::Of(remote)) if wish.is_urgent => self.slots.want_more_of_host(remote, hop),
+            Some(More::Any | More::Of(_) | More::Soon) | None => {}
         }
-        let is_worth_it = may_widen && is_possible && crowded_host.is_none();
-        self.destinations.schedule(hop, |delivery| delivery.schedule_widening(now, is_worth_it));
-        if needs_lane && self.destinations.pass(hop).is_some_and(|pass| pass.waits() == Waits::No) {
+        let is_possible = wish.more == Some(More::Soon);
+        self.destinations.schedule(hop, |delivery| delivery.schedule_widening(now, is_possible));
+        if wish.needs_one && self.destinations.pass(hop).is_some_and(|pass| pass.waits() == Waits::No) {
             self.wait_for(books, hop, Waits::ForConnection);
         }
+    }
+
+    fn wish_of(&self, books: &Books, hop: HopId) -> Option<Wish> {
+        let delivery = self.destinations.delivery(hop)?;
+        let is_ready = books.queue.ready_count(hop) > 0;
+        // What looks like one message is asked for together, and comes back if it is none: it has waited all the time.
+        let is_in_suspense = !is_ready && self.has_open_claims(hop);
+        let has_work = (is_ready || is_in_suspense) && !books.is_draining() && !books.ledger.is_congested();
+        let limit = self.connection_limit(books, hop);
+        let more = delivery.candidate().filter(|_| has_work && delivery.may_widen(limit)).map(|candidate| {
+            if !self.slots.have_one_to_spare() {
+                More::Any
+            } else if !self.has_place_for_more(books, candidate) {
+                More::Of(candidate.remote)
+            } else {
+                More::Soon
+            }
+        });
+        Some(Wish {
+            // What comes back may need the connection.
+            needs_one: delivery.needs_lane(limit) && (delivery.has_mail_to_go_first() || !is_in_suspense),
+            more,
+            is_urgent: is_ready,
+        })
     }
 
     /// Gives connections to deliveries that cannot go on without; returns whether to any.
@@ -123,7 +154,7 @@ impl Deliveries {
         if !is_idle {
             return;
         }
-        self.end_refusing(hop);
+        self.destinations.update(hop, Destination::end_refusing);
         let is_kept = books.mode == Mode::Daemon
             && !self.slots.is_needed(connection)
             && self.slots.crowded_count() == 0
@@ -191,12 +222,14 @@ impl Deliveries {
     }
 
     /// A destination has taken a mail.
-    pub(super) fn note_taken_mail(&mut self, books: &Books, hop: HopId) {
+    pub(super) fn note_taken_mail(&mut self, books: &mut Books, hop: HopId) {
         let (most, now) = (books.settings.destination_concurrency, books.now.monotonic);
         self.destinations.update(hop, |destination| {
             destination.end_stall();
             destination.limits_mut().widen(most, now);
         });
+        self.note_verdict(hop);
+        books.queue.note_attempt(hop, Prospect::Fresh);
     }
 
     /// Opens a connection for a delivery whose turn it is, or lets it wait for its host.

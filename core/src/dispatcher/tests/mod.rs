@@ -1,5 +1,6 @@
 //! Behaviour of the dispatcher, seen through its facade only.
 
+mod books;
 mod bounces;
 mod candidates;
 mod conversation;

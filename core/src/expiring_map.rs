@@ -6,12 +6,12 @@ use crate::time::Instant;
 
 /// Values that are forgotten at a time of their own, or earlier where there are too many.
 #[derive(Debug)]
-pub(crate) struct Memory<K, V> {
+pub(crate) struct ExpiringMap<K, V> {
     entries: BTreeMap<K, (Instant, V)>,
     limit: usize,
 }
 
-impl<K: Ord + Clone, V> Memory<K, V> {
+impl<K: Ord + Clone, V> ExpiringMap<K, V> {
     /// Remembers nothing yet, and never more than `limit` values.
     pub(crate) const fn new(limit: usize) -> Self {
         Self { entries: BTreeMap::new(), limit }
@@ -22,7 +22,7 @@ impl<K: Ord + Clone, V> Memory<K, V> {
     }
 
     /// What is remembered of `key`.
-    pub(crate) fn recall(&self, key: &K, now: Instant) -> Option<&V> {
+    pub(crate) fn get(&self, key: &K, now: Instant) -> Option<&V> {
         self.entries.get(key).filter(|(until, _)| *until > now).map(|(_, value)| value)
     }
 
@@ -61,26 +61,26 @@ mod tests {
 
     #[test]
     fn values_are_forgotten_in_their_time() {
-        let mut memory = Memory::new(2);
-        memory.keep("a", 1, at(10), at(0));
-        assert_eq!(memory.recall(&"a", at(9)), Some(&1));
-        assert_eq!(memory.recall(&"a", at(10)), None);
-        memory.keep("a", 2, at(20), at(10));
-        assert_eq!(memory.recall(&"a", at(10)), Some(&2));
-        assert!(memory.forget(&"a") && !memory.forget(&"a"));
-        assert!(memory.is_empty());
+        let mut map = ExpiringMap::new(2);
+        map.keep("a", 1, at(10), at(0));
+        assert_eq!(map.get(&"a", at(9)), Some(&1));
+        assert_eq!(map.get(&"a", at(10)), None);
+        map.keep("a", 2, at(20), at(10));
+        assert_eq!(map.get(&"a", at(10)), Some(&2));
+        assert!(map.forget(&"a") && !map.forget(&"a"));
+        assert!(map.is_empty());
     }
 
     #[test]
     fn there_are_never_more_than_the_limit() {
-        let mut memory = Memory::new(2);
-        memory.keep("long", 1, at(30), at(0));
-        memory.keep("short", 2, at(10), at(0));
-        memory.keep("new", 3, at(20), at(1));
-        assert_eq!(memory.recall(&"short", at(1)), None, "what would have gone first has gone");
-        assert_eq!(memory.recall(&"long", at(1)), Some(&1));
-        memory.keep("new", 4, at(40), at(1));
-        assert_eq!(memory.recall(&"long", at(1)), Some(&1), "what is known needs no room");
-        assert_eq!(memory.recall(&"new", at(1)), Some(&4));
+        let mut map = ExpiringMap::new(2);
+        map.keep("long", 1, at(30), at(0));
+        map.keep("short", 2, at(10), at(0));
+        map.keep("new", 3, at(20), at(1));
+        assert_eq!(map.get(&"short", at(1)), None, "what would have gone first has gone");
+        assert_eq!(map.get(&"long", at(1)), Some(&1));
+        map.keep("new", 4, at(40), at(1));
+        assert_eq!(map.get(&"long", at(1)), Some(&1), "what is known needs no room");
+        assert_eq!(map.get(&"new", at(1)), Some(&4));
     }
 }
