@@ -423,6 +423,4 @@ fn tell(event: &Event) {
 }
 
 #[cfg(test)]
-mod stop_tests;
-#[cfg(test)]
 mod tests;

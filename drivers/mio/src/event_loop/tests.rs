@@ -1,3 +1,5 @@
+mod stop;
+
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::Ipv4Addr;

@@ -109,5 +109,4 @@ impl Database {
 }
 
 #[cfg(test)]
-#[path = "apart_tests.rs"]
 mod tests;

@@ -151,5 +151,4 @@ impl Drop for Draft {
 }
 
 #[cfg(test)]
-#[path = "create_tests.rs"]
 mod tests;

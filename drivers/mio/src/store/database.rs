@@ -373,5 +373,4 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 #[cfg(test)]
-#[path = "database_tests.rs"]
 mod tests;

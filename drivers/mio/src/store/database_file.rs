@@ -122,5 +122,4 @@ impl DatabaseFile {
 }
 
 #[cfg(test)]
-#[path = "database_file_tests.rs"]
 mod tests;

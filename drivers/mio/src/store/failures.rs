@@ -143,5 +143,4 @@ impl Tally {
 }
 
 #[cfg(test)]
-#[path = "failures_tests.rs"]
 mod tests;

@@ -123,5 +123,4 @@ fn lock_file_of(database: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-#[path = "lock_tests.rs"]
 mod tests;

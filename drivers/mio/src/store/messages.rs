@@ -207,5 +207,4 @@ fn failed_mail(connection: &Connection, row: Row, attempt_limit: usize) -> rusql
 }
 
 #[cfg(test)]
-#[path = "messages_tests.rs"]
 mod tests;

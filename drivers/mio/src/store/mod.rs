@@ -41,7 +41,7 @@ mod watch;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
-mod memory_tests;
+mod tests;
 
 pub(crate) use create::initdb;
 pub(crate) use database::{Database, check};

@@ -351,5 +351,4 @@ pub(super) fn has_room(pool: &Pool, is_least: bool) -> bool {
 }
 
 #[cfg(test)]
-#[path = "read_ahead_tests.rs"]
 mod tests;

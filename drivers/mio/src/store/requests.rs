@@ -226,5 +226,4 @@ impl Database {
 }
 
 #[cfg(test)]
-#[path = "requests_tests.rs"]
 mod tests;

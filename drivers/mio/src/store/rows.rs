@@ -158,5 +158,4 @@ fn shared(octets: &[u8], texts: &mut BytesMut) -> Bytes {
 }
 
 #[cfg(test)]
-#[path = "rows_tests.rs"]
 mod tests;

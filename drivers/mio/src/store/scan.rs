@@ -251,5 +251,4 @@ fn corrupt(text: &str) -> Error {
 }
 
 #[cfg(test)]
-#[path = "scan_tests.rs"]
 mod tests;

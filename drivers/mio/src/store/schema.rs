@@ -163,5 +163,4 @@ fn columns_of(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Stri
 }
 
 #[cfg(test)]
-#[path = "schema_tests.rs"]
 mod tests;

@@ -470,5 +470,4 @@ impl FollowUp {
 }
 
 #[cfg(test)]
-#[path = "thread_tests.rs"]
 mod tests;

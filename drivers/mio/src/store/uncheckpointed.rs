@@ -124,5 +124,4 @@ fn octets(commit: &Commit) -> usize {
 }
 
 #[cfg(test)]
-#[path = "uncheckpointed_tests.rs"]
 mod tests;

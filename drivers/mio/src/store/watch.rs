@@ -131,5 +131,4 @@ impl AsRawFd for Watch {
 }
 
 #[cfg(test)]
-#[path = "watch_tests.rs"]
 mod tests;

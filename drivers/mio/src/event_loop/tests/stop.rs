@@ -13,7 +13,7 @@ use mio::Registry;
 use nix::sys::socket;
 use tempfile::TempDir;
 
-use super::*;
+use super::super::*;
 use crate::signals::Controller;
 
 /// Longer than any timeout of a conversation.
