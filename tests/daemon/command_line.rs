@@ -113,7 +113,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // Its id can be somebody else's once the lock is free.
+        // Another process may get its id once the lock is free.
         if File::open(&self.lock).is_ok_and(|lock| lock.try_lock().is_err()) {
             let _ = signal::kill(self.pid, Signal::SIGKILL);
         }
@@ -450,7 +450,7 @@ fn output_that_nobody_reads_is_an_error_and_no_crash() {
 #[test]
 fn a_root_daemon_becomes_its_user_for_good() {
     if !nix::unistd::Uid::effective().is_root() {
-        // Nobody else can drop anything: the directives have no effect then, which is all that can be seen.
+        // Only root can drop privileges: for other users the directives have no effect, which is all that can be tested.
         let scene = Scene::with_database("user root\ngroup root\n");
         assert_succeeds(&scene.run(["test.conf", "genbounces"]));
         return;
@@ -510,7 +510,7 @@ fn assert_is_emptied_in_a_directory_of_root(mode: u32) {
 fn a_locked_database_does_not_hold_up_the_end() {
     let scene = Scene::with_database("pidfile pid\nverbosity 1\ninterval 1\n");
     let database = rusqlite::Connection::open(scene.path("master.db")).unwrap();
-    // Without a write-ahead log nobody can even read what is locked.
+    // Without a write-ahead log a locked database cannot even be read.
     database.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(())).unwrap();
     let mut daemon = scene.start_in_foreground();
     database.execute_batch("BEGIN EXCLUSIVE").unwrap();

@@ -129,7 +129,7 @@ fn a_long_refusal_is_one_and_says_that_it_was_cut() {
 
 #[test]
 fn a_reply_to_ehlo_that_is_too_long_is_an_error() {
-    // What it would have offered, nobody knows.
+    // It may have offered more in the lines that were not read.
     for reply in [lines(250, "SIZE 1000000", 201), format!("250-hello\r\n250 X{}", "y".repeat(3000))] {
         let (_world, server, failures) = pass(Script::new().always("EHLO", Action::Reply(reply)), "x\r\n");
         assert_eq!((failures.len(), failures[0].fatal), (1, false), "{failures:?}");

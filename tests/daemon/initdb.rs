@@ -21,7 +21,7 @@ fn initdb(world: &World, words: &[&str]) -> Finished {
     Daemon::run(&world.write_config(), &words)
 }
 
-/// The user `nobody`, if the tests can become somebody else.
+/// Returns the user `nobody`, if the tests can become another user.
 fn nobody() -> Option<User> {
     let nobody = User::from_name("nobody").unwrap().filter(|_| Uid::effective().is_root());
     if nobody.is_none() {

@@ -2,7 +2,7 @@
 //!
 //! One binary, because each of them links SQLite and TLS. `support` is the bench: scripted servers, an independent view
 //! of the database, and the daemon as a child process.
-// In a test, also in its helpers, a panic is how a failure is told.
+// Tests and their helpers report a failure by a panic.
 #![allow(
     clippy::expect_used,
     clippy::panic,

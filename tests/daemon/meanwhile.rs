@@ -1,4 +1,4 @@
-//! What other programs do to mail while it is worked on: whoever deleted or changed it meanwhile wins (contract, section 4).
+//! Other programs delete or change mail while the daemon works on it: their change wins (contract, section 4).
 
 use crate::support::dns_server::Behaviour;
 use crate::support::smtp_server::SmtpServer;
@@ -88,7 +88,7 @@ fn mail_that_is_changed_while_its_domain_fails(journal_mode: &str, change: &str)
         ["a", "b"].map(|name| world.insert(&Mail::to(&format!("{name}@example.org")).from("s@example.net")));
     let daemon = world.start();
     daemon.wait_until_ready(&world);
-    // Known mail is looked through when somebody has written, and only then; and not again before three quarters of an interval.
+    // Known mail is scanned again only when another program has written, and not before three quarters of an interval.
     world.insert(&Mail::to("first@example.net"));
     server.wait_for_messages(1);
     world.dns.wait_for("example.org");

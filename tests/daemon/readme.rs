@@ -12,7 +12,7 @@ fn readme() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap()
 }
 
-/// What stands between the fences of this language below a heading.
+/// Returns the code blocks of a language below a heading.
 fn blocks(heading: &str, language: &str) -> Vec<String> {
     let text = readme();
     let (_, below) = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("{heading}"));
@@ -22,7 +22,7 @@ fn blocks(heading: &str, language: &str) -> Vec<String> {
     fenced.filter_map(|block| block.strip_prefix(&format!("{language}\n"))).map(str::to_owned).collect()
 }
 
-/// What a command of the README gives to another, or writes to a file.
+/// Returns the here-document of a command of the README.
 fn here_document(command: &str, heading: &str) -> String {
     let begin = format!("{command} <<'END'\n");
     let found =
@@ -30,7 +30,7 @@ fn here_document(command: &str, heading: &str) -> String {
     found.unwrap_or_else(|| panic!("{command}")).trim_end().strip_suffix("END").unwrap().to_owned()
 }
 
-/// A recipe for the database: what stands below the comment that begins so.
+/// Returns the recipe for the database below the comment that begins with this text.
 fn recipe(comment: &str) -> String {
     let block = blocks("### Looking into the queue", "sql").pop().unwrap();
     let (prelude, _) = block.split_once("\n\n").unwrap();
@@ -48,7 +48,7 @@ impl Drop for Killed {
     }
 }
 
-/// A line without what differs each time.
+/// Masks what differs in a line from run to run.
 fn masked(line: &str, port: &str, directory: &str) -> String {
     let (_, rest) = line.split_once(' ').unwrap_or_default();
     let rest = rest.replace(&format!("]:{port}"), "]:PORT").replace(directory, "DIRECTORY");
@@ -65,7 +65,7 @@ fn the_sample_of_the_log_is_what_the_program_prints() {
     }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    // Nobody listens there any more, and the system gives the port to nobody else so soon.
+    // The port is closed again, and the system does not reuse it so soon.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let heading = "## First steps";
     fs::write(at("trial.conf"), here_document("cat > trial.conf", heading).replace("2525", &port)).unwrap();
@@ -123,7 +123,7 @@ fn every_question_to_the_database_is_answered() {
     }
 }
 
-/// Three mails for a server, of which the recipes are about the third.
+/// Queues three mails for a server; the recipes are about the third.
 fn world_of_three(script: Script) -> (World, SmtpServer, i64) {
     let (world, server) = World::with_server(script);
     let ids =

@@ -130,7 +130,7 @@ fn a_hot_journal_of_another_user_is_an_error_that_names_it() {
         skip("dropping privileges needs root and a user nobody");
         return;
     };
-    // Neither to be read; nor, in a sticky directory of somebody else, to be deleted.
+    // The daemon may not read it; nor, in a sticky directory of another user, delete it.
     for (directory_mode, journal_mode) in [(0o777, 0o600), (0o1777, 0o666)] {
         let (mut world, _server) = torn_world("delete");
         world.set("user", "nobody");

@@ -5,7 +5,7 @@ use crate::support::{Behaviour, Daemon, DnsServer, Mail, Script, SmtpServer, Wor
 use nix::sys::signal::Signal;
 use std::fs::write;
 
-/// What a daemon finds that starts before the network: a name server that nobody answers for.
+/// A daemon that starts before the network: its name server does not answer.
 const TOO_EARLY: &str = "nameserver 127.0.0.2\noptions timeout:1 attempts:1\n";
 
 /// A daemon with files of its own in the place of `/etc/resolv.conf` and `/etc/hosts`, and the one mail that it cannot send

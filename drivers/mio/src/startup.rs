@@ -33,7 +33,7 @@ use crate::privileges::{self, PrivilegeError};
 use crate::signals::{self, Signals};
 use crate::system::System;
 
-/// Most errors that are reported one by one; more of them would help nobody.
+/// Most errors that are reported one by one; a longer list would not help.
 const ERRORS_LIMIT: usize = 20;
 
 /// Runs the program with the words of its command line, without its own name.

@@ -163,7 +163,7 @@ impl Database {
 
     /// Leaves the database as a program does that is killed in the middle of a transaction: the data of all mails are
     /// overwritten, and only the rollback journal knows what they were. There have to be enough of them for SQLite to
-    /// write before the end. Nobody may look at the database after this but who is to roll it back.
+    /// write before the end. After this, only the program that is to roll it back may open the database.
     pub(crate) fn tear(&self) {
         const HOT: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
         let mut journal = self.path.clone().into_os_string();

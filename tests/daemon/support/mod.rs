@@ -50,7 +50,7 @@ pub(crate) fn skip(why: &str) {
 
 /// Blocks until a process that is not our child has ended.
 pub(crate) fn wait_until_gone(pid: nix::unistd::Pid) {
-    // Where nobody reaps orphans, a dead process keeps its entry.
+    // If no process reaps orphans, a dead process keeps its entry.
     let is_zombie = || {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))

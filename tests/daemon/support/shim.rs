@@ -14,7 +14,7 @@ pub(crate) struct Shim {
 }
 
 impl Shim {
-    /// Builds it in a directory. Nothing if there is no C compiler, which is told.
+    /// Builds it in a directory; `None`, with a message, if there is no C compiler.
     pub(crate) fn build(directory: &Path) -> Option<Self> {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/daemon/support/shim.c");
         let library = directory.join("shim.so");

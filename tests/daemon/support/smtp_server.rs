@@ -391,7 +391,7 @@ impl Talk {
         if let Action::Reply(text) | Action::Dribble(text) | Action::ReplyThenClose(text) = &action
             && text.starts_with('2')
         {
-            // Recorded before it is said, so that whoever sees its effects sees the record too.
+            // Recorded before it is said, so that a test that sees its effects also finds the record.
             self.shared.change(|records| records.messages[at].accepted = true);
         }
         let code = self.perform(action)?;

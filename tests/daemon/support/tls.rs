@@ -12,7 +12,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// A certificate nobody vouches for.
+    /// A self-signed certificate.
     pub(crate) fn self_signed(names: &[&str]) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params(names).self_signed(&key).unwrap();

@@ -6,11 +6,7 @@
 //! run, the recording of the deliveries included. Without `--bench`, which cargo gives, the loads are small: then this
 //! only proves that it works.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a benchmark prints, and has nobody to tell of an error"
-)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and panics on errors")]
 
 mod sink;
 

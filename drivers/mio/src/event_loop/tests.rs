@@ -128,7 +128,7 @@ impl Scene {
         self.event_loop.outbox.replies.extend(ids.map(busy));
     }
 
-    /// Somebody writes to the outbox whenever the test writes to this.
+    /// Stands for the outbox's files: the test writes to it.
     fn changes(&self) -> (pipe::Sender, pipe::Receiver) {
         let (change, mut changes) = pipe::new().unwrap();
         self.event_loop.kernel.registry().register(&mut changes, OUTBOX, Interest::READABLE).unwrap();

@@ -1,17 +1,17 @@
-//! The lines of a record: what was given, and what was observed after each.
+//! The lines of a record: each input ("given"), with what was observed after it.
 
 use std::fmt::Write as _;
 
-/// What the world did.
+/// An input from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Given {
-    /// Octets of the server, masked. `is_joined` if they were read together with what the client had not answered yet.
+    /// Octets of the server, masked. `is_joined` says that they came in one read with a line that the client had not answered.
     Server { octets: Vec<u8>, is_joined: bool },
-    /// Anything else, as the line that says so.
+    /// Anything else, as its line.
     Line(String),
 }
 
-/// What was observed after a given line.
+/// A given line, and what was observed after it.
 #[derive(Debug, Default)]
 struct Slot {
     given: Option<Given>,
@@ -22,13 +22,13 @@ struct Slot {
     failed: Vec<String>,
 }
 
-/// Lines in the making. What was observed before anything was given stands in a slot of its own.
+/// The lines of an unfinished record. The first slot holds what was observed before anything was given.
 #[derive(Debug)]
 pub(super) struct Lines {
     slots: Vec<Slot>,
     /// Lines about the client that belong to what is given next.
     held: Vec<(u64, String)>,
-    /// About how long the text is.
+    /// The approximate length of the text.
     octets: usize,
     pub(super) has_fixed_reads: bool,
 }
@@ -38,12 +38,12 @@ impl Lines {
         Self { slots: vec![Slot::default()], held: Vec::new(), octets: 0, has_fixed_reads: false }
     }
 
-    /// About how long the text is.
+    /// Returns the approximate length of the text.
     pub(super) fn octets(&self) -> usize {
         self.octets
     }
 
-    /// Where the last slot is.
+    /// Returns the position of the last slot.
     pub(super) fn position(&self) -> usize {
         self.slots.len() - 1
     }
@@ -57,12 +57,12 @@ impl Lines {
         self.slots.push(Slot { given: Some(given), client, ..Slot::default() });
     }
 
-    /// A line about the client on a connection that has just been made: in a replay it is made by what is given first.
+    /// Holds back a line about the client on a new connection until something is given, which establishes it in a replay.
     pub(super) fn hold(&mut self, call: u64, line: String) {
         self.held.push((call, line));
     }
 
-    /// Takes back what was given last, and what was observed after it.
+    /// Removes the last given line, and what was observed after it.
     pub(super) fn drop_last(&mut self) {
         if self.slots.len() > 1 {
             self.slots.pop();
@@ -75,7 +75,7 @@ impl Lines {
         self.slots.insert(position.min(self.slots.len()), slot);
     }
 
-    /// The text of the last given line, if it is the server's.
+    /// Returns the octets of the last given line, if it is the server's.
     pub(super) fn last_of_server(&mut self) -> Option<&mut Vec<u8>> {
         match self.slots.last_mut()?.given.as_mut()? {
             Given::Server { octets, .. } => Some(octets),
@@ -83,8 +83,7 @@ impl Lines {
         }
     }
 
-    /// Octets of the server that came in one read with what the last line has, but after the client had something to say to
-    /// that.
+    /// Adds octets of the server that came in one read with the last line, although the client answered that line first.
     pub(super) fn give_joined(&mut self, more: &[u8]) {
         self.octets += more.len();
         self.has_fixed_reads = true;
@@ -94,7 +93,7 @@ impl Lines {
         }
     }
 
-    /// A line about the client.
+    /// Adds a line about the client.
     pub(super) fn client(&mut self, call: u64, line: String) {
         self.octets += line.len();
         if let Some(slot) = self.slots.last_mut() {
@@ -102,14 +101,14 @@ impl Lines {
         }
     }
 
-    /// What was said in this call was not sent any more.
+    /// Removes the commands of this call, which were not sent after all.
     pub(super) fn unsay(&mut self, call: u64) {
         if let Some(slot) = self.slots.last_mut() {
             slot.client.retain(|(of, line)| *of != call || !line.starts_with("C: "));
         }
     }
 
-    /// What has become of a mail.
+    /// Adds the verdict on a mail.
     pub(super) fn effect(&mut self, is_delivered: bool, line: String) {
         self.octets += line.len();
         if let Some(slot) = self.slots.last_mut() {
@@ -137,7 +136,7 @@ fn put(text: &mut String, line: &str) {
     text.push('\n');
 }
 
-/// `S: …` where that says exactly what has come, and `S| "…"` otherwise.
+/// Writes octets of the server as `S: …` if that is exact, and as `S| "…"` otherwise.
 fn server_line(octets: &[u8], is_joined: bool) -> String {
     let line = octets.strip_suffix(b"\r\n").and_then(|line| str::from_utf8(line).ok());
     match line {
@@ -146,7 +145,7 @@ fn server_line(octets: &[u8], is_joined: bool) -> String {
     }
 }
 
-/// In quotation marks, as transcripts have it.
+/// Quotes octets as transcripts do.
 pub(super) fn quoted(octets: &[u8]) -> String {
     let mut text = String::from("\"");
     for &octet in octets {

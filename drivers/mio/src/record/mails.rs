@@ -1,4 +1,4 @@
-//! The mails that a record tells of, in the order in which it came to know them.
+//! The mails of a record, in the order in which they appeared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,12 +6,12 @@ use cmail_delivery::outbox::MailId;
 
 use super::scene::RecordedMail;
 
-/// There may be thousands, and each is looked for several times.
+/// The mails. There may be thousands, and each is looked up several times.
 #[derive(Debug, Default)]
 pub(super) struct Mails {
     list: Vec<RecordedMail>,
     positions: BTreeMap<MailId, usize>,
-    /// Those of which it is not told yet what has become of them.
+    /// The mails without a verdict.
     undecided: BTreeSet<usize>,
 }
 
@@ -36,7 +36,7 @@ impl Mails {
         self.list.get_mut(position)
     }
 
-    /// Adds a mail that is not known; returns its position.
+    /// Adds a new mail, and returns its position.
     pub(super) fn push(&mut self, id: MailId, mail: RecordedMail) -> usize {
         let position = self.list.len();
         self.list.push(mail);
@@ -45,7 +45,7 @@ impl Mails {
         position
     }
 
-    /// It is told what has become of a mail.
+    /// Notes that a mail has a verdict.
     pub(super) fn decide(&mut self, position: usize) {
         self.undecided.remove(&position);
     }

@@ -1,4 +1,4 @@
-//! What stands in a record in place of names, addresses and secrets: always the same for the same.
+//! Replaces names, addresses and secrets in a record, the same one always by the same substitute.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,22 +6,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use cmail_delivery::address::{Domain, MailDomain};
 use cmail_delivery::next_hop::{Credentials, Host};
 
-/// What is announced in place of the name of this host; that of a transcript that says nothing of it.
+/// The substitute for the announced name of this host, which is the default of transcripts.
 pub(super) const ANNOUNCED: &str = "mail.example.org";
-/// What authenticates in a replay.
+/// The credentials in a replay.
 pub(super) const CREDENTIALS: &str = "user1:secret99";
-/// What stands where a secret was.
+/// The substitute for a secret.
 const MASK: &str = "***";
-/// Shorter secrets occur everywhere, and to replace them inside of other words would disclose them.
+/// Shorter secrets are replaced only as whole words: they occur everywhere, and replacing them inside other words would
+/// disclose them.
 const SECRET_LEAST_OCTETS: usize = 4;
-/// Shorter local parts are not looked for in free text, because they are mostly other words there.
+/// Shorter local parts are not replaced in free text, where they are usually other words.
 const LOCAL_PART_LEAST_OCTETS: usize = 3;
 
-/// Most local parts with signs in them that separate words, each of which is looked for in all text. In a record with more
-/// of them, which is a strange one, all text is masked.
+/// Most local parts that contain word separators, because each is searched in all text. In a strange record with more of
+/// them, all text is masked.
 const ODD_PARTS_LIMIT: usize = 100;
 
-/// What is known so far of one record.
+/// The substitutes of one record so far.
 #[derive(Debug, Default)]
 pub(super) struct Mask {
     /// By their names in lower case and A-labels.
@@ -32,9 +33,9 @@ pub(super) struct Mask {
     ipv6_addresses: u16,
     /// By themselves in lower case.
     local_parts: BTreeMap<String, String>,
-    /// What stands for local parts.
+    /// The substitutes for local parts.
     masked_parts: BTreeSet<String>,
-    /// Local parts with signs in them that separate words, and what stands for them.
+    /// Local parts that contain word separators, and their substitutes.
     odd_parts: Vec<(String, String)>,
     secrets: Vec<String>,
     /// Secrets that are looked for only as whole words.
@@ -44,7 +45,7 @@ pub(super) struct Mask {
 }
 
 impl Mask {
-    /// A mask that knows the name of this host, and what the relay is authenticated with.
+    /// Creates a mask that knows the name of this host, and the credentials for the relay.
     pub(super) fn new(announce: &str, credentials: Option<&Credentials>) -> Self {
         let mut mask = Self::default();
         if let Ok(name) = Domain::parse(announce) {
@@ -60,7 +61,7 @@ impl Mask {
         mask
     }
 
-    /// The address that stands for another.
+    /// Returns the substitute for an address.
     pub(super) fn address(&mut self, address: IpAddr) -> IpAddr {
         let (ipv4, ipv6) = (&mut self.ipv4_addresses, &mut self.ipv6_addresses);
         *self.addresses.entry(address).or_insert_with(|| match address {
@@ -76,7 +77,7 @@ impl Mask {
         })
     }
 
-    /// The name of a server.
+    /// Returns the substitute for the name of a server.
     pub(super) fn host_name(&mut self, name: &str) -> String {
         let hosts = &mut self.hosts;
         let name = canonical(name);
@@ -87,7 +88,7 @@ impl Mask {
         masked.clone()
     }
 
-    /// A server, by name or address, as a transcript shows it.
+    /// Returns the substitute for a server, by name or address.
     pub(super) fn host(&mut self, host: &Host) -> Host {
         match host {
             Host::Address(address) => Host::Address(self.address(*address)),
@@ -98,7 +99,7 @@ impl Mask {
         }
     }
 
-    /// The domain of mail addresses.
+    /// Returns the substitute for a domain of mail addresses.
     pub(super) fn domain(&mut self, domain: &str) -> String {
         let literal = domain.starts_with('[').then(|| MailDomain::parse(domain).ok()).flatten();
         if let Some(MailDomain::Literal(address)) = literal {
@@ -119,7 +120,7 @@ impl Mask {
         masked.clone()
     }
 
-    /// A mail address, without angle brackets.
+    /// Returns the substitute for a mail address without angle brackets.
     pub(super) fn mailbox(&mut self, mailbox: &str) -> String {
         match mailbox.rsplit_once('@') {
             None if mailbox.is_empty() => String::new(),
@@ -128,7 +129,7 @@ impl Mask {
         }
     }
 
-    /// A command line without its CRLF; what authenticates is masked in it already.
+    /// Masks a command line without its CRLF, in which credentials are already masked.
     pub(super) fn command(&mut self, line: &str) -> String {
         let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
         match verb {
@@ -145,17 +146,17 @@ impl Mask {
         }
     }
 
-    /// What this host calls itself.
+    /// Returns the substitute for the name that this host announces.
     pub(super) fn announced(&mut self, announce: &str) -> String {
         if announce.starts_with('[') { self.domain(announce) } else { self.host_name(announce) }
     }
 
-    /// Free text of a server or of this system.
+    /// Masks free text of a server or of this system.
     pub(super) fn text(&mut self, text: &str) -> String {
         self.replaced(text, true)
     }
 
-    /// A line of a server's reply to EHLO: its words are keywords, whatever local parts there are.
+    /// Masks a line of a server's reply to EHLO, whose words are keywords and not local parts.
     pub(super) fn keywords(&mut self, text: &str) -> String {
         self.replaced(text, false)
     }
@@ -211,7 +212,7 @@ impl Mask {
         result
     }
 
-    /// What stands between separators.
+    /// Masks a word between separators.
     fn word(&mut self, word: &str, is_free: bool) -> String {
         let bare = word.trim_end_matches(['.', ':', '!', '?']);
         let tail = word.get(bare.len()..).unwrap_or_default();
@@ -230,7 +231,7 @@ impl Mask {
         self.pieces(word, is_free)
     }
 
-    /// What names can be found in.
+    /// Masks the names in a part of a word.
     fn pieces(&mut self, text: &str, is_free: bool) -> String {
         let mut result = String::with_capacity(text.len());
         let mut rest = text;
@@ -289,8 +290,7 @@ fn is_name_sign(sign: char) -> bool {
     sign.is_alphanumeric() || matches!(sign, '.' | '-' | '_')
 }
 
-/// Whether a text can hardly be anything else than the name of a host: at least two labels, and a last one without
-/// digits.
+/// Returns whether a text is surely the name of a host: it has at least two labels, the last one without digits.
 fn is_host_name(text: &str) -> bool {
     let is_top_level = |label: &str| {
         label.len() >= 2 && (label.chars().all(char::is_alphabetic) || label.starts_with("xn--"))

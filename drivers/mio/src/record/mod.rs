@@ -1,11 +1,11 @@
-//! The directive `record`: what passes between the dispatcher and the network becomes files that the simulator replays.
+//! The directive `record`: writes conversations to files that the simulator replays.
 //!
-//! A file is one pass over the mail of one next hop, one connection after the other, as transcripts are; of connections
-//! that a pass has at the same time each has a file. Everything is masked before it is kept: secrets, mail data, names and
-//! addresses. The lines are those of `drivers/sim/src/transcript`, which the tests replay.
+//! A file holds one pass over the mail of one next hop, one connection after the other, in the format of the transcripts of
+//! `drivers/sim/src/transcript`. Connections that a pass has at the same time get a file each. Secrets, mail data, names and
+//! addresses are masked before anything is kept.
 //!
-//! What is recorded is what the dispatcher tells of a conversation ([`Event::Sent`], [`Event::Received`]), so that each line
-//! stands after the one that has caused it, whatever was read together.
+//! The dispatcher reports what was sent and received ([`Event::Sent`], [`Event::Received`]), so that each line comes after the
+//! one that caused it, even if several lines were read together.
 
 mod lines;
 mod mails;
@@ -33,7 +33,7 @@ use self::scene::{Circumstances, Tried};
 use self::track::{Moment, Track};
 pub use self::writer::{RecordDirectory, RecordError};
 
-/// How long a verdict is waited for after a pass is over.
+/// How long to wait for verdicts after a pass is over.
 const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Records what the event loop sees.
@@ -51,7 +51,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder that writes into a directory.
+    /// Creates a recorder that writes into a directory.
     pub fn new(directory: RecordDirectory, settings: &Settings) -> Self {
         Self {
             directory,
@@ -65,7 +65,7 @@ impl Recorder {
         }
     }
 
-    /// Something is about to be told to the dispatcher.
+    /// Records an input, before the dispatcher gets it.
     pub fn input(&mut self, dispatcher: &Dispatcher, now: Now, input: &Input<'_>) {
         self.begin_call(now, None);
         let at = self.moment();
@@ -104,24 +104,24 @@ impl Recorder {
         }
     }
 
-    /// A deadline is about to be dealt with.
+    /// Records a timeout, before the dispatcher handles it.
     pub fn timeout(&mut self, now: Now, deadline: Instant) {
         self.begin_call(now, Some(deadline));
     }
 
-    /// Something has been sent, and the dispatcher may have more to say.
+    /// Notes that octets may have been sent, so that outputs may follow.
     pub fn transmitted(&mut self, now: Now) {
         self.now = now;
     }
 
-    /// The dispatcher wants something done, or told.
+    /// Records an output of the dispatcher.
     pub fn output(&mut self, dispatcher: &Dispatcher, output: &Output) {
         let at = self.moment();
         match output {
             Output::Connect { connection, remote, purpose: Purpose::Smtp } => {
                 let Some(facts) = dispatcher.connection(*connection) else { return };
                 let tried = Tried { host: facts.host.clone(), remote: *remote, tls: facts.tls };
-                // Mail that a pass has left undecided goes into the next one at once, in a replay as well.
+                // Mail that a pass leaves undecided goes into the next one at once, also in a replay.
                 let goes_on = |track: &Track| {
                     let is_over = track.has_undecided_mails() && !dispatcher.is_under_way(track.pass);
                     track.talk.is_none()
@@ -158,7 +158,7 @@ impl Recorder {
         }
     }
 
-    /// All that the dispatcher wanted has been seen: what is over is written.
+    /// Ends a call of the dispatcher, whose outputs were all recorded, and writes the records that are complete.
     pub fn settle(&mut self, dispatcher: &Dispatcher, now: Now) {
         self.call += 1;
         self.deadline = None;
@@ -180,7 +180,7 @@ impl Recorder {
         }
     }
 
-    /// There is nothing more to come.
+    /// Writes all records, because nothing more will come.
     pub fn finish(&mut self) {
         while let Some(&number) = self.tracks.keys().next() {
             self.write(number);
@@ -224,7 +224,7 @@ impl Recorder {
         }
     }
 
-    /// The record that has told of a mail last.
+    /// Finds the latest record of a mail.
     fn track_of(&mut self, id: MailId) -> Option<&mut Track> {
         self.tracks.values_mut().rev().find(|track| track.knows(id))
     }
@@ -232,7 +232,7 @@ impl Recorder {
     fn with(&mut self, connection: ConnectionId, act: impl FnOnce(&mut Track)) {
         let Some(number) = self.by_connection.get(&connection) else { return };
         let track = self.tracks.get_mut(number);
-        // A connection that is lost says nothing more about the one that has come after it.
+        // A late event of a lost connection does not concern the connection after it.
         let is_its =
             |track: &&mut Track| track.talk.as_ref().is_some_and(|talk| talk.connection == connection);
         if let Some(track) = track.filter(is_its) {
@@ -247,7 +247,7 @@ impl Recorder {
         }
     }
 
-    /// Where other connections take over the mail of one that ends, a replay of it alone would go otherwise.
+    /// Ends the record of a connection whose mail other connections take over: a replay of it alone would go differently.
     fn cut_if_others_go_on(&mut self, connection: ConnectionId, is_closed_by_last: bool) {
         let number = self.by_connection.get(&connection);
         let Some(pass) = number.and_then(|number| self.tracks.get(number)).map(|track| track.pass) else {

@@ -1,4 +1,4 @@
-//! The beginning of a record: everything that a replay has to know.
+//! Writes the beginning of a record: everything that a replay has to know.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +13,7 @@ use super::mask::{ANNOUNCED, CREDENTIALS, Mask};
 use super::shape::Shape;
 use crate::config::show_port;
 
-/// What of the settings a conversation depends on.
+/// The settings that a conversation depends on.
 #[derive(Clone, Debug)]
 pub(super) struct Circumstances {
     announce: Box<str>,
@@ -53,13 +53,13 @@ pub(super) struct RecordedMail {
     pub(super) shape: Shape,
 }
 
-/// All that the beginning says.
+/// The content of the beginning.
 #[derive(Debug)]
 pub(super) struct Scene<'a> {
     pub(super) circumstances: &'a Circumstances,
     pub(super) next_hop: &'a NextHop,
     pub(super) tried: &'a [Tried],
-    /// What each session drew from, as far as it is known.
+    /// The seed of each session, if it is known.
     pub(super) sessions: &'a [Option<Seed>],
     pub(super) has_tls: bool,
     pub(super) has_fixed_reads: bool,
@@ -123,7 +123,7 @@ impl Scene<'_> {
         let masked = Relay { host: mask.host(&relay.host), port: relay.port, credentials: None };
         let is_loopback = self.tried.iter().any(|tried| tried.remote.ip().to_canonical().is_loopback());
         if relay.credentials.is_some() && (self.circumstances.auth_insecure || is_loopback) {
-            // The address that stands for a loopback address is none.
+            // The substitute for a loopback address is not a loopback address.
             writeln!(text, "@ set auth_insecure yes")?;
         }
         match &relay.credentials {
@@ -137,7 +137,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// The ports from that on which was tried first.
+    /// Writes the ports, from the one that was tried first.
     fn write_ports(&self, text: &mut String) -> std::fmt::Result {
         let first = self.tried.first().map(|tried| Port { number: tried.remote.port(), tls: tried.tls });
         let ports = &self.circumstances.ports;
@@ -146,7 +146,7 @@ impl Scene<'_> {
         writeln!(text, "@ portprio {}", ports.join(" "))
     }
 
-    /// The hosts that were tried and have names, in their order, which are returned.
+    /// Writes the named hosts that were tried, and returns their masked names in this order.
     fn write_hosts(&self, mask: &mut Mask, text: &mut String) -> Result<Vec<String>, std::fmt::Error> {
         let mut hosts: Vec<(String, Vec<IpAddr>)> = Vec::new();
         for Tried { host, remote, .. } in self.tried {
@@ -169,7 +169,7 @@ impl Scene<'_> {
     }
 }
 
-/// The address as it would go into a command, masked.
+/// Masks a mail address, in the form that it has in a command.
 pub(super) fn masked_mailbox(octets: &[u8], mask: &mut Mask) -> String {
     match Mailbox::parse(octets) {
         Ok(mailbox) => mask.mailbox(mailbox.as_str()),

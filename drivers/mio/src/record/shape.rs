@@ -1,8 +1,8 @@
-//! What takes the place of mail data in a record: other octets that look the same on the wire.
+//! Replaces mail data in a record by other octets that look the same on the wire.
 
 use cmail_delivery::outbox::DATA_CHUNK_OCTETS;
 
-/// All of mail data that the conversation depends on.
+/// The properties of mail data that a conversation depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
     /// Length as it is stored.
@@ -16,12 +16,12 @@ pub(super) struct Shape {
     /// Whether the last line has no end.
     is_unended: bool,
     has_8bit: bool,
-    /// What tells it from other messages: equal ones would be one transaction in a replay.
+    /// Distinguishes it from other messages: equal ones would be one transaction in a replay.
     mark: usize,
 }
 
 impl Shape {
-    /// Of a message of which at least the beginning is known.
+    /// Returns the shape of a message, of which at least the beginning is known.
     pub(super) fn of(head: &[u8], octets: u64) -> Self {
         if (head.len() as u64) < octets || head.len() > DATA_CHUNK_OCTETS {
             return Self {
@@ -56,12 +56,12 @@ impl Shape {
         shape
     }
 
-    /// Gives it a number, by which it differs from messages with other numbers, if it is long enough.
+    /// Gives it a number, which makes it differ from messages with other numbers, if it is long enough.
     pub(super) fn marked(self, mark: usize) -> Self {
         Self { mark, ..self }
     }
 
-    /// Takes into account how many octets a message became, the final dot included, of which only the beginning was known.
+    /// Corrects the shape of a message of which only the beginning was known, by its octets on the wire with the final dot.
     pub(super) fn sent_as(&mut self, octets: u64) {
         let added = octets.saturating_sub(self.octets + 3);
         let is_unknown = self.octets > DATA_CHUNK_OCTETS as u64;
@@ -71,7 +71,7 @@ impl Shape {
         }
     }
 
-    /// Mail data of this shape, as a transcript has it: strings, with how often they come.
+    /// Writes mail data of this shape as transcripts do: strings with their repetitions.
     pub(super) fn to_text(self) -> String {
         let lines_wanted = self.dotted_lines.saturating_sub(u64::from(self.is_unended));
         let spare = lines_wanted.saturating_sub(self.bare_line_ends);

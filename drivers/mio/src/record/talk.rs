@@ -1,4 +1,4 @@
-//! One connection of a record: its octets become lines.
+//! Translates the octets of one connection to lines of a record.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use super::mask::Mask;
 /// Longest line that is kept until its end comes.
 const LINE_LIMIT_OCTETS: usize = 8 * 1024;
 
-/// What the client has said last, as far as it matters for the reply.
+/// The last command of the client, as far as it matters for the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
     Nothing,
@@ -27,7 +27,7 @@ enum Said {
 #[derive(Debug)]
 pub(super) struct Talk {
     pub(super) connection: ConnectionId,
-    /// Whether TCP has connected.
+    /// Whether the TCP connection is established.
     pub(super) is_made: bool,
     /// Whether anything was given since.
     pub(super) is_used: bool,
@@ -36,18 +36,18 @@ pub(super) struct Talk {
     /// Whether the client gives it up because others need its place.
     pub(super) is_given_up: bool,
     said: Said,
-    /// Whether the client has said that it goes.
+    /// Whether the client has said QUIT.
     pub(super) has_quit: bool,
     /// How many lines of the reply to EHLO were given.
     ehlo_lines: u32,
     /// The beginning of a line.
     partial: Vec<u8>,
-    /// The call in which the client has last said something, and the one in which the server has.
+    /// The call in which the client last sent something, and the one in which the server did.
     said_in: Option<u64>,
     heard_in: Option<u64>,
-    /// The replies that are still to come: whether each is that to a whole message.
+    /// The replies that are still to come, each with whether it answers a whole message.
     expected: VecDeque<bool>,
-    /// The call in which a message was decided while more was under way: the client may go on at once.
+    /// The call in which a message got its verdict while other replies were due: the client may go on at once.
     decided_in: Option<u64>,
     data: Option<MailData>,
 }
@@ -58,7 +58,7 @@ struct MailData {
     octets: u64,
     /// Its last octets, by which its end is known.
     tail: Vec<u8>,
-    /// The slot of the server's word to begin.
+    /// The slot of the server's 354.
     position: usize,
 }
 
@@ -68,12 +68,12 @@ impl MailData {
     }
 }
 
-/// Something that the record has to know of a command.
+/// What the record has to know about a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Told {
     /// A transaction begins, with the path as it is in the command.
     Mail(String),
-    /// The message has come to its end, with so many octets and its final dot.
+    /// The message has ended; its octets, with the final dot.
     FinalDot(u64),
     Nothing,
 }
@@ -99,12 +99,12 @@ impl Talk {
         }
     }
 
-    /// Whether the server has said something in this call.
+    /// Returns whether the server has sent something in this call.
     pub(super) fn has_heard_in(&self, call: u64) -> bool {
         self.heard_in == Some(call)
     }
 
-    /// Takes in octets of the server, as the core has taken them.
+    /// Takes in octets of the server, as the core has read them.
     pub(super) fn received(&mut self, octets: &[u8], call: u64, lines: &mut Lines, mask: &mut Mask) {
         for piece in octets.split_inclusive(|&octet| octet == b'\n') {
             self.partial.extend_from_slice(piece);
@@ -117,7 +117,7 @@ impl Talk {
         }
     }
 
-    /// What has come of a line counts now, although its end is missing.
+    /// Records the beginning of a line, although its end is missing.
     pub(super) fn flush(&mut self, call: u64, lines: &mut Lines, mask: &mut Mask) {
         let partial = std::mem::take(&mut self.partial);
         if !partial.is_empty() {
@@ -147,7 +147,7 @@ impl Talk {
         }
     }
 
-    /// Takes in a command line, whose secrets are masked already.
+    /// Takes in a command line, whose secrets are already masked.
     pub(super) fn sent(&mut self, octets: &[u8], call: u64, lines: &mut Lines, mask: &mut Mask) -> Told {
         let line = String::from_utf8_lossy(octets);
         let line = line.trim_end_matches(['\r', '\n']);
@@ -157,7 +157,7 @@ impl Talk {
         }
         let verb = line.split([' ', ':']).next().unwrap_or_default();
         if verb == "." {
-            // The end of a message for nobody.
+            // The end of an empty message without recipients.
             return self.sent_data(octets, call, lines);
         }
         self.expected.push_back(false);
@@ -178,7 +178,7 @@ impl Talk {
         Told::Nothing
     }
 
-    /// Takes in mail data: how much it is, and whether its end is there.
+    /// Takes in mail data, of which only the length and the end are recorded.
     pub(super) fn sent_data(&mut self, octets: &[u8], call: u64, lines: &mut Lines) -> Told {
         let Some(data) = &mut self.data else { return Told::Nothing };
         data.octets += octets.len() as u64;
@@ -195,7 +195,7 @@ impl Talk {
         Told::FinalDot(octets)
     }
 
-    /// The connection is over: how much of a message was sent that has not come to its end.
+    /// Ends the connection, and records how much of an unfinished message was sent.
     pub(super) fn end(&mut self, call: u64, lines: &mut Lines) {
         if let Some(data) = self.data.take() {
             lines.client(call, format!("C. {} octets, no final dot", data.octets));
@@ -203,13 +203,13 @@ impl Talk {
         }
     }
 
-    /// TLS stands: nothing that is half said counts any more.
+    /// Notes that TLS is established, and drops a half received line.
     pub(super) fn tls_established(&mut self) {
         self.partial.clear();
         self.is_handshaking = false;
     }
 
-    /// A line of the server, with what no record may hold replaced.
+    /// Masks a line of the server.
     fn masked(&mut self, line: &[u8], mask: &mut Mask) -> Vec<u8> {
         let end = line.iter().rposition(|octet| !matches!(octet, b'\r' | b'\n')).map_or(0, |last| last + 1);
         let (line, line_end) = line.split_at(end);
@@ -233,7 +233,7 @@ impl Talk {
         [code.as_bytes(), text.as_bytes(), line_end].concat()
     }
 
-    /// The client has not taken what the server has said for a proof: in a replay it must not do so either.
+    /// Replaces a proof of the server that the client did not accept, so that it does not accept it in a replay either.
     fn spoil_proof(&self, lines: &mut Lines) {
         let Some(octets) = lines.last_of_server() else { return };
         let line = String::from_utf8_lossy(octets).into_owned();
@@ -267,7 +267,7 @@ fn learn_name(text: &str, mask: &mut Mask) {
     }
 }
 
-/// A challenge. What SCRAM proves with the password is left to be computed from another one.
+/// Masks a challenge. Instead of SCRAM's proof, a placeholder lets the replay compute one from another password.
 fn challenge(text: &str, is_scram: bool, mask: &mut Mask) -> String {
     let decoded = STANDARD.decode(text.trim()).ok().and_then(|octets| String::from_utf8(octets).ok());
     let Some(decoded) = decoded else { return mask.text(text) };
@@ -277,7 +277,7 @@ fn challenge(text: &str, is_scram: bool, mask: &mut Mask) -> String {
     STANDARD.encode(mask.text(&decoded))
 }
 
-/// A success in whose text some servers prove that they know the password.
+/// Masks a success, in whose text some servers prove that they know the password.
 fn proved(text: &str, mask: &mut Mask) -> String {
     let words = text.split(' ').map(|word| {
         let decoded = STANDARD.decode(word).ok().and_then(|octets| String::from_utf8(octets).ok());

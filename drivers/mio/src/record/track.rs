@@ -19,22 +19,22 @@ use super::scene::{Circumstances, RecordedMail, Scene, Tried};
 use super::shape::Shape;
 use super::talk::{Talk, Told};
 
-/// Longest record. What comes after that is not recorded.
+/// Longest record. Anything after that is not recorded.
 const LENGTH_LIMIT_OCTETS: usize = 1 << 20;
 /// Shorter silences are not worth a line.
 const SILENCE: Duration = Duration::from_secs(1);
-/// What a deadline may be late, or a silence before it imprecise.
+/// How late a deadline may be, or how imprecise a silence before it.
 const IMPRECISION: Duration = Duration::from_millis(100);
 
-/// What comes so soon on a connection is mail that the database was asked for already.
+/// Mail that follows this soon on a connection was already requested from the database.
 const CLAIM_TIME: Duration = Duration::from_millis(100);
 
-/// When something happens, and in which call of the dispatcher.
+/// The time of an event, and the call of the dispatcher that it belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub now: Instant,
     pub call: u64,
-    /// The deadline that has brought the call, if one has.
+    /// The deadline that caused the call, if one did.
     pub deadline: Option<Instant>,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Track {
     pub(super) next_hop: NextHop,
     pub(super) begun: UnixTime,
     pub(super) talk: Option<Talk>,
-    /// Since when there is nothing more to come, but for verdicts.
+    /// Since when only verdicts are missing.
     pub(super) over_since: Option<Instant>,
     mask: Mask,
     lines: Lines,
@@ -61,14 +61,14 @@ pub(super) struct Track {
     has_tls: bool,
     claimed: VecDeque<Claimed>,
     mails: Mails,
-    /// The mails of the transaction that has begun last, and how many have begun.
+    /// The mails of the transaction that began last, and how many began.
     running: Vec<usize>,
     transactions: usize,
-    /// The last thing that the world did, and the last that was sent.
+    /// The times of the last input, and of the last octets that were sent.
     last_given: Instant,
     last_active: Instant,
-    /// When the last call that was about this record had been dealt with, and whether the present one is: what this program
-    /// needs for its own work is no silence.
+    /// When the last call that concerned this record ended, and whether the present one does: the time that this program
+    /// needs for its own work does not count as silence.
     quiet_since: Instant,
     is_concerned: bool,
     /// Why nothing more is recorded.
@@ -138,7 +138,7 @@ impl Track {
         }
     }
 
-    /// What the session draws from.
+    /// Notes the seed of the session.
     pub(super) fn seeded(&mut self, seed: &Seed) {
         if let Some(slot @ None) = self.sessions.last_mut() {
             *slot = Some(seed.clone());
@@ -182,7 +182,7 @@ impl Track {
         self.talk = None;
     }
 
-    /// The connection is lost.
+    /// Records that the connection was lost.
     pub(super) fn lost(&mut self, at: Moment, reason: &CloseReason) {
         let line = match reason {
             CloseReason::EndOfFile => "! eof".to_owned(),
@@ -194,14 +194,14 @@ impl Track {
         self.end_talk(at);
     }
 
-    /// The client closes the connection.
+    /// Records that the client closes the connection.
     pub(super) fn closed(&mut self, at: Moment) {
         if self.talk.is_none() {
             return;
         }
         self.flush(at);
         self.lines.unsay(at.call);
-        // Where it is given up for others, the deadline is none of its own.
+        // If the connection is closed to make room for others, the deadline is not its own.
         let is_given_up = self.talk.as_ref().is_some_and(|talk| talk.is_given_up);
         if let Some(deadline) = at.deadline.filter(|_| !is_given_up) {
             let since = self.last_active.max(self.last_given);
@@ -234,7 +234,7 @@ impl Track {
     }
 
     pub(super) fn sent(&mut self, at: Moment, octets: &[u8]) {
-        // A replay goes on, or says QUIT, where the daemon keeps the connection for a while: that is no silence of the server.
+        // While the daemon keeps the connection idle, a replay goes on or says QUIT: this is not a silence of the server.
         if !octets.starts_with(b"QUIT") {
             self.leave_idle(at, CLAIM_TIME);
         }
@@ -266,7 +266,7 @@ impl Track {
         }
     }
 
-    /// The connection was given mail.
+    /// Notes the mail that the connection has claimed.
     pub(super) fn claimed(&mut self, transactions: &[ClaimedTransaction]) {
         self.claimed = transactions
             .iter()
@@ -277,7 +277,7 @@ impl Track {
             .collect();
     }
 
-    /// Whether a mail is one of this record, or may become one.
+    /// Returns whether a mail belongs to this record, or may do so later.
     pub(super) fn knows(&self, id: MailId) -> bool {
         self.mails.position(id).is_some() || self.claim_of(id).is_some()
     }
@@ -297,7 +297,7 @@ impl Track {
     }
 
     pub(super) fn failed(&mut self, id: MailId, text: &str, fatal: bool) {
-        // Mail that no server was asked about has failed with its pass; one is enough of it.
+        // Mail that was offered to no server has failed with its pass; one such mail is enough.
         if !self.knows(id) && !self.has_mails() && self.is_cut.is_none() {
             self.mails.push(id, self.substitute());
         }
@@ -308,7 +308,7 @@ impl Track {
         }
     }
 
-    /// The daemon is asked to end. A connection that merely rests ends then as that of a single pass does at once.
+    /// Records a request to stop. An idle connection then ends as that of a single pass does at once.
     pub(super) fn drained(&mut self, at: Moment) {
         let rests = self.has_mails() && !self.has_undecided_mails();
         if self.talk.is_some() && !rests {
@@ -317,15 +317,15 @@ impl Track {
         }
     }
 
-    /// A call has been dealt with.
+    /// Ends a call.
     pub(super) fn settle(&mut self, now: Instant) {
         if std::mem::take(&mut self.is_concerned) {
             self.quiet_since = now;
         }
     }
 
-    /// The connection is about to be lost, or to be closed because of what was given last, while others of the pass go on:
-    /// they take over its mail, which a replay of this one alone would do otherwise.
+    /// Ends the record if mail is undecided: the connection is about to end while others of the pass go on and take over its
+    /// mail, and a replay of this one alone would go differently.
     pub(super) fn cut_if_undecided(&mut self, is_closed_by_last: bool) {
         if self.is_cut.is_none() && (self.mails.is_empty() || self.has_undecided_mails()) {
             if is_closed_by_last {
@@ -335,8 +335,8 @@ impl Track {
         }
     }
 
-    /// Something happens on a connection that was kept for further mail. A replay has all mail at once and does not wait for
-    /// more: it has said QUIT, and what comes then is nothing that it could follow. `least` is how long the connection was idle.
+    /// Ends the record if something happens on a connection that has been idle for at least `least`. A replay has all mail at
+    /// once and does not wait for more: it has said QUIT, and cannot follow any further.
     fn leave_idle(&mut self, at: Moment, least: Duration) {
         let is_idle = self.has_mails() && !self.has_undecided_mails();
         let silence = at.now.saturating_duration_since(self.quiet_since);
@@ -350,12 +350,12 @@ impl Track {
         }
     }
 
-    /// Nothing more is recorded from here on.
+    /// Ends the record here, with the reason.
     fn cut(&mut self, why: &'static str) {
         self.is_cut.get_or_insert(why);
     }
 
-    /// The record as it stands. A pass that has sent no mail gets one that it could have been for.
+    /// Returns the text of the record. A pass without mail gets a substitute.
     pub(super) fn write(mut self, circumstances: &Circumstances, head: &str) -> String {
         if self.mails.is_empty() {
             self.mails.push(MailId(0), self.substitute());
@@ -378,7 +378,7 @@ impl Track {
         text
     }
 
-    /// A mail that nothing is known of.
+    /// Returns a mail for the next hop, in place of one that is not known.
     fn substitute(&self) -> RecordedMail {
         let domain = match &self.next_hop {
             NextHop::Domain(domain) => domain.as_str().to_owned(),
@@ -393,7 +393,7 @@ impl Track {
         self.claimed.iter().position(|claimed| claimed.rows.iter().any(|row| row.id == id))
     }
 
-    /// A transaction begins.
+    /// Begins a transaction.
     fn begin(&mut self, position: usize) {
         let Some(Claimed { rows, shape }) = self.claimed.remove(position) else { return };
         self.running.clear();
@@ -411,12 +411,12 @@ impl Track {
         }
     }
 
-    /// The number of a mail whose verdict is there.
+    /// Notes the verdict on a mail, and returns its number.
     fn decide(&mut self, id: MailId) -> Option<usize> {
         if self.is_cut.is_some() {
             return None;
         }
-        // Some is decided before the server is asked.
+        // Some mail gets its verdict before it is offered to the server.
         if let Some(position) = self.claim_of(id) {
             self.begin(position);
         }
@@ -446,7 +446,7 @@ impl Track {
         }
     }
 
-    /// A given line that is about the connection, which is made by it if nothing else has.
+    /// Gives a line about the connection, which establishes it if nothing else has.
     fn give_to_talk(&mut self, at: Moment, line: String) {
         self.pass_silence(at);
         if let Some(talk) = &mut self.talk {
@@ -463,14 +463,14 @@ impl Track {
         }
     }
 
-    /// Nothing more is given then; until now it is complete what was observed.
+    /// Ends the record if it has become too long.
     fn cut_if_long(&mut self) {
         if self.lines.octets() > LENGTH_LIMIT_OCTETS {
             self.cut("The record ends here, because it has become too long.");
         }
     }
 
-    /// Says that time has passed, if it has.
+    /// Records the silence since the last call, if it is long enough.
     fn pass_silence(&mut self, at: Moment) {
         let silence = at.now.saturating_duration_since(self.quiet_since);
         self.is_concerned = true;
@@ -480,7 +480,7 @@ impl Track {
         }
     }
 
-    /// A connection is made by what is given first.
+    /// Records that the connection was established, unless something given before shows it.
     fn make(&mut self) {
         let Some(talk) = self.talk.as_mut().filter(|talk| talk.is_made && !talk.is_used) else { return };
         talk.is_used = true;
@@ -490,14 +490,14 @@ impl Track {
     }
 }
 
-/// A span that ends with a deadline: all deadlines are whole seconds.
+/// Rounds a span that ends with a deadline: all deadlines are whole seconds.
 fn rounded(span: Duration) -> Duration {
     let surplus = Duration::from_nanos(u64::from(span.subsec_nanos()));
     let whole = Duration::from_secs(span.as_secs());
     if surplus > IMPRECISION { whole + Duration::from_secs(1) } else { whole }
 }
 
-/// A span in minutes and seconds, as a transcript has it.
+/// Writes a span in minutes and seconds, as transcripts do.
 fn span_text(span: Duration) -> String {
     match (span.as_secs() / 60, span.as_secs() % 60) {
         (0, seconds) => format!("{seconds}s"),

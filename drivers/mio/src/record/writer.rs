@@ -12,15 +12,15 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
 use thiserror::Error;
 
-/// The permissions of a record: although it is masked it tells who was written to when.
+/// The permissions of a record: although it is masked, it shows when mail was sent.
 const FILE_MODE: u32 = 0o600;
 /// Longest part of a file name that names the destination.
 const NAME_LIMIT_OCTETS: usize = 100;
 
-/// Why nothing can be recorded.
+/// Why conversations cannot be recorded.
 #[derive(Debug, Error)]
 pub enum RecordError {
-    /// It is not there, or no directory.
+    /// The directory cannot be used.
     #[error("the directory {path} of the directive record cannot be used: {source}", path = .path.display())]
     Directory {
         /// Its path.
@@ -41,7 +41,7 @@ pub struct RecordDirectory {
 }
 
 impl RecordDirectory {
-    /// Looks whether files can be created there by whom the process runs as. Creates none.
+    /// Checks that the user of this process can create files in the directory. Creates none.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
         let unusable = |source| RecordError::Directory { path: path.to_owned(), source };
         if !fs::metadata(path).map_err(unusable)?.is_dir() {
@@ -52,7 +52,7 @@ impl RecordDirectory {
         Ok(Self { path: path.to_owned(), number: 0, is_failing: false })
     }
 
-    /// Writes a record of what has begun then, to a file of its own. A failure is told once, until there is a success.
+    /// Writes a record of a pass that began at `begun` to a new file. A failure is logged once, until a record is written again.
     pub(super) fn write(&mut self, begun: UnixTime, destination: &str, text: impl FnOnce(&str) -> String) {
         // A clock beyond the year 9999 is no reason to record nothing.
         let begun = Timestamp::from_second(begun.0).unwrap_or_default();
@@ -87,7 +87,7 @@ impl RecordDirectory {
                     return match file.write_all(text) {
                         Ok(()) => Ok(path),
                         Err(error) => {
-                            // A part of a record is none. If not even that works, the part stays.
+                            // A part of a record is useless. If it cannot be removed, it stays.
                             let _ = fs::remove_file(&path);
                             Err((path, error))
                         }
@@ -100,7 +100,7 @@ impl RecordDirectory {
     }
 }
 
-/// A destination as a part of a file name.
+/// Converts a destination to a part of a file name.
 fn file_name(destination: &str) -> String {
     let bare = destination.strip_prefix("relay ").unwrap_or(destination);
     let signs =

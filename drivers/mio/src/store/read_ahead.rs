@@ -103,7 +103,7 @@ pub(super) struct ReadAhead {
 #[derive(Clone, Debug)]
 struct Announcement {
     missing: Range<u64>,
-    /// The job of announcements.
+    /// The order of announcements.
     number: u64,
 }
 
@@ -135,7 +135,7 @@ impl ReadAhead {
         }
     }
 
-    /// Notes a message of which only the data before `missing` was read. Messages are usually sent in the job of their
+    /// Notes a message of which only the data before `missing` was read. Messages are usually sent in the order of their
     /// announcements.
     pub(super) fn announce(&mut self, id: MailId, missing: Range<u64>) {
         let number = self.next_number();

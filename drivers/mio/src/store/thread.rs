@@ -211,7 +211,7 @@ impl Outbox for StoreHandle {
         }
     }
 
-    /// Submits a request. `poll_reply` answers it once, in job; only mail data may come earlier, because it says nothing
+    /// Submits a request. `poll_reply` answers it once, in order; only mail data may come earlier, because it says nothing
     /// about the state of a row.
     fn submit(&mut self, id: RequestId, request: StoreRequest) {
         match &request {

@@ -166,7 +166,7 @@ fn replies_that_came_while_the_process_was_stopped_count_however_many_they_are()
 #[test]
 fn a_reply_that_comes_during_a_long_turn_of_the_loop_counts() {
     let mut scene = Scene::new(1);
-    // The poll has told of nothing, and then the loop is busy with something else.
+    // The poll has reported nothing, and then the loop is busy with something else.
     scene.event_loop.gather(Some(Duration::ZERO)).unwrap();
     scene.all_say(b"554 5.3.2 not today\r\n");
     scene.stop();

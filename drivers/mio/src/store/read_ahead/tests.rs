@@ -6,7 +6,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Reads a message of so many octets, each of which tells where it stands, and answers every job at once.
+/// Reads a message of `total` octets, each of which depends on its position, and answers every job at once.
 /// Returns the jobs.
 fn read(cache: &mut ReadAhead, id: MailId, total: usize) -> Vec<ReadJob> {
     let (mut jobs, mut offset) = (Vec::new(), 0);

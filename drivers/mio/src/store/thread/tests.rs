@@ -146,7 +146,7 @@ fn own_writes_and_what_was_scanned_already_are_no_change() {
         StoreRequest::Commit(Commit { delivered: vec![MailId(1).into()], ..Commit::default() }),
     );
     scene.store.look();
-    // In job after the look, so that the look is over when it is answered.
+    // In order after the look, so that the look is over when it is answered.
     scene.store.submit(RequestId(3), scan());
     while scene.wait(StoreHandle::poll_reply).0 != RequestId(3) {}
     assert!(!scene.store.take_changed());
@@ -156,7 +156,7 @@ fn own_writes_and_what_was_scanned_already_are_no_change() {
 fn the_end_of_the_thread_wakes_the_event_loop_and_is_told() {
     let mut scene = Scene::new();
     assert!(!scene.store.has_ended());
-    // To whoever runs it, the loop is gone.
+    // The thread ends when its jobs do.
     scene.store.jobs = None;
     scene.wait(|store| {
         assert_eq!(store.poll_reply(), None);
