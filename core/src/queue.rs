@@ -222,13 +222,15 @@ impl Queue {
         Some(known.hop)
     }
 
-    /// Takes note that mail that looks like one message has a number of its own, with those that are equal to it.
-    pub(crate) fn tell_apart(&mut self, id: MailId, message: u64) {
-        let Some(&known) = self.mails.get(&id) else { return };
+    /// Takes note that mail that looks like one message has a number of its own, with those that are equal to it. Returns what
+    /// was known of it.
+    pub(crate) fn tell_apart(&mut self, id: MailId, message: u64) -> Option<Known> {
+        let known = *self.mails.get(&id)?;
         let apart = Known { key: known.key.apart(message), ..known };
         self.unlink(id, known);
         self.mails.insert(id, apart);
         self.link(id, apart);
+        Some(known)
     }
 
     /// Forgets a mail.

@@ -189,10 +189,12 @@ impl Books {
     /// Makes mail ready again that was claimed together with others, and does not go with them.
     fn give_back(&mut self, left_over: Vec<LeftOver>) {
         for LeftOver { id, message } in left_over {
-            if let Some(message) = message {
-                self.queue.tell_apart(id, message);
-            }
+            let before = message.and_then(|message| self.queue.tell_apart(id, message));
             self.put(id, Place::Ready);
+            // What looks like it and was given up has waited for it until now.
+            if let Some(before) = before {
+                self.reconsider(before.hop, before.key);
+            }
         }
     }
 

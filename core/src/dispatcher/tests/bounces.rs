@@ -85,6 +85,28 @@ fn more_recipients_than_one_bounce_bears_get_several() {
 }
 
 #[test]
+fn mail_that_is_given_up_does_not_wait_for_what_only_looked_like_it() {
+    let mut world = World::with(Settings { destination_concurrency: 1, ..settings() }, Mode::Daemon);
+    let server = world.domain("example.org", "192.0.2.1");
+    server.next.push_back(Behaviour::on("RCPT TO:<given.up@", "550 no").and("RCPT TO:<alike@", "drop"));
+    world.domain("origin.example", "192.0.2.2");
+    let given_up = world.mail(SENDER, "given.up@example.org", "one");
+    for (recipient, data) in [("alike@example.org", "two"), ("else@example.org", "longer")] {
+        world.mail(SENDER, recipient, data);
+    }
+    world.input(Input::OutboxChanged);
+    while world.failures(given_up).is_empty() {
+        world.run_for(Duration::from_micros(100));
+    }
+    // The mail that looked like it comes back with the next claim, and is known to be another message then.
+    assert_eq!(world.server("192.0.2.1").count("RCPT TO:<alike@"), 0);
+    world.outbox.set_budget(0);
+    world.run();
+    assert_eq!(world.outbox.replaced, [given_up]);
+    assert!(world.outbox.mails.is_empty());
+}
+
+#[test]
 fn mail_of_the_null_sender_is_deleted_with_a_warning() {
     let mut world = World::new();
     world.domain("example.org", "192.0.2.1").usual = Behaviour::on("RCPT", "550 no");

@@ -119,6 +119,11 @@ impl Outbox {
         self.mails.0.answer(StoreRequest::Commit(commit)).unwrap();
     }
 
+    /// Lets one answer bring at most this much of mail data, beside its first message.
+    pub(super) fn set_budget(&mut self, octets: usize) {
+        self.mails.0.set_budget(octets);
+    }
+
     /// How much mail is noted as taken.
     pub(super) fn taken(&self) -> usize {
         self.mails.0.taken().count()
