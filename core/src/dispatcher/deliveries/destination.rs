@@ -84,6 +84,8 @@ pub(super) enum Then {
 #[derive(Debug)]
 pub(super) struct ExhaustedPass {
     pub(super) failure: Failure,
+    /// When: who has waited for longest is recorded first.
+    pub(super) since: Instant,
     /// Where the mail ends that is concerned.
     pub(super) end: Cursor,
     /// Whether it is only about mail that was tried; not known before all mail of the pass is back.
@@ -282,7 +284,12 @@ mod tests {
     fn mail_is_blamed_three_times_before_its_next_hop_and_the_newest_goes_first_meanwhile() {
         let mut destination = Destination::new(Limits::default());
         let mut fail = |is_partly_tried: bool| {
-            let exhausted = ExhaustedPass { failure: failure(), end: Cursor::BeforeFirst, only_tried: None };
+            let exhausted = ExhaustedPass {
+                failure: failure(),
+                since: Instant::default(),
+                end: Cursor::BeforeFirst,
+                only_tried: None,
+            };
             destination.replace_state(State::Exhausted(Box::new(exhausted)));
             let (_, first) = destination.exhausted(is_partly_tried).unwrap();
             // However often it is asked.
@@ -306,6 +313,7 @@ mod tests {
         assert!(matches!(then, Then::Pause { is_for_server: true, .. }));
         then = Then::Fail(Box::new(ExhaustedPass {
             failure: failure(),
+            since: until,
             end: Cursor::BeforeFirst,
             only_tried: None,
         }));

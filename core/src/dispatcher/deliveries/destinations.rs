@@ -28,7 +28,8 @@ pub(super) struct Destinations {
     lineup: Lineup,
     /// Those that are worked on.
     active: BTreeSet<HopId>,
-    exhausted: BTreeSet<HopId>,
+    /// Those of which a failure is to be recorded, by when all of their mail had failed.
+    exhausted: BTreeSet<(Instant, HopId)>,
     timers: Timers,
     /// Who waits for which answer of the resolver.
     lookups: BTreeMap<LookupId, HopId>,
@@ -197,9 +198,9 @@ impl Destinations {
     }
 
     /// All mail of a destination that is worked on, up to this place, has failed.
-    pub(super) fn fail(&mut self, hop: HopId, failure: Failure, end: Cursor) {
+    pub(super) fn fail(&mut self, hop: HopId, failure: Failure, end: Cursor, since: Instant) {
         if let Some((pass, _)) = self.all.get_mut(&hop).and_then(Destination::pass_mut) {
-            *pass.then() = Then::Fail(Box::new(ExhaustedPass { failure, end, only_tried: None }));
+            *pass.then() = Then::Fail(Box::new(ExhaustedPass { failure, since, end, only_tried: None }));
         }
     }
 
@@ -340,10 +341,10 @@ impl Destinations {
         self.timers.idle_ends.first().map(|&(_, hop)| hop)
     }
 
-    /// Returns a destination whose mail has all failed, when none of it is on its way from the database.
+    /// Returns the destination whose mail has all failed first, of those of which none is on its way from the database.
     pub(super) fn first_exhausted(&self) -> Option<HopId> {
         let has_claims = |hop| self.get(hop).is_some_and(|destination| destination.open_claims() > 0);
-        self.exhausted.iter().copied().find(|&hop| !has_claims(hop))
+        self.exhausted.iter().map(|&(_, hop)| hop).find(|&hop| !has_claims(hop))
     }
 
     /// Returns what has failed of a destination, and whether that is only the mail that was tried: decided once, when all mail of the
@@ -398,8 +399,8 @@ impl Destinations {
                     deadlines += usize::from(deadline.is_some());
                     idle_ends += usize::from(idle_end.is_some());
                 }
-                State::Exhausted(_) => {
-                    assert!(self.exhausted.contains(&hop), "the failure of {hop:?} is lost");
+                State::Exhausted(pass) => {
+                    assert!(self.exhausted.contains(&(pass.since, hop)), "the failure of {hop:?} is lost");
                     exhausted += 1;
                 }
             }
@@ -432,7 +433,7 @@ impl Destinations {
                 self.timers.remove(hop, &pass);
                 pass.parts().1.free_all(&mut self.lines);
             }
-            State::Exhausted(_) => drop(self.exhausted.remove(&hop)),
+            State::Exhausted(pass) => drop(self.exhausted.remove(&(pass.since, hop))),
         }
         match &state {
             State::Idle => drop(self.touched.insert(hop)),
@@ -442,7 +443,7 @@ impl Destinations {
                 self.active.insert(hop);
                 self.timers.insert(hop, pass);
             }
-            State::Exhausted(_) => drop(self.exhausted.insert(hop)),
+            State::Exhausted(pass) => drop(self.exhausted.insert((pass.since, hop))),
         }
         destination.replace_state(state);
     }

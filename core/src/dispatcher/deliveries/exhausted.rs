@@ -59,15 +59,14 @@ impl Deliveries {
         {
             return false;
         }
-        let (ids, verdict) = match self.claim_exhausted(books) {
-            Some((hop, failure, ids)) => (ids, Verdict::Exhausted(hop, failure)),
-            None => {
-                let end = Cursor::After(MailId(i64::MAX));
-                (books.queue.claim_up_to(HopId::NOWHERE, end, RECALL_LIMIT), Verdict::Nowhere)
-            }
+        let claimed = if self.unroutable_is_next {
+            claim_unroutable(books).or_else(|| self.claim_exhausted(books))
+        } else {
+            self.claim_exhausted(books).or_else(|| claim_unroutable(books))
         };
-        if !ids.is_empty() {
+        if let Some((ids, verdict)) = claimed {
             self.recall = Recall::Asked;
+            self.unroutable_is_next = !matches!(verdict, Verdict::Nowhere);
             books.ask(StoreRequest::Recall { ids: ids.clone() }, Asked::Recall { ids, verdict });
         }
         // Those of which all is recorded go on.
@@ -78,7 +77,7 @@ impl Deliveries {
     ///
     /// Where a connection ended in the middle of a mail, the mail may be to blame: then only what was tried has failed,
     /// and the rest begins a pass of its own. But a next hop that ends every connection is not asked for each mail.
-    fn claim_exhausted(&mut self, books: &mut Books) -> Option<(HopId, Failure, Vec<MailId>)> {
+    fn claim_exhausted(&mut self, books: &mut Books) -> Option<(Vec<MailId>, Verdict)> {
         while let Some(hop) = self.destinations.first_exhausted() {
             let is_partly_tried = books.queue.is_partly_tried(hop);
             let (exhausted, only_tried) = self.destinations.exhausted(hop, is_partly_tried)?;
@@ -88,7 +87,7 @@ impl Deliveries {
                 books.queue.claim_up_to(hop, exhausted.end, RECALL_LIMIT)
             };
             if !ids.is_empty() {
-                return Some((hop, exhausted.failure.clone(), ids));
+                return Some((ids, Verdict::Exhausted(hop, exhausted.failure.clone())));
             }
             self.destinations.end_exhausted(hop);
         }
@@ -155,6 +154,12 @@ impl Deliveries {
             }
         }
     }
+}
+
+/// Takes mail that leads nowhere.
+fn claim_unroutable(books: &mut Books) -> Option<(Vec<MailId>, Verdict)> {
+    let ids = books.queue.claim_up_to(HopId::NOWHERE, Cursor::After(MailId(i64::MAX)), RECALL_LIMIT);
+    (!ids.is_empty()).then_some((ids, Verdict::Nowhere))
 }
 
 impl Books {

@@ -79,6 +79,8 @@ pub(super) struct Deliveries {
     slots: HostSlots,
     /// Mail that fails without having been claimed.
     recall: Recall,
+    /// Whether mail that leads nowhere is recalled next, and not that of a next hop that has failed: they take turns.
+    unroutable_is_next: bool,
     silence: SilenceWatch,
     reachability: Reachability,
     resolver: Resolver,
@@ -95,6 +97,7 @@ impl Deliveries {
             destinations: Destinations::new(),
             slots: HostSlots::new(settings, DELIVERY_LIMIT),
             recall: Recall::default(),
+            unroutable_is_next: false,
             silence: SilenceWatch::default(),
             reachability: Reachability::new(),
             resolver: Resolver::new(settings.resolver.clone(), rng.fork()),
@@ -460,7 +463,7 @@ impl Deliveries {
             }
             DeliveryOutput::Exhausted(failure) => {
                 books.queue.note_attempt(hop, Prospect::Failed);
-                self.destinations.fail(hop, failure, books.intake.frontier());
+                self.destinations.fail(hop, failure, books.intake.frontier(), now);
             }
             DeliveryOutput::HadEnough(failure) => self.wait_for_server(books, hop, &failure),
             DeliveryOutput::Postponed(text) => self.postpone(books, hop, &text),

@@ -21,6 +21,29 @@ fn a_dead_destination_does_not_delay_another() {
 }
 
 #[test]
+fn failures_are_recorded_in_turn_where_the_database_is_slow() {
+    let mut settings = settings();
+    (settings.retries, settings.retry_interval_s, settings.interval) = (1000, 1, Duration::from_secs(1));
+    let mut world = World::with(settings, Mode::Daemon);
+    let mut dead = Vec::new();
+    for number in 1..=30 {
+        world.domain(&format!("dead{number}.example"), &format!("192.0.3.{number}")).usual =
+            Behaviour::connect(Connect::Refused);
+        dead.push(world.mail(SENDER, &format!("a@dead{number}.example"), "x"));
+    }
+    world.slow.insert("recall", Duration::from_secs(10));
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_secs(500));
+    let unroutable = world.mail("", "nobody", "x");
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_secs(500));
+    let attempts: Vec<usize> = dead.iter().map(|&id| world.failures(id).len()).collect();
+    let (least, most) = (attempts.iter().min().unwrap(), attempts.iter().max().unwrap());
+    assert!(*least >= 2 && most - least <= 1, "{attempts:?}");
+    assert!(!world.outbox.mails.contains_key(&unroutable));
+}
+
+#[test]
 fn the_limits_of_connections_are_never_exceeded() {
     let mut settings = settings();
     (settings.concurrency, settings.destination_concurrency) = (7, 3);
