@@ -154,22 +154,32 @@ impl Intake {
     }
 }
 
-/// Where a row is to be sent, or why it cannot be sent anywhere.
-pub(super) fn destination(row: &Row) -> Result<NextHop, Failure> {
-    let unsendable = |error| Failure::Unsendable(Unsendable::Recipient(error));
-    let recipient = Mailbox::parse(&row.recipient).map_err(unsendable)?;
-    if let Some(sender) = &row.sender {
-        Mailbox::parse(sender).map_err(|error| Failure::Unsendable(Unsendable::Sender(error)))?;
-    }
-    match &row.remote {
-        Some(remote) => Relay::parse(remote).map(NextHop::Relay).map_err(Failure::MalformedRelay),
-        None => match recipient.domain() {
-            Ok(domain) => Ok(domain.into()),
-            Err(error @ (AddressError::Domain(_) | AddressError::NoDestination(_))) => {
-                Err(Failure::Unresolved(Unresolved::BadDomain(error)))
-            }
-            Err(error) => Err(unsendable(error)),
-        },
+/// What a row says about from whom, to whom, and where mail goes.
+pub(super) struct Envelope {
+    /// Nothing is the null reverse-path.
+    pub(super) reverse_path: Option<Mailbox>,
+    pub(super) recipient: Mailbox,
+    pub(super) next_hop: NextHop,
+}
+
+impl Envelope {
+    /// Parses a row. Fails with what is to be recorded if the mail cannot be sent anywhere.
+    pub(super) fn parse(row: &Row) -> Result<Self, Failure> {
+        let unsendable = |error| Failure::Unsendable(Unsendable::Recipient(error));
+        let recipient = Mailbox::parse(&row.recipient).map_err(unsendable)?;
+        let reverse_path = row.sender.as_deref().map(Mailbox::parse).transpose();
+        let reverse_path = reverse_path.map_err(|error| Failure::Unsendable(Unsendable::Sender(error)))?;
+        let next_hop = match &row.remote {
+            Some(remote) => Relay::parse(remote).map(NextHop::Relay).map_err(Failure::MalformedRelay)?,
+            None => match recipient.domain() {
+                Ok(domain) => domain.into(),
+                Err(error @ (AddressError::Domain(_) | AddressError::NoDestination(_))) => {
+                    return Err(Failure::Unresolved(Unresolved::BadDomain(error)));
+                }
+                Err(error) => return Err(unsendable(error)),
+            },
+        };
+        Ok(Self { reverse_path, recipient, next_hop })
     }
 }
 
@@ -239,7 +249,7 @@ impl Books {
     /// [`settle`](Self::settle), for a row of which this is known.
     fn settle_known(&mut self, row: &Row, known: Option<Known>) {
         let place = self.place_of(row.id, self.standing_of(row));
-        let next_hop = destination(row).ok();
+        let next_hop = Envelope::parse(row).ok().map(|envelope| envelope.next_hop);
         let is_wanted = match &self.mode {
             Mode::Daemon => true,
             Mode::GenerateBounces => place == Place::GivenUp,

@@ -10,9 +10,8 @@ use super::destination::Destination;
 use super::destinations::AtWork;
 use super::host_slots::size;
 use super::{Deliveries, LOCAL_PAUSE};
-use crate::address::Mailbox;
 use crate::dispatcher::books::Books;
-use crate::dispatcher::intake::destination;
+use crate::dispatcher::intake::Envelope;
 use crate::dispatcher::requests::Asked;
 use crate::dispatcher::set_aside::Undone;
 use crate::event::Level;
@@ -203,15 +202,14 @@ impl Books {
         let mut recipients = Vec::new();
         let mut reverse_path = None;
         for row in claimed.rows {
-            let is_as_known =
-                destination(&row).ok().as_ref() == self.queue.next_hop(hop) && self.may_be_tried(&row);
-            let sender = row.sender.as_deref().map(Mailbox::parse).transpose();
-            match (sender, Mailbox::parse(&row.recipient)) {
-                (Ok(sender), Ok(mailbox)) if is_as_known => {
-                    reverse_path = sender;
-                    recipients.push(Recipient { id: row.id, mailbox });
+            match Envelope::parse(&row) {
+                Ok(envelope)
+                    if Some(&envelope.next_hop) == self.queue.next_hop(hop) && self.may_be_tried(&row) =>
+                {
+                    reverse_path = envelope.reverse_path;
+                    recipients.push(Recipient { id: row.id, mailbox: envelope.recipient });
                 }
-                _ => self.settle(&row),
+                Ok(_) | Err(_) => self.settle(&row),
             }
         }
         if recipients.is_empty() {

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::Deliveries;
 use crate::attempt::Failure;
 use crate::dispatcher::books::Books;
-use crate::dispatcher::intake::destination;
+use crate::dispatcher::intake::Envelope;
 use crate::dispatcher::requests::Asked;
 use crate::dispatcher::set_aside::Undone;
 use crate::event::Level;
@@ -175,7 +175,7 @@ impl Books {
                     failure.clone()
                 })
             }
-            Verdict::Nowhere => destination(row).err().filter(|_| self.may_be_tried(row)),
+            Verdict::Nowhere => Envelope::parse(row).err().filter(|_| self.may_be_tried(row)),
         }
     }
 
@@ -184,7 +184,8 @@ impl Books {
     fn is_as_scheduled(&self, hop: HopId, row: &Row) -> bool {
         let look = self.intake.message_key(row);
         self.queue.find(row.id).is_some_and(|known| known.key.may_look_like(look))
-            && destination(row).ok().as_ref() == self.queue.next_hop(hop)
+            && Envelope::parse(row).ok().map(|envelope| envelope.next_hop).as_ref()
+                == self.queue.next_hop(hop)
             && self.standing_of(row) != Standing::GivenUp
     }
 }
