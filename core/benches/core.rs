@@ -9,7 +9,7 @@ use cmail_delivery::address::Mailbox;
 use cmail_delivery::dispatcher::{Dispatcher, Mode};
 use cmail_delivery::io::{Input, Output};
 use cmail_delivery::next_hop::TlsMode;
-use cmail_delivery::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, Row, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, Row, Scanned, StoreReply, StoreRequest};
 use cmail_delivery::reply::ReplyParser;
 use cmail_delivery::rng::Rng;
 use cmail_delivery::session::{Recipient, Session, SessionConfig, SessionOutput, Transaction};
@@ -178,13 +178,13 @@ fn dispatcher_with(rows: i64) -> Dispatcher {
         let Output::Store(request, StoreRequest::Scan { after, limit }) = output else { continue };
         let first = after.next_id().map_or(rows, |id| id.0.max(1));
         let last = rows.min(first + i64::from(limit) - 1);
-        let reply = StoreReply::Rows {
+        let reply = StoreReply::Scanned(Scanned {
             rows: (first..=last).map(waiting_row).collect(),
             taken: Vec::new(),
             unreadable: Vec::new(),
             next: (last < rows).then_some(Cursor::After(MailId(last))),
             data_version: 1,
-        };
+        });
         dispatcher.handle_input(now, Input::Store(request, Ok(reply)));
     }
     dispatcher

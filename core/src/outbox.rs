@@ -114,7 +114,7 @@ pub struct RequestId(pub u64);
 /// What the core asks of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreRequest {
-    /// The rows that follow `after`, in ascending order of ids, at most `limit` of them. Answer: [`StoreReply::Rows`].
+    /// The rows that follow `after`, in ascending order of ids, at most `limit` of them. Answer: [`StoreReply::Scanned`].
     Scan {
         /// Where to begin.
         after: Cursor,
@@ -274,45 +274,13 @@ pub struct BounceOrder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreReply {
     /// To [`StoreRequest::Scan`].
-    Rows {
-        /// In ascending order of ids, without those in `taken` and `unreadable`.
-        rows: Vec<Row>,
-        /// Mail that servers have taken, and that could not be deleted (the table `dispatch_stuck`): it is not to be sent again.
-        taken: Vec<MailId>,
-        /// Rows that cannot be read: one for all of a sequence of ids, with the lowest.
-        unreadable: Vec<Refused>,
-        /// Where the scan goes on, behind where it began; nothing if there are no rows after these.
-        next: Option<Cursor>,
-        /// Changes whenever another process has written to the database (`PRAGMA data_version`).
-        data_version: i64,
-    },
-    /// To [`StoreRequest::Claim`]. A row that was asked for and is not here does not exist, or was taken by a server.
-    Claimed {
-        /// In the order in which they should go.
-        transactions: Vec<ClaimedTransaction>,
-        /// Rows that exist, but went beyond the number of transactions, or their data beyond the budget.
-        left_over: Vec<LeftOver>,
-        /// Rows that cannot be read.
-        unreadable: Vec<Refused>,
-    },
+    Scanned(Scanned),
+    /// To [`StoreRequest::Claim`].
+    Claimed(Claimed),
     /// To [`StoreRequest::ReadData`]: empty if the mail is gone, or ends before.
     Data(Bytes),
     /// To [`StoreRequest::Commit`].
-    Committed {
-        /// Of each failed attempt whose mail still exists, how it stands now.
-        failed: Vec<FailState>,
-        /// Originals of replacements that were not done, because one of them was gone, or was changed; these still exist.
-        not_replaced: Vec<MailId>,
-        /// Mail of which nothing was recorded, because it was changed, as it is now.
-        changed: Vec<Row>,
-        /// For each replacement, in their order, the rows of its bounce; none where there is no bounce, or where it was not done.
-        bounces: Vec<Vec<MailId>>,
-        /// Mail for which the database can record nothing, each on its own: of a replacement, those originals that keep it from
-        /// being done. The rest was recorded.
-        refused: Vec<Refused>,
-        /// Those of them that were delivered, but could not even be noted in `dispatch_stuck`.
-        not_noted: Vec<MailId>,
-    },
+    Committed(Committed),
     /// To [`StoreRequest::ReadFailed`]. A row that was asked for and is not here does not exist.
     Failed {
         /// In the order in which they were asked for.
@@ -329,6 +297,62 @@ pub enum StoreReply {
         /// Rows that cannot be read.
         unreadable: Vec<Refused>,
     },
+}
+
+/// Rows of the outbox, as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// In ascending order of ids, without those in `taken` and `unreadable`.
+    pub rows: Vec<Row>,
+    /// Mail that servers have taken, and that could not be deleted (the table `dispatch_stuck`): it is not to be sent again.
+    pub taken: Vec<MailId>,
+    /// Rows that cannot be read: one for all of a sequence of ids, with the lowest.
+    pub unreadable: Vec<Refused>,
+    /// Where the scan goes on, behind where it began; nothing if there are no rows after these.
+    pub next: Option<Cursor>,
+    /// Changes whenever another process has written to the database (`PRAGMA data_version`).
+    pub data_version: i64,
+}
+
+/// What has become of a claim. A row that was asked for and is not here does not exist, or was taken by a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// In the order in which they should go.
+    pub transactions: Vec<ClaimedTransaction>,
+    /// Rows that exist, but went beyond the number of transactions, or their data beyond the budget.
+    pub left_over: Vec<LeftOver>,
+    /// Rows that cannot be read.
+    pub unreadable: Vec<Refused>,
+}
+
+/// What has become of a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Of each failed attempt whose mail still exists, how it stands now.
+    pub failed: Vec<FailState>,
+    /// Originals of replacements that were not done, because one of them was gone, or was changed; these still exist.
+    pub not_replaced: Vec<MailId>,
+    /// Mail of which nothing was recorded, because it was changed, as it is now.
+    pub changed: Vec<Row>,
+    /// For each replacement, in their order, the rows of its bounce; none where there is no bounce, or where it was not done.
+    pub bounces: Vec<Vec<MailId>>,
+    /// Mail for which the database can record nothing, each on its own: of a replacement, those originals that keep it from
+    /// being done. The rest was recorded.
+    pub refused: Vec<Refused>,
+    /// Those of them that were delivered, but could not even be noted in `dispatch_stuck`.
+    pub not_noted: Vec<MailId>,
+}
+
+impl Committed {
+    /// Adds what has become of a further part of the commit.
+    pub fn append(&mut self, mut more: Self) {
+        self.failed.append(&mut more.failed);
+        self.not_replaced.append(&mut more.not_replaced);
+        self.changed.append(&mut more.changed);
+        self.bounces.append(&mut more.bounces);
+        self.refused.append(&mut more.refused);
+        self.not_noted.append(&mut more.not_noted);
+    }
 }
 
 /// One mail for which the database cannot do what was asked, though it does it for others. Trying it again at once would not help.

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use bytes::Bytes;
 use cmail_delivery::dispatcher::{Dispatcher, Mode};
 use cmail_delivery::io::{Input, Output};
-use cmail_delivery::outbox::{Cursor, MailId, Row, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{Cursor, MailId, Row, Scanned, StoreReply, StoreRequest};
 use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
 use cmail_delivery::time::{Instant, Now, UnixTime};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -48,13 +48,13 @@ fn octets_per_row(fail_count: u32, is_ordered: bool) -> i64 {
             last_try: UnixTime(999_000 + id % 1000),
             fatal: false,
         });
-        let reply = StoreReply::Rows {
+        let reply = StoreReply::Scanned(Scanned {
             rows: rows.collect(),
             taken: Vec::new(),
             unreadable: Vec::new(),
             next: (last < ROWS).then_some(Cursor::After(MailId(last))),
             data_version: 1,
-        };
+        });
         dispatcher.handle_input(now, Input::Store(request, Ok(reply)));
     }
     assert_eq!(i64::try_from(dispatcher.indexed()), Ok(ROWS));

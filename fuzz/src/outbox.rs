@@ -8,7 +8,7 @@ use cmail_delivery::address::Mailbox;
 use cmail_delivery::bounce::compose_ordered;
 use cmail_delivery::failure::TEXT_LIMIT_OCTETS;
 use cmail_delivery::memory_outbox::Mail;
-use cmail_delivery::outbox::{Commit, MailId, Replacement, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{Commit, Committed, MailId, Replacement, StoreError, StoreReply, StoreRequest};
 
 use crate::peer::Taken;
 use crate::script::{contains, naive_text, secret_for};
@@ -102,7 +102,7 @@ impl Outbox {
             self.check(commit);
         }
         let answer = self.mails.answer(request)?;
-        if let StoreReply::Committed { bounces, .. } = &answer {
+        if let StoreReply::Committed(Committed { bounces, .. }) = &answer {
             for id in bounces.iter().flatten() {
                 let mail = self.mails.mail(*id).expect("it was inserted").clone();
                 assert!(!contains(&mail.data, self.secret.as_bytes()));

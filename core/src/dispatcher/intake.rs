@@ -10,7 +10,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::books::Books;
-use super::requests::{Asked, Rows};
+use super::requests::Asked;
 use super::set_aside::Undone;
 use super::walk::Walk;
 use super::{Mode, Selection};
@@ -18,7 +18,7 @@ use crate::address::{AddressError, Mailbox};
 use crate::attempt::{Failure, Unresolved, Unsendable};
 use crate::event::Level;
 use crate::next_hop::{NextHop, Relay};
-use crate::outbox::{Cursor, MailId, Row, StoreError, StoreRequest};
+use crate::outbox::{Cursor, MailId, Row, Scanned, StoreError, StoreRequest};
 use crate::queue::{HopId, Known, MessageKey, Place};
 use crate::schedule::Standing;
 use crate::time::{Duration, Instant};
@@ -203,9 +203,9 @@ impl Books {
         self.intake.next_look = self.now.monotonic + LOOK_RETRY;
     }
 
-    pub(super) fn looked(&mut self, answer: Rows) {
+    pub(super) fn looked(&mut self, answer: Scanned) {
         self.intake.is_looking = false;
-        let Rows { rows, taken, unreadable, next, data_version } = answer;
+        let Scanned { rows, taken, unreadable, next, data_version } = answer;
         taken.into_iter().for_each(|id| self.was_taken(id));
         self.set_aside_unreadable(unreadable, &Undone::Indexing);
         self.intake.arrive(rows, next);

@@ -11,12 +11,12 @@ use alloc::vec::Vec;
 
 use super::Mode;
 use super::books::Books;
-use super::requests::{Asked, Committed};
+use super::requests::Asked;
 use super::set_aside::{SetAside, Undone};
 use crate::attempt::{Attempt, Failure};
 use crate::event::{Event, FailureKind, Level};
 use crate::outbox::{
-    Commit, DeliveredMail, FailedAttempt, MailId, Refused, Replacement, StoreError, StoreRequest,
+    Commit, Committed, DeliveredMail, FailedAttempt, MailId, Refused, Replacement, StoreError, StoreRequest,
 };
 use crate::queue::Place;
 use crate::schedule::Standing;

@@ -23,9 +23,9 @@ use alloc::boxed::Box;
 use bytes::{Bytes, BytesMut};
 
 use self::books::Books;
-use self::deliveries::{Claimed, Deliveries};
+use self::deliveries::Deliveries;
 pub use self::inspect::{ConnectionFacts, PassId};
-use self::requests::{Asked, Committed, Rows, wrong_kind};
+use self::requests::{Asked, wrong_kind};
 use crate::event::{Event, FailureKind, Level};
 use crate::io::{ConnectionId, Input, Output};
 use crate::next_hop::NextHop;
@@ -317,18 +317,13 @@ impl Dispatcher {
             books.end_reading(*messages);
         }
         match (&asked, result) {
-            (Asked::Look, Ok(StoreReply::Rows { rows, taken, unreadable, next, data_version })) => {
-                books.looked(Rows { rows, taken, unreadable, next, data_version });
+            (Asked::Look, Ok(StoreReply::Scanned(answer))) => books.looked(answer),
+            (&Asked::Walk { after, frontier }, Ok(StoreReply::Scanned(answer))) => {
+                books.walked(after, frontier, answer);
             }
-            (
-                &Asked::Walk { after, frontier },
-                Ok(StoreReply::Rows { rows, taken, unreadable, next, data_version }),
-            ) => {
-                books.walked(after, frontier, Rows { rows, taken, unreadable, next, data_version });
-            }
-            (Asked::Claim(claim), Ok(StoreReply::Claimed { transactions, left_over, unreadable })) => {
+            (Asked::Claim(claim), Ok(StoreReply::Claimed(answer))) => {
                 books.requests.succeeded();
-                deliveries.claimed(books, claim, Claimed { transactions, left_over, unreadable });
+                deliveries.claimed(books, claim, answer);
             }
             (&Asked::Data { hop, connection, .. }, Ok(StoreReply::Data(octets))) => {
                 books.requests.succeeded();
@@ -342,12 +337,9 @@ impl Dispatcher {
                 books.requests.succeeded();
                 deliveries.recalled(books, ids, verdict, rows, unreadable);
             }
-            (
-                Asked::Commit,
-                Ok(StoreReply::Committed { failed, not_replaced, changed, bounces, refused, not_noted }),
-            ) => {
+            (Asked::Commit, Ok(StoreReply::Committed(answer))) => {
                 books.requests.succeeded();
-                books.committed(Committed { failed, not_replaced, changed, bounces, refused, not_noted });
+                books.committed(answer);
                 deliveries.resume(books);
             }
             (_, Ok(_)) => self.store_failed(asked, wrong_kind()),

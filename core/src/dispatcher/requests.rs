@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::deliveries::{Claim, Verdict};
 use crate::io::ConnectionId;
-use crate::outbox::{Cursor, FailState, MailId, Refused, RequestId, Row, StoreError, StoreTrouble};
+use crate::outbox::{Cursor, MailId, RequestId, StoreError, StoreTrouble};
 use crate::queue::HopId;
 
 /// What an open request is for.
@@ -25,27 +25,6 @@ pub(super) enum Asked {
     Recall { ids: Vec<MailId>, verdict: Verdict },
     /// Verdicts.
     Commit,
-}
-
-/// Rows of the outbox.
-#[derive(Debug)]
-pub(super) struct Rows {
-    pub(super) rows: Vec<Row>,
-    pub(super) taken: Vec<MailId>,
-    pub(super) unreadable: Vec<Refused>,
-    pub(super) next: Option<Cursor>,
-    pub(super) data_version: i64,
-}
-
-/// What has become of a commit.
-#[derive(Debug)]
-pub(super) struct Committed {
-    pub(super) failed: Vec<FailState>,
-    pub(super) not_replaced: Vec<MailId>,
-    pub(super) changed: Vec<Row>,
-    pub(super) bounces: Vec<Vec<MailId>>,
-    pub(super) refused: Vec<Refused>,
-    pub(super) not_noted: Vec<MailId>,
 }
 
 /// The requests that are not answered yet.

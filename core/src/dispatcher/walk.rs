@@ -7,9 +7,9 @@ use alloc::collections::BTreeSet;
 
 use super::Mode;
 use super::books::Books;
-use super::requests::{Asked, Rows};
+use super::requests::Asked;
 use super::set_aside::Undone;
-use crate::outbox::{Cursor, MailId, StoreRequest};
+use crate::outbox::{Cursor, MailId, Scanned, StoreRequest};
 use crate::time::{Duration, Instant};
 
 /// Most rows of a slice. Claims and commits come in between, and wait for one at most: about 5 ms.
@@ -113,8 +113,8 @@ impl Books {
     }
 
     /// `frontier` is what was known when the database was asked: of what came later the answer says nothing.
-    pub(super) fn walked(&mut self, after: Cursor, frontier: Cursor, answer: Rows) {
-        let Rows { rows, taken, unreadable, next, data_version } = answer;
+    pub(super) fn walked(&mut self, after: Cursor, frontier: Cursor, answer: Scanned) {
+        let Scanned { rows, taken, unreadable, next, data_version } = answer;
         // The database says only once that somebody has written, and has said it here.
         if self.intake.see_version(data_version) {
             self.look();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Flaw, Mail, MemoryOutbox, Stored, is_same_mail, named};
 use crate::bounce::compose_ordered;
 use crate::outbox::{
-    Commit, FailedAttempt, FaillogRow, MailId, NewBounce, Refused, Replacement, Row, StoreReply,
+    Commit, Committed, FailedAttempt, FaillogRow, MailId, NewBounce, Refused, Replacement, Row, StoreReply,
 };
 
 /// What is to be said of a commit.
@@ -50,7 +50,7 @@ impl MemoryOutbox {
         }
         let Record { attempted, not_replaced, changed, bounces, refused, not_noted } = record;
         let failed = attempted.into_iter().filter_map(|id| Some(self.mail(id)?.fail_state(id))).collect();
-        StoreReply::Committed { failed, not_replaced, changed, bounces, refused, not_noted }
+        StoreReply::Committed(Committed { failed, not_replaced, changed, bounces, refused, not_noted })
     }
 
     fn record_delivery(&mut self, id: MailId, record: &mut Record) {

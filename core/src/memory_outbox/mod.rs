@@ -11,7 +11,7 @@
 //! let id = outbox.insert(mail)?;
 //! // What a dispatcher asks first; `Input::Store` takes the answer to it.
 //! let answer = outbox.answer(StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 100 })?;
-//! assert!(matches!(answer, StoreReply::Rows { rows, .. } if rows[0].id == id));
+//! assert!(matches!(answer, StoreReply::Scanned(Scanned { rows, .. }) if rows[0].id == id));
 //! # Ok::<(), cmail_delivery::outbox::StoreError>(())
 //! ```
 

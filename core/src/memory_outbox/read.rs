@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::{Flaw, Mail, MemoryOutbox, Stored, is_same_message, named};
 use crate::bounce::needed_octets;
 use crate::outbox::{
-    ClaimedTransaction, Cursor, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, LeftOver, MailId, Refused,
-    StoreError, StoreReply, StoreTrouble, TRANSACTION_RECIPIENT_LIMIT,
+    Claimed, ClaimedTransaction, Cursor, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, LeftOver, MailId,
+    Refused, Scanned, StoreError, StoreReply, StoreTrouble, TRANSACTION_RECIPIENT_LIMIT,
 };
 
 /// Rows of one message: equal in sender and data.
@@ -36,7 +36,7 @@ impl MemoryOutbox {
                 Stored { mail, .. } => rows.push(mail.row(id)),
             }
         }
-        StoreReply::Rows { rows, taken, unreadable, next, data_version: self.data_version }
+        StoreReply::Scanned(Scanned { rows, taken, unreadable, next, data_version: self.data_version })
     }
 
     pub(super) fn claim(&mut self, ids: &[MailId], limit: usize) -> StoreReply {
@@ -62,7 +62,7 @@ impl MemoryOutbox {
         let claimed: Vec<MailId> =
             transactions.iter().flat_map(|claimed| &claimed.rows).map(|row| row.id).collect();
         self.remember(&claimed);
-        StoreReply::Claimed { transactions, left_over, unreadable }
+        StoreReply::Claimed(Claimed { transactions, left_over, unreadable })
     }
 
     pub(super) fn recall(&mut self, ids: &[MailId]) -> StoreReply {

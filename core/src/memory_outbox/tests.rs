@@ -9,8 +9,8 @@ use crate::address::AddressError;
 use crate::attempt::{Attempt, Failure, Unsendable};
 use crate::next_hop::RelayError;
 use crate::outbox::{
-    BounceOrder, Commit, Cursor, DATA_CHUNK_OCTETS, DeliveredMail, FailedAttempt, FailedMessage, NewBounce,
-    Refused, Replacement, TRANSACTION_RECIPIENT_LIMIT,
+    BounceOrder, Claimed, Commit, Committed, Cursor, DATA_CHUNK_OCTETS, DeliveredMail, FailedAttempt,
+    FailedMessage, NewBounce, Refused, Replacement, Scanned, TRANSACTION_RECIPIENT_LIMIT,
 };
 use crate::rng::Seed;
 
@@ -74,7 +74,8 @@ struct Recorded {
 
 fn commit(outbox: &mut MemoryOutbox, commit: Commit) -> Recorded {
     let answer = outbox.answer(StoreRequest::Commit(commit));
-    let Ok(StoreReply::Committed { failed, not_replaced, changed, bounces, refused, not_noted }) = answer
+    let Ok(StoreReply::Committed(Committed { failed, not_replaced, changed, bounces, refused, not_noted })) =
+        answer
     else {
         panic!("{answer:?}")
     };
@@ -92,7 +93,7 @@ fn claim(
     transactions: usize,
 ) -> (Vec<Vec<MailId>>, Vec<MailId>, Vec<MailId>) {
     let answer = outbox.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions });
-    let Ok(StoreReply::Claimed { transactions, left_over, unreadable }) = answer else {
+    let Ok(StoreReply::Claimed(Claimed { transactions, left_over, unreadable })) = answer else {
         panic!("{answer:?}")
     };
     let ids_of = |rows: Vec<Row>| rows.into_iter().map(|row| row.id).collect();
@@ -106,7 +107,9 @@ fn scan(outbox: &mut MemoryOutbox, limit: u32) -> (Vec<MailId>, Vec<MailId>, Vec
     let mut after = Cursor::BeforeFirst;
     loop {
         let answer = outbox.answer(StoreRequest::Scan { after, limit });
-        let Ok(StoreReply::Rows { rows, taken, unreadable, next, .. }) = answer else { panic!("{answer:?}") };
+        let Ok(StoreReply::Scanned(Scanned { rows, taken, unreadable, next, .. })) = answer else {
+            panic!("{answer:?}")
+        };
         assert!(rows.len() <= limit as usize);
         found.extend(rows.iter().map(|row| row.id));
         taken_all.extend(taken);
@@ -304,7 +307,7 @@ proptest! {
         let (mut wanted, mut claimed) = (found, BTreeSet::new());
         while !wanted.is_empty() {
             let answer = outbox.answer(StoreRequest::Claim { ids: wanted.clone(), transactions });
-            let Ok(StoreReply::Claimed { transactions: groups, left_over, .. }) = answer else { panic!("{answer:?}") };
+            let Ok(StoreReply::Claimed(Claimed { transactions: groups, left_over, .. })) = answer else { panic!("{answer:?}") };
             prop_assert!((1..=transactions).contains(&groups.len()));
             let heads: usize = groups.iter().map(|group| group.head.len()).sum();
             prop_assert!(heads <= budget || groups.len() == 1);

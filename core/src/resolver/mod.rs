@@ -412,11 +412,11 @@ impl Resolver {
                 },
             }
         };
-        if context.has_heard && self.silence.is_broken() {
+        if context.has_heard && self.silence.end() {
             let text = "a name server answers again: all mail that waits for DNS goes on";
             self.wires.outputs.push_back(ResolverOutput::Warning(text.into()));
         }
-        if is_silence && self.silence.goes_on() {
+        if is_silence && self.silence.extend() {
             self.warn_of_silence();
         }
         if let Some((outcome, ttl_s)) = end {

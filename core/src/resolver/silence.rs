@@ -20,14 +20,14 @@ pub(super) struct Silence {
 }
 
 impl Silence {
-    /// A question has ended without a word from any server; whether that makes them count as silent.
-    pub(super) fn goes_on(&mut self) -> bool {
+    /// A question has ended without a word from any server. Returns whether that makes them count as silent.
+    pub(super) fn extend(&mut self) -> bool {
         self.questions = self.questions.saturating_add(1);
         self.questions == SILENT_QUESTIONS_LIMIT
     }
 
-    /// A server has answered; whether they counted as silent.
-    pub(super) fn is_broken(&mut self) -> bool {
+    /// A server has answered. Returns whether they counted as silent.
+    pub(super) fn end(&mut self) -> bool {
         core::mem::take(&mut self.questions) >= SILENT_QUESTIONS_LIMIT
     }
 

@@ -254,7 +254,7 @@ impl Transfer {
         }
         let standing = if is_accepted {
             Standing::Accepted
-        } else if self.has_no_room(reply) {
+        } else if self.leave_out_the_rest(reply) {
             Standing::Decided(Outcome::Undecided)
         } else {
             Standing::Decided(self.judge(reply, CommandName::Rcpt, cx))
@@ -265,8 +265,8 @@ impl Transfer {
     }
 
     /// RFC 5321 section 4.5.3.1.10: after 452 to a recipient that follows an accepted one, this one and those that were not asked
-    /// about go in another transaction.
-    fn has_no_room(&mut self, reply: &Reply) -> bool {
+    /// about go in another transaction. Returns whether it is so.
+    fn leave_out_the_rest(&mut self, reply: &Reply) -> bool {
         if !refusal::is_no_room(reply) || !self.has_accepted() {
             return false;
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cmail_delivery::io::Purpose;
 use cmail_delivery::next_hop::{Port, Relay, TlsMode};
-use cmail_delivery::outbox::{MailId, StoreReply};
+use cmail_delivery::outbox::{Claimed, MailId, StoreReply};
 use cmail_delivery::settings::Hosts;
 use cmail_delivery::time::{Duration, Instant};
 
@@ -257,7 +257,7 @@ fn subject(scene: &Scene<'_>, fact: Fact<'_>) -> (BTreeSet<MailId>, BTreeSet<Lin
             let is_one = |mail: &Mail| recipients.iter().any(|other| other.as_bytes() == &*mail.recipient);
             ids.extend(scene.outbox.mails().filter(|(_, mail)| is_one(mail)).map(|(id, _)| id));
         }
-        Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
+        Fact::Answered { reply: StoreReply::Claimed(Claimed { transactions, .. }) } => {
             ids.extend(transactions.iter().flat_map(|claimed| &claimed.rows).map(|row| row.id));
         }
         Fact::Inserted { id, .. } | Fact::Meddled { id } => {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use cmail_delivery::address::Domain;
 use cmail_delivery::event::{Event, Level};
-use cmail_delivery::outbox::{BounceOrder, Commit, FailedMessage, NewBounce, StoreReply};
+use cmail_delivery::outbox::{BounceOrder, Claimed, Commit, FailedMessage, NewBounce, StoreReply};
 use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::{Duration, UnixTime};
@@ -93,7 +93,7 @@ impl Mutation {
     /// What the build reads in the database.
     pub(crate) fn answer(self, mut reply: StoreReply) -> StoreReply {
         if self == Self::CountsEarlyAttempts
-            && let StoreReply::Claimed { transactions, .. } = &mut reply
+            && let StoreReply::Claimed(Claimed { transactions, .. }) = &mut reply
         {
             for row in transactions.iter_mut().flat_map(|transaction| &mut transaction.rows) {
                 row.last_try = UnixTime(0);

@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use cmail_delivery::bounce::{compose_ordered, needed_octets};
 use cmail_delivery::outbox::{
-    CLAIM_BUDGET_OCTETS, ClaimedTransaction, Commit, Cursor, DATA_CHUNK_OCTETS, DeliveredMail,
-    FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, FaillogRow, LeftOver, MailId, Refused, Row,
-    StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT, is_null_path,
+    CLAIM_BUDGET_OCTETS, Claimed, ClaimedTransaction, Commit, Committed, Cursor, DATA_CHUNK_OCTETS,
+    DeliveredMail, FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, FaillogRow, LeftOver, MailId,
+    Refused, Row, Scanned, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT, is_null_path,
 };
 use cmail_delivery::time::UnixTime;
 
@@ -245,14 +245,14 @@ impl Outbox {
     /// Remembers what the daemon was told of mail that it works on from now on.
     pub(crate) fn remember(&mut self, reply: &StoreReply) {
         let rows: Vec<&Row> = match reply {
-            StoreReply::Claimed { transactions, .. } => {
+            StoreReply::Claimed(Claimed { transactions, .. }) => {
                 transactions.iter().flat_map(|transaction| &transaction.rows).collect()
             }
             StoreReply::Failed { messages, .. } => {
                 messages.iter().flat_map(|message| &message.mails).map(|mail| &mail.row).collect()
             }
             StoreReply::Recalled { rows, .. } => rows.iter().collect(),
-            StoreReply::Rows { .. } | StoreReply::Data(_) | StoreReply::Committed { .. } => return,
+            StoreReply::Scanned(_) | StoreReply::Data(_) | StoreReply::Committed(_) => return,
         };
         self.claimed.extend(rows.into_iter().map(|row| (row.id, row.clone())));
     }
@@ -354,14 +354,14 @@ impl Outbox {
         let state = |id: MailId| self.mails.get(&id).map(|mail| mail.fail_state(id));
         let failed = commit.failed.iter().filter_map(|attempt| state(attempt.id)).collect();
         (
-            StoreReply::Committed {
+            StoreReply::Committed(Committed {
                 failed,
                 not_replaced,
                 changed: Vec::new(),
                 bounces,
                 refused: Vec::new(),
                 not_noted: Vec::new(),
-            },
+            }),
             effects,
         )
     }
@@ -381,13 +381,13 @@ impl Outbox {
         let (taken, ids): (Vec<MailId>, Vec<MailId>) = ids.into_iter().partition(|id| self.is_stuck(*id));
         let (lost, ids): (Vec<MailId>, Vec<MailId>) =
             ids.into_iter().partition(|id| self.poisoned.get(*id) == Some(Poison::Find));
-        StoreReply::Rows {
+        StoreReply::Scanned(Scanned {
             rows: self.existing(&ids).map(|(id, mail)| mail.row(id)).collect(),
             taken,
             unreadable: self.poisoned.sift(&lost).1,
             next,
             data_version: self.data_version,
-        }
+        })
     }
 
     fn claim(&self, ids: &[MailId], limit: usize) -> StoreReply {
@@ -418,7 +418,7 @@ impl Outbox {
             let data_octets = mail.data.len() as u64;
             transactions.push(ClaimedTransaction { rows: vec![row], data_octets, head });
         }
-        StoreReply::Claimed { transactions, left_over, unreadable }
+        StoreReply::Claimed(Claimed { transactions, left_over, unreadable })
     }
 
     fn piece(&self, id: MailId, offset: u64, limit: u32) -> Bytes {
@@ -508,14 +508,14 @@ mod tests {
         let (reply, effects) = outbox.commit(&commit, compose_bounces(&commit), UnixTime(5));
         assert_eq!(
             reply,
-            StoreReply::Committed {
+            StoreReply::Committed(Committed {
                 failed: vec![],
                 not_replaced: vec![MailId(1)],
                 changed: vec![],
                 bounces: vec![vec![]],
                 refused: vec![],
                 not_noted: vec![]
-            }
+            })
         );
         assert!(effects.bounces.is_empty());
         assert_eq!(outbox.len(), 2);
@@ -526,7 +526,7 @@ mod tests {
         let outbox = outbox(3);
         let ids = vec![MailId(3), MailId(1), MailId(9)];
         let request = StoreRequest::Claim { ids, transactions: 1 };
-        let Some(StoreReply::Claimed { transactions, .. }) = outbox.read(&request) else {
+        let Some(StoreReply::Claimed(Claimed { transactions, .. })) = outbox.read(&request) else {
             panic!("it is no claim");
         };
         let ids: Vec<i64> =
@@ -542,7 +542,7 @@ mod tests {
         assert_eq!(outbox.sift(&commit, UnixTime(5)).refused.len(), 1);
         let scan = StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 9 };
         let taken = |outbox: &Outbox| match outbox.read(&scan) {
-            Some(StoreReply::Rows { taken, .. }) => taken.len(),
+            Some(StoreReply::Scanned(Scanned { taken, .. })) => taken.len(),
             _ => panic!("that is no answer to a scan"),
         };
         assert_eq!(taken(&outbox), 1);

@@ -17,7 +17,7 @@ use crate::dispatcher::set_aside::Undone;
 use crate::event::Level;
 use crate::io::ConnectionId;
 use crate::outbox::{
-    ClaimedTransaction, LeftOver, MailId, Refused, StoreError, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
+    Claimed, ClaimedTransaction, LeftOver, MailId, StoreError, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
 };
 use crate::queue::{HopId, Order, Place};
 use crate::session::{Recipient, Transaction};
@@ -31,14 +31,6 @@ pub(in crate::dispatcher) struct Claim {
     pub(in crate::dispatcher) hop: HopId,
     pub(in crate::dispatcher) connection: ConnectionId,
     pub(in crate::dispatcher) ids: Vec<MailId>,
-}
-
-/// Mail as it is when it is claimed.
-#[derive(Debug)]
-pub(in crate::dispatcher) struct Claimed {
-    pub(in crate::dispatcher) transactions: Vec<ClaimedTransaction>,
-    pub(in crate::dispatcher) left_over: Vec<LeftOver>,
-    pub(in crate::dispatcher) unreadable: Vec<Refused>,
 }
 
 impl Deliveries {

@@ -216,9 +216,13 @@ impl Connections {
     }
 
     /// Whether the outbox has changed since a connection got its mail.
-    pub(super) fn is_outdated(&mut self, connection: ConnectionId, changes: u64) -> bool {
-        let claimed_at = self.working(connection).and_then(|working| working.claimed_at);
-        claimed_at.is_some_and(|claimed_at| claimed_at != changes)
+    pub(super) fn is_outdated(&self, connection: ConnectionId, changes: u64) -> bool {
+        match self.states.get(&connection) {
+            Some(ConnectionState::Working(working)) => {
+                working.claimed_at.is_some_and(|claimed_at| claimed_at != changes)
+            }
+            Some(ConnectionState::SentOff | ConnectionState::Parting { .. }) | None => false,
+        }
     }
 
     /// A connection is told to end because somebody needs its place.

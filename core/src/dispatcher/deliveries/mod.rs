@@ -24,7 +24,7 @@ use alloc::vec::Vec;
 
 use bytes::BytesMut;
 
-pub(super) use self::claims::{Claim, Claimed};
+pub(super) use self::claims::Claim;
 use self::desk::{DestinationDesk, Situation};
 use self::destination::{Destination, Waits};
 use self::destinations::{AtWork, Destinations};

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::*;
 pub(super) use crate::memory_outbox::Mail;
 use crate::memory_outbox::{Flaw, MemoryOutbox};
-use crate::outbox::{Commit, DATA_CHUNK_OCTETS};
+use crate::outbox::{Claimed, Commit, Committed, DATA_CHUNK_OCTETS, Scanned};
 
 /// The mail, by the numbers of its ids.
 #[derive(Debug, Default)]
@@ -170,8 +170,8 @@ impl Outbox {
 
     fn read(&mut self, reply: &mut StoreReply) {
         match reply {
-            StoreReply::Rows { data_version, .. } => *data_version = self.data_version,
-            StoreReply::Claimed { transactions, .. } => {
+            StoreReply::Scanned(Scanned { data_version, .. }) => *data_version = self.data_version,
+            StoreReply::Claimed(Claimed { transactions, .. }) => {
                 let heads = transactions.iter().map(|transaction| transaction.head.len()).sum();
                 self.largest_data_octets = self.largest_data_octets.max(heads);
             }
@@ -180,7 +180,7 @@ impl Outbox {
                 self.originals_octets += messages.iter().map(|message| message.original.len()).sum::<usize>();
                 self.most_originals_octets = self.most_originals_octets.max(self.originals_octets);
             }
-            StoreReply::Data(_) | StoreReply::Committed { .. } | StoreReply::Recalled { .. } => {}
+            StoreReply::Data(_) | StoreReply::Committed(_) | StoreReply::Recalled { .. } => {}
         }
     }
 
@@ -200,7 +200,7 @@ impl Outbox {
         let originals: Vec<i64> = originals.filter(|id| self.mails.contains_key(id)).collect();
         assert!(!delivered.iter().any(|id| originals.contains(id)), "delivered and given up");
         let reply = self.mails.0.answer(StoreRequest::Commit(commit))?;
-        if let StoreReply::Committed { bounces, changed, refused, .. } = &reply {
+        if let StoreReply::Committed(Committed { bounces, changed, refused, .. }) = &reply {
             let is_left = |id: &i64| {
                 changed.iter().any(|row| row.id.0 == *id) || refused.iter().any(|refused| refused.id.0 == *id)
             };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::io::Input;
-use crate::outbox::{Cursor, Row};
+use crate::outbox::{Cursor, Row, Scanned};
 
 /// What was changed while it was tried is not tried again before.
 const REST: Duration = Duration::from_secs(12);
@@ -261,8 +261,13 @@ fn what_the_walk_over_known_mail_finds_beyond_it_is_left_to_the_next_look() {
             let Output::Store(id, StoreRequest::Scan { .. }) = output else { return None };
             Some(id)
         });
-        let answer =
-            StoreReply::Rows { rows, taken: Vec::new(), unreadable: Vec::new(), next: None, data_version };
+        let answer = StoreReply::Scanned(Scanned {
+            rows,
+            taken: Vec::new(),
+            unreadable: Vec::new(),
+            next: None,
+            data_version,
+        });
         dispatcher.handle_input(now, Input::Store(asked.unwrap(), Ok(answer)));
         if data_version == 1 {
             now.monotonic = now.monotonic + Duration::from_secs(3600);
@@ -289,7 +294,13 @@ fn the_next_rows_are_asked_for_before_those_that_came_are_taken_in() {
         });
         let rows: Vec<Row> = rows.collect();
         let next = rows.last().filter(|_| more).map(|row| Cursor::After(row.id));
-        Ok(StoreReply::Rows { rows, taken: Vec::new(), unreadable: Vec::new(), next, data_version: 1 })
+        Ok(StoreReply::Scanned(Scanned {
+            rows,
+            taken: Vec::new(),
+            unreadable: Vec::new(),
+            next,
+            data_version: 1,
+        }))
     };
     let next_scan = |dispatcher: &mut Dispatcher| {
         core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::outbox::{Cursor, Row};
+use crate::outbox::{Cursor, Row, Scanned};
 
 /// As many rows for the interval as a million would be for one of 10 s.
 const ROWS: i64 = 200_000;
@@ -84,13 +84,13 @@ impl Outbox {
             self.slices.push((self.now.monotonic, rows.len()));
         }
         self.now.monotonic = self.now.monotonic + TIME_PER_THOUSAND_ROWS * (rows.len() as u32) / 1000;
-        let reply = StoreReply::Rows {
+        let reply = StoreReply::Scanned(Scanned {
             rows,
             taken: Vec::new(),
             unreadable: Vec::new(),
             next,
             data_version: self.data_version,
-        };
+        });
         self.dispatcher.handle_input(self.now, Input::Store(id, Ok(reply)));
     }
 }

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use cmail_delivery::dispatcher::Dispatcher;
 use cmail_delivery::event::{Event, FailureKind};
 use cmail_delivery::io::{ConnectionId, Input, Output, Purpose};
-use cmail_delivery::outbox::{MailId, StoreReply};
+use cmail_delivery::outbox::{Claimed, MailId, StoreReply};
 use cmail_delivery::settings::Settings;
 use cmail_delivery::time::{Duration, Instant, Now};
 use cmail_delivery::wording::faillog_text;
@@ -88,7 +88,7 @@ impl Recorder {
                 self.cut_if_others_go_on(*connection, false);
                 self.with(*connection, |track| track.lost(at, reason));
             }
-            Input::Store(request, Ok(StoreReply::Claimed { transactions, .. })) => {
+            Input::Store(request, Ok(StoreReply::Claimed(Claimed { transactions, .. }))) => {
                 if let Some(connection) = dispatcher.claimant(*request) {
                     self.with(connection, |track| track.claimed(transactions));
                 }

@@ -3,10 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use cmail_delivery::outbox::{Commit, MailId, Refused};
+use cmail_delivery::outbox::{Commit, Committed, MailId, Refused};
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::commit::Recorded;
 use super::database::{Database, version};
 use super::error::trouble;
 use super::verdicts::{record_each, refuse, unreadable_mail, verdicts};
@@ -18,9 +17,9 @@ const SEARCH_LIMIT: Duration = Duration::from_secs(2);
 impl Database {
     /// Records what can be recorded. An error that appears only at the end of the transaction, or ends it early, does not tell
     /// which item caused it: then the halves are tried, and halves of these.
-    pub(super) fn commit_apart(&mut self, commit: &Commit) -> rusqlite::Result<Recorded> {
+    pub(super) fn commit_apart(&mut self, commit: &Commit) -> rusqlite::Result<Committed> {
         let began = Instant::now();
-        let (mut recorded, mut has_recorded) = (Recorded::default(), false);
+        let (mut recorded, mut has_recorded) = (Committed::default(), false);
         let mut parts = vec![verdicts(commit)];
         while let Some(mut part) = parts.pop() {
             let error = match self.commit_part(&part) {
@@ -45,7 +44,7 @@ impl Database {
         Ok(recorded)
     }
 
-    fn commit_part(&mut self, verdicts: &[Commit]) -> rusqlite::Result<Recorded> {
+    fn commit_part(&mut self, verdicts: &[Commit]) -> rusqlite::Result<Committed> {
         let generation = self.generation;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = version(&transaction, generation)?;
@@ -55,9 +54,9 @@ impl Database {
     }
 
     /// Notes, in a separate transaction, that none of these outcomes can be recorded.
-    fn refuse_all(&mut self, verdicts: &[Commit], error: &rusqlite::Error) -> Recorded {
+    fn refuse_all(&mut self, verdicts: &[Commit], error: &rusqlite::Error) -> Committed {
         let refuse = |connection: &Connection| {
-            let mut recorded = Recorded::default();
+            let mut recorded = Committed::default();
             verdicts.iter().for_each(|verdict| refuse(connection, verdict, error, &mut recorded));
             recorded
         };

@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 use cmail_delivery::bounce::compose_ordered;
-use cmail_delivery::outbox::{
-    Commit, DeliveredMail, FailState, FailedAttempt, MailId, Refused, Replacement, Row, StoreReply,
-};
+use cmail_delivery::outbox::{Commit, Committed, DeliveredMail, FailedAttempt, MailId, Replacement};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, Transaction, params};
 
@@ -12,36 +10,7 @@ use super::failures::failures_of_existing;
 use super::fingerprints::{Compared, Fingerprints};
 use super::stuck;
 
-/// What was recorded.
-#[derive(Debug, Default)]
-pub(super) struct Recorded {
-    pub(super) failed: Vec<FailState>,
-    pub(super) not_replaced: Vec<MailId>,
-    pub(super) changed: Vec<Row>,
-    pub(super) bounces: Vec<Vec<MailId>>,
-    pub(super) refused: Vec<Refused>,
-    pub(super) not_noted: Vec<MailId>,
-}
-
-impl Recorded {
-    pub(super) fn append(&mut self, mut more: Self) {
-        self.failed.append(&mut more.failed);
-        self.not_replaced.append(&mut more.not_replaced);
-        self.changed.append(&mut more.changed);
-        self.bounces.append(&mut more.bounces);
-        self.refused.append(&mut more.refused);
-        self.not_noted.append(&mut more.not_noted);
-    }
-}
-
-impl From<Recorded> for StoreReply {
-    fn from(recorded: Recorded) -> Self {
-        let Recorded { failed, not_replaced, changed, bounces, refused, not_noted } = recorded;
-        Self::Committed { failed, not_replaced, changed, bounces, refused, not_noted }
-    }
-}
-
-/// Composes the data of the bounces of a commit, in their job.
+/// Composes the data of the bounces of a commit, in their order.
 pub(super) fn compose_bounces(commit: &Commit) -> Vec<Option<Bytes>> {
     let bounces = commit.replaced.iter().map(|replacement| replacement.bounce.as_ref());
     bounces.map(|bounce| compose_ordered(&bounce?.order)).collect()
@@ -54,7 +23,7 @@ pub(super) fn record(
     bounces: Vec<Option<Bytes>>,
     fingerprints: &Fingerprints,
     version: i64,
-) -> rusqlite::Result<Recorded> {
+) -> rusqlite::Result<Committed> {
     let mut changed = Vec::new();
     let mut is_as_claimed = |id: MailId, part: Compared| {
         let now = fingerprints.changed(transaction, id, part, version)?;
@@ -108,7 +77,7 @@ pub(super) fn record(
     for id in attempts {
         failed.extend(failures_of_existing(transaction, id)?);
     }
-    Ok(Recorded { failed, not_replaced, changed, bounces: inserted, ..Recorded::default() })
+    Ok(Committed { failed, not_replaced, changed, bounces: inserted, ..Committed::default() })
 }
 
 /// Deletes a mail, and with it its faillog rows.

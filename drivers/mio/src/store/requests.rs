@@ -4,11 +4,13 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use cmail_delivery::outbox::{Commit, Cursor, MailId, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{
+    Claimed, Commit, Committed, Cursor, MailId, Scanned, StoreError, StoreReply, StoreRequest,
+};
 use rusqlite::TransactionBehavior;
 
 use super::busy::{allow_interruption, forbid_interruption};
-use super::commit::{Recorded, compose_bounces, record};
+use super::commit::{compose_bounces, record};
 use super::database::{Database, version};
 use super::error::trouble;
 use super::fingerprints::Compared;
@@ -69,7 +71,13 @@ impl Database {
                 }
             }
             let Scan { rows, unreadable, next } = found;
-            Ok(StoreReply::Rows { rows, taken, unreadable, next, data_version: database.see_version()? })
+            Ok(StoreReply::Scanned(Scanned {
+                rows,
+                taken,
+                unreadable,
+                next,
+                data_version: database.see_version()?,
+            }))
         })
     }
 
@@ -85,7 +93,7 @@ impl Database {
             let ((transactions, left_over, fingerprints), unreadable) =
                 database.read_apart(&ids, Self::read_all, read)?;
             database.fingerprints.put_all(fingerprints, version);
-            Ok(StoreReply::Claimed { transactions, left_over, unreadable })
+            Ok(StoreReply::Claimed(Claimed { transactions, left_over, unreadable }))
         })
     }
 
@@ -198,7 +206,7 @@ impl Database {
         // The index only saves time; `prepare_index` has logged why it is missing.
         let _ = self.ensure_index();
         if commit.is_empty() {
-            return Ok(Recorded::default().into());
+            return Ok(StoreReply::Committed(Committed::default()));
         }
         let recorded = match self.commit_together(&commit) {
             Err(error) if trouble(&self.connection, &error).is_about_a_row() => self.commit_apart(&commit)?,
@@ -210,10 +218,10 @@ impl Database {
         commit.replaced.retain(|replacement| !replacement.originals.iter().any(|id| refused.contains(id)));
         let fingerprints = self.fingerprints.take(&commit);
         self.remember(commit, fingerprints);
-        Ok(recorded.into())
+        Ok(StoreReply::Committed(recorded))
     }
 
-    fn commit_together(&mut self, commit: &Commit) -> rusqlite::Result<Recorded> {
+    fn commit_together(&mut self, commit: &Commit) -> rusqlite::Result<Committed> {
         // Before the database is locked, because large originals take time.
         let bounces = compose_bounces(commit);
         let generation = self.generation;

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
 use cmail_delivery::outbox::{
-    Commit, Cursor, DATA_CHUNK_OCTETS, LeftOver, MailId, Replacement, StoreReply, StoreRequest,
+    Claimed, Commit, Cursor, DATA_CHUNK_OCTETS, LeftOver, MailId, Replacement, Scanned, StoreReply,
+    StoreRequest,
 };
 use cmail_delivery::time::UnixTime;
 use proptest::prelude::*;
@@ -37,8 +38,8 @@ fn data(number: u8) -> Vec<u8> {
 /// What the database has no influence on, or what tells of it alone, left out.
 fn comparable(reply: StoreReply) -> StoreReply {
     match reply {
-        StoreReply::Rows { rows, taken, unreadable, next, data_version: _ } => {
-            StoreReply::Rows { rows, taken, unreadable, next, data_version: 0 }
+        StoreReply::Scanned(Scanned { rows, taken, unreadable, next, data_version: _ }) => {
+            StoreReply::Scanned(Scanned { rows, taken, unreadable, next, data_version: 0 })
         }
         // Of bounces, the database says when they were made.
         StoreReply::Failed { mut messages, left_over, unreadable } => {
@@ -48,11 +49,11 @@ fn comparable(reply: StoreReply) -> StoreReply {
             StoreReply::Failed { messages, left_over, unreadable }
         }
         // Whether a row was read that is left over is the database's business.
-        StoreReply::Claimed { transactions, left_over, unreadable } => {
+        StoreReply::Claimed(Claimed { transactions, left_over, unreadable }) => {
             let left_over = left_over.into_iter().map(|row| LeftOver { message: None, ..row }).collect();
-            StoreReply::Claimed { transactions, left_over, unreadable }
+            StoreReply::Claimed(Claimed { transactions, left_over, unreadable })
         }
-        StoreReply::Data(_) | StoreReply::Committed { .. } | StoreReply::Recalled { .. } => reply,
+        StoreReply::Data(_) | StoreReply::Committed(_) | StoreReply::Recalled { .. } => reply,
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cmail_delivery::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{Claimed, MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use mio::event::Source as _;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token, Waker};
@@ -160,7 +160,7 @@ impl StoreHandle {
 
     /// Announces messages whose claim holds only their beginning: the rest will be requested.
     fn announce(&mut self, (_, reply): &Reply) {
-        let Ok(StoreReply::Claimed { transactions, .. }) = reply else { return };
+        let Ok(StoreReply::Claimed(Claimed { transactions, .. })) = reply else { return };
         for claimed in transactions {
             let missing = claimed.head.len() as u64..claimed.data_octets;
             // The data is read by the id of the first row, as long as that row is still to be sent.

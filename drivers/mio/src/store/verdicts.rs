@@ -1,10 +1,10 @@
 //! Records outcomes one by one within a transaction, each in a savepoint, and describes those that cannot be recorded.
 
-use cmail_delivery::outbox::{Commit, DeliveredMail, MailId, Refused, Replacement};
+use cmail_delivery::outbox::{Commit, Committed, DeliveredMail, MailId, Refused, Replacement};
 use cmail_delivery::shown::shortened_octets;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
-use super::commit::{Recorded, compose_bounces, delete, record};
+use super::commit::{compose_bounces, delete, record};
 use super::error::{advice, ids_are_used_up, trouble};
 use super::fingerprints::Fingerprints;
 use super::rows::octets;
@@ -36,8 +36,8 @@ pub(super) fn record_each(
     verdicts: &[Commit],
     fingerprints: &Fingerprints,
     version: i64,
-) -> rusqlite::Result<Recorded> {
-    let mut recorded = Recorded::default();
+) -> rusqlite::Result<Committed> {
+    let mut recorded = Committed::default();
     for verdict in verdicts {
         // Trying to insert a bounce would end the transaction.
         if verdict.replaced.iter().any(|replacement| replacement.bounce.is_some())
@@ -88,7 +88,7 @@ pub(super) fn refuse(
     connection: &Connection,
     verdict: &Commit,
     error: &rusqlite::Error,
-    recorded: &mut Recorded,
+    recorded: &mut Committed,
 ) {
     let advice = advice(connection, error);
     let text = |id: MailId, what: &str| {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use cmail_delivery::outbox::{MailId, Row, StoreReply, is_null_path};
+use cmail_delivery::outbox::{Claimed, MailId, Row, StoreReply, is_null_path};
 
 use super::Checker;
 use crate::facts::{Fact, Scene};
@@ -54,7 +54,7 @@ impl Checker for Changed {
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
         match fact {
             Fact::Started { .. } => self.read.clear(),
-            Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
+            Fact::Answered { reply: StoreReply::Claimed(Claimed { transactions, .. }) } => {
                 self.note(transactions.iter().flat_map(|transaction| &transaction.rows));
             }
             Fact::Answered { reply: StoreReply::Recalled { rows, .. } } => self.note(rows),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cmail_delivery::outbox::{
-    CLAIM_BUDGET_OCTETS, DATA_CHUNK_OCTETS, MailId, RequestId, StoreReply, StoreRequest,
+    CLAIM_BUDGET_OCTETS, Claimed, DATA_CHUNK_OCTETS, MailId, RequestId, StoreReply, StoreRequest,
 };
 
 use super::Checker;
@@ -57,7 +57,7 @@ impl Checker for Memory {
                     }
                 }
             }
-            Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
+            Fact::Answered { reply: StoreReply::Claimed(Claimed { transactions, .. }) } => {
                 let octets: usize = transactions.iter().map(|transaction| transaction.head.len()).sum();
                 if octets > CLAIM_BUDGET_OCTETS + DATA_CHUNK_OCTETS {
                     return Err(format!("a claim brings {octets} octets"));

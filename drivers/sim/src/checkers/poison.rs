@@ -36,9 +36,9 @@ impl Checker for OnePoisonedRow {
                 self.meddled.insert(id);
                 self.pending.remove(&id);
             }
-            Fact::Log(Event::Delivered { id, .. }) => self.has_verdict(scene, *id),
+            Fact::Log(Event::Delivered { id, .. }) => self.note_verdict(scene, *id),
             Fact::Log(Event::Failed { id, kind, .. }) if *kind != FailureKind::Early => {
-                self.has_verdict(scene, *id);
+                self.note_verdict(scene, *id);
             }
             Fact::Asked { id, request: StoreRequest::Commit(commit) } => {
                 self.open.insert(id);
@@ -47,7 +47,7 @@ impl Checker for OnePoisonedRow {
                     let is_untouched =
                         |id: &MailId| !self.meddled.contains(id) && scene.outbox.mail(*id).is_some();
                     if replacement.originals.iter().all(|id| is_healthy(id) && is_untouched(id)) {
-                        replacement.originals.iter().for_each(|id| self.has_verdict(scene, *id));
+                        replacement.originals.iter().for_each(|id| self.note_verdict(scene, *id));
                     }
                 }
             }
@@ -72,7 +72,7 @@ impl Checker for OnePoisonedRow {
 }
 
 impl OnePoisonedRow {
-    fn has_verdict(&mut self, scene: &Scene<'_>, id: MailId) {
+    fn note_verdict(&mut self, scene: &Scene<'_>, id: MailId) {
         if scene.outbox.poison_of(id).is_none() && !self.meddled.contains(&id) {
             self.pending.entry(id).or_insert(self.commits);
         }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use cmail_delivery::event::{Event, FailureKind};
-use cmail_delivery::outbox::{Commit, FailState, MailId, Row, StoreReply};
+use cmail_delivery::outbox::{Claimed, Commit, FailState, MailId, Row, StoreReply};
 use cmail_delivery::schedule::Standing;
 use cmail_delivery::settings::Settings;
 use cmail_delivery::time::{Duration, Instant, UnixTime};
@@ -72,7 +72,7 @@ impl Checker for Retries {
                 let is_vague = scene.said_since < scene.now.monotonic && *kind != FailureKind::Early;
                 self.tried.insert(*id, Tried { step: self.step, since: scene.said_since, is_vague });
             }
-            Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
+            Fact::Answered { reply: StoreReply::Claimed(Claimed { transactions, .. }) } => {
                 for row in transactions.iter().flat_map(|transaction| &transaction.rows) {
                     self.claimed(scene, row)?;
                 }
@@ -225,7 +225,7 @@ mod tests {
         let head = b"text"[..].into();
         let transactions =
             vec![cmail_delivery::outbox::ClaimedTransaction { rows: vec![row], data_octets: 4, head }];
-        StoreReply::Claimed { transactions, left_over: vec![], unreadable: vec![] }
+        StoreReply::Claimed(Claimed { transactions, left_over: vec![], unreadable: vec![] })
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use cmail_delivery::io::Purpose;
-use cmail_delivery::outbox::{MailId, Row, StoreReply};
+use cmail_delivery::outbox::{Claimed, MailId, Row, Scanned, StoreReply};
 use cmail_delivery::time::{Duration, Instant};
 
 use super::Checker;
@@ -89,10 +89,10 @@ impl Watch {
         match fact {
             Fact::Started { is_pass, .. } => *self = Self { is_over: is_pass, ..Self::default() },
             Fact::Draining | Fact::Stopped { .. } => *self = Self { is_over: true, ..Self::default() },
-            Fact::Answered { reply: StoreReply::Rows { rows, .. } } if !self.is_over => {
+            Fact::Answered { reply: StoreReply::Scanned(Scanned { rows, .. }) } if !self.is_over => {
                 rows.iter().for_each(|row| self.found(scene, row));
             }
-            Fact::Answered { reply: StoreReply::Claimed { transactions, .. } } => {
+            Fact::Answered { reply: StoreReply::Claimed(Claimed { transactions, .. }) } => {
                 self.take_up(transactions.iter().flat_map(|transaction| &transaction.rows));
             }
             Fact::Answered { reply: StoreReply::Recalled { rows, .. } } => self.take_up(rows),
@@ -335,7 +335,7 @@ mod tests {
 
         fn finds(&mut self, row: Row) {
             let (rows, taken, unreadable) = (vec![row], Vec::new(), Vec::new());
-            let reply = StoreReply::Rows { rows, taken, unreadable, next: None, data_version: 1 };
+            let reply = StoreReply::Scanned(Scanned { rows, taken, unreadable, next: None, data_version: 1 });
             self.see(Fact::Answered { reply: &reply }).unwrap();
         }
 
@@ -365,7 +365,11 @@ mod tests {
 
     fn claimed() -> StoreReply {
         let transaction = ClaimedTransaction { rows: vec![row()], data_octets: 4, head: "text".into() };
-        StoreReply::Claimed { transactions: vec![transaction], left_over: vec![], unreadable: vec![] }
+        StoreReply::Claimed(Claimed {
+            transactions: vec![transaction],
+            left_over: vec![],
+            unreadable: vec![],
+        })
     }
 
     fn conversation(bench: &mut Bench, code: u16) {

@@ -25,7 +25,7 @@ impl Conversation {
         if self.transaction.sender.is_some() {
             return self.say(around, b"503 5.5.1 nested MAIL\r\n");
         }
-        if self.is_over_limit(&[Tiredness::AtMail, Tiredness::Leaves, Tiredness::Confused], around)
+        if self.refuse_beyond_limit(&[Tiredness::AtMail, Tiredness::Leaves, Tiredness::Confused], around)
             || self.refuse_for_an_hour(around)
             || self.refuse(around)
         {
@@ -47,7 +47,7 @@ impl Conversation {
             let who = if is_quotable { recipient.as_str() } else { "this address" };
             return self.say(around, format!("550 5.1.1 <{who}>: no such user\r\n").as_bytes());
         }
-        if self.is_over_limit(&[Tiredness::AtRcpt], around) || self.refuse(around) {
+        if self.refuse_beyond_limit(&[Tiredness::AtRcpt], around) || self.refuse(around) {
             return;
         }
         if let Some(delay_s) = around.temperament.greylist_s {
@@ -68,7 +68,7 @@ impl Conversation {
         if self.transaction.recipients.is_empty() && !around.temperament.takes_nobody {
             return self.say(around, b"503 5.5.1 no valid recipients\r\n");
         }
-        if self.is_over_limit(&[Tiredness::AtData], around) || self.refuse(around) {
+        if self.refuse_beyond_limit(&[Tiredness::AtData], around) || self.refuse(around) {
             return;
         }
         self.expects = Expects::Data;
@@ -114,8 +114,8 @@ impl Conversation {
         self.say(around, b"250 2.0.0 queued\r\n");
     }
 
-    /// Whether the connection has brought as many messages as it may, and the server says so here.
-    fn is_over_limit(&mut self, here: &[Tiredness], around: &mut Surroundings<'_>) -> bool {
+    /// Says so if the connection has brought as many messages as it may, and here is where the server does. Returns whether it has.
+    fn refuse_beyond_limit(&mut self, here: &[Tiredness], around: &mut Surroundings<'_>) -> bool {
         let Some((_, tiredness)) = around
             .temperament
             .message_limit

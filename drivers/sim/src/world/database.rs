@@ -2,7 +2,9 @@
 //! do nothing.
 
 use cmail_delivery::io::Input;
-use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble};
+use cmail_delivery::outbox::{
+    Committed, RequestId, Scanned, StoreError, StoreReply, StoreRequest, StoreTrouble,
+};
 use cmail_delivery::time::Duration;
 
 use super::{Happening, World};
@@ -76,7 +78,7 @@ impl World {
         }
         if let Some(reply) = self.outbox.read(request) {
             if self.mutation == Mutation::ChargesUnread
-                && let StoreReply::Rows { rows, .. } = &reply
+                && let StoreReply::Scanned(Scanned { rows, .. }) = &reply
             {
                 self.scanned.extend(rows.iter().map(|row| (row.id, row.clone())));
             }
@@ -93,7 +95,7 @@ impl World {
         let bounces = compose_bounces(&commit);
         self.see(Fact::Committing { commit: &commit, bounces: &bounces });
         let (mut reply, effects) = self.outbox.commit(&commit, bounces, self.clock.now().wall);
-        if let StoreReply::Committed { not_replaced, changed, bounces, refused, .. } = &mut reply {
+        if let StoreReply::Committed(Committed { not_replaced, changed, bounces, refused, .. }) = &mut reply {
             refused.extend(not_done);
             not_replaced.extend(remaining);
             changed.extend(now_other);

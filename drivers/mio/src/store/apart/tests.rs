@@ -1,6 +1,8 @@
 use std::os::unix::fs::FileExt;
 
-use cmail_delivery::outbox::{FailedAttempt, Replacement, StoreReply, StoreRequest, StoreTrouble};
+use cmail_delivery::outbox::{
+    Claimed, FailedAttempt, Replacement, Scanned, StoreReply, StoreRequest, StoreTrouble,
+};
 use cmail_delivery::time::UnixTime;
 
 use super::super::fixture::{self, Fixture, bounce_to};
@@ -20,7 +22,7 @@ fn numbers(ids: &[MailId]) -> Vec<i64> {
 
 fn commit(fixture: &mut Fixture, commit: Commit) -> Answer {
     let reply = fixture.answer(StoreRequest::Commit(commit));
-    let StoreReply::Committed { failed, not_replaced, refused, not_noted, .. } = reply else {
+    let StoreReply::Committed(Committed { failed, not_replaced, refused, not_noted, .. }) = reply else {
         panic!("that is no answer to a commit")
     };
     Answer {
@@ -51,7 +53,7 @@ fn mails(fixture: &Fixture, count: usize) -> Vec<MailId> {
 
 fn scan(fixture: &mut Fixture) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
     let request = StoreRequest::Scan { after: cmail_delivery::outbox::Cursor::BeforeFirst, limit: 1000 };
-    let StoreReply::Rows { rows, taken, unreadable, .. } = fixture.answer(request) else {
+    let StoreReply::Scanned(Scanned { rows, taken, unreadable, .. }) = fixture.answer(request) else {
         panic!("that is no answer to a scan")
     };
     let unreadable = unreadable.iter().map(|refused| refused.id.0).collect();
@@ -175,7 +177,7 @@ fn mail_on_a_damaged_page_costs_only_itself() {
         .collect();
     damage(&fixture, b'b');
     let reply = fixture.answer(StoreRequest::Claim { ids: ids.clone(), transactions: 50 });
-    let StoreReply::Claimed { transactions, unreadable, .. } = reply else {
+    let StoreReply::Claimed(Claimed { transactions, unreadable, .. }) = reply else {
         panic!("that is no answer to a claim")
     };
     let claimed: Vec<i64> =

@@ -1,4 +1,4 @@
-use cmail_delivery::outbox::{Cursor, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{Cursor, Scanned, StoreReply, StoreRequest};
 use cmail_delivery::schedule::{RetryRules, Standing};
 use proptest::prelude::*;
 use rusqlite::types::Value;
@@ -10,7 +10,7 @@ use super::*;
 /// At most `limit` rows after an id, and whether there are more.
 fn scan(fixture: &mut Fixture, after: i64, limit: u32) -> (Vec<Row>, bool) {
     let request = StoreRequest::Scan { after: Cursor::After(MailId(after)), limit };
-    let StoreReply::Rows { rows, next, .. } = fixture.answer(request) else {
+    let StoreReply::Scanned(Scanned { rows, next, .. }) = fixture.answer(request) else {
         panic!("that is no answer to a scan")
     };
     (rows, next.is_some())

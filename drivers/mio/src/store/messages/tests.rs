@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use cmail_delivery::outbox::{HEADER_LIMIT_OCTETS, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{Claimed, HEADER_LIMIT_OCTETS, StoreReply, StoreRequest};
 use proptest::prelude::*;
 
 use super::super::fixture::Fixture;
@@ -16,7 +16,7 @@ fn claim_at_most(
     ids: &[MailId],
     transactions: usize,
 ) -> (Vec<ClaimedTransaction>, Vec<MailId>) {
-    let StoreReply::Claimed { transactions, left_over, .. } =
+    let StoreReply::Claimed(Claimed { transactions, left_over, .. }) =
         fixture.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions })
     else {
         panic!("that is no answer to a claim")
@@ -92,7 +92,7 @@ fn what_is_left_over_has_a_number_for_each_message_if_it_was_read() {
         .map(|data| fixture.mail(Some("s@example.net"), "r@example.org", data.as_bytes()))
         .into();
     ids.push(fixture.mail(Some("s@example.net"), "r@example.org", b"of another length"));
-    let StoreReply::Claimed { left_over, .. } =
+    let StoreReply::Claimed(Claimed { left_over, .. }) =
         fixture.answer(StoreRequest::Claim { ids: ids.clone(), transactions: 1 })
     else {
         panic!("that is no answer to a claim")

@@ -15,7 +15,7 @@ fn scan(fixture: &mut Fixture, after: i64, limit: u32) -> (Vec<Row>, bool, i64) 
 }
 
 fn scan_from(fixture: &mut Fixture, after: Cursor, limit: u32) -> (Vec<Row>, bool, i64) {
-    let StoreReply::Rows { rows, next, data_version, .. } =
+    let StoreReply::Scanned(Scanned { rows, next, data_version, .. }) =
         fixture.answer(StoreRequest::Scan { after, limit })
     else {
         panic!("that is no answer to a scan")
@@ -30,7 +30,7 @@ fn commit(fixture: &mut Fixture, commit: Commit) -> (Vec<FailState>, Vec<MailId>
 }
 
 fn commit_to_changed(fixture: &mut Fixture, commit: Commit) -> (Vec<FailState>, Vec<MailId>, Vec<Row>) {
-    let StoreReply::Committed { failed, not_replaced, changed, .. } =
+    let StoreReply::Committed(Committed { failed, not_replaced, changed, .. }) =
         fixture.answer(StoreRequest::Commit(commit))
     else {
         panic!("that is no answer to a commit")
@@ -530,7 +530,9 @@ fn a_claim_runs_one_statement_for_a_small_message_and_never_compiles_it_anew() {
         (0..20).map(|n| fixture.mail(None, "r@example.org", format!("{n}").as_bytes())).collect();
     let mut claim = |ids: &[MailId]| {
         let reply = fixture.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions: usize::MAX });
-        let StoreReply::Claimed { transactions, .. } = reply else { panic!("that is no answer to a claim") };
+        let StoreReply::Claimed(Claimed { transactions, .. }) = reply else {
+            panic!("that is no answer to a claim")
+        };
         assert!(transactions.iter().all(|transaction| !transaction.head.is_empty()));
         let connection = &fixture.database.connection;
         let row = connection.prepare_cached(rows::SELECT_ROW).unwrap();

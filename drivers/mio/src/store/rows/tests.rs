@@ -1,5 +1,7 @@
 use cmail_delivery::failure::TEXT_LIMIT_OCTETS;
-use cmail_delivery::outbox::{Commit, Cursor, FailedMail, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{
+    Claimed, Commit, Committed, Cursor, FailedMail, Scanned, StoreReply, StoreRequest,
+};
 use rusqlite::limits::Limit;
 
 use super::super::fixture::{Fixture, delivered, refused};
@@ -73,7 +75,7 @@ fn lengths(rows: &[Row]) -> Vec<(Option<usize>, Option<usize>, usize)> {
 #[test]
 fn of_a_long_value_only_so_much_is_read_as_tells_that_it_is_too_long() {
     let mut values = LongValues::new();
-    let StoreReply::Rows { rows, .. } =
+    let StoreReply::Scanned(Scanned { rows, .. }) =
         values.fixture.answer(StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 100 })
     else {
         panic!("that is another answer")
@@ -99,7 +101,7 @@ fn of_a_long_value_only_so_much_is_read_as_tells_that_it_is_too_long() {
 fn long_values_are_claimed_recorded_and_read_for_bounces_like_any_other() {
     let mut values = LongValues::new();
     let claim = StoreRequest::Claim { ids: values.ids.clone(), transactions: usize::MAX };
-    let StoreReply::Claimed { transactions, left_over, .. } = values.fixture.answer(claim) else {
+    let StoreReply::Claimed(Claimed { transactions, left_over, .. }) = values.fixture.answer(claim) else {
         panic!("that is another answer")
     };
     let claimed: usize = transactions.iter().map(|transaction| transaction.rows.len()).sum();
@@ -116,7 +118,8 @@ fn long_values_are_claimed_recorded_and_read_for_bounces_like_any_other() {
     let attempt = |id: &MailId| refused(*id, "no", UnixTime(9), false);
     let failed = values.ids.iter().map(attempt).collect();
     let commit = Commit { failed, ..Commit::default() };
-    let StoreReply::Committed { failed, changed, .. } = values.fixture.answer(StoreRequest::Commit(commit))
+    let StoreReply::Committed(Committed { failed, changed, .. }) =
+        values.fixture.answer(StoreRequest::Commit(commit))
     else {
         panic!("that is another answer")
     };
@@ -130,7 +133,7 @@ fn long_values_are_claimed_recorded_and_read_for_bounces_like_any_other() {
 fn a_sender_in_angle_brackets_with_nothing_between_is_the_null_path() {
     let mut fixture = Fixture::new();
     fixture.mail(Some("<>"), "r@example.net", b"text");
-    let StoreReply::Rows { rows, .. } =
+    let StoreReply::Scanned(Scanned { rows, .. }) =
         fixture.answer(StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 1 })
     else {
         panic!("that is another answer")

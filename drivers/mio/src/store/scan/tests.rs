@@ -1,6 +1,6 @@
 use std::os::unix::fs::FileExt;
 
-use cmail_delivery::outbox::{StoreReply, StoreRequest};
+use cmail_delivery::outbox::{Scanned, StoreReply, StoreRequest};
 
 use super::super::fixture::Fixture;
 use super::*;
@@ -58,7 +58,7 @@ fn scan_all(fixture: &mut Fixture, limit: u32) -> (Vec<i64>, Vec<Refused>, usize
     let (mut ids, mut refused, mut requests, mut after) = (Vec::new(), Vec::new(), 0, Cursor::BeforeFirst);
     loop {
         let request = StoreRequest::Scan { after, limit };
-        let StoreReply::Rows { rows, unreadable, next, .. } = fixture.answer(request) else {
+        let StoreReply::Scanned(Scanned { rows, unreadable, next, .. }) = fixture.answer(request) else {
             panic!("that is no answer to a scan")
         };
         requests += 1;

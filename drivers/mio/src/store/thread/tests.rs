@@ -1,4 +1,4 @@
-use cmail_delivery::outbox::{Commit, Cursor, DATA_CHUNK_OCTETS, MailId};
+use cmail_delivery::outbox::{Commit, Cursor, DATA_CHUNK_OCTETS, MailId, Scanned};
 use mio::{Events, Poll, Token};
 
 use super::super::fixture::{Fixture, open};
@@ -57,7 +57,7 @@ fn requests_are_answered_in_order_and_wake_the_event_loop() {
     let replies: Vec<_> = (0..3).map(|_| scene.wait(StoreHandle::poll_reply)).collect();
     assert_eq!(replies.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [5, 3, 4]);
     let rows = |reply: &Reply| {
-        let Ok(StoreReply::Rows { rows, .. }) = &reply.1 else { panic!("{reply:?}") };
+        let Ok(StoreReply::Scanned(Scanned { rows, .. })) = &reply.1 else { panic!("{reply:?}") };
         rows.len()
     };
     assert_eq!((rows(&replies[0]), rows(&replies[2])), (1, 0));
@@ -245,7 +245,7 @@ fn read_beside_scans(scene: &mut Scene) -> (Vec<u8>, usize) {
     let (mut found, mut at_first_scan) = (Vec::new(), None);
     loop {
         match scene.wait(StoreHandle::poll_reply) {
-            (RequestId(2), Ok(StoreReply::Rows { .. })) => {
+            (RequestId(2), Ok(StoreReply::Scanned(_))) => {
                 at_first_scan.get_or_insert(found.len());
                 scene.store.submit(RequestId(2), scan());
             }

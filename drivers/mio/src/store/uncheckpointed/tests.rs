@@ -11,7 +11,7 @@ fn claim(fixture: &mut Fixture, ids: &[MailId]) {
 
 fn commit(fixture: &mut Fixture, commit: Commit) {
     let reply = fixture.answer(StoreRequest::Commit(commit));
-    assert!(matches!(reply, StoreReply::Committed { .. }));
+    assert!(matches!(reply, StoreReply::Committed(_)));
 }
 
 fn failure(id: MailId) -> FailedAttempt {
