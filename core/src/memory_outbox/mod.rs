@@ -3,7 +3,7 @@
 //!
 //! ```
 //! use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
-//! use cmail_delivery::outbox::{Cursor, StoreReply, StoreRequest};
+//! use cmail_delivery::outbox::{Cursor, Scanned, StoreReply, StoreRequest};
 //! use cmail_delivery::time::UnixTime;
 //!
 //! let mut outbox = MemoryOutbox::new();

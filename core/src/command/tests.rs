@@ -1,0 +1,47 @@
+use super::*;
+use proptest::prelude::*;
+
+fn line(command: Command<'_>) -> String {
+    let mut line = BytesMut::new();
+    command.write(&mut line);
+    String::from_utf8(line.to_vec()).unwrap()
+}
+
+fn mailbox(text: &str) -> Mailbox {
+    Mailbox::parse(text.as_bytes()).unwrap()
+}
+
+#[test]
+fn parameters_follow_the_path() {
+    let sender = mailbox("a@example.org");
+    let mail = Command::Mail { reverse_path: Some(&sender), size: Some(0), body_8bit: true, smtputf8: true };
+    assert_eq!(line(mail), "MAIL FROM:<a@example.org> SIZE=0 BODY=8BITMIME SMTPUTF8\r\n");
+    // RFC 5321 section 4.5.5: the null reverse-path
+    let bounce = Command::Mail { reverse_path: None, size: None, body_8bit: false, smtputf8: false };
+    assert_eq!(line(bounce), "MAIL FROM:<>\r\n");
+}
+
+#[test]
+fn secrets_are_neither_in_the_masked_form_nor_in_debug_output() {
+    let auth = Command::Auth { mechanism: "PLAIN", initial_response: Some("c2VjcmV0") };
+    assert_eq!(line(auth), "AUTH PLAIN c2VjcmV0\r\n");
+    assert_eq!(auth.masked(), "AUTH PLAIN ***\r\n");
+    assert_eq!(Command::AuthLine("c2VjcmV0").masked(), "***\r\n");
+    assert_eq!(alloc::format!("{auth:?}"), "AUTH PLAIN ***\\r\\n");
+}
+
+proptest! {
+    #[test]
+    fn a_command_is_one_line_whatever_goes_in(text in "[a-z\r\n\0\x7f ]{0,20}") {
+        for command in [
+            Command::Ehlo(&text),
+            Command::Helo(&text),
+            Command::Auth { mechanism: &text, initial_response: Some(&text) },
+            Command::AuthLine(&text),
+        ] {
+            let line = line(command);
+            prop_assert!(line.ends_with("\r\n"));
+            prop_assert_eq!(line.bytes().filter(u8::is_ascii_control).count(), 2);
+        }
+    }
+}

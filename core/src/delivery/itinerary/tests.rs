@@ -1,0 +1,66 @@
+use super::*;
+use alloc::collections::BTreeMap;
+use alloc::format;
+
+/// What is done with a candidate.
+#[derive(Clone, Copy, PartialEq)]
+enum Deed {
+    Try,
+    Skip,
+    PutOff,
+}
+
+/// How many candidates a domain of sixty hosts with four addresses each comes to, until it is exhausted.
+fn walk(deed: Deed) -> u32 {
+    let (settings, hosts) = (Settings::for_tests(), BTreeMap::new());
+    let next_hop = NextHop::Domain(Domain::parse("example.org").unwrap());
+    let mut itinerary = Itinerary::new(&next_hop, &settings);
+    let records: Vec<(u16, Domain)> =
+        (0..60).map(|number| (number, Domain::parse(&format!("mx{number}.example")).unwrap())).collect();
+    let mut tried = 0;
+    loop {
+        match itinerary.next(&settings, &hosts) {
+            Step::LookupMx(_) => {
+                let mut rng = Rng::from_seed([1; 32]);
+                itinerary
+                    .handle_exchanges(Ok(MxAnswer::Records(records.clone())), &settings, &mut rng)
+                    .unwrap();
+            }
+            Step::LookupAddresses(_) => {
+                let addresses = (1..=4).map(|last| IpAddr::from([192, 0, 2, last])).collect();
+                itinerary.handle_addresses(Ok(addresses), &settings).unwrap();
+            }
+            Step::Try(candidate) if deed == Deed::PutOff && !itinerary.is_at_last_resorts() => {
+                itinerary.put_off(candidate);
+            }
+            Step::Try(_) => {
+                tried += 1;
+                if deed != Deed::Skip {
+                    itinerary.count_tried();
+                }
+            }
+            Step::Exhausted => break tried,
+        }
+    }
+}
+
+#[test]
+fn a_domain_of_endless_candidates_is_exhausted_at_the_limit() {
+    assert_eq!(walk(Deed::Try), CANDIDATE_LIMIT);
+    assert_eq!(walk(Deed::PutOff), CANDIDATE_LIMIT);
+}
+
+#[test]
+fn what_is_not_connected_to_does_not_count() {
+    assert_eq!(walk(Deed::Skip), 60 * 4);
+}
+
+#[test]
+fn nothing_is_left_to_try_where_all_is_abandoned() {
+    let (settings, hosts) = (Settings::for_tests(), BTreeMap::new());
+    let relay = Relay::parse(b"192.0.2.1").unwrap();
+    let mut itinerary = Itinerary::new(&NextHop::Relay(relay), &settings);
+    assert!(matches!(itinerary.next(&settings, &hosts), Step::Try(_)));
+    itinerary.abandon();
+    assert!(matches!(itinerary.next(&settings, &hosts), Step::Exhausted));
+}

@@ -1,0 +1,86 @@
+use super::*;
+use crate::next_hop;
+use std::vec;
+
+fn candidate(number: u8) -> Candidate {
+    let remote = SocketAddr::from(([192, 0, 2, number], 25));
+    let host = next_hop::Host::Address(remote.ip());
+    Candidate { host, remote, tls: TlsMode::Plain, plain_twin_follows: false }
+}
+
+fn hop(queue: &mut crate::queue::Queue, number: u8) -> HopId {
+    let next_hop = next_hop::NextHop::Literal([192, 0, 2, number].into());
+    let key = crate::queue::MessageKey(0);
+    let place = crate::queue::Place::Ready;
+    queue.insert(crate::outbox::MailId(number.into()), Some(&next_hop), key, place)
+}
+
+/// Slots of which one host may have two, and all three.
+fn slots() -> (HostSlots, [HopId; 3]) {
+    let settings = Settings { concurrency: 3, host_concurrency: 2, ..Settings::for_tests() };
+    let mut queue = crate::queue::Queue::new();
+    (HostSlots::new(&settings, 10), [1, 2, 3].map(|number| hop(&mut queue, number)))
+}
+
+fn plain(candidate: &Candidate) -> Application<'_> {
+    Application { candidate, is_in_trouble: false, is_last_resort: false }
+}
+
+fn open(slots: &mut HostSlots, connection: u64, hop: HopId, number: u8) {
+    slots.open(ConnectionId(connection), hop, plain(&candidate(number)), Instant::default());
+    slots.check();
+}
+
+#[test]
+fn a_place_at_a_host_goes_to_who_waits_for_it_as_soon_as_there_is_one() {
+    let (mut slots, [first, second, third]) = slots();
+    open(&mut slots, 0, first, 1);
+    open(&mut slots, 2, second, 1);
+    assert_eq!(slots.check_host(plain(&candidate(1))), Err(Refusal::Host));
+    assert_eq!(slots.check_host(plain(&candidate(2))), Ok(()));
+    slots.wait_for_host(candidate(1).remote, third, Prospect::Fresh, Refusal::Host);
+    slots.want_more_of_host(candidate(1).remote, first);
+    assert_eq!(slots.let_in(), (vec![], vec![]));
+    slots.close(ConnectionId(2));
+    assert!(slots.is_awaited(candidate(1).remote));
+    assert_eq!(slots.let_in(), (vec![third], vec![]), "who would like more comes later");
+    slots.check();
+    slots.reconsider(candidate(1).remote);
+    slots.close(ConnectionId(0));
+    assert_eq!(slots.let_in(), (vec![], vec![first]));
+    assert!(slots.is_at_rest() && slots.hosts.is_empty());
+}
+
+#[test]
+fn the_limit_of_all_is_kept_and_last_resorts_have_a_part_of_it() {
+    let (mut slots, [first, second, third]) = slots();
+    let last = candidate(1);
+    let last = Application { is_last_resort: true, ..plain(&last) };
+    slots.open(ConnectionId(0), first, last, Instant::default());
+    slots.open(ConnectionId(2), second, last, Instant::default());
+    let other = candidate(2);
+    let other = Application { is_last_resort: true, ..plain(&other) };
+    assert_eq!(slots.check_host(other), Err(Refusal::LastResorts), "half of three, rounded up");
+    slots.wait(third, Prospect::Fresh);
+    assert!(slots.have_one() && !slots.have_one_to_spare());
+    open(&mut slots, 4, third, 3);
+    assert_eq!(slots.pop_waiting(), None);
+    slots.prove_useful(candidate(1).remote);
+    assert_eq!((slots.patient_count(), slots.check_host(other)), (0, Ok(())));
+    slots.check();
+    slots.close(ConnectionId(4));
+    assert_eq!(slots.pop_waiting(), Some(third));
+}
+
+#[test]
+fn an_address_in_trouble_is_tried_by_one_at_a_time() {
+    let (mut slots, [first, ..]) = slots();
+    let candidate = candidate(1);
+    let troubled = Application { is_in_trouble: true, ..plain(&candidate) };
+    assert_eq!(slots.check_host(troubled), Ok(()));
+    open(&mut slots, 0, first, 1);
+    assert_eq!(slots.check_host(troubled), Err(Refusal::Host));
+    assert!(slots.establish(ConnectionId(0)).is_some() && slots.establish(ConnectionId(0)).is_none());
+    assert_eq!(slots.check_host(troubled), Ok(()));
+    slots.check();
+}

@@ -1,0 +1,106 @@
+use alloc::string::ToString as _;
+use alloc::sync::Arc;
+use alloc::vec;
+
+use super::*;
+use crate::address::Domain;
+use crate::attempt::{Acceptance, Failure, Server, Setback, Tried, Unreached};
+use crate::command::CommandName;
+use crate::next_hop::Host;
+use crate::reply::{Reply, ReplyCode};
+use crate::status::EnhancedStatus;
+use crate::time::UnixTime;
+use crate::tls::{Tls, TlsVersion};
+
+fn server(name: &str, tls: Option<Tls>) -> Arc<Server> {
+    let host = Host::Name(Domain::parse(name).unwrap());
+    Arc::new(Server { host, address: "192.0.2.1:25".parse().unwrap(), tls })
+}
+
+fn reply(code: u16, lines: &[&str]) -> Reply {
+    Reply::new(ReplyCode::new(code).unwrap(), lines.iter().map(|line| line.as_bytes().into()).collect())
+}
+
+fn attempt(result: Result<Acceptance, Failure>) -> Attempt {
+    Attempt { at: UnixTime(0), result }
+}
+
+#[test]
+fn no_text_from_outside_begins_a_line_of_its_own() {
+    let id = MailId(1);
+    let text = || Box::<str>::from("a\nmail 2 \u{1b}[2J");
+    let words = reply(250, &["a\nmail 2 \u{1b}[2J"]);
+    let tried = Tried { server: server("mx", None), setback: Setback::NotConnected(text().into()) };
+    let unreached =
+        Unreached { is_relay: false, tried: vec![tried], host: None, status: EnhancedStatus::NO_ANSWER };
+    for event in [
+        Event::Delivered {
+            id,
+            recipient: text(),
+            attempt: attempt(Ok(Acceptance { server: server("mx", None), reply: words })),
+        },
+        Event::Failed {
+            id,
+            recipient: text(),
+            next_hop: Some(text()),
+            attempt: attempt(Err(Failure::Unreached(Arc::new(unreached)))),
+            kind: FailureKind::Temporary,
+        },
+        Event::Bounced { id, recipient: text(), bounces: vec![(id, text())] },
+        Event::Dropped { id, recipient: text() },
+        Event::Note { level: Level::Debug, text: text().into() },
+        Event::Sent(ConnectionId(0), Bytes::from_static(b"a\nb\x1b")),
+    ] {
+        let shown = event.to_string();
+        assert!(!shown.chars().any(char::is_control), "{shown:?}");
+    }
+}
+
+#[test]
+fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
+    let id = MailId(1);
+    let delivered = |tls| Event::Delivered {
+        id,
+        recipient: "o'a@b.example".into(),
+        attempt: attempt(Ok(Acceptance {
+            server: server("mx.b.example", tls),
+            reply: reply(250, &["\"ok\""]),
+        })),
+    };
+    let secure = |version, certificate_is_valid| Some(Tls { version, certificate_is_valid });
+    let begin = "mail 1 to <o'a@b.example> delivered to mx.b.example [192.0.2.1]:25";
+    for (tls, how) in [
+        (None, "in plain text"),
+        (secure(TlsVersion::V1_3, true), "over TLSv1.3 (certificate valid)"),
+        (secure(TlsVersion::V1_2, false), "over TLSv1.2 (certificate not verified)"),
+    ] {
+        assert_eq!(delivered(tls).to_string(), alloc::format!("{begin} {how}: 250 \"ok\""));
+    }
+    let failed = Event::Failed {
+        id,
+        recipient: "a@b.example".into(),
+        next_hop: None,
+        attempt: attempt(Err(Failure::Refused {
+            server: server("mx", None),
+            reply: reply(550, &["no", "never"]),
+            command: CommandName::Rcpt,
+            fatal: true,
+        })),
+        kind: FailureKind::Permanent,
+    };
+    assert_eq!(
+        failed.to_string(),
+        "mail 1 to <a@b.example> failed permanently: 550-no / 550 never (mx [192.0.2.1]:25, in reply to RCPT TO)"
+    );
+    let bounces = vec![(MailId(4), "me@b.example".into()), (MailId(5), "copy@b.example".into())];
+    assert_eq!(
+        Event::Bounced { id, recipient: "a@b.example".into(), bounces }.to_string(),
+        "mail 1 to <a@b.example> given up, bounce 4 goes to <me@b.example>, bounce 5 goes to <copy@b.example>"
+    );
+}
+
+#[test]
+fn what_was_sent_and_received_is_shown_as_it_is() {
+    let received = Event::Received(ConnectionId(2), Bytes::from_static(b"250-a\r\n250 \"b\" \xff\r\n"));
+    assert_eq!(received.to_string(), r#"[2] < 250-a / 250 "b" \xff"#);
+}
