@@ -358,3 +358,6 @@ fn refused_kind(command: CommandName) -> AttemptKind {
         CommandName::Noop | CommandName::Rset | CommandName::Quit | CommandName::Nothing => AttemptKind::Lost,
     }
 }
+
+#[cfg(test)]
+mod tests;

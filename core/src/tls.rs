@@ -7,8 +7,20 @@ use core::fmt;
 pub struct Tls {
     /// The version of the protocol.
     pub version: TlsVersion,
+    /// The name of the cipher suite, if the executor knows it.
+    pub cipher_suite: Option<&'static str>,
+    /// The name of the group of the key exchange, if the executor knows it. A session of TLS 1.2 that goes on with the keys of an
+    /// earlier one exchanges none.
+    pub group: Option<&'static str>,
     /// Whether the certificate is valid for the name that was asked for.
     pub certificate_is_valid: bool,
+}
+
+impl Tls {
+    /// Returns what is known at least: the version, and whether the certificate is valid for the name that was asked for.
+    pub const fn new(version: TlsVersion, certificate_is_valid: bool) -> Self {
+        Self { version, cipher_suite: None, group: None, certificate_is_valid }
+    }
 }
 
 impl fmt::Display for Tls {

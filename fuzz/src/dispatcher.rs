@@ -411,7 +411,7 @@ impl World {
                 self.input(Input::TlsFailed(connection, "alert".into()));
             } else {
                 peer.tls_established();
-                let tls = Tls { version: TlsVersion::V1_3, certificate_is_valid: verb == b'V' };
+                let tls = Tls::new(TlsVersion::V1_3, verb == b'V');
                 self.input(Input::TlsEstablished { connection, tls });
             }
         }

@@ -67,7 +67,7 @@ fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
             reply: reply(250, &["\"ok\""]),
         })),
     };
-    let secure = |version, certificate_is_valid| Some(Tls { version, certificate_is_valid });
+    let secure = |version, certificate_is_valid| Some(Tls::new(version, certificate_is_valid));
     let begin = "mail 1 to <o'a@b.example> delivered to mx.b.example [192.0.2.1]:25";
     for (tls, how) in [
         (None, "in plain text"),

@@ -259,5 +259,9 @@ pub(crate) mod tls_server {
 
 /// What a handshake of the newest version comes to.
 pub(crate) fn tls(certificate_is_valid: bool) -> cmail_delivery::io::Tls {
-    cmail_delivery::io::Tls { version: cmail_delivery::io::TlsVersion::V1_3, certificate_is_valid }
+    cmail_delivery::io::Tls {
+        cipher_suite: Some("TLS13_AES_256_GCM_SHA384"),
+        group: Some("X25519"),
+        ..cmail_delivery::io::Tls::new(cmail_delivery::io::TlsVersion::V1_3, certificate_is_valid)
+    }
 }

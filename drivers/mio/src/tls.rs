@@ -265,16 +265,23 @@ impl TlsSession {
         // No other versions are offered.
         let is_newest = self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
         let version = if is_newest { TlsVersion::V1_3 } else { TlsVersion::V1_2 };
-        Tls { version, certificate_is_valid: self.certificate_is_valid() }
+        let suite = self.connection.negotiated_cipher_suite();
+        let group = self.connection.negotiated_key_exchange_group();
+        Tls {
+            version,
+            cipher_suite: suite.and_then(|suite| suite.suite().as_str()),
+            group: group.and_then(|group| group.name().as_str()),
+            certificate_is_valid: self.certificate_is_valid(),
+        }
     }
 
     fn tell(&self, tls: Tls) {
-        let suite = self.connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
         debug!(
-            "{} TLS session with {}: {tls}, {}",
+            "{} TLS session with {}: {tls}, {}, {}",
             if self.connection.handshake_kind() == Some(HandshakeKind::Resumed) { "resumed" } else { "new" },
             self.expected.as_ref().map_or("a host without a usable name".into(), ServerName::to_str),
-            suite.unwrap_or("unknown cipher suite"),
+            tls.cipher_suite.unwrap_or("unknown cipher suite"),
+            tls.group.unwrap_or("no key exchange"),
         );
     }
 

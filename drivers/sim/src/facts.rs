@@ -175,7 +175,7 @@ pub(crate) fn canonical(data: &[u8]) -> Bytes {
 
 /// What a handshake comes to in these worlds.
 pub(crate) fn tls(certificate_is_valid: bool) -> Tls {
-    Tls { version: TlsVersion::V1_3, certificate_is_valid }
+    Tls::new(TlsVersion::V1_3, certificate_is_valid)
 }
 
 #[cfg(test)]

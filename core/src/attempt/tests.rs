@@ -1,0 +1,65 @@
+use super::*;
+use crate::reply::ReplyCode;
+
+fn server() -> Arc<Server> {
+    let address = SocketAddr::from(([192, 0, 2, 1], 25));
+    Arc::new(Server { host: Host::Address(address.ip()), address, tls: None })
+}
+
+fn reply(code: u16, line: &str) -> Reply {
+    Reply::new(ReplyCode::new(code).unwrap(), [line.as_bytes().into()].into())
+}
+
+fn refused(command: CommandName, fatal: bool) -> Failure {
+    Failure::Refused { server: server(), reply: reply(550, "5.1.1 who?"), command, fatal }
+}
+
+fn unreached(setback: Option<Setback>) -> Failure {
+    let tried = setback.map(|setback| Tried { server: server(), setback }).into_iter().collect();
+    let status = EnhancedStatus::NO_ANSWER;
+    Failure::Unreached(Arc::new(Unreached { is_relay: false, tried, host: None, status }))
+}
+
+#[test]
+fn a_failure_says_what_it_is_about_and_whether_it_is_for_good() {
+    let wants_more = |protection| Setback::WantsMore {
+        reply: reply(530, "5.7.0 no"),
+        command: CommandName::Mail,
+        protection,
+    };
+    let domain = || Domain::parse("example.org").unwrap();
+    for (failure, kind, is_fatal) in [
+        (refused(CommandName::Greeting, true), AttemptKind::Greeting, true),
+        (refused(CommandName::Mail, false), AttemptKind::Sender, false),
+        (refused(CommandName::Rcpt, true), AttemptKind::Recipient, true),
+        (refused(CommandName::EndOfData, false), AttemptKind::Content, false),
+        (Failure::Unfit(server(), Unfit::NeedsSmtpUtf8), AttemptKind::Address, true),
+        (Failure::Uncertain(server(), EndCause::Closed), AttemptKind::Uncertain, false),
+        (unreached(None), AttemptKind::Dns, false),
+        (unreached(Some(Setback::ConnectTimedOut)), AttemptKind::Connect, false),
+        (unreached(Some(Setback::Ended(EndCause::Closed))), AttemptKind::Lost, false),
+        (unreached(Some(wants_more(Protection::None))), AttemptKind::Tls, false),
+        (unreached(Some(wants_more(Protection::Tls))), AttemptKind::Auth, false),
+        (Failure::Unresolved(Unresolved::NullMx(domain())), AttemptKind::Dns, true),
+        (Failure::Unresolved(Unresolved::DnsFailed("no".into())), AttemptKind::Dns, false),
+        (Failure::Unsendable(Unsendable::Sender(AddressError::Empty)), AttemptKind::Address, true),
+        (Failure::MalformedRelay(RelayError::Port), AttemptKind::Address, false),
+    ] {
+        assert_eq!((failure.kind(), failure.is_fatal()), (kind, is_fatal), "{failure:?}");
+    }
+}
+
+#[test]
+fn an_attempt_tells_the_server_its_words_and_their_status() {
+    let attempt = |result| Attempt { at: UnixTime(7), result };
+    let taken = attempt(Ok(Acceptance { server: server(), reply: reply(250, "2.0.0 queued") }));
+    assert_eq!(taken.server(), Some(&*server()));
+    assert_eq!(taken.reply(), Some((&reply(250, "2.0.0 queued"), CommandName::EndOfData)));
+    assert_eq!((taken.status(), taken.kind()), (Some(EnhancedStatus::new(2, 0, 0)), AttemptKind::Delivered));
+    let failed = attempt(Err(refused(CommandName::Rcpt, true)));
+    assert_eq!(failed.reply().map(|(_, command)| command), Some(CommandName::Rcpt));
+    assert_eq!((failed.status(), failed.is_fatal()), (Some(EnhancedStatus::new(5, 1, 1)), true));
+    let lost = attempt(Err(unreached(None)));
+    assert_eq!((lost.server(), lost.reply()), (None, None));
+    assert_eq!(lost.status(), Some(EnhancedStatus::NO_ANSWER));
+}
