@@ -46,13 +46,13 @@ pub enum AddressError {
     /// There is nothing before the `@` (RFC 5321 section 4.1.2).
     #[error("the address has no local part")]
     NoLocalPart,
-    /// Mail that is routed by domain needs one, and there is none behind the `@`.
+    /// Mail that is routed by domain needs a domain, and nothing stands behind the `@`.
     #[error("the address has no domain")]
     NoDomain,
     /// The domain breaks the rules of RFC 1035, RFC 5890 or RFC 5321 section 4.1.3; what is long is cut.
     #[error("\"{}\" is not a valid domain", OneLine(.0))]
     Domain(String),
-    /// The address of the address literal is none to send to, see [`is_destination`].
+    /// No mail can be sent to the address of the address literal, see [`is_destination`].
     #[error("mail cannot be sent to the address {0}")]
     NoDestination(IpAddr),
 }

@@ -160,7 +160,7 @@ impl StoredFailure {
 }
 
 impl StoredReply {
-    /// The status at the beginning of the first line that has one. One whose class is not that of the code is none (RFC 2034
+    /// The status at the beginning of the first line that has one. It does not count if its class is not that of the code (RFC 2034
     /// section 4).
     fn status(&self) -> Option<EnhancedStatus> {
         let statuses = self.lines.iter().filter_map(|line| EnhancedStatus::parse_prefix(line.as_bytes()));

@@ -107,15 +107,15 @@ pub enum RelayError {
     /// Something stands before an `@`, but not USER:PASSWORD.
     #[error("malformed remote specification: the part before the last \"@\" must be USER:PASSWORD")]
     Credentials,
-    /// The host is none.
+    /// The host is neither a name nor an address.
     #[error(
         "malformed remote specification: the host must be a name, an IPv4 address or an IPv6 address in brackets"
     )]
     Host,
-    /// The port is none.
+    /// The port is not a number from 1 to 65535.
     #[error("malformed remote specification: the port must be a number from 1 to 65535")]
     Port,
-    /// The mode is none.
+    /// The mode is not known.
     #[error("malformed remote specification: the mode after the port must be \"starttls\" or \"tls\"")]
     Mode,
     /// The host is an address that nothing can be sent to, see [`is_destination`].

@@ -252,7 +252,7 @@ pub struct NewBounce {
     pub order: BounceOrder,
 }
 
-/// What [`bounce::compose_ordered`](crate::bounce::compose_ordered) makes a bounce of: whoever works on the database calls it,
+/// What [`bounce::compose_ordered`](crate::bounce::compose_ordered) makes a bounce of: the thread of the database calls it,
 /// because that takes as long as the original is large.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BounceOrder {

@@ -17,7 +17,7 @@ use crate::turns::Prospect;
 pub(crate) struct HopId(u32);
 
 impl HopId {
-    /// Mail that has no next hop, because its address or its remote specification is none.
+    /// Mail that has no next hop, because its address or its remote specification is invalid.
     pub(crate) const NOWHERE: Self = Self(0);
 }
 

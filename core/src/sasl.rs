@@ -163,7 +163,7 @@ impl Exchange {
 
     /// The argument after the mechanism's name in the AUTH command, in base64: to be sent if there is one.
     ///
-    /// There is none if the server has to speak first, or if the command would be too long: then it is the answer to
+    /// Absent if the server has to speak first, or if the command would be too long: then it is the answer to
     /// the server's first, empty challenge (RFC 4954 section 4).
     pub fn initial_response(&mut self) -> Option<String> {
         let State::ExpectStart { nonce } = &self.state else { return None };

@@ -63,7 +63,7 @@ fn mx_hosts_none_of_which_has_an_address_are_a_temporary_failure() {
     assert!(!failure.fatal && failure.text.starts_with("Failed to reach any MX"), "{failure:?}");
 }
 
-/// Addresses that are none of one host, and of which a name server may tell.
+/// Addresses that belong to no single host, which a name server may return.
 const NOWHERE: [&str; 7] =
     ["0.0.0.0", "0.0.0.1", "224.0.0.1", "255.255.255.255", "::", "ff02::1", "::ffff:0.0.0.0"];
 

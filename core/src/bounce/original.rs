@@ -7,7 +7,7 @@ use core::str;
 
 /// Longest line that may go out as 7bit or 8bit (RFC 2045 section 2.7), in octets without its line end.
 const LINE_LIMIT_OCTETS: usize = 998;
-/// Longest message identifier that is taken over, in octets with its angle brackets; one that would not fit a line is none.
+/// Longest message identifier that is taken over, in octets with its angle brackets; a longer one would not fit a line, and is left out.
 const MESSAGE_ID_LIMIT_OCTETS: usize = 900;
 /// Most message identifiers in References.
 const REFERENCES_LIMIT: usize = 20;

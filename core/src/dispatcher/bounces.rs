@@ -140,7 +140,7 @@ impl Books {
             && ids.len() < RECIPIENT_LIMIT
             && let Some((hop, key)) = self.bounces.candidates.pop_first()
         {
-            // Whoever works on the message has it reconsidered afterwards.
+            // It is reconsidered when the work on the message ends.
             if matches!(self.mode, Mode::Deliver(_)) || self.queue.is_busy_with(hop, key) {
                 continue;
             }

@@ -167,7 +167,7 @@ impl Books {
         self.put(id, Place::SetAside);
     }
 
-    /// Every look at the outbox finds such a row again, which says nothing new. If it is known, whoever works on it finds out.
+    /// Every look at the outbox finds such a row again, which says nothing new. If it is known, the connection or request that has it finds out.
     fn cannot_be_indexed(&mut self, id: MailId, text: &str) {
         if !self.set_aside.contains(id) {
             let pause = self.set_aside.put(id, Undone::Indexing, self.now.monotonic);

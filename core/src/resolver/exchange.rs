@@ -258,7 +258,7 @@ impl Exchange {
     fn handle_reply(&mut self, context: &mut Context<'_>, reply: Reply) -> Progress {
         match reply {
             Reply::Answer(message) => {
-                // The connection or socket is closed by whoever ends or goes on with the exchange.
+                // The caller, which ends the exchange or goes on with it, closes the connection or socket.
                 Progress::Answered(message)
             }
             // The same server, without what it may not know (RFC 6891 section 7).

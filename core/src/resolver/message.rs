@@ -57,7 +57,7 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// A domain always fits into a name, so there is none only if hickory thinks otherwise.
+    /// A domain always fits into a name, so this fails only if hickory thinks otherwise.
     pub(super) fn new(domain: &Domain, kind: Kind) -> Option<Self> {
         let name = Name::from_labels(domain.as_str().split('.').map(str::as_bytes)).ok()?;
         Some(Self { name, kind })
@@ -328,7 +328,7 @@ struct Head {
     end: usize,
 }
 
-/// A time to live with its highest bit set is none (RFC 2181 section 8).
+/// A time to live with its highest bit set counts as zero (RFC 2181 section 8).
 fn ttl_s(raw: u32) -> u32 {
     if raw > i32::MAX.unsigned_abs() { 0 } else { raw }
 }

@@ -7,7 +7,7 @@
 //!
 //! What is sent ahead of replies, and whose the next reply is, is the business of `mailing`.
 //!
-//! Whoever owns a [`Session`] tells it what has happened (`handle_*`, [`Session::begin`], [`Session::supply_data`],
+//! The owner of a [`Session`] tells it what has happened (`handle_*`, [`Session::begin`], [`Session::supply_data`],
 //! [`Session::quit`]), and after each such call, and after each [`Session::poll_transmit`], takes its outputs until
 //! there are none, sends what it wants to transmit, and asks when to call [`Session::handle_timeout`].
 //! Any order of calls is harmless, and so is whatever the peer sends: at worst the session ends, and once it has ended

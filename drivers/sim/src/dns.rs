@@ -95,7 +95,7 @@ impl Dns {
         response.to_vec().unwrap_or_default()
     }
 
-    /// Something that resembles an answer, but is none to this query.
+    /// Something that resembles an answer, but does not answer this query.
     fn stray(&mut self, to: SocketAddr, query: &[u8]) -> Option<Answer> {
         let mut message = Message::from_vec(query).ok()?;
         message.metadata.message_type = MessageType::Response;

@@ -84,7 +84,7 @@ impl Deliveries {
     fn wish_of(&self, books: &Books, hop: HopId) -> Option<Wish> {
         let delivery = self.destinations.delivery(hop)?;
         let is_ready = books.queue.ready_count(hop) > 0;
-        // What looks like one message is asked for together, and comes back if it is none: it has waited all the time.
+        // Mail that looks like one message is claimed together, and comes back if it is several: it has waited all the time.
         let is_in_suspense = !is_ready && self.has_open_claims(hop);
         let has_work = (is_ready || is_in_suspense) && !books.is_draining() && !books.ledger.is_congested();
         let limit = self.connection_limit(books, hop);

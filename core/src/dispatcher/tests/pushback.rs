@@ -39,7 +39,7 @@ fn a_destination_that_does_not_push_back_has_all_its_connections_soon() {
 fn a_destination_that_pushes_back_gets_half_the_connections_and_slowly_more() {
     let mut world = world(18_000);
     run_until_open(&mut world, 8);
-    // Whoever comes now is not wanted.
+    // The server wants no further connection.
     world.server("192.0.2.1").next.push_back(Behaviour::on("greeting", "421 too many connections"));
     let refused = world.server("192.0.2.1").connections + 1;
     while world.server("192.0.2.1").connections < refused {

@@ -268,7 +268,7 @@ fn queries_have_sockets_and_ports_of_their_own_and_hear_only_their_server() {
     let (count, second) = server.recv_from(&mut buffer).unwrap();
     assert_eq!(&buffer[..count], b"two");
     assert_ne!(first.port(), second.port());
-    // RFC 5452 section 9.1: an answer from elsewhere is none.
+    // RFC 5452 section 9.1: an answer from elsewhere does not count.
     let stranger = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
     stranger.send_to(b"forged", second).unwrap();
     server.send_to(b"answer", second).unwrap();

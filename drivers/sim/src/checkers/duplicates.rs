@@ -66,7 +66,7 @@ impl Checker for Duplicates {
                 let number = self.replied.entry(link).or_default();
                 *number += 1;
                 let number = *number;
-                // Whoever refuses what it accepts is taken at its word.
+                // A server that refuses what it accepts is taken at its word.
                 let knowledge = if code / 100 == 2 { Knowledge::Told } else { Knowledge::Never };
                 self.learn(link, knowledge, |other| other == number);
             }

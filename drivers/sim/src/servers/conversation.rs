@@ -12,7 +12,7 @@ use super::{Act, Surroundings};
 const LINE_LIMIT: usize = 4096;
 /// So many lines that it does not understand a server bears.
 const ERROR_LIMIT: u32 = 20;
-/// Replies that are none, or not fit where they come.
+/// Malformed replies, and replies that do not fit where they come.
 const GARBAGE: [&[u8]; 10] = [
     b"\r\n",
     b"hello\r\n",

@@ -91,7 +91,7 @@ impl Conversation {
         let recipients = std::mem::take(&mut self.transaction).recipients;
         let temperament = around.temperament;
         if recipients.is_empty() {
-            // RFC 2920 section 3.1: whoever asked for the message of nobody gets a lone dot, and may even like it.
+            // RFC 2920 section 3.1: a server that said 354 without a valid recipient gets a lone dot, and may even accept it.
             let replies: [&[u8]; 2] =
                 [b"250 2.0.0 queued for nobody\r\n", b"554 5.5.1 no valid recipients\r\n"];
             return self.say_one_of(&replies, around);

@@ -80,7 +80,7 @@ pub(crate) struct Options {
     pub(crate) recipients: u32,
     /// Messages, in thousandths, that are larger than one piece.
     pub(crate) large_messages: u32,
-    /// Mail, in thousandths, whose address or relay is none.
+    /// Mail, in thousandths, whose address or relay is invalid.
     pub(crate) malformed: u32,
     /// How many domains there are.
     pub(crate) zones: u32,

@@ -9,7 +9,7 @@
 //! | `@ announce NAME` | the directive; `mail.example.org` |
 //! | `@ set DIRECTIVE VALUE` | `interval`, `retries`, `retryinterval`, `tls_padding` (0), `auth_insecure`, `concurrency` (1), `connection_idle` (0), `destination_concurrency` (1), `bounce_copy`, `bounce_return_limit` |
 //! | `@ portprio P …` | the directive; `25` |
-//! | `@ remote SPECIFICATION` | `mail_remote` of the mails that follow; `192.0.2.1:25` at first, `-` is none: by MX |
+//! | `@ remote SPECIFICATION` | `mail_remote` of the mails that follow; `192.0.2.1:25` at first, `-` means no relay: by MX |
 //! | `@ host NAME ADDRESS …` | what the DNS says of a host |
 //! | `@ hosts NAME ADDRESS …` | a line of `/etc/hosts` |
 //! | `@ mx DOMAIN PREFERENCE HOST …` | what it says of a domain; the hosts must be named before |

@@ -14,10 +14,10 @@ use crate::mutation::Mutation;
 use crate::outbox::{Digest, Mail};
 use crate::poison::Poison;
 
-/// Recipients that are none.
+/// Invalid recipients.
 const MALFORMED_RECIPIENTS: [&str; 5] =
     ["", "nobody-at-all", "a b@zone0.example", "x@", "line\r\nRCPT TO:<evil@zone0.example>@zone0.example"];
-/// Remote specifications that are none.
+/// Invalid remote specifications.
 const MALFORMED_REMOTES: [&str; 4] = ["", "host:0", "user@host", "host:25/ssl"];
 
 impl World {
@@ -240,7 +240,7 @@ impl World {
             resolver.attempts += 1;
         }
         self.call(Input::Resolver(resolver));
-        // Whoever has mended something wants to see it work.
+        // An administrator who has mended something wants to see it work.
         self.try_now();
     }
 
