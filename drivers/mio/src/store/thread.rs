@@ -383,33 +383,36 @@ impl Worker {
         request: StoreRequest,
         jobs: &Receiver<Job>,
     ) -> ControlFlow<(), Option<Job>> {
-        let mut only_reads = request.only_reads();
-        let (mut current, mut sharing) = ((id, request), None);
-        loop {
-            let next = if only_reads { self.begin(jobs.try_recv()).ok() } else { None };
-            if sharing.is_none() && next.as_ref().is_some_and(Job::only_reads) {
-                sharing = Some(Instant::now());
-                self.database.begin_shared_read();
-            }
-            let (id, request) = current;
-            let reply = self.database.answer(request);
-            let has_failed = reply.is_err();
-            if self.answers.send(Answer::Reply((id, reply))).is_err() {
-                return ControlFlow::Break(());
-            }
-            self.wake();
-            let goes_on = !has_failed && sharing.is_some_and(|began| began.elapsed() < READS_TOGETHER_LIMIT);
-            match next {
-                Some(Job::Request(id, request)) if goes_on && request.only_reads() => {
-                    current = (id, request);
-                    only_reads = true;
-                }
-                next => {
-                    self.database.end_shared_read();
-                    return ControlFlow::Continue(next);
-                }
-            }
+        let mut next = if request.only_reads() { self.begin(jobs.try_recv()).ok() } else { None };
+        let shares = next.as_ref().is_some_and(Job::only_reads);
+        if shares {
+            self.database.begin_shared_read();
         }
+        let began = Instant::now();
+        let mut has_failed = self.answer_one(id, request)?;
+        while shares
+            && !has_failed
+            && began.elapsed() < READS_TOGETHER_LIMIT
+            && let Some(Job::Request(id, request)) = next.take_if(|job| job.only_reads())
+        {
+            has_failed = self.answer_one(id, request)?;
+            next = self.begin(jobs.try_recv()).ok();
+        }
+        if shares {
+            self.database.end_shared_read();
+        }
+        ControlFlow::Continue(next)
+    }
+
+    /// Answers a request. Returns whether that failed; breaks if the handle is gone.
+    fn answer_one(&mut self, id: RequestId, request: StoreRequest) -> ControlFlow<(), bool> {
+        let reply = self.database.answer(request);
+        let has_failed = reply.is_err();
+        if self.answers.send(Answer::Reply((id, reply))).is_err() {
+            return ControlFlow::Break(());
+        }
+        self.wake();
+        ControlFlow::Continue(has_failed)
     }
 
     /// Reads mail data until other requests have waited for too long, or the process wants to end.

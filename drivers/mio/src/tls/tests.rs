@@ -45,22 +45,22 @@ fn established(certificate_is_valid: bool) -> Progress {
 }
 
 fn established_by(version: TlsVersion, certificate_is_valid: bool) -> Progress {
+    Progress::TlsEstablished(session_by(version, certificate_is_valid))
+}
+
+/// The same of a session that goes on with the keys of an earlier one: TLS 1.2 exchanges no new ones.
+fn resumed_by(version: TlsVersion, certificate_is_valid: bool) -> Progress {
+    let session = session_by(version, certificate_is_valid);
+    let group = session.group.filter(|_| version == TlsVersion::V1_3);
+    Progress::TlsEstablished(Tls { group, ..session })
+}
+
+fn session_by(version: TlsVersion, certificate_is_valid: bool) -> Tls {
     let cipher_suite = Some(match version {
         TlsVersion::V1_3 => "TLS13_AES_256_GCM_SHA384",
         TlsVersion::V1_2 => "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
     });
-    let group = Some("X25519");
-    Progress::TlsEstablished(Tls { version, cipher_suite, group, certificate_is_valid })
-}
-
-/// The same of a session that goes on with the keys of an earlier one, as far as the version does without new ones.
-fn resumed_by(version: TlsVersion, certificate_is_valid: bool) -> Progress {
-    match established_by(version, certificate_is_valid) {
-        Progress::TlsEstablished(tls) if version == TlsVersion::V1_2 => {
-            Progress::TlsEstablished(Tls { group: None, ..tls })
-        }
-        progress => progress,
-    }
+    Tls { version, cipher_suite, group: Some("X25519"), certificate_is_valid }
 }
 
 /// What is agreed on with a server that speaks these versions.
