@@ -131,7 +131,7 @@ fn ready_session(peer: &mut Peer) -> Session {
         auth_unprotected: false,
         mechanism: None,
         padding_limit: 0,
-        cautious: false,
+        no_pipelining: false,
         trace: false,
     };
     let now = Instant::from_micros(0);

@@ -19,9 +19,9 @@ const TROUBLES_LIMIT: usize = 1024;
 /// How long it is remembered at first that nobody listens: to find out anew costs next to nothing.
 const REFUSED_SPAN: Duration = Duration::from_secs(60);
 /// How long it is remembered at first that nobody answers: to find out anew costs a whole timeout.
-const MUTE_SPAN: Duration = Duration::from_secs(5 * 60);
+const SILENT_SPAN: Duration = Duration::from_secs(5 * 60);
 /// How long it is remembered that a server cannot cope with what it offers.
-const CAUTION_SPAN: Duration = Duration::from_secs(60 * 60);
+const NO_PIPELINING_SPAN: Duration = Duration::from_secs(60 * 60);
 /// How long it is remembered by which mechanism a relay takes credentials.
 const MECHANISM_SPAN: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest that a trouble is remembered when it occurs again and again.
@@ -35,16 +35,16 @@ pub(crate) enum Trouble {
     /// It did not take the connection in time.
     Unreachable,
     /// It took the connection, and never said its greeting, or nothing after that.
-    Mute,
+    NoGreeting,
     /// It took the connection, and TLS never came about. Without TLS it may do better.
-    MuteInTls,
+    TlsStalled,
 }
 
 impl Trouble {
     fn span(self) -> Duration {
         match self {
             Self::Refused => REFUSED_SPAN,
-            Self::Unreachable | Self::Mute | Self::MuteInTls => MUTE_SPAN,
+            Self::Unreachable | Self::NoGreeting | Self::TlsStalled => SILENT_SPAN,
         }
     }
 }
@@ -86,7 +86,7 @@ pub(crate) struct Reachability {
     /// Servers that were silent for so long that others got the places of their connections. Nothing has failed there.
     slow: ExpiringMap<SocketAddr, ()>,
     /// Servers that get one command at a time.
-    confused: ExpiringMap<SocketAddr, ()>,
+    no_pipelining: ExpiringMap<SocketAddr, ()>,
     /// By which mechanism relays have taken credentials. It may not be the first that they offer.
     mechanisms: ExpiringMap<Login, Mechanism>,
 }
@@ -96,7 +96,7 @@ impl Reachability {
         Self {
             troubles: ExpiringMap::new(TROUBLES_LIMIT),
             slow: ExpiringMap::new(TROUBLES_LIMIT),
-            confused: ExpiringMap::new(TROUBLES_LIMIT),
+            no_pipelining: ExpiringMap::new(TROUBLES_LIMIT),
             mechanisms: ExpiringMap::new(TROUBLES_LIMIT),
         }
     }
@@ -125,7 +125,7 @@ impl Reachability {
         setback: Setback,
         now: Instant,
     ) {
-        let way = (candidate.remote, (trouble == Trouble::MuteInTls).then_some(candidate.tls));
+        let way = (candidate.remote, (trouble == Trouble::TlsStalled).then_some(candidate.tls));
         let before = self.troubles.get(&way, now);
         let span = before.map_or(trouble.span(), |before| {
             // Attempts that were under way together are one trouble.
@@ -151,7 +151,7 @@ impl Reachability {
 
     /// A server has been silent for so long that others got the place of its connection.
     pub(crate) fn note_slowness(&mut self, remote: SocketAddr, now: Instant) {
-        self.slow.keep(remote, (), now + MUTE_SPAN, now);
+        self.slow.keep(remote, (), now + SILENT_SPAN, now);
     }
 
     /// Whether any server is known to take its time.
@@ -165,13 +165,13 @@ impl Reachability {
     }
 
     /// Whether a server gets no batches of commands, whatever it offers.
-    pub(crate) fn needs_caution(&self, remote: SocketAddr, now: Instant) -> bool {
-        self.confused.get(&remote, now).is_some()
+    pub(crate) fn no_pipelining(&self, remote: SocketAddr, now: Instant) -> bool {
+        self.no_pipelining.get(&remote, now).is_some()
     }
 
     /// A server could not cope with batches of commands.
-    pub(crate) fn note_confusion(&mut self, remote: SocketAddr, now: Instant) {
-        self.confused.keep(remote, (), now + CAUTION_SPAN, now);
+    pub(crate) fn note_no_pipelining(&mut self, remote: SocketAddr, now: Instant) {
+        self.no_pipelining.keep(remote, (), now + NO_PIPELINING_SPAN, now);
     }
 
     /// By which mechanism these credentials were taken the last time, if they were.
@@ -191,7 +191,7 @@ impl Reachability {
     pub(crate) fn clear(&mut self) {
         self.troubles.clear();
         self.slow.clear();
-        self.confused.clear();
+        self.no_pipelining.clear();
         self.mechanisms.clear();
     }
 

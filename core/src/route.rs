@@ -26,7 +26,7 @@ pub struct Candidate {
 /// preferred ones it is used like any other: bounces to local users travel by SMTP to the local server. If better
 /// hosts exist, this host is a backup, and neither it nor anything that is not better may be tried, or mail would go
 /// in circles.
-pub fn exchanges(records: &[(u16, Domain)], own_name: &str, rng: &mut Rng) -> Vec<Domain> {
+pub fn mx_hosts(records: &[(u16, Domain)], own_name: &str, rng: &mut Rng) -> Vec<Domain> {
     let best = records.iter().map(|&(preference, _)| preference).min();
     let own = records
         .iter()

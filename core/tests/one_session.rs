@@ -60,7 +60,7 @@ fn send(stream: TcpStream, message: &str) -> Report {
         auth_unprotected: false,
         mechanism: None,
         padding_limit: 0,
-        cautious: false,
+        no_pipelining: false,
         trace: false,
     };
     let mailbox = |text: &str| Mailbox::parse(text.as_bytes()).unwrap();

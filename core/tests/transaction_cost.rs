@@ -28,7 +28,7 @@ fn ready_session(extensions: &[u8]) -> Session {
         auth_unprotected: false,
         mechanism: None,
         padding_limit: 0,
-        cautious: false,
+        no_pipelining: false,
         trace: false,
     };
     let mut session = Session::new(config, Rng::from_seed([7; 32]), NOW);

@@ -61,7 +61,7 @@ enum Mode {
 #[derive(Debug)]
 pub(crate) struct Conversation {
     /// Whether the client means to keep to one command at a time, and to DATA, whatever is offered.
-    is_cautious: bool,
+    one_at_a_time: bool,
     /// What the last reply to EHLO offers, in this state of TLS.
     offers: BTreeSet<String>,
     size_limit: Option<usize>,
@@ -89,15 +89,15 @@ pub(crate) struct Conversation {
     is_over: bool,
     /// 421 was the reply to a command, so that nothing else was the end.
     is_dismissed: bool,
-    needs_caution: bool,
+    no_pipelining: bool,
     /// The server has taken a message, or refused something.
     has_decided: bool,
 }
 
 impl Conversation {
-    pub(crate) fn new(is_cautious: bool) -> Self {
+    pub(crate) fn new(one_at_a_time: bool) -> Self {
         Self {
-            is_cautious,
+            one_at_a_time,
             offers: BTreeSet::new(),
             size_limit: None,
             is_tls: false,
@@ -117,7 +117,7 @@ impl Conversation {
             doubted: None,
             is_over: false,
             is_dismissed: false,
-            needs_caution: false,
+            no_pipelining: false,
             has_decided: false,
         }
     }
@@ -135,7 +135,7 @@ impl Conversation {
         if is_sendable {
             self.begun.push(reverse_path.to_owned());
         }
-        if self.needs_caution {
+        if self.no_pipelining {
             self.slow.insert(reverse_path.to_owned());
         }
     }
@@ -205,8 +205,8 @@ impl Conversation {
     }
 
     /// Whether it was found not to follow batches.
-    pub(crate) fn needs_caution(&self) -> bool {
-        self.needs_caution
+    pub(crate) fn no_pipelining(&self) -> bool {
+        self.no_pipelining
     }
 
     pub(crate) fn offers(&self, keyword: &str) -> bool {
@@ -220,7 +220,7 @@ impl Conversation {
 
     /// Whether commands may be sent before the replies to those before them.
     pub(crate) fn may_batch(&self) -> bool {
-        self.offers("PIPELINING") && !self.is_cautious
+        self.offers("PIPELINING") && !self.one_at_a_time
     }
 
     /// Whether everything that was sent is replied to, and nothing is begun, on either side.
@@ -429,7 +429,7 @@ impl Conversation {
             }
             if let Some(Command::Mail(number) | Command::Rcpt(number, _) | Command::Data(number)) = asked {
                 let transaction = &self.transactions[number];
-                self.needs_caution |= transaction.is_batched && transaction.lacks_room();
+                self.no_pipelining |= transaction.is_batched && transaction.lacks_room();
             }
             return None;
         }
@@ -513,7 +513,7 @@ impl Conversation {
             }
             Command::Rset if !self.transactions.is_empty() => self.answer_reset(is_completed),
             // A server that refuses padding does not get more than one command at a time either.
-            Command::Noop | Command::Rset => self.is_cautious |= !is_completed,
+            Command::Noop | Command::Rset => self.one_at_a_time |= !is_completed,
             Command::Greeting | Command::StartTls | Command::Quit => {}
             Command::Mail(number)
             | Command::Rcpt(number, _)
@@ -537,7 +537,7 @@ impl Conversation {
 
     fn answer_transaction(&mut self, number: usize, command: Command, reply: &Reply) {
         let transaction = &mut self.transactions[number];
-        self.needs_caution |= transaction.answer(command, reply, self.has_decided);
+        self.no_pipelining |= transaction.answer(command, reply, self.has_decided);
         let is_for_somebody = transaction.accepted() > 0;
         let is_doubtful = (500..=504).contains(&reply.code().as_u16()) && is_for_somebody;
         match command {

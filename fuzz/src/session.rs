@@ -208,7 +208,7 @@ fn config(letters: &[u8], password: &str) -> SessionConfig {
         auth_unprotected: has(b'u'),
         mechanism: None,
         padding_limit: if has(b'p') { 3 } else { 0 },
-        cautious: has(b'c'),
+        no_pipelining: has(b'c'),
         trace: has(b't'),
     }
 }

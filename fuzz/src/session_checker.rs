@@ -68,7 +68,7 @@ impl Checker {
         let secrets =
             [password.to_owned(), STANDARD.encode(password), STANDARD.encode(format!("\0user\0{password}"))];
         Self {
-            conversation: Conversation::new(config.cautious),
+            conversation: Conversation::new(config.no_pipelining),
             config,
             secrets: secrets.to_vec(),
             open: BTreeSet::new(),
@@ -354,10 +354,10 @@ impl Checker {
         }
         assert!(self.uncertain <= 1, "more than one message without a verdict");
         // Who cannot follow gets one command at a time.
-        if conversation.needs_caution() {
-            assert!(end.needs_caution, "{end:?}");
+        if conversation.no_pipelining() {
+            assert!(end.no_pipelining, "{end:?}");
         }
-        if end.needs_caution {
+        if end.no_pipelining {
             assert!(conversation.transactions().iter().any(|seen| seen.is_batched), "{end:?}");
         }
     }

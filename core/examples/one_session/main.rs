@@ -50,7 +50,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         auth_unprotected: false,
         mechanism: None,
         padding_limit: 0,
-        cautious: false,
+        no_pipelining: false,
         trace: true,
     };
     let stream = TcpStream::connect_timeout(&server, Duration::from_secs(30))?;

@@ -4,12 +4,12 @@
 //! does it open further connections, all to that candidate. When the last connection to a candidate is gone, the pass
 //! goes on with the next candidate; when none is left, everything that is still ready has failed.
 
-mod ends;
-mod itinerary;
-mod lane;
+mod candidate_search;
+mod connection;
+mod connection_end;
+mod idle_connections;
 mod refusals;
-mod rest;
-mod tally;
+mod tried_candidates;
 mod types;
 mod verdicts;
 
@@ -21,12 +21,12 @@ use core::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 
-use self::itinerary::{DeadEnd, Itinerary};
-use self::lane::{Bears, Lane};
+use self::candidate_search::{CandidateSearch, DeadEnd};
+use self::connection::{Allowed, Connection};
+use self::idle_connections::IdleConnections;
 use self::refusals::Refusals;
-use self::rest::Rest;
-use self::tally::Tally;
-pub(crate) use self::types::{ConnectionIds, Context, DeliveryOutput, Desk, Permission};
+use self::tried_candidates::TriedCandidates;
+pub(crate) use self::types::{Admission, ConnectionIds, DeliveryContext, DeliveryOutput, Permission};
 use crate::attempt::{Failure, Setback};
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Tls};
@@ -51,26 +51,26 @@ const WIDEN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long connections of a pass are kept for mail that comes later. After that new ones are made, so that a server
 /// that was not to be had for a moment, and is preferred, gets its mail again.
-const REUSE_LIMIT: Duration = Duration::from_secs(5 * 60);
+const REUSE_SPAN: Duration = Duration::from_secs(5 * 60);
 
 /// One pass over the mail of one next hop.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     next_hop: NextHop,
     rng: Rng,
-    itinerary: Itinerary,
-    stage: Stage,
-    lanes: BTreeMap<ConnectionId, Lane>,
+    search: CandidateSearch,
+    stage: DeliveryStage,
+    connections: BTreeMap<ConnectionId, Connection>,
     /// Lanes that have nothing to do for now.
-    rest: Rest,
-    /// When the lookup began that led to the lanes.
+    idle: IdleConnections,
+    /// When the lookup began that led to the connections.
     routed_at: Instant,
     /// When the pass began.
     began: Instant,
-    /// Whether the pass goes on with lanes of an earlier one, and so has not yet tried any candidate itself.
+    /// Whether the pass goes on with connections of an earlier one, and so has not yet tried any candidate itself.
     is_continued: bool,
-    /// Most connections that this machine bears.
-    lane_limit: usize,
+    /// Most connections that this machine allowed.
+    connection_limit: usize,
     /// The connection that was opened first.
     first_connection: Option<ConnectionId>,
     /// When to look whether a further connection is worth it.
@@ -85,12 +85,12 @@ pub(crate) struct Delivery {
     refusals: Refusals,
     /// Whether mail was taken in this pass, by whichever candidate.
     has_taken: bool,
-    tally: Tally,
+    tried: TriedCandidates,
     outputs: VecDeque<DeliveryOutput>,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum DeliveryStage {
     /// A lookup is under way.
     LookingUp,
     /// This candidate is to be connected to, or is being talked to.
@@ -103,16 +103,16 @@ impl Delivery {
     /// Returns a pass that begins at this time, when it is [started](Self::start).
     pub(crate) fn new(next_hop: NextHop, rng: Rng, settings: &Settings, now: Instant) -> Self {
         Self {
-            itinerary: Itinerary::new(&next_hop, settings),
+            search: CandidateSearch::new(&next_hop, settings),
             next_hop,
             rng,
-            stage: Stage::LookingUp,
-            lanes: BTreeMap::new(),
-            rest: Rest::default(),
+            stage: DeliveryStage::LookingUp,
+            connections: BTreeMap::new(),
+            idle: IdleConnections::default(),
             routed_at: now,
             began: now,
             is_continued: false,
-            lane_limit: usize::MAX,
+            connection_limit: usize::MAX,
             first_connection: None,
             widen_at: None,
             tls_failures: Vec::new(),
@@ -120,25 +120,26 @@ impl Delivery {
             refused_logins: 0,
             refusals: Refusals::default(),
             has_taken: false,
-            tally: Tally::default(),
+            tried: TriedCandidates::default(),
             outputs: VecDeque::new(),
         }
     }
 
     /// Takes the first step.
-    pub(crate) fn start(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn start(&mut self, cx: &mut DeliveryContext<'_>) {
         self.advance(cx);
     }
 
     /// Whether the pass is over.
     pub(crate) fn is_over(&self) -> bool {
-        matches!(self.stage, Stage::Closing) && self.lanes.is_empty() && self.outputs.is_empty()
+        matches!(self.stage, DeliveryStage::Closing) && self.connections.is_empty() && self.outputs.is_empty()
     }
 
     /// Whether the pass cannot go on without a connection, or without a further one within `limit`.
-    pub(crate) fn needs_lane(&self, limit: usize) -> bool {
-        matches!(self.stage, Stage::Candidate(_))
-            && (self.lanes.is_empty() || (self.has_mail_to_go_first() && self.lanes.len() < limit))
+    pub(crate) fn needs_connection(&self, limit: usize) -> bool {
+        matches!(self.stage, DeliveryStage::Candidate(_))
+            && (self.connections.is_empty()
+                || (self.has_mail_to_go_first() && self.connections.len() < limit))
     }
 
     /// Whether mail that was refused waits for a connection on which it goes first.
@@ -153,18 +154,18 @@ impl Delivery {
 
     /// The candidate that connections are made to.
     pub(crate) fn candidate(&self) -> Option<&Candidate> {
-        if let Stage::Candidate(candidate) = &self.stage { Some(candidate) } else { None }
+        if let DeliveryStage::Candidate(candidate) = &self.stage { Some(candidate) } else { None }
     }
 
     /// Whether a further connection could be made to the candidate, if the destination may have so many.
     pub(crate) fn may_widen(&self, limit: usize) -> bool {
-        let established = self.lanes.values().filter(|lane| lane.is_established()).count();
-        matches!(self.stage, Stage::Candidate(_))
+        let established = self.connections.values().filter(|conn| conn.is_established()).count();
+        matches!(self.stage, DeliveryStage::Candidate(_))
             && !self.refusals.is_retrying()
             && !self.refusals.are_too_many()
             // Never more on trial than have been a success.
-            && self.lanes.len() < established.saturating_mul(2)
-            && self.lanes.len() < self.lane_limit.min(limit)
+            && self.connections.len() < established.saturating_mul(2)
+            && self.connections.len() < self.connection_limit.min(limit)
     }
 
     /// Whether mail has kept waiting for so long that a further connection is worth it; asking begins a new wait.
@@ -193,68 +194,72 @@ impl Delivery {
 
     /// What a connection goes to, and what its session draws from, once there is one.
     pub(crate) fn connection(&self, connection: ConnectionId) -> Option<(&Candidate, Option<&Seed>)> {
-        let Stage::Candidate(candidate) = &self.stage else { return None };
-        self.lanes.get(&connection).map(|lane| (candidate, lane.seed()))
+        let DeliveryStage::Candidate(candidate) = &self.stage else { return None };
+        self.connections.get(&connection).map(|conn| (candidate, conn.seed()))
     }
 
     /// Whether the answer to a lookup is waited for.
     pub(crate) fn is_looking_up(&self) -> bool {
-        matches!(self.stage, Stage::LookingUp)
+        matches!(self.stage, DeliveryStage::LookingUp)
     }
 
     /// Returns the mail that is neither decided nor given back.
     pub(crate) fn undecided(&self) -> Vec<MailId> {
-        self.lanes.values().flat_map(Lane::undecided).chain(self.refusals.first().iter().copied()).collect()
+        self.connections
+            .values()
+            .flat_map(Connection::undecided)
+            .chain(self.refusals.first().iter().copied())
+            .collect()
     }
 
     /// How many connections there are.
-    pub(crate) fn lane_count(&self) -> usize {
-        self.lanes.len()
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections.len()
     }
 
     /// How many transactions a connection has been given so far.
     pub(crate) fn transactions_of(&self, connection: ConnectionId) -> u32 {
-        self.lanes.get(&connection).map_or(0, Lane::transactions)
+        self.connections.get(&connection).map_or(0, Connection::begun)
     }
 
     /// Connects to the candidate.
-    pub(crate) fn open_lane(&mut self, cx: &mut Context<'_>) {
-        let Stage::Candidate(candidate) = &self.stage else { return };
-        let connection = cx.desk.open(candidate, self.itinerary.is_at_last_resorts());
-        self.begin_lane(cx, connection);
+    pub(crate) fn connect(&mut self, cx: &mut DeliveryContext<'_>) {
+        let DeliveryStage::Candidate(candidate) = &self.stage else { return };
+        let connection = cx.admission.open(candidate, self.search.is_at_last_resorts());
+        self.begin_connecting(cx, connection);
     }
 
     /// Connects to the next candidate, if there is a place for that now. What was said of the one before, and is not heard yet, may
     /// be about this one too: then it is waited for.
-    fn try_open_lane(&mut self, cx: &mut Context<'_>) {
-        let Stage::Candidate(candidate) = &self.stage else { return };
-        if self.lanes.is_empty()
+    fn try_connect(&mut self, cx: &mut DeliveryContext<'_>) {
+        let DeliveryStage::Candidate(candidate) = &self.stage else { return };
+        if self.connections.is_empty()
             && self.outputs.is_empty()
-            && let Some(connection) = cx.desk.try_open(candidate, self.itinerary.is_at_last_resorts())
+            && let Some(connection) = cx.admission.try_open(candidate, self.search.is_at_last_resorts())
         {
-            self.begin_lane(cx, connection);
+            self.begin_connecting(cx, connection);
         }
     }
 
-    fn begin_lane(&mut self, cx: &Context<'_>, connection: ConnectionId) {
-        let Stage::Candidate(candidate) = &self.stage else { return };
+    fn begin_connecting(&mut self, cx: &DeliveryContext<'_>, connection: ConnectionId) {
+        let DeliveryStage::Candidate(candidate) = &self.stage else { return };
         self.first_connection.get_or_insert(connection);
         let text = format!("connecting to {}", Place(&candidate.host, candidate.remote));
         self.outputs.push_back(DeliveryOutput::Event(Event::debug(text)));
         self.outputs.push_back(DeliveryOutput::Connect(connection, candidate.remote));
-        self.lanes.insert(connection, Lane::connecting(cx.now + CONNECT_TIMEOUT));
+        self.connections.insert(connection, Connection::connecting(cx.now + CONNECT_TIMEOUT));
         self.refusals.open(connection);
         self.widen_at = None;
     }
 
     /// Takes the answer to the lookup that is under way.
-    pub(crate) fn handle_answer(&mut self, cx: &mut Context<'_>, answer: Answer) {
-        if !matches!(self.stage, Stage::LookingUp) {
+    pub(crate) fn handle_answer(&mut self, cx: &mut DeliveryContext<'_>, answer: Answer) {
+        if !matches!(self.stage, DeliveryStage::LookingUp) {
             return;
         }
         let result = match answer {
-            Answer::Mx(answer) => self.itinerary.handle_exchanges(answer, cx.settings, &mut self.rng),
-            Answer::Addresses(answer) => self.itinerary.handle_addresses(answer, cx.settings),
+            Answer::Mx(answer) => self.search.handle_mx(answer, cx.settings, &mut self.rng),
+            Answer::Addresses(answer) => self.search.handle_addresses(answer, cx.settings),
         };
         match result {
             Ok(()) => self.advance(cx),
@@ -263,32 +268,34 @@ impl Delivery {
         }
     }
 
-    pub(crate) fn handle_connected(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
-        let Stage::Candidate(candidate) = &self.stage else { return };
-        let Some(lane) = self.lanes.get_mut(&connection).filter(|lane| lane.is_connecting()) else { return };
-        let bears = Bears {
+    pub(crate) fn handle_connected(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
+        let DeliveryStage::Candidate(candidate) = &self.stage else { return };
+        let Some(conn) = self.connections.get_mut(&connection).filter(|conn| conn.is_connecting()) else {
+            return;
+        };
+        let allowed = Allowed {
             padding: !self.unpadded.contains(&candidate.remote),
-            batches: !cx.reachability.needs_caution(candidate.remote, cx.now),
+            pipelining: !cx.reachability.no_pipelining(candidate.remote, cx.now),
         };
         // Drawn in any case, so that a preset does not shift what is drawn later.
         let drawn = self.rng.seed();
-        let seed = cx.desk.preset_seed().unwrap_or(drawn);
-        lane.begin_session(cx, candidate, &self.next_hop, bears, seed);
-        self.drain_lane(cx, connection);
+        let seed = cx.admission.preset_seed().unwrap_or(drawn);
+        conn.begin_session(cx, candidate, &self.next_hop, allowed, seed);
+        self.drain_connection(cx, connection);
     }
 
     pub(crate) fn handle_connect_failed(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut DeliveryContext<'_>,
         connection: ConnectionId,
         error: ConnectError,
     ) {
-        if !self.lanes.get(&connection).is_some_and(Lane::is_connecting) {
+        if !self.connections.get(&connection).is_some_and(Connection::is_connecting) {
             return;
         }
         match error {
             ConnectError::Local(text) => {
-                self.lanes.remove(&connection);
+                self.connections.remove(&connection);
                 self.refusals.end(connection);
                 self.outputs.push_back(DeliveryOutput::Close(connection));
                 self.postpone(text);
@@ -299,130 +306,140 @@ impl Delivery {
         }
     }
 
-    pub(crate) fn handle_received(&mut self, cx: &mut Context<'_>, connection: ConnectionId, octets: &[u8]) {
-        self.with_lane(cx, connection, |lane, now| lane.handle_received(now, octets));
+    pub(crate) fn handle_received(
+        &mut self,
+        cx: &mut DeliveryContext<'_>,
+        connection: ConnectionId,
+        octets: &[u8],
+    ) {
+        self.with_connection(cx, connection, |conn, now| conn.handle_received(now, octets));
     }
 
     pub(crate) fn handle_tls_established(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut DeliveryContext<'_>,
         connection: ConnectionId,
         tls: Tls,
     ) {
-        self.with_lane(cx, connection, |lane, now| lane.handle_tls_established(now, tls));
+        self.with_connection(cx, connection, |conn, now| conn.handle_tls_established(now, tls));
     }
 
     pub(crate) fn handle_tls_failed(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut DeliveryContext<'_>,
         connection: ConnectionId,
         reason: String,
     ) {
-        self.with_lane(cx, connection, |lane, now| lane.handle_tls_failed(now, reason));
+        self.with_connection(cx, connection, |conn, now| conn.handle_tls_failed(now, reason));
     }
 
     pub(crate) fn handle_closed(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut DeliveryContext<'_>,
         connection: ConnectionId,
         reason: CloseReason,
     ) {
-        if self.lanes.get(&connection).is_some_and(Lane::is_connecting) {
+        if self.connections.get(&connection).is_some_and(Connection::is_connecting) {
             let error = ConnectError::Remote("the connection was closed".into());
             return self.handle_connect_failed(cx, connection, error);
         }
-        self.with_lane(cx, connection, |lane, now| lane.handle_closed(now, reason));
+        self.with_connection(cx, connection, |conn, now| conn.handle_closed(now, reason));
     }
 
     /// Gives a connection transactions to do.
-    pub(crate) fn handle_work(
+    pub(crate) fn handle_transactions(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut DeliveryContext<'_>,
         connection: ConnectionId,
         work: Vec<Transaction>,
     ) {
-        let Some(lane) = self.lanes.get_mut(&connection) else { return };
-        lane.take_work(work);
-        if lane.is_quitting() {
-            return self.quit_lane(cx, connection);
+        let Some(conn) = self.connections.get_mut(&connection) else { return };
+        conn.take_transactions(work);
+        if conn.is_quitting() {
+            return self.quit_connection(cx, connection);
         }
-        self.drain_lane(cx, connection);
+        self.drain_connection(cx, connection);
     }
 
     /// Begins the next transaction of a connection, if it may.
-    pub(crate) fn begin(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
-        let Some(lane) = self.lanes.get_mut(&connection) else { return };
-        if !lane.has_work() {
+    pub(crate) fn begin(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
+        let Some(conn) = self.connections.get_mut(&connection) else { return };
+        if !conn.has_transactions() {
             return;
         }
-        match cx.desk.may_begin(connection) {
-            Permission::Granted => lane.begin(cx.now),
+        match cx.admission.permit_transaction(connection) {
+            Permission::Granted => conn.begin(cx.now),
             Permission::Later => return,
             Permission::ClaimAgain => {
-                self.give_back_work(connection);
-                if let Some(lane) = self.lanes.get_mut(&connection) {
-                    lane.ask_again();
+                self.return_unstarted(connection);
+                if let Some(conn) = self.connections.get_mut(&connection) {
+                    conn.ask_again();
                 }
             }
             Permission::NotInThisPass => return self.close(cx),
         }
-        self.drain_lane(cx, connection);
+        self.drain_connection(cx, connection);
     }
 
     /// Gives a connection a piece of mail data; an empty one says that there is no such data any more.
-    pub(crate) fn handle_data(&mut self, cx: &mut Context<'_>, connection: ConnectionId, octets: Bytes) {
-        self.with_lane(cx, connection, |lane, now| lane.supply_data(now, octets));
+    pub(crate) fn handle_data(
+        &mut self,
+        cx: &mut DeliveryContext<'_>,
+        connection: ConnectionId,
+        octets: Bytes,
+    ) {
+        self.with_connection(cx, connection, |conn, now| conn.supply_data(now, octets));
     }
 
     /// There is no work for a connection that has asked for some. Says whether it has nothing else to do either, and so is
     /// to rest or to quit; otherwise it asks again.
-    pub(crate) fn handle_no_work(&mut self, connection: ConnectionId) -> bool {
-        self.lanes.get_mut(&connection).is_some_and(Lane::take_no_work)
+    pub(crate) fn handle_nothing_claimed(&mut self, connection: ConnectionId) -> bool {
+        self.connections.get_mut(&connection).is_some_and(Connection::nothing_claimed)
     }
 
     /// Whether a connection has work that has not begun.
-    pub(crate) fn has_work(&self, connection: ConnectionId) -> bool {
-        self.lanes.get(&connection).is_some_and(Lane::has_work)
+    pub(crate) fn has_transactions(&self, connection: ConnectionId) -> bool {
+        self.connections.get(&connection).is_some_and(Connection::has_transactions)
     }
 
     /// Ends one connection as soon as its conversation allows it.
-    pub(crate) fn quit_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
-        self.rest.end(connection);
-        self.give_back_work(connection);
-        self.with_lane(cx, connection, Lane::quit);
+    pub(crate) fn quit_connection(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
+        self.idle.end(connection);
+        self.return_unstarted(connection);
+        self.with_connection(cx, connection, Connection::quit);
     }
 
     /// Gives back what a connection has not begun: first to those who wait for mail that goes first.
-    fn give_back_work(&mut self, connection: ConnectionId) {
-        let Some(lane) = self.lanes.get_mut(&connection) else { return };
-        let ids = lane.give_back_work();
+    fn return_unstarted(&mut self, connection: ConnectionId) {
+        let Some(conn) = self.connections.get_mut(&connection) else { return };
+        let ids = conn.return_unstarted();
         let ids = self.refusals.return_first(connection, ids);
         self.release(ids, false);
     }
 
     /// Keeps a connection that has nothing to do open for a while, if it was of use.
-    pub(crate) fn rest_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
+    pub(crate) fn keep_idle(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
         let span = cx.settings.connection_idle;
         let is_kept = !span.is_zero()
-            && matches!(self.stage, Stage::Candidate(_))
-            && cx.now < self.routed_at + REUSE_LIMIT
+            && matches!(self.stage, DeliveryStage::Candidate(_))
+            && cx.now < self.routed_at + REUSE_SPAN
             // That needs the place.
             && !self.refusals.is_waiting()
-            && self.lanes.get(&connection).is_some_and(Lane::has_decided);
+            && self.connections.get(&connection).is_some_and(Connection::has_decided);
         if !is_kept {
-            return self.quit_lane(cx, connection);
+            return self.quit_connection(cx, connection);
         }
-        self.rest.begin(connection, cx.now + span);
+        self.idle.insert(connection, cx.now + span);
     }
 
     /// Takes a connection that rests, for mail that has come.
-    pub(crate) fn wake_lane(&mut self, now: Instant) -> Option<ConnectionId> {
-        let is_pass_over = self.rest.count() == self.lanes.len() && !self.refusals.is_waiting();
-        let connection = self.rest.wake()?;
+    pub(crate) fn reuse_idle(&mut self, now: Instant) -> Option<ConnectionId> {
+        let is_pass_over = self.idle.count() == self.connections.len() && !self.refusals.is_waiting();
+        let connection = self.idle.reuse()?;
         // What is done next is a pass of its own, if over the same connections.
         if is_pass_over {
             (self.began, self.is_continued) = (now, true);
-            self.tally = Tally::default();
+            self.tried = TriedCandidates::default();
             self.refusals.begin_pass();
             self.has_taken = false;
             self.refused_logins = 0;
@@ -431,35 +448,36 @@ impl Delivery {
     }
 
     /// Whether a connection rests.
-    pub(crate) fn is_resting(&self, connection: ConnectionId) -> bool {
-        self.rest.contains(connection)
+    pub(crate) fn is_idle(&self, connection: ConnectionId) -> bool {
+        self.idle.contains(connection)
     }
 
     /// The connection that has rested for the longest time, and until when it is kept.
-    pub(crate) fn first_resting(&self) -> Option<(Instant, ConnectionId)> {
-        self.rest.first()
+    pub(crate) fn first_idle(&self) -> Option<(Instant, ConnectionId)> {
+        self.idle.first()
     }
 
     /// The connections whose servers owe a word, and since when.
-    pub(crate) fn silent_lanes(&self) -> impl Iterator<Item = (Instant, ConnectionId)> {
-        let silent = |(&connection, lane): (&ConnectionId, &Lane)| Some((lane.silent_since()?, connection));
-        self.lanes.iter().filter_map(silent)
+    pub(crate) fn silent_connections(&self) -> impl Iterator<Item = (Instant, ConnectionId)> {
+        let silent =
+            |(&connection, conn): (&ConnectionId, &Connection)| Some((conn.silent_since()?, connection));
+        self.connections.iter().filter_map(silent)
     }
 
     /// Whether a connection has said QUIT, and nothing but the reply to that is missing.
     pub(crate) fn has_said_quit(&self, connection: ConnectionId) -> bool {
-        self.lanes.get(&connection).is_some_and(Lane::has_said_quit)
+        self.connections.get(&connection).is_some_and(Connection::has_said_quit)
     }
 
     /// Whether the candidate was put off, and all others have been tried.
     pub(crate) fn is_at_last_resorts(&self) -> bool {
-        self.itinerary.is_at_last_resorts()
+        self.search.is_at_last_resorts()
     }
 
     /// Looks again at a candidate that has not been of use in this pass: others may have found out about it meanwhile.
-    pub(crate) fn reconsider(&mut self, cx: &mut Context<'_>) {
-        if let Stage::Candidate(candidate) = &self.stage
-            && self.lanes.is_empty()
+    pub(crate) fn reconsider(&mut self, cx: &mut DeliveryContext<'_>) {
+        if let DeliveryStage::Candidate(candidate) = &self.stage
+            && self.connections.is_empty()
             && !self.refusals.has_taken()
         {
             let candidate = candidate.clone();
@@ -469,36 +487,36 @@ impl Delivery {
         }
     }
 
-    pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn handle_timeout(&mut self, cx: &mut DeliveryContext<'_>) {
         let due: Vec<ConnectionId> = self
-            .lanes
+            .connections
             .iter()
-            .filter(|(_, lane)| lane.poll_timeout().is_some_and(|at| at <= cx.now))
+            .filter(|(_, conn)| conn.poll_timeout().is_some_and(|at| at <= cx.now))
             .map(|(&connection, _)| connection)
             .collect();
         for connection in due {
-            if self.lanes.get(&connection).is_some_and(Lane::is_connecting) {
+            if self.connections.get(&connection).is_some_and(Connection::is_connecting) {
                 self.lose_connecting(cx, connection, Trouble::Unreachable, Setback::ConnectTimedOut);
             } else {
-                self.with_lane(cx, connection, Lane::handle_timeout);
+                self.with_connection(cx, connection, Connection::handle_timeout);
             }
         }
-        for connection in self.rest.due(cx.now) {
-            self.quit_lane(cx, connection);
+        for connection in self.idle.due(cx.now) {
+            self.quit_connection(cx, connection);
         }
     }
 
     /// Ends the pass without a failure of anything: what runs may finish, what has not begun is released.
-    pub(crate) fn close(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn close(&mut self, cx: &mut DeliveryContext<'_>) {
         self.begin_closing();
-        self.dismiss_lanes(cx);
+        self.quit_all(cx);
     }
 
     /// Gives up all connections at once.
     pub(crate) fn abort(&mut self) {
         self.begin_closing();
-        for (connection, lane) in core::mem::take(&mut self.lanes) {
-            self.outputs.push_back(DeliveryOutput::Released { ids: lane.undecided(), tried: true });
+        for (connection, conn) in core::mem::take(&mut self.connections) {
+            self.outputs.push_back(DeliveryOutput::Released { ids: conn.undecided(), tried: true });
             self.outputs.push_back(DeliveryOutput::Close(connection));
         }
     }
@@ -509,34 +527,35 @@ impl Delivery {
 
     pub(crate) fn poll_transmit(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut DeliveryContext<'_>,
         connection: ConnectionId,
         limit: usize,
         octets: &mut BytesMut,
     ) -> bool {
-        let Some(lane) = self.lanes.get_mut(&connection) else { return false };
-        let more = lane.poll_transmit(cx.now, limit, octets);
+        let Some(conn) = self.connections.get_mut(&connection) else { return false };
+        let more = conn.poll_transmit(cx.now, limit, octets);
         // What was sent may have set off a request for more data.
-        self.drain_lane(cx, connection);
+        self.drain_connection(cx, connection);
         more
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let widen =
-            self.widen_at.filter(|_| !self.lanes.is_empty() && matches!(self.stage, Stage::Candidate(_)));
-        let rest = self.rest.first().map(|(until, _)| until);
-        self.lanes.values().filter_map(Lane::poll_timeout).chain(widen).chain(rest).min()
+        let widen = self
+            .widen_at
+            .filter(|_| !self.connections.is_empty() && matches!(self.stage, DeliveryStage::Candidate(_)));
+        let rest = self.idle.first().map(|(until, _)| until);
+        self.connections.values().filter_map(Connection::poll_timeout).chain(widen).chain(rest).min()
     }
 
-    fn with_lane(
+    fn with_connection(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut DeliveryContext<'_>,
         connection: ConnectionId,
-        act: impl FnOnce(&mut Lane, Instant),
+        act: impl FnOnce(&mut Connection, Instant),
     ) {
-        if let Some(lane) = self.lanes.get_mut(&connection) {
-            act(lane, cx.now);
-            self.drain_lane(cx, connection);
+        if let Some(conn) = self.connections.get_mut(&connection) {
+            act(conn, cx.now);
+            self.drain_connection(cx, connection);
         }
     }
 
@@ -544,22 +563,23 @@ impl Delivery {
     fn take_login(&mut self, mechanism: Option<Mechanism>) {
         self.refused_logins = if mechanism.is_some() { 0 } else { self.refused_logins.saturating_add(1) };
         if let NextHop::Relay(Relay { credentials: Some(credentials), .. }) = &self.next_hop
-            && let Stage::Candidate(candidate) = &self.stage
+            && let DeliveryStage::Candidate(candidate) = &self.stage
         {
             let login = Login::new(candidate, credentials);
             self.outputs.push_back(DeliveryOutput::Authenticated(login, mechanism));
         }
     }
 
-    /// A lane could begin a transaction.
-    fn want_work(&mut self, cx: &Context<'_>, connection: ConnectionId) {
-        let Some(lane) = self.lanes.get_mut(&connection) else { return };
-        if matches!(self.stage, Stage::Closing) || self.refusals.are_too_many() || lane.is_quitting() {
-            lane.quit(cx.now);
-            return self.give_back_work(connection);
+    /// A conn could begin a transaction.
+    fn want_transactions(&mut self, cx: &DeliveryContext<'_>, connection: ConnectionId) {
+        let Some(conn) = self.connections.get_mut(&connection) else { return };
+        if matches!(self.stage, DeliveryStage::Closing) || self.refusals.are_too_many() || conn.is_quitting()
+        {
+            conn.quit(cx.now);
+            return self.return_unstarted(connection);
         }
         self.tell_of_fallback();
-        self.outputs.push_back(DeliveryOutput::WantWork(connection));
+        self.outputs.push_back(DeliveryOutput::WantTransactions(connection));
     }
 
     fn release(&mut self, ids: Vec<MailId>, tried: bool) {

@@ -22,26 +22,26 @@ use crate::settings::{Hosts, Settings};
 use crate::time::Instant;
 
 /// What a delivery works with, but does not own.
-pub(crate) struct Context<'a> {
+pub(crate) struct DeliveryContext<'a> {
     pub(crate) now: Instant,
     pub(crate) settings: &'a Settings,
     pub(crate) hosts: &'a Hosts,
     /// What others have found out about servers.
     pub(crate) reachability: &'a Reachability,
-    pub(crate) desk: &'a mut dyn Desk,
+    pub(crate) admission: &'a mut dyn Admission,
 }
 
 /// Where a delivery gets at once what it shares with others, or is told that it has to wait.
-pub(crate) trait Desk {
+pub(crate) trait Admission {
     /// Takes the place of a connection to a candidate, unless there is none, or others come first. Then the delivery waits until it is
-    /// told to [connect](Delivery::open_lane). `is_last_resort` says that no other candidate is left.
+    /// told to [connect](Delivery::connect). `is_last_resort` says that no other candidate is left.
     fn try_open(&mut self, candidate: &Candidate, is_last_resort: bool) -> Option<ConnectionId>;
 
     /// Takes the place of a connection to a candidate, as the delivery was told to connect.
     fn open(&mut self, candidate: &Candidate, is_last_resort: bool) -> ConnectionId;
 
     /// Says whether the next transaction of a connection may begin.
-    fn may_begin(&mut self, connection: ConnectionId) -> Permission;
+    fn permit_transaction(&mut self, connection: ConnectionId) -> Permission;
 
     /// A server has taken a mail, which is not recorded yet.
     fn note_taken(&mut self);
@@ -113,12 +113,12 @@ pub(crate) enum DeliveryOutput {
     /// The server wants fewer connections.
     PushedBack(ConnectionId),
     /// The server cannot cope with batches of commands, although it offers that.
-    NeedsCaution(SocketAddr),
+    NoPipelining(SocketAddr),
     /// A relay has taken credentials by this mechanism, or, with nothing, has not taken them.
     Authenticated(Login, Option<Mechanism>),
-    /// The connection can take transactions: answered by [`Delivery::handle_work`], [`Delivery::handle_no_work`] or
-    /// [`Delivery::quit_lane`].
-    WantWork(ConnectionId),
+    /// The connection can take transactions: answered by [`Delivery::handle_transactions`], [`Delivery::handle_nothing_claimed`] or
+    /// [`Delivery::quit_connection`].
+    WantTransactions(ConnectionId),
     /// Answered by [`Delivery::handle_data`].
     WantData {
         connection: ConnectionId,

@@ -5,8 +5,8 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::lane::{Lane, Want};
-use super::{Context, Delivery, DeliveryOutput};
+use super::connection::{Connection, Want};
+use super::{Delivery, DeliveryContext, DeliveryOutput};
 use crate::attempt::{Acceptance, Failure, Server};
 use crate::event::Event;
 use crate::io::ConnectionId;
@@ -23,16 +23,16 @@ pub(super) struct RefusedMail {
 
 impl Delivery {
     /// The one place where what a connection wants, and what its session says, is taken in.
-    pub(super) fn drain_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
-        while let Some(lane) = self.lanes.get_mut(&connection) {
-            if let Some(want) = lane.poll_want() {
+    pub(super) fn drain_connection(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
+        while let Some(conn) = self.connections.get_mut(&connection) {
+            if let Some(want) = conn.poll_want() {
                 match want {
-                    Want::Work => self.want_work(cx, connection),
+                    Want::Transactions => self.want_transactions(cx, connection),
                     Want::Permission => self.begin(cx, connection),
                 }
-            } else if let Some(output) = lane.poll_session() {
+            } else if let Some(output) = conn.poll_session() {
                 self.take_in(cx, connection, output);
-            } else if lane.announces_transmit() {
+            } else if conn.announces_transmit() {
                 self.outputs.push_back(DeliveryOutput::Transmit(connection));
             } else {
                 return;
@@ -40,13 +40,13 @@ impl Delivery {
         }
     }
 
-    fn take_in(&mut self, cx: &mut Context<'_>, connection: ConnectionId, output: SessionOutput) {
-        let Some(server) = self.lanes.get(&connection).and_then(Lane::server) else { return };
+    fn take_in(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId, output: SessionOutput) {
+        let Some(server) = self.connections.get(&connection).and_then(Connection::server) else { return };
         let output = match output {
             SessionOutput::StartTls => DeliveryOutput::StartTls(connection, server.host.clone()),
             SessionOutput::Ready => {
-                if let Some(lane) = self.lanes.get_mut(&connection) {
-                    lane.handle_ready();
+                if let Some(conn) = self.connections.get_mut(&connection) {
+                    conn.handle_ready();
                 }
                 return;
             }
@@ -61,7 +61,7 @@ impl Delivery {
             SessionOutput::Received(octets) => DeliveryOutput::Event(Event::Received(connection, octets)),
             SessionOutput::Authenticated(mechanism) => return self.take_login(mechanism),
             SessionOutput::Note(note) => DeliveryOutput::Event(Event::debug(format!("{server}: {note}"))),
-            SessionOutput::Ended(end) => return self.end_lane(cx, connection, end),
+            SessionOutput::Ended(end) => return self.end_connection(cx, connection, end),
         };
         self.outputs.push_back(output);
     }
@@ -69,7 +69,7 @@ impl Delivery {
     /// Takes in what has become of a transaction: first what was refused, as what was taken came after that.
     fn take_verdicts(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut DeliveryContext<'_>,
         connection: ConnectionId,
         server: &Arc<Server>,
         verdicts: Vec<(Recipient, Outcome)>,
@@ -107,11 +107,11 @@ impl Delivery {
         for (recipient, acceptance) in delivered {
             self.refusals.take(connection);
             self.has_taken = true;
-            cx.desk.note_taken();
+            cx.admission.note_taken();
             self.outputs.push_back(DeliveryOutput::Delivered { recipient, acceptance });
         }
-        if let Some(lane) = self.lanes.get_mut(&connection) {
-            lane.end_transaction();
+        if let Some(conn) = self.connections.get_mut(&connection) {
+            conn.end_transaction();
         }
     }
 
@@ -133,9 +133,9 @@ impl Delivery {
 
     /// A connection has decided a mail, so it is of use.
     fn note_decided(&mut self, connection: ConnectionId) {
-        self.rest.note_use(connection);
-        if let Some(lane) = self.lanes.get_mut(&connection) {
-            lane.note_decided();
+        self.idle.note_use(connection);
+        if let Some(conn) = self.connections.get_mut(&connection) {
+            conn.note_decided();
         }
     }
 }

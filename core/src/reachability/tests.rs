@@ -39,11 +39,11 @@ fn a_trouble_is_remembered_for_longer_each_time_it_occurs_again() {
 fn a_confused_server_is_treated_with_caution_for_an_hour() {
     let mut reachability = Reachability::new();
     let remote = candidate(TlsMode::Plain).remote;
-    reachability.note_confusion(remote, at(0));
-    assert!(reachability.needs_caution(remote, at(3599)) && !reachability.needs_caution(remote, at(3600)));
-    reachability.note_confusion(remote, at(0));
+    reachability.note_no_pipelining(remote, at(0));
+    assert!(reachability.no_pipelining(remote, at(3599)) && !reachability.no_pipelining(remote, at(3600)));
+    reachability.note_no_pipelining(remote, at(0));
     reachability.clear();
-    assert!(!reachability.needs_caution(remote, at(1)));
+    assert!(!reachability.no_pipelining(remote, at(1)));
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn several_attempts_at_once_are_one_trouble() {
 #[test]
 fn trouble_with_tls_says_nothing_of_plain_text() {
     let mut reachability = Reachability::new();
-    fail(&mut reachability, Trouble::MuteInTls, 0);
+    fail(&mut reachability, Trouble::TlsStalled, 0);
     assert!(reachability.is_in_trouble(&candidate(TlsMode::StartTls), at(1)));
     assert!(!reachability.is_in_trouble(&candidate(TlsMode::Plain), at(1)));
     let remote = candidate(TlsMode::Plain).remote;

@@ -12,7 +12,7 @@ fn records(text: &str) -> Vec<(u16, Domain)> {
 }
 
 fn order(text: &str, own_name: &str, seed: u8) -> String {
-    let hosts = exchanges(&records(text), own_name, &mut Rng::from_seed([seed; 32]));
+    let hosts = mx_hosts(&records(text), own_name, &mut Rng::from_seed([seed; 32]));
     hosts.iter().map(Domain::as_str).collect::<Vec<_>>().join(" ")
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Context {
     pub(super) certificate_is_valid: bool,
     pub(super) padding_failed: bool,
     /// The server was found not to bear that commands are sent without waiting for replies.
-    pub(super) needs_caution: bool,
+    pub(super) no_pipelining: bool,
     /// The server has taken a message.
     pub(super) has_taken: bool,
     /// The server has refused something.
@@ -52,7 +52,7 @@ impl Context {
             is_tls: false,
             certificate_is_valid: false,
             padding_failed: false,
-            needs_caution: false,
+            no_pipelining: false,
             has_taken: false,
             has_refused: false,
             is_announced: false,
@@ -94,7 +94,10 @@ impl Context {
     /// Whether commands may be sent before the replies to those before them (RFC 2920). A server that cannot even do NOOP and
     /// RSET is not asked for more than one thing at a time.
     pub(super) fn may_pipeline(&self) -> bool {
-        self.extensions.pipelining && !self.config.cautious && !self.needs_caution && !self.padding_failed
+        self.extensions.pipelining
+            && !self.config.no_pipelining
+            && !self.no_pipelining
+            && !self.padding_failed
     }
 
     /// Says that a transaction may begin, unless that is known.

@@ -180,7 +180,7 @@ impl Mailing {
             }
             Stage::Asking { ending: None, envelope: Some(envelope) } => {
                 // It has counted recipients that were one too many, of which it would not be asked one by one.
-                cx.needs_caution |= envelope.is_batched() && envelope.lacks_room();
+                cx.no_pipelining |= envelope.is_batched() && envelope.lacks_room();
                 envelope.decide_open(&refused(RefusalKind::Closing, command));
             }
             Stage::Asking { .. } => {}
@@ -201,7 +201,7 @@ impl Mailing {
             Stage::Asking { ending: None, envelope: Some(envelope) }
                 if envelope.is_batched() && envelope.is_answered() && cx.owed() > 1 =>
             {
-                cx.needs_caution = true;
+                cx.no_pipelining = true;
             }
             Stage::Asking { .. } => {}
         }
@@ -288,7 +288,7 @@ impl Mailing {
             }
         }
         // What does not fit in a batch may fit where each command waits for its reply.
-        cx.needs_caution |= is_out_of_step && is_batched;
+        cx.no_pipelining |= is_out_of_step && is_batched;
     }
 
     /// What the next reply is about.

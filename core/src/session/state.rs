@@ -234,7 +234,7 @@ impl State {
             | Self::Ready
             | Self::Ended => {}
         }
-        SessionEnd { phase, cause, padding_failed: cx.padding_failed, needs_caution: cx.needs_caution }
+        SessionEnd { phase, cause, padding_failed: cx.padding_failed, no_pipelining: cx.no_pipelining }
     }
 
     fn on_service_not_available(mut self, reply: &Reply, is_owed: bool, cx: &mut Context) -> Self {

@@ -367,7 +367,7 @@ impl Transfer {
     /// What a refusal means. One that only says that the server cannot follow means nothing for a batch: from now on it gets one
     /// command at a time, and the transaction is repeated.
     fn judge(&mut self, reply: &Reply, command: CommandName, cx: &mut Context) -> Outcome {
-        cx.needs_caution |= self.is_batched && refusal::is_misunderstood(reply);
+        cx.no_pipelining |= self.is_batched && refusal::is_misunderstood(reply);
         if let Some(kind) = self.kind_of_refusal(reply, command, cx) {
             // On a connection that was of use before, the others of the message would be refused as well.
             self.is_cut = cx.has_taken || kind == RefusalKind::OutOfStep;

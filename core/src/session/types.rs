@@ -35,7 +35,7 @@ pub struct SessionConfig {
     /// Most NOOP and RSET that are sent as padding inside TLS; 0 for none.
     pub padding_limit: u16,
     /// Whether the server gets one command at a time, whatever it offers: it was found to bear nothing else.
-    pub cautious: bool,
+    pub no_pipelining: bool,
     /// Whether [`SessionOutput::Sent`], [`SessionOutput::SentData`] and [`SessionOutput::Received`] are wanted.
     pub trace: bool,
 }
@@ -183,7 +183,7 @@ pub struct SessionEnd {
     /// Whether the server answered padding with an error, or was lost while it was padded.
     pub padding_failed: bool,
     /// Whether the server cannot cope with commands in batches, although it offers that.
-    pub needs_caution: bool,
+    pub no_pipelining: bool,
 }
 
 /// What a conversation is about at a time. Each phase has one timeout as a whole; MAIL, DATA and each RCPT is one.

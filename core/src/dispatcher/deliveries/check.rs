@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 
 use super::Deliveries;
 use super::destination::{Pass, Waits};
-use super::exhausted::Recall;
+use super::recall::Recall;
 use crate::delivery::Delivery;
 use crate::dispatcher::books::Books;
 use crate::dispatcher::check::OpenRequests;
@@ -29,7 +29,7 @@ impl Deliveries {
         self.destinations.len() == 0
             && self.slots.is_at_rest()
             && self.recall == Recall::Idle
-            && self.silence.next_check().is_none()
+            && self.silence_watch.next_check().is_none()
             && self.resolver.is_idle()
     }
 
@@ -50,8 +50,8 @@ impl Deliveries {
             waiting[0] += usize::from(pass.waits() == Waits::ForConnection);
             waiting[1] += usize::from(matches!(pass.waits(), Waits::ForHost(_)));
         }
-        let lines = [self.slots.waiting_count(), self.slots.awaiting_count()];
-        assert_eq!(waiting, lines, "who waits is in one line");
+        let wait_lists = [self.slots.waiting_count(), self.slots.waiting_for_hosts_count()];
+        assert_eq!(waiting, wait_lists, "who waits is in one line");
         assert_eq!(self.recall == Recall::Asked, open.recalls == 1, "mail that fails is read once");
         assert!(open.recalls <= 1, "mail that fails is read in one part at a time");
     }
@@ -67,6 +67,6 @@ impl Deliveries {
         assert!(!delivery.is_over(), "{hop:?} is over");
         let is_asking = matches!(waits, Waits::ForDns(_));
         assert_eq!(delivery.is_looking_up(), is_asking, "{hop:?} waits for name servers");
-        assert_eq!(delivery.lane_count(), pass.connections().ids().count(), "connections of {hop:?}");
+        assert_eq!(delivery.connection_count(), pass.connections().ids().count(), "connections of {hop:?}");
     }
 }

@@ -39,16 +39,16 @@ impl Deliveries {
         if !self.destinations.is_open(hop, connection) {
             return;
         }
-        let Some(AtWork { delivery, connections, lines, .. }) = self.destinations.work_on(hop) else {
+        let Some(AtWork { delivery, connections, wait_lists, .. }) = self.destinations.work_on(hop) else {
             return;
         };
         if books.ledger.is_congested() && !books.is_draining() {
-            return connections.park(connection, lines);
+            return connections.park(connection, wait_lists);
         }
         let first = delivery.take_first(connection);
         // What was refused on another connection is tried again before the place is left to others.
-        if first.is_empty() && self.must_make_room(books, hop, connection) {
-            return self.with_delivery(books, hop, |delivery, cx| delivery.quit_lane(cx, connection));
+        if first.is_empty() && self.must_give_up_slot(books, hop, connection) {
+            return self.with_delivery(books, hop, |delivery, cx| delivery.quit_connection(cx, connection));
         }
         let (ids, transactions) = if first.is_empty() { self.claim_for(books, hop) } else { (first, 1) };
         if ids.is_empty() {
@@ -120,13 +120,13 @@ impl Deliveries {
         let work: Vec<Transaction> =
             transactions.into_iter().filter_map(|transaction| books.prepare(hop, transaction)).collect();
         if let Some(AtWork { delivery, connections, .. }) = self.destinations.work_on(hop) {
-            let has_older = delivery.has_work(connection);
+            let has_older = delivery.has_transactions(connection);
             connections.note_claim(connection, books.intake.changes(), has_older);
         }
         if work.is_empty() {
             self.want_transactions(books, hop, connection);
         } else {
-            self.with_delivery(books, hop, |delivery, cx| delivery.handle_work(cx, connection, work));
+            self.with_delivery(books, hop, |delivery, cx| delivery.handle_transactions(cx, connection, work));
         }
     }
 
@@ -144,15 +144,15 @@ impl Deliveries {
     /// Goes on with what waited for the database.
     pub(in crate::dispatcher) fn resume(&mut self, books: &mut Books) {
         if !books.ledger.is_congested() {
-            for (hop, connection) in self.destinations.lines().parked() {
-                if let Some(AtWork { connections, lines, .. }) = self.destinations.work_on(hop) {
-                    connections.unpark(connection, lines);
+            for (hop, connection) in self.destinations.wait_lists().parked() {
+                if let Some(AtWork { connections, wait_lists, .. }) = self.destinations.work_on(hop) {
+                    connections.unpark(connection, wait_lists);
                 }
                 self.want_transactions(books, hop, connection);
             }
         }
         if books.ledger.room_for_taken() > 0 {
-            for (hop, connection) in self.destinations.lines().stopped() {
+            for (hop, connection) in self.destinations.wait_lists().stopped() {
                 self.ask_again(books, hop, connection);
             }
         }
@@ -160,8 +160,8 @@ impl Deliveries {
 
     /// A connection whose transaction had to wait asks again whether it may begin.
     pub(super) fn ask_again(&mut self, books: &Books, hop: HopId, connection: ConnectionId) {
-        if let Some(AtWork { connections, lines, .. }) = self.destinations.work_on(hop) {
-            connections.free(connection, lines);
+        if let Some(AtWork { connections, wait_lists, .. }) = self.destinations.work_on(hop) {
+            connections.free(connection, wait_lists);
         }
         self.with_delivery(books, hop, |delivery, cx| delivery.begin(cx, connection));
     }

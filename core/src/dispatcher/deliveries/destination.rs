@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use super::connection::Connections;
+use super::connections::Connections;
 use super::limits::Limits;
 use crate::attempt::Failure;
 use crate::delivery::Delivery;
@@ -18,7 +18,7 @@ const STALLED_PASSES_LIMIT: u32 = 3;
 /// A next hop that has ready mail, or of which something is remembered. One whose mail only waits has none.
 #[derive(Debug)]
 pub(super) struct Destination {
-    state: State,
+    state: DestinationState,
     /// How many claims the database has not answered.
     open_claims: u32,
     /// How many passes in a row have ended because mail ended every connection, so that nothing was decided.
@@ -30,11 +30,11 @@ pub(super) struct Destination {
 
 /// What is done about the mail of a next hop.
 #[derive(Debug)]
-pub(super) enum State {
+pub(super) enum DestinationState {
     /// Nothing.
     Idle,
     /// It waits for its turn.
-    InLine,
+    Queued,
     /// It is left alone until then.
     Paused(Instant),
     /// It is worked on.
@@ -134,7 +134,7 @@ impl Pass {
     /// Sets the timers as the delivery wants them.
     pub(super) fn set_timers(&mut self) {
         self.deadline = self.delivery.poll_timeout();
-        self.idle_end = self.delivery.first_resting().map(|(until, _)| until);
+        self.idle_end = self.delivery.first_idle().map(|(until, _)| until);
     }
 
     pub(super) fn then(&mut self) -> &mut Then {
@@ -149,28 +149,32 @@ impl Pass {
 
 impl Destination {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { state: State::Idle, open_claims: 0, stalled_passes: 0, refusing_passes: 0, limits }
+        Self { state: DestinationState::Idle, open_claims: 0, stalled_passes: 0, refusing_passes: 0, limits }
     }
 
-    pub(super) fn state(&self) -> &State {
+    pub(super) fn state(&self) -> &DestinationState {
         &self.state
     }
 
-    pub(super) fn replace_state(&mut self, state: State) -> State {
+    pub(super) fn replace_state(&mut self, state: DestinationState) -> DestinationState {
         core::mem::replace(&mut self.state, state)
     }
 
     pub(super) fn pass(&self) -> Option<&Pass> {
-        if let State::Active(pass) = &self.state { Some(pass) } else { None }
+        if let DestinationState::Active(pass) = &self.state { Some(pass) } else { None }
     }
 
     pub(super) fn pass_mut(&mut self) -> Option<(&mut Pass, &mut Limits)> {
-        if let State::Active(pass) = &mut self.state { Some((pass, &mut self.limits)) } else { None }
+        if let DestinationState::Active(pass) = &mut self.state {
+            Some((pass, &mut self.limits))
+        } else {
+            None
+        }
     }
 
     /// Returns what has failed, and whether that is only the mail that was tried: decided once, when all mail of the pass is back.
     pub(super) fn exhausted(&mut self, is_partly_tried: bool) -> Option<(&ExhaustedPass, bool)> {
-        let State::Exhausted(exhausted) = &mut self.state else { return None };
+        let DestinationState::Exhausted(exhausted) = &mut self.state else { return None };
         let only_tried = *exhausted.only_tried.get_or_insert_with(|| {
             self.stalled_passes = self.stalled_passes.saturating_add(1);
             self.stalled_passes <= STALLED_PASSES_LIMIT && is_partly_tried
@@ -195,7 +199,7 @@ impl Destination {
 
     /// Whether nothing is done about it, and nothing is asked for it.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle) && self.open_claims == 0
+        matches!(self.state, DestinationState::Idle) && self.open_claims == 0
     }
 
     pub(super) fn open_claims(&self) -> u32 {
@@ -233,16 +237,16 @@ impl Destination {
     }
 
     /// The pass is over. Returns the state that follows.
-    pub(super) fn state_after_pass(&mut self) -> State {
-        let State::Active(pass) = &mut self.state else { return State::Idle };
+    pub(super) fn state_after_pass(&mut self) -> DestinationState {
+        let DestinationState::Active(pass) = &mut self.state else { return DestinationState::Idle };
         let then = core::mem::take(&mut pass.then);
         if !matches!(then, Then::Pause { is_for_server: true, .. }) {
             self.refusing_passes = 0;
         }
         match then {
-            Then::Again => State::Idle,
-            Then::Pause { until, .. } => State::Paused(until),
-            Then::Fail(exhausted) => State::Exhausted(exhausted),
+            Then::Again => DestinationState::Idle,
+            Then::Pause { until, .. } => DestinationState::Paused(until),
+            Then::Fail(exhausted) => DestinationState::Exhausted(exhausted),
         }
     }
 }

@@ -6,10 +6,10 @@
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use super::connection::{Connections, Lines};
-use super::destination::{Destination, ExhaustedPass, Pass, State, Then, Waits};
+use super::connections::{Connections, WaitLists};
+use super::destination::{Destination, DestinationState, ExhaustedPass, Pass, Then, Waits};
 use super::limits::{Limits, RememberedLimits};
-use super::lineup::Lineup;
+use super::start_queue::StartQueue;
 use crate::attempt::Failure;
 use crate::delivery::{Delivery, DeliveryOutput};
 use crate::io::ConnectionId;
@@ -25,7 +25,7 @@ pub(super) struct Destinations {
     /// Those that may have something to say, or be settled.
     touched: BTreeSet<HopId>,
     /// Those that wait for their turn.
-    lineup: Lineup,
+    start_queue: StartQueue,
     /// Those that are worked on.
     active: BTreeSet<HopId>,
     /// Those of which a failure is to be recorded, by when all of their mail had failed.
@@ -33,7 +33,7 @@ pub(super) struct Destinations {
     timers: Timers,
     /// Who waits for which answer of the resolver.
     lookups: BTreeMap<LookupId, HopId>,
-    lines: Lines,
+    wait_lists: WaitLists,
     remembered: RememberedLimits,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct AtWork<'a> {
     pub(super) connections: &'a mut Connections,
     pub(super) then: &'a mut Then,
     pub(super) limits: &'a mut Limits,
-    pub(super) lines: &'a mut Lines,
+    pub(super) wait_lists: &'a mut WaitLists,
 }
 
 impl Timers {
@@ -75,12 +75,12 @@ impl Destinations {
         Self {
             all: BTreeMap::new(),
             touched: BTreeSet::new(),
-            lineup: Lineup::new(),
+            start_queue: StartQueue::new(),
             active: BTreeSet::new(),
             exhausted: BTreeSet::new(),
             timers: Timers::default(),
             lookups: BTreeMap::new(),
-            lines: Lines::default(),
+            wait_lists: WaitLists::default(),
             remembered: RememberedLimits::default(),
         }
     }
@@ -113,8 +113,8 @@ impl Destinations {
         self.lookups.len()
     }
 
-    pub(super) fn lines(&self) -> &Lines {
-        &self.lines
+    pub(super) fn wait_lists(&self) -> &WaitLists {
+        &self.wait_lists
     }
 
     /// A destination is to be settled.
@@ -135,7 +135,7 @@ impl Destinations {
         let (pass, limits) = self.all.get_mut(&hop)?.pass_mut()?;
         self.touched.insert(hop);
         let (delivery, connections, then) = pass.parts();
-        Some(AtWork { delivery, connections, then, limits, lines: &mut self.lines })
+        Some(AtWork { delivery, connections, then, limits, wait_lists: &mut self.wait_lists })
     }
 
     /// Changes what is known of a next hop, but for its state.
@@ -162,39 +162,43 @@ impl Destinations {
             queue.retain_hop(hop);
         }
         let Some(destination) = self.all.get(&hop) else { return };
-        let is_in_line = matches!(destination.state(), State::InLine);
+        let is_queued = matches!(destination.state(), DestinationState::Queued);
         match destination.state() {
-            State::Idle | State::InLine if is_ready => {
-                if !is_in_line {
-                    self.set_state(hop, State::InLine);
+            DestinationState::Idle | DestinationState::Queued if is_ready => {
+                if !is_queued {
+                    self.set_state(hop, DestinationState::Queued);
                 }
-                self.lineup.push(hop, needs_answer(queue), queue.prospect(hop));
+                self.start_queue.push(hop, needs_answer(queue), queue.prospect(hop));
             }
-            State::Idle if destination.is_idle() => {
+            DestinationState::Idle if destination.is_idle() => {
                 if let (Some(destination), Some(next_hop)) = (self.all.remove(&hop), queue.next_hop(hop)) {
                     self.remembered.keep(next_hop, destination.into_limits(), now);
                 }
                 queue.release_hop(hop);
             }
-            State::Idle | State::InLine | State::Paused(_) | State::Active(_) | State::Exhausted(_) => {}
+            DestinationState::Idle
+            | DestinationState::Queued
+            | DestinationState::Paused(_)
+            | DestinationState::Active(_)
+            | DestinationState::Exhausted(_) => {}
         }
     }
 
     /// Takes whose turn it is to be worked on, without those that begin with a question unless `may_ask`.
-    pub(super) fn pop_in_line(&mut self, may_ask: bool) -> Option<HopId> {
-        let hop = self.lineup.pop(may_ask)?;
-        self.set_state(hop, State::Idle);
+    pub(super) fn pop_queued(&mut self, may_ask: bool) -> Option<HopId> {
+        let hop = self.start_queue.pop(may_ask)?;
+        self.set_state(hop, DestinationState::Idle);
         Some(hop)
     }
 
     /// Returns how many wait for their turn that could be worked on.
-    pub(super) fn in_line(&self, may_ask: bool) -> usize {
-        self.lineup.len(may_ask)
+    pub(super) fn queued(&self, may_ask: bool) -> usize {
+        self.start_queue.len(may_ask)
     }
 
     pub(super) fn begin_pass(&mut self, hop: HopId, delivery: Delivery) {
         let pass = Pass::new(delivery, Connections::new(hop));
-        self.set_state(hop, State::Active(Box::new(pass)));
+        self.set_state(hop, DestinationState::Active(Box::new(pass)));
     }
 
     /// All mail of a destination that is worked on, up to this place, has failed.
@@ -213,7 +217,7 @@ impl Destinations {
     /// Takes a connection that has nothing to do, for mail that has come.
     pub(super) fn wake_connection(&mut self, hop: HopId, now: Instant) -> Option<ConnectionId> {
         let (pass, _) = self.all.get_mut(&hop)?.pass_mut()?;
-        pass.parts().0.wake_lane(now)
+        pass.parts().0.reuse_idle(now)
     }
 
     /// Lets a delivery set its timers.
@@ -235,14 +239,16 @@ impl Destinations {
     pub(super) fn pause(&mut self, hop: HopId, until: Instant, is_for_server: bool) {
         let Some(destination) = self.all.get_mut(&hop) else { return };
         match destination.state() {
-            State::Active(_) => {
+            DestinationState::Active(_) => {
                 if let Some((pass, _)) = destination.pass_mut() {
                     pass.then().pause(until, is_for_server);
                 }
             }
-            State::Idle | State::InLine | State::Paused(_) => self.set_state(hop, State::Paused(until)),
+            DestinationState::Idle | DestinationState::Queued | DestinationState::Paused(_) => {
+                self.set_state(hop, DestinationState::Paused(until))
+            }
             // It is about to be recorded that all of it has failed.
-            State::Exhausted(_) => {}
+            DestinationState::Exhausted(_) => {}
         }
     }
 
@@ -254,7 +260,7 @@ impl Destinations {
     /// Ends the pauses that are over.
     pub(super) fn end_due_pauses(&mut self, now: Instant, queue: &Queue) {
         while let Some(&(_, hop)) = self.timers.pauses.first().filter(|&&(at, _)| at <= now) {
-            self.set_state(hop, State::Idle);
+            self.set_state(hop, DestinationState::Idle);
             if queue.ready_count(hop) == 0 {
                 self.update(hop, Destination::end_refusing);
             }
@@ -264,7 +270,7 @@ impl Destinations {
     /// Ends all pauses; those that would come after a pass, too.
     pub(super) fn end_pauses(&mut self) {
         while let Some(&(_, hop)) = self.timers.pauses.first() {
-            self.set_state(hop, State::Idle);
+            self.set_state(hop, DestinationState::Idle);
         }
         for hop in &self.active {
             if let Some((pass, _)) = self.all.get_mut(hop).and_then(Destination::pass_mut)
@@ -281,11 +287,11 @@ impl Destinations {
         self.all.values_mut().for_each(Destination::end_refusing);
     }
 
-    /// Takes all connections out of the lines in which they wait.
+    /// Takes all connections out of the wait_lists in which they wait.
     pub(super) fn free_connections(&mut self) {
         for hop in &self.active {
             if let Some((pass, _)) = self.all.get_mut(hop).and_then(Destination::pass_mut) {
-                pass.parts().1.free_all(&mut self.lines);
+                pass.parts().1.free_all(&mut self.wait_lists);
             }
         }
     }
@@ -293,7 +299,7 @@ impl Destinations {
     /// Forgets a connection that is closed.
     pub(super) fn close(&mut self, hop: HopId, connection: ConnectionId) {
         if let Some((pass, _)) = self.all.get_mut(&hop).and_then(Destination::pass_mut) {
-            pass.parts().1.remove(connection, &mut self.lines);
+            pass.parts().1.remove(connection, &mut self.wait_lists);
         }
     }
 
@@ -325,7 +331,7 @@ impl Destinations {
     /// Returns when the first delivery, or the first connection that is held back, is to be called.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let deadline = self.timers.deadlines.first().map(|&(at, _)| at);
-        let held_back = self.lines.first_held_back().map(|(at, ..)| at);
+        let held_back = self.wait_lists.first_held_back().map(|(at, ..)| at);
         deadline.into_iter().chain(held_back).min()
     }
 
@@ -355,7 +361,7 @@ impl Destinations {
 
     /// All failures of a destination are recorded.
     pub(super) fn end_exhausted(&mut self, hop: HopId) {
-        self.set_state(hop, State::Idle);
+        self.set_state(hop, DestinationState::Idle);
     }
 
     /// Returns how many destinations there are.
@@ -371,21 +377,21 @@ impl Destinations {
         let open_claims: BTreeMap<HopId, u32> =
             open_claims.map(|(&hop, destination)| (hop, destination.open_claims())).collect();
         assert_eq!(&open_claims, claims, "claims that are not answered");
-        let (mut in_line, mut paused, mut exhausted) = (0, 0, 0);
+        let (mut queued, mut paused, mut exhausted) = (0, 0, 0);
         let (mut active, mut deadlines, mut idle_ends, mut asking) = (0, 0, 0, 0);
         for (&hop, destination) in &self.all {
             assert!(queue.next_hop(hop).is_some(), "{hop:?} is not retained");
             match destination.state() {
-                State::Idle => assert!(!destination.is_idle(), "{hop:?} is here for nothing"),
-                State::InLine => {
-                    assert!(self.lineup.contains(hop), "{hop:?} has no turn");
-                    in_line += 1;
+                DestinationState::Idle => assert!(!destination.is_idle(), "{hop:?} is here for nothing"),
+                DestinationState::Queued => {
+                    assert!(self.start_queue.contains(hop), "{hop:?} has no turn");
+                    queued += 1;
                 }
-                State::Paused(until) => {
+                DestinationState::Paused(until) => {
                     assert!(self.timers.pauses.contains(&(*until, hop)), "the pause of {hop:?} has no end");
                     paused += 1;
                 }
-                State::Active(pass) => {
+                DestinationState::Active(pass) => {
                     assert!(self.active.contains(&hop), "the pass of {hop:?} is lost");
                     let (deadline, idle_end) = pass.timers();
                     assert_eq!(deadline, pass.delivery().poll_timeout(), "the timer of {hop:?}");
@@ -399,16 +405,16 @@ impl Destinations {
                     deadlines += usize::from(deadline.is_some());
                     idle_ends += usize::from(idle_end.is_some());
                 }
-                State::Exhausted(pass) => {
+                DestinationState::Exhausted(pass) => {
                     assert!(self.exhausted.contains(&(pass.since, hop)), "the failure of {hop:?} is lost");
                     exhausted += 1;
                 }
             }
         }
         assert_eq!(
-            [in_line, paused, active, exhausted, deadlines, idle_ends, asking],
+            [queued, paused, active, exhausted, deadlines, idle_ends, asking],
             [
-                self.lineup.len(true),
+                self.start_queue.len(true),
                 self.timers.pauses.len(),
                 self.active.len(),
                 self.exhausted.len(),
@@ -418,32 +424,32 @@ impl Destinations {
             ],
             "an index has what is gone"
         );
-        self.lines.check(self.active().map(|(_, pass)| pass.connections()));
+        self.wait_lists.check(self.active().map(|(_, pass)| pass.connections()));
     }
 
     /// The one place where a state changes, with all that is derived from it.
-    fn set_state(&mut self, hop: HopId, state: State) {
+    fn set_state(&mut self, hop: HopId, state: DestinationState) {
         let Some(destination) = self.all.get_mut(&hop) else { return };
-        match destination.replace_state(State::Idle) {
-            State::Idle => {}
-            State::InLine => self.lineup.remove(hop),
-            State::Paused(until) => drop(self.timers.pauses.remove(&(until, hop))),
-            State::Active(mut pass) => {
+        match destination.replace_state(DestinationState::Idle) {
+            DestinationState::Idle => {}
+            DestinationState::Queued => self.start_queue.remove(hop),
+            DestinationState::Paused(until) => drop(self.timers.pauses.remove(&(until, hop))),
+            DestinationState::Active(mut pass) => {
                 self.active.remove(&hop);
                 self.timers.remove(hop, &pass);
-                pass.parts().1.free_all(&mut self.lines);
+                pass.parts().1.free_all(&mut self.wait_lists);
             }
-            State::Exhausted(pass) => drop(self.exhausted.remove(&(pass.since, hop))),
+            DestinationState::Exhausted(pass) => drop(self.exhausted.remove(&(pass.since, hop))),
         }
         match &state {
-            State::Idle => drop(self.touched.insert(hop)),
-            State::InLine => {}
-            State::Paused(until) => drop(self.timers.pauses.insert((*until, hop))),
-            State::Active(pass) => {
+            DestinationState::Idle => drop(self.touched.insert(hop)),
+            DestinationState::Queued => {}
+            DestinationState::Paused(until) => drop(self.timers.pauses.insert((*until, hop))),
+            DestinationState::Active(pass) => {
                 self.active.insert(hop);
                 self.timers.insert(hop, pass);
             }
-            State::Exhausted(pass) => drop(self.exhausted.insert((pass.since, hop))),
+            DestinationState::Exhausted(pass) => drop(self.exhausted.insert((pass.since, hop))),
         }
         destination.replace_state(state);
     }

@@ -14,17 +14,17 @@ use crate::time::Instant;
 use crate::turns::{Prospect, Turns};
 
 /// The part of all places that last resorts may have: one in so many.
-const PATIENT_PART: usize = 2;
+const LAST_RESORT_FRACTION: usize = 2;
 
 /// A connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Open {
+pub(super) struct OpenConnection {
     pub(super) hop: HopId,
     pub(super) remote: SocketAddr,
     pub(super) tls: TlsMode,
     pub(super) since: Instant,
     /// Whether it is a last resort, which gets all the time there is.
-    pub(super) is_patient: bool,
+    pub(super) is_last_resort: bool,
     is_established: bool,
     /// Whether its server has decided mail.
     has_proved: bool,
@@ -32,7 +32,7 @@ pub(super) struct Open {
 
 /// How a destination asks for a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Application<'a> {
+pub(super) struct SlotRequest<'a> {
     pub(super) candidate: &'a Candidate,
     /// Whether the address is known not to answer: then only one tries it at a time.
     pub(super) is_in_trouble: bool,
@@ -42,7 +42,7 @@ pub(super) struct Application<'a> {
 
 /// Why a connection is not to be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum SlotRefusal {
     /// There are as many to this address as are allowed, or somebody else is trying it.
     Host,
     /// There are as many last resorts as are allowed.
@@ -55,33 +55,33 @@ pub(super) struct HostSlots {
     /// Most connections, most to one address and port, and most last resorts.
     limit: usize,
     host_limit: usize,
-    patient_limit: usize,
-    open: BTreeMap<ConnectionId, Open>,
-    hosts: BTreeMap<SocketAddr, Host>,
+    last_resort_limit: usize,
+    open: BTreeMap<ConnectionId, OpenConnection>,
+    hosts: BTreeMap<SocketAddr, HostEntry>,
     /// Destinations that cannot go on without a connection, whatever the host.
     waiting: Turns<HopId>,
     /// Destinations that would like a further connection, if there were one to be had.
-    crowded: BTreeSet<HopId>,
+    wanting_more: BTreeSet<HopId>,
     /// How many destinations wait for hosts.
-    awaiting: usize,
+    waiting_for_hosts: usize,
     /// Addresses that may let somebody in.
     changed: BTreeSet<SocketAddr>,
     /// How many connections are last resorts that have not proved to be of use.
-    patient: usize,
+    last_resorts: usize,
     /// Addresses that could be connected to, if there were not so many last resorts.
     held_off: Turns<SocketAddr>,
 }
 
 /// One address and port.
 #[derive(Debug, Default)]
-struct Host {
+struct HostEntry {
     open: BTreeSet<ConnectionId>,
     /// How many connections have not proved to be of use.
     on_trial: usize,
     /// Destinations that cannot go on without a connection.
     waiting: Turns<HopId>,
     /// Destinations that would like a further one.
-    crowded: BTreeSet<HopId>,
+    wanting_more: BTreeSet<HopId>,
     /// Whether all who wait are to look again, as something was learned about the address.
     has_news: bool,
 }
@@ -93,24 +93,24 @@ impl HostSlots {
         Self {
             limit,
             host_limit: size(settings.host_concurrency),
-            patient_limit: limit.min(at_work).div_ceil(PATIENT_PART),
+            last_resort_limit: limit.min(at_work).div_ceil(LAST_RESORT_FRACTION),
             open: BTreeMap::new(),
             hosts: BTreeMap::new(),
             waiting: Turns::new(),
-            crowded: BTreeSet::new(),
-            awaiting: 0,
+            wanting_more: BTreeSet::new(),
+            waiting_for_hosts: 0,
             changed: BTreeSet::new(),
-            patient: 0,
+            last_resorts: 0,
             held_off: Turns::new(),
         }
     }
 
     /// Says whether the host of a candidate can be connected to, whatever the limit of all connections.
-    pub(super) fn check_host(&self, application: Application<'_>) -> Result<(), Refusal> {
-        if !self.has_place(application.candidate.remote, application.is_in_trouble) {
-            Err(Refusal::Host)
-        } else if application.is_last_resort && self.patient >= self.patient_limit {
-            Err(Refusal::LastResorts)
+    pub(super) fn check_host(&self, request: SlotRequest<'_>) -> Result<(), SlotRefusal> {
+        if !self.has_slot_at(request.candidate.remote, request.is_in_trouble) {
+            Err(SlotRefusal::Host)
+        } else if request.is_last_resort && self.last_resorts >= self.last_resort_limit {
+            Err(SlotRefusal::LastResorts)
         } else {
             Ok(())
         }
@@ -121,22 +121,29 @@ impl HostSlots {
         &mut self,
         connection: ConnectionId,
         hop: HopId,
-        application: Application<'_>,
+        request: SlotRequest<'_>,
         now: Instant,
     ) {
-        let Candidate { remote, tls, .. } = *application.candidate;
-        let is_patient = application.is_last_resort;
+        let Candidate { remote, tls, .. } = *request.candidate;
+        let is_last_resort = request.is_last_resort;
         let host = self.hosts.entry(remote).or_default();
         host.open.insert(connection);
         host.on_trial += 1;
-        self.patient += usize::from(is_patient);
-        let open =
-            Open { hop, remote, tls, since: now, is_patient, is_established: false, has_proved: false };
+        self.last_resorts += usize::from(is_last_resort);
+        let open = OpenConnection {
+            hop,
+            remote,
+            tls,
+            since: now,
+            is_last_resort,
+            is_established: false,
+            has_proved: false,
+        };
         self.open.insert(connection, open);
     }
 
     /// A connection has proved to be of use; returns what is known of it if that is news.
-    pub(super) fn establish(&mut self, connection: ConnectionId) -> Option<Open> {
+    pub(super) fn establish(&mut self, connection: ConnectionId) -> Option<OpenConnection> {
         let open = self.open.get_mut(&connection).filter(|open| !open.is_established)?;
         open.is_established = true;
         let open = *open;
@@ -155,14 +162,14 @@ impl HostSlots {
             host.on_trial = host.on_trial.saturating_sub(usize::from(!open.is_established));
         }
         self.changed.insert(open.remote);
-        if open.is_patient && !open.has_proved {
-            self.end_patience();
+        if open.is_last_resort && !open.has_proved {
+            self.end_trial_of_last_resort();
         }
     }
 
     /// Returns how many connections are last resorts of which it is not known whether they are of use.
-    pub(super) fn patient_count(&self) -> usize {
-        self.patient
+    pub(super) fn unproven_last_resorts(&self) -> usize {
+        self.last_resorts
     }
 
     /// The server at an address has decided mail.
@@ -170,18 +177,18 @@ impl HostSlots {
         let connections: Vec<ConnectionId> = self.connections_to(remote).collect();
         for connection in connections {
             let Some(open) = self.open.get_mut(&connection) else { continue };
-            if !core::mem::replace(&mut open.has_proved, true) && open.is_patient {
-                self.end_patience();
+            if !core::mem::replace(&mut open.has_proved, true) && open.is_last_resort {
+                self.end_trial_of_last_resort();
             }
         }
     }
 
-    fn end_patience(&mut self) {
-        self.patient = self.patient.saturating_sub(1);
+    fn end_trial_of_last_resort(&mut self) {
+        self.last_resorts = self.last_resorts.saturating_sub(1);
     }
 
     /// Returns what is known of a connection that is not closed.
-    pub(super) fn connection(&self, connection: ConnectionId) -> Option<&Open> {
+    pub(super) fn connection(&self, connection: ConnectionId) -> Option<&OpenConnection> {
         self.open.get(&connection)
     }
 
@@ -196,31 +203,31 @@ impl HostSlots {
     }
 
     /// Whether there may be one connection more.
-    pub(super) fn have_one(&self) -> bool {
+    pub(super) fn has_slot(&self) -> bool {
         self.open.len() < self.limit
     }
 
     /// Whether there may be one connection more that nobody waits for.
-    pub(super) fn have_one_to_spare(&self) -> bool {
-        self.have_one() && self.waiting.is_empty()
+    pub(super) fn has_spare_slot(&self) -> bool {
+        self.has_slot() && self.waiting.is_empty()
     }
 
     /// Whether an address can be connected to; one that is in trouble, only if nobody else is trying.
-    pub(super) fn has_place(&self, remote: SocketAddr, is_in_trouble: bool) -> bool {
+    pub(super) fn has_slot_at(&self, remote: SocketAddr, is_in_trouble: bool) -> bool {
         self.hosts
             .get(&remote)
             .is_none_or(|host| host.open.len() < self.host_limit && (!is_in_trouble || host.on_trial == 0))
     }
 
     /// Whether somebody waits for a connection to an address.
-    pub(super) fn is_awaited(&self, remote: SocketAddr) -> bool {
+    pub(super) fn has_waiters(&self, remote: SocketAddr) -> bool {
         self.hosts.get(&remote).is_some_and(|host| !host.waiting.is_empty())
     }
 
     /// Whether somebody who cannot go on without waits for the place of this connection.
     pub(super) fn is_needed(&self, connection: ConnectionId) -> bool {
-        let is_scarce = !self.have_one() && !self.waiting.is_empty();
-        is_scarce || self.open.get(&connection).is_some_and(|open| self.is_awaited(open.remote))
+        let is_scarce = !self.has_slot() && !self.waiting.is_empty();
+        is_scarce || self.open.get(&connection).is_some_and(|open| self.has_waiters(open.remote))
     }
 
     /// Puts a destination into the line of those that cannot go on without a connection.
@@ -235,7 +242,7 @@ impl HostSlots {
 
     /// Takes whose turn it is, if there is a connection to be had.
     pub(super) fn pop_waiting(&mut self) -> Option<HopId> {
-        if self.have_one() { self.waiting.pop() } else { None }
+        if self.has_slot() { self.waiting.pop() } else { None }
     }
 
     /// Returns how many destinations cannot go on without a connection, whatever the host.
@@ -250,50 +257,56 @@ impl HostSlots {
 
     /// Puts a destination into the line of those that wait for an address; or, if there are too many last resorts, for there to
     /// be one less.
-    pub(super) fn wait_for_host(&mut self, remote: SocketAddr, hop: HopId, prospect: Prospect, why: Refusal) {
-        if why == Refusal::LastResorts {
+    pub(super) fn wait_for_host(
+        &mut self,
+        remote: SocketAddr,
+        hop: HopId,
+        prospect: Prospect,
+        why: SlotRefusal,
+    ) {
+        if why == SlotRefusal::LastResorts {
             self.held_off.push(remote, Prospect::Failed);
         }
-        self.awaiting += 1;
+        self.waiting_for_hosts += 1;
         self.hosts.entry(remote).or_default().waiting.push(hop, prospect);
     }
 
     /// Returns how many destinations wait for hosts.
-    pub(super) fn awaiting_count(&self) -> usize {
-        self.awaiting
+    pub(super) fn waiting_for_hosts_count(&self) -> usize {
+        self.waiting_for_hosts
     }
 
     /// A destination does not wait for an address any more.
     pub(super) fn end_wait_for_host(&mut self, remote: SocketAddr, hop: HopId) {
         if self.hosts.get_mut(&remote).is_some_and(|host| host.waiting.remove(&hop)) {
-            self.awaiting = self.awaiting.saturating_sub(1);
+            self.waiting_for_hosts = self.waiting_for_hosts.saturating_sub(1);
         }
         self.changed.insert(remote);
     }
 
     /// A destination would like a further connection.
     pub(super) fn want_more(&mut self, hop: HopId) {
-        self.crowded.insert(hop);
+        self.wanting_more.insert(hop);
     }
 
     /// A destination would like a further connection to an address.
     pub(super) fn want_more_of_host(&mut self, remote: SocketAddr, hop: HopId) {
-        self.hosts.entry(remote).or_default().crowded.insert(hop);
+        self.hosts.entry(remote).or_default().wanting_more.insert(hop);
     }
 
     /// A destination would not any more.
     pub(super) fn want_no_more(&mut self, hop: HopId) {
-        self.crowded.remove(&hop);
+        self.wanting_more.remove(&hop);
     }
 
     /// Returns how many destinations would like a further connection, whatever the host.
-    pub(super) fn crowded_count(&self) -> usize {
-        self.crowded.len()
+    pub(super) fn wanting_more_count(&self) -> usize {
+        self.wanting_more.len()
     }
 
     /// Takes those that would like a further connection, if there is one to spare.
-    pub(super) fn take_crowded(&mut self) -> BTreeSet<HopId> {
-        if self.have_one_to_spare() { core::mem::take(&mut self.crowded) } else { BTreeSet::new() }
+    pub(super) fn take_wanting_more(&mut self) -> BTreeSet<HopId> {
+        if self.has_spare_slot() { core::mem::take(&mut self.wanting_more) } else { BTreeSet::new() }
     }
 
     /// Something was learned about an address that all who wait for it should know.
@@ -314,19 +327,19 @@ impl HostSlots {
 
     /// Somebody who was let in has made no connection.
     pub(super) fn reconsider(&mut self, remote: SocketAddr) {
-        if self.is_awaited(remote) {
+        if self.has_waiters(remote) {
             self.changed.insert(remote);
         }
     }
 
     /// Lets in who can be let in by their hosts: those who cannot go on without, and those who would like a further connection.
-    pub(super) fn let_in(&mut self) -> (Vec<HopId>, Vec<HopId>) {
+    pub(super) fn admit(&mut self) -> (Vec<HopId>, Vec<HopId>) {
         // Those who were held off look again, as many of them at a time as there is room for.
-        for _ in self.patient..self.patient_limit {
+        for _ in self.last_resorts..self.last_resort_limit {
             let Some(remote) = self.held_off.pop() else { break };
             self.changed.insert(remote);
         }
-        let (mut waiting, mut crowded) = (Vec::new(), Vec::new());
+        let (mut waiting, mut wanting_more) = (Vec::new(), Vec::new());
         while let Some(remote) = self.changed.pop_first() {
             let Some(host) = self.hosts.get_mut(&remote) else { continue };
             let has_news = core::mem::take(&mut host.has_news);
@@ -335,17 +348,17 @@ impl HostSlots {
             while waiting.len() - before < places
                 && let Some(hop) = host.waiting.pop()
             {
-                self.awaiting = self.awaiting.saturating_sub(1);
+                self.waiting_for_hosts = self.waiting_for_hosts.saturating_sub(1);
                 waiting.push(hop);
             }
             if host.waiting.is_empty() && places > waiting.len() - before {
-                crowded.extend(core::mem::take(&mut host.crowded));
+                wanting_more.extend(core::mem::take(&mut host.wanting_more));
             }
-            if host.open.is_empty() && host.waiting.is_empty() && host.crowded.is_empty() {
+            if host.open.is_empty() && host.waiting.is_empty() && host.wanting_more.is_empty() {
                 self.hosts.remove(&remote);
             }
         }
-        (waiting, crowded)
+        (waiting, wanting_more)
     }
 }
 
@@ -369,10 +382,10 @@ impl HostSlots {
     /// Asserts that what is counted is there.
     pub(super) fn check(&self) {
         assert!(self.open.len() <= self.limit, "there are more connections than are allowed");
-        let is_patient = |open: &&Open| open.is_patient && !open.has_proved;
-        assert_eq!(self.patient, self.open.values().filter(is_patient).count(), "last resorts");
+        let is_last_resort = |open: &&OpenConnection| open.is_last_resort && !open.has_proved;
+        assert_eq!(self.last_resorts, self.open.values().filter(is_last_resort).count(), "last resorts");
         let mut open = 0;
-        let mut awaiting = 0;
+        let mut waiting_for_hosts = 0;
         for (remote, host) in &self.hosts {
             let is_here = |connection: &ConnectionId| {
                 self.open.get(connection).is_some_and(|open| open.remote == *remote)
@@ -384,11 +397,11 @@ impl HostSlots {
             let on_trial = host.open.iter().filter(is_on_trial).count();
             assert_eq!(host.on_trial, on_trial, "connections to {remote} on trial");
             open += host.open.len();
-            awaiting += host.waiting.len();
+            waiting_for_hosts += host.waiting.len();
         }
         assert_eq!(
-            (open, awaiting),
-            (self.open.len(), self.awaiting),
+            (open, waiting_for_hosts),
+            (self.open.len(), self.waiting_for_hosts),
             "connections, and who waits for hosts"
         );
     }
@@ -396,7 +409,10 @@ impl HostSlots {
     /// Whether nobody has a connection, and nobody waits for one.
     #[cfg(test)]
     pub(super) fn is_at_rest(&self) -> bool {
-        self.open.is_empty() && self.waiting.is_empty() && self.awaiting == 0 && self.crowded.is_empty()
+        self.open.is_empty()
+            && self.waiting.is_empty()
+            && self.waiting_for_hosts == 0
+            && self.wanting_more.is_empty()
     }
 }
 

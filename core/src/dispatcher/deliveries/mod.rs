@@ -3,19 +3,19 @@
 //! [`Destinations`] owns what is known of each next hop, [`HostSlots`] who may connect to where. What is done about mail goes through
 //! [`Books`], which know nothing of connections.
 
+mod admission;
 mod check;
 mod claims;
-mod connection;
-mod desk;
+mod connections;
 mod destination;
 mod destinations;
-mod exhausted;
 mod host_slots;
 mod limits;
-mod lineup;
 mod rate_limiter;
+mod recall;
 mod scheduler;
-mod silence;
+mod silence_watch;
+mod start_queue;
 mod window;
 
 use alloc::boxed::Box;
@@ -24,19 +24,19 @@ use alloc::vec::Vec;
 
 use bytes::BytesMut;
 
+use self::admission::{DestinationAdmission, Situation};
 pub(super) use self::claims::Claim;
-use self::desk::{DestinationDesk, Situation};
 use self::destination::{Destination, Waits};
 use self::destinations::{AtWork, Destinations};
-use self::exhausted::Recall;
-pub(super) use self::exhausted::Verdict;
 use self::host_slots::HostSlots;
-use self::silence::SilenceWatch;
+use self::recall::Recall;
+pub(super) use self::recall::Verdict;
+use self::silence_watch::SilenceWatch;
 use super::Mode;
 use super::books::Books;
 use super::requests::Asked;
 use crate::attempt::{Attempt, Failure};
-use crate::delivery::{ConnectionIds, Context, Delivery, DeliveryOutput};
+use crate::delivery::{ConnectionIds, Delivery, DeliveryContext, DeliveryOutput};
 use crate::ending::EndCause;
 use crate::event::Event;
 use crate::expiring_map::ExpiringMap;
@@ -81,7 +81,7 @@ pub(super) struct Deliveries {
     recall: Recall,
     /// Whether mail that leads nowhere is recalled next, and not that of a next hop that has failed: they take turns.
     unroutable_is_next: bool,
-    silence: SilenceWatch,
+    silence_watch: SilenceWatch,
     reachability: Reachability,
     resolver: Resolver,
     hosts: Hosts,
@@ -98,7 +98,7 @@ impl Deliveries {
             slots: HostSlots::new(settings, DELIVERY_LIMIT),
             recall: Recall::default(),
             unroutable_is_next: false,
-            silence: SilenceWatch::default(),
+            silence_watch: SilenceWatch::default(),
             reachability: Reachability::new(),
             resolver: Resolver::new(settings.resolver.clone(), rng.fork()),
             hosts,
@@ -142,7 +142,7 @@ impl Deliveries {
 
     /// Returns when the first delivery, or the first connection that waits for the rate limit, is to be called.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.destinations.next_deadline().into_iter().chain(self.silence.next_check()).min()
+        self.destinations.next_deadline().into_iter().chain(self.silence_watch.next_check()).min()
     }
 
     /// Returns when the first next hop that is left alone may be tried again.
@@ -194,7 +194,7 @@ impl Deliveries {
         &mut self,
         books: &Books,
         connection: ConnectionId,
-        act: impl FnOnce(&mut Delivery, &mut Context<'_>),
+        act: impl FnOnce(&mut Delivery, &mut DeliveryContext<'_>),
     ) {
         if let Some(hop) = self.hop_of(connection) {
             self.with_delivery(books, hop, act);
@@ -218,10 +218,10 @@ impl Deliveries {
             more = delivery.poll_transmit(cx, connection, limit, octets);
         });
         if !more
-            && let Some(AtWork { delivery, connections, lines, .. }) = self.destinations.work_on(hop)
+            && let Some(AtWork { delivery, connections, wait_lists, .. }) = self.destinations.work_on(hop)
             && delivery.has_said_quit(connection)
         {
-            connections.part(connection, lines);
+            connections.part(connection, wait_lists);
         }
         more
     }
@@ -234,7 +234,7 @@ impl Deliveries {
             self.with_delivery(books, hop, |delivery, cx| delivery.handle_timeout(cx));
             self.widen(books, hop);
         }
-        while let Some((at, hop, connection)) = self.destinations.lines().first_held_back()
+        while let Some((at, hop, connection)) = self.destinations.wait_lists().first_held_back()
             && at <= now
         {
             self.ask_again(books, hop, connection);
@@ -292,7 +292,7 @@ impl Deliveries {
     pub(super) fn start(&mut self, books: &mut Books) -> bool {
         let mut moved = false;
         while self.has_room_for_delivery() && !books.ledger.is_congested() {
-            let Some(hop) = self.destinations.pop_in_line(self.may_ask()) else { break };
+            let Some(hop) = self.destinations.pop_queued(self.may_ask()) else { break };
             if books.queue.ready_count(hop) > 0
                 && let Some(next_hop) = books.queue.next_hop(hop).cloned()
             {
@@ -317,7 +317,7 @@ impl Deliveries {
         // What waits or is paused would never be let go.
         self.destinations.end_pauses();
         self.destinations.free_connections();
-        self.silence.end();
+        self.silence_watch.end();
     }
 
     /// Ends all deliveries at once.
@@ -339,13 +339,14 @@ impl Deliveries {
     /// Whether another next hop can be worked on. Those that only wait, for name servers or for a host, take no room from those
     /// that could go on.
     fn has_room_for_delivery(&self) -> bool {
-        self.at_work() < DELIVERY_LIMIT && self.slots.awaiting_count() < HOST_WAITING_LIMIT
+        self.at_work() < DELIVERY_LIMIT && self.slots.waiting_for_hosts_count() < HOST_WAITING_LIMIT
     }
 
     /// Returns how many next hops are worked on that neither wait nor try a last resort: those have limits of their own.
     fn at_work(&self) -> usize {
-        let elsewhere =
-            self.slots.awaiting_count() + self.destinations.asking_count() + self.slots.patient_count();
+        let elsewhere = self.slots.waiting_for_hosts_count()
+            + self.destinations.asking_count()
+            + self.slots.unproven_last_resorts();
         self.destinations.active_count().saturating_sub(elsewhere)
     }
 
@@ -362,14 +363,14 @@ impl Deliveries {
         &mut self,
         books: &Books,
         hop: HopId,
-        act: impl FnOnce(&mut Delivery, &mut Context<'_>),
+        act: impl FnOnce(&mut Delivery, &mut DeliveryContext<'_>),
     ) {
-        let Some(AtWork { delivery, connections, then, limits, lines }) = self.destinations.work_on(hop)
+        let Some(AtWork { delivery, connections, then, limits, wait_lists }) = self.destinations.work_on(hop)
         else {
             return;
         };
         let now = books.now.monotonic;
-        let mut desk = DestinationDesk {
+        let mut admission = DestinationAdmission {
             hop,
             situation: Situation {
                 now,
@@ -385,14 +386,14 @@ impl Deliveries {
             connections,
             then,
             limits,
-            lines,
+            wait_lists,
         };
-        let mut cx = Context {
+        let mut cx = DeliveryContext {
             now,
             settings: &books.settings,
             hosts: &self.hosts,
             reachability: &self.reachability,
-            desk: &mut desk,
+            admission: &mut admission,
         };
         act(delivery, &mut cx);
     }
@@ -426,12 +427,12 @@ impl Deliveries {
                 self.note_unreachable(books, hop, connection, &candidate, trouble, setback);
             }
             DeliveryOutput::Answered(connection) => self.note_answer(connection),
-            DeliveryOutput::PushedBack(connection) => self.note_push_back(books, hop, connection),
-            DeliveryOutput::NeedsCaution(remote) => self.reachability.note_confusion(remote, now),
+            DeliveryOutput::PushedBack(connection) => self.note_pushback(books, hop, connection),
+            DeliveryOutput::NoPipelining(remote) => self.reachability.note_no_pipelining(remote, now),
             DeliveryOutput::Authenticated(login, mechanism) => {
                 self.reachability.record_login(login, mechanism, now);
             }
-            DeliveryOutput::WantWork(connection) => {
+            DeliveryOutput::WantTransactions(connection) => {
                 self.note_established(connection);
                 self.want_transactions(books, hop, connection);
             }
@@ -471,7 +472,7 @@ impl Deliveries {
         }
     }
 
-    /// The one place where it changes what a pass waits for, with its places in the lines for that.
+    /// The one place where it changes what a pass waits for, with its places in the wait_lists for that.
     fn wait_for(&mut self, books: &Books, hop: HopId, waits: Waits) {
         match self.destinations.set_waits(hop, waits) {
             Waits::No => {}

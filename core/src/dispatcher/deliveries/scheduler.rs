@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use super::Deliveries;
 use super::destination::{Destination, Waits};
 use super::destinations::AtWork;
-use super::host_slots::{Application, Refusal, size};
+use super::host_slots::{SlotRefusal, SlotRequest, size};
 use crate::attempt::Setback;
 use crate::delivery::Delivery;
 use crate::dispatcher::Mode;
@@ -86,20 +86,23 @@ impl Deliveries {
         let is_ready = books.queue.ready_count(hop) > 0;
         // Mail that looks like one message is claimed together, and comes back if it is several: it has waited all the time.
         let is_in_suspense = !is_ready && self.has_open_claims(hop);
-        let has_work = (is_ready || is_in_suspense) && !books.is_draining() && !books.ledger.is_congested();
+        let has_transactions =
+            (is_ready || is_in_suspense) && !books.is_draining() && !books.ledger.is_congested();
         let limit = self.connection_limit(books, hop);
-        let more = delivery.candidate().filter(|_| has_work && delivery.may_widen(limit)).map(|candidate| {
-            if !self.slots.have_one_to_spare() {
-                More::Any
-            } else if !self.has_place_for_more(books, candidate) {
-                More::Of(candidate.remote)
-            } else {
-                More::Soon
-            }
-        });
+        let more =
+            delivery.candidate().filter(|_| has_transactions && delivery.may_widen(limit)).map(|candidate| {
+                if !self.slots.has_spare_slot() {
+                    More::Any
+                } else if !self.has_slot_for_more(books, candidate) {
+                    More::Of(candidate.remote)
+                } else {
+                    More::Soon
+                }
+            });
         Some(Wish {
             // What comes back may need the connection.
-            needs_one: delivery.needs_lane(limit) && (delivery.has_mail_to_go_first() || !is_in_suspense),
+            needs_one: delivery.needs_connection(limit)
+                && (delivery.has_mail_to_go_first() || !is_in_suspense),
             more,
             is_urgent: is_ready,
         })
@@ -107,30 +110,30 @@ impl Deliveries {
 
     /// Gives connections to deliveries that cannot go on without; returns whether to any.
     pub(in crate::dispatcher) fn grant_connections(&mut self, books: &mut Books) -> bool {
-        let mut moved = self.let_in(books);
+        let mut moved = self.admit(books);
         while let Some(hop) = self.slots.pop_waiting() {
             self.destinations.set_waits(hop, Waits::No);
-            self.grant(books, hop);
+            self.connect_or_wait(books, hop);
             // So that the connection counts before the next is given.
             self.drain_deliveries(books);
             moved = true;
         }
-        let crowded = self.slots.take_crowded();
-        moved |= !crowded.is_empty();
-        self.destinations.touch_all(crowded);
-        moved | self.make_room(books)
+        let wanting_more = self.slots.take_wanting_more();
+        moved |= !wanting_more.is_empty();
+        self.destinations.touch_all(wanting_more);
+        moved | self.free_slots(books)
     }
 
     /// Opens a further connection, if mail waits and there is one to be had.
     pub(super) fn widen(&mut self, books: &mut Books, hop: HopId) {
         let limit = self.connection_limit(books, hop);
         let is_worth_it = books.queue.ready_count(hop) > 0
-            && self.slots.have_one_to_spare()
+            && self.slots.has_spare_slot()
             && !books.is_draining()
-            && self.candidate_of(hop).is_some_and(|candidate| self.has_place_for_more(books, candidate));
+            && self.candidate_of(hop).is_some_and(|candidate| self.has_slot_for_more(books, candidate));
         self.with_delivery(books, hop, |delivery, cx| {
             if delivery.take_widening(cx.now) && is_worth_it && delivery.may_widen(limit) {
-                delivery.open_lane(cx);
+                delivery.connect(cx);
             }
         });
         // So that the connection counts before another is opened.
@@ -138,32 +141,32 @@ impl Deliveries {
     }
 
     /// Whether a connection that could take work has to end: it is one too many, or somebody else has none.
-    pub(super) fn must_make_room(&self, books: &Books, hop: HopId, connection: ConnectionId) -> bool {
+    pub(super) fn must_give_up_slot(&self, books: &Books, hop: HopId, connection: ConnectionId) -> bool {
         let Some(delivery) = self.destinations.delivery(hop) else { return true };
-        let had_its_share =
-            delivery.lane_count() > 1 || delivery.transactions_of(connection) >= FAIR_SHARE_TRANSACTIONS;
+        let had_its_share = delivery.connection_count() > 1
+            || delivery.transactions_of(connection) >= FAIR_SHARE_TRANSACTIONS;
         books.is_draining()
-            || delivery.lane_count() > self.connection_limit(books, hop)
+            || delivery.connection_count() > self.connection_limit(books, hop)
             || (had_its_share && self.slots.is_needed(connection))
     }
 
     /// A connection has no work: it is kept for a while, unless somebody else needs it or the pass is all there is.
     pub(super) fn keep_idle(&mut self, books: &Books, hop: HopId, connection: ConnectionId) {
         let mut is_idle = false;
-        self.with_delivery(books, hop, |delivery, _| is_idle = delivery.handle_no_work(connection));
+        self.with_delivery(books, hop, |delivery, _| is_idle = delivery.handle_nothing_claimed(connection));
         if !is_idle {
             return;
         }
         self.destinations.update(hop, Destination::end_refusing);
         let is_kept = books.mode == Mode::Daemon
             && !self.slots.is_needed(connection)
-            && self.slots.crowded_count() == 0
+            && self.slots.wanting_more_count() == 0
             && self.has_room_for_delivery();
         self.with_delivery(books, hop, |delivery, cx| {
             if is_kept {
-                delivery.rest_lane(cx, connection);
+                delivery.keep_idle(cx, connection);
             } else {
-                delivery.quit_lane(cx, connection);
+                delivery.quit_connection(cx, connection);
             }
         });
     }
@@ -199,16 +202,16 @@ impl Deliveries {
         let Some(began) = self.slots.connection(connection).map(|open| open.since) else { return };
         if self.slots.is_established(candidate.remote) {
             // It serves other destinations, and bears no more connections.
-            return self.note_push_back(books, hop, connection);
+            return self.note_pushback(books, hop, connection);
         }
         self.reachability.record_failure(candidate, began, trouble, setback, books.now.monotonic);
         self.slots.announce_news(candidate.remote);
     }
 
     /// A destination wants fewer connections.
-    pub(super) fn note_push_back(&mut self, books: &mut Books, hop: HopId, connection: ConnectionId) {
+    pub(super) fn note_pushback(&mut self, books: &mut Books, hop: HopId, connection: ConnectionId) {
         let Some(delivery) = self.destinations.delivery(hop) else { return };
-        let connections = u32::try_from(delivery.lane_count()).unwrap_or(u32::MAX).saturating_add(1);
+        let connections = u32::try_from(delivery.connection_count()).unwrap_or(u32::MAX).saturating_add(1);
         let opened = self.slots.connection(connection).map(|open| open.since);
         if let (Some(next_hop), Some(opened)) = (books.queue.next_hop(hop), opened) {
             let now = books.now.monotonic;
@@ -233,7 +236,7 @@ impl Deliveries {
     }
 
     /// Opens a connection for a delivery whose turn it is, or lets it wait for its host.
-    fn grant(&mut self, books: &Books, hop: HopId) {
+    fn connect_or_wait(&mut self, books: &Books, hop: HopId) {
         let remote = self.candidate_of(hop).map(|candidate| candidate.remote);
         let limit = self.connection_limit(books, hop);
         let goes_first = self.destinations.delivery(hop).is_some_and(Delivery::has_mail_to_go_first);
@@ -243,14 +246,14 @@ impl Deliveries {
             self.with_delivery(books, hop, |delivery, cx| {
                 if has_mail {
                     delivery.reconsider(cx);
-                } else if delivery.needs_lane(limit) {
+                } else if delivery.needs_connection(limit) {
                     delivery.close(cx);
                 }
             });
         }
-        let is_needed = |delivery: &Delivery| has_mail && delivery.needs_lane(limit);
-        let needs_lane = self.destinations.delivery(hop).is_some_and(is_needed);
-        let goes_to = self.candidate_of(hop).filter(|_| needs_lane).map(|candidate| candidate.remote);
+        let is_needed = |delivery: &Delivery| has_mail && delivery.needs_connection(limit);
+        let needs_connection = self.destinations.delivery(hop).is_some_and(is_needed);
+        let goes_to = self.candidate_of(hop).filter(|_| needs_connection).map(|candidate| candidate.remote);
         if let Some(remote) = goes_to {
             self.open_or_wait(books, hop, remote);
         }
@@ -262,12 +265,12 @@ impl Deliveries {
 
     fn open_or_wait(&mut self, books: &Books, hop: HopId, remote: SocketAddr) {
         let Some(refusal) = self.refusal_of_host(books, hop) else {
-            return self.with_delivery(books, hop, |delivery, cx| delivery.open_lane(cx));
+            return self.with_delivery(books, hop, |delivery, cx| delivery.connect(cx));
         };
         self.wait_for(books, hop, Waits::ForHost(remote));
         self.slots.wait_for_host(remote, hop, books.queue.prospect(hop), refusal);
         let is_idle = |other: &ConnectionId| {
-            self.of_connection(*other).is_some_and(|(_, delivery)| delivery.is_resting(*other))
+            self.of_connection(*other).is_some_and(|(_, delivery)| delivery.is_idle(*other))
         };
         let idle = self.slots.connections_to(remote).find(is_idle);
         if let Some(idle) = idle {
@@ -276,44 +279,44 @@ impl Deliveries {
     }
 
     /// Returns why a delivery may not connect to its candidate.
-    fn refusal_of_host(&self, books: &Books, hop: HopId) -> Option<Refusal> {
+    fn refusal_of_host(&self, books: &Books, hop: HopId) -> Option<SlotRefusal> {
         let delivery = self.destinations.delivery(hop)?;
         let candidate = delivery.candidate()?;
         let is_in_trouble = self.reachability.is_in_trouble(candidate, books.now.monotonic);
         let is_last_resort = delivery.is_at_last_resorts() || is_in_trouble;
-        self.slots.check_host(Application { candidate, is_in_trouble, is_last_resort }).err()
+        self.slots.check_host(SlotRequest { candidate, is_in_trouble, is_last_resort }).err()
     }
 
     /// Lets those go on that have waited for a host; returns whether anybody can.
-    fn let_in(&mut self, books: &Books) -> bool {
-        let (waiting, crowded) = self.slots.let_in();
-        let moved = !waiting.is_empty() || !crowded.is_empty();
+    fn admit(&mut self, books: &Books) -> bool {
+        let (waiting, wanting_more) = self.slots.admit();
+        let moved = !waiting.is_empty() || !wanting_more.is_empty();
         // They have waited for longer than those who have not asked their host yet.
         for hop in waiting.into_iter().rev() {
             self.destinations.set_waits(hop, Waits::ForConnection);
             self.slots.wait_first(hop, books.queue.prospect(hop));
         }
-        self.destinations.touch_all(crowded);
+        self.destinations.touch_all(wanting_more);
         moved
     }
 
     /// Ends connections that have nothing to do, where somebody needs their place; returns whether any.
-    fn make_room(&mut self, books: &mut Books) -> bool {
+    fn free_slots(&mut self, books: &mut Books) -> bool {
         let mut moved = self.part(books);
-        let wanted = if self.slots.have_one() {
+        let wanted = if self.slots.has_slot() {
             usize::from(self.deliveries_wanted() > 0)
         } else {
-            self.slots.waiting_count() + self.slots.crowded_count()
+            self.slots.waiting_count() + self.slots.wanting_more_count()
         };
-        while self.destinations.lines().sent_off() < wanted
+        while self.destinations.wait_lists().sent_off() < wanted
             && let Some(hop) = self.destinations.first_idle()
-            && let Some((_, connection)) = self.destinations.delivery(hop).and_then(Delivery::first_resting)
+            && let Some((_, connection)) = self.destinations.delivery(hop).and_then(Delivery::first_idle)
         {
             self.send_off(books, connection);
             self.drain_deliveries(books);
             moved = true;
         }
-        moved | self.end_silence(books)
+        moved | self.close_silent_connections(books)
     }
 
     /// Closes connections that have said QUIT and wait for no more than the reply to that, where somebody needs their place;
@@ -322,11 +325,11 @@ impl Deliveries {
     fn part(&mut self, books: &mut Books) -> bool {
         let mut moved = false;
         while !books.settings.trace
-            && !self.slots.have_one()
+            && !self.slots.has_slot()
             && self.slots.waiting_count() > 0
-            && let Some(connection) = self.destinations.lines().first_parting()
+            && let Some(connection) = self.destinations.wait_lists().first_parting()
         {
-            self.with_connection(books, connection, |delivery, cx| delivery.part_with_lane(cx, connection));
+            self.with_connection(books, connection, |delivery, cx| delivery.leave_connection(cx, connection));
             self.drain_deliveries(books);
             moved = true;
         }
@@ -336,10 +339,10 @@ impl Deliveries {
     /// Tells a connection to end because somebody needs its place.
     fn send_off(&mut self, books: &Books, connection: ConnectionId) {
         let Some(hop) = self.hop_of(connection) else { return };
-        if let Some(AtWork { connections, lines, .. }) = self.destinations.work_on(hop) {
-            connections.send_off(connection, lines);
+        if let Some(AtWork { connections, wait_lists, .. }) = self.destinations.work_on(hop) {
+            connections.send_off(connection, wait_lists);
         }
-        self.with_delivery(books, hop, |delivery, cx| delivery.quit_lane(cx, connection));
+        self.with_delivery(books, hop, |delivery, cx| delivery.quit_connection(cx, connection));
     }
 
     /// Gives mail that has come to connections that wait for some.
@@ -368,13 +371,13 @@ impl Deliveries {
     }
 
     /// Whether a delivery may have a further connection to its candidate: those that have none come first.
-    fn has_place_for_more(&self, books: &Books, candidate: &Candidate) -> bool {
-        self.has_place_for(books, candidate) && !self.slots.is_awaited(candidate.remote)
+    fn has_slot_for_more(&self, books: &Books, candidate: &Candidate) -> bool {
+        self.has_slot_for(books, candidate) && !self.slots.has_waiters(candidate.remote)
     }
 
     /// Whether a delivery without connections may connect to its candidate.
-    pub(super) fn has_place_for(&self, books: &Books, candidate: &Candidate) -> bool {
+    pub(super) fn has_slot_for(&self, books: &Books, candidate: &Candidate) -> bool {
         let is_in_trouble = self.reachability.is_in_trouble(candidate, books.now.monotonic);
-        self.slots.has_place(candidate.remote, is_in_trouble)
+        self.slots.has_slot_at(candidate.remote, is_in_trouble)
     }
 }

@@ -48,7 +48,7 @@ fn config(tls: TlsMode) -> SessionConfig {
         auth_unprotected: false,
         mechanism: None,
         padding_limit: 0,
-        cautious: false,
+        no_pipelining: false,
         trace: false,
     }
 }

@@ -219,7 +219,7 @@ fn an_error_ends_the_padding_but_not_the_session() {
     let end = talk.client("QUIT\r\n").server("221 bye\r\n").end();
     assert_eq!(
         end,
-        SessionEnd { phase: Phase::Ready, cause: EndCause::Quit, padding_failed: true, needs_caution: false }
+        SessionEnd { phase: Phase::Ready, cause: EndCause::Quit, padding_failed: true, no_pipelining: false }
     );
 }
 
@@ -247,7 +247,7 @@ fn a_session_that_is_no_longer_needed_during_padding_is_not_the_fault_of_the_ser
             phase: Phase::Padding,
             cause: EndCause::Quit,
             padding_failed: false,
-            needs_caution: false
+            no_pipelining: false
         }
     );
 }
@@ -282,7 +282,7 @@ fn quit_waits_for_the_reply_but_not_for_long() {
                     phase: Phase::Ready,
                     cause: EndCause::Quit,
                     padding_failed: false,
-                    needs_caution: false
+                    no_pipelining: false
                 }
             );
         });

@@ -35,7 +35,7 @@ fn one_reply_too_many_to_a_message_counts_for_no_other() {
             assert_eq!(verdicts, all(2, "undecided"));
             let [SessionOutput::Ended(end)] = rest.as_slice() else { panic!("{rest:?}") };
             assert_eq!(out_of_step(end), "the server cannot answer DATA by this: 250 RCPT 2");
-            assert!(end.needs_caution, "it gets one command at a time");
+            assert!(end.no_pipelining, "it gets one command at a time");
         });
     }
 }
@@ -68,7 +68,7 @@ fn one_reply_too_many_without_pipelining_is_not_taken_for_another() {
                 talk.server("250 RCPT\r\n").client("");
                 assert_eq!(talk.verdicts().0, one(2, "undecided"));
             } else {
-                assert!(!talk.server("250 once more\r\n").end().needs_caution);
+                assert!(!talk.server("250 once more\r\n").end().no_pipelining);
             }
             assert_eq!(talk.session.phase(), Phase::Ended);
         });

@@ -20,7 +20,7 @@ fn the_commands_of_a_transaction_are_one_batch_where_the_server_offers_that() {
 
 #[test]
 fn a_server_that_offers_nothing_or_is_not_trusted_gets_one_command_at_a_time() {
-    let cautious = SessionConfig { cautious: true, ..plain() };
+    let cautious = SessionConfig { no_pipelining: true, ..plain() };
     for (config, extensions) in
         [(plain(), ""), (plain(), "PIPELININGS CHUNKING"), (cautious, "PIPELINING CHUNKING")]
     {
@@ -114,7 +114,7 @@ fn a_server_that_cannot_follow_a_batch_gets_the_mail_again_command_by_command() 
             talk.server("503 no\r\n").client("");
             assert_eq!(talk.verdicts(), (all(1, "OutOfStep 503 no MAIL FROM"), ready()));
             talk.quit().client("QUIT\r\n").closed();
-            assert!(talk.end().needs_caution);
+            assert!(talk.end().no_pipelining);
         });
     }
 }
@@ -147,17 +147,17 @@ fn only_what_was_sent_whole_is_uncertain() {
             panic!("{outputs:?}")
         };
         assert!(word(&first[0].1).contains("uncertain: "));
-        assert_eq!((word(&second[0].1), end.needs_caution), ("undecided".into(), false));
+        assert_eq!((word(&second[0].1), end.no_pipelining), ("undecided".into(), false));
     });
 }
 
 #[test]
 fn a_server_that_answers_only_the_beginning_of_a_batch_is_not_trusted_with_one_again() {
-    for (reply, needs_caution) in [("250 ok\r\n", true), ("", false)] {
+    for (reply, no_pipelining) in [("250 ok\r\n", true), ("", false)] {
         dialogue(&plain(), |talk| {
             talk.make_ready("PIPELINING");
             talk.begin(mail(1, "x")).client(BATCH).server(reply).pass(300);
-            assert_eq!(talk.end().needs_caution, needs_caution);
+            assert_eq!(talk.end().no_pipelining, no_pipelining);
         });
     }
 }

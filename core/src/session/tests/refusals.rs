@@ -39,7 +39,7 @@ fn what_follows_a_refusal_of_the_channel_in_a_batch_decides_nobody() {
             talk.begin(mail(2, "x")).client(&(ENVELOPE.concat() + "DATA\r\n"));
             talk.server(replies).client("QUIT\r\n");
             assert_eq!(talk.verdicts().0, all(2, "undecided"), "{replies}");
-            assert!(!talk.server("221 bye\r\n").end().needs_caution);
+            assert!(!talk.server("221 bye\r\n").end().no_pipelining);
         });
     }
 }
@@ -253,14 +253,14 @@ fn a_refused_rset_behind_a_refusal_of_the_connection_is_out_of_step() {
 
 #[test]
 fn a_server_that_leaves_behind_recipients_for_whom_it_had_no_room_gets_one_command_at_a_time() {
-    for (replies, needs_caution) in
+    for (replies, no_pipelining) in
         [("250 ok\r\n250 ok\r\n452 full\r\n421 bye\r\n", true), ("250 ok\r\n250 ok\r\n421 bye\r\n", false)]
     {
         dialogue(&plain(), |talk| {
             talk.make_ready("PIPELINING");
             talk.begin(mail(4, "x")).transmit();
             talk.server(replies);
-            assert_eq!(talk.end().needs_caution, needs_caution);
+            assert_eq!(talk.end().no_pipelining, no_pipelining);
         });
     }
 }

@@ -39,7 +39,7 @@ fn mail_is_blamed_three_times_before_its_next_hop_and_the_newest_goes_first_mean
             end: Cursor::BeforeFirst,
             only_tried: None,
         };
-        destination.replace_state(State::Exhausted(Box::new(exhausted)));
+        destination.replace_state(DestinationState::Exhausted(Box::new(exhausted)));
         let (_, first) = destination.exhausted(is_partly_tried).unwrap();
         // However often it is asked.
         let (_, again) = destination.exhausted(!is_partly_tried).unwrap();

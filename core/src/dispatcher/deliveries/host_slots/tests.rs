@@ -22,8 +22,8 @@ fn slots() -> (HostSlots, [HopId; 3]) {
     (HostSlots::new(&settings, 10), [1, 2, 3].map(|number| hop(&mut queue, number)))
 }
 
-fn plain(candidate: &Candidate) -> Application<'_> {
-    Application { candidate, is_in_trouble: false, is_last_resort: false }
+fn plain(candidate: &Candidate) -> SlotRequest<'_> {
+    SlotRequest { candidate, is_in_trouble: false, is_last_resort: false }
 }
 
 fn open(slots: &mut HostSlots, connection: u64, hop: HopId, number: u8) {
@@ -36,18 +36,18 @@ fn a_place_at_a_host_goes_to_who_waits_for_it_as_soon_as_there_is_one() {
     let (mut slots, [first, second, third]) = slots();
     open(&mut slots, 0, first, 1);
     open(&mut slots, 2, second, 1);
-    assert_eq!(slots.check_host(plain(&candidate(1))), Err(Refusal::Host));
+    assert_eq!(slots.check_host(plain(&candidate(1))), Err(SlotRefusal::Host));
     assert_eq!(slots.check_host(plain(&candidate(2))), Ok(()));
-    slots.wait_for_host(candidate(1).remote, third, Prospect::Fresh, Refusal::Host);
+    slots.wait_for_host(candidate(1).remote, third, Prospect::Fresh, SlotRefusal::Host);
     slots.want_more_of_host(candidate(1).remote, first);
-    assert_eq!(slots.let_in(), (vec![], vec![]));
+    assert_eq!(slots.admit(), (vec![], vec![]));
     slots.close(ConnectionId(2));
-    assert!(slots.is_awaited(candidate(1).remote));
-    assert_eq!(slots.let_in(), (vec![third], vec![]), "who would like more comes later");
+    assert!(slots.has_waiters(candidate(1).remote));
+    assert_eq!(slots.admit(), (vec![third], vec![]), "who would like more comes later");
     slots.check();
     slots.reconsider(candidate(1).remote);
     slots.close(ConnectionId(0));
-    assert_eq!(slots.let_in(), (vec![], vec![first]));
+    assert_eq!(slots.admit(), (vec![], vec![first]));
     assert!(slots.is_at_rest() && slots.hosts.is_empty());
 }
 
@@ -55,18 +55,18 @@ fn a_place_at_a_host_goes_to_who_waits_for_it_as_soon_as_there_is_one() {
 fn the_limit_of_all_is_kept_and_last_resorts_have_a_part_of_it() {
     let (mut slots, [first, second, third]) = slots();
     let last = candidate(1);
-    let last = Application { is_last_resort: true, ..plain(&last) };
+    let last = SlotRequest { is_last_resort: true, ..plain(&last) };
     slots.open(ConnectionId(0), first, last, Instant::default());
     slots.open(ConnectionId(2), second, last, Instant::default());
     let other = candidate(2);
-    let other = Application { is_last_resort: true, ..plain(&other) };
-    assert_eq!(slots.check_host(other), Err(Refusal::LastResorts), "half of three, rounded up");
+    let other = SlotRequest { is_last_resort: true, ..plain(&other) };
+    assert_eq!(slots.check_host(other), Err(SlotRefusal::LastResorts), "half of three, rounded up");
     slots.wait(third, Prospect::Fresh);
-    assert!(slots.have_one() && !slots.have_one_to_spare());
+    assert!(slots.has_slot() && !slots.has_spare_slot());
     open(&mut slots, 4, third, 3);
     assert_eq!(slots.pop_waiting(), None);
     slots.prove_useful(candidate(1).remote);
-    assert_eq!((slots.patient_count(), slots.check_host(other)), (0, Ok(())));
+    assert_eq!((slots.unproven_last_resorts(), slots.check_host(other)), (0, Ok(())));
     slots.check();
     slots.close(ConnectionId(4));
     assert_eq!(slots.pop_waiting(), Some(third));
@@ -76,10 +76,10 @@ fn the_limit_of_all_is_kept_and_last_resorts_have_a_part_of_it() {
 fn an_address_in_trouble_is_tried_by_one_at_a_time() {
     let (mut slots, [first, ..]) = slots();
     let candidate = candidate(1);
-    let troubled = Application { is_in_trouble: true, ..plain(&candidate) };
+    let troubled = SlotRequest { is_in_trouble: true, ..plain(&candidate) };
     assert_eq!(slots.check_host(troubled), Ok(()));
     open(&mut slots, 0, first, 1);
-    assert_eq!(slots.check_host(troubled), Err(Refusal::Host));
+    assert_eq!(slots.check_host(troubled), Err(SlotRefusal::Host));
     assert!(slots.establish(ConnectionId(0)).is_some() && slots.establish(ConnectionId(0)).is_none());
     assert_eq!(slots.check_host(troubled), Ok(()));
     slots.check();

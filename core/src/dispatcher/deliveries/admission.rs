@@ -1,10 +1,10 @@
 //! What a delivery gets at once when it asks for it: a place, and permission to begin.
 
-use super::connection::{Connections, Lines};
+use super::connections::{Connections, WaitLists};
 use super::destination::Then;
-use super::host_slots::{Application, HostSlots};
+use super::host_slots::{HostSlots, SlotRequest};
 use super::limits::Limits;
-use crate::delivery::{ConnectionIds, Desk, Permission};
+use crate::delivery::{Admission, ConnectionIds, Permission};
 use crate::io::ConnectionId;
 use crate::queue::HopId;
 use crate::reachability::Reachability;
@@ -29,8 +29,8 @@ pub(super) struct Situation {
     pub(super) room_for_taken: usize,
 }
 
-/// The desk of one destination.
-pub(super) struct DestinationDesk<'a> {
+/// The admission of one destination.
+pub(super) struct DestinationAdmission<'a> {
     pub(super) hop: HopId,
     pub(super) situation: Situation,
     pub(super) settings: &'a Settings,
@@ -40,32 +40,32 @@ pub(super) struct DestinationDesk<'a> {
     pub(super) connections: &'a mut Connections,
     pub(super) then: &'a mut Then,
     pub(super) limits: &'a mut Limits,
-    pub(super) lines: &'a mut Lines,
+    pub(super) wait_lists: &'a mut WaitLists,
 }
 
-impl Desk for DestinationDesk<'_> {
+impl Admission for DestinationAdmission<'_> {
     fn try_open(&mut self, candidate: &Candidate, is_last_resort: bool) -> Option<ConnectionId> {
-        let has_turn = self.slots.have_one_to_spare() && !self.slots.is_awaited(candidate.remote);
+        let has_turn = self.slots.has_spare_slot() && !self.slots.has_waiters(candidate.remote);
         if self.situation.is_draining || !self.situation.has_mail || !has_turn {
             return None;
         }
-        self.slots.check_host(self.application(candidate, is_last_resort)).ok()?;
+        self.slots.check_host(self.request(candidate, is_last_resort)).ok()?;
         Some(self.open(candidate, is_last_resort))
     }
 
     fn open(&mut self, candidate: &Candidate, is_last_resort: bool) -> ConnectionId {
-        let application = self.application(candidate, is_last_resort);
+        let request = self.request(candidate, is_last_resort);
         let connection = self.ids.next();
-        self.slots.open(connection, self.hop, application, self.situation.now);
+        self.slots.open(connection, self.hop, request, self.situation.now);
         self.connections.insert(connection);
         connection
     }
 
-    fn may_begin(&mut self, connection: ConnectionId) -> Permission {
+    fn permit_transaction(&mut self, connection: ConnectionId) -> Permission {
         let Situation { now, is_draining, changes, room_for_taken, .. } = self.situation;
-        self.connections.free(connection, self.lines);
+        self.connections.free(connection, self.wait_lists);
         if room_for_taken == 0 && !is_draining {
-            self.connections.stop(connection, self.lines);
+            self.connections.stop(connection, self.wait_lists);
             return Permission::Later;
         }
         if self.connections.is_outdated(connection, changes) {
@@ -75,7 +75,7 @@ impl Desk for DestinationDesk<'_> {
         match self.limits.take_transaction(limit, now) {
             Ok(()) => Permission::Granted,
             Err(at) if at <= now + RATE_LIMIT_HOLD => {
-                self.connections.hold_back(connection, at, self.lines);
+                self.connections.hold_back(connection, at, self.wait_lists);
                 Permission::Later
             }
             Err(at) => {
@@ -94,10 +94,10 @@ impl Desk for DestinationDesk<'_> {
     }
 }
 
-impl DestinationDesk<'_> {
+impl DestinationAdmission<'_> {
     /// A candidate is a last resort if nothing else is left, or if it is known not to answer.
-    fn application<'c>(&self, candidate: &'c Candidate, is_last_resort: bool) -> Application<'c> {
+    fn request<'c>(&self, candidate: &'c Candidate, is_last_resort: bool) -> SlotRequest<'c> {
         let is_in_trouble = self.reachability.is_in_trouble(candidate, self.situation.now);
-        Application { candidate, is_in_trouble, is_last_resort: is_last_resort || is_in_trouble }
+        SlotRequest { candidate, is_in_trouble, is_last_resort: is_last_resort || is_in_trouble }
     }
 }

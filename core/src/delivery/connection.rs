@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
-use super::Context;
-use super::tally::server;
+use super::DeliveryContext;
+use super::tried_candidates::server;
 use crate::attempt::{Protection, Server};
 use crate::io::{CloseReason, Tls};
 use crate::next_hop::{NextHop, TlsMode};
@@ -22,22 +22,22 @@ use crate::time::Instant;
 
 /// When only this part of the work that it was given last is left, a connection asks for more, so that it need not wait for
 /// the database in between. With little work there is nothing to gain by that, and other connections may take it.
-const LAST_PART_OF_WORK: usize = 4;
+const REFILL_AT_FRACTION: usize = 4;
 
 /// A connection that is being made, or that talks.
 #[derive(Debug)]
-pub(super) struct Lane {
-    state: State,
+pub(super) struct Connection {
+    link: Link,
     /// Transactions that have not begun.
-    work: VecDeque<Transaction>,
+    transactions: VecDeque<Transaction>,
     /// How many transactions it was given last.
-    share: usize,
+    last_batch: usize,
     /// Whether it has asked for more transactions and got no answer.
     has_asked: bool,
     /// Whether the session waits for a transaction, and there was none.
-    is_hungry: bool,
+    waits_for_mail: bool,
     /// Whether its delivery is still to be told that it wants more transactions.
-    wants_work: bool,
+    wants_transactions: bool,
     /// Whether its delivery is still to be asked whether the next transaction may begin.
     wants_permission: bool,
     /// Whether the session has negotiated.
@@ -47,7 +47,7 @@ pub(super) struct Lane {
     server: Option<Arc<Server>>,
     /// Whether it was told to end: it takes no more work.
     is_quitting: bool,
-    transactions: u32,
+    begun: u32,
     /// What the session draws from, once there is one.
     seed: Option<Seed>,
     /// Whether the driver knows that there is something to send.
@@ -58,21 +58,21 @@ pub(super) struct Lane {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
     /// Transactions.
-    Work,
+    Transactions,
     /// To begin the next transaction.
     Permission,
 }
 
 /// What a server is believed to bear, as long as it has not shown that it does not.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bears {
+pub(super) struct Allowed {
     pub(super) padding: bool,
     /// Commands in batches.
-    pub(super) batches: bool,
+    pub(super) pipelining: bool,
 }
 
 #[derive(Debug)]
-enum State {
+enum Link {
     Connecting { deadline: Instant },
     Talking(Box<Talk>),
 }
@@ -83,28 +83,28 @@ struct Talk {
     candidate: Candidate,
 }
 
-impl Lane {
+impl Connection {
     pub(super) fn connecting(deadline: Instant) -> Self {
         Self {
-            state: State::Connecting { deadline },
-            work: VecDeque::new(),
-            share: 0,
+            link: Link::Connecting { deadline },
+            transactions: VecDeque::new(),
+            last_batch: 0,
             has_asked: false,
-            is_hungry: false,
-            wants_work: false,
+            waits_for_mail: false,
+            wants_transactions: false,
             wants_permission: false,
             is_established: false,
             has_decided: false,
             server: None,
             is_quitting: false,
-            transactions: 0,
+            begun: 0,
             seed: None,
             transmit_is_announced: false,
         }
     }
 
     pub(super) fn is_connecting(&self) -> bool {
-        matches!(self.state, State::Connecting { .. })
+        matches!(self.link, Link::Connecting { .. })
     }
 
     pub(super) fn is_established(&self) -> bool {
@@ -126,21 +126,21 @@ impl Lane {
         self.has_decided = true;
     }
 
-    pub(super) fn transactions(&self) -> u32 {
-        self.transactions
+    pub(super) fn begun(&self) -> u32 {
+        self.begun
     }
 
     /// Since when the server has owed a word, if nothing would be lost by giving it up.
     pub(super) fn silent_since(&self) -> Option<Instant> {
-        match &self.state {
-            State::Connecting { .. } => None,
-            State::Talking(talk) => talk.session.silent_since().filter(|_| !self.has_decided),
+        match &self.link {
+            Link::Connecting { .. } => None,
+            Link::Talking(talk) => talk.session.silent_since().filter(|_| !self.has_decided),
         }
     }
 
     /// Whether QUIT is on its way, and nothing but its reply is missing.
     pub(super) fn has_said_quit(&self) -> bool {
-        if let State::Talking(talk) = &self.state { talk.session.has_said_quit() } else { false }
+        if let Link::Talking(talk) = &self.link { talk.session.has_said_quit() } else { false }
     }
 
     /// Ends the session if it has said QUIT.
@@ -150,7 +150,7 @@ impl Lane {
 
     /// Whether the conversation is inside TLS.
     pub(super) fn is_tls(&self) -> bool {
-        if let State::Talking(talk) = &self.state { talk.session.is_tls() } else { false }
+        if let Link::Talking(talk) = &self.link { talk.session.is_tls() } else { false }
     }
 
     /// What the session draws from, once there is one.
@@ -160,11 +160,11 @@ impl Lane {
 
     /// Whether a session that should have had STARTTLS was negotiated without.
     pub(super) fn went_on_in_plain_text(&self) -> bool {
-        match &self.state {
-            State::Talking(talk) => {
+        match &self.link {
+            Link::Talking(talk) => {
                 self.is_established && talk.candidate.tls == TlsMode::StartTls && !talk.session.is_tls()
             }
-            State::Connecting { .. } => false,
+            Link::Connecting { .. } => false,
         }
     }
 
@@ -186,10 +186,10 @@ impl Lane {
 
     pub(super) fn begin_session(
         &mut self,
-        cx: &Context<'_>,
+        cx: &DeliveryContext<'_>,
         candidate: &Candidate,
         next_hop: &NextHop,
-        bears: Bears,
+        allowed: Allowed,
         seed: Seed,
     ) {
         let credentials = match next_hop {
@@ -205,14 +205,14 @@ impl Lane {
             }),
             credentials,
             auth_unprotected: cx.settings.auth_insecure || candidate.remote.ip().to_canonical().is_loopback(),
-            padding_limit: if bears.padding { cx.settings.tls_padding } else { 0 },
-            cautious: !bears.batches,
+            padding_limit: if allowed.padding { cx.settings.tls_padding } else { 0 },
+            no_pipelining: !allowed.pipelining,
             trace: cx.settings.trace,
         };
         let session = Session::new(config, Rng::from_seed(seed.0), cx.now);
         self.seed = Some(seed);
         self.server = Some(server(candidate));
-        self.state = State::Talking(Box::new(Talk { session, candidate: candidate.clone() }));
+        self.link = Link::Talking(Box::new(Talk { session, candidate: candidate.clone() }));
     }
 
     pub(super) fn handle_received(&mut self, now: Instant, octets: &[u8]) {
@@ -239,44 +239,44 @@ impl Lane {
     }
 
     /// Takes transactions to do.
-    pub(super) fn take_work(&mut self, work: Vec<Transaction>) {
+    pub(super) fn take_transactions(&mut self, transactions: Vec<Transaction>) {
         self.has_asked = false;
-        self.share = work.len();
-        self.work.extend(work);
-        if !self.work.is_empty() && !self.is_quitting && core::mem::take(&mut self.is_hungry) {
+        self.last_batch = transactions.len();
+        self.transactions.extend(transactions);
+        if !self.transactions.is_empty() && !self.is_quitting && core::mem::take(&mut self.waits_for_mail) {
             self.wants_permission = true;
         }
     }
 
     /// There is no more work. Says whether the connection has nothing else to do; otherwise it asks again then.
-    pub(super) fn take_no_work(&mut self) -> bool {
+    pub(super) fn nothing_claimed(&mut self) -> bool {
         self.has_asked = false;
-        self.is_hungry && !self.is_busy()
+        self.waits_for_mail && !self.is_busy()
     }
 
     /// Whether there are transactions that have not begun.
-    pub(super) fn has_work(&self) -> bool {
-        !self.work.is_empty()
+    pub(super) fn has_transactions(&self) -> bool {
+        !self.transactions.is_empty()
     }
 
     /// Asks for other work, as what has not begun was given back.
     pub(super) fn ask_again(&mut self) {
-        self.is_hungry = true;
+        self.waits_for_mail = true;
         self.ask();
     }
 
     /// Begins the next transaction.
     pub(super) fn begin(&mut self, now: Instant) {
-        let Some(transaction) = self.work.pop_front() else { return };
-        self.transactions = self.transactions.saturating_add(1);
-        if self.work.len() < self.share / LAST_PART_OF_WORK {
+        let Some(transaction) = self.transactions.pop_front() else { return };
+        self.begun = self.begun.saturating_add(1);
+        if self.transactions.len() < self.last_batch / REFILL_AT_FRACTION {
             self.ask();
         }
         self.with_session(|session| session.begin(now, transaction));
     }
 
     fn ask(&mut self) {
-        self.wants_work |= !core::mem::replace(&mut self.has_asked, true);
+        self.wants_transactions |= !core::mem::replace(&mut self.has_asked, true);
     }
 
     pub(super) fn supply_data(&mut self, now: Instant, octets: Bytes) {
@@ -290,8 +290,8 @@ impl Lane {
     }
 
     /// Gives back what has not begun.
-    pub(super) fn give_back_work(&mut self) -> Vec<MailId> {
-        self.work
+    pub(super) fn return_unstarted(&mut self) -> Vec<MailId> {
+        self.transactions
             .drain(..)
             .flat_map(|transaction| transaction.recipients)
             .map(|recipient| recipient.id)
@@ -300,13 +300,13 @@ impl Lane {
 
     /// Returns the mail that is not decided: what is under way, and what has not begun.
     pub(super) fn undecided(&self) -> Vec<MailId> {
-        let work = self.work.iter().flat_map(|transaction| &transaction.recipients);
+        let work = self.transactions.iter().flat_map(|transaction| &transaction.recipients);
         self.under_way().chain(work.map(|recipient| recipient.id)).collect()
     }
 
     /// The mail of the transactions that are under way.
     fn under_way(&self) -> impl Iterator<Item = MailId> {
-        let session = if let State::Talking(talk) = &self.state { Some(&talk.session) } else { None };
+        let session = if let Link::Talking(talk) = &self.link { Some(&talk.session) } else { None };
         session.into_iter().flat_map(Session::undecided)
     }
 
@@ -317,27 +317,27 @@ impl Lane {
 
     /// What it wants, once each time.
     pub(super) fn poll_want(&mut self) -> Option<Want> {
-        if core::mem::take(&mut self.wants_work) {
-            return Some(Want::Work);
+        if core::mem::take(&mut self.wants_transactions) {
+            return Some(Want::Transactions);
         }
         core::mem::take(&mut self.wants_permission).then_some(Want::Permission)
     }
 
     /// Whether the driver is to be told that there is something to send; to be asked when the session has nothing to say.
     pub(super) fn announces_transmit(&mut self) -> bool {
-        let State::Talking(talk) = &self.state else { return false };
+        let Link::Talking(talk) = &self.link else { return false };
         talk.session.wants_transmit() && !core::mem::replace(&mut self.transmit_is_announced, true)
     }
 
     /// What the session has to say.
     pub(super) fn poll_session(&mut self) -> Option<SessionOutput> {
-        if let State::Talking(talk) = &mut self.state { talk.session.poll_output() } else { None }
+        if let Link::Talking(talk) = &mut self.link { talk.session.poll_output() } else { None }
     }
 
     /// The session can take a transaction.
     pub(super) fn handle_ready(&mut self) {
         self.is_established = true;
-        if self.work.is_empty() {
+        if self.transactions.is_empty() {
             self.ask_again();
         } else {
             self.wants_permission = true;
@@ -346,13 +346,13 @@ impl Lane {
 
     /// All verdicts of a transaction are taken in: asks for work again if there was none.
     pub(super) fn end_transaction(&mut self) {
-        if self.is_hungry && !self.is_busy() && !self.is_quitting {
+        if self.waits_for_mail && !self.is_busy() && !self.is_quitting {
             self.ask();
         }
     }
 
     pub(super) fn poll_transmit(&mut self, now: Instant, limit: usize, octets: &mut BytesMut) -> bool {
-        let State::Talking(talk) = &mut self.state else { return false };
+        let Link::Talking(talk) = &mut self.link else { return false };
         let more = talk.session.poll_transmit(now, limit, octets);
         if !more {
             self.transmit_is_announced = false;
@@ -361,14 +361,14 @@ impl Lane {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        match &self.state {
-            State::Connecting { deadline } => Some(*deadline),
-            State::Talking(talk) => talk.session.poll_timeout().map(|(at, _)| at),
+        match &self.link {
+            Link::Connecting { deadline } => Some(*deadline),
+            Link::Talking(talk) => talk.session.poll_timeout().map(|(at, _)| at),
         }
     }
 
     fn with_session(&mut self, act: impl FnOnce(&mut Session)) {
-        if let State::Talking(talk) = &mut self.state {
+        if let Link::Talking(talk) = &mut self.link {
             act(&mut talk.session);
         }
     }

@@ -7,7 +7,7 @@ use crate::io::ConnectionId;
 use crate::queue::HopId;
 use crate::time::Instant;
 
-/// A place in a [`Line`].
+/// A place in a [`WaitList`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
 
@@ -32,12 +32,12 @@ pub(super) struct Working {
     claimed_at: Option<u64>,
     /// Its place among those that wait for the database to recover, before they ask for mail.
     parked: Option<Ticket>,
-    transaction: Transaction,
+    transaction: NextTransaction,
 }
 
 /// Whether the next transaction may begin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Transaction {
+enum NextTransaction {
     /// As far as is known, or nobody has asked.
     #[default]
     Free,
@@ -49,12 +49,12 @@ enum Transaction {
 
 /// Connections in the order in which they came.
 #[derive(Debug, Default)]
-struct Line {
+struct WaitList {
     next: u64,
     waiting: BTreeMap<Ticket, (HopId, ConnectionId)>,
 }
 
-impl Line {
+impl WaitList {
     fn push(&mut self, hop: HopId, connection: ConnectionId) -> Ticket {
         let ticket = Ticket(self.next);
         self.next = self.next.wrapping_add(1);
@@ -66,16 +66,16 @@ impl Line {
 /// Which connections wait for the database or the rate limit, and which are about to end. It is an index: what each waits for
 /// stands with the connection.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
-    parked: Line,
-    stopped: Line,
+pub(super) struct WaitLists {
+    parked: WaitList,
+    stopped: WaitList,
     held_back: BTreeSet<(Instant, HopId, ConnectionId)>,
     /// How many were told to end because somebody needs their places.
     sent_off: usize,
     parting: BTreeSet<ConnectionId>,
 }
 
-impl Lines {
+impl WaitLists {
     /// Returns those that wait for the database to recover, in the order in which they came.
     pub(super) fn parked(&self) -> Vec<(HopId, ConnectionId)> {
         self.parked.waiting.values().copied().collect()
@@ -106,9 +106,9 @@ impl Lines {
             self.parked.waiting.remove(&ticket);
         }
         match working.transaction {
-            Transaction::Free => {}
-            Transaction::Stopped(ticket) => drop(self.stopped.waiting.remove(&ticket)),
-            Transaction::HeldBack(until) => drop(self.held_back.remove(&(until, hop, connection))),
+            NextTransaction::Free => {}
+            NextTransaction::Stopped(ticket) => drop(self.stopped.waiting.remove(&ticket)),
+            NextTransaction::HeldBack(until) => drop(self.held_back.remove(&(until, hop, connection))),
         }
     }
 }
@@ -136,73 +136,73 @@ impl Connections {
     }
 
     /// Forgets a connection that is closed.
-    pub(super) fn remove(&mut self, connection: ConnectionId, lines: &mut Lines) {
+    pub(super) fn remove(&mut self, connection: ConnectionId, wait_lists: &mut WaitLists) {
         match self.states.remove(&connection) {
             None => {}
-            Some(ConnectionState::Working(working)) => lines.leave(self.hop, connection, &working),
-            Some(ConnectionState::SentOff) => lines.sent_off -= 1,
+            Some(ConnectionState::Working(working)) => wait_lists.leave(self.hop, connection, &working),
+            Some(ConnectionState::SentOff) => wait_lists.sent_off -= 1,
             Some(ConnectionState::Parting { was_sent_off }) => {
-                lines.sent_off -= usize::from(was_sent_off);
-                lines.parting.remove(&connection);
+                wait_lists.sent_off -= usize::from(was_sent_off);
+                wait_lists.parting.remove(&connection);
             }
         }
     }
 
-    /// Takes connections out of all lines: they do not wait for anything any more.
-    pub(super) fn free_all(&mut self, lines: &mut Lines) {
+    /// Takes connections out of all wait_lists: they do not wait for anything any more.
+    pub(super) fn free_all(&mut self, wait_lists: &mut WaitLists) {
         let hop = self.hop;
         for (&connection, state) in &mut self.states {
             if let ConnectionState::Working(working) = state {
-                lines.leave(hop, connection, working);
-                (working.parked, working.transaction) = (None, Transaction::Free);
+                wait_lists.leave(hop, connection, working);
+                (working.parked, working.transaction) = (None, NextTransaction::Free);
             }
         }
     }
 
     /// A connection waits for the database to recover before it asks for mail.
-    pub(super) fn park(&mut self, connection: ConnectionId, lines: &mut Lines) {
+    pub(super) fn park(&mut self, connection: ConnectionId, wait_lists: &mut WaitLists) {
         let hop = self.hop;
         if let Some(working) = self.working(connection)
             && working.parked.is_none()
         {
-            working.parked = Some(lines.parked.push(hop, connection));
+            working.parked = Some(wait_lists.parked.push(hop, connection));
         }
     }
 
     /// A connection asks for mail again.
-    pub(super) fn unpark(&mut self, connection: ConnectionId, lines: &mut Lines) {
+    pub(super) fn unpark(&mut self, connection: ConnectionId, wait_lists: &mut WaitLists) {
         if let Some(ticket) = self.working(connection).and_then(|working| working.parked.take()) {
-            lines.parked.waiting.remove(&ticket);
+            wait_lists.parked.waiting.remove(&ticket);
         }
     }
 
     /// The next transaction of a connection waits until what was taken is recorded.
-    pub(super) fn stop(&mut self, connection: ConnectionId, lines: &mut Lines) {
-        self.free(connection, lines);
+    pub(super) fn stop(&mut self, connection: ConnectionId, wait_lists: &mut WaitLists) {
+        self.free(connection, wait_lists);
         let hop = self.hop;
         if let Some(working) = self.working(connection) {
-            working.transaction = Transaction::Stopped(lines.stopped.push(hop, connection));
+            working.transaction = NextTransaction::Stopped(wait_lists.stopped.push(hop, connection));
         }
     }
 
     /// The next transaction of a connection waits for the rate limit.
-    pub(super) fn hold_back(&mut self, connection: ConnectionId, until: Instant, lines: &mut Lines) {
-        self.free(connection, lines);
+    pub(super) fn hold_back(&mut self, connection: ConnectionId, until: Instant, wait_lists: &mut WaitLists) {
+        self.free(connection, wait_lists);
         let hop = self.hop;
         if let Some(working) = self.working(connection) {
-            working.transaction = Transaction::HeldBack(until);
-            lines.held_back.insert((until, hop, connection));
+            working.transaction = NextTransaction::HeldBack(until);
+            wait_lists.held_back.insert((until, hop, connection));
         }
     }
 
     /// The next transaction of a connection does not wait any more.
-    pub(super) fn free(&mut self, connection: ConnectionId, lines: &mut Lines) {
+    pub(super) fn free(&mut self, connection: ConnectionId, wait_lists: &mut WaitLists) {
         let hop = self.hop;
         let Some(working) = self.working(connection) else { return };
         match core::mem::take(&mut working.transaction) {
-            Transaction::Free => {}
-            Transaction::Stopped(ticket) => drop(lines.stopped.waiting.remove(&ticket)),
-            Transaction::HeldBack(until) => drop(lines.held_back.remove(&(until, hop, connection))),
+            NextTransaction::Free => {}
+            NextTransaction::Stopped(ticket) => drop(wait_lists.stopped.waiting.remove(&ticket)),
+            NextTransaction::HeldBack(until) => drop(wait_lists.held_back.remove(&(until, hop, connection))),
         }
     }
 
@@ -226,34 +226,34 @@ impl Connections {
     }
 
     /// A connection is told to end because somebody needs its place.
-    pub(super) fn send_off(&mut self, connection: ConnectionId, lines: &mut Lines) {
+    pub(super) fn send_off(&mut self, connection: ConnectionId, wait_lists: &mut WaitLists) {
         let hop = self.hop;
         let Some(state) = self.states.get_mut(&connection) else { return };
         match state {
             ConnectionState::Working(working) => {
-                lines.leave(hop, connection, working);
+                wait_lists.leave(hop, connection, working);
                 *state = ConnectionState::SentOff;
             }
             ConnectionState::Parting { was_sent_off: was_sent_off @ false } => *was_sent_off = true,
             ConnectionState::SentOff | ConnectionState::Parting { was_sent_off: true } => return,
         }
-        lines.sent_off += 1;
+        wait_lists.sent_off += 1;
     }
 
     /// A connection has said QUIT.
-    pub(super) fn part(&mut self, connection: ConnectionId, lines: &mut Lines) {
+    pub(super) fn part(&mut self, connection: ConnectionId, wait_lists: &mut WaitLists) {
         let hop = self.hop;
         let Some(state) = self.states.get_mut(&connection) else { return };
         let was_sent_off = match state {
             ConnectionState::Working(working) => {
-                lines.leave(hop, connection, working);
+                wait_lists.leave(hop, connection, working);
                 false
             }
             ConnectionState::SentOff => true,
             ConnectionState::Parting { .. } => return,
         };
         *state = ConnectionState::Parting { was_sent_off };
-        lines.parting.insert(connection);
+        wait_lists.parting.insert(connection);
     }
 
     fn working(&mut self, connection: ConnectionId) -> Option<&mut Working> {
@@ -268,8 +268,8 @@ impl Connections {
 mod checks {
     use super::*;
 
-    impl Lines {
-        /// Asserts that the lines are those that the connections say they are in.
+    impl WaitLists {
+        /// Asserts that the wait_lists are those that the connections say they are in.
         pub(in super::super) fn check<'a>(&self, passes: impl Iterator<Item = &'a Connections>) {
             let (mut parked, mut stopped, mut held_back, mut sent_off, mut parting) = (0, 0, 0, 0, 0);
             for connections in passes {
@@ -282,12 +282,12 @@ mod checks {
                                 parked += 1;
                             }
                             match working.transaction {
-                                Transaction::Free => {}
-                                Transaction::Stopped(ticket) => {
+                                NextTransaction::Free => {}
+                                NextTransaction::Stopped(ticket) => {
                                     assert_eq!(self.stopped.waiting.get(&ticket), Some(&it));
                                     stopped += 1;
                                 }
-                                Transaction::HeldBack(until) => {
+                                NextTransaction::HeldBack(until) => {
                                     assert!(self.held_back.contains(&(until, it.0, it.1)));
                                     held_back += 1;
                                 }

@@ -4,13 +4,13 @@ use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::itinerary::{Itinerary, Step};
-use super::lane::Lane;
+use super::candidate_search::{CandidateSearch, SearchStep};
+use super::connection::Connection;
+use super::idle_connections::IdleState;
 use super::refusals::{Refusals, Ruling};
-use super::rest::Wakefulness;
-use super::tally::{Tally, server};
+use super::tried_candidates::{TriedCandidates, server};
 use super::verdicts::RefusedMail;
-use super::{Context, Delivery, DeliveryOutput, Stage};
+use super::{Delivery, DeliveryContext, DeliveryOutput, DeliveryStage};
 use crate::attempt::{Failure, Setback};
 use crate::event::Event;
 use crate::io::ConnectionId;
@@ -26,112 +26,123 @@ use crate::session::{EndCause, Phase, RefusalKind, SessionEnd};
 const REFUSED_LOGINS_LIMIT: u32 = 2;
 
 impl Delivery {
-    pub(super) fn end_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId, end: SessionEnd) {
-        let Some(lane) = self.lanes.remove(&connection) else { return };
-        self.release(lane.undecided(), false);
-        let wakefulness = self.rest.end(connection);
+    pub(super) fn end_connection(
+        &mut self,
+        cx: &mut DeliveryContext<'_>,
+        connection: ConnectionId,
+        end: SessionEnd,
+    ) {
+        let Some(conn) = self.connections.remove(&connection) else { return };
+        self.release(conn.undecided(), false);
+        let idle_state = self.idle.end(connection);
         self.refusals.end(connection);
-        self.report(connection, &lane, &end, wakefulness);
+        self.report(connection, &conn, &end, idle_state);
         self.outputs.push_back(DeliveryOutput::Close(connection));
-        if !lane.is_established() {
+        if !conn.is_established() {
             self.note_tls_failure(&end);
         }
-        let Stage::Candidate(candidate) = &self.stage else { return };
-        if lane.is_established() {
-            self.tally.useful();
+        let DeliveryStage::Candidate(candidate) = &self.stage else { return };
+        if conn.is_established() {
+            self.tried.note_useful();
         }
         let was_padded = !self.unpadded.contains(&candidate.remote);
         if end.padding_failed && was_padded {
             self.unpadded.push(candidate.remote);
         }
-        let was_batched = !cx.reachability.needs_caution(candidate.remote, cx.now);
-        if end.needs_caution {
-            self.outputs.push_back(DeliveryOutput::NeedsCaution(candidate.remote));
+        let was_batched = !cx.reachability.no_pipelining(candidate.remote, cx.now);
+        if end.no_pipelining {
+            self.outputs.push_back(DeliveryOutput::NoPipelining(candidate.remote));
         }
         let has_dropped = has_dropped(&end.cause);
-        let server = lane.server().unwrap_or_else(|| server(candidate));
+        let server = conn.server().unwrap_or_else(|| server(candidate));
         match end.cause {
             EndCause::Local(trouble) => self.postpone(trouble.to_string()),
             _ if self.refusals.are_too_many() => {
-                self.leave_candidate_if_alone(cx, lane.went_on_in_plain_text());
+                self.leave_candidate_if_alone(cx, conn.went_on_in_plain_text());
             }
             EndCause::Quit => self.close_if_alone(),
             // RFC 5321 section 4.5.3.2.7: a server need not wait for ever, and cannot know that we are just about to go on.
             // That is no failure of any mail, nor of the server.
-            _ if wakefulness == Wakefulness::Resting => self.close_if_alone(),
-            _ if wakefulness == Wakefulness::JustWoken => self.begin_again_if_alone(cx),
+            _ if idle_state == IdleState::Idle => self.close_if_alone(),
+            _ if idle_state == IdleState::Reused => self.begin_again_if_alone(cx),
             // A server that dropped because of the padding, at once or after an error that it gave for it, is connected to
             // once more without.
             _ if end.padding_failed && was_padded && has_dropped => {}
             // The same for one that could not follow.
-            _ if end.needs_caution && was_batched && has_dropped => {}
+            _ if end.no_pipelining && was_batched && has_dropped => {}
             // Another connection would be no more fit for the mail.
             EndCause::Refused(reply, command) if reply.is_about_the_channel() => {
-                let setback = Setback::WantsMore { reply, command, protection: lane.protection() };
-                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally| tally.note(server, setback));
-                if !self.lanes.is_empty() {
-                    self.lane_limit = self.lanes.len();
+                let setback = Setback::WantsMore { reply, command, protection: conn.protection() };
+                self.lose_candidate(cx, conn.went_on_in_plain_text(), |tried| tried.note(server, setback));
+                if !self.connections.is_empty() {
+                    self.connection_limit = self.connections.len();
                 }
             }
             // One that has decided something on this connection is worth another.
-            _ if lane.has_decided() => {}
+            _ if conn.has_decided() => {}
             EndCause::Refused(reply, command) => {
                 let for_good = is_greeting(end.phase) && reply.class() == ReplyClass::Permanent;
-                let note = |tally: &mut Tally| tally.refused(server, reply, command, for_good);
+                let note = |tried: &mut TriedCandidates| tried.note_refused(server, reply, command, for_good);
                 if for_good {
-                    self.lose_candidate(cx, lane.went_on_in_plain_text(), note);
+                    self.lose_candidate(cx, conn.went_on_in_plain_text(), note);
                 } else {
-                    self.lose_connection(cx, lane.went_on_in_plain_text(), note);
+                    self.lose_connection(cx, conn.went_on_in_plain_text(), note);
                 }
             }
             cause @ EndCause::Unsuitable(_) => {
                 let setback = Setback::Ended(cause);
-                self.lose_candidate(cx, lane.went_on_in_plain_text(), |tally| tally.note(server, setback));
+                self.lose_candidate(cx, conn.went_on_in_plain_text(), |tried| tried.note(server, setback));
             }
             cause @ (EndCause::Closed
             | EndCause::Broken(_)
             | EndCause::TimedOut(_)
             | EndCause::Misbehaved(_)) => {
                 let setback = Setback::Ended(cause);
-                self.lose_connection(cx, lane.went_on_in_plain_text(), |tally| tally.note(server, setback));
+                self.lose_connection(cx, conn.went_on_in_plain_text(), |tried| tried.note(server, setback));
             }
         }
     }
 
     /// Gives up a connection whose server is silent, because others need its place: nothing is decided by that, and the
     /// candidate is tried again after all others.
-    pub(crate) fn yield_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
-        let Some(lane) = self.lanes.remove(&connection) else { return };
-        self.rest.end(connection);
+    pub(crate) fn yield_connection(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
+        let Some(conn) = self.connections.remove(&connection) else { return };
+        self.idle.end(connection);
         self.refusals.end(connection);
-        self.release(lane.undecided(), false);
+        self.release(conn.undecided(), false);
         self.outputs.push_back(DeliveryOutput::Close(connection));
-        if !self.lanes.is_empty() {
+        if !self.connections.is_empty() {
             return self.release_first();
         }
-        if let Stage::Candidate(candidate) = &self.stage {
-            self.itinerary.put_off(candidate.clone());
+        if let DeliveryStage::Candidate(candidate) = &self.stage {
+            self.search.put_off(candidate.clone());
             self.advance(cx);
         }
     }
 
     /// Closes a connection that has said QUIT without waiting for the reply.
-    pub(crate) fn part_with_lane(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
-        self.with_lane(cx, connection, Lane::leave);
+    pub(crate) fn leave_connection(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
+        self.with_connection(cx, connection, Connection::leave);
     }
 
     /// Says what the end of a connection tells about the server, for other connections and other deliveries.
-    fn report(&mut self, connection: ConnectionId, lane: &Lane, end: &SessionEnd, wakefulness: Wakefulness) {
-        let Stage::Candidate(candidate) = &self.stage else { return };
-        let is_about_tls = matches!(end.phase, Phase::Tls | Phase::StartTls) || lane.is_tls();
-        let trouble = if is_about_tls { Trouble::MuteInTls } else { Trouble::Mute };
+    fn report(
+        &mut self,
+        connection: ConnectionId,
+        conn: &Connection,
+        end: &SessionEnd,
+        idle_state: IdleState,
+    ) {
+        let DeliveryStage::Candidate(candidate) = &self.stage else { return };
+        let is_about_tls = matches!(end.phase, Phase::Tls | Phase::StartTls) || conn.is_tls();
+        let trouble = if is_about_tls { Trouble::TlsStalled } else { Trouble::NoGreeting };
         let (is_alone, has_spoken) = (
-            self.lanes.is_empty(),
+            self.connections.is_empty(),
             !matches!(end.phase, Phase::Tls | Phase::Greeting | Phase::Ehlo | Phase::StartTls),
         );
         let output = match &end.cause {
             EndCause::Quit | EndCause::Local(_) => return,
-            _ if wakefulness != Wakefulness::Awake => return,
+            _ if idle_state != IdleState::Busy => return,
             cause @ EndCause::TimedOut(_) if !has_spoken && is_alone => {
                 let (candidate, setback) = (candidate.clone(), Setback::Ended(cause.clone()));
                 DeliveryOutput::Unreachable { connection, candidate, trouble, setback }
@@ -148,7 +159,7 @@ impl Delivery {
             | EndCause::TimedOut(_)
             | EndCause::Misbehaved(_)
             | EndCause::Unsuitable(_) => {
-                if lane.is_established() || is_alone {
+                if conn.is_established() || is_alone {
                     DeliveryOutput::Answered(connection)
                 } else {
                     DeliveryOutput::PushedBack(connection)
@@ -161,17 +172,17 @@ impl Delivery {
     /// A connection could not be made.
     pub(super) fn lose_connecting(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut DeliveryContext<'_>,
         connection: ConnectionId,
         trouble: Trouble,
         setback: Setback,
     ) {
-        self.lanes.remove(&connection);
+        self.connections.remove(&connection);
         self.refusals.end(connection);
-        let Stage::Candidate(candidate) = &self.stage else {
+        let DeliveryStage::Candidate(candidate) = &self.stage else {
             return self.outputs.push_back(DeliveryOutput::Close(connection));
         };
-        self.outputs.push_back(if self.lanes.is_empty() {
+        self.outputs.push_back(if self.connections.is_empty() {
             let (candidate, setback) = (candidate.clone(), setback.clone());
             DeliveryOutput::Unreachable { connection, candidate, trouble, setback }
         } else {
@@ -179,23 +190,23 @@ impl Delivery {
         });
         let server = server(candidate);
         self.outputs.push_back(DeliveryOutput::Close(connection));
-        self.lose_candidate(cx, false, |tally| tally.note(server, setback));
+        self.lose_candidate(cx, false, |tried| tried.note(server, setback));
     }
 
     /// A connection to the candidate was lost that had decided nothing. A candidate that has taken mail in this pass is worth
     /// another, but not for ever.
     fn lose_connection(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut DeliveryContext<'_>,
         plain_twin_is_used_up: bool,
-        note: impl FnOnce(&mut Tally),
+        note: impl FnOnce(&mut TriedCandidates),
     ) {
-        if !self.lanes.is_empty() || !self.refusals.has_taken() || self.is_locked_out() {
+        if !self.connections.is_empty() || !self.refusals.has_taken() || self.is_locked_out() {
             return self.lose_candidate(cx, plain_twin_is_used_up, note);
         }
         self.refusals.lose();
         if self.refusals.are_too_many() {
-            note(&mut self.tally);
+            note(&mut self.tried);
             self.leave_candidate_if_alone(cx, plain_twin_is_used_up);
         }
     }
@@ -203,27 +214,27 @@ impl Delivery {
     /// A connection to the candidate ended or was not made, and had decided nothing.
     fn lose_candidate(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut DeliveryContext<'_>,
         plain_twin_is_used_up: bool,
-        note: impl FnOnce(&mut Tally),
+        note: impl FnOnce(&mut TriedCandidates),
     ) {
-        if !self.lanes.is_empty() {
-            // It serves others: it merely bears no more connections than these.
+        if !self.connections.is_empty() {
+            // It serves others: it merely allowed no more connections than these.
             if self.is_locked_out() {
-                self.lane_limit = self.lanes.len();
+                self.connection_limit = self.connections.len();
             }
             return self.release_first();
         }
-        let Stage::Candidate(candidate) = &self.stage else { return };
-        note(&mut self.tally);
-        self.itinerary.count_tried();
+        let DeliveryStage::Candidate(candidate) = &self.stage else { return };
+        note(&mut self.tried);
+        self.search.count_tried();
         if self.is_locked_out() {
-            self.itinerary.abandon();
+            self.search.abandon();
             // Not even to begin again with the lookup.
             self.is_continued = false;
         }
         if plain_twin_is_used_up {
-            self.itinerary.skip_plain_twin(candidate);
+            self.search.skip_plain_twin(candidate);
         }
         self.advance(cx);
     }
@@ -236,7 +247,7 @@ impl Delivery {
     /// A server has refused the connection, to these mails.
     pub(super) fn take_refusal(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut DeliveryContext<'_>,
         connection: ConnectionId,
         kind: RefusalKind,
         refused: Vec<RefusedMail>,
@@ -244,9 +255,9 @@ impl Delivery {
     ) {
         let Some(RefusedMail { recipient, refusal, server }) = refused.first() else { return };
         let ruling = self.refusals.refuse(connection, recipient.id, kind);
-        let is_working = matches!(self.stage, Stage::Candidate(_));
+        let is_working = matches!(self.stage, DeliveryStage::Candidate(_));
         if is_working && self.refusals.are_too_many() {
-            self.tally.refused(Arc::clone(server), refusal.reply.clone(), refusal.command, false);
+            self.tried.note_refused(Arc::clone(server), refusal.reply.clone(), refusal.command, false);
         }
         match ruling {
             Ruling::Verdict => self.decide_refused(connection, refused, undecided),
@@ -254,12 +265,12 @@ impl Delivery {
                 let ids = refused.iter().map(|mail| mail.recipient.id).chain(undecided).collect();
                 let ids = if is_working { self.refusals.put_first(ids) } else { ids };
                 self.release(ids, true);
-                self.quit_lane(cx, connection);
+                self.quit_connection(cx, connection);
             }
         }
         if is_working && self.refusals.are_too_many() {
             self.release_first();
-            self.dismiss_lanes(cx);
+            self.quit_all(cx);
         }
         // The last connection may have ended by that.
         if self.refusals.are_too_many() {
@@ -269,27 +280,27 @@ impl Delivery {
 
     /// Ends the pass if there is no connection left, and none is to be made.
     fn close_if_alone(&mut self) {
-        if self.lanes.is_empty() && !self.refusals.is_waiting() {
+        if self.connections.is_empty() && !self.refusals.is_waiting() {
             self.begin_closing();
         }
     }
 
     /// Nothing new is begun.
     pub(super) fn begin_closing(&mut self) {
-        self.stage = Stage::Closing;
+        self.stage = DeliveryStage::Closing;
         self.release_first();
     }
 
     /// Ends all connections as soon as their conversations allow it.
-    pub(super) fn dismiss_lanes(&mut self, cx: &mut Context<'_>) {
-        let connections: Vec<ConnectionId> = self.lanes.keys().copied().collect();
+    pub(super) fn quit_all(&mut self, cx: &mut DeliveryContext<'_>) {
+        let connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
         for connection in connections {
-            if self.lanes.get(&connection).is_some_and(Lane::is_connecting) {
-                self.lanes.remove(&connection);
+            if self.connections.get(&connection).is_some_and(Connection::is_connecting) {
+                self.connections.remove(&connection);
                 self.refusals.end(connection);
                 self.outputs.push_back(DeliveryOutput::Close(connection));
             } else {
-                self.quit_lane(cx, connection);
+                self.quit_connection(cx, connection);
             }
         }
     }
@@ -302,92 +313,92 @@ impl Delivery {
 
     /// The candidate refuses too much: when the last connection to it has ended, what is left waits if this pass has taken mail, and
     /// otherwise goes on with the next candidate.
-    fn leave_candidate_if_alone(&mut self, cx: &mut Context<'_>, plain_twin_is_used_up: bool) {
-        let Stage::Candidate(candidate) = &self.stage else { return };
-        if !self.lanes.is_empty() {
+    fn leave_candidate_if_alone(&mut self, cx: &mut DeliveryContext<'_>, plain_twin_is_used_up: bool) {
+        let DeliveryStage::Candidate(candidate) = &self.stage else { return };
+        if !self.connections.is_empty() {
             return;
         }
         if self.has_taken {
-            let failure = self.tally.conclude(&self.next_hop, self.itinerary.host_trouble());
+            let failure = self.tried.conclude(&self.next_hop, self.search.host_trouble());
             self.begin_closing();
             self.outputs.push_back(DeliveryOutput::HadEnough(failure));
         } else {
-            self.itinerary.count_tried();
+            self.search.count_tried();
             if plain_twin_is_used_up {
-                self.itinerary.skip_plain_twin(candidate);
+                self.search.skip_plain_twin(candidate);
             }
             self.advance(cx);
         }
     }
 
     /// A connection from an earlier pass is lost: if it was the last one, this pass makes connections of its own.
-    fn begin_again_if_alone(&mut self, cx: &mut Context<'_>) {
+    fn begin_again_if_alone(&mut self, cx: &mut DeliveryContext<'_>) {
         // Within one pass the candidate has decided mail, and is worth another connection.
-        if self.lanes.is_empty() && self.is_continued {
+        if self.connections.is_empty() && self.is_continued {
             self.begin_again(cx);
         }
     }
 
     /// Begins with the lookup, as a pass does that has no connections from an earlier one.
-    fn begin_again(&mut self, cx: &mut Context<'_>) {
+    fn begin_again(&mut self, cx: &mut DeliveryContext<'_>) {
         self.is_continued = false;
         self.routed_at = cx.now;
-        self.itinerary = Itinerary::new(&self.next_hop, cx.settings);
+        self.search = CandidateSearch::new(&self.next_hop, cx.settings);
         self.unpadded.clear();
         self.tls_failures.clear();
-        self.tally = Tally::default();
+        self.tried = TriedCandidates::default();
         self.advance(cx);
     }
 
     /// Goes on to the next candidate.
-    pub(super) fn advance(&mut self, cx: &mut Context<'_>) {
-        self.lane_limit = usize::MAX;
+    pub(super) fn advance(&mut self, cx: &mut DeliveryContext<'_>) {
+        self.connection_limit = usize::MAX;
         self.widen_at = None;
         self.release_first();
         self.refusals = Refusals::default();
         self.stage = loop {
-            match self.itinerary.next(cx.settings, cx.hosts) {
-                Step::LookupMx(domain) => {
+            match self.search.next(cx.settings, cx.hosts) {
+                SearchStep::LookupMx(domain) => {
                     self.outputs.push_back(DeliveryOutput::LookupMx(domain));
-                    break Stage::LookingUp;
+                    break DeliveryStage::LookingUp;
                 }
-                Step::LookupAddresses(name) => {
+                SearchStep::LookupAddresses(name) => {
                     self.outputs.push_back(DeliveryOutput::LookupAddresses(name));
-                    break Stage::LookingUp;
+                    break DeliveryStage::LookingUp;
                 }
-                Step::Try(candidate) => {
+                SearchStep::Try(candidate) => {
                     if let Some(candidate) = self.consider(cx, candidate) {
-                        break Stage::Candidate(candidate);
+                        break DeliveryStage::Candidate(candidate);
                     }
                 }
                 // What an earlier pass has tried does not count for the mail of this one.
-                Step::Exhausted if self.is_continued => return self.begin_again(cx),
-                Step::Exhausted => {
-                    let failure = self.tally.conclude(&self.next_hop, self.itinerary.host_trouble());
+                SearchStep::Exhausted if self.is_continued => return self.begin_again(cx),
+                SearchStep::Exhausted => {
+                    let failure = self.tried.conclude(&self.next_hop, self.search.host_trouble());
                     return self.exhaust(failure);
                 }
             }
         };
-        self.try_open_lane(cx);
+        self.try_connect(cx);
     }
 
     /// Passes over a candidate that others have tried in vain since this pass began, and puts one off that is known
     /// not to answer. Nothing has failed before each has been tried by somebody within the time of this pass.
-    pub(super) fn consider(&mut self, cx: &Context<'_>, candidate: Candidate) -> Option<Candidate> {
+    pub(super) fn consider(&mut self, cx: &DeliveryContext<'_>, candidate: Candidate) -> Option<Candidate> {
         if let Some(KnownTrouble { trouble, setback, .. }) =
             cx.reachability.failure_since(&candidate, self.began, cx.now)
         {
-            if *trouble == Trouble::MuteInTls
+            if *trouble == Trouble::TlsStalled
                 && candidate.tls != TlsMode::Plain
                 && let Setback::Ended(cause) = setback
             {
                 self.tls_failures.push((candidate.host.clone(), cause.clone()));
             }
-            self.tally.note(server(&candidate), setback.clone());
+            self.tried.note(server(&candidate), setback.clone());
             return None;
         }
-        if !self.itinerary.is_at_last_resorts() && cx.reachability.is_in_trouble(&candidate, cx.now) {
-            self.itinerary.put_off(candidate);
+        if !self.search.is_at_last_resorts() && cx.reachability.is_in_trouble(&candidate, cx.now) {
+            self.search.put_off(candidate);
             return None;
         }
         Some(candidate)
@@ -395,7 +406,7 @@ impl Delivery {
 
     /// Keeps in mind that TLS was wanted of this host and did not come about.
     fn note_tls_failure(&mut self, end: &SessionEnd) {
-        let Stage::Candidate(candidate) = &self.stage else { return };
+        let DeliveryStage::Candidate(candidate) = &self.stage else { return };
         if candidate.tls == TlsMode::Plain || !matches!(end.phase, Phase::Tls | Phase::StartTls) {
             return;
         }
@@ -409,7 +420,7 @@ impl Delivery {
 
     /// Says, once in a pass, that mail goes in plain text to a host where TLS has failed.
     pub(super) fn tell_of_fallback(&mut self) {
-        let Stage::Candidate(candidate) = &self.stage else { return };
+        let DeliveryStage::Candidate(candidate) = &self.stage else { return };
         if candidate.tls != TlsMode::Plain {
             return;
         }
@@ -426,11 +437,11 @@ impl Delivery {
     }
 
     pub(super) fn postpone(&mut self, text: String) {
-        if self.lanes.is_empty() {
+        if self.connections.is_empty() {
             self.begin_closing();
             self.outputs.push_back(DeliveryOutput::Postponed(text));
         } else {
-            self.lane_limit = self.lanes.len();
+            self.connection_limit = self.connections.len();
             self.outputs.push_back(DeliveryOutput::Event(Event::warning(text)));
         }
     }

@@ -14,32 +14,30 @@ enum Deed {
 fn walk(deed: Deed) -> u32 {
     let (settings, hosts) = (Settings::for_tests(), BTreeMap::new());
     let next_hop = NextHop::Domain(Domain::parse("example.org").unwrap());
-    let mut itinerary = Itinerary::new(&next_hop, &settings);
+    let mut search = CandidateSearch::new(&next_hop, &settings);
     let records: Vec<(u16, Domain)> =
         (0..60).map(|number| (number, Domain::parse(&format!("mx{number}.example")).unwrap())).collect();
     let mut tried = 0;
     loop {
-        match itinerary.next(&settings, &hosts) {
-            Step::LookupMx(_) => {
+        match search.next(&settings, &hosts) {
+            SearchStep::LookupMx(_) => {
                 let mut rng = Rng::from_seed([1; 32]);
-                itinerary
-                    .handle_exchanges(Ok(MxAnswer::Records(records.clone())), &settings, &mut rng)
-                    .unwrap();
+                search.handle_mx(Ok(MxAnswer::Records(records.clone())), &settings, &mut rng).unwrap();
             }
-            Step::LookupAddresses(_) => {
+            SearchStep::LookupAddresses(_) => {
                 let addresses = (1..=4).map(|last| IpAddr::from([192, 0, 2, last])).collect();
-                itinerary.handle_addresses(Ok(addresses), &settings).unwrap();
+                search.handle_addresses(Ok(addresses), &settings).unwrap();
             }
-            Step::Try(candidate) if deed == Deed::PutOff && !itinerary.is_at_last_resorts() => {
-                itinerary.put_off(candidate);
+            SearchStep::Try(candidate) if deed == Deed::PutOff && !search.is_at_last_resorts() => {
+                search.put_off(candidate);
             }
-            Step::Try(_) => {
+            SearchStep::Try(_) => {
                 tried += 1;
                 if deed != Deed::Skip {
-                    itinerary.count_tried();
+                    search.count_tried();
                 }
             }
-            Step::Exhausted => break tried,
+            SearchStep::Exhausted => break tried,
         }
     }
 }
@@ -59,8 +57,8 @@ fn what_is_not_connected_to_does_not_count() {
 fn nothing_is_left_to_try_where_all_is_abandoned() {
     let (settings, hosts) = (Settings::for_tests(), BTreeMap::new());
     let relay = Relay::parse(b"192.0.2.1").unwrap();
-    let mut itinerary = Itinerary::new(&NextHop::Relay(relay), &settings);
-    assert!(matches!(itinerary.next(&settings, &hosts), Step::Try(_)));
-    itinerary.abandon();
-    assert!(matches!(itinerary.next(&settings, &hosts), Step::Exhausted));
+    let mut search = CandidateSearch::new(&NextHop::Relay(relay), &settings);
+    assert!(matches!(search.next(&settings, &hosts), SearchStep::Try(_)));
+    search.abandon();
+    assert!(matches!(search.next(&settings, &hosts), SearchStep::Exhausted));
 }

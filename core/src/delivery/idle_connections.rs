@@ -8,69 +8,69 @@ use crate::time::Instant;
 
 /// Which connections rest, and which have done so and not proved since that they are still of use.
 #[derive(Debug, Default)]
-pub(super) struct Rest {
+pub(super) struct IdleConnections {
     /// Until when each is kept.
-    resting: BTreeMap<ConnectionId, Instant>,
-    woken: BTreeSet<ConnectionId>,
+    idle: BTreeMap<ConnectionId, Instant>,
+    reused: BTreeSet<ConnectionId>,
 }
 
 /// What a connection was doing when it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wakefulness {
+pub(super) enum IdleState {
     /// It rested.
-    Resting,
+    Idle,
     /// It had rested, and decided nothing since.
-    JustWoken,
+    Reused,
     /// It did its work.
-    Awake,
+    Busy,
 }
 
-impl Rest {
-    pub(super) fn begin(&mut self, connection: ConnectionId, until: Instant) {
-        self.resting.insert(connection, until);
+impl IdleConnections {
+    pub(super) fn insert(&mut self, connection: ConnectionId, until: Instant) {
+        self.idle.insert(connection, until);
     }
 
     /// Takes the connection that has rested for the shortest time, so that superfluous ones come to their end.
-    pub(super) fn wake(&mut self) -> Option<ConnectionId> {
-        let (&connection, _) = self.resting.iter().max_by_key(|(_, until)| **until)?;
-        self.resting.remove(&connection);
-        self.woken.insert(connection);
+    pub(super) fn reuse(&mut self) -> Option<ConnectionId> {
+        let (&connection, _) = self.idle.iter().max_by_key(|(_, until)| **until)?;
+        self.idle.remove(&connection);
+        self.reused.insert(connection);
         Some(connection)
     }
 
     /// The connection has decided mail.
     pub(super) fn note_use(&mut self, connection: ConnectionId) {
-        self.woken.remove(&connection);
+        self.reused.remove(&connection);
     }
 
     /// The connection ends, or is told to.
-    pub(super) fn end(&mut self, connection: ConnectionId) -> Wakefulness {
-        let has_just_woken = self.woken.remove(&connection);
-        if self.resting.remove(&connection).is_some() {
-            Wakefulness::Resting
-        } else if has_just_woken {
-            Wakefulness::JustWoken
+    pub(super) fn end(&mut self, connection: ConnectionId) -> IdleState {
+        let was_reused = self.reused.remove(&connection);
+        if self.idle.remove(&connection).is_some() {
+            IdleState::Idle
+        } else if was_reused {
+            IdleState::Reused
         } else {
-            Wakefulness::Awake
+            IdleState::Busy
         }
     }
 
     pub(super) fn contains(&self, connection: ConnectionId) -> bool {
-        self.resting.contains_key(&connection)
+        self.idle.contains_key(&connection)
     }
 
     pub(super) fn count(&self) -> usize {
-        self.resting.len()
+        self.idle.len()
     }
 
     /// The connection that has rested for the longest time, and until when it is kept.
     pub(super) fn first(&self) -> Option<(Instant, ConnectionId)> {
-        self.resting.iter().map(|(&connection, &until)| (until, connection)).min()
+        self.idle.iter().map(|(&connection, &until)| (until, connection)).min()
     }
 
     /// The connections that have rested for long enough.
     pub(super) fn due(&self, now: Instant) -> Vec<ConnectionId> {
-        let due = self.resting.iter().filter(|(_, until)| **until <= now);
+        let due = self.idle.iter().filter(|(_, until)| **until <= now);
         due.map(|(&connection, _)| connection).collect()
     }
 }

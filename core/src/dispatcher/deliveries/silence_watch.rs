@@ -17,7 +17,7 @@ use crate::turns::Prospect;
 
 /// How long a server may be silent at least while others wait for the place of its connection: as long as it has for taking
 /// the connection. Servers that let clients wait on purpose mostly do so for less.
-const PATIENCE: Duration = Duration::from_secs(30);
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// How often it is looked for silent connections at most: all of them are looked at.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -26,18 +26,18 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct SilenceWatch {
     next_check: Instant,
     /// Whether somebody needs a place.
-    is_short: bool,
+    slots_are_short: bool,
 }
 
 impl SilenceWatch {
     /// Returns when to look, if somebody needs a place.
     pub(super) fn next_check(self) -> Option<Instant> {
-        self.is_short.then_some(self.next_check)
+        self.slots_are_short.then_some(self.next_check)
     }
 
     /// Nobody gets a place any more.
     pub(super) fn end(&mut self) {
-        self.is_short = false;
+        self.slots_are_short = false;
     }
 }
 
@@ -51,15 +51,16 @@ impl Deliveries {
     }
 
     /// Closes connections that have been silent for the longest time, as many as there are places wanted; returns whether any.
-    pub(super) fn end_silence(&mut self, books: &mut Books) -> bool {
+    pub(super) fn close_silent_connections(&mut self, books: &mut Books) -> bool {
         let now = books.now.monotonic;
         let mut wanted = self.connections_wanted().max(self.deliveries_wanted());
-        self.silence.is_short = wanted > 0 || self.slots.awaiting_count() > 0;
-        if self.silence.next_check().is_none_or(|at| now < at) {
+        self.silence_watch.slots_are_short = wanted > 0 || self.slots.waiting_for_hosts_count() > 0;
+        if self.silence_watch.next_check().is_none_or(|at| now < at) {
             return false;
         }
         let silent = self.silent_connections();
-        let overdue = silent.iter().position(|&(since, ..)| since + PATIENCE > now).unwrap_or(silent.len());
+        let overdue =
+            silent.iter().position(|&(since, ..)| since + SILENCE_LIMIT > now).unwrap_or(silent.len());
         let mut given_up = 0;
         for &(since, hop, connection) in silent.iter().take(overdue) {
             if wanted > 0 || self.is_needed_at_host(books, connection) {
@@ -71,22 +72,22 @@ impl Deliveries {
         let next = match silent.get(overdue) {
             // Somebody may come who needs one of these.
             _ if given_up < overdue => now,
-            Some(&(since, ..)) => since + PATIENCE,
-            None => now + PATIENCE,
+            Some(&(since, ..)) => since + SILENCE_LIMIT,
+            None => now + SILENCE_LIMIT,
         };
-        self.silence.next_check = next.max(now + CHECK_INTERVAL);
+        self.silence_watch.next_check = next.max(now + CHECK_INTERVAL);
         given_up > 0
     }
 
     /// Returns how many deliveries cannot go on because there are no more connections to be had.
     fn connections_wanted(&self) -> usize {
-        let wanted = if self.slots.have_one() { 0 } else { self.slots.waiting_count() };
-        wanted.saturating_sub(self.destinations.lines().sent_off())
+        let wanted = if self.slots.has_slot() { 0 } else { self.slots.waiting_count() };
+        wanted.saturating_sub(self.destinations.wait_lists().sent_off())
     }
 
     /// Returns how many next hops cannot be worked on because so many others are.
     pub(super) fn deliveries_wanted(&self) -> usize {
-        let waiting = self.destinations.in_line(self.may_ask());
+        let waiting = self.destinations.queued(self.may_ask());
         if waiting == 0 || self.has_room_for_delivery() {
             return 0;
         }
@@ -96,7 +97,7 @@ impl Deliveries {
     /// The server that a delivery is connected to has decided mail.
     pub(super) fn note_verdict(&mut self, hop: HopId) {
         // The usual case costs nothing.
-        if !self.reachability.knows_slow_ones() && self.slots.patient_count() == 0 {
+        if !self.reachability.knows_slow_ones() && self.slots.unproven_last_resorts() == 0 {
             return;
         }
         let Some(remote) = self.candidate_of(hop).map(|candidate| candidate.remote) else { return };
@@ -110,13 +111,13 @@ impl Deliveries {
     fn silent_connections(&self) -> Vec<(Instant, HopId, ConnectionId)> {
         let may_yield = |connection| {
             let open = self.slots.connection(connection);
-            open.is_some_and(|open| !open.is_patient)
+            open.is_some_and(|open| !open.is_last_resort)
         };
         let mut silent: Vec<_> = self
             .destinations
             .active()
             .flat_map(|(hop, pass)| {
-                pass.delivery().silent_lanes().map(move |(since, connection)| (since, hop, connection))
+                pass.delivery().silent_connections().map(move |(since, connection)| (since, hop, connection))
             })
             .filter(|&(_, _, connection)| may_yield(connection))
             .collect();
@@ -127,8 +128,8 @@ impl Deliveries {
     /// Whether somebody waits for the address that a connection leads to, and cannot connect because of those that there are.
     fn is_needed_at_host(&self, books: &Books, connection: ConnectionId) -> bool {
         let Some(open) = self.slots.connection(connection) else { return false };
-        self.slots.is_awaited(open.remote)
-            && self.candidate_of(open.hop).is_some_and(|candidate| !self.has_place_for(books, candidate))
+        self.slots.has_waiters(open.remote)
+            && self.candidate_of(open.hop).is_some_and(|candidate| !self.has_slot_for(books, candidate))
     }
 
     fn give_up_silent(&mut self, books: &mut Books, hop: HopId, connection: ConnectionId, silence: Duration) {
@@ -137,7 +138,7 @@ impl Deliveries {
         self.reachability.note_slowness(remote, books.now.monotonic);
         self.slots.announce_news(remote);
         books.queue.note_attempt(hop, Prospect::Failed);
-        self.with_delivery(books, hop, |delivery, cx| delivery.yield_lane(cx, connection));
+        self.with_delivery(books, hop, |delivery, cx| delivery.yield_connection(cx, connection));
         self.drain_deliveries(books);
     }
 }

@@ -22,10 +22,10 @@ const CANDIDATE_LIMIT: u32 = 100;
 
 /// What comes next on the way.
 #[derive(Debug)]
-pub(super) enum Step {
-    /// Look up the MX records of the domain, and tell [`Itinerary::handle_exchanges`].
+pub(super) enum SearchStep {
+    /// Look up the MX records of the domain, and tell [`CandidateSearch::handle_mx`].
     LookupMx(Domain),
-    /// Look up the addresses of a host, and tell [`Itinerary::handle_addresses`].
+    /// Look up the addresses of a host, and tell [`CandidateSearch::handle_addresses`].
     LookupAddresses(Domain),
     /// Try this one.
     Try(Candidate),
@@ -44,8 +44,8 @@ pub(super) enum DeadEnd {
 
 /// The way to one next hop.
 #[derive(Debug)]
-pub(super) struct Itinerary {
-    stage: Stage,
+pub(super) struct CandidateSearch {
+    stage: SearchStage,
     /// Hosts that were not looked up yet.
     hosts: VecDeque<Host>,
     /// Candidates of the host that was looked up last.
@@ -62,23 +62,23 @@ pub(super) struct Itinerary {
 }
 
 #[derive(Debug)]
-enum Stage {
+enum SearchStage {
     /// The MX records of this domain are to be looked up.
     Domain(Domain),
     /// The hosts of a domain are known.
-    Exchanges,
+    MxHosts,
     /// The domain is its own host (RFC 5321 section 5.1: implicit MX).
-    ImplicitExchange(Domain),
+    ImplicitMx(Domain),
     /// There is one host, which has no MX records.
     Relay,
 }
 
-impl Itinerary {
+impl CandidateSearch {
     pub(super) fn new(next_hop: &NextHop, settings: &Settings) -> Self {
         let (stage, host, port) = match next_hop {
-            NextHop::Domain(domain) => (Stage::Domain(domain.clone()), None, None),
-            NextHop::Literal(address) => (Stage::Exchanges, Some(Host::Address(*address)), None),
-            NextHop::Relay(Relay { host, port, .. }) => (Stage::Relay, Some(host.clone()), *port),
+            NextHop::Domain(domain) => (SearchStage::Domain(domain.clone()), None, None),
+            NextHop::Literal(address) => (SearchStage::MxHosts, Some(Host::Address(*address)), None),
+            NextHop::Relay(Relay { host, port, .. }) => (SearchStage::Relay, Some(host.clone()), *port),
         };
         Self {
             stage,
@@ -98,20 +98,20 @@ impl Itinerary {
     }
 
     /// What comes next.
-    pub(super) fn next(&mut self, settings: &Settings, hosts: &Hosts) -> Step {
+    pub(super) fn next(&mut self, settings: &Settings, hosts: &Hosts) -> SearchStep {
         loop {
-            if let Stage::Domain(domain) = &self.stage {
-                return Step::LookupMx(domain.clone());
+            if let SearchStage::Domain(domain) = &self.stage {
+                return SearchStep::LookupMx(domain.clone());
             }
             if self.tried >= CANDIDATE_LIMIT {
-                return Step::Exhausted;
+                return SearchStep::Exhausted;
             }
             if let Some(candidate) = self.candidates.pop_front() {
-                return Step::Try(candidate);
+                return SearchStep::Try(candidate);
             }
             let Some(host) = self.hosts.front() else {
                 self.is_at_last_resorts = true;
-                return self.last_resorts.pop_front().map_or(Step::Exhausted, Step::Try);
+                return self.last_resorts.pop_front().map_or(SearchStep::Exhausted, SearchStep::Try);
             };
             match host {
                 Host::Address(address) => {
@@ -119,8 +119,9 @@ impl Itinerary {
                     self.add_candidates(&[address], settings);
                 }
                 Host::Name(name) => {
-                    let listed = hosts.get(name).filter(|_| matches!(self.stage, Stage::Relay)).cloned();
-                    let Some(mut listed) = listed else { return Step::LookupAddresses(name.clone()) };
+                    let listed =
+                        hosts.get(name).filter(|_| matches!(self.stage, SearchStage::Relay)).cloned();
+                    let Some(mut listed) = listed else { return SearchStep::LookupAddresses(name.clone()) };
                     listed.retain(|address| is_destination(*address));
                     if listed.is_empty() {
                         self.host_trouble = Some(HostTrouble::NoAddress(name.clone()));
@@ -162,37 +163,37 @@ impl Itinerary {
         self.last_resorts.retain(is_other);
     }
 
-    /// Takes the answer to [`Step::LookupMx`].
-    pub(super) fn handle_exchanges(
+    /// Takes the answer to [`SearchStep::LookupMx`].
+    pub(super) fn handle_mx(
         &mut self,
         answer: Result<MxAnswer, LookupError>,
         settings: &Settings,
         rng: &mut Rng,
     ) -> Result<(), DeadEnd> {
-        let Stage::Domain(domain) = &self.stage else { return Ok(()) };
+        let SearchStage::Domain(domain) = &self.stage else { return Ok(()) };
         let domain = domain.clone();
         match answer {
             Ok(MxAnswer::Records(records)) => {
                 self.hosts =
-                    route::exchanges(&records, &settings.announce, rng).into_iter().map(Host::Name).collect();
+                    route::mx_hosts(&records, &settings.announce, rng).into_iter().map(Host::Name).collect();
                 if self.hosts.is_empty() {
                     self.host_trouble = Some(HostTrouble::NoUsableMx(domain.clone()));
                 }
-                self.stage = Stage::Exchanges;
+                self.stage = SearchStage::MxHosts;
                 Ok(())
             }
             // RFC 7505 section 3: the domain takes no mail at all.
             Ok(MxAnswer::NullMx) => Err(DeadEnd::Unresolved(Unresolved::NullMx(domain))),
             Ok(MxAnswer::NoRecords) => {
                 self.hosts = [Host::Name(domain.clone())].into();
-                self.stage = Stage::ImplicitExchange(domain);
+                self.stage = SearchStage::ImplicitMx(domain);
                 Ok(())
             }
             Err(error) => Err(domain_failure(domain, error)),
         }
     }
 
-    /// Takes the answer to [`Step::LookupAddresses`].
+    /// Takes the answer to [`SearchStep::LookupAddresses`].
     pub(super) fn handle_addresses(
         &mut self,
         answer: Result<Vec<IpAddr>, LookupError>,
@@ -202,10 +203,10 @@ impl Itinerary {
         match (answer, &self.stage) {
             (Ok(addresses), _) => self.add_candidates(&addresses, settings),
             (Err(LookupError::Local(text)), _) => return Err(DeadEnd::Local(text)),
-            (Err(error), Stage::ImplicitExchange(domain)) => {
+            (Err(error), SearchStage::ImplicitMx(domain)) => {
                 return Err(domain_failure(domain.clone(), error));
             }
-            (Err(error), Stage::Domain(_) | Stage::Exchanges | Stage::Relay) => {
+            (Err(error), SearchStage::Domain(_) | SearchStage::MxHosts | SearchStage::Relay) => {
                 self.host_trouble = Some(match error {
                     LookupError::NameDoesNotExist => HostTrouble::NoSuchHost(name),
                     LookupError::NoAddress => HostTrouble::NoAddress(name),

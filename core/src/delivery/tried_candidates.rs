@@ -1,4 +1,4 @@
-//! The tally of the candidates of a pass, and what it comes to when none is left.
+//! The tried of the candidates of a pass, and what it comes to when none is left.
 
 use alloc::string::ToString as _;
 use alloc::sync::Arc;
@@ -22,36 +22,36 @@ pub(super) fn server(candidate: &Candidate) -> Arc<Server> {
 
 /// What became of the candidates of a pass.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct TriedCandidates {
     /// Whether one that could be connected to did anything else than refuse for good.
-    spared: bool,
+    any_other: bool,
     /// Whether one refused for good at its greeting or HELO.
-    refused: bool,
+    any_refused: bool,
     /// Whether one wants TLS or AUTH first, or more of that.
-    unfit: bool,
+    any_wants_more: bool,
     /// The last that a server had to say.
     words: Option<(Arc<Server>, Reply, CommandName)>,
-    tried: Vec<Tried>,
+    candidates: Vec<Tried>,
     /// What the last trouble comes to, if it was with a candidate.
     status: Option<EnhancedStatus>,
 }
 
-impl Tally {
+impl TriedCandidates {
     /// A candidate came to nothing, other than by a refusal.
     pub(super) fn note(&mut self, server: Arc<Server>, setback: Setback) {
         self.status = Some(setback.status());
-        self.spared |= !matches!(setback, Setback::NotConnected(_) | Setback::ConnectTimedOut);
-        self.unfit |= matches!(setback, Setback::WantsMore { .. });
+        self.any_other |= !matches!(setback, Setback::NotConnected(_) | Setback::ConnectTimedOut);
+        self.any_wants_more |= matches!(setback, Setback::WantsMore { .. });
         self.push(Tried { server, setback });
     }
 
     /// A candidate was of use, for a while at least.
-    pub(super) fn useful(&mut self) {
-        self.spared = true;
+    pub(super) fn note_useful(&mut self) {
+        self.any_other = true;
     }
 
     /// A candidate has refused; `for_good` if it was by a 5yz at its greeting or HELO.
-    pub(super) fn refused(
+    pub(super) fn note_refused(
         &mut self,
         server: Arc<Server>,
         reply: Reply,
@@ -59,9 +59,9 @@ impl Tally {
         for_good: bool,
     ) {
         if for_good {
-            self.refused = true;
+            self.any_refused = true;
         } else {
-            self.spared = true;
+            self.any_other = true;
         }
         self.words = Some((Arc::clone(&server), reply.clone(), command));
         self.push(Tried { server, setback: Setback::Ended(EndCause::Refused(reply, command)) });
@@ -71,19 +71,19 @@ impl Tally {
     pub(super) fn conclude(&self, next_hop: &NextHop, host: Option<&HostTrouble>) -> Failure {
         // The words of one server do not say why TLS or AUTH, which another wants, did not come about.
         if let Some((server, reply, command)) = self.words.clone()
-            && !self.unfit
+            && !self.any_wants_more
         {
-            return Failure::Refused { server, reply, command, fatal: self.refused && !self.spared };
+            return Failure::Refused { server, reply, command, fatal: self.any_refused && !self.any_other };
         }
         // Without a candidate, it was the name servers that did not help.
-        let status = if self.unfit {
+        let status = if self.any_wants_more {
             EnhancedStatus::POLICY
         } else {
             self.status.unwrap_or(EnhancedStatus::DNS_FAILURE)
         };
         Failure::Unreached(Arc::new(Unreached {
             is_relay: matches!(next_hop, NextHop::Relay(_)),
-            tried: self.tried.clone(),
+            tried: self.candidates.clone(),
             host: host.cloned(),
             status,
         }))
@@ -95,8 +95,8 @@ impl Tally {
             (&known.server.host, known.server.address) == (&tried.server.host, tried.server.address)
                 && known.setback.to_string() == tried.setback.to_string()
         };
-        if self.tried.len() < TRIED_LIMIT && !self.tried.iter().any(says_the_same) {
-            self.tried.push(tried);
+        if self.candidates.len() < TRIED_LIMIT && !self.candidates.iter().any(says_the_same) {
+            self.candidates.push(tried);
         }
     }
 }
