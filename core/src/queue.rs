@@ -18,7 +18,7 @@ pub(crate) struct HopId(u32);
 
 impl HopId {
     /// Mail that has no next hop, because its address or its remote specification is invalid.
-    pub(crate) const NOWHERE: Self = Self(0);
+    pub(crate) const UNROUTABLE: Self = Self(0);
 }
 
 /// Tells messages apart: rows of equal messages have equal keys, rows of different ones hardly ever.
@@ -60,7 +60,7 @@ pub(crate) enum Order {
 
 /// Where a mail stands in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum QueueState {
     /// It waits for this time.
     Waiting(UnixTime),
     /// It is to be tried now.
@@ -75,11 +75,11 @@ pub(crate) enum Place {
     SetAside,
 }
 
-/// [`Place`], as it is stored. A Unix time fits into 32 bits until the year 2106; its last numbers stand for the rest.
+/// [`QueueState`], as it is stored. A Unix time fits into 32 bits until the year 2106; its last numbers stand for the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kind(u32);
+struct PackedState(u32);
 
-impl Kind {
+impl PackedState {
     const READY: Self = Self(u32::MAX);
     const READY_AGAIN: Self = Self(u32::MAX - 1);
     const GIVEN_UP: Self = Self(u32::MAX - 2);
@@ -88,43 +88,43 @@ impl Kind {
     const LAST_TIME: u32 = u32::MAX - 5;
 }
 
-impl From<Place> for Kind {
-    fn from(place: Place) -> Self {
-        match place {
-            Place::Waiting(time) => Self(seconds(time).min(Self::LAST_TIME)),
-            Place::Ready => Self::READY,
-            Place::ReadyAgain => Self::READY_AGAIN,
-            Place::GivenUp => Self::GIVEN_UP,
-            Place::Claimed => Self::CLAIMED,
-            Place::SetAside => Self::SET_ASIDE,
+impl From<QueueState> for PackedState {
+    fn from(state: QueueState) -> Self {
+        match state {
+            QueueState::Waiting(time) => Self(seconds(time).min(Self::LAST_TIME)),
+            QueueState::Ready => Self::READY,
+            QueueState::ReadyAgain => Self::READY_AGAIN,
+            QueueState::GivenUp => Self::GIVEN_UP,
+            QueueState::Claimed => Self::CLAIMED,
+            QueueState::SetAside => Self::SET_ASIDE,
         }
     }
 }
 
 /// What is known of a mail, packed: there may be millions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct IndexEntry {
     /// Its next hop.
     pub(crate) hop: HopId,
     /// Its message.
     pub(crate) key: MessageKey,
-    kind: Kind,
+    state: PackedState,
 }
 
-impl Known {
+impl IndexEntry {
     /// Whether somebody works on it.
     pub(crate) fn is_claimed(&self) -> bool {
-        self.kind == Kind::CLAIMED
+        self.state == PackedState::CLAIMED
     }
 
     /// What it waits for, if it waits.
     pub(crate) fn waits_for(&self) -> Option<UnixTime> {
-        (self.kind.0 <= Kind::LAST_TIME).then_some(UnixTime(self.kind.0.into()))
+        (self.state.0 <= PackedState::LAST_TIME).then_some(UnixTime(self.state.0.into()))
     }
 
     /// Whether it is ready.
     pub(crate) fn is_ready(&self) -> bool {
-        matches!(self.kind, Kind::READY | Kind::READY_AGAIN)
+        matches!(self.state, PackedState::READY | PackedState::READY_AGAIN)
     }
 }
 
@@ -158,7 +158,7 @@ struct Hop {
 /// The index.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    mails: BTreeMap<MailId, Known>,
+    mails: BTreeMap<MailId, IndexEntry>,
     timeline: BTreeSet<(u32, PackedId)>,
     /// Ready mail in the order of its ids.
     ready: BTreeSet<(HopId, PackedId)>,
@@ -174,7 +174,7 @@ pub(crate) struct Queue {
     hop_ids: BTreeMap<Arc<NextHop>, HopId>,
     last_hop_id: HopId,
     /// Next hops of which mail has become ready, until somebody takes note.
-    woken: BTreeSet<HopId>,
+    newly_ready: BTreeSet<HopId>,
 }
 
 impl Queue {
@@ -188,17 +188,17 @@ impl Queue {
             claimed: BTreeSet::new(),
             given_up: BTreeSet::new(),
             hops: BTreeMap::from([(
-                HopId::NOWHERE,
+                HopId::UNROUTABLE,
                 Hop { next_hop: None, users: 0, ready: 0, prospect: None },
             )]),
             hop_ids: BTreeMap::new(),
-            last_hop_id: HopId::NOWHERE,
-            woken: BTreeSet::new(),
+            last_hop_id: HopId::UNROUTABLE,
+            newly_ready: BTreeSet::new(),
         }
     }
 
     /// What is known of a mail, if anything is.
-    pub(crate) fn find(&self, id: MailId) -> Option<Known> {
+    pub(crate) fn find(&self, id: MailId) -> Option<IndexEntry> {
         self.mails.get(&id).copied()
     }
 
@@ -208,25 +208,25 @@ impl Queue {
         id: MailId,
         next_hop: Option<&NextHop>,
         key: MessageKey,
-        place: Place,
+        state: QueueState,
     ) -> HopId {
         let hop = self.intern(next_hop);
-        self.set(id, hop, key, place);
+        self.set(id, hop, key, state);
         hop
     }
 
     /// Puts a known mail elsewhere. Returns its next hop, if it is known.
-    pub(crate) fn place(&mut self, id: MailId, place: Place) -> Option<HopId> {
+    pub(crate) fn set_state(&mut self, id: MailId, state: QueueState) -> Option<HopId> {
         let known = *self.mails.get(&id)?;
-        self.set(id, known.hop, known.key, place);
+        self.set(id, known.hop, known.key, state);
         Some(known.hop)
     }
 
     /// Takes note that mail that looks like one message has a number of its own, with those that are equal to it. Returns what
     /// was known of it.
-    pub(crate) fn tell_apart(&mut self, id: MailId, message: u64) -> Option<Known> {
+    pub(crate) fn tell_apart(&mut self, id: MailId, message: u64) -> Option<IndexEntry> {
         let known = *self.mails.get(&id)?;
-        let apart = Known { key: known.key.apart(message), ..known };
+        let apart = IndexEntry { key: known.key.apart(message), ..known };
         self.unlink(id, known);
         self.mails.insert(id, apart);
         self.link(id, apart);
@@ -240,7 +240,7 @@ impl Queue {
         self.release_hop(known.hop);
     }
 
-    /// The next hop that an id stands for; nothing for [`HopId::NOWHERE`] and ids that are gone.
+    /// The next hop that an id stands for; nothing for [`HopId::UNROUTABLE`] and ids that are gone.
     pub(crate) fn next_hop(&self, hop: HopId) -> Option<&NextHop> {
         self.hops.get(&hop)?.next_hop.as_deref()
     }
@@ -251,8 +251,8 @@ impl Queue {
     }
 
     /// Takes the next hops of which mail has become ready.
-    pub(crate) fn take_woken(&mut self) -> BTreeSet<HopId> {
-        core::mem::take(&mut self.woken)
+    pub(crate) fn take_newly_ready(&mut self) -> BTreeSet<HopId> {
+        core::mem::take(&mut self.newly_ready)
     }
 
     /// How promising a next hop is.
@@ -287,7 +287,7 @@ impl Queue {
     }
 
     /// When the first waiting mail becomes due.
-    pub(crate) fn next_wake(&self) -> Option<UnixTime> {
+    pub(crate) fn next_due(&self) -> Option<UnixTime> {
         self.timeline.first().map(|&(time, _)| UnixTime(i64::from(time)))
     }
 
@@ -374,7 +374,7 @@ impl Queue {
         let Some(found) = self.hops.get_mut(&hop) else { return };
         found.users = found.users.saturating_sub(1);
         if found.users == 0
-            && hop != HopId::NOWHERE
+            && hop != HopId::UNROUTABLE
             && let Some(next_hop) = self.hops.remove(&hop).and_then(|hop| hop.next_hop)
         {
             self.hop_ids.remove(&next_hop);
@@ -394,7 +394,7 @@ impl Queue {
         }
         self.mails
             .range(first..=last)
-            .filter(|(_, known)| known.kind != Kind::CLAIMED)
+            .filter(|(_, known)| known.state != PackedState::CLAIMED)
             .map(|(&id, _)| id)
             .collect()
     }
@@ -406,12 +406,12 @@ impl Queue {
 
     fn claim_all(&mut self, ids: &[MailId]) {
         for &id in ids {
-            self.place(id, Place::Claimed);
+            self.set_state(id, QueueState::Claimed);
         }
     }
 
-    fn set(&mut self, id: MailId, hop: HopId, key: MessageKey, place: Place) {
-        let known = Known { hop, key, kind: place.into() };
+    fn set(&mut self, id: MailId, hop: HopId, key: MessageKey, state: QueueState) {
+        let known = IndexEntry { hop, key, state: state.into() };
         let before = self.mails.insert(id, known);
         if before == Some(known) {
             return;
@@ -426,7 +426,7 @@ impl Queue {
     }
 
     fn intern(&mut self, next_hop: Option<&NextHop>) -> HopId {
-        let Some(next_hop) = next_hop else { return HopId::NOWHERE };
+        let Some(next_hop) = next_hop else { return HopId::UNROUTABLE };
         if let Some(&hop) = self.hop_ids.get(next_hop) {
             return hop;
         }
@@ -446,52 +446,54 @@ impl Queue {
         hop
     }
 
-    fn link(&mut self, id: MailId, known: Known) {
-        match known.kind {
-            Kind(time @ ..=Kind::LAST_TIME) => {
+    fn link(&mut self, id: MailId, known: IndexEntry) {
+        match known.state {
+            PackedState(time @ ..=PackedState::LAST_TIME) => {
                 self.timeline.insert((time, id.into()));
             }
-            Kind::READY | Kind::READY_AGAIN => {
-                let order = if known.kind == Kind::READY { &mut self.ready } else { &mut self.ready_again };
+            PackedState::READY | PackedState::READY_AGAIN => {
+                let order =
+                    if known.state == PackedState::READY { &mut self.ready } else { &mut self.ready_again };
                 order.insert((known.hop, id.into()));
                 self.ready_messages.insert((known.hop, known.key, id));
-                if known.hop != HopId::NOWHERE {
-                    self.woken.insert(known.hop);
+                if known.hop != HopId::UNROUTABLE {
+                    self.newly_ready.insert(known.hop);
                 }
                 if let Some(hop) = self.hops.get_mut(&known.hop) {
                     hop.ready = hop.ready.saturating_add(1);
                 }
             }
-            Kind::GIVEN_UP => {
+            PackedState::GIVEN_UP => {
                 self.given_up.insert((known.hop, known.key, id));
             }
-            Kind::CLAIMED => {
+            PackedState::CLAIMED => {
                 self.claimed.insert((known.hop, known.key, id));
             }
-            Kind::SET_ASIDE => {}
+            PackedState::SET_ASIDE => {}
         }
     }
 
-    fn unlink(&mut self, id: MailId, known: Known) {
-        match known.kind {
-            Kind(time @ ..=Kind::LAST_TIME) => {
+    fn unlink(&mut self, id: MailId, known: IndexEntry) {
+        match known.state {
+            PackedState(time @ ..=PackedState::LAST_TIME) => {
                 self.timeline.remove(&(time, id.into()));
             }
-            Kind::READY | Kind::READY_AGAIN => {
-                let order = if known.kind == Kind::READY { &mut self.ready } else { &mut self.ready_again };
+            PackedState::READY | PackedState::READY_AGAIN => {
+                let order =
+                    if known.state == PackedState::READY { &mut self.ready } else { &mut self.ready_again };
                 order.remove(&(known.hop, id.into()));
                 self.ready_messages.remove(&(known.hop, known.key, id));
                 if let Some(hop) = self.hops.get_mut(&known.hop) {
                     hop.ready = hop.ready.saturating_sub(1);
                 }
             }
-            Kind::GIVEN_UP => {
+            PackedState::GIVEN_UP => {
                 self.given_up.remove(&(known.hop, known.key, id));
             }
-            Kind::CLAIMED => {
+            PackedState::CLAIMED => {
                 self.claimed.remove(&(known.hop, known.key, id));
             }
-            Kind::SET_ASIDE => {}
+            PackedState::SET_ASIDE => {}
         }
     }
 }

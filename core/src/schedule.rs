@@ -4,7 +4,7 @@ use crate::settings::Settings;
 use crate::time::{Duration, UnixTime};
 
 /// The shortest time between two attempts of a mail, also where the administrator orders one: `retryinterval` may be 0.
-pub const LEAST_REST: Duration = Duration::from_secs(1);
+pub const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// When mail is tried again, and when it is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct RetryRules {
 
 /// How a mail stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum RetryState {
     /// It is to be tried now.
     Due,
     /// It is to be tried from this second on.
@@ -33,22 +33,22 @@ impl RetryRules {
     }
 
     /// How long a mail rests after an attempt, whatever its faillog says.
-    pub fn rest(&self, settings: &Settings) -> Duration {
+    pub fn min_interval(&self, settings: &Settings) -> Duration {
         let interval = Duration::from_secs(u64::try_from(self.interval_s).unwrap_or(0));
-        interval.min(settings.interval).max(LEAST_REST)
+        interval.min(settings.interval).max(MIN_RETRY_INTERVAL)
     }
 
     /// How a mail stands that has failed `fail_count` times, last at `last_try`, at least once for good if `fatal`.
-    pub fn standing(&self, fail_count: u32, last_try: UnixTime, fatal: bool, now: UnixTime) -> Standing {
+    pub fn retry_state(&self, fail_count: u32, last_try: UnixTime, fatal: bool, now: UnixTime) -> RetryState {
         if fatal || fail_count >= self.retries {
-            return Standing::GivenUp;
+            return RetryState::GivenUp;
         }
         if fail_count == 0 {
-            return Standing::Due;
+            return RetryState::Due;
         }
         // Strictly more than the interval has to have passed, in whole seconds.
         let not_before = last_try.0.saturating_add(self.interval_s).saturating_add(1);
-        if now.0 >= not_before { Standing::Due } else { Standing::NotBefore(UnixTime(not_before)) }
+        if now.0 >= not_before { RetryState::Due } else { RetryState::NotBefore(UnixTime(not_before)) }
     }
 }
 

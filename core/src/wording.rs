@@ -52,9 +52,9 @@ pub fn first_line(reply: &Reply) -> String {
 }
 
 /// A server: name, address and port.
-pub(crate) struct Place<'a>(pub(crate) &'a Host, pub(crate) SocketAddr);
+pub(crate) struct ServerName<'a>(pub(crate) &'a Host, pub(crate) SocketAddr);
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for ServerName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} [{}]:{}", self.0, self.1.ip(), self.1.port())
     }
@@ -62,7 +62,7 @@ impl fmt::Display for Place<'_> {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Place(&self.host, self.address).fmt(f)
+        ServerName(&self.host, self.address).fmt(f)
     }
 }
 

@@ -40,7 +40,7 @@ use crate::sasl::Mechanism;
 use crate::session::{EndCause, Transaction};
 use crate::settings::Settings;
 use crate::time::{Duration, Instant};
-use crate::wording::Place;
+use crate::wording::ServerName;
 
 /// How long one candidate is waited for (CONTRACT: connect 30 s).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -244,7 +244,7 @@ impl Delivery {
     fn begin_connecting(&mut self, cx: &DeliveryContext<'_>, connection: ConnectionId) {
         let DeliveryStage::Candidate(candidate) = &self.stage else { return };
         self.first_connection.get_or_insert(connection);
-        let text = format!("connecting to {}", Place(&candidate.host, candidate.remote));
+        let text = format!("connecting to {}", ServerName(&candidate.host, candidate.remote));
         self.outputs.push_back(DeliveryOutput::Event(Event::debug(text)));
         self.outputs.push_back(DeliveryOutput::Connect(connection, candidate.remote));
         self.connections.insert(connection, Connection::connecting(cx.now + CONNECT_TIMEOUT));

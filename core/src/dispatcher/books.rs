@@ -5,11 +5,11 @@
 use alloc::collections::VecDeque;
 use alloc::string::String;
 
-use super::attempts::Attempts;
 use super::bounces::Bounces;
 use super::check::OpenRequests;
-use super::intake::Intake;
-use super::ledger::Ledger;
+use super::commits::PendingCommits;
+use super::outbox_scan::OutboxScan;
+use super::recent_attempts::RecentAttempts;
 use super::requests::{Asked, Requests};
 use super::set_aside::SetAside;
 use super::{Mode, Progress, Summary, TimeoutReason};
@@ -31,11 +31,11 @@ pub(super) struct Books {
     pub(super) progress: Progress,
     pub(super) rules: RetryRules,
     pub(super) queue: Queue,
-    pub(super) intake: Intake,
-    pub(super) attempts: Attempts,
+    pub(super) scan: OutboxScan,
+    pub(super) attempts: RecentAttempts,
     pub(super) set_aside: SetAside,
     pub(super) bounces: Bounces,
-    pub(super) ledger: Ledger,
+    pub(super) commits: PendingCommits,
     pub(super) requests: Requests,
     pub(super) outlet: Outlet,
 }
@@ -73,11 +73,11 @@ impl Books {
             progress: Progress::Working,
             rules,
             queue: Queue::new(),
-            intake: Intake::new(now.monotonic, key_basis),
-            attempts: Attempts::new(rules.rest(&settings)),
+            scan: OutboxScan::new(now.monotonic, key_basis),
+            attempts: RecentAttempts::new(rules.min_interval(&settings)),
             set_aside: SetAside::default(),
             bounces: Bounces::new(&settings, bounces),
-            ledger: Ledger::new(),
+            commits: PendingCommits::new(),
             requests: Requests::default(),
             outlet: Outlet::default(),
             settings,
@@ -102,53 +102,53 @@ impl Books {
 
     /// Does what is due.
     pub(super) fn handle_timeout(&mut self) {
-        self.take_in_arrived();
-        if self.intake.next_look() <= self.now.monotonic && !self.intake.is_looking() {
-            self.look();
+        self.index_arrived();
+        if self.scan.next_scan() <= self.now.monotonic && !self.scan.is_scanning() {
+            self.scan_new();
         }
-        self.walk();
-        self.wake_mail();
-        self.wake_set_aside();
+        self.rescan();
+        self.make_due_mail_ready();
+        self.retry_set_aside();
     }
 
     /// Returns when something is due, and why.
     pub(super) fn timeouts(&self) -> [(Option<Instant>, TimeoutReason); 7] {
         let is_working = !self.is_draining();
         let now = |is_due: bool| (is_working && is_due).then_some(self.now.monotonic);
-        let look = (is_working && !self.intake.is_looking()).then(|| self.intake.next_look());
-        let due = self.queue.next_wake().filter(|_| is_working).map(|time| self.now.when(time));
+        let look = (is_working && !self.scan.is_scanning()).then(|| self.scan.next_scan());
+        let due = self.queue.next_due().filter(|_| is_working).map(|time| self.now.when(time));
         [
-            (now(self.intake.has_arrived()), TimeoutReason::Look),
-            (look, TimeoutReason::Look),
-            (self.walk_due(), TimeoutReason::Look),
+            (now(self.scan.has_unindexed()), TimeoutReason::Scan),
+            (look, TimeoutReason::Scan),
+            (self.rescan_due(), TimeoutReason::Scan),
             (due, TimeoutReason::MailDue),
-            (now(self.intake.has_called_up()), TimeoutReason::MailDue),
-            (self.ledger.retry_at(), TimeoutReason::Store),
+            (now(self.scan.has_called_up()), TimeoutReason::MailDue),
+            (self.commits.retry_at(), TimeoutReason::Store),
             (self.next_set_aside(), TimeoutReason::Store),
         ]
     }
 
     /// Whether all mail is dealt with, and nothing is asked of the database.
     pub(super) fn have_nothing_to_do(&self) -> bool {
-        self.intake.is_complete()
+        self.scan.is_complete()
             && self.queue.len() == 0
             && self.requests.is_empty()
-            && self.ledger.is_empty()
+            && self.commits.is_empty()
     }
 
     /// Asserts that what is under way was asked for.
     #[track_caller]
     pub(super) fn check(&self, open: &OpenRequests) {
         let is_one = |count: usize, is_under_way: bool| count == usize::from(is_under_way);
-        assert!(is_one(open.looks, self.intake.is_looking()), "{} looks", open.looks);
-        assert!(is_one(open.walks, self.intake.walk.is_asked()), "{} walks", open.walks);
-        assert!(is_one(open.commits, self.ledger.is_committing()), "{} commits", open.commits);
+        assert!(is_one(open.scans, self.scan.is_scanning()), "{} looks", open.scans);
+        assert!(is_one(open.rescans, self.scan.rescan.is_asked()), "{} walks", open.rescans);
+        assert!(is_one(open.commits, self.commits.is_committing()), "{} commits", open.commits);
         assert_eq!(open.bounces, self.bounces.open_requests(), "requests for failed mail");
     }
 
     /// Returns what an administrator has to know if the program ends now.
     pub(super) fn unrecorded(&self) -> Option<String> {
-        self.ledger.unrecorded(&self.set_aside)
+        self.commits.unrecorded(&self.set_aside)
     }
 
     /// Asks the database.

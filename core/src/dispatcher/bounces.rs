@@ -1,6 +1,6 @@
 //! Mail that is given up, on its way to becoming bounces.
 //!
-//! Recipients of one message and next hop share a bounce if they fail in the same pass: so a message is looked at only
+//! Recipients of one message and next hop share a bounce if they fail in the same pass: so a message is scanned at only
 //! when nobody works, or is about to work, on another recipient of it.
 
 use alloc::collections::BTreeSet;
@@ -20,9 +20,9 @@ use crate::outbox::{
     BounceOrder, FAILED_BUDGET_OCTETS, FailedMessage, HEADER_LIMIT_OCTETS, MailId, NewBounce, Refused,
     Replacement, StoreError, StoreRequest,
 };
-use crate::queue::{HopId, MessageKey, Place};
+use crate::queue::{HopId, MessageKey, QueueState};
 use crate::rng::Rng;
-use crate::schedule::Standing;
+use crate::schedule::RetryState;
 use crate::settings::Settings;
 use crate::shown::shortened_octets;
 use crate::time::UnixTime;
@@ -104,8 +104,8 @@ impl Books {
     pub(super) fn generate_bounces(&mut self) {
         while !self.bounces.candidates.is_empty()
             && self.may_open_more_bounces()
-            && !self.ledger.is_congested()
-            && self.intake.is_complete()
+            && !self.commits.is_congested()
+            && self.scan.is_complete()
         {
             let (ids, messages) = self.claim_candidates();
             if ids.is_empty() {
@@ -124,11 +124,11 @@ impl Books {
     /// Whether there is room for what one request more brings.
     fn may_open_more_bounces(&self) -> bool {
         let Reading { messages, requests } = self.bounces.reading;
-        let open = messages + self.ledger.replaced().count();
+        let open = messages + self.commits.replaced().count();
         if open == 0 || open >= OPEN_LIMIT {
             return open == 0;
         }
-        let read: usize = self.ledger.replaced().map(read_octets).sum();
+        let read: usize = self.commits.replaced().map(read_octets).sum();
         let request_octets = request_octets(self.settings.bounce_return_limit_octets);
         (requests + 1).saturating_mul(request_octets).saturating_add(read) <= OPEN_LIMIT_OCTETS
     }
@@ -161,7 +161,7 @@ impl Books {
     pub(super) fn failed_not_read(&mut self, ids: &[MailId], error: &StoreError) {
         self.note(Level::Error, format!("cannot read mail that is to be bounced, trying again: {error}"));
         for &id in ids {
-            self.queue.place(id, Place::GivenUp);
+            self.queue.set_state(id, QueueState::GivenUp);
             let message = self.queue.find(id).map(|known| (known.hop, known.key));
             self.bounces.postponed.extend(message);
         }
@@ -184,7 +184,7 @@ impl Books {
         }
         self.set_aside_unreadable(unreadable, &Undone::Bounce);
         for id in left_over {
-            self.put(id, Place::GivenUp);
+            self.requeue(id, QueueState::GivenUp);
         }
         for message in messages {
             for message in self.by_next_hop(message) {
@@ -215,25 +215,25 @@ impl Books {
         let mut changed = Vec::new();
         message.mails.retain(|mail| {
             let is_given_up =
-                self.rules.standing(mail.row.fail_count, mail.row.last_try, mail.row.fatal, self.now.wall)
-                    == Standing::GivenUp;
+                self.rules.retry_state(mail.row.fail_count, mail.row.last_try, mail.row.fatal, self.now.wall)
+                    == RetryState::GivenUp;
             if !is_given_up {
                 changed.push(mail.row.clone());
             }
             is_given_up
         });
         for row in changed {
-            self.settle(&row);
+            self.reindex_row(&row);
         }
         let Some(first) = message.mails.first() else { return };
         let originals: Vec<MailId> = message.mails.iter().map(|mail| mail.row.id).collect();
         let told = message.mails.iter().map(|mail| shortened_octets(&mail.row.recipient).into()).collect();
         let recipients = self.bounce_recipients(first.row.sender.as_ref());
         if recipients.is_empty() {
-            return self.ledger.replace(Replacement { originals, bounce: None }, told);
+            return self.commits.replace(Replacement { originals, bounce: None }, told);
         }
         let order = self.bounces.order(message, &self.settings, self.now.wall);
-        self.ledger.replace(Replacement { originals, bounce: Some(NewBounce { recipients, order }) }, told);
+        self.commits.replace(Replacement { originals, bounce: Some(NewBounce { recipients, order }) }, told);
     }
 
     /// Who is told of mail of this sender, each once, however the address is written. A sender that is no address is like one

@@ -17,8 +17,8 @@ const REQUESTS_PER_CHECK: u64 = 64;
 /// The requests that are not answered, by what they are for.
 #[derive(Debug, Default)]
 pub(super) struct OpenRequests {
-    pub(super) looks: usize,
-    pub(super) walks: usize,
+    pub(super) scans: usize,
+    pub(super) rescans: usize,
     pub(super) bounces: usize,
     pub(super) recalls: usize,
     pub(super) commits: usize,
@@ -32,12 +32,12 @@ impl OpenRequests {
         let mut open = Self::default();
         for asked in books.requests.iter() {
             let ids = match asked {
-                Asked::Look => {
-                    open.looks += 1;
+                Asked::Scan => {
+                    open.scans += 1;
                     continue;
                 }
-                Asked::Walk { .. } => {
-                    open.walks += 1;
+                Asked::Rescan { .. } => {
+                    open.rescans += 1;
                     continue;
                 }
                 Asked::Commit => {
@@ -87,7 +87,7 @@ impl Dispatcher {
         match books.progress {
             Progress::Drained => deliveries.is_idle(),
             Progress::Working | Progress::Draining(_) => {
-                deliveries.is_at_rest() && books.queue.claimed_count() == 0 && books.ledger.is_empty()
+                deliveries.is_at_rest() && books.queue.claimed_count() == 0 && books.commits.is_empty()
             }
         }
     }
@@ -106,7 +106,7 @@ impl Dispatcher {
 fn check_claimed_mail(books: &Books, deliveries: &Deliveries, asked_for: BTreeSet<MailId>) {
     let mut held = asked_for;
     // A mail that was taken before the program began is deleted without being in the queue.
-    let to_be_recorded = books.ledger.mails().filter(|&id| books.queue.find(id).is_some());
+    let to_be_recorded = books.commits.mails().filter(|&id| books.queue.find(id).is_some());
     for id in deliveries.undecided().chain(to_be_recorded) {
         assert!(held.insert(id), "two work on mail {id}");
     }

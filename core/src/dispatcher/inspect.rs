@@ -59,8 +59,8 @@ impl Dispatcher {
     pub fn claimant(&self, request: RequestId) -> Option<ConnectionId> {
         match self.books.requests.find(request)? {
             Asked::Claim(Claim { connection, .. }) => Some(*connection),
-            Asked::Look
-            | Asked::Walk { .. }
+            Asked::Scan
+            | Asked::Rescan { .. }
             | Asked::Data { .. }
             | Asked::Bounce { .. }
             | Asked::Recall { .. }

@@ -3,17 +3,18 @@
 //! Everything a child has to say is taken in at one place, `Dispatcher::pump`, until nobody has anything to say any
 //! more; only then does the driver get to see the outputs.
 
-mod attempts;
 mod books;
 mod bounces;
 mod check;
+mod commits;
 mod deliveries;
+mod envelope;
 mod inspect;
-mod intake;
-mod ledger;
+mod outbox_scan;
+mod recent_attempts;
 mod requests;
+mod rescan;
 mod set_aside;
-mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -66,7 +67,7 @@ pub enum Selection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeoutReason {
     /// It is time to look at the outbox, or to take in what was found there.
-    Look,
+    Scan,
     /// Mail becomes due.
     MailDue,
     /// A lookup waits for a name server.
@@ -172,7 +173,7 @@ impl Dispatcher {
         let key_basis = rng.next_u64();
         let deliveries = Deliveries::new(&settings, hosts, rng.fork());
         let mut books = Books::new(now, settings, mode, key_basis, rng.fork());
-        books.look();
+        books.scan_new();
         Self { books, deliveries, has_given_up: false }
     }
 
@@ -203,8 +204,8 @@ impl Dispatcher {
             }
             Input::Store(request, result) => self.answered(request, result),
             Input::OutboxChanged => {
-                books.intake.somebody_wrote();
-                books.look();
+                books.scan.note_foreign_write();
+                books.scan_new();
             }
             Input::TryNow => self.try_now(),
             Input::Hosts(hosts) => deliveries.set_hosts(hosts),
@@ -312,14 +313,14 @@ impl Dispatcher {
         let Some(asked) = self.books.requests.close(request) else { return };
         let Self { books, deliveries, .. } = self;
         // They were read before, and would be lost if further ones took their place.
-        books.take_in_arrived();
+        books.index_arrived();
         if let Asked::Bounce { messages, .. } = &asked {
             books.end_reading(*messages);
         }
         match (&asked, result) {
-            (Asked::Look, Ok(StoreReply::Scanned(answer))) => books.looked(answer),
-            (&Asked::Walk { after, frontier }, Ok(StoreReply::Scanned(answer))) => {
-                books.walked(after, frontier, answer);
+            (Asked::Scan, Ok(StoreReply::Scanned(answer))) => books.scanned(answer),
+            (&Asked::Rescan { after, frontier }, Ok(StoreReply::Scanned(answer))) => {
+                books.rescanned(after, frontier, answer);
             }
             (Asked::Claim(claim), Ok(StoreReply::Claimed(answer))) => {
                 books.requests.succeeded();
@@ -333,9 +334,9 @@ impl Dispatcher {
                 books.requests.succeeded();
                 books.failed_read(ids, messages, left_over, unreadable);
             }
-            (Asked::Recall { ids, verdict }, Ok(StoreReply::Recalled { rows, unreadable })) => {
+            (Asked::Recall { ids, reason }, Ok(StoreReply::Recalled { rows, unreadable })) => {
                 books.requests.succeeded();
-                deliveries.recalled(books, ids, verdict, rows, unreadable);
+                deliveries.recalled(books, ids, reason, rows, unreadable);
             }
             (Asked::Commit, Ok(StoreReply::Committed(answer))) => {
                 books.requests.succeeded();
@@ -352,15 +353,15 @@ impl Dispatcher {
         let Self { books, deliveries, .. } = self;
         let failures = books.requests.failed();
         match asked {
-            Asked::Look => books.look_failed(&error),
-            Asked::Walk { after, .. } => books.walk_failed(after),
+            Asked::Scan => books.scan_failed(&error),
+            Asked::Rescan { after, .. } => books.rescan_failed(after),
             Asked::Claim(claim) => deliveries.claim_failed(books, &claim, &error),
             Asked::Data { hop, connection, id } => {
                 books.data_failed(id, error);
                 deliveries.data_read(books, hop, connection, Bytes::new());
             }
             Asked::Bounce { ids, .. } => books.failed_not_read(&ids, &error),
-            Asked::Recall { ids, verdict } => deliveries.recall_failed(books, &ids, &verdict, &error),
+            Asked::Recall { ids, reason } => deliveries.recall_failed(books, &ids, &reason, &error),
             Asked::Commit => books.commit_failed(&error),
         }
         let is_one_shot = books.mode != Mode::Daemon;
@@ -398,7 +399,7 @@ impl Dispatcher {
                     deliveries.abort_all(books);
                     books.commit();
                 }
-                (deliveries.is_idle() && books.ledger.is_empty()) || passed(since, DRAIN_LIMIT)
+                (deliveries.is_idle() && books.commits.is_empty()) || passed(since, DRAIN_LIMIT)
             }
             Progress::Drained => false,
         };

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::deliveries::{Claim, Verdict};
+use super::deliveries::{Claim, RecallReason};
 use crate::io::ConnectionId;
 use crate::outbox::{Cursor, MailId, RequestId, StoreError, StoreTrouble};
 use crate::queue::HopId;
@@ -12,9 +12,9 @@ use crate::queue::HopId;
 #[derive(Debug)]
 pub(super) enum Asked {
     /// New rows.
-    Look,
-    /// Known rows. `frontier` is what was known when they were asked for.
-    Walk { after: Cursor, frontier: Cursor },
+    Scan,
+    /// IndexEntry rows. `frontier` is what was known when they were asked for.
+    Rescan { after: Cursor, frontier: Cursor },
     /// Mail for a connection.
     Claim(Claim),
     /// A piece of the data of a mail that a connection sends.
@@ -22,7 +22,7 @@ pub(super) enum Asked {
     /// Mail that is to be bounced.
     Bounce { ids: Vec<MailId>, messages: usize },
     /// Mail that is about to fail without having been claimed.
-    Recall { ids: Vec<MailId>, verdict: Verdict },
+    Recall { ids: Vec<MailId>, reason: RecallReason },
     /// Verdicts.
     Commit,
 }

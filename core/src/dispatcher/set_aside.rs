@@ -13,8 +13,8 @@ use super::books::Books;
 use crate::attempt::Attempt;
 use crate::event::Level;
 use crate::outbox::{DeliveredMail, FailedAttempt, MailId, Refused};
-use crate::queue::Place;
-use crate::schedule::Standing;
+use crate::queue::QueueState;
+use crate::schedule::RetryState;
 use crate::time::{Duration, Instant};
 
 /// How long mail is set aside for the first time; the pause doubles with each further time.
@@ -22,7 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause. An administrator who has mended the database need not wait for it: an order to try everything ends it.
 const LAST_PAUSE: Duration = Duration::from_secs(3600);
 /// With so many verdicts waiting to be recorded, those that were refused before have to wait.
-const WAKE_LIMIT: usize = 1000;
+const RETRY_BACKLOG_LIMIT: usize = 1000;
 
 /// What is to be tried again.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub(super) enum Undone {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct SetAsideMail {
     undone: Undone,
     pause: Duration,
     /// When it is tried again; nothing while that is under way.
@@ -55,7 +55,7 @@ struct Entry {
 /// The mail that is set aside.
 #[derive(Debug, Default)]
 pub(super) struct SetAside {
-    entries: BTreeMap<MailId, Entry>,
+    entries: BTreeMap<MailId, SetAsideMail>,
     timers: BTreeSet<(Instant, MailId)>,
 }
 
@@ -65,7 +65,7 @@ impl SetAside {
         let pause = self.entries.get(&id).map_or(FIRST_PAUSE, |before| (before.pause * 2).min(LAST_PAUSE));
         self.end(id);
         let at = now + pause;
-        self.entries.insert(id, Entry { undone, pause, at: Some(at) });
+        self.entries.insert(id, SetAsideMail { undone, pause, at: Some(at) });
         self.timers.insert((at, id));
         pause
     }
@@ -73,7 +73,7 @@ impl SetAside {
     /// Takes note of something that is still undone, and is to be tried now.
     fn put_at_once(&mut self, id: MailId, undone: Undone, now: Instant) {
         self.end(id);
-        self.entries.insert(id, Entry { undone, pause: FIRST_PAUSE / 2, at: Some(now) });
+        self.entries.insert(id, SetAsideMail { undone, pause: FIRST_PAUSE / 2, at: Some(now) });
         self.timers.insert((now, id));
     }
 
@@ -93,14 +93,14 @@ impl SetAside {
     pub(super) fn found(&mut self, id: MailId) -> bool {
         match self.entries.get(&id) {
             // What was noted is gone, or is to be sent again: other mail stands there, or somebody has deleted the note.
-            Some(Entry { undone: Undone::Deletion { is_noted: true, .. }, at: Some(_), .. })
-            | Some(Entry { undone: Undone::Indexing, .. }) => {
+            Some(SetAsideMail { undone: Undone::Deletion { is_noted: true, .. }, at: Some(_), .. })
+            | Some(SetAsideMail { undone: Undone::Indexing, .. }) => {
                 self.end(id);
                 false
             }
             // What comes of its deletion tells what stands there.
-            Some(Entry { undone: Undone::Deletion { .. }, .. }) => true,
-            Some(Entry { at, .. }) => at.is_some(),
+            Some(SetAsideMail { undone: Undone::Deletion { .. }, .. }) => true,
+            Some(SetAsideMail { at, .. }) => at.is_some(),
             None => false,
         }
     }
@@ -117,7 +117,7 @@ impl SetAside {
     }
 
     /// When the first of it is to be tried again.
-    fn next_wake(&self) -> Option<Instant> {
+    fn next_retry(&self) -> Option<Instant> {
         self.timers.first().map(|&(at, _)| at)
     }
 
@@ -159,12 +159,12 @@ impl Books {
             && self.may_go_unrecorded(attempt)
         {
             self.note(Level::Error, format!("{text}; the mail is tried again as if it had not failed"));
-            let place = self.place_of_wanted(id);
-            return self.put(id, place);
+            let state = self.ready_or_waiting(id);
+            return self.requeue(id, state);
         }
         let pause = self.set_aside.put(id, undone, self.now.monotonic);
         self.note(Level::Error, format!("{text}; trying again in {}", shown(pause)));
-        self.put(id, Place::SetAside);
+        self.requeue(id, QueueState::SetAside);
     }
 
     /// Every look at the outbox finds such a row again, which says nothing new. If it is known, the connection or request that has it finds out.
@@ -180,14 +180,14 @@ impl Books {
     fn may_go_unrecorded(&self, failed: &FailedAttempt) -> bool {
         let attempt = &failed.attempt;
         let failures_before_it_is_given_up = self.rules.retries.saturating_sub(1).min(1);
-        let standing = self.rules.standing(
+        let state = self.rules.retry_state(
             failures_before_it_is_given_up,
             attempt.at,
             attempt.is_fatal(),
             self.now.wall,
         );
         let was_tried_again = self.set_aside.entries.contains_key(&failed.id);
-        was_tried_again && !attempt.is_fatal() && standing == Standing::Due
+        was_tried_again && !attempt.is_fatal() && state == RetryState::Due
     }
 
     /// Mail that a server has taken before this process began, or that somebody says was taken.
@@ -204,32 +204,32 @@ impl Books {
             Undone::Deletion { is_noted: true, attempt: None },
             self.now.monotonic,
         );
-        self.put(id, Place::SetAside);
+        self.requeue(id, QueueState::SetAside);
     }
 
     /// When something is to be tried again. If there is much of it, it takes turns with what else is to be recorded.
     pub(super) fn next_set_aside(&self) -> Option<Instant> {
-        let has_time = !self.is_draining() && self.ledger.pending_count() < WAKE_LIMIT;
-        self.set_aside.next_wake().filter(|_| has_time)
+        let has_time = !self.is_draining() && self.commits.pending_count() < RETRY_BACKLOG_LIMIT;
+        self.set_aside.next_retry().filter(|_| has_time)
     }
 
     /// Tries again what is to be tried again.
-    pub(super) fn wake_set_aside(&mut self) {
+    pub(super) fn retry_set_aside(&mut self) {
         while self.next_set_aside().is_some_and(|at| at <= self.now.monotonic)
             && let Some((id, undone)) = self.set_aside.pop_due(self.now.monotonic)
         {
             match undone {
                 Undone::Deletion { attempt, .. } => {
-                    self.put(id, Place::Claimed);
-                    self.ledger.delivered_before(DeliveredMail { id, attempt });
+                    self.requeue(id, QueueState::Claimed);
+                    self.commits.delivered_before(DeliveredMail { id, attempt });
                 }
                 Undone::Record(attempt) => {
-                    self.put(id, Place::Claimed);
-                    self.ledger.failed(attempt);
+                    self.requeue(id, QueueState::Claimed);
+                    self.commits.failed(attempt);
                 }
-                Undone::Bounce => self.put(id, Place::GivenUp),
-                Undone::Reading => self.put(id, self.place_of_wanted(id)),
-                Undone::Indexing => self.intake.walk.want(),
+                Undone::Bounce => self.requeue(id, QueueState::GivenUp),
+                Undone::Reading => self.requeue(id, self.ready_or_waiting(id)),
+                Undone::Indexing => self.scan.rescan.request(),
             }
         }
     }
@@ -248,9 +248,9 @@ impl Books {
     pub(super) fn release(&mut self, id: MailId, tried: bool) {
         match (self.set_aside.contains(id), tried) {
             (true, _) if self.mode != Mode::Daemon => self.forget(id),
-            (true, _) => self.put(id, Place::SetAside),
-            (false, true) => self.put(id, Place::ReadyAgain),
-            (false, false) => self.put(id, Place::Ready),
+            (true, _) => self.requeue(id, QueueState::SetAside),
+            (false, true) => self.requeue(id, QueueState::ReadyAgain),
+            (false, false) => self.requeue(id, QueueState::Ready),
         }
     }
 

@@ -14,22 +14,22 @@ fn ids(numbers: &[i64]) -> Vec<MailId> {
 #[test]
 fn mail_is_due_when_its_time_comes() {
     let mut queue = Queue::new();
-    let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, Place::Waiting(UnixTime(100)));
+    let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, QueueState::Waiting(UnixTime(100)));
     assert_eq!(queue.find(MailId(1)).unwrap().waits_for(), Some(UnixTime(100)));
-    assert_eq!(queue.next_wake(), Some(UnixTime(100)));
+    assert_eq!(queue.next_due(), Some(UnixTime(100)));
     assert!(queue.due(UnixTime(99), 10).is_empty());
     assert_eq!(queue.due(UnixTime(100), 10), [MailId(1)]);
-    queue.place(MailId(1), Place::Ready);
-    assert_eq!((queue.ready_count(hop), queue.next_wake()), (1, None));
+    queue.set_state(MailId(1), QueueState::Ready);
+    assert_eq!((queue.ready_count(hop), queue.next_due()), (1, None));
     assert_eq!(queue.find(MailId(1)).unwrap().waits_for(), None);
 }
 
 #[test]
 fn the_oldest_mail_is_claimed_first_and_brings_its_message_along() {
     let mut queue = Queue::new();
-    let mut hop = HopId::NOWHERE;
+    let mut hop = HopId::UNROUTABLE;
     for (id, key) in [(1, 9), (2, 8), (3, 9), (4, 8), (5, 7)] {
-        hop = queue.insert(MailId(id), Some(&domain("a")), MessageKey(key), Place::Ready);
+        hop = queue.insert(MailId(id), Some(&domain("a")), MessageKey(key), QueueState::Ready);
     }
     assert_eq!(queue.claim(hop, Order::OldestFirst, 9, 3), ids(&[1, 3]), "the next message does not fit");
     assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[2, 4]));
@@ -41,9 +41,9 @@ fn the_oldest_mail_is_claimed_first_and_brings_its_message_along() {
 #[test]
 fn a_message_with_more_recipients_than_fit_is_claimed_in_parts() {
     let mut queue = Queue::new();
-    let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, Place::Ready);
+    let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, QueueState::Ready);
     for id in 2..=5 {
-        queue.insert(MailId(id), Some(&domain("a")), KEY, Place::Ready);
+        queue.insert(MailId(id), Some(&domain("a")), KEY, QueueState::Ready);
     }
     assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[1, 2, 3]));
     assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[4, 5]));
@@ -52,11 +52,11 @@ fn a_message_with_more_recipients_than_fit_is_claimed_in_parts() {
 #[test]
 fn mail_that_is_due_is_claimed_though_it_is_not_among_the_first_recipients_of_its_message() {
     let mut queue = Queue::new();
-    let mut hop = HopId::NOWHERE;
+    let mut hop = HopId::UNROUTABLE;
     for id in 1..=4 {
-        hop = queue.insert(MailId(id), Some(&domain("a")), KEY, Place::ReadyAgain);
+        hop = queue.insert(MailId(id), Some(&domain("a")), KEY, QueueState::ReadyAgain);
     }
-    queue.insert(MailId(9), Some(&domain("a")), KEY, Place::Ready);
+    queue.insert(MailId(9), Some(&domain("a")), KEY, QueueState::Ready);
     assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[9, 1, 2]));
     assert_eq!(queue.claim(hop, Order::OldestFirst, 1, 3), ids(&[3, 4]));
 }
@@ -64,9 +64,9 @@ fn mail_that_is_due_is_claimed_though_it_is_not_among_the_first_recipients_of_it
 #[test]
 fn the_newest_mail_is_claimed_first_if_that_is_wanted() {
     let mut queue = Queue::new();
-    let mut hop = HopId::NOWHERE;
+    let mut hop = HopId::UNROUTABLE;
     for id in 1..=3 {
-        hop = queue.insert(MailId(id), Some(&domain("a")), MessageKey(id as u32), Place::Ready);
+        hop = queue.insert(MailId(id), Some(&domain("a")), MessageKey(id as u32), QueueState::Ready);
     }
     assert_eq!(queue.claim(hop, Order::NewestFirst, 2, 9), ids(&[3, 2]));
 }
@@ -74,9 +74,9 @@ fn the_newest_mail_is_claimed_first_if_that_is_wanted() {
 #[test]
 fn tried_mail_is_told_from_untried() {
     let mut queue = Queue::new();
-    let hop = queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), Place::ReadyAgain);
+    let hop = queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), QueueState::ReadyAgain);
     assert!(!queue.is_partly_tried(hop));
-    queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), Place::Ready);
+    queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), QueueState::Ready);
     assert!(queue.is_partly_tried(hop));
     assert_eq!(queue.claim_tried(hop, 9), ids(&[1]));
     assert!(!queue.is_partly_tried(hop));
@@ -85,17 +85,17 @@ fn tried_mail_is_told_from_untried() {
 #[test]
 fn mail_that_was_tried_already_comes_last() {
     let mut queue = Queue::new();
-    queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), Place::ReadyAgain);
-    let hop = queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), Place::Ready);
+    queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), QueueState::ReadyAgain);
+    let hop = queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), QueueState::Ready);
     assert_eq!(queue.claim(hop, Order::OldestFirst, 9, 9), ids(&[2, 1]));
 }
 
 #[test]
 fn claiming_up_to_an_id_leaves_what_came_later() {
     let mut queue = Queue::new();
-    let hop = queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), Place::Ready);
-    queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), Place::ReadyAgain);
-    queue.insert(MailId(3), Some(&domain("a")), MessageKey(3), Place::Ready);
+    let hop = queue.insert(MailId(1), Some(&domain("a")), MessageKey(1), QueueState::Ready);
+    queue.insert(MailId(2), Some(&domain("a")), MessageKey(2), QueueState::ReadyAgain);
+    queue.insert(MailId(3), Some(&domain("a")), MessageKey(3), QueueState::Ready);
     assert_eq!(queue.claim_up_to(hop, Cursor::After(MailId(2)), 9), ids(&[1, 2]));
     assert_eq!(queue.ready_count(hop), 1);
 }
@@ -103,11 +103,11 @@ fn claiming_up_to_an_id_leaves_what_came_later() {
 #[test]
 fn a_next_hop_that_nobody_needs_is_forgotten() {
     let mut queue = Queue::new();
-    let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, Place::Ready);
+    let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, QueueState::Ready);
     queue.retain_hop(hop);
-    let moved = queue.insert(MailId(1), Some(&domain("b")), KEY, Place::Ready);
+    let moved = queue.insert(MailId(1), Some(&domain("b")), KEY, QueueState::Ready);
     assert_eq!(queue.next_hop(hop), Some(&domain("a")), "it is retained");
-    assert_eq!(queue.insert(MailId(2), Some(&domain("a")), KEY, Place::Ready), hop);
+    assert_eq!(queue.insert(MailId(2), Some(&domain("a")), KEY, QueueState::Ready), hop);
     queue.remove(MailId(2));
     queue.release_hop(hop);
     assert_eq!((queue.next_hop(hop), queue.next_hop(moved)), (None, Some(&domain("b"))));
@@ -118,12 +118,12 @@ fn a_next_hop_that_nobody_needs_is_forgotten() {
 #[test]
 fn a_message_is_busy_while_a_recipient_is_ready_or_claimed() {
     let mut queue = Queue::new();
-    let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, Place::GivenUp);
-    queue.insert(MailId(2), Some(&domain("a")), KEY, Place::Ready);
+    let hop = queue.insert(MailId(1), Some(&domain("a")), KEY, QueueState::GivenUp);
+    queue.insert(MailId(2), Some(&domain("a")), KEY, QueueState::Ready);
     assert!(queue.is_busy_with(hop, KEY));
-    queue.place(MailId(2), Place::Claimed);
+    queue.set_state(MailId(2), QueueState::Claimed);
     assert!(queue.is_busy_with(hop, KEY));
-    queue.place(MailId(2), Place::GivenUp);
+    queue.set_state(MailId(2), QueueState::GivenUp);
     assert!(!queue.is_busy_with(hop, KEY));
     assert_eq!(queue.claim_given_up(hop, KEY, 9), ids(&[1, 2]));
 }
@@ -132,9 +132,9 @@ fn a_message_is_busy_while_a_recipient_is_ready_or_claimed() {
 fn mail_that_is_told_apart_still_looks_as_it_did() {
     let looks = [1, 2, u64::MAX, 0x1234_5678_9abc_def0].map(MessageKey::from_hash);
     let mut queue = Queue::new();
-    let hop = queue.insert(MailId(1), Some(&domain("a")), looks[3], Place::Ready);
+    let hop = queue.insert(MailId(1), Some(&domain("a")), looks[3], QueueState::Ready);
     for (id, message) in [(2, 7), (3, 7), (4, 8)] {
-        queue.insert(MailId(id), Some(&domain("a")), looks[3], Place::Ready);
+        queue.insert(MailId(id), Some(&domain("a")), looks[3], QueueState::Ready);
         queue.tell_apart(MailId(id), message);
         queue.tell_apart(MailId(id), message);
         let key = queue.find(MailId(id)).unwrap().key;
@@ -148,7 +148,7 @@ fn mail_that_is_told_apart_still_looks_as_it_did() {
 
 #[test]
 fn what_is_known_stays_small() {
-    assert_eq!((size_of::<Known>(), size_of::<(HopId, PackedId)>()), (12, 12));
+    assert_eq!((size_of::<IndexEntry>(), size_of::<(HopId, PackedId)>()), (12, 12));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::destinations::AtWork;
 use super::host_slots::size;
 use super::{Deliveries, LOCAL_PAUSE};
 use crate::dispatcher::books::Books;
-use crate::dispatcher::intake::Envelope;
+use crate::dispatcher::envelope::Envelope;
 use crate::dispatcher::requests::Asked;
 use crate::dispatcher::set_aside::Undone;
 use crate::event::Level;
@@ -19,7 +19,7 @@ use crate::io::ConnectionId;
 use crate::outbox::{
     Claimed, ClaimedTransaction, LeftOver, MailId, StoreError, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
 };
-use crate::queue::{HopId, Order, Place};
+use crate::queue::{HopId, Order, QueueState};
 use crate::session::{Recipient, Transaction};
 
 /// Most messages that are claimed for a connection at once.
@@ -42,7 +42,7 @@ impl Deliveries {
         let Some(AtWork { delivery, connections, wait_lists, .. }) = self.destinations.work_on(hop) else {
             return;
         };
-        if books.ledger.is_congested() && !books.is_draining() {
+        if books.commits.is_congested() && !books.is_draining() {
             return connections.park(connection, wait_lists);
         }
         let first = delivery.take_first(connection);
@@ -91,7 +91,7 @@ impl Deliveries {
         books.note(Level::Error, format!("cannot read mail, trying again: {error}"));
         self.destinations.pause(hop, books.now.monotonic + LOCAL_PAUSE, false);
         for &id in &claim.ids {
-            books.put(id, Place::Ready);
+            books.requeue(id, QueueState::Ready);
         }
         self.with_delivery(books, hop, |delivery, cx| delivery.close(cx));
     }
@@ -113,7 +113,7 @@ impl Deliveries {
         books.give_back(left_over);
         if !self.destinations.is_open(hop, connection) {
             for row in transactions.iter().flat_map(|transaction| &transaction.rows) {
-                books.put(row.id, Place::Ready);
+                books.requeue(row.id, QueueState::Ready);
             }
             return;
         }
@@ -121,7 +121,7 @@ impl Deliveries {
             transactions.into_iter().filter_map(|transaction| books.prepare(hop, transaction)).collect();
         if let Some(AtWork { delivery, connections, .. }) = self.destinations.work_on(hop) {
             let has_older = delivery.has_transactions(connection);
-            connections.note_claim(connection, books.intake.changes(), has_older);
+            connections.note_claim(connection, books.scan.changes(), has_older);
         }
         if work.is_empty() {
             self.want_transactions(books, hop, connection);
@@ -143,7 +143,7 @@ impl Deliveries {
 
     /// Goes on with what waited for the database.
     pub(in crate::dispatcher) fn resume(&mut self, books: &mut Books) {
-        if !books.ledger.is_congested() {
+        if !books.commits.is_congested() {
             for (hop, connection) in self.destinations.wait_lists().parked() {
                 if let Some(AtWork { connections, wait_lists, .. }) = self.destinations.work_on(hop) {
                     connections.unpark(connection, wait_lists);
@@ -151,7 +151,7 @@ impl Deliveries {
                 self.want_transactions(books, hop, connection);
             }
         }
-        if books.ledger.room_for_taken() > 0 {
+        if books.commits.room_for_taken() > 0 {
             for (hop, connection) in self.destinations.wait_lists().stopped() {
                 self.ask_again(books, hop, connection);
             }
@@ -181,7 +181,7 @@ impl Books {
     fn give_back(&mut self, left_over: Vec<LeftOver>) {
         for LeftOver { id, message } in left_over {
             let before = message.and_then(|message| self.queue.tell_apart(id, message));
-            self.put(id, Place::Ready);
+            self.requeue(id, QueueState::Ready);
             // What looks like it and was given up has waited for it until now.
             if let Some(before) = before {
                 self.reconsider(before.hop, before.key);
@@ -201,7 +201,7 @@ impl Books {
                     reverse_path = envelope.reverse_path;
                     recipients.push(Recipient { id: row.id, mailbox: envelope.recipient });
                 }
-                Ok(_) | Err(_) => self.settle(&row),
+                Ok(_) | Err(_) => self.reindex_row(&row),
             }
         }
         if recipients.is_empty() {

@@ -215,7 +215,7 @@ impl Destinations {
     }
 
     /// Takes a connection that has nothing to do, for mail that has come.
-    pub(super) fn wake_connection(&mut self, hop: HopId, now: Instant) -> Option<ConnectionId> {
+    pub(super) fn reuse_idle_connection(&mut self, hop: HopId, now: Instant) -> Option<ConnectionId> {
         let (pass, _) = self.all.get_mut(&hop)?.pass_mut()?;
         pass.parts().0.reuse_idle(now)
     }

@@ -30,7 +30,7 @@ use self::destination::{Destination, Waits};
 use self::destinations::{AtWork, Destinations};
 use self::host_slots::HostSlots;
 use self::recall::Recall;
-pub(super) use self::recall::Verdict;
+pub(super) use self::recall::RecallReason;
 use self::silence_watch::SilenceWatch;
 use super::Mode;
 use super::books::Books;
@@ -49,13 +49,13 @@ use crate::reachability::Reachability;
 use crate::resolver::{Families, Resolver, ResolverOutput};
 use crate::rng::Rng;
 use crate::route::Candidate;
-use crate::schedule::LEAST_REST;
+use crate::schedule::MIN_RETRY_INTERVAL;
 use crate::session::Recipient;
 use crate::settings::{Hosts, Settings};
 use crate::shown::shortened;
 use crate::time::{Duration, Instant};
 use crate::turns::Prospect;
-use crate::wording::{Place, faillog_text};
+use crate::wording::{ServerName, faillog_text};
 
 /// Most next hops that are worked on at once, apart from those that can only wait.
 pub(super) const DELIVERY_LIMIT: usize = 1000;
@@ -276,14 +276,14 @@ impl Deliveries {
     /// The one place where what deliveries have to say is taken in; returns whether one had anything.
     fn drain_deliveries(&mut self, books: &mut Books) -> bool {
         let mut moved = false;
-        self.destinations.touch_all(books.queue.take_woken());
+        self.destinations.touch_all(books.queue.take_newly_ready());
         while let Some(hop) = self.destinations.pop_touched() {
             moved = true;
             while let Some(output) = self.destinations.poll_output(hop) {
                 self.take_in_delivery_output(books, hop, output);
             }
             self.settle(books, hop);
-            self.destinations.touch_all(books.queue.take_woken());
+            self.destinations.touch_all(books.queue.take_newly_ready());
         }
         moved
     }
@@ -291,7 +291,7 @@ impl Deliveries {
     /// Begins to work on next hops that have ready mail; returns whether on any.
     pub(super) fn start(&mut self, books: &mut Books) -> bool {
         let mut moved = false;
-        while self.has_room_for_delivery() && !books.ledger.is_congested() {
+        while self.has_room_for_delivery() && !books.commits.is_congested() {
             let Some(hop) = self.destinations.pop_queued(self.may_ask()) else { break };
             if books.queue.ready_count(hop) > 0
                 && let Some(next_hop) = books.queue.next_hop(hop).cloned()
@@ -376,8 +376,8 @@ impl Deliveries {
                 now,
                 is_draining: books.is_draining(),
                 has_mail: books.queue.ready_count(hop) > 0,
-                changes: books.intake.changes(),
-                room_for_taken: books.ledger.room_for_taken(),
+                changes: books.scan.changes(),
+                room_for_taken: books.commits.room_for_taken(),
             },
             settings: &books.settings,
             reachability: &self.reachability,
@@ -446,7 +446,7 @@ impl Deliveries {
                 let attempt = Attempt { at: books.now.wall, result: Ok(acceptance) };
                 books.event(Event::Delivered { id, recipient: recipient.clone(), attempt: attempt.clone() });
                 self.note_taken_mail(books, hop);
-                books.ledger.delivered(id, recipient, attempt);
+                books.commits.delivered(id, recipient, attempt);
             }
             DeliveryOutput::FellBack { candidate, reason } => {
                 self.tell_of_plain_text(books, &candidate, &reason);
@@ -464,7 +464,7 @@ impl Deliveries {
             }
             DeliveryOutput::Exhausted(failure) => {
                 books.queue.note_attempt(hop, Prospect::Failed);
-                self.destinations.fail(hop, failure, books.intake.frontier(), now);
+                self.destinations.fail(hop, failure, books.scan.frontier(), now);
             }
             DeliveryOutput::HadEnough(failure) => self.wait_for_server(books, hop, &failure),
             DeliveryOutput::Postponed(text) => self.postpone(books, hop, &text),
@@ -497,7 +497,7 @@ impl Deliveries {
         let most = Duration::from_secs(retry_interval_s);
         let mut span = FIRST_PAUSE;
         self.destinations.update(hop, |destination| {
-            span = destination.note_refusing(FIRST_PAUSE.min(most), most).max(LEAST_REST);
+            span = destination.note_refusing(FIRST_PAUSE.min(most), most).max(MIN_RETRY_INTERVAL);
         });
         let reason = format!("its server takes no more for now: {}", OneLine(faillog_text(failure)));
         self.leave_alone(books, hop, span, true, &reason);
@@ -538,7 +538,7 @@ impl Deliveries {
         }
         let until = now + PLAIN_TEXT_WARNING_SPAN;
         self.told_of_plain_text.keep(candidate.host.clone(), (), until, now);
-        let server = Place(&candidate.host, candidate.remote);
+        let server = ServerName(&candidate.host, candidate.remote);
         books.event(Event::warning(format!("{server}: mail goes in plain text: {reason}")));
     }
 }

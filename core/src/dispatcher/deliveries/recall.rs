@@ -11,13 +11,13 @@ use alloc::vec::Vec;
 use super::Deliveries;
 use crate::attempt::Failure;
 use crate::dispatcher::books::Books;
-use crate::dispatcher::intake::Envelope;
+use crate::dispatcher::envelope::Envelope;
 use crate::dispatcher::requests::Asked;
 use crate::dispatcher::set_aside::Undone;
 use crate::event::Level;
 use crate::outbox::{Cursor, MailId, Refused, Row, StoreError, StoreRequest};
-use crate::queue::{HopId, Place};
-use crate::schedule::Standing;
+use crate::queue::{HopId, QueueState};
+use crate::schedule::RetryState;
 use crate::shown::shortened_octets;
 use crate::time::{Duration, Instant};
 
@@ -28,11 +28,11 @@ const RECALL_RETRY: Duration = Duration::from_secs(1);
 
 /// Why mail fails that nobody has claimed.
 #[derive(Clone, Debug)]
-pub(in crate::dispatcher) enum Verdict {
+pub(in crate::dispatcher) enum RecallReason {
     /// Its next hop has failed as a whole, by this.
     Exhausted(HopId, Failure),
     /// It leads nowhere. Each row says why.
-    Nowhere,
+    Unroutable,
 }
 
 /// Whether mail that fails without having been claimed is being read.
@@ -54,8 +54,8 @@ impl Deliveries {
             self.recall = Recall::Idle;
         }
         if self.recall != Recall::Idle
-            || books.ledger.pending_count() >= RECALL_LIMIT
-            || books.ledger.is_congested()
+            || books.commits.pending_count() >= RECALL_LIMIT
+            || books.commits.is_congested()
         {
             return false;
         }
@@ -64,10 +64,10 @@ impl Deliveries {
         } else {
             self.claim_exhausted(books).or_else(|| claim_unroutable(books))
         };
-        if let Some((ids, verdict)) = claimed {
+        if let Some((ids, reason)) = claimed {
             self.recall = Recall::Asked;
-            self.unroutable_is_next = !matches!(verdict, Verdict::Nowhere);
-            books.ask(StoreRequest::Recall { ids: ids.clone() }, Asked::Recall { ids, verdict });
+            self.unroutable_is_next = !matches!(reason, RecallReason::Unroutable);
+            books.ask(StoreRequest::Recall { ids: ids.clone() }, Asked::Recall { ids, reason });
         }
         // Those of which all is recorded go on.
         self.drain_deliveries(books)
@@ -77,7 +77,7 @@ impl Deliveries {
     ///
     /// Where a connection ended in the middle of a mail, the mail may be to blame: then only what was tried has failed,
     /// and the rest begins a pass of its own. But a next hop that ends every connection is not asked for each mail.
-    fn claim_exhausted(&mut self, books: &mut Books) -> Option<(Vec<MailId>, Verdict)> {
+    fn claim_exhausted(&mut self, books: &mut Books) -> Option<(Vec<MailId>, RecallReason)> {
         while let Some(hop) = self.destinations.first_exhausted() {
             let is_partly_tried = books.queue.is_partly_tried(hop);
             let (exhausted, only_tried) = self.destinations.exhausted(hop, is_partly_tried)?;
@@ -87,7 +87,7 @@ impl Deliveries {
                 books.queue.claim_up_to(hop, exhausted.end, RECALL_LIMIT)
             };
             if !ids.is_empty() {
-                return Some((ids, Verdict::Exhausted(hop, exhausted.failure.clone())));
+                return Some((ids, RecallReason::Exhausted(hop, exhausted.failure.clone())));
             }
             self.destinations.end_exhausted(hop);
         }
@@ -106,17 +106,17 @@ impl Deliveries {
         &mut self,
         books: &mut Books,
         ids: &[MailId],
-        verdict: &Verdict,
+        reason: &RecallReason,
         error: &StoreError,
     ) {
         books.note(Level::Error, format!("cannot read mail that has failed, trying again: {error}"));
         self.recall = Recall::Again(books.now.monotonic + RECALL_RETRY);
-        let place = match verdict {
-            Verdict::Exhausted(..) => Place::ReadyAgain,
-            Verdict::Nowhere => Place::Ready,
+        let state = match reason {
+            RecallReason::Exhausted(..) => QueueState::ReadyAgain,
+            RecallReason::Unroutable => QueueState::Ready,
         };
         for &id in ids {
-            books.put(id, place);
+            books.requeue(id, state);
         }
     }
 
@@ -125,7 +125,7 @@ impl Deliveries {
         &mut self,
         books: &mut Books,
         ids: &[MailId],
-        verdict: &Verdict,
+        reason: &RecallReason,
         rows: Vec<Row>,
         unreadable: Vec<Refused>,
     ) {
@@ -138,54 +138,54 @@ impl Deliveries {
             }
         }
         books.set_aside_unreadable(unreadable, &Undone::Reading);
-        let next_hop: Option<Box<str>> = match verdict {
-            Verdict::Exhausted(hop, _) => {
+        let next_hop: Option<Box<str>> = match reason {
+            RecallReason::Exhausted(hop, _) => {
                 books.queue.next_hop(*hop).map(|next_hop| format!("{next_hop}").into())
             }
-            Verdict::Nowhere => None,
+            RecallReason::Unroutable => None,
         };
         for row in rows {
-            match books.failure_of(&row, verdict) {
+            match books.failure_of(&row, reason) {
                 Some(failure) => {
                     let recipient = shortened_octets(&row.recipient).into();
                     books.record_failure(row.id, recipient, next_hop.clone(), failure);
                 }
-                None => books.settle(&row),
+                None => books.reindex_row(&row),
             }
         }
     }
 }
 
 /// Takes mail that leads nowhere.
-fn claim_unroutable(books: &mut Books) -> Option<(Vec<MailId>, Verdict)> {
-    let ids = books.queue.claim_up_to(HopId::NOWHERE, Cursor::After(MailId(i64::MAX)), RECALL_LIMIT);
-    (!ids.is_empty()).then_some((ids, Verdict::Nowhere))
+fn claim_unroutable(books: &mut Books) -> Option<(Vec<MailId>, RecallReason)> {
+    let ids = books.queue.claim_up_to(HopId::UNROUTABLE, Cursor::After(MailId(i64::MAX)), RECALL_LIMIT);
+    (!ids.is_empty()).then_some((ids, RecallReason::Unroutable))
 }
 
 impl Books {
-    /// Returns what is to be recorded of a row, if it still is what the verdict is about.
-    fn failure_of(&mut self, row: &Row, verdict: &Verdict) -> Option<Failure> {
-        match verdict {
-            Verdict::Exhausted(hop, failure) => {
+    /// Returns what is to be recorded of a row, if it still is what the reason is about.
+    fn failure_of(&mut self, row: &Row, reason: &RecallReason) -> Option<Failure> {
+        match reason {
+            RecallReason::Exhausted(hop, failure) => {
                 self.is_as_scheduled(*hop, row).then(|| {
                     // An order that is no longer needed does not make the attempt early.
-                    if self.standing_of(row) == Standing::Due {
+                    if self.retry_state_of(row) == RetryState::Due {
                         self.attempts.end_order(row.id);
                     }
                     failure.clone()
                 })
             }
-            Verdict::Nowhere => Envelope::parse(row).err().filter(|_| self.may_be_tried(row)),
+            RecallReason::Unroutable => Envelope::parse(row).err().filter(|_| self.may_be_tried(row)),
         }
     }
 
     /// Whether a row is still the mail of this next hop for which an attempt was made. It was due then: that it is not now, because
     /// the clock was set, changes nothing.
     fn is_as_scheduled(&self, hop: HopId, row: &Row) -> bool {
-        let look = self.intake.message_key(row);
+        let look = self.scan.message_key(row);
         self.queue.find(row.id).is_some_and(|known| known.key.may_look_like(look))
             && Envelope::parse(row).ok().map(|envelope| envelope.next_hop).as_ref()
                 == self.queue.next_hop(hop)
-            && self.standing_of(row) != Standing::GivenUp
+            && self.retry_state_of(row) != RetryState::GivenUp
     }
 }

@@ -47,7 +47,7 @@ enum More {
 impl Deliveries {
     /// Notes what a destination that has said all it had to say now waits for.
     pub(super) fn settle(&mut self, books: &mut Books, hop: HopId) {
-        self.wake_idle(books, hop);
+        self.use_idle_connections(books, hop);
         match self.destinations.delivery(hop) {
             Some(delivery) if delivery.is_over() => self.end_pass(books, hop),
             Some(_) => self.settle_pass(books, hop),
@@ -87,7 +87,7 @@ impl Deliveries {
         // Mail that looks like one message is claimed together, and comes back if it is several: it has waited all the time.
         let is_in_suspense = !is_ready && self.has_open_claims(hop);
         let has_transactions =
-            (is_ready || is_in_suspense) && !books.is_draining() && !books.ledger.is_congested();
+            (is_ready || is_in_suspense) && !books.is_draining() && !books.commits.is_congested();
         let limit = self.connection_limit(books, hop);
         let more =
             delivery.candidate().filter(|_| has_transactions && delivery.may_widen(limit)).map(|candidate| {
@@ -346,11 +346,11 @@ impl Deliveries {
     }
 
     /// Gives mail that has come to connections that wait for some.
-    fn wake_idle(&mut self, books: &mut Books, hop: HopId) {
+    fn use_idle_connections(&mut self, books: &mut Books, hop: HopId) {
         let now = books.now.monotonic;
         while books.queue.ready_count(hop) > 0
             && !books.is_draining()
-            && let Some(connection) = self.destinations.wake_connection(hop, now)
+            && let Some(connection) = self.destinations.reuse_idle_connection(hop, now)
         {
             self.want_transactions(books, hop, connection);
         }

@@ -18,7 +18,7 @@ use crate::turns::Prospect;
 /// How long a server may be silent at least while others wait for the place of its connection: as long as it has for taking
 /// the connection. Servers that let clients wait on purpose mostly do so for less.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
-/// How often it is looked for silent connections at most: all of them are looked at.
+/// How often it is scanned for silent connections at most: all of them are scanned at.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// When to look for connections that are silent.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::outbox::RequestId;
-use crate::queue::Place;
+use crate::queue::QueueState;
 
 /// A world whose database is asked for a mail, and has not answered.
 fn claiming() -> (World, i64) {
@@ -29,7 +29,7 @@ fn a_claim_that_nobody_waits_for_is_noticed() {
 #[should_panic(expected = "is worked on, but is")]
 fn mail_that_is_taken_from_who_works_on_it_is_noticed() {
     let (mut world, id) = claiming();
-    world.dispatcher.books.queue.place(MailId(id), Place::SetAside);
+    world.dispatcher.books.queue.set_state(MailId(id), QueueState::SetAside);
     world.dispatcher.check();
 }
 
@@ -41,7 +41,7 @@ fn mail_that_nobody_works_on_is_noticed() {
     world.failed_before(other, 1, 10, false);
     world.input(Input::OutboxChanged);
     world.run_for(Duration::from_millis(50));
-    assert!(world.dispatcher.books.queue.place(MailId(other), Place::Claimed).is_some());
+    assert!(world.dispatcher.books.queue.set_state(MailId(other), QueueState::Claimed).is_some());
     world.dispatcher.check();
 }
 

@@ -98,7 +98,7 @@ fn mail_that_is_given_up_does_not_wait_for_what_only_looked_like_it() {
     while world.failures(given_up).is_empty() {
         world.run_for(Duration::from_micros(100));
     }
-    // The mail that looked like it comes back with the next claim, and is known to be another message then.
+    // The mail that scanned like it comes back with the next claim, and is known to be another message then.
     assert_eq!(world.server("192.0.2.1").count("RCPT TO:<alike@"), 0);
     world.outbox.set_budget(0);
     world.run();

@@ -242,7 +242,7 @@ impl Driver {
             } else if let Some(query) = self.queries.pop() {
                 self.input(Input::DatagramFailed(query, ConnectError::Remote("no".into())));
             } else if let Some((at, reason)) = self.dispatcher.poll_timeout() {
-                let is_at_rest = matches!(reason, TimeoutReason::Look | TimeoutReason::MailDue);
+                let is_at_rest = matches!(reason, TimeoutReason::Scan | TimeoutReason::MailDue);
                 if is_at_rest && at > self.now.monotonic && self.dispatcher.is_at_rest() {
                     return;
                 }

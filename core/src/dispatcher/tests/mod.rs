@@ -17,12 +17,12 @@ mod pushback;
 mod queueing;
 mod refusals;
 mod refused_connections;
+mod rescan;
 mod server;
 mod set_aside;
 mod silence;
 mod told;
 mod trouble;
-mod walk;
 mod world;
 
 use std::borrow::ToOwned as _;

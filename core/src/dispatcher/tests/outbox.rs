@@ -96,7 +96,7 @@ pub(super) struct Outbox {
 pub(super) fn kind(request: &StoreRequest) -> &'static str {
     match request {
         // The walk over known rows takes smaller steps than the look for new ones.
-        StoreRequest::Scan { limit: ..4096, .. } => "walk",
+        StoreRequest::Scan { limit: ..4096, .. } => "rescan",
         StoreRequest::Scan { .. } => "scan",
         StoreRequest::Claim { .. } => "claim",
         StoreRequest::ReadData { .. } => "data",

@@ -255,7 +255,7 @@ fn what_the_walk_over_known_mail_finds_beyond_it_is_left_to_the_next_look() {
         last_try: UnixTime(0),
         fatal: false,
     };
-    // The first look and the second find nothing, but somebody has written in between; so known mail is walked over.
+    // The first look and the second find nothing, but somebody has written in between; so known mail is rescanned over.
     for (rows, data_version) in [(vec![], 1), (vec![], 2), (vec![row], 2)] {
         let asked = core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| {
             let Output::Store(id, StoreRequest::Scan { .. }) = output else { return None };
@@ -313,7 +313,7 @@ fn the_next_rows_are_asked_for_before_those_that_came_are_taken_in() {
     assert_eq!(dispatcher.indexed(), 0);
     let (id, after, _) = next_scan(&mut dispatcher).unwrap();
     assert_eq!(after, Cursor::After(MailId(i64::from(limit))), "it goes on behind what is not taken in yet");
-    assert_eq!(dispatcher.poll_timeout(), Some((now.monotonic, TimeoutReason::Look)));
+    assert_eq!(dispatcher.poll_timeout(), Some((now.monotonic, TimeoutReason::Scan)));
     dispatcher.handle_timeout(now);
     assert_eq!(dispatcher.indexed(), limit as usize);
     // An answer that comes sooner than that, and an order, find nothing left to be taken in.

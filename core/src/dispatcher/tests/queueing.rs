@@ -131,15 +131,15 @@ fn an_answer_that_comes_late_does_not_make_newer_mail_forgotten() {
     world.failed_before(known, 1, 10, false);
     world.run();
     world.outbox.data_version += 1;
-    world.slow.insert("walk", Duration::from_secs(5));
+    world.slow.insert("rescan", Duration::from_secs(5));
     world.run_for(Duration::from_secs(12));
     // The database has answered the walk, but we have not heard of it yet; a look overtakes it.
-    assert_eq!(world.outbox.asked["walk"], 1);
+    assert_eq!(world.outbox.asked["rescan"], 1);
     let newer = world.mail(SENDER, "b@example.org", "x");
     world.failed_before(newer, 1, 10, false);
     world.input(Input::OutboxChanged);
     world.run_for(Duration::from_secs(5));
-    assert_eq!((world.dispatcher.indexed(), world.outbox.asked["walk"]), (2, 1));
+    assert_eq!((world.dispatcher.indexed(), world.outbox.asked["rescan"]), (2, 1));
 }
 
 #[test]

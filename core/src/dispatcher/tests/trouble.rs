@@ -1,6 +1,6 @@
 //! Trouble of our own: no descriptors, a database that is busy.
 
-use super::super::ledger::TAKEN_LIMIT;
+use super::super::commits::TAKEN_LIMIT;
 use hickory_proto::op::ResponseCode;
 
 use super::*;

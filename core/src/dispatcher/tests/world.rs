@@ -176,7 +176,7 @@ impl World {
         let timer = self.dispatcher.poll_timeout().map(|(_, reason)| reason);
         self.happenings.is_empty()
             && self.dispatcher.books.requests.is_empty()
-            && matches!(timer, Some(TimeoutReason::Look | TimeoutReason::MailDue))
+            && matches!(timer, Some(TimeoutReason::Scan | TimeoutReason::MailDue))
             && self.dispatcher.poll_timeout().is_some_and(|(at, _)| at > self.now.monotonic)
             && self.dispatcher.is_at_rest()
     }

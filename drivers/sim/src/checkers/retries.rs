@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use cmail_delivery::event::{Event, FailureKind};
 use cmail_delivery::outbox::{Claimed, Commit, FailState, MailId, Row, StoreReply};
-use cmail_delivery::schedule::Standing;
+use cmail_delivery::schedule::RetryState;
 use cmail_delivery::settings::Settings;
 use cmail_delivery::time::{Duration, Instant, UnixTime};
 
@@ -87,7 +87,7 @@ impl Checker for Retries {
 impl Retries {
     fn claimed(&self, scene: &Scene<'_>, row: &Row) -> Result<(), String> {
         // One that is given up is not tried: it is looked at again.
-        if let Some(Standing::NotBefore(time)) = self.standing(scene, row.id, scene.now.wall)
+        if let Some(RetryState::NotBefore(time)) = self.retry_state(scene, row.id, scene.now.wall)
             && !self.is_ordered(row.id)
         {
             return Err(format!("mail {} is worked on before {}", row.id, time.0));
@@ -102,21 +102,21 @@ impl Retries {
 
     fn committing(&mut self, scene: &Scene<'_>, commit: &Commit) -> Result<(), String> {
         for failed in &commit.failed {
-            match self.standing(scene, failed.id, failed.attempt.at) {
-                Some(Standing::NotBefore(time)) if !failed.attempt.is_fatal() => {
+            match self.retry_state(scene, failed.id, failed.attempt.at) {
+                Some(RetryState::NotBefore(time)) if !failed.attempt.is_fatal() => {
                     return Err(format!("an attempt of mail {} before {} counts", failed.id, time.0));
                 }
-                Some(Standing::GivenUp) => {
+                Some(RetryState::GivenUp) => {
                     return Err(format!("mail {} was tried after it was given up", failed.id));
                 }
-                Some(Standing::Due | Standing::NotBefore(_)) | None => {}
+                Some(RetryState::Due | RetryState::NotBefore(_)) | None => {}
             }
             if failed.attempt.at > scene.now.wall && self.wall_set == 0 {
                 return Err(format!("mail {} failed in the future", failed.id));
             }
         }
         for id in commit.delivered.iter().map(|mail| mail.id) {
-            if self.standing(scene, id, scene.now.wall) == Some(Standing::GivenUp) {
+            if self.retry_state(scene, id, scene.now.wall) == Some(RetryState::GivenUp) {
                 return Err(format!("mail {id} was sent after it was given up"));
             }
         }
@@ -135,13 +135,14 @@ impl Retries {
     }
 
     /// How a mail stands at a time, if nobody but the daemon has had a hand in it since its last attempt.
-    fn standing(&self, scene: &Scene<'_>, id: MailId, at: UnixTime) -> Option<Standing> {
+    fn retry_state(&self, scene: &Scene<'_>, id: MailId, at: UnixTime) -> Option<RetryState> {
         let state = scene.outbox.mail(id)?.fail_state(id);
         let last_failed = self.last_failed.get(&id).copied().unwrap_or(0);
         let was_meddled_with = self.meddled.get(&id).is_some_and(|&step| step > last_failed);
-        let standing = standing(scene.settings, state, at);
-        let is_excused = was_meddled_with || (self.wall_set > last_failed && standing != Standing::GivenUp);
-        (!is_excused).then_some(standing)
+        let retry_state = retry_state(scene.settings, state, at);
+        let is_excused =
+            was_meddled_with || (self.wall_set > last_failed && retry_state != RetryState::GivenUp);
+        (!is_excused).then_some(retry_state)
     }
 }
 
@@ -152,14 +153,14 @@ fn rest(settings: &Settings) -> Duration {
 }
 
 /// How a mail stands that has failed like this. It is said here once more, so that an error of the core is not one of its judge.
-fn standing(settings: &Settings, state: FailState, at: UnixTime) -> Standing {
+fn retry_state(settings: &Settings, state: FailState, at: UnixTime) -> RetryState {
     let passed_s = at.0 - state.last_try.0;
     if state.fatal || state.fail_count >= settings.retries {
-        Standing::GivenUp
+        RetryState::GivenUp
     } else if state.fail_count == 0 || passed_s > settings.retry_interval_s {
-        Standing::Due
+        RetryState::Due
     } else {
-        Standing::NotBefore(UnixTime(state.last_try.0 + settings.retry_interval_s + 1))
+        RetryState::NotBefore(UnixTime(state.last_try.0 + settings.retry_interval_s + 1))
     }
 }
 

@@ -4,7 +4,7 @@ const ONE: ConnectionId = ConnectionId(0);
 const OTHER: ConnectionId = ConnectionId(2);
 
 fn connections() -> (Connections, WaitLists) {
-    let mut connections = Connections::new(HopId::NOWHERE);
+    let mut connections = Connections::new(HopId::UNROUTABLE);
     connections.insert(ONE);
     connections.insert(OTHER);
     (connections, WaitLists::default())

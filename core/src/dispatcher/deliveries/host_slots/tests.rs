@@ -11,8 +11,8 @@ fn candidate(number: u8) -> Candidate {
 fn hop(queue: &mut crate::queue::Queue, number: u8) -> HopId {
     let next_hop = next_hop::NextHop::Literal([192, 0, 2, number].into());
     let key = crate::queue::MessageKey(0);
-    let place = crate::queue::Place::Ready;
-    queue.insert(crate::outbox::MailId(number.into()), Some(&next_hop), key, place)
+    let state = crate::queue::QueueState::Ready;
+    queue.insert(crate::outbox::MailId(number.into()), Some(&next_hop), key, state)
 }
 
 /// Slots of which one host may have two, and all three.

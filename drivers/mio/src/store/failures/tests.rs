@@ -1,5 +1,5 @@
 use cmail_delivery::outbox::{Cursor, Scanned, StoreReply, StoreRequest};
-use cmail_delivery::schedule::{RetryRules, Standing};
+use cmail_delivery::schedule::{RetryRules, RetryState};
 use proptest::prelude::*;
 use rusqlite::types::Value;
 
@@ -128,13 +128,13 @@ proptest! {
         let expected = (ids(&due), ids(&given_up));
         let rules = RetryRules { retries, interval_s };
         let (rows, _) = scan(&mut fixture, 0, 100);
-        let found = |wanted: fn(Standing) -> bool| -> Vec<i64> {
+        let found = |wanted: fn(RetryState) -> bool| -> Vec<i64> {
             rows.iter()
-                .filter(|row| wanted(rules.standing(row.fail_count, row.last_try, row.fatal, UnixTime(NOW))))
+                .filter(|row| wanted(rules.retry_state(row.fail_count, row.last_try, row.fatal, UnixTime(NOW))))
                 .map(|row| row.id.0)
                 .collect()
         };
-        let found = (found(|standing| standing == Standing::Due), found(|standing| standing == Standing::GivenUp));
+        let found = (found(|state| state == RetryState::Due), found(|state| state == RetryState::GivenUp));
         prop_assert_eq!(found, expected);
     }
 }

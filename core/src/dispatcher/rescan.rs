@@ -15,50 +15,50 @@ use crate::time::{Duration, Instant};
 /// Most rows of a slice. Claims and commits come in between, and wait for one at most: about 5 ms.
 const SLICE_LIMIT_ROWS: u32 = 2048;
 /// How soon a slice is asked for again that could not be had.
-const SLICE_RETRY: Duration = Duration::from_secs(1);
+const RESCAN_RETRY: Duration = Duration::from_secs(1);
 
 /// Where the walk stands.
 #[derive(Debug, Default)]
-pub(super) struct Walk {
+pub(super) struct Rescan {
     /// Whether somebody has written since the last walk began.
-    is_wanted: bool,
+    is_requested: bool,
     began: Option<Instant>,
-    step: Step,
+    step: RescanStep,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-enum Step {
+enum RescanStep {
     /// No walk is under way.
     #[default]
-    Resting,
+    Idle,
     /// A slice was asked for at this time.
     Asked(Instant),
     /// The next slice is to be asked for at this time.
     Next(Cursor, Instant),
 }
 
-impl Walk {
+impl Rescan {
     /// Whether a slice is asked for.
     pub(super) fn is_asked(&self) -> bool {
-        matches!(self.step, Step::Asked(_))
+        matches!(self.step, RescanStep::Asked(_))
     }
 
     /// Somebody has written: what was seen so far may have changed.
-    pub(super) fn want(&mut self) {
-        self.is_wanted = true;
+    pub(super) fn request(&mut self) {
+        self.is_requested = true;
     }
 
-    /// When there is something to do, where the outbox is looked at once in an `interval`.
+    /// When there is something to do, where the outbox is scanned at once in an `interval`.
     ///
     /// Somebody who writes all the time brings a walk in three quarters of each, so that the rest is left for its delays.
     fn due(&self, interval: Duration) -> Option<Instant> {
         match self.step {
-            Step::Resting => {
+            RescanStep::Idle => {
                 let earliest = self.began.map_or(Instant::default(), |began| began + interval / 4 * 3);
-                self.is_wanted.then_some(earliest)
+                self.is_requested.then_some(earliest)
             }
-            Step::Asked(_) => None,
-            Step::Next(_, at) => Some(at),
+            RescanStep::Asked(_) => None,
+            RescanStep::Next(_, at) => Some(at),
         }
     }
 
@@ -66,58 +66,58 @@ impl Walk {
     fn take_due(&mut self, now: Instant, interval: Duration) -> Option<Cursor> {
         self.due(interval).filter(|due| *due <= now)?;
         let after = match self.step {
-            Step::Next(after, _) => after,
-            Step::Resting | Step::Asked(_) => {
-                (self.is_wanted, self.began) = (false, Some(now));
+            RescanStep::Next(after, _) => after,
+            RescanStep::Idle | RescanStep::Asked(_) => {
+                (self.is_requested, self.began) = (false, Some(now));
                 Cursor::BeforeFirst
             }
         };
-        self.step = Step::Asked(now);
+        self.step = RescanStep::Asked(now);
         Some(after)
     }
 
     /// A slice has come; behind it the walk goes on, unless it is over. It rests for as long as that took, so that others
-    /// have the database for at least half of the time, but not for longer than `longest_rest`.
-    fn answered(&mut self, now: Instant, next: Option<Cursor>, longest_rest: Duration) {
-        let Step::Asked(since) = self.step else { return };
-        let rest = now.saturating_duration_since(since).min(longest_rest);
-        self.step = next.map_or(Step::Resting, |after| Step::Next(after, now + rest));
+    /// have the database for at least half of the time, but not for longer than `longest_pause`.
+    fn answered(&mut self, now: Instant, next: Option<Cursor>, longest_pause: Duration) {
+        let RescanStep::Asked(since) = self.step else { return };
+        let pause = now.saturating_duration_since(since).min(longest_pause);
+        self.step = next.map_or(RescanStep::Idle, |after| RescanStep::Next(after, now + pause));
     }
 
     fn failed(&mut self, now: Instant, after: Cursor) {
-        self.step = Step::Next(after, now + SLICE_RETRY);
+        self.step = RescanStep::Next(after, now + RESCAN_RETRY);
     }
 }
 
 impl Books {
     /// When the walk has something to do.
-    pub(super) fn walk_due(&self) -> Option<Instant> {
-        let may_walk = self.mode == Mode::Daemon && self.intake.is_complete() && !self.is_draining();
-        self.intake.walk.due(self.settings.interval).filter(|_| may_walk)
+    pub(super) fn rescan_due(&self) -> Option<Instant> {
+        let may_rescan = self.mode == Mode::Daemon && self.scan.is_complete() && !self.is_draining();
+        self.scan.rescan.due(self.settings.interval).filter(|_| may_rescan)
     }
 
     /// Looks again at a slice of what is known, if that is due.
-    pub(super) fn walk(&mut self) {
-        if self.walk_due().is_none() {
+    pub(super) fn rescan(&mut self) {
+        if self.rescan_due().is_none() {
             return;
         }
-        if let Some(after) = self.intake.walk.take_due(self.now.monotonic, self.settings.interval) {
-            let asked = Asked::Walk { after, frontier: self.intake.frontier() };
+        if let Some(after) = self.scan.rescan.take_due(self.now.monotonic, self.settings.interval) {
+            let asked = Asked::Rescan { after, frontier: self.scan.frontier() };
             self.ask(StoreRequest::Scan { after, limit: SLICE_LIMIT_ROWS }, asked);
         }
     }
 
     /// A slice behind `after` cannot be had.
-    pub(super) fn walk_failed(&mut self, after: Cursor) {
-        self.intake.walk.failed(self.now.monotonic, after);
+    pub(super) fn rescan_failed(&mut self, after: Cursor) {
+        self.scan.rescan.failed(self.now.monotonic, after);
     }
 
     /// `frontier` is what was known when the database was asked: of what came later the answer says nothing.
-    pub(super) fn walked(&mut self, after: Cursor, frontier: Cursor, answer: Scanned) {
+    pub(super) fn rescanned(&mut self, after: Cursor, frontier: Cursor, answer: Scanned) {
         let Scanned { rows, taken, unreadable, next, data_version } = answer;
         // The database says only once that somebody has written, and has said it here.
-        if self.intake.see_version(data_version) {
-            self.look();
+        if self.scan.note_version(data_version) {
+            self.scan_new();
         }
         let last = next.unwrap_or(frontier);
         let mut found: BTreeSet<MailId> = rows.iter().map(|row| row.id).collect();
@@ -134,15 +134,15 @@ impl Books {
         self.set_aside_unreadable(unreadable, &Undone::Indexing);
         // What is new is left to the look that will find it: only mail up to the frontier is ever condemned, and a next
         // hop with ready mail beyond it would be tried again and again.
-        let frontier = self.intake.frontier();
+        let frontier = self.scan.frontier();
         for row in rows.iter().filter(|row| Cursor::After(row.id) <= frontier) {
-            self.take_in(row);
+            self.index_row(row);
         }
-        self.intake.walk.answered(self.now.monotonic, next, self.longest_rest());
+        self.scan.rescan.answered(self.now.monotonic, next, self.longest_pause());
     }
 
     /// How long the walk may rest after each slice and still be through after half an interval.
-    fn longest_rest(&self) -> Duration {
+    fn longest_pause(&self) -> Duration {
         let slices = self.queue.len().div_ceil(SLICE_LIMIT_ROWS as usize).max(1);
         self.settings.interval / 2 / u32::try_from(slices).unwrap_or(u32::MAX)
     }

@@ -126,8 +126,8 @@ fn without_writers_nothing_is_walked_over_and_with_them_no_more_than_once_in_thr
         outbox.change(|_| {});
         outbox.run_for(INTERVAL / 4);
     }
-    let walked: usize = outbox.slices.iter().map(|&(_, rows)| rows).sum();
+    let rescanned: usize = outbox.slices.iter().map(|&(_, rows)| rows).sum();
     let most = (10 * 4 / 3 + 1) * ROWS as usize;
-    assert!((9 * ROWS as usize..=most).contains(&walked), "{walked}");
+    assert!((9 * ROWS as usize..=most).contains(&rescanned), "{rescanned}");
     assert!(outbox.slices.iter().all(|&(at, rows)| at >= begin && rows <= 2048));
 }

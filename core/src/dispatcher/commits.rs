@@ -16,10 +16,11 @@ use super::set_aside::{SetAside, Undone};
 use crate::attempt::{Attempt, Failure};
 use crate::event::{Event, FailureKind, Level};
 use crate::outbox::{
-    Commit, Committed, DeliveredMail, FailedAttempt, MailId, Refused, Replacement, StoreError, StoreRequest,
+    Commit, Committed, DeliveredMail, FailState, FailedAttempt, MailId, Refused, Replacement, StoreError,
+    StoreRequest,
 };
-use crate::queue::Place;
-use crate::schedule::Standing;
+use crate::queue::QueueState;
+use crate::schedule::RetryState;
 use crate::shown::shortened_octets;
 use crate::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ pub(super) const TAKEN_LIMIT: usize = 500;
 
 /// Verdicts that are not durable yet.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct PendingCommits {
     pending: Commit,
     /// What the attempts in it take, roughly.
     pending_octets: usize,
@@ -51,7 +52,7 @@ pub(super) struct Ledger {
     recipients: BTreeMap<MailId, Box<str>>,
 }
 
-impl Ledger {
+impl PendingCommits {
     pub(super) fn new() -> Self {
         Self {
             pending: Commit::default(),
@@ -94,17 +95,17 @@ impl Ledger {
 
     /// Mail that was given up, of which that is still to be recorded.
     pub(super) fn replaced(&self) -> impl Iterator<Item = &Replacement> {
-        self.commits().flat_map(|commit| &commit.replaced)
+        self.all().flat_map(|commit| &commit.replaced)
     }
 
     /// Mail of which a failed attempt is still to be recorded.
     pub(super) fn failing(&self) -> impl Iterator<Item = MailId> {
-        self.commits().flat_map(|commit| &commit.failed).map(|attempt| attempt.id)
+        self.all().flat_map(|commit| &commit.failed).map(|attempt| attempt.id)
     }
 
     /// Returns the mail of which something is to be recorded.
     pub(super) fn mails(&self) -> impl Iterator<Item = MailId> {
-        self.commits().flat_map(Commit::ids)
+        self.all().flat_map(Commit::ids)
     }
 
     /// Whether a commit is under way.
@@ -112,7 +113,7 @@ impl Ledger {
         self.in_flight.is_some()
     }
 
-    fn commits(&self) -> impl Iterator<Item = &Commit> {
+    fn all(&self) -> impl Iterator<Item = &Commit> {
         [Some(&self.pending), self.in_flight.as_ref()].into_iter().flatten()
     }
 
@@ -148,7 +149,7 @@ impl Ledger {
     /// under way may still succeed, so nothing is said for certain.
     pub(super) fn unrecorded(&self, set_aside: &SetAside) -> Option<String> {
         let delivered: Vec<String> = self
-            .commits()
+            .all()
             .flat_map(|commit| commit.delivered.iter().map(|mail| mail.id))
             .chain(set_aside.not_noted())
             .map(|id| match self.recipients.get(&id) {
@@ -170,7 +171,7 @@ impl Ledger {
     }
 
     /// The database has refused: everything is tried again, what was refused before what came later.
-    fn take_back(&mut self, retry_at: Instant) {
+    fn retry_in_flight(&mut self, retry_at: Instant) {
         let Some(mut refused) = self.in_flight.take() else { return };
         let delivered = refused.delivered.iter().filter_map(|mail| mail.attempt.as_ref());
         let attempts = delivered.chain(refused.failed.iter().map(|failed| &failed.attempt));
@@ -203,49 +204,49 @@ impl Books {
         self.event(Event::Failed { id, recipient, next_hop, attempt: attempt.clone(), kind });
         self.attempts.tried(id, self.now.monotonic);
         if let Some(due) = ordered {
-            let place = self.place_of(id, Standing::NotBefore(due));
-            return self.put(id, place);
+            let state = self.queue_state_of(id, RetryState::NotBefore(due));
+            return self.requeue(id, state);
         }
-        self.ledger.failed(FailedAttempt { id, attempt });
+        self.commits.failed(FailedAttempt { id, attempt });
     }
 
     /// Sends off what is to be recorded, unless a commit is under way.
     pub(super) fn commit(&mut self) {
-        if self.ledger.in_flight.is_some() || self.ledger.pending.is_empty() {
+        if self.commits.in_flight.is_some() || self.commits.pending.is_empty() {
             return;
         }
-        if self.ledger.retry_at.is_some_and(|at| at > self.now.monotonic) {
+        if self.commits.retry_at.is_some_and(|at| at > self.now.monotonic) {
             return;
         }
-        let commit = self.ledger.take_pending();
-        self.ledger.in_flight = Some(commit.clone());
+        let commit = self.commits.take_pending();
+        self.commits.in_flight = Some(commit.clone());
         self.ask(StoreRequest::Commit(commit), Asked::Commit);
     }
 
     pub(super) fn commit_failed(&mut self, error: &StoreError) {
         self.note(Level::Error, format!("cannot record what became of mail, trying again: {error}"));
         let pause = if self.is_draining() { LAST_COMMIT_RETRY } else { COMMIT_RETRY };
-        self.ledger.take_back(self.now.monotonic + pause);
+        self.commits.retry_in_flight(self.now.monotonic + pause);
     }
 
     pub(super) fn committed(&mut self, answer: Committed) {
         let Committed { failed, not_replaced, changed, bounces, refused, not_noted } = answer;
         let not_replaced = BTreeSet::from_iter(not_replaced);
-        self.ledger.retry_at = None;
-        let Some(mut commit) = self.ledger.in_flight.take() else { return };
+        self.commits.retry_at = None;
+        let Some(mut commit) = self.commits.in_flight.take() else { return };
         self.set_refused_aside(&mut commit, refused, &not_noted.into_iter().collect());
         for DeliveredMail { id, .. } in commit.delivered {
-            self.ledger.recipients.remove(&id);
+            self.commits.recipients.remove(&id);
             self.forget(id);
         }
         let attempted: Vec<MailId> = commit.failed.iter().map(|attempt| attempt.id).collect();
         // A one-shot pass has only one attempt for each mail.
         let states = if self.mode == Mode::Daemon { failed } else { Vec::new() };
-        for state in states {
-            self.set_aside.end(state.id);
-            let standing = self.rules.standing(state.fail_count, state.last_try, state.fatal, self.now.wall);
-            let place = self.place_of(state.id, standing);
-            self.put(state.id, place);
+        for FailState { id, fail_count, last_try, fatal } in states {
+            self.set_aside.end(id);
+            let retry_state = self.rules.retry_state(fail_count, last_try, fatal, self.now.wall);
+            let queue_state = self.queue_state_of(id, retry_state);
+            self.requeue(id, queue_state);
         }
         for id in attempted {
             // Those that were put nowhere are gone, or done with in this pass.
@@ -260,7 +261,7 @@ impl Books {
             self.tell_replaced(&replacement, &bounces, &not_replaced);
             for id in replacement.originals {
                 if not_replaced.contains(&id) {
-                    self.put(id, Place::GivenUp);
+                    self.requeue(id, QueueState::GivenUp);
                 } else {
                     self.forget(id);
                 }
@@ -279,10 +280,10 @@ impl Books {
             self.attempts.end_order(id);
             self.set_aside.end(id);
             self.attempts.tried(id, self.now.monotonic);
-            self.settle(&row);
+            self.reindex_row(&row);
         }
         if made_bounces {
-            self.look();
+            self.scan_new();
         }
     }
 
@@ -298,7 +299,7 @@ impl Books {
         let told: Vec<(MailId, Box<str>)> = bounces.iter().copied().zip(to).collect();
         let is_done = !told.is_empty() || replacement.bounce.is_none();
         for &id in &replacement.originals {
-            let recipient = self.ledger.recipients.remove(&id).unwrap_or_default();
+            let recipient = self.commits.recipients.remove(&id).unwrap_or_default();
             if !is_done || not_replaced.contains(&id) {
                 continue;
             }
@@ -340,7 +341,7 @@ impl Books {
             replacement.originals.retain(|id| !refused.contains_key(id));
         }
         for refused in refused.into_values() {
-            self.ledger.recipients.remove(&refused.id);
+            self.commits.recipients.remove(&refused.id);
             self.set_aside(refused, Undone::Bounce);
         }
     }

@@ -7,8 +7,8 @@ use alloc::collections::BTreeMap;
 
 use super::books::Books;
 use crate::outbox::{MailId, Row};
-use crate::queue::Place;
-use crate::schedule::{LEAST_REST, Standing};
+use crate::queue::QueueState;
+use crate::schedule::{MIN_RETRY_INTERVAL, RetryState};
 use crate::time::{Duration, Instant, UnixTime};
 
 /// With fewer attempts than that to remember, there is no need to look for those that can be forgotten.
@@ -16,27 +16,27 @@ const SWEEP_LEAST: usize = 1024;
 
 /// The attempts of this process.
 #[derive(Debug)]
-pub(super) struct Attempts {
+pub(super) struct RecentAttempts {
     /// How long mail rests after an attempt.
-    rest: Duration,
+    min_interval: Duration,
     /// When mail was last tried, as long as it rests.
     last: BTreeMap<MailId, Instant>,
-    /// With so many to remember, those that can be forgotten are looked for.
+    /// With so many to remember, those that can be forgotten are scanned for.
     sweep_at: usize,
     /// Mail that the administrator wants to be tried now, and when it would be due.
     ordered: BTreeMap<MailId, UnixTime>,
 }
 
-impl Attempts {
-    pub(super) const fn new(rest: Duration) -> Self {
-        Self { rest, last: BTreeMap::new(), sweep_at: SWEEP_LEAST, ordered: BTreeMap::new() }
+impl RecentAttempts {
+    pub(super) const fn new(min_interval: Duration) -> Self {
+        Self { min_interval, last: BTreeMap::new(), sweep_at: SWEEP_LEAST, ordered: BTreeMap::new() }
     }
 
     /// A mail was tried.
     pub(super) fn tried(&mut self, id: MailId, now: Instant) {
         self.last.insert(id, now);
         if self.last.len() >= self.sweep_at {
-            let rest = self.rest;
+            let rest = self.min_interval;
             self.last.retain(|_, at| now < *at + rest);
             self.sweep_at = self.last.len().saturating_mul(2).max(SWEEP_LEAST);
         }
@@ -53,67 +53,67 @@ impl Attempts {
     }
 
     /// How long a mail still has to rest.
-    fn rest_of(&self, id: MailId, now: Instant) -> Duration {
-        let rest = if self.ordered.contains_key(&id) { LEAST_REST } else { self.rest };
+    fn remaining_wait(&self, id: MailId, now: Instant) -> Duration {
+        let rest = if self.ordered.contains_key(&id) { MIN_RETRY_INTERVAL } else { self.min_interval };
         self.last.get(&id).map_or(Duration::ZERO, |&at| (at + rest).saturating_duration_since(now))
     }
 }
 
 impl Books {
     /// Where a mail belongs that stands like this. An order to try it is kept as long as it is of any use.
-    pub(super) fn place_of(&mut self, id: MailId, standing: Standing) -> Place {
+    pub(super) fn queue_state_of(&mut self, id: MailId, state: RetryState) -> QueueState {
         let attempts = &mut self.attempts;
-        match standing {
-            Standing::NotBefore(due) if attempts.ordered.contains_key(&id) => attempts.order(id, due),
-            Standing::Due | Standing::NotBefore(_) | Standing::GivenUp => {
+        match state {
+            RetryState::NotBefore(due) if attempts.ordered.contains_key(&id) => attempts.order(id, due),
+            RetryState::Due | RetryState::NotBefore(_) | RetryState::GivenUp => {
                 attempts.end_order(id);
             }
         }
-        match standing {
-            Standing::GivenUp => Place::GivenUp,
-            Standing::NotBefore(due) if !self.attempts.ordered.contains_key(&id) => {
-                Place::Waiting(self.rested_at(id).map_or(due, |rested| due.max(rested)))
+        match state {
+            RetryState::GivenUp => QueueState::GivenUp,
+            RetryState::NotBefore(due) if !self.attempts.ordered.contains_key(&id) => {
+                QueueState::Waiting(self.wait_end(id).map_or(due, |rested| due.max(rested)))
             }
-            Standing::Due | Standing::NotBefore(_) => self.place_of_wanted(id),
+            RetryState::Due | RetryState::NotBefore(_) => self.ready_or_waiting(id),
         }
     }
 
     /// Where a mail belongs that is to be tried as soon as it has rested.
-    pub(super) fn place_of_wanted(&self, id: MailId) -> Place {
-        self.rested_at(id).map_or(Place::Ready, Place::Waiting)
+    pub(super) fn ready_or_waiting(&self, id: MailId) -> QueueState {
+        self.wait_end(id).map_or(QueueState::Ready, QueueState::Waiting)
     }
 
     /// Whether a row that was claimed may be tried: it is due, or the administrator wants it.
     pub(super) fn may_be_tried(&mut self, row: &Row) -> bool {
-        let standing = self.standing_of(row);
-        match standing {
-            Standing::Due => {
+        let state = self.retry_state_of(row);
+        match state {
+            RetryState::Due => {
                 self.attempts.end_order(row.id);
                 true
             }
-            Standing::NotBefore(_) => {
-                self.place_of(row.id, standing);
+            RetryState::NotBefore(_) => {
+                self.queue_state_of(row.id, state);
                 self.attempts.ordered.contains_key(&row.id)
             }
-            Standing::GivenUp => false,
+            RetryState::GivenUp => false,
         }
     }
 
     /// Makes everything ready that merely waits, as the administrator wants it.
     pub(super) fn try_now(&mut self) {
-        self.take_in_arrived();
-        self.intake.call_up(self.queue.waiting());
+        self.index_arrived();
+        self.scan.call_up(self.queue.waiting());
         // Their attempt is not recorded yet. When it is, they will wait, for a time that is not known before.
-        for id in self.ledger.failing() {
+        for id in self.commits.failing() {
             self.attempts.order(id, self.now.wall);
         }
         self.set_aside.end_pauses(self.now.monotonic);
-        self.look_now();
+        self.scan_now();
     }
 
     /// When a mail has rested, if it has not.
-    fn rested_at(&self, id: MailId) -> Option<UnixTime> {
-        let rest = self.attempts.rest_of(id, self.now.monotonic);
+    fn wait_end(&self, id: MailId) -> Option<UnixTime> {
+        let rest = self.attempts.remaining_wait(id, self.now.monotonic);
         if rest.is_zero() {
             return None;
         }
