@@ -146,6 +146,7 @@ pub mod ending;
 pub mod event;
 mod expiring_map;
 pub mod failure;
+pub mod fair_queue;
 pub mod io;
 pub mod memory_outbox;
 pub mod next_hop;
@@ -167,7 +168,6 @@ pub mod status;
 pub mod time;
 pub mod tls;
 pub mod transparency;
-pub mod turns;
 pub mod wording;
 
 pub use dispatcher::{Dispatcher, Mode, Selection, TimeoutReason};

@@ -7,10 +7,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
+use crate::fair_queue::Prospect;
 use crate::next_hop::NextHop;
 use crate::outbox::{Cursor, MailId};
 use crate::time::UnixTime;
-use crate::turns::Prospect;
 
 /// Names a next hop as long as the queue holds mail for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

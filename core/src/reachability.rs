@@ -50,7 +50,7 @@ impl Trouble {
 }
 
 /// An address and port, and the kind of TLS if the trouble is with that alone.
-type Way = (SocketAddr, Option<TlsMode>);
+type TroubleKey = (SocketAddr, Option<TlsMode>);
 
 /// What an attempt met with.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Login {
 /// The servers that are known not to answer.
 #[derive(Debug)]
 pub(crate) struct Reachability {
-    troubles: ExpiringMap<Way, KnownTrouble>,
+    troubles: ExpiringMap<TroubleKey, KnownTrouble>,
     /// Servers that were silent for so long that others got the places of their connections. Nothing has failed there.
     slow: ExpiringMap<SocketAddr, ()>,
     /// Servers that get one command at a time.
@@ -125,8 +125,8 @@ impl Reachability {
         setback: Setback,
         now: Instant,
     ) {
-        let way = (candidate.remote, (trouble == Trouble::TlsStalled).then_some(candidate.tls));
-        let before = self.troubles.get(&way, now);
+        let key = (candidate.remote, (trouble == Trouble::TlsStalled).then_some(candidate.tls));
+        let before = self.troubles.get(&key, now);
         let span = before.map_or(trouble.span(), |before| {
             // Attempts that were under way together are one trouble.
             let again =
@@ -136,7 +136,7 @@ impl Reachability {
         let until = now + span;
         let attempt = KnownTrouble { trouble, setback, began, until, span };
         // It is known for longer than it counts, so that it is recognized when it occurs again.
-        self.troubles.keep(way, attempt, until + LONGEST_SPAN, now);
+        self.troubles.keep(key, attempt, until + LONGEST_SPAN, now);
     }
 
     /// A connection to an address was taken and answered; whether that is news.

@@ -121,11 +121,11 @@ pub enum SaslError {
 pub struct Exchange {
     mechanism: Mechanism,
     credentials: Credentials,
-    state: State,
+    state: ExchangeState,
 }
 
 /// What is expected of the server next.
-enum State {
+enum ExchangeState {
     /// That it asks for the initial response, unless that is sent with the command.
     ExpectStart { nonce: String },
     /// LOGIN: that it asks for the password.
@@ -153,7 +153,7 @@ impl Exchange {
 
     /// An exchange with a known nonce.
     fn with_nonce(mechanism: Mechanism, credentials: &Credentials, nonce: String) -> Self {
-        Self { mechanism, credentials: credentials.clone(), state: State::ExpectStart { nonce } }
+        Self { mechanism, credentials: credentials.clone(), state: ExchangeState::ExpectStart { nonce } }
     }
 
     /// The mechanism.
@@ -166,13 +166,13 @@ impl Exchange {
     /// Absent if the server has to speak first, or if the command would be too long: then it is the answer to
     /// the server's first, empty challenge (RFC 4954 section 4).
     pub fn initial_response(&mut self) -> Option<String> {
-        let State::ExpectStart { nonce } = &self.state else { return None };
+        let ExchangeState::ExpectStart { nonce } = &self.state else { return None };
         if self.check_credentials().is_err() {
             return None;
         }
         let (response, next) = match self.mechanism {
             Mechanism::CramMd5 | Mechanism::Login => return None,
-            Mechanism::Plain => (self.plain_response(), State::ExpectVerdict),
+            Mechanism::Plain => (self.plain_response(), ExchangeState::ExpectVerdict),
             Mechanism::ScramSha256 => self.scram_first(nonce.clone()),
         };
         let response = STANDARD.encode(response);
@@ -190,22 +190,24 @@ impl Exchange {
     /// After an error the client cancels the exchange with a lone `*` (RFC 4954 section 4).
     pub fn respond(&mut self, challenge: &[u8]) -> Result<String, SaslError> {
         // Whatever goes wrong below, the exchange is over then.
-        let state = mem::replace(&mut self.state, State::Failed);
+        let state = mem::replace(&mut self.state, ExchangeState::Failed);
         self.check_credentials()?;
         if challenge.len() > CHALLENGE_LIMIT_OCTETS {
             return Err(SaslError::ChallengeTooLong);
         }
         let (response, next) = match state {
-            State::ExpectStart { nonce } => self.start(challenge, nonce)?,
-            State::ExpectPasswordPrompt => ((*self.credentials.password).to_owned(), State::ExpectVerdict),
-            State::ExpectServerFirst { client_first_bare, nonce } => {
+            ExchangeState::ExpectStart { nonce } => self.start(challenge, nonce)?,
+            ExchangeState::ExpectPasswordPrompt => {
+                ((*self.credentials.password).to_owned(), ExchangeState::ExpectVerdict)
+            }
+            ExchangeState::ExpectServerFirst { client_first_bare, nonce } => {
                 self.scram_final(&decode_text(challenge)?, &client_first_bare, &nonce)?
             }
-            State::ExpectServerFinal { signature } => {
+            ExchangeState::ExpectServerFinal { signature } => {
                 verify_server_final(&decode_text(challenge)?, signature)?;
-                (String::new(), State::ExpectVerdict)
+                (String::new(), ExchangeState::ExpectVerdict)
             }
-            State::ExpectVerdict | State::Failed => return Err(SaslError::Unexpected),
+            ExchangeState::ExpectVerdict | ExchangeState::Failed => return Err(SaslError::Unexpected),
         };
         self.state = next;
         Ok(STANDARD.encode(response))
@@ -216,9 +218,9 @@ impl Exchange {
     /// SCRAM is not over before the server, too, has proved that it knows the password (RFC 5802 section 5). Its
     /// proof belongs into a challenge of its own (RFC 4954 section 4), but some send it as the text of the reply.
     pub fn finish(&mut self, text: &[u8]) -> Result<(), SaslError> {
-        match mem::replace(&mut self.state, State::Failed) {
-            State::ExpectVerdict => {}
-            State::ExpectServerFinal { signature } => {
+        match mem::replace(&mut self.state, ExchangeState::Failed) {
+            ExchangeState::ExpectVerdict => {}
+            ExchangeState::ExpectServerFinal { signature } => {
                 let proves = |word: &[u8]| {
                     decode_text(word).is_ok_and(|text| verify_server_final(&text, signature.clone()).is_ok())
                 };
@@ -228,14 +230,14 @@ impl Exchange {
                 }
             }
             // The other mechanisms ask for no proof of the server: its word that it is content is enough.
-            State::ExpectStart { .. } | State::ExpectPasswordPrompt
+            ExchangeState::ExpectStart { .. } | ExchangeState::ExpectPasswordPrompt
                 if self.mechanism != Mechanism::ScramSha256 => {}
-            State::ExpectStart { .. }
-            | State::ExpectPasswordPrompt
-            | State::ExpectServerFirst { .. }
-            | State::Failed => return Err(SaslError::ServerSignature),
+            ExchangeState::ExpectStart { .. }
+            | ExchangeState::ExpectPasswordPrompt
+            | ExchangeState::ExpectServerFirst { .. }
+            | ExchangeState::Failed => return Err(SaslError::ServerSignature),
         }
-        self.state = State::ExpectVerdict;
+        self.state = ExchangeState::ExpectVerdict;
         Ok(())
     }
 
@@ -249,13 +251,13 @@ impl Exchange {
     }
 
     /// The answer to the first challenge, if nothing was sent with the command.
-    fn start(&self, challenge: &[u8], nonce: String) -> Result<(String, State), SaslError> {
+    fn start(&self, challenge: &[u8], nonce: String) -> Result<(String, ExchangeState), SaslError> {
         Ok(match self.mechanism {
             Mechanism::ScramSha256 => self.scram_first(nonce),
-            Mechanism::CramMd5 => (self.cram_response(&decode(challenge)?)?, State::ExpectVerdict),
-            Mechanism::Plain => (self.plain_response(), State::ExpectVerdict),
+            Mechanism::CramMd5 => (self.cram_response(&decode(challenge)?)?, ExchangeState::ExpectVerdict),
+            Mechanism::Plain => (self.plain_response(), ExchangeState::ExpectVerdict),
             // The prompts of LOGIN differ from server to server: their order alone counts.
-            Mechanism::Login => ((*self.credentials.user).to_owned(), State::ExpectPasswordPrompt),
+            Mechanism::Login => ((*self.credentials.user).to_owned(), ExchangeState::ExpectPasswordPrompt),
         })
     }
 
@@ -273,13 +275,13 @@ impl Exchange {
     }
 
     /// RFC 5802 section 5: the client's first message.
-    fn scram_first(&self, nonce: String) -> (String, State) {
+    fn scram_first(&self, nonce: String) -> (String, ExchangeState) {
         // Section 5.1: the separators of the message are escaped in a name. Names and passwords that are not ASCII
         // are taken as they are, not prepared: most servers store them so.
         let user = self.credentials.user.replace('=', "=3D").replace(',', "=2C");
         let client_first_bare = format!("n={user},r={nonce}");
         let message = format!("{GS2_HEADER}{client_first_bare}");
-        (message, State::ExpectServerFirst { client_first_bare, nonce })
+        (message, ExchangeState::ExpectServerFirst { client_first_bare, nonce })
     }
 
     /// RFC 5802 section 3: the client's final message, with its proof.
@@ -288,7 +290,7 @@ impl Exchange {
         server_first: &str,
         client_first_bare: &str,
         client_nonce: &str,
-    ) -> Result<(String, State), SaslError> {
+    ) -> Result<(String, ExchangeState), SaslError> {
         let ServerFirst { nonce, salt, iterations } = ServerFirst::parse(server_first)?;
         // Section 5.1: the client must verify that the server's nonce begins with its own.
         if nonce.strip_prefix(client_nonce).is_none_or(str::is_empty) {
@@ -311,7 +313,7 @@ impl Exchange {
         let server_key = hmac_sha256(&salted_password, b"Server Key")?.finalize().into_bytes();
         let signature = hmac_sha256(&server_key, auth_message.as_bytes())?;
         let message = format!("{without_proof},p={}", STANDARD.encode(proof));
-        Ok((message, State::ExpectServerFinal { signature }))
+        Ok((message, ExchangeState::ExpectServerFinal { signature }))
     }
 }
 

@@ -5,12 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::address::Domain;
+use cmail_delivery::fair_queue::Prospect;
 use cmail_delivery::io::{CloseReason, ConnectionId, QueryId};
 use cmail_delivery::resolver::{Answer, Families, LookupError, LookupId, MxAnswer, Resolver, ResolverOutput};
 use cmail_delivery::rng::Rng;
 use cmail_delivery::settings::ResolverSettings;
 use cmail_delivery::time::{Duration, Instant};
-use cmail_delivery::turns::Prospect;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RData;
 

@@ -220,7 +220,7 @@ impl CandidateSearch {
         Ok(())
     }
 
-    /// Turns the host in front into candidates.
+    /// FairQueue the host in front into candidates.
     fn add_candidates(&mut self, addresses: &[IpAddr], settings: &Settings) {
         let Some(host) = self.hosts.pop_front() else { return };
         let usable: Vec<IpAddr> = addresses

@@ -7,10 +7,12 @@
 mod candidate_search;
 mod connection;
 mod connection_end;
+mod connection_ids;
+mod context;
 mod idle_connections;
+mod output;
 mod refusals;
 mod tried_candidates;
-mod types;
 mod verdicts;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -23,10 +25,12 @@ use bytes::{Bytes, BytesMut};
 
 use self::candidate_search::{CandidateSearch, DeadEnd};
 use self::connection::{Allowed, Connection};
+pub(crate) use self::connection_ids::ConnectionIds;
+pub(crate) use self::context::{Admission, DeliveryContext, Permission};
 use self::idle_connections::IdleConnections;
+pub(crate) use self::output::DeliveryOutput;
 use self::refusals::Refusals;
 use self::tried_candidates::TriedCandidates;
-pub(crate) use self::types::{Admission, ConnectionIds, DeliveryContext, DeliveryOutput, Permission};
 use crate::attempt::{Failure, Setback};
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Tls};

@@ -16,11 +16,11 @@ use super::rescan::Rescan;
 use super::set_aside::Undone;
 use super::{Mode, Selection};
 use crate::event::Level;
+use crate::fair_queue::Prospect;
 use crate::outbox::{Cursor, MailId, Row, Scanned, StoreError, StoreRequest};
 use crate::queue::{HopId, IndexEntry, MessageKey, QueueState};
 use crate::schedule::RetryState;
 use crate::time::{Duration, Instant};
-use crate::turns::Prospect;
 
 /// Most rows that one look at the outbox brings.
 const SCAN_LIMIT_ROWS: u32 = 4096;

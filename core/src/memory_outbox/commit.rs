@@ -13,7 +13,7 @@ use crate::outbox::{
 
 /// What is to be said of a commit.
 #[derive(Debug, Default)]
-struct Record {
+struct Outcomes {
     attempted: Vec<MailId>,
     not_replaced: Vec<MailId>,
     changed: Vec<Row>,
@@ -24,7 +24,7 @@ struct Record {
 
 /// What stands where a verdict is to be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Found {
     /// The mail that was told of, or at least nothing that is known to be another.
     AsTold,
     /// That mail, of which nothing can be recorded.
@@ -36,85 +36,85 @@ enum Standing {
 
 impl MemoryOutbox {
     pub(super) fn commit(&mut self, commit: Commit) -> StoreReply {
-        let mut record = Record::default();
+        let mut outcomes = Outcomes::default();
         let mut ids: Vec<MailId> = commit.delivered.iter().map(|mail| mail.id).collect();
         ids.extend(commit.failed.iter().map(|attempt| attempt.id));
         ids.extend(commit.replaced.iter().flat_map(|replacement| &replacement.originals));
-        commit.delivered.into_iter().for_each(|mail| self.record_delivery(mail.id, &mut record));
-        commit.failed.into_iter().for_each(|attempt| self.record_failure(attempt, &mut record));
-        commit.replaced.into_iter().for_each(|replacement| self.replace(replacement, &mut record));
+        commit.delivered.into_iter().for_each(|mail| self.record_delivery(mail.id, &mut outcomes));
+        commit.failed.into_iter().for_each(|attempt| self.record_failure(attempt, &mut outcomes));
+        commit.replaced.into_iter().for_each(|replacement| self.replace(replacement, &mut outcomes));
         // What is refused is tried again, and must be the same mail then.
-        ids.retain(|id| !record.refused.iter().any(|refused| refused.id == *id));
+        ids.retain(|id| !outcomes.refused.iter().any(|refused| refused.id == *id));
         for id in ids {
             self.told.remove(&id);
         }
-        let Record { attempted, not_replaced, changed, bounces, refused, not_noted } = record;
+        let Outcomes { attempted, not_replaced, changed, bounces, refused, not_noted } = outcomes;
         let failed = attempted.into_iter().filter_map(|id| Some(self.mail(id)?.fail_state(id))).collect();
         StoreReply::Committed(Committed { failed, not_replaced, changed, bounces, refused, not_noted })
     }
 
-    fn record_delivery(&mut self, id: MailId, record: &mut Record) {
-        match self.standing(id, is_same_mail, record) {
-            Standing::AsTold => drop(self.mails.remove(&id)),
-            Standing::Flawed(flaw) => {
-                record.refused.extend(self.refuse(id, "the delivery"));
+    fn record_delivery(&mut self, id: MailId, outcomes: &mut Outcomes) {
+        match self.find(id, is_same_mail, outcomes) {
+            Found::AsTold => drop(self.mails.remove(&id)),
+            Found::Flawed(flaw) => {
+                outcomes.refused.extend(self.refuse(id, "the delivery"));
                 match flaw {
-                    Flaw::Unnotable => record.not_noted.push(id),
+                    Flaw::Unnotable => outcomes.not_noted.push(id),
                     Flaw::Unrecordable | Flaw::Unreadable => self.note_taken(id, true),
                 }
             }
-            Standing::Changed => self.note_taken(id, false),
-            Standing::Gone => {}
+            Found::Changed => self.note_taken(id, false),
+            Found::Gone => {}
         }
     }
 
-    fn record_failure(&mut self, failed: FailedAttempt, record: &mut Record) {
+    fn record_failure(&mut self, failed: FailedAttempt, outcomes: &mut Outcomes) {
         let FailedAttempt { id, attempt } = &failed;
         let id = *id;
-        match self.standing(id, is_same_attempt, record) {
-            Standing::AsTold => {
+        match self.find(id, is_same_attempt, outcomes) {
+            Found::AsTold => {
                 if let Some(stored) = self.mails.get_mut(&id) {
                     let text = failed.text().into_bytes().into();
                     let row = FaillogRow { time: attempt.at, text, fatal: attempt.is_fatal() };
                     stored.mail.faillog.push(row);
-                    record.attempted.push(id);
+                    outcomes.attempted.push(id);
                 }
             }
-            Standing::Flawed(_) => record.refused.extend(self.refuse(id, "a failed attempt")),
-            Standing::Changed | Standing::Gone => {}
+            Found::Flawed(_) => outcomes.refused.extend(self.refuse(id, "a failed attempt")),
+            Found::Changed | Found::Gone => {}
         }
     }
 
-    fn replace(&mut self, replacement: Replacement, record: &mut Record) {
+    fn replace(&mut self, replacement: Replacement, outcomes: &mut Outcomes) {
         let Replacement { originals, bounce } = replacement;
         let (mut whole, mut flawed, mut lost) = (Vec::new(), Vec::new(), 0);
         for &id in &originals {
-            match self.standing(id, is_same_attempt, record) {
-                Standing::AsTold => whole.push(id),
-                Standing::Flawed(_) => flawed.push(id),
-                Standing::Changed | Standing::Gone => lost += 1,
+            match self.find(id, is_same_attempt, outcomes) {
+                Found::AsTold => whole.push(id),
+                Found::Flawed(_) => flawed.push(id),
+                Found::Changed | Found::Gone => lost += 1,
             }
         }
         if lost > 0 {
-            record
+            outcomes
                 .not_replaced
                 .extend(originals.iter().filter(|id| whole.contains(id) || flawed.contains(id)));
-            return record.bounces.push(Vec::new());
+            return outcomes.bounces.push(Vec::new());
         }
         // Where there is no place for the bounce, all of them keep it from being made.
         if !self.has_ids(bounce.as_ref().map_or(0, |bounce| bounce.recipients.len())) {
             flawed.append(&mut whole);
         }
         if !flawed.is_empty() {
-            record.refused.extend(flawed.into_iter().filter_map(|id| self.refuse(id, "the bounce")));
-            record.not_replaced.append(&mut whole);
-            return record.bounces.push(Vec::new());
+            outcomes.refused.extend(flawed.into_iter().filter_map(|id| self.refuse(id, "the bounce")));
+            outcomes.not_replaced.append(&mut whole);
+            return outcomes.bounces.push(Vec::new());
         }
         for id in originals {
             self.mails.remove(&id);
         }
         let inserted = bounce.map_or(Vec::new(), |bounce| self.add_bounce(&bounce));
-        record.bounces.push(inserted);
+        outcomes.bounces.push(inserted);
     }
 
     fn add_bounce(&mut self, bounce: &NewBounce) -> Vec<MailId> {
@@ -131,15 +131,15 @@ impl MemoryOutbox {
     }
 
     /// Finds out what stands where a verdict is to be recorded. Other mail is told of.
-    fn standing(&self, id: MailId, is_same: fn(&Mail, &Mail) -> bool, record: &mut Record) -> Standing {
-        let Some(Stored { mail, flaw, .. }) = self.mails.get(&id) else { return Standing::Gone };
+    fn find(&self, id: MailId, is_same: fn(&Mail, &Mail) -> bool, outcomes: &mut Outcomes) -> Found {
+        let Some(Stored { mail, flaw, .. }) = self.mails.get(&id) else { return Found::Gone };
         if self.told.get(&id).is_some_and(|before| !is_same(before, mail)) {
-            record.changed.push(mail.row(id));
-            return Standing::Changed;
+            outcomes.changed.push(mail.row(id));
+            return Found::Changed;
         }
         match flaw {
-            Some(flaw @ (Flaw::Unrecordable | Flaw::Unnotable)) => Standing::Flawed(*flaw),
-            Some(Flaw::Unreadable) | None => Standing::AsTold,
+            Some(flaw @ (Flaw::Unrecordable | Flaw::Unnotable)) => Found::Flawed(*flaw),
+            Some(Flaw::Unreadable) | None => Found::AsTold,
         }
     }
 

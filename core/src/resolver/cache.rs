@@ -2,7 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use super::chain::Outcome;
+use super::chain::LookupOutcome;
 use super::message::Question;
 use crate::time::{Duration, Instant};
 
@@ -18,32 +18,38 @@ pub(super) const FAILURE_SPAN: Duration = Duration::from_secs(5);
 /// Outcomes by question.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    entries: BTreeMap<Question, Entry>,
+    entries: BTreeMap<Question, CachedOutcome>,
     by_expiry: BTreeSet<(Instant, Question)>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    outcome: Outcome,
+struct CachedOutcome {
+    outcome: LookupOutcome,
     expiry: Instant,
 }
 
 impl Cache {
     /// What is known, and for how many seconds it still holds.
-    pub(super) fn find(&self, now: Instant, question: &Question) -> Option<(Outcome, u32)> {
+    pub(super) fn find(&self, now: Instant, question: &Question) -> Option<(LookupOutcome, u32)> {
         let entry = self.entries.get(question).filter(|entry| now < entry.expiry)?;
         let left_s = entry.expiry.saturating_duration_since(now).as_secs();
         Some((entry.outcome.clone(), u32::try_from(left_s).unwrap_or(u32::MAX)))
     }
 
     /// Keeps an outcome for as long as its kind and its time to live allow.
-    pub(super) fn insert(&mut self, now: Instant, question: Question, outcome: Outcome, ttl_s: Option<u32>) {
+    pub(super) fn insert(
+        &mut self,
+        now: Instant,
+        question: Question,
+        outcome: LookupOutcome,
+        ttl_s: Option<u32>,
+    ) {
         let ttl = Duration::from_secs(u64::from(ttl_s.unwrap_or(0)));
         let span = match outcome {
-            Outcome::Mx(_) | Outcome::Addresses(_) => ttl.min(POSITIVE_LIMIT),
-            Outcome::NoData | Outcome::NoSuchName => ttl.min(NEGATIVE_LIMIT),
-            Outcome::Failed(_) => FAILURE_SPAN,
-            Outcome::Local(_) => Duration::ZERO,
+            LookupOutcome::Mx(_) | LookupOutcome::Addresses(_) => ttl.min(POSITIVE_LIMIT),
+            LookupOutcome::NoData | LookupOutcome::NoSuchName => ttl.min(NEGATIVE_LIMIT),
+            LookupOutcome::Failed(_) => FAILURE_SPAN,
+            LookupOutcome::Local(_) => Duration::ZERO,
         };
         if span.is_zero() {
             return;
@@ -51,7 +57,7 @@ impl Cache {
         self.remove_superfluous(now);
         let expiry = now + span;
         self.by_expiry.insert((expiry, question.clone()));
-        if let Some(old) = self.entries.insert(question.clone(), Entry { outcome, expiry })
+        if let Some(old) = self.entries.insert(question.clone(), CachedOutcome { outcome, expiry })
             && old.expiry != expiry
         {
             self.by_expiry.remove(&(old.expiry, question));
@@ -60,7 +66,8 @@ impl Cache {
 
     /// Forgets that something does not exist or could not be found out.
     pub(super) fn forget_failures(&mut self) {
-        self.entries.retain(|_, entry| matches!(entry.outcome, Outcome::Mx(_) | Outcome::Addresses(_)));
+        self.entries
+            .retain(|_, entry| matches!(entry.outcome, LookupOutcome::Mx(_) | LookupOutcome::Addresses(_)));
         let entries = &self.entries;
         self.by_expiry.retain(|(_, question)| entries.contains_key(question));
     }

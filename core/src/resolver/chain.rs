@@ -8,7 +8,7 @@ use core::net::IpAddr;
 use hickory_proto::rr::Name;
 
 use super::MxAnswer;
-use super::message::{Data, Kind, Message, Question, domain_of, text_of};
+use super::message::{Message, Question, QuestionType, RecordData, domain_of, text_of};
 
 /// Most aliases that are followed.
 pub(super) const ALIASES_LIMIT: usize = 16;
@@ -19,7 +19,7 @@ pub(super) const ADDRESSES_LIMIT: usize = 32;
 
 /// What a question comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum LookupOutcome {
     Mx(MxAnswer),
     Addresses(Vec<IpAddr>),
     /// The name exists, but has no such record.
@@ -33,9 +33,9 @@ pub(super) enum Outcome {
 
 /// How a chain goes on after a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum ChainStep {
     /// It is at its end. For how many seconds the outcome may be kept; none if nobody has said.
-    End(Outcome, Option<u32>),
+    End(LookupOutcome, Option<u32>),
     /// The end is an alias whose target has to be asked for.
     AskAgain,
     /// The message says nothing about the question, so another server is to be asked.
@@ -69,71 +69,77 @@ impl Chain {
     }
 
     /// Takes in an answer to [`Chain::question`].
-    pub(super) fn follow(&mut self, message: &Message) -> Step {
+    pub(super) fn follow(&mut self, message: &Message) -> ChainStep {
         let before = self.aliases.len();
         loop {
             if let Some(end) = self.records(message) {
                 return end;
             }
             let alias = message.answers.iter().find_map(|record| match &record.data {
-                Data::Alias(target) if record.owner == self.question.name => Some((target, record.ttl_s)),
-                Data::Alias(_) | Data::MailHost(..) | Data::Address(_) => None,
+                RecordData::Alias(target) if record.owner == self.question.name => {
+                    Some((target, record.ttl_s))
+                }
+                RecordData::Alias(_) | RecordData::MailHost(..) | RecordData::Address(_) => None,
             });
             let Some((target, ttl_s)) = alias else { break };
             self.ttl_s = self.ttl_s.min(ttl_s);
             let owner = core::mem::replace(&mut self.question.name, target.clone());
             self.aliases.push(owner);
             if self.aliases.len() > ALIASES_LIMIT || self.aliases.contains(target) {
-                return Step::End(Outcome::Failed(self.loop_text()), None);
+                return ChainStep::End(LookupOutcome::Failed(self.loop_text()), None);
             }
         }
         self.without_records(message, self.aliases.len() > before)
     }
 
     /// The end of the chain, if the message has records for it.
-    fn records(&self, message: &Message) -> Option<Step> {
+    fn records(&self, message: &Message) -> Option<ChainStep> {
         let (mut ttl_s, mut mail_hosts, mut addresses) = (self.ttl_s, Vec::new(), Vec::new());
         for record in message.answers.iter().filter(|record| record.owner == self.question.name) {
             match &record.data {
-                Data::MailHost(preference, host) => mail_hosts.push((*preference, host)),
+                RecordData::MailHost(preference, host) => mail_hosts.push((*preference, host)),
                 // What is given twice would be tried twice.
-                Data::Address(address) if !addresses.contains(address) => addresses.push(*address),
-                Data::Address(_) => {}
-                Data::Alias(_) => continue,
+                RecordData::Address(address) if !addresses.contains(address) => addresses.push(*address),
+                RecordData::Address(_) => {}
+                RecordData::Alias(_) => continue,
             }
             ttl_s = ttl_s.min(record.ttl_s);
         }
         let outcome = match self.question.kind {
-            Kind::Mx if !mail_hosts.is_empty() => Outcome::Mx(mx_answer(mail_hosts)),
-            Kind::Ipv4 | Kind::Ipv6 if !addresses.is_empty() => {
+            QuestionType::Mx if !mail_hosts.is_empty() => LookupOutcome::Mx(mx_answer(mail_hosts)),
+            QuestionType::Ipv4 | QuestionType::Ipv6 if !addresses.is_empty() => {
                 addresses.truncate(ADDRESSES_LIMIT);
-                Outcome::Addresses(addresses)
+                LookupOutcome::Addresses(addresses)
             }
-            Kind::Mx | Kind::Ipv4 | Kind::Ipv6 => return None,
+            QuestionType::Mx | QuestionType::Ipv4 | QuestionType::Ipv6 => return None,
         };
-        Some(Step::End(outcome, Some(ttl_s)))
+        Some(ChainStep::End(outcome, Some(ttl_s)))
     }
 
     /// What it means that a message has no records for the end of the chain.
-    fn without_records(&self, message: &Message, has_aliases: bool) -> Step {
+    fn without_records(&self, message: &Message, has_aliases: bool) -> ChainStep {
         // The zone must be one that can speak for the name.
         let denial = message.denial.as_ref().filter(|(zone, _)| zone.zone_of(&self.question.name));
         let ttl_s = denial.map(|(_, ttl_s)| self.ttl_s.min(*ttl_s));
         // The code is about the last name of the chain (RFC 6604 section 3).
         if message.no_such_name {
-            return Step::End(Outcome::NoSuchName, ttl_s);
+            return ChainStep::End(LookupOutcome::NoSuchName, ttl_s);
         }
         if has_aliases {
-            return if denial.is_some() { Step::End(Outcome::NoData, ttl_s) } else { Step::AskAgain };
+            return if denial.is_some() {
+                ChainStep::End(LookupOutcome::NoData, ttl_s)
+            } else {
+                ChainStep::AskAgain
+            };
         }
         if message.has_answers {
-            return Step::Unusable("answered another question than it was asked");
+            return ChainStep::Unusable("answered another question than it was asked");
         }
         if message.denial.is_none() && message.has_name_servers {
             // A referral is no denial (RFC 2308 section 2.2); a server that recurses does not send one.
-            return Step::Unusable("does not look up names for us, but refers to other servers");
+            return ChainStep::Unusable("does not look up names for us, but refers to other servers");
         }
-        Step::End(Outcome::NoData, ttl_s)
+        ChainStep::End(LookupOutcome::NoData, ttl_s)
     }
 
     fn loop_text(&self) -> String {

@@ -5,8 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::chain::{ADDRESSES_LIMIT, Outcome};
-use super::wires::TaskId;
+use super::chain::{ADDRESSES_LIMIT, LookupOutcome};
+use super::sockets::TaskId;
 use super::{Answer, LookupError, MxAnswer};
 use crate::address::is_destination;
 
@@ -23,7 +23,7 @@ pub(super) struct Lookup {
     wanted: Wanted,
     /// What it waits for.
     pub(super) tasks: BTreeSet<TaskId>,
-    pub(super) outcomes: Vec<Outcome>,
+    pub(super) outcomes: Vec<LookupOutcome>,
 }
 
 impl Lookup {
@@ -40,21 +40,21 @@ impl Lookup {
     }
 }
 
-fn mx(outcomes: Vec<Outcome>) -> Result<MxAnswer, LookupError> {
+fn mx(outcomes: Vec<LookupOutcome>) -> Result<MxAnswer, LookupError> {
     match outcomes.into_iter().next() {
-        Some(Outcome::Mx(answer)) => Ok(answer),
+        Some(LookupOutcome::Mx(answer)) => Ok(answer),
         // The implicit MX of RFC 5321 section 5.1.
-        Some(Outcome::NoData | Outcome::Addresses(_)) => Ok(MxAnswer::NoRecords),
-        Some(Outcome::NoSuchName) => Err(LookupError::NameDoesNotExist),
-        Some(Outcome::Failed(text)) => Err(LookupError::Temporary(text)),
-        Some(Outcome::Local(text)) => Err(LookupError::Local(text)),
+        Some(LookupOutcome::NoData | LookupOutcome::Addresses(_)) => Ok(MxAnswer::NoRecords),
+        Some(LookupOutcome::NoSuchName) => Err(LookupError::NameDoesNotExist),
+        Some(LookupOutcome::Failed(text)) => Err(LookupError::Temporary(text)),
+        Some(LookupOutcome::Local(text)) => Err(LookupError::Local(text)),
         None => Err(LookupError::Local(String::from("the name of the domain cannot be encoded"))),
     }
 }
 
 /// An address that can be sent to is an answer, whatever became of the other family. Without one, a failure weighs more than a denial: some
 /// servers deny a whole name because it lacks one family (RFC 4074 section 4.2).
-fn addresses(outcomes: Vec<Outcome>) -> Result<Vec<IpAddr>, LookupError> {
+fn addresses(outcomes: Vec<LookupOutcome>) -> Result<Vec<IpAddr>, LookupError> {
     let (mut ipv6, mut ipv4) = (Vec::new(), Vec::new());
     let mut error = None;
     if outcomes.is_empty() {
@@ -62,16 +62,18 @@ fn addresses(outcomes: Vec<Outcome>) -> Result<Vec<IpAddr>, LookupError> {
     }
     for outcome in outcomes {
         let found = match outcome {
-            Outcome::Addresses(found) if found.iter().copied().any(is_destination) => {
+            LookupOutcome::Addresses(found) if found.iter().copied().any(is_destination) => {
                 for address in found.into_iter().filter(|address| is_destination(*address)) {
                     if address.is_ipv6() { ipv6.push(address) } else { ipv4.push(address) }
                 }
                 continue;
             }
-            Outcome::Addresses(_) | Outcome::NoData | Outcome::Mx(_) => LookupError::NoAddress,
-            Outcome::NoSuchName => LookupError::NameDoesNotExist,
-            Outcome::Failed(text) => LookupError::Temporary(text),
-            Outcome::Local(text) => LookupError::Local(text),
+            LookupOutcome::Addresses(_) | LookupOutcome::NoData | LookupOutcome::Mx(_) => {
+                LookupError::NoAddress
+            }
+            LookupOutcome::NoSuchName => LookupError::NameDoesNotExist,
+            LookupOutcome::Failed(text) => LookupError::Temporary(text),
+            LookupOutcome::Local(text) => LookupError::Local(text),
         };
         if error.as_ref().is_none_or(|known| weight(known) < weight(&found)) {
             error = Some(found);

@@ -33,13 +33,13 @@ const BADVERS: u16 = 16;
 
 /// Which records are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum QuestionType {
     Mx,
     Ipv4,
     Ipv6,
 }
 
-impl Kind {
+impl QuestionType {
     fn record_type(self) -> RecordType {
         match self {
             Self::Mx => RecordType::MX,
@@ -53,12 +53,12 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Question {
     pub(super) name: Name,
-    pub(super) kind: Kind,
+    pub(super) kind: QuestionType,
 }
 
 impl Question {
     /// A domain always fits into a name, so this fails only if hickory thinks otherwise.
-    pub(super) fn new(domain: &Domain, kind: Kind) -> Option<Self> {
+    pub(super) fn new(domain: &Domain, kind: QuestionType) -> Option<Self> {
         let name = Name::from_labels(domain.as_str().split('.').map(str::as_bytes)).ok()?;
         Some(Self { name, kind })
     }
@@ -80,9 +80,9 @@ impl Question {
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
-            Kind::Mx => "MX records",
-            Kind::Ipv4 => "IPv4 addresses",
-            Kind::Ipv6 => "IPv6 addresses",
+            QuestionType::Mx => "MX records",
+            QuestionType::Ipv4 => "IPv4 addresses",
+            QuestionType::Ipv6 => "IPv6 addresses",
         };
         write!(f, "{what} of {}", text_of(&self.name))
     }
@@ -90,7 +90,7 @@ impl fmt::Display for Question {
 
 /// What a server says to a question.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(super) enum DnsReply {
     /// There is more than fits into a datagram: what is in it is not to be used (RFC 2181 section 9).
     Truncated,
     /// The server did not understand the question, which may be the fault of EDNS (RFC 6891 section 7).
@@ -123,19 +123,19 @@ pub(super) struct Message {
 pub(super) struct Record {
     pub(super) owner: Name,
     pub(super) ttl_s: u32,
-    pub(super) data: Data,
+    pub(super) data: RecordData,
 }
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Data {
+pub(super) enum RecordData {
     MailHost(u16, Name),
     Address(IpAddr),
     Alias(Name),
 }
 
 /// Reads what a server sent; none if it is no reply to this question with this id (RFC 5452 section 9.1).
-pub(super) fn read(octets: &[u8], id: u16, question: &Question) -> Option<Reply> {
+pub(super) fn read(octets: &[u8], id: u16, question: &Question) -> Option<DnsReply> {
     let mut reader = Reader { octets, decoder: BinDecoder::new(octets), records_left: RECORDS_LIMIT };
     let header = Header::read(&mut reader.decoder).ok()?;
     let is_response = header.message_type == MessageType::Response && header.op_code == OpCode::Query;
@@ -156,7 +156,7 @@ pub(super) fn read(octets: &[u8], id: u16, question: &Question) -> Option<Reply>
         _ => return None,
     }
     if header.truncation {
-        return Some(Reply::Truncated);
+        return Some(DnsReply::Truncated);
     }
     if let Some(refusal) = refusal(code) {
         return Some(refusal);
@@ -168,12 +168,12 @@ pub(super) fn read(octets: &[u8], id: u16, question: &Question) -> Option<Reply>
     };
     let counts = [header.counts.answers, header.counts.authorities, header.counts.additionals];
     let Some(code_high) = reader.sections(counts, question.kind, &mut message) else {
-        return Some(Reply::Malformed);
+        return Some(DnsReply::Malformed);
     };
     if code_high > 0 {
         return refusal(u16::from(code_high) << 4 | code);
     }
-    Some(Reply::Answer(message))
+    Some(DnsReply::Answer(message))
 }
 
 /// A name as it stands in texts.
@@ -196,7 +196,7 @@ fn blames_the_query(code: u16) -> bool {
     matches!(code, FORMERR | NOTIMP | BADVERS)
 }
 
-fn refusal(code: u16) -> Option<Reply> {
+fn refusal(code: u16) -> Option<DnsReply> {
     let text = match code {
         NOERROR | NXDOMAIN => return None,
         FORMERR => String::from("FORMERR"),
@@ -206,7 +206,7 @@ fn refusal(code: u16) -> Option<Reply> {
         BADVERS => String::from("BADVERS"),
         _ => alloc::format!("with the error code {code}"),
     };
-    Some(if blames_the_query(code) { Reply::NotUnderstood(text) } else { Reply::Refused(text) })
+    Some(if blames_the_query(code) { DnsReply::NotUnderstood(text) } else { DnsReply::Refused(text) })
 }
 
 struct Reader<'a> {
@@ -217,7 +217,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Reads the three sections; returns the upper bits of the code (RFC 6891 section 6.1.3), none if it is malformed.
-    fn sections(&mut self, counts: [u16; 3], kind: Kind, message: &mut Message) -> Option<u8> {
+    fn sections(&mut self, counts: [u16; 3], kind: QuestionType, message: &mut Message) -> Option<u8> {
         let [answers, authorities, additionals] = counts;
         for _ in 0..self.budget(answers) {
             self.answer(kind, message)?;
@@ -245,16 +245,16 @@ impl Reader<'_> {
         budget
     }
 
-    fn answer(&mut self, kind: Kind, message: &mut Message) -> Option<()> {
+    fn answer(&mut self, kind: QuestionType, message: &mut Message) -> Option<()> {
         let head = self.head()?;
         let in_class = head.class == u16::from(DNSClass::IN);
         let data = if in_class && head.record_type == RecordType::CNAME {
-            Some(Data::Alias(self.name()?))
+            Some(RecordData::Alias(self.name()?))
         } else if in_class && head.record_type == kind.record_type() {
             Some(match kind {
-                Kind::Mx => Data::MailHost(self.u16()?, self.name()?),
-                Kind::Ipv4 => Data::Address(Ipv4Addr::from(self.u32()?).into()),
-                Kind::Ipv6 => Data::Address(Ipv6Addr::from(self.array::<16>()?).into()),
+                QuestionType::Mx => RecordData::MailHost(self.u16()?, self.name()?),
+                QuestionType::Ipv4 => RecordData::Address(Ipv4Addr::from(self.u32()?).into()),
+                QuestionType::Ipv6 => RecordData::Address(Ipv6Addr::from(self.array::<16>()?).into()),
             })
         } else {
             None

@@ -8,11 +8,11 @@
 
 mod cache;
 mod chain;
-mod exchange;
 mod lookup;
 mod message;
+mod query;
 mod silence;
-mod wires;
+mod sockets;
 
 #[cfg(test)]
 mod tests;
@@ -27,18 +27,18 @@ use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
 use crate::address::Domain;
+use crate::fair_queue::{FairQueue, Prospect};
 use crate::io::{CloseReason, ConnectError, ConnectionId, QueryId};
 use crate::rng::Rng;
 use crate::settings::ResolverSettings;
 use crate::time::Instant;
-use crate::turns::{Prospect, Turns};
 use cache::Cache;
-use chain::{Chain, Outcome, Step};
-use exchange::{Context, Exchange, Progress};
+use chain::{Chain, ChainStep, LookupOutcome};
 use lookup::{Lookup, Wanted};
-use message::{Kind, Question};
+use message::{Question, QuestionType};
+use query::{Query, QueryContext, QueryProgress};
 use silence::{SILENT_QUESTIONS_LIMIT, Silence};
-use wires::{TaskId, Wires};
+use sockets::{Sockets, TaskId};
 
 /// Most questions that are put to servers at once, each with a socket; further ones wait for their turn. When no server
 /// answers, it is one.
@@ -131,7 +131,7 @@ pub enum LookupError {
 #[derive(Debug)]
 pub struct Resolver {
     settings: ResolverSettings,
-    wires: Wires,
+    sockets: Sockets,
     cache: Cache,
     lookups: BTreeMap<LookupId, Lookup>,
     next_lookup: u64,
@@ -139,7 +139,7 @@ pub struct Resolver {
     tasks: BTreeMap<TaskId, Task>,
     by_question: BTreeMap<Question, TaskId>,
     /// Those of `tasks` that have not begun.
-    waiting: Turns<TaskId>,
+    waiting: FairQueue<TaskId>,
     silence: Silence,
     next_task: u64,
 }
@@ -150,7 +150,7 @@ struct Task {
     /// What was asked for, before any alias.
     question: Question,
     chain: Chain,
-    exchange: Exchange,
+    query: Query,
     lookups: BTreeSet<LookupId>,
 }
 
@@ -159,13 +159,13 @@ impl Resolver {
     pub fn new(settings: ResolverSettings, rng: Rng) -> Self {
         Self {
             settings,
-            wires: Wires::new(rng),
+            sockets: Sockets::new(rng),
             cache: Cache::default(),
             lookups: BTreeMap::new(),
             next_lookup: 0,
             tasks: BTreeMap::new(),
             by_question: BTreeMap::new(),
-            waiting: Turns::new(),
+            waiting: FairQueue::new(),
             silence: Silence::default(),
             next_task: 0,
         }
@@ -174,7 +174,7 @@ impl Resolver {
     /// Looks up the mail hosts of `domain`, following CNAME records (RFC 5321 section 5.1).
     /// The prospect of what needs the answer decides whose turn comes first where many wait.
     pub fn lookup_mx(&mut self, now: Instant, domain: &Domain, prospect: Prospect) -> LookupId {
-        self.begin(now, domain, Wanted::Mx, &[Kind::Mx], prospect)
+        self.begin(now, domain, Wanted::Mx, &[QuestionType::Mx], prospect)
     }
 
     /// Looks up the addresses of `name`. Both families are asked at the same time, and both are waited for.
@@ -186,10 +186,10 @@ impl Resolver {
         families: Families,
         prospect: Prospect,
     ) -> LookupId {
-        let kinds: &[Kind] = match (families.ipv4, families.ipv6) {
-            (true, true) => &[Kind::Ipv6, Kind::Ipv4],
-            (true, false) => &[Kind::Ipv4],
-            (false, true) => &[Kind::Ipv6],
+        let kinds: &[QuestionType] = match (families.ipv4, families.ipv6) {
+            (true, true) => &[QuestionType::Ipv6, QuestionType::Ipv4],
+            (true, false) => &[QuestionType::Ipv4],
+            (false, true) => &[QuestionType::Ipv6],
             (false, false) => &[],
         };
         self.begin(now, name, Wanted::Addresses, kinds, prospect)
@@ -207,14 +207,14 @@ impl Resolver {
         let under_way: Vec<TaskId> =
             self.tasks.keys().filter(|id| !self.waiting.contains(id)).copied().collect();
         for id in under_way {
-            self.run(now, id, |exchange, context| exchange.begin_again(context));
+            self.run(now, id, |query, context| query.begin_again(context));
         }
         self.start_waiting(now);
     }
 
     /// Forgets a lookup: there will be no answer to it.
     pub fn cancel(&mut self, lookup: LookupId) {
-        self.wires.withdraw_answer(lookup);
+        self.sockets.withdraw_answer(lookup);
         let Some(cancelled) = self.lookups.remove(&lookup) else { return };
         for task_id in cancelled.tasks {
             let Some(task) = self.tasks.get_mut(&task_id) else { continue };
@@ -227,62 +227,62 @@ impl Resolver {
 
     /// A datagram came in on the query's socket.
     pub fn handle_datagram(&mut self, now: Instant, query: QueryId, from: SocketAddr, octets: &[u8]) {
-        let task = self.wires.task_of_query(query);
-        self.advance(now, task, |exchange, context| exchange.handle_datagram(context, from, octets));
+        let task = self.sockets.task_of_query(query);
+        self.advance(now, task, |query, context| query.handle_datagram(context, from, octets));
     }
 
     /// The query's datagram could not be sent, or its server is unreachable.
     pub fn handle_datagram_failed(&mut self, now: Instant, query: QueryId, error: ConnectError) {
-        let task = self.wires.task_of_query(query);
-        self.advance(now, task, |exchange, context| exchange.handle_unreachable(context, error, false));
+        let task = self.sockets.task_of_query(query);
+        self.advance(now, task, |query, context| query.handle_unreachable(context, error, false));
     }
 
     /// A TCP connection stands.
     pub fn handle_connected(&mut self, _now: Instant, connection: ConnectionId) {
-        if self.wires.task_of_connection(connection).is_some() {
-            self.wires.transmit(connection);
+        if self.sockets.task_of_connection(connection).is_some() {
+            self.sockets.transmit(connection);
         }
     }
 
     /// A TCP connection was not made.
     pub fn handle_connect_failed(&mut self, now: Instant, connection: ConnectionId, error: ConnectError) {
-        let task = self.wires.task_of_connection(connection);
-        self.advance(now, task, |exchange, context| exchange.handle_unreachable(context, error, true));
+        let task = self.sockets.task_of_connection(connection);
+        self.advance(now, task, |query, context| query.handle_unreachable(context, error, true));
     }
 
     /// Octets from a server over TCP, cut anywhere.
     pub fn handle_received(&mut self, now: Instant, connection: ConnectionId, octets: &[u8]) {
-        let task = self.wires.task_of_connection(connection);
-        self.advance(now, task, |exchange, context| exchange.handle_received(context, octets));
+        let task = self.sockets.task_of_connection(connection);
+        self.advance(now, task, |query, context| query.handle_received(context, octets));
     }
 
     /// A TCP connection is closed or broken.
     pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId, reason: CloseReason) {
-        let task = self.wires.task_of_connection(connection);
-        self.advance(now, task, |exchange, context| exchange.handle_closed(context, reason));
+        let task = self.sockets.task_of_connection(connection);
+        self.advance(now, task, |query, context| query.handle_closed(context, reason));
     }
 
     /// Does what is due. Calling it too early does nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some((deadline, task)) = self.wires.earliest_deadline()
+        while let Some((deadline, task)) = self.sockets.earliest_deadline()
             && deadline <= now
         {
             // In case that nobody is there to take the deadline away.
-            self.wires.clear_deadline(task, deadline);
-            self.advance(now, Some(task), |exchange, context| exchange.handle_timeout(context));
+            self.sockets.clear_deadline(task, deadline);
+            self.advance(now, Some(task), |query, context| query.handle_timeout(context));
         }
         self.start_waiting(now);
     }
 
     /// What to do next; to be called until it returns nothing, after every other call.
     pub fn poll_output(&mut self) -> Option<ResolverOutput> {
-        self.wires.outputs.pop_front()
+        self.sockets.outputs.pop_front()
     }
 
     /// Appends at most `limit` octets that are to be sent on a connection; false if there are none.
     pub fn poll_transmit(&mut self, connection: ConnectionId, limit: usize, octets: &mut BytesMut) -> bool {
-        let task = self.wires.task_of_connection(connection).and_then(|task| self.tasks.get_mut(&task));
-        let Some(outgoing) = task.and_then(|task| task.exchange.outgoing()) else { return false };
+        let task = self.sockets.task_of_connection(connection).and_then(|task| self.tasks.get_mut(&task));
+        let Some(outgoing) = task.and_then(|task| task.query.outgoing()) else { return false };
         let count = outgoing.len().min(limit);
         octets.extend_from_slice(outgoing.get(..count).unwrap_or_default());
         outgoing.advance(count);
@@ -301,12 +301,12 @@ impl Resolver {
             // A lookup was cancelled: at once.
             return Some(Instant::default());
         }
-        self.wires.earliest_deadline().map(|(deadline, _)| deadline)
+        self.sockets.earliest_deadline().map(|(deadline, _)| deadline)
     }
 
     /// Whether no lookup is under way and no output is left.
     pub fn is_idle(&self) -> bool {
-        self.lookups.is_empty() && self.wires.outputs.is_empty()
+        self.lookups.is_empty() && self.sockets.outputs.is_empty()
     }
 
     fn begin(
@@ -314,7 +314,7 @@ impl Resolver {
         now: Instant,
         domain: &Domain,
         wanted: Wanted,
-        kinds: &[Kind],
+        kinds: &[QuestionType],
         prospect: Prospect,
     ) -> LookupId {
         let id = LookupId(self.next_lookup);
@@ -346,8 +346,8 @@ impl Resolver {
         self.next_task += 1;
         self.by_question.insert(question.clone(), id);
         let chain = Chain::new(question.clone());
-        let exchange = Exchange::new(id, question.clone());
-        self.tasks.insert(id, Task { question, chain, exchange, lookups: BTreeSet::from([lookup]) });
+        let query = Query::new(id, question.clone());
+        self.tasks.insert(id, Task { question, chain, query, lookups: BTreeSet::from([lookup]) });
         self.waiting.push(id, prospect);
         id
     }
@@ -361,7 +361,7 @@ impl Resolver {
         while self.may_start()
             && let Some(id) = self.silence.next(&mut self.waiting)
         {
-            self.run(now, id, |exchange, context| exchange.next_server(context));
+            self.run(now, id, |query, context| query.next_server(context));
         }
     }
 
@@ -370,7 +370,7 @@ impl Resolver {
         &mut self,
         now: Instant,
         task: Option<TaskId>,
-        event: impl FnOnce(&mut Exchange, &mut Context<'_>) -> Progress,
+        event: impl FnOnce(&mut Query, &mut QueryContext<'_>) -> QueryProgress,
     ) {
         if let Some(id) = task {
             self.run(now, id, event);
@@ -382,39 +382,40 @@ impl Resolver {
         &mut self,
         now: Instant,
         id: TaskId,
-        event: impl FnOnce(&mut Exchange, &mut Context<'_>) -> Progress,
+        event: impl FnOnce(&mut Query, &mut QueryContext<'_>) -> QueryProgress,
     ) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let mut context = Context { now, settings: &self.settings, wires: &mut self.wires, has_heard: false };
-        let mut progress = event(&mut task.exchange, &mut context);
+        let mut context =
+            QueryContext { now, settings: &self.settings, sockets: &mut self.sockets, has_heard: false };
+        let mut progress = event(&mut task.query, &mut context);
         let mut is_silence = false;
         let end = loop {
             match progress {
-                Progress::Waiting => break None,
-                Progress::Silence(text) => {
+                QueryProgress::Waiting => break None,
+                QueryProgress::Silence(text) => {
                     is_silence = true;
-                    break Some((Outcome::Failed(text), None));
+                    break Some((LookupOutcome::Failed(text), None));
                 }
-                Progress::Failed(text) => break Some((Outcome::Failed(text), None)),
-                Progress::Local(text) => break Some((Outcome::Local(text), None)),
-                Progress::Answered(message) => match task.chain.follow(&message) {
-                    Step::End(outcome, ttl_s) => break Some((outcome, ttl_s)),
-                    Step::Unusable(what) => progress = task.exchange.server_failed(&mut context, what),
-                    Step::AskAgain => {
+                QueryProgress::Failed(text) => break Some((LookupOutcome::Failed(text), None)),
+                QueryProgress::Local(text) => break Some((LookupOutcome::Local(text), None)),
+                QueryProgress::Answered(message) => match task.chain.follow(&message) {
+                    ChainStep::End(outcome, ttl_s) => break Some((outcome, ttl_s)),
+                    ChainStep::Unusable(what) => progress = task.query.server_failed(&mut context, what),
+                    ChainStep::AskAgain => {
                         let question = task.chain.question();
                         if let Some((outcome, left_s)) = self.cache.find(now, question) {
                             break Some((outcome, Some(left_s.min(task.chain.ttl_s()))));
                         }
-                        task.exchange.stop(context.wires);
-                        task.exchange = Exchange::new(id, question.clone());
-                        progress = task.exchange.next_server(&mut context);
+                        task.query.stop(context.sockets);
+                        task.query = Query::new(id, question.clone());
+                        progress = task.query.next_server(&mut context);
                     }
                 },
             }
         };
         if context.has_heard && self.silence.end() {
             let text = "a name server answers again: all mail that waits for DNS goes on";
-            self.wires.outputs.push_back(ResolverOutput::Warning(text.into()));
+            self.sockets.outputs.push_back(ResolverOutput::Warning(text.into()));
         }
         if is_silence && self.silence.extend() {
             self.warn_of_silence();
@@ -431,10 +432,10 @@ impl Resolver {
              asked until one answers, and all mail that waits for DNS goes on waiting; check the name servers and the network",
             servers.join(", ")
         );
-        self.wires.outputs.push_back(ResolverOutput::Warning(text));
+        self.sockets.outputs.push_back(ResolverOutput::Warning(text));
     }
 
-    fn finish(&mut self, now: Instant, id: TaskId, outcome: &Outcome, ttl_s: Option<u32>) {
+    fn finish(&mut self, now: Instant, id: TaskId, outcome: &LookupOutcome, ttl_s: Option<u32>) {
         let Some(task) = self.remove_task(id) else { return };
         for lookup_id in task.lookups {
             if let Some(lookup) = self.lookups.get_mut(&lookup_id) {
@@ -451,7 +452,7 @@ impl Resolver {
     fn remove_task(&mut self, id: TaskId) -> Option<Task> {
         self.waiting.remove(&id);
         let mut task = self.tasks.remove(&id)?;
-        task.exchange.stop(&mut self.wires);
+        task.query.stop(&mut self.sockets);
         self.by_question.remove(&task.question);
         Some(task)
     }
@@ -460,7 +461,7 @@ impl Resolver {
         if self.lookups.get(&id).is_some_and(|lookup| lookup.tasks.is_empty())
             && let Some(lookup) = self.lookups.remove(&id)
         {
-            self.wires.outputs.push_back(ResolverOutput::Answer(id, lookup.answer()));
+            self.sockets.outputs.push_back(ResolverOutput::Answer(id, lookup.answer()));
         }
     }
 }

@@ -3,8 +3,8 @@
 //! Where none does, each question costs the whole time of all attempts. So after a while of that one question at a time
 //! finds out whether they are back. All others wait, and nothing is said against their domains.
 
-use super::wires::TaskId;
-use crate::turns::Turns;
+use super::sockets::TaskId;
+use crate::fair_queue::FairQueue;
 
 /// After so many questions in a row to which no server has said anything, all servers count as silent. Few enough that an
 /// outage is known after one round of concurrent questions, and many enough that a list of domains whose own servers are
@@ -38,7 +38,7 @@ impl Silence {
 
     /// Takes the question that is to be asked next. In a silence the oldest and the newest take turns: if only the servers of
     /// some domains are dead, and ours say nothing of that, a question about any other domain ends the silence.
-    pub(super) fn next(&mut self, waiting: &mut Turns<TaskId>) -> Option<TaskId> {
+    pub(super) fn next(&mut self, waiting: &mut FairQueue<TaskId>) -> Option<TaskId> {
         self.takes_newest = self.is_complete() && !self.takes_newest;
         if self.takes_newest { waiting.pop_newest() } else { waiting.pop() }
     }

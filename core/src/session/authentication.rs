@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::context::Context;
+use super::context::SessionContext;
 use super::state::State;
 use super::types::{SessionNote, SessionOutput};
 use crate::command::Command;
@@ -26,7 +26,7 @@ pub(super) struct Authentication {
 
 impl Authentication {
     /// Authenticates if there is something to do it with: never less than that, never without protection.
-    pub(super) fn begin(cx: &mut Context) -> State {
+    pub(super) fn begin(cx: &mut SessionContext) -> State {
         let Some(credentials) = &cx.config.credentials else { return State::ready(cx) };
         let is_protected = cx.is_tls && cx.certificate_is_valid;
         if !is_protected && !cx.config.auth_unprotected {
@@ -48,7 +48,7 @@ impl Authentication {
         mechanism: Mechanism,
         offered: Vec<Mechanism>,
         is_second_try: bool,
-        cx: &mut Context,
+        cx: &mut SessionContext,
     ) -> State {
         let Some(credentials) = &cx.config.credentials else { return State::ready(cx) };
         let mut exchange = Exchange::new(mechanism, credentials, &mut cx.rng);
@@ -60,7 +60,7 @@ impl Authentication {
         State::ExpectAuth(Box::new(Self { exchange, offered, is_second_try }))
     }
 
-    pub(super) fn on_reply(mut self: Box<Self>, reply: &Reply, cx: &mut Context) -> State {
+    pub(super) fn on_reply(mut self: Box<Self>, reply: &Reply, cx: &mut SessionContext) -> State {
         let text = reply.lines().next().unwrap_or_default();
         if reply.code() == ReplyCode::AUTH_CHALLENGE {
             if reply.is_cut() {
@@ -92,7 +92,7 @@ impl Authentication {
 
     /// The server may have the password in a form that not every mechanism that it offers can work with, so a weaker one
     /// is tried. But most refusals are about the password, and some servers lock out who comes with a wrong one too often.
-    fn on_refusal(mut self: Box<Self>, reply: &Reply, cx: &mut Context) -> State {
+    fn on_refusal(mut self: Box<Self>, reply: &Reply, cx: &mut SessionContext) -> State {
         // A weaker one is even less fit for a channel that is not fit for this, and nothing is wrong with the credentials.
         if reply.is_about_the_channel() {
             return State::ExpectAuth(self).refused(&cx.masked(reply), cx);
@@ -114,7 +114,7 @@ impl Authentication {
     }
 
     /// RFC 4954 section 4: a lone asterisk cancels the exchange.
-    fn give_up(error: SaslError, cx: &mut Context) -> State {
+    fn give_up(error: SaslError, cx: &mut SessionContext) -> State {
         cx.output(SessionOutput::Authenticated(None));
         cx.send(&Command::AuthLine("*"));
         State::ExpectAuthEnd(failed(error, cx))
@@ -127,7 +127,7 @@ fn is_about_the_credentials(code: ReplyCode) -> bool {
 }
 
 /// The server may have had its say in the error: what is secret or controls a terminal is left out.
-fn failed(error: SaslError, cx: &Context) -> Unsuitable {
+fn failed(error: SaslError, cx: &SessionContext) -> Unsuitable {
     Unsuitable::NotAuthenticated(match error {
         SaslError::Rejected(text) => {
             let shown = cx.masked_text(&text);

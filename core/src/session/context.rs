@@ -14,7 +14,7 @@ use crate::rng::Rng;
 use crate::secrets::Secrets;
 
 /// All of a session but its state.
-pub(super) struct Context {
+pub(super) struct SessionContext {
     pub(super) config: SessionConfig,
     pub(super) rng: Rng,
     pub(super) extensions: Extensions,
@@ -43,7 +43,7 @@ pub(super) struct Context {
     secrets: Secrets,
 }
 
-impl Context {
+impl SessionContext {
     pub(super) fn new(config: SessionConfig, rng: Rng) -> Self {
         Self {
             config,
@@ -202,10 +202,10 @@ impl Context {
     }
 }
 
-impl fmt::Debug for Context {
+impl fmt::Debug for SessionContext {
     /// Leaves out the queues: they may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context")
+        f.debug_struct("SessionContext")
             .field("config", &self.config)
             .field("extensions", &self.extensions)
             .field("is_tls", &self.is_tls)

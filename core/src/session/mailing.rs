@@ -32,11 +32,11 @@ use core::mem;
 
 use bytes::{Bytes, BytesMut};
 
-use super::context::Context;
+use super::context::SessionContext;
 use super::doubted::Doubted;
 use super::mail_data::MailData;
 use super::refusal::{self, Objection};
-use super::transfer::{Step, Transfer};
+use super::transfer::{EnvelopeStep, Transfer};
 use super::types::{Outcome, Phase, RefusalKind, SessionOutput, Transaction};
 use crate::command::{Command, CommandName};
 use crate::ending::{EndCause, LocalTrouble, Misbehaved, OutOfStep, Overdue};
@@ -106,7 +106,7 @@ impl Mailing {
     }
 
     /// Takes in a further transaction.
-    pub(super) fn begin(&mut self, transaction: Transaction, cx: &mut Context) -> Turn {
+    pub(super) fn begin(&mut self, transaction: Transaction, cx: &mut SessionContext) -> Turn {
         let Stage::Asking { envelope: envelope @ None, .. } = &mut self.stage else {
             debug_assert!(false, "a transaction begins where there is no room for one");
             cx.hand_back(transaction);
@@ -117,7 +117,7 @@ impl Mailing {
     }
 
     /// Whether a further transaction could be sent now.
-    pub(super) fn has_room(&self, cx: &Context) -> bool {
+    pub(super) fn has_room(&self, cx: &SessionContext) -> bool {
         let Stage::Asking { ending, envelope: None } = &self.stage else { return false };
         // One that ends the conversation is followed by QUIT, and one that was refused may be.
         let ends_conversation = |transfer: &Transfer| transfer.objection().is_some() || transfer.is_refused();
@@ -132,7 +132,7 @@ impl Mailing {
     }
 
     /// Takes a reply; `is_owed` if the server had been asked for one.
-    pub(super) fn on_reply(&mut self, reply: &Reply, is_owed: bool, cx: &mut Context) -> Turn {
+    pub(super) fn on_reply(&mut self, reply: &Reply, is_owed: bool, cx: &mut SessionContext) -> Turn {
         let (ending, envelope) = match &mut self.stage {
             Stage::Sending(sending) => {
                 debug_assert!(!is_owed, "a message is sent while a reply is owed");
@@ -163,7 +163,7 @@ impl Mailing {
         &mut self,
         reply: &Reply,
         is_owed: bool,
-        cx: &mut Context,
+        cx: &mut SessionContext,
     ) -> CommandName {
         let command = if is_owed { self.command() } else { CommandName::Nothing };
         let refused = |kind, command| refusal::of_connection(kind, reply, command);
@@ -189,7 +189,7 @@ impl Mailing {
     }
 
     /// The time of the phase is over.
-    pub(super) fn on_timeout(&self, cx: &mut Context) -> EndCause {
+    pub(super) fn on_timeout(&self, cx: &mut SessionContext) -> EndCause {
         match &self.stage {
             Stage::Sending(sending) if sending.data.is_starved() => {
                 return LocalTrouble::MailDataLate.into();
@@ -209,7 +209,7 @@ impl Mailing {
     }
 
     /// A piece of the message has come, or cannot come.
-    pub(super) fn on_data_supplied(&mut self, octets: Bytes, cx: &mut Context) -> Turn {
+    pub(super) fn on_data_supplied(&mut self, octets: Bytes, cx: &mut SessionContext) -> Turn {
         let Stage::Sending(sending) = &mut self.stage else { return Turn::GoOn };
         if sending.data.supply(octets) {
             sending.request_data(cx);
@@ -225,7 +225,7 @@ impl Mailing {
         limit: usize,
         may_finish: bool,
         out: &mut BytesMut,
-        cx: &mut Context,
+        cx: &mut SessionContext,
     ) -> Turn {
         let Stage::Sending(sending) = &mut self.stage else { return Turn::GoOn };
         debug_assert_eq!(cx.owed(), 0, "a message is sent while a reply is owed");
@@ -252,10 +252,10 @@ impl Mailing {
     }
 
     /// Tells what became of everybody whose transaction is not over.
-    pub(super) fn end(self, cause: &EndCause, cx: &mut Context) {
+    pub(super) fn end(self, cause: &EndCause, cx: &mut SessionContext) {
         let is_out_of_step = cause.is_out_of_step();
         let mut is_batched = false;
-        let mut tell = |transfer: Transfer, cx: &mut Context| {
+        let mut tell = |transfer: Transfer, cx: &mut SessionContext| {
             is_batched |= transfer.is_batched() && transfer.is_answered();
             cx.output(SessionOutput::Verdicts(transfer.into_verdicts()));
         };
@@ -298,9 +298,9 @@ impl Mailing {
             Stage::Asking { ending: Some(Ending { end: End::Message, .. }), .. } => Phase::EndOfData,
             Stage::Asking { ending: Some(Ending { end: End::Rset, .. }), .. } => Phase::Rset,
             Stage::Asking { envelope, .. } => match envelope.as_ref().and_then(Transfer::awaited_step) {
-                Some(Step::Mail) => Phase::Mail,
-                Some(Step::Rcpt(_)) => Phase::Rcpt,
-                Some(Step::Data) => Phase::Data,
+                Some(EnvelopeStep::Mail) => Phase::Mail,
+                Some(EnvelopeStep::Rcpt(_)) => Phase::Rcpt,
+                Some(EnvelopeStep::Data) => Phase::Data,
                 None => Phase::Ready,
             },
         }
@@ -313,9 +313,9 @@ impl Mailing {
             Stage::Asking { ending: Some(Ending { end: End::Message, .. }), .. } => CommandName::EndOfData,
             Stage::Asking { ending: Some(Ending { end: End::Rset, .. }), .. } => CommandName::Rset,
             Stage::Asking { envelope, .. } => match envelope.as_ref().and_then(Transfer::awaited_step) {
-                Some(Step::Mail) => CommandName::Mail,
-                Some(Step::Rcpt(_)) => CommandName::Rcpt,
-                Some(Step::Data) => CommandName::Data,
+                Some(EnvelopeStep::Mail) => CommandName::Mail,
+                Some(EnvelopeStep::Rcpt(_)) => CommandName::Rcpt,
+                Some(EnvelopeStep::Data) => CommandName::Data,
                 None => CommandName::Nothing,
             },
         }
@@ -349,7 +349,7 @@ impl Mailing {
 
     /// A reply comes that no command was handed out for. A server that has had enough of refusing says so without being asked; to
     /// whom each command was sent alone, that shifts no reply before it.
-    fn on_unasked_reply(&mut self, reply: &Reply, cx: &Context) -> Turn {
+    fn on_unasked_reply(&mut self, reply: &Reply, cx: &SessionContext) -> Turn {
         let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
         let ending = ending.as_ref().map(|ending| &ending.transfer);
         let is_batched = ending.into_iter().chain(envelope.as_ref()).any(Transfer::is_batched);
@@ -364,7 +364,7 @@ impl Mailing {
     }
 
     /// The reply to the final dot or to RSET has come.
-    fn on_ending_reply(&mut self, reply: &Reply, cx: &mut Context) -> Turn {
+    fn on_ending_reply(&mut self, reply: &Reply, cx: &mut SessionContext) -> Turn {
         let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
         let Some(Ending { mut transfer, end }) = ending.take() else { return Turn::GoOn };
         if let End::Rset = end {
@@ -416,30 +416,30 @@ impl Mailing {
     }
 
     /// The reply to the oldest command of the envelope has come.
-    fn on_envelope_reply(&mut self, step: Step, reply: &Reply, cx: &mut Context) -> Turn {
+    fn on_envelope_reply(&mut self, step: EnvelopeStep, reply: &Reply, cx: &mut SessionContext) -> Turn {
         let Stage::Asking { envelope: Some(envelope), .. } = &mut self.stage else { return Turn::GoOn };
         envelope.mark_answered();
         match (step, reply.class()) {
-            (Step::Data, ReplyClass::Intermediate) => return self.on_data_accepted(cx),
-            (Step::Data, ReplyClass::Completed) => {
+            (EnvelopeStep::Data, ReplyClass::Intermediate) => return self.on_data_accepted(cx),
+            (EnvelopeStep::Data, ReplyClass::Completed) => {
                 // One reply too many came before, or this server does not speak SMTP.
                 return Turn::Close(cannot_answer(CommandName::Data, reply));
             }
-            (Step::Mail, ReplyClass::Intermediate) => {
+            (EnvelopeStep::Mail, ReplyClass::Intermediate) => {
                 return Turn::Close(cannot_answer(CommandName::Mail, reply));
             }
-            (Step::Rcpt(_), ReplyClass::Intermediate) => {
+            (EnvelopeStep::Rcpt(_), ReplyClass::Intermediate) => {
                 return Turn::Close(cannot_answer(CommandName::Rcpt, reply));
             }
-            (Step::Mail, _) => envelope.take_mail_reply(reply, cx),
-            (Step::Rcpt(index), _) => envelope.take_rcpt_reply(index, reply, cx),
-            (Step::Data, _) => envelope.take_data_refusal(reply, cx),
+            (EnvelopeStep::Mail, _) => envelope.take_mail_reply(reply, cx),
+            (EnvelopeStep::Rcpt(index), _) => envelope.take_rcpt_reply(index, reply, cx),
+            (EnvelopeStep::Data, _) => envelope.take_data_refusal(reply, cx),
         }
         Turn::GoOn
     }
 
     /// The server is ready for the message.
-    fn on_data_accepted(&mut self, cx: &mut Context) -> Turn {
+    fn on_data_accepted(&mut self, cx: &mut SessionContext) -> Turn {
         debug_assert_eq!(cx.owed(), 0, "a reply is owed behind that to DATA");
         let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
         if let Some(Ending { mut transfer, end: End::Doubted(refusal) }) = ending.take() {
@@ -468,7 +468,7 @@ impl Mailing {
     }
 
     /// Ends what is over and sends what may be sent, until there is neither.
-    fn advance(&mut self, cx: &mut Context) -> Turn {
+    fn advance(&mut self, cx: &mut SessionContext) -> Turn {
         loop {
             let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
             let Some(transfer) = envelope else {
@@ -490,23 +490,23 @@ impl Mailing {
                 return Turn::GoOn;
             }
             match step {
-                Step::Mail => {
+                EnvelopeStep::Mail => {
                     let extensions = mem::take(&mut cx.extensions);
                     cx.send(&transfer.mail(&extensions));
                     cx.extensions = extensions;
                 }
-                Step::Rcpt(index) => {
+                EnvelopeStep::Rcpt(index) => {
                     let Some(mailbox) = transfer.mailbox(index) else { return Turn::GoOn };
                     cx.send(&Command::Rcpt(mailbox));
                 }
-                Step::Data => cx.send(&Command::Data),
+                EnvelopeStep::Data => cx.send(&Command::Data),
             }
             transfer.mark_sent(is_batched);
         }
     }
 
     /// The envelope comes to nothing: every command that was sent is answered, and no message follows.
-    fn conclude_envelope(&mut self, cx: &mut Context) -> Turn {
+    fn conclude_envelope(&mut self, cx: &mut SessionContext) -> Turn {
         let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
         if let Some(Ending { end: End::Doubted(_), .. }) = ending {
             let cause = OutOfStep::DidNotFollow.into();
@@ -564,7 +564,7 @@ impl Sending {
         }
     }
 
-    fn request_data(&mut self, cx: &mut Context) {
+    fn request_data(&mut self, cx: &mut SessionContext) {
         let Some(id) = self.transfer.first_accepted() else { return };
         if let Some((offset, limit)) = self.data.request() {
             cx.output(SessionOutput::NeedData { id, offset, limit });

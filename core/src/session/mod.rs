@@ -33,7 +33,7 @@ use core::mem;
 
 use bytes::{Bytes, BytesMut};
 
-use self::context::Context;
+use self::context::SessionContext;
 pub use self::extensions::Extensions;
 use self::mail_data::MailData;
 use self::state::State;
@@ -56,7 +56,7 @@ use crate::time::{Duration, Instant};
 pub struct Session {
     state: State,
     parser: ReplyParser,
-    cx: Context,
+    cx: SessionContext,
     /// What `deadline` bounds: the phase, and how many replies came before it in the transactions. Octets that change
     /// neither never move the deadline, so that a peer who dribbles them cannot hold the connection.
     bounded: (Phase, u64),
@@ -85,7 +85,7 @@ const END_OF_DATA_PAUSE: Duration = Duration::from_millis(20);
 impl Session {
     /// A session over a connection that was just made. With implicit TLS it begins with [`SessionOutput::StartTls`].
     pub fn new(config: SessionConfig, rng: Rng, now: Instant) -> Self {
-        let mut cx = Context::new(config, rng);
+        let mut cx = SessionContext::new(config, rng);
         let state = State::new(&mut cx);
         let bounded = (state.phase(), 0);
         let deadline = timeout(bounded.0).map(|bound| now + bound);
@@ -291,7 +291,7 @@ impl Session {
         self.state.transfers().flat_map(Transfer::mails)
     }
 
-    fn advance(&mut self, transition: impl FnOnce(State, &mut Context) -> State) {
+    fn advance(&mut self, transition: impl FnOnce(State, &mut SessionContext) -> State) {
         let state = mem::replace(&mut self.state, State::Ended);
         self.state = transition(state, &mut self.cx);
     }

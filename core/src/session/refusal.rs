@@ -1,6 +1,6 @@
 //! What a refusal is about, as far as one reply tells: the mail, the connection, or the channel.
 
-use super::context::Context;
+use super::context::SessionContext;
 use super::types::{Outcome, Refusal, RefusalKind};
 use crate::command::CommandName;
 use crate::ending::EndCause;
@@ -74,7 +74,7 @@ pub(super) fn is_misunderstood(reply: &Reply) -> bool {
 }
 
 /// Whether a reply is about the conversation as it has gone so far: on a new connection the same command would be understood.
-pub(super) fn has_lost_the_thread(reply: &Reply, cx: &Context) -> bool {
+pub(super) fn has_lost_the_thread(reply: &Reply, cx: &SessionContext) -> bool {
     is_confused(reply) && reply.enhanced().is_none() && (cx.has_taken || cx.has_refused)
 }
 

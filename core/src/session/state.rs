@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use bytes::{Bytes, BytesMut};
 
 use super::authentication::Authentication;
-use super::context::Context;
+use super::context::SessionContext;
 use super::doubted::Doubted;
 use super::extensions::Extensions;
 use super::mail_data::MailData;
@@ -51,7 +51,7 @@ pub(super) struct Farewell {
 
 impl State {
     /// The first state: TCP has just connected.
-    pub(super) fn new(cx: &mut Context) -> Self {
+    pub(super) fn new(cx: &mut SessionContext) -> Self {
         match cx.config.tls {
             TlsMode::Implicit => {
                 cx.output(SessionOutput::StartTls);
@@ -63,7 +63,7 @@ impl State {
     }
 
     /// What a reply leads to.
-    pub(super) fn on_reply(self, reply: &Reply, cx: &mut Context) -> Self {
+    pub(super) fn on_reply(self, reply: &Reply, cx: &mut SessionContext) -> Self {
         let state = self.follow(reply, cx);
         // What is said later may be about this, and not about what it answers.
         cx.has_refused |= matches!(reply.class(), ReplyClass::Transient | ReplyClass::Permanent);
@@ -71,7 +71,7 @@ impl State {
     }
 
     /// The transition table.
-    fn follow(self, received: &Reply, cx: &mut Context) -> Self {
+    fn follow(self, received: &Reply, cx: &mut SessionContext) -> Self {
         let reply = &cx.masked(received);
         let is_owed = cx.take_reply();
         if let Self::ExpectQuit(farewell) = self {
@@ -113,7 +113,7 @@ impl State {
     }
 
     /// The TLS handshake is done.
-    pub(super) fn on_tls_established(self, certificate_is_valid: bool, cx: &mut Context) -> Self {
+    pub(super) fn on_tls_established(self, certificate_is_valid: bool, cx: &mut SessionContext) -> Self {
         let Self::ExpectTls = self else { return self };
         cx.is_tls = true;
         cx.certificate_is_valid = certificate_is_valid;
@@ -125,12 +125,12 @@ impl State {
     }
 
     /// Octets have come while TLS was being begun: somebody slips plain text in (RFC 3207 section 6).
-    pub(super) fn on_plain_text_before_tls(self, cx: &mut Context) -> Self {
+    pub(super) fn on_plain_text_before_tls(self, cx: &mut SessionContext) -> Self {
         self.close(Misbehaved::PlainTextBeforeTls.into(), cx)
     }
 
     /// The time of the phase is over.
-    pub(super) fn on_timeout(self, cx: &mut Context) -> Self {
+    pub(super) fn on_timeout(self, cx: &mut SessionContext) -> Self {
         let cause = if let Self::Mailing(mailing) = &self {
             mailing.on_timeout(cx)
         } else if let Self::ExpectTls = self {
@@ -142,7 +142,7 @@ impl State {
     }
 
     /// A transaction begins, if one can; otherwise it is handed back.
-    pub(super) fn begin(self, transaction: Transaction, cx: &mut Context) -> Self {
+    pub(super) fn begin(self, transaction: Transaction, cx: &mut SessionContext) -> Self {
         if cx.quits || !cx.is_announced {
             cx.hand_back(transaction);
             return self;
@@ -154,7 +154,7 @@ impl State {
     }
 
     /// The parent needs the session no more.
-    pub(super) fn quit(self, cx: &mut Context) -> Self {
+    pub(super) fn quit(self, cx: &mut SessionContext) -> Self {
         match self {
             Self::Ready => self.leave(EndCause::Quit, cx),
             Self::ExpectTls
@@ -173,7 +173,7 @@ impl State {
     }
 
     /// A piece of the message has come, or cannot come.
-    pub(super) fn on_data_supplied(self, octets: Bytes, cx: &mut Context) -> Self {
+    pub(super) fn on_data_supplied(self, octets: Bytes, cx: &mut SessionContext) -> Self {
         let Self::Mailing(mut mailing) = self else { return self };
         let turn = mailing.on_data_supplied(octets, cx);
         Self::Mailing(mailing).turn(turn, cx)
@@ -185,7 +185,7 @@ impl State {
         limit: usize,
         may_finish: bool,
         out: &mut BytesMut,
-        cx: &mut Context,
+        cx: &mut SessionContext,
     ) -> Self {
         let Self::Mailing(mut mailing) = self else { return self };
         let turn = mailing.send_data(limit, may_finish, out, cx);
@@ -193,7 +193,7 @@ impl State {
     }
 
     /// The session ends at once: who is not decided yet stays so, or is uncertain after the final dot.
-    pub(super) fn close(self, cause: EndCause, cx: &mut Context) -> Self {
+    pub(super) fn close(self, cause: EndCause, cx: &mut SessionContext) -> Self {
         if let Self::Ended = self {
             return self;
         }
@@ -204,19 +204,19 @@ impl State {
     }
 
     /// The session ends with QUIT and the reply to it (RFC 5321 section 4.1.1.10).
-    fn leave(self, cause: EndCause, cx: &mut Context) -> Self {
+    fn leave(self, cause: EndCause, cx: &mut SessionContext) -> Self {
         self.leave_in_doubt(cause, None, cx)
     }
 
     /// The same, while a message may still be decided.
-    fn leave_in_doubt(self, cause: EndCause, doubted: Option<Box<Doubted>>, cx: &mut Context) -> Self {
+    fn leave_in_doubt(self, cause: EndCause, doubted: Option<Box<Doubted>>, cx: &mut SessionContext) -> Self {
         let end = self.end(cause, cx);
         cx.send(&Command::Quit);
         Self::ExpectQuit(Box::new(Farewell { end, doubted }))
     }
 
     /// The end as it will be told; verdicts are told now.
-    fn end(self, cause: EndCause, cx: &mut Context) -> SessionEnd {
+    fn end(self, cause: EndCause, cx: &mut SessionContext) -> SessionEnd {
         let phase = self.phase();
         cx.is_announced = false;
         match self {
@@ -237,7 +237,7 @@ impl State {
         SessionEnd { phase, cause, padding_failed: cx.padding_failed, no_pipelining: cx.no_pipelining }
     }
 
-    fn on_service_not_available(mut self, reply: &Reply, is_owed: bool, cx: &mut Context) -> Self {
+    fn on_service_not_available(mut self, reply: &Reply, is_owed: bool, cx: &mut SessionContext) -> Self {
         let command = if let Self::Mailing(mailing) = &mut self {
             mailing.on_service_not_available(reply, is_owed, cx)
         } else if is_owed {
@@ -248,14 +248,14 @@ impl State {
         self.close(EndCause::Refused(reply.clone(), command), cx)
     }
 
-    fn greet(cx: &mut Context) -> Self {
+    fn greet(cx: &mut SessionContext) -> Self {
         cx.extensions = Extensions::default();
         let announce = cx.config.announce.clone();
         cx.send(&Command::Ehlo(&announce));
         Self::ExpectEhlo
     }
 
-    fn on_greeting(self, reply: &Reply, cx: &mut Context) -> Self {
+    fn on_greeting(self, reply: &Reply, cx: &mut SessionContext) -> Self {
         if reply.class() == ReplyClass::Completed {
             return Self::greet(cx);
         }
@@ -263,7 +263,7 @@ impl State {
         self.refused(reply, cx)
     }
 
-    fn on_ehlo(self, reply: &Reply, cx: &mut Context) -> Self {
+    fn on_ehlo(self, reply: &Reply, cx: &mut SessionContext) -> Self {
         if reply.is_cut() {
             return self.close(Misbehaved::EhloReplyTooLong.into(), cx);
         }
@@ -282,12 +282,12 @@ impl State {
         }
     }
 
-    fn on_helo(self, reply: &Reply, cx: &mut Context) -> Self {
+    fn on_helo(self, reply: &Reply, cx: &mut SessionContext) -> Self {
         if reply.class() == ReplyClass::Completed { self.protect(cx) } else { self.refused(reply, cx) }
     }
 
     /// After a greeting that was accepted: STARTTLS if it is still wanted.
-    fn protect(self, cx: &mut Context) -> Self {
+    fn protect(self, cx: &mut SessionContext) -> Self {
         if cx.config.tls == TlsMode::StartTls && !cx.is_tls {
             // RFC 3207 section 4: only if it is offered.
             if cx.extensions.starttls {
@@ -303,7 +303,7 @@ impl State {
         Self::pad(count, cx)
     }
 
-    fn on_starttls(self, reply: &Reply, cx: &mut Context) -> Self {
+    fn on_starttls(self, reply: &Reply, cx: &mut SessionContext) -> Self {
         if reply.class() != ReplyClass::Completed {
             return self.refused(reply, cx);
         }
@@ -312,14 +312,14 @@ impl State {
     }
 
     /// Goes on with `count` commands of padding, so that the lengths of what follows say less about it.
-    fn pad(count: u64, cx: &mut Context) -> Self {
+    fn pad(count: u64, cx: &mut SessionContext) -> Self {
         let Some(left) = count.checked_sub(1) else { return Authentication::begin(cx) };
         let command = if cx.rng.below(2) == 0 { Command::Noop } else { Command::Rset };
         cx.send(&command);
         Self::ExpectPadding(command.name(), left)
     }
 
-    fn on_padding(left: u64, reply: &Reply, cx: &mut Context) -> Self {
+    fn on_padding(left: u64, reply: &Reply, cx: &mut SessionContext) -> Self {
         if reply.class() == ReplyClass::Completed {
             return Self::pad(left, cx);
         }
@@ -329,7 +329,7 @@ impl State {
     }
 
     /// The negotiation or a transaction is over.
-    pub(super) fn ready(cx: &mut Context) -> Self {
+    pub(super) fn ready(cx: &mut SessionContext) -> Self {
         if cx.quits {
             return Self::Ready.leave(EndCause::Quit, cx);
         }
@@ -338,7 +338,7 @@ impl State {
     }
 
     /// What became of a step of the transactions.
-    fn turn(self, turn: Turn, cx: &mut Context) -> Self {
+    fn turn(self, turn: Turn, cx: &mut SessionContext) -> Self {
         match turn {
             Turn::Done => return Self::ready(cx),
             Turn::Close(cause) => return self.close(cause, cx),
@@ -355,13 +355,13 @@ impl State {
         self
     }
 
-    pub(super) fn refused(self, reply: &Reply, cx: &mut Context) -> Self {
+    pub(super) fn refused(self, reply: &Reply, cx: &mut SessionContext) -> Self {
         let cause = EndCause::Refused(reply.clone(), self.command());
         self.leave(cause, cx)
     }
 
     /// A server that cannot be authenticated with is not used.
-    pub(super) fn leave_unauthenticated(reason: Unsuitable, cx: &mut Context) -> Self {
+    pub(super) fn leave_unauthenticated(reason: Unsuitable, cx: &mut SessionContext) -> Self {
         Self::ExpectAuthEnd(reason.clone()).leave(reason.into(), cx)
     }
 
@@ -436,7 +436,7 @@ impl State {
 
 impl Farewell {
     /// The server may still say what became of a message before it says farewell.
-    fn on_reply(mut self: Box<Self>, reply: &Reply, cx: &mut Context) -> State {
+    fn on_reply(mut self: Box<Self>, reply: &Reply, cx: &mut SessionContext) -> State {
         if reply.code() != ReplyCode::SERVICE_CLOSING && self.doubted.is_some() {
             if let Some(outcome) = Doubted::outcome(reply)
                 && let Some(doubted) = self.doubted.take()
@@ -451,7 +451,7 @@ impl Farewell {
     }
 
     /// The conversation is over.
-    fn end(self, cx: &mut Context) -> SessionEnd {
+    fn end(self, cx: &mut SessionContext) -> SessionEnd {
         if let Some(doubted) = self.doubted {
             cx.output(SessionOutput::Verdicts(doubted.stand().into_verdicts()));
         }

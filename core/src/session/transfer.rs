@@ -6,7 +6,7 @@ use core::mem;
 
 use bytes::Bytes;
 
-use super::context::Context;
+use super::context::SessionContext;
 use super::extensions::Extensions;
 use super::mail_data::MailData;
 use super::refusal::{self, Objection};
@@ -30,7 +30,7 @@ pub(super) struct Transfer {
     smtputf8: bool,
     /// Recipients whom the server is not asked about in this transaction.
     left_out: Vec<(Recipient, Outcome)>,
-    recipients: Vec<Asked>,
+    recipients: Vec<AskedRecipient>,
     /// How many commands of the envelope are sent.
     sent: usize,
     /// How many of those are answered.
@@ -55,13 +55,13 @@ enum Size {
 
 /// Whom the server is asked about.
 #[derive(Debug)]
-struct Asked {
+struct AskedRecipient {
     recipient: Recipient,
-    standing: Standing,
+    state: RecipientState,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Standing {
+enum RecipientState {
     /// There is no reply.
     Open,
     /// The server would take the message.
@@ -71,7 +71,7 @@ enum Standing {
 
 /// A command of the envelope. They are numbered in the order in which they are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum EnvelopeStep {
     Mail,
     /// RCPT for the recipient with this index.
     Rcpt(usize),
@@ -83,7 +83,7 @@ impl Transfer {
     pub(super) fn new(transaction: Transaction, extensions: &Extensions) -> Self {
         let Transaction { reverse_path, recipients, data_octets, head } = transaction;
         let is_whole = head.len() as u64 >= data_octets;
-        let asked = |recipient| Asked { recipient, standing: Standing::Open };
+        let asked = |recipient| AskedRecipient { recipient, state: RecipientState::Open };
         let mut transfer = Self {
             size: match is_whole {
                 true => Size::Exactly(transmitted_octets(&head)),
@@ -120,7 +120,7 @@ impl Transfer {
     /// RFC 6531 section 3.4: addresses that are not ASCII go only to a server that offers SMTPUTF8.
     fn keep_to_smtputf8(&mut self, extensions: &Extensions) {
         let sender_needs_it = self.reverse_path.as_ref().is_some_and(Mailbox::needs_smtputf8);
-        let needs_it = |asked: &Asked| sender_needs_it || asked.recipient.mailbox.needs_smtputf8();
+        let needs_it = |asked: &AskedRecipient| sender_needs_it || asked.recipient.mailbox.needs_smtputf8();
         if extensions.smtputf8 {
             self.smtputf8 = sender_needs_it || self.recipients.iter().any(needs_it);
             return;
@@ -128,7 +128,7 @@ impl Transfer {
         self.leave_out(Unfit::NeedsSmtpUtf8, needs_it);
     }
 
-    fn leave_out(&mut self, why: Unfit, concerns: impl Fn(&Asked) -> bool) {
+    fn leave_out(&mut self, why: Unfit, concerns: impl Fn(&AskedRecipient) -> bool) {
         let left_out = self.recipients.extract_if(.., |asked| concerns(asked));
         self.left_out.extend(left_out.map(|asked| (asked.recipient, Outcome::Unfit(why))));
     }
@@ -159,21 +159,21 @@ impl Transfer {
 
     /// The first mail that the server would take.
     pub(super) fn first_accepted(&self) -> Option<MailId> {
-        let accepted = self.recipients.iter().find(|asked| asked.standing == Standing::Accepted);
+        let accepted = self.recipients.iter().find(|asked| asked.state == RecipientState::Accepted);
         accepted.map(|asked| asked.recipient.id)
     }
 
     /// The command to send next, if there is one for as much as is known.
-    pub(super) fn next_step(&self) -> Option<Step> {
+    pub(super) fn next_step(&self) -> Option<EnvelopeStep> {
         let step = self.step(self.sent).filter(|_| self.objection.is_none() && !self.is_cut)?;
         let is_worth_it = match step {
-            Step::Mail => !self.recipients.is_empty(),
+            EnvelopeStep::Mail => !self.recipients.is_empty(),
             // After a refused MAIL everybody is decided.
-            Step::Rcpt(index) => {
-                self.recipients.get(index).is_some_and(|recipient| recipient.standing == Standing::Open)
+            EnvelopeStep::Rcpt(index) => {
+                self.recipients.get(index).is_some_and(|recipient| recipient.state == RecipientState::Open)
             }
             // In a batch, whether anybody is accepted is not known yet.
-            Step::Data => self.owes_replies() || self.has_accepted(),
+            EnvelopeStep::Data => self.owes_replies() || self.has_accepted(),
         };
         is_worth_it.then_some(step)
     }
@@ -185,7 +185,7 @@ impl Transfer {
     }
 
     /// The command that is to be answered next, if the server owes a reply.
-    pub(super) fn awaited_step(&self) -> Option<Step> {
+    pub(super) fn awaited_step(&self) -> Option<EnvelopeStep> {
         if self.owes_replies() { self.step(self.answered) } else { None }
     }
 
@@ -217,17 +217,17 @@ impl Transfer {
 
     /// Whether replies in a batch have decided recipients, which only a checkpoint shows to be theirs.
     pub(super) fn needs_checkpoint(&self) -> bool {
-        let is_decided = |recipient: &Asked| matches!(recipient.standing, Standing::Decided(_));
+        let is_decided = |recipient: &AskedRecipient| matches!(recipient.state, RecipientState::Decided(_));
         self.is_batched && self.recipients.iter().any(is_decided)
     }
 
     /// Whether there is somebody to send the message to.
     pub(super) fn has_accepted(&self) -> bool {
-        self.recipients.iter().any(|recipient| recipient.standing == Standing::Accepted)
+        self.recipients.iter().any(|recipient| recipient.state == RecipientState::Accepted)
     }
 
     /// Takes the reply to MAIL. If it is refused, nobody gets the message.
-    pub(super) fn take_mail_reply(&mut self, reply: &Reply, cx: &mut Context) {
+    pub(super) fn take_mail_reply(&mut self, reply: &Reply, cx: &mut SessionContext) {
         if reply.class() == ReplyClass::Completed {
             self.is_open = true;
             return;
@@ -237,30 +237,30 @@ impl Transfer {
         }
         let outcome = self.judge(reply, CommandName::Mail, cx);
         for recipient in &mut self.recipients {
-            recipient.standing = Standing::Decided(outcome.clone());
+            recipient.state = RecipientState::Decided(outcome.clone());
         }
     }
 
     /// Takes the reply to the RCPT of the recipient with this index.
-    pub(super) fn take_rcpt_reply(&mut self, index: usize, reply: &Reply, cx: &mut Context) {
+    pub(super) fn take_rcpt_reply(&mut self, index: usize, reply: &Reply, cx: &mut SessionContext) {
         let is_accepted = reply.class() == ReplyClass::Completed;
         // A success opens a transaction, whatever was said of MAIL.
         self.is_open |= is_accepted;
-        let Some(Standing::Open) = self.recipients.get(index).map(|recipient| &recipient.standing) else {
+        let Some(RecipientState::Open) = self.recipients.get(index).map(|recipient| &recipient.state) else {
             return;
         };
         if !is_accepted && self.take_objection(reply, CommandName::Rcpt) {
             return;
         }
-        let standing = if is_accepted {
-            Standing::Accepted
+        let state = if is_accepted {
+            RecipientState::Accepted
         } else if self.leave_out_the_rest(reply) {
-            Standing::Decided(Outcome::Undecided)
+            RecipientState::Decided(Outcome::Undecided)
         } else {
-            Standing::Decided(self.judge(reply, CommandName::Rcpt, cx))
+            RecipientState::Decided(self.judge(reply, CommandName::Rcpt, cx))
         };
         if let Some(recipient) = self.recipients.get_mut(index) {
-            recipient.standing = standing;
+            recipient.state = state;
         }
     }
 
@@ -277,7 +277,7 @@ impl Transfer {
     }
 
     /// Takes a refusal of DATA.
-    pub(super) fn take_data_refusal(&mut self, reply: &Reply, cx: &mut Context) {
+    pub(super) fn take_data_refusal(&mut self, reply: &Reply, cx: &mut SessionContext) {
         if self.has_accepted() && !self.take_objection(reply, CommandName::Data) {
             let outcome = self.judge(reply, CommandName::Data, cx);
             self.decide_accepted(&outcome);
@@ -304,20 +304,21 @@ impl Transfer {
 
     /// Whether the server has refused the connection in the course of this.
     pub(super) fn is_refused(&self) -> bool {
-        self.recipients.iter().any(Asked::is_refused)
+        self.recipients.iter().any(AskedRecipient::is_refused)
     }
 
     /// Whether the server has said of a recipient that there is no room for it in this transaction.
     pub(super) fn lacks_room(&self) -> bool {
-        let has_no_room = |recipient: &Asked| recipient.standing == Standing::Decided(Outcome::Undecided);
+        let has_no_room =
+            |recipient: &AskedRecipient| recipient.state == RecipientState::Decided(Outcome::Undecided);
         self.recipients.iter().any(has_no_room)
     }
 
     /// Decides all whom no reply has decided.
     pub(super) fn decide_open(&mut self, outcome: &Outcome) {
         for recipient in &mut self.recipients {
-            if matches!(recipient.standing, Standing::Open | Standing::Accepted) {
-                recipient.standing = Standing::Decided(outcome.clone());
+            if matches!(recipient.state, RecipientState::Open | RecipientState::Accepted) {
+                recipient.state = RecipientState::Decided(outcome.clone());
             }
         }
     }
@@ -325,8 +326,8 @@ impl Transfer {
     /// Decides all whom the server has accepted.
     pub(super) fn decide_accepted(&mut self, outcome: &Outcome) {
         for recipient in &mut self.recipients {
-            if recipient.standing == Standing::Accepted {
-                recipient.standing = Standing::Decided(outcome.clone());
+            if recipient.state == RecipientState::Accepted {
+                recipient.state = RecipientState::Decided(outcome.clone());
             }
         }
     }
@@ -334,7 +335,7 @@ impl Transfer {
     /// Takes back what the replies to the envelope have decided: they may belong to other commands.
     pub(super) fn disbelieve(&mut self) {
         for recipient in &mut self.recipients {
-            recipient.standing = Standing::Open;
+            recipient.state = RecipientState::Open;
         }
     }
 
@@ -345,9 +346,9 @@ impl Transfer {
 
     /// What has become of each recipient; who is not decided stays undecided.
     pub(super) fn into_verdicts(self) -> Vec<(Recipient, Outcome)> {
-        let outcome = |asked: Asked| match asked.standing {
-            Standing::Open | Standing::Accepted => (asked.recipient, Outcome::Undecided),
-            Standing::Decided(outcome) => (asked.recipient, outcome),
+        let outcome = |asked: AskedRecipient| match asked.state {
+            RecipientState::Open | RecipientState::Accepted => (asked.recipient, Outcome::Undecided),
+            RecipientState::Decided(outcome) => (asked.recipient, outcome),
         };
         let mut verdicts = self.left_out;
         verdicts.extend(self.recipients.into_iter().map(outcome));
@@ -355,18 +356,18 @@ impl Transfer {
     }
 
     /// The command with this number.
-    fn step(&self, number: usize) -> Option<Step> {
-        let Some(index) = number.checked_sub(1) else { return Some(Step::Mail) };
+    fn step(&self, number: usize) -> Option<EnvelopeStep> {
+        let Some(index) = number.checked_sub(1) else { return Some(EnvelopeStep::Mail) };
         match index.cmp(&self.recipients.len()) {
-            core::cmp::Ordering::Less => Some(Step::Rcpt(index)),
-            core::cmp::Ordering::Equal => Some(Step::Data),
+            core::cmp::Ordering::Less => Some(EnvelopeStep::Rcpt(index)),
+            core::cmp::Ordering::Equal => Some(EnvelopeStep::Data),
             core::cmp::Ordering::Greater => None,
         }
     }
 
     /// What a refusal means. One that only says that the server cannot follow means nothing for a batch: from now on it gets one
     /// command at a time, and the transaction is repeated.
-    fn judge(&mut self, reply: &Reply, command: CommandName, cx: &mut Context) -> Outcome {
+    fn judge(&mut self, reply: &Reply, command: CommandName, cx: &mut SessionContext) -> Outcome {
         cx.no_pipelining |= self.is_batched && refusal::is_misunderstood(reply);
         if let Some(kind) = self.kind_of_refusal(reply, command, cx) {
             // On a connection that was of use before, the others of the message would be refused as well.
@@ -380,7 +381,12 @@ impl Transfer {
     }
 
     /// How the connection is refused by this, if it is.
-    fn kind_of_refusal(&self, reply: &Reply, command: CommandName, cx: &Context) -> Option<RefusalKind> {
+    fn kind_of_refusal(
+        &self,
+        reply: &Reply,
+        command: CommandName,
+        cx: &SessionContext,
+    ) -> Option<RefusalKind> {
         if refusal::has_lost_the_thread(reply, cx) {
             return Some(RefusalKind::OutOfStep);
         }
@@ -394,9 +400,9 @@ impl Transfer {
     }
 }
 
-impl Asked {
+impl AskedRecipient {
     /// Whether the connection was refused when the server was asked about this one.
     fn is_refused(&self) -> bool {
-        matches!(self.standing, Standing::Decided(Outcome::Refused(_)))
+        matches!(self.state, RecipientState::Decided(Outcome::Refused(_)))
     }
 }

@@ -5,13 +5,13 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use crate::fair_queue::{FairQueue, Prospect};
 use crate::io::ConnectionId;
 use crate::next_hop::TlsMode;
 use crate::queue::HopId;
 use crate::route::Candidate;
 use crate::settings::Settings;
 use crate::time::Instant;
-use crate::turns::{Prospect, Turns};
 
 /// The part of all places that last resorts may have: one in so many.
 const LAST_RESORT_FRACTION: usize = 2;
@@ -59,7 +59,7 @@ pub(super) struct HostSlots {
     open: BTreeMap<ConnectionId, OpenConnection>,
     hosts: BTreeMap<SocketAddr, HostEntry>,
     /// Destinations that cannot go on without a connection, whatever the host.
-    waiting: Turns<HopId>,
+    waiting: FairQueue<HopId>,
     /// Destinations that would like a further connection, if there were one to be had.
     wanting_more: BTreeSet<HopId>,
     /// How many destinations wait for hosts.
@@ -69,7 +69,7 @@ pub(super) struct HostSlots {
     /// How many connections are last resorts that have not proved to be of use.
     last_resorts: usize,
     /// Addresses that could be connected to, if there were not so many last resorts.
-    held_off: Turns<SocketAddr>,
+    held_off: FairQueue<SocketAddr>,
 }
 
 /// One address and port.
@@ -79,7 +79,7 @@ struct HostEntry {
     /// How many connections have not proved to be of use.
     on_trial: usize,
     /// Destinations that cannot go on without a connection.
-    waiting: Turns<HopId>,
+    waiting: FairQueue<HopId>,
     /// Destinations that would like a further one.
     wanting_more: BTreeSet<HopId>,
     /// Whether all who wait are to look again, as something was learned about the address.
@@ -96,12 +96,12 @@ impl HostSlots {
             last_resort_limit: limit.min(at_work).div_ceil(LAST_RESORT_FRACTION),
             open: BTreeMap::new(),
             hosts: BTreeMap::new(),
-            waiting: Turns::new(),
+            waiting: FairQueue::new(),
             wanting_more: BTreeSet::new(),
             waiting_for_hosts: 0,
             changed: BTreeSet::new(),
             last_resorts: 0,
-            held_off: Turns::new(),
+            held_off: FairQueue::new(),
         }
     }
 

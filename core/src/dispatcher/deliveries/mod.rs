@@ -40,6 +40,7 @@ use crate::delivery::{ConnectionIds, Delivery, DeliveryContext, DeliveryOutput};
 use crate::ending::EndCause;
 use crate::event::Event;
 use crate::expiring_map::ExpiringMap;
+use crate::fair_queue::Prospect;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
 use crate::next_hop::Host;
 use crate::one_line::OneLine;
@@ -54,7 +55,6 @@ use crate::session::Recipient;
 use crate::settings::{Hosts, Settings};
 use crate::shown::shortened;
 use crate::time::{Duration, Instant};
-use crate::turns::Prospect;
 use crate::wording::{ServerName, faillog_text};
 
 /// Most next hops that are worked on at once, apart from those that can only wait.

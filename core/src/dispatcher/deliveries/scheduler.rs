@@ -12,12 +12,12 @@ use crate::delivery::Delivery;
 use crate::dispatcher::Mode;
 use crate::dispatcher::books::Books;
 use crate::event::Event;
+use crate::fair_queue::Prospect;
 use crate::io::ConnectionId;
 use crate::next_hop::{Host, NextHop};
 use crate::queue::{HopId, Queue};
 use crate::reachability::Trouble;
 use crate::route::Candidate;
-use crate::turns::Prospect;
 
 /// After so many transactions a connection makes room, if somebody else has none.
 const FAIR_SHARE_TRANSACTIONS: u32 = 100;

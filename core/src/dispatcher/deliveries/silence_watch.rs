@@ -10,10 +10,10 @@ use alloc::vec::Vec;
 use super::{DELIVERY_LIMIT, Deliveries};
 use crate::dispatcher::books::Books;
 use crate::event::Event;
+use crate::fair_queue::Prospect;
 use crate::io::ConnectionId;
 use crate::queue::HopId;
 use crate::time::{Duration, Instant};
-use crate::turns::Prospect;
 
 /// How long a server may be silent at least while others wait for the place of its connection: as long as it has for taking
 /// the connection. Servers that let clients wait on purpose mostly do so for less.

@@ -1,29 +1,29 @@
 //! Which next hop is worked on next.
 
+use crate::fair_queue::{FairQueue, Prospect};
 use crate::queue::HopId;
-use crate::turns::{Prospect, Turns};
 
 /// Next hops with ready mail that wait for their turn.
 #[derive(Debug)]
 pub(super) struct StartQueue {
     /// Those whose delivery begins with a question of DNS, and all others. They take turns, so that what needs no answer never
     /// waits for one.
-    dns: Turns<HopId>,
-    no_dns: Turns<HopId>,
+    dns: FairQueue<HopId>,
+    no_dns: FairQueue<HopId>,
     dns_is_next: bool,
 }
 
 impl StartQueue {
     pub(super) const fn new() -> Self {
-        Self { dns: Turns::new(), no_dns: Turns::new(), dns_is_next: false }
+        Self { dns: FairQueue::new(), no_dns: FairQueue::new(), dns_is_next: false }
     }
 
     /// Gives a next hop a place; one that has a place keeps it, or gets a better one.
     pub(super) fn push(&mut self, hop: HopId, needs_answer: bool, prospect: Prospect) {
-        let (turns, other) =
+        let (queue, other) =
             if needs_answer { (&mut self.dns, &mut self.no_dns) } else { (&mut self.no_dns, &mut self.dns) };
         other.remove(&hop);
-        turns.push(hop, prospect);
+        queue.push(hop, prospect);
     }
 
     /// Takes whose turn it is, without those that begin with a question unless `may_ask_dns`.

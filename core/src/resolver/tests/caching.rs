@@ -166,9 +166,10 @@ fn only_so_many_questions_are_asked_at_once() {
 fn the_cache_is_bounded_and_drops_what_expires_first() {
     let mut cache = Cache::default();
     let now = Instant::default();
-    let question =
-        |n: usize| Question::new(&Domain::parse(&format!("d{n}.example")).unwrap(), Kind::Mx).unwrap();
-    let outcome = Outcome::Mx(MxAnswer::NullMx);
+    let question = |n: usize| {
+        Question::new(&Domain::parse(&format!("d{n}.example")).unwrap(), QuestionType::Mx).unwrap()
+    };
+    let outcome = LookupOutcome::Mx(MxAnswer::NullMx);
     for n in 0..=ENTRIES_LIMIT {
         let ttl_s = if n == 7 { 60 } else { 300 };
         cache.insert(now, question(n), outcome.clone(), Some(ttl_s));

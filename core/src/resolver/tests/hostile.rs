@@ -7,8 +7,8 @@ use hickory_proto::rr::DNSClass;
 use proptest::prelude::*;
 
 use super::*;
-use crate::resolver::exchange::{STRAY_DATAGRAMS_LIMIT, STRAY_MESSAGES_LIMIT};
 use crate::resolver::message::RECORDS_LIMIT;
+use crate::resolver::query::{STRAY_DATAGRAMS_LIMIT, STRAY_MESSAGES_LIMIT};
 
 /// The right answer to a query, to be spoiled.
 fn right_answer(sent: &Sent) -> WireMessage {

@@ -137,7 +137,7 @@ impl Scene {
 
     pub(super) fn assert_clean(&self) {
         assert!(self.resolver.is_idle());
-        assert!(self.resolver.wires.is_clean(), "{:?}", self.resolver.wires);
+        assert!(self.resolver.sockets.is_clean(), "{:?}", self.resolver.sockets);
         assert!(self.resolver.tasks.is_empty() && self.resolver.by_question.is_empty());
         assert_eq!(self.resolver.poll_timeout(), None);
     }

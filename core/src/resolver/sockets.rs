@@ -16,7 +16,7 @@ pub(super) struct TaskId(pub(super) u64);
 
 /// What leads from the outside to the questions, and back.
 #[derive(Debug)]
-pub(super) struct Wires {
+pub(super) struct Sockets {
     pub(super) outputs: VecDeque<ResolverOutput>,
     rng: Rng,
     queries: BTreeMap<QueryId, TaskId>,
@@ -26,7 +26,7 @@ pub(super) struct Wires {
     next_connection: u64,
 }
 
-impl Wires {
+impl Sockets {
     pub(super) fn new(rng: Rng) -> Self {
         Self {
             outputs: VecDeque::new(),

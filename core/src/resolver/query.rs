@@ -11,8 +11,8 @@ use core::net::SocketAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::message::{self, Message, Question, Reply};
-use super::wires::{TaskId, Wires};
+use super::message::{self, DnsReply, Message, Question};
+use super::sockets::{Sockets, TaskId};
 use crate::io::{CloseReason, ConnectError, ConnectionId, QueryId};
 use crate::settings::ResolverSettings;
 use crate::time::{Duration, Instant};
@@ -26,17 +26,17 @@ pub(super) const STRAY_MESSAGES_LIMIT: u32 = 100;
 const FRAME_OCTETS: usize = 2;
 
 /// What the questions under way have in common.
-pub(super) struct Context<'a> {
+pub(super) struct QueryContext<'a> {
     pub(super) now: Instant,
     pub(super) settings: &'a ResolverSettings,
-    pub(super) wires: &'a mut Wires,
+    pub(super) sockets: &'a mut Sockets,
     /// Whether a server has answered anything.
     pub(super) has_heard: bool,
 }
 
-/// How an exchange stands.
+/// How a query stands.
 #[derive(Debug)]
-pub(super) enum Progress {
+pub(super) enum QueryProgress {
     /// A server is waited for.
     Waiting,
     /// A server has answered.
@@ -51,7 +51,7 @@ pub(super) enum Progress {
 
 /// A question and its servers.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub(super) struct Query {
     task: TaskId,
     question: Question,
     /// How many turns of servers have begun.
@@ -68,12 +68,12 @@ pub(super) struct Exchange {
     failure: Option<String>,
     /// The latest failure of this machine.
     local_failure: Option<String>,
-    asked: Option<Asked>,
+    asked: Option<ServerQuery>,
 }
 
 /// A server that is waited for.
 #[derive(Debug)]
-struct Asked {
+struct ServerQuery {
     server: usize,
     address: SocketAddr,
     /// The id of the message.
@@ -81,16 +81,16 @@ struct Asked {
     deadline: Instant,
     /// What came in without being a reply.
     strays: u32,
-    way: Way,
+    transport: Transport,
 }
 
 #[derive(Debug)]
-enum Way {
+enum Transport {
     Udp(QueryId),
     Tcp { connection: ConnectionId, outgoing: Bytes, incoming: BytesMut },
 }
 
-impl Exchange {
+impl Query {
     pub(super) fn new(task: TaskId, question: Question) -> Self {
         Self {
             task,
@@ -107,15 +107,15 @@ impl Exchange {
     }
 
     /// Begins with the first server again, whatever was known of them.
-    pub(super) fn begin_again(&mut self, context: &mut Context<'_>) -> Progress {
-        self.stop(context.wires);
+    pub(super) fn begin_again(&mut self, context: &mut QueryContext<'_>) -> QueryProgress {
+        self.stop(context.sockets);
         *self = Self::new(self.task, self.question.clone());
         self.next_server(context)
     }
 
     /// Begins, or goes on with the next server.
-    pub(super) fn next_server(&mut self, context: &mut Context<'_>) -> Progress {
-        self.stop(context.wires);
+    pub(super) fn next_server(&mut self, context: &mut QueryContext<'_>) -> QueryProgress {
+        self.stop(context.sockets);
         let servers = &context.settings.servers;
         let count = u32::try_from(servers.len()).unwrap_or(u32::MAX);
         let configured = count.saturating_mul(context.settings.attempts.max(1));
@@ -134,7 +134,7 @@ impl Exchange {
     }
 
     /// Notes that the server that has been asked is of no use, and goes on with the next.
-    pub(super) fn server_failed(&mut self, context: &mut Context<'_>, what: &str) -> Progress {
+    pub(super) fn server_failed(&mut self, context: &mut QueryContext<'_>, what: &str) -> QueryProgress {
         if let Some(asked) = &self.asked {
             self.failure = Some(self.sentence(asked.address, what));
         }
@@ -143,11 +143,11 @@ impl Exchange {
 
     pub(super) fn handle_datagram(
         &mut self,
-        context: &mut Context<'_>,
+        context: &mut QueryContext<'_>,
         from: SocketAddr,
         octets: &[u8],
-    ) -> Progress {
-        let Some(asked) = self.asked.as_mut() else { return Progress::Waiting };
+    ) -> QueryProgress {
+        let Some(asked) = self.asked.as_mut() else { return QueryProgress::Waiting };
         // Flow information and scope are no part of who has sent it.
         let is_from_server = (from.ip(), from.port()) == (asked.address.ip(), asked.address.port());
         let reply = if is_from_server { message::read(octets, asked.id, &self.question) } else { None };
@@ -156,12 +156,12 @@ impl Exchange {
             (self.is_silence_broken, context.has_heard) = (true, true);
         }
         match reply {
-            Some(Reply::Truncated) => self.ask_by_tcp(context, server, address),
+            Some(DnsReply::Truncated) => self.ask_by_tcp(context, server, address),
             Some(reply) => self.handle_reply(context, reply),
             None => {
                 asked.strays += 1;
                 if asked.strays < STRAY_DATAGRAMS_LIMIT {
-                    return Progress::Waiting;
+                    return QueryProgress::Waiting;
                 }
                 self.ask_by_tcp(context, server, address)
             }
@@ -171,13 +171,13 @@ impl Exchange {
     /// The datagram could not be sent or the connection not be made.
     pub(super) fn handle_unreachable(
         &mut self,
-        context: &mut Context<'_>,
+        context: &mut QueryContext<'_>,
         error: ConnectError,
         connection_is_gone: bool,
-    ) -> Progress {
-        let Some(asked) = &self.asked else { return Progress::Waiting };
-        if let (Way::Tcp { connection, .. }, true) = (&asked.way, connection_is_gone) {
-            context.wires.forget_connection(*connection);
+    ) -> QueryProgress {
+        let Some(asked) = &self.asked else { return QueryProgress::Waiting };
+        if let (Transport::Tcp { connection, .. }, true) = (&asked.transport, connection_is_gone) {
+            context.sockets.forget_connection(*connection);
         }
         self.is_silence_broken = true;
         match error {
@@ -195,14 +195,14 @@ impl Exchange {
         }
     }
 
-    pub(super) fn handle_received(&mut self, context: &mut Context<'_>, octets: &[u8]) -> Progress {
-        let Some(asked) = self.asked.as_mut() else { return Progress::Waiting };
-        let Way::Tcp { incoming, .. } = &mut asked.way else { return Progress::Waiting };
+    pub(super) fn handle_received(&mut self, context: &mut QueryContext<'_>, octets: &[u8]) -> QueryProgress {
+        let Some(asked) = self.asked.as_mut() else { return QueryProgress::Waiting };
+        let Transport::Tcp { incoming, .. } = &mut asked.transport else { return QueryProgress::Waiting };
         incoming.extend_from_slice(octets);
         while let Some(message) = take_frame(incoming) {
             match message::read(&message, asked.id, &self.question) {
                 // Over TCP there is nothing that could be truncated.
-                Some(Reply::Truncated) => return self.handle_reply(context, Reply::Malformed),
+                Some(DnsReply::Truncated) => return self.handle_reply(context, DnsReply::Malformed),
                 Some(reply) => return self.handle_reply(context, reply),
                 None => asked.strays += 1,
             }
@@ -210,12 +210,16 @@ impl Exchange {
                 return self.server_failed(context, "answered other questions than it was asked");
             }
         }
-        Progress::Waiting
+        QueryProgress::Waiting
     }
 
-    pub(super) fn handle_closed(&mut self, context: &mut Context<'_>, reason: CloseReason) -> Progress {
-        if let Some(Asked { way: Way::Tcp { connection, .. }, .. }) = &self.asked {
-            context.wires.forget_connection(*connection);
+    pub(super) fn handle_closed(
+        &mut self,
+        context: &mut QueryContext<'_>,
+        reason: CloseReason,
+    ) -> QueryProgress {
+        if let Some(ServerQuery { transport: Transport::Tcp { connection, .. }, .. }) = &self.asked {
+            context.sockets.forget_connection(*connection);
         }
         match reason {
             CloseReason::EndOfFile => self.server_failed(context, "closed the connection without an answer"),
@@ -225,44 +229,44 @@ impl Exchange {
         }
     }
 
-    pub(super) fn handle_timeout(&mut self, context: &mut Context<'_>) -> Progress {
+    pub(super) fn handle_timeout(&mut self, context: &mut QueryContext<'_>) -> QueryProgress {
         match &self.asked {
             Some(asked) if asked.deadline <= context.now => {
-                if matches!(asked.way, Way::Udp(_)) {
+                if matches!(asked.transport, Transport::Udp(_)) {
                     self.silent.insert(asked.server);
                 }
                 self.server_failed(context, "did not answer in time")
             }
-            Some(_) | None => Progress::Waiting,
+            Some(_) | None => QueryProgress::Waiting,
         }
     }
 
     /// What is to be sent over TCP.
     pub(super) fn outgoing(&mut self) -> Option<&mut Bytes> {
-        match self.asked.as_mut().map(|asked| &mut asked.way) {
-            Some(Way::Tcp { outgoing, .. }) if !outgoing.is_empty() => Some(outgoing),
-            Some(Way::Tcp { .. } | Way::Udp(_)) | None => None,
+        match self.asked.as_mut().map(|asked| &mut asked.transport) {
+            Some(Transport::Tcp { outgoing, .. }) if !outgoing.is_empty() => Some(outgoing),
+            Some(Transport::Tcp { .. } | Transport::Udp(_)) | None => None,
         }
     }
 
     /// Closes what is open.
-    pub(super) fn stop(&mut self, wires: &mut Wires) {
+    pub(super) fn stop(&mut self, sockets: &mut Sockets) {
         let Some(asked) = self.asked.take() else { return };
-        wires.clear_deadline(self.task, asked.deadline);
-        match asked.way {
-            Way::Udp(query) => wires.close_query(query),
-            Way::Tcp { connection, .. } => wires.close_connection(connection),
+        sockets.clear_deadline(self.task, asked.deadline);
+        match asked.transport {
+            Transport::Udp(query) => sockets.close_query(query),
+            Transport::Tcp { connection, .. } => sockets.close_connection(connection),
         }
     }
 
-    fn handle_reply(&mut self, context: &mut Context<'_>, reply: Reply) -> Progress {
+    fn handle_reply(&mut self, context: &mut QueryContext<'_>, reply: DnsReply) -> QueryProgress {
         match reply {
-            Reply::Answer(message) => {
-                // The caller, which ends the exchange or goes on with it, closes the connection or socket.
-                Progress::Answered(message)
+            DnsReply::Answer(message) => {
+                // The caller, which ends the query or goes on with it, closes the connection or socket.
+                QueryProgress::Answered(message)
             }
             // The same server, without what it may not know (RFC 6891 section 7).
-            Reply::NotUnderstood(what) => match &self.asked {
+            DnsReply::NotUnderstood(what) => match &self.asked {
                 Some(asked) if self.edns => {
                     let (server, address) = (asked.server, asked.address);
                     self.edns = false;
@@ -270,63 +274,77 @@ impl Exchange {
                 }
                 Some(_) | None => self.server_failed(context, &format!("answered {what}")),
             },
-            Reply::Refused(what) => self.server_failed(context, &format!("answered {what}")),
-            Reply::Truncated | Reply::Malformed => self.server_failed(context, "sent a malformed answer"),
+            DnsReply::Refused(what) => self.server_failed(context, &format!("answered {what}")),
+            DnsReply::Truncated | DnsReply::Malformed => {
+                self.server_failed(context, "sent a malformed answer")
+            }
         }
     }
 
-    fn ask_by_udp(&mut self, context: &mut Context<'_>, server: usize, address: SocketAddr) -> Progress {
-        self.ask(context, server, address, |wires, task, octets| Way::Udp(wires.send(task, address, octets)))
+    fn ask_by_udp(
+        &mut self,
+        context: &mut QueryContext<'_>,
+        server: usize,
+        address: SocketAddr,
+    ) -> QueryProgress {
+        self.ask(context, server, address, |sockets, task, octets| {
+            Transport::Udp(sockets.send(task, address, octets))
+        })
     }
 
     /// Asks again by TCP (RFC 7766 section 5), with a message of its own.
-    fn ask_by_tcp(&mut self, context: &mut Context<'_>, server: usize, address: SocketAddr) -> Progress {
-        self.ask(context, server, address, |wires, task, octets| {
+    fn ask_by_tcp(
+        &mut self,
+        context: &mut QueryContext<'_>,
+        server: usize,
+        address: SocketAddr,
+    ) -> QueryProgress {
+        self.ask(context, server, address, |sockets, task, octets| {
             let mut outgoing = BytesMut::with_capacity(FRAME_OCTETS + octets.len());
             // A question is never longer than its name and a few octets.
             outgoing.extend_from_slice(&u16::try_from(octets.len()).unwrap_or(u16::MAX).to_be_bytes());
             outgoing.extend_from_slice(&octets);
-            let connection = wires.connect(task, address);
-            Way::Tcp { connection, outgoing: outgoing.freeze(), incoming: BytesMut::new() }
+            let connection = sockets.connect(task, address);
+            Transport::Tcp { connection, outgoing: outgoing.freeze(), incoming: BytesMut::new() }
         })
     }
 
     fn ask(
         &mut self,
-        context: &mut Context<'_>,
+        context: &mut QueryContext<'_>,
         server: usize,
         address: SocketAddr,
-        open: impl FnOnce(&mut Wires, TaskId, Bytes) -> Way,
-    ) -> Progress {
-        self.stop(context.wires);
-        let id = context.wires.message_id();
+        open: impl FnOnce(&mut Sockets, TaskId, Bytes) -> Transport,
+    ) -> QueryProgress {
+        self.stop(context.sockets);
+        let id = context.sockets.message_id();
         let Some(octets) = self.question.encode(id, self.edns) else {
-            return Progress::Failed(format!(
+            return QueryProgress::Failed(format!(
                 "looking up the {} failed: the name cannot be encoded",
                 self.question
             ));
         };
-        let way = open(context.wires, self.task, octets);
-        let deadline = context.now + self.patience(context.settings, &way);
-        context.wires.set_deadline(self.task, deadline);
-        self.asked = Some(Asked { server, address, id, deadline, strays: 0, way });
-        Progress::Waiting
+        let transport = open(context.sockets, self.task, octets);
+        let deadline = context.now + self.answer_timeout(context.settings, &transport);
+        context.sockets.set_deadline(self.task, deadline);
+        self.asked = Some(ServerQuery { server, address, id, deadline, strays: 0, transport });
+        QueryProgress::Waiting
     }
 
     /// How long a server is waited for. Where there is only one attempt, asking with and without EDNS shares its time.
-    fn patience(&self, settings: &ResolverSettings, way: &Way) -> Duration {
-        match way {
-            Way::Udp(_) if settings.attempts <= 1 => settings.timeout / 2,
-            Way::Udp(_) | Way::Tcp { .. } => settings.timeout,
+    fn answer_timeout(&self, settings: &ResolverSettings, transport: &Transport) -> Duration {
+        match transport {
+            Transport::Udp(_) if settings.attempts <= 1 => settings.timeout / 2,
+            Transport::Udp(_) | Transport::Tcp { .. } => settings.timeout,
         }
     }
 
-    fn give_up(&mut self) -> Progress {
+    fn give_up(&mut self) -> QueryProgress {
         match (self.failure.take(), self.local_failure.take()) {
-            (Some(failure), _) if !self.is_silence_broken => Progress::Silence(failure),
-            (Some(failure), _) => Progress::Failed(failure),
-            (None, Some(failure)) => Progress::Local(failure),
-            (None, None) => Progress::Failed(format!(
+            (Some(failure), _) if !self.is_silence_broken => QueryProgress::Silence(failure),
+            (Some(failure), _) => QueryProgress::Failed(failure),
+            (None, Some(failure)) => QueryProgress::Local(failure),
+            (None, None) => QueryProgress::Failed(format!(
                 "looking up the {} failed: no name server is configured",
                 self.question
             )),

@@ -17,7 +17,7 @@ pub enum Prospect {
 /// Two queues, each first in, first out. Thousands may wait for one host, and leave from any place: so nothing here takes
 /// longer than a search in a tree.
 #[derive(Debug)]
-pub(crate) struct Turns<T> {
+pub(crate) struct FairQueue<T> {
     fresh: BTreeMap<i64, T>,
     failed: BTreeMap<i64, T>,
     places: BTreeMap<T, (Prospect, i64)>,
@@ -28,13 +28,13 @@ pub(crate) struct Turns<T> {
     passed_over: u32,
 }
 
-impl<T: Copy + Ord> Default for Turns<T> {
+impl<T: Copy + Ord> Default for FairQueue<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T: Copy + Ord> Turns<T> {
+impl<T: Copy + Ord> FairQueue<T> {
     pub(crate) const fn new() -> Self {
         Self {
             fresh: BTreeMap::new(),

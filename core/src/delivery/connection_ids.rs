@@ -1,0 +1,31 @@
+//! The ids of connections for mail, and the seeds that a replay presets for them.
+
+use alloc::collections::VecDeque;
+
+use crate::io::ConnectionId;
+use crate::rng::Seed;
+
+/// What the connections of all deliveries are begun with.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionIds {
+    /// The next id: an even one, because the resolver uses the odd ones.
+    next: u64,
+    /// What the next sessions draw from, in place of what their deliveries would give them.
+    preset_seeds: VecDeque<Seed>,
+}
+
+impl ConnectionIds {
+    pub(crate) fn preset_seeds(&mut self, seeds: impl IntoIterator<Item = Seed>) {
+        self.preset_seeds.extend(seeds);
+    }
+
+    pub(crate) fn take_preset_seed(&mut self) -> Option<Seed> {
+        self.preset_seeds.pop_front()
+    }
+
+    pub(crate) fn next(&mut self) -> ConnectionId {
+        let id = ConnectionId(self.next);
+        self.next = self.next.wrapping_add(2);
+        id
+    }
+}

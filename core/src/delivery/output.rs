@@ -1,0 +1,83 @@
+//! What a delivery asks of its dispatcher, and what it reports.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+#[cfg(doc)]
+use super::Delivery;
+use crate::address::Domain;
+use crate::attempt::{Acceptance, Failure, Setback};
+use crate::event::Event;
+use crate::io::ConnectionId;
+use crate::next_hop::Host;
+use crate::outbox::MailId;
+use crate::reachability::{Login, Trouble};
+use crate::route::Candidate;
+use crate::sasl::Mechanism;
+use crate::session::{EndCause, Recipient};
+
+/// What a delivery asks its dispatcher to do, or tells it.
+#[derive(Debug)]
+pub(crate) enum DeliveryOutput {
+    /// Answered by [`Delivery::handle_answer`].
+    LookupMx(Domain),
+    /// Answered by [`Delivery::handle_answer`].
+    LookupAddresses(Domain),
+    /// The place of this connection is taken.
+    Connect(ConnectionId, SocketAddr),
+    StartTls(ConnectionId, Host),
+    Transmit(ConnectionId),
+    /// The connection is done with.
+    Close(ConnectionId),
+    /// The candidate, the only connection to which this was, does not answer.
+    Unreachable {
+        connection: ConnectionId,
+        candidate: Candidate,
+        trouble: Trouble,
+        setback: Setback,
+    },
+    /// The server has answered, if only by a refusal.
+    Answered(ConnectionId),
+    /// The server wants fewer connections.
+    PushedBack(ConnectionId),
+    /// The server cannot cope with batches of commands, although it offers that.
+    NoPipelining(SocketAddr),
+    /// A relay has taken credentials by this mechanism, or, with nothing, has not taken them.
+    Authenticated(Login, Option<Mechanism>),
+    /// The connection can take transactions: answered by [`Delivery::handle_transactions`], [`Delivery::handle_nothing_claimed`] or
+    /// [`Delivery::quit_connection`].
+    WantTransactions(ConnectionId),
+    /// Answered by [`Delivery::handle_data`].
+    WantData {
+        connection: ConnectionId,
+        id: MailId,
+        offset: u64,
+        limit: u32,
+    },
+    Delivered {
+        recipient: Recipient,
+        acceptance: Acceptance,
+    },
+    /// Mail goes to this candidate in plain text, because TLS has failed there.
+    FellBack {
+        candidate: Candidate,
+        reason: EndCause,
+    },
+    Failed {
+        recipient: Recipient,
+        failure: Failure,
+    },
+    /// Nothing was decided about these. `tried` if their transaction had begun.
+    Released {
+        ids: Vec<MailId>,
+        tried: bool,
+    },
+    /// No candidate is left: all mail that is ready now has failed.
+    Exhausted(Failure),
+    /// The server has taken mail, and now refuses it on every connection: what is left has not failed, and waits for a while.
+    HadEnough(Failure),
+    /// This machine is in trouble: try again a little later. No mail has failed.
+    Postponed(String),
+    Event(Event),
+}
