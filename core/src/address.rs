@@ -57,7 +57,7 @@ pub enum AddressError {
     NoDestination(IpAddr),
 }
 
-/// Whether mail can be sent to an address. The addresses of 0.0.0.0/8 and `::` mean this host or none (RFC 1122 section
+/// Returns whether mail can be sent to an address. The addresses of 0.0.0.0/8 and `::` mean this host or none (RFC 1122 section
 /// 3.2.1.3, RFC 4291 section 2.5.2), multicast and 255.255.255.255 mean several; domains name them to say that they have no
 /// server.
 pub fn is_destination(address: IpAddr) -> bool {
@@ -188,12 +188,12 @@ impl Mailbox {
         &self.text
     }
 
-    /// What stands before the last `@`.
+    /// Returns what stands before the last `@`.
     pub fn local_part(&self) -> &str {
         self.at.and_then(|at| self.text.get(..at)).unwrap_or(&self.text)
     }
 
-    /// What stands after the last `@`.
+    /// Returns what stands after the last `@`.
     pub fn domain(&self) -> Result<MailDomain, AddressError> {
         let domain = self.at.and_then(|at| self.text.get(at + 1..)).ok_or(AddressError::NoDomain)?;
         match MailDomain::parse(domain)? {
@@ -214,7 +214,7 @@ impl Mailbox {
         }
     }
 
-    /// Whether the address can be sent only to a server that offers SMTPUTF8 (RFC 6531 section 3.4).
+    /// Returns whether the address can be sent only to a server that offers SMTPUTF8 (RFC 6531 section 3.4).
     pub fn needs_smtputf8(&self) -> bool {
         !self.text.is_ascii()
     }

@@ -57,7 +57,7 @@ pub enum Failure {
         reply: Reply,
         /// In reply to this.
         command: CommandName,
-        /// Whether trying again is pointless.
+        /// True if trying again is pointless.
         fatal: bool,
     },
     /// A server would refuse for good, so it was not asked.
@@ -77,7 +77,7 @@ pub enum Failure {
 /// What became of the candidates of a next hop, of which none is left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreached {
-    /// Whether the next hop is a relay, and not the domain of the recipient.
+    /// True if the next hop is a relay, and not the domain of the recipient.
     pub is_relay: bool,
     /// The first that were tried, in their order, as far as they differ.
     pub tried: Vec<Tried>,
@@ -236,17 +236,17 @@ impl Attempt {
         }
     }
 
-    /// What it is about.
+    /// Returns what it is about.
     pub fn kind(&self) -> AttemptKind {
         self.result.as_ref().map_or_else(Failure::kind, |_| AttemptKind::Delivered)
     }
 
-    /// Whether trying again is pointless, because it has failed for good.
+    /// Returns whether trying again is pointless, because it has failed for good.
     pub fn is_fatal(&self) -> bool {
         self.result.as_ref().is_err_and(Failure::is_fatal)
     }
 
-    /// How much memory it takes, roughly, in octets.
+    /// Returns how much memory it takes, roughly, in octets.
     pub fn octets(&self) -> usize {
         let reply = self.reply().map_or(0, |(reply, _)| reply.octets());
         size_of::<Self>() + reply
@@ -254,7 +254,7 @@ impl Attempt {
 }
 
 impl Failure {
-    /// Whether trying again is pointless.
+    /// Returns whether trying again is pointless.
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Refused { fatal, .. } => *fatal,
@@ -277,7 +277,7 @@ impl Failure {
         })
     }
 
-    /// What it is about.
+    /// Returns what it is about.
     pub fn kind(&self) -> AttemptKind {
         match self {
             Self::Refused { command, .. } => refused_kind(*command),
@@ -296,7 +296,7 @@ impl Failure {
 }
 
 impl Unsendable {
-    /// What a bounce says of it.
+    /// Returns what a bounce says of it.
     pub fn status(&self) -> EnhancedStatus {
         match self {
             Self::Recipient(_) => EnhancedStatus::BAD_RECIPIENT_SYNTAX,
@@ -306,7 +306,7 @@ impl Unsendable {
 }
 
 impl Unresolved {
-    /// What a bounce says of it.
+    /// Returns what a bounce says of it.
     pub fn status(&self) -> EnhancedStatus {
         match self {
             Self::BadDomain(_) | Self::NoSuchDomain(_) => EnhancedStatus::BAD_DOMAIN,
@@ -318,7 +318,7 @@ impl Unresolved {
 }
 
 impl Setback {
-    /// What it is about.
+    /// Returns what it is about.
     fn kind(&self) -> AttemptKind {
         match self {
             Self::NotConnected(_) | Self::ConnectTimedOut => AttemptKind::Connect,
@@ -336,7 +336,7 @@ impl Setback {
         }
     }
 
-    /// What it comes to, where no server has had the last word.
+    /// Returns what it comes to, where no server has had the last word.
     pub(crate) fn status(&self) -> EnhancedStatus {
         match self {
             Self::NotConnected(_) | Self::ConnectTimedOut => EnhancedStatus::NO_ANSWER,
@@ -346,7 +346,7 @@ impl Setback {
     }
 }
 
-/// What a refusal is about that answers this.
+/// Returns what a refusal is about that answers this.
 fn refused_kind(command: CommandName) -> AttemptKind {
     match command {
         CommandName::Greeting | CommandName::Ehlo | CommandName::Helo => AttemptKind::Greeting,

@@ -30,9 +30,9 @@ pub enum Command<'a> {
         reverse_path: Option<&'a Mailbox>,
         /// The message's size in octets (RFC 1870 section 6).
         size: Option<u64>,
-        /// Whether the data has 8-bit octets (RFC 6152 section 3).
+        /// True if the data has 8-bit octets (RFC 6152 section 3).
         body_8bit: bool,
-        /// Whether an address of the envelope is not ASCII (RFC 6531 section 3.4).
+        /// True if an address of the envelope is not ASCII (RFC 6531 section 3.4).
         smtputf8: bool,
     },
     /// Names a recipient.
@@ -69,7 +69,7 @@ impl Command<'_> {
         line
     }
 
-    /// What the command is called in texts.
+    /// Returns what the command is called in texts.
     pub fn name(&self) -> CommandName {
         match self {
             Self::Ehlo(_) => CommandName::Ehlo,

@@ -31,12 +31,13 @@ pub enum EndCause {
 }
 
 impl EndCause {
-    /// Whether the connection is lost: closed, broken, timed out, or given up because of what the peer does.
+    /// Returns whether the connection is lost: closed, broken, timed out, or given up because of what the peer does.
     pub fn is_loss(&self) -> bool {
         matches!(self, Self::Closed | Self::Broken(_) | Self::TimedOut(_) | Self::Misbehaved(_))
     }
 
-    /// Whether replies and commands do not match any more, so that nothing that was said can be believed without a checkpoint.
+    /// Returns whether replies and commands do not match any more, so that nothing that was said can be believed without a
+    /// checkpoint.
     pub fn is_out_of_step(&self) -> bool {
         matches!(self, Self::Misbehaved(Misbehaved::OutOfStep(_)))
     }
@@ -126,7 +127,7 @@ pub enum LocalTrouble {
 }
 
 impl Unfit {
-    /// What a bounce says of it.
+    /// Returns what a bounce says of it.
     pub const fn status(self) -> EnhancedStatus {
         match self {
             Self::TooLong { .. } => EnhancedStatus::MESSAGE_TOO_LONG,

@@ -116,7 +116,7 @@ impl Event {
         Self::Note { level: Level::Warning, text }
     }
 
-    /// How much it matters.
+    /// Returns how much it matters.
     pub fn level(&self) -> Level {
         match self {
             Self::Delivered { .. } | Self::Bounced { .. } => Level::Info,

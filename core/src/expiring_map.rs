@@ -21,7 +21,7 @@ impl<K: Ord + Clone, V> ExpiringMap<K, V> {
         self.entries.is_empty()
     }
 
-    /// What is remembered of `key`.
+    /// Returns what is remembered of `key`.
     pub(crate) fn get(&self, key: &K, now: Instant) -> Option<&V> {
         self.entries.get(key).filter(|(until, _)| *until > now).map(|(_, value)| value)
     }

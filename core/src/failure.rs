@@ -144,9 +144,9 @@ impl StoredFailure {
         Self { reply, status, remote, command, own, text }
     }
 
-    /// Whether the message was refused for its content or its size, so that other servers may refuse it too: for good after its
-    /// data, or in words that say so (RFC 3463 sections 3.4, 3.7 and 3.8: x.3.4, x.6.z and x.7.z). A policy counts only where a
-    /// server has spoken: one of our own is about a connection.
+    /// Returns whether the message was refused for its content or its size, so that other servers may refuse it too: for good
+    /// after its data, or in words that say so (RFC 3463 sections 3.4, 3.7 and 3.8: x.3.4, x.6.z and x.7.z). A policy counts only
+    /// where a server has spoken: one of our own is about a connection.
     pub fn is_about_content(&self) -> bool {
         let by_status = self.status.is_some_and(|status| match (status.subject, status.detail) {
             (3, 4) | (6, _) => true,

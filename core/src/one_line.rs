@@ -22,9 +22,9 @@ impl<T: fmt::Display> fmt::Display for OneLine<T> {
 /// Passes text on, on one line.
 struct Joining<'a, 'b> {
     to: &'a mut fmt::Formatter<'b>,
-    /// Whether anything was passed on.
+    /// True if anything was passed on.
     has_text: bool,
-    /// Whether a line has ended, and what comes next begins another.
+    /// True if a line has ended, and what comes next begins another.
     has_ended: bool,
 }
 

@@ -34,7 +34,7 @@ pub const FAILED_BUDGET_OCTETS: usize = 1024 * 1024;
 /// Most octets of an original that are read to find its header section, where it does not come back whole.
 pub const HEADER_LIMIT_OCTETS: usize = 1024 * 1024;
 
-/// Whether what stands in `mail_envelopefrom` is the null reverse-path, with white space around it or not.
+/// Returns whether what stands in `mail_envelopefrom` is the null reverse-path, with white space around it or not.
 pub fn is_null_path(sender: &[u8]) -> bool {
     matches!(sender.trim_ascii(), b"" | b"<>")
 }
@@ -87,7 +87,7 @@ pub struct Row {
     pub fail_count: u32,
     /// `mail_lasttry`: 0 if there was none.
     pub last_try: UnixTime,
-    /// Whether `mail_fatality` is above 0.
+    /// True if `mail_fatality` is above 0.
     pub fatal: bool,
 }
 
@@ -163,7 +163,7 @@ pub enum StoreRequest {
 }
 
 impl StoreRequest {
-    /// Whether nothing changes by it.
+    /// Returns whether nothing changes by it.
     pub fn only_reads(&self) -> bool {
         match self {
             Self::Scan { .. }
@@ -188,7 +188,7 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// Whether there is nothing to be done.
+    /// Returns whether there is nothing to be done.
     pub fn is_empty(&self) -> bool {
         self.delivered.is_empty() && self.failed.is_empty() && self.replaced.is_empty()
     }
@@ -373,7 +373,7 @@ pub struct FailState {
     pub fail_count: u32,
     /// Its latest `fail_time`.
     pub last_try: UnixTime,
-    /// Whether one of them is fatal.
+    /// True if one of them is fatal.
     pub fatal: bool,
 }
 
@@ -448,7 +448,7 @@ pub enum StoreTrouble {
 }
 
 impl StoreTrouble {
-    /// Whether it is about a row, so that the same may be done for others.
+    /// Returns whether it is about a row, so that the same may be done for others.
     pub fn is_about_a_row(self) -> bool {
         matches!(self, Self::Damaged | Self::Impossible)
     }

@@ -42,7 +42,7 @@ impl MessageKey {
         Self(Self::APART | (self.0 & Self::LOOKS) | (Self::from_hash(message).0 & Self::IS))
     }
 
-    /// Whether a row that looks so may be this message.
+    /// Returns whether a row that looks so may be this message.
     pub(crate) fn may_look_like(self, look: Self) -> bool {
         let known = if self.0 & Self::APART == 0 { u32::MAX } else { Self::LOOKS };
         (self.0 ^ look.0) & known == 0
@@ -112,17 +112,17 @@ pub(crate) struct IndexEntry {
 }
 
 impl IndexEntry {
-    /// Whether somebody works on it.
+    /// Returns whether somebody works on it.
     pub(crate) fn is_claimed(&self) -> bool {
         self.state == PackedState::CLAIMED
     }
 
-    /// What it waits for, if it waits.
+    /// Returns what it waits for, if it waits.
     pub(crate) fn waits_for(&self) -> Option<UnixTime> {
         (self.state.0 <= PackedState::LAST_TIME).then_some(UnixTime(self.state.0.into()))
     }
 
-    /// Whether it is ready.
+    /// Returns whether it is ready.
     pub(crate) fn is_ready(&self) -> bool {
         matches!(self.state, PackedState::READY | PackedState::READY_AGAIN)
     }
@@ -197,7 +197,7 @@ impl Queue {
         }
     }
 
-    /// What is known of a mail, if anything is.
+    /// Returns what is known of a mail, if anything is.
     pub(crate) fn find(&self, id: MailId) -> Option<IndexEntry> {
         self.mails.get(&id).copied()
     }
@@ -245,7 +245,7 @@ impl Queue {
         self.hops.get(&hop)?.next_hop.as_deref()
     }
 
-    /// How much mail of a next hop is ready.
+    /// Returns how much mail of a next hop is ready.
     pub(crate) fn ready_count(&self, hop: HopId) -> u32 {
         self.hops.get(&hop).map_or(0, |hop| hop.ready)
     }
@@ -255,7 +255,7 @@ impl Queue {
         core::mem::take(&mut self.newly_ready)
     }
 
-    /// How promising a next hop is.
+    /// Returns how promising a next hop is.
     pub(crate) fn prospect(&self, hop: HopId) -> Prospect {
         self.hops.get(&hop).and_then(|hop| hop.prospect).unwrap_or(Prospect::Fresh)
     }
@@ -274,7 +274,7 @@ impl Queue {
         }
     }
 
-    /// How much mail is known.
+    /// Returns how much mail is known.
     pub(crate) fn len(&self) -> usize {
         self.mails.len()
     }
@@ -286,7 +286,7 @@ impl Queue {
         due.take(limit).map(|&(_, id)| id.into()).collect()
     }
 
-    /// When the first waiting mail becomes due.
+    /// Returns when the first waiting mail becomes due.
     pub(crate) fn next_due(&self) -> Option<UnixTime> {
         self.timeline.first().map(|&(time, _)| UnixTime(i64::from(time)))
     }
@@ -338,7 +338,7 @@ impl Queue {
         ids
     }
 
-    /// Whether some ready mail of a next hop was tried in this pass, and some was not.
+    /// Returns whether some ready mail of a next hop was tried in this pass, and some was not.
     pub(crate) fn is_partly_tried(&self, hop: HopId) -> bool {
         self.ready.range(whole(hop)).next().is_some() && self.ready_again.range(whole(hop)).next().is_some()
     }
@@ -350,12 +350,12 @@ impl Queue {
         message
     }
 
-    /// Whether mail of this message is to be bounced.
+    /// Returns whether mail of this message is to be bounced.
     pub(crate) fn has_given_up(&self, hop: HopId, key: MessageKey) -> bool {
         self.given_up.range(message_range(hop, key)).next().is_some()
     }
 
-    /// Whether mail of this message is ready for this next hop, or claimed.
+    /// Returns whether mail of this message is ready for this next hop, or claimed.
     pub(crate) fn is_busy_with(&self, hop: HopId, key: MessageKey) -> bool {
         let of_message = message_range(hop, key);
         self.ready_messages.range(of_message.clone()).next().is_some()
@@ -399,7 +399,7 @@ impl Queue {
             .collect()
     }
 
-    /// How much mail somebody works on.
+    /// Returns how much mail somebody works on.
     pub(crate) fn claimed_count(&self) -> usize {
         self.claimed.len()
     }

@@ -101,12 +101,12 @@ impl Reachability {
         }
     }
 
-    /// Whether a candidate is known not to answer, or to take its time.
+    /// Returns whether a candidate is known not to answer, or to take its time.
     pub(crate) fn is_in_trouble(&self, candidate: &Candidate, now: Instant) -> bool {
         self.known(candidate, now).is_some() || self.slow.get(&candidate.remote, now).is_some()
     }
 
-    /// What an attempt met with that began at `since` or later, by whomever it was made.
+    /// Returns what an attempt met with that began at `since` or later, by whomever it was made.
     pub(crate) fn failure_since(
         &self,
         candidate: &Candidate,
@@ -154,7 +154,7 @@ impl Reachability {
         self.slow.keep(remote, (), now + SILENT_SPAN, now);
     }
 
-    /// Whether any server is known to take its time.
+    /// Returns whether any server is known to take its time.
     pub(crate) fn knows_slow_ones(&self) -> bool {
         !self.slow.is_empty()
     }
@@ -164,7 +164,7 @@ impl Reachability {
         self.slow.forget(&remote)
     }
 
-    /// Whether a server gets no batches of commands, whatever it offers.
+    /// Returns whether a server gets no batches of commands, whatever it offers.
     pub(crate) fn no_pipelining(&self, remote: SocketAddr, now: Instant) -> bool {
         self.no_pipelining.get(&remote, now).is_some()
     }

@@ -66,8 +66,7 @@ impl ReplyCode {
         self.0
     }
 
-    /// What the first digit says: all that a decision may hang on where the code is unknown
-    /// (RFC 5321 section 4.2).
+    /// Returns what the first digit says: all that a decision may hang on where the code is unknown (RFC 5321 section 4.2).
     pub const fn class(self) -> ReplyClass {
         match self.0 / 100 {
             2 => ReplyClass::Completed,
@@ -128,7 +127,7 @@ impl Reply {
         self.code.class()
     }
 
-    /// Whether the server said more than was kept.
+    /// Returns whether the server said more than was kept.
     pub fn is_cut(&self) -> bool {
         self.is_cut
     }
@@ -138,7 +137,7 @@ impl Reply {
         self.lines.iter().map(|line| &**line)
     }
 
-    /// How many octets its lines have, without codes and line ends.
+    /// Returns how many octets its lines have, without codes and line ends.
     pub fn octets(&self) -> usize {
         self.lines.iter().map(|line| line.len()).sum()
     }
@@ -148,8 +147,8 @@ impl Reply {
         self.enhanced
     }
 
-    /// Whether it says that the connection is not fit for what was asked: TLS or AUTH comes first (RFC 3207 section 4, RFC 4954
-    /// section 6), or encryption is needed (`5.7.10` in the registry of RFC 5248).
+    /// Returns whether it says that the connection is not fit for what was asked: TLS or AUTH comes first (RFC 3207 section 4,
+    /// RFC 4954 section 6), or encryption is needed (`5.7.10` in the registry of RFC 5248).
     pub fn is_about_the_channel(&self) -> bool {
         let needs_encryption = |code: EnhancedStatus| (code.class, code.subject, code.detail) == (5, 7, 10);
         matches!(self.code, ReplyCode::AUTH_REQUIRED | ReplyCode::ENCRYPTION_REQUIRED)
@@ -226,9 +225,9 @@ pub struct ReplyParser {
     kept_octets: usize,
     /// What was received of the reply.
     octets: usize,
-    /// Whether some of the line that is not yet complete was not kept.
+    /// True if some of the line that is not yet complete was not kept.
     line_is_cut: bool,
-    /// Whether some of the complete lines was not kept. Nothing behind it is kept either.
+    /// True if some of the complete lines was not kept. Nothing behind it is kept either.
     is_cut: bool,
     error: Option<ReplyError>,
 }
@@ -248,7 +247,7 @@ impl ReplyParser {
         result
     }
 
-    /// Whether no part of a reply is waiting for its rest.
+    /// Returns whether no part of a reply is waiting for its rest.
     pub fn is_empty(&self) -> bool {
         self.octets == 0
     }

@@ -16,7 +16,7 @@ pub struct Candidate {
     pub remote: SocketAddr,
     /// How the connection is protected.
     pub tls: TlsMode,
-    /// Whether the candidate after this one differs only in that it needs no TLS.
+    /// True if the candidate after this one differs only in that it needs no TLS.
     pub plain_twin_follows: bool,
 }
 

@@ -32,13 +32,13 @@ impl RetryRules {
         Self { retries: settings.retries, interval_s: settings.retry_interval_s }
     }
 
-    /// How long a mail rests after an attempt, whatever its faillog says.
+    /// Returns how long a mail rests after an attempt, whatever its faillog says.
     pub fn min_interval(&self, settings: &Settings) -> Duration {
         let interval = Duration::from_secs(u64::try_from(self.interval_s).unwrap_or(0));
         interval.min(settings.interval).max(MIN_RETRY_INTERVAL)
     }
 
-    /// How a mail stands that has failed `fail_count` times, last at `last_try`, at least once for good if `fatal`.
+    /// Returns how a mail stands that has failed `fail_count` times, last at `last_try`, at least once for good if `fatal`.
     pub fn retry_state(&self, fail_count: u32, last_try: UnixTime, fatal: bool, now: UnixTime) -> RetryState {
         if fatal || fail_count >= self.retries {
             return RetryState::GivenUp;

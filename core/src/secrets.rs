@@ -39,7 +39,7 @@ impl Secrets {
         }
     }
 
-    /// Whether there is nothing to mask.
+    /// Returns whether there is nothing to mask.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty() && self.words.is_empty() && self.short.is_empty()
     }

@@ -41,9 +41,9 @@ pub struct Settings {
     pub tls_padding: u16,
     /// The ports to try, in this order.
     pub ports: Vec<Port>,
-    /// Whether IPv4 addresses can be connected to.
+    /// True if IPv4 addresses can be connected to.
     pub ipv4: bool,
-    /// Whether IPv6 addresses can be connected to.
+    /// True if IPv6 addresses can be connected to.
     pub ipv6: bool,
     /// Most transactions per destination.
     pub rate_limit: Option<RateLimit>,
@@ -59,10 +59,10 @@ pub struct Settings {
     pub connection_idle: Duration,
     /// Originals up to this size come back whole in a bounce, larger ones as headers.
     pub bounce_return_limit_octets: u64,
-    /// Whether credentials may be sent without TLS, or to a server whose certificate is not valid.
+    /// True if credentials may be sent without TLS, or to a server whose certificate is not valid.
     pub auth_insecure: bool,
-    /// Whether the conversations themselves are reported, as [`crate::event::Event::Sent`],
-    /// [`crate::event::Event::SentData`] and [`crate::event::Event::Received`].
+    /// True if the conversations themselves are reported, as [`crate::event::Event::Sent`], [`crate::event::Event::SentData`] and
+    /// [`crate::event::Event::Received`].
     pub trace: bool,
 }
 

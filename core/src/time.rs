@@ -19,7 +19,7 @@ impl Instant {
         self.0
     }
 
-    /// How long before `self` `earlier` was; zero if it was not.
+    /// Returns how long before `self` `earlier` was; zero if it was not.
     pub fn saturating_duration_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -65,7 +65,7 @@ impl Now {
         Self { monotonic, wall, since_second: Duration::ZERO }
     }
 
-    /// When the wall clock will show a time, if nobody sets it; now if it shows that already.
+    /// Returns when the wall clock will show a time, if nobody sets it; now if it shows that already.
     pub(crate) fn when(self, time: UnixTime) -> Instant {
         let seconds = u64::try_from(time.0.saturating_sub(self.wall.0)).unwrap_or(0);
         self.monotonic + Duration::from_secs(seconds).saturating_sub(self.since_second)

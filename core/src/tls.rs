@@ -12,7 +12,7 @@ pub struct Tls {
     /// The name of the group of the key exchange, if the executor knows it. A session of TLS 1.2 that goes on with the keys of an
     /// earlier one exchanges none.
     pub group: Option<&'static str>,
-    /// Whether the certificate is valid for the name that was asked for.
+    /// True if the certificate is valid for the name that was asked for.
     pub certificate_is_valid: bool,
 }
 

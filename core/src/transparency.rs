@@ -115,7 +115,7 @@ impl MailDataEncoder {
     }
 }
 
-/// Whether a line end is not whole, or a line begins with a dot that is to be doubled, among all octets but the first and
+/// Returns whether a line end is not whole, or a line begins with a dot that is to be doubled, among all octets but the first and
 /// the last one, which depend on what stands before and behind. Without branches, so that many octets are compared at once.
 fn has_to_change(octets: &[u8]) -> bool {
     let (Some((_, behind)), Some((_, before))) = (octets.split_first(), octets.split_last()) else {

@@ -44,7 +44,7 @@ pub fn faillog_text(failure: &Failure) -> String {
     }
 }
 
-/// What a server said, short enough for one line.
+/// Returns what a server said, short enough for one line.
 pub fn first_line(reply: &Reply) -> String {
     let text = reply.text();
     let line = text.lines().next().unwrap_or_default();

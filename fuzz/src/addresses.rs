@@ -52,8 +52,8 @@ fn check_mailbox(octets: &[u8], mailbox: &Mailbox) {
     }
 }
 
-/// Where the last `@` outside of quoted strings is, and whether all of these are closed; no octet may end the path
-/// or the line.
+/// Returns where the last `@` outside of quoted strings is, and whether all of these are closed; no octet may end the path or the
+/// line.
 fn naive_path(text: &str) -> (Option<usize>, bool) {
     let (mut at, mut is_quoted, mut is_escaped) = (None, false, false);
     for (position, octet) in text.bytes().enumerate() {

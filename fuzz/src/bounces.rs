@@ -211,7 +211,7 @@ impl Scene {
     }
 }
 
-/// Whether there is what no message may hold.
+/// Returns whether there is what no message may hold.
 fn is_hard_to_send(octets: &[u8]) -> bool {
     octets.contains(&0) || naive_lines(octets).iter().any(|line| line.len() > LINE_LIMIT_OCTETS)
 }

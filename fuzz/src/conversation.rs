@@ -60,7 +60,7 @@ enum Mode {
 /// A conversation so far.
 #[derive(Debug)]
 pub(crate) struct Conversation {
-    /// Whether the client means to keep to one command at a time, and to DATA, whatever is offered.
+    /// True if the client means to keep to one command at a time, and to DATA, whatever is offered.
     one_at_a_time: bool,
     /// What the last reply to EHLO offers, in this state of TLS.
     offers: BTreeSet<String>,
@@ -194,17 +194,17 @@ impl Conversation {
         self.unanswered.iter().copied().take_while(is_whole)
     }
 
-    /// Whether the server has said what no conversation outlives.
+    /// Returns whether the server has said what no conversation outlives.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// Whether it said 421 instead of what it was asked for (RFC 5321 section 3.8).
+    /// Returns whether it said 421 instead of what it was asked for (RFC 5321 section 3.8).
     pub(crate) fn is_dismissed(&self) -> bool {
         self.is_dismissed
     }
 
-    /// Whether it was found not to follow batches.
+    /// Returns whether it was found not to follow batches.
     pub(crate) fn no_pipelining(&self) -> bool {
         self.no_pipelining
     }
@@ -218,17 +218,17 @@ impl Conversation {
         self.size_limit
     }
 
-    /// Whether commands may be sent before the replies to those before them.
+    /// Returns whether commands may be sent before the replies to those before them.
     pub(crate) fn may_batch(&self) -> bool {
         self.offers("PIPELINING") && !self.one_at_a_time
     }
 
-    /// Whether everything that was sent is replied to, and nothing is begun, on either side.
+    /// Returns whether everything that was sent is replied to, and nothing is begun, on either side.
     pub(crate) fn is_idle(&self) -> bool {
         self.unanswered.is_empty() && self.partial.is_empty() && self.replies.is_empty()
     }
 
-    /// Whether nothing of the next reply has come.
+    /// Returns whether nothing of the next reply has come.
     pub(crate) fn is_silent(&self) -> bool {
         self.replies.is_empty()
     }
@@ -290,7 +290,7 @@ impl Conversation {
         Some(command)
     }
 
-    /// What a line says. A transaction that it begins or goes on with is taken note of.
+    /// Returns what a line says. A transaction that it begins or goes on with is taken note of.
     fn read(&mut self, text: &str) -> Command {
         if self.is_challenged {
             return Command::Response;
@@ -336,7 +336,8 @@ impl Conversation {
         }
     }
 
-    /// Whether a command may come here (RFC 5321 section 4.1.4, RFC 3207 section 4, RFC 4954 section 4, RFC 2920 section 3.1).
+    /// Returns whether a command may come here (RFC 5321 section 4.1.4, RFC 3207 section 4, RFC 4954 section 4, RFC 2920 section
+    /// 3.1).
     fn check_order(&self, command: Command) {
         let is_answered = self.unanswered.is_empty();
         let has_begun = !self.transactions.is_empty();
@@ -457,7 +458,7 @@ impl Conversation {
         Some((command, reply))
     }
 
-    /// What the server says when only the reply to QUIT is waited for. It may be about a message in doubt.
+    /// Returns what the server says when only the reply to QUIT is waited for. It may be about a message in doubt.
     fn take_last_words(&mut self, reply: Reply) -> Option<(Command, Reply)> {
         let code = reply.code().as_u16();
         let doubted = self.doubted.filter(|_| code != 221);
@@ -476,26 +477,26 @@ impl Conversation {
         self.transactions.iter_mut().for_each(Transaction::disbelieve);
     }
 
-    /// Whether a transaction was begun behind this one.
+    /// Returns whether a transaction was begun behind this one.
     fn has_another_behind(&self, number: usize) -> bool {
         let is_sent = self.transactions.len() > number + 1;
         self.begun.last().map_or(is_sent, |last| *last != self.transactions[number].reverse_path)
     }
 
-    /// Whether the server may have said of something else what it said of this message, and of this message what it said of the
-    /// envelope behind it.
+    /// Returns whether the server may have said of something else what it said of this message, and of this message what it said
+    /// of the envelope behind it.
     pub(crate) fn is_uncertain(&self, number: usize) -> bool {
         let has_success_behind = || self.transactions.iter().skip(number + 1).any(Transaction::is_open);
         self.doubted == Some(number) && has_success_behind()
     }
 
-    /// Whether the message of this reverse-path was refused so that a success may follow, and only QUIT may be said.
+    /// Returns whether the message of this reverse-path was refused so that a success may follow, and only QUIT may be said.
     pub(crate) fn is_in_doubt(&self, reverse_path: &str) -> bool {
         self.is_leaving
             && self.doubted.is_some_and(|number| self.transactions[number].reverse_path == reverse_path)
     }
 
-    /// Whether only QUIT may follow.
+    /// Returns whether only QUIT may follow.
     pub(crate) fn is_leaving(&self) -> bool {
         self.is_leaving
     }
@@ -583,8 +584,8 @@ impl Conversation {
     }
 }
 
-/// Whether a reply can be one to this command: 3yz asks for a message or goes on with an authentication, and nothing else is the
-/// success of DATA.
+/// Returns whether a reply can be one to this command: 3yz asks for a message or goes on with an authentication, and nothing else
+/// is the success of DATA.
 fn may_answer(reply: &Reply, command: Command) -> bool {
     match command {
         Command::Data(_) => reply.class() != ReplyClass::Completed,
@@ -602,7 +603,7 @@ fn may_answer(reply: &Reply, command: Command) -> bool {
     }
 }
 
-/// Whether a reply says that the server cannot follow (RFC 5321 section 4.2.2), not what it thinks of the mail.
+/// Returns whether a reply says that the server cannot follow (RFC 5321 section 4.2.2), not what it thinks of the mail.
 pub(crate) fn is_misunderstood(reply: &Reply) -> bool {
     matches!(reply.code().as_u16(), 500 | 502 | 503)
 }

@@ -45,12 +45,12 @@ impl Outbox {
         }
     }
 
-    /// What is left, by ids.
+    /// Returns what is left, by ids.
     pub(crate) fn mails(&self) -> &MemoryOutbox {
         &self.mails
     }
 
-    /// What marks a message. It stands in its header, so that it comes back in a bounce, and cannot be guessed.
+    /// Returns what marks a message. It stands in its header, so that it comes back in a bounce, and cannot be guessed.
     fn token(&self, message: u8) -> String {
         secret_for(&[self.secret.as_bytes(), &[message]].concat())
     }
@@ -165,7 +165,7 @@ impl Outbox {
     }
 }
 
-/// What of a row goes over the wire, if it can.
+/// Returns what of a row goes over the wire, if it can.
 fn on_the_wire(mail: &Mail) -> Option<Wire> {
     let path = |octets: &[u8]| Mailbox::parse(octets).ok().map(|mailbox| mailbox.as_str().to_owned());
     let reverse_path = mail.sender.as_deref().map_or(Some(String::new()), path)?;

@@ -71,12 +71,12 @@ impl Peer {
         taken
     }
 
-    /// Whether it has said what no conversation outlives.
+    /// Returns whether it has said what no conversation outlives.
     pub(crate) fn is_over(&self) -> bool {
         self.conversation.is_over()
     }
 
-    /// What a server replies that means well and offers this, to so many commands; nothing if it has nothing to reply to.
+    /// Returns what a server replies that means well and offers this, to so many commands; nothing if it has nothing to reply to.
     pub(crate) fn polite_replies(&self, offers: &str, commands: usize) -> String {
         let commands = self.conversation.unanswered().take(commands);
         commands.map(|command| self.polite_reply(offers, command)).collect()

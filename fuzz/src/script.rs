@@ -26,7 +26,7 @@ pub(crate) fn secret_for(octets: &[u8]) -> String {
     secret
 }
 
-/// Whether `part` stands somewhere in `whole`.
+/// Returns whether `part` stands somewhere in `whole`.
 pub(crate) fn contains(whole: &[u8], part: &[u8]) -> bool {
     !part.is_empty() && whole.windows(part.len()).any(|window| window == part)
 }

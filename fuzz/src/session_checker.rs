@@ -35,7 +35,7 @@ struct Begun {
     total: usize,
     /// What it asked for.
     outstanding: Option<usize>,
-    /// Whether all of it was given at once.
+    /// True if all of it was given at once.
     is_whole: bool,
     is_decided: bool,
 }
@@ -51,7 +51,7 @@ pub(crate) struct Checker {
     /// Transactions that were begun when they could be, in that order; and those that were not, until they come back.
     begun: Vec<Begun>,
     handed_back: Vec<Vec<MailId>>,
-    /// Whether the session has said that a transaction may begin, and none has since.
+    /// True if the session has said that a transaction may begin, and none has since.
     is_announced: bool,
     quits: bool,
     /// How many messages may have been taken without a word of it.
@@ -175,7 +175,7 @@ impl Checker {
         }
     }
 
-    /// Whether the configuration allows a command.
+    /// Returns whether the configuration allows a command.
     fn check_command(&self, command: Command) {
         let config = &self.config;
         match command {
@@ -211,7 +211,7 @@ impl Checker {
         begun.find(|(number, _)| reverse_path(*number) == path).expect("a transaction of nobody").1
     }
 
-    /// Whether what was sent of a message is what a plain reading makes of its beginning.
+    /// Returns whether what was sent of a message is what a plain reading makes of its beginning.
     fn check_message(&self, number: usize) {
         let seen = &self.conversation.transactions()[number];
         let begun = self.begun_as(&seen.reverse_path);
@@ -423,7 +423,7 @@ impl Checker {
     }
 }
 
-/// When the end of a message may be sent, if that is soon.
+/// Returns when the end of a message may be sent, if that is soon.
 pub(crate) fn pause_end(session: &Session, now: Instant) -> Option<Instant> {
     let (deadline, phase) = session.poll_timeout()?;
     (phase == Phase::MailData && deadline <= now + PAUSE_LIMIT).then_some(deadline)

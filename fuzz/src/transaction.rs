@@ -13,7 +13,7 @@ use crate::conversation::{Command, is_misunderstood};
 #[derive(Debug)]
 pub(crate) struct Transaction {
     pub(crate) reverse_path: String,
-    /// Whether its commands could be sent without waiting for replies.
+    /// True if its commands could be sent without waiting for replies.
     pub(crate) is_batched: bool,
     mail: Option<Reply>,
     /// Forward-paths, each with its reply.
@@ -112,39 +112,39 @@ impl Transaction {
         self.is_disbelieved |= !self.is_asked_for() && !self.is_confirmed;
     }
 
-    /// Whether the server has asked for the message.
+    /// Returns whether the server has asked for the message.
     pub(crate) fn is_asked_for(&self) -> bool {
         self.data.as_ref().is_some_and(|data| data.class() == ReplyClass::Intermediate)
     }
 
-    /// Whether the server has refused to.
+    /// Returns whether the server has refused to.
     pub(crate) fn is_data_refused(&self) -> bool {
         self.data.is_some() && !self.is_asked_for()
     }
 
-    /// How many recipients the server accepts.
+    /// Returns how many recipients the server accepts.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted_paths().count()
     }
 
-    /// Who they are.
+    /// Returns who they are.
     pub(crate) fn accepted_paths(&self) -> impl Iterator<Item = &str> {
         let is_accepted = |(_, reply): &&(String, Option<Reply>)| is_completed(reply.as_ref());
         let named = if self.is_mail_accepted() { self.recipients.as_slice() } else { &[] };
         named.iter().filter(is_accepted).map(|(path, _)| path.as_str())
     }
 
-    /// Whether a further recipient may be named, all replies being known: after 452 the rest goes in another transaction.
+    /// Returns whether a further recipient may be named, all replies being known: after 452 the rest goes in another transaction.
     pub(crate) fn has_room(&self) -> bool {
         self.is_mail_accepted() && !self.lacks_room()
     }
 
-    /// Whether the server has said that it holds it: by success to MAIL, or to a recipient.
+    /// Returns whether the server has said that it holds it: by success to MAIL, or to a recipient.
     pub(crate) fn is_open(&self) -> bool {
         self.is_mail_accepted() || self.recipients.iter().any(|(_, reply)| is_completed(reply.as_ref()))
     }
 
-    /// Whether a final dot ended it (RFC 5321 section 4.1.1.4).
+    /// Returns whether a final dot ended it (RFC 5321 section 4.1.1.4).
     pub(crate) fn is_ended(&self) -> bool {
         self.is_sent
     }
@@ -167,8 +167,8 @@ impl Transaction {
         lines
     }
 
-    /// What must be told of a recipient, by number; `is_uncertain` if what was said of the message may have been about something
-    /// else.
+    /// Returns what must be told of a recipient, by number; `is_uncertain` if what was said of the message may have been about
+    /// something else.
     pub(crate) fn verdict(&self, recipient: usize, is_uncertain: bool) -> Verdict<'_> {
         if self.is_disbelieved {
             return Verdict::Undecided;
@@ -216,7 +216,7 @@ impl Transaction {
         Verdict::Refused(reply, command)
     }
 
-    /// How the connection is refused by this reply, if it may be.
+    /// Returns how the connection is refused by this reply, if it may be.
     fn refusal(&self, reply: &Reply, asked: CommandOfEnvelope) -> Option<RefusalKind> {
         if self.confused.contains(&asked) {
             return Some(RefusalKind::OutOfStep);
@@ -239,7 +239,7 @@ impl Transaction {
         is_refused.then_some(RefusalKind::NotNow)
     }
 
-    /// Whether the server had no room for one of the recipients.
+    /// Returns whether the server had no room for one of the recipients.
     pub(crate) fn lacks_room(&self) -> bool {
         self.recipients.iter().enumerate().any(|(number, (_, reply))| {
             reply.as_ref().is_some_and(|reply| self.is_without_room(number, reply))
@@ -264,7 +264,7 @@ fn is_lack_of_room(reply: &Reply) -> bool {
 }
 
 impl Verdict<'_> {
-    /// Whether an outcome is this verdict. With `is_masked`, the words of the server may differ.
+    /// Returns whether an outcome is this verdict. With `is_masked`, the words of the server may differ.
     pub(crate) fn is(self, outcome: &Outcome, is_masked: bool) -> bool {
         let is_same = |told: &Reply, said: &Reply| told.code() == said.code() && (is_masked || told == said);
         match (self, outcome) {
@@ -286,7 +286,7 @@ impl Verdict<'_> {
     }
 }
 
-/// Whether the server has left without a reply of anybody's own: by 421, or by a refusal that it was not asked for.
+/// Returns whether the server has left without a reply of anybody's own: by 421, or by a refusal that it was not asked for.
 pub(crate) fn is_farewell(refusal: &Refusal) -> bool {
     match refusal.kind {
         RefusalKind::Closing => refusal.reply.code().as_u16() == 421,

@@ -122,7 +122,7 @@ struct PartTypes {
     status: &'static str,
     returned: &'static str,
     returned_description: &'static str,
-    /// Whether the original is a message of RFC 6532.
+    /// True if the original is a message of RFC 6532.
     is_global: bool,
 }
 

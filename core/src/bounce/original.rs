@@ -22,7 +22,7 @@ const FIELD_LIMIT_OCTETS: usize = 16 * 1024;
 pub(super) struct HeaderSection<'a> {
     /// Whole fields only, and nothing of the empty line after them.
     pub(super) octets: &'a [u8],
-    /// Whether there is more of it.
+    /// True if there is more of it.
     pub(super) is_cut: bool,
 }
 
@@ -80,12 +80,12 @@ impl<'a> HeaderSection<'a> {
     }
 }
 
-/// What comes before `rest`, with which `octets` end.
+/// Returns what comes before `rest`, with which `octets` end.
 fn before<'a>(octets: &'a [u8], rest: &[u8]) -> &'a [u8] {
     octets.get(..octets.len() - rest.len()).unwrap_or_default()
 }
 
-/// Whether a field is one of [`TELLING_FIELDS`].
+/// Returns whether a field is one of [`TELLING_FIELDS`].
 fn is_telling(field: &[u8]) -> bool {
     let name = field.split(|&octet| octet == b':').next().unwrap_or_default().trim_ascii_end();
     TELLING_FIELDS.iter().any(|telling| name.eq_ignore_ascii_case(telling.as_bytes()))
@@ -113,8 +113,8 @@ pub(super) fn references(header: &[u8], message_id: &str) -> Vec<String> {
     references
 }
 
-/// Whether servers may refuse `octets`, or cut them, as no message may hold them (RFC 5322 sections 2.1.1 and 2.2): NUL, or a
-/// line that is too long.
+/// Returns whether servers may refuse `octets`, or cut them, as no message may hold them (RFC 5322 sections 2.1.1 and 2.2): NUL,
+/// or a line that is too long.
 pub(super) fn is_hard_to_send(octets: &[u8]) -> bool {
     let is_long = |line: &[u8]| line.len() > LINE_LIMIT_OCTETS;
     memchr::memchr(0, octets).is_some() || octets.split(|octet| matches!(octet, b'\r' | b'\n')).any(is_long)
@@ -133,7 +133,7 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Whether the line belongs to the field before it (RFC 5322 section 2.2.3).
+    /// Returns whether the line belongs to the field before it (RFC 5322 section 2.2.3).
     fn is_continuation(&self) -> bool {
         matches!(self.content.first(), Some(b' ' | b'\t'))
     }
@@ -178,7 +178,7 @@ fn field(header: &[u8], name: &str) -> Option<Vec<u8>> {
     value
 }
 
-/// What stands between angle brackets, as far as it can be taken over as it is.
+/// Returns what stands between angle brackets, as far as it can be taken over as it is.
 fn identifiers(value: &[u8]) -> Vec<String> {
     value
         .split(|&octet| octet == b'<')

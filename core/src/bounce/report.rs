@@ -47,7 +47,7 @@ pub(super) fn printable_address(octets: &[u8]) -> (String, bool) {
     }
 }
 
-/// When the message was submitted.
+/// Returns when the message was submitted.
 fn arrival(message: &FailedMessage) -> Option<UnixTime> {
     message.mails.iter().map(|mail| mail.submission).min()
 }
@@ -95,7 +95,7 @@ pub(super) fn readable_part(announce: &str, message: &FailedMessage, returned: &
     text
 }
 
-/// How much of one failure text is told of, so that many recipients, each with a verbose server, make no endless bounce.
+/// Returns how much of one failure text is told of, so that many recipients, each with a verbose server, make no endless bounce.
 fn text_limit_octets(message: &FailedMessage) -> usize {
     (TEXTS_LIMIT_OCTETS / message.mails.len().max(1)).clamp(TEXT_LEAST_OCTETS, TEXT_LIMIT_OCTETS)
 }
@@ -229,7 +229,7 @@ impl StatusPart {
     }
 }
 
-/// Whether a character stands for itself in an address that is written in ASCII (RFC 6533 section 3, `QCHAR`).
+/// Returns whether a character stands for itself in an address that is written in ASCII (RFC 6533 section 3, `QCHAR`).
 fn is_plain_xtext(character: char) -> bool {
     character.is_ascii_graphic() && !matches!(character, '\\' | '+' | '=')
 }

@@ -13,8 +13,8 @@ use crate::outbox::{DATA_CHUNK_OCTETS, FailedMail, FailedMessage, HEADER_LIMIT_O
 /// longer one.
 const RETURNED_HEADER_LIMIT_OCTETS: usize = 256 * 1024;
 
-/// How many octets of an original a bounce needs, where originals up to `return_limit_octets` come back whole: all of it, or its
-/// header section, up to [`HEADER_LIMIT_OCTETS`]. `beginning` has its first [`DATA_CHUNK_OCTETS`].
+/// Returns how many octets of an original a bounce needs, where originals up to `return_limit_octets` come back whole: all of it,
+/// or its header section, up to [`HEADER_LIMIT_OCTETS`]. `beginning` has its first [`DATA_CHUNK_OCTETS`].
 pub fn needed_octets(beginning: &[u8], data_octets: u64, return_limit_octets: u64) -> u64 {
     if data_octets <= return_limit_octets {
         return data_octets;
@@ -43,7 +43,7 @@ pub(super) struct Returned<'a> {
     pub(super) extent: Extent,
     /// The header section as far as it is known, which may be more than comes back.
     pub(super) header: &'a [u8],
-    /// Whether fields of the header section are missing.
+    /// True if fields of the header section are missing.
     pub(super) is_cut: bool,
     /// What comes back, as the encoding wants it.
     pub(super) octets: Cow<'a, [u8]>,
@@ -107,7 +107,8 @@ impl<'a> Returned<'a> {
     }
 }
 
-/// Whether what has failed a mail was about the message itself: the attempt that was fatal, or any if it was tried too often.
+/// Returns whether what has failed a mail was about the message itself: the attempt that was fatal, or any if it was tried too
+/// often.
 fn was_refused_for_its_content(mail: &FailedMail) -> bool {
     let has_fatal = mail.attempts.iter().any(|attempt| attempt.fatal);
     let decisive = mail.attempts.iter().filter(|attempt| attempt.fatal || !has_fatal);

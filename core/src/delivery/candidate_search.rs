@@ -52,7 +52,7 @@ pub(super) struct CandidateSearch {
     candidates: VecDeque<Candidate>,
     /// Candidates that are known not to answer: they are tried after all others.
     last_resorts: VecDeque<Candidate>,
-    /// Whether all others have been tried.
+    /// True if all others have been tried.
     is_at_last_resorts: bool,
     ports: Vec<Port>,
     /// How many candidates were connected to in vain.
@@ -92,12 +92,12 @@ impl CandidateSearch {
         }
     }
 
-    /// What was wrong with the last host that gave no candidate.
+    /// Returns what was wrong with the last host that gave no candidate.
     pub(super) fn host_trouble(&self) -> Option<&HostTrouble> {
         self.host_trouble.as_ref()
     }
 
-    /// What comes next.
+    /// Returns what comes next.
     pub(super) fn next(&mut self, settings: &Settings, hosts: &Hosts) -> SearchStep {
         loop {
             if let SearchStage::Domain(domain) = &self.stage {
@@ -146,7 +146,7 @@ impl CandidateSearch {
         self.last_resorts.clear();
     }
 
-    /// Whether the candidates that come now were put off.
+    /// Returns whether the candidates that come now were put off.
     pub(super) fn is_at_last_resorts(&self) -> bool {
         self.is_at_last_resorts
     }

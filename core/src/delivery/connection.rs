@@ -32,25 +32,25 @@ pub(super) struct Connection {
     transactions: VecDeque<Transaction>,
     /// How many transactions it was given last.
     last_batch: usize,
-    /// Whether it has asked for more transactions and got no answer.
+    /// True if it has asked for more transactions and got no answer.
     has_asked: bool,
-    /// Whether the session waits for a transaction, and there was none.
+    /// True if the session waits for a transaction, and there was none.
     waits_for_mail: bool,
-    /// Whether its delivery is still to be told that it wants more transactions.
+    /// True if its delivery is still to be told that it wants more transactions.
     wants_transactions: bool,
-    /// Whether its delivery is still to be asked whether the next transaction may begin.
+    /// True if its delivery is still to be asked whether the next transaction may begin.
     wants_permission: bool,
-    /// Whether the session has negotiated.
+    /// True if the session has negotiated.
     is_established: bool,
     has_decided: bool,
     /// Whom it talks with, once it does.
     server: Option<Arc<Server>>,
-    /// Whether it was told to end: it takes no more work.
+    /// True if it was told to end: it takes no more work.
     is_quitting: bool,
     begun: u32,
     /// What the session draws from, once there is one.
     seed: Option<Seed>,
-    /// Whether the driver knows that there is something to send.
+    /// True if the driver knows that there is something to send.
     transmit_is_announced: bool,
 }
 
@@ -111,12 +111,12 @@ impl Connection {
         self.is_established
     }
 
-    /// Whether any mail was decided on this connection.
+    /// Returns whether any mail was decided on this connection.
     pub(super) fn has_decided(&self) -> bool {
         self.has_decided
     }
 
-    /// Whether it was told to end.
+    /// Returns whether it was told to end.
     pub(super) fn is_quitting(&self) -> bool {
         self.is_quitting
     }
@@ -138,7 +138,7 @@ impl Connection {
         }
     }
 
-    /// Whether QUIT is on its way, and nothing but its reply is missing.
+    /// Returns whether QUIT is on its way, and nothing but its reply is missing.
     pub(super) fn has_said_quit(&self) -> bool {
         if let Link::Talking(talk) = &self.link { talk.session.has_said_quit() } else { false }
     }
@@ -148,17 +148,17 @@ impl Connection {
         self.with_session(|session| session.leave(now));
     }
 
-    /// Whether the conversation is inside TLS.
+    /// Returns whether the conversation is inside TLS.
     pub(super) fn is_tls(&self) -> bool {
         if let Link::Talking(talk) = &self.link { talk.session.is_tls() } else { false }
     }
 
-    /// What the session draws from, once there is one.
+    /// Returns what the session draws from, once there is one.
     pub(super) fn seed(&self) -> Option<&Seed> {
         self.seed.as_ref()
     }
 
-    /// Whether a session that should have had STARTTLS was negotiated without.
+    /// Returns whether a session that should have had STARTTLS was negotiated without.
     pub(super) fn went_on_in_plain_text(&self) -> bool {
         match &self.link {
             Link::Talking(talk) => {
@@ -168,7 +168,7 @@ impl Connection {
         }
     }
 
-    /// How the conversation is protected.
+    /// Returns how the conversation is protected.
     pub(super) fn protection(&self) -> Protection {
         if self.is_tls() {
             Protection::Tls
@@ -179,7 +179,7 @@ impl Connection {
         }
     }
 
-    /// Whom it talks with, once it does.
+    /// Returns whom it talks with, once it does.
     pub(super) fn server(&self) -> Option<Arc<Server>> {
         self.server.clone()
     }
@@ -254,7 +254,7 @@ impl Connection {
         self.waits_for_mail && !self.is_busy()
     }
 
-    /// Whether there are transactions that have not begun.
+    /// Returns whether there are transactions that have not begun.
     pub(super) fn has_transactions(&self) -> bool {
         !self.transactions.is_empty()
     }
@@ -310,12 +310,12 @@ impl Connection {
         session.into_iter().flat_map(Session::undecided)
     }
 
-    /// Whether a transaction is under way.
+    /// Returns whether a transaction is under way.
     fn is_busy(&self) -> bool {
         self.under_way().next().is_some()
     }
 
-    /// What it wants, once each time.
+    /// Returns what it wants, once each time.
     pub(super) fn poll_want(&mut self) -> Option<Want> {
         if core::mem::take(&mut self.wants_transactions) {
             return Some(Want::Transactions);
@@ -323,13 +323,13 @@ impl Connection {
         core::mem::take(&mut self.wants_permission).then_some(Want::Permission)
     }
 
-    /// Whether the driver is to be told that there is something to send; to be asked when the session has nothing to say.
+    /// Returns whether the driver is to be told that there is something to send; to be asked when the session has nothing to say.
     pub(super) fn announces_transmit(&mut self) -> bool {
         let Link::Talking(talk) = &self.link else { return false };
         talk.session.wants_transmit() && !core::mem::replace(&mut self.transmit_is_announced, true)
     }
 
-    /// What the session has to say.
+    /// Returns what the session has to say.
     pub(super) fn poll_session(&mut self) -> Option<SessionOutput> {
         if let Link::Talking(talk) = &mut self.link { talk.session.poll_output() } else { None }
     }

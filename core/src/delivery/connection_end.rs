@@ -239,7 +239,7 @@ impl Delivery {
         self.advance(cx);
     }
 
-    /// Whether a relay has refused the credentials so often that it is not connected to again in this pass.
+    /// Returns whether a relay has refused the credentials so often that it is not connected to again in this pass.
     fn is_locked_out(&self) -> bool {
         self.refused_logins >= REFUSED_LOGINS_LIMIT
     }
@@ -447,13 +447,13 @@ impl Delivery {
     }
 }
 
-/// Whether a server has left the conversation, in one way or another.
+/// Returns whether a server has left the conversation, in one way or another.
 fn has_dropped(cause: &EndCause) -> bool {
     let is_closing = |reply: &Reply| reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE;
     cause.is_loss() || matches!(cause, EndCause::Refused(reply, _) if is_closing(reply))
 }
 
-/// Whether a server says in this phase whether it wants to serve us at all.
+/// Returns whether a server says in this phase whether it wants to serve us at all.
 fn is_greeting(phase: Phase) -> bool {
     matches!(phase, Phase::Greeting | Phase::Ehlo)
 }

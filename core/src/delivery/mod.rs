@@ -71,7 +71,7 @@ pub(crate) struct Delivery {
     routed_at: Instant,
     /// When the pass began.
     began: Instant,
-    /// Whether the pass goes on with connections of an earlier one, and so has not yet tried any candidate itself.
+    /// True if the pass goes on with connections of an earlier one, and so has not yet tried any candidate itself.
     is_continued: bool,
     /// Most connections that this machine allowed.
     connection_limit: usize,
@@ -87,7 +87,7 @@ pub(crate) struct Delivery {
     refused_logins: u32,
     /// What the refusals of the candidate are about.
     refusals: Refusals,
-    /// Whether mail was taken in this pass, by whichever candidate.
+    /// True if mail was taken in this pass, by whichever candidate.
     has_taken: bool,
     tried: TriedCandidates,
     outputs: VecDeque<DeliveryOutput>,
@@ -134,19 +134,19 @@ impl Delivery {
         self.advance(cx);
     }
 
-    /// Whether the pass is over.
+    /// Returns whether the pass is over.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.stage, DeliveryStage::Closing) && self.connections.is_empty() && self.outputs.is_empty()
     }
 
-    /// Whether the pass cannot go on without a connection, or without a further one within `limit`.
+    /// Returns whether the pass cannot go on without a connection, or without a further one within `limit`.
     pub(crate) fn needs_connection(&self, limit: usize) -> bool {
         matches!(self.stage, DeliveryStage::Candidate(_))
             && (self.connections.is_empty()
                 || (self.has_mail_to_go_first() && self.connections.len() < limit))
     }
 
-    /// Whether mail that was refused waits for a connection on which it goes first.
+    /// Returns whether mail that was refused waits for a connection on which it goes first.
     pub(crate) fn has_mail_to_go_first(&self) -> bool {
         self.refusals.is_waiting() && !self.refusals.are_too_many()
     }
@@ -161,7 +161,7 @@ impl Delivery {
         if let DeliveryStage::Candidate(candidate) = &self.stage { Some(candidate) } else { None }
     }
 
-    /// Whether a further connection could be made to the candidate, if the destination may have so many.
+    /// Returns whether a further connection could be made to the candidate, if the destination may have so many.
     pub(crate) fn may_widen(&self, limit: usize) -> bool {
         let established = self.connections.values().filter(|conn| conn.is_established()).count();
         matches!(self.stage, DeliveryStage::Candidate(_))
@@ -172,7 +172,7 @@ impl Delivery {
             && self.connections.len() < self.connection_limit.min(limit)
     }
 
-    /// Whether mail has kept waiting for so long that a further connection is worth it; asking begins a new wait.
+    /// Returns whether mail has kept waiting for so long that a further connection is worth it; asking begins a new wait.
     pub(crate) fn take_widening(&mut self, now: Instant) -> bool {
         self.widen_at.take_if(|at| *at <= now).is_some()
     }
@@ -186,7 +186,7 @@ impl Delivery {
         }
     }
 
-    /// Where this pass goes to.
+    /// Returns where this pass goes to.
     pub(crate) fn next_hop(&self) -> &NextHop {
         &self.next_hop
     }
@@ -196,13 +196,13 @@ impl Delivery {
         self.first_connection
     }
 
-    /// What a connection goes to, and what its session draws from, once there is one.
+    /// Returns what a connection goes to, and what its session draws from, once there is one.
     pub(crate) fn connection(&self, connection: ConnectionId) -> Option<(&Candidate, Option<&Seed>)> {
         let DeliveryStage::Candidate(candidate) = &self.stage else { return None };
         self.connections.get(&connection).map(|conn| (candidate, conn.seed()))
     }
 
-    /// Whether the answer to a lookup is waited for.
+    /// Returns whether the answer to a lookup is waited for.
     pub(crate) fn is_looking_up(&self) -> bool {
         matches!(self.stage, DeliveryStage::LookingUp)
     }
@@ -216,12 +216,12 @@ impl Delivery {
             .collect()
     }
 
-    /// How many connections there are.
+    /// Returns how many connections there are.
     pub(crate) fn connection_count(&self) -> usize {
         self.connections.len()
     }
 
-    /// How many transactions a connection has been given so far.
+    /// Returns how many transactions a connection has been given so far.
     pub(crate) fn transactions_of(&self, connection: ConnectionId) -> u32 {
         self.connections.get(&connection).map_or(0, Connection::begun)
     }
@@ -401,7 +401,7 @@ impl Delivery {
         self.connections.get_mut(&connection).is_some_and(Connection::nothing_claimed)
     }
 
-    /// Whether a connection has work that has not begun.
+    /// Returns whether a connection has work that has not begun.
     pub(crate) fn has_transactions(&self, connection: ConnectionId) -> bool {
         self.connections.get(&connection).is_some_and(Connection::has_transactions)
     }
@@ -451,7 +451,7 @@ impl Delivery {
         Some(connection)
     }
 
-    /// Whether a connection rests.
+    /// Returns whether a connection rests.
     pub(crate) fn is_idle(&self, connection: ConnectionId) -> bool {
         self.idle.contains(connection)
     }
@@ -468,12 +468,12 @@ impl Delivery {
         self.connections.iter().filter_map(silent)
     }
 
-    /// Whether a connection has said QUIT, and nothing but the reply to that is missing.
+    /// Returns whether a connection has said QUIT, and nothing but the reply to that is missing.
     pub(crate) fn has_said_quit(&self, connection: ConnectionId) -> bool {
         self.connections.get(&connection).is_some_and(Connection::has_said_quit)
     }
 
-    /// Whether the candidate was put off, and all others have been tried.
+    /// Returns whether the candidate was put off, and all others have been tried.
     pub(crate) fn is_at_last_resorts(&self) -> bool {
         self.search.is_at_last_resorts()
     }

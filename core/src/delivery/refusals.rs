@@ -24,9 +24,9 @@ pub(super) struct Refusals {
     retrial: Option<(ConnectionId, MailId)>,
     /// The connection that has refused such a mail again: if it takes another, the refusal was about the mail.
     repeated_on: Option<ConnectionId>,
-    /// Whether that has happened, so that refusals are taken at their word.
+    /// True if that has happened, so that refusals are taken at their word.
     are_believed: bool,
-    /// Whether the candidate has taken mail in this pass.
+    /// True if the candidate has taken mail in this pass.
     has_taken: bool,
     /// How many mails were refused, or connections came to nothing, since it has taken one.
     in_a_row: u32,
@@ -187,22 +187,22 @@ impl Refusals {
         *self = Self { merits: core::mem::take(&mut self.merits), ..Self::default() };
     }
 
-    /// Whether mail waits for a connection of its own.
+    /// Returns whether mail waits for a connection of its own.
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self.front, Front::Waiting(_))
     }
 
-    /// Whether a mail that was refused goes first on a new connection, and is not answered yet.
+    /// Returns whether a mail that was refused goes first on a new connection, and is not answered yet.
     pub(super) fn is_retrying(&self) -> bool {
         self.front != Front::Empty
     }
 
-    /// Whether the candidate has taken mail in this pass.
+    /// Returns whether the candidate has taken mail in this pass.
     pub(super) fn has_taken(&self) -> bool {
         self.has_taken
     }
 
-    /// Whether the candidate is left alone for the rest of the pass.
+    /// Returns whether the candidate is left alone for the rest of the pass.
     pub(super) fn are_too_many(&self) -> bool {
         self.in_a_row >= REFUSALS_LIMIT
     }

@@ -23,11 +23,11 @@ pub(super) fn server(candidate: &Candidate) -> Arc<Server> {
 /// What became of the candidates of a pass.
 #[derive(Debug, Default)]
 pub(super) struct TriedCandidates {
-    /// Whether one that could be connected to did anything else than refuse for good.
+    /// True if one that could be connected to did anything else than refuse for good.
     any_other: bool,
-    /// Whether one refused for good at its greeting or HELO.
+    /// True if one refused for good at its greeting or HELO.
     any_refused: bool,
-    /// Whether one wants TLS or AUTH first, or more of that.
+    /// True if one wants TLS or AUTH first, or more of that.
     any_wants_more: bool,
     /// The last that a server had to say.
     words: Option<(Arc<Server>, Reply, CommandName)>,

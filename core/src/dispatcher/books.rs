@@ -128,7 +128,7 @@ impl Books {
         ]
     }
 
-    /// Whether all mail is dealt with, and nothing is asked of the database.
+    /// Returns whether all mail is dealt with, and nothing is asked of the database.
     pub(super) fn have_nothing_to_do(&self) -> bool {
         self.scan.is_complete()
             && self.queue.len() == 0

@@ -69,7 +69,7 @@ impl Bounces {
         }
     }
 
-    /// What the bounce of a message is to be composed of.
+    /// Returns what the bounce of a message is to be composed of.
     fn order(&mut self, message: FailedMessage, settings: &Settings, now: UnixTime) -> BounceOrder {
         BounceOrder {
             announce: Arc::clone(&self.announce),
@@ -121,7 +121,7 @@ impl Books {
         }
     }
 
-    /// Whether there is room for what one request more brings.
+    /// Returns whether there is room for what one request more brings.
     fn may_open_more_bounces(&self) -> bool {
         let Reading { messages, requests } = self.bounces.reading;
         let open = messages + self.commits.replaced().count();
@@ -236,8 +236,8 @@ impl Books {
         self.commits.replace(Replacement { originals, bounce: Some(NewBounce { recipients, order }) }, told);
     }
 
-    /// Who is told of mail of this sender, each once, however the address is written. A sender that is no address is like one
-    /// that is not there: whatever is sent to it fails. But the copies are for people who want to know.
+    /// Returns who is told of mail of this sender, each once, however the address is written. A sender that is no address is like
+    /// one that is not there: whatever is sent to it fails. But the copies are for people who want to know.
     fn bounce_recipients(&self, sender: Option<&Bytes>) -> Vec<Bytes> {
         let Some(sender) = sender else { return Vec::new() };
         let copies = self.settings.bounce_copy.iter().map(|copy| Bytes::copy_from_slice(copy.as_bytes()));
@@ -253,13 +253,13 @@ impl Books {
     }
 }
 
-/// How much one request may bring, where so much of an original is returned.
+/// Returns how much one request may bring, where so much of an original is returned.
 fn request_octets(return_limit_octets: u64) -> usize {
     let original_octets = usize::try_from(return_limit_octets).unwrap_or(usize::MAX);
     original_octets.max(HEADER_LIMIT_OCTETS).max(FAILED_BUDGET_OCTETS)
 }
 
-/// How much was read for a bounce.
+/// Returns how much was read for a bounce.
 fn read_octets(replacement: &Replacement) -> usize {
     let Some(bounce) = &replacement.bounce else { return 0 };
     let FailedMessage { mails, original, .. } = &bounce.order.message;

@@ -80,7 +80,7 @@ impl Dispatcher {
         check_claimed_mail(&self.books, &self.deliveries, open.mails);
     }
 
-    /// Whether nothing is under way, and nothing remembered of what was.
+    /// Returns whether nothing is under way, and nothing remembered of what was.
     #[cfg(test)]
     pub(super) fn is_at_rest(&self) -> bool {
         let Self { books, deliveries, .. } = self;

@@ -67,8 +67,8 @@ impl PendingCommits {
         self.pending.is_empty() && self.in_flight.is_none()
     }
 
-    /// Whether so much waits, or the database is in such trouble, that nothing should be begun whose outcome could
-    /// not be recorded.
+    /// Returns whether so much waits, or the database is in such trouble, that nothing should be begun whose outcome could not be
+    /// recorded.
     pub(super) fn is_congested(&self) -> bool {
         self.retry_at.is_some()
             || self.pending_count() > PENDING_LIMIT
@@ -88,7 +88,7 @@ impl PendingCommits {
         self.pending.delivered.len() + self.pending.failed.len() + self.pending.replaced.len()
     }
 
-    /// When the database is to be asked again, if nothing is being asked.
+    /// Returns when the database is to be asked again, if nothing is being asked.
     pub(super) fn retry_at(&self) -> Option<Instant> {
         self.retry_at.filter(|_| self.in_flight.is_none())
     }
@@ -108,7 +108,7 @@ impl PendingCommits {
         self.all().flat_map(Commit::ids)
     }
 
-    /// Whether a commit is under way.
+    /// Returns whether a commit is under way.
     pub(super) fn is_committing(&self) -> bool {
         self.in_flight.is_some()
     }
@@ -145,8 +145,8 @@ impl PendingCommits {
         self.pending.replaced.push(replacement);
     }
 
-    /// What an administrator has to know if the program ends now: verdicts that the database has not taken. A commit that is
-    /// under way may still succeed, so nothing is said for certain.
+    /// Returns what an administrator has to know if the program ends now: verdicts that the database has not taken. A commit that
+    /// is under way may still succeed, so nothing is said for certain.
     pub(super) fn unrecorded(&self, set_aside: &SetAside) -> Option<String> {
         let delivered: Vec<String> = self
             .all()

@@ -35,7 +35,7 @@ pub struct ConnectionFacts<'a> {
 }
 
 impl Dispatcher {
-    /// What a connection for mail is about, as long as it is not closed.
+    /// Returns what a connection for mail is about, as long as it is not closed.
     pub fn connection(&self, connection: ConnectionId) -> Option<ConnectionFacts<'_>> {
         let (hop, delivery) = self.deliveries.of_connection(connection)?;
         let (candidate, session_seed) = delivery.connection(connection)?;
@@ -44,13 +44,13 @@ impl Dispatcher {
         Some(ConnectionFacts { pass, next_hop, host, tls: candidate.tls, session_seed })
     }
 
-    /// Whether a pass is not over.
+    /// Returns whether a pass is not over.
     pub fn is_under_way(&self, pass: PassId) -> bool {
         let delivery = self.deliveries.delivery(pass.hop);
         delivery.is_some_and(|delivery| delivery.first_connection() == Some(pass.first))
     }
 
-    /// What an administrator has to know if the program ends now: verdicts that the database has not taken.
+    /// Returns what an administrator has to know if the program ends now: verdicts that the database has not taken.
     pub fn unrecorded(&self) -> Option<String> {
         self.books.unrecorded()
     }

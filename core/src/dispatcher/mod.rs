@@ -268,17 +268,17 @@ impl Dispatcher {
             .min_by_key(|&(at, _)| at)
     }
 
-    /// Whether a one-shot pass came to its end because the database kept failing.
+    /// Returns whether a one-shot pass came to its end because the database kept failing.
     pub fn has_given_up(&self) -> bool {
         self.has_given_up
     }
 
-    /// What has become of mail so far.
+    /// Returns what has become of mail so far.
     pub fn summary(&self) -> Summary {
         self.books.outlet.summary()
     }
 
-    /// How much mail is indexed: for tests and measurements.
+    /// Returns how much mail is indexed: for tests and measurements.
     pub fn indexed(&self) -> usize {
         self.books.queue.len()
     }

@@ -39,10 +39,10 @@ pub(super) struct OutboxScan {
     /// Where the frontier is when they are taken in.
     seen: Cursor,
     is_scanning: bool,
-    /// Whether somebody asked for a look while one was under way.
+    /// True if somebody asked for a look while one was under way.
     scan_again: bool,
     next_scan: Instant,
-    /// Whether all rows were seen once.
+    /// True if all rows were seen once.
     is_complete: bool,
     data_version: Option<i64>,
     /// How often somebody else was found to have written.
@@ -93,12 +93,12 @@ impl OutboxScan {
         }
     }
 
-    /// Whether there is mail to be made ready.
+    /// Returns whether there is mail to be made ready.
     pub(super) fn has_called_up(&self) -> bool {
         !self.called_up.is_empty()
     }
 
-    /// Whether there are rows to be taken in.
+    /// Returns whether there are rows to be taken in.
     pub(super) fn has_unindexed(&self) -> bool {
         !self.arrived.is_empty()
     }
@@ -116,7 +116,7 @@ impl OutboxScan {
         self.changes = self.changes.wrapping_add(1);
     }
 
-    /// Where the mail ends that was taken in.
+    /// Returns where the mail ends that was taken in.
     pub(super) fn frontier(&self) -> Cursor {
         self.frontier
     }

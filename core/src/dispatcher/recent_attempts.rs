@@ -52,7 +52,7 @@ impl RecentAttempts {
         self.ordered.remove(&id)
     }
 
-    /// How long a mail still has to rest.
+    /// Returns how long a mail still has to rest.
     fn remaining_wait(&self, id: MailId, now: Instant) -> Duration {
         let rest = if self.ordered.contains_key(&id) { MIN_RETRY_INTERVAL } else { self.min_interval };
         self.last.get(&id).map_or(Duration::ZERO, |&at| (at + rest).saturating_duration_since(now))
@@ -60,7 +60,7 @@ impl RecentAttempts {
 }
 
 impl Books {
-    /// Where a mail belongs that stands like this. An order to try it is kept as long as it is of any use.
+    /// Returns where a mail belongs that stands like this. An order to try it is kept as long as it is of any use.
     pub(super) fn queue_state_of(&mut self, id: MailId, state: RetryState) -> QueueState {
         let attempts = &mut self.attempts;
         match state {
@@ -78,12 +78,12 @@ impl Books {
         }
     }
 
-    /// Where a mail belongs that is to be tried as soon as it has rested.
+    /// Returns where a mail belongs that is to be tried as soon as it has rested.
     pub(super) fn ready_or_waiting(&self, id: MailId) -> QueueState {
         self.wait_end(id).map_or(QueueState::Ready, QueueState::Waiting)
     }
 
-    /// Whether a row that was claimed may be tried: it is due, or the administrator wants it.
+    /// Returns whether a row that was claimed may be tried: it is due, or the administrator wants it.
     pub(super) fn may_be_tried(&mut self, row: &Row) -> bool {
         let state = self.retry_state_of(row);
         match state {
@@ -111,7 +111,7 @@ impl Books {
         self.scan_now();
     }
 
-    /// When a mail has rested, if it has not.
+    /// Returns when a mail has rested, if it has not.
     fn wait_end(&self, id: MailId) -> Option<UnixTime> {
         let rest = self.attempts.remaining_wait(id, self.now.monotonic);
         if rest.is_zero() {

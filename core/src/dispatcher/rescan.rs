@@ -20,7 +20,7 @@ const RESCAN_RETRY: Duration = Duration::from_secs(1);
 /// Where the walk stands.
 #[derive(Debug, Default)]
 pub(super) struct Rescan {
-    /// Whether somebody has written since the last walk began.
+    /// True if somebody has written since the last walk began.
     is_requested: bool,
     began: Option<Instant>,
     step: RescanStep,
@@ -38,7 +38,7 @@ enum RescanStep {
 }
 
 impl Rescan {
-    /// Whether a slice is asked for.
+    /// Returns whether a slice is asked for.
     pub(super) fn is_asked(&self) -> bool {
         matches!(self.step, RescanStep::Asked(_))
     }
@@ -48,7 +48,7 @@ impl Rescan {
         self.is_requested = true;
     }
 
-    /// When there is something to do, where the outbox is scanned at once in an `interval`.
+    /// Returns when there is something to do, where the outbox is scanned at once in an `interval`.
     ///
     /// Somebody who writes all the time brings a walk in three quarters of each, so that the rest is left for its delays.
     fn due(&self, interval: Duration) -> Option<Instant> {
@@ -90,7 +90,7 @@ impl Rescan {
 }
 
 impl Books {
-    /// When the walk has something to do.
+    /// Returns when the walk has something to do.
     pub(super) fn rescan_due(&self) -> Option<Instant> {
         let may_rescan = self.mode == Mode::Daemon && self.scan.is_complete() && !self.is_draining();
         self.scan.rescan.due(self.settings.interval).filter(|_| may_rescan)
@@ -141,7 +141,7 @@ impl Books {
         self.scan.rescan.answered(self.now.monotonic, next, self.longest_pause());
     }
 
-    /// How long the walk may rest after each slice and still be through after half an interval.
+    /// Returns how long the walk may rest after each slice and still be through after half an interval.
     fn longest_pause(&self) -> Duration {
         let slices = self.queue.len().div_ceil(SLICE_LIMIT_ROWS as usize).max(1);
         self.settings.interval / 2 / u32::try_from(slices).unwrap_or(u32::MAX)

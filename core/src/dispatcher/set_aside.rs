@@ -29,7 +29,7 @@ const RETRY_BACKLOG_LIMIT: usize = 1000;
 pub(super) enum Undone {
     /// A server has taken it, and it is still in the outbox.
     Deletion {
-        /// Whether the database knows it, so that it is not sent again after a restart either.
+        /// True if the database knows it, so that it is not sent again after a restart either.
         is_noted: bool,
         /// How it was delivered; not known of what an earlier process has delivered.
         attempt: Option<Attempt>,
@@ -77,7 +77,7 @@ impl SetAside {
         self.timers.insert((now, id));
     }
 
-    /// Whether a mail is set aside.
+    /// Returns whether a mail is set aside.
     pub(super) fn contains(&self, id: MailId) -> bool {
         self.entries.get(&id).is_some_and(|entry| entry.at.is_some())
     }
@@ -116,7 +116,7 @@ impl SetAside {
         }
     }
 
-    /// When the first of it is to be tried again.
+    /// Returns when the first of it is to be tried again.
     fn next_retry(&self) -> Option<Instant> {
         self.timers.first().map(|&(at, _)| at)
     }
@@ -137,7 +137,7 @@ impl SetAside {
         })
     }
 
-    /// Whether verdicts on mail that is still to be sent are not recorded.
+    /// Returns whether verdicts on mail that is still to be sent are not recorded.
     pub(super) fn has_unrecorded(&self) -> bool {
         let mut undone = self.entries.values().filter(|entry| entry.at.is_some());
         undone.any(|entry| matches!(entry.undone, Undone::Record(_) | Undone::Bounce))
@@ -175,8 +175,8 @@ impl Books {
         }
     }
 
-    /// Whether a mail whose failed attempt cannot be recorded is better tried again. What has failed for good is not; all else
-    /// has to wait as long as if it had been recorded, and until that was tried again.
+    /// Returns whether a mail whose failed attempt cannot be recorded is better tried again. What has failed for good is not; all
+    /// else has to wait as long as if it had been recorded, and until that was tried again.
     fn may_go_unrecorded(&self, failed: &FailedAttempt) -> bool {
         let attempt = &failed.attempt;
         let failures_before_it_is_given_up = self.rules.retries.saturating_sub(1).min(1);
@@ -207,7 +207,7 @@ impl Books {
         self.requeue(id, QueueState::SetAside);
     }
 
-    /// When something is to be tried again. If there is much of it, it takes turns with what else is to be recorded.
+    /// Returns when something is to be tried again. If there is much of it, it takes turns with what else is to be recorded.
     pub(super) fn next_set_aside(&self) -> Option<Instant> {
         let has_time = !self.is_draining() && self.commits.pending_count() < RETRY_BACKLOG_LIMIT;
         self.set_aside.next_retry().filter(|_| has_time)

@@ -159,7 +159,7 @@ impl MemoryOutbox {
     }
 }
 
-/// Whether two rows have the same message for the same recipient, to be sent to the same place.
+/// Returns whether two rows have the same message for the same recipient, to be sent to the same place.
 fn is_same_attempt(one: &Mail, other: &Mail) -> bool {
     is_same_mail(one, other) && one.remote == other.remote
 }

@@ -142,7 +142,7 @@ pub struct MemoryOutbox {
 struct Stored {
     mail: Mail,
     flaw: Option<Flaw>,
-    /// Whether a server has taken it, and it could not be deleted.
+    /// True if a server has taken it, and it could not be deleted.
     is_taken: bool,
 }
 
@@ -231,12 +231,12 @@ impl MemoryOutbox {
         self.mails.len()
     }
 
-    /// Whether there is no mail.
+    /// Returns whether there is no mail.
     pub fn is_empty(&self) -> bool {
         self.mails.is_empty()
     }
 
-    /// Whether so many mails can be added.
+    /// Returns whether so many mails can be added.
     fn has_ids(&self, count: usize) -> bool {
         u64::try_from(count).is_ok_and(|count| count <= self.highest.abs_diff(i64::MAX))
     }
@@ -263,12 +263,12 @@ fn named(id: MailId, mail: &Mail) -> String {
     format!("mail {id} to <{}>", shortened_octets(&mail.recipient))
 }
 
-/// Whether two rows have the same message.
+/// Returns whether two rows have the same message.
 fn is_same_message(one: &Mail, other: &Mail) -> bool {
     one.reverse_path() == other.reverse_path() && one.submission == other.submission && one.data == other.data
 }
 
-/// Whether two rows have the same message for the same recipient.
+/// Returns whether two rows have the same message for the same recipient.
 fn is_same_mail(one: &Mail, other: &Mail) -> bool {
     is_same_message(one, other) && one.recipient == other.recipient
 }

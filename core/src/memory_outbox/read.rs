@@ -73,7 +73,7 @@ impl MemoryOutbox {
         StoreReply::Recalled { rows, unreadable }
     }
 
-    /// What was claimed and is other mail by now has no more data: else a server would get a mixture of both.
+    /// Returns what was claimed and is other mail by now has no more data: else a server would get a mixture of both.
     pub(super) fn read_data(&self, id: MailId, offset: u64, limit: u32) -> Result<Bytes, StoreError> {
         let Some(Stored { mail, flaw, .. }) = self.mails.get(&id) else { return Ok(Bytes::new()) };
         if *flaw == Some(Flaw::Unreadable) {

@@ -29,7 +29,7 @@ struct CachedOutcome {
 }
 
 impl Cache {
-    /// What is known, and for how many seconds it still holds.
+    /// Returns what is known, and for how many seconds it still holds.
     pub(super) fn find(&self, now: Instant, question: &Question) -> Option<(LookupOutcome, u32)> {
         let entry = self.entries.get(question).filter(|entry| now < entry.expiry)?;
         let left_s = entry.expiry.saturating_duration_since(now).as_secs();

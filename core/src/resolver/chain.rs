@@ -58,7 +58,7 @@ impl Chain {
         Self { question, aliases: Vec::new(), ttl_s: u32::MAX }
     }
 
-    /// What to ask.
+    /// Returns what to ask.
     pub(super) fn question(&self) -> &Question {
         &self.question
     }
@@ -116,7 +116,7 @@ impl Chain {
         Some(ChainStep::End(outcome, Some(ttl_s)))
     }
 
-    /// What it means that a message has no records for the end of the chain.
+    /// Returns what it means that a message has no records for the end of the chain.
     fn without_records(&self, message: &Message, has_aliases: bool) -> ChainStep {
         // The zone must be one that can speak for the name.
         let denial = message.denial.as_ref().filter(|(zone, _)| zone.zone_of(&self.question.name));

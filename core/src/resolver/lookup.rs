@@ -31,7 +31,7 @@ impl Lookup {
         Self { wanted, tasks: BTreeSet::new(), outcomes: Vec::new() }
     }
 
-    /// What the outcomes come to.
+    /// Returns what the outcomes come to.
     pub(super) fn answer(self) -> Answer {
         match self.wanted {
             Wanted::Mx => Answer::Mx(mx(self.outcomes)),
@@ -92,7 +92,7 @@ fn addresses(outcomes: Vec<LookupOutcome>) -> Result<Vec<IpAddr>, LookupError> {
     }
 }
 
-/// Which of two errors tells the truth about both.
+/// Returns which of two errors tells the truth about both.
 fn weight(error: &LookupError) -> u8 {
     match error {
         LookupError::NoAddress => 0,

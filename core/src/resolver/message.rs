@@ -106,15 +106,15 @@ pub(super) enum DnsReply {
 /// An answer, reduced to what concerns a lookup.
 #[derive(Debug, Default)]
 pub(super) struct Message {
-    /// Whether the name at the end of the chain of aliases does not exist (RFC 6604 section 3).
+    /// True if the name at the end of the chain of aliases does not exist (RFC 6604 section 3).
     pub(super) no_such_name: bool,
     /// The records that are of the type that was asked for, or aliases.
     pub(super) answers: Vec<Record>,
-    /// Whether there are answers at all, of whatever type.
+    /// True if there are answers at all, of whatever type.
     pub(super) has_answers: bool,
     /// The zone that says no, and for how many seconds that may be believed (RFC 2308 section 5).
     pub(super) denial: Option<(Name, u32)>,
-    /// Whether the server only points to other servers (RFC 2308 section 2.2).
+    /// True if the server only points to other servers (RFC 2308 section 2.2).
     pub(super) has_name_servers: bool,
 }
 
@@ -236,7 +236,7 @@ impl Reader<'_> {
         Some(code_high)
     }
 
-    /// How many records of a section are looked at.
+    /// Returns how many records of a section are looked at.
     fn budget(&mut self, count: u16) -> usize {
         let count = usize::from(count);
         let budget = count.min(self.records_left);
@@ -333,7 +333,7 @@ fn ttl_s(raw: u32) -> u32 {
     if raw > i32::MAX.unsigned_abs() { 0 } else { raw }
 }
 
-/// Whether the name at `position` comes to an end after few labels and pointers; each pointer leads backwards.
+/// Returns whether the name at `position` comes to an end after few labels and pointers; each pointer leads backwards.
 fn name_is_short(octets: &[u8], mut position: usize) -> bool {
     let (mut labels, mut pointers) = (0, 0);
     while labels < LABELS_LIMIT && pointers < POINTERS_LIMIT {

@@ -274,7 +274,7 @@ impl Resolver {
         self.start_waiting(now);
     }
 
-    /// What to do next; to be called until it returns nothing, after every other call.
+    /// Returns what to do next; to be called until it returns nothing, after every other call.
     pub fn poll_output(&mut self) -> Option<ResolverOutput> {
         self.sockets.outputs.pop_front()
     }
@@ -289,13 +289,13 @@ impl Resolver {
         count > 0
     }
 
-    /// Whether a connection is, or was, the resolver's: its ids are the odd numbers, and the dispatcher makes its own
+    /// Returns whether a connection is, or was, the resolver's: its ids are the odd numbers, and the dispatcher makes its own
     /// connections with even ones, so that neither needs to know of the other's.
     pub fn owns_connection(&self, connection: ConnectionId) -> bool {
         connection.0 % 2 == 1
     }
 
-    /// When to call [`Resolver::handle_timeout`].
+    /// Returns when to call [`Resolver::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.may_start() && !self.waiting.is_empty() {
             // A lookup was cancelled: at once.
@@ -304,7 +304,7 @@ impl Resolver {
         self.sockets.earliest_deadline().map(|(deadline, _)| deadline)
     }
 
-    /// Whether no lookup is under way and no output is left.
+    /// Returns whether no lookup is under way and no output is left.
     pub fn is_idle(&self) -> bool {
         self.lookups.is_empty() && self.sockets.outputs.is_empty()
     }

@@ -30,7 +30,7 @@ pub(super) struct QueryContext<'a> {
     pub(super) now: Instant,
     pub(super) settings: &'a ResolverSettings,
     pub(super) sockets: &'a mut Sockets,
-    /// Whether a server has answered anything.
+    /// True if a server has answered anything.
     pub(super) has_heard: bool,
 }
 
@@ -56,13 +56,13 @@ pub(super) struct Query {
     question: Question,
     /// How many turns of servers have begun.
     turns: u32,
-    /// Whether the server of this turn is asked with EDNS.
+    /// True if the server of this turn is asked with EDNS.
     edns: bool,
     /// Servers, by position, to which this machine has no way. They are not tried again.
     out_of_reach: BTreeSet<usize>,
     /// Servers, by position, that said nothing in their time.
     silent: BTreeSet<usize>,
-    /// Whether anything else was learned from a server, or about one.
+    /// True if anything else was learned from a server, or about one.
     is_silence_broken: bool,
     /// The latest failure of a server.
     failure: Option<String>,
@@ -241,7 +241,7 @@ impl Query {
         }
     }
 
-    /// What is to be sent over TCP.
+    /// Returns what is to be sent over TCP.
     pub(super) fn outgoing(&mut self) -> Option<&mut Bytes> {
         match self.asked.as_mut().map(|asked| &mut asked.transport) {
             Some(Transport::Tcp { outgoing, .. }) if !outgoing.is_empty() => Some(outgoing),
@@ -331,7 +331,7 @@ impl Query {
         QueryProgress::Waiting
     }
 
-    /// How long a server is waited for. Where there is only one attempt, asking with and without EDNS shares its time.
+    /// Returns how long a server is waited for. Where there is only one attempt, asking with and without EDNS shares its time.
     fn answer_timeout(&self, settings: &ResolverSettings, transport: &Transport) -> Duration {
         match transport {
             Transport::Udp(_) if settings.attempts <= 1 => settings.timeout / 2,

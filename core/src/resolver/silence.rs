@@ -15,7 +15,7 @@ pub(super) const SILENT_QUESTIONS_LIMIT: u32 = 50;
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     questions: u32,
-    /// Whether the next question is the one that has come last.
+    /// True if the next question is the one that has come last.
     takes_newest: bool,
 }
 
@@ -31,7 +31,7 @@ impl Silence {
         core::mem::take(&mut self.questions) >= SILENT_QUESTIONS_LIMIT
     }
 
-    /// Whether the servers count as silent.
+    /// Returns whether the servers count as silent.
     pub(super) fn is_complete(&self) -> bool {
         self.questions >= SILENT_QUESTIONS_LIMIT
     }

@@ -110,7 +110,7 @@ impl Sockets {
             .retain(|output| !matches!(output, ResolverOutput::Answer(answered, _) if *answered == lookup));
     }
 
-    /// Whether every socket and connection is closed and nothing is waited for.
+    /// Returns whether every socket and connection is closed and nothing is waited for.
     #[cfg(test)]
     pub(super) fn is_clean(&self) -> bool {
         self.queries.is_empty() && self.connections.is_empty() && self.deadlines.is_empty()

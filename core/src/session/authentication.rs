@@ -20,7 +20,7 @@ pub(super) struct Authentication {
     exchange: Exchange,
     /// What the server offers and has not said to be unknown, strongest first.
     offered: Vec<Mechanism>,
-    /// Whether the credentials were refused before, with another mechanism.
+    /// True if the credentials were refused before, with another mechanism.
     is_second_try: bool,
 }
 
@@ -121,7 +121,7 @@ impl Authentication {
     }
 }
 
-/// Whether a refusal of AUTH says that the proof or the kind of proof is not good enough (RFC 4954 section 6).
+/// Returns whether a refusal of AUTH says that the proof or the kind of proof is not good enough (RFC 4954 section 6).
 fn is_about_the_credentials(code: ReplyCode) -> bool {
     matches!(code, ReplyCode::AUTH_MECHANISM_TOO_WEAK | ReplyCode::AUTH_CREDENTIALS_INVALID)
 }

@@ -27,11 +27,11 @@ pub(super) struct SessionContext {
     pub(super) has_taken: bool,
     /// The server has refused something.
     pub(super) has_refused: bool,
-    /// Whether [`SessionOutput::Ready`] was said and no transaction has begun since.
+    /// True if [`SessionOutput::Ready`] was said and no transaction has begun since.
     pub(super) is_announced: bool,
     /// The session is to end after the running transaction.
     pub(super) quits: bool,
-    /// Whether the last output has been taken.
+    /// True if the last output has been taken.
     is_silent: bool,
     outputs: VecDeque<SessionOutput>,
     /// Command lines that are not yet handed out.
@@ -91,8 +91,8 @@ impl SessionContext {
         }
     }
 
-    /// Whether commands may be sent before the replies to those before them (RFC 2920). A server that cannot even do NOOP and
-    /// RSET is not asked for more than one thing at a time.
+    /// Returns whether commands may be sent before the replies to those before them (RFC 2920). A server that cannot even do NOOP
+    /// and RSET is not asked for more than one thing at a time.
     pub(super) fn may_pipeline(&self) -> bool {
         self.extensions.pipelining
             && !self.config.no_pipelining
@@ -166,7 +166,7 @@ impl SessionContext {
         output
     }
 
-    /// Whether a command has not been handed out completely.
+    /// Returns whether a command has not been handed out completely.
     pub(super) fn has_commands(&self) -> bool {
         !self.commands.is_empty()
     }
@@ -184,7 +184,7 @@ impl SessionContext {
         self.owed += 1;
     }
 
-    /// How many replies the server owes.
+    /// Returns how many replies the server owes.
     pub(super) fn owed(&self) -> usize {
         self.owed
     }

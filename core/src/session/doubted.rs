@@ -24,13 +24,13 @@ impl Doubted {
         &self.transfer
     }
 
-    /// Whether a refusal of the final dot may be one of a line that the server took for a command.
+    /// Returns whether a refusal of the final dot may be one of a line that the server took for a command.
     pub(super) fn may_begin_by(reply: &Reply) -> bool {
         (500..=504).contains(&reply.code().as_u16())
     }
 
-    /// What a reply that comes before that to QUIT makes of the message: success is the verdict, and so is a temporary refusal,
-    /// which leaves the mail another attempt. Any other adds nothing to the refusal that there is.
+    /// Returns what a reply that comes before that to QUIT makes of the message: success is the verdict, and so is a temporary
+    /// refusal, which leaves the mail another attempt. Any other adds nothing to the refusal that there is.
     pub(super) fn outcome(reply: &Reply) -> Option<Outcome> {
         match reply.class() {
             ReplyClass::Completed => Some(Outcome::Delivered(reply.clone())),

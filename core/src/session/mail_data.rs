@@ -67,17 +67,17 @@ impl MailData {
         true
     }
 
-    /// Whether something can be encoded now.
+    /// Returns whether something can be encoded now.
     pub(super) fn has_octets(&self) -> bool {
         self.buffered > 0
     }
 
-    /// Whether all of the message is encoded, so that only the final dot is missing.
+    /// Returns whether all of the message is encoded, so that only the final dot is missing.
     pub(super) fn is_complete(&self) -> bool {
         self.buffered == 0 && self.next_offset >= self.total
     }
 
-    /// Whether it cannot be sent on because more of it has not been supplied yet.
+    /// Returns whether it cannot be sent on because more of it has not been supplied yet.
     pub(super) fn is_starved(&self) -> bool {
         !self.has_octets() && !self.is_complete()
     }

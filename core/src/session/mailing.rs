@@ -116,7 +116,7 @@ impl Mailing {
         self.advance(cx)
     }
 
-    /// Whether a further transaction could be sent now.
+    /// Returns whether a further transaction could be sent now.
     pub(super) fn has_room(&self, cx: &SessionContext) -> bool {
         let Stage::Asking { ending, envelope: None } = &self.stage else { return false };
         // One that ends the conversation is followed by QUIT, and one that was refused may be.
@@ -291,7 +291,7 @@ impl Mailing {
         cx.no_pipelining |= is_out_of_step && is_batched;
     }
 
-    /// What the next reply is about.
+    /// Returns what the next reply is about.
     pub(super) fn phase(&self) -> Phase {
         match &self.stage {
             Stage::Sending(_) => Phase::MailData,
@@ -306,7 +306,7 @@ impl Mailing {
         }
     }
 
-    /// What the next reply answers.
+    /// Returns what the next reply answers.
     pub(super) fn command(&self) -> CommandName {
         match &self.stage {
             Stage::Sending(_) => CommandName::MailData,
@@ -321,12 +321,12 @@ impl Mailing {
         }
     }
 
-    /// How many replies have been taken: each has its own time (RFC 5321 section 4.5.3.2).
+    /// Returns how many replies have been taken: each has its own time (RFC 5321 section 4.5.3.2).
     pub(super) fn replies(&self) -> u64 {
         self.replies
     }
 
-    /// Whether a message is sent of which is not known what became.
+    /// Returns whether a message is sent of which is not known what became.
     pub(super) fn awaits_final_reply(&self) -> bool {
         matches!(self.stage, Stage::Asking { ending: Some(Ending { end: End::Message, .. }), .. })
     }

@@ -187,7 +187,7 @@ impl Session {
         self.bound_phase(now);
     }
 
-    /// Whether nothing but the reply to QUIT is missing.
+    /// Returns whether nothing but the reply to QUIT is missing.
     pub fn has_said_quit(&self) -> bool {
         self.phase() == Phase::Quit && !self.wants_transmit()
     }
@@ -199,7 +199,7 @@ impl Session {
         }
     }
 
-    /// What the session wants done, or has to say; to be called until it returns nothing.
+    /// Returns what the session wants done, or has to say; to be called until it returns nothing.
     pub fn poll_output(&mut self) -> Option<SessionOutput> {
         self.cx.poll_output()
     }
@@ -224,7 +224,7 @@ impl Session {
         out.len() > begin
     }
 
-    /// Whether [`Session::poll_transmit`] has something to do.
+    /// Returns whether [`Session::poll_transmit`] has something to do.
     pub fn wants_transmit(&self) -> bool {
         if self.cx.has_commands() {
             return !self.is_listening();
@@ -236,7 +236,7 @@ impl Session {
         data.has_octets()
     }
 
-    /// When to call [`Session::handle_timeout`], and the phase that is too long then.
+    /// Returns when to call [`Session::handle_timeout`], and the phase that is too long then.
     pub fn poll_timeout(&self) -> Option<(Instant, Phase)> {
         let (phase, _) = self.bounded;
         let deadline = self.deadline?;
@@ -271,17 +271,17 @@ impl Session {
         .filter(|_| !self.awaits_final_reply())
     }
 
-    /// What the conversation is about.
+    /// Returns what the conversation is about.
     pub fn phase(&self) -> Phase {
         self.state.phase()
     }
 
-    /// Whether the conversation is protected by TLS.
+    /// Returns whether the conversation is protected by TLS.
     pub fn is_tls(&self) -> bool {
         self.cx.is_tls
     }
 
-    /// Whether a message is sent to its end and the server has not yet said what became of it.
+    /// Returns whether a message is sent to its end and the server has not yet said what became of it.
     pub fn awaits_final_reply(&self) -> bool {
         self.state.awaits_final_reply()
     }
@@ -320,12 +320,12 @@ impl Session {
         }
     }
 
-    /// Whether a reply is coming in that was not asked for: nothing is said meanwhile that it could be taken to answer.
+    /// Returns whether a reply is coming in that was not asked for: nothing is said meanwhile that it could be taken to answer.
     fn is_listening(&self) -> bool {
         !self.parser.is_empty() && self.cx.owed() == 0
     }
 
-    /// Whether the end of the message is sent apart from the rest of it.
+    /// Returns whether the end of the message is sent apart from the rest of it.
     fn end_goes_apart(&self) -> bool {
         let is_empty = self.state.mail_data().is_some_and(|data| data.total() == 0);
         !self.cx.extensions.pipelining && !is_empty
@@ -339,7 +339,7 @@ impl Session {
         }
     }
 
-    /// Whether the message cannot be sent on because more of it has not been supplied yet.
+    /// Returns whether the message cannot be sent on because more of it has not been supplied yet.
     fn is_starved(&self) -> bool {
         self.state.mail_data().is_some_and(MailData::is_starved)
     }

@@ -27,7 +27,7 @@ impl Objection {
         reply.is_about_the_channel().then(|| Self { reply: reply.clone(), command })
     }
 
-    /// How the conversation ends.
+    /// Returns how the conversation ends.
     pub(super) fn into_cause(self) -> EndCause {
         EndCause::Refused(self.reply, self.command)
     }
@@ -41,12 +41,12 @@ pub(super) fn verdict(reply: &Reply, command: CommandName) -> Outcome {
     Outcome::Rejected { reply: reply.clone(), command, fatal }
 }
 
-/// What a refusal of the connection is for the mail that it comes for.
+/// Returns what a refusal of the connection is for the mail that it comes for.
 pub(super) fn of_connection(kind: RefusalKind, reply: &Reply, command: CommandName) -> Outcome {
     Outcome::Refused(Refusal { kind, reply: reply.clone(), command })
 }
 
-/// Whether a reply to RCPT says that the transaction has no room for more recipients. 552 says the same as 452 (RFC 5321
+/// Returns whether a reply to RCPT says that the transaction has no room for more recipients. 552 says the same as 452 (RFC 5321
 /// section 4.5.3.1.10), unless its enhanced code is about this very mailbox: that one is full.
 pub(super) fn is_no_room(reply: &Reply) -> bool {
     match reply.code() {
@@ -56,24 +56,25 @@ pub(super) fn is_no_room(reply: &Reply) -> bool {
     }
 }
 
-/// Whether a reply to MAIL or DATA may say that the server takes nothing on this connection for now.
+/// Returns whether a reply to MAIL or DATA may say that the server takes nothing on this connection for now.
 pub(super) fn is_not_now(reply: &Reply) -> bool {
     reply.class() == ReplyClass::Transient && !is_about(reply, &[ADDRESS, MAILBOX])
 }
 
-/// Whether a reply to RCPT may say so, where no recipient was accepted before.
+/// Returns whether a reply to RCPT may say so, where no recipient was accepted before.
 pub(super) fn is_not_now_to_rcpt(reply: &Reply) -> bool {
     let speaks_of_load = reply.enhanced().is_some_and(|code| NOT_NOW.contains(&(code.subject, code.detail)));
     (is_no_room(reply) && !is_about(reply, &[ADDRESS, MAILBOX])) || (is_not_now(reply) && speaks_of_load)
 }
 
-/// Whether a reply says that the server did not know or expect the command (RFC 5321 section 4.2.2), rather than what it
+/// Returns whether a reply says that the server did not know or expect the command (RFC 5321 section 4.2.2), rather than what it
 /// thinks of the mail, which an enhanced code of another subject than the protocol tells (RFC 3463 section 3.6).
 pub(super) fn is_misunderstood(reply: &Reply) -> bool {
     is_confused(reply) && reply.enhanced().is_none_or(|code| [ANYTHING, PROTOCOL].contains(&code.subject))
 }
 
-/// Whether a reply is about the conversation as it has gone so far: on a new connection the same command would be understood.
+/// Returns whether a reply is about the conversation as it has gone so far: on a new connection the same command would be
+/// understood.
 pub(super) fn has_lost_the_thread(reply: &Reply, cx: &SessionContext) -> bool {
     is_confused(reply) && reply.enhanced().is_none() && (cx.has_taken || cx.has_refused)
 }

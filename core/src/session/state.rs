@@ -62,7 +62,7 @@ impl State {
         }
     }
 
-    /// What a reply leads to.
+    /// Returns what a reply leads to.
     pub(super) fn on_reply(self, reply: &Reply, cx: &mut SessionContext) -> Self {
         let state = self.follow(reply, cx);
         // What is said later may be about this, and not about what it answers.
@@ -337,7 +337,7 @@ impl State {
         Self::Ready
     }
 
-    /// What became of a step of the transactions.
+    /// Returns what became of a step of the transactions.
     fn turn(self, turn: Turn, cx: &mut SessionContext) -> Self {
         match turn {
             Turn::Done => return Self::ready(cx),
@@ -365,7 +365,7 @@ impl State {
         Self::ExpectAuthEnd(reason.clone()).leave(reason.into(), cx)
     }
 
-    /// What the session is about.
+    /// Returns what the session is about.
     pub(super) fn phase(&self) -> Phase {
         match self {
             Self::ExpectTls => Phase::Tls,
@@ -382,13 +382,13 @@ impl State {
         }
     }
 
-    /// What one timeout bounds: the phase, or the part of it that one command is (RFC 5321 section 4.5.3.2).
+    /// Returns what one timeout bounds: the phase, or the part of it that one command is (RFC 5321 section 4.5.3.2).
     pub(super) fn bounded(&self) -> (Phase, u64) {
         let replies = if let Self::Mailing(mailing) = self { mailing.replies() } else { 0 };
         (self.phase(), replies)
     }
 
-    /// Whether a message is sent of which is not known what became.
+    /// Returns whether a message is sent of which is not known what became.
     pub(super) fn awaits_final_reply(&self) -> bool {
         match self {
             Self::Mailing(mailing) => mailing.awaits_final_reply(),
@@ -418,7 +418,7 @@ impl State {
         if let Self::Mailing(mailing) = self { mailing.mail_data() } else { None }
     }
 
-    /// What the next reply answers.
+    /// Returns what the next reply answers.
     fn command(&self) -> CommandName {
         match self {
             Self::ExpectGreeting => CommandName::Greeting,

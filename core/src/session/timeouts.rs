@@ -38,7 +38,7 @@ pub(super) fn timeout(phase: Phase) -> Option<Duration> {
     }
 }
 
-/// What a message of this size may take beyond the bound of its phase.
+/// Returns what a message of this size may take beyond the bound of its phase.
 pub(super) fn mail_data_allowance(octets: u64) -> Duration {
     Duration::from_secs(octets / MAIL_DATA_LEAST_OCTETS_PER_S)
 }

@@ -25,7 +25,7 @@ pub(super) struct Transfer {
     data_octets: u64,
     head: Bytes,
     size: Size,
-    /// Whether 8-bit octets are known to be in it.
+    /// True if 8-bit octets are known to be in it.
     body_8bit: bool,
     smtputf8: bool,
     /// Recipients whom the server is not asked about in this transaction.
@@ -35,13 +35,13 @@ pub(super) struct Transfer {
     sent: usize,
     /// How many of those are answered.
     answered: usize,
-    /// Whether the commands are sent without waiting for replies.
+    /// True if the commands are sent without waiting for replies.
     is_batched: bool,
-    /// Whether the server holds a transaction that its next MAIL would fall into.
+    /// True if the server holds a transaction that its next MAIL would fall into.
     is_open: bool,
     /// A refusal that is not about the mail: whom no other reply has decided stays undecided, and the conversation ends.
     objection: Option<Objection>,
-    /// Whether no further command of the envelope is sent, because the connection is refused.
+    /// True if no further command of the envelope is sent, because the connection is refused.
     is_cut: bool,
 }
 
@@ -195,33 +195,33 @@ impl Transfer {
         self.answered += 1;
     }
 
-    /// Whether a command of the envelope is not answered.
+    /// Returns whether a command of the envelope is not answered.
     pub(super) fn owes_replies(&self) -> bool {
         self.answered < self.sent
     }
 
-    /// Whether the server has answered anything.
+    /// Returns whether the server has answered anything.
     pub(super) fn is_answered(&self) -> bool {
         self.answered > 0
     }
 
-    /// Whether the commands are sent without waiting for replies.
+    /// Returns whether the commands are sent without waiting for replies.
     pub(super) fn is_batched(&self) -> bool {
         self.is_batched
     }
 
-    /// Whether the server holds a transaction that its next MAIL would fall into.
+    /// Returns whether the server holds a transaction that its next MAIL would fall into.
     pub(super) fn is_open(&self) -> bool {
         self.is_open
     }
 
-    /// Whether replies in a batch have decided recipients, which only a checkpoint shows to be theirs.
+    /// Returns whether replies in a batch have decided recipients, which only a checkpoint shows to be theirs.
     pub(super) fn needs_checkpoint(&self) -> bool {
         let is_decided = |recipient: &AskedRecipient| matches!(recipient.state, RecipientState::Decided(_));
         self.is_batched && self.recipients.iter().any(is_decided)
     }
 
-    /// Whether there is somebody to send the message to.
+    /// Returns whether there is somebody to send the message to.
     pub(super) fn has_accepted(&self) -> bool {
         self.recipients.iter().any(|recipient| recipient.state == RecipientState::Accepted)
     }
@@ -284,7 +284,7 @@ impl Transfer {
         }
     }
 
-    /// Whether this refusal, or one before it, is not about the mail; everything behind the first follows from it.
+    /// Returns whether this refusal, or one before it, is not about the mail; everything behind the first follows from it.
     fn take_objection(&mut self, reply: &Reply, command: CommandName) -> bool {
         if self.objection.is_none() {
             self.objection = Objection::find(reply, command);
@@ -297,17 +297,17 @@ impl Transfer {
         self.objection.get_or_insert(objection);
     }
 
-    /// What the conversation is to end by.
+    /// Returns what the conversation is to end by.
     pub(super) fn objection(&self) -> Option<&Objection> {
         self.objection.as_ref()
     }
 
-    /// Whether the server has refused the connection in the course of this.
+    /// Returns whether the server has refused the connection in the course of this.
     pub(super) fn is_refused(&self) -> bool {
         self.recipients.iter().any(AskedRecipient::is_refused)
     }
 
-    /// Whether the server has said of a recipient that there is no room for it in this transaction.
+    /// Returns whether the server has said of a recipient that there is no room for it in this transaction.
     pub(super) fn lacks_room(&self) -> bool {
         let has_no_room =
             |recipient: &AskedRecipient| recipient.state == RecipientState::Decided(Outcome::Undecided);
@@ -344,7 +344,7 @@ impl Transfer {
         MailData::new(mem::take(&mut self.head), self.data_octets)
     }
 
-    /// What has become of each recipient; who is not decided stays undecided.
+    /// Returns what has become of each recipient; who is not decided stays undecided.
     pub(super) fn into_verdicts(self) -> Vec<(Recipient, Outcome)> {
         let outcome = |asked: AskedRecipient| match asked.state {
             RecipientState::Open | RecipientState::Accepted => (asked.recipient, Outcome::Undecided),
@@ -365,8 +365,8 @@ impl Transfer {
         }
     }
 
-    /// What a refusal means. One that only says that the server cannot follow means nothing for a batch: from now on it gets one
-    /// command at a time, and the transaction is repeated.
+    /// Returns what a refusal means. One that only says that the server cannot follow means nothing for a batch: from now on it
+    /// gets one command at a time, and the transaction is repeated.
     fn judge(&mut self, reply: &Reply, command: CommandName, cx: &mut SessionContext) -> Outcome {
         cx.no_pipelining |= self.is_batched && refusal::is_misunderstood(reply);
         if let Some(kind) = self.kind_of_refusal(reply, command, cx) {
@@ -380,7 +380,7 @@ impl Transfer {
         refusal::verdict(reply, command)
     }
 
-    /// How the connection is refused by this, if it is.
+    /// Returns how the connection is refused by this, if it is.
     fn kind_of_refusal(
         &self,
         reply: &Reply,
@@ -401,7 +401,7 @@ impl Transfer {
 }
 
 impl AskedRecipient {
-    /// Whether the connection was refused when the server was asked about this one.
+    /// Returns whether the connection was refused when the server was asked about this one.
     fn is_refused(&self) -> bool {
         matches!(self.state, RecipientState::Decided(Outcome::Refused(_)))
     }

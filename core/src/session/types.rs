@@ -22,21 +22,21 @@ pub struct SessionConfig {
     pub announce: Box<str>,
     /// How the connection is to be protected.
     pub tls: TlsMode,
-    /// Whether the conversation may go on in plain text where STARTTLS is wanted but not offered: the next port to
-    /// try differs only in that.
+    /// True if the conversation may go on in plain text where STARTTLS is wanted but not offered: the next port to try differs
+    /// only in that.
     pub plain_fallback: bool,
     /// What to authenticate with. The session is not used without success, if there is something.
     pub credentials: Option<Credentials>,
     /// By which mechanism the server has taken these credentials before: it is tried first, if it is offered.
     pub mechanism: Option<Mechanism>,
-    /// Whether credentials may be sent without TLS, or to a server whose certificate is not valid: over loopback, or
-    /// because the administrator wants it.
+    /// True if credentials may be sent without TLS, or to a server whose certificate is not valid: over loopback, or because the
+    /// administrator wants it.
     pub auth_unprotected: bool,
     /// Most NOOP and RSET that are sent as padding inside TLS; 0 for none.
     pub padding_limit: u16,
-    /// Whether the server gets one command at a time, whatever it offers: it was found to bear nothing else.
+    /// True if the server gets one command at a time, whatever it offers: it was found to bear nothing else.
     pub no_pipelining: bool,
-    /// Whether [`SessionOutput::Sent`], [`SessionOutput::SentData`] and [`SessionOutput::Received`] are wanted.
+    /// True if [`SessionOutput::Sent`], [`SessionOutput::SentData`] and [`SessionOutput::Received`] are wanted.
     pub trace: bool,
 }
 
@@ -108,7 +108,7 @@ pub enum Outcome {
         reply: Reply,
         /// In reply to this.
         command: CommandName,
-        /// Whether trying again is pointless.
+        /// True if trying again is pointless.
         fatal: bool,
     },
     /// The server is not asked, as it would refuse for good.
@@ -180,9 +180,9 @@ pub struct SessionEnd {
     pub phase: Phase,
     /// Why.
     pub cause: EndCause,
-    /// Whether the server answered padding with an error, or was lost while it was padded.
+    /// True if the server answered padding with an error, or was lost while it was padded.
     pub padding_failed: bool,
-    /// Whether the server cannot cope with commands in batches, although it offers that.
+    /// True if the server cannot cope with commands in batches, although it offers that.
     pub no_pipelining: bool,
 }
 

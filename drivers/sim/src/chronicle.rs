@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) text: String,
-    /// Whether the world gives it; else it is observed.
+    /// True if the world gives it; else it is observed.
     pub(crate) is_given: bool,
 }
 
@@ -130,7 +130,7 @@ impl Chronicle {
         self.story = Some(Story { scene, lines: self.lines(&links) });
     }
 
-    /// What there is to tell, if a rule was broken.
+    /// Returns what there is to tell, if a rule was broken.
     pub(crate) fn into_story(self) -> Option<Story> {
         self.story
     }
@@ -184,7 +184,7 @@ impl Chronicle {
         }
     }
 
-    /// What was said on these connections, one after the other, with what happened meanwhile.
+    /// Returns what was said on these connections, one after the other, with what happened meanwhile.
     fn lines(&self, links: &BTreeSet<Link>) -> Vec<Line> {
         let mut lines = Vec::new();
         let mut incidents = self.incidents.iter().peekable();
@@ -336,7 +336,7 @@ fn port_text(port: Port) -> String {
     format!("{}{mode}", port.number)
 }
 
-/// What the DNS says of where a mail goes.
+/// Returns what the DNS says of where a mail goes.
 fn zone_lines(map: &Map, mail: &Mail) -> Vec<Option<String>> {
     let host_line = |name: &str, number: usize| {
         let host = map.hosts.get(number)?;

@@ -76,7 +76,7 @@ impl<E> Clock<E> {
         self.events.push(Entry { at: at.max(self.now), number: self.scheduled, event });
     }
 
-    /// When the next event happens.
+    /// Returns when the next event happens.
     pub(crate) fn next_at(&self) -> Option<Instant> {
         self.events.peek().map(|entry| entry.at)
     }

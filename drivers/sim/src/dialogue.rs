@@ -60,7 +60,7 @@ impl Dialogue {
         }
     }
 
-    /// What was written.
+    /// Returns what was written.
     pub(crate) fn into_text(self) -> String {
         match self {
             Self::Off | Self::Recorded(_) => String::new(),
@@ -68,7 +68,7 @@ impl Dialogue {
         }
     }
 
-    /// What is to be told of the rule that was broken, if that was recorded.
+    /// Returns what is to be told of the rule that was broken, if that was recorded.
     pub(crate) fn into_story(self) -> Option<Story> {
         match self {
             Self::Off | Self::Kept(_) => None,

@@ -26,7 +26,7 @@ pub(crate) struct Dns {
     pub(crate) fails_until: Instant,
     /// Until when nothing is answered.
     pub(crate) silent_until: Instant,
-    /// Whether questions with EDNS get lost.
+    /// True if questions with EDNS get lost.
     drops_edns: bool,
 }
 
@@ -36,7 +36,7 @@ impl Dns {
         Self { dice, fails_until: Instant::default(), silent_until: Instant::default(), drops_edns }
     }
 
-    /// What comes back for a datagram, if anything.
+    /// Returns what comes back for a datagram, if anything.
     pub(crate) fn datagram(
         &mut self,
         now: Instant,

@@ -173,7 +173,7 @@ pub(crate) fn canonical(data: &[u8]) -> Bytes {
     canonical.into()
 }
 
-/// What a handshake comes to in these worlds.
+/// Returns what a handshake comes to in these worlds.
 pub(crate) fn tls(certificate_is_valid: bool) -> Tls {
     Tls::new(TlsVersion::V1_3, certificate_is_valid)
 }

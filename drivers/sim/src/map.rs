@@ -63,7 +63,7 @@ pub(crate) struct Map {
     /// `zone0.example`, `zone1.example`, …
     pub(crate) zones: Vec<Zone>,
     pub(crate) relays: Vec<RelayEntry>,
-    /// Whether mail goes to address literals, too: each is a next hop of its own.
+    /// True if mail goes to address literals, too: each is a next hop of its own.
     pub(crate) has_literals: bool,
     /// What `/etc/hosts` may say of domains and their hosts, which is nobody's business.
     pub(crate) decoys: BTreeMap<String, usize>,
@@ -265,7 +265,7 @@ impl Map {
         }
     }
 
-    /// What stands in `/etc/hosts` for a while.
+    /// Returns what stands in `/etc/hosts` for a while.
     pub(crate) fn draw_hosts_file(&self, dice: &mut Dice) -> Hosts {
         let mut file = Hosts::new();
         let mut list = |name: &str, hosts: &[usize]| {

@@ -74,7 +74,7 @@ pub(crate) enum Mutation {
 }
 
 impl Mutation {
-    /// What the build takes the configuration for.
+    /// Returns what the build takes the configuration for.
     pub(crate) fn settings(self, mut settings: Settings) -> Settings {
         match self {
             Self::IgnoresConcurrency => {
@@ -90,7 +90,7 @@ impl Mutation {
         settings
     }
 
-    /// What the build reads in the database.
+    /// Returns what the build reads in the database.
     pub(crate) fn answer(self, mut reply: StoreReply) -> StoreReply {
         if self == Self::CountsEarlyAttempts
             && let StoreReply::Claimed(Claimed { transactions, .. }) = &mut reply
@@ -102,17 +102,17 @@ impl Mutation {
         reply
     }
 
-    /// What the build finds in the hosts file when it starts.
+    /// Returns what the build finds in the hosts file when it starts.
     pub(crate) fn hosts_file(self, file: Hosts) -> Hosts {
         if self == Self::IgnoresHostsFile { Hosts::new() } else { file }
     }
 
-    /// What it finds there when it reads it again, if it does.
+    /// Returns what it finds there when it reads it again, if it does.
     pub(crate) fn hosts_file_again(self, file: Hosts) -> Option<Hosts> {
         (!matches!(self, Self::IgnoresHostsFile | Self::KeepsHostsFile)).then_some(file)
     }
 
-    /// Where the build connects to.
+    /// Returns where the build connects to.
     pub(crate) fn remote(self, remote: SocketAddr, map: &Map, file: &Hosts) -> SocketAddr {
         if self != Self::UsesHostsFileForDomains {
             return remote;
@@ -123,7 +123,7 @@ impl Mutation {
         listed.map_or(remote, |address| SocketAddr::new(address, remote.port()))
     }
 
-    /// What the build records.
+    /// Returns what the build records.
     pub(crate) fn commit(self, mut commit: Commit) -> Commit {
         match self {
             Self::TakesFailureForSuccess => {
@@ -173,7 +173,7 @@ impl Mutation {
         }
     }
 
-    /// What the build takes the words of a server for.
+    /// Returns what the build takes the words of a server for.
     pub(crate) fn heard(self, octets: &[u8]) -> Cow<'_, [u8]> {
         if self != Self::BlamesMail || memmem::find(octets, ENOUGH.as_bytes()).is_none() {
             return Cow::Borrowed(octets);
@@ -186,12 +186,12 @@ impl Mutation {
         Cow::Owned(text.split_inclusive('\n').map(misheard).collect::<String>().into_bytes())
     }
 
-    /// Whether the build takes what it hears for the end of the connection.
+    /// Returns whether the build takes what it hears for the end of the connection.
     pub(crate) fn misreads(self, octets: &[u8]) -> bool {
         self == Self::MissesFinalReply && memmem::find(octets, b"queued").is_some()
     }
 
-    /// What the build logs when it says something.
+    /// Returns what the build logs when it says something.
     pub(crate) fn log(self, octets: &[u8]) -> Option<Event> {
         (self == Self::LogsSecrets).then(|| {
             let text = String::from_utf8_lossy(octets).into_owned();

@@ -36,7 +36,7 @@ impl Pipe {
         at
     }
 
-    /// What comes out now.
+    /// Returns what comes out now.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Item> {
         let &(at, _) = self.items.front()?;
         if at > now { None } else { self.items.pop_front().map(|(_, item)| item) }
@@ -122,7 +122,7 @@ pub(crate) struct Connection {
     pub(crate) is_stalled: bool,
     pub(crate) to_server: Pipe,
     pub(crate) to_client: Pipe,
-    /// Whether the core has more to send than the pipe has taken.
+    /// True if the core has more to send than the pipe has taken.
     pub(crate) has_more: bool,
     /// Octets on their way to the server.
     pub(crate) in_flight: usize,

@@ -70,13 +70,13 @@ fn digest(octets: &[u8]) -> u64 {
 }
 
 impl Mail {
-    /// What a server will know this mail by.
+    /// Returns what a server will know this mail by.
     pub(crate) fn key(&self) -> MailKey {
         let digest = *self.digest.get_or_init(|| digest(&canonical(&self.data)));
         MailKey { recipient: self.recipient.clone(), digest }
     }
 
-    /// How it has failed so far.
+    /// Returns how it has failed so far.
     pub(crate) fn fail_state(&self, id: MailId) -> FailState {
         FailState {
             id,
@@ -148,7 +148,7 @@ impl Outbox {
         self.mails.iter().map(|(&id, mail)| (id, mail))
     }
 
-    /// How many rows there are.
+    /// Returns how many rows there are.
     pub(crate) fn len(&self) -> usize {
         self.mails.len()
     }
@@ -170,17 +170,17 @@ impl Outbox {
         self.poisoned.insert(id, poison);
     }
 
-    /// What cannot be done for a row, if something cannot.
+    /// Returns what cannot be done for a row, if something cannot.
     pub(crate) fn poison_of(&self, id: MailId) -> Option<Poison> {
         self.poisoned.get(id)
     }
 
-    /// Whether mail that was submitted then would be taken for what a server has taken from this row.
+    /// Returns whether mail that was submitted then would be taken for what a server has taken from this row.
     pub(crate) fn is_noted(&self, id: MailId, submission: UnixTime) -> bool {
         self.poisoned.noted(id).is_some_and(|since| submission <= since)
     }
 
-    /// Whether a server has taken a row that cannot be deleted.
+    /// Returns whether a server has taken a row that cannot be deleted.
     fn is_stuck(&self, id: MailId) -> bool {
         self.mails.get(&id).is_some_and(|mail| self.is_noted(id, mail.submission))
     }
@@ -190,7 +190,7 @@ impl Outbox {
         self.poisoned.heal();
     }
 
-    /// Whether a commit cannot be done as a whole.
+    /// Returns whether a commit cannot be done as a whole.
     pub(crate) fn is_poisoned(&self, commit: &Commit) -> bool {
         self.poisoned.concerns(commit)
     }
@@ -262,7 +262,7 @@ impl Outbox {
         self.claimed.clear();
     }
 
-    /// What can be recorded of a commit, since others have changed the rest or it is refused, and that rest as it is now.
+    /// Returns what can be recorded of a commit, since others have changed the rest or it is refused, and that rest as it is now.
     pub(crate) fn sift(&mut self, commit: &Commit, now: UnixTime) -> Sifted {
         let asked = commit;
         let mut commit = asked.clone();
@@ -473,7 +473,7 @@ impl Outbox {
     }
 }
 
-/// Whether a row stands for the same message and recipient as before.
+/// Returns whether a row stands for the same message and recipient as before.
 fn is_same_message(before: &Row, now: &Row) -> bool {
     (&before.sender, &before.recipient, before.data_octets) == (&now.sender, &now.recipient, now.data_octets)
 }

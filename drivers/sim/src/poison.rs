@@ -71,7 +71,7 @@ impl Poisoned {
         (whole.into_iter().copied().collect(), broken.into_iter().map(|id| refused(*id)).collect())
     }
 
-    /// Whether something of a commit cannot be recorded.
+    /// Returns whether something of a commit cannot be recorded.
     pub(crate) fn concerns(&self, commit: &Commit) -> bool {
         commit.ids().any(|id| self.get(id) == Some(Poison::Record))
     }

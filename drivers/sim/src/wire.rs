@@ -35,7 +35,7 @@ pub(crate) struct Wire {
     /// What is still to be replied to.
     expected: VecDeque<Verb>,
     saying: Saying,
-    /// Whether the next line goes on with an authentication.
+    /// True if the next line goes on with an authentication.
     is_challenged: bool,
     said: Vec<u8>,
     /// The last octets of the mail data.
@@ -139,7 +139,7 @@ impl Wire {
         self.reply.clear();
     }
 
-    /// How many octets there are of a message that has not come to its end.
+    /// Returns how many octets there are of a message that has not come to its end.
     pub(crate) fn unfinished(&self) -> Option<u64> {
         (self.saying != Saying::Lines).then_some(self.octets)
     }

@@ -101,7 +101,7 @@ impl Witness {
         }
     }
 
-    /// What the checkers have let pass, and why.
+    /// Returns what the checkers have let pass, and why.
     pub(crate) fn accounts(&self) -> Vec<String> {
         self.checkers.iter().filter_map(|checker| checker.account()).collect()
     }

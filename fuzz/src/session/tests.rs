@@ -2,7 +2,8 @@ use cmail_delivery::session::Outcome;
 
 use super::*;
 
-/// What a file of the corpus leads to: for each transaction `b` if it is sent in a batch, `r` with RSET behind it, and for each recipient `+` delivered, `-` failed, `?` undecided.
+/// Returns what a file of the corpus leads to: for each transaction `b` if it is sent in a batch, `r` with RSET behind it, and
+/// for each recipient `+` delivered, `-` failed, `?` undecided.
 fn outline(name: &str) -> String {
     let file = format!("{}/corpus/session/{name}", env!("CARGO_MANIFEST_DIR"));
     let talk = Talk::run(&std::fs::read(file).expect("the file is readable"), usize::MAX);

@@ -10,7 +10,7 @@ enum Deed {
     PutOff,
 }
 
-/// How many candidates a domain of sixty hosts with four addresses each comes to, until it is exhausted.
+/// Returns how many candidates a domain of sixty hosts with four addresses each comes to, until it is exhausted.
 fn walk(deed: Deed) -> u32 {
     let (settings, hosts) = (Settings::for_tests(), BTreeMap::new());
     let next_hop = NextHop::Domain(Domain::parse("example.org").unwrap());

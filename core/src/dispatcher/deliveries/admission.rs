@@ -21,7 +21,7 @@ const RATE_LIMIT_HOLD: Duration = Duration::from_secs(2);
 pub(super) struct Situation {
     pub(super) now: Instant,
     pub(super) is_draining: bool,
-    /// Whether mail of the next hop is ready.
+    /// True if mail of the next hop is ready.
     pub(super) has_mail: bool,
     /// The latest change of the outbox by somebody else.
     pub(super) changes: u64,

@@ -23,7 +23,7 @@ impl Deliveries {
         self.destinations.active().flat_map(|(_, pass)| pass.delivery().undecided())
     }
 
-    /// Whether there are no destinations, and nothing that belongs to any.
+    /// Returns whether there are no destinations, and nothing that belongs to any.
     #[cfg(test)]
     pub(in crate::dispatcher) fn is_at_rest(&self) -> bool {
         self.destinations.len() == 0

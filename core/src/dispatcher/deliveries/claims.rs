@@ -69,7 +69,7 @@ impl Deliveries {
         (books.queue.claim(hop, order, messages, TRANSACTION_RECIPIENT_LIMIT), messages)
     }
 
-    /// Whether the database has not answered a claim of a next hop.
+    /// Returns whether the database has not answered a claim of a next hop.
     pub(super) fn has_open_claims(&self, hop: HopId) -> bool {
         self.destinations.get(hop).is_some_and(|destination| destination.open_claims() > 0)
     }

@@ -20,7 +20,7 @@ pub(super) enum ConnectionState {
     SentOff,
     /// It has said QUIT, and has not heard the reply to that.
     Parting {
-        /// Whether somebody needs its place.
+        /// True if somebody needs its place.
         was_sent_off: bool,
     },
 }
@@ -130,7 +130,7 @@ impl Connections {
         self.states.insert(connection, ConnectionState::Working(Working::default()));
     }
 
-    /// Whether a connection is not closed.
+    /// Returns whether a connection is not closed.
     pub(super) fn contains(&self, connection: ConnectionId) -> bool {
         self.states.contains_key(&connection)
     }
@@ -215,7 +215,7 @@ impl Connections {
         }
     }
 
-    /// Whether the outbox has changed since a connection got its mail.
+    /// Returns whether the outbox has changed since a connection got its mail.
     pub(super) fn is_outdated(&self, connection: ConnectionId, changes: u64) -> bool {
         match self.states.get(&connection) {
             Some(ConnectionState::Working(working)) => {

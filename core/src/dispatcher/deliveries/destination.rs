@@ -197,7 +197,7 @@ impl Destination {
         self.limits
     }
 
-    /// Whether nothing is done about it, and nothing is asked for it.
+    /// Returns whether nothing is done about it, and nothing is asked for it.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.state, DestinationState::Idle) && self.open_claims == 0
     }

@@ -303,7 +303,7 @@ impl Destinations {
         }
     }
 
-    /// Whether a connection of a next hop is not closed.
+    /// Returns whether a connection of a next hop is not closed.
     pub(super) fn is_open(&self, hop: HopId, connection: ConnectionId) -> bool {
         self.pass(hop).is_some_and(|pass| pass.connections().contains(connection))
     }

@@ -23,10 +23,10 @@ pub(super) struct OpenConnection {
     pub(super) remote: SocketAddr,
     pub(super) tls: TlsMode,
     pub(super) since: Instant,
-    /// Whether it is a last resort, which gets all the time there is.
+    /// True if it is a last resort, which gets all the time there is.
     pub(super) is_last_resort: bool,
     is_established: bool,
-    /// Whether its server has decided mail.
+    /// True if its server has decided mail.
     has_proved: bool,
 }
 
@@ -34,9 +34,9 @@ pub(super) struct OpenConnection {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SlotRequest<'a> {
     pub(super) candidate: &'a Candidate,
-    /// Whether the address is known not to answer: then only one tries it at a time.
+    /// True if the address is known not to answer: then only one tries it at a time.
     pub(super) is_in_trouble: bool,
-    /// Whether there is nothing else left to try.
+    /// True if there is nothing else left to try.
     pub(super) is_last_resort: bool,
 }
 
@@ -82,7 +82,7 @@ struct HostEntry {
     waiting: FairQueue<HopId>,
     /// Destinations that would like a further one.
     wanting_more: BTreeSet<HopId>,
-    /// Whether all who wait are to look again, as something was learned about the address.
+    /// True if all who wait are to look again, as something was learned about the address.
     has_news: bool,
 }
 
@@ -197,34 +197,34 @@ impl HostSlots {
         self.hosts.get(&remote).into_iter().flat_map(|host| host.open.iter().copied())
     }
 
-    /// Whether there is a connection to an address that has proved to be of use.
+    /// Returns whether there is a connection to an address that has proved to be of use.
     pub(super) fn is_established(&self, remote: SocketAddr) -> bool {
         self.hosts.get(&remote).is_some_and(|host| host.open.len() > host.on_trial)
     }
 
-    /// Whether there may be one connection more.
+    /// Returns whether there may be one connection more.
     pub(super) fn has_slot(&self) -> bool {
         self.open.len() < self.limit
     }
 
-    /// Whether there may be one connection more that nobody waits for.
+    /// Returns whether there may be one connection more that nobody waits for.
     pub(super) fn has_spare_slot(&self) -> bool {
         self.has_slot() && self.waiting.is_empty()
     }
 
-    /// Whether an address can be connected to; one that is in trouble, only if nobody else is trying.
+    /// Returns whether an address can be connected to; one that is in trouble, only if nobody else is trying.
     pub(super) fn has_slot_at(&self, remote: SocketAddr, is_in_trouble: bool) -> bool {
         self.hosts
             .get(&remote)
             .is_none_or(|host| host.open.len() < self.host_limit && (!is_in_trouble || host.on_trial == 0))
     }
 
-    /// Whether somebody waits for a connection to an address.
+    /// Returns whether somebody waits for a connection to an address.
     pub(super) fn has_waiters(&self, remote: SocketAddr) -> bool {
         self.hosts.get(&remote).is_some_and(|host| !host.waiting.is_empty())
     }
 
-    /// Whether somebody who cannot go on without waits for the place of this connection.
+    /// Returns whether somebody who cannot go on without waits for the place of this connection.
     pub(super) fn is_needed(&self, connection: ConnectionId) -> bool {
         let is_scarce = !self.has_slot() && !self.waiting.is_empty();
         is_scarce || self.open.get(&connection).is_some_and(|open| self.has_waiters(open.remote))
@@ -369,12 +369,12 @@ impl HostSlots {
         self.open.iter().map(|(&connection, open)| (connection, open.hop))
     }
 
-    /// Whether a destination is in the line of those that wait for a connection, whatever the host.
+    /// Returns whether a destination is in the line of those that wait for a connection, whatever the host.
     pub(super) fn is_waiting(&self, hop: HopId) -> bool {
         self.waiting.contains(&hop)
     }
 
-    /// Whether a destination is in the line of an address.
+    /// Returns whether a destination is in the line of an address.
     pub(super) fn is_waiting_for_host(&self, remote: SocketAddr, hop: HopId) -> bool {
         self.hosts.get(&remote).is_some_and(|host| host.waiting.contains(&hop))
     }
@@ -406,7 +406,7 @@ impl HostSlots {
         );
     }
 
-    /// Whether nobody has a connection, and nobody waits for one.
+    /// Returns whether nobody has a connection, and nobody waits for one.
     #[cfg(test)]
     pub(super) fn is_at_rest(&self) -> bool {
         self.open.is_empty()

@@ -51,7 +51,7 @@ impl Limits {
         self.rate.take(limit, now)
     }
 
-    /// Whether nothing would be lost by forgetting them.
+    /// Returns whether nothing would be lost by forgetting them.
     fn are_at_rest(&self, now: Instant) -> bool {
         self.rate.is_full(now) && !self.window.as_deref().is_some_and(|window| window.counts(now))
     }

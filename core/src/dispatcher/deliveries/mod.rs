@@ -79,7 +79,7 @@ pub(super) struct Deliveries {
     slots: HostSlots,
     /// Mail that fails without having been claimed.
     recall: Recall,
-    /// Whether mail that leads nowhere is recalled next, and not that of a next hop that has failed: they take turns.
+    /// True if mail that leads nowhere is recalled next, and not that of a next hop that has failed: they take turns.
     unroutable_is_next: bool,
     silence_watch: SilenceWatch,
     reachability: Reachability,
@@ -130,7 +130,7 @@ impl Deliveries {
         self.destinations.delivery(hop)
     }
 
-    /// Whether no pass is under way.
+    /// Returns whether no pass is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.destinations.active_count() == 0
     }
@@ -336,8 +336,8 @@ impl Deliveries {
         self.destinations.forget_troubles();
     }
 
-    /// Whether another next hop can be worked on. Those that only wait, for name servers or for a host, take no room from those
-    /// that could go on.
+    /// Returns whether another next hop can be worked on. Those that only wait, for name servers or for a host, take no room from
+    /// those that could go on.
     fn has_room_for_delivery(&self) -> bool {
         self.at_work() < DELIVERY_LIMIT && self.slots.waiting_for_hosts_count() < HOST_WAITING_LIMIT
     }
@@ -350,7 +350,7 @@ impl Deliveries {
         self.destinations.active_count().saturating_sub(elsewhere)
     }
 
-    /// Whether another next hop may wait for name servers.
+    /// Returns whether another next hop may wait for name servers.
     fn may_ask(&self) -> bool {
         self.destinations.asking_count() < ASKING_LIMIT
     }

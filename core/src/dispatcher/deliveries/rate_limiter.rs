@@ -11,7 +11,7 @@ pub(super) struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// Whether nothing is spent.
+    /// Returns whether nothing is spent.
     pub(super) fn is_full(&self, now: Instant) -> bool {
         self.full_at <= now
     }

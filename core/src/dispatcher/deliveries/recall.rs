@@ -75,7 +75,7 @@ impl Deliveries {
 
     /// Takes mail of a next hop that has failed as a whole.
     ///
-    /// Where a connection ended in the middle of a mail, the mail may be to blame: then only what was tried has failed,
+    /// Returns where a connection ended in the middle of a mail, the mail may be to blame: then only what was tried has failed,
     /// and the rest begins a pass of its own. But a next hop that ends every connection is not asked for each mail.
     fn claim_exhausted(&mut self, books: &mut Books) -> Option<(Vec<MailId>, RecallReason)> {
         while let Some(hop) = self.destinations.first_exhausted() {
@@ -179,8 +179,8 @@ impl Books {
         }
     }
 
-    /// Whether a row is still the mail of this next hop for which an attempt was made. It was due then: that it is not now, because
-    /// the clock was set, changes nothing.
+    /// Returns whether a row is still the mail of this next hop for which an attempt was made. It was due then: that it is not
+    /// now, because the clock was set, changes nothing.
     fn is_as_scheduled(&self, hop: HopId, row: &Row) -> bool {
         let look = self.scan.message_key(row);
         self.queue.find(row.id).is_some_and(|known| known.key.may_look_like(look))

@@ -29,7 +29,7 @@ struct Wish {
     needs_one: bool,
     /// A further connection.
     more: Option<More>,
-    /// Whether somebody should make room for that: not for mail that may be on its way already.
+    /// True if somebody should make room for that: not for mail that may be on its way already.
     is_urgent: bool,
 }
 
@@ -140,7 +140,7 @@ impl Deliveries {
         self.drain_deliveries(books);
     }
 
-    /// Whether a connection that could take work has to end: it is one too many, or somebody else has none.
+    /// Returns whether a connection that could take work has to end: it is one too many, or somebody else has none.
     pub(super) fn must_give_up_slot(&self, books: &Books, hop: HopId, connection: ConnectionId) -> bool {
         let Some(delivery) = self.destinations.delivery(hop) else { return true };
         let had_its_share = delivery.connection_count() > 1
@@ -370,12 +370,12 @@ impl Deliveries {
         self.destinations.delivery(hop).and_then(Delivery::candidate)
     }
 
-    /// Whether a delivery may have a further connection to its candidate: those that have none come first.
+    /// Returns whether a delivery may have a further connection to its candidate: those that have none come first.
     fn has_slot_for_more(&self, books: &Books, candidate: &Candidate) -> bool {
         self.has_slot_for(books, candidate) && !self.slots.has_waiters(candidate.remote)
     }
 
-    /// Whether a delivery without connections may connect to its candidate.
+    /// Returns whether a delivery without connections may connect to its candidate.
     pub(super) fn has_slot_for(&self, books: &Books, candidate: &Candidate) -> bool {
         let is_in_trouble = self.reachability.is_in_trouble(candidate, books.now.monotonic);
         self.slots.has_slot_at(candidate.remote, is_in_trouble)

@@ -25,7 +25,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SilenceWatch {
     next_check: Instant,
-    /// Whether somebody needs a place.
+    /// True if somebody needs a place.
     slots_are_short: bool,
 }
 
@@ -125,7 +125,8 @@ impl Deliveries {
         silent
     }
 
-    /// Whether somebody waits for the address that a connection leads to, and cannot connect because of those that there are.
+    /// Returns whether somebody waits for the address that a connection leads to, and cannot connect because of those that there
+    /// are.
     fn is_needed_at_host(&self, books: &Books, connection: ConnectionId) -> bool {
         let Some(open) = self.slots.connection(connection) else { return false };
         self.slots.has_waiters(open.remote)

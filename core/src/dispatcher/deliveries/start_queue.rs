@@ -44,7 +44,7 @@ impl StartQueue {
         self.no_dns.len() + if may_ask_dns { self.dns.len() } else { 0 }
     }
 
-    /// Whether a next hop has a place.
+    /// Returns whether a next hop has a place.
     pub(super) fn contains(&self, hop: HopId) -> bool {
         self.dns.contains(&hop) || self.no_dns.contains(&hop)
     }

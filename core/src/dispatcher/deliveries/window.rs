@@ -44,7 +44,7 @@ impl ConcurrencyWindow {
         }
     }
 
-    /// Whether it still limits anything.
+    /// Returns whether it still limits anything.
     pub(super) fn counts(&self, now: Instant) -> bool {
         self.until > now
     }

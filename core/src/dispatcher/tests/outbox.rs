@@ -84,7 +84,7 @@ pub(super) struct Outbox {
     pub(super) is_meddled_with: bool,
     /// Mail of which another program lets nothing be recorded.
     pub(super) poisoned: BTreeSet<i64>,
-    /// Whether such mail is noted when it was taken.
+    /// True if such mail is noted when it was taken.
     pub(super) notes_taken: bool,
     /// Mail that can be indexed, but not be read to be sent.
     pub(super) unreadable: BTreeSet<i64>,
@@ -124,7 +124,7 @@ impl Outbox {
         self.mails.0.set_budget(octets);
     }
 
-    /// How much mail is noted as taken.
+    /// Returns how much mail is noted as taken.
     pub(super) fn taken(&self) -> usize {
         self.mails.0.taken().count()
     }

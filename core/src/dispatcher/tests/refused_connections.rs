@@ -116,7 +116,7 @@ fn limited_by_time() -> Vec<Case> {
     .into()
 }
 
-/// How many of the first mails have failed; none has more than once.
+/// Returns how many of the first mails have failed; none has more than once.
 fn charged(world: &World, mails: usize) -> usize {
     let mut charged: Vec<i64> = Vec::new();
     for event in &world.events {

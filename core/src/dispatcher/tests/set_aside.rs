@@ -13,7 +13,7 @@ fn world() -> World {
     world
 }
 
-/// How often the notes say that something is set aside, and for how many minutes each time.
+/// Returns how often the notes say that something is set aside, and for how many minutes each time.
 fn pauses(world: &World) -> Vec<u64> {
     let said = world.notes();
     let said = said.split("trying again in ").skip(1);

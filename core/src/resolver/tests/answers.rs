@@ -174,7 +174,7 @@ fn only_the_wanted_family_is_asked_for() {
     assert!(matches!(scene.answer(), Answer::Addresses(Err(LookupError::Local(_)))));
 }
 
-/// What two families come to: an address, nothing, no such name, or a failure.
+/// Returns what two families come to: an address, nothing, no such name, or a failure.
 fn combined(ipv4: &str, ipv6: &str) -> Answer {
     let mut scene = Scene::new();
     scene.addresses("mx.example", BOTH);

@@ -10,7 +10,7 @@ fn ask(scene: &mut Scene, number: usize) {
     scene.mx(&format!("d{number}.example"));
 }
 
-/// What is sent and answered meanwhile.
+/// Returns what is sent and answered meanwhile.
 fn outputs_of(scene: &mut Scene, span: Duration) -> (Vec<Sent>, usize, Vec<String>) {
     let (mut sent, mut answers, mut warnings) = (vec![], 0, vec![]);
     let end = scene.now + span;

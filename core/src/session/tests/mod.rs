@@ -97,7 +97,7 @@ impl Talk {
         self
     }
 
-    /// What the client sends now, and after the pause before the end of a message.
+    /// Returns what the client sends now, and after the pause before the end of a message.
     fn transmit(&mut self) -> BytesMut {
         let mut octets = self.transmit_at_once();
         if let Pause::Until(end) = self.session.pause {

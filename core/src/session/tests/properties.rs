@@ -107,9 +107,9 @@ struct Checker {
     open: BTreeMap<MailId, ()>,
     has_ended: bool,
     delivered: usize,
-    /// Whether the server may have offered PIPELINING.
+    /// True if the server may have offered PIPELINING.
     may_pipeline: bool,
-    /// Whether a message was refused before it was sent.
+    /// True if a message was refused before it was sent.
     is_doubted: bool,
     /// What the server said since the last message was handed out.
     since_message: Option<Vec<u8>>,

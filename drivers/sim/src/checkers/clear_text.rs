@@ -13,10 +13,10 @@ use crate::facts::{Fact, Link, Scene, Verb};
 /// A conversation.
 #[derive(Debug, Default)]
 struct Talk {
-    /// Whether every way to this address and port has TLS.
+    /// True if every way to this address and port has TLS.
     is_promised: bool,
     is_loopback: bool,
-    /// Whether the handshake has begun, and not yet ended.
+    /// True if the handshake has begun, and not yet ended.
     is_shaking_hands: bool,
     has_tls: bool,
     has_valid_certificate: bool,
@@ -91,7 +91,7 @@ impl ClearText {
     }
 }
 
-/// Whether no next hop that leads to this address and port may be spoken with in clear text.
+/// Returns whether no next hop that leads to this address and port may be spoken with in clear text.
 fn is_promised(scene: &Scene<'_>, remote: SocketAddr) -> bool {
     let by_list =
         scene.settings.ports.iter().filter(|port| port.number == remote.port()).map(|port| port.tls);

@@ -46,16 +46,16 @@ struct Talk {
     /// What was said and not yet replied to, and in which transaction.
     awaited: VecDeque<(Verb, u32)>,
     was_greeted: bool,
-    /// Whether EHLO or HELO was accepted since the connection, or TLS, began.
+    /// True if EHLO or HELO was accepted since the connection, or TLS, began.
     is_introduced: bool,
     /// The extensions that are offered.
     offered: Vec<String>,
     /// The number of the transaction that was begun last.
     number: u32,
     transaction: Transaction,
-    /// Whether the next line goes on with an authentication.
+    /// True if the next line goes on with an authentication.
     is_challenged: bool,
-    /// Whether a message was refused before it was sent whole. Nobody knows whether another reply follows, so QUIT need not wait.
+    /// True if a message was refused before it was sent whole. Nobody knows whether another reply follows, so QUIT need not wait.
     is_refused_early: bool,
     has_quit: bool,
 }
@@ -130,7 +130,7 @@ impl Talk {
         Ok(())
     }
 
-    /// Whether anything may be said before the replies that are still to come.
+    /// Returns whether anything may be said before the replies that are still to come.
     fn check_batch(&self, verb: Verb) -> Result<(), String> {
         let Some((awaited, _)) = self.awaited.back() else { return Ok(()) };
         if verb == Verb::Quit && *awaited == Verb::FinalDot && self.is_refused_early {
@@ -270,7 +270,7 @@ impl Talk {
     }
 }
 
-/// Whether nothing may be said after this before its reply (RFC 2920 section 3.1; RFC 3207 section 4; RFC 4954 section
+/// Returns whether nothing may be said after this before its reply (RFC 2920 section 3.1; RFC 3207 section 4; RFC 4954 section
 /// 4).
 fn ends_batch(verb: Verb) -> bool {
     match verb {

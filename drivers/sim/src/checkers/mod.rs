@@ -30,13 +30,13 @@ use crate::facts::{Fact, Scene};
 
 /// One invariant.
 pub(crate) trait Checker: Debug {
-    /// What it is called in reports.
+    /// Returns what it is called in reports.
     fn name(&self) -> &'static str;
 
     /// Takes in what has happened; an error is a sentence that says how the invariant was broken.
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String>;
 
-    /// What it has let pass, and why.
+    /// Returns what it has let pass, and why.
     fn account(&self) -> Option<String> {
         None
     }

@@ -22,7 +22,7 @@ struct Tried {
     step: u64,
     /// When it failed at the earliest.
     since: Instant,
-    /// Whether it may have failed before something that was seen earlier.
+    /// True if it may have failed before something that was seen earlier.
     is_vague: bool,
 }
 
@@ -127,14 +127,14 @@ impl Retries {
         Ok(())
     }
 
-    /// Whether the administrator has ordered a mail to be tried, and it was not tried since then.
+    /// Returns whether the administrator has ordered a mail to be tried, and it was not tried since then.
     fn is_ordered(&self, id: MailId) -> bool {
         let Some((step, at)) = self.ordered else { return false };
         let comes_after = |tried: &Tried| step > tried.step || (tried.is_vague && at >= tried.since);
         self.tried.get(&id).is_none_or(comes_after)
     }
 
-    /// How a mail stands at a time, if nobody but the daemon has had a hand in it since its last attempt.
+    /// Returns how a mail stands at a time, if nobody but the daemon has had a hand in it since its last attempt.
     fn retry_state(&self, scene: &Scene<'_>, id: MailId, at: UnixTime) -> Option<RetryState> {
         let state = scene.outbox.mail(id)?.fail_state(id);
         let last_failed = self.last_failed.get(&id).copied().unwrap_or(0);
@@ -146,13 +146,14 @@ impl Retries {
     }
 }
 
-/// How long mail rests after an attempt, whatever its faillog says.
+/// Returns how long mail rests after an attempt, whatever its faillog says.
 fn rest(settings: &Settings) -> Duration {
     let retry_interval = Duration::from_secs(settings.retry_interval_s.unsigned_abs());
     retry_interval.min(settings.interval).max(SECOND)
 }
 
-/// How a mail stands that has failed like this. It is said here once more, so that an error of the core is not one of its judge.
+/// Returns how a mail stands that has failed like this. It is said here once more, so that an error of the core is not one of its
+/// judge.
 fn retry_state(settings: &Settings, state: FailState, at: UnixTime) -> RetryState {
     let passed_s = at.0 - state.last_try.0;
     if state.fatal || state.fail_count >= settings.retries {

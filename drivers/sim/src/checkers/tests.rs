@@ -11,7 +11,7 @@ const HOURS: u32 = 3;
 /// Worlds that are tried until one shows the error.
 const WORLDS: u64 = 200;
 
-/// Which checkers object to a build, in how many worlds.
+/// Returns which checkers object to a build, in how many worlds.
 fn objections(mutation: Mutation) -> Vec<&'static str> {
     let mut objections = Vec::new();
     for seed in 0..WORLDS {
@@ -136,7 +136,7 @@ fn mail_that_is_remembered_for_ever_is_noticed() {
     assert_caught(Mutation::HoardsRows, "memory is bounded");
 }
 
-/// What becomes of a build in worlds where servers and name servers fall silent, and nothing else happens.
+/// Returns what becomes of a build in worlds where servers and name servers fall silent, and nothing else happens.
 fn silent_worlds(mutation: Mutation) -> impl Iterator<Item = Witness> {
     let faults = Faults { mute_servers: 900, dns_silences: 3000, ..Faults::default() };
     let world = move |seed| Options {
@@ -155,7 +155,7 @@ fn silent_worlds(mutation: Mutation) -> impl Iterator<Item = Witness> {
     (0..10).map(move |seed| run_options(seed, world(seed), mutation, Dialogue::Kept(String::new())).witness)
 }
 
-/// How often a checker has noticed mail that waits because of a build. Each time nothing was done about that mail.
+/// Returns how often a checker has noticed mail that waits because of a build. Each time nothing was done about that mail.
 fn times_noticed_waiting(mutation: Mutation, checker: &str) -> usize {
     let mut times = 0;
     for Witness { violation, dialogue, .. } in silent_worlds(mutation) {

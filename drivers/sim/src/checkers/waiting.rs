@@ -44,11 +44,11 @@ struct Conversation {
     /// When either side last said something; in the future while the connection is being made.
     active_at: Instant,
     has_decided: bool,
-    /// Whether the server has a whole message without a reply, or was told QUIT.
+    /// True if the server has a whole message without a reply, or was told QUIT.
     is_ending: bool,
     has_quit: bool,
     has_taken: bool,
-    /// Whether the server has closed the channel (421).
+    /// True if the server has closed the channel (421).
     has_refused: bool,
 }
 

@@ -114,7 +114,7 @@ impl Conversation {
         }
     }
 
-    /// Whether a server that cannot bear several commands at once does something else than to obey this one.
+    /// Returns whether a server that cannot bear several commands at once does something else than to obey this one.
     fn spoil_batch(&mut self, position: u32, around: &mut Surroundings<'_>) -> bool {
         match around.temperament.batches {
             BatchConduct::Works | BatchConduct::LosesInput => return false,

@@ -19,7 +19,7 @@ pub(crate) struct Temperament {
     pub(crate) takes_nobody: bool,
     /// What becomes of STARTTLS.
     pub(crate) tls: TlsConduct,
-    /// Whether the certificate is valid for every name.
+    /// True if the certificate is valid for every name.
     pub(crate) certificate_is_valid: bool,
     /// A recipient is put off until so many seconds after the first attempt.
     pub(crate) greylist_s: Option<u64>,
@@ -130,12 +130,12 @@ impl Tiredness {
 }
 
 impl TlsConduct {
-    /// Whether a handshake never ends.
+    /// Returns whether a handshake never ends.
     pub(crate) fn hangs(self) -> bool {
         self == Self::Hangs
     }
 
-    /// Whether a handshake fails.
+    /// Returns whether a handshake fails.
     pub(crate) fn fails(self) -> bool {
         matches!(self, Self::Fails | Self::Injected)
     }

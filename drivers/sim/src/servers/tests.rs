@@ -3,7 +3,7 @@ use super::*;
 
 const ENVELOPE: &str = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n";
 
-/// What a server says, line by line, and which messages it accepts, when it hears these segments.
+/// Returns what a server says, line by line, and which messages it accepts, when it hears these segments.
 fn hears(temperament: &Temperament, segments: &[&str]) -> (Vec<String>, Vec<(u32, String)>) {
     let mut memory = Memory::default();
     let mut dice = Dice::new(7);

@@ -137,7 +137,7 @@ impl Conversation {
         true
     }
 
-    /// Whether this hour has brought as many messages as it may, and the server says so.
+    /// Returns whether this hour has brought as many messages as it may, and the server says so.
     fn refuse_for_an_hour(&mut self, around: &mut Surroundings<'_>) -> bool {
         let Some(limit) = around.temperament.hourly_limit else { return false };
         let (began, taken) = &mut around.memory.hour;
@@ -151,7 +151,7 @@ impl Conversation {
         is_over
     }
 
-    /// Whether the server refuses what it could do.
+    /// Returns whether the server refuses what it could do.
     fn refuse(&mut self, around: &mut Surroundings<'_>) -> bool {
         if around.dice.chance(around.temperament.busy) {
             let replies: [&[u8]; 4] =
@@ -197,7 +197,7 @@ impl Conversation {
     }
 }
 
-/// What stands between the angle brackets.
+/// Returns what stands between the angle brackets.
 fn path_of(text: &str) -> String {
     let begin = text.find('<').map_or(text.len(), |position| position + 1);
     let end = text.rfind('>').unwrap_or(text.len());

@@ -36,7 +36,7 @@ pub fn run_seed(seed: u64, hours: u32) -> Summary {
     summary(seed, &run_options(seed, options_of(seed, hours), Mutation::None, Dialogue::Off))
 }
 
-/// What a seed decides.
+/// Returns what a seed decides.
 pub(crate) fn options_of(seed: u64, hours: u32) -> Options {
     Options::draw(&mut Dice::new(seed), hours)
 }
@@ -46,7 +46,7 @@ pub(crate) fn run_options(seed: u64, options: Options, mutation: Mutation, dialo
     World::new(seed, options, mutation, dialogue).run()
 }
 
-/// What has come of it.
+/// Returns what has come of it.
 pub(crate) fn summary(seed: u64, outcome: &Outcome) -> Summary {
     let counts = outcome.witness.counts;
     Summary {

@@ -101,21 +101,21 @@ pub(crate) struct Options {
     pub(crate) ports: u8,
     pub(crate) ipv6: bool,
     pub(crate) auth_insecure: bool,
-    /// Whether anything stands in `/etc/hosts`.
+    /// True if anything stands in `/etc/hosts`.
     pub(crate) hosts_file: bool,
     pub(crate) bounce_copy: bool,
-    /// Whether the conversations go into the log.
+    /// True if the conversations go into the log.
     pub(crate) trace: bool,
     pub(crate) bounce_return_limit_octets: u64,
     /// How often a name server is asked.
     pub(crate) dns_attempts: u32,
-    /// Whether questions with EDNS never get to a name server.
+    /// True if questions with EDNS never get to a name server.
     pub(crate) dns_drops_edns: bool,
     pub(crate) faults: Faults,
 }
 
 impl Options {
-    /// What this seed decides.
+    /// Returns what this seed decides.
     pub(crate) fn draw(dice: &mut Dice, hours: u32) -> Self {
         let retry_interval_s = number(dice.pick(&[0, 60, 600, 1800, 3600, 3600, 3600, 14_400]));
         let mut options = Self {
@@ -152,7 +152,7 @@ impl Options {
         options
     }
 
-    /// What the administrator has configured.
+    /// Returns what the administrator has configured.
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             bounce_copy: if self.bounce_copy { vec!["copies@zone0.example".into()] } else { vec![] },

@@ -21,7 +21,7 @@ pub(crate) struct Report {
     pub(crate) violation: Violation,
     /// The transcript.
     pub(crate) text: String,
-    /// Whether the transcript breaks the rule, too, when it is replayed by itself.
+    /// True if the transcript breaks the rule, too, when it is replayed by itself.
     pub(crate) replays: bool,
 }
 
@@ -105,7 +105,7 @@ fn shortest(story: &Story, checker: &str, mutation: Mutation) -> Option<String> 
     Some(shortest)
 }
 
-/// How many replies of several lines are not ended as they were begun (RFC 5321 section 4.2.1).
+/// Returns how many replies of several lines are not ended as they were begun (RFC 5321 section 4.2.1).
 fn torn_replies(lines: &[&String]) -> usize {
     let is_torn = |pair: &&[&String]| {
         let [line, next] = pair else { return false };

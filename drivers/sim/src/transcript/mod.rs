@@ -178,7 +178,7 @@ pub fn replay(text: &str) -> Result<String, TranscriptError> {
     Ok(print(&transcript, &written))
 }
 
-/// What a build does with a transcript, with the lines that were observed until it broke a rule, if it did.
+/// Returns what a build does with a transcript, with the lines that were observed until it broke a rule, if it did.
 pub(crate) fn replay_build(
     text: &str,
     mutation: Mutation,

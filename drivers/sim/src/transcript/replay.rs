@@ -326,7 +326,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// How much the network takes now.
+    /// Returns how much the network takes now.
     fn transmit_limit(&self) -> usize {
         let sent = self.current.as_ref().and_then(|current| current.talk.data_octets());
         match (self.takes, sent) {

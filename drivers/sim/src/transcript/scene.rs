@@ -26,7 +26,7 @@ pub(crate) struct Setting {
     pub(crate) settings: Settings,
     pub(crate) map: Map,
     pub(crate) hosts_file: Hosts,
-    /// Whether what happens depends on how the reads are cut.
+    /// True if what happens depends on how the reads are cut.
     pub(crate) has_fixed_reads: bool,
     /// What the sessions draw from, one after the other.
     pub(crate) sessions: Vec<Seed>,
@@ -76,7 +76,7 @@ impl Setting {
         self.mails.iter().map(|&(id, _)| id).collect()
     }
 
-    /// What the daemon is to do.
+    /// Returns what the daemon is to do.
     pub(crate) fn mode(&self) -> Mode {
         let Some((_, mail)) = self.mails.first().filter(|_| self.is_one_pass) else { return Mode::Daemon };
         let domain = Mailbox::parse(&mail.recipient).and_then(|recipient| recipient.domain());
@@ -244,7 +244,7 @@ fn port(text: &str) -> Result<Port, String> {
     Ok(Port { number: number(number_text)?, tls: tls.ok_or_else(|| format!("unknown mode \"{mode}\""))? })
 }
 
-/// Whether this is a name server.
+/// Returns whether this is a name server.
 pub(super) fn is_name_server(address: SocketAddr) -> bool {
     NAME_SERVERS.contains(&address)
 }

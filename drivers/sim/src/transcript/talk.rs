@@ -66,7 +66,7 @@ impl Talk {
         }
     }
 
-    /// How many octets of a message are sent that has not come to its end.
+    /// Returns how many octets of a message are sent that has not come to its end.
     pub(super) fn data_octets(&self) -> Option<usize> {
         self.wire.unfinished().map(|octets| usize::try_from(octets).unwrap_or(usize::MAX))
     }
@@ -96,7 +96,7 @@ impl Talk {
         lines
     }
 
-    /// What is left when the connection is over: a message without its end.
+    /// Returns what is left when the connection is over: a message without its end.
     pub(crate) fn end(&mut self) -> Option<String> {
         self.wire.unfinished().map(|octets| format!("C. {octets} octets, no final dot"))
     }
@@ -151,7 +151,7 @@ impl Talk {
     }
 }
 
-/// Whether a refusal of a message may be about one of its lines (RFC 5321 section 4.3.2).
+/// Returns whether a refusal of a message may be about one of its lines (RFC 5321 section 4.3.2).
 fn is_doubtful(code: u16) -> bool {
     (500..=504).contains(&code)
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-/// What is seen of a conversation that is cut into pieces of this size.
+/// Returns what is seen of a conversation that is cut into pieces of this size.
 fn read(turns: &[(&[u8], &[u8])], size: usize) -> Vec<Sight> {
     let mut wire = Wire::with_messages();
     let mut sights = Vec::new();

@@ -119,7 +119,7 @@ impl World {
         self.client_closes(link);
     }
 
-    /// Whether a wrong build lets what needs a connection now wait for later.
+    /// Returns whether a wrong build lets what needs a connection now wait for later.
     fn has_no_place(&self) -> bool {
         let open = |(link, connection): (Link, &Connection)| {
             link.epoch == self.epochs

@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    /// How long it may take, from when there are no faults, until the last mail and the last bounce are dealt with.
+    /// Returns how long it may take, from when there are no faults, until the last mail and the last bounce are dealt with.
     fn bound(&self) -> Duration {
         let settings = &self.settings;
         // Who was talking when the world was healed may have to wait for the longest timeout.
@@ -153,7 +153,8 @@ impl World {
         Duration::from_secs(2 * bound_s)
     }
 
-    /// How far the wall clock, which was set back, is behind the last failure: until it is there again, such mail is not due.
+    /// Returns how far the wall clock, which was set back, is behind the last failure: until it is there again, such mail is not
+    /// due.
     fn clock_lag_s(&self) -> u64 {
         let wall = self.clock.now().wall.0;
         let last_tries = self.outbox.mails().map(|(id, mail)| mail.fail_state(id).last_try.0);

@@ -13,7 +13,7 @@ use crate::witness::Witness;
 const PLAIN: &str = "250 x\r\n";
 const PIPELINING: &str = "250-x\r\n250 PIPELINING\r\n";
 
-/// What is said of a conversation after EHLO: what the client says, and then what the server does.
+/// Returns what is said of a conversation after EHLO: what the client says, and then what the server does.
 fn objection(ehlo_reply: &str, turns: &[(&str, &str)]) -> Option<String> {
     let mut settings = Options::draw(&mut Dice::new(1), 1).settings();
     // So that nobody is promised TLS.

@@ -11,7 +11,7 @@ use crate::swarm::Options;
 
 const WALL: i64 = 1_000_000;
 
-/// What the checker says of facts, seen at these seconds and said since those, of mail 1, which has failed `times` times.
+/// Returns what the checker says of facts, seen at these seconds and said since those, of mail 1, which has failed `times` times.
 fn judge(times: usize, fatal: bool, facts: &[(u64, u64, Fact<'_>)]) -> Result<(), String> {
     let attempt = FaillogRow { time: UnixTime(WALL), text: b"no"[..].into(), fatal };
     let mut outbox = Outbox::new();

@@ -46,7 +46,7 @@ impl Bench {
         self.see(Fact::Answered { reply: &reply }).unwrap();
     }
 
-    /// Whether it objects if nothing happens for a long time.
+    /// Returns whether it objects if nothing happens for a long time.
     fn objects(&mut self) -> bool {
         self.seconds += 3600;
         self.see(Fact::Called { indexed: 1, outputs: 0 }).is_err()
