@@ -1,10 +1,10 @@
-//! What is remembered for a while, and of which there is never more than a limit.
+//! A map with a limited number of entries that expire.
 
 use alloc::collections::BTreeMap;
 
 use crate::time::Instant;
 
-/// Values that are forgotten at a time of their own, or earlier where there are too many.
+/// Values that expire, each at its own time, or earlier if there are too many.
 #[derive(Debug)]
 pub(crate) struct ExpiringMap<K, V> {
     entries: BTreeMap<K, (Instant, V)>,
@@ -12,7 +12,7 @@ pub(crate) struct ExpiringMap<K, V> {
 }
 
 impl<K: Ord + Clone, V> ExpiringMap<K, V> {
-    /// Remembers nothing yet, and never more than `limit` values.
+    /// Returns an empty map that holds at most `limit` values.
     pub(crate) const fn new(limit: usize) -> Self {
         Self { entries: BTreeMap::new(), limit }
     }
@@ -21,12 +21,12 @@ impl<K: Ord + Clone, V> ExpiringMap<K, V> {
         self.entries.is_empty()
     }
 
-    /// Returns what is remembered of `key`.
+    /// Returns the value of `key`, unless it has expired.
     pub(crate) fn get(&self, key: &K, now: Instant) -> Option<&V> {
         self.entries.get(key).filter(|(until, _)| *until > now).map(|(_, value)| value)
     }
 
-    /// Remembers `value` until a time. Where there is no room, what would have been forgotten first goes first.
+    /// Keeps `value` until a time. If the map is full, the value that would expire first is dropped.
     pub(crate) fn keep(&mut self, key: K, value: V, until: Instant, now: Instant) {
         if self.entries.len() >= self.limit && !self.entries.contains_key(&key) {
             self.entries.retain(|_, (until, _)| *until > now);
@@ -40,7 +40,7 @@ impl<K: Ord + Clone, V> ExpiringMap<K, V> {
         self.entries.insert(key, (until, value));
     }
 
-    /// Forgets `key`; whether there was something to forget.
+    /// Forgets `key`. Returns whether it had a value.
     pub(crate) fn forget(&mut self, key: &K) -> bool {
         self.entries.remove(key).is_some()
     }

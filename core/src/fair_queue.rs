@@ -1,11 +1,11 @@
-//! Who comes next where there is no room for all.
+//! A queue in which those that have failed before come later, but are never starved.
 
 use alloc::collections::BTreeMap;
 
-/// One turn in so many is for those that have failed before, if others wait too: they come later, and are never starved.
+/// One turn in this many goes to those that have failed before, if others wait too.
 const TURNS_PER_FAILED: u32 = 8;
 
-/// What is known of something that waits for its turn.
+/// The chances of what waits for its turn, judged by its attempts so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Prospect {
     /// No attempt has failed.
@@ -14,17 +14,17 @@ pub enum Prospect {
     Failed,
 }
 
-/// Two queues, each first in, first out. Thousands may wait for one host, and leave from any place: so nothing here takes
-/// longer than a search in a tree.
+/// Two queues, each first in, first out. Thousands of items may wait for one host, and leave from any position, so every
+/// operation is a search in a tree.
 #[derive(Debug)]
 pub(crate) struct FairQueue<T> {
     fresh: BTreeMap<i64, T>,
     failed: BTreeMap<i64, T>,
     places: BTreeMap<T, (Prospect, i64)>,
-    /// The numbers of the next place at the end and at the front.
+    /// The numbers of the next position at the end and at the front.
     last: i64,
     first: i64,
-    /// How many turns have gone to fresh ones since one that has failed had its turn.
+    /// The number of turns that fresh items took since the last turn of one that has failed.
     passed_over: u32,
 }
 
@@ -58,7 +58,7 @@ impl<T: Copy + Ord> FairQueue<T> {
         self.places.contains_key(item)
     }
 
-    /// Puts something at the end of its queue. What waits already keeps its place, or gets a better queue.
+    /// Appends an item to its queue. An item that waits already keeps its position, or moves to the better queue.
     pub(crate) fn push(&mut self, item: T, prospect: Prospect) {
         if self.places.get(&item).is_some_and(|&(known, _)| known <= prospect) {
             return;
@@ -68,14 +68,14 @@ impl<T: Copy + Ord> FairQueue<T> {
         self.last += 1;
     }
 
-    /// Puts something at the front of its queue.
+    /// Puts an item at the front of its queue.
     pub(crate) fn push_front(&mut self, item: T, prospect: Prospect) {
         self.remove(&item);
         self.insert(item, prospect, self.first);
         self.first -= 1;
     }
 
-    /// Takes whose turn it is.
+    /// Takes the next item.
     pub(crate) fn pop(&mut self) -> Option<T> {
         let prefers_fresh = self.passed_over + 1 < TURNS_PER_FAILED || self.failed.is_empty();
         let (from, other) = if prefers_fresh {
@@ -92,14 +92,14 @@ impl<T: Copy + Ord> FairQueue<T> {
         Some(item)
     }
 
-    /// Takes what has come last, from those without a failed attempt if there are such.
+    /// Takes the newest item, from those without a failed attempt if there are any.
     pub(crate) fn pop_newest(&mut self) -> Option<T> {
         let (_, item) = self.fresh.pop_last().or_else(|| self.failed.pop_last())?;
         self.places.remove(&item);
         Some(item)
     }
 
-    /// Takes something out, wherever it stands; whether it waited.
+    /// Removes an item. Returns whether it was in the queue.
     pub(crate) fn remove(&mut self, item: &T) -> bool {
         let Some((prospect, number)) = self.places.remove(item) else { return false };
         self.queue(prospect).remove(&number);

@@ -1,6 +1,6 @@
-//! The index of the outbox: which mail waits for which time, and which is ready for which next hop.
+//! The index of the outbox: the time for which each mail waits, or the next hop for which it is ready.
 //!
-//! It holds no text of any mail, and costs less than 100 octets for each; a test measures that.
+//! It holds no text of any mail, and costs less than 100 octets for each mail; a test measures that.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -12,70 +12,70 @@ use crate::next_hop::NextHop;
 use crate::outbox::{Cursor, MailId};
 use crate::time::UnixTime;
 
-/// Names a next hop as long as the queue holds mail for it.
+/// Identifies a next hop as long as the queue holds mail for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct HopId(u32);
 
 impl HopId {
-    /// Mail that has no next hop, because its address or its remote specification is invalid.
+    /// Stands for mail without a next hop: its address or relay specification is invalid.
     pub(crate) const UNROUTABLE: Self = Self(0);
 }
 
-/// Tells messages apart: rows of equal messages have equal keys, rows of different ones hardly ever.
+/// Distinguishes messages. Rows of equal messages have equal keys, rows of different ones hardly ever do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MessageKey(pub(crate) u32);
 
 impl MessageKey {
-    /// Set in the keys of mail that only looked like one message. The bits below are in part what it looked like, and in part what
-    /// it is.
+    /// Set in the keys of mail that only looked like one message. The bits below tell in part what it looked like, and in part
+    /// which message it is.
     const APART: u32 = 1 << 31;
     const IS: u32 = (1 << 19) - 1;
     const LOOKS: u32 = !(Self::APART | Self::IS);
 
-    /// Folds a hash of what rows of one message have in common.
+    /// Folds a hash of what the rows of one message have in common.
     pub(crate) fn from_hash(hash: u64) -> Self {
         Self((hash ^ (hash >> 32)) as u32 & !Self::APART)
     }
 
-    /// Returns the key of mail that looks so, and of which it is known which message it is.
+    /// Returns the key of mail that looks like this, once its message is known.
     fn apart(self, message: u64) -> Self {
         Self(Self::APART | (self.0 & Self::LOOKS) | (Self::from_hash(message).0 & Self::IS))
     }
 
-    /// Returns whether a row that looks so may be this message.
+    /// Returns whether a row that looks like `look` may be this message.
     pub(crate) fn may_look_like(self, look: Self) -> bool {
         let known = if self.0 & Self::APART == 0 { u32::MAX } else { Self::LOOKS };
         (self.0 ^ look.0) & known == 0
     }
 }
 
-/// Which ready mail is claimed first.
+/// The order in which ready mail is claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// As is fair.
+    /// The oldest mail first, which is fair.
     OldestFirst,
-    /// As is wise when the oldest is suspected of doing harm.
+    /// The newest mail first, which is prudent if the oldest may be to blame for lost connections.
     NewestFirst,
 }
 
-/// Where a mail stands in the queue.
+/// The state of a mail in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueueState {
     /// It waits for this time.
     Waiting(UnixTime),
     /// It is to be tried now.
     Ready,
-    /// It is to be tried now, after all others: it was tried in this pass and nothing was decided.
+    /// It is to be tried now, after all others: it was tried in this pass, and is undecided.
     ReadyAgain,
     /// It is to be bounced.
     GivenUp,
-    /// Somebody works on it, and it comes back with what has become of it.
+    /// A request, a connection or a commit has it, and returns it with the result.
     Claimed,
-    /// The database can do nothing with it for now.
+    /// The database cannot process it for now.
     SetAside,
 }
 
-/// [`QueueState`], as it is stored. A Unix time fits into 32 bits until the year 2106; its last numbers stand for the rest.
+/// A [`QueueState`] in 32 bits. A Unix time fits into these until the year 2106; the highest numbers stand for the other states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PackedState(u32);
 
@@ -101,7 +101,7 @@ impl From<QueueState> for PackedState {
     }
 }
 
-/// What is known of a mail, packed: there may be millions.
+/// The index entry of a mail, packed because there may be millions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexEntry {
     /// Its next hop.
@@ -112,12 +112,12 @@ pub(crate) struct IndexEntry {
 }
 
 impl IndexEntry {
-    /// Returns whether somebody works on it.
+    /// Returns whether a request, a connection or a commit has it.
     pub(crate) fn is_claimed(&self) -> bool {
         self.state == PackedState::CLAIMED
     }
 
-    /// Returns what it waits for, if it waits.
+    /// Returns the time for which it waits, if it does.
     pub(crate) fn waits_for(&self) -> Option<UnixTime> {
         (self.state.0 <= PackedState::LAST_TIME).then_some(UnixTime(self.state.0.into()))
     }
@@ -128,7 +128,7 @@ impl IndexEntry {
     }
 }
 
-/// A [`MailId`] in two halves, of the same order: beside 32 other bits it takes no room for alignment.
+/// A [`MailId`] in two halves, in the same order. Beside 32 other bits it needs no padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct PackedId(u32, u32);
 
@@ -148,10 +148,10 @@ impl From<PackedId> for MailId {
 #[derive(Debug)]
 struct Hop {
     next_hop: Option<Arc<NextHop>>,
-    /// Mail, and others that need it to stay.
+    /// The number of mails, and of others that retain the next hop.
     users: u32,
     ready: u32,
-    /// How its latest attempt ended, as far as there was one.
+    /// The result of the latest attempt, if there was one.
     prospect: Option<Prospect>,
 }
 
@@ -160,9 +160,9 @@ struct Hop {
 pub(crate) struct Queue {
     mails: BTreeMap<MailId, IndexEntry>,
     timeline: BTreeSet<(u32, PackedId)>,
-    /// Ready mail in the order of its ids.
+    /// Ready mail, ordered by id.
     ready: BTreeSet<(HopId, PackedId)>,
-    /// Ready mail that was tried in this pass already.
+    /// Ready mail that was already tried in this pass.
     ready_again: BTreeSet<(HopId, PackedId)>,
     /// All ready mail, the recipients of a message side by side.
     ready_messages: BTreeSet<(HopId, MessageKey, MailId)>,
@@ -173,7 +173,7 @@ pub(crate) struct Queue {
     hops: BTreeMap<HopId, Hop>,
     hop_ids: BTreeMap<Arc<NextHop>, HopId>,
     last_hop_id: HopId,
-    /// Next hops of which mail has become ready, until somebody takes note.
+    /// Next hops with mail that has become ready since they were last taken.
     newly_ready: BTreeSet<HopId>,
 }
 
@@ -197,12 +197,12 @@ impl Queue {
         }
     }
 
-    /// Returns what is known of a mail, if anything is.
+    /// Returns the index entry of a mail, if it has one.
     pub(crate) fn find(&self, id: MailId) -> Option<IndexEntry> {
         self.mails.get(&id).copied()
     }
 
-    /// Puts a mail where it belongs, whether it was known or not. Returns its next hop.
+    /// Adds a mail, or changes its next hop, key and state. Returns its next hop.
     pub(crate) fn insert(
         &mut self,
         id: MailId,
@@ -215,15 +215,15 @@ impl Queue {
         hop
     }
 
-    /// Puts a known mail elsewhere. Returns its next hop, if it is known.
+    /// Changes the state of a mail. Returns its next hop, if it is in the index.
     pub(crate) fn set_state(&mut self, id: MailId, state: QueueState) -> Option<HopId> {
         let known = *self.mails.get(&id)?;
         self.set(id, known.hop, known.key, state);
         Some(known.hop)
     }
 
-    /// Takes note that mail that looks like one message has a number of its own, with those that are equal to it. Returns what
-    /// was known of it.
+    /// Records that mail that looks like others has a message number of its own, shared with the mail that is equal to it.
+    /// Returns the entry that it had before.
     pub(crate) fn tell_apart(&mut self, id: MailId, message: u64) -> Option<IndexEntry> {
         let known = *self.mails.get(&id)?;
         let apart = IndexEntry { key: known.key.apart(message), ..known };
@@ -240,59 +240,59 @@ impl Queue {
         self.release_hop(known.hop);
     }
 
-    /// The next hop that an id stands for; nothing for [`HopId::UNROUTABLE`] and ids that are gone.
+    /// Returns the next hop of an id, or `None` for [`HopId::UNROUTABLE`] and ids that are gone.
     pub(crate) fn next_hop(&self, hop: HopId) -> Option<&NextHop> {
         self.hops.get(&hop)?.next_hop.as_deref()
     }
 
-    /// Returns how much mail of a next hop is ready.
+    /// Returns the number of ready mails of a next hop.
     pub(crate) fn ready_count(&self, hop: HopId) -> u32 {
         self.hops.get(&hop).map_or(0, |hop| hop.ready)
     }
 
-    /// Takes the next hops of which mail has become ready.
+    /// Takes the next hops with mail that has become ready.
     pub(crate) fn take_newly_ready(&mut self) -> BTreeSet<HopId> {
         core::mem::take(&mut self.newly_ready)
     }
 
-    /// Returns how promising a next hop is.
+    /// Returns the prospect of a next hop.
     pub(crate) fn prospect(&self, hop: HopId) -> Prospect {
         self.hops.get(&hop).and_then(|hop| hop.prospect).unwrap_or(Prospect::Fresh)
     }
 
-    /// A row tells of an attempt, or of none: that counts for its next hop unless something is known of it already.
+    /// Sets the prospect of a next hop, as a row suggests it, unless an attempt has set it already.
     pub(crate) fn suppose(&mut self, hop: HopId, prospect: Prospect) {
         if let Some(hop) = self.hops.get_mut(&hop) {
             hop.prospect.get_or_insert(prospect);
         }
     }
 
-    /// An attempt at a next hop has ended.
+    /// Sets the prospect of a next hop after an attempt.
     pub(crate) fn note_attempt(&mut self, hop: HopId, prospect: Prospect) {
         if let Some(hop) = self.hops.get_mut(&hop) {
             hop.prospect = Some(prospect);
         }
     }
 
-    /// Returns how much mail is known.
+    /// Returns the number of mails.
     pub(crate) fn len(&self) -> usize {
         self.mails.len()
     }
 
-    /// Waiting mail whose time has come, at most `limit` of it.
+    /// Returns at most `limit` mails whose time has come.
     pub(crate) fn due(&self, now: UnixTime, limit: usize) -> Vec<MailId> {
         let now = seconds(now);
         let due = self.timeline.iter().take_while(|&&(time, _)| time <= now);
         due.take(limit).map(|&(_, id)| id.into()).collect()
     }
 
-    /// Returns when the first waiting mail becomes due.
+    /// Returns the time at which the first waiting mail becomes due.
     pub(crate) fn next_due(&self) -> Option<UnixTime> {
         self.timeline.first().map(|&(time, _)| UnixTime(i64::from(time)))
     }
 
-    /// Takes ready mail of a next hop in this order, and with each mail the other recipients of its message. At most
-    /// `messages`, and at most `limit` mails; a message that does not fit is left for the next time, unless it is the first.
+    /// Claims ready mail of a next hop in this order, and with each mail the other recipients of its message: at most `messages`
+    /// messages, and at most `limit` mails. A message that does not fit is left for the next time, unless it is the first.
     pub(crate) fn claim(&mut self, hop: HopId, order: Order, messages: usize, limit: usize) -> Vec<MailId> {
         let mut claimed = Vec::new();
         for _ in 0..messages {
@@ -309,7 +309,7 @@ impl Queue {
             if !claimed.is_empty() && claimed.len() + message.len() > limit {
                 break;
             }
-            // A message may have more recipients than fit, of which this one would not be among the first.
+            // If a message has more recipients than fit, this mail may not be among the first.
             if !message.contains(&first) {
                 message.pop();
                 message.insert(0, first);
@@ -320,7 +320,7 @@ impl Queue {
         claimed
     }
 
-    /// Takes ready mail of a next hop that stands before `end`, at most `limit`.
+    /// Claims at most `limit` ready mails of a next hop that stand before `end`.
     pub(crate) fn claim_up_to(&mut self, hop: HopId, end: Cursor, limit: usize) -> Vec<MailId> {
         let Cursor::After(last) = end else { return Vec::new() };
         let range = (hop, PackedId::from(MailId(i64::MIN)))..=(hop, last.into());
@@ -330,7 +330,7 @@ impl Queue {
         ids
     }
 
-    /// Takes ready mail of a next hop that was tried in this pass, at most `limit`.
+    /// Claims at most `limit` ready mails of a next hop that were tried in this pass.
     pub(crate) fn claim_tried(&mut self, hop: HopId, limit: usize) -> Vec<MailId> {
         let ids: Vec<MailId> =
             self.ready_again.range(whole(hop)).take(limit).map(|&(_, id)| id.into()).collect();
@@ -343,7 +343,7 @@ impl Queue {
         self.ready.range(whole(hop)).next().is_some() && self.ready_again.range(whole(hop)).next().is_some()
     }
 
-    /// Takes mail of one message of a next hop that is to be bounced, if nobody works on other recipients of it.
+    /// Claims at most `limit` mails of a message that are to be bounced.
     pub(crate) fn claim_given_up(&mut self, hop: HopId, key: MessageKey, limit: usize) -> Vec<MailId> {
         let message = vec_of_message(&self.given_up, hop, key, limit);
         self.claim_all(&message);
@@ -362,7 +362,7 @@ impl Queue {
             || self.claimed.range(of_message).next().is_some()
     }
 
-    /// Keeps a next hop known, and its id valid, until it is released as often as it was retained.
+    /// Retains a next hop, and the validity of its id, until it is released as often as it was retained.
     pub(crate) fn retain_hop(&mut self, hop: HopId) {
         if let Some(hop) = self.hops.get_mut(&hop) {
             hop.users = hop.users.saturating_add(1);
@@ -381,12 +381,12 @@ impl Queue {
         }
     }
 
-    /// The waiting mail.
+    /// Returns the waiting mail.
     pub(crate) fn waiting(&self) -> Vec<MailId> {
         self.timeline.iter().map(|&(_, id)| id.into()).collect()
     }
 
-    /// The known mail between two places that nobody has claimed.
+    /// Returns the mail between two cursors that is not claimed.
     pub(crate) fn unclaimed_between(&self, after: Cursor, end: Cursor) -> Vec<MailId> {
         let (Some(first), Cursor::After(last)) = (after.next_id(), end) else { return Vec::new() };
         if first > last {
@@ -399,7 +399,7 @@ impl Queue {
             .collect()
     }
 
-    /// Returns how much mail somebody works on.
+    /// Returns the number of claimed mails.
     pub(crate) fn claimed_count(&self) -> usize {
         self.claimed.len()
     }
@@ -416,7 +416,7 @@ impl Queue {
         if before == Some(known) {
             return;
         }
-        // Retained before an old one is released, so that the hop does not vanish in between.
+        // The new hop is retained first, so that it does not vanish if it is the old one.
         self.retain_hop(hop);
         if let Some(before) = before {
             self.unlink(id, before);
@@ -430,7 +430,7 @@ impl Queue {
         if let Some(&hop) = self.hop_ids.get(next_hop) {
             return hop;
         }
-        // Numbers go round, so one that is in use after four billion next hops is passed over.
+        // Ids wrap around, so one that is still in use after four billion next hops is skipped.
         let mut hop = self.last_hop_id;
         loop {
             hop = HopId(hop.0.checked_add(1).filter(|&next| next != u32::MAX).unwrap_or(1));
@@ -498,7 +498,7 @@ impl Queue {
     }
 }
 
-/// Unix time without what came before it and what comes after the year 2106.
+/// Converts a Unix time to 32 bits. Times before 1970 and after 2106 become the nearest one.
 fn seconds(time: UnixTime) -> u32 {
     u32::try_from(time.0.max(0)).unwrap_or(u32::MAX)
 }

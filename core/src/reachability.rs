@@ -1,8 +1,7 @@
-//! Which servers are known not to answer, or not to cope with what they offer, so that not everybody has to find it out
-//! for himself.
+//! Servers that are known not to answer, or not to cope with what they offer, so that each delivery need not find out by itself.
 //!
-//! Nothing is ever left out for being in here: a candidate in trouble is merely tried after all others, and by one
-//! connection at a time. What that one meets with counts for everybody who has been waiting for it.
+//! A server is never left out for being in here. A candidate in trouble is only tried after all others, and by one connection at
+//! a time. The result of that one counts for all deliveries that have waited for it.
 
 use alloc::boxed::Box;
 use core::net::SocketAddr;
@@ -16,27 +15,27 @@ use crate::time::{Duration, Instant};
 
 /// Most troubles that are remembered.
 const TROUBLES_LIMIT: usize = 1024;
-/// How long it is remembered at first that nobody listens: to find out anew costs next to nothing.
+/// How long a refused connection is remembered at first. Finding out again costs next to nothing.
 const REFUSED_SPAN: Duration = Duration::from_secs(60);
-/// How long it is remembered at first that nobody answers: to find out anew costs a whole timeout.
+/// How long silence is remembered at first. Finding out again costs a whole timeout.
 const SILENT_SPAN: Duration = Duration::from_secs(5 * 60);
-/// How long it is remembered that a server cannot cope with what it offers.
+/// How long it is remembered that a server cannot cope with pipelining.
 const NO_PIPELINING_SPAN: Duration = Duration::from_secs(60 * 60);
-/// How long it is remembered by which mechanism a relay takes credentials.
+/// How long it is remembered which mechanism a relay accepts.
 const MECHANISM_SPAN: Duration = Duration::from_secs(24 * 60 * 60);
-/// The longest that a trouble is remembered when it occurs again and again.
+/// Longest time for which a trouble is remembered when it occurs again and again.
 const LONGEST_SPAN: Duration = Duration::from_secs(15 * 60);
 
-/// What is wrong with a server.
+/// The trouble with a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// It could not be connected to, as was known soon.
+    /// The connection failed at once.
     Refused,
-    /// It did not take the connection in time.
+    /// The connection timed out.
     Unreachable,
-    /// It took the connection, and never said its greeting, or nothing after that.
+    /// It accepted the connection, but never sent a greeting, or nothing after that.
     NoGreeting,
-    /// It took the connection, and TLS never came about. Without TLS it may do better.
+    /// It accepted the connection, but the TLS handshake never finished. Without TLS it may do better.
     TlsStalled,
 }
 
@@ -49,18 +48,18 @@ impl Trouble {
     }
 }
 
-/// An address and port, and the kind of TLS if the trouble is with that alone.
+/// An address and port, and the kind of TLS if the trouble is only with that.
 type TroubleKey = (SocketAddr, Option<TlsMode>);
 
-/// What an attempt met with.
+/// The result of a failed attempt.
 #[derive(Debug)]
 pub(crate) struct KnownTrouble {
     pub(crate) trouble: Trouble,
     pub(crate) setback: Setback,
     began: Instant,
-    /// Until then it counts.
+    /// The time until which it counts.
     until: Instant,
-    /// For how long it counts. When it occurs again, it is for twice as long.
+    /// The time for which it counts. When it occurs again, this doubles.
     span: Duration,
 }
 
@@ -79,15 +78,15 @@ impl Login {
     }
 }
 
-/// The servers that are known not to answer.
+/// Knowledge of servers that is shared by all deliveries.
 #[derive(Debug)]
 pub(crate) struct Reachability {
     troubles: ExpiringMap<TroubleKey, KnownTrouble>,
-    /// Servers that were silent for so long that others got the places of their connections. Nothing has failed there.
+    /// Servers that were silent for so long that others got the slots of their connections. That is not a failure.
     slow: ExpiringMap<SocketAddr, ()>,
     /// Servers that get one command at a time.
     no_pipelining: ExpiringMap<SocketAddr, ()>,
-    /// By which mechanism relays have taken credentials. It may not be the first that they offer.
+    /// The mechanism by which each relay has accepted credentials. It may not be the first that the relay offers.
     mechanisms: ExpiringMap<Login, Mechanism>,
 }
 
@@ -101,12 +100,12 @@ impl Reachability {
         }
     }
 
-    /// Returns whether a candidate is known not to answer, or to take its time.
+    /// Returns whether a candidate is known not to answer, or to be slow.
     pub(crate) fn is_in_trouble(&self, candidate: &Candidate, now: Instant) -> bool {
         self.known(candidate, now).is_some() || self.slow.get(&candidate.remote, now).is_some()
     }
 
-    /// Returns what an attempt met with that began at `since` or later, by whomever it was made.
+    /// Returns the trouble of an attempt that began at `since` or later, whichever delivery made it.
     pub(crate) fn failure_since(
         &self,
         candidate: &Candidate,
@@ -116,7 +115,7 @@ impl Reachability {
         self.known(candidate, now).filter(|attempt| attempt.began >= since)
     }
 
-    /// An attempt that began at `began` has failed.
+    /// Records the failure of an attempt that began at `began`.
     pub(crate) fn record_failure(
         &mut self,
         candidate: &Candidate,
@@ -135,51 +134,51 @@ impl Reachability {
         });
         let until = now + span;
         let attempt = KnownTrouble { trouble, setback, began, until, span };
-        // It is known for longer than it counts, so that it is recognized when it occurs again.
+        // It is remembered for longer than it counts, so that a recurrence is recognized.
         self.troubles.keep(key, attempt, until + LONGEST_SPAN, now);
     }
 
-    /// A connection to an address was taken and answered; whether that is news.
+    /// Records that a connection to an address was accepted and answered. Returns whether that is news.
     pub(crate) fn note_answer(&mut self, remote: SocketAddr) -> bool {
         self.troubles.forget(&(remote, None))
     }
 
-    /// A conversation of this kind was agreed on; whether that is news.
+    /// Records that a session of this kind was negotiated. Returns whether that is news.
     pub(crate) fn note_agreement(&mut self, remote: SocketAddr, tls: TlsMode) -> bool {
         self.troubles.forget(&(remote, Some(tls))) | self.note_answer(remote)
     }
 
-    /// A server has been silent for so long that others got the place of its connection.
+    /// Records that a server was silent for so long that others got the slot of its connection.
     pub(crate) fn note_slowness(&mut self, remote: SocketAddr, now: Instant) {
         self.slow.keep(remote, (), now + SILENT_SPAN, now);
     }
 
-    /// Returns whether any server is known to take its time.
+    /// Returns whether any server is known to be slow.
     pub(crate) fn knows_slow_ones(&self) -> bool {
         !self.slow.is_empty()
     }
 
-    /// A server has decided mail; whether that is news.
+    /// Records that a server has decided mail. Returns whether that is news.
     pub(crate) fn note_verdict(&mut self, remote: SocketAddr) -> bool {
         self.slow.forget(&remote)
     }
 
-    /// Returns whether a server gets no batches of commands, whatever it offers.
+    /// Returns whether a server gets one command at a time, whatever it offers.
     pub(crate) fn no_pipelining(&self, remote: SocketAddr, now: Instant) -> bool {
         self.no_pipelining.get(&remote, now).is_some()
     }
 
-    /// A server could not cope with batches of commands.
+    /// Records that a server could not cope with batches of commands.
     pub(crate) fn note_no_pipelining(&mut self, remote: SocketAddr, now: Instant) {
         self.no_pipelining.keep(remote, (), now + NO_PIPELINING_SPAN, now);
     }
 
-    /// By which mechanism these credentials were taken the last time, if they were.
+    /// Returns the mechanism by which these credentials were last accepted.
     pub(crate) fn mechanism(&self, login: &Login, now: Instant) -> Option<Mechanism> {
         self.mechanisms.get(login, now).copied()
     }
 
-    /// Takes note of the mechanism by which credentials were taken, or, with nothing, that they were not.
+    /// Records the mechanism by which credentials were accepted, or, with `None`, that they were not.
     pub(crate) fn record_login(&mut self, login: Login, mechanism: Option<Mechanism>, now: Instant) {
         match mechanism {
             Some(mechanism) => self.mechanisms.keep(login, mechanism, now + MECHANISM_SPAN, now),

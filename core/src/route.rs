@@ -1,4 +1,4 @@
-//! Which servers to try for a next hop, and in which order.
+//! Decides which servers to try for a next hop, and in which order.
 
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -10,9 +10,9 @@ use crate::rng::Rng;
 /// One way to reach a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// The server, by the name it was found under.
+    /// The server, by the name under which it was found.
     pub host: Host,
-    /// Where it is connected to.
+    /// The address and port to connect to.
     pub remote: SocketAddr,
     /// How the connection is protected.
     pub tls: TlsMode,
@@ -20,12 +20,11 @@ pub struct Candidate {
     pub plain_twin_follows: bool,
 }
 
-/// The hosts of MX records in the order in which they are to be tried (RFC 5321 section 5.1).
+/// Returns the hosts of MX records in the order in which they are to be tried (RFC 5321 section 5.1).
 ///
-/// The most preferred come first, equally preferred ones in random order. If this host itself is among the most
-/// preferred ones it is used like any other: bounces to local users travel by SMTP to the local server. If better
-/// hosts exist, this host is a backup, and neither it nor anything that is not better may be tried, or mail would go
-/// in circles.
+/// The most preferred hosts come first, equally preferred ones in random order. If this host itself is among the most preferred
+/// ones, it is used like any other, because bounces to local users travel by SMTP to the local server. If better hosts exist,
+/// this host is a backup. Then it is left out, and so are all hosts that are no better, since otherwise mail would loop.
 pub fn mx_hosts(records: &[(u16, Domain)], own_name: &str, rng: &mut Rng) -> Vec<Domain> {
     let best = records.iter().map(|&(preference, _)| preference).min();
     let own = records
@@ -48,7 +47,7 @@ pub fn mx_hosts(records: &[(u16, Domain)], own_name: &str, rng: &mut Rng) -> Vec
     hosts
 }
 
-/// The ways to reach one host: each port in turn, and on it each address.
+/// Returns the candidates of one host: each port in turn, and on it each address.
 pub fn candidates(host: &Host, addresses: &[IpAddr], ports: &[Port]) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::new();
     for (index, port) in ports.iter().enumerate() {

@@ -1,12 +1,12 @@
-//! Whether a mail is due, waits, or is given up: a pure function of its faillog and the time.
+//! Decides whether a mail is due, waits, or is given up: a pure function of its faillog and the time.
 
 use crate::settings::Settings;
 use crate::time::{Duration, UnixTime};
 
-/// The shortest time between two attempts of a mail, also where the administrator orders one: `retryinterval` may be 0.
+/// Shortest time between two attempts of a mail, even if the administrator orders one, because `retryinterval` may be 0.
 pub const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When mail is tried again, and when it is given up.
+/// The rules by which mail is tried again and given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryRules {
     /// A mail with this many failed attempts is given up.
@@ -15,7 +15,7 @@ pub struct RetryRules {
     pub interval_s: i64,
 }
 
-/// How a mail stands.
+/// The state of a mail according to its faillog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryState {
     /// It is to be tried now.
@@ -27,18 +27,18 @@ pub enum RetryState {
 }
 
 impl RetryRules {
-    /// The rules of the configuration.
+    /// Returns the rules of the configuration.
     pub fn of(settings: &Settings) -> Self {
         Self { retries: settings.retries, interval_s: settings.retry_interval_s }
     }
 
-    /// Returns how long a mail rests after an attempt, whatever its faillog says.
+    /// Returns the shortest time between two attempts of a mail, whatever its faillog says.
     pub fn min_interval(&self, settings: &Settings) -> Duration {
         let interval = Duration::from_secs(u64::try_from(self.interval_s).unwrap_or(0));
         interval.min(settings.interval).max(MIN_RETRY_INTERVAL)
     }
 
-    /// Returns how a mail stands that has failed `fail_count` times, last at `last_try`, at least once for good if `fatal`.
+    /// Returns the state of a mail that has failed `fail_count` times, last at `last_try`, at least once permanently if `fatal`.
     pub fn retry_state(&self, fail_count: u32, last_try: UnixTime, fatal: bool, now: UnixTime) -> RetryState {
         if fatal || fail_count >= self.retries {
             return RetryState::GivenUp;
@@ -46,7 +46,7 @@ impl RetryRules {
         if fail_count == 0 {
             return RetryState::Due;
         }
-        // Strictly more than the interval has to have passed, in whole seconds.
+        // Strictly more than the interval must have passed, in whole seconds.
         let not_before = last_try.0.saturating_add(self.interval_s).saturating_add(1);
         if now.0 >= not_before { RetryState::Due } else { RetryState::NotBefore(UnixTime(not_before)) }
     }

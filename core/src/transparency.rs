@@ -5,7 +5,7 @@ use bytes::{BufMut as _, BytesMut};
 /// How much of a message is looked through at once for what has to be changed.
 const BLOCK_OCTETS: usize = 2048;
 
-/// FairQueue stored mail data into what stands between `354` and the final reply, piece by piece.
+/// Turns stored mail data into what stands between `354` and the final reply, piece by piece.
 ///
 /// Bare CR and bare LF become CRLF (RFC 5321 section 2.3.8), a dot at the beginning of a line is doubled after that. No other
 /// octet is added or lost, NUL and 8-bit octets included. The last line end stays here until more is known to follow, so that

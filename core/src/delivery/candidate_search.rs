@@ -1,6 +1,6 @@
-//! The way to a next hop: what to look up, and which candidates to try in which order.
+//! The search for candidates of a next hop: what to look up, and which candidates to try in which order.
 //!
-//! Hosts are looked up one after the other, each only when all candidates of the ones before have failed.
+//! Hosts are looked up one after the other, each only after all candidates of the hosts before it have failed.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -15,49 +15,49 @@ use crate::rng::Rng;
 use crate::route::{self, Candidate};
 use crate::settings::{Hosts, Settings};
 
-/// Most candidates that one pass connects to in vain (RFC 5321 section 5.1 lets a client limit them). A domain that names
-/// thousands of addresses where nobody answers would else keep a connection for days. What needs no connection does not
-/// count: there is no more of it than the limits of the resolver on hosts and addresses allow.
+/// Most candidates that one pass connects to in vain (RFC 5321 section 5.1 lets a client limit them). Without this limit, a
+/// domain that names thousands of silent addresses would occupy a connection for days. Failures without a connection do not
+/// count: the limits of the resolver on hosts and addresses bound them.
 const CANDIDATE_LIMIT: u32 = 100;
 
-/// What comes next on the way.
+/// The next step of a search.
 #[derive(Debug)]
 pub(super) enum SearchStep {
-    /// Look up the MX records of the domain, and tell [`CandidateSearch::handle_mx`].
+    /// Look up the MX records of the domain, and pass the answer to [`CandidateSearch::handle_mx`].
     LookupMx(Domain),
-    /// Look up the addresses of a host, and tell [`CandidateSearch::handle_addresses`].
+    /// Look up the addresses of a host, and pass the answer to [`CandidateSearch::handle_addresses`].
     LookupAddresses(Domain),
-    /// Try this one.
+    /// Try this candidate.
     Try(Candidate),
-    /// There is nothing left to try.
+    /// Nothing is left to try.
     Exhausted,
 }
 
-/// Why the way ends before any candidate is tried.
+/// The reason why a search ends before any candidate is tried.
 #[derive(Debug)]
 pub(super) enum DeadEnd {
     /// The domain leads nowhere: the mail has failed.
     Unresolved(Unresolved),
-    /// This machine is in trouble; the mail has not failed.
+    /// This machine has trouble; the mail has not failed.
     Local(String),
 }
 
-/// The way to one next hop.
+/// The search for candidates of one next hop.
 #[derive(Debug)]
 pub(super) struct CandidateSearch {
     stage: SearchStage,
-    /// Hosts that were not looked up yet.
+    /// Hosts that were not yet looked up.
     hosts: VecDeque<Host>,
     /// Candidates of the host that was looked up last.
     candidates: VecDeque<Candidate>,
-    /// Candidates that are known not to answer: they are tried after all others.
+    /// Candidates that are known not to answer. They are tried after all others.
     last_resorts: VecDeque<Candidate>,
     /// True if all others have been tried.
     is_at_last_resorts: bool,
     ports: Vec<Port>,
-    /// How many candidates were connected to in vain.
+    /// The number of candidates that were connected to in vain.
     tried: u32,
-    /// What was wrong with hosts that gave no candidate.
+    /// The trouble with the last host that gave no candidate.
     host_trouble: Option<HostTrouble>,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct CandidateSearch {
 enum SearchStage {
     /// The MX records of this domain are to be looked up.
     Domain(Domain),
-    /// The hosts of a domain are known.
+    /// The hosts of the domain are known.
     MxHosts,
     /// The domain is its own host (RFC 5321 section 5.1: implicit MX).
     ImplicitMx(Domain),
@@ -92,12 +92,12 @@ impl CandidateSearch {
         }
     }
 
-    /// Returns what was wrong with the last host that gave no candidate.
+    /// Returns the trouble with the last host that gave no candidate.
     pub(super) fn host_trouble(&self) -> Option<&HostTrouble> {
         self.host_trouble.as_ref()
     }
 
-    /// Returns what comes next.
+    /// Returns the next step.
     pub(super) fn next(&mut self, settings: &Settings, hosts: &Hosts) -> SearchStep {
         loop {
             if let SearchStage::Domain(domain) = &self.stage {
@@ -134,19 +134,19 @@ impl CandidateSearch {
         }
     }
 
-    /// A candidate was connected to in vain.
+    /// Counts a candidate that was connected to in vain.
     pub(super) fn count_tried(&mut self) {
         self.tried = self.tried.saturating_add(1);
     }
 
-    /// Leaves all that were not tried alone.
+    /// Drops all candidates that were not tried.
     pub(super) fn abandon(&mut self) {
         self.hosts.clear();
         self.candidates.clear();
         self.last_resorts.clear();
     }
 
-    /// Returns whether the candidates that come now were put off.
+    /// Returns whether the remaining candidates are those that were put off.
     pub(super) fn is_at_last_resorts(&self) -> bool {
         self.is_at_last_resorts
     }
@@ -163,7 +163,7 @@ impl CandidateSearch {
         self.last_resorts.retain(is_other);
     }
 
-    /// Takes the answer to [`SearchStep::LookupMx`].
+    /// Processes the answer to [`SearchStep::LookupMx`].
     pub(super) fn handle_mx(
         &mut self,
         answer: Result<MxAnswer, LookupError>,
@@ -193,7 +193,7 @@ impl CandidateSearch {
         }
     }
 
-    /// Takes the answer to [`SearchStep::LookupAddresses`].
+    /// Processes the answer to [`SearchStep::LookupAddresses`].
     pub(super) fn handle_addresses(
         &mut self,
         answer: Result<Vec<IpAddr>, LookupError>,
@@ -220,7 +220,7 @@ impl CandidateSearch {
         Ok(())
     }
 
-    /// FairQueue the host in front into candidates.
+    /// Turns the first host into candidates.
     fn add_candidates(&mut self, addresses: &[IpAddr], settings: &Settings) {
         let Some(host) = self.hosts.pop_front() else { return };
         let usable: Vec<IpAddr> = addresses
@@ -235,7 +235,7 @@ impl CandidateSearch {
     }
 }
 
-/// The outcome for mail whose domain could not be resolved.
+/// Returns the dead end of a domain that could not be resolved.
 fn domain_failure(domain: Domain, error: LookupError) -> DeadEnd {
     DeadEnd::Unresolved(match error {
         LookupError::NameDoesNotExist => Unresolved::NoSuchDomain(domain),

@@ -1,4 +1,4 @@
-//! One connection of a delivery: its session, and the transactions that it still has to do.
+//! One connection of a delivery: its session, and the transactions that it still has to send.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -20,50 +20,51 @@ use crate::route::Candidate;
 use crate::session::{Session, SessionConfig, SessionOutput, Transaction};
 use crate::time::Instant;
 
-/// When only this part of the work that it was given last is left, a connection asks for more, so that it need not wait for
-/// the database in between. With little work there is nothing to gain by that, and other connections may take it.
+/// A connection requests its next batch once less than this fraction of the last one remains, one in so many, so that it need not
+/// wait for the database in between. With a small batch there is nothing to gain by that, and other connections may take the
+/// mail.
 const REFILL_AT_FRACTION: usize = 4;
 
-/// A connection that is being made, or that talks.
+/// A connection that is being made, or has a session.
 #[derive(Debug)]
 pub(super) struct Connection {
     link: Link,
     /// Transactions that have not begun.
     transactions: VecDeque<Transaction>,
-    /// How many transactions it was given last.
+    /// The number of transactions in the last batch.
     last_batch: usize,
-    /// True if it has asked for more transactions and got no answer.
+    /// True if it has requested transactions and got no answer.
     has_asked: bool,
     /// True if the session waits for a transaction, and there was none.
     waits_for_mail: bool,
-    /// True if its delivery is still to be told that it wants more transactions.
+    /// True if it is still to request transactions.
     wants_transactions: bool,
-    /// True if its delivery is still to be asked whether the next transaction may begin.
+    /// True if it is still to ask whether the next transaction may begin.
     wants_permission: bool,
     /// True if the session has negotiated.
     is_established: bool,
     has_decided: bool,
-    /// Whom it talks with, once it does.
+    /// The server, once there is a session.
     server: Option<Arc<Server>>,
-    /// True if it was told to end: it takes no more work.
+    /// True if it was told to end: it takes no more transactions.
     is_quitting: bool,
     begun: u32,
-    /// What the session draws from, once there is one.
+    /// The seed of the session, once there is one.
     seed: Option<Seed>,
     /// True if the driver knows that there is something to send.
     transmit_is_announced: bool,
 }
 
-/// What a connection may want of its delivery.
+/// A request of a connection to its delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
-    /// Transactions.
+    /// More transactions.
     Transactions,
-    /// To begin the next transaction.
+    /// Permission to begin the next transaction.
     Permission,
 }
 
-/// What a server is believed to bear, as long as it has not shown that it does not.
+/// What may be sent to a server, as long as it has not shown that it cannot cope.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowed {
     pub(super) padding: bool,
@@ -121,7 +122,7 @@ impl Connection {
         self.is_quitting
     }
 
-    /// A mail was decided.
+    /// Records that a mail was decided.
     pub(super) fn note_decided(&mut self) {
         self.has_decided = true;
     }
@@ -130,7 +131,7 @@ impl Connection {
         self.begun
     }
 
-    /// Since when the server has owed a word, if nothing would be lost by giving it up.
+    /// Returns since when the server has owed a reply, if nothing would be lost by closing the connection.
     pub(super) fn silent_since(&self) -> Option<Instant> {
         match &self.link {
             Link::Connecting { .. } => None,
@@ -138,7 +139,7 @@ impl Connection {
         }
     }
 
-    /// Returns whether QUIT is on its way, and nothing but its reply is missing.
+    /// Returns whether QUIT is sent, and only its reply is missing.
     pub(super) fn has_said_quit(&self) -> bool {
         if let Link::Talking(talk) = &self.link { talk.session.has_said_quit() } else { false }
     }
@@ -153,12 +154,12 @@ impl Connection {
         if let Link::Talking(talk) = &self.link { talk.session.is_tls() } else { false }
     }
 
-    /// Returns what the session draws from, once there is one.
+    /// Returns the seed of the session, once there is one.
     pub(super) fn seed(&self) -> Option<&Seed> {
         self.seed.as_ref()
     }
 
-    /// Returns whether a session that should have had STARTTLS was negotiated without.
+    /// Returns whether a session that should have used STARTTLS was negotiated without.
     pub(super) fn went_on_in_plain_text(&self) -> bool {
         match &self.link {
             Link::Talking(talk) => {
@@ -179,7 +180,7 @@ impl Connection {
         }
     }
 
-    /// Returns whom it talks with, once it does.
+    /// Returns the server, once there is a session.
     pub(super) fn server(&self) -> Option<Arc<Server>> {
         self.server.clone()
     }
@@ -238,7 +239,7 @@ impl Connection {
         self.with_session(|session| session.handle_timeout(now));
     }
 
-    /// Takes transactions to do.
+    /// Adds transactions to send.
     pub(super) fn take_transactions(&mut self, transactions: Vec<Transaction>) {
         self.has_asked = false;
         self.last_batch = transactions.len();
@@ -248,7 +249,8 @@ impl Connection {
         }
     }
 
-    /// There is no more work. Says whether the connection has nothing else to do; otherwise it asks again then.
+    /// Ends a request for transactions without any. Returns whether the connection has nothing else to do. If it has, it asks
+    /// again afterwards.
     pub(super) fn nothing_claimed(&mut self) -> bool {
         self.has_asked = false;
         self.waits_for_mail && !self.is_busy()
@@ -259,7 +261,7 @@ impl Connection {
         !self.transactions.is_empty()
     }
 
-    /// Asks for other work, as what has not begun was given back.
+    /// Requests other transactions, because those that had not begun were returned.
     pub(super) fn ask_again(&mut self) {
         self.waits_for_mail = true;
         self.ask();
@@ -283,13 +285,13 @@ impl Connection {
         self.with_session(|session| session.supply_data(now, octets));
     }
 
-    /// Ends the session as soon as the conversation allows it; it takes no more work.
+    /// Ends the session as soon as the conversation allows it. The connection takes no more transactions.
     pub(super) fn quit(&mut self, now: Instant) {
         self.is_quitting = true;
         self.with_session(|session| session.quit(now));
     }
 
-    /// Gives back what has not begun.
+    /// Returns the mail of the transactions that have not begun, and drops them.
     pub(super) fn return_unstarted(&mut self) -> Vec<MailId> {
         self.transactions
             .drain(..)
@@ -298,13 +300,13 @@ impl Connection {
             .collect()
     }
 
-    /// Returns the mail that is not decided: what is under way, and what has not begun.
+    /// Returns all undecided mail: of the transactions under way, and of those that have not begun.
     pub(super) fn undecided(&self) -> Vec<MailId> {
         let work = self.transactions.iter().flat_map(|transaction| &transaction.recipients);
         self.under_way().chain(work.map(|recipient| recipient.id)).collect()
     }
 
-    /// The mail of the transactions that are under way.
+    /// Returns the mail of the transactions that are under way.
     fn under_way(&self) -> impl Iterator<Item = MailId> {
         let session = if let Link::Talking(talk) = &self.link { Some(&talk.session) } else { None };
         session.into_iter().flat_map(Session::undecided)
@@ -315,7 +317,7 @@ impl Connection {
         self.under_way().next().is_some()
     }
 
-    /// Returns what it wants, once each time.
+    /// Returns the next request, each once.
     pub(super) fn poll_want(&mut self) -> Option<Want> {
         if core::mem::take(&mut self.wants_transactions) {
             return Some(Want::Transactions);
@@ -323,18 +325,18 @@ impl Connection {
         core::mem::take(&mut self.wants_permission).then_some(Want::Permission)
     }
 
-    /// Returns whether the driver is to be told that there is something to send; to be asked when the session has nothing to say.
+    /// Returns whether the driver is to be told that there is something to send. Call it when the session has no output.
     pub(super) fn announces_transmit(&mut self) -> bool {
         let Link::Talking(talk) = &self.link else { return false };
         talk.session.wants_transmit() && !core::mem::replace(&mut self.transmit_is_announced, true)
     }
 
-    /// Returns what the session has to say.
+    /// Returns the next output of the session.
     pub(super) fn poll_session(&mut self) -> Option<SessionOutput> {
         if let Link::Talking(talk) = &mut self.link { talk.session.poll_output() } else { None }
     }
 
-    /// The session can take a transaction.
+    /// Lets the session take a transaction.
     pub(super) fn handle_ready(&mut self) {
         self.is_established = true;
         if self.transactions.is_empty() {
@@ -344,7 +346,7 @@ impl Connection {
         }
     }
 
-    /// All verdicts of a transaction are taken in: asks for work again if there was none.
+    /// Ends a transaction after all its verdicts are processed. Requests mail again if there was none.
     pub(super) fn end_transaction(&mut self) {
         if self.waits_for_mail && !self.is_busy() && !self.is_quitting {
             self.ask();

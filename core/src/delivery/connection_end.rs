@@ -1,4 +1,4 @@
-//! How connections end, what that says of the candidate, and how the pass goes on.
+//! How connections end, what that reveals about the candidate, and how the pass goes on.
 
 use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
@@ -21,8 +21,8 @@ use crate::reply::{Reply, ReplyClass, ReplyCode};
 use crate::route::Candidate;
 use crate::session::{EndCause, Phase, RefusalKind, SessionEnd};
 
-/// After so many exchanges in which a relay did not take the credentials it is left alone for the pass: some lock out who
-/// tries more often.
+/// After this many authentication exchanges without success, a relay is left alone for the pass: some lock out clients that try
+/// more often.
 const REFUSED_LOGINS_LIMIT: u32 = 2;
 
 impl Delivery {
@@ -62,15 +62,15 @@ impl Delivery {
             }
             EndCause::Quit => self.close_if_alone(),
             // RFC 5321 section 4.5.3.2.7: a server need not wait for ever, and cannot know that we are just about to go on.
-            // That is no failure of any mail, nor of the server.
+            // Neither the mail nor the server has failed.
             _ if idle_state == IdleState::Idle => self.close_if_alone(),
             _ if idle_state == IdleState::Reused => self.begin_again_if_alone(cx),
-            // A server that dropped because of the padding, at once or after an error that it gave for it, is connected to
-            // once more without.
+            // A server that dropped the connection because of the padding, at once or after an error reply to it, is connected to
+            // once more without padding.
             _ if end.padding_failed && was_padded && has_dropped => {}
-            // The same for one that could not follow.
+            // The same for a server that could not cope with batches.
             _ if end.no_pipelining && was_batched && has_dropped => {}
-            // Another connection would be no more fit for the mail.
+            // Another connection would be no better for the mail.
             EndCause::Refused(reply, command) if reply.is_about_the_channel() => {
                 let setback = Setback::WantsMore { reply, command, protection: conn.protection() };
                 self.lose_candidate(cx, conn.went_on_in_plain_text(), |tried| tried.note(server, setback));
@@ -78,7 +78,7 @@ impl Delivery {
                     self.connection_limit = self.connections.len();
                 }
             }
-            // One that has decided something on this connection is worth another.
+            // A candidate that has decided mail on this connection is worth another.
             _ if conn.has_decided() => {}
             EndCause::Refused(reply, command) => {
                 let for_good = is_greeting(end.phase) && reply.class() == ReplyClass::Permanent;
@@ -103,8 +103,8 @@ impl Delivery {
         }
     }
 
-    /// Gives up a connection whose server is silent, because others need its place: nothing is decided by that, and the
-    /// candidate is tried again after all others.
+    /// Closes a connection to a silent server, because others need its slot. Nothing is decided by that, and the candidate is
+    /// tried again after all others.
     pub(crate) fn yield_connection(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
         let Some(conn) = self.connections.remove(&connection) else { return };
         self.idle.end(connection);
@@ -120,12 +120,12 @@ impl Delivery {
         }
     }
 
-    /// Closes a connection that has said QUIT without waiting for the reply.
+    /// Closes a connection that has said QUIT, without waiting for the reply.
     pub(crate) fn leave_connection(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
         self.with_connection(cx, connection, Connection::leave);
     }
 
-    /// Says what the end of a connection tells about the server, for other connections and other deliveries.
+    /// Reports what the end of a connection reveals about the server, for other connections and other deliveries.
     fn report(
         &mut self,
         connection: ConnectionId,
@@ -169,7 +169,7 @@ impl Delivery {
         self.outputs.push_back(output);
     }
 
-    /// A connection could not be made.
+    /// Handles a connection that could not be made.
     pub(super) fn lose_connecting(
         &mut self,
         cx: &mut DeliveryContext<'_>,
@@ -193,8 +193,8 @@ impl Delivery {
         self.lose_candidate(cx, false, |tried| tried.note(server, setback));
     }
 
-    /// A connection to the candidate was lost that had decided nothing. A candidate that has taken mail in this pass is worth
-    /// another, but not for ever.
+    /// Handles the loss of a connection that had decided nothing. A candidate that has taken mail in this pass is worth another
+    /// connection, but not for ever.
     fn lose_connection(
         &mut self,
         cx: &mut DeliveryContext<'_>,
@@ -211,7 +211,7 @@ impl Delivery {
         }
     }
 
-    /// A connection to the candidate ended or was not made, and had decided nothing.
+    /// Handles a connection that ended or was not made, and had decided nothing.
     fn lose_candidate(
         &mut self,
         cx: &mut DeliveryContext<'_>,
@@ -219,7 +219,7 @@ impl Delivery {
         note: impl FnOnce(&mut TriedCandidates),
     ) {
         if !self.connections.is_empty() {
-            // It serves others: it merely allowed no more connections than these.
+            // It serves other connections, so it only tolerates no more than these.
             if self.is_locked_out() {
                 self.connection_limit = self.connections.len();
             }
@@ -230,7 +230,7 @@ impl Delivery {
         self.search.count_tried();
         if self.is_locked_out() {
             self.search.abandon();
-            // Not even to begin again with the lookup.
+            // The pass does not even begin again with the lookup.
             self.is_continued = false;
         }
         if plain_twin_is_used_up {
@@ -244,7 +244,7 @@ impl Delivery {
         self.refused_logins >= REFUSED_LOGINS_LIMIT
     }
 
-    /// A server has refused the connection, to these mails.
+    /// Processes a refusal of the connection, given to these mails.
     pub(super) fn take_refusal(
         &mut self,
         cx: &mut DeliveryContext<'_>,
@@ -285,7 +285,7 @@ impl Delivery {
         }
     }
 
-    /// Nothing new is begun.
+    /// Begins nothing new from now on.
     pub(super) fn begin_closing(&mut self) {
         self.stage = DeliveryStage::Closing;
         self.release_first();
@@ -305,14 +305,14 @@ impl Delivery {
         }
     }
 
-    /// No mail goes before others any more.
+    /// Releases the mail that was to go first.
     fn release_first(&mut self) {
         let ids = self.refusals.take_back();
         self.release(ids, true);
     }
 
-    /// The candidate refuses too much: when the last connection to it has ended, what is left waits if this pass has taken mail, and
-    /// otherwise goes on with the next candidate.
+    /// Leaves a candidate that refuses too much, once the last connection to it has ended. If this pass has taken mail, the rest
+    /// waits; otherwise it goes on with the next candidate.
     fn leave_candidate_if_alone(&mut self, cx: &mut DeliveryContext<'_>, plain_twin_is_used_up: bool) {
         let DeliveryStage::Candidate(candidate) = &self.stage else { return };
         if !self.connections.is_empty() {
@@ -331,7 +331,7 @@ impl Delivery {
         }
     }
 
-    /// A connection from an earlier pass is lost: if it was the last one, this pass makes connections of its own.
+    /// Handles the loss of a connection from an earlier pass. If it was the last one, this pass opens its own.
     fn begin_again_if_alone(&mut self, cx: &mut DeliveryContext<'_>) {
         // Within one pass the candidate has decided mail, and is worth another connection.
         if self.connections.is_empty() && self.is_continued {
@@ -339,7 +339,7 @@ impl Delivery {
         }
     }
 
-    /// Begins with the lookup, as a pass does that has no connections from an earlier one.
+    /// Begins with the lookup, as a pass without connections from an earlier one does.
     fn begin_again(&mut self, cx: &mut DeliveryContext<'_>) {
         self.is_continued = false;
         self.routed_at = cx.now;
@@ -371,7 +371,7 @@ impl Delivery {
                         break DeliveryStage::Candidate(candidate);
                     }
                 }
-                // What an earlier pass has tried does not count for the mail of this one.
+                // Attempts of an earlier pass do not count for the mail of this one.
                 SearchStep::Exhausted if self.is_continued => return self.begin_again(cx),
                 SearchStep::Exhausted => {
                     let failure = self.tried.conclude(&self.next_hop, self.search.host_trouble());
@@ -382,8 +382,8 @@ impl Delivery {
         self.try_connect(cx);
     }
 
-    /// Passes over a candidate that others have tried in vain since this pass began, and puts one off that is known
-    /// not to answer. Nothing has failed before each has been tried by somebody within the time of this pass.
+    /// Skips a candidate that others have tried in vain since this pass began, and puts off one that is known not to answer. The
+    /// mail fails only after each candidate was tried within the time of this pass, by whichever delivery.
     pub(super) fn consider(&mut self, cx: &DeliveryContext<'_>, candidate: Candidate) -> Option<Candidate> {
         if let Some(KnownTrouble { trouble, setback, .. }) =
             cx.reachability.failure_since(&candidate, self.began, cx.now)
@@ -404,7 +404,7 @@ impl Delivery {
         Some(candidate)
     }
 
-    /// Keeps in mind that TLS was wanted of this host and did not come about.
+    /// Records that TLS was wanted for this host and failed.
     fn note_tls_failure(&mut self, end: &SessionEnd) {
         let DeliveryStage::Candidate(candidate) = &self.stage else { return };
         if candidate.tls == TlsMode::Plain || !matches!(end.phase, Phase::Tls | Phase::StartTls) {
@@ -418,7 +418,7 @@ impl Delivery {
         self.tls_failures.push((host, end.cause.clone()));
     }
 
-    /// Says, once in a pass, that mail goes in plain text to a host where TLS has failed.
+    /// Reports, once in a pass, that mail goes in plain text to a host where TLS has failed.
     pub(super) fn tell_of_fallback(&mut self) {
         let DeliveryStage::Candidate(candidate) = &self.stage else { return };
         if candidate.tls != TlsMode::Plain {
@@ -447,13 +447,13 @@ impl Delivery {
     }
 }
 
-/// Returns whether a server has left the conversation, in one way or another.
+/// Returns whether a server has left the conversation, by whichever means.
 fn has_dropped(cause: &EndCause) -> bool {
     let is_closing = |reply: &Reply| reply.code() == ReplyCode::SERVICE_NOT_AVAILABLE;
     cause.is_loss() || matches!(cause, EndCause::Refused(reply, _) if is_closing(reply))
 }
 
-/// Returns whether a server says in this phase whether it wants to serve us at all.
+/// Returns whether a server decides in this phase whether to serve us at all.
 fn is_greeting(phase: Phase) -> bool {
     matches!(phase, Phase::Greeting | Phase::Ehlo)
 }

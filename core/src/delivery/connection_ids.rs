@@ -5,12 +5,12 @@ use alloc::collections::VecDeque;
 use crate::io::ConnectionId;
 use crate::rng::Seed;
 
-/// What the connections of all deliveries are begun with.
+/// Allocates the ids of connections for mail.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionIds {
-    /// The next id: an even one, because the resolver uses the odd ones.
+    /// The next id. It is even, because the resolver uses odd ids.
     next: u64,
-    /// What the next sessions draw from, in place of what their deliveries would give them.
+    /// Seeds for the next sessions, in place of those that their deliveries would draw.
     preset_seeds: VecDeque<Seed>,
 }
 

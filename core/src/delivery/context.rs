@@ -9,44 +9,44 @@ use crate::route::Candidate;
 use crate::settings::{Hosts, Settings};
 use crate::time::Instant;
 
-/// What a delivery works with, but does not own.
+/// What a delivery uses but does not own.
 pub(crate) struct DeliveryContext<'a> {
     pub(crate) now: Instant,
     pub(crate) settings: &'a Settings,
     pub(crate) hosts: &'a Hosts,
-    /// What others have found out about servers.
+    /// What other deliveries have found out about servers.
     pub(crate) reachability: &'a Reachability,
     pub(crate) admission: &'a mut dyn Admission,
 }
 
-/// Where a delivery gets at once what it shares with others, or is told that it has to wait.
+/// Grants a delivery what it shares with others, or makes it wait.
 pub(crate) trait Admission {
-    /// Takes the place of a connection to a candidate, unless there is none, or others come first. Then the delivery waits until it is
-    /// told to [connect](Delivery::connect). `is_last_resort` says that no other candidate is left.
+    /// Takes a slot for a connection to a candidate. Returns `None` if no slot is free or others come first. The delivery then
+    /// waits until it is told to [connect](Delivery::connect). `is_last_resort` says that no other candidate is left.
     fn try_open(&mut self, candidate: &Candidate, is_last_resort: bool) -> Option<ConnectionId>;
 
-    /// Takes the place of a connection to a candidate, as the delivery was told to connect.
+    /// Takes a slot for a connection to a candidate, after the delivery was told to connect.
     fn open(&mut self, candidate: &Candidate, is_last_resort: bool) -> ConnectionId;
 
-    /// Says whether the next transaction of a connection may begin.
+    /// Decides whether the next transaction of a connection may begin.
     fn permit_transaction(&mut self, connection: ConnectionId) -> Permission;
 
-    /// A server has taken a mail, which is not recorded yet.
+    /// Records that a server has taken a mail, which is not yet committed.
     fn note_taken(&mut self);
 
-    /// Returns what the next session draws from, in place of what its delivery would give it.
+    /// Returns the preset seed of the next session, if there is one.
     fn preset_seed(&mut self) -> Option<Seed>;
 }
 
-/// Whether a transaction may begin.
+/// The answer to a request to begin a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Permission {
-    /// It may.
+    /// The transaction may begin.
     Granted,
-    /// Later: the delivery is told to [begin](Delivery::begin).
+    /// The delivery must wait until it is told to [begin](Delivery::begin).
     Later,
-    /// Somebody has written to the outbox since its mail was claimed: it may be gone, or meant for somebody else.
+    /// Another program has written to the outbox since the mail was claimed, so the mail may be gone or redirected.
     ClaimAgain,
-    /// The rate limit forbids it for so long that the connection is not kept.
+    /// The rate limit forbids the transaction for so long that the connection is not kept.
     NotInThisPass,
 }

@@ -1,4 +1,4 @@
-//! Connections that have nothing to do and are kept for mail that may come.
+//! Connections without mail that are kept open for mail that may come.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -6,22 +6,22 @@ use alloc::vec::Vec;
 use crate::io::ConnectionId;
 use crate::time::Instant;
 
-/// Which connections rest, and which have done so and not proved since that they are still of use.
+/// Idle connections, and those reused after idling that have not decided mail since.
 #[derive(Debug, Default)]
 pub(super) struct IdleConnections {
-    /// Until when each is kept.
+    /// When each idle connection is closed.
     idle: BTreeMap<ConnectionId, Instant>,
     reused: BTreeSet<ConnectionId>,
 }
 
-/// What a connection was doing when it ended.
+/// The activity of a connection when it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IdleState {
-    /// It rested.
+    /// It was idle.
     Idle,
-    /// It had rested, and decided nothing since.
+    /// It was reused after idling, and has decided nothing since.
     Reused,
-    /// It did its work.
+    /// It was in use.
     Busy,
 }
 
@@ -30,7 +30,7 @@ impl IdleConnections {
         self.idle.insert(connection, until);
     }
 
-    /// Takes the connection that has rested for the shortest time, so that superfluous ones come to their end.
+    /// Takes the connection that became idle last, so that superfluous ones time out.
     pub(super) fn reuse(&mut self) -> Option<ConnectionId> {
         let (&connection, _) = self.idle.iter().max_by_key(|(_, until)| **until)?;
         self.idle.remove(&connection);
@@ -38,12 +38,12 @@ impl IdleConnections {
         Some(connection)
     }
 
-    /// The connection has decided mail.
+    /// Records that the connection has decided mail.
     pub(super) fn note_use(&mut self, connection: ConnectionId) {
         self.reused.remove(&connection);
     }
 
-    /// The connection ends, or is told to.
+    /// Forgets a connection. Returns its activity.
     pub(super) fn end(&mut self, connection: ConnectionId) -> IdleState {
         let was_reused = self.reused.remove(&connection);
         if self.idle.remove(&connection).is_some() {
@@ -63,12 +63,12 @@ impl IdleConnections {
         self.idle.len()
     }
 
-    /// The connection that has rested for the longest time, and until when it is kept.
+    /// Returns the connection that has been idle for the longest time, and when it is closed.
     pub(super) fn first(&self) -> Option<(Instant, ConnectionId)> {
         self.idle.iter().map(|(&connection, &until)| (until, connection)).min()
     }
 
-    /// The connections that have rested for long enough.
+    /// Returns the connections that are due to be closed.
     pub(super) fn due(&self, now: Instant) -> Vec<ConnectionId> {
         let due = self.idle.iter().filter(|(_, until)| **until <= now);
         due.map(|(&connection, _)| connection).collect()

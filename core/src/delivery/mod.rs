@@ -1,8 +1,8 @@
 //! One pass over the ready mail of one next hop: lookup, candidates, connections, verdicts.
 //!
-//! A delivery first finds *one* candidate that connects and negotiates. Only then, and only while mail keeps waiting,
-//! does it open further connections, all to that candidate. When the last connection to a candidate is gone, the pass
-//! goes on with the next candidate; when none is left, everything that is still ready has failed.
+//! A delivery first finds *one* candidate that connects and negotiates. Only then, and only while mail keeps waiting, does it
+//! open further connections, all to that candidate. When the last connection to a candidate is gone, the pass goes on with the
+//! next candidate. When no candidate is left, all mail that is still ready has failed.
 
 mod candidate_search;
 mod connection;
@@ -46,15 +46,15 @@ use crate::settings::Settings;
 use crate::time::{Duration, Instant};
 use crate::wording::ServerName;
 
-/// How long one candidate is waited for (CONTRACT: connect 30 s).
+/// Timeout of connecting to one candidate.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long mail has to keep waiting before a further connection is opened. A server that answers quickly gets
-/// everything over one connection within this time.
+/// Time for which mail must keep waiting before a further connection is opened. A server that answers quickly gets everything
+/// over one connection within this time.
 const WIDEN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long connections of a pass are kept for mail that comes later. After that new ones are made, so that a server
-/// that was not to be had for a moment, and is preferred, gets its mail again.
+/// Time for which the connections of a pass are kept for later mail. After that, new ones are opened, so that a preferred server
+/// that was unreachable for a moment gets its mail again.
 const REUSE_SPAN: Duration = Duration::from_secs(5 * 60);
 
 /// One pass over the mail of one next hop.
@@ -65,27 +65,27 @@ pub(crate) struct Delivery {
     search: CandidateSearch,
     stage: DeliveryStage,
     connections: BTreeMap<ConnectionId, Connection>,
-    /// Lanes that have nothing to do for now.
+    /// Connections that have nothing to do for now.
     idle: IdleConnections,
     /// When the lookup began that led to the connections.
     routed_at: Instant,
     /// When the pass began.
     began: Instant,
-    /// True if the pass goes on with connections of an earlier one, and so has not yet tried any candidate itself.
+    /// True if the pass uses connections of an earlier one, and so has not yet tried any candidate itself.
     is_continued: bool,
-    /// Most connections that this machine allowed.
+    /// Most connections that are possible at present, as local trouble or the server has shown.
     connection_limit: usize,
-    /// The connection that was opened first.
+    /// The connection that was opened first. It identifies the pass.
     first_connection: Option<ConnectionId>,
-    /// When to look whether a further connection is worth it.
+    /// When to decide whether to open a further connection.
     widen_at: Option<Instant>,
-    /// Hosts where TLS has failed in this pass, and why.
+    /// Hosts where TLS has failed in this pass, with the cause.
     tls_failures: Vec<(Host, EndCause)>,
-    /// Servers that are not padded again in this pass.
+    /// Servers that get no more padding in this pass.
     unpadded: Vec<SocketAddr>,
-    /// How often credentials were not taken in this pass since they were taken last.
+    /// How often credentials were refused in this pass since they were last accepted.
     refused_logins: u32,
-    /// What the refusals of the candidate are about.
+    /// What is known of the refusals of the candidate.
     refusals: Refusals,
     /// True if mail was taken in this pass, by whichever candidate.
     has_taken: bool,
@@ -97,14 +97,14 @@ pub(crate) struct Delivery {
 enum DeliveryStage {
     /// A lookup is under way.
     LookingUp,
-    /// This candidate is to be connected to, or is being talked to.
+    /// This candidate is being connected to, or has connections.
     Candidate(Candidate),
-    /// Nothing new is begun.
+    /// Nothing new begins.
     Closing,
 }
 
 impl Delivery {
-    /// Returns a pass that begins at this time, when it is [started](Self::start).
+    /// Returns a pass that begins at this time. It must be [started](Self::start).
     pub(crate) fn new(next_hop: NextHop, rng: Rng, settings: &Settings, now: Instant) -> Self {
         Self {
             search: CandidateSearch::new(&next_hop, settings),
@@ -139,14 +139,14 @@ impl Delivery {
         matches!(self.stage, DeliveryStage::Closing) && self.connections.is_empty() && self.outputs.is_empty()
     }
 
-    /// Returns whether the pass cannot go on without a connection, or without a further one within `limit`.
+    /// Returns whether the pass cannot proceed without a connection, or without a further one within `limit`.
     pub(crate) fn needs_connection(&self, limit: usize) -> bool {
         matches!(self.stage, DeliveryStage::Candidate(_))
             && (self.connections.is_empty()
                 || (self.has_mail_to_go_first() && self.connections.len() < limit))
     }
 
-    /// Returns whether mail that was refused waits for a connection on which it goes first.
+    /// Returns whether refused mail waits for a connection on which it goes first.
     pub(crate) fn has_mail_to_go_first(&self) -> bool {
         self.refusals.is_waiting() && !self.refusals.are_too_many()
     }
@@ -156,28 +156,28 @@ impl Delivery {
         self.refusals.take_first(connection)
     }
 
-    /// The candidate that connections are made to.
+    /// Returns the candidate that connections are made to.
     pub(crate) fn candidate(&self) -> Option<&Candidate> {
         if let DeliveryStage::Candidate(candidate) = &self.stage { Some(candidate) } else { None }
     }
 
-    /// Returns whether a further connection could be made to the candidate, if the destination may have so many.
+    /// Returns whether a further connection to the candidate is possible within `limit`.
     pub(crate) fn may_widen(&self, limit: usize) -> bool {
         let established = self.connections.values().filter(|conn| conn.is_established()).count();
         matches!(self.stage, DeliveryStage::Candidate(_))
             && !self.refusals.is_retrying()
             && !self.refusals.are_too_many()
-            // Never more on trial than have been a success.
+            // Never more on trial than have succeeded.
             && self.connections.len() < established.saturating_mul(2)
             && self.connections.len() < self.connection_limit.min(limit)
     }
 
-    /// Returns whether mail has kept waiting for so long that a further connection is worth it; asking begins a new wait.
+    /// Takes the timer for a further connection, if it has expired. Returns whether it had.
     pub(crate) fn take_widening(&mut self, now: Instant) -> bool {
         self.widen_at.take_if(|at| *at <= now).is_some()
     }
 
-    /// Sets the timer for a further connection if one is worth it, and stops it otherwise.
+    /// Sets the timer for a further connection if one is worth it, and clears it otherwise.
     pub(crate) fn schedule_widening(&mut self, now: Instant, is_worth_it: bool) {
         if is_worth_it {
             self.widen_at.get_or_insert(now + WIDEN_INTERVAL);
@@ -186,28 +186,28 @@ impl Delivery {
         }
     }
 
-    /// Returns where this pass goes to.
+    /// Returns the next hop of this pass.
     pub(crate) fn next_hop(&self) -> &NextHop {
         &self.next_hop
     }
 
-    /// The connection that was opened first, by which a pass can be known.
+    /// Returns the connection that was opened first, which identifies the pass.
     pub(crate) fn first_connection(&self) -> Option<ConnectionId> {
         self.first_connection
     }
 
-    /// Returns what a connection goes to, and what its session draws from, once there is one.
+    /// Returns the candidate of a connection, and the seed of its session once there is one.
     pub(crate) fn connection(&self, connection: ConnectionId) -> Option<(&Candidate, Option<&Seed>)> {
         let DeliveryStage::Candidate(candidate) = &self.stage else { return None };
         self.connections.get(&connection).map(|conn| (candidate, conn.seed()))
     }
 
-    /// Returns whether the answer to a lookup is waited for.
+    /// Returns whether a lookup is under way.
     pub(crate) fn is_looking_up(&self) -> bool {
         matches!(self.stage, DeliveryStage::LookingUp)
     }
 
-    /// Returns the mail that is neither decided nor given back.
+    /// Returns the mail that is neither decided nor returned.
     pub(crate) fn undecided(&self) -> Vec<MailId> {
         self.connections
             .values()
@@ -216,12 +216,12 @@ impl Delivery {
             .collect()
     }
 
-    /// Returns how many connections there are.
+    /// Returns the number of connections.
     pub(crate) fn connection_count(&self) -> usize {
         self.connections.len()
     }
 
-    /// Returns how many transactions a connection has been given so far.
+    /// Returns how many transactions a connection has begun so far.
     pub(crate) fn transactions_of(&self, connection: ConnectionId) -> u32 {
         self.connections.get(&connection).map_or(0, Connection::begun)
     }
@@ -233,8 +233,8 @@ impl Delivery {
         self.begin_connecting(cx, connection);
     }
 
-    /// Connects to the next candidate, if there is a place for that now. What was said of the one before, and is not heard yet, may
-    /// be about this one too: then it is waited for.
+    /// Connects to the next candidate, if a slot is free now. Outputs about the candidate before it that are not yet processed
+    /// may concern this one too, so they are waited for.
     fn try_connect(&mut self, cx: &mut DeliveryContext<'_>) {
         let DeliveryStage::Candidate(candidate) = &self.stage else { return };
         if self.connections.is_empty()
@@ -256,7 +256,7 @@ impl Delivery {
         self.widen_at = None;
     }
 
-    /// Takes the answer to the lookup that is under way.
+    /// Processes the answer to the lookup that is under way.
     pub(crate) fn handle_answer(&mut self, cx: &mut DeliveryContext<'_>, answer: Answer) {
         if !matches!(self.stage, DeliveryStage::LookingUp) {
             return;
@@ -281,7 +281,7 @@ impl Delivery {
             padding: !self.unpadded.contains(&candidate.remote),
             pipelining: !cx.reachability.no_pipelining(candidate.remote, cx.now),
         };
-        // Drawn in any case, so that a preset does not shift what is drawn later.
+        // Drawn in any case, so that a preset does not change later draws.
         let drawn = self.rng.seed();
         let seed = cx.admission.preset_seed().unwrap_or(drawn);
         conn.begin_session(cx, candidate, &self.next_hop, allowed, seed);
@@ -350,7 +350,7 @@ impl Delivery {
         self.with_connection(cx, connection, |conn, now| conn.handle_closed(now, reason));
     }
 
-    /// Gives a connection transactions to do.
+    /// Gives a connection transactions to send.
     pub(crate) fn handle_transactions(
         &mut self,
         cx: &mut DeliveryContext<'_>,
@@ -385,7 +385,7 @@ impl Delivery {
         self.drain_connection(cx, connection);
     }
 
-    /// Gives a connection a piece of mail data; an empty one says that there is no such data any more.
+    /// Gives a connection a piece of mail data. An empty piece means that the data is gone.
     pub(crate) fn handle_data(
         &mut self,
         cx: &mut DeliveryContext<'_>,
@@ -395,13 +395,13 @@ impl Delivery {
         self.with_connection(cx, connection, |conn, now| conn.supply_data(now, octets));
     }
 
-    /// There is no work for a connection that has asked for some. Says whether it has nothing else to do either, and so is
-    /// to rest or to quit; otherwise it asks again.
+    /// Answers a request for transactions with none. Returns whether the connection has nothing else to do, and so is to be kept
+    /// idle or to quit. If it has, it asks again afterwards.
     pub(crate) fn handle_nothing_claimed(&mut self, connection: ConnectionId) -> bool {
         self.connections.get_mut(&connection).is_some_and(Connection::nothing_claimed)
     }
 
-    /// Returns whether a connection has work that has not begun.
+    /// Returns whether a connection has transactions that have not begun.
     pub(crate) fn has_transactions(&self, connection: ConnectionId) -> bool {
         self.connections.get(&connection).is_some_and(Connection::has_transactions)
     }
@@ -413,7 +413,7 @@ impl Delivery {
         self.with_connection(cx, connection, Connection::quit);
     }
 
-    /// Gives back what a connection has not begun: first to those who wait for mail that goes first.
+    /// Returns the mail that a connection has not begun: first to the mail that waits to go first.
     fn return_unstarted(&mut self, connection: ConnectionId) {
         let Some(conn) = self.connections.get_mut(&connection) else { return };
         let ids = conn.return_unstarted();
@@ -421,13 +421,13 @@ impl Delivery {
         self.release(ids, false);
     }
 
-    /// Keeps a connection that has nothing to do open for a while, if it was of use.
+    /// Keeps a connection without mail open for a while, if it has decided mail.
     pub(crate) fn keep_idle(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
         let span = cx.settings.connection_idle;
         let is_kept = !span.is_zero()
             && matches!(self.stage, DeliveryStage::Candidate(_))
             && cx.now < self.routed_at + REUSE_SPAN
-            // That needs the place.
+            // That mail needs the slot.
             && !self.refusals.is_waiting()
             && self.connections.get(&connection).is_some_and(Connection::has_decided);
         if !is_kept {
@@ -436,11 +436,11 @@ impl Delivery {
         self.idle.insert(connection, cx.now + span);
     }
 
-    /// Takes a connection that rests, for mail that has come.
+    /// Takes an idle connection for new mail.
     pub(crate) fn reuse_idle(&mut self, now: Instant) -> Option<ConnectionId> {
         let is_pass_over = self.idle.count() == self.connections.len() && !self.refusals.is_waiting();
         let connection = self.idle.reuse()?;
-        // What is done next is a pass of its own, if over the same connections.
+        // From here on it is a pass of its own, though over the same connections.
         if is_pass_over {
             (self.began, self.is_continued) = (now, true);
             self.tried = TriedCandidates::default();
@@ -451,24 +451,24 @@ impl Delivery {
         Some(connection)
     }
 
-    /// Returns whether a connection rests.
+    /// Returns whether a connection is idle.
     pub(crate) fn is_idle(&self, connection: ConnectionId) -> bool {
         self.idle.contains(connection)
     }
 
-    /// The connection that has rested for the longest time, and until when it is kept.
+    /// Returns the connection that has been idle for the longest time, and when it is closed.
     pub(crate) fn first_idle(&self) -> Option<(Instant, ConnectionId)> {
         self.idle.first()
     }
 
-    /// The connections whose servers owe a word, and since when.
+    /// Returns the connections whose servers owe a reply, and since when.
     pub(crate) fn silent_connections(&self) -> impl Iterator<Item = (Instant, ConnectionId)> {
         let silent =
             |(&connection, conn): (&ConnectionId, &Connection)| Some((conn.silent_since()?, connection));
         self.connections.iter().filter_map(silent)
     }
 
-    /// Returns whether a connection has said QUIT, and nothing but the reply to that is missing.
+    /// Returns whether a connection has said QUIT, and only the reply to that is missing.
     pub(crate) fn has_said_quit(&self, connection: ConnectionId) -> bool {
         self.connections.get(&connection).is_some_and(Connection::has_said_quit)
     }
@@ -478,7 +478,7 @@ impl Delivery {
         self.search.is_at_last_resorts()
     }
 
-    /// Looks again at a candidate that has not been of use in this pass: others may have found out about it meanwhile.
+    /// Considers a candidate again that has taken nothing in this pass: other deliveries may have found out about it meanwhile.
     pub(crate) fn reconsider(&mut self, cx: &mut DeliveryContext<'_>) {
         if let DeliveryStage::Candidate(candidate) = &self.stage
             && self.connections.is_empty()
@@ -510,13 +510,13 @@ impl Delivery {
         }
     }
 
-    /// Ends the pass without a failure of anything: what runs may finish, what has not begun is released.
+    /// Ends the pass without a failure. Transactions under way may finish; those that have not begun are released.
     pub(crate) fn close(&mut self, cx: &mut DeliveryContext<'_>) {
         self.begin_closing();
         self.quit_all(cx);
     }
 
-    /// Gives up all connections at once.
+    /// Closes all connections at once.
     pub(crate) fn abort(&mut self) {
         self.begin_closing();
         for (connection, conn) in core::mem::take(&mut self.connections) {
@@ -538,7 +538,7 @@ impl Delivery {
     ) -> bool {
         let Some(conn) = self.connections.get_mut(&connection) else { return false };
         let more = conn.poll_transmit(cx.now, limit, octets);
-        // What was sent may have set off a request for more data.
+        // Sending may have caused a request for more data.
         self.drain_connection(cx, connection);
         more
     }
@@ -563,7 +563,7 @@ impl Delivery {
         }
     }
 
-    /// A relay has taken the credentials, or, without a mechanism, has not.
+    /// Records that a relay has accepted the credentials, or, without a mechanism, has not.
     fn take_login(&mut self, mechanism: Option<Mechanism>) {
         self.refused_logins = if mechanism.is_some() { 0 } else { self.refused_logins.saturating_add(1) };
         if let NextHop::Relay(Relay { credentials: Some(credentials), .. }) = &self.next_hop
@@ -574,7 +574,7 @@ impl Delivery {
         }
     }
 
-    /// A conn could begin a transaction.
+    /// Requests transactions for a connection that could begin one.
     fn want_transactions(&mut self, cx: &DeliveryContext<'_>, connection: ConnectionId) {
         let Some(conn) = self.connections.get_mut(&connection) else { return };
         if matches!(self.stage, DeliveryStage::Closing) || self.refusals.are_too_many() || conn.is_quitting()

@@ -17,36 +17,36 @@ use crate::route::Candidate;
 use crate::sasl::Mechanism;
 use crate::session::{EndCause, Recipient};
 
-/// What a delivery asks its dispatcher to do, or tells it.
+/// What a delivery asks its dispatcher to do, or reports to it.
 #[derive(Debug)]
 pub(crate) enum DeliveryOutput {
     /// Answered by [`Delivery::handle_answer`].
     LookupMx(Domain),
     /// Answered by [`Delivery::handle_answer`].
     LookupAddresses(Domain),
-    /// The place of this connection is taken.
+    /// Connect: the slot of this connection is taken.
     Connect(ConnectionId, SocketAddr),
     StartTls(ConnectionId, Host),
     Transmit(ConnectionId),
-    /// The connection is done with.
+    /// Close the connection, if it is open, and give its slot back.
     Close(ConnectionId),
-    /// The candidate, the only connection to which this was, does not answer.
+    /// The candidate does not answer, and this was the only connection to it.
     Unreachable {
         connection: ConnectionId,
         candidate: Candidate,
         trouble: Trouble,
         setback: Setback,
     },
-    /// The server has answered, if only by a refusal.
+    /// The server has replied, if only by a refusal.
     Answered(ConnectionId),
     /// The server wants fewer connections.
     PushedBack(ConnectionId),
-    /// The server cannot cope with batches of commands, although it offers that.
+    /// The server cannot cope with batches of commands, although it offers PIPELINING.
     NoPipelining(SocketAddr),
-    /// A relay has taken credentials by this mechanism, or, with nothing, has not taken them.
+    /// A relay has accepted the credentials by this mechanism, or, with `None`, has not accepted them.
     Authenticated(Login, Option<Mechanism>),
-    /// The connection can take transactions: answered by [`Delivery::handle_transactions`], [`Delivery::handle_nothing_claimed`] or
-    /// [`Delivery::quit_connection`].
+    /// The connection can take transactions. Answered by [`Delivery::handle_transactions`], [`Delivery::handle_nothing_claimed`]
+    /// or [`Delivery::quit_connection`].
     WantTransactions(ConnectionId),
     /// Answered by [`Delivery::handle_data`].
     WantData {
@@ -68,16 +68,16 @@ pub(crate) enum DeliveryOutput {
         recipient: Recipient,
         failure: Failure,
     },
-    /// Nothing was decided about these. `tried` if their transaction had begun.
+    /// This mail is undecided. `tried` is true if its transaction had begun.
     Released {
         ids: Vec<MailId>,
         tried: bool,
     },
     /// No candidate is left: all mail that is ready now has failed.
     Exhausted(Failure),
-    /// The server has taken mail, and now refuses it on every connection: what is left has not failed, and waits for a while.
+    /// The server has taken mail, and now refuses it on every connection. The rest has not failed, and waits for a while.
     HadEnough(Failure),
-    /// This machine is in trouble: try again a little later. No mail has failed.
+    /// Local trouble: try again a little later. No mail has failed.
     Postponed(String),
     Event(Event),
 }

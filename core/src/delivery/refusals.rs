@@ -1,9 +1,9 @@
-//! What the refusals of a candidate are about: its connections, or the mail.
+//! Decides whether the refusals of a candidate concern its connections or the mail.
 //!
-//! Some servers take so many messages on a connection, and refuse each further one until there is a new connection. Others refuse
-//! one mail in the same words. Which it is only a new connection shows: the mail that was refused goes first there, and until it is
-//! answered no other connection is opened. A connection that has taken nothing has nothing to be tired of, so what it refuses is
-//! the mail. And a server that refuses one mail after the other is left alone.
+//! Some servers take a limited number of messages on a connection, and refuse each further one until there is a new connection.
+//! Others refuse one mail in the same words. Only a new connection shows which it is: the refused mail goes first there, and
+//! until it is answered no other connection is opened. A connection that has taken nothing has not reached a limit, so what it
+//! refuses is the mail. And a server that refuses one mail after the other is left alone.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ use crate::io::ConnectionId;
 use crate::outbox::MailId;
 use crate::session::RefusalKind;
 
-/// After so many mails in a row that were refused, or connections that came to nothing, a candidate is left alone for the pass.
+/// After this many consecutive refused mails, or useless connections, a candidate is left alone for the pass.
 const REFUSALS_LIMIT: u32 = 3;
 
 /// What is known of the connections to one candidate in one pass.
@@ -20,21 +20,21 @@ const REFUSALS_LIMIT: u32 = 3;
 pub(super) struct Refusals {
     merits: BTreeMap<ConnectionId, Merit>,
     front: Front,
-    /// The connection on which a mail went first that another had refused, and that mail.
+    /// The connection on which a refused mail goes first, and that mail.
     retrial: Option<(ConnectionId, MailId)>,
-    /// The connection that has refused such a mail again: if it takes another, the refusal was about the mail.
+    /// The connection that has refused such a mail again. If it takes another, the refusal concerned the mail.
     repeated_on: Option<ConnectionId>,
-    /// True if that has happened, so that refusals are taken at their word.
+    /// True if that has happened, so that refusals are the verdict of the mail from then on.
     are_believed: bool,
     /// True if the candidate has taken mail in this pass.
     has_taken: bool,
-    /// How many mails were refused, or connections came to nothing, since it has taken one.
+    /// The number of refused mails and useless connections since the candidate has taken a mail.
     in_a_row: u32,
     /// The mail that was counted last.
     counted: Option<MailId>,
 }
 
-/// What a connection has been good for.
+/// The achievements of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Merit {
     #[default]
@@ -52,21 +52,21 @@ enum Front {
     Empty,
     /// It waits for a connection.
     Waiting(Vec<MailId>),
-    /// This connection is for it, which has got it as soon as there is none here.
+    /// This connection is for it. The list is empty once the connection has received the mail.
     Opened(ConnectionId, Vec<MailId>),
 }
 
-/// What follows from a refusal.
+/// The consequence of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ruling {
     /// It is the verdict of the mail.
     Verdict,
-    /// It decides nothing: the connection is left, and the mail is to go first on another.
+    /// It decides nothing. The connection is left, and the mail goes first on another.
     Leave,
 }
 
 impl Refusals {
-    /// A connection to the candidate is being made.
+    /// Records that a connection to the candidate is being made.
     pub(super) fn open(&mut self, connection: ConnectionId) {
         self.merits.insert(connection, Merit::Nothing);
         self.front = match core::mem::take(&mut self.front) {
@@ -78,7 +78,7 @@ impl Refusals {
         };
     }
 
-    /// A connection has taken a message.
+    /// Records that a connection has taken a message.
     pub(super) fn take(&mut self, connection: ConnectionId) {
         self.answer(connection, Merit::Taken);
         self.are_believed |= self.repeated_on.take_if(|on| *on == connection).is_some();
@@ -89,12 +89,12 @@ impl Refusals {
         }
     }
 
-    /// A connection has decided a mail by a reply that is about it.
+    /// Records that a connection has decided a mail by a reply that concerns it.
     pub(super) fn decide(&mut self, connection: ConnectionId) {
         self.answer(connection, Merit::Decided);
     }
 
-    /// A connection has refused a mail in a way that may be about the connection. Says what follows.
+    /// Records that a connection has refused a mail in a way that may concern the connection. Returns the consequence.
     pub(super) fn refuse(&mut self, connection: ConnectionId, mail: MailId, kind: RefusalKind) -> Ruling {
         let merit = self.answer(connection, Merit::Nothing);
         let ruling = match (kind, merit) {
@@ -104,7 +104,7 @@ impl Refusals {
             (RefusalKind::NotNow, Merit::Taken) if !self.are_believed => Ruling::Leave,
             (RefusalKind::NotNow | RefusalKind::OutOfStep | RefusalKind::ClosingAtEnd, _) => Ruling::Verdict,
         };
-        // One that comes while another mail is being tried again, or ends a connection that came to nothing, counts there.
+        // A refusal while another mail is being retried, or one that ends a useless connection, is counted there.
         let counts = match ruling {
             Ruling::Verdict => {
                 self.answer(connection, Merit::Decided);
@@ -121,7 +121,7 @@ impl Refusals {
         ruling
     }
 
-    /// These are to go first on the next connection. Returns them if others are.
+    /// Lets this mail go first on the next connection. Returns it if other mail already does.
     pub(super) fn put_first(&mut self, ids: Vec<MailId>) -> Vec<MailId> {
         if self.is_retrying() {
             return ids;
@@ -138,7 +138,7 @@ impl Refusals {
         }
     }
 
-    /// Returns what is to go first on another connection.
+    /// Returns the mail that is to go first on another connection.
     pub(super) fn first(&self) -> &[MailId] {
         match &self.front {
             Front::Empty => &[],
@@ -146,7 +146,7 @@ impl Refusals {
         }
     }
 
-    /// Takes back what was to go first.
+    /// Takes back the mail that was to go first.
     pub(super) fn take_back(&mut self) -> Vec<MailId> {
         match core::mem::take(&mut self.front) {
             Front::Empty => Vec::new(),
@@ -154,7 +154,7 @@ impl Refusals {
         }
     }
 
-    /// A connection that has got mail to go first gives it back, as it has not begun. Returns what others are waiting for.
+    /// Takes back mail that was to go first but has not begun on its connection. Returns the mail that was not.
     pub(super) fn return_first(&mut self, connection: ConnectionId, ids: Vec<MailId>) -> Vec<MailId> {
         match &mut self.front {
             Front::Opened(opened, first) if *opened == connection && first.is_empty() => {
@@ -165,7 +165,8 @@ impl Refusals {
         }
     }
 
-    /// A connection has ended: what was to go first there waits for another. Says whether it was good for nothing.
+    /// Forgets a connection that has ended. Mail that was to go first there waits for another. Returns whether the connection was
+    /// useless.
     pub(super) fn end(&mut self, connection: ConnectionId) -> bool {
         let ids = self.take_first(connection);
         let merit = self.answer(connection, Merit::Nothing);
@@ -177,12 +178,12 @@ impl Refusals {
         merit == Merit::Nothing
     }
 
-    /// The last connection was lost, and was good for nothing.
+    /// Counts the last connection, which was lost and useless.
     pub(super) fn lose(&mut self) {
         self.in_a_row = self.in_a_row.saturating_add(1);
     }
 
-    /// What is done from now on is another pass, over the same connections.
+    /// Begins another pass over the same connections.
     pub(super) fn begin_pass(&mut self) {
         *self = Self { merits: core::mem::take(&mut self.merits), ..Self::default() };
     }
@@ -211,7 +212,7 @@ impl Refusals {
         self.retrial == Some((connection, mail))
     }
 
-    /// A connection has answered what it was given first, and has at least this merit. Returns the merit that it had.
+    /// Records that a connection has answered its first mail, and has at least this merit. Returns the merit that it had before.
     fn answer(&mut self, connection: ConnectionId, merit: Merit) -> Merit {
         if matches!(&self.front, Front::Opened(opened, ids) if *opened == connection && ids.is_empty()) {
             self.front = Front::Empty;

@@ -1,4 +1,4 @@
-//! The tried of the candidates of a pass, and what it comes to when none is left.
+//! The candidates that a pass has tried, and the failure that follows when none is left.
 
 use alloc::string::ToString as _;
 use alloc::sync::Arc;
@@ -12,32 +12,32 @@ use crate::reply::Reply;
 use crate::route::Candidate;
 use crate::status::EnhancedStatus;
 
-/// Most candidates whose troubles are named in one text.
+/// Most candidates that one text names.
 const TRIED_LIMIT: usize = 8;
 
-/// A server, as it is before the conversation.
+/// Returns a candidate as a server, before the conversation.
 pub(super) fn server(candidate: &Candidate) -> Arc<Server> {
     Arc::new(Server { host: candidate.host.clone(), address: candidate.remote, tls: None })
 }
 
-/// What became of the candidates of a pass.
+/// The candidates that a pass has tried.
 #[derive(Debug, Default)]
 pub(super) struct TriedCandidates {
-    /// True if one that could be connected to did anything else than refuse for good.
+    /// True if one that could be connected to did anything but refuse permanently.
     any_other: bool,
-    /// True if one refused for good at its greeting or HELO.
+    /// True if one refused permanently, at its greeting or HELO.
     any_refused: bool,
-    /// True if one wants TLS or AUTH first, or more of that.
+    /// True if one requires TLS or AUTH, or more of that.
     any_wants_more: bool,
-    /// The last that a server had to say.
+    /// The last refusal.
     words: Option<(Arc<Server>, Reply, CommandName)>,
     candidates: Vec<Tried>,
-    /// What the last trouble comes to, if it was with a candidate.
+    /// The status of the last trouble with a candidate.
     status: Option<EnhancedStatus>,
 }
 
 impl TriedCandidates {
-    /// A candidate came to nothing, other than by a refusal.
+    /// Records a candidate that was useless, other than by a refusal.
     pub(super) fn note(&mut self, server: Arc<Server>, setback: Setback) {
         self.status = Some(setback.status());
         self.any_other |= !matches!(setback, Setback::NotConnected(_) | Setback::ConnectTimedOut);
@@ -45,12 +45,12 @@ impl TriedCandidates {
         self.push(Tried { server, setback });
     }
 
-    /// A candidate was of use, for a while at least.
+    /// Records a candidate that was useful, at least for a while.
     pub(super) fn note_useful(&mut self) {
         self.any_other = true;
     }
 
-    /// A candidate has refused; `for_good` if it was by a 5yz at its greeting or HELO.
+    /// Records a candidate that has refused. `for_good` is true for a 5yz at its greeting or HELO.
     pub(super) fn note_refused(
         &mut self,
         server: Arc<Server>,
@@ -67,15 +67,15 @@ impl TriedCandidates {
         self.push(Tried { server, setback: Setback::Ended(EndCause::Refused(reply, command)) });
     }
 
-    /// No candidate is left: what is said of the mail. `host` is what was wrong with hosts that gave no candidate.
+    /// Returns the failure of the mail when no candidate is left. `host` is the trouble with hosts that gave no candidate.
     pub(super) fn conclude(&self, next_hop: &NextHop, host: Option<&HostTrouble>) -> Failure {
-        // The words of one server do not say why TLS or AUTH, which another wants, did not come about.
+        // The refusal of one server does not explain why TLS or AUTH, which another requires, was impossible.
         if let Some((server, reply, command)) = self.words.clone()
             && !self.any_wants_more
         {
             return Failure::Refused { server, reply, command, fatal: self.any_refused && !self.any_other };
         }
-        // Without a candidate, it was the name servers that did not help.
+        // Without a candidate, the name servers are the reason.
         let status = if self.any_wants_more {
             EnhancedStatus::POLICY
         } else {
@@ -89,7 +89,7 @@ impl TriedCandidates {
         }))
     }
 
-    /// Keeps what says something new: the same port may be tried with and without TLS.
+    /// Keeps only what is new: the same port may be tried with and without TLS.
     fn push(&mut self, tried: Tried) {
         let says_the_same = |known: &Tried| {
             (&known.server.host, known.server.address) == (&tried.server.host, tried.server.address)

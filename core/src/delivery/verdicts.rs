@@ -1,4 +1,4 @@
-//! What sessions say, and what becomes of it.
+//! Processes the outputs of sessions.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -13,7 +13,7 @@ use crate::io::ConnectionId;
 use crate::outbox::MailId;
 use crate::session::{Outcome, Recipient, Refusal, RefusalKind, SessionOutput};
 
-/// A mail for which a server has refused the connection.
+/// A mail whose refusal may concern the connection.
 #[derive(Debug)]
 pub(super) struct RefusedMail {
     pub(super) recipient: Recipient,
@@ -22,7 +22,7 @@ pub(super) struct RefusedMail {
 }
 
 impl Delivery {
-    /// The one place where what a connection wants, and what its session says, is taken in.
+    /// Processes all requests of a connection and outputs of its session. This is the only place that does.
     pub(super) fn drain_connection(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
         while let Some(conn) = self.connections.get_mut(&connection) {
             if let Some(want) = conn.poll_want() {
@@ -66,7 +66,7 @@ impl Delivery {
         self.outputs.push_back(output);
     }
 
-    /// Takes in what has become of a transaction: first what was refused, as what was taken came after that.
+    /// Processes the verdicts of a transaction: first the refusals, because the server took the rest after them.
     fn take_verdicts(
         &mut self,
         cx: &mut DeliveryContext<'_>,
@@ -115,7 +115,7 @@ impl Delivery {
         }
     }
 
-    /// A refusal of the connection is the verdict of these mails.
+    /// Makes a refusal of the connection the verdict of these mails.
     pub(super) fn decide_refused(
         &mut self,
         connection: ConnectionId,
@@ -131,7 +131,7 @@ impl Delivery {
         self.release(undecided, true);
     }
 
-    /// A connection has decided a mail, so it is of use.
+    /// Records that a connection has decided a mail, so it works.
     fn note_decided(&mut self, connection: ConnectionId) {
         self.idle.note_use(connection);
         if let Some(conn) = self.connections.get_mut(&connection) {

@@ -1,6 +1,6 @@
-//! What the dispatcher knows of mail, and what it has asked the database and told its executor.
+//! The dispatcher's knowledge of mail, its requests to the database, and its outputs.
 //!
-//! Nothing here knows of connections. Mail that becomes ready is found by the deliveries in the [`Queue`].
+//! The books know nothing of connections. Deliveries find mail that becomes ready in the [`Queue`].
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -22,7 +22,7 @@ use crate::schedule::RetryRules;
 use crate::settings::Settings;
 use crate::time::{Instant, Now};
 
-/// Mail, from the row to the commit.
+/// Mail, from the row of the outbox to the commit.
 #[derive(Debug)]
 pub(super) struct Books {
     pub(super) now: Now,
@@ -40,7 +40,7 @@ pub(super) struct Books {
     pub(super) outlet: Outlet,
 }
 
-/// What the executor is told.
+/// The outputs for the executor.
 #[derive(Debug, Default)]
 pub(super) struct Outlet {
     outputs: VecDeque<Output>,
@@ -111,7 +111,7 @@ impl Books {
         self.retry_set_aside();
     }
 
-    /// Returns when something is due, and why.
+    /// Returns the time and reason of each timer.
     pub(super) fn timeouts(&self) -> [(Option<Instant>, TimeoutReason); 7] {
         let is_working = !self.is_draining();
         let now = |is_due: bool| (is_working && is_due).then_some(self.now.monotonic);
@@ -128,7 +128,7 @@ impl Books {
         ]
     }
 
-    /// Returns whether all mail is dealt with, and nothing is asked of the database.
+    /// Returns whether all mail is dealt with and no request is open.
     pub(super) fn have_nothing_to_do(&self) -> bool {
         self.scan.is_complete()
             && self.queue.len() == 0
@@ -136,7 +136,7 @@ impl Books {
             && self.commits.is_empty()
     }
 
-    /// Asserts that what is under way was asked for.
+    /// Asserts that each request that is marked as open is open.
     #[track_caller]
     pub(super) fn check(&self, open: &OpenRequests) {
         let is_one = |count: usize, is_under_way: bool| count == usize::from(is_under_way);
@@ -146,12 +146,12 @@ impl Books {
         assert_eq!(open.bounces, self.bounces.open_requests(), "requests for failed mail");
     }
 
-    /// Returns what an administrator has to know if the program ends now.
+    /// Returns what an administrator must know if the program ends now.
     pub(super) fn unrecorded(&self) -> Option<String> {
         self.commits.unrecorded(&self.set_aside)
     }
 
-    /// Asks the database.
+    /// Sends a request to the database.
     pub(super) fn ask(&mut self, request: StoreRequest, asked: Asked) {
         let id = self.requests.open(asked);
         self.output(Output::Store(id, request));

@@ -1,7 +1,7 @@
 //! Mail that is given up, on its way to becoming bounces.
 //!
-//! Recipients of one message and next hop share a bounce if they fail in the same pass: so a message is scanned at only
-//! when nobody works, or is about to work, on another recipient of it.
+//! Recipients of one message and next hop share a bounce if they fail in the same pass. So a message is processed only when no
+//! other recipient of it is claimed or ready.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -27,25 +27,26 @@ use crate::settings::Settings;
 use crate::shown::shortened_octets;
 use crate::time::UnixTime;
 
-/// Most messages that are being bounced at once: as many as one commit takes in well under a tenth of a second, for which all else
-/// waits that the database is asked for. Fewer would cost a commit each few bounces, which is what the time goes into.
+/// Most messages that are being bounced at once: as many as one commit takes in well under a tenth of a second, because all other
+/// requests to the database wait for it. With fewer, there would be a commit for each few bounces, and commits take most of the
+/// time.
 const OPEN_LIMIT: usize = 500;
-/// Memory for what is read of them together, in octets. There is room for one request in any case.
+/// Most octets of memory for what is read of them together. One request may always be open.
 const OPEN_LIMIT_OCTETS: usize = 8 * 1024 * 1024;
 /// Most messages that one request reads, so that other requests come in between.
 const READ_LIMIT: usize = 64;
-/// Most recipients of one message that share a bounce. With so many, a request is full.
+/// Most recipients of one message that share a bounce. With this many, a request is full.
 const RECIPIENT_LIMIT: usize = 1000;
 
 /// Messages that may be ready to be bounced.
 #[derive(Debug)]
 pub(super) struct Bounces {
     candidates: BTreeSet<(HopId, MessageKey)>,
-    /// Messages that could not be read, until the next look at the outbox.
+    /// Messages that could not be read. They wait for the next regular scan.
     postponed: BTreeSet<(HopId, MessageKey)>,
-    /// How many messages are being read, and by how many requests.
+    /// The messages that are being read.
     reading: Reading,
-    /// All bounces have these in common.
+    /// Common to all bounces.
     announce: Arc<str>,
     bounce_from: Arc<str>,
     rng: Rng,
@@ -69,7 +70,7 @@ impl Bounces {
         }
     }
 
-    /// Returns what the bounce of a message is to be composed of.
+    /// Returns the contents of the bounce of a message.
     fn order(&mut self, message: FailedMessage, settings: &Settings, now: UnixTime) -> BounceOrder {
         BounceOrder {
             announce: Arc::clone(&self.announce),
@@ -81,26 +82,26 @@ impl Bounces {
         }
     }
 
-    /// Returns how many requests for failed mail are not answered.
+    /// Returns the number of open requests for failed mail.
     pub(super) fn open_requests(&self) -> usize {
         self.reading.requests
     }
 
-    /// Tries again what could not be read.
+    /// Makes messages candidates again that could not be read.
     pub(super) fn resume_postponed(&mut self) {
         self.candidates.append(&mut self.postponed);
     }
 }
 
 impl Books {
-    /// Something has happened to a recipient of this message, for which others may have waited.
+    /// Makes a message a candidate again because one of its recipients has changed, for which others may have waited.
     pub(super) fn reconsider(&mut self, hop: HopId, key: MessageKey) {
         if self.queue.has_given_up(hop, key) {
             self.bounces.candidates.insert((hop, key));
         }
     }
 
-    /// Asks for what is needed to make bounces.
+    /// Requests the mail from which bounces are made.
     pub(super) fn generate_bounces(&mut self) {
         while !self.bounces.candidates.is_empty()
             && self.may_open_more_bounces()
@@ -121,7 +122,7 @@ impl Books {
         }
     }
 
-    /// Returns whether there is room for what one request more brings.
+    /// Returns whether there is room for the answer to one more request.
     fn may_open_more_bounces(&self) -> bool {
         let Reading { messages, requests } = self.bounces.reading;
         let open = messages + self.commits.replaced().count();
@@ -133,7 +134,7 @@ impl Books {
         (requests + 1).saturating_mul(request_octets).saturating_add(read) <= OPEN_LIMIT_OCTETS
     }
 
-    /// Takes mail of some messages that are to be bounced, and counts the messages.
+    /// Claims mail of some messages that are to be bounced. Returns it with the number of messages.
     fn claim_candidates(&mut self) -> (Vec<MailId>, usize) {
         let (mut ids, mut messages) = (Vec::new(), 0);
         while messages < READ_LIMIT
@@ -151,7 +152,7 @@ impl Books {
         (ids, messages)
     }
 
-    /// A request for so many `messages` is answered.
+    /// Records that a request for this many `messages` is answered.
     pub(super) fn end_reading(&mut self, messages: usize) {
         let reading = &mut self.bounces.reading;
         reading.messages = reading.messages.saturating_sub(messages);
@@ -193,7 +194,7 @@ impl Books {
         }
     }
 
-    /// Splits a message: recipients of different next hops do not share a bounce.
+    /// Splits a message by next hop: recipients of different next hops do not share a bounce.
     fn by_next_hop(&self, message: FailedMessage) -> Vec<FailedMessage> {
         let FailedMessage { mails, data_octets, original } = message;
         let mut parts: Vec<(Option<HopId>, FailedMessage)> = Vec::with_capacity(1);
@@ -210,7 +211,7 @@ impl Books {
         parts.into_iter().map(|(_, part)| part).collect()
     }
 
-    /// Makes the bounce of one message, if it still is to be bounced.
+    /// Makes the bounce of one message, unless its mail has changed.
     fn replace(&mut self, mut message: FailedMessage) {
         let mut changed = Vec::new();
         message.mails.retain(|mail| {
@@ -236,8 +237,9 @@ impl Books {
         self.commits.replace(Replacement { originals, bounce: Some(NewBounce { recipients, order }) }, told);
     }
 
-    /// Returns who is told of mail of this sender, each once, however the address is written. A sender that is no address is like
-    /// one that is not there: whatever is sent to it fails. But the copies are for people who want to know.
+    /// Returns the recipients of a bounce for mail of this sender, each once, however the address is written. An invalid sender
+    /// counts as absent, because everything sent to it would fail. The copies are sent all the same: they are for people who want
+    /// to know.
     fn bounce_recipients(&self, sender: Option<&Bytes>) -> Vec<Bytes> {
         let Some(sender) = sender else { return Vec::new() };
         let copies = self.settings.bounce_copy.iter().map(|copy| Bytes::copy_from_slice(copy.as_bytes()));
@@ -253,13 +255,13 @@ impl Books {
     }
 }
 
-/// Returns how much one request may bring, where so much of an original is returned.
+/// Returns the largest number of octets that one request may read.
 fn request_octets(return_limit_octets: u64) -> usize {
     let original_octets = usize::try_from(return_limit_octets).unwrap_or(usize::MAX);
     original_octets.max(HEADER_LIMIT_OCTETS).max(FAILED_BUDGET_OCTETS)
 }
 
-/// Returns how much was read for a bounce.
+/// Returns how many octets were read for a bounce.
 fn read_octets(replacement: &Replacement) -> usize {
     let Some(bounce) = &replacement.bounce else { return 0 };
     let FailedMessage { mails, original, .. } = &bounce.order.message;

@@ -1,4 +1,4 @@
-//! The invariants of our own books. What peers, name servers and the database do wrong is handled; what we do wrong is asserted.
+//! Assertions about our own books. Errors of peers, name servers and the database are handled; our own are asserted.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,12 @@ use super::{Dispatcher, Progress};
 use crate::outbox::MailId;
 use crate::queue::HopId;
 
-/// With more than this to look at, a call of a debug build looks only now and then.
+/// With more items than this, a debug build does not check after every call.
 const EACH_TIME_LIMIT: usize = 200;
-/// How seldom that is: after so many requests to the database.
+/// It checks once in this many requests to the database instead.
 const REQUESTS_PER_CHECK: u64 = 64;
 
-/// The requests that are not answered, by what they are for.
+/// The open requests, by purpose.
 #[derive(Debug, Default)]
 pub(super) struct OpenRequests {
     pub(super) scans: usize,
@@ -23,7 +23,7 @@ pub(super) struct OpenRequests {
     pub(super) recalls: usize,
     pub(super) commits: usize,
     pub(super) claims: BTreeMap<HopId, u32>,
-    /// Mail that one of them is about.
+    /// Mail that one of them concerns.
     mails: BTreeSet<MailId>,
 }
 
@@ -67,8 +67,8 @@ impl OpenRequests {
 }
 
 impl Dispatcher {
-    /// Asserts what must always be true of a dispatcher between two calls, and panics where it is not: for tests, fuzzers and
-    /// simulators. It takes as long as much is under way. Debug builds do it after each call, or after some if much is.
+    /// Asserts the invariants of a dispatcher between two calls, for tests, fuzzers and simulators. The time it takes grows with
+    /// what is under way. Debug builds check after each call, or less often if much is under way.
     #[track_caller]
     pub fn check(&self) {
         if self.books.progress == Progress::Drained {
@@ -80,7 +80,7 @@ impl Dispatcher {
         check_claimed_mail(&self.books, &self.deliveries, open.mails);
     }
 
-    /// Returns whether nothing is under way, and nothing remembered of what was.
+    /// Returns whether nothing is under way, and nothing is left of what was.
     #[cfg(test)]
     pub(super) fn is_at_rest(&self) -> bool {
         let Self { books, deliveries, .. } = self;
@@ -92,7 +92,7 @@ impl Dispatcher {
         }
     }
 
-    /// Asserts it where that costs little.
+    /// Asserts the invariants where that costs little.
     pub(super) fn check_often(&self) {
         let size = self.books.queue.claimed_count() + self.deliveries.size();
         if size <= EACH_TIME_LIMIT || self.books.requests.count().is_multiple_of(REQUESTS_PER_CHECK) {
@@ -101,11 +101,11 @@ impl Dispatcher {
     }
 }
 
-/// All mail that somebody works on belongs to one who does: a request, a connection, or a commit.
+/// Asserts that each claimed mail belongs to one request, connection or commit.
 #[track_caller]
 fn check_claimed_mail(books: &Books, deliveries: &Deliveries, asked_for: BTreeSet<MailId>) {
     let mut held = asked_for;
-    // A mail that was taken before the program began is deleted without being in the queue.
+    // Mail that was delivered before the program began is deleted without being in the queue.
     let to_be_recorded = books.commits.mails().filter(|&id| books.queue.find(id).is_some());
     for id in deliveries.undecided().chain(to_be_recorded) {
         assert!(held.insert(id), "two work on mail {id}");

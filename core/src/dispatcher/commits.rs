@@ -1,7 +1,7 @@
 //! Verdicts on their way into the database.
 //!
-//! One commit is under way at a time, and what comes meanwhile goes together into the next one: an idle database
-//! records at once, a busy one in groups.
+//! One commit is under way at a time. Verdicts that arrive meanwhile go together into the next one, so an idle database records
+//! at once, and a busy one in groups.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -24,31 +24,31 @@ use crate::schedule::RetryState;
 use crate::shown::shortened_octets;
 use crate::time::{Duration, Instant};
 
-/// How soon a commit is tried again that the database refused.
+/// Delay before a commit is repeated that the database refused.
 const COMMIT_RETRY: Duration = Duration::from_secs(1);
-/// The same while there is little time left.
+/// The same during a drain, when little time is left.
 const LAST_COMMIT_RETRY: Duration = Duration::from_millis(250);
-/// Most mails that are named in one message.
+/// Most mails that one message names.
 const NAMED_LIMIT: usize = 20;
-/// With this many verdicts waiting, no mail is claimed.
+/// With more pending verdicts than this, no mail is claimed.
 const PENDING_LIMIT: usize = 10_000;
-/// With attempts of this size waiting, no mail is claimed either: servers may say a lot.
+/// With pending attempts of more octets than this, no mail is claimed either: replies of servers may be long.
 const PENDING_LIMIT_OCTETS: usize = 32 * 1024 * 1024;
-/// With this many mails taken by servers and not yet recorded, no transaction begins until a commit is through. If the process is
-/// killed, these are sent again, and what is in flight then: one message for each connection. A commit takes about as long as
-/// it takes to send a few hundred messages, so that a limit of this size holds up nothing while the disk is well.
+/// With this many mails delivered but not recorded, no transaction begins until a commit is complete. If the process is killed,
+/// these are sent again, and those in flight at that moment: one message for each connection. A commit takes about as long as it
+/// takes to send a few hundred messages, so a limit of this size delays nothing while the disk works well.
 pub(super) const TAKEN_LIMIT: usize = 500;
 
 /// Verdicts that are not durable yet.
 #[derive(Debug)]
 pub(super) struct PendingCommits {
     pending: Commit,
-    /// What the attempts in it take, roughly.
+    /// The approximate size of the attempts in `pending`.
     pending_octets: usize,
-    /// What the database is at, kept in case it refuses.
+    /// The commit that the database works on, kept in case it refuses.
     in_flight: Option<Commit>,
     retry_at: Option<Instant>,
-    /// Whose mail it is, of what was delivered or is to be replaced, for the log.
+    /// The recipients of delivered and replaced mail, for the log.
     recipients: BTreeMap<MailId, Box<str>>,
 }
 
@@ -67,7 +67,7 @@ impl PendingCommits {
         self.pending.is_empty() && self.in_flight.is_none()
     }
 
-    /// Returns whether so much waits, or the database is in such trouble, that nothing should be begun whose outcome could not be
+    /// Returns whether so much is pending, or the database is in such trouble, that nothing may begin whose outcome could not be
     /// recorded.
     pub(super) fn is_congested(&self) -> bool {
         self.retry_at.is_some()
@@ -75,7 +75,7 @@ impl PendingCommits {
             || self.pending_octets > PENDING_LIMIT_OCTETS
     }
 
-    /// Returns how many mails servers may take before a commit has to be through; none while the database is in trouble.
+    /// Returns how many mails servers may take before the next commit must be complete; 0 while the database is in trouble.
     pub(super) fn room_for_taken(&self) -> usize {
         if self.retry_at.is_some() {
             return 0;
@@ -88,22 +88,22 @@ impl PendingCommits {
         self.pending.delivered.len() + self.pending.failed.len() + self.pending.replaced.len()
     }
 
-    /// Returns when the database is to be asked again, if nothing is being asked.
+    /// Returns when the commit is to be repeated, if none is under way.
     pub(super) fn retry_at(&self) -> Option<Instant> {
         self.retry_at.filter(|_| self.in_flight.is_none())
     }
 
-    /// Mail that was given up, of which that is still to be recorded.
+    /// Returns the replacements of given-up mail that are still to be recorded.
     pub(super) fn replaced(&self) -> impl Iterator<Item = &Replacement> {
         self.all().flat_map(|commit| &commit.replaced)
     }
 
-    /// Mail of which a failed attempt is still to be recorded.
+    /// Returns the mail with a failed attempt that is still to be recorded.
     pub(super) fn failing(&self) -> impl Iterator<Item = MailId> {
         self.all().flat_map(|commit| &commit.failed).map(|attempt| attempt.id)
     }
 
-    /// Returns the mail of which something is to be recorded.
+    /// Returns all mail with something to record.
     pub(super) fn mails(&self) -> impl Iterator<Item = MailId> {
         self.all().flat_map(Commit::ids)
     }
@@ -122,7 +122,7 @@ impl PendingCommits {
         self.delivered_before(DeliveredMail { id, attempt: Some(attempt) });
     }
 
-    /// The deletion of this mail was refused before.
+    /// Records mail as delivered whose deletion was refused before.
     pub(super) fn delivered_before(&mut self, mail: DeliveredMail) {
         self.pending_octets += mail.attempt.as_ref().map_or(0, Attempt::octets);
         self.pending.delivered.push(mail);
@@ -133,20 +133,20 @@ impl PendingCommits {
         self.pending.failed.push(failed);
     }
 
-    /// Takes what is to be recorded next.
+    /// Takes the next commit.
     fn take_pending(&mut self) -> Commit {
         self.pending_octets = 0;
         core::mem::take(&mut self.pending)
     }
 
-    /// `recipients` are those of the originals, in their order.
+    /// Records a replacement. `recipients` are those of the originals, in their order.
     pub(super) fn replace(&mut self, replacement: Replacement, recipients: Vec<Box<str>>) {
         self.recipients.extend(replacement.originals.iter().copied().zip(recipients));
         self.pending.replaced.push(replacement);
     }
 
-    /// Returns what an administrator has to know if the program ends now: verdicts that the database has not taken. A commit that
-    /// is under way may still succeed, so nothing is said for certain.
+    /// Returns what an administrator must know if the program ends now: verdicts that the database has not recorded. A commit
+    /// under way may still succeed, so the text asserts nothing.
     pub(super) fn unrecorded(&self, set_aside: &SetAside) -> Option<String> {
         let delivered: Vec<String> = self
             .all()
@@ -170,7 +170,7 @@ impl PendingCommits {
         ))
     }
 
-    /// The database has refused: everything is tried again, what was refused before what came later.
+    /// Schedules the refused commit again. Its verdicts come before later ones.
     fn retry_in_flight(&mut self, retry_at: Instant) {
         let Some(mut refused) = self.in_flight.take() else { return };
         let delivered = refused.delivered.iter().filter_map(|mail| mail.attempt.as_ref());
@@ -185,8 +185,8 @@ impl PendingCommits {
 }
 
 impl Books {
-    /// Takes note of a failed attempt; `next_hop` is where to if all mail for it has failed. One that was early, because the
-    /// administrator has ordered it, does not bring the mail nearer to its end.
+    /// Records a failed attempt. `next_hop` is set if all mail for that next hop has failed. An early attempt, one that the
+    /// administrator has ordered, does not bring the mail closer to its end.
     pub(super) fn record_failure(
         &mut self,
         id: MailId,
@@ -210,7 +210,7 @@ impl Books {
         self.commits.failed(FailedAttempt { id, attempt });
     }
 
-    /// Sends off what is to be recorded, unless a commit is under way.
+    /// Sends the pending verdicts to the database, unless a commit is under way.
     pub(super) fn commit(&mut self) {
         if self.commits.in_flight.is_some() || self.commits.pending.is_empty() {
             return;
@@ -240,7 +240,7 @@ impl Books {
             self.forget(id);
         }
         let attempted: Vec<MailId> = commit.failed.iter().map(|attempt| attempt.id).collect();
-        // A one-shot pass has only one attempt for each mail.
+        // A one-shot pass makes one attempt for each mail.
         let states = if self.mode == Mode::Daemon { failed } else { Vec::new() };
         for FailState { id, fail_count, last_try, fatal } in states {
             self.set_aside.end(id);
@@ -249,13 +249,13 @@ impl Books {
             self.requeue(id, queue_state);
         }
         for id in attempted {
-            // Those that were put nowhere are gone, or done with in this pass.
+            // Mail that is still claimed is gone, or this pass is done with it.
             if self.queue.find(id).is_some_and(|known| known.is_claimed()) {
                 self.forget(id);
             }
         }
         let made_bounces = commit.replaced.iter().any(|replacement| replacement.bounce.is_some());
-        // Without a word about one, nothing came of it.
+        // If the answer says nothing of a replacement, it made no bounce.
         let bounces = bounces.into_iter().chain(core::iter::repeat_with(Vec::new));
         for (replacement, bounces) in commit.replaced.into_iter().zip(bounces) {
             self.tell_replaced(&replacement, &bounces, &not_replaced);
@@ -287,7 +287,7 @@ impl Books {
         }
     }
 
-    /// Tells what mail that was given up has become. Where nothing was recorded, nothing is told either.
+    /// Reports what became of given-up mail. If nothing was recorded, it reports nothing.
     fn tell_replaced(
         &mut self,
         replacement: &Replacement,
@@ -310,7 +310,7 @@ impl Books {
         }
     }
 
-    /// Sets mail aside for which nothing could be recorded, and takes it out of what was.
+    /// Sets mail aside whose verdict the database refused, and removes it from the commit.
     fn set_refused_aside(
         &mut self,
         commit: &mut Commit,

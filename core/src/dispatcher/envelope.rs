@@ -5,16 +5,16 @@ use crate::attempt::{Failure, Unresolved, Unsendable};
 use crate::next_hop::{NextHop, Relay};
 use crate::outbox::Row;
 
-/// What a row says about from whom, to whom, and where mail goes.
+/// The envelope of one row.
 pub(super) struct Envelope {
-    /// Nothing is the null reverse-path.
+    /// `None` is the null reverse-path.
     pub(super) reverse_path: Option<Mailbox>,
     pub(super) recipient: Mailbox,
     pub(super) next_hop: NextHop,
 }
 
 impl Envelope {
-    /// Parses a row. Fails with what is to be recorded if the mail cannot be sent anywhere.
+    /// Parses a row. Fails with the failure to record if the mail cannot be sent anywhere.
     pub(super) fn parse(row: &Row) -> Result<Self, Failure> {
         let unsendable = |error| Failure::Unsendable(Unsendable::Recipient(error));
         let recipient = Mailbox::parse(&row.recipient).map_err(unsendable)?;

@@ -1,7 +1,6 @@
-//! The facade a driver sees: it groups the outbox by next hop, owns the deliveries, and keeps the limits.
+//! The facade that an executor drives: groups the outbox by next hop, owns the deliveries, and keeps the limits.
 //!
-//! Everything a child has to say is taken in at one place, `Dispatcher::pump`, until nobody has anything to say any
-//! more; only then does the driver get to see the outputs.
+//! `Dispatcher::pump` drains all children until none has anything to say; only then does the executor see the outputs.
 
 mod books;
 mod bounces;
@@ -35,15 +34,15 @@ use crate::rng::Rng;
 use crate::settings::{Hosts, Settings};
 use crate::time::{Duration, Instant, Now};
 
-/// How long sessions may go on after a drain was asked for. Less than the 5 s after which all must be over, so that
-/// the last verdicts are made durable.
+/// Time that sessions get to finish after a drain was requested. Less than the 5 s after which everything must be over, so that
+/// the last verdicts can still be committed.
 const DRAIN_SESSIONS: Duration = Duration::from_secs(4);
-/// When a drain is over, whatever is still open. The rest of the 5 s is for the driver to close everything.
+/// Time after which a drain ends, whatever is still open. The driver needs the rest of the 5 s to close everything.
 const DRAIN_LIMIT: Duration = Duration::from_millis(4750);
-/// How often the database may fail in a row before a one-shot pass gives up.
+/// Consecutive failures of the database after which a one-shot pass gives up.
 const ONE_SHOT_STORE_FAILURES: u32 = 5;
 
-/// What the dispatcher is to do.
+/// The task of a dispatcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Deliver and bounce until a drain is asked for.
@@ -54,7 +53,7 @@ pub enum Mode {
     GenerateBounces,
 }
 
-/// Which mail a one-shot pass is about.
+/// The mail that a one-shot pass delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// Mail without `mail_remote` whose recipient's domain leads to this next hop.
@@ -63,10 +62,10 @@ pub enum Selection {
     Remote(Box<[u8]>),
 }
 
-/// Why a timer is set.
+/// The reason for which a timer is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeoutReason {
-    /// It is time to look at the outbox, or to take in what was found there.
+    /// The outbox is to be scanned, or rows that a scan found are to be indexed.
     Scan,
     /// Mail becomes due.
     MailDue,
@@ -76,9 +75,9 @@ pub enum TimeoutReason {
     Delivery,
     /// A next hop may be tried again after trouble of our own, or because the rate allows it.
     Pause,
-    /// The database is to be asked again.
+    /// A request to the database is to be repeated.
     Store,
-    /// The drain comes to its end.
+    /// The drain ends.
     Drain,
 }
 
@@ -87,34 +86,35 @@ pub enum TimeoutReason {
 /// # Order of calls
 ///
 /// After [`new`](Self::new), and after each [`handle_input`](Self::handle_input), [`handle_timeout`](Self::handle_timeout) and
-/// [`poll_transmit`](Self::poll_transmit), take all of [`poll_output`](Self::poll_output), in its order; then wait for something to
-/// happen, but not longer than [`poll_timeout`](Self::poll_timeout) says. Any other order does no harm but delay: an input for a
-/// connection, query or request that is over does nothing, a timeout that comes too early neither.
+/// [`poll_transmit`](Self::poll_transmit), call [`poll_output`](Self::poll_output) until it returns `None`, and act on the
+/// outputs in their order. Then wait for an input, but not longer than [`poll_timeout`](Self::poll_timeout) says. Any other order
+/// of calls is harmless, but may cause delay: an input for a connection, query or request that is over does nothing, nor does a
+/// timeout that comes too early.
 ///
-/// Each [`Output::Store`] is answered once, with success or failure, and in the order in which they were asked for, but for pieces of
-/// mail data. What had been received before a deadline counts, if it is given in before [`handle_timeout`](Self::handle_timeout)
-/// is called with a later time: so read the clock, then the sockets, and use for both what the clock has said. After
-/// [`Output::Drained`] nothing more is to be done.
+/// Answer each [`Output::Store`] exactly once, with success or failure. Answers come in the order of the requests; only those to
+/// requests for pieces of mail data may come in any order. Input that was received before a deadline counts if it is passed in
+/// before [`handle_timeout`](Self::handle_timeout) is called with a later time. So read the clock, then the sockets, and use that
+/// reading of the clock for both. Nothing is left to do after [`Output::Drained`].
 ///
 /// # Time
 ///
-/// Each call takes [`Now`], two clocks. The monotonic one must not go back; where it does, deadlines come late, and nothing
-/// else happens. It may leap forward, as after a machine was suspended. The wall clock may jump either way: it decides only which
-/// mail is due, and what is written.
+/// Each call takes [`Now`], the readings of two clocks. The monotonic clock must not go back; if it does, deadlines come late,
+/// and nothing else happens. It may leap forward, as it does after a machine was suspended. The wall clock may jump in either
+/// direction: it only decides which mail is due and which times are recorded.
 ///
 /// # What is bounded
 ///
-/// Outputs that are not taken wait in memory. What one of them asks for is not asked for again, so that there are at most a few
-/// for each connection, DNS query and request; but each further input may add an event. So an executor that cannot go on stops
-/// giving inputs, and reads no sockets meanwhile. There are at most [`concurrency`](Settings::concurrency) connections for mail, each of
-/// which holds no more mail data than one claim brings, and a piece; one scan, one walk and one commit are under way at a time. A mail that
-/// waits costs under 100 octets.
+/// Outputs wait in memory until they are taken. Nothing is requested twice, so at most a few outputs wait for each connection,
+/// DNS query and request; but each further input may add an event. So an executor that cannot go on stops passing inputs in, and
+/// reads no sockets meanwhile. There are at most [`concurrency`](Settings::concurrency) connections for mail. Each holds at most
+/// the mail data that one claim brings, and one piece. One scan for new rows, one rescan of a slice and one commit are under way
+/// at a time. A waiting mail costs less than 100 octets.
 ///
 /// # Transmission
 ///
-/// [`poll_transmit`](Self::poll_transmit) returns whether it has appended octets. Call it when [`Output::Transmit`] says so, and again
-/// whenever the socket has taken what it gave, until it returns false: so it never holds more than about its `limit` for a peer who
-/// does not read.
+/// [`poll_transmit`](Self::poll_transmit) returns whether it has appended octets. Call it when [`Output::Transmit`] says so, and
+/// again each time the socket has taken what it appended, until it returns false. So a connection never buffers more than about
+/// `limit` octets for a peer that does not read.
 #[derive(Debug)]
 pub struct Dispatcher {
     books: Books,
@@ -122,7 +122,7 @@ pub struct Dispatcher {
     has_given_up: bool,
 }
 
-/// What has become of mail so far.
+/// Counts of what became of mail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Mail that servers have taken.
@@ -155,19 +155,19 @@ impl Summary {
     }
 }
 
-/// How far the dispatcher is from its end.
+/// The life of a dispatcher, from its start to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     Working,
-    /// A drain was asked for at this instant.
+    /// A drain was requested at this instant.
     Draining(Instant),
-    /// [`Output::Drained`] was given.
+    /// [`Output::Drained`] was put out.
     Drained,
 }
 
 impl Dispatcher {
-    /// Returns a dispatcher that has done nothing yet. `seed` decides everything that is random, also what others must not guess:
-    /// let it come from the system. `hosts` are the names of `/etc/hosts`; there may be none.
+    /// Returns a dispatcher that has done nothing yet. All randomness comes from `seed`, including values that others must not
+    /// guess, so take it from the operating system. `hosts` are the entries of `/etc/hosts`; it may be empty.
     pub fn new(now: Now, settings: Settings, hosts: Hosts, mode: Mode, seed: [u8; 32]) -> Self {
         let mut rng = Rng::from_seed(seed);
         let key_basis = rng.next_u64();
@@ -177,7 +177,7 @@ impl Dispatcher {
         Self { books, deliveries, has_given_up: false }
     }
 
-    /// Takes in what has happened.
+    /// Processes one input.
     pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
         self.books.now = now;
         let Self { books, deliveries, .. } = self;
@@ -215,7 +215,7 @@ impl Dispatcher {
         self.pump();
     }
 
-    /// Does what is due. Calling it too early does no harm.
+    /// Does what is due. An early call does nothing.
     pub fn handle_timeout(&mut self, now: Now) {
         self.books.now = now;
         self.books.handle_timeout();
@@ -223,15 +223,15 @@ impl Dispatcher {
         self.pump();
     }
 
-    /// Returns what to do next; to be called until it returns nothing, after every input, timeout and transmission.
+    /// Returns the next thing to do. Call it until it returns `None`, after each input, timeout and transmission.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.books.outlet.pop()
     }
 
-    /// Appends up to about `limit` octets that are to be sent on a connection; false if it has appended none.
-    /// To be called when [`Output::Transmit`] says so, and then whenever the socket takes more, until it returns false. What was
-    /// appended until then goes to the connection before anything that comes after the next [`Output::Transmit`], and apart from
-    /// it, as a write and a TLS record of its own: some servers see the end of a message only so.
+    /// Appends up to about `limit` octets that are to be sent on a connection. Returns whether anything was appended. Call it
+    /// when [`Output::Transmit`] says so, and then whenever the socket can take more, until it returns false. Everything appended
+    /// up to then goes out before anything that follows the next [`Output::Transmit`], and separate from it, as a write and a TLS
+    /// record of its own: some servers recognize the end of a message only then.
     pub fn poll_transmit(
         &mut self,
         now: Now,
@@ -245,7 +245,7 @@ impl Dispatcher {
         more
     }
 
-    /// Returns when to call [`Dispatcher::handle_timeout`], and why; nothing if only an input can change anything.
+    /// Returns when to call [`Dispatcher::handle_timeout`], and why. `None` if only an input can change anything.
     pub fn poll_timeout(&self) -> Option<(Instant, TimeoutReason)> {
         let drain = match self.books.progress {
             Progress::Working => None,
@@ -268,22 +268,22 @@ impl Dispatcher {
             .min_by_key(|&(at, _)| at)
     }
 
-    /// Returns whether a one-shot pass came to its end because the database kept failing.
+    /// Returns whether a one-shot pass ended because the database kept failing.
     pub fn has_given_up(&self) -> bool {
         self.has_given_up
     }
 
-    /// Returns what has become of mail so far.
+    /// Returns what became of mail so far.
     pub fn summary(&self) -> Summary {
         self.books.outlet.summary()
     }
 
-    /// Returns how much mail is indexed: for tests and measurements.
+    /// Returns the number of mails in the index, for tests and measurements.
     pub fn indexed(&self) -> usize {
         self.books.queue.len()
     }
 
-    /// Lets everything that has something to say say it, until nobody has.
+    /// Drains all children until none has anything to say.
     fn pump(&mut self) {
         let Self { books, deliveries, .. } = self;
         if books.progress == Progress::Drained {
@@ -308,7 +308,7 @@ impl Dispatcher {
         }
     }
 
-    /// The one place where an answer of the database meets what was asked.
+    /// Matches an answer of the database with its request. This is the only place that does.
     fn answered(&mut self, request: RequestId, result: Result<StoreReply, StoreError>) {
         let Some(asked) = self.books.requests.close(request) else { return };
         let Self { books, deliveries, .. } = self;
@@ -348,7 +348,7 @@ impl Dispatcher {
         }
     }
 
-    /// The database could not do what was asked.
+    /// Handles a failure of the database.
     fn store_failed(&mut self, asked: Asked, error: StoreError) {
         let Self { books, deliveries, .. } = self;
         let failures = books.requests.failed();
@@ -371,7 +371,7 @@ impl Dispatcher {
         }
     }
 
-    /// Tries everything, as the administrator wants it.
+    /// Makes all waiting mail ready, as the administrator orders.
     fn try_now(&mut self) {
         if !self.books.is_draining() && self.books.mode == Mode::Daemon {
             self.deliveries.forget_troubles();

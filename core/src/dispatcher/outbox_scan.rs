@@ -1,10 +1,10 @@
-//! How rows of the outbox come into the queue.
+//! Reads rows of the outbox into the queue.
 //!
-//! New rows have higher ids than all known ones and are found at once. Rows that another process has changed or
-//! deleted are found by the walk over the outbox, and in any case when they are claimed.
+//! New rows have higher ids than all known ones, so a scan finds them at once. The rescan finds rows that another process has
+//! changed or deleted; so does a claim, in any case.
 //!
-//! While there are more new rows than one look brings, the database is asked for the next ones before these are put
-//! where they belong, so that a long outbox is read and indexed at the same time.
+//! If there are more new rows than one scan returns, the next ones are requested before these are indexed, so that reading and
+//! indexing a long outbox overlap.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -22,34 +22,34 @@ use crate::queue::{HopId, IndexEntry, MessageKey, QueueState};
 use crate::schedule::RetryState;
 use crate::time::{Duration, Instant};
 
-/// Most rows that one look at the outbox brings.
+/// Most rows that one scan returns.
 const SCAN_LIMIT_ROWS: u32 = 4096;
-/// Most mail that becomes ready in one step.
+/// Most mails that become ready in one step.
 const READY_LIMIT: usize = 10_000;
-/// How soon the outbox is scanned at again after the database has failed.
+/// Delay before the outbox is scanned again after the database has failed.
 const SCAN_RETRY: Duration = Duration::from_secs(1);
 
-/// Where the reading of the outbox stands.
+/// The progress of reading the outbox.
 #[derive(Debug)]
 pub(super) struct OutboxScan {
-    /// Behind the highest id that was taken in.
+    /// After the highest id that was indexed.
     frontier: Cursor,
-    /// New rows behind the frontier that are to be taken in next, while the database is asked for more.
+    /// New rows after the frontier, to be indexed while the database reads more.
     arrived: Vec<Row>,
-    /// Where the frontier is when they are taken in.
+    /// The frontier once they are indexed.
     seen: Cursor,
     is_scanning: bool,
-    /// True if somebody asked for a look while one was under way.
+    /// True if a further scan was requested while one was under way.
     scan_again: bool,
     next_scan: Instant,
-    /// True if all rows were seen once.
+    /// True if all rows were read once.
     is_complete: bool,
     data_version: Option<i64>,
-    /// How often somebody else was found to have written.
+    /// How often another process was found to have written.
     changes: u64,
-    /// The walk over known rows.
+    /// The rescan of known rows.
     pub(super) rescan: Rescan,
-    /// Mail that the administrator wants to be tried, of which a part is made ready at a time.
+    /// Mail that the administrator wants tried now. It becomes ready in portions.
     called_up: Vec<MailId>,
     key_basis: u64,
 }
@@ -80,12 +80,12 @@ impl OutboxScan {
         self.is_scanning
     }
 
-    /// This mail is to be made ready.
+    /// Makes this mail ready, in portions.
     pub(super) fn call_up(&mut self, mails: Vec<MailId>) {
         self.called_up = mails;
     }
 
-    /// The next part of it.
+    /// Takes the next portion.
     fn take_called_up(&mut self) -> Vec<MailId> {
         match self.called_up.len().checked_sub(READY_LIMIT) {
             Some(rest) => self.called_up.split_off(rest),
@@ -98,7 +98,7 @@ impl OutboxScan {
         !self.called_up.is_empty()
     }
 
-    /// Returns whether there are rows to be taken in.
+    /// Returns whether rows wait to be indexed.
     pub(super) fn has_unindexed(&self) -> bool {
         !self.arrived.is_empty()
     }
@@ -107,7 +107,7 @@ impl OutboxScan {
         self.is_complete
     }
 
-    /// Changes whenever another process has written to the outbox.
+    /// Returns a number that changes whenever another process has written to the outbox.
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
@@ -116,13 +116,12 @@ impl OutboxScan {
         self.changes = self.changes.wrapping_add(1);
     }
 
-    /// Returns where the mail ends that was taken in.
+    /// Returns the end of the mail that is indexed.
     pub(super) fn frontier(&self) -> Cursor {
         self.frontier
     }
 
-    /// Takes note of the version of the database that was read; whether another process has written to it since the last
-    /// time.
+    /// Records the version of the database that was read. Returns whether another process has written since the last time.
     pub(super) fn note_version(&mut self, data_version: i64) -> bool {
         let known = self.data_version.replace(data_version);
         let is_new = known.is_some_and(|known| known != data_version);
@@ -133,14 +132,14 @@ impl OutboxScan {
         is_new
     }
 
-    /// Takes note of new rows, and of how far the outbox was read.
+    /// Keeps new rows to be indexed, and how far the outbox was read.
     fn arrive(&mut self, rows: Vec<Row>, next: Option<Cursor>) {
         let last = rows.last().map(|row| Cursor::After(row.id));
         self.seen = next.or(last).unwrap_or(self.seen).max(self.seen);
         self.arrived = rows;
     }
 
-    /// A hash (FNV-1a) of what rows of one message have in common. Nothing depends on it but how much data the
+    /// Returns a hash (FNV-1a) of what the rows of one message have in common. Nothing depends on it but how much data the
     /// database has to compare.
     pub(super) fn message_key(&self, row: &Row) -> MessageKey {
         let length = row.data_octets.to_le_bytes();
@@ -153,7 +152,7 @@ impl OutboxScan {
 }
 
 impl Books {
-    /// Looks for new rows.
+    /// Requests new rows.
     pub(super) fn scan_new(&mut self) {
         if self.is_draining() {
             return;
@@ -194,7 +193,7 @@ impl Books {
         self.rescan();
     }
 
-    /// Takes in the new rows that have arrived. Whatever else the database says comes after them.
+    /// Indexes the new rows that have arrived. Everything else that the database answers comes after them.
     pub(super) fn index_arrived(&mut self) {
         self.scan.frontier = self.scan.seen;
         for row in core::mem::take(&mut self.scan.arrived) {
@@ -202,7 +201,7 @@ impl Books {
         }
     }
 
-    /// Puts a row where it belongs, unless somebody works on it.
+    /// Indexes a row, unless its mail is claimed.
     pub(super) fn index_row(&mut self, row: &Row) {
         let known = self.queue.find(row.id);
         if !self.set_aside.found(row.id) && !known.is_some_and(|known| known.is_claimed()) {
@@ -210,12 +209,12 @@ impl Books {
         }
     }
 
-    /// Puts a row where it belongs, whether it was claimed or not.
+    /// Indexes a row, even if its mail is claimed.
     pub(super) fn reindex_row(&mut self, row: &Row) {
         self.index_as(row, self.queue.find(row.id));
     }
 
-    /// [`reindex_row`](Self::reindex_row), for a row of which this is known.
+    /// Indexes a row whose index entry is known.
     fn index_as(&mut self, row: &Row, known: Option<IndexEntry>) {
         let state = self.queue_state_of(row.id, self.retry_state_of(row));
         let next_hop = Envelope::parse(row).ok().map(|envelope| envelope.next_hop);
@@ -251,14 +250,14 @@ impl Books {
         self.rules.retry_state(row.fail_count, row.last_try, row.fatal, self.now.wall)
     }
 
-    /// Puts a known mail elsewhere.
+    /// Changes the state of a mail that is in the index.
     pub(super) fn requeue(&mut self, id: MailId, state: QueueState) {
         let Some(IndexEntry { hop, key, .. }) = self.queue.find(id) else { return };
         self.queue.set_state(id, state);
         self.note_queue_state(hop, key, state);
     }
 
-    /// Forgets a mail: it is gone, or none of our business.
+    /// Forgets a mail: it is gone, or not ours to deliver.
     pub(super) fn forget(&mut self, id: MailId) {
         self.set_aside.end(id);
         let Some(IndexEntry { hop, key, .. }) = self.queue.find(id) else { return };
@@ -292,7 +291,7 @@ impl Books {
         }
     }
 
-    /// Looks at the outbox without waiting for its time.
+    /// Scans the outbox now, before its time.
     pub(super) fn scan_now(&mut self) {
         self.scan.next_scan = self.now.monotonic;
         self.scan_new();

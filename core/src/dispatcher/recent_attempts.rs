@@ -1,7 +1,7 @@
-//! What the faillog does not say of attempts: when mail was last tried, and which of it is to be tried before its time.
+//! What the faillog does not say of attempts: when mail was last tried, and which mail is ordered before its time.
 //!
-//! Whatever happens to the faillog, mail rests for a while after each attempt: another program may delete its rows, or
-//! the clock may be set. What waits because of that alone is few, so that it is remembered here and not for all mail.
+//! Each mail waits for a minimum time after an attempt, whatever happens to the faillog: another program may delete its rows, or
+//! the clock may be set. Little mail waits for this reason alone, so it is recorded here and not in the index.
 
 use alloc::collections::BTreeMap;
 
@@ -11,19 +11,19 @@ use crate::queue::QueueState;
 use crate::schedule::{MIN_RETRY_INTERVAL, RetryState};
 use crate::time::{Duration, Instant, UnixTime};
 
-/// With fewer attempts than that to remember, there is no need to look for those that can be forgotten.
+/// With fewer attempts than this, expired ones are not looked for.
 const SWEEP_LEAST: usize = 1024;
 
-/// The attempts of this process.
+/// The recent attempts of this process.
 #[derive(Debug)]
 pub(super) struct RecentAttempts {
-    /// How long mail rests after an attempt.
+    /// The shortest time between two attempts of a mail.
     min_interval: Duration,
-    /// When mail was last tried, as long as it rests.
+    /// The time of the last attempt of each mail that must still wait.
     last: BTreeMap<MailId, Instant>,
-    /// With so many to remember, those that can be forgotten are scanned for.
+    /// The number of attempts at which expired ones are looked for.
     sweep_at: usize,
-    /// Mail that the administrator wants to be tried now, and when it would be due.
+    /// Mail that the administrator wants tried now, with the time at which it would be due.
     ordered: BTreeMap<MailId, UnixTime>,
 }
 
@@ -32,7 +32,7 @@ impl RecentAttempts {
         Self { min_interval, last: BTreeMap::new(), sweep_at: SWEEP_LEAST, ordered: BTreeMap::new() }
     }
 
-    /// A mail was tried.
+    /// Records an attempt.
     pub(super) fn tried(&mut self, id: MailId, now: Instant) {
         self.last.insert(id, now);
         if self.last.len() >= self.sweep_at {
@@ -42,17 +42,17 @@ impl RecentAttempts {
         }
     }
 
-    /// A mail that would be due at a time is to be tried now.
+    /// Records an order to try a mail now that would be due at this time.
     pub(super) fn order(&mut self, id: MailId, due: UnixTime) {
         self.ordered.insert(id, due);
     }
 
-    /// Takes an order back; returns when the mail would be due if there was one.
+    /// Ends an order. Returns when the mail would be due, if there was one.
     pub(super) fn end_order(&mut self, id: MailId) -> Option<UnixTime> {
         self.ordered.remove(&id)
     }
 
-    /// Returns how long a mail still has to rest.
+    /// Returns how long a mail still has to wait.
     fn remaining_wait(&self, id: MailId, now: Instant) -> Duration {
         let rest = if self.ordered.contains_key(&id) { MIN_RETRY_INTERVAL } else { self.min_interval };
         self.last.get(&id).map_or(Duration::ZERO, |&at| (at + rest).saturating_duration_since(now))
@@ -60,7 +60,7 @@ impl RecentAttempts {
 }
 
 impl Books {
-    /// Returns where a mail belongs that stands like this. An order to try it is kept as long as it is of any use.
+    /// Returns the queue state of a mail with this retry state. An order to try it is kept as long as it makes a difference.
     pub(super) fn queue_state_of(&mut self, id: MailId, state: RetryState) -> QueueState {
         let attempts = &mut self.attempts;
         match state {
@@ -78,12 +78,12 @@ impl Books {
         }
     }
 
-    /// Returns where a mail belongs that is to be tried as soon as it has rested.
+    /// Returns the queue state of a mail that is to be tried as soon as the minimum time has passed.
     pub(super) fn ready_or_waiting(&self, id: MailId) -> QueueState {
         self.wait_end(id).map_or(QueueState::Ready, QueueState::Waiting)
     }
 
-    /// Returns whether a row that was claimed may be tried: it is due, or the administrator wants it.
+    /// Decides whether a claimed row may be tried: it is due, or the administrator has ordered it.
     pub(super) fn may_be_tried(&mut self, row: &Row) -> bool {
         let state = self.retry_state_of(row);
         match state {
@@ -99,11 +99,11 @@ impl Books {
         }
     }
 
-    /// Makes everything ready that merely waits, as the administrator wants it.
+    /// Makes all waiting mail ready, as the administrator orders.
     pub(super) fn try_now(&mut self) {
         self.index_arrived();
         self.scan.call_up(self.queue.waiting());
-        // Their attempt is not recorded yet. When it is, they will wait, for a time that is not known before.
+        // Their attempts are not recorded yet. Afterwards they will wait, for a time that is not known before.
         for id in self.commits.failing() {
             self.attempts.order(id, self.now.wall);
         }
@@ -111,7 +111,7 @@ impl Books {
         self.scan_now();
     }
 
-    /// Returns when a mail has rested, if it has not.
+    /// Returns when the minimum time has passed, if it has not.
     fn wait_end(&self, id: MailId) -> Option<UnixTime> {
         let rest = self.attempts.remaining_wait(id, self.now.monotonic);
         if rest.is_zero() {

@@ -1,4 +1,4 @@
-//! What the database is asked, and for what.
+//! The open requests to the database, and what each is for.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -8,12 +8,12 @@ use crate::io::ConnectionId;
 use crate::outbox::{Cursor, MailId, RequestId, StoreError, StoreTrouble};
 use crate::queue::HopId;
 
-/// What an open request is for.
+/// The purpose of an open request.
 #[derive(Debug)]
 pub(super) enum Asked {
     /// New rows.
     Scan,
-    /// IndexEntry rows. `frontier` is what was known when they were asked for.
+    /// Known rows. `frontier` was the end of the known mail when they were requested.
     Rescan { after: Cursor, frontier: Cursor },
     /// Mail for a connection.
     Claim(Claim),
@@ -32,12 +32,12 @@ pub(super) enum Asked {
 pub(super) struct Requests {
     open: BTreeMap<RequestId, Asked>,
     last: u64,
-    /// How often in a row something could not be done.
+    /// Consecutive failures.
     failures: u32,
 }
 
 impl Requests {
-    /// Takes note of a request, and gives it a name.
+    /// Records a request, and returns its id.
     pub(super) fn open(&mut self, asked: Asked) -> RequestId {
         self.last = self.last.wrapping_add(1);
         let id = RequestId(self.last);
@@ -45,12 +45,12 @@ impl Requests {
         id
     }
 
-    /// Takes back what was asked, if it is not answered yet.
+    /// Removes and returns the purpose of a request, if it is open.
     pub(super) fn close(&mut self, id: RequestId) -> Option<Asked> {
         self.open.remove(&id)
     }
 
-    /// Returns what was asked, if it is not answered yet.
+    /// Returns the purpose of a request, if it is open.
     pub(super) fn find(&self, id: RequestId) -> Option<&Asked> {
         self.open.get(&id)
     }
@@ -59,36 +59,36 @@ impl Requests {
         self.open.is_empty()
     }
 
-    /// Something that was asked for has been done, so that it is worth to go on. A look is no such thing: it brings nothing nearer to
-    /// its end, and is repeated however the rest fares.
+    /// Records a success, which shows that it is worth going on. A scan does not count: it brings no mail closer to its end, and
+    /// is repeated in any case.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
     }
 
-    /// Something could not be done; returns how often that was so in a row.
+    /// Records a failure. Returns the number of consecutive failures.
     pub(super) fn failed(&mut self) -> u32 {
         self.failures = self.failures.saturating_add(1);
         self.failures
     }
 
-    /// Returns how many are not answered.
+    /// Returns the number of open requests.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// Returns how many requests there were.
+    /// Returns the number of requests so far.
     pub(super) fn count(&self) -> u64 {
         self.last
     }
 
-    /// Returns what is not answered.
+    /// Returns the open requests.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Asked> {
         self.open.values()
     }
 }
 
-/// The error that an answer of another kind than what was asked is taken for.
+/// Returns the error that stands for an answer of the wrong kind.
 pub(super) fn wrong_kind() -> StoreError {
     StoreError {
         trouble: StoreTrouble::Other,

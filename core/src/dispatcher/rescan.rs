@@ -1,7 +1,7 @@
-//! The walk over the known rows, by which is found what other programs have changed or deleted in them.
+//! The rescan of known rows. It finds what other programs have changed or deleted.
 //!
-//! It begins when the database says that somebody has written, and goes through the outbox slice by slice. A change is
-//! found within one interval: the place where it stands is passed again no later than that.
+//! It begins when the database reports that another program has written, and reads the outbox slice by slice. A change is found
+//! within one interval: its place is read again no later than that.
 
 use alloc::collections::BTreeSet;
 
@@ -14,13 +14,13 @@ use crate::time::{Duration, Instant};
 
 /// Most rows of a slice. Claims and commits come in between, and wait for one at most: about 5 ms.
 const SLICE_LIMIT_ROWS: u32 = 2048;
-/// How soon a slice is asked for again that could not be had.
+/// Delay before a slice is requested again after the database has failed.
 const RESCAN_RETRY: Duration = Duration::from_secs(1);
 
-/// Where the walk stands.
+/// The progress of the rescan.
 #[derive(Debug, Default)]
 pub(super) struct Rescan {
-    /// True if somebody has written since the last walk began.
+    /// True if another program has written since the last rescan began.
     is_requested: bool,
     began: Option<Instant>,
     step: RescanStep,
@@ -28,29 +28,30 @@ pub(super) struct Rescan {
 
 #[derive(Clone, Copy, Debug, Default)]
 enum RescanStep {
-    /// No walk is under way.
+    /// No rescan is under way.
     #[default]
     Idle,
-    /// A slice was asked for at this time.
+    /// A slice was requested at this time.
     Asked(Instant),
-    /// The next slice is to be asked for at this time.
+    /// The next slice is to be requested at this time.
     Next(Cursor, Instant),
 }
 
 impl Rescan {
-    /// Returns whether a slice is asked for.
+    /// Returns whether a slice is requested.
     pub(super) fn is_asked(&self) -> bool {
         matches!(self.step, RescanStep::Asked(_))
     }
 
-    /// Somebody has written: what was seen so far may have changed.
+    /// Requests a rescan: another program has written, so rows that were read may have changed.
     pub(super) fn request(&mut self) {
         self.is_requested = true;
     }
 
-    /// Returns when there is something to do, where the outbox is scanned at once in an `interval`.
+    /// Returns when the next step is due. New rows are scanned for once in an `interval`.
     ///
-    /// Somebody who writes all the time brings a walk in three quarters of each, so that the rest is left for its delays.
+    /// If other programs write all the time, a rescan begins every three quarters of an interval; the last quarter is left for
+    /// its delays.
     fn due(&self, interval: Duration) -> Option<Instant> {
         match self.step {
             RescanStep::Idle => {
@@ -62,7 +63,7 @@ impl Rescan {
         }
     }
 
-    /// Takes the place from which a slice is to be asked for now, if one is.
+    /// Takes the cursor from which a slice is to be requested now.
     fn take_due(&mut self, now: Instant, interval: Duration) -> Option<Cursor> {
         self.due(interval).filter(|due| *due <= now)?;
         let after = match self.step {
@@ -76,8 +77,8 @@ impl Rescan {
         Some(after)
     }
 
-    /// A slice has come; behind it the walk goes on, unless it is over. It rests for as long as that took, so that others
-    /// have the database for at least half of the time, but not for longer than `longest_pause`.
+    /// Schedules the next slice, unless the rescan is complete. It pauses for as long as the slice took, so that others have the
+    /// database for at least half of the time, but not for longer than `longest_pause`.
     fn answered(&mut self, now: Instant, next: Option<Cursor>, longest_pause: Duration) {
         let RescanStep::Asked(since) = self.step else { return };
         let pause = now.saturating_duration_since(since).min(longest_pause);
@@ -90,13 +91,13 @@ impl Rescan {
 }
 
 impl Books {
-    /// Returns when the walk has something to do.
+    /// Returns when the rescan has something to do.
     pub(super) fn rescan_due(&self) -> Option<Instant> {
         let may_rescan = self.mode == Mode::Daemon && self.scan.is_complete() && !self.is_draining();
         self.scan.rescan.due(self.settings.interval).filter(|_| may_rescan)
     }
 
-    /// Looks again at a slice of what is known, if that is due.
+    /// Requests a slice of the known rows, if one is due.
     pub(super) fn rescan(&mut self) {
         if self.rescan_due().is_none() {
             return;
@@ -107,22 +108,22 @@ impl Books {
         }
     }
 
-    /// A slice behind `after` cannot be had.
+    /// Schedules a slice again that the database could not read.
     pub(super) fn rescan_failed(&mut self, after: Cursor) {
         self.scan.rescan.failed(self.now.monotonic, after);
     }
 
-    /// `frontier` is what was known when the database was asked: of what came later the answer says nothing.
+    /// Indexes a slice. `frontier` was the end of the known mail when the slice was requested: about later mail it says nothing.
     pub(super) fn rescanned(&mut self, after: Cursor, frontier: Cursor, answer: Scanned) {
         let Scanned { rows, taken, unreadable, next, data_version } = answer;
-        // The database says only once that somebody has written, and has said it here.
+        // The database reports only once that another program has written, and has reported it here.
         if self.scan.note_version(data_version) {
             self.scan_new();
         }
         let last = next.unwrap_or(frontier);
         let mut found: BTreeSet<MailId> = rows.iter().map(|row| row.id).collect();
         found.extend(&taken);
-        // Where something cannot be read, it is not known what is gone.
+        // Where a row cannot be read, it is not known which rows are gone.
         if unreadable.is_empty() {
             for id in self.queue.unclaimed_between(after, last) {
                 if !found.contains(&id) {
@@ -132,8 +133,8 @@ impl Books {
         }
         taken.into_iter().for_each(|id| self.was_taken(id));
         self.set_aside_unreadable(unreadable, &Undone::Indexing);
-        // What is new is left to the look that will find it: only mail up to the frontier is ever condemned, and a next
-        // hop with ready mail beyond it would be tried again and again.
+        // New rows are left to the scan that will find them: an exhausted pass fails only mail up to the frontier, and a next hop
+        // with ready mail beyond it would be tried again and again.
         let frontier = self.scan.frontier();
         for row in rows.iter().filter(|row| Cursor::After(row.id) <= frontier) {
             self.index_row(row);
@@ -141,7 +142,7 @@ impl Books {
         self.scan.rescan.answered(self.now.monotonic, next, self.longest_pause());
     }
 
-    /// Returns how long the walk may rest after each slice and still be through after half an interval.
+    /// Returns how long the rescan may pause after each slice to be complete within half an interval.
     fn longest_pause(&self) -> Duration {
         let slices = self.queue.len().div_ceil(SLICE_LIMIT_ROWS as usize).max(1);
         self.settings.interval / 2 / u32::try_from(slices).unwrap_or(u32::MAX)

@@ -1,7 +1,7 @@
-//! Mail for which the database can do nothing for now, though it does it for other mail.
+//! Mail that the database cannot process for now, although it processes other mail.
 //!
-//! A trigger or a foreign key of another program, or a damaged page: trying again at once would not help, and must not hold up
-//! others. So such mail is left alone for a while, longer each time.
+//! The reason is a trigger or a foreign key of another program, or a damaged page. An immediate retry would not help, and must
+//! not hold up other mail. So such mail is left alone for a while, longer each time.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -17,30 +17,31 @@ use crate::queue::QueueState;
 use crate::schedule::RetryState;
 use crate::time::{Duration, Instant};
 
-/// How long mail is set aside for the first time; the pause doubles with each further time.
+/// Length of the first pause. Each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
-/// The longest pause. An administrator who has mended the database need not wait for it: an order to try everything ends it.
+/// Length of the longest pause. An administrator who has repaired the database need not wait for it: an order to try everything
+/// ends all pauses.
 const LAST_PAUSE: Duration = Duration::from_secs(3600);
-/// With so many verdicts waiting to be recorded, those that were refused before have to wait.
+/// With this many verdicts waiting to be recorded, those that were refused before have to wait.
 const RETRY_BACKLOG_LIMIT: usize = 1000;
 
-/// What is to be tried again.
+/// The work that is to be tried again.
 #[derive(Clone, Debug)]
 pub(super) enum Undone {
-    /// A server has taken it, and it is still in the outbox.
+    /// A server has taken the mail, but its row is still in the outbox.
     Deletion {
-        /// True if the database knows it, so that it is not sent again after a restart either.
+        /// True if the database has noted it, so that the mail is not sent again after a restart either.
         is_noted: bool,
-        /// How it was delivered; not known of what an earlier process has delivered.
+        /// The attempt that delivered it; unknown if an earlier process did.
         attempt: Option<Attempt>,
     },
-    /// An attempt has failed.
+    /// A failed attempt could not be recorded.
     Record(FailedAttempt),
-    /// It is given up, and still in the outbox.
+    /// The mail is given up, but its row is still in the outbox.
     Bounce,
-    /// It could not be read to be sent.
+    /// The row could not be read to be sent.
     Reading,
-    /// It, or what stands around it, could not be read to be indexed.
+    /// The row, or those around it, could not be read to be indexed.
     Indexing,
 }
 
@@ -48,7 +49,7 @@ pub(super) enum Undone {
 struct SetAsideMail {
     undone: Undone,
     pause: Duration,
-    /// When it is tried again; nothing while that is under way.
+    /// When to try again; `None` while that is under way.
     at: Option<Instant>,
 }
 
@@ -60,7 +61,7 @@ pub(super) struct SetAside {
 }
 
 impl SetAside {
-    /// Sets a mail aside; returns for how long.
+    /// Sets a mail aside. Returns for how long.
     fn put(&mut self, id: MailId, undone: Undone, now: Instant) -> Duration {
         let pause = self.entries.get(&id).map_or(FIRST_PAUSE, |before| (before.pause * 2).min(LAST_PAUSE));
         self.end(id);
@@ -70,7 +71,7 @@ impl SetAside {
         pause
     }
 
-    /// Takes note of something that is still undone, and is to be tried now.
+    /// Sets a mail aside that is to be tried now.
     fn put_at_once(&mut self, id: MailId, undone: Undone, now: Instant) {
         self.end(id);
         self.entries.insert(id, SetAsideMail { undone, pause: FIRST_PAUSE / 2, at: Some(now) });
@@ -82,30 +83,30 @@ impl SetAside {
         self.entries.get(&id).is_some_and(|entry| entry.at.is_some())
     }
 
-    /// Nothing is left undone for a mail.
+    /// Forgets that a mail was set aside.
     pub(super) fn end(&mut self, id: MailId) {
         if let Some(at) = self.entries.remove(&id).and_then(|entry| entry.at) {
             self.timers.remove(&(at, id));
         }
     }
 
-    /// Takes note of a row that was found and is not noted as taken; returns whether that mail is still set aside.
+    /// Handles a row that was found and is not noted as taken. Returns whether its mail is still set aside.
     pub(super) fn found(&mut self, id: MailId) -> bool {
         match self.entries.get(&id) {
-            // What was noted is gone, or is to be sent again: other mail stands there, or somebody has deleted the note.
+            // The note is gone, or its mail is to be sent again: the row holds other mail now, or a person has deleted the note.
             Some(SetAsideMail { undone: Undone::Deletion { is_noted: true, .. }, at: Some(_), .. })
             | Some(SetAsideMail { undone: Undone::Indexing, .. }) => {
                 self.end(id);
                 false
             }
-            // What comes of its deletion tells what stands there.
+            // The result of the deletion tells what the row holds.
             Some(SetAsideMail { undone: Undone::Deletion { .. }, .. }) => true,
             Some(SetAsideMail { at, .. }) => at.is_some(),
             None => false,
         }
     }
 
-    /// Everything is to be tried again now.
+    /// Ends all pauses.
     pub(super) fn end_pauses(&mut self, now: Instant) {
         self.timers.clear();
         for (&id, entry) in &mut self.entries {
@@ -116,7 +117,7 @@ impl SetAside {
         }
     }
 
-    /// Returns when the first of it is to be tried again.
+    /// Returns when the first pause ends.
     fn next_retry(&self) -> Option<Instant> {
         self.timers.first().map(|&(at, _)| at)
     }
@@ -129,7 +130,7 @@ impl SetAside {
         Some((id, entry.undone.clone()))
     }
 
-    /// Mail that was taken, of which the database does not know it.
+    /// Returns the mail that was delivered without the database having noted it.
     pub(super) fn not_noted(&self) -> impl Iterator<Item = MailId> {
         let mails = self.entries.iter().filter(|(_, entry)| entry.at.is_some());
         mails.filter_map(|(&id, entry)| {
@@ -145,7 +146,7 @@ impl SetAside {
 }
 
 impl Books {
-    /// Leaves mail alone of which something cannot be done; a single pass is done with it.
+    /// Sets mail aside that the database refuses to process. A single pass is done with it.
     pub(super) fn set_aside(&mut self, refused: Refused, undone: Undone) {
         let Refused { id, text } = refused;
         if matches!(undone, Undone::Indexing) {
@@ -167,7 +168,8 @@ impl Books {
         self.requeue(id, QueueState::SetAside);
     }
 
-    /// Every look at the outbox finds such a row again, which says nothing new. If it is known, the connection or request that has it finds out.
+    /// Sets a row aside that cannot be indexed. Every scan finds it again, which says nothing new. If the mail is known, the
+    /// connection or request that has it finds out.
     fn cannot_be_indexed(&mut self, id: MailId, text: &str) {
         if !self.set_aside.contains(id) {
             let pause = self.set_aside.put(id, Undone::Indexing, self.now.monotonic);
@@ -175,8 +177,8 @@ impl Books {
         }
     }
 
-    /// Returns whether a mail whose failed attempt cannot be recorded is better tried again. What has failed for good is not; all
-    /// else has to wait as long as if it had been recorded, and until that was tried again.
+    /// Returns whether to retry a mail although its failed attempt cannot be recorded. A mail that has failed permanently is not
+    /// retried. All other mail waits as long as if the attempt had been recorded, and until recording it has been tried again.
     fn may_go_unrecorded(&self, failed: &FailedAttempt) -> bool {
         let attempt = &failed.attempt;
         let failures_before_it_is_given_up = self.rules.retries.saturating_sub(1).min(1);
@@ -190,7 +192,7 @@ impl Books {
         was_tried_again && !attempt.is_fatal() && state == RetryState::Due
     }
 
-    /// Mail that a server has taken before this process began, or that somebody says was taken.
+    /// Sets mail aside that was delivered before this process began, or that another program has noted as delivered.
     pub(super) fn was_taken(&mut self, id: MailId) {
         let known = self.queue.find(id);
         if self.set_aside.entries.contains_key(&id)
@@ -207,13 +209,13 @@ impl Books {
         self.requeue(id, QueueState::SetAside);
     }
 
-    /// Returns when something is to be tried again. If there is much of it, it takes turns with what else is to be recorded.
+    /// Returns when the next pause ends. If many verdicts wait to be recorded, they come first.
     pub(super) fn next_set_aside(&self) -> Option<Instant> {
         let has_time = !self.is_draining() && self.commits.pending_count() < RETRY_BACKLOG_LIMIT;
         self.set_aside.next_retry().filter(|_| has_time)
     }
 
-    /// Tries again what is to be tried again.
+    /// Retries the work whose pause has ended.
     pub(super) fn retry_set_aside(&mut self) {
         while self.next_set_aside().is_some_and(|at| at <= self.now.monotonic)
             && let Some((id, undone)) = self.set_aside.pop_due(self.now.monotonic)
@@ -234,7 +236,7 @@ impl Books {
         }
     }
 
-    /// The data of a mail cannot be read while it is sent. It is somebody's who works on it, and comes back soon.
+    /// Sets a mail aside whose data cannot be read while it is sent. Its connection returns it soon.
     pub(super) fn mark_unreadable(&mut self, id: MailId, text: String) {
         let pause = self.set_aside.put(id, Undone::Reading, self.now.monotonic);
         let pause = shown(pause);
@@ -244,7 +246,7 @@ impl Books {
         );
     }
 
-    /// Takes back a mail that is undecided.
+    /// Returns an undecided mail to the queue. `tried` says whether its transaction had begun.
     pub(super) fn release(&mut self, id: MailId, tried: bool) {
         match (self.set_aside.contains(id), tried) {
             (true, _) if self.mode != Mode::Daemon => self.forget(id),

@@ -1,4 +1,4 @@
-//! What a delivery gets at once when it asks for it: a place, and permission to begin.
+//! The answers that a delivery gets at once: a slot for a connection, and permission to begin a transaction.
 
 use super::connections::{Connections, WaitLists};
 use super::destination::Then;
@@ -13,19 +13,19 @@ use crate::route::Candidate;
 use crate::settings::Settings;
 use crate::time::{Duration, Instant};
 
-/// How long a connection is kept open without work, because the rate limit forbids the next transaction.
+/// Longest time that a connection is kept open although the rate limit forbids its next transaction.
 const RATE_LIMIT_HOLD: Duration = Duration::from_secs(2);
 
-/// How mail stands while a delivery works.
+/// The state of mail while a delivery works.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Situation {
     pub(super) now: Instant,
     pub(super) is_draining: bool,
     /// True if mail of the next hop is ready.
     pub(super) has_mail: bool,
-    /// The latest change of the outbox by somebody else.
+    /// The number of the latest change that another program made to the outbox.
     pub(super) changes: u64,
-    /// How many mails servers may take until some of them have to be recorded.
+    /// How many mails servers may take before some of them must be recorded.
     pub(super) room_for_taken: usize,
 }
 
@@ -95,7 +95,7 @@ impl Admission for DestinationAdmission<'_> {
 }
 
 impl DestinationAdmission<'_> {
-    /// A candidate is a last resort if nothing else is left, or if it is known not to answer.
+    /// Makes a request for a slot. A candidate is a last resort if no other is left, or if it is known not to answer.
     fn request<'c>(&self, candidate: &'c Candidate, is_last_resort: bool) -> SlotRequest<'c> {
         let is_in_trouble = self.reachability.is_in_trouble(candidate, self.situation.now);
         SlotRequest { candidate, is_in_trouble, is_last_resort: is_last_resort || is_in_trouble }

@@ -1,4 +1,4 @@
-//! What must always be true of destinations and connections.
+//! Assertions about destinations and connections.
 
 use alloc::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::outbox::MailId;
 use crate::queue::HopId;
 
 impl Deliveries {
-    /// Returns how much there is to check.
+    /// Returns the number of destinations to check.
     pub(in crate::dispatcher) fn size(&self) -> usize {
         self.destinations.len()
     }
@@ -23,7 +23,7 @@ impl Deliveries {
         self.destinations.active().flat_map(|(_, pass)| pass.delivery().undecided())
     }
 
-    /// Returns whether there are no destinations, and nothing that belongs to any.
+    /// Returns whether nothing is left of any destination.
     #[cfg(test)]
     pub(in crate::dispatcher) fn is_at_rest(&self) -> bool {
         self.destinations.len() == 0

@@ -34,7 +34,7 @@ pub(in crate::dispatcher) struct Claim {
 }
 
 impl Deliveries {
-    /// A connection can take transactions.
+    /// Claims mail for a connection that can take transactions.
     pub(super) fn want_transactions(&mut self, books: &mut Books, hop: HopId, connection: ConnectionId) {
         if !self.destinations.is_open(hop, connection) {
             return;
@@ -46,7 +46,7 @@ impl Deliveries {
             return connections.park(connection, wait_lists);
         }
         let first = delivery.take_first(connection);
-        // What was refused on another connection is tried again before the place is left to others.
+        // Mail that another connection refused is retried before the slot is left to others.
         if first.is_empty() && self.must_give_up_slot(books, hop, connection) {
             return self.with_delivery(books, hop, |delivery, cx| delivery.quit_connection(cx, connection));
         }
@@ -59,8 +59,8 @@ impl Deliveries {
         books.ask(request, Asked::Claim(Claim { hop, connection, ids }));
     }
 
-    /// Takes a fair share of the ready mail of a next hop, so that further connections find something to do. Also says how
-    /// many messages that is: mail that looks like one message may be several, of which other connections may have the rest.
+    /// Claims a fair share of the ready mail of a next hop, so that further connections find something to do. Also returns the
+    /// number of messages: mail that looks like one message may be several, and other connections may take the rest.
     fn claim_for(&self, books: &mut Books, hop: HopId) -> (Vec<MailId>, usize) {
         let ready = size(books.queue.ready_count(hop));
         let connections = size(books.settings.destination_concurrency).max(1);
@@ -69,12 +69,12 @@ impl Deliveries {
         (books.queue.claim(hop, order, messages, TRANSACTION_RECIPIENT_LIMIT), messages)
     }
 
-    /// Returns whether the database has not answered a claim of a next hop.
+    /// Returns whether a claim of a next hop is open.
     pub(super) fn has_open_claims(&self, hop: HopId) -> bool {
         self.destinations.get(hop).is_some_and(|destination| destination.open_claims() > 0)
     }
 
-    /// The database has answered a claim. A delivery without connections may have waited for what comes back now.
+    /// Records that a claim is answered. A delivery without connections may have waited for the mail that is returned now.
     fn close_claim(&mut self, hop: HopId) {
         self.destinations.update(hop, Destination::close_claim);
         self.destinations.touch(hop);
@@ -130,7 +130,7 @@ impl Deliveries {
         }
     }
 
-    /// Gives a connection a piece of mail data. An empty one ends the mail.
+    /// Gives a connection a piece of mail data. An empty piece ends the mail.
     pub(in crate::dispatcher) fn data_read(
         &mut self,
         books: &Books,
@@ -141,7 +141,7 @@ impl Deliveries {
         self.with_delivery(books, hop, |delivery, cx| delivery.handle_data(cx, connection, octets));
     }
 
-    /// Goes on with what waited for the database.
+    /// Resumes the connections that waited for the database.
     pub(in crate::dispatcher) fn resume(&mut self, books: &mut Books) {
         if !books.commits.is_congested() {
             for (hop, connection) in self.destinations.wait_lists().parked() {
@@ -158,7 +158,7 @@ impl Deliveries {
         }
     }
 
-    /// A connection whose transaction had to wait asks again whether it may begin.
+    /// Lets a connection ask again whether its next transaction may begin.
     pub(super) fn ask_again(&mut self, books: &Books, hop: HopId, connection: ConnectionId) {
         if let Some(AtWork { connections, wait_lists, .. }) = self.destinations.work_on(hop) {
             connections.free(connection, wait_lists);
@@ -168,7 +168,7 @@ impl Deliveries {
 }
 
 impl Books {
-    /// The data of a mail cannot be read.
+    /// Handles a failure to read the data of a mail.
     pub(in crate::dispatcher) fn data_failed(&mut self, id: MailId, error: StoreError) {
         if error.trouble.is_about_a_row() {
             self.mark_unreadable(id, error.text);
@@ -177,19 +177,19 @@ impl Books {
         }
     }
 
-    /// Makes mail ready again that was claimed together with others, and does not go with them.
+    /// Makes mail ready again that was claimed together with other mail, but is not of the same message.
     fn give_back(&mut self, left_over: Vec<LeftOver>) {
         for LeftOver { id, message } in left_over {
             let before = message.and_then(|message| self.queue.tell_apart(id, message));
             self.requeue(id, QueueState::Ready);
-            // What looks like it and was given up has waited for it until now.
+            // Given-up mail that looks like it has waited for it until now.
             if let Some(before) = before {
                 self.reconsider(before.hop, before.key);
             }
         }
     }
 
-    /// Makes a transaction of those rows that still have this next hop and are still to be tried.
+    /// Makes a transaction of the rows that still have this next hop and may still be tried.
     fn prepare(&mut self, hop: HopId, claimed: ClaimedTransaction) -> Option<Transaction> {
         let mut recipients = Vec::new();
         let mut reverse_path = None;

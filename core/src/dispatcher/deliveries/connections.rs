@@ -1,4 +1,4 @@
-//! What a connection waits for, beside its conversation.
+//! The connections of a pass, and what each waits for beside its conversation.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -7,43 +7,43 @@ use crate::io::ConnectionId;
 use crate::queue::HopId;
 use crate::time::Instant;
 
-/// A place in a [`WaitList`].
+/// A position in a [`WaitList`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
 
-/// One connection, from the moment that its place is taken until it is closed.
+/// The state of a connection, from taking its slot until it is closed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ConnectionState {
-    /// It does its work, or waits for some.
+    /// It works, or waits for work.
     Working(Working),
-    /// It was told to end because somebody needs its place.
+    /// It was told to end because its slot is needed.
     SentOff,
-    /// It has said QUIT, and has not heard the reply to that.
+    /// It has said QUIT, and has not received the reply.
     Parting {
-        /// True if somebody needs its place.
+        /// True if its slot is needed.
         was_sent_off: bool,
     },
 }
 
-/// What a connection that works waits for. It may ask for more mail while the next transaction has to wait.
+/// What a working connection waits for. It may request more mail while its next transaction must wait.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Working {
-    /// As of which change of the outbox it has claimed what it has not begun.
+    /// The number of the change of the outbox at which it claimed the mail that it has not begun.
     claimed_at: Option<u64>,
-    /// Its place among those that wait for the database to recover, before they ask for mail.
+    /// Its position among those that wait for the database to recover before they request mail.
     parked: Option<Ticket>,
     transaction: NextTransaction,
 }
 
-/// Whether the next transaction may begin.
+/// The permission to begin the next transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum NextTransaction {
-    /// As far as is known, or nobody has asked.
+    /// It may begin, or permission was not requested yet.
     #[default]
     Free,
-    /// It waits until what was taken is recorded.
+    /// It waits until the delivered mail is recorded.
     Stopped(Ticket),
-    /// It waits for the rate limit.
+    /// It waits for the rate limit, until this time.
     HeldBack(Instant),
 }
 
@@ -63,40 +63,41 @@ impl WaitList {
     }
 }
 
-/// Which connections wait for the database or the rate limit, and which are about to end. It is an index: what each waits for
-/// stands with the connection.
+/// The connections that wait for the database or the rate limit, and those that are about to end. It is an index: each connection
+/// knows what it waits for.
 #[derive(Debug, Default)]
 pub(super) struct WaitLists {
     parked: WaitList,
     stopped: WaitList,
     held_back: BTreeSet<(Instant, HopId, ConnectionId)>,
-    /// How many were told to end because somebody needs their places.
+    /// The number of connections that were told to end because their slots are needed.
     sent_off: usize,
     parting: BTreeSet<ConnectionId>,
 }
 
 impl WaitLists {
-    /// Returns those that wait for the database to recover, in the order in which they came.
+    /// Returns the connections that wait for the database to recover, in the order in which they came.
     pub(super) fn parked(&self) -> Vec<(HopId, ConnectionId)> {
         self.parked.waiting.values().copied().collect()
     }
 
-    /// Returns those whose next transaction waits until what was taken is recorded, in the order in which they came.
+    /// Returns the connections whose next transaction waits until the delivered mail is recorded, in the order in which they
+    /// came.
     pub(super) fn stopped(&self) -> Vec<(HopId, ConnectionId)> {
         self.stopped.waiting.values().copied().collect()
     }
 
-    /// Returns the one that the rate limit lets go on first, and when.
+    /// Returns the connection that the rate limit lets proceed first, and when.
     pub(super) fn first_held_back(&self) -> Option<(Instant, HopId, ConnectionId)> {
         self.held_back.first().copied()
     }
 
-    /// Returns how many were told to end because somebody needs their places, and have not ended.
+    /// Returns how many connections were told to end because their slots are needed, and have not ended.
     pub(super) fn sent_off(&self) -> usize {
         self.sent_off
     }
 
-    /// Returns one that has said QUIT.
+    /// Returns a connection that has said QUIT.
     pub(super) fn first_parting(&self) -> Option<ConnectionId> {
         self.parting.first().copied()
     }
@@ -125,7 +126,7 @@ impl Connections {
         Self { hop, states: BTreeMap::new() }
     }
 
-    /// Takes note of a connection whose place was just taken.
+    /// Adds a connection whose slot was just taken.
     pub(super) fn insert(&mut self, connection: ConnectionId) {
         self.states.insert(connection, ConnectionState::Working(Working::default()));
     }
@@ -135,7 +136,7 @@ impl Connections {
         self.states.contains_key(&connection)
     }
 
-    /// Forgets a connection that is closed.
+    /// Removes a connection that is closed.
     pub(super) fn remove(&mut self, connection: ConnectionId, wait_lists: &mut WaitLists) {
         match self.states.remove(&connection) {
             None => {}
@@ -148,7 +149,7 @@ impl Connections {
         }
     }
 
-    /// Takes connections out of all wait_lists: they do not wait for anything any more.
+    /// Takes all connections off the wait lists.
     pub(super) fn free_all(&mut self, wait_lists: &mut WaitLists) {
         let hop = self.hop;
         for (&connection, state) in &mut self.states {
@@ -159,7 +160,7 @@ impl Connections {
         }
     }
 
-    /// A connection waits for the database to recover before it asks for mail.
+    /// Lets a connection wait for the database to recover before it requests mail.
     pub(super) fn park(&mut self, connection: ConnectionId, wait_lists: &mut WaitLists) {
         let hop = self.hop;
         if let Some(working) = self.working(connection)
@@ -169,14 +170,14 @@ impl Connections {
         }
     }
 
-    /// A connection asks for mail again.
+    /// Lets a connection request mail again.
     pub(super) fn unpark(&mut self, connection: ConnectionId, wait_lists: &mut WaitLists) {
         if let Some(ticket) = self.working(connection).and_then(|working| working.parked.take()) {
             wait_lists.parked.waiting.remove(&ticket);
         }
     }
 
-    /// The next transaction of a connection waits until what was taken is recorded.
+    /// Lets the next transaction of a connection wait until the delivered mail is recorded.
     pub(super) fn stop(&mut self, connection: ConnectionId, wait_lists: &mut WaitLists) {
         self.free(connection, wait_lists);
         let hop = self.hop;
@@ -185,7 +186,7 @@ impl Connections {
         }
     }
 
-    /// The next transaction of a connection waits for the rate limit.
+    /// Lets the next transaction of a connection wait for the rate limit.
     pub(super) fn hold_back(&mut self, connection: ConnectionId, until: Instant, wait_lists: &mut WaitLists) {
         self.free(connection, wait_lists);
         let hop = self.hop;
@@ -195,7 +196,7 @@ impl Connections {
         }
     }
 
-    /// The next transaction of a connection does not wait any more.
+    /// Ends the wait of the next transaction of a connection.
     pub(super) fn free(&mut self, connection: ConnectionId, wait_lists: &mut WaitLists) {
         let hop = self.hop;
         let Some(working) = self.working(connection) else { return };
@@ -206,7 +207,8 @@ impl Connections {
         }
     }
 
-    /// A connection has got mail as of this change of the outbox. What it still has from before counts.
+    /// Records that a connection has received mail claimed at this change of the outbox. Mail that it has from before keeps the
+    /// older number.
     pub(super) fn note_claim(&mut self, connection: ConnectionId, changes: u64, has_older: bool) {
         if let Some(working) = self.working(connection)
             && (!has_older || working.claimed_at.is_none())
@@ -215,7 +217,7 @@ impl Connections {
         }
     }
 
-    /// Returns whether the outbox has changed since a connection got its mail.
+    /// Returns whether the outbox has changed since a connection received its mail.
     pub(super) fn is_outdated(&self, connection: ConnectionId, changes: u64) -> bool {
         match self.states.get(&connection) {
             Some(ConnectionState::Working(working)) => {
@@ -225,7 +227,7 @@ impl Connections {
         }
     }
 
-    /// A connection is told to end because somebody needs its place.
+    /// Marks a connection that is told to end because its slot is needed.
     pub(super) fn send_off(&mut self, connection: ConnectionId, wait_lists: &mut WaitLists) {
         let hop = self.hop;
         let Some(state) = self.states.get_mut(&connection) else { return };
@@ -240,7 +242,7 @@ impl Connections {
         wait_lists.sent_off += 1;
     }
 
-    /// A connection has said QUIT.
+    /// Marks a connection that has said QUIT.
     pub(super) fn part(&mut self, connection: ConnectionId, wait_lists: &mut WaitLists) {
         let hop = self.hop;
         let Some(state) = self.states.get_mut(&connection) else { return };
@@ -264,12 +266,12 @@ impl Connections {
     }
 }
 
-/// What is checked in debug builds.
+/// Checks in debug builds.
 mod checks {
     use super::*;
 
     impl WaitLists {
-        /// Asserts that the wait_lists are those that the connections say they are in.
+        /// Asserts that the wait lists agree with the connections.
         pub(in super::super) fn check<'a>(&self, passes: impl Iterator<Item = &'a Connections>) {
             let (mut parked, mut stopped, mut held_back, mut sent_off, mut parting) = (0, 0, 0, 0, 0);
             for connections in passes {

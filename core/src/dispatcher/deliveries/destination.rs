@@ -1,4 +1,4 @@
-//! What is known of one next hop.
+//! All that is known of one next hop.
 
 use alloc::boxed::Box;
 
@@ -12,88 +12,88 @@ use crate::resolver::LookupId;
 use crate::time::{Duration, Instant};
 use core::net::SocketAddr;
 
-/// So many passes in a row in which mail ended every connection put the blame on that mail; with the next it is on the next hop.
+/// If mail ended every connection in this many consecutive passes, the mail is blamed. After one more such pass, the next hop is.
 const STALLED_PASSES_LIMIT: u32 = 3;
 
-/// A next hop that has ready mail, or of which something is remembered. One whose mail only waits has none.
+/// A next hop that has ready mail, or of which something must be remembered. A next hop whose mail only waits has none.
 #[derive(Debug)]
 pub(super) struct Destination {
     state: DestinationState,
-    /// How many claims the database has not answered.
+    /// The number of open claims.
     open_claims: u32,
-    /// How many passes in a row have ended because mail ended every connection, so that nothing was decided.
+    /// Consecutive passes that ended because mail ended every connection, so that nothing was decided.
     stalled_passes: u32,
-    /// How many passes in a row have ended because the server had enough.
+    /// Consecutive passes that ended because the server took no more mail.
     refusing_passes: u32,
     limits: Limits,
 }
 
-/// What is done about the mail of a next hop.
+/// The work on the mail of a next hop.
 #[derive(Debug)]
 pub(super) enum DestinationState {
-    /// Nothing.
+    /// None.
     Idle,
     /// It waits for its turn.
     Queued,
-    /// It is left alone until then.
+    /// It is paused until this time.
     Paused(Instant),
-    /// It is worked on.
+    /// A pass is under way.
     Active(Box<Pass>),
-    /// All of it has failed, which is still to be recorded.
+    /// All of it has failed, and that is still to be recorded.
     Exhausted(Box<ExhaustedPass>),
 }
 
-/// The work on the mail of one next hop, from the lookup until the last connection is closed.
+/// One pass over the mail of a next hop, from the lookup until the last connection is closed.
 #[derive(Debug)]
 pub(super) struct Pass {
     delivery: Delivery,
     connections: Connections,
     waits: Waits,
     then: Then,
-    /// When the delivery wants to be called.
+    /// When to call the delivery.
     deadline: Option<Instant>,
-    /// When the first connection without work is not kept any more.
+    /// When the first idle connection is closed.
     idle_end: Option<Instant>,
 }
 
-/// What a pass cannot go on without.
+/// What a pass waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Waits {
-    /// It goes on.
+    /// It proceeds.
     #[default]
     No,
     ForDns(LookupId),
     ForConnection,
-    /// The same, to this address.
+    /// A connection to this address.
     ForHost(SocketAddr),
 }
 
-/// What comes after a pass.
+/// What follows a pass.
 #[derive(Debug, Default)]
 pub(super) enum Then {
-    /// Another one, if there is mail.
+    /// Another pass, if there is mail.
     #[default]
     Again,
-    /// A pause, perhaps because the server has had enough.
+    /// A pause, either because the server takes no more or for a local reason.
     Pause { until: Instant, is_for_server: bool },
     /// All mail has failed.
     Fail(Box<ExhaustedPass>),
 }
 
-/// Mail that has failed as a whole.
+/// A pass in which all mail has failed.
 #[derive(Debug)]
 pub(super) struct ExhaustedPass {
     pub(super) failure: Failure,
-    /// When: who has waited for longest is recorded first.
+    /// When it failed. The oldest failure is recorded first.
     pub(super) since: Instant,
-    /// Where the mail ends that is concerned.
+    /// The end of the mail that has failed.
     pub(super) end: Cursor,
-    /// Whether it is only about mail that was tried; not known before all mail of the pass is back.
+    /// True if only the mail that was tried has failed. Unknown until all mail of the pass has been returned.
     pub(super) only_tried: Option<bool>,
 }
 
 impl Then {
-    /// A pause is wanted. That all mail has failed is not undone by it.
+    /// Requests a pause after the pass. It does not undo that all mail has failed.
     pub(super) fn pause(&mut self, until: Instant, is_for_server: bool) {
         let was_for_server = match self {
             Self::Fail(_) => return,
@@ -121,17 +121,17 @@ impl Pass {
         self.waits
     }
 
-    /// Sets what it waits for; returns what it waited for.
+    /// Sets what the pass waits for. Returns what it waited for before.
     pub(super) fn replace_waits(&mut self, waits: Waits) -> Waits {
         core::mem::replace(&mut self.waits, waits)
     }
 
-    /// Returns when the delivery wants to be called, and when its first connection without work is not kept any more.
+    /// Returns when to call the delivery, and when its first idle connection is closed.
     pub(super) fn timers(&self) -> (Option<Instant>, Option<Instant>) {
         (self.deadline, self.idle_end)
     }
 
-    /// Sets the timers as the delivery wants them.
+    /// Copies the timers from the delivery.
     pub(super) fn set_timers(&mut self) {
         self.deadline = self.delivery.poll_timeout();
         self.idle_end = self.delivery.first_idle().map(|(until, _)| until);
@@ -141,7 +141,7 @@ impl Pass {
         &mut self.then
     }
 
-    /// Splits it into what a delivery works with.
+    /// Splits the pass into what a delivery works with.
     pub(super) fn parts(&mut self) -> (&mut Delivery, &mut Connections, &mut Then) {
         (&mut self.delivery, &mut self.connections, &mut self.then)
     }
@@ -172,7 +172,8 @@ impl Destination {
         }
     }
 
-    /// Returns what has failed, and whether that is only the mail that was tried: decided once, when all mail of the pass is back.
+    /// Returns the exhausted pass, and whether only the mail that was tried has failed. That is decided once, when all mail of
+    /// the pass has been returned.
     pub(super) fn exhausted(&mut self, is_partly_tried: bool) -> Option<(&ExhaustedPass, bool)> {
         let DestinationState::Exhausted(exhausted) = &mut self.state else { return None };
         let only_tried = *exhausted.only_tried.get_or_insert_with(|| {
@@ -197,7 +198,7 @@ impl Destination {
         self.limits
     }
 
-    /// Returns whether nothing is done about it, and nothing is asked for it.
+    /// Returns whether the destination does nothing and has no open claim.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.state, DestinationState::Idle) && self.open_claims == 0
     }
@@ -214,29 +215,30 @@ impl Destination {
         self.open_claims = self.open_claims.saturating_sub(1);
     }
 
-    /// Returns which mail it is wise to begin with.
+    /// Returns the order in which mail is claimed.
     pub(super) fn order(&self) -> Order {
         if self.stalled_passes > 0 { Order::NewestFirst } else { Order::OldestFirst }
     }
 
-    /// Some of its mail has been decided, so its connections are of use.
+    /// Records that some of its mail has been decided, so its connections work.
     pub(super) fn end_stall(&mut self) {
         self.stalled_passes = 0;
     }
 
-    /// The server has had enough. Returns how long it is left alone, where that is `first` the first time, and doubles up to `most`.
+    /// Records that the server takes no more mail for now. Returns the length of the pause: `first`, doubled each time up to
+    /// `most`.
     pub(super) fn note_refusing(&mut self, first: Duration, most: Duration) -> Duration {
         let doubled = first.saturating_mul(2_u32.saturating_pow(self.refusing_passes));
         self.refusing_passes = self.refusing_passes.saturating_add(1);
         doubled.min(most)
     }
 
-    /// The server has not had enough.
+    /// Records that the server still takes mail.
     pub(super) fn end_refusing(&mut self) {
         self.refusing_passes = 0;
     }
 
-    /// The pass is over. Returns the state that follows.
+    /// Ends the pass. Returns the state that follows.
     pub(super) fn state_after_pass(&mut self) -> DestinationState {
         let DestinationState::Active(pass) = &mut self.state else { return DestinationState::Idle };
         let then = core::mem::take(&mut pass.then);

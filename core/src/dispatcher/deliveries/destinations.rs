@@ -1,7 +1,7 @@
-//! All destinations, and the indices by which one is found whose turn or time has come.
+//! All destinations, with indices for those whose turn or time has come.
 //!
-//! A destination is here as long as it has ready mail, or something is under way or remembered of it. Everything that changes one is
-//! followed by [`Destinations::touch`], and everything that was touched is settled before a call of the dispatcher ends.
+//! A destination exists as long as it has ready mail, or something is under way or remembered of it. Each change of one is
+//! followed by [`Destinations::touch`], and all that were touched are settled before a call of the dispatcher returns.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -22,32 +22,32 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(super) struct Destinations {
     all: BTreeMap<HopId, Destination>,
-    /// Those that may have something to say, or be settled.
+    /// Destinations that may have outputs, or must be settled.
     touched: BTreeSet<HopId>,
-    /// Those that wait for their turn.
+    /// Destinations that wait for their turn.
     start_queue: StartQueue,
-    /// Those that are worked on.
+    /// Destinations with a pass.
     active: BTreeSet<HopId>,
-    /// Those of which a failure is to be recorded, by when all of their mail had failed.
+    /// Destinations with a failure to record, by the time of the failure.
     exhausted: BTreeSet<(Instant, HopId)>,
     timers: Timers,
-    /// Who waits for which answer of the resolver.
+    /// The destination that waits for each lookup.
     lookups: BTreeMap<LookupId, HopId>,
     wait_lists: WaitLists,
     remembered: RememberedLimits,
 }
 
-/// When something is to be done about a destination.
+/// The timers of destinations.
 #[derive(Debug, Default)]
 struct Timers {
-    /// A delivery wants to be called.
+    /// When to call a delivery.
     deadlines: BTreeSet<(Instant, HopId)>,
-    /// The first connection without work is not kept any more.
+    /// When the first idle connection is closed.
     idle_ends: BTreeSet<(Instant, HopId)>,
     pauses: BTreeSet<(Instant, HopId)>,
 }
 
-/// What a delivery works with, of its destination.
+/// The parts of a destination that a delivery works with.
 pub(super) struct AtWork<'a> {
     pub(super) delivery: &'a mut Delivery,
     pub(super) connections: &'a mut Connections,
@@ -89,7 +89,7 @@ impl Destinations {
         self.all.get(&hop)
     }
 
-    /// Returns the pass over the mail of a next hop, if there is one.
+    /// Returns the pass of a next hop, if one is under way.
     pub(super) fn pass(&self, hop: HopId) -> Option<&Pass> {
         self.get(hop)?.pass()
     }
@@ -98,12 +98,12 @@ impl Destinations {
         self.pass(hop).map(Pass::delivery)
     }
 
-    /// Returns what has passes, in the order of their numbers.
+    /// Returns the destinations with passes, in the order of their ids.
     pub(super) fn active(&self) -> impl Iterator<Item = (HopId, &Pass)> {
         self.active.iter().filter_map(|&hop| Some((hop, self.pass(hop)?)))
     }
 
-    /// Returns how many destinations are worked on.
+    /// Returns the number of passes.
     pub(super) fn active_count(&self) -> usize {
         self.active.len()
     }
@@ -117,7 +117,7 @@ impl Destinations {
         &self.wait_lists
     }
 
-    /// A destination is to be settled.
+    /// Marks a destination to be settled.
     pub(super) fn touch(&mut self, hop: HopId) {
         self.touched.insert(hop);
     }
@@ -130,7 +130,7 @@ impl Destinations {
         self.touched.pop_first()
     }
 
-    /// Lets a delivery work with what belongs to it.
+    /// Returns the parts that a delivery works with, and marks the destination to be settled.
     pub(super) fn work_on(&mut self, hop: HopId) -> Option<AtWork<'_>> {
         let (pass, limits) = self.all.get_mut(&hop)?.pass_mut()?;
         self.touched.insert(hop);
@@ -138,15 +138,15 @@ impl Destinations {
         Some(AtWork { delivery, connections, then, limits, wait_lists: &mut self.wait_lists })
     }
 
-    /// Changes what is known of a next hop, but for its state.
+    /// Changes a destination, except for its state.
     pub(super) fn update(&mut self, hop: HopId, change: impl FnOnce(&mut Destination)) {
         if let Some(destination) = self.all.get_mut(&hop) {
             change(destination);
         }
     }
 
-    /// Takes note of ready mail that nobody works on, or forgets a destination of which there is nothing to be known any more.
-    /// `needs_answer` says whether a delivery begins with a question.
+    /// Queues a destination with ready mail, or forgets one of which nothing must be remembered. `needs_answer` tells whether a
+    /// delivery begins with a lookup.
     pub(super) fn settle(
         &mut self,
         hop: HopId,
@@ -184,14 +184,14 @@ impl Destinations {
         }
     }
 
-    /// Takes whose turn it is to be worked on, without those that begin with a question unless `may_ask`.
+    /// Takes the next destination from the queue, without those that begin with a lookup unless `may_ask`.
     pub(super) fn pop_queued(&mut self, may_ask: bool) -> Option<HopId> {
         let hop = self.start_queue.pop(may_ask)?;
         self.set_state(hop, DestinationState::Idle);
         Some(hop)
     }
 
-    /// Returns how many wait for their turn that could be worked on.
+    /// Returns how many queued destinations could be worked on.
     pub(super) fn queued(&self, may_ask: bool) -> usize {
         self.start_queue.len(may_ask)
     }
@@ -201,20 +201,20 @@ impl Destinations {
         self.set_state(hop, DestinationState::Active(Box::new(pass)));
     }
 
-    /// All mail of a destination that is worked on, up to this place, has failed.
+    /// Records that all mail of a pass, up to this cursor, has failed.
     pub(super) fn fail(&mut self, hop: HopId, failure: Failure, end: Cursor, since: Instant) {
         if let Some((pass, _)) = self.all.get_mut(&hop).and_then(Destination::pass_mut) {
             *pass.then() = Then::Fail(Box::new(ExhaustedPass { failure, since, end, only_tried: None }));
         }
     }
 
-    /// Returns what a delivery has to say.
+    /// Returns the next output of a delivery.
     pub(super) fn poll_output(&mut self, hop: HopId) -> Option<DeliveryOutput> {
         let (pass, _) = self.all.get_mut(&hop)?.pass_mut()?;
         pass.parts().0.poll_output()
     }
 
-    /// Takes a connection that has nothing to do, for mail that has come.
+    /// Takes an idle connection for new mail.
     pub(super) fn reuse_idle_connection(&mut self, hop: HopId, now: Instant) -> Option<ConnectionId> {
         let (pass, _) = self.all.get_mut(&hop)?.pass_mut()?;
         pass.parts().0.reuse_idle(now)
@@ -235,7 +235,7 @@ impl Destinations {
         self.set_state(hop, state);
     }
 
-    /// Leaves a next hop alone until then; one that is worked on, when that has come to its end.
+    /// Pauses a next hop until this time; one with a pass, after the pass.
     pub(super) fn pause(&mut self, hop: HopId, until: Instant, is_for_server: bool) {
         let Some(destination) = self.all.get_mut(&hop) else { return };
         match destination.state() {
@@ -247,12 +247,12 @@ impl Destinations {
             DestinationState::Idle | DestinationState::Queued | DestinationState::Paused(_) => {
                 self.set_state(hop, DestinationState::Paused(until))
             }
-            // It is about to be recorded that all of it has failed.
+            // All of its mail has failed, which is about to be recorded.
             DestinationState::Exhausted(_) => {}
         }
     }
 
-    /// Returns when the first pause is over.
+    /// Returns when the first pause ends.
     pub(super) fn next_pause_end(&self) -> Option<Instant> {
         self.timers.pauses.first().map(|&(at, _)| at)
     }
@@ -267,7 +267,7 @@ impl Destinations {
         }
     }
 
-    /// Ends all pauses; those that would come after a pass, too.
+    /// Ends all pauses, including those that would follow a pass.
     pub(super) fn end_pauses(&mut self) {
         while let Some(&(_, hop)) = self.timers.pauses.first() {
             self.set_state(hop, DestinationState::Idle);
@@ -281,13 +281,13 @@ impl Destinations {
         }
     }
 
-    /// What went wrong before does not count any more.
+    /// Forgets what went wrong before.
     pub(super) fn forget_troubles(&mut self) {
         self.end_pauses();
         self.all.values_mut().for_each(Destination::end_refusing);
     }
 
-    /// Takes all connections out of the wait_lists in which they wait.
+    /// Takes all connections off the wait lists.
     pub(super) fn free_connections(&mut self) {
         for hop in &self.active {
             if let Some((pass, _)) = self.all.get_mut(hop).and_then(Destination::pass_mut) {
@@ -296,19 +296,19 @@ impl Destinations {
         }
     }
 
-    /// Forgets a connection that is closed.
+    /// Removes a connection that is closed.
     pub(super) fn close(&mut self, hop: HopId, connection: ConnectionId) {
         if let Some((pass, _)) = self.all.get_mut(&hop).and_then(Destination::pass_mut) {
             pass.parts().1.remove(connection, &mut self.wait_lists);
         }
     }
 
-    /// Returns whether a connection of a next hop is not closed.
+    /// Returns whether a connection of a next hop is open.
     pub(super) fn is_open(&self, hop: HopId, connection: ConnectionId) -> bool {
         self.pass(hop).is_some_and(|pass| pass.connections().contains(connection))
     }
 
-    /// Sets what a pass waits for; returns what it waited for.
+    /// Sets what a pass waits for. Returns what it waited for before.
     pub(super) fn set_waits(&mut self, hop: HopId, waits: Waits) -> Waits {
         let Some((pass, _)) = self.all.get_mut(&hop).and_then(Destination::pass_mut) else {
             return Waits::No;
@@ -323,12 +323,12 @@ impl Destinations {
         before
     }
 
-    /// Returns who waits for an answer of the resolver.
+    /// Returns the destination that waits for a lookup.
     pub(super) fn asker(&self, lookup: LookupId) -> Option<HopId> {
         self.lookups.get(&lookup).copied()
     }
 
-    /// Returns when the first delivery, or the first connection that is held back, is to be called.
+    /// Returns when to call the first delivery, or the first connection that is held back.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let deadline = self.timers.deadlines.first().map(|&(at, _)| at);
         let held_back = self.wait_lists.first_held_back().map(|(at, ..)| at);
@@ -342,24 +342,24 @@ impl Destinations {
         Some(hop)
     }
 
-    /// Returns whose connection has been without work for the longest time.
+    /// Returns the destination whose connection has been idle for the longest time.
     pub(super) fn first_idle(&self) -> Option<HopId> {
         self.timers.idle_ends.first().map(|&(_, hop)| hop)
     }
 
-    /// Returns the destination whose mail has all failed first, of those of which none is on its way from the database.
+    /// Returns the destination that was exhausted first, among those without open claims.
     pub(super) fn first_exhausted(&self) -> Option<HopId> {
         let has_claims = |hop| self.get(hop).is_some_and(|destination| destination.open_claims() > 0);
         self.exhausted.iter().map(|&(_, hop)| hop).find(|&hop| !has_claims(hop))
     }
 
-    /// Returns what has failed of a destination, and whether that is only the mail that was tried: decided once, when all mail of the
-    /// pass is back.
+    /// Returns the exhausted pass of a destination, and whether only the mail that was tried has failed. That is decided once,
+    /// when all mail of the pass has been returned.
     pub(super) fn exhausted(&mut self, hop: HopId, is_partly_tried: bool) -> Option<(&ExhaustedPass, bool)> {
         self.all.get_mut(&hop)?.exhausted(is_partly_tried)
     }
 
-    /// All failures of a destination are recorded.
+    /// Ends the exhausted state: all failures of the destination are recorded.
     pub(super) fn end_exhausted(&mut self, hop: HopId) {
         self.set_state(hop, DestinationState::Idle);
     }
@@ -369,7 +369,7 @@ impl Destinations {
         self.all.len()
     }
 
-    /// Asserts that the indices are what is derived from the destinations. `claims` are those that the database has not answered.
+    /// Asserts that the indices agree with the destinations. `claims` are the open claims.
     #[track_caller]
     pub(super) fn check(&self, queue: &Queue, claims: &BTreeMap<HopId, u32>) {
         assert!(self.touched.is_empty(), "{:?} are not settled", self.touched);
@@ -427,7 +427,7 @@ impl Destinations {
         self.wait_lists.check(self.active().map(|(_, pass)| pass.connections()));
     }
 
-    /// The one place where a state changes, with all that is derived from it.
+    /// Changes the state of a destination, and all indices that depend on it. This is the only place that does.
     fn set_state(&mut self, hop: HopId, state: DestinationState) {
         let Some(destination) = self.all.get_mut(&hop) else { return };
         match destination.replace_state(DestinationState::Idle) {

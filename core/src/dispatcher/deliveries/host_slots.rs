@@ -1,5 +1,5 @@
-//! Who may connect to where: so many connections are allowed at all, and so many to one address and port. Many destinations
-//! may share a host, and none of them knows of the others.
+//! The slots for connections: a limited number in total, and a limited number for each address and port. Many destinations may
+//! share a host without knowing of each other.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -13,81 +13,81 @@ use crate::route::Candidate;
 use crate::settings::Settings;
 use crate::time::Instant;
 
-/// The part of all places that last resorts may have: one in so many.
+/// Last resorts may use this fraction of all slots: one in so many.
 const LAST_RESORT_FRACTION: usize = 2;
 
-/// A connection.
+/// An open connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OpenConnection {
     pub(super) hop: HopId,
     pub(super) remote: SocketAddr,
     pub(super) tls: TlsMode,
     pub(super) since: Instant,
-    /// True if it is a last resort, which gets all the time there is.
+    /// True if it is a last resort. It may take all the time that the timeouts allow.
     pub(super) is_last_resort: bool,
     is_established: bool,
     /// True if its server has decided mail.
     has_proved: bool,
 }
 
-/// How a destination asks for a connection.
+/// A request for a slot.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SlotRequest<'a> {
     pub(super) candidate: &'a Candidate,
-    /// True if the address is known not to answer: then only one tries it at a time.
+    /// True if the address is known not to answer. Only one connection at a time tries it.
     pub(super) is_in_trouble: bool,
-    /// True if there is nothing else left to try.
+    /// True if no other candidate is left to try.
     pub(super) is_last_resort: bool,
 }
 
-/// Why a connection is not to be had.
+/// The reason why there is no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SlotRefusal {
-    /// There are as many to this address as are allowed, or somebody else is trying it.
+    /// The address has as many connections as it may, or another connection is trying it.
     Host,
-    /// There are as many last resorts as are allowed.
+    /// There are as many last resorts as there may be.
     LastResorts,
 }
 
-/// The connections to all addresses, and who waits for one.
+/// The slots of all addresses, and the destinations that wait for one.
 #[derive(Debug)]
 pub(super) struct HostSlots {
-    /// Most connections, most to one address and port, and most last resorts.
+    /// The most connections in total, to one address and port, and of last resorts.
     limit: usize,
     host_limit: usize,
     last_resort_limit: usize,
     open: BTreeMap<ConnectionId, OpenConnection>,
     hosts: BTreeMap<SocketAddr, HostEntry>,
-    /// Destinations that cannot go on without a connection, whatever the host.
+    /// Destinations that cannot proceed without a connection, to whichever host.
     waiting: FairQueue<HopId>,
-    /// Destinations that would like a further connection, if there were one to be had.
+    /// Destinations that want a further connection when a slot is free.
     wanting_more: BTreeSet<HopId>,
-    /// How many destinations wait for hosts.
+    /// The number of destinations that wait for hosts.
     waiting_for_hosts: usize,
-    /// Addresses that may let somebody in.
+    /// Addresses that may admit a destination.
     changed: BTreeSet<SocketAddr>,
-    /// How many connections are last resorts that have not proved to be of use.
+    /// The number of last resorts whose server has not decided mail.
     last_resorts: usize,
-    /// Addresses that could be connected to, if there were not so many last resorts.
+    /// Addresses that could be connected to if there were fewer last resorts.
     held_off: FairQueue<SocketAddr>,
 }
 
-/// One address and port.
+/// The slots of one address and port.
 #[derive(Debug, Default)]
 struct HostEntry {
     open: BTreeSet<ConnectionId>,
-    /// How many connections have not proved to be of use.
+    /// The number of connections that are not established.
     on_trial: usize,
-    /// Destinations that cannot go on without a connection.
+    /// Destinations that cannot proceed without a connection.
     waiting: FairQueue<HopId>,
-    /// Destinations that would like a further one.
+    /// Destinations that want a further one.
     wanting_more: BTreeSet<HopId>,
-    /// True if all who wait are to look again, as something was learned about the address.
+    /// True if all that wait must look again, because something was learned about the address.
     has_news: bool,
 }
 
 impl HostSlots {
-    /// `at_work` is how many destinations are worked on at most.
+    /// Returns empty slots. `at_work` is the most destinations that are worked on at once.
     pub(super) fn new(settings: &Settings, at_work: usize) -> Self {
         let limit = size(settings.concurrency);
         Self {
@@ -105,7 +105,7 @@ impl HostSlots {
         }
     }
 
-    /// Says whether the host of a candidate can be connected to, whatever the limit of all connections.
+    /// Returns whether the host of a candidate has a slot, ignoring the limit of all connections.
     pub(super) fn check_host(&self, request: SlotRequest<'_>) -> Result<(), SlotRefusal> {
         if !self.has_slot_at(request.candidate.remote, request.is_in_trouble) {
             Err(SlotRefusal::Host)
@@ -116,7 +116,7 @@ impl HostSlots {
         }
     }
 
-    /// Takes the place of a connection.
+    /// Takes the slot of a connection.
     pub(super) fn open(
         &mut self,
         connection: ConnectionId,
@@ -142,7 +142,7 @@ impl HostSlots {
         self.open.insert(connection, open);
     }
 
-    /// A connection has proved to be of use; returns what is known of it if that is news.
+    /// Records that a connection is established. Returns the connection if that is news.
     pub(super) fn establish(&mut self, connection: ConnectionId) -> Option<OpenConnection> {
         let open = self.open.get_mut(&connection).filter(|open| !open.is_established)?;
         open.is_established = true;
@@ -154,7 +154,7 @@ impl HostSlots {
         Some(open)
     }
 
-    /// Gives the place of a connection back.
+    /// Returns the slot of a connection.
     pub(super) fn close(&mut self, connection: ConnectionId) {
         let Some(open) = self.open.remove(&connection) else { return };
         if let Some(host) = self.hosts.get_mut(&open.remote) {
@@ -167,12 +167,12 @@ impl HostSlots {
         }
     }
 
-    /// Returns how many connections are last resorts of which it is not known whether they are of use.
+    /// Returns the number of last resorts whose server has not decided mail.
     pub(super) fn unproven_last_resorts(&self) -> usize {
         self.last_resorts
     }
 
-    /// The server at an address has decided mail.
+    /// Records that the server at an address has decided mail.
     pub(super) fn prove_useful(&mut self, remote: SocketAddr) {
         let connections: Vec<ConnectionId> = self.connections_to(remote).collect();
         for connection in connections {
@@ -187,7 +187,7 @@ impl HostSlots {
         self.last_resorts = self.last_resorts.saturating_sub(1);
     }
 
-    /// Returns what is known of a connection that is not closed.
+    /// Returns a connection that is not closed.
     pub(super) fn connection(&self, connection: ConnectionId) -> Option<&OpenConnection> {
         self.open.get(&connection)
     }
@@ -197,66 +197,65 @@ impl HostSlots {
         self.hosts.get(&remote).into_iter().flat_map(|host| host.open.iter().copied())
     }
 
-    /// Returns whether there is a connection to an address that has proved to be of use.
+    /// Returns whether an address has an established connection.
     pub(super) fn is_established(&self, remote: SocketAddr) -> bool {
         self.hosts.get(&remote).is_some_and(|host| host.open.len() > host.on_trial)
     }
 
-    /// Returns whether there may be one connection more.
+    /// Returns whether a slot is free.
     pub(super) fn has_slot(&self) -> bool {
         self.open.len() < self.limit
     }
 
-    /// Returns whether there may be one connection more that nobody waits for.
+    /// Returns whether a slot is free that no destination waits for.
     pub(super) fn has_spare_slot(&self) -> bool {
         self.has_slot() && self.waiting.is_empty()
     }
 
-    /// Returns whether an address can be connected to; one that is in trouble, only if nobody else is trying.
+    /// Returns whether an address has a free slot. One in trouble has it only if no other connection is trying it.
     pub(super) fn has_slot_at(&self, remote: SocketAddr, is_in_trouble: bool) -> bool {
         self.hosts
             .get(&remote)
             .is_none_or(|host| host.open.len() < self.host_limit && (!is_in_trouble || host.on_trial == 0))
     }
 
-    /// Returns whether somebody waits for a connection to an address.
+    /// Returns whether a destination waits for a connection to an address.
     pub(super) fn has_waiters(&self, remote: SocketAddr) -> bool {
         self.hosts.get(&remote).is_some_and(|host| !host.waiting.is_empty())
     }
 
-    /// Returns whether somebody who cannot go on without waits for the place of this connection.
+    /// Returns whether a destination that cannot proceed without a connection waits for the slot of this one.
     pub(super) fn is_needed(&self, connection: ConnectionId) -> bool {
         let is_scarce = !self.has_slot() && !self.waiting.is_empty();
         is_scarce || self.open.get(&connection).is_some_and(|open| self.has_waiters(open.remote))
     }
 
-    /// Puts a destination into the line of those that cannot go on without a connection.
+    /// Queues a destination that cannot proceed without a connection.
     pub(super) fn wait(&mut self, hop: HopId, prospect: Prospect) {
         self.waiting.push(hop, prospect);
     }
 
-    /// The same, for one that has waited already, for its host.
+    /// Queues a destination ahead of the others, because it has already waited for its host.
     pub(super) fn wait_first(&mut self, hop: HopId, prospect: Prospect) {
         self.waiting.push_front(hop, prospect);
     }
 
-    /// Takes whose turn it is, if there is a connection to be had.
+    /// Takes the next destination from the queue, if a slot is free.
     pub(super) fn pop_waiting(&mut self) -> Option<HopId> {
         if self.has_slot() { self.waiting.pop() } else { None }
     }
 
-    /// Returns how many destinations cannot go on without a connection, whatever the host.
+    /// Returns how many destinations cannot proceed without a connection, to whichever host.
     pub(super) fn waiting_count(&self) -> usize {
         self.waiting.len()
     }
 
-    /// A destination does not wait any more.
+    /// Removes a destination from the queue.
     pub(super) fn end_wait(&mut self, hop: HopId) {
         self.waiting.remove(&hop);
     }
 
-    /// Puts a destination into the line of those that wait for an address; or, if there are too many last resorts, for there to
-    /// be one less.
+    /// Queues a destination for an address, or, if there are too many last resorts, until there is one less.
     pub(super) fn wait_for_host(
         &mut self,
         remote: SocketAddr,
@@ -276,7 +275,7 @@ impl HostSlots {
         self.waiting_for_hosts
     }
 
-    /// A destination does not wait for an address any more.
+    /// Removes a destination from the queue of an address.
     pub(super) fn end_wait_for_host(&mut self, remote: SocketAddr, hop: HopId) {
         if self.hosts.get_mut(&remote).is_some_and(|host| host.waiting.remove(&hop)) {
             self.waiting_for_hosts = self.waiting_for_hosts.saturating_sub(1);
@@ -284,32 +283,32 @@ impl HostSlots {
         self.changed.insert(remote);
     }
 
-    /// A destination would like a further connection.
+    /// Records that a destination wants a further connection.
     pub(super) fn want_more(&mut self, hop: HopId) {
         self.wanting_more.insert(hop);
     }
 
-    /// A destination would like a further connection to an address.
+    /// Records that a destination wants a further connection to an address.
     pub(super) fn want_more_of_host(&mut self, remote: SocketAddr, hop: HopId) {
         self.hosts.entry(remote).or_default().wanting_more.insert(hop);
     }
 
-    /// A destination would not any more.
+    /// Records that a destination wants no further connection.
     pub(super) fn want_no_more(&mut self, hop: HopId) {
         self.wanting_more.remove(&hop);
     }
 
-    /// Returns how many destinations would like a further connection, whatever the host.
+    /// Returns how many destinations want a further connection, to whichever host.
     pub(super) fn wanting_more_count(&self) -> usize {
         self.wanting_more.len()
     }
 
-    /// Takes those that would like a further connection, if there is one to spare.
+    /// Takes the destinations that want a further connection, if a slot is to spare.
     pub(super) fn take_wanting_more(&mut self) -> BTreeSet<HopId> {
         if self.has_spare_slot() { core::mem::take(&mut self.wanting_more) } else { BTreeSet::new() }
     }
 
-    /// Something was learned about an address that all who wait for it should know.
+    /// Makes all destinations that wait for an address look again, because something was learned about it.
     pub(super) fn announce_news(&mut self, remote: SocketAddr) {
         if let Some(host) = self.hosts.get_mut(&remote) {
             host.has_news = true;
@@ -317,7 +316,7 @@ impl HostSlots {
         }
     }
 
-    /// Something was learned about all addresses.
+    /// Makes all destinations that wait for any host look again.
     pub(super) fn announce_news_of_all(&mut self) {
         for (&remote, host) in &mut self.hosts {
             host.has_news = true;
@@ -325,16 +324,17 @@ impl HostSlots {
         }
     }
 
-    /// Somebody who was let in has made no connection.
+    /// Lets an address admit another destination, because an admitted one made no connection.
     pub(super) fn reconsider(&mut self, remote: SocketAddr) {
         if self.has_waiters(remote) {
             self.changed.insert(remote);
         }
     }
 
-    /// Lets in who can be let in by their hosts: those who cannot go on without, and those who would like a further connection.
+    /// Admits destinations whose hosts have slots. Returns those that cannot proceed without a connection, and those that want a
+    /// further one.
     pub(super) fn admit(&mut self) -> (Vec<HopId>, Vec<HopId>) {
-        // Those who were held off look again, as many of them at a time as there is room for.
+        // Addresses that were held off look again, as many at a time as there is room for.
         for _ in self.last_resorts..self.last_resort_limit {
             let Some(remote) = self.held_off.pop() else { break };
             self.changed.insert(remote);
@@ -362,24 +362,24 @@ impl HostSlots {
     }
 }
 
-/// What is checked in debug builds.
+/// Checks in debug builds.
 impl HostSlots {
-    /// Returns the open connections and whose they are.
+    /// Returns the open connections with their destinations.
     pub(super) fn connections(&self) -> impl Iterator<Item = (ConnectionId, HopId)> {
         self.open.iter().map(|(&connection, open)| (connection, open.hop))
     }
 
-    /// Returns whether a destination is in the line of those that wait for a connection, whatever the host.
+    /// Returns whether a destination waits for a connection to whichever host.
     pub(super) fn is_waiting(&self, hop: HopId) -> bool {
         self.waiting.contains(&hop)
     }
 
-    /// Returns whether a destination is in the line of an address.
+    /// Returns whether a destination is in the queue of an address.
     pub(super) fn is_waiting_for_host(&self, remote: SocketAddr, hop: HopId) -> bool {
         self.hosts.get(&remote).is_some_and(|host| host.waiting.contains(&hop))
     }
 
-    /// Asserts that what is counted is there.
+    /// Asserts that the counts are correct.
     pub(super) fn check(&self) {
         assert!(self.open.len() <= self.limit, "there are more connections than are allowed");
         let is_last_resort = |open: &&OpenConnection| open.is_last_resort && !open.has_proved;
@@ -406,7 +406,7 @@ impl HostSlots {
         );
     }
 
-    /// Returns whether nobody has a connection, and nobody waits for one.
+    /// Returns whether no destination has a connection or waits for one.
     #[cfg(test)]
     pub(super) fn is_at_rest(&self) -> bool {
         self.open.is_empty()
@@ -416,7 +416,7 @@ impl HostSlots {
     }
 }
 
-/// A limit as a number of things in memory.
+/// Converts a limit to a number of items in memory.
 pub(super) fn size(limit: u32) -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
 }

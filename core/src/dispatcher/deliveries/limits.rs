@@ -1,5 +1,5 @@
-//! What a destination bears, and what is left to it of the rate limit. It outlasts the mail of the destination, or mail that comes
-//! one by one would be limited by nothing.
+//! The limits of a destination: its concurrency window, and what is left of its rate limit. They outlast the mail of the
+//! destination, since otherwise mail that arrives one by one would not be limited at all.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -10,7 +10,7 @@ use crate::next_hop::NextHop;
 use crate::settings::RateLimit;
 use crate::time::Instant;
 
-/// So many are kept without looking for what can be forgotten.
+/// With fewer than this, expired limits are not looked for.
 const SWEEP_LEAST: usize = 1000;
 /// Most destinations without mail whose windows are remembered.
 const WINDOWS_LIMIT: usize = 1024;
@@ -18,25 +18,25 @@ const WINDOWS_LIMIT: usize = 1024;
 /// The limits of one destination.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
-    /// Few have one, and there may be many destinations.
+    /// Boxed, because few of many destinations have one.
     window: Option<Box<ConcurrencyWindow>>,
     rate: RateLimiter,
 }
 
 impl Limits {
-    /// Returns how many connections there may be, where the configuration allows `most`.
+    /// Returns the most connections that there may be, where the configuration allows `most`.
     pub(super) fn connections(&self, most: u32, now: Instant) -> u32 {
         let window = self.window.as_deref().filter(|window| window.counts(now));
         window.map_or(most, |window| window.limit().min(most))
     }
 
-    /// The destination has pushed back when there were `connections`, on one that was opened at `opened`.
+    /// Narrows the window, because the destination pushed back when there were `connections`, on one that was opened at `opened`.
     pub(super) fn cut(&mut self, connections: u32, opened: Instant, now: Instant) {
         let window = ConcurrencyWindow::cut(self.window.as_deref().copied(), connections, opened, now);
         self.window = Some(Box::new(window));
     }
 
-    /// The destination has taken a mail.
+    /// Widens the window, because the destination has taken a mail.
     pub(super) fn widen(&mut self, most: u32, now: Instant) {
         if let Some(mut window) = self.window.take()
             && let Some(wider) = window.widen(most, now)
@@ -46,12 +46,12 @@ impl Limits {
         }
     }
 
-    /// Lets a transaction begin, or says when one may.
+    /// Takes permission for one transaction. Fails with the time at which the next may begin.
     pub(super) fn take_transaction(&mut self, limit: RateLimit, now: Instant) -> Result<(), Instant> {
         self.rate.take(limit, now)
     }
 
-    /// Returns whether nothing would be lost by forgetting them.
+    /// Returns whether forgetting them would lose nothing.
     fn are_at_rest(&self, now: Instant) -> bool {
         self.rate.is_full(now) && !self.window.as_deref().is_some_and(|window| window.counts(now))
     }
@@ -61,12 +61,12 @@ impl Limits {
 #[derive(Debug, Default)]
 pub(super) struct RememberedLimits {
     limits: BTreeMap<NextHop, Limits>,
-    /// With so many, those that are at rest are forgotten.
+    /// The number at which expired limits are looked for.
     sweep_at: usize,
 }
 
 impl RememberedLimits {
-    /// Takes what is known of a destination that has mail again.
+    /// Takes the limits of a destination that has mail again.
     pub(super) fn take(&mut self, next_hop: &NextHop) -> Limits {
         // The usual case costs nothing.
         if self.limits.is_empty() {
@@ -75,14 +75,14 @@ impl RememberedLimits {
         self.limits.remove(next_hop).unwrap_or_default()
     }
 
-    /// Remembers the limits of a destination for as long as they count. A window is no promise: if there are too many, it goes.
+    /// Remembers the limits of a destination for as long as they count. If there are too many, a window is forgotten.
     pub(super) fn keep(&mut self, next_hop: &NextHop, limits: Limits, now: Instant) {
         if limits.are_at_rest(now) {
             return;
         }
         if self.limits.len() >= self.sweep_at {
             self.limits.retain(|_, limits| !limits.are_at_rest(now));
-            // The next sweep is due when there are twice as many, so that sweeping costs little for each.
+            // The next sweep is due when the number has doubled, so that the cost of sweeping stays small for each.
             self.sweep_at = self.limits.len().saturating_mul(2).max(SWEEP_LEAST);
         }
         if self.limits.len() < WINDOWS_LIMIT || !limits.rate.is_full(now) {

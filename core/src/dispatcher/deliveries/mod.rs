@@ -1,6 +1,6 @@
-//! The passes over the mail of next hops, and what they share: connections, name servers, and what is known of servers.
+//! The passes over the mail of next hops, and what they share: connections, name servers, and knowledge of servers.
 //!
-//! [`Destinations`] owns what is known of each next hop, [`HostSlots`] who may connect to where. What is done about mail goes through
+//! [`Destinations`] owns what is known of each next hop, [`HostSlots`] the slots for connections. All changes to mail go through
 //! [`Books`], which know nothing of connections.
 
 mod admission;
@@ -57,29 +57,29 @@ use crate::shown::shortened;
 use crate::time::{Duration, Instant};
 use crate::wording::{ServerName, faillog_text};
 
-/// Most next hops that are worked on at once, apart from those that can only wait.
+/// Most next hops that are worked on at once, not counting those that can only wait.
 pub(super) const DELIVERY_LIMIT: usize = 1000;
-/// Most next hops that wait for name servers at once: several times as many as there are questions at once.
+/// Most next hops that wait for name servers at once: several times the number of concurrent questions.
 const ASKING_LIMIT: usize = 1000;
-/// Most next hops that wait for a host that others are connected to.
+/// Most next hops that wait for a slot at their host.
 const HOST_WAITING_LIMIT: usize = 10_000;
-/// How long a next hop is left alone after trouble of our own.
+/// Pause of a next hop after local trouble.
 const LOCAL_PAUSE: Duration = Duration::from_secs(2);
-/// How long a next hop is left alone the first time that its server has had enough, unless mail is tried again sooner anyway.
+/// First pause of a next hop whose server takes no more for now, unless mail is retried sooner anyway.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
-/// How often it is told that mail goes to a host in plain text, although TLS was wanted.
+/// Shortest time between two warnings that mail goes to a host in plain text although TLS was wanted.
 const PLAIN_TEXT_WARNING_SPAN: Duration = Duration::from_secs(3600);
-/// Most hosts of which that is remembered. Of more it may be told more often.
+/// Most hosts for which such a warning is remembered. With more, a warning may repeat sooner.
 const PLAIN_TEXT_HOSTS_LIMIT: usize = 1000;
 
-/// Everything that is under way.
+/// All deliveries, and what they share.
 #[derive(Debug)]
 pub(super) struct Deliveries {
     destinations: Destinations,
     slots: HostSlots,
-    /// Mail that fails without having been claimed.
+    /// The recall of mail that fails without having been claimed.
     recall: Recall,
-    /// True if mail that leads nowhere is recalled next, and not that of a next hop that has failed: they take turns.
+    /// True if the next recall is of unroutable mail, and not of an exhausted pass. They take turns.
     unroutable_is_next: bool,
     silence_watch: SilenceWatch,
     reachability: Reachability,
@@ -87,7 +87,7 @@ pub(super) struct Deliveries {
     hosts: Hosts,
     ids: ConnectionIds,
     rng: Rng,
-    /// Hosts of which it was told that mail goes there in plain text, although TLS was wanted.
+    /// Hosts for which the plain-text warning was given.
     told_of_plain_text: ExpiringMap<Host, ()>,
 }
 
@@ -120,7 +120,7 @@ impl Deliveries {
         &mut self.ids
     }
 
-    /// Returns the delivery that has a connection, and its next hop.
+    /// Returns the delivery that owns a connection, and its next hop.
     pub(super) fn of_connection(&self, connection: ConnectionId) -> Option<(HopId, &Delivery)> {
         let hop = self.hop_of(connection)?;
         Some((hop, self.destinations.delivery(hop)?))
@@ -135,17 +135,17 @@ impl Deliveries {
         self.destinations.active_count() == 0
     }
 
-    /// Returns when the resolver is to be called.
+    /// Returns when to call the resolver.
     pub(super) fn next_lookup(&self) -> Option<Instant> {
         self.resolver.poll_timeout()
     }
 
-    /// Returns when the first delivery, or the first connection that waits for the rate limit, is to be called.
+    /// Returns when to call the first delivery, or the first connection that waits for the rate limit.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.destinations.next_deadline().into_iter().chain(self.silence_watch.next_check()).min()
     }
 
-    /// Returns when the first next hop that is left alone may be tried again.
+    /// Returns when the first pause ends.
     pub(super) fn next_pause_end(&self) -> Option<Instant> {
         self.destinations.next_pause_end()
     }
@@ -201,7 +201,7 @@ impl Deliveries {
         }
     }
 
-    /// Appends octets that are to be sent on a connection; returns whether it has.
+    /// Appends octets that are to be sent on a connection. Returns whether anything was appended.
     pub(super) fn transmit(
         &mut self,
         books: &Books,
@@ -226,7 +226,7 @@ impl Deliveries {
         more
     }
 
-    /// Calls the deliveries whose time has come.
+    /// Calls the deliveries whose deadline has come.
     pub(super) fn handle_timeout(&mut self, books: &mut Books) {
         let now = books.now.monotonic;
         self.resolver.handle_timeout(now);
@@ -242,7 +242,7 @@ impl Deliveries {
         self.destinations.end_due_pauses(now, &books.queue);
     }
 
-    /// Passes on what resolver and deliveries have to say; returns whether they had anything.
+    /// Drains the resolver and the deliveries. Returns whether there was any output.
     pub(super) fn drain(&mut self, books: &mut Books) -> bool {
         self.drain_resolver(books) || self.drain_deliveries(books)
     }
@@ -273,7 +273,7 @@ impl Deliveries {
         moved
     }
 
-    /// The one place where what deliveries have to say is taken in; returns whether one had anything.
+    /// Processes all outputs of deliveries. This is the only place that does. Returns whether there was any.
     fn drain_deliveries(&mut self, books: &mut Books) -> bool {
         let mut moved = false;
         self.destinations.touch_all(books.queue.take_newly_ready());
@@ -288,7 +288,7 @@ impl Deliveries {
         moved
     }
 
-    /// Begins to work on next hops that have ready mail; returns whether on any.
+    /// Begins passes for queued next hops that have ready mail. Returns whether it began any.
     pub(super) fn start(&mut self, books: &mut Books) -> bool {
         let mut moved = false;
         while self.has_room_for_delivery() && !books.commits.is_congested() {
@@ -302,7 +302,7 @@ impl Deliveries {
                 self.with_delivery(books, hop, Delivery::start);
                 moved = true;
             }
-            // So that what it asks counts before the next begins.
+            // The lookup counts before the next pass begins.
             self.drain_deliveries(books);
         }
         moved
@@ -314,7 +314,7 @@ impl Deliveries {
         for hop in hops {
             self.with_delivery(books, hop, |delivery, cx| delivery.close(cx));
         }
-        // What waits or is paused would never be let go.
+        // Mail that waits or is paused would otherwise never be released.
         self.destinations.end_pauses();
         self.destinations.free_connections();
         self.silence_watch.end();
@@ -329,15 +329,15 @@ impl Deliveries {
         self.drain_deliveries(books);
     }
 
-    /// What went wrong before does not count any more.
+    /// Forgets what went wrong before.
     pub(super) fn forget_troubles(&mut self) {
         self.reachability.clear();
         self.slots.announce_news_of_all();
         self.destinations.forget_troubles();
     }
 
-    /// Returns whether another next hop can be worked on. Those that only wait, for name servers or for a host, take no room from
-    /// those that could go on.
+    /// Returns whether another pass may begin. Next hops that only wait, for name servers or for a host, take no room from those
+    /// that could proceed.
     fn has_room_for_delivery(&self) -> bool {
         self.at_work() < DELIVERY_LIMIT && self.slots.waiting_for_hosts_count() < HOST_WAITING_LIMIT
     }
@@ -406,7 +406,7 @@ impl Deliveries {
                 self.wait_for(books, hop, Waits::ForDns(lookup));
             }
             DeliveryOutput::LookupAddresses(name) => {
-                // Both families are asked for, whichever can be used: a name with only the other one does exist.
+                // Both families are looked up even if only one is usable: a name with only the other one does exist.
                 let families = Families { ipv4: true, ipv6: true };
                 let lookup = self.resolver.lookup_addresses(now, &name, families, books.queue.prospect(hop));
                 self.wait_for(books, hop, Waits::ForDns(lookup));
@@ -472,7 +472,7 @@ impl Deliveries {
         }
     }
 
-    /// The one place where it changes what a pass waits for, with its places in the wait_lists for that.
+    /// Changes what a pass waits for, together with its entries in the queues. This is the only place that does.
     fn wait_for(&mut self, books: &Books, hop: HopId, waits: Waits) {
         match self.destinations.set_waits(hop, waits) {
             Waits::No => {}
@@ -491,7 +491,7 @@ impl Deliveries {
         self.destinations.end_pass(hop);
     }
 
-    /// The server of a next hop has taken mail in this pass, and wants no more for now.
+    /// Pauses a next hop whose server has taken mail in this pass, and takes no more for now.
     pub(super) fn wait_for_server(&mut self, books: &mut Books, hop: HopId, failure: &Failure) {
         let retry_interval_s = u64::try_from(books.settings.retry_interval_s).unwrap_or_default();
         let most = Duration::from_secs(retry_interval_s);
@@ -503,12 +503,12 @@ impl Deliveries {
         self.leave_alone(books, hop, span, true, &reason);
     }
 
-    /// This machine is in trouble with a next hop.
+    /// Pauses a next hop after local trouble.
     pub(super) fn postpone(&mut self, books: &mut Books, hop: HopId, text: &str) {
         self.leave_alone(books, hop, LOCAL_PAUSE, false, text);
     }
 
-    /// Leaves a next hop alone for a while; a pass that is all there is leaves its mail as it is.
+    /// Pauses a next hop. A one-shot pass leaves its mail as it is instead.
     fn leave_alone(
         &mut self,
         books: &mut Books,
@@ -530,7 +530,7 @@ impl Deliveries {
         }
     }
 
-    /// Mail goes in plain text although TLS was wanted: worth a warning, but not for each mail.
+    /// Warns that mail goes in plain text although TLS was wanted, but not for each mail.
     fn tell_of_plain_text(&mut self, books: &mut Books, candidate: &Candidate, reason: &EndCause) {
         let now = books.now.monotonic;
         if self.told_of_plain_text.get(&candidate.host, now).is_some() {

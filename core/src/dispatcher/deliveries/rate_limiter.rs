@@ -1,22 +1,22 @@
-//! The rate limit: how many transactions may begin for one destination.
+//! The rate limit of one destination.
 
 use crate::settings::RateLimit;
 use crate::time::{Duration, Instant};
 
-/// A token bucket that holds at most what one second brings, and at least one token.
+/// A token bucket. Its capacity is what one second brings, and at least one token.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RateLimiter {
-    /// What is spent refills until then.
+    /// When the bucket is full again.
     full_at: Instant,
 }
 
 impl RateLimiter {
-    /// Returns whether nothing is spent.
+    /// Returns whether the bucket is full.
     pub(super) fn is_full(&self, now: Instant) -> bool {
         self.full_at <= now
     }
 
-    /// Takes a token, or says when there will be one.
+    /// Takes a token. Fails with the time at which there will be one.
     pub(super) fn take(&mut self, limit: RateLimit, now: Instant) -> Result<(), Instant> {
         let spacing = limit.per.checked_div(limit.transactions).unwrap_or(limit.per);
         let burst = spacing.max(Duration::from_secs(1));

@@ -1,7 +1,7 @@
-//! Mail that fails without having been claimed: its next hop has failed as a whole, or it leads nowhere.
+//! Mail that fails without having been claimed, because its next hop has failed as a whole or because it is unroutable.
 //!
-//! It is read once more before a failure is recorded, without its data: another program may have sent it elsewhere meanwhile, or put
-//! other mail in its place.
+//! It is read once more, without its data, before a failure is recorded: another program may have redirected it meanwhile, or
+//! replaced it.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -21,34 +21,34 @@ use crate::schedule::RetryState;
 use crate::shown::shortened_octets;
 use crate::time::{Duration, Instant};
 
-/// How much mail that fails without having been claimed is recorded at once.
+/// Most mails that one recall reads.
 const RECALL_LIMIT: usize = 1000;
-/// How soon it is read again after the database has failed.
+/// Delay before a recall is repeated after the database has failed.
 const RECALL_RETRY: Duration = Duration::from_secs(1);
 
-/// Why mail fails that nobody has claimed.
+/// The reason why mail fails that was not claimed.
 #[derive(Clone, Debug)]
 pub(in crate::dispatcher) enum RecallReason {
-    /// Its next hop has failed as a whole, by this.
+    /// Its next hop has failed as a whole, with this failure.
     Exhausted(HopId, Failure),
-    /// It leads nowhere. Each row says why.
+    /// It leads nowhere. Each row shows why.
     Unroutable,
 }
 
-/// Whether mail that fails without having been claimed is being read.
+/// The state of the recall.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Recall {
-    /// Nothing is to be read, or it may be asked for.
+    /// No recall is under way.
     #[default]
     Idle,
-    /// The database is asked.
+    /// The database has been asked.
     Asked,
     /// The database has failed, and is asked again at this time.
     Again(Instant),
 }
 
 impl Deliveries {
-    /// Asks for mail that fails without having been claimed, a part of it at a time; returns whether all of a next hop's has failed.
+    /// Requests mail that fails without having been claimed, a portion at a time. Returns whether an exhausted pass is complete.
     pub(in crate::dispatcher) fn recall(&mut self, books: &mut Books) -> bool {
         if self.next_recall(books).is_some_and(|at| at <= books.now.monotonic) {
             self.recall = Recall::Idle;
@@ -69,14 +69,14 @@ impl Deliveries {
             self.unroutable_is_next = !matches!(reason, RecallReason::Unroutable);
             books.ask(StoreRequest::Recall { ids: ids.clone() }, Asked::Recall { ids, reason });
         }
-        // Those of which all is recorded go on.
+        // Destinations with no mail left to recall proceed.
         self.drain_deliveries(books)
     }
 
-    /// Takes mail of a next hop that has failed as a whole.
+    /// Claims mail of a next hop that has failed as a whole.
     ///
-    /// Returns where a connection ended in the middle of a mail, the mail may be to blame: then only what was tried has failed,
-    /// and the rest begins a pass of its own. But a next hop that ends every connection is not asked for each mail.
+    /// If a connection ended in the middle of a mail, that mail may be the cause: then only the mail that was tried has failed,
+    /// and the rest begins a pass of its own. But a next hop that ends every connection is not tried for each mail.
     fn claim_exhausted(&mut self, books: &mut Books) -> Option<(Vec<MailId>, RecallReason)> {
         while let Some(hop) = self.destinations.first_exhausted() {
             let is_partly_tried = books.queue.is_partly_tried(hop);
@@ -94,7 +94,7 @@ impl Deliveries {
         None
     }
 
-    /// Returns when the database is to be asked again.
+    /// Returns when the recall is to be repeated.
     pub(in crate::dispatcher) fn next_recall(&self, books: &Books) -> Option<Instant> {
         match self.recall {
             Recall::Again(at) if !books.is_draining() => Some(at),
@@ -120,7 +120,7 @@ impl Deliveries {
         }
     }
 
-    /// This is what mail is now that is about to fail.
+    /// Records the failure of recalled mail, unless it has changed.
     pub(in crate::dispatcher) fn recalled(
         &mut self,
         books: &mut Books,
@@ -156,14 +156,14 @@ impl Deliveries {
     }
 }
 
-/// Takes mail that leads nowhere.
+/// Claims unroutable mail.
 fn claim_unroutable(books: &mut Books) -> Option<(Vec<MailId>, RecallReason)> {
     let ids = books.queue.claim_up_to(HopId::UNROUTABLE, Cursor::After(MailId(i64::MAX)), RECALL_LIMIT);
     (!ids.is_empty()).then_some((ids, RecallReason::Unroutable))
 }
 
 impl Books {
-    /// Returns what is to be recorded of a row, if it still is what the reason is about.
+    /// Returns the failure to record for a row, if the reason still applies to it.
     fn failure_of(&mut self, row: &Row, reason: &RecallReason) -> Option<Failure> {
         match reason {
             RecallReason::Exhausted(hop, failure) => {
@@ -179,8 +179,8 @@ impl Books {
         }
     }
 
-    /// Returns whether a row is still the mail of this next hop for which an attempt was made. It was due then: that it is not
-    /// now, because the clock was set, changes nothing.
+    /// Returns whether a row is still the mail of this next hop that was tried. It was due then. If it is not due now, because
+    /// the clock was set, that changes nothing.
     fn is_as_scheduled(&self, hop: HopId, row: &Row) -> bool {
         let look = self.scan.message_key(row);
         self.queue.find(row.id).is_some_and(|known| known.key.may_look_like(look))

@@ -1,4 +1,4 @@
-//! Who gets a connection, who keeps one, and who has to give one up.
+//! Which deliveries get a connection, which keep one, and which must give one up.
 
 use alloc::format;
 use core::net::SocketAddr;
@@ -19,33 +19,33 @@ use crate::queue::{HopId, Queue};
 use crate::reachability::Trouble;
 use crate::route::Candidate;
 
-/// After so many transactions a connection makes room, if somebody else has none.
+/// After this many transactions a connection gives up its slot, if another destination has none.
 const FAIR_SHARE_TRANSACTIONS: u32 = 100;
 
-/// What a pass would have.
+/// The connections that a pass needs or wants.
 #[derive(Clone, Copy, Debug)]
 struct Wish {
-    /// A connection, without which it cannot go on.
+    /// True if it cannot proceed without a connection.
     needs_one: bool,
-    /// A further connection.
+    /// The further connection that it wants, if any.
     more: Option<More>,
-    /// True if somebody should make room for that: not for mail that may be on its way already.
+    /// True if others should make room for the further one. False for mail that may be on its way already.
     is_urgent: bool,
 }
 
-/// How a further connection is to be had.
+/// When a further connection can be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum More {
-    /// When mail has waited for a little longer.
+    /// After mail has waited a little longer.
     Soon,
-    /// When there is one at all.
+    /// When any slot is free.
     Any,
-    /// When there is one to this address.
+    /// When a slot at this address is free.
     Of(SocketAddr),
 }
 
 impl Deliveries {
-    /// Notes what a destination that has said all it had to say now waits for.
+    /// Updates what a destination waits for, after all its outputs are processed.
     pub(super) fn settle(&mut self, books: &mut Books, hop: HopId) {
         self.use_idle_connections(books, hop);
         match self.destinations.delivery(hop) {
@@ -84,7 +84,8 @@ impl Deliveries {
     fn wish_of(&self, books: &Books, hop: HopId) -> Option<Wish> {
         let delivery = self.destinations.delivery(hop)?;
         let is_ready = books.queue.ready_count(hop) > 0;
-        // Mail that looks like one message is claimed together, and comes back if it is several: it has waited all the time.
+        // Mail that looks like one message is claimed together, and is returned if it turns out to be several messages. It counts
+        // as waiting all the time.
         let is_in_suspense = !is_ready && self.has_open_claims(hop);
         let has_transactions =
             (is_ready || is_in_suspense) && !books.is_draining() && !books.commits.is_congested();
@@ -100,7 +101,7 @@ impl Deliveries {
                 }
             });
         Some(Wish {
-            // What comes back may need the connection.
+            // Mail that is returned may need the connection.
             needs_one: delivery.needs_connection(limit)
                 && (delivery.has_mail_to_go_first() || !is_in_suspense),
             more,
@@ -108,13 +109,13 @@ impl Deliveries {
         })
     }
 
-    /// Gives connections to deliveries that cannot go on without; returns whether to any.
+    /// Opens connections for deliveries that cannot proceed without one. Returns whether anything changed.
     pub(in crate::dispatcher) fn grant_connections(&mut self, books: &mut Books) -> bool {
         let mut moved = self.admit(books);
         while let Some(hop) = self.slots.pop_waiting() {
             self.destinations.set_waits(hop, Waits::No);
             self.connect_or_wait(books, hop);
-            // So that the connection counts before the next is given.
+            // The connection counts before the next one is opened.
             self.drain_deliveries(books);
             moved = true;
         }
@@ -124,7 +125,7 @@ impl Deliveries {
         moved | self.free_slots(books)
     }
 
-    /// Opens a further connection, if mail waits and there is one to be had.
+    /// Opens a further connection, if mail waits and a slot is free.
     pub(super) fn widen(&mut self, books: &mut Books, hop: HopId) {
         let limit = self.connection_limit(books, hop);
         let is_worth_it = books.queue.ready_count(hop) > 0
@@ -136,11 +137,11 @@ impl Deliveries {
                 delivery.connect(cx);
             }
         });
-        // So that the connection counts before another is opened.
+        // The connection counts before another is opened.
         self.drain_deliveries(books);
     }
 
-    /// Returns whether a connection that could take work has to end: it is one too many, or somebody else has none.
+    /// Returns whether a connection that could take transactions must end: it is one too many, or another destination has none.
     pub(super) fn must_give_up_slot(&self, books: &Books, hop: HopId, connection: ConnectionId) -> bool {
         let Some(delivery) = self.destinations.delivery(hop) else { return true };
         let had_its_share = delivery.connection_count() > 1
@@ -150,7 +151,8 @@ impl Deliveries {
             || (had_its_share && self.slots.is_needed(connection))
     }
 
-    /// A connection has no work: it is kept for a while, unless somebody else needs it or the pass is all there is.
+    /// Handles a connection without mail: keeps it for a while, unless another destination needs its slot or this is a one-shot
+    /// pass.
     pub(super) fn keep_idle(&mut self, books: &Books, hop: HopId, connection: ConnectionId) {
         let mut is_idle = false;
         self.with_delivery(books, hop, |delivery, _| is_idle = delivery.handle_nothing_claimed(connection));
@@ -171,7 +173,7 @@ impl Deliveries {
         });
     }
 
-    /// A connection takes mail.
+    /// Records that a connection accepts mail.
     pub(super) fn note_established(&mut self, connection: ConnectionId) {
         if let Some(open) = self.slots.establish(connection)
             && self.reachability.note_agreement(open.remote, open.tls)
@@ -180,7 +182,7 @@ impl Deliveries {
         }
     }
 
-    /// A server has said something, if only a refusal.
+    /// Records that a server has replied, if only by a refusal.
     pub(super) fn note_answer(&mut self, connection: ConnectionId) {
         let Some(open) = self.slots.connection(connection) else { return };
         let remote = open.remote;
@@ -189,7 +191,7 @@ impl Deliveries {
         }
     }
 
-    /// A server does not answer a delivery that has no other connection to it.
+    /// Records that a server does not answer a delivery that has no other connection to it.
     pub(super) fn note_unreachable(
         &mut self,
         books: &mut Books,
@@ -201,14 +203,14 @@ impl Deliveries {
     ) {
         let Some(began) = self.slots.connection(connection).map(|open| open.since) else { return };
         if self.slots.is_established(candidate.remote) {
-            // It serves other destinations, and bears no more connections.
+            // It serves other destinations, so it only wants fewer connections.
             return self.note_pushback(books, hop, connection);
         }
         self.reachability.record_failure(candidate, began, trouble, setback, books.now.monotonic);
         self.slots.announce_news(candidate.remote);
     }
 
-    /// A destination wants fewer connections.
+    /// Reduces the number of connections of a destination that pushes back.
     pub(super) fn note_pushback(&mut self, books: &mut Books, hop: HopId, connection: ConnectionId) {
         let Some(delivery) = self.destinations.delivery(hop) else { return };
         let connections = u32::try_from(delivery.connection_count()).unwrap_or(u32::MAX).saturating_add(1);
@@ -224,7 +226,7 @@ impl Deliveries {
         }
     }
 
-    /// A destination has taken a mail.
+    /// Records that a destination has taken a mail.
     pub(super) fn note_taken_mail(&mut self, books: &mut Books, hop: HopId) {
         let (most, now) = (books.settings.destination_concurrency, books.now.monotonic);
         self.destinations.update(hop, |destination| {
@@ -241,7 +243,7 @@ impl Deliveries {
         let limit = self.connection_limit(books, hop);
         let goes_first = self.destinations.delivery(hop).is_some_and(Delivery::has_mail_to_go_first);
         let has_mail = goes_first || books.queue.ready_count(hop) > 0;
-        // Mail that the database is just being asked for comes back to this, if it does.
+        // Mail that is being claimed may be returned, and then needs this delivery.
         if has_mail || !self.has_open_claims(hop) {
             self.with_delivery(books, hop, |delivery, cx| {
                 if has_mail {
@@ -257,7 +259,7 @@ impl Deliveries {
         if let Some(remote) = goes_to {
             self.open_or_wait(books, hop, remote);
         }
-        // Who was let in and goes elsewhere leaves the place to the next.
+        // A delivery that was admitted but goes elsewhere leaves its slot to the next.
         if let Some(remote) = remote.filter(|remote| goes_to != Some(*remote)) {
             self.slots.reconsider(remote);
         }
@@ -278,7 +280,7 @@ impl Deliveries {
         }
     }
 
-    /// Returns why a delivery may not connect to its candidate.
+    /// Returns the reason why a delivery may not connect to its candidate, if there is one.
     fn refusal_of_host(&self, books: &Books, hop: HopId) -> Option<SlotRefusal> {
         let delivery = self.destinations.delivery(hop)?;
         let candidate = delivery.candidate()?;
@@ -287,11 +289,11 @@ impl Deliveries {
         self.slots.check_host(SlotRequest { candidate, is_in_trouble, is_last_resort }).err()
     }
 
-    /// Lets those go on that have waited for a host; returns whether anybody can.
+    /// Admits deliveries that have waited for their host. Returns whether it admitted any.
     fn admit(&mut self, books: &Books) -> bool {
         let (waiting, wanting_more) = self.slots.admit();
         let moved = !waiting.is_empty() || !wanting_more.is_empty();
-        // They have waited for longer than those who have not asked their host yet.
+        // They have waited longer than those that have not asked their host yet.
         for hop in waiting.into_iter().rev() {
             self.destinations.set_waits(hop, Waits::ForConnection);
             self.slots.wait_first(hop, books.queue.prospect(hop));
@@ -300,7 +302,7 @@ impl Deliveries {
         moved
     }
 
-    /// Ends connections that have nothing to do, where somebody needs their place; returns whether any.
+    /// Ends idle connections whose slots are needed. Returns whether it ended any.
     fn free_slots(&mut self, books: &mut Books) -> bool {
         let mut moved = self.part(books);
         let wanted = if self.slots.has_slot() {
@@ -319,9 +321,9 @@ impl Deliveries {
         moved | self.close_silent_connections(books)
     }
 
-    /// Closes connections that have said QUIT and wait for no more than the reply to that, where somebody needs their place;
-    /// returns whether any. RFC 5321 section 4.1.1.10 lets a client do that, if not without a reason. A conversation that is
-    /// written down comes to its end, since it may be replayed where nobody needs its place.
+    /// Closes connections that only wait for the reply to QUIT, if their slots are needed. Returns whether it closed any. RFC
+    /// 5321 section 4.1.1.10 allows this, though not without a reason. A conversation that is being recorded runs to its end,
+    /// because it may be replayed where the slots are not needed.
     fn part(&mut self, books: &mut Books) -> bool {
         let mut moved = false;
         while !books.settings.trace
@@ -336,7 +338,7 @@ impl Deliveries {
         moved
     }
 
-    /// Tells a connection to end because somebody needs its place.
+    /// Ends a connection because its slot is needed.
     fn send_off(&mut self, books: &Books, connection: ConnectionId) {
         let Some(hop) = self.hop_of(connection) else { return };
         if let Some(AtWork { connections, wait_lists, .. }) = self.destinations.work_on(hop) {
@@ -345,7 +347,7 @@ impl Deliveries {
         self.with_delivery(books, hop, |delivery, cx| delivery.quit_connection(cx, connection));
     }
 
-    /// Gives mail that has come to connections that wait for some.
+    /// Gives new mail to idle connections.
     fn use_idle_connections(&mut self, books: &mut Books, hop: HopId) {
         let now = books.now.monotonic;
         while books.queue.ready_count(hop) > 0
@@ -370,7 +372,7 @@ impl Deliveries {
         self.destinations.delivery(hop).and_then(Delivery::candidate)
     }
 
-    /// Returns whether a delivery may have a further connection to its candidate: those that have none come first.
+    /// Returns whether a delivery may open a further connection to its candidate. Deliveries without a connection come first.
     fn has_slot_for_more(&self, books: &Books, candidate: &Candidate) -> bool {
         self.has_slot_for(books, candidate) && !self.slots.has_waiters(candidate.remote)
     }

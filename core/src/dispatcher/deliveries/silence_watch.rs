@@ -1,9 +1,9 @@
-//! Servers that say nothing hold no place that somebody else needs.
+//! Closes connections to silent servers when others need their slots.
 //!
-//! A conversation may take minutes without a word from the server (RFC 5321 section 4.5.3.2), and there may be more such
-//! servers than places. So where places are short, the connection that has been silent for the longest time is closed.
-//! Nothing has failed by that: its mail goes on, and comes back to the server when all others were tried, over one
-//! connection that gets all the time there is. There are never so many of those that they take all places.
+//! A conversation may take minutes without a word from the server (RFC 5321 section 4.5.3.2), and there may be more such servers
+//! than slots. So if slots are short, the connection that has been silent for the longest time is closed. That is not a failure:
+//! its mail goes on to other candidates, and returns to the server when all others were tried, over one connection that may take
+//! all the time that the timeouts allow. Such last resorts never take all slots.
 
 use alloc::vec::Vec;
 
@@ -15,34 +15,34 @@ use crate::io::ConnectionId;
 use crate::queue::HopId;
 use crate::time::{Duration, Instant};
 
-/// How long a server may be silent at least while others wait for the place of its connection: as long as it has for taking
-/// the connection. Servers that let clients wait on purpose mostly do so for less.
+/// Shortest silence after which a connection is closed for others: as long as a server has to accept the connection. Servers that
+/// delay clients on purpose mostly do so for less.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
-/// How often it is scanned for silent connections at most: all of them are scanned at.
+/// Shortest time between two searches for silent connections, because each looks at all of them.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When to look for connections that are silent.
+/// The timer of the search for silent connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SilenceWatch {
     next_check: Instant,
-    /// True if somebody needs a place.
+    /// True if a slot is needed.
     slots_are_short: bool,
 }
 
 impl SilenceWatch {
-    /// Returns when to look, if somebody needs a place.
+    /// Returns when to search, if a slot is needed.
     pub(super) fn next_check(self) -> Option<Instant> {
         self.slots_are_short.then_some(self.next_check)
     }
 
-    /// Nobody gets a place any more.
+    /// Stops searching: no more slots are given.
     pub(super) fn end(&mut self) {
         self.slots_are_short = false;
     }
 }
 
 impl Deliveries {
-    /// Gives up a connection as if others needed its place, unless its server owes no word.
+    /// Closes a connection as if others needed its slot, if its server owes a reply.
     pub(in crate::dispatcher) fn give_up(&mut self, books: &mut Books, connection: ConnectionId) {
         let silent = self.silent_connections().into_iter().find(|&(_, _, silent)| silent == connection);
         let Some((since, hop, _)) = silent else { return };
@@ -50,7 +50,8 @@ impl Deliveries {
         self.give_up_silent(books, hop, connection, silence);
     }
 
-    /// Closes connections that have been silent for the longest time, as many as there are places wanted; returns whether any.
+    /// Closes the connections that have been silent for the longest time, as many as slots are needed. Returns whether it closed
+    /// any.
     pub(super) fn close_silent_connections(&mut self, books: &mut Books) -> bool {
         let now = books.now.monotonic;
         let mut wanted = self.connections_wanted().max(self.deliveries_wanted());
@@ -70,7 +71,7 @@ impl Deliveries {
             }
         }
         let next = match silent.get(overdue) {
-            // Somebody may come who needs one of these.
+            // One of these may be needed at any time.
             _ if given_up < overdue => now,
             Some(&(since, ..)) => since + SILENCE_LIMIT,
             None => now + SILENCE_LIMIT,
@@ -79,13 +80,13 @@ impl Deliveries {
         given_up > 0
     }
 
-    /// Returns how many deliveries cannot go on because there are no more connections to be had.
+    /// Returns how many deliveries cannot proceed because no slot is free.
     fn connections_wanted(&self) -> usize {
         let wanted = if self.slots.has_slot() { 0 } else { self.slots.waiting_count() };
         wanted.saturating_sub(self.destinations.wait_lists().sent_off())
     }
 
-    /// Returns how many next hops cannot be worked on because so many others are.
+    /// Returns how many next hops cannot be worked on because of the limit of deliveries.
     pub(super) fn deliveries_wanted(&self) -> usize {
         let waiting = self.destinations.queued(self.may_ask());
         if waiting == 0 || self.has_room_for_delivery() {
@@ -94,7 +95,7 @@ impl Deliveries {
         (self.at_work() + waiting).saturating_sub(DELIVERY_LIMIT)
     }
 
-    /// The server that a delivery is connected to has decided mail.
+    /// Records that the server of a delivery has decided mail.
     pub(super) fn note_verdict(&mut self, hop: HopId) {
         // The usual case costs nothing.
         if !self.reachability.knows_slow_ones() && self.slots.unproven_last_resorts() == 0 {
@@ -107,7 +108,7 @@ impl Deliveries {
         }
     }
 
-    /// Returns the connections whose servers owe a word and have decided nothing, those first that have been silent for longest.
+    /// Returns the connections whose servers owe a reply and have decided nothing, the longest silence first.
     fn silent_connections(&self) -> Vec<(Instant, HopId, ConnectionId)> {
         let may_yield = |connection| {
             let open = self.slots.connection(connection);
@@ -125,8 +126,8 @@ impl Deliveries {
         silent
     }
 
-    /// Returns whether somebody waits for the address that a connection leads to, and cannot connect because of those that there
-    /// are.
+    /// Returns whether a delivery waits for the address of this connection, and cannot connect because of the connections that
+    /// exist.
     fn is_needed_at_host(&self, books: &Books, connection: ConnectionId) -> bool {
         let Some(open) = self.slots.connection(connection) else { return false };
         self.slots.has_waiters(open.remote)

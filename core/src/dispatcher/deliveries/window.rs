@@ -1,15 +1,15 @@
-//! How many connections a destination bears, as it has made known by refusing.
+//! The number of connections that a destination tolerates, as its refusals have shown.
 //!
-//! A destination that never pushes back has no window: its connections double while mail waits, up to the configured
-//! limit. One that does is halved at once, and regains one connection after another with what it takes.
+//! A destination that never pushes back has no window: its connections double while mail waits, up to the configured limit. One
+//! that does is halved at once, and regains one connection after another as it takes mail.
 
 use crate::time::{Duration, Instant};
 
-/// How long a window is remembered in which nothing changes.
+/// Time after which an unchanged window is forgotten.
 const WINDOW_SPAN: Duration = Duration::from_secs(10 * 60);
-/// So many mails for each connection that there may be earn one more.
+/// This many mails for each allowed connection earn one more.
 const MAILS_PER_CONNECTION: u32 = 10;
-/// The shortest time between two that are earned, however quickly mail is taken.
+/// Shortest time between two earned connections, however quickly mail is taken.
 const GROWTH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The window of a destination that has pushed back lately.
@@ -17,22 +17,22 @@ const GROWTH_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct ConcurrencyWindow {
     /// Most connections.
     limit: u32,
-    /// How many mails were taken since the limit last changed.
+    /// The number of mails taken since the limit last changed.
     taken: u32,
-    /// When the limit last changed.
+    /// The time at which the limit last changed.
     changed_at: Instant,
-    /// When it was last cut.
+    /// The time of the last cut.
     cut_at: Instant,
-    /// Until when it counts.
+    /// The time until which the window counts.
     until: Instant,
 }
 
 impl ConcurrencyWindow {
-    /// The destination has pushed back when there were `connections`, on one that was opened at `opened`. Returns the window that
-    /// it has from then on.
+    /// Halves the window, because the destination pushed back when there were `connections`, on one that was opened at `opened`.
+    /// Returns the new window.
     pub(super) fn cut(before: Option<Self>, connections: u32, opened: Instant, now: Instant) -> Self {
         match before.filter(|window| window.counts(now)) {
-            // Connections from before the last cut say nothing of what it has left.
+            // Connections from before the last cut do not tell what the destination tolerates now.
             Some(window) if opened <= window.cut_at => window,
             Some(_) | None => Self {
                 limit: connections.div_ceil(2).max(1),
@@ -44,17 +44,17 @@ impl ConcurrencyWindow {
         }
     }
 
-    /// Returns whether it still limits anything.
+    /// Returns whether the window still limits anything.
     pub(super) fn counts(&self, now: Instant) -> bool {
         self.until > now
     }
 
-    /// Returns how many connections there may be at most.
+    /// Returns the most connections that there may be.
     pub(super) fn limit(&self) -> u32 {
         self.limit
     }
 
-    /// The destination has taken a mail. Returns the window that it has then, if it still has one below `most`.
+    /// Counts a mail that the destination has taken. Returns the new window, if it is still below `most`.
     pub(super) fn widen(mut self, most: u32, now: Instant) -> Option<Self> {
         if !self.counts(now) {
             return None;
