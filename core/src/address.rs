@@ -1,4 +1,4 @@
-//! Mail addresses and domains: parsed once, valid ever after.
+//! Mail addresses and domains: parsed once, valid from then on.
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -14,18 +14,18 @@ use crate::one_line::OneLine;
 
 use crate::shown::shortened;
 
-/// Longest mail address in octets. Servers have to take paths of 256 (RFC 5321 section 4.5.3.1.3) and command lines of
-/// 512, and hardly any takes a line of more than 1,000.
+/// Longest mail address in octets. Servers must accept paths of 256 octets (RFC 5321 section 4.5.3.1.3) and command lines of 512,
+/// and hardly any accepts a line of more than 1,000.
 pub const ADDRESS_LIMIT_OCTETS: usize = 1000;
 /// Longest domain name in octets, written without its trailing dot (RFC 1035 section 2.3.4).
 pub const DOMAIN_LIMIT_OCTETS: usize = 253;
 /// Longest label of a domain name in octets (RFC 1035 section 2.3.4).
 pub const LABEL_LIMIT_OCTETS: usize = 63;
 
-/// Why a text is no mail address or domain that can be used.
+/// The reason why a text is not a usable mail address or domain.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum AddressError {
-    /// There is no text at all.
+    /// The text is empty.
     #[error("the address is empty")]
     Empty,
     /// Beyond [`ADDRESS_LIMIT_OCTETS`].
@@ -43,23 +43,23 @@ pub enum AddressError {
     /// Octets that are not UTF-8 (RFC 6531 section 3.3).
     #[error("the address is not UTF-8 text")]
     NotUtf8,
-    /// There is nothing before the `@` (RFC 5321 section 4.1.2).
+    /// The local part before the `@` is empty (RFC 5321 section 4.1.2).
     #[error("the address has no local part")]
     NoLocalPart,
-    /// Mail that is routed by domain needs a domain, and nothing stands behind the `@`.
+    /// The part after the `@` is empty, but mail that is routed by domain needs a domain.
     #[error("the address has no domain")]
     NoDomain,
-    /// The domain breaks the rules of RFC 1035, RFC 5890 or RFC 5321 section 4.1.3; what is long is cut.
+    /// The domain breaks the rules of RFC 1035, RFC 5890 or RFC 5321 section 4.1.3. A long domain is cut in the message.
     #[error("\"{}\" is not a valid domain", OneLine(.0))]
     Domain(String),
-    /// No mail can be sent to the address of the address literal, see [`is_destination`].
+    /// The address literal is an address that mail cannot be sent to, see [`is_destination`].
     #[error("mail cannot be sent to the address {0}")]
     NoDestination(IpAddr),
 }
 
-/// Returns whether mail can be sent to an address. The addresses of 0.0.0.0/8 and `::` mean this host or none (RFC 1122 section
-/// 3.2.1.3, RFC 4291 section 2.5.2), multicast and 255.255.255.255 mean several; domains name them to say that they have no
-/// server.
+/// Returns whether mail can be sent to an address. The addresses of 0.0.0.0/8 and `::` mean this host or no host (RFC 1122
+/// section 3.2.1.3, RFC 4291 section 2.5.2); multicast and 255.255.255.255 mean several. Domains name them to say that they have
+/// no server.
 pub fn is_destination(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -70,17 +70,17 @@ pub fn is_destination(address: IpAddr) -> bool {
     }
 }
 
-/// A domain name in A-labels and lower case, without a trailing dot. Names compare as octets thereafter.
+/// A domain name in A-labels and lower case, without a trailing dot. So equal names are equal octets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Domain(Box<str>);
 
 impl Domain {
     /// Parses `text`, turning U-labels into A-labels (RFC 5890).
     ///
-    /// Underscores are let through: they are no host name, but real mail domains have them.
+    /// Underscores are allowed: a host name must not contain them, but real mail domains do.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let invalid = || AddressError::Domain(shortened(text));
-        // What is too long is not converted: that takes much longer than reading it.
+        // A text that is too long is not converted, because that takes much longer than reading it.
         if text.len() > ADDRESS_LIMIT_OCTETS {
             return Err(invalid());
         }
@@ -103,7 +103,7 @@ impl Domain {
         Ok(Self(ascii.into_boxed_str()))
     }
 
-    /// The name, in lower-case A-labels.
+    /// Returns the name in lower-case A-labels.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -115,10 +115,10 @@ impl fmt::Display for Domain {
     }
 }
 
-/// Where the mail of an address is to be sent: what stands after its last `@`.
+/// The part of an address after its last `@`, which decides where mail is sent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MailDomain {
-    /// A name, to be looked up.
+    /// A domain name, to be looked up.
     Name(Domain),
     /// An address literal (RFC 5321 section 4.1.3).
     Literal(IpAddr),
@@ -147,14 +147,15 @@ impl MailDomain {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mailbox {
     text: Box<str>,
-    /// Where the last `@` is, if it is outside the quoted local part.
+    /// The position of the last `@`, if it is outside the quoted local part.
     at: Option<usize>,
 }
 
 impl Mailbox {
-    /// Parses the octets of an address as the database holds them, without angle brackets around.
+    /// Parses an address as the database holds it, without angle brackets around it.
     ///
-    /// An address without a domain passes: a relay may know what to do with it. Only [`Mailbox::domain`] asks for one.
+    /// An address without a domain is accepted, because a relay may know what to do with it. Only [`Mailbox::domain`] requires
+    /// one.
     pub fn parse(octets: &[u8]) -> Result<Self, AddressError> {
         if octets.len() > ADDRESS_LIMIT_OCTETS {
             return Err(AddressError::TooLong);
@@ -183,17 +184,17 @@ impl Mailbox {
         Ok(Self { text, at })
     }
 
-    /// The address as it goes into a path, between the angle brackets.
+    /// Returns the address as it is written in a path, between the angle brackets.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Returns what stands before the last `@`.
+    /// Returns the part before the last `@`.
     pub fn local_part(&self) -> &str {
         self.at.and_then(|at| self.text.get(..at)).unwrap_or(&self.text)
     }
 
-    /// Returns what stands after the last `@`.
+    /// Returns the part after the last `@`.
     pub fn domain(&self) -> Result<MailDomain, AddressError> {
         let domain = self.at.and_then(|at| self.text.get(at + 1..)).ok_or(AddressError::NoDomain)?;
         match MailDomain::parse(domain)? {
@@ -204,8 +205,8 @@ impl Mailbox {
         }
     }
 
-    /// The same text for all addresses that differ only in how their domain is written: in upper or lower case, in U-labels or
-    /// A-labels. Local parts are equal only if all their octets are (RFC 5321 section 2.4).
+    /// Returns the same text for all addresses that differ only in how their domain is written: in upper or lower case, in
+    /// U-labels or A-labels. Local parts are equal only if all their octets are (RFC 5321 section 2.4).
     pub fn canonical(&self) -> String {
         match self.domain() {
             Ok(MailDomain::Name(domain)) => format!("{}@{domain}", self.local_part()),
@@ -226,15 +227,15 @@ impl fmt::Display for Mailbox {
     }
 }
 
-/// Checks that nothing in `text` could end or split a command line; finds the `@` before the domain.
+/// Checks that `text` cannot end or split a command line. Returns the position of the `@` before the domain.
 fn last_unquoted_at(text: &str) -> Result<Option<usize>, AddressError> {
     let mut at = None;
     let mut quoted = false;
     let mut octets = text.bytes().enumerate();
     while let Some((position, octet)) = octets.next() {
         match octet {
-            // A tab as well: no quoted string may hold one (RFC 5321 section 4.1.2), and a command line is written
-            // without it, which would make another mailbox of the address.
+            // A tab too: no quoted string may contain one (RFC 5321 section 4.1.2), and a command line is written without it,
+            // which would change the mailbox.
             0..=31 | 127 => return Err(AddressError::ControlCharacter),
             b'"' => quoted = !quoted,
             b'\\' if quoted => {

@@ -1,7 +1,7 @@
-//! An attempt to deliver a mail, as a value: with which server, what came of it, and when.
+//! An attempt to deliver a mail, as a value: the server, the result, and the time.
 //!
-//! It is made where a verdict falls, and travels unchanged to the database and to the log.
-//! [`wording`](crate::wording) says it in words, for those of them that need words.
+//! It is made where the verdict is made, and travels unchanged to the database and to the log. [`wording`](crate::wording) turns
+//! it into text where text is needed.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -20,132 +20,132 @@ use crate::tls::Tls;
 /// One attempt to deliver one mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// When it was decided.
+    /// The time at which it was decided.
     pub at: UnixTime,
-    /// What came of it.
+    /// The result.
     pub result: Result<Acceptance, Failure>,
 }
 
-/// A server has taken responsibility for a mail (RFC 5321 section 4.2.5).
+/// The acceptance of a mail: the server has taken responsibility for it (RFC 5321 section 4.2.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acceptance {
-    /// Which one.
+    /// The server.
     pub server: Arc<Server>,
-    /// By these words, in reply to the end of data. They often name the mail's queue id at the server.
+    /// Its reply to the end of data. It often contains the queue id of the mail at the server.
     pub reply: Reply,
 }
 
-/// A server that was spoken with, or that a connection was to be made to.
+/// A server of a conversation, or one that was to be connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// The name or address it was found under.
+    /// The name or address under which it was found.
     pub host: Host,
     /// Address and port.
     pub address: SocketAddr,
-    /// What protects the conversation; nothing as long as it is in plain text.
+    /// The TLS of the conversation; `None` while it is in plain text.
     pub tls: Option<Tls>,
 }
 
-/// Why an attempt has failed.
+/// The reason why an attempt has failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// A server has refused: the mail, one of its recipients, or, as the last of all candidates, the conversation.
+    /// A server has refused the mail, one of its recipients, or, as the last of all candidates, the conversation.
     Refused {
-        /// Which one.
+        /// The server.
         server: Arc<Server>,
-        /// By these words.
+        /// Its reply.
         reply: Reply,
-        /// In reply to this.
+        /// The command that it replied to.
         command: CommandName,
-        /// True if trying again is pointless.
+        /// True if a retry is pointless.
         fatal: bool,
     },
-    /// A server would refuse for good, so it was not asked.
+    /// A server would refuse the mail permanently, so it was not asked.
     Unfit(Arc<Server>, Unfit),
-    /// The message was sent whole, and then the conversation ended so, without a verdict.
+    /// The message was sent whole, and then the conversation ended without a verdict, by this cause.
     Uncertain(Arc<Server>, EndCause),
-    /// No candidate of the next hop is left. Shared by all mail that fails by it.
+    /// No candidate of the next hop is left. Shared by all mail that fails for this reason.
     Unreached(Arc<Unreached>),
     /// The domain of the recipient leads nowhere.
     Unresolved(Unresolved),
-    /// The mail cannot be sent to anybody.
+    /// The mail cannot be sent anywhere.
     Unsendable(Unsendable),
     /// `mail_remote` cannot be understood.
     MalformedRelay(RelayError),
 }
 
-/// What became of the candidates of a next hop, of which none is left.
+/// The candidates of a next hop, all of which have failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreached {
     /// True if the next hop is a relay, and not the domain of the recipient.
     pub is_relay: bool,
-    /// The first that were tried, in their order, as far as they differ.
+    /// The first candidates that were tried, in their order, without repetitions.
     pub tried: Vec<Tried>,
-    /// What was wrong with the last host that gave no candidate.
+    /// The trouble with the last host that gave no candidate.
     pub host: Option<HostTrouble>,
-    /// What it comes to.
+    /// The enhanced status of the failure.
     pub status: EnhancedStatus,
 }
 
-/// A candidate that came to nothing.
+/// A candidate that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tried {
-    /// Which one.
+    /// The candidate.
     pub server: Arc<Server>,
-    /// Why.
+    /// The reason.
     pub setback: Setback,
 }
 
-/// Why a candidate came to nothing.
+/// The reason why a candidate could not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Setback {
     /// TCP did not connect: refused, unreachable, or the like.
     NotConnected(SystemText),
     /// TCP did not connect in time.
     ConnectTimedOut,
-    /// The session ended before it was of use.
+    /// The session ended before it could be used.
     Ended(EndCause),
-    /// The server wants TLS or AUTH first, or more of that than the conversation had.
+    /// The server requires TLS or AUTH first, or more of it than the conversation had.
     WantsMore {
-        /// It says so by these words.
+        /// Its reply.
         reply: Reply,
-        /// In reply to this.
+        /// The command that it replied to.
         command: CommandName,
-        /// What the conversation had.
+        /// The protection that the conversation had.
         protection: Protection,
     },
 }
 
-/// How a conversation is protected.
+/// The protection of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protection {
-    /// By TLS.
+    /// TLS.
     Tls,
-    /// Not at all, as the server does not offer the STARTTLS that was wanted.
+    /// No protection, because the server does not offer the STARTTLS that was wanted.
     StartTlsNotOffered,
-    /// Not at all.
+    /// No protection.
     None,
 }
 
-/// Why a host gives no candidate.
+/// The reason why a host gives no candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostTrouble {
-    /// None of the MX records of this domain names a host to use.
+    /// None of the MX records of this domain names a usable host.
     NoUsableMx(Domain),
     /// The host does not exist.
     NoSuchHost(Domain),
     /// The host has no address that mail can be sent to.
     NoAddress(Domain),
-    /// The host has no address of a family that can be used.
+    /// The host has no address of a usable family.
     NoUsableFamily(Host),
-    /// The name servers failed, as the resolver says.
+    /// The name servers failed. The text is the resolver's.
     DnsFailed(Box<str>),
 }
 
-/// Why the domain of a recipient leads nowhere.
+/// The reason why the domain of a recipient leads nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unresolved {
-    /// What stands after the last `@` is no domain.
+    /// The part after the last `@` is not a domain.
     BadDomain(AddressError),
     /// The domain does not exist.
     NoSuchDomain(Domain),
@@ -153,35 +153,35 @@ pub enum Unresolved {
     NullMx(Domain),
     /// The domain has neither MX records nor addresses that mail can be sent to.
     NoRoute(Domain),
-    /// The name servers failed, as the resolver says.
+    /// The name servers failed. The text is the resolver's.
     DnsFailed(Box<str>),
 }
 
-/// Why a mail cannot be sent to anybody.
+/// The reason why a mail cannot be sent anywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unsendable {
-    /// Its recipient is no address.
+    /// The recipient is not a valid address.
     Recipient(AddressError),
-    /// Its sender is no address.
+    /// The sender is not a valid address.
     Sender(AddressError),
 }
 
-/// What an attempt, or its failure, is about.
+/// The subject of an attempt or of its failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AttemptKind {
     /// The mail was delivered.
     Delivered,
-    /// An address, or the relay specification, cannot be used.
+    /// An address or the relay specification is unusable.
     Address,
-    /// The name servers, or what they say.
+    /// The name servers, or their answers.
     Dns,
     /// No connection was made.
     Connect,
-    /// TLS did not come about, or the server wants more of it.
+    /// The TLS handshake failed, or the server requires TLS.
     Tls,
     /// Authentication.
     Auth,
-    /// The server does not want the conversation: its greeting, or its reply to EHLO or HELO.
+    /// The server refused the conversation: by its greeting, or by its reply to EHLO or HELO.
     Greeting,
     /// The server refused the sender.
     Sender,
@@ -189,14 +189,14 @@ pub enum AttemptKind {
     Recipient,
     /// The server refused the message, or would have.
     Content,
-    /// The connection was lost, or the server left it.
+    /// The connection was lost, or the server closed it.
     Lost,
     /// The message was sent whole, without a verdict.
     Uncertain,
 }
 
 impl Attempt {
-    /// The server that decided it, if one did.
+    /// Returns the server that decided it, if one did.
     pub fn server(&self) -> Option<&Server> {
         match &self.result {
             Ok(Acceptance { server, .. })
@@ -212,7 +212,7 @@ impl Attempt {
         }
     }
 
-    /// The reply that decided it, with all its lines, and what it answered.
+    /// Returns the reply that decided it, with all its lines, and the command that it answered.
     pub fn reply(&self) -> Option<(&Reply, CommandName)> {
         match &self.result {
             Ok(Acceptance { reply, .. }) => Some((reply, CommandName::EndOfData)),
@@ -228,7 +228,7 @@ impl Attempt {
         }
     }
 
-    /// The enhanced status: the server's, if it gave one, or ours where no server spoke.
+    /// Returns the enhanced status: the server's, if it gave one, or ours if no server replied.
     pub fn status(&self) -> Option<EnhancedStatus> {
         match &self.result {
             Ok(acceptance) => acceptance.reply.enhanced(),
@@ -236,17 +236,17 @@ impl Attempt {
         }
     }
 
-    /// Returns what it is about.
+    /// Returns the subject of the attempt.
     pub fn kind(&self) -> AttemptKind {
         self.result.as_ref().map_or_else(Failure::kind, |_| AttemptKind::Delivered)
     }
 
-    /// Returns whether trying again is pointless, because it has failed for good.
+    /// Returns whether it has failed permanently, so that a retry is pointless.
     pub fn is_fatal(&self) -> bool {
         self.result.as_ref().is_err_and(Failure::is_fatal)
     }
 
-    /// Returns how much memory it takes, roughly, in octets.
+    /// Returns the approximate memory that it takes, in octets.
     pub fn octets(&self) -> usize {
         let reply = self.reply().map_or(0, |(reply, _)| reply.octets());
         size_of::<Self>() + reply
@@ -254,7 +254,7 @@ impl Attempt {
 }
 
 impl Failure {
-    /// Returns whether trying again is pointless.
+    /// Returns whether a retry is pointless.
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Refused { fatal, .. } => *fatal,
@@ -264,7 +264,7 @@ impl Failure {
         }
     }
 
-    /// The enhanced status: the server's, if it gave one, or ours where no server spoke.
+    /// Returns the enhanced status: the server's, if it gave one, or ours if no server replied.
     pub fn status(&self) -> Option<EnhancedStatus> {
         Some(match self {
             Self::Refused { reply, .. } => return reply.enhanced(),
@@ -277,7 +277,7 @@ impl Failure {
         })
     }
 
-    /// Returns what it is about.
+    /// Returns the subject of the failure.
     pub fn kind(&self) -> AttemptKind {
         match self {
             Self::Refused { command, .. } => refused_kind(*command),
@@ -296,7 +296,7 @@ impl Failure {
 }
 
 impl Unsendable {
-    /// Returns what a bounce says of it.
+    /// Returns the status that a bounce gives.
     pub fn status(&self) -> EnhancedStatus {
         match self {
             Self::Recipient(_) => EnhancedStatus::BAD_RECIPIENT_SYNTAX,
@@ -306,7 +306,7 @@ impl Unsendable {
 }
 
 impl Unresolved {
-    /// Returns what a bounce says of it.
+    /// Returns the status that a bounce gives.
     pub fn status(&self) -> EnhancedStatus {
         match self {
             Self::BadDomain(_) | Self::NoSuchDomain(_) => EnhancedStatus::BAD_DOMAIN,
@@ -318,7 +318,7 @@ impl Unresolved {
 }
 
 impl Setback {
-    /// Returns what it is about.
+    /// Returns the subject of the failure.
     fn kind(&self) -> AttemptKind {
         match self {
             Self::NotConnected(_) | Self::ConnectTimedOut => AttemptKind::Connect,
@@ -336,7 +336,7 @@ impl Setback {
         }
     }
 
-    /// Returns what it comes to, where no server has had the last word.
+    /// Returns the status of a failure in which no server has had the last word.
     pub(crate) fn status(&self) -> EnhancedStatus {
         match self {
             Self::NotConnected(_) | Self::ConnectTimedOut => EnhancedStatus::NO_ANSWER,
@@ -346,7 +346,7 @@ impl Setback {
     }
 }
 
-/// Returns what a refusal is about that answers this.
+/// Returns the subject of a refusal in reply to this command.
 fn refused_kind(command: CommandName) -> AttemptKind {
     match command {
         CommandName::Greeting | CommandName::Ehlo | CommandName::Helo => AttemptKind::Greeting,

@@ -11,12 +11,12 @@ use crate::address::Mailbox;
 /// keeps to it (RFC 4954 section 4).
 pub const COMMAND_LINE_LIMIT_OCTETS: usize = 512;
 
-/// What a client says.
+/// A command of a client.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// Greets with extensions.
+    /// Greets, and asks for extensions.
     Ehlo(&'a str),
-    /// Greets without.
+    /// Greets without extensions.
     Helo(&'a str),
     /// Asks for TLS (RFC 3207).
     StartTls,
@@ -26,7 +26,7 @@ pub enum Command<'a> {
     Rset,
     /// Begins a transaction.
     Mail {
-        /// Who gets a bounce; nothing for the null reverse-path.
+        /// The address for bounces; `None` is the null reverse-path.
         reverse_path: Option<&'a Mailbox>,
         /// The message's size in octets (RFC 1870 section 6).
         size: Option<u64>,
@@ -39,37 +39,37 @@ pub enum Command<'a> {
     Rcpt(&'a Mailbox),
     /// Announces the data.
     Data,
-    /// The final dot of data that was announced for nobody (RFC 2920 section 3.1).
+    /// The final dot of data that was announced for no recipient (RFC 2920 section 3.1).
     EndOfData,
-    /// Says farewell.
+    /// Ends the conversation.
     Quit,
     /// Begins authentication (RFC 4954 section 4).
     Auth {
-        /// Its name.
+        /// The name of the mechanism.
         mechanism: &'a str,
-        /// In base64, or `=` if it is empty.
+        /// The response in base64, or `=` if it is empty.
         initial_response: Option<&'a str>,
     },
-    /// Goes on with authentication: base64, or `*` to give it up.
+    /// Continues authentication: base64, or `*` to cancel it.
     AuthLine(&'a str),
 }
 
 impl Command<'_> {
-    /// Appends the command line. Control characters in arguments are left out: CR and LF end a command, and nothing
-    /// that comes from outside may do that.
+    /// Appends the command line. Control characters in arguments are left out: CR and LF end a command, and no input from outside
+    /// may do that.
     pub fn write(&self, line: &mut BytesMut) {
         self.write_with_secret(line, |secret| secret);
     }
 
-    /// The command line, fit for a log: what authenticates is replaced by `***`. The asterisk that cancels an
-    /// authentication (RFC 4954 section 4) is no secret.
+    /// Returns the command line for a log, with `***` instead of what authenticates. The asterisk that cancels an authentication
+    /// (RFC 4954 section 4) is not a secret.
     pub fn masked(&self) -> BytesMut {
         let mut line = BytesMut::new();
         self.write_with_secret(&mut line, |secret| if secret == "*" { secret } else { "***" });
         line
     }
 
-    /// Returns what the command is called in texts.
+    /// Returns the name of the command in texts.
     pub fn name(&self) -> CommandName {
         match self {
             Self::Ehlo(_) => CommandName::Ehlo,
@@ -127,7 +127,7 @@ impl fmt::Debug for Command<'_> {
     }
 }
 
-/// What a reply was an answer to, as it is named in texts.
+/// The command that a reply answers, as texts name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CommandName {
     /// The connection itself, answered by the greeting.
@@ -142,7 +142,7 @@ pub enum CommandName {
     Noop,
     /// RSET.
     Rset,
-    /// AUTH, with all that belongs to it.
+    /// AUTH, with the lines that follow it.
     Auth,
     /// MAIL.
     Mail,
@@ -156,7 +156,7 @@ pub enum CommandName {
     EndOfData,
     /// QUIT.
     Quit,
-    /// Nothing: the server spoke by itself.
+    /// No command: the server spoke unasked.
     Nothing,
 }
 

@@ -1,6 +1,6 @@
-//! How a conversation with a server ends: one value for each way, so that decisions need not read texts.
+//! The ways in which a conversation with a server ends, as values, so that decisions need not read texts.
 //!
-//! [`wording`](crate::wording) turns these values into text, where a faillog row, a log line or a bounce needs it.
+//! [`wording`](crate::wording) turns these values into text for faillog rows, log lines and bounces.
 
 use alloc::boxed::Box;
 
@@ -9,7 +9,7 @@ use crate::reply::{Reply, ReplyError};
 use crate::sasl::SaslError;
 use crate::status::EnhancedStatus;
 
-/// Why a session came to its end.
+/// The reason why a session has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndCause {
     /// It was asked to end.
@@ -20,24 +20,23 @@ pub enum EndCause {
     Broken(SystemText),
     /// The server did not do this in time.
     TimedOut(Overdue),
-    /// The server refused, in the negotiation by any error reply, later by 421, or by a refusal that came without being asked for.
+    /// The server refused: in the negotiation by any error reply, later by 421 or by a refusal that answers no command.
     Refused(Reply, CommandName),
-    /// The server cannot be used as it must be.
+    /// The server is unsuitable.
     Unsuitable(Unsuitable),
-    /// The server broke the protocol: the connection is given up.
+    /// The server broke the protocol.
     Misbehaved(Misbehaved),
-    /// Something on this side failed.
+    /// This side has trouble.
     Local(LocalTrouble),
 }
 
 impl EndCause {
-    /// Returns whether the connection is lost: closed, broken, timed out, or given up because of what the peer does.
+    /// Returns whether the connection is lost: closed, broken, timed out, or closed because the peer broke the protocol.
     pub fn is_loss(&self) -> bool {
         matches!(self, Self::Closed | Self::Broken(_) | Self::TimedOut(_) | Self::Misbehaved(_))
     }
 
-    /// Returns whether replies and commands do not match any more, so that nothing that was said can be believed without a
-    /// checkpoint.
+    /// Returns whether replies and commands no longer match, so that no earlier reply can be believed without a checkpoint.
     pub fn is_out_of_step(&self) -> bool {
         matches!(self, Self::Misbehaved(Misbehaved::OutOfStep(_)))
     }
@@ -60,74 +59,74 @@ pub enum Overdue {
     TlsHandshake,
     /// The reply to a command.
     Reply(CommandName),
-    /// Taking the message.
+    /// Receiving the message.
     MailData,
 }
 
-/// Why a server cannot be used as it must be, though it has done nothing wrong.
+/// The reason why a server cannot be used although it has done nothing wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unsuitable {
-    /// The port is one for STARTTLS, and the server does not offer it.
+    /// The port requires STARTTLS, and the server does not offer it.
     StartTlsNotOffered,
     /// The TLS handshake failed.
     TlsFailed(SystemText),
-    /// There are credentials to send, and the certificate is not valid.
+    /// There are credentials to send, but the certificate is not valid.
     CertificateInvalid,
-    /// There are credentials to send, and the connection is not protected.
+    /// There are credentials to send, but the connection is not protected.
     NoTls,
-    /// There are credentials to send, and the server offers no mechanism of AUTH that is known here.
+    /// There are credentials to send, but the server offers no known mechanism of AUTH.
     NoMechanism,
-    /// The authentication exchange failed. What the server has said in it is without secrets and control characters.
+    /// The authentication exchange failed. The error contains no secrets and no control characters.
     NotAuthenticated(SaslError),
 }
 
-/// What a server has done that breaks the protocol.
+/// A breach of the protocol by a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Misbehaved {
-    /// It sent what is no reply.
+    /// It sent something that is not a reply.
     MalformedReply(ReplyError),
-    /// It sent plain text where TLS was to begin (RFC 3207 section 6): somebody may have slipped it in.
+    /// It sent plain text where TLS was to begin (RFC 3207 section 6). An attacker may have inserted it.
     PlainTextBeforeTls,
     /// Its reply to EHLO is too long to be read to its end.
     EhloReplyTooLong,
-    /// It refused the message for now before it had all of it.
+    /// It refused the message temporarily before it had all of it.
     RefusedDuringData(Reply),
-    /// It refused RSET, which never may be (RFC 5321 section 4.1.1.5).
+    /// It refused RSET, which the protocol does not allow (RFC 5321 section 4.1.1.5).
     RefusedRset(Reply),
     /// It took lines of the message for commands.
     DidNotFollow,
-    /// Its replies do not match the commands: nothing that it said before is believed without a checkpoint.
+    /// Its replies do not match the commands, so no earlier reply is believed without a checkpoint.
     OutOfStep(OutOfStep),
 }
 
-/// How it shows that a server's replies do not match the commands that it got.
+/// The sign that a server's replies do not match the commands that it received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutOfStep {
-    /// It replied to nothing.
+    /// It sent a reply although it owed none.
     SpokeUnasked(Reply),
     /// It replied before the command was sent.
     RepliedBeforeAsked(Reply),
-    /// It replied, other than by a refusal, before it had all of the message.
+    /// It sent a reply, other than a refusal, before it had all of the message.
     RepliedDuringData(Reply),
-    /// This cannot be the reply to that command.
+    /// The reply is impossible for that command.
     CannotAnswer(CommandName, Reply),
-    /// It refused RSET in a batch of commands, so that this may be the reply to something else.
+    /// It refused RSET in a batch of commands, so this may be the reply to another command.
     RefusedRset(Reply),
     /// It took lines of the message for commands, and has replied to them.
     DidNotFollow,
 }
 
-/// What failed on this side. No server is to blame.
+/// Trouble on this side, for which the server is not to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalTrouble {
-    /// The database did not give the rest of the mail data in time.
+    /// The database did not deliver the rest of the mail data in time.
     MailDataLate,
-    /// The database does not have the rest of the mail data any more, or cannot read it.
+    /// The database no longer has the rest of the mail data, or cannot read it.
     MailDataGone,
 }
 
 impl Unfit {
-    /// Returns what a bounce says of it.
+    /// Returns the status that a bounce gives.
     pub const fn status(self) -> EnhancedStatus {
         match self {
             Self::TooLong { .. } => EnhancedStatus::MESSAGE_TOO_LONG,
@@ -160,14 +159,14 @@ impl From<LocalTrouble> for EndCause {
     }
 }
 
-/// Why a message is not offered to a server for a recipient: it would be refused for good.
+/// The reason why a message is not offered to a server for a recipient: the server would refuse it permanently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// The message is longer than the server takes (RFC 1870 section 6.1).
+    /// The message is larger than the server accepts (RFC 1870 section 6.1).
     TooLong {
-        /// How long it is as it would be sent, in octets.
+        /// The size of the message as it would be sent, in octets.
         octets: u64,
-        /// How much the server takes, in octets.
+        /// The most octets that the server accepts.
         limit_octets: u64,
     },
     /// An address is not ASCII, and the server does not offer SMTPUTF8 (RFC 6531 section 3.4).

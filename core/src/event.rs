@@ -1,4 +1,4 @@
-//! What the core tells the administrator. A driver prints these; no decision hangs on one.
+//! Reports for the administrator. A driver prints them; no decision depends on one.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -14,33 +14,33 @@ use crate::one_line::{Octets, OneLine};
 use crate::outbox::MailId;
 use crate::time::Duration;
 
-/// How much an event matters; in the order of the directive `verbosity`.
+/// The importance of an event, in the order of the directive `verbosity`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Something needs the administrator.
+    /// The administrator must act.
     Error,
-    /// Something went wrong that is dealt with.
+    /// Something went wrong, but is dealt with.
     Warning,
-    /// What becomes of each mail.
+    /// The result for each mail.
     Info,
-    /// How it comes about.
+    /// The steps that lead to it.
     Debug,
     /// All input and output.
     Trace,
 }
 
-/// What follows from a failed attempt.
+/// The consequence of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// The mail is tried again when its time comes, unless this was its last attempt.
     Temporary,
-    /// The same, but it was tried before its time because the administrator has ordered it: it does not count.
+    /// The same, but the attempt was early because the administrator has ordered it, so it does not count.
     Early,
     /// The mail is not tried again.
     Permanent,
 }
 
-/// Something to tell.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A server has taken responsibility for a mail.
@@ -49,7 +49,7 @@ pub enum Event {
         id: MailId,
         /// Its recipient.
         recipient: Box<str>,
-        /// By which server, how protected, and with which reply.
+        /// The attempt, with its server, protection and reply.
         attempt: Attempt,
     },
     /// An attempt has failed.
@@ -58,42 +58,42 @@ pub enum Event {
         id: MailId,
         /// Its recipient.
         recipient: Box<str>,
-        /// The destination, if all mail for it has failed.
+        /// The next hop, if all mail for it has failed.
         next_hop: Option<Box<str>>,
-        /// How.
+        /// The attempt, with its failure.
         attempt: Attempt,
-        /// What follows from it.
+        /// The consequence.
         kind: FailureKind,
     },
-    /// A mail was given up, and a bounce is in its place.
+    /// A mail was given up and replaced by a bounce.
     Bounced {
         /// The mail.
         id: MailId,
         /// Its recipient.
         recipient: Box<str>,
-        /// The bounces: the sender's, and the copies.
+        /// The bounces: to the sender, and the copies.
         bounces: Vec<(MailId, Box<str>)>,
     },
-    /// A mail with a null sender, or one that is no address, was given up: there is nobody to tell.
+    /// A mail was given up whose sender is null or invalid, so that a bounce would reach no one.
     Dropped {
         /// The mail.
         id: MailId,
         /// Its recipient.
         recipient: Box<str>,
     },
-    /// A connection was given up because its server says nothing and others need its place. Its mail goes on, and comes back
-    /// to the server after all others.
+    /// A connection was closed because its server is silent and others need its slot. Its mail goes on to other candidates, and
+    /// returns to the server after them.
     Yielded {
         /// The connection.
         connection: ConnectionId,
-        /// Where it led to.
+        /// The address and port that it led to.
         remote: SocketAddr,
-        /// How long the server has been silent.
+        /// The time for which the server has been silent.
         silence: Duration,
     },
     /// Anything else.
     Note {
-        /// How much it matters.
+        /// The importance.
         level: Level,
         /// A sentence.
         text: String,
@@ -103,7 +103,7 @@ pub enum Event {
     Sent(ConnectionId, Bytes),
     /// Mail data that was sent to a server. Only with [`trace`](crate::settings::Settings::trace).
     SentData(ConnectionId, Bytes),
-    /// What a server said. Only with [`trace`](crate::settings::Settings::trace).
+    /// A reply of a server. Only with [`trace`](crate::settings::Settings::trace).
     Received(ConnectionId, Bytes),
 }
 
@@ -116,7 +116,7 @@ impl Event {
         Self::Note { level: Level::Warning, text }
     }
 
-    /// Returns how much it matters.
+    /// Returns the importance of the event.
     pub fn level(&self) -> Level {
         match self {
             Self::Delivered { .. } | Self::Bounced { .. } => Level::Info,
@@ -129,7 +129,7 @@ impl Event {
 }
 
 impl fmt::Display for Event {
-    /// One line, whatever others have put into its texts.
+    /// Writes one line, whatever its texts contain.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Delivered { id, recipient, attempt } => {

@@ -1,7 +1,7 @@
-//! The text of a faillog row: how it is written, and what can be read out of one that is stored.
+//! Writes the text of a faillog row, and reads stored ones.
 //!
-//! A bounce is made long after the attempts that led to it, from stored texts alone, and these may come from earlier
-//! versions and other programs. So whatever is read here, it yields something printable.
+//! A bounce is made long after the attempts that led to it, from stored texts alone. These may come from earlier versions and
+//! other programs, so reading never fails and yields printable text.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -16,27 +16,27 @@ use crate::status::EnhancedStatus;
 /// Longest text of a faillog row in octets.
 pub const TEXT_LIMIT_OCTETS: usize = 4096;
 
-/// Longest line of a reply that is kept, in octets, without its code; a server may send no longer one (RFC 5321
-/// section 4.5.3.1.5).
+/// Longest line of a reply that is kept, in octets, without its code. A server may send no longer line (RFC 5321 section
+/// 4.5.3.1.5).
 const LINE_LIMIT_OCTETS: usize = 512;
 /// Longest host name that is kept, in octets.
 const HOST_LIMIT_OCTETS: usize = 255;
 /// Longest command that is kept, in octets.
 const COMMAND_LIMIT_OCTETS: usize = 400;
 
-/// What has failed where no server spoke. The texts are those that the administrators' tools have always looked for.
+/// The kinds of failures in which no server replied. Tools of administrators have always searched for these texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OwnFailure {
     /// The recipient's domain could not be looked up.
     Resolve,
-    /// No host of the recipient's domain could be connected to and spoken with.
+    /// No host of the recipient's domain could be connected to and negotiated with.
     ReachMx,
-    /// The same of a fixed relay.
+    /// The same for a fixed relay.
     ReachRelay,
 }
 
 impl OwnFailure {
-    /// The beginning of the text.
+    /// Returns the beginning of the text.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Resolve => "Failed to resolve recipient domain",
@@ -51,10 +51,10 @@ impl OwnFailure {
 pub struct FailureText;
 
 impl FailureText {
-    /// A server's own words, code first, every line, then the host that said them and the command that it answered:
+    /// Returns the server's own words, code first, with every line, then its name and address and the command that it answered:
     /// `550-5.1.1 no\n550 such user\n(mx.example.org [192.0.2.1]:25, in reply to RCPT TO)`.
     ///
-    /// `reply` has the lines as they were received. `command` is a verb, an address may follow, a secret never.
+    /// `reply` has the lines as they were received. `command` is a verb; an address may follow, but never a secret.
     pub fn server(reply: &str, host: &str, address: SocketAddr, command: &str) -> String {
         let host = truncated(
             &host.replace(
@@ -71,23 +71,23 @@ impl FailureText {
         text
     }
 
-    /// The fixed text, what exactly has happened, and the status that a bounce will give:
-    /// `Failed to reach any MX: mx.example.org [192.0.2.1]:25: connection refused [4.4.1]`.
+    /// Returns the fixed text, the detail, and the status for a bounce: `Failed to reach any MX: mx.example.org [192.0.2.1]:25:
+    /// connection refused [4.4.1]`.
     pub fn own(failure: OwnFailure, status: EnhancedStatus, detail: &str) -> String {
         with_status(&format!("{}: {detail}", failure.as_str()), status)
     }
 
-    /// A text for which there is no fixed beginning, such as a message that is too long for a server.
+    /// Returns a text that has no fixed beginning, such as that of a message that is too long for a server.
     pub fn free(status: EnhancedStatus, text: &str) -> String {
         if split_code(&on_one_line(text)).is_some() {
-            // Nobody shall take our words for a server's.
+            // Our words must not be taken for a server's.
             return with_status(&format!("Failed: {text}"), status);
         }
         with_status(text, status)
     }
 }
 
-/// A server's reply, as a stored text has it.
+/// A server's reply in a stored text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredReply {
     /// The code, 200 to 599.
@@ -96,7 +96,7 @@ pub struct StoredReply {
     pub lines: Vec<String>,
 }
 
-/// The server of a stored text.
+/// The server in a stored text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRemote {
     /// Its name, or its address if it has none. It contains no white space.
@@ -105,25 +105,25 @@ pub struct StoredRemote {
     pub address: String,
 }
 
-/// What can be read out of the text of a faillog row.
+/// The contents of a stored faillog text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredFailure {
-    /// The server's reply, if it was one that has failed the attempt.
+    /// The server's reply, if a reply has failed the attempt.
     pub reply: Option<StoredReply>,
-    /// The status: the server's, or the one we have given. Its class is that of the reply.
+    /// The status: the server's or ours. Its class is that of the reply.
     pub status: Option<EnhancedStatus>,
     /// The server.
     pub remote: Option<StoredRemote>,
-    /// The command that the server has answered.
+    /// The command that the server answered.
     pub command: Option<String>,
-    /// What has failed, if the text begins with one of the fixed ones.
+    /// The kind of failure, if the text begins with a fixed one.
     pub own: Option<OwnFailure>,
     /// The whole text, printable, its lines separated by LF.
     pub text: String,
 }
 
 impl StoredFailure {
-    /// Reads a text. It never fails: what is not understood remains as text.
+    /// Reads a text. This never fails: a text that is not understood remains as text.
     pub fn parse(octets: &[u8]) -> Self {
         let octets = octets.get(..TEXT_LIMIT_OCTETS).unwrap_or(octets);
         let stored = String::from_utf8_lossy(octets);
@@ -144,9 +144,9 @@ impl StoredFailure {
         Self { reply, status, remote, command, own, text }
     }
 
-    /// Returns whether the message was refused for its content or its size, so that other servers may refuse it too: for good
-    /// after its data, or in words that say so (RFC 3463 sections 3.4, 3.7 and 3.8: x.3.4, x.6.z and x.7.z). A policy counts only
-    /// where a server has spoken: one of our own is about a connection.
+    /// Returns whether the message was refused for its content or size, so that other servers may refuse it too: permanently
+    /// after its data, or with a status that says so (RFC 3463 sections 3.4, 3.7 and 3.8: x.3.4, x.6.z and x.7.z). A policy
+    /// status counts only if it is a server's: ours concern connections.
     pub fn is_about_content(&self) -> bool {
         let by_status = self.status.is_some_and(|status| match (status.subject, status.detail) {
             (3, 4) | (6, _) => true,
@@ -160,15 +160,15 @@ impl StoredFailure {
 }
 
 impl StoredReply {
-    /// The status at the beginning of the first line that has one. It does not count if its class is not that of the code (RFC 2034
-    /// section 4).
+    /// Returns the status at the beginning of the first line that has one. It counts only if its class is that of the code (RFC
+    /// 2034 section 4).
     fn status(&self) -> Option<EnhancedStatus> {
         let statuses = self.lines.iter().filter_map(|line| EnhancedStatus::parse_prefix(line.as_bytes()));
         statuses.map(|(status, _)| status).find(|status| u16::from(status.class) == self.code / 100)
     }
 }
 
-/// As much of a reply as fits, every line with its code.
+/// Returns as much of a reply as fits, every line with its code.
 fn reply_within(reply: &str, limit_octets: usize) -> String {
     let mut code = None;
     let mut lines: Vec<String> = Vec::new();
@@ -178,7 +178,7 @@ fn reply_within(reply: &str, limit_octets: usize) -> String {
         if lines.is_empty() {
             code = line_code;
         }
-        // A line that has another code, or none, keeps what it has, after the code that it should have.
+        // A line with another code, or without one, is kept whole after the code that it should have.
         let text = if line_code == code { text } else { &line };
         lines.push(truncated(text, LINE_LIMIT_OCTETS));
     }
@@ -212,7 +212,7 @@ fn reply_within(reply: &str, limit_octets: usize) -> String {
     lines.join("\n")
 }
 
-/// A text of our own, on one line, and its status.
+/// Returns a text of our own, on one line, with its status.
 fn with_status(text: &str, status: EnhancedStatus) -> String {
     let status = format!(" [{status}]");
     let mut text = truncated(&on_one_line(text), TEXT_LIMIT_OCTETS.saturating_sub(status.len()));
@@ -225,7 +225,7 @@ fn on_one_line(text: &str) -> String {
     lines.join(" / ").trim().to_owned()
 }
 
-/// The reply at the beginning of a text: the lines that have its code.
+/// Returns the reply at the beginning of a text: the lines that have its code.
 fn parse_reply(lines: &[String]) -> Option<StoredReply> {
     let (code, _) = split_code(lines.first()?)?;
     let lines = lines
@@ -236,7 +236,7 @@ fn parse_reply(lines: &[String]) -> Option<StoredReply> {
     Some(StoredReply { code, lines })
 }
 
-/// Splits the code from a line of a reply (RFC 5321 section 4.2): the text after it may be missing.
+/// Splits the code from a line of a reply (RFC 5321 section 4.2). The text after it may be missing.
 fn split_code(line: &str) -> Option<(u16, &str)> {
     let (code, rest) = line.split_at_checked(3)?;
     if !code.bytes().all(|octet| octet.is_ascii_digit()) {

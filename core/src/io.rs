@@ -1,4 +1,4 @@
-//! What passes between the [`Dispatcher`](crate::dispatcher::Dispatcher) and its executor.
+//! The inputs and outputs of the [`Dispatcher`](crate::dispatcher::Dispatcher).
 
 use alloc::string::String;
 use core::net::SocketAddr;
@@ -11,71 +11,71 @@ use crate::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
 use crate::settings::{Hosts, ResolverSettings};
 pub use crate::tls::{Tls, TlsVersion};
 
-/// Names a TCP connection from the [`Output::Connect`] that asks for it on. Never used twice.
+/// Identifies a TCP connection, from the [`Output::Connect`] that requests it. Ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// Names a DNS query over UDP from its [`Output::Datagram`] on. Never used twice.
+/// Identifies a DNS query over UDP, from its [`Output::Datagram`]. Ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryId(pub u64);
 
-/// What has happened outside.
+/// An event outside of the core.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// The TCP connection stands.
+    /// The TCP connection is established.
     Connected(ConnectionId),
-    /// The TCP connection was not made. The id is done with.
+    /// The TCP connection could not be made. The id is no longer valid.
     ConnectFailed(ConnectionId, ConnectError),
-    /// Octets from the peer: what TLS has decrypted, once it is on.
+    /// Octets from the peer, in any portions. Once TLS is established, they are the decrypted octets.
     Received(ConnectionId, &'a [u8]),
-    /// What [`Output::StartTls`] asked for is done.
+    /// The TLS handshake that [`Output::StartTls`] requested is complete.
     TlsEstablished {
-        /// Where.
+        /// The connection.
         connection: ConnectionId,
-        /// What it has come to.
+        /// The TLS session.
         tls: Tls,
     },
-    /// The TLS handshake failed. The id is done with.
+    /// The TLS handshake failed. The id is no longer valid.
     TlsFailed(ConnectionId, String),
-    /// The connection is closed or broken. The id is done with.
+    /// The connection is closed or broken. The id is no longer valid.
     Closed(ConnectionId, CloseReason),
-    /// A datagram came in on the query's socket.
+    /// A datagram was received on the query's socket.
     Datagram {
-        /// Whose socket.
+        /// The query.
         query: QueryId,
-        /// Who sent it.
+        /// The address that sent it.
         from: SocketAddr,
-        /// What.
+        /// The DNS message, as received: at most 65,535 octets.
         octets: &'a [u8],
     },
-    /// The query's datagram could not be sent, or its server is unreachable. The socket stays until it is closed.
+    /// The query's datagram could not be sent, or its server is unreachable. The socket stays open until it is closed.
     DatagramFailed(QueryId, ConnectError),
     /// The answer to an [`Output::Store`].
     Store(RequestId, Result<StoreReply, StoreError>),
-    /// Somebody may have written to the outbox.
+    /// Another program may have written to the outbox.
     OutboxChanged,
-    /// The administrator wants everything that is not given up to be tried now (SIGUSR2). What fails temporarily
-    /// before its time leaves no row in the faillog.
+    /// The administrator wants all mail tried now that is not given up (SIGUSR2). A temporary failure before its time leaves no
+    /// row in the faillog.
     TryNow,
-    /// `/etc/hosts` is this from now on.
+    /// The new contents of `/etc/hosts`.
     Hosts(Hosts),
-    /// Names are looked up like this from now on, also those that are being looked up. What was denied, or could not
-    /// be found out, is forgotten.
+    /// The new settings of the resolver. Names that are being looked up are asked for again, and remembered failures and denials
+    /// are forgotten.
     Resolver(ResolverSettings),
-    /// Start nothing new and come to an end (SIGTERM).
+    /// Begin nothing new and finish (SIGTERM).
     Drain,
 }
 
-/// Why there is no connection, or why a datagram did not get through.
+/// The reason why a connection was not made, or a datagram not delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectError {
     /// The network or the peer: refused, unreachable, timed out.
     Remote(String),
-    /// This machine: no descriptors, no memory, no local address. No failure of any mail.
+    /// This machine: no descriptors, no memory, no local address. The mail has not failed.
     Local(String),
 }
 
-/// Why a connection ended.
+/// The reason why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The peer has closed it.
@@ -84,56 +84,55 @@ pub enum CloseReason {
     Broken(String),
 }
 
-/// What is to be done outside.
+/// A request to the executor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Connect by TCP; answered by [`Input::Connected`] or [`Input::ConnectFailed`], unless closed before.
+    /// Connect by TCP. Answered by [`Input::Connected`] or [`Input::ConnectFailed`], unless the connection is closed before.
     Connect {
-        /// The name of the connection from now on.
+        /// The id of the connection.
         connection: ConnectionId,
-        /// To whom.
+        /// The address and port to connect to.
         remote: SocketAddr,
-        /// What for, which decides which local address is used.
+        /// The purpose, which decides the local address.
         purpose: Purpose,
     },
-    /// Begin TLS on a connection: nothing of what was received before counts any more. Answered by
-    /// [`Input::TlsEstablished`] or [`Input::TlsFailed`], unless closed before.
+    /// Begin TLS on a connection. Octets that were received before it no longer count. Answered by [`Input::TlsEstablished`] or
+    /// [`Input::TlsFailed`], unless the connection is closed before.
     StartTls {
-        /// Where.
+        /// The connection.
         connection: ConnectionId,
-        /// Whose certificate is expected; a name is sent as SNI, an address is not.
+        /// The name or address that the certificate must have. A name is sent as SNI, an address is not.
         server: Host,
     },
-    /// There are octets to send on a connection: ask for them with
-    /// [`poll_transmit`](crate::dispatcher::Dispatcher::poll_transmit), now and whenever the socket takes more, until
-    /// there are none.
+    /// There are octets to send on a connection. Take them with [`poll_transmit`](crate::dispatcher::Dispatcher::poll_transmit),
+    /// now and whenever the socket can take more, until it returns false.
     Transmit(ConnectionId),
-    /// Close a connection, in any state, after what [`poll_transmit`](crate::dispatcher::Dispatcher::poll_transmit) has
-    /// handed out before is flushed as far as the socket takes it at once. Not answered.
+    /// Close a connection, in any state. Octets that [`poll_transmit`](crate::dispatcher::Dispatcher::poll_transmit) has appended
+    /// before are flushed as far as the socket takes them at once. Not answered.
     Close(ConnectionId),
-    /// Send a datagram from a fresh socket of its own with an unpredictable port (RFC 5452 section 9.2).
+    /// Send a datagram from a new socket of its own with an unpredictable port (RFC 5452 section 9.2).
     Datagram {
-        /// The name of the socket from now on.
+        /// The id of the query and its socket.
         query: QueryId,
-        /// To whom.
+        /// The address and port to send to.
         to: SocketAddr,
-        /// What.
+        /// The DNS message: at most 512 octets.
         octets: Bytes,
     },
     /// Close a query's socket. Not answered.
     CloseDatagram(QueryId),
-    /// Ask the database; answered by [`Input::Store`], however long it takes.
+    /// Pass a request to the database. Answered by [`Input::Store`], however long it takes.
     Store(RequestId, StoreRequest),
-    /// Tell the administrator.
+    /// Report to the administrator.
     Event(Event),
-    /// There is nothing left to do: the one pass is over, or the drain that was asked for.
+    /// Nothing is left to do: the one-shot pass is over, or the requested drain.
     Drained,
 }
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Mail: from the address of the directive `bind`.
+    /// Mail. Connect from the address of the directive `bind`.
     Smtp,
     /// A DNS query over TCP.
     Dns,

@@ -1,4 +1,4 @@
-//! Where a mail is sent next: a domain by its MX records, an address literal, or a fixed relay.
+//! The destination of a mail: a domain, by its MX records, an address literal, or a fixed relay.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -10,11 +10,11 @@ use crate::address::{Domain, MailDomain, is_destination};
 
 /// Longest remote specification in octets.
 pub const REMOTE_LIMIT_OCTETS: usize = 2048;
-/// Longest user and longest password of a remote specification in octets: no mechanism of authentication has a use for more
-/// (RFC 4616 section 2 asks servers for 255).
+/// Longest user and longest password of a remote specification in octets. Mechanisms of authentication need no more (RFC 4616
+/// section 2 requires servers to accept 255).
 pub const CREDENTIAL_LIMIT_OCTETS: usize = 1024;
 
-/// How a port is to be protected.
+/// The protection of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TlsMode {
     /// No TLS.
@@ -27,7 +27,7 @@ pub enum TlsMode {
 }
 
 impl TlsMode {
-    /// The mode's name in a remote specification or a `portprio` entry, in any case.
+    /// Returns the mode with this name in a remote specification or a `portprio` entry, in any case.
     pub fn parse(name: &str) -> Option<Self> {
         if name.eq_ignore_ascii_case("starttls") {
             Some(Self::StartTls)
@@ -39,7 +39,7 @@ impl TlsMode {
     }
 }
 
-/// A TCP port and how it is protected.
+/// A TCP port and its protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
     /// The port number, 1 to 65535.
@@ -48,7 +48,7 @@ pub struct Port {
     pub tls: TlsMode,
 }
 
-/// What a server is known by.
+/// The name or address of a server.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Host {
     /// A name.
@@ -67,7 +67,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// What a client proves its identity with. It never appears in any output of `Debug`.
+/// The credentials of a client. They never appear in any output of `Debug`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Credentials {
     /// The authentication identity.
@@ -87,13 +87,13 @@ impl fmt::Debug for Credentials {
 pub struct Relay {
     /// The host: its addresses are looked up, its MX records are not.
     pub host: Host,
-    /// The port, or nothing if the list of ports to try decides.
+    /// The port; `None` if the list of ports to try decides.
     pub port: Option<Port>,
-    /// What to authenticate with; a relay that has some is never used without.
+    /// The credentials. A relay that has some is never used without them.
     pub credentials: Option<Credentials>,
 }
 
-/// Why a remote specification is malformed. No text in it comes from the specification, which may hold a password.
+/// The reason why a remote specification is malformed. No text in it comes from the specification, which may contain a password.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum RelayError {
     /// Beyond [`REMOTE_LIMIT_OCTETS`].
@@ -104,7 +104,7 @@ pub enum RelayError {
         "malformed remote specification: USER or PASSWORD is longer than {CREDENTIAL_LIMIT_OCTETS} octets"
     )]
     CredentialsTooLong,
-    /// Something stands before an `@`, but not USER:PASSWORD.
+    /// The part before an `@` is not USER:PASSWORD.
     #[error("malformed remote specification: the part before the last \"@\" must be USER:PASSWORD")]
     Credentials,
     /// The host is neither a name nor an address.
@@ -118,7 +118,7 @@ pub enum RelayError {
     /// The mode is not known.
     #[error("malformed remote specification: the mode after the port must be \"starttls\" or \"tls\"")]
     Mode,
-    /// The host is an address that nothing can be sent to, see [`is_destination`].
+    /// The host is an address that mail cannot be sent to, see [`is_destination`].
     #[error("malformed remote specification: mail cannot be sent to the address that is given as the host")]
     NoDestination,
     /// The text is not UTF-8.
@@ -157,7 +157,7 @@ impl Relay {
 }
 
 impl fmt::Display for Relay {
-    /// The specification without its credentials, fit for a log.
+    /// Writes the specification without its credentials, for a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.host.fmt(f)?;
         let Some(port) = self.port else { return Ok(()) };
@@ -190,7 +190,7 @@ fn split_host(server: &str) -> Result<(Host, Option<&str>), RelayError> {
         Ok(address) => Host::Address(IpAddr::V4(address)),
         Err(_) => {
             let name = Domain::parse(host).map_err(|_| RelayError::Host)?;
-            // With a dot at its end an address is no address, but no name of a host either (RFC 1123 section 2.1).
+            // With a dot at its end an address is not an address, but it is not a host name either (RFC 1123 section 2.1).
             if name.as_str().parse::<Ipv4Addr>().is_ok() {
                 return Err(RelayError::Host);
             }

@@ -1,4 +1,4 @@
-//! The message that tells a sender what could not be delivered, as a pure function of what is on record.
+//! The message that tells a sender what could not be delivered: a pure function of the records.
 //!
 //! It is a `multipart/report` (RFC 6522) of three parts: a text, a delivery status (RFC 3464), and the original or its
 //! header section.
@@ -35,27 +35,27 @@ use returned::{Extent, Returned};
 pub use report::ATTEMPT_LIMIT;
 pub use returned::needed_octets;
 
-/// Longest address in To, in octets: no address can be folded (RFC 5322 section 2.1.1).
+/// Longest address in To, in octets, because an address cannot be folded (RFC 5322 section 2.1.1).
 const TO_LIMIT_OCTETS: usize = 900;
-/// About how much is written around the parts, in octets: memory is taken once for all, and not copied as it grows.
+/// Approximate octets around the parts. Memory is allocated once, so that nothing is copied while the message grows.
 const HEADERS_OCTETS: usize = 8 * 1024;
 /// Randomness of a boundary in octets.
 const BOUNDARY_OCTETS: usize = 24;
 /// Randomness of a message identifier in octets.
 const MESSAGE_ID_OCTETS: usize = 16;
 
-/// What a bounce depends on besides the message.
+/// The inputs of a bounce beside the message.
 #[derive(Clone, Copy, Debug)]
 pub struct BounceSettings<'a> {
     /// The name of this host: Reporting-MTA, and the domain of Message-ID.
     pub announce: &'a str,
     /// The address in From.
     pub bounce_from: &'a str,
-    /// Originals up to this size come back whole, larger ones as headers.
+    /// The largest original that is returned whole, in octets. Of larger ones, the header section is returned.
     pub return_limit_octets: u64,
 }
 
-/// [`compose`]s what was ordered; nothing if nobody is to be told.
+/// [`compose`]s an ordered bounce. Returns `None` if it has no recipient.
 pub fn compose_ordered(order: &BounceOrder) -> Option<Bytes> {
     let settings = BounceSettings {
         announce: &order.announce,
@@ -65,10 +65,10 @@ pub fn compose_ordered(order: &BounceOrder) -> Option<Bytes> {
     compose(settings, &order.message, order.now, &mut Rng::from_seed(order.seed.0))
 }
 
-/// Composes the one bounce for all recipients of `message`; nothing if it has a null sender, which is never answered
-/// (RFC 5321 section 6.1), or no recipient.
+/// Composes the one bounce for all recipients of `message`. Returns `None` if `message` has no recipient, or a null sender, which
+/// is never answered (RFC 5321 section 6.1).
 ///
-/// Every octet of it comes from the arguments, and equal arguments give equal octets.
+/// Every octet comes from the arguments, so equal arguments give equal octets.
 pub fn compose(
     settings: BounceSettings<'_>,
     message: &FailedMessage,
@@ -127,8 +127,8 @@ struct PartTypes {
 }
 
 impl PartTypes {
-    /// Those of RFC 6522 section 3; those of RFC 6533 for a status that is not ASCII, which only a sender can read whose own
-    /// address is not, and for an original that is a message of RFC 6532.
+    /// Returns those of RFC 6522 section 3. For a status that is not ASCII, which only a sender with a non-ASCII address can
+    /// read, and for an original that is a message of RFC 6532, it returns those of RFC 6533.
     fn new(message: &FailedMessage, returned: &Returned<'_>, sender_is_international: bool) -> Self {
         let status = match sender_is_international {
             true => "message/global-delivery-status",
@@ -153,7 +153,7 @@ impl PartTypes {
     }
 }
 
-/// A part whose octets stay as they are.
+/// Returns a part whose octets are not changed.
 fn part<'a>(
     media_type: &'static str,
     description: &'static str,
@@ -165,7 +165,7 @@ fn part<'a>(
         .transfer_encoding(encoding)
 }
 
-/// The value of To, and whether it is an address that is not ASCII.
+/// Returns the value of To, and whether it is an address that is not ASCII.
 fn to(sender: &[u8]) -> (HeaderType<'static>, bool) {
     let is_writable = |text: &str| text.len() <= TO_LIMIT_OCTETS && one_line(text) == text;
     match Mailbox::parse(sender) {
@@ -173,12 +173,12 @@ fn to(sender: &[u8]) -> (HeaderType<'static>, bool) {
             let address = Address::new_address(None::<&str>, mailbox.as_str().to_owned());
             (address.into(), mailbox.needs_smtputf8())
         }
-        // An address that cannot be written is an empty group (RFC 5322 section 3.4).
+        // An address that cannot be written becomes an empty group (RFC 5322 section 3.4).
         Ok(_) | Err(_) => (Raw::new("undisclosed-recipients:;").into(), false),
     }
 }
 
-/// The value of From. What the administrator wrote is taken as it is if it is no bare address.
+/// Returns the value of From. A configured text that is not a bare address is used as it is.
 fn from(bounce_from: &str) -> HeaderType<'static> {
     match Mailbox::parse(bounce_from.as_bytes()) {
         Ok(mailbox) => Address::new_address(Some("Mail Delivery System"), mailbox.as_str().to_owned()).into(),
@@ -186,7 +186,7 @@ fn from(bounce_from: &str) -> HeaderType<'static> {
     }
 }
 
-/// The announced name in the form that it has in header fields.
+/// Returns the announced name in the form that it has in header fields.
 fn host_name(announce: &str) -> String {
     if let Ok(domain) = Domain::parse(announce) {
         return domain.as_str().to_owned();
@@ -196,8 +196,8 @@ fn host_name(announce: &str) -> String {
     if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
-/// A delimiter that occurs in none of the parts (RFC 2046 section 5.1.1). Nobody who wrote them could know it; that
-/// it is not there is looked up all the same.
+/// Returns a boundary that occurs in none of the parts (RFC 2046 section 5.1.1). The authors of the parts cannot have guessed it;
+/// its absence is checked all the same.
 fn boundary(parts: &[&[u8]], rng: &mut Rng) -> String {
     loop {
         // This beginning cannot occur in quoted-printable text (RFC 2045 section 6.7).
@@ -209,7 +209,7 @@ fn boundary(parts: &[&[u8]], rng: &mut Rng) -> String {
     }
 }
 
-/// Random octets in hexadecimal.
+/// Returns random octets in hexadecimal.
 fn random_token<const OCTETS: usize>(rng: &mut Rng) -> String {
     let mut octets = [0; OCTETS];
     rng.fill(&mut octets);

@@ -1,4 +1,4 @@
-//! What a bounce takes from the message that it is about. The message may consist of any octets.
+//! The parts of the original that a bounce uses. The original may consist of any octets.
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::string::String;
@@ -7,27 +7,28 @@ use core::str;
 
 /// Longest line that may go out as 7bit or 8bit (RFC 2045 section 2.7), in octets without its line end.
 const LINE_LIMIT_OCTETS: usize = 998;
-/// Longest message identifier that is taken over, in octets with its angle brackets; a longer one would not fit a line, and is left out.
+/// Longest message identifier that is copied, in octets with its angle brackets. A longer one does not fit a line, and is left
+/// out.
 const MESSAGE_ID_LIMIT_OCTETS: usize = 900;
 /// Most message identifiers in References.
 const REFERENCES_LIMIT: usize = 20;
-/// The fields by which people and programs tell which message it is.
+/// The fields by which people and programs recognize a message.
 const TELLING_FIELDS: [&str; 8] =
     ["Subject", "Message-ID", "References", "In-Reply-To", "From", "To", "Cc", "Date"];
-/// Longest value of a header field that is looked at, in octets.
+/// Longest value of a header field that is examined, in octets.
 const FIELD_LIMIT_OCTETS: usize = 16 * 1024;
 
-/// The header section of a message, as far as it is known.
+/// The known part of the header section of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HeaderSection<'a> {
-    /// Whole fields only, and nothing of the empty line after them.
+    /// Whole fields only, without the empty line after them.
     pub(super) octets: &'a [u8],
-    /// True if there is more of it.
+    /// True if the header section continues.
     pub(super) is_cut: bool,
 }
 
 impl<'a> HeaderSection<'a> {
-    /// Finds the empty line after it in `octets`, the beginning of a message, or all of it if `is_whole`.
+    /// Finds the header section in `octets`, which are the beginning of a message, or all of it if `is_whole`.
     pub(super) fn find(octets: &'a [u8], is_whole: bool) -> Self {
         let mut rest = octets;
         let mut last_field = octets;
@@ -43,11 +44,11 @@ impl<'a> HeaderSection<'a> {
         if is_whole {
             return Self { octets, is_cut: false };
         }
-        // It is not known where the last field ends.
+        // The end of the last field is unknown.
         Self { octets: before(octets, last_field), is_cut: true }
     }
 
-    /// The fields, each with all its lines and their ends.
+    /// Returns the fields, each with all its lines and their ends.
     fn fields(self) -> impl Iterator<Item = &'a [u8]> {
         let mut rest = self.octets;
         core::iter::from_fn(move || {
@@ -60,8 +61,8 @@ impl<'a> HeaderSection<'a> {
         })
     }
 
-    /// As many whole fields as fit into so many octets: first those that tell which message it is, then the others, in their
-    /// order. Also returns whether some are missing.
+    /// Returns as many whole fields as fit into so many octets: first those by which a message is recognized, then the others, in
+    /// their order. Also returns whether some are missing.
     pub(super) fn within(self, limit_octets: usize) -> (Cow<'a, [u8]>, bool) {
         if self.octets.len() <= limit_octets {
             return (Cow::Borrowed(self.octets), self.is_cut);
@@ -80,7 +81,7 @@ impl<'a> HeaderSection<'a> {
     }
 }
 
-/// Returns what comes before `rest`, with which `octets` end.
+/// Returns the part of `octets` before `rest`, which is its end.
 fn before<'a>(octets: &'a [u8], rest: &[u8]) -> &'a [u8] {
     octets.get(..octets.len() - rest.len()).unwrap_or_default()
 }
@@ -91,16 +92,16 @@ fn is_telling(field: &[u8]) -> bool {
     TELLING_FIELDS.iter().any(|telling| name.eq_ignore_ascii_case(telling.as_bytes()))
 }
 
-/// The identifier in Message-ID, without its angle brackets.
+/// Returns the identifier in Message-ID, without its angle brackets.
 pub(super) fn message_id(header: &[u8]) -> Option<String> {
     identifiers(&field(header, "Message-ID")?).into_iter().next()
 }
 
-/// The identifiers for References of an answer, without their angle brackets (RFC 5322 section 3.6.4).
+/// Returns the identifiers for References of an answer, without their angle brackets (RFC 5322 section 3.6.4).
 pub(super) fn references(header: &[u8], message_id: &str) -> Vec<String> {
     let mut references = match field(header, "References") {
         Some(references) => identifiers(&references),
-        // With a single parent, its identifier stands for the missing field.
+        // With a single parent, its identifier stands in for the missing field.
         None => match field(header, "In-Reply-To").map(|parents| identifiers(&parents)) {
             Some(parents) if parents.len() == 1 => parents,
             _ => Vec::new(),
@@ -113,20 +114,20 @@ pub(super) fn references(header: &[u8], message_id: &str) -> Vec<String> {
     references
 }
 
-/// Returns whether servers may refuse `octets`, or cut them, as no message may hold them (RFC 5322 sections 2.1.1 and 2.2): NUL,
+/// Returns whether servers may refuse or cut `octets` because no message may contain them (RFC 5322 sections 2.1.1 and 2.2): NUL,
 /// or a line that is too long.
 pub(super) fn is_hard_to_send(octets: &[u8]) -> bool {
     let is_long = |line: &[u8]| line.len() > LINE_LIMIT_OCTETS;
     memchr::memchr(0, octets).is_some() || octets.split(|octet| matches!(octet, b'\r' | b'\n')).any(is_long)
 }
 
-/// The transfer encoding that `octets` have as they are. Of those allowed for a message (RFC 2046 section 5.2.1,
-/// RFC 6522 section 3) binary is no choice, as it needs an extension.
+/// Returns the transfer encoding that `octets` have without a change. Of those allowed for a message (RFC 2046 section 5.2.1, RFC
+/// 6522 section 3), binary is not used, because it requires an extension.
 pub(super) fn transfer_encoding(octets: &[u8]) -> &'static str {
     if octets.is_ascii() && !is_hard_to_send(octets) { "7bit" } else { "8bit" }
 }
 
-/// A line and what follows it.
+/// A line, and the rest after it.
 struct Line<'a> {
     content: &'a [u8],
     rest: &'a [u8],
@@ -139,7 +140,7 @@ impl Line<'_> {
     }
 }
 
-/// Splits at the first line end: CRLF, or a bare CR or LF, which becomes one when it is sent.
+/// Splits at the first line end: CRLF, or a bare CR or LF, which is sent as CRLF.
 fn split_line(octets: &[u8]) -> Option<Line<'_>> {
     if octets.is_empty() {
         return None;
@@ -152,7 +153,7 @@ fn split_line(octets: &[u8]) -> Option<Line<'_>> {
     Some(Line { content, rest })
 }
 
-/// The value of the first field of this name, unfolded.
+/// Returns the value of the first field of this name, unfolded.
 fn field(header: &[u8], name: &str) -> Option<Vec<u8>> {
     let mut value: Option<Vec<u8>> = None;
     let mut rest = header;
@@ -178,7 +179,7 @@ fn field(header: &[u8], name: &str) -> Option<Vec<u8>> {
     value
 }
 
-/// Returns what stands between angle brackets, as far as it can be taken over as it is.
+/// Returns the texts between angle brackets that can be copied without a change.
 fn identifiers(value: &[u8]) -> Vec<String> {
     value
         .split(|&octet| octet == b'<')

@@ -1,4 +1,4 @@
-//! Quoted-printable (RFC 2045 section 6.7), for originals and header sections that could not be sent as they are.
+//! Quoted-printable (RFC 2045 section 6.7), for originals and header sections that cannot be sent as they are.
 
 use alloc::vec::Vec;
 
@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 const LINE_LIMIT_OCTETS: usize = 76;
 const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
-/// Encodes lines, which end with CRLF, CR or LF and come to end with CRLF.
+/// Encodes lines that end with CRLF, CR or LF. The encoded lines end with CRLF.
 pub(super) fn encode(octets: &[u8]) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(octets.len() + octets.len() / 8);
     let mut line_octets = 0;
@@ -18,12 +18,12 @@ pub(super) fn encode(octets: &[u8]) -> Vec<u8> {
             line_octets = 0;
             continue;
         }
-        // White space at the end of a line may be lost on the way.
+        // White space at the end of a line may be lost in transit.
         let is_last = matches!(after.first(), None | Some(b'\r' | b'\n'));
         let is_plain =
             matches!(octet, b'!'..=b'<' | b'>'..=b'~') || (matches!(octet, b' ' | b'\t') && !is_last);
         let written_octets = if is_plain { 1 } else { 3 };
-        // There has to be room for the sign that the line goes on.
+        // Leaves room for the sign that the line continues.
         if line_octets + written_octets + 1 > LINE_LIMIT_OCTETS {
             encoded.extend_from_slice(b"=\r\n");
             line_octets = 0;

@@ -1,4 +1,4 @@
-//! The two parts of a bounce that say what has happened: one for people, one for programs.
+//! The two parts of a bounce that report what has happened: one for people, one for programs.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
@@ -13,33 +13,31 @@ use crate::shown::{one_line, shortened, shortened_octets, truncated};
 use crate::status::EnhancedStatus;
 use crate::time::UnixTime;
 
-/// Most attempts per recipient that are told of: the last ones.
+/// Most attempts reported for each recipient. The last ones are reported.
 pub const ATTEMPT_LIMIT: usize = 100;
-/// Octets of failure texts that are told of in one bounce, shared by its recipients; the last attempt of each is told
-/// of in any case.
+/// Octets of failure texts that one bounce reports, shared by its recipients. The last attempt of each is always reported.
 const TEXTS_LIMIT_OCTETS: usize = 256 * 1024;
-/// Octets of a failure text that are told of in any case, however many recipients share a bounce: what a server says
-/// usually fits.
+/// Octets of a failure text that are always reported, however many recipients share a bounce. Most replies of servers fit.
 const TEXT_LEAST_OCTETS: usize = 512;
-/// Where lines of the status part are folded, if they can be (RFC 5322 section 2.1.1).
+/// The column at which lines of the status part are folded, if they can be (RFC 5322 section 2.1.1).
 const FOLD_COLUMN: usize = 76;
-/// Longest run of characters without a place to fold at; one is made where a text has none. Even if every character
-/// has to be written in the longest way, such a run stays within a line of 998 octets (RFC 5322 section 2.1.1).
+/// Longest run of characters without a place to fold at. One is made if a text has none. Even if every character is written in
+/// the longest way, such a run fits a line of 998 octets (RFC 5322 section 2.1.1).
 const WORD_LIMIT_CHARACTERS: usize = 90;
-/// Longest address that is written on one line, in octets as it is written (RFC 5322 section 2.1.1, with room for the name of
-/// the field); any valid path is shorter (RFC 5321 section 4.5.3.1.3), unless nearly all of it has to be written by numbers.
+/// Longest address that is written on one line, in octets as written (RFC 5322 section 2.1.1, with room for the name of the
+/// field). Any valid path is shorter (RFC 5321 section 4.5.3.1.3), unless nearly all of it must be written as numbers.
 const ADDRESS_LIMIT_OCTETS: usize = 960;
-/// What stands before a diagnostic that no server gave (RFC 3464 section 2.3.6).
+/// The prefix of a diagnostic that did not come from a server (RFC 3464 section 2.3.6).
 const OWN_DIAGNOSTIC_TYPE: &str = "X-Cmail; ";
 /// 9999-12-31 23:59:59 UTC: later years have no date of RFC 5322.
 const LAST_DATE: i64 = 253_402_300_799;
 
-/// A date of RFC 5322 section 3.3; a time that has none becomes the nearest that has.
+/// Returns a date of RFC 5322 section 3.3. A time outside its range becomes the nearest time within.
 pub(super) fn date(time: UnixTime) -> Date {
     Date::new(time.0.clamp(0, LAST_DATE))
 }
 
-/// An address as it can be shown, whole if it is valid, and whether it is a valid one that is not ASCII.
+/// Returns an address as it can be shown, whole if it is valid, and whether it is valid and not ASCII.
 pub(super) fn printable_address(octets: &[u8]) -> (String, bool) {
     match Mailbox::parse(octets) {
         Ok(mailbox) => (one_line(mailbox.as_str()), mailbox.needs_smtputf8()),
@@ -47,17 +45,17 @@ pub(super) fn printable_address(octets: &[u8]) -> (String, bool) {
     }
 }
 
-/// Returns when the message was submitted.
+/// Returns the time of submission.
 fn arrival(message: &FailedMessage) -> Option<UnixTime> {
     message.mails.iter().map(|mail| mail.submission).min()
 }
 
-/// The attempt that decided that a mail is given up.
+/// Returns the attempt because of which a mail is given up.
 fn decisive_attempt(mail: &FailedMail) -> Option<&FaillogRow> {
     mail.attempts.iter().rev().find(|attempt| attempt.fatal).or(mail.attempts.last())
 }
 
-/// The part for people: what of the message is attached, as `returned` says, which recipients, and for each, what happened
+/// Returns the part for people: what of the message is attached, as `returned` says, its recipients, and for each, what happened
 /// at every attempt.
 pub(super) fn readable_part(announce: &str, message: &FailedMessage, returned: &str) -> String {
     let mut text = format!(
@@ -95,12 +93,13 @@ pub(super) fn readable_part(announce: &str, message: &FailedMessage, returned: &
     text
 }
 
-/// Returns how much of one failure text is told of, so that many recipients, each with a verbose server, make no endless bounce.
+/// Returns how much of one failure text is reported. Otherwise many recipients, each with a verbose server, would make a huge
+/// bounce.
 fn text_limit_octets(message: &FailedMessage) -> usize {
     (TEXTS_LIMIT_OCTETS / message.mails.len().max(1)).clamp(TEXT_LEAST_OCTETS, TEXT_LIMIT_OCTETS)
 }
 
-/// The last attempts, as many as there is room for, but one at least.
+/// Returns the last attempts, as many as fit, but at least one.
 fn told_attempts(attempts: &[FaillogRow], budget_octets: usize) -> &[FaillogRow] {
     let mut left_octets = budget_octets;
     let told = attempts
@@ -121,7 +120,7 @@ fn readable_date(time: UnixTime) -> String {
     date(time).to_rfc822().replace("+0000", "UTC")
 }
 
-/// The part for programs (RFC 3464 section 2), in UTF-8 if `is_international` (RFC 6533 section 4), else in ASCII.
+/// Returns the part for programs (RFC 3464 section 2), in UTF-8 if `is_international` (RFC 6533 section 4), else in ASCII.
 pub(super) fn status_part(announce: &str, message: &FailedMessage, is_international: bool) -> String {
     let text_limit_octets = text_limit_octets(message);
     let mut part = StatusPart { text: String::new(), is_international, text_limit_octets };
@@ -142,15 +141,15 @@ pub(super) fn status_part(announce: &str, message: &FailedMessage, is_internatio
 struct StatusPart {
     text: String,
     is_international: bool,
-    /// Longest diagnostic.
+    /// Longest diagnostic, in octets.
     text_limit_octets: usize,
 }
 
 impl StatusPart {
     fn recipient(&mut self, mail: &FailedMail) {
         let (address, needs_utf8) = printable_address(&mail.row.recipient);
-        // RFC 6533 section 3: the address type of addresses that are not ASCII, as it is written in ASCII (`utf-8-addr-xtext`)
-        // or in UTF-8 (`utf-8-address`).
+        // RFC 6533 section 3: the type of an address that is not ASCII is `utf-8-addr-xtext` if it is written in ASCII, or
+        // `utf-8-address` in UTF-8.
         let kind = if needs_utf8 { "utf-8" } else { "rfc822" };
         self.address("Final-Recipient", kind, &address, needs_utf8 && !self.is_international);
         self.field("Action", "failed");
@@ -172,7 +171,8 @@ impl StatusPart {
         }
     }
 
-    /// Writes an address, in which every space counts, unless it is too long for a line and no address anyway.
+    /// Writes an address, in which every space counts. One that is too long for a line, and thus not an address anyway, is
+    /// folded.
     fn address(&mut self, name: &str, kind: &str, address: &str, is_xtext: bool) {
         let mut written = String::new();
         for character in one_line(address).chars() {
@@ -188,8 +188,8 @@ impl StatusPart {
         self.text.push_str(&format!("{name}: {kind}; {written}\r\n"));
     }
 
-    /// Writes a field; every line of `value` begins a line of its own. There is never a line of nothing but white
-    /// space, which might be taken for the end of the fields (RFC 5322 section 3.2.2).
+    /// Writes a field. Every line of `value` begins a new line. No line consists only of white space, because it might be taken
+    /// for the end of the fields (RFC 5322 section 3.2.2).
     fn field(&mut self, name: &str, value: &str) {
         self.text.push_str(name);
         self.text.push(':');
@@ -219,7 +219,7 @@ impl StatusPart {
         self.text = text;
     }
 
-    /// Writes a character; one that is not ASCII in the notation of RFC 6533 section 3, unless it may stand as it is.
+    /// Writes a character. One that is not ASCII is written in the notation of RFC 6533 section 3, unless UTF-8 is allowed.
     fn put(&self, text: &mut String, character: char) {
         if character.is_ascii() || self.is_international {
             text.push(character);
@@ -240,7 +240,7 @@ fn embed(text: &mut String, character: char) {
     let _ = write!(text, "\\x{{{:02X}}}", u32::from(character));
 }
 
-/// A word in pieces that fit a line; no piece is empty.
+/// Splits a word into non-empty pieces that fit a line.
 fn short_words(word: &str) -> impl Iterator<Item = &str> {
     let mut rest = word;
     core::iter::from_fn(move || {
@@ -254,7 +254,7 @@ fn short_words(word: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The status of a recipient: the one on record, or one that fits what is (RFC 3463).
+/// Returns the status of a recipient: the recorded one, or one that fits the failure (RFC 3463).
 fn status(failure: Option<&StoredFailure>, is_fatal: bool) -> EnhancedStatus {
     let on_record = failure.and_then(|failure| failure.status);
     if let Some(status) = on_record.filter(|status| matches!(status.class, 4 | 5)) {
@@ -270,7 +270,7 @@ fn status(failure: Option<&StoredFailure>, is_fatal: bool) -> EnhancedStatus {
     }
 }
 
-/// The name of a server (RFC 3464 section 2.1.2): an address stands in brackets (RFC 5321 section 4.1.3).
+/// Returns the name of a server (RFC 3464 section 2.1.2). An address is written in brackets (RFC 5321 section 4.1.3).
 fn mta_name(host: &str) -> String {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     match bare.parse() {
@@ -280,7 +280,7 @@ fn mta_name(host: &str) -> String {
     }
 }
 
-/// The value of Diagnostic-Code (RFC 3464 section 2.3.6): every line of a reply, or our own words under a type of our
+/// Returns the value of Diagnostic-Code (RFC 3464 section 2.3.6): every line of a reply, or our own words under a type of our
 /// own.
 fn diagnostic(failure: &StoredFailure) -> String {
     let Some(reply) = &failure.reply else { return format!("{OWN_DIAGNOSTIC_TYPE}{}", failure.text) };

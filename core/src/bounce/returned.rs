@@ -1,4 +1,4 @@
-//! What comes back of the original, and in what form.
+//! The part of the original that a bounce returns, and its form.
 
 use alloc::borrow::Cow;
 use alloc::format;
@@ -9,12 +9,12 @@ use super::quoted_printable;
 use crate::failure::StoredFailure;
 use crate::outbox::{DATA_CHUNK_OCTETS, FailedMail, FailedMessage, HEADER_LIMIT_OCTETS};
 
-/// Most octets of a header section that come back. Any header that mail programs write is shorter, and few servers take a
-/// longer one.
+/// Most octets of a header section that are returned. Headers written by mail programs are shorter, and few servers accept longer
+/// ones.
 const RETURNED_HEADER_LIMIT_OCTETS: usize = 256 * 1024;
 
-/// Returns how many octets of an original a bounce needs, where originals up to `return_limit_octets` come back whole: all of it,
-/// or its header section, up to [`HEADER_LIMIT_OCTETS`]. `beginning` has its first [`DATA_CHUNK_OCTETS`].
+/// Returns how many octets of an original a bounce needs, if originals up to `return_limit_octets` are returned whole: all of it,
+/// or its header section, up to [`HEADER_LIMIT_OCTETS`]. `beginning` holds its first [`DATA_CHUNK_OCTETS`].
 pub fn needed_octets(beginning: &[u8], data_octets: u64, return_limit_octets: u64) -> u64 {
     if data_octets <= return_limit_octets {
         return data_octets;
@@ -24,16 +24,16 @@ pub fn needed_octets(beginning: &[u8], data_octets: u64, return_limit_octets: u6
     data_octets.min(if has_end { DATA_CHUNK_OCTETS as u64 } else { HEADER_LIMIT_OCTETS as u64 })
 }
 
-/// How much comes back; if that is not all, why.
+/// How much is returned, and the reason if it is not the whole original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     Whole,
-    /// The header section: the original is larger than what comes back whole.
+    /// The header section, because the original is larger than the limit.
     Large,
-    /// The header section: a server has refused the original for what it is, and the sender's server may do the same with
-    /// a bounce that holds it.
+    /// The header section, because a server has refused the content of the original. The sender's server may refuse a bounce that
+    /// contains it for the same reason.
     Refused,
-    /// The header section: no message may hold what the original holds.
+    /// The header section, because the original contains octets that no message may contain.
     HardToSend,
 }
 
@@ -41,11 +41,11 @@ pub(super) enum Extent {
 #[derive(Debug)]
 pub(super) struct Returned<'a> {
     pub(super) extent: Extent,
-    /// The header section as far as it is known, which may be more than comes back.
+    /// The known part of the header section, which may be more than is returned.
     pub(super) header: &'a [u8],
     /// True if fields of the header section are missing.
     pub(super) is_cut: bool,
-    /// What comes back, as the encoding wants it.
+    /// The returned octets, in their transfer encoding.
     pub(super) octets: Cow<'a, [u8]>,
     /// The transfer encoding.
     pub(super) encoding: &'static str,
@@ -69,15 +69,15 @@ impl<'a> Returned<'a> {
             return Self { extent: Extent::Whole, header, is_cut: false, octets, encoding };
         };
         let (octets, is_cut) = section.within(RETURNED_HEADER_LIMIT_OCTETS);
-        // RFC 6522 section 4: a header section that is broken may be encoded so.
+        // RFC 6522 section 4: a broken header section may be encoded in this way.
         let is_hard_to_send = original::is_hard_to_send(&octets);
         let encoding = original::transfer_encoding(&octets);
         let returned = Self { extent, header, is_cut, octets, encoding };
         if is_hard_to_send { returned.in_quoted_printable() } else { returned }
     }
 
-    /// The same in an encoding that leaves nothing but ASCII: a sender of ASCII may use a server that takes no other message of
-    /// RFC 6532 (RFC 6533 section 4.5).
+    /// Returns the same in an encoding that is all ASCII: a sender with an ASCII address may use a server that accepts no other
+    /// message of RFC 6532 (RFC 6533 section 4.5).
     pub(super) fn in_ascii(self) -> Self {
         if self.encoding == "8bit" { self.in_quoted_printable() } else { self }
     }
@@ -87,7 +87,7 @@ impl<'a> Returned<'a> {
         Self { octets, encoding: "quoted-printable", ..self }
     }
 
-    /// Says what comes back and why no more, in lines for people.
+    /// Returns lines for people that say what is returned, and why not more.
     pub(super) fn sentence(&self) -> String {
         let extent = match self.extent {
             Extent::Whole => "The message itself is attached.\n",
@@ -107,8 +107,8 @@ impl<'a> Returned<'a> {
     }
 }
 
-/// Returns whether what has failed a mail was about the message itself: the attempt that was fatal, or any if it was tried too
-/// often.
+/// Returns whether a mail has failed because of the message itself: in the fatal attempt, or in any attempt if there were too
+/// many.
 fn was_refused_for_its_content(mail: &FailedMail) -> bool {
     let has_fatal = mail.attempts.iter().any(|attempt| attempt.fatal);
     let decisive = mail.attempts.iter().filter(|attempt| attempt.fatal || !has_fatal);

@@ -1,4 +1,4 @@
-//! What becomes of mail is recorded.
+//! Records verdicts.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -11,7 +11,7 @@ use crate::outbox::{
     Commit, Committed, FailedAttempt, FaillogRow, MailId, NewBounce, Refused, Replacement, Row, StoreReply,
 };
 
-/// What is to be said of a commit.
+/// The outcomes of a commit.
 #[derive(Debug, Default)]
 struct Outcomes {
     attempted: Vec<MailId>,
@@ -22,12 +22,12 @@ struct Outcomes {
     not_noted: Vec<MailId>,
 }
 
-/// What stands where a verdict is to be recorded.
+/// The row that is found where a verdict is to be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// The mail that was told of, or at least nothing that is known to be another.
+    /// The mail that the verdict is about, as far as is known.
     AsTold,
-    /// That mail, of which nothing can be recorded.
+    /// That mail, but nothing can be recorded for it.
     Flawed(Flaw),
     /// Other mail.
     Changed,
@@ -43,7 +43,7 @@ impl MemoryOutbox {
         commit.delivered.into_iter().for_each(|mail| self.record_delivery(mail.id, &mut outcomes));
         commit.failed.into_iter().for_each(|attempt| self.record_failure(attempt, &mut outcomes));
         commit.replaced.into_iter().for_each(|replacement| self.replace(replacement, &mut outcomes));
-        // What is refused is tried again, and must be the same mail then.
+        // A refused verdict is tried again, and must then be about the same mail.
         ids.retain(|id| !outcomes.refused.iter().any(|refused| refused.id == *id));
         for id in ids {
             self.told.remove(&id);
@@ -101,7 +101,7 @@ impl MemoryOutbox {
                 .extend(originals.iter().filter(|id| whole.contains(id) || flawed.contains(id)));
             return outcomes.bounces.push(Vec::new());
         }
-        // Where there is no place for the bounce, all of them keep it from being made.
+        // If no id is left for the bounce, none of its originals is deleted.
         if !self.has_ids(bounce.as_ref().map_or(0, |bounce| bounce.recipients.len())) {
             flawed.append(&mut whole);
         }
@@ -130,7 +130,7 @@ impl MemoryOutbox {
         bounce.recipients.iter().map(|recipient| self.add(mail(recipient))).collect()
     }
 
-    /// Finds out what stands where a verdict is to be recorded. Other mail is told of.
+    /// Returns the row that is found where a verdict is to be recorded. Other mail is reported as changed.
     fn find(&self, id: MailId, is_same: fn(&Mail, &Mail) -> bool, outcomes: &mut Outcomes) -> Found {
         let Some(Stored { mail, flaw, .. }) = self.mails.get(&id) else { return Found::Gone };
         if self.told.get(&id).is_some_and(|before| !is_same(before, mail)) {
@@ -143,7 +143,7 @@ impl MemoryOutbox {
         }
     }
 
-    /// Takes note of whether a server has taken mail that is still there.
+    /// Records whether a server has taken mail that still exists.
     fn note_taken(&mut self, id: MailId, is_taken: bool) {
         if let Some(stored) = self.mails.get_mut(&id) {
             stored.is_taken = is_taken;

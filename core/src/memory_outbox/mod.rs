@@ -1,5 +1,5 @@
-//! An outbox in memory that answers every [`StoreRequest`] as [`outbox`](crate::outbox) says: for examples, tests and
-//! simulations, and for programs that keep their mail themselves. When the process ends, its mail is gone.
+//! An outbox in memory that answers every [`StoreRequest`] as [`outbox`](crate::outbox) specifies: for examples, tests and
+//! simulations, and for programs that keep their mail themselves. Its mail is lost when the process ends.
 //!
 //! ```
 //! use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
@@ -35,12 +35,12 @@ use crate::outbox::{
 use crate::shown::shortened_octets;
 use crate::time::UnixTime;
 
-/// A row of the outbox, and its faillog.
+/// A row of the outbox with its faillog.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Mail {
-    /// `mail_remote`: the relay; nothing if the mail goes by the MX of its recipient's domain.
+    /// `mail_remote`: the relay; `None` if the mail goes by the MX of its recipient's domain.
     pub remote: Option<Bytes>,
-    /// `mail_envelopefrom`; nothing for the null reverse-path.
+    /// `mail_envelopefrom`; `None` is the null reverse-path.
     pub sender: Option<Bytes>,
     /// `mail_envelopeto`.
     pub recipient: Bytes,
@@ -66,12 +66,12 @@ impl Mail {
         }
     }
 
-    /// Its reverse-path; nothing if that is the null path, however it is written.
+    /// Returns the reverse-path; `None` is the null path, however it is written.
     fn reverse_path(&self) -> Option<&Bytes> {
         self.sender.as_ref().filter(|sender| !is_null_path(sender))
     }
 
-    /// Returns how it has failed so far.
+    /// Returns the summary of its faillog.
     pub fn fail_state(&self, id: MailId) -> FailState {
         FailState {
             id,
@@ -81,7 +81,7 @@ impl Mail {
         }
     }
 
-    /// Returns what a scan says of it.
+    /// Returns the row that a scan reports.
     pub fn row(&self, id: MailId) -> Row {
         let FailState { fail_count, last_try, fatal, .. } = self.fail_state(id);
         Row {
@@ -98,7 +98,7 @@ impl Mail {
 }
 
 impl fmt::Debug for Mail {
-    /// Leaves out what stands in `mail_remote`, where there may be a password, and the message.
+    /// Leaves out the message and `mail_remote`, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mail")
             .field("remote", &self.remote.as_ref().map(|_| "hidden"))
@@ -111,29 +111,30 @@ impl fmt::Debug for Mail {
     }
 }
 
-/// What keeps the outbox from doing its part for one mail, as damage, or a trigger of another program, does in a database.
+/// A defect of one row, as damage or a trigger of another program causes it in a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
     /// It cannot be read.
     Unreadable,
-    /// Nothing can be recorded of it. If a server takes it, that is noted beside it, and it is not handed out again.
+    /// Nothing can be recorded for it. If a server takes it, that is noted beside it, and it is not handed out again.
     Unrecordable,
-    /// Nothing can be recorded of it, nor noted beside it.
+    /// Nothing can be recorded for it, nor noted beside it.
     Unnotable,
 }
 
 /// An outbox in memory.
 ///
-/// Calls other than [`answer`](Self::answer) are what other programs do to a database while it is worked on. Tell the
-/// dispatcher of them by [`Input::OutboxChanged`](crate::io::Input::OutboxChanged), or let it find out within
+/// Calls other than [`answer`](Self::answer) stand for other programs that write to a database at any time. Report them to the
+/// dispatcher by [`Input::OutboxChanged`](crate::io::Input::OutboxChanged), or let it find them within
 /// [`interval`](crate::settings::Settings::interval).
 #[derive(Clone, Debug, Default)]
 pub struct MemoryOutbox {
     mails: BTreeMap<MailId, Stored>,
-    /// The highest id that was given to any mail, so that none is given twice.
+    /// The highest id that was ever given, so that ids are not reused.
     highest: i64,
     data_version: i64,
-    /// What mail was, apart from its faillog, when it was claimed, recalled, or read for a bounce, until something was recorded of it.
+    /// The contents of mail, apart from its faillog, when it was claimed, recalled, or read for a bounce. Kept until a verdict is
+    /// recorded.
     told: BTreeMap<MailId, Mail>,
     budget_octets: Option<usize>,
 }
@@ -142,17 +143,17 @@ pub struct MemoryOutbox {
 struct Stored {
     mail: Mail,
     flaw: Option<Flaw>,
-    /// True if a server has taken it, and it could not be deleted.
+    /// True if a server has taken it, but it could not be deleted.
     is_taken: bool,
 }
 
 impl MemoryOutbox {
-    /// Returns an empty one.
+    /// Returns an empty outbox.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Does what is asked. Where that fails, nothing of it was done.
+    /// Answers a request. A request that fails has no effect.
     pub fn answer(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
         Ok(match request {
             StoreRequest::Scan { after, limit } => self.scan(after, limit),
@@ -168,7 +169,7 @@ impl MemoryOutbox {
         })
     }
 
-    /// Adds mail behind all other; fails if there is no id left that is higher than all others.
+    /// Adds mail after all other. Fails if no higher id is left.
     pub fn insert(&mut self, mail: Mail) -> Result<MailId, StoreError> {
         if !self.has_ids(1) {
             let text = "no mail can be added to the outbox in memory, because its ids are used up".into();
@@ -178,7 +179,7 @@ impl MemoryOutbox {
         Ok(self.add(mail))
     }
 
-    /// Puts mail at this place; returns what was there before.
+    /// Stores mail under this id. Returns the mail that it replaces.
     pub fn put(&mut self, id: MailId, mail: Mail) -> Option<Mail> {
         self.data_version += 1;
         self.highest = self.highest.max(id.0);
@@ -186,47 +187,47 @@ impl MemoryOutbox {
         before.map(|stored| stored.mail)
     }
 
-    /// Removes mail, if it is there.
+    /// Removes and returns mail.
     pub fn remove(&mut self, id: MailId) -> Option<Mail> {
         self.data_version += 1;
         self.mails.remove(&id).map(|stored| stored.mail)
     }
 
-    /// Returns a mail to be changed, if it is there.
+    /// Returns a mail for changes.
     pub fn mail_mut(&mut self, id: MailId) -> Option<&mut Mail> {
         self.data_version += 1;
         self.mails.get_mut(&id).map(|stored| &mut stored.mail)
     }
 
-    /// Gives mail a flaw, or takes it away; returns whether the mail is there.
+    /// Gives mail a flaw, or removes its flaw. Returns whether the mail exists.
     pub fn set_flaw(&mut self, id: MailId, flaw: Option<Flaw>) -> bool {
         let Some(stored) = self.mails.get_mut(&id) else { return false };
         stored.flaw = flaw;
         true
     }
 
-    /// Lets one answer bring at most this much of mail data, beside its first message: less than the limits of
-    /// [`outbox`](crate::outbox), so that a test meets them with small messages.
+    /// Limits the mail data of one answer to this many octets, beside its first message. The limits of [`outbox`](crate::outbox)
+    /// are higher; with this, a test reaches them with small messages.
     pub fn set_budget(&mut self, octets: usize) {
         self.budget_octets = Some(octets);
     }
 
-    /// Returns a mail, if it is there.
+    /// Returns a mail.
     pub fn mail(&self, id: MailId) -> Option<&Mail> {
         self.mails.get(&id).map(|stored| &stored.mail)
     }
 
-    /// Returns all mail, in ascending order of ids, also what a server has taken and what could not be deleted.
+    /// Returns all mail, in ascending order of ids, including mail that was taken and could not be deleted.
     pub fn mails(&self) -> impl Iterator<Item = (MailId, &Mail)> {
         self.mails.iter().map(|(&id, stored)| (id, &stored.mail))
     }
 
-    /// Returns the mail that servers have taken, and that could not be deleted.
+    /// Returns the mail that servers have taken and that could not be deleted.
     pub fn taken(&self) -> impl Iterator<Item = MailId> {
         self.mails.iter().filter(|(_, stored)| stored.is_taken).map(|(&id, _)| id)
     }
 
-    /// Returns how many mails there are.
+    /// Returns the number of mails.
     pub fn len(&self) -> usize {
         self.mails.len()
     }
@@ -236,12 +237,12 @@ impl MemoryOutbox {
         self.mails.is_empty()
     }
 
-    /// Returns whether so many mails can be added.
+    /// Returns whether this many mails can be added.
     fn has_ids(&self, count: usize) -> bool {
         u64::try_from(count).is_ok_and(|count| count <= self.highest.abs_diff(i64::MAX))
     }
 
-    /// Adds mail, for which there must be an id.
+    /// Adds mail. An id must be left.
     fn add(&mut self, mail: Mail) -> MailId {
         self.highest = self.highest.saturating_add(1);
         let id = MailId(self.highest);
@@ -258,7 +259,7 @@ impl MemoryOutbox {
     }
 }
 
-/// A mail, as it is named in a text.
+/// Returns the name of a mail in a text.
 fn named(id: MailId, mail: &Mail) -> String {
     format!("mail {id} to <{}>", shortened_octets(&mail.recipient))
 }

@@ -73,7 +73,8 @@ impl MemoryOutbox {
         StoreReply::Recalled { rows, unreadable }
     }
 
-    /// Returns what was claimed and is other mail by now has no more data: else a server would get a mixture of both.
+    /// Returns a piece of mail data. Mail that was replaced since it was claimed has none, since otherwise a server would receive
+    /// a mixture of both.
     pub(super) fn read_data(&self, id: MailId, offset: u64, limit: u32) -> Result<Bytes, StoreError> {
         let Some(Stored { mail, flaw, .. }) = self.mails.get(&id) else { return Ok(Bytes::new()) };
         if *flaw == Some(Flaw::Unreadable) {
@@ -124,14 +125,15 @@ impl MemoryOutbox {
         StoreReply::Failed { messages, left_over, unreadable }
     }
 
-    /// The number that rows of one message have in common.
+    /// Returns the number that the rows of one message share.
     fn first_like(&self, mail: &Mail) -> Option<u64> {
         let is_like = |other: &Mail| (other.reverse_path(), &other.data) == (mail.reverse_path(), &mail.data);
         let (first, _) = self.mails.iter().find(|(_, other)| is_like(&other.mail))?;
         Some(first.0.cast_unsigned())
     }
 
-    /// The mail that is there and wanted, each once, in the order of its ids' first appearance; and what of it cannot be read.
+    /// Returns the existing and wanted mail, each once, in the order in which its ids first appear, and the refusals of
+    /// unreadable mail.
     fn sort(&self, ids: &[MailId], is_wanted: impl Fn(&Stored) -> bool) -> (Group<'_>, Vec<Refused>) {
         let (mut readable, mut unreadable, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
         for &id in ids.iter().filter(|id| seen.insert(**id)) {
@@ -146,7 +148,7 @@ impl MemoryOutbox {
         (readable, unreadable)
     }
 
-    /// Remembers what mail is that is worked on from now on.
+    /// Remembers the contents of mail that is being worked on from now on.
     fn remember(&mut self, ids: &[MailId]) {
         for id in ids {
             if let Some(Stored { mail, .. }) = self.mails.get(id) {
@@ -156,7 +158,7 @@ impl MemoryOutbox {
     }
 }
 
-/// Puts rows of one message together, at most so many in one group.
+/// Groups the rows of one message, at most `limit` in one group.
 fn grouped<'a>(mails: &[(MailId, &'a Mail)], limit: usize) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'a>> = Vec::new();
     for &(id, mail) in mails {
