@@ -1,9 +1,9 @@
-//! Texts from outside on one line of a log, so that nothing forges a line of its own.
+//! Shows texts from outside on one line of a log, so that none can forge a line of its own.
 
 use core::fmt::{self, Write as _};
 
-/// Shows a text on one line: line ends between its lines become ` / `, those at its end go, and other control characters
-/// are escaped. Everything else stays as it is.
+/// Shows a text on one line. Line ends between its lines become ` / `, those at its end are dropped, and other control characters
+/// are escaped. Everything else is unchanged.
 ///
 /// ```
 /// # use cmail_delivery::one_line::OneLine;
@@ -19,12 +19,12 @@ impl<T: fmt::Display> fmt::Display for OneLine<T> {
     }
 }
 
-/// Passes text on, on one line.
+/// Writes text on, on one line.
 struct Joining<'a, 'b> {
     to: &'a mut fmt::Formatter<'b>,
-    /// True if anything was passed on.
+    /// True if any text was written.
     has_text: bool,
-    /// True if a line has ended, and what comes next begins another.
+    /// True if a line has ended, so that the next text begins another.
     has_ended: bool,
 }
 
@@ -56,7 +56,7 @@ impl Joining<'_, '_> {
         self.to.write_str(text)
     }
 
-    /// Separates what comes from an earlier line.
+    /// Writes a separator if the text begins a further line.
     fn begin(&mut self) -> fmt::Result {
         let separates = core::mem::take(&mut self.has_ended) && self.has_text;
         self.has_text = true;
@@ -64,7 +64,7 @@ impl Joining<'_, '_> {
     }
 }
 
-/// Octets as text: what is UTF-8 as it is, anything else as `\xff`.
+/// Shows octets as text: UTF-8 as it is, anything else as `\xff`.
 #[derive(Clone, Copy, Debug)]
 pub struct Octets<'a>(pub &'a [u8]);
 

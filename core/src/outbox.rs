@@ -1,9 +1,9 @@
-//! What passes between the core and the database: rows, and requests that are answered later.
+//! The contract between the core and the database: rows, and requests that are answered later.
 //!
-//! The core never sees SQL. It asks, with a [`RequestId`] of its own, and the driver answers every request once, with a
-//! [`StoreReply`] or a [`StoreError`], and in the order in which they were asked: what an answer says of a row that a
-//! later answer has overtaken is no longer so, and mail would be tried too early. Only [`StoreReply::Data`], which says
-//! nothing of a row, may come earlier. [`MemoryOutbox`](crate::MemoryOutbox) does all that in memory.
+//! The core never sees SQL. It sends requests, each with a new [`RequestId`]. The driver answers each exactly once, with a
+//! [`StoreReply`] or a [`StoreError`], and in the order of the requests: an older answer about a row must not overtake a newer
+//! one, because mail would then be tried too early. Only [`StoreReply::Data`], which says nothing about a row, may come earlier.
+//! [`MemoryOutbox`](crate::MemoryOutbox) does all of this in memory.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -19,22 +19,23 @@ use crate::rng::Seed;
 use crate::time::UnixTime;
 use crate::wording::faillog_text;
 
-/// Most recipients of one transaction, so that no server has to refuse some (RFC 5321 section 4.5.3.1.8).
+/// Most recipients of one transaction. Servers must accept this many (RFC 5321 section 4.5.3.1.8).
 pub const TRANSACTION_RECIPIENT_LIMIT: usize = 100;
 
 /// Longest piece of mail data that is read at once. A message up to this size comes whole with its claim.
 pub const DATA_CHUNK_OCTETS: usize = 64 * 1024;
 
-/// Mail data that one claim may bring at most; its first message comes in any case.
+/// Most octets of mail data in the answer to one claim. The first message may exceed it.
 pub const CLAIM_BUDGET_OCTETS: usize = 256 * 1024;
 
-/// What one request for failed mail may bring at most of originals, and as much of failure texts; its first message comes in any case.
+/// Most octets of originals in the answer to one request for failed mail, and as many of failure texts. The first message may
+/// exceed it.
 pub const FAILED_BUDGET_OCTETS: usize = 1024 * 1024;
 
-/// Most octets of an original that are read to find its header section, where it does not come back whole.
+/// Most octets of an original that are read to find its header section, if it is not returned whole.
 pub const HEADER_LIMIT_OCTETS: usize = 1024 * 1024;
 
-/// Returns whether what stands in `mail_envelopefrom` is the null reverse-path, with white space around it or not.
+/// Returns whether the value of `mail_envelopefrom` is the null reverse-path, with or without white space around it.
 pub fn is_null_path(sender: &[u8]) -> bool {
     matches!(sender.trim_ascii(), b"" | b"<>")
 }
@@ -49,7 +50,7 @@ impl fmt::Display for MailId {
     }
 }
 
-/// A place in the outbox from which a scan goes on. It is no id, because every 64-bit number may be that of a mail.
+/// A position in the outbox from which a scan continues. It is not an id, because every 64-bit number may be the id of a mail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cursor {
     /// Before the first row, whatever its id.
@@ -60,7 +61,7 @@ pub enum Cursor {
 }
 
 impl Cursor {
-    /// The lowest id that may follow; nothing follows the highest of all.
+    /// Returns the lowest id that may follow, or `None` after the highest of all.
     pub fn next_id(self) -> Option<MailId> {
         match self {
             Self::BeforeFirst => Some(MailId(i64::MIN)),
@@ -69,15 +70,15 @@ impl Cursor {
     }
 }
 
-/// A row of the view `outbound`, without its data. Texts are octets: nothing is known of them yet. Those of rows that are
-/// read together may share their memory.
+/// A row of the view `outbound`, without its data. Texts are octets that are not yet parsed. Those of rows that are read together
+/// may share their memory.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Row {
     /// `mail_id`.
     pub id: MailId,
     /// `mail_remote`, if it is not NULL.
     pub remote: Option<Bytes>,
-    /// `mail_envelopefrom`; nothing if it is NULL or [the null reverse-path](is_null_path).
+    /// `mail_envelopefrom`; `None` if it is NULL or [the null reverse-path](is_null_path).
     pub sender: Option<Bytes>,
     /// `mail_envelopeto`.
     pub recipient: Bytes,
@@ -85,14 +86,14 @@ pub struct Row {
     pub data_octets: u64,
     /// `mail_failcount`.
     pub fail_count: u32,
-    /// `mail_lasttry`: 0 if there was none.
+    /// `mail_lasttry`; 0 if the mail was never tried.
     pub last_try: UnixTime,
     /// True if `mail_fatality` is above 0.
     pub fatal: bool,
 }
 
 impl fmt::Debug for Row {
-    /// Leaves out what stands in `mail_remote`: there may be a password in it.
+    /// Leaves out `mail_remote`, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Row")
             .field("id", &self.id)
@@ -107,55 +108,54 @@ impl fmt::Debug for Row {
     }
 }
 
-/// Names a request until it is answered.
+/// Identifies a request until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// What the core asks of the database.
+/// A request of the core to the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreRequest {
     /// The rows that follow `after`, in ascending order of ids, at most `limit` of them. Answer: [`StoreReply::Scanned`].
     Scan {
-        /// Where to begin.
+        /// Where the scan begins.
         after: Cursor,
         /// Most rows to return.
         limit: u32,
     },
-    /// These rows as they are now, with their messages' data up to [`CLAIM_BUDGET_OCTETS`], grouped into
-    /// transactions: rows of equal sender and equal data go together, up to [`TRANSACTION_RECIPIENT_LIMIT`].
-    /// Answer: [`StoreReply::Claimed`].
+    /// These rows as they are now, with the data of their messages up to [`CLAIM_BUDGET_OCTETS`], grouped into transactions: rows
+    /// with equal sender and equal data share one, up to [`TRANSACTION_RECIPIENT_LIMIT`]. Answer: [`StoreReply::Claimed`].
     Claim {
-        /// The rows, in the order in which they should go; all have the same next hop.
+        /// The rows, in the order in which they should be sent. All have the same next hop.
         ids: Vec<MailId>,
         /// Most transactions to return.
         transactions: usize,
     },
     /// A piece of one mail's data. Answer: [`StoreReply::Data`].
     ReadData {
-        /// Whose data.
+        /// The mail.
         id: MailId,
-        /// Where to begin, in octets.
+        /// The first octet.
         offset: u64,
         /// Most octets to return.
         limit: u32,
     },
-    /// Makes verdicts durable, in one database transaction, but for those on mail that is not what it was when it was claimed,
-    /// recalled, or read for a bounce: of that nothing is recorded, because somebody has put other mail in its place, or has sent it
-    /// elsewhere. What was delivered is other mail if its sender, its recipient, its submission or its data are other ones,
-    /// as far as the database remembers them; what has failed, also if its `mail_remote` is. Answer: [`StoreReply::Committed`].
+    /// Makes verdicts durable in one database transaction. Verdicts on mail that has changed since it was claimed, recalled, or
+    /// read for a bounce are not recorded, because another program has replaced or redirected it. Delivered mail has changed if
+    /// its sender, recipient, submission or data are different, as far as the database remembers them; failed mail also if its
+    /// `mail_remote` is. Answer: [`StoreReply::Committed`].
     Commit(Commit),
-    /// Everything that bounces of these rows need, grouped by message: equal sender and equal data. The originals
-    /// together keep to [`FAILED_BUDGET_OCTETS`], and so do the failure texts, but the first message comes in any case. Answer:
+    /// All that bounces of these rows need, grouped by message: equal sender and equal data. The originals together keep to
+    /// [`FAILED_BUDGET_OCTETS`], and so do the failure texts, but the first message is always included. Answer:
     /// [`StoreReply::Failed`].
     ReadFailed {
         /// The rows.
         ids: Vec<MailId>,
-        /// Originals up to this size are wanted whole, of larger ones what
-        /// [`needed_octets`](crate::bounce::needed_octets) says, for the header section.
+        /// Originals up to this size are returned whole. Of larger ones, [`needed_octets`](crate::bounce::needed_octets) tells
+        /// how much is returned, for the header section.
         original_limit_octets: u64,
     },
-    /// These rows as they are now, without their data, because they are about to fail without having been claimed: their next hop has
-    /// failed as a whole, or they lead nowhere. Answer: [`StoreReply::Recalled`].
+    /// These rows as they are now, without their data, because they are about to fail without having been claimed: their next hop
+    /// has failed as a whole, or they are unroutable. Answer: [`StoreReply::Recalled`].
     Recall {
         /// The rows.
         ids: Vec<MailId>,
@@ -163,7 +163,7 @@ pub enum StoreRequest {
 }
 
 impl StoreRequest {
-    /// Returns whether nothing changes by it.
+    /// Returns whether the request changes nothing in the database.
     pub fn only_reads(&self) -> bool {
         match self {
             Self::Scan { .. }
@@ -176,24 +176,24 @@ impl StoreRequest {
     }
 }
 
-/// Verdicts to be made durable together.
+/// Verdicts that are committed together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
-    /// Mail that servers have taken responsibility for: its rows are deleted.
+    /// Mail that servers have taken responsibility for. Its rows are deleted.
     pub delivered: Vec<DeliveredMail>,
-    /// Attempts that failed: a faillog row each, unless the mail is gone.
+    /// Failed attempts. Each becomes a faillog row, unless its mail is gone.
     pub failed: Vec<FailedAttempt>,
     /// Mail that is given up.
     pub replaced: Vec<Replacement>,
 }
 
 impl Commit {
-    /// Returns whether there is nothing to be done.
+    /// Returns whether the commit is empty.
     pub fn is_empty(&self) -> bool {
         self.delivered.is_empty() && self.failed.is_empty() && self.replaced.is_empty()
     }
 
-    /// All mail that it is about, one after the other in its three lists.
+    /// Returns all mail that the commit concerns, in the order of the three lists.
     pub fn ids(&self) -> impl Iterator<Item = MailId> {
         let delivered = self.delivered.iter().map(|mail| mail.id);
         let failed = self.failed.iter().map(|failed| failed.id);
@@ -202,12 +202,12 @@ impl Commit {
     }
 }
 
-/// A row to be deleted, because a server has taken its mail.
+/// A row to delete, because a server has taken its mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveredMail {
     /// The row.
     pub id: MailId,
-    /// How it was delivered; nothing if only the deletion is tried again that another process could not do.
+    /// The attempt that delivered it; `None` if this only repeats a deletion in which an earlier process failed.
     pub attempt: Option<Attempt>,
 }
 
@@ -217,13 +217,13 @@ impl From<MailId> for DeliveredMail {
     }
 }
 
-/// A faillog row to be.
+/// A faillog row to insert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedAttempt {
     /// `fail_mail`.
     pub id: MailId,
-    /// `fail_time` is when it was decided, `fail_fatal` [whether it has failed for good](Attempt::is_fatal), and `fail_message` what
-    /// [`faillog_text`] makes of the failure.
+    /// `fail_time` is its time, `fail_fatal` [whether it has failed permanently](Attempt::is_fatal), and `fail_message` the
+    /// [`faillog_text`] of its failure.
     pub attempt: Attempt,
 }
 
@@ -234,7 +234,7 @@ impl FailedAttempt {
     }
 }
 
-/// Mail that is deleted, in the same transaction in which its bounce, if there is one, is inserted.
+/// Mail to delete in the transaction that inserts its bounce, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replacement {
     /// The rows to delete. If one of them is gone meanwhile, nothing of this replacement is done.
@@ -243,30 +243,30 @@ pub struct Replacement {
     pub bounce: Option<NewBounce>,
 }
 
-/// A bounce to be inserted: null sender, `mail_remote` NULL.
+/// A bounce to insert, with null sender and `mail_remote` NULL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewBounce {
-    /// One row for each.
+    /// The recipients: one row for each.
     pub recipients: Vec<Bytes>,
-    /// What `mail_data` of all of them is composed of.
+    /// The contents of `mail_data` of all these rows.
     pub order: BounceOrder,
 }
 
-/// What [`bounce::compose_ordered`](crate::bounce::compose_ordered) makes a bounce of: the thread of the database calls it,
-/// because that takes as long as the original is large.
+/// The contents of a bounce. The thread of the database calls [`bounce::compose_ordered`](crate::bounce::compose_ordered) with
+/// it, because composing takes longer the larger the original is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BounceOrder {
     /// The name of this host.
     pub announce: Arc<str>,
     /// The address in From.
     pub bounce_from: Arc<str>,
-    /// Originals up to this size come back whole.
+    /// The largest original that is returned whole, in octets.
     pub return_limit_octets: u64,
-    /// What has failed: at least one mail, and all with a sender.
+    /// The message that has failed: at least one mail, and all with a sender.
     pub message: FailedMessage,
-    /// When that was found.
+    /// When it was given up.
     pub now: UnixTime,
-    /// What everything random in it comes from.
+    /// The source of all randomness in it.
     pub seed: Seed,
 }
 
@@ -277,74 +277,74 @@ pub enum StoreReply {
     Scanned(Scanned),
     /// To [`StoreRequest::Claim`].
     Claimed(Claimed),
-    /// To [`StoreRequest::ReadData`]: empty if the mail is gone, or ends before.
+    /// To [`StoreRequest::ReadData`]. Empty if the mail is gone, or shorter.
     Data(Bytes),
     /// To [`StoreRequest::Commit`].
     Committed(Committed),
-    /// To [`StoreRequest::ReadFailed`]. A row that was asked for and is not here does not exist.
+    /// To [`StoreRequest::ReadFailed`]. A requested row that is not in it does not exist.
     Failed {
-        /// In the order in which they were asked for.
+        /// The messages, in the order of the request.
         messages: Vec<FailedMessage>,
-        /// Rows that exist, but went beyond the budget.
+        /// Rows that exist, but exceed the budget.
         left_over: Vec<MailId>,
         /// Rows that cannot be read.
         unreadable: Vec<Refused>,
     },
-    /// To [`StoreRequest::Recall`]. A row that was asked for and is not here does not exist, or was taken by a server.
+    /// To [`StoreRequest::Recall`]. A requested row that is not in it does not exist, or was taken by a server.
     Recalled {
-        /// In the order in which they were asked for.
+        /// The rows, in the order of the request.
         rows: Vec<Row>,
         /// Rows that cannot be read.
         unreadable: Vec<Refused>,
     },
 }
 
-/// Rows of the outbox, as they are.
+/// Rows of the outbox, as they are now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scanned {
-    /// In ascending order of ids, without those in `taken` and `unreadable`.
+    /// The rows in ascending order of ids, without those in `taken` and `unreadable`.
     pub rows: Vec<Row>,
-    /// Mail that servers have taken, and that could not be deleted (the table `dispatch_stuck`): it is not to be sent again.
+    /// Mail that servers have taken, and that could not be deleted (the table `dispatch_stuck`). It is not to be sent again.
     pub taken: Vec<MailId>,
-    /// Rows that cannot be read: one for all of a sequence of ids, with the lowest.
+    /// Rows that cannot be read: one entry for a sequence of ids, with the lowest.
     pub unreadable: Vec<Refused>,
-    /// Where the scan goes on, behind where it began; nothing if there are no rows after these.
+    /// Where the next scan continues, after this one began; `None` if no rows follow.
     pub next: Option<Cursor>,
-    /// Changes whenever another process has written to the database (`PRAGMA data_version`).
+    /// A number that changes whenever another process has written to the database (`PRAGMA data_version`).
     pub data_version: i64,
 }
 
-/// What has become of a claim. A row that was asked for and is not here does not exist, or was taken by a server.
+/// The answer to a claim. A requested row that is not in it does not exist, or was taken by a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claimed {
-    /// In the order in which they should go.
+    /// The transactions, in the order in which they should be sent.
     pub transactions: Vec<ClaimedTransaction>,
-    /// Rows that exist, but went beyond the number of transactions, or their data beyond the budget.
+    /// Rows that exist, but exceed the number of transactions, or whose data exceed the budget.
     pub left_over: Vec<LeftOver>,
     /// Rows that cannot be read.
     pub unreadable: Vec<Refused>,
 }
 
-/// What has become of a commit.
+/// The answer to a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// Of each failed attempt whose mail still exists, how it stands now.
+    /// The state of each failed mail that still exists.
     pub failed: Vec<FailState>,
-    /// Originals of replacements that were not done, because one of them was gone, or was changed; these still exist.
+    /// The remaining originals of replacements that were not done, because one of their originals was gone or changed.
     pub not_replaced: Vec<MailId>,
-    /// Mail of which nothing was recorded, because it was changed, as it is now.
+    /// Mail for which nothing was recorded, because it was changed: its row as it is now.
     pub changed: Vec<Row>,
-    /// For each replacement, in their order, the rows of its bounce; none where there is no bounce, or where it was not done.
+    /// The rows of each replacement's bounce, in the order of the replacements. Empty if it has no bounce, or was not done.
     pub bounces: Vec<Vec<MailId>>,
-    /// Mail for which the database can record nothing, each on its own: of a replacement, those originals that keep it from
-    /// being done. The rest was recorded.
+    /// Mail for which the database can record nothing. Each is reported by itself; of a replacement, those originals that prevent
+    /// it. Everything else was recorded.
     pub refused: Vec<Refused>,
     /// Those of them that were delivered, but could not even be noted in `dispatch_stuck`.
     pub not_noted: Vec<MailId>,
 }
 
 impl Committed {
-    /// Adds what has become of a further part of the commit.
+    /// Adds the answer to a further part of the commit.
     pub fn append(&mut self, mut more: Self) {
         self.failed.append(&mut more.failed);
         self.not_replaced.append(&mut more.not_replaced);
@@ -355,16 +355,16 @@ impl Committed {
     }
 }
 
-/// One mail for which the database cannot do what was asked, though it does it for others. Trying it again at once would not help.
+/// A mail for which the database cannot do what was requested, although it can for others. An immediate retry would not help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The mail.
     pub id: MailId,
-    /// What happened to which mail and why, in the database's words, and what to do about it, as a sentence.
+    /// A sentence: what happened to which mail and why, in the database's words, and what to do about it.
     pub text: String,
 }
 
-/// How often a mail has failed, as the database says.
+/// The number of failures of a mail, as the database has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailState {
     /// The mail.
@@ -377,10 +377,10 @@ pub struct FailState {
     pub fatal: bool,
 }
 
-/// One message and those of its recipients that share a transaction.
+/// One message with those of its recipients that share a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimedTransaction {
-    /// One for each recipient: at least one, equal in sender and data.
+    /// One row for each recipient: at least one, with equal sender and data.
     pub rows: Vec<Row>,
     /// Length of the message in octets, as it is stored.
     pub data_octets: u64,
@@ -388,24 +388,24 @@ pub struct ClaimedTransaction {
     pub head: Bytes,
 }
 
-/// A row that was claimed together with others, and comes back.
+/// A row that was claimed together with others, and is returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeftOver {
-    /// Which one.
+    /// The row.
     pub id: MailId,
-    /// A number that rows of equal sender and data have in common, and others hardly ever, if the data were read: mail that only
-    /// looked like one message is claimed apart from then on, so that it is not read and compared each time.
+    /// A number that rows of equal sender and data share, and others hardly ever do. Present if the data were read. Mail that
+    /// only looked like one message is claimed separately from then on, so that it is not read and compared each time.
     pub message: Option<u64>,
 }
 
-/// A message and those of its recipients that are given up.
+/// A message with those of its recipients that are given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedMessage {
-    /// One for each recipient: at least one, equal in sender and data.
+    /// One entry for each recipient: at least one, with equal sender and data.
     pub mails: Vec<FailedMail>,
     /// Length of the message in octets, as it is stored.
     pub data_octets: u64,
-    /// The message, or its beginning if it is longer than was asked for.
+    /// The message, or its beginning if it is longer than was requested.
     pub original: Bytes,
 }
 
@@ -420,7 +420,7 @@ pub struct FailedMail {
     pub attempts: Vec<FaillogRow>,
 }
 
-/// A row of the faillog, as it is read.
+/// A row of the faillog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaillogRow {
     /// `fail_time`.
@@ -431,36 +431,36 @@ pub struct FaillogRow {
     pub fatal: bool,
 }
 
-/// What keeps the database from doing what was asked.
+/// The kind of trouble that the database has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreTrouble {
-    /// Another process keeps it locked.
+    /// Another process has locked the database.
     Busy,
-    /// Its disk is full.
+    /// The disk is full.
     Full,
-    /// A part of it cannot be read. Other parts may be.
+    /// A part of the database cannot be read. Other parts may be readable.
     Damaged,
-    /// What was asked can never be done for this row, because of its content or of what other programs have laid down. For other rows
-    /// it can be.
+    /// The request is impossible for this row, because of its content or because of a constraint or trigger of another program.
+    /// It may succeed for other rows.
     Impossible,
-    /// Anything else: it is read-only, its disk fails, it cannot be opened.
+    /// Any other trouble: the database is read-only, cannot be opened, or its disk fails.
     Other,
 }
 
 impl StoreTrouble {
-    /// Returns whether it is about a row, so that the same may be done for others.
+    /// Returns whether the trouble concerns a row, so that the same request may succeed for others.
     pub fn is_about_a_row(self) -> bool {
         matches!(self, Self::Damaged | Self::Impossible)
     }
 }
 
-/// The database could not do what was asked. Nothing of the request was done.
+/// A failed request. Nothing of it was done.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{text}")]
 pub struct StoreError {
-    /// What kept it from that.
+    /// The kind of trouble.
     pub trouble: StoreTrouble,
-    /// What happened, where, and what to do about it, as a sentence.
+    /// A sentence: what happened, where, and what to do about it.
     pub text: String,
 }
 

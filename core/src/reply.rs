@@ -12,16 +12,16 @@ use thiserror::Error;
 use crate::secrets::Secrets;
 use crate::status::EnhancedStatus;
 
-/// How much of a line of a reply is kept, in octets without its line feed. RFC 5321 section 4.5.3.1.5 allows 512; real
-/// servers exceed that, in lists of extensions and in texts with long links.
+/// Octets of a line of a reply that are kept, without its line feed. RFC 5321 section 4.5.3.1.5 allows 512; real servers exceed
+/// that in lists of extensions and in texts with long links.
 pub const REPLY_LINE_LIMIT_OCTETS: usize = 2048;
-/// How many lines of one reply are kept.
+/// Lines of one reply that are kept.
 pub const REPLY_LINES_LIMIT: usize = 128;
-/// How many octets of one reply are kept, all lines together.
+/// Octets of one reply that are kept, all lines together.
 pub const REPLY_LIMIT_OCTETS: usize = 64 * 1024;
-/// Most octets of one reply, kept or not: a server that goes on for so long will never come to an end.
+/// Most octets of one reply, kept or not. A server that exceeds this will not come to an end.
 pub const REPLY_BOUND_OCTETS: usize = 1024 * 1024;
-/// Stands at the end of the text of a reply that was cut.
+/// Marks the end of the text of a reply that was cut.
 const CUT_MARK: &str = " […]";
 
 /// The three digits of a reply.
@@ -31,11 +31,11 @@ pub struct ReplyCode(u16);
 impl ReplyCode {
     /// Closing the transmission channel: the reply to QUIT (RFC 5321 section 4.2.3).
     pub const SERVICE_CLOSING: Self = Self(221);
-    /// Closing the transmission channel: said in reply to any command (RFC 5321 section 3.8).
+    /// Closing the transmission channel, in reply to any command (RFC 5321 section 3.8).
     pub const SERVICE_NOT_AVAILABLE: Self = Self(421);
     /// Too many recipients, or no room (RFC 5321 section 4.5.3.1.10).
     pub const INSUFFICIENT_STORAGE: Self = Self(452);
-    /// What older servers say for too many recipients (RFC 5321 section 4.5.3.1.10).
+    /// Too many recipients, as older servers say it (RFC 5321 section 4.5.3.1.10).
     pub const EXCEEDED_STORAGE: Self = Self(552);
     /// The command is not known (RFC 5321 section 4.2.3).
     pub const SYNTAX_ERROR: Self = Self(500);
@@ -56,17 +56,18 @@ impl ReplyCode {
     /// The mechanism needs TLS (RFC 4954 section 6).
     pub const ENCRYPTION_REQUIRED: Self = Self(538);
 
-    /// The code with these three digits; nothing if they are more.
+    /// Returns the code with these three digits, or `None` if the number has more.
     pub const fn new(code: u16) -> Option<Self> {
         if code <= 999 { Some(Self(code)) } else { None }
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn as_u16(self) -> u16 {
         self.0
     }
 
-    /// Returns what the first digit says: all that a decision may hang on where the code is unknown (RFC 5321 section 4.2).
+    /// Returns the meaning of the first digit: a client may decide only by it if it does not know the code (RFC 5321 section
+    /// 4.2).
     pub const fn class(self) -> ReplyClass {
         match self.0 / 100 {
             2 => ReplyClass::Completed,
@@ -91,16 +92,15 @@ pub enum ReplyClass {
     Completed,
     /// 3yz: go on.
     Intermediate,
-    /// 4yz: refused for now.
+    /// 4yz: refused temporarily.
     Transient,
-    /// 5yz: refused for good.
+    /// 5yz: refused permanently.
     Permanent,
     /// Any other digit: no meaning in SMTP.
     Unknown,
 }
 
-/// A reply, or its beginning where it is too long to be kept: the code is that of every line. Cheap to clone: the text
-/// is shared.
+/// A reply, or the beginning of one that is too long. All its lines have its code. Cheap to clone, because the text is shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     code: ReplyCode,
@@ -110,44 +110,44 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A reply with these lines, which hold what stands behind code and separator.
+    /// Returns a reply with these lines, which contain the text after code and separator.
     pub fn new(code: ReplyCode, lines: Vec<Box<[u8]>>) -> Self {
-        // It should stand in every line; some servers put only one of their own below what they quote.
+        // It should be in every line. Some servers have one only in their own line, below a quoted reply.
         let enhanced = lines.iter().find_map(|line| enhanced_status(code, line));
         Self { code, lines: lines.into(), is_cut: false, enhanced }
     }
 
-    /// The three digits.
+    /// Returns the three digits.
     pub fn code(&self) -> ReplyCode {
         self.code
     }
 
-    /// The meaning of the first digit.
+    /// Returns the meaning of the first digit.
     pub fn class(&self) -> ReplyClass {
         self.code.class()
     }
 
-    /// Returns whether the server said more than was kept.
+    /// Returns whether the server sent more than was kept.
     pub fn is_cut(&self) -> bool {
         self.is_cut
     }
 
-    /// The raw text of each line, without code, separator and line end; at least one line.
+    /// Returns the raw text of each line, without code, separator and line end: at least one line.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.lines.iter().map(|line| &**line)
     }
 
-    /// Returns how many octets its lines have, without codes and line ends.
+    /// Returns the total octets of its lines, without codes and line ends.
     pub fn octets(&self) -> usize {
         self.lines.iter().map(|line| line.len()).sum()
     }
 
-    /// The enhanced status code of a 2yz, 4yz or 5yz reply (RFC 2034 section 4), if its class agrees with the code.
+    /// Returns the enhanced status code of a 2yz, 4yz or 5yz reply (RFC 2034 section 4), if its class agrees with the code.
     pub fn enhanced(&self) -> Option<EnhancedStatus> {
         self.enhanced
     }
 
-    /// Returns whether it says that the connection is not fit for what was asked: TLS or AUTH comes first (RFC 3207 section 4,
+    /// Returns whether it says that the connection is unsuitable for the command: TLS or AUTH comes first (RFC 3207 section 4,
     /// RFC 4954 section 6), or encryption is needed (`5.7.10` in the registry of RFC 5248).
     pub fn is_about_the_channel(&self) -> bool {
         let needs_encryption = |code: EnhancedStatus| (code.class, code.subject, code.detail) == (5, 7, 10);
@@ -155,8 +155,8 @@ impl Reply {
             || self.enhanced.is_some_and(needs_encryption)
     }
 
-    /// The server's own words, code first, every line: what is not UTF-8 and what controls a terminal is replaced. A
-    /// reply that was cut ends with `[…]`.
+    /// Returns the server's own words, code first, with every line. Octets that are not UTF-8 or control a terminal are replaced.
+    /// A reply that was cut ends with `[…]`.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for (index, line) in self.lines.iter().enumerate() {
@@ -179,7 +179,7 @@ impl Reply {
         text
     }
 
-    /// The same reply with masked text: servers echo command lines. What it means is unchanged.
+    /// Returns the same reply with masked text, because servers echo command lines. Its meaning is unchanged.
     #[must_use]
     pub fn without(&self, secrets: &Secrets) -> Self {
         if secrets.is_empty() {
@@ -196,13 +196,13 @@ impl fmt::Display for Reply {
     }
 }
 
-/// What a server sends instead of a reply.
+/// The reason why octets of a server are not a reply.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ReplyError {
     /// Beyond [`REPLY_BOUND_OCTETS`].
     #[error("the server sent a reply of more than {REPLY_BOUND_OCTETS} octets")]
     Endless,
-    /// The lines of a reply all begin with the same code (RFC 5321 section 4.2.1).
+    /// The lines of a reply have different codes (RFC 5321 section 4.2.1).
     #[error("the server changed the code within a reply from {0} to {1}")]
     CodeChanged(ReplyCode, ReplyCode),
     /// A line that does not begin with three digits and a separator.
@@ -210,32 +210,32 @@ pub enum ReplyError {
     NotAReply,
 }
 
-/// Takes octets as they arrive and gives replies. The first error stays.
+/// Parses replies from octets as they arrive. The first error is final.
 ///
-/// Of a reply beyond the limits of length it keeps the beginning, and reads on to its last line.
+/// It keeps the beginning of a reply beyond the limits of length, and reads on to its last line.
 #[derive(Debug, Default)]
 pub struct ReplyParser {
-    /// The beginning of the line that is not yet complete. It holds no line feed, so it is never searched again.
+    /// The beginning of an incomplete line. It contains no line feed, so it is never searched again.
     partial: Vec<u8>,
-    /// The complete lines of the reply that is not yet complete, as far as they are kept.
+    /// The kept lines of an incomplete reply.
     lines: Vec<Box<[u8]>>,
-    /// Their code; there is one with the first complete line.
+    /// The code of the reply, from its first complete line on.
     code: Option<ReplyCode>,
-    /// What the lines that are kept take, line feeds included.
+    /// The octets of the kept lines, with line feeds.
     kept_octets: usize,
-    /// What was received of the reply.
+    /// The octets of the reply that were received.
     octets: usize,
-    /// True if some of the line that is not yet complete was not kept.
+    /// True if part of the incomplete line was not kept.
     line_is_cut: bool,
-    /// True if some of the complete lines was not kept. Nothing behind it is kept either.
+    /// True if part of the complete lines was not kept. Nothing after that part is kept either.
     is_cut: bool,
     error: Option<ReplyError>,
 }
 
 impl ReplyParser {
-    /// Takes octets from the front of `octets` up to the end of a reply, or all of them.
+    /// Consumes `octets` up to the end of a reply, or all of them.
     ///
-    /// To be called until it returns nothing; then `octets` is empty.
+    /// Call it until it returns `None`; then `octets` is empty.
     pub fn parse(&mut self, octets: &mut &[u8]) -> Result<Option<Reply>, ReplyError> {
         if let Some(error) = self.error {
             return Err(error);
@@ -247,7 +247,7 @@ impl ReplyParser {
         result
     }
 
-    /// Returns whether no part of a reply is waiting for its rest.
+    /// Returns whether it holds no part of an incomplete reply.
     pub fn is_empty(&self) -> bool {
         self.octets == 0
     }
@@ -281,7 +281,7 @@ impl ReplyParser {
     fn end_line(&mut self) -> Result<Option<Reply>, ReplyError> {
         let line = mem::take(&mut self.partial);
         let line_is_cut = mem::take(&mut self.line_is_cut);
-        // A bare line feed is tolerated as the end of a line: it cannot be taken for anything else.
+        // A bare line feed is tolerated as the end of a line, because it is unambiguous.
         let (code, is_last, text) =
             split_line(line.strip_suffix(b"\r").unwrap_or(&line)).ok_or(ReplyError::NotAReply)?;
         match self.code {
@@ -304,7 +304,7 @@ impl ReplyParser {
     }
 }
 
-/// Code, whether it is the last line, and text: `250-text`, `250 text`, and `250` alone (RFC 5321 section 4.2.1).
+/// Returns the code, whether it is the last line, and the text: `250-text`, `250 text`, and `250` alone (RFC 5321 section 4.2.1).
 fn split_line(line: &[u8]) -> Option<(ReplyCode, bool, &[u8])> {
     let (digits, rest) = line.split_at_checked(3)?;
     let mut code = 0;
@@ -323,7 +323,7 @@ fn split_line(line: &[u8]) -> Option<(ReplyCode, bool, &[u8])> {
     }
 }
 
-/// RFC 2034 section 4: the class of the enhanced code agrees with the first digit of the reply code.
+/// Returns the enhanced code. RFC 2034 section 4: its class agrees with the first digit of the reply code.
 fn enhanced_status(code: ReplyCode, text: &[u8]) -> Option<EnhancedStatus> {
     let (status, _) = EnhancedStatus::parse_prefix(text)?;
     (u16::from(status.class) == code.as_u16() / 100).then_some(status)

@@ -5,7 +5,7 @@ use core::fmt;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng};
 
-/// What a generator is wholly determined by. It never appears in any output of `Debug`.
+/// The seed of a generator, which determines everything it draws. It never appears in any output of `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Seed(pub [u8; 32]);
 
@@ -15,23 +15,23 @@ impl fmt::Debug for Seed {
     }
 }
 
-/// A cryptographic generator; equal seeds give equal runs.
+/// A cryptographic generator. Equal seeds give equal numbers.
 #[derive(Clone)]
 pub struct Rng(ChaCha12Rng);
 
 impl Rng {
-    /// A generator that is wholly determined by `seed`.
+    /// Returns a generator that is determined by `seed`.
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self(ChaCha12Rng::from_seed(seed))
     }
 
-    /// A generator of its own for a child, so that what one child draws never shifts what another draws.
+    /// Returns a separate generator for a child, so that draws of one child never change the draws of another.
     #[must_use]
     pub fn fork(&mut self) -> Self {
         Self::from_seed(self.seed().0)
     }
 
-    /// The seed of a child.
+    /// Returns the seed of a child.
     #[must_use]
     pub fn seed(&mut self) -> Seed {
         let mut seed = [0; 32];
@@ -39,7 +39,7 @@ impl Rng {
         Seed(seed)
     }
 
-    /// 64 uniformly random bits.
+    /// Returns 64 uniformly random bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0.next_u64()
     }
@@ -49,7 +49,7 @@ impl Rng {
         self.0.fill_bytes(octets);
     }
 
-    /// A uniformly random number from 0 to `bound` - 1; 0 if `bound` is 0.
+    /// Returns a uniformly random number from 0 to `bound` - 1, or 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         // Rejection keeps it uniform: the last, incomplete run of `bound` numbers is drawn again.
         let Some(remainder) = (u64::MAX % bound.max(1)).checked_add(1) else { return 0 };

@@ -20,9 +20,9 @@ use thiserror::Error;
 use crate::next_hop::Credentials;
 use crate::rng::Rng;
 
-/// Most iterations a server may ask of SCRAM. They are computed at once, so that more would let a server stop all
-/// other conversations for longer than 50 ms, where the processor has no instructions for SHA-256; mail servers ask for
-/// 4096 (RFC 7677 section 4) to some ten thousand.
+/// Most iterations that a server may request of SCRAM. They are computed at once, so more would let a server stop all other
+/// conversations for longer than 50 ms on a processor without instructions for SHA-256. Mail servers request between 4096 (RFC
+/// 7677 section 4) and some ten thousand.
 pub const SCRAM_ITERATION_LIMIT: u32 = 50_000;
 
 /// Longest challenge in octets, still in base64 (RFC 4954 section 4: 12288 with its CRLF).
@@ -34,36 +34,36 @@ const AUTH_COMMAND_LIMIT_OCTETS: usize = 512;
 /// Randomness of a SCRAM nonce in octets; divisible by three, so that its base64 needs no padding.
 const NONCE_OCTETS: usize = 24;
 
-/// Longest text of a server's error that is passed on, in characters.
+/// Most characters of a server's error text that are kept.
 const SERVER_ERROR_LIMIT: usize = 100;
 
-/// What channel binding there is: none (RFC 5802 section 6), and no other identity to act as.
+/// No channel binding (RFC 5802 section 6), and no other identity to act as.
 const GS2_HEADER: &str = "n,,";
 
-/// Some servers leave the padding away.
+/// Some servers omit the padding.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A way to prove an identity. In the order of preference: the strongest comes first.
+/// A mechanism of authentication. The order is that of preference, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mechanism {
-    /// RFC 7677: the password stays here, and the server proves that it knows it too.
+    /// RFC 7677. The password is not sent, and the server proves that it knows it too.
     ScramSha256,
-    /// RFC 2195: the password stays here.
+    /// RFC 2195. The password is not sent.
     CramMd5,
     /// RFC 4616.
     Plain,
-    /// Never a standard, but all that some servers offer (draft-murchison-sasl-login).
+    /// Never a standard, but the only mechanism of some servers (draft-murchison-sasl-login).
     Login,
 }
 
 impl Mechanism {
-    /// All of them, the strongest first.
+    /// All mechanisms, the strongest first.
     pub const ALL: [Self; 4] = [Self::ScramSha256, Self::CramMd5, Self::Plain, Self::Login];
 
-    /// The name under which it is offered and asked for.
+    /// Returns the name under which servers offer it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ScramSha256 => "SCRAM-SHA-256",
@@ -73,7 +73,7 @@ impl Mechanism {
         }
     }
 
-    /// The mechanism of this name, in any case.
+    /// Returns the mechanism with this name, in any case.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mechanism| mechanism.name().eq_ignore_ascii_case(name))
     }
@@ -85,86 +85,86 @@ impl fmt::Display for Mechanism {
     }
 }
 
-/// Why an exchange cannot go on. No text in it shows a secret.
+/// The reason why an exchange cannot continue. No text in it shows a secret.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum SaslError {
-    /// The user name or the password contains a NUL, which no mechanism can carry (RFC 4616 section 2).
+    /// The user name or the password contains a NUL, which no mechanism can transmit (RFC 4616 section 2).
     #[error("the credentials contain a NUL octet, which cannot be sent")]
     Credentials,
     /// The challenge is not base64.
     #[error("the server's challenge is not base64 text")]
     NotBase64,
-    /// The challenge is longer than [`CHALLENGE_LIMIT_OCTETS`], or than what is kept of a line of a reply.
+    /// The challenge is longer than [`CHALLENGE_LIMIT_OCTETS`], or than the kept part of a line of a reply.
     #[error("the server's challenge is too long")]
     ChallengeTooLong,
-    /// The challenge is not what the mechanism calls for.
+    /// The challenge is not valid for the mechanism.
     #[error("the server's challenge is not one of SCRAM-SHA-256")]
     Malformed,
     /// The server's nonce does not continue ours: the challenge may be a replay.
     #[error("the server's nonce does not continue ours")]
     Nonce,
-    /// The server asks for no iterations, or for more than [`SCRAM_ITERATION_LIMIT`].
+    /// The server requests no iterations, or more than [`SCRAM_ITERATION_LIMIT`].
     #[error("the server asks for an iteration count outside 1 to {SCRAM_ITERATION_LIMIT}")]
     Iterations,
-    /// The server has shown a wrong signature, or none: it may not know the password.
+    /// The server has sent a wrong signature or none, so it may not know the password.
     #[error("the server has not proved that it knows the password")]
     ServerSignature,
-    /// The server says in the exchange itself why it does not go on.
+    /// The server reports an error in the exchange itself.
     #[error("the server has ended the exchange: {0}")]
     Rejected(String),
-    /// The mechanism is at its end, but the server asks on.
+    /// The exchange is complete, but the server sends another challenge.
     #[error("the server goes on asking after the end of the exchange")]
     Unexpected,
 }
 
-/// One authentication, from the AUTH command to its last reply. After an error it stays failed.
+/// One authentication exchange, from the AUTH command to its last reply. After an error it stays failed.
 pub struct Exchange {
     mechanism: Mechanism,
     credentials: Credentials,
     state: ExchangeState,
 }
 
-/// What is expected of the server next.
+/// What the server is expected to send next.
 enum ExchangeState {
-    /// That it asks for the initial response, unless that is sent with the command.
+    /// A request for the initial response, unless that is sent with the command.
     ExpectStart { nonce: String },
-    /// LOGIN: that it asks for the password.
+    /// LOGIN: the prompt for the password.
     ExpectPasswordPrompt,
     /// SCRAM: its nonce, the salt and the iteration count.
     ExpectServerFirst { client_first_bare: String, nonce: String },
-    /// SCRAM: its signature, which this code checks.
+    /// SCRAM: its signature, which is verified.
     ExpectServerFinal { signature: Hmac<Sha256> },
-    /// Its verdict.
+    /// The final reply.
     ExpectVerdict,
-    /// Nothing any more.
+    /// Nothing; the exchange has failed.
     Failed,
 }
 
 impl Exchange {
-    /// An exchange that has not begun.
+    /// Returns an exchange that has not begun.
     pub fn new(mechanism: Mechanism, credentials: &Credentials, rng: &mut Rng) -> Self {
         let mut nonce = [0; NONCE_OCTETS];
         if mechanism == Mechanism::ScramSha256 {
             rng.fill(&mut nonce);
         }
-        // Base64 is printable and has no comma, as RFC 5802 section 7 asks of a nonce.
+        // Base64 is printable and contains no comma, as RFC 5802 section 7 requires of a nonce.
         Self::with_nonce(mechanism, credentials, STANDARD.encode(nonce))
     }
 
-    /// An exchange with a known nonce.
+    /// Returns an exchange with a known nonce.
     fn with_nonce(mechanism: Mechanism, credentials: &Credentials, nonce: String) -> Self {
         Self { mechanism, credentials: credentials.clone(), state: ExchangeState::ExpectStart { nonce } }
     }
 
-    /// The mechanism.
+    /// Returns the mechanism.
     pub fn mechanism(&self) -> Mechanism {
         self.mechanism
     }
 
-    /// The argument after the mechanism's name in the AUTH command, in base64: to be sent if there is one.
+    /// Returns the argument after the mechanism's name in the AUTH command, in base64, if there is one.
     ///
-    /// Absent if the server has to speak first, or if the command would be too long: then it is the answer to
-    /// the server's first, empty challenge (RFC 4954 section 4).
+    /// `None` if the server speaks first, or if the command would be too long. Then it answers the server's first, empty
+    /// challenge (RFC 4954 section 4).
     pub fn initial_response(&mut self) -> Option<String> {
         let ExchangeState::ExpectStart { nonce } = &self.state else { return None };
         if self.check_credentials().is_err() {
@@ -184,12 +184,12 @@ impl Exchange {
         Some(response)
     }
 
-    /// The line that answers a 334 reply, in base64 and without its CRLF; it may be empty. `challenge` is the text of
-    /// the reply, still in base64.
+    /// Returns the line that answers a 334 reply, in base64 and without its CRLF. It may be empty. `challenge` is the text of the
+    /// reply, still in base64.
     ///
     /// After an error the client cancels the exchange with a lone `*` (RFC 4954 section 4).
     pub fn respond(&mut self, challenge: &[u8]) -> Result<String, SaslError> {
-        // Whatever goes wrong below, the exchange is over then.
+        // If anything fails below, the exchange is over.
         let state = mem::replace(&mut self.state, ExchangeState::Failed);
         self.check_credentials()?;
         if challenge.len() > CHALLENGE_LIMIT_OCTETS {
@@ -213,10 +213,10 @@ impl Exchange {
         Ok(STANDARD.encode(response))
     }
 
-    /// To be called when the server says that the client is authenticated (235), with the text of its reply.
+    /// Processes the text of the reply by which the server accepts the client (235).
     ///
-    /// SCRAM is not over before the server, too, has proved that it knows the password (RFC 5802 section 5). Its
-    /// proof belongs into a challenge of its own (RFC 4954 section 4), but some send it as the text of the reply.
+    /// SCRAM is complete only after the server, too, has proved that it knows the password (RFC 5802 section 5). Its proof should
+    /// come in a challenge (RFC 4954 section 4), but some servers send it as the text of this reply.
     pub fn finish(&mut self, text: &[u8]) -> Result<(), SaslError> {
         match mem::replace(&mut self.state, ExchangeState::Failed) {
             ExchangeState::ExpectVerdict => {}
@@ -229,7 +229,7 @@ impl Exchange {
                     return Err(SaslError::ServerSignature);
                 }
             }
-            // The other mechanisms ask for no proof of the server: its word that it is content is enough.
+            // The other mechanisms require no proof from the server: its acceptance is enough.
             ExchangeState::ExpectStart { .. } | ExchangeState::ExpectPasswordPrompt
                 if self.mechanism != Mechanism::ScramSha256 => {}
             ExchangeState::ExpectStart { .. }
@@ -241,7 +241,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// A NUL would end a field of PLAIN, and SCRAM excludes it.
+    /// Fails if the credentials contain a NUL: it would end a field of PLAIN, and SCRAM excludes it.
     fn check_credentials(&self) -> Result<(), SaslError> {
         let has_nul = |text: &str| text.bytes().any(|octet| octet == 0);
         if has_nul(&self.credentials.user) || has_nul(&self.credentials.password) {
@@ -250,23 +250,24 @@ impl Exchange {
         Ok(())
     }
 
-    /// The answer to the first challenge, if nothing was sent with the command.
+    /// Returns the answer to the first challenge, if nothing was sent with the command.
     fn start(&self, challenge: &[u8], nonce: String) -> Result<(String, ExchangeState), SaslError> {
         Ok(match self.mechanism {
             Mechanism::ScramSha256 => self.scram_first(nonce),
             Mechanism::CramMd5 => (self.cram_response(&decode(challenge)?)?, ExchangeState::ExpectVerdict),
             Mechanism::Plain => (self.plain_response(), ExchangeState::ExpectVerdict),
-            // The prompts of LOGIN differ from server to server: their order alone counts.
+            // The prompts of LOGIN differ between servers, so only their order counts.
             Mechanism::Login => ((*self.credentials.user).to_owned(), ExchangeState::ExpectPasswordPrompt),
         })
     }
 
-    /// RFC 4616 section 2: no identity to act as, NUL, identity, NUL, password, and nothing after.
+    /// Returns the response of RFC 4616 section 2: no identity to act as, NUL, identity, NUL, password, and nothing after.
     fn plain_response(&self) -> String {
         format!("\0{}\0{}", self.credentials.user, self.credentials.password)
     }
 
-    /// RFC 2195 section 2: the user, a space, and the keyed digest of the challenge in lower-case hexadecimal.
+    /// Returns the response of RFC 2195 section 2: the user, a space, and the keyed digest of the challenge in lower-case
+    /// hexadecimal.
     fn cram_response(&self, challenge: &[u8]) -> Result<String, SaslError> {
         let mut digest = Hmac::<Md5>::new_from_slice(self.credentials.password.as_bytes())
             .map_err(|_| SaslError::Credentials)?;
@@ -274,17 +275,17 @@ impl Exchange {
         Ok(format!("{} {}", self.credentials.user, Hexadecimal(&digest.finalize().into_bytes())))
     }
 
-    /// RFC 5802 section 5: the client's first message.
+    /// Returns the client's first message (RFC 5802 section 5).
     fn scram_first(&self, nonce: String) -> (String, ExchangeState) {
-        // Section 5.1: the separators of the message are escaped in a name. Names and passwords that are not ASCII
-        // are taken as they are, not prepared: most servers store them so.
+        // Section 5.1: separators are escaped in a name. Names and passwords that are not ASCII are used as they are, without
+        // preparation, because most servers store them so.
         let user = self.credentials.user.replace('=', "=3D").replace(',', "=2C");
         let client_first_bare = format!("n={user},r={nonce}");
         let message = format!("{GS2_HEADER}{client_first_bare}");
         (message, ExchangeState::ExpectServerFirst { client_first_bare, nonce })
     }
 
-    /// RFC 5802 section 3: the client's final message, with its proof.
+    /// Returns the client's final message, with its proof (RFC 5802 section 3).
     fn scram_final(
         &self,
         server_first: &str,
@@ -364,19 +365,19 @@ fn verify_server_final(message: &str, signature: Hmac<Sha256>) -> Result<(), Sas
     signature.verify_slice(&verifier).map_err(|_| SaslError::ServerSignature)
 }
 
-/// The keyed digest of `message`, not finalized yet.
+/// Returns the keyed digest of `message`, not yet finalized.
 fn hmac_sha256(key: &[u8], message: &[u8]) -> Result<Hmac<Sha256>, SaslError> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|_| SaslError::Credentials)?;
     mac.update(message);
     Ok(mac)
 }
 
-/// The octets of a challenge.
+/// Decodes a challenge.
 fn decode(base64: &[u8]) -> Result<Vec<u8>, SaslError> {
     LENIENT.decode(base64.trim_ascii()).map_err(|_| SaslError::NotBase64)
 }
 
-/// The text of a challenge.
+/// Decodes a challenge that is text.
 fn decode_text(base64: &[u8]) -> Result<String, SaslError> {
     String::from_utf8(decode(base64)?).map_err(|_| SaslError::Malformed)
 }

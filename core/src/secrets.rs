@@ -1,4 +1,4 @@
-//! What must not stand in any text, and how a server's echo of it is masked.
+//! Secrets that must not appear in any text. Masks a server's echo of them.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -7,28 +7,28 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Stands where a secret was.
+/// Stands for a masked secret.
 const MASK: &[u8] = b"***";
-/// So many octets of a secret in a row give something away: servers cut long lines short.
+/// This many consecutive octets of a secret give something away: servers cut long lines short.
 const PIECE_OCTETS: usize = 8;
-/// Shorter secrets occur in other words: to mask them there would tell what they are.
+/// Shorter secrets occur in other words, so masking only them would reveal what they are.
 const WORD_LEAST_OCTETS: usize = 4;
 
-/// The secrets of a conversation. Case does not count: some servers echo in capitals.
+/// The secrets of a conversation. Case does not matter, because some servers echo in capitals.
 ///
-/// What masking costs grows with the length of the text, and hardly with that of the secrets.
+/// The cost of masking grows with the length of the text, and hardly with that of the secrets.
 #[derive(Clone, Default)]
 pub struct Secrets {
-    /// All pieces of long secrets: whatever part of one is echoed is covered by them.
+    /// All pieces of long secrets. Whatever part of one is echoed, pieces cover it.
     pieces: BTreeSet<[u8; PIECE_OCTETS]>,
     /// Secrets that are shorter than a piece.
     words: Vec<Box<[u8]>>,
-    /// Secrets that are shorter than a word: a line in which one occurs is masked as a whole.
+    /// Secrets that are shorter than a word. A line that contains one is masked as a whole.
     short: Vec<Box<[u8]>>,
 }
 
 impl Secrets {
-    /// Masks this from now on.
+    /// Masks this secret from now on.
     pub fn keep(&mut self, secret: &[u8]) {
         let secret = secret.to_ascii_lowercase();
         match secret.len() {
@@ -44,7 +44,7 @@ impl Secrets {
         self.pieces.is_empty() && self.words.is_empty() && self.short.is_empty()
     }
 
-    /// The line with every occurrence of a secret, and of any part of one that is long enough to be of use, replaced.
+    /// Returns the line with every secret replaced, and every part of one that is long enough to be useful.
     pub fn mask_line(&self, line: &[u8]) -> Box<[u8]> {
         let folded = line.to_ascii_lowercase();
         let occurs = |secret: &[u8]| memchr::memmem::find(&folded, secret).is_some();
@@ -78,7 +78,7 @@ impl Secrets {
         masked.into()
     }
 
-    /// The text with each of its lines [masked](Self::mask_line).
+    /// Returns the text with each of its lines [masked](Self::mask_line).
     pub fn mask_text(&self, text: &str) -> String {
         let lines: Vec<Box<[u8]>> = text.split('\n').map(|line| self.mask_line(line.as_bytes())).collect();
         String::from_utf8_lossy(&lines.join(&b'\n')).into_owned()
@@ -91,7 +91,7 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// All pieces of a text, one for each octet at which one begins.
+/// Returns all pieces of a text, one for each octet at which one begins.
 fn pieces(octets: &[u8]) -> impl Iterator<Item = [u8; PIECE_OCTETS]> {
     octets.windows(PIECE_OCTETS).filter_map(|piece| piece.try_into().ok())
 }

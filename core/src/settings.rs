@@ -1,4 +1,4 @@
-//! What the administrator decides, already parsed and checked by the driver.
+//! The settings of the administrator, already parsed and checked by the driver.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -10,7 +10,7 @@ use crate::address::Domain;
 use crate::next_hop::{Port, TlsMode};
 use crate::time::Duration;
 
-/// Everything that the core is configured with. Begin with [`Settings::new`], and change what is to be different:
+/// The settings of the core. Begin with [`Settings::new`], and change what is to be different:
 ///
 /// ```
 /// use cmail_delivery::settings::{ResolverSettings, Settings};
@@ -31,7 +31,7 @@ pub struct Settings {
     pub bounce_from: Box<str>,
     /// Further recipients of every bounce.
     pub bounce_copy: Vec<Box<str>>,
-    /// Longest time between two looks at the outbox.
+    /// Longest time between two scans of the outbox.
     pub interval: Duration,
     /// A mail with this many faillog rows is given up.
     pub retries: u32,
@@ -45,9 +45,9 @@ pub struct Settings {
     pub ipv4: bool,
     /// True if IPv6 addresses can be connected to.
     pub ipv6: bool,
-    /// Most transactions per destination.
+    /// Most transactions that may begin per destination; `None` for no limit.
     pub rate_limit: Option<RateLimit>,
-    /// How names are looked up.
+    /// The settings of the resolver.
     pub resolver: ResolverSettings,
     /// Most connections at once.
     pub concurrency: u32,
@@ -55,9 +55,9 @@ pub struct Settings {
     pub destination_concurrency: u32,
     /// Most connections at once to one address and port, whichever destinations they are for.
     pub host_concurrency: u32,
-    /// How long a connection is kept open for further mail when there is none; not at all if this is zero.
+    /// The time for which a connection is kept open for further mail when there is none. Zero closes it at once.
     pub connection_idle: Duration,
-    /// Originals up to this size come back whole in a bounce, larger ones as headers.
+    /// The largest original that a bounce returns whole, in octets. Of larger ones, the header section is returned.
     pub bounce_return_limit_octets: u64,
     /// True if credentials may be sent without TLS, or to a server whose certificate is not valid.
     pub auth_insecure: bool,
@@ -66,40 +66,40 @@ pub struct Settings {
     pub trace: bool,
 }
 
-/// How many transactions may begin within how long.
+/// A limit on the transactions that may begin in a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// From 1.
+    /// The number of transactions, from 1.
     pub transactions: u32,
-    /// A second, a minute or an hour.
+    /// The time: a second, a minute or an hour.
     pub per: Duration,
 }
 
-/// How names are looked up.
+/// The settings of the resolver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolverSettings {
     /// The DNS servers, in order of preference.
     pub servers: Vec<SocketAddr>,
-    /// How long one server is waited for.
+    /// The time for which one server is waited for.
     pub timeout: Duration,
     /// How often each server is asked, from 1.
     pub attempts: u32,
 }
 
-/// The names of `/etc/hosts`. They are consulted for relays and for nothing else.
+/// The entries of `/etc/hosts`. They are consulted only for relays.
 pub type Hosts = BTreeMap<Domain, Vec<IpAddr>>;
 
 impl Settings {
-    /// Returns the defaults for a host that announces itself by this name. Only the name servers are missing: without
-    /// them nothing but literals and relays by address can be delivered to.
+    /// Returns the defaults for a host that announces itself by this name. Only the name servers are missing; without them, mail
+    /// can go only to address literals and to relays with an address.
     pub fn new(announce: &str) -> Self {
         Self {
             announce: announce.into(),
             bounce_from: format!("postmaster@{announce}").into(),
             bounce_copy: Vec::new(),
             interval: Duration::from_secs(10),
-            // Five attempts an hour apart: what the C program did, and what people's configurations count on. RFC 5321
-            // section 4.5.4.1 wants 4 to 5 days.
+            // Five attempts an hour apart, as the C program made and people's configurations rely on. RFC 5321 section 4.5.4.1
+            // recommends 4 to 5 days.
             retries: 5,
             retry_interval_s: 3600,
             // Enough to blur the length of an envelope, and at most ten round trips.
@@ -109,14 +109,14 @@ impl Settings {
             ipv6: true,
             rate_limit: None,
             resolver: ResolverSettings::new(Vec::new()),
-            // A connection waits most of its time for the other side, so the limit is memory and descriptors, not the
+            // A connection spends most of its time waiting for the other side, so memory and descriptors are the limit, not the
             // processor: 500 connections take about as much as two large messages.
             concurrency: 500,
-            // What large receivers take from one client without pushing back.
+            // Large receivers accept this many from one client without pushing back.
             destination_concurrency: 10,
             // Twice that, so that one destination cannot have a host to itself.
             host_concurrency: 20,
-            // Long enough for mail that is submitted one by one, too short for a server to mind.
+            // Long enough for mail that is submitted one by one, and too short to annoy a server.
             connection_idle: Duration::from_secs(5),
             bounce_return_limit_octets: 1 << 20,
             auth_insecure: false,
@@ -134,7 +134,7 @@ impl ResolverSettings {
 
 #[cfg(test)]
 impl Settings {
-    /// The defaults, for one plain port, and without padding.
+    /// Returns the defaults with one plain port and without padding.
     pub(crate) fn for_tests() -> Self {
         let ports = [Port { number: 25, tls: TlsMode::Plain }].into();
         Self { tls_padding: 0, ports, ..Self::new("me.example") }

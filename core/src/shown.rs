@@ -1,19 +1,19 @@
-//! Texts from outside, made fit to be shown: in a log line, a faillog row, or a bounce.
+//! Makes texts from outside fit to be shown in a log line, a faillog row, or a bounce.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 
-/// Longest part of an address or a remote specification that a text shows, in octets: enough to recognize it by.
+/// Most octets of an address or a remote specification that a text shows: enough to recognize it.
 pub const SHOWN_LIMIT_OCTETS: usize = 200;
-/// Stands where something was left out.
+/// Marks an omission.
 pub(crate) const ELLIPSIS: &str = "…";
 
-/// The text with everything replaced that could end a line or steer a terminal.
+/// Returns the text with every character replaced that could end a line or control a terminal.
 pub(crate) fn one_line(text: &str) -> String {
     text.chars()
         .map(|character| match character {
             '\t' => ' ',
-            // What Unicode calls line and paragraph separators, some programs take for line ends, too.
+            // Some programs treat Unicode's line and paragraph separators as line ends.
             '\u{2028}' | '\u{2029}' => '?',
             control if control.is_control() => '?',
             printable => printable,
@@ -21,7 +21,7 @@ pub(crate) fn one_line(text: &str) -> String {
         .collect()
 }
 
-/// The beginning of a text, marked as such if it is not the whole.
+/// Returns the beginning of a text, with a mark if something was cut.
 pub(crate) fn truncated(text: &str, limit_octets: usize) -> String {
     if text.len() <= limit_octets {
         return text.to_owned();
@@ -33,14 +33,14 @@ pub(crate) fn truncated(text: &str, limit_octets: usize) -> String {
     beginning
 }
 
-/// An address for a text: at most [`SHOWN_LIMIT_OCTETS`] of it.
+/// Returns an address for a text: at most [`SHOWN_LIMIT_OCTETS`] of it.
 pub(crate) fn shortened(address: &str) -> String {
     truncated(address, SHOWN_LIMIT_OCTETS)
 }
 
-/// Shortens octets that may be no text, as they are to be shown.
+/// Returns octets that may not be text, shortened, as they are to be shown.
 pub fn shortened_octets(address: &[u8]) -> String {
-    // One octet more than is shown, so that what was left out is marked.
+    // One octet more than is shown, so that the cut is marked.
     shortened(&String::from_utf8_lossy(address.get(..=SHOWN_LIMIT_OCTETS).unwrap_or(address)))
 }
 

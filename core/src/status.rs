@@ -2,12 +2,12 @@
 
 use core::fmt;
 
-/// `class.subject.detail`.
+/// A code `class.subject.detail`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EnhancedStatus {
     /// 2 success, 4 persistent transient failure, 5 permanent failure.
     pub class: u8,
-    /// What it is about, 0 to 999.
+    /// The subject, 0 to 999.
     pub subject: u16,
     /// The precise meaning, 0 to 999.
     pub detail: u16,
@@ -22,9 +22,9 @@ impl EnhancedStatus {
     pub const BAD_SENDER_SYNTAX: Self = Self::new(5, 1, 7);
     /// The recipient's domain has a null MX (RFC 7505 section 4).
     pub const NULL_MX: Self = Self::new(5, 1, 10);
-    /// This system is not configured as it should be.
+    /// This system is not configured correctly.
     pub const BAD_CONFIGURATION: Self = Self::new(4, 3, 5);
-    /// The message is longer than the server takes.
+    /// The message is larger than the server accepts.
     pub const MESSAGE_TOO_LONG: Self = Self::new(5, 3, 4);
     /// No answer from any host.
     pub const NO_ANSWER: Self = Self::new(4, 4, 1);
@@ -36,20 +36,20 @@ impl EnhancedStatus {
     pub const NO_ROUTE: Self = Self::new(5, 4, 4);
     /// Addresses that are not ASCII are not supported by the server (RFC 6531 section 4.2).
     pub const NEEDS_SMTPUTF8: Self = Self::new(5, 6, 7);
-    /// It was tried for as long as it may be.
+    /// The mail was tried for as long as allowed.
     pub const DELIVERY_TIME_EXPIRED: Self = Self::new(4, 4, 7);
-    /// A permanent failure of which nothing else is known.
+    /// A permanent failure of unknown kind.
     pub const UNDEFINED_PERMANENT: Self = Self::new(5, 0, 0);
     /// A security or policy reason.
     pub const POLICY: Self = Self::new(4, 7, 0);
 
-    /// `class.subject.detail`.
+    /// Returns the code `class.subject.detail`.
     pub const fn new(class: u8, subject: u16, detail: u16) -> Self {
         Self { class, subject, detail }
     }
 
-    /// Parses the code at the beginning of `text`; it must be followed by white space or nothing
-    /// (RFC 2034 section 4). Also returns how many octets it took.
+    /// Parses the code at the beginning of `text`. White space or the end must follow it (RFC 2034 section 4). Also returns the
+    /// number of octets that it took.
     pub fn parse_prefix(text: &[u8]) -> Option<(Self, usize)> {
         let end = text.iter().position(|octet| matches!(octet, b' ' | b'\t')).unwrap_or(text.len());
         let code = core::str::from_utf8(text.get(..end)?).ok()?;

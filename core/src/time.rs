@@ -1,4 +1,4 @@
-//! Two clocks that are never confused: [`Instant`] for deadlines, [`UnixTime`] for what is stored.
+//! Two clocks that are never confused: [`Instant`] for deadlines, [`UnixTime`] for stored times.
 
 pub use core::time::Duration;
 
@@ -9,17 +9,17 @@ use core::ops::{Add, Sub};
 pub struct Instant(u64);
 
 impl Instant {
-    /// The instant `micros` microseconds after the origin.
+    /// Returns the instant `micros` microseconds after the origin.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the origin.
+    /// Returns the microseconds since the origin.
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
-    /// Returns how long before `self` `earlier` was; zero if it was not.
+    /// Returns the time from `earlier` to `self`, or zero if `earlier` is later.
     pub fn saturating_duration_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -47,25 +47,25 @@ impl Sub<Duration> for Instant {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixTime(pub i64);
 
-/// The two clocks, read together by the driver just before it calls in.
+/// The readings of the two clocks, taken together by the driver just before a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// For deadlines.
+    /// The clock for deadlines.
     pub monotonic: Instant,
-    /// For what is stored and shown.
+    /// The clock for stored and shown times.
     pub wall: UnixTime,
-    /// How long ago that second began: less than a second, and nothing if it is not known. What is due at a second is done at its
-    /// beginning then.
+    /// The time since that second began: less than a second, and zero if unknown. With it, what is due at a second is done at its
+    /// beginning.
     pub since_second: Duration,
 }
 
 impl Now {
-    /// Both clocks at the beginning of a second.
+    /// Returns the readings of both clocks at the beginning of a second.
     pub const fn new(monotonic: Instant, wall: UnixTime) -> Self {
         Self { monotonic, wall, since_second: Duration::ZERO }
     }
 
-    /// Returns when the wall clock will show a time, if nobody sets it; now if it shows that already.
+    /// Returns when the wall clock will show a time, if it is not set meanwhile; now if it already does.
     pub(crate) fn when(self, time: UnixTime) -> Instant {
         let seconds = u64::try_from(time.0.saturating_sub(self.wall.0)).unwrap_or(0);
         self.monotonic + Duration::from_secs(seconds).saturating_sub(self.since_second)

@@ -1,23 +1,22 @@
-//! What is known of the TLS of a connection.
+//! Facts about the TLS of a connection.
 
 use core::fmt;
 
-/// What a TLS handshake has come to.
+/// The result of a TLS handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// The version of the protocol.
     pub version: TlsVersion,
     /// The name of the cipher suite, if the executor knows it.
     pub cipher_suite: Option<&'static str>,
-    /// The name of the group of the key exchange, if the executor knows it. A session of TLS 1.2 that goes on with the keys of an
-    /// earlier one exchanges none.
+    /// The name of the key exchange group, if the executor knows it. A resumed session of TLS 1.2 has none.
     pub group: Option<&'static str>,
-    /// True if the certificate is valid for the name that was asked for.
+    /// True if the certificate is valid for the name that was requested.
     pub certificate_is_valid: bool,
 }
 
 impl Tls {
-    /// Returns what is known at least: the version, and whether the certificate is valid for the name that was asked for.
+    /// Returns the facts that are always known: the version, and whether the certificate is valid for the requested name.
     pub const fn new(version: TlsVersion, certificate_is_valid: bool) -> Self {
         Self { version, cipher_suite: None, group: None, certificate_is_valid }
     }
@@ -30,7 +29,7 @@ impl fmt::Display for Tls {
     }
 }
 
-/// A version of TLS. There are no others: earlier ones are not spoken (RFC 8996).
+/// A version of TLS. Earlier versions are not supported (RFC 8996).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsVersion {
     /// RFC 5246.

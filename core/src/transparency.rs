@@ -1,28 +1,28 @@
-//! Mail data as it goes over the wire: CRLF line ends, doubled dots, the final dot (RFC 5321 section 4.5.2).
+//! Mail data in the form in which it is sent: CRLF line ends, doubled dots, the final dot (RFC 5321 section 4.5.2).
 
 use bytes::{BufMut as _, BytesMut};
 
-/// How much of a message is looked through at once for what has to be changed.
+/// Octets of a message that are searched at once for something to change.
 const BLOCK_OCTETS: usize = 2048;
 
-/// Turns stored mail data into what stands between `354` and the final reply, piece by piece.
+/// Encodes stored mail data as it is sent between `354` and the final reply, piece by piece.
 ///
-/// Bare CR and bare LF become CRLF (RFC 5321 section 2.3.8), a dot at the beginning of a line is doubled after that. No other
-/// octet is added or lost, NUL and 8-bit octets included. The last line end stays here until more is known to follow, so that
-/// it is handed out with the final dot: some servers see the end of a message only if they read CRLF . CRLF in one piece.
+/// Bare CR and bare LF become CRLF (RFC 5321 section 2.3.8), and then a dot at the beginning of a line is doubled. No other octet
+/// is added or lost, including NUL and 8-bit octets. The last line end is held back until more follows, so that it is output
+/// together with the final dot: some servers recognize the end of a message only if they read CRLF . CRLF in one piece.
 #[derive(Clone, Debug)]
 pub struct MailDataEncoder {
     held: LineEnd,
     at_line_start: bool,
 }
 
-/// A line end that is not yet handed out.
+/// A line end that is held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LineEnd {
     None,
-    /// The last octet was a CR: a LF that follows belongs to it.
+    /// The last octet was a CR. A LF that follows belongs to it.
     Open,
-    /// Whatever follows begins the next line.
+    /// The line end is complete: the next octet begins a line.
     Whole,
 }
 
@@ -33,10 +33,10 @@ impl Default for MailDataEncoder {
 }
 
 impl MailDataEncoder {
-    /// Appends what `data` becomes to `out`, but for a line end at its end: at most two octets for each, and two more.
+    /// Appends the encoding of `data` to `out`, except for a line end at its end: at most two octets for each, and two more.
     pub fn encode(&mut self, data: &[u8], out: &mut BytesMut) {
         let Some((first, behind)) = data.split_first() else { return };
-        // With some room for line ends that are not whole, so that the buffer hardly ever has to grow on the way.
+        // With some room for incomplete line ends, so that the buffer hardly ever has to grow.
         out.reserve(data.len() + data.len() / 32 + 2);
         let begin = out.len();
         let mut rest = data;
@@ -48,7 +48,7 @@ impl MailDataEncoder {
         }
         self.encode_lines(rest, out);
         if self.at_line_start && self.held == LineEnd::None && out.len() > begin {
-            // Every line that is whole ends with CRLF here.
+            // Every complete line ends with CRLF here.
             out.truncate(out.len() - 2);
             self.held = LineEnd::Whole;
         }
@@ -76,15 +76,15 @@ impl MailDataEncoder {
         }
     }
 
-    /// Appends the beginning of `data` in which nothing is to be changed, block by block, and returns what follows. Most
-    /// messages are like that from end to end, and to see it takes a fraction of the time of going from line to line.
+    /// Appends the beginning of `data` that needs no change, block by block, and returns the rest. Most messages need no change
+    /// at all, and to check that takes a fraction of the time of going from line to line.
     fn encode_unchanged<'a>(&mut self, data: &'a [u8], out: &mut BytesMut) -> &'a [u8] {
-        // What the octet before the block would have to be.
+        // The octet that stands before the block.
         let mut before = if self.at_line_start { b'\n' } else { b' ' };
         let mut rest = data;
         loop {
             let block = rest.get(..BLOCK_OCTETS).unwrap_or(rest);
-            // Whether a LF belongs to a CR at the end is seen with what follows.
+            // The next octets show whether a LF belongs to a CR at the end.
             let end = block.iter().rposition(|&octet| octet != b'\r').map_or(0, |last| last + 1);
             let block = block.get(..end).unwrap_or_default();
             let (Some(first), Some(last)) = (block.first(), block.last()) else { break };
@@ -100,7 +100,7 @@ impl MailDataEncoder {
         rest
     }
 
-    /// Ends the last line if it has no end, and appends the final dot.
+    /// Ends the last line, if it has no end, and appends the final dot.
     pub fn finish(&mut self, out: &mut BytesMut) {
         if self.held != LineEnd::None || !self.at_line_start {
             self.end_line(out);
@@ -115,8 +115,8 @@ impl MailDataEncoder {
     }
 }
 
-/// Returns whether a line end is not whole, or a line begins with a dot that is to be doubled, among all octets but the first and
-/// the last one, which depend on what stands before and behind. Without branches, so that many octets are compared at once.
+/// Returns whether a line end is incomplete, or a line begins with a dot that must be doubled, among all octets but the first and
+/// the last, which depend on their neighbours. There are no branches, so that many octets are compared at once.
 fn has_to_change(octets: &[u8]) -> bool {
     let (Some((_, behind)), Some((_, before))) = (octets.split_first(), octets.split_last()) else {
         return false;
@@ -129,7 +129,7 @@ fn has_to_change(octets: &[u8]) -> bool {
     })
 }
 
-/// The size of a message as RFC 1870 section 3 counts it: every line end two octets, doubled dots not counted.
+/// Returns the size of a message as RFC 1870 section 3 counts it: two octets for every line end, and doubled dots not counted.
 pub fn transmitted_octets(data: &[u8]) -> u64 {
     let is_bare = |position: &usize| match data.get(*position) {
         Some(b'\r') => data.get(position + 1) != Some(&b'\n'),

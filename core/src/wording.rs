@@ -1,4 +1,4 @@
-//! What has happened, in words: the one place that turns values into the clauses of faillog rows, log lines and bounces.
+//! Turns values into the clauses of faillog rows, log lines and bounces. This is the only place that does.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
@@ -17,10 +17,10 @@ use crate::one_line::OneLine;
 use crate::reply::Reply;
 use crate::status::EnhancedStatus;
 
-/// Most characters of a reply that stand in a line with other things.
+/// Most characters of a reply within a longer line.
 const REPLY_LIMIT_CHARACTERS: usize = 200;
 
-/// The text of a faillog row: the server's own words and who said them, or a sentence of our own and its status.
+/// Returns the text of a faillog row: the server's own words and its name, or a sentence of our own and its status.
 pub fn faillog_text(failure: &Failure) -> String {
     let own = |kind, status, detail: String| FailureText::own(kind, status, &detail);
     match failure {
@@ -44,14 +44,14 @@ pub fn faillog_text(failure: &Failure) -> String {
     }
 }
 
-/// Returns what a server said, short enough for one line.
+/// Returns the first line of a reply, short enough for one line.
 pub fn first_line(reply: &Reply) -> String {
     let text = reply.text();
     let line = text.lines().next().unwrap_or_default();
     line.chars().take(REPLY_LIMIT_CHARACTERS).collect()
 }
 
-/// A server: name, address and port.
+/// Writes a server: name, address and port.
 pub(crate) struct ServerName<'a>(pub(crate) &'a Host, pub(crate) SocketAddr);
 
 impl fmt::Display for ServerName<'_> {
@@ -66,7 +66,7 @@ impl fmt::Display for Server {
     }
 }
 
-/// How a conversation ended that left a message without its verdict.
+/// Writes the end of a conversation that left a message without its verdict.
 struct Lost<'a>(&'a EndCause);
 
 impl fmt::Display for Lost<'_> {
@@ -84,7 +84,7 @@ impl fmt::Display for Lost<'_> {
 }
 
 impl fmt::Display for Attempt {
-    /// On one line of a log: the server and its reply, or what the faillog says.
+    /// Writes one line of a log: the server and its reply, or the faillog text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.result {
             Ok(Acceptance { server, reply }) => {
@@ -93,7 +93,7 @@ impl fmt::Display for Attempt {
                     Some(tls) => write!(f, "over {tls}")?,
                     None => f.write_str("in plain text")?,
                 }
-                // It often has the queue id.
+                // It often contains the queue id.
                 write!(f, ": {}", OneLine(first_line(reply)))
             }
             Err(failure) => {
@@ -108,7 +108,7 @@ impl fmt::Display for Attempt {
 }
 
 impl fmt::Display for Unreached {
-    /// Each trouble once: the same port may have been tried with and without TLS.
+    /// Writes each trouble once: the same port may have been tried with and without TLS.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut clauses: Vec<String> = self.tried.iter().map(Tried::to_string).collect();
         clauses.extend(self.host.as_ref().map(HostTrouble::to_string));
@@ -194,7 +194,7 @@ impl fmt::Display for SystemText {
 }
 
 impl fmt::Display for EndCause {
-    /// A clause fit for the faillog, without secrets.
+    /// Writes a clause fit for the faillog, without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Quit => f.write_str("the conversation was ended"),

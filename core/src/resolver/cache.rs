@@ -1,4 +1,4 @@
-//! What was answered before, for as long as it may be believed.
+//! The outcomes of earlier questions, for as long as they hold.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +6,13 @@ use super::chain::LookupOutcome;
 use super::message::Question;
 use crate::time::{Duration, Instant};
 
-/// Most outcomes that are kept; beyond it the one that expires first goes.
+/// Most outcomes that are kept. Beyond it, the one that expires first is dropped.
 pub(super) const ENTRIES_LIMIT: usize = 10_000;
 /// Longest time that records are kept, whatever their time to live says.
 pub(super) const POSITIVE_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest time that a denial is kept (RFC 2308 section 5 suggests one to three hours at most).
 pub(super) const NEGATIVE_LIMIT: Duration = Duration::from_secs(60 * 60);
-/// How long a failure is kept: long enough for the servers to draw breath (RFC 9520 section 3.2), shorter than any retry.
+/// Time for which a failure is kept: long enough to relieve the servers (RFC 9520 section 3.2), shorter than any retry.
 pub(super) const FAILURE_SPAN: Duration = Duration::from_secs(5);
 
 /// Outcomes by question.
@@ -29,7 +29,7 @@ struct CachedOutcome {
 }
 
 impl Cache {
-    /// Returns what is known, and for how many seconds it still holds.
+    /// Returns the outcome of a question, and for how many seconds it still holds.
     pub(super) fn find(&self, now: Instant, question: &Question) -> Option<(LookupOutcome, u32)> {
         let entry = self.entries.get(question).filter(|entry| now < entry.expiry)?;
         let left_s = entry.expiry.saturating_duration_since(now).as_secs();
@@ -64,7 +64,7 @@ impl Cache {
         }
     }
 
-    /// Forgets that something does not exist or could not be found out.
+    /// Forgets denials and failures.
     pub(super) fn forget_failures(&mut self) {
         self.entries
             .retain(|_, entry| matches!(entry.outcome, LookupOutcome::Mx(_) | LookupOutcome::Addresses(_)));
@@ -72,7 +72,7 @@ impl Cache {
         self.by_expiry.retain(|(_, question)| entries.contains_key(question));
     }
 
-    /// Makes room for one more.
+    /// Makes room for one more outcome.
     fn remove_superfluous(&mut self, now: Instant) {
         while let Some((expiry, question)) = self.by_expiry.pop_first() {
             if now < expiry && self.entries.len() < ENTRIES_LIMIT {

@@ -1,4 +1,4 @@
-//! The chain of aliases from the name that was asked for to the records (RFC 1034 section 3.6.2), and what it comes to.
+//! The chain of aliases from the requested name to the records (RFC 1034 section 3.6.2), and its outcome.
 
 use alloc::format;
 use alloc::string::String;
@@ -17,7 +17,7 @@ pub(super) const MAIL_HOSTS_LIMIT: usize = 64;
 /// Most addresses of a name that are used.
 pub(super) const ADDRESSES_LIMIT: usize = 32;
 
-/// What a question comes to.
+/// The outcome of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LookupOutcome {
     Mx(MxAnswer),
@@ -25,31 +25,31 @@ pub(super) enum LookupOutcome {
     /// The name exists, but has no such record.
     NoData,
     NoSuchName,
-    /// A sentence.
+    /// The name servers failed; a sentence.
     Failed(String),
-    /// A sentence.
+    /// This machine failed; a sentence.
     Local(String),
 }
 
-/// How a chain goes on after a message.
+/// The next step of a chain after a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ChainStep {
-    /// It is at its end. For how many seconds the outcome may be kept; none if nobody has said.
+    /// The chain has ended. The number is for how many seconds the outcome may be kept; `None` if the servers did not say.
     End(LookupOutcome, Option<u32>),
-    /// The end is an alias whose target has to be asked for.
+    /// The chain ends with an alias whose target must be asked for.
     AskAgain,
-    /// The message says nothing about the question, so another server is to be asked.
+    /// The message does not answer the question, so another server must be asked.
     Unusable(&'static str),
 }
 
-/// Where a question has led so far.
+/// The way from a question through its aliases.
 #[derive(Debug)]
 pub(super) struct Chain {
-    /// What to ask.
+    /// The question to ask now.
     question: Question,
-    /// The names before.
+    /// The names before it.
     aliases: Vec<Name>,
-    /// The least time to live of the aliases.
+    /// The shortest time to live of the aliases, in seconds.
     ttl_s: u32,
 }
 
@@ -58,17 +58,17 @@ impl Chain {
         Self { question, aliases: Vec::new(), ttl_s: u32::MAX }
     }
 
-    /// Returns what to ask.
+    /// Returns the question to ask now.
     pub(super) fn question(&self) -> &Question {
         &self.question
     }
 
-    /// The least time to live of the aliases so far, in seconds.
+    /// Returns the shortest time to live of the aliases so far, in seconds.
     pub(super) fn ttl_s(&self) -> u32 {
         self.ttl_s
     }
 
-    /// Takes in an answer to [`Chain::question`].
+    /// Processes an answer to [`Chain::question`].
     pub(super) fn follow(&mut self, message: &Message) -> ChainStep {
         let before = self.aliases.len();
         loop {
@@ -92,13 +92,13 @@ impl Chain {
         self.without_records(message, self.aliases.len() > before)
     }
 
-    /// The end of the chain, if the message has records for it.
+    /// Returns the end of the chain, if the message has records for it.
     fn records(&self, message: &Message) -> Option<ChainStep> {
         let (mut ttl_s, mut mail_hosts, mut addresses) = (self.ttl_s, Vec::new(), Vec::new());
         for record in message.answers.iter().filter(|record| record.owner == self.question.name) {
             match &record.data {
                 RecordData::MailHost(preference, host) => mail_hosts.push((*preference, host)),
-                // What is given twice would be tried twice.
+                // A repeated address would be tried twice.
                 RecordData::Address(address) if !addresses.contains(address) => addresses.push(*address),
                 RecordData::Address(_) => {}
                 RecordData::Alias(_) => continue,
@@ -116,12 +116,12 @@ impl Chain {
         Some(ChainStep::End(outcome, Some(ttl_s)))
     }
 
-    /// Returns what it means that a message has no records for the end of the chain.
+    /// Returns the step after a message that has no records for the end of the chain.
     fn without_records(&self, message: &Message, has_aliases: bool) -> ChainStep {
-        // The zone must be one that can speak for the name.
+        // The zone must be an ancestor of the name.
         let denial = message.denial.as_ref().filter(|(zone, _)| zone.zone_of(&self.question.name));
         let ttl_s = denial.map(|(_, ttl_s)| self.ttl_s.min(*ttl_s));
-        // The code is about the last name of the chain (RFC 6604 section 3).
+        // The code concerns the last name of the chain (RFC 6604 section 3).
         if message.no_such_name {
             return ChainStep::End(LookupOutcome::NoSuchName, ttl_s);
         }
@@ -136,7 +136,7 @@ impl Chain {
             return ChainStep::Unusable("answered another question than it was asked");
         }
         if message.denial.is_none() && message.has_name_servers {
-            // A referral is no denial (RFC 2308 section 2.2); a server that recurses does not send one.
+            // A referral is not a denial (RFC 2308 section 2.2). A server that recurses does not send one.
             return ChainStep::Unusable("does not look up names for us, but refers to other servers");
         }
         ChainStep::End(LookupOutcome::NoData, ttl_s)
@@ -150,8 +150,8 @@ impl Chain {
 
 /// Sorts and cuts MX records (RFC 5321 section 5.1).
 fn mx_answer(mut records: Vec<(u16, &Name)>) -> MxAnswer {
-    // One record with the root as its target, whatever its preference (RFC 7505 section 3). Among others it is a mistake,
-    // and only unusable.
+    // A null MX is one record with the root as its target, whatever its preference (RFC 7505 section 3). Among other records it
+    // is a mistake, and only unusable.
     if let [(_, host)] = records.as_slice()
         && host.is_root()
     {

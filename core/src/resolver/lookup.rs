@@ -1,4 +1,4 @@
-//! What a caller asked for, and the answer that the outcomes of its questions make.
+//! A lookup, and the answer that the outcomes of its questions make.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -10,7 +10,7 @@ use super::sockets::TaskId;
 use super::{Answer, LookupError, MxAnswer};
 use crate::address::is_destination;
 
-/// What the outcomes are made into.
+/// The kind of answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     Mx,
@@ -21,7 +21,7 @@ pub(super) enum Wanted {
 #[derive(Debug)]
 pub(super) struct Lookup {
     wanted: Wanted,
-    /// What it waits for.
+    /// The questions that it waits for.
     pub(super) tasks: BTreeSet<TaskId>,
     pub(super) outcomes: Vec<LookupOutcome>,
 }
@@ -31,7 +31,7 @@ impl Lookup {
         Self { wanted, tasks: BTreeSet::new(), outcomes: Vec::new() }
     }
 
-    /// Returns what the outcomes come to.
+    /// Returns the answer that the outcomes make.
     pub(super) fn answer(self) -> Answer {
         match self.wanted {
             Wanted::Mx => Answer::Mx(mx(self.outcomes)),
@@ -52,8 +52,8 @@ fn mx(outcomes: Vec<LookupOutcome>) -> Result<MxAnswer, LookupError> {
     }
 }
 
-/// An address that can be sent to is an answer, whatever became of the other family. Without one, a failure weighs more than a denial: some
-/// servers deny a whole name because it lacks one family (RFC 4074 section 4.2).
+/// Returns the usable addresses of both families, even if one family failed. Without any, a failure counts more than a denial:
+/// some servers deny a whole name because it lacks one family (RFC 4074 section 4.2).
 fn addresses(outcomes: Vec<LookupOutcome>) -> Result<Vec<IpAddr>, LookupError> {
     let (mut ipv6, mut ipv4) = (Vec::new(), Vec::new());
     let mut error = None;
@@ -92,7 +92,7 @@ fn addresses(outcomes: Vec<LookupOutcome>) -> Result<Vec<IpAddr>, LookupError> {
     }
 }
 
-/// Returns which of two errors tells the truth about both.
+/// Returns the weight of an error. The heavier of two describes both families.
 fn weight(error: &LookupError) -> u8 {
     match error {
         LookupError::NoAddress => 0,

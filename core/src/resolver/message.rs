@@ -1,7 +1,7 @@
-//! DNS messages (RFC 1035 section 4): questions are written, answers are read as far as they concern the question.
+//! DNS messages (RFC 1035 section 4): writes questions, and reads from answers what concerns the question.
 //!
-//! Names, headers and record data are decoded by hickory-proto; what could make that slow is ruled out before: a name may
-//! take only a few pointers, and only so many records of a message are looked at.
+//! hickory-proto decodes names, headers and record data. What could make that slow is excluded before: a name may contain only a
+//! few pointers, and only a limited number of records is read.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -15,9 +15,9 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use crate::address::Domain;
 
-/// Largest datagram that servers are invited to send, in octets: it fits into one packet everywhere (RFC 9715 section 3).
+/// Largest datagram that servers may send, in octets: it fits into one packet everywhere (RFC 9715 section 3).
 pub(super) const UDP_PAYLOAD_OCTETS: u16 = 1232;
-/// Most records of one message that are looked at; what comes after them is as good as absent.
+/// Most records of one message that are read. Further ones count as absent.
 pub(super) const RECORDS_LIMIT: usize = 1024;
 /// Most compression pointers (RFC 1035 section 4.1.4) in one name.
 const POINTERS_LIMIT: usize = 32;
@@ -31,7 +31,7 @@ const NOTIMP: u16 = 4;
 /// The server does not know this version of EDNS (RFC 6891 section 9).
 const BADVERS: u16 = 16;
 
-/// Which records are asked for.
+/// The requested type of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum QuestionType {
     Mx,
@@ -49,7 +49,7 @@ impl QuestionType {
     }
 }
 
-/// What is asked; names compare without case (RFC 4343).
+/// A question. Names compare without case (RFC 4343).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Question {
     pub(super) name: Name,
@@ -57,13 +57,13 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// A domain always fits into a name, so this fails only if hickory thinks otherwise.
+    /// Returns a question. A domain always fits into a name, so this fails only if hickory-proto disagrees.
     pub(super) fn new(domain: &Domain, kind: QuestionType) -> Option<Self> {
         let name = Name::from_labels(domain.as_str().split('.').map(str::as_bytes)).ok()?;
         Some(Self { name, kind })
     }
 
-    /// The message that asks it, for recursive servers.
+    /// Returns the message that asks it, for recursive servers.
     pub(super) fn encode(&self, id: u16, edns: bool) -> Option<Bytes> {
         let mut message = WireMessage::new(id, MessageType::Query, OpCode::Query);
         message.metadata.recursion_desired = true;
@@ -88,31 +88,31 @@ impl fmt::Display for Question {
     }
 }
 
-/// What a server says to a question.
+/// The reply of a server to a question.
 #[derive(Debug)]
 pub(super) enum DnsReply {
-    /// There is more than fits into a datagram: what is in it is not to be used (RFC 2181 section 9).
+    /// The answer does not fit into a datagram. Its contents must not be used (RFC 2181 section 9).
     Truncated,
-    /// The server did not understand the question, which may be the fault of EDNS (RFC 6891 section 7).
+    /// The server did not understand the question, possibly because of EDNS (RFC 6891 section 7).
     NotUnderstood(String),
-    /// The server did not answer for another reason, which is its code.
+    /// The server did not answer, with this code.
     Refused(String),
-    /// Not in the format of RFC 1035.
+    /// The message violates the format of RFC 1035.
     Malformed,
     /// An answer.
     Answer(Message),
 }
 
-/// An answer, reduced to what concerns a lookup.
+/// The parts of an answer that concern a lookup.
 #[derive(Debug, Default)]
 pub(super) struct Message {
     /// True if the name at the end of the chain of aliases does not exist (RFC 6604 section 3).
     pub(super) no_such_name: bool,
-    /// The records that are of the type that was asked for, or aliases.
+    /// The records of the requested type, and aliases.
     pub(super) answers: Vec<Record>,
-    /// True if there are answers at all, of whatever type.
+    /// True if there are answers of any type.
     pub(super) has_answers: bool,
-    /// The zone that says no, and for how many seconds that may be believed (RFC 2308 section 5).
+    /// The zone that denies the name or records, and for how many seconds that holds (RFC 2308 section 5).
     pub(super) denial: Option<(Name, u32)>,
     /// True if the server only points to other servers (RFC 2308 section 2.2).
     pub(super) has_name_servers: bool,
@@ -126,7 +126,7 @@ pub(super) struct Record {
     pub(super) data: RecordData,
 }
 
-/// What a record says.
+/// The data of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RecordData {
     MailHost(u16, Name),
@@ -134,7 +134,7 @@ pub(super) enum RecordData {
     Alias(Name),
 }
 
-/// Reads what a server sent; none if it is no reply to this question with this id (RFC 5452 section 9.1).
+/// Reads a message. Returns `None` if it is not a reply to this question with this id (RFC 5452 section 9.1).
 pub(super) fn read(octets: &[u8], id: u16, question: &Question) -> Option<DnsReply> {
     let mut reader = Reader { octets, decoder: BinDecoder::new(octets), records_left: RECORDS_LIMIT };
     let header = Header::read(&mut reader.decoder).ok()?;
@@ -151,7 +151,7 @@ pub(super) fn read(octets: &[u8], id: u16, question: &Question) -> Option<DnsRep
                 return None;
             }
         }
-        // A server that does not get as far as the question cannot repeat it.
+        // A server that fails before it reads the question cannot repeat it.
         0 if blames_the_query(code) => {}
         _ => return None,
     }
@@ -176,13 +176,13 @@ pub(super) fn read(octets: &[u8], id: u16, question: &Question) -> Option<DnsRep
     Some(DnsReply::Answer(message))
 }
 
-/// A name as it stands in texts.
+/// Returns a name as it is written in texts.
 pub(super) fn text_of(name: &Name) -> String {
     let text = name.to_ascii();
     text.strip_suffix('.').map(ToString::to_string).unwrap_or(text)
 }
 
-/// The domain of this name, if it can be one. A dot inside a label would make another name of it.
+/// Returns the domain with this name, if it is a valid one. A dot inside a label would make it another name.
 pub(super) fn domain_of(name: &Name) -> Option<Domain> {
     if name.iter().any(|label| label.contains(&b'.')) {
         return None;
@@ -216,7 +216,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads the three sections; returns the upper bits of the code (RFC 6891 section 6.1.3), none if it is malformed.
+    /// Reads the three sections. Returns the upper bits of the code (RFC 6891 section 6.1.3), or `None` if the message is
+    /// malformed.
     fn sections(&mut self, counts: [u16; 3], kind: QuestionType, message: &mut Message) -> Option<u8> {
         let [answers, authorities, additionals] = counts;
         for _ in 0..self.budget(answers) {
@@ -236,11 +237,11 @@ impl Reader<'_> {
         Some(code_high)
     }
 
-    /// Returns how many records of a section are looked at.
+    /// Returns how many records of a section may be read.
     fn budget(&mut self, count: u16) -> usize {
         let count = usize::from(count);
         let budget = count.min(self.records_left);
-        // Where a section is cut short, the next ones cannot be found.
+        // If a section is cut short, the next ones cannot be found.
         self.records_left = if budget < count { 0 } else { self.records_left - budget };
         budget
     }
@@ -272,7 +273,7 @@ impl Reader<'_> {
     fn authority(&mut self, message: &mut Message) -> Option<()> {
         let head = self.head()?;
         if head.class == u16::from(DNSClass::IN) && head.record_type == RecordType::SOA {
-            // Before the minimum stand two names, a serial number and three times.
+            // Two names, a serial number and three times stand before the minimum.
             let (_, _, _) = (self.name()?, self.name()?, self.array::<16>()?);
             let minimum = self.u32()?;
             // The lesser of the two (RFC 2308 section 5).
@@ -291,7 +292,7 @@ impl Reader<'_> {
         if end > self.octets.len() { None } else { Some(Head { owner, record_type, class, ttl_raw, end }) }
     }
 
-    /// Goes to the end of a record; none if its data reached beyond.
+    /// Goes to the end of a record. Returns `None` if its data extended beyond.
     fn skip_to(&mut self, end: usize) -> Option<()> {
         let rest = end.checked_sub(self.decoder.index())?;
         self.decoder.read_slice(rest).ok().map(|_| ())
@@ -318,13 +319,13 @@ impl Reader<'_> {
     }
 }
 
-/// What stands before the data of a record.
+/// The fields of a record before its data.
 struct Head {
     owner: Name,
     record_type: RecordType,
     class: u16,
     ttl_raw: u32,
-    /// Where its data ends.
+    /// The end of its data.
     end: usize,
 }
 
@@ -333,7 +334,7 @@ fn ttl_s(raw: u32) -> u32 {
     if raw > i32::MAX.unsigned_abs() { 0 } else { raw }
 }
 
-/// Returns whether the name at `position` comes to an end after few labels and pointers; each pointer leads backwards.
+/// Returns whether the name at `position` ends after few labels and pointers, where each pointer leads backwards.
 fn name_is_short(octets: &[u8], mut position: usize) -> bool {
     let (mut labels, mut pointers) = (0, 0);
     while labels < LABELS_LIMIT && pointers < POINTERS_LIMIT {

@@ -1,10 +1,9 @@
 //! A DNS stub resolver (RFC 1034 section 5.3.1) as a state machine: it asks the configured recursive servers for MX and
 //! address records, over UDP and, for truncated answers, over TCP.
 //!
-//! A lookup is begun by [`Resolver::lookup_mx`] or [`Resolver::lookup_addresses`] and ends with exactly one
-//! [`ResolverOutput::Answer`], unless it is cancelled. What the network does comes in by the `handle_…` calls; after each
-//! of them [`Resolver::poll_output`] is drained and [`Resolver::poll_timeout`] is asked when to call
-//! [`Resolver::handle_timeout`].
+//! [`Resolver::lookup_mx`] or [`Resolver::lookup_addresses`] begins a lookup, which ends with exactly one
+//! [`ResolverOutput::Answer`], unless it is cancelled. The `handle_…` calls pass in what the network does. After each of them,
+//! drain [`Resolver::poll_output`], and ask [`Resolver::poll_timeout`] when to call [`Resolver::handle_timeout`].
 
 mod cache;
 mod chain;
@@ -40,15 +39,15 @@ use query::{Query, QueryContext, QueryProgress};
 use silence::{SILENT_QUESTIONS_LIMIT, Silence};
 use sockets::{Sockets, TaskId};
 
-/// Most questions that are put to servers at once, each with a socket; further ones wait for their turn. When no server
-/// answers, it is one.
+/// Most questions that are asked at once, each with a socket. Further ones wait for their turn. If no server answers, only one is
+/// asked at a time.
 pub const CONCURRENT_QUESTIONS_LIMIT: usize = 256;
 
-/// Names a lookup from its beginning to its [`Answer`]. Never used twice.
+/// Identifies a lookup from its beginning to its [`Answer`]. Ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LookupId(pub u64);
 
-/// Which addresses are wanted.
+/// The families of addresses to look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Families {
     /// A records.
@@ -57,52 +56,53 @@ pub struct Families {
     pub ipv6: bool,
 }
 
-/// What is to be done outside.
+/// A request to the owner of the resolver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResolverOutput {
-    /// Send a datagram from a fresh socket of its own.
+    /// Send a datagram from a new socket of its own.
     Datagram {
-        /// The name of the socket from now on.
+        /// The id of the query and its socket.
         query: QueryId,
-        /// To whom.
+        /// The address and port to send to.
         to: SocketAddr,
-        /// What.
+        /// The DNS message.
         octets: Bytes,
     },
     /// Close a query's socket. Not answered.
     CloseDatagram(QueryId),
     /// Connect by TCP.
     Connect {
-        /// The name of the connection from now on.
+        /// The id of the connection.
         connection: ConnectionId,
-        /// To whom.
+        /// The address and port to connect to.
         to: SocketAddr,
     },
-    /// There are octets to send on a connection: ask for them with [`Resolver::poll_transmit`].
+    /// There are octets to send on a connection. Take them with [`Resolver::poll_transmit`].
     Transmit(ConnectionId),
     /// Close a connection, in any state. Not answered.
     Close(ConnectionId),
     /// A lookup is done.
     Answer(LookupId, Answer),
-    /// The servers have fallen silent, or answer again: a sentence.
+    /// The servers have become silent, or answer again: a sentence.
     Warning(String),
 }
 
-/// What became of a lookup.
+/// The answer to a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Of [`Resolver::lookup_mx`].
+    /// To [`Resolver::lookup_mx`].
     Mx(Result<MxAnswer, LookupError>),
-    /// Of [`Resolver::lookup_addresses`]: at least one, each one to send to, IPv6 before IPv4, else in the order of the server.
+    /// To [`Resolver::lookup_addresses`]: at least one address that mail can be sent to, IPv6 before IPv4, else in the order of
+    /// the server.
     Addresses(Result<Vec<IpAddr>, LookupError>),
 }
 
 /// The MX records of a domain that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MxAnswer {
-    /// Preference and host, sorted by preference, equal ones in the order of the server. Empty if there are MX records but
-    /// none that names a usable host: that is an error of the domain, and its address records must not be used instead
-    /// (RFC 5321 section 5.1).
+    /// Preference and host, sorted by preference, equal ones in the order of the server. Empty if there are MX records, but none
+    /// that names a usable host. That is an error of the domain, and its address records must not be used instead (RFC 5321
+    /// section 5.1).
     Records(Vec<(u16, Domain)>),
     /// The domain takes no mail (RFC 7505).
     NullMx,
@@ -110,24 +110,24 @@ pub enum MxAnswer {
     NoRecords,
 }
 
-/// Why a lookup has no result.
+/// The reason why a lookup has no result.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum LookupError {
     /// NXDOMAIN.
     #[error("the domain does not exist")]
     NameDoesNotExist,
-    /// Every family that was asked for was answered, and there is no address that can be sent to.
+    /// All requested families were answered, and there is no address that mail can be sent to.
     #[error("the host has no address")]
     NoAddress,
-    /// The name servers failed; the sentence names domain, server and failure.
+    /// The name servers failed. The sentence names domain, server and failure.
     #[error("{0}")]
     Temporary(String),
-    /// This machine failed: no descriptors, no memory. No failure of any mail.
+    /// This machine failed: no descriptors, no memory. The mail has not failed.
     #[error("{0}")]
     Local(String),
 }
 
-/// Asks name servers.
+/// A stub resolver.
 #[derive(Debug)]
 pub struct Resolver {
     settings: ResolverSettings,
@@ -135,7 +135,7 @@ pub struct Resolver {
     cache: Cache,
     lookups: BTreeMap<LookupId, Lookup>,
     next_lookup: u64,
-    /// The questions under way; equal ones are asked once.
+    /// The questions under way. Equal ones are asked once.
     tasks: BTreeMap<TaskId, Task>,
     by_question: BTreeMap<Question, TaskId>,
     /// Those of `tasks` that have not begun.
@@ -147,7 +147,7 @@ pub struct Resolver {
 /// A question under way.
 #[derive(Debug)]
 struct Task {
-    /// What was asked for, before any alias.
+    /// The original question, before any alias.
     question: Question,
     chain: Chain,
     query: Query,
@@ -155,7 +155,7 @@ struct Task {
 }
 
 impl Resolver {
-    /// A resolver with an empty cache. `rng` decides the ids of queries (RFC 5452 section 4.3).
+    /// Returns a resolver with an empty cache. `rng` decides the ids of queries (RFC 5452 section 4.3).
     pub fn new(settings: ResolverSettings, rng: Rng) -> Self {
         Self {
             settings,
@@ -171,14 +171,14 @@ impl Resolver {
         }
     }
 
-    /// Looks up the mail hosts of `domain`, following CNAME records (RFC 5321 section 5.1).
-    /// The prospect of what needs the answer decides whose turn comes first where many wait.
+    /// Looks up the mail hosts of `domain`, following CNAME records (RFC 5321 section 5.1). `prospect` is that of the mail that
+    /// needs the answer, and decides the order if many lookups wait.
     pub fn lookup_mx(&mut self, now: Instant, domain: &Domain, prospect: Prospect) -> LookupId {
         self.begin(now, domain, Wanted::Mx, &[QuestionType::Mx], prospect)
     }
 
-    /// Looks up the addresses of `name`. Both families are asked at the same time, and both are waited for.
-    /// As to `prospect` see [`Resolver::lookup_mx`].
+    /// Looks up the addresses of `name`. Both families are asked at the same time, and both are waited for. For `prospect` see
+    /// [`Resolver::lookup_mx`].
     pub fn lookup_addresses(
         &mut self,
         now: Instant,
@@ -195,8 +195,8 @@ impl Resolver {
         self.begin(now, name, Wanted::Addresses, kinds, prospect)
     }
 
-    /// Looks names up like this from now on, and asks again what is being asked if that makes a difference. What was
-    /// denied, or could not be found out, is forgotten.
+    /// Changes the settings. Questions under way are asked again if the change makes a difference, and denials and failures are
+    /// forgotten.
     pub fn reconfigure(&mut self, now: Instant, settings: ResolverSettings) {
         self.cache.forget_failures();
         self.silence = Silence::default();
@@ -212,7 +212,7 @@ impl Resolver {
         self.start_waiting(now);
     }
 
-    /// Forgets a lookup: there will be no answer to it.
+    /// Cancels a lookup. It gets no answer.
     pub fn cancel(&mut self, lookup: LookupId) {
         self.sockets.withdraw_answer(lookup);
         let Some(cancelled) = self.lookups.remove(&lookup) else { return };
@@ -225,61 +225,62 @@ impl Resolver {
         }
     }
 
-    /// A datagram came in on the query's socket.
+    /// Processes a datagram received on the query's socket.
     pub fn handle_datagram(&mut self, now: Instant, query: QueryId, from: SocketAddr, octets: &[u8]) {
         let task = self.sockets.task_of_query(query);
         self.advance(now, task, |query, context| query.handle_datagram(context, from, octets));
     }
 
-    /// The query's datagram could not be sent, or its server is unreachable.
+    /// Handles a datagram that could not be sent, or an unreachable server.
     pub fn handle_datagram_failed(&mut self, now: Instant, query: QueryId, error: ConnectError) {
         let task = self.sockets.task_of_query(query);
         self.advance(now, task, |query, context| query.handle_unreachable(context, error, false));
     }
 
-    /// A TCP connection stands.
+    /// Handles an established TCP connection.
     pub fn handle_connected(&mut self, _now: Instant, connection: ConnectionId) {
         if self.sockets.task_of_connection(connection).is_some() {
             self.sockets.transmit(connection);
         }
     }
 
-    /// A TCP connection was not made.
+    /// Handles a TCP connection that could not be made.
     pub fn handle_connect_failed(&mut self, now: Instant, connection: ConnectionId, error: ConnectError) {
         let task = self.sockets.task_of_connection(connection);
         self.advance(now, task, |query, context| query.handle_unreachable(context, error, true));
     }
 
-    /// Octets from a server over TCP, cut anywhere.
+    /// Processes octets from a server over TCP, in any portions.
     pub fn handle_received(&mut self, now: Instant, connection: ConnectionId, octets: &[u8]) {
         let task = self.sockets.task_of_connection(connection);
         self.advance(now, task, |query, context| query.handle_received(context, octets));
     }
 
-    /// A TCP connection is closed or broken.
+    /// Handles a TCP connection that is closed or broken.
     pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId, reason: CloseReason) {
         let task = self.sockets.task_of_connection(connection);
         self.advance(now, task, |query, context| query.handle_closed(context, reason));
     }
 
-    /// Does what is due. Calling it too early does nothing.
+    /// Does what is due. An early call does nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((deadline, task)) = self.sockets.earliest_deadline()
             && deadline <= now
         {
-            // In case that nobody is there to take the deadline away.
+            // In case the task that had set the deadline is gone.
             self.sockets.clear_deadline(task, deadline);
             self.advance(now, Some(task), |query, context| query.handle_timeout(context));
         }
         self.start_waiting(now);
     }
 
-    /// Returns what to do next; to be called until it returns nothing, after every other call.
+    /// Returns the next output. Call it until it returns `None`, after every other call.
     pub fn poll_output(&mut self) -> Option<ResolverOutput> {
         self.sockets.outputs.pop_front()
     }
 
-    /// Appends at most `limit` octets that are to be sent on a connection; false if there are none.
+    /// Appends at most `limit` octets that are to be sent on a connection. Returns whether anything was appended; call it until
+    /// it returns false.
     pub fn poll_transmit(&mut self, connection: ConnectionId, limit: usize, octets: &mut BytesMut) -> bool {
         let task = self.sockets.task_of_connection(connection).and_then(|task| self.tasks.get_mut(&task));
         let Some(outgoing) = task.and_then(|task| task.query.outgoing()) else { return false };
@@ -289,8 +290,8 @@ impl Resolver {
         count > 0
     }
 
-    /// Returns whether a connection is, or was, the resolver's: its ids are the odd numbers, and the dispatcher makes its own
-    /// connections with even ones, so that neither needs to know of the other's.
+    /// Returns whether a connection is or was the resolver's. Its ids are the odd numbers, and the dispatcher gives even ones to
+    /// its own connections, so that neither needs to know the ids of the other.
     pub fn owns_connection(&self, connection: ConnectionId) -> bool {
         connection.0 % 2 == 1
     }
@@ -298,7 +299,7 @@ impl Resolver {
     /// Returns when to call [`Resolver::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.may_start() && !self.waiting.is_empty() {
-            // A lookup was cancelled: at once.
+            // A lookup was cancelled, so the next one may begin at once.
             return Some(Instant::default());
         }
         self.sockets.earliest_deadline().map(|(deadline, _)| deadline)
@@ -333,7 +334,7 @@ impl Resolver {
         id
     }
 
-    /// The task that asks this; a new one if there is none yet.
+    /// Returns the task that asks this question. Adds one if there is none.
     fn join_task(&mut self, question: Question, lookup: LookupId, prospect: Prospect) -> TaskId {
         let id = self.by_question.get(&question).copied().unwrap_or(TaskId(self.next_task));
         if let Some(task) = self.tasks.get_mut(&id) {
@@ -365,7 +366,7 @@ impl Resolver {
         }
     }
 
-    /// Lets a question under way take in what has happened.
+    /// Lets a query process an event.
     fn advance(
         &mut self,
         now: Instant,

@@ -1,8 +1,8 @@
-//! One question and the servers it is put to, one after the other, until one answers.
+//! One question, and the servers that are asked one after the other until one answers.
 //!
-//! All servers are asked once, then all of them again, as often as `attempts` says (resolv.conf(5)). Something on the way may
-//! silently drop what it does not know (RFC 6891 section 6.2.2), so only the first round is asked with EDNS. If `attempts`
-//! leaves no second round, those that were silent are asked again without EDNS within the time of the first.
+//! All servers are asked once, then all of them again, as often as `attempts` says (resolv.conf(5)). Something between us and a
+//! server may silently drop messages that it does not know (RFC 6891 section 6.2.2), so only the first round uses EDNS. If
+//! `attempts` leaves no second round, silent servers are asked again without EDNS within the time of the first.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -17,15 +17,15 @@ use crate::io::{CloseReason, ConnectError, ConnectionId, QueryId};
 use crate::settings::ResolverSettings;
 use crate::time::{Duration, Instant};
 
-/// After this many datagrams that are no reply, somebody is guessing: the question goes on over TCP, where that is harder
-/// (RFC 5452 section 9.2).
+/// After this many datagrams that are not a reply, an attacker is probably guessing: the question is asked over TCP, where that
+/// is harder (RFC 5452 section 9.2).
 pub(super) const STRAY_DATAGRAMS_LIMIT: u32 = 100;
-/// After this many messages over TCP that are no reply, the server is given up.
+/// After this many messages over TCP that are not a reply, the next server is asked.
 pub(super) const STRAY_MESSAGES_LIMIT: u32 = 100;
-/// The length in front of a message over TCP, in octets (RFC 1035 section 4.2.2).
+/// The length field before a message over TCP, in octets (RFC 1035 section 4.2.2).
 const FRAME_OCTETS: usize = 2;
 
-/// What the questions under way have in common.
+/// The context that all queries share.
 pub(super) struct QueryContext<'a> {
     pub(super) now: Instant,
     pub(super) settings: &'a ResolverSettings,
@@ -34,18 +34,18 @@ pub(super) struct QueryContext<'a> {
     pub(super) has_heard: bool,
 }
 
-/// How a query stands.
+/// The result of a step of a query.
 #[derive(Debug)]
 pub(super) enum QueryProgress {
-    /// A server is waited for.
+    /// A server is being waited for.
     Waiting,
     /// A server has answered.
     Answered(Message),
-    /// No server has given an answer of use; a sentence.
+    /// No server has given a usable answer; a sentence.
     Failed(String),
     /// No server has said anything; a sentence.
     Silence(String),
-    /// None could be asked because of this machine; a sentence.
+    /// No server could be asked because of this machine; a sentence.
     Local(String),
 }
 
@@ -54,15 +54,15 @@ pub(super) enum QueryProgress {
 pub(super) struct Query {
     task: TaskId,
     question: Question,
-    /// How many turns of servers have begun.
+    /// The number of turns of servers that have begun.
     turns: u32,
     /// True if the server of this turn is asked with EDNS.
     edns: bool,
-    /// Servers, by position, to which this machine has no way. They are not tried again.
+    /// The positions of servers that this machine cannot reach. They are not tried again.
     out_of_reach: BTreeSet<usize>,
-    /// Servers, by position, that said nothing in their time.
+    /// The positions of servers that did not answer in time.
     silent: BTreeSet<usize>,
-    /// True if anything else was learned from a server, or about one.
+    /// True if a server has sent anything, or is unreachable.
     is_silence_broken: bool,
     /// The latest failure of a server.
     failure: Option<String>,
@@ -71,7 +71,7 @@ pub(super) struct Query {
     asked: Option<ServerQuery>,
 }
 
-/// A server that is waited for.
+/// A question that was sent to a server.
 #[derive(Debug)]
 struct ServerQuery {
     server: usize,
@@ -79,7 +79,7 @@ struct ServerQuery {
     /// The id of the message.
     id: u16,
     deadline: Instant,
-    /// What came in without being a reply.
+    /// The number of messages that were not a reply.
     strays: u32,
     transport: Transport,
 }
@@ -106,14 +106,14 @@ impl Query {
         }
     }
 
-    /// Begins with the first server again, whatever was known of them.
+    /// Begins with the first server again, and forgets what was known of the servers.
     pub(super) fn begin_again(&mut self, context: &mut QueryContext<'_>) -> QueryProgress {
         self.stop(context.sockets);
         *self = Self::new(self.task, self.question.clone());
         self.next_server(context)
     }
 
-    /// Begins, or goes on with the next server.
+    /// Begins with the first server, or continues with the next.
     pub(super) fn next_server(&mut self, context: &mut QueryContext<'_>) -> QueryProgress {
         self.stop(context.sockets);
         let servers = &context.settings.servers;
@@ -133,7 +133,7 @@ impl Query {
         self.give_up()
     }
 
-    /// Notes that the server that has been asked is of no use, and goes on with the next.
+    /// Notes that the current server cannot be used, and continues with the next.
     pub(super) fn server_failed(&mut self, context: &mut QueryContext<'_>, what: &str) -> QueryProgress {
         if let Some(asked) = &self.asked {
             self.failure = Some(self.sentence(asked.address, what));
@@ -148,7 +148,7 @@ impl Query {
         octets: &[u8],
     ) -> QueryProgress {
         let Some(asked) = self.asked.as_mut() else { return QueryProgress::Waiting };
-        // Flow information and scope are no part of who has sent it.
+        // Flow information and scope do not identify a sender.
         let is_from_server = (from.ip(), from.port()) == (asked.address.ip(), asked.address.port());
         let reply = if is_from_server { message::read(octets, asked.id, &self.question) } else { None };
         let (server, address) = (asked.server, asked.address);
@@ -168,7 +168,7 @@ impl Query {
         }
     }
 
-    /// The datagram could not be sent or the connection not be made.
+    /// Handles a datagram that could not be sent, or a connection that could not be made.
     pub(super) fn handle_unreachable(
         &mut self,
         context: &mut QueryContext<'_>,
@@ -184,7 +184,7 @@ impl Query {
             ConnectError::Remote(what) => {
                 self.server_failed(context, &format!("could not be reached: {what}"))
             }
-            // Nothing is gained by trying that again at once, but another server may be of another family.
+            // An immediate retry is pointless, but another server may be of another family.
             ConnectError::Local(what) => {
                 let server = asked.server;
                 self.local_failure =
@@ -201,7 +201,7 @@ impl Query {
         incoming.extend_from_slice(octets);
         while let Some(message) = take_frame(incoming) {
             match message::read(&message, asked.id, &self.question) {
-                // Over TCP there is nothing that could be truncated.
+                // Over TCP, an answer must not be truncated.
                 Some(DnsReply::Truncated) => return self.handle_reply(context, DnsReply::Malformed),
                 Some(reply) => return self.handle_reply(context, reply),
                 None => asked.strays += 1,
@@ -241,7 +241,7 @@ impl Query {
         }
     }
 
-    /// Returns what is to be sent over TCP.
+    /// Returns the octets to send over TCP.
     pub(super) fn outgoing(&mut self) -> Option<&mut Bytes> {
         match self.asked.as_mut().map(|asked| &mut asked.transport) {
             Some(Transport::Tcp { outgoing, .. }) if !outgoing.is_empty() => Some(outgoing),
@@ -249,7 +249,7 @@ impl Query {
         }
     }
 
-    /// Closes what is open.
+    /// Closes the socket or connection.
     pub(super) fn stop(&mut self, sockets: &mut Sockets) {
         let Some(asked) = self.asked.take() else { return };
         sockets.clear_deadline(self.task, asked.deadline);
@@ -262,10 +262,10 @@ impl Query {
     fn handle_reply(&mut self, context: &mut QueryContext<'_>, reply: DnsReply) -> QueryProgress {
         match reply {
             DnsReply::Answer(message) => {
-                // The caller, which ends the query or goes on with it, closes the connection or socket.
+                // The caller, which ends the query or continues it, closes the connection or socket.
                 QueryProgress::Answered(message)
             }
-            // The same server, without what it may not know (RFC 6891 section 7).
+            // Asks the same server without EDNS (RFC 6891 section 7).
             DnsReply::NotUnderstood(what) => match &self.asked {
                 Some(asked) if self.edns => {
                     let (server, address) = (asked.server, asked.address);
@@ -292,7 +292,7 @@ impl Query {
         })
     }
 
-    /// Asks again by TCP (RFC 7766 section 5), with a message of its own.
+    /// Asks again over TCP (RFC 7766 section 5), with a new message.
     fn ask_by_tcp(
         &mut self,
         context: &mut QueryContext<'_>,
@@ -301,7 +301,7 @@ impl Query {
     ) -> QueryProgress {
         self.ask(context, server, address, |sockets, task, octets| {
             let mut outgoing = BytesMut::with_capacity(FRAME_OCTETS + octets.len());
-            // A question is never longer than its name and a few octets.
+            // A question is only a few octets longer than its name.
             outgoing.extend_from_slice(&u16::try_from(octets.len()).unwrap_or(u16::MAX).to_be_bytes());
             outgoing.extend_from_slice(&octets);
             let connection = sockets.connect(task, address);
@@ -331,7 +331,8 @@ impl Query {
         QueryProgress::Waiting
     }
 
-    /// Returns how long a server is waited for. Where there is only one attempt, asking with and without EDNS shares its time.
+    /// Returns the time for which a server is waited for. If there is only one attempt, the questions with and without EDNS share
+    /// its time.
     fn answer_timeout(&self, settings: &ResolverSettings, transport: &Transport) -> Duration {
         match transport {
             Transport::Udp(_) if settings.attempts <= 1 => settings.timeout / 2,

@@ -1,4 +1,4 @@
-//! The sockets, connections and deadlines of all questions under way, and what is to be put out about them.
+//! The sockets, connections and deadlines of all questions under way, and the outputs of the resolver.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::net::SocketAddr;
@@ -10,11 +10,11 @@ use crate::io::{ConnectionId, QueryId};
 use crate::rng::Rng;
 use crate::time::Instant;
 
-/// Names a question under way. Never used twice.
+/// Identifies a question under way. Ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TaskId(pub(super) u64);
 
-/// What leads from the outside to the questions, and back.
+/// The sockets of all questions.
 #[derive(Debug)]
 pub(super) struct Sockets {
     pub(super) outputs: VecDeque<ResolverOutput>,
@@ -35,18 +35,18 @@ impl Sockets {
             connections: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             next_query: 0,
-            // Odd, and so are all that follow: see `Resolver::owns_connection`.
+            // All ids are odd: see `Resolver::owns_connection`.
             next_connection: 1,
         }
     }
 
-    /// An unpredictable message id (RFC 5452 section 4.3).
+    /// Returns an unpredictable message id (RFC 5452 section 4.3).
     pub(super) fn message_id(&mut self) -> u16 {
         let [low, high, ..] = self.rng.next_u64().to_le_bytes();
         u16::from_le_bytes([low, high])
     }
 
-    /// Sends a datagram from a socket of its own.
+    /// Sends a datagram from a new socket.
     pub(super) fn send(&mut self, task: TaskId, to: SocketAddr, octets: Bytes) -> QueryId {
         let query = QueryId(self.next_query);
         self.next_query += 1;
@@ -79,7 +79,7 @@ impl Sockets {
         }
     }
 
-    /// Forgets a connection that is no more: it needs no closing.
+    /// Forgets a connection that is gone and needs no closing.
     pub(super) fn forget_connection(&mut self, connection: ConnectionId) {
         self.connections.remove(&connection);
     }
@@ -104,13 +104,13 @@ impl Sockets {
         self.deadlines.first().copied()
     }
 
-    /// Takes back an answer that was not put out yet.
+    /// Removes an answer that was not yet put out.
     pub(super) fn withdraw_answer(&mut self, lookup: LookupId) {
         self.outputs
             .retain(|output| !matches!(output, ResolverOutput::Answer(answered, _) if *answered == lookup));
     }
 
-    /// Returns whether every socket and connection is closed and nothing is waited for.
+    /// Returns whether every socket and connection is closed and no deadline is set.
     #[cfg(test)]
     pub(super) fn is_clean(&self) -> bool {
         self.queries.is_empty() && self.connections.is_empty() && self.deadlines.is_empty()

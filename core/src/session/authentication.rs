@@ -1,4 +1,4 @@
-//! AUTH (RFC 4954): which mechanisms are tried, in which order, and when that is given up.
+//! AUTH (RFC 4954): the mechanisms that are tried, and their order.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,21 +11,22 @@ use crate::ending::Unsuitable;
 use crate::reply::{Reply, ReplyClass, ReplyCode};
 use crate::sasl::{Exchange, Mechanism, SaslError};
 
-/// What is tried after the mechanism that comes first: those that work with every kind of password file before the rest.
+/// The mechanisms tried after the first: those that work with every kind of password file come before the others.
 const FALLBACKS: [Mechanism; 3] = [Mechanism::Plain, Mechanism::Login, Mechanism::CramMd5];
 
 /// An authentication that is under way.
 #[derive(Debug)]
 pub(super) struct Authentication {
     exchange: Exchange,
-    /// What the server offers and has not said to be unknown, strongest first.
+    /// The mechanisms that the server offers and has not called unknown, strongest first.
     offered: Vec<Mechanism>,
-    /// True if the credentials were refused before, with another mechanism.
+    /// True if the credentials were refused with another mechanism.
     is_second_try: bool,
 }
 
 impl Authentication {
-    /// Authenticates if there is something to do it with: never less than that, never without protection.
+    /// Begins authentication if there are credentials: a session never continues without it, and never sends credentials
+    /// unprotected.
     pub(super) fn begin(cx: &mut SessionContext) -> State {
         let Some(credentials) = &cx.config.credentials else { return State::ready(cx) };
         let is_protected = cx.is_tls && cx.certificate_is_valid;
@@ -66,7 +67,7 @@ impl Authentication {
             if reply.is_cut() {
                 return Self::give_up(SaslError::ChallengeTooLong, cx);
             }
-            // The exchange bounds the number of challenges: it answers only those that its mechanism has.
+            // The exchange limits the number of challenges: it answers only those of its mechanism.
             return match self.exchange.respond(text) {
                 Ok(response) => {
                     cx.send(&Command::AuthLine(&response));
@@ -90,10 +91,10 @@ impl Authentication {
         self.on_refusal(reply, cx)
     }
 
-    /// The server may have the password in a form that not every mechanism that it offers can work with, so a weaker one
-    /// is tried. But most refusals are about the password, and some servers lock out who comes with a wrong one too often.
+    /// Tries a weaker mechanism, because the server may store the password in a form that not every mechanism that it offers can
+    /// use. But most refusals concern the password, and some servers lock out clients that present a wrong one too often.
     fn on_refusal(mut self: Box<Self>, reply: &Reply, cx: &mut SessionContext) -> State {
-        // A weaker one is even less fit for a channel that is not fit for this, and nothing is wrong with the credentials.
+        // A weaker mechanism is even less suited to a channel that does not suit this one, and the credentials are not at fault.
         if reply.is_about_the_channel() {
             return State::ExpectAuth(self).refused(&cx.masked(reply), cx);
         }
@@ -121,12 +122,12 @@ impl Authentication {
     }
 }
 
-/// Returns whether a refusal of AUTH says that the proof or the kind of proof is not good enough (RFC 4954 section 6).
+/// Returns whether a refusal of AUTH says that the proof or the kind of proof is insufficient (RFC 4954 section 6).
 fn is_about_the_credentials(code: ReplyCode) -> bool {
     matches!(code, ReplyCode::AUTH_MECHANISM_TOO_WEAK | ReplyCode::AUTH_CREDENTIALS_INVALID)
 }
 
-/// The server may have had its say in the error: what is secret or controls a terminal is left out.
+/// The error may quote the server, so secrets and control characters are removed.
 fn failed(error: SaslError, cx: &SessionContext) -> Unsuitable {
     Unsuitable::NotAuthenticated(match error {
         SaslError::Rejected(text) => {

@@ -1,4 +1,4 @@
-//! What a session has beside its state: what it knows of the server, and its two queues, to the wire and to its parent.
+//! The parts of a session beside its state: what it knows of the server, and its outputs to the wire and to its parent.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -13,7 +13,7 @@ use crate::reply::Reply;
 use crate::rng::Rng;
 use crate::secrets::Secrets;
 
-/// All of a session but its state.
+/// All of a session except its state.
 pub(super) struct SessionContext {
     pub(super) config: SessionConfig,
     pub(super) rng: Rng,
@@ -21,25 +21,25 @@ pub(super) struct SessionContext {
     pub(super) is_tls: bool,
     pub(super) certificate_is_valid: bool,
     pub(super) padding_failed: bool,
-    /// The server was found not to bear that commands are sent without waiting for replies.
+    /// The server has shown that it cannot cope with commands sent without waiting for replies.
     pub(super) no_pipelining: bool,
     /// The server has taken a message.
     pub(super) has_taken: bool,
     /// The server has refused something.
     pub(super) has_refused: bool,
-    /// True if [`SessionOutput::Ready`] was said and no transaction has begun since.
+    /// True if [`SessionOutput::Ready`] was put out and no transaction has begun since.
     pub(super) is_announced: bool,
-    /// The session is to end after the running transaction.
+    /// True if the session is to end after the running transaction.
     pub(super) quits: bool,
     /// True if the last output has been taken.
     is_silent: bool,
     outputs: VecDeque<SessionOutput>,
-    /// Command lines that are not yet handed out.
+    /// Command lines that are not yet sent.
     commands: BytesMut,
-    /// How many replies the server owes: the greeting, one to each command that was handed out whole, and one to each end
-    /// of a message.
+    /// The number of replies that the server owes: the greeting, one to each command that was sent whole, and one to the end of
+    /// each message.
     owed: usize,
-    /// What must not stand in any text; empty before authentication.
+    /// The secrets that must not appear in any text. Empty before authentication.
     secrets: Secrets,
 }
 
@@ -68,7 +68,7 @@ impl SessionContext {
     /// Queues a command line.
     pub(super) fn send(&mut self, command: &Command<'_>) {
         match command {
-            // An exchange is cancelled by this (RFC 4954 section 4).
+            // This cancels an exchange (RFC 4954 section 4).
             Command::AuthLine("*") => {}
             Command::Auth { initial_response: Some(secret), .. } | Command::AuthLine(secret) => {
                 self.keep_secret(secret);
@@ -91,8 +91,8 @@ impl SessionContext {
         }
     }
 
-    /// Returns whether commands may be sent before the replies to those before them (RFC 2920). A server that cannot even do NOOP
-    /// and RSET is not asked for more than one thing at a time.
+    /// Returns whether commands may be sent before the replies to earlier ones (RFC 2920). A server that cannot even do NOOP and
+    /// RSET gets one command at a time.
     pub(super) fn may_pipeline(&self) -> bool {
         self.extensions.pipelining
             && !self.config.no_pipelining
@@ -100,34 +100,34 @@ impl SessionContext {
             && !self.padding_failed
     }
 
-    /// Says that a transaction may begin, unless that is known.
+    /// Puts out that a transaction may begin, once.
     pub(super) fn announce(&mut self) {
         if !core::mem::replace(&mut self.is_announced, true) {
             self.output(SessionOutput::Ready);
         }
     }
 
-    /// Masks `secret` in whatever the server says from now on: some echo what they do not understand.
+    /// Masks `secret` in all further text of the server, because some echo what they do not understand.
     pub(super) fn keep_secret(&mut self, secret: &str) {
         self.secrets.keep(secret.as_bytes());
     }
 
-    /// The reply as it may be shown.
+    /// Returns the reply with secrets masked.
     pub(super) fn masked(&self, reply: &Reply) -> Reply {
         reply.without(&self.secrets)
     }
 
-    /// The text as it may be shown.
+    /// Returns the text with secrets masked.
     pub(super) fn masked_text(&self, text: &str) -> String {
         self.secrets.mask_text(text)
     }
 
-    /// Tells the parent.
+    /// Puts out an output.
     pub(super) fn output(&mut self, output: SessionOutput) {
         self.outputs.push_back(output);
     }
 
-    /// Hands back a transaction that cannot begin, before the end if that is not yet told.
+    /// Returns a transaction that cannot begin, before the end if that is not yet taken.
     pub(super) fn hand_back(&mut self, transaction: Transaction) {
         if self.is_silent {
             return;
@@ -140,7 +140,7 @@ impl SessionContext {
         self.outputs.extend(end);
     }
 
-    /// Reports what was received: as it is, until there are secrets that it may repeat; from then on whole replies.
+    /// Reports received octets: as they are, until there are secrets that they may repeat, and from then on whole replies.
     pub(super) fn trace_received(&mut self, octets: &[u8], reply: Option<&Reply>) {
         if !self.config.trace {
             return;
@@ -153,7 +153,7 @@ impl SessionContext {
         }
     }
 
-    /// Reports what is sent of a message.
+    /// Reports sent mail data.
     pub(super) fn trace_data(&mut self, octets: &[u8]) {
         if self.config.trace && !octets.is_empty() {
             self.output(SessionOutput::SentData(Bytes::copy_from_slice(octets)));
@@ -166,12 +166,12 @@ impl SessionContext {
         output
     }
 
-    /// Returns whether a command has not been handed out completely.
+    /// Returns whether a command is not yet sent completely.
     pub(super) fn has_commands(&self) -> bool {
         !self.commands.is_empty()
     }
 
-    /// Hands out at most `limit` octets of commands.
+    /// Appends at most `limit` octets of commands.
     pub(super) fn take_commands(&mut self, limit: usize, out: &mut BytesMut) {
         let octets = self.commands.split_to(limit.min(self.commands.len()));
         out.extend_from_slice(&octets);
@@ -179,7 +179,7 @@ impl SessionContext {
         self.owed += memchr::memchr_iter(b'\n', &octets).count();
     }
 
-    /// The end of a message is handed out.
+    /// Records that the end of a message is sent, which the server must answer.
     pub(super) fn expect_final_reply(&mut self) {
         self.owed += 1;
     }
@@ -189,21 +189,21 @@ impl SessionContext {
         self.owed
     }
 
-    /// Takes note of a reply; false if the server owes none.
+    /// Counts a reply. Returns whether the server owed one.
     pub(super) fn take_reply(&mut self) -> bool {
         let is_owed = self.owed > 0;
         self.owed = self.owed.saturating_sub(1);
         is_owed
     }
 
-    /// What is not yet handed out never will be.
+    /// Drops the commands that are not yet sent.
     pub(super) fn discard_commands(&mut self) {
         self.commands.clear();
     }
 }
 
 impl fmt::Debug for SessionContext {
-    /// Leaves out the queues: they may hold secrets.
+    /// Leaves out the queues, which may contain secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionContext")
             .field("config", &self.config)

@@ -1,4 +1,4 @@
-//! A message of which it is not known whether the refusal that came is its verdict: another may come before the end.
+//! A message whose refusal may not be its verdict, because another reply may come before the end.
 
 use super::refusal;
 use super::transfer::Transfer;
@@ -6,7 +6,7 @@ use super::types::{Outcome, RefusalKind};
 use crate::command::CommandName;
 use crate::reply::{Reply, ReplyClass, ReplyCode};
 
-/// A message that was refused in a way that may be about something else.
+/// A message that was refused in a way that may concern something else.
 #[derive(Debug)]
 pub(super) struct Doubted {
     transfer: Transfer,
@@ -14,23 +14,23 @@ pub(super) struct Doubted {
 }
 
 impl Doubted {
-    /// A message of which the server has said this.
+    /// Returns a doubted message with this refusal.
     pub(super) fn new(transfer: Transfer, refusal: Outcome) -> Self {
         Self { transfer, refusal }
     }
 
-    /// The message's transaction.
+    /// Returns the transaction of the message.
     pub(super) fn transfer(&self) -> &Transfer {
         &self.transfer
     }
 
-    /// Returns whether a refusal of the final dot may be one of a line that the server took for a command.
+    /// Returns whether a refusal of the final dot may answer a line that the server took for a command.
     pub(super) fn may_begin_by(reply: &Reply) -> bool {
         (500..=504).contains(&reply.code().as_u16())
     }
 
-    /// Returns what a reply that comes before that to QUIT makes of the message: success is the verdict, and so is a temporary
-    /// refusal, which leaves the mail another attempt. Any other adds nothing to the refusal that there is.
+    /// Returns the verdict that a reply before that to QUIT gives. Success is one, and so is a temporary refusal, which leaves
+    /// the mail another attempt. Any other reply adds nothing to the refusal.
     pub(super) fn outcome(reply: &Reply) -> Option<Outcome> {
         match reply.class() {
             ReplyClass::Completed => Some(Outcome::Delivered(reply.clone())),
@@ -49,7 +49,7 @@ impl Doubted {
         self.transfer
     }
 
-    /// Nothing came but the refusal: it stands.
+    /// Makes the refusal the verdict, because no other reply came.
     pub(super) fn stand(mut self) -> Transfer {
         self.transfer.decide_accepted(&self.refusal);
         self.transfer

@@ -1,18 +1,18 @@
-//! What a server offers in its reply to EHLO (RFC 5321 section 4.1.1.1).
+//! The extensions in a server's reply to EHLO (RFC 5321 section 4.1.1.1).
 
 use alloc::vec::Vec;
 
 use crate::reply::Reply;
 use crate::sasl::Mechanism;
 
-/// The extensions of one server. Of those it does not offer nothing is known or used.
+/// The extensions of one server. Extensions that the server does not advertise are not used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extensions {
     /// STARTTLS (RFC 3207).
     pub starttls: bool,
     /// SIZE (RFC 1870).
     pub size: bool,
-    /// The longest message the server takes, in octets, if it says so.
+    /// The largest message that the server accepts, in octets, if it says so.
     pub size_limit_octets: Option<u64>,
     /// 8BITMIME (RFC 6152).
     pub eight_bit_mime: bool,
@@ -22,12 +22,12 @@ pub struct Extensions {
     pub enhanced_status_codes: bool,
     /// PIPELINING (RFC 2920).
     pub pipelining: bool,
-    /// The mechanisms of AUTH (RFC 4954) that we know too, strongest first.
+    /// The known mechanisms of AUTH (RFC 4954), strongest first.
     pub auth: Vec<Mechanism>,
 }
 
 impl Extensions {
-    /// Reads a reply to EHLO. What cannot be understood is passed over: it is an extension that we do not know.
+    /// Reads a reply to EHLO. Keywords that are not understood are skipped: they are unknown extensions.
     pub fn parse(reply: &Reply) -> Self {
         let mut extensions = Self::default();
         // The first line names the server.
@@ -57,7 +57,7 @@ impl Extensions {
             "PIPELINING" => self.pipelining = true,
             "AUTH" => self.auth.extend(words.filter_map(Mechanism::parse)),
             upper => {
-                // Servers from before RFC 4954 write "AUTH=LOGIN PLAIN".
+                // Servers older than RFC 4954 write "AUTH=LOGIN PLAIN".
                 if let Some(first) = upper.strip_prefix("AUTH=") {
                     self.auth.extend(Mechanism::parse(first));
                     self.auth.extend(words.filter_map(Mechanism::parse));

@@ -1,4 +1,4 @@
-//! The stored message of the running transaction on its way to the wire: never more than two pieces of it at once.
+//! The stored message of the running transaction on its way to the wire: never more than two pieces at once.
 
 use alloc::collections::VecDeque;
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -10,20 +10,20 @@ use crate::transparency::MailDataEncoder;
 #[derive(Debug)]
 pub(super) struct MailData {
     encoder: MailDataEncoder,
-    /// What is here but not yet encoded.
+    /// The pieces that are not yet encoded.
     chunks: VecDeque<Bytes>,
-    /// How many octets that is.
+    /// Their octets.
     buffered: usize,
-    /// Where the next piece begins in the stored message.
+    /// The offset of the next piece in the stored message.
     next_offset: u64,
-    /// Length of the stored message.
+    /// Length of the stored message in octets.
     total: u64,
-    /// How much has been asked for and not yet supplied.
+    /// The octets that were requested and not yet supplied.
     outstanding: Option<usize>,
 }
 
 impl MailData {
-    /// A message of `total` octets, of which the beginning is here.
+    /// Returns a message of `total` octets that begins with `head`.
     pub(super) fn new(head: Bytes, total: u64) -> Self {
         let (buffered, next_offset) = (head.len(), head.len() as u64);
         Self {
@@ -36,12 +36,12 @@ impl MailData {
         }
     }
 
-    /// Length of the stored message.
+    /// Returns the length of the stored message in octets.
     pub(super) fn total(&self) -> u64 {
         self.total
     }
 
-    /// The piece to ask for now: one at a time, one ahead of what is being sent.
+    /// Returns the piece to request now: one at a time, one ahead of what is being sent.
     pub(super) fn request(&mut self) -> Option<(u64, u32)> {
         let missing = self.total.saturating_sub(self.next_offset);
         if missing == 0 || self.outstanding.is_some() || self.buffered > DATA_CHUNK_OCTETS {
@@ -53,8 +53,8 @@ impl MailData {
         Some((self.next_offset, u32::try_from(limit).unwrap_or(u32::MAX)))
     }
 
-    /// Takes the piece that was asked for; false if it is empty, so that the message cannot be completed. A piece
-    /// that was not asked for changes nothing.
+    /// Adds the requested piece. Returns false if it is empty, so that the message cannot be completed. A piece that was not
+    /// requested changes nothing.
     pub(super) fn supply(&mut self, mut octets: Bytes) -> bool {
         let Some(limit) = self.outstanding.take() else { return true };
         octets.truncate(limit);
@@ -77,12 +77,12 @@ impl MailData {
         self.buffered == 0 && self.next_offset >= self.total
     }
 
-    /// Returns whether it cannot be sent on because more of it has not been supplied yet.
+    /// Returns whether sending must wait because more of the message is not yet supplied.
     pub(super) fn is_starved(&self) -> bool {
         !self.has_octets() && !self.is_complete()
     }
 
-    /// Appends about `limit` octets to `out`, or what there is. A line end at the end is kept for [`MailData::finish`].
+    /// Appends about `limit` octets to `out`, or all that there is. A line end at the end is held back for [`MailData::finish`].
     pub(super) fn encode(&mut self, limit: usize, out: &mut BytesMut) {
         let end = out.len().saturating_add(limit);
         while let Some(chunk) = self.chunks.front_mut() {
@@ -100,7 +100,7 @@ impl MailData {
         }
     }
 
-    /// Appends what ends the message.
+    /// Appends the end of the message.
     pub(super) fn finish(&mut self, out: &mut BytesMut) {
         self.encoder.finish(out);
     }

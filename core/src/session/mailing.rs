@@ -1,31 +1,31 @@
 //! The transactions of a connection, one message at a time.
 //!
-//! The server is in one of two situations, and each says whose the next reply is.
+//! The server is in one of two situations, and each determines what the next reply answers.
 //!
-//! *It owes replies to commands.* At most two transactions are concerned. The one in front is *ending*: the server was told its
-//! end, by the final dot or by RSET, and has not confirmed it. Behind it there may be the *envelope* of the next one: MAIL, RCPT
-//! and DATA. To a server that offers PIPELINING (RFC 2920) the envelope is sent in one batch, and directly behind the end of the
-//! transaction before; to any other, one command at a time and nothing behind an end. So the next reply belongs to the transaction
-//! that is ending, else to the oldest command of the envelope.
+//! *It owes replies to commands.* These concern at most two transactions. The first is *ending*: its end, the final dot or RSET,
+//! was sent and is not confirmed. After it there may be the *envelope* of the next one: MAIL, RCPT and DATA. A server that offers
+//! PIPELINING (RFC 2920) gets the envelope in one batch, directly after the end of the transaction before. Any other gets one
+//! command at a time, and nothing directly after an end. So the next reply belongs to the transaction that is ending, or else to
+//! the oldest command of the envelope.
 //!
-//! *It takes a message*, from its 354 to the final dot. The 354 answers the last command of the envelope, so every earlier
-//! transaction is over, and no reply is owed. That makes it a checkpoint: were there one reply too many or too few before, another
-//! one would stand in its place. Hence no message is ever sent while another is without its verdict.
+//! *It receives a message*, from its 354 to the final dot. The 354 answers the last command of the envelope, so every earlier
+//! transaction is over, and no reply is owed. That makes it a checkpoint: if there had been one reply too many or too few before
+//! it, another reply would be in its place. Hence a message is never sent while another is without its verdict.
 //!
-//! What replies say of the recipients of an envelope is believed when the server reaches such a checkpoint, 354 to DATA or success
-//! to RSET, or when the conversation ends without anything out of step. A reply that cannot stand in its place ends the connection:
-//! then the recipients of an envelope are undecided, whatever was said of them, and a message that awaits its verdict is uncertain.
-//! What was taken before stays taken.
+//! Replies about the recipients of an envelope are believed when the server reaches such a checkpoint, 354 to DATA or success to
+//! RSET, or when the conversation ends without anything out of step. A reply that is impossible in its place ends the connection:
+//! then the recipients of an envelope are undecided, whatever was said of them, and a message that awaits its verdict is
+//! uncertain. Delivered messages stay delivered.
 //!
-//! One refusal of a message is *doubted*: 500 to 504 to the final dot, or 5yz before it, may be about a line of the message that
-//! the server took for a command, and the verdict comes behind it. No further transaction begins then; QUIT is sent, and a success
-//! that comes before its reply is the verdict. Where an envelope was sent ahead already, QUIT has to wait for the reply to its DATA:
-//! if that is 354, the refusal stood in its place; if the server has said success to something else meanwhile, the message is
+//! One refusal of a message is *doubted*: 500 to 504 to the final dot, or 5yz before it, may answer a line of the message that
+//! the server took for a command, and the verdict follows it. Then no further transaction begins and QUIT is sent, and a success
+//! that comes before its reply is the verdict. If an envelope was already sent, QUIT must wait for the reply to its DATA: if that
+//! is 354, the refusal was in its place; if the server has replied with success to something else meanwhile, the message is
 //! uncertain.
 //!
-//! Some refusals are about the *connection* rather than the mail. What they lead to hangs on other connections, so the transaction
-//! comes to its end as any other, and the parent is told what kind of refusal it was ([`Outcome::Refused`]). Nothing is sent behind
-//! that end, so that the parent can have QUIT sent instead.
+//! Some refusals concern the *connection* rather than the mail. Their consequence depends on other connections, so the
+//! transaction ends like any other, and the parent learns the kind of refusal ([`Outcome::Refused`]). Nothing is sent after that
+//! end, so that the parent can end the session instead.
 
 use alloc::boxed::Box;
 use core::mem;
@@ -46,19 +46,19 @@ use crate::reply::{Reply, ReplyClass};
 #[derive(Debug)]
 pub(super) struct Mailing {
     stage: Stage,
-    /// How many replies have been taken.
+    /// The number of replies that were processed.
     replies: u64,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// The server owes replies to commands, or nothing is under way.
+    /// The server owes replies to commands, or no transaction is under way.
     Asking { ending: Option<Ending>, envelope: Option<Transfer> },
-    /// The server takes a message, and owes no reply.
+    /// The server receives a message, and owes no reply.
     Sending(Sending),
 }
 
-/// A transaction that the server was told to end.
+/// A transaction whose end was sent.
 #[derive(Debug)]
 struct Ending {
     transfer: Transfer,
@@ -71,7 +71,7 @@ enum End {
     Message,
     /// By RSET (RFC 5321 section 4.1.1.5).
     Rset,
-    /// By the final dot, which was refused so that it is doubted; no reply is owed.
+    /// By the final dot, but the refusal of it is doubted. No reply is owed.
     Doubted(Outcome),
 }
 
@@ -80,32 +80,32 @@ enum End {
 struct Sending {
     transfer: Transfer,
     data: MailData,
-    /// The refusal that came before the message was sent whole.
+    /// A refusal that came before the message was sent whole.
     refusal: Option<Outcome>,
 }
 
-/// What a reply, or the beginning of a transaction, leads to.
+/// The consequence of a reply, or of the beginning of a transaction.
 #[derive(Debug)]
 pub(super) enum Turn {
     /// There is more to send or to wait for.
     GoOn,
-    /// All transactions are over, and nothing is left open at the server.
+    /// All transactions are over, and the server holds none open.
     Done,
     /// The session ends at once.
     Close(EndCause),
     /// The session ends with QUIT.
     Leave(EndCause),
-    /// The session ends with QUIT, whose reply decides about this message.
+    /// The session ends with QUIT. The replies before the one to QUIT decide this message.
     LeaveInDoubt(EndCause, Box<Doubted>),
 }
 
 impl Mailing {
-    /// No transactions.
+    /// Returns an empty state.
     pub(super) fn new() -> Self {
         Self { stage: Stage::Asking { ending: None, envelope: None }, replies: 0 }
     }
 
-    /// Takes in a further transaction.
+    /// Adds a transaction.
     pub(super) fn begin(&mut self, transaction: Transaction, cx: &mut SessionContext) -> Turn {
         let Stage::Asking { envelope: envelope @ None, .. } = &mut self.stage else {
             debug_assert!(false, "a transaction begins where there is no room for one");
@@ -119,7 +119,7 @@ impl Mailing {
     /// Returns whether a further transaction could be sent now.
     pub(super) fn has_room(&self, cx: &SessionContext) -> bool {
         let Stage::Asking { ending, envelope: None } = &self.stage else { return false };
-        // One that ends the conversation is followed by QUIT, and one that was refused may be.
+        // A transaction that ends the conversation is followed by QUIT, and one that was refused may be.
         let ends_conversation = |transfer: &Transfer| transfer.objection().is_some() || transfer.is_refused();
         if ending.as_ref().is_some_and(|ending| ends_conversation(&ending.transfer)) {
             return false;
@@ -131,7 +131,7 @@ impl Mailing {
         }
     }
 
-    /// Takes a reply; `is_owed` if the server had been asked for one.
+    /// Processes a reply. `is_owed` is true if the server owed one.
     pub(super) fn on_reply(&mut self, reply: &Reply, is_owed: bool, cx: &mut SessionContext) -> Turn {
         let (ending, envelope) = match &mut self.stage {
             Stage::Sending(sending) => {
@@ -158,7 +158,7 @@ impl Mailing {
         if let Turn::GoOn = turn { self.advance(cx) } else { turn }
     }
 
-    /// The server says 421 (RFC 5321 section 3.8): what it answers is refused. Says what that is.
+    /// Processes 421 (RFC 5321 section 3.8): the command that it answers is refused. Returns that command.
     pub(super) fn on_service_not_available(
         &mut self,
         reply: &Reply,
@@ -169,7 +169,7 @@ impl Mailing {
         let refused = |kind, command| refusal::of_connection(kind, reply, command);
         match &mut self.stage {
             Stage::Sending(Sending { transfer, refusal, .. }) => {
-                // One that came before stays the verdict.
+                // An earlier refusal stays the verdict.
                 if refusal.is_none() {
                     transfer.decide_accepted(&refused(RefusalKind::Closing, CommandName::MailData));
                 }
@@ -179,7 +179,7 @@ impl Mailing {
                 transfer.decide_accepted(&refused(RefusalKind::ClosingAtEnd, command));
             }
             Stage::Asking { ending: None, envelope: Some(envelope) } => {
-                // It has counted recipients that were one too many, of which it would not be asked one by one.
+                // It has counted recipients beyond its limit; asked one by one, it would not have received them.
                 cx.no_pipelining |= envelope.is_batched() && envelope.lacks_room();
                 envelope.decide_open(&refused(RefusalKind::Closing, command));
             }
@@ -188,7 +188,7 @@ impl Mailing {
         command
     }
 
-    /// The time of the phase is over.
+    /// Ends the session because the time of the phase is over.
     pub(super) fn on_timeout(&self, cx: &mut SessionContext) -> EndCause {
         match &self.stage {
             Stage::Sending(sending) if sending.data.is_starved() => {
@@ -197,7 +197,7 @@ impl Mailing {
             Stage::Sending(_) => {
                 return EndCause::TimedOut(Overdue::MailData);
             }
-            // A server that answers the first command of a batch and not the rest may have dropped the rest.
+            // A server that answers the first command of a batch and not the others may have dropped the others.
             Stage::Asking { ending: None, envelope: Some(envelope) }
                 if envelope.is_batched() && envelope.is_answered() && cx.owed() > 1 =>
             {
@@ -208,18 +208,18 @@ impl Mailing {
         EndCause::TimedOut(Overdue::Reply(self.command()))
     }
 
-    /// A piece of the message has come, or cannot come.
+    /// Takes a piece of the message, or notes that it cannot come.
     pub(super) fn on_data_supplied(&mut self, octets: Bytes, cx: &mut SessionContext) -> Turn {
         let Stage::Sending(sending) = &mut self.stage else { return Turn::GoOn };
         if sending.data.supply(octets) {
             sending.request_data(cx);
             return Turn::GoOn;
         }
-        // Without its final dot the server must drop what it has got (RFC 5321 section 4.1.1.4).
+        // Without its final dot the server must drop what it has received (RFC 5321 section 4.1.1.4).
         Turn::Close(LocalTrouble::MailDataGone.into())
     }
 
-    /// Hands out about `limit` octets of the message; with `may_finish` its end too, when all else is out.
+    /// Appends about `limit` octets of the message, and with `may_finish` its end after everything else.
     pub(super) fn send_data(
         &mut self,
         limit: usize,
@@ -251,7 +251,7 @@ impl Mailing {
         Turn::GoOn
     }
 
-    /// Tells what became of everybody whose transaction is not over.
+    /// Puts out the outcome of every recipient whose transaction is not over.
     pub(super) fn end(self, cause: &EndCause, cx: &mut SessionContext) {
         let is_out_of_step = cause.is_out_of_step();
         let mut is_batched = false;
@@ -287,11 +287,11 @@ impl Mailing {
                 }
             }
         }
-        // What does not fit in a batch may fit where each command waits for its reply.
+        // Replies that do not match a batch may match if each command waits for its reply.
         cx.no_pipelining |= is_out_of_step && is_batched;
     }
 
-    /// Returns what the next reply is about.
+    /// Returns the phase that the next reply belongs to.
     pub(super) fn phase(&self) -> Phase {
         match &self.stage {
             Stage::Sending(_) => Phase::MailData,
@@ -306,7 +306,7 @@ impl Mailing {
         }
     }
 
-    /// Returns what the next reply answers.
+    /// Returns the command that the next reply answers.
     pub(super) fn command(&self) -> CommandName {
         match &self.stage {
             Stage::Sending(_) => CommandName::MailData,
@@ -321,17 +321,17 @@ impl Mailing {
         }
     }
 
-    /// Returns how many replies have been taken: each has its own time (RFC 5321 section 4.5.3.2).
+    /// Returns the number of replies processed: each has its own time (RFC 5321 section 4.5.3.2).
     pub(super) fn replies(&self) -> u64 {
         self.replies
     }
 
-    /// Returns whether a message is sent of which is not known what became.
+    /// Returns whether a message was sent whose verdict is unknown.
     pub(super) fn awaits_final_reply(&self) -> bool {
         matches!(self.stage, Stage::Asking { ending: Some(Ending { end: End::Message, .. }), .. })
     }
 
-    /// The transactions that are under way, the one that is ending first.
+    /// Returns the transactions under way, the one that is ending first.
     pub(super) fn transfers(&self) -> impl Iterator<Item = &Transfer> {
         let (first, second) = match &self.stage {
             Stage::Sending(sending) => (Some(&sending.transfer), None),
@@ -342,13 +342,13 @@ impl Mailing {
         first.into_iter().chain(second)
     }
 
-    /// The message, while it is being sent.
+    /// Returns the message, while it is being sent.
     pub(super) fn mail_data(&self) -> Option<&MailData> {
         if let Stage::Sending(sending) = &self.stage { Some(&sending.data) } else { None }
     }
 
-    /// A reply comes that no command was handed out for. A server that has had enough of refusing says so without being asked; to
-    /// whom each command was sent alone, that shifts no reply before it.
+    /// Processes a reply that answers no command. A server that is tired of refusing says so unasked. If each command was sent
+    /// alone, that does not shift any reply before it.
     fn on_unasked_reply(&mut self, reply: &Reply, cx: &SessionContext) -> Turn {
         let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
         let ending = ending.as_ref().map(|ending| &ending.transfer);
@@ -363,7 +363,7 @@ impl Mailing {
         Turn::Close(EndCause::Refused(reply.clone(), command))
     }
 
-    /// The reply to the final dot or to RSET has come.
+    /// Processes the reply to the final dot or to RSET.
     fn on_ending_reply(&mut self, reply: &Reply, cx: &mut SessionContext) -> Turn {
         let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
         let Some(Ending { mut transfer, end }) = ending.take() else { return Turn::GoOn };
@@ -374,7 +374,7 @@ impl Mailing {
                 return objection.map_or(Turn::GoOn, |objection| Turn::Leave(objection.into_cause()));
             }
             if let Some(objection) = transfer.objection().cloned() {
-                // A server that wants TLS or AUTH first may refuse this too.
+                // A server that requires TLS or AUTH first may refuse this too.
                 transfer.disbelieve();
                 *ending = Some(Ending { transfer, end });
                 return Turn::Leave(objection.into_cause());
@@ -415,14 +415,14 @@ impl Mailing {
         Turn::GoOn
     }
 
-    /// The reply to the oldest command of the envelope has come.
+    /// Processes the reply to the oldest command of the envelope.
     fn on_envelope_reply(&mut self, step: EnvelopeStep, reply: &Reply, cx: &mut SessionContext) -> Turn {
         let Stage::Asking { envelope: Some(envelope), .. } = &mut self.stage else { return Turn::GoOn };
         envelope.mark_answered();
         match (step, reply.class()) {
             (EnvelopeStep::Data, ReplyClass::Intermediate) => return self.on_data_accepted(cx),
             (EnvelopeStep::Data, ReplyClass::Completed) => {
-                // One reply too many came before, or this server does not speak SMTP.
+                // There was one reply too many, or this server does not speak SMTP.
                 return Turn::Close(cannot_answer(CommandName::Data, reply));
             }
             (EnvelopeStep::Mail, ReplyClass::Intermediate) => {
@@ -438,7 +438,7 @@ impl Mailing {
         Turn::GoOn
     }
 
-    /// The server is ready for the message.
+    /// Begins to send the message.
     fn on_data_accepted(&mut self, cx: &mut SessionContext) -> Turn {
         debug_assert_eq!(cx.owed(), 0, "a reply is owed behind that to DATA");
         let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
@@ -455,7 +455,7 @@ impl Mailing {
             return Turn::Close(objection.into_cause());
         }
         if !transfer.has_accepted() {
-            // RFC 2920 section 3.1: DATA was sent in advance, but there is nobody to get the message.
+            // RFC 2920 section 3.1: DATA was sent in advance, but no recipient was accepted.
             cx.send(&Command::EndOfData);
             *ending = Some(Ending { transfer, end: End::Message });
             return Turn::GoOn;
@@ -467,7 +467,7 @@ impl Mailing {
         Turn::GoOn
     }
 
-    /// Ends what is over and sends what may be sent, until there is neither.
+    /// Ends what is over and sends what may be sent, until nothing is left to do.
     fn advance(&mut self, cx: &mut SessionContext) -> Turn {
         loop {
             let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
@@ -505,7 +505,7 @@ impl Mailing {
         }
     }
 
-    /// The envelope comes to nothing: every command that was sent is answered, and no message follows.
+    /// Ends an envelope without a message: every command that was sent is answered.
     fn conclude_envelope(&mut self, cx: &mut SessionContext) -> Turn {
         let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
         if let Some(Ending { end: End::Doubted(_), .. }) = ending {
@@ -541,12 +541,12 @@ impl Mailing {
 }
 
 impl Sending {
-    /// A reply comes before the message is sent whole, so that it answers nothing. A temporary refusal is a verdict; after a
-    /// permanent one the message is sent to its end, since what the server then says of the whole message counts more. Anything
-    /// else says nothing, as the server has not got the message.
+    /// Processes a reply that comes before the message is sent whole, so that it answers nothing. A temporary refusal is a
+    /// verdict. After a permanent one the message is sent to its end, because the reply to the whole message counts more. Any
+    /// other reply means nothing, because the server has not received the message.
     fn on_early_reply(&mut self, reply: &Reply) -> Turn {
         if let Some(objection) = Objection::find(reply, CommandName::MailData) {
-            // Without its final dot the server must drop what it has got.
+            // Without its final dot the server must drop what it has received.
             return Turn::Close(objection.into_cause());
         }
         match reply.class() {
@@ -576,8 +576,8 @@ fn leave_in_doubt(transfer: Transfer, refusal: Outcome) -> Turn {
     Turn::LeaveInDoubt(OutOfStep::DidNotFollow.into(), Box::new(Doubted::new(transfer, refusal)))
 }
 
-/// The next MAIL would fall into the transaction before. RSET is never refused (RFC 5321 section 4.1.1.5), so that in a batch it
-/// rather is one reply too many to something else, and nothing that was said of the recipients can be believed.
+/// Handles a refused RSET. The next MAIL would fall into the old transaction. RSET is never refused (RFC 5321 section 4.1.1.5),
+/// so in a batch the refusal probably answers another command, and no reply about the recipients can be believed.
 fn refused_rset(reply: &Reply, is_batched: bool) -> Turn {
     if is_batched || reply.class() == ReplyClass::Intermediate {
         return Turn::Close(OutOfStep::RefusedRset(reply.clone()).into());

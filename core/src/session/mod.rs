@@ -5,13 +5,12 @@
 //! Ready -> MAIL -> RCPT... -> DATA -> message -> final dot -> Verdicts -> Ready ... -> QUIT -> Ended
 //! ```
 //!
-//! What is sent ahead of replies, and whose the next reply is, is the business of `mailing`.
+//! The module `mailing` decides what is sent before replies arrive, and what the next reply answers.
 //!
-//! The owner of a [`Session`] tells it what has happened (`handle_*`, [`Session::begin`], [`Session::supply_data`],
-//! [`Session::quit`]), and after each such call, and after each [`Session::poll_transmit`], takes its outputs until
-//! there are none, sends what it wants to transmit, and asks when to call [`Session::handle_timeout`].
-//! Any order of calls is harmless, and so is whatever the peer sends: at worst the session ends, and once it has ended
-//! it stays so. Each recipient of a transaction comes back exactly once.
+//! The owner of a [`Session`] passes events in (`handle_*`, [`Session::begin`], [`Session::supply_data`], [`Session::quit`]).
+//! After each of these calls, and after each [`Session::poll_transmit`], it takes the outputs until there are none, sends what is
+//! to be sent, and asks when to call [`Session::handle_timeout`]. Any order of calls is harmless, and so is whatever the peer
+//! sends: at worst the session ends, and then stays ended. Each recipient of a transaction is returned exactly once.
 
 mod authentication;
 mod context;
@@ -57,18 +56,19 @@ pub struct Session {
     state: State,
     parser: ReplyParser,
     cx: SessionContext,
-    /// What `deadline` bounds: the phase, and how many replies came before it in the transactions. Octets that change
-    /// neither never move the deadline, so that a peer who dribbles them cannot hold the connection.
+    /// What `deadline` bounds: the phase, and the number of replies before it in the transactions. Octets that change neither do
+    /// not move the deadline, so a peer that sends them one by one cannot hold the connection.
     bounded: (Phase, u64),
     deadline: Option<Instant>,
-    /// When the peer has taken none of the message for too long. Of no meaning in other phases.
+    /// The time at which the peer has received none of the message for too long. Meaningless in other phases.
     stall_deadline: Instant,
     /// The pause before the end of a message, where there is one.
     pause: Pause,
 }
 
-/// Some servers see the end of a message only if they read CRLF . CRLF in one piece, and nobody knows where their reads end. So
-/// one that does not offer PIPELINING gets it alone, when it has had time to read what comes before.
+/// The pause before the end of a message. Some servers recognize the end only if they read CRLF . CRLF in one piece, and it is
+/// unknown where their reads end. So a server that does not offer PIPELINING receives the end alone, after it has had time to
+/// read what comes before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pause {
     /// More of the message comes before it.
@@ -78,12 +78,12 @@ enum Pause {
     Over,
 }
 
-/// How long the end of a message waits in plain text, so that a server that is reading has read all of the rest. Longer than
-/// it takes to wake a process, and too short to count. Inside TLS the end is a record, which is read alone in any case.
+/// The pause before the end of a message in plain text, in which a server reads everything before it. Longer than it takes to
+/// wake a process, and too short to matter. Inside TLS the end is a record, which is read alone in any case.
 const END_OF_DATA_PAUSE: Duration = Duration::from_millis(20);
 
 impl Session {
-    /// A session over a connection that was just made. With implicit TLS it begins with [`SessionOutput::StartTls`].
+    /// Returns a session over a connection that was just made. With implicit TLS it begins with [`SessionOutput::StartTls`].
     pub fn new(config: SessionConfig, rng: Rng, now: Instant) -> Self {
         let mut cx = SessionContext::new(config, rng);
         let state = State::new(&mut cx);
@@ -100,7 +100,7 @@ impl Session {
         }
     }
 
-    /// Takes octets from the peer, decrypted if TLS is on. Pieces of any size are the same.
+    /// Processes octets from the peer, in any portions, decrypted if TLS is on.
     pub fn handle_received(&mut self, now: Instant, octets: &[u8]) {
         let mut rest = octets;
         while !rest.is_empty() {
@@ -128,18 +128,18 @@ impl Session {
         self.bound_phase(now);
     }
 
-    /// The TLS handshake that [`SessionOutput::StartTls`] asked for is done.
+    /// Handles the completion of the TLS handshake that [`SessionOutput::StartTls`] requested.
     pub fn handle_tls_established(&mut self, now: Instant, certificate_is_valid: bool) {
         self.advance(|state, cx| state.on_tls_established(certificate_is_valid, cx));
         self.bound_phase(now);
     }
 
-    /// The TLS handshake has failed, and the connection with it.
+    /// Ends the session, because the TLS handshake has failed and the connection with it.
     pub fn handle_tls_failed(&mut self, now: Instant, reason: String) {
         self.end(now, Unsuitable::TlsFailed(reason.into()).into());
     }
 
-    /// The connection is closed or broken.
+    /// Ends the session, because the connection is closed or broken.
     pub fn handle_closed(&mut self, now: Instant, reason: CloseReason) {
         let cause = match reason {
             CloseReason::EndOfFile => EndCause::Closed,
@@ -148,8 +148,8 @@ impl Session {
         self.end(now, cause);
     }
 
-    /// Goes on after the pause before the end of a message, and ends the session if the time of its phase is over; otherwise it
-    /// does nothing.
+    /// Ends the pause before the end of a message, and ends the session if the time of its phase is over. An early call does
+    /// nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
         if let Pause::Until(end) = self.pause
             && end <= now
@@ -162,15 +162,15 @@ impl Session {
         }
     }
 
-    /// Begins a transaction: one after each [`SessionOutput::Ready`]. At any other time all its recipients come back undecided
-    /// (after [`SessionOutput::Ended`] nothing comes back).
+    /// Begins a transaction: one after each [`SessionOutput::Ready`]. At any other time all its recipients are returned
+    /// undecided; after [`SessionOutput::Ended`] nothing is returned.
     pub fn begin(&mut self, now: Instant, transaction: Transaction) {
         self.advance(|state, cx| state.begin(transaction, cx));
         self.bound_phase(now);
     }
 
-    /// Answers [`SessionOutput::NeedData`] with the octets asked for or some of them. None mean that the mail has
-    /// vanished or shrunk: the session ends without the final dot, so that the server drops what it has got.
+    /// Answers [`SessionOutput::NeedData`] with the requested octets or some of them. An empty answer means that the mail has
+    /// vanished or shrunk: the session ends without the final dot, so that the server drops what it has received.
     pub fn supply_data(&mut self, now: Instant, octets: Bytes) {
         if self.is_starved() {
             // The peer is not to blame for the time until now.
@@ -180,14 +180,13 @@ impl Session {
         self.bound_phase(now);
     }
 
-    /// Ends the session: by QUIT and its reply, after the transaction if one is running; at once if the negotiation is
-    /// not finished.
+    /// Ends the session by QUIT and its reply, after the running transaction; at once if the negotiation is not finished.
     pub fn quit(&mut self, now: Instant) {
         self.advance(State::quit);
         self.bound_phase(now);
     }
 
-    /// Returns whether nothing but the reply to QUIT is missing.
+    /// Returns whether only the reply to QUIT is missing.
     pub fn has_said_quit(&self) -> bool {
         self.phase() == Phase::Quit && !self.wants_transmit()
     }
@@ -199,14 +198,14 @@ impl Session {
         }
     }
 
-    /// Returns what the session wants done, or has to say; to be called until it returns nothing.
+    /// Returns the next output. Call it until it returns `None`.
     pub fn poll_output(&mut self) -> Option<SessionOutput> {
         self.cx.poll_output()
     }
 
-    /// Appends up to about `limit` octets to `out`; false if it has appended none. To be called when the connection can take
-    /// more, until it returns false. What was appended until then is to be with the connection before the next call, apart from
-    /// what comes then. What is handed out counts as sent. There may be new outputs afterwards.
+    /// Appends up to about `limit` octets to `out`. Returns whether anything was appended. Call it when the connection can take
+    /// more, until it returns false. Everything appended up to then must reach the connection before the next call, as a write of
+    /// its own. Appended octets count as sent. There may be new outputs afterwards.
     pub fn poll_transmit(&mut self, now: Instant, limit: usize, out: &mut BytesMut) -> bool {
         if limit == 0 || !self.wants_transmit() {
             return false;
@@ -224,7 +223,7 @@ impl Session {
         out.len() > begin
     }
 
-    /// Returns whether [`Session::poll_transmit`] has something to do.
+    /// Returns whether [`Session::poll_transmit`] has something to append.
     pub fn wants_transmit(&self) -> bool {
         if self.cx.has_commands() {
             return !self.is_listening();
@@ -236,7 +235,7 @@ impl Session {
         data.has_octets()
     }
 
-    /// Returns when to call [`Session::handle_timeout`], and the phase that is too long then.
+    /// Returns when to call [`Session::handle_timeout`], and the phase that will have taken too long.
     pub fn poll_timeout(&self) -> Option<(Instant, Phase)> {
         let (phase, _) = self.bounded;
         let deadline = self.deadline?;
@@ -249,8 +248,8 @@ impl Session {
         Some((deadline, phase))
     }
 
-    /// Since when the peer has done nothing of what is expected of it. Nothing is, for example, while it waits for us; and one
-    /// that has a whole message is never given up for being slow.
+    /// Returns since when the peer has owed something. `None` if it owes nothing, for example while it waits for us. A peer that
+    /// has a whole message is never given up for being slow.
     pub fn silent_since(&self) -> Option<Instant> {
         let (phase, _) = self.bounded;
         match phase {
@@ -271,7 +270,7 @@ impl Session {
         .filter(|_| !self.awaits_final_reply())
     }
 
-    /// Returns what the conversation is about.
+    /// Returns the phase of the conversation.
     pub fn phase(&self) -> Phase {
         self.state.phase()
     }
@@ -281,12 +280,12 @@ impl Session {
         self.cx.is_tls
     }
 
-    /// Returns whether a message is sent to its end and the server has not yet said what became of it.
+    /// Returns whether a message was sent whole and its verdict is still unknown.
     pub fn awaits_final_reply(&self) -> bool {
         self.state.awaits_final_reply()
     }
 
-    /// Returns the mail of the transactions that are under way: no verdict has come of it.
+    /// Returns the mail of the transactions under way, which has no verdict yet.
     pub fn undecided(&self) -> impl Iterator<Item = MailId> {
         self.state.transfers().flat_map(Transfer::mails)
     }
@@ -320,18 +319,19 @@ impl Session {
         }
     }
 
-    /// Returns whether a reply is coming in that was not asked for: nothing is said meanwhile that it could be taken to answer.
+    /// Returns whether part of an unasked reply has arrived. No command is sent meanwhile, because the reply could be taken to
+    /// answer it.
     fn is_listening(&self) -> bool {
         !self.parser.is_empty() && self.cx.owed() == 0
     }
 
-    /// Returns whether the end of the message is sent apart from the rest of it.
+    /// Returns whether the end of the message is sent separately.
     fn end_goes_apart(&self) -> bool {
         let is_empty = self.state.mail_data().is_some_and(|data| data.total() == 0);
         !self.cx.extensions.pipelining && !is_empty
     }
 
-    /// Begins the pause when all of the message but its end is handed out.
+    /// Begins the pause when all of the message but its end is sent.
     fn pause_before_end(&mut self, now: Instant) {
         let is_at_end = self.state.mail_data().is_some_and(MailData::is_complete);
         if is_at_end && self.pause == Pause::NotYet && self.end_goes_apart() {
@@ -339,12 +339,12 @@ impl Session {
         }
     }
 
-    /// Returns whether the message cannot be sent on because more of it has not been supplied yet.
+    /// Returns whether sending must wait because more of the message is not yet supplied.
     fn is_starved(&self) -> bool {
         self.state.mail_data().is_some_and(MailData::is_starved)
     }
 
-    /// Gives a phase that has just begun its time.
+    /// Sets the deadline of a phase that has just begun.
     fn bound_phase(&mut self, now: Instant) {
         let bounded = self.state.bounded();
         if bounded == self.bounded {

@@ -1,5 +1,5 @@
-//! The states of a conversation and every transition between them. No other file changes a session's state, except that what
-//! happens within the transactions is in `mailing`, and how AUTH proceeds in `authentication`.
+//! The states of a conversation and all transitions between them. No other file changes a session's state, except that `mailing`
+//! handles the transactions, and `authentication` handles AUTH.
 
 use alloc::boxed::Box;
 
@@ -26,10 +26,10 @@ pub(super) enum State {
     ExpectEhlo,
     ExpectHelo,
     ExpectStartTls,
-    /// With what was sent, and how many more are to follow.
+    /// The reply to this command of padding, with the number of commands that follow.
     ExpectPadding(CommandName, u64),
     ExpectAuth(Box<Authentication>),
-    /// The exchange is given up, for this reason.
+    /// The end of an exchange that is given up for this reason.
     ExpectAuthEnd(Unsuitable),
     /// A transaction, from the parent.
     Ready,
@@ -40,17 +40,17 @@ pub(super) enum State {
     Ended,
 }
 
-/// QUIT is sent.
+/// A session that has sent QUIT.
 #[derive(Debug)]
 pub(super) struct Farewell {
-    /// The end that the session has come to.
+    /// The end of the session.
     end: SessionEnd,
-    /// A message that is decided by what comes before the reply to QUIT.
+    /// A message that the replies before the one to QUIT decide.
     doubted: Option<Box<Doubted>>,
 }
 
 impl State {
-    /// The first state: TCP has just connected.
+    /// Returns the first state: TCP has just connected.
     pub(super) fn new(cx: &mut SessionContext) -> Self {
         match cx.config.tls {
             TlsMode::Implicit => {
@@ -62,15 +62,15 @@ impl State {
         }
     }
 
-    /// Returns what a reply leads to.
+    /// Returns the state after a reply.
     pub(super) fn on_reply(self, reply: &Reply, cx: &mut SessionContext) -> Self {
         let state = self.follow(reply, cx);
-        // What is said later may be about this, and not about what it answers.
+        // A later reply may concern this refusal, and not the command that it answers.
         cx.has_refused |= matches!(reply.class(), ReplyClass::Transient | ReplyClass::Permanent);
         state
     }
 
-    /// The transition table.
+    /// Returns the state after a reply: this is the transition table.
     fn follow(self, received: &Reply, cx: &mut SessionContext) -> Self {
         let reply = &cx.masked(received);
         let is_owed = cx.take_reply();
@@ -112,24 +112,25 @@ impl State {
         }
     }
 
-    /// The TLS handshake is done.
+    /// Returns the state after the TLS handshake.
     pub(super) fn on_tls_established(self, certificate_is_valid: bool, cx: &mut SessionContext) -> Self {
         let Self::ExpectTls = self else { return self };
         cx.is_tls = true;
         cx.certificate_is_valid = certificate_is_valid;
         match cx.config.tls {
             TlsMode::Implicit => Self::ExpectGreeting,
-            // RFC 3207 section 4.2: what was said before does not count, EHLO is said again.
+            // RFC 3207 section 4.2: earlier replies no longer count, and EHLO is sent again.
             TlsMode::Plain | TlsMode::StartTls => Self::greet(cx),
         }
     }
 
-    /// Octets have come while TLS was being begun: somebody slips plain text in (RFC 3207 section 6).
+    /// Ends the session, because octets were received while TLS was being begun: an attacker may insert plain text (RFC 3207
+    /// section 6).
     pub(super) fn on_plain_text_before_tls(self, cx: &mut SessionContext) -> Self {
         self.close(Misbehaved::PlainTextBeforeTls.into(), cx)
     }
 
-    /// The time of the phase is over.
+    /// Returns the state when the time of the phase is over.
     pub(super) fn on_timeout(self, cx: &mut SessionContext) -> Self {
         let cause = if let Self::Mailing(mailing) = &self {
             mailing.on_timeout(cx)
@@ -141,7 +142,7 @@ impl State {
         self.close(cause, cx)
     }
 
-    /// A transaction begins, if one can; otherwise it is handed back.
+    /// Begins a transaction if possible; otherwise returns its recipients undecided.
     pub(super) fn begin(self, transaction: Transaction, cx: &mut SessionContext) -> Self {
         if cx.quits || !cx.is_announced {
             cx.hand_back(transaction);
@@ -153,7 +154,7 @@ impl State {
         Self::Mailing(mailing).turn(turn, cx)
     }
 
-    /// The parent needs the session no more.
+    /// Ends the session, because the parent no longer needs it.
     pub(super) fn quit(self, cx: &mut SessionContext) -> Self {
         match self {
             Self::Ready => self.leave(EndCause::Quit, cx),
@@ -172,14 +173,14 @@ impl State {
         }
     }
 
-    /// A piece of the message has come, or cannot come.
+    /// Takes a piece of the message, or notes that it cannot come.
     pub(super) fn on_data_supplied(self, octets: Bytes, cx: &mut SessionContext) -> Self {
         let Self::Mailing(mut mailing) = self else { return self };
         let turn = mailing.on_data_supplied(octets, cx);
         Self::Mailing(mailing).turn(turn, cx)
     }
 
-    /// Hands out about `limit` octets of the message; with `may_finish` its end too, when all else is out.
+    /// Appends about `limit` octets of the message, and with `may_finish` its end after everything else.
     pub(super) fn send_data(
         self,
         limit: usize,
@@ -192,7 +193,7 @@ impl State {
         Self::Mailing(mailing).turn(turn, cx)
     }
 
-    /// The session ends at once: who is not decided yet stays so, or is uncertain after the final dot.
+    /// Ends the session at once. Recipients that are not decided stay undecided, or are uncertain after the final dot.
     pub(super) fn close(self, cause: EndCause, cx: &mut SessionContext) -> Self {
         if let Self::Ended = self {
             return self;
@@ -203,19 +204,19 @@ impl State {
         Self::Ended
     }
 
-    /// The session ends with QUIT and the reply to it (RFC 5321 section 4.1.1.10).
+    /// Ends the session with QUIT and its reply (RFC 5321 section 4.1.1.10).
     fn leave(self, cause: EndCause, cx: &mut SessionContext) -> Self {
         self.leave_in_doubt(cause, None, cx)
     }
 
-    /// The same, while a message may still be decided.
+    /// Does the same while a message may still be decided.
     fn leave_in_doubt(self, cause: EndCause, doubted: Option<Box<Doubted>>, cx: &mut SessionContext) -> Self {
         let end = self.end(cause, cx);
         cx.send(&Command::Quit);
         Self::ExpectQuit(Box::new(Farewell { end, doubted }))
     }
 
-    /// The end as it will be told; verdicts are told now.
+    /// Puts the verdicts out, and returns the end that is put out later.
     fn end(self, cause: EndCause, cx: &mut SessionContext) -> SessionEnd {
         let phase = self.phase();
         cx.is_announced = false;
@@ -272,7 +273,7 @@ impl State {
                 cx.extensions = Extensions::parse(reply);
                 self.protect(cx)
             }
-            // RFC 5321 section 3.2: a server that does not know EHLO is greeted with HELO.
+            // RFC 5321 section 3.2: a server that does not know EHLO gets HELO.
             ReplyClass::Permanent => {
                 let announce = cx.config.announce.clone();
                 cx.send(&Command::Helo(&announce));
@@ -286,7 +287,7 @@ impl State {
         if reply.class() == ReplyClass::Completed { self.protect(cx) } else { self.refused(reply, cx) }
     }
 
-    /// After a greeting that was accepted: STARTTLS if it is still wanted.
+    /// Continues after an accepted greeting: STARTTLS if it is still wanted.
     fn protect(self, cx: &mut SessionContext) -> Self {
         if cx.config.tls == TlsMode::StartTls && !cx.is_tls {
             // RFC 3207 section 4: only if it is offered.
@@ -311,7 +312,7 @@ impl State {
         Self::ExpectTls
     }
 
-    /// Goes on with `count` commands of padding, so that the lengths of what follows say less about it.
+    /// Sends `count` more commands of padding, so that the lengths of what follows reveal less.
     fn pad(count: u64, cx: &mut SessionContext) -> Self {
         let Some(left) = count.checked_sub(1) else { return Authentication::begin(cx) };
         let command = if cx.rng.below(2) == 0 { Command::Noop } else { Command::Rset };
@@ -328,7 +329,7 @@ impl State {
         Authentication::begin(cx)
     }
 
-    /// The negotiation or a transaction is over.
+    /// Continues after the negotiation or a transaction.
     pub(super) fn ready(cx: &mut SessionContext) -> Self {
         if cx.quits {
             return Self::Ready.leave(EndCause::Quit, cx);
@@ -337,7 +338,7 @@ impl State {
         Self::Ready
     }
 
-    /// Returns what became of a step of the transactions.
+    /// Returns the state after a step of the transactions.
     fn turn(self, turn: Turn, cx: &mut SessionContext) -> Self {
         match turn {
             Turn::Done => return Self::ready(cx),
@@ -360,12 +361,12 @@ impl State {
         self.leave(cause, cx)
     }
 
-    /// A server that cannot be authenticated with is not used.
+    /// Ends the session: a server that does not authenticate us is not used.
     pub(super) fn leave_unauthenticated(reason: Unsuitable, cx: &mut SessionContext) -> Self {
         Self::ExpectAuthEnd(reason.clone()).leave(reason.into(), cx)
     }
 
-    /// Returns what the session is about.
+    /// Returns the phase of the session.
     pub(super) fn phase(&self) -> Phase {
         match self {
             Self::ExpectTls => Phase::Tls,
@@ -382,13 +383,13 @@ impl State {
         }
     }
 
-    /// Returns what one timeout bounds: the phase, or the part of it that one command is (RFC 5321 section 4.5.3.2).
+    /// Returns what one timeout bounds: the phase, or the part of it that one command takes (RFC 5321 section 4.5.3.2).
     pub(super) fn bounded(&self) -> (Phase, u64) {
         let replies = if let Self::Mailing(mailing) = self { mailing.replies() } else { 0 };
         (self.phase(), replies)
     }
 
-    /// Returns whether a message is sent of which is not known what became.
+    /// Returns whether a message was sent whose verdict is unknown.
     pub(super) fn awaits_final_reply(&self) -> bool {
         match self {
             Self::Mailing(mailing) => mailing.awaits_final_reply(),
@@ -406,19 +407,19 @@ impl State {
         }
     }
 
-    /// The transactions that are under way.
+    /// Returns the transactions under way.
     pub(super) fn transfers(&self) -> impl Iterator<Item = &Transfer> {
         let mailing = if let Self::Mailing(mailing) = self { Some(mailing.transfers()) } else { None };
         let doubted = if let Self::ExpectQuit(farewell) = self { farewell.doubted.as_deref() } else { None };
         mailing.into_iter().flatten().chain(doubted.map(Doubted::transfer))
     }
 
-    /// The message, while it is being sent.
+    /// Returns the message, while it is being sent.
     pub(super) fn mail_data(&self) -> Option<&MailData> {
         if let Self::Mailing(mailing) = self { mailing.mail_data() } else { None }
     }
 
-    /// Returns what the next reply answers.
+    /// Returns the command that the next reply answers.
     fn command(&self) -> CommandName {
         match self {
             Self::ExpectGreeting => CommandName::Greeting,
@@ -435,7 +436,7 @@ impl State {
 }
 
 impl Farewell {
-    /// The server may still say what became of a message before it says farewell.
+    /// Processes a reply after QUIT: the server may still decide a message before it replies to QUIT.
     fn on_reply(mut self: Box<Self>, reply: &Reply, cx: &mut SessionContext) -> State {
         if reply.code() != ReplyCode::SERVICE_CLOSING && self.doubted.is_some() {
             if let Some(outcome) = Doubted::outcome(reply)
@@ -450,7 +451,7 @@ impl Farewell {
         State::ExpectQuit(self).close(EndCause::Quit, cx)
     }
 
-    /// The conversation is over.
+    /// Ends the conversation.
     fn end(self, cx: &mut SessionContext) -> SessionEnd {
         if let Some(doubted) = self.doubted {
             cx.output(SessionOutput::Verdicts(doubted.stand().into_verdicts()));

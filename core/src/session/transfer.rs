@@ -1,5 +1,4 @@
-//! One transaction that is under way: which commands of its envelope are sent and answered, whom the server accepts, what is
-//! decided.
+//! One transaction under way: the commands of its envelope that are sent and answered, and the decisions about its recipients.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -18,42 +17,43 @@ use crate::outbox::MailId;
 use crate::reply::{Reply, ReplyClass};
 use crate::transparency::transmitted_octets;
 
-/// A transaction that is under way.
+/// A transaction under way.
 #[derive(Debug)]
 pub(super) struct Transfer {
     reverse_path: Option<Mailbox>,
     data_octets: u64,
     head: Bytes,
     size: Size,
-    /// True if 8-bit octets are known to be in it.
+    /// True if it is known to contain 8-bit octets.
     body_8bit: bool,
     smtputf8: bool,
-    /// Recipients whom the server is not asked about in this transaction.
+    /// Recipients that are not asked for in this transaction.
     left_out: Vec<(Recipient, Outcome)>,
     recipients: Vec<AskedRecipient>,
-    /// How many commands of the envelope are sent.
+    /// The number of commands of the envelope that are sent.
     sent: usize,
-    /// How many of those are answered.
+    /// The number of those that are answered.
     answered: usize,
     /// True if the commands are sent without waiting for replies.
     is_batched: bool,
     /// True if the server holds a transaction that its next MAIL would fall into.
     is_open: bool,
-    /// A refusal that is not about the mail: whom no other reply has decided stays undecided, and the conversation ends.
+    /// A refusal that does not concern the mail. Recipients without a reply of their own stay undecided, and the conversation
+    /// ends.
     objection: Option<Objection>,
     /// True if no further command of the envelope is sent, because the connection is refused.
     is_cut: bool,
 }
 
-/// How large a message is with CRLF line ends, without doubled dots (RFC 1870 section 3).
+/// The size of a message with CRLF line ends and without doubled dots (RFC 1870 section 3).
 #[derive(Clone, Copy, Debug)]
 enum Size {
     Exactly(u64),
-    /// The whole message is not here, and its line ends may have to be changed.
+    /// Part of the message is not here, and its line ends may have to be changed.
     AtLeast(u64),
 }
 
-/// Whom the server is asked about.
+/// A recipient that is asked for with RCPT.
 #[derive(Debug)]
 struct AskedRecipient {
     recipient: Recipient,
@@ -64,7 +64,7 @@ struct AskedRecipient {
 enum RecipientState {
     /// There is no reply.
     Open,
-    /// The server would take the message.
+    /// The server would accept the message.
     Accepted,
     Decided(Outcome),
 }
@@ -79,7 +79,7 @@ pub(super) enum EnvelopeStep {
 }
 
 impl Transfer {
-    /// Begins with all that need not be asked of this server decided.
+    /// Returns a transaction in which everything is decided that this server need not be asked.
     pub(super) fn new(transaction: Transaction, extensions: &Extensions) -> Self {
         let Transaction { reverse_path, recipients, data_octets, head } = transaction;
         let is_whole = head.len() as u64 >= data_octets;
@@ -109,7 +109,7 @@ impl Transfer {
         transfer
     }
 
-    /// RFC 1870 section 6.1: what exceeds the limit is not sent.
+    /// Leaves out a message that exceeds the limit (RFC 1870 section 6.1).
     fn keep_to_size_limit(&mut self, extensions: &Extensions) {
         let (Size::Exactly(size) | Size::AtLeast(size)) = self.size;
         if let Some(limit) = extensions.size_limit_octets.filter(|limit| *limit < size) {
@@ -117,7 +117,7 @@ impl Transfer {
         }
     }
 
-    /// RFC 6531 section 3.4: addresses that are not ASCII go only to a server that offers SMTPUTF8.
+    /// Leaves out addresses that are not ASCII, unless the server offers SMTPUTF8 (RFC 6531 section 3.4).
     fn keep_to_smtputf8(&mut self, extensions: &Extensions) {
         let sender_needs_it = self.reverse_path.as_ref().is_some_and(Mailbox::needs_smtputf8);
         let needs_it = |asked: &AskedRecipient| sender_needs_it || asked.recipient.mailbox.needs_smtputf8();
@@ -133,7 +133,7 @@ impl Transfer {
         self.left_out.extend(left_out.map(|asked| (asked.recipient, Outcome::Unfit(why))));
     }
 
-    /// MAIL with what the server offers.
+    /// Returns MAIL with the parameters that the server offers.
     pub(super) fn mail(&self, extensions: &Extensions) -> Command<'_> {
         Command::Mail {
             reverse_path: self.reverse_path.as_ref(),
@@ -146,50 +146,50 @@ impl Transfer {
         }
     }
 
-    /// The recipient with this index, for RCPT.
+    /// Returns the address of the recipient with this index, for RCPT.
     pub(super) fn mailbox(&self, index: usize) -> Option<&Mailbox> {
         self.recipients.get(index).map(|asked| &asked.recipient.mailbox)
     }
 
-    /// All mail of the transaction, whether the server is asked about it or not.
+    /// Returns all mail of the transaction, including what the server is not asked for.
     pub(super) fn mails(&self) -> impl Iterator<Item = MailId> {
         let left_out = self.left_out.iter().map(|(recipient, _)| recipient.id);
         left_out.chain(self.recipients.iter().map(|asked| asked.recipient.id))
     }
 
-    /// The first mail that the server would take.
+    /// Returns the first mail that the server would accept.
     pub(super) fn first_accepted(&self) -> Option<MailId> {
         let accepted = self.recipients.iter().find(|asked| asked.state == RecipientState::Accepted);
         accepted.map(|asked| asked.recipient.id)
     }
 
-    /// The command to send next, if there is one for as much as is known.
+    /// Returns the next command to send, if the replies so far allow one.
     pub(super) fn next_step(&self) -> Option<EnvelopeStep> {
         let step = self.step(self.sent).filter(|_| self.objection.is_none() && !self.is_cut)?;
         let is_worth_it = match step {
             EnvelopeStep::Mail => !self.recipients.is_empty(),
-            // After a refused MAIL everybody is decided.
+            // After a refused MAIL every recipient is decided.
             EnvelopeStep::Rcpt(index) => {
                 self.recipients.get(index).is_some_and(|recipient| recipient.state == RecipientState::Open)
             }
-            // In a batch, whether anybody is accepted is not known yet.
+            // In a batch it is not yet known whether any recipient is accepted.
             EnvelopeStep::Data => self.owes_replies() || self.has_accepted(),
         };
         is_worth_it.then_some(step)
     }
 
-    /// The command that [`Transfer::next_step`] named is sent.
+    /// Records that the command of [`Transfer::next_step`] is sent.
     pub(super) fn mark_sent(&mut self, is_batched: bool) {
         self.sent += 1;
         self.is_batched |= is_batched;
     }
 
-    /// The command that is to be answered next, if the server owes a reply.
+    /// Returns the command that is answered next, if the server owes a reply.
     pub(super) fn awaited_step(&self) -> Option<EnvelopeStep> {
         if self.owes_replies() { self.step(self.answered) } else { None }
     }
 
-    /// Takes note of the reply to [`Transfer::awaited_step`].
+    /// Records that [`Transfer::awaited_step`] is answered.
     pub(super) fn mark_answered(&mut self) {
         debug_assert!(self.answered < self.sent, "a reply that nobody waits for");
         self.answered += 1;
@@ -215,18 +215,18 @@ impl Transfer {
         self.is_open
     }
 
-    /// Returns whether replies in a batch have decided recipients, which only a checkpoint shows to be theirs.
+    /// Returns whether replies in a batch have decided recipients. Only a checkpoint shows that these replies are theirs.
     pub(super) fn needs_checkpoint(&self) -> bool {
         let is_decided = |recipient: &AskedRecipient| matches!(recipient.state, RecipientState::Decided(_));
         self.is_batched && self.recipients.iter().any(is_decided)
     }
 
-    /// Returns whether there is somebody to send the message to.
+    /// Returns whether the server has accepted any recipient.
     pub(super) fn has_accepted(&self) -> bool {
         self.recipients.iter().any(|recipient| recipient.state == RecipientState::Accepted)
     }
 
-    /// Takes the reply to MAIL. If it is refused, nobody gets the message.
+    /// Processes the reply to MAIL. If MAIL is refused, no recipient gets the message.
     pub(super) fn take_mail_reply(&mut self, reply: &Reply, cx: &mut SessionContext) {
         if reply.class() == ReplyClass::Completed {
             self.is_open = true;
@@ -241,10 +241,10 @@ impl Transfer {
         }
     }
 
-    /// Takes the reply to the RCPT of the recipient with this index.
+    /// Processes the reply to the RCPT of the recipient with this index.
     pub(super) fn take_rcpt_reply(&mut self, index: usize, reply: &Reply, cx: &mut SessionContext) {
         let is_accepted = reply.class() == ReplyClass::Completed;
-        // A success opens a transaction, whatever was said of MAIL.
+        // A success opens a transaction, whatever the reply to MAIL was.
         self.is_open |= is_accepted;
         let Some(RecipientState::Open) = self.recipients.get(index).map(|recipient| &recipient.state) else {
             return;
@@ -264,8 +264,8 @@ impl Transfer {
         }
     }
 
-    /// RFC 5321 section 4.5.3.1.10: after 452 to a recipient that follows an accepted one, this one and those that were not asked
-    /// about go in another transaction. Returns whether it is so.
+    /// Leaves this recipient and those not yet asked for to another transaction, after 452 to a recipient that follows an
+    /// accepted one (RFC 5321 section 4.5.3.1.10). Returns whether that is the case.
     fn leave_out_the_rest(&mut self, reply: &Reply) -> bool {
         if !refusal::is_no_room(reply) || !self.has_accepted() {
             return false;
@@ -276,7 +276,7 @@ impl Transfer {
         true
     }
 
-    /// Takes a refusal of DATA.
+    /// Processes a refusal of DATA.
     pub(super) fn take_data_refusal(&mut self, reply: &Reply, cx: &mut SessionContext) {
         if self.has_accepted() && !self.take_objection(reply, CommandName::Data) {
             let outcome = self.judge(reply, CommandName::Data, cx);
@@ -284,7 +284,8 @@ impl Transfer {
         }
     }
 
-    /// Returns whether this refusal, or one before it, is not about the mail; everything behind the first follows from it.
+    /// Returns whether this refusal, or an earlier one, does not concern the mail. Everything after the first such refusal
+    /// follows from it.
     fn take_objection(&mut self, reply: &Reply, command: CommandName) -> bool {
         if self.objection.is_none() {
             self.objection = Objection::find(reply, command);
@@ -292,29 +293,29 @@ impl Transfer {
         self.objection.is_some()
     }
 
-    /// The conversation is to end when every command that was sent is answered.
+    /// Ends the conversation by this objection, after every command that was sent is answered.
     pub(super) fn object(&mut self, objection: Objection) {
         self.objection.get_or_insert(objection);
     }
 
-    /// Returns what the conversation is to end by.
+    /// Returns the objection by which the conversation ends.
     pub(super) fn objection(&self) -> Option<&Objection> {
         self.objection.as_ref()
     }
 
-    /// Returns whether the server has refused the connection in the course of this.
+    /// Returns whether the server has refused the connection during this transaction.
     pub(super) fn is_refused(&self) -> bool {
         self.recipients.iter().any(AskedRecipient::is_refused)
     }
 
-    /// Returns whether the server has said of a recipient that there is no room for it in this transaction.
+    /// Returns whether the server has refused a recipient for lack of room in this transaction.
     pub(super) fn lacks_room(&self) -> bool {
         let has_no_room =
             |recipient: &AskedRecipient| recipient.state == RecipientState::Decided(Outcome::Undecided);
         self.recipients.iter().any(has_no_room)
     }
 
-    /// Decides all whom no reply has decided.
+    /// Decides all recipients that no reply has decided.
     pub(super) fn decide_open(&mut self, outcome: &Outcome) {
         for recipient in &mut self.recipients {
             if matches!(recipient.state, RecipientState::Open | RecipientState::Accepted) {
@@ -323,7 +324,7 @@ impl Transfer {
         }
     }
 
-    /// Decides all whom the server has accepted.
+    /// Decides all recipients that the server has accepted.
     pub(super) fn decide_accepted(&mut self, outcome: &Outcome) {
         for recipient in &mut self.recipients {
             if recipient.state == RecipientState::Accepted {
@@ -332,19 +333,19 @@ impl Transfer {
         }
     }
 
-    /// Takes back what the replies to the envelope have decided: they may belong to other commands.
+    /// Undoes what the replies to the envelope have decided: they may belong to other commands.
     pub(super) fn disbelieve(&mut self) {
         for recipient in &mut self.recipients {
             recipient.state = RecipientState::Open;
         }
     }
 
-    /// The message, to be sent now.
+    /// Returns the message, to be sent now.
     pub(super) fn mail_data(&mut self) -> MailData {
         MailData::new(mem::take(&mut self.head), self.data_octets)
     }
 
-    /// Returns what has become of each recipient; who is not decided stays undecided.
+    /// Returns the outcome of each recipient. Those that are not decided stay undecided.
     pub(super) fn into_verdicts(self) -> Vec<(Recipient, Outcome)> {
         let outcome = |asked: AskedRecipient| match asked.state {
             RecipientState::Open | RecipientState::Accepted => (asked.recipient, Outcome::Undecided),
@@ -355,7 +356,7 @@ impl Transfer {
         verdicts
     }
 
-    /// The command with this number.
+    /// Returns the command with this number.
     fn step(&self, number: usize) -> Option<EnvelopeStep> {
         let Some(index) = number.checked_sub(1) else { return Some(EnvelopeStep::Mail) };
         match index.cmp(&self.recipients.len()) {
@@ -365,12 +366,12 @@ impl Transfer {
         }
     }
 
-    /// Returns what a refusal means. One that only says that the server cannot follow means nothing for a batch: from now on it
-    /// gets one command at a time, and the transaction is repeated.
+    /// Returns the outcome that a refusal means. In a batch, a refusal that only says that the server could not follow means
+    /// nothing: from now on it gets one command at a time, and the transaction is repeated.
     fn judge(&mut self, reply: &Reply, command: CommandName, cx: &mut SessionContext) -> Outcome {
         cx.no_pipelining |= self.is_batched && refusal::is_misunderstood(reply);
         if let Some(kind) = self.kind_of_refusal(reply, command, cx) {
-            // On a connection that was of use before, the others of the message would be refused as well.
+            // On a connection that has taken mail before, the other recipients of the message would be refused as well.
             self.is_cut = cx.has_taken || kind == RefusalKind::OutOfStep;
             return refusal::of_connection(kind, reply, command);
         }
@@ -380,7 +381,7 @@ impl Transfer {
         refusal::verdict(reply, command)
     }
 
-    /// Returns how the connection is refused by this, if it is.
+    /// Returns the kind of refusal of the connection, if the reply is one.
     fn kind_of_refusal(
         &self,
         reply: &Reply,
@@ -391,7 +392,7 @@ impl Transfer {
             return Some(RefusalKind::OutOfStep);
         }
         let is_not_now = if command == CommandName::Rcpt {
-            // Behind an accepted one it would be about the transaction.
+            // After an accepted recipient it would concern the transaction.
             refusal::is_not_now_to_rcpt(reply) && !self.has_accepted()
         } else {
             refusal::is_not_now(reply)
@@ -401,7 +402,7 @@ impl Transfer {
 }
 
 impl AskedRecipient {
-    /// Returns whether the connection was refused when the server was asked about this one.
+    /// Returns whether the connection was refused in reply to the RCPT of this recipient.
     fn is_refused(&self) -> bool {
         matches!(self.state, RecipientState::Decided(Outcome::Refused(_)))
     }

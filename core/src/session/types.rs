@@ -1,4 +1,4 @@
-//! What a session is told and what it tells.
+//! The values that pass between a session and its owner.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -15,32 +15,32 @@ use crate::outbox::MailId;
 use crate::reply::Reply;
 use crate::sasl::Mechanism;
 
-/// How one conversation is to be led.
+/// The configuration of one conversation.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
     /// The argument of EHLO and HELO.
     pub announce: Box<str>,
-    /// How the connection is to be protected.
+    /// The protection of the connection.
     pub tls: TlsMode,
     /// True if the conversation may go on in plain text where STARTTLS is wanted but not offered: the next port to try differs
     /// only in that.
     pub plain_fallback: bool,
-    /// What to authenticate with. The session is not used without success, if there is something.
+    /// The credentials. If set, no mail is sent unless authentication succeeds.
     pub credentials: Option<Credentials>,
-    /// By which mechanism the server has taken these credentials before: it is tried first, if it is offered.
+    /// The mechanism by which the server has accepted these credentials before. It is tried first, if it is offered.
     pub mechanism: Option<Mechanism>,
-    /// True if credentials may be sent without TLS, or to a server whose certificate is not valid: over loopback, or because the
-    /// administrator wants it.
+    /// True if credentials may be sent without TLS, or to a server whose certificate is not valid: to a loopback address, or
+    /// because the administrator allows it.
     pub auth_unprotected: bool,
     /// Most NOOP and RSET that are sent as padding inside TLS; 0 for none.
     pub padding_limit: u16,
-    /// True if the server gets one command at a time, whatever it offers: it was found to bear nothing else.
+    /// True if the server gets one command at a time, whatever it offers, because it cannot cope with batches.
     pub no_pipelining: bool,
     /// True if [`SessionOutput::Sent`], [`SessionOutput::SentData`] and [`SessionOutput::Received`] are wanted.
     pub trace: bool,
 }
 
-/// A recipient of a message. A session owns those of its transactions, and gives each back with its verdict.
+/// A recipient of a message. A session owns those of its transactions, and returns each with its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
     /// The mail: the row of the outbox.
@@ -52,95 +52,95 @@ pub struct Recipient {
 /// One message for some recipients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
-    /// Who gets a bounce; nothing for the null reverse-path.
+    /// The address for bounces; `None` is the null reverse-path.
     pub reverse_path: Option<Mailbox>,
-    /// Who gets the message.
+    /// The recipients.
     pub recipients: Vec<Recipient>,
     /// Length of the stored message in octets.
     pub data_octets: u64,
-    /// Its beginning, or all of it. What is missing is asked for by [`SessionOutput::NeedData`].
+    /// Its beginning, or all of it. The rest is requested by [`SessionOutput::NeedData`].
     pub head: Bytes,
 }
 
-/// What a session wants done, or has to say.
+/// A request or report of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionOutput {
-    /// Begin TLS on the connection, once all that is to be transmitted is.
+    /// Begin TLS on the connection, after everything appended so far is sent.
     StartTls,
-    /// A transaction may begin: after the negotiation, and after each transaction. A server that offers PIPELINING (RFC 2920)
-    /// gets its envelope directly behind the end of the one before.
+    /// A transaction may begin: after the negotiation, and after each transaction. If the server offers PIPELINING (RFC 2920),
+    /// its envelope is sent directly after the end of the one before.
     Ready,
-    /// More of the running message is needed: `limit` octets of the stored data from `offset` on. To be answered by
+    /// More of the running message is needed: `limit` octets of the stored data from `offset` on. Answer with
     /// [`Session::supply_data`](super::Session::supply_data).
     NeedData {
-        /// A mail whose message it is: one that the server has accepted.
+        /// A mail that has this message: one that the server has accepted.
         id: MailId,
-        /// Where to begin, in octets.
+        /// The first octet.
         offset: u64,
-        /// How many octets; fewer do as well, none end the session.
+        /// The most octets. Fewer are enough, but an empty answer ends the session.
         limit: u32,
     },
-    /// What has become of the recipients of a transaction, all at once, before the next [`SessionOutput::Ready`] or
+    /// The outcomes of the recipients of a transaction, all at once, before the next [`SessionOutput::Ready`] or
     /// [`SessionOutput::Ended`].
     Verdicts(Vec<(Recipient, Outcome)>),
     /// A command line that is being sent, with secrets masked. Only with [`SessionConfig::trace`].
     Sent(Bytes),
     /// Mail data that is being sent. Only with [`SessionConfig::trace`].
     SentData(Bytes),
-    /// What the server has said, with secrets masked. Only with [`SessionConfig::trace`].
+    /// A reply of the server, with secrets masked. Only with [`SessionConfig::trace`].
     Received(Bytes),
-    /// The server has taken the credentials by this mechanism; or, with nothing, an exchange has failed.
+    /// The server has accepted the credentials by this mechanism, or, with `None`, an exchange has failed.
     Authenticated(Option<Mechanism>),
-    /// Something that the administrator may want to know.
+    /// A note for the administrator.
     Note(SessionNote),
-    /// The connection is to be closed. Nothing comes after this.
+    /// Close the connection. No output follows.
     Ended(SessionEnd),
 }
 
-/// What has become of one recipient in a transaction.
+/// The outcome of one recipient in a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The server has taken responsibility (RFC 5321 section 4.2.5).
     Delivered(Reply),
     /// The server refuses the mail.
     Rejected {
-        /// With these words.
+        /// Its reply.
         reply: Reply,
-        /// In reply to this.
+        /// The command that it replied to.
         command: CommandName,
-        /// True if trying again is pointless.
+        /// True if a retry is pointless.
         fatal: bool,
     },
-    /// The server is not asked, as it would refuse for good.
+    /// The server was not asked, because it would refuse permanently.
     Unfit(Unfit),
-    /// The message was sent whole, and then the session ended without its verdict: the server may have taken it (RFC 5321
+    /// The message was sent whole, and then the session ended without a verdict, so the server may have taken it (RFC 5321
     /// section 4.5.3.2.6).
     Uncertain(EndCause),
-    /// The server refuses the connection rather than the recipient, as far as the reply tells. Whether it does is known where all
-    /// connections are: it may be a verdict all the same.
+    /// The server refuses the connection rather than the recipient, as far as the reply tells. Other connections show whether
+    /// that is so: it may be a verdict all the same.
     Refused(Refusal),
-    /// Nothing is decided: the recipient belongs into another transaction, on this or another connection.
+    /// The recipient is undecided, and belongs into another transaction, on this or another connection.
     Undecided,
 }
 
 /// A refusal of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// How it was said.
+    /// The kind of refusal.
     pub kind: RefusalKind,
-    /// By these words.
+    /// The reply.
     pub reply: Reply,
-    /// In reply to this.
+    /// The command that it answers.
     pub command: CommandName,
 }
 
-/// How a server refuses a connection.
+/// The way in which a server refuses a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RefusalKind {
-    /// It takes no mail for now: 4yz to MAIL, to DATA, or, if it speaks of room or load, to RCPT before any is accepted.
+    /// It accepts no mail for now: 4yz to MAIL, to DATA, or, if the reply is about room or load, to RCPT before any is accepted.
     NotNow,
-    /// It does not understand any more, on a connection on which it has taken or refused something before: 500, 502 or 503
-    /// without an enhanced code.
+    /// It is out of step, on a connection on which it has taken or refused something before: 500, 502 or 503 without an enhanced
+    /// code.
     OutOfStep,
     /// It closes the connection before the end of the message: 421.
     Closing,
@@ -148,14 +148,14 @@ pub enum RefusalKind {
     ClosingAtEnd,
 }
 
-/// Something that the administrator may want to know.
+/// A note for the administrator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionNote {
-    /// The port is one for STARTTLS, but the server does not offer it; the next port to try is plain anyway.
+    /// The port requires STARTTLS, but the server does not offer it. The next port to try is plain anyway.
     StartTlsNotOffered,
-    /// The server answers padding with an error; it gets no more.
+    /// The server answers padding with an error, and gets no more.
     PaddingRefused(Reply),
-    /// The server did not take an authentication mechanism that it offers; the next one is tried.
+    /// The server refused an authentication mechanism that it offers. The next one is tried.
     MechanismRefused(Reply),
 }
 
@@ -173,25 +173,25 @@ impl fmt::Display for SessionNote {
     }
 }
 
-/// How a session came to its end.
+/// The end of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionEnd {
-    /// Where it was when that became clear; what followed was at most QUIT.
+    /// The phase in which the cause occurred. Only QUIT may have followed.
     pub phase: Phase,
-    /// Why.
+    /// The cause.
     pub cause: EndCause,
-    /// True if the server answered padding with an error, or was lost while it was padded.
+    /// True if the server answered padding with an error, or the connection was lost during padding.
     pub padding_failed: bool,
-    /// True if the server cannot cope with commands in batches, although it offers that.
+    /// True if the server cannot cope with commands in batches, although it offers PIPELINING.
     pub no_pipelining: bool,
 }
 
-/// What a conversation is about at a time. Each phase has one timeout as a whole; MAIL, DATA and each RCPT is one.
+/// A phase of a conversation. Each has one timeout as a whole; MAIL, DATA and each RCPT is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// The TLS handshake.
     Tls,
-    /// The greeting is awaited.
+    /// The wait for the greeting.
     Greeting,
     /// EHLO or HELO.
     Ehlo,
@@ -201,7 +201,7 @@ pub enum Phase {
     Padding,
     /// AUTH.
     Auth,
-    /// Nothing: a transaction may begin.
+    /// No command; a transaction may begin.
     Ready,
     /// MAIL.
     Mail,
@@ -211,13 +211,13 @@ pub enum Phase {
     Data,
     /// The message, until its final dot.
     MailData,
-    /// The final dot is sent: whether the server has taken the message is not known until it says so.
+    /// The wait for the verdict after the final dot. Until it arrives, it is unknown whether the server has taken the message.
     EndOfData,
     /// RSET, after a transaction that was left open.
     Rset,
     /// QUIT.
     Quit,
-    /// It is over.
+    /// The session is over.
     Ended,
 }
 
