@@ -1,4 +1,4 @@
-//! How fast the core is, without sockets: `cargo bench -p cmail-delivery`.
+//! Measures the core without sockets: `cargo bench -p cmail-delivery`.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark has nobody to tell of an error")]
 
@@ -23,14 +23,14 @@ use divan::{AllocProfiler, Bencher};
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
-/// Mail data that is asked for at a time, as the driver does.
+/// Octets of mail data that are taken at a time, as the driver does.
 const PULL_OCTETS: usize = 64 * 1024;
 
 fn main() {
     divan::main();
 }
 
-/// A message of about so many octets, in lines of 78.
+/// Returns a message of about this many octets, in lines of 78.
 fn message(octets: usize) -> Bytes {
     let line = b"0123456789 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ .,;:-+*/ !?\r\n";
     line.iter().copied().cycle().take(octets / line.len() * line.len()).collect()
@@ -61,7 +61,7 @@ fn mail_data(bencher: Bencher<'_, '_>, octets: usize) {
     });
 }
 
-/// A server that takes everything.
+/// A server that accepts everything.
 #[derive(Default)]
 struct Peer {
     received: BytesMut,
@@ -69,10 +69,10 @@ struct Peer {
 }
 
 impl Peer {
-    /// What it says to what it gets.
+    /// Returns the replies to these octets.
     fn answer(&mut self, octets: &[u8], replies: &mut Vec<u8>) {
         if self.in_data {
-            // All of a message in one go is searched for nothing but its end.
+            // A message that arrives in one piece is searched only for its end.
             if octets.ends_with(b"\r\n.\r\n") {
                 self.in_data = false;
                 replies.extend(b"250 2.0.0 queued as 4711\r\n");
@@ -141,7 +141,7 @@ fn ready_session(peer: &mut Peer) -> Session {
     session
 }
 
-/// One transaction on a connection that stands.
+/// Measures one transaction on an open connection.
 #[divan::bench(args = [4096, 1 << 20])]
 fn transaction(bencher: Bencher<'_, '_>, octets: usize) {
     let message = message(octets);
@@ -161,7 +161,7 @@ fn transaction(bencher: Bencher<'_, '_>, octets: usize) {
     });
 }
 
-/// Takes in an outbox of which nothing is due.
+/// Indexes an outbox of which nothing is due.
 #[divan::bench(args = [10_000, 1_000_000], sample_count = 3, sample_size = 1)]
 fn intake_of_waiting_mail(bencher: Bencher<'_, '_>, rows: i64) {
     bencher.counter(ItemsCount::new(rows.unsigned_abs())).bench(|| {

@@ -1,37 +1,37 @@
 //! Delivers queued mail by SMTP: a core of pure state machines, without sockets, clocks, files or threads.
 //!
-//! A mail's way through it, each arrow going down or out:
+//! The way of a mail, each arrow going down or out:
 //!
 //! ```text
 //! outbox row ─ schedule: due? ─ queue: by next hop ─ Delivery ─ Resolver: MX, addresses ─ route: candidates
 //!   ─ Session: 220, EHLO, STARTTLS, EHLO, padding, AUTH ─ claim: the row again, with its data
 //!   ─ MAIL, RCPT…, DATA, octets, final dot, 250 ─ one verdict per recipient
-//!   ─ ledger: deleted, a failure recorded, or replaced by a bounce ─ next transaction, or QUIT
+//!   ─ commit: deleted, a failure recorded, or replaced by a bounce ─ next transaction, or QUIT
 //! ```
 //!
 //! # How to drive it
 //!
-//! Whatever opens sockets and asks the database is an *executor*. It holds one [`Dispatcher`], and everything that it needs is at the
+//! An *executor* opens sockets and asks the database. It owns one [`Dispatcher`], and everything that it needs is at the
 //! root of this crate: [`Dispatcher`], [`Mode`], [`Settings`], [`Input`], [`Output`], [`ConnectionId`], [`StoreRequest`],
 //! [`StoreReply`], [`MemoryOutbox`], [`Event`], [`Now`]. There are five calls:
 //!
-//! - [`handle_input`](Dispatcher::handle_input) takes in what has happened: connected, octets received, a datagram, an
-//!   answer of the database, …
-//! - [`handle_timeout`](Dispatcher::handle_timeout) does what is due; calling it too early does nothing.
-//! - [`poll_output`](Dispatcher::poll_output) says what to do: connect, begin TLS, send a datagram, ask the database, …
-//!   Call it until it returns nothing, after every call of the others.
-//! - [`poll_transmit`](Dispatcher::poll_transmit) hands out the octets to send. Mail data is transformed there, piece by
-//!   piece, as fast as the peer takes it.
-//! - [`poll_timeout`](Dispatcher::poll_timeout) says when to call back, and why.
+//! - [`handle_input`](Dispatcher::handle_input) processes an input: connected, octets received, a datagram, an answer of
+//!   the database, …
+//! - [`handle_timeout`](Dispatcher::handle_timeout) does what is due; an early call does nothing.
+//! - [`poll_output`](Dispatcher::poll_output) returns the next thing to do: connect, begin TLS, send a datagram, ask the
+//!   database, … Call it until it returns `None`, after every call of the others.
+//! - [`poll_transmit`](Dispatcher::poll_transmit) appends the octets to send. Mail data is encoded there, piece by
+//!   piece, as fast as the peer receives it.
+//! - [`poll_timeout`](Dispatcher::poll_timeout) returns when to call back, and why.
 //!
-//! Time is an argument, and randomness comes from one seed, so that equal inputs give equal outputs. Whatever a peer, a name
-//! server or the database sends, nothing panics and no error comes out: a peer's crime closes one session. [`Dispatcher`]
-//! says what there is to know of the order of calls, of time, and of what is bounded.
+//! Time is an argument, and all randomness comes from one seed, so equal inputs give equal outputs. Whatever a peer, a name
+//! server or the database sends, nothing panics and no error comes out: a misbehaving peer closes only its own session.
+//! [`Dispatcher`] documents the order of calls, time, and what is bounded.
 //!
-//! Mail comes from an outbox: anything that answers a [`StoreRequest`] as [`outbox`] says. [`MemoryOutbox`] is one. What is to be
-//! answered is asked by [`Output::Store`], so that a database may be slow, or on another thread.
+//! Mail comes from an outbox: anything that answers each [`StoreRequest`] as [`outbox`] specifies, such as [`MemoryOutbox`].
+//! Requests are outputs, [`Output::Store`], so a database may be slow, or run on another thread.
 //!
-//! The run loop, here without sockets: of one mail for a relay that cannot be connected to, a failed attempt is recorded.
+//! The run loop, here without sockets. One mail goes to a relay that refuses connections, so a failed attempt is recorded.
 //!
 //! ```
 //! use cmail_delivery::io::ConnectError;
@@ -45,11 +45,11 @@
 //! let id = outbox.insert(Mail { remote: Some("192.0.2.25:25".into()), ..mail })?;
 //!
 //! let settings = Settings::new("mail.example.org");
-//! // The seed must be one that others cannot guess; the system has such.
+//! // In a program, take a seed that others cannot guess from the operating system.
 //! let seed = [0; 32];
 //! let mut dispatcher = Dispatcher::new(now, settings, Default::default(), Mode::Daemon, seed);
 //! 'run: loop {
-//!     // 1. What is to be done, until there is nothing.
+//!     // 1. Carry out the outputs until there are none.
 //!     while let Some(output) = dispatcher.poll_output() {
 //!         match output {
 //!             Output::Store(request, what) => {
@@ -62,7 +62,7 @@
 //!             }
 //!             Output::Event(event) => eprintln!("{event}"),
 //!             Output::Drained => break 'run,
-//!             // The examples `on_std` and `on_tokio` do all the rest.
+//!             // The examples `on_std` and `on_tokio` carry these out too.
 //!             Output::StartTls { .. } | Output::Transmit(_) | Output::Datagram { .. } => unreachable!(),
 //!             Output::Close(_) | Output::CloseDatagram(_) => {}
 //!         }
@@ -71,7 +71,7 @@
 //!         dispatcher.handle_input(now, Input::Drain);
 //!         continue;
 //!     }
-//!     // 2. Wait for a socket, the database, or this time. Here nothing but time can come.
+//!     // 2. Wait for a socket, the database, or this time. Here only time can pass.
 //!     if let Some((at, _)) = dispatcher.poll_timeout() {
 //!         now.monotonic = at;
 //!         dispatcher.handle_timeout(now);
@@ -83,52 +83,43 @@
 //! ```
 //!
 //! Complete executors are in `examples/`: `on_std` on the standard library, `on_tokio` in under 200 lines, and `one_session`, which
-//! drives a single [`session::Session`] for who has neither outbox nor DNS. Each has its executor in a file of its own, to be begun with.
+//! drives a single [`session::Session`] without outbox and DNS. Each executor is in a file of its own, ready to be copied.
 //!
-//! # The words
+//! # Glossary
 //!
 //! | word | meaning |
 //! |---|---|
 //! | mail | one row of the outbox: one recipient of one message, with a [`MailId`](outbox::MailId) |
-//! | outbox scan | a request for the rows behind a [`Cursor`](outbox::Cursor): the *look* finds new mail |
-//! | walk | scans over the rows that are known already, to find what other programs have changed or deleted |
-//! | due, given up | it is to be tried now; it is not to be tried any more, but bounced ([`schedule`]) |
-//! | next hop | where mail goes next: a domain, an address, or a relay with its credentials ([`next_hop::NextHop`]) |
-//! | destination | what is known of a next hop that has ready mail or is in trouble: its state, limits, and open claims |
-//! | delivery, pass | the work on all ready mail of one next hop, from its lookup until no connection is left |
+//! | scan, rescan | reads new rows of the outbox after a [`Cursor`](outbox::Cursor); reads known rows again, slice by slice, for changes of other programs |
+//! | due, given up | to be tried now; not to be tried again, but bounced ([`schedule`]) |
+//! | set aside | left alone for a while, because the database cannot process this mail |
+//! | next hop, destination | where mail goes next: a domain, an address, or a relay ([`next_hop::NextHop`]); all that is known of it: its state, limits, open claims |
+//! | pass, delivery | the work on all ready mail of one next hop, from the lookup until the last connection is closed; the machine that does it |
 //! | candidate | one way to reach a server: its name, address, port, and kind of TLS ([`route::Candidate`]) |
-//! | connection | one TCP connection, named by a [`ConnectionId`] |
-//! | host slots | the places of connections: so many at all, and so many to one address and port |
-//! | desk | where a delivery takes a place, or is told that a transaction may begin |
-//! | concurrency window | how many connections a destination bears that has pushed back |
-//! | recall | a request that reads rows again, without their data, that fail without having been claimed ([`StoreRequest::Recall`]) |
-//! | books | what the dispatcher knows of mail, and what it has asked and told |
-//! | session | the SMTP conversation on a connection, from greeting to QUIT ([`session::Session`]) |
-//! | claim | a request that reads rows again, with their data, when a session is ready for them ([`StoreRequest::Claim`]) |
-//! | transaction | MAIL, RCPT and DATA for one message and up to 100 recipients ([`outbox::ClaimedTransaction`]) |
-//! | verdict | what has become of one mail: delivered, or failed, for now or for good ([`session::Outcome`]) |
-//! | attempt | one try to deliver one mail: when, with which server, and what came of it ([`attempt::Attempt`]) |
-//! | failure | why an attempt was in vain; the faillog has its words ([`attempt::Failure`]) |
+//! | connection, session | one TCP connection, with a [`ConnectionId`]; the SMTP conversation on it ([`session::Session`]) |
+//! | host slots, concurrency window | the limits of connections: in total, and to one address and port; to a destination that has pushed back |
+//! | claim, recall | reads rows again when a session is ready for them, with their data; or when they fail without a session, without ([`StoreRequest`]) |
+//! | transaction | MAIL, RCPT and DATA for one message and up to 100 recipients ([`session::Transaction`]) |
+//! | verdict | the result for one mail in a transaction: delivered, or failed, temporarily or permanently ([`session::Outcome`]) |
+//! | attempt, failure | one try to deliver one mail: time, server, and result; the reason why it failed ([`attempt`]) |
 //! | end | why a session is over, with a variant for each breach of the protocol ([`ending::EndCause`]) |
-//! | commit | a request that makes verdicts durable ([`outbox::Commit`]) |
-//! | rest | the time after an attempt in which a mail is not tried again, whatever its faillog says |
-//! | set aside | left alone for a while, because the database can do nothing for this mail |
-//! | drain | to come to an end: nothing new is begun, and what runs is finished or abandoned ([`Input::Drain`]) |
+//! | commit | makes verdicts durable in one database transaction ([`outbox::Commit`]) |
+//! | drain | begins nothing new, and finishes or abandons what runs ([`Input::Drain`]) |
 //!
 //! # The modules
 //!
 //! | layer | modules |
 //! |---|---|
-//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`tls`], [`event`], [`one_line`], [`shown`], and `expiring_map`, which forgets |
+//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`tls`], [`event`], [`one_line`], [`shown`], [`fair_queue`], and `expiring_map` |
 //! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`] |
 //! | machines | [`session`], [`resolver`] |
-//! | decisions | [`route`], [`schedule`], [`bounce`], and `reachability`, which servers do not answer |
+//! | decisions | [`route`], [`schedule`], [`bounce`], and `reachability`: servers that do not answer |
 //! | one next hop | `delivery` |
-//! | all of it | [`dispatcher`], with its index of the outbox in `queue` |
-//! | beside it | [`memory_outbox`] |
+//! | the whole | [`dispatcher`], with its index of the outbox in `queue` |
+//! | an outbox | [`memory_outbox`] |
 //!
 //! A layer uses those above it in this table. Machines never call each other: the dispatcher owns the resolver and the
-//! deliveries, a delivery owns its sessions, and each parent takes in what its children say in one function.
+//! deliveries, a delivery owns its sessions, and each parent processes the outputs of its children in one function.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -19,14 +19,14 @@ use cmail_delivery::{ConnectionId, Dispatcher, Event, Input, MemoryOutbox, Mode,
 
 use crate::system::{any_address, connect_error, now};
 
-/// How soon all sockets are looked at again when none had anything to do.
+/// Delay before all sockets are checked again if none had anything to do.
 const TURN: Duration = Duration::from_millis(2);
-/// When a thread gives connecting up; the dispatcher does at the same time.
+/// Time after which a thread gives connecting up. The dispatcher does at the same time.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
-/// Most octets that are read at once, or handed out before they are written.
+/// Most octets that are read at once, or taken from the dispatcher before they are written.
 const PIECE_OCTETS: usize = 64 * 1024;
 
-/// Works on an outbox until `is_done`, and then lets the dispatcher come to its end. Returns what is left.
+/// Works on an outbox until `is_done`, and then drains the dispatcher. Returns the outbox.
 pub(crate) fn run(
     settings: Settings,
     outbox: MemoryOutbox,
@@ -43,10 +43,10 @@ pub(crate) fn run(
         Executor { clock, now, dispatcher, outbox, links, queries, dialled, is_drained: false };
     let mut is_draining = false;
     loop {
-        // Deadlines are judged by a clock that was read before the sockets: what had come in by then counts, however long
-        // this process was stopped. So all that happens in one turn happens now.
+        // Deadlines are judged by a clock that was read before the sockets, so input that had arrived by then counts, however
+        // long this process was stopped. So all that happens in one turn happens at one time.
         executor.read_clock();
-        // 1. What the dispatcher wants, until it wants nothing more.
+        // 1. Carry out the outputs until there are none.
         executor.carry_out(&mut log);
         if executor.is_drained {
             return executor.outbox;
@@ -56,9 +56,9 @@ pub(crate) fn run(
             executor.input(Input::Drain);
             continue;
         }
-        // 2. What has happened.
+        // 2. Pass the inputs in.
         let has_moved = executor.look_after_sockets(&mut log);
-        // 3. What is due.
+        // 3. Do what is due.
         let left = match executor.dispatcher.poll_timeout() {
             Some((at, _)) => at.saturating_duration_since(executor.now.monotonic),
             None => Duration::MAX,
@@ -66,8 +66,8 @@ pub(crate) fn run(
         if left.is_zero() {
             executor.dispatcher.handle_timeout(executor.now);
         } else if !has_moved {
-            // 4. Nothing is to be done now. A program that adds mail from another thread would send it through this
-            // channel too, and say `Input::OutboxChanged`.
+            // 4. Nothing is to be done now. A program that adds mail from another thread would use this channel too, and pass in
+            // `Input::OutboxChanged`.
             executor.wait(&dials, left);
         }
     }
@@ -79,9 +79,9 @@ enum Link {
     Dialling,
     Open {
         stream: TcpStream,
-        /// What the dispatcher has handed out and the socket has not taken yet.
+        /// Octets of the dispatcher that the socket has not taken yet.
         unsent: BytesMut,
-        /// Whether the dispatcher may have more to send.
+        /// True if the dispatcher may have more to send.
         has_more: bool,
     },
 }
@@ -110,8 +110,8 @@ impl Executor {
         while let Some(output) = self.dispatcher.poll_output() {
             match output {
                 Output::Connect { connection, remote, .. } => self.connect(connection, remote),
-                // With TLS, the stream would be wrapped, the handshake driven by `look_after_sockets`, and its end told
-                // by `Input::TlsEstablished`, with whether the certificate is valid for `server`.
+                // With TLS, wrap the stream, drive the handshake in `look_after_sockets`, and pass its end in as
+                // `Input::TlsEstablished`, with whether the certificate is valid for `server`.
                 Output::StartTls { connection, .. } => {
                     self.links.remove(&connection);
                     self.input(Input::TlsFailed(connection, "this executor has no TLS".into()));
@@ -122,14 +122,14 @@ impl Executor {
                     }
                     self.write(connection);
                 }
-                // What was written goes out all the same; what the socket has not taken until now is lost.
+                // Written octets are still sent. Those that the socket has not taken are lost.
                 Output::Close(connection) => drop(self.links.remove(&connection)),
                 Output::Datagram { query, to, octets } => match ask(to, &octets) {
                     Ok(socket) => drop(self.queries.insert(query, socket)),
                     Err(error) => self.input(Input::DatagramFailed(query, connect_error(&error))),
                 },
                 Output::CloseDatagram(query) => drop(self.queries.remove(&query)),
-                // A database would be asked on a thread of its own, and answer later, in the same order.
+                // A database would answer from a thread of its own, later, in the same order.
                 Output::Store(id, request) => {
                     let answer = self.outbox.answer(request);
                     self.input(Input::Store(id, answer));
@@ -144,19 +144,19 @@ impl Executor {
         self.links.insert(connection, Link::Dialling);
         let dialled = self.dialled.clone();
         thread::spawn(move || {
-            // If the other end is gone, the program has come to its end.
+            // If the receiver is gone, the program is ending.
             let _ = dialled.send((connection, TcpStream::connect_timeout(&remote, CONNECT_LIMIT)));
         });
     }
 
-    /// Takes in what has come of connecting, unless the dispatcher has closed the connection meanwhile.
+    /// Processes the result of connecting, unless the dispatcher has closed the connection meanwhile.
     fn take_dialled(&mut self, connection: ConnectionId, dialled: io::Result<TcpStream>) {
         if !self.links.contains_key(&connection) {
             return;
         }
         let opened = dialled.and_then(|stream| {
             stream.set_nonblocking(true)?;
-            // Each write is to leave at once, as a piece of its own.
+            // Each write is to be sent at once, and separately.
             stream.set_nodelay(true)?;
             Ok(stream)
         });
@@ -173,7 +173,7 @@ impl Executor {
         }
     }
 
-    /// Gives each socket a turn; returns whether one had anything to do.
+    /// Gives each socket a turn. Returns whether any had something to do.
     fn look_after_sockets(&mut self, log: &mut impl FnMut(&Event)) -> bool {
         let mut has_moved = false;
         for connection in self.links.keys().copied().collect::<Vec<_>>() {
@@ -187,14 +187,14 @@ impl Executor {
         has_moved
     }
 
-    /// Writes as much as the socket takes; returns whether it took anything.
+    /// Writes as much as the socket takes. Returns whether it took anything.
     fn write(&mut self, connection: ConnectionId) -> bool {
         let Some(Link::Open { stream, unsent, has_more }) = self.links.get_mut(&connection) else {
             return false;
         };
         let mut has_moved = false;
         loop {
-            // Only when all is written is more asked for: so memory stays bounded, and pieces that have to go apart do.
+            // More is requested only when all is written, so that memory stays bounded, and writes that must be separate are.
             if unsent.is_empty() {
                 while *has_more && unsent.len() < PIECE_OCTETS {
                     *has_more = self.dispatcher.poll_transmit(self.now, connection, PIECE_OCTETS, unsent);
@@ -208,7 +208,7 @@ impl Executor {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return has_moved,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
-                    // How it has ended is found out by reading, behind what the peer has said before.
+                    // Reading finds the cause, after the octets that the peer has sent before.
                     (*has_more, *unsent) = (false, BytesMut::new());
                     return has_moved;
                 }
@@ -217,7 +217,7 @@ impl Executor {
         }
     }
 
-    /// Reads a piece, if there is one; returns whether anything has happened.
+    /// Reads a piece, if there is one. Returns whether anything has happened.
     fn read(&mut self, connection: ConnectionId) -> bool {
         let Some(Link::Open { stream, .. }) = self.links.get_mut(&connection) else { return false };
         let mut octets = [0; PIECE_OCTETS];
@@ -236,7 +236,7 @@ impl Executor {
         true
     }
 
-    /// Takes in a datagram, if there is one; returns whether anything has happened.
+    /// Receives a datagram, if there is one. Returns whether anything has happened.
     fn receive(&mut self, query: QueryId) -> bool {
         let Some(socket) = self.queries.get(&query) else { return false };
         let mut octets = [0; PIECE_OCTETS];
@@ -251,7 +251,7 @@ impl Executor {
         true
     }
 
-    /// Waits for a connection, the next look at the sockets, or the deadline, which is so far away.
+    /// Waits for a connection, the next turn of the sockets, or the deadline, for which `left` remains.
     fn wait(&mut self, dials: &Receiver<(ConnectionId, io::Result<TcpStream>)>, left: Duration) {
         let has_sockets = !self.links.is_empty() || !self.queries.is_empty();
         let span = if has_sockets { left.min(TURN) } else { left };
@@ -262,11 +262,11 @@ impl Executor {
     }
 }
 
-/// Sends a datagram from a socket of its own, whose port the system has chosen.
+/// Sends a datagram from a new socket, whose port the system has chosen.
 fn ask(to: SocketAddr, octets: &[u8]) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(any_address(to))?;
     socket.set_nonblocking(true)?;
-    // A socket that is connected is told that its server is not there, and gets nothing from others.
+    // A connected socket learns that its server is unreachable, and receives nothing from others.
     socket.connect(to)?;
     socket.send(octets)?;
     Ok(socket)

@@ -1,4 +1,4 @@
-//! A complete executor on tokio: a task for each socket tells one channel what happens, and one task owns the dispatcher.
+//! A complete executor on tokio: a task for each socket sends events to one channel, and one task owns the dispatcher.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -17,12 +17,12 @@ use tokio::task::{JoinSet, yield_now};
 
 use crate::system::{any_address, connect_error, now};
 
-/// Most octets that are read at once, or handed out before they are written.
+/// Most octets that are read at once, or taken from the dispatcher before they are written.
 const PIECE_OCTETS: usize = 64 * 1024;
-/// Most happenings that wait. A socket that has more to tell is not read meanwhile.
+/// Most events that wait. A socket with more is not read meanwhile.
 const HAPPENINGS: usize = 64;
 
-/// What the task of a socket tells.
+/// An event of a socket.
 enum Happening {
     Connected(ConnectionId, Arc<TcpStream>),
     ConnectFailed(ConnectionId, ConnectError),
@@ -37,7 +37,7 @@ enum Happening {
 #[derive(Default)]
 struct Link {
     stream: Option<Arc<TcpStream>>,
-    /// What the dispatcher has handed out and the socket has not taken yet.
+    /// Octets of the dispatcher that the socket has not taken yet.
     unsent: BytesMut,
     tasks: JoinSet<()>,
 }
@@ -48,7 +48,7 @@ struct Executor {
     teller: Sender<Happening>,
 }
 
-/// Works on an outbox until `is_done`, and then lets the dispatcher come to its end. Returns what is left.
+/// Works on an outbox until `is_done`, and then drains the dispatcher. Returns the outbox.
 pub(crate) async fn run(
     settings: Settings,
     mut outbox: MemoryOutbox,
@@ -70,7 +70,7 @@ pub(crate) async fn run(
                     let link = executor.links.entry(connection).or_default();
                     link.tasks.spawn(lead(connection, remote, teller));
                 }
-                // With TLS, the stream would be wrapped, and the end of the handshake told by `Input::TlsEstablished`.
+                // With TLS, wrap the stream, and pass the end of the handshake in as `Input::TlsEstablished`.
                 Output::StartTls { connection, .. } => {
                     executor.links.remove(&connection);
                     executor.dispatcher.handle_input(now, Input::TlsFailed(connection, "no TLS here".into()));
@@ -99,7 +99,7 @@ pub(crate) async fn run(
         if let Ok(Some(happening)) = tokio::time::timeout(left, happenings.recv()).await {
             executor.take_in(now(clock), happening);
         }
-        // What had come in by now counts, however long this process was stopped: it is taken in before what is due is done.
+        // Input that has arrived by now counts, however long this process was stopped, so it is passed in before the timeout.
         let now = now(clock);
         yield_now().await;
         while let Ok(happening) = happenings.try_recv() {
@@ -129,8 +129,8 @@ impl Executor {
         self.dispatcher.handle_input(now, input);
     }
 
-    /// Writes as much as the socket takes. More is asked for only when all is written: so memory stays bounded, and pieces
-    /// that have to go apart do.
+    /// Writes as much as the socket takes. More is requested only when all is written, so that memory stays bounded, and writes
+    /// that must be separate are.
     fn write(&mut self, now: Now, id: ConnectionId) {
         let link = self.links.get_mut(&id);
         let Some(Link { stream: Some(stream), unsent, tasks }) = link else { return };
@@ -148,14 +148,14 @@ impl Executor {
                     });
                     return;
                 }
-                // How the connection has ended is found out by reading, behind what the peer has said before.
+                // Reading finds the cause, after the octets that the peer has sent before.
                 Err(_) => return unsent.clear(),
             }
         }
     }
 }
 
-/// Connects, and reads what comes in.
+/// Connects, and reads what arrives.
 async fn lead(connection: ConnectionId, remote: SocketAddr, teller: Sender<Happening>) {
     let stream = match TcpStream::connect(remote).await {
         Ok(stream) => Arc::new(stream),
@@ -163,7 +163,7 @@ async fn lead(connection: ConnectionId, remote: SocketAddr, teller: Sender<Happe
             return drop(teller.send(Happening::ConnectFailed(connection, connect_error(&error))).await);
         }
     };
-    // Each write is to leave at once, as a piece of its own; where that cannot be, it is only slower.
+    // Each write is to be sent at once, and separately. Without this it is only slower.
     let _ = stream.set_nodelay(true);
     let _ = teller.send(Happening::Connected(connection, Arc::clone(&stream))).await;
     let reason = loop {
@@ -181,7 +181,7 @@ async fn lead(connection: ConnectionId, remote: SocketAddr, teller: Sender<Happe
     let _ = teller.send(Happening::Closed(connection, reason)).await;
 }
 
-/// Sends a question from a socket of its own, and reads what comes in.
+/// Sends a question from a new socket, and reads what arrives.
 async fn ask(query: QueryId, to: SocketAddr, question: Bytes, teller: Sender<Happening>) {
     let exchange = async {
         let socket = UdpSocket::bind(any_address(to)).await?;

@@ -1,4 +1,4 @@
-//! The run loop: outputs, octets, the deadline, and what comes of waiting for the socket until then.
+//! The run loop: outputs, octets to send, and the wait for the socket until the deadline.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,18 +12,18 @@ use cmail_delivery::session::{
 };
 use cmail_delivery::time::{Duration, Instant};
 
-/// Most octets that are read or handed out at once.
+/// Most octets that are read or taken from the session at once.
 const PIECE_OCTETS: usize = 16 * 1024;
 
-/// What became of a message.
+/// The result of a message.
 pub(crate) struct Report {
-    /// Of each recipient: at most one verdict, none if the transaction could not begin.
+    /// At most one verdict for each recipient; none if the transaction could not begin.
     pub(crate) verdicts: Vec<(Recipient, Outcome)>,
-    /// How the conversation ended.
+    /// The end of the conversation.
     pub(crate) end: SessionEnd,
 }
 
-/// Leads one conversation that sends one message. `log` gets what is said, and what is to be noted.
+/// Conducts one conversation that sends one message. `log` receives what is said and noted.
 pub(crate) fn send(
     mut stream: TcpStream,
     config: SessionConfig,
@@ -38,14 +38,14 @@ pub(crate) fn send(
     let mut verdicts = Vec::new();
     let mut received = [0; PIECE_OCTETS];
     loop {
-        // 1. What the core has to say, until it has said all.
+        // 1. Carry out the outputs until there are none.
         while let Some(output) = session.poll_output() {
             match output {
                 SessionOutput::Ready => match transaction.take() {
                     Some(transaction) => session.begin(now(), transaction),
                     None => session.quit(now()),
                 },
-                // The whole message went in with the transaction, so there is no more of it: that ends the session.
+                // The whole message came with the transaction, so there is no more of it. That ends the session.
                 SessionOutput::NeedData { .. } => session.supply_data(now(), Bytes::new()),
                 SessionOutput::StartTls => session.handle_tls_failed(now(), "there is no TLS here".into()),
                 SessionOutput::Verdicts(decided) => verdicts.extend(decided),
@@ -59,7 +59,7 @@ pub(crate) fn send(
             }
         }
 
-        // 2. What is to be sent, as far as the socket takes it before the deadline.
+        // 2. Send what is to be sent, as far as the socket takes it before the deadline.
         let left = match session.poll_timeout() {
             Some((deadline, _)) => deadline.saturating_duration_since(now()),
             None => Duration::MAX,
@@ -78,7 +78,7 @@ pub(crate) fn send(
             continue;
         }
 
-        // 3. What comes in before the deadline.
+        // 3. Receive what arrives before the deadline.
         stream.set_read_timeout(Some(left))?;
         match stream.read(&mut received) {
             Ok(0) => session.handle_closed(now(), CloseReason::EndOfFile),
@@ -89,7 +89,7 @@ pub(crate) fn send(
     }
 }
 
-/// The socket has failed, or the deadline came first: then the core finds out by itself whose fault it was.
+/// Handles a failed socket or an expired deadline. The core finds out by itself which side was at fault.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the kinds are not all known")]
 fn lose(session: &mut Session, now: Instant, error: &io::Error) {
     match error.kind() {

@@ -1,11 +1,12 @@
-//! Sends one message with a single [`Session`] over a blocking socket: for who needs SMTP, and neither outbox nor DNS.
+//! Sends one message with a single [`Session`] over a blocking socket: for programs that need SMTP, but neither an outbox nor
+//! DNS.
 //!
 //! ```text
 //! cargo run -p cmail-delivery --example one_session -- 127.0.0.1:2525 sender@example.org recipient@example.net < message
 //! ```
 //!
-//! The examples `on_std` and `on_tokio` run the whole [`cmail_delivery::Dispatcher`] in the same way, with more to do in
-//! their one `match`. This one has no TLS: where the core asks for it, it would wrap the stream, and say so by
+//! The examples `on_std` and `on_tokio` run the whole [`cmail_delivery::Dispatcher`] in the same way, with more arms in their one
+//! `match`. This one has no TLS. An executor that has it wraps the stream when the session requests it, and calls
 //! `handle_tls_established`.
 
 // What it does is told on the terminal.
@@ -39,7 +40,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         reverse_path: Some(Mailbox::parse(sender.as_bytes())?),
         recipients: vec![Recipient { id: MailId(1), mailbox: Mailbox::parse(recipient.as_bytes())? }],
         data_octets: message.len() as u64,
-        // All of it, so that the session never asks for more.
+        // The whole message, so that the session never requests more.
         head: message.into(),
     };
     let config = SessionConfig {
@@ -67,7 +68,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(if is_delivered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The only randomness there is.
+/// Returns the seed of all randomness.
 fn seed() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;

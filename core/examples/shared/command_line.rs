@@ -11,7 +11,7 @@ use cmail_delivery::settings::{ResolverSettings, Settings};
 use cmail_delivery::time::UnixTime;
 use cmail_delivery::{Event, MemoryOutbox};
 
-/// What is to be done: NAMESERVER SENDER RECIPIENT…, and a message on standard input.
+/// The arguments NAMESERVER SENDER RECIPIENT…, and a message from standard input.
 pub(crate) struct Order {
     pub(crate) settings: Settings,
     pub(crate) outbox: MemoryOutbox,
@@ -34,19 +34,19 @@ impl Order {
         for recipient in recipients {
             outbox.insert(Mail::new(sender, recipient, message.clone(), UnixTime(submission)))?;
         }
-        // All that is random comes from here, also what others must not guess: so from the system.
+        // The seed of all randomness, including values that others must not guess, so it comes from the system.
         let mut seed = [0; 32];
         File::open("/dev/urandom")?.read_exact(&mut seed)?;
         Ok(Self { settings, outbox, seed })
     }
 }
 
-/// Whether everything was tried: what is left waits for its next time, or was refused.
+/// Returns whether all mail was tried. Mail that is left waits for its next attempt, or was refused.
 pub(crate) fn was_all_tried(outbox: &MemoryOutbox) -> bool {
     outbox.mails().all(|(_, mail)| !mail.faillog.is_empty())
 }
 
-/// Says on standard error what happens.
+/// Writes an event to standard error.
 pub(crate) fn log(event: &Event) {
     eprintln!("{event}");
 }

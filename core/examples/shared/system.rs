@@ -1,4 +1,4 @@
-//! What every executor needs of the system besides its sockets.
+//! The needs of every executor beside its sockets.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,7 +8,7 @@ use cmail_delivery::Now;
 use cmail_delivery::io::ConnectError;
 use cmail_delivery::time::{Instant, UnixTime};
 
-/// Both clocks. The monotonic one begins with `clock`.
+/// Reads both clocks. The monotonic one begins with `clock`.
 pub(crate) fn now(clock: Clock) -> Now {
     let monotonic = Instant::from_micros(u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX));
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -16,13 +16,13 @@ pub(crate) fn now(clock: Clock) -> Now {
     Now { monotonic, wall, since_second: Duration::from_nanos(since_1970.subsec_nanos().into()) }
 }
 
-/// The address of a socket that sends to another, whose port is chosen by the system.
+/// Returns the address of a socket that sends to another. The system chooses its port.
 pub(crate) fn any_address(to: SocketAddr) -> SocketAddr {
     let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     SocketAddr::new(any, 0)
 }
 
-/// Tells what the network or the peer is to blame for from trouble of this machine, which costs no mail an attempt.
+/// Distinguishes failures of the network or the peer from trouble of this machine, which costs no mail an attempt.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the kinds are not all known")]
 pub(crate) fn connect_error(error: &io::Error) -> ConnectError {
     match error.kind() {

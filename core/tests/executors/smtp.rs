@@ -1,4 +1,4 @@
-//! A mail server on loopback that takes everything, except for recipients whose name is `nobody`.
+//! A mail server on loopback that accepts all recipients except those named `nobody`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -182,7 +182,7 @@ impl Books {
         for LeftOver { id, message } in left_over {
             let before = message.and_then(|message| self.queue.tell_apart(id, message));
             self.requeue(id, QueueState::Ready);
-            // Given-up mail that looks like it has waited for it until now.
+            // Given-up mail with the same key has waited for it until now.
             if let Some(before) = before {
                 self.reconsider(before.hop, before.key);
             }

@@ -255,7 +255,7 @@ fn what_the_walk_over_known_mail_finds_beyond_it_is_left_to_the_next_look() {
         last_try: UnixTime(0),
         fatal: false,
     };
-    // The first look and the second find nothing, but somebody has written in between; so known mail is rescanned over.
+    // The first scan and the second find nothing, but another program has written in between, so known mail is rescanned.
     for (rows, data_version) in [(vec![], 1), (vec![], 2), (vec![row], 2)] {
         let asked = core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| {
             let Output::Store(id, StoreRequest::Scan { .. }) = output else { return None };

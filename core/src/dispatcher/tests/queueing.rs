@@ -92,7 +92,7 @@ fn what_others_change_is_found_by_looking_again() {
     }
     world.run();
     assert_eq!(world.dispatcher.indexed(), 2);
-    // Somebody clears the faillog of one and deletes the other; a row appears below what was seen.
+    // Another program clears the faillog of one and deletes the other; a row appears below what was seen.
     world.outbox.mails.get_mut(&waiting).unwrap().faillog.clear();
     let row = world.outbox.mails.remove(&gone).unwrap();
     world.outbox.mails.insert(-5, outbox::Mail { faillog: Vec::new(), ..row });

@@ -118,7 +118,7 @@ impl World {
         self.servers.entry(address(at)).or_default()
     }
 
-    /// Inserts a mail behind the dispatcher's back.
+    /// Inserts a mail without telling the dispatcher.
     pub(super) fn mail(&mut self, sender: &str, recipient: &str, data: &str) -> i64 {
         self.mail_by(None, sender, recipient, data)
     }

@@ -54,7 +54,7 @@ fn shifted_refusals_of_all_recipients_are_not_believed() {
 
 #[test]
 fn one_reply_too_many_without_pipelining_is_not_taken_for_another() {
-    // In time, it is one that nobody asked for; too late, that to DATA shows it.
+    // In time, it is an unasked one; too late, that to DATA shows it.
     for is_late in [false, true] {
         dialogue(&plain(), |talk| {
             send_alone(talk, "x");
