@@ -1,13 +1,14 @@
 //! The inputs and outputs of the [`Dispatcher`](crate::dispatcher::Dispatcher).
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
 
 use crate::event::Event;
 use crate::next_hop::Host;
-use crate::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
+use crate::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use crate::settings::{Hosts, ResolverSettings};
 pub use crate::tls::{Tls, TlsVersion};
 
@@ -123,6 +124,9 @@ pub enum Output {
     CloseDatagram(QueryId),
     /// Pass a request to the database. Answered by [`Input::Store`], however long it takes.
     Store(RequestId, StoreRequest),
+    /// Tell the database that this mail, which it [holds](crate::outbox#what-is-held), is given up without a verdict. To be done before
+    /// the requests after it. Not answered.
+    Release(Vec<MailId>),
     /// Report to the administrator.
     Event(Event),
     /// Nothing is left to do: the one-shot pass is over, or the requested drain.

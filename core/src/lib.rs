@@ -60,6 +60,7 @@
 //!                 let error = ConnectError::Remote(format!("{remote}: connection refused"));
 //!                 dispatcher.handle_input(now, Input::ConnectFailed(connection, error));
 //!             }
+//!             Output::Release(ids) => outbox.release(&ids),
 //!             Output::Event(event) => eprintln!("{event}"),
 //!             Output::Drained => break 'run,
 //!             // The examples `on_std` and `on_tokio` carry these out too.
@@ -99,6 +100,7 @@
 //! | connection, session | one TCP connection, with a [`ConnectionId`]; the SMTP conversation on it ([`session::Session`]) |
 //! | host slots, concurrency window | the limits of connections: in total, and to one address and port; to a destination that has pushed back |
 //! | claim, recall | reads rows again when a session is ready for them, with their data; or when they fail without a session, without ([`StoreRequest`]) |
+//! | held | mail that was claimed, and has neither a verdict nor a release ([`outbox`](outbox#what-is-held)) |
 //! | transaction | MAIL, RCPT and DATA for one message and up to 100 recipients ([`session::Transaction`]) |
 //! | verdict | the result for one mail in a transaction: delivered, or failed, temporarily or permanently ([`session::Outcome`]) |
 //! | attempt, failure | one try to deliver one mail: time, server, and result; the reason why it failed ([`attempt`]) |

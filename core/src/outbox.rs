@@ -4,6 +4,23 @@
 //! [`StoreReply`] or a [`StoreError`], and in the order of the requests: an older answer about a row must not overtake a newer
 //! one, because mail would then be tried too early. Only [`StoreReply::Data`], which says nothing about a row, may come earlier.
 //! [`MemoryOutbox`](crate::MemoryOutbox) does all of this in memory.
+//!
+//! # What is held
+//!
+//! A [claim](StoreRequest::Claim), a [recall](StoreRequest::Recall) and a [request for failed mail](StoreRequest::ReadFailed) make the
+//! database hold each mail that its answer returns, but not what the answer calls left over or unreadable, nor what it does not name.
+//! For held mail the database remembers what the row was, may read its data ahead, and returns it to no other dispatcher. Each hold
+//! ends exactly once:
+//!
+//! - by the answer to a [`Commit`] that is about the mail. If that answer says that the mail is [refused](Committed::refused), the mail
+//!   stays held, because the verdict is tried again and must be about the same mail; or
+//! - by an [`Output::Release`](crate::io::Output::Release), which gives the mail up without a verdict: its connection has ended, its
+//!   transaction was not begun, it now goes elsewhere, or the program ends.
+//!
+//! The core does not ask for mail again before that, and it releases mail before it makes a request for the same mail. So a database that
+//! acts on both in their order never drops by a release what a later claim holds. A release has no answer, because nothing depends on it.
+//! A database that several dispatchers share holds mail by a lease, and a release ends the lease early. Such a lease needs a time limit
+//! as well, because a dispatcher may be killed, or may end while the database fails, before it has released its mail.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -193,12 +210,20 @@ impl Commit {
         self.delivered.is_empty() && self.failed.is_empty() && self.replaced.is_empty()
     }
 
+    /// Returns the mail that this process has claimed: all but what an earlier process has delivered and could not delete.
+    pub fn claims(&self) -> impl Iterator<Item = MailId> {
+        let delivered = self.delivered.iter().filter(|mail| mail.attempt.is_some()).map(|mail| mail.id);
+        delivered.chain(self.undelivered())
+    }
+
     /// Returns all mail that the commit concerns, in the order of the three lists.
     pub fn ids(&self) -> impl Iterator<Item = MailId> {
-        let delivered = self.delivered.iter().map(|mail| mail.id);
+        self.delivered.iter().map(|mail| mail.id).chain(self.undelivered())
+    }
+
+    fn undelivered(&self) -> impl Iterator<Item = MailId> {
         let failed = self.failed.iter().map(|failed| failed.id);
-        let replaced = self.replaced.iter().flat_map(|replacement| replacement.originals.iter().copied());
-        delivered.chain(failed).chain(replaced)
+        failed.chain(self.replaced.iter().flat_map(|replacement| replacement.originals.iter().copied()))
     }
 }
 
@@ -343,6 +368,13 @@ pub struct Committed {
     pub not_noted: Vec<MailId>,
 }
 
+impl Claimed {
+    /// Returns the mail that it lays hold of.
+    pub fn ids(&self) -> impl Iterator<Item = MailId> {
+        self.transactions.iter().flat_map(|transaction| &transaction.rows).map(|row| row.id)
+    }
+}
+
 impl Committed {
     /// Adds the answer to a further part of the commit.
     pub fn append(&mut self, mut more: Self) {
@@ -407,6 +439,13 @@ pub struct FailedMessage {
     pub data_octets: u64,
     /// The message, or its beginning if it is longer than was requested.
     pub original: Bytes,
+}
+
+impl FailedMessage {
+    /// Returns the mail that it lays hold of.
+    pub fn ids(&self) -> impl Iterator<Item = MailId> {
+        self.mails.iter().map(|mail| mail.row.id)
+    }
 }
 
 /// A recipient that is given up.

@@ -294,6 +294,7 @@ impl World {
                 }
                 self.requests.push_back((id, request));
             }
+            Output::Release(ids) => self.outbox.release(&ids),
             Output::Event(event) => self.event(&event),
             Output::Drained => self.is_drained = true,
         }
@@ -465,6 +466,15 @@ impl World {
         self.polite_all(1) || moved
     }
 
+    /// What the outbox holds is what the dispatcher works on; at the end that is nothing, if it could be recorded.
+    fn check_held(&self) {
+        if self.requests.is_empty() {
+            assert!(self.outbox.mails().held().eq(self.dispatcher.held()));
+            let is_over = self.is_drained && self.dispatcher.unrecorded().is_none();
+            assert!(!is_over || self.dispatcher.held().count() == 0, "mail is held at the end");
+        }
+    }
+
     /// Without faults, all mail is delivered or bounced, or what was asked for comes to its end.
     fn heal(&mut self) {
         let is_daemon = self.mode == Mode::Daemon && self.draining_since.is_none();
@@ -486,5 +496,6 @@ impl World {
         } else {
             assert!(self.is_drained, "it does not come to its end");
         }
+        self.check_held();
     }
 }

@@ -98,6 +98,7 @@ impl Outbox {
 
     /// Does what is asked.
     pub(crate) fn answer(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
+        self.mails.check(&request);
         if let StoreRequest::Commit(commit) = &request {
             self.check(commit);
         }
@@ -110,6 +111,12 @@ impl Outbox {
             }
         }
         Ok(answer)
+    }
+
+    /// Forgets mail that is given up.
+    pub(crate) fn release(&mut self, ids: &[MailId]) {
+        self.mails.check_release(ids);
+        self.mails.release(ids);
     }
 
     /// Checks what is to be recorded, of mail that is still there.

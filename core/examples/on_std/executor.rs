@@ -134,6 +134,7 @@ impl Executor {
                     let answer = self.outbox.answer(request);
                     self.input(Input::Store(id, answer));
                 }
+                Output::Release(ids) => self.outbox.release(&ids),
                 Output::Event(event) => log(&event),
                 Output::Drained => self.is_drained = true,
             }

@@ -85,6 +85,7 @@ pub(crate) async fn run(
                     let answer = outbox.answer(request);
                     executor.dispatcher.handle_input(now, Input::Store(id, answer));
                 }
+                Output::Release(ids) => outbox.release(&ids),
                 Output::Event(event) => log(&event),
                 Output::Drained => return outbox,
             }

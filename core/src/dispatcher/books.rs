@@ -8,6 +8,7 @@ use alloc::string::String;
 use super::bounces::Bounces;
 use super::check::OpenRequests;
 use super::commits::PendingCommits;
+use super::held::Held;
 use super::outbox_scan::OutboxScan;
 use super::recent_attempts::RecentAttempts;
 use super::requests::{Asked, Requests};
@@ -36,6 +37,7 @@ pub(super) struct Books {
     pub(super) set_aside: SetAside,
     pub(super) bounces: Bounces,
     pub(super) commits: PendingCommits,
+    pub(super) held: Held,
     pub(super) requests: Requests,
     pub(super) outlet: Outlet,
 }
@@ -78,6 +80,7 @@ impl Books {
             set_aside: SetAside::default(),
             bounces: Bounces::new(&settings, bounces),
             commits: PendingCommits::new(),
+            held: Held::default(),
             requests: Requests::default(),
             outlet: Outlet::default(),
             settings,
@@ -151,8 +154,9 @@ impl Books {
         self.commits.unrecorded(&self.set_aside)
     }
 
-    /// Sends a request to the database.
+    /// Sends a request to the database, after everything that was given up until now.
     pub(super) fn ask(&mut self, request: StoreRequest, asked: Asked) {
+        self.release();
         let id = self.requests.open(asked);
         self.output(Output::Store(id, request));
     }

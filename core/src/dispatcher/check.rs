@@ -6,7 +6,7 @@ use super::books::Books;
 use super::deliveries::{Claim, Deliveries};
 use super::requests::Asked;
 use super::{Dispatcher, Progress};
-use crate::outbox::MailId;
+use crate::outbox::{Commit, MailId};
 use crate::queue::HopId;
 
 /// With more items than this, a debug build does not check after every call.
@@ -78,6 +78,7 @@ impl Dispatcher {
         self.books.check(&open);
         self.deliveries.check(&self.books, &open);
         check_claimed_mail(&self.books, &self.deliveries, open.mails);
+        check_held_mail(&self.books, &self.deliveries);
     }
 
     /// Returns whether nothing is under way, and nothing is left of what was.
@@ -115,4 +116,13 @@ fn check_claimed_mail(books: &Books, deliveries: &Deliveries, asked_for: BTreeSe
         assert!(known.is_some_and(|known| known.is_claimed()), "mail {id} is worked on, but is {known:?}");
     }
     assert_eq!(held.len(), books.queue.claimed_count(), "mail is forgotten that somebody has taken");
+}
+
+/// The database holds the mail that a connection works on, or that has a verdict which is still to be recorded.
+#[track_caller]
+fn check_held_mail(books: &Books, deliveries: &Deliveries) {
+    let to_be_recorded = books.commits.all().flat_map(Commit::claims).chain(books.set_aside.with_verdicts());
+    let expected: BTreeSet<MailId> = deliveries.undecided().chain(to_be_recorded).collect();
+    assert_eq!(*books.held.mails(), expected, "mail that the database holds, and mail that is worked on");
+    assert!(books.held.is_released(), "the database is not told what was given up");
 }

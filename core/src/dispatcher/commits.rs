@@ -113,7 +113,8 @@ impl PendingCommits {
         self.in_flight.is_some()
     }
 
-    fn all(&self) -> impl Iterator<Item = &Commit> {
+    /// Returns what is to be recorded.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Commit> {
         [Some(&self.pending), self.in_flight.as_ref()].into_iter().flatten()
     }
 
@@ -235,6 +236,7 @@ impl Books {
         self.commits.retry_at = None;
         let Some(mut commit) = self.commits.in_flight.take() else { return };
         self.set_refused_aside(&mut commit, refused, &not_noted.into_iter().collect());
+        commit.ids().for_each(|id| self.held.end(id));
         for DeliveredMail { id, .. } in commit.delivered {
             self.commits.recipients.remove(&id);
             self.forget(id);

@@ -7,7 +7,7 @@ use super::deliveries::Claim;
 use super::requests::Asked;
 use crate::io::ConnectionId;
 use crate::next_hop::{Host, NextHop, TlsMode};
-use crate::outbox::RequestId;
+use crate::outbox::{MailId, RequestId};
 use crate::queue::HopId;
 use crate::rng::Seed;
 use crate::time::Now;
@@ -66,6 +66,12 @@ impl Dispatcher {
             | Asked::Recall { .. }
             | Asked::Commit => None,
         }
+    }
+
+    /// Returns the mail that the database holds for this dispatcher, as far as its answers and the outputs were passed on: see
+    /// [`outbox`](crate::outbox#what-is-held).
+    pub fn held(&self) -> impl Iterator<Item = MailId> {
+        self.books.held.mails().iter().copied()
     }
 
     /// Closes a connection as if others needed its slot, so that a record can be replayed where none do. Does nothing if the

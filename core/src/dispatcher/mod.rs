@@ -8,6 +8,7 @@ mod check;
 mod commits;
 mod deliveries;
 mod envelope;
+mod held;
 mod inspect;
 mod outbox_scan;
 mod recent_attempts;
@@ -29,7 +30,7 @@ use self::requests::{Asked, wrong_kind};
 use crate::event::{Event, FailureKind, Level};
 use crate::io::{ConnectionId, Input, Output};
 use crate::next_hop::NextHop;
-use crate::outbox::{RequestId, StoreError, StoreReply};
+use crate::outbox::{FailedMessage, RequestId, StoreError, StoreReply};
 use crate::rng::Rng;
 use crate::settings::{Hosts, Settings};
 use crate::time::{Duration, Instant, Now};
@@ -92,7 +93,7 @@ pub enum TimeoutReason {
 /// timeout that comes too early.
 ///
 /// Answer each [`Output::Store`] exactly once, with success or failure. Answers come in the order of the requests; only those to
-/// requests for pieces of mail data may come in any order. Input that was received before a deadline counts if it is passed in
+/// requests for pieces of mail data may come in any order. Act on an [`Output::Release`] before the requests after it. Input that was received before a deadline counts if it is passed in
 /// before [`handle_timeout`](Self::handle_timeout) is called with a later time. So read the clock, then the sockets, and use that
 /// reading of the clock for both. Nothing is left to do after [`Output::Drained`].
 ///
@@ -301,6 +302,7 @@ impl Dispatcher {
                 break;
             }
         }
+        books.release();
         books.commit();
         self.finish_if_done();
         if cfg!(debug_assertions) {
@@ -324,6 +326,7 @@ impl Dispatcher {
             }
             (Asked::Claim(claim), Ok(StoreReply::Claimed(answer))) => {
                 books.requests.succeeded();
+                books.held.begin(answer.ids());
                 deliveries.claimed(books, claim, answer);
             }
             (&Asked::Data { hop, connection, .. }, Ok(StoreReply::Data(octets))) => {
@@ -332,10 +335,12 @@ impl Dispatcher {
             }
             (Asked::Bounce { ids, .. }, Ok(StoreReply::Failed { messages, left_over, unreadable })) => {
                 books.requests.succeeded();
+                books.held.begin(messages.iter().flat_map(FailedMessage::ids));
                 books.failed_read(ids, messages, left_over, unreadable);
             }
             (Asked::Recall { ids, reason }, Ok(StoreReply::Recalled { rows, unreadable })) => {
                 books.requests.succeeded();
+                books.held.begin(rows.iter().map(|row| row.id));
                 deliveries.recalled(books, ids, reason, rows, unreadable);
             }
             (Asked::Commit, Ok(StoreReply::Committed(answer))) => {
@@ -397,9 +402,13 @@ impl Dispatcher {
             Progress::Draining(since) => {
                 if passed(since, DRAIN_SESSIONS) && !deliveries.is_idle() {
                     deliveries.abort_all(books);
+                    books.release();
                     books.commit();
                 }
-                (deliveries.is_idle() && books.commits.is_empty()) || passed(since, DRAIN_LIMIT)
+                // What the database is about to hold must be released.
+                let is_over =
+                    deliveries.is_idle() && books.commits.is_empty() && !books.requests.ask_for_mail();
+                is_over || passed(since, DRAIN_LIMIT)
             }
             Progress::Drained => false,
         };

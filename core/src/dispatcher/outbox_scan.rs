@@ -238,6 +238,7 @@ impl Books {
             return;
         }
         let key = self.scan.message_key(row);
+        self.give_up_unless_kept(row.id, state);
         let hop = self.queue.insert(row.id, next_hop.as_ref(), key, state);
         self.queue.suppose(hop, if row.fail_count == 0 { Prospect::Fresh } else { Prospect::Failed });
         self.note_queue_state(hop, key, state);
@@ -253,6 +254,7 @@ impl Books {
     /// Changes the state of a mail that is in the index.
     pub(super) fn requeue(&mut self, id: MailId, state: QueueState) {
         let Some(IndexEntry { hop, key, .. }) = self.queue.find(id) else { return };
+        self.give_up_unless_kept(id, state);
         self.queue.set_state(id, state);
         self.note_queue_state(hop, key, state);
     }
@@ -260,6 +262,7 @@ impl Books {
     /// Forgets a mail: it is gone, or not ours to deliver.
     pub(super) fn forget(&mut self, id: MailId) {
         self.set_aside.end(id);
+        self.held.give_up(id);
         let Some(IndexEntry { hop, key, .. }) = self.queue.find(id) else { return };
         self.attempts.end_order(id);
         self.queue.remove(id);

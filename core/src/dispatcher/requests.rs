@@ -59,6 +59,14 @@ impl Requests {
         self.open.is_empty()
     }
 
+    /// Whether the answer to one of them will make the database hold mail.
+    pub(super) fn ask_for_mail(&self) -> bool {
+        self.open.values().any(|asked| match asked {
+            Asked::Claim(_) | Asked::Bounce { .. } | Asked::Recall { .. } => true,
+            Asked::Scan | Asked::Rescan { .. } | Asked::Data { .. } | Asked::Commit => false,
+        })
+    }
+
     /// Records a success, which shows that it is worth going on. A scan does not count: it brings no mail closer to its end, and
     /// is repeated in any case.
     pub(super) fn succeeded(&mut self) {

@@ -53,6 +53,17 @@ struct SetAsideMail {
     at: Option<Instant>,
 }
 
+impl SetAsideMail {
+    /// Whether the database holds the mail until its verdict is recorded. Of what an earlier process has delivered it holds nothing.
+    fn awaits_verdict(&self) -> bool {
+        match &self.undone {
+            Undone::Deletion { attempt, .. } => attempt.is_some(),
+            Undone::Record(_) => true,
+            Undone::Bounce | Undone::Reading | Undone::Indexing => false,
+        }
+    }
+}
+
 /// The mail that is set aside.
 #[derive(Debug, Default)]
 pub(super) struct SetAside {
@@ -128,6 +139,17 @@ impl SetAside {
         let entry = self.entries.get_mut(&id)?;
         entry.at = None;
         Some((id, entry.undone.clone()))
+    }
+
+    /// Whether a verdict of this process on a mail is still to be recorded.
+    pub(super) fn awaits_verdict(&self, id: MailId) -> bool {
+        self.entries.get(&id).is_some_and(SetAsideMail::awaits_verdict)
+    }
+
+    /// Returns the mail that is set aside with a verdict that is still to be recorded.
+    pub(super) fn with_verdicts(&self) -> impl Iterator<Item = MailId> {
+        let entries = self.entries.iter().filter(|(_, entry)| entry.at.is_some() && entry.awaits_verdict());
+        entries.map(|(&id, _)| id)
     }
 
     /// Returns the mail that was delivered without the database having noted it.
@@ -247,7 +269,7 @@ impl Books {
     }
 
     /// Returns an undecided mail to the queue. `tried` says whether its transaction had begun.
-    pub(super) fn release(&mut self, id: MailId, tried: bool) {
+    pub(super) fn return_undecided(&mut self, id: MailId, tried: bool) {
         match (self.set_aside.contains(id), tried) {
             (true, _) if self.mode != Mode::Daemon => self.forget(id),
             (true, _) => self.requeue(id, QueueState::SetAside),

@@ -46,7 +46,7 @@ impl MemoryOutbox {
         // A refused verdict is tried again, and must then be about the same mail.
         ids.retain(|id| !outcomes.refused.iter().any(|refused| refused.id == *id));
         for id in ids {
-            self.told.remove(&id);
+            self.held.remove(&id);
         }
         let Outcomes { attempted, not_replaced, changed, bounces, refused, not_noted } = outcomes;
         let failed = attempted.into_iter().filter_map(|id| Some(self.mail(id)?.fail_state(id))).collect();
@@ -133,7 +133,7 @@ impl MemoryOutbox {
     /// Returns the row that is found where a verdict is to be recorded. Other mail is reported as changed.
     fn find(&self, id: MailId, is_same: fn(&Mail, &Mail) -> bool, outcomes: &mut Outcomes) -> Found {
         let Some(Stored { mail, flaw, .. }) = self.mails.get(&id) else { return Found::Gone };
-        if self.told.get(&id).is_some_and(|before| !is_same(before, mail)) {
+        if self.held.get(&id).is_some_and(|before| !is_same(before, mail)) {
             outcomes.changed.push(mail.row(id));
             return Found::Changed;
         }

@@ -20,7 +20,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -133,9 +133,8 @@ pub struct MemoryOutbox {
     /// The highest id that was ever given, so that ids are not reused.
     highest: i64,
     data_version: i64,
-    /// The contents of mail, apart from its faillog, when it was claimed, recalled, or read for a bounce. Kept until a verdict is
-    /// recorded.
-    told: BTreeMap<MailId, Mail>,
+    /// The contents of mail, apart from its faillog, when it was claimed, recalled, or read for a bounce, as long as it is held.
+    held: BTreeMap<MailId, Mail>,
     budget_octets: Option<usize>,
 }
 
@@ -167,6 +166,65 @@ impl MemoryOutbox {
             }
             StoreRequest::Recall { ids } => self.recall(&ids),
         })
+    }
+
+    /// Carries out an [`Output::Release`](crate::io::Output::Release). Mail that is not held stays as it is.
+    pub fn release(&mut self, ids: &[MailId]) {
+        for id in ids {
+            self.held.remove(id);
+        }
+    }
+
+    /// Returns the mail that is [held](crate::outbox#what-is-held), in ascending order of ids.
+    pub fn held(&self) -> impl Iterator<Item = MailId> {
+        self.held.keys().copied()
+    }
+
+    /// Releases all mail, because the dispatcher that held it has ended.
+    pub fn release_all(&mut self) {
+        self.held.clear();
+    }
+
+    /// Asserts that a request may be made, given what is [held](crate::outbox#what-is-held): to be called by tests, fuzzers and
+    /// simulators before the request is answered.
+    ///
+    /// # Panics
+    ///
+    /// If the request asks for mail that is held already, or records a verdict on mail that is not.
+    #[track_caller]
+    pub fn check(&self, request: &StoreRequest) {
+        let mut seen = BTreeSet::new();
+        match request {
+            StoreRequest::Claim { ids, .. }
+            | StoreRequest::Recall { ids }
+            | StoreRequest::ReadFailed { ids, .. } => {
+                for id in ids {
+                    assert!(!self.held.contains_key(id), "mail {id} is asked for, and held already");
+                    assert!(seen.insert(*id), "mail {id} is asked for twice");
+                }
+            }
+            StoreRequest::Commit(commit) => {
+                for id in commit.claims() {
+                    assert!(self.held.contains_key(&id), "a verdict on mail {id}, which is not held");
+                    assert!(seen.insert(id), "two verdicts on mail {id}");
+                }
+            }
+            StoreRequest::Scan { .. } | StoreRequest::ReadData { .. } => {}
+        }
+    }
+
+    /// Asserts that a release is about held mail only.
+    ///
+    /// # Panics
+    ///
+    /// If it is not.
+    #[track_caller]
+    pub fn check_release(&self, ids: &[MailId]) {
+        let mut seen = BTreeSet::new();
+        for id in ids {
+            assert!(self.held.contains_key(id), "mail {id} is released, and not held");
+            assert!(seen.insert(id), "mail {id} is released twice");
+        }
     }
 
     /// Adds mail after all other. Fails if no higher id is left.

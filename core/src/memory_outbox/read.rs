@@ -81,7 +81,7 @@ impl MemoryOutbox {
             let Refused { text, .. } = cannot_be_read(id, mail);
             return Err(StoreError { trouble: StoreTrouble::Damaged, text });
         }
-        if self.told.get(&id).is_some_and(|before| !is_same_message(before, mail)) {
+        if self.held.get(&id).is_some_and(|before| !is_same_message(before, mail)) {
             return Ok(Bytes::new());
         }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(DATA_CHUNK_OCTETS);
@@ -152,7 +152,7 @@ impl MemoryOutbox {
     fn remember(&mut self, ids: &[MailId]) {
         for id in ids {
             if let Some(Stored { mail, .. }) = self.mails.get(id) {
-                self.told.insert(*id, Mail { faillog: Vec::new(), ..mail.clone() });
+                self.held.insert(*id, Mail { faillog: Vec::new(), ..mail.clone() });
             }
         }
     }

@@ -261,6 +261,47 @@ fn other_mail_in_the_place_of_what_was_claimed_has_no_data_for_it() {
 }
 
 #[test]
+fn mail_is_held_until_its_verdict_is_recorded_or_it_is_released() {
+    let (mut outbox, ids) = outbox(4);
+    outbox.set_flaw(ids[1], Some(Flaw::Unrecordable));
+    claim(&mut outbox, &ids[..3], 1);
+    assert!(outbox.held().eq(ids[..3].iter().copied()));
+    commit(&mut outbox, delivered(&ids[..2]));
+    assert!(outbox.held().eq(ids[1..3].iter().copied()), "a verdict that was refused is tried again");
+    outbox.check_release(&ids[1..3]);
+    outbox.release(&ids[1..3]);
+    assert_eq!(outbox.held().count(), 0);
+    // Nothing is known of what was released.
+    outbox.put(ids[2], mail(0, 2));
+    assert_eq!(commit(&mut outbox, delivered(&ids[2..3])), Recorded::default());
+    assert!(outbox.mail(ids[2]).is_none());
+}
+
+#[test]
+#[should_panic(expected = "mail 1 is asked for, and held already")]
+fn what_is_held_must_not_be_claimed_again() {
+    let (mut outbox, ids) = outbox(1);
+    claim(&mut outbox, &ids, 1);
+    outbox.check(&StoreRequest::Recall { ids });
+}
+
+#[test]
+#[should_panic(expected = "a verdict on mail 1, which is not held")]
+fn a_verdict_must_be_about_what_is_held() {
+    let (outbox, ids) = outbox(1);
+    outbox.check(&StoreRequest::Commit(Commit { failed: vec![failure(ids[0], true)], ..Commit::default() }));
+}
+
+#[test]
+#[should_panic(expected = "mail 1 is released, and not held")]
+fn a_claim_must_not_end_twice() {
+    let (mut outbox, ids) = outbox(1);
+    claim(&mut outbox, &ids, 1);
+    outbox.release(&ids);
+    outbox.check_release(&ids);
+}
+
+#[test]
 fn ids_are_never_given_twice_and_where_none_is_left_only_what_needs_one_is_refused() {
     let (mut outbox, ids) = outbox(2);
     outbox.remove(ids[1]);

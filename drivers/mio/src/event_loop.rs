@@ -386,6 +386,7 @@ impl<O: Outbox> EventLoop<O> {
                     // The answer may be ready at once, and then nothing wakes the loop.
                     self.woken.store = true;
                 }
+                Output::Release(ids) => self.outbox.release(ids),
                 Output::Event(event) => tell(&event),
                 Output::Drained => flow = Flow::Drained,
             }

@@ -257,6 +257,13 @@ impl Outbox {
         self.claimed.extend(rows.into_iter().map(|row| (row.id, row.clone())));
     }
 
+    /// The daemon gives up mail.
+    pub(crate) fn release(&mut self, ids: &[MailId]) {
+        for id in ids {
+            self.claimed.remove(id);
+        }
+    }
+
     /// The daemon that was told is no more.
     pub(crate) fn forget_claims(&mut self) {
         self.claimed.clear();

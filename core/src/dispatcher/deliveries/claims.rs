@@ -46,6 +46,8 @@ impl Deliveries {
             return connections.park(connection, wait_lists);
         }
         let first = delivery.take_first(connection);
+        // It is held by the claim for the connection that refused it, and is claimed again.
+        first.iter().for_each(|&id| books.held.give_up(id));
         // Mail that another connection refused is retried before the slot is left to others.
         if first.is_empty() && self.must_give_up_slot(books, hop, connection) {
             return self.with_delivery(books, hop, |delivery, cx| delivery.quit_connection(cx, connection));

@@ -459,7 +459,7 @@ impl Deliveries {
             }
             DeliveryOutput::Released { ids, tried } => {
                 for id in ids {
-                    books.release(id, tried);
+                    books.return_undecided(id, tried);
                 }
             }
             DeliveryOutput::Exhausted(failure) => {

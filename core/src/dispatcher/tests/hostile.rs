@@ -96,10 +96,12 @@ impl Driver {
         settings.destination_concurrency = 3;
         settings.trace = true;
         let hosts = Hosts::from([(Domain::parse("relay").unwrap(), vec!["192.0.2.1".parse().unwrap()])]);
+        let mut outbox = Outbox::default();
+        outbox.is_misquoted = true;
         Self {
             now,
             dispatcher: Dispatcher::new(now, settings, hosts, mode, [9; 32]),
-            outbox: Outbox::default(),
+            outbox,
             requests: Vec::new(),
             queries: Vec::new(),
             connects: Vec::new(),
@@ -118,6 +120,7 @@ impl Driver {
                     let answer = self.outbox.answer(request);
                     self.requests.push((id, answer));
                 }
+                Output::Release(ids) => self.outbox.release(&ids),
                 Output::Datagram { query, .. } => self.queries.push(query),
                 Output::Connect { connection, .. } => self.connects.push(connection),
                 Output::StartTls { connection, .. } => self.tls.push(connection),

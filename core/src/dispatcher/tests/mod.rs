@@ -6,6 +6,7 @@ mod candidates;
 mod conversation;
 mod drain;
 mod fairness;
+mod held;
 mod hostile;
 mod hosts;
 mod idle;

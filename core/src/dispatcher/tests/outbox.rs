@@ -62,12 +62,16 @@ impl Index<&i64> for Mails {
 pub(super) struct Outbox {
     pub(super) mails: Mails,
     pub(super) last_id: i64,
+    /// Whether the test gives other answers than it has got from here.
+    pub(super) is_misquoted: bool,
     /// Changes when a test says so, and not with each change of the mail: that may be seen late.
     pub(super) data_version: i64,
     /// Kinds of requests that fail, and how often still.
     pub(super) failing: BTreeMap<&'static str, u32>,
     /// Everything that was asked, by kind.
     pub(super) asked: BTreeMap<&'static str, u32>,
+    /// What was released at a time.
+    pub(super) releases: Vec<Vec<i64>>,
     pub(super) deleted: Vec<i64>,
     pub(super) replaced: Vec<i64>,
     pub(super) largest_data_octets: usize,
@@ -137,16 +141,36 @@ impl Outbox {
             return Err(StoreError { trouble: StoreTrouble::Busy, text: "the database is locked".into() });
         }
         self.set_flaws(&request);
+        if !self.is_misquoted {
+            self.mails.0.check(&request);
+        }
         if let StoreRequest::Commit(commit) = request {
             return self.commit(commit);
         }
-        check(&request);
-        if let StoreRequest::Claim { ids, .. } = &request {
-            self.claimed_rows += ids.len();
+        match &request {
+            StoreRequest::Claim { ids, .. } => self.claimed_rows += ids.len(),
+            StoreRequest::ReadData { limit, .. } => assert!(*limit as usize <= DATA_CHUNK_OCTETS),
+            StoreRequest::Scan { .. }
+            | StoreRequest::Commit(_)
+            | StoreRequest::ReadFailed { .. }
+            | StoreRequest::Recall { .. } => {}
         }
         let mut reply = self.mails.0.answer(request)?;
         self.read(&mut reply);
         Ok(reply)
+    }
+
+    pub(super) fn release(&mut self, ids: &[MailId]) {
+        if !self.is_misquoted {
+            self.mails.0.check_release(ids);
+        }
+        self.mails.0.release(ids);
+        self.releases.push(ids.iter().map(|id| id.0).collect());
+    }
+
+    /// The mail that is held.
+    pub(super) fn held(&self) -> Vec<MailId> {
+        self.mails.0.held().collect()
     }
 
     fn set_flaws(&mut self, request: &StoreRequest) {
@@ -209,19 +233,5 @@ impl Outbox {
             self.last_id = bounces.iter().flatten().map(|id| id.0).fold(self.last_id, i64::max);
         }
         Ok(reply)
-    }
-}
-
-/// What the core never asks for.
-fn check(request: &StoreRequest) {
-    match request {
-        StoreRequest::Claim { ids, .. } => {
-            assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "each id once");
-        }
-        StoreRequest::ReadData { limit, .. } => assert!(*limit as usize <= DATA_CHUNK_OCTETS),
-        StoreRequest::Scan { .. }
-        | StoreRequest::Commit(_)
-        | StoreRequest::ReadFailed { .. }
-        | StoreRequest::Recall { .. } => {}
     }
 }

@@ -302,12 +302,24 @@ impl World {
                     let reply = self.outbox.answer(request);
                     self.later(delay, Happening::Store(id, reply));
                 }
+                Output::Release(ids) => self.outbox.release(&ids),
                 Output::Event(event) => self.events.push(event),
                 Output::Drained => {
                     assert_eq!(self.drained_at, None, "there is one end");
                     self.drained_at = Some(self.now.monotonic);
                 }
             }
+        }
+        self.check_held();
+    }
+
+    /// What the outbox holds is what the dispatcher works on, once it has got all answers; and at the end that is nothing.
+    fn check_held(&self) {
+        let is_answered = |happening: &Happening| !matches!(happening, Happening::Store(..));
+        if self.happenings.values().all(is_answered) {
+            assert_eq!(self.outbox.held(), self.dispatcher.held().collect::<Vec<_>>());
+            let is_over = self.drained_at.is_some() && self.dispatcher.unrecorded().is_none();
+            assert!(!is_over || self.outbox.held().is_empty(), "held at the end: {:?}", self.outbox.held());
         }
     }
 

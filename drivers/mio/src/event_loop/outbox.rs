@@ -2,7 +2,7 @@
 
 use std::io;
 
-use cmail_delivery::outbox::{RequestId, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use mio::{Registry, Token};
 
 /// An answer of the outbox, with the request that it belongs to.
@@ -17,6 +17,9 @@ pub trait Outbox {
 
     /// Submits a request. It is answered once.
     fn submit(&mut self, id: RequestId, request: StoreRequest);
+
+    /// Gives up mail that is held, before anything that is submitted later.
+    fn release(&mut self, ids: Vec<MailId>);
 
     /// Returns the next answer, if there is one.
     fn poll_reply(&mut self) -> Option<Reply>;

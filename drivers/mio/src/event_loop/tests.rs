@@ -7,7 +7,7 @@ use std::path::Path;
 
 use cmail_delivery::dispatcher::Mode;
 use cmail_delivery::io::{ConnectionId, Purpose};
-use cmail_delivery::outbox::{RequestId, StoreError, StoreTrouble};
+use cmail_delivery::outbox::{MailId, RequestId, StoreError, StoreTrouble};
 use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
 use mio::Registry;
 use mio::unix::pipe;
@@ -41,6 +41,8 @@ impl Outbox for Prepared {
     fn submit(&mut self, id: RequestId, _: StoreRequest) {
         self.replies.extend(self.is_busy.then(|| busy(id)));
     }
+
+    fn release(&mut self, _: Vec<MailId>) {}
 
     fn poll_reply(&mut self) -> Option<Reply> {
         self.replies.pop_front()

@@ -154,6 +154,7 @@ impl Recorder {
             | Output::Datagram { .. }
             | Output::CloseDatagram(_)
             | Output::Store(..)
+            | Output::Release(_)
             | Output::Drained => {}
         }
     }

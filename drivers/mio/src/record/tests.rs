@@ -100,6 +100,7 @@ impl Bench {
                 Output::StartTls { .. }
                 | Output::Datagram { .. }
                 | Output::CloseDatagram(_)
+                | Output::Release(_)
                 | Output::Event(_)
                 | Output::Drained => {}
             }

@@ -15,9 +15,6 @@ use super::blob;
 use super::failures::add_own_failures;
 use super::rows::{self, Found};
 
-/// Most rows that are remembered. Without a limit, rows that are given back and deleted by others would stay for ever.
-const LIMIT: usize = 1 << 20;
-
 /// Which part of a row is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compared {
@@ -43,8 +40,8 @@ pub(super) struct Fingerprint {
 /// Fingerprints of some rows.
 pub(super) type FingerprintList = Vec<(MailId, Fingerprint)>;
 
-/// The fingerprints of mail that was claimed, recalled, or read for a bounce, and whose outcome was not recorded since, each
-/// with the version of the database.
+/// The fingerprints of mail that was claimed, recalled, or read for a bounce, as long as it is held, each with the version of the
+/// database. There are as many as the program works on.
 #[derive(Debug, Default)]
 pub(super) struct Fingerprints(BTreeMap<MailId, (Fingerprint, i64)>);
 
@@ -52,9 +49,6 @@ impl Fingerprints {
     /// Remembers rows as they were in a version of the database.
     pub(super) fn put_all(&mut self, fingerprints: FingerprintList, version: i64) {
         self.0.extend(fingerprints.into_iter().map(|(id, fingerprint)| (id, (fingerprint, version))));
-        while self.0.len() > LIMIT {
-            self.0.pop_first();
-        }
     }
 
     /// Returns the present row, if it has changed; `None` also if it is gone, or has no fingerprint. To be called within a
@@ -86,6 +80,13 @@ impl Fingerprints {
     /// Returns whether there is a fingerprint of a mail.
     pub(super) fn knows(&self, id: MailId) -> bool {
         self.0.contains_key(&id)
+    }
+
+    /// Forgets mail that is not held any more.
+    pub(super) fn forget(&mut self, ids: impl IntoIterator<Item = MailId>) {
+        for id in ids {
+            self.0.remove(&id);
+        }
     }
 
     /// Removes and returns the fingerprints of mail whose outcome was recorded.

@@ -33,8 +33,8 @@ const ANNOUNCED_LIMIT: usize = 1024;
 /// While this many messages are being read, the thread has enough to do, and reads no message that is not begun.
 const STREAMS_ENOUGH: usize = 4;
 
-/// Data that was not requested for this long is dropped: the message may have been given back. If it was not, its server is
-/// so slow that reading it again does not matter.
+/// Data that was not requested for this long is dropped: its server is so slow that reading it again does not matter, and others
+/// need the memory.
 const STREAM_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often to look for such data.
@@ -120,6 +120,8 @@ struct Stream {
     job: Option<ReadJob>,
     /// The request that waits for the job, and its limit.
     waiting: Option<(RequestId, usize)>,
+    /// Whether the mail is given up, and nothing is wanted of it once the request is answered.
+    is_released: bool,
 }
 
 impl ReadAhead {
@@ -252,7 +254,7 @@ impl ReadAhead {
         MEMORY_LIMIT_OCTETS.saturating_sub(self.pool.taken_octets())
     }
 
-    /// Drops data that is not requested any more: the loss of a connection is not reported here.
+    /// Drops data that is not requested for long.
     fn sweep(&mut self, now: Instant) {
         if now < self.next_sweep {
             return;
@@ -287,11 +289,17 @@ impl ReadAhead {
             stream.job = None;
             stream.is_complete = output.follows == Follows::EndOfData || is_empty;
         }
+        let is_released = stream.is_released;
         if stream.is_complete && stream.chunks.is_empty() {
             self.forget(job.id);
         }
         let (request, limit) = waiting?;
-        Some((request, Some(self.next(job.id, limit).unwrap_or_default())))
+        let octets = self.next(job.id, limit).unwrap_or_default();
+        if is_released {
+            // What was announced since belongs to a later claim.
+            self.streams.remove(&job.id);
+        }
+        Some((request, Some(octets)))
     }
 
     /// Drops the data of a mail that is no longer needed.
@@ -299,6 +307,17 @@ impl ReadAhead {
         self.announced.remove(&id);
         self.streams.remove(&id);
         self.ahead.take_if(|ahead| *ahead == id);
+    }
+
+    /// Drops the data of mail that is given up; where a request waits for it, once that is answered.
+    pub(super) fn release(&mut self, ids: &[MailId]) {
+        self.forget_all(ids.iter().copied());
+        for id in ids {
+            self.announced.remove(id);
+            if let Some(stream) = self.streams.get_mut(id) {
+                stream.is_released = true;
+            }
+        }
     }
 
     /// Drops the data of mail that begins again, or has ended, unless a request waits for it.
@@ -340,6 +359,7 @@ impl Stream {
             is_complete: false,
             job: None,
             waiting: None,
+            is_released: false,
         }
     }
 }

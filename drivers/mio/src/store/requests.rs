@@ -40,6 +40,11 @@ impl Database {
         answer.map_err(|error| self.failed(task, &error))
     }
 
+    /// Forgets mail that was claimed, and is given up without a verdict.
+    pub(super) fn release(&mut self, ids: Vec<MailId>) {
+        self.fingerprints.forget(ids);
+    }
+
     /// Reads mail data, and hands over all parts but the last one as soon as they are read. If that fails, the next attempt
     /// may succeed.
     pub(super) fn run_read_job(
@@ -213,11 +218,14 @@ impl Database {
             recorded => recorded?,
         };
         let refused: HashSet<MailId> = recorded.refused.iter().map(|refused| refused.id).collect();
+        let decided: Vec<MailId> = commit.ids().filter(|id| !refused.contains(id)).collect();
         commit.delivered.retain(|mail| !refused.contains(&mail.id));
         commit.failed.retain(|attempt| !refused.contains(&attempt.id));
         commit.replaced.retain(|replacement| !replacement.originals.iter().any(|id| refused.contains(id)));
         let fingerprints = self.fingerprints.take(&commit);
         self.remember(commit, fingerprints);
+        // Also of mail whose bounce others keep from being made: it is read again.
+        self.fingerprints.forget(decided);
         Ok(StoreReply::Committed(recorded))
     }
 

@@ -63,6 +63,7 @@ pub(crate) struct StoreHandle {
 
 enum Job {
     Request(RequestId, StoreRequest),
+    Release(Vec<MailId>),
     Read(ReadJob),
     Look,
 }
@@ -71,14 +72,14 @@ impl Job {
     fn only_reads(&self) -> bool {
         match self {
             Self::Request(_, request) => request.only_reads(),
-            Self::Read(_) | Self::Look => false,
+            Self::Release(_) | Self::Read(_) | Self::Look => false,
         }
     }
 
     fn is_waited_for(&self) -> bool {
         match self {
             Self::Request(..) | Self::Read(_) => true,
-            Self::Look => false,
+            Self::Release(_) | Self::Look => false,
         }
     }
 }
@@ -235,6 +236,13 @@ impl Outbox for StoreHandle {
         self.send(Job::Request(id, request));
     }
 
+    /// Forgets what is known of mail that was claimed. The thread does that after what was submitted before, and before what is
+    /// submitted later.
+    fn release(&mut self, ids: Vec<MailId>) {
+        self.read_ahead.release(&ids);
+        self.send(Job::Release(ids));
+    }
+
     /// Returns the next answer, if there is one.
     fn poll_reply(&mut self) -> Option<Reply> {
         loop {
@@ -340,6 +348,7 @@ impl Worker {
                     ControlFlow::Continue(next) => taken = next,
                     ControlFlow::Break(()) => return,
                 },
+                Ok(Job::Release(ids)) => self.database.release(ids),
                 Ok(Job::Read(job)) => {
                     let output = self.read(job);
                     if self.answers.send(Answer::Data(job, output)).is_err() {

@@ -286,6 +286,7 @@ impl<'a> Replay<'a> {
                 self.see(Fact::Asked { id, request: &request });
                 self.requests.push_back((id, request));
             }
+            Output::Release(ids) => self.outbox.release(&ids),
             Output::Event(event) => self.see(Fact::Log(&event)),
             Output::Drained => {
                 // That a pass is over is no surprise.

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use cmail_delivery::dispatcher::Mode;
 use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
-use cmail_delivery::outbox::RequestId;
+use cmail_delivery::outbox::{MailId, RequestId};
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::UnixTime;
 use mio::Registry;
@@ -49,6 +49,10 @@ impl Outbox for Relayed {
             self.failures.extend(commit.failed.iter().map(|failed| failed.text()));
         }
         self.replies.push_back((id, self.mails.answer(request)));
+    }
+
+    fn release(&mut self, ids: Vec<MailId>) {
+        self.mails.release(&ids);
     }
 
     fn poll_reply(&mut self) -> Option<Reply> {

@@ -268,3 +268,33 @@ fn who_begins_anew_gets_nothing_of_what_was_kept() {
     }
     assert!(cache.next_job(now(), MailId(1)).is_some());
 }
+
+#[test]
+fn nothing_is_kept_of_mail_that_is_released() {
+    let mut cache = ReadAhead::new(Pool::default());
+    let total = 5 * CHUNK;
+    let (begun, announced) = (MailId(1), MailId(2));
+    for id in [begun, announced] {
+        cache.announce(id, 0..total as u64);
+    }
+    cache.take(now(), RequestId(1), begun, 0, CHUNK);
+    let job = cache.next_job(now(), begun).unwrap();
+    cache.arrive(job, Some(piece(job, total))).unwrap();
+    assert_eq!((cache.streams.len(), cache.announced.len()), (1, 2));
+    cache.release(&[begun, announced]);
+    assert_eq!((cache.streams.len(), cache.announced.len()), (0, 0));
+    assert_eq!(cache.next_job_ahead(now()), None);
+}
+
+#[test]
+fn a_request_for_released_mail_is_answered_and_what_a_later_claim_announces_stays() {
+    let mut cache = ReadAhead::new(Pool::default());
+    let (id, total) = (MailId(1), 5 * CHUNK);
+    assert_eq!(cache.take(now(), RequestId(1), id, 0, CHUNK), Availability::Pending);
+    let job = cache.next_job(now(), id).unwrap();
+    cache.release(&[id]);
+    cache.announce(id, CHUNK as u64..total as u64);
+    let (request, octets) = cache.arrive(job, Some(piece(job, total))).unwrap();
+    assert_eq!((request, octets.unwrap()), (RequestId(1), Bytes::from(expected(0, CHUNK))));
+    assert_eq!((cache.streams.len(), cache.announced.len()), (0, 1));
+}

@@ -567,3 +567,21 @@ fn reads_that_share_a_transaction_see_one_state_and_survive_its_end() {
     commit(&mut fixture, Commit { delivered: vec![first.into()], ..Commit::default() });
     assert_eq!(found(&mut fixture), 1);
 }
+
+#[test]
+fn what_is_known_of_claimed_mail_is_forgotten_at_its_verdict_or_its_release() {
+    let mut fixture = Fixture::new();
+    let mails: Vec<MailId> =
+        (0..3).map(|_| fixture.mail(Some("s@example.net"), "r@example.org", b"data")).collect();
+    claim(&mut fixture, &mails);
+    let known = |fixture: &Fixture| -> Vec<bool> {
+        mails.iter().map(|id| fixture.database.fingerprints.knows(*id)).collect()
+    };
+    assert_eq!(known(&fixture), [true, true, true]);
+    commit(&mut fixture, Commit { delivered: delivered(&mails[..1]), ..Commit::default() });
+    fixture.database.release(vec![mails[1]]);
+    assert_eq!(known(&fixture), [false, false, true]);
+    // A release comes before the next claim, which it does not touch.
+    claim(&mut fixture, &mails[1..2]);
+    assert_eq!(known(&fixture), [false, true, true]);
+}

@@ -1,0 +1,72 @@
+//! The mail that the database holds for this dispatcher: it has answered a claim, and has got neither a verdict nor a release.
+//!
+//! Mail that is given up between two requests is released together. The release comes before the next request, so that it never reaches
+//! the database after a later claim of the same mail.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use super::books::Books;
+use crate::io::Output;
+use crate::outbox::MailId;
+use crate::queue::QueueState;
+
+/// The mail that the database holds.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    mails: BTreeSet<MailId>,
+    /// Mail that was given up since the last release.
+    given_up: Vec<MailId>,
+}
+
+impl Held {
+    /// The database has returned this mail.
+    pub(super) fn begin(&mut self, ids: impl IntoIterator<Item = MailId>) {
+        self.mails.extend(ids);
+    }
+
+    /// The database has recorded a verdict on this mail.
+    pub(super) fn end(&mut self, id: MailId) {
+        self.mails.remove(&id);
+    }
+
+    /// Gives up a mail, if it is held.
+    pub(super) fn give_up(&mut self, id: MailId) {
+        if self.mails.remove(&id) {
+            self.given_up.push(id);
+        }
+    }
+
+    pub(super) fn mails(&self) -> &BTreeSet<MailId> {
+        &self.mails
+    }
+
+    /// Whether everything that was given up is released.
+    pub(super) fn is_released(&self) -> bool {
+        self.given_up.is_empty()
+    }
+}
+
+impl Books {
+    /// Gives up a mail that gets this state, unless its verdict is still to be recorded.
+    pub(super) fn give_up_unless_kept(&mut self, id: MailId, state: QueueState) {
+        let is_kept = match state {
+            QueueState::Claimed => true,
+            QueueState::SetAside => self.set_aside.awaits_verdict(id),
+            QueueState::Waiting(_) | QueueState::Ready | QueueState::ReadyAgain | QueueState::GivenUp => {
+                false
+            }
+        };
+        if !is_kept {
+            self.held.give_up(id);
+        }
+    }
+
+    /// Releases what was given up.
+    pub(super) fn release(&mut self) {
+        if !self.held.is_released() {
+            let ids = core::mem::take(&mut self.held.given_up);
+            self.output(Output::Release(ids));
+        }
+    }
+}
