@@ -69,7 +69,7 @@ struct Peer {
 }
 
 impl Peer {
-    /// Returns the replies to these octets.
+    /// Replies to these octets.
     fn answer(&mut self, octets: &[u8], replies: &mut Vec<u8>) {
         if self.in_data {
             // A message that arrives in one piece is searched only for its end.

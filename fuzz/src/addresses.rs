@@ -6,7 +6,7 @@ use cmail_delivery::address::{
 };
 use cmail_delivery::command::Command;
 
-/// Checks the octets as a mailbox, as a domain, and as what stands after an `@`.
+/// Checks the octets as a mailbox, as a domain, and as the part after an `@`.
 pub fn check(octets: &[u8]) {
     if let Ok(mailbox) = Mailbox::parse(octets) {
         check_mailbox(octets, &mailbox);
@@ -52,8 +52,8 @@ fn check_mailbox(octets: &[u8], mailbox: &Mailbox) {
     }
 }
 
-/// Returns where the last `@` outside of quoted strings is, and whether all of these are closed; no octet may end the path or the
-/// line.
+/// Returns the position of the last `@` outside of quoted strings, and whether all of these are closed. No octet may end the path
+/// or the line.
 fn naive_path(text: &str) -> (Option<usize>, bool) {
     let (mut at, mut is_quoted, mut is_escaped) = (None, false, false);
     for (position, octet) in text.bytes().enumerate() {

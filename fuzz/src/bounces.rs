@@ -12,7 +12,7 @@ use crate::script::{contains, naive_lines, number, secret_for, steps};
 /// Longest line that may be sent (RFC 5322 section 2.1.1), in octets without its end.
 const LINE_LIMIT_OCTETS: usize = 998;
 
-/// What a script says: the settings and the message.
+/// The settings and the message of a script.
 struct Scene {
     announce: String,
     bounce_from: String,
@@ -31,7 +31,7 @@ pub fn check(octets: &[u8]) {
     };
     let bounce = compose(settings, &scene.message, scene.now, &mut Rng::from_seed([7; 32]));
 
-    // After a bounce of another message it is the same, and shows nothing of that one.
+    // After a bounce of another message the bounce is the same, and shows nothing of that message.
     let secret = secret_for(octets);
     let mut rng = Rng::from_seed([7; 32]);
     let mut other = rng.clone();
@@ -148,7 +148,7 @@ impl Scene {
         let delimiter = format!("\r\n--{boundary}");
         let body = [b"\r\n", whole.body].concat();
         let pieces = split(&body, delimiter.as_bytes());
-        // What stands before the first delimiter, the three parts, and what stands after the last one.
+        // The part before the first delimiter, the three parts, and the part after the last one.
         assert_eq!(pieces.len(), 5, "{}", bounce.escape_ascii());
         assert!(pieces[0].is_empty() && pieces[4].starts_with(b"--"));
         let allowed = ["Content-Type", "Content-Description", "Content-Transfer-Encoding"];
@@ -189,7 +189,7 @@ impl Scene {
             && !is_hard_to_send(original);
         let media_type = part.field("Content-Type").unwrap();
         let is_whole = matches!(media_type, "message/rfc822" | "message/global");
-        // What a server has said may be a reason against it.
+        // A server's reply may be a reason against it.
         let was_tried = self.message.mails.iter().any(|mail| !mail.attempts.is_empty());
         assert!(is_whole == may_be_whole || (may_be_whole && was_tried), "{media_type}");
         assert!(!is_hard_to_send(part.body));
@@ -211,7 +211,7 @@ impl Scene {
     }
 }
 
-/// Returns whether there is what no message may hold.
+/// Returns whether the octets contain something that no message may contain.
 fn is_hard_to_send(octets: &[u8]) -> bool {
     octets.contains(&0) || naive_lines(octets).iter().any(|line| line.len() > LINE_LIMIT_OCTETS)
 }

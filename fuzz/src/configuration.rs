@@ -1,4 +1,4 @@
-//! The configuration file: what `check` prints of one has the same meaning, each line is read on its own, and every error
+//! The configuration file: the output of `check` for one has the same meaning, each line is read separately, and every error
 //! names its line.
 
 use std::io;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cmail_dispatchd::config::{Config, DIRECTIVES, Directives, Environment};
 
-/// Directives whose values are looked up on this host, so that what they mean does not lie in the file.
+/// Directives whose values are looked up on this host, so that their meaning is not in the file.
 const LOOKED_UP: [&str; 4] = ["user", "group", "tls_trustfile", "bind"];
 
 /// Checks a configuration file.
@@ -20,7 +20,7 @@ pub fn check(octets: &[u8]) {
         assert!(text.starts_with("fuzz.conf:") && !text.chars().any(char::is_control), "{text:?}");
         assert!(error.line.is_some() || &*error.directive == "database");
     }
-    // Whatever stands on a line that is refused changes nothing.
+    // A refused line changes nothing.
     let kept: Vec<&[u8]> = octets
         .split(|&octet| octet == b'\n')
         .zip(1..)

@@ -1,6 +1,6 @@
-//! An SMTP conversation as somebody reads it who sees the octets of both ends and knows nothing else: which commands were
-//! sent, which reply belongs to which, and that every command comes where it may. The replies come in the order of the
-//! commands (RFC 2920 section 3.1); that is all that attributes them.
+//! An independent reader of SMTP conversations that sees only the octets of both ends: which commands were sent, which reply
+//! belongs to which, and that every command comes where it may. The replies come in the order of the commands (RFC 2920 section
+//! 3.1); only that attributes them.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -47,11 +47,11 @@ impl Command {
     }
 }
 
-/// What the next octets of the client are.
+/// The kind of the next octets of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Commands,
-    /// Nothing: what comes behind DATA depends on the reply to it.
+    /// None: the octets after DATA depend on the reply to it.
     AwaitsData,
     /// Mail data of this transaction, up to the final dot.
     Data(usize),
@@ -62,7 +62,7 @@ enum Mode {
 pub(crate) struct Conversation {
     /// True if the client means to keep to one command at a time, and to DATA, whatever is offered.
     one_at_a_time: bool,
-    /// What the last reply to EHLO offers, in this state of TLS.
+    /// The extensions of the last reply to EHLO, in this state of TLS.
     offers: BTreeSet<String>,
     size_limit: Option<usize>,
     is_tls: bool,
@@ -80,7 +80,7 @@ pub(crate) struct Conversation {
     unanswered: VecDeque<Command>,
     transactions: Vec<Transaction>,
     replies: ReplyParser,
-    /// How many lines of the running authentication were sent behind AUTH.
+    /// The number of lines of the running authentication that were sent after AUTH.
     responses: usize,
     /// RSET or a message was refused so that the client must say no more than QUIT.
     is_leaving: bool,
@@ -122,15 +122,15 @@ impl Conversation {
         }
     }
 
-    /// RFC 3207 section 4.2: what was said before does not count.
+    /// RFC 3207 section 4.2: earlier replies do not count.
     pub(crate) fn tls_established(&mut self) {
         (self.is_tls, self.is_greeted) = (true, false);
         self.offers.clear();
         self.size_limit = None;
     }
 
-    /// A transaction with this reverse-path is begun now: if the server was found not to follow, it goes command by command.
-    /// `is_sendable` if nothing speaks against it before the server does.
+    /// Begins a transaction with this reverse-path. If the server was found not to follow batches, it goes command by command.
+    /// `is_sendable` is true if nothing forbids it before the server does.
     pub(crate) fn begin(&mut self, reverse_path: &str, is_sendable: bool) {
         if is_sendable {
             self.begun.push(reverse_path.to_owned());
@@ -140,7 +140,7 @@ impl Conversation {
         }
     }
 
-    /// Takes octets of the client; the commands that they end.
+    /// Takes octets of the client. Returns the commands that they end.
     pub(crate) fn receive(&mut self, octets: &[u8]) -> Vec<Command> {
         let mut commands = Vec::new();
         let mut rest = octets;
@@ -162,7 +162,8 @@ impl Conversation {
         commands
     }
 
-    /// Takes octets of the server; what it has replied to, and how. What it says unasked, or too early, ends the conversation.
+    /// Takes octets of the server. Returns the commands that they reply to, and how. An unasked or early reply ends the
+    /// conversation.
     pub(crate) fn says(&mut self, octets: &[u8]) -> Vec<(Command, Reply)> {
         let mut answered = Vec::new();
         let mut rest = octets;
@@ -194,12 +195,12 @@ impl Conversation {
         self.unanswered.iter().copied().take_while(is_whole)
     }
 
-    /// Returns whether the server has said what no conversation outlives.
+    /// Returns whether the server has sent a reply that ends any conversation.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// Returns whether it said 421 instead of what it was asked for (RFC 5321 section 3.8).
+    /// Returns whether it sent 421 instead of the reply that it owed (RFC 5321 section 3.8).
     pub(crate) fn is_dismissed(&self) -> bool {
         self.is_dismissed
     }
@@ -213,12 +214,12 @@ impl Conversation {
         self.offers.contains(keyword)
     }
 
-    /// The longest message that the server takes.
+    /// Returns the largest message that the server accepts.
     pub(crate) fn size_limit(&self) -> Option<usize> {
         self.size_limit
     }
 
-    /// Returns whether commands may be sent before the replies to those before them.
+    /// Returns whether commands may be sent before the replies to earlier ones.
     pub(crate) fn may_batch(&self) -> bool {
         self.offers("PIPELINING") && !self.one_at_a_time
     }
@@ -265,7 +266,7 @@ impl Conversation {
                 let is_lone = transaction.message == b".\r\n";
                 assert!(is_lone || transaction.accepted() > 0, "a message for nobody");
                 self.mode = Mode::Commands;
-                // Whatever the server says of it, only QUIT follows.
+                // Whatever the server replies to it, only QUIT follows.
                 if transaction.early.is_some() {
                     (self.is_leaving, self.doubted) = (true, Some(number));
                 }
@@ -290,7 +291,7 @@ impl Conversation {
         Some(command)
     }
 
-    /// Returns what a line says. A transaction that it begins or goes on with is taken note of.
+    /// Returns the command in a line. Updates the transaction that it begins or continues.
     fn read(&mut self, text: &str) -> Command {
         if self.is_challenged {
             return Command::Response;
@@ -336,7 +337,7 @@ impl Conversation {
         }
     }
 
-    /// Returns whether a command may come here (RFC 5321 section 4.1.4, RFC 3207 section 4, RFC 4954 section 4, RFC 2920 section
+    /// Asserts that a command may come here (RFC 5321 section 4.1.4, RFC 3207 section 4, RFC 4954 section 4, RFC 2920 section
     /// 3.1).
     fn check_order(&self, command: Command) {
         let is_answered = self.unanswered.is_empty();
@@ -377,7 +378,7 @@ impl Conversation {
         assert!(is_legal, "{command:?} after {:?}, without a reply: {:?}", self.last, self.unanswered);
     }
 
-    /// MAIL comes where the server holds no transaction any more when it reads it.
+    /// Returns whether MAIL may come: the server holds no transaction any more when it reads it.
     fn may_begin(&self, number: usize) -> bool {
         let is_batched = self.transactions[number].is_batched;
         let is_first = number.checked_sub(1).is_none_or(|before| {
@@ -404,7 +405,7 @@ impl Conversation {
             && (transaction.is_batched || (self.unanswered.is_empty() && transaction.accepted() > 0))
     }
 
-    /// RSET comes where a transaction is left open.
+    /// Returns whether RSET may come: a transaction was left open.
     fn may_reset(&self) -> bool {
         let Some(transaction) = self.transactions.last() else { return false };
         !transaction.is_reset
@@ -414,7 +415,7 @@ impl Conversation {
     }
 
     fn take_reply(&mut self, reply: Reply) -> Option<(Command, Reply)> {
-        // Nothing hangs any more on what is said to QUIT, or where only QUIT may follow, but a message in doubt.
+        // Nothing depends any more on the reply to QUIT, or where only QUIT may follow, except a message in doubt.
         if self.is_leaving || self.unanswered.back() == Some(&Command::Quit) {
             return self.take_last_words(reply);
         }
@@ -443,10 +444,10 @@ impl Conversation {
             return None;
         }
         let Some(command) = asked.filter(|command| may_answer(&reply, *command)) else {
-            // It has had enough. One command at a time leaves no doubt which replies came before.
-            let is_confused = is_misunderstood(&reply) && reply.enhanced().is_none() && self.has_decided;
+            // It has had enough. With one command at a time there is no doubt which replies came before.
+            let is_out_of_step = is_misunderstood(&reply) && reply.enhanced().is_none() && self.has_decided;
             let is_single = self.transactions.last().is_some_and(|transaction| !transaction.is_batched);
-            if asked.is_none() && is_confused && is_single {
+            if asked.is_none() && is_out_of_step && is_single {
                 self.is_over = true;
             } else {
                 self.fall_out_of_step();
@@ -458,7 +459,7 @@ impl Conversation {
         Some((command, reply))
     }
 
-    /// Returns what the server says when only the reply to QUIT is waited for. It may be about a message in doubt.
+    /// Processes a reply while only that to QUIT is waited for. It may concern a message in doubt.
     fn take_last_words(&mut self, reply: Reply) -> Option<(Command, Reply)> {
         let code = reply.code().as_u16();
         let doubted = self.doubted.filter(|_| code != 221);
@@ -471,20 +472,20 @@ impl Conversation {
         Some((Command::Message(number), reply))
     }
 
-    /// Nothing that the server says is believed any more, nor what it said since it last reached a checkpoint.
+    /// Disbelieves all that the server says from now on, and what it has said since its last checkpoint.
     fn fall_out_of_step(&mut self) {
         self.is_over = true;
         self.transactions.iter_mut().for_each(Transaction::disbelieve);
     }
 
-    /// Returns whether a transaction was begun behind this one.
+    /// Returns whether a transaction was begun after this one.
     fn has_another_behind(&self, number: usize) -> bool {
         let is_sent = self.transactions.len() > number + 1;
         self.begun.last().map_or(is_sent, |last| *last != self.transactions[number].reverse_path)
     }
 
-    /// Returns whether the server may have said of something else what it said of this message, and of this message what it said
-    /// of the envelope behind it.
+    /// Returns whether the reply to this message may have answered something else, and a reply to the envelope after it may have
+    /// answered the message.
     pub(crate) fn is_uncertain(&self, number: usize) -> bool {
         let has_success_behind = || self.transactions.iter().skip(number + 1).any(Transaction::is_open);
         self.doubted == Some(number) && has_success_behind()
@@ -513,7 +514,7 @@ impl Conversation {
                 self.is_challenged = reply.code() == ReplyCode::AUTH_CHALLENGE;
             }
             Command::Rset if !self.transactions.is_empty() => self.answer_reset(is_completed),
-            // A server that refuses padding does not get more than one command at a time either.
+            // A server that refuses padding gets only one command at a time.
             Command::Noop | Command::Rset => self.one_at_a_time |= !is_completed,
             Command::Greeting | Command::StartTls | Command::Quit => {}
             Command::Mail(number)
@@ -529,7 +530,7 @@ impl Conversation {
         if is_completed {
             transaction.is_confirmed = true;
         } else if transaction.is_batched {
-            // It is never refused, so that it is about something else.
+            // It is never refused, so the reply answers something else.
             self.fall_out_of_step();
         } else {
             self.is_leaving = true;
@@ -546,7 +547,7 @@ impl Conversation {
                 self.mode = Mode::Data(number);
                 self.unanswered.push_back(Command::Message(number));
                 if self.doubted.take().is_some() {
-                    // What was said of the message before stood in its place. QUIT cannot be said here.
+                    // The earlier reply to the message was in its place. QUIT cannot be sent here.
                     self.is_over = true;
                 }
             }
@@ -603,12 +604,12 @@ fn may_answer(reply: &Reply, command: Command) -> bool {
     }
 }
 
-/// Returns whether a reply says that the server cannot follow (RFC 5321 section 4.2.2), not what it thinks of the mail.
+/// Returns whether a reply says that the server cannot follow (RFC 5321 section 4.2.2), rather than concerning the mail.
 pub(crate) fn is_misunderstood(reply: &Reply) -> bool {
     matches!(reply.code().as_u16(), 500 | 502 | 503)
 }
 
-/// The path of MAIL or RCPT, and the parameters behind it.
+/// Returns the path of MAIL or RCPT, and the parameters after it.
 fn path<'a>(argument: &'a str, keyword: &str) -> (&'a str, &'a str) {
     argument.strip_prefix(keyword).and_then(|path| path.rsplit_once('>')).expect("a path")
 }

@@ -1,6 +1,5 @@
-//! The whole dispatcher, its inputs in any order, on a small outbox in memory (`outbox`): no mail is both
-//! delivered and bounced, none is lost, outputs and timers are bounded, no secret is told, and once the faults stop,
-//! everything is dealt with.
+//! The whole dispatcher, with inputs in any order, on a small outbox in memory (`outbox`): no mail is both delivered and bounced,
+//! none is lost, outputs and timers are bounded, no secret appears, and once the faults stop, everything is dealt with.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -32,7 +31,7 @@ const ROWS_LIMIT: usize = 30;
 const OUTPUTS_LIMIT: usize = 5000;
 /// Most octets that are sent after one input: all rows have long messages.
 const OCTETS_LIMIT: usize = ROWS_LIMIT * 200_000;
-/// How often the time may be up again at once.
+/// Most timeouts in a row that may be due at once.
 const WAKES_LIMIT: usize = 20;
 /// Rounds without faults until everything is dealt with.
 const HEALING_ROUNDS: usize = 600;
@@ -98,11 +97,11 @@ struct World {
     over: BTreeSet<ConnectionId>,
     closed: BTreeSet<ConnectionId>,
     queries: BTreeMap<QueryId, (SocketAddr, Bytes)>,
-    /// What events have said of each mail.
+    /// The results of each mail according to events.
     delivered: BTreeSet<MailId>,
     given_up: BTreeSet<MailId>,
     transmit_limit: usize,
-    /// What polite servers offer beside the usual.
+    /// The extensions that polite servers offer beside the usual.
     offers: String,
     draining_since: Option<Instant>,
     is_drained: bool,
@@ -208,7 +207,7 @@ impl World {
         self.outbox.insert(mail);
     }
 
-    /// Lets something happen, and does what the dispatcher wants thereafter.
+    /// Passes an input in, and carries out the outputs.
     fn input(&mut self, input: Input<'_>) {
         self.dispatcher.handle_input(self.now, input);
         self.pump();
@@ -234,10 +233,10 @@ impl World {
         let mut wanting = BTreeSet::new();
         loop {
             while let Some(output) = self.dispatcher.poll_output() {
-                // Of what is sent there may be a trace for every octet.
+                // There may be a trace for every sent octet.
                 count += usize::from(!matches!(output, Output::Event(Event::Sent(..) | Event::SentData(..))));
                 assert!(count < OUTPUTS_LIMIT, "outputs without end: {output:?}");
-                // What comes in late may be told of, but nothing is done any more.
+                // Late inputs may cause events, but nothing else.
                 assert!(!self.is_drained || matches!(output, Output::Event(_)), "{output:?} after the end");
                 if let Output::Transmit(connection) = output {
                     wanting.insert(connection);
@@ -278,7 +277,7 @@ impl World {
             }
             Output::Transmit(_) => {}
             Output::Close(connection) => {
-                // One that has ended by itself may be closed all the same, so that all ends are alike, but once.
+                // A connection that has ended by itself may be closed all the same, so that all ends are alike, but once.
                 let is_open = self.peers.remove(&connection).is_some();
                 assert!(self.closed.insert(connection) && self.used.contains(&connection), "closed twice");
                 assert!(is_open || self.over.contains(&connection), "{connection:?} is closed, but not open");
@@ -434,7 +433,7 @@ impl World {
         }
     }
 
-    /// Every server says what a server says that means well, to so many commands; whether one had anything to say.
+    /// Lets every server reply politely, to this many commands. Returns whether any had a reply.
     fn polite_all(&mut self, commands: usize) -> bool {
         let mut moved = false;
         for connection in self.in_state(State::Open) {
@@ -452,7 +451,7 @@ impl World {
         moved
     }
 
-    /// Everything that is waited for comes to pass, without any fault; whether anything was.
+    /// Lets everything happen that is waited for, without any fault. Returns whether there was anything.
     fn round(&mut self) -> bool {
         self.transmit_limit = usize::MAX;
         let mut moved = !self.queries.is_empty() || !self.requests.is_empty();
@@ -475,7 +474,7 @@ impl World {
         }
     }
 
-    /// Without faults, all mail is delivered or bounced, or what was asked for comes to its end.
+    /// Without faults, all mail is delivered or bounced, or the requested drain ends.
     fn heal(&mut self) {
         let is_daemon = self.mode == Mode::Daemon && self.draining_since.is_none();
         for _ in 0..HEALING_ROUNDS {

@@ -1,4 +1,4 @@
-//! A resolver, the octets that name servers send it, and what must hold of its answers.
+//! A resolver, the octets that name servers send it, and the invariants of its answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use cmail_delivery::time::{Duration, Instant};
 use hickory_proto::op::Message;
 use hickory_proto::rr::RData;
 
-/// How long a server is waited for.
+/// Timeout of one server.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Most timeouts of a lookup: two servers, two attempts, the change to TCP, and each alias that is followed.
 const TIMEOUTS_LIMIT: usize = 2 * 2 * 4 * 20;
@@ -27,7 +27,7 @@ pub(crate) struct Asked {
     pub(crate) octets: Bytes,
 }
 
-/// What servers have named: preferences and hosts of all MX records, and all addresses.
+/// The records that servers have named: preferences and hosts of all MX records, and all addresses.
 #[derive(Default)]
 struct Named {
     hosts: BTreeSet<(u16, String)>,
@@ -44,7 +44,7 @@ pub(crate) struct Scene {
     pub(crate) outputs: usize,
     lookup: LookupId,
     families: Families,
-    /// Nothing once a server has sent what the other reading of it does not understand.
+    /// `None` once a server has sent something that the independent reader does not understand.
     named: Option<Named>,
 }
 
@@ -76,7 +76,7 @@ impl Scene {
         scene
     }
 
-    /// Takes what the resolver puts out.
+    /// Takes the outputs of the resolver.
     pub(crate) fn drain(&mut self) {
         while let Some(output) = self.resolver.poll_output() {
             self.outputs += 1;
@@ -138,7 +138,7 @@ impl Scene {
         }
     }
 
-    /// Notes what a server says, by another reading of it. What that does not understand might say anything.
+    /// Records what a server says, by an independent reading of it. What that does not understand may say anything.
     pub(crate) fn note(&mut self, octets: &[u8]) {
         let Some(Named { hosts, addresses }) = &mut self.named else { return };
         let Ok(message) = Message::from_vec(octets) else {
@@ -204,7 +204,7 @@ impl Scene {
         assert!(self.answer.is_some(), "no answer at all");
         assert!(self.queries.is_empty() && self.connections.is_empty(), "something is left open");
         assert!(self.resolver.is_idle() && self.resolver.poll_timeout().is_none());
-        // What comes late, or for nobody, does nothing.
+        // Late or misdirected input does nothing.
         self.resolver.handle_datagram(self.now, QueryId(0), SERVERS[0].into(), b"late");
         self.resolver.handle_closed(self.now, ConnectionId(1), CloseReason::EndOfFile);
         self.drain();

@@ -7,8 +7,8 @@ use cmail_delivery::io::ConnectError;
 
 use crate::dns::Scene;
 
-/// Checks datagrams: the first octet says what is looked up; then each has an octet that says what it is, two for its
-/// length, and its own.
+/// Checks datagrams: the first octet selects the lookup. Each datagram then has an octet for its kind, two for its length, and
+/// its own.
 pub fn check(octets: &[u8]) {
     let Some((&kind, mut rest)) = octets.split_first() else { return };
     let mut scene = Scene::new(kind);
@@ -31,7 +31,7 @@ pub fn check(octets: &[u8]) {
                 scene.resolver.handle_datagram(now, query, asked.to, &octets);
             }
             4 if !datagram.starts_with(&asked.octets[..2]) => {
-                // Garbage, or somebody who has to guess the id (RFC 5452 section 9.1).
+                // Garbage, or an attacker who must guess the id (RFC 5452 section 9.1).
                 scene.resolver.handle_datagram(now, query, asked.to, datagram);
                 strays += 1;
                 scene.drain();

@@ -6,8 +6,8 @@ use cmail_delivery::resolver::Answer;
 
 use crate::dns::Scene;
 
-/// Checks streams: the first octet says what is looked up, the second how the streams are cut; then each message has an
-/// octet that says what it is, two for its length, and its own.
+/// Checks streams: the first octet selects the lookup, the second how the streams are cut. Each message then has an octet for its
+/// kind, two for its length, and its own.
 pub fn check(octets: &[u8]) {
     let [kind, cut, rest @ ..] = octets else { return };
     let whole = run(*kind, rest, usize::MAX);
@@ -47,7 +47,7 @@ fn run(kind: u8, mut rest: &[u8], piece: usize) -> (Option<Answer>, usize) {
         if verb % 8 <= 3 {
             scene.note(&stream[2..]);
         } else {
-            // What is cut out of it is not known here.
+            // The records that are cut out of it are not known here.
             scene.note(&[]);
         }
         for piece in stream.chunks(piece) {

@@ -1,5 +1,5 @@
-//! Texts of faillog rows: what is written is printable and bounded and reads as what it was written from, and whatever
-//! else is stored reads as something printable.
+//! Texts of faillog rows: a written text is printable and bounded and reads as its source, and any other stored text reads as
+//! something printable.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use cmail_delivery::failure::{FailureText, OwnFailure, StoredFailure, TEXT_LIMIT
 use cmail_delivery::reply::ReplyParser;
 use cmail_delivery::status::EnhancedStatus;
 
-/// Checks octets as a stored text; and as host, command and what a server said, separated by LF.
+/// Checks octets as a stored text, and as host, command and reply, separated by LF.
 pub fn check(octets: &[u8]) {
     check_stored(octets);
     let text = String::from_utf8_lossy(octets);

@@ -1,4 +1,4 @@
-//! What the fuzz targets check, as plain functions of octets: each panics if the octets show that something is wrong.
+//! The checks of the fuzz targets, as plain functions of octets: each panics if the octets reveal an error.
 //!
 //! The targets in `fuzz_targets` are one line each. `cargo fuzz run TARGET` looks for octets that make one panic;
 //! `cargo test -p cmail-delivery-fuzz` replays `corpus/TARGET` on any compiler, and
@@ -23,7 +23,7 @@ pub mod session;
 mod session_checker;
 mod transaction;
 
-/// What a target does with octets.
+/// The check of a target.
 pub type Check = fn(&[u8]);
 
 /// Every target by its name, which is that of its module, its binary and its corpus.

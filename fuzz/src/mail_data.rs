@@ -1,4 +1,4 @@
-//! Mail data on its way to the wire: however it is cut, it becomes what a plain line-by-line reading makes of it.
+//! Mail data on its way to the wire: however it is cut, the result is that of a plain line-by-line reading.
 
 use bytes::BytesMut;
 use cmail_delivery::transparency::{MailDataEncoder, transmitted_octets};
@@ -13,7 +13,7 @@ pub fn check(octets: &[u8]) {
     assert_eq!(whole, encode(data, cuts));
     assert_eq!(whole, encode(data, &[1]));
 
-    // What a server makes of it again (RFC 5321 section 4.5.2).
+    // The message that a server restores (RFC 5321 section 4.5.2).
     let received = receive(&whole);
     assert_eq!(received, naive_lines(data));
     let octets: usize = received.iter().map(|line| line.len() + 2).sum();

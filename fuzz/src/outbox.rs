@@ -1,4 +1,4 @@
-//! A small outbox in memory, with the semantics of the real one, that checks what is asked of it.
+//! A small outbox in memory, with the semantics of the real one, that checks each request.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use cmail_delivery::outbox::{Commit, Committed, MailId, Replacement, StoreError,
 use crate::peer::Taken;
 use crate::script::{contains, naive_text, secret_for};
 
-/// How many messages there are for rows to have.
+/// The number of messages for rows.
 pub(crate) const MESSAGES: u8 = 10;
 
-/// What one answer brings at most, less than the real database's limit, so that it is met.
+/// Most octets in one answer, less than the real database's limit, so that it is reached.
 const BUDGET_OCTETS: usize = 80 * 1024;
 
 /// The table `outbox`.
@@ -24,7 +24,7 @@ pub(crate) struct Outbox {
     mails: MemoryOutbox,
     retries: usize,
     secret: String,
-    /// How many rows there were of each mail, and how many of them some server has taken responsibility for.
+    /// The number of rows of each mail, and how many of them a server has taken responsibility for.
     inserted: BTreeMap<Wire, usize>,
     taken: BTreeMap<Wire, usize>,
 }
@@ -45,12 +45,12 @@ impl Outbox {
         }
     }
 
-    /// Returns what is left, by ids.
+    /// Returns the remaining mail, by ids.
     pub(crate) fn mails(&self) -> &MemoryOutbox {
         &self.mails
     }
 
-    /// Returns what marks a message. It stands in its header, so that it comes back in a bounce, and cannot be guessed.
+    /// Returns the mark of a message. It is in the header, so that a bounce returns it, and cannot be guessed.
     fn token(&self, message: u8) -> String {
         secret_for(&[self.secret.as_bytes(), &[message]].concat())
     }
@@ -73,7 +73,7 @@ impl Outbox {
         }
     }
 
-    /// A server takes responsibility, and says so: for what is to be sent, and for each row once.
+    /// Records that a server has taken responsibility for mail, which must be due, and for each row once.
     pub(crate) fn take(&mut self, taken: Taken) {
         let data: Vec<u8> =
             taken.lines.into_iter().flat_map(|line| [line, b"\r\n".to_vec()].concat()).collect();
@@ -96,7 +96,7 @@ impl Outbox {
         }
     }
 
-    /// Does what is asked.
+    /// Answers a request.
     pub(crate) fn answer(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
         self.mails.check(&request);
         if let StoreRequest::Commit(commit) = &request {
@@ -119,7 +119,7 @@ impl Outbox {
         self.mails.release(ids);
     }
 
-    /// Checks what is to be recorded, of mail that is still there.
+    /// Checks a commit against the mail that still exists.
     fn check(&self, commit: &Commit) {
         assert!(!commit.is_empty());
         for id in commit.delivered.iter().map(|mail| mail.id) {
@@ -142,7 +142,7 @@ impl Outbox {
 
     fn check_replacement(&self, replacement: &Replacement, commit: &Commit) {
         let found = replacement.originals.iter().map(|id| Some((*id, self.mails.mail(*id)?)));
-        // Where one is gone, nothing is done.
+        // If one is gone, nothing is done.
         let Some(originals) = found.collect::<Option<Vec<(MailId, &Mail)>>>() else { return };
         for (id, mail) in &originals {
             let is_given_up =
@@ -157,7 +157,7 @@ impl Outbox {
             assert!(!is_address, "no bounce where there is somebody to tell");
             return;
         };
-        // A sender that is no address is told nothing; the copies are made all the same.
+        // An invalid sender gets no bounce; the copies are sent all the same.
         let told = first.sender.as_ref().filter(|sender| Mailbox::parse(sender).is_ok());
         if told.is_some() {
             assert_eq!(bounce.recipients.first(), told, "a bounce for somebody else");
@@ -172,7 +172,7 @@ impl Outbox {
     }
 }
 
-/// Returns what of a row goes over the wire, if it can.
+/// Returns the form of a row on the wire, if it can be sent.
 fn on_the_wire(mail: &Mail) -> Option<Wire> {
     let path = |octets: &[u8]| Mailbox::parse(octets).ok().map(|mailbox| mailbox.as_str().to_owned());
     let reverse_path = mail.sender.as_deref().map_or(Some(String::new()), path)?;

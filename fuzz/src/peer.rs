@@ -1,5 +1,5 @@
-//! The other ends of the dispatcher's connections and queries: they read along what is sent, so that they know what a
-//! server has taken, and can be polite.
+//! The other ends of the dispatcher's connections and queries. They read what is sent, so that they know what a server has taken,
+//! and can be polite.
 
 use bytes::Bytes;
 use cmail_delivery::io::Purpose;
@@ -10,7 +10,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::conversation::{Command, Conversation};
 
-/// How far a connection is.
+/// The progress of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Connecting,
@@ -19,7 +19,7 @@ pub(crate) enum State {
     Handshake,
 }
 
-/// A server, as far as it has to be one.
+/// A minimal server.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) purpose: Purpose,
@@ -53,7 +53,7 @@ impl Peer {
         self.conversation.tls_established();
     }
 
-    /// Says something; returns what it has taken responsibility for by that.
+    /// Sends a reply. Returns the messages that it takes responsibility for by it.
     pub(crate) fn say(&mut self, octets: &[u8]) -> Vec<Taken> {
         let mut taken = Vec::new();
         for (command, reply) in self.conversation.says(octets) {
@@ -71,12 +71,12 @@ impl Peer {
         taken
     }
 
-    /// Returns whether it has said what no conversation outlives.
+    /// Returns whether it has sent a reply that ends any conversation.
     pub(crate) fn is_over(&self) -> bool {
         self.conversation.is_over()
     }
 
-    /// Returns what a server replies that means well and offers this, to so many commands; nothing if it has nothing to reply to.
+    /// Returns the replies of a polite server with these extensions to this many commands; `None` if it owes none.
     pub(crate) fn polite_replies(&self, offers: &str, commands: usize) -> String {
         let commands = self.conversation.unanswered().take(commands);
         commands.map(|command| self.polite_reply(offers, command)).collect()
@@ -109,7 +109,7 @@ impl Peer {
     }
 }
 
-/// The answer to a question: a host for a domain and an address for a host, but for names that begin with what says
+/// Returns the answer to a question: a host for a domain and an address for a host, except for names whose beginning says
 /// otherwise.
 pub(crate) fn dns_response(asked: &Bytes) -> Vec<u8> {
     let mut message = Message::from_vec(asked).expect("a question");

@@ -1,4 +1,4 @@
-//! Remote specifications: one that is shown reads as itself, and no output ever shows what stands before the host.
+//! Remote specifications: one that is shown reads as itself, and no output ever shows the part before the host.
 
 use cmail_delivery::next_hop::{Host, NextHop, Port, Relay, TlsMode};
 
@@ -33,7 +33,7 @@ pub fn check(octets: &[u8]) {
     assert_eq!(Relay::parse(again.as_bytes()), Ok(relay));
 }
 
-/// What the parts are, found from the right end on.
+/// Parses the parts from the right end on, and compares.
 fn check_model(text: &str, relay: &Relay) {
     let (credentials, server) = match text.rfind('@') {
         Some(at) => (Some(&text[..at]), &text[at + 1..]),

@@ -1,5 +1,5 @@
-//! Replies: octets mean the same however they are cut into pieces, what they mean is what a plain reading says, the limits
-//! hold, and a reply that is written out reads as itself.
+//! Replies: octets mean the same however they are cut, their meaning is that of a plain reading, the limits hold, and a reply
+//! that is written out reads as itself.
 
 use cmail_delivery::reply::{
     REPLY_BOUND_OCTETS, REPLY_LIMIT_OCTETS, REPLY_LINE_LIMIT_OCTETS, REPLY_LINES_LIMIT, Reply, ReplyCode,
@@ -7,12 +7,12 @@ use cmail_delivery::reply::{
 };
 use cmail_delivery::secrets::Secrets;
 
-/// The replies in `octets`, and how the reading came to its end.
+/// The replies in `octets`, and the end of the reading.
 type Reading = (Vec<Reply>, Result<(), ReplyError>);
-/// Code, lines, and whether they are not all.
+/// Code, lines, and whether some are missing.
 type Plain = (ReplyCode, Vec<Vec<u8>>, bool);
 
-/// Checks what a server says.
+/// Checks the octets of a server.
 pub fn check(octets: &[u8]) {
     let whole = parse(octets, octets.len());
     let plain: Vec<Plain> = whole.0.iter().map(plainly).collect();
@@ -149,7 +149,7 @@ fn check_masking(reply: &Reply) {
     else {
         return;
     };
-    // What it is replaced by could be a part of it.
+    // Its replacement could be a part of it.
     if !secret.contains(&b'*') {
         let mut secrets = Secrets::default();
         secrets.keep(secret);

@@ -1,4 +1,4 @@
-//! How octets are read as what is to be done: a step language, and a little that the targets share.
+//! Reads octets as scripts: a step language, and a few functions that the targets share.
 
 use std::fmt::Write as _;
 

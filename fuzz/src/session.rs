@@ -1,5 +1,5 @@
-//! One conversation, in any order of octets, time, TLS and wishes of its owner: what must hold is in
-//! `session_checker`, and pieces of any size are the same.
+//! One conversation, with any order of octets, time, TLS and requests of its owner. `session_checker` has the invariants, and
+//! pieces of any size are the same.
 
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::io::CloseReason;
@@ -15,7 +15,7 @@ use crate::session_checker::{Checker, pause_end};
 /// Most steps of a script that are taken.
 const STEPS_LIMIT: usize = 300;
 
-/// Checks the conversation that a script describes, with what the server says in one piece and octet by octet.
+/// Checks the conversation that a script describes, with the server's octets in one piece and octet by octet.
 pub fn check(octets: &[u8]) {
     let [whole, in_octets] = [usize::MAX, 1].map(|piece| Talk::run(octets, piece));
     assert_eq!((whole.sent, whole.outputs), (in_octets.sent, in_octets.outputs));
@@ -30,11 +30,11 @@ struct Talk {
     session: Session,
     checker: Checker,
     now: Instant,
-    /// What a polite server offers beside the usual.
+    /// The extensions that a polite server offers beside the usual.
     offers: String,
-    /// How many octets the server says at once.
+    /// The number of octets that the server sends at once.
     piece: usize,
-    /// What was sent, and what was put out but for received octets.
+    /// The octets sent, and the outputs without those for received octets.
     sent: Vec<u8>,
     outputs: Vec<SessionOutput>,
 }
@@ -118,7 +118,7 @@ impl Talk {
         self.session.handle_tls_established(self.now, certificate_is_valid);
     }
 
-    /// Takes what the session sends, and does what a server does that means well, with so many commands.
+    /// Takes the octets of the session, and replies as a polite server, to this many commands.
     fn polite(&mut self, commands: usize) {
         for _ in 0..4 {
             self.transmit(10_000);
@@ -170,7 +170,7 @@ impl Talk {
         let wanted = self.session.wants_transmit() && limit > 0;
         assert_eq!(self.session.poll_transmit(self.now, limit, &mut octets), !octets.is_empty());
         assert!(octets.len() <= 2 * limit + 10, "{} octets for {limit}", octets.len());
-        // Whether a CR ends a line is known only with what follows it.
+        // Only the next octet shows whether a CR ends a line.
         let may_be_empty = !wanted || self.checker.conversation.sending().is_some();
         assert!(wanted || octets.is_empty());
         assert!(!octets.is_empty() || may_be_empty, "nothing is sent");

@@ -1,6 +1,6 @@
-//! What must hold of a conversation, whatever happens: each recipient comes back once, with the verdict that the replies to
-//! its own transaction give, in the order of the transactions; commands come in legal order (`conversation`), and only where
-//! they may; the data is what a plain reading makes of it; no secret is told.
+//! The invariants of a conversation: each recipient is returned once, with the verdict of the replies to its own transaction, in
+//! the order of the transactions; commands come in legal order (`conversation`), and only where they may; the data is that of a
+//! plain reading; no secret appears.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ use crate::conversation::{Command, Conversation};
 use crate::script::{contains, naive_mail_data, naive_text};
 use crate::transaction::{Verdict, is_farewell};
 
-/// The longest bound of a phase but for long messages (RFC 5321 section 4.5.3.2).
+/// The longest bound of a phase except for long messages (RFC 5321 section 4.5.3.2).
 const PHASE_LIMIT: Duration = Duration::from_secs(600);
 
 /// The longest pause before the end of a message.
@@ -30,17 +30,17 @@ const PAUSE_LIMIT: Duration = Duration::from_millis(100);
 /// A transaction that was begun.
 struct Begun {
     ids: Vec<MailId>,
-    /// What the session was given of its data.
+    /// The octets of its data that the session was given.
     known: Vec<u8>,
     total: usize,
-    /// What it asked for.
+    /// The octets that it has requested.
     outstanding: Option<usize>,
     /// True if all of it was given at once.
     is_whole: bool,
     is_decided: bool,
 }
 
-/// What was seen so far.
+/// The observed facts.
 pub(crate) struct Checker {
     config: SessionConfig,
     secrets: Vec<String>,
@@ -54,7 +54,7 @@ pub(crate) struct Checker {
     /// True if the session has said that a transaction may begin, and none has since.
     is_announced: bool,
     quits: bool,
-    /// How many messages may have been taken without a word of it.
+    /// The number of messages that may have been taken without a reply.
     uncertain: usize,
     has_ended: bool,
     is_tls: bool,
@@ -86,7 +86,7 @@ impl Checker {
         }
     }
 
-    /// A transaction to begin; with `needs_more`, ten octets of its data are left out.
+    /// Begins a transaction. With `needs_more`, ten octets of its data are left out.
     pub(crate) fn begin(
         &mut self,
         session: &Session,
@@ -97,7 +97,7 @@ impl Checker {
         let total = data.len() + if needs_more { 10 } else { 0 };
         let is_leaving = session.phase() == Phase::Quit || self.conversation.is_leaving();
         let begins = self.is_announced && !self.quits && !is_leaving && !self.has_ended;
-        // Nobody else has this number, so that MAIL tells which transaction it is.
+        // No other transaction has this number, so that MAIL identifies it.
         let reverse_path = if begins { reverse_path(self.begun.len()) } else { "x@example.org".to_owned() };
         let mut chosen = Vec::new();
         for _ in 0..=recipients {
@@ -175,7 +175,7 @@ impl Checker {
         }
     }
 
-    /// Returns whether the configuration allows a command.
+    /// Asserts that the configuration allows a command.
     fn check_command(&self, command: Command) {
         let config = &self.config;
         match command {
@@ -211,7 +211,7 @@ impl Checker {
         begun.find(|(number, _)| reverse_path(*number) == path).expect("a transaction of nobody").1
     }
 
-    /// Returns whether what was sent of a message is what a plain reading makes of its beginning.
+    /// Asserts that the sent octets of a message are the beginning of those of a plain reading.
     fn check_message(&self, number: usize) {
         let seen = &self.conversation.transactions()[number];
         let begun = self.begun_as(&seen.reverse_path);
@@ -267,7 +267,7 @@ impl Checker {
         }
     }
 
-    /// A transaction may begin where nothing is under way, or behind a message that is sent to its end.
+    /// Asserts that a transaction may begin: none is under way, or the last message is sent whole.
     fn ready(&mut self) {
         assert!(!std::mem::replace(&mut self.is_announced, true), "ready twice");
         let Some(last) = self.begun.last().filter(|last| !last.is_decided) else {
@@ -276,7 +276,7 @@ impl Checker {
         };
         let path = reverse_path(self.begun.len() - 1);
         let seen = self.conversation.transactions().last().filter(|seen| seen.reverse_path == path);
-        // The lone dot of a message for nobody is on its way, or RSET.
+        // The lone dot of a message without recipients is on its way, or RSET.
         let is_sent = seen.is_some_and(|seen| seen.is_sent || seen.accepted() == 0 || seen.is_data_refused());
         assert!(self.conversation.may_batch() && is_sent, "ready with {:?} under way", last.ids);
     }
@@ -291,7 +291,7 @@ impl Checker {
             assert!(verdicts.iter().all(is_undecided), "what was never begun is decided");
             return;
         }
-        // A message in doubt is decided by what the server says last.
+        // The server's last reply decides a message in doubt.
         let is_next = |number: usize, begun: &Begun| {
             !begun.is_decided && (begun.ids == ids || !self.conversation.is_in_doubt(&reverse_path(number)))
         };
@@ -353,7 +353,7 @@ impl Checker {
             assert!(is_421, "{end:?} after 421");
         }
         assert!(self.uncertain <= 1, "more than one message without a verdict");
-        // Who cannot follow gets one command at a time.
+        // A server that cannot follow gets one command at a time.
         if conversation.no_pipelining() {
             assert!(end.no_pipelining, "{end:?}");
         }
@@ -375,7 +375,7 @@ impl Checker {
         assert!(self.handed_back.is_empty(), "{:?} are not handed back", self.handed_back);
     }
 
-    /// Who has no reply to wait for and nothing to send waits for its owner, and says so.
+    /// Asserts that a session that waits for no reply and has nothing to send waits for its owner, and says so.
     pub(crate) fn check_liveness(&self, session: &Session, now: Instant) {
         let is_pausing = pause_end(session, now).is_some();
         if self.has_ended || session.wants_transmit() || is_pausing || session.phase() == Phase::Tls {
@@ -389,7 +389,7 @@ impl Checker {
         }
     }
 
-    /// Only who waits for the owner alone has no deadline; and before the deadline nothing happens.
+    /// Asserts that a session has no deadline only if it waits for its owner, and that nothing happens before the deadline.
     pub(crate) fn check_deadline(&mut self, session: &mut Session, now: Instant) {
         let Some((deadline, _)) = session.poll_timeout() else {
             assert!(

@@ -1,5 +1,5 @@
-//! A transaction as it went over the wire, and what must be told of it: each recipient has the verdict that the replies to the
-//! own commands of the transaction give, and nobody else's.
+//! A transaction as it went over the wire, and its verdicts: each recipient has the verdict of the replies to the commands of its
+//! own transaction.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use cmail_delivery::session::{Outcome, Refusal, RefusalKind};
 
 use crate::conversation::{Command, is_misunderstood};
 
-/// What was sent and what was replied.
+/// The commands that were sent and the replies.
 #[derive(Debug)]
 pub(crate) struct Transaction {
     pub(crate) reverse_path: String,
@@ -22,16 +22,16 @@ pub(crate) struct Transaction {
     /// Octets of the message, with the final dot.
     pub(crate) message: Vec<u8>,
     pub(crate) is_sent: bool,
-    /// The reply to the message as a whole, and what was said while it was being sent.
+    /// The reply to the message as a whole, and the reply that came while it was being sent.
     pub(crate) end: Option<Reply>,
     pub(crate) early: Option<Reply>,
-    /// RSET was sent behind it.
+    /// True if RSET was sent after it.
     pub(crate) is_reset: bool,
-    /// And the server has said so.
+    /// True if the server has confirmed that.
     pub(crate) is_confirmed: bool,
     /// Commands of its envelope that a server that had taken or refused something before did not understand.
-    confused: BTreeSet<CommandOfEnvelope>,
-    /// What was said of its recipients may have been about something else.
+    out_of_step: BTreeSet<CommandOfEnvelope>,
+    /// True if the replies about its recipients may have answered something else.
     is_disbelieved: bool,
 }
 
@@ -43,7 +43,7 @@ enum CommandOfEnvelope {
     Data,
 }
 
-/// What must be told of one recipient.
+/// The verdict that must be reported of one recipient.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verdict<'a> {
     Delivered(&'a Reply),
@@ -69,7 +69,7 @@ impl Transaction {
             early: None,
             is_reset: false,
             is_confirmed: false,
-            confused: BTreeSet::new(),
+            out_of_step: BTreeSet::new(),
             is_disbelieved: false,
         }
     }
@@ -84,8 +84,8 @@ impl Transaction {
             Command::Data(_) => Some(CommandOfEnvelope::Data),
             _ => None,
         };
-        let is_confused = has_decided && is_misunderstood && reply.enhanced().is_none();
-        self.confused.extend(of_envelope.filter(|_| is_confused));
+        let is_out_of_step = has_decided && is_misunderstood && reply.enhanced().is_none();
+        self.out_of_step.extend(of_envelope.filter(|_| is_out_of_step));
         match command {
             Command::Mail(_) => {
                 self.mail = Some(reply.clone());
@@ -218,7 +218,7 @@ impl Transaction {
 
     /// Returns how the connection is refused by this reply, if it may be.
     fn refusal(&self, reply: &Reply, asked: CommandOfEnvelope) -> Option<RefusalKind> {
-        if self.confused.contains(&asked) {
+        if self.out_of_step.contains(&asked) {
             return Some(RefusalKind::OutOfStep);
         }
         let (subject, detail) = reply.enhanced().map_or((0, 0), |status| (status.subject, status.detail));

@@ -413,7 +413,7 @@ impl Delivery {
         self.with_connection(cx, connection, Connection::quit);
     }
 
-    /// Returns the mail that a connection has not begun: first to the mail that waits to go first.
+    /// Gives back the mail that a connection has not begun: first to the mail that waits to go first.
     fn return_unstarted(&mut self, connection: ConnectionId) {
         let Some(conn) = self.connections.get_mut(&connection) else { return };
         let ids = conn.return_unstarted();

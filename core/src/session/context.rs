@@ -127,7 +127,7 @@ impl SessionContext {
         self.outputs.push_back(output);
     }
 
-    /// Returns a transaction that cannot begin, before the end if that is not yet taken.
+    /// Gives back a transaction that cannot begin, before the end if that is not yet taken.
     pub(super) fn hand_back(&mut self, transaction: Transaction) {
         if self.is_silent {
             return;

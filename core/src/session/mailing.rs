@@ -353,7 +353,7 @@ impl Mailing {
         let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
         let ending = ending.as_ref().map(|ending| &ending.transfer);
         let is_batched = ending.into_iter().chain(envelope.as_ref()).any(Transfer::is_batched);
-        if is_batched || !refusal::has_lost_the_thread(reply, cx) {
+        if is_batched || !refusal::is_out_of_step(reply, cx) {
             return Turn::Close(OutOfStep::RepliedBeforeAsked(reply.clone()).into());
         }
         let (kind, command) = (RefusalKind::OutOfStep, CommandName::Nothing);

@@ -70,15 +70,16 @@ pub(super) fn is_not_now_to_rcpt(reply: &Reply) -> bool {
 /// Returns whether a reply says that the server did not know or expect the command (RFC 5321 section 4.2.2). An enhanced code of
 /// another subject than the protocol shows that it concerns the mail instead (RFC 3463 section 3.6).
 pub(super) fn is_misunderstood(reply: &Reply) -> bool {
-    is_confused(reply) && reply.enhanced().is_none_or(|code| [ANYTHING, PROTOCOL].contains(&code.subject))
+    is_command_error(reply)
+        && reply.enhanced().is_none_or(|code| [ANYTHING, PROTOCOL].contains(&code.subject))
 }
 
 /// Returns whether a reply concerns the conversation so far: on a new connection the same command would be understood.
-pub(super) fn has_lost_the_thread(reply: &Reply, cx: &SessionContext) -> bool {
-    is_confused(reply) && reply.enhanced().is_none() && (cx.has_taken || cx.has_refused)
+pub(super) fn is_out_of_step(reply: &Reply, cx: &SessionContext) -> bool {
+    is_command_error(reply) && reply.enhanced().is_none() && (cx.has_taken || cx.has_refused)
 }
 
-fn is_confused(reply: &Reply) -> bool {
+fn is_command_error(reply: &Reply) -> bool {
     matches!(
         reply.code(),
         ReplyCode::SYNTAX_ERROR | ReplyCode::COMMAND_NOT_IMPLEMENTED | ReplyCode::BAD_SEQUENCE_OF_COMMANDS

@@ -388,7 +388,7 @@ impl Transfer {
         command: CommandName,
         cx: &SessionContext,
     ) -> Option<RefusalKind> {
-        if refusal::has_lost_the_thread(reply, cx) {
+        if refusal::is_out_of_step(reply, cx) {
             return Some(RefusalKind::OutOfStep);
         }
         let is_not_now = if command == CommandName::Rcpt {

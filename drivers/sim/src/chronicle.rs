@@ -1,5 +1,4 @@
-//! Keeps what was said on all connections, so that those of the mail with which a rule was broken can be written down
-//! as a transcript.
+//! Keeps the conversations on all connections, so that those of a broken rule can be written as a transcript.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,36 +13,36 @@ use crate::map::{Map, Zone};
 use crate::outbox::Mail;
 use crate::transcript::{Talk, quote};
 
-/// Most connections that are written down: the last ones.
+/// Most connections in a transcript: the last ones.
 const TALKS_LIMIT: usize = 20;
-/// How many are written down of a rule that has nothing to do with any of them.
+/// Connections in a transcript if the rule concerns none of them.
 const LAST_TALKS: usize = 3;
-/// Most mails that are written down.
+/// Most mails in a transcript.
 const MAILS_LIMIT: usize = 50;
-/// What passes between two lines is written down from this on.
+/// Shortest pause between two lines that is written.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A line of a transcript.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) text: String,
-    /// True if the world gives it; else it is observed.
+    /// True if the world gives it; otherwise it is observed.
     pub(crate) is_given: bool,
 }
 
-/// The lines that may be about the violation.
+/// The lines that may concern the violation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Story {
     pub(crate) scene: Vec<String>,
     pub(crate) lines: Vec<Line>,
 }
 
-/// What was seen.
+/// The observed conversations.
 #[derive(Debug, Default)]
 pub(crate) struct Chronicle {
     mails: BTreeMap<MailId, Mail>,
     talks: BTreeMap<Link, Account>,
-    /// What happened beside connections.
+    /// Incidents beside connections.
     incidents: Vec<(Instant, Line)>,
     hosts_file: Hosts,
     story: Option<Story>,
@@ -54,15 +53,15 @@ pub(crate) struct Chronicle {
 struct Account {
     talk: Talk,
     lines: Vec<(Instant, Line)>,
-    /// What the server has said of a line that has not ended.
+    /// The beginning of an unfinished line of the server.
     heard: Vec<u8>,
     is_over: bool,
-    /// For whom there was a RCPT, in lower case.
+    /// The recipients of RCPT, in lower case.
     recipients: BTreeSet<String>,
 }
 
 impl Chronicle {
-    /// Takes in what has happened.
+    /// Records a fact.
     #[allow(clippy::wildcard_enum_match_arm, reason = "what is not here is in no transcript")]
     pub(crate) fn write(&mut self, scene: &Scene<'_>, fact: Fact<'_>) {
         let now = scene.now.monotonic;
@@ -101,7 +100,7 @@ impl Chronicle {
         }
     }
 
-    /// A rule was broken by this.
+    /// Concludes the chronicle, because this fact has broken a rule.
     pub(crate) fn conclude(&mut self, scene: &Scene<'_>, fact: Fact<'_>) {
         let (mut ids, mut links) = subject(scene, fact);
         for id in &ids {
@@ -109,7 +108,7 @@ impl Chronicle {
             let spoke = self.talks.iter().filter(|(_, account)| account.recipients.contains(&recipient));
             links.extend(spoke.map(|(&link, _)| link));
         }
-        // What is wrong with a connection may be that there is one more.
+        // The fault of a connection may be that there is one too many.
         if links.is_empty() || matches!(fact, Fact::Connecting { .. }) {
             links.extend(self.talks.keys().rev().take(LAST_TALKS));
         }
@@ -130,7 +129,7 @@ impl Chronicle {
         self.story = Some(Story { scene, lines: self.lines(&links) });
     }
 
-    /// Returns what there is to tell, if a rule was broken.
+    /// Returns the story, if a rule was broken.
     pub(crate) fn into_story(self) -> Option<Story> {
         self.story
     }
@@ -175,7 +174,7 @@ impl Chronicle {
             Parting::Reset => given("! reset"),
         };
         let is_lost = line.is_given;
-        // What is left unfinished is only known when the connection is over.
+        // Only the end of the connection shows what is left unfinished.
         let left = left.map(observed);
         let lines = if is_lost { [Some(line), left] } else { [left, Some(line)] };
         lines.into_iter().flatten().for_each(|line| self.add(link, now, line));
@@ -184,7 +183,7 @@ impl Chronicle {
         }
     }
 
-    /// Returns what was said on these connections, one after the other, with what happened meanwhile.
+    /// Returns the conversations on these connections, one after the other, with the incidents meanwhile.
     fn lines(&self, links: &BTreeSet<Link>) -> Vec<Line> {
         let mut lines = Vec::new();
         let mut incidents = self.incidents.iter().peekable();
@@ -205,7 +204,7 @@ impl Chronicle {
 }
 
 impl Account {
-    /// Writes what the server has begun to say and not ended.
+    /// Writes the unfinished line of the server.
     fn flush(&mut self, now: Instant) {
         if !self.heard.is_empty() {
             let heard = std::mem::take(&mut self.heard);
@@ -214,7 +213,7 @@ impl Account {
     }
 }
 
-/// Lets the time pass until something happens.
+/// Writes the time that passes until something happens.
 fn pass(last: &mut Option<Instant>, at: Instant, lines: &mut Vec<Line>) {
     let passed = last.map_or(Duration::ZERO, |last| at.saturating_duration_since(last));
     if passed >= PAUSE {
@@ -243,7 +242,7 @@ fn folded(octets: &[u8]) -> String {
     String::from_utf8_lossy(octets).to_ascii_lowercase()
 }
 
-/// The mails and the connections that something is about.
+/// Returns the mails and connections that a fact concerns.
 #[allow(clippy::wildcard_enum_match_arm, reason = "what is about neither is of no interest here")]
 fn subject(scene: &Scene<'_>, fact: Fact<'_>) -> (BTreeSet<MailId>, BTreeSet<Link>) {
     let mut ids = BTreeSet::new();
@@ -279,7 +278,7 @@ fn subject(scene: &Scene<'_>, fact: Fact<'_>) -> (BTreeSet<MailId>, BTreeSet<Lin
     (ids, links)
 }
 
-/// The scene that leads these mails where they went.
+/// Returns the scene that leads these mails where they went.
 fn scene_lines(scene: &Scene<'_>, mails: &[(MailId, &Mail)], file: &Hosts) -> Vec<String> {
     let settings = scene.settings;
     let mut lines = vec![
@@ -312,7 +311,7 @@ fn scene_lines(scene: &Scene<'_>, mails: &[(MailId, &Mail)], file: &Hosts) -> Ve
         else {
             continue;
         };
-        // What would end a line, or a path, cannot be written down.
+        // Values that would end a line or a path cannot be written.
         let all = [words.0.unwrap_or_default(), words.1, words.2].concat();
         if all.iter().any(u8::is_ascii_control) || recipient.contains("> ") || sender.contains("> ") {
             continue;
@@ -336,7 +335,7 @@ fn port_text(port: Port) -> String {
     format!("{}{mode}", port.number)
 }
 
-/// Returns what the DNS says of where a mail goes.
+/// Returns the DNS records that lead a mail to its host.
 fn zone_lines(map: &Map, mail: &Mail) -> Vec<Option<String>> {
     let host_line = |name: &str, number: usize| {
         let host = map.hosts.get(number)?;

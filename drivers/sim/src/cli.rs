@@ -38,7 +38,7 @@ pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     })
 }
 
-/// What the options say.
+/// The options of the command line.
 #[derive(Debug)]
 struct Arguments {
     seeds: u64,
@@ -75,7 +75,7 @@ impl Arguments {
     }
 }
 
-/// What all threads have done together.
+/// The total of all threads.
 #[derive(Debug, Default)]
 struct Progress {
     next: AtomicU64,
@@ -150,7 +150,7 @@ fn write_report(summary: &Summary, hours: u32) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The world of a seed, or the one that a file of [`write_report`] is about.
+/// Returns the world of a seed, or the one in a file of [`write_report`].
 fn world_of(seed_or_file: &str, hours: u32) -> Result<(u64, Options), String> {
     if let Ok(seed) = seed_or_file.parse() {
         return Ok((seed, swarm::options_of(seed, hours)));
@@ -171,7 +171,7 @@ fn run_one(seed: u64, options: Options, arguments: &Arguments) -> ExitCode {
     if summary.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Replays transcripts, and says where what is observed differs from what is written.
+/// Replays transcripts, and reports where the observed lines differ from the written ones.
 fn replay_files(files: &[&str]) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for file in files {

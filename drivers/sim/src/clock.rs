@@ -5,14 +5,14 @@ use std::collections::BinaryHeap;
 
 use cmail_delivery::time::{Duration, Instant, Now, UnixTime};
 
-/// What the wall clock shows at the beginning: 2026-01-01 00:00:00 UTC.
+/// The wall clock at the beginning: 2026-01-01 00:00:00 UTC.
 const EPOCH: i64 = 1_767_225_600;
 
-/// The present, and what is to happen when.
+/// The present, and the scheduled events.
 #[derive(Debug)]
 pub(crate) struct Clock<E> {
     now: Instant,
-    /// By how much the wall clock was set.
+    /// The seconds by which the wall clock was set.
     wall_offset_s: i64,
     events: BinaryHeap<Entry<E>>,
     scheduled: u64,
@@ -41,7 +41,7 @@ impl<E> PartialOrd for Entry<E> {
 }
 
 impl<E> Ord for Entry<E> {
-    /// The heap has the greatest on top, which is to be the earliest.
+    /// The heap has the greatest on top, which must be the earliest.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.number).cmp(&(self.at, self.number))
     }

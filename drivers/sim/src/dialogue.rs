@@ -1,4 +1,4 @@
-//! What has happened, as text that a mail operator can read.
+//! Writes facts as text that a mail operator can read.
 
 use cmail_delivery::outbox::{Commit, StoreRequest};
 
@@ -9,19 +9,19 @@ use crate::witness::Violation;
 /// Most octets of a line that are shown.
 const SHOWN_OCTETS: usize = 200;
 
-/// Where the text goes.
+/// The destination of the text.
 #[derive(Debug)]
 pub(crate) enum Dialogue {
-    /// Nowhere.
+    /// None.
     Off,
     /// Into memory.
     Kept(String),
-    /// What was said is kept, for a transcript.
+    /// The conversations are kept for a transcript.
     Recorded(Box<Chronicle>),
 }
 
 impl Dialogue {
-    /// Writes what has happened, if that is to be shown.
+    /// Writes a fact, if the text is wanted.
     pub(crate) fn write(&mut self, scene: &Scene<'_>, fact: Fact<'_>) {
         match self {
             Self::Off => {}
@@ -34,7 +34,7 @@ impl Dialogue {
         }
     }
 
-    /// Writes that a rule was broken by this.
+    /// Writes that this fact has broken a rule.
     pub(crate) fn conclude(&mut self, scene: &Scene<'_>, fact: Fact<'_>, violation: &Violation) {
         match self {
             Self::Off => {}
@@ -68,7 +68,7 @@ impl Dialogue {
         }
     }
 
-    /// Returns what is to be told of the rule that was broken, if that was recorded.
+    /// Returns the story of the broken rule, if it was recorded.
     pub(crate) fn into_story(self) -> Option<Story> {
         match self {
             Self::Off | Self::Kept(_) => None,

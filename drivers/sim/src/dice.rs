@@ -1,4 +1,4 @@
-//! The simulator's own randomness: small, fast, and apart from what the core draws.
+//! The simulator's own randomness: small, fast, and separate from the core's.
 
 use std::ops::RangeInclusive;
 
@@ -12,7 +12,7 @@ impl Dice {
         Self(seed)
     }
 
-    /// A generator of its own, so that what one part of the world draws never shifts what another draws.
+    /// Returns a separate generator, so that draws of one part of the world never change those of another.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.next())
     }
@@ -25,7 +25,7 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`; 0 if that is 0. The bias of the multiplication is of no matter here.
+    /// Returns a number below `bound`, or 0 if that is 0. The bias of the multiplication does not matter here.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         let product = u128::from(self.next()) * u128::from(bound);
         u64::try_from(product >> 64).unwrap_or(0)
@@ -41,7 +41,7 @@ impl Dice {
         range.start() + self.below(range.end().saturating_sub(*range.start()).saturating_add(1))
     }
 
-    /// True in so many of a thousand cases.
+    /// Returns true in this many of a thousand cases.
     pub(crate) fn chance(&mut self, permille: u32) -> bool {
         permille > 0 && self.below(1000) < u64::from(permille)
     }

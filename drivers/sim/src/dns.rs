@@ -22,9 +22,9 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 pub(crate) struct Dns {
     dice: Dice,
-    /// Until when everything is answered with SERVFAIL.
+    /// The time until which every answer is SERVFAIL.
     pub(crate) fails_until: Instant,
-    /// Until when nothing is answered.
+    /// The time until which there are no answers.
     pub(crate) silent_until: Instant,
     /// True if questions with EDNS get lost.
     drops_edns: bool,
@@ -36,7 +36,7 @@ impl Dns {
         Self { dice, fails_until: Instant::default(), silent_until: Instant::default(), drops_edns }
     }
 
-    /// Returns what comes back for a datagram, if anything.
+    /// Returns the datagram that comes back for one, if any.
     pub(crate) fn datagram(
         &mut self,
         now: Instant,
@@ -71,7 +71,7 @@ impl Dns {
         answers
     }
 
-    /// The answer to a query, without any fault of the way.
+    /// Returns the answer to a query, without any fault of the network.
     pub(crate) fn answer(&mut self, now: Instant, map: &Map, query: &[u8]) -> Vec<u8> {
         let Ok(query) = Message::from_vec(query) else { return Vec::new() };
         let mut response = query.clone();
@@ -95,7 +95,7 @@ impl Dns {
         response.to_vec().unwrap_or_default()
     }
 
-    /// Something that resembles an answer, but does not answer this query.
+    /// Returns something that resembles an answer, but does not answer this query.
     fn stray(&mut self, to: SocketAddr, query: &[u8]) -> Option<Answer> {
         let mut message = Message::from_vec(query).ok()?;
         message.metadata.message_type = MessageType::Response;

@@ -1,4 +1,4 @@
-//! What can be seen from outside the core, told to the checkers as it happens.
+//! Facts that can be observed from outside the core, told to the checkers as they happen.
 
 use std::net::SocketAddr;
 
@@ -12,12 +12,12 @@ use cmail_delivery::time::{Instant, Now};
 use crate::map::Map;
 use crate::outbox::{MailKey, Outbox};
 
-/// Names a connection, also across restarts of the daemon.
+/// Identifies a connection, also across restarts of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Link {
     /// The incarnation of the daemon.
     pub(crate) epoch: u32,
-    /// What that one calls it.
+    /// The id that the core gave it.
     pub(crate) id: ConnectionId,
 }
 
@@ -46,7 +46,7 @@ pub(crate) enum Verb {
     Unknown,
 }
 
-/// How a connection came to its end, or why it was never made.
+/// The way in which a connection ended, or the reason why it was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parting {
     /// The core has closed it.
@@ -65,27 +65,27 @@ pub(crate) enum Parting {
     Reset,
 }
 
-/// Why a row came into the outbox.
+/// The reason why a row was inserted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin<'a> {
-    /// Another process wants it to be delivered.
+    /// Another process wants it delivered.
     Submitted,
     /// It is the bounce of these, which were deleted in the same transaction.
     BounceOf(&'a [MailId]),
 }
 
-/// Something that was seen.
+/// An observed fact.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fact<'a> {
     /// The daemon was started, perhaps for a single pass.
     Started { epoch: u32, is_pass: bool },
-    /// The daemon is no more, whether it crashed or ended.
+    /// The daemon is gone, whether it crashed or ended.
     Stopped { crashed: bool },
     /// The daemon was asked to end.
     Draining,
     /// It was told to try everything now.
     Ordered,
-    /// `/etc/hosts` is this from now on, as far as the daemon knows.
+    /// The daemon has read these contents of `/etc/hosts`.
     HostsRead { file: &'a Hosts },
     /// The wall clock was set.
     WallSet { by_s: i64 },
@@ -101,20 +101,20 @@ pub(crate) enum Fact<'a> {
     Gone { link: Link, parting: Parting },
     /// The core begins TLS.
     StartTls { link: Link },
-    /// TLS stands.
+    /// TLS is established.
     TlsEstablished { link: Link, valid: bool },
-    /// The core has handed out octets for a connection; `tls` if they are protected.
+    /// The core has sent octets on a connection; `tls` if they are protected.
     Sent { link: Link, octets: &'a [u8], tls: bool },
     /// Octets were given to the core.
     Received { link: Link, octets: &'a [u8] },
     /// The core has said a command line.
     Command { link: Link, verb: Verb, line: &'a [u8], tls: bool },
-    /// The core has ended a message of so many octets: by the final dot.
+    /// The core has ended a message of this many octets with the final dot.
     FinalDot { link: Link, octets: u64, tls: bool },
     /// A whole reply was given to the core.
     Reply { link: Link, to: Verb, code: u16, text: &'a [u8] },
-    /// A server has taken responsibility for the message whose end is the `number`-th on the connection, whether its
-    /// reply gets through or not; `keys` are what it is known by, for each recipient.
+    /// A server has taken responsibility for the message whose end is the `number`-th on the connection, whether its reply gets
+    /// through or not. `keys` identify it for each recipient.
     Accepted { link: Link, number: u32, recipients: &'a [String], data: &'a [u8], keys: &'a [MailKey] },
     /// The core has asked the database.
     Asked { id: RequestId, request: &'a StoreRequest },
@@ -130,33 +130,33 @@ pub(crate) enum Fact<'a> {
     },
     /// The core tells the administrator.
     Log(&'a Event),
-    /// The core was called; it knows of so much mail and had so many outputs.
+    /// The core was called. It knows of this many mails and had this many outputs.
     Called { indexed: usize, outputs: usize },
-    /// The core asks to be called again and again without that anything happens.
+    /// The core asks to be called again and again although nothing happens.
     Spins,
-    /// From now on there are no faults, and all mail is to be dealt with within this time.
+    /// From now on there are no faults, and all mail must be dealt with within this time.
     Healed,
     /// That time is over.
     Finished,
 }
 
-/// What facts are to be judged by.
+/// The context by which facts are judged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scene<'a> {
     /// The time.
     pub(crate) now: Now,
-    /// When the core may have said what it says now at the earliest: what it wants is sometimes found later.
+    /// The earliest time at which the core may have said what it says now, because outputs are sometimes taken late.
     pub(crate) said_since: Instant,
-    /// What the administrator has configured.
+    /// The settings of the administrator.
     pub(crate) settings: &'a Settings,
-    /// The outbox as it is.
+    /// The current outbox.
     pub(crate) outbox: &'a Outbox,
     /// The world around.
     pub(crate) map: &'a Map,
 }
 
-/// The canonical form of a message's octets on its way: CRLF line ends only, one at the end (a naive model of what
-/// the core does as a stream).
+/// Returns the canonical form of a message's octets on the wire: CRLF line ends only, one at the end (a naive model of what the
+/// core does as a stream).
 pub(crate) fn canonical(data: &[u8]) -> Bytes {
     let mut canonical = Vec::with_capacity(data.len() + data.len() / 8 + 2);
     let mut rest = data;
@@ -173,7 +173,7 @@ pub(crate) fn canonical(data: &[u8]) -> Bytes {
     canonical.into()
 }
 
-/// Returns what a handshake comes to in these worlds.
+/// Returns the result of a handshake in these worlds.
 pub(crate) fn tls(certificate_is_valid: bool) -> Tls {
     Tls::new(TlsVersion::V1_3, certificate_is_valid)
 }

@@ -11,8 +11,8 @@
 //! | `transcript` | conversations as text, replayed by an executor of their own |
 //! | `mutation` | wrong builds, which prove that each checker can fail |
 //!
-//! The core runs as a whole, through its facade, as in any other executor. First there are faults; then the world is
-//! healed, and everything that can be delivered has to be.
+//! The core runs as a whole, through its facade, as in any other executor. First there are faults; then the world is healed, and
+//! everything that can be delivered must be.
 #![forbid(unsafe_code)]
 
 mod checkers;

@@ -28,7 +28,7 @@ pub(crate) struct Host {
     pub(crate) latency_us: u64,
 }
 
-/// What the DNS says of a domain.
+/// The DNS records of a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Zone {
     /// MX records: preferences and hosts.
@@ -52,11 +52,11 @@ pub(crate) struct RelayEntry {
     pub(crate) specification: String,
     /// The password in it.
     pub(crate) password: Option<String>,
-    /// The hosts it may lead to: by the DNS the first, the others only by `/etc/hosts`.
+    /// The hosts it may lead to: the first by the DNS, the others only by `/etc/hosts`.
     pub(crate) hosts: Vec<usize>,
 }
 
-/// The whole of it.
+/// The whole map.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Map {
     pub(crate) hosts: Vec<Host>,
@@ -65,7 +65,7 @@ pub(crate) struct Map {
     pub(crate) relays: Vec<RelayEntry>,
     /// True if mail goes to address literals, too: each is a next hop of its own.
     pub(crate) has_literals: bool,
-    /// What `/etc/hosts` may say of domains and their hosts, which is nobody's business.
+    /// Entries of `/etc/hosts` for domains and their hosts, which must have no effect.
     pub(crate) decoys: BTreeMap<String, usize>,
     by_address: BTreeMap<IpAddr, usize>,
     by_name: BTreeMap<String, usize>,
@@ -120,7 +120,7 @@ impl Map {
         self.by_name.get(name).copied()
     }
 
-    /// The next hops whose mail may be brought to a host: each counts its connections by itself.
+    /// Returns the next hops whose mail may be brought to a host. Each counts its connections separately.
     pub(crate) fn hops_of_host(&self, host: usize) -> BTreeSet<String> {
         let mut hops = BTreeSet::new();
         for (number, zone) in self.zones.iter().enumerate() {
@@ -151,19 +151,19 @@ impl Map {
         }
     }
 
-    /// From now on everybody is well-behaved; who is no recipient stays none.
+    /// Makes all servers well-behaved from now on. Invalid recipients stay invalid.
     pub(crate) fn heal(&mut self) {
         for host in &mut self.hosts {
             host.temperament = host.temperament.healed();
         }
     }
 
-    /// Adds a zone with a name of its own.
+    /// Adds a zone with this name.
     pub(crate) fn add_zone(&mut self, name: &str, zone: Zone) {
         self.named.insert(name.to_owned(), zone);
     }
 
-    /// Adds a host of which nothing but its name and its addresses is of interest.
+    /// Adds a host of which only its name and addresses matter.
     pub(crate) fn add_named_host(&mut self, name: &str, addresses: Vec<IpAddr>) {
         let number = self.hosts.len();
         self.by_address.extend(addresses.iter().map(|&address| (address, number)));
@@ -214,7 +214,7 @@ impl Map {
                 let count = dice.within(1..=3);
                 let records = (0..count)
                     .map(|position| {
-                        // Some servers take mail for several domains.
+                        // Some servers accept mail for several domains.
                         let host = if dice.chance(150) && !self.hosts.is_empty() {
                             dice.index(self.hosts.len())
                         } else {
@@ -248,7 +248,7 @@ impl Map {
         RelayEntry { specification: format!("{credentials}{target}{port}"), password, hosts: vec![host] }
     }
 
-    /// Some domains and some of their hosts stand in `/etc/hosts`, too, with addresses that are not theirs.
+    /// Puts some domains and some of their hosts into `/etc/hosts`, with wrong addresses.
     fn draw_decoys(&mut self, options: &Options, dice: &mut Dice) {
         let of_zones = self.zones.iter().flat_map(|zone| match zone {
             Zone::Exchanges(records) => records.iter().map(|&(_, host)| host).collect(),
@@ -265,7 +265,7 @@ impl Map {
         }
     }
 
-    /// Returns what stands in `/etc/hosts` for a while.
+    /// Returns contents of `/etc/hosts` for a while.
     pub(crate) fn draw_hosts_file(&self, dice: &mut Dice) -> Hosts {
         let mut file = Hosts::new();
         let mut list = |name: &str, hosts: &[usize]| {
@@ -293,7 +293,7 @@ impl Map {
         file
     }
 
-    /// A host that mail may be sent to by its address: one that nothing in `/etc/hosts` is about.
+    /// Returns a host that mail may be sent to by its address: one that is not in `/etc/hosts`.
     pub(crate) fn draw_literal(&self, dice: &mut Dice) -> Option<Ipv4Addr> {
         let number = dice.index(self.hosts.len());
         let is_listed = |relay: &RelayEntry| relay.hosts.len() > 1 && relay.hosts.contains(&number);

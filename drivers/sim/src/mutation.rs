@@ -1,5 +1,5 @@
-//! Wrong builds of the core, for the tests of the checkers: what passes between it and the world is changed as an
-//! error in it would change it.
+//! Wrong builds of the core, for the tests of the checkers: inputs and outputs are changed as an error in the core would change
+//! them.
 #![allow(clippy::wildcard_enum_match_arm, reason = "each place is about a few mutations")]
 
 use std::borrow::Cow;
@@ -16,7 +16,7 @@ use memchr::memmem;
 use crate::map::Map;
 use crate::servers::ENOUGH;
 
-/// What the build does wrong.
+/// The error of the build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(not(test), expect(dead_code, reason = "only the tests of the checkers want wrong builds"))]
 pub(crate) enum Mutation {
@@ -37,7 +37,7 @@ pub(crate) enum Mutation {
     RetriesEarly,
     /// An attempt before its time counts.
     CountsEarlyAttempts,
-    /// Mail whose next hop has failed as a whole is charged as it was when it was found, and not read again.
+    /// A next hop fails as a whole, and its mail is charged as it was when it was found, without being read again.
     ChargesUnread,
     /// An order to try everything counts more than once.
     KeepsOrders,
@@ -45,11 +45,11 @@ pub(crate) enum Mutation {
     NeverRests,
     /// One attempt too many.
     TriesTooOften,
-    /// What a server says of a connection is taken for a verdict of the mail.
+    /// A refusal of the connection is taken for a verdict of the mail.
     BlamesMail,
     /// A command is sent twice, without waiting for the reply.
     Pipelines,
-    /// Something is said right behind DATA.
+    /// A command is sent directly after DATA.
     PipelinesPastData,
     /// TLS is taken for established without a handshake.
     SkipsTls,
@@ -57,13 +57,13 @@ pub(crate) enum Mutation {
     LogsSecrets,
     /// More is known than there is.
     HoardsRows,
-    /// Nothing of a commit is recorded of which something cannot be.
+    /// If something of a commit cannot be recorded, nothing of it is.
     StopsAtPoison,
-    /// After a while the outbox is never looked at again.
+    /// After a while the outbox is never scanned again.
     FallsAsleep,
-    /// Mail waits while the name servers are silent, also that which needs none.
+    /// Mail waits while the name servers are silent, even if it needs none.
     WaitsForDns,
-    /// Silent servers keep their places, and other mail waits for one.
+    /// Silent servers keep their slots, and other mail waits for one.
     ClingsToSilence,
     /// The hosts file is not read.
     IgnoresHostsFile,
@@ -74,7 +74,7 @@ pub(crate) enum Mutation {
 }
 
 impl Mutation {
-    /// Returns what the build takes the configuration for.
+    /// Returns the configuration that the build reads.
     pub(crate) fn settings(self, mut settings: Settings) -> Settings {
         match self {
             Self::IgnoresConcurrency => {
@@ -90,7 +90,7 @@ impl Mutation {
         settings
     }
 
-    /// Returns what the build reads in the database.
+    /// Returns the answer that the build reads from the database.
     pub(crate) fn answer(self, mut reply: StoreReply) -> StoreReply {
         if self == Self::CountsEarlyAttempts
             && let StoreReply::Claimed(Claimed { transactions, .. }) = &mut reply
@@ -102,17 +102,17 @@ impl Mutation {
         reply
     }
 
-    /// Returns what the build finds in the hosts file when it starts.
+    /// Returns the hosts file that the build reads when it starts.
     pub(crate) fn hosts_file(self, file: Hosts) -> Hosts {
         if self == Self::IgnoresHostsFile { Hosts::new() } else { file }
     }
 
-    /// Returns what it finds there when it reads it again, if it does.
+    /// Returns the hosts file that it reads again, if it does.
     pub(crate) fn hosts_file_again(self, file: Hosts) -> Option<Hosts> {
         (!matches!(self, Self::IgnoresHostsFile | Self::KeepsHostsFile)).then_some(file)
     }
 
-    /// Returns where the build connects to.
+    /// Returns the address that the build connects to.
     pub(crate) fn remote(self, remote: SocketAddr, map: &Map, file: &Hosts) -> SocketAddr {
         if self != Self::UsesHostsFileForDomains {
             return remote;
@@ -123,7 +123,7 @@ impl Mutation {
         listed.map_or(remote, |address| SocketAddr::new(address, remote.port()))
     }
 
-    /// Returns what the build records.
+    /// Returns the commit that the build records.
     pub(crate) fn commit(self, mut commit: Commit) -> Commit {
         match self {
             Self::TakesFailureForSuccess => {
@@ -162,7 +162,7 @@ impl Mutation {
         commit
     }
 
-    /// What the build says.
+    /// Changes the octets that the build sends.
     pub(crate) fn sent(self, octets: &mut bytes::BytesMut) {
         if self == Self::PipelinesPastData && octets.ends_with(b"DATA\r\n") {
             octets.extend_from_slice(b"RSET\r\n");
@@ -173,7 +173,7 @@ impl Mutation {
         }
     }
 
-    /// Returns what the build takes the words of a server for.
+    /// Returns the octets that the build takes a reply for.
     pub(crate) fn heard(self, octets: &[u8]) -> Cow<'_, [u8]> {
         if self != Self::BlamesMail || memmem::find(octets, ENOUGH.as_bytes()).is_none() {
             return Cow::Borrowed(octets);
@@ -186,12 +186,12 @@ impl Mutation {
         Cow::Owned(text.split_inclusive('\n').map(misheard).collect::<String>().into_bytes())
     }
 
-    /// Returns whether the build takes what it hears for the end of the connection.
+    /// Returns whether the build takes this reply for the end of the connection.
     pub(crate) fn misreads(self, octets: &[u8]) -> bool {
         self == Self::MissesFinalReply && memmem::find(octets, b"queued").is_some()
     }
 
-    /// Returns what the build logs when it says something.
+    /// Returns the event that the build logs when it sends octets.
     pub(crate) fn log(self, octets: &[u8]) -> Option<Event> {
         (self == Self::LogsSecrets).then(|| {
             let text = String::from_utf8_lossy(octets).into_owned();

@@ -10,17 +10,17 @@ use crate::dice::Dice;
 use crate::facts::Link;
 use crate::servers::Conversation;
 
-/// What travels through a pipe.
+/// An item that travels through a pipe.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     Octets(Bytes),
-    /// The end of a TLS handshake, as the side sees it that it comes to; false if it failed.
+    /// The end of a TLS handshake, as the receiving side sees it; false if it failed.
     Tls(bool),
     Eof,
     Reset,
 }
 
-/// One direction of a connection. What is put in comes out in the same order.
+/// One direction of a connection. Items come out in the order in which they were put in.
 #[derive(Debug, Default)]
 pub(crate) struct Pipe {
     items: VecDeque<(Instant, Item)>,
@@ -28,7 +28,7 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// Puts something in that is to come out at `at`, or later if something else is in the way. Returns when.
+    /// Puts an item in that is to come out at `at`, or later if another one is before it. Returns when.
     pub(crate) fn put(&mut self, at: Instant, item: Item) -> Instant {
         let at = at.max(self.last);
         self.last = at;
@@ -36,13 +36,13 @@ impl Pipe {
         at
     }
 
-    /// Returns what comes out now.
+    /// Returns the item that comes out now.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Item> {
         let &(at, _) = self.items.front()?;
         if at > now { None } else { self.items.pop_front().map(|(_, item)| item) }
     }
 
-    /// Octets that come out until `until`, if they are next.
+    /// Returns the octets that come out before `until`, if they are next.
     pub(crate) fn take_octets(&mut self, until: Instant) -> Option<Bytes> {
         let (at, Item::Octets(_)) = self.items.front()? else { return None };
         if *at > until {
@@ -60,10 +60,10 @@ impl Pipe {
     }
 }
 
-/// Who is at the other end.
+/// The other end.
 #[derive(Debug)]
 pub(crate) enum Peer {
-    /// A mail server, which is not there before the connection is.
+    /// A mail server. Its conversation begins with the connection.
     Smtp(Option<Conversation>),
     /// A name server, and what it has received so far.
     Dns(Vec<u8>),
@@ -78,7 +78,7 @@ pub(crate) enum ClientEnd {
     Gone,
 }
 
-/// What will go wrong with a connection, and after how many octets that were put into it.
+/// The fault that a connection will have, and the number of octets after which it occurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Fine,
@@ -88,7 +88,7 @@ pub(crate) enum Fate {
 }
 
 impl Fate {
-    /// Drawn when the connection is made.
+    /// Draws the fate of a connection when it is made.
     pub(crate) fn draw(dice: &mut Dice, resets: u32, stalls: u32, hangups: u32) -> Self {
         // Most of a conversation is short; a few fates are for the middle of large messages.
         let limit = if dice.chance(100) { 200_000 } else { 1500 };
@@ -109,7 +109,7 @@ impl Fate {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) peer: Peer,
-    /// The host; of no meaning for name servers.
+    /// The host; meaningless for name servers.
     pub(crate) host: usize,
     pub(crate) remote: SocketAddr,
     pub(crate) latency_us: u64,
@@ -117,7 +117,7 @@ pub(crate) struct Connection {
     pub(crate) server_is_open: bool,
     pub(crate) is_tls: bool,
     pub(crate) fate: Fate,
-    /// How many octets were put into either pipe.
+    /// The number of octets put into either pipe.
     pub(crate) carried: usize,
     pub(crate) is_stalled: bool,
     pub(crate) to_server: Pipe,
@@ -154,7 +154,7 @@ impl Network {
         }
     }
 
-    /// The connections of an incarnation that stand.
+    /// Returns the open connections of an incarnation.
     pub(crate) fn open_links(&self, epoch: u32) -> Vec<Link> {
         let open = |(link, connection): &(&Link, &Connection)| {
             link.epoch == epoch && connection.client == ClientEnd::Open

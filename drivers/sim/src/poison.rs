@@ -1,11 +1,11 @@
-//! Rows for which the database can do nothing: as if a trigger of another program, or a damaged page, were in the way.
+//! Rows that the database cannot process, as if a trigger of another program or a damaged page were in the way.
 
 use std::collections::BTreeMap;
 
 use cmail_delivery::outbox::{Commit, MailId, Refused};
 use cmail_delivery::time::UnixTime;
 
-/// What cannot be done for a row.
+/// The operation that is impossible for a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Poison {
     /// It cannot be deleted, nor can its failures be recorded.
@@ -16,19 +16,19 @@ pub(crate) enum Poison {
     Find,
 }
 
-/// What is wrong with rows, and what was noted because of it.
+/// The poisoned rows, and the notes made because of them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Poisoned {
     rows: BTreeMap<MailId, Poison>,
-    /// Mail that was taken and cannot be deleted, and when that was: a note is about what was submitted by then.
+    /// Mail that was taken and cannot be deleted, with the time of the note. A note concerns mail that was submitted by then.
     stuck: BTreeMap<MailId, UnixTime>,
 }
 
-/// What is not recorded of a commit.
+/// The refused part of a commit.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     pub(crate) refused: Vec<Refused>,
-    /// Rows of bounces that others keep from being made.
+    /// Originals whose bounces others prevent.
     pub(crate) remaining: Vec<MailId>,
 }
 
@@ -37,12 +37,12 @@ impl Poisoned {
         self.rows.insert(id, poison);
     }
 
-    /// The row is gone, or is another one now.
+    /// Forgets a row: it is gone or replaced.
     pub(crate) fn remove(&mut self, id: MailId) {
         self.rows.remove(&id);
     }
 
-    /// Nothing is wrong any more.
+    /// Removes all poison.
     pub(crate) fn heal(&mut self) {
         self.rows.clear();
     }
@@ -51,12 +51,12 @@ impl Poisoned {
         self.rows.get(&id).copied()
     }
 
-    /// By when a mail was submitted that was taken and could not be deleted, if one was that stood there.
+    /// Returns the time of the note about a mail that was taken and could not be deleted, if there is one.
     pub(crate) fn noted(&self, id: MailId) -> Option<UnixTime> {
         self.stuck.get(&id).copied()
     }
 
-    /// Notes that a mail was taken, or that nothing has to be noted any more.
+    /// Notes that a mail was taken, or removes the note.
     pub(crate) fn note(&mut self, id: MailId, since: Option<UnixTime>) {
         match since {
             Some(since) => self.stuck.insert(id, since),
@@ -64,7 +64,7 @@ impl Poisoned {
         };
     }
 
-    /// Those that can be read, of rows that are wanted.
+    /// Returns the readable ones of the wanted rows, and the refusals of the others.
     pub(crate) fn sift(&self, ids: &[MailId]) -> (Vec<MailId>, Vec<Refused>) {
         let is_broken = |id: &&MailId| matches!(self.get(**id), Some(Poison::Read | Poison::Find));
         let (broken, whole): (Vec<&MailId>, Vec<&MailId>) = ids.iter().partition(is_broken);
@@ -76,7 +76,7 @@ impl Poisoned {
         commit.ids().any(|id| self.get(id) == Some(Poison::Record))
     }
 
-    /// Takes out of a commit what is not recorded.
+    /// Removes from a commit what is not recorded.
     pub(crate) fn refuse(&self, commit: &mut Commit) -> Refusals {
         let is_refused = |id: &MailId| self.get(*id) == Some(Poison::Record);
         let mut refusals = Refusals::default();

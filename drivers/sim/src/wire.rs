@@ -1,4 +1,4 @@
-//! Reads a conversation from the octets alone, apart from what the core and the model servers think of it.
+//! Reads a conversation from the octets alone, independently of the core and of the model servers.
 
 use std::collections::VecDeque;
 
@@ -9,12 +9,12 @@ use crate::facts::Verb;
 /// The end of mail data (RFC 5321 section 4.1.1.4).
 const END_OF_DATA: &[u8] = b"\r\n.\r\n";
 
-/// What was found in the octets.
+/// A finding in the octets.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Sight {
     Command(Verb, Vec<u8>),
-    /// A message of so many octets is complete, without its final dot. What it was is only kept if that is wanted;
-    /// leading dots are still doubled.
+    /// A message of this many octets is complete, without its final dot. It is kept only if that is wanted; leading dots are
+    /// still doubled.
     FinalDot {
         octets: u64,
         message: Vec<u8>,
@@ -22,7 +22,7 @@ pub(crate) enum Sight {
     Reply(Verb, u16, Vec<u8>),
 }
 
-/// What the client says.
+/// The state of the client's octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Saying {
     Lines,
@@ -32,7 +32,7 @@ enum Saying {
 /// One conversation.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    /// What is still to be replied to.
+    /// The commands that are still to be replied to.
     expected: VecDeque<Verb>,
     saying: Saying,
     /// True if the next line goes on with an authentication.
@@ -46,7 +46,7 @@ pub(crate) struct Wire {
     keeps_messages: bool,
     heard: Vec<u8>,
     reply: Vec<u8>,
-    /// Something was heard that is no reply, or none that can be: what comes after it is not understood.
+    /// True if something was received that is not a reply, or an impossible one: nothing after it is understood.
     is_garbled: bool,
 }
 
@@ -67,12 +67,12 @@ impl Wire {
         }
     }
 
-    /// A wire that keeps what is sent as messages.
+    /// Returns a wire that keeps the sent messages.
     pub(crate) fn with_messages() -> Self {
         Self { keeps_messages: true, ..Self::new() }
     }
 
-    /// The client has said this.
+    /// Processes octets of the client.
     pub(crate) fn sent(&mut self, octets: &[u8]) -> Vec<Sight> {
         let mut sights = Vec::new();
         let mut rest = octets;
@@ -85,7 +85,7 @@ impl Wire {
         sights
     }
 
-    /// The server has said this.
+    /// Processes octets of the server.
     pub(crate) fn received(&mut self, octets: &[u8]) -> Vec<Sight> {
         let mut sights = Vec::new();
         let mut rest = octets;
@@ -104,7 +104,7 @@ impl Wire {
         sights
     }
 
-    /// A line of the server; the reply that it ends.
+    /// Processes a line of the server. Returns the reply that it ends.
     fn reply_line(&mut self, line: &[u8]) -> Option<Sight> {
         let code = line.get(..3).and_then(|code| std::str::from_utf8(code).ok()?.parse::<u16>().ok());
         // RFC 5321 section 4.2.1: all lines of a reply have the same code.
@@ -117,11 +117,11 @@ impl Wire {
         }
         let text = std::mem::take(&mut self.reply);
         let Some(to) = self.expected.pop_front() else {
-            // In the middle of a message nothing was asked, but what is said may be meant.
+            // In the middle of a message no reply is owed, but one may be meant.
             return (self.saying == Saying::Data).then_some(Sight::Reply(Verb::Unknown, code, text));
         };
-        // RFC 5321 section 4.1.1.5: RSET is never refused. Where more was said behind it, one reply too many is as likely
-        // as a server without RSET, and nobody can tell what the next ones are about.
+        // RFC 5321 section 4.1.1.5: RSET is never refused. If more commands followed it, one reply too many is as likely as a
+        // server without RSET, and it is unknown what the next ones answer.
         self.is_garbled |= to == Verb::Rset && code / 100 != 2 && !self.expected.is_empty();
         if to == Verb::Data && code / 100 == 3 {
             self.saying = Saying::Data;
@@ -132,14 +132,14 @@ impl Wire {
         Some(Sight::Reply(to, code, text))
     }
 
-    /// TLS stands: nothing that is half said counts any more.
+    /// Forgets everything unfinished, because TLS is established.
     pub(crate) fn tls_established(&mut self) {
         self.said.clear();
         self.heard.clear();
         self.reply.clear();
     }
 
-    /// Returns how many octets there are of a message that has not come to its end.
+    /// Returns the number of octets of an unfinished message.
     pub(crate) fn unfinished(&self) -> Option<u64> {
         (self.saying != Saying::Lines).then_some(self.octets)
     }

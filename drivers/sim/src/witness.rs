@@ -1,4 +1,4 @@
-//! Takes in everything that happens, tells the checkers, and writes the dialogue.
+//! Processes all facts, tells the checkers, and writes the dialogue.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use crate::wire::{Sight, Wire};
 /// A rule was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
-    /// The checker that says so.
+    /// The checker that reports it.
     pub(crate) checker: &'static str,
     /// A sentence.
     pub(crate) text: String,
 }
 
-/// How much was seen.
+/// Counts of facts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) submitted: u64,
@@ -28,7 +28,7 @@ pub(crate) struct Counts {
     pub(crate) tls: u64,
 }
 
-/// Sees everything.
+/// The witness of all facts.
 #[derive(Debug)]
 pub(crate) struct Witness {
     wires: BTreeMap<Link, Wire>,
@@ -50,7 +50,7 @@ impl Witness {
         }
     }
 
-    /// Takes in what has happened, and what can be read from it.
+    /// Processes a fact, and those that can be derived from it.
     pub(crate) fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) {
         self.tell(scene, fact);
         self.count(fact);
@@ -101,7 +101,7 @@ impl Witness {
         }
     }
 
-    /// Returns what the checkers have let pass, and why.
+    /// Returns the summaries of what the checkers have excused.
     pub(crate) fn accounts(&self) -> Vec<String> {
         self.checkers.iter().filter_map(|checker| checker.account()).collect()
     }

@@ -154,7 +154,7 @@ impl HostSlots {
         Some(open)
     }
 
-    /// Returns the slot of a connection.
+    /// Gives the slot of a connection back.
     pub(super) fn close(&mut self, connection: ConnectionId) {
         let Some(open) = self.open.remove(&connection) else { return };
         if let Some(host) = self.hosts.get_mut(&open.remote) {

@@ -1,4 +1,4 @@
-//! A bounce contains nothing of any other mail. Every message has a mark of its own in it, and every recipient.
+//! A bounce contains nothing of any other mail. Every message and every recipient has a mark in it that no other has.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,10 @@ use memchr::memmem;
 use super::Checker;
 use crate::facts::{Fact, Scene};
 
-/// With these begin the marks of messages and recipients; they end with the same letter.
+/// The marks of messages and recipients begin with these, and end with the same letter.
 pub(crate) const MARKS: [&str; 2] = ["zt", "zr"];
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct BounceContents;
 
@@ -22,7 +22,7 @@ impl Checker for BounceContents {
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
         let Fact::Committing { commit, bounces } = fact else { return Ok(()) };
         for (replacement, bounce) in commit.replaced.iter().zip(bounces) {
-            // If one is gone nothing is done.
+            // If one is gone, nothing is done.
             if replacement.originals.iter().any(|&id| scene.outbox.mail(id).is_none()) {
                 continue;
             }
@@ -39,7 +39,7 @@ impl Checker for BounceContents {
     }
 }
 
-/// All marks in these octets.
+/// Returns all marks in these octets.
 fn marks(octets: &[u8]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for prefix in MARKS {

@@ -3,7 +3,7 @@
 use super::Checker;
 use crate::facts::{Fact, Origin, Scene};
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct BounceLoop;
 

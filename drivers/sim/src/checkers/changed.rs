@@ -1,5 +1,5 @@
-//! What becomes of mail is recorded for what the daemon has read, and not for what another program has put in its place, or has
-//! sent elsewhere, since then.
+//! Verdicts are recorded for the mail that the daemon has read, and not for mail that another program has put in its place, or
+//! has redirected, since then.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::Checker;
 use crate::facts::{Fact, Scene};
 use crate::outbox::Mail;
 
-/// What tells whether a row is still the same mail.
+/// The properties by which a row is still the same mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Image {
     remote: Option<Bytes>,
@@ -39,10 +39,10 @@ impl Image {
     }
 }
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
-    /// What was read of mail to work on it, in the life of this daemon.
+    /// The mail that was read to work on it, in the life of this daemon.
     read: HashMap<MailId, Image>,
 }
 

@@ -1,5 +1,5 @@
-//! No credentials and no mail in clear text where TLS was promised: by the relay's specification, by the port, or by
-//! the conversation itself; and credentials only to a server that has proved who it is.
+//! No credentials and no mail in clear text where TLS was promised: by the relay's specification, by the port, or by the
+//! conversation itself; and credentials only to a server with a valid certificate.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::facts::{Fact, Link, Scene, Verb};
 /// A conversation.
 #[derive(Debug, Default)]
 struct Talk {
-    /// True if every way to this address and port has TLS.
+    /// True if all candidates at this address and port have TLS.
     is_promised: bool,
     is_loopback: bool,
     /// True if the handshake has begun, and not yet ended.
@@ -22,11 +22,11 @@ struct Talk {
     has_valid_certificate: bool,
 }
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct ClearText {
     talks: BTreeMap<Link, Talk>,
-    /// Whether TLS is promised at each address. It never changes.
+    /// The addresses where TLS is promised. This never changes.
     promises: HashMap<SocketAddr, bool>,
 }
 
@@ -91,7 +91,7 @@ impl ClearText {
     }
 }
 
-/// Returns whether no next hop that leads to this address and port may be spoken with in clear text.
+/// Returns whether every next hop that leads to this address and port requires TLS.
 fn is_promised(scene: &Scene<'_>, remote: SocketAddr) -> bool {
     let by_list =
         scene.settings.ports.iter().filter(|port| port.number == remote.port()).map(|port| port.tls);

@@ -9,7 +9,7 @@ use crate::facts::{Fact, Link, Scene, Verb};
 /// Longest command line in octets, with its CRLF and what extensions add (RFC 5321 section 4.5.3.1.4).
 const LINE_LIMIT: usize = 1024;
 
-/// How a command that begins something stands.
+/// The state of a command that begins something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Standing {
     #[default]
@@ -19,7 +19,7 @@ enum Standing {
     Refused,
 }
 
-/// What was said of the message of a transaction.
+/// The state of the message of a transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Content {
     #[default]
@@ -43,7 +43,7 @@ struct Transaction {
 /// A conversation.
 #[derive(Debug, Default)]
 struct Talk {
-    /// What was said and not yet replied to, and in which transaction.
+    /// The commands that are not replied to yet, and the transaction of each.
     awaited: VecDeque<(Verb, u32)>,
     was_greeted: bool,
     /// True if EHLO or HELO was accepted since the connection, or TLS, began.
@@ -55,12 +55,12 @@ struct Talk {
     transaction: Transaction,
     /// True if the next line goes on with an authentication.
     is_challenged: bool,
-    /// True if a message was refused before it was sent whole. Nobody knows whether another reply follows, so QUIT need not wait.
+    /// True if a message was refused before it was sent whole. Another reply may follow or not, so QUIT need not wait.
     is_refused_early: bool,
     has_quit: bool,
 }
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct Commands {
     talks: BTreeMap<Link, Talk>,
@@ -82,7 +82,7 @@ impl Checker for Commands {
             Fact::Stopped { .. } => self.talks.clear(),
             Fact::TlsEstablished { link, .. } => {
                 if let Some(talk) = self.talks.get_mut(&link) {
-                    // RFC 3207 section 4.2: what was known before does not count any more.
+                    // RFC 3207 section 4.2: earlier knowledge no longer counts.
                     talk.is_introduced = false;
                     talk.offered.clear();
                 }
@@ -130,7 +130,7 @@ impl Talk {
         Ok(())
     }
 
-    /// Returns whether anything may be said before the replies that are still to come.
+    /// Fails if a command may not be sent before the replies that are still owed.
     fn check_batch(&self, verb: Verb) -> Result<(), String> {
         let Some((awaited, _)) = self.awaited.back() else { return Ok(()) };
         if verb == Verb::Quit && *awaited == Verb::FinalDot && self.is_refused_early {
@@ -150,7 +150,7 @@ impl Talk {
         let Transaction { mail, asked, accepted, content } = self.transaction;
         let is_idle = matches!(mail, Standing::Unsaid | Standing::Refused) || content == Content::Ended;
         let is_open = matches!(mail, Standing::Awaited | Standing::Accepted);
-        // Somebody has to be there for whom the message is, as far as is known.
+        // As far as is known, the message must have a recipient.
         let has_recipient = is_open && asked + accepted > 0;
         match verb {
             Verb::Ehlo | Verb::Helo => is_idle,
@@ -166,7 +166,7 @@ impl Talk {
         }
     }
 
-    /// What a legal command leads to.
+    /// Updates the state after a legal command.
     fn follow(&mut self, verb: Verb) {
         match verb {
             Verb::Mail => {
@@ -184,7 +184,7 @@ impl Talk {
         }
     }
 
-    /// All of a message is sent: by the final dot.
+    /// Handles the end of a message, the final dot.
     fn end_message(&mut self, octets: u64) -> Result<(), String> {
         let content = std::mem::replace(&mut self.transaction.content, Content::Ended);
         let accepted = self.transaction.accepted;
@@ -193,7 +193,7 @@ impl Talk {
                 return Err(format!("a message before the reply to {awaited:?}"));
             }
             self.awaited.push_back((Verb::FinalDot, self.number));
-            // RFC 2920 section 3.1: who has asked for it nevertheless gets a lone dot.
+            // RFC 2920 section 3.1: a client that has sent DATA in advance sends a lone dot.
             if accepted == 0 && octets > 0 {
                 return Err(format!("a message of {octets} octets, though no recipient was accepted"));
             }
@@ -218,7 +218,7 @@ impl Talk {
                 self.is_introduced = true;
                 let text = String::from_utf8_lossy(text).to_ascii_uppercase();
                 let keyword = |line: &str| line.get(4..).unwrap_or_default().trim_end().to_owned();
-                // Only the reply to EHLO says what is offered (RFC 5321 section 4.1.1.1).
+                // Only the reply to EHLO lists extensions (RFC 5321 section 4.1.1.1).
                 let count = if to == Verb::Ehlo { usize::MAX } else { 0 };
                 self.offered = text.lines().skip(1).take(count).map(keyword).collect();
             }
@@ -227,7 +227,7 @@ impl Talk {
         }
     }
 
-    /// A reply to what belongs to the transaction that was begun last.
+    /// Handles the reply to a command of the latest transaction.
     fn hear_of_transaction(&mut self, to: Verb, code: u16) {
         let is_success = code / 100 == 2;
         let transaction = &mut self.transaction;
@@ -270,8 +270,8 @@ impl Talk {
     }
 }
 
-/// Returns whether nothing may be said after this before its reply (RFC 2920 section 3.1; RFC 3207 section 4; RFC 4954 section
-/// 4).
+/// Returns whether no command may be sent before the reply to this one (RFC 2920 section 3.1; RFC 3207 section 4; RFC 4954
+/// section 4).
 fn ends_batch(verb: Verb) -> bool {
     match verb {
         Verb::Greeting

@@ -8,12 +8,12 @@ use cmail_delivery::io::Purpose;
 use super::Checker;
 use crate::facts::{Fact, Link, Scene};
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    /// The open connections for mail, where they lead to, and their hosts.
+    /// The open connections for mail, with their addresses and hosts.
     open: BTreeMap<Link, (SocketAddr, Option<usize>)>,
-    /// Of each host, the hosts that are counted together with it, and for how many destinations. It never changes.
+    /// For each host, the hosts that are counted together with it, and for how many destinations. This never changes.
     groups: HashMap<usize, (Vec<usize>, usize)>,
 }
 
@@ -68,7 +68,7 @@ impl Connections {
 
 fn group(scene: &Scene<'_>, host: usize) -> (Vec<usize>, usize) {
     let hops = scene.map.hops_of_host(host);
-    // A destination may have several hosts: if this one belongs to nobody else, count all of its destination.
+    // A destination may have several hosts. If this one belongs to no other, all hosts of its destination are counted.
     let hosts = match hops.first() {
         Some(hop) if hops.len() == 1 => (0..scene.map.hosts.len())
             .filter(|&other| scene.map.hops_of_host(other).iter().eq([hop]))

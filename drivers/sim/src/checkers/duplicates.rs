@@ -1,5 +1,5 @@
-//! Nothing is delivered twice, except where the final dot was sent and the verdict on it is not durable; and of each connection
-//! that is true of one message at a time, as far as the verdict has not arrived.
+//! Nothing is delivered twice, unless the final dot was sent and its verdict is not durable. For each connection this holds for
+//! one message at a time, as far as the verdict has not arrived.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,40 +7,40 @@ use super::Checker;
 use crate::facts::{Fact, Link, Scene, Verb};
 use crate::outbox::MailKey;
 
-/// What the core knows of an acceptance.
+/// The core's knowledge of an acceptance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Knowledge {
     /// The conversation goes on.
     Awaited,
     /// The reply has arrived.
     Told,
-    /// The conversation has ended without the reply, or the daemon has.
+    /// The conversation or the daemon has ended without the reply.
     Never,
 }
 
 #[derive(Debug)]
 struct Acceptance {
     link: Link,
-    /// Which message of the connection it was.
+    /// The number of the message on the connection.
     number: u32,
     knowledge: Knowledge,
 }
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct Duplicates {
     epoch: u32,
-    /// How many rows there were of each mail.
+    /// The number of rows of each mail.
     rows: HashMap<MailKey, usize>,
     acceptances: HashMap<MailKey, Vec<Acceptance>>,
     /// The mail that was accepted on each connection and of which the core has not been told, by message.
     untold: HashMap<Link, Vec<(u32, MailKey)>>,
     over: HashSet<Link>,
-    /// How many messages have been replied to on each connection.
+    /// The number of messages on each connection that were replied to.
     replied: HashMap<Link, u32>,
     /// Mail that was deleted as delivered.
     settled: HashSet<MailKey>,
-    /// Duplicates for which the network or a crash is to blame.
+    /// Duplicates that the network or a crash explains.
     accounted: u64,
 }
 
@@ -66,7 +66,7 @@ impl Checker for Duplicates {
                 let number = self.replied.entry(link).or_default();
                 *number += 1;
                 let number = *number;
-                // A server that refuses what it accepts is taken at its word.
+                // A server that refuses what it accepts is believed.
                 let knowledge = if code / 100 == 2 { Knowledge::Told } else { Knowledge::Never };
                 self.learn(link, knowledge, |other| other == number);
             }
@@ -96,7 +96,7 @@ impl Duplicates {
     }
 
     fn accept(&mut self, link: Link, number: u32, keys: &[MailKey]) -> Result<(), String> {
-        // A server that says something else before it accepts is taken at its first word.
+        // A server that says something else before it accepts is believed at its first word.
         let is_replied_to = self.replied.get(&link).is_some_and(|&replied| replied >= number);
         let is_over = link.epoch != self.epoch || self.over.contains(&link) || is_replied_to;
         let has_another = |untold: &Vec<(u32, MailKey)>| untold.iter().any(|&(other, _)| other != number);
@@ -141,7 +141,7 @@ impl Duplicates {
         Ok(())
     }
 
-    /// The core learns about the messages of a connection with these numbers, or never will.
+    /// Records that the core learns about the messages of a connection with these numbers, or never will.
     fn learn(&mut self, link: Link, knowledge: Knowledge, is_one: impl Fn(u32) -> bool) {
         let Some(untold) = self.untold.get_mut(&link) else { return };
         for (number, key) in untold.extract_if(.., |(number, _)| is_one(*number)) {

@@ -1,4 +1,4 @@
-//! `/etc/hosts` counts for the names of relays, as it was when the pass began, and for nothing else.
+//! `/etc/hosts` applies to the names of relays, in its version at the beginning of the pass, and to nothing else.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -12,35 +12,35 @@ use cmail_delivery::time::{Duration, Instant};
 use super::Checker;
 use crate::facts::{Fact, Link, Scene};
 
-/// After this no lookup is under way any more that was begun before.
+/// After this time, no lookup that was begun before is under way.
 const LOOKUP_SPAN: Duration = Duration::from_secs(120);
 
-/// A pass that has lost its connection goes on at once.
+/// Time after which a pass that has lost its connection goes on.
 const GOING_ON_SPAN: Duration = Duration::from_secs(1);
 
 /// The name of a relay.
 #[derive(Debug)]
 struct Name {
     name: Domain,
-    /// What it leads to by the DNS. It never changes.
+    /// Its addresses by the DNS. They never change.
     by_dns: Vec<IpAddr>,
-    /// What it has ever led to by the file.
+    /// All addresses that the file has ever listed.
     by_file: BTreeSet<IpAddr>,
-    /// What it leads to now.
+    /// The addresses that the file lists now.
     current: Vec<IpAddr>,
-    /// What it led to before, in the pass that may still be running.
+    /// The addresses listed before, in the pass that may still be running.
     stale: BTreeSet<IpAddr>,
 }
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct HostsFile {
     names: Vec<Name>,
-    /// The name that each address is of. It never changes.
+    /// The name of each address. It never changes.
     owners: HashMap<IpAddr, Option<usize>>,
     /// The open connections for mail.
     open: HashSet<Link>,
-    /// When the last of them was over.
+    /// The time at which the last of them was closed.
     emptied_at: Instant,
     read_at: Instant,
     has_stale: bool,
@@ -77,7 +77,7 @@ impl Checker for HostsFile {
 }
 
 impl HostsFile {
-    /// A new daemon knows only what it reads.
+    /// Forgets everything, because a new daemon knows only what it reads.
     fn forget(&mut self) {
         self.open.clear();
         self.has_stale = false;
@@ -118,7 +118,7 @@ impl HostsFile {
         }
     }
 
-    /// The name that an address is of.
+    /// Returns the name of an address.
     fn owner(&mut self, address: IpAddr) -> Option<usize> {
         let names = &self.names;
         *self.owners.entry(address).or_insert_with(|| {
@@ -144,9 +144,9 @@ impl HostsFile {
         Err(format!("[{link}] {} leads to {:?}, but {address} is connected to", name.name, name.current))
     }
 
-    /// Forgets what a name led to before, if no pass can be running that has begun then: no lookup is under way, and
-    /// nobody waits for a connection, for whatever reason, because there would be one. A pass for the name that is not connected is no
-    /// sign: it may wait for a place at a host to which others are.
+    /// Forgets the earlier addresses of a name once no pass that began with them can be running: no lookup is under way, and no
+    /// connection is waited for, because there would be one. A pass for the name without a connection is not a sign of that: it
+    /// may wait for a slot at a host to which others are connected.
     fn expire(&mut self, scene: &Scene<'_>) {
         let now = scene.now.monotonic;
         let may_be_running = !self.open.is_empty() || now < self.emptied_at + GOING_ON_SPAN;

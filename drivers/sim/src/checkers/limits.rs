@@ -1,4 +1,5 @@
-//! A server that takes only so many messages on a connection costs no mail a failure: what it refuses goes on by another.
+//! A server that accepts a limited number of messages on a connection causes no failure: the mail that it refuses goes on by
+//! another connection.
 
 use cmail_delivery::event::Event;
 
@@ -6,7 +7,7 @@ use super::Checker;
 use crate::facts::{Fact, Scene};
 use crate::servers::ENOUGH;
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct Limits;
 

@@ -1,15 +1,14 @@
-//! After the faults stop, all mail is dealt with within a bound of virtual time; an end that was asked for comes in
-//! time; and nothing spins.
+//! After the faults stop, all mail is dealt with within a bound of virtual time; a drain ends in time; and the core never spins.
 
 use cmail_delivery::time::{Duration, Instant};
 
 use super::Checker;
 use crate::facts::{Fact, Scene};
 
-/// How long the end may take that was asked for: 5 s, and what the clocks of the two sides differ.
+/// Longest duration of a drain: 5 s, and the difference of the clocks of the two sides.
 const DRAIN_LIMIT: Duration = Duration::from_millis(5100);
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
     draining_since: Option<Instant>,

@@ -11,12 +11,12 @@ use super::Checker;
 use crate::facts::{Fact, Scene};
 use crate::outbox::MailKey;
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct Loss {
-    /// How often servers have accepted a mail, less how often it was deleted for that.
+    /// The number of times that servers have accepted each mail, less the number of its deletions for that.
     accepted: HashMap<MailKey, u32>,
-    /// Rows of which others have changed the faillog, maybe just when they were given up.
+    /// Rows whose faillog was changed by others, perhaps just when they were given up.
     meddled: HashSet<MailId>,
 }
 
@@ -44,7 +44,7 @@ impl Checker for Loss {
 impl Loss {
     fn commit(&mut self, scene: &Scene<'_>, commit: &Commit, bounces: &[Bytes]) -> Result<(), String> {
         for id in commit.delivered.iter().map(|mail| mail.id) {
-            // What it is now counts: other mail may have taken its place.
+            // The current row counts: other mail may have replaced it.
             let Some(mail) = scene.outbox.mail(id) else { continue };
             match self.accepted.get_mut(&mail.key()).filter(|count| **count > 0) {
                 Some(count) => *count -= 1,
@@ -63,7 +63,7 @@ impl Loss {
     ) -> Result<(), String> {
         let mails: Option<Vec<_>> =
             replacement.originals.iter().map(|&id| scene.outbox.mail(id).map(|mail| (id, mail))).collect();
-        // If one is gone nothing is done.
+        // If one is gone, nothing is done.
         let Some(mails) = mails else { return Ok(()) };
         for (id, mail) in mails {
             let state = mail.fail_state(id);
@@ -74,7 +74,7 @@ impl Loss {
             let Some(sender) = mail.sender.as_deref().filter(|sender| !is_null_path(sender)) else {
                 continue;
             };
-            // Whatever is sent to what is no address fails.
+            // Mail to an invalid address fails.
             let sender = Some(sender).filter(|sender| Mailbox::parse(sender).is_ok());
             let copies = scene.settings.bounce_copy.iter().map(|copy| copy.as_bytes());
             let copies = copies.filter(|copy| Some(*copy) != sender);

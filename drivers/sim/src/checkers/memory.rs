@@ -1,4 +1,4 @@
-//! What the core holds in memory is bounded: by the rows that exist, and by its own limits.
+//! The memory of the core is bounded by the rows that exist, and by its own limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,15 +9,15 @@ use cmail_delivery::outbox::{
 use super::Checker;
 use crate::facts::{Fact, Scene};
 
-/// Requests beside those of connections: a look, a slice of known rows, a commit, bounces, and mail without a hop.
+/// Requests beside those of connections: a scan, a slice of known rows, a commit, bounces, and a recall.
 const OTHER_REQUESTS: usize = 200;
-/// Outputs of one call, beside those that rows cause.
+/// Most outputs of one call, beside those that rows cause.
 const OUTPUTS_LIMIT: usize = 20_000;
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// Rows that the core may know of: those that it was not told the end of.
+    /// Rows that the core may know of, because it was not told of their end.
     known: BTreeSet<MailId>,
     requests: BTreeMap<RequestId, Vec<MailId>>,
 }

@@ -1,4 +1,4 @@
-//! The invariants. Each sees everything that happens, and says when it is broken.
+//! The invariants. Each checker sees everything that happens, and reports when its invariant is broken.
 #![allow(
     clippy::wildcard_enum_match_arm,
     reason = "a checker is about a few facts, and no other will ever matter to it"
@@ -30,19 +30,19 @@ use crate::facts::{Fact, Scene};
 
 /// One invariant.
 pub(crate) trait Checker: Debug {
-    /// Returns what it is called in reports.
+    /// Returns its name in reports.
     fn name(&self) -> &'static str;
 
-    /// Takes in what has happened; an error is a sentence that says how the invariant was broken.
+    /// Processes a fact. The error is a sentence that says how the invariant was broken.
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String>;
 
-    /// Returns what it has let pass, and why.
+    /// Returns a summary of what it has excused, and why.
     fn account(&self) -> Option<String> {
         None
     }
 }
 
-/// All of them.
+/// Returns all checkers.
 pub(crate) fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::<loss::Loss>::default(),

@@ -1,4 +1,4 @@
-//! One row for which the database can do nothing costs only itself: what becomes of all other mail is recorded with one of the next
+//! A row that the database cannot process delays only itself: the verdicts of all other mail are recorded with one of the next
 //! commits.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,18 +9,18 @@ use cmail_delivery::outbox::{MailId, RequestId, StoreRequest};
 use super::Checker;
 use crate::facts::{Fact, Scene};
 
-/// So many commits may pass. The database refuses some as a whole, for no reason of theirs, but not so many in a row.
+/// Commits that may pass. The database refuses some as a whole for other reasons, but not so many in a row.
 const COMMIT_LIMIT: u64 = 25;
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct OnePoisonedRow {
-    /// How many commits were answered in the life of this daemon, and those that are not.
+    /// The number of commits answered in the life of this daemon, and those that are open.
     commits: u64,
     open: BTreeSet<RequestId>,
-    /// Mail with a verdict that is not recorded, and after how many commits it came.
+    /// Mail with a verdict that is not recorded, and the number of commits before it.
     pending: BTreeMap<MailId, u64>,
-    /// Mail that others have had a hand in: what becomes of it may be for nobody.
+    /// Mail that others have changed, so that its verdict may be void.
     meddled: BTreeSet<MailId>,
 }
 

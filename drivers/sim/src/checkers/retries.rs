@@ -1,6 +1,6 @@
-//! A mail is tried when more than `retryinterval` has passed since its last attempt and not before, and never again
-//! after `retries` attempts or a fatal one. An order is about one attempt, which does not count if it fails temporarily
-//! before its time. Whatever the faillog says, mail rests after each attempt.
+//! A mail is tried when more than `retryinterval` has passed since its last attempt and not before, and never again after
+//! `retries` attempts or a fatal one. An order concerns one attempt, which does not count if it fails temporarily before its
+//! time. Whatever the faillog says, mail waits for a minimum time after each attempt.
 
 use std::collections::HashMap;
 
@@ -13,33 +13,33 @@ use cmail_delivery::time::{Duration, Instant, UnixTime};
 use super::Checker;
 use crate::facts::{Fact, Scene};
 
-/// How long mail rests at least, also where the administrator has ordered an attempt.
+/// Shortest time between two attempts, even if the administrator has ordered one.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The last attempt of a mail that failed.
 #[derive(Clone, Copy, Debug)]
 struct Tried {
     step: u64,
-    /// When it failed at the earliest.
+    /// The earliest time at which it failed.
     since: Instant,
     /// True if it may have failed before something that was seen earlier.
     is_vague: bool,
 }
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct Retries {
-    /// Counts what happens.
+    /// The number of facts so far.
     step: u64,
-    /// When the wall clock was last set.
+    /// The fact at which the wall clock was last set.
     wall_set: u64,
-    /// When the administrator last wanted everything to be tried, in the life of this daemon.
+    /// The last order to try everything, in the life of this daemon.
     ordered: Option<(u64, Instant)>,
-    /// How each mail last failed in the life of this daemon.
+    /// The last failed attempt of each mail in the life of this daemon.
     tried: HashMap<MailId, Tried>,
-    /// When an attempt failed that is not recorded yet.
+    /// The fact of a failed attempt that is not recorded yet.
     unrecorded: HashMap<MailId, u64>,
-    /// When each mail last failed with a row in the faillog, or was last meddled with.
+    /// The fact at which each mail last failed with a row in the faillog, or was last changed by others.
     last_failed: HashMap<MailId, u64>,
     meddled: HashMap<MailId, u64>,
 }
@@ -68,7 +68,7 @@ impl Checker for Retries {
                 if *kind != FailureKind::Early {
                     self.unrecorded.insert(*id, self.step);
                 }
-                // An order came before what it says to be early; of all else that is not known, if it is told late.
+                // An order came before what it makes early. For anything else that is unknown if it is told late.
                 let is_vague = scene.said_since < scene.now.monotonic && *kind != FailureKind::Early;
                 self.tried.insert(*id, Tried { step: self.step, since: scene.said_since, is_vague });
             }
@@ -86,7 +86,7 @@ impl Checker for Retries {
 
 impl Retries {
     fn claimed(&self, scene: &Scene<'_>, row: &Row) -> Result<(), String> {
-        // One that is given up is not tried: it is looked at again.
+        // Given-up mail is not tried, only read again.
         if let Some(RetryState::NotBefore(time)) = self.retry_state(scene, row.id, scene.now.wall)
             && !self.is_ordered(row.id)
         {
@@ -134,7 +134,7 @@ impl Retries {
         self.tried.get(&id).is_none_or(comes_after)
     }
 
-    /// Returns how a mail stands at a time, if nobody but the daemon has had a hand in it since its last attempt.
+    /// Returns the state of a mail at a time, if only the daemon has changed it since its last attempt.
     fn retry_state(&self, scene: &Scene<'_>, id: MailId, at: UnixTime) -> Option<RetryState> {
         let state = scene.outbox.mail(id)?.fail_state(id);
         let last_failed = self.last_failed.get(&id).copied().unwrap_or(0);
@@ -146,14 +146,14 @@ impl Retries {
     }
 }
 
-/// Returns how long mail rests after an attempt, whatever its faillog says.
+/// Returns the shortest time between two attempts of a mail, whatever its faillog says.
 fn rest(settings: &Settings) -> Duration {
     let retry_interval = Duration::from_secs(settings.retry_interval_s.unsigned_abs());
     retry_interval.min(settings.interval).max(SECOND)
 }
 
-/// Returns how a mail stands that has failed like this. It is said here once more, so that an error of the core is not one of its
-/// judge.
+/// Returns the state of a mail that has failed like this. Computed here once more, so that an error of the core does not hide
+/// itself.
 fn retry_state(settings: &Settings, state: FailState, at: UnixTime) -> RetryState {
     let passed_s = at.0 - state.last_try.0;
     if state.fatal || state.fail_count >= settings.retries {

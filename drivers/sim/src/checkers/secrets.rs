@@ -1,5 +1,4 @@
-//! No secret stands in any line of the log, in the faillog or in a bounce: neither a password nor anything that was
-//! said to prove that we know one.
+//! No secret appears in any line of the log, in the faillog or in a bounce: neither a password nor a proof of one.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,12 +14,12 @@ use crate::facts::{Fact, Scene, Verb};
 /// Shorter texts occur everywhere.
 const LEAST_OCTETS: usize = 4;
 
-/// See the module.
+/// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct Secrets {
-    /// Each with what finds it.
+    /// The secrets, each with its finder.
     secrets: BTreeMap<Vec<u8>, Finder<'static>>,
-    /// The event that is being looked at.
+    /// The event that is being checked.
     text: String,
 }
 

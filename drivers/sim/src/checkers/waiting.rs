@@ -1,9 +1,9 @@
-//! Mail that could be served does not wait for what it does not need: not for name servers if its address is known, and not
-//! for servers that hold places and say nothing.
+//! Mail that could be served does not wait for what it does not need: not for name servers if its address is known, and not for
+//! silent servers that hold slots.
 //!
-//! Watched is mail that could be worked on. It goes to an address, so that no name has to be looked up; it has never failed; the daemon
-//! knows of it, and has not taken it up; and there is no connection to its address. Single passes are not watched, because they may
-//! be about other mail.
+//! The checker watches mail that could be worked on. It goes to an address, so that no name must be looked up; it has never
+//! failed; the daemon knows of it, and has not begun with it; and there is no connection to its address. Single passes are not
+//! watched, because they may concern other mail.
 //!
 //! ```text
 //!                        found, never failed              claimed, recalled, set aside, or its address is of no use
@@ -13,8 +13,8 @@
 //!        +------------------------------------------------------------------------------------ its verdict is recorded --+
 //! ```
 //!
-//! An address is of no use if its last connection was of none. Nobody can tell from outside which mail has failed with that
-//! connection, and only waits for its verdict to be recorded.
+//! An address is useless if its last connection was. From outside it cannot be seen which mail has failed with that connection,
+//! and only waits for its verdict to be recorded.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,22 +26,22 @@ use cmail_delivery::time::{Duration, Instant};
 use super::Checker;
 use crate::facts::{Fact, Link, Parting, Scene, Verb};
 
-/// How long the database may take before the daemon really knows of a row, beside the interval of its looks.
+/// Time that the database may take before the daemon knows of a row, beside the interval of its scans.
 const SLACK: Duration = Duration::from_secs(120);
-/// How often it is looked for mail that has waited for too long: all of the mail that waits is looked at then.
+/// Shortest time between two searches for mail that has waited too long, because each looks at all waiting mail.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a connection may hold a place in silence while others wait: 30 s, and what the daemon needs to notice.
+/// Longest time for which a connection may hold a slot in silence while others wait: 30 s, and what the daemon needs to notice.
 const SILENCE_LIMIT: Duration = Duration::from_secs(35);
-/// How long a connection may take to be made (CONTRACT: connect 30 s).
+/// Longest time for which a connection may be in the making: the daemon gives up after 30 s.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
 /// An open connection for mail.
 #[derive(Clone, Copy, Debug)]
 struct Conversation {
     address: IpAddr,
-    /// How many replies the server owes, and a handshake as one of them.
+    /// The number of replies that the server owes, counting a handshake as one.
     owed: u32,
-    /// When either side last said something; in the future while the connection is being made.
+    /// The time at which either side last said something; in the future while the connection is being made.
     active_at: Instant,
     has_decided: bool,
     /// True if the server has a whole message without a reply, or was told QUIT.
@@ -59,27 +59,27 @@ impl Conversation {
     }
 }
 
-/// Where a mail stands that the daemon knows of.
+/// The state of mail that the daemon knows of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Nothing was done for it since then, though it needs only a connection to this address.
+    /// It has not been worked on since then, although it needs only a connection to this address.
     Waiting { to: IpAddr, since: Instant },
-    /// The daemon works on it, has failed with it, or has set it aside. It may still be found as it was, until its verdict is
+    /// The daemon works on it, has failed with it, or has set it aside. Its old row may still be found until its verdict is
     /// recorded.
     TakenUp,
 }
 
-/// What both checkers watch.
+/// The state that both checkers watch.
 #[derive(Debug, Default)]
 struct Watch {
     is_over: bool,
     open: BTreeMap<Link, Conversation>,
-    /// Addresses of which the last connection was of no use.
+    /// Addresses whose last connection was useless.
     useless: HashSet<IpAddr>,
     stages: BTreeMap<MailId, Stage>,
-    /// When the database last refused something: while it does nothing is begun.
+    /// The time at which the database last refused something. While it does, nothing begins.
     refused_at: Instant,
-    /// When to look again for mail that has waited for too long.
+    /// The time of the next search for mail that has waited too long.
     next_look: Instant,
 }
 
@@ -101,7 +101,7 @@ impl Watch {
                     self.stages.remove(&id);
                 }
             }
-            // What it is now is found again. What is under way goes on with it as it was.
+            // The changed row is found again. What is under way continues with the old one.
             Fact::Removed { id } | Fact::Meddled { id } => self.forget_waiting(id),
             Fact::Told { done: false, .. } => self.refused_at = now,
             Fact::Connecting { link, remote, purpose: Purpose::Smtp } if !self.is_over => {
@@ -148,7 +148,7 @@ impl Watch {
         if self.stages.get(&row.id) == Some(&Stage::TakenUp) {
             return;
         }
-        // What the database can do nothing for is set aside, and for a while also when that is mended.
+        // Mail that the database cannot process is set aside, for a while even after that is repaired.
         let is_poisoned = scene.outbox.poison_of(row.id).is_some();
         let is_fresh = row.fail_count == 0 && !row.fatal;
         match address_of(row).filter(|_| is_fresh) {
@@ -173,7 +173,7 @@ impl Watch {
 
     fn gone(&mut self, link: Link, parting: Parting, now: Instant) {
         let Some(gone) = self.open.remove(&link) else { return };
-        // One that was given up in the middle of a message says nothing good of the server.
+        // A connection that was closed in the middle of a message does not speak for the server.
         let is_given_up = gone.has_refused || (gone.owed > 0 && !gone.has_quit);
         let is_of_use = gone.has_taken && !is_given_up && parting == Parting::Closed;
         if is_of_use {
@@ -200,7 +200,7 @@ impl Watch {
         self.open.len() >= usize::try_from(scene.settings.concurrency).unwrap_or(usize::MAX)
     }
 
-    /// Mail that has waited for too long, where `excused_at` is when it last had a reason to wait.
+    /// Returns mail that has waited too long. `excused_at` is when it last had a reason to wait.
     fn overdue(&mut self, scene: &Scene<'_>, excused_at: Instant) -> Option<String> {
         let bound = scene.settings.interval + SLACK;
         let now = scene.now.monotonic;
@@ -221,7 +221,7 @@ impl Watch {
     }
 }
 
-/// The address that a row is to be sent to, if no name has to be looked up for that.
+/// Returns the address that a row is sent to, if no name must be looked up.
 fn address_of(row: &Row) -> Option<IpAddr> {
     let text = match &row.remote {
         Some(remote) => {
@@ -264,7 +264,7 @@ impl Checker for WithoutDns {
 #[derive(Debug, Default)]
 pub(super) struct Bounded {
     watch: Watch,
-    /// When silent connections last held no more places than last resorts may have.
+    /// The time at which silent connections last held no more slots than last resorts may have.
     fair_at: Instant,
 }
 
@@ -281,7 +281,7 @@ impl Checker for Bounded {
         let now = scene.now.monotonic;
         let places = usize::try_from(scene.settings.concurrency).unwrap_or(usize::MAX);
         let silent = self.watch.open.values().filter(|open| open.is_silent(now)).count();
-        // One more may be there that has proved to be of use.
+        // One more is allowed, which has proved useful.
         if silent <= places.div_ceil(2) + 1 {
             self.fair_at = now;
         }

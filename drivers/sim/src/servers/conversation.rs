@@ -10,7 +10,7 @@ use super::{Act, Surroundings};
 
 /// Longest line that a server reads.
 const LINE_LIMIT: usize = 4096;
-/// So many lines that it does not understand a server bears.
+/// Lines that a server does not understand before it closes the connection.
 const ERROR_LIMIT: u32 = 20;
 /// Malformed replies, and replies that do not fit where they come.
 const GARBAGE: [&[u8]; 10] = [
@@ -26,12 +26,12 @@ const GARBAGE: [&[u8]; 10] = [
     b"5xx no\r\n",
 ];
 
-/// What the server waits for.
+/// What the server expects next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expects {
     Handshake,
     Commands,
-    /// The next line is a part of an authentication, of which so many are to come.
+    /// A line of an authentication; this many are to come.
     AuthLines(u32),
     Data,
     Nothing,
@@ -72,7 +72,7 @@ impl Conversation {
         conversation
     }
 
-    /// TLS stands.
+    /// Begins the conversation inside TLS.
     pub(crate) fn tls_established(&mut self, implicit: bool, around: &mut Surroundings<'_>) {
         self.is_tls = true;
         self.expects = Expects::Commands;
@@ -82,17 +82,17 @@ impl Conversation {
         }
     }
 
-    /// Octets from the client.
+    /// Processes octets from the client.
     pub(crate) fn received(&mut self, octets: &[u8], around: &mut Surroundings<'_>) {
         self.input.extend_from_slice(octets);
-        // What was there before a command is one batch with it (RFC 2920 section 3.1).
+        // Octets that were there before a command are one batch with it (RFC 2920 section 3.1).
         let mut position = 0;
         loop {
             match self.expects {
                 Expects::Handshake | Expects::Nothing => return self.input.clear(),
                 Expects::Data => {
                     let Some(data) = self.take_data() else {
-                        if !self.input.is_empty() && around.dice.chance(around.temperament.confused) {
+                        if !self.input.is_empty() && around.dice.chance(around.temperament.out_of_step) {
                             self.say(around, b"500 5.5.2 what is this?\r\n");
                         }
                         return;
@@ -114,7 +114,7 @@ impl Conversation {
         }
     }
 
-    /// Returns whether a server that cannot bear several commands at once does something else than to obey this one.
+    /// Returns whether a server that cannot cope with several commands at once does something other than obey this one.
     fn spoil_batch(&mut self, position: u32, around: &mut Surroundings<'_>) -> bool {
         match around.temperament.batches {
             BatchConduct::Works | BatchConduct::LosesInput => return false,
@@ -199,7 +199,7 @@ impl Conversation {
             }
             _ => self.unknown(&text, around),
         }
-        // Between the replies to a batch it would be taken for one of them, and a later one for that to the message.
+        // Between the replies to a batch it would be taken for one of them, and a later reply for that to the message.
         if self.input.is_empty() && around.dice.chance(around.temperament.unasked) {
             self.say(around, b"450 nobody asked\r\n");
         }

@@ -17,10 +17,10 @@ pub(crate) use self::temperament::Temperament;
 pub(crate) use self::transaction::ENOUGH;
 use crate::dice::Dice;
 
-/// What a server wants done.
+/// An action of a server.
 #[derive(Debug)]
 pub(crate) enum Act {
-    /// Say this, after a while; octet by octet if there is a pause between octets.
+    /// Say this after a while; octet by octet if there is a pause between octets.
     Say { octets: Bytes, delay: Duration, pause: Duration },
     /// Close the connection in an orderly way.
     Close,
@@ -30,18 +30,18 @@ pub(crate) enum Act {
     Accept { number: u32, recipients: Vec<String>, data: Bytes },
 }
 
-/// What a host remembers beyond a connection.
+/// The memory of a host beyond a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// When each recipient was first seen by a greylisting host.
+    /// The time at which a greylisting host first saw each recipient.
     greylist: BTreeMap<String, Instant>,
     /// How many connections are open.
     pub(crate) open: usize,
-    /// When the hour began that messages are counted in, and how many there were.
+    /// The beginning of the hour in which messages are counted, and their number.
     hour: (Instant, u32),
 }
 
-/// What a conversation works with.
+/// The surroundings of a conversation.
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: Instant,
     pub(crate) temperament: &'a Temperament,

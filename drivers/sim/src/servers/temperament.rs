@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 
-/// What a server does. Chances are in thousandths of the occasions.
+/// The behaviour of a server. Chances are in thousandths of the occasions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Temperament {
     /// Its kind, for the dialogue.
@@ -13,15 +13,15 @@ pub(crate) struct Temperament {
     /// After the greeting it never says anything.
     pub(crate) is_mute: bool,
     pub(crate) extensions: Extensions,
-    /// What becomes of several commands at once.
+    /// The reaction to several commands at once.
     pub(crate) batches: BatchConduct,
     /// DATA is taken although no recipient was (RFC 2920 section 3.1).
     pub(crate) takes_nobody: bool,
-    /// What becomes of STARTTLS.
+    /// The reaction to STARTTLS.
     pub(crate) tls: TlsConduct,
     /// True if the certificate is valid for every name.
     pub(crate) certificate_is_valid: bool,
-    /// A recipient is put off until so many seconds after the first attempt.
+    /// A recipient is deferred until this many seconds after the first attempt.
     pub(crate) greylist_s: Option<u64>,
     /// 421 to a command.
     pub(crate) shed: u32,
@@ -29,9 +29,9 @@ pub(crate) struct Temperament {
     pub(crate) connection_limit: Option<usize>,
     /// Most recipients of a transaction; others get 452.
     pub(crate) recipient_limit: Option<usize>,
-    /// How many messages it takes on a connection, and how it refuses more.
+    /// The number of messages that it accepts on a connection, and its refusal of more.
     pub(crate) message_limit: Option<(u32, Tiredness)>,
-    /// How many messages it takes in an hour; then MAIL is refused.
+    /// The number of messages that it accepts in an hour; then MAIL is refused.
     pub(crate) hourly_limit: Option<u32>,
     /// A temporary refusal of MAIL, RCPT, DATA or the message.
     pub(crate) busy: u32,
@@ -43,21 +43,21 @@ pub(crate) struct Temperament {
     pub(crate) drop_after: u32,
     /// Silence after the final dot, the message accepted.
     pub(crate) mute_after: u32,
-    /// Something that is no reply.
+    /// Something that is not a reply.
     pub(crate) garbage: u32,
-    /// A reply that nobody asked for.
+    /// An unasked reply.
     pub(crate) unasked: u32,
-    /// What is said of a message is said twice.
+    /// The reply to a message is sent twice.
     pub(crate) twice: u32,
     /// 500 in the middle of a message, which is taken nevertheless if its end comes.
-    pub(crate) confused: u32,
+    pub(crate) out_of_step: u32,
     /// 500 to the end of a message, and then the verdict.
-    pub(crate) confused_at_end: u32,
-    /// How long a reply takes at most, in seconds.
+    pub(crate) out_of_step_at_end: u32,
+    /// The longest delay of a reply, in seconds.
     pub(crate) slowness_s: u64,
-    /// Replies come octet by octet, so many seconds apart at most.
+    /// Replies come octet by octet, at most this many seconds apart.
     pub(crate) dribble_s: u64,
-    /// What it does not like it repeats.
+    /// It repeats lines that it does not understand.
     pub(crate) echoes: bool,
     /// NOOP and RSET are refused, or the connection is dropped.
     pub(crate) hates_padding: u32,
@@ -75,13 +75,13 @@ pub(crate) struct Extensions {
     pub(crate) auth: &'static str,
 }
 
-/// What becomes of several commands at once (RFC 2920).
+/// The reaction to several commands at once (RFC 2920).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum BatchConduct {
     /// They are obeyed one after the other.
     #[default]
     Works,
-    /// What has come with MAIL or DATA is lost.
+    /// Octets that arrived together with MAIL or DATA are lost.
     LosesInput,
     /// The second is refused.
     RefusesSecond,
@@ -91,7 +91,7 @@ pub(crate) enum BatchConduct {
     Leaves,
 }
 
-/// How a server refuses a message that is one too many for the connection.
+/// The way in which a server refuses a message that is one too many for the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tiredness {
     /// 452 to MAIL, as OpenSMTPD does.
@@ -103,10 +103,10 @@ pub(crate) enum Tiredness {
     /// 421 to MAIL.
     Leaves,
     /// It does not understand MAIL any more.
-    Confused,
+    OutOfStep,
 }
 
-/// What becomes of TLS.
+/// The reaction to STARTTLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum TlsConduct {
     /// It works.
@@ -124,7 +124,7 @@ pub(crate) enum TlsConduct {
 
 impl Tiredness {
     fn any(dice: &mut Dice) -> Self {
-        let all = [Self::AtMail, Self::AtRcpt, Self::AtData, Self::Leaves, Self::Confused];
+        let all = [Self::AtMail, Self::AtRcpt, Self::AtData, Self::Leaves, Self::OutOfStep];
         dice.pick(&all).copied().unwrap_or(Self::AtMail)
     }
 }
@@ -142,7 +142,7 @@ impl TlsConduct {
 }
 
 impl Temperament {
-    /// A server as most are.
+    /// Returns a server like most.
     pub(crate) fn normal(dice: &mut Dice) -> Self {
         let mechanisms = ["PLAIN LOGIN", "LOGIN", "PLAIN", "CRAM-MD5 PLAIN", "XOAUTH2 LOGIN"];
         Self {
@@ -160,7 +160,7 @@ impl Temperament {
         }
     }
 
-    /// A server that is not.
+    /// Returns an unusual server.
     pub(crate) fn odd(dice: &mut Dice) -> Self {
         let normal = Self::normal(dice);
         match dice.below(29) {
@@ -201,8 +201,8 @@ impl Temperament {
             },
             17..=21 => Self::bad_at_batches(normal, dice),
             22 => Self { kind: "says it twice", twice: 200, strict: 200, ..normal },
-            23 => Self { kind: "confused by long data", confused: 200, ..normal },
-            24 => Self { kind: "confused by a message", confused_at_end: 200, ..normal },
+            23 => Self { kind: "confused by long data", out_of_step: 200, ..normal },
+            24 => Self { kind: "confused by a message", out_of_step_at_end: 200, ..normal },
             25 | 26 => Self {
                 kind: "limited by connection",
                 message_limit: Some((1 + u32::try_from(dice.index(5)).unwrap_or(0), Tiredness::any(dice))),
@@ -217,7 +217,7 @@ impl Temperament {
         }
     }
 
-    /// A server that greets, and never says anything more.
+    /// Returns a server that greets, and never says anything more.
     pub(crate) fn mute(dice: &mut Dice) -> Self {
         Self { kind: "mute after the greeting", is_mute: true, ..Self::normal(dice) }
     }
@@ -240,7 +240,7 @@ impl Temperament {
         Self {
             kind: "healed",
             knows_ehlo: true,
-            // What needs TLS is to be deliverable, too.
+            // Mail that needs TLS must be deliverable, too.
             extensions: Extensions { starttls: true, auth: "PLAIN LOGIN", ..self.extensions.clone() },
             certificate_is_valid: true,
             ..Self::default()

@@ -93,8 +93,8 @@ fn confused_servers_say_more_about_a_message_than_they_are_asked() {
     let said = [&*envelope_and("DATA\r\n"), "x\r\n", ".\r\n"];
     let cases = [
         (Temperament { twice: 1000, ..honest() }, "250 250 354 250 250"),
-        (Temperament { confused: 1000, ..honest() }, "250 250 354 500 250"),
-        (Temperament { confused_at_end: 1000, ..honest() }, "250 250 354 500 250"),
+        (Temperament { out_of_step: 1000, ..honest() }, "250 250 354 500 250"),
+        (Temperament { out_of_step_at_end: 1000, ..honest() }, "250 250 354 500 250"),
     ];
     for (server, expected) in cases {
         let (lines, accepted) = hears(&server, &said);
@@ -110,7 +110,7 @@ fn servers_with_a_limit_take_so_many_messages_and_no_more() {
         (Tiredness::AtRcpt, "250 452 503"),
         (Tiredness::AtData, "250 250 451"),
         (Tiredness::Leaves, "421 end"),
-        (Tiredness::Confused, "500 503 503"),
+        (Tiredness::OutOfStep, "500 503 503"),
     ];
     for (tiredness, expected) in refuses {
         let server = Temperament { message_limit: Some((1, tiredness)), ..honest() };

@@ -8,12 +8,12 @@ use super::conversation::Expects;
 use super::temperament::Tiredness;
 use super::{Act, Conversation, Surroundings};
 
-/// What a server says that takes no more messages on a connection, and says on no connection that has brought none.
+/// The refusal of a server that accepts no more messages on a connection, and never used on a connection that has brought none.
 pub(crate) const ENOUGH: &str = "that is enough for one connection";
-/// What it counts messages in, if it does.
+/// The period in which it counts messages.
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a transaction has come to.
+/// The result of a transaction.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     pub(super) sender: Option<String>,
@@ -25,7 +25,7 @@ impl Conversation {
         if self.transaction.sender.is_some() {
             return self.say(around, b"503 5.5.1 nested MAIL\r\n");
         }
-        if self.refuse_beyond_limit(&[Tiredness::AtMail, Tiredness::Leaves, Tiredness::Confused], around)
+        if self.refuse_beyond_limit(&[Tiredness::AtMail, Tiredness::Leaves, Tiredness::OutOfStep], around)
             || self.refuse_for_an_hour(around)
             || self.refuse(around)
         {
@@ -42,7 +42,7 @@ impl Conversation {
         let recipient = path_of(text);
         // Some addresses do not exist, whatever the server is like.
         if recipient.starts_with("nobody") {
-            // Who says more than was asked for must not be quoted: its words come out of turn.
+            // A server that says more than was asked must not be quoted: its words come out of turn.
             let is_quotable = around.temperament.unasked == 0 && around.temperament.garbage == 0;
             let who = if is_quotable { recipient.as_str() } else { "this address" };
             return self.say(around, format!("550 5.1.1 <{who}>: no such user\r\n").as_bytes());
@@ -76,7 +76,7 @@ impl Conversation {
     }
 
     pub(super) fn end_of_data(&mut self, data: &Bytes, around: &mut Surroundings<'_>) {
-        if around.dice.chance(around.temperament.confused_at_end) {
+        if around.dice.chance(around.temperament.out_of_step_at_end) {
             self.say(around, b"500 5.5.2 what is this?\r\n");
         }
         self.decide(data, around);
@@ -114,7 +114,8 @@ impl Conversation {
         self.say(around, b"250 2.0.0 queued\r\n");
     }
 
-    /// Says so if the connection has brought as many messages as it may, and here is where the server does. Returns whether it has.
+    /// Refuses if the connection has brought as many messages as it may, and the server refuses at this command. Returns whether
+    /// it does.
     fn refuse_beyond_limit(&mut self, here: &[Tiredness], around: &mut Surroundings<'_>) -> bool {
         let Some((_, tiredness)) = around
             .temperament
@@ -128,7 +129,7 @@ impl Conversation {
             Tiredness::AtRcpt => "452",
             Tiredness::AtData => "451 4.4.5",
             Tiredness::Leaves => "421 4.7.0",
-            Tiredness::Confused => "500",
+            Tiredness::OutOfStep => "500",
         };
         self.say(around, format!("{code} {ENOUGH}\r\n").as_bytes());
         if tiredness == Tiredness::Leaves {
@@ -137,7 +138,7 @@ impl Conversation {
         true
     }
 
-    /// Returns whether this hour has brought as many messages as it may, and the server says so.
+    /// Refuses if this hour has brought as many messages as it may. Returns whether it does.
     fn refuse_for_an_hour(&mut self, around: &mut Surroundings<'_>) -> bool {
         let Some(limit) = around.temperament.hourly_limit else { return false };
         let (began, taken) = &mut around.memory.hour;
@@ -151,7 +152,7 @@ impl Conversation {
         is_over
     }
 
-    /// Returns whether the server refuses what it could do.
+    /// Decides whether the server refuses what it could do.
     fn refuse(&mut self, around: &mut Surroundings<'_>) -> bool {
         if around.dice.chance(around.temperament.busy) {
             let replies: [&[u8]; 4] =
@@ -173,7 +174,7 @@ impl Conversation {
         false
     }
 
-    /// The message without its final dot and as it was before the dots were doubled.
+    /// Returns the message without its final dot and without doubled dots.
     pub(super) fn take_data(&mut self) -> Option<Bytes> {
         let end = if self.input.starts_with(b".\r\n") {
             0
@@ -197,7 +198,7 @@ impl Conversation {
     }
 }
 
-/// Returns what stands between the angle brackets.
+/// Returns the text between the angle brackets.
 fn path_of(text: &str) -> String {
     let begin = text.find('<').map_or(text.len(), |position| position + 1);
     let end = text.rfind('>').unwrap_or(text.len());

@@ -1,5 +1,5 @@
-//! Runs worlds: one seed, many seeds, and smaller and smaller worlds that still break the same rule, until what is left
-//! can be written down.
+//! Runs worlds: one seed, many seeds, and smaller and smaller worlds that still break the same rule, until it can be written
+//! down.
 
 mod options;
 mod report;
@@ -14,12 +14,12 @@ use crate::mutation::Mutation;
 use crate::witness::Violation;
 use crate::world::{Outcome, World};
 
-/// What one seed has come to.
+/// The result of one seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// The seed.
     pub seed: u64,
-    /// How much virtual time has passed, in seconds.
+    /// The virtual time that has passed, in seconds.
     pub virtual_seconds: u64,
     /// Rows that were inserted, bounces among them.
     pub mails: u64,
@@ -27,16 +27,16 @@ pub struct Summary {
     pub accepted: u64,
     /// Connections that were asked for.
     pub connections: u64,
-    /// What was broken: the rule, and how.
+    /// The broken rule, and how it was broken.
     pub violation: Option<String>,
 }
 
-/// Runs the world of a seed, with faults for so many hours.
+/// Runs the world of a seed, with faults for this many hours.
 pub fn run_seed(seed: u64, hours: u32) -> Summary {
     summary(seed, &run_options(seed, options_of(seed, hours), Mutation::None, Dialogue::Off))
 }
 
-/// Returns what a seed decides.
+/// Returns the options that a seed decides.
 pub(crate) fn options_of(seed: u64, hours: u32) -> Options {
     Options::draw(&mut Dice::new(seed), hours)
 }
@@ -46,7 +46,7 @@ pub(crate) fn run_options(seed: u64, options: Options, mutation: Mutation, dialo
     World::new(seed, options, mutation, dialogue).run()
 }
 
-/// Returns what has come of it.
+/// Returns the result of a world.
 pub(crate) fn summary(seed: u64, outcome: &Outcome) -> Summary {
     let counts = outcome.witness.counts;
     Summary {

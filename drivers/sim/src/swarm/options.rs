@@ -1,4 +1,4 @@
-//! What a seed decides: how the daemon is configured, what the world is like, and which faults there are.
+//! The decisions of a seed: the configuration of the daemon, the world, and the faults.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use cmail_delivery::settings::{RateLimit, ResolverSettings, Settings};
 use crate::dice::Dice;
 use crate::map::NAME_SERVERS;
 
-/// The faults of the world, each in thousandths: of the occasions, or for those that come by themselves, of hours in
-/// which they do. Zero is off.
+/// The faults of the world, each in thousandths: of the occasions, or, for those that come by themselves, of the hours in which
+/// they occur. Zero is off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
     /// A connection breaks somewhere.
@@ -63,14 +63,14 @@ pub(crate) struct Faults {
     pub(crate) retries: u32,
     /// The core is called in an order that makes no sense.
     pub(crate) disorder: u32,
-    /// The database can do nothing for a row, until there are no faults any more.
+    /// The database cannot process a row until there are no faults any more.
     pub(crate) poison: u32,
 }
 
 /// Everything that a seed decides at the beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// How long there are faults.
+    /// The number of hours with faults.
     pub(crate) hours: u32,
     /// Messages that are submitted in an hour.
     pub(crate) messages_per_hour: u32,
@@ -84,7 +84,7 @@ pub(crate) struct Options {
     pub(crate) malformed: u32,
     /// How many domains there are.
     pub(crate) zones: u32,
-    /// How many relays there are.
+    /// The number of relays.
     pub(crate) relays: u32,
     pub(crate) interval_s: u32,
     pub(crate) retries: u32,
@@ -97,7 +97,7 @@ pub(crate) struct Options {
     /// Per minute; 0 for none.
     pub(crate) rate_per_minute: u32,
     pub(crate) padding: u16,
-    /// Which list of ports.
+    /// The list of ports.
     pub(crate) ports: u8,
     pub(crate) ipv6: bool,
     pub(crate) auth_insecure: bool,
@@ -107,7 +107,7 @@ pub(crate) struct Options {
     /// True if the conversations go into the log.
     pub(crate) trace: bool,
     pub(crate) bounce_return_limit_octets: u64,
-    /// How often a name server is asked.
+    /// The number of times that a name server is asked.
     pub(crate) dns_attempts: u32,
     /// True if questions with EDNS never get to a name server.
     pub(crate) dns_drops_edns: bool,
@@ -115,7 +115,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Returns what this seed decides.
+    /// Returns the options that this seed decides.
     pub(crate) fn draw(dice: &mut Dice, hours: u32) -> Self {
         let retry_interval_s = number(dice.pick(&[0, 60, 600, 1800, 3600, 3600, 3600, 14_400]));
         let mut options = Self {
@@ -152,7 +152,7 @@ impl Options {
         options
     }
 
-    /// Returns what the administrator has configured.
+    /// Returns the settings of the administrator.
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             bounce_copy: if self.bounce_copy { vec!["copies@zone0.example".into()] } else { vec![] },
@@ -180,11 +180,11 @@ impl Options {
     }
 }
 
-/// The names under which options are written down, and where they belong. What is not written is zero.
+/// The names under which options are written down. An option that is not written is zero.
 macro_rules! entries {
     ($($name:literal => $($field:ident).+;)+) => {
         impl Options {
-            /// Those that are not zero, by name.
+            /// Returns those that are not zero, by name.
             pub(crate) fn entries(&self) -> Vec<(&'static str, String)> {
                 let zero = Self::default();
                 let mut entries = Vec::new();
@@ -271,7 +271,7 @@ impl fmt::Display for Options {
 }
 
 impl Faults {
-    /// Each fault is wholly off in half of the seeds, so that in some seeds few hide each other.
+    /// Draws the faults. Each is off in half of the seeds, so that in some seeds few hide each other.
     fn draw(dice: &mut Dice) -> Self {
         let mut some = |choices: &[u32]| if dice.chance(500) { 0 } else { number(dice.pick(choices)) };
         Self {
@@ -305,7 +305,7 @@ impl Faults {
     }
 }
 
-/// The lists of ports that are drawn from.
+/// Returns a list of ports.
 fn port_list(choice: u8) -> Vec<Port> {
     let port = |number, tls| Port { number, tls };
     match choice {

@@ -1,4 +1,4 @@
-//! Writes down a rule that was broken: in a world as simple as can be, as a transcript as short as can be.
+//! Writes down a broken rule: in a world as simple as possible, as a transcript as short as possible.
 
 use std::fmt::Write as _;
 
@@ -9,23 +9,23 @@ use crate::mutation::Mutation;
 use crate::transcript::replay_build;
 use crate::witness::Violation;
 
-/// So often a transcript is replayed to find lines that can be left out.
+/// Most replays of a transcript to find lines that can be left out.
 const REPLAYS_LIMIT: u32 = 3000;
-/// With this begin the lines that say which world it was.
+/// The prefix of the lines that describe the world.
 const WORLD: &str = "# world ";
 
-/// What is found out about a seed.
+/// The findings about a seed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Report {
     /// The rule, and how it is broken in the simplest world.
     pub(crate) violation: Violation,
     /// The transcript.
     pub(crate) text: String,
-    /// True if the transcript breaks the rule, too, when it is replayed by itself.
+    /// True if the transcript alone breaks the rule, too, when it is replayed.
     pub(crate) replays: bool,
 }
 
-/// Repeats the world of a seed, and reports what is wrong there, if it is; `file` is what the report will be called.
+/// Repeats the world of a seed, and reports the broken rule, if there is one. `file` is the name of the report.
 pub(crate) fn report(seed: u64, hours: u32, mutation: Mutation, file: &str) -> Option<Report> {
     let options = options_of(seed, hours);
     let found = run_options(seed, options.clone(), mutation, Dialogue::Off).witness.violation?;
@@ -52,7 +52,7 @@ pub(crate) fn report(seed: u64, hours: u32, mutation: Mutation, file: &str) -> O
     Some(Report { violation, text, replays })
 }
 
-/// The world that a report is about.
+/// Reads the world that a report is about.
 pub(crate) fn read_world(text: &str) -> Result<(u64, Options), String> {
     let mut seed = None;
     let mut options = Options::default();
@@ -67,7 +67,7 @@ pub(crate) fn read_world(text: &str) -> Result<(u64, Options), String> {
     seed.map(|seed| (seed, options)).ok_or_else(|| format!("no line begins with \"{WORLD}seed\""))
 }
 
-/// The transcript of what breaks the rule when it is replayed, without the lines that it takes not.
+/// Returns the transcript that breaks the rule when it is replayed, without lines that are not needed.
 fn shortest(story: &Story, checker: &str, mutation: Mutation) -> Option<String> {
     let given = story.lines.iter().filter(|line| line.is_given).map(|line| &line.text);
     let mut lines: Vec<&String> = story.scene.iter().chain(given).collect();
@@ -86,7 +86,7 @@ fn shortest(story: &Story, checker: &str, mutation: Mutation) -> Option<String> 
     while size > 0 && replays < REPLAYS_LIMIT {
         let mut end = lines.len();
         let mut has_helped = false;
-        // From the end: what comes after the violation goes first.
+        // From the end, so that lines after the violation go first.
         while end > 0 && replays < REPLAYS_LIMIT {
             let begin = end.saturating_sub(size);
             let without: Vec<&String> =
@@ -105,7 +105,7 @@ fn shortest(story: &Story, checker: &str, mutation: Mutation) -> Option<String> 
     Some(shortest)
 }
 
-/// Returns how many replies of several lines are not ended as they were begun (RFC 5321 section 4.2.1).
+/// Returns the number of replies whose lines have different codes (RFC 5321 section 4.2.1).
 fn torn_replies(lines: &[&String]) -> usize {
     let is_torn = |pair: &&[&String]| {
         let [line, next] = pair else { return false };

@@ -1,4 +1,4 @@
-//! Makes the world in which a rule is broken as simple as it can be: faults are taken away, and less happens.
+//! Makes the world in which a rule is broken as simple as possible: faults are removed, and less happens.
 
 use super::{Faults, Options, run_options};
 use crate::dialogue::Dialogue;
@@ -8,7 +8,7 @@ use crate::witness::Violation;
 /// A way to make a world simpler.
 type Simplification = fn(&mut Options);
 
-/// What is tried, again and again until nothing helps any more.
+/// The simplifications that are tried, again and again until none helps any more.
 const SIMPLIFICATIONS: [Simplification; 47] = [
     |options| options.faults = Faults::default(),
     |options| submit_at_most(options, 1),
@@ -62,7 +62,7 @@ const SIMPLIFICATIONS: [Simplification; 47] = [
     |options| options.faults.poison = 0,
 ];
 
-/// Bounds the messages, unless they are bounded so already: nothing may become less simple again.
+/// Limits the messages, unless they are limited already: no step may make the world less simple.
 fn submit_at_most(options: &mut Options, messages: u32) {
     if options.messages == 0 || options.messages > messages {
         options.messages = messages;

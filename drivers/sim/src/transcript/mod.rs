@@ -69,7 +69,7 @@ pub(crate) use self::talk::Talk;
 use crate::mutation::Mutation;
 use crate::witness::Violation;
 
-/// Why a transcript is not what it should be.
+/// The reason why a transcript is invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum TranscriptError {
     /// A line cannot be understood.
@@ -77,7 +77,7 @@ pub enum TranscriptError {
     Malformed {
         /// Its number, from 1.
         line: usize,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The world cannot do what a line says.
@@ -85,13 +85,13 @@ pub enum TranscriptError {
     Impossible {
         /// Its number, from 1.
         line: usize,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The server's octets were cut in another way, and something else happened.
     #[error("{manner} it goes otherwise: {difference}")]
     Unstable {
-        /// In which way.
+        /// The way in which they were cut.
         manner: &'static str,
         /// The first difference.
         difference: String,
@@ -99,14 +99,14 @@ pub enum TranscriptError {
     /// A rule is broken.
     #[error("{when}: {violation}")]
     Violation {
-        /// In which replay.
+        /// The replay in which it is broken.
         when: String,
-        /// The rule, and how.
+        /// The rule, and how it is broken.
         violation: String,
     },
 }
 
-/// What the network, the machine or the administrator does.
+/// An action of the network, the machine or the administrator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Incident {
     Tls {
@@ -114,7 +114,7 @@ pub(crate) enum Incident {
     },
     /// With the words of the system, as in those that follow.
     TlsFailed(String),
-    /// Nobody answers at the address, or there is no way to it.
+    /// No server answers at the address, or it is unreachable.
     Refused(String),
     Local(String),
     Eof,
@@ -138,7 +138,7 @@ pub(crate) enum Action {
     Incident(Incident),
 }
 
-/// A line that is kept as it is, and what it does, if it is an action.
+/// A line that is kept as it is, and its action, if it is one.
 #[derive(Clone, Debug)]
 pub(crate) struct Given {
     pub(crate) number: usize,
@@ -151,7 +151,7 @@ pub(crate) struct Given {
 pub(crate) struct Transcript {
     pub(crate) scene: scene::Setting,
     pub(crate) lines: Vec<Given>,
-    /// After so many lines the daemon starts.
+    /// The number of lines after which the daemon starts.
     pub(crate) start: usize,
 }
 
@@ -178,7 +178,7 @@ pub fn replay(text: &str) -> Result<String, TranscriptError> {
     Ok(print(&transcript, &written))
 }
 
-/// Returns what a build does with a transcript, with the lines that were observed until it broke a rule, if it did.
+/// Replays a transcript with a build. Returns the observed lines, up to the rule that it breaks, if it does.
 pub(crate) fn replay_build(
     text: &str,
     mutation: Mutation,
@@ -192,7 +192,7 @@ fn flat(observed: &[Vec<String>]) -> Vec<&String> {
     observed.iter().flatten().collect()
 }
 
-/// The transcript with these observed lines: the first before all actions, then those after each.
+/// Returns the transcript with these observed lines: the first before all actions, then those after each.
 fn print(transcript: &Transcript, observed: &[Vec<String>]) -> String {
     let mut text = String::new();
     let mut observed = observed.iter();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::scene::Setting;
 use super::{Action, Given, Incident, Transcript, TranscriptError};
 
-/// Reads a transcript; its observed lines are left out.
+/// Reads a transcript. Its observed lines are left out.
 pub(crate) fn parse(text: &str) -> Result<Transcript, TranscriptError> {
     let mut transcript = Transcript { scene: Setting::default(), lines: Vec::new(), start: 0 };
     for (index, line) in text.lines().enumerate() {
@@ -68,7 +68,7 @@ fn parse_incident(text: &str) -> Result<Incident, String> {
     Ok(incident)
 }
 
-/// One that is told by its name alone.
+/// Reads an incident that its name tells completely.
 fn parse_plain_incident(name: &str) -> Result<Incident, String> {
     Ok(match name {
         "tls" => Incident::Tls { valid: true },
@@ -97,7 +97,7 @@ fn parse_span(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Reads a string in quotation marks, and returns what follows it.
+/// Reads a string in quotation marks. Returns the text after it.
 pub(super) fn unquote(text: &str) -> Result<(Vec<u8>, &str), String> {
     let mut rest = text.strip_prefix('"').ok_or("a string in quotation marks is missing")?;
     let mut octets = Vec::new();
@@ -133,7 +133,7 @@ pub(super) fn unquote(text: &str) -> Result<(Vec<u8>, &str), String> {
 
 /// Writes octets as a string that [`unquote`] reads.
 pub(crate) fn quote(octets: &[u8]) -> String {
-    // What is escaped there is what is read here, but for the apostrophe, which needs nothing.
+    // The escapes are the same here, except that an apostrophe needs none.
     format!("\"{}\"", octets.escape_ascii()).replace("\\'", "'")
 }
 

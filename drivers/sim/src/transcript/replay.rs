@@ -1,5 +1,4 @@
-//! The executor that replays: the same core, one connection after the other, and time that passes only when a line
-//! says so.
+//! The executor of replays: the same core, one connection after the other, and time that passes only when a line says so.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,23 +20,23 @@ use crate::mutation::Mutation;
 use crate::outbox::{MailKey, Outbox, compose_bounces};
 use crate::witness::{Violation, Witness};
 
-/// What the wall clock shows at the beginning: 2026-01-01 00:00:00 UTC.
+/// The wall clock at the beginning: 2026-01-01 00:00:00 UTC.
 const BEGIN: i64 = 1_767_225_600;
-/// Calls at one instant after which the core is taken to spin.
+/// Calls at one instant after which the core counts as spinning.
 const CALLS_LIMIT: u32 = 1000;
-/// How long is waited for a client that gives up.
+/// Longest time in which a client must give up.
 const PATIENCE: Duration = Duration::from_secs(3 * 3600);
-/// Deadlines that are as near as this pass by themselves: no line tells how long the end of a message waits behind the rest.
+/// Deadlines this near pass by themselves: no line says how long the end of a message waits after the rest.
 const SHORT_PAUSE: Duration = Duration::from_millis(50);
-/// How much is asked for at once.
+/// Most octets that are taken at once.
 const TRANSMIT_LIMIT: usize = 16 * 1024;
 
-/// How the server's octets come.
+/// The way in which the server's octets arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
     AsWritten,
     OctetByOctet,
-    /// Lines between which nothing comes are one.
+    /// Consecutive lines arrive together.
     Together,
 }
 
@@ -66,14 +65,15 @@ pub(super) struct Replay<'a> {
     store_fails: bool,
     /// Connections that are asked for are refused: the world after a break.
     refuses: bool,
-    /// Octets that the network takes of the message that comes next.
+    /// The octets that the network takes of the next message.
     takes: Option<usize>,
     witness: Witness,
     observed: Vec<String>,
 }
 
 impl<'a> Replay<'a> {
-    /// Replays; what was observed before the first action and after each. `written` is that of the replay as written.
+    /// Replays a transcript. Returns the lines observed before the first action and after each. `written` is those of the replay
+    /// as written.
     pub(super) fn run(
         transcript: &'a Transcript,
         manner: Manner,
@@ -85,7 +85,7 @@ impl<'a> Replay<'a> {
         Ok(observed)
     }
 
-    /// Replays what a build does until it breaks a rule, if it does: what was observed until then, and the rule.
+    /// Replays with a build until it breaks a rule. Returns the observed lines, and the rule if it broke one.
     pub(super) fn run_build(
         transcript: &'a Transcript,
         mutation: Mutation,
@@ -105,7 +105,7 @@ impl<'a> Replay<'a> {
         let mut pending: Vec<u8> = Vec::new();
         let actions: Vec<(&Given, &Action)> = actions(replay.transcript);
         for (index, (line, action)) in actions.iter().enumerate() {
-            // What comes after a rule is broken proves nothing.
+            // Nothing after a broken rule proves anything.
             if replay.witness.violation.is_some() {
                 break;
             }
@@ -114,7 +114,7 @@ impl<'a> Replay<'a> {
                     pending.extend_from_slice(octets);
                     let is_quiet = written.and_then(|all| all.get(index + 1)).is_some_and(Vec::is_empty);
                     let goes_on = matches!(actions.get(index + 1), Some((_, Action::Octets(_))));
-                    // Nothing shows mail data before its end.
+                    // Mail data is shown only at its end.
                     if !(is_quiet && goes_on && replay.takes.is_none()) {
                         replay.octets(line, &std::mem::take(&mut pending))?;
                     }
@@ -222,7 +222,7 @@ impl<'a> Replay<'a> {
         self.settle();
     }
 
-    /// Does all that can be done without that any time to speak of passes.
+    /// Does everything that takes no time.
     fn settle(&mut self) {
         for _ in 0..CALLS_LIMIT {
             while let Some(output) = self.dispatcher.as_mut().and_then(Dispatcher::poll_output) {
@@ -289,7 +289,7 @@ impl<'a> Replay<'a> {
             Output::Release(ids) => self.outbox.release(&ids),
             Output::Event(event) => self.see(Fact::Log(&event)),
             Output::Drained => {
-                // That a pass is over is no surprise.
+                // The end of a pass is expected.
                 if self.transcript.scene.mode() == Mode::Daemon {
                     self.observed.push("= the daemon has ended".into());
                 }
@@ -327,7 +327,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Returns how much the network takes now.
+    /// Returns how many octets the network takes now.
     fn transmit_limit(&self) -> usize {
         let sent = self.current.as_ref().and_then(|current| current.talk.data_octets());
         match (self.takes, sent) {
@@ -373,7 +373,7 @@ impl<'a> Replay<'a> {
         Ok(reply)
     }
 
-    /// The connection that a line is about, made if it was not yet.
+    /// Returns the connection of a line. Makes it if necessary.
     fn connection(&mut self, line: &Given) -> Result<Link, TranscriptError> {
         let Some(current) = &mut self.current else { return Err(impossible(line, "there is no connection")) };
         let link = current.link;
@@ -390,7 +390,7 @@ impl<'a> Replay<'a> {
         }
         let octets = self.filled_in(line, octets)?;
         for (index, octet) in octets.iter().enumerate() {
-            // What comes after the client has had enough is not read any more.
+            // After the client has ended, no line is read any more.
             if self.current.is_none() && index > 0 {
                 return Ok(());
             }
@@ -416,7 +416,7 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// The server's octets, with what it has to prove filled in.
+    /// Returns the server's octets, with its proof filled in.
     fn filled_in(&mut self, line: &Given, octets: &[u8]) -> Result<Vec<u8>, TranscriptError> {
         let password = self.transcript.scene.password().unwrap_or_default();
         match &mut self.current {
@@ -521,7 +521,7 @@ impl<'a> Replay<'a> {
         });
     }
 
-    /// The connection is over: what it leaves unfinished, and by whom it was closed.
+    /// Ends the conversation: notes what it leaves unfinished, and which side closed it.
     fn end_talk(&mut self, by: &str) {
         if let Some(mut current) = self.current.take() {
             self.observed.extend(current.talk.end());
@@ -539,7 +539,7 @@ impl<'a> Replay<'a> {
         self.start();
     }
 
-    /// Lets time pass, or only until the connection is over.
+    /// Lets time pass, or only until the connection is closed.
     fn pass(&mut self, span: Duration, until_closed: bool) {
         let begin = self.now.monotonic;
         let end = begin + span;
@@ -554,7 +554,7 @@ impl<'a> Replay<'a> {
                 dispatcher.handle_timeout(self.now);
             }
             self.settle();
-            // Most deadlines are of no interest: nothing comes of them.
+            // Most deadlines change nothing, and are not shown.
             if self.observed.len() > before {
                 let passed = self.now.monotonic.saturating_duration_since(begin);
                 self.observed.insert(before, format!("? {}", span_text(passed)));

@@ -16,19 +16,19 @@ use super::parser::unquote;
 use crate::map::{Map, NAME_SERVERS, RelayEntry, Zone};
 use crate::outbox::{Digest, Mail, Outbox};
 
-/// Where mail goes if nothing else is said.
+/// The relay of mail that names none.
 const DEFAULT_REMOTE: &str = "192.0.2.1:25";
 
-/// What the lines with `@` say.
+/// The contents of the lines with `@`.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
     pub(crate) seed: u64,
     pub(crate) settings: Settings,
     pub(crate) map: Map,
     pub(crate) hosts_file: Hosts,
-    /// True if what happens depends on how the reads are cut.
+    /// True if the result depends on how the reads are cut.
     pub(crate) has_fixed_reads: bool,
-    /// What the sessions draw from, one after the other.
+    /// The seeds of the sessions, one after the other.
     pub(crate) sessions: Vec<Seed>,
     is_one_pass: bool,
     remote: Option<String>,
@@ -76,7 +76,7 @@ impl Setting {
         self.mails.iter().map(|&(id, _)| id).collect()
     }
 
-    /// Returns what the daemon is to do.
+    /// Returns the mode of the daemon.
     pub(crate) fn mode(&self) -> Mode {
         let Some((_, mail)) = self.mails.first().filter(|_| self.is_one_pass) else { return Mode::Daemon };
         let domain = Mailbox::parse(&mail.recipient).and_then(|recipient| recipient.domain());
@@ -92,7 +92,7 @@ impl Setting {
         self.map.relays.iter().find_map(|relay| relay.password.as_deref())
     }
 
-    /// Takes a line without its verb.
+    /// Reads a line without its verb.
     pub(super) fn read(&mut self, entry: &str) -> Result<(), String> {
         let (key, value) = entry.split_once(' ').ok_or("a value is missing")?;
         match key {

@@ -1,4 +1,4 @@
-//! What a server says in SCRAM-SHA-256 (RFC 7677): it depends on what the client has said, so that it cannot stand in a
+//! The server's side of SCRAM-SHA-256 (RFC 7677). It depends on what the client has said, so it cannot be written in a
 //! transcript.
 
 use base64::Engine as _;
@@ -7,10 +7,10 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 const SALT: &[u8] = b"salt of a transcript";
-/// What the server adds to the client's nonce.
+/// The server's addition to the client's nonce.
 const SERVER_NONCE: &str = "and-the-servers";
 
-/// What has been said so far.
+/// The exchange so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scram {
     client_first_bare: Option<String>,
@@ -20,7 +20,7 @@ pub(super) struct Scram {
 }
 
 impl Scram {
-    /// The client has said this in an authentication, in base64.
+    /// Records a line of the client, in base64.
     pub(super) fn said(&mut self, line: &str) {
         let Some(text) = STANDARD.decode(line).ok().and_then(|octets| String::from_utf8(octets).ok()) else {
             return;
@@ -32,7 +32,7 @@ impl Scram {
         }
     }
 
-    /// The server's line with what it has to prove filled in.
+    /// Returns the server's line with its proof filled in.
     pub(super) fn filled_in(&mut self, line: &str, password: &str) -> Result<String, String> {
         let (Some(begin), Some(end)) = (line.find('{'), line.find('}')) else { return Ok(line.to_owned()) };
         let what = line.get(begin + 1..end).unwrap_or_default();

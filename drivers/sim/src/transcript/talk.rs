@@ -1,4 +1,4 @@
-//! What is seen of one conversation: lines for the transcript, and what the server has accepted.
+//! The observed part of one conversation: lines for the transcript, and the messages that the server has accepted.
 
 use std::collections::VecDeque;
 
@@ -10,12 +10,12 @@ use crate::wire::{Sight, Wire};
 #[derive(Debug)]
 pub(crate) struct Talk {
     wire: Wire,
-    /// Those that have begun and that the server has not decided, the oldest first.
+    /// The transactions that have begun and that the server has not decided, the oldest first.
     transactions: VecDeque<Transaction>,
     begun: u32,
-    /// RCPTs that are not replied to yet: the transaction, and for whom.
+    /// RCPTs that are not replied to yet, each with its transaction and recipient.
     asked: VecDeque<(u32, String)>,
-    /// How many messages the server has decided.
+    /// The number of messages that the server has decided.
     decided: u32,
     scram: Scram,
 }
@@ -31,7 +31,7 @@ struct Transaction {
 /// A message that was accepted.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    /// Which of those of the connection, from 1.
+    /// Its number among those of the connection, from 1.
     pub(crate) number: u32,
     pub(crate) recipients: Vec<String>,
     pub(crate) data: Vec<u8>,
@@ -53,7 +53,7 @@ impl Talk {
         self.wire.tls_established();
     }
 
-    /// The server's octets, with what it has to prove filled in.
+    /// Returns the server's octets, with its proof filled in.
     pub(super) fn filled_in(&mut self, octets: &[u8], password: &str) -> Result<Vec<u8>, String> {
         match str::from_utf8(octets) {
             Ok(text) if text.contains("{scram-") => {
@@ -66,12 +66,12 @@ impl Talk {
         }
     }
 
-    /// Returns how many octets of a message are sent that has not come to its end.
+    /// Returns the octets of an unfinished message.
     pub(super) fn data_octets(&self) -> Option<usize> {
         self.wire.unfinished().map(|octets| usize::try_from(octets).unwrap_or(usize::MAX))
     }
 
-    /// The lines that these octets of the client make.
+    /// Returns the lines for these octets of the client.
     pub(crate) fn sent(&mut self, octets: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for sight in self.wire.sent(octets) {
@@ -96,12 +96,12 @@ impl Talk {
         lines
     }
 
-    /// Returns what is left when the connection is over: a message without its end.
+    /// Returns what the end of the connection leaves unfinished: a message without its end.
     pub(crate) fn end(&mut self) -> Option<String> {
         self.wire.unfinished().map(|octets| format!("C. {octets} octets, no final dot"))
     }
 
-    /// Takes in what the server says; the messages that it accepts thereby.
+    /// Processes octets of the server. Returns the messages that it accepts by them.
     pub(crate) fn received(&mut self, octets: &[u8]) -> Vec<Accepted> {
         let mut accepted = Vec::new();
         for sight in self.wire.received(octets) {
@@ -116,7 +116,7 @@ impl Talk {
             } else if to == Verb::FinalDot && !is_doubtful(code) {
                 accepted.extend(self.decide().filter(|_| is_success));
             } else if to == Verb::Quit {
-                // What the server has refused in confusion it may still have taken.
+                // The server may still have taken what it refused out of step.
                 accepted.extend(self.decide().filter(|_| is_success && code != 221));
             }
         }
@@ -142,7 +142,7 @@ impl Talk {
         self.transactions.push_back(Transaction { number: self.begun, recipients: Vec::new(), message });
     }
 
-    /// The oldest message that was sent is decided.
+    /// Decides the oldest message that was sent.
     fn decide(&mut self) -> Option<Accepted> {
         self.decided += 1;
         let position = self.transactions.iter().position(|transaction| transaction.message.is_some())?;
@@ -151,12 +151,12 @@ impl Talk {
     }
 }
 
-/// Returns whether a refusal of a message may be about one of its lines (RFC 5321 section 4.3.2).
+/// Returns whether a refusal of a message may answer one of its lines (RFC 5321 section 4.3.2).
 fn is_doubtful(code: u16) -> bool {
     (500..=504).contains(&code)
 }
 
-/// The message as it was before the dots were doubled.
+/// Returns the message without doubled dots.
 fn unstuffed(message: &[u8]) -> Vec<u8> {
     message
         .split_inclusive(|&octet| octet == b'\n')

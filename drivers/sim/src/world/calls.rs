@@ -1,4 +1,4 @@
-//! The calls into the core, and what it wants done.
+//! Calls the core, and carries out its outputs.
 
 use std::net::SocketAddr;
 
@@ -13,21 +13,21 @@ use crate::facts::{Fact, Link, tls};
 use crate::mutation::Mutation;
 use crate::network::{ClientEnd, Connection, Peer};
 
-/// Outputs of one call after which it is taken to have no end.
+/// Outputs of one call after which it counts as endless.
 const ENDLESS: usize = 1_000_000;
-/// Most octets that are asked for at once.
+/// Most octets that are taken at once.
 const TRANSMIT_LIMIT: usize = 16 * 1024;
-/// So much is allocated at once for what is sent.
+/// Octets of memory that are allocated at once for sending.
 const SCRATCH_OCTETS: usize = 64 * 1024;
-/// How much longer a build that clings to silent connections keeps them.
+/// Time for which a build that clings to silent connections keeps them longer.
 const CLINGS_FOR: Duration = Duration::from_secs(3600);
-/// Octets on their way to a server after which it takes no more.
+/// Octets in flight to a server after which it takes no more.
 const WINDOW: usize = 64 * 1024;
-/// After so many calls the dispatcher checks its own books. Debug builds do it after each.
+/// Calls between two checks of the dispatcher's books. Debug builds check after each call.
 const CALLS_PER_CHECK: u64 = 64;
 
 impl World {
-    /// Tells the core what has happened, and does what it wants.
+    /// Passes an input to the core, and carries out its outputs.
     pub(super) fn call(&mut self, input: Input<'_>) {
         self.maybe_crash();
         let now = self.clock.now();
@@ -37,7 +37,7 @@ impl World {
         self.after_call();
     }
 
-    /// Tells the core that its time has come.
+    /// Calls the core, because its time has come.
     pub(super) fn call_timeout(&mut self) {
         self.maybe_crash();
         let now = self.clock.now();
@@ -49,7 +49,7 @@ impl World {
 
     fn after_call(&mut self) {
         if self.call_dice.chance(self.faults.disorder) {
-            // What it wants is only found at the next call, or a little later.
+            // Its outputs are taken only at the next call, or a little later.
             if self.call_dice.chance(300) {
                 let span = Duration::from_micros(self.call_dice.below(3_000_000));
                 return self.clock.after(span, Happening::TakeOutputs);
@@ -120,7 +120,7 @@ impl World {
         self.client_closes(link);
     }
 
-    /// Returns whether a wrong build lets what needs a connection now wait for later.
+    /// Returns whether a wrong build delays what needs a connection now.
     fn has_no_place(&self) -> bool {
         let open = |(link, connection): (Link, &Connection)| {
             link.epoch == self.epochs
@@ -135,7 +135,7 @@ impl World {
             && self.network.iter().filter(|&other| open(other)).count() >= limit
     }
 
-    /// A wrong build makes no connection: that is no failure of any mail, which waits.
+    /// Handles a wrong build that makes no connection. That is not a failure of the mail, which waits.
     pub(super) fn finds_no_place(&mut self, link: Link) {
         if link.epoch == self.epochs {
             let error = ConnectError::Local("there is no place for a connection".into());
@@ -147,7 +147,7 @@ impl World {
         Link { epoch: self.epochs, id }
     }
 
-    /// Lets the core send on a connection as much as there is room for.
+    /// Lets the core send on a connection as much as fits.
     pub(super) fn pull(&mut self, link: Link) {
         let now = self.clock.now();
         while let Some(connection) = self.network.get(link)
@@ -162,7 +162,7 @@ impl World {
             }
             let Some(daemon) = self.daemon().filter(|daemon| daemon.epoch == link.epoch) else { return };
             let more = daemon.dispatcher.poll_transmit(now, link.id, limit, &mut octets);
-            // What is left of the allocation is for the next.
+            // The rest of the allocation is for the next call.
             let mut sent = octets.split();
             self.scratch = octets;
             if now != self.clock.now() || (!more && sent.is_empty()) {
@@ -208,7 +208,7 @@ impl World {
         }
     }
 
-    /// Something that makes no sense, and must do nothing.
+    /// Makes a call that makes no sense, and must do nothing.
     fn call_out_of_order(&mut self) {
         let now = self.clock.now();
         let links = self.network.open_links(self.epochs);
@@ -236,7 +236,7 @@ impl World {
                 dispatcher.poll_transmit(now, gone, 100, &mut BytesMut::new());
             }
             6 => {
-                // No room: nothing may be handed out.
+                // No room: nothing may be appended.
                 let mut octets = BytesMut::new();
                 dispatcher.poll_transmit(now, some, 0, &mut octets);
             }
@@ -254,7 +254,7 @@ impl World {
         }
     }
 
-    /// The event that an own word in the log is.
+    /// Writes a remark of the simulator into the log.
     pub(super) fn remark(&mut self, text: &str) {
         let event = Event::Note { level: cmail_delivery::event::Level::Debug, text: text.to_owned() };
         self.see(Fact::Log(&event));

@@ -16,11 +16,11 @@ use crate::servers::{Act, Conversation, Surroundings};
 
 /// The port on which TLS comes first (RFC 8314 section 3).
 const IMPLICIT_TLS_PORT: u16 = 465;
-/// What is said of a host that cannot be reached.
+/// The error text for an unreachable host.
 const NO_ROUTE: &str = "no route to host";
 /// Segments that come within this time may be joined.
 const JOIN_SPAN: Duration = Duration::from_millis(200);
-/// How long a server waits for a client that says nothing.
+/// Time that a server waits for a silent client.
 const SERVER_PATIENCE: Duration = Duration::from_secs(600);
 
 impl World {
@@ -99,7 +99,7 @@ impl World {
         self.call(Input::Connected(link.id));
     }
 
-    /// The core has handed out octets.
+    /// Puts octets of the core on their way.
     pub(super) fn client_sends(&mut self, link: Link, octets: Bytes) {
         let Some(connection) = self.network.get(link) else { return };
         let (tls, latency_us) = (connection.is_tls, connection.latency_us);
@@ -160,7 +160,7 @@ impl World {
             return self.schedule(link, to_server, at, item);
         }
         let fate = std::mem::replace(&mut connection.fate, Fate::Fine);
-        // What was within the bound still gets through, and sometimes all of it.
+        // Octets within the bound still get through, and sometimes all of them.
         if let Item::Octets(octets) = item {
             let through = if self.net_dice.chance(500) { octets.len() } else { after.saturating_sub(before) };
             self.schedule(link, to_server, at, Item::Octets(octets.slice(..through.min(octets.len()))));
@@ -260,7 +260,7 @@ impl World {
         self.network.sweep(link);
     }
 
-    /// Lets the server's side do something, and does what it wants.
+    /// Lets the server's side act, and carries out its actions.
     fn with_server(
         &mut self,
         link: Link,
@@ -375,7 +375,7 @@ impl World {
         self.call(Input::Received(link.id, &self.mutation.heard(octets)));
     }
 
-    /// The connection is over without the core having closed it; no reason is its orderly end.
+    /// Ends a connection that the core has not closed. Without a reason it ends in an orderly way.
     fn client_loses(&mut self, link: Link, reason: &str) {
         let Some(connection) = self.network.get(link) else { return };
         let was_handshaking = connection.client == ClientEnd::Handshaking;
@@ -400,7 +400,7 @@ impl World {
         self.call(input);
     }
 
-    /// Answers the questions that have come in over TCP, each with its length in front (RFC 1035 section 4.2.2).
+    /// Answers the questions received over TCP, each with its length in front (RFC 1035 section 4.2.2).
     fn answer_dns(&mut self, link: Link) {
         let now = self.clock.instant();
         let Some(connection) = self.network.get(link) else { return };
@@ -419,7 +419,7 @@ impl World {
         self.server_says(link, now + Duration::from_micros(latency_us), framed.into(), Duration::ZERO);
     }
 
-    /// All connections of a host break, or fall silent.
+    /// Breaks all connections of a host, or makes them silent.
     pub(super) fn break_connections(&mut self, host: usize) {
         let links: Vec<Link> = self
             .network

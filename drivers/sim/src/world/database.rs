@@ -1,5 +1,4 @@
-//! The database's side: requests are done and answered later, in order, may fail, and those of a daemon that has died
-//! do nothing.
+//! The database. It processes and answers requests later, in order, and may fail. Requests of a daemon that has died do nothing.
 
 use cmail_delivery::io::Input;
 use cmail_delivery::outbox::{
@@ -12,7 +11,7 @@ use crate::facts::{Fact, Origin};
 use crate::mutation::Mutation;
 use crate::outbox::{Sifted, compose_bounces};
 
-/// After so much time a build that falls asleep does.
+/// Time after which a build that falls asleep does so.
 const SLEEP_AFTER_MICROS: u64 = 1_800_000_000;
 
 impl World {
@@ -41,7 +40,7 @@ impl World {
 
     pub(super) fn execute(&mut self, epoch: u32, id: RequestId) {
         let Some(request) = self.requests.remove(&(epoch, id)) else { return };
-        // What a dead process has asked for and was not done never will be.
+        // Unprocessed requests of a dead process never will be processed.
         if self.daemon.as_ref().is_none_or(|daemon| daemon.epoch != epoch) {
             return;
         }

@@ -1,4 +1,4 @@
-//! The daemon's life: it starts, crashes, is asked to end, and starts again; and the world's: it is healed.
+//! The life of the daemon: it starts, crashes, is drained, and starts again. And that of the world: it is healed.
 
 use cmail_delivery::io::Input;
 use cmail_delivery::next_hop::NextHop;
@@ -11,7 +11,7 @@ use crate::map::Map;
 use crate::network::ClientEnd;
 use crate::swarm::Faults;
 
-/// How long mail is set aside for which the database could do nothing.
+/// Longest time for which mail is set aside that the database cannot process.
 const LONGEST_PAUSE_S: u64 = 3600;
 
 impl World {
@@ -47,7 +47,7 @@ impl World {
         }
     }
 
-    /// Mostly a daemon; sometimes a pass that ends by itself comes first.
+    /// Mostly a daemon; sometimes a single pass comes first.
     fn draw_mode(&mut self) -> Mode {
         let may_be_odd = self.epochs > 1 && !self.is_healed;
         if !may_be_odd || !self.call_dice.chance(150) {
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// Crashes, if it is time for that.
+    /// Crashes the daemon, if it is time for that.
     pub(super) fn maybe_crash(&mut self) {
         match self.crashes_in {
             Some(0) => {
@@ -88,7 +88,7 @@ impl World {
         }
     }
 
-    /// The dispatcher says that it is done.
+    /// Handles the end of the dispatcher.
     pub(super) fn daemon_ends(&mut self) {
         self.stop(false);
     }
@@ -106,7 +106,7 @@ impl World {
             .map(|(link, _)| link)
             .collect();
         for link in links {
-            // What was handed out is in the socket, and still goes out.
+            // Octets that were taken are in the socket, and are still sent.
             self.client_closes(link);
         }
         self.requests.clear();
@@ -115,7 +115,7 @@ impl World {
         self.clock.after(Duration::from_secs(pause_s), Happening::Start);
     }
 
-    /// There are no faults any more, and nothing new is submitted.
+    /// Ends all faults. Nothing new is submitted.
     pub(super) fn heal(&mut self) {
         self.faults = Faults::default();
         self.crashes_in = None;
@@ -133,10 +133,10 @@ impl World {
         }
     }
 
-    /// Returns how long it may take, from when there are no faults, until the last mail and the last bounce are dealt with.
+    /// Returns how long it may take, without faults, until the last mail and the last bounce are dealt with.
     fn bound(&self) -> Duration {
         let settings = &self.settings;
-        // Who was talking when the world was healed may have to wait for the longest timeout.
+        // A conversation that runs when the world is healed may wait for the longest timeout.
         let longest_conversation_s = 1800;
         let attempt_s = settings.retry_interval_s.unsigned_abs() + settings.interval.as_secs() + 120;
         let attempts = u64::from(settings.retries) + 1;
@@ -153,8 +153,7 @@ impl World {
         Duration::from_secs(2 * bound_s)
     }
 
-    /// Returns how far the wall clock, which was set back, is behind the last failure: until it is there again, such mail is not
-    /// due.
+    /// Returns how far the wall clock, which was set back, is behind the last failure. Until then such mail is not due.
     fn clock_lag_s(&self) -> u64 {
         let wall = self.clock.now().wall.0;
         let last_tries = self.outbox.mails().map(|(id, mail)| mail.fail_state(id).last_try.0);

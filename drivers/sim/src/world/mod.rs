@@ -29,10 +29,10 @@ use crate::servers::Memory;
 use crate::swarm::{Faults, Options};
 use crate::witness::Witness;
 
-/// So often the core may ask to be called again at the same instant.
+/// Most calls at the same instant that the core may ask for.
 const SPIN_LIMIT: u32 = 1000;
 
-/// What is to happen.
+/// A scheduled event.
 #[derive(Debug)]
 pub(crate) enum Happening {
     /// The daemon starts.
@@ -57,7 +57,7 @@ pub(crate) enum Happening {
     Execute(u32, RequestId),
     /// The database has answered.
     Answer(u32, RequestId, Box<Result<StoreReply, StoreError>>),
-    /// What the core wants is looked at, late.
+    /// The outputs of the core are taken, late.
     TakeOutputs,
     /// Another process submits a message.
     Submit,
@@ -67,7 +67,7 @@ pub(crate) enum Happening {
     TryNow,
     /// A build that keeps orders acts upon one again.
     OrderAgain,
-    /// What the system says is read again.
+    /// The files of the system are read again.
     Reload,
     /// The wall clock is set.
     SetWall,
@@ -91,7 +91,7 @@ pub(crate) enum Happening {
     Finish,
 }
 
-/// How a host is down.
+/// The way in which a host is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Down {
     Refuses,
@@ -104,7 +104,7 @@ pub(crate) enum Down {
 struct Daemon {
     dispatcher: Dispatcher,
     epoch: u32,
-    /// How often it was called.
+    /// The number of calls.
     calls: u64,
 }
 
@@ -126,17 +126,17 @@ pub(crate) struct World {
     down: Vec<Option<Down>>,
     daemon: Option<Daemon>,
     epochs: u32,
-    /// When the daemon was first called since its outputs were taken.
+    /// The time of the first call since its outputs were taken.
     untaken_since: Option<Instant>,
-    /// When the daemon wants to be called, unless it was called since that was asked.
+    /// The time at which the daemon wants to be called. Absent if it was called since that was asked.
     deadline: Option<Option<Instant>>,
-    /// Where it puts what it sends.
+    /// The buffer for sent octets.
     scratch: BytesMut,
-    /// After so many more calls the daemon crashes.
+    /// The number of calls after which the daemon crashes.
     crashes_in: Option<u32>,
-    /// What the database was asked.
+    /// The open requests to the database.
     requests: BTreeMap<(u32, RequestId), StoreRequest>,
-    /// When the database gets to the next request, and when it has told the last answer.
+    /// The time at which the database is free for the next request, and that of its last answer.
     database_free_at: Instant,
     database_told_at: Instant,
     /// Marks of messages and recipients.
@@ -145,9 +145,9 @@ pub(crate) struct World {
     is_healed: bool,
     is_finished: bool,
     mutation: Mutation,
-    /// What a build has found that reads nothing again.
+    /// The rows that a build has found which reads nothing again.
     scanned: BTreeMap<MailId, Row>,
-    /// What decides about the network, the servers, other processes, and the order of calls.
+    /// The randomness of the network, the servers, other processes, and the order of calls.
     net_dice: Dice,
     server_dice: Dice,
     people_dice: Dice,
@@ -155,16 +155,16 @@ pub(crate) struct World {
     witness: Witness,
 }
 
-/// What has become of it.
+/// The result of a world.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) witness: Witness,
-    /// How long it took in virtual time.
+    /// The virtual time that it took.
     pub(crate) elapsed: Duration,
 }
 
 impl World {
-    /// A world that is wholly determined by its arguments.
+    /// Returns a world that its arguments determine completely.
     pub(crate) fn new(seed: u64, options: Options, mutation: Mutation, dialogue: Dialogue) -> Self {
         let mut dice = Dice::new(seed ^ 0x51_6d);
         let map = Map::draw(&options, &mut dice.fork());
@@ -240,7 +240,7 @@ impl World {
         }
     }
 
-    /// The daemon, to be called: after that it may want something else.
+    /// Returns the daemon for a call, after which its deadline may change.
     fn daemon(&mut self) -> Option<&mut Daemon> {
         self.deadline = None;
         self.daemon.as_mut()

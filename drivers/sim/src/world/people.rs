@@ -1,4 +1,4 @@
-//! Other processes and administrators, and what comes over the world by itself.
+//! Other processes, administrators, and events that come by themselves.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const MALFORMED_RECIPIENTS: [&str; 5] =
 const MALFORMED_REMOTES: [&str; 4] = ["", "host:0", "user@host", "host:25/ssl"];
 
 impl World {
-    /// Draws what is to come in the hour that begins.
+    /// Draws the events of the hour that begins.
     pub(super) fn hour(&mut self) {
         if self.is_healed {
             return;
@@ -40,7 +40,7 @@ impl World {
         self.draw(faults.dns_silences, || Happening::DnsFallsSilent);
     }
 
-    /// Lets something happen within the hour, so many thousandths of times.
+    /// Lets something happen within the hour, this many thousandths of times.
     fn draw(&mut self, permille: u32, happening: impl Fn() -> Happening) {
         let times = permille / 1000 + u32::from(self.people_dice.chance(permille % 1000));
         for _ in 0..times {
@@ -84,7 +84,7 @@ impl World {
             }
             self.see(Fact::Inserted { id, origin: Origin::Submitted });
         }
-        // Who does not notice finds it at the next look.
+        // A daemon that does not notice finds it at the next scan.
         if self.people_dice.chance(500) {
             self.call(Input::OutboxChanged);
         }
@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    /// A message with a mark of its own, and with all that is awkward in mail data.
+    /// Returns a message with a mark of its own, and with everything that is awkward in mail data.
     fn draw_data(&mut self) -> Bytes {
         let dice = &mut self.people_dice;
         let mark = self.messages;
@@ -166,10 +166,10 @@ impl World {
         let dice = &mut self.people_dice;
         let Some(id) = self.outbox.some_id(dice) else { return };
         match dice.below(5) {
-            // A note that a server has taken the mail there is about all that was submitted by then.
+            // A note about a taken mail concerns everything that was submitted by then.
             4 if self.outbox.is_noted(id, self.clock.now().wall) => return,
             4 => {
-                // It takes the number of one that it removes, as where a backup is restored.
+                // It reuses the id of a removed mail, as when a backup is restored.
                 let zone = dice.index(self.map.zones.len());
                 let data = self.draw_data();
                 self.messages += 1;
@@ -220,12 +220,12 @@ impl World {
         }
     }
 
-    /// A build that keeps orders acts as if there were a further one.
+    /// Acts for a build that keeps orders as if there were a further one.
     pub(super) fn order_again(&mut self) {
         self.call(Input::TryNow);
     }
 
-    /// `/etc/hosts` and the name servers may have changed.
+    /// Reads `/etc/hosts` and the name servers again, which may have changed.
     pub(super) fn reload(&mut self) {
         if self.is_healed || self.daemon.is_none() {
             return;
@@ -240,7 +240,7 @@ impl World {
             resolver.attempts += 1;
         }
         self.call(Input::Resolver(resolver));
-        // An administrator who has mended something wants to see it work.
+        // An administrator who has repaired something wants to see it work.
         self.try_now();
     }
 
