@@ -326,7 +326,7 @@ impl Setback {
             Self::Ended(EndCause::Unsuitable(reason)) => match reason {
                 Unsuitable::StartTlsNotOffered
                 | Unsuitable::TlsFailed(_)
-                | Unsuitable::CertificateInvalid
+                | Unsuitable::CertificateInvalid(_)
                 | Unsuitable::NoTls => AttemptKind::Tls,
                 Unsuitable::NoMechanism | Unsuitable::NotAuthenticated(_) => AttemptKind::Auth,
             },

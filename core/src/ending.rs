@@ -8,6 +8,7 @@ use crate::command::CommandName;
 use crate::reply::{Reply, ReplyError};
 use crate::sasl::SaslError;
 use crate::status::EnhancedStatus;
+use crate::tls::CertificateTrouble;
 
 /// The reason why a session has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +72,7 @@ pub enum Unsuitable {
     /// The TLS handshake failed.
     TlsFailed(SystemText),
     /// There are credentials to send, but the certificate is not valid.
-    CertificateInvalid,
+    CertificateInvalid(CertificateTrouble),
     /// There are credentials to send, but the connection is not protected.
     NoTls,
     /// There are credentials to send, but the server offers no known mechanism of AUTH.

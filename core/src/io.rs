@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::next_hop::Host;
 use crate::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use crate::settings::{Hosts, ResolverSettings};
-pub use crate::tls::{Tls, TlsVersion};
+pub use crate::tls::{CertificateTrouble, Tls, TlsVersion, Verification};
 
 /// Identifies a TCP connection, from the [`Output::Connect`] that requests it. Ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

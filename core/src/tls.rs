@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use thiserror::Error;
+
 /// The result of a TLS handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tls {
@@ -11,21 +13,97 @@ pub struct Tls {
     pub cipher_suite: Option<&'static str>,
     /// The name of the key exchange group, if the executor knows it. A resumed session of TLS 1.2 has none.
     pub group: Option<&'static str>,
-    /// True if the certificate is valid for the name that was requested.
-    pub certificate_is_valid: bool,
+    /// What the certificate proves of the server.
+    pub verification: Verification,
 }
 
 impl Tls {
-    /// Returns the facts that are always known: the version, and whether the certificate is valid for the requested name.
-    pub const fn new(version: TlsVersion, certificate_is_valid: bool) -> Self {
-        Self { version, cipher_suite: None, group: None, certificate_is_valid }
+    /// Returns the facts that are always known: the version, and what the certificate proves of the server.
+    pub const fn new(version: TlsVersion, verification: Verification) -> Self {
+        Self { version, cipher_suite: None, group: None, verification }
     }
 }
 
 impl fmt::Display for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let certificate = if self.certificate_is_valid { "valid" } else { "not verified" };
-        write!(f, "{} (certificate {certificate})", self.version)
+        write!(f, "{} (certificate {})", self.version, self.verification)
+    }
+}
+
+/// What the certificate proves of the server. A session goes on in any case; what may be sent in it is another question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verification {
+    /// A trust anchor vouches for the certificate, and it is valid now, for the name or address that was asked for.
+    Verified,
+    /// Anybody may be the server.
+    Unverified(CertificateTrouble),
+}
+
+impl Verification {
+    /// Returns whether the server is the one that was asked for.
+    pub const fn is_verified(self) -> bool {
+        matches!(self, Self::Verified)
+    }
+}
+
+impl fmt::Display for Verification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Verified => "valid",
+            Self::Unverified(_) => "not verified",
+        })
+    }
+}
+
+/// Why a certificate does not prove who the server is.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum CertificateTrouble {
+    /// No trust anchor is configured, so that no certificate can be verified.
+    #[error("no certificate is trusted here that could vouch for it")]
+    NoTrustAnchor,
+    /// The server has shown no certificate.
+    #[error("the server has shown none")]
+    Missing,
+    /// The name that was asked for can stand in no certificate.
+    #[error("the name of the server can stand in no certificate")]
+    UnusableName,
+    /// It is for other names.
+    #[error("it is for another name")]
+    NameMismatch,
+    /// Its time is over.
+    #[error("it has expired")]
+    Expired,
+    /// Its time has not begun.
+    #[error("it is not valid yet")]
+    NotYetValid,
+    /// No trust anchor vouches for it: the server itself has issued it, or an authority that is not trusted here.
+    #[error("it was issued by the server itself, or by an authority that is not trusted")]
+    UnknownIssuer,
+    /// It is that of an authority, such as common tools make for a server that is to vouch for itself.
+    #[error("it is that of an authority, not of a server")]
+    IsAuthority,
+    /// Its issuer has revoked it.
+    #[error("it was revoked")]
+    Revoked,
+    /// It is for other uses than that of a server.
+    #[error("it is not for servers")]
+    WrongPurpose,
+    /// It, or one of those that vouch for it, is not signed as it says.
+    #[error("a signature in its chain is wrong, or cannot be verified")]
+    BadSignature,
+    /// It cannot be read, or its key is too weak: nothing can be proved by it.
+    #[error("it cannot be read, or its key is too weak")]
+    Unusable,
+    /// Anything else.
+    #[error("it is not acceptable")]
+    Other,
+}
+
+#[cfg(test)]
+impl Verification {
+    /// What is found of a certificate that is valid, or that its server itself has issued.
+    pub(crate) fn for_tests(is_valid: bool) -> Self {
+        if is_valid { Self::Verified } else { Self::Unverified(CertificateTrouble::UnknownIssuer) }
     }
 }
 

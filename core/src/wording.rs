@@ -224,7 +224,7 @@ impl fmt::Display for Unsuitable {
         match self {
             Self::StartTlsNotOffered => f.write_str("STARTTLS is not offered"),
             Self::TlsFailed(reason) => write!(f, "the TLS handshake failed: {reason}"),
-            Self::CertificateInvalid => {
+            Self::CertificateInvalid(_) => {
                 f.write_str("the certificate of the server is not valid, so the credentials cannot be sent")
             }
             Self::NoTls => {

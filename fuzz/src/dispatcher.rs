@@ -8,7 +8,8 @@ use bytes::{Bytes, BytesMut};
 use cmail_delivery::address::Domain;
 use cmail_delivery::event::Event;
 use cmail_delivery::io::{
-    CloseReason, ConnectError, ConnectionId, Input, Output, Purpose, QueryId, Tls, TlsVersion,
+    CertificateTrouble, CloseReason, ConnectError, ConnectionId, Input, Output, Purpose, QueryId, Tls,
+    TlsVersion, Verification,
 };
 use cmail_delivery::memory_outbox::Mail;
 use cmail_delivery::next_hop::{NextHop, Port, TlsMode};
@@ -411,7 +412,9 @@ impl World {
                 self.input(Input::TlsFailed(connection, "alert".into()));
             } else {
                 peer.tls_established();
-                let tls = Tls::new(TlsVersion::V1_3, verb == b'V');
+                let unverified = Verification::Unverified(CertificateTrouble::UnknownIssuer);
+                let verification = if verb == b'V' { Verification::Verified } else { unverified };
+                let tls = Tls::new(TlsVersion::V1_3, verification);
                 self.input(Input::TlsEstablished { connection, tls });
             }
         }

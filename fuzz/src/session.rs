@@ -2,7 +2,7 @@
 //! pieces of any size are the same.
 
 use bytes::{Bytes, BytesMut};
-use cmail_delivery::io::CloseReason;
+use cmail_delivery::io::{CertificateTrouble, CloseReason, Verification};
 use cmail_delivery::next_hop::{Credentials, TlsMode};
 use cmail_delivery::rng::Rng;
 use cmail_delivery::session::{Phase, Session, SessionConfig, SessionOutput};
@@ -115,7 +115,9 @@ impl Talk {
 
     fn tls_established(&mut self, certificate_is_valid: bool) {
         self.checker.tls_established(&self.session, certificate_is_valid);
-        self.session.handle_tls_established(self.now, certificate_is_valid);
+        let unverified = Verification::Unverified(CertificateTrouble::UnknownIssuer);
+        let verification = if certificate_is_valid { Verification::Verified } else { unverified };
+        self.session.handle_tls_established(self.now, verification);
     }
 
     /// Takes the octets of the session, and replies as a polite server, to this many commands.

@@ -224,7 +224,7 @@ impl Connection {
         if let Some(server) = &mut self.server {
             Arc::make_mut(server).tls = Some(tls);
         }
-        self.with_session(|session| session.handle_tls_established(now, tls.certificate_is_valid));
+        self.with_session(|session| session.handle_tls_established(now, tls.verification));
     }
 
     pub(super) fn handle_tls_failed(&mut self, now: Instant, reason: String) {

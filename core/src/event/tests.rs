@@ -10,7 +10,7 @@ use crate::next_hop::Host;
 use crate::reply::{Reply, ReplyCode};
 use crate::status::EnhancedStatus;
 use crate::time::UnixTime;
-use crate::tls::{Tls, TlsVersion};
+use crate::tls::{CertificateTrouble, Tls, TlsVersion, Verification};
 
 fn server(name: &str, tls: Option<Tls>) -> Arc<Server> {
     let host = Host::Name(Domain::parse(name).unwrap());
@@ -67,12 +67,13 @@ fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
             reply: reply(250, &["\"ok\""]),
         })),
     };
-    let secure = |version, certificate_is_valid| Some(Tls::new(version, certificate_is_valid));
+    let secure = |version, verification| Some(Tls::new(version, verification));
+    let unverified = Verification::Unverified(CertificateTrouble::Expired);
     let begin = "mail 1 to <o'a@b.example> delivered to mx.b.example [192.0.2.1]:25";
     for (tls, how) in [
         (None, "in plain text"),
-        (secure(TlsVersion::V1_3, true), "over TLSv1.3 (certificate valid)"),
-        (secure(TlsVersion::V1_2, false), "over TLSv1.2 (certificate not verified)"),
+        (secure(TlsVersion::V1_3, Verification::Verified), "over TLSv1.3 (certificate valid)"),
+        (secure(TlsVersion::V1_2, unverified), "over TLSv1.2 (certificate not verified)"),
     ] {
         assert_eq!(delivered(tls).to_string(), alloc::format!("{begin} {how}: 250 \"ok\""));
     }

@@ -10,6 +10,7 @@ use crate::command::Command;
 use crate::ending::Unsuitable;
 use crate::reply::{Reply, ReplyClass, ReplyCode};
 use crate::sasl::{Exchange, Mechanism, SaslError};
+use crate::tls::Verification;
 
 /// The mechanisms tried after the first: those that work with every kind of password file come before the others.
 const FALLBACKS: [Mechanism; 3] = [Mechanism::Plain, Mechanism::Login, Mechanism::CramMd5];
@@ -29,9 +30,12 @@ impl Authentication {
     /// unprotected.
     pub(super) fn begin(cx: &mut SessionContext) -> State {
         let Some(credentials) = &cx.config.credentials else { return State::ready(cx) };
-        let is_protected = cx.is_tls && cx.certificate_is_valid;
-        if !is_protected && !cx.config.auth_unprotected {
-            let reason = if cx.is_tls { Unsuitable::CertificateInvalid } else { Unsuitable::NoTls };
+        let lack = match cx.verification {
+            Some(Verification::Verified) => None,
+            Some(Verification::Unverified(trouble)) => Some(Unsuitable::CertificateInvalid(trouble)),
+            None => Some(Unsuitable::NoTls),
+        };
+        if let Some(reason) = lack.filter(|_| !cx.config.auth_unprotected) {
             return State::leave_unauthenticated(reason, cx);
         }
         let password = credentials.password.clone();

@@ -12,14 +12,15 @@ use crate::command::Command;
 use crate::reply::Reply;
 use crate::rng::Rng;
 use crate::secrets::Secrets;
+use crate::tls::Verification;
 
 /// All of a session except its state.
 pub(super) struct SessionContext {
     pub(super) config: SessionConfig,
     pub(super) rng: Rng,
     pub(super) extensions: Extensions,
-    pub(super) is_tls: bool,
-    pub(super) certificate_is_valid: bool,
+    /// What is known of the server inside TLS; nothing in plain text.
+    pub(super) verification: Option<Verification>,
     pub(super) padding_failed: bool,
     /// The server has shown that it cannot cope with commands sent without waiting for replies.
     pub(super) no_pipelining: bool,
@@ -49,8 +50,7 @@ impl SessionContext {
             config,
             rng,
             extensions: Extensions::default(),
-            is_tls: false,
-            certificate_is_valid: false,
+            verification: None,
             padding_failed: false,
             no_pipelining: false,
             has_taken: false,
@@ -63,6 +63,11 @@ impl SessionContext {
             owed: 1,
             secrets: Secrets::default(),
         }
+    }
+
+    /// Returns whether the conversation is inside TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.verification.is_some()
     }
 
     /// Queues a command line.
@@ -208,7 +213,7 @@ impl fmt::Debug for SessionContext {
         f.debug_struct("SessionContext")
             .field("config", &self.config)
             .field("extensions", &self.extensions)
-            .field("is_tls", &self.is_tls)
+            .field("verification", &self.verification)
             .finish_non_exhaustive()
     }
 }

@@ -49,6 +49,7 @@ use crate::outbox::MailId;
 use crate::reply::ReplyParser;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
+use crate::tls::Verification;
 
 /// One SMTP conversation.
 #[derive(Debug)]
@@ -129,8 +130,8 @@ impl Session {
     }
 
     /// Handles the completion of the TLS handshake that [`SessionOutput::StartTls`] requested.
-    pub fn handle_tls_established(&mut self, now: Instant, certificate_is_valid: bool) {
-        self.advance(|state, cx| state.on_tls_established(certificate_is_valid, cx));
+    pub fn handle_tls_established(&mut self, now: Instant, verification: Verification) {
+        self.advance(|state, cx| state.on_tls_established(verification, cx));
         self.bound_phase(now);
     }
 
@@ -277,7 +278,7 @@ impl Session {
 
     /// Returns whether the conversation is protected by TLS.
     pub fn is_tls(&self) -> bool {
-        self.cx.is_tls
+        self.cx.is_tls()
     }
 
     /// Returns whether a message was sent whole and its verdict is still unknown.
@@ -335,7 +336,7 @@ impl Session {
     fn pause_before_end(&mut self, now: Instant) {
         let is_at_end = self.state.mail_data().is_some_and(MailData::is_complete);
         if is_at_end && self.pause == Pause::NotYet && self.end_goes_apart() {
-            self.pause = Pause::Until(if self.cx.is_tls { now } else { now + END_OF_DATA_PAUSE });
+            self.pause = Pause::Until(if self.cx.is_tls() { now } else { now + END_OF_DATA_PAUSE });
         }
     }
 

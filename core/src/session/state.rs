@@ -17,6 +17,7 @@ use crate::command::{Command, CommandName};
 use crate::ending::{EndCause, Misbehaved, OutOfStep, Overdue, Unsuitable};
 use crate::next_hop::TlsMode;
 use crate::reply::{Reply, ReplyClass, ReplyCode};
+use crate::tls::Verification;
 
 /// What the session expects next.
 #[derive(Debug)]
@@ -113,10 +114,9 @@ impl State {
     }
 
     /// Returns the state after the TLS handshake.
-    pub(super) fn on_tls_established(self, certificate_is_valid: bool, cx: &mut SessionContext) -> Self {
+    pub(super) fn on_tls_established(self, verification: Verification, cx: &mut SessionContext) -> Self {
         let Self::ExpectTls = self else { return self };
-        cx.is_tls = true;
-        cx.certificate_is_valid = certificate_is_valid;
+        cx.verification = Some(verification);
         match cx.config.tls {
             TlsMode::Implicit => Self::ExpectGreeting,
             // RFC 3207 section 4.2: earlier replies no longer count, and EHLO is sent again.
@@ -289,7 +289,7 @@ impl State {
 
     /// Continues after an accepted greeting: STARTTLS if it is still wanted.
     fn protect(self, cx: &mut SessionContext) -> Self {
-        if cx.config.tls == TlsMode::StartTls && !cx.is_tls {
+        if cx.config.tls == TlsMode::StartTls && !cx.is_tls() {
             // RFC 3207 section 4: only if it is offered.
             if cx.extensions.starttls {
                 cx.send(&Command::StartTls);
@@ -300,7 +300,7 @@ impl State {
             }
             cx.output(SessionOutput::Note(SessionNote::StartTlsNotOffered));
         }
-        let count = if cx.is_tls { cx.rng.below(u64::from(cx.config.padding_limit) + 1) } else { 0 };
+        let count = if cx.is_tls() { cx.rng.below(u64::from(cx.config.padding_limit) + 1) } else { 0 };
         Self::pad(count, cx)
     }
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use cmail_delivery::address::Domain;
+use cmail_delivery::io::{Tls, TlsVersion, Verification};
 use cmail_delivery::next_hop::Host;
 use mio::{Events, Interest, Poll, Token};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 use crate::connection::{Connection, Progress};
 
@@ -48,7 +49,13 @@ pub(crate) fn host(text: &str) -> Host {
 pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
 pub(crate) fn authority() -> Authority {
+    authority_named("authority")
+}
+
+/// An authority of another name is not taken for one that is trusted.
+pub(crate) fn authority_named(name: &str) -> Authority {
     let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
@@ -258,10 +265,10 @@ pub(crate) mod tls_server {
 }
 
 /// What a handshake of the newest version comes to.
-pub(crate) fn tls(certificate_is_valid: bool) -> cmail_delivery::io::Tls {
-    cmail_delivery::io::Tls {
+pub(crate) fn tls(verification: Verification) -> Tls {
+    Tls {
         cipher_suite: Some("TLS13_AES_256_GCM_SHA384"),
         group: Some("X25519"),
-        ..cmail_delivery::io::Tls::new(cmail_delivery::io::TlsVersion::V1_3, certificate_is_valid)
+        ..Tls::new(TlsVersion::V1_3, verification)
     }
 }

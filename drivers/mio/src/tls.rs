@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
-use cmail_delivery::io::{Tls, TlsVersion};
+use cmail_delivery::io::{CertificateTrouble, Tls, TlsVersion, Verification};
 use cmail_delivery::next_hop::Host;
 use log::{debug, warn};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -22,7 +22,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind,
-    ProtocolVersion, RootCertStore, SignatureScheme,
+    OtherError, ProtocolVersion, RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -271,7 +271,7 @@ impl TlsSession {
             version,
             cipher_suite: suite.and_then(|suite| suite.suite().as_str()),
             group: group.and_then(|group| group.name().as_str()),
-            certificate_is_valid: self.certificate_is_valid(),
+            verification: self.verification(),
         }
     }
 
@@ -285,23 +285,25 @@ impl TlsSession {
         );
     }
 
-    fn certificate_is_valid(&self) -> bool {
-        let (Some(judge), Some(expected)) = (&self.judge, &self.expected) else { return false };
-        let Some((leaf, intermediates)) =
-            self.connection.peer_certificates().and_then(|chain| chain.split_first())
-        else {
-            return false;
-        };
+    fn verification(&self) -> Verification {
+        match self.verify() {
+            Ok(()) => Verification::Verified,
+            Err(trouble) => Verification::Unverified(trouble),
+        }
+    }
+
+    fn verify(&self) -> Result<(), CertificateTrouble> {
+        let judge = self.judge.as_ref().ok_or(CertificateTrouble::NoTrustAnchor)?;
+        let expected = self.expected.as_ref().ok_or(CertificateTrouble::UnusableName)?;
+        let chain = self.connection.peer_certificates().unwrap_or_default();
+        let (leaf, intermediates) = chain.split_first().ok_or(CertificateTrouble::Missing)?;
         if !is_provable(leaf) {
-            return false;
+            return Err(CertificateTrouble::Unusable);
         }
-        match judge.verdict(leaf, intermediates, expected) {
-            Ok(()) => true,
-            Err(error) => {
-                debug!("the certificate of {} is not valid: {error}", expected.to_str());
-                false
-            }
-        }
+        judge.verdict(leaf, intermediates, expected).map_err(|error| {
+            debug!("the certificate of {} is not valid: {error}", expected.to_str());
+            certificate_trouble(&error)
+        })
     }
 }
 
@@ -352,6 +354,40 @@ impl Judge {
             Err(error) => Err(error),
             Ok(_) => Ok(()),
         }
+    }
+}
+
+/// Tells what is wrong with a certificate, or with one of those that vouch for it.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the variants are not all known")]
+fn certificate_trouble(error: &Error) -> CertificateTrouble {
+    let Error::InvalidCertificate(error) = error else { return CertificateTrouble::Other };
+    match error {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            CertificateTrouble::NameMismatch
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => CertificateTrouble::Expired,
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            CertificateTrouble::NotYetValid
+        }
+        CertificateError::UnknownIssuer => CertificateTrouble::UnknownIssuer,
+        CertificateError::Other(OtherError(reason))
+            if reason.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) =>
+        {
+            CertificateTrouble::IsAuthority
+        }
+        CertificateError::Revoked => CertificateTrouble::Revoked,
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            CertificateTrouble::WrongPurpose
+        }
+        CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            CertificateTrouble::BadSignature
+        }
+        CertificateError::BadEncoding | CertificateError::UnhandledCriticalExtension => {
+            CertificateTrouble::Unusable
+        }
+        _ => CertificateTrouble::Other,
     }
 }
 

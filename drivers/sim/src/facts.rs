@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use cmail_delivery::event::Event;
-use cmail_delivery::io::{ConnectionId, Purpose, Tls, TlsVersion};
+use cmail_delivery::io::{CertificateTrouble, ConnectionId, Purpose, Tls, TlsVersion, Verification};
 use cmail_delivery::outbox::{Commit, MailId, RequestId, StoreReply, StoreRequest};
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::{Instant, Now};
@@ -175,7 +175,8 @@ pub(crate) fn canonical(data: &[u8]) -> Bytes {
 
 /// Returns the result of a handshake in these worlds.
 pub(crate) fn tls(certificate_is_valid: bool) -> Tls {
-    Tls::new(TlsVersion::V1_3, certificate_is_valid)
+    let unverified = Verification::Unverified(CertificateTrouble::UnknownIssuer);
+    Tls::new(TlsVersion::V1_3, if certificate_is_valid { Verification::Verified } else { unverified })
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ use self::world::{World, settings};
 use super::*;
 use crate::address::Domain;
 use crate::event::FailureKind;
-use crate::io::{CloseReason, ConnectError, QueryId, Tls, TlsVersion};
+use crate::io::{CloseReason, ConnectError, QueryId, Tls, TlsVersion, Verification};
 use crate::next_hop::{Port, TlsMode};
 use crate::outbox::{MailId, StoreRequest, StoreTrouble};
 use crate::settings::RateLimit;

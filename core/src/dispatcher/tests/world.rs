@@ -54,7 +54,7 @@ pub(super) struct World {
 
 /// A handshake that went well.
 pub(super) fn tls(certificate_is_valid: bool) -> Tls {
-    Tls::new(TlsVersion::V1_3, certificate_is_valid)
+    Tls::new(TlsVersion::V1_3, Verification::for_tests(certificate_is_valid))
 }
 
 pub(super) fn settings() -> Settings {

@@ -7,6 +7,7 @@ use sha2::Sha256;
 
 use super::*;
 use crate::sasl::{Mechanism, SaslError};
+use crate::tls::CertificateTrouble;
 
 /// base64 of NUL user NUL pass-word
 const PLAIN: &str = "AHVzZXIAcGFzcy13b3Jk";
@@ -54,7 +55,7 @@ fn credentials_are_not_sent_without_protection() {
     };
     dialogue(&implicit(), |talk| {
         secure(talk, false, "AUTH PLAIN");
-        unprotected(talk, Unsuitable::CertificateInvalid);
+        unprotected(talk, Unsuitable::CertificateInvalid(CertificateTrouble::UnknownIssuer));
     });
     dialogue(&with_credentials(plain(), false), |talk| {
         talk.server("220 mx\r\n")

@@ -115,7 +115,7 @@ impl Talk {
     }
 
     fn tls(&mut self, certificate_is_valid: bool) -> &mut Self {
-        self.session.handle_tls_established(self.now, certificate_is_valid);
+        self.session.handle_tls_established(self.now, Verification::for_tests(certificate_is_valid));
         self
     }
 

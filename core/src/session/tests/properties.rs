@@ -178,7 +178,9 @@ impl Checker {
                 self.may_pipeline |= octets.ends_with(b"PIPELINING\r\n");
                 session.handle_received(*now, octets);
             }
-            Step::TlsEstablished(is_valid) => session.handle_tls_established(*now, *is_valid),
+            Step::TlsEstablished(is_valid) => {
+                session.handle_tls_established(*now, Verification::for_tests(*is_valid))
+            }
             Step::TlsFailed => session.handle_tls_failed(*now, "alert".into()),
             Step::Closed => session.handle_closed(*now, CloseReason::Broken("reset".into())),
             Step::Pass(seconds) => {

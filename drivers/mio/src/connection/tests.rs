@@ -22,7 +22,10 @@ fn context() -> (TlsContext, testing::Authority) {
 fn start_tls(driven: &mut Driven, context: &TlsContext) {
     let session = context.session(&host("mx.example.org"), driven.connection.remote().ip());
     driven.connection.start_tls(session);
-    assert_eq!(driven.wait(&mut nothing), Progress::TlsEstablished(testing::tls(true)));
+    assert_eq!(
+        driven.wait(&mut nothing),
+        Progress::TlsEstablished(testing::tls(cmail_delivery::io::Verification::Verified))
+    );
 }
 
 #[test]
@@ -407,7 +410,7 @@ fn nothing_is_pulled_during_a_handshake() {
     driven.connection.request_transmit();
     let mut forbidden = |_: usize, _: &mut BytesMut| -> bool { panic!("pulled during the handshake") };
     let progress = driven.wait(&mut forbidden);
-    assert_eq!(progress, Progress::TlsEstablished(testing::tls(true)));
+    assert_eq!(progress, Progress::TlsEstablished(testing::tls(cmail_delivery::io::Verification::Verified)));
     let mut source = source(b"EHLO\r\n");
     while driven.connection.wants_transmit {
         driven.advance(&mut source);

@@ -77,7 +77,7 @@ impl Recorder {
             Input::Received(connection, _) => self.learn_seed(dispatcher, *connection),
             Input::TlsEstablished { connection, tls } => {
                 self.learn_seed(dispatcher, *connection);
-                self.with(*connection, |track| track.tls_established(at, tls.certificate_is_valid));
+                self.with(*connection, |track| track.tls_established(at, tls.verification.is_verified()));
             }
             Input::TlsFailed(connection, reason) => {
                 self.learn_seed(dispatcher, *connection);

@@ -28,7 +28,7 @@ fn keep(input: Input<'_>) -> Seen {
         Input::ConnectFailed(id, failure) => Seen::ConnectFailed(id.0, failure),
         Input::Received(id, octets) => Seen::Received(id.0, octets.to_vec()),
         Input::TlsEstablished { connection, tls } => {
-            Seen::TlsEstablished(connection.0, tls.certificate_is_valid)
+            Seen::TlsEstablished(connection.0, tls.verification.is_verified())
         }
         Input::Closed(id, reason) => Seen::Closed(id.0, reason),
         Input::Datagram { query, from, octets } => Seen::Datagram(query.0, from, octets.to_vec()),

@@ -1,7 +1,11 @@
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+use CertificateTrouble::{
+    BadSignature, Expired, IsAuthority, NameMismatch, NoTrustAnchor, NotYetValid, UnknownIssuer, Unusable,
+    UnusableName, WrongPurpose,
+};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
 use rustls::{HandshakeKind, ServerConfig};
 
 use super::*;
@@ -40,27 +44,29 @@ fn trusting(authority: &Authority) -> TlsContext {
     TlsContext::load(Some(testing::trust_file(authority).path())).unwrap()
 }
 
-fn established(certificate_is_valid: bool) -> Progress {
-    established_by(TlsVersion::V1_3, certificate_is_valid)
+/// The end of a handshake by the newest version after which this is known of the server.
+fn established(found: Result<(), CertificateTrouble>) -> Progress {
+    established_by(TlsVersion::V1_3, found)
 }
 
-fn established_by(version: TlsVersion, certificate_is_valid: bool) -> Progress {
-    Progress::TlsEstablished(session_by(version, certificate_is_valid))
+fn established_by(version: TlsVersion, found: Result<(), CertificateTrouble>) -> Progress {
+    Progress::TlsEstablished(session_by(version, found))
 }
 
 /// The same of a session that goes on with the keys of an earlier one: TLS 1.2 exchanges no new ones.
-fn resumed_by(version: TlsVersion, certificate_is_valid: bool) -> Progress {
-    let session = session_by(version, certificate_is_valid);
+fn resumed_by(version: TlsVersion, found: Result<(), CertificateTrouble>) -> Progress {
+    let session = session_by(version, found);
     let group = session.group.filter(|_| version == TlsVersion::V1_3);
     Progress::TlsEstablished(Tls { group, ..session })
 }
 
-fn session_by(version: TlsVersion, certificate_is_valid: bool) -> Tls {
+fn session_by(version: TlsVersion, found: Result<(), CertificateTrouble>) -> Tls {
     let cipher_suite = Some(match version {
         TlsVersion::V1_3 => "TLS13_AES_256_GCM_SHA384",
         TlsVersion::V1_2 => "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
     });
-    Tls { version, cipher_suite, group: Some("X25519"), certificate_is_valid }
+    let verification = found.map_or_else(Verification::Unverified, |()| Verification::Verified);
+    Tls { version, cipher_suite, group: Some("X25519"), verification }
 }
 
 /// What is agreed on with a server that speaks these versions.
@@ -74,7 +80,7 @@ fn a_certificate_of_a_trusted_issuer_for_the_name_is_valid() {
     for (version, versions) in VERSIONS {
         let config = tls_server::with_versions(&params(&["mx.example.org"]), Some(&authority), versions);
         let (progress, observed) = handshake(&context, &config, &host("mx.example.org"));
-        assert_eq!(progress, established_by(version, true));
+        assert_eq!(progress, established_by(version, Ok(())));
         assert_eq!(observed.name.as_deref(), Some("mx.example.org"));
     }
 }
@@ -85,9 +91,9 @@ fn an_address_needs_a_certificate_for_the_address_and_is_not_sent_as_a_name() {
     let context = trusting(&authority);
     let config = tls_server::config(&params(&["127.0.0.1"]), Some(&authority));
     let (progress, observed) = handshake(&context, &config, &host("127.0.0.1"));
-    assert_eq!((progress, observed.name), (established(true), None));
+    assert_eq!((progress, observed.name), (established(Ok(())), None));
     let config = tls_server::config(&params(&["mx.example.org"]), Some(&authority));
-    assert_eq!(handshake(&context, &config, &host("127.0.0.1")).0, established(false));
+    assert_eq!(handshake(&context, &config, &host("127.0.0.1")).0, established(Err(NameMismatch)));
 }
 
 #[test]
@@ -98,15 +104,33 @@ fn a_certificate_that_is_not_valid_does_not_prevent_the_session() {
     let mut expired = params(&["mx.example.org"]);
     expired.not_before = date_time_ymd(2001, 1, 1);
     expired.not_after = date_time_ymd(2002, 1, 1);
-    let another_authority = testing::authority();
-    for (what, config) in [
-        ("self-signed", tls_server::config(&params(&["mx.example.org"]), None)),
-        ("wrong name", tls_server::config(&params(&["mx.example.net"]), Some(&authority))),
-        ("no name", tls_server::config(&CertificateParams::default(), Some(&authority))),
-        ("expired", tls_server::config(&expired, Some(&authority))),
-        ("unknown issuer", tls_server::config(&params(&["mx.example.org"]), Some(&another_authority))),
+    let (of_same_name, of_another) = (testing::authority(), testing::authority_named("another authority"));
+    let mut not_begun = params(&["mx.example.org"]);
+    not_begun.not_before = date_time_ymd(4000, 1, 1);
+    let mut of_client = params(&["mx.example.org"]);
+    of_client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let mut of_authority = params(&["mx.example.org"]);
+    of_authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    for (what, config, trouble) in [
+        ("self-signed", tls_server::config(&params(&["mx.example.org"]), None), UnknownIssuer),
+        ("self-signed as an authority", tls_server::config(&of_authority, None), IsAuthority),
+        ("wrong name", tls_server::config(&params(&["mx.example.net"]), Some(&authority)), NameMismatch),
+        ("no name", tls_server::config(&CertificateParams::default(), Some(&authority)), NameMismatch),
+        ("expired", tls_server::config(&expired, Some(&authority)), Expired),
+        ("not begun", tls_server::config(&not_begun, Some(&authority)), NotYetValid),
+        ("of a client", tls_server::config(&of_client, Some(&authority)), WrongPurpose),
+        (
+            "unknown issuer",
+            tls_server::config(&params(&["mx.example.org"]), Some(&of_another)),
+            UnknownIssuer,
+        ),
+        (
+            "issuer that only has the name of a trusted one",
+            tls_server::config(&params(&["mx.example.org"]), Some(&of_same_name)),
+            BadSignature,
+        ),
     ] {
-        assert_eq!(handshake(&context, &config, &name).0, established(false), "{what}");
+        assert_eq!(handshake(&context, &config, &name).0, established(Err(trouble)), "{what}");
     }
 }
 
@@ -125,14 +149,19 @@ fn a_self_signed_certificate_that_is_itself_trusted_is_valid_for_its_names_and_d
     };
     for is_ca in [IsCa::NoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
         let (context, config) = server(is_ca, 4000);
-        assert_eq!(handshake(&context, &config, &host("mx.example.org")).0, established(true), "{is_ca:?}");
-        assert_eq!(handshake(&context, &config, &host("mx.example.net")).0, established(false), "{is_ca:?}");
+        assert_eq!(handshake(&context, &config, &host("mx.example.org")).0, established(Ok(())), "{is_ca:?}");
+        let for_another_name = handshake(&context, &config, &host("mx.example.net")).0;
+        assert_eq!(for_another_name, established(Err(NameMismatch)), "{is_ca:?}");
         let (context, config) = server(is_ca, 2002);
-        assert_eq!(handshake(&context, &config, &host("mx.example.org")).0, established(false), "{is_ca:?}");
+        assert_eq!(
+            handshake(&context, &config, &host("mx.example.org")).0,
+            established(Err(Expired)),
+            "{is_ca:?}"
+        );
     }
     let (context, _) = server(IsCa::Ca(BasicConstraints::Unconstrained), 4000);
     let (_, another) = server(IsCa::Ca(BasicConstraints::Unconstrained), 4000);
-    assert_eq!(handshake(&context, &another, &host("mx.example.org")).0, established(false));
+    assert_eq!(handshake(&context, &another, &host("mx.example.org")).0, established(Err(IsAuthority)));
 }
 
 #[test]
@@ -150,7 +179,7 @@ fn a_certificate_that_cannot_be_read_does_not_prevent_the_session() {
             let config = tls_server::presenting(certificate.clone().into(), &key, versions);
             assert_eq!(
                 handshake(&context, &config, &host("mx.example.org")).0,
-                established_by(version, false)
+                established_by(version, Err(Unusable))
             );
         }
     }
@@ -170,8 +199,8 @@ fn a_key_that_is_too_short_to_be_verified_gives_a_session_and_is_never_valid() {
         let context = TlsContext::load(Some(file.path())).unwrap();
         let config = tls_server::presenting(short.clone(), &key, versions);
         for (kind, expected) in [
-            (HandshakeKind::Full, established_by(version, false)),
-            (HandshakeKind::Resumed, resumed_by(version, false)),
+            (HandshakeKind::Full, established_by(version, Err(Unusable))),
+            (HandshakeKind::Resumed, resumed_by(version, Err(Unusable))),
         ] {
             let (progress, observed) = handshake(&context, &config, &host("mx.example.org"));
             assert_eq!((progress, observed.kind), (expected, Some(kind)));
@@ -211,9 +240,10 @@ fn a_resumed_session_keeps_the_verdict_of_its_certificate() {
     for (version, versions) in VERSIONS {
         // Each version has its own memory: a ticket of the one is preferred to a session of the other.
         let context = trusting(&authority);
-        for (certified, host_name, verdict) in
-            [("a.example.org", "a.example.org", true), ("b.example.org", "c.example.org", false)]
-        {
+        for (certified, host_name, verdict) in [
+            ("a.example.org", "a.example.org", Ok(())),
+            ("b.example.org", "c.example.org", Err(NameMismatch)),
+        ] {
             let config = tls_server::with_versions(&params(&[certified]), Some(&authority), versions);
             let (first, observed) = handshake(&context, &config, &host(host_name));
             assert_eq!(observed.kind, Some(HandshakeKind::Full));
@@ -280,7 +310,7 @@ fn without_trust_anchors_no_certificate_is_valid_and_sessions_work() {
     let authority = authority();
     let context = TlsContext::with_roots(RootCertStore::empty(), Vec::new()).unwrap();
     let config = tls_server::config(&params(&["mx.example.org"]), Some(&authority));
-    assert_eq!(handshake(&context, &config, &host("mx.example.org")).0, established(false));
+    assert_eq!(handshake(&context, &config, &host("mx.example.org")).0, established(Err(NoTrustAnchor)));
 }
 
 #[test]
@@ -291,7 +321,7 @@ fn a_name_that_cannot_be_sent_gets_a_session_without_one() {
     // A domain of digits only is a domain to DNS, but TLS takes it for an address.
     let server = host("1.2.3");
     let (progress, observed) = handshake(&context, &config, &server);
-    assert_eq!(progress, established(false));
+    assert_eq!(progress, established(Err(UnusableName)));
     assert!(observed.name.is_none_or(|name| name == "1.2.3"));
 }
 
