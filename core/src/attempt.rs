@@ -17,13 +17,31 @@ use crate::status::EnhancedStatus;
 use crate::time::UnixTime;
 use crate::tls::Tls;
 
-/// One attempt to deliver one mail.
+/// One attempt to deliver one mail, which ended in an [`Acceptance`] or a [`Failure`]. The type tells which, so that delivered mail
+/// cannot hold a failure, nor a faillog row an acceptance. [`AttemptFacts`] is what both have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct Attempt<R> {
     /// The time at which it was decided.
     pub at: UnixTime,
     /// The result.
-    pub result: Result<Acceptance, Failure>,
+    pub result: R,
+}
+
+/// The facts of an attempt, whatever its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptFacts<'a> {
+    /// The time at which it was decided.
+    pub at: UnixTime,
+    /// The server that decided it, if one did: its name, address and port, and what protected the conversation.
+    pub server: Option<&'a Server>,
+    /// The reply that decided it, with all its lines, and the command that it answered.
+    pub reply: Option<(&'a Reply, CommandName)>,
+    /// The enhanced status: the server's, if it gave one, or ours if no server replied.
+    pub status: Option<EnhancedStatus>,
+    /// The subject of the attempt.
+    pub kind: AttemptKind,
+    /// True if it has failed permanently, so that a retry is pointless.
+    pub is_fatal: bool,
 }
 
 /// The acceptance of a mail: the server has taken responsibility for it (RFC 5321 section 4.2.5).
@@ -195,61 +213,47 @@ pub enum AttemptKind {
     Uncertain,
 }
 
-impl Attempt {
+impl Attempt<Acceptance> {
     /// Returns the server that decided it, if one did.
-    pub fn server(&self) -> Option<&Server> {
-        match &self.result {
-            Ok(Acceptance { server, .. })
-            | Err(
-                Failure::Refused { server, .. } | Failure::Unfit(server, _) | Failure::Uncertain(server, _),
-            ) => Some(server),
-            Err(
-                Failure::Unreached(_)
-                | Failure::Unresolved(_)
-                | Failure::Unsendable(_)
-                | Failure::MalformedRelay(_),
-            ) => None,
+    pub fn facts(&self) -> AttemptFacts<'_> {
+        let Acceptance { server, reply } = &self.result;
+        AttemptFacts {
+            at: self.at,
+            server: Some(server),
+            reply: Some((reply, CommandName::EndOfData)),
+            status: reply.enhanced(),
+            kind: AttemptKind::Delivered,
+            is_fatal: false,
         }
     }
+}
 
-    /// Returns the reply that decided it, with all its lines, and the command that it answered.
-    pub fn reply(&self) -> Option<(&Reply, CommandName)> {
-        match &self.result {
-            Ok(Acceptance { reply, .. }) => Some((reply, CommandName::EndOfData)),
-            Err(Failure::Refused { reply, command, .. }) => Some((reply, *command)),
-            Err(
-                Failure::Unfit(..)
-                | Failure::Uncertain(..)
-                | Failure::Unreached(_)
-                | Failure::Unresolved(_)
-                | Failure::Unsendable(_)
-                | Failure::MalformedRelay(_),
-            ) => None,
-        }
-    }
-
-    /// Returns the enhanced status: the server's, if it gave one, or ours if no server replied.
-    pub fn status(&self) -> Option<EnhancedStatus> {
-        match &self.result {
-            Ok(acceptance) => acceptance.reply.enhanced(),
-            Err(failure) => failure.status(),
-        }
-    }
-
-    /// Returns the subject of the attempt.
-    pub fn kind(&self) -> AttemptKind {
-        self.result.as_ref().map_or_else(Failure::kind, |_| AttemptKind::Delivered)
+impl Attempt<Failure> {
+    /// Returns its facts.
+    pub fn facts(&self) -> AttemptFacts<'_> {
+        let failure = &self.result;
+        let (server, reply) = match failure {
+            Failure::Refused { server, reply, command, .. } => (Some(&**server), Some((reply, *command))),
+            Failure::Unfit(server, _) | Failure::Uncertain(server, _) => (Some(&**server), None),
+            Failure::Unreached(_)
+            | Failure::Unresolved(_)
+            | Failure::Unsendable(_)
+            | Failure::MalformedRelay(_) => (None, None),
+        };
+        let (status, kind, is_fatal) = (failure.status(), failure.kind(), failure.is_fatal());
+        AttemptFacts { at: self.at, server, reply, status, kind, is_fatal }
     }
 
     /// Returns whether it has failed permanently, so that a retry is pointless.
     pub fn is_fatal(&self) -> bool {
-        self.result.as_ref().is_err_and(Failure::is_fatal)
+        self.result.is_fatal()
     }
+}
 
+impl AttemptFacts<'_> {
     /// Returns the approximate memory that it takes, in octets.
     pub fn octets(&self) -> usize {
-        let reply = self.reply().map_or(0, |(reply, _)| reply.octets());
-        size_of::<Self>() + reply
+        size_of::<Attempt<Failure>>() + self.reply.map_or(0, |(reply, _)| reply.octets())
     }
 }
 

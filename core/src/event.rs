@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::attempt::Attempt;
+use crate::attempt::{Acceptance, Attempt, Failure};
 use crate::io::ConnectionId;
 use crate::one_line::{Octets, OneLine};
 use crate::outbox::MailId;
@@ -50,7 +50,7 @@ pub enum Event {
         /// Its recipient.
         recipient: Box<str>,
         /// The attempt, with its server, protection and reply.
-        attempt: Attempt,
+        attempt: Attempt<Acceptance>,
     },
     /// An attempt has failed.
     Failed {
@@ -61,7 +61,7 @@ pub enum Event {
         /// The next hop, if all mail for it has failed.
         next_hop: Option<Box<str>>,
         /// The attempt, with its failure.
-        attempt: Attempt,
+        attempt: Attempt<Failure>,
         /// The consequence.
         kind: FailureKind,
     },

@@ -31,7 +31,7 @@ use core::fmt;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::attempt::Attempt;
+use crate::attempt::{Acceptance, Attempt, AttemptFacts, Failure};
 use crate::rng::Seed;
 use crate::time::UnixTime;
 use crate::wording::faillog_text;
@@ -216,6 +216,12 @@ impl Commit {
         delivered.chain(self.undelivered())
     }
 
+    /// Returns the facts of the attempts that the commit records.
+    pub fn attempts(&self) -> impl Iterator<Item = AttemptFacts<'_>> {
+        let delivered = self.delivered.iter().filter_map(|mail| Some(mail.attempt.as_ref()?.facts()));
+        delivered.chain(self.failed.iter().map(|failed| failed.attempt.facts()))
+    }
+
     /// Returns all mail that the commit concerns, in the order of the three lists.
     pub fn ids(&self) -> impl Iterator<Item = MailId> {
         self.delivered.iter().map(|mail| mail.id).chain(self.undelivered())
@@ -233,7 +239,7 @@ pub struct DeliveredMail {
     /// The row.
     pub id: MailId,
     /// The attempt that delivered it; `None` if this only repeats a deletion in which an earlier process failed.
-    pub attempt: Option<Attempt>,
+    pub attempt: Option<Attempt<Acceptance>>,
 }
 
 impl From<MailId> for DeliveredMail {
@@ -249,13 +255,13 @@ pub struct FailedAttempt {
     pub id: MailId,
     /// `fail_time` is its time, `fail_fatal` [whether it has failed permanently](Attempt::is_fatal), and `fail_message` the
     /// [`faillog_text`] of its failure.
-    pub attempt: Attempt,
+    pub attempt: Attempt<Failure>,
 }
 
 impl FailedAttempt {
     /// `fail_message`.
     pub fn text(&self) -> String {
-        self.attempt.result.as_ref().err().map(faillog_text).unwrap_or_default()
+        faillog_text(&self.attempt.result)
     }
 }
 

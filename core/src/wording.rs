@@ -83,26 +83,27 @@ impl fmt::Display for Lost<'_> {
     }
 }
 
-impl fmt::Display for Attempt {
-    /// Writes one line of a log: the server and its reply, or the faillog text.
+impl fmt::Display for Attempt<Acceptance> {
+    /// Writes one line of a log: the server and its reply.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.result {
-            Ok(Acceptance { server, reply }) => {
-                write!(f, "{} ", OneLine(server))?;
-                match server.tls {
-                    Some(tls) => write!(f, "over {tls}")?,
-                    None => f.write_str("in plain text")?,
-                }
-                // It often contains the queue id.
-                write!(f, ": {}", OneLine(first_line(reply)))
-            }
-            Err(failure) => {
-                let text = faillog_text(failure);
-                match text.rsplit_once("\n(") {
-                    Some((words, origin)) => write!(f, "{} ({}", OneLine(words), OneLine(origin)),
-                    None => write!(f, "{}", OneLine(text)),
-                }
-            }
+        let Acceptance { server, reply } = &self.result;
+        write!(f, "{} ", OneLine(server))?;
+        match server.tls {
+            Some(tls) => write!(f, "over {tls}")?,
+            None => f.write_str("in plain text")?,
+        }
+        // It often contains the queue id.
+        write!(f, ": {}", OneLine(first_line(reply)))
+    }
+}
+
+impl fmt::Display for Attempt<Failure> {
+    /// Writes one line of a log: the faillog text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = faillog_text(&self.result);
+        match text.rsplit_once("\n(") {
+            Some((words, origin)) => write!(f, "{} ({}", OneLine(words), OneLine(origin)),
+            None => write!(f, "{}", OneLine(text)),
         }
     }
 }

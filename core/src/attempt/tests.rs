@@ -51,15 +51,36 @@ fn a_failure_says_what_it_is_about_and_whether_it_is_for_good() {
 
 #[test]
 fn an_attempt_tells_the_server_its_words_and_their_status() {
-    let attempt = |result| Attempt { at: UnixTime(7), result };
-    let taken = attempt(Ok(Acceptance { server: server(), reply: reply(250, "2.0.0 queued") }));
-    assert_eq!(taken.server(), Some(&*server()));
-    assert_eq!(taken.reply(), Some((&reply(250, "2.0.0 queued"), CommandName::EndOfData)));
-    assert_eq!((taken.status(), taken.kind()), (Some(EnhancedStatus::new(2, 0, 0)), AttemptKind::Delivered));
-    let failed = attempt(Err(refused(CommandName::Rcpt, true)));
-    assert_eq!(failed.reply().map(|(_, command)| command), Some(CommandName::Rcpt));
-    assert_eq!((failed.status(), failed.is_fatal()), (Some(EnhancedStatus::new(5, 1, 1)), true));
-    let lost = attempt(Err(unreached(None)));
-    assert_eq!((lost.server(), lost.reply()), (None, None));
-    assert_eq!(lost.status(), Some(EnhancedStatus::NO_ANSWER));
+    let (at, server, taken, who) =
+        (UnixTime(7), server(), reply(250, "2.0.0 queued"), reply(550, "5.1.1 who?"));
+    let acceptance = Acceptance { server: Arc::clone(&server), reply: taken.clone() };
+    let failed = |result| Attempt { at, result };
+    let facts =
+        |server, reply, status, kind, is_fatal| AttemptFacts { at, server, reply, status, kind, is_fatal };
+    assert_eq!(
+        Attempt { at, result: acceptance }.facts(),
+        facts(
+            Some(&server),
+            Some((&taken, CommandName::EndOfData)),
+            Some(EnhancedStatus::new(2, 0, 0)),
+            AttemptKind::Delivered,
+            false
+        )
+    );
+    assert_eq!(
+        failed(refused(CommandName::Rcpt, true)).facts(),
+        facts(
+            Some(&server),
+            Some((&who, CommandName::Rcpt)),
+            Some(EnhancedStatus::new(5, 1, 1)),
+            AttemptKind::Recipient,
+            true
+        )
+    );
+    assert_eq!(
+        failed(Failure::Uncertain(Arc::clone(&server), EndCause::Closed)).facts(),
+        facts(Some(&server), None, Some(EnhancedStatus::CONNECTION_LOST), AttemptKind::Uncertain, false)
+    );
+    let no_answer = Some(EnhancedStatus::NO_ANSWER);
+    assert_eq!(failed(unreached(None)).facts(), facts(None, None, no_answer, AttemptKind::Dns, false));
 }

@@ -13,7 +13,7 @@ use super::Mode;
 use super::books::Books;
 use super::requests::Asked;
 use super::set_aside::{SetAside, Undone};
-use crate::attempt::{Attempt, Failure};
+use crate::attempt::{Acceptance, Attempt, Failure};
 use crate::event::{Event, FailureKind, Level};
 use crate::outbox::{
     Commit, Committed, DeliveredMail, FailState, FailedAttempt, MailId, Refused, Replacement, StoreError,
@@ -118,19 +118,19 @@ impl PendingCommits {
         [Some(&self.pending), self.in_flight.as_ref()].into_iter().flatten()
     }
 
-    pub(super) fn delivered(&mut self, id: MailId, recipient: Box<str>, attempt: Attempt) {
+    pub(super) fn delivered(&mut self, id: MailId, recipient: Box<str>, attempt: Attempt<Acceptance>) {
         self.recipients.insert(id, recipient);
         self.delivered_before(DeliveredMail { id, attempt: Some(attempt) });
     }
 
     /// Records mail as delivered whose deletion was refused before.
     pub(super) fn delivered_before(&mut self, mail: DeliveredMail) {
-        self.pending_octets += mail.attempt.as_ref().map_or(0, Attempt::octets);
+        self.pending_octets += mail.attempt.as_ref().map_or(0, |attempt| attempt.facts().octets());
         self.pending.delivered.push(mail);
     }
 
     pub(super) fn failed(&mut self, failed: FailedAttempt) {
-        self.pending_octets += failed.attempt.octets();
+        self.pending_octets += failed.attempt.facts().octets();
         self.pending.failed.push(failed);
     }
 
@@ -174,9 +174,7 @@ impl PendingCommits {
     /// Schedules the refused commit again. Its verdicts come before later ones.
     fn retry_in_flight(&mut self, retry_at: Instant) {
         let Some(mut refused) = self.in_flight.take() else { return };
-        let delivered = refused.delivered.iter().filter_map(|mail| mail.attempt.as_ref());
-        let attempts = delivered.chain(refused.failed.iter().map(|failed| &failed.attempt));
-        self.pending_octets += attempts.map(Attempt::octets).sum::<usize>();
+        self.pending_octets += refused.attempts().map(|attempt| attempt.octets()).sum::<usize>();
         refused.delivered.append(&mut self.pending.delivered);
         refused.failed.append(&mut self.pending.failed);
         refused.replaced.append(&mut self.pending.replaced);
@@ -201,7 +199,7 @@ impl Books {
             None if failure.is_fatal() => FailureKind::Permanent,
             None => FailureKind::Temporary,
         };
-        let attempt = Attempt { at: self.now.wall, result: Err(failure) };
+        let attempt = Attempt { at: self.now.wall, result: failure };
         self.event(Event::Failed { id, recipient, next_hop, attempt: attempt.clone(), kind });
         self.attempts.tried(id, self.now.monotonic);
         if let Some(due) = ordered {

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use super::Mode;
 use super::books::Books;
-use crate::attempt::Attempt;
+use crate::attempt::{Acceptance, Attempt};
 use crate::event::Level;
 use crate::outbox::{DeliveredMail, FailedAttempt, MailId, Refused};
 use crate::queue::QueueState;
@@ -33,7 +33,7 @@ pub(super) enum Undone {
         /// True if the database has noted it, so that the mail is not sent again after a restart either.
         is_noted: bool,
         /// The attempt that delivered it; unknown if an earlier process did.
-        attempt: Option<Attempt>,
+        attempt: Option<Attempt<Acceptance>>,
     },
     /// A failed attempt could not be recorded.
     Record(FailedAttempt),

@@ -4,7 +4,7 @@ use alloc::vec;
 
 use super::*;
 use crate::address::Domain;
-use crate::attempt::{Acceptance, Failure, Server, Setback, Tried, Unreached};
+use crate::attempt::{Server, Setback, Tried, Unreached};
 use crate::command::CommandName;
 use crate::next_hop::Host;
 use crate::reply::{Reply, ReplyCode};
@@ -21,7 +21,7 @@ fn reply(code: u16, lines: &[&str]) -> Reply {
     Reply::new(ReplyCode::new(code).unwrap(), lines.iter().map(|line| line.as_bytes().into()).collect())
 }
 
-fn attempt(result: Result<Acceptance, Failure>) -> Attempt {
+fn attempt<R>(result: R) -> Attempt<R> {
     Attempt { at: UnixTime(0), result }
 }
 
@@ -37,13 +37,13 @@ fn no_text_from_outside_begins_a_line_of_its_own() {
         Event::Delivered {
             id,
             recipient: text(),
-            attempt: attempt(Ok(Acceptance { server: server("mx", None), reply: words })),
+            attempt: attempt(Acceptance { server: server("mx", None), reply: words }),
         },
         Event::Failed {
             id,
             recipient: text(),
             next_hop: Some(text()),
-            attempt: attempt(Err(Failure::Unreached(Arc::new(unreached)))),
+            attempt: attempt(Failure::Unreached(Arc::new(unreached))),
             kind: FailureKind::Temporary,
         },
         Event::Bounced { id, recipient: text(), bounces: vec![(id, text())] },
@@ -62,10 +62,7 @@ fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
     let delivered = |tls| Event::Delivered {
         id,
         recipient: "o'a@b.example".into(),
-        attempt: attempt(Ok(Acceptance {
-            server: server("mx.b.example", tls),
-            reply: reply(250, &["\"ok\""]),
-        })),
+        attempt: attempt(Acceptance { server: server("mx.b.example", tls), reply: reply(250, &["\"ok\""]) }),
     };
     let secure = |version, verification| Some(Tls::new(version, verification));
     let unverified = Verification::Unverified(CertificateTrouble::Expired);
@@ -81,12 +78,12 @@ fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
         id,
         recipient: "a@b.example".into(),
         next_hop: None,
-        attempt: attempt(Err(Failure::Refused {
+        attempt: attempt(Failure::Refused {
             server: server("mx", None),
             reply: reply(550, &["no", "never"]),
             command: CommandName::Rcpt,
             fatal: true,
-        })),
+        }),
         kind: FailureKind::Permanent,
     };
     assert_eq!(

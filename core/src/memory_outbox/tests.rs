@@ -42,7 +42,7 @@ fn failure(id: MailId, fatal: bool) -> FailedAttempt {
         true => Failure::Unsendable(Unsendable::Sender(AddressError::Empty)),
         false => Failure::MalformedRelay(RelayError::Host),
     };
-    FailedAttempt { id, attempt: Attempt { at: UnixTime(5), result: Err(failure) } }
+    FailedAttempt { id, attempt: Attempt { at: UnixTime(5), result: failure } }
 }
 
 fn bounce(outbox: &mut MemoryOutbox, ids: &[MailId]) -> NewBounce {

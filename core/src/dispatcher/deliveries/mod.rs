@@ -443,7 +443,7 @@ impl Deliveries {
             }
             DeliveryOutput::Delivered { recipient: Recipient { id, mailbox }, acceptance } => {
                 let recipient: Box<str> = shortened(mailbox.as_str()).into();
-                let attempt = Attempt { at: books.now.wall, result: Ok(acceptance) };
+                let attempt = Attempt { at: books.now.wall, result: acceptance };
                 books.event(Event::Delivered { id, recipient: recipient.clone(), attempt: attempt.clone() });
                 self.note_taken_mail(books, hop);
                 books.commits.delivered(id, recipient, attempt);

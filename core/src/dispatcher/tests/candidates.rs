@@ -19,7 +19,7 @@ fn failure_by(world: &mut World, remote: Option<&str>, recipient: &str) -> (Stri
         .iter()
         .filter_map(|event| {
             let Event::Failed { id: of, attempt, kind, .. } = event else { return None };
-            let text = faillog_text(attempt.result.as_ref().unwrap_err());
+            let text = faillog_text(&attempt.result);
             (*of == MailId(id)).then(|| (text, *kind == FailureKind::Permanent))
         })
         .collect();

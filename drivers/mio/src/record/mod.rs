@@ -205,7 +205,7 @@ impl Recorder {
                 }
             }
             Event::Failed { id, next_hop, attempt, kind, .. } => {
-                let text = attempt.result.as_ref().err().map(faillog_text).unwrap_or_default();
+                let text = faillog_text(&attempt.result);
                 let fatal = *kind == FailureKind::Permanent;
                 if self.track_of(*id).is_none() {
                     // All mail for a destination has failed, whether a server was asked about it or not.

@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 
-use cmail_delivery::attempt::Attempt;
 use cmail_delivery::outbox::{Commit, FailedAttempt};
 use rusqlite::{Connection, Transaction, params};
 
@@ -112,9 +111,7 @@ fn is_recorded(transaction: &Transaction<'_>, failed: &FailedAttempt) -> rusqlit
 
 /// Returns the memory for a commit, roughly.
 fn octets(commit: &Commit) -> usize {
-    let delivered = commit.delivered.iter().filter_map(|mail| mail.attempt.as_ref());
-    let attempts = delivered.chain(commit.failed.iter().map(|failed| &failed.attempt));
-    let attempts: usize = attempts.map(Attempt::octets).sum();
+    let attempts: usize = commit.attempts().map(|attempt| attempt.octets()).sum();
     let mails = commit.delivered.len() + commit.failed.len();
     let replaced = commit.replaced.iter().map(|replacement| {
         let bounce = replacement.bounce.as_ref().map_or(0, |bounce| bounce.order.message.original.len());

@@ -40,7 +40,7 @@ fn judge(times: usize, fatal: bool, facts: &[(u64, u64, Fact<'_>)]) -> Result<()
 
 fn failed(kind: FailureKind) -> Event {
     let failure = Failure::MalformedRelay(RelayError::Host);
-    let attempt = Attempt { at: UnixTime(WALL), result: Err(failure) };
+    let attempt = Attempt { at: UnixTime(WALL), result: failure };
     Event::Failed { id: MailId(1), recipient: "".into(), next_hop: None, attempt, kind }
 }
 
