@@ -10,10 +10,12 @@ use core::net::SocketAddr;
 
 use crate::address::{AddressError, Domain};
 use crate::command::CommandName;
-use crate::ending::{EndCause, SystemText, Unfit, Unsuitable};
+use crate::ending::{EndCause, Unfit, Unsuitable};
 use crate::next_hop::{Host, RelayError};
 use crate::reply::Reply;
+use crate::resolver::DnsFailure;
 use crate::status::EnhancedStatus;
+use crate::system_error::{NetworkTrouble, SystemError};
 use crate::time::UnixTime;
 use crate::tls::Tls;
 
@@ -118,7 +120,7 @@ pub struct Tried {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Setback {
     /// TCP did not connect: refused, unreachable, or the like.
-    NotConnected(SystemText),
+    NotConnected(SystemError<NetworkTrouble>),
     /// TCP did not connect in time.
     ConnectTimedOut,
     /// The session ended before it could be used.
@@ -157,7 +159,7 @@ pub enum HostTrouble {
     /// The host has no address of a usable family.
     NoUsableFamily(Host),
     /// The name servers failed. The text is the resolver's.
-    DnsFailed(Box<str>),
+    DnsFailed(Box<DnsFailure>),
 }
 
 /// The reason why the domain of a recipient leads nowhere.
@@ -172,7 +174,7 @@ pub enum Unresolved {
     /// The domain has neither MX records nor addresses that mail can be sent to.
     NoRoute(Domain),
     /// The name servers failed. The text is the resolver's.
-    DnsFailed(Box<str>),
+    DnsFailed(Box<DnsFailure>),
 }
 
 /// The reason why a mail cannot be sent anywhere.

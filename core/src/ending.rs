@@ -2,12 +2,11 @@
 //!
 //! [`wording`](crate::wording) turns these values into text for faillog rows, log lines and bounces.
 
-use alloc::boxed::Box;
-
 use crate::command::CommandName;
 use crate::reply::{Reply, ReplyError};
 use crate::sasl::SaslError;
 use crate::status::EnhancedStatus;
+use crate::system_error::{Breakage, SystemError};
 use crate::tls::CertificateTrouble;
 
 /// The reason why a session has ended.
@@ -18,7 +17,7 @@ pub enum EndCause {
     /// The peer has closed the connection.
     Closed,
     /// The connection broke: reset, a TLS error, or the like.
-    Broken(SystemText),
+    Broken(SystemError<Breakage>),
     /// The server did not do this in time.
     TimedOut(Overdue),
     /// The server refused: in the negotiation by any error reply, later by 421 or by a refusal that answers no command.
@@ -43,16 +42,6 @@ impl EndCause {
     }
 }
 
-/// Words of the operating system or of the TLS library.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SystemText(pub Box<str>);
-
-impl<T: Into<Box<str>>> From<T> for SystemText {
-    fn from(text: T) -> Self {
-        Self(text.into())
-    }
-}
-
 /// What a server has not done within the time of its phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
@@ -70,7 +59,7 @@ pub enum Unsuitable {
     /// The port requires STARTTLS, and the server does not offer it.
     StartTlsNotOffered,
     /// The TLS handshake failed.
-    TlsFailed(SystemText),
+    TlsFailed(SystemError<Breakage>),
     /// There are credentials to send, but the certificate is not valid.
     CertificateInvalid(CertificateTrouble),
     /// There are credentials to send, but the connection is not protected.

@@ -1,15 +1,17 @@
 //! The inputs and outputs of the [`Dispatcher`](crate::dispatcher::Dispatcher).
 
-use alloc::string::String;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
+use thiserror::Error;
 
 use crate::event::Event;
 use crate::next_hop::Host;
 use crate::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use crate::settings::{Hosts, ResolverSettings};
+use crate::system_error::{Breakage, MachineTrouble, NetworkTrouble, SystemError};
 pub use crate::tls::{CertificateTrouble, Tls, TlsVersion, Verification};
 
 /// Identifies a TCP connection, from the [`Output::Connect`] that requests it. Ids are never reused.
@@ -37,7 +39,7 @@ pub enum Input<'a> {
         tls: Tls,
     },
     /// The TLS handshake failed. The id is no longer valid.
-    TlsFailed(ConnectionId, String),
+    TlsFailed(ConnectionId, SystemError<Breakage>),
     /// The connection is closed or broken. The id is no longer valid.
     Closed(ConnectionId, CloseReason),
     /// A datagram was received on the query's socket.
@@ -68,12 +70,26 @@ pub enum Input<'a> {
 }
 
 /// The reason why a connection was not made, or a datagram not delivered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ConnectError {
-    /// The network or the peer: refused, unreachable, timed out.
-    Remote(String),
-    /// This machine: no descriptors, no memory, no local address. The mail has not failed.
-    Local(String),
+    /// The network or the peer.
+    #[error(transparent)]
+    Remote(SystemError<NetworkTrouble>),
+    /// This machine. The mail has not failed.
+    #[error(transparent)]
+    Local(SystemError<MachineTrouble>),
+}
+
+impl ConnectError {
+    /// Returns the error of a peer that is not reached, in the words of the system.
+    pub fn remote(kind: NetworkTrouble, words: impl Into<Box<str>>) -> Self {
+        Self::Remote(SystemError::new(kind, words))
+    }
+
+    /// Returns the error of a machine that cannot even try, in the words of the system.
+    pub fn local(kind: MachineTrouble, words: impl Into<Box<str>>) -> Self {
+        Self::Local(SystemError::new(kind, words))
+    }
 }
 
 /// The reason why a connection ended.
@@ -82,7 +98,7 @@ pub enum CloseReason {
     /// The peer has closed it.
     EndOfFile,
     /// It broke: reset, a TLS error, or the like.
-    Broken(String),
+    Broken(SystemError<Breakage>),
 }
 
 /// A request to the executor.

@@ -36,6 +36,7 @@
 //! ```
 //! use cmail_delivery::io::ConnectError;
 //! use cmail_delivery::memory_outbox::Mail;
+//! use cmail_delivery::system_error::NetworkTrouble;
 //! use cmail_delivery::time::{Instant, UnixTime};
 //! use cmail_delivery::{Dispatcher, Input, MemoryOutbox, Mode, Now, Output, Settings};
 //!
@@ -57,7 +58,7 @@
 //!                 dispatcher.handle_input(now, Input::Store(request, answer));
 //!             }
 //!             Output::Connect { connection, remote, .. } => {
-//!                 let error = ConnectError::Remote(format!("{remote}: connection refused"));
+//!                 let error = ConnectError::remote(NetworkTrouble::Refused, format!("{remote} refused the connection"));
 //!                 dispatcher.handle_input(now, Input::ConnectFailed(connection, error));
 //!             }
 //!             Output::Release(ids) => outbox.release(&ids),
@@ -112,7 +113,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`tls`], [`event`], [`one_line`], [`shown`], [`fair_queue`], and `expiring_map` |
+//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`settings`], [`outbox`], [`io`], [`system_error`], [`tls`], [`event`], [`one_line`], [`shown`], [`fair_queue`], and `expiring_map` |
 //! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`] |
 //! | machines | [`session`], [`resolver`] |
 //! | decisions | [`route`], [`schedule`], [`bounce`], and `reachability`: servers that do not answer |
@@ -158,6 +159,7 @@ pub mod session;
 pub mod settings;
 pub mod shown;
 pub mod status;
+pub mod system_error;
 pub mod time;
 pub mod tls;
 pub mod transparency;

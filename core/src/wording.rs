@@ -10,7 +10,7 @@ use crate::attempt::{
     Acceptance, Attempt, Failure, HostTrouble, Protection, Server, Setback, Tried, Unreached, Unresolved,
     Unsendable,
 };
-use crate::ending::{EndCause, LocalTrouble, Misbehaved, OutOfStep, Overdue, SystemText, Unfit, Unsuitable};
+use crate::ending::{EndCause, LocalTrouble, Misbehaved, OutOfStep, Overdue, Unfit, Unsuitable};
 use crate::failure::{FailureText, OwnFailure};
 use crate::next_hop::Host;
 use crate::one_line::OneLine;
@@ -160,7 +160,7 @@ impl fmt::Display for HostTrouble {
             Self::NoUsableFamily(host) => {
                 write!(f, "the host {host} has no address of a family that can be used")
             }
-            Self::DnsFailed(text) => f.write_str(text),
+            Self::DnsFailed(failure) => failure.fmt(f),
         }
     }
 }
@@ -174,7 +174,7 @@ impl fmt::Display for Unresolved {
             Self::NoRoute(domain) => {
                 write!(f, "the domain {domain} has neither MX records nor addresses that mail can be sent to")
             }
-            Self::DnsFailed(text) => f.write_str(text),
+            Self::DnsFailed(failure) => failure.fmt(f),
         }
     }
 }
@@ -185,12 +185,6 @@ impl fmt::Display for Unsendable {
             Self::Recipient(error) => write!(f, "the recipient cannot be sent to: {error}"),
             Self::Sender(error) => write!(f, "the sender cannot be named: {error}"),
         }
-    }
-}
-
-impl fmt::Display for SystemText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

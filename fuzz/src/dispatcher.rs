@@ -17,6 +17,7 @@ use cmail_delivery::outbox::{
     MailId, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble, is_null_path,
 };
 use cmail_delivery::settings::{ResolverSettings, Settings};
+use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::time::{Duration, Instant, Now, UnixTime};
 use cmail_delivery::{Dispatcher, Mode, Selection};
 
@@ -154,8 +155,9 @@ impl World {
             b'z' | b'y' => self.answer_store(true, verb == b'y'),
             b'n' | b'g' | b'h' => self.answer_dns(verb, argument),
             b'c' => self.connect_all(),
-            b'f' => self.connect_failed(argument, ConnectError::Remote("refused".into())),
-            b'F' => self.connect_failed(argument, ConnectError::Local("no descriptors".into())),
+            b'f' => self.connect_failed(argument, ConnectError::remote(NetworkTrouble::Refused, "refused")),
+            b'F' => self
+                .connect_failed(argument, ConnectError::local(MachineTrouble::Descriptors, "no descriptors")),
             b'V' | b'v' | b'X' => self.tls_all(verb),
             b'R' => {
                 let (which, text) = argument.split_first().unwrap_or((&b'0', &[]));
@@ -365,7 +367,10 @@ impl World {
                     return self.input(Input::Datagram { query, from: to, octets: &octets });
                 }
                 _ => {
-                    return self.input(Input::DatagramFailed(query, ConnectError::Remote("no route".into())));
+                    return self.input(Input::DatagramFailed(
+                        query,
+                        ConnectError::remote(NetworkTrouble::Unreachable, "no route"),
+                    ));
                 }
             }
         }
@@ -409,7 +414,7 @@ impl World {
             let Some(peer) = self.peers.get_mut(&connection) else { continue };
             if verb == b'X' {
                 self.end(connection);
-                self.input(Input::TlsFailed(connection, "alert".into()));
+                self.input(Input::TlsFailed(connection, SystemError::new(TlsTrouble::Alert, "alert")));
             } else {
                 peer.tls_established();
                 let unverified = Verification::Unverified(CertificateTrouble::UnknownIssuer);

@@ -129,8 +129,9 @@ impl Scene {
                     assert!(self.named.as_ref().is_none_or(is_named), "{address}");
                 }
             }
-            Answer::Mx(Err(LookupError::Temporary(text) | LookupError::Local(text)))
-            | Answer::Addresses(Err(LookupError::Temporary(text) | LookupError::Local(text))) => {
+            Answer::Mx(Err(error @ (LookupError::Temporary(_) | LookupError::Local(_))))
+            | Answer::Addresses(Err(error @ (LookupError::Temporary(_) | LookupError::Local(_)))) => {
+                let text = error.to_string();
                 assert!(!text.is_empty() && !text.chars().any(char::is_control), "{text:?}");
             }
             Answer::Mx(Err(LookupError::NoAddress)) => panic!("an MX lookup is not about addresses"),

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use cmail_delivery::io::ConnectError;
+use cmail_delivery::system_error::NetworkTrouble;
 
 use crate::dns::Scene;
 
@@ -46,7 +47,11 @@ pub fn check(octets: &[u8]) {
                     assert_eq!(scene.outputs, before, "an answer from elsewhere");
                 }
             }
-            6 => scene.resolver.handle_datagram_failed(now, query, ConnectError::Remote("refused".into())),
+            6 => scene.resolver.handle_datagram_failed(
+                now,
+                query,
+                ConnectError::remote(NetworkTrouble::Refused, "refused"),
+            ),
             _ => scene.pass(),
         }
         scene.drain();

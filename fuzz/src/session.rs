@@ -6,6 +6,7 @@ use cmail_delivery::io::{CertificateTrouble, CloseReason, Verification};
 use cmail_delivery::next_hop::{Credentials, TlsMode};
 use cmail_delivery::rng::Rng;
 use cmail_delivery::session::{Phase, Session, SessionConfig, SessionOutput};
+use cmail_delivery::system_error::{NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::time::{Duration, Instant};
 
 use crate::conversation::Command;
@@ -72,9 +73,9 @@ impl Talk {
             b'P' => self.polite(1),
             b'A' => self.polite(usize::MAX),
             b'V' | b'v' => self.tls_established(verb == b'V'),
-            b'X' => self.session.handle_tls_failed(self.now, "alert".into()),
+            b'X' => self.session.handle_tls_failed(self.now, SystemError::new(TlsTrouble::Alert, "alert")),
             b'K' => self.closed(CloseReason::EndOfFile),
-            b'k' => self.closed(CloseReason::Broken("reset".into())),
+            b'k' => self.closed(CloseReason::Broken(SystemError::new(NetworkTrouble::Reset, "reset"))),
             b'.' => {
                 self.now = self.now + Duration::from_secs(number(argument, 1) % 10_000);
                 self.session.handle_timeout(self.now);

@@ -14,10 +14,11 @@ use std::time::Instant as Clock;
 use bytes::{Buf as _, BytesMut};
 use cmail_delivery::io::{CloseReason, QueryId};
 use cmail_delivery::settings::Settings;
+use cmail_delivery::system_error::{SystemError, TlsTrouble};
 use cmail_delivery::time::Duration;
 use cmail_delivery::{ConnectionId, Dispatcher, Event, Input, MemoryOutbox, Mode, Now, Output};
 
-use crate::system::{any_address, connect_error, now};
+use crate::system::{any_address, broken, connect_error, now};
 
 /// Delay before all sockets are checked again if none had anything to do.
 const TURN: Duration = Duration::from_millis(2);
@@ -114,7 +115,10 @@ impl Executor {
                 // `Input::TlsEstablished`, with whether the certificate is valid for `server`.
                 Output::StartTls { connection, .. } => {
                     self.links.remove(&connection);
-                    self.input(Input::TlsFailed(connection, "this executor has no TLS".into()));
+                    self.input(Input::TlsFailed(
+                        connection,
+                        SystemError::new(TlsTrouble::NotBegun, "this executor has no TLS"),
+                    ));
                 }
                 Output::Transmit(connection) => {
                     if let Some(Link::Open { has_more, .. }) = self.links.get_mut(&connection) {
@@ -230,7 +234,7 @@ impl Executor {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
             Err(error) if error.kind() == ErrorKind::Interrupted => return true,
-            Err(error) => CloseReason::Broken(error.to_string()),
+            Err(error) => CloseReason::Broken(broken(&error)),
         };
         self.links.remove(&connection);
         self.input(Input::Closed(connection, reason));

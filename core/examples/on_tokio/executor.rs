@@ -9,13 +9,14 @@ use std::time::Instant as Clock;
 use bytes::{Buf as _, Bytes, BytesMut};
 use cmail_delivery::io::{CloseReason, ConnectError, QueryId};
 use cmail_delivery::settings::Settings;
+use cmail_delivery::system_error::{SystemError, TlsTrouble};
 use cmail_delivery::time::Duration;
 use cmail_delivery::{ConnectionId, Dispatcher, Event, Input, MemoryOutbox, Mode, Now, Output};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::task::{JoinSet, yield_now};
 
-use crate::system::{any_address, connect_error, now};
+use crate::system::{any_address, broken, connect_error, now};
 
 /// Most octets that are read at once, or taken from the dispatcher before they are written.
 const PIECE_OCTETS: usize = 64 * 1024;
@@ -73,7 +74,10 @@ pub(crate) async fn run(
                 // With TLS, wrap the stream, and pass the end of the handshake in as `Input::TlsEstablished`.
                 Output::StartTls { connection, .. } => {
                     executor.links.remove(&connection);
-                    executor.dispatcher.handle_input(now, Input::TlsFailed(connection, "no TLS here".into()));
+                    executor.dispatcher.handle_input(
+                        now,
+                        Input::TlsFailed(connection, SystemError::new(TlsTrouble::NotBegun, "no TLS here")),
+                    );
                 }
                 Output::Transmit(connection) => executor.write(now, connection),
                 Output::Close(connection) => drop(executor.links.remove(&connection)),
@@ -176,7 +180,7 @@ async fn lead(connection: ConnectionId, remote: SocketAddr, teller: Sender<Happe
                 let _ = teller.send(Happening::Received(connection, octets)).await;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => break CloseReason::Broken(error.to_string()),
+            Err(error) => break CloseReason::Broken(broken(&error)),
         }
     };
     let _ = teller.send(Happening::Closed(connection, reason)).await;

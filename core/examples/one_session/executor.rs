@@ -10,6 +10,7 @@ use cmail_delivery::rng::Rng;
 use cmail_delivery::session::{
     Outcome, Recipient, Session, SessionConfig, SessionEnd, SessionOutput, Transaction,
 };
+use cmail_delivery::system_error::{NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::time::{Duration, Instant};
 
 /// Most octets that are read or taken from the session at once.
@@ -47,7 +48,10 @@ pub(crate) fn send(
                 },
                 // The whole message came with the transaction, so there is no more of it. That ends the session.
                 SessionOutput::NeedData { .. } => session.supply_data(now(), Bytes::new()),
-                SessionOutput::StartTls => session.handle_tls_failed(now(), "there is no TLS here".into()),
+                SessionOutput::StartTls => {
+                    let error = SystemError::new(TlsTrouble::NotBegun, "there is no TLS here");
+                    session.handle_tls_failed(now(), error);
+                }
                 SessionOutput::Verdicts(decided) => verdicts.extend(decided),
                 SessionOutput::Sent(octets) | SessionOutput::SentData(octets) => {
                     log(format!("> {}", octets.escape_ascii()))
@@ -94,6 +98,9 @@ pub(crate) fn send(
 fn lose(session: &mut Session, now: Instant, error: &io::Error) {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => session.handle_timeout(now),
-        _ => session.handle_closed(now, CloseReason::Broken(error.to_string())),
+        _ => session.handle_closed(
+            now,
+            CloseReason::Broken(SystemError::new(NetworkTrouble::Other, error.to_string())),
+        ),
     }
 }

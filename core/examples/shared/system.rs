@@ -6,6 +6,7 @@ use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use cmail_delivery::Now;
 use cmail_delivery::io::ConnectError;
+use cmail_delivery::system_error::{Breakage, MachineTrouble, NetworkTrouble, SystemError};
 use cmail_delivery::time::{Instant, UnixTime};
 
 /// Reads both clocks. The monotonic one begins with `clock`.
@@ -25,12 +26,24 @@ pub(crate) fn any_address(to: SocketAddr) -> SocketAddr {
 /// Distinguishes failures of the network or the peer from trouble of this machine, which costs no mail an attempt.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the kinds are not all known")]
 pub(crate) fn connect_error(error: &io::Error) -> ConnectError {
+    match network_trouble(error) {
+        NetworkTrouble::Other => ConnectError::local(MachineTrouble::Other, error.to_string()),
+        trouble => ConnectError::remote(trouble, error.to_string()),
+    }
+}
+
+/// Tells why a connection broke.
+pub(crate) fn broken(error: &io::Error) -> SystemError<Breakage> {
+    SystemError::new(network_trouble(error), error.to_string())
+}
+
+#[allow(clippy::wildcard_enum_match_arm, reason = "the kinds are not all known")]
+fn network_trouble(error: &io::Error) -> NetworkTrouble {
     match error.kind() {
-        ErrorKind::ConnectionRefused
-        | ErrorKind::ConnectionReset
-        | ErrorKind::HostUnreachable
-        | ErrorKind::NetworkUnreachable
-        | ErrorKind::TimedOut => ConnectError::Remote(error.to_string()),
-        _ => ConnectError::Local(error.to_string()),
+        ErrorKind::ConnectionRefused => NetworkTrouble::Refused,
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => NetworkTrouble::Reset,
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => NetworkTrouble::Unreachable,
+        ErrorKind::TimedOut => NetworkTrouble::TimedOut,
+        _ => NetworkTrouble::Other,
     }
 }

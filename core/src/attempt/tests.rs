@@ -41,7 +41,13 @@ fn a_failure_says_what_it_is_about_and_whether_it_is_for_good() {
         (unreached(Some(wants_more(Protection::None))), AttemptKind::Tls, false),
         (unreached(Some(wants_more(Protection::Tls))), AttemptKind::Auth, false),
         (Failure::Unresolved(Unresolved::NullMx(domain())), AttemptKind::Dns, true),
-        (Failure::Unresolved(Unresolved::DnsFailed("no".into())), AttemptKind::Dns, false),
+        (
+            Failure::Unresolved(Unresolved::DnsFailed(
+                DnsFailure::AliasLoop { name: "example.org".into() }.into(),
+            )),
+            AttemptKind::Dns,
+            false,
+        ),
         (Failure::Unsendable(Unsendable::Sender(AddressError::Empty)), AttemptKind::Address, true),
         (Failure::MalformedRelay(RelayError::Port), AttemptKind::Address, false),
     ] {

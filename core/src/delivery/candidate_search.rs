@@ -3,14 +3,13 @@
 //! Hosts are looked up one after the other, each only after all candidates of the hosts before it have failed.
 
 use alloc::collections::VecDeque;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use crate::address::{Domain, is_destination};
 use crate::attempt::{HostTrouble, Unresolved};
 use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
-use crate::resolver::{LookupError, MxAnswer};
+use crate::resolver::{LocalLookupError, LookupError, MxAnswer};
 use crate::rng::Rng;
 use crate::route::{self, Candidate};
 use crate::settings::{Hosts, Settings};
@@ -39,7 +38,7 @@ pub(super) enum DeadEnd {
     /// The domain leads nowhere: the mail has failed.
     Unresolved(Unresolved),
     /// This machine has trouble; the mail has not failed.
-    Local(String),
+    Local(LocalLookupError),
 }
 
 /// The search for candidates of one next hop.
@@ -202,7 +201,6 @@ impl CandidateSearch {
         let Some(Host::Name(name)) = self.hosts.front().cloned() else { return Ok(()) };
         match (answer, &self.stage) {
             (Ok(addresses), _) => self.add_candidates(&addresses, settings),
-            (Err(LookupError::Local(text)), _) => return Err(DeadEnd::Local(text)),
             (Err(error), SearchStage::ImplicitMx(domain)) => {
                 return Err(domain_failure(domain.clone(), error));
             }
@@ -210,9 +208,8 @@ impl CandidateSearch {
                 self.host_trouble = Some(match error {
                     LookupError::NameDoesNotExist => HostTrouble::NoSuchHost(name),
                     LookupError::NoAddress => HostTrouble::NoAddress(name),
-                    LookupError::Temporary(text) | LookupError::Local(text) => {
-                        HostTrouble::DnsFailed(text.into())
-                    }
+                    LookupError::Temporary(failure) => HostTrouble::DnsFailed(failure.into()),
+                    LookupError::Local(error) => return Err(DeadEnd::Local(error)),
                 });
                 self.hosts.pop_front();
             }
@@ -240,8 +237,8 @@ fn domain_failure(domain: Domain, error: LookupError) -> DeadEnd {
     DeadEnd::Unresolved(match error {
         LookupError::NameDoesNotExist => Unresolved::NoSuchDomain(domain),
         LookupError::NoAddress => Unresolved::NoRoute(domain),
-        LookupError::Temporary(text) => Unresolved::DnsFailed(text.into()),
-        LookupError::Local(text) => return DeadEnd::Local(text),
+        LookupError::Temporary(failure) => Unresolved::DnsFailed(failure.into()),
+        LookupError::Local(error) => return DeadEnd::Local(error),
     })
 }
 

@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -18,6 +17,7 @@ use crate::reachability::Login;
 use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
 use crate::session::{Session, SessionConfig, SessionOutput, Transaction};
+use crate::system_error::{Breakage, SystemError};
 use crate::time::Instant;
 
 /// A connection requests its next batch once less than this fraction of the last one remains, one in so many, so that it need not
@@ -227,7 +227,7 @@ impl Connection {
         self.with_session(|session| session.handle_tls_established(now, tls.verification));
     }
 
-    pub(super) fn handle_tls_failed(&mut self, now: Instant, reason: String) {
+    pub(super) fn handle_tls_failed(&mut self, now: Instant, reason: SystemError<Breakage>) {
         self.with_session(|session| session.handle_tls_failed(now, reason));
     }
 

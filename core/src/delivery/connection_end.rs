@@ -1,6 +1,6 @@
 //! How connections end, what that reveals about the candidate, and how the pass goes on.
 
-use alloc::string::{String, ToString as _};
+use alloc::string::ToString as _;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -10,7 +10,7 @@ use super::idle_connections::IdleState;
 use super::refusals::{Refusals, Ruling};
 use super::tried_candidates::{TriedCandidates, server};
 use super::verdicts::RefusedMail;
-use super::{Delivery, DeliveryContext, DeliveryOutput, DeliveryStage};
+use super::{Delivery, DeliveryContext, DeliveryOutput, DeliveryStage, Postponement};
 use crate::attempt::{Failure, Setback};
 use crate::event::Event;
 use crate::io::ConnectionId;
@@ -56,7 +56,7 @@ impl Delivery {
         let has_dropped = has_dropped(&end.cause);
         let server = conn.server().unwrap_or_else(|| server(candidate));
         match end.cause {
-            EndCause::Local(trouble) => self.postpone(trouble.to_string()),
+            EndCause::Local(trouble) => self.postpone(Postponement::Session(trouble)),
             _ if self.refusals.are_too_many() => {
                 self.leave_candidate_if_alone(cx, conn.went_on_in_plain_text());
             }
@@ -436,13 +436,13 @@ impl Delivery {
         self.outputs.push_back(DeliveryOutput::Exhausted(failure));
     }
 
-    pub(super) fn postpone(&mut self, text: String) {
+    pub(super) fn postpone(&mut self, reason: Postponement) {
         if self.connections.is_empty() {
             self.begin_closing();
-            self.outputs.push_back(DeliveryOutput::Postponed(text));
+            self.outputs.push_back(DeliveryOutput::Postponed(reason));
         } else {
             self.connection_limit = self.connections.len();
-            self.outputs.push_back(DeliveryOutput::Event(Event::warning(text)));
+            self.outputs.push_back(DeliveryOutput::Event(Event::warning(reason.to_string())));
         }
     }
 }

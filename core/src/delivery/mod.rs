@@ -17,7 +17,6 @@ mod verdicts;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -28,7 +27,7 @@ use self::connection::{Allowed, Connection};
 pub(crate) use self::connection_ids::ConnectionIds;
 pub(crate) use self::context::{Admission, DeliveryContext, Permission};
 use self::idle_connections::IdleConnections;
-pub(crate) use self::output::DeliveryOutput;
+pub(crate) use self::output::{DeliveryOutput, Postponement};
 use self::refusals::Refusals;
 use self::tried_candidates::TriedCandidates;
 use crate::attempt::{Failure, Setback};
@@ -43,6 +42,7 @@ use crate::route::Candidate;
 use crate::sasl::Mechanism;
 use crate::session::{EndCause, Transaction};
 use crate::settings::Settings;
+use crate::system_error::{Breakage, NetworkTrouble, SystemError};
 use crate::time::{Duration, Instant};
 use crate::wording::ServerName;
 
@@ -268,7 +268,7 @@ impl Delivery {
         match result {
             Ok(()) => self.advance(cx),
             Err(DeadEnd::Unresolved(reason)) => self.exhaust(Failure::Unresolved(reason)),
-            Err(DeadEnd::Local(text)) => self.postpone(text),
+            Err(DeadEnd::Local(error)) => self.postpone(Postponement::Lookup(error)),
         }
     }
 
@@ -298,14 +298,14 @@ impl Delivery {
             return;
         }
         match error {
-            ConnectError::Local(text) => {
+            ConnectError::Local(error) => {
                 self.connections.remove(&connection);
                 self.refusals.end(connection);
                 self.outputs.push_back(DeliveryOutput::Close(connection));
-                self.postpone(text);
+                self.postpone(Postponement::Connect(error));
             }
-            ConnectError::Remote(text) => {
-                self.lose_connecting(cx, connection, Trouble::Refused, Setback::NotConnected(text.into()));
+            ConnectError::Remote(error) => {
+                self.lose_connecting(cx, connection, Trouble::Refused, Setback::NotConnected(error));
             }
         }
     }
@@ -332,7 +332,7 @@ impl Delivery {
         &mut self,
         cx: &mut DeliveryContext<'_>,
         connection: ConnectionId,
-        reason: String,
+        reason: SystemError<Breakage>,
     ) {
         self.with_connection(cx, connection, |conn, now| conn.handle_tls_failed(now, reason));
     }
@@ -344,7 +344,7 @@ impl Delivery {
         reason: CloseReason,
     ) {
         if self.connections.get(&connection).is_some_and(Connection::is_connecting) {
-            let error = ConnectError::Remote("the connection was closed".into());
+            let error = ConnectError::remote(NetworkTrouble::Reset, "the connection was closed");
             return self.handle_connect_failed(cx, connection, error);
         }
         self.with_connection(cx, connection, |conn, now| conn.handle_closed(now, reason));

@@ -1,21 +1,39 @@
 //! What a delivery asks of its dispatcher, and what it reports.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+
+use thiserror::Error;
 
 #[cfg(doc)]
 use super::Delivery;
 use crate::address::Domain;
 use crate::attempt::{Acceptance, Failure, Setback};
+use crate::ending::LocalTrouble;
 use crate::event::Event;
 use crate::io::ConnectionId;
 use crate::next_hop::Host;
 use crate::outbox::MailId;
 use crate::reachability::{Login, Trouble};
+use crate::resolver::LocalLookupError;
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
 use crate::session::{EndCause, Recipient};
+use crate::system_error::{MachineTrouble, SystemError};
+
+/// What keeps this machine from delivering. No server is to blame, and no mail has failed.
+#[derive(Debug, Error)]
+pub(crate) enum Postponement {
+    /// A connection could not be tried.
+    #[error(transparent)]
+    Connect(SystemError<MachineTrouble>),
+    /// No name server could be asked.
+    #[error(transparent)]
+    Lookup(LocalLookupError),
+    /// A message could not be sent to its end.
+    #[error("{0}")]
+    Session(LocalTrouble),
+}
 
 /// What a delivery asks its dispatcher to do, or reports to it.
 #[derive(Debug)]
@@ -78,6 +96,6 @@ pub(crate) enum DeliveryOutput {
     /// The server has taken mail, and now refuses it on every connection. The rest has not failed, and waits for a while.
     HadEnough(Failure),
     /// Local trouble: try again a little later. No mail has failed.
-    Postponed(String),
+    Postponed(Postponement),
     Event(Event),
 }

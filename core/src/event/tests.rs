@@ -9,6 +9,7 @@ use crate::command::CommandName;
 use crate::next_hop::Host;
 use crate::reply::{Reply, ReplyCode};
 use crate::status::EnhancedStatus;
+use crate::system_error::{NetworkTrouble, SystemError};
 use crate::time::UnixTime;
 use crate::tls::{CertificateTrouble, Tls, TlsVersion, Verification};
 
@@ -30,7 +31,10 @@ fn no_text_from_outside_begins_a_line_of_its_own() {
     let id = MailId(1);
     let text = || Box::<str>::from("a\nmail 2 \u{1b}[2J");
     let words = reply(250, &["a\nmail 2 \u{1b}[2J"]);
-    let tried = Tried { server: server("mx", None), setback: Setback::NotConnected(text().into()) };
+    let tried = Tried {
+        server: server("mx", None),
+        setback: Setback::NotConnected(SystemError::new(NetworkTrouble::Other, text())),
+    };
     let unreached =
         Unreached { is_relay: false, tried: vec![tried], host: None, status: EnhancedStatus::NO_ANSWER };
     for event in [

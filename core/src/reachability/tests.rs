@@ -1,5 +1,6 @@
 use super::*;
 use crate::next_hop::Host;
+use crate::system_error::{NetworkTrouble, SystemError};
 
 fn at(seconds: u64) -> Instant {
     Instant::from_micros(seconds * 1_000_000)
@@ -16,7 +17,7 @@ fn fail(reachability: &mut Reachability, trouble: Trouble, seconds: u64) {
         &candidate(TlsMode::StartTls),
         at(seconds),
         trouble,
-        Setback::NotConnected("no".into()),
+        Setback::NotConnected(SystemError::new(NetworkTrouble::Refused, "no")),
         at(seconds),
     );
 }

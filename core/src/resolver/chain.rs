@@ -1,13 +1,12 @@
 //! The chain of aliases from the requested name to the records (RFC 1034 section 3.6.2), and its outcome.
 
-use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use hickory_proto::rr::Name;
 
 use super::MxAnswer;
+use super::failure::{DnsFailure, DnsServerTrouble, LocalLookupError};
 use super::message::{Message, Question, QuestionType, RecordData, domain_of, text_of};
 
 /// Most aliases that are followed.
@@ -25,10 +24,8 @@ pub(super) enum LookupOutcome {
     /// The name exists, but has no such record.
     NoData,
     NoSuchName,
-    /// The name servers failed; a sentence.
-    Failed(String),
-    /// This machine failed; a sentence.
-    Local(String),
+    Failed(DnsFailure),
+    Local(LocalLookupError),
 }
 
 /// The next step of a chain after a message.
@@ -39,7 +36,7 @@ pub(super) enum ChainStep {
     /// The chain ends with an alias whose target must be asked for.
     AskAgain,
     /// The message does not answer the question, so another server must be asked.
-    Unusable(&'static str),
+    Unusable(DnsServerTrouble),
 }
 
 /// The way from a question through its aliases.
@@ -86,7 +83,7 @@ impl Chain {
             let owner = core::mem::replace(&mut self.question.name, target.clone());
             self.aliases.push(owner);
             if self.aliases.len() > ALIASES_LIMIT || self.aliases.contains(target) {
-                return ChainStep::End(LookupOutcome::Failed(self.loop_text()), None);
+                return ChainStep::End(LookupOutcome::Failed(self.endless()), None);
             }
         }
         self.without_records(message, self.aliases.len() > before)
@@ -133,18 +130,18 @@ impl Chain {
             };
         }
         if message.has_answers {
-            return ChainStep::Unusable("answered another question than it was asked");
+            return ChainStep::Unusable(DnsServerTrouble::OtherAnswer);
         }
         if message.denial.is_none() && message.has_name_servers {
-            // A referral is not a denial (RFC 2308 section 2.2). A server that recurses does not send one.
-            return ChainStep::Unusable("does not look up names for us, but refers to other servers");
+            // A referral is no denial (RFC 2308 section 2.2); a server that recurses does not send one.
+            return ChainStep::Unusable(DnsServerTrouble::Referral);
         }
         ChainStep::End(LookupOutcome::NoData, ttl_s)
     }
 
-    fn loop_text(&self) -> String {
+    fn endless(&self) -> DnsFailure {
         let first = self.aliases.first().unwrap_or(&self.question.name);
-        format!("looking up {} failed: its chain of CNAME records is endless or too long", text_of(first))
+        DnsFailure::AliasLoop { name: text_of(first).into() }
     }
 }
 

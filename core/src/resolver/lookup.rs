@@ -1,13 +1,12 @@
 //! A lookup, and the answer that the outcomes of its questions make.
 
 use alloc::collections::BTreeSet;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::chain::{ADDRESSES_LIMIT, LookupOutcome};
 use super::sockets::TaskId;
-use super::{Answer, LookupError, MxAnswer};
+use super::{Answer, LocalLookupError, LookupError, MxAnswer};
 use crate::address::is_destination;
 
 /// The kind of answer.
@@ -46,9 +45,9 @@ fn mx(outcomes: Vec<LookupOutcome>) -> Result<MxAnswer, LookupError> {
         // The implicit MX of RFC 5321 section 5.1.
         Some(LookupOutcome::NoData | LookupOutcome::Addresses(_)) => Ok(MxAnswer::NoRecords),
         Some(LookupOutcome::NoSuchName) => Err(LookupError::NameDoesNotExist),
-        Some(LookupOutcome::Failed(text)) => Err(LookupError::Temporary(text)),
-        Some(LookupOutcome::Local(text)) => Err(LookupError::Local(text)),
-        None => Err(LookupError::Local(String::from("the name of the domain cannot be encoded"))),
+        Some(LookupOutcome::Failed(failure)) => Err(LookupError::Temporary(failure)),
+        Some(LookupOutcome::Local(error)) => Err(LookupError::Local(error)),
+        None => Err(LookupError::Local(LocalLookupError::NotEncodable)),
     }
 }
 
@@ -58,7 +57,7 @@ fn addresses(outcomes: Vec<LookupOutcome>) -> Result<Vec<IpAddr>, LookupError> {
     let (mut ipv6, mut ipv4) = (Vec::new(), Vec::new());
     let mut error = None;
     if outcomes.is_empty() {
-        error = Some(LookupError::Local(String::from("this machine has neither IPv4 nor IPv6 to use")));
+        error = Some(LookupError::Local(LocalLookupError::NoFamily));
     }
     for outcome in outcomes {
         let found = match outcome {
@@ -72,8 +71,8 @@ fn addresses(outcomes: Vec<LookupOutcome>) -> Result<Vec<IpAddr>, LookupError> {
                 LookupError::NoAddress
             }
             LookupOutcome::NoSuchName => LookupError::NameDoesNotExist,
-            LookupOutcome::Failed(text) => LookupError::Temporary(text),
-            LookupOutcome::Local(text) => LookupError::Local(text),
+            LookupOutcome::Failed(failure) => LookupError::Temporary(failure),
+            LookupOutcome::Local(error) => LookupError::Local(error),
         };
         if error.as_ref().is_none_or(|known| weight(known) < weight(&found)) {
             error = Some(found);

@@ -5,7 +5,6 @@
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use hickory_proto::op::{Edns, Header, Message as WireMessage, MessageType, OpCod
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
+use super::failure::ResponseCode;
 use crate::address::Domain;
 
 /// Largest datagram that servers may send, in octets: it fits into one packet everywhere (RFC 9715 section 3).
@@ -26,16 +26,21 @@ const LABELS_LIMIT: usize = 128;
 /// Response codes (RFC 1035 section 4.1.1).
 const NOERROR: u16 = 0;
 const FORMERR: u16 = 1;
+const SERVFAIL: u16 = 2;
 const NXDOMAIN: u16 = 3;
 const NOTIMP: u16 = 4;
+const REFUSED: u16 = 5;
 /// The server does not know this version of EDNS (RFC 6891 section 9).
 const BADVERS: u16 = 16;
 
 /// The requested type of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum QuestionType {
+pub enum QuestionType {
+    /// MX: the mail hosts of a domain.
     Mx,
+    /// A: the addresses of a host.
     Ipv4,
+    /// AAAA: the addresses of a host.
     Ipv6,
 }
 
@@ -77,26 +82,15 @@ impl Question {
     }
 }
 
-impl fmt::Display for Question {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
-            QuestionType::Mx => "MX records",
-            QuestionType::Ipv4 => "IPv4 addresses",
-            QuestionType::Ipv6 => "IPv6 addresses",
-        };
-        write!(f, "{what} of {}", text_of(&self.name))
-    }
-}
-
 /// The reply of a server to a question.
 #[derive(Debug)]
 pub(super) enum DnsReply {
     /// The answer does not fit into a datagram. Its contents must not be used (RFC 2181 section 9).
     Truncated,
     /// The server did not understand the question, possibly because of EDNS (RFC 6891 section 7).
-    NotUnderstood(String),
+    NotUnderstood(ResponseCode),
     /// The server did not answer, with this code.
-    Refused(String),
+    Refused(ResponseCode),
     /// The message violates the format of RFC 1035.
     Malformed,
     /// An answer.
@@ -197,16 +191,16 @@ fn blames_the_query(code: u16) -> bool {
 }
 
 fn refusal(code: u16) -> Option<DnsReply> {
-    let text = match code {
+    let refusal = match code {
         NOERROR | NXDOMAIN => return None,
-        FORMERR => String::from("FORMERR"),
-        2 => String::from("SERVFAIL"),
-        NOTIMP => String::from("NOTIMP"),
-        5 => String::from("REFUSED"),
-        BADVERS => String::from("BADVERS"),
-        _ => alloc::format!("with the error code {code}"),
+        FORMERR => ResponseCode::FormErr,
+        SERVFAIL => ResponseCode::ServFail,
+        NOTIMP => ResponseCode::NotImp,
+        REFUSED => ResponseCode::Refused,
+        BADVERS => ResponseCode::BadVers,
+        _ => ResponseCode::Other(code),
     };
-    Some(if blames_the_query(code) { DnsReply::NotUnderstood(text) } else { DnsReply::Refused(text) })
+    Some(if blames_the_query(code) { DnsReply::NotUnderstood(refusal) } else { DnsReply::Refused(refusal) })
 }
 
 struct Reader<'a> {

@@ -7,6 +7,7 @@
 
 mod cache;
 mod chain;
+mod failure;
 mod lookup;
 mod message;
 mod query;
@@ -33,8 +34,10 @@ use crate::settings::ResolverSettings;
 use crate::time::Instant;
 use cache::Cache;
 use chain::{Chain, ChainStep, LookupOutcome};
+pub use failure::{DnsFailure, DnsQuestion, DnsServerTrouble, LocalLookupError, ResponseCode};
 use lookup::{Lookup, Wanted};
-use message::{Question, QuestionType};
+use message::Question;
+pub use message::QuestionType;
 use query::{Query, QueryContext, QueryProgress};
 use silence::{SILENT_QUESTIONS_LIMIT, Silence};
 use sockets::{Sockets, TaskId};
@@ -120,11 +123,11 @@ pub enum LookupError {
     #[error("the host has no address")]
     NoAddress,
     /// The name servers failed. The sentence names domain, server and failure.
-    #[error("{0}")]
-    Temporary(String),
+    #[error(transparent)]
+    Temporary(DnsFailure),
     /// This machine failed: no descriptors, no memory. The mail has not failed.
-    #[error("{0}")]
-    Local(String),
+    #[error(transparent)]
+    Local(LocalLookupError),
 }
 
 /// A stub resolver.
@@ -393,15 +396,17 @@ impl Resolver {
         let end = loop {
             match progress {
                 QueryProgress::Waiting => break None,
-                QueryProgress::Silence(text) => {
+                QueryProgress::Silence(failure) => {
                     is_silence = true;
-                    break Some((LookupOutcome::Failed(text), None));
+                    break Some((LookupOutcome::Failed(failure), None));
                 }
-                QueryProgress::Failed(text) => break Some((LookupOutcome::Failed(text), None)),
-                QueryProgress::Local(text) => break Some((LookupOutcome::Local(text), None)),
+                QueryProgress::Failed(failure) => break Some((LookupOutcome::Failed(failure), None)),
+                QueryProgress::Local(error) => break Some((LookupOutcome::Local(error), None)),
                 QueryProgress::Answered(message) => match task.chain.follow(&message) {
                     ChainStep::End(outcome, ttl_s) => break Some((outcome, ttl_s)),
-                    ChainStep::Unusable(what) => progress = task.query.server_failed(&mut context, what),
+                    ChainStep::Unusable(trouble) => {
+                        progress = task.query.server_failed(&mut context, trouble);
+                    }
                     ChainStep::AskAgain => {
                         let question = task.chain.question();
                         if let Some((outcome, left_s)) = self.cache.find(now, question) {

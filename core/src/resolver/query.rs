@@ -5,12 +5,11 @@
 //! `attempts` leaves no second round, silent servers are asked again without EDNS within the time of the first.
 
 use alloc::collections::BTreeSet;
-use alloc::format;
-use alloc::string::String;
 use core::net::SocketAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::failure::{DnsFailure, DnsQuestion, DnsServerTrouble, LocalLookupError};
 use super::message::{self, DnsReply, Message, Question};
 use super::sockets::{Sockets, TaskId};
 use crate::io::{CloseReason, ConnectError, ConnectionId, QueryId};
@@ -42,11 +41,11 @@ pub(super) enum QueryProgress {
     /// A server has answered.
     Answered(Message),
     /// No server has given a usable answer; a sentence.
-    Failed(String),
+    Failed(DnsFailure),
     /// No server has said anything; a sentence.
-    Silence(String),
+    Silence(DnsFailure),
     /// No server could be asked because of this machine; a sentence.
-    Local(String),
+    Local(LocalLookupError),
 }
 
 /// A question and its servers.
@@ -65,9 +64,9 @@ pub(super) struct Query {
     /// True if a server has sent anything, or is unreachable.
     is_silence_broken: bool,
     /// The latest failure of a server.
-    failure: Option<String>,
+    failure: Option<DnsFailure>,
     /// The latest failure of this machine.
-    local_failure: Option<String>,
+    local_failure: Option<LocalLookupError>,
     asked: Option<ServerQuery>,
 }
 
@@ -134,9 +133,14 @@ impl Query {
     }
 
     /// Notes that the current server cannot be used, and continues with the next.
-    pub(super) fn server_failed(&mut self, context: &mut QueryContext<'_>, what: &str) -> QueryProgress {
+    pub(super) fn server_failed(
+        &mut self,
+        context: &mut QueryContext<'_>,
+        trouble: DnsServerTrouble,
+    ) -> QueryProgress {
         if let Some(asked) = &self.asked {
-            self.failure = Some(self.sentence(asked.address, what));
+            let (question, server) = (DnsQuestion::from(&self.question), asked.address);
+            self.failure = Some(DnsFailure::Server { question, server, trouble });
         }
         self.next_server(context)
     }
@@ -181,15 +185,13 @@ impl Query {
         }
         self.is_silence_broken = true;
         match error {
-            ConnectError::Remote(what) => {
-                self.server_failed(context, &format!("could not be reached: {what}"))
-            }
-            // An immediate retry is pointless, but another server may be of another family.
-            ConnectError::Local(what) => {
-                let server = asked.server;
-                self.local_failure =
-                    Some(self.sentence(asked.address, &format!("could not be asked: {what}")));
-                self.out_of_reach.insert(server);
+            ConnectError::Remote(error) => self.server_failed(context, DnsServerTrouble::Unreachable(error)),
+            // Nothing is gained by trying that again at once, but another server may be of another family.
+            ConnectError::Local(error) => {
+                let question = DnsQuestion::from(&self.question);
+                let failure = LocalLookupError::NotAsked { question, server: asked.address, error };
+                self.out_of_reach.insert(asked.server);
+                self.local_failure = Some(failure);
                 self.next_server(context)
             }
         }
@@ -207,7 +209,7 @@ impl Query {
                 None => asked.strays += 1,
             }
             if asked.strays >= STRAY_MESSAGES_LIMIT {
-                return self.server_failed(context, "answered other questions than it was asked");
+                return self.server_failed(context, DnsServerTrouble::OtherAnswers);
             }
         }
         QueryProgress::Waiting
@@ -222,10 +224,8 @@ impl Query {
             context.sockets.forget_connection(*connection);
         }
         match reason {
-            CloseReason::EndOfFile => self.server_failed(context, "closed the connection without an answer"),
-            CloseReason::Broken(what) => {
-                self.server_failed(context, &format!("broke the connection: {what}"))
-            }
+            CloseReason::EndOfFile => self.server_failed(context, DnsServerTrouble::Closed),
+            CloseReason::Broken(error) => self.server_failed(context, DnsServerTrouble::Broken(error)),
         }
     }
 
@@ -235,7 +235,7 @@ impl Query {
                 if matches!(asked.transport, Transport::Udp(_)) {
                     self.silent.insert(asked.server);
                 }
-                self.server_failed(context, "did not answer in time")
+                self.server_failed(context, DnsServerTrouble::TimedOut)
             }
             Some(_) | None => QueryProgress::Waiting,
         }
@@ -265,18 +265,18 @@ impl Query {
                 // The caller, which ends the query or continues it, closes the connection or socket.
                 QueryProgress::Answered(message)
             }
-            // Asks the same server without EDNS (RFC 6891 section 7).
-            DnsReply::NotUnderstood(what) => match &self.asked {
+            // The same server, without what it may not know (RFC 6891 section 7).
+            DnsReply::NotUnderstood(code) => match &self.asked {
                 Some(asked) if self.edns => {
                     let (server, address) = (asked.server, asked.address);
                     self.edns = false;
                     self.ask_by_udp(context, server, address)
                 }
-                Some(_) | None => self.server_failed(context, &format!("answered {what}")),
+                Some(_) | None => self.server_failed(context, DnsServerTrouble::Answered(code)),
             },
-            DnsReply::Refused(what) => self.server_failed(context, &format!("answered {what}")),
+            DnsReply::Refused(code) => self.server_failed(context, DnsServerTrouble::Answered(code)),
             DnsReply::Truncated | DnsReply::Malformed => {
-                self.server_failed(context, "sent a malformed answer")
+                self.server_failed(context, DnsServerTrouble::Malformed)
             }
         }
     }
@@ -319,10 +319,7 @@ impl Query {
         self.stop(context.sockets);
         let id = context.sockets.message_id();
         let Some(octets) = self.question.encode(id, self.edns) else {
-            return QueryProgress::Failed(format!(
-                "looking up the {} failed: the name cannot be encoded",
-                self.question
-            ));
+            return QueryProgress::Failed(DnsFailure::NotEncodable(DnsQuestion::from(&self.question)));
         };
         let transport = open(context.sockets, self.task, octets);
         let deadline = context.now + self.answer_timeout(context.settings, &transport);
@@ -345,15 +342,8 @@ impl Query {
             (Some(failure), _) if !self.is_silence_broken => QueryProgress::Silence(failure),
             (Some(failure), _) => QueryProgress::Failed(failure),
             (None, Some(failure)) => QueryProgress::Local(failure),
-            (None, None) => QueryProgress::Failed(format!(
-                "looking up the {} failed: no name server is configured",
-                self.question
-            )),
+            (None, None) => QueryProgress::Failed(DnsFailure::NoServer(DnsQuestion::from(&self.question))),
         }
-    }
-
-    fn sentence(&self, server: SocketAddr, what: &str) -> String {
-        format!("looking up the {} failed: name server {server} {what}", self.question)
     }
 }
 

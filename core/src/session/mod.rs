@@ -27,7 +27,6 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-use alloc::string::String;
 use core::mem;
 
 use bytes::{Bytes, BytesMut};
@@ -48,6 +47,7 @@ use crate::io::CloseReason;
 use crate::outbox::MailId;
 use crate::reply::ReplyParser;
 use crate::rng::Rng;
+use crate::system_error::{Breakage, SystemError};
 use crate::time::{Duration, Instant};
 use crate::tls::Verification;
 
@@ -136,15 +136,15 @@ impl Session {
     }
 
     /// Ends the session, because the TLS handshake has failed and the connection with it.
-    pub fn handle_tls_failed(&mut self, now: Instant, reason: String) {
-        self.end(now, Unsuitable::TlsFailed(reason.into()).into());
+    pub fn handle_tls_failed(&mut self, now: Instant, reason: SystemError<Breakage>) {
+        self.end(now, Unsuitable::TlsFailed(reason).into());
     }
 
     /// Ends the session, because the connection is closed or broken.
     pub fn handle_closed(&mut self, now: Instant, reason: CloseReason) {
         let cause = match reason {
             CloseReason::EndOfFile => EndCause::Closed,
-            CloseReason::Broken(reason) => EndCause::Broken(reason.into()),
+            CloseReason::Broken(reason) => EndCause::Broken(reason),
         };
         self.end(now, cause);
     }

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use bytes::{Buf, BytesMut};
 use cmail_delivery::io::{CloseReason, ConnectError, Tls};
+use cmail_delivery::system_error::{Breakage, MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 use mio::event::Event;
 use mio::net::TcpStream;
 use nix::errno::Errno;
@@ -13,7 +14,7 @@ use nix::sys::socket::{
     self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, setsockopt, sockopt,
 };
 
-use crate::os_error::{classify, os_text};
+use crate::os_error::{broken, classify};
 use crate::tls::{TlsRead, TlsSession};
 
 /// Octets of mail that are pulled at a time, and so the most that wait here for the socket.
@@ -41,7 +42,7 @@ pub enum Progress {
     /// The TLS handshake is done.
     TlsEstablished(Tls),
     /// The TLS handshake failed. This is final.
-    TlsFailed(String),
+    TlsFailed(SystemError<Breakage>),
     /// The connection is closed. This is final.
     Closed(CloseReason),
 }
@@ -62,7 +63,7 @@ enum Stage {
     Clear,
     Tls(Box<TlsSession>),
     /// TLS could not begin.
-    NoTls(String),
+    NoTls(SystemError<Breakage>),
 }
 
 /// A socket, and the octets that wait for it.
@@ -83,7 +84,7 @@ pub struct Connection {
     /// Whether the peer has closed, or the connection has broken: that is read last, and causes no further event.
     is_ending: bool,
     /// Why nothing more can be sent. The peer's last words are read before this is reported.
-    send_failure: Option<String>,
+    send_failure: Option<SystemError<Breakage>>,
 }
 
 impl Connection {
@@ -128,14 +129,14 @@ impl Connection {
     }
 
     /// Begins TLS: everything that is received or pulled from now on goes through `session`.
-    pub fn start_tls(&mut self, session: Result<TlsSession, String>) {
+    pub fn start_tls(&mut self, session: Result<TlsSession, SystemError<Breakage>>) {
         self.stage = match (&self.stage, session) {
             (Stage::Clear, Ok(session)) => Stage::Tls(Box::new(session)),
             (Stage::Clear, Err(reason)) => Stage::NoTls(reason),
             (Stage::Connecting, _) => {
-                Stage::NoTls("TLS was requested before the connection was established".to_owned())
+                Stage::NoTls(not_begun("TLS was requested before the connection was established"))
             }
-            (Stage::Tls(_) | Stage::NoTls(_), _) => Stage::NoTls("TLS was requested twice".to_owned()),
+            (Stage::Tls(_) | Stage::NoTls(_), _) => Stage::NoTls(not_begun("TLS was requested twice")),
         };
     }
 
@@ -144,13 +145,13 @@ impl Connection {
     pub fn advance(&mut self, buffer: &mut [u8], pull: impl FnMut(usize, &mut BytesMut) -> bool) -> Progress {
         match &mut self.stage {
             Stage::Connecting => return self.finish_connecting(),
-            Stage::NoTls(reason) => return Progress::TlsFailed(std::mem::take(reason)),
+            Stage::NoTls(reason) => return Progress::TlsFailed(reason.clone()),
             Stage::Clear | Stage::Tls(_) => {}
         }
         if self.send_failure.is_none()
             && let Err(error) = self.send(pull)
         {
-            self.send_failure = Some(os_text(&error));
+            self.send_failure = Some(broken(&error));
             self.clear = BytesMut::new();
             self.plaintext = BytesMut::new();
             // The peer's last words, and its end of the stream, can be read even without an event.
@@ -307,7 +308,7 @@ impl Connection {
                 Progress::Idle
             }
             Err(error) => {
-                self.send_failure = Some(os_text(&error));
+                self.send_failure = Some(broken(&error));
                 self.readable = true;
                 Progress::Again
             }
@@ -328,12 +329,12 @@ impl Connection {
                     return Progress::Idle;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.broken(os_text(&error)),
+                Err(error) => return self.broken(broken(&error)),
             }
         }
     }
 
-    fn broken(&self, reason: String) -> Progress {
+    fn broken(&self, reason: SystemError<Breakage>) -> Progress {
         match &self.stage {
             Stage::Tls(session) if !session.is_established() => Progress::TlsFailed(reason),
             Stage::Tls(_) | Stage::Connecting | Stage::Clear | Stage::NoTls(_) => {
@@ -341,6 +342,10 @@ impl Connection {
             }
         }
     }
+}
+
+fn not_begun(words: &str) -> SystemError<Breakage> {
+    SystemError::new(TlsTrouble::NotBegun, words)
 }
 
 fn connect(remote: SocketAddr, local: Option<IpAddr>) -> Result<TcpStream, ConnectError> {
@@ -353,7 +358,7 @@ fn connect(remote: SocketAddr, local: Option<IpAddr>) -> Result<TcpStream, Conne
     if let Some(local) = local {
         bind(&socket, local).map_err(|errno| {
             let text = format!("the local address {local} cannot be used: {}", errno.desc());
-            ConnectError::Local(text)
+            ConnectError::local(MachineTrouble::LocalAddress, text)
         })?;
     }
     match socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(remote)) {
@@ -361,7 +366,10 @@ fn connect(remote: SocketAddr, local: Option<IpAddr>) -> Result<TcpStream, Conne
             Ok(TcpStream::from_std(std::net::TcpStream::from(socket)))
         }
         Err(Errno::EADDRNOTAVAIL) if local.is_none() && !has_source_address(remote) => {
-            Err(ConnectError::Remote("there is no local address to reach it from".to_owned()))
+            Err(ConnectError::remote(
+                NetworkTrouble::NoLocalAddress,
+                "there is no local address to reach it from",
+            ))
         }
         Err(errno) => Err(classify(&errno.into())),
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use cmail_delivery::io::ConnectError;
+use cmail_delivery::system_error::NetworkTrouble;
 use mio::net::UdpSocket;
 
 use crate::os_error::{classify, os_text};
@@ -38,7 +39,11 @@ impl Query {
             .map_err(|error| {
                 // Not the port is missing, but a local address of this family: the server is unreachable.
                 let is_unreachable = error.kind() == io::ErrorKind::AddrNotAvailable;
-                if is_unreachable { ConnectError::Remote(os_text(&error)) } else { classify(&error) }
+                if is_unreachable {
+                    ConnectError::remote(NetworkTrouble::NoLocalAddress, os_text(&error))
+                } else {
+                    classify(&error)
+                }
             })?;
         socket.send(octets).map_err(|error| classify(&error))?;
         Ok(Self { socket, server, readable: false })

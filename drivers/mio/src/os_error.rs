@@ -3,6 +3,7 @@
 use std::io;
 
 use cmail_delivery::io::ConnectError;
+use cmail_delivery::system_error::{Breakage, MachineTrouble, NetworkTrouble, SystemError};
 use nix::errno::Errno;
 
 /// Returns the system's description of an error, without numbers and file names.
@@ -15,18 +16,33 @@ pub fn os_text(error: &io::Error) -> String {
 
 /// Tells whether an error is the peer's or this machine's. If this machine lacks resources, no mail has failed.
 pub fn classify(error: &io::Error) -> ConnectError {
-    let is_local = match error.raw_os_error().map(Errno::from_raw) {
-        Some(
-            Errno::EMFILE
-            | Errno::ENFILE
-            | Errno::ENOBUFS
-            | Errno::ENOMEM
-            | Errno::EADDRNOTAVAIL
-            | Errno::EADDRINUSE
-            | Errno::EAGAIN,
-        ) => true,
-        Some(_) | None => false,
+    let lack = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EMFILE | Errno::ENFILE) => Some(MachineTrouble::Descriptors),
+        Some(Errno::ENOBUFS | Errno::ENOMEM) => Some(MachineTrouble::Memory),
+        Some(Errno::EADDRNOTAVAIL | Errno::EADDRINUSE | Errno::EAGAIN) => Some(MachineTrouble::Ports),
+        Some(_) | None => None,
     };
-    let text = os_text(error);
-    if is_local { ConnectError::Local(text) } else { ConnectError::Remote(text) }
+    match lack {
+        Some(lack) => ConnectError::local(lack, os_text(error)),
+        None => ConnectError::remote(network_trouble(error), os_text(error)),
+    }
+}
+
+/// Describes why a connection broke.
+pub fn broken(error: &io::Error) -> SystemError<Breakage> {
+    SystemError::new(network_trouble(error), os_text(error))
+}
+
+fn network_trouble(error: &io::Error) -> NetworkTrouble {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ECONNREFUSED) => NetworkTrouble::Refused,
+        Some(Errno::ECONNRESET | Errno::ECONNABORTED | Errno::EPIPE) => NetworkTrouble::Reset,
+        Some(Errno::ETIMEDOUT) => NetworkTrouble::TimedOut,
+        Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EHOSTDOWN | Errno::ENETDOWN) => {
+            NetworkTrouble::Unreachable
+        }
+        Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT) => NetworkTrouble::NoLocalAddress,
+        Some(Errno::EACCES | Errno::EPERM) => NetworkTrouble::Forbidden,
+        Some(_) | None => NetworkTrouble::Other,
+    }
 }

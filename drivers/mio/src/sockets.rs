@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bytes::BytesMut;
 use cmail_delivery::io::{ConnectError, ConnectionId, Input, Purpose, QueryId};
 use cmail_delivery::next_hop::Host;
+use cmail_delivery::system_error::MachineTrouble;
 use mio::event::{Event, Source};
 use mio::{Interest, Registry, Token};
 
@@ -313,7 +314,8 @@ fn register(
 ) -> Result<(), ConnectError> {
     // An error of the poll never concerns the peer.
     registry.register(source, token, interest).map_err(|error| match classify(&error) {
-        ConnectError::Remote(text) | ConnectError::Local(text) => ConnectError::Local(text),
+        ConnectError::Remote(error) => ConnectError::local(MachineTrouble::Other, error.words),
+        local @ ConnectError::Local(_) => local,
     })
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use cmail_delivery::io::{CertificateTrouble, Tls, TlsVersion, Verification};
 use cmail_delivery::next_hop::Host;
+use cmail_delivery::system_error::{Breakage, SystemError, TlsTrouble};
 use log::{debug, warn};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{
@@ -28,7 +29,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use thiserror::Error as ThisError;
 
-use crate::os_error::os_text;
+use crate::os_error::broken;
 
 /// Encrypted octets that a session holds for a socket that does not take them yet.
 const SEND_BUFFER_OCTETS: usize = 64 * 1024;
@@ -117,7 +118,7 @@ impl TlsContext {
     }
 
     /// Begins a session with the server of the name or address `server`, connected to at `remote`.
-    pub fn session(&self, server: &Host, remote: IpAddr) -> Result<TlsSession, String> {
+    pub fn session(&self, server: &Host, remote: IpAddr) -> Result<TlsSession, SystemError<Breakage>> {
         let expected = match server {
             Host::Name(name) => ServerName::try_from(name.as_str().to_owned()).ok(),
             Host::Address(address) => Some(ServerName::from(*address)),
@@ -125,7 +126,7 @@ impl TlsContext {
         // A name that is not valid in SNI is not valid in a certificate either: the session goes on without it.
         let offered = expected.clone().unwrap_or_else(|| ServerName::from(remote));
         let mut connection = ClientConnection::new(Arc::clone(&self.config), offered.clone())
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| SystemError::new(TlsTrouble::NotBegun, error.to_string()))?;
         connection.set_buffer_limit(Some(SEND_BUFFER_OCTETS));
         Ok(TlsSession {
             connection,
@@ -154,7 +155,7 @@ pub enum TlsRead {
     /// There is nothing yet, but there may be more to read.
     Again,
     /// The session is broken.
-    Failed(String),
+    Failed(SystemError<Breakage>),
 }
 
 /// One TLS session over a socket that does not block.
@@ -170,7 +171,7 @@ pub struct TlsSession {
     /// Whether the peer has sent anything in the session.
     has_heard: bool,
     /// Why the session is broken; reported after the octets that were decrypted before are read.
-    failure: Option<String>,
+    failure: Option<SystemError<Breakage>>,
 }
 
 impl TlsSession {
@@ -192,16 +193,16 @@ impl TlsSession {
             }
             match self.connection.read_tls(socket) {
                 Ok(0) if !self.is_established => {
-                    self.failure = Some("the peer closed the connection during the TLS handshake".to_owned());
+                    self.failure = Some(truncated("the peer closed the connection during the TLS handshake"));
                 }
                 Ok(_) => {
                     if let Err(error) = self.connection.process_new_packets() {
-                        self.failure = Some(error.to_string());
+                        self.failure = Some(SystemError::new(tls_trouble(&error), error.to_string()));
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return TlsRead::Blocked,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => self.failure = Some(os_text(&error)),
+                Err(error) => self.failure = Some(broken(&error)),
             }
         }
         TlsRead::Again
@@ -255,9 +256,9 @@ impl TlsSession {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             // RFC 8446 section 6.1: an end without close_notify may be an attacker's.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Some(TlsRead::Failed("the connection was closed in the middle of the TLS session".to_owned()))
+                Some(TlsRead::Failed(truncated("the connection was closed in the middle of the TLS session")))
             }
-            Err(error) => Some(TlsRead::Failed(os_text(&error))),
+            Err(error) => Some(TlsRead::Failed(broken(&error))),
         }
     }
 
@@ -354,6 +355,27 @@ impl Judge {
             Err(error) => Err(error),
             Ok(_) => Ok(()),
         }
+    }
+}
+
+fn truncated(words: &str) -> SystemError<Breakage> {
+    SystemError::new(TlsTrouble::Truncated, words)
+}
+
+/// Tells what an error in the records of a session comes to.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the variants are not all known")]
+fn tls_trouble(error: &Error) -> TlsTrouble {
+    match error {
+        Error::AlertReceived(_) => TlsTrouble::Alert,
+        Error::PeerIncompatible(_) => TlsTrouble::NothingInCommon,
+        Error::InvalidCertificate(_) | Error::NoCertificatesPresented => TlsTrouble::KeyNotProven,
+        Error::InvalidMessage(_)
+        | Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. }
+        | Error::PeerMisbehaved(_)
+        | Error::PeerSentOversizedRecord
+        | Error::DecryptError => TlsTrouble::Misbehaved,
+        _ => TlsTrouble::Other,
     }
 }
 

@@ -7,6 +7,7 @@ use cmail_delivery::event::Event;
 use cmail_delivery::io::{CertificateTrouble, ConnectionId, Purpose, Tls, TlsVersion, Verification};
 use cmail_delivery::outbox::{Commit, MailId, RequestId, StoreReply, StoreRequest};
 use cmail_delivery::settings::{Hosts, Settings};
+use cmail_delivery::system_error::{Breakage, NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::time::{Instant, Now};
 
 use crate::map::Map;
@@ -173,7 +174,17 @@ pub(crate) fn canonical(data: &[u8]) -> Bytes {
     canonical.into()
 }
 
-/// Returns the result of a handshake in these worlds.
+/// How a handshake fails in these worlds.
+pub(crate) fn tls_failure(words: &str) -> SystemError<Breakage> {
+    SystemError::new(TlsTrouble::Other, words)
+}
+
+/// How a connection breaks in these worlds.
+pub(crate) fn reset(words: &str) -> SystemError<Breakage> {
+    SystemError::new(NetworkTrouble::Reset, words)
+}
+
+/// Returns what a handshake comes to in these worlds.
 pub(crate) fn tls(certificate_is_valid: bool) -> Tls {
     let unverified = Verification::Unverified(CertificateTrouble::UnknownIssuer);
     Tls::new(TlsVersion::V1_3, if certificate_is_valid { Verification::Verified } else { unverified })

@@ -20,6 +20,7 @@ mod window;
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
 use bytes::BytesMut;
@@ -467,7 +468,7 @@ impl Deliveries {
                 self.destinations.fail(hop, failure, books.scan.frontier(), now);
             }
             DeliveryOutput::HadEnough(failure) => self.wait_for_server(books, hop, &failure),
-            DeliveryOutput::Postponed(text) => self.postpone(books, hop, &text),
+            DeliveryOutput::Postponed(reason) => self.postpone(books, hop, &reason.to_string()),
             DeliveryOutput::Event(event) => books.event(event),
         }
     }

@@ -6,6 +6,7 @@ use super::outbox::{Mail, Outbox};
 use super::world::tls;
 use super::*;
 use crate::settings::Hosts;
+use crate::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 
 #[derive(Clone, Debug)]
 enum Call {
@@ -142,9 +143,10 @@ impl Driver {
                 let id = ConnectionId(connection);
                 match how % 6 {
                     0 => self.input(Input::Connected(id)),
-                    1 => self.input(Input::ConnectFailed(id, ConnectError::Remote("no".into()))),
+                    1 => self
+                        .input(Input::ConnectFailed(id, ConnectError::remote(NetworkTrouble::Refused, "no"))),
                     2 => self.input(Input::Closed(id, CloseReason::EndOfFile)),
-                    3 => self.input(Input::TlsFailed(id, "no".into())),
+                    3 => self.input(Input::TlsFailed(id, SystemError::new(TlsTrouble::Alert, "no"))),
                     4 => self.input(Input::TlsEstablished { connection: id, tls: tls(true) }),
                     _ => {
                         let id = RequestId(connection);
@@ -216,7 +218,10 @@ impl Driver {
                 match how % 3 {
                     0 => self.input(Input::Connected(connection)),
                     1 => self.input(Input::Connected(connection)),
-                    _ => self.input(Input::ConnectFailed(connection, ConnectError::Local("no".into()))),
+                    _ => self.input(Input::ConnectFailed(
+                        connection,
+                        ConnectError::local(MachineTrouble::Descriptors, "no"),
+                    )),
                 }
             }
             6 if !self.tls.is_empty() => {
@@ -225,7 +230,7 @@ impl Driver {
             }
             7 if !self.queries.is_empty() => {
                 let query = self.queries.remove(pick(self.queries.len()));
-                self.input(Input::DatagramFailed(query, ConnectError::Remote("no".into())));
+                self.input(Input::DatagramFailed(query, ConnectError::remote(NetworkTrouble::Refused, "no")));
             }
             _ => {}
         }
@@ -241,9 +246,12 @@ impl Driver {
             if let Some((id, reply)) = self.requests.pop() {
                 self.input(Input::Store(id, reply));
             } else if let Some(connection) = self.connects.pop() {
-                self.input(Input::ConnectFailed(connection, ConnectError::Remote("no".into())));
+                self.input(Input::ConnectFailed(
+                    connection,
+                    ConnectError::remote(NetworkTrouble::Refused, "no"),
+                ));
             } else if let Some(query) = self.queries.pop() {
-                self.input(Input::DatagramFailed(query, ConnectError::Remote("no".into())));
+                self.input(Input::DatagramFailed(query, ConnectError::remote(NetworkTrouble::Refused, "no")));
             } else if let Some((at, reason)) = self.dispatcher.poll_timeout() {
                 let is_at_rest = matches!(reason, TimeoutReason::Scan | TimeoutReason::MailDue);
                 if is_at_rest && at > self.now.monotonic && self.dispatcher.is_at_rest() {
@@ -269,7 +277,7 @@ fn news_of_a_connection_that_stands_already_changes_nothing() {
     world.run_for(Duration::from_secs(1));
     let connection = ConnectionId(0);
     world.input(Input::Connected(connection));
-    world.input(Input::ConnectFailed(connection, ConnectError::Remote("what?".into())));
+    world.input(Input::ConnectFailed(connection, ConnectError::remote(NetworkTrouble::Refused, "what?")));
     world.run();
     assert_eq!(world.failures(id).len(), 1);
     assert!(world.failures(id)[0].contains("reply to DATA"), "{:?}", world.failures(id));

@@ -9,6 +9,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use super::outbox::{Mail, Outbox, kind};
 use super::server::{Answer, Behaviour, Connect, Peer, Server};
 use super::*;
+use crate::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 
 /// How long octets travel.
 const LATENCY: Duration = Duration::from_millis(1);
@@ -255,7 +256,10 @@ impl World {
                 let Some(peer) = self.peers.get_mut(&connection) else { return };
                 if peer.behaviour.tls_fails {
                     self.disconnect(connection);
-                    return self.input(Input::TlsFailed(connection, "handshake failure".into()));
+                    return self.input(Input::TlsFailed(
+                        connection,
+                        SystemError::new(TlsTrouble::Alert, "handshake failure"),
+                    ));
                 }
                 let certificate_is_valid = peer.behaviour.certificate_is_valid;
                 let greeting = if peer.address.port() == 465 { peer.greet() } else { Vec::new() };
@@ -339,12 +343,14 @@ impl World {
             LATENCY,
             match connect {
                 Connect::Accepted => Happening::Connected(connection),
-                Connect::Refused => {
-                    Happening::ConnectFailed(connection, ConnectError::Remote("connection refused".into()))
-                }
-                Connect::Local => {
-                    Happening::ConnectFailed(connection, ConnectError::Local("too many open files".into()))
-                }
+                Connect::Refused => Happening::ConnectFailed(
+                    connection,
+                    ConnectError::remote(NetworkTrouble::Refused, "connection refused"),
+                ),
+                Connect::Local => Happening::ConnectFailed(
+                    connection,
+                    ConnectError::local(MachineTrouble::Descriptors, "too many open files"),
+                ),
                 Connect::Silent => return,
             },
         );

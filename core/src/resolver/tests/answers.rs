@@ -5,6 +5,7 @@ use alloc::vec;
 
 use super::*;
 use crate::resolver::chain::{ADDRESSES_LIMIT, ALIASES_LIMIT, MAIL_HOSTS_LIMIT};
+use crate::system_error::MachineTrouble;
 
 #[test]
 fn mail_hosts_are_sorted_by_preference() {
@@ -198,7 +199,7 @@ fn combined(ipv4: &str, ipv6: &str) -> Answer {
             "no such name" => scene.reply_with_code(&sent, ResponseCode::NXDomain),
             "failure" => scene.reply_with_code(&sent, ResponseCode::ServFail),
             "our failure" => {
-                let error = ConnectError::Local("no descriptors".into());
+                let error = ConnectError::local(MachineTrouble::Descriptors, "no descriptors");
                 scene.resolver.handle_datagram_failed(scene.now, sent.query, error);
             }
             other => panic!("{other}"),

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::resolver::message::RECORDS_LIMIT;
 use crate::resolver::query::{STRAY_DATAGRAMS_LIMIT, STRAY_MESSAGES_LIMIT};
+use crate::system_error::{MachineTrouble, NetworkTrouble};
 
 /// The right answer to a query, to be spoiled.
 fn right_answer(sent: &Sent) -> WireMessage {
@@ -175,9 +176,17 @@ fn calls_about_unknown_things_do_nothing() {
     for id in [0, 1, 2, 99] {
         let (query, connection) = (QueryId(id), ConnectionId(id));
         scene.resolver.handle_datagram(now, query, server(1), b"");
-        scene.resolver.handle_datagram_failed(now, query, ConnectError::Local("x".into()));
+        scene.resolver.handle_datagram_failed(
+            now,
+            query,
+            ConnectError::local(MachineTrouble::Descriptors, "x"),
+        );
         scene.resolver.handle_connected(now, connection);
-        scene.resolver.handle_connect_failed(now, connection, ConnectError::Remote("x".into()));
+        scene.resolver.handle_connect_failed(
+            now,
+            connection,
+            ConnectError::remote(NetworkTrouble::Refused, "x"),
+        );
         scene.resolver.handle_received(now, connection, b"x");
         scene.resolver.handle_closed(now, connection, CloseReason::EndOfFile);
         scene.resolver.cancel(LookupId(id));

@@ -6,6 +6,7 @@ mod hostile;
 mod servers;
 mod silence;
 
+use alloc::string::{String, ToString as _};
 use alloc::vec;
 
 use hickory_proto::op::{Message as WireMessage, MessageType, ResponseCode};
@@ -231,7 +232,7 @@ pub(super) fn temporary(answer: Answer) -> String {
     if let Answer::Mx(Err(LookupError::Temporary(text)))
     | Answer::Addresses(Err(LookupError::Temporary(text))) = answer
     {
-        return text;
+        return text.to_string();
     }
     panic!("{answer:?}")
 }

@@ -5,9 +5,10 @@ use alloc::vec;
 use hickory_proto::op::Edns;
 
 use super::*;
+use crate::system_error::{MachineTrouble, NetworkTrouble, SystemError};
 
 fn remote(text: &str) -> ConnectError {
-    ConnectError::Remote(text.into())
+    ConnectError::remote(NetworkTrouble::Refused, text)
 }
 
 #[test]
@@ -94,6 +95,55 @@ fn a_server_that_fails_is_followed_by_the_next() {
 }
 
 #[test]
+fn what_a_server_did_instead_of_answering_is_a_value() {
+    type Fail = fn(&mut Scene, &Sent);
+    let failed: [(Fail, DnsServerTrouble); 5] = [
+        (|scene, _| scene.pass(TIMEOUT), DnsServerTrouble::TimedOut),
+        (
+            |scene, sent| scene.reply_with_code(sent, ResponseCode::ServFail),
+            DnsServerTrouble::Answered(super::super::ResponseCode::ServFail),
+        ),
+        (
+            |scene, sent| scene.reply_with_code(sent, ResponseCode::NotAuth),
+            DnsServerTrouble::Answered(super::super::ResponseCode::Other(9)),
+        ),
+        (
+            |scene, sent| scene.resolver.handle_datagram_failed(scene.now, sent.query, remote("refused")),
+            DnsServerTrouble::Unreachable(SystemError::new(NetworkTrouble::Refused, "refused")),
+        ),
+        (
+            |scene, sent| {
+                let (connection, _) = scene.over_tcp(sent);
+                scene.resolver.handle_closed(scene.now, connection, CloseReason::EndOfFile);
+            },
+            DnsServerTrouble::Closed,
+        ),
+    ];
+    for (fail, expected) in failed {
+        let mut scene = Scene::with_servers(1, 1);
+        scene.mx("example.org");
+        let answer = loop {
+            let (mut sent, mut answer) = (None, None);
+            for output in scene.outputs() {
+                if let ResolverOutput::Answer(_, found) = output {
+                    answer = Some(found);
+                } else if let ResolverOutput::Datagram { query, to, octets } = output {
+                    sent = Some(Sent { query, to, octets });
+                }
+            }
+            match (answer, sent) {
+                (Some(answer), _) => break answer,
+                (None, Some(sent)) => fail(&mut scene, &sent),
+                (None, None) => scene.pass(TIMEOUT),
+            }
+        };
+        let question = DnsQuestion { kind: QuestionType::Mx, name: "example.org".into() };
+        let failure = DnsFailure::Server { question, server: server(1), trouble: expected };
+        assert_eq!(answer, Answer::Mx(Err(LookupError::Temporary(failure))));
+    }
+}
+
+#[test]
 fn a_malformed_answer_is_followed_by_the_next_server() {
     let mut scene = Scene::with_servers(2, 1);
     scene.mx("example.org");
@@ -161,9 +211,15 @@ fn a_failure_of_this_machine_is_no_failure_of_the_domain() {
     scene.resolver.handle_datagram_failed(
         scene.now,
         sent.query,
-        ConnectError::Local("too many files".into()),
+        ConnectError::local(MachineTrouble::Descriptors, "too many files"),
     );
-    let Answer::Mx(Err(LookupError::Local(text))) = scene.answer() else { panic!() };
+    let Answer::Mx(Err(LookupError::Local(error))) = scene.answer() else { panic!() };
+    let LocalLookupError::NotAsked { error: SystemError { kind: MachineTrouble::Descriptors, .. }, .. } =
+        error
+    else {
+        panic!("{error:?}")
+    };
+    let text = error.to_string();
     assert!(text.contains("192.0.2.1:53 could not be asked: too many files"), "{text}");
     scene.mx("example.org");
     assert_eq!(scene.sent().len(), 1, "and it is not remembered");
@@ -174,7 +230,11 @@ fn a_server_that_this_machine_cannot_ask_is_skipped() {
     let mut scene = Scene::with_servers(2, 2);
     scene.mx("example.org");
     let sent = scene.one_sent();
-    scene.resolver.handle_datagram_failed(scene.now, sent.query, ConnectError::Local("no IPv6".into()));
+    scene.resolver.handle_datagram_failed(
+        scene.now,
+        sent.query,
+        ConnectError::local(MachineTrouble::Descriptors, "no IPv6"),
+    );
     for _ in 0..2 {
         assert_eq!(scene.one_sent().to, server(2));
         scene.pass(TIMEOUT);
@@ -283,9 +343,21 @@ fn a_tcp_answer_may_come_octet_by_octet() {
 fn a_failure_of_tcp_is_followed_by_the_next_server() {
     let failures: [fn(&mut Scene, ConnectionId); 5] = [
         |scene, id| scene.resolver.handle_closed(scene.now, id, CloseReason::EndOfFile),
-        |scene, id| scene.resolver.handle_closed(scene.now, id, CloseReason::Broken("reset".into())),
+        |scene, id| {
+            scene.resolver.handle_closed(
+                scene.now,
+                id,
+                CloseReason::Broken(SystemError::new(NetworkTrouble::Reset, "reset")),
+            )
+        },
         |scene, id| scene.resolver.handle_connect_failed(scene.now, id, remote("refused")),
-        |scene, id| scene.resolver.handle_connect_failed(scene.now, id, ConnectError::Local("full".into())),
+        |scene, id| {
+            scene.resolver.handle_connect_failed(
+                scene.now,
+                id,
+                ConnectError::local(MachineTrouble::Descriptors, "full"),
+            )
+        },
         |scene, _| scene.pass(TIMEOUT),
     ];
     for (position, failure) in failures.into_iter().enumerate() {

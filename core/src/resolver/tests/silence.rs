@@ -2,6 +2,7 @@
 
 use super::super::silence::SILENT_QUESTIONS_LIMIT;
 use super::*;
+use crate::system_error::NetworkTrouble;
 
 /// The time of all attempts at one server.
 const ALL_ATTEMPTS: Duration = Duration::from_secs(5);
@@ -106,7 +107,11 @@ fn refused_datagrams_are_no_silence() {
     for number in 0..2 * limit() {
         ask(&mut scene, number);
         let sent = scene.one_sent();
-        scene.resolver.handle_datagram_failed(scene.now, sent.query, ConnectError::Remote("refused".into()));
+        scene.resolver.handle_datagram_failed(
+            scene.now,
+            sent.query,
+            ConnectError::remote(NetworkTrouble::Refused, "refused"),
+        );
         assert_eq!(outputs_of(&mut scene, Duration::ZERO).2, Vec::<String>::new());
     }
     (1000..1100).for_each(|number| ask(&mut scene, number));

@@ -1,6 +1,7 @@
 //! Greeting, EHLO, STARTTLS, padding, QUIT.
 
 use super::*;
+use crate::system_error::{SystemError, TlsTrouble};
 
 fn starttls() -> SessionConfig {
     config(TlsMode::StartTls)
@@ -149,9 +150,12 @@ fn a_refused_starttls_and_a_failed_handshake_end_the_session_even_with_a_fallbac
     dialogue(&config, |talk| {
         lead(talk);
         talk.server("220 go\r\n");
-        talk.session.handle_tls_failed(talk.now, "alert".into());
+        talk.session.handle_tls_failed(talk.now, SystemError::new(TlsTrouble::Alert, "alert"));
         let end = talk.client("").end();
-        assert_eq!(end.cause, EndCause::Unsuitable(Unsuitable::TlsFailed("alert".into())));
+        assert_eq!(
+            end.cause,
+            EndCause::Unsuitable(Unsuitable::TlsFailed(SystemError::new(TlsTrouble::Alert, "alert")))
+        );
         assert_eq!(end.cause.to_string(), "the TLS handshake failed: alert");
     });
 }

@@ -8,6 +8,7 @@ use proptest::strategy::ValueTree as _;
 
 use super::*;
 use crate::rng::Rng;
+use crate::system_error::{NetworkTrouble, SystemError, TlsTrouble};
 
 /// Something that happens to a session.
 #[derive(Clone, Debug)]
@@ -181,8 +182,9 @@ impl Checker {
             Step::TlsEstablished(is_valid) => {
                 session.handle_tls_established(*now, Verification::for_tests(*is_valid))
             }
-            Step::TlsFailed => session.handle_tls_failed(*now, "alert".into()),
-            Step::Closed => session.handle_closed(*now, CloseReason::Broken("reset".into())),
+            Step::TlsFailed => session.handle_tls_failed(*now, SystemError::new(TlsTrouble::Alert, "alert")),
+            Step::Closed => session
+                .handle_closed(*now, CloseReason::Broken(SystemError::new(NetworkTrouble::Reset, "reset"))),
             Step::Pass(seconds) => {
                 *now = *now + Duration::from_secs(*seconds);
                 session.handle_timeout(*now);

@@ -9,6 +9,7 @@ use crate::testing::{
     tls_server,
 };
 use crate::tls::TlsContext;
+use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 
 /// More than all buffers between the ends hold.
 const LARGE_OCTETS: usize = 24 * 1024 * 1024;
@@ -36,14 +37,17 @@ fn a_refused_connection_is_the_peers_fault() {
         Err(failure) => Progress::ConnectFailed(failure),
         Ok(_) => Driven::open(address).wait(&mut nothing),
     };
-    assert_eq!(failure, Progress::ConnectFailed(ConnectError::Remote("Connection refused".to_owned())));
+    assert_eq!(
+        failure,
+        Progress::ConnectFailed(ConnectError::remote(NetworkTrouble::Refused, "Connection refused"))
+    );
 }
 
 #[test]
 fn a_local_address_that_is_not_ours_is_our_fault() {
     let (_listener, address) = loopback();
     let error = Connection::open(address, Some("192.0.2.1".parse().unwrap())).unwrap_err();
-    assert!(matches!(&error, ConnectError::Local(text) if text.contains("192.0.2.1")), "{error:?}");
+    assert!(matches!(&error, ConnectError::Local(error) if error.words.contains("192.0.2.1")), "{error:?}");
 }
 
 #[test]
@@ -57,23 +61,27 @@ fn the_local_address_is_the_one_that_is_asked_for() {
 
 #[test]
 fn what_this_machine_lacks_is_no_fault_of_the_peer() {
-    for (errno, is_local) in [
-        (Errno::EMFILE, true),
-        (Errno::ENFILE, true),
-        (Errno::ENOBUFS, true),
-        (Errno::ENOMEM, true),
-        (Errno::EADDRNOTAVAIL, true),
-        (Errno::EADDRINUSE, true),
-        (Errno::ECONNREFUSED, false),
-        (Errno::ENETUNREACH, false),
-        (Errno::EHOSTUNREACH, false),
-        (Errno::ETIMEDOUT, false),
-        (Errno::EPERM, false),
-        (Errno::EACCES, false),
-        (Errno::EAFNOSUPPORT, false),
+    for (errno, trouble) in [
+        (Errno::EMFILE, Err(MachineTrouble::Descriptors)),
+        (Errno::ENFILE, Err(MachineTrouble::Descriptors)),
+        (Errno::ENOBUFS, Err(MachineTrouble::Memory)),
+        (Errno::ENOMEM, Err(MachineTrouble::Memory)),
+        (Errno::EADDRNOTAVAIL, Err(MachineTrouble::Ports)),
+        (Errno::EADDRINUSE, Err(MachineTrouble::Ports)),
+        (Errno::ECONNREFUSED, Ok(NetworkTrouble::Refused)),
+        (Errno::ECONNRESET, Ok(NetworkTrouble::Reset)),
+        (Errno::ENETUNREACH, Ok(NetworkTrouble::Unreachable)),
+        (Errno::EHOSTUNREACH, Ok(NetworkTrouble::Unreachable)),
+        (Errno::ETIMEDOUT, Ok(NetworkTrouble::TimedOut)),
+        (Errno::EPERM, Ok(NetworkTrouble::Forbidden)),
+        (Errno::EACCES, Ok(NetworkTrouble::Forbidden)),
+        (Errno::EAFNOSUPPORT, Ok(NetworkTrouble::NoLocalAddress)),
+        (Errno::EIO, Ok(NetworkTrouble::Other)),
     ] {
-        let text = errno.desc().to_owned();
-        let expected = if is_local { ConnectError::Local(text) } else { ConnectError::Remote(text) };
+        let expected = match trouble {
+            Ok(trouble) => ConnectError::remote(trouble, errno.desc()),
+            Err(trouble) => ConnectError::local(trouble, errno.desc()),
+        };
         assert_eq!(classify(&errno.into()), expected);
     }
 }
@@ -459,7 +467,8 @@ fn closing_flushes_what_was_pulled_and_ends_tls_in_order() {
 fn tls_that_cannot_begin_is_reported_as_failed() {
     let (listener, address) = loopback();
     let mut driven = Driven::connected(address);
-    driven.connection.start_tls(Err("no".to_owned()));
-    assert_eq!(driven.wait(&mut nothing), Progress::TlsFailed("no".to_owned()));
+    let error = SystemError::new(TlsTrouble::NotBegun, "no");
+    driven.connection.start_tls(Err(error.clone()));
+    assert_eq!(driven.wait(&mut nothing), Progress::TlsFailed(error));
     drop(listener);
 }

@@ -81,7 +81,7 @@ impl Recorder {
             }
             Input::TlsFailed(connection, reason) => {
                 self.learn_seed(dispatcher, *connection);
-                self.with(*connection, |track| track.tls_failed(at, reason));
+                self.with(*connection, |track| track.tls_failed(at, &reason.words));
             }
             Input::Closed(connection, reason) => {
                 self.learn_seed(dispatcher, *connection);

@@ -148,8 +148,8 @@ impl Track {
     pub(super) fn connect_failed(&mut self, at: Moment, error: &ConnectError) {
         self.talk = None;
         let (verb, text) = match error {
-            ConnectError::Remote(text) => ("refused", text),
-            ConnectError::Local(text) => ("local", text),
+            ConnectError::Remote(error) => ("refused", &error.words),
+            ConnectError::Local(error) => ("local", &error.words),
         };
         let text = self.mask.text(text);
         self.push(at, Given::Line(format!("! {verb} {text}")));
@@ -186,7 +186,7 @@ impl Track {
     pub(super) fn lost(&mut self, at: Moment, reason: &CloseReason) {
         let line = match reason {
             CloseReason::EndOfFile => "! eof".to_owned(),
-            CloseReason::Broken(text) => format!("! reset {}", self.mask.text(text)),
+            CloseReason::Broken(error) => format!("! reset {}", self.mask.text(&error.words)),
         };
         self.flush(at);
         self.leave_idle(at, Duration::ZERO);

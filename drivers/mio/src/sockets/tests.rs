@@ -7,6 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::*;
 use crate::testing::{self, PATIENCE, authority, host, loopback, pattern, serve, source, tls_server};
+use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble};
 
 const FIRST_TOKEN: usize = 3;
 
@@ -118,7 +119,7 @@ fn a_failed_connection_is_reported_once_and_forgotten() {
     drop(listener);
     let mut net = Net::new();
     net.sockets.connect(ConnectionId(7), address, Purpose::Smtp);
-    let refused = ConnectError::Remote("Connection refused".to_owned());
+    let refused = ConnectError::remote(NetworkTrouble::Refused, "Connection refused");
     assert_eq!(net.wait(), [Seen::ConnectFailed(7, refused)]);
     assert_eq!(net.settle(), []);
     assert!(net.is_empty());
@@ -299,7 +300,7 @@ fn a_server_that_does_not_listen_fails_the_query_at_once() {
     drop(unused);
     let mut net = Net::new();
     net.sockets.query(QueryId(5), address, b"?");
-    let refused = ConnectError::Remote("Connection refused".to_owned());
+    let refused = ConnectError::remote(NetworkTrouble::Refused, "Connection refused");
     assert_eq!(net.wait(), [Seen::DatagramFailed(5, refused)]);
     assert_eq!(net.settle(), []);
     // The socket stays until it is closed.
@@ -344,7 +345,7 @@ fn without_descriptors_a_connection_fails_locally_and_later_ones_work() {
     net.sockets.query(QueryId(1), address, b"?");
     let failures = net.settle();
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
-    let exhausted = || ConnectError::Local("Too many open files".to_owned());
+    let exhausted = || ConnectError::local(MachineTrouble::Descriptors, "Too many open files");
     assert_eq!(failures, [Seen::ConnectFailed(1, exhausted()), Seen::DatagramFailed(1, exhausted())]);
     net.sockets.connect(ConnectionId(2), address, Purpose::Smtp);
     assert_eq!(net.wait(), [Seen::Connected(2)]);

@@ -228,7 +228,8 @@ fn a_peer_that_does_not_hold_the_key_of_its_certificate_is_refused() {
         let mut driven = Driven::connected(address);
         driven.connection.start_tls(context.session(&host("mx.example.org"), address.ip()));
         let progress = driven.wait(&mut nothing);
-        assert!(matches!(progress, Progress::TlsFailed(_)), "{progress:?}");
+        let Progress::TlsFailed(error) = progress else { panic!("{progress:?}") };
+        assert_eq!(error.kind, Breakage::Tls(TlsTrouble::KeyNotProven), "{error}");
         drop(driven);
         assert!(thread.join().unwrap(), "the server has to see the handshake fail");
     }
@@ -358,7 +359,11 @@ fn octets_that_are_no_tls_fail_the_handshake() {
         1, //
         0, 0, 0x2f, 0,
     ];
-    for answer in [b"500 what do you mean?\r\n".as_slice(), tls_1_1, b""] {
+    for (answer, trouble) in [
+        (b"500 what do you mean?\r\n".as_slice(), TlsTrouble::Misbehaved),
+        (tls_1_1, TlsTrouble::NothingInCommon),
+        (b"", TlsTrouble::Truncated),
+    ] {
         let (address, thread) = testing::serve(move |mut stream: TcpStream| {
             testing::read_octets(&mut stream, 5);
             stream.write_all(answer).unwrap();
@@ -369,7 +374,8 @@ fn octets_that_are_no_tls_fail_the_handshake() {
         let session = context.session(&host("mx.example.org"), Ipv4Addr::LOCALHOST.into());
         driven.connection.start_tls(session);
         let progress = driven.wait(&mut nothing);
-        assert!(matches!(progress, Progress::TlsFailed(_)), "{progress:?}");
+        let Progress::TlsFailed(error) = progress else { panic!("{progress:?}") };
+        assert_eq!(error.kind, Breakage::Tls(trouble), "{error}");
         drop(driven);
         thread.join().unwrap();
     }

@@ -59,6 +59,7 @@ mod scene;
 mod scram;
 mod talk;
 
+use cmail_delivery::system_error::NetworkTrouble;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -115,7 +116,7 @@ pub(crate) enum Incident {
     /// With the words of the system, as in those that follow.
     TlsFailed(String),
     /// No server answers at the address, or it is unreachable.
-    Refused(String),
+    NotConnected(NetworkTrouble, String),
     Local(String),
     Eof,
     Reset(String),

@@ -1,5 +1,6 @@
 //! Reads transcripts.
 
+use cmail_delivery::system_error::NetworkTrouble;
 use std::time::Duration;
 
 use super::scene::Setting;
@@ -55,8 +56,8 @@ fn parse_incident(text: &str) -> Result<Incident, String> {
     let or = |usual: &str| if words.is_empty() { usual.to_owned() } else { words.to_owned() };
     let incident = match name {
         "tls-failed" => Incident::TlsFailed(or("handshake failure")),
-        "refused" => Incident::Refused(or("connection refused")),
-        "unreachable" => Incident::Refused(or("no route to host")),
+        "refused" => Incident::NotConnected(NetworkTrouble::Refused, or("connection refused")),
+        "unreachable" => Incident::NotConnected(NetworkTrouble::Unreachable, or("no route to host")),
         "local" => Incident::Local(or("too many open files")),
         "reset" => Incident::Reset(or("connection reset by peer")),
         "takes" => {

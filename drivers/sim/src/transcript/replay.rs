@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Input, Output, Purpose};
 use cmail_delivery::outbox::{Commit, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble};
+use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble};
 use cmail_delivery::time::{Instant, Now, UnixTime};
 use cmail_delivery::{Dispatcher, Mode};
 
@@ -15,7 +16,7 @@ use super::{Action, Given, Incident, Transcript, TranscriptError};
 use crate::dialogue::Dialogue;
 use crate::dice::Dice;
 use crate::dns::Dns;
-use crate::facts::{Fact, Link, Origin, Parting, Scene, tls};
+use crate::facts::{Fact, Link, Origin, Parting, Scene, reset, tls, tls_failure};
 use crate::mutation::Mutation;
 use crate::outbox::{MailKey, Outbox, compose_bounces};
 use crate::witness::{Violation, Witness};
@@ -142,7 +143,7 @@ impl<'a> Replay<'a> {
             }
         }
         replay.refuses = true;
-        replay.lose(CloseReason::Broken("connection reset by peer".into()));
+        replay.lose(CloseReason::Broken(reset("connection reset by peer")));
         replay.pass(Duration::from_secs(7200), false);
         replay.verdict(&format!("when the connection breaks after action {count}"))
     }
@@ -301,7 +302,7 @@ impl<'a> Replay<'a> {
 
     fn fail_connection(&mut self, connection: ConnectionId, text: &str) {
         if let Some(dispatcher) = &mut self.dispatcher {
-            let error = ConnectError::Remote(text.into());
+            let error = ConnectError::remote(NetworkTrouble::Refused, text);
             dispatcher.handle_input(self.now, Input::ConnectFailed(connection, error));
         }
     }
@@ -409,7 +410,7 @@ impl<'a> Replay<'a> {
         }
         self.see(Fact::Received { link, octets });
         if self.mutation.misreads(octets) {
-            self.lose(CloseReason::Broken("misread".into()));
+            self.lose(CloseReason::Broken(reset("misread")));
             return Ok(());
         }
         self.call(Input::Received(link.id, octets));
@@ -449,17 +450,21 @@ impl<'a> Replay<'a> {
                 let link = self.handshake(line)?;
                 self.end_talk("");
                 self.see(Fact::Gone { link, parting: Parting::TlsFailed });
-                self.call(Input::TlsFailed(link.id, words.clone()));
+                self.call(Input::TlsFailed(link.id, tls_failure(words)));
             }
-            Incident::Refused(words) => self.refuse(line, ConnectError::Remote(words.clone()))?,
-            Incident::Local(words) => self.refuse(line, ConnectError::Local(words.clone()))?,
+            Incident::NotConnected(trouble, words) => {
+                self.refuse(line, ConnectError::remote(*trouble, words.as_str()))?;
+            }
+            Incident::Local(words) => {
+                self.refuse(line, ConnectError::local(MachineTrouble::Other, words.as_str()))?
+            }
             Incident::Eof => {
                 self.connection(line)?;
                 self.lose(CloseReason::EndOfFile);
             }
             Incident::Reset(words) => {
                 self.connection(line)?;
-                self.lose(CloseReason::Broken(words.clone()));
+                self.lose(CloseReason::Broken(reset(words)));
             }
             Incident::Takes(octets) => {
                 self.takes = Some(*octets);
@@ -515,7 +520,7 @@ impl<'a> Replay<'a> {
         };
         self.see(Fact::Gone { link, parting });
         self.call(if was_handshaking {
-            Input::TlsFailed(link.id, "the connection was lost".into())
+            Input::TlsFailed(link.id, tls_failure("the connection was lost"))
         } else {
             Input::Closed(link.id, reason)
         });

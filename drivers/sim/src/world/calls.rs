@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use cmail_delivery::event::Event;
 use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Input, Output, Purpose, QueryId};
 use cmail_delivery::outbox::RequestId;
+use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::time::Duration;
 
 use super::{Happening, World};
@@ -138,7 +139,8 @@ impl World {
     /// Handles a wrong build that makes no connection. That is not a failure of the mail, which waits.
     pub(super) fn finds_no_place(&mut self, link: Link) {
         if link.epoch == self.epochs {
-            let error = ConnectError::Local("there is no place for a connection".into());
+            let error =
+                ConnectError::local(MachineTrouble::Descriptors, "there is no place for a connection");
             self.call(Input::ConnectFailed(link.id, error));
         }
     }
@@ -181,11 +183,11 @@ impl World {
     fn send_datagram(&mut self, query: QueryId, to: SocketAddr, octets: &[u8]) {
         let epoch = self.epochs;
         if self.net_dice.chance(self.faults.local_trouble) {
-            let error = ConnectError::Local("no descriptors are left".into());
+            let error = ConnectError::local(MachineTrouble::Descriptors, "no descriptors are left");
             return self.clock.after(Duration::ZERO, Happening::DatagramFails(epoch, query, error));
         }
         if self.net_dice.chance(self.faults.dns_losses / 4) {
-            let error = ConnectError::Remote("connection refused".into());
+            let error = ConnectError::remote(NetworkTrouble::Refused, "connection refused");
             let event = Happening::DatagramFails(epoch, query, error);
             return self.clock.after(Duration::from_millis(1), event);
         }
@@ -241,7 +243,8 @@ impl World {
                 dispatcher.poll_transmit(now, some, 0, &mut octets);
             }
             7 => dispatcher.handle_input(now, Input::OutboxChanged),
-            8 => dispatcher.handle_input(now, Input::TlsFailed(gone, "late".into())),
+            8 => dispatcher
+                .handle_input(now, Input::TlsFailed(gone, SystemError::new(TlsTrouble::Alert, "late"))),
             9 => dispatcher.handle_input(now, Input::Connected(some)),
             10 if is_tls => {
                 let input = Input::TlsEstablished { connection: some, tls: tls(true) };

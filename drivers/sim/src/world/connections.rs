@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use cmail_delivery::io::{CloseReason, ConnectError, Input, Purpose};
+use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble};
 use cmail_delivery::time::Duration;
 
 use super::{Down, Happening, World};
-use crate::facts::{Fact, Link, Parting, tls};
+use crate::facts::{Fact, Link, Parting, reset, tls, tls_failure};
 use crate::map::NAME_SERVERS;
 use crate::mutation::Mutation;
 use crate::network::{ClientEnd, Connection, Fate, Item, Peer, Pipe};
@@ -17,7 +18,6 @@ use crate::servers::{Act, Conversation, Surroundings};
 /// The port on which TLS comes first (RFC 8314 section 3).
 const IMPLICIT_TLS_PORT: u16 = 465;
 /// The error text for an unreachable host.
-const NO_ROUTE: &str = "no route to host";
 /// Segments that come within this time may be joined.
 const JOIN_SPAN: Duration = Duration::from_millis(200);
 /// Time that a server waits for a silent client.
@@ -48,14 +48,14 @@ impl World {
             in_flight: 0,
         };
         let round_trip = Duration::from_micros(2 * latency_us);
-        let remote_error = |text: &str| Err(ConnectError::Remote(text.into()));
+        let remote_error = |trouble, text: &str| Err(ConnectError::remote(trouble, text));
         let down = host.and_then(|host| self.down.get(host).copied().flatten());
         let (after, result) = if dice.chance(faults.local_trouble) {
-            (Duration::ZERO, Err(ConnectError::Local("no descriptors are left".into())))
+            (Duration::ZERO, Err(ConnectError::local(MachineTrouble::Descriptors, "no descriptors are left")))
         } else if dice.chance(faults.refusals) || down == Some(Down::Refuses) {
-            (round_trip, remote_error("connection refused"))
+            (round_trip, remote_error(NetworkTrouble::Refused, "connection refused"))
         } else if (!dns && host.is_none()) || down == Some(Down::Unreachable) {
-            (Duration::from_secs(3), remote_error(NO_ROUTE))
+            (Duration::from_secs(3), remote_error(NetworkTrouble::Unreachable, "no route to host"))
         } else {
             (round_trip, Ok(()))
         };
@@ -75,7 +75,9 @@ impl World {
             self.network.sweep(link);
             let parting = match &error {
                 ConnectError::Local(_) => Parting::Local,
-                ConnectError::Remote(text) if text == NO_ROUTE => Parting::Unreachable,
+                ConnectError::Remote(error) if error.kind == NetworkTrouble::Unreachable => {
+                    Parting::Unreachable
+                }
                 ConnectError::Remote(_) => Parting::Refused,
             };
             self.see(Fact::Gone { link, parting });
@@ -391,11 +393,11 @@ impl World {
         };
         self.see(Fact::Gone { link, parting });
         let input = if was_handshaking {
-            Input::TlsFailed(link.id, if reason.is_empty() { "closed".into() } else { reason.to_owned() })
+            Input::TlsFailed(link.id, tls_failure(if reason.is_empty() { "closed" } else { reason }))
         } else if reason.is_empty() {
             Input::Closed(link.id, CloseReason::EndOfFile)
         } else {
-            Input::Closed(link.id, CloseReason::Broken(reason.to_owned()))
+            Input::Closed(link.id, CloseReason::Broken(reset(reason)))
         };
         self.call(input);
     }
