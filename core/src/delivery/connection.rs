@@ -1,13 +1,13 @@
 //! One connection of a delivery: its session, and the transactions that it still has to send.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
 use super::DeliveryContext;
+use super::transaction_queue::{TransactionQueue, Want};
 use super::tried_candidates::server;
 use crate::attempt::{Protection, Server};
 use crate::io::{CloseReason, Tls};
@@ -20,27 +20,11 @@ use crate::session::{Session, SessionConfig, SessionOutput, Transaction};
 use crate::system_error::{Breakage, SystemError};
 use crate::time::Instant;
 
-/// A connection requests its next batch once less than this fraction of the last one remains, one in so many, so that it need not
-/// wait for the database in between. With a small batch there is nothing to gain by that, and other connections may take the
-/// mail.
-const REFILL_AT_FRACTION: usize = 4;
-
 /// A connection that is being made, or has a session.
 #[derive(Debug)]
 pub(super) struct Connection {
     link: Link,
-    /// Transactions that have not begun.
-    transactions: VecDeque<Transaction>,
-    /// The number of transactions in the last batch.
-    last_batch: usize,
-    /// True if it has requested transactions and got no answer.
-    has_asked: bool,
-    /// True if the session waits for a transaction, and there was none.
-    waits_for_mail: bool,
-    /// True if it is still to request transactions.
-    wants_transactions: bool,
-    /// True if it is still to ask whether the next transaction may begin.
-    wants_permission: bool,
+    queue: TransactionQueue,
     /// True if the session has negotiated.
     is_established: bool,
     has_decided: bool,
@@ -48,20 +32,10 @@ pub(super) struct Connection {
     server: Option<Arc<Server>>,
     /// True if it was told to end: it takes no more transactions.
     is_quitting: bool,
-    begun: u32,
     /// The seed of the session, once there is one.
     seed: Option<Seed>,
     /// True if the driver knows that there is something to send.
     transmit_is_announced: bool,
-}
-
-/// A request of a connection to its delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Want {
-    /// More transactions.
-    Transactions,
-    /// Permission to begin the next transaction.
-    Permission,
 }
 
 /// What may be sent to a server, as long as it has not shown that it cannot cope.
@@ -88,17 +62,11 @@ impl Connection {
     pub(super) fn connecting(deadline: Instant) -> Self {
         Self {
             link: Link::Connecting { deadline },
-            transactions: VecDeque::new(),
-            last_batch: 0,
-            has_asked: false,
-            waits_for_mail: false,
-            wants_transactions: false,
-            wants_permission: false,
+            queue: TransactionQueue::default(),
             is_established: false,
             has_decided: false,
             server: None,
             is_quitting: false,
-            begun: 0,
             seed: None,
             transmit_is_announced: false,
         }
@@ -128,7 +96,7 @@ impl Connection {
     }
 
     pub(super) fn begun(&self) -> u32 {
-        self.begun
+        self.queue.begun()
     }
 
     /// Returns since when the server has owed a reply, if nothing would be lost by closing the connection.
@@ -241,44 +209,30 @@ impl Connection {
 
     /// Adds transactions to send.
     pub(super) fn take_transactions(&mut self, transactions: Vec<Transaction>) {
-        self.has_asked = false;
-        self.last_batch = transactions.len();
-        self.transactions.extend(transactions);
-        if !self.transactions.is_empty() && !self.is_quitting && core::mem::take(&mut self.waits_for_mail) {
-            self.wants_permission = true;
-        }
+        self.queue.add(transactions, !self.is_quitting);
     }
 
     /// Ends a request for transactions without any. Returns whether the connection has nothing else to do. If it has, it asks
     /// again afterwards.
     pub(super) fn nothing_claimed(&mut self) -> bool {
-        self.has_asked = false;
-        self.waits_for_mail && !self.is_busy()
+        self.queue.nothing_claimed() && !self.is_busy()
     }
 
     /// Returns whether there are transactions that have not begun.
     pub(super) fn has_transactions(&self) -> bool {
-        !self.transactions.is_empty()
+        !self.queue.is_empty()
     }
 
     /// Requests other transactions, because those that had not begun were returned.
     pub(super) fn ask_again(&mut self) {
-        self.waits_for_mail = true;
-        self.ask();
+        self.queue.ask_again();
     }
 
     /// Begins the next transaction.
     pub(super) fn begin(&mut self, now: Instant) {
-        let Some(transaction) = self.transactions.pop_front() else { return };
-        self.begun = self.begun.saturating_add(1);
-        if self.transactions.len() < self.last_batch / REFILL_AT_FRACTION {
-            self.ask();
+        if let Some(transaction) = self.queue.pop() {
+            self.with_session(|session| session.begin(now, transaction));
         }
-        self.with_session(|session| session.begin(now, transaction));
-    }
-
-    fn ask(&mut self) {
-        self.wants_transactions |= !core::mem::replace(&mut self.has_asked, true);
     }
 
     pub(super) fn supply_data(&mut self, now: Instant, octets: Bytes) {
@@ -293,17 +247,12 @@ impl Connection {
 
     /// Returns the mail of the transactions that have not begun, and drops them.
     pub(super) fn return_unstarted(&mut self) -> Vec<MailId> {
-        self.transactions
-            .drain(..)
-            .flat_map(|transaction| transaction.recipients)
-            .map(|recipient| recipient.id)
-            .collect()
+        self.queue.take_all()
     }
 
     /// Returns all undecided mail: of the transactions under way, and of those that have not begun.
     pub(super) fn undecided(&self) -> Vec<MailId> {
-        let work = self.transactions.iter().flat_map(|transaction| &transaction.recipients);
-        self.under_way().chain(work.map(|recipient| recipient.id)).collect()
+        self.under_way().chain(self.queue.mails()).collect()
     }
 
     /// Returns the mail of the transactions that are under way.
@@ -319,14 +268,11 @@ impl Connection {
 
     /// Returns the next request, each once.
     pub(super) fn poll_want(&mut self) -> Option<Want> {
-        if core::mem::take(&mut self.wants_transactions) {
-            return Some(Want::Transactions);
-        }
-        core::mem::take(&mut self.wants_permission).then_some(Want::Permission)
+        self.queue.poll_want()
     }
 
     /// Returns whether the driver is to be told that there is something to send. Call it when the session has no output.
-    pub(super) fn announces_transmit(&mut self) -> bool {
+    pub(super) fn announce_transmit(&mut self) -> bool {
         let Link::Talking(talk) = &self.link else { return false };
         talk.session.wants_transmit() && !core::mem::replace(&mut self.transmit_is_announced, true)
     }
@@ -339,17 +285,13 @@ impl Connection {
     /// Lets the session take a transaction.
     pub(super) fn handle_ready(&mut self) {
         self.is_established = true;
-        if self.transactions.is_empty() {
-            self.ask_again();
-        } else {
-            self.wants_permission = true;
-        }
+        self.queue.session_is_ready();
     }
 
     /// Ends a transaction after all its verdicts are processed. Requests mail again if there was none.
     pub(super) fn end_transaction(&mut self) {
-        if self.waits_for_mail && !self.is_busy() && !self.is_quitting {
-            self.ask();
+        if !self.is_busy() && !self.is_quitting {
+            self.queue.ask_if_waiting();
         }
     }
 

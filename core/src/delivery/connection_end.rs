@@ -43,37 +43,24 @@ impl Delivery {
         }
         let DeliveryStage::Candidate(candidate) = &self.stage else { return };
         if conn.is_established() {
-            self.tried.note_useful();
+            self.pass.tried.note_useful();
         }
-        let was_padded = !self.unpadded.contains(&candidate.remote);
-        if end.padding_failed && was_padded {
-            self.unpadded.push(candidate.remote);
-        }
-        let was_batched = !cx.reachability.no_pipelining(candidate.remote, cx.now);
-        if end.no_pipelining {
-            self.outputs.push_back(DeliveryOutput::NoPipelining(candidate.remote));
-        }
-        let has_dropped = has_dropped(&end.cause);
         let server = conn.server().unwrap_or_else(|| server(candidate));
+        let is_excused = self.note_weakness(cx, &end);
+        let used_plain_text = conn.went_on_in_plain_text();
         match end.cause {
             EndCause::Local(trouble) => self.postpone(Postponement::Session(trouble)),
-            _ if self.refusals.are_too_many() => {
-                self.leave_candidate_if_alone(cx, conn.went_on_in_plain_text());
-            }
+            _ if self.refusals.are_too_many() => self.leave_candidate_if_alone(cx, used_plain_text),
             EndCause::Quit => self.close_if_alone(),
             // RFC 5321 section 4.5.3.2.7: a server need not wait for ever, and cannot know that we are just about to go on.
             // Neither the mail nor the server has failed.
             _ if idle_state == IdleState::Idle => self.close_if_alone(),
             _ if idle_state == IdleState::Reused => self.begin_again_if_alone(cx),
-            // A server that dropped the connection because of the padding, at once or after an error reply to it, is connected to
-            // once more without padding.
-            _ if end.padding_failed && was_padded && has_dropped => {}
-            // The same for a server that could not cope with batches.
-            _ if end.no_pipelining && was_batched && has_dropped => {}
+            _ if is_excused => {}
             // Another connection would be no better for the mail.
             EndCause::Refused(reply, command) if reply.is_about_the_channel() => {
                 let setback = Setback::WantsMore { reply, command, protection: conn.protection() };
-                self.lose_candidate(cx, conn.went_on_in_plain_text(), |tried| tried.note(server, setback));
+                self.lose_candidate(cx, used_plain_text, |tried| tried.note(server, setback));
                 if !self.connections.is_empty() {
                     self.connection_limit = self.connections.len();
                 }
@@ -84,23 +71,39 @@ impl Delivery {
                 let for_good = is_greeting(end.phase) && reply.class() == ReplyClass::Permanent;
                 let note = |tried: &mut TriedCandidates| tried.note_refused(server, reply, command, for_good);
                 if for_good {
-                    self.lose_candidate(cx, conn.went_on_in_plain_text(), note);
+                    self.lose_candidate(cx, used_plain_text, note);
                 } else {
-                    self.lose_connection(cx, conn.went_on_in_plain_text(), note);
+                    self.lose_connection(cx, used_plain_text, note);
                 }
             }
             cause @ EndCause::Unsuitable(_) => {
                 let setback = Setback::Ended(cause);
-                self.lose_candidate(cx, conn.went_on_in_plain_text(), |tried| tried.note(server, setback));
+                self.lose_candidate(cx, used_plain_text, |tried| tried.note(server, setback));
             }
             cause @ (EndCause::Closed
             | EndCause::Broken(_)
             | EndCause::TimedOut(_)
             | EndCause::Misbehaved(_)) => {
                 let setback = Setback::Ended(cause);
-                self.lose_connection(cx, conn.went_on_in_plain_text(), |tried| tried.note(server, setback));
+                self.lose_connection(cx, used_plain_text, |tried| tried.note(server, setback));
             }
         }
+    }
+
+    /// Records that a server cannot cope with padding or batches. Returns whether that excuses the end of the connection: a server
+    /// that dropped it because of them, at once or after an error reply, is connected to once more without.
+    fn note_weakness(&mut self, cx: &DeliveryContext<'_>, end: &SessionEnd) -> bool {
+        let DeliveryStage::Candidate(candidate) = &self.stage else { return false };
+        let was_padded = !self.pass.unpadded.contains(&candidate.remote);
+        if end.padding_failed && was_padded {
+            self.pass.unpadded.push(candidate.remote);
+        }
+        let was_batched = !cx.reachability.no_pipelining(candidate.remote, cx.now);
+        if end.no_pipelining {
+            self.outputs.push_back(DeliveryOutput::NoPipelining(candidate.remote));
+        }
+        let is_new = (end.padding_failed && was_padded) || (end.no_pipelining && was_batched);
+        is_new && has_dropped(&end.cause)
     }
 
     /// Closes a connection to a silent server, because others need its slot. Nothing is decided by that, and the candidate is
@@ -206,7 +209,7 @@ impl Delivery {
         }
         self.refusals.lose();
         if self.refusals.are_too_many() {
-            note(&mut self.tried);
+            note(&mut self.pass.tried);
             self.leave_candidate_if_alone(cx, plain_twin_is_used_up);
         }
     }
@@ -226,12 +229,12 @@ impl Delivery {
             return self.release_first();
         }
         let DeliveryStage::Candidate(candidate) = &self.stage else { return };
-        note(&mut self.tried);
+        note(&mut self.pass.tried);
         self.search.count_tried();
         if self.is_locked_out() {
             self.search.abandon();
             // The pass does not even begin again with the lookup.
-            self.is_continued = false;
+            self.pass.is_continued = false;
         }
         if plain_twin_is_used_up {
             self.search.skip_plain_twin(candidate);
@@ -241,7 +244,7 @@ impl Delivery {
 
     /// Returns whether a relay has refused the credentials so often that it is not connected to again in this pass.
     fn is_locked_out(&self) -> bool {
-        self.refused_logins >= REFUSED_LOGINS_LIMIT
+        self.pass.refused_logins >= REFUSED_LOGINS_LIMIT
     }
 
     /// Processes a refusal of the connection, given to these mails.
@@ -257,7 +260,7 @@ impl Delivery {
         let ruling = self.refusals.refuse(connection, recipient.id, kind);
         let is_working = matches!(self.stage, DeliveryStage::Candidate(_));
         if is_working && self.refusals.are_too_many() {
-            self.tried.note_refused(Arc::clone(server), refusal.reply.clone(), refusal.command, false);
+            self.pass.tried.note_refused(Arc::clone(server), refusal.reply.clone(), refusal.command, false);
         }
         match ruling {
             Ruling::Verdict => self.decide_refused(connection, refused, undecided),
@@ -318,8 +321,8 @@ impl Delivery {
         if !self.connections.is_empty() {
             return;
         }
-        if self.has_taken {
-            let failure = self.tried.conclude(&self.next_hop, self.search.host_trouble());
+        if self.pass.has_taken {
+            let failure = self.pass.tried.conclude(&self.next_hop, self.search.host_trouble());
             self.begin_closing();
             self.outputs.push_back(DeliveryOutput::HadEnough(failure));
         } else {
@@ -334,19 +337,16 @@ impl Delivery {
     /// Handles the loss of a connection from an earlier pass. If it was the last one, this pass opens its own.
     fn begin_again_if_alone(&mut self, cx: &mut DeliveryContext<'_>) {
         // Within one pass the candidate has decided mail, and is worth another connection.
-        if self.connections.is_empty() && self.is_continued {
+        if self.connections.is_empty() && self.pass.is_continued {
             self.begin_again(cx);
         }
     }
 
     /// Begins with the lookup, as a pass without connections from an earlier one does.
     fn begin_again(&mut self, cx: &mut DeliveryContext<'_>) {
-        self.is_continued = false;
+        self.pass.begin_again();
         self.routed_at = cx.now;
         self.search = CandidateSearch::new(&self.next_hop, cx.settings);
-        self.unpadded.clear();
-        self.tls_failures.clear();
-        self.tried = TriedCandidates::default();
         self.advance(cx);
     }
 
@@ -372,9 +372,9 @@ impl Delivery {
                     }
                 }
                 // Attempts of an earlier pass do not count for the mail of this one.
-                SearchStep::Exhausted if self.is_continued => return self.begin_again(cx),
+                SearchStep::Exhausted if self.pass.is_continued => return self.begin_again(cx),
                 SearchStep::Exhausted => {
-                    let failure = self.tried.conclude(&self.next_hop, self.search.host_trouble());
+                    let failure = self.pass.tried.conclude(&self.next_hop, self.search.host_trouble());
                     return self.exhaust(failure);
                 }
             }
@@ -386,15 +386,15 @@ impl Delivery {
     /// mail fails only after each candidate was tried within the time of this pass, by whichever delivery.
     pub(super) fn consider(&mut self, cx: &DeliveryContext<'_>, candidate: Candidate) -> Option<Candidate> {
         if let Some(KnownTrouble { trouble, setback, .. }) =
-            cx.reachability.failure_since(&candidate, self.began, cx.now)
+            cx.reachability.failure_since(&candidate, self.pass.began, cx.now)
         {
             if *trouble == Trouble::TlsStalled
                 && candidate.tls != TlsMode::Plain
                 && let Setback::Ended(cause) = setback
             {
-                self.tls_failures.push((candidate.host.clone(), cause.clone()));
+                self.pass.tls_failures.push((candidate.host.clone(), cause.clone()));
             }
-            self.tried.note(server(&candidate), setback.clone());
+            self.pass.tried.note(server(&candidate), setback.clone());
             return None;
         }
         if !self.search.is_at_last_resorts() && cx.reachability.is_in_trouble(&candidate, cx.now) {
@@ -414,8 +414,8 @@ impl Delivery {
             return;
         }
         let host = candidate.host.clone();
-        self.tls_failures.retain(|(failed, _)| *failed != host);
-        self.tls_failures.push((host, end.cause.clone()));
+        self.pass.tls_failures.retain(|(failed, _)| *failed != host);
+        self.pass.tls_failures.push((host, end.cause.clone()));
     }
 
     /// Reports, once in a pass, that mail goes in plain text to a host where TLS has failed.
@@ -424,9 +424,9 @@ impl Delivery {
         if candidate.tls != TlsMode::Plain {
             return;
         }
-        let failed = self.tls_failures.iter().position(|(host, _)| *host == candidate.host);
+        let failed = self.pass.tls_failures.iter().position(|(host, _)| *host == candidate.host);
         if let Some(position) = failed {
-            let (_, reason) = self.tls_failures.swap_remove(position);
+            let (_, reason) = self.pass.tls_failures.swap_remove(position);
             self.outputs.push_back(DeliveryOutput::FellBack { candidate: candidate.clone(), reason });
         }
     }

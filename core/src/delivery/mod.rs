@@ -11,14 +11,15 @@ mod connection_ids;
 mod context;
 mod idle_connections;
 mod output;
+mod pass_record;
 mod refusals;
+mod transaction_queue;
 mod tried_candidates;
 mod verdicts;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 
@@ -28,19 +29,19 @@ pub(crate) use self::connection_ids::ConnectionIds;
 pub(crate) use self::context::{Admission, DeliveryContext, Permission};
 use self::idle_connections::IdleConnections;
 pub(crate) use self::output::{DeliveryOutput, Postponement};
+use self::pass_record::PassRecord;
 use self::refusals::Refusals;
-use self::tried_candidates::TriedCandidates;
 use crate::attempt::{Failure, Setback};
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Tls};
-use crate::next_hop::{Host, NextHop, Relay};
+use crate::next_hop::{NextHop, Relay};
 use crate::outbox::MailId;
 use crate::reachability::{Login, Trouble};
 use crate::resolver::Answer;
 use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
-use crate::session::{EndCause, Transaction};
+use crate::session::Transaction;
 use crate::settings::Settings;
 use crate::system_error::{Breakage, NetworkTrouble, SystemError};
 use crate::time::{Duration, Instant};
@@ -69,27 +70,16 @@ pub(crate) struct Delivery {
     idle: IdleConnections,
     /// When the lookup began that led to the connections.
     routed_at: Instant,
-    /// When the pass began.
-    began: Instant,
-    /// True if the pass uses connections of an earlier one, and so has not yet tried any candidate itself.
-    is_continued: bool,
     /// Most connections that are possible at present, as local trouble or the server has shown.
     connection_limit: usize,
     /// The connection that was opened first. It identifies the pass.
     first_connection: Option<ConnectionId>,
     /// When to decide whether to open a further connection.
     widen_at: Option<Instant>,
-    /// Hosts where TLS has failed in this pass, with the cause.
-    tls_failures: Vec<(Host, EndCause)>,
-    /// Servers that get no more padding in this pass.
-    unpadded: Vec<SocketAddr>,
-    /// How often credentials were refused in this pass since they were last accepted.
-    refused_logins: u32,
     /// What is known of the refusals of the candidate.
     refusals: Refusals,
-    /// True if mail was taken in this pass, by whichever candidate.
-    has_taken: bool,
-    tried: TriedCandidates,
+    /// The record of the pass.
+    pass: PassRecord,
     outputs: VecDeque<DeliveryOutput>,
 }
 
@@ -114,17 +104,11 @@ impl Delivery {
             connections: BTreeMap::new(),
             idle: IdleConnections::default(),
             routed_at: now,
-            began: now,
-            is_continued: false,
             connection_limit: usize::MAX,
             first_connection: None,
             widen_at: None,
-            tls_failures: Vec::new(),
-            unpadded: Vec::new(),
-            refused_logins: 0,
             refusals: Refusals::default(),
-            has_taken: false,
-            tried: TriedCandidates::default(),
+            pass: PassRecord::new(now),
             outputs: VecDeque::new(),
         }
     }
@@ -278,7 +262,7 @@ impl Delivery {
             return;
         };
         let allowed = Allowed {
-            padding: !self.unpadded.contains(&candidate.remote),
+            padding: !self.pass.unpadded.contains(&candidate.remote),
             pipelining: !cx.reachability.no_pipelining(candidate.remote, cx.now),
         };
         // Drawn in any case, so that a preset does not change later draws.
@@ -442,11 +426,8 @@ impl Delivery {
         let connection = self.idle.reuse()?;
         // From here on it is a pass of its own, though over the same connections.
         if is_pass_over {
-            (self.began, self.is_continued) = (now, true);
-            self.tried = TriedCandidates::default();
+            self.pass.continue_at(now);
             self.refusals.begin_pass();
-            self.has_taken = false;
-            self.refused_logins = 0;
         }
         Some(connection)
     }
@@ -565,7 +546,8 @@ impl Delivery {
 
     /// Records that a relay has accepted the credentials, or, without a mechanism, has not.
     fn take_login(&mut self, mechanism: Option<Mechanism>) {
-        self.refused_logins = if mechanism.is_some() { 0 } else { self.refused_logins.saturating_add(1) };
+        self.pass.refused_logins =
+            if mechanism.is_some() { 0 } else { self.pass.refused_logins.saturating_add(1) };
         if let NextHop::Relay(Relay { credentials: Some(credentials), .. }) = &self.next_hop
             && let DeliveryStage::Candidate(candidate) = &self.stage
         {

@@ -5,7 +5,8 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::connection::{Connection, Want};
+use super::connection::Connection;
+use super::transaction_queue::Want;
 use super::{Delivery, DeliveryContext, DeliveryOutput};
 use crate::attempt::{Acceptance, Failure, Server};
 use crate::event::Event;
@@ -32,7 +33,7 @@ impl Delivery {
                 }
             } else if let Some(output) = conn.poll_session() {
                 self.take_in(cx, connection, output);
-            } else if conn.announces_transmit() {
+            } else if conn.announce_transmit() {
                 self.outputs.push_back(DeliveryOutput::Transmit(connection));
             } else {
                 return;
@@ -106,7 +107,7 @@ impl Delivery {
         self.release(undecided, true);
         for (recipient, acceptance) in delivered {
             self.refusals.take(connection);
-            self.has_taken = true;
+            self.pass.has_taken = true;
             cx.admission.note_taken();
             self.outputs.push_back(DeliveryOutput::Delivered { recipient, acceptance });
         }

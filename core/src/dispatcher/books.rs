@@ -30,7 +30,6 @@ pub(super) struct Books {
     pub(super) settings: Settings,
     pub(super) mode: Mode,
     pub(super) progress: Progress,
-    pub(super) rules: RetryRules,
     pub(super) queue: Queue,
     pub(super) scan: OutboxScan,
     pub(super) attempts: RecentAttempts,
@@ -73,7 +72,6 @@ impl Books {
             now,
             mode,
             progress: Progress::Working,
-            rules,
             queue: Queue::new(),
             scan: OutboxScan::new(now.monotonic, key_basis),
             attempts: RecentAttempts::new(rules.min_interval(&settings)),
@@ -85,6 +83,11 @@ impl Books {
             outlet: Outlet::default(),
             settings,
         }
+    }
+
+    /// Returns the rules by which mail is tried again.
+    pub(super) fn rules(&self) -> RetryRules {
+        RetryRules::of(&self.settings)
     }
 
     pub(super) fn is_draining(&self) -> bool {

@@ -215,9 +215,12 @@ impl Books {
     fn replace(&mut self, mut message: FailedMessage) {
         let mut changed = Vec::new();
         message.mails.retain(|mail| {
-            let is_given_up =
-                self.rules.retry_state(mail.row.fail_count, mail.row.last_try, mail.row.fatal, self.now.wall)
-                    == RetryState::GivenUp;
+            let is_given_up = self.rules().retry_state(
+                mail.row.fail_count,
+                mail.row.last_try,
+                mail.row.fatal,
+                self.now.wall,
+            ) == RetryState::GivenUp;
             if !is_given_up {
                 changed.push(mail.row.clone());
             }

@@ -244,7 +244,7 @@ impl Books {
         let states = if self.mode == Mode::Daemon { failed } else { Vec::new() };
         for FailState { id, fail_count, last_try, fatal } in states {
             self.set_aside.end(id);
-            let retry_state = self.rules.retry_state(fail_count, last_try, fatal, self.now.wall);
+            let retry_state = self.rules().retry_state(fail_count, last_try, fatal, self.now.wall);
             let queue_state = self.queue_state_of(id, retry_state);
             self.requeue(id, queue_state);
         }

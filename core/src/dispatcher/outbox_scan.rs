@@ -248,7 +248,7 @@ impl Books {
     }
 
     pub(super) fn retry_state_of(&self, row: &Row) -> RetryState {
-        self.rules.retry_state(row.fail_count, row.last_try, row.fatal, self.now.wall)
+        self.rules().retry_state(row.fail_count, row.last_try, row.fatal, self.now.wall)
     }
 
     /// Changes the state of a mail that is in the index.

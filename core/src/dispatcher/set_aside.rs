@@ -203,8 +203,8 @@ impl Books {
     /// retried. All other mail waits as long as if the attempt had been recorded, and until recording it has been tried again.
     fn may_go_unrecorded(&self, failed: &FailedAttempt) -> bool {
         let attempt = &failed.attempt;
-        let failures_before_it_is_given_up = self.rules.retries.saturating_sub(1).min(1);
-        let state = self.rules.retry_state(
+        let failures_before_it_is_given_up = self.rules().retries.saturating_sub(1).min(1);
+        let state = self.rules().retry_state(
             failures_before_it_is_given_up,
             attempt.at,
             attempt.is_fatal(),

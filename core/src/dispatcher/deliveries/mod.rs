@@ -36,7 +36,7 @@ use self::silence_watch::SilenceWatch;
 use super::Mode;
 use super::books::Books;
 use super::requests::Asked;
-use crate::attempt::{Attempt, Failure};
+use crate::attempt::{Acceptance, Attempt, Failure};
 use crate::delivery::{ConnectionIds, Delivery, DeliveryContext, DeliveryOutput};
 use crate::ending::EndCause;
 use crate::event::Event;
@@ -442,12 +442,8 @@ impl Deliveries {
                 let request = StoreRequest::ReadData { id, offset, limit };
                 books.ask(request, Asked::Data { hop, connection, id });
             }
-            DeliveryOutput::Delivered { recipient: Recipient { id, mailbox }, acceptance } => {
-                let recipient: Box<str> = shortened(mailbox.as_str()).into();
-                let attempt = Attempt { at: books.now.wall, result: acceptance };
-                books.event(Event::Delivered { id, recipient: recipient.clone(), attempt: attempt.clone() });
-                self.note_taken_mail(books, hop);
-                books.commits.delivered(id, recipient, attempt);
+            DeliveryOutput::Delivered { recipient, acceptance } => {
+                self.note_delivered(books, hop, recipient, acceptance);
             }
             DeliveryOutput::FellBack { candidate, reason } => {
                 self.tell_of_plain_text(books, &candidate, &reason);
@@ -471,6 +467,22 @@ impl Deliveries {
             DeliveryOutput::Postponed(reason) => self.postpone(books, hop, &reason.to_string()),
             DeliveryOutput::Event(event) => books.event(event),
         }
+    }
+
+    /// Records that a server has taken a mail.
+    fn note_delivered(
+        &mut self,
+        books: &mut Books,
+        hop: HopId,
+        recipient: Recipient,
+        acceptance: Acceptance,
+    ) {
+        let Recipient { id, mailbox } = recipient;
+        let recipient: Box<str> = shortened(mailbox.as_str()).into();
+        let attempt = Attempt { at: books.now.wall, result: acceptance };
+        books.event(Event::Delivered { id, recipient: recipient.clone(), attempt: attempt.clone() });
+        self.note_taken_mail(books, hop);
+        books.commits.delivered(id, recipient, attempt);
     }
 
     /// Changes what a pass waits for, together with its entries in the queues. This is the only place that does.
