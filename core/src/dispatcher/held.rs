@@ -62,6 +62,13 @@ impl Books {
         }
     }
 
+    /// Releases the mail whose verdicts are set aside, at the end of the program: the next one finds it again.
+    pub(super) fn release_set_aside(&mut self) {
+        let Self { held, set_aside, .. } = self;
+        set_aside.with_verdicts().for_each(|id| held.give_up(id));
+        self.release();
+    }
+
     /// Releases what was given up.
     pub(super) fn release(&mut self) {
         if !self.held.is_released() {

@@ -416,6 +416,7 @@ impl Dispatcher {
             if let Some(loss) = books.unrecorded() {
                 books.note(Level::Error, loss);
             }
+            books.release_set_aside();
             books.progress = Progress::Drained;
             books.output(Output::Drained);
         }

@@ -122,7 +122,8 @@ fn describe(fact: Fact<'_>) -> Option<String> {
         | Fact::Answered { .. }
         | Fact::Told { .. }
         | Fact::Log(_)
-        | Fact::Called { .. } => return None,
+        | Fact::Called { .. }
+        | Fact::Released { .. } => return None,
     })
 }
 

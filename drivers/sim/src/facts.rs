@@ -117,6 +117,8 @@ pub(crate) enum Fact<'a> {
     /// A server has taken responsibility for the message whose end is the `number`-th on the connection, whether its reply gets
     /// through or not. `keys` identify it for each recipient.
     Accepted { link: Link, number: u32, recipients: &'a [String], data: &'a [u8], keys: &'a [MailKey] },
+    /// The core gives up mail that the database holds for it.
+    Released { ids: &'a [MailId] },
     /// The core has asked the database.
     Asked { id: RequestId, request: &'a StoreRequest },
     /// The database reads for the core.

@@ -55,6 +55,8 @@ pub(crate) enum Mutation {
     SkipsTls,
     /// What is sent is logged as it is.
     LogsSecrets,
+    /// Mail that is given up is not released.
+    KeepsHolding,
     /// More is known than there is.
     HoardsRows,
     /// If something of a commit cannot be recorded, nothing of it is.

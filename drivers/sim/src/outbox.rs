@@ -257,6 +257,16 @@ impl Outbox {
         self.claimed.extend(rows.into_iter().map(|row| (row.id, row.clone())));
     }
 
+    /// Whether the daemon has claimed a mail, and neither a verdict nor a release has ended that.
+    pub(crate) fn holds(&self, id: MailId) -> bool {
+        self.claimed.contains_key(&id)
+    }
+
+    /// All such mail.
+    pub(crate) fn held(&self) -> impl Iterator<Item = MailId> {
+        self.claimed.keys().copied()
+    }
+
     /// The daemon gives up mail.
     pub(crate) fn release(&mut self, ids: &[MailId]) {
         for id in ids {
@@ -306,6 +316,9 @@ impl Outbox {
             }
             is_whole
         });
+        // Also of bounces that others keep from being made; a verdict that is refused is tried again.
+        let ended = asked.ids().filter(|id| !refused.iter().any(|refused| refused.id == *id));
+        ended.for_each(|id| drop(self.claimed.remove(&id)));
         remaining.retain(|id| self.mails.contains_key(id));
         Sifted { commit, remaining, changed, refused }
     }
@@ -317,6 +330,7 @@ impl Outbox {
         composed: Vec<Bytes>,
         now: UnixTime,
     ) -> (StoreReply, Effects) {
+        self.release(&commit.ids().collect::<Vec<_>>());
         let mut effects = Effects::default();
         for mail in &commit.delivered {
             self.mails.remove(&mail.id);

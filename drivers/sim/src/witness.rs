@@ -97,7 +97,8 @@ impl Witness {
             | Fact::Called { .. }
             | Fact::Spins
             | Fact::Healed
-            | Fact::Finished => {}
+            | Fact::Finished
+            | Fact::Released { .. } => {}
         }
     }
 

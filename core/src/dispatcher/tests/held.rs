@@ -78,3 +78,18 @@ fn a_drain_waits_for_what_is_about_to_be_held_and_releases_it() {
         assert!(world.drained_at.is_some() && world.outbox.held().is_empty(), "{kind}");
     }
 }
+
+#[test]
+fn mail_that_is_set_aside_is_released_at_the_end() {
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1");
+    let id = world.mail(SENDER, "a@example.org", "x");
+    world.outbox.poisoned.insert(id);
+    world.outbox.notes_taken = true;
+    world.run_for(Duration::from_secs(30));
+    assert_eq!(world.outbox.held(), [MailId(id)]);
+    world.input(Input::Drain);
+    world.run_for(Duration::from_secs(6));
+    assert!(world.drained_at.is_some());
+    assert_eq!(world.outbox.releases, [[id]]);
+}

@@ -11,6 +11,7 @@ mod clear_text;
 mod commands;
 mod connections;
 mod duplicates;
+mod held;
 mod hosts_file;
 mod limits;
 mod liveness;
@@ -52,6 +53,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<connections::Connections>::default(),
         Box::<retries::Retries>::default(),
         Box::<changed::Changed>::default(),
+        Box::<held::Held>::default(),
         Box::<hosts_file::HostsFile>::default(),
         Box::<limits::Limits>::default(),
         Box::<commands::Commands>::default(),

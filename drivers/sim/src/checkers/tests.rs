@@ -136,6 +136,11 @@ fn mail_that_is_remembered_for_ever_is_noticed() {
     assert_caught(Mutation::HoardsRows, "memory is bounded");
 }
 
+#[test]
+fn mail_that_is_given_up_and_not_released_is_noticed() {
+    assert_caught(Mutation::KeepsHolding, "what is held is given back once");
+}
+
 /// Returns what becomes of a build in worlds where servers and name servers fall silent, and nothing else happens.
 fn silent_worlds(mutation: Mutation) -> impl Iterator<Item = Witness> {
     let faults = Faults { mute_servers: 900, dns_silences: 3000, ..Faults::default() };

@@ -174,6 +174,7 @@ impl<'a> Replay<'a> {
 
     fn start(&mut self) {
         self.epoch += 1;
+        self.outbox.forget_claims();
         self.see(Fact::Started { epoch: self.epoch, is_pass: false });
         let mut seed = [0; 32];
         let numbers = [self.transcript.scene.seed, u64::from(self.epoch)];
@@ -287,7 +288,10 @@ impl<'a> Replay<'a> {
                 self.see(Fact::Asked { id, request: &request });
                 self.requests.push_back((id, request));
             }
-            Output::Release(ids) => self.outbox.release(&ids),
+            Output::Release(ids) => {
+                self.see(Fact::Released { ids: &ids });
+                self.outbox.release(&ids);
+            }
             Output::Event(event) => self.see(Fact::Log(&event)),
             Output::Drained => {
                 // The end of a pass is expected.
@@ -342,6 +346,7 @@ impl<'a> Replay<'a> {
             self.commit(&self.mutation.commit(commit.clone()))
         } else {
             let reply = self.outbox.read(request).unwrap_or(StoreReply::Data(bytes::Bytes::new()));
+            self.outbox.remember(&reply);
             self.see(Fact::Answered { reply: &reply });
             Ok(reply)
         };

@@ -106,7 +106,7 @@ impl World {
             Output::Datagram { query, to, octets } => self.send_datagram(query, to, &octets),
             Output::CloseDatagram(_) => {}
             Output::Store(id, request) => self.ask(id, request),
-            Output::Release(ids) => self.outbox.release(&ids),
+            Output::Release(ids) => self.release(&ids),
             Output::Event(event) => self.see(Fact::Log(&event)),
             Output::Drained => self.daemon_ends(),
         }

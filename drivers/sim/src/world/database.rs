@@ -2,7 +2,7 @@
 
 use cmail_delivery::io::Input;
 use cmail_delivery::outbox::{
-    Committed, RequestId, Scanned, StoreError, StoreReply, StoreRequest, StoreTrouble,
+    Committed, MailId, RequestId, Scanned, StoreError, StoreReply, StoreRequest, StoreTrouble,
 };
 use cmail_delivery::time::Duration;
 
@@ -36,6 +36,13 @@ impl World {
         self.database_free_at =
             self.database_free_at.max(self.clock.instant()) + Duration::from_micros(micros);
         self.clock.at(self.database_free_at, Happening::Execute(epoch, id));
+    }
+
+    pub(super) fn release(&mut self, ids: &[MailId]) {
+        if self.mutation != Mutation::KeepsHolding {
+            self.see(Fact::Released { ids });
+            self.outbox.release(ids);
+        }
     }
 
     pub(super) fn execute(&mut self, epoch: u32, id: RequestId) {
@@ -73,7 +80,9 @@ impl World {
             && let StoreRequest::Recall { ids } = request
         {
             let rows = ids.iter().filter_map(|id| self.scanned.get(id).cloned()).collect();
-            return StoreReply::Recalled { rows, unreadable: Vec::new() };
+            let reply = StoreReply::Recalled { rows, unreadable: Vec::new() };
+            self.outbox.remember(&reply);
+            return reply;
         }
         if let Some(reply) = self.outbox.read(request) {
             if self.mutation == Mutation::ChargesUnread
