@@ -9,9 +9,8 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::attempt::{Acceptance, Attempt, Failure};
-use crate::io::ConnectionId;
+use crate::ids::{ConnectionId, MailId};
 use crate::one_line::{Octets, OneLine};
-use crate::outbox::MailId;
 use crate::time::Duration;
 
 /// The importance of an event, in the order of the directive `verbosity`.

@@ -8,19 +8,12 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::event::Event;
+pub use crate::ids::{ConnectionId, QueryId};
 use crate::next_hop::Host;
 use crate::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use crate::settings::{Hosts, ResolverSettings};
 use crate::system_error::{Breakage, MachineTrouble, NetworkTrouble, SystemError};
 pub use crate::tls::{CertificateTrouble, Tls, TlsVersion, Verification};
-
-/// Identifies a TCP connection, from the [`Output::Connect`] that requests it. Ids are never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(pub u64);
-
-/// Identifies a DNS query over UDP, from its [`Output::Datagram`]. Ids are never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueryId(pub u64);
 
 /// An event outside of the core.
 #[derive(Debug)]

@@ -32,6 +32,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::attempt::{Acceptance, Attempt, AttemptFacts, Failure};
+pub use crate::ids::{MailId, RequestId};
 use crate::rng::Seed;
 use crate::time::UnixTime;
 use crate::wording::faillog_text;
@@ -55,16 +56,6 @@ pub const HEADER_LIMIT_OCTETS: usize = 1024 * 1024;
 /// Returns whether the value of `mail_envelopefrom` is the null reverse-path, with or without white space around it.
 pub fn is_null_path(sender: &[u8]) -> bool {
     matches!(sender.trim_ascii(), b"" | b"<>")
-}
-
-/// The key of a row of the outbox: one recipient of one message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MailId(pub i64);
-
-impl fmt::Display for MailId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 /// A position in the outbox from which a scan continues. It is not an id, because every 64-bit number may be the id of a mail.
@@ -124,10 +115,6 @@ impl fmt::Debug for Row {
             .finish()
     }
 }
-
-/// Identifies a request until it is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
 
 /// A request of the core to the database.
 #[derive(Clone, Debug, PartialEq, Eq)]

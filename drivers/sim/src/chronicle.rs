@@ -11,7 +11,8 @@ use cmail_delivery::time::{Duration, Instant};
 use crate::facts::{Fact, Link, Parting, Scene};
 use crate::map::{Map, Zone};
 use crate::outbox::Mail;
-use crate::transcript::{Talk, quote};
+use crate::quoted::quote;
+use crate::talk::Talk;
 
 /// Most connections in a transcript: the last ones.
 const TALKS_LIMIT: usize = 20;

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use crate::dialogue::Dialogue;
 use crate::mutation::Mutation;
-use crate::swarm::{self, Options, Summary};
+use crate::options::Options;
+use crate::swarm::{self, Summary};
 
 /// Hours with faults, unless told otherwise.
 const DEFAULT_HOURS: u32 = 24;

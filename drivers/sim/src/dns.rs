@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::dice::Dice;
 use crate::map::{Map, Zone};
-use crate::swarm::Faults;
+use crate::options::Faults;
 
 /// A datagram that comes back, and when.
 #[derive(Debug)]

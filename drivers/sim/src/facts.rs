@@ -158,24 +158,6 @@ pub(crate) struct Scene<'a> {
     pub(crate) map: &'a Map,
 }
 
-/// Returns the canonical form of a message's octets on the wire: CRLF line ends only, one at the end (a naive model of what the
-/// core does as a stream).
-pub(crate) fn canonical(data: &[u8]) -> Bytes {
-    let mut canonical = Vec::with_capacity(data.len() + data.len() / 8 + 2);
-    let mut rest = data;
-    while let Some(position) = memchr::memchr2(b'\r', b'\n', rest) {
-        let (text, end) = rest.split_at(position);
-        canonical.extend_from_slice(text);
-        canonical.extend_from_slice(b"\r\n");
-        rest = end.get(if end.starts_with(b"\r\n") { 2 } else { 1 }..).unwrap_or_default();
-    }
-    canonical.extend_from_slice(rest);
-    if !canonical.is_empty() && !canonical.ends_with(b"\r\n") {
-        canonical.extend_from_slice(b"\r\n");
-    }
-    canonical.into()
-}
-
 /// How a handshake fails in these worlds.
 pub(crate) fn tls_failure(words: &str) -> SystemError<Breakage> {
     SystemError::new(TlsTrouble::Other, words)
@@ -191,6 +173,3 @@ pub(crate) fn tls(certificate_is_valid: bool) -> Tls {
     let unverified = Verification::Unverified(CertificateTrouble::UnknownIssuer);
     Tls::new(TlsVersion::V1_3, if certificate_is_valid { Verification::Verified } else { unverified })
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `clock`, `network`, `dns`, `servers`, `outbox`, `map` | the world: nothing in it is real, everything comes from a seed |
 //! | `world` | the executor: it calls the core, carries out what the core wants, and lets faults happen |
-//! | `facts`, `wire`, `witness` | what can be seen from outside, and who sees it |
+//! | `options`, `canonical`, `quoted` | what a seed decides; octets as they travel, and as text |
+//! | `facts`, `wire`, `talk`, `witness` | what can be seen from outside, and who sees it |
 //! | `dialogue`, `chronicle` | what was seen, as text, and as the lines of a transcript |
 //! | `checkers` | the invariants, each in a file of its own |
 //! | `swarm` | many worlds, their options drawn from their seeds; shrinking of those in which a rule is broken, and the transcript of what is left |
@@ -15,6 +16,7 @@
 //! everything that can be delivered must be.
 #![forbid(unsafe_code)]
 
+mod canonical;
 mod checkers;
 mod chronicle;
 mod cli;
@@ -26,10 +28,14 @@ mod facts;
 mod map;
 mod mutation;
 mod network;
+mod options;
 mod outbox;
 mod poison;
+mod quoted;
+mod scram;
 mod servers;
 mod swarm;
+mod talk;
 mod transcript;
 mod wire;
 mod witness;

@@ -1,20 +1,14 @@
 //! The world around the daemon: hosts, the domains that lead to them, and relays.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cmail_delivery::address::Domain;
 use cmail_delivery::settings::Hosts;
 
 use crate::dice::Dice;
+use crate::options::Options;
 use crate::servers::Temperament;
-use crate::swarm::Options;
-
-/// The name servers.
-pub(crate) const NAME_SERVERS: [SocketAddr; 2] = [
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 53)), 53),
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 54)), 53),
-];
 
 /// A mail server.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use cmail_delivery::outbox::{
 };
 use cmail_delivery::time::UnixTime;
 
-use crate::facts::canonical;
+use crate::canonical::canonical;
 use crate::poison::{Poison, Poisoned, Refusals};
 
 /// Most faillog rows of a mail that are read for a bounce.

@@ -3,7 +3,8 @@
 
 use crate::dialogue::Dialogue;
 use crate::mutation::Mutation;
-use crate::swarm::{Faults, Options, options_of, run_options};
+use crate::options::{Faults, Options};
+use crate::swarm::{options_of, run_options};
 use crate::witness::Witness;
 
 /// Hours of faults in each world.

@@ -1,16 +1,15 @@
 //! Runs worlds: one seed, many seeds, and smaller and smaller worlds that still break the same rule, until it can be written
 //! down.
 
-mod options;
 mod report;
 mod shrink;
 
-pub(crate) use self::options::{Faults, Options};
 pub(crate) use self::report::{read_world, report};
 use self::shrink::shrink;
 use crate::dialogue::Dialogue;
 use crate::dice::Dice;
 use crate::mutation::Mutation;
+use crate::options::Options;
 use crate::witness::Violation;
 use crate::world::{Outcome, World};
 

@@ -1,8 +1,9 @@
 //! Makes the world in which a rule is broken as simple as possible: faults are removed, and less happens.
 
-use super::{Faults, Options, run_options};
+use super::run_options;
 use crate::dialogue::Dialogue;
 use crate::mutation::Mutation;
+use crate::options::{Faults, Options};
 use crate::witness::Violation;
 
 /// A way to make a world simpler.

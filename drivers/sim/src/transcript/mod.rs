@@ -56,17 +56,14 @@
 mod parser;
 mod replay;
 mod scene;
-mod scram;
-mod talk;
 
 use cmail_delivery::system_error::NetworkTrouble;
 use std::time::Duration;
 
 use thiserror::Error;
 
-pub(crate) use self::parser::{parse, quote};
+pub(crate) use self::parser::parse;
 use self::replay::{Manner, Replay};
-pub(crate) use self::talk::Talk;
 use crate::mutation::Mutation;
 use crate::witness::Violation;
 

@@ -11,7 +11,6 @@ use cmail_delivery::time::{Instant, Now, UnixTime};
 use cmail_delivery::{Dispatcher, Mode};
 
 use super::scene::is_name_server;
-use super::talk::{Accepted, Talk};
 use super::{Action, Given, Incident, Transcript, TranscriptError};
 use crate::dialogue::Dialogue;
 use crate::dice::Dice;
@@ -19,6 +18,7 @@ use crate::dns::Dns;
 use crate::facts::{Fact, Link, Origin, Parting, Scene, reset, tls, tls_failure};
 use crate::mutation::Mutation;
 use crate::outbox::{MailKey, Outbox, compose_bounces};
+use crate::talk::{Accepted, Talk};
 use crate::witness::{Violation, Witness};
 
 /// The wall clock at the beginning: 2026-01-01 00:00:00 UTC.

@@ -12,9 +12,10 @@ use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
 use cmail_delivery::time::UnixTime;
 use cmail_delivery::{Mode, Selection};
 
-use super::parser::unquote;
-use crate::map::{Map, NAME_SERVERS, RelayEntry, Zone};
+use crate::map::{Map, RelayEntry, Zone};
+use crate::options::NAME_SERVERS;
 use crate::outbox::{Digest, Mail, Outbox};
+use crate::quoted::unquote;
 
 /// The relay of mail that names none.
 const DEFAULT_REMOTE: &str = "192.0.2.1:25";

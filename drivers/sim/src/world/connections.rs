@@ -9,9 +9,9 @@ use cmail_delivery::time::Duration;
 
 use super::{Down, Happening, World};
 use crate::facts::{Fact, Link, Parting, reset, tls, tls_failure};
-use crate::map::NAME_SERVERS;
 use crate::mutation::Mutation;
 use crate::network::{ClientEnd, Connection, Fate, Item, Peer, Pipe};
+use crate::options::NAME_SERVERS;
 use crate::outbox::MailKey;
 use crate::servers::{Act, Conversation, Surroundings};
 

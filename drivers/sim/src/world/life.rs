@@ -9,7 +9,7 @@ use super::{Daemon, Happening, World};
 use crate::facts::{Fact, Link};
 use crate::map::Map;
 use crate::network::ClientEnd;
-use crate::swarm::Faults;
+use crate::options::Faults;
 
 /// Longest time for which mail is set aside that the database cannot process.
 const LONGEST_PAUSE_S: u64 = 3600;

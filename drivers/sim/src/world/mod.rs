@@ -24,9 +24,9 @@ use crate::facts::{Fact, Link, Scene};
 use crate::map::Map;
 use crate::mutation::Mutation;
 use crate::network::Network;
+use crate::options::{Faults, Options};
 use crate::outbox::Outbox;
 use crate::servers::Memory;
-use crate::swarm::{Faults, Options};
 use crate::witness::Witness;
 
 /// Most calls at the same instant that the core may ask for.

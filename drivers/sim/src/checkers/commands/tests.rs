@@ -6,8 +6,8 @@ use super::*;
 use crate::dialogue::Dialogue;
 use crate::dice::Dice;
 use crate::map::Map;
+use crate::options::Options;
 use crate::outbox::Outbox;
-use crate::swarm::Options;
 use crate::witness::Witness;
 
 const PLAIN: &str = "250 x\r\n";

@@ -5,8 +5,8 @@ use super::*;
 use crate::dice::Dice;
 use crate::facts::Parting;
 use crate::map::Map;
+use crate::options::Options;
 use crate::outbox::Outbox;
-use crate::swarm::Options;
 
 const TEXTS: [&[u8]; 3] = [b"1\r\n", b"2\r\n", b"3\r\n"];
 

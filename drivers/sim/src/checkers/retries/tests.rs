@@ -6,8 +6,8 @@ use cmail_delivery::time::Now;
 use super::*;
 use crate::dice::Dice;
 use crate::map::Map;
+use crate::options::Options;
 use crate::outbox::{Digest, Mail, Outbox};
-use crate::swarm::Options;
 
 const WALL: i64 = 1_000_000;
 

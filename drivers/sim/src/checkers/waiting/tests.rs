@@ -9,8 +9,8 @@ use cmail_delivery::time::{Now, UnixTime};
 use super::*;
 use crate::dice::Dice;
 use crate::map::Map;
+use crate::options::Options;
 use crate::outbox::Outbox;
-use crate::swarm::Options;
 
 const MAIL: MailId = MailId(8);
 const LINK: Link = Link { epoch: 1, id: ConnectionId(1) };

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::scram::Scram;
 use crate::facts::Verb;
+use crate::scram::Scram;
 use crate::wire::{Sight, Wire};
 
 /// A conversation.

@@ -1,13 +1,19 @@
 //! The decisions of a seed: the configuration of the daemon, the world, and the faults.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use cmail_delivery::next_hop::{Port, TlsMode};
 use cmail_delivery::settings::{RateLimit, ResolverSettings, Settings};
 
 use crate::dice::Dice;
-use crate::map::NAME_SERVERS;
+
+/// The name servers.
+pub(crate) const NAME_SERVERS: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 53)), 53),
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 54)), 53),
+];
 
 /// The faults of the world, each in thousandths: of the occasions, or, for those that come by themselves, of the hours in which
 /// they occur. Zero is off.
