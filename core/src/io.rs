@@ -11,7 +11,7 @@ use crate::event::Event;
 pub use crate::ids::{ConnectionId, QueryId};
 use crate::next_hop::Host;
 use crate::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
-use crate::settings::{Hosts, ResolverSettings};
+use crate::settings::{Hosts, ResolverSettings, Settings};
 use crate::system_error::{Breakage, MachineTrouble, NetworkTrouble, SystemError};
 pub use crate::tls::{CertificateTrouble, Tls, TlsVersion, Verification};
 
@@ -58,6 +58,11 @@ pub enum Input<'a> {
     /// The new settings of the resolver. Names that are being looked up are asked for again, and remembered failures and denials
     /// are forgotten.
     Resolver(ResolverSettings),
+    /// The new settings, which hold from the next decision on. A lowered limit ends connections as they become idle; a pass that
+    /// would talk to others now, or otherwise, ends as soon as its conversations allow it, and its mail begins anew. Nothing is
+    /// tried early: waiting mail is placed anew by the next rescan of the outbox. [`Settings::resolver`] is taken as by
+    /// [`Input::Resolver`].
+    Settings(Box<Settings>),
     /// Begin nothing new and finish (SIGTERM).
     Drain,
 }

@@ -30,6 +30,11 @@ impl IdleConnections {
         self.idle.insert(connection, until);
     }
 
+    /// Lets no connection rest beyond `end`.
+    pub(super) fn shorten(&mut self, end: Instant) {
+        self.idle.values_mut().for_each(|until| *until = end.min(*until));
+    }
+
     /// Takes the connection that became idle last, so that superfluous ones time out.
     pub(super) fn reuse(&mut self) -> Option<ConnectionId> {
         let (&connection, _) = self.idle.iter().max_by_key(|(_, until)| **until)?;

@@ -420,6 +420,11 @@ impl Delivery {
         self.idle.insert(connection, cx.now + span);
     }
 
+    /// Lets no connection rest for longer than the settings allow as they are now.
+    pub(crate) fn shorten_rest(&mut self, cx: &mut DeliveryContext<'_>) {
+        self.idle.shorten(cx.now + cx.settings.connection_idle);
+    }
+
     /// Takes an idle connection for new mail.
     pub(crate) fn reuse_idle(&mut self, now: Instant) -> Option<ConnectionId> {
         let is_pass_over = self.idle.count() == self.connections.len() && !self.refusals.is_waiting();

@@ -90,6 +90,15 @@ impl Books {
         RetryRules::of(&self.settings)
     }
 
+    /// Goes by these settings from now on; returns those of before. What is known of mail is placed anew by the next rescan, and
+    /// whatever is claimed until then is judged by the new rules.
+    pub(super) fn reconfigure(&mut self, settings: Settings) -> Settings {
+        self.attempts.set_min_interval(RetryRules::of(&settings).min_interval(&settings));
+        self.bounces.reconfigure(&settings);
+        self.scan.reconfigure(self.now.monotonic, settings.interval);
+        core::mem::replace(&mut self.settings, settings)
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.progress != Progress::Working
     }

@@ -70,6 +70,12 @@ impl Bounces {
         }
     }
 
+    /// Sets the names that later bounces have in common.
+    pub(super) fn reconfigure(&mut self, settings: &Settings) {
+        self.announce = settings.announce.as_ref().into();
+        self.bounce_from = settings.bounce_from.as_ref().into();
+    }
+
     /// Returns the contents of the bounce of a message.
     fn order(&mut self, message: FailedMessage, settings: &Settings, now: UnixTime) -> BounceOrder {
         BounceOrder {

@@ -211,6 +211,10 @@ impl Dispatcher {
             Input::TryNow => self.try_now(),
             Input::Hosts(hosts) => deliveries.set_hosts(hosts),
             Input::Resolver(settings) => deliveries.resolver().reconfigure(now.monotonic, settings),
+            Input::Settings(settings) => {
+                let before = books.reconfigure(*settings);
+                deliveries.reconfigure(books, &before);
+            }
             Input::Drain => self.drain(),
         }
         self.pump();

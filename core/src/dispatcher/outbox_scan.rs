@@ -72,6 +72,12 @@ impl OutboxScan {
         }
     }
 
+    /// Scans at least once in an `interval` from now on, and has all known mail placed anew.
+    pub(super) fn reconfigure(&mut self, now: Instant, interval: Duration) {
+        self.next_scan = self.next_scan.min(now + interval);
+        self.rescan.request();
+    }
+
     pub(super) fn next_scan(&self) -> Instant {
         self.next_scan
     }

@@ -32,6 +32,11 @@ impl RecentAttempts {
         Self { min_interval, last: BTreeMap::new(), sweep_at: SWEEP_LEAST, ordered: BTreeMap::new() }
     }
 
+    /// Sets how long mail rests, also after attempts that were made before.
+    pub(super) fn set_min_interval(&mut self, min_interval: Duration) {
+        self.min_interval = min_interval;
+    }
+
     /// Records an attempt.
     pub(super) fn tried(&mut self, id: MailId, now: Instant) {
         self.last.insert(id, now);

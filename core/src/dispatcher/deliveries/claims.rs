@@ -49,7 +49,9 @@ impl Deliveries {
         // It is held by the claim for the connection that refused it, and is claimed again.
         first.iter().for_each(|&id| books.held.give_up(id));
         // Mail that another connection refused is retried before the slot is left to others.
-        if first.is_empty() && self.must_give_up_slot(books, hop, connection) {
+        if first.is_empty()
+            && (self.slots.retire_surplus(connection) || self.must_give_up_slot(books, hop, connection))
+        {
             return self.with_delivery(books, hop, |delivery, cx| delivery.quit_connection(cx, connection));
         }
         let (ids, transactions) = if first.is_empty() { self.claim_for(books, hop) } else { (first, 1) };

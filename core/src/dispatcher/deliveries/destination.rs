@@ -233,6 +233,11 @@ impl Destination {
         doubled.min(most)
     }
 
+    /// Returns whether the server has had enough, and has not shown otherwise since.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.refusing_passes > 0
+    }
+
     /// Records that the server still takes mail.
     pub(super) fn end_refusing(&mut self) {
         self.refusing_passes = 0;

@@ -267,6 +267,25 @@ impl Destinations {
         }
     }
 
+    /// Lets no pause that a server has asked for last beyond `server_end`, and no other one beyond `other_end`, if that is given.
+    pub(super) fn shorten_pauses(&mut self, server_end: Instant, other_end: Option<Instant>) {
+        let end_of = |is_for_server: bool| if is_for_server { Some(server_end) } else { other_end };
+        for (until, hop) in self.timers.pauses.clone() {
+            let is_for_server = self.get(hop).is_some_and(Destination::is_refusing);
+            if let Some(end) = end_of(is_for_server).filter(|end| *end < until) {
+                self.set_state(hop, DestinationState::Paused(end));
+            }
+        }
+        for hop in &self.active {
+            if let Some((pass, _)) = self.all.get_mut(hop).and_then(Destination::pass_mut)
+                && let Then::Pause { until, is_for_server } = pass.then()
+                && let Some(end) = end_of(*is_for_server)
+            {
+                *until = end.min(*until);
+            }
+        }
+    }
+
     /// Ends all pauses, including those that would follow a pass.
     pub(super) fn end_pauses(&mut self) {
         while let Some(&(_, hop)) = self.timers.pauses.first() {

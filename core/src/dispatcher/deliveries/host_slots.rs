@@ -28,6 +28,8 @@ pub(super) struct OpenConnection {
     is_established: bool,
     /// True if its server has decided mail.
     has_proved: bool,
+    /// True if it ends because a limit was lowered.
+    is_retired: bool,
 }
 
 /// A request for a slot.
@@ -57,6 +59,8 @@ pub(super) struct HostSlots {
     host_limit: usize,
     last_resort_limit: usize,
     open: BTreeMap<ConnectionId, OpenConnection>,
+    /// The number of connections that end because a limit was lowered.
+    retired: usize,
     hosts: BTreeMap<SocketAddr, HostEntry>,
     /// Destinations that cannot proceed without a connection, to whichever host.
     waiting: FairQueue<HopId>,
@@ -78,6 +82,8 @@ struct HostEntry {
     open: BTreeSet<ConnectionId>,
     /// The number of connections that are not established.
     on_trial: usize,
+    /// The number of connections that end because a limit was lowered.
+    retired: usize,
     /// Destinations that cannot proceed without a connection.
     waiting: FairQueue<HopId>,
     /// Destinations that want a further one.
@@ -93,8 +99,9 @@ impl HostSlots {
         Self {
             limit,
             host_limit: size(settings.host_concurrency),
-            last_resort_limit: limit.min(at_work).div_ceil(LAST_RESORT_FRACTION),
+            last_resort_limit: last_resort_limit(limit, at_work),
             open: BTreeMap::new(),
+            retired: 0,
             hosts: BTreeMap::new(),
             waiting: FairQueue::new(),
             wanting_more: BTreeSet::new(),
@@ -103,6 +110,29 @@ impl HostSlots {
             last_resorts: 0,
             held_off: FairQueue::new(),
         }
+    }
+
+    /// Sets the limits. What waits looks again whether there is a slot for it now.
+    pub(super) fn reconfigure(&mut self, settings: &Settings, at_work: usize) {
+        self.limit = size(settings.concurrency);
+        self.host_limit = size(settings.host_concurrency);
+        self.last_resort_limit = last_resort_limit(self.limit, at_work);
+        self.changed.extend(self.hosts.keys());
+    }
+
+    /// Retires a connection that is one too many since a limit was lowered. Returns whether it is to end.
+    pub(super) fn retire_surplus(&mut self, connection: ConnectionId) -> bool {
+        let is_above_limit = self.open.len() - self.retired > self.limit;
+        let Some(open) = self.open.get_mut(&connection) else { return false };
+        let Some(host) = self.hosts.get_mut(&open.remote) else { return false };
+        if open.is_retired {
+            return true;
+        }
+        let is_surplus = is_above_limit || host.open.len() - host.retired > self.host_limit;
+        open.is_retired = is_surplus;
+        host.retired += usize::from(is_surplus);
+        self.retired += usize::from(is_surplus);
+        is_surplus
     }
 
     /// Returns whether the host of a candidate has a slot, ignoring the limit of all connections.
@@ -124,6 +154,7 @@ impl HostSlots {
         request: SlotRequest<'_>,
         now: Instant,
     ) {
+        debug_assert!(self.has_slot(), "a connection is opened beyond the limit");
         let Candidate { remote, tls, .. } = *request.candidate;
         let is_last_resort = request.is_last_resort;
         let host = self.hosts.entry(remote).or_default();
@@ -138,6 +169,7 @@ impl HostSlots {
             is_last_resort,
             is_established: false,
             has_proved: false,
+            is_retired: false,
         };
         self.open.insert(connection, open);
     }
@@ -160,7 +192,9 @@ impl HostSlots {
         if let Some(host) = self.hosts.get_mut(&open.remote) {
             host.open.remove(&connection);
             host.on_trial = host.on_trial.saturating_sub(usize::from(!open.is_established));
+            host.retired -= usize::from(open.is_retired);
         }
+        self.retired -= usize::from(open.is_retired);
         self.changed.insert(open.remote);
         if open.is_last_resort && !open.has_proved {
             self.end_trial_of_last_resort();
@@ -205,6 +239,11 @@ impl HostSlots {
     /// Returns whether a slot is free.
     pub(super) fn has_slot(&self) -> bool {
         self.open.len() < self.limit
+    }
+
+    /// Returns how many connections have to end before so many others can be opened, beside those that end anyway.
+    pub(super) fn in_the_way_of(&self, others: usize) -> usize {
+        (self.open.len() + others).saturating_sub(self.limit + self.retired)
     }
 
     /// Returns whether a slot is free that no destination waits for.
@@ -381,9 +420,10 @@ impl HostSlots {
 
     /// Asserts that the counts are correct.
     pub(super) fn check(&self) {
-        assert!(self.open.len() <= self.limit, "there are more connections than are allowed");
         let is_last_resort = |open: &&OpenConnection| open.is_last_resort && !open.has_proved;
         assert_eq!(self.last_resorts, self.open.values().filter(is_last_resort).count(), "last resorts");
+        let retired = self.open.values().filter(|open| open.is_retired).count();
+        assert_eq!(self.retired, retired, "connections that end because a limit was lowered");
         let mut open = 0;
         let mut waiting_for_hosts = 0;
         for (remote, host) in &self.hosts {
@@ -396,6 +436,12 @@ impl HostSlots {
             };
             let on_trial = host.open.iter().filter(is_on_trial).count();
             assert_eq!(host.on_trial, on_trial, "connections to {remote} on trial");
+            let is_retired = |id: &&ConnectionId| self.open.get(id).is_some_and(|open| open.is_retired);
+            assert_eq!(
+                host.retired,
+                host.open.iter().filter(is_retired).count(),
+                "those of {remote} that end"
+            );
             open += host.open.len();
             waiting_for_hosts += host.waiting.len();
         }
@@ -414,6 +460,11 @@ impl HostSlots {
             && self.waiting_for_hosts == 0
             && self.wanting_more.is_empty()
     }
+}
+
+/// Returns the most last resorts, where there are at most `limit` connections and `at_work` destinations that are worked on.
+fn last_resort_limit(limit: usize, at_work: usize) -> usize {
+    limit.min(at_work).div_ceil(LAST_RESORT_FRACTION)
 }
 
 /// Converts a limit to a number of items in memory.

@@ -13,6 +13,7 @@ mod host_slots;
 mod limits;
 mod rate_limiter;
 mod recall;
+mod reconfigure;
 mod scheduler;
 mod silence_watch;
 mod start_queue;

@@ -20,6 +20,8 @@ impl RateLimiter {
     pub(super) fn take(&mut self, limit: RateLimit, now: Instant) -> Result<(), Instant> {
         let spacing = limit.per.checked_div(limit.transactions).unwrap_or(limit.per);
         let burst = spacing.max(Duration::from_secs(1));
+        // What was spent under a lower limit counts no more than a whole burst under this one.
+        self.full_at = self.full_at.min(now + burst);
         let base = self.full_at.max(now);
         // With all tokens there, the bucket could be full `burst` ago and still be full now.
         let next_full = base + spacing;

@@ -308,7 +308,7 @@ impl Deliveries {
         let wanted = if self.slots.has_slot() {
             usize::from(self.deliveries_wanted() > 0)
         } else {
-            self.slots.waiting_count() + self.slots.wanting_more_count()
+            self.slots.in_the_way_of(self.slots.waiting_count() + self.slots.wanting_more_count())
         };
         while self.destinations.wait_lists().sent_off() < wanted
             && let Some(hop) = self.destinations.first_idle()
@@ -359,7 +359,7 @@ impl Deliveries {
     }
 
     /// Returns how many connections a destination may have at once.
-    fn connection_limit(&self, books: &Books, hop: HopId) -> usize {
+    pub(super) fn connection_limit(&self, books: &Books, hop: HopId) -> usize {
         let most = books.settings.destination_concurrency;
         size(
             self.destinations

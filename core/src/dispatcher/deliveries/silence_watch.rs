@@ -82,7 +82,9 @@ impl Deliveries {
 
     /// Returns how many deliveries cannot proceed because no slot is free.
     fn connections_wanted(&self) -> usize {
-        let wanted = if self.slots.has_slot() { 0 } else { self.slots.waiting_count() };
+        let waiting = self.slots.waiting_count();
+        let is_short = !self.slots.has_slot() && waiting > 0;
+        let wanted = if is_short { self.slots.in_the_way_of(waiting) } else { 0 };
         wanted.saturating_sub(self.destinations.wait_lists().sent_off())
     }
 

@@ -40,6 +40,7 @@ enum Call {
         connection: u64,
     },
     Retry,
+    Settings(Box<Settings>),
     Drain,
 }
 
@@ -66,12 +67,44 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         1 => any::<usize>().prop_map(|which| Call::Remove { which }),
         4 => connection().prop_map(|connection| Call::Transmit { connection }),
         1 => Just(Call::Retry),
+        2 => any_settings().prop_map(|settings| Call::Settings(Box::new(settings))),
     ];
     (prop::collection::vec(call, 1..150), prop::bool::weighted(0.2)).prop_map(|(mut calls, drains)| {
         if drains {
             calls.push(Call::Drain);
         }
         calls
+    })
+}
+
+/// Settings of which anything may differ from those of before.
+fn any_settings() -> impl Strategy<Value = Settings> {
+    let limits = (1..6_u32, 1..4_u32, 1..4_u32, 0..400_u64, prop::option::of(1..5_u32));
+    let rules = (1..90_u64, 1..4_u32, 0..400_i64, 0..3_u16, 0..4_usize);
+    let switches = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (limits, rules, switches).prop_map(|(limits, rules, switches)| {
+        let (concurrency, destination_concurrency, host_concurrency, idle_s, rate) = limits;
+        let (interval_s, retries, retry_interval_s, tls_padding, ports) = rules;
+        let (ipv4, has_copy, auth_insecure, trace) = switches;
+        let port = |number, tls| Port { number, tls };
+        let all = [port(25, TlsMode::StartTls), port(25, TlsMode::Plain), port(465, TlsMode::Implicit)];
+        Settings {
+            concurrency,
+            destination_concurrency,
+            host_concurrency,
+            connection_idle: Duration::from_secs(idle_s),
+            rate_limit: rate.map(|transactions| RateLimit { transactions, per: Duration::from_secs(60) }),
+            interval: Duration::from_secs(interval_s),
+            retries,
+            retry_interval_s,
+            tls_padding,
+            ports: all[..ports].to_vec(),
+            ipv4,
+            bounce_copy: has_copy.then(|| "copy@[192.0.2.8]".into()).into_iter().collect(),
+            auth_insecure,
+            trace,
+            ..settings()
+        }
     })
 }
 
@@ -200,6 +233,7 @@ impl Driver {
                 self.take_outputs();
             }
             Call::Retry => self.input(Input::TryNow),
+            Call::Settings(settings) => self.input(Input::Settings(settings)),
             Call::Drain => self.input(Input::Drain),
         }
     }

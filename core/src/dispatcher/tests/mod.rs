@@ -11,6 +11,7 @@ mod hostile;
 mod hosts;
 mod idle;
 mod modes;
+mod new_settings;
 mod orders;
 mod outbox;
 mod outbox_changes;

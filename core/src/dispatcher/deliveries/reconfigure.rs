@@ -1,0 +1,56 @@
+//! New settings while passes are under way.
+
+use alloc::vec::Vec;
+
+use super::{DELIVERY_LIMIT, Deliveries};
+use crate::delivery::Delivery;
+use crate::dispatcher::books::Books;
+use crate::queue::HopId;
+use crate::schedule::MIN_RETRY_INTERVAL;
+use crate::settings::Settings;
+use crate::time::Duration;
+
+impl Deliveries {
+    /// Goes by the settings of the books, which were these before.
+    pub(in crate::dispatcher) fn reconfigure(&mut self, books: &mut Books, before: &Settings) {
+        let after = &books.settings;
+        let now = books.now.monotonic;
+        self.resolver.reconfigure(now, after.resolver.clone());
+        self.slots.reconfigure(after, DELIVERY_LIMIT);
+        let retry_interval = Duration::from_secs(u64::try_from(after.retry_interval_s).unwrap_or_default());
+        let server_end = now + retry_interval.max(MIN_RETRY_INTERVAL);
+        let rate_end = (after.rate_limit != before.rate_limit).then_some(now);
+        self.destinations.shorten_pauses(server_end, rate_end);
+        let has_new_routes = routes(before) != routes(after);
+        let hops: Vec<HopId> = self.destinations.active().map(|(hop, _)| hop).collect();
+        for hop in hops {
+            if has_new_routes {
+                self.with_delivery(books, hop, Delivery::close);
+            } else {
+                self.with_delivery(books, hop, Delivery::shorten_rest);
+                self.end_surplus_idle(books, hop);
+            }
+        }
+    }
+
+    /// Ends connections without work that are above a limit. One that has work ends when it asks for more.
+    fn end_surplus_idle(&mut self, books: &Books, hop: HopId) {
+        let limit = self.connection_limit(books, hop);
+        let mut surplus = self
+            .destinations
+            .delivery(hop)
+            .map_or(0, |delivery| delivery.connection_count().saturating_sub(limit));
+        while let Some((_, connection)) = self.destinations.delivery(hop).and_then(Delivery::first_idle)
+            && (surplus > 0 || self.slots.retire_surplus(connection))
+        {
+            surplus = surplus.saturating_sub(1);
+            self.with_delivery(books, hop, |delivery, cx| delivery.quit_connection(cx, connection));
+        }
+    }
+}
+
+/// Returns what the candidates of a pass depend on, and what a connection has said of this host.
+fn routes(settings: &Settings) -> impl PartialEq + '_ {
+    let Settings { announce, ports, ipv4, ipv6, .. } = settings;
+    (announce, ports, ipv4, ipv6)
+}
