@@ -43,7 +43,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Checks a script. Verbs, of which `M` may come only first: `Md`, `Mg`, `Mv` daemon, generation of bounces, delivery to a
 /// domain; `+` a row: sender, recipient, remote (`%` is a password), number of its message, with `-` for NULL; `-` deletes
-/// one; `*` the outbox has changed, `^` try everything, `e` other name servers, `D` drain; `.` seconds pass, `>` the next deadline comes; `a` and `z`
+/// one; `*` the outbox has changed, `^` try everything, `e` other name servers, `S` other settings, by number, `D` drain; `.` seconds pass, `>` the next deadline comes; `a` and `z`
 /// the oldest and the latest request is answered, `x` and `y` they fail; `n` DNS queries are answered, `g` one with these
 /// octets, `h` one cannot be sent; `c` all connect, `f` and `F` one fails, there or here; `V`, `v`, `X` TLS is established with
 /// or without a valid certificate, or is not; `R`, `r` a line or octets from a server, by number, `K` it closes; `P` every
@@ -82,6 +82,30 @@ fn settings() -> Settings {
         bounce_return_limit_octets: 10_000,
         trace: true,
         ..Settings::new("mail.example.org")
+    }
+}
+
+/// Other settings, of which each part of a number decides one.
+fn settings_of(argument: &[u8]) -> Settings {
+    let mut rest = number(argument, 0);
+    let mut draw = |count: u64| {
+        let drawn = rest % count;
+        rest /= count;
+        u32::try_from(drawn).unwrap_or(0)
+    };
+    let usual = settings();
+    Settings {
+        concurrency: 1 + draw(u64::from(CONCURRENCY)),
+        destination_concurrency: 1 + draw(3),
+        host_concurrency: 1 + draw(3),
+        connection_idle: Duration::from_secs(u64::from(draw(2)) * 300),
+        retry_interval_s: i64::from(draw(3)) * 60,
+        ports: usual.ports.get(usize::try_from(draw(3)).unwrap_or(0)..).unwrap_or_default().to_vec(),
+        ipv4: draw(4) > 0,
+        interval: Duration::from_secs(1 + u64::from(draw(3)) * 60),
+        trace: draw(2) > 0,
+        bounce_return_limit_octets: u64::from(draw(2)) * 10_000,
+        ..usual
     }
 }
 
@@ -145,6 +169,7 @@ impl World {
                 servers: vec![SocketAddr::from(([192, 0, 2, 54], 53))],
                 ..settings().resolver
             })),
+            b'S' => self.input(Input::Settings(Box::new(settings_of(argument)))),
             b'D' => {
                 self.draining_since = self.draining_since.or(Some(self.now.monotonic));
                 self.input(Input::Drain);

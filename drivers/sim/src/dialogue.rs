@@ -85,6 +85,7 @@ fn describe(fact: Fact<'_>) -> Option<String> {
         Fact::Draining => "--- the daemon is asked to end".into(),
         Fact::Ordered => "--- everything is to be tried".into(),
         Fact::HostsRead { file } => format!("--- the hosts file is {file:?}"),
+        Fact::Reconfigured { settings } => format!("--- the settings are {settings:?}"),
         Fact::WallSet { by_s } => format!("--- the wall clock is set by {by_s} s"),
         Fact::Inserted { id, origin: Origin::Submitted } => format!("= {id} submitted"),
         Fact::Inserted { id, origin: Origin::BounceOf(originals) } => {

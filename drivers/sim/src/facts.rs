@@ -88,6 +88,8 @@ pub(crate) enum Fact<'a> {
     Ordered,
     /// The daemon has read these contents of `/etc/hosts`.
     HostsRead { file: &'a Hosts },
+    /// The administrator has changed the settings.
+    Reconfigured { settings: &'a Settings },
     /// The wall clock was set.
     WallSet { by_s: i64 },
     /// A row came into the outbox.
@@ -152,10 +154,39 @@ pub(crate) struct Scene<'a> {
     pub(crate) said_since: Instant,
     /// The settings of the administrator.
     pub(crate) settings: &'a Settings,
+    /// The settings before these in the life of the daemon, and until when each held.
+    pub(crate) earlier_settings: &'a [(Instant, Settings)],
     /// The current outbox.
     pub(crate) outbox: &'a Outbox,
     /// The world around.
     pub(crate) map: &'a Map,
+}
+
+impl<'a> Scene<'a> {
+    /// Returns all settings that were in force at a moment from `since` on: what was decided then went by one of them.
+    pub(crate) fn settings_since(&self, since: Instant) -> impl Iterator<Item = &'a Settings> + use<'a> {
+        let earlier = self.earlier_settings.iter().rev().take_while(move |(until, _)| *until >= since);
+        std::iter::once(self.settings).chain(earlier.map(|(_, settings)| settings))
+    }
+
+    /// Judges what may have been decided by any of the settings that were in force from `since` on: it is right if it is by one
+    /// of them.
+    pub(crate) fn right_by_one_since(
+        &self,
+        since: Instant,
+        judge: impl Fn(&Settings) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let verdict = judge(self.settings);
+        let is_right =
+            verdict.is_ok() || self.settings_since(since).skip(1).any(|settings| judge(settings).is_ok());
+        if is_right { Ok(()) } else { verdict }
+    }
+
+    /// Returns the largest limit that was in force at a moment from `since` on.
+    pub(crate) fn limit_since(&self, since: Instant, limit: fn(&Settings) -> u32) -> usize {
+        let largest = self.settings_since(since).map(limit).max();
+        usize::try_from(largest.unwrap_or_default()).unwrap_or(usize::MAX)
+    }
 }
 
 /// How a handshake fails in these worlds.

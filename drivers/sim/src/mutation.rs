@@ -67,6 +67,8 @@ pub(crate) enum Mutation {
     WaitsForDns,
     /// Silent servers keep their slots, and other mail waits for one.
     ClingsToSilence,
+    /// What the administrator changes is not taken before the next start.
+    KeepsSettings,
     /// The hosts file is not read.
     IgnoresHostsFile,
     /// The hosts file is only read at the start.
@@ -90,6 +92,11 @@ impl Mutation {
             _ => {}
         }
         settings
+    }
+
+    /// Returns what the build takes a changed configuration for, if it reads it.
+    pub(crate) fn new_settings(self, settings: Settings) -> Option<Settings> {
+        (self != Self::KeepsSettings).then(|| self.settings(settings))
     }
 
     /// Returns the answer that the build reads from the database.

@@ -67,6 +67,8 @@ pub(crate) struct Faults {
     pub(crate) clock_jumps: u32,
     /// The administrator wants everything to be tried.
     pub(crate) retries: u32,
+    /// The administrator changes the settings.
+    pub(crate) reconfigurations: u32,
     /// The core is called in an order that makes no sense.
     pub(crate) disorder: u32,
     /// The database cannot process a row until there are no faults any more.
@@ -155,7 +157,24 @@ impl Options {
             dns_drops_edns: dice.chance(100),
         };
         options.faults.poison = number(dice.pick(&[0, 0, 10, 100]));
+        options.faults.reconfigurations = number(dice.pick(&[0, 0, 300, 3000]));
         options
+    }
+
+    /// Draws anew, each with even odds, what an administrator may change while the daemon runs.
+    pub(crate) fn redraw_settings(&mut self, dice: &mut Dice) {
+        let drawn = Self::draw(dice, self.hours);
+        macro_rules! redraw {
+            ($($field:ident)+) => {
+                $(if dice.chance(500) {
+                    self.$field = drawn.$field;
+                })+
+            };
+        }
+        redraw!(
+            interval_s retries retry_interval_s concurrency destination_concurrency host_concurrency connection_idle_s
+            rate_per_minute padding ports ipv6 auth_insecure bounce_copy trace bounce_return_limit_octets dns_attempts
+        );
     }
 
     /// Returns the settings of the administrator.
@@ -266,6 +285,7 @@ entries! {
     "faults.meddling" => faults.meddling;
     "faults.clock_jumps" => faults.clock_jumps;
     "faults.retries" => faults.retries;
+    "faults.reconfigurations" => faults.reconfigurations;
     "faults.disorder" => faults.disorder;
     "faults.poison" => faults.poison;
 }
@@ -303,6 +323,7 @@ impl Faults {
             meddling: some(&[100, 1000, 5000]),
             clock_jumps: some(&[10, 50]),
             retries: some(&[100, 1000]),
+            reconfigurations: 0,
             disorder: some(&[1, 20]),
             mute_servers: some(&[50, 300, 700]),
             dns_silences: some(&[100, 1000, 3000]),

@@ -79,6 +79,7 @@ impl Witness {
             | Fact::Draining
             | Fact::Ordered
             | Fact::HostsRead { .. }
+            | Fact::Reconfigured { .. }
             | Fact::WallSet { .. }
             | Fact::Inserted { .. }
             | Fact::Removed { .. }

@@ -21,10 +21,10 @@ impl Deliveries {
         let server_end = now + retry_interval.max(MIN_RETRY_INTERVAL);
         let rate_end = (after.rate_limit != before.rate_limit).then_some(now);
         self.destinations.shorten_pauses(server_end, rate_end);
-        let has_new_routes = routes(before) != routes(after);
+        let is_another_talk = talk(before) != talk(after);
         let hops: Vec<HopId> = self.destinations.active().map(|(hop, _)| hop).collect();
         for hop in hops {
-            if has_new_routes {
+            if is_another_talk {
                 self.with_delivery(books, hop, Delivery::close);
             } else {
                 self.with_delivery(books, hop, Delivery::shorten_rest);
@@ -49,8 +49,8 @@ impl Deliveries {
     }
 }
 
-/// Returns what the candidates of a pass depend on, and what a connection has said of this host.
-fn routes(settings: &Settings) -> impl PartialEq + '_ {
-    let Settings { announce, ports, ipv4, ipv6, .. } = settings;
-    (announce, ports, ipv4, ipv6)
+/// Returns what the candidates of a pass depend on, and what is said to them.
+fn talk(settings: &Settings) -> impl PartialEq + '_ {
+    let Settings { announce, ports, ipv4, ipv6, tls_padding, auth_insecure, .. } = settings;
+    (announce, ports, ipv4, ipv6, tls_padding, auth_insecure)
 }

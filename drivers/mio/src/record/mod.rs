@@ -20,6 +20,7 @@ mod writer;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cmail_delivery::dispatcher::Dispatcher;
 use cmail_delivery::event::{Event, FailureKind};
@@ -40,7 +41,7 @@ const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Recorder {
     directory: RecordDirectory,
-    circumstances: Circumstances,
+    circumstances: Arc<Circumstances>,
     now: Now,
     /// The number of the call of the dispatcher whose outputs are being seen.
     call: u64,
@@ -55,7 +56,7 @@ impl Recorder {
     pub fn new(directory: RecordDirectory, settings: &Settings) -> Self {
         Self {
             directory,
-            circumstances: Circumstances::new(settings),
+            circumstances: Arc::new(Circumstances::new(settings)),
             now: Now::default(),
             call: 0,
             deadline: None,
@@ -94,6 +95,14 @@ impl Recorder {
                 }
             }
             Input::Drain => self.tracks.values_mut().for_each(|track| track.drained(at)),
+            // The dispatcher ends the passes that go by others, as in a drain.
+            Input::Settings(settings) => {
+                let circumstances = Circumstances::new(settings);
+                if *self.circumstances != circumstances {
+                    self.circumstances = Arc::new(circumstances);
+                    self.tracks.values_mut().for_each(|track| track.drained(at));
+                }
+            }
             Input::Store(..)
             | Input::Datagram { .. }
             | Input::DatagramFailed(..)
@@ -125,12 +134,13 @@ impl Recorder {
                 let goes_on = |track: &Track| {
                     let is_over = track.has_undecided_mails() && !dispatcher.is_under_way(track.pass);
                     track.talk.is_none()
+                        && track.is_under(&self.circumstances)
                         && (track.pass == facts.pass || is_over && track.next_hop == *facts.next_hop)
                 };
                 let known = self.tracks.iter().find(|(_, track)| goes_on(track)).map(|(&number, _)| number);
                 let number = known.unwrap_or_else(|| {
                     self.last_track += 1;
-                    let track = Track::new(&facts, &self.circumstances, self.now.wall);
+                    let track = Track::new(&facts, Arc::clone(&self.circumstances), self.now.wall);
                     self.tracks.insert(self.last_track, track);
                     self.last_track
                 });
@@ -264,8 +274,7 @@ impl Recorder {
         let Some(track) = self.tracks.remove(&number) else { return };
         self.by_connection.retain(|_, of| *of != number);
         let (host, begun) = (track.next_hop.to_string(), track.begun);
-        let circumstances = &self.circumstances;
-        self.directory.write(begun, &host, |head| track.write(circumstances, head));
+        self.directory.write(begun, &host, |head| track.write(head));
     }
 
     fn begin_call(&mut self, now: Now, deadline: Option<Instant>) {

@@ -14,7 +14,7 @@ use super::shape::Shape;
 use crate::config::show_port;
 
 /// The settings that a conversation depends on.
-#[derive(Clone, Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Circumstances {
     announce: Box<str>,
     tls_padding: u16,

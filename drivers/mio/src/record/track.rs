@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cmail_delivery::address::Mailbox;
@@ -54,6 +55,7 @@ pub(super) struct Track {
     pub(super) talk: Option<Talk>,
     /// Since when only verdicts are missing.
     pub(super) over_since: Option<Instant>,
+    circumstances: Arc<Circumstances>,
     mask: Mask,
     lines: Lines,
     tried: Vec<Tried>,
@@ -76,7 +78,11 @@ pub(super) struct Track {
 }
 
 impl Track {
-    pub(super) fn new(facts: &ConnectionFacts<'_>, circumstances: &Circumstances, wall: UnixTime) -> Self {
+    pub(super) fn new(
+        facts: &ConnectionFacts<'_>,
+        circumstances: Arc<Circumstances>,
+        wall: UnixTime,
+    ) -> Self {
         let credentials = match facts.next_hop {
             NextHop::Relay(relay) => relay.credentials.as_ref(),
             NextHop::Domain(_) | NextHop::Literal(_) => None,
@@ -91,6 +97,7 @@ impl Track {
             begun: wall,
             talk: None,
             over_since: None,
+            circumstances,
             mask,
             lines: Lines::new(),
             tried: Vec::new(),
@@ -308,6 +315,11 @@ impl Track {
         }
     }
 
+    /// Returns whether a session that begins now belongs here.
+    pub(super) fn is_under(&self, circumstances: &Circumstances) -> bool {
+        *self.circumstances == *circumstances
+    }
+
     /// Records a request to stop. An idle connection then ends as that of a single pass does at once.
     pub(super) fn drained(&mut self, at: Moment) {
         let rests = self.has_mails() && !self.has_undecided_mails();
@@ -356,13 +368,13 @@ impl Track {
     }
 
     /// Returns the text of the record. A pass without mail gets a substitute.
-    pub(super) fn write(mut self, circumstances: &Circumstances, head: &str) -> String {
+    pub(super) fn write(mut self, head: &str) -> String {
         if self.mails.is_empty() {
             self.mails.push(MailId(0), self.substitute());
         }
         let mut text = format!("# {head}\n");
         let scene = Scene {
-            circumstances,
+            circumstances: &self.circumstances,
             next_hop: &self.next_hop,
             tried: &self.tried,
             sessions: &self.sessions,

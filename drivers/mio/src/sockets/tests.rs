@@ -40,6 +40,7 @@ fn keep(input: Input<'_>) -> Seen {
         | Input::TryNow
         | Input::Hosts(_)
         | Input::Resolver(_)
+        | Input::Settings(_)
         | Input::Drain) => panic!("{input:?}"),
     }
 }

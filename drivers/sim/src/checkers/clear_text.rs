@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use cmail_delivery::io::Purpose;
 use cmail_delivery::next_hop::{Relay, TlsMode};
+use cmail_delivery::settings::Settings;
 
 use super::Checker;
 use crate::facts::{Fact, Link, Scene, Verb};
@@ -20,13 +21,15 @@ struct Talk {
     is_shaking_hands: bool,
     has_tls: bool,
     has_valid_certificate: bool,
+    /// True if the administrator has allowed credentials without a valid certificate when the session may have begun.
+    may_be_insecure: bool,
 }
 
 /// The checker of this module's invariant.
 #[derive(Debug, Default)]
 pub(super) struct ClearText {
     talks: BTreeMap<Link, Talk>,
-    /// The addresses where TLS is promised. This never changes.
+    /// The addresses where TLS is promised, with the settings in force.
     promises: HashMap<SocketAddr, bool>,
 }
 
@@ -38,14 +41,30 @@ impl Checker for ClearText {
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
         match fact {
             Fact::Connecting { link, remote, purpose: Purpose::Smtp } => {
-                let is_promised = *self.promises.entry(remote).or_insert_with(|| is_promised(scene, remote));
+                let by_now = *self
+                    .promises
+                    .entry(remote)
+                    .or_insert_with(|| is_promised(scene, scene.settings, remote));
+                // What is said late may have been decided before the settings changed.
+                let mut earlier = scene.settings_since(scene.said_since).skip(1);
+                let is_promised = by_now && earlier.all(|settings| is_promised(scene, settings, remote));
                 let is_loopback = remote.ip().is_loopback();
-                self.talks.insert(link, Talk { is_promised, is_loopback, ..Talk::default() });
+                let may_be_insecure = scene.settings.auth_insecure;
+                self.talks
+                    .insert(link, Talk { is_promised, is_loopback, may_be_insecure, ..Talk::default() });
             }
             Fact::Gone { link, .. } => {
                 self.talks.remove(&link);
             }
-            Fact::Stopped { .. } => self.talks.clear(),
+            Fact::Stopped { .. } => {
+                self.talks.clear();
+                self.promises.clear();
+            }
+            Fact::Reconfigured { .. } => {
+                self.promises.clear();
+                let may_be_insecure = scene.settings.auth_insecure;
+                self.talks.values_mut().for_each(|talk| talk.may_be_insecure |= may_be_insecure);
+            }
             Fact::StartTls { link } => self.with(link, |talk| talk.is_shaking_hands = true),
             Fact::TlsEstablished { link, valid } => self.with(link, |talk| {
                 talk.is_shaking_hands = false;
@@ -68,7 +87,7 @@ impl Checker for ClearText {
                     return Err(format!("[{link}] mail in clear text: {}", line.escape_ascii()));
                 }
                 let is_proved = tls && talk.has_valid_certificate;
-                if verb == Verb::Auth && !is_proved && !talk.is_loopback && !scene.settings.auth_insecure {
+                if verb == Verb::Auth && !is_proved && !talk.is_loopback && !talk.may_be_insecure {
                     return Err(format!("[{link}] credentials without a valid certificate"));
                 }
             }
@@ -92,9 +111,8 @@ impl ClearText {
 }
 
 /// Returns whether every next hop that leads to this address and port requires TLS.
-fn is_promised(scene: &Scene<'_>, remote: SocketAddr) -> bool {
-    let by_list =
-        scene.settings.ports.iter().filter(|port| port.number == remote.port()).map(|port| port.tls);
+fn is_promised(scene: &Scene<'_>, settings: &Settings, remote: SocketAddr) -> bool {
+    let by_list = settings.ports.iter().filter(|port| port.number == remote.port()).map(|port| port.tls);
     let relays = scene
         .map
         .relays

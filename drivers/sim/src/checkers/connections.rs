@@ -44,12 +44,14 @@ impl Checker for Connections {
 
 impl Connections {
     fn check(&mut self, scene: &Scene<'_>, remote: SocketAddr, host: Option<usize>) -> Result<(), String> {
-        let limit = usize::try_from(scene.settings.concurrency).unwrap_or(usize::MAX);
+        // What is open from before a limit was lowered stays until it comes to rest, but nothing is added to it.
+        let limit_of = |limit| scene.limit_since(scene.said_since, limit);
+        let limit = limit_of(|settings| settings.concurrency);
         if self.open.len() > limit {
             return Err(format!("{} connections are open, {limit} are allowed", self.open.len()));
         }
         let count = self.open.values().filter(|(other, _)| *other == remote).count();
-        let allowed = usize::try_from(scene.settings.host_concurrency).unwrap_or(usize::MAX);
+        let allowed = limit_of(|settings| settings.host_concurrency);
         if count > allowed {
             return Err(format!("{count} connections are open to {remote}, {allowed} are allowed"));
         }
@@ -57,7 +59,7 @@ impl Connections {
         let (hosts, hops) = self.groups.entry(host).or_insert_with(|| group(scene, host));
         let of_hosts = |open: &&(SocketAddr, Option<usize>)| open.1.is_some_and(|open| hosts.contains(&open));
         let count = self.open.values().filter(of_hosts).count();
-        let per_hop = usize::try_from(scene.settings.destination_concurrency).unwrap_or(usize::MAX);
+        let per_hop = limit_of(|settings| settings.destination_concurrency);
         let allowed = per_hop.saturating_mul((*hops).max(1));
         if count > allowed {
             return Err(format!("{count} connections are open to one destination, {allowed} are allowed"));

@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use cmail_delivery::address::Mailbox;
-use cmail_delivery::outbox::{Commit, MailId, Replacement, is_null_path};
+use cmail_delivery::outbox::{Commit, MailId, Replacement, StoreReply, is_null_path};
+use cmail_delivery::settings::Settings;
+use cmail_delivery::time::Instant;
 
 use super::Checker;
 use crate::facts::{Fact, Scene};
@@ -18,6 +20,8 @@ pub(super) struct Loss {
     accepted: HashMap<MailKey, u32>,
     /// Rows whose faillog was changed by others, perhaps just when they were given up.
     meddled: HashSet<MailId>,
+    /// When the daemon has read mail that is to be bounced: it decides by the settings that hold then, or later.
+    read_at: HashMap<MailId, Instant>,
 }
 
 impl Checker for Loss {
@@ -33,6 +37,10 @@ impl Checker for Loss {
             for key in keys {
                 *self.accepted.entry(key.clone()).or_default() += 1;
             }
+        }
+        if let Fact::Answered { reply: StoreReply::Failed { messages, .. } } = fact {
+            let mails = messages.iter().flat_map(|message| &message.mails);
+            self.read_at.extend(mails.map(|mail| (mail.row.id, scene.now.monotonic)));
         }
         if let Fact::Committing { commit, bounces } = fact {
             self.commit(scene, commit, bounces)?;
@@ -61,13 +69,25 @@ impl Loss {
         replacement: &Replacement,
         data: &[u8],
     ) -> Result<(), String> {
+        let read_at = replacement.originals.iter().filter_map(|id| self.read_at.get(id)).min();
+        let since = read_at.copied().unwrap_or(scene.now.monotonic);
+        scene.right_by_one_since(since, |settings| self.check_by(settings, scene, replacement, data))
+    }
+
+    fn check_by(
+        &self,
+        settings: &Settings,
+        scene: &Scene<'_>,
+        replacement: &Replacement,
+        data: &[u8],
+    ) -> Result<(), String> {
         let mails: Option<Vec<_>> =
             replacement.originals.iter().map(|&id| scene.outbox.mail(id).map(|mail| (id, mail))).collect();
         // If one is gone, nothing is done.
         let Some(mails) = mails else { return Ok(()) };
         for (id, mail) in mails {
             let state = mail.fail_state(id);
-            let is_given_up = state.fatal || state.fail_count >= scene.settings.retries;
+            let is_given_up = state.fatal || state.fail_count >= settings.retries;
             if !is_given_up && !self.meddled.contains(&id) {
                 return Err(format!("mail {id} is given up after {} attempts", state.fail_count));
             }
@@ -76,7 +96,7 @@ impl Loss {
             };
             // Mail to an invalid address fails.
             let sender = Some(sender).filter(|sender| Mailbox::parse(sender).is_ok());
-            let copies = scene.settings.bounce_copy.iter().map(|copy| copy.as_bytes());
+            let copies = settings.bounce_copy.iter().map(|copy| copy.as_bytes());
             let copies = copies.filter(|copy| Some(*copy) != sender);
             let expected: Vec<&[u8]> = sender.into_iter().chain(copies).collect();
             let Some(bounce) = &replacement.bounce else {

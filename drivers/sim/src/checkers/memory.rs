@@ -6,6 +6,8 @@ use cmail_delivery::outbox::{
     CLAIM_BUDGET_OCTETS, Claimed, DATA_CHUNK_OCTETS, MailId, RequestId, StoreReply, StoreRequest,
 };
 
+use cmail_delivery::time::Instant;
+
 use super::Checker;
 use crate::facts::{Fact, Scene};
 
@@ -44,7 +46,8 @@ impl Checker for Memory {
                     Vec::new()
                 };
                 self.requests.insert(id, ended);
-                let connections = usize::try_from(scene.settings.concurrency).unwrap_or(usize::MAX);
+                // Connections from before the limit was lowered may still be there.
+                let connections = scene.limit_since(Instant::default(), |settings| settings.concurrency);
                 if self.requests.len() > connections.saturating_mul(2) + OTHER_REQUESTS {
                     return Err(format!("{} requests to the database are open", self.requests.len()));
                 }

@@ -41,6 +41,9 @@ pub(super) struct Retries {
     unrecorded: HashMap<MailId, u64>,
     /// The fact at which each mail last failed with a row in the faillog, or was last changed by others.
     last_failed: HashMap<MailId, u64>,
+    /// When that was, and when the daemon last took up each mail: it goes by the settings that hold then, or later.
+    failed_at: HashMap<MailId, Instant>,
+    taken_up_at: HashMap<MailId, Instant>,
     meddled: HashMap<MailId, u64>,
 }
 
@@ -75,7 +78,11 @@ impl Checker for Retries {
             Fact::Answered { reply: StoreReply::Claimed(Claimed { transactions, .. }) } => {
                 for row in transactions.iter().flat_map(|transaction| &transaction.rows) {
                     self.claimed(scene, row)?;
+                    self.taken_up_at.insert(row.id, scene.now.monotonic);
                 }
+            }
+            Fact::Answered { reply: StoreReply::Recalled { rows, .. } } => {
+                self.taken_up_at.extend(rows.iter().map(|row| (row.id, scene.now.monotonic)));
             }
             Fact::Committing { commit, .. } => self.committing(scene, commit)?,
             _ => {}
@@ -86,43 +93,57 @@ impl Checker for Retries {
 
 impl Retries {
     fn claimed(&self, scene: &Scene<'_>, row: &Row) -> Result<(), String> {
-        // Given-up mail is not tried, only read again.
-        if let Some(RetryState::NotBefore(time)) = self.retry_state(scene, row.id, scene.now.wall)
-            && !self.is_ordered(row.id)
-        {
-            return Err(format!("mail {} is worked on before {}", row.id, time.0));
-        }
+        // It became due by the settings that held at some time since it failed. Whether it is tried is decided by those of now.
+        let failed_at = self.failed_at.get(&row.id).copied().unwrap_or_default();
+        scene.right_by_one_since(failed_at, |settings| {
+            // Given-up mail is not tried, only read again.
+            match self.retry_state(settings, scene, row.id, scene.now.wall) {
+                Some(RetryState::NotBefore(time)) if !self.is_ordered(row.id) => {
+                    Err(format!("mail {} is worked on before {}", row.id, time.0))
+                }
+                _ => Ok(()),
+            }
+        })?;
         let Some(tried) = self.tried.get(&row.id) else { return Ok(()) };
-        let rest = if self.is_ordered(row.id) { SECOND } else { rest(scene.settings) };
-        if scene.now.monotonic < tried.since + rest {
-            return Err(format!("mail {} does not rest after its last attempt", row.id));
-        }
-        Ok(())
+        scene.right_by_one_since(tried.since, |settings| {
+            let rest = if self.is_ordered(row.id) { SECOND } else { rest(settings) };
+            if scene.now.monotonic < tried.since + rest {
+                return Err(format!("mail {} does not rest after its last attempt", row.id));
+            }
+            Ok(())
+        })
     }
 
     fn committing(&mut self, scene: &Scene<'_>, commit: &Commit) -> Result<(), String> {
+        let taken_up_at = |id: &MailId| self.taken_up_at.get(id).copied().unwrap_or(scene.now.monotonic);
         for failed in &commit.failed {
-            match self.retry_state(scene, failed.id, failed.attempt.at) {
-                Some(RetryState::NotBefore(time)) if !failed.attempt.is_fatal() => {
-                    return Err(format!("an attempt of mail {} before {} counts", failed.id, time.0));
+            scene.right_by_one_since(taken_up_at(&failed.id), |settings| {
+                match self.retry_state(settings, scene, failed.id, failed.attempt.at) {
+                    Some(RetryState::NotBefore(time)) if !failed.attempt.is_fatal() => {
+                        Err(format!("an attempt of mail {} before {} counts", failed.id, time.0))
+                    }
+                    Some(RetryState::GivenUp) => {
+                        Err(format!("mail {} was tried after it was given up", failed.id))
+                    }
+                    Some(RetryState::Due | RetryState::NotBefore(_)) | None => Ok(()),
                 }
-                Some(RetryState::GivenUp) => {
-                    return Err(format!("mail {} was tried after it was given up", failed.id));
-                }
-                Some(RetryState::Due | RetryState::NotBefore(_)) | None => {}
-            }
+            })?;
             if failed.attempt.at > scene.now.wall && self.wall_set == 0 {
                 return Err(format!("mail {} failed in the future", failed.id));
             }
         }
         for id in commit.delivered.iter().map(|mail| mail.id) {
-            if self.retry_state(scene, id, scene.now.wall) == Some(RetryState::GivenUp) {
-                return Err(format!("mail {id} was sent after it was given up"));
-            }
+            scene.right_by_one_since(taken_up_at(&id), |settings| {
+                if self.retry_state(settings, scene, id, scene.now.wall) == Some(RetryState::GivenUp) {
+                    return Err(format!("mail {id} was sent after it was given up"));
+                }
+                Ok(())
+            })?;
         }
         for attempt in &commit.failed {
             let failed = self.unrecorded.remove(&attempt.id).unwrap_or(self.step);
             self.last_failed.insert(attempt.id, failed);
+            self.failed_at.insert(attempt.id, scene.now.monotonic);
         }
         Ok(())
     }
@@ -134,12 +155,18 @@ impl Retries {
         self.tried.get(&id).is_none_or(comes_after)
     }
 
-    /// Returns the state of a mail at a time, if only the daemon has changed it since its last attempt.
-    fn retry_state(&self, scene: &Scene<'_>, id: MailId, at: UnixTime) -> Option<RetryState> {
+    /// Returns the state of a mail at a time by these settings, if only the daemon has changed it since its last attempt.
+    fn retry_state(
+        &self,
+        settings: &Settings,
+        scene: &Scene<'_>,
+        id: MailId,
+        at: UnixTime,
+    ) -> Option<RetryState> {
         let state = scene.outbox.mail(id)?.fail_state(id);
         let last_failed = self.last_failed.get(&id).copied().unwrap_or(0);
         let was_meddled_with = self.meddled.get(&id).is_some_and(|&step| step > last_failed);
-        let retry_state = retry_state(scene.settings, state, at);
+        let retry_state = retry_state(settings, state, at);
         let is_excused =
             was_meddled_with || (self.wall_set > last_failed && retry_state != RetryState::GivenUp);
         (!is_excused).then_some(retry_state)

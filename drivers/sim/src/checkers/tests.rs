@@ -34,6 +34,35 @@ fn assert_caught(mutation: Mutation, checker: &str) {
     assert!(objections.contains(&checker), "{mutation:?} is objected to by {objections:?}");
 }
 
+/// Returns which checkers object to a build in worlds whose settings change.
+fn objections_to_changes(mutation: Mutation) -> Vec<&'static str> {
+    let mut objections = Vec::new();
+    for seed in 0..WORLDS {
+        let options = options_of(seed, HOURS);
+        let faults = Faults { reconfigurations: 3000, mute_servers: 0, dns_silences: 0, ..options.faults };
+        let options = Options { dns_drops_edns: false, dns_attempts: 2, faults, ..options };
+        let outcome = run_options(seed, options, mutation, Dialogue::Off);
+        objections.extend(outcome.witness.violation.map(|violation| violation.checker));
+        if objections.len() > 4 {
+            break;
+        }
+    }
+    objections
+}
+
+#[test]
+fn settings_that_change_break_no_rule() {
+    assert_eq!(objections_to_changes(Mutation::None), Vec::<&str>::new());
+}
+
+#[test]
+fn a_build_that_keeps_the_settings_of_its_start_is_noticed() {
+    let objections = objections_to_changes(Mutation::KeepsSettings);
+    assert!(!objections.is_empty(), "nobody objects");
+    let rules = ["the limits of connections are kept", "retryinterval and retries are kept"];
+    assert!(rules.iter().any(|rule| objections.contains(rule)), "{objections:?}");
+}
+
 #[test]
 fn a_build_without_error_is_objected_to_by_nobody() {
     for seed in 0..20 {

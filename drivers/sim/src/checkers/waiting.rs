@@ -79,6 +79,8 @@ struct Watch {
     stages: BTreeMap<MailId, Stage>,
     /// The time at which the database last refused something. While it does, nothing begins.
     refused_at: Instant,
+    /// The time at which the settings last changed, by which mail waits.
+    reconfigured_at: Instant,
     /// The time of the next search for mail that has waited too long.
     next_look: Instant,
 }
@@ -104,6 +106,7 @@ impl Watch {
             // The changed row is found again. What is under way continues with the old one.
             Fact::Removed { id } | Fact::Meddled { id } => self.forget_waiting(id),
             Fact::Told { done: false, .. } => self.refused_at = now,
+            Fact::Reconfigured { .. } => self.reconfigured_at = now,
             Fact::Connecting { link, remote, purpose: Purpose::Smtp } if !self.is_over => {
                 let address = remote.ip();
                 let conversation = Conversation {
@@ -209,7 +212,7 @@ impl Watch {
         }
         self.next_look = now + LOOK_INTERVAL;
         let is_overdue = |since: Instant| now.saturating_duration_since(since) > bound;
-        if !is_overdue(excused_at.max(self.refused_at)) {
+        if !is_overdue(excused_at.max(self.refused_at).max(self.reconfigured_at)) {
             return None;
         }
         self.stages.iter().find_map(|(id, stage)| {

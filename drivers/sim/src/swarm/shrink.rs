@@ -10,7 +10,7 @@ use crate::witness::Violation;
 type Simplification = fn(&mut Options);
 
 /// The simplifications that are tried, again and again until none helps any more.
-const SIMPLIFICATIONS: [Simplification; 47] = [
+const SIMPLIFICATIONS: [Simplification; 48] = [
     |options| options.faults = Faults::default(),
     |options| submit_at_most(options, 1),
     |options| submit_at_most(options, 2),
@@ -35,6 +35,7 @@ const SIMPLIFICATIONS: [Simplification; 47] = [
     |options| options.bounce_copy = false,
     |options| options.concurrency = 100,
     |options| options.trace = false,
+    |options| options.faults.reconfigurations = 0,
     |options| options.faults.resets = 0,
     |options| options.faults.stalls = 0,
     |options| options.faults.hangups = 0,

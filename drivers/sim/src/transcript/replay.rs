@@ -211,6 +211,7 @@ impl<'a> Replay<'a> {
             now: self.now,
             said_since: self.now.monotonic,
             settings: &self.transcript.scene.settings,
+            earlier_settings: &[],
             outbox: &self.outbox,
             map: &self.transcript.scene.map,
         };

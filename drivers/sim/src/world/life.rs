@@ -25,6 +25,7 @@ impl World {
         for octets in seed.chunks_mut(8) {
             octets.copy_from_slice(&self.call_dice.next().to_le_bytes());
         }
+        self.earlier_settings.clear();
         let settings = self.mutation.settings(self.settings.clone());
         let mode = self.draw_mode();
         self.see(Fact::Started { epoch: self.epochs, is_pass: mode != Mode::Daemon });

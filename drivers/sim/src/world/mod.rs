@@ -69,6 +69,8 @@ pub(crate) enum Happening {
     OrderAgain,
     /// The files of the system are read again.
     Reload,
+    /// The administrator changes the settings.
+    Reconfigure,
     /// The wall clock is set.
     SetWall,
     /// A host, or its whole group, fails.
@@ -116,6 +118,8 @@ pub(crate) struct World {
     /// The faults that there are now.
     faults: Faults,
     settings: Settings,
+    /// What the daemon was told before in its life, and until when that held.
+    earlier_settings: Vec<(Instant, Settings)>,
     map: Map,
     outbox: Outbox,
     /// `/etc/hosts`.
@@ -175,6 +179,7 @@ impl World {
             clock: Clock::new(),
             faults: options.faults.clone(),
             settings: options.settings(),
+            earlier_settings: Vec::new(),
             options,
             map,
             outbox: Outbox::new(),
@@ -271,6 +276,7 @@ impl World {
             Happening::TryNow => self.try_now(),
             Happening::OrderAgain => self.order_again(),
             Happening::Reload => self.reload(),
+            Happening::Reconfigure => self.reconfigure(),
             Happening::SetWall => self.set_wall(),
             Happening::HostFails { group } => self.host_fails(group),
             Happening::HostReturns(host) => self.host_returns(host),
@@ -290,6 +296,7 @@ impl World {
             now,
             said_since: self.untaken_since.unwrap_or(now.monotonic),
             settings: &self.settings,
+            earlier_settings: &self.earlier_settings,
             outbox: &self.outbox,
             map: &self.map,
         };

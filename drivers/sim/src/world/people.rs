@@ -38,6 +38,9 @@ impl World {
         self.draw(faults.group_outages, || Happening::HostFails { group: true });
         self.draw(faults.dns_spells, || Happening::DnsFails);
         self.draw(faults.dns_silences, || Happening::DnsFallsSilent);
+        if faults.reconfigurations > 0 {
+            self.draw(faults.reconfigurations, || Happening::Reconfigure);
+        }
     }
 
     /// Lets something happen within the hour, this many thousandths of times.
@@ -242,6 +245,24 @@ impl World {
         self.call(Input::Resolver(resolver));
         // An administrator who has repaired something wants to see it work.
         self.try_now();
+    }
+
+    /// The administrator changes what may be changed while the daemon runs.
+    pub(super) fn reconfigure(&mut self) {
+        if self.is_healed {
+            return;
+        }
+        self.options.redraw_settings(&mut self.people_dice);
+        let before = std::mem::replace(&mut self.settings, self.options.settings());
+        if self.daemon.is_none() {
+            return;
+        }
+        self.earlier_settings.push((self.clock.instant(), before));
+        let settings = self.settings.clone();
+        self.see(Fact::Reconfigured { settings: &settings });
+        if let Some(settings) = self.mutation.new_settings(settings) {
+            self.call(Input::Settings(Box::new(settings)));
+        }
     }
 
     pub(super) fn set_wall(&mut self) {

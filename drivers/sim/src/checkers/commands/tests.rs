@@ -20,7 +20,14 @@ fn objection(ehlo_reply: &str, turns: &[(&str, &str)]) -> Option<String> {
     settings.ports = [Port { number: 25, tls: TlsMode::Plain }].into();
     let (outbox, map) = (Outbox::new(), Map::default());
     let now = Now::new(Instant::default(), UnixTime(0));
-    let scene = Scene { now, said_since: now.monotonic, settings: &settings, outbox: &outbox, map: &map };
+    let scene = Scene {
+        now,
+        said_since: now.monotonic,
+        settings: &settings,
+        earlier_settings: &[],
+        outbox: &outbox,
+        map: &map,
+    };
     let mut witness = Witness::new(Dialogue::Off);
     let link = Link { epoch: 1, id: ConnectionId(1) };
     let remote = ([192, 0, 2, 1], 25).into();

@@ -33,8 +33,17 @@ fn see(duplicates: &mut Duplicates, fact: Fact<'_>) -> Result<(), String> {
     let settings = Options::draw(&mut Dice::new(1), 1).settings();
     let (outbox, map) = (Outbox::new(), Map::default());
     let now = Now::new(Instant::default(), UnixTime(0));
-    duplicates
-        .see(&Scene { now, said_since: now.monotonic, settings: &settings, outbox: &outbox, map: &map }, fact)
+    duplicates.see(
+        &Scene {
+            now,
+            said_since: now.monotonic,
+            settings: &settings,
+            earlier_settings: &[],
+            outbox: &outbox,
+            map: &map,
+        },
+        fact,
+    )
 }
 
 fn accepted(duplicates: &mut Duplicates, id: u64, number: u32, data: &[u8]) -> Result<(), String> {

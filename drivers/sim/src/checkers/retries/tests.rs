@@ -32,7 +32,8 @@ fn judge(times: usize, fatal: bool, facts: &[(u64, u64, Fact<'_>)]) -> Result<()
         let monotonic = Instant::default() + Duration::from_secs(at_s);
         let now = Now::new(monotonic, UnixTime(WALL + i64::try_from(at_s).unwrap()));
         let said_since = Instant::default() + Duration::from_secs(since_s);
-        let scene = Scene { now, said_since, settings: &settings, outbox: &outbox, map: &map };
+        let scene =
+            Scene { now, said_since, settings: &settings, earlier_settings: &[], outbox: &outbox, map: &map };
         retries.see(&scene, fact)?;
     }
     Ok(())

@@ -37,7 +37,8 @@ impl Bench {
         let monotonic = Instant::default() + Duration::from_secs(self.seconds);
         let now = Now::new(monotonic, UnixTime(0));
         let (settings, outbox, map) = (&settings, &outbox, &map);
-        self.checker.see(&Scene { now, said_since: monotonic, settings, outbox, map }, fact)
+        self.checker
+            .see(&Scene { now, said_since: monotonic, settings, earlier_settings: &[], outbox, map }, fact)
     }
 
     fn finds(&mut self, row: Row) {
