@@ -26,6 +26,11 @@ impl<K: Ord + Clone, V> ExpiringMap<K, V> {
         self.entries.get(key).filter(|(until, _)| *until > now).map(|(_, value)| value)
     }
 
+    /// Returns the keys of the values that have not expired.
+    pub(crate) fn keys(&self, now: Instant) -> impl Iterator<Item = &K> {
+        self.entries.iter().filter(move |(_, (until, _))| *until > now).map(|(key, _)| key)
+    }
+
     /// Keeps `value` until a time. If the map is full, the value that would expire first is dropped.
     pub(crate) fn keep(&mut self, key: K, value: V, until: Instant, now: Instant) {
         if self.entries.len() >= self.limit && !self.entries.contains_key(&key) {

@@ -4,6 +4,7 @@
 //! a time. The result of that one counts for all deliveries that have waited for it.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use core::net::SocketAddr;
 
 use crate::attempt::Setback;
@@ -103,6 +104,12 @@ impl Reachability {
     /// Returns whether a candidate is known not to answer, or to be slow.
     pub(crate) fn is_in_trouble(&self, candidate: &Candidate, now: Instant) -> bool {
         self.known(candidate, now).is_some() || self.slow.get(&candidate.remote, now).is_some()
+    }
+
+    /// Returns how many addresses and ports are known not to answer, or to be slow.
+    pub(crate) fn hosts_in_trouble(&self, now: Instant) -> usize {
+        let troubles = self.troubles.keys(now).map(|(remote, _)| remote);
+        troubles.chain(self.slow.keys(now)).collect::<BTreeSet<_>>().len()
     }
 
     /// Returns the trouble of an attempt that began at `since` or later, whichever delivery made it.

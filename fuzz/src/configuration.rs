@@ -40,8 +40,11 @@ fn check_round_trip(file: &Path, lines: &[&[u8]]) {
             .any(|name| text.trim_start_matches([' ', '\t', '\r', '\x0b', '\x0c']).starts_with(name))
     };
     let lines: Vec<&[u8]> = lines.iter().copied().filter(is_ours).collect();
-    let environment =
-        Environment { host_name: Err(io::ErrorKind::NotFound.into()), resolv_conf: "/dev/null".into() };
+    let environment = Environment {
+        host_name: Err(io::ErrorKind::NotFound.into()),
+        resolv_conf: "/dev/null".into(),
+        directory: Ok("/".into()),
+    };
     let Ok(config) = Config::from_octets(file, &lines.join(&b'\n'), &environment) else { return };
     let printed = config.to_string();
     let (_, errors) = Directives::parse(file, printed.as_bytes());

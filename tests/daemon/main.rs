@@ -35,6 +35,8 @@ mod queue;
 mod readme;
 mod record;
 mod refusals;
+mod reload;
+mod service_manager;
 mod signals;
 mod start;
 mod support;

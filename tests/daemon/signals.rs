@@ -46,7 +46,10 @@ fn sighup_tries_nothing_early_and_costs_no_attempt() {
     let (world, server, id, daemon) = deferred();
     for rotations in 1..=5 {
         daemon.signal(Signal::SIGHUP);
-        daemon.wait_for_outputs("asked to reread resolv.conf, hosts and the trusted certificates", rotations);
+        daemon.wait_for_outputs(
+            "asked to reread the configuration, resolv.conf, hosts and the trusted certificates",
+            rotations,
+        );
     }
     // Mail that comes after it is tried, so that the signals have had their effect.
     let next = world.insert(&Mail::to("b@example.org"));

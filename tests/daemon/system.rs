@@ -71,7 +71,9 @@ fn sighup_reads_again_what_the_system_says() {
     scene.server.wait_for_messages(1);
     scene.world.database.wait_until_empty();
     let log = scene.daemon.terminate();
-    let asked = log.find("asked to reread resolv.conf, hosts and the trusted certificates").unwrap();
+    let asked = log
+        .find("asked to reread the configuration, resolv.conf, hosts and the trusted certificates")
+        .unwrap();
     assert!(asked < log.find("has changed: name servers").unwrap(), "{log}");
 }
 
@@ -117,7 +119,9 @@ fn a_trust_file_that_is_replaced_counts_after_sighup() {
     world.database.wait_until_empty();
     write(world.path("roots.pem"), new.pem()).unwrap();
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for_output("asked to reread resolv.conf, hosts and the trusted certificates");
+    daemon.wait_for_output(
+        "asked to reread the configuration, resolv.conf, hosts and the trusted certificates",
+    );
     world.insert(&mail);
     daemon.wait_for_output("(certificate valid)");
     server.wait_for_messages(2);

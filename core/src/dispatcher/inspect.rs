@@ -34,7 +34,23 @@ pub struct ConnectionFacts<'a> {
     pub session_seed: Option<&'a Seed>,
 }
 
+/// How much there is to do, and how it goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Mail in the outbox.
+    pub mails: usize,
+    /// Connections for mail.
+    pub connections: usize,
+    /// Addresses and ports that do not answer, or not in time.
+    pub hosts_in_trouble: usize,
+}
+
 impl Dispatcher {
+    /// Returns how much there is to do. It takes as long as many hosts are in trouble.
+    pub fn load(&self) -> Load {
+        self.deliveries.load(self.books.queue.len(), self.books.now.monotonic)
+    }
+
     /// Returns the facts about a connection for mail, as long as it is not closed.
     pub fn connection(&self, connection: ConnectionId) -> Option<ConnectionFacts<'_>> {
         let (hop, delivery) = self.deliveries.of_connection(connection)?;

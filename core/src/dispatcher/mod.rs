@@ -25,7 +25,7 @@ use bytes::{Bytes, BytesMut};
 
 use self::books::Books;
 use self::deliveries::Deliveries;
-pub use self::inspect::{ConnectionFacts, PassId};
+pub use self::inspect::{ConnectionFacts, Load, PassId};
 use self::requests::{Asked, wrong_kind};
 use crate::event::{Event, FailureKind, Level};
 use crate::io::{ConnectionId, Input, Output};

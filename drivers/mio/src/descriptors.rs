@@ -3,6 +3,7 @@
 use std::io;
 
 use cmail_delivery::resolver::CONCURRENT_QUESTIONS_LIMIT;
+use log::{debug, warn};
 use nix::sys::resource::{self, Resource};
 
 /// Descriptors that are not used for the network: the database and the files that SQLite opens beside it, lock, log, poll,
@@ -12,6 +13,27 @@ const OWN_RESERVE: u64 = 32;
 /// One in this many of the remaining descriptors is reserved for questions to name servers. They never need more than
 /// [`CONCURRENT_QUESTIONS_LIMIT`].
 const RESOLVER_SHARE: u64 = 4;
+
+/// Raises the limit of descriptors, and returns how many of the configured connections it allows.
+pub fn within_limit(concurrency: u32) -> u32 {
+    let limit = match raise_limit() {
+        Ok(limit) => limit,
+        Err(error) => {
+            warn!("the limit of open files cannot be raised: {error}");
+            return concurrency;
+        }
+    };
+    let possible = connections_within(limit);
+    if possible >= concurrency {
+        debug!("the system allows {limit} open files, enough for {concurrency} connections");
+        return concurrency;
+    }
+    warn!(
+        "the system allows {limit} open files, so there are at most {possible} connections at once, not the \
+         {concurrency} of the directive concurrency; raise LimitNOFILE of the systemd unit, or `ulimit -Hn`"
+    );
+    possible
+}
 
 /// Raises the limit of open descriptors as far as the system lets it be raised, and returns it.
 pub fn raise_limit() -> io::Result<u64> {

@@ -5,7 +5,6 @@
 //! [`controlled`](crate::signals::Signals::controlled), as the example `demo` does.
 
 use std::io;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +14,13 @@ use cmail_delivery::settings::Hosts;
 use nix::unistd::Gid;
 use thiserror::Error;
 
-use crate::config::Config;
+use crate::config::{Config, Environment};
 use crate::event_loop::{EventLoop, Kernel, LoopError};
 use crate::logging::Log;
 use crate::pid_file::PidFile;
 use crate::record::{RecordDirectory, RecordError, Recorder};
+use crate::reload::Reloader;
+use crate::service_manager::ServiceManager;
 use crate::signals::Signals;
 use crate::sockets::LocalAddresses;
 use crate::store::{
@@ -128,6 +129,8 @@ pub struct OpenEngine {
 pub struct EngineParts {
     /// The configuration.
     pub config: Config,
+    /// What it was read by, and is read by again on request.
+    pub environment: Environment,
     /// Whether to run as a daemon, or for one pass.
     pub mode: Mode,
     /// The content of `/etc/hosts` at the start.
@@ -140,6 +143,8 @@ pub struct EngineParts {
     pub signals: Signals,
     /// The log.
     pub log: Log,
+    /// Who has started the daemon and wants to know how it stands, if there is somebody.
+    pub service_manager: Option<ServiceManager>,
     /// The pid file. Dropping it removes the file, which must happen while the database is still locked: after that, the
     /// file may be another daemon's.
     pub pid_file: Option<PidFile>,
@@ -179,7 +184,7 @@ impl LockedEngine {
         let kernel = Kernel::new().map_err(refused("cannot poll for events"))?;
         let store = StoreHandle::spawn(database, kernel.waker())
             .map_err(refused("cannot start the thread that works on the database"))?;
-        Ok(OpenEngine { kernel, tls, local: local_addresses(config), store, recorder, lock })
+        Ok(OpenEngine { kernel, tls, local: LocalAddresses::of(&config.bind), store, recorder, lock })
     }
 }
 
@@ -187,11 +192,26 @@ impl OpenEngine {
     /// Runs until a single pass is over, or until a signal asks to stop.
     pub fn run(self, parts: EngineParts) -> Result<Summary, EngineError> {
         let Self { kernel, tls, local, store, recorder, lock } = self;
-        let EngineParts { config, mode, hosts, system, seed, signals, log, pid_file } = parts;
-        let mut dispatcher = Dispatcher::new(kernel.now(), config.settings, hosts, mode, seed);
+        let EngineParts {
+            config,
+            environment,
+            mode,
+            hosts,
+            system,
+            seed,
+            signals,
+            log,
+            service_manager,
+            pid_file,
+        } = parts;
+        let is_daemon = mode == Mode::Daemon;
+        let mut dispatcher = Dispatcher::new(kernel.now(), config.settings.clone(), hosts, mode, seed);
+        let reloader = is_daemon.then(|| Reloader::new(config, environment, kernel.waker()));
         let mut event_loop = EventLoop::new(kernel, (tls, local), store, signals, log, system)
             .map_err(refused("cannot wait for signals and for changes of the database"))?;
         event_loop.record(recorder);
+        event_loop.reload_with(reloader);
+        event_loop.tell(service_manager);
         let result = event_loop.run(&mut dispatcher);
         // The database finishes what was submitted before another process may work on it.
         let is_done = event_loop.finish();
@@ -220,16 +240,4 @@ impl OpenEngine {
 fn recorder(config: &Config) -> Result<Option<Recorder>, RecordError> {
     let directory = config.record.as_deref().map(RecordDirectory::open).transpose()?;
     Ok(directory.map(|directory| Recorder::new(directory, &config.settings)))
-}
-
-/// Returns the local addresses that mail is sent from.
-fn local_addresses(config: &Config) -> LocalAddresses {
-    let mut local = LocalAddresses::default();
-    for address in &config.bind {
-        match *address {
-            IpAddr::V4(address) => local.ipv4 = local.ipv4.or(Some(address)),
-            IpAddr::V6(address) => local.ipv6 = local.ipv6.or(Some(address)),
-        }
-    }
-    local
 }

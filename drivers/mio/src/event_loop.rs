@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use cmail_delivery::dispatcher::Dispatcher;
+use cmail_delivery::dispatcher::{Dispatcher, Load};
 use cmail_delivery::event::{Event, Level};
 use cmail_delivery::io::{Input, Output};
 use cmail_delivery::outbox::StoreRequest;
@@ -20,8 +20,11 @@ use thiserror::Error;
 pub use self::kernel::Kernel;
 use self::kernel::WAKER;
 pub use self::outbox::{Outbox, Reply};
+use crate::config::Config;
 use crate::logging::Log;
 use crate::record::Recorder;
+use crate::reload::{Reloaded, Reloader};
+use crate::service_manager::ServiceManager;
 use crate::signals::{self, Signal, Signals};
 use crate::sockets::{LocalAddresses, Sockets, Turn};
 use crate::system::{Occasion, System, SystemNews};
@@ -63,6 +66,8 @@ pub struct EventLoop<O> {
     outbox_rest_end: std::time::Instant,
     deadlines: Deadlines,
     recorder: Option<Recorder>,
+    reloader: Option<Reloader>,
+    service_manager: Option<ServiceManager>,
     /// Outputs that the recorder has seen already.
     recorded: VecDeque<Output>,
     /// When the program was asked to stop.
@@ -136,6 +141,8 @@ impl<O: Outbox> EventLoop<O> {
             outbox_rest_end: std::time::Instant::now(),
             deadlines: Deadlines::default(),
             recorder: None,
+            reloader: None,
+            service_manager: None,
             recorded: VecDeque::new(),
             stop_asked_at: None,
         })
@@ -144,6 +151,16 @@ impl<O: Outbox> EventLoop<O> {
     /// Shows everything that happens to `recorder` from now on, if it is given.
     pub fn record(&mut self, recorder: Option<Recorder>) {
         self.recorder = recorder;
+    }
+
+    /// Reads the configuration again on request from now on, if `reloader` is given.
+    pub fn reload_with(&mut self, reloader: Option<Reloader>) {
+        self.reloader = reloader;
+    }
+
+    /// Tells the service manager how the daemon stands from now on, if there is one.
+    pub fn tell(&mut self, service_manager: Option<ServiceManager>) {
+        self.service_manager = service_manager;
     }
 
     /// Runs until the dispatcher has nothing left to do. Fails only if the poll fails or the outbox ends.
@@ -176,6 +193,7 @@ impl<O: Outbox> EventLoop<O> {
         for step in [
             Self::take_signals,
             Self::look_at_system,
+            Self::take_configuration,
             Self::take_outbox,
             Self::take_sockets,
             Self::take_timeout,
@@ -185,7 +203,16 @@ impl<O: Outbox> EventLoop<O> {
                 return Ok(flow);
             }
         }
+        self.report(dispatcher);
         Ok(Flow::GoOn)
+    }
+
+    /// Tells the service manager what is due. Only a loop that has come round does.
+    fn report(&mut self, dispatcher: &Dispatcher) {
+        if let Some(service_manager) = &mut self.service_manager {
+            let status = || status_line(dispatcher.load());
+            service_manager.tick(std::time::Instant::now(), status, || self.outbox.is_alive());
+        }
     }
 
     /// Waits for the kernel, and reads all events that it has.
@@ -212,8 +239,10 @@ impl<O: Outbox> EventLoop<O> {
             let least_ms = if self.deadlines.is_after_timeout { OVERDUE_WAIT_MS } else { 0 };
             wait.max(Duration::from_millis(least_ms))
         });
-        let system = self.system.next_look().saturating_duration_since(std::time::Instant::now());
-        rest.into_iter().chain(deadline).chain([system]).min()
+        let tick = self.service_manager.as_ref().map(ServiceManager::next_tick);
+        let own = tick.into_iter().chain([self.system.next_look()]).min();
+        let own = own.map(|at| at.saturating_duration_since(std::time::Instant::now()));
+        rest.into_iter().chain(deadline).chain(own).min()
     }
 
     fn outbox_rest(&self) -> Duration {
@@ -228,7 +257,7 @@ impl<O: Outbox> EventLoop<O> {
             let flow = match signal {
                 Signal::Hangup => {
                     self.log.reopen();
-                    info!("asked to reread resolv.conf, hosts and the trusted certificates");
+                    self.request_reload();
                     let news = self.system.read(Occasion::Request);
                     self.take_system_news(dispatcher, news)
                 }
@@ -248,6 +277,7 @@ impl<O: Outbox> EventLoop<O> {
                 }
                 Signal::Terminate => {
                     info!("asked to stop");
+                    self.service_manager.iter_mut().for_each(ServiceManager::stopping);
                     self.stop_asked_at.get_or_insert_with(std::time::Instant::now);
                     self.input(dispatcher, Input::Drain)
                 }
@@ -257,6 +287,40 @@ impl<O: Outbox> EventLoop<O> {
             }
         }
         Flow::GoOn
+    }
+
+    fn request_reload(&mut self) {
+        let configuration = if self.reloader.is_some() { "the configuration, " } else { "" };
+        info!("asked to reread {configuration}resolv.conf, hosts and the trusted certificates");
+        if let Some(reloader) = &mut self.reloader {
+            self.service_manager.iter_mut().for_each(ServiceManager::reloading);
+            reloader.request();
+        }
+    }
+
+    /// Goes by another configuration, if one was read.
+    fn take_configuration(&mut self, dispatcher: &mut Dispatcher) -> Flow {
+        let Some(reloader) = &mut self.reloader else { return Flow::GoOn };
+        let Some(reloaded) = reloader.poll(self.system.resolver_settings()) else { return Flow::GoOn };
+        let is_reading = reloader.is_reading();
+        let flow = match reloaded {
+            Reloaded::Changed { config, tls } => self.reconfigure(dispatcher, *config, tls),
+            Reloaded::Unchanged => Flow::GoOn,
+        };
+        if !is_reading {
+            self.service_manager.iter_mut().for_each(ServiceManager::reloaded);
+        }
+        flow
+    }
+
+    fn reconfigure(&mut self, dispatcher: &mut Dispatcher, config: Config, tls: Option<TlsContext>) -> Flow {
+        self.log.set_verbosity(config.verbosity);
+        self.system.reconfigure(&config, tls.is_some());
+        if let Some(tls) = tls {
+            self.sockets.replace_tls(tls);
+        }
+        self.sockets.replace_local(LocalAddresses::of(&config.bind));
+        self.input(dispatcher, Input::Settings(Box::new(config.settings)))
     }
 
     fn look_at_system(&mut self, dispatcher: &mut Dispatcher) -> Flow {
@@ -410,6 +474,15 @@ impl<O: Outbox> EventLoop<O> {
         }
         Some(output)
     }
+}
+
+/// Describes the load in one line.
+fn status_line(load: Load) -> String {
+    let Load { mails, connections, hosts_in_trouble } = load;
+    let waits = if mails == 1 { "1 mail waits".to_owned() } else { format!("{mails} mails wait") };
+    let plural = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let (connections, hosts) = (plural(connections, "connection"), plural(hosts_in_trouble, "host"));
+    format!("{waits}, {connections}, {hosts} in trouble")
 }
 
 fn tell(event: &Event) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use crate::daemonize::Launch;
+use crate::service_manager::ServiceManager;
 use crate::signals::Signals;
 
 /// How long a single pass waits: the user waits for its end.
@@ -24,6 +25,7 @@ pub(crate) struct LockWait<'a> {
     is_daemon: bool,
     signals: &'a mut Signals,
     launch: &'a mut Launch,
+    service_manager: &'a mut Option<ServiceManager>,
     began: Instant,
     stage: Stage,
 }
@@ -41,8 +43,17 @@ impl<'a> LockWait<'a> {
         is_daemon: bool,
         signals: &'a mut Signals,
         launch: &'a mut Launch,
+        service_manager: &'a mut Option<ServiceManager>,
     ) -> Self {
-        Self { database, is_daemon, signals, launch, began: Instant::now(), stage: Stage::Quiet }
+        Self {
+            database,
+            is_daemon,
+            signals,
+            launch,
+            service_manager,
+            began: Instant::now(),
+            stage: Stage::Quiet,
+        }
     }
 
     /// Decides whether to go on waiting. To be called a few times a second.
@@ -65,6 +76,9 @@ impl<'a> LockWait<'a> {
             if let Err(error) = self.launch.succeed() {
                 warn!("{error}");
             }
+        }
+        if let Some(service_manager) = self.service_manager.as_mut().filter(|_| self.stage == Stage::Told) {
+            service_manager.extend_start("waits for the database, which another program has locked");
         }
         true
     }

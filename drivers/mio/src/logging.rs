@@ -16,13 +16,13 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
 use cmail_delivery::one_line::OneLine;
-use env_logger::{Builder, Target};
-use log::{Level, LevelFilter, SetLoggerError};
+use env_logger::{Builder, Logger, Target};
+use log::{Level, LevelFilter, Metadata, Record, SetLoggerError};
 use thiserror::Error;
 
 pub use self::file::Owner;
@@ -74,6 +74,23 @@ struct Shared {
     /// Where lines are written at once, before the thread starts.
     sink: Mutex<Option<Sink>>,
     queue: Queue,
+    /// Decides what is logged, and in what format.
+    logger: RwLock<Option<Logger>>,
+}
+
+impl log::Log for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let logger = self.shared.logger.read().unwrap_or_else(PoisonError::into_inner);
+        logger.as_ref().is_some_and(|logger| logger.enabled(metadata))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if let Some(logger) = &*self.shared.logger.read().unwrap_or_else(PoisonError::into_inner) {
+            logger.log(record);
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 impl Log {
@@ -81,8 +98,16 @@ impl Log {
     /// are given to `owner`.
     pub fn install(path: Option<&Path>, verbosity: u8, owner: Option<Owner>) -> Result<Self, LogError> {
         let log = Self::open(path, owner)?;
-        log.builder(verbosity).try_init()?;
+        log::set_boxed_logger(Box::new(log.clone()))?;
+        log.set_verbosity(verbosity);
         Ok(log)
+    }
+
+    /// Logs as much as this verbosity wants from now on.
+    pub fn set_verbosity(&self, verbosity: u8) {
+        let logger = self.builder(verbosity).build();
+        log::set_max_level(logger.filter());
+        *self.shared.logger.write().unwrap_or_else(PoisonError::into_inner) = Some(logger);
     }
 
     pub(crate) fn open(path: Option<&Path>, owner: Option<Owner>) -> Result<Self, LogError> {
@@ -95,7 +120,9 @@ impl Log {
         let open = Arc::new(open);
         let sink = Sink::new(Arc::clone(&open), file.is_some() && is_torn(&open), Some(PATIENCE));
         let (open, sink) = (Mutex::new(open), Mutex::new(Some(sink)));
-        Ok(Self { shared: Arc::new(Shared { file, open, sink, queue: Queue::default() }) })
+        Ok(Self {
+            shared: Arc::new(Shared { file, open, sink, queue: Queue::default(), logger: RwLock::default() }),
+        })
     }
 
     /// Checks that a log file could be opened. Changes nothing.

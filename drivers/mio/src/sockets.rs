@@ -32,6 +32,18 @@ pub struct LocalAddresses {
 }
 
 impl LocalAddresses {
+    /// Returns the first address of each family.
+    pub fn of(addresses: &[IpAddr]) -> Self {
+        let mut local = Self::default();
+        for address in addresses {
+            match *address {
+                IpAddr::V4(address) => local.ipv4 = local.ipv4.or(Some(address)),
+                IpAddr::V6(address) => local.ipv6 = local.ipv6.or(Some(address)),
+            }
+        }
+        local
+    }
+
     fn facing(self, remote: SocketAddr) -> Option<IpAddr> {
         match remote {
             SocketAddr::V4(_) => self.ipv4.map(IpAddr::V4),
@@ -102,6 +114,11 @@ impl Sockets {
     /// Uses another context for TLS sessions that begin from now on.
     pub fn replace_tls(&mut self, tls: TlsContext) {
         self.tls = tls;
+    }
+
+    /// Uses other local addresses for connections that begin from now on.
+    pub fn replace_local(&mut self, local: LocalAddresses) {
+        self.local = local;
     }
 
     /// Begins to connect. A failure is reported when it is the connection's turn.

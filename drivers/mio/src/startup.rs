@@ -30,6 +30,7 @@ use crate::lock_wait::LockWait;
 use crate::logging::{self, Log, LogError, Owner};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::privileges::{self, PrivilegeError};
+use crate::service_manager::ServiceManager;
 use crate::signals::{self, Signals};
 use crate::system::System;
 
@@ -47,7 +48,8 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Command::Run(invocation)) => invocation,
         Err(error) => return fail(&error),
     };
-    let loaded = Config::load(&invocation.config, &Environment::of_this_host());
+    let environment = Environment::of_this_host();
+    let loaded = Config::load(&invocation.config, &environment);
     if invocation.action == Action::Check {
         return check(&invocation, loaded);
     }
@@ -57,7 +59,12 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match &invocation.action {
         Action::InitDatabase => create_database(&invocation, &config),
-        Action::Work(mode) => work(&invocation, mode.clone(), config),
+        Action::Work(mode) => {
+            // By the process that was started, before it forks.
+            let service_manager =
+                invocation.action.is_daemon().then(ServiceManager::of_environment).flatten();
+            work(&invocation, mode.clone(), Configured { config, environment, service_manager })
+        }
         // Handled above.
         Action::Check => ExitCode::SUCCESS,
     }
@@ -139,16 +146,24 @@ fn create_database(invocation: &Invocation, config: &Config) -> ExitCode {
     }
 }
 
+/// What a start begins with.
+struct Configured {
+    config: Config,
+    /// What it was read by.
+    environment: Environment,
+    service_manager: Option<ServiceManager>,
+}
+
 /// Runs the daemon, or one pass.
-fn work(invocation: &Invocation, mode: Mode, config: Config) -> ExitCode {
+fn work(invocation: &Invocation, mode: Mode, configured: Configured) -> ExitCode {
     // Without a log file a daemon in the background could not report anything.
-    let detaches = invocation.action.is_daemon() && invocation.detach && config.logfile.is_some();
+    let detaches = invocation.action.is_daemon() && invocation.detach && configured.config.logfile.is_some();
     let launch = if detaches { Launch::in_background() } else { Ok(Launch::in_foreground()) };
     let mut launch = match launch {
         Ok(launch) => launch,
         Err(error) => return fail(&error),
     };
-    match start(invocation, mode, config, &mut launch) {
+    match start(invocation, mode, configured, &mut launch) {
         Ok(Some(running)) => running.run(),
         Ok(None) => {
             launch.fail();
@@ -190,14 +205,15 @@ struct Started {
 fn start(
     invocation: &Invocation,
     mode: Mode,
-    config: Config,
+    configured: Configured,
     launch: &mut Launch,
 ) -> Result<Option<Started>, StartError> {
+    let config = &configured.config;
     // First of all, so that an early signal is kept for the event loop.
     let signals = Signals::take().map_err(StartError::Signals)?;
-    let log = Log::install(config.logfile.as_deref(), config.verbosity, owner_of_files(invocation, &config))?;
+    let log = Log::install(config.logfile.as_deref(), config.verbosity, owner_of_files(invocation, config))?;
     log.report_panics();
-    let started = start_logged(invocation, mode, config, signals, &log, launch);
+    let started = start_logged(invocation, mode, configured, signals, &log, launch);
     match &started {
         // Another process that holds the database may write to the same log file.
         Ok(_) | Err(StartError::Engine(EngineError::Lock(_))) => {}
@@ -214,11 +230,12 @@ fn start(
 fn start_logged(
     invocation: &Invocation,
     mode: Mode,
-    mut config: Config,
+    configured: Configured,
     mut signals: Signals,
     log: &Log,
     launch: &mut Launch,
 ) -> Result<Option<Started>, StartError> {
+    let Configured { mut config, environment, mut service_manager } = configured;
     let pid_path = config.pidfile.as_deref().filter(|_| invocation.action.is_daemon());
     let mut pid_file = pid_path.map(PidFile::open).transpose()?;
     let system = System::new(&config, Path::new(hosts::PATH));
@@ -231,7 +248,8 @@ fn start_logged(
     if let Some(pid_file) = &mut pid_file {
         pid_file.write()?;
     }
-    let mut wait = LockWait::new(&config.database, invocation.action.is_daemon(), &mut signals, launch);
+    let is_daemon = invocation.action.is_daemon();
+    let mut wait = LockWait::new(&config.database, is_daemon, &mut signals, launch, &mut service_manager);
     let opened = engine.open(&config, &mut || wait.keep_waiting());
     if wait.is_asked_to_stop() {
         info!("asked to stop");
@@ -242,13 +260,25 @@ fn start_logged(
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    config.settings.concurrency = within_descriptors(config.settings.concurrency);
+    config.settings.concurrency = descriptors::within_limit(config.settings.concurrency);
     let version = env!("CARGO_PKG_VERSION");
     let database = config.database.display();
     info!("cmail-dispatchd {version} works on {database} as process {}", std::process::id());
     // Last, so that everything is done when the waiting process exits.
+    service_manager.iter_mut().for_each(ServiceManager::ready);
     launch.succeed()?;
-    let parts = EngineParts { config, mode, hosts, system, seed, signals, log: log.clone(), pid_file };
+    let parts = EngineParts {
+        config,
+        environment,
+        mode,
+        hosts,
+        system,
+        seed,
+        signals,
+        log: log.clone(),
+        service_manager,
+        pid_file,
+    };
     Ok(Some(Started { engine, parts }))
 }
 
@@ -316,27 +346,6 @@ fn drop_privileges(invocation: &Invocation, config: &Config) -> Result<(), Privi
         return Ok(());
     }
     privileges::drop_to(identity)
-}
-
-/// Raises the limit of descriptors, and returns how many of the configured connections it allows.
-fn within_descriptors(concurrency: u32) -> u32 {
-    let limit = match descriptors::raise_limit() {
-        Ok(limit) => limit,
-        Err(error) => {
-            warn!("the limit of open files cannot be raised: {error}");
-            return concurrency;
-        }
-    };
-    let possible = descriptors::connections_within(limit);
-    if possible >= concurrency {
-        debug!("the system allows {limit} open files, enough for {concurrency} connections");
-        return concurrency;
-    }
-    warn!(
-        "the system allows {limit} open files, so there are at most {possible} connections at once, not the \
-         {concurrency} of the directive concurrency; raise LimitNOFILE of the systemd unit, or `ulimit -Hn`"
-    );
-    possible
 }
 
 /// Draws a seed from the system's random numbers.

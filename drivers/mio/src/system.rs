@@ -75,6 +75,23 @@ impl System {
         }
     }
 
+    /// Goes by another configuration. `reads_trust_file` tells that its trusted certificates are those of another file.
+    pub fn reconfigure(&mut self, config: &Config, reads_trust_file: bool) {
+        self.resolver = config.resolver.clone();
+        self.resolver_settings = config.settings.resolver.clone();
+        self.look_interval = config.settings.interval.min(LONGEST_LOOK_INTERVAL);
+        self.next_look = self.next_look.min(Instant::now() + self.look_interval);
+        if reads_trust_file {
+            self.trust_files = Watched::new(tls::files(config.trust_file.as_deref()));
+            self.trust_file.clone_from(&config.trust_file);
+        }
+    }
+
+    /// Returns the settings that the resolver has.
+    pub fn resolver_settings(&self) -> &ResolverSettings {
+        &self.resolver_settings
+    }
+
     /// Returns when to look for changes next.
     pub fn next_look(&self) -> Instant {
         self.next_look

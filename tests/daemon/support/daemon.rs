@@ -48,6 +48,13 @@ impl Daemon {
         Self::spawn_command(command)
     }
 
+    /// With a variable in its environment.
+    pub(crate) fn spawn_with_variables(variables: &[(&str, &OsStr)], config: &Path, words: &[&str]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.envs(variables.iter().copied()).arg(config).args(words);
+        Self::spawn_command(command)
+    }
+
     /// With a limit on open files.
     pub(crate) fn spawn_with_descriptors(limit: u32, config: &Path, words: &[&str]) -> Self {
         Self::spawn_limited(&format!("-n {limit}"), config, words)

@@ -236,6 +236,11 @@ impl HostSlots {
         self.hosts.get(&remote).is_some_and(|host| host.open.len() > host.on_trial)
     }
 
+    /// Returns how many connections there are.
+    pub(super) fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
     /// Returns whether a slot is free.
     pub(super) fn has_slot(&self) -> bool {
         self.open.len() < self.limit

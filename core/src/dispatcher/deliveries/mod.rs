@@ -34,9 +34,9 @@ use self::host_slots::HostSlots;
 use self::recall::Recall;
 pub(super) use self::recall::RecallReason;
 use self::silence_watch::SilenceWatch;
-use super::Mode;
 use super::books::Books;
 use super::requests::Asked;
+use super::{Load, Mode};
 use crate::attempt::{Acceptance, Attempt, Failure};
 use crate::delivery::{ConnectionIds, Delivery, DeliveryContext, DeliveryOutput};
 use crate::ending::EndCause;
@@ -120,6 +120,12 @@ impl Deliveries {
 
     pub(super) fn ids(&mut self) -> &mut ConnectionIds {
         &mut self.ids
+    }
+
+    /// Returns how much there is to do, where there is so much mail.
+    pub(super) fn load(&self, mails: usize, now: Instant) -> Load {
+        let hosts_in_trouble = self.reachability.hosts_in_trouble(now);
+        Load { mails, connections: self.slots.open_count(), hosts_in_trouble }
     }
 
     /// Returns the delivery that owns a connection, and its next hop.

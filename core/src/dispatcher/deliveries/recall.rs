@@ -180,7 +180,7 @@ impl Books {
     }
 
     /// Returns whether a row is still the mail of this next hop that was tried. It was due then. If it is not due now, because
-    /// the clock was set, that changes nothing.
+    /// the clock was set or the rules are others, that changes nothing.
     fn is_as_scheduled(&self, hop: HopId, row: &Row) -> bool {
         let look = self.scan.message_key(row);
         self.queue.find(row.id).is_some_and(|known| known.key.may_look_like(look))

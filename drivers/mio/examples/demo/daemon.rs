@@ -32,6 +32,7 @@ impl Daemon {
         let environment = Environment {
             host_name: Ok("localhost".to_owned()),
             resolv_conf: file.with_file_name("resolv.conf"),
+            directory: Ok("/".into()),
         };
         let config = Config::load(file, &environment).map_err(|rejection| {
             rejection.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
@@ -43,12 +44,14 @@ impl Daemon {
         let (signals, controller) = Signals::controlled()?;
         let parts = EngineParts {
             config,
+            environment,
             mode: Mode::Daemon,
             hosts: Hosts::new(),
             system,
             seed: SEED,
             signals,
             log,
+            service_manager: None,
             pid_file: None,
         };
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || engine.run(parts))?;

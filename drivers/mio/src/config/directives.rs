@@ -1,12 +1,13 @@
 //! The one table of all directives: the parser, the report of `check` and the manual's table are made from it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use cmail_delivery::next_hop::Port;
 use cmail_delivery::settings::RateLimit;
 
-use super::Config;
 use super::values::{self, ValueError};
+use super::{Config, OnReload};
 
 /// A directive of the configuration file.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,8 @@ pub struct Directive {
     pub default: Fallback,
     /// What it means to give it more than once.
     pub repeat: Repeat,
+    /// What becomes of another value when the file is read again.
+    pub on_reload: OnReload,
     /// Its purpose: sentences for the manual, in Markdown.
     pub help: &'static str,
     /// Returns the effective value in the form that the parser reads, if there is one.
@@ -116,6 +119,8 @@ pub struct Directives {
     pub(super) connection_idle_s: u32,
     pub(super) bounce_return_limit_octets: u32,
     pub(super) auth_insecure: bool,
+    /// The line of each directive; the last one, where there are several.
+    pub(super) lines: BTreeMap<&'static str, usize>,
     /// What the administrator should know although it is not an error: the directive, and a sentence.
     pub(super) warnings: Vec<Located<(&'static str, String)>>,
 }
@@ -130,6 +135,12 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
         default: Fallback::Required,
         repeat: Repeat::Refused,
+        on_reload: OnReload::AfterRestart {
+            keep: |to, from| {
+                to.database.clone_from(&from.database);
+                to.directives.database.clone_from(&from.directives.database);
+            },
+        },
         help: "The master database. It must exist and have schema version 9; the word `initdb` creates it.",
         show: |config| located(&config.directives.database),
     },
@@ -138,6 +149,12 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "NAME", set: |to, text| name(&mut to.user, text) },
         default: Fallback::Described("the user who starts the program"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::AfterRestart {
+            keep: |to, from| {
+                to.identity.user.clone_from(&from.identity.user);
+                to.directives.user.clone_from(&from.directives.user);
+            },
+        },
         help: "The user to become when started as root. The group becomes the user's primary group unless `group` is given.",
         show: |config| located(&config.directives.user),
     },
@@ -146,6 +163,12 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "NAME", set: |to, text| name(&mut to.group, text) },
         default: Fallback::Described("the primary group of `user`"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::AfterRestart {
+            keep: |to, from| {
+                to.identity.group = from.identity.group;
+                to.directives.group.clone_from(&from.directives.group);
+            },
+        },
         help: "The group to become when started as root.",
         show: |config| located(&config.directives.group),
     },
@@ -154,6 +177,12 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.logfile, text) },
         default: Fallback::Described("standard error"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::AfterRestart {
+            keep: |to, from| {
+                to.logfile.clone_from(&from.logfile);
+                to.directives.logfile.clone_from(&from.directives.logfile);
+            },
+        },
         help: "The file that the log is appended to. SIGHUP and SIGUSR1 reopen it. Without it the daemon stays in the foreground.",
         show: |config| located(&config.directives.logfile),
     },
@@ -162,6 +191,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Number { shape: "LEVEL", min: 0, max: 4, set: |to, number| to.verbosity = number },
         default: Fallback::Value("0"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "How much is logged: 0 errors and warnings, 1 and 2 also the outcome of each mail, 3 also details for debugging, 4 also all input and output, mail included.",
         show: |config| Some(config.directives.verbosity.to_string()),
     },
@@ -170,6 +200,12 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.pidfile, text) },
         default: Fallback::Described("none"),
         repeat: Repeat::Refused,
+        on_reload: OnReload::AfterRestart {
+            keep: |to, from| {
+                to.pidfile.clone_from(&from.pidfile);
+                to.directives.pidfile.clone_from(&from.directives.pidfile);
+            },
+        },
         help: "The file that the daemon writes its process id to. It is removed at exit, or emptied where it cannot be removed.",
         show: |config| located(&config.directives.pidfile),
     },
@@ -178,6 +214,13 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "DIRECTORY", set: |to, text| path(&mut to.record, text) },
         default: Fallback::Described("none"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::AfterRestart {
+            keep: |to, from| {
+                to.record.clone_from(&from.record);
+                to.directives.record.clone_from(&from.directives.record);
+                to.settings.trace = super::traces(to.directives.verbosity, to.record.is_some());
+            },
+        },
         help: "The directory for recorded conversations: each pass over a destination becomes a file that can be replayed. Secrets, mail data, names and addresses are replaced. The directory must exist, and the user of the daemon must be able to write it.",
         show: |config| located(&config.directives.record),
     },
@@ -186,6 +229,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "NAME", set: set_announce },
         default: Fallback::Described("the host's name"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "The name that EHLO announces to servers, and the domain of Message-IDs: a domain name or an address literal.",
         show: |config| Some(config.settings.announce.to_string()),
     },
@@ -194,6 +238,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "HOST", set: |to, text| name(&mut to.bind, text) },
         default: Fallback::Described("none"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "The local address that mail is sent from, or a name that has this address. Of IPv4 and IPv6, only those are used that it has an address of.",
         show: |config| located(&config.directives.bind),
     },
@@ -202,6 +247,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "PORT[@tls or @starttls] …", set: set_ports },
         default: Fallback::Value("25@starttls 25"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "The ports to try on each server, in this order: with TLS from the beginning (`@tls`), with STARTTLS (`@starttls`), or in plain text.",
         show: |config| Some(join(config.directives.ports.iter().map(values::show_port))),
     },
@@ -210,6 +256,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "ADDRESS[:PORT] …", set: add_resolvers },
         default: Fallback::Described("the servers of `/etc/resolv.conf`"),
         repeat: Repeat::Cumulative,
+        on_reload: OnReload::Taken,
         help: "The DNS servers to ask. Write an IPv6 address with a port as `[::1]:53`. The options `timeout` and `attempts` of `/etc/resolv.conf` always apply.",
         show: |config| Some(join(config.settings.resolver.servers.iter().map(SocketAddr::to_string))),
     },
@@ -218,6 +265,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Seconds { min: 1, max: LARGE, set: |to, seconds| to.interval_s = seconds },
         default: Fallback::Value("10"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "The longest time between two looks at the outbox.",
         show: |config| Some(config.directives.interval_s.to_string()),
     },
@@ -226,6 +274,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Number { shape: "COUNT", min: 1, max: LARGE, set: |to, number| to.retries = number },
         default: Fallback::Value("5"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "A mail that has failed this often is returned to its sender.",
         show: |config| Some(config.settings.retries.to_string()),
     },
@@ -234,6 +283,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Seconds { min: 0, max: LARGE, set: |to, seconds| to.retry_interval_s = seconds },
         default: Fallback::Value("3600"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "A mail that has failed is tried again once more than this time has passed.",
         show: |config| Some(config.settings.retry_interval_s.to_string()),
     },
@@ -247,6 +297,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         },
         default: Fallback::Value("500"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "The most connections at once. There are fewer if the limit of open files is too low for them.",
         show: |config| Some(config.settings.concurrency.to_string()),
     },
@@ -260,6 +311,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         },
         default: Fallback::Value("10"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "The most connections at once per destination.",
         show: |config| Some(config.settings.destination_concurrency.to_string()),
     },
@@ -273,6 +325,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         },
         default: Fallback::Described("twice `destination_concurrency`"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "The most connections at once to one address and port, for all destinations that share it together.",
         show: |config| Some(config.settings.host_concurrency.to_string()),
     },
@@ -281,6 +334,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Seconds { min: 0, max: 3600, set: |to, seconds| to.connection_idle_s = seconds },
         default: Fallback::Value("5"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "How long an idle connection is kept open for more mail to the same destination. It is closed earlier if another destination needs its place. With 0 it is closed at once.",
         show: |config| Some(config.directives.connection_idle_s.to_string()),
     },
@@ -289,6 +343,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "COUNT/s, COUNT/min or COUNT/h", set: set_rate },
         default: Fallback::Described("none"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "The most messages per destination, in bursts of up to one second's worth. COUNT is from 1 to 1000000. A plain number is accepted for the sake of old files, and ignored with a warning.",
         show: |config| config.settings.rate_limit.as_ref().map(values::show_rate),
     },
@@ -297,6 +352,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Number { shape: "COUNT", min: 0, max: 1000, set: |to, number| to.tls_padding = number },
         default: Fallback::Value("10"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "The most NOOP and RSET commands that are sent once TLS has begun. Their number is random, so that the sizes of what follows reveal less. With 0 none is sent.",
         show: |config| Some(config.settings.tls_padding.to_string()),
     },
@@ -305,6 +361,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.tls_trustfile, text) },
         default: Fallback::Described("the system's trust store"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "A PEM file with the certificates to trust when a server has to be verified because credentials are sent to it.",
         show: |config| located(&config.directives.tls_trustfile),
     },
@@ -313,6 +370,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "…", set: warn_of_priorities },
         default: Fallback::Described("ignored"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "Accepted for the sake of old files, and ignored with a warning.",
         show: |_| None,
     },
@@ -321,6 +379,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "yes or no", set: set_auth_insecure },
         default: Fallback::Value("no"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "Whether credentials may be sent without TLS, or to a server whose certificate is not valid.",
         show: |config| Some(if config.settings.auth_insecure { "yes" } else { "no" }.to_owned()),
     },
@@ -329,6 +388,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "ADDRESS", set: set_bounce_from },
         default: Fallback::Described("`postmaster@` and the value of `announce`"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "The From: address of bounces.",
         show: |config| Some(config.settings.bounce_from.to_string()),
     },
@@ -337,6 +397,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         kind: Kind::Text { shape: "ADDRESS …", set: add_bounce_copies },
         default: Fallback::Described("none"),
         repeat: Repeat::Cumulative,
+        on_reload: OnReload::Taken,
         help: "Additional recipients of every bounce.",
         show: |config| {
             let copies = &config.settings.bounce_copy;
@@ -353,6 +414,7 @@ pub static DIRECTIVES: [Directive; 26] = [
         },
         default: Fallback::Value("1048576"),
         repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
         help: "Originals up to this size come back whole in a bounce. Of larger ones, and of those that were refused for their content or size, only the header comes back.",
         show: |config| Some(config.settings.bounce_return_limit_octets.to_string()),
     },

@@ -6,6 +6,7 @@
 mod directives;
 mod errors;
 mod parser;
+mod reload;
 mod report;
 mod values;
 
@@ -25,6 +26,7 @@ use rustls_pki_types::pem::{self, PemObject as _};
 
 pub use self::directives::{DIRECTIVES, Directive, Directives, Fallback, Kind, Located, Repeat};
 pub use self::errors::{ConfigError, ConfigWarning, Reason};
+pub use self::reload::{Changes, OnReload};
 pub use self::report::{manual_page_list, manual_table};
 pub use self::values::ValueError;
 pub(crate) use self::values::show_port;
@@ -70,15 +72,34 @@ pub struct Environment {
     pub host_name: io::Result<String>,
     /// The path of resolv.conf, which names the DNS servers.
     pub resolv_conf: PathBuf,
+    /// The directory that relative paths begin in: that in which the program was started.
+    pub directory: io::Result<PathBuf>,
 }
 
 impl Environment {
     /// Returns the environment of this process.
     pub fn of_this_host() -> Self {
-        let name = nix::unistd::gethostname().map_err(io::Error::from);
         Self {
-            host_name: name.map(|name| name.to_string_lossy().into_owned()),
+            host_name: host_name(),
             resolv_conf: resolv_conf::PATH.into(),
+            directory: std::env::current_dir(),
+        }
+    }
+
+    /// Returns the environment as it is now, in which relative paths begin where they did.
+    pub fn refreshed(&self) -> Self {
+        let directory = self.absolute(Path::new("."));
+        Self { host_name: host_name(), resolv_conf: self.resolv_conf.clone(), directory }
+    }
+
+    /// Returns the absolute form of a path.
+    pub fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
+        if path.is_absolute() || path.as_os_str().is_empty() {
+            return path::absolute(path);
+        }
+        match &self.directory {
+            Ok(directory) => path::absolute(directory.join(path)),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         }
     }
 }
@@ -98,15 +119,20 @@ impl Config {
     /// Completes the configuration file whose content is `octets`.
     pub fn from_octets(file: &Path, octets: &[u8], environment: &Environment) -> Result<Self, Rejection> {
         let (directives, errors) = Directives::parse(file, octets);
-        let mut completion = Completion { file, errors, warnings: Vec::new() };
-        let database = directives.database.as_ref().and_then(|text| path::absolute(&*text.value).ok());
-        match completion.complete(directives, environment) {
+        let mut completion = Completion { file, environment, errors, warnings: Vec::new() };
+        let database = directives.database.as_ref();
+        let database = database.and_then(|text| environment.absolute(Path::new(&*text.value)).ok());
+        match completion.complete(directives) {
             Some(config) if completion.errors.is_empty() => Ok(config),
             Some(_) | None => {
                 Err(Rejection { errors: completion.errors, warnings: completion.warnings, database })
             }
         }
     }
+}
+
+fn host_name() -> io::Result<String> {
+    Ok(nix::unistd::gethostname()?.to_string_lossy().into_owned())
 }
 
 /// Everything that is wrong with a configuration; it has at least one error.
@@ -126,13 +152,14 @@ type NamedFile<'a> = (&'static str, &'a Option<Located<Box<str>>>, &'a Option<Pa
 /// Completes [`Directives`] to a [`Config`]. It goes on after an error, to find all of them.
 struct Completion<'a> {
     file: &'a Path,
+    environment: &'a Environment,
     errors: Vec<ConfigError>,
     warnings: Vec<ConfigWarning>,
 }
 
 impl Completion<'_> {
     /// Returns the configuration unless there are errors.
-    fn complete(&mut self, directives: Directives, environment: &Environment) -> Option<Config> {
+    fn complete(&mut self, directives: Directives) -> Option<Config> {
         for Located { line, value: (directive, text) } in &directives.warnings {
             self.warn(Some(*line), directive, text.clone());
         }
@@ -149,11 +176,11 @@ impl Completion<'_> {
             ("pidfile", &directives.pidfile, &pidfile),
         ]);
         let bind = self.bind(&directives);
-        let announce = self.announce(&directives, environment);
-        let (resolver, resolver_settings) = self.resolver(&directives, environment);
+        let announce = self.announce(&directives);
+        let (resolver, resolver_settings) = self.resolver(&directives);
         let settings = settings(&directives, announce?, resolver_settings, &bind);
         Some(Config {
-            file: self.file.to_owned(),
+            file: self.environment.absolute(self.file).unwrap_or_else(|_| self.file.to_owned()),
             settings,
             verbosity: u8::try_from(directives.verbosity).unwrap_or(u8::MAX),
             logfile,
@@ -180,7 +207,7 @@ impl Completion<'_> {
     /// Returns an absolute path, because the daemon leaves its working directory.
     fn absolute_path(&mut self, directive: &str, text: &Option<Located<Box<str>>>) -> Option<PathBuf> {
         let text = text.as_ref()?;
-        match path::absolute(&*text.value) {
+        match self.environment.absolute(Path::new(&*text.value)) {
             Ok(path) => Some(path),
             Err(error) => {
                 let path = PathBuf::from(&*text.value);
@@ -252,11 +279,11 @@ impl Completion<'_> {
         })
     }
 
-    fn announce(&mut self, directives: &Directives, environment: &Environment) -> Option<Box<str>> {
+    fn announce(&mut self, directives: &Directives) -> Option<Box<str>> {
         if let Some(announce) = &directives.announce {
             return Some(announce.clone());
         }
-        let announce = match &environment.host_name {
+        let announce = match &self.environment.host_name {
             Ok(name) => values::announce(name).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
@@ -281,13 +308,9 @@ impl Completion<'_> {
         }
     }
 
-    fn resolver(
-        &mut self,
-        directives: &Directives,
-        environment: &Environment,
-    ) -> (ResolverSource, ResolverSettings) {
+    fn resolver(&mut self, directives: &Directives) -> (ResolverSource, ResolverSettings) {
         let source =
-            ResolverSource { file: environment.resolv_conf.clone(), given: directives.resolver.clone() };
+            ResolverSource { file: self.environment.resolv_conf.clone(), given: directives.resolver.clone() };
         let file = source.read().unwrap_or_else(|error| {
             if source.given.is_empty() {
                 let path = shown::path(&source.file);
@@ -336,8 +359,13 @@ fn settings(
         connection_idle: Duration::from_secs(directives.connection_idle_s.into()),
         bounce_return_limit_octets: directives.bounce_return_limit_octets.into(),
         auth_insecure: directives.auth_insecure,
-        trace: directives.verbosity == TRACE_VERBOSITY || directives.record.is_some(),
+        trace: traces(directives.verbosity, directives.record.is_some()),
     }
+}
+
+/// Returns whether the core reports the conversations themselves.
+fn traces(verbosity: u32, records: bool) -> bool {
+    verbosity == TRACE_VERBOSITY || records
 }
 
 /// The verbosity at which conversations are logged.

@@ -83,6 +83,7 @@ impl Directives {
         if directive.repeat == Repeat::Refused && first_line != value.line {
             return Err(Reason::Repeated { first_line });
         }
+        self.lines.insert(directive.name, value.line);
         Ok(directive.kind.read(self, value)?)
     }
 }

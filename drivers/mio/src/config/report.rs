@@ -3,8 +3,8 @@
 
 use std::fmt::{self, Write as _};
 
-use super::Config;
 use super::directives::{DIRECTIVES, Directive, Fallback, Kind, Repeat};
+use super::{Config, OnReload};
 
 /// Shows every directive with its effective value, in the syntax of the configuration file. A directive without a value
 /// becomes a comment, so that the output is a configuration file with the same meaning.
@@ -75,7 +75,7 @@ fn default(directive: &Directive) -> String {
     }
 }
 
-/// Describes the directive's purpose, its range, and what repeating it means: sentences in Markdown.
+/// Describes the directive's purpose, its range, what repeating it means, and whether a reload takes it: sentences in Markdown.
 fn meaning(directive: &Directive) -> String {
     let range = match directive.kind {
         Kind::Number { min, max, .. } => format!(" From {min} to {max}."),
@@ -89,7 +89,11 @@ fn meaning(directive: &Directive) -> String {
         Repeat::Cumulative => " Several lines add up.",
         Repeat::Refused => " May be given only once.",
     };
-    format!("{}{range}{repeat}", directive.help)
+    let on_reload = match directive.on_reload {
+        OnReload::Taken => "",
+        OnReload::AfterRestart { .. } => " Another value takes effect after a restart.",
+    };
+    format!("{}{range}{repeat}{on_reload}", directive.help)
 }
 
 /// Translates Markdown, whose only markup is code between backquotes, into the language of man(7).

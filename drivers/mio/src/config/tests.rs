@@ -9,7 +9,11 @@ use proptest::prelude::*;
 const FILE: &str = "test.conf";
 
 fn environment() -> Environment {
-    Environment { host_name: Ok("host.example".to_owned()), resolv_conf: "/nonexistent/resolv.conf".into() }
+    Environment {
+        host_name: Ok("host.example".to_owned()),
+        resolv_conf: "/nonexistent/resolv.conf".into(),
+        directory: std::env::current_dir(),
+    }
 }
 
 fn load(text: impl AsRef<[u8]>) -> Result<Config, Rejection> {

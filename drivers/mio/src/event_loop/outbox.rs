@@ -33,6 +33,9 @@ pub trait Outbox {
     /// Returns whether the outbox has ended, so that no answer comes any more. Valid when there are no more answers.
     fn has_ended(&self) -> bool;
 
+    /// Returns whether it still works, and its present job is not stuck.
+    fn is_alive(&self) -> bool;
+
     /// Ends the outbox after everything that was submitted is done. Calls `keep_waiting` several times a second to decide
     /// whether to go on waiting for that; returns false if it did not wait to the end.
     fn shut_down(self, keep_waiting: impl FnMut() -> bool) -> bool;

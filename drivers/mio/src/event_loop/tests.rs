@@ -60,6 +60,10 @@ impl Outbox for Prepared {
         self.has_ended
     }
 
+    fn is_alive(&self) -> bool {
+        !self.has_ended
+    }
+
     fn shut_down(self, _: impl FnMut() -> bool) -> bool {
         true
     }
@@ -70,7 +74,11 @@ pub(super) fn event_loop<O: Outbox>(outbox: O) -> (EventLoop<O>, Controller, Tem
     let tls = TlsContext::load(Some(trust_file(&authority()).path())).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
-    let environment = Environment { host_name: Ok("host.example".into()), resolv_conf: path("resolv.conf") };
+    let environment = Environment {
+        host_name: Ok("host.example".into()),
+        resolv_conf: path("resolv.conf"),
+        directory: Ok("/".into()),
+    };
     let config = Config::from_octets(Path::new("test.conf"), b"database /db", &environment).unwrap();
     let log = Log::open(Some(&path("log")), None).unwrap();
     let (signals, controller) = Signals::controlled().unwrap();

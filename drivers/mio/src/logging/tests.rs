@@ -1,8 +1,8 @@
 use super::*;
-use log::{Log as _, Record};
+use log::Log as _;
 use std::fs;
 
-fn say(logger: &env_logger::Logger, target: &str, level: Level, text: &str) {
+fn say(logger: &Logger, target: &str, level: Level, text: &str) {
     logger.log(&Record::builder().target(target).level(level).args(format_args!("{text}")).build());
 }
 

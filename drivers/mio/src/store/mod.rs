@@ -27,6 +27,7 @@ mod lock_holder;
 mod messages;
 mod paths;
 mod pool;
+mod pulse;
 mod read_ahead;
 mod requests;
 mod rows;

@@ -17,6 +17,7 @@ use mio::{Interest, Registry, Token, Waker};
 
 use super::busy::CancelToken;
 use super::database::Database;
+use super::pulse::Pulse;
 use super::read_ahead::{Availability, ReadAhead, ReadJob, ReadOutput};
 use super::watch::Watch;
 use crate::event_loop::{Outbox, Reply};
@@ -38,6 +39,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// The last pause of [`FollowUp`]. Pauses double, so it ends after about twice this time.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a job may take before the thread counts as stuck. A lock of another program is waited for much less, so that only
+/// a disk or a bug takes that long.
+const JOB_LIMIT: Duration = Duration::from_secs(30);
+
 /// How often to decide again whether to wait for the end of the thread.
 const END_LOOK: Duration = Duration::from_millis(20);
 
@@ -58,6 +63,7 @@ pub(crate) struct StoreHandle {
     waiting: Arc<AtomicUsize>,
     changed: Arc<AtomicBool>,
     cancel: CancelToken,
+    pulse: Pulse,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -108,12 +114,14 @@ impl StoreHandle {
         let cancel = database.cancel_token();
         let read_ahead = ReadAhead::new(database.pool.clone());
         let waiting = Arc::new(AtomicUsize::new(0));
+        let pulse = Pulse::new();
         let worker = Worker {
             database,
             answers: outgoing,
             waiting: Arc::clone(&waiting),
             changed: Arc::clone(&changed),
             waker,
+            pulse: pulse.clone(),
             read_patience,
         };
         let last_words = WakeAtEnd(Arc::clone(&worker.waker));
@@ -132,6 +140,7 @@ impl StoreHandle {
             waiting,
             changed,
             cancel,
+            pulse,
             thread: Some(thread),
         })
     }
@@ -273,6 +282,11 @@ impl Outbox for StoreHandle {
         self.has_ended
     }
 
+    fn is_alive(&self) -> bool {
+        let has_ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        !has_ended && self.pulse.age() < JOB_LIMIT
+    }
+
     /// Returns whether another process was found to have written to the database since the last call. Writes of this
     /// connection do not count.
     fn take_changed(&mut self) -> bool {
@@ -325,6 +339,7 @@ struct Worker {
     waiting: Arc<AtomicUsize>,
     changed: Arc<AtomicBool>,
     waker: Arc<Waker>,
+    pulse: Pulse,
     read_patience: Duration,
 }
 
@@ -335,6 +350,9 @@ impl Worker {
         // In this thread, because it may take long, and the loop can interrupt it.
         self.database.prepare_index();
         loop {
+            if taken.is_none() {
+                self.pulse.rest();
+            }
             let job = match (taken.take(), &follow_up) {
                 (Some(job), _) => Ok(job),
                 (None, Some(next)) => match next.at.checked_duration_since(Instant::now()) {
@@ -379,6 +397,9 @@ impl Worker {
     fn begin<E>(&self, job: Result<Job, E>) -> Result<Job, E> {
         if job.as_ref().is_ok_and(Job::is_waited_for) {
             self.waiting.fetch_sub(1, Ordering::AcqRel);
+        }
+        if job.is_ok() {
+            self.pulse.begin();
         }
         job
     }

@@ -18,8 +18,11 @@ impl Scene {
         write(path("resolv.conf"), "nameserver 192.0.2.1\n").unwrap();
         write(path("hosts"), "192.0.2.3 relay.example\n").unwrap();
         rename(trust_file(&authority()).into_temp_path().keep().unwrap(), path("trust")).unwrap();
-        let environment =
-            Environment { host_name: Ok("host.example".into()), resolv_conf: path("resolv.conf") };
+        let environment = Environment {
+            host_name: Ok("host.example".into()),
+            resolv_conf: path("resolv.conf"),
+            directory: Ok("/".into()),
+        };
         let trust = path("trust");
         let text = format!("database /db\ntls_trustfile {}\n{lines}", trust.display());
         let config = Config::from_octets(Path::new("test.conf"), text.as_bytes(), &environment).unwrap();

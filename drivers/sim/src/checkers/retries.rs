@@ -82,7 +82,9 @@ impl Checker for Retries {
                 }
             }
             Fact::Answered { reply: StoreReply::Recalled { rows, .. } } => {
-                self.taken_up_at.extend(rows.iter().map(|row| (row.id, scene.now.monotonic)));
+                // It was tried as mail that was due when its pass began, and fails with that.
+                let due_since = |row: &Row| self.failed_at.get(&row.id).copied().unwrap_or_default();
+                self.taken_up_at.extend(rows.iter().map(|row| (row.id, due_since(row))));
             }
             Fact::Committing { commit, .. } => self.committing(scene, commit)?,
             _ => {}

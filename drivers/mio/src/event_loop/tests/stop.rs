@@ -69,6 +69,10 @@ impl Outbox for Relayed {
         false
     }
 
+    fn is_alive(&self) -> bool {
+        true
+    }
+
     fn shut_down(self, _: impl FnMut() -> bool) -> bool {
         true
     }
