@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 unit=example-configs/cmail-dispatchd.service
-binary=$(realpath "${BINARY:-${CARGO_TARGET_DIR:-target}/debug/cmail-dispatchd}")
+binary=$(realpath -m "${BINARY:-${CARGO_TARGET_DIR:-target}/debug/cmail-dispatchd}")
 # The overall exposure of `systemd-analyze security`, in tenths.
 exposure_limit=20
 
@@ -59,9 +59,7 @@ DefaultDependencies=no
 [Service]
 Type=oneshot
 TimeoutStartSec=120
-StandardOutput=truncate:$results/output
-StandardError=inherit
-ExecStart=/bin/bash "$PWD/tests/systemd.sh" inside
+ExecStart=/bin/bash -c 'exec /bin/bash "$PWD/tests/systemd.sh" inside >"$results/output" 2>&1'
 ExecStopPost=/bin/systemctl exit
 EOF
     export container=other
