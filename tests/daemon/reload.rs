@@ -140,6 +140,9 @@ fn a_path_that_is_relative_begins_where_the_daemon_was_started() {
     let started = Daemon::run_in(world.directory(), std::path::Path::new("dispatchd.conf"), &["nodrop"]);
     assert_eq!(started.code(), Some(0), "{}", started.stderr);
     let log = || std::fs::read_to_string(world.path("log")).unwrap();
+    world
+        .database
+        .wait("the start is logged", |_| world.path("log").exists() && log().contains("as process "));
     let pid = log().split("as process ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     let signal = |signal: &str| {
         let status = std::process::Command::new("kill").args([signal, &pid]).status().unwrap();

@@ -83,8 +83,9 @@ impl Directives {
         if directive.repeat == Repeat::Refused && first_line != value.line {
             return Err(Reason::Repeated { first_line });
         }
+        directive.kind.read(self, value)?;
         self.lines.insert(directive.name, value.line);
-        Ok(directive.kind.read(self, value)?)
+        Ok(())
     }
 }
 
