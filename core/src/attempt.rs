@@ -10,10 +10,12 @@ use core::net::SocketAddr;
 
 use crate::address::{AddressError, Domain};
 use crate::command::CommandName;
+use crate::course::Course;
 use crate::ending::{EndCause, Unfit, Unsuitable};
 use crate::next_hop::{Host, RelayError};
 use crate::reply::Reply;
 use crate::resolver::DnsFailure;
+use crate::shown::ShownAddress;
 use crate::status::EnhancedStatus;
 use crate::system_error::{NetworkTrouble, SystemError};
 use crate::time::UnixTime;
@@ -23,8 +25,12 @@ use crate::tls::Tls;
 /// cannot hold a failure, nor a faillog row an acceptance. [`AttemptFacts`] is what both have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt<R> {
-    /// The time at which it was decided.
+    /// The time of the verdict.
     pub at: UnixTime,
+    /// The recipient.
+    pub recipient: ShownAddress,
+    /// How it went, if [that is told](crate::settings::Settings::tells_course) and a server was spoken with.
+    pub course: Option<Arc<Course>>,
     /// The result.
     pub result: R,
 }
@@ -34,6 +40,10 @@ pub struct Attempt<R> {
 pub struct AttemptFacts<'a> {
     /// The time at which it was decided.
     pub at: UnixTime,
+    /// The recipient.
+    pub recipient: &'a ShownAddress,
+    /// How it went, as far as that is told: in which conversation, and how long it took.
+    pub course: Option<&'a Course>,
     /// The server that decided it, if one did: its name, address and port, and what protected the conversation.
     pub server: Option<&'a Server>,
     /// The reply that decided it, with all its lines, and the command that it answered.
@@ -224,6 +234,8 @@ impl Attempt<Acceptance> {
             server: Some(server),
             reply: Some((reply, CommandName::EndOfData)),
             status: reply.enhanced(),
+            recipient: &self.recipient,
+            course: self.course.as_deref(),
             kind: AttemptKind::Delivered,
             is_fatal: false,
         }
@@ -243,7 +255,16 @@ impl Attempt<Failure> {
             | Failure::MalformedRelay(_) => (None, None),
         };
         let (status, kind, is_fatal) = (failure.status(), failure.kind(), failure.is_fatal());
-        AttemptFacts { at: self.at, server, reply, status, kind, is_fatal }
+        AttemptFacts {
+            at: self.at,
+            recipient: &self.recipient,
+            course: self.course.as_deref(),
+            server,
+            reply,
+            status,
+            kind,
+            is_fatal,
+        }
     }
 
     /// Returns whether it has failed permanently, so that a retry is pointless.

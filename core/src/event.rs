@@ -46,8 +46,6 @@ pub enum Event {
     Delivered {
         /// The mail.
         id: MailId,
-        /// Its recipient.
-        recipient: Box<str>,
         /// The attempt, with its server, protection and reply.
         attempt: Attempt<Acceptance>,
     },
@@ -55,8 +53,6 @@ pub enum Event {
     Failed {
         /// The mail.
         id: MailId,
-        /// Its recipient.
-        recipient: Box<str>,
         /// The next hop, if all mail for it has failed.
         next_hop: Option<Box<str>>,
         /// The attempt, with its failure.
@@ -131,16 +127,16 @@ impl fmt::Display for Event {
     /// Writes one line, whatever its texts contain.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Delivered { id, recipient, attempt } => {
-                write!(f, "mail {id} to <{}> delivered to {attempt}", OneLine(recipient))
+            Self::Delivered { id, attempt } => {
+                write!(f, "mail {id} to <{}> delivered to {attempt}", OneLine(attempt.recipient.as_str()))
             }
-            Self::Failed { id, recipient, attempt, kind, .. } => {
+            Self::Failed { id, attempt, kind, .. } => {
                 let kind = match kind {
                     FailureKind::Temporary => "temporarily",
                     FailureKind::Early => "temporarily before its time, which does not count",
                     FailureKind::Permanent => "permanently",
                 };
-                write!(f, "mail {id} to <{}> failed {kind}: {attempt}", OneLine(recipient))
+                write!(f, "mail {id} to <{}> failed {kind}: {attempt}", OneLine(attempt.recipient.as_str()))
             }
             Self::Bounced { id, recipient, bounces } => {
                 write!(f, "mail {id} to <{}> given up", OneLine(recipient))?;

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
 use crate::address::Domain;
+use crate::course::Transcripts;
 use crate::next_hop::{Port, TlsMode};
 use crate::time::Duration;
 
@@ -64,6 +65,10 @@ pub struct Settings {
     /// True if the conversations themselves are reported, as [`crate::event::Event::Sent`], [`crate::event::Event::SentData`] and
     /// [`crate::event::Event::Received`].
     pub trace: bool,
+    /// True if attempts tell [how they went](crate::course::Course).
+    pub tells_course: bool,
+    /// When they tell also what was said.
+    pub transcripts: Transcripts,
 }
 
 /// A limit on the transactions that may begin in a time.
@@ -121,6 +126,8 @@ impl Settings {
             bounce_return_limit_octets: 1 << 20,
             auth_insecure: false,
             trace: false,
+            tells_course: false,
+            transcripts: Transcripts::Never,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 /// Most octets of an address or a remote specification that a text shows: enough to recognize it.
 pub const SHOWN_LIMIT_OCTETS: usize = 200;
@@ -36,6 +37,22 @@ pub(crate) fn truncated(text: &str, limit_octets: usize) -> String {
 /// Returns an address for a text: at most [`SHOWN_LIMIT_OCTETS`] of it.
 pub(crate) fn shortened(address: &str) -> String {
     truncated(address, SHOWN_LIMIT_OCTETS)
+}
+
+/// An address as a text shows it: shortened if it is very long. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShownAddress(Arc<str>);
+
+impl ShownAddress {
+    /// Returns an address for a text.
+    pub fn new(address: &str) -> Self {
+        Self(shortened(address).into())
+    }
+
+    /// Returns the address, or its beginning with a mark.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Returns octets that may not be text, shortened, as they are to be shown.

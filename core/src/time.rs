@@ -47,6 +47,17 @@ impl Sub<Duration> for Instant {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixTime(pub i64);
 
+/// Milliseconds since 1970-01-01 00:00:00 UTC, for what people and programs compare with other records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixMillis(pub i64);
+
+impl From<UnixTime> for UnixMillis {
+    /// Saturates at the ends of the clock.
+    fn from(time: UnixTime) -> Self {
+        Self(time.0.saturating_mul(1000))
+    }
+}
+
 /// The readings of the two clocks, taken together by the driver just before a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
@@ -63,6 +74,12 @@ impl Now {
     /// Returns the readings of both clocks at the beginning of a second.
     pub const fn new(monotonic: Instant, wall: UnixTime) -> Self {
         Self { monotonic, wall, since_second: Duration::ZERO }
+    }
+
+    /// Returns the wall clock to the millisecond, as far as the driver knows it.
+    pub fn wall_millis(self) -> UnixMillis {
+        let millis = i64::try_from(self.since_second.as_millis()).unwrap_or(0);
+        UnixMillis(UnixMillis::from(self.wall).0.saturating_add(millis))
     }
 
     /// Returns when the wall clock will show a time, if it is not set meanwhile; now if it already does.

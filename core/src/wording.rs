@@ -7,8 +7,8 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use crate::attempt::{
-    Acceptance, Attempt, Failure, HostTrouble, Protection, Server, Setback, Tried, Unreached, Unresolved,
-    Unsendable,
+    Acceptance, Attempt, AttemptKind, Failure, HostTrouble, Protection, Server, Setback, Tried, Unreached,
+    Unresolved, Unsendable,
 };
 use crate::ending::{EndCause, LocalTrouble, Misbehaved, OutOfStep, Overdue, Unfit, Unsuitable};
 use crate::failure::{FailureText, OwnFailure};
@@ -53,6 +53,25 @@ pub fn first_line(reply: &Reply) -> String {
 
 /// Writes a server: name, address and port.
 pub(crate) struct ServerName<'a>(pub(crate) &'a Host, pub(crate) SocketAddr);
+
+impl fmt::Display for AttemptKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Delivered => "delivered",
+            Self::Address => "address",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Auth => "auth",
+            Self::Greeting => "greeting",
+            Self::Sender => "sender",
+            Self::Recipient => "recipient",
+            Self::Content => "content",
+            Self::Lost => "lost",
+            Self::Uncertain => "uncertain",
+        })
+    }
+}
 
 impl fmt::Display for ServerName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

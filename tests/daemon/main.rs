@@ -23,6 +23,7 @@ mod handoff;
 mod harness;
 mod hostile;
 mod initdb;
+mod ledger;
 mod limits;
 mod log;
 mod loss;

@@ -60,11 +60,20 @@ fn an_attempt_tells_the_server_its_words_and_their_status() {
     let (at, server, taken, who) =
         (UnixTime(7), server(), reply(250, "2.0.0 queued"), reply(550, "5.1.1 who?"));
     let acceptance = Acceptance { server: Arc::clone(&server), reply: taken.clone() };
-    let failed = |result| Attempt { at, result };
-    let facts =
-        |server, reply, status, kind, is_fatal| AttemptFacts { at, server, reply, status, kind, is_fatal };
+    let nobody = ShownAddress::default();
+    let failed = |result| Attempt { at, recipient: ShownAddress::default(), course: None, result };
+    let facts = |server, reply, status, kind, is_fatal| AttemptFacts {
+        at,
+        recipient: &nobody,
+        course: None,
+        server,
+        reply,
+        status,
+        kind,
+        is_fatal,
+    };
     assert_eq!(
-        Attempt { at, result: acceptance }.facts(),
+        Attempt { at, recipient: ShownAddress::default(), course: None, result: acceptance }.facts(),
         facts(
             Some(&server),
             Some((&taken, CommandName::EndOfData)),

@@ -55,6 +55,11 @@ pub struct BounceSettings<'a> {
     pub return_limit_octets: u64,
 }
 
+/// Returns the identifier of a message of which this is the beginning, without its angle brackets, if it stands there.
+pub(crate) fn message_id(head: &[u8]) -> Option<String> {
+    original::message_id(original::HeaderSection::find(head, false).octets)
+}
+
 /// [`compose`]s an ordered bounce. Returns `None` if it has no recipient.
 pub fn compose_ordered(order: &BounceOrder) -> Option<Bytes> {
     let settings = BounceSettings {

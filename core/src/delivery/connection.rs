@@ -7,16 +7,18 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 
 use super::DeliveryContext;
+use super::course_recorder::CourseRecorder;
 use super::transaction_queue::{TransactionQueue, Want};
 use super::tried_candidates::server;
 use crate::attempt::{Protection, Server};
+use crate::course::{Course, Transcripts};
 use crate::io::{CloseReason, Tls};
 use crate::next_hop::{NextHop, TlsMode};
 use crate::outbox::MailId;
 use crate::reachability::Login;
 use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
-use crate::session::{Session, SessionConfig, SessionOutput, Transaction};
+use crate::session::{Outcome, Recipient, Session, SessionConfig, SessionOutput, Transaction};
 use crate::system_error::{Breakage, SystemError};
 use crate::time::Instant;
 
@@ -34,6 +36,8 @@ pub(super) struct Connection {
     is_quitting: bool,
     /// The seed of the session, once there is one.
     seed: Option<Seed>,
+    /// The times of the connection, if attempts tell how they went.
+    recorder: Option<Box<CourseRecorder>>,
     /// True if the driver knows that there is something to send.
     transmit_is_announced: bool,
 }
@@ -59,7 +63,7 @@ struct Talk {
 }
 
 impl Connection {
-    pub(super) fn connecting(deadline: Instant) -> Self {
+    pub(super) fn connecting(deadline: Instant, recorder: Option<CourseRecorder>) -> Self {
         Self {
             link: Link::Connecting { deadline },
             queue: TransactionQueue::default(),
@@ -68,6 +72,7 @@ impl Connection {
             server: None,
             is_quitting: false,
             seed: None,
+            recorder: recorder.map(Box::new),
             transmit_is_announced: false,
         }
     }
@@ -178,7 +183,13 @@ impl Connection {
             no_pipelining: !allowed.pipelining,
             trace: cx.settings.trace,
         };
-        let session = Session::new(config, Rng::from_seed(seed.0), cx.now);
+        let mut session = Session::new(config, Rng::from_seed(seed.0), cx.now);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note_connected(cx.now, cx.wall);
+            if cx.settings.transcripts != Transcripts::Never {
+                session.keep_transcript();
+            }
+        }
         self.seed = Some(seed);
         self.server = Some(server(candidate));
         self.link = Link::Talking(Box::new(Talk { session, candidate: candidate.clone() }));
@@ -208,7 +219,10 @@ impl Connection {
     }
 
     /// Adds transactions to send.
-    pub(super) fn take_transactions(&mut self, transactions: Vec<Transaction>) {
+    pub(super) fn take_transactions(&mut self, now: Instant, transactions: Vec<Transaction>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note_claim(now);
+        }
         self.queue.add(transactions, !self.is_quitting);
     }
 
@@ -231,6 +245,9 @@ impl Connection {
     /// Begins the next transaction.
     pub(super) fn begin(&mut self, now: Instant) {
         if let Some(transaction) = self.queue.pop() {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.begin(now, self.queue.begun(), &transaction);
+            }
             self.with_session(|session| session.begin(now, transaction));
         }
     }
@@ -293,6 +310,22 @@ impl Connection {
         if !self.is_busy() && !self.is_quitting {
             self.queue.ask_if_waiting();
         }
+    }
+
+    /// Returns how the transaction went of which these are the verdicts, if attempts tell that.
+    pub(super) fn end_course(
+        &mut self,
+        cx: &DeliveryContext<'_>,
+        verdicts: &[(Recipient, Outcome)],
+    ) -> Option<Arc<Course>> {
+        let (Some(recorder), Link::Talking(talk)) = (&mut self.recorder, &self.link) else { return None };
+        recorder.end(talk.session.history(), verdicts, cx)
+    }
+
+    /// Returns how the conversation went that has come to its end without any transaction, if attempts tell that.
+    pub(super) fn course_without_transaction(&mut self, cx: &DeliveryContext<'_>) -> Option<Arc<Course>> {
+        let (Some(recorder), Link::Talking(talk)) = (&mut self.recorder, &self.link) else { return None };
+        Some(recorder.end_without_transaction(talk.session.history(), cx))
     }
 
     pub(super) fn poll_transmit(&mut self, now: Instant, limit: usize, octets: &mut BytesMut) -> bool {

@@ -8,10 +8,10 @@ use super::candidate_search::{CandidateSearch, SearchStep};
 use super::connection::Connection;
 use super::idle_connections::IdleState;
 use super::refusals::{Refusals, Ruling};
-use super::tried_candidates::{TriedCandidates, server};
+use super::tried_candidates::{PassFailure, TriedCandidates, server};
 use super::verdicts::RefusedMail;
 use super::{Delivery, DeliveryContext, DeliveryOutput, DeliveryStage, Postponement};
-use crate::attempt::{Failure, Setback};
+use crate::attempt::Setback;
 use crate::event::Event;
 use crate::io::ConnectionId;
 use crate::next_hop::TlsMode;
@@ -32,7 +32,10 @@ impl Delivery {
         connection: ConnectionId,
         end: SessionEnd,
     ) {
-        let Some(conn) = self.connections.remove(&connection) else { return };
+        let Some(mut conn) = self.connections.remove(&connection) else { return };
+        if !conn.has_decided() && !matches!(end.cause, EndCause::Quit | EndCause::Local(_)) {
+            self.pass.tried.note_course(conn.course_without_transaction(cx));
+        }
         self.release(conn.undecided(), false);
         let idle_state = self.idle.end(connection);
         self.refusals.end(connection);
@@ -256,7 +259,7 @@ impl Delivery {
         refused: Vec<RefusedMail>,
         undecided: Vec<MailId>,
     ) {
-        let Some(RefusedMail { recipient, refusal, server }) = refused.first() else { return };
+        let Some(RefusedMail { recipient, refusal, server, .. }) = refused.first() else { return };
         let ruling = self.refusals.refuse(connection, recipient.id, kind);
         let is_working = matches!(self.stage, DeliveryStage::Candidate(_));
         if is_working && self.refusals.are_too_many() {
@@ -375,7 +378,7 @@ impl Delivery {
                 SearchStep::Exhausted if self.pass.is_continued => return self.begin_again(cx),
                 SearchStep::Exhausted => {
                     let failure = self.pass.tried.conclude(&self.next_hop, self.search.host_trouble());
-                    return self.exhaust(failure);
+                    return self.exhaust(PassFailure { failure, course: self.pass.tried.last_course() });
                 }
             }
         };
@@ -431,7 +434,7 @@ impl Delivery {
         }
     }
 
-    pub(super) fn exhaust(&mut self, failure: Failure) {
+    pub(super) fn exhaust(&mut self, failure: PassFailure) {
         self.begin_closing();
         self.outputs.push_back(DeliveryOutput::Exhausted(failure));
     }

@@ -7,11 +7,12 @@ use crate::reachability::Reachability;
 use crate::rng::Seed;
 use crate::route::Candidate;
 use crate::settings::{Hosts, Settings};
-use crate::time::Instant;
+use crate::time::{Instant, UnixMillis};
 
 /// What a delivery uses but does not own.
 pub(crate) struct DeliveryContext<'a> {
     pub(crate) now: Instant,
+    pub(crate) wall: UnixMillis,
     pub(crate) settings: &'a Settings,
     pub(crate) hosts: &'a Hosts,
     /// What other deliveries have found out about servers.

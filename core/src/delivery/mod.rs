@@ -9,6 +9,7 @@ mod connection;
 mod connection_end;
 mod connection_ids;
 mod context;
+mod course_recorder;
 mod idle_connections;
 mod output;
 mod pass_record;
@@ -27,10 +28,12 @@ use self::candidate_search::{CandidateSearch, DeadEnd};
 use self::connection::{Allowed, Connection};
 pub(crate) use self::connection_ids::ConnectionIds;
 pub(crate) use self::context::{Admission, DeliveryContext, Permission};
+use self::course_recorder::CourseRecorder;
 use self::idle_connections::IdleConnections;
 pub(crate) use self::output::{DeliveryOutput, Postponement};
 use self::pass_record::PassRecord;
 use self::refusals::Refusals;
+pub(crate) use self::tried_candidates::PassFailure;
 use crate::attempt::{Failure, Setback};
 use crate::event::Event;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Tls};
@@ -235,7 +238,9 @@ impl Delivery {
         let text = format!("connecting to {}", ServerName(&candidate.host, candidate.remote));
         self.outputs.push_back(DeliveryOutput::Event(Event::debug(text)));
         self.outputs.push_back(DeliveryOutput::Connect(connection, candidate.remote));
-        self.connections.insert(connection, Connection::connecting(cx.now + CONNECT_TIMEOUT));
+        let searched_since = (self.first_connection == Some(connection)).then_some(self.routed_at);
+        let recorder = CourseRecorder::new(cx, connection, &self.next_hop, searched_since);
+        self.connections.insert(connection, Connection::connecting(cx.now + CONNECT_TIMEOUT, recorder));
         self.refusals.open(connection);
         self.widen_at = None;
     }
@@ -251,7 +256,7 @@ impl Delivery {
         };
         match result {
             Ok(()) => self.advance(cx),
-            Err(DeadEnd::Unresolved(reason)) => self.exhaust(Failure::Unresolved(reason)),
+            Err(DeadEnd::Unresolved(reason)) => self.exhaust(Failure::Unresolved(reason).into()),
             Err(DeadEnd::Local(error)) => self.postpone(Postponement::Lookup(error)),
         }
     }
@@ -342,7 +347,7 @@ impl Delivery {
         work: Vec<Transaction>,
     ) {
         let Some(conn) = self.connections.get_mut(&connection) else { return };
-        conn.take_transactions(work);
+        conn.take_transactions(cx.now, work);
         if conn.is_quitting() {
             return self.quit_connection(cx, connection);
         }

@@ -1,5 +1,6 @@
 //! What a delivery asks of its dispatcher, and what it reports.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -7,8 +8,10 @@ use thiserror::Error;
 
 #[cfg(doc)]
 use super::Delivery;
+use super::PassFailure;
 use crate::address::Domain;
 use crate::attempt::{Acceptance, Failure, Setback};
+use crate::course::Course;
 use crate::ending::LocalTrouble;
 use crate::event::Event;
 use crate::io::ConnectionId;
@@ -76,6 +79,7 @@ pub(crate) enum DeliveryOutput {
     Delivered {
         recipient: Recipient,
         acceptance: Acceptance,
+        course: Option<Arc<Course>>,
     },
     /// Mail goes to this candidate in plain text, because TLS has failed there.
     FellBack {
@@ -85,6 +89,7 @@ pub(crate) enum DeliveryOutput {
     Failed {
         recipient: Recipient,
         failure: Failure,
+        course: Option<Arc<Course>>,
     },
     /// This mail is undecided. `tried` is true if its transaction had begun.
     Released {
@@ -92,7 +97,7 @@ pub(crate) enum DeliveryOutput {
         tried: bool,
     },
     /// No candidate is left: all mail that is ready now has failed.
-    Exhausted(Failure),
+    Exhausted(PassFailure),
     /// The server has taken mail, and now refuses it on every connection. The rest has not failed, and waits for a while.
     HadEnough(Failure),
     /// Local trouble: try again a little later. No mail has failed.

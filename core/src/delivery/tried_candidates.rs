@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use crate::attempt::{Failure, HostTrouble, Server, Setback, Tried, Unreached};
 use crate::command::CommandName;
+use crate::course::Course;
 use crate::ending::EndCause;
 use crate::next_hop::NextHop;
 use crate::reply::Reply;
@@ -20,6 +21,20 @@ pub(super) fn server(candidate: &Candidate) -> Arc<Server> {
     Arc::new(Server { host: candidate.host.clone(), address: candidate.remote, tls: None })
 }
 
+/// The failure of all mail of a pass, because no candidate is left.
+#[derive(Clone, Debug)]
+pub(crate) struct PassFailure {
+    pub(crate) failure: Failure,
+    /// How the last conversation went, if there was one and attempts tell that.
+    pub(crate) course: Option<Arc<Course>>,
+}
+
+impl From<Failure> for PassFailure {
+    fn from(failure: Failure) -> Self {
+        Self { failure, course: None }
+    }
+}
+
 /// The candidates that a pass has tried.
 #[derive(Debug, Default)]
 pub(super) struct TriedCandidates {
@@ -32,6 +47,8 @@ pub(super) struct TriedCandidates {
     /// The last refusal.
     words: Option<(Arc<Server>, Reply, CommandName)>,
     candidates: Vec<Tried>,
+    /// How the last conversation went, if attempts tell that.
+    course: Option<Arc<Course>>,
     /// The status of the last trouble with a candidate.
     status: Option<EnhancedStatus>,
 }
@@ -65,6 +82,18 @@ impl TriedCandidates {
         }
         self.words = Some((Arc::clone(&server), reply.clone(), command));
         self.push(Tried { server, setback: Setback::Ended(EndCause::Refused(reply, command)) });
+    }
+
+    /// Records how the conversation with a candidate went.
+    pub(super) fn note_course(&mut self, course: Option<Arc<Course>>) {
+        if course.is_some() {
+            self.course = course;
+        }
+    }
+
+    /// Returns how the last conversation went.
+    pub(super) fn last_course(&self) -> Option<Arc<Course>> {
+        self.course.clone()
     }
 
     /// Returns the failure of the mail when no candidate is left. `host` is the trouble with hosts that gave no candidate.

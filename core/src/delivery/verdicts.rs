@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::transaction_queue::Want;
 use super::{Delivery, DeliveryContext, DeliveryOutput};
 use crate::attempt::{Acceptance, Failure, Server};
+use crate::course::Course;
 use crate::event::Event;
 use crate::io::ConnectionId;
 use crate::outbox::MailId;
@@ -20,6 +21,7 @@ pub(super) struct RefusedMail {
     pub(super) recipient: Recipient,
     pub(super) server: Arc<Server>,
     pub(super) refusal: Refusal,
+    pub(super) course: Option<Arc<Course>>,
 }
 
 impl Delivery {
@@ -75,6 +77,7 @@ impl Delivery {
         server: &Arc<Server>,
         verdicts: Vec<(Recipient, Outcome)>,
     ) {
+        let course = self.connections.get_mut(&connection).and_then(|conn| conn.end_course(cx, &verdicts));
         let (mut delivered, mut failed, mut undecided) = (Vec::new(), Vec::new(), Vec::new());
         let mut refused: BTreeMap<RefusalKind, Vec<RefusedMail>> = BTreeMap::new();
         for (recipient, outcome) in verdicts {
@@ -88,7 +91,8 @@ impl Delivery {
                 Outcome::Uncertain(cause) => failed.push((recipient, Failure::Uncertain(server, cause))),
                 Outcome::Refused(refusal) => {
                     let kind = refusal.kind;
-                    refused.entry(kind).or_default().push(RefusedMail { recipient, server, refusal });
+                    let course = course.clone();
+                    refused.entry(kind).or_default().push(RefusedMail { recipient, server, refusal, course });
                 }
                 Outcome::Undecided => undecided.push(recipient.id),
             }
@@ -98,7 +102,7 @@ impl Delivery {
         }
         for (recipient, failure) in failed {
             self.refusals.decide(connection);
-            self.outputs.push_back(DeliveryOutput::Failed { recipient, failure });
+            self.outputs.push_back(DeliveryOutput::Failed { recipient, failure, course: course.clone() });
         }
         for (kind, refused) in refused {
             let undecided = core::mem::take(&mut undecided);
@@ -109,7 +113,11 @@ impl Delivery {
             self.refusals.take(connection);
             self.pass.has_taken = true;
             cx.admission.note_taken();
-            self.outputs.push_back(DeliveryOutput::Delivered { recipient, acceptance });
+            self.outputs.push_back(DeliveryOutput::Delivered {
+                recipient,
+                acceptance,
+                course: course.clone(),
+            });
         }
         if let Some(conn) = self.connections.get_mut(&connection) {
             conn.end_transaction();
@@ -124,10 +132,10 @@ impl Delivery {
         undecided: Vec<MailId>,
     ) {
         self.note_decided(connection);
-        for RefusedMail { recipient, server, refusal } in refused {
+        for RefusedMail { recipient, server, refusal, course } in refused {
             let Refusal { reply, command, .. } = refusal;
             let failure = Failure::Refused { server, reply, command, fatal: false };
-            self.outputs.push_back(DeliveryOutput::Failed { recipient, failure });
+            self.outputs.push_back(DeliveryOutput::Failed { recipient, failure, course });
         }
         self.release(undecided, true);
     }

@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Mode;
@@ -14,6 +15,7 @@ use super::books::Books;
 use super::requests::Asked;
 use super::set_aside::{SetAside, Undone};
 use crate::attempt::{Acceptance, Attempt, Failure};
+use crate::course::Course;
 use crate::event::{Event, FailureKind, Level};
 use crate::outbox::{
     Commit, Committed, DeliveredMail, FailState, FailedAttempt, MailId, Refused, Replacement, StoreError,
@@ -21,7 +23,7 @@ use crate::outbox::{
 };
 use crate::queue::QueueState;
 use crate::schedule::RetryState;
-use crate::shown::shortened_octets;
+use crate::shown::{ShownAddress, shortened_octets};
 use crate::time::{Duration, Instant};
 
 /// Delay before a commit is repeated that the database refused.
@@ -48,7 +50,7 @@ pub(super) struct PendingCommits {
     /// The commit that the database works on, kept in case it refuses.
     in_flight: Option<Commit>,
     retry_at: Option<Instant>,
-    /// The recipients of delivered and replaced mail, for the log.
+    /// The recipients of replaced mail, for the log.
     recipients: BTreeMap<MailId, Box<str>>,
 }
 
@@ -118,8 +120,7 @@ impl PendingCommits {
         [Some(&self.pending), self.in_flight.as_ref()].into_iter().flatten()
     }
 
-    pub(super) fn delivered(&mut self, id: MailId, recipient: Box<str>, attempt: Attempt<Acceptance>) {
-        self.recipients.insert(id, recipient);
+    pub(super) fn delivered(&mut self, id: MailId, attempt: Attempt<Acceptance>) {
         self.delivered_before(DeliveredMail { id, attempt: Some(attempt) });
     }
 
@@ -151,10 +152,10 @@ impl PendingCommits {
     pub(super) fn unrecorded(&self, set_aside: &SetAside) -> Option<String> {
         let delivered: Vec<String> = self
             .all()
-            .flat_map(|commit| commit.delivered.iter().map(|mail| mail.id))
+            .flat_map(|commit| commit.delivered.iter().map(|mail| (mail.id, mail.attempt.as_ref())))
             .chain(set_aside.not_noted())
-            .map(|id| match self.recipients.get(&id) {
-                Some(recipient) => format!("{id} to <{recipient}>"),
+            .map(|(id, attempt)| match attempt {
+                Some(attempt) => format!("{id} to <{}>", attempt.recipient.as_str()),
                 None => id.to_string(),
             })
             .collect();
@@ -189,8 +190,9 @@ impl Books {
     pub(super) fn record_failure(
         &mut self,
         id: MailId,
-        recipient: Box<str>,
+        recipient: ShownAddress,
         next_hop: Option<Box<str>>,
+        course: Option<Arc<Course>>,
         failure: Failure,
     ) {
         let ordered = self.attempts.end_order(id).filter(|_| !failure.is_fatal());
@@ -199,8 +201,8 @@ impl Books {
             None if failure.is_fatal() => FailureKind::Permanent,
             None => FailureKind::Temporary,
         };
-        let attempt = Attempt { at: self.now.wall, result: failure };
-        self.event(Event::Failed { id, recipient, next_hop, attempt: attempt.clone(), kind });
+        let attempt = Attempt { at: self.now.wall, recipient, course, result: failure };
+        self.event(Event::Failed { id, next_hop, attempt: attempt.clone(), kind });
         self.attempts.tried(id, self.now.monotonic);
         if let Some(due) = ordered {
             let state = self.queue_state_of(id, RetryState::NotBefore(due));
@@ -236,7 +238,6 @@ impl Books {
         self.set_refused_aside(&mut commit, refused, &not_noted.into_iter().collect());
         commit.ids().for_each(|id| self.held.end(id));
         for DeliveredMail { id, .. } in commit.delivered {
-            self.commits.recipients.remove(&id);
             self.forget(id);
         }
         let attempted: Vec<MailId> = commit.failed.iter().map(|attempt| attempt.id).collect();

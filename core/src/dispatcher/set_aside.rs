@@ -153,10 +153,15 @@ impl SetAside {
     }
 
     /// Returns the mail that was delivered without the database having noted it.
-    pub(super) fn not_noted(&self) -> impl Iterator<Item = MailId> {
+    pub(super) fn not_noted(&self) -> impl Iterator<Item = (MailId, Option<&Attempt<Acceptance>>)> {
         let mails = self.entries.iter().filter(|(_, entry)| entry.at.is_some());
-        mails.filter_map(|(&id, entry)| {
-            matches!(entry.undone, Undone::Deletion { is_noted: false, .. }).then_some(id)
+        mails.filter_map(|(&id, entry)| match &entry.undone {
+            Undone::Deletion { is_noted: false, attempt } => Some((id, attempt.as_ref())),
+            Undone::Deletion { .. }
+            | Undone::Record(_)
+            | Undone::Bounce
+            | Undone::Reading
+            | Undone::Indexing => None,
         })
     }
 

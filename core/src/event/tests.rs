@@ -22,8 +22,8 @@ fn reply(code: u16, lines: &[&str]) -> Reply {
     Reply::new(ReplyCode::new(code).unwrap(), lines.iter().map(|line| line.as_bytes().into()).collect())
 }
 
-fn attempt<R>(result: R) -> Attempt<R> {
-    Attempt { at: UnixTime(0), result }
+fn attempt<R>(recipient: &str, result: R) -> Attempt<R> {
+    Attempt { at: UnixTime(0), recipient: crate::shown::ShownAddress::new(recipient), course: None, result }
 }
 
 #[test]
@@ -40,14 +40,12 @@ fn no_text_from_outside_begins_a_line_of_its_own() {
     for event in [
         Event::Delivered {
             id,
-            recipient: text(),
-            attempt: attempt(Acceptance { server: server("mx", None), reply: words }),
+            attempt: attempt(&text(), Acceptance { server: server("mx", None), reply: words }),
         },
         Event::Failed {
             id,
-            recipient: text(),
             next_hop: Some(text()),
-            attempt: attempt(Failure::Unreached(Arc::new(unreached))),
+            attempt: attempt(&text(), Failure::Unreached(Arc::new(unreached))),
             kind: FailureKind::Temporary,
         },
         Event::Bounced { id, recipient: text(), bounces: vec![(id, text())] },
@@ -65,8 +63,10 @@ fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
     let id = MailId(1);
     let delivered = |tls| Event::Delivered {
         id,
-        recipient: "o'a@b.example".into(),
-        attempt: attempt(Acceptance { server: server("mx.b.example", tls), reply: reply(250, &["\"ok\""]) }),
+        attempt: attempt(
+            "o'a@b.example",
+            Acceptance { server: server("mx.b.example", tls), reply: reply(250, &["\"ok\""]) },
+        ),
     };
     let secure = |version, verification| Some(Tls::new(version, verification));
     let unverified = Verification::Unverified(CertificateTrouble::Expired);
@@ -80,14 +80,16 @@ fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
     }
     let failed = Event::Failed {
         id,
-        recipient: "a@b.example".into(),
         next_hop: None,
-        attempt: attempt(Failure::Refused {
-            server: server("mx", None),
-            reply: reply(550, &["no", "never"]),
-            command: CommandName::Rcpt,
-            fatal: true,
-        }),
+        attempt: attempt(
+            "a@b.example",
+            Failure::Refused {
+                server: server("mx", None),
+                reply: reply(550, &["no", "never"]),
+                command: CommandName::Rcpt,
+                fatal: true,
+            },
+        ),
         kind: FailureKind::Permanent,
     };
     assert_eq!(

@@ -42,7 +42,15 @@ fn failure(id: MailId, fatal: bool) -> FailedAttempt {
         true => Failure::Unsendable(Unsendable::Sender(AddressError::Empty)),
         false => Failure::MalformedRelay(RelayError::Host),
     };
-    FailedAttempt { id, attempt: Attempt { at: UnixTime(5), result: failure } }
+    FailedAttempt {
+        id,
+        attempt: Attempt {
+            at: UnixTime(5),
+            recipient: crate::shown::ShownAddress::default(),
+            course: None,
+            result: failure,
+        },
+    }
 }
 
 fn bounce(outbox: &mut MemoryOutbox, ids: &[MailId]) -> NewBounce {

@@ -7,18 +7,22 @@ use core::fmt;
 use bytes::{Bytes, BytesMut};
 
 use super::extensions::Extensions;
+use super::history::History;
 use super::types::{Outcome, SessionConfig, SessionOutput, Transaction};
 use crate::command::Command;
 use crate::reply::Reply;
 use crate::rng::Rng;
 use crate::secrets::Secrets;
+use crate::time::Instant;
 use crate::tls::Verification;
+use crate::transcript::Speaker;
 
 /// All of a session except its state.
 pub(super) struct SessionContext {
     pub(super) config: SessionConfig,
     pub(super) rng: Rng,
     pub(super) extensions: Extensions,
+    pub(super) history: History,
     /// What is known of the server inside TLS; nothing in plain text.
     pub(super) verification: Option<Verification>,
     pub(super) padding_failed: bool,
@@ -45,11 +49,12 @@ pub(super) struct SessionContext {
 }
 
 impl SessionContext {
-    pub(super) fn new(config: SessionConfig, rng: Rng) -> Self {
+    pub(super) fn new(config: SessionConfig, rng: Rng, now: Instant) -> Self {
         Self {
             config,
             rng,
             extensions: Extensions::default(),
+            history: History::new(now),
             verification: None,
             padding_failed: false,
             no_pipelining: false,
@@ -72,11 +77,12 @@ impl SessionContext {
 
     /// Queues a command line.
     pub(super) fn send(&mut self, command: &Command<'_>) {
-        match command {
+        let is_secret = match command {
             // This cancels an exchange (RFC 4954 section 4).
-            Command::AuthLine("*") => {}
+            Command::AuthLine("*") => false,
             Command::Auth { initial_response: Some(secret), .. } | Command::AuthLine(secret) => {
                 self.keep_secret(secret);
+                true
             }
             Command::Auth { initial_response: None, .. }
             | Command::Ehlo(_)
@@ -88,9 +94,15 @@ impl SessionContext {
             | Command::Rcpt(_)
             | Command::Data
             | Command::EndOfData
-            | Command::Quit => {}
-        }
+            | Command::Quit => false,
+        };
+        let begin = self.commands.len();
         command.write(&mut self.commands);
+        if is_secret && self.history.keeps_transcript() {
+            self.history.note(Speaker::Client, &command.masked());
+        } else if !is_secret {
+            self.history.note(Speaker::Client, self.commands.get(begin..).unwrap_or_default());
+        }
         if self.config.trace {
             self.output(SessionOutput::Sent(command.masked().freeze()));
         }
@@ -129,6 +141,19 @@ impl SessionContext {
 
     /// Puts out an output.
     pub(super) fn output(&mut self, output: SessionOutput) {
+        match &output {
+            SessionOutput::StartTls => self.history.begin_tls(),
+            SessionOutput::Ready => self.history.end_negotiation(),
+            SessionOutput::Authenticated(Some(mechanism)) => self.history.note_mechanism(*mechanism),
+            SessionOutput::Note(note) => self.history.remark(note),
+            SessionOutput::Ended(end) => self.history.remark(&end.cause),
+            SessionOutput::NeedData { .. }
+            | SessionOutput::Verdicts(_)
+            | SessionOutput::Authenticated(None)
+            | SessionOutput::Sent(_)
+            | SessionOutput::SentData(_)
+            | SessionOutput::Received(_) => {}
+        }
         self.outputs.push_back(output);
     }
 
@@ -147,19 +172,26 @@ impl SessionContext {
 
     /// Reports received octets: as they are, until there are secrets that they may repeat, and from then on whole replies.
     pub(super) fn trace_received(&mut self, octets: &[u8], reply: Option<&Reply>) {
-        if !self.config.trace {
+        if !self.config.trace && !self.history.keeps_transcript() {
             return;
         }
         if self.secrets.is_empty() {
-            self.output(SessionOutput::Received(Bytes::copy_from_slice(octets)));
+            self.history.note(Speaker::Server, octets);
+            if self.config.trace {
+                self.output(SessionOutput::Received(Bytes::copy_from_slice(octets)));
+            }
         } else if let Some(reply) = reply {
             let text = self.masked(reply).text().replace('\n', "\r\n") + "\r\n";
-            self.output(SessionOutput::Received(Bytes::from(text)));
+            self.history.note(Speaker::Server, text.as_bytes());
+            if self.config.trace {
+                self.output(SessionOutput::Received(Bytes::from(text)));
+            }
         }
     }
 
     /// Reports sent mail data.
     pub(super) fn trace_data(&mut self, octets: &[u8]) {
+        self.history.note_data(octets.len());
         if self.config.trace && !octets.is_empty() {
             self.output(SessionOutput::SentData(Bytes::copy_from_slice(octets)));
         }

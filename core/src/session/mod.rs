@@ -16,6 +16,7 @@ mod authentication;
 mod context;
 mod doubted;
 mod extensions;
+mod history;
 mod mail_data;
 mod mailing;
 mod refusal;
@@ -33,6 +34,7 @@ use bytes::{Bytes, BytesMut};
 
 use self::context::SessionContext;
 pub use self::extensions::Extensions;
+pub(crate) use self::history::History;
 use self::mail_data::MailData;
 use self::state::State;
 use self::timeouts::{MAIL_DATA_STALL_TIMEOUT, mail_data_allowance, timeout};
@@ -86,7 +88,7 @@ const END_OF_DATA_PAUSE: Duration = Duration::from_millis(20);
 impl Session {
     /// Returns a session over a connection that was just made. With implicit TLS it begins with [`SessionOutput::StartTls`].
     pub fn new(config: SessionConfig, rng: Rng, now: Instant) -> Self {
-        let mut cx = SessionContext::new(config, rng);
+        let mut cx = SessionContext::new(config, rng, now);
         let state = State::new(&mut cx);
         let bounded = (state.phase(), 0);
         let deadline = timeout(bounded.0).map(|bound| now + bound);
@@ -101,8 +103,19 @@ impl Session {
         }
     }
 
+    /// Keeps what is said from now on.
+    pub(crate) fn keep_transcript(&mut self) {
+        self.cx.history.keep_transcript();
+    }
+
+    /// Returns what is remembered of the conversation.
+    pub(crate) fn history(&self) -> &History {
+        &self.cx.history
+    }
+
     /// Processes octets from the peer, in any portions, decrypted if TLS is on.
     pub fn handle_received(&mut self, now: Instant, octets: &[u8]) {
+        self.cx.history.advance(now);
         let mut rest = octets;
         while !rest.is_empty() {
             match self.state.phase() {
@@ -131,17 +144,20 @@ impl Session {
 
     /// Handles the completion of the TLS handshake that [`SessionOutput::StartTls`] requested.
     pub fn handle_tls_established(&mut self, now: Instant, verification: Verification) {
+        self.cx.history.advance(now);
         self.advance(|state, cx| state.on_tls_established(verification, cx));
         self.bound_phase(now);
     }
 
     /// Ends the session, because the TLS handshake has failed and the connection with it.
     pub fn handle_tls_failed(&mut self, now: Instant, reason: SystemError<Breakage>) {
+        self.cx.history.advance(now);
         self.end(now, Unsuitable::TlsFailed(reason).into());
     }
 
     /// Ends the session, because the connection is closed or broken.
     pub fn handle_closed(&mut self, now: Instant, reason: CloseReason) {
+        self.cx.history.advance(now);
         let cause = match reason {
             CloseReason::EndOfFile => EndCause::Closed,
             CloseReason::Broken(reason) => EndCause::Broken(reason),
@@ -152,6 +168,7 @@ impl Session {
     /// Ends the pause before the end of a message, and ends the session if the time of its phase is over. An early call does
     /// nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.cx.history.advance(now);
         if let Pause::Until(end) = self.pause
             && end <= now
         {
@@ -166,6 +183,7 @@ impl Session {
     /// Begins a transaction: one after each [`SessionOutput::Ready`]. At any other time all its recipients are returned
     /// undecided; after [`SessionOutput::Ended`] nothing is returned.
     pub fn begin(&mut self, now: Instant, transaction: Transaction) {
+        self.cx.history.advance(now);
         self.advance(|state, cx| state.begin(transaction, cx));
         self.bound_phase(now);
     }
@@ -173,6 +191,7 @@ impl Session {
     /// Answers [`SessionOutput::NeedData`] with the requested octets or some of them. An empty answer means that the mail has
     /// vanished or shrunk: the session ends without the final dot, so that the server drops what it has received.
     pub fn supply_data(&mut self, now: Instant, octets: Bytes) {
+        self.cx.history.advance(now);
         if self.is_starved() {
             // The peer is not to blame for the time until now.
             self.stall_deadline = now + MAIL_DATA_STALL_TIMEOUT;
@@ -183,6 +202,7 @@ impl Session {
 
     /// Ends the session by QUIT and its reply, after the running transaction; at once if the negotiation is not finished.
     pub fn quit(&mut self, now: Instant) {
+        self.cx.history.advance(now);
         self.advance(State::quit);
         self.bound_phase(now);
     }
@@ -194,6 +214,7 @@ impl Session {
 
     /// Ends a session that has said QUIT without waiting for the reply.
     pub fn leave(&mut self, now: Instant) {
+        self.cx.history.advance(now);
         if self.has_said_quit() {
             self.end(now, EndCause::Quit);
         }
@@ -208,6 +229,7 @@ impl Session {
     /// more, until it returns false. Everything appended up to then must reach the connection before the next call, as a write of
     /// its own. Appended octets count as sent. There may be new outputs afterwards.
     pub fn poll_transmit(&mut self, now: Instant, limit: usize, out: &mut BytesMut) -> bool {
+        self.cx.history.advance(now);
         if limit == 0 || !self.wants_transmit() {
             return false;
         }

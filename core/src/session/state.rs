@@ -117,6 +117,8 @@ impl State {
     pub(super) fn on_tls_established(self, verification: Verification, cx: &mut SessionContext) -> Self {
         let Self::ExpectTls = self else { return self };
         cx.verification = Some(verification);
+        cx.history.end_tls();
+        cx.history.remark(format_args!("TLS, certificate {verification}"));
         match cx.config.tls {
             TlsMode::Implicit => Self::ExpectGreeting,
             // RFC 3207 section 4.2: earlier replies no longer count, and EHLO is sent again.
@@ -257,6 +259,7 @@ impl State {
     }
 
     fn on_greeting(self, reply: &Reply, cx: &mut SessionContext) -> Self {
+        cx.history.note_greeting(reply);
         if reply.class() == ReplyClass::Completed {
             return Self::greet(cx);
         }
@@ -271,6 +274,7 @@ impl State {
         match reply.class() {
             ReplyClass::Completed => {
                 cx.extensions = Extensions::parse(reply);
+                cx.history.note_ehlo(reply);
                 self.protect(cx)
             }
             // RFC 5321 section 3.2: a server that does not know EHLO gets HELO.

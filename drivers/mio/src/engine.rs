@@ -175,12 +175,13 @@ impl LockedEngine {
         keep_waiting: &mut dyn FnMut() -> bool,
     ) -> Result<OpenEngine, EngineError> {
         let Self { tls, recorder, database, lock } = self;
-        let database = loop {
+        let mut database = loop {
             match Database::open(Arc::clone(&database), LOCK_ATTEMPT) {
                 Err(OpenError::Busy(_)) if keep_waiting() => std::thread::sleep(LOCK_PAUSE),
                 opened => break opened?,
             }
         };
+        database.keep_ledger(config.ledger);
         let kernel = Kernel::new().map_err(refused("cannot poll for events"))?;
         let store = StoreHandle::spawn(database, kernel.waker())
             .map_err(refused("cannot start the thread that works on the database"))?;

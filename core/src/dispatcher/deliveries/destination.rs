@@ -4,8 +4,7 @@ use alloc::boxed::Box;
 
 use super::connections::Connections;
 use super::limits::Limits;
-use crate::attempt::Failure;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, PassFailure};
 use crate::outbox::Cursor;
 use crate::queue::Order;
 use crate::resolver::LookupId;
@@ -83,7 +82,7 @@ pub(super) enum Then {
 /// A pass in which all mail has failed.
 #[derive(Debug)]
 pub(super) struct ExhaustedPass {
-    pub(super) failure: Failure,
+    pub(super) failure: PassFailure,
     /// When it failed. The oldest failure is recorded first.
     pub(super) since: Instant,
     /// The end of the mail that has failed.

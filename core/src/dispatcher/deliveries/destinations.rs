@@ -10,8 +10,7 @@ use super::connections::{Connections, WaitLists};
 use super::destination::{Destination, DestinationState, ExhaustedPass, Pass, Then, Waits};
 use super::limits::{Limits, RememberedLimits};
 use super::start_queue::StartQueue;
-use crate::attempt::Failure;
-use crate::delivery::{Delivery, DeliveryOutput};
+use crate::delivery::{Delivery, DeliveryOutput, PassFailure};
 use crate::io::ConnectionId;
 use crate::outbox::Cursor;
 use crate::queue::{HopId, Queue};
@@ -202,7 +201,7 @@ impl Destinations {
     }
 
     /// Records that all mail of a pass, up to this cursor, has failed.
-    pub(super) fn fail(&mut self, hop: HopId, failure: Failure, end: Cursor, since: Instant) {
+    pub(super) fn fail(&mut self, hop: HopId, failure: PassFailure, end: Cursor, since: Instant) {
         if let Some((pass, _)) = self.all.get_mut(&hop).and_then(Destination::pass_mut) {
             *pass.then() = Then::Fail(Box::new(ExhaustedPass { failure, since, end, only_tried: None }));
         }

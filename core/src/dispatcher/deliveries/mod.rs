@@ -19,9 +19,9 @@ mod silence_watch;
 mod start_queue;
 mod window;
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString as _;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::BytesMut;
@@ -38,6 +38,7 @@ use super::books::Books;
 use super::requests::Asked;
 use super::{Load, Mode};
 use crate::attempt::{Acceptance, Attempt, Failure};
+use crate::course::Course;
 use crate::delivery::{ConnectionIds, Delivery, DeliveryContext, DeliveryOutput};
 use crate::ending::EndCause;
 use crate::event::Event;
@@ -55,7 +56,7 @@ use crate::route::Candidate;
 use crate::schedule::MIN_RETRY_INTERVAL;
 use crate::session::Recipient;
 use crate::settings::{Hosts, Settings};
-use crate::shown::shortened;
+use crate::shown::ShownAddress;
 use crate::time::{Duration, Instant};
 use crate::wording::{ServerName, faillog_text};
 
@@ -398,6 +399,7 @@ impl Deliveries {
         };
         let mut cx = DeliveryContext {
             now,
+            wall: books.now.wall_millis(),
             settings: &books.settings,
             hosts: &self.hosts,
             reachability: &self.reachability,
@@ -449,17 +451,17 @@ impl Deliveries {
                 let request = StoreRequest::ReadData { id, offset, limit };
                 books.ask(request, Asked::Data { hop, connection, id });
             }
-            DeliveryOutput::Delivered { recipient, acceptance } => {
-                self.note_delivered(books, hop, recipient, acceptance);
+            DeliveryOutput::Delivered { recipient, acceptance, course } => {
+                self.note_delivered(books, hop, recipient, acceptance, course);
             }
             DeliveryOutput::FellBack { candidate, reason } => {
                 self.tell_of_plain_text(books, &candidate, &reason);
             }
-            DeliveryOutput::Failed { recipient: Recipient { id, mailbox }, failure } => {
+            DeliveryOutput::Failed { recipient: Recipient { id, mailbox }, failure, course } => {
                 self.destinations.update(hop, Destination::end_stall);
                 self.note_verdict(hop);
-                let recipient = shortened(mailbox.as_str()).into();
-                books.record_failure(id, recipient, None, failure);
+                let recipient = ShownAddress::new(mailbox.as_str());
+                books.record_failure(id, recipient, None, course, failure);
             }
             DeliveryOutput::Released { ids, tried } => {
                 for id in ids {
@@ -483,13 +485,14 @@ impl Deliveries {
         hop: HopId,
         recipient: Recipient,
         acceptance: Acceptance,
+        course: Option<Arc<Course>>,
     ) {
         let Recipient { id, mailbox } = recipient;
-        let recipient: Box<str> = shortened(mailbox.as_str()).into();
-        let attempt = Attempt { at: books.now.wall, result: acceptance };
-        books.event(Event::Delivered { id, recipient: recipient.clone(), attempt: attempt.clone() });
+        let recipient = ShownAddress::new(mailbox.as_str());
+        let attempt = Attempt { at: books.now.wall, recipient, course, result: acceptance };
+        books.event(Event::Delivered { id, attempt: attempt.clone() });
         self.note_taken_mail(books, hop);
-        books.commits.delivered(id, recipient, attempt);
+        books.commits.delivered(id, attempt);
     }
 
     /// Changes what a pass waits for, together with its entries in the queues. This is the only place that does.

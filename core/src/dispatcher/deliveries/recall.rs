@@ -6,10 +6,12 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Deliveries;
 use crate::attempt::Failure;
+use crate::delivery::PassFailure;
 use crate::dispatcher::books::Books;
 use crate::dispatcher::envelope::Envelope;
 use crate::dispatcher::requests::Asked;
@@ -18,7 +20,7 @@ use crate::event::Level;
 use crate::outbox::{Cursor, MailId, Refused, Row, StoreError, StoreRequest};
 use crate::queue::{HopId, QueueState};
 use crate::schedule::RetryState;
-use crate::shown::shortened_octets;
+use crate::shown::ShownAddress;
 use crate::time::{Duration, Instant};
 
 /// Most mails that one recall reads.
@@ -30,7 +32,7 @@ const RECALL_RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(in crate::dispatcher) enum RecallReason {
     /// Its next hop has failed as a whole, with this failure.
-    Exhausted(HopId, Failure),
+    Exhausted(HopId, PassFailure),
     /// It leads nowhere. Each row shows why.
     Unroutable,
 }
@@ -138,17 +140,18 @@ impl Deliveries {
             }
         }
         books.set_aside_unreadable(unreadable, &Undone::Reading);
-        let next_hop: Option<Box<str>> = match reason {
-            RecallReason::Exhausted(hop, _) => {
-                books.queue.next_hop(*hop).map(|next_hop| format!("{next_hop}").into())
+        let (next_hop, course): (Option<Box<str>>, _) = match reason {
+            RecallReason::Exhausted(hop, failure) => {
+                let next_hop = books.queue.next_hop(*hop);
+                (next_hop.map(|next_hop| format!("{next_hop}").into()), failure.course.clone())
             }
-            RecallReason::Unroutable => None,
+            RecallReason::Unroutable => (None, None),
         };
         for row in rows {
             match books.failure_of(&row, reason) {
                 Some(failure) => {
-                    let recipient = shortened_octets(&row.recipient).into();
-                    books.record_failure(row.id, recipient, next_hop.clone(), failure);
+                    let recipient = ShownAddress::new(&String::from_utf8_lossy(&row.recipient));
+                    books.record_failure(row.id, recipient, next_hop.clone(), course.clone(), failure);
                 }
                 None => books.reindex_row(&row),
             }
@@ -172,7 +175,7 @@ impl Books {
                     if self.retry_state_of(row) == RetryState::Due {
                         self.attempts.end_order(row.id);
                     }
-                    failure.clone()
+                    failure.failure.clone()
                 })
             }
             RecallReason::Unroutable => Envelope::parse(row).err().filter(|_| self.may_be_tried(row)),

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use cmail_delivery::course::Transcripts;
 use cmail_delivery::next_hop::Port;
 use cmail_delivery::settings::RateLimit;
 
 use super::values::{self, ValueError};
 use super::{Config, OnReload};
+use crate::store::LedgerSettings;
 
 /// A directive of the configuration file.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +121,8 @@ pub struct Directives {
     pub(super) connection_idle_s: u32,
     pub(super) bounce_return_limit_octets: u32,
     pub(super) auth_insecure: bool,
+    pub(super) ledger: LedgerSettings,
+    pub(super) transcripts: Transcripts,
     /// The line of each directive; the last one, where there are several.
     pub(super) lines: BTreeMap<&'static str, usize>,
     /// What the administrator should know although it is not an error: the directive, and a sentence.
@@ -129,7 +133,7 @@ pub struct Directives {
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 26] = [
+pub static DIRECTIVES: [Directive; 30] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -348,6 +352,84 @@ pub static DIRECTIVES: [Directive; 26] = [
         show: |config| config.settings.rate_limit.as_ref().map(values::show_rate),
     },
     Directive {
+        name: "ledger",
+        kind: Kind::Text {
+            shape: "all, failures or off",
+            set: |to, text| {
+                to.ledger.entries = values::ledger_entries(text.value)?;
+                Ok(())
+            },
+        },
+        default: Fallback::Value("all"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::AfterRestart {
+            keep: |to, from| {
+                to.ledger.entries = from.ledger.entries;
+                to.directives.ledger.entries = from.directives.ledger.entries;
+                to.settings.tells_course = from.settings.tells_course;
+            },
+        },
+        help: "Which attempts are recorded in the table `dispatch_attempts` of the database, where they outlive their mail: all, only \
+               those that failed, or none.",
+        show: |config| Some(config.directives.ledger.entries.to_string()),
+    },
+    Directive {
+        name: "ledger_keep",
+        kind: Kind::Text {
+            shape: "AGE COUNT",
+            set: |to, text| {
+                to.ledger.keep = values::retention(text.value)?;
+                Ok(())
+            },
+        },
+        default: Fallback::Value("7d 500000"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::AfterRestart {
+            keep: |to, from| {
+                to.ledger.keep = from.ledger.keep;
+                to.directives.ledger.keep = from.directives.ledger.keep;
+            },
+        },
+        help: "How old recorded attempts get, and how many there are at most. The oldest are deleted.",
+        show: |config| Some(values::show_retention(config.directives.ledger.keep)),
+    },
+    Directive {
+        name: "ledger_addresses",
+        kind: Kind::Text {
+            shape: "full, domain or none",
+            set: |to, text| {
+                to.ledger.addresses = values::ledger_addresses(text.value)?;
+                Ok(())
+            },
+        },
+        default: Fallback::Value("full"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::AfterRestart {
+            keep: |to, from| {
+                to.ledger.addresses = from.ledger.addresses;
+                to.directives.ledger.addresses = from.directives.ledger.addresses;
+            },
+        },
+        help: "How much of the addresses of sender and recipient is recorded with an attempt. Transcripts hold whole addresses.",
+        show: |config| Some(config.directives.ledger.addresses.to_string()),
+    },
+    Directive {
+        name: "transcripts",
+        kind: Kind::Text {
+            shape: "failed, all or none",
+            set: |to, text| {
+                to.transcripts = values::transcripts(text.value)?;
+                Ok(())
+            },
+        },
+        default: Fallback::Value("failed"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
+        help: "Of which connections the conversation is recorded in the table `dispatch_connections`, with times, and without \
+               passwords and mail data: those on which mail failed, all, or none. Needs `ledger`.",
+        show: |config| Some(show_transcripts(config.directives.transcripts).to_owned()),
+    },
+    Directive {
         name: "tls_padding",
         kind: Kind::Number { shape: "COUNT", min: 0, max: 1000, set: |to, number| to.tls_padding = number },
         default: Fallback::Value("10"),
@@ -510,6 +592,14 @@ fn warn_of_priorities(to: &mut Directives, text: Located<&str>) -> Result<(), Va
     let warning = "the directive is ignored: the daemon uses TLS 1.2 and 1.3 with the cipher suites that are safe today";
     to.warn(text.line, "tls_priorities", warning);
     Ok(())
+}
+
+const fn show_transcripts(transcripts: Transcripts) -> &'static str {
+    match transcripts {
+        Transcripts::Never => "none",
+        Transcripts::OfFailures => "failed",
+        Transcripts::Always => "all",
+    }
 }
 
 fn set_auth_insecure(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {

@@ -34,6 +34,7 @@ pub(crate) use self::values::show_port;
 use crate::privileges::{Account, Identity};
 use crate::resolv_conf::{self, ResolvConf, ResolverSource};
 use crate::shown;
+use crate::store::{Entries, LedgerSettings};
 
 /// A complete and valid configuration.
 #[derive(Clone, Debug)]
@@ -58,6 +59,8 @@ pub struct Config {
     pub trust_file: Option<PathBuf>,
     /// The local addresses for outbound connections; the first one of each family is used. Empty for any.
     pub bind: Vec<IpAddr>,
+    /// What the ledger of attempts has, and for how long.
+    pub(crate) ledger: LedgerSettings,
     /// The source of the resolver's settings.
     pub resolver: ResolverSource,
     /// What the administrator should know although it is not an error.
@@ -190,6 +193,7 @@ impl Completion<'_> {
             identity,
             trust_file,
             bind,
+            ledger: directives.ledger,
             resolver,
             warnings: std::mem::take(&mut self.warnings),
             directives,
@@ -360,6 +364,8 @@ fn settings(
         bounce_return_limit_octets: directives.bounce_return_limit_octets.into(),
         auth_insecure: directives.auth_insecure,
         trace: traces(directives.verbosity, directives.record.is_some()),
+        tells_course: directives.ledger.entries != Entries::Off,
+        transcripts: directives.transcripts,
     }
 }
 

@@ -493,12 +493,13 @@ fn meaning(config: &Config) -> String {
         identity,
         trust_file,
         bind,
+        ledger,
         warnings: _,
         resolver: _,
         directives: _,
     } = config;
     format!(
-        "{settings:?} {verbosity} {logfile:?} {pidfile:?} {database:?} {record:?} {identity:?} {trust_file:?} {bind:?}"
+        "{settings:?} {verbosity} {logfile:?} {pidfile:?} {database:?} {record:?} {identity:?} {trust_file:?} {bind:?} {ledger:?}"
     )
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use cmail_delivery::address::{AddressError, MailDomain, Mailbox};
+use cmail_delivery::course::Transcripts;
 use cmail_delivery::next_hop::{Port, TlsMode};
 use cmail_delivery::settings::RateLimit;
 use cmail_delivery::time::Duration;
@@ -10,6 +11,7 @@ use thiserror::Error;
 
 use crate::resolv_conf::DNS_PORT;
 use crate::shown;
+use crate::store::{Addresses, Entries, Retention};
 
 /// Most transactions per second, minute or hour that `ratelimit` accepts.
 pub(super) const RATE_LIMIT_MAX: u32 = 1_000_000;
@@ -59,6 +61,17 @@ pub enum ValueError {
     /// No address of a DNS server.
     #[error("\"{}\" is not the address of a DNS server: it must be like 192.0.2.1, 192.0.2.1:53, 2001:db8::1 or [2001:db8::1]:53", shown::value(.0))]
     Resolver(Box<str>),
+    /// None of a few words.
+    #[error("\"{}\" is not known here: it must be {words}", shown::value(.text))]
+    Word {
+        /// The text.
+        text: Box<str>,
+        /// The words, as in "a, b or c".
+        words: &'static str,
+    },
+    /// No age and number.
+    #[error("\"{}\" is not an age and a number: it must be like \"7d 500000\"", shown::value(.0))]
+    Retention(Box<str>),
     /// Neither yes nor no.
     #[error("\"{}\" is neither \"yes\" nor \"no\"", shown::value(.0))]
     YesNo(Box<str>),
@@ -98,6 +111,61 @@ pub(super) fn seconds(text: &str, min: u32, max: u32) -> Result<u32, ValueError>
     let seconds = digits.parse::<u32>().ok().and_then(|count| count.checked_mul(unit_s));
     let in_range = seconds.filter(|seconds| (min..=max).contains(seconds));
     in_range.ok_or_else(|| ValueError::OutOfRange { text: text.into(), min, max })
+}
+
+/// `all`, `failures` or `off`.
+pub(super) fn ledger_entries(text: &str) -> Result<Entries, ValueError> {
+    match text {
+        "all" => Ok(Entries::All),
+        "failures" => Ok(Entries::Failures),
+        "off" => Ok(Entries::Off),
+        _ => Err(ValueError::Word { text: text.into(), words: "all, failures or off" }),
+    }
+}
+
+/// `full`, `domain` or `none`.
+pub(super) fn ledger_addresses(text: &str) -> Result<Addresses, ValueError> {
+    match text {
+        "full" => Ok(Addresses::Full),
+        "domain" => Ok(Addresses::Domain),
+        "none" => Ok(Addresses::None),
+        _ => Err(ValueError::Word { text: text.into(), words: "full, domain or none" }),
+    }
+}
+
+/// `failed`, `all` or `none`.
+pub(super) fn transcripts(text: &str) -> Result<Transcripts, ValueError> {
+    match text {
+        "failed" => Ok(Transcripts::OfFailures),
+        "all" => Ok(Transcripts::Always),
+        "none" => Ok(Transcripts::Never),
+        _ => Err(ValueError::Word { text: text.into(), words: "failed, all or none" }),
+    }
+}
+
+/// The longest age that `ledger_keep` accepts: ten years.
+const RETENTION_MAX_S: u32 = 3650 * 86_400;
+
+/// The largest number that `ledger_keep` accepts.
+const RETENTION_MAX_ROWS: u32 = 1_000_000_000;
+
+/// An age and a number, like `7d 500000`.
+pub(super) fn retention(text: &str) -> Result<Retention, ValueError> {
+    let mut words = words(text);
+    let (Some(age), Some(rows), None) = (words.next(), words.next(), words.next()) else {
+        return Err(ValueError::Retention(text.into()));
+    };
+    let age = Duration::from_secs(seconds(age, 60, RETENTION_MAX_S)?.into());
+    Ok(Retention { age, rows: number(rows, 1, RETENTION_MAX_ROWS)? })
+}
+
+/// Shows a [`retention`].
+pub(super) fn show_retention(retention: Retention) -> String {
+    let seconds = retention.age.as_secs();
+    let units = SPAN_UNITS.iter().rev().map(|&(unit, unit_s)| (unit, u64::from(unit_s)));
+    let mut whole = units.filter(|&(_, unit_s)| seconds.is_multiple_of(unit_s));
+    let (unit, unit_s) = whole.next().unwrap_or(('s', 1));
+    format!("{}{unit} {}", seconds / unit_s, retention.rows)
 }
 
 /// A path, not yet looked at.

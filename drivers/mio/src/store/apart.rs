@@ -28,7 +28,10 @@ impl Database {
                     has_recorded = true;
                     continue;
                 }
-                Err(error) => error,
+                Err(error) => {
+                    self.ledger.forget();
+                    error
+                }
             };
             let is_about_a_row = trouble(&self.connection, &error).is_about_a_row();
             if !is_about_a_row && !has_recorded {
@@ -48,7 +51,7 @@ impl Database {
         let generation = self.generation;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = version(&transaction, generation)?;
-        let recorded = record_each(&transaction, verdicts, &self.fingerprints, version)?;
+        let recorded = record_each(&transaction, verdicts, &self.fingerprints, version, &mut self.ledger)?;
         transaction.commit()?;
         Ok(recorded)
     }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, ToSql, Transaction, params};
 
 use super::failures::failures_of_existing;
 use super::fingerprints::{Compared, Fingerprints};
+use super::ledger::{Fate, Ledger};
 use super::stuck;
 
 /// Composes the data of the bounces of a commit, in their order.
@@ -23,6 +24,7 @@ pub(super) fn record(
     bounces: Vec<Option<Bytes>>,
     fingerprints: &Fingerprints,
     version: i64,
+    ledger: &mut Ledger,
 ) -> rusqlite::Result<Committed> {
     let mut changed = Vec::new();
     let mut is_as_claimed = |id: MailId, part: Compared| {
@@ -35,7 +37,11 @@ pub(super) fn record(
     let mut successors = Vec::new();
     // Deleted last: SQLite has to save a page in its journal if one transaction frees it and uses it again.
     let mut done_with = Vec::with_capacity(commit.delivered.len() + commit.replaced.len());
-    for DeliveredMail { id, .. } in &commit.delivered {
+    for DeliveredMail { id, attempt } in &commit.delivered {
+        if let Some(attempt) = attempt {
+            let text = attempt.result.reply.text();
+            ledger.add_attempt(transaction, *id, &attempt.facts(), &text)?;
+        }
         // Of what an earlier process has sent nothing is known but its note.
         let successor =
             if fingerprints.knows(*id) || !has_stuck { None } else { stuck::successor(transaction, *id)? };
@@ -49,6 +55,7 @@ pub(super) fn record(
     }
     let mut attempts = Vec::with_capacity(commit.failed.len());
     for attempt in &commit.failed {
+        ledger.add_attempt(transaction, attempt.id, &attempt.attempt.facts(), &attempt.text())?;
         if is_as_claimed(attempt.id, Compared::WholeRow)? {
             record_failure(transaction, attempt)?;
             attempts.push(attempt.id);
@@ -64,6 +71,10 @@ pub(super) fn record(
             }
         }
         if remaining.len() == replacement.originals.len() {
+            let fate = if replacement.bounce.is_some() { Fate::Bounced } else { Fate::Dropped };
+            for id in &remaining {
+                ledger.add_end(transaction, *id, fate)?;
+            }
             inserted.push(insert_bounce(transaction, replacement, bounce)?);
             done_with.append(&mut remaining);
         } else {

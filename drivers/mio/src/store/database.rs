@@ -16,6 +16,7 @@ use super::fingerprints::{FingerprintList, Fingerprints};
 use super::journal::{
     DatabaseWarning, LogFiles, has_write_ahead_log, may_roll_back, rollback_journal, write_ahead_log,
 };
+use super::ledger::{Ledger, LedgerSettings};
 use super::lock::DatabaseLock;
 use super::pool::Pool;
 use super::schema::verify;
@@ -51,6 +52,7 @@ pub(crate) struct Database {
     /// The files of the write-ahead log, once the database is known to have one.
     log: Option<LogFiles>,
     pub(super) uncheckpointed: Uncheckpointed,
+    pub(super) ledger: Ledger,
     /// The rows that are being worked on, as they were when they were read.
     pub(super) fingerprints: Fingerprints,
     /// The digests of messages that were compared.
@@ -103,6 +105,7 @@ impl Database {
             must_reopen: false,
             log,
             uncheckpointed: Uncheckpointed::default(),
+            ledger: Ledger::default(),
             fingerprints: Fingerprints::default(),
             digests: Digests::default(),
             generation: 0,
@@ -115,6 +118,11 @@ impl Database {
     /// Returns the token that ends all waits of this connection for locks.
     pub(super) fn cancel_token(&self) -> CancelToken {
         self.cancel.clone()
+    }
+
+    /// Records attempts too from now on.
+    pub(crate) fn keep_ledger(&mut self, settings: LedgerSettings) {
+        self.ledger = Ledger::new(settings);
     }
 
     /// Returns the canonical path of the file.
@@ -179,6 +187,7 @@ impl Database {
         fresh.fingerprints = std::mem::take(&mut self.fingerprints);
         fresh.uncheckpointed = std::mem::take(&mut self.uncheckpointed);
         fresh.pool = self.pool.clone();
+        fresh.ledger = self.ledger.renewed();
         fresh.prepare_index();
         *self = fresh;
         Ok(())

@@ -109,7 +109,15 @@ pub(super) fn refused(id: MailId, words: &str, time: UnixTime, fatal: bool) -> F
     let code = ReplyCode::new(if fatal { 550 } else { 450 }).unwrap();
     let reply = Reply::new(code, vec![words.as_bytes().into()]);
     let failure = Failure::Refused { server, reply, command: CommandName::Rcpt, fatal };
-    FailedAttempt { id, attempt: Attempt { at: time, result: failure } }
+    FailedAttempt {
+        id,
+        attempt: Attempt {
+            at: time,
+            recipient: cmail_delivery::shown::ShownAddress::default(),
+            course: None,
+            result: failure,
+        },
+    }
 }
 
 /// Mail that was delivered.

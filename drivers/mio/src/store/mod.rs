@@ -6,8 +6,8 @@
 //! writes to the files; the thread then finds out whether they were another process's.
 //!
 //! The store promises to the other programs that use the file: columns, view, schema version and journal mode stay
-//! unchanged, a transaction lasts no longer than one request, and it adds only an index and, when it is needed, a table,
-//! whose names begin with `dispatch_`.
+//! unchanged, a transaction lasts no longer than one request, and it adds only an index, the tables of the ledger, and, when
+//! it is needed, one for mail that cannot be deleted. Their names begin with `dispatch_`.
 
 mod apart;
 mod blob;
@@ -22,6 +22,7 @@ mod failures;
 mod fingerprints;
 mod grouping;
 mod journal;
+mod ledger;
 mod lock;
 mod lock_holder;
 mod messages;
@@ -48,5 +49,6 @@ pub(crate) use create::initdb;
 pub(crate) use database::{Database, check};
 pub(crate) use database_file::DatabaseFile;
 pub use error::{InitError, LockError, OpenError};
+pub(crate) use ledger::{Addresses, Entries, LedgerSettings, Retention};
 pub(crate) use lock::DatabaseLock;
 pub(crate) use thread::StoreHandle;

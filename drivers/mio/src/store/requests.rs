@@ -214,8 +214,14 @@ impl Database {
             return Ok(StoreReply::Committed(Committed::default()));
         }
         let recorded = match self.commit_together(&commit) {
-            Err(error) if trouble(&self.connection, &error).is_about_a_row() => self.commit_apart(&commit)?,
-            recorded => recorded?,
+            Ok(recorded) => recorded,
+            Err(error) => {
+                self.ledger.forget();
+                if !trouble(&self.connection, &error).is_about_a_row() {
+                    return Err(error);
+                }
+                self.commit_apart(&commit)?
+            }
         };
         let refused: HashSet<MailId> = recorded.refused.iter().map(|refused| refused.id).collect();
         let decided: Vec<MailId> = commit.ids().filter(|id| !refused.contains(id)).collect();
@@ -229,13 +235,36 @@ impl Database {
         Ok(StoreReply::Committed(recorded))
     }
 
+    /// Deletes entries of the ledger that are too old or too many, a limited number of them. Without success they are deleted later.
+    pub(super) fn prune_ledger(&mut self) {
+        if self.ensure_open().is_err() {
+            return;
+        }
+        let pruned = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(
+            |transaction| {
+                self.ledger.prune(&transaction)?;
+                transaction.commit()
+            },
+        );
+        if let Err(error) = pruned {
+            self.ledger.forget();
+            log::debug!(
+                "cannot delete old entries of the ledger in the database {}: {error}",
+                self.path().display()
+            );
+        }
+    }
+
     fn commit_together(&mut self, commit: &Commit) -> rusqlite::Result<Committed> {
         // Before the database is locked, because large originals take time.
         let bounces = compose_bounces(commit);
         let generation = self.generation;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = version(&transaction, generation)?;
-        let recorded = record(&transaction, commit, bounces, &self.fingerprints, version)?;
+        let recorded = record(&transaction, commit, bounces, &self.fingerprints, version, &mut self.ledger)?;
+        if self.ledger.wants_pruning() {
+            self.ledger.prune(&transaction)?;
+        }
         transaction.commit()?;
         Ok(recorded)
     }

@@ -43,6 +43,9 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// a disk or a bug takes that long.
 const JOB_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long the thread is idle before it deletes old entries of the ledger.
+const PRUNE_PAUSE: Duration = Duration::from_secs(10 * 60);
+
 /// How often to decide again whether to wait for the end of the thread.
 const END_LOOK: Duration = Duration::from_millis(20);
 
@@ -359,7 +362,7 @@ impl Worker {
                     Some(pause) => self.begin(jobs.recv_timeout(pause)),
                     None => Err(RecvTimeoutError::Timeout),
                 },
-                (None, None) => self.begin(jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)),
+                (None, None) => self.begin(jobs.recv_timeout(PRUNE_PAUSE)),
             };
             match job {
                 Ok(Job::Request(id, request)) => match self.answer(id, request, jobs) {
@@ -378,6 +381,7 @@ impl Worker {
                     self.look();
                     follow_up = Some(FollowUp::new(FIRST_PAUSE));
                 }
+                Err(RecvTimeoutError::Timeout) if follow_up.is_none() => self.database.prune_ledger(),
                 Err(RecvTimeoutError::Timeout) => {
                     self.look();
                     follow_up = follow_up.and_then(FollowUp::next);

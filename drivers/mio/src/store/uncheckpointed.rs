@@ -10,6 +10,7 @@ use cmail_delivery::outbox::{Commit, FailedAttempt};
 use rusqlite::{Connection, Transaction, params};
 
 use super::fingerprints::{FingerprintList, Fingerprints};
+use super::ledger::Ledger;
 use super::verdicts::{record_each, verdicts};
 
 /// When this much is remembered, SQLite is asked to copy its log into the database.
@@ -84,7 +85,13 @@ impl Uncheckpointed {
                 }
             }
             commit.failed = failed;
-            let recorded = record_each(transaction, &verdicts(&commit), &self.fingerprints, version)?;
+            let recorded = record_each(
+                transaction,
+                &verdicts(&commit),
+                &self.fingerprints,
+                version,
+                &mut Ledger::default(),
+            )?;
             for refused in recorded.refused {
                 log::error!("{}", refused.text);
             }

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 use super::commit::{compose_bounces, delete, record};
 use super::error::{advice, ids_are_used_up, trouble};
 use super::fingerprints::Fingerprints;
+use super::ledger::Ledger;
 use super::rows::octets;
 use super::stuck;
 
@@ -36,6 +37,7 @@ pub(super) fn record_each(
     verdicts: &[Commit],
     fingerprints: &Fingerprints,
     version: i64,
+    ledger: &mut Ledger,
 ) -> rusqlite::Result<Committed> {
     let mut recorded = Committed::default();
     for verdict in verdicts {
@@ -47,10 +49,11 @@ pub(super) fn record_each(
             continue;
         }
         match within_savepoint(transaction, || {
-            record(transaction, verdict, compose_bounces(verdict), fingerprints, version)
+            record(transaction, verdict, compose_bounces(verdict), fingerprints, version, ledger)
         }) {
             Ok(more) => recorded.append(more),
             Err(error) if is_only_about_a_row(transaction, &error) => {
+                ledger.forget();
                 refuse(transaction, verdict, &error, &mut recorded);
             }
             Err(error) => return Err(error),

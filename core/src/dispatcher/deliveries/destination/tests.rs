@@ -1,13 +1,13 @@
 use super::*;
-use crate::attempt::Unreached;
+use crate::attempt::{Failure, Unreached};
 use crate::status::EnhancedStatus;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-fn failure() -> Failure {
+fn failure() -> PassFailure {
     let unreached =
         Unreached { is_relay: false, tried: Vec::new(), host: None, status: EnhancedStatus::NULL_MX };
-    Failure::Unreached(Arc::new(unreached))
+    Failure::Unreached(Arc::new(unreached)).into()
 }
 
 fn minutes(count: u64) -> Duration {

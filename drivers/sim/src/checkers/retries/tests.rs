@@ -41,8 +41,13 @@ fn judge(times: usize, fatal: bool, facts: &[(u64, u64, Fact<'_>)]) -> Result<()
 
 fn failed(kind: FailureKind) -> Event {
     let failure = Failure::MalformedRelay(RelayError::Host);
-    let attempt = Attempt { at: UnixTime(WALL), result: failure };
-    Event::Failed { id: MailId(1), recipient: "".into(), next_hop: None, attempt, kind }
+    let attempt = Attempt {
+        at: UnixTime(WALL),
+        recipient: cmail_delivery::shown::ShownAddress::default(),
+        course: None,
+        result: failure,
+    };
+    Event::Failed { id: MailId(1), next_hop: None, attempt, kind }
 }
 
 fn claimed() -> StoreReply {

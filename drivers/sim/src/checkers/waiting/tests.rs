@@ -107,7 +107,12 @@ fn mail_with_a_verdict_waits_again_once_it_is_found_without_one() {
     let mut bench = Bench::with_mail();
     bench.see(Fact::Answered { reply: &recalled() }).unwrap();
     let failure = Failure::MalformedRelay(RelayError::Host);
-    let attempt = Attempt { at: UnixTime(0), result: failure };
+    let attempt = Attempt {
+        at: UnixTime(0),
+        recipient: cmail_delivery::shown::ShownAddress::default(),
+        course: None,
+        result: failure,
+    };
     let attempt = FailedAttempt { id: MAIL, attempt };
     let commit = Commit { failed: vec![attempt], ..Commit::default() };
     bench.see(Fact::Committing { commit: &commit, bounces: &[] }).unwrap();

@@ -1,0 +1,199 @@
+//! What a connection remembers, so that the course of each attempt on it can be told.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::DeliveryContext;
+use crate::bounce::message_id;
+use crate::course::{Conversation, Course, Delays, Setup, Transcripts};
+use crate::io::ConnectionId;
+use crate::next_hop::NextHop;
+use crate::outbox::MailId;
+use crate::reply::Reply;
+use crate::session::{History, Outcome, Recipient, Transaction};
+use crate::shown::truncated;
+use crate::time::{Duration, Instant, UnixMillis};
+
+/// Longest text that is taken from a greeting or a reply to EHLO, in octets.
+const TEXT_LIMIT_OCTETS: usize = 1000;
+
+/// The times of a connection, and of the transactions that are under way on it.
+#[derive(Debug)]
+pub(super) struct CourseRecorder {
+    connection: ConnectionId,
+    next_hop: Box<str>,
+    opened: UnixMillis,
+    lookup: Option<Duration>,
+    connect_began: Instant,
+    connect: Option<Duration>,
+    claimed: Instant,
+    /// What does not change any more once the negotiation is over.
+    conversation: Option<Arc<Conversation>>,
+    /// The transactions without a verdict: one, or two if the envelope of the next went ahead.
+    running: Vec<Running>,
+    has_told_transcript: bool,
+}
+
+/// A transaction without a verdict.
+#[derive(Debug)]
+struct Running {
+    first: Option<MailId>,
+    number: u32,
+    sender: Option<Box<str>>,
+    data_octets: u64,
+    message_id: Option<Box<str>>,
+    claim: Duration,
+    began: Instant,
+}
+
+impl CourseRecorder {
+    /// Returns the recorder of a connection that is to be made now, if attempts tell how they went. `searched_since` is when the
+    /// candidate search began, if this connection is the first that it led to.
+    pub(super) fn new(
+        cx: &DeliveryContext<'_>,
+        connection: ConnectionId,
+        next_hop: &NextHop,
+        searched_since: Option<Instant>,
+    ) -> Option<Self> {
+        cx.settings.tells_course.then(|| Self {
+            connection,
+            next_hop: format!("{next_hop}").into(),
+            opened: UnixMillis::default(),
+            lookup: searched_since.map(|since| cx.now.saturating_duration_since(since)),
+            connect_began: cx.now,
+            connect: None,
+            claimed: cx.now,
+            conversation: None,
+            running: Vec::new(),
+            has_told_transcript: false,
+        })
+    }
+
+    /// Notes that TCP has connected.
+    pub(super) fn note_connected(&mut self, now: Instant, wall: UnixMillis) {
+        self.opened = wall;
+        self.connect = Some(now.saturating_duration_since(self.connect_began));
+    }
+
+    /// Notes that transactions were claimed.
+    pub(super) fn note_claim(&mut self, now: Instant) {
+        self.claimed = now;
+    }
+
+    /// Notes that a transaction begins.
+    pub(super) fn begin(&mut self, now: Instant, number: u32, transaction: &Transaction) {
+        self.running.push(Running {
+            first: transaction.recipients.first().map(|recipient| recipient.id),
+            number,
+            sender: transaction.reverse_path.as_ref().map(|sender| sender.as_str().into()),
+            data_octets: transaction.data_octets,
+            message_id: message_id(&transaction.head).map(Into::into),
+            claim: now.saturating_duration_since(self.claimed),
+            began: now,
+        });
+    }
+
+    /// Returns the course of the transaction of which these are the verdicts.
+    pub(super) fn end(
+        &mut self,
+        history: &History,
+        verdicts: &[(Recipient, Outcome)],
+        cx: &DeliveryContext<'_>,
+    ) -> Option<Arc<Course>> {
+        let is_of =
+            |running: &Running| verdicts.iter().any(|(recipient, _)| Some(recipient.id) == running.first);
+        let place = self.running.iter().position(is_of)?;
+        let Running { number, sender, data_octets, message_id, claim, began, .. } =
+            self.running.remove(place);
+        let conversation = self.conversation(history);
+        let setup = if number == 1 { conversation.setup.total() } else { Duration::ZERO };
+        let transfer = cx.now.saturating_duration_since(began);
+        let is_success = |outcome: &Outcome| matches!(outcome, Outcome::Delivered(_) | Outcome::Undecided);
+        let is_wanted = match cx.settings.transcripts {
+            Transcripts::Never => false,
+            Transcripts::OfFailures => !verdicts.iter().all(|(_, outcome)| is_success(outcome)),
+            Transcripts::Always => true,
+        };
+        Some(Arc::new(Course {
+            conversation,
+            transaction: number,
+            sender,
+            data_octets,
+            message_id,
+            ended: cx.wall,
+            delays: Delays { claim, setup, transfer },
+            transcript: if is_wanted { self.tell_transcript(history) } else { None },
+        }))
+    }
+
+    /// Returns the course of a conversation that came to its end without a transaction.
+    pub(super) fn end_without_transaction(
+        &mut self,
+        history: &History,
+        cx: &DeliveryContext<'_>,
+    ) -> Arc<Course> {
+        let conversation = self.conversation(history);
+        let delays = Delays { setup: conversation.setup.total(), ..Delays::default() };
+        Arc::new(Course {
+            conversation,
+            transaction: 0,
+            sender: None,
+            data_octets: 0,
+            message_id: None,
+            ended: cx.wall,
+            delays,
+            transcript: self.tell_transcript(history),
+        })
+    }
+
+    /// Returns the transcript the first time.
+    fn tell_transcript(&mut self, history: &History) -> Option<Box<str>> {
+        if self.has_told_transcript {
+            return None;
+        }
+        let transcript = history.transcript()?;
+        self.has_told_transcript = true;
+        Some(transcript.text().into())
+    }
+
+    fn conversation(&mut self, history: &History) -> Arc<Conversation> {
+        if let Some(conversation) = &self.conversation {
+            return Arc::clone(conversation);
+        }
+        let (tls, negotiation) = (history.tls(), history.negotiation());
+        let setup = Setup {
+            lookup: self.lookup,
+            connect: self.connect,
+            tls,
+            negotiation: negotiation.map(|whole| whole.saturating_sub(tls.unwrap_or_default())),
+        };
+        let conversation = Arc::new(Conversation {
+            connection: self.connection,
+            opened: self.opened,
+            next_hop: self.next_hop.clone(),
+            greeting: history.greeting().map(first_line),
+            extensions: history.ehlo().map(extensions),
+            mechanism: history.mechanism(),
+            setup,
+        });
+        if setup.negotiation.is_some() {
+            self.conversation = Some(Arc::clone(&conversation));
+        }
+        conversation
+    }
+}
+
+/// Returns the first line of a reply with its code.
+fn first_line(reply: &Reply) -> Box<str> {
+    let line = reply.lines().next().map(String::from_utf8_lossy).unwrap_or_default();
+    truncated(&format!("{} {line}", reply.code()), TEXT_LIMIT_OCTETS).into()
+}
+
+/// Returns the lines of a reply to EHLO after the first.
+fn extensions(reply: &Reply) -> Box<str> {
+    let lines: Vec<_> = reply.lines().skip(1).map(String::from_utf8_lossy).collect();
+    truncated(&lines.join(", "), TEXT_LIMIT_OCTETS).into()
+}

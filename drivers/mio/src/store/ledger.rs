@@ -1,0 +1,507 @@
+//! The ledger of attempts: what was tried for each mail, what came of it, how long it took and what was said. It outlives the mail.
+//!
+//! The rows of an outcome are written in the transaction that records it. No decision hangs on them: if they cannot be
+//! written, the outcome is recorded without them, and the daemon says so once.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use cmail_delivery::attempt::{AttemptFacts, AttemptKind};
+use cmail_delivery::course::{Conversation, Course};
+use cmail_delivery::one_line::Octets;
+use cmail_delivery::outbox::MailId;
+use cmail_delivery::remote_id::remote_id;
+use cmail_delivery::time::{UnixMillis, UnixTime};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::error::advice;
+use super::rows::octets;
+
+/// The tables, for people too. Nothing refers to the outbox, so that deleting mail costs no more than before. A further index on a
+/// recipient or an identifier would cost half of the rate, because each row would change another page.
+const CREATE: &str = "
+CREATE TABLE IF NOT EXISTS dispatch_meta (key TEXT PRIMARY KEY NOT NULL, value TEXT);
+CREATE TABLE IF NOT EXISTS dispatch_connections (
+    connection_id INTEGER PRIMARY KEY,
+    opened_ms INTEGER NOT NULL,
+    next_hop TEXT NOT NULL,
+    host TEXT NOT NULL,
+    address TEXT NOT NULL,
+    port INTEGER NOT NULL,
+    tls_version TEXT,
+    tls_cipher TEXT,
+    tls_group TEXT,
+    tls_peer TEXT,
+    auth TEXT,
+    greeting TEXT,
+    extensions TEXT,
+    lookup_ms INTEGER,
+    connect_ms INTEGER,
+    tls_ms INTEGER,
+    negotiate_ms INTEGER,
+    transcript TEXT
+);
+CREATE TABLE IF NOT EXISTS dispatch_attempts (
+    attempt_id INTEGER PRIMARY KEY,
+    mail_id INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    result TEXT NOT NULL,
+    kind TEXT,
+    connection_id INTEGER,
+    transaction_no INTEGER,
+    sender TEXT,
+    recipient TEXT NOT NULL,
+    message_id TEXT,
+    octets INTEGER,
+    submitted INTEGER,
+    code INTEGER,
+    status TEXT,
+    command TEXT,
+    text TEXT,
+    remote_id TEXT,
+    a_ms INTEGER,
+    b_ms INTEGER,
+    c_ms INTEGER,
+    d_ms INTEGER
+);
+CREATE INDEX IF NOT EXISTS dispatch_attempts_mail ON dispatch_attempts (mail_id);
+CREATE VIEW IF NOT EXISTS dispatch_history AS
+    SELECT * FROM dispatch_attempts LEFT JOIN dispatch_connections USING (connection_id);
+";
+
+/// Most rows that are deleted in one transaction: it takes a few milliseconds, and others wait for it.
+const PRUNE_LIMIT_ROWS: i64 = 1000;
+
+/// So many new rows later, old ones are deleted.
+const PRUNE_INTERVAL_ROWS: i64 = 500;
+
+/// How long a connection is kept after its attempts: so long it may have carried mail before the oldest attempt that is left.
+const CONNECTION_SPAN_MS: i64 = 60 * 60 * 1000;
+
+/// Most connections that are known to be in the table.
+const KNOWN_CONNECTIONS_LIMIT: usize = 20_000;
+
+/// How long the ledger is left alone after it could not be written.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(60);
+
+/// Which attempts the ledger has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Entries {
+    /// None: the tables are neither created nor written.
+    #[default]
+    Off,
+    /// Those that were no success, and every end of a mail that was not delivered.
+    Failures,
+    /// All.
+    All,
+}
+
+impl fmt::Display for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Failures => "failures",
+            Self::All => "all",
+        })
+    }
+}
+
+/// How much of an address the ledger has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Addresses {
+    /// All of it.
+    #[default]
+    Full,
+    /// What stands after the last `@`.
+    Domain,
+    /// Nothing.
+    None,
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full",
+            Self::Domain => "domain",
+            Self::None => "none",
+        })
+    }
+}
+
+/// What the ledger has, and for how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LedgerSettings {
+    pub(crate) entries: Entries,
+    pub(crate) addresses: Addresses,
+    pub(crate) keep: Retention,
+}
+
+/// For how long entries are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Retention {
+    /// How old an entry gets.
+    pub(crate) age: Duration,
+    /// How many attempts there are at most.
+    pub(crate) rows: u32,
+}
+
+/// What became of a mail, or of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Delivered,
+    Deferred,
+    Failed,
+    Uncertain,
+    Bounced,
+    Dropped,
+}
+
+impl Fate {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Deferred => "deferred",
+            Self::Failed => "failed",
+            Self::Uncertain => "uncertain",
+            Self::Bounced => "bounced",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// The ledger of one connection to the database.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    settings: LedgerSettings,
+    /// The number of this run of the daemon. It makes connections unique across restarts.
+    run: Option<i64>,
+    /// True if the tables are known to exist, with the number of this run.
+    is_created: bool,
+    /// Connections that are in the table.
+    known_connections: HashSet<i64>,
+    /// How many attempts were written since old ones were deleted last.
+    new_rows: i64,
+    /// When the ledger could not be written.
+    trouble_since: Option<Instant>,
+}
+
+/// A mail as it stands in the outbox.
+struct Mail {
+    sender: Option<String>,
+    recipient: Option<String>,
+    octets: Option<i64>,
+    submitted: Option<i64>,
+}
+
+impl Ledger {
+    pub(super) fn new(settings: LedgerSettings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// Returns a ledger of the same settings for another connection to the database.
+    pub(super) fn renewed(&self) -> Self {
+        Self::new(self.settings)
+    }
+
+    /// Forgets what is known of the tables: a transaction that wrote to them was rolled back.
+    pub(super) fn forget(&mut self) {
+        (self.is_created, self.new_rows) = (false, 0);
+        self.known_connections.clear();
+    }
+
+    /// Adds an attempt on a mail. To be called before the mail is deleted, within the transaction that records the attempt. Fails
+    /// only if the transaction is lost.
+    pub(super) fn add_attempt(
+        &mut self,
+        connection: &Connection,
+        id: MailId,
+        attempt: &AttemptFacts<'_>,
+        text: &str,
+    ) -> rusqlite::Result<()> {
+        let fate = if attempt.kind == AttemptKind::Delivered {
+            Fate::Delivered
+        } else if attempt.kind == AttemptKind::Uncertain {
+            Fate::Uncertain
+        } else if attempt.is_fatal {
+            Fate::Failed
+        } else {
+            Fate::Deferred
+        };
+        let is_wanted = match self.settings.entries {
+            Entries::Off => false,
+            Entries::Failures => fate != Fate::Delivered,
+            Entries::All => true,
+        };
+        if !is_wanted {
+            return Ok(());
+        }
+        self.write(connection, |ledger, run| {
+            let number = match attempt.course {
+                Some(course) => Some(ledger.add_connection(connection, run, attempt, course)?),
+                None => None,
+            };
+            ledger.insert_attempt(connection, id, attempt, fate, number, text)
+        })
+    }
+
+    /// Adds the end of a mail that is no attempt. To be called before the mail is deleted.
+    pub(super) fn add_end(
+        &mut self,
+        connection: &Connection,
+        id: MailId,
+        fate: Fate,
+    ) -> rusqlite::Result<()> {
+        if self.settings.entries == Entries::Off {
+            return Ok(());
+        }
+        self.write(connection, |ledger, _| {
+            let Some(mail) = mail(connection, id)? else { return Ok(()) };
+            let mut statement = connection.prepare_cached(
+                "INSERT INTO dispatch_attempts (mail_id, at_ms, result, sender, recipient, octets, submitted) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?;
+            statement.execute(params![
+                id.0,
+                now().0,
+                fate.as_str(),
+                mail.sender.map(|sender| ledger.shown(&sender).to_owned()),
+                ledger.shown(&mail.recipient.unwrap_or_default()),
+                mail.octets,
+                mail.submitted,
+            ])?;
+            ledger.new_rows += 1;
+            Ok(())
+        })
+    }
+
+    /// Deletes entries that are too old or too many, a limited number of them. Fails only if the transaction is lost.
+    pub(super) fn prune(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.settings.entries == Entries::Off {
+            return Ok(());
+        }
+        self.write(connection, |ledger, _| {
+            ledger.new_rows = 0;
+            let age_ms = i64::try_from(ledger.settings.keep.age.as_millis()).unwrap_or(i64::MAX);
+            let oldest_ms = now().0.saturating_sub(age_ms);
+            connection
+                .prepare_cached(
+                    "DELETE FROM dispatch_attempts WHERE attempt_id IN \
+                     (SELECT attempt_id FROM dispatch_attempts ORDER BY attempt_id LIMIT ?1) AND \
+                     (at_ms < ?2 OR attempt_id <= (SELECT max(attempt_id) FROM dispatch_attempts) - ?3)",
+                )?
+                .execute(params![PRUNE_LIMIT_ROWS, oldest_ms, ledger.settings.keep.rows])?;
+            connection
+                .prepare_cached(
+                    "DELETE FROM dispatch_connections WHERE connection_id IN \
+                     (SELECT connection_id FROM dispatch_connections ORDER BY connection_id LIMIT ?1) AND opened_ms < \
+                     ifnull((SELECT at_ms FROM dispatch_attempts ORDER BY attempt_id LIMIT 1), ?2) - ?3",
+                )?
+                .execute(params![PRUNE_LIMIT_ROWS, oldest_ms, CONNECTION_SPAN_MS])?;
+            Ok(())
+        })
+    }
+
+    /// Returns whether it is time to delete old entries.
+    pub(super) fn wants_pruning(&self) -> bool {
+        self.new_rows >= PRUNE_INTERVAL_ROWS
+    }
+
+    /// Writes to the tables, unless they are in trouble. Trouble is logged when it begins and when it ends.
+    fn write(
+        &mut self,
+        connection: &Connection,
+        act: impl FnOnce(&mut Self, i64) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        if self.trouble_since.is_some_and(|since| since.elapsed() < TROUBLE_PAUSE) {
+            return Ok(());
+        }
+        let result = self.begin_run(connection).and_then(|run| act(self, run));
+        let Err(error) = result else {
+            if self.trouble_since.take().is_some() {
+                log::info!("the ledger of attempts is written again");
+            }
+            return Ok(());
+        };
+        self.forget();
+        if self.trouble_since.replace(Instant::now()).is_none() {
+            log::warn!(
+                "cannot write the ledger of attempts (the tables dispatch_attempts and dispatch_connections): {error}; mail is \
+                 delivered without it; {}",
+                advice(connection, &error)
+            );
+        }
+        // SQLite ends the transaction after some errors: without it, nothing may be written.
+        if connection.is_autocommit() { Err(error) } else { Ok(()) }
+    }
+
+    /// Makes sure that the tables exist, and returns the number of this run.
+    fn begin_run(&mut self, connection: &Connection) -> rusqlite::Result<i64> {
+        if let Some(run) = self.run.filter(|_| self.is_created) {
+            return Ok(run);
+        }
+        connection.execute_batch(CREATE)?;
+        let run = connection.query_row(
+            "INSERT INTO dispatch_meta (key, value) VALUES ('run', CAST(ifnull(?1, 1) AS TEXT)) ON CONFLICT (key) DO UPDATE \
+             SET value = CAST(ifnull(?1, value + 1) AS TEXT) RETURNING CAST(value AS INTEGER)",
+            [self.run],
+            |row| row.get(0),
+        )?;
+        (self.run, self.is_created) = (Some(run), true);
+        Ok(run)
+    }
+
+    /// Makes sure that a conversation is in the table, with its transcript. Returns its key.
+    fn add_connection(
+        &mut self,
+        connection: &Connection,
+        run: i64,
+        attempt: &AttemptFacts<'_>,
+        course: &Course,
+    ) -> rusqlite::Result<i64> {
+        let number = i64::try_from(course.conversation.connection.0 & u64::from(u32::MAX)).unwrap_or(0);
+        let key = (run << 32) | number;
+        if self.known_connections.len() > KNOWN_CONNECTIONS_LIMIT {
+            self.known_connections.clear();
+        }
+        if !self.known_connections.contains(&key) {
+            insert_connection(connection, key, attempt, &course.conversation)?;
+            self.known_connections.insert(key);
+        }
+        if let Some(transcript) = &course.transcript {
+            connection
+                .prepare_cached("UPDATE dispatch_connections SET transcript = ?2 WHERE connection_id = ?1")?
+                .execute(params![key, transcript])?;
+        }
+        Ok(key)
+    }
+
+    fn insert_attempt(
+        &mut self,
+        connection: &Connection,
+        id: MailId,
+        attempt: &AttemptFacts<'_>,
+        fate: Fate,
+        connection_id: Option<i64>,
+        text: &str,
+    ) -> rusqlite::Result<()> {
+        let course = attempt.course;
+        let mail = mail(connection, id)?;
+        let submitted = mail.as_ref().and_then(|mail| mail.submitted);
+        let (sender, octets) = match (course, mail) {
+            (Some(course), _) => {
+                (course.sender.as_deref().map(str::to_owned), i64::try_from(course.data_octets).ok())
+            }
+            (None, Some(mail)) => (mail.sender, mail.octets),
+            (None, None) => (None, None),
+        };
+        let at = course.map_or_else(|| attempt.at.into(), |course| course.ended);
+        let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        let delays = course.map(|course| course.delays);
+        let parts = delays.map_or([0; 3], |delays| [delays.claim, delays.setup, delays.transfer].map(millis));
+        let known: i64 = parts.iter().fold(0, |sum, part| sum.saturating_add(*part));
+        let waited = submitted.map(|submitted| {
+            at.0.saturating_sub(UnixMillis::from(UnixTime(submitted)).0).saturating_sub(known).max(0)
+        });
+        let (reply, command) = attempt.reply.unzip();
+        let mut statement = connection.prepare_cached(
+            "INSERT INTO dispatch_attempts (mail_id, at_ms, result, kind, connection_id, transaction_no, sender, recipient, \
+             message_id, octets, submitted, code, status, command, text, remote_id, a_ms, b_ms, c_ms, d_ms) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+        )?;
+        statement.execute(params![
+            id.0,
+            at.0,
+            fate.as_str(),
+            attempt.kind.to_string(),
+            connection_id,
+            course.map(|course| course.transaction),
+            sender.as_deref().map(|sender| self.shown(sender)),
+            self.shown(attempt.recipient.as_str()),
+            course.and_then(|course| course.message_id.as_deref()),
+            octets,
+            submitted,
+            reply.map(|reply| reply.code().as_u16()),
+            attempt.status.map(|status| status.to_string()),
+            command.map(|command| command.to_string()),
+            text,
+            if fate == Fate::Delivered { remote_id(text) } else { None },
+            waited,
+            delays.map(|delays| millis(delays.claim)),
+            delays.map(|delays| millis(delays.setup)),
+            delays.map(|delays| millis(delays.transfer)),
+        ])?;
+        self.new_rows += 1;
+        Ok(())
+    }
+
+    /// Returns as much of an address as the ledger may have.
+    fn shown<'a>(&self, address: &'a str) -> &'a str {
+        match self.settings.addresses {
+            Addresses::Full => address,
+            Addresses::Domain => address.rsplit_once('@').map_or("", |(_, domain)| domain),
+            Addresses::None => "",
+        }
+    }
+}
+
+fn insert_connection(
+    connection: &Connection,
+    key: i64,
+    attempt: &AttemptFacts<'_>,
+    conversation: &Conversation,
+) -> rusqlite::Result<()> {
+    let Some(server) = attempt.server else { return Ok(()) };
+    let millis = |span: Option<Duration>| span.and_then(|span| i64::try_from(span.as_millis()).ok());
+    let setup = conversation.setup;
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO dispatch_connections (connection_id, opened_ms, next_hop, host, address, port, tls_version, \
+             tls_cipher, tls_group, tls_peer, auth, greeting, extensions, lookup_ms, connect_ms, tls_ms, negotiate_ms) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+        )?
+        .execute(params![
+            key,
+            conversation.opened.0,
+            conversation.next_hop,
+            server.host.to_string(),
+            server.address.ip().to_string(),
+            server.address.port(),
+            server.tls.as_ref().map(|tls| tls.version.to_string()),
+            server.tls.as_ref().and_then(|tls| tls.cipher_suite),
+            server.tls.as_ref().and_then(|tls| tls.group),
+            server.tls.as_ref().map(|tls| tls.verification.to_string()),
+            conversation.mechanism.map(|mechanism| mechanism.name()),
+            conversation.greeting,
+            conversation.extensions,
+            millis(setup.lookup),
+            millis(setup.connect),
+            millis(setup.tls),
+            millis(setup.negotiation),
+        ])
+        .map(drop)
+}
+
+/// Reads what the ledger has of a mail. Values that are too long for what they mean are not read: other programs may put anything
+/// there.
+fn mail(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Mail>> {
+    connection
+        .prepare_cached(
+            "SELECT iif(octet_length(mail_envelopefrom) <= 1000, mail_envelopefrom, NULL), \
+             iif(octet_length(mail_envelopeto) <= 1000, mail_envelopeto, NULL), octet_length(mail_data), \
+             iif(octet_length(mail_submission) <= 30, CAST(mail_submission AS INTEGER), NULL) \
+             FROM outbox WHERE mail_id = ?1",
+        )?
+        .query_row([id.0], |row| {
+            let text = |column| {
+                row.get_ref(column).map(|value| octets(value).map(|octets| Octets(&octets).to_string()))
+            };
+            Ok(Mail { sender: text(0)?, recipient: text(1)?, octets: row.get(2)?, submitted: row.get(3)? })
+        })
+        .optional()
+}
+
+fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
