@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Daemon, Mail, PATIENCE, Script, SmtpServer, World, skip};
+use crate::support::{Action, Daemon, Mail, PATIENCE, Script, SmtpServer, World, skip};
 use nix::sys::signal::Signal;
 
 fn readme() -> String {
@@ -120,6 +120,29 @@ fn every_question_to_the_database_is_answered() {
         let mut statement = world.database.connection.prepare(question).unwrap();
         let mut rows = statement.query([]).unwrap();
         assert!(rows.next().unwrap().is_some(), "{question}");
+    }
+}
+
+/// The questions about the ledger are about `a@example.org` and about mail 3.
+#[test]
+fn every_question_to_the_ledger_is_answered() {
+    let script = Script::new().when(|command| {
+        command.line.contains("RCPT TO:<third@").then(|| Action::reply("550 5.1.1 no such user"))
+    });
+    let (world, _server) = World::with_server(script);
+    for to in ["a", "second", "third"] {
+        world.insert(&Mail::to(&format!("{to}@example.org")).data(to));
+    }
+    let daemon = world.start();
+    world.database.wait_for_bounces(1);
+    world.database.wait("the others are delivered", |database| !database.ids().iter().any(|id| *id < 3));
+    daemon.terminate();
+    for question in blocks("### The ledger of attempts", "sql").remove(0).split(";\n") {
+        if question.contains("SELECT") {
+            let mut statement = world.database.connection.prepare(question).unwrap();
+            let mut rows = statement.query([]).unwrap();
+            assert!(rows.next().unwrap().is_some(), "{question}");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`DIRECTIVES`] is the one table of all directives. [`Directives::parse`] reads a file by it without asking the host
 //! anything; [`Config::load`] completes the result.
 
+mod directive;
 mod directives;
 mod errors;
 mod parser;
@@ -24,7 +25,8 @@ use cmail_delivery::time::Duration;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{self, PemObject as _};
 
-pub use self::directives::{DIRECTIVES, Directive, Directives, Fallback, Kind, Located, Repeat};
+pub use self::directive::{Directive, Fallback, Kind, Located, Repeat};
+pub use self::directives::{DIRECTIVES, Directives};
 pub use self::errors::{ConfigError, ConfigWarning, Reason};
 pub use self::reload::{Changes, OnReload};
 pub use self::report::{manual_page_list, manual_table};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::directives::{DIRECTIVES, Directives, Fallback, Located, Repeat};
+use super::directive::{Fallback, Located, Repeat};
+use super::directives::{DIRECTIVES, Directives};
 use super::errors::{ConfigError, Reason};
 use super::values;
 use crate::suggestion::nearest;

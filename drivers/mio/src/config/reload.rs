@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::directives::{DIRECTIVES, Directive};
+use super::directive::Directive;
+use super::directives::DIRECTIVES;
 use super::errors::ConfigWarning;
 use super::{Config, Fallback};
 
