@@ -188,11 +188,7 @@ impl Connection {
         }
         let failure = match self.socket.take_error() {
             Ok(None) => match self.socket.peer_addr() {
-                Ok(_) => {
-                    self.stage = Stage::Clear;
-                    (self.readable, self.writable) = (true, true);
-                    return Progress::Connected;
-                }
+                Ok(_) => return self.begin_conversation(),
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                     // A spurious event.
                     (self.readable, self.writable) = (false, false);
@@ -200,9 +196,19 @@ impl Connection {
                 }
                 Err(error) => error,
             },
+            // A connection that was not made is refused: this one was, and what the peer has said before it left can be read.
+            Ok(Some(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return self.begin_conversation();
+            }
             Ok(Some(error)) | Err(error) => error,
         };
         Progress::ConnectFailed(classify(&failure))
+    }
+
+    fn begin_conversation(&mut self) -> Progress {
+        self.stage = Stage::Clear;
+        (self.readable, self.writable) = (true, true);
+        Progress::Connected
     }
 
     /// Returns whether octets can be pulled: not before a handshake is done.

@@ -329,6 +329,24 @@ fn what_a_peer_says_before_a_reset_is_reported_before_it() {
     }
 }
 
+/// A server that is full may say so and be gone before this side has looked whether it is connected.
+#[test]
+fn what_a_peer_says_before_it_resets_a_new_connection_is_received() {
+    let (gone, is_gone) = mpsc::channel();
+    let (address, thread) = serve(move |mut stream| {
+        stream.write_all(b"421 too many\r\n").unwrap();
+        reset(stream);
+        gone.send(()).unwrap();
+    });
+    let mut driven = Driven::open(address);
+    is_gone.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(driven.wait(&mut |_, _| false), Progress::Connected);
+    let end = driven.receive(usize::MAX, &mut source(&[]));
+    assert!(matches!(end, Some(Progress::Closed(_))), "{end:?}");
+    assert_eq!(driven.received, b"421 too many\r\n");
+    thread.join().unwrap();
+}
+
 #[test]
 fn what_a_peer_says_inside_tls_before_a_reset_is_reported_before_it() {
     for is_sending in [false, true] {
