@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::address::Domain;
+use cmail_delivery::course::Transcripts;
 use cmail_delivery::event::Event;
 use cmail_delivery::io::{
     CertificateTrouble, CloseReason, ConnectError, ConnectionId, Input, Output, Purpose, QueryId, Tls,
@@ -72,6 +73,8 @@ fn settings() -> Settings {
         bounce_from: "postmaster@example.org".into(),
         bounce_copy: vec!["copy@example.org".into()],
         retries: 2,
+        tells_course: true,
+        transcripts: Transcripts::Always,
         retry_interval_s: 60,
         tls_padding: 2,
         ports: vec![port(TlsMode::StartTls), port(TlsMode::Plain)],

@@ -55,6 +55,8 @@ pub(crate) enum Mutation {
     SkipsTls,
     /// What is sent is logged as it is.
     LogsSecrets,
+    /// An attempt does not tell how it went.
+    ForgetsCourse,
     /// Mail that is given up is not released.
     KeepsHolding,
     /// More is known than there is.
@@ -138,6 +140,11 @@ impl Mutation {
             Self::TakesFailureForSuccess => {
                 let failed = std::mem::take(&mut commit.failed);
                 commit.delivered.extend(failed.into_iter().map(|failed| failed.id.into()));
+            }
+            Self::ForgetsCourse => {
+                for attempt in commit.delivered.iter_mut().filter_map(|mail| mail.attempt.as_mut()) {
+                    attempt.course = None;
+                }
             }
             Self::BouncesBounces => {
                 for replacement in &mut commit.replaced {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use cmail_delivery::course::Transcripts;
 use cmail_delivery::next_hop::{Port, TlsMode};
 use cmail_delivery::settings::{RateLimit, ResolverSettings, Settings};
 
@@ -119,6 +120,8 @@ pub(crate) struct Options {
     pub(crate) dns_attempts: u32,
     /// True if questions with EDNS never get to a name server.
     pub(crate) dns_drops_edns: bool,
+    /// True if attempts tell how they went, with transcripts of those that failed.
+    pub(crate) tells_course: bool,
     pub(crate) faults: Faults,
 }
 
@@ -155,9 +158,11 @@ impl Options {
             faults: Faults::draw(dice),
             dns_attempts: number(dice.pick(&[1, 2, 2])),
             dns_drops_edns: dice.chance(100),
+            tells_course: false,
         };
         options.faults.poison = number(dice.pick(&[0, 0, 10, 100]));
         options.faults.reconfigurations = number(dice.pick(&[0, 0, 300, 3000]));
+        options.tells_course = dice.chance(500);
         options
     }
 
@@ -200,6 +205,8 @@ impl Options {
             bounce_return_limit_octets: self.bounce_return_limit_octets,
             auth_insecure: self.auth_insecure,
             trace: self.trace,
+            tells_course: self.tells_course,
+            transcripts: if self.tells_course { Transcripts::OfFailures } else { Transcripts::Never },
             ..Settings::new("mail.sim.example")
         }
     }
@@ -257,6 +264,7 @@ entries! {
     "auth_insecure" => auth_insecure;
     "hosts_file" => hosts_file;
     "bounce_copy" => bounce_copy;
+    "tells_course" => tells_course;
     "trace" => trace;
     "bounce_return_limit_octets" => bounce_return_limit_octets;
     "dns_attempts" => dns_attempts;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::outbox::{Mail, Outbox};
 use super::world::tls;
 use super::*;
+use crate::course::Transcripts;
 use crate::settings::Hosts;
 use crate::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 
@@ -89,6 +90,8 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         let port = |number, tls| Port { number, tls };
         let all = [port(25, TlsMode::StartTls), port(25, TlsMode::Plain), port(465, TlsMode::Implicit)];
         Settings {
+            tells_course: true,
+            transcripts: Transcripts::Always,
             concurrency,
             destination_concurrency,
             host_concurrency,

@@ -10,6 +10,7 @@ mod changed;
 mod clear_text;
 mod commands;
 mod connections;
+mod courses;
 mod duplicates;
 mod held;
 mod hosts_file;
@@ -54,6 +55,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<retries::Retries>::default(),
         Box::<changed::Changed>::default(),
         Box::<held::Held>::default(),
+        Box::<courses::Courses>::default(),
         Box::<hosts_file::HostsFile>::default(),
         Box::<limits::Limits>::default(),
         Box::<commands::Commands>::default(),

@@ -1,4 +1,5 @@
-//! No secret appears in any line of the log, in the faillog or in a bounce: neither a password nor a proof of one.
+//! No secret appears in any line of the log, in the faillog or in a bounce: neither a password nor a proof of one. Nor in a
+//! transcript.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -60,6 +61,8 @@ impl Checker for Secrets {
                 for failed in &commit.failed {
                     self.check("the faillog", failed.text().as_bytes())?;
                 }
+                let courses = commit.attempts().filter_map(|attempt| attempt.course?.transcript.as_deref());
+                courses.map(str::as_bytes).try_for_each(|text| self.check("a transcript", text))?;
                 bounces.iter().try_for_each(|bounce| self.check("a bounce", bounce))
             }
             _ => Ok(()),

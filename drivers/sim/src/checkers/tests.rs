@@ -43,7 +43,8 @@ fn violations_by_changes(mutation: Mutation) -> Vec<Violation> {
         let options = Options { dns_drops_edns: false, dns_attempts: 2, faults, ..options };
         let outcome = run_options(seed, options, mutation, Dialogue::Off);
         violations.extend(outcome.witness.violation);
-        if violations.len() > 4 {
+        // Many rules are about settings.
+        if violations.len() > 20 {
             break;
         }
     }
@@ -163,6 +164,11 @@ fn a_secret_in_the_log_is_noticed() {
 #[test]
 fn mail_that_is_remembered_for_ever_is_noticed() {
     assert_caught(Mutation::HoardsRows, "memory is bounded");
+}
+
+#[test]
+fn an_attempt_that_does_not_tell_how_it_went_is_noticed() {
+    assert_caught(Mutation::ForgetsCourse, "each delivery tells how it went");
 }
 
 #[test]
