@@ -279,6 +279,11 @@ impl Queue {
         self.mails.len()
     }
 
+    /// Returns the mail with the highest id.
+    pub(crate) fn last(&self) -> Option<MailId> {
+        self.mails.last_key_value().map(|(&id, _)| id)
+    }
+
     /// Returns at most `limit` mails whose time has come.
     pub(crate) fn due(&self, now: UnixTime, limit: usize) -> Vec<MailId> {
         let now = seconds(now);

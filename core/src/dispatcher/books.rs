@@ -16,7 +16,7 @@ use super::set_aside::SetAside;
 use super::{Mode, Progress, Summary, TimeoutReason};
 use crate::event::{Event, Level};
 use crate::io::Output;
-use crate::outbox::StoreRequest;
+use crate::outbox::{Cursor, StoreRequest};
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::schedule::RetryRules;
@@ -151,7 +151,7 @@ impl Books {
             && self.commits.is_empty()
     }
 
-    /// Asserts that each request that is marked as open is open.
+    /// Asserts that each request that is marked as open is open, and that no mail is indexed beyond the frontier.
     #[track_caller]
     pub(super) fn check(&self, open: &OpenRequests) {
         let is_one = |count: usize, is_under_way: bool| count == usize::from(is_under_way);
@@ -159,6 +159,11 @@ impl Books {
         assert!(is_one(open.rescans, self.scan.rescan.is_asked()), "{} walks", open.rescans);
         assert!(is_one(open.commits, self.commits.is_committing()), "{} commits", open.commits);
         assert_eq!(open.bounces, self.bounces.open_requests(), "requests for failed mail");
+        let (last, frontier) = (self.queue.last(), self.scan.frontier());
+        assert!(
+            last.is_none_or(|last| Cursor::After(last) <= frontier),
+            "mail {last:?} is beyond {frontier:?}"
+        );
     }
 
     /// Returns what an administrator must know if the program ends now.

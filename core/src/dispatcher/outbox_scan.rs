@@ -32,11 +32,12 @@ const SCAN_RETRY: Duration = Duration::from_secs(1);
 /// The progress of reading the outbox.
 #[derive(Debug)]
 pub(super) struct OutboxScan {
-    /// After the highest id that was indexed.
+    /// No mail beyond it is indexed. An exhausted pass fails mail up to here: a next hop with ready mail beyond would be tried
+    /// again at once, without end.
     frontier: Cursor,
-    /// New rows after the frontier, to be indexed while the database reads more.
+    /// New rows, to be indexed while the database reads more.
     arrived: Vec<Row>,
-    /// The frontier once they are indexed.
+    /// Where the scan for new rows continues.
     seen: Cursor,
     is_scanning: bool,
     /// True if a further scan was requested while one was under way.
@@ -201,7 +202,7 @@ impl Books {
 
     /// Indexes the new rows that have arrived. Everything else that the database answers comes after them.
     pub(super) fn index_arrived(&mut self) {
-        self.scan.frontier = self.scan.seen;
+        self.scan.frontier = self.scan.frontier.max(self.scan.seen);
         for row in core::mem::take(&mut self.scan.arrived) {
             self.index_row(&row);
         }
@@ -245,6 +246,8 @@ impl Books {
         }
         let key = self.scan.message_key(row);
         self.give_up_unless_kept(row.id, state);
+        // A scan need not have returned the row: it passes over mail that was taken, and other mail may stand in its place now.
+        self.scan.frontier = self.scan.frontier.max(Cursor::After(row.id));
         let hop = self.queue.insert(row.id, next_hop.as_ref(), key, state);
         self.queue.suppose(hop, if row.fail_count == 0 { Prospect::Fresh } else { Prospect::Failed });
         self.note_queue_state(hop, key, state);

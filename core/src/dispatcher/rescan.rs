@@ -133,10 +133,7 @@ impl Books {
         }
         taken.into_iter().for_each(|id| self.was_taken(id));
         self.set_aside_unreadable(unreadable, &Undone::Indexing);
-        // New rows are left to the scan that will find them: an exhausted pass fails only mail up to the frontier, and a next hop
-        // with ready mail beyond it would be tried again and again.
-        let frontier = self.scan.frontier();
-        for row in rows.iter().filter(|row| Cursor::After(row.id) <= frontier) {
+        for row in &rows {
             self.index_row(row);
         }
         self.scan.rescan.answered(self.now.monotonic, next, self.longest_pause());

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::*;
 pub(super) use crate::memory_outbox::Mail;
 use crate::memory_outbox::{Flaw, MemoryOutbox};
-use crate::outbox::{Claimed, Commit, Committed, DATA_CHUNK_OCTETS, Scanned};
+use crate::outbox::{Claimed, Commit, Committed, DATA_CHUNK_OCTETS, DeliveredMail, Scanned};
 
 /// The mail, by the numbers of its ids.
 #[derive(Debug, Default)]
@@ -133,6 +133,10 @@ impl Outbox {
         self.mails.0.taken().count()
     }
 
+    fn is_taken(&self, id: MailId) -> bool {
+        self.mails.0.taken().any(|taken| taken == id)
+    }
+
     pub(super) fn answer(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
         let kind = kind(&request);
         *self.asked.entry(kind).or_default() += 1;
@@ -208,7 +212,10 @@ impl Outbox {
         }
     }
 
-    fn commit(&mut self, commit: Commit) -> Result<StoreReply, StoreError> {
+    fn commit(&mut self, mut commit: Commit) -> Result<StoreReply, StoreError> {
+        // Of what an earlier process has sent nothing is known but its note.
+        let is_other = |mail: &DeliveredMail| mail.attempt.is_none() && !self.is_taken(mail.id);
+        let successors: Vec<DeliveredMail> = commit.delivered.extract_if(.., |mail| is_other(mail)).collect();
         self.most_replaced = self.most_replaced.max(commit.replaced.len());
         let recorded = commit.replaced.iter().filter_map(|replacement| replacement.bounce.as_ref());
         let recorded = recorded.map(|bounce| bounce.order.message.original.len()).sum::<usize>();
@@ -223,8 +230,12 @@ impl Outbox {
         let originals = commit.replaced.iter().flat_map(|replacement| &replacement.originals).map(|id| id.0);
         let originals: Vec<i64> = originals.filter(|id| self.mails.contains_key(id)).collect();
         assert!(!delivered.iter().any(|id| originals.contains(id)), "delivered and given up");
-        let reply = self.mails.0.answer(StoreRequest::Commit(commit))?;
-        if let StoreReply::Committed(Committed { bounces, changed, refused, .. }) = &reply {
+        let mut reply = self.mails.0.answer(StoreRequest::Commit(commit))?;
+        if let StoreReply::Committed(Committed { bounces, changed, refused, .. }) = &mut reply {
+            let rows = successors
+                .iter()
+                .filter_map(|DeliveredMail { id, .. }| Some(self.mails.0.mail(*id)?.row(*id)));
+            changed.extend(rows);
             let is_left = |id: &i64| {
                 changed.iter().any(|row| row.id.0 == *id) || refused.iter().any(|refused| refused.id.0 == *id)
             };

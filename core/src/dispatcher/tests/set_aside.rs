@@ -84,6 +84,28 @@ fn mail_in_the_place_of_what_was_taken_before_a_restart_is_sent_and_not_deleted(
     assert_eq!(world.outbox.deleted, [id]);
 }
 
+/// A scan does not return what was taken, so it ends before the highest id. The mail that replaces it fails all the same.
+#[test]
+fn mail_in_the_place_of_the_last_taken_before_a_restart_fails_with_its_next_hop() {
+    let mut world = world();
+    world.exchanges.insert("null.example".into(), vec![(0, String::new())]);
+    let earlier = world.mail(SENDER, "a@example.org", "x");
+    let id = world.mail(SENDER, "a@example.org", "y");
+    world.outbox.notes_taken = true;
+    world.outbox.take(id);
+    world.outbox.poisoned.insert(id);
+    world.run_for(MINUTE);
+    assert_eq!(world.outbox.deleted, [earlier]);
+    let mut other = world.outbox.mails[&id].clone();
+    other.recipient = "b@null.example".into();
+    world.outbox.mails.insert(id, other);
+    world.outbox.poisoned.clear();
+    world.run_for(MINUTE * 3);
+    let failed = world.events.iter().filter(|event| matches!(event, Event::Failed { .. })).count();
+    assert_eq!(failed, 1, "{}", world.notes());
+    assert_eq!(world.server("192.0.2.2").accepted.len(), 1, "the bounce");
+}
+
 #[test]
 fn mail_whose_failure_cannot_be_recorded_is_not_tried_in_a_loop_and_harms_no_other() {
     let mut world = World::with(Settings { retry_interval_s: 0, ..settings() }, Mode::Daemon);
