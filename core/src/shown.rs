@@ -23,7 +23,7 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 /// Returns the beginning of a text, with a mark if something was cut.
-pub(crate) fn truncated(text: &str, limit_octets: usize) -> String {
+pub fn truncated(text: &str, limit_octets: usize) -> String {
     if text.len() <= limit_octets {
         return text.to_owned();
     }

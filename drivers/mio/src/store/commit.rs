@@ -39,8 +39,7 @@ pub(super) fn record(
     let mut done_with = Vec::with_capacity(commit.delivered.len() + commit.replaced.len());
     for DeliveredMail { id, attempt } in &commit.delivered {
         if let Some(attempt) = attempt {
-            let text = attempt.result.reply.text();
-            ledger.add_attempt(transaction, *id, &attempt.facts(), &text)?;
+            ledger.add_attempt(transaction, *id, &attempt.facts(), || attempt.result.reply.text())?;
         }
         // Of what an earlier process has sent nothing is known but its note.
         let successor =
@@ -55,7 +54,7 @@ pub(super) fn record(
     }
     let mut attempts = Vec::with_capacity(commit.failed.len());
     for attempt in &commit.failed {
-        ledger.add_attempt(transaction, attempt.id, &attempt.attempt.facts(), &attempt.text())?;
+        ledger.add_attempt(transaction, attempt.id, &attempt.attempt.facts(), || attempt.text())?;
         if is_as_claimed(attempt.id, Compared::WholeRow)? {
             record_failure(transaction, attempt)?;
             attempts.push(attempt.id);

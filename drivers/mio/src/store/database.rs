@@ -32,7 +32,7 @@ const ACCESS_LIMIT: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Most prepared statements that are kept: more than there are different ones.
-const STATEMENT_CACHE_CAPACITY: usize = 32;
+const STATEMENT_CACHE_CAPACITY: usize = 64;
 
 /// Without this index, finding the failures of a mail means reading the whole faillog, which SQLite itself also does
 /// whenever a mail is deleted.

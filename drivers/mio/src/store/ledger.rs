@@ -12,6 +12,7 @@ use cmail_delivery::course::{Conversation, Course};
 use cmail_delivery::one_line::Octets;
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::remote_id::remote_id;
+use cmail_delivery::shown::truncated;
 use cmail_delivery::time::{UnixMillis, UnixTime};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -69,6 +70,9 @@ CREATE INDEX IF NOT EXISTS dispatch_attempts_mail ON dispatch_attempts (mail_id)
 CREATE VIEW IF NOT EXISTS dispatch_history AS
     SELECT * FROM dispatch_attempts LEFT JOIN dispatch_connections USING (connection_id);
 ";
+
+/// Most octets that are kept of the reply by which a server takes a mail.
+const ACCEPTANCE_LIMIT_OCTETS: usize = 200;
 
 /// Most rows that are deleted in one transaction: it takes a few milliseconds, and others wait for it.
 const PRUNE_LIMIT_ROWS: i64 = 1000;
@@ -201,7 +205,7 @@ impl Ledger {
 
     /// Returns a ledger of the same settings for another connection to the database.
     pub(super) fn renewed(&self) -> Self {
-        Self::new(self.settings)
+        Self { run: self.run, ..Self::new(self.settings) }
     }
 
     /// Forgets what is known of the tables: a transaction that wrote to them was rolled back.
@@ -217,7 +221,7 @@ impl Ledger {
         connection: &Connection,
         id: MailId,
         attempt: &AttemptFacts<'_>,
-        text: &str,
+        text: impl FnOnce() -> String,
     ) -> rusqlite::Result<()> {
         let fate = if attempt.kind == AttemptKind::Delivered {
             Fate::Delivered
@@ -241,7 +245,11 @@ impl Ledger {
                 Some(course) => Some(ledger.add_connection(connection, run, attempt, course)?),
                 None => None,
             };
-            ledger.insert_attempt(connection, id, attempt, fate, number, text)
+            let mut text = text();
+            if fate == Fate::Delivered {
+                text = truncated(&text, ACCEPTANCE_LIMIT_OCTETS);
+            }
+            ledger.insert_attempt(connection, id, attempt, fate, number, &text)
         })
     }
 
@@ -340,7 +348,15 @@ impl Ledger {
         if let Some(run) = self.run.filter(|_| self.is_created) {
             return Ok(run);
         }
+        let is_new =
+            !connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'dispatch_attempts'")?.exists([])?;
         connection.execute_batch(CREATE)?;
+        if is_new {
+            log::info!(
+                "attempts are recorded in the table dispatch_attempts from now on: addresses, server, reply and times, but no content; \
+                 `ledger off` ends that"
+            );
+        }
         let run = connection.query_row(
             "INSERT INTO dispatch_meta (key, value) VALUES ('run', CAST(ifnull(?1, 1) AS TEXT)) ON CONFLICT (key) DO UPDATE \
              SET value = CAST(ifnull(?1, value + 1) AS TEXT) RETURNING CAST(value AS INTEGER)",
@@ -456,7 +472,7 @@ fn insert_connection(
     let setup = conversation.setup;
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO dispatch_connections (connection_id, opened_ms, next_hop, host, address, port, tls_version, \
+            "INSERT OR IGNORE INTO dispatch_connections (connection_id, opened_ms, next_hop, host, address, port, tls_version, \
              tls_cipher, tls_group, tls_peer, auth, greeting, extensions, lookup_ms, connect_ms, tls_ms, negotiate_ms) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         )?
