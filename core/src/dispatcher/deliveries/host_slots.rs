@@ -206,6 +206,11 @@ impl HostSlots {
         self.last_resorts
     }
 
+    /// Returns how many last resorts are too many since the limit was lowered.
+    pub(super) fn surplus_last_resorts(&self) -> usize {
+        self.last_resorts.saturating_sub(self.last_resort_limit)
+    }
+
     /// Records that the server at an address has decided mail.
     pub(super) fn prove_useful(&mut self, remote: SocketAddr) {
         let connections: Vec<ConnectionId> = self.connections_to(remote).collect();

@@ -112,9 +112,15 @@ impl Deliveries {
 
     /// Returns the connections whose servers owe a reply and have decided nothing, the longest silence first.
     fn silent_connections(&self) -> Vec<(Instant, HopId, ConnectionId)> {
-        let may_yield = |connection| {
-            let open = self.slots.connection(connection);
-            open.is_some_and(|open| !open.is_last_resort)
+        // Of the last resorts only those that are too many since the limit was lowered.
+        let mut surplus = self.slots.surplus_last_resorts();
+        let mut may_yield = |connection| match self.slots.connection(connection) {
+            Some(open) if !open.is_last_resort => true,
+            Some(_) if surplus > 0 => {
+                surplus -= 1;
+                true
+            }
+            Some(_) | None => false,
         };
         let mut silent: Vec<_> = self
             .destinations
@@ -122,9 +128,9 @@ impl Deliveries {
             .flat_map(|(hop, pass)| {
                 pass.delivery().silent_connections().map(move |(since, connection)| (since, hop, connection))
             })
-            .filter(|&(_, _, connection)| may_yield(connection))
             .collect();
         silent.sort_unstable();
+        silent.retain(|&(_, _, connection)| may_yield(connection));
         silent
     }
 

@@ -121,6 +121,19 @@ fn last_resorts_leave_places_to_others() {
 }
 
 #[test]
+fn last_resorts_leave_places_to_others_also_when_the_limit_is_lowered() {
+    let mut world = crowded_world(10);
+    mute(&mut world, 60, 1, "EHLO");
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_secs(400));
+    let settings = Settings { concurrency: 2, ..world.dispatcher.books.settings.clone() };
+    world.input(Input::Settings(Box::new(settings)));
+    for _ in 0..5 {
+        assert_served_within(&mut world, 32);
+    }
+}
+
+#[test]
 fn next_hops_that_are_worked_on_make_room_too() {
     let mut world = crowded_world(5000);
     mute(&mut world, 1100, 1, "EHLO");
