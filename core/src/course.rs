@@ -17,7 +17,7 @@ pub enum Transcripts {
     Never,
     /// With the first attempt on a connection that was no success.
     OfFailures,
-    /// With the first attempt on a connection that was no success, and with the first of all.
+    /// With the first attempt on a connection, and again with the first that was no success.
     Always,
 }
 
@@ -61,35 +61,43 @@ impl Setup {
     }
 }
 
-/// How one transaction went. All its recipients share it.
+/// How an attempt went: one transaction, whose recipients share it, or a conversation that ended before any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Course {
-    /// The conversation that it was part of.
+    /// The conversation.
     pub conversation: Arc<Conversation>,
-    /// Its number in the conversation, from 1; 0 if the conversation came to its end before any.
-    pub transaction: u32,
-    /// The sender; nothing for the null reverse-path.
+    /// The transaction; `None` if the conversation ended before any, or without a verdict on one.
+    pub transaction: Option<TransactionCourse>,
+    /// The time of the verdict.
+    pub ended: UnixMillis,
+    /// What was said in the conversation up to then, as [`Transcripts`] says.
+    pub transcript: Option<Box<str>>,
+}
+
+/// How one transaction went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionCourse {
+    /// Its number in the conversation, from 1.
+    pub number: u32,
+    /// The sender; `None` for the null reverse-path.
     pub sender: Option<Box<str>>,
     /// The length of the message, as it is stored, in octets.
     pub data_octets: u64,
     /// The identifier of the message, without its angle brackets, if its header section has one.
     pub message_id: Option<Box<str>>,
-    /// When it was decided.
-    pub ended: UnixMillis,
-    /// How long it took.
-    pub delays: Delays,
-    /// What was said in the conversation up to then, if that is kept: of the first attempt in it that was no success.
-    pub transcript: Option<Box<str>>,
+    /// The time from the claim to MAIL: other messages came first, or the rate limit forbade it.
+    pub claim: Duration,
+    /// The time from MAIL to the last reply.
+    pub transfer: Duration,
 }
 
-/// How long an attempt took, step by step, as Postfix counts it. What is missing to the age of the mail is the time that it waited
-/// to be claimed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Delays {
-    /// From the claim to MAIL: other messages came first, or the rate limit forbade it.
-    pub claim: Duration,
-    /// [The whole setup](Setup::total) of the connection for the first transaction on it, and nothing for others.
-    pub setup: Duration,
-    /// From MAIL to the last reply.
-    pub transfer: Duration,
+impl Course {
+    /// Returns the part of the attempt that the setup of the connection took: all of it for the first transaction, nothing for
+    /// later ones.
+    pub fn setup(&self) -> Duration {
+        match &self.transaction {
+            Some(transaction) if transaction.number > 1 => Duration::ZERO,
+            Some(_) | None => self.conversation.setup.total(),
+        }
+    }
 }

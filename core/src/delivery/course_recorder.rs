@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::DeliveryContext;
 use crate::bounce::message_id;
-use crate::course::{Conversation, Course, Delays, Setup, Transcripts};
+use crate::course::{Conversation, Course, Setup, TransactionCourse, Transcripts};
 use crate::io::ConnectionId;
 use crate::next_hop::NextHop;
 use crate::outbox::MailId;
@@ -34,7 +34,15 @@ pub(super) struct CourseRecorder {
     conversation: Option<Arc<Conversation>>,
     /// The transactions without a verdict: one, or two if the envelope of the next went ahead.
     running: Vec<Running>,
-    has_told_transcript: bool,
+    told: Told,
+}
+
+/// Which transcript of a connection was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Nothing,
+    OfSuccess,
+    OfFailure,
 }
 
 /// A transaction without a verdict.
@@ -68,7 +76,7 @@ impl CourseRecorder {
             claimed: cx.now,
             conversation: None,
             running: Vec::new(),
-            has_told_transcript: false,
+            told: Told::Nothing,
         })
     }
 
@@ -108,55 +116,48 @@ impl CourseRecorder {
         let place = self.running.iter().position(is_of)?;
         let Running { number, sender, data_octets, message_id, claim, began, .. } =
             self.running.remove(place);
-        let conversation = self.conversation(history);
-        let setup = if number == 1 { conversation.setup.total() } else { Duration::ZERO };
         let transfer = cx.now.saturating_duration_since(began);
-        let is_success = |outcome: &Outcome| matches!(outcome, Outcome::Delivered(_) | Outcome::Undecided);
-        let is_wanted = match cx.settings.transcripts {
-            Transcripts::Never => false,
-            Transcripts::OfFailures => !verdicts.iter().all(|(_, outcome)| is_success(outcome)),
-            Transcripts::Always => true,
-        };
+        let is_success =
+            verdicts.iter().all(|(_, outcome)| matches!(outcome, Outcome::Delivered(_) | Outcome::Undecided));
         Some(Arc::new(Course {
-            conversation,
-            transaction: number,
-            sender,
-            data_octets,
-            message_id,
+            conversation: self.conversation(history),
+            transaction: Some(TransactionCourse { number, sender, data_octets, message_id, claim, transfer }),
             ended: cx.wall,
-            delays: Delays { claim, setup, transfer },
-            transcript: if is_wanted { self.tell_transcript(history) } else { None },
+            transcript: self.tell_transcript(history, cx, is_success),
         }))
     }
 
-    /// Returns the course of a conversation that came to its end without a transaction.
+    /// Returns the course of a conversation that came to its end without a verdict on a transaction.
     pub(super) fn end_without_transaction(
         &mut self,
         history: &History,
         cx: &DeliveryContext<'_>,
     ) -> Arc<Course> {
-        let conversation = self.conversation(history);
-        let delays = Delays { setup: conversation.setup.total(), ..Delays::default() };
         Arc::new(Course {
-            conversation,
-            transaction: 0,
-            sender: None,
-            data_octets: 0,
-            message_id: None,
+            conversation: self.conversation(history),
+            transaction: None,
             ended: cx.wall,
-            delays,
-            transcript: self.tell_transcript(history),
+            transcript: self.tell_transcript(history, cx, false),
         })
     }
 
-    /// Returns the transcript the first time.
-    fn tell_transcript(&mut self, history: &History) -> Option<Box<str>> {
-        if self.has_told_transcript {
+    /// Returns the transcript if it is wanted of this attempt: once of a success, once of a failure.
+    fn tell_transcript(
+        &mut self,
+        history: &History,
+        cx: &DeliveryContext<'_>,
+        is_success: bool,
+    ) -> Option<Box<str>> {
+        let is_wanted = match cx.settings.transcripts {
+            Transcripts::Never => false,
+            Transcripts::OfFailures => !is_success && self.told < Told::OfFailure,
+            Transcripts::Always => self.told < if is_success { Told::OfSuccess } else { Told::OfFailure },
+        };
+        if !is_wanted {
             return None;
         }
-        let transcript = history.transcript()?;
-        self.has_told_transcript = true;
-        Some(transcript.text().into())
+        self.told = if is_success { Told::OfSuccess } else { Told::OfFailure };
+        history.transcript().map(|transcript| transcript.text().into())
     }
 
     fn conversation(&mut self, history: &History) -> Arc<Conversation> {

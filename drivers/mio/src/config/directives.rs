@@ -329,7 +329,7 @@ pub static DIRECTIVES: [Directive; 30] = [
                 to.directives.ledger.addresses = from.directives.ledger.addresses;
             },
         },
-        help: "How much of the addresses of sender and recipient is recorded with an attempt. Transcripts hold whole addresses.",
+        help: "How much of the addresses of sender and recipient is recorded with an attempt. Transcripts and replies may hold whole addresses.",
         show: |config| Some(config.directives.ledger.addresses.to_string()),
     },
     Directive {

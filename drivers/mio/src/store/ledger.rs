@@ -3,7 +3,7 @@
 //! The rows of an outcome are written in the transaction that records it. No decision hangs on them: if they cannot be
 //! written, the outcome is recorded without them, and the daemon says so once.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -66,6 +66,7 @@ CREATE TABLE IF NOT EXISTS dispatch_attempts (
     c_ms INTEGER,
     d_ms INTEGER
 );
+INSERT OR IGNORE INTO dispatch_meta (key, value) VALUES ('dispatch_version', '1');
 CREATE INDEX IF NOT EXISTS dispatch_attempts_mail ON dispatch_attempts (mail_id);
 CREATE VIEW IF NOT EXISTS dispatch_history AS
     SELECT * FROM dispatch_attempts LEFT JOIN dispatch_connections USING (connection_id);
@@ -182,8 +183,8 @@ pub(super) struct Ledger {
     run: Option<i64>,
     /// True if the tables are known to exist, with the number of this run.
     is_created: bool,
-    /// Connections that are in the table.
-    known_connections: HashSet<i64>,
+    /// Connections that are in the table, each with the length of its transcript there.
+    known_connections: HashMap<i64, usize>,
     /// How many attempts were written since old ones were deleted last.
     new_rows: i64,
     /// When the ledger could not be written.
@@ -380,11 +381,14 @@ impl Ledger {
         if self.known_connections.len() > KNOWN_CONNECTIONS_LIMIT {
             self.known_connections.clear();
         }
-        if !self.known_connections.contains(&key) {
+        if !self.known_connections.contains_key(&key) {
             insert_connection(connection, key, attempt, &course.conversation)?;
-            self.known_connections.insert(key);
+            self.known_connections.insert(key, 0);
         }
-        if let Some(transcript) = &course.transcript {
+        // All recipients of a transaction tell the same one, and so does all mail of a next hop that has failed.
+        if let Some(transcript) = &course.transcript
+            && self.known_connections.insert(key, transcript.len()) != Some(transcript.len())
+        {
             connection
                 .prepare_cached("UPDATE dispatch_connections SET transcript = ?2 WHERE connection_id = ?1")?
                 .execute(params![key, transcript])?;
@@ -402,20 +406,23 @@ impl Ledger {
         text: &str,
     ) -> rusqlite::Result<()> {
         let course = attempt.course;
+        let transaction = course.and_then(|course| course.transaction.as_ref());
         let mail = mail(connection, id)?;
         let submitted = mail.as_ref().and_then(|mail| mail.submitted);
-        let (sender, octets) = match (course, mail) {
-            (Some(course), _) => {
-                (course.sender.as_deref().map(str::to_owned), i64::try_from(course.data_octets).ok())
+        // The mail as it was sent: the row may be other mail now.
+        let (sender, octets) = match (transaction, mail) {
+            (Some(sent), _) => {
+                (sent.sender.as_deref().map(str::to_owned), i64::try_from(sent.data_octets).ok())
             }
             (None, Some(mail)) => (mail.sender, mail.octets),
             (None, None) => (None, None),
         };
         let at = course.map_or_else(|| attempt.at.into(), |course| course.ended);
         let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
-        let delays = course.map(|course| course.delays);
-        let parts = delays.map_or([0; 3], |delays| [delays.claim, delays.setup, delays.transfer].map(millis));
-        let known: i64 = parts.iter().fold(0, |sum, part| sum.saturating_add(*part));
+        let claim = transaction.map(|transaction| millis(transaction.claim));
+        let setup = course.map(|course| millis(course.setup()));
+        let transfer = transaction.map(|transaction| millis(transaction.transfer));
+        let known = [claim, setup, transfer].into_iter().flatten().fold(0, i64::saturating_add);
         let waited = submitted.map(|submitted| {
             at.0.saturating_sub(UnixMillis::from(UnixTime(submitted)).0).saturating_sub(known).max(0)
         });
@@ -431,10 +438,10 @@ impl Ledger {
             fate.as_str(),
             attempt.kind.to_string(),
             connection_id,
-            course.map(|course| course.transaction),
+            course.map(|_| transaction.map_or(0, |transaction| transaction.number)),
             sender.as_deref().map(|sender| self.shown(sender)),
             self.shown(attempt.recipient.as_str()),
-            course.and_then(|course| course.message_id.as_deref()),
+            transaction.and_then(|transaction| transaction.message_id.as_deref()),
             octets,
             submitted,
             reply.map(|reply| reply.code().as_u16()),
@@ -443,9 +450,9 @@ impl Ledger {
             text,
             if fate == Fate::Delivered { remote_id(text) } else { None },
             waited,
-            delays.map(|delays| millis(delays.claim)),
-            delays.map(|delays| millis(delays.setup)),
-            delays.map(|delays| millis(delays.transfer)),
+            claim,
+            setup,
+            transfer,
         ])?;
         self.new_rows += 1;
         Ok(())

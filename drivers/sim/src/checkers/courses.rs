@@ -44,7 +44,7 @@ impl Courses {
         if attempt.kind == AttemptKind::Delivered && !has_taken {
             return Err(format!("no server has taken mail for {recipient} on connection {}", connection.0));
         }
-        if attempt.kind == AttemptKind::Delivered && course.transaction == 0 {
+        if attempt.kind == AttemptKind::Delivered && course.transaction.is_none() {
             return Err(format!("a delivery to {recipient} has no transaction"));
         }
         if let Some(transcript) = &course.transcript {
