@@ -168,7 +168,7 @@ pub enum HostTrouble {
     NoAddress(Domain),
     /// The host has no address of a usable family.
     NoUsableFamily(Host),
-    /// The name servers failed. The text is the resolver's.
+    /// The name servers failed, in this way.
     DnsFailed(Box<DnsFailure>),
 }
 
@@ -183,7 +183,7 @@ pub enum Unresolved {
     NullMx(Domain),
     /// The domain has neither MX records nor addresses that mail can be sent to.
     NoRoute(Domain),
-    /// The name servers failed. The text is the resolver's.
+    /// The name servers failed, in this way.
     DnsFailed(Box<DnsFailure>),
 }
 
@@ -226,7 +226,7 @@ pub enum AttemptKind {
 }
 
 impl Attempt<Acceptance> {
-    /// Returns the server that decided it, if one did.
+    /// Returns its facts.
     pub fn facts(&self) -> AttemptFacts<'_> {
         let Acceptance { server, reply } = &self.result;
         AttemptFacts {
@@ -276,7 +276,8 @@ impl Attempt<Failure> {
 impl AttemptFacts<'_> {
     /// Returns the approximate memory that it takes, in octets.
     pub fn octets(&self) -> usize {
-        size_of::<Attempt<Failure>>() + self.reply.map_or(0, |(reply, _)| reply.octets())
+        let reply = self.reply.map_or(0, |(reply, _)| reply.octets());
+        size_of::<Attempt<Failure>>() + reply + self.course.map_or(0, Course::octets)
     }
 }
 

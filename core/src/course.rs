@@ -92,6 +92,13 @@ pub struct TransactionCourse {
 }
 
 impl Course {
+    /// Returns the approximate memory that it takes, in octets. The recipients of a transaction share it.
+    pub fn octets(&self) -> usize {
+        let texts = [&self.conversation.greeting, &self.conversation.extensions, &self.transcript];
+        let texts: usize = texts.into_iter().flatten().map(|text| text.len()).sum();
+        size_of::<Self>() + size_of::<Conversation>() + texts
+    }
+
     /// Returns the part of the attempt that the setup of the connection took: all of it for the first transaction, nothing for
     /// later ones.
     pub fn setup(&self) -> Duration {

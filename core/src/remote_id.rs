@@ -7,10 +7,11 @@
 const LIMIT_OCTETS: usize = 128;
 
 /// Words after which the id stands, as the next word. They are compared without case, and may stand anywhere in the text.
-const BEFORE: [&str; 8] = [
+const BEFORE: [&str; 7] = [
     // Postfix: "Ok: queued as 4bX1Yz2Qk9z1".
     "queued as ",
     // Exim: "OK id=1tGk2x-000000001aB-0cDe"; Maddy and others too.
+    // Microsoft: "<…> [InternalId=1234567890, Hostname=…] Queued mail for delivery".
     "id=",
     // KumoMTA: "OK ids=d7ef132b5d3d11ee8e2e000c29c4f1a5".
     "ids=",
@@ -22,8 +23,6 @@ const BEFORE: [&str; 8] = [
     " qp ",
     // Courier: "Ok. 0000000000AB12.00000000674AC0DE.00001F4B".
     "ok. ",
-    // Microsoft: "<…> [InternalId=1234567890, Hostname=…] Queued mail for delivery".
-    "internalid=",
 ];
 
 /// Words before which the id stands, as the word before.

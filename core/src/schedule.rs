@@ -32,10 +32,15 @@ impl RetryRules {
         Self { retries: settings.retries, interval_s: settings.retry_interval_s }
     }
 
-    /// Returns the shortest time between two attempts of a mail, whatever its faillog says.
-    pub fn min_interval(&self, settings: &Settings) -> Duration {
-        let interval = Duration::from_secs(u64::try_from(self.interval_s).unwrap_or(0));
-        interval.min(settings.interval).max(MIN_RETRY_INTERVAL)
+    /// Returns the time that must have passed between two attempts.
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.interval_s).unwrap_or(0))
+    }
+
+    /// Returns the shortest time between two attempts of a mail, whatever its faillog says. `scan_interval` is the longest time
+    /// between two scans of the outbox.
+    pub fn min_interval(&self, scan_interval: Duration) -> Duration {
+        self.interval().min(scan_interval).max(MIN_RETRY_INTERVAL)
     }
 
     /// Returns the state of a mail that has failed `fail_count` times, last at `last_try`, at least once permanently if `fatal`.

@@ -4,6 +4,7 @@
 //! shows what was negotiated, the end shows what went wrong.
 
 use alloc::collections::VecDeque;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write as _;
@@ -82,10 +83,7 @@ impl Transcript {
     fn end_data(&mut self, now: Instant) {
         let octets = core::mem::take(&mut self.data_octets);
         if octets > 0 {
-            let mut line = String::new();
-            // Writing to a string does not fail.
-            let _ = write!(line, "[{octets} octets of mail data]");
-            self.push(now, Speaker::Client, line.as_bytes());
+            self.push(now, Speaker::Client, format!("[{octets} octets of mail data]").as_bytes());
         }
     }
 
@@ -95,8 +93,8 @@ impl Transcript {
             Some(_) | None => (text, &b""[..]),
         };
         let millis = now.saturating_duration_since(self.opened).as_millis();
-        let mut time = Millis::default();
-        let parts = [time.show(millis), speaker.mark(), kept, cut_mark, b"\n"];
+        let time = format!("{}.{:03}", millis / 1000, millis % 1000);
+        let parts = [time.as_bytes(), speaker.mark(), kept, cut_mark, b"\n"];
         let octets: usize = parts.iter().map(|part| part.len()).sum();
         if self.tail.is_empty() && self.head.len() + octets <= HEAD_LIMIT_OCTETS {
             parts.into_iter().for_each(|part| self.head.extend_from_slice(part));
@@ -129,30 +127,6 @@ impl Transcript {
 fn put_lines(text: &mut String, lines: &[u8]) {
     for line in lines.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()) {
         let _ = writeln!(text, "{}", OneLine(String::from_utf8_lossy(line)));
-    }
-}
-
-/// Room for a number of milliseconds, written as seconds with three decimals.
-#[derive(Default)]
-struct Millis([u8; 24]);
-
-impl Millis {
-    fn show(&mut self, millis: u128) -> &[u8] {
-        let mut rest = u64::try_from(millis).unwrap_or(u64::MAX);
-        let mut begin = self.0.len();
-        let mut digits = 0;
-        while rest > 0 || digits < 4 {
-            for symbol in [(digits == 3).then_some(b'.'), Some(b'0' + u8::try_from(rest % 10).unwrap_or(0))] {
-                let Some(symbol) = symbol else { continue };
-                begin -= 1;
-                if let Some(place) = self.0.get_mut(begin) {
-                    *place = symbol;
-                }
-            }
-            rest /= 10;
-            digits += 1;
-        }
-        self.0.get(begin..).unwrap_or_default()
     }
 }
 

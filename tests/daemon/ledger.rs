@@ -180,6 +180,30 @@ fn what_protects_a_connection_is_recorded() {
     assert_eq!(tls, ["TLSv1.3", "1", "1", "not verified", "1"]);
 }
 
+/// With `all`, what is told of a connection that worked at first is told again when mail fails on it.
+#[test]
+fn a_failure_on_a_connection_that_worked_is_in_its_transcript() {
+    let script = Script::new().when(|command| {
+        command.line.contains("RCPT TO:<b@").then(|| Action::reply("550 5.1.1 no such user"))
+    });
+    let (mut world, _server) = World::with_server(script);
+    world.set("transcripts", "all").set("destination_concurrency", 1);
+    world.insert(&Mail::to("a@example.org").data("one\r\n"));
+    world.insert(&Mail::to("b@example.org").data("two\r\n"));
+    let daemon = world.start();
+    world.database.wait_for_bounces(1);
+    daemon.terminate();
+    let transcripts = rows(
+        &world,
+        "SELECT transcript FROM dispatch_history WHERE recipient = 'b@example.org' AND result = 'failed'",
+    );
+    let transcript = &transcripts[0][0];
+    assert!(
+        transcript.contains("RCPT TO:<a@") && transcript.contains("550 5.1.1 no such user"),
+        "{transcript}"
+    );
+}
+
 #[test]
 fn without_a_ledger_there_are_no_tables() {
     let (mut world, _server) = World::with_server(Script::new());
@@ -239,6 +263,31 @@ fn old_attempts_are_deleted() {
     let count: i64 = row(&world, "SELECT count(*) FROM dispatch_attempts")[0].parse().unwrap();
     assert!((700..=1300).contains(&count), "{count}");
     assert_eq!(row(&world, "SELECT max(attempt_id) FROM dispatch_attempts"), ["2000"]);
+}
+
+/// What is older than the ledger may be goes with the next commit, and younger entries stay.
+#[test]
+fn entries_that_are_too_old_are_deleted() {
+    let (mut world, _server) = World::with_server(Script::new());
+    world.set("ledger_keep", "2h 1000");
+    let deliver = |text: &str| {
+        world.insert(&Mail::to("a@example.org").data(text));
+        let daemon = world.start();
+        world.database.wait_until_empty();
+        daemon.terminate();
+    };
+    deliver("one");
+    let connection = world.database.another();
+    let (three_hours_ms, an_hour_ms) = (3 * 3_600_000, 3_600_000);
+    connection.execute("UPDATE dispatch_attempts SET at_ms = at_ms - ?1", [three_hours_ms]).unwrap();
+    connection
+        .execute("UPDATE dispatch_connections SET opened_ms = opened_ms - ?1", [three_hours_ms])
+        .unwrap();
+    deliver("two");
+    connection.execute("UPDATE dispatch_attempts SET at_ms = at_ms - ?1", [an_hour_ms]).unwrap();
+    deliver("three");
+    assert_eq!(row(&world, "SELECT count(*), min(attempt_id) FROM dispatch_attempts"), ["2", "2"]);
+    assert_eq!(row(&world, "SELECT count(*) FROM dispatch_connections"), ["2"]);
 }
 
 /// A ledger that cannot be written costs no mail: not if the tables look otherwise, nor if they go away.

@@ -45,7 +45,7 @@ fn a_wrong_file_changes_nothing_and_every_error_is_told() {
         .add("tls_trustfile", "/nonexistent/trust")
         .add("retry", 3);
     reload(&world, &daemon);
-    let log = daemon.wait_for_output("is not taken, because of 3 errors; the one from before stays in force");
+    let log = daemon.wait_for_output("is not taken (errors: 3); the one from before stays in force");
     let file = world.path("dispatchd.conf").display().to_string();
     let lines = world.config_text();
     let line_of = |start: &str| {

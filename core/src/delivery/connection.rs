@@ -220,10 +220,7 @@ impl Connection {
 
     /// Adds transactions to send.
     pub(super) fn take_transactions(&mut self, now: Instant, transactions: Vec<Transaction>) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.note_claim(now);
-        }
-        self.queue.add(transactions, !self.is_quitting);
+        self.queue.add(now, transactions, !self.is_quitting);
     }
 
     /// Ends a request for transactions without any. Returns whether the connection has nothing else to do. If it has, it asks
@@ -244,9 +241,9 @@ impl Connection {
 
     /// Begins the next transaction.
     pub(super) fn begin(&mut self, now: Instant) {
-        if let Some(transaction) = self.queue.pop() {
+        if let Some((claimed, transaction)) = self.queue.pop() {
             if let Some(recorder) = &mut self.recorder {
-                recorder.begin(now, self.queue.begun(), &transaction);
+                recorder.begin(now, self.queue.begun(), claimed, &transaction);
             }
             self.with_session(|session| session.begin(now, transaction));
         }

@@ -29,7 +29,6 @@ pub(super) struct CourseRecorder {
     lookup: Option<Duration>,
     connect_began: Instant,
     connect: Option<Duration>,
-    claimed: Instant,
     /// What does not change any more once the negotiation is over.
     conversation: Option<Arc<Conversation>>,
     /// The transactions without a verdict: one, or two if the envelope of the next went ahead.
@@ -73,7 +72,6 @@ impl CourseRecorder {
             lookup: searched_since.map(|since| cx.now.saturating_duration_since(since)),
             connect_began: cx.now,
             connect: None,
-            claimed: cx.now,
             conversation: None,
             running: Vec::new(),
             told: Told::Nothing,
@@ -86,20 +84,15 @@ impl CourseRecorder {
         self.connect = Some(now.saturating_duration_since(self.connect_began));
     }
 
-    /// Notes that transactions were claimed.
-    pub(super) fn note_claim(&mut self, now: Instant) {
-        self.claimed = now;
-    }
-
-    /// Notes that a transaction begins.
-    pub(super) fn begin(&mut self, now: Instant, number: u32, transaction: &Transaction) {
+    /// Notes that a transaction begins, which was claimed at this time.
+    pub(super) fn begin(&mut self, now: Instant, number: u32, claimed: Instant, transaction: &Transaction) {
         self.running.push(Running {
             first: transaction.recipients.first().map(|recipient| recipient.id),
             number,
             sender: transaction.reverse_path.as_ref().map(|sender| sender.as_str().into()),
             data_octets: transaction.data_octets,
             message_id: message_id(&transaction.head).map(Into::into),
-            claim: now.saturating_duration_since(self.claimed),
+            claim: now.saturating_duration_since(claimed),
             began: now,
         });
     }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::outbox::MailId;
 use crate::session::Transaction;
+use crate::time::Instant;
 
 /// A connection requests its next batch once less than this fraction of the last one remains, one in so many, so that it need not
 /// wait for the database in between. With a small batch there is nothing to gain by that, and other connections may take the
@@ -14,7 +15,8 @@ const REFILL_AT_FRACTION: usize = 4;
 /// Transactions that a connection still has to begin.
 #[derive(Debug, Default)]
 pub(super) struct TransactionQueue {
-    waiting: VecDeque<Transaction>,
+    /// Each with the time of its claim.
+    waiting: VecDeque<(Instant, Transaction)>,
     /// The number of transactions in the last batch.
     last_batch: usize,
     /// True if transactions were requested and there is no answer.
@@ -39,10 +41,10 @@ pub(super) enum Want {
 
 impl TransactionQueue {
     /// Adds a batch. Requests permission for the first transaction if the session waits for it and `may_begin`.
-    pub(super) fn add(&mut self, batch: Vec<Transaction>, may_begin: bool) {
+    pub(super) fn add(&mut self, now: Instant, batch: Vec<Transaction>, may_begin: bool) {
         self.has_asked = false;
         self.last_batch = batch.len();
-        self.waiting.extend(batch);
+        self.waiting.extend(batch.into_iter().map(|transaction| (now, transaction)));
         if !self.waiting.is_empty() && may_begin && core::mem::take(&mut self.waits_for_mail) {
             self.wants_permission = true;
         }
@@ -80,14 +82,14 @@ impl TransactionQueue {
         }
     }
 
-    /// Takes the next transaction, and requests the next batch in time.
-    pub(super) fn pop(&mut self) -> Option<Transaction> {
-        let transaction = self.waiting.pop_front()?;
+    /// Takes the next transaction with the time of its claim, and requests the next batch in time.
+    pub(super) fn pop(&mut self) -> Option<(Instant, Transaction)> {
+        let next = self.waiting.pop_front()?;
         self.begun = self.begun.saturating_add(1);
         if self.waiting.len() < self.last_batch / REFILL_AT_FRACTION {
             self.ask();
         }
-        Some(transaction)
+        Some(next)
     }
 
     /// Returns the number of transactions that were taken.
@@ -97,13 +99,13 @@ impl TransactionQueue {
 
     /// Drops all transactions. Returns their mail.
     pub(super) fn take_all(&mut self) -> Vec<MailId> {
-        let recipients = self.waiting.drain(..).flat_map(|transaction| transaction.recipients);
+        let recipients = self.waiting.drain(..).flat_map(|(_, transaction)| transaction.recipients);
         recipients.map(|recipient| recipient.id).collect()
     }
 
     /// Returns the mail of all transactions.
     pub(super) fn mails(&self) -> impl Iterator<Item = MailId> {
-        let recipients = self.waiting.iter().flat_map(|transaction| &transaction.recipients);
+        let recipients = self.waiting.iter().flat_map(|(_, transaction)| &transaction.recipients);
         recipients.map(|recipient| recipient.id)
     }
 

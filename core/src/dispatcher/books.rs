@@ -74,7 +74,7 @@ impl Books {
             progress: Progress::Working,
             queue: Queue::new(),
             scan: OutboxScan::new(now.monotonic, key_basis),
-            attempts: RecentAttempts::new(rules.min_interval(&settings)),
+            attempts: RecentAttempts::new(rules.min_interval(settings.interval)),
             set_aside: SetAside::default(),
             bounces: Bounces::new(&settings, bounces),
             commits: PendingCommits::new(),
@@ -93,7 +93,7 @@ impl Books {
     /// Goes by these settings from now on; returns those of before. What is known of mail is placed anew by the next rescan, and
     /// whatever is claimed until then is judged by the new rules.
     pub(super) fn reconfigure(&mut self, settings: Settings) -> Settings {
-        self.attempts.set_min_interval(RetryRules::of(&settings).min_interval(&settings));
+        self.attempts.set_min_interval(RetryRules::of(&settings).min_interval(settings.interval));
         self.bounces.reconfigure(&settings);
         self.scan.reconfigure(self.now.monotonic, settings.interval);
         core::mem::replace(&mut self.settings, settings)

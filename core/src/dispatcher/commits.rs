@@ -236,7 +236,7 @@ impl Books {
         self.commits.retry_at = None;
         let Some(mut commit) = self.commits.in_flight.take() else { return };
         self.set_refused_aside(&mut commit, refused, &not_noted.into_iter().collect());
-        commit.ids().for_each(|id| self.held.end(id));
+        commit.ids().for_each(|id| self.held.end_by_verdict(id));
         for DeliveredMail { id, .. } in commit.delivered {
             self.forget(id);
         }

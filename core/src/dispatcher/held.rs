@@ -20,17 +20,17 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// The database has returned this mail.
+    /// Records that the database holds mail: it has answered a claim with it.
     pub(super) fn begin(&mut self, ids: impl IntoIterator<Item = MailId>) {
         self.mails.extend(ids);
     }
 
-    /// The database has recorded a verdict on this mail.
-    pub(super) fn end(&mut self, id: MailId) {
+    /// Ends the hold of a mail whose verdict the database has recorded, which has ended it there too.
+    pub(super) fn end_by_verdict(&mut self, id: MailId) {
         self.mails.remove(&id);
     }
 
-    /// Gives up a mail, if it is held.
+    /// Gives up a mail, if it is held: the next release tells the database.
     pub(super) fn give_up(&mut self, id: MailId) {
         if self.mails.remove(&id) {
             self.given_up.push(id);

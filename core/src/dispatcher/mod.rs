@@ -93,9 +93,11 @@ pub enum TimeoutReason {
 /// timeout that comes too early.
 ///
 /// Answer each [`Output::Store`] exactly once, with success or failure. Answers come in the order of the requests; only those to
-/// requests for pieces of mail data may come in any order. Act on an [`Output::Release`] before the requests after it. Input that was received before a deadline counts if it is passed in
-/// before [`handle_timeout`](Self::handle_timeout) is called with a later time. So read the clock, then the sockets, and use that
-/// reading of the clock for both. Nothing is left to do after [`Output::Drained`].
+/// requests for pieces of mail data may come in any order. Carry out an [`Output::Release`] before any request that follows it.
+///
+/// Input that was received before a deadline counts if it is passed in before [`handle_timeout`](Self::handle_timeout) is called
+/// with a later time. So read the clock, then the sockets, and use that reading of the clock for both. Nothing is left to do after
+/// [`Output::Drained`].
 ///
 /// # Time
 ///

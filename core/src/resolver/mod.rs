@@ -122,7 +122,7 @@ pub enum LookupError {
     /// All requested families were answered, and there is no address that mail can be sent to.
     #[error("the host has no address")]
     NoAddress,
-    /// The name servers failed. The sentence names domain, server and failure.
+    /// The name servers failed, in this way.
     #[error(transparent)]
     Temporary(DnsFailure),
     /// This machine failed: no descriptors, no memory. The mail has not failed.

@@ -10,7 +10,7 @@ fn mail_rests_for_the_lesser_of_both_intervals_and_for_a_second_at_least() {
             retry_interval_s: interval_s,
             ..Settings::for_tests()
         };
-        RetryRules::of(&settings).min_interval(&settings).as_secs()
+        RetryRules::of(&settings).min_interval(settings.interval).as_secs()
     };
     assert_eq!([rest(3600, 10), rest(5, 10), rest(0, 10), rest(60, 60)], [10, 5, 1, 60]);
 }

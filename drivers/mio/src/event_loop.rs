@@ -295,11 +295,18 @@ impl<O: Outbox> EventLoop<O> {
         if let Some(reloader) = &mut self.reloader {
             self.service_manager.iter_mut().for_each(ServiceManager::reloading);
             reloader.request();
+            if !reloader.is_reading() {
+                self.service_manager.iter_mut().for_each(ServiceManager::reloaded);
+            }
         }
     }
 
     /// Goes by another configuration, if one was read.
     fn take_configuration(&mut self, dispatcher: &mut Dispatcher) -> Flow {
+        // A daemon that ends is not ready again.
+        if self.stop_asked_at.is_some() {
+            return Flow::GoOn;
+        }
         let Some(reloader) = &mut self.reloader else { return Flow::GoOn };
         let Some(reloaded) = reloader.poll(self.system.resolver_settings()) else { return Flow::GoOn };
         let is_reading = reloader.is_reading();

@@ -11,13 +11,10 @@ use std::thread;
 use log::{error, info, warn};
 use mio::Waker;
 
-use crate::config::{Changes, Config, Environment};
+use crate::config::{Changes, Config, ConfigWarning, ERRORS_LIMIT, Environment};
 use crate::descriptors;
 use crate::shown;
 use crate::tls::TlsContext;
-
-/// Most errors that are logged one by one.
-const ERRORS_LIMIT: usize = 20;
 
 /// The configuration in force, and what it is read from.
 #[derive(Debug)]
@@ -42,7 +39,8 @@ enum Stage {
 #[derive(Debug)]
 struct Read {
     config: Box<Config>,
-    tls: TlsContext,
+    /// The trusted certificates, if they stand in another file now.
+    tls: Option<TlsContext>,
 }
 
 /// What has come of reading the file.
@@ -109,14 +107,17 @@ impl Reloader {
     fn begin(&self) -> io::Result<Stage> {
         let (sender, result) = channel();
         let (file, environment) = (self.in_force.file.clone(), Arc::clone(&self.environment));
-        let waker = Arc::clone(&self.waker);
+        let (waker, trust_file) = (Arc::clone(&self.waker), self.in_force.trust_file.clone());
         let thread = thread::Builder::new().name("reload".to_owned());
         thread.spawn(move || {
             let read = Config::load(&file, &environment.refreshed())
                 .map_err(|rejection| rejection.errors.iter().map(ToString::to_string).collect());
-            let read = read.and_then(|config| match TlsContext::load(config.trust_file.as_deref()) {
-                Ok(tls) => Ok(Read { config: Box::new(config), tls }),
-                Err(error) => Err(vec![error.to_string()]),
+            let read = read.and_then(|config: Config| {
+                // Those of the same file are read again by the loop, as after each change of the file.
+                let is_other = config.trust_file != trust_file;
+                let tls = is_other.then(|| TlsContext::load(config.trust_file.as_deref())).transpose();
+                let tls = tls.map_err(|error| vec![error.to_string()])?;
+                Ok(Read { config: Box::new(config), tls })
             });
             // The loop may have ended.
             let _ = sender.send(read);
@@ -128,9 +129,7 @@ impl Reloader {
     fn refuse(&self, errors: &[String]) {
         errors.iter().take(ERRORS_LIMIT).for_each(|error| error!("{error}"));
         let (count, file) = (errors.len(), shown::path(&self.in_force.file));
-        error!(
-            "the configuration {file} is not taken, because of {count} errors; the one from before stays in force"
-        );
+        error!("the configuration {file} is not taken (errors: {count}); the one from before stays in force");
     }
 
     fn take(
@@ -139,23 +138,35 @@ impl Reloader {
         now: &cmail_delivery::settings::ResolverSettings,
     ) -> Reloaded {
         let mut next = *config;
-        for warning in &next.warnings {
-            warn!("{warning}");
-        }
+        let keeps_resolver = next.resolver.given == self.in_force.resolver.given;
+        // What is wrong with resolv.conf is told where that is read again.
+        let is_told =
+            |warning: &&ConfigWarning| !keeps_resolver || warning.line.is_some() && warning.file == next.file;
+        next.warnings.iter().filter(is_told).for_each(|warning| warn!("{warning}"));
         next.settings.concurrency = descriptors::within_limit(next.settings.concurrency);
-        // What resolv.conf says has its own line.
+        if keeps_resolver {
+            next.settings.resolver = now.clone();
+        }
         self.in_force.settings.resolver = now.clone();
+        let bind = (next.bind != self.in_force.bind).then(|| next.bind.clone());
         let changes = self.in_force.replace(next);
         let Changes { taken, after_restart } = &changes;
         after_restart.iter().for_each(|warning| warn!("{warning}"));
         taken.iter().for_each(|change| info!("{change}"));
         let (count, file) = (taken.len(), shown::path(&self.in_force.file));
-        if taken.is_empty() {
+        if let Some(bind) = &bind {
+            // A name may have got other addresses.
+            let addresses: Vec<String> = bind.iter().map(ToString::to_string).collect();
+            info!(
+                "mail is sent from {} now",
+                if addresses.is_empty() { "any address".into() } else { addresses.join(", ") }
+            );
+        }
+        if taken.is_empty() && bind.is_none() {
             info!("the configuration {file} was read again, and nothing changes");
             return Reloaded::Unchanged;
         }
         info!("the configuration {file} was read again: directives that have changed: {count}");
-        let tls = changes.has("tls_trustfile").then_some(tls);
         Reloaded::Changed { config: Box::new(self.in_force.clone()), tls }
     }
 }

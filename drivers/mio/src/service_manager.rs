@@ -29,8 +29,9 @@ const EXTENSION_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct ServiceManager {
     socket: UnixDatagram,
-    /// Whether it was told of a failure to tell it something.
+    /// Whether the log has said that the manager cannot be told.
     has_complained: bool,
+    /// The status that was sent last.
     status: String,
     next_status: Instant,
     /// How often the watchdog is told, and when next; nothing if there is none.
@@ -49,7 +50,9 @@ impl ServiceManager {
             })
             .ok()?;
         let now = Instant::now();
-        let watchdog = sd_notify::watchdog_enabled().map(|limit| (limit / WATCHDOG_FRACTION, now));
+        // A watchdog of no time is none.
+        let watchdog = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero());
+        let watchdog = watchdog.map(|limit| (limit / WATCHDOG_FRACTION, now));
         let (status, has_complained) = (String::new(), false);
         Some(Self { socket, has_complained, status, next_status: now, watchdog, next_extension: now })
     }

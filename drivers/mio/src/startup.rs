@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use crate::access;
 use crate::args::{self, Action, Command, Invocation};
-use crate::config::{Config, Environment, Rejection};
+use crate::config::{Config, ERRORS_LIMIT, Environment, Rejection};
 use crate::daemonize::{DaemonizeError, Launch};
 use crate::descriptors;
 use crate::engine::{self, Engine, EngineError, EngineParts, OpenEngine};
@@ -33,9 +33,6 @@ use crate::privileges::{self, PrivilegeError};
 use crate::service_manager::ServiceManager;
 use crate::signals::{self, Signals};
 use crate::system::System;
-
-/// Most errors that are reported one by one; a longer list would not help.
-const ERRORS_LIMIT: usize = 20;
 
 /// Runs the program with the words of its command line, without its own name.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {

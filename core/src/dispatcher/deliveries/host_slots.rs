@@ -32,6 +32,13 @@ pub(super) struct OpenConnection {
     is_retired: bool,
 }
 
+impl OpenConnection {
+    /// Returns whether it tries a last resort whose server has not decided mail.
+    pub(super) fn is_unproven_last_resort(&self) -> bool {
+        self.is_last_resort && !self.has_proved
+    }
+}
+
 /// A request for a slot.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SlotRequest<'a> {
@@ -196,7 +203,7 @@ impl HostSlots {
         }
         self.retired -= usize::from(open.is_retired);
         self.changed.insert(open.remote);
-        if open.is_last_resort && !open.has_proved {
+        if open.is_unproven_last_resort() {
             self.end_trial_of_last_resort();
         }
     }
@@ -430,8 +437,8 @@ impl HostSlots {
 
     /// Asserts that the counts are correct.
     pub(super) fn check(&self) {
-        let is_last_resort = |open: &&OpenConnection| open.is_last_resort && !open.has_proved;
-        assert_eq!(self.last_resorts, self.open.values().filter(is_last_resort).count(), "last resorts");
+        let last_resorts = self.open.values().filter(|open| open.is_unproven_last_resort()).count();
+        assert_eq!(self.last_resorts, last_resorts, "last resorts");
         let retired = self.open.values().filter(|open| open.is_retired).count();
         assert_eq!(self.retired, retired, "connections that end because a limit was lowered");
         let mut open = 0;

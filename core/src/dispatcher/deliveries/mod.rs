@@ -516,8 +516,7 @@ impl Deliveries {
 
     /// Pauses a next hop whose server has taken mail in this pass, and takes no more for now.
     pub(super) fn wait_for_server(&mut self, books: &mut Books, hop: HopId, failure: &Failure) {
-        let retry_interval_s = u64::try_from(books.settings.retry_interval_s).unwrap_or_default();
-        let most = Duration::from_secs(retry_interval_s);
+        let most = books.rules().interval();
         let mut span = FIRST_PAUSE;
         self.destinations.update(hop, |destination| {
             span = destination.note_refusing(FIRST_PAUSE.min(most), most).max(MIN_RETRY_INTERVAL);

@@ -8,7 +8,6 @@ use crate::dispatcher::books::Books;
 use crate::queue::HopId;
 use crate::schedule::MIN_RETRY_INTERVAL;
 use crate::settings::Settings;
-use crate::time::Duration;
 
 impl Deliveries {
     /// Goes by the settings of the books, which were these before.
@@ -17,8 +16,7 @@ impl Deliveries {
         let now = books.now.monotonic;
         self.resolver.reconfigure(now, after.resolver.clone());
         self.slots.reconfigure(after, DELIVERY_LIMIT);
-        let retry_interval = Duration::from_secs(u64::try_from(after.retry_interval_s).unwrap_or_default());
-        let server_end = now + retry_interval.max(MIN_RETRY_INTERVAL);
+        let server_end = now + books.rules().interval().max(MIN_RETRY_INTERVAL);
         let rate_end = (after.rate_limit != before.rate_limit).then_some(now);
         self.destinations.shorten_pauses(server_end, rate_end);
         let is_another_talk = talk(before) != talk(after);
@@ -41,7 +39,8 @@ impl Deliveries {
             .delivery(hop)
             .map_or(0, |delivery| delivery.connection_count().saturating_sub(limit));
         while let Some((_, connection)) = self.destinations.delivery(hop).and_then(Delivery::first_idle)
-            && (surplus > 0 || self.slots.retire_surplus(connection))
+            // A connection that ends for its destination counts for the other limits too.
+            && (self.slots.retire_surplus(connection) || surplus > 0)
         {
             surplus = surplus.saturating_sub(1);
             self.with_delivery(books, hop, |delivery, cx| delivery.quit_connection(cx, connection));

@@ -116,7 +116,7 @@ impl Deliveries {
         let mut surplus = self.slots.surplus_last_resorts();
         let mut may_yield = |connection| match self.slots.connection(connection) {
             Some(open) if !open.is_last_resort => true,
-            Some(_) if surplus > 0 => {
+            Some(open) if open.is_unproven_last_resort() && surplus > 0 => {
                 surplus -= 1;
                 true
             }

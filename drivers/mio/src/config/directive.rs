@@ -66,6 +66,16 @@ pub enum Fallback {
     Required,
 }
 
+impl Fallback {
+    /// Returns it in plain text; nothing if the directive must be given.
+    pub(super) fn plain(self) -> String {
+        match self {
+            Self::Value(text) | Self::Described(text) => text.replace('`', ""),
+            Self::Required => String::new(),
+        }
+    }
+}
+
 /// What it means to give a directive more than once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {

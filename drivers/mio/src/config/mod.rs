@@ -38,6 +38,9 @@ use crate::resolv_conf::{self, ResolvConf, ResolverSource};
 use crate::shown;
 use crate::store::{Entries, LedgerSettings};
 
+/// Most errors of a configuration that are told one by one; a longer list would not help.
+pub(crate) const ERRORS_LIMIT: usize = 20;
+
 /// A complete and valid configuration.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use super::Config;
 use super::directive::Directive;
 use super::directives::DIRECTIVES;
 use super::errors::ConfigWarning;
-use super::{Config, Fallback};
 
 /// What becomes of another value of a directive when the file is read again.
 #[derive(Clone, Copy, Debug)]
@@ -44,13 +44,6 @@ impl fmt::Display for Change {
     }
 }
 
-impl Changes {
-    /// Returns whether a directive has another value from now on.
-    pub fn has(&self, directive: &str) -> bool {
-        self.taken.iter().any(|change| change.directive == directive)
-    }
-}
-
 impl Config {
     /// Makes `next` the configuration that is in force, but for what does not change before the next start. Returns what has
     /// changed.
@@ -84,8 +77,5 @@ impl Config {
 
 /// Returns the value of a directive, or what applies without one.
 fn shown(directive: &Directive, config: &Config) -> String {
-    (directive.show)(config).unwrap_or_else(|| match directive.default {
-        Fallback::Value(text) | Fallback::Described(text) => text.replace('`', ""),
-        Fallback::Required => String::new(),
-    })
+    (directive.show)(config).unwrap_or_else(|| directive.default.plain())
 }

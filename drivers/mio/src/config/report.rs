@@ -16,13 +16,7 @@ impl fmt::Display for Config {
             let name = directive.name;
             match (directive.show)(self) {
                 Some(value) => writeln!(f, "{name:width$} {value}")?,
-                None => {
-                    let described = match directive.default {
-                        Fallback::Value(text) | Fallback::Described(text) => text.replace('`', ""),
-                        Fallback::Required => String::new(),
-                    };
-                    writeln!(f, "# {name}: {described}")?;
-                }
+                None => writeln!(f, "# {name}: {}", directive.default.plain())?,
             }
         }
         Ok(())

@@ -188,7 +188,6 @@ impl Database {
         fresh.uncheckpointed = std::mem::take(&mut self.uncheckpointed);
         fresh.pool = self.pool.clone();
         fresh.ledger = self.ledger.renewed();
-        fresh.prepare_index();
         *self = fresh;
         Ok(())
     }

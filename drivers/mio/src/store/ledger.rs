@@ -4,10 +4,11 @@
 //! written, the outcome is recorded without them, and the daemon says so once.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use cmail_delivery::attempt::{AttemptFacts, AttemptKind};
+use cmail_delivery::attempt::{AttemptFacts, AttemptKind, Server};
 use cmail_delivery::course::{Conversation, Course};
 use cmail_delivery::one_line::Octets;
 use cmail_delivery::outbox::MailId;
@@ -192,6 +193,7 @@ pub(super) struct Ledger {
 }
 
 /// A mail as it stands in the outbox.
+#[derive(Default)]
 struct Mail {
     sender: Option<String>,
     recipient: Option<String>,
@@ -201,7 +203,8 @@ struct Mail {
 
 impl Ledger {
     pub(super) fn new(settings: LedgerSettings) -> Self {
-        Self { settings, ..Self::default() }
+        // The first commit deletes what has become too old meanwhile.
+        Self { settings, new_rows: PRUNE_INTERVAL_ROWS, ..Self::default() }
     }
 
     /// Returns a ledger of the same settings for another connection to the database.
@@ -211,7 +214,7 @@ impl Ledger {
 
     /// Forgets what is known of the tables: a transaction that wrote to them was rolled back.
     pub(super) fn forget(&mut self) {
-        (self.is_created, self.new_rows) = (false, 0);
+        self.is_created = false;
         self.known_connections.clear();
     }
 
@@ -242,8 +245,8 @@ impl Ledger {
             return Ok(());
         }
         self.write(connection, |ledger, run| {
-            let number = match attempt.course {
-                Some(course) => Some(ledger.add_connection(connection, run, attempt, course)?),
+            let number = match attempt.course.zip(attempt.server) {
+                Some((course, server)) => Some(ledger.add_connection(connection, run, server, course)?),
                 None => None,
             };
             let mut text = text();
@@ -373,7 +376,7 @@ impl Ledger {
         &mut self,
         connection: &Connection,
         run: i64,
-        attempt: &AttemptFacts<'_>,
+        server: &Server,
         course: &Course,
     ) -> rusqlite::Result<i64> {
         let number = i64::try_from(course.conversation.connection.0 & u64::from(u32::MAX)).unwrap_or(0);
@@ -381,9 +384,9 @@ impl Ledger {
         if self.known_connections.len() > KNOWN_CONNECTIONS_LIMIT {
             self.known_connections.clear();
         }
-        if !self.known_connections.contains_key(&key) {
-            insert_connection(connection, key, attempt, &course.conversation)?;
-            self.known_connections.insert(key, 0);
+        if let Entry::Vacant(unknown) = self.known_connections.entry(key) {
+            insert_connection(connection, key, server, &course.conversation)?;
+            unknown.insert(0);
         }
         // All recipients of a transaction tell the same one, and so does all mail of a next hop that has failed.
         if let Some(transcript) = &course.transcript
@@ -407,15 +410,15 @@ impl Ledger {
     ) -> rusqlite::Result<()> {
         let course = attempt.course;
         let transaction = course.and_then(|course| course.transaction.as_ref());
-        let mail = mail(connection, id)?;
-        let submitted = mail.as_ref().and_then(|mail| mail.submitted);
-        // The mail as it was sent: the row may be other mail now.
-        let (sender, octets) = match (transaction, mail) {
-            (Some(sent), _) => {
-                (sent.sender.as_deref().map(str::to_owned), i64::try_from(sent.data_octets).ok())
-            }
-            (None, Some(mail)) => (mail.sender, mail.octets),
-            (None, None) => (None, None),
+        // What was sent is known from the transaction: the row may be other mail now.
+        let Mail { sender, octets, submitted, .. } = match transaction {
+            Some(sent) => Mail {
+                sender: sent.sender.as_deref().map(str::to_owned),
+                recipient: None,
+                octets: i64::try_from(sent.data_octets).ok(),
+                submitted: submitted(connection, id)?,
+            },
+            None => mail(connection, id)?.unwrap_or_default(),
         };
         let at = course.map_or_else(|| attempt.at.into(), |course| course.ended);
         let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
@@ -471,10 +474,9 @@ impl Ledger {
 fn insert_connection(
     connection: &Connection,
     key: i64,
-    attempt: &AttemptFacts<'_>,
+    server: &Server,
     conversation: &Conversation,
 ) -> rusqlite::Result<()> {
-    let Some(server) = attempt.server else { return Ok(()) };
     let millis = |span: Option<Duration>| span.and_then(|span| i64::try_from(span.as_millis()).ok());
     let setup = conversation.setup;
     connection
@@ -503,6 +505,17 @@ fn insert_connection(
             millis(setup.negotiation),
         ])
         .map(drop)
+}
+
+/// Reads when a mail was submitted.
+fn submitted(connection: &Connection, id: MailId) -> rusqlite::Result<Option<i64>> {
+    let read = connection
+        .prepare_cached(
+            "SELECT iif(octet_length(mail_submission) <= 30, CAST(mail_submission AS INTEGER), NULL) FROM outbox WHERE mail_id = ?1",
+        )?
+        .query_row([id.0], |row| row.get(0))
+        .optional()?;
+    Ok(read.flatten())
 }
 
 /// Reads what the ledger has of a mail. Values that are too long for what they mean are not read: other programs may put anything

@@ -208,8 +208,6 @@ impl Database {
     }
 
     fn commit(&mut self, mut commit: Commit) -> rusqlite::Result<StoreReply> {
-        // The index only saves time; `prepare_index` has logged why it is missing.
-        let _ = self.ensure_index();
         if commit.is_empty() {
             return Ok(StoreReply::Committed(Committed::default()));
         }

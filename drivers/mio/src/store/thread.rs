@@ -43,8 +43,11 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// a disk or a bug takes that long.
 const JOB_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long the thread is idle before it deletes old entries of the ledger.
-const PRUNE_PAUSE: Duration = Duration::from_secs(10 * 60);
+/// How often old entries of the ledger are deleted when few are added.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// How soon the index of the faillog is created again that could not be.
+const INDEX_PAUSE: Duration = Duration::from_secs(60);
 
 /// How often to decide again whether to wait for the end of the thread.
 const END_LOOK: Duration = Duration::from_millis(20);
@@ -350,11 +353,21 @@ impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
         let mut follow_up: Option<FollowUp> = None;
         let mut taken: Option<Job> = None;
-        // In this thread, because it may take long, and the loop can interrupt it.
-        self.database.prepare_index();
+        let (mut next_index, mut next_prune) = (Instant::now(), Instant::now() + PRUNE_INTERVAL);
         loop {
             if taken.is_none() {
                 self.pulse.rest();
+                // Not as a job, because it may take long with a long faillog; the event loop can interrupt it.
+                if !self.database.is_indexed && next_index <= Instant::now() {
+                    self.database.prepare_index();
+                    next_index = Instant::now() + INDEX_PAUSE;
+                }
+                if next_prune <= Instant::now() {
+                    self.pulse.begin();
+                    self.database.prune_ledger();
+                    self.pulse.rest();
+                    next_prune = Instant::now() + PRUNE_INTERVAL;
+                }
             }
             let job = match (taken.take(), &follow_up) {
                 (Some(job), _) => Ok(job),
@@ -362,8 +375,9 @@ impl Worker {
                     Some(pause) => self.begin(jobs.recv_timeout(pause)),
                     None => Err(RecvTimeoutError::Timeout),
                 },
-                (None, None) => self.begin(jobs.recv_timeout(PRUNE_PAUSE)),
+                (None, None) => self.begin(jobs.recv_timeout(PRUNE_INTERVAL)),
             };
+            self.pulse.begin();
             match job {
                 Ok(Job::Request(id, request)) => match self.answer(id, request, jobs) {
                     ControlFlow::Continue(next) => taken = next,
@@ -381,10 +395,11 @@ impl Worker {
                     self.look();
                     follow_up = Some(FollowUp::new(FIRST_PAUSE));
                 }
-                Err(RecvTimeoutError::Timeout) if follow_up.is_none() => self.database.prune_ledger(),
                 Err(RecvTimeoutError::Timeout) => {
-                    self.look();
-                    follow_up = follow_up.and_then(FollowUp::next);
+                    if let Some(next) = follow_up {
+                        self.look();
+                        follow_up = next.next();
+                    }
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     // This records again what was recorded in a file that was lost since.
