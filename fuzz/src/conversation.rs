@@ -6,46 +6,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use cmail_delivery::reply::{Reply, ReplyClass, ReplyCode, ReplyParser};
 
+use crate::command::Command;
 use crate::transaction::Transaction;
-
-/// What a server replies to. Transactions are counted from zero, and so are the recipients of each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Command {
-    Greeting,
-    Ehlo,
-    Helo,
-    StartTls,
-    Noop,
-    Rset,
-    Auth,
-    /// A line of an authentication that was begun.
-    Response,
-    Mail(usize),
-    Rcpt(usize, usize),
-    Data(usize),
-    /// A message: its final dot.
-    Message(usize),
-    Quit,
-}
-
-impl Command {
-    fn transaction(self) -> Option<usize> {
-        match self {
-            Self::Mail(number) | Self::Rcpt(number, _) | Self::Data(number) | Self::Message(number) => {
-                Some(number)
-            }
-            Self::Greeting
-            | Self::Ehlo
-            | Self::Helo
-            | Self::StartTls
-            | Self::Noop
-            | Self::Rset
-            | Self::Auth
-            | Self::Response
-            | Self::Quit => None,
-        }
-    }
-}
 
 /// The kind of the next octets of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -443,7 +405,7 @@ impl Conversation {
             }
             return None;
         }
-        let Some(command) = asked.filter(|command| may_answer(&reply, *command)) else {
+        let Some(command) = asked.filter(|command| command.may_be_answered_by(&reply)) else {
             // It has had enough. With one command at a time there is no doubt which replies came before.
             let is_out_of_step = is_misunderstood(&reply) && reply.enhanced().is_none() && self.has_decided;
             let is_single = self.transactions.last().is_some_and(|transaction| !transaction.is_batched);
@@ -582,25 +544,6 @@ impl Conversation {
             }
             self.offers.insert(keyword);
         }
-    }
-}
-
-/// Returns whether a reply can be one to this command: 3yz asks for a message or goes on with an authentication, and nothing else
-/// is the success of DATA.
-fn may_answer(reply: &Reply, command: Command) -> bool {
-    match command {
-        Command::Data(_) => reply.class() != ReplyClass::Completed,
-        Command::Auth | Command::Response => true,
-        Command::Greeting
-        | Command::Ehlo
-        | Command::Helo
-        | Command::StartTls
-        | Command::Noop
-        | Command::Rset
-        | Command::Mail(_)
-        | Command::Rcpt(..)
-        | Command::Message(_)
-        | Command::Quit => reply.class() != ReplyClass::Intermediate,
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod addresses;
 pub mod bounces;
+mod command;
 pub mod configuration;
 mod conversation;
 pub mod dispatcher;

@@ -8,7 +8,8 @@ use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, MX, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use crate::conversation::{Command, Conversation};
+use crate::command::Command;
+use crate::conversation::Conversation;
 
 /// The progress of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

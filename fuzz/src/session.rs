@@ -9,7 +9,7 @@ use cmail_delivery::session::{Phase, Session, SessionConfig, SessionOutput};
 use cmail_delivery::system_error::{NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::time::{Duration, Instant};
 
-use crate::conversation::Command;
+use crate::command::Command;
 use crate::script::{number, secret_for, steps};
 use crate::session_checker::{Checker, pause_end};
 

@@ -17,7 +17,8 @@ use cmail_delivery::session::{
 };
 use cmail_delivery::time::{Duration, Instant};
 
-use crate::conversation::{Command, Conversation};
+use crate::command::Command;
+use crate::conversation::Conversation;
 use crate::script::{contains, naive_mail_data, naive_text};
 use crate::transaction::{Verdict, is_farewell};
 

@@ -7,7 +7,8 @@ use cmail_delivery::command::CommandName;
 use cmail_delivery::reply::{Reply, ReplyClass};
 use cmail_delivery::session::{Outcome, Refusal, RefusalKind};
 
-use crate::conversation::{Command, is_misunderstood};
+use crate::command::Command;
+use crate::conversation::is_misunderstood;
 
 /// The commands that were sent and the replies.
 #[derive(Debug)]

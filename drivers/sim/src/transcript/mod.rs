@@ -153,6 +153,20 @@ pub(crate) struct Transcript {
     pub(crate) start: usize,
 }
 
+impl Transcript {
+    /// Returns what happens, each with its line.
+    pub(crate) fn actions(&self) -> impl Iterator<Item = (&Given, &Action)> {
+        self.lines.iter().filter_map(|line| line.action.as_ref().map(|action| (line, action)))
+    }
+}
+
+impl TranscriptError {
+    /// Returns the error of a line that asks for what cannot be.
+    pub(crate) fn impossible(line: &Given, reason: &str) -> Self {
+        Self::Impossible { line: line.number, reason: reason.to_owned() }
+    }
+}
+
 /// Replays a transcript in all ways, and returns it with the lines that were observed.
 pub fn replay(text: &str) -> Result<String, TranscriptError> {
     let transcript = parse(text)?;

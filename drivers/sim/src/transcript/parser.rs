@@ -99,5 +99,16 @@ fn parse_span(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// Returns a span as transcripts have it, in minutes and seconds.
+pub(super) fn span_text(span: Duration) -> String {
+    let (minutes, seconds, millis) = (span.as_secs() / 60, span.as_secs() % 60, span.subsec_millis());
+    match (minutes, millis) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{seconds}.{millis:03}s"),
+        (_, 0) => format!("{minutes}m{seconds}s"),
+        (_, _) => format!("{minutes}m{seconds}.{millis:03}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests;

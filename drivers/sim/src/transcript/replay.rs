@@ -10,6 +10,7 @@ use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble};
 use cmail_delivery::time::{Instant, Now, UnixTime};
 use cmail_delivery::{Dispatcher, Mode};
 
+use super::parser::span_text;
 use super::scene::is_name_server;
 use super::{Action, Given, Incident, Transcript, TranscriptError};
 use crate::dialogue::Dialogue;
@@ -104,7 +105,7 @@ impl<'a> Replay<'a> {
         let replay = self;
         let mut observed = vec![replay.take_observed()];
         let mut pending: Vec<u8> = Vec::new();
-        let actions: Vec<(&Given, &Action)> = actions(replay.transcript);
+        let actions: Vec<(&Given, &Action)> = replay.transcript.actions().collect();
         for (index, (line, action)) in actions.iter().enumerate() {
             // Nothing after a broken rule proves anything.
             if replay.witness.violation.is_some() {
@@ -135,7 +136,7 @@ impl<'a> Replay<'a> {
     /// Replays the first actions, breaks the connection, and lets two hours pass in which no other is made.
     pub(super) fn run_and_break(transcript: &'a Transcript, count: usize) -> Result<(), TranscriptError> {
         let mut replay = Self::begin(transcript, Mutation::None);
-        for (line, action) in actions(transcript).into_iter().take(count) {
+        for (line, action) in transcript.actions().take(count) {
             match action {
                 Action::Octets(octets) => replay.octets(line, octets)?,
                 Action::Pass(span) => replay.pass(*span, false),
@@ -382,7 +383,9 @@ impl<'a> Replay<'a> {
 
     /// Returns the connection of a line. Makes it if necessary.
     fn connection(&mut self, line: &Given) -> Result<Link, TranscriptError> {
-        let Some(current) = &mut self.current else { return Err(impossible(line, "there is no connection")) };
+        let Some(current) = &mut self.current else {
+            return Err(TranscriptError::impossible(line, "there is no connection"));
+        };
         let link = current.link;
         if !current.is_made {
             current.is_made = true;
@@ -427,16 +430,19 @@ impl<'a> Replay<'a> {
     fn filled_in(&mut self, line: &Given, octets: &[u8]) -> Result<Vec<u8>, TranscriptError> {
         let password = self.transcript.scene.password().unwrap_or_default();
         match &mut self.current {
-            Some(current) => {
-                current.talk.filled_in(octets, password).map_err(|reason| impossible(line, &reason))
-            }
+            Some(current) => current
+                .talk
+                .filled_in(octets, password)
+                .map_err(|reason| TranscriptError::impossible(line, &reason)),
             None => Ok(octets.to_vec()),
         }
     }
 
     /// Lets the core give up the connection, as if others needed its place.
     fn give_up(&mut self, line: &Given) -> Result<(), TranscriptError> {
-        let Some(current) = &self.current else { return Err(impossible(line, "there is no connection")) };
+        let Some(current) = &self.current else {
+            return Err(TranscriptError::impossible(line, "there is no connection"));
+        };
         let connection = current.link.id;
         if let Some(dispatcher) = &mut self.dispatcher {
             dispatcher.give_up_connection(self.now, connection);
@@ -498,7 +504,7 @@ impl<'a> Replay<'a> {
     fn handshake(&mut self, line: &Given) -> Result<Link, TranscriptError> {
         let link = self.connection(line)?;
         let Some(current) = self.current.as_mut().filter(|current| current.is_handshaking) else {
-            return Err(impossible(line, "no TLS handshake has begun"));
+            return Err(TranscriptError::impossible(line, "no TLS handshake has begun"));
         };
         current.is_handshaking = false;
         current.is_tls = true;
@@ -508,7 +514,7 @@ impl<'a> Replay<'a> {
 
     fn refuse(&mut self, line: &Given, error: ConnectError) -> Result<(), TranscriptError> {
         let Some(current) = self.current.take().filter(|current| !current.is_made) else {
-            return Err(impossible(line, "no connection is being made"));
+            return Err(TranscriptError::impossible(line, "no connection is being made"));
         };
         self.see(Fact::Gone { link: current.link, parting: Parting::Refused });
         self.call(Input::ConnectFailed(current.link.id, error));
@@ -581,24 +587,5 @@ impl<'a> Replay<'a> {
         let to = to.max(self.now.monotonic);
         let seconds = i64::try_from(to.as_micros() / 1_000_000).unwrap_or(i64::MAX);
         self.now = Now::new(to, UnixTime(BEGIN + seconds));
-    }
-}
-
-fn actions(transcript: &Transcript) -> Vec<(&Given, &Action)> {
-    transcript.lines.iter().filter_map(|line| line.action.as_ref().map(|action| (line, action))).collect()
-}
-
-fn impossible(line: &Given, reason: &str) -> TranscriptError {
-    TranscriptError::Impossible { line: line.number, reason: reason.to_owned() }
-}
-
-/// A span in minutes and seconds.
-fn span_text(span: Duration) -> String {
-    let (minutes, seconds, millis) = (span.as_secs() / 60, span.as_secs() % 60, span.subsec_millis());
-    match (minutes, millis) {
-        (0, 0) => format!("{seconds}s"),
-        (0, _) => format!("{seconds}.{millis:03}s"),
-        (_, 0) => format!("{minutes}m{seconds}s"),
-        (_, _) => format!("{minutes}m{seconds}.{millis:03}s"),
     }
 }
