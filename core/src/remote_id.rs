@@ -53,7 +53,7 @@ fn is_delimiter(character: char) -> bool {
     character.is_whitespace() || matches!(character, ',' | ';' | '(' | ')' | '[' | ']' | '<' | '>' | '"')
 }
 
-/// Returns whether a word may be an id: it is printable ASCII, and has a digit, so that it is no word of a language.
+/// Returns whether a word may be an id: printable ASCII with a digit. Words of a language have none.
 fn is_id(word: &str) -> bool {
     let is_short = (2..=LIMIT_OCTETS).contains(&word.len());
     is_short

@@ -130,7 +130,7 @@ impl Chain {
             };
         }
         if message.has_answers {
-            return ChainStep::Unusable(DnsServerTrouble::OtherAnswer);
+            return ChainStep::Unusable(DnsServerTrouble::WrongQuestion);
         }
         if message.denial.is_none() && message.has_name_servers {
             // A referral is no denial (RFC 2308 section 2.2); a server that recurses does not send one.

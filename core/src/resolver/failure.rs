@@ -22,7 +22,7 @@ pub enum DnsFailure {
         /// What came of it.
         trouble: DnsServerTrouble,
     },
-    /// There is nobody to ask.
+    /// No name server is configured.
     #[error("looking up the {0} failed: no name server is configured")]
     NoServer(DnsQuestion),
     /// The question does not fit into a message.
@@ -57,12 +57,12 @@ pub enum DnsServerTrouble {
     /// The connection broke.
     #[error("broke the connection: {0}")]
     Broken(SystemError<Breakage>),
-    /// It answered what it was not asked, again and again.
+    /// Its answers, one after the other, were to other questions, until it was given up.
     #[error("answered other questions than it was asked")]
-    OtherAnswers,
-    /// It answered, but not what it was asked.
+    StrayAnswers,
+    /// Its answer repeats another question.
     #[error("answered another question than it was asked")]
-    OtherAnswer,
+    WrongQuestion,
     /// It does not ask others for its clients.
     #[error("does not look up names for us, but refers to other servers")]
     Referral,

@@ -209,7 +209,7 @@ impl Query {
                 None => asked.strays += 1,
             }
             if asked.strays >= STRAY_MESSAGES_LIMIT {
-                return self.server_failed(context, DnsServerTrouble::OtherAnswers);
+                return self.server_failed(context, DnsServerTrouble::StrayAnswers);
             }
         }
         QueryProgress::Waiting

@@ -62,7 +62,7 @@ struct AskedRecipient {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum RecipientState {
-    /// There is no reply.
+    /// No reply has come.
     Open,
     /// The server would accept the message.
     Accepted,
