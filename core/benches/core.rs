@@ -196,6 +196,7 @@ fn waiting_row(id: i64) -> Row {
         remote: None,
         sender: Some(Bytes::from_static(b"sender@origin.example")),
         recipient: format!("recipient@d{}.example.org", id % 1000).into(),
+        submission: UnixTime(0),
         data_octets: id.unsigned_abs(),
         fail_count: 1,
         last_try: UnixTime(999_000 + id % 1000),

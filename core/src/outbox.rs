@@ -90,6 +90,8 @@ pub struct Row {
     pub sender: Option<Bytes>,
     /// `mail_envelopeto`.
     pub recipient: Bytes,
+    /// `mail_submission`; 0 if it is NULL.
+    pub submission: UnixTime,
     /// Length of `mail_data` in octets; 0 if it is NULL.
     pub data_octets: u64,
     /// `mail_failcount`.
@@ -108,6 +110,7 @@ impl fmt::Debug for Row {
             .field("remote", &self.remote.as_ref().map(|_| "hidden"))
             .field("sender", &self.sender)
             .field("recipient", &self.recipient)
+            .field("submission", &self.submission)
             .field("data_octets", &self.data_octets)
             .field("fail_count", &self.fail_count)
             .field("last_try", &self.last_try)
@@ -346,8 +349,8 @@ pub struct Claimed {
 /// The answer to a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// The state of each failed mail that still exists.
-    pub failed: Vec<FailState>,
+    /// Each failed mail that still exists, as it is now.
+    pub failed: Vec<Row>,
     /// The remaining originals of replacements that were not done, because one of their originals was gone or changed.
     pub not_replaced: Vec<MailId>,
     /// Mail for which nothing was recorded, because it was changed: its row as it is now.
@@ -446,8 +449,6 @@ impl FailedMessage {
 pub struct FailedMail {
     /// Its row.
     pub row: Row,
-    /// `mail_submission`.
-    pub submission: UnixTime,
     /// Its faillog, oldest first.
     pub attempts: Vec<FaillogRow>,
 }

@@ -42,6 +42,7 @@ fn octets_per_row(fail_count: u32, is_ordered: bool) -> i64 {
             remote: None,
             sender: Some(Bytes::from_static(b"sender@origin.example")),
             recipient: Bytes::from_static(b"recipient@example.org"),
+            submission: UnixTime(0),
             // Messages differ, so that nothing is saved by their being equal.
             data_octets: id.unsigned_abs(),
             fail_count,

@@ -53,7 +53,7 @@ pub fn check(octets: &[u8]) {
 fn another_message(secret: &str) -> FailedMessage {
     let attempt = FaillogRow { time: UnixTime(1), text: secret.as_bytes().into(), fatal: true };
     let row = row(Some(Bytes::copy_from_slice(secret.as_bytes())), secret.as_bytes());
-    let mail = FailedMail { row, submission: UnixTime(0), attempts: vec![attempt] };
+    let mail = FailedMail { row, attempts: vec![attempt] };
     let original = Bytes::copy_from_slice(secret.as_bytes());
     FailedMessage { mails: vec![mail], data_octets: original.len() as u64, original }
 }
@@ -64,6 +64,7 @@ fn row(sender: Option<Bytes>, recipient: &[u8]) -> Row {
         remote: None,
         sender,
         recipient: Bytes::copy_from_slice(recipient),
+        submission: UnixTime(0),
         data_octets: 0,
         fail_count: 1,
         last_try: UnixTime(0),
@@ -95,8 +96,8 @@ impl Scene {
                 b'w' => now = UnixTime(number(argument, 0) as i64 * 1000 - 1_000_000_000),
                 b's' => sender = (!argument.is_empty()).then(|| Bytes::copy_from_slice(argument)),
                 b'r' if mails.len() < 20 => {
-                    let row = row(None, argument);
-                    mails.push(FailedMail { row, submission: UnixTime(now.0 - 1000), attempts: Vec::new() });
+                    let row = Row { submission: UnixTime(now.0 - 1000), ..row(None, argument) };
+                    mails.push(FailedMail { row, attempts: Vec::new() });
                 }
                 b't' => {
                     if let Some(mail) = mails.last_mut() {

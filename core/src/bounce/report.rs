@@ -47,7 +47,7 @@ pub(super) fn printable_address(octets: &[u8]) -> (String, bool) {
 
 /// Returns the time of submission.
 fn arrival(message: &FailedMessage) -> Option<UnixTime> {
-    message.mails.iter().map(|mail| mail.submission).min()
+    message.mails.iter().map(|mail| mail.row.submission).min()
 }
 
 /// Returns the attempt because of which a mail is given up.

@@ -28,12 +28,13 @@ fn failed_mail(sender: &[u8], recipient: &[u8], attempts: Vec<FaillogRow>) -> Fa
         remote: None,
         sender: Some(Bytes::copy_from_slice(sender)),
         recipient: Bytes::copy_from_slice(recipient),
+        submission: UnixTime(NOW.0 - 86_400),
         data_octets: 0,
         fail_count: 1,
         last_try: UnixTime(0),
         fatal: true,
     };
-    FailedMail { row, submission: UnixTime(NOW.0 - 86_400), attempts }
+    FailedMail { row, attempts }
 }
 
 fn message(original: &[u8], mails: Vec<FailedMail>) -> FailedMessage {
@@ -477,7 +478,7 @@ fn any_message() -> impl Strategy<Value = FailedMessage> {
                     })
                     .collect();
                 let mut mail = failed_mail(&sender, &recipient, attempts);
-                mail.submission = UnixTime(submission);
+                mail.row.submission = UnixTime(submission);
                 mail
             })
             .collect();

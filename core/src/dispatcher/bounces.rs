@@ -221,12 +221,7 @@ impl Books {
     fn replace(&mut self, mut message: FailedMessage) {
         let mut changed = Vec::new();
         message.mails.retain(|mail| {
-            let is_given_up = self.rules().retry_state(
-                mail.row.fail_count,
-                mail.row.last_try,
-                mail.row.fatal,
-                self.now.wall,
-            ) == RetryState::GivenUp;
+            let is_given_up = self.retry_state_of(&mail.row) == RetryState::GivenUp;
             if !is_given_up {
                 changed.push(mail.row.clone());
             }

@@ -18,8 +18,7 @@ use crate::attempt::{Acceptance, Attempt, Failure};
 use crate::course::Course;
 use crate::event::{Event, FailureKind, Level};
 use crate::outbox::{
-    Commit, Committed, DeliveredMail, FailState, FailedAttempt, MailId, Refused, Replacement, StoreError,
-    StoreRequest,
+    Commit, Committed, DeliveredMail, FailedAttempt, MailId, Refused, Replacement, StoreError, StoreRequest,
 };
 use crate::queue::QueueState;
 use crate::schedule::RetryState;
@@ -242,12 +241,11 @@ impl Books {
         }
         let attempted: Vec<MailId> = commit.failed.iter().map(|attempt| attempt.id).collect();
         // A one-shot pass makes one attempt for each mail.
-        let states = if self.mode == Mode::Daemon { failed } else { Vec::new() };
-        for FailState { id, fail_count, last_try, fatal } in states {
-            self.set_aside.end(id);
-            let retry_state = self.rules().retry_state(fail_count, last_try, fatal, self.now.wall);
-            let queue_state = self.queue_state_of(id, retry_state);
-            self.requeue(id, queue_state);
+        let rows = if self.mode == Mode::Daemon { failed } else { Vec::new() };
+        for row in rows {
+            self.set_aside.end(row.id);
+            let queue_state = self.queue_state_of(row.id, self.retry_state_of(&row));
+            self.requeue(row.id, queue_state);
         }
         for id in attempted {
             // Mail that is still claimed is gone, or this pass is done with it.

@@ -49,7 +49,7 @@ impl MemoryOutbox {
             self.held.remove(&id);
         }
         let Outcomes { attempted, not_replaced, changed, bounces, refused, not_noted } = outcomes;
-        let failed = attempted.into_iter().filter_map(|id| Some(self.mail(id)?.fail_state(id))).collect();
+        let failed = attempted.into_iter().filter_map(|id| Some(self.mail(id)?.row(id))).collect();
         StoreReply::Committed(Committed { failed, not_replaced, changed, bounces, refused, not_noted })
     }
 

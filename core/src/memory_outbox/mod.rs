@@ -89,6 +89,7 @@ impl Mail {
             remote: self.remote.clone(),
             sender: self.reverse_path().cloned(),
             recipient: self.recipient.clone(),
+            submission: self.submission,
             data_octets: self.data.len() as u64,
             fail_count,
             last_try,

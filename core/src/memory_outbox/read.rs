@@ -177,7 +177,7 @@ fn grouped<'a>(mails: &[(MailId, &'a Mail)], limit: usize) -> Vec<Group<'a>> {
 }
 
 fn failed_mail((id, mail): (MailId, &Mail)) -> FailedMail {
-    FailedMail { row: mail.row(id), submission: mail.submission, attempts: mail.faillog.clone() }
+    FailedMail { row: mail.row(id), attempts: mail.faillog.clone() }
 }
 
 fn cannot_be_read(id: MailId, mail: &Mail) -> Refused {

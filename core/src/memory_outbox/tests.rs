@@ -72,7 +72,7 @@ fn bounce(outbox: &mut MemoryOutbox, ids: &[MailId]) -> NewBounce {
 /// The fields of the answer to a commit.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Recorded {
-    failed: Vec<FailState>,
+    failed: Vec<Row>,
     not_replaced: Vec<MailId>,
     changed: Vec<Row>,
     bounces: Vec<Vec<MailId>>,

@@ -26,6 +26,7 @@ fn no_output_shows_what_may_hold_a_password() {
         remote: Some(b"user:hunter2@relay.example"[..].into()),
         sender: None,
         recipient: b"r@example.net"[..].into(),
+        submission: UnixTime(0),
         data_octets: 0,
         fail_count: 0,
         last_try: UnixTime(0),

@@ -93,6 +93,7 @@ impl Mail {
             remote: self.remote.clone(),
             sender: self.sender.clone().filter(|sender| !is_null_path(sender)),
             recipient: self.recipient.clone(),
+            submission: self.submission,
             data_octets: self.data.len() as u64,
             fail_count: state.fail_count,
             last_try: state.last_try,
@@ -372,8 +373,8 @@ impl Outbox {
             }
             bounces.push(inserted);
         }
-        let state = |id: MailId| self.mails.get(&id).map(|mail| mail.fail_state(id));
-        let failed = commit.failed.iter().filter_map(|attempt| state(attempt.id)).collect();
+        let row = |id: MailId| self.mails.get(&id).map(|mail| mail.row(id));
+        let failed = commit.failed.iter().filter_map(|attempt| row(attempt.id)).collect();
         (
             StoreReply::Committed(Committed {
                 failed,
@@ -460,7 +461,7 @@ impl Outbox {
         for (id, mail) in self.existing(&ids) {
             let skipped = mail.faillog.len().saturating_sub(ATTEMPT_LIMIT);
             let attempts = mail.faillog.iter().skip(skipped).cloned().collect();
-            let failed = FailedMail { row: mail.row(id), submission: mail.submission, attempts };
+            let failed = FailedMail { row: mail.row(id), attempts };
             let of_message = |message: &&mut (Bytes, FailedMessage)| {
                 message.0 == mail.data
                     && message.1.mails.first().is_some_and(|first| first.row.sender == failed.row.sender)

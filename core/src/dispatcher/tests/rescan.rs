@@ -27,6 +27,7 @@ fn row(id: i64, fail_count: u32) -> Row {
         remote: None,
         sender: None,
         recipient: Bytes::from_static(b"r@example.org"),
+        submission: UnixTime(0),
         data_octets: id.unsigned_abs(),
         fail_count,
         last_try: UnixTime(1_000_000),

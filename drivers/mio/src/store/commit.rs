@@ -6,10 +6,10 @@ use cmail_delivery::outbox::{Commit, Committed, DeliveredMail, FailedAttempt, Ma
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, Transaction, params};
 
-use super::failures::failures_of_existing;
+use super::failures::row_with_failures;
 use super::fingerprints::{Compared, Fingerprints};
 use super::ledger::{Fate, Ledger};
-use super::stuck;
+use super::{rows, stuck};
 
 /// Composes the data of the bounces of a commit, in their order.
 pub(super) fn compose_bounces(commit: &Commit) -> Vec<Option<Bytes>> {
@@ -83,9 +83,9 @@ pub(super) fn record(
     }
     done_with.into_iter().try_for_each(|id| delete(transaction, id))?;
     changed.append(&mut successors);
-    let mut failed = Vec::with_capacity(attempts.len());
+    let (mut failed, mut texts) = (Vec::with_capacity(attempts.len()), rows::texts());
     for id in attempts {
-        failed.extend(failures_of_existing(transaction, id)?);
+        failed.extend(row_with_failures(transaction, id, &mut texts)?);
     }
     Ok(Committed { failed, not_replaced, changed, bounces: inserted, ..Committed::default() })
 }

@@ -1,11 +1,12 @@
 //! Counts the faillog rows of a mail, as the view `outbound` does.
 
+use bytes::BytesMut;
 use cmail_delivery::outbox::{FailState, MailId, Row};
 use cmail_delivery::time::UnixTime;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
-use super::rows::number;
+use super::rows::{self, number};
 
 /// SQL: the columns of the view `outbound` about a mail's faillog rows. `fail_time` is text, and the view takes the greatest
 /// one as text; SQLite then converts it to a number. `total` is a `sum` that cannot overflow.
@@ -31,19 +32,16 @@ fn failures(connection: &Connection, id: MailId) -> rusqlite::Result<FailState> 
         .query_row([id.0], |row| fail_state(row, id))
 }
 
-/// Reads the failures of a mail, if it exists.
-pub(super) fn failures_of_existing(
+/// Reads a row with its failures, but without its data, if it exists. To be called within a transaction.
+pub(super) fn row_with_failures(
     connection: &Connection,
     id: MailId,
-) -> rusqlite::Result<Option<FailState>> {
-    connection
-        .prepare_cached(concat!(
-            "SELECT ",
-            fail_columns!(),
-            " FROM outbox LEFT JOIN faillog ON fail_mail = mail_id WHERE mail_id = ?1 GROUP BY mail_id"
-        ))?
-        .query_row([id.0], |row| fail_state(row, id))
-        .optional()
+    texts: &mut BytesMut,
+) -> rusqlite::Result<Option<Row>> {
+    let found = rows::row(connection, id, 0, texts)?;
+    let Some(mut row) = found.map(|found| found.row) else { return Ok(None) };
+    add_own_failures(connection, &mut row)?;
+    Ok(Some(row))
 }
 
 /// Adds its failures to a row.

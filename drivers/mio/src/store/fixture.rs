@@ -132,13 +132,14 @@ pub(super) fn bounce_to(recipients: &[&'static str]) -> NewBounce {
         remote: None,
         sender: Some(Bytes::from_static(b"s@example.net")),
         recipient: Bytes::from_static(b"r@example.org"),
+        submission: UnixTime(0),
         data_octets: 15,
         fail_count: 1,
         last_try: UnixTime(0),
         fatal: true,
     };
     let message = FailedMessage {
-        mails: vec![FailedMail { row, submission: UnixTime(0), attempts: Vec::new() }],
+        mails: vec![FailedMail { row, attempts: Vec::new() }],
         data_octets: 15,
         original: Bytes::from_static(b"x \0 \xff\r\n\r\n.\r\n.."),
     };

@@ -175,13 +175,6 @@ pub(super) fn read_all(connection: &Connection, pool: &Pool, id: MailId) -> rusq
 }
 
 fn failed_mail(connection: &Connection, row: Row, attempt_limit: usize) -> rusqlite::Result<FailedMail> {
-    let submission = connection
-        .prepare_cached(concat!(
-            "SELECT CAST(CAST(",
-            number!("mail_submission"),
-            " AS NUMERIC) AS INTEGER) FROM outbox WHERE mail_id = ?1"
-        ))?
-        .query_row([row.id.0], |row| row.get::<_, Option<i64>>(0))?;
     // Rows are ordered as they were written, not by time: the clock may have been set in between.
     let mut statement = connection.prepare_cached(concat!(
         "SELECT rowid, coalesce(CAST(CAST(",
@@ -203,7 +196,7 @@ fn failed_mail(connection: &Connection, row: Row, attempt_limit: usize) -> rusql
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     attempts.reverse();
-    Ok(FailedMail { row, submission: UnixTime(submission.unwrap_or(0)), attempts })
+    Ok(FailedMail { row, attempts })
 }
 
 #[cfg(test)]

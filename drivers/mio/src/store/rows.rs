@@ -50,7 +50,9 @@ macro_rules! row_columns {
             limited!("mail_envelopefrom", "?3"),
             ", ",
             limited!("mail_envelopeto", "?3"),
-            ", coalesce(octet_length(mail_data), 0)"
+            ", coalesce(octet_length(mail_data), 0), coalesce(CAST(CAST(",
+            number!("mail_submission"),
+            " AS NUMERIC) AS INTEGER), 0)"
         )
     };
 }
@@ -88,8 +90,8 @@ pub(super) fn row(
         .query_row(
             params![id.0, data_limit, ADDRESS_LIMIT_OCTETS as i64, REMOTE_LIMIT_OCTETS as i64],
             |columns| {
-                let data = octets(columns.get_ref(6)?).map(|data| Bytes::copy_from_slice(&data));
-                let submission = octets(columns.get_ref(5)?).map(|octets| shared(&octets, texts));
+                let data = octets(columns.get_ref(7)?).map(|data| Bytes::copy_from_slice(&data));
+                let submission = octets(columns.get_ref(6)?).map(|octets| shared(&octets, texts));
                 Ok(Found { row: outbox_row(connection, columns, texts)?, submission, data })
             },
         )
@@ -136,6 +138,7 @@ pub(super) fn outbox_row(
         sender: text(2, c"mail_envelopefrom", ADDRESS_LIMIT_OCTETS)?.filter(|sender| !is_null_path(sender)),
         recipient: text(3, c"mail_envelopeto", ADDRESS_LIMIT_OCTETS)?.unwrap_or_default(),
         data_octets: u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
+        submission: UnixTime(row.get(5)?),
         fail_count: 0,
         last_try: UnixTime(0),
         fatal: false,

@@ -7,7 +7,7 @@ use cmail_delivery::outbox::{MailId, Row};
 use rusqlite::{Connection, params};
 
 use super::error::trouble;
-use super::failures::add_own_failures;
+use super::failures::row_with_failures;
 use super::rows;
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS dispatch_stuck \
@@ -55,10 +55,7 @@ pub(super) fn successor(connection: &Connection, id: MailId) -> rusqlite::Result
     if !is_noted || contains(connection, id)? {
         return Ok(None);
     }
-    let found = rows::row(connection, id, 0, &mut rows::texts())?;
-    let Some(mut row) = found.map(|found| found.row) else { return Ok(None) };
-    add_own_failures(connection, &mut row)?;
-    Ok(Some(row))
+    row_with_failures(connection, id, &mut rows::texts())
 }
 
 /// Returns the noted mail in a range of ids. If a row cannot be read, its note counts.

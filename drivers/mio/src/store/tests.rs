@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
 use cmail_delivery::outbox::{
-    Claimed, Commit, Cursor, DATA_CHUNK_OCTETS, LeftOver, MailId, Replacement, Scanned, StoreReply,
+    Claimed, Commit, Cursor, DATA_CHUNK_OCTETS, LeftOver, MailId, Replacement, Row, Scanned, StoreReply,
     StoreRequest,
 };
 use cmail_delivery::time::UnixTime;
@@ -37,15 +37,22 @@ fn data(number: u8) -> Vec<u8> {
 
 /// What the database has no influence on, or what tells of it alone, left out.
 fn comparable(reply: StoreReply) -> StoreReply {
+    let undated = |row: &mut Row| {
+        // Of bounces, the database says when they were made.
+        if row.sender.is_none() {
+            row.submission = SUBMISSION;
+        }
+    };
     match reply {
-        StoreReply::Scanned(Scanned { rows, taken, unreadable, next, data_version: _ }) => {
+        StoreReply::Scanned(Scanned { mut rows, taken, unreadable, next, data_version: _ }) => {
+            rows.iter_mut().for_each(undated);
             StoreReply::Scanned(Scanned { rows, taken, unreadable, next, data_version: 0 })
         }
-        // Of bounces, the database says when they were made.
         StoreReply::Failed { mut messages, left_over, unreadable } => {
-            for failed in messages.iter_mut().flat_map(|message| &mut message.mails) {
-                failed.submission = SUBMISSION;
-            }
+            messages
+                .iter_mut()
+                .flat_map(|message| &mut message.mails)
+                .for_each(|mail| undated(&mut mail.row));
             StoreReply::Failed { messages, left_over, unreadable }
         }
         // Whether a row was read that is left over is the database's business.

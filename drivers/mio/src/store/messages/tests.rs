@@ -259,7 +259,7 @@ fn failed_mail_comes_with_its_attempts_oldest_first() {
     let messages = failed_of(&mut fixture, &[second, first, MailId(99), other], 100);
     let found: Vec<Vec<_>> = messages
         .iter()
-        .map(|message| message.mails.iter().map(|mail| (mail.row.id, mail.submission.0)).collect())
+        .map(|message| message.mails.iter().map(|mail| (mail.row.id, mail.row.submission.0)).collect())
         .collect();
     assert_eq!(found, [vec![(second, 1003), (first, 1001)], vec![(other, 1002)]]);
     let attempt = |time, text: &[u8], fatal| FaillogRow { time: UnixTime(time), text: text.into(), fatal };

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use cmail_delivery::bounce::compose_ordered;
-use cmail_delivery::outbox::{Cursor, FailState, FailedAttempt, Replacement, Row};
+use cmail_delivery::outbox::{Cursor, FailedAttempt, Replacement, Row};
 use cmail_delivery::time::UnixTime;
 use rusqlite::StatementStatus;
 use rusqlite::types::Value;
@@ -23,13 +23,13 @@ fn scan_from(fixture: &mut Fixture, after: Cursor, limit: u32) -> (Vec<Row>, boo
     (rows, next.is_some(), data_version)
 }
 
-fn commit(fixture: &mut Fixture, commit: Commit) -> (Vec<FailState>, Vec<MailId>) {
+fn commit(fixture: &mut Fixture, commit: Commit) -> (Vec<Row>, Vec<MailId>) {
     let (failed, not_replaced, changed) = commit_to_changed(fixture, commit);
     assert_eq!(changed, []);
     (failed, not_replaced)
 }
 
-fn commit_to_changed(fixture: &mut Fixture, commit: Commit) -> (Vec<FailState>, Vec<MailId>, Vec<Row>) {
+fn commit_to_changed(fixture: &mut Fixture, commit: Commit) -> (Vec<Row>, Vec<MailId>, Vec<Row>) {
     let StoreReply::Committed(Committed { failed, not_replaced, changed, .. }) =
         fixture.answer(StoreRequest::Commit(commit))
     else {
@@ -100,8 +100,8 @@ fn ids_at_both_ends_are_scanned_claimed_and_recorded_like_all_others() {
 fn a_row_says_what_the_outbox_says() {
     let mut fixture = Fixture::new();
     fixture.execute(
-        "INSERT INTO outbox (mail_id, mail_remote, mail_envelopefrom, mail_envelopeto, mail_data) \
-         VALUES (7, 'u:p@relay.example', 's@example.net', 'r@example.org', 'some data')",
+        "INSERT INTO outbox (mail_id, mail_remote, mail_envelopefrom, mail_envelopeto, mail_submission, mail_data) \
+         VALUES (7, 'u:p@relay.example', 's@example.net', 'r@example.org', '1700000000', 'some data')",
         [],
     );
     let expected = Row {
@@ -109,6 +109,7 @@ fn a_row_says_what_the_outbox_says() {
         remote: Some(Bytes::from_static(b"u:p@relay.example")),
         sender: Some(Bytes::from_static(b"s@example.net")),
         recipient: Bytes::from_static(b"r@example.org"),
+        submission: UnixTime(1_700_000_000),
         data_octets: 9,
         fail_count: 0,
         last_try: UnixTime(0),
@@ -177,9 +178,12 @@ fn a_failed_attempt_is_one_faillog_row_as_other_programs_write_it() {
     let mut fixture = Fixture::new();
     let id = fixture.mail(None, "a@example.org", b"x");
     let failed = vec![failure(id, 1_700_000_000, false), failure(MailId(99), 1, true)];
-    let (states, _) = commit(&mut fixture, Commit { failed, ..Commit::default() });
-    let expected = FailState { id, fail_count: 1, last_try: UnixTime(1_700_000_000), fatal: false };
-    assert_eq!(states, [expected], "nothing is recorded of mail that is gone");
+    let (rows, _) = commit(&mut fixture, Commit { failed, ..Commit::default() });
+    let failures = |rows: &[Row]| -> Vec<_> {
+        rows.iter().map(|row| (row.id, row.fail_count, row.last_try.0, row.fatal)).collect()
+    };
+    let expected = (id, 1, 1_700_000_000, false);
+    assert_eq!(failures(&rows), [expected], "nothing is recorded of mail that is gone");
     let stored: (i64, String, String, String, i64) = fixture
         .other
         .query_row(
@@ -192,11 +196,9 @@ fn a_failed_attempt_is_one_faillog_row_as_other_programs_write_it() {
     assert_eq!(stored, (id.0, text, "1700000000".to_owned(), "text".to_owned(), 0));
 
     let failed = vec![failure(id, 1_700_000_005, true)];
-    let (states, _) = commit(&mut fixture, Commit { failed, ..Commit::default() });
-    let expected = FailState { id, fail_count: 2, last_try: UnixTime(1_700_000_005), fatal: true };
-    assert_eq!(states, [expected]);
-    let row = scan(&mut fixture, 0, 1).0.remove(0);
-    assert_eq!((row.fail_count, row.last_try, row.fatal), (2, UnixTime(1_700_000_005), true));
+    let (rows, _) = commit(&mut fixture, Commit { failed, ..Commit::default() });
+    assert_eq!(failures(&rows), [(id, 2, 1_700_000_005, true)]);
+    assert_eq!(scan(&mut fixture, 0, 1).0, rows, "the answer tells the rows as a scan does");
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn long_values_are_claimed_recorded_and_read_for_bounces_like_any_other() {
 
     let mails = values.failed();
     assert_eq!(mails.len(), values.ids.len());
-    assert_eq!(mails[3].submission, UnixTime(0), "it is no time");
+    assert_eq!(mails[3].row.submission, UnixTime(0), "it is no time");
     let text = &mails[5].attempts[0].text;
     assert_eq!(text.len(), TEXT_LIMIT_OCTETS);
 

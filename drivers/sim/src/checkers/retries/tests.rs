@@ -56,6 +56,7 @@ fn claimed() -> StoreReply {
         remote: None,
         sender: None,
         recipient: b"r@example.net"[..].into(),
+        submission: UnixTime(0),
         data_octets: 4,
         fail_count: 1,
         last_try: UnixTime(WALL),

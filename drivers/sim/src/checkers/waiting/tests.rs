@@ -60,6 +60,7 @@ fn row() -> Row {
         remote: None,
         sender: None,
         recipient: "r@[10.1.0.19]".into(),
+        submission: UnixTime(0),
         data_octets: 4,
         fail_count: 0,
         last_try: UnixTime(0),
