@@ -44,3 +44,4 @@ mod support;
 mod system;
 mod tls;
 mod told;
+mod tool;

@@ -56,7 +56,7 @@ pub struct BounceSettings<'a> {
 }
 
 /// Returns the identifier of a message of which this is the beginning, without its angle brackets, if it stands there.
-pub(crate) fn message_id(head: &[u8]) -> Option<String> {
+pub fn message_id(head: &[u8]) -> Option<String> {
     original::message_id(original::HeaderSection::find(head, false).octets)
 }
 

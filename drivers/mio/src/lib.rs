@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 pub mod access;
+pub mod admin;
 pub mod args;
 pub mod config;
 pub mod connection;
@@ -20,6 +21,7 @@ pub mod privileges;
 pub mod record;
 pub mod reload;
 pub mod resolv_conf;
+mod selection;
 pub mod service_manager;
 mod shown;
 pub mod signals;

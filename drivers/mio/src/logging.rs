@@ -241,7 +241,12 @@ impl Shared {
 
 /// Prints a line on standard error, with the name of the program. Gives up if it is not read for a second.
 pub fn say(text: &str) {
-    let line = format!("cmail-dispatchd: {}\n", OneLine(text));
+    say_as("cmail-dispatchd", text);
+}
+
+/// Prints a line on standard error, with the name of a program. Gives up if it is not read for a second.
+pub(crate) fn say_as(program: &str, text: &str) {
+    let line = format!("{program}: {}\n", OneLine(text));
     if let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() {
         let _ = write_within(&stderr.into(), line.as_bytes(), Some(PATIENCE));
     }

@@ -15,6 +15,7 @@ pub(crate) mod smtp_records;
 pub(crate) mod smtp_script;
 pub(crate) mod smtp_server;
 pub(crate) mod tls;
+pub(crate) mod tool;
 pub(crate) mod world;
 
 pub(crate) use daemon::Daemon;

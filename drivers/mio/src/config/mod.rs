@@ -6,6 +6,7 @@
 mod directive;
 mod directives;
 mod errors;
+mod glance;
 mod parser;
 mod reload;
 mod report;
@@ -28,10 +29,11 @@ use rustls_pki_types::pem::{self, PemObject as _};
 pub use self::directive::{Directive, Fallback, Kind, Located, Repeat};
 pub use self::directives::{DIRECTIVES, Directives};
 pub use self::errors::{ConfigError, ConfigWarning, Reason};
+pub(crate) use self::glance::Glance;
 pub use self::reload::{Changes, OnReload};
 pub use self::report::{manual_page_list, manual_table};
 pub use self::values::ValueError;
-pub(crate) use self::values::show_port;
+pub(crate) use self::values::{seconds, show_port};
 
 use crate::privileges::{Account, Identity};
 use crate::resolv_conf::{self, ResolvConf, ResolverSource};

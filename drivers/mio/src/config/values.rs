@@ -101,7 +101,7 @@ pub(super) fn number(text: &str, min: u32, max: u32) -> Result<u32, ValueError> 
 const SPAN_UNITS: [(char, u32); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
 
 /// A number of seconds from `min` to `max`, or one of the units: `90s`, `15m`, `1h`, `5d`.
-pub(super) fn seconds(text: &str, min: u32, max: u32) -> Result<u32, ValueError> {
+pub(crate) fn seconds(text: &str, min: u32, max: u32) -> Result<u32, ValueError> {
     let unit = SPAN_UNITS.iter().find_map(|&(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
     let (digits, unit_s) = unit.unwrap_or((text, 1));
     if digits.is_empty() || !digits.bytes().all(|octet| octet.is_ascii_digit()) {

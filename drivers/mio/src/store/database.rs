@@ -327,7 +327,7 @@ pub(crate) fn check(path: &Path) -> Result<Option<DatabaseWarning>, OpenError> {
 ///
 /// If a process of root opens the database, it first creates the files beside it, and then gives them to the owner of the
 /// database. In between, other users cannot open them, and have to try again.
-fn connect(
+pub(super) fn connect(
     path: &Path,
     mode: OpenFlags,
     busy_timeout: Duration,
@@ -365,7 +365,7 @@ fn connect_once(
     Ok(connection)
 }
 
-fn has_index(connection: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn has_index(connection: &Connection) -> rusqlite::Result<bool> {
     connection
         .prepare("SELECT 1 FROM sqlite_schema WHERE type = 'index' AND name = 'dispatch_faillog_mail'")?
         .exists([])

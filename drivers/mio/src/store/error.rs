@@ -12,8 +12,9 @@ use rusqlite::ffi::{
 use rusqlite::{Connection, ErrorCode};
 use thiserror::Error;
 
-use super::journal::{may_roll_back, rollback_journal};
-use super::paths::{access, directory_of};
+use super::journal::{log_index, may_roll_back, rollback_journal};
+use super::lock_holder::{described, range_lock_holder};
+use super::paths::{FileId, access, directory_of};
 
 /// Why a database cannot be worked on.
 #[derive(Debug, Error)]
@@ -146,6 +147,71 @@ impl OpenError {
                 Self::Other { path, text: format!("its disk is full or fails ({text})") }
             }
             _ => Self::Other { path, text },
+        }
+    }
+}
+
+/// Why the operator's tool cannot read a database.
+#[derive(Debug, Error)]
+pub(crate) enum ReadError {
+    /// Another process has kept it locked for as long as this one waits.
+    #[error("the database {} is locked by {holder}; try again", .path.display())]
+    Locked {
+        /// The database.
+        path: PathBuf,
+        /// The process, if the system shows it.
+        holder: String,
+    },
+    /// A program was killed while it wrote.
+    #[error(
+        "a program was killed while it wrote to the database, and left the hot journal {}; the daemon rolls it back when it starts",
+        .0.display()
+    )]
+    HotJournal(PathBuf),
+    /// It cannot be opened.
+    #[error(transparent)]
+    Open(OpenError),
+    /// It was opened, and cannot be read.
+    #[error("the database {} cannot be read: {text}; {advice}", .path.display())]
+    Failed {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        text: String,
+        /// What to do.
+        advice: &'static str,
+    },
+}
+
+impl ReadError {
+    fn locked(path: PathBuf) -> Self {
+        let files = [path.clone(), log_index(&path)];
+        let mut ids = files.iter().filter_map(|file| FileId::of(file).ok());
+        let holder = ids.find_map(range_lock_holder).map_or("another process".to_owned(), described);
+        Self::Locked { path, holder }
+    }
+
+    /// Translates an error of SQLite in reading.
+    pub(super) fn from_sqlite(connection: &Connection, path: &Path, error: &rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::locked(path.to_path_buf()),
+            _ => Self::Failed {
+                path: path.to_path_buf(),
+                text: error.to_string(),
+                advice: advice(connection, error),
+            },
+        }
+    }
+}
+
+impl From<OpenError> for ReadError {
+    fn from(error: OpenError) -> Self {
+        if let OpenError::Busy(path) = error {
+            Self::locked(path)
+        } else if let OpenError::HotJournal(journal) = error {
+            Self::HotJournal(journal)
+        } else {
+            Self::Open(error)
         }
     }
 }

@@ -79,7 +79,7 @@ pub(super) fn write_ahead_log(database: &Path) -> PathBuf {
 }
 
 /// Returns the path of the index of a database's write-ahead log, which connections share as memory.
-fn log_index(database: &Path) -> PathBuf {
+pub(super) fn log_index(database: &Path) -> PathBuf {
     with_suffix(database, "-shm")
 }
 

@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn the_holder_stands_in_the_line_of_its_lock_and_no_other() {
-    let holder = |line| holder_in(line, "fd:01:131");
+    let holder = |line| holder_in(line, "FLOCK", "fd:01:131");
     assert_eq!(holder("1: FLOCK  ADVISORY  WRITE 4711 fd:01:131 0 EOF"), Some(4711));
     for line in [
         "1: FLOCK  ADVISORY  WRITE 4711 fd:01:1312 0 EOF",

@@ -1,0 +1,79 @@
+//! The records of `--json`. `docs/json.md` lists their fields; within a version fields are only added.
+
+use cmail_delivery::address::Mailbox;
+use cmail_delivery::next_hop::{NextHop, Relay};
+use cmail_delivery::one_line::Octets;
+use cmail_delivery::outbox::Row;
+use cmail_delivery::schedule::RetryState;
+use cmail_delivery::time::UnixMillis;
+use serde::Serialize;
+
+use crate::store::{QueuedMail, Standing};
+
+/// The version of all records.
+pub(super) const VERSION: u8 = 1;
+
+/// A mail of the outbox.
+#[derive(Debug, Serialize)]
+pub(super) struct Mail {
+    v: u8,
+    kind: &'static str,
+    mail_id: i64,
+    place: &'static str,
+    /// Unix time in seconds, like the column.
+    submitted: Option<i64>,
+    submitter: Option<String>,
+    octets: u64,
+    sender: Option<String>,
+    recipient: String,
+    next_hop: Option<String>,
+    tries: u32,
+    last_ms: Option<i64>,
+    next_ms: Option<i64>,
+    code: Option<u16>,
+    status: Option<String>,
+    text: Option<String>,
+}
+
+impl Mail {
+    pub(super) fn new(mail: &QueuedMail, standing: Standing) -> Self {
+        let row = &mail.row;
+        let failure = mail.failure();
+        let next_ms = match standing.of(row) {
+            RetryState::Due => Some(UnixMillis::from(standing.now).0),
+            RetryState::NotBefore(time) => Some(UnixMillis::from(time).0),
+            RetryState::GivenUp => None,
+        };
+        Self {
+            v: VERSION,
+            kind: "mail",
+            mail_id: row.id.0,
+            place: standing.place(row).as_str(),
+            submitted: mail.submitted.map(|time| time.0),
+            submitter: mail.submitter.as_deref().map(text),
+            octets: row.data_octets,
+            sender: row.sender.as_deref().map(text),
+            recipient: text(&row.recipient),
+            next_hop: next_hop(row),
+            tries: row.fail_count,
+            last_ms: (row.fail_count > 0).then(|| UnixMillis::from(row.last_try).0),
+            next_ms,
+            code: failure.as_ref().and_then(|failure| Some(failure.reply.as_ref()?.code)),
+            status: failure.as_ref().and_then(|failure| failure.status).map(|status| status.to_string()),
+            text: failure.map(|failure| failure.text),
+        }
+    }
+}
+
+fn text(octets: &[u8]) -> String {
+    Octets(octets).to_string()
+}
+
+/// Returns where a mail goes, without credentials; `None` if its address or its relay is invalid.
+pub(super) fn next_hop(row: &Row) -> Option<String> {
+    let next_hop = match &row.remote {
+        Some(remote) => NextHop::Relay(Relay::parse(remote).ok()?),
+        None => Mailbox::parse(&row.recipient).ok()?.domain().ok()?.into(),
+    };
+    Some(next_hop.to_string())
+}

@@ -1,0 +1,78 @@
+//! The verb `list`.
+
+use std::io;
+
+use cmail_delivery::next_hop::Relay;
+use cmail_delivery::outbox::Cursor;
+use cmail_delivery::schedule::RetryState;
+
+use super::clock::Span;
+use super::printer::{Printer, address, sender};
+use super::{Outcome, Tool, ToolError, json};
+use crate::selection::Selection;
+use crate::store::{QueuedMail, Standing};
+
+/// Prints the selected mail, oldest id first.
+pub(super) fn list(tool: &Tool, selection: &Selection) -> Result<Outcome, ToolError> {
+    let reader = tool.reader()?;
+    let standing = tool.standing();
+    let mut printer = tool.printer();
+    let limit = tool.options.limit.unwrap_or(u64::MAX);
+    let (mut count, mut next) = (0, Some(Cursor::BeforeFirst));
+    while let Some(after) = next.filter(|_| count < limit) {
+        let batch = reader.mails(selection, standing, after)?;
+        next = batch.next;
+        for mail in &batch.mails {
+            if count == limit {
+                break;
+            }
+            if tool.options.json {
+                printer.json(&json::Mail::new(mail, standing))?;
+            } else {
+                if count == 0 {
+                    print_heading(&mut printer)?;
+                }
+                print(&mut printer, mail, standing)?;
+            }
+            count += 1;
+        }
+        // What is known is shown while the rest is read.
+        printer.flush()?;
+    }
+    Ok(Outcome::found(count))
+}
+
+fn print_heading(printer: &mut Printer) -> io::Result<()> {
+    let [id, age, size, tries, next, sender, recipient] =
+        ["ID", "AGE", "SIZE", "TRIES", "NEXT", "SENDER", "RECIPIENT"];
+    printer.line(format_args!(
+        "{id:>8} {age:>6} {size:>8} {tries:>5} {next:<9} {sender:<28} {recipient:<28} LAST REPLY"
+    ))
+}
+
+fn print(printer: &mut Printer, mail: &QueuedMail, standing: Standing) -> io::Result<()> {
+    let row = &mail.row;
+    let age =
+        mail.submitted.map_or("?".to_owned(), |time| Span(standing.now.0.saturating_sub(time.0)).to_string());
+    let next = match standing.of(row) {
+        RetryState::Due => "now".to_owned(),
+        RetryState::NotBefore(time) => format!("in {}", Span(time.0.saturating_sub(standing.now.0))),
+        RetryState::GivenUp => "given up".to_owned(),
+    };
+    let mut recipient = address(&row.recipient);
+    if let Some(remote) = &row.remote {
+        // A specification that is malformed may hold a password anywhere.
+        match Relay::parse(remote) {
+            Ok(relay) => recipient.push_str(&format!(" via {relay}")),
+            Err(_) => recipient.push_str(" via a malformed relay"),
+        }
+    }
+    let reply = mail.failure().map_or("-".to_owned(), |failure| failure.text);
+    printer.line(format_args!(
+        "{:>8} {age:>6} {:>8} {:>5} {next:<9} {:<28} {recipient:<28} {reply}",
+        row.id.0,
+        row.data_octets,
+        row.fail_count,
+        sender(row.sender.as_deref()),
+    ))
+}

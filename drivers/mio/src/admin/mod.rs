@@ -1,0 +1,173 @@
+//! The operator's tool, `cmail-admin-queue`: what waits in the outbox, and why.
+//!
+//! What only looks reads the database beside the daemon, or without one, and changes nothing.
+
+mod clock;
+mod json;
+mod list;
+mod printer;
+mod words;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Parser as _;
+use cmail_delivery::schedule::RetryRules;
+use cmail_delivery::settings::Settings;
+use cmail_delivery::time::UnixTime;
+use log::{LevelFilter, warn};
+use thiserror::Error;
+
+use self::printer::Printer;
+use self::words::{Options, Verb, Words};
+use crate::config::Glance;
+use crate::logging;
+use crate::shown;
+use crate::store::{ReadError, Reader, Standing};
+
+/// The exit status of a command line that is not understood (EX_USAGE of sysexits.h).
+const USAGE: u8 = 64;
+
+/// The exit status where nothing fits what was asked for.
+const NOTHING: u8 = 2;
+
+/// Runs the tool with its command line, which begins with the name of the program.
+pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let Words { options, verb } = match Words::try_parse_from(words) {
+        Ok(words) => words,
+        Err(error) => return explain(&error),
+    };
+    log_to_standard_error(options.verbosity);
+    match Tool::new(options).and_then(|tool| tool.run(&verb)) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Nothing) => ExitCode::from(NOTHING),
+        // The reader has seen enough.
+        Err(ToolError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints the help, the version, or what is wrong with the command line.
+fn explain(error: &clap::Error) -> ExitCode {
+    // A closed standard output or error cannot be told to anybody.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+}
+
+fn log_to_standard_error(verbosity: u8) {
+    let level = match verbosity {
+        0 => LevelFilter::Warn,
+        1 | 2 => LevelFilter::Info,
+        3 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    let logger = env_logger::Builder::new()
+        .filter_level(level)
+        .format(|_, record| {
+            complain(&record.args().to_string());
+            Ok(())
+        })
+        .try_init();
+    // There is no other logger in this process, and without one only notes are lost.
+    drop(logger);
+}
+
+/// How a verb has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// Nothing fits what was asked for.
+    Nothing,
+}
+
+impl Outcome {
+    fn found(count: u64) -> Self {
+        if count == 0 { Self::Nothing } else { Self::Done }
+    }
+}
+
+/// Why a verb has failed.
+#[derive(Debug, Error)]
+enum ToolError {
+    #[error(
+        "no database is named: give --dbpath FILE, set CMAIL_MASTER_DB, or name a configuration with --config ({} cannot be read: {error})",
+        shown::path(.config)
+    )]
+    NoConfig { config: PathBuf, error: io::Error },
+    #[error("the configuration {} names no database; give --dbpath FILE", shown::path(.0))]
+    NoDatabase(PathBuf),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("standard output cannot be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// The tool, with what its options and the configuration say.
+struct Tool {
+    options: Options,
+    database: PathBuf,
+    settings: Settings,
+}
+
+impl Tool {
+    fn new(options: Options) -> Result<Self, ToolError> {
+        let (database, settings) = match Glance::at(&options.config) {
+            Ok(glance) => {
+                if glance.errors > 0 {
+                    let config = shown::path(&options.config);
+                    warn!(
+                        "the configuration {config} has errors, and the lines without one are used; run: cmail-dispatchd {config} check"
+                    );
+                }
+                let database = options.dbpath.clone().or(glance.database);
+                (database.ok_or_else(|| ToolError::NoDatabase(options.config.clone()))?, glance.settings)
+            }
+            Err(error) => match options.dbpath.clone() {
+                None => return Err(ToolError::NoConfig { config: options.config, error }),
+                Some(database) => {
+                    warn!(
+                        "the configuration {} cannot be read ({error}), so mail is taken to be tried again by the defaults; name another \
+                         with --config",
+                        shown::path(&options.config)
+                    );
+                    (database, Glance::of_defaults().settings)
+                }
+            },
+        };
+        Ok(Self { options, database, settings })
+    }
+
+    fn run(&self, verb: &Verb) -> Result<Outcome, ToolError> {
+        match verb {
+            Verb::List(words) => list::list(self, &words.selection),
+        }
+    }
+
+    fn reader(&self) -> Result<Reader, ToolError> {
+        Ok(Reader::open(&self.database)?)
+    }
+
+    fn printer(&self) -> Printer {
+        Printer::new()
+    }
+
+    fn standing(&self) -> Standing {
+        Standing { rules: RetryRules::of(&self.settings), now: now() }
+    }
+}
+
+/// Prints a line on standard error, with the name of the tool.
+fn complain(text: &str) {
+    logging::say_as("cmail-admin-queue", text);
+}
+
+fn now() -> UnixTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixTime(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,45 @@
+//! What a configuration file says by itself, for the operator's tool. This host is asked nothing, because the tool must answer also where a
+//! name cannot be looked up or a certificate cannot be read.
+
+use std::fs;
+use std::io;
+use std::path::{self, Path, PathBuf};
+
+use cmail_delivery::settings::{ResolverSettings, Settings};
+
+use super::{Directives, settings};
+
+/// The name that is announced where the file gives none. Nothing that the tool shows depends on it.
+const ANNOUNCE: &str = "localhost";
+
+/// What a file says by itself.
+#[derive(Debug)]
+pub(crate) struct Glance {
+    /// The master database, if the file names one.
+    pub(crate) database: Option<PathBuf>,
+    /// The settings: those of the lines without an error, and else the defaults.
+    pub(crate) settings: Settings,
+    /// The number of errors in the file.
+    pub(crate) errors: usize,
+}
+
+impl Glance {
+    /// Reads a file.
+    pub(crate) fn at(file: &Path) -> io::Result<Self> {
+        Ok(Self::of(file, &fs::read(file)?))
+    }
+
+    /// Returns the defaults, for where there is no file.
+    pub(crate) fn of_defaults() -> Self {
+        Self { errors: 0, ..Self::of(Path::new(""), b"") }
+    }
+
+    fn of(file: &Path, octets: &[u8]) -> Self {
+        let (directives, errors) = Directives::parse(file, octets);
+        let database = directives.database.as_ref();
+        let database = database.and_then(|text| path::absolute(Path::new(&*text.value)).ok());
+        let announce = directives.announce.clone().unwrap_or_else(|| ANNOUNCE.into());
+        let settings = settings(&directives, announce, ResolverSettings::new(Vec::new()), &[]);
+        Self { database, settings, errors: errors.len() }
+    }
+}

@@ -1,0 +1,51 @@
+//! A database that is open for reading, beside the daemon or without it.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::busy::{BUSY_TIMEOUT, CancelToken};
+use super::database::{connect, has_index};
+use super::database_file::DatabaseFile;
+use super::error::ReadError;
+
+/// A master database that is only looked at. It needs no lock, and creates and changes nothing except what SQLite keeps beside a database
+/// in WAL mode. Each call reads in a transaction of its own, so that no writer waits long.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    connection: Connection,
+    path: PathBuf,
+    /// Whether the failures of a mail are found by an index. An older database has none.
+    pub(super) is_faillog_indexed: bool,
+}
+
+impl Reader {
+    /// Opens a database. Waits at most 5 s for the locks of other processes, now and later.
+    pub(crate) fn open(path: &Path) -> Result<Self, ReadError> {
+        let file = DatabaseFile::open(path)?;
+        let path = file.path().to_path_buf();
+        // Closed before SQLite opens it: that would drop SQLite's locks.
+        drop(file);
+        let connection =
+            connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY, BUSY_TIMEOUT, CancelToken::default())?;
+        let is_faillog_indexed =
+            has_index(&connection).map_err(|error| ReadError::from_sqlite(&connection, &path, &error))?;
+        Ok(Self { connection, path, is_faillog_indexed })
+    }
+
+    /// Reads in one transaction.
+    pub(super) fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, ReadError> {
+        let read = self.connection.unchecked_transaction().and_then(|transaction| {
+            let result = work(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        });
+        read.map_err(|error| ReadError::from_sqlite(&self.connection, &self.path, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,374 @@
+//! The mail of the outbox that a [`Selection`] means. The verbs that look and the orders that change use the same statement, so that what
+//! is counted is what is changed.
+//!
+//! The statement narrows by what it can compare; what only our own code can decide (when mail is tried next, what a failure
+//! says) is decided on each row that is left.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use cmail_delivery::address::ADDRESS_LIMIT_OCTETS;
+use cmail_delivery::bounce::message_id;
+use cmail_delivery::failure::StoredFailure;
+use cmail_delivery::next_hop::REMOTE_LIMIT_OCTETS;
+use cmail_delivery::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, Row};
+use cmail_delivery::schedule::{RetryRules, RetryState};
+use cmail_delivery::time::UnixTime;
+use rusqlite::types::Value;
+use rusqlite::{Connection, MAIN_DB, OptionalExtension as _, ToSql, params};
+
+use super::error::ReadError;
+use super::failures::{add_failures, add_own_failures};
+use super::reader::Reader;
+use super::rows::{limited, number, octets, outbox_row, row_columns, texts};
+use crate::selection::{AddressPattern, DomainPattern, Place, Selection};
+
+/// Most mails that one transaction looks at: some ten milliseconds, for which a writer may have to wait.
+const BATCH_MAILS: usize = 10_000;
+
+/// With fewer mails than this, the failures of each are read by themselves, and not those of the whole range of ids.
+const FEW_MAILS: usize = 64;
+
+/// Most octets of a failure's text that are read.
+const FAILURE_LIMIT_OCTETS: i64 = 16 * 1024;
+
+/// Selects the mail of a range of ids; the conditions follow.
+const SELECT: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    ", CAST(",
+    number!("mail_submission"),
+    " AS INTEGER), ",
+    limited!("mail_submitter", "?3"),
+    " FROM outbox WHERE mail_id >= ?1 AND mail_id <= ?2"
+);
+
+/// SQL: the text of a failure, or its beginning; `?2` is the limit.
+macro_rules! failure_text {
+    () => {
+        "CASE WHEN octet_length(fail_message) > ?2 THEN substr(CAST(fail_message AS BLOB), 1, ?2) ELSE fail_message END"
+    };
+}
+
+/// How many parameters `SELECT` has before those of the conditions.
+const SELECT_PARAMETERS: usize = 4;
+
+/// By what the state of mail is decided.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub(crate) rules: RetryRules,
+    pub(crate) now: UnixTime,
+}
+
+impl Standing {
+    /// Returns when a mail is tried, by the function that decides it in the daemon.
+    pub(crate) fn of(&self, row: &Row) -> RetryState {
+        self.rules.retry_state(row.fail_count, row.last_try, row.fatal, self.now)
+    }
+
+    /// Returns the state of a mail.
+    pub(crate) fn place(&self, row: &Row) -> Place {
+        match self.of(row) {
+            RetryState::Due => Place::Ready,
+            RetryState::NotBefore(_) => Place::Waiting,
+            RetryState::GivenUp => Place::GivenUp,
+        }
+    }
+}
+
+/// A mail of the outbox, with its last failure.
+#[derive(Debug)]
+pub(crate) struct QueuedMail {
+    pub(crate) row: Row,
+    /// `mail_submission`, if it is a number.
+    pub(crate) submitted: Option<UnixTime>,
+    /// `mail_submitter`.
+    pub(crate) submitter: Option<Bytes>,
+    /// The `fail_message` of its last failure, if there was one.
+    last_failure: Option<Vec<u8>>,
+}
+
+impl QueuedMail {
+    /// Returns its last failure, if there was one.
+    pub(crate) fn failure(&self) -> Option<StoredFailure> {
+        self.last_failure.as_deref().map(StoredFailure::parse)
+    }
+}
+
+/// Mail that was read in one transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) mails: Vec<QueuedMail>,
+    /// Where the next batch begins; `None` after the last mail.
+    pub(crate) next: Option<Cursor>,
+}
+
+impl Reader {
+    /// Reads the selected mail that follows `after`, in the order of ids. Looks at a limited number of mails.
+    pub(crate) fn mails(
+        &self,
+        selection: &Selection,
+        standing: Standing,
+        after: Cursor,
+    ) -> Result<Batch, ReadError> {
+        self.read(|connection| select(connection, selection, standing, after, self.is_faillog_indexed))
+    }
+}
+
+/// Reads the selected mail that follows `after`, in the order of ids. To be called within a transaction.
+pub(super) fn select(
+    connection: &Connection,
+    selection: &Selection,
+    standing: Standing,
+    after: Cursor,
+    is_faillog_indexed: bool,
+) -> rusqlite::Result<Batch> {
+    let Some(Range { first, last, ids, next }) = Range::following(connection, selection, after)? else {
+        return Ok(Batch::default());
+    };
+    let mut conditions = Conditions::new(SELECT_PARAMETERS);
+    conditions.narrow(selection, standing.now, ids);
+    let mut statement = connection.prepare_cached(&format!("{SELECT}{} ORDER BY mail_id", conditions.sql))?;
+    let limits = [ADDRESS_LIMIT_OCTETS as i64, REMOTE_LIMIT_OCTETS as i64];
+    let fixed: [&dyn ToSql; SELECT_PARAMETERS] = [&first, &last, &limits[0], &limits[1]];
+    let values: Vec<&dyn ToSql> =
+        fixed.into_iter().chain(conditions.values.iter().map(|value| value as &dyn ToSql)).collect();
+    let mut found = statement.query(&values[..])?;
+    let (mut rows, mut others, mut shared) = (Vec::new(), Vec::new(), texts());
+    while let Some(columns) = found.next()? {
+        let row = outbox_row(connection, columns, &mut shared)?;
+        if selection
+            .remote
+            .as_ref()
+            .is_some_and(|remote| !row.remote.as_deref().is_some_and(|it| remote.fits(it)))
+        {
+            continue;
+        }
+        let submitted = columns.get::<_, Option<i64>>(5)?.map(UnixTime);
+        let submitter = octets(columns.get_ref(6)?).map(|text| Bytes::copy_from_slice(&text));
+        rows.push(row);
+        others.push((submitted, submitter));
+    }
+    let last_failures = read_failures(connection, &mut rows, is_faillog_indexed)?;
+    let mut mails = Vec::with_capacity(rows.len());
+    for ((row, (submitted, submitter)), last_failure) in rows.into_iter().zip(others).zip(last_failures) {
+        let mail = QueuedMail { row, submitted, submitter, last_failure };
+        if is_meant(connection, selection, standing, &mail)? {
+            mails.push(mail);
+        }
+    }
+    Ok(Batch { mails, next })
+}
+
+/// Decides what the statement cannot.
+fn is_meant(
+    connection: &Connection,
+    selection: &Selection,
+    standing: Standing,
+    mail: &QueuedMail,
+) -> rusqlite::Result<bool> {
+    if selection.place.is_some_and(|place| place != standing.place(&mail.row)) {
+        return Ok(false);
+    }
+    if let Some(pattern) = &selection.status {
+        let fits = mail.failure().is_some_and(|failure| {
+            pattern.fits(failure.reply.as_ref().map(|reply| reply.code), failure.status)
+        });
+        if !fits {
+            return Ok(false);
+        }
+    }
+    match &selection.message_id {
+        Some(wanted) => Ok(read_message_id(connection, mail.row.id)?.as_deref() == Some(wanted.as_str())),
+        None => Ok(true),
+    }
+}
+
+/// Reads the Message-ID of a mail, if it stands in the beginning of its data.
+fn read_message_id(connection: &Connection, id: MailId) -> rusqlite::Result<Option<String>> {
+    let mut statement =
+        connection.prepare_cached("SELECT mail_data IS NULL FROM outbox WHERE mail_id = ?1")?;
+    if statement.query_row([id.0], |row| row.get(0)).optional()?.unwrap_or(true) {
+        return Ok(None);
+    }
+    let blob = connection.blob_open(MAIN_DB, c"outbox", c"mail_data", id.0, true)?;
+    let mut head = vec![0; blob.len().min(DATA_CHUNK_OCTETS)];
+    blob.read_at_exact(&mut head, 0)?;
+    Ok(message_id(&head))
+}
+
+/// The part of the outbox that one batch looks at.
+struct Range {
+    first: i64,
+    last: i64,
+    /// The ids that are meant, as a JSON array; `None` for all.
+    ids: Option<String>,
+    next: Option<Cursor>,
+}
+
+impl Range {
+    fn following(
+        connection: &Connection,
+        selection: &Selection,
+        after: Cursor,
+    ) -> rusqlite::Result<Option<Self>> {
+        let Some(MailId(first)) = after.next_id() else { return Ok(None) };
+        if selection.ids.is_empty() {
+            let last = connection
+                .prepare_cached(
+                    "SELECT mail_id FROM outbox WHERE mail_id >= ?1 ORDER BY mail_id LIMIT 1 OFFSET ?2",
+                )?
+                .query_row(params![first, BATCH_MAILS as i64 - 1], |row| row.get(0))
+                .optional()?;
+            let next = last.map(|last| Cursor::After(MailId(last)));
+            return Ok(Some(Self { first, last: last.unwrap_or(i64::MAX), ids: None, next }));
+        }
+        let mut ids: Vec<i64> = selection.ids.iter().copied().filter(|&id| id >= first).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let is_cut = ids.len() > BATCH_MAILS;
+        ids.truncate(BATCH_MAILS);
+        let (Some(&first), Some(&last)) = (ids.first(), ids.last()) else { return Ok(None) };
+        let next = is_cut.then_some(Cursor::After(MailId(last)));
+        let list: Vec<String> = ids.iter().map(i64::to_string).collect();
+        Ok(Some(Self { first, last, ids: Some(format!("[{}]", list.join(","))), next }))
+    }
+}
+
+/// Adds their failures to rows in the order of their ids, and returns the last failure of each.
+fn read_failures(
+    connection: &Connection,
+    rows: &mut [Row],
+    is_indexed: bool,
+) -> rusqlite::Result<Vec<Option<Vec<u8>>>> {
+    let mut last_failures: Vec<Option<Vec<u8>>> = Vec::new();
+    if is_indexed && rows.len() <= FEW_MAILS {
+        let mut statement = connection.prepare_cached(concat!(
+            "SELECT ",
+            failure_text!(),
+            " FROM faillog WHERE fail_mail = ?1 ORDER BY rowid DESC LIMIT 1"
+        ))?;
+        for row in rows {
+            add_own_failures(connection, row)?;
+            let text =
+                statement.query_row(params![row.id.0, FAILURE_LIMIT_OCTETS], |columns| text(columns, 0));
+            last_failures.push(text.optional()?);
+        }
+        return Ok(last_failures);
+    }
+    add_failures(connection, rows)?;
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(last_failures) };
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT fail_mail, ",
+        failure_text!(),
+        " FROM faillog WHERE rowid IN (SELECT max(rowid) FROM faillog WHERE fail_mail >= ?1 AND fail_mail <= ?3 \
+         GROUP BY fail_mail) ORDER BY fail_mail"
+    ))?;
+    let mut found = statement.query(params![first.id.0, FAILURE_LIMIT_OCTETS, last.id.0])?;
+    let mut failed = found.next()?;
+    for row in rows.iter() {
+        let mut failure = None;
+        while let Some(columns) = failed {
+            let id: i64 = columns.get(0)?;
+            if id > row.id.0 {
+                break;
+            }
+            if id == row.id.0 {
+                failure = Some(text(columns, 1)?);
+            }
+            failed = found.next()?;
+        }
+        last_failures.push(failure);
+    }
+    Ok(last_failures)
+}
+
+fn text(columns: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Vec<u8>> {
+    Ok(octets(columns.get_ref(index)?).unwrap_or_default().into_owned())
+}
+
+/// SQL conditions with their values.
+pub(super) struct Conditions {
+    /// ` AND …` for each.
+    pub(super) sql: String,
+    pub(super) values: Vec<Value>,
+    /// How many parameters come before the values.
+    parameters_before: usize,
+}
+
+impl Conditions {
+    pub(super) fn new(parameters_before: usize) -> Self {
+        Self { sql: String::new(), values: Vec::new(), parameters_before }
+    }
+
+    /// Adds the conditions on a mail of the outbox.
+    fn narrow(&mut self, selection: &Selection, now: UnixTime, ids: Option<String>) {
+        if let Some(ids) = ids {
+            let ids = self.value(ids);
+            self.add(&format!("mail_id IN (SELECT value FROM json_each({ids}))"));
+        }
+        if let Some(domain) = &selection.domain {
+            self.domain("mail_envelopeto", domain);
+        }
+        if let Some(recipient) = &selection.recipient {
+            self.address("mail_envelopeto", recipient);
+        }
+        if let Some(sender) = &selection.sender {
+            self.address("mail_envelopefrom", sender);
+        }
+        if let Some(remote) = &selection.remote {
+            let host = self.value(format!("%{}%", escaped(&remote.host())));
+            self.add(&format!("mail_remote LIKE {host} ESCAPE '\\'"));
+        }
+        if let Some(older_s) = selection.older_s {
+            let limit = self.value(now.0.saturating_sub(older_s.into()));
+            self.add(&format!("CAST({} AS INTEGER) < {limit}", number!("mail_submission")));
+        }
+    }
+
+    /// Adds a condition.
+    pub(super) fn add(&mut self, condition: &str) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.sql, " AND ({condition})");
+    }
+
+    /// Adds a value, and returns its parameter.
+    pub(super) fn value(&mut self, value: impl Into<Value>) -> String {
+        self.values.push(value.into());
+        format!("?{}", self.parameters_before + self.values.len())
+    }
+
+    /// The address in a column is one of this domain, in any case: it ends with `@` and the domain, which has no `@`.
+    pub(super) fn domain(&mut self, column: &str, domain: &DomainPattern) {
+        let forms = domain
+            .forms()
+            .into_iter()
+            .flat_map(|form| [format!("%@{}", escaped(&form)), format!("%@{}.", escaped(&form))]);
+        let forms: Vec<String> =
+            forms.map(|form| format!("{column} LIKE {} ESCAPE '\\'", self.value(form))).collect();
+        self.add(&forms.join(" OR "));
+    }
+
+    pub(super) fn address(&mut self, column: &str, pattern: &AddressPattern) {
+        match pattern {
+            AddressPattern::Null => {
+                self.add(&format!(
+                    "trim(coalesce(CAST({column} AS TEXT), ''), ' ' || char(9, 10, 12, 13)) IN ('', '<>')"
+                ));
+            }
+            AddressPattern::Domain(domain) => self.domain(column, domain),
+            AddressPattern::Exact(address) => {
+                let address = self.value(address.clone());
+                self.add(&format!("CAST({column} AS TEXT) = {address} COLLATE NOCASE"));
+            }
+        }
+    }
+}
+
+/// Returns a text in which LIKE finds no wildcard.
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+use cmail_delivery::schedule::RetryRules;
+use rusqlite::params;
+
+use super::super::fixture::Fixture;
+use super::*;
+
+const NOW: i64 = 1_800_000_000;
+
+fn standing() -> Standing {
+    Standing { rules: RetryRules { retries: 3, interval_s: 600 }, now: UnixTime(NOW) }
+}
+
+fn selection(json: &str) -> Selection {
+    serde_json::from_str(json).unwrap()
+}
+
+/// Returns the ids of all selected mail.
+fn selected(fixture: &Fixture, selection: &Selection) -> Vec<i64> {
+    let reader = Reader::open(&fixture.path).unwrap();
+    let (mut ids, mut next) = (Vec::new(), Some(Cursor::BeforeFirst));
+    while let Some(after) = next {
+        let batch = reader.mails(selection, standing(), after).unwrap();
+        ids.extend(batch.mails.iter().map(|mail| mail.row.id.0));
+        next = batch.next;
+    }
+    ids
+}
+
+fn insert(
+    fixture: &Fixture,
+    id: i64,
+    sender: Option<&str>,
+    recipient: &str,
+    remote: Option<&str>,
+    age_s: i64,
+) {
+    fixture.execute(
+        "INSERT INTO outbox (mail_id, mail_envelopefrom, mail_envelopeto, mail_remote, mail_submission, mail_data) \
+         VALUES (?1, ?2, ?3, ?4, ?5, 'Message-ID: <' || ?1 || '@client.example>' || char(13, 10, 13, 10))",
+        params![id, sender, recipient, remote, NOW - age_s],
+    );
+}
+
+fn fail(fixture: &Fixture, id: i64, text: &str, ago_s: i64) {
+    fixture.execute(
+        "INSERT INTO faillog (fail_mail, fail_message, fail_time) VALUES (?1, ?2, ?3)",
+        params![id, text, (NOW - ago_s).to_string()],
+    );
+}
+
+/// Each condition selects what it says, and nothing that only looks like it.
+#[test]
+fn each_condition_selects_what_it_says() {
+    let fixture = Fixture::new();
+    insert(&fixture, 1, Some("a@client.example"), "x@example.org", None, 10);
+    insert(&fixture, 2, Some("A@Client.Example"), "Y@EXAMPLE.org", None, 8000);
+    insert(&fixture, 3, None, "x@b\u{fc}cher.example", None, 10);
+    insert(&fixture, 4, Some(" <> "), "x@xn--bcher-kva.example", Some("u:p@relay.lan:25"), 10);
+    insert(&fixture, 5, Some("b@other.example"), "x@sub.example.org", Some("u:relay.lan@other.lan"), 10);
+    insert(&fixture, 6, Some("b@other.example"), "x@exampleXorg", Some("relay.lan"), 10);
+    insert(&fixture, 7, Some("b@other.example"), "\"q@example.org\"@last.example", None, 10);
+    fail(&fixture, 1, "451 4.7.1 later", 100);
+    fail(&fixture, 2, "Failed to reach any MX: mx.example.org: connection refused [4.4.1]", 700);
+    for ago_s in [30, 20, 10] {
+        fail(&fixture, 3, "421 no", ago_s);
+    }
+    fail(&fixture, 5, "451 4.7.1 first", 900);
+    fail(&fixture, 5, "452 4.2.2 then", 800);
+    for (json, expected) in [
+        ("{}", &[1, 2, 3, 4, 5, 6, 7][..]),
+        (r#"{"ids":[6,2,2,99]}"#, &[2, 6]),
+        (r#"{"domain":"example.org"}"#, &[1, 2]),
+        (r#"{"domain":"bücher.example"}"#, &[3, 4]),
+        (r#"{"sender":"a@client.example"}"#, &[1, 2]),
+        (r#"{"sender":"@OTHER.example"}"#, &[5, 6, 7]),
+        (r#"{"sender":"<>"}"#, &[3, 4]),
+        (r#"{"recipient":"y@example.org"}"#, &[2]),
+        (r#"{"remote":"relay.lan"}"#, &[4, 6]),
+        (r#"{"remote":"relay.lan:25"}"#, &[4]),
+        (r#"{"message_id":"5@client.example"}"#, &[5]),
+        (r#"{"older_s":7200}"#, &[2]),
+        (r#"{"place":"ready"}"#, &[2, 4, 5, 6, 7]),
+        (r#"{"place":"waiting"}"#, &[1]),
+        (r#"{"place":"given_up"}"#, &[3]),
+        (r#"{"status":"4.7"}"#, &[1]),
+        (r#"{"status":"4"}"#, &[1, 2, 3, 5]),
+        (r#"{"status":"4.4.1"}"#, &[2]),
+        (r#"{"status":"421"}"#, &[3]),
+        (r#"{"domain":"example.org","older_s":7200,"status":"4.7"}"#, &[]),
+    ] {
+        assert_eq!(selected(&fixture, &selection(json)), expected, "{json}");
+    }
+}
+
+/// What LIKE takes for a wildcard is a letter in a domain.
+#[test]
+fn a_wildcard_is_a_letter() {
+    let fixture = Fixture::new();
+    insert(&fixture, 1, None, "x@a_b.example", None, 0);
+    insert(&fixture, 2, None, "x@aXb.example", None, 0);
+    assert_eq!(selected(&fixture, &selection(r#"{"domain":"a_b.example"}"#)), [1]);
+}
+
+/// A batch ends after a number of mails that were looked at, so that no transaction lasts long, and the next one goes on behind it.
+#[test]
+fn batches_cover_all_mail_once() {
+    let fixture = Fixture::new();
+    let count = 2 * BATCH_MAILS as i64 + 5;
+    fixture.execute(
+        "WITH RECURSIVE n(i) AS (SELECT -7 UNION ALL SELECT i + 3 FROM n LIMIT ?1) \
+         INSERT INTO outbox (mail_id, mail_envelopeto) SELECT i, 'x@example.org' FROM n",
+        [count],
+    );
+    let all = selected(&fixture, &Selection::default());
+    assert_eq!(all.len() as i64, count);
+    assert!(all.is_sorted());
+    let ids: Vec<String> = all.iter().map(i64::to_string).collect();
+    assert_eq!(selected(&fixture, &selection(&format!(r#"{{"ids":[{}]}}"#, ids.join(",")))), all);
+    let reader = Reader::open(&fixture.path).unwrap();
+    let batch = reader.mails(&Selection::default(), standing(), Cursor::BeforeFirst).unwrap();
+    assert_eq!(batch.mails.len(), BATCH_MAILS);
+}
+
+/// The last failure is the one that was recorded last, with the index and without, for few mails and for many.
+#[test]
+fn each_mail_comes_with_its_last_failure() {
+    let fixture = Fixture::new();
+    let many = FEW_MAILS as i64 + 10;
+    for id in 1..=many {
+        insert(&fixture, id, None, "x@example.org", None, 0);
+        if id % 3 == 0 {
+            fail(&fixture, id, "450 first", 100);
+            fail(&fixture, id, &format!("450 last of {id}"), 200);
+        }
+    }
+    for ids in [format!("[{many}]"), "[3,4]".to_owned(), "[]".to_owned()] {
+        for is_indexed in [true, false] {
+            let mut reader = Reader::open(&fixture.path).unwrap();
+            reader.is_faillog_indexed = is_indexed;
+            let selection = selection(&format!(r#"{{"ids":{ids}}}"#));
+            let batch = reader.mails(&selection, standing(), Cursor::BeforeFirst).unwrap();
+            for mail in batch.mails {
+                let id = mail.row.id.0;
+                let expected = (id % 3 == 0).then(|| format!("450 last of {id}"));
+                assert_eq!(mail.failure().map(|failure| failure.text), expected, "{ids} {is_indexed}");
+                assert_eq!(mail.row.fail_count, if id % 3 == 0 { 2 } else { 0 });
+            }
+        }
+    }
+}
