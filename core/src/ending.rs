@@ -7,6 +7,7 @@ use crate::reply::{Reply, ReplyError};
 use crate::sasl::SaslError;
 use crate::status::EnhancedStatus;
 use crate::system_error::{Breakage, SystemError};
+use crate::tally::ConnectionFailure;
 use crate::tls::CertificateTrouble;
 
 /// The reason why a session has ended.
@@ -34,6 +35,26 @@ impl EndCause {
     /// Returns whether the connection is lost: closed, broken, timed out, or closed because the peer broke the protocol.
     pub fn is_loss(&self) -> bool {
         matches!(self, Self::Closed | Self::Broken(_) | Self::TimedOut(_) | Self::Misbehaved(_))
+    }
+
+    /// Returns the reason that is counted if no mail could be sent before this end; nothing if it was wanted.
+    pub(crate) fn connection_failure(&self) -> Option<ConnectionFailure> {
+        Some(match self {
+            Self::Quit => return None,
+            Self::TimedOut(_) => ConnectionFailure::Mute,
+            Self::Unsuitable(
+                Unsuitable::StartTlsNotOffered
+                | Unsuitable::TlsFailed(_)
+                | Unsuitable::CertificateInvalid(_)
+                | Unsuitable::NoTls,
+            ) => ConnectionFailure::Tls,
+            Self::Local(_) => ConnectionFailure::Local,
+            Self::Closed
+            | Self::Broken(_)
+            | Self::Refused(..)
+            | Self::Unsuitable(Unsuitable::NoMechanism | Unsuitable::NotAuthenticated(_))
+            | Self::Misbehaved(_) => ConnectionFailure::Refused,
+        })
     }
 
     /// Returns whether replies and commands no longer match, so that no earlier reply can be believed without a checkpoint.

@@ -15,12 +15,14 @@ pub struct Tls {
     pub group: Option<&'static str>,
     /// What the certificate proves of the server.
     pub verification: Verification,
+    /// True if it continues an earlier session.
+    pub is_resumed: bool,
 }
 
 impl Tls {
-    /// Returns the facts that are always known: the version, and what the certificate proves of the server.
+    /// Returns the facts that are always known of a new session: the version, and what the certificate proves of the server.
     pub const fn new(version: TlsVersion, verification: Verification) -> Self {
-        Self { version, cipher_suite: None, group: None, verification }
+        Self { version, cipher_suite: None, group: None, verification, is_resumed: false }
     }
 }
 
@@ -108,7 +110,7 @@ impl Verification {
 }
 
 /// A version of TLS. Earlier versions are not supported (RFC 8996).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// RFC 5246.
     V1_2,

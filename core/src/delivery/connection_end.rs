@@ -20,6 +20,8 @@ use crate::reachability::{KnownTrouble, Trouble};
 use crate::reply::{Reply, ReplyClass, ReplyCode};
 use crate::route::Candidate;
 use crate::session::{EndCause, Phase, RefusalKind, SessionEnd};
+use crate::system_error::NetworkTrouble;
+use crate::tally::ConnectionFailure;
 
 /// After this many authentication exchanges without success, a relay is left alone for the pass: some lock out clients that try
 /// more often.
@@ -43,6 +45,8 @@ impl Delivery {
         self.outputs.push_back(DeliveryOutput::Close(connection));
         if !conn.is_established() {
             self.note_tls_failure(&end);
+            let failure = end.cause.connection_failure();
+            self.outputs.extend(failure.map(DeliveryOutput::NotOpened));
         }
         let DeliveryStage::Candidate(candidate) = &self.stage else { return };
         if conn.is_established() {
@@ -116,6 +120,9 @@ impl Delivery {
         self.idle.end(connection);
         self.refusals.end(connection);
         self.release(conn.undecided(), false);
+        if !conn.is_established() {
+            self.outputs.push_back(DeliveryOutput::NotOpened(ConnectionFailure::Mute));
+        }
         self.outputs.push_back(DeliveryOutput::Close(connection));
         if !self.connections.is_empty() {
             return self.release_first();
@@ -185,6 +192,15 @@ impl Delivery {
     ) {
         self.connections.remove(&connection);
         self.refusals.end(connection);
+        self.outputs.push_back(DeliveryOutput::NotOpened(match &setback {
+            Setback::NotConnected(error) if error.kind == NetworkTrouble::Refused => {
+                ConnectionFailure::Refused
+            }
+            Setback::NotConnected(_)
+            | Setback::ConnectTimedOut
+            | Setback::Ended(_)
+            | Setback::WantsMore { .. } => ConnectionFailure::Unreachable,
+        }));
         let DeliveryStage::Candidate(candidate) = &self.stage else {
             return self.outputs.push_back(DeliveryOutput::Close(connection));
         };

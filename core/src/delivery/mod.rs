@@ -47,6 +47,7 @@ use crate::sasl::Mechanism;
 use crate::session::Transaction;
 use crate::settings::Settings;
 use crate::system_error::{Breakage, NetworkTrouble, SystemError};
+use crate::tally::ConnectionFailure;
 use crate::time::{Duration, Instant};
 use crate::wording::ServerName;
 
@@ -290,6 +291,7 @@ impl Delivery {
             ConnectError::Local(error) => {
                 self.connections.remove(&connection);
                 self.refusals.end(connection);
+                self.outputs.push_back(DeliveryOutput::NotOpened(ConnectionFailure::Local));
                 self.outputs.push_back(DeliveryOutput::Close(connection));
                 self.postpone(Postponement::Connect(error));
             }
@@ -574,8 +576,9 @@ impl Delivery {
             conn.quit(cx.now);
             return self.return_unstarted(connection);
         }
+        let tls = conn.server().and_then(|server| server.tls);
         self.tell_of_fallback();
-        self.outputs.push_back(DeliveryOutput::WantTransactions(connection));
+        self.outputs.push_back(DeliveryOutput::WantTransactions(connection, tls));
     }
 
     fn release(&mut self, ids: Vec<MailId>, tried: bool) {

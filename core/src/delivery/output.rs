@@ -14,7 +14,7 @@ use crate::attempt::{Acceptance, Failure, Setback};
 use crate::course::Course;
 use crate::ending::LocalTrouble;
 use crate::event::Event;
-use crate::io::ConnectionId;
+use crate::io::{ConnectionId, Tls};
 use crate::next_hop::Host;
 use crate::outbox::MailId;
 use crate::reachability::{Login, Trouble};
@@ -23,6 +23,7 @@ use crate::route::Candidate;
 use crate::sasl::Mechanism;
 use crate::session::{EndCause, Recipient};
 use crate::system_error::{MachineTrouble, SystemError};
+use crate::tally::ConnectionFailure;
 
 /// What keeps this machine from delivering. No server is to blame, and no mail has failed.
 #[derive(Debug, Error)]
@@ -66,9 +67,18 @@ pub(crate) enum DeliveryOutput {
     NoPipelining(SocketAddr),
     /// A relay has accepted the credentials by this mechanism, or, with `None`, has not accepted them.
     Authenticated(Login, Option<Mechanism>),
-    /// The connection can take transactions. Answered by [`Delivery::handle_transactions`], [`Delivery::handle_nothing_claimed`]
+    /// The connection, inside this TLS if there is any, can take transactions. Answered by [`Delivery::handle_transactions`], [`Delivery::handle_nothing_claimed`]
     /// or [`Delivery::quit_connection`].
-    WantTransactions(ConnectionId),
+    WantTransactions(ConnectionId, Option<Tls>),
+    /// No mail could be sent on the connection, which ends.
+    NotOpened(ConnectionFailure),
+    /// A transaction has ended: the server has taken or refused the message, for at least one recipient.
+    TransactionEnded {
+        /// How it went, if that is told.
+        course: Option<Arc<Course>>,
+        /// True if the server has taken the message.
+        is_delivered: bool,
+    },
     /// Answered by [`Delivery::handle_data`].
     WantData {
         connection: ConnectionId,

@@ -100,6 +100,10 @@ impl Delivery {
         if !(delivered.is_empty() && failed.is_empty()) {
             self.note_decided(connection);
         }
+        if !(delivered.is_empty() && failed.is_empty() && refused.is_empty()) {
+            let is_delivered = !delivered.is_empty();
+            self.outputs.push_back(DeliveryOutput::TransactionEnded { course: course.clone(), is_delivered });
+        }
         for (recipient, failure) in failed {
             self.refusals.decide(connection);
             self.outputs.push_back(DeliveryOutput::Failed { recipient, failure, course: course.clone() });

@@ -13,7 +13,7 @@ use super::outbox_scan::OutboxScan;
 use super::recent_attempts::RecentAttempts;
 use super::requests::{Asked, Requests};
 use super::set_aside::SetAside;
-use super::{Mode, Progress, Summary, TimeoutReason};
+use super::{Mode, Progress, TimeoutReason};
 use crate::event::{Event, Level};
 use crate::io::Output;
 use crate::outbox::{Cursor, StoreRequest};
@@ -21,6 +21,7 @@ use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::schedule::RetryRules;
 use crate::settings::Settings;
+use crate::tally::Tally;
 use crate::time::{Instant, Now};
 
 /// Mail, from the row of the outbox to the commit.
@@ -39,29 +40,22 @@ pub(super) struct Books {
     pub(super) held: Held,
     pub(super) requests: Requests,
     pub(super) outlet: Outlet,
+    pub(super) tally: Tally,
 }
 
 /// The outputs for the executor.
 #[derive(Debug, Default)]
 pub(super) struct Outlet {
     outputs: VecDeque<Output>,
-    summary: Summary,
 }
 
 impl Outlet {
     pub(super) fn push(&mut self, output: Output) {
-        if let Output::Event(event) = &output {
-            self.summary.count(event);
-        }
         self.outputs.push_back(output);
     }
 
     pub(super) fn pop(&mut self) -> Option<Output> {
         self.outputs.pop_front()
-    }
-
-    pub(super) fn summary(&self) -> Summary {
-        self.summary
     }
 }
 
@@ -81,6 +75,7 @@ impl Books {
             held: Held::default(),
             requests: Requests::default(),
             outlet: Outlet::default(),
+            tally: Tally::default(),
             settings,
         }
     }

@@ -23,6 +23,7 @@ use crate::outbox::{
 use crate::queue::QueueState;
 use crate::schedule::RetryState;
 use crate::shown::{ShownAddress, shortened_octets};
+use crate::tally::Fate;
 use crate::time::{Duration, Instant};
 
 /// Delay before a commit is repeated that the database refused.
@@ -201,6 +202,7 @@ impl Books {
             None => FailureKind::Temporary,
         };
         let attempt = Attempt { at: self.now.wall, recipient, course, result: failure };
+        self.tally.count_attempt(&attempt.facts());
         self.event(Event::Failed { id, next_hop, attempt: attempt.clone(), kind });
         self.attempts.tried(id, self.now.monotonic);
         if let Some(due) = ordered {
@@ -236,7 +238,11 @@ impl Books {
         let Some(mut commit) = self.commits.in_flight.take() else { return };
         self.set_refused_aside(&mut commit, refused, &not_noted.into_iter().collect());
         commit.ids().for_each(|id| self.held.end_by_verdict(id));
-        for DeliveredMail { id, .. } in commit.delivered {
+        let is_other: BTreeSet<MailId> = changed.iter().map(|row| row.id).collect();
+        for DeliveredMail { id, attempt } in commit.delivered {
+            if attempt.is_some() && !is_other.contains(&id) {
+                self.tally.mails.add(Fate::Delivered);
+            }
             self.forget(id);
         }
         let attempted: Vec<MailId> = commit.failed.iter().map(|attempt| attempt.id).collect();
@@ -297,15 +303,19 @@ impl Books {
         let to = to.map(|recipient| shortened_octets(recipient).into());
         let told: Vec<(MailId, Box<str>)> = bounces.iter().copied().zip(to).collect();
         let is_done = !told.is_empty() || replacement.bounce.is_none();
+        self.tally.bounces =
+            self.tally.bounces.saturating_add(u64::try_from(bounces.len()).unwrap_or(u64::MAX));
         for &id in &replacement.originals {
             let recipient = self.commits.recipients.remove(&id).unwrap_or_default();
             if !is_done || not_replaced.contains(&id) {
                 continue;
             }
-            self.event(match &replacement.bounce {
-                Some(_) => Event::Bounced { id, recipient, bounces: told.clone() },
-                None => Event::Dropped { id, recipient },
-            });
+            let (fate, event) = match &replacement.bounce {
+                Some(_) => (Fate::Bounced, Event::Bounced { id, recipient, bounces: told.clone() }),
+                None => (Fate::Dropped, Event::Dropped { id, recipient }),
+            };
+            self.tally.mails.add(fate);
+            self.event(event);
         }
     }
 

@@ -27,12 +27,13 @@ use self::books::Books;
 use self::deliveries::Deliveries;
 pub use self::inspect::{ConnectionFacts, Load, PassId};
 use self::requests::{Asked, wrong_kind};
-use crate::event::{Event, FailureKind, Level};
+use crate::event::Level;
 use crate::io::{ConnectionId, Input, Output};
 use crate::next_hop::NextHop;
 use crate::outbox::{FailedMessage, RequestId, StoreError, StoreReply};
 use crate::rng::Rng;
 use crate::settings::{Hosts, Settings};
+use crate::tally::Tally;
 use crate::time::{Duration, Instant, Now};
 
 /// Time that sessions get to finish after a drain was requested. Less than the 5 s after which everything must be over, so that
@@ -123,39 +124,6 @@ pub struct Dispatcher {
     books: Books,
     deliveries: Deliveries,
     has_given_up: bool,
-}
-
-/// Counts of what became of mail.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Mail that servers have taken.
-    pub delivered: u64,
-    /// Mail that has failed for good.
-    pub failed: u64,
-    /// Failed attempts of mail that will be tried again.
-    pub deferred: u64,
-    /// Mail that was given up, and became bounces.
-    pub bounced: u64,
-    /// Mail that was given up and deleted without a bounce.
-    pub dropped: u64,
-}
-
-impl Summary {
-    fn count(&mut self, event: &Event) {
-        let counted = match event {
-            Event::Delivered { .. } => &mut self.delivered,
-            Event::Failed { kind: FailureKind::Permanent, .. } => &mut self.failed,
-            Event::Failed { kind: FailureKind::Temporary | FailureKind::Early, .. } => &mut self.deferred,
-            Event::Bounced { .. } => &mut self.bounced,
-            Event::Dropped { .. } => &mut self.dropped,
-            Event::Yielded { .. }
-            | Event::Note { .. }
-            | Event::Sent(..)
-            | Event::SentData(..)
-            | Event::Received(..) => return,
-        };
-        *counted = counted.saturating_add(1);
-    }
 }
 
 /// The life of a dispatcher, from its start to its end.
@@ -280,9 +248,9 @@ impl Dispatcher {
         self.has_given_up
     }
 
-    /// Returns what became of mail so far.
-    pub fn summary(&self) -> Summary {
-        self.books.outlet.summary()
+    /// Returns the counts of what has happened so far.
+    pub fn tally(&self) -> Tally {
+        Tally { lookups: self.deliveries.lookups().clone(), ..self.books.tally.clone() }
     }
 
     /// Returns the number of mails in the index, for tests and measurements.
@@ -362,6 +330,7 @@ impl Dispatcher {
     /// Handles a failure of the database.
     fn store_failed(&mut self, asked: Asked, error: StoreError) {
         let Self { books, deliveries, .. } = self;
+        books.tally.store_errors = books.tally.store_errors.saturating_add(1);
         let failures = books.requests.failed();
         match asked {
             Asked::Scan => books.scan_failed(&error),

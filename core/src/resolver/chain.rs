@@ -8,6 +8,7 @@ use hickory_proto::rr::Name;
 use super::MxAnswer;
 use super::failure::{DnsFailure, DnsServerTrouble, LocalLookupError};
 use super::message::{Message, Question, QuestionType, RecordData, domain_of, text_of};
+use crate::tally::LookupResult;
 
 /// Most aliases that are followed.
 pub(super) const ALIASES_LIMIT: usize = 16;
@@ -26,6 +27,17 @@ pub(super) enum LookupOutcome {
     NoSuchName,
     Failed(DnsFailure),
     Local(LocalLookupError),
+}
+
+impl LookupOutcome {
+    /// Returns as what it is counted.
+    pub(super) fn result(&self) -> LookupResult {
+        match self {
+            Self::Mx(_) | Self::Addresses(_) => LookupResult::Answered,
+            Self::NoData | Self::NoSuchName => LookupResult::Negative,
+            Self::Failed(_) | Self::Local(_) => LookupResult::Failed,
+        }
+    }
 }
 
 /// The next step of a chain after a message.

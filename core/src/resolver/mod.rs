@@ -31,6 +31,7 @@ use crate::fair_queue::{FairQueue, Prospect};
 use crate::io::{CloseReason, ConnectError, ConnectionId, QueryId};
 use crate::rng::Rng;
 use crate::settings::ResolverSettings;
+use crate::tally::{Counts, LookupResult};
 use crate::time::Instant;
 use cache::Cache;
 use chain::{Chain, ChainStep, LookupOutcome};
@@ -145,6 +146,8 @@ pub struct Resolver {
     waiting: FairQueue<TaskId>,
     silence: Silence,
     next_task: u64,
+    /// How questions were answered.
+    results: Counts<LookupResult>,
 }
 
 /// A question under way.
@@ -171,6 +174,7 @@ impl Resolver {
             waiting: FairQueue::new(),
             silence: Silence::default(),
             next_task: 0,
+            results: Counts::default(),
         }
     }
 
@@ -313,6 +317,11 @@ impl Resolver {
         self.lookups.is_empty() && self.sockets.outputs.is_empty()
     }
 
+    /// Returns how questions were answered since the start.
+    pub fn results(&self) -> &Counts<LookupResult> {
+        &self.results
+    }
+
     fn begin(
         &mut self,
         now: Instant,
@@ -326,6 +335,7 @@ impl Resolver {
         let mut lookup = Lookup::new(wanted);
         for question in kinds.iter().filter_map(|kind| Question::new(domain, *kind)) {
             if let Some((outcome, _)) = self.cache.find(now, &question) {
+                self.results.add(LookupResult::Cached);
                 lookup.outcomes.push(outcome);
             } else {
                 lookup.tasks.insert(self.join_task(question, id, prospect));
@@ -443,6 +453,7 @@ impl Resolver {
 
     fn finish(&mut self, now: Instant, id: TaskId, outcome: &LookupOutcome, ttl_s: Option<u32>) {
         let Some(task) = self.remove_task(id) else { return };
+        self.results.add(outcome.result());
         for lookup_id in task.lookups {
             if let Some(lookup) = self.lookups.get_mut(&lookup_id) {
                 lookup.tasks.remove(&id);

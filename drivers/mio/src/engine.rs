@@ -9,8 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cmail_delivery::dispatcher::{Dispatcher, Mode, Summary};
+use cmail_delivery::dispatcher::{Dispatcher, Mode};
 use cmail_delivery::settings::Hosts;
+use cmail_delivery::tally::Tally;
 use nix::unistd::Gid;
 use thiserror::Error;
 
@@ -191,7 +192,7 @@ impl LockedEngine {
 
 impl OpenEngine {
     /// Runs until a single pass is over, or until a signal asks to stop.
-    pub fn run(self, parts: EngineParts) -> Result<Summary, EngineError> {
+    pub fn run(self, parts: EngineParts) -> Result<Tally, EngineError> {
         let Self { kernel, tls, local, store, recorder, lock } = self;
         let EngineParts {
             config,
@@ -233,7 +234,7 @@ impl OpenEngine {
         if !is_done {
             return Err(EngineError::Hangs);
         }
-        if dispatcher.has_given_up() { Err(EngineError::GaveUp) } else { Ok(dispatcher.summary()) }
+        if dispatcher.has_given_up() { Err(EngineError::GaveUp) } else { Ok(dispatcher.tally()) }
     }
 }
 

@@ -15,7 +15,8 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use cmail_delivery::dispatcher::{Mode, Summary};
+use cmail_delivery::dispatcher::Mode;
+use cmail_delivery::tally::{AttemptResult, Fate, Tally};
 use log::{debug, error, info, warn};
 use thiserror::Error;
 
@@ -285,9 +286,9 @@ impl Started {
         let _last = LastLine(&log);
         let mode = self.parts.mode.clone();
         match self.engine.run(self.parts) {
-            Ok(summary) => {
+            Ok(tally) => {
                 info!("cmail-dispatchd ends");
-                if let Some(done) = what_was_done(&mode, summary) {
+                if let Some(done) = what_was_done(&mode, &tally) {
                     // The pass is over, even if its output is not read.
                     let _ = writeln!(io::stdout(), "{done}");
                 }
@@ -304,12 +305,19 @@ impl Started {
 }
 
 /// Returns what a single pass prints at its end.
-fn what_was_done(mode: &Mode, summary: Summary) -> Option<String> {
-    let Summary { delivered, failed, deferred, bounced, dropped } = summary;
+fn what_was_done(mode: &Mode, tally: &Tally) -> Option<String> {
     match mode {
         Mode::Daemon => None,
-        Mode::Deliver(_) => Some(format!("delivered {delivered}, failed {failed}, deferred {deferred}")),
-        Mode::GenerateBounces => Some(format!("bounced {bounced}, dropped {dropped}")),
+        Mode::Deliver(_) => {
+            let delivered = tally.attempts.of(AttemptResult::Delivered);
+            let failed = tally.attempts.of(AttemptResult::Failed);
+            let deferred = tally.attempts.total() - delivered - failed;
+            Some(format!("delivered {delivered}, failed {failed}, deferred {deferred}"))
+        }
+        Mode::GenerateBounces => {
+            let (bounced, dropped) = (tally.mails.of(Fate::Bounced), tally.mails.of(Fate::Dropped));
+            Some(format!("bounced {bounced}, dropped {dropped}"))
+        }
     }
 }
 

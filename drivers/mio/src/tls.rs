@@ -273,13 +273,14 @@ impl TlsSession {
             cipher_suite: suite.and_then(|suite| suite.suite().as_str()),
             group: group.and_then(|group| group.name().as_str()),
             verification: self.verification(),
+            is_resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }
 
     fn tell(&self, tls: Tls) {
         debug!(
             "{} TLS session with {}: {tls}, {}, {}",
-            if self.connection.handshake_kind() == Some(HandshakeKind::Resumed) { "resumed" } else { "new" },
+            if tls.is_resumed { "resumed" } else { "new" },
             self.expected.as_ref().map_or("a host without a usable name".into(), ServerName::to_str),
             tls.cipher_suite.unwrap_or("unknown cipher suite"),
             tls.group.unwrap_or("no key exchange"),

@@ -8,6 +8,7 @@ use cmail_delivery::io::{CertificateTrouble, ConnectionId, Purpose, Tls, TlsVers
 use cmail_delivery::outbox::{Commit, MailId, RequestId, StoreReply, StoreRequest};
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::system_error::{Breakage, NetworkTrouble, SystemError, TlsTrouble};
+use cmail_delivery::tally::Tally;
 use cmail_delivery::time::{Instant, Now};
 
 use crate::map::Map;
@@ -135,8 +136,8 @@ pub(crate) enum Fact<'a> {
     },
     /// The core tells the administrator.
     Log(&'a Event),
-    /// The core was called. It knows of this many mails and had this many outputs.
-    Called { indexed: usize, outputs: usize },
+    /// The core was called. It knows of this many mails and had this many outputs. Now and then its counts are looked at.
+    Called { indexed: usize, outputs: usize, tally: Option<&'a Tally> },
     /// The core asks to be called again and again although nothing happens.
     Spins,
     /// From now on there are no faults, and all mail must be dealt with within this time.

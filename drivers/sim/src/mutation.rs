@@ -10,6 +10,7 @@ use cmail_delivery::event::{Event, Level};
 use cmail_delivery::outbox::{BounceOrder, Claimed, Commit, FailedMessage, NewBounce, StoreReply};
 use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::{Hosts, Settings};
+use cmail_delivery::tally::{AttemptResult, Tally};
 use cmail_delivery::time::{Duration, UnixTime};
 use memchr::memmem;
 
@@ -57,6 +58,10 @@ pub(crate) enum Mutation {
     LogsSecrets,
     /// An attempt does not tell how it went.
     ForgetsCourse,
+    /// Failures that are worth another attempt are counted twice.
+    CountsTwice,
+    /// Errors of the database are not counted.
+    ForgetsErrors,
     /// Mail that is given up is not released.
     KeepsHolding,
     /// More is known than there is.
@@ -99,6 +104,20 @@ impl Mutation {
     /// Returns what the build takes a changed configuration for, if it reads it.
     pub(crate) fn new_settings(self, settings: Settings) -> Option<Settings> {
         (self != Self::KeepsSettings).then(|| self.settings(settings))
+    }
+
+    /// Returns what the build has counted.
+    pub(crate) fn tally(self, mut tally: Tally) -> Tally {
+        match self {
+            Self::CountsTwice => {
+                for _ in 0..tally.attempts.of(AttemptResult::Deferred) {
+                    tally.attempts.add(AttemptResult::Deferred);
+                }
+            }
+            Self::ForgetsErrors => tally.store_errors = 0,
+            _ => {}
+        }
+        tally
     }
 
     /// Returns the answer that the build reads from the database.

@@ -203,6 +203,7 @@ impl Books {
                     if Some(&envelope.next_hop) == self.queue.next_hop(hop) && self.may_be_tried(&row) =>
                 {
                     reverse_path = envelope.reverse_path;
+                    self.tally.count_claimed(&row, self.now.wall);
                     recipients.push(Recipient { id: row.id, mailbox: envelope.recipient });
                 }
                 Ok(_) | Err(_) => self.reindex_row(&row),

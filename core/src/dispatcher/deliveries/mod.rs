@@ -57,6 +57,7 @@ use crate::schedule::MIN_RETRY_INTERVAL;
 use crate::session::Recipient;
 use crate::settings::{Hosts, Settings};
 use crate::shown::ShownAddress;
+use crate::tally::{Counts, LookupResult};
 use crate::time::{Duration, Instant};
 use crate::wording::{ServerName, faillog_text};
 
@@ -117,6 +118,11 @@ impl Deliveries {
 
     pub(super) fn resolver(&mut self) -> &mut Resolver {
         &mut self.resolver
+    }
+
+    /// Returns how questions to name servers were answered.
+    pub(super) fn lookups(&self) -> &Counts<LookupResult> {
+        self.resolver.results()
     }
 
     pub(super) fn ids(&mut self) -> &mut ConnectionIds {
@@ -442,9 +448,13 @@ impl Deliveries {
             DeliveryOutput::Authenticated(login, mechanism) => {
                 self.reachability.record_login(login, mechanism, now);
             }
-            DeliveryOutput::WantTransactions(connection) => {
-                self.note_established(connection);
+            DeliveryOutput::WantTransactions(connection, tls) => {
+                self.note_established(books, connection, tls);
                 self.want_transactions(books, hop, connection);
+            }
+            DeliveryOutput::NotOpened(failure) => books.tally.connections_failed.add(failure),
+            DeliveryOutput::TransactionEnded { course, is_delivered } => {
+                books.tally.count_transaction(course.as_deref(), is_delivered);
             }
             DeliveryOutput::WantData { connection, id, offset, limit } => {
                 let limit = limit.min(u32::try_from(DATA_CHUNK_OCTETS).unwrap_or(u32::MAX));
@@ -490,6 +500,7 @@ impl Deliveries {
         let Recipient { id, mailbox } = recipient;
         let recipient = ShownAddress::new(mailbox.as_str());
         let attempt = Attempt { at: books.now.wall, recipient, course, result: acceptance };
+        books.tally.count_attempt(&attempt.facts());
         books.event(Event::Delivered { id, attempt: attempt.clone() });
         self.note_taken_mail(books, hop);
         books.commits.delivered(id, attempt);

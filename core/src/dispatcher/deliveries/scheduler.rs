@@ -13,7 +13,7 @@ use crate::dispatcher::Mode;
 use crate::dispatcher::books::Books;
 use crate::event::Event;
 use crate::fair_queue::Prospect;
-use crate::io::ConnectionId;
+use crate::io::{ConnectionId, Tls};
 use crate::next_hop::{Host, NextHop};
 use crate::queue::{HopId, Queue};
 use crate::reachability::Trouble;
@@ -174,10 +174,10 @@ impl Deliveries {
     }
 
     /// Records that a connection accepts mail.
-    pub(super) fn note_established(&mut self, connection: ConnectionId) {
-        if let Some(open) = self.slots.establish(connection)
-            && self.reachability.note_agreement(open.remote, open.tls)
-        {
+    pub(super) fn note_established(&mut self, books: &mut Books, connection: ConnectionId, tls: Option<Tls>) {
+        let Some(open) = self.slots.establish(connection) else { return };
+        books.tally.count_connection(open.tls, tls);
+        if self.reachability.note_agreement(open.remote, open.tls) {
             self.slots.announce_news(open.remote);
         }
     }
@@ -212,6 +212,7 @@ impl Deliveries {
 
     /// Reduces the number of connections of a destination that pushes back.
     pub(super) fn note_pushback(&mut self, books: &mut Books, hop: HopId, connection: ConnectionId) {
+        books.tally.pushbacks = books.tally.pushbacks.saturating_add(1);
         let Some(delivery) = self.destinations.delivery(hop) else { return };
         let connections = u32::try_from(delivery.connection_count()).unwrap_or(u32::MAX).saturating_add(1);
         let opened = self.slots.connection(connection).map(|open| open.since);

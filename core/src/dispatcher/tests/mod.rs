@@ -40,7 +40,7 @@ use self::server::{Behaviour, Connect};
 use self::world::{World, settings};
 use super::*;
 use crate::address::Domain;
-use crate::event::FailureKind;
+use crate::event::{Event, FailureKind};
 use crate::io::{CloseReason, ConnectError, QueryId, Tls, TlsVersion, Verification};
 use crate::next_hop::{Port, TlsMode};
 use crate::outbox::{MailId, StoreRequest, StoreTrouble};

@@ -1,6 +1,8 @@
 //! What the administrator is told: of each mail whose it is, where its bounce is, and how it was protected.
 
 use super::*;
+use crate::attempt::AttemptKind;
+use crate::tally::{AttemptResult, ConnectionFailure, Fate, Finality, LookupResult, TlsSession};
 
 /// The lines about mails, as the log has them.
 fn lines_of_mail(world: &World) -> Vec<String> {
@@ -117,6 +119,45 @@ fn what_became_of_mail_is_counted() {
     world.mail("", "d@refusing.example", "x");
     world.run_for(Duration::from_secs(60));
     // The bounce is delivered too.
-    let expected = Summary { delivered: 2, failed: 2, deferred: 1, bounced: 1, dropped: 1 };
-    assert_eq!(world.dispatcher.summary(), expected);
+    let tally = world.dispatcher.tally();
+    let results = [
+        (AttemptResult::Delivered, 2),
+        (AttemptResult::Deferred, 1),
+        (AttemptResult::Failed, 2),
+        (AttemptResult::Uncertain, 0),
+    ];
+    for (result, count) in results {
+        assert_eq!(tally.attempts.of(result), count, "{result:?}");
+    }
+    for (fate, count) in [(Fate::Delivered, 2), (Fate::Bounced, 1), (Fate::Dropped, 1)] {
+        assert_eq!(tally.mails.of(fate), count, "{fate:?}");
+    }
+    let of_recipient = |finality| (AttemptKind::Recipient, finality);
+    let failures: Vec<_> = tally.failures.iter().collect();
+    assert_eq!(failures, [(of_recipient(Finality::Temporary), 1), (of_recipient(Finality::Permanent), 2)]);
+    assert_eq!((tally.bounces, tally.transactions, tally.pushbacks, tally.store_errors), (1, 5, 0, 0));
+    assert_eq!(tally.connections_opened.of(TlsMode::Plain), tally.connections_opened.total());
+    assert_eq!(tally.connections_failed.total(), 0);
+    assert_eq!(tally.delays.queue.count(), 5, "each mail was waited for once");
+    // MX and two families of addresses for each of three domains, whether asked or known.
+    assert!(tally.lookups.of(LookupResult::Answered) >= 6, "{:?}", tally.lookups);
+    assert_eq!(tally.lookups.of(LookupResult::Failed), 0);
+}
+
+#[test]
+fn connections_are_counted_by_what_they_became() {
+    let mut world = World::new();
+    let secure = world.domain("secure.example", "192.0.2.1");
+    secure.usual = Behaviour::on("EHLO", "250-mx\r\n250 STARTTLS");
+    world.domain("rude.example", "192.0.2.2").usual = Behaviour::on("greeting", "554 no");
+    world.mail(SENDER, "a@secure.example", "x");
+    world.mail(SENDER, "b@rude.example", "x");
+    world.run();
+    let tally = world.dispatcher.tally();
+    assert_eq!(tally.connections_opened.iter().collect::<Vec<_>>(), [(TlsMode::StartTls, 1)]);
+    let refused = tally.connections_failed.of(ConnectionFailure::Refused);
+    assert!(refused > 0 && refused == tally.connections_failed.total(), "{:?}", tally.connections_failed);
+    let sessions: Vec<_> = tally.tls_sessions.iter().collect();
+    let session = TlsSession { version: TlsVersion::V1_3, is_verified: false, is_resumed: false };
+    assert_eq!(sessions, [(session, 1)]);
 }

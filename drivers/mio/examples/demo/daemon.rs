@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 
-use cmail_delivery::dispatcher::{Mode, Summary};
+use cmail_delivery::dispatcher::Mode;
 use cmail_delivery::settings::Hosts;
+use cmail_delivery::tally::Tally;
 use cmail_dispatchd::config::{Config, Environment};
 use cmail_dispatchd::engine::EngineParts;
 use cmail_dispatchd::engine::{Engine, EngineError};
@@ -22,7 +23,7 @@ const SEED: [u8; 32] = *b"every run of this demo is alike.";
 #[derive(Debug)]
 pub(crate) struct Daemon {
     controller: Controller,
-    thread: JoinHandle<std::result::Result<Summary, EngineError>>,
+    thread: JoinHandle<std::result::Result<Tally, EngineError>>,
 }
 
 impl Daemon {

@@ -57,7 +57,7 @@ fn established_by(version: TlsVersion, found: Result<(), CertificateTrouble>) ->
 fn resumed_by(version: TlsVersion, found: Result<(), CertificateTrouble>) -> Progress {
     let session = session_by(version, found);
     let group = session.group.filter(|_| version == TlsVersion::V1_3);
-    Progress::TlsEstablished(Tls { group, ..session })
+    Progress::TlsEstablished(Tls { group, is_resumed: true, ..session })
 }
 
 fn session_by(version: TlsVersion, found: Result<(), CertificateTrouble>) -> Tls {
@@ -66,7 +66,7 @@ fn session_by(version: TlsVersion, found: Result<(), CertificateTrouble>) -> Tls
         TlsVersion::V1_2 => "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
     });
     let verification = found.map_or_else(Verification::Unverified, |()| Verification::Verified);
-    Tls { version, cipher_suite, group: Some("X25519"), verification }
+    Tls { version, cipher_suite, group: Some("X25519"), verification, is_resumed: false }
 }
 
 /// What is agreed on with a server that speaks these versions.

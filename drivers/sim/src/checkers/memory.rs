@@ -66,7 +66,7 @@ impl Checker for Memory {
                     return Err(format!("a claim brings {octets} octets"));
                 }
             }
-            Fact::Called { indexed, outputs } => {
+            Fact::Called { indexed, outputs, .. } => {
                 if indexed > self.known.len() {
                     return Err(format!("{indexed} mails are known, {} can be", self.known.len()));
                 }

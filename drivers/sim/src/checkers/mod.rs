@@ -21,6 +21,7 @@ mod memory;
 mod poison;
 mod retries;
 mod secrets;
+mod tally;
 mod waiting;
 
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<changed::Changed>::default(),
         Box::<held::Held>::default(),
         Box::<courses::Courses>::default(),
+        Box::<tally::Agreement>::default(),
         Box::<hosts_file::HostsFile>::default(),
         Box::<limits::Limits>::default(),
         Box::<commands::Commands>::default(),

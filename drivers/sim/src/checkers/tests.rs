@@ -82,6 +82,16 @@ fn mail_that_is_sent_again_after_its_reply_is_noticed() {
 }
 
 #[test]
+fn a_failure_that_is_counted_twice_is_noticed() {
+    assert_caught(Mutation::CountsTwice, "what is counted has happened");
+}
+
+#[test]
+fn errors_of_the_database_that_are_not_counted_are_noticed() {
+    assert_caught(Mutation::ForgetsErrors, "what is counted has happened");
+}
+
+#[test]
 fn a_bounce_of_a_bounce_is_noticed() {
     assert_caught(Mutation::BouncesBounces, "no bounce is bounced");
 }

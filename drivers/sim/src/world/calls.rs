@@ -74,12 +74,14 @@ impl World {
         self.untaken_since = None;
         if let Some(daemon) = &mut self.daemon {
             daemon.calls += 1;
-            if daemon.calls.is_multiple_of(CALLS_PER_CHECK) {
+            let is_checked = daemon.calls.is_multiple_of(CALLS_PER_CHECK);
+            if is_checked {
                 daemon.dispatcher.check();
             }
+            let tally = is_checked.then(|| self.mutation.tally(daemon.dispatcher.tally()));
             let surplus = if self.mutation == Mutation::HoardsRows { 1000 } else { 0 };
             let indexed = daemon.dispatcher.indexed() + surplus;
-            self.see(Fact::Called { indexed, outputs });
+            self.see(Fact::Called { indexed, outputs, tally: tally.as_ref() });
         }
     }
 

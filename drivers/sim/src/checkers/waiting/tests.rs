@@ -50,7 +50,7 @@ impl Bench {
     /// Returns whether it objects if nothing happens for a long time.
     fn objects(&mut self) -> bool {
         self.seconds += 3600;
-        self.see(Fact::Called { indexed: 1, outputs: 0 }).is_err()
+        self.see(Fact::Called { indexed: 1, outputs: 0, tally: None }).is_err()
     }
 }
 
@@ -140,7 +140,7 @@ fn mail_waits_from_when_the_conversation_with_a_server_that_takes_mail_is_over()
         conversation(&mut bench, code);
         assert!(!bench.objects());
         bench.see(Fact::Gone { link: LINK, parting: Parting::Closed }).unwrap();
-        bench.see(Fact::Called { indexed: 1, outputs: 0 }).unwrap();
+        bench.see(Fact::Called { indexed: 1, outputs: 0, tally: None }).unwrap();
         assert_eq!(bench.objects(), is_of_use);
     }
 }
@@ -162,6 +162,6 @@ fn nothing_waits_while_the_database_refuses() {
     let mut bench = Bench::with_mail();
     bench.seconds += 3600;
     bench.see(Fact::Told { id: cmail_delivery::outbox::RequestId(1), done: false }).unwrap();
-    bench.see(Fact::Called { indexed: 1, outputs: 0 }).unwrap();
+    bench.see(Fact::Called { indexed: 1, outputs: 0, tally: None }).unwrap();
     assert!(bench.objects());
 }
