@@ -1,6 +1,6 @@
 //! The operator's tool, `cmail-admin-queue`, on the real database: what it shows, and that it changes nothing.
 
-use crate::support::{Mail, Script, World, tool};
+use crate::support::{Action, Mail, Script, World, tool};
 use serde_json::json;
 use std::io::Read;
 use std::process::Stdio;
@@ -217,4 +217,177 @@ fn a_closed_pipe_ends_it_quietly() {
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(0), ""));
+}
+
+/// A server that has an answer for each recipient, and a world in which each was tried once.
+fn world_with_a_past() -> (World, [i64; 3]) {
+    let script = Script::new().always(".", "250 2.0.0 Ok: queued as 4bX1Yz2Qk9z1").when(|command| {
+        let of = |name: &str| command.line.contains(&format!("RCPT TO:<{name}@"));
+        let refused = of("never").then(|| Action::reply("550 5.1.1 no such user"));
+        refused.or_else(|| of("later").then(|| Action::reply("451 4.7.1 later")))
+    });
+    let (world, _server) = World::with_server(script);
+    let ids = ["ok", "later", "never"].map(|name| {
+        world.insert(
+            &Mail::to(&format!("{name}@example.org"))
+                .data(format!("Message-ID: <{name}@client.example>\r\n\r\nx\r\n")),
+        )
+    });
+    let daemon = world.start();
+    world.database.wait_for_failure(ids[1]);
+    world.database.wait("the others have left", |database| {
+        database.row(ids[0]).is_none() && database.row(ids[2]).is_none()
+    });
+    daemon.terminate();
+    (world, ids)
+}
+
+/// All of a mail: before its first attempt, while it waits, and when it is gone.
+#[test]
+fn show_tells_the_life_of_a_mail() {
+    let (world, [ok, later, never]) = world_with_a_past();
+    let shown = tool::output(&world, &["show", &later.to_string()]);
+    for part in [
+        "waiting: it is tried again in",
+        "1 of at most 5 attempts have failed",
+        "later@example.org",
+        "Message-ID   later@client.example",
+        "deferred by mx.example.org [",
+        "451 4.7.1 later",
+        "conversation with mx.example.org",
+        " > RCPT TO:<later@example.org>",
+        " < 451 4.7.1 later",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    // The faillog has the same failure, which is shown once.
+    assert!(!shown.contains("only the faillog"), "{shown}");
+    let gone = tool::output(&world, &["show", &ok.to_string()]);
+    for part in [
+        "it has left the outbox",
+        "delivered to mx.example.org",
+        "queued as 4bX1Yz2Qk9z1",
+        "ok@client.example",
+    ] {
+        assert!(gone.contains(part), "{part}: {gone}");
+    }
+    let records = tool::records(&world, &["show", &never.to_string()]);
+    let kinds: Vec<_> =
+        records.iter().map(|record| (record["kind"].as_str().unwrap(), record["result"].as_str())).collect();
+    assert_eq!(kinds, [("attempt", Some("failed")), ("attempt", Some("bounced")), ("connection", None)]);
+    let unknown = tool::run(&world, &["show", "4711"]);
+    assert_eq!((unknown.code(), &*unknown.stdout), (Some(2), ""));
+    assert!(unknown.stderr.contains("4711"), "{}", unknown.stderr);
+}
+
+/// A database without a ledger, as the older daemon leaves it, is looked at as well.
+#[test]
+fn show_and_history_do_without_a_ledger() {
+    let world = World::new();
+    let id = world.insert(&Mail::to("a@example.org"));
+    world.database.insert_failure(id, "450 4.2.0 old", false, 600);
+    let shown = tool::output(&world, &["show", &id.to_string()]);
+    assert!(shown.contains("only the faillog") && shown.contains("deferred: 450 4.2.0 old"), "{shown}");
+    assert_eq!(tool::run(&world, &["history"]).code(), Some(2));
+}
+
+/// What was tried is found by each of its names, the newest last.
+#[test]
+fn history_is_found_by_each_name() {
+    let (world, [ok, later, never]) = world_with_a_past();
+    let results = |words: &str| -> Vec<(i64, String)> {
+        let records = tool::records(&world, &words.split_whitespace().collect::<Vec<_>>());
+        let result = |record: &serde_json::Value| record["result"].as_str().unwrap().to_owned();
+        records.iter().map(|record| (record["mail_id"].as_i64().unwrap(), result(record))).collect()
+    };
+    let named = |id: i64, result: &str| (id, result.to_owned());
+    for found_by in
+        ["--recipient ok@example.org", "--message-id <ok@client.example>", "--result delivered", "--status 2"]
+    {
+        assert_eq!(results(&format!("history {found_by}")), [named(ok, "delivered")], "{found_by}");
+    }
+    assert_eq!(results(&format!("history {never}")), [named(never, "failed"), named(never, "bounced")]);
+    assert_eq!(results("history --status 4.7 --since 1h"), [named(later, "deferred")]);
+    let all = results("history --domain example.org");
+    assert_eq!(all.len(), 4);
+    assert_eq!(results("history --domain example.org --limit 2"), all[2..]);
+    assert_eq!(tool::run(&world, &words("history --since 2999-01-01")).code(), Some(2));
+    let text = tool::output(&world, &words("history --utc --status 5"));
+    assert!(text.contains("+00:00 mail ") && text.contains("failed by mx.example.org ["), "{text}");
+    assert_eq!(tool::run(&world, &words("history --place waiting")).code(), Some(64));
+}
+
+/// As many rows as destinations, as many mails in each as wait for it.
+#[test]
+fn summary_counts_each_mail_once() {
+    let world = World::new();
+    for recipient in ["a@example.org", "b@EXAMPLE.org", "c@example.net"] {
+        world.insert(&Mail::to(recipient).from("x@client.example"));
+    }
+    let old = world
+        .insert(&Mail::to("d@example.net").from("y@client.example").remote("user:Secret-Word@relay.lan:25"));
+    world
+        .database
+        .connection
+        .execute("UPDATE outbox SET mail_submission = mail_submission - 7200 WHERE mail_id = ?1", [old])
+        .unwrap();
+    world.database.insert_failure(old, "450 4.2.0 later", false, 10);
+    let rows = |words: &str| -> Vec<(Option<String>, i64)> {
+        let records = tool::records(&world, &words.split_whitespace().collect::<Vec<_>>());
+        for record in &records {
+            let ages: i64 =
+                record["ages"].as_array().unwrap().iter().map(|count| count.as_i64().unwrap()).sum();
+            assert_eq!(json!(ages), record["mails"]);
+        }
+        records
+            .iter()
+            .map(|record| (record["name"].as_str().map(str::to_owned), record["mails"].as_i64().unwrap()))
+            .collect()
+    };
+    let row = |name: &str, mails| (Some(name.to_owned()), mails);
+    assert_eq!(rows("summary"), [(None, 4), row("example.net", 2), row("example.org", 2)]);
+    assert_eq!(
+        rows("summary --by sender"),
+        [(None, 4), row("x@client.example", 3), row("y@client.example", 1)]
+    );
+    assert_eq!(rows("summary --by remote"), [(None, 4), row("by MX", 3), row("relay.lan:25", 1)]);
+    assert_eq!(rows("summary --by status"), [(None, 4), row("not tried yet", 3), row("4.2.0", 1)]);
+    assert_eq!(rows("summary --deferred"), [(None, 1), row("example.net", 1)]);
+    assert_eq!(rows("summary --limit 1"), [(None, 4), row("example.net", 2)]);
+    assert_eq!(tool::records(&world, &["summary"])[0]["ages"], json!([3, 0, 0, 1, 0, 0, 0]));
+    let text = tool::output(&world, &["summary"]);
+    assert_eq!(
+        text.lines().map(|line| line.split_whitespace().last().unwrap()).collect::<Vec<_>>(),
+        ["DOMAIN", "TOTAL", "example.net", "example.org"]
+    );
+}
+
+/// Programs rely on the list of fields, so it is what is printed.
+#[test]
+fn each_field_of_json_is_documented() {
+    let (world, [_, later, _]) = world_with_a_past();
+    let old = world.insert(&Mail::to("a@example.org"));
+    world.database.insert_failure(old, "450 4.2.0 old", false, 600);
+    let mut printed = std::collections::BTreeMap::new();
+    for words in [vec!["show".to_owned(), later.to_string(), old.to_string()], vec!["summary".to_owned()]] {
+        for record in tool::records(&world, &words.iter().map(String::as_str).collect::<Vec<_>>()) {
+            let fields: Vec<String> = record.as_object().unwrap().keys().cloned().collect();
+            assert_eq!(record["v"], 1);
+            let fields: Vec<String> =
+                fields.into_iter().filter(|name| name != "v" && name != "kind").collect();
+            printed.insert(record["kind"].as_str().unwrap().to_owned(), fields);
+        }
+    }
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/json.md")).unwrap();
+    let mut documented = std::collections::BTreeMap::new();
+    for section in page.split("\n## `").skip(1) {
+        let (kind, rest) = section.split_once('`').unwrap();
+        let fields = rest
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(name, _)| name.to_owned()));
+        let mut fields: Vec<String> = fields.collect();
+        fields.sort();
+        documented.insert(kind.to_owned(), fields);
+    }
+    assert_eq!(printed, documented);
 }

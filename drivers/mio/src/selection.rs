@@ -15,6 +15,7 @@ use crate::config;
 /// Mail that fits everything that is given. Nothing given means all mail.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[command(next_help_heading = "Which mail")]
 pub(crate) struct Selection {
     /// Only the mails with these ids
     #[arg(value_name = "ID")]
@@ -164,6 +165,11 @@ impl RemotePattern {
     /// Returns the host, which every remote that fits contains in some case.
     pub(crate) fn host(&self) -> String {
         self.0.host.to_string()
+    }
+
+    /// Returns whether a port is given.
+    pub(crate) fn has_port(&self) -> bool {
+        self.0.port.is_some()
     }
 }
 

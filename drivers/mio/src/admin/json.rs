@@ -8,19 +8,56 @@ use cmail_delivery::schedule::RetryState;
 use cmail_delivery::time::UnixMillis;
 use serde::Serialize;
 
-use crate::store::{QueuedMail, Standing};
+use crate::store::{FaillogRow, QueuedMail, Standing};
 
 /// The version of all records.
-pub(super) const VERSION: u8 = 1;
+const VERSION: u8 = 1;
+
+/// A record: its version and kind, and its fields.
+#[derive(Debug, Serialize)]
+pub(super) struct Record<T> {
+    v: u8,
+    kind: &'static str,
+    #[serde(flatten)]
+    fields: T,
+}
+
+impl<T: Serialize> Record<T> {
+    pub(super) fn new(kind: &'static str, fields: T) -> Self {
+        Self { v: VERSION, kind, fields }
+    }
+}
+
+/// A failure of a mail that only the faillog has.
+#[derive(Debug, Serialize)]
+pub(super) struct Failure {
+    mail_id: i64,
+    at_ms: Option<i64>,
+    fatal: bool,
+    code: Option<u16>,
+    status: Option<String>,
+    text: String,
+}
+
+impl Failure {
+    pub(super) fn new(mail_id: i64, row: &FaillogRow) -> Self {
+        let failure = &row.failure;
+        Self {
+            mail_id,
+            at_ms: row.at.map(|at| UnixMillis::from(at).0),
+            fatal: row.is_fatal,
+            code: failure.reply.as_ref().map(|reply| reply.code),
+            status: failure.status.map(|status| status.to_string()),
+            text: failure.text.clone(),
+        }
+    }
+}
 
 /// A mail of the outbox.
 #[derive(Debug, Serialize)]
 pub(super) struct Mail {
-    v: u8,
-    kind: &'static str,
     mail_id: i64,
     place: &'static str,
-    /// Unix time in seconds, like the column.
     submitted: Option<i64>,
     submitter: Option<String>,
     octets: u64,
@@ -45,11 +82,9 @@ impl Mail {
             RetryState::GivenUp => None,
         };
         Self {
-            v: VERSION,
-            kind: "mail",
             mail_id: row.id.0,
             place: standing.place(row).as_str(),
-            submitted: mail.submitted.map(|time| time.0),
+            submitted: mail.submitted().map(|time| time.0),
             submitter: mail.submitter.as_deref().map(text),
             octets: row.data_octets,
             sender: row.sender.as_deref().map(text),

@@ -2,12 +2,11 @@
 
 use std::io;
 
-use cmail_delivery::next_hop::Relay;
 use cmail_delivery::outbox::Cursor;
 use cmail_delivery::schedule::RetryState;
 
 use super::clock::Span;
-use super::printer::{Printer, address, sender};
+use super::printer::{Printer, recipient, sender};
 use super::{Outcome, Tool, ToolError, json};
 use crate::selection::Selection;
 use crate::store::{QueuedMail, Standing};
@@ -27,7 +26,7 @@ pub(super) fn list(tool: &Tool, selection: &Selection) -> Result<Outcome, ToolEr
                 break;
             }
             if tool.options.json {
-                printer.json(&json::Mail::new(mail, standing))?;
+                printer.record("mail", json::Mail::new(mail, standing))?;
             } else {
                 if count == 0 {
                     print_heading(&mut printer)?;
@@ -52,22 +51,16 @@ fn print_heading(printer: &mut Printer) -> io::Result<()> {
 
 fn print(printer: &mut Printer, mail: &QueuedMail, standing: Standing) -> io::Result<()> {
     let row = &mail.row;
-    let age =
-        mail.submitted.map_or("?".to_owned(), |time| Span(standing.now.0.saturating_sub(time.0)).to_string());
+    let age = mail
+        .submitted()
+        .map_or("?".to_owned(), |time| Span(standing.now.0.saturating_sub(time.0)).to_string());
     let next = match standing.of(row) {
         RetryState::Due => "now".to_owned(),
         RetryState::NotBefore(time) => format!("in {}", Span(time.0.saturating_sub(standing.now.0))),
         RetryState::GivenUp => "given up".to_owned(),
     };
-    let mut recipient = address(&row.recipient);
-    if let Some(remote) = &row.remote {
-        // A specification that is malformed may hold a password anywhere.
-        match Relay::parse(remote) {
-            Ok(relay) => recipient.push_str(&format!(" via {relay}")),
-            Err(_) => recipient.push_str(" via a malformed relay"),
-        }
-    }
-    let reply = mail.failure().map_or("-".to_owned(), |failure| failure.text);
+    let recipient = recipient(row);
+    let reply = mail.failure_text().map_or("-".to_owned(), |text| text.to_string());
     printer.line(format_args!(
         "{:>8} {age:>6} {:>8} {:>5} {next:<9} {:<28} {recipient:<28} {reply}",
         row.id.0,

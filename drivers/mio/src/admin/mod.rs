@@ -3,9 +3,12 @@
 //! What only looks reads the database beside the daemon, or without one, and changes nothing.
 
 mod clock;
+mod history;
 mod json;
 mod list;
 mod printer;
+mod show;
+mod summary;
 mod words;
 
 use std::ffi::OsString;
@@ -21,6 +24,7 @@ use cmail_delivery::time::UnixTime;
 use log::{LevelFilter, warn};
 use thiserror::Error;
 
+use self::clock::Clock;
 use self::printer::Printer;
 use self::words::{Options, Verb, Words};
 use crate::config::Glance;
@@ -46,6 +50,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Outcome::Nothing) => ExitCode::from(NOTHING),
         // The reader has seen enough.
         Err(ToolError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(ToolError::Usage(error)) => explain(&error),
         Err(error) => {
             complain(&error.to_string());
             ExitCode::FAILURE
@@ -103,6 +108,8 @@ enum ToolError {
     #[error("the configuration {} names no database; give --dbpath FILE", shown::path(.0))]
     NoDatabase(PathBuf),
     #[error(transparent)]
+    Usage(clap::Error),
+    #[error(transparent)]
     Read(#[from] ReadError),
     #[error("standard output cannot be written: {0}")]
     Output(#[from] io::Error),
@@ -113,6 +120,7 @@ struct Tool {
     options: Options,
     database: PathBuf,
     settings: Settings,
+    clock: Clock,
 }
 
 impl Tool {
@@ -140,12 +148,16 @@ impl Tool {
                 }
             },
         };
-        Ok(Self { options, database, settings })
+        let clock = Clock::new(options.utc);
+        Ok(Self { options, database, settings, clock })
     }
 
     fn run(&self, verb: &Verb) -> Result<Outcome, ToolError> {
         match verb {
             Verb::List(words) => list::list(self, &words.selection),
+            Verb::Summary(words) => summary::summary(self, words),
+            Verb::Show(words) => show::show(self, &words.ids),
+            Verb::History(words) => history::history(self, words),
         }
     }
 

@@ -1,14 +1,17 @@
 //! Writes the lines of the output.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write as _};
 
+use cmail_delivery::next_hop::Relay;
 use cmail_delivery::one_line::{Octets, OneLine};
-use cmail_delivery::outbox::is_null_path;
+use cmail_delivery::outbox::Row;
 use cmail_delivery::shown::truncated;
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
+
+use super::json::Record;
 
 /// How much is collected before it is written.
 const BUFFER_OCTETS: usize = 64 * 1024;
@@ -21,6 +24,8 @@ pub(super) struct Printer {
     out: BufWriter<StdoutLock<'static>>,
     /// The width of the terminal, if standard output is one: longer lines are cut.
     width: Option<usize>,
+    /// The line that is being written.
+    text: String,
 }
 
 impl Printer {
@@ -30,25 +35,40 @@ impl Printer {
         Self {
             out: BufWriter::with_capacity(BUFFER_OCTETS, stdout.lock()),
             width: width.map(|(width, _)| width.0.into()),
+            text: String::new(),
         }
     }
 
     /// Writes a line for people, on which no text from outside can do anything to a terminal.
     pub(super) fn line(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
-        let Some(width) = self.width else { return writeln!(self.out, "{}", OneLine(line)) };
-        let text = OneLine(line).to_string();
-        match text.char_indices().nth(width) {
-            None => writeln!(self.out, "{text}"),
-            Some(_) => {
-                let shown: String = text.chars().take(width.saturating_sub(1)).collect();
+        self.print(line, self.width)
+    }
+
+    /// The same, for a line of which nothing is to be cut.
+    pub(super) fn whole_line(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
+        self.print(line, None)
+    }
+
+    fn print(&mut self, line: fmt::Arguments<'_>, width: Option<usize>) -> io::Result<()> {
+        self.text.clear();
+        // Writing to a String cannot fail.
+        let _ = self.text.write_fmt(line);
+        if self.text.chars().any(char::is_control) {
+            self.text = OneLine(&self.text).to_string();
+        }
+        match width.and_then(|width| self.text.char_indices().nth(width)) {
+            None => writeln!(self.out, "{}", self.text),
+            Some((end, _)) => {
+                let before = self.text.get(..end).and_then(|shown| shown.char_indices().next_back());
+                let shown = before.and_then(|(end, _)| self.text.get(..end)).unwrap_or_default();
                 writeln!(self.out, "{shown}…")
             }
         }
     }
 
-    /// Writes a line of JSON.
-    pub(super) fn json(&mut self, record: &impl Serialize) -> io::Result<()> {
-        record.serialize(&mut Serializer::with_formatter(&mut self.out, Plain))?;
+    /// Writes a record in JSON.
+    pub(super) fn record(&mut self, kind: &'static str, fields: impl Serialize) -> io::Result<()> {
+        Record::new(kind, fields).serialize(&mut Serializer::with_formatter(&mut self.out, Plain))?;
         self.out.write_all(b"\n")
     }
 
@@ -88,8 +108,18 @@ pub(super) fn address(octets: &[u8]) -> String {
 
 /// Shows a sender in a line for people.
 pub(super) fn sender(octets: Option<&[u8]>) -> String {
-    match octets {
-        Some(octets) if !is_null_path(octets) => address(octets),
-        _ => "<>".to_owned(),
+    octets.map_or("<>".to_owned(), address)
+}
+
+/// Shows a recipient in a line for people, with the relay that its mail goes by.
+pub(super) fn recipient(row: &Row) -> String {
+    let mut recipient = address(&row.recipient);
+    if let Some(remote) = &row.remote {
+        // A specification that is malformed may hold a password anywhere.
+        let _ = match Relay::parse(remote) {
+            Ok(relay) => write!(recipient, " via {relay}"),
+            Err(_) => write!(recipient, " via a malformed relay"),
+        };
     }
+    recipient
 }

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::clock::Since;
 use crate::selection::Selection;
 
 /// The operator's tool of the outbound mail daemon cmail-dispatchd: what waits in the outbox, what was tried, and why
@@ -18,6 +19,7 @@ pub(super) struct Words {
 
 /// What holds for all verbs.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "For all verbs")]
 pub(super) struct Options {
     /// The master database; without it, the one that the configuration names
     #[arg(long, value_name = "FILE", global = true, env = "CMAIL_MASTER_DB")]
@@ -34,6 +36,9 @@ pub(super) struct Options {
     /// Print at most so many lines
     #[arg(long, value_name = "N", global = true)]
     pub(super) limit: Option<u64>,
+    /// Print times in UTC instead of the local time
+    #[arg(long, global = true)]
+    pub(super) utc: bool,
 }
 
 /// What to do.
@@ -41,6 +46,12 @@ pub(super) struct Options {
 pub(super) enum Verb {
     /// List the mail in the outbox: id, age, size, failed attempts, when it is tried next, sender, recipient, last reply
     List(ListWords),
+    /// Count the mail in the outbox by destination and age
+    Summary(SummaryWords),
+    /// Show all of one mail: its envelope, when it is tried next and by which rule, each attempt, its last conversation
+    Show(ShowWords),
+    /// Search the attempts that were made and what became of mail, the newest last
+    History(HistoryWords),
 }
 
 /// The words of `list`.
@@ -48,4 +59,79 @@ pub(super) enum Verb {
 pub(super) struct ListWords {
     #[command(flatten)]
     pub(super) selection: Selection,
+}
+
+/// The words of `summary`.
+#[derive(Debug, Args)]
+pub(super) struct SummaryWords {
+    /// What a row counts
+    #[arg(long, value_name = "WHAT", default_value = "domain")]
+    pub(super) by: By,
+    /// Count only mail that was tried and has failed
+    #[arg(long)]
+    pub(super) deferred: bool,
+    #[command(flatten)]
+    pub(super) selection: Selection,
+}
+
+/// What a row of the summary counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum By {
+    /// The mail to a domain
+    Domain,
+    /// The mail that goes by a relay
+    Remote,
+    /// The mail of a sender
+    Sender,
+    /// The mail whose last failure has a status, or a reply code where there is none
+    Status,
+}
+
+/// The words of `show`.
+#[derive(Debug, Args)]
+pub(super) struct ShowWords {
+    /// The ids of mails
+    #[arg(value_name = "ID", required = true)]
+    pub(super) ids: Vec<i64>,
+}
+
+/// The words of `history`.
+#[derive(Debug, Args)]
+pub(super) struct HistoryWords {
+    /// Only what happened since then: a span like 2h or 5d, or a time like 2026-11-30 or "2026-11-30 14:00"
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<Since>,
+    /// Only attempts and ends with this result
+    #[arg(long, value_name = "RESULT")]
+    pub(super) result: Option<ResultWord>,
+    #[command(flatten)]
+    pub(super) selection: Selection,
+}
+
+/// What became of an attempt, or of a mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ResultWord {
+    /// A server has taken it
+    Delivered,
+    /// It is tried again
+    Deferred,
+    /// It is not tried again
+    Failed,
+    /// The server may have taken it
+    Uncertain,
+    /// It was returned to its sender
+    Bounced,
+    /// It was given up without a bounce
+    Dropped,
+    /// It was tried for as long as allowed
+    Expired,
+    /// An order has removed it
+    Removed,
+}
+
+impl ResultWord {
+    /// Returns the value of the column.
+    pub(super) fn as_str(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }

@@ -22,7 +22,7 @@ use super::rows::octets;
 
 /// The tables, for people too. Nothing refers to the outbox, so that deleting mail costs no more than before. A further index on a
 /// recipient or an identifier would cost half of the rate, because each row would change another page.
-const CREATE: &str = "
+pub(super) const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS dispatch_meta (key TEXT PRIMARY KEY NOT NULL, value TEXT);
 CREATE TABLE IF NOT EXISTS dispatch_connections (
     connection_id INTEGER PRIMARY KEY,

@@ -11,6 +11,7 @@ use cmail_delivery::address::ADDRESS_LIMIT_OCTETS;
 use cmail_delivery::bounce::message_id;
 use cmail_delivery::failure::StoredFailure;
 use cmail_delivery::next_hop::REMOTE_LIMIT_OCTETS;
+use cmail_delivery::one_line::Octets;
 use cmail_delivery::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, Row};
 use cmail_delivery::schedule::{RetryRules, RetryState};
 use cmail_delivery::time::UnixTime;
@@ -36,9 +37,7 @@ const FAILURE_LIMIT_OCTETS: i64 = 16 * 1024;
 const SELECT: &str = concat!(
     "SELECT ",
     row_columns!(),
-    ", CAST(",
-    number!("mail_submission"),
-    " AS INTEGER), ",
+    ", ",
     limited!("mail_submitter", "?3"),
     " FROM outbox WHERE mail_id >= ?1 AND mail_id <= ?2"
 );
@@ -80,8 +79,6 @@ impl Standing {
 #[derive(Debug)]
 pub(crate) struct QueuedMail {
     pub(crate) row: Row,
-    /// `mail_submission`, if it is a number.
-    pub(crate) submitted: Option<UnixTime>,
     /// `mail_submitter`.
     pub(crate) submitter: Option<Bytes>,
     /// The `fail_message` of its last failure, if there was one.
@@ -89,9 +86,19 @@ pub(crate) struct QueuedMail {
 }
 
 impl QueuedMail {
+    /// Returns when it was submitted, if that is known.
+    pub(crate) fn submitted(&self) -> Option<UnixTime> {
+        Some(self.row.submission).filter(|time| *time != UnixTime(0))
+    }
+
     /// Returns its last failure, if there was one.
     pub(crate) fn failure(&self) -> Option<StoredFailure> {
         self.last_failure.as_deref().map(StoredFailure::parse)
+    }
+
+    /// Returns the text of its last failure as it is stored, if there was one.
+    pub(crate) fn failure_text(&self) -> Option<Octets<'_>> {
+        self.last_failure.as_deref().map(Octets)
     }
 }
 
@@ -127,14 +134,14 @@ pub(super) fn select(
         return Ok(Batch::default());
     };
     let mut conditions = Conditions::new(SELECT_PARAMETERS);
-    conditions.narrow(selection, standing.now, ids);
+    conditions.narrow(selection, standing.now, ids.as_deref());
     let mut statement = connection.prepare_cached(&format!("{SELECT}{} ORDER BY mail_id", conditions.sql))?;
     let limits = [ADDRESS_LIMIT_OCTETS as i64, REMOTE_LIMIT_OCTETS as i64];
     let fixed: [&dyn ToSql; SELECT_PARAMETERS] = [&first, &last, &limits[0], &limits[1]];
     let values: Vec<&dyn ToSql> =
         fixed.into_iter().chain(conditions.values.iter().map(|value| value as &dyn ToSql)).collect();
     let mut found = statement.query(&values[..])?;
-    let (mut rows, mut others, mut shared) = (Vec::new(), Vec::new(), texts());
+    let (mut rows, mut submitters, mut shared) = (Vec::new(), Vec::new(), texts());
     while let Some(columns) = found.next()? {
         let row = outbox_row(connection, columns, &mut shared)?;
         if selection
@@ -144,15 +151,14 @@ pub(super) fn select(
         {
             continue;
         }
-        let submitted = columns.get::<_, Option<i64>>(5)?.map(UnixTime);
         let submitter = octets(columns.get_ref(6)?).map(|text| Bytes::copy_from_slice(&text));
         rows.push(row);
-        others.push((submitted, submitter));
+        submitters.push(submitter);
     }
     let last_failures = read_failures(connection, &mut rows, is_faillog_indexed)?;
     let mut mails = Vec::with_capacity(rows.len());
-    for ((row, (submitted, submitter)), last_failure) in rows.into_iter().zip(others).zip(last_failures) {
-        let mail = QueuedMail { row, submitted, submitter, last_failure };
+    for ((row, submitter), last_failure) in rows.into_iter().zip(submitters).zip(last_failures) {
+        let mail = QueuedMail { row, submitter, last_failure };
         if is_meant(connection, selection, standing, &mail)? {
             mails.push(mail);
         }
@@ -185,7 +191,7 @@ fn is_meant(
 }
 
 /// Reads the Message-ID of a mail, if it stands in the beginning of its data.
-fn read_message_id(connection: &Connection, id: MailId) -> rusqlite::Result<Option<String>> {
+pub(super) fn read_message_id(connection: &Connection, id: MailId) -> rusqlite::Result<Option<String>> {
     let mut statement =
         connection.prepare_cached("SELECT mail_data IS NULL FROM outbox WHERE mail_id = ?1")?;
     if statement.query_row([id.0], |row| row.get(0)).optional()?.unwrap_or(true) {
@@ -201,8 +207,8 @@ fn read_message_id(connection: &Connection, id: MailId) -> rusqlite::Result<Opti
 struct Range {
     first: i64,
     last: i64,
-    /// The ids that are meant, as a JSON array; `None` for all.
-    ids: Option<String>,
+    /// The ids that are meant; `None` for all.
+    ids: Option<Vec<i64>>,
     next: Option<Cursor>,
 }
 
@@ -230,8 +236,7 @@ impl Range {
         ids.truncate(BATCH_MAILS);
         let (Some(&first), Some(&last)) = (ids.first(), ids.last()) else { return Ok(None) };
         let next = is_cut.then_some(Cursor::After(MailId(last)));
-        let list: Vec<String> = ids.iter().map(i64::to_string).collect();
-        Ok(Some(Self { first, last, ids: Some(format!("[{}]", list.join(","))), next }))
+        Ok(Some(Self { first, last, ids: Some(ids), next }))
     }
 }
 
@@ -302,10 +307,9 @@ impl Conditions {
     }
 
     /// Adds the conditions on a mail of the outbox.
-    fn narrow(&mut self, selection: &Selection, now: UnixTime, ids: Option<String>) {
+    fn narrow(&mut self, selection: &Selection, now: UnixTime, ids: Option<&[i64]>) {
         if let Some(ids) = ids {
-            let ids = self.value(ids);
-            self.add(&format!("mail_id IN (SELECT value FROM json_each({ids}))"));
+            self.ids(ids);
         }
         if let Some(domain) = &selection.domain {
             self.domain("mail_envelopeto", domain);
@@ -338,15 +342,30 @@ impl Conditions {
         format!("?{}", self.parameters_before + self.values.len())
     }
 
+    /// The mail is one of these.
+    pub(super) fn ids(&mut self, ids: &[i64]) {
+        let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
+        let ids = self.value(format!("[{}]", ids.join(",")));
+        self.add(&format!("mail_id IN (SELECT value FROM json_each({ids}))"));
+    }
+
     /// The address in a column is one of this domain, in any case: it ends with `@` and the domain, which has no `@`.
     pub(super) fn domain(&mut self, column: &str, domain: &DomainPattern) {
-        let forms = domain
-            .forms()
-            .into_iter()
-            .flat_map(|form| [format!("%@{}", escaped(&form)), format!("%@{}.", escaped(&form))]);
-        let forms: Vec<String> =
-            forms.map(|form| format!("{column} LIKE {} ESCAPE '\\'", self.value(form))).collect();
-        self.add(&forms.join(" OR "));
+        let ends = domain.forms().into_iter().map(|form| format!("%@{}", escaped(&form)));
+        self.like(column, ends.flat_map(|end| [format!("{end}."), end]).collect());
+    }
+
+    /// The same, where the column may also have the domain only.
+    pub(super) fn domain_of(&mut self, column: &str, domain: &DomainPattern) {
+        let forms = domain.forms().into_iter().map(|form| escaped(&form));
+        self.like(column, forms.flat_map(|form| [format!("%@{form}."), format!("%@{form}"), form]).collect());
+    }
+
+    fn like(&mut self, column: &str, patterns: Vec<String>) {
+        let patterns = patterns.into_iter();
+        let patterns: Vec<String> =
+            patterns.map(|pattern| format!("{column} LIKE {} ESCAPE '\\'", self.value(pattern))).collect();
+        self.add(&patterns.join(" OR "));
     }
 
     pub(super) fn address(&mut self, column: &str, pattern: &AddressPattern) {
