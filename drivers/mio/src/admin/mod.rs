@@ -6,6 +6,8 @@ mod clock;
 mod history;
 mod json;
 mod list;
+#[cfg(test)]
+mod manual;
 mod printer;
 mod show;
 mod summary;

@@ -7,9 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::clock::Since;
 use crate::selection::Selection;
 
-/// The operator's tool of the outbound mail daemon cmail-dispatchd: what waits in the outbox, what was tried, and why
+/// Operator's tool of the outbound mail daemon cmail-dispatchd
+///
+/// Shows what waits in the outbox, what was tried, and why.
 #[derive(Debug, Parser)]
 #[command(name = "cmail-admin-queue", version, disable_help_subcommand = true)]
+#[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
 pub(super) struct Words {
     #[command(flatten)]
     pub(super) options: Options,
