@@ -201,6 +201,7 @@ fn waiting_row(id: i64) -> Row {
         fail_count: 1,
         last_try: UnixTime(999_000 + id % 1000),
         fatal: false,
+        last_failure: None,
     }
 }
 

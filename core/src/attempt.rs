@@ -308,7 +308,7 @@ impl Failure {
     /// Returns the subject of the failure.
     pub fn kind(&self) -> AttemptKind {
         match self {
-            Self::Refused { command, .. } => refused_kind(*command),
+            Self::Refused { command, .. } => AttemptKind::of_refusal(*command),
             Self::Unfit(_, Unfit::TooLong { .. }) => AttemptKind::Content,
             Self::Unfit(_, Unfit::NeedsSmtpUtf8)
             | Self::Unsendable(_)
@@ -350,7 +350,7 @@ impl Setback {
     fn kind(&self) -> AttemptKind {
         match self {
             Self::NotConnected(_) | Self::ConnectTimedOut => AttemptKind::Connect,
-            Self::Ended(EndCause::Refused(_, command)) => refused_kind(*command),
+            Self::Ended(EndCause::Refused(_, command)) => AttemptKind::of_refusal(*command),
             Self::Ended(EndCause::Unsuitable(reason)) => match reason {
                 Unsuitable::StartTlsNotOffered
                 | Unsuitable::TlsFailed(_)
@@ -374,16 +374,36 @@ impl Setback {
     }
 }
 
-/// Returns the subject of a refusal in reply to this command.
-fn refused_kind(command: CommandName) -> AttemptKind {
-    match command {
-        CommandName::Greeting | CommandName::Ehlo | CommandName::Helo => AttemptKind::Greeting,
-        CommandName::StartTls => AttemptKind::Tls,
-        CommandName::Auth => AttemptKind::Auth,
-        CommandName::Mail => AttemptKind::Sender,
-        CommandName::Rcpt => AttemptKind::Recipient,
-        CommandName::Data | CommandName::MailData | CommandName::EndOfData => AttemptKind::Content,
-        CommandName::Noop | CommandName::Rset | CommandName::Quit | CommandName::Nothing => AttemptKind::Lost,
+impl AttemptKind {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Delivered,
+        Self::Address,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Auth,
+        Self::Greeting,
+        Self::Sender,
+        Self::Recipient,
+        Self::Content,
+        Self::Lost,
+        Self::Uncertain,
+    ];
+
+    /// Returns the subject of a refusal in reply to this command.
+    pub fn of_refusal(command: CommandName) -> Self {
+        match command {
+            CommandName::Greeting | CommandName::Ehlo | CommandName::Helo => AttemptKind::Greeting,
+            CommandName::StartTls => AttemptKind::Tls,
+            CommandName::Auth => AttemptKind::Auth,
+            CommandName::Mail => AttemptKind::Sender,
+            CommandName::Rcpt => AttemptKind::Recipient,
+            CommandName::Data | CommandName::MailData | CommandName::EndOfData => AttemptKind::Content,
+            CommandName::Noop | CommandName::Rset | CommandName::Quit | CommandName::Nothing => {
+                AttemptKind::Lost
+            }
+        }
     }
 }
 

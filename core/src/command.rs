@@ -160,6 +160,26 @@ pub enum CommandName {
     Nothing,
 }
 
+impl CommandName {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Greeting,
+        Self::Ehlo,
+        Self::Helo,
+        Self::StartTls,
+        Self::Noop,
+        Self::Rset,
+        Self::Auth,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::MailData,
+        Self::EndOfData,
+        Self::Quit,
+        Self::Nothing,
+    ];
+}
+
 impl fmt::Display for CommandName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -154,8 +154,14 @@ impl StoredFailure {
             _ => false,
         });
         let is_permanent = self.reply.as_ref().is_some_and(|reply| reply.code / 100 == 5);
-        let is_to = |name: CommandName| self.command.as_deref() == Some(&*name.to_string());
-        by_status || (is_permanent && [CommandName::MailData, CommandName::EndOfData].into_iter().any(is_to))
+        let is_about_data = matches!(self.answered(), Some(CommandName::MailData | CommandName::EndOfData));
+        by_status || (is_permanent && is_about_data)
+    }
+
+    /// Returns the command that the server answered, if the text names one.
+    pub fn answered(&self) -> Option<CommandName> {
+        let named = self.command.as_deref()?;
+        CommandName::ALL.into_iter().find(|name| named.starts_with(&*name.to_string()))
     }
 }
 

@@ -116,7 +116,7 @@
 //! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`ids`], [`settings`], [`outbox`], [`io`], [`system_error`], [`tls`], [`event`], [`tally`], [`one_line`], [`shown`], [`fair_queue`], and `expiring_map` |
 //! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`] |
 //! | machines | [`session`], [`resolver`] |
-//! | decisions | [`route`], [`schedule`], [`bounce`], and `reachability`: servers that do not answer |
+//! | decisions | [`route`], [`schedule`] with [`retry_rule`], [`mail_pattern`] and [`failure_pattern`], [`bounce`], and `reachability`: servers that do not answer |
 //! | one next hop | `delivery` |
 //! | the whole | [`dispatcher`], with its index of the outbox in `queue` |
 //! | an outbox | [`memory_outbox`] |
@@ -138,12 +138,15 @@ pub mod course;
 mod delivery;
 pub mod dispatcher;
 pub mod ending;
+mod envelope;
 pub mod event;
 mod expiring_map;
 pub mod failure;
+pub mod failure_pattern;
 pub mod fair_queue;
 pub mod ids;
 pub mod io;
+pub mod mail_pattern;
 pub mod memory_outbox;
 pub mod next_hop;
 pub mod one_line;
@@ -153,6 +156,7 @@ mod reachability;
 pub mod remote_id;
 pub mod reply;
 pub mod resolver;
+pub mod retry_rule;
 pub mod rng;
 pub mod route;
 pub mod sasl;

@@ -32,6 +32,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::attempt::{Acceptance, Attempt, AttemptFacts, Failure};
+use crate::failure_pattern::LastFailure;
 pub use crate::ids::{MailId, RequestId};
 use crate::rng::Seed;
 use crate::time::UnixTime;
@@ -100,6 +101,8 @@ pub struct Row {
     pub last_try: UnixTime,
     /// True if `mail_fatality` is above 0.
     pub fatal: bool,
+    /// The latest failure, if there is one: as it was recorded, or [as its text tells](LastFailure::of_text).
+    pub last_failure: Option<LastFailure>,
 }
 
 impl fmt::Debug for Row {
@@ -115,6 +118,7 @@ impl fmt::Debug for Row {
             .field("fail_count", &self.fail_count)
             .field("last_try", &self.last_try)
             .field("fatal", &self.fatal)
+            .field("last_failure", &self.last_failure)
             .finish()
     }
 }

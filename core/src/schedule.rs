@@ -1,5 +1,8 @@
-//! Decides whether a mail is due, waits, or is given up: a pure function of its faillog and the time.
+//! Decides whether a mail is due, waits, or is given up: a pure function of its faillog, the rules, and the time.
 
+use crate::envelope::Envelope;
+use crate::outbox::Row;
+use crate::retry_rule::{NextAttempt, RetryRule};
 use crate::settings::Settings;
 use crate::time::{Duration, UnixTime};
 
@@ -8,7 +11,9 @@ pub const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The rules by which mail is tried again and given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryRules {
+pub struct RetryRules<'a> {
+    /// The lines of the administrator. The first one that is about a mail decides; the other fields count only if there is none.
+    pub lines: &'a [RetryRule],
     /// A mail with this many failed attempts is given up.
     pub retries: u32,
     /// A mail is due when more than this many seconds have passed since its last attempt.
@@ -26,13 +31,17 @@ pub enum RetryState {
     GivenUp,
 }
 
-impl RetryRules {
+impl<'a> RetryRules<'a> {
     /// Returns the rules of the configuration.
-    pub fn of(settings: &Settings) -> Self {
-        Self { retries: settings.retries, interval_s: settings.retry_interval_s }
+    pub fn of(settings: &'a Settings) -> Self {
+        Self {
+            lines: &settings.retry_rules,
+            retries: settings.retries,
+            interval_s: settings.retry_interval_s,
+        }
     }
 
-    /// Returns the time that must have passed between two attempts.
+    /// Returns the time that must have passed between two attempts, if no line says otherwise.
     pub fn interval(&self) -> Duration {
         Duration::from_secs(u64::try_from(self.interval_s).unwrap_or(0))
     }
@@ -43,17 +52,36 @@ impl RetryRules {
         self.interval().min(scan_interval).max(MIN_RETRY_INTERVAL)
     }
 
-    /// Returns the state of a mail that has failed `fail_count` times, last at `last_try`, at least once permanently if `fatal`.
-    pub fn retry_state(&self, fail_count: u32, last_try: UnixTime, fatal: bool, now: UnixTime) -> RetryState {
-        if fatal || fail_count >= self.retries {
+    /// Returns when mail is due by the interval: strictly more than it must have passed, in whole seconds.
+    pub(crate) fn due_by_interval(&self, last_try: UnixTime) -> UnixTime {
+        UnixTime(last_try.0.saturating_add(self.interval_s).saturating_add(1))
+    }
+
+    /// Returns the line that is about a mail, if it has failed and there is one.
+    pub fn line_about(&self, row: &Row) -> Option<&'a RetryRule> {
+        let failure = row.last_failure.filter(|_| !self.lines.is_empty())?;
+        let next_hop = Envelope::parse(row).ok().map(|envelope| envelope.next_hop);
+        self.lines.iter().find(|line| line.is_about(next_hop.as_ref(), row.sender.as_deref(), failure))
+    }
+
+    /// Returns the state of a mail at a time.
+    pub fn retry_state(&self, row: &Row, now: UnixTime) -> RetryState {
+        if row.fatal {
             return RetryState::GivenUp;
         }
-        if fail_count == 0 {
+        if row.fail_count == 0 {
             return RetryState::Due;
         }
-        // Strictly more than the interval must have passed, in whole seconds.
-        let not_before = last_try.0.saturating_add(self.interval_s).saturating_add(1);
-        if now.0 >= not_before { RetryState::Due } else { RetryState::NotBefore(UnixTime(not_before)) }
+        let next = match self.line_about(row) {
+            Some(line) => line.next_attempt(row),
+            None if row.fail_count >= self.retries => NextAttempt::Never,
+            None => NextAttempt::At(self.due_by_interval(row.last_try)),
+        };
+        match next {
+            NextAttempt::Never => RetryState::GivenUp,
+            NextAttempt::At(not_before) if now >= not_before => RetryState::Due,
+            NextAttempt::At(not_before) => RetryState::NotBefore(not_before),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use core::net::{IpAddr, SocketAddr};
 use crate::address::Domain;
 use crate::course::Transcripts;
 use crate::next_hop::{Port, TlsMode};
+use crate::retry_rule::RetryRule;
 use crate::time::Duration;
 
 /// The settings of the core. Begin with [`Settings::new`], and change what is to be different:
@@ -34,9 +35,11 @@ pub struct Settings {
     pub bounce_copy: Vec<Box<str>>,
     /// Longest time between two scans of the outbox.
     pub interval: Duration,
-    /// A mail with this many faillog rows is given up.
+    /// When failed mail is tried again, and when it is given up: the first rule that is about a mail decides.
+    pub retry_rules: Vec<RetryRule>,
+    /// A mail with this many faillog rows is given up, if no rule is about it.
     pub retries: u32,
-    /// A mail is due when more than this many seconds have passed since it was last tried.
+    /// A mail is due when more than this many seconds have passed since it was last tried, if no rule is about it.
     pub retry_interval_s: i64,
     /// Most NOOP and RSET that are sent as padding after TLS; 0 for none.
     pub tls_padding: u16,
@@ -103,6 +106,7 @@ impl Settings {
             bounce_from: format!("postmaster@{announce}").into(),
             bounce_copy: Vec::new(),
             interval: Duration::from_secs(10),
+            retry_rules: Vec::new(),
             // Five attempts an hour apart, as the C program made and people's configurations rely on. RFC 5321 section 4.5.4.1
             // recommends 4 to 5 days.
             retries: 5,

@@ -54,9 +54,10 @@ pub fn first_line(reply: &Reply) -> String {
 /// Writes a server: name, address and port.
 pub(crate) struct ServerName<'a>(pub(crate) &'a Host, pub(crate) SocketAddr);
 
-impl fmt::Display for AttemptKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl AttemptKind {
+    /// Returns the word by which configuration, database and log call it.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Delivered => "delivered",
             Self::Address => "address",
             Self::Dns => "dns",
@@ -69,7 +70,18 @@ impl fmt::Display for AttemptKind {
             Self::Content => "content",
             Self::Lost => "lost",
             Self::Uncertain => "uncertain",
-        })
+        }
+    }
+
+    /// Returns the subject of failures that has this name.
+    pub fn of_failure(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name && *kind != Self::Delivered)
+    }
+}
+
+impl fmt::Display for AttemptKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -48,6 +48,7 @@ fn octets_per_row(fail_count: u32, is_ordered: bool) -> i64 {
             fail_count,
             last_try: UnixTime(999_000 + id % 1000),
             fatal: false,
+            last_failure: None,
         });
         let reply = StoreReply::Scanned(Scanned {
             rows: rows.collect(),

@@ -69,6 +69,7 @@ fn row(sender: Option<Bytes>, recipient: &[u8]) -> Row {
         fail_count: 1,
         last_try: UnixTime(0),
         fatal: true,
+        last_failure: None,
     }
 }
 

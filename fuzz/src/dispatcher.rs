@@ -234,6 +234,7 @@ impl World {
             submission: UnixTime(0),
             data: self.outbox.message(u8::try_from(number).unwrap_or(0)),
             faillog: Vec::new(),
+            last_failure: None,
         };
         self.outbox.insert(mail);
     }

@@ -37,6 +37,7 @@ mod readme;
 mod record;
 mod refusals;
 mod reload;
+mod retries;
 mod service_manager;
 mod signals;
 mod start;

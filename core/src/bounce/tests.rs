@@ -33,6 +33,7 @@ fn failed_mail(sender: &[u8], recipient: &[u8], attempts: Vec<FaillogRow>) -> Fa
         fail_count: 1,
         last_try: UnixTime(0),
         fatal: true,
+        last_failure: None,
     };
     FailedMail { row, attempts }
 }

@@ -81,7 +81,7 @@ impl Books {
     }
 
     /// Returns the rules by which mail is tried again.
-    pub(super) fn rules(&self) -> RetryRules {
+    pub(super) fn rules(&self) -> RetryRules<'_> {
         RetryRules::of(&self.settings)
     }
 

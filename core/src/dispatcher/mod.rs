@@ -7,7 +7,6 @@ mod bounces;
 mod check;
 mod commits;
 mod deliveries;
-mod envelope;
 mod held;
 mod inspect;
 mod outbox_scan;

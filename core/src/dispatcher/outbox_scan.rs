@@ -10,11 +10,11 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::books::Books;
-use super::envelope::Envelope;
 use super::requests::Asked;
 use super::rescan::Rescan;
 use super::set_aside::Undone;
 use super::{Mode, Selection};
+use crate::envelope::Envelope;
 use crate::event::Level;
 use crate::fair_queue::Prospect;
 use crate::outbox::{Cursor, MailId, Row, Scanned, StoreError, StoreRequest};
@@ -257,7 +257,7 @@ impl Books {
     }
 
     pub(super) fn retry_state_of(&self, row: &Row) -> RetryState {
-        self.rules().retry_state(row.fail_count, row.last_try, row.fatal, self.now.wall)
+        self.rules().retry_state(row, self.now.wall)
     }
 
     /// Changes the state of a mail that is in the index.

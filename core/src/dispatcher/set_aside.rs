@@ -14,7 +14,6 @@ use crate::attempt::{Acceptance, Attempt};
 use crate::event::Level;
 use crate::outbox::{DeliveredMail, FailedAttempt, MailId, Refused};
 use crate::queue::QueueState;
-use crate::schedule::RetryState;
 use crate::time::{Duration, Instant};
 
 /// Length of the first pause. Each further one is twice as long.
@@ -205,18 +204,13 @@ impl Books {
     }
 
     /// Returns whether to retry a mail although its failed attempt cannot be recorded. A mail that has failed permanently is not
-    /// retried. All other mail waits as long as if the attempt had been recorded, and until recording it has been tried again.
+    /// retried. All other mail waits for `retryinterval`, and until recording it has been tried again.
     fn may_go_unrecorded(&self, failed: &FailedAttempt) -> bool {
         let attempt = &failed.attempt;
-        let failures_before_it_is_given_up = self.rules().retries.saturating_sub(1).min(1);
-        let state = self.rules().retry_state(
-            failures_before_it_is_given_up,
-            attempt.at,
-            attempt.is_fatal(),
-            self.now.wall,
-        );
+        let rules = self.rules();
+        let has_waited = rules.retries <= 1 || self.now.wall >= rules.due_by_interval(attempt.at);
         let was_tried_again = self.set_aside.entries.contains_key(&failed.id);
-        was_tried_again && !attempt.is_fatal() && state == RetryState::Due
+        was_tried_again && !attempt.is_fatal() && has_waited
     }
 
     /// Sets mail aside that was delivered before this process began, or that another program has noted as delivered.

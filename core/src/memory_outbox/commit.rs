@@ -77,6 +77,7 @@ impl MemoryOutbox {
                     let text = failed.text().into_bytes().into();
                     let row = FaillogRow { time: attempt.at, text, fatal: attempt.is_fatal() };
                     stored.mail.faillog.push(row);
+                    stored.mail.last_failure = Some((attempt.at, attempt.facts().into()));
                     outcomes.attempted.push(id);
                 }
             }
@@ -126,6 +127,7 @@ impl MemoryOutbox {
             submission: bounce.order.now,
             data: data.clone(),
             faillog: Vec::new(),
+            last_failure: None,
         };
         bounce.recipients.iter().map(|recipient| self.add(mail(recipient))).collect()
     }

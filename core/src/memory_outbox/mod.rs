@@ -28,6 +28,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
+use crate::failure_pattern::LastFailure;
 use crate::outbox::{
     CLAIM_BUDGET_OCTETS, FAILED_BUDGET_OCTETS, FailState, FaillogRow, MailId, Row, StoreError, StoreReply,
     StoreRequest, StoreTrouble, is_null_path,
@@ -50,6 +51,9 @@ pub struct Mail {
     pub data: Bytes,
     /// Its failed attempts, oldest first.
     pub faillog: Vec<FaillogRow>,
+    /// The last one that was recorded, and its time. It counts only as long as it is the latest one of the faillog: of others, their
+    /// [text tells](LastFailure::of_text).
+    pub last_failure: Option<(UnixTime, LastFailure)>,
 }
 
 impl Mail {
@@ -63,6 +67,7 @@ impl Mail {
             submission,
             data: data.into(),
             faillog: Vec::new(),
+            last_failure: None,
         }
     }
 
@@ -94,6 +99,10 @@ impl Mail {
             fail_count,
             last_try,
             fatal,
+            last_failure: self.faillog.last().map(|failed| match self.last_failure {
+                Some((at, failure)) if at == last_try => failure,
+                Some(_) | None => LastFailure::of_text(&failed.text),
+            }),
         }
     }
 }

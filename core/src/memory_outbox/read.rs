@@ -152,7 +152,7 @@ impl MemoryOutbox {
     fn remember(&mut self, ids: &[MailId]) {
         for id in ids {
             if let Some(Stored { mail, .. }) = self.mails.get(id) {
-                self.held.insert(*id, Mail { faillog: Vec::new(), ..mail.clone() });
+                self.held.insert(*id, Mail { faillog: Vec::new(), last_failure: None, ..mail.clone() });
             }
         }
     }

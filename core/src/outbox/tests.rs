@@ -31,6 +31,7 @@ fn no_output_shows_what_may_hold_a_password() {
         fail_count: 0,
         last_try: UnixTime(0),
         fatal: false,
+        last_failure: None,
     };
     // In the way in which octets are printed, the password would begin so.
     assert!(!alloc::format!("{row:?}").contains("104, 117, 110"), "{row:?}");

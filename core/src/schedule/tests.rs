@@ -1,6 +1,44 @@
-use super::*;
+use alloc::vec::Vec;
 
-const RULES: RetryRules = RetryRules { retries: 5, interval_s: 3600 };
+use bytes::Bytes;
+
+use super::*;
+use crate::attempt::AttemptKind;
+use crate::failure_pattern::{FailurePattern, LastFailure};
+use crate::mail_pattern::MailPattern;
+use crate::outbox::MailId;
+use crate::retry_rule::Waits;
+
+const RULES: RetryRules<'static> = RetryRules { lines: &[], retries: 5, interval_s: 3600 };
+
+fn row(fail_count: u32, last_try: i64, fatal: bool) -> Row {
+    Row {
+        id: MailId(1),
+        remote: None,
+        sender: Some(Bytes::from_static(b"s@example.net")),
+        recipient: Bytes::from_static(b"a@example.org"),
+        submission: UnixTime(1_700_000_000),
+        data_octets: 1,
+        fail_count,
+        last_try: UnixTime(last_try),
+        fatal,
+        last_failure: (fail_count > 0).then_some(LastFailure {
+            kind: AttemptKind::Recipient,
+            code: Some(450),
+            status: None,
+        }),
+    }
+}
+
+fn line(mail: &str, failure: &str, wait_s: u32, until_s: u64) -> RetryRule {
+    RetryRule {
+        mail: MailPattern::parse(mail).unwrap(),
+        failure: FailurePattern::parse(failure).unwrap(),
+        waits: Waits::new(&[wait_s]).unwrap(),
+        until: Duration::from_secs(until_s),
+        line: 1,
+    }
+}
 
 #[test]
 fn mail_rests_for_the_lesser_of_both_intervals_and_for_a_second_at_least() {
@@ -18,12 +56,12 @@ fn mail_rests_for_the_lesser_of_both_intervals_and_for_a_second_at_least() {
 #[test]
 fn mail_that_was_never_tried_is_due() {
     let rules = RetryRules { interval_s: i64::MAX, ..RULES };
-    assert_eq!(rules.retry_state(0, UnixTime(0), false, UnixTime(1000)), RetryState::Due);
+    assert_eq!(rules.retry_state(&row(0, 0, false), UnixTime(1000)), RetryState::Due);
 }
 
 #[test]
 fn mail_is_due_when_strictly_more_than_the_interval_has_passed() {
-    let state = |now| RULES.retry_state(1, UnixTime(1000), false, UnixTime(now));
+    let state = |now| RULES.retry_state(&row(1, 1000, false), UnixTime(now));
     assert_eq!(state(4600), RetryState::NotBefore(UnixTime(4601)));
     assert_eq!(state(4601), RetryState::Due);
     assert_eq!(state(0), RetryState::NotBefore(UnixTime(4601)), "the clock was set back");
@@ -31,7 +69,35 @@ fn mail_is_due_when_strictly_more_than_the_interval_has_passed() {
 
 #[test]
 fn mail_is_given_up_at_the_last_retry_or_a_fatal_failure() {
-    assert_eq!(RULES.retry_state(4, UnixTime(0), false, UnixTime(9999)), RetryState::Due);
-    assert_eq!(RULES.retry_state(5, UnixTime(0), false, UnixTime(9999)), RetryState::GivenUp);
-    assert_eq!(RULES.retry_state(1, UnixTime(9999), true, UnixTime(9999)), RetryState::GivenUp);
+    let state = |row| RULES.retry_state(&row, UnixTime(9999));
+    assert_eq!(state(row(4, 0, false)), RetryState::Due);
+    assert_eq!(state(row(5, 0, false)), RetryState::GivenUp);
+    assert_eq!(state(row(1, 9999, true)), RetryState::GivenUp);
+}
+
+#[test]
+fn the_first_line_about_a_mail_decides_and_the_number_of_attempts_does_not_count_then() {
+    let lines = [
+        line("sender:<>", "*", 10, 3600),
+        line("example.org", "connect", 100, 3600),
+        line("example.org", "45", 1000, 86_400),
+        line("remote:relay.example", "*", 50, 86_400),
+    ];
+    let rules = RetryRules { lines: &lines, ..RULES };
+    let about = |row: &Row| rules.line_about(row).map(|line| line.waits.seconds().collect());
+    let failed = row(20, 1_700_000_000, false);
+    let to = |recipient: &'static [u8]| Row { recipient: Bytes::from_static(recipient), ..failed.clone() };
+    let relayed = Row { remote: Some(Bytes::from_static(b"u:p@relay.example:25")), ..failed.clone() };
+    assert_eq!(about(&failed), Some(Vec::from([1000])));
+    assert_eq!(about(&Row { sender: None, ..failed.clone() }), Some(Vec::from([10])));
+    assert_eq!(about(&relayed), Some(Vec::from([50])));
+    for other in [&b"a@example.com"[..], b"a@sub.example.org", b"no address", b"@"] {
+        assert_eq!(about(&to(other)), None, "{}", other.escape_ascii());
+    }
+    let state = |row: &Row, now| rules.retry_state(row, UnixTime(now));
+    assert_eq!(state(&failed, 1_700_010_000), RetryState::Due, "although it has failed 20 times");
+    assert_eq!(state(&to(b"a@example.com"), 1_700_010_000), RetryState::GivenUp);
+    let aged = Row { last_try: UnixTime(1_700_086_400), ..failed.clone() };
+    assert_eq!(state(&aged, 0), RetryState::GivenUp);
+    assert_eq!(state(&Row { fatal: true, ..failed }, 1_700_010_000), RetryState::GivenUp);
 }

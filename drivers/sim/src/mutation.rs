@@ -44,6 +44,8 @@ pub(crate) enum Mutation {
     KeepsOrders,
     /// Mail is tried again almost at once if its faillog allows it.
     NeverRests,
+    /// Retry rules are not read.
+    IgnoresRetryRules,
     /// One attempt too many.
     TriesTooOften,
     /// A refusal of the connection is taken for a verdict of the mail.
@@ -94,6 +96,7 @@ impl Mutation {
                 settings.host_concurrency = settings.host_concurrency.saturating_mul(3);
             }
             Self::RetriesEarly => settings.retry_interval_s /= 2,
+            Self::IgnoresRetryRules => settings.retry_rules.clear(),
             Self::NeverRests => settings.interval = Duration::from_secs(1),
             Self::TriesTooOften => settings.retries += 1,
             _ => {}

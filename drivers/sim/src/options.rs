@@ -5,7 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use cmail_delivery::course::Transcripts;
+use cmail_delivery::failure_pattern::FailurePattern;
+use cmail_delivery::mail_pattern::MailPattern;
 use cmail_delivery::next_hop::{Port, TlsMode};
+use cmail_delivery::retry_rule::{RetryRule, Waits};
 use cmail_delivery::settings::{RateLimit, ResolverSettings, Settings};
 
 use crate::dice::Dice;
@@ -76,6 +79,9 @@ pub(crate) struct Faults {
     pub(crate) poison: u32,
 }
 
+/// The longest time for which a retry rule keeps mail.
+pub(crate) const LONGEST_RULE_S: u64 = 6 * 3600;
+
 /// Everything that a seed decides at the beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -98,6 +104,8 @@ pub(crate) struct Options {
     pub(crate) interval_s: u32,
     pub(crate) retries: u32,
     pub(crate) retry_interval_s: u32,
+    /// The retry rules: 0 for none, or which of a few sets.
+    pub(crate) retry_rules: u8,
     pub(crate) concurrency: u32,
     pub(crate) destination_concurrency: u32,
     pub(crate) host_concurrency: u32,
@@ -159,10 +167,12 @@ impl Options {
             dns_attempts: number(dice.pick(&[1, 2, 2])),
             dns_drops_edns: dice.chance(100),
             tells_course: false,
+            retry_rules: 0,
         };
         options.faults.poison = number(dice.pick(&[0, 0, 10, 100]));
         options.faults.reconfigurations = number(dice.pick(&[0, 0, 300, 3000]));
         options.tells_course = dice.chance(500);
+        options.retry_rules = u8::try_from(number(dice.pick(&[0, 0, 1, 2, 3]))).unwrap_or(0);
         options
     }
 
@@ -177,7 +187,7 @@ impl Options {
             };
         }
         redraw!(
-            interval_s retries retry_interval_s concurrency destination_concurrency host_concurrency connection_idle_s
+            interval_s retries retry_interval_s retry_rules concurrency destination_concurrency host_concurrency connection_idle_s
             rate_per_minute padding ports ipv6 auth_insecure bounce_copy trace bounce_return_limit_octets dns_attempts
         );
     }
@@ -187,6 +197,7 @@ impl Options {
         Settings {
             bounce_copy: if self.bounce_copy { vec!["copies@zone0.example".into()] } else { vec![] },
             interval: Duration::from_secs(u64::from(self.interval_s)),
+            retry_rules: retry_rules(self.retry_rules),
             retries: self.retries,
             retry_interval_s: i64::from(self.retry_interval_s),
             tls_padding: self.padding,
@@ -210,6 +221,27 @@ impl Options {
             ..Settings::new("mail.sim.example")
         }
     }
+}
+
+/// Returns a set of retry rules: one for all mail; some that differ by mail and failure; some that are about little.
+fn retry_rules(set: u8) -> Vec<RetryRule> {
+    let rule = |mail: &str, failure: &str, waits_s: &[u32], until_s: u64| {
+        let rule = (MailPattern::parse(mail).ok(), FailurePattern::parse(failure).ok(), Waits::new(waits_s));
+        let (Some(mail), Some(failure), Some(waits)) = rule else { return None };
+        Some(RetryRule { mail, failure, waits, until: Duration::from_secs(until_s), line: 1 })
+    };
+    let rules = match set {
+        1 => vec![rule("*", "*", &[300, 900, 3600], LONGEST_RULE_S)],
+        2 => vec![
+            rule("sender:<>", "*", &[600], 3600),
+            rule("zone0.example", "recipient", &[60, 1800], 7200),
+            rule("*", "connect", &[600, 3600], LONGEST_RULE_S),
+            rule("*", "4", &[1200], 10_000),
+        ],
+        3 => vec![rule(".zone1.example", "lost", &[1, 1, 1, 7200], 14_400), rule("*", "dns", &[900], 5000)],
+        _ => vec![],
+    };
+    rules.into_iter().flatten().collect()
 }
 
 /// The names under which options are written down. An option that is not written is zero.
@@ -253,6 +285,7 @@ entries! {
     "interval_s" => interval_s;
     "retries" => retries;
     "retry_interval_s" => retry_interval_s;
+    "retry_rules" => retry_rules;
     "concurrency" => concurrency;
     "destination_concurrency" => destination_concurrency;
     "host_concurrency" => host_concurrency;

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use cmail_delivery::bounce::{compose_ordered, needed_octets};
+use cmail_delivery::failure_pattern::LastFailure;
 use cmail_delivery::outbox::{
     CLAIM_BUDGET_OCTETS, Claimed, ClaimedTransaction, Commit, Committed, Cursor, DATA_CHUNK_OCTETS,
     DeliveredMail, FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, FaillogRow, LeftOver, MailId,
@@ -30,6 +31,8 @@ pub(crate) struct Mail {
     pub(crate) submission: UnixTime,
     pub(crate) data: Bytes,
     pub(crate) faillog: Vec<FaillogRow>,
+    /// The last failure that the daemon recorded, and its time.
+    pub(crate) last_failure: Option<(UnixTime, LastFailure)>,
     /// Of the data, which never changes.
     pub(crate) digest: Digest,
 }
@@ -86,7 +89,8 @@ impl Mail {
         }
     }
 
-    fn row(&self, id: MailId) -> Row {
+    /// Returns the row that a scan reports.
+    pub(crate) fn row(&self, id: MailId) -> Row {
         let state = self.fail_state(id);
         Row {
             id,
@@ -98,6 +102,10 @@ impl Mail {
             fail_count: state.fail_count,
             last_try: state.last_try,
             fatal: state.fatal,
+            last_failure: self.faillog.last().map(|failed| match self.last_failure {
+                Some((at, failure)) if at == state.last_try => failure,
+                Some(_) | None => LastFailure::of_text(&failed.text),
+            }),
         }
     }
 }
@@ -340,6 +348,7 @@ impl Outbox {
             if let Some(mail) = self.mails.get_mut(&failed.id) {
                 let (attempt, text) = (&failed.attempt, failed.text().into_bytes().into());
                 mail.faillog.push(FaillogRow { time: attempt.at, text, fatal: attempt.is_fatal() });
+                mail.last_failure = Some((attempt.at, attempt.facts().into()));
             }
         }
         let (mut not_replaced, mut bounces) = (Vec::new(), Vec::new());
@@ -366,6 +375,7 @@ impl Outbox {
                     submission: now,
                     data,
                     faillog: vec![],
+                    last_failure: None,
                     digest: Arc::clone(&digest),
                 });
                 inserted.push(id);

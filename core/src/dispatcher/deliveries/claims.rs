@@ -11,9 +11,9 @@ use super::destinations::AtWork;
 use super::host_slots::size;
 use super::{Deliveries, LOCAL_PAUSE};
 use crate::dispatcher::books::Books;
-use crate::dispatcher::envelope::Envelope;
 use crate::dispatcher::requests::Asked;
 use crate::dispatcher::set_aside::Undone;
+use crate::envelope::Envelope;
 use crate::event::Level;
 use crate::io::ConnectionId;
 use crate::outbox::{

@@ -214,6 +214,7 @@ impl Driver {
                     data: Bytes::from_static(b"x"),
                     submission: UnixTime(0),
                     faillog: Vec::new(),
+                    last_failure: None,
                 });
                 self.input(Input::OutboxChanged);
             }

@@ -32,6 +32,7 @@ fn row(id: i64, fail_count: u32) -> Row {
         fail_count,
         last_try: UnixTime(1_000_000),
         fatal: false,
+        last_failure: None,
     }
 }
 

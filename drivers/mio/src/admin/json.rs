@@ -73,7 +73,7 @@ pub(super) struct Mail {
 }
 
 impl Mail {
-    pub(super) fn new(mail: &QueuedMail, standing: Standing) -> Self {
+    pub(super) fn new(mail: &QueuedMail, standing: Standing<'_>) -> Self {
         let row = &mail.row;
         let failure = mail.failure();
         let next_ms = match standing.of(row) {

@@ -49,7 +49,7 @@ fn print_heading(printer: &mut Printer) -> io::Result<()> {
     ))
 }
 
-fn print(printer: &mut Printer, mail: &QueuedMail, standing: Standing) -> io::Result<()> {
+fn print(printer: &mut Printer, mail: &QueuedMail, standing: Standing<'_>) -> io::Result<()> {
     let row = &mail.row;
     let age = mail
         .submitted()

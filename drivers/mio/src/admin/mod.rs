@@ -171,7 +171,7 @@ impl Tool {
         Printer::new()
     }
 
-    fn standing(&self) -> Standing {
+    fn standing(&self) -> Standing<'_> {
         Standing { rules: RetryRules::of(&self.settings), now: now() }
     }
 }

@@ -19,7 +19,7 @@ pub struct Directive {
     pub on_reload: OnReload,
     /// Its purpose: sentences for the manual, in Markdown.
     pub help: &'static str,
-    /// Returns the effective value in the form that the parser reads, if there is one.
+    /// Returns the effective value in the form that the parser reads, if there is one: a line for each line of the file.
     pub(super) show: fn(&Config) -> Option<String>,
 }
 

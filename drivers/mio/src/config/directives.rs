@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use cmail_delivery::course::Transcripts;
 use cmail_delivery::next_hop::Port;
+use cmail_delivery::retry_rule::RetryRule;
 use cmail_delivery::settings::RateLimit;
 
 use super::OnReload;
@@ -26,6 +27,7 @@ pub struct Directives {
     pub(super) bounce_from: Option<Box<str>>,
     pub(super) bounce_copy: Vec<Box<str>>,
     pub(super) interval_s: u32,
+    pub(super) retry_rules: Vec<RetryRule>,
     pub(super) retries: u32,
     pub(super) retry_interval_s: u32,
     pub(super) tls_padding: u32,
@@ -52,7 +54,7 @@ pub struct Directives {
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 30] = [
+pub static DIRECTIVES: [Directive; 31] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -209,6 +211,15 @@ pub static DIRECTIVES: [Directive; 30] = [
         on_reload: OnReload::Taken,
         help: "A mail that has failed is tried again once more than this time has passed.",
         show: |config| Some(config.settings.retry_interval_s.to_string()),
+    },
+    Directive {
+        name: "retry",
+        kind: Kind::Text { shape: "MAIL FAILURE WAIT … until AGE", set: add_retry_rule },
+        default: Fallback::Described("none"),
+        repeat: Repeat::Cumulative,
+        on_reload: OnReload::Taken,
+        help: "When failed mail is tried again: after its first failure once the first WAIT has passed, after its second one once the second has, and so on; the last one repeats, and each is made longer or shorter by up to a tenth. Mail that still fails when AGE has passed since its submission is returned to its sender. MAIL is `*`, `example.com`, `.example.com` (with all domains below it), `remote:HOST` (the host of `mail_remote`), or `sender:` with a domain, an address or `<>`. FAILURE is `*`, `address`, `dns`, `connect`, `tls`, `auth`, `greeting`, `sender`, `recipient`, `content`, `lost`, `uncertain`, the code of a reply (`421`, `45`, `4`), or a status (`4.2.2`, `4.2`); it is about the last failure. The first line that is about a mail and its failure decides; `retries` and `retryinterval` count only for mail that no line is about.",
+        show: |config| show_lines(config.directives.retry_rules.iter().map(RetryRule::to_string)),
     },
     Directive {
         name: "concurrency",
@@ -461,6 +472,19 @@ fn set_ports(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError>
     Ok(())
 }
 
+fn add_retry_rule(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    let rule = values::retry_rule(text.value, u32::try_from(text.line).unwrap_or(u32::MAX))?;
+    if let Some(earlier) = to.retry_rules.iter().find(|earlier| earlier.leaves_nothing_to(&rule)) {
+        let warning = format!(
+            "line {} is about the same mail and comes first, so this line is never used",
+            earlier.line
+        );
+        to.warn(text.line, "retry", warning);
+    }
+    to.retry_rules.push(rule);
+    Ok(())
+}
+
 fn add_resolvers(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
     let servers: Vec<_> = values::words(text.value).map(values::resolver).collect::<Result<_, _>>()?;
     to.resolver.extend(servers);
@@ -508,6 +532,12 @@ fn set_auth_insecure(to: &mut Directives, text: Located<&str>) -> Result<(), Val
 
 fn located(slot: &Option<Located<Box<str>>>) -> Option<String> {
     slot.as_ref().map(|text| text.value.to_string())
+}
+
+/// Shows a value of several lines; nothing if there is none.
+fn show_lines(lines: impl Iterator<Item = String>) -> Option<String> {
+    let lines: Vec<_> = lines.collect();
+    if lines.is_empty() { None } else { Some(lines.join("\n")) }
 }
 
 fn join(words: impl Iterator<Item = String>) -> String {

@@ -77,5 +77,5 @@ impl Config {
 
 /// Returns the value of a directive, or what applies without one.
 fn shown(directive: &Directive, config: &Config) -> String {
-    (directive.show)(config).unwrap_or_else(|| directive.default.plain())
+    (directive.show)(config).unwrap_or_else(|| directive.default.plain()).replace('\n', " / ")
 }

@@ -15,7 +15,9 @@ impl fmt::Display for Config {
         for directive in &DIRECTIVES {
             let name = directive.name;
             match (directive.show)(self) {
-                Some(value) => writeln!(f, "{name:width$} {value}")?,
+                Some(values) => {
+                    values.lines().try_for_each(|value| writeln!(f, "{name:width$} {value}"))?;
+                }
                 None => writeln!(f, "# {name}: {}", directive.default.plain())?,
             }
         }

@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use cmail_delivery::address::{AddressError, MailDomain, Mailbox};
 use cmail_delivery::course::Transcripts;
+use cmail_delivery::failure_pattern::{FailurePattern, FailurePatternError};
+use cmail_delivery::mail_pattern::{MailPattern, MailPatternError};
 use cmail_delivery::next_hop::{Port, TlsMode};
+use cmail_delivery::retry_rule::{RetryRule, Waits};
 use cmail_delivery::settings::RateLimit;
 use cmail_delivery::time::Duration;
 use thiserror::Error;
@@ -72,6 +75,25 @@ pub enum ValueError {
     /// No age and number.
     #[error("\"{}\" is not an age and a number: it must be like \"7d 500000\"", shown::value(.0))]
     Retention(Box<str>),
+    /// Not the parts of a retry rule.
+    #[error("a retry rule is MAIL FAILURE WAIT … until AGE, as in \"* * 15m 1h 4h until 5d\"")]
+    RetryRule,
+    /// Not the mail that a rule can be about.
+    #[error("\"{}\" does not say which mail is meant: {reason}", shown::value(.text))]
+    MailPattern {
+        /// The text.
+        text: Box<str>,
+        /// Why.
+        reason: MailPatternError,
+    },
+    /// Not the failures that a rule can be about.
+    #[error("\"{}\" does not say which failures are meant: {reason}", shown::value(.text))]
+    FailurePattern {
+        /// The text.
+        text: Box<str>,
+        /// Why.
+        reason: FailurePatternError,
+    },
     /// Neither yes nor no.
     #[error("\"{}\" is neither \"yes\" nor \"no\"", shown::value(.0))]
     YesNo(Box<str>),
@@ -111,6 +133,23 @@ pub(crate) fn seconds(text: &str, min: u32, max: u32) -> Result<u32, ValueError>
     let seconds = digits.parse::<u32>().ok().and_then(|count| count.checked_mul(unit_s));
     let in_range = seconds.filter(|seconds| (min..=max).contains(seconds));
     in_range.ok_or_else(|| ValueError::OutOfRange { text: text.into(), min, max })
+}
+
+/// The longest time of a retry rule: a year.
+const RETRY_MAX_S: u32 = 365 * 86_400;
+
+/// A mail, a failure, waiting times, and the age at which mail is given up: `* * 15m 1h 4h until 5d`.
+pub(super) fn retry_rule(text: &str, line: u32) -> Result<RetryRule, ValueError> {
+    let words: Vec<&str> = words(text).collect();
+    let [mail, failure, waits @ .., "until", until] = &*words else { return Err(ValueError::RetryRule) };
+    let mail = MailPattern::parse(mail)
+        .map_err(|reason| ValueError::MailPattern { text: (*mail).into(), reason })?;
+    let failure = FailurePattern::parse(failure)
+        .map_err(|reason| ValueError::FailurePattern { text: (*failure).into(), reason })?;
+    let waits = waits.iter().map(|wait| seconds(wait, 1, RETRY_MAX_S)).collect::<Result<Vec<_>, _>>()?;
+    let waits = Waits::new(&waits).ok_or(ValueError::RetryRule)?;
+    let until = Duration::from_secs(seconds(until, 1, RETRY_MAX_S)?.into());
+    Ok(RetryRule { mail, failure, waits, until, line })
 }
 
 /// `all`, `failures` or `off`.

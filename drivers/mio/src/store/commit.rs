@@ -9,7 +9,7 @@ use rusqlite::{Connection, ToSql, Transaction, params};
 use super::failures::row_with_failures;
 use super::fingerprints::{Compared, Fingerprints};
 use super::ledger::{Fate, Ledger};
-use super::{rows, stuck};
+use super::{last_failures, rows, stuck};
 
 /// Composes the data of the bounces of a commit, in their order.
 pub(super) fn compose_bounces(commit: &Commit) -> Vec<Option<Bytes>> {
@@ -108,7 +108,10 @@ fn record_failure(transaction: &Transaction<'_>, failed: &FailedAttempt) -> rusq
     if count == 0 && exists(transaction, failed.id)? {
         return Err(rusqlite::Error::StatementChangedRows(0));
     }
-    Ok(())
+    if count == 0 {
+        return Ok(());
+    }
+    last_failures::record(transaction, failed.id, attempt.at, attempt.facts().into())
 }
 
 fn exists(transaction: &Connection, id: MailId) -> rusqlite::Result<bool> {

@@ -1,12 +1,14 @@
 //! Counts the faillog rows of a mail, as the view `outbound` does.
 
 use bytes::BytesMut;
+use cmail_delivery::failure_pattern::LastFailure;
 use cmail_delivery::outbox::{FailState, MailId, Row};
 use cmail_delivery::time::UnixTime;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 
-use super::rows::{self, number};
+use super::last_failures::{self, Recorded};
+use super::rows::{self, number, octets};
 
 /// SQL: the columns of the view `outbound` about a mail's faillog rows. `fail_time` is text, and the view takes the greatest
 /// one as text; SQLite then converts it to a number. `total` is a `sum` that cannot overflow.
@@ -19,6 +21,13 @@ macro_rules! fail_columns {
             number!("fail_fatal"),
             "), 0) > 0"
         )
+    };
+}
+
+/// SQL: the text of a faillog row, of which the end is needed too; nothing if it is longer than those that we write.
+macro_rules! text_beginning {
+    () => {
+        "CASE WHEN octet_length(fail_message) <= 4096 THEN fail_message END"
     };
 }
 
@@ -47,7 +56,30 @@ pub(super) fn row_with_failures(
 /// Adds its failures to a row.
 pub(super) fn add_own_failures(connection: &Connection, row: &mut Row) -> rusqlite::Result<()> {
     apply(row, failures(connection, row.id)?);
+    if row.fail_count > 0 {
+        let recorded = last_failures::between(connection, row.id, row.id);
+        row.last_failure = Some(match recorded_as_latest(&recorded, row) {
+            Some(failure) => failure,
+            None => LastFailure::of_text(&latest_text(connection, row.id)?),
+        });
+    }
     Ok(())
+}
+
+/// Returns the failure that is recorded of a mail, if it is the latest one of the faillog.
+fn recorded_as_latest(recorded: &Recorded, row: &Row) -> Option<LastFailure> {
+    let (at, failure) = recorded.get(&row.id)?;
+    (*at == row.last_try).then_some(*failure)
+}
+
+/// Returns the text of the faillog row of a mail that was written last.
+fn latest_text(connection: &Connection, id: MailId) -> rusqlite::Result<Vec<u8>> {
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT ",
+        text_beginning!(),
+        " FROM faillog WHERE fail_mail = ?1 ORDER BY rowid DESC LIMIT 1"
+    ))?;
+    statement.query_row([id.0], |row| Ok(octets(row.get_ref(0)?).unwrap_or_default().into_owned()))
 }
 
 /// Adds their failures to `rows`, which are in the order of their ids. One pass over the faillog of their range, so that mail
@@ -59,8 +91,11 @@ pub(super) fn add_failures(connection: &Connection, rows: &mut [Row]) -> rusqlit
         number!("fail_time"),
         ", ",
         number!("fail_fatal"),
-        " FROM faillog WHERE fail_mail >= ?1 AND fail_mail <= ?2 ORDER BY fail_mail"
+        ", ",
+        text_beginning!(),
+        " FROM faillog WHERE fail_mail >= ?1 AND fail_mail <= ?2 ORDER BY fail_mail, rowid"
     ))?;
+    let recorded = last_failures::between(connection, *first, *last);
     let mut found = statement.query(params![first.0, last.0])?;
     let mut rows = rows.iter_mut().peekable();
     let mut counted: Option<(&mut Row, Tally)> = None;
@@ -68,19 +103,23 @@ pub(super) fn add_failures(connection: &Connection, rows: &mut [Row]) -> rusqlit
         // Ids of mail are integers.
         let Ok(id) = failure.get_ref(0)?.as_i64() else { continue };
         if counted.as_ref().is_none_or(|(row, _)| row.id.0 != id) {
-            write_down(connection, counted.take())?;
+            write_down(connection, counted.take(), &recorded)?;
             while rows.next_if(|row| row.id.0 < id).is_some() {}
             // There may be failures of a mail that does not exist.
             counted = rows.next_if(|row| row.id.0 == id).map(|row| (row, Tally::default()));
         }
         if let Some((_, tally)) = &mut counted {
-            tally.add(failure.get_ref(1)?, failure.get_ref(2)?);
+            tally.add(failure.get_ref(1)?, failure.get_ref(2)?, failure.get_ref(3)?);
         }
     }
-    write_down(connection, counted)
+    write_down(connection, counted, &recorded)
 }
 
-fn write_down(connection: &Connection, counted: Option<(&mut Row, Tally)>) -> rusqlite::Result<()> {
+fn write_down(
+    connection: &Connection,
+    counted: Option<(&mut Row, Tally)>,
+    recorded: &Recorded,
+) -> rusqlite::Result<()> {
     let Some((row, tally)) = counted else { return Ok(()) };
     let state = match tally.state(row.id) {
         Some(state) => state,
@@ -88,6 +127,8 @@ fn write_down(connection: &Connection, counted: Option<(&mut Row, Tally)>) -> ru
         None => failures(connection, row.id)?,
     };
     apply(row, state);
+    let failure = recorded_as_latest(recorded, row);
+    row.last_failure = Some(failure.unwrap_or_else(|| LastFailure::of_text(&tally.latest_text)));
     Ok(())
 }
 
@@ -118,10 +159,14 @@ struct Tally {
     digits: Option<usize>,
     fatal: bool,
     is_odd: bool,
+    /// The text that was written last.
+    latest_text: Vec<u8>,
 }
 
 impl Tally {
-    fn add(&mut self, time: ValueRef<'_>, fatal: ValueRef<'_>) {
+    fn add(&mut self, time: ValueRef<'_>, fatal: ValueRef<'_>, text: ValueRef<'_>) {
+        self.latest_text.clear();
+        self.latest_text.extend_from_slice(&octets(text).unwrap_or_default());
         self.count = self.count.saturating_add(1);
         // Not a blob, which is greater than any text.
         let text = time.as_str().unwrap_or_default();

@@ -137,6 +137,7 @@ pub(super) fn bounce_to(recipients: &[&'static str]) -> NewBounce {
         fail_count: 1,
         last_try: UnixTime(0),
         fatal: true,
+        last_failure: None,
     };
     let message = FailedMessage {
         mails: vec![FailedMail { row, attempts: Vec::new() }],

@@ -23,6 +23,7 @@ mod fingerprints;
 mod grouping;
 mod history;
 mod journal;
+mod last_failures;
 mod ledger;
 mod lock;
 mod lock_holder;

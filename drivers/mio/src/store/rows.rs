@@ -142,6 +142,7 @@ pub(super) fn outbox_row(
         fail_count: 0,
         last_try: UnixTime(0),
         fatal: false,
+        last_failure: None,
     })
 }
 

@@ -54,15 +54,15 @@ const SELECT_PARAMETERS: usize = 4;
 
 /// By what the state of mail is decided.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
-    pub(crate) rules: RetryRules,
+pub(crate) struct Standing<'a> {
+    pub(crate) rules: RetryRules<'a>,
     pub(crate) now: UnixTime,
 }
 
-impl Standing {
+impl Standing<'_> {
     /// Returns when a mail is tried, by the function that decides it in the daemon.
     pub(crate) fn of(&self, row: &Row) -> RetryState {
-        self.rules.retry_state(row.fail_count, row.last_try, row.fatal, self.now)
+        self.rules.retry_state(row, self.now)
     }
 
     /// Returns the state of a mail.
@@ -115,7 +115,7 @@ impl Reader {
     pub(crate) fn mails(
         &self,
         selection: &Selection,
-        standing: Standing,
+        standing: Standing<'_>,
         after: Cursor,
     ) -> Result<Batch, ReadError> {
         self.read(|connection| select(connection, selection, standing, after, self.is_faillog_indexed))
@@ -126,7 +126,7 @@ impl Reader {
 pub(super) fn select(
     connection: &Connection,
     selection: &Selection,
-    standing: Standing,
+    standing: Standing<'_>,
     after: Cursor,
     is_faillog_indexed: bool,
 ) -> rusqlite::Result<Batch> {
@@ -170,7 +170,7 @@ pub(super) fn select(
 fn is_meant(
     connection: &Connection,
     selection: &Selection,
-    standing: Standing,
+    standing: Standing<'_>,
     mail: &QueuedMail,
 ) -> rusqlite::Result<bool> {
     if selection.place.is_some_and(|place| place != standing.place(&mail.row)) {

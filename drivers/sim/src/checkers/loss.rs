@@ -6,10 +6,12 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use cmail_delivery::address::Mailbox;
 use cmail_delivery::outbox::{Commit, MailId, Replacement, StoreReply, is_null_path};
+use cmail_delivery::schedule::RetryState;
 use cmail_delivery::settings::Settings;
 use cmail_delivery::time::Instant;
 
 use super::Checker;
+use super::standing::retry_state;
 use crate::facts::{Fact, Scene};
 use crate::outbox::MailKey;
 
@@ -86,10 +88,10 @@ impl Loss {
         // If one is gone, nothing is done.
         let Some(mails) = mails else { return Ok(()) };
         for (id, mail) in mails {
-            let state = mail.fail_state(id);
-            let is_given_up = state.fatal || state.fail_count >= settings.retries;
+            let is_given_up = retry_state(settings, id, mail, scene.now.wall) == RetryState::GivenUp;
             if !is_given_up && !self.meddled.contains(&id) {
-                return Err(format!("mail {id} is given up after {} attempts", state.fail_count));
+                let attempts = mail.fail_state(id).fail_count;
+                return Err(format!("mail {id} is given up after {attempts} attempts"));
             }
             let Some(sender) = mail.sender.as_deref().filter(|sender| !is_null_path(sender)) else {
                 continue;

@@ -21,6 +21,7 @@ mod memory;
 mod poison;
 mod retries;
 mod secrets;
+mod standing;
 mod tally;
 mod waiting;
 

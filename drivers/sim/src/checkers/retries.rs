@@ -1,16 +1,17 @@
-//! A mail is tried when more than `retryinterval` has passed since its last attempt and not before, and never again after
-//! `retries` attempts or a fatal one. An order concerns one attempt, which does not count if it fails temporarily before its
+//! A mail is tried when its retry rule says so and not before, and never again after it was given up. Without a rule it is tried when
+//! more than `retryinterval` has passed since its last attempt, and given up after `retries` attempts; and always after a fatal one. An order concerns one attempt, which does not count if it fails temporarily before its
 //! time. Whatever the faillog says, mail waits for a minimum time after each attempt.
 
 use std::collections::HashMap;
 
 use cmail_delivery::event::{Event, FailureKind};
-use cmail_delivery::outbox::{Claimed, Commit, FailState, MailId, Row, StoreReply};
+use cmail_delivery::outbox::{Claimed, Commit, MailId, Row, StoreReply};
 use cmail_delivery::schedule::RetryState;
 use cmail_delivery::settings::Settings;
 use cmail_delivery::time::{Duration, Instant, UnixTime};
 
 use super::Checker;
+use super::standing::retry_state;
 use crate::facts::{Fact, Scene};
 
 /// Shortest time between two attempts, even if the administrator has ordered one.
@@ -165,10 +166,9 @@ impl Retries {
         id: MailId,
         at: UnixTime,
     ) -> Option<RetryState> {
-        let state = scene.outbox.mail(id)?.fail_state(id);
         let last_failed = self.last_failed.get(&id).copied().unwrap_or(0);
         let was_meddled_with = self.meddled.get(&id).is_some_and(|&step| step > last_failed);
-        let retry_state = retry_state(settings, state, at);
+        let retry_state = retry_state(settings, id, scene.outbox.mail(id)?, at);
         let is_excused =
             was_meddled_with || (self.wall_set > last_failed && retry_state != RetryState::GivenUp);
         (!is_excused).then_some(retry_state)
@@ -179,19 +179,6 @@ impl Retries {
 fn rest(settings: &Settings) -> Duration {
     let retry_interval = Duration::from_secs(settings.retry_interval_s.unsigned_abs());
     retry_interval.min(settings.interval).max(SECOND)
-}
-
-/// Returns the state of a mail that has failed like this. Computed here once more, so that an error of the core does not hide
-/// itself.
-fn retry_state(settings: &Settings, state: FailState, at: UnixTime) -> RetryState {
-    let passed_s = at.0 - state.last_try.0;
-    if state.fatal || state.fail_count >= settings.retries {
-        RetryState::GivenUp
-    } else if state.fail_count == 0 || passed_s > settings.retry_interval_s {
-        RetryState::Due
-    } else {
-        RetryState::NotBefore(UnixTime(state.last_try.0 + settings.retry_interval_s + 1))
-    }
 }
 
 #[cfg(test)]

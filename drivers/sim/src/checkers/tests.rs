@@ -147,6 +147,11 @@ fn mail_that_does_not_rest_is_noticed() {
 }
 
 #[test]
+fn retry_rules_that_are_not_read_are_noticed() {
+    assert_caught(Mutation::IgnoresRetryRules, "retryinterval and retries are kept");
+}
+
+#[test]
 fn an_attempt_too_many_is_noticed() {
     assert_caught(Mutation::TriesTooOften, "retryinterval and retries are kept");
 }

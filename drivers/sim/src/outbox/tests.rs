@@ -11,6 +11,7 @@ fn outbox(count: usize) -> Outbox {
             submission: UnixTime(1),
             data: Bytes::from_static(b"text"),
             faillog: vec![],
+            last_failure: None,
             digest: Digest::default(),
         });
     }

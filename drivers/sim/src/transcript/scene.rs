@@ -190,6 +190,7 @@ impl Setting {
             submission: UnixTime(0),
             data: Bytes::from(data),
             faillog: vec![],
+            last_failure: None,
             digest: Digest::default(),
         };
         self.mails.push((MailId(number(id)?), mail));

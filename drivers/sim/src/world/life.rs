@@ -9,7 +9,7 @@ use super::{Daemon, Happening, World};
 use crate::facts::{Fact, Link};
 use crate::map::Map;
 use crate::network::ClientEnd;
-use crate::options::Faults;
+use crate::options::{Faults, LONGEST_RULE_S};
 
 /// Longest time for which mail is set aside that the database cannot process.
 const LONGEST_PAUSE_S: u64 = 3600;
@@ -144,6 +144,10 @@ impl World {
         let rows = self.outbox.len() as u64;
         // A mail, its bounce, and a conversation of a second for each on one connection.
         let mut bound_s = longest_conversation_s + 2 * attempts * attempt_s + 10 * rows;
+        if !settings.retry_rules.is_empty() {
+            // The mail, and its bounce.
+            bound_s += 2 * LONGEST_RULE_S;
+        }
         bound_s += self.clock_lag_s();
         if self.options.faults.poison > 0 {
             bound_s += LONGEST_PAUSE_S;

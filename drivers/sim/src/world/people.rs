@@ -124,6 +124,7 @@ impl World {
             submission: self.clock.now().wall,
             data,
             faillog: vec![],
+            last_failure: None,
             digest,
         }
     }

@@ -126,11 +126,11 @@ proptest! {
             "NOT {given_up} AND (mail_failcount = 0 OR {NOW} - mail_lasttry > {interval_s})"
         );
         let expected = (ids(&due), ids(&given_up));
-        let rules = RetryRules { retries, interval_s };
+        let rules = RetryRules { lines: &[], retries, interval_s };
         let (rows, _) = scan(&mut fixture, 0, 100);
         let found = |wanted: fn(RetryState) -> bool| -> Vec<i64> {
             rows.iter()
-                .filter(|row| wanted(rules.retry_state(row.fail_count, row.last_try, row.fatal, UnixTime(NOW))))
+                .filter(|row| wanted(rules.retry_state(row, UnixTime(NOW))))
                 .map(|row| row.id.0)
                 .collect()
         };

@@ -114,6 +114,7 @@ fn a_row_says_what_the_outbox_says() {
         fail_count: 0,
         last_try: UnixTime(0),
         fatal: false,
+        last_failure: None,
     };
     assert_eq!(scan(&mut fixture, 0, 10).0, [expected]);
 }

@@ -6,8 +6,8 @@ use super::*;
 
 const NOW: i64 = 1_800_000_000;
 
-fn standing() -> Standing {
-    Standing { rules: RetryRules { retries: 3, interval_s: 600 }, now: UnixTime(NOW) }
+fn standing() -> Standing<'static> {
+    Standing { rules: RetryRules { lines: &[], retries: 3, interval_s: 600 }, now: UnixTime(NOW) }
 }
 
 fn selection(json: &str) -> Selection {

@@ -22,6 +22,7 @@ fn judge(times: usize, fatal: bool, facts: &[(u64, u64, Fact<'_>)]) -> Result<()
         submission: UnixTime(1),
         data: b"text"[..].into(),
         faillog: vec![attempt; times],
+        last_failure: None,
         digest: Digest::default(),
     });
     let settings =
@@ -61,6 +62,7 @@ fn claimed() -> StoreReply {
         fail_count: 1,
         last_try: UnixTime(WALL),
         fatal: false,
+        last_failure: None,
     };
     let head = b"text"[..].into();
     let transactions =

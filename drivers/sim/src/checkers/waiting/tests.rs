@@ -65,6 +65,7 @@ fn row() -> Row {
         fail_count: 0,
         last_try: UnixTime(0),
         fatal: false,
+        last_failure: None,
     }
 }
 

@@ -6,16 +6,16 @@ use crate::next_hop::{NextHop, Relay};
 use crate::outbox::Row;
 
 /// The envelope of one row.
-pub(super) struct Envelope {
+pub(crate) struct Envelope {
     /// `None` is the null reverse-path.
-    pub(super) reverse_path: Option<Mailbox>,
-    pub(super) recipient: Mailbox,
-    pub(super) next_hop: NextHop,
+    pub(crate) reverse_path: Option<Mailbox>,
+    pub(crate) recipient: Mailbox,
+    pub(crate) next_hop: NextHop,
 }
 
 impl Envelope {
     /// Parses a row. Fails with the failure to record if the mail cannot be sent anywhere.
-    pub(super) fn parse(row: &Row) -> Result<Self, Failure> {
+    pub(crate) fn parse(row: &Row) -> Result<Self, Failure> {
         let unsendable = |error| Failure::Unsendable(Unsendable::Recipient(error));
         let recipient = Mailbox::parse(&row.recipient).map_err(unsendable)?;
         let reverse_path = row.sender.as_deref().map(Mailbox::parse).transpose();

@@ -1,0 +1,51 @@
+//! The state of a mail, computed here once more, so that an error of the core does not hide itself.
+
+use cmail_delivery::address::Mailbox;
+use cmail_delivery::next_hop::{NextHop, Relay};
+use cmail_delivery::outbox::MailId;
+use cmail_delivery::retry_rule::RetryRule;
+use cmail_delivery::schedule::RetryState;
+use cmail_delivery::settings::Settings;
+use cmail_delivery::time::UnixTime;
+
+use crate::outbox::Mail;
+
+/// Returns the state of a mail by these settings. A rule makes each wait up to a tenth shorter or longer; the shortest one counts here.
+pub(super) fn retry_state(settings: &Settings, id: MailId, mail: &Mail, at: UnixTime) -> RetryState {
+    let state = mail.fail_state(id);
+    let rule = settings.retry_rules.iter().find(|rule| is_about(rule, id, mail));
+    if state.fatal || (rule.is_none() && state.fail_count >= settings.retries) {
+        return RetryState::GivenUp;
+    }
+    if state.fail_count == 0 {
+        return RetryState::Due;
+    }
+    let not_before = match rule {
+        None => state.last_try.0 + settings.retry_interval_s + 1,
+        Some(rule) => {
+            let until = mail.submission.0 + i64::try_from(rule.until.as_secs()).unwrap_or(i64::MAX);
+            if state.last_try.0 >= until {
+                return RetryState::GivenUp;
+            }
+            let waits: Vec<u32> = rule.waits.seconds().collect();
+            let number = usize::try_from(state.fail_count).unwrap_or(usize::MAX).min(waits.len());
+            let wait_s = waits.get(number - 1).copied().unwrap_or_default();
+            (state.last_try.0 + i64::from(wait_s - wait_s / 10)).min(until)
+        }
+    };
+    if at.0 >= not_before { RetryState::Due } else { RetryState::NotBefore(UnixTime(not_before)) }
+}
+
+fn is_about(rule: &RetryRule, id: MailId, mail: &Mail) -> bool {
+    let row = mail.row(id);
+    let Some(failure) = row.last_failure else { return false };
+    let recipient = Mailbox::parse(&row.recipient);
+    // Mail to or from an invalid address goes nowhere.
+    let is_valid =
+        recipient.is_ok() && row.sender.as_deref().is_none_or(|sender| Mailbox::parse(sender).is_ok());
+    let next_hop = match &row.remote {
+        Some(remote) => Relay::parse(remote).ok().map(NextHop::Relay),
+        None => recipient.ok().and_then(|recipient| recipient.domain().ok()).map(NextHop::from),
+    };
+    rule.is_about(next_hop.filter(|_| is_valid).as_ref(), row.sender.as_deref(), failure)
+}

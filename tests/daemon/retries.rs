@@ -1,0 +1,75 @@
+//! Retry rules: the destination and the last failure of a mail decide when it is tried again, and its age when it is given up.
+
+use crate::support::{Action, Mail, Script, SmtpServer, World};
+use nix::sys::signal::Signal;
+
+#[test]
+fn the_first_line_about_a_mail_decides_and_the_number_of_retries_does_not_count_then() {
+    let (mut world, server) = World::with_server(Script::new().always("RCPT", "450 4.2.0 later"));
+    world.route("sub.example.net", &server);
+    world.route("example.com", &server);
+    world.set("retries", 1).set("retryinterval", "1h");
+    world.add("retry", "example.org recipient 1s until 3s");
+    world.add("retry", ".example.net 4.2 1h until 5d");
+    world.add("retry", "example.com connect 1s until 1s");
+    let patient = world.insert(&Mail::to("patient@sub.example.net"));
+    let others = ["busy@example.org", "given-up@example.com"].map(|to| world.insert(&Mail::to(to)));
+    let daemon = world.start();
+    world
+        .database
+        .wait("the other two are given up", |database| others.iter().all(|id| database.row(*id).is_none()));
+    let records = server.records();
+    let attempts = |recipient: &str| {
+        let lines = records.connections.iter().flat_map(|connection| &connection.lines);
+        let command = format!("RCPT TO:<{recipient}>");
+        lines.filter(|line| line.text.starts_with(command.as_bytes())).map(|line| line.at).collect::<Vec<_>>()
+    };
+    assert_eq!(attempts("given-up@example.com").len(), 1, "no line is about it, and one failure is enough");
+    let busy = attempts("busy@example.org");
+    assert!(busy.len() >= 2, "it was tried again in spite of \"retries 1\"");
+    // The rule counts whole seconds.
+    assert!(
+        (*busy.last().unwrap() - busy[0]).as_millis() >= 1900,
+        "it was tried for as long as the rule says"
+    );
+    assert_eq!(attempts("patient@sub.example.net").len(), 1);
+    assert_eq!(world.database.failures_of(patient).len(), 1);
+    daemon.terminate();
+}
+
+#[test]
+fn the_kind_of_a_failure_outlasts_a_restart() {
+    // The faillog has the same words for a host that closes its connection and for one that cannot be connected to.
+    let (mut world, server) = World::with_server(Script::new().always("GREETING", Action::Close));
+    world.add("retry", "* lost 1h until 5d").add("retry", "* * 1s until 1s");
+    let id = world.insert(&Mail::to("a@example.org"));
+    let daemon = world.start();
+    world.database.wait_for_failure(id);
+    daemon.terminate();
+    let tried = server.records().connections.len();
+    let other = SmtpServer::start(Script::new());
+    world.route("example.net", &other);
+    world.set("portprio", other.port());
+    world.insert(&Mail::to("b@example.net"));
+    let daemon = world.start();
+    other.wait_for_messages(1);
+    daemon.terminate();
+    assert_eq!(world.database.failures_of(id).len(), 1);
+    assert_eq!(server.records().connections.len(), tried);
+    assert_eq!(world.database.bounces().len(), 0);
+}
+
+#[test]
+fn another_rule_makes_waiting_mail_due() {
+    let (mut world, server) = World::with_server(Script::new().once("RCPT", "450 4.2.0 later"));
+    world.set("retry", "* * 1h until 5d");
+    let id = world.insert(&Mail::to("a@example.org"));
+    let daemon = world.start();
+    world.database.wait_for_failure(id);
+    world.set("retry", "* * 1s until 5d");
+    world.write_config();
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for_output("retry is * * 1s until 5d now, it was * * 1h until 5d");
+    server.wait_for_messages(1);
+    daemon.terminate();
+}
