@@ -41,6 +41,7 @@ mod retries;
 mod service_manager;
 mod signals;
 mod start;
+mod submit;
 mod support;
 mod system;
 mod tls;

@@ -249,7 +249,7 @@ fn show_tells_the_life_of_a_mail() {
     let shown = tool::output(&world, &["show", &later.to_string()]);
     for part in [
         "waiting: it is tried again in",
-        "1 of at most 5 attempts have failed",
+        "1 attempt has failed; by retryinterval, 1h between attempts, and retries, at most 5 attempts",
         "later@example.org",
         "Message-ID   later@client.example",
         "deferred by mx.example.org [",
@@ -278,6 +278,26 @@ fn show_tells_the_life_of_a_mail() {
     let unknown = tool::run(&world, &["show", "4711"]);
     assert_eq!((unknown.code(), &*unknown.stdout), (Some(2), ""));
     assert!(unknown.stderr.contains("4711"), "{}", unknown.stderr);
+}
+
+/// The line that decides is named, and it decides as the daemon does.
+#[test]
+fn show_names_the_line_that_decides() {
+    let mut world = World::new();
+    world.set("retry", "* 4.7.1 10m until 5d");
+    let line = world.config_text().lines().position(|line| line.starts_with("retry ")).unwrap() + 1;
+    let id = world.insert(&Mail::to("a@example.org"));
+    world.database.insert_failure(id, "451 4.7.1 later", false, 60);
+    let shown = tool::output(&world, &["show", &id.to_string()]);
+    assert!(
+        shown.contains(&format!("by line {line} of the configuration (retry), which gives up after 5d")),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("it is tried again in 8m") || shown.contains("it is tried again in 9m"),
+        "{shown}"
+    );
+    assert_eq!(tool::records(&world, &["list"])[0]["retry_line"], line);
 }
 
 /// A database without a ledger, as the older daemon leaves it, is looked at as well.

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_cmail-admin-queue");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_cmail-admin-queue");
 
 /// Returns a command that runs the tool, without the variables of whoever runs the tests.
 pub(crate) fn command() -> Command {

@@ -67,6 +67,8 @@ pub(super) struct Mail {
     tries: u32,
     last_ms: Option<i64>,
     next_ms: Option<i64>,
+    /// The line of the configuration that decides that; `None` if `retryinterval` and `retries` do.
+    retry_line: Option<u32>,
     code: Option<u16>,
     status: Option<String>,
     text: Option<String>,
@@ -93,6 +95,7 @@ impl Mail {
             tries: row.fail_count,
             last_ms: (row.fail_count > 0).then(|| UnixMillis::from(row.last_try).0),
             next_ms,
+            retry_line: standing.rules.line_about(row).map(|line| line.line),
             code: failure.as_ref().and_then(|failure| Some(failure.reply.as_ref()?.code)),
             status: failure.as_ref().and_then(|failure| failure.status).map(|status| status.to_string()),
             text: failure.map(|failure| failure.text),

@@ -36,6 +36,9 @@ Nothing fits what was asked for.
 .TP
 .B 64
 The command line is wrong.
+.PP
+.B submit
+has others, as above.
 .SH ENVIRONMENT
 .TP
 .B CMAIL_MASTER_DB
@@ -74,6 +77,14 @@ Did mail to an address leave, when, and to which server:
 cmail\-admin\-queue history \-\-recipient bob@example.org \-\-since 2d
 .fi
 .RE
+.PP
+A message of a script:
+.PP
+.RS
+.nf
+printf 'Subject: done\\n\\nAll is well.\\n' | cmail\-admin\-queue submit root@example.org
+.fi
+.RE
 .SH SEE ALSO
 .BR cmail\-dispatchd (8),
 .BR sqlite3 (1)
@@ -99,8 +110,10 @@ fn manual_page() -> String {
     page.push_str(".SH VERBS\n");
     for verb in root.get_subcommands() {
         let usage = verb.clone().bin_name(verb.get_name()).render_usage().to_string();
-        page.push_str(&format!(".SS {}\n", plain(usage.trim_start_matches("Usage: "))));
-        page.push_str(&format!("{}.\n", plain(&verb.get_about().unwrap_or_default().to_string())));
+        let usage = usage.trim_start_matches("Usage: ").trim_start_matches("cmail-admin-queue ");
+        page.push_str(&format!(".SS {}\n", plain(usage)));
+        let about = verb.get_long_about().or(verb.get_about()).unwrap_or_default().to_string();
+        page.push_str(&format!("{}.\n", plain(about.trim_end_matches('.')).replace("\n\n", ".\n.PP\n")));
         page.push_str(&options(verb, |heading| heading != Some(SELECTION)));
         if verb.get_arguments().any(|argument| argument.get_help_heading() == Some(SELECTION)) {
             page.push_str(".PP\nTakes a selection, as described below.\n");
@@ -128,7 +141,7 @@ fn options(command: &Command, is_wanted: impl Fn(Option<&str>) -> bool) -> Strin
 
 /// Escapes a text for man(7).
 fn plain(text: &str) -> String {
-    text.replace('\\', "\\e").replace('-', "\\-").replace('\n', " ")
+    text.replace('\\', "\\e").replace('-', "\\-")
 }
 
 #[test]

@@ -10,12 +10,14 @@ mod list;
 mod manual;
 mod printer;
 mod show;
+mod submit;
 mod summary;
 mod words;
 
-use std::ffi::OsString;
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,11 +30,15 @@ use thiserror::Error;
 
 use self::clock::Clock;
 use self::printer::Printer;
-use self::words::{Options, Verb, Words};
+use self::submit::Sendmail;
+use self::words::{Action, ListWords, Options, Verb, Words};
 use crate::config::Glance;
 use crate::logging;
 use crate::shown;
 use crate::store::{ReadError, Reader, Standing};
+
+/// The name of the tool, whatever it is called as.
+const PROGRAM: &str = "cmail-admin-queue";
 
 /// The exit status of a command line that is not understood (EX_USAGE of sysexits.h).
 const USAGE: u8 = 64;
@@ -40,13 +46,28 @@ const USAGE: u8 = 64;
 /// The exit status where nothing fits what was asked for.
 const NOTHING: u8 = 2;
 
-/// Runs the tool with its command line, which begins with the name of the program.
+/// Runs the tool with its command line, which begins with the name of the program. As `sendmail` it submits, as `mailq` it lists.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let Words { options, verb } = match Words::try_parse_from(words) {
+    let mut words: VecDeque<OsString> = words.into_iter().collect();
+    let name = words.pop_front().unwrap_or_default();
+    match Path::new(&name).file_name().and_then(OsStr::to_str) {
+        Some("sendmail") => ["submit", "--"].iter().rev().for_each(|word| words.push_front(word.into())),
+        Some("mailq") => words.push_front("list".into()),
+        Some(_) | None => {}
+    }
+    words.push_front(PROGRAM.into());
+    let Words { options, action } = match Words::try_parse_from(words) {
         Ok(words) => words,
         Err(error) => return explain(&error),
     };
     log_to_standard_error(options.verbosity);
+    let (options, verb) = match action {
+        Action::Verb(verb) => (options, *verb),
+        Action::Submit(words) => match submit::sendmail(options, words.words) {
+            Sendmail::Ended(code) => return code,
+            Sendmail::List(options) => (options, Verb::List(ListWords::default())),
+        },
+    };
     match Tool::new(options).and_then(|tool| tool.run(&verb)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Nothing) => ExitCode::from(NOTHING),
@@ -178,7 +199,7 @@ impl Tool {
 
 /// Prints a line on standard error, with the name of the tool.
 fn complain(text: &str) {
-    logging::say_as("cmail-admin-queue", text);
+    logging::say_as(PROGRAM, text);
 }
 
 fn now() -> UnixTime {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use cmail_delivery::outbox::{Cursor, MailId};
+use cmail_delivery::outbox::{Cursor, MailId, Row};
 use cmail_delivery::schedule::RetryState;
 use cmail_delivery::time::UnixMillis;
 
@@ -53,7 +53,7 @@ pub(super) fn show(tool: &Tool, ids: &[i64]) -> Result<Outcome, ToolError> {
 }
 
 impl Known {
-    fn read(reader: &Reader, standing: Standing, id: MailId) -> Result<Self, ToolError> {
+    fn read(reader: &Reader, standing: Standing<'_>, id: MailId) -> Result<Self, ToolError> {
         let selection = Selection { ids: vec![id.0], ..Selection::default() };
         let mail = reader.mails(&selection, standing, Cursor::BeforeFirst)?.mails.pop();
         let message_id = if mail.is_some() { reader.message_id(id)? } else { None };
@@ -73,7 +73,7 @@ impl Known {
         &self,
         reader: &Reader,
         printer: &mut Printer,
-        standing: Standing,
+        standing: Standing<'_>,
     ) -> Result<(), ToolError> {
         if let Some(mail) = &self.mail {
             printer.record("mail", json::Mail::new(mail, standing))?;
@@ -95,7 +95,7 @@ impl Known {
         tool: &Tool,
         reader: &Reader,
         printer: &mut Printer,
-        standing: Standing,
+        standing: Standing<'_>,
     ) -> Result<(), ToolError> {
         printer.whole_line(format_args!("mail {}", self.id.0))?;
         match &self.mail {
@@ -124,7 +124,7 @@ impl Known {
         tool: &Tool,
         printer: &mut Printer,
         mail: &QueuedMail,
-        standing: Standing,
+        standing: Standing<'_>,
     ) -> io::Result<()> {
         let row = &mail.row;
         let mut field = |name: &str, value: &str| printer.whole_line(format_args!("  {name:<12} {value}"));
@@ -205,29 +205,44 @@ fn is_the_same(attempt: &AttemptRow, failure: &FaillogRow) -> bool {
 }
 
 /// Says whether a mail is tried again, when, and by which rule.
-fn state(tool: &Tool, mail: &QueuedMail, standing: Standing) -> String {
+fn state(tool: &Tool, mail: &QueuedMail, standing: Standing<'_>) -> String {
     let row = &mail.row;
-    let rules = standing.rules;
-    let tries = format!("{} of at most {} attempts have failed (retries)", row.fail_count, rules.retries);
+    let rule = rule(row, standing);
+    let failed = match row.fail_count {
+        1 => "1 attempt has failed".to_owned(),
+        count => format!("{count} attempts have failed"),
+    };
     match standing.of(row) {
         RetryState::Due if row.fail_count == 0 => "ready: it was not tried yet".to_owned(),
-        RetryState::Due => format!("ready: it is to be tried now; {tries}"),
+        RetryState::Due => format!("ready: it is to be tried now; {failed}; {rule}"),
         RetryState::NotBefore(time) => {
             let left = Span(time.0.saturating_sub(standing.now.0));
-            let interval = Span(rules.interval_s);
             let at = tool.clock.show(time.into());
-            format!(
-                "waiting: it is tried again in {left}, {at}, more than {interval} after the last attempt (retryinterval); {tries}"
-            )
+            format!("waiting: it is tried again in {left}, {at}; {failed}; {rule}")
         }
         RetryState::GivenUp => {
-            let end = if row.sender.is_some() {
-                "it is to be bounced"
-            } else {
-                "it is to be dropped, as its sender is null"
+            let end = match row.sender {
+                Some(_) => "it is to be bounced",
+                None => "it is to be dropped, as its sender is null",
             };
-            let why = if row.fatal { "an attempt has failed for good".to_owned() } else { tries };
-            format!("given up: {end}; {why}")
+            let why = if row.fatal { "one of them for good".to_owned() } else { rule };
+            format!("given up: {end}; {failed}; {why}")
         }
+    }
+}
+
+/// Names the rule that decides when a mail is tried, and whether it is given up.
+fn rule(row: &Row, standing: Standing<'_>) -> String {
+    let rules = standing.rules;
+    match rules.line_about(row) {
+        Some(line) => {
+            let age = Span(i64::try_from(line.until.as_secs()).unwrap_or(i64::MAX));
+            format!("by line {} of the configuration (retry), which gives up after {age}", line.line)
+        }
+        None => format!(
+            "by retryinterval, {} between attempts, and retries, at most {} attempts",
+            Span(rules.interval_s),
+            rules.retries
+        ),
     }
 }

@@ -1,5 +1,6 @@
 //! The command line of the tool. The help and the manual page are made of it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -17,7 +18,7 @@ pub(super) struct Words {
     #[command(flatten)]
     pub(super) options: Options,
     #[command(subcommand)]
-    pub(super) verb: Verb,
+    pub(super) action: Action,
 }
 
 /// What holds for all verbs.
@@ -46,6 +47,21 @@ pub(super) struct Options {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    #[command(flatten)]
+    Verb(Box<Verb>),
+    /// Put a message from standard input into the outbox; the words are those of sendmail
+    ///
+    /// Also when the tool is called as sendmail; called as mailq it is `list`. Recipients stand on the command line, and with -t in To, Cc and
+    /// Bcc. Missing Date, Message-ID and From are added; Bcc and Return-Path are removed. An address without a domain is one of this host
+    /// (the directive announce). Exits with a status of sysexits.h: 64 wrong usage, 65 no or a wrong recipient, 69 the database is damaged
+    /// or refuses the mail, 75 locked or full (try again), 77 not allowed, 78 no database.
+    #[command(disable_help_flag = true)]
+    Submit(SubmitWords),
+}
+
+/// What is done with the mail of the outbox and with what was tried.
+#[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// List the mail in the outbox: id, age, size, failed attempts, when it is tried next, sender, recipient, last reply
     List(ListWords),
@@ -58,7 +74,7 @@ pub(super) enum Verb {
 }
 
 /// The words of `list`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(super) struct ListWords {
     #[command(flatten)]
     pub(super) selection: Selection,
@@ -137,4 +153,17 @@ impl ResultWord {
     pub(super) fn as_str(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
+}
+
+/// The words of `submit`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "cmail-admin-queue submit [-t] [-i] [-v] [-f SENDER] [-F NAME] [-C CONFIG] [RECIPIENT]..."
+)]
+pub(super) struct SubmitWords {
+    /// -t: recipients are also in the header; -i, -oi: a lone dot does not end the message; -f, -r: the sender; -F: its name; -v: tell the id
+    /// of each mail; -C: the configuration; -bp: list; -bm, -q, -o, -B, -N, -R, -V and other options of sendmail are accepted and
+    /// change nothing
+    #[arg(value_name = "WORD", allow_hyphen_values = true, trailing_var_arg = true)]
+    pub(super) words: Vec<OsString>,
 }

@@ -7,9 +7,9 @@ use std::path::{self, Path, PathBuf};
 
 use cmail_delivery::settings::{ResolverSettings, Settings};
 
-use super::{Directives, settings};
+use super::{Directives, host_name, settings, values};
 
-/// The name that is announced where the file gives none. Nothing that the tool shows depends on it.
+/// The name that is announced where neither the file nor this host has one.
 const ANNOUNCE: &str = "localhost";
 
 /// What a file says by itself.
@@ -38,7 +38,8 @@ impl Glance {
         let (directives, errors) = Directives::parse(file, octets);
         let database = directives.database.as_ref();
         let database = database.and_then(|text| path::absolute(Path::new(&*text.value)).ok());
-        let announce = directives.announce.clone().unwrap_or_else(|| ANNOUNCE.into());
+        let of_host = || values::announce(&host_name().ok()?).ok();
+        let announce = directives.announce.clone().or_else(of_host).unwrap_or_else(|| ANNOUNCE.into());
         let settings = settings(&directives, announce, ResolverSettings::new(Vec::new()), &[]);
         Self { database, settings, errors: errors.len() }
     }

@@ -1,0 +1,127 @@
+//! Reads lists of addresses, as a header field (RFC 5322 section 3.4) or a command line has them.
+//!
+//! Crates that parse mail want an `@` in each address, or take a name for one. On the command lines of sendmail and in the mail of cron
+//! most addresses are local names.
+
+use cmail_delivery::address::{AddressError, Mailbox};
+use thiserror::Error;
+
+/// Why a list is no list of addresses.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub(super) enum ListError {
+    #[error("\"{0}\" is no address: words stand beside it, and it is not in angle brackets")]
+    Words(String),
+    #[error("a quoted string, a comment or an angle bracket is not closed in \"{0}\"")]
+    Unclosed(String),
+}
+
+/// Returns the addresses of a list as they are written, without names, comments and groups. The null path is left out.
+pub(super) fn addresses(list: &str) -> Result<Vec<String>, ListError> {
+    let unclosed = || ListError::Unclosed(list.trim().to_owned());
+    let (mut found, mut entry) = (Vec::new(), Entry::default());
+    let mut rest = list.chars();
+    while let Some(character) = rest.next() {
+        match character {
+            '(' => skip_comment(&mut rest).ok_or_else(unclosed)?,
+            '"' => entry.push_str(&quoted(&mut rest, '"').ok_or_else(unclosed)?),
+            '[' => entry.push_str(&quoted(&mut rest, ']').ok_or_else(unclosed)?),
+            '<' => entry.path = Some(path(&mut rest).ok_or_else(unclosed)?),
+            ',' | ';' => found.extend(std::mem::take(&mut entry).address()?),
+            // What stands before it is the name of a group.
+            ':' => entry = Entry::default(),
+            space if space.is_ascii_whitespace() => entry.has_space = !entry.plain.is_empty(),
+            other => entry.push_str(other.encode_utf8(&mut [0; 4])),
+        }
+    }
+    found.extend(entry.address()?);
+    Ok(found)
+}
+
+/// Parses an address. One without a domain is an address of this host.
+pub(super) fn qualified(address: &str, host: &str) -> Result<Mailbox, AddressError> {
+    let mailbox = Mailbox::parse(address.as_bytes())?;
+    match mailbox.domain() {
+        Ok(_) => Ok(mailbox),
+        Err(AddressError::NoDomain) => Mailbox::parse(format!("{address}@{host}").as_bytes()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What stands between two commas.
+#[derive(Default)]
+struct Entry {
+    /// What stands outside of angle brackets: an address, or a name.
+    plain: String,
+    /// What stands in angle brackets.
+    path: Option<String>,
+    /// White space was read after `plain`.
+    has_space: bool,
+    /// Words are separated by white space, so that they are no address.
+    has_words: bool,
+}
+
+impl Entry {
+    fn push_str(&mut self, text: &str) {
+        // Around the `@` and the dots there may be white space (RFC 5322 section 4.4).
+        let is_joined = self.plain.ends_with(['@', '.']) || text == "@" || text == ".";
+        self.has_words |= self.has_space && !is_joined;
+        self.has_space = false;
+        self.plain.push_str(text);
+    }
+
+    fn address(self) -> Result<Option<String>, ListError> {
+        match self.path {
+            Some(path) => Ok(Some(path).filter(|path| !path.is_empty())),
+            None if self.has_words => Err(ListError::Words(self.plain)),
+            None => Ok(Some(self.plain).filter(|plain| !plain.is_empty())),
+        }
+    }
+}
+
+/// Reads to the end of a quoted string or of a literal. Returns it with its delimiters.
+fn quoted(rest: &mut std::str::Chars<'_>, end: char) -> Option<String> {
+    let mut text = String::from(if end == '"' { '"' } else { '[' });
+    loop {
+        let character = rest.next()?;
+        text.push(character);
+        if character == '\\' {
+            text.push(rest.next()?);
+        } else if character == end {
+            return Some(text);
+        }
+    }
+}
+
+/// Reads to the end of a comment, which may hold others.
+fn skip_comment(rest: &mut std::str::Chars<'_>) -> Option<()> {
+    let mut depth = 1_u32;
+    while depth > 0 {
+        match rest.next()? {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            '\\' => drop(rest.next()?),
+            _ => {}
+        }
+    }
+    Some(())
+}
+
+/// Reads to the end of what stands in angle brackets. Returns it without white space and without a source route, which is ignored (RFC 5321
+/// section 3.3).
+fn path(rest: &mut std::str::Chars<'_>) -> Option<String> {
+    let mut path = String::new();
+    loop {
+        match rest.next()? {
+            '>' => return Some(path),
+            '"' => path.push_str(&quoted(rest, '"')?),
+            '[' => path.push_str(&quoted(rest, ']')?),
+            '(' => skip_comment(rest)?,
+            ':' if path.starts_with('@') => path.clear(),
+            space if space.is_ascii_whitespace() => {}
+            other => path.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

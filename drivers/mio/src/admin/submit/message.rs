@@ -1,0 +1,181 @@
+//! A message as a program hands it over: read, completed, and written as the database holds mail.
+
+use std::io::{self, BufRead};
+
+use cmail_delivery::address::Mailbox;
+use mail_builder::headers::Header as _;
+use mail_builder::headers::address::Address;
+use thiserror::Error;
+
+use super::addresses::{ListError, addresses};
+
+/// The largest message, in octets. SQLite holds values of up to 1,000,000,000 octets, and the message is in memory twice.
+const MESSAGE_LIMIT_OCTETS: u64 = 400_000_000;
+
+/// Fields that are not for the recipients: blind recipients, and what only the last server or a folder of mail may write.
+const REMOVED_FIELDS: [&str; 4] = ["Bcc", "Resent-Bcc", "Return-Path", "Content-Length"];
+
+/// The fields that name recipients, and those of a message that is sent on.
+const RECIPIENT_FIELDS: [&str; 3] = ["To", "Cc", "Bcc"];
+const RESENT_RECIPIENT_FIELDS: [&str; 3] = ["Resent-To", "Resent-Cc", "Resent-Bcc"];
+
+/// Why a message is not taken.
+#[derive(Debug, Error)]
+pub(super) enum MessageError {
+    #[error("the message cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("the message is larger than {MESSAGE_LIMIT_OCTETS} octets")]
+    TooLarge,
+    #[error("the message has no header section, of which -t would take the recipients")]
+    NoHeader,
+    #[error("the field {field}: {error}")]
+    Recipients { field: String, error: ListError },
+}
+
+/// A message, its lines ended by CRLF.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Message {
+    /// The fields, each with all its lines.
+    fields: Vec<Vec<u8>>,
+    /// All behind the empty line after the header section.
+    body: Vec<u8>,
+}
+
+/// What is added where a message lacks it.
+pub(super) struct Origin<'a> {
+    pub(super) from: &'a Mailbox,
+    pub(super) full_name: Option<&'a str>,
+    /// The value of Date.
+    pub(super) date: &'a str,
+    /// The value of Message-ID, without angle brackets.
+    pub(super) message_id: &'a str,
+}
+
+impl Message {
+    /// Reads a message to the end, or, if `ends_at_dot`, to a line with nothing but a dot.
+    pub(super) fn read(input: impl BufRead, ends_at_dot: bool) -> Result<Self, MessageError> {
+        let mut input = input.take(MESSAGE_LIMIT_OCTETS + 1);
+        let (mut message, mut line) = (Self::default(), Vec::new());
+        let (mut is_header, mut is_first) = (true, true);
+        loop {
+            line.clear();
+            if input.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            if input.limit() == 0 {
+                return Err(MessageError::TooLarge);
+            }
+            let content = line.strip_suffix(b"\n").unwrap_or(&line);
+            let content = content.strip_suffix(b"\r").unwrap_or(content);
+            if ends_at_dot && content == b"." {
+                break;
+            }
+            // A folder of mail begins each message so.
+            let is_envelope = std::mem::take(&mut is_first) && content.starts_with(b"From ");
+            if is_envelope {
+                continue;
+            }
+            if is_header {
+                is_header = message.add_to_header(content);
+            } else {
+                message.body.extend_from_slice(content);
+                message.body.extend_from_slice(b"\r\n");
+            }
+        }
+        Ok(message)
+    }
+
+    /// Adds a line to the header section. Returns false if the section ends with it; a line that is no field belongs to the body.
+    fn add_to_header(&mut self, line: &[u8]) -> bool {
+        match self.fields.last_mut() {
+            Some(field) if line.starts_with(b" ") || line.starts_with(b"\t") => {
+                field.extend_from_slice(line);
+                field.extend_from_slice(b"\r\n");
+                true
+            }
+            _ if field_name(line).is_some() => {
+                self.fields.push([line, b"\r\n"].concat());
+                true
+            }
+            _ if line.is_empty() => false,
+            _ => {
+                self.body.extend_from_slice(line);
+                self.body.extend_from_slice(b"\r\n");
+                false
+            }
+        }
+    }
+
+    /// Returns the recipients that the header section names; those of the fields that begin with `Resent-`, if there are any.
+    pub(super) fn recipients(&self) -> Result<Vec<String>, MessageError> {
+        if self.fields.is_empty() {
+            return Err(MessageError::NoHeader);
+        }
+        let is_resent = RESENT_RECIPIENT_FIELDS.iter().any(|name| self.has(name));
+        let names = if is_resent { RESENT_RECIPIENT_FIELDS } else { RECIPIENT_FIELDS };
+        let mut recipients = Vec::new();
+        for (name, value) in self.fields.iter().filter_map(|field| split_field(field)) {
+            if names.iter().any(|wanted| name.eq_ignore_ascii_case(wanted.as_bytes())) {
+                let text = String::from_utf8_lossy(value);
+                let field = || String::from_utf8_lossy(name).into_owned();
+                let found =
+                    addresses(&text).map_err(|error| MessageError::Recipients { field: field(), error })?;
+                recipients.extend(found);
+            }
+        }
+        Ok(recipients)
+    }
+
+    /// Removes what recipients should not see, and adds what is missing.
+    pub(super) fn complete(&mut self, origin: &Origin<'_>) {
+        self.fields.retain(|field| {
+            let name = field_name(field).unwrap_or_default();
+            !REMOVED_FIELDS.iter().any(|removed| name.eq_ignore_ascii_case(removed.as_bytes()))
+        });
+        let mut added = Vec::new();
+        if !self.has("Date") {
+            added.push(format!("Date: {}\r\n", origin.date).into_bytes());
+        }
+        if !self.has("Message-ID") {
+            added.push(format!("Message-ID: <{}>\r\n", origin.message_id).into_bytes());
+        }
+        if !self.has("From") {
+            let mut field = b"From: ".to_vec();
+            let name = origin.full_name.filter(|name| !name.is_empty());
+            let column = field.len();
+            Address::new_address(name, origin.from.as_str()).write_header(&mut field, column);
+            added.push(field);
+        }
+        self.fields.splice(0..0, added);
+    }
+
+    /// Returns the message as the database holds it.
+    pub(super) fn into_octets(self) -> Vec<u8> {
+        let mut octets = self.fields.concat();
+        octets.extend_from_slice(b"\r\n");
+        octets.extend_from_slice(&self.body);
+        octets
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let mut names = self.fields.iter().filter_map(|field| field_name(field));
+        names.any(|found| found.eq_ignore_ascii_case(name.as_bytes()))
+    }
+}
+
+/// Returns the name of a field (RFC 5322 section 2.2); `None` if the line is none.
+fn field_name(line: &[u8]) -> Option<&[u8]> {
+    split_field(line).map(|(name, _)| name)
+}
+
+/// Splits a field at its colon, before which older programs may have put white space.
+fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|&octet| octet == b':')?;
+    let (name, value) = line.split_at_checked(colon)?;
+    let name = name.trim_ascii_end();
+    let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
+    is_name.then_some((name, value.get(1..).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests;

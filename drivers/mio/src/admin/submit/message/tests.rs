@@ -1,0 +1,85 @@
+use super::*;
+
+fn read(text: &[u8], ends_at_dot: bool) -> Message {
+    Message::read(text, ends_at_dot).unwrap()
+}
+
+fn completed(text: &[u8]) -> String {
+    let from = Mailbox::parse(b"root@me.example").unwrap();
+    let origin =
+        Origin { from: &from, full_name: Some("Charlie Root"), date: "DATE", message_id: "ID@me.example" };
+    let mut message = read(text, false);
+    message.complete(&origin);
+    String::from_utf8(message.into_octets()).unwrap()
+}
+
+#[test]
+fn what_is_missing_is_added_and_what_is_not_for_recipients_goes() {
+    let text =
+        b"To: a@example.org\nbcc: b@example.org,\n c@example.org\nReturn-Path: <x>\nSubject: x\n\nbody\n";
+    let expected = "Date: DATE\r\nMessage-ID: <ID@me.example>\r\nFrom: \"Charlie Root\" <root@me.example>\r\n\
+        To: a@example.org\r\nSubject: x\r\n\r\nbody\r\n";
+    assert_eq!(completed(text), expected);
+}
+
+#[test]
+fn what_is_there_stays_as_it_is() {
+    let text = "from: x\r\nDATE : y\r\nmessage-id: <z>\r\nSubject: a\r\n b\r\n\r\n..\r\n\r\nlast line without an end";
+    assert_eq!(completed(text.as_bytes()), format!("{text}\r\n"));
+}
+
+/// A text without a header section, as from `echo`, is a body.
+#[test]
+fn a_text_without_fields_is_a_body() {
+    for text in ["hello: no, world\n", "hello\n", "\nhello\n"] {
+        let shown = completed(text.as_bytes());
+        assert!(
+            shown.ends_with("<root@me.example>\r\n\r\nhello\r\n") || shown.contains("hello: no"),
+            "{shown}"
+        );
+    }
+    assert!(matches!(read(b"hello\n", false).recipients(), Err(MessageError::NoHeader)));
+    assert!(
+        completed(b"Subject: x\nno field\n\nbody\n").ends_with("Subject: x\r\n\r\nno field\r\n\r\nbody\r\n")
+    );
+}
+
+#[test]
+fn a_lone_dot_ends_the_message_unless_it_is_a_line_like_others() {
+    let text = b"Subject: x\n\none\n..\n.\ntwo\n";
+    assert_eq!(read(text, true).body, b"one\r\n..\r\n");
+    assert_eq!(read(text, false).body, b"one\r\n..\r\n.\r\ntwo\r\n");
+    assert_eq!(read(b".\r\nSubject: x\n", true), Message::default());
+}
+
+#[test]
+fn the_line_of_a_folder_is_no_field() {
+    let message = read(b"From root Mon Nov 30 12:00:00 2026\nSubject: x\n\nFrom me\n", false);
+    assert_eq!(message.fields, [b"Subject: x\r\n"]);
+    assert_eq!(message.body, b"From me\r\n");
+}
+
+/// Octets of any kind reach the database as they are.
+#[test]
+fn octets_are_kept() {
+    let message = read(b"Subject: \xff\n\n\0\xfe\rx\n", false);
+    assert_eq!(message.into_octets(), b"Subject: \xff\r\n\r\n\0\xfe\rx\r\n");
+}
+
+#[test]
+fn recipients_are_those_of_the_header() {
+    for (text, expected) in [
+        ("To: a@x, b@x\ncc: c@x\nBcc:\n d@x\nFrom: e@x\n\n", Some(&["a@x", "b@x", "c@x", "d@x"][..])),
+        ("To: a@x\nResent-To: b@x\nResent-bcc: c@x\n\n", Some(&["b@x", "c@x"])),
+        ("To: undisclosed-recipients:;\n\n", Some(&[])),
+        ("Subject: x\n\nTo: a@x\n", Some(&[])),
+        ("To: bob alice\n\n", None),
+    ] {
+        let found = read(text.as_bytes(), false).recipients().ok();
+        assert_eq!(
+            found.as_deref(),
+            expected.map(|list| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).as_deref(),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! The verb `submit`, which is also `sendmail`: puts a message into the outbox.
+
+mod addresses;
+mod message;
+mod words;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use cmail_delivery::address::{AddressError, Mailbox};
+use jiff::ZonedDateTime;
+use nix::unistd::{User, getuid};
+use thiserror::Error;
+
+use self::addresses::{ListError, addresses, qualified};
+use self::message::{Message, MessageError, Origin};
+use self::words::{Request, SendmailError, Task, text};
+use super::words::Options;
+use super::{Tool, ToolError, complain};
+use crate::store::{NewMail, SubmitError, submit};
+
+/// Randomness of a Message-ID in octets.
+const MESSAGE_ID_OCTETS: usize = 16;
+
+/// What a command line of sendmail has come to.
+pub(super) enum Sendmail {
+    /// It is done, or has failed, with this status.
+    Ended(ExitCode),
+    /// The queue is to be printed.
+    List(Options),
+}
+
+/// Why a message was not taken. Each reason has a status of sysexits.h, by which the caller knows whether to try again.
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error(transparent)]
+    Words(#[from] SendmailError),
+    #[error("{0}")]
+    NotText(String),
+    #[error("the sender: {0}")]
+    Sender(AddressError),
+    #[error("the recipients: {0}")]
+    List(#[from] ListError),
+    #[error("the recipient {recipient}: {error}")]
+    Recipient { recipient: String, error: AddressError },
+    #[error("no recipient is given; name one on the command line, or with -t in the header")]
+    NoRecipient,
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    #[error("the system provides no random octets: {0}")]
+    Entropy(getrandom::Error),
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    #[error(transparent)]
+    Store(#[from] SubmitError),
+}
+
+impl Refusal {
+    /// Returns the status of sysexits.h.
+    fn status(&self) -> u8 {
+        const USAGE: u8 = 64;
+        const DATA: u8 = 65;
+        const UNAVAILABLE: u8 = 69;
+        const TEMPORARY: u8 = 75;
+        const NOT_ALLOWED: u8 = 77;
+        const CONFIGURATION: u8 = 78;
+        match self {
+            Self::Words(_) | Self::NotText(_) => USAGE,
+            Self::Sender(_) | Self::List(_) | Self::Recipient { .. } | Self::NoRecipient => DATA,
+            Self::Message(MessageError::Unreadable(_)) | Self::Entropy(_) => TEMPORARY,
+            Self::Message(_) => DATA,
+            Self::Tool(_) | Self::Store(SubmitError::NoDatabase(_)) => CONFIGURATION,
+            Self::Store(SubmitError::Busy(_) | SubmitError::Full(_)) => TEMPORARY,
+            Self::Store(SubmitError::NotAllowed(_)) => NOT_ALLOWED,
+            Self::Store(SubmitError::Unusable(_)) => UNAVAILABLE,
+        }
+    }
+}
+
+/// Takes a message from standard input, as these words of sendmail ask for.
+pub(super) fn sendmail(mut options: Options, words: Vec<OsString>) -> Sendmail {
+    let taken = words::parse(words).map_err(Refusal::from).and_then(|words| {
+        if let Some(config) = words.config {
+            options.config = config;
+        }
+        match words.task {
+            Task::List => Ok(Some(options.clone())),
+            Task::RunQueue => Ok(None),
+            Task::Submit(request) => take(&Tool::new(options.clone())?, request).map(|()| None),
+        }
+    });
+    match taken {
+        Ok(Some(options)) => Sendmail::List(options),
+        Ok(None) => Sendmail::Ended(ExitCode::SUCCESS),
+        Err(refusal) => {
+            complain(&refusal.to_string());
+            Sendmail::Ended(ExitCode::from(refusal.status()))
+        }
+    }
+}
+
+fn take(tool: &Tool, request: Request) -> Result<(), Refusal> {
+    let host = &*tool.settings.announce;
+    let user = User::from_uid(getuid()).ok().flatten();
+    let user_name = user.as_ref().map_or_else(|| getuid().to_string(), |user| user.name.clone());
+    let own = qualified(&user_name, host).map_err(Refusal::Sender)?;
+    let sender = match request.sender {
+        Some(sender) => sender_of(&text(sender).map_err(Refusal::NotText)?, host)?,
+        None => Some(own.clone()),
+    };
+    let full_name = match request.full_name {
+        Some(name) => Some(text(name).map_err(Refusal::NotText)?),
+        None => {
+            user.map(|user| user.gecos.to_string_lossy().split(',').next().unwrap_or_default().to_owned())
+        }
+    };
+    let mut named = Vec::new();
+    for list in request.recipients {
+        named.extend(addresses(&text(list).map_err(Refusal::NotText)?)?);
+    }
+    if named.is_empty() && !request.reads_recipients {
+        return Err(Refusal::NoRecipient);
+    }
+    let mut message = Message::read(io::stdin().lock(), !request.ignores_dots)?;
+    if request.reads_recipients {
+        named.extend(message.recipients()?);
+    }
+    let recipients = distinct(&named, host)?;
+    message.complete(&Origin {
+        from: sender.as_ref().unwrap_or(&own),
+        full_name: full_name.as_deref(),
+        date: &date(),
+        message_id: &message_id(host)?,
+    });
+    let ids = submit(
+        &tool.database,
+        &NewMail {
+            sender: sender.as_ref().map(Mailbox::as_str),
+            recipients: &recipients,
+            submitter: &format!("local:{user_name}"),
+            data: &message.into_octets(),
+        },
+    )?;
+    if request.is_verbose {
+        for (id, recipient) in ids.iter().zip(&recipients) {
+            // The mail is taken, even if that is not read.
+            let _ = writeln!(io::stdout(), "mail {} to <{recipient}>", id.0);
+        }
+    }
+    Ok(())
+}
+
+/// Parses the sender; `None` for the null path.
+fn sender_of(text: &str, host: &str) -> Result<Option<Mailbox>, Refusal> {
+    match addresses(text)?.as_slice() {
+        [] => Ok(None),
+        [address] => qualified(address, host).map(Some).map_err(Refusal::Sender),
+        _ => Err(Refusal::Sender(AddressError::UnquotedSpecial)),
+    }
+}
+
+/// Parses the recipients, each once.
+fn distinct(named: &[String], host: &str) -> Result<Vec<String>, Refusal> {
+    let (mut seen, mut recipients) = (BTreeSet::new(), Vec::new());
+    for recipient in named {
+        let mailbox = qualified(recipient, host)
+            .map_err(|error| Refusal::Recipient { recipient: recipient.clone(), error })?;
+        if seen.insert(mailbox.canonical()) {
+            recipients.push(mailbox.as_str().to_owned());
+        }
+    }
+    if recipients.is_empty() { Err(Refusal::NoRecipient) } else { Ok(recipients) }
+}
+
+/// Returns the present time in the form of RFC 5322 section 3.3.
+fn date() -> String {
+    jiff::fmt::rfc2822::to_string(&ZonedDateTime::now()).unwrap_or_default()
+}
+
+fn message_id(host: &str) -> Result<String, Refusal> {
+    let mut random = [0; MESSAGE_ID_OCTETS];
+    getrandom::fill(&mut random).map_err(Refusal::Entropy)?;
+    let digits: String = random.iter().map(|octet| format!("{octet:02x}")).collect();
+    Ok(format!("{digits}@{host}"))
+}
