@@ -31,6 +31,11 @@ impl<K: Ord + Clone, V> ExpiringMap<K, V> {
         self.entries.iter().filter(move |(_, (until, _))| *until > now).map(|(key, _)| key)
     }
 
+    /// Returns the values that have not expired, with their keys.
+    pub(crate) fn iter(&self, now: Instant) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter().filter(move |(_, (until, _))| *until > now).map(|(key, (_, value))| (key, value))
+    }
+
     /// Keeps `value` until a time. If the map is full, the value that would expire first is dropped.
     pub(crate) fn keep(&mut self, key: K, value: V, until: Instant, now: Instant) {
         if self.entries.len() >= self.limit && !self.entries.contains_key(&key) {

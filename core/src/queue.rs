@@ -145,6 +145,21 @@ impl From<PackedId> for MailId {
     }
 }
 
+/// How many mails of the outbox are at each place on their way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MailPlaces {
+    /// It is to be tried now.
+    pub ready: usize,
+    /// It waits for its time.
+    pub waiting: usize,
+    /// A connection or the database works on it.
+    pub claimed: usize,
+    /// It is to be bounced.
+    pub given_up: usize,
+    /// The database cannot process it for now.
+    pub set_aside: usize,
+}
+
 #[derive(Debug)]
 struct Hop {
     next_hop: Option<Arc<NextHop>>,
@@ -402,6 +417,26 @@ impl Queue {
             .filter(|(_, known)| known.state != PackedState::CLAIMED)
             .map(|(&id, _)| id)
             .collect()
+    }
+
+    /// Returns the mail after a cursor, in the order of ids.
+    pub(crate) fn after(&self, after: Cursor) -> impl Iterator<Item = (MailId, &IndexEntry)> {
+        let first = after.next_id();
+        let rest = first.map(|first| self.mails.range(first..));
+        rest.into_iter().flatten().map(|(&id, entry)| (id, entry))
+    }
+
+    /// Returns how many mails are at each place.
+    pub(crate) fn places(&self) -> MailPlaces {
+        let (ready, waiting) = (self.ready.len() + self.ready_again.len(), self.timeline.len());
+        let (claimed, given_up) = (self.claimed.len(), self.given_up.len());
+        let set_aside = self.mails.len().saturating_sub(ready + waiting + claimed + given_up);
+        MailPlaces { ready, waiting, claimed, given_up, set_aside }
+    }
+
+    /// Returns how many next hops have mail, and have failed when they were last tried.
+    pub(crate) fn failed_hops(&self) -> usize {
+        self.hops.values().filter(|hop| hop.prospect == Some(Prospect::Failed)).count()
     }
 
     /// Returns the number of claimed mails.

@@ -112,6 +112,19 @@ impl Reachability {
         troubles.chain(self.slow.keys(now)).collect::<BTreeSet<_>>().len()
     }
 
+    /// Returns at most `limit` addresses and ports that are known not to answer, each with what happened there, and for how long it
+    /// counts.
+    pub(crate) fn troubles(
+        &self,
+        now: Instant,
+        limit: usize,
+    ) -> impl Iterator<Item = (SocketAddr, &Setback, Duration)> {
+        let counting = self.troubles.iter(now).filter(move |(_, known)| known.until > now);
+        counting.take(limit).map(move |((remote, _), known)| {
+            (*remote, &known.setback, known.until.saturating_duration_since(now))
+        })
+    }
+
     /// Returns the trouble of an attempt that began at `since` or later, whichever delivery made it.
     pub(crate) fn failure_since(
         &self,

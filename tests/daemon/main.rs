@@ -29,6 +29,7 @@ mod log;
 mod loss;
 mod machine;
 mod meanwhile;
+mod metrics;
 mod odd_database;
 mod out_of_step;
 mod process;

@@ -444,6 +444,11 @@ impl Delivery {
         Some(connection)
     }
 
+    /// Returns how many connections are idle.
+    pub(crate) fn idle_count(&self) -> usize {
+        self.idle.count()
+    }
+
     /// Returns whether a connection is idle.
     pub(crate) fn is_idle(&self, connection: ConnectionId) -> bool {
         self.idle.contains(connection)

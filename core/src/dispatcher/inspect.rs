@@ -1,16 +1,19 @@
 //! Facts for records and log lines, never for decisions, and the calls that a replay of records needs.
 
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
 
 use super::Dispatcher;
 use super::deliveries::Claim;
 use super::requests::Asked;
+use crate::attempt::Setback;
 use crate::io::ConnectionId;
 use crate::next_hop::{Host, NextHop, TlsMode};
 use crate::outbox::{MailId, RequestId};
-use crate::queue::HopId;
+use crate::queue::{HopId, MailPlaces};
 use crate::rng::Seed;
-use crate::time::Now;
+use crate::time::{Duration, Now};
 
 /// Identifies a pass that has opened a connection. Ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,7 +48,82 @@ pub struct Load {
     pub hosts_in_trouble: usize,
 }
 
+/// How the mail, the connections and the destinations stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Mail in the outbox, by its place.
+    pub mails: MailPlaces,
+    /// Connections for mail, by their state.
+    pub connections: ConnectionCounts,
+    /// Destinations with mail, by their state.
+    pub destinations: DestinationCounts,
+    /// Verdicts on mail that the database has not recorded.
+    pub pending_verdicts: usize,
+}
+
+/// How many connections for mail there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionCounts {
+    /// Those on which no mail can be sent yet.
+    pub connecting: usize,
+    /// Those on which mail is sent.
+    pub busy: usize,
+    /// Those that are kept for later mail.
+    pub resting: usize,
+    /// The most that there may be.
+    pub limit: usize,
+}
+
+/// How many destinations have mail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DestinationCounts {
+    /// Those that are worked on.
+    pub active: usize,
+    /// Those that wait for their turn, for name servers, or for a connection.
+    pub waiting: usize,
+    /// Those that are left alone for a while.
+    pub paused: usize,
+    /// Those, in whichever state, where mail has failed when it was last tried.
+    pub troubled: usize,
+}
+
+/// An address and port that does not answer, and is tried after all others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TroubledHost {
+    /// The address and port.
+    pub remote: SocketAddr,
+    /// What happened there, as a clause.
+    pub reason: String,
+    /// For how long it will count.
+    pub remaining: Duration,
+}
+
+/// Most hosts in trouble that are named.
+const TROUBLED_LIMIT: usize = 20;
+
 impl Dispatcher {
+    /// Returns how everything stands. It takes as long as there are many connections and destinations.
+    pub fn standing(&self) -> Standing {
+        let Self { books, deliveries, .. } = self;
+        Standing {
+            mails: books.queue.places(),
+            connections: deliveries.connection_counts(),
+            destinations: deliveries.destination_counts(&books.queue),
+            pending_verdicts: books.commits.all().map(|commit| commit.ids().count()).sum(),
+        }
+    }
+
+    /// Returns some hosts that do not answer.
+    pub fn hosts_in_trouble(&self) -> Vec<TroubledHost> {
+        let troubles = self.deliveries.troubles(self.books.now.monotonic, TROUBLED_LIMIT);
+        let told = |(remote, setback, remaining): (SocketAddr, &Setback, Duration)| TroubledHost {
+            remote,
+            reason: setback.to_string(),
+            remaining,
+        };
+        troubles.map(told).collect()
+    }
+
     /// Returns how much there is to do. It takes as long as many hosts are in trouble.
     pub fn load(&self) -> Load {
         self.deliveries.load(self.books.queue.len(), self.books.now.monotonic)

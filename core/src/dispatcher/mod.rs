@@ -14,6 +14,7 @@ mod recent_attempts;
 mod requests;
 mod rescan;
 mod set_aside;
+mod survey;
 
 #[cfg(test)]
 mod tests;
@@ -24,12 +25,16 @@ use bytes::{Bytes, BytesMut};
 
 use self::books::Books;
 use self::deliveries::Deliveries;
-pub use self::inspect::{ConnectionFacts, Load, PassId};
+pub use self::inspect::{
+    ConnectionCounts, ConnectionFacts, DestinationCounts, Load, PassId, Standing, TroubledHost,
+};
 use self::requests::{Asked, wrong_kind};
+pub use self::survey::{Survey, SurveyRow};
 use crate::event::Level;
 use crate::io::{ConnectionId, Input, Output};
 use crate::next_hop::NextHop;
 use crate::outbox::{FailedMessage, RequestId, StoreError, StoreReply};
+pub use crate::queue::MailPlaces;
 use crate::rng::Rng;
 use crate::settings::{Hosts, Settings};
 use crate::tally::Tally;

@@ -18,6 +18,7 @@ use thiserror::Error;
 use crate::config::{Config, Environment};
 use crate::event_loop::{EventLoop, Kernel, LoopError};
 use crate::logging::Log;
+use crate::monitor::{Listener, MetricsError};
 use crate::pid_file::PidFile;
 use crate::record::{RecordDirectory, RecordError, Recorder};
 use crate::reload::Reloader;
@@ -48,6 +49,9 @@ pub enum EngineError {
     /// Another process works on the database.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// Nobody can ask for metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// Conversations cannot be recorded.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -109,6 +113,7 @@ pub struct Engine {
 pub struct LockedEngine {
     tls: TlsContext,
     recorder: Option<Recorder>,
+    listener: Option<Listener>,
     database: Arc<DatabaseFile>,
     lock: DatabaseLock,
 }
@@ -121,6 +126,7 @@ pub struct OpenEngine {
     local: LocalAddresses,
     store: StoreHandle,
     recorder: Option<Recorder>,
+    listener: Option<Listener>,
     /// The last field, so that the lock is released after the thread has closed the database.
     lock: DatabaseLock,
 }
@@ -163,11 +169,17 @@ impl Engine {
         let database = DatabaseFile::open(&config.database)?;
         database.ensure_writable()?;
         let lock = DatabaseLock::acquire(&database)?;
-        Ok(LockedEngine { tls: self.tls, recorder, database: Arc::new(database), lock })
+        Ok(LockedEngine { tls: self.tls, recorder, listener: None, database: Arc::new(database), lock })
     }
 }
 
 impl LockedEngine {
+    /// Lets clients connect to ask for metrics, if the configuration says so. They are answered once the engine runs.
+    pub fn listen(&mut self, config: &Config) -> Result<(), EngineError> {
+        self.listener = config.metrics.as_ref().map(Listener::bind).transpose()?;
+        Ok(())
+    }
+
     /// Opens the database, and starts the thread that works on it. While another program keeps the database locked, calls
     /// `keep_waiting` a few times a second to decide whether to wait. No later step of a start can fail.
     pub fn open(
@@ -175,7 +187,7 @@ impl LockedEngine {
         config: &Config,
         keep_waiting: &mut dyn FnMut() -> bool,
     ) -> Result<OpenEngine, EngineError> {
-        let Self { tls, recorder, database, lock } = self;
+        let Self { tls, recorder, listener, database, lock } = self;
         let mut database = loop {
             match Database::open(Arc::clone(&database), LOCK_ATTEMPT) {
                 Err(OpenError::Busy(_)) if keep_waiting() => std::thread::sleep(LOCK_PAUSE),
@@ -186,14 +198,15 @@ impl LockedEngine {
         let kernel = Kernel::new().map_err(refused("cannot poll for events"))?;
         let store = StoreHandle::spawn(database, kernel.waker())
             .map_err(refused("cannot start the thread that works on the database"))?;
-        Ok(OpenEngine { kernel, tls, local: LocalAddresses::of(&config.bind), store, recorder, lock })
+        let local = LocalAddresses::of(&config.bind);
+        Ok(OpenEngine { kernel, tls, local, store, recorder, listener, lock })
     }
 }
 
 impl OpenEngine {
     /// Runs until a single pass is over, or until a signal asks to stop.
     pub fn run(self, parts: EngineParts) -> Result<Tally, EngineError> {
-        let Self { kernel, tls, local, store, recorder, lock } = self;
+        let Self { kernel, tls, local, store, recorder, listener, lock } = self;
         let EngineParts {
             config,
             environment,
@@ -214,6 +227,7 @@ impl OpenEngine {
         event_loop.record(recorder);
         event_loop.reload_with(reloader);
         event_loop.tell(service_manager);
+        event_loop.monitor(listener).map_err(refused("cannot wait for those who ask for metrics"))?;
         let result = event_loop.run(&mut dispatcher);
         // The database finishes what was submitted before another process may work on it.
         let is_done = event_loop.finish();

@@ -19,9 +19,10 @@ use thiserror::Error;
 
 pub use self::kernel::Kernel;
 use self::kernel::WAKER;
-pub use self::outbox::{Outbox, Reply};
+pub use self::outbox::{Ages, Outbox, Reply};
 use crate::config::Config;
 use crate::logging::Log;
+use crate::monitor::{CLIENTS_LIMIT, Listener, Monitor, View};
 use crate::record::Recorder;
 use crate::reload::{Reloaded, Reloader};
 use crate::service_manager::ServiceManager;
@@ -50,7 +51,8 @@ const END_LIMIT: Duration = Duration::from_millis(4850);
 
 const SIGNALS: Token = Token(1);
 const OUTBOX: Token = Token(2);
-const FIRST_SOCKET: usize = 3;
+const MONITOR: Token = Token(3);
+const FIRST_SOCKET: usize = MONITOR.0 + 1 + CLIENTS_LIMIT;
 
 /// The loop. It owns everything that the program waits for.
 #[derive(Debug)]
@@ -68,6 +70,7 @@ pub struct EventLoop<O> {
     recorder: Option<Recorder>,
     reloader: Option<Reloader>,
     service_manager: Option<ServiceManager>,
+    monitor: Option<Monitor>,
     /// Outputs that the recorder has seen already.
     recorded: VecDeque<Output>,
     /// When the program was asked to stop.
@@ -143,6 +146,7 @@ impl<O: Outbox> EventLoop<O> {
             recorder: None,
             reloader: None,
             service_manager: None,
+            monitor: None,
             recorded: VecDeque::new(),
             stop_asked_at: None,
         })
@@ -161,6 +165,13 @@ impl<O: Outbox> EventLoop<O> {
     /// Tells the service manager how the daemon stands from now on, if there is one.
     pub fn tell(&mut self, service_manager: Option<ServiceManager>) {
         self.service_manager = service_manager;
+    }
+
+    /// Answers the clients of a listener from now on, if it is given.
+    pub fn monitor(&mut self, listener: Option<Listener>) -> io::Result<()> {
+        let Some(listener) = listener else { return Ok(()) };
+        self.monitor = Some(Monitor::new(listener, self.kernel.registry().try_clone()?, MONITOR)?);
+        Ok(())
     }
 
     /// Runs until the dispatcher has nothing left to do. Fails only if the poll fails or the outbox ends.
@@ -188,7 +199,9 @@ impl<O: Outbox> EventLoop<O> {
     }
 
     fn iterate(&mut self, dispatcher: &mut Dispatcher) -> io::Result<Flow> {
+        self.monitor.iter_mut().for_each(Monitor::end_turn);
         self.gather(self.wait(dispatcher))?;
+        self.monitor.iter_mut().for_each(Monitor::begin_turn);
         // Events come before a deadline that passed at the same moment.
         for step in [
             Self::take_signals,
@@ -197,6 +210,7 @@ impl<O: Outbox> EventLoop<O> {
             Self::take_outbox,
             Self::take_sockets,
             Self::take_timeout,
+            Self::take_clients,
         ] {
             let flow = step(self, dispatcher);
             if flow != Flow::GoOn {
@@ -217,12 +231,13 @@ impl<O: Outbox> EventLoop<O> {
 
     /// Waits for the kernel, and reads all events that it has.
     fn gather(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        let Self { kernel, woken, sockets, .. } = self;
+        let Self { kernel, woken, sockets, monitor, .. } = self;
         self.deadlines.settled = None;
         self.deadlines.settled = kernel.gather(wait, |event| match event.token() {
             WAKER => woken.store = true,
             SIGNALS => woken.signals = true,
             OUTBOX => woken.outbox = true,
+            token if monitor.as_mut().is_some_and(|monitor| monitor.on_event(token)) => {}
             _ => sockets.on_event(event),
         })?;
         Ok(())
@@ -230,7 +245,8 @@ impl<O: Outbox> EventLoop<O> {
 
     /// Returns how long to wait for the kernel; `None` for as long as it takes.
     fn wait(&self, dispatcher: &Dispatcher) -> Option<Duration> {
-        if self.sockets.is_busy() || self.woken.store || self.woken.signals {
+        let is_asked = self.monitor.as_ref().is_some_and(Monitor::is_busy);
+        if self.sockets.is_busy() || self.woken.store || self.woken.signals || is_asked {
             return Some(Duration::ZERO);
         }
         let rest = self.woken.outbox.then(|| self.outbox_rest());
@@ -240,7 +256,8 @@ impl<O: Outbox> EventLoop<O> {
             wait.max(Duration::from_millis(least_ms))
         });
         let tick = self.service_manager.as_ref().map(ServiceManager::next_tick);
-        let own = tick.into_iter().chain([self.system.next_look()]).min();
+        let clients = self.monitor.as_ref().map(Monitor::next_tick);
+        let own = tick.into_iter().chain(clients).chain([self.system.next_look()]).min();
         let own = own.map(|at| at.saturating_duration_since(std::time::Instant::now()));
         rest.into_iter().chain(deadline).chain(own).min()
     }
@@ -310,9 +327,11 @@ impl<O: Outbox> EventLoop<O> {
         let Some(reloader) = &mut self.reloader else { return Flow::GoOn };
         let Some(reloaded) = reloader.poll(self.system.resolver_settings()) else { return Flow::GoOn };
         let is_reading = reloader.is_reading();
+        let is_taken = !matches!(reloaded, Reloaded::Refused);
+        self.monitor.iter_mut().for_each(|monitor| monitor.note_reload(is_taken));
         let flow = match reloaded {
             Reloaded::Changed { config, tls } => self.reconfigure(dispatcher, *config, tls),
-            Reloaded::Unchanged => Flow::GoOn,
+            Reloaded::Unchanged | Reloaded::Refused => Flow::GoOn,
         };
         if !is_reading {
             self.service_manager.iter_mut().for_each(ServiceManager::reloaded);
@@ -364,6 +383,7 @@ impl<O: Outbox> EventLoop<O> {
                     }
                     break;
                 };
+                self.monitor.iter_mut().for_each(|monitor| monitor.note_reply(request));
                 if self.input(dispatcher, Input::Store(request, reply)) == Flow::Drained {
                     return Flow::Drained;
                 }
@@ -406,6 +426,23 @@ impl<O: Outbox> EventLoop<O> {
                 return Flow::Drained;
             }
         }
+    }
+
+    /// Answers those who ask how the daemon does.
+    fn take_clients(&mut self, dispatcher: &mut Dispatcher) -> Flow {
+        let Some(monitor) = &mut self.monitor else { return Flow::GoOn };
+        let ages = self.outbox.ages();
+        let is_due = monitor.advance(View {
+            dispatcher,
+            is_store_alive: self.outbox.is_alive(),
+            is_stopping: self.stop_asked_at.is_some(),
+            log_lines_lost: self.log.lost_lines(),
+            ages: ages.as_deref(),
+        });
+        if is_due {
+            self.outbox.ask_ages();
+        }
+        Flow::GoOn
     }
 
     fn take_timeout(&mut self, dispatcher: &mut Dispatcher) -> Flow {
@@ -453,12 +490,16 @@ impl<O: Outbox> EventLoop<O> {
                     if matches!(what, StoreRequest::Commit(_)) {
                         self.outbox_rest_end = std::time::Instant::now() + OUTBOX_REST;
                     }
+                    self.monitor.iter_mut().for_each(|monitor| monitor.note_request(request, &what));
                     self.outbox.submit(request, what);
                     // The answer may be ready at once, and then nothing wakes the loop.
                     self.woken.store = true;
                 }
                 Output::Release(ids) => self.outbox.release(ids),
-                Output::Event(event) => tell(&event),
+                Output::Event(event) => {
+                    self.monitor.iter_mut().for_each(|monitor| monitor.note_event(&event));
+                    tell(&event);
+                }
                 Output::Drained => flow = Flow::Drained,
             }
         }

@@ -15,6 +15,7 @@ pub mod event_loop;
 pub mod hosts;
 mod lock_wait;
 pub mod logging;
+pub mod monitor;
 pub mod os_error;
 pub mod pid_file;
 pub mod privileges;

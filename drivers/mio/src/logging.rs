@@ -16,6 +16,7 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
@@ -74,6 +75,8 @@ struct Shared {
     /// Where lines are written at once, before the thread starts.
     sink: Mutex<Option<Sink>>,
     queue: Queue,
+    /// Lines that could not be written.
+    unwritten: Arc<AtomicU64>,
     /// Decides what is logged, and in what format.
     logger: RwLock<Option<Logger>>,
 }
@@ -119,10 +122,10 @@ impl Log {
         };
         let open = Arc::new(open);
         let sink = Sink::new(Arc::clone(&open), file.is_some() && is_torn(&open), Some(PATIENCE));
+        let unwritten = sink.lost_count();
         let (open, sink) = (Mutex::new(open), Mutex::new(Some(sink)));
-        Ok(Self {
-            shared: Arc::new(Shared { file, open, sink, queue: Queue::default(), logger: RwLock::default() }),
-        })
+        let (queue, logger) = (Queue::default(), RwLock::default());
+        Ok(Self { shared: Arc::new(Shared { file, open, sink, queue, unwritten, logger }) })
     }
 
     /// Checks that a log file could be opened. Changes nothing.
@@ -160,6 +163,11 @@ impl Log {
         let thread = thread::Builder::new().name("log".to_owned());
         thread.spawn(move || shared.write_for_ever(sink)).map_err(LogError::Thread)?;
         Ok(())
+    }
+
+    /// Returns how many lines were lost since the start.
+    pub fn lost_lines(&self) -> u64 {
+        self.shared.queue.lost().saturating_add(self.shared.unwritten.load(Ordering::Relaxed))
     }
 
     /// Returns whether the log is a file, not standard error.

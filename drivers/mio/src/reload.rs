@@ -53,8 +53,10 @@ pub enum Reloaded {
         /// The trusted certificates, if they stand in another file now.
         tls: Option<TlsContext>,
     },
-    /// Nothing has changed, or the file cannot be used: the configuration in force stays.
+    /// Nothing has changed.
     Unchanged,
+    /// The file cannot be used: the configuration in force stays.
+    Refused,
 }
 
 impl Reloader {
@@ -99,7 +101,7 @@ impl Reloader {
             Ok(read) => self.take(read, now),
             Err(errors) => {
                 self.refuse(&errors);
-                Reloaded::Unchanged
+                Reloaded::Refused
             }
         })
     }

@@ -4,7 +4,7 @@
 //! 2. The daemon goes into the background, before there is any thread. From here on the process that was started waits.
 //! 3. Signals are blocked. As root: the log file, the pid file (not yet written) and the trust file are opened.
 //! 4. Privileges are dropped. The thread that writes the log starts.
-//! 5. As the user: the database is locked. Then the pid file is written, which only the holder of the lock may do.
+//! 5. As the user: the database is locked, and the socket for metrics is opened. Then the pid file is written, which only the holder of the lock may do.
 //! 6. The database is opened, as the user, so that the files that SQLite makes beside it belong to the user. While another
 //!    program keeps it locked the daemon waits, and already counts as started.
 //! 7. The start is logged, and the waiting process exits with success. The work begins.
@@ -242,7 +242,10 @@ fn start_logged(
     let seed = seed().map_err(StartError::Entropy)?;
     drop_privileges(invocation, &config)?;
     log.start_thread()?;
-    let engine = engine.lock(&config)?;
+    let mut engine = engine.lock(&config)?;
+    if invocation.action.is_daemon() {
+        engine.listen(&config)?;
+    }
     if let Some(pid_file) = &mut pid_file {
         pid_file.write()?;
     }

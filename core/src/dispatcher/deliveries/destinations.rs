@@ -102,6 +102,11 @@ impl Destinations {
         self.active.iter().filter_map(|&hop| Some((hop, self.pass(hop)?)))
     }
 
+    /// Returns how many destinations wait for their turn, and how many are paused.
+    pub(super) fn at_rest(&self) -> (usize, usize) {
+        (self.start_queue.len(true), self.timers.pauses.len())
+    }
+
     /// Returns the number of passes.
     pub(super) fn active_count(&self) -> usize {
         self.active.len()

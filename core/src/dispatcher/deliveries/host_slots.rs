@@ -253,6 +253,16 @@ impl HostSlots {
         self.open.len()
     }
 
+    /// Returns how many connections are not established.
+    pub(super) fn on_trial_count(&self) -> usize {
+        self.open.values().filter(|open| !open.is_established).count()
+    }
+
+    /// Returns the most connections that there may be.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Returns whether a slot is free.
     pub(super) fn has_slot(&self) -> bool {
         self.open.len() < self.limit

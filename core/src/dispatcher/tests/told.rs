@@ -161,3 +161,32 @@ fn connections_are_counted_by_what_they_became() {
     let session = TlsSession { version: TlsVersion::V1_3, is_verified: false, is_resumed: false };
     assert_eq!(sessions, [(session, 1)]);
 }
+
+#[test]
+fn mail_is_counted_by_place_destination_and_age() {
+    let mut world = World::new();
+    world.domain("later.example", "192.0.2.2").usual = Behaviour::on("RCPT", "450 later");
+    world.domain("closed.example", "192.0.2.3").usual = Behaviour::connect(Connect::Refused);
+    for to in
+        ["a@later.example", "b@later.example", "c@closed.example", "d@closed.example", "e@later.example"]
+    {
+        world.mail(SENDER, to, to);
+    }
+    world.run_for(Duration::from_secs(60));
+    let standing = world.dispatcher.standing();
+    assert_eq!(standing.mails, MailPlaces { waiting: 5, ..MailPlaces::default() });
+    assert_eq!((standing.destinations.troubled, standing.pending_verdicts), (1, 0));
+    let hosts = world.dispatcher.hosts_in_trouble();
+    assert_eq!(hosts.len(), 1, "{hosts:?}");
+    assert_eq!(hosts[0].remote, SocketAddr::from(([192, 0, 2, 3], 25)));
+    let mut survey = Survey::new(vec![MailId(4), MailId(2)]);
+    let mut pieces = 1;
+    while world.dispatcher.go_on_with(&mut survey, 2) {
+        pieces += 1;
+    }
+    assert_eq!((pieces, survey.total()), (3, &[2, 2, 1][..]));
+    let rows = world.dispatcher.largest_of(&survey, 2);
+    let row = |name: &str, ages: [u64; 3]| SurveyRow { name: name.into(), ages: ages.into() };
+    assert_eq!(rows, [row("later.example", [1, 1, 1]), row("closed.example", [1, 1, 0])]);
+    assert_eq!(world.dispatcher.largest_of(&survey, 1).len(), 1);
+}

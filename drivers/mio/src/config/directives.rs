@@ -11,6 +11,7 @@ use cmail_delivery::settings::RateLimit;
 use super::OnReload;
 use super::directive::{Directive, Fallback, Kind, Located, Repeat};
 use super::values::{self, ValueError};
+use crate::monitor::MetricsAddress;
 use crate::store::LedgerSettings;
 
 /// The content of a configuration file, not yet completed by facts about the host.
@@ -23,6 +24,7 @@ pub struct Directives {
     pub(super) group: Option<Located<Box<str>>>,
     pub(super) database: Option<Located<Box<str>>>,
     pub(super) record: Option<Located<Box<str>>>,
+    pub(super) metrics: Option<Located<MetricsAddress>>,
     pub(super) announce: Option<Box<str>>,
     pub(super) bounce_from: Option<Box<str>>,
     pub(super) bounce_copy: Vec<Box<str>>,
@@ -54,7 +56,7 @@ pub struct Directives {
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 31] = [
+pub static DIRECTIVES: [Directive; 32] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -148,6 +150,26 @@ pub static DIRECTIVES: [Directive; 31] = [
         },
         help: "The directory for recorded conversations: each pass over a destination becomes a file that can be replayed. Secrets, mail data, names and addresses are replaced. The directory must exist, and the user of the daemon must be able to write it.",
         show: |config| located(&config.directives.record),
+    },
+    Directive {
+        name: "metrics",
+        kind: Kind::Text { shape: "ADDRESS:PORT, PATH or off", set: set_metrics },
+        default: Fallback::Value("off"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::AfterRestart {
+            keep: |to, from| {
+                to.metrics.clone_from(&from.metrics);
+                to.directives.metrics.clone_from(&from.directives.metrics);
+                to.settings.tells_course = super::tells_course(&to.directives);
+            },
+        },
+        help: "Where the daemon answers HTTP requests about itself: `/metrics` for Prometheus, `/ready` and `/live`, and `/`, a page for people. \
+               An address and port, or the path of a socket; the daemon opens it as its user. Everybody who can connect may read \
+               there how much mail there is for whom, and what failed.",
+        show: |config| {
+            let metrics = config.directives.metrics.as_ref();
+            Some(metrics.map_or_else(|| "off".to_owned(), |metrics| metrics.value.to_string()))
+        },
     },
     Directive {
         name: "announce",
@@ -296,7 +318,7 @@ pub static DIRECTIVES: [Directive; 31] = [
             keep: |to, from| {
                 to.ledger.entries = from.ledger.entries;
                 to.directives.ledger.entries = from.directives.ledger.entries;
-                to.settings.tells_course = from.settings.tells_course;
+                to.settings.tells_course = super::tells_course(&to.directives);
             },
         },
         help: "Which attempts are recorded in the table `dispatch_attempts` of the database, where they outlive their mail: all, only \
@@ -464,6 +486,12 @@ fn path(slot: &mut Option<Located<Box<str>>>, text: Located<&str>) -> Result<(),
 /// Stores a name that is looked up on this host later.
 fn name(slot: &mut Option<Located<Box<str>>>, text: Located<&str>) -> Result<(), ValueError> {
     *slot = Some(Located { line: text.line, value: text.value.into() });
+    Ok(())
+}
+
+fn set_metrics(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    let address = values::metrics(text.value)?;
+    to.metrics = address.map(|value| Located { line: text.line, value });
     Ok(())
 }
 

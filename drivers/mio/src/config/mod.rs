@@ -35,6 +35,7 @@ pub use self::report::{manual_page_list, manual_table};
 pub use self::values::ValueError;
 pub(crate) use self::values::{seconds, show_port};
 
+use crate::monitor::MetricsAddress;
 use crate::privileges::{Account, Identity};
 use crate::resolv_conf::{self, ResolvConf, ResolverSource};
 use crate::shown;
@@ -60,6 +61,8 @@ pub struct Config {
     pub database: PathBuf,
     /// The directory for recorded conversations.
     pub record: Option<PathBuf>,
+    /// Where clients connect to ask for metrics.
+    pub metrics: Option<MetricsAddress>,
     /// The user and group to become when started as root.
     pub identity: Identity,
     /// The file of trusted authorities, which holds at least one certificate; `None` for the system's trust store.
@@ -177,6 +180,7 @@ impl Completion<'_> {
         let pidfile = self.absolute_path("pidfile", &directives.pidfile);
         let database = self.absolute_path("database", &directives.database);
         let record = self.absolute_path("record", &directives.record);
+        let metrics = self.metrics(&directives);
         let identity = self.identity(&directives);
         let trust_file = self.trust_file(&directives);
         self.tell_apart([
@@ -197,6 +201,7 @@ impl Completion<'_> {
             pidfile,
             database: database?,
             record,
+            metrics,
             identity,
             trust_file,
             bind,
@@ -224,6 +229,18 @@ impl Completion<'_> {
                 let path = PathBuf::from(&*text.value);
                 self.fail(Some(text.line), directive, Reason::WorkingDirectory { path, error });
                 None
+            }
+        }
+    }
+
+    /// Returns where clients connect to ask for metrics, by an absolute path if it is one.
+    fn metrics(&mut self, directives: &Directives) -> Option<MetricsAddress> {
+        let Located { line, value } = directives.metrics.as_ref()?;
+        match value {
+            MetricsAddress::Tcp(address) => Some(MetricsAddress::Tcp(*address)),
+            MetricsAddress::Unix(path) => {
+                let text = Some(Located { line: *line, value: path.to_string_lossy().into() });
+                self.absolute_path("metrics", &text).map(MetricsAddress::Unix)
             }
         }
     }
@@ -372,7 +389,7 @@ fn settings(
         bounce_return_limit_octets: directives.bounce_return_limit_octets.into(),
         auth_insecure: directives.auth_insecure,
         trace: traces(directives.verbosity, directives.record.is_some()),
-        tells_course: directives.ledger.entries != Entries::Off,
+        tells_course: tells_course(directives),
         transcripts: directives.transcripts,
     }
 }
@@ -380,6 +397,11 @@ fn settings(
 /// Returns whether the core reports the conversations themselves.
 fn traces(verbosity: u32, records: bool) -> bool {
     verbosity == TRACE_VERBOSITY || records
+}
+
+/// Returns whether attempts tell how they went: for the ledger, or for the metrics.
+fn tells_course(directives: &Directives) -> bool {
+    directives.ledger.entries != Entries::Off || directives.metrics.is_some()
 }
 
 /// The verbosity at which conversations are logged.

@@ -490,6 +490,7 @@ fn meaning(config: &Config) -> String {
         pidfile,
         database,
         record,
+        metrics,
         identity,
         trust_file,
         bind,
@@ -499,7 +500,7 @@ fn meaning(config: &Config) -> String {
         directives: _,
     } = config;
     format!(
-        "{settings:?} {verbosity} {logfile:?} {pidfile:?} {database:?} {record:?} {identity:?} {trust_file:?} {bind:?} {ledger:?}"
+        "{settings:?} {verbosity} {logfile:?} {pidfile:?} {database:?} {record:?} {metrics:?} {identity:?} {trust_file:?} {bind:?} {ledger:?}"
     )
 }
 

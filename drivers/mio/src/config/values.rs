@@ -12,6 +12,7 @@ use cmail_delivery::settings::RateLimit;
 use cmail_delivery::time::Duration;
 use thiserror::Error;
 
+use crate::monitor::MetricsAddress;
 use crate::resolv_conf::DNS_PORT;
 use crate::shown;
 use crate::store::{Addresses, Entries, Retention};
@@ -64,6 +65,9 @@ pub enum ValueError {
     /// No address of a DNS server.
     #[error("\"{}\" is not the address of a DNS server: it must be like 192.0.2.1, 192.0.2.1:53, 2001:db8::1 or [2001:db8::1]:53", shown::value(.0))]
     Resolver(Box<str>),
+    /// Nothing that clients could connect to.
+    #[error("\"{}\" is nothing to listen at: it must be an address and port like 127.0.0.1:9125 or [::1]:9125, the path of a socket, which has a slash, or off", shown::value(.0))]
+    Metrics(Box<str>),
     /// None of a few words.
     #[error("\"{}\" is not known here: it must be {words}", shown::value(.text))]
     Word {
@@ -205,6 +209,22 @@ pub(super) fn show_retention(retention: Retention) -> String {
     let mut whole = units.filter(|&(_, unit_s)| seconds.is_multiple_of(unit_s));
     let (unit, unit_s) = whole.next().unwrap_or(('s', 1));
     format!("{}{unit} {}", seconds / unit_s, retention.rows)
+}
+
+/// An address and port, the path of a socket, or `off`.
+pub(super) fn metrics(text: &str) -> Result<Option<MetricsAddress>, ValueError> {
+    if text == "off" {
+        return Ok(None);
+    }
+    if let Ok(address) = text.parse::<SocketAddr>()
+        && address.port() != 0
+    {
+        return Ok(Some(MetricsAddress::Tcp(address)));
+    }
+    if text.contains('/') {
+        return Ok(Some(MetricsAddress::Unix(path(text)?.into_string().into())));
+    }
+    Err(ValueError::Metrics(text.into()))
 }
 
 /// A path, not yet looked at.

@@ -1,12 +1,23 @@
 //! The interface between the event loop and the outbox.
 
 use std::io;
+use std::sync::Arc;
 
 use cmail_delivery::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
+use cmail_delivery::time::UnixTime;
 use mio::{Registry, Token};
 
 /// An answer of the outbox, with the request that it belongs to.
 pub type Reply = (RequestId, Result<StoreReply, StoreError>);
+
+/// How old the mail in the outbox is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// When the oldest mail was submitted; nothing if there is none, or it does not say.
+    pub oldest: Option<UnixTime>,
+    /// For each age that was asked for, in their order: the first mail that is younger. All mail after it counts as younger too.
+    pub younger: Vec<MailId>,
+}
 
 /// An outbox that works in parallel with the event loop, which never waits for it. It wakes the loop by its
 /// [waker](super::Kernel::waker) whenever [`poll_reply`](Self::poll_reply) or [`take_changed`](Self::take_changed) has
@@ -29,6 +40,12 @@ pub trait Outbox {
 
     /// Returns whether another process was found to have written since the last call.
     fn take_changed(&mut self) -> bool;
+
+    /// Asks how old the mail is. [`ages`](Self::ages) returns the answer later.
+    fn ask_ages(&mut self);
+
+    /// Returns how old the mail was when that was last found out.
+    fn ages(&self) -> Option<Arc<Ages>>;
 
     /// Returns whether the outbox has ended, so that no answer comes any more. Valid when there are no more answers.
     fn has_ended(&self) -> bool;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::Arc;
 
 use cmail_delivery::dispatcher::Mode;
 use cmail_delivery::io::{ConnectionId, Purpose};
@@ -54,6 +55,12 @@ impl Outbox for Prepared {
 
     fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.is_changed)
+    }
+
+    fn ask_ages(&mut self) {}
+
+    fn ages(&self) -> Option<Arc<Ages>> {
+        None
     }
 
     fn has_ended(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The queue of lines for the thread that writes the log.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ pub(super) struct Queue {
     state: Mutex<State>,
     /// Signals that the writer has something to do, or has done everything.
     changed: Condvar,
+    /// Lines that found no room since the start.
+    lost: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +54,7 @@ impl Queue {
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.lock();
         if state.octets.saturating_add(line.len()) > QUEUE_LIMIT_OCTETS {
+            self.lost.fetch_add(1, Ordering::Relaxed);
             match state.entries.back_mut() {
                 Some(Entry::Dropped(count)) => *count = count.saturating_add(1),
                 Some(Entry::Lines(_) | Entry::Reopen) | None => state.entries.push_back(Entry::Dropped(1)),
@@ -63,6 +67,11 @@ impl Queue {
             Some(_) | None => state.entries.push_back(Entry::Lines(line.to_vec())),
         }
         self.wake(&state);
+    }
+
+    /// Returns how many lines found no room since the start.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Has the file reopened, after what was logged before is written.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -23,6 +24,8 @@ pub(super) struct Sink {
     /// Whether the last text that was written has no line end.
     is_torn: bool,
     lost: Option<Lost>,
+    /// Lines that could not be written since the start.
+    lost_count: Arc<AtomicU64>,
 }
 
 /// Lines that could not be written since the last successful write.
@@ -36,7 +39,12 @@ struct Lost {
 impl Sink {
     /// Appends to a file, waiting for a reader at most `patience`. `is_torn` says that it ends in the middle of a line.
     pub(super) fn new(file: Arc<File>, is_torn: bool, patience: Option<Duration>) -> Self {
-        Self { file, patience, is_torn, lost: None }
+        Self { file, patience, is_torn, lost: None, lost_count: Arc::default() }
+    }
+
+    /// Returns the count of lines that could not be written, which goes on counting.
+    pub(super) fn lost_count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lost_count)
     }
 
     /// Waits for readers as long as it takes from now on.
@@ -72,6 +80,7 @@ impl Sink {
     fn lose(&mut self, lines: &[u8], error: io::Error) {
         let earlier = self.lost.take().map_or(0, |lost| lost.lines);
         let count = lines.iter().filter(|&&octet| octet == b'\n').count();
+        self.lost_count.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.lost = Some(Lost { lines: earlier.saturating_add(count), error });
     }
 

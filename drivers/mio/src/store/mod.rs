@@ -9,6 +9,7 @@
 //! unchanged, a transaction lasts no longer than one request, and it adds only an index, the tables of the ledger, and, when
 //! it is needed, one for mail that cannot be deleted. Their names begin with `dispatch_`.
 
+mod ages;
 mod apart;
 mod blob;
 mod busy;

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::AsRawFd as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use super::database::Database;
 use super::pulse::Pulse;
 use super::read_ahead::{Availability, ReadAhead, ReadJob, ReadOutput};
 use super::watch::Watch;
-use crate::event_loop::{Outbox, Reply};
+use crate::event_loop::{Ages, Outbox, Reply};
 
 /// How long other requests wait while a large message is read. A read is never cut off before it has read as much as it had to
 /// skip: so all skipping together costs less than reading the message twice, however often its reading is interrupted.
@@ -70,6 +70,7 @@ pub(crate) struct StoreHandle {
     changed: Arc<AtomicBool>,
     cancel: CancelToken,
     pulse: Pulse,
+    ages: Arc<Mutex<Option<Arc<Ages>>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -78,20 +79,21 @@ enum Job {
     Release(Vec<MailId>),
     Read(ReadJob),
     Look,
+    Ages,
 }
 
 impl Job {
     fn only_reads(&self) -> bool {
         match self {
             Self::Request(_, request) => request.only_reads(),
-            Self::Release(_) | Self::Read(_) | Self::Look => false,
+            Self::Release(_) | Self::Read(_) | Self::Look | Self::Ages => false,
         }
     }
 
     fn is_waited_for(&self) -> bool {
         match self {
             Self::Request(..) | Self::Read(_) => true,
-            Self::Release(_) | Self::Look => false,
+            Self::Release(_) | Self::Look | Self::Ages => false,
         }
     }
 }
@@ -121,6 +123,7 @@ impl StoreHandle {
         let read_ahead = ReadAhead::new(database.pool.clone());
         let waiting = Arc::new(AtomicUsize::new(0));
         let pulse = Pulse::new();
+        let ages = Arc::default();
         let worker = Worker {
             database,
             answers: outgoing,
@@ -128,6 +131,7 @@ impl StoreHandle {
             changed: Arc::clone(&changed),
             waker,
             pulse: pulse.clone(),
+            ages: Arc::clone(&ages),
             read_patience,
         };
         let last_words = WakeAtEnd(Arc::clone(&worker.waker));
@@ -147,6 +151,7 @@ impl StoreHandle {
             changed,
             cancel,
             pulse,
+            ages,
             thread: Some(thread),
         })
     }
@@ -282,6 +287,14 @@ impl Outbox for StoreHandle {
         }
     }
 
+    fn ask_ages(&mut self) {
+        self.send(Job::Ages);
+    }
+
+    fn ages(&self) -> Option<Arc<Ages>> {
+        self.ages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Returns whether the thread was found to have ended, so that no answer comes any more. Only a bug in this program ends
     /// it; that wakes the event loop, and `poll_reply` finds out.
     fn has_ended(&self) -> bool {
@@ -346,6 +359,7 @@ struct Worker {
     changed: Arc<AtomicBool>,
     waker: Arc<Waker>,
     pulse: Pulse,
+    ages: Arc<Mutex<Option<Arc<Ages>>>>,
     read_patience: Duration,
 }
 
@@ -384,6 +398,7 @@ impl Worker {
                     ControlFlow::Break(()) => return,
                 },
                 Ok(Job::Release(ids)) => self.database.release(ids),
+                Ok(Job::Ages) => self.look_at_ages(),
                 Ok(Job::Read(job)) => {
                     let output = self.read(job);
                     if self.answers.send(Answer::Data(job, output)).is_err() {
@@ -480,6 +495,13 @@ impl Worker {
             let must_end = cancel.is_cancelled() || (is_waited_for && octets >= job.offset);
             if must_end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
+    }
+
+    fn look_at_ages(&mut self) {
+        // If they cannot be read now, those from before are the best that is known.
+        if let Some(found) = self.database.ages() {
+            *self.ages.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(found));
+        }
     }
 
     fn look(&mut self) {

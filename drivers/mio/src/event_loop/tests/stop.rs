@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
 
 use cmail_delivery::dispatcher::Mode;
 use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
@@ -63,6 +64,12 @@ impl Outbox for Relayed {
 
     fn take_changed(&mut self) -> bool {
         false
+    }
+
+    fn ask_ages(&mut self) {}
+
+    fn ages(&self) -> Option<Arc<Ages>> {
+        None
     }
 
     fn has_ended(&self) -> bool {

@@ -1,0 +1,171 @@
+//! What the page shows, as JSON.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+use cmail_delivery::dispatcher::{Standing, TroubledHost};
+use cmail_delivery::tally::{AttemptResult, Fate, Finality, Histogram, Tally};
+use serde_json::{Value, json};
+
+use super::exposition::KINDS;
+use super::observed::{FailureNote, Observed};
+use super::survey::SurveyResult;
+use super::{AGE_CLASSES, SAMPLE_INTERVAL, View, oldest_age};
+
+/// Samples that are kept: those of an hour.
+const SAMPLES_LIMIT: usize = 360;
+
+/// The counts of attempts in the last hour.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Samples(VecDeque<Sample>);
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: SystemTime,
+    delivered: u64,
+    deferred: u64,
+    failed: u64,
+}
+
+impl Samples {
+    pub(super) fn add(&mut self, tally: &Tally) {
+        if self.0.len() == SAMPLES_LIMIT {
+            self.0.pop_front();
+        }
+        self.0.push_back(Sample::of(tally));
+    }
+
+    fn to_json(&self) -> Value {
+        let sample =
+            |sample: &Sample| json!([millis(sample.at), sample.delivered, sample.deferred, sample.failed]);
+        self.0.iter().map(sample).collect()
+    }
+}
+
+impl Sample {
+    fn of(tally: &Tally) -> Self {
+        let delivered = tally.attempts.of(AttemptResult::Delivered);
+        let failed = tally.attempts.of(AttemptResult::Failed);
+        let deferred = tally.attempts.total() - delivered - failed;
+        Self { at: SystemTime::now(), delivered, deferred, failed }
+    }
+}
+
+/// All that the page shows.
+#[derive(Debug)]
+pub(super) struct Status<'a> {
+    pub(super) tally: &'a Tally,
+    pub(super) standing: Standing,
+    pub(super) observed: &'a Observed,
+    pub(super) samples: &'a Samples,
+    pub(super) survey: &'a SurveyResult,
+    pub(super) troubled: Vec<TroubledHost>,
+    pub(super) view: View<'a>,
+}
+
+impl Status<'_> {
+    pub(super) fn to_json(&self) -> String {
+        let Self { tally, observed, samples, .. } = self;
+        let now = Sample::of(tally);
+        let delays = &tally.delays;
+        json!({
+            "v": 1,
+            "kind": "status",
+            "version": env!("CARGO_PKG_VERSION"),
+            "now_ms": millis(now.at),
+            "start_ms": millis(observed.started),
+            "is_stopping": self.view.is_stopping,
+            "attempts": {
+                "delivered": now.delivered,
+                "deferred": now.deferred,
+                "failed": now.failed,
+                "uncertain": tally.attempts.of(AttemptResult::Uncertain),
+            },
+            "fates": {
+                "delivered": tally.mails.of(Fate::Delivered),
+                "bounced": tally.mails.of(Fate::Bounced),
+                "dropped": tally.mails.of(Fate::Dropped),
+            },
+            "octets": tally.delivered_octets,
+            "bounces": tally.bounces,
+            "failures": self.failures(),
+            "samples": samples.to_json(),
+            "sample_interval_ms": u64::try_from(SAMPLE_INTERVAL.as_millis()).unwrap_or(u64::MAX),
+            "queue": self.queue(),
+            "delays": {
+                "queue": histogram(&delays.queue),
+                "claim": histogram(&delays.claim),
+                "setup": histogram(&delays.setup),
+                "transfer": histogram(&delays.transfer),
+            },
+            "connections": self.connections(),
+            "troubled": self.troubled.iter().map(troubled).collect::<Value>(),
+            "last_failures": observed.failures.iter().rev().map(failure).collect::<Value>(),
+        })
+        .to_string()
+    }
+
+    fn failures(&self) -> Value {
+        let of_kind = |(kinds, label): &(&[_], &str)| {
+            let finalities = [Finality::Temporary, Finality::Permanent];
+            let keys = kinds.iter().flat_map(|kind| finalities.map(|finality| (*kind, finality)));
+            let count: u64 = keys.map(|key| self.tally.failures.of(key)).sum();
+            ((*label).to_owned(), json!(count))
+        };
+        Value::Object(KINDS.iter().map(of_kind).collect())
+    }
+
+    fn queue(&self) -> Value {
+        let Standing { mails, pending_verdicts, .. } = self.standing;
+        let row = |row: &cmail_delivery::dispatcher::SurveyRow| json!({ "name": row.name, "ages": row.ages });
+        json!({
+            "places": {
+                "ready": mails.ready,
+                "waiting": mails.waiting,
+                "claimed": mails.claimed,
+                "given_up": mails.given_up,
+                "set_aside": mails.set_aside,
+            },
+            "pending_verdicts": pending_verdicts,
+            "oldest_s": self.view.ages.map(oldest_age).map(|age| age.as_secs()),
+            "ages": AGE_CLASSES.map(|(_, label)| label),
+            "total": self.survey.total,
+            "destinations": self.survey.rows.iter().map(row).collect::<Value>(),
+        })
+    }
+
+    fn connections(&self) -> Value {
+        let Standing { connections, destinations, .. } = self.standing;
+        json!({
+            "connecting": connections.connecting,
+            "busy": connections.busy,
+            "resting": connections.resting,
+            "max": connections.limit,
+            "destinations": {
+                "active": destinations.active,
+                "waiting": destinations.waiting,
+                "paused": destinations.paused,
+                "troubled": destinations.troubled,
+            },
+        })
+    }
+}
+
+fn histogram(histogram: &Histogram) -> Value {
+    let bounds: Vec<f64> = histogram.classes().filter_map(|(bound, _)| Some(bound?.as_secs_f64())).collect();
+    let counts: Vec<u64> = histogram.classes().map(|(_, count)| count).collect();
+    json!({ "bounds_s": bounds, "counts": counts, "sum_s": histogram.sum().as_secs_f64() })
+}
+
+fn troubled(host: &TroubledHost) -> Value {
+    json!({ "address": host.remote.to_string(), "reason": host.reason, "for_s": host.remaining.as_secs() })
+}
+
+fn failure(note: &FailureNote) -> Value {
+    json!({ "at_ms": millis(note.at), "text": note.text })
+}
+
+fn millis(at: SystemTime) -> u64 {
+    let since: Duration = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
