@@ -67,6 +67,8 @@ pub(crate) enum Place {
     /// To be bounced
     #[value(alias = "given-up")]
     GivenUp,
+    /// Taken by a server, and not to be sent again; it cannot be deleted
+    Taken,
 }
 
 impl Place {
@@ -76,6 +78,7 @@ impl Place {
             Self::Ready => "ready",
             Self::Waiting => "waiting",
             Self::GivenUp => "given_up",
+            Self::Taken => "taken",
         }
     }
 }

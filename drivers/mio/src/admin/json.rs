@@ -8,6 +8,7 @@ use cmail_delivery::schedule::RetryState;
 use cmail_delivery::time::UnixMillis;
 use serde::Serialize;
 
+use crate::selection::Place;
 use crate::store::{FaillogRow, QueuedMail, Standing};
 
 /// The version of all records.
@@ -69,6 +70,7 @@ pub(super) struct Mail {
     next_ms: Option<i64>,
     /// The line of the configuration that decides that; `None` if `retryinterval` and `retries` do.
     retry_line: Option<u32>,
+    failure: Option<String>,
     code: Option<u16>,
     status: Option<String>,
     text: Option<String>,
@@ -77,15 +79,15 @@ pub(super) struct Mail {
 impl Mail {
     pub(super) fn new(mail: &QueuedMail, standing: Standing<'_>) -> Self {
         let row = &mail.row;
-        let failure = mail.failure();
-        let next_ms = match standing.of(row) {
-            RetryState::Due => Some(UnixMillis::from(standing.now).0),
-            RetryState::NotBefore(time) => Some(UnixMillis::from(time).0),
-            RetryState::GivenUp => None,
+        let failure = row.last_failure;
+        let next = match (mail.place(standing), standing.of(row)) {
+            (Place::Taken, _) | (_, RetryState::GivenUp) => None,
+            (_, RetryState::Due) => Some(standing.now),
+            (_, RetryState::NotBefore(time)) => Some(time),
         };
         Self {
             mail_id: row.id.0,
-            place: standing.place(row).as_str(),
+            place: mail.place(standing).as_str(),
             submitted: mail.submitted().map(|time| time.0),
             submitter: mail.submitter.as_deref().map(text),
             octets: row.data_octets,
@@ -94,11 +96,12 @@ impl Mail {
             next_hop: next_hop(row),
             tries: row.fail_count,
             last_ms: (row.fail_count > 0).then(|| UnixMillis::from(row.last_try).0),
-            next_ms,
+            next_ms: next.map(|time| UnixMillis::from(time).0),
             retry_line: standing.rules.line_about(row).map(|line| line.line),
-            code: failure.as_ref().and_then(|failure| Some(failure.reply.as_ref()?.code)),
-            status: failure.as_ref().and_then(|failure| failure.status).map(|status| status.to_string()),
-            text: failure.map(|failure| failure.text),
+            failure: failure.map(|failure| failure.kind.to_string()),
+            code: failure.and_then(|failure| failure.code),
+            status: failure.and_then(|failure| failure.status).map(|status| status.to_string()),
+            text: mail.failure_text().map(|text| text.to_string()),
         }
     }
 }

@@ -8,7 +8,7 @@ use cmail_delivery::schedule::RetryState;
 use super::clock::Span;
 use super::printer::{Printer, recipient, sender};
 use super::{Outcome, Tool, ToolError, json};
-use crate::selection::Selection;
+use crate::selection::{Place, Selection};
 use crate::store::{QueuedMail, Standing};
 
 /// Prints the selected mail, oldest id first.
@@ -54,10 +54,11 @@ fn print(printer: &mut Printer, mail: &QueuedMail, standing: Standing<'_>) -> io
     let age = mail
         .submitted()
         .map_or("?".to_owned(), |time| Span(standing.now.0.saturating_sub(time.0)).to_string());
-    let next = match standing.of(row) {
-        RetryState::Due => "now".to_owned(),
-        RetryState::NotBefore(time) => format!("in {}", Span(time.0.saturating_sub(standing.now.0))),
-        RetryState::GivenUp => "given up".to_owned(),
+    let next = match (mail.place(standing), standing.of(row)) {
+        (Place::Taken, _) => "taken".to_owned(),
+        (_, RetryState::Due) => "now".to_owned(),
+        (_, RetryState::NotBefore(time)) => format!("in {}", Span(time.0.saturating_sub(standing.now.0))),
+        (_, RetryState::GivenUp) => "given up".to_owned(),
     };
     let recipient = recipient(row);
     let reply = mail.failure_text().map_or("-".to_owned(), |text| text.to_string());

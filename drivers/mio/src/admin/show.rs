@@ -11,7 +11,7 @@ use super::clock::Span;
 use super::history::{What, at};
 use super::printer::{Printer, recipient, sender};
 use super::{Outcome, Tool, ToolError, complain, json};
-use crate::selection::Selection;
+use crate::selection::{Place, Selection};
 use crate::store::{AttemptRow, Direction, FaillogRow, HistoryQuery, QueuedMail, Reader, Standing};
 
 /// What is known of a mail.
@@ -212,6 +212,9 @@ fn state(tool: &Tool, mail: &QueuedMail, standing: Standing<'_>) -> String {
         1 => "1 attempt has failed".to_owned(),
         count => format!("{count} attempts have failed"),
     };
+    if mail.place(standing) == Place::Taken {
+        return "taken: a server has taken it, so that it is not sent again; it cannot be deleted, and dispatch_stuck says why".to_owned();
+    }
     match standing.of(row) {
         RetryState::Due if row.fail_count == 0 => "ready: it was not tried yet".to_owned(),
         RetryState::Due => format!("ready: it is to be tried now; {failed}; {rule}"),

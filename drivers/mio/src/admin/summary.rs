@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use cmail_delivery::address::Mailbox;
+use cmail_delivery::failure_pattern::LastFailure;
 use cmail_delivery::next_hop::Relay;
 use cmail_delivery::outbox::Cursor;
 use serde::Serialize;
 
-use super::printer::{address, sender};
+use super::printer::sender;
 use super::words::{By, SummaryWords};
 use super::{Outcome, Tool, ToolError};
 use crate::store::QueuedMail;
@@ -140,13 +141,11 @@ impl By {
                 }
             },
             Self::Sender => sender(row.sender.as_deref().map(<[u8]>::trim_ascii)),
-            Self::Status => match mail.failure() {
+            Self::Status => match row.last_failure {
                 None => "not tried yet".to_owned(),
-                Some(failure) => match (failure.status, failure.reply) {
-                    (Some(status), _) => status.to_string(),
-                    (None, Some(reply)) => reply.code.to_string(),
-                    (None, None) => address(failure.text.as_bytes()),
-                },
+                Some(LastFailure { status: Some(status), .. }) => status.to_string(),
+                Some(LastFailure { code: Some(code), .. }) => code.to_string(),
+                Some(LastFailure { kind, .. }) => kind.to_string(),
             },
         }
     }

@@ -4,12 +4,12 @@
 //! The statement narrows by what it can compare; what only our own code can decide (when mail is tried next, what a failure
 //! says) is decided on each row that is left.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
 use cmail_delivery::address::ADDRESS_LIMIT_OCTETS;
 use cmail_delivery::bounce::message_id;
-use cmail_delivery::failure::StoredFailure;
 use cmail_delivery::next_hop::REMOTE_LIMIT_OCTETS;
 use cmail_delivery::one_line::Octets;
 use cmail_delivery::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, Row};
@@ -22,6 +22,7 @@ use super::error::ReadError;
 use super::failures::{add_failures, add_own_failures};
 use super::reader::Reader;
 use super::rows::{limited, number, octets, outbox_row, row_columns, texts};
+use super::stuck;
 use crate::selection::{AddressPattern, DomainPattern, Place, Selection};
 
 /// Most mails that one transaction looks at: some ten milliseconds, for which a writer may have to wait.
@@ -64,15 +65,6 @@ impl Standing<'_> {
     pub(crate) fn of(&self, row: &Row) -> RetryState {
         self.rules.retry_state(row, self.now)
     }
-
-    /// Returns the state of a mail.
-    pub(crate) fn place(&self, row: &Row) -> Place {
-        match self.of(row) {
-            RetryState::Due => Place::Ready,
-            RetryState::NotBefore(_) => Place::Waiting,
-            RetryState::GivenUp => Place::GivenUp,
-        }
-    }
 }
 
 /// A mail of the outbox, with its last failure.
@@ -81,19 +73,28 @@ pub(crate) struct QueuedMail {
     pub(crate) row: Row,
     /// `mail_submitter`.
     pub(crate) submitter: Option<Bytes>,
+    /// Whether a server has taken it, and it could not be deleted: it is not sent again.
+    is_taken: bool,
     /// The `fail_message` of its last failure, if there was one.
     last_failure: Option<Vec<u8>>,
 }
 
 impl QueuedMail {
+    /// Returns its state.
+    pub(crate) fn place(&self, standing: Standing<'_>) -> Place {
+        if self.is_taken {
+            return Place::Taken;
+        }
+        match standing.of(&self.row) {
+            RetryState::Due => Place::Ready,
+            RetryState::NotBefore(_) => Place::Waiting,
+            RetryState::GivenUp => Place::GivenUp,
+        }
+    }
+
     /// Returns when it was submitted, if that is known.
     pub(crate) fn submitted(&self) -> Option<UnixTime> {
         Some(self.row.submission).filter(|time| *time != UnixTime(0))
-    }
-
-    /// Returns its last failure, if there was one.
-    pub(crate) fn failure(&self) -> Option<StoredFailure> {
-        self.last_failure.as_deref().map(StoredFailure::parse)
     }
 
     /// Returns the text of its last failure as it is stored, if there was one.
@@ -156,9 +157,17 @@ pub(super) fn select(
         submitters.push(submitter);
     }
     let last_failures = read_failures(connection, &mut rows, is_faillog_indexed)?;
+    let taken = match (rows.first(), rows.last()) {
+        (Some(first), Some(last)) if stuck::exists(connection)? => {
+            stuck::between(connection, first.id, last.id)?
+        }
+        _ => Vec::new(),
+    };
+    let taken: BTreeSet<MailId> = taken.into_iter().collect();
     let mut mails = Vec::with_capacity(rows.len());
     for ((row, submitter), last_failure) in rows.into_iter().zip(submitters).zip(last_failures) {
-        let mail = QueuedMail { row, submitter, last_failure };
+        let is_taken = taken.contains(&row.id);
+        let mail = QueuedMail { row, submitter, is_taken, last_failure };
         if is_meant(connection, selection, standing, &mail)? {
             mails.push(mail);
         }
@@ -173,13 +182,11 @@ fn is_meant(
     standing: Standing<'_>,
     mail: &QueuedMail,
 ) -> rusqlite::Result<bool> {
-    if selection.place.is_some_and(|place| place != standing.place(&mail.row)) {
+    if selection.place.is_some_and(|place| place != mail.place(standing)) {
         return Ok(false);
     }
     if let Some(pattern) = &selection.status {
-        let fits = mail.failure().is_some_and(|failure| {
-            pattern.fits(failure.reply.as_ref().map(|reply| reply.code), failure.status)
-        });
+        let fits = mail.row.last_failure.is_some_and(|failure| pattern.fits(failure.code, failure.status));
         if !fits {
             return Ok(false);
         }

@@ -142,9 +142,24 @@ fn each_mail_comes_with_its_last_failure() {
             for mail in batch.mails {
                 let id = mail.row.id.0;
                 let expected = (id % 3 == 0).then(|| format!("450 last of {id}"));
-                assert_eq!(mail.failure().map(|failure| failure.text), expected, "{ids} {is_indexed}");
+                assert_eq!(mail.failure_text().map(|text| text.to_string()), expected, "{ids} {is_indexed}");
                 assert_eq!(mail.row.fail_count, if id % 3 == 0 { 2 } else { 0 });
             }
         }
     }
+}
+
+/// Mail that a server has taken is not sent again, whatever its faillog says.
+#[test]
+fn mail_that_cannot_be_deleted_is_taken() {
+    let fixture = Fixture::new();
+    for id in 1..=3 {
+        insert(&fixture, id, None, "x@example.org", None, 100);
+    }
+    stuck::note(&fixture.other, MailId(2), "a trigger").unwrap();
+    assert_eq!(selected(&fixture, &selection(r#"{"place":"taken"}"#)), [2]);
+    assert_eq!(selected(&fixture, &selection(r#"{"place":"ready"}"#)), [1, 3]);
+    // Other mail in its place was not taken.
+    fixture.execute("UPDATE outbox SET mail_submission = ?1 WHERE mail_id = 2", [NOW + 1]);
+    assert_eq!(selected(&fixture, &selection(r#"{"place":"taken"}"#)), [0_i64; 0]);
 }
