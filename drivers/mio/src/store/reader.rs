@@ -1,5 +1,6 @@
 //! A database that is open for reading, beside the daemon or without it.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
@@ -9,6 +10,13 @@ use super::database::{connect, has_index};
 use super::database_file::DatabaseFile;
 use super::error::ReadError;
 
+/// A temporary table hides the one of the same name.
+const COPY_FAILLOG: &str = "
+CREATE TEMP TABLE faillog AS
+    SELECT fail_mail, fail_message, fail_time, fail_fatal FROM main.faillog ORDER BY fail_mail, rowid;
+CREATE INDEX temp.dispatch_faillog_mail ON faillog (fail_mail);
+";
+
 /// A master database that is only looked at. It needs no lock, and creates and changes nothing except what SQLite keeps beside a database
 /// in WAL mode. Each call reads in a transaction of its own, so that no writer waits long.
 #[derive(Debug)]
@@ -16,7 +24,7 @@ pub(crate) struct Reader {
     connection: Connection,
     path: PathBuf,
     /// Whether the failures of a mail are found by an index. An older database has none.
-    pub(super) is_faillog_indexed: bool,
+    pub(super) is_faillog_indexed: Cell<bool>,
 }
 
 impl Reader {
@@ -30,7 +38,17 @@ impl Reader {
             connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY, BUSY_TIMEOUT, CancelToken::default())?;
         let is_faillog_indexed =
             has_index(&connection).map_err(|error| ReadError::from_sqlite(&connection, &path, &error))?;
-        Ok(Self { connection, path, is_faillog_indexed })
+        Ok(Self { connection, path, is_faillog_indexed: Cell::new(is_faillog_indexed) })
+    }
+
+    /// Makes sure that the failures of many mails are found quickly. Where the database has no index of them, a copy of the faillog with an
+    /// index takes its place for this connection, in a temporary file. What fails later is not in it.
+    pub(super) fn prepare_faillog(&self) -> Result<(), ReadError> {
+        if !self.is_faillog_indexed.get() {
+            self.read(|connection| connection.execute_batch(COPY_FAILLOG))?;
+            self.is_faillog_indexed.set(true);
+        }
+        Ok(())
     }
 
     /// Reads in one transaction.

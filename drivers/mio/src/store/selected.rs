@@ -119,7 +119,12 @@ impl Reader {
         standing: Standing<'_>,
         after: Cursor,
     ) -> Result<Batch, ReadError> {
-        self.read(|connection| select(connection, selection, standing, after, self.is_faillog_indexed))
+        // The first mails are told at once.
+        if after != Cursor::BeforeFirst {
+            self.prepare_faillog()?;
+        }
+        let is_indexed = self.is_faillog_indexed.get();
+        self.read(|connection| select(connection, selection, standing, after, is_indexed))
     }
 }
 

@@ -12,7 +12,8 @@ fn looking_changes_nothing() {
     initdb(&path, None).unwrap();
     let before = std::fs::read(&path).unwrap();
     let reader = Reader::open(&path).unwrap();
-    assert!(!reader.is_faillog_indexed);
+    assert!(!reader.is_faillog_indexed.get());
+    reader.prepare_faillog().unwrap();
     let written = reader.read(|connection| connection.execute("CREATE TABLE dispatch_x (y)", []));
     assert!(written.is_err());
     drop(reader);

@@ -135,8 +135,8 @@ fn each_mail_comes_with_its_last_failure() {
     }
     for ids in [format!("[{many}]"), "[3,4]".to_owned(), "[]".to_owned()] {
         for is_indexed in [true, false] {
-            let mut reader = Reader::open(&fixture.path).unwrap();
-            reader.is_faillog_indexed = is_indexed;
+            let reader = Reader::open(&fixture.path).unwrap();
+            reader.is_faillog_indexed.set(is_indexed);
             let selection = selection(&format!(r#"{{"ids":{ids}}}"#));
             let batch = reader.mails(&selection, standing(), Cursor::BeforeFirst).unwrap();
             for mail in batch.mails {
@@ -147,6 +147,45 @@ fn each_mail_comes_with_its_last_failure() {
             }
         }
     }
+}
+
+/// Beyond the first batch, a database without the index gets a copy of its faillog, from which the same is read.
+#[test]
+fn without_the_index_the_same_is_read() {
+    let fixture = Fixture::new();
+    let count = BATCH_MAILS as i64 + 20;
+    fixture.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT ?1) \
+         INSERT INTO outbox (mail_id, mail_envelopeto) SELECT i, 'x@example.org' FROM n",
+        [count],
+    );
+    for text in ["450 4.2.0 first", "450 4.2.0 last"] {
+        for id in [3, count - 3] {
+            fail(&fixture, id, text, 100);
+        }
+    }
+    let read = |selection: &Selection| {
+        let reader = Reader::open(&fixture.path).unwrap();
+        let (mut mails, mut next) = (Vec::new(), Some(Cursor::BeforeFirst));
+        while let Some(after) = next {
+            let batch = reader.mails(selection, standing(), after).unwrap();
+            mails.extend(batch.mails.into_iter().map(|mail| {
+                (mail.row.id.0, mail.row.fail_count, mail.failure_text().map(|text| text.to_string()))
+            }));
+            next = batch.next;
+        }
+        mails
+    };
+    let with_index = read(&Selection::default());
+    assert_eq!(
+        with_index
+            .iter()
+            .filter(|(_, tries, text)| *tries == 2 && text.as_deref() == Some("450 4.2.0 last"))
+            .count(),
+        2
+    );
+    fixture.other.execute_batch("DROP INDEX dispatch_faillog_mail").unwrap();
+    assert_eq!(read(&Selection::default()), with_index);
 }
 
 /// Mail that a server has taken is not sent again, whatever its faillog says.
