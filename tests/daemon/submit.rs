@@ -80,7 +80,7 @@ fn recipients_are_read_of_the_header() {
         "d@example.net",
     ];
     assert_eq!(recipients, expected);
-    let data = "From: a@client.example\r\nTo: \"B, b\" <b@example.org>, root\r\nCc: c@example.org (b@example.org)\r\n\
+    let data = "From: a@client.example\r\nTo: \"B, b\" <b@example.org>, root@client.example\r\nCc: c@example.org (b@example.org)\r\n\
         Subject: x\r\nDate: y\r\nMessage-ID: <z>\r\n\r\nbody\r\n";
     for (sender, _, found) in &mails {
         assert_eq!((sender.as_deref(), &**found), (Some(&*format!("{}@client.example", user())), data));
@@ -95,6 +95,22 @@ fn the_sender_may_be_null() {
         assert_eq!(sendmail(&world, &["-f", null, "b@example.org"], b"x\n").code(), Some(0));
     }
     assert!(outbox(&world).iter().all(|(sender, ..)| sender.is_none()));
+}
+
+/// As cron of Debian calls it, with the header that it writes. A server would refuse an address without a domain.
+#[test]
+fn cron_sends_by_it() {
+    let world = World::new();
+    let message = b"From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@host> job\n\none\n.\ntwo\n";
+    let finished = sendmail(&world, &["-i", "-FCronDaemon", "-B8BITMIME", "-oem", "root"], message);
+    assert_eq!((finished.code(), &*finished.stderr), (Some(0), ""));
+    let [(_, recipient, data)] = &outbox(&world)[..] else { panic!("{:?}", outbox(&world)) };
+    assert_eq!(recipient, "root@client.example");
+    assert!(
+        data.contains("From: root@client.example (Cron Daemon)\r\nTo: root@client.example\r\n"),
+        "{data}"
+    );
+    assert!(data.ends_with("\r\n\r\none\r\n.\r\ntwo\r\n"), "{data}");
 }
 
 /// What is wrong is told by the status on which callers act, and nothing is stored of it.
@@ -157,6 +173,12 @@ fn other_names_list_the_queue() {
     let listed = tool::finish(mailq, b"");
     assert!(listed.stdout.contains("a@example.org"), "{}{}", listed.stdout, listed.stderr);
     assert_eq!(sendmail(&world, &["-q"], b"").code(), Some(0));
+    let help = sendmail(&world, &["--help"], b"");
+    assert!(
+        help.code() == Some(0) && help.stdout.contains("-t: recipients are also in the header"),
+        "{}",
+        help.stdout
+    );
     assert_eq!(outbox(&world).len(), 1);
 }
 

@@ -83,7 +83,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Prints the help, the version, or what is wrong with the command line.
 fn explain(error: &clap::Error) -> ExitCode {
-    // A closed standard output or error cannot be told to anybody.
+    // If they are closed, that cannot be told.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
 }

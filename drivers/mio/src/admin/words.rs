@@ -53,8 +53,8 @@ pub(super) enum Action {
     /// Put a message from standard input into the outbox; the words are those of sendmail
     ///
     /// Also when the tool is called as sendmail; called as mailq it is `list`. Recipients stand on the command line, and with -t in To, Cc and
-    /// Bcc. Missing Date, Message-ID and From are added; Bcc and Return-Path are removed. An address without a domain is one of this host
-    /// (the directive announce). Exits with a status of sysexits.h: 64 wrong usage, 65 no or a wrong recipient, 69 the database is damaged
+    /// Bcc. Missing Date, Message-ID and From are added; Bcc and Return-Path are removed. An address without a domain, also in the header, gets the
+    /// name of this host (the directive announce). Exits with a status of sysexits.h: 64 wrong usage, 65 no or a wrong recipient, 69 the database is damaged
     /// or refuses the mail, 75 locked or full (try again), 77 not allowed, 78 no database.
     #[command(disable_help_flag = true)]
     Submit(SubmitWords),

@@ -15,8 +15,36 @@ pub(super) enum ListError {
     Unclosed(String),
 }
 
+/// An address of a list.
+#[derive(Debug, PartialEq, Eq)]
+struct Listed {
+    /// As it is written, without name, comments and source route.
+    address: String,
+    /// Where it ends in the list, in octets.
+    end: usize,
+}
+
 /// Returns the addresses of a list as they are written, without names, comments and groups. The null path is left out.
 pub(super) fn addresses(list: &str) -> Result<Vec<String>, ListError> {
+    Ok(listed(list)?.into_iter().map(|listed| listed.address).collect())
+}
+
+/// Returns a list in which each address without a domain is one of this host; `None` if there is none such in it.
+pub(super) fn qualified_list(list: &str, host: &str) -> Option<String> {
+    let found = listed(list).ok()?;
+    let mut qualified = list.to_owned();
+    let is_local = |address: &str| {
+        Mailbox::parse(address.as_bytes())
+            .is_ok_and(|mailbox| mailbox.domain() == Err(AddressError::NoDomain))
+    };
+    // From the last one on, so that the others stay where they are.
+    for Listed { end, .. } in found.iter().rev().filter(|listed| is_local(&listed.address)) {
+        qualified.insert_str(*end, &format!("@{host}"));
+    }
+    (qualified != list).then_some(qualified)
+}
+
+fn listed(list: &str) -> Result<Vec<Listed>, ListError> {
     let unclosed = || ListError::Unclosed(list.trim().to_owned());
     let (mut found, mut entry) = (Vec::new(), Entry::default());
     let mut rest = list.chars();
@@ -25,12 +53,19 @@ pub(super) fn addresses(list: &str) -> Result<Vec<String>, ListError> {
             '(' => skip_comment(&mut rest).ok_or_else(unclosed)?,
             '"' => entry.push_str(&quoted(&mut rest, '"').ok_or_else(unclosed)?),
             '[' => entry.push_str(&quoted(&mut rest, ']').ok_or_else(unclosed)?),
-            '<' => entry.path = Some(path(&mut rest).ok_or_else(unclosed)?),
+            '<' => {
+                entry.path = Some(path(&mut rest).ok_or_else(unclosed)?);
+                entry.end = (list.len() - rest.as_str().len()).saturating_sub(">".len());
+            }
             ',' | ';' => found.extend(std::mem::take(&mut entry).address()?),
             // What stands before it is the name of a group.
             ':' => entry = Entry::default(),
             space if space.is_ascii_whitespace() => entry.has_space = !entry.plain.is_empty(),
             other => entry.push_str(other.encode_utf8(&mut [0; 4])),
+        }
+        let is_plain = !matches!(character, '(' | '<' | ',' | ';' | ':') && !character.is_ascii_whitespace();
+        if is_plain && entry.path.is_none() {
+            entry.end = list.len() - rest.as_str().len();
         }
     }
     found.extend(entry.address()?);
@@ -54,6 +89,8 @@ struct Entry {
     plain: String,
     /// What stands in angle brackets.
     path: Option<String>,
+    /// Where the address ends in the list, in octets.
+    end: usize,
     /// White space was read after `plain`.
     has_space: bool,
     /// Words are separated by white space, so that they are no address.
@@ -69,12 +106,13 @@ impl Entry {
         self.plain.push_str(text);
     }
 
-    fn address(self) -> Result<Option<String>, ListError> {
-        match self.path {
-            Some(path) => Ok(Some(path).filter(|path| !path.is_empty())),
-            None if self.has_words => Err(ListError::Words(self.plain)),
-            None => Ok(Some(self.plain).filter(|plain| !plain.is_empty())),
-        }
+    fn address(self) -> Result<Option<Listed>, ListError> {
+        let address = match self.path {
+            Some(path) => path,
+            None if self.has_words => return Err(ListError::Words(self.plain)),
+            None => self.plain,
+        };
+        Ok((!address.is_empty()).then_some(Listed { address, end: self.end }))
     }
 }
 

@@ -7,7 +7,7 @@ use mail_builder::headers::Header as _;
 use mail_builder::headers::address::Address;
 use thiserror::Error;
 
-use super::addresses::{ListError, addresses};
+use super::addresses::{ListError, addresses, qualified_list};
 
 /// The largest message, in octets. SQLite holds values of up to 1,000,000,000 octets, and the message is in memory twice.
 const MESSAGE_LIMIT_OCTETS: u64 = 400_000_000;
@@ -18,6 +18,20 @@ const REMOVED_FIELDS: [&str; 4] = ["Bcc", "Resent-Bcc", "Return-Path", "Content-
 /// The fields that name recipients, and those of a message that is sent on.
 const RECIPIENT_FIELDS: [&str; 3] = ["To", "Cc", "Bcc"];
 const RESENT_RECIPIENT_FIELDS: [&str; 3] = ["Resent-To", "Resent-Cc", "Resent-Bcc"];
+
+/// The fields with addresses, in which each gets a domain.
+const ADDRESS_FIELDS: [&str; 10] = [
+    "From",
+    "Sender",
+    "Reply-To",
+    "To",
+    "Cc",
+    "Resent-From",
+    "Resent-Sender",
+    "Resent-Reply-To",
+    "Resent-To",
+    "Resent-Cc",
+];
 
 /// Why a message is not taken.
 #[derive(Debug, Error)]
@@ -49,6 +63,8 @@ pub(super) struct Origin<'a> {
     pub(super) date: &'a str,
     /// The value of Message-ID, without angle brackets.
     pub(super) message_id: &'a str,
+    /// The domain of addresses that have none.
+    pub(super) host: &'a str,
 }
 
 impl Message {
@@ -126,12 +142,17 @@ impl Message {
         Ok(recipients)
     }
 
-    /// Removes what recipients should not see, and adds what is missing.
+    /// Removes what recipients should not see, and adds what is missing: fields, and the domain of local addresses.
     pub(super) fn complete(&mut self, origin: &Origin<'_>) {
         self.fields.retain(|field| {
             let name = field_name(field).unwrap_or_default();
             !REMOVED_FIELDS.iter().any(|removed| name.eq_ignore_ascii_case(removed.as_bytes()))
         });
+        for field in &mut self.fields {
+            if let Some(qualified) = qualified_field(field, origin.host) {
+                *field = qualified;
+            }
+        }
         let mut added = Vec::new();
         if !self.has("Date") {
             added.push(format!("Date: {}\r\n", origin.date).into_bytes());
@@ -161,6 +182,16 @@ impl Message {
         let mut names = self.fields.iter().filter_map(|field| field_name(field));
         names.any(|found| found.eq_ignore_ascii_case(name.as_bytes()))
     }
+}
+
+/// Returns a field in which each address has a domain, if one has none. A field that cannot be read stays as it is.
+fn qualified_field(field: &[u8], host: &str) -> Option<Vec<u8>> {
+    let (name, value) = split_field(field)?;
+    if !ADDRESS_FIELDS.iter().any(|wanted| name.eq_ignore_ascii_case(wanted.as_bytes())) {
+        return None;
+    }
+    let qualified = qualified_list(str::from_utf8(value).ok()?, host)?;
+    Some([name, b":", qualified.as_bytes()].concat())
 }
 
 /// Returns the name of a field (RFC 5322 section 2.2); `None` if the line is none.

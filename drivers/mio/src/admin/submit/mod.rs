@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
 use cmail_delivery::address::{AddressError, Mailbox};
 use jiff::ZonedDateTime;
 use nix::unistd::{User, getuid};
@@ -17,7 +18,7 @@ use thiserror::Error;
 use self::addresses::{ListError, addresses, qualified};
 use self::message::{Message, MessageError, Origin};
 use self::words::{Request, SendmailError, Task, text};
-use super::words::Options;
+use super::words::{Options, Words};
 use super::{Tool, ToolError, complain};
 use crate::store::{NewMail, SubmitError, submit};
 
@@ -88,6 +89,14 @@ pub(super) fn sendmail(mut options: Options, words: Vec<OsString>) -> Sendmail {
         match words.task {
             Task::List => Ok(Some(options.clone())),
             Task::RunQueue => Ok(None),
+            Task::Help => {
+                let mut all = Words::command();
+                let help =
+                    all.find_subcommand_mut("submit").map(|submit| submit.render_long_help().to_string());
+                // That it is not read cannot be told.
+                let _ = io::stdout().write_all(help.unwrap_or_default().as_bytes());
+                Ok(None)
+            }
             Task::Submit(request) => take(&Tool::new(options.clone())?, request).map(|()| None),
         }
     });
@@ -133,6 +142,7 @@ fn take(tool: &Tool, request: Request) -> Result<(), Refusal> {
         full_name: full_name.as_deref(),
         date: &date(),
         message_id: &message_id(host)?,
+        host,
     });
     let ids = submit(
         &tool.database,

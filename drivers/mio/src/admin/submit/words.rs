@@ -30,6 +30,8 @@ pub(super) enum Task {
     List,
     /// Run the queue, which the daemon does by itself: `-q`.
     RunQueue,
+    /// Print the options: `--help`.
+    Help,
 }
 
 /// How a message is to be taken.
@@ -76,6 +78,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Sendmai
                 reading.request.recipients.extend(words);
                 break;
             }
+            b"--help" => reading.other = Some(Task::Help),
             [b'-', letters @ ..] if !letters.is_empty() => {
                 reading.read_letters(letters, &mut words)?;
             }

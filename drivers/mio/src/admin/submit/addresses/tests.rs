@@ -47,3 +47,28 @@ fn a_local_name_is_one_of_this_host() {
         assert!(qualified(address, "me.example").is_err(), "{address}");
     }
 }
+
+/// Servers refuse mail from an address that has no domain.
+#[test]
+fn local_names_of_a_list_get_the_name_of_this_host() {
+    for (list, expected) in [
+        (" root (Cron Daemon)\r\n", Some(" root@me.example (Cron Daemon)\r\n")),
+        ("root", Some("root@me.example")),
+        (
+            "Root <root>, a@b.example, \"x y\"",
+            Some("Root <root@me.example>, a@b.example, \"x y\"@me.example"),
+        ),
+        ("grp: root, a@b;, <bob >", Some("grp: root@me.example, a@b;, <bob @me.example>")),
+        ("a@b.example, C <c@d.example>", None),
+        ("undisclosed-recipients:;", None),
+        ("bob alice", None),
+        ("", None),
+    ] {
+        let found = qualified_list(list, "me.example");
+        assert_eq!(found.as_deref(), expected, "{list}");
+        if let Some(found) = found {
+            let all_have_domains = addresses(&found).unwrap().iter().all(|address| address.contains('@'));
+            assert!(all_have_domains, "{found}");
+        }
+    }
+}

@@ -6,8 +6,13 @@ fn read(text: &[u8], ends_at_dot: bool) -> Message {
 
 fn completed(text: &[u8]) -> String {
     let from = Mailbox::parse(b"root@me.example").unwrap();
-    let origin =
-        Origin { from: &from, full_name: Some("Charlie Root"), date: "DATE", message_id: "ID@me.example" };
+    let origin = Origin {
+        from: &from,
+        full_name: Some("Charlie Root"),
+        date: "DATE",
+        message_id: "ID@me.example",
+        host: "me.example",
+    };
     let mut message = read(text, false);
     message.complete(&origin);
     String::from_utf8(message.into_octets()).unwrap()
@@ -24,20 +29,18 @@ fn what_is_missing_is_added_and_what_is_not_for_recipients_goes() {
 
 #[test]
 fn what_is_there_stays_as_it_is() {
-    let text = "from: x\r\nDATE : y\r\nmessage-id: <z>\r\nSubject: a\r\n b\r\n\r\n..\r\n\r\nlast line without an end";
+    let text = "from: x@y.example\r\nDATE : y\r\nmessage-id: <z>\r\nSubject: a\r\n b\r\n\r\n..\r\n\r\nlast line without an end";
     assert_eq!(completed(text.as_bytes()), format!("{text}\r\n"));
 }
 
 /// A text without a header section, as from `echo`, is a body.
 #[test]
 fn a_text_without_fields_is_a_body() {
-    for text in ["hello: no, world\n", "hello\n", "\nhello\n"] {
+    for text in ["hello\n", "\nhello\n"] {
         let shown = completed(text.as_bytes());
-        assert!(
-            shown.ends_with("<root@me.example>\r\n\r\nhello\r\n") || shown.contains("hello: no"),
-            "{shown}"
-        );
+        assert!(shown.ends_with("<root@me.example>\r\n\r\nhello\r\n"), "{shown}");
     }
+    assert!(completed(b"hello: world\n").ends_with("<root@me.example>\r\nhello: world\r\n\r\n"));
     assert!(matches!(read(b"hello\n", false).recipients(), Err(MessageError::NoHeader)));
     assert!(
         completed(b"Subject: x\nno field\n\nbody\n").ends_with("Subject: x\r\n\r\nno field\r\n\r\nbody\r\n")
@@ -82,4 +85,15 @@ fn recipients_are_those_of_the_header() {
             "{text}"
         );
     }
+}
+
+/// As cron writes it.
+#[test]
+fn local_addresses_of_the_header_get_a_domain() {
+    let text = b"From: root (Cron Daemon)\nTo: root,\n bob@example.org\nSubject: root\nDate: x\nMessage-ID: <y>\n\nTo: root\n";
+    let expected = "From: root@me.example (Cron Daemon)\r\nTo: root@me.example,\r\n bob@example.org\r\nSubject: root\r\nDate: x\r\n\
+        Message-ID: <y>\r\n\r\nTo: root\r\n";
+    assert_eq!(completed(text), expected);
+    // What is no list stays as it is.
+    assert!(completed(b"To: bob alice\n\n").ends_with("To: bob alice\r\n\r\n"));
 }

@@ -7,7 +7,7 @@ fn parsed(words: &str) -> Result<SendmailWords, SendmailError> {
 fn request(words: &str) -> Request {
     match parsed(words).unwrap().task {
         Task::Submit(request) => request,
-        other @ (Task::List | Task::RunQueue) => panic!("{words}: {other:?}"),
+        other @ (Task::List | Task::RunQueue | Task::Help) => panic!("{words}: {other:?}"),
     }
 }
 
@@ -58,7 +58,7 @@ fn other_modes_are_told_apart() {
 
 #[test]
 fn what_is_not_understood_is_refused() {
-    for words in ["-y", "-f", "--help", "-N sometimes", "-N never,delay", "-R all", "-N"] {
+    for words in ["-y", "-f", "--hlp", "-N sometimes", "-N never,delay", "-R all", "-N"] {
         assert!(parsed(words).is_err(), "{words}");
     }
 }
