@@ -1,8 +1,8 @@
 //! The verb `list`.
 
 use std::io;
+use std::ops::ControlFlow;
 
-use cmail_delivery::outbox::Cursor;
 use cmail_delivery::schedule::RetryState;
 
 use super::clock::Span;
@@ -13,17 +13,14 @@ use crate::store::{QueuedMail, Standing};
 
 /// Prints the selected mail, oldest id first.
 pub(super) fn list(tool: &Tool, selection: &Selection) -> Result<Outcome, ToolError> {
-    let reader = tool.reader()?;
     let standing = tool.standing();
     let mut printer = tool.printer();
     let limit = tool.options.limit.unwrap_or(u64::MAX);
-    let (mut count, mut next) = (0, Some(Cursor::BeforeFirst));
-    while let Some(after) = next.filter(|_| count < limit) {
-        let batch = reader.mails(selection, standing, after)?;
-        next = batch.next;
-        for mail in &batch.mails {
+    let mut count = 0;
+    tool.each_batch(selection, standing, |mails| {
+        for mail in mails {
             if count == limit {
-                break;
+                return Ok(ControlFlow::Break(()));
             }
             if tool.options.json {
                 printer.record("mail", json::Mail::new(mail, standing))?;
@@ -37,7 +34,9 @@ pub(super) fn list(tool: &Tool, selection: &Selection) -> Result<Outcome, ToolEr
         }
         // What is known is shown while the rest is read.
         printer.flush()?;
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    printer.flush()?;
     Ok(Outcome::found(count))
 }
 

@@ -17,11 +17,15 @@ mod words;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser as _;
+use cmail_delivery::outbox::Cursor;
 use cmail_delivery::schedule::RetryRules;
 use cmail_delivery::settings::Settings;
 use cmail_delivery::time::UnixTime;
@@ -34,8 +38,9 @@ use self::submit::Sendmail;
 use self::words::{Action, ListWords, Options, Verb, Words};
 use crate::config::Glance;
 use crate::logging;
+use crate::selection::Selection;
 use crate::shown;
-use crate::store::{ReadError, Reader, Standing};
+use crate::store::{QueuedMail, ReadError, Reader, Standing};
 
 /// The name of the tool, whatever it is called as.
 const PROGRAM: &str = "cmail-admin-queue";
@@ -182,6 +187,36 @@ impl Tool {
             Verb::Show(words) => show::show(self, &words.ids),
             Verb::History(words) => history::history(self, words),
         }
+    }
+
+    /// Gives the selected mail to `show`, in batches, until that breaks off. The next batch is read while one is shown.
+    fn each_batch(
+        &self,
+        selection: &Selection,
+        standing: Standing<'_>,
+        mut show: impl FnMut(&[QueuedMail]) -> Result<ControlFlow<()>, ToolError>,
+    ) -> Result<(), ToolError> {
+        let reader = self.reader()?;
+        let (sender, receiver) = mpsc::sync_channel(1);
+        thread::scope(move |scope| {
+            scope.spawn(move || {
+                let mut next = Some(Cursor::BeforeFirst);
+                while let Some(after) = next {
+                    let batch = reader.mails(selection, standing, after);
+                    next = batch.as_ref().ok().and_then(|batch| batch.next);
+                    // It fails when no more is wanted.
+                    if sender.send(batch).is_err() {
+                        break;
+                    }
+                }
+            });
+            for batch in receiver {
+                if show(&batch?.mails)?.is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 
     fn reader(&self) -> Result<Reader, ToolError> {

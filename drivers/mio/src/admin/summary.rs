@@ -1,11 +1,11 @@
 //! The verb `summary`: how many mails wait for each destination, and how old they are.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use cmail_delivery::address::Mailbox;
 use cmail_delivery::failure_pattern::LastFailure;
 use cmail_delivery::next_hop::Relay;
-use cmail_delivery::outbox::Cursor;
 use serde::Serialize;
 
 use super::printer::sender;
@@ -88,20 +88,18 @@ pub(super) fn summary(tool: &Tool, words: &SummaryWords) -> Result<Outcome, Tool
 }
 
 fn count(tool: &Tool, words: &SummaryWords) -> Result<(Ages, Vec<(String, Ages)>), ToolError> {
-    let reader = tool.reader()?;
     let standing = tool.standing();
     let mut rows: HashMap<String, Ages> = HashMap::new();
-    let (mut total, mut next) = (Ages::default(), Some(Cursor::BeforeFirst));
-    while let Some(after) = next {
-        let batch = reader.mails(&words.selection, standing, after)?;
-        next = batch.next;
-        for mail in batch.mails.iter().filter(|mail| !words.deferred || mail.row.fail_count > 0) {
+    let mut total = Ages::default();
+    tool.each_batch(&words.selection, standing, |mails| {
+        for mail in mails.iter().filter(|mail| !words.deferred || mail.row.fail_count > 0) {
             // Without a time it is taken for new.
             let age_s = mail.submitted().map_or(0, |time| standing.now.0.saturating_sub(time.0));
             total.add(age_s);
             rows.entry(words.by.name_of(mail)).or_default().add(age_s);
         }
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok((total, rows.into_iter().collect()))
 }
 

@@ -73,7 +73,7 @@ fn recorded_as_latest(recorded: &Recorded, row: &Row) -> Option<LastFailure> {
 }
 
 /// Returns the text of the faillog row of a mail that was written last.
-fn latest_text(connection: &Connection, id: MailId) -> rusqlite::Result<Vec<u8>> {
+pub(super) fn latest_text(connection: &Connection, id: MailId) -> rusqlite::Result<Vec<u8>> {
     let mut statement = connection.prepare_cached(concat!(
         "SELECT ",
         text_beginning!(),
@@ -85,6 +85,16 @@ fn latest_text(connection: &Connection, id: MailId) -> rusqlite::Result<Vec<u8>>
 /// Adds their failures to `rows`, which are in the order of their ids. One pass over the faillog of their range, so that mail
 /// without failures costs nothing.
 pub(super) fn add_failures(connection: &Connection, rows: &mut [Row]) -> rusqlite::Result<()> {
+    add_told_failures(connection, rows, |_, _| {})
+}
+
+/// The same, and tells the text of the last failure of each mail that has failed, in the order of ids; an empty one if it is longer than
+/// those that we write.
+pub(super) fn add_told_failures(
+    connection: &Connection,
+    rows: &mut [Row],
+    mut tell: impl FnMut(MailId, Vec<u8>),
+) -> rusqlite::Result<()> {
     let ([Row { id: first, .. }, ..], [.., Row { id: last, .. }]) = (&*rows, &*rows) else { return Ok(()) };
     let mut statement = connection.prepare_cached(concat!(
         "SELECT fail_mail, ",
@@ -103,7 +113,7 @@ pub(super) fn add_failures(connection: &Connection, rows: &mut [Row]) -> rusqlit
         // Ids of mail are integers.
         let Ok(id) = failure.get_ref(0)?.as_i64() else { continue };
         if counted.as_ref().is_none_or(|(row, _)| row.id.0 != id) {
-            write_down(connection, counted.take(), &recorded)?;
+            write_down(connection, counted.take(), &recorded, &mut tell)?;
             while rows.next_if(|row| row.id.0 < id).is_some() {}
             // There may be failures of a mail that does not exist.
             counted = rows.next_if(|row| row.id.0 == id).map(|row| (row, Tally::default()));
@@ -112,13 +122,14 @@ pub(super) fn add_failures(connection: &Connection, rows: &mut [Row]) -> rusqlit
             tally.add(failure.get_ref(1)?, failure.get_ref(2)?, failure.get_ref(3)?);
         }
     }
-    write_down(connection, counted, &recorded)
+    write_down(connection, counted, &recorded, &mut tell)
 }
 
 fn write_down(
     connection: &Connection,
     counted: Option<(&mut Row, Tally)>,
     recorded: &Recorded,
+    tell: &mut impl FnMut(MailId, Vec<u8>),
 ) -> rusqlite::Result<()> {
     let Some((row, tally)) = counted else { return Ok(()) };
     let state = match tally.state(row.id) {
@@ -129,6 +140,7 @@ fn write_down(
     apply(row, state);
     let failure = recorded_as_latest(recorded, row);
     row.last_failure = Some(failure.unwrap_or_else(|| LastFailure::of_text(&tally.latest_text)));
+    tell(row.id, tally.latest_text);
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, MAIN_DB, OptionalExtension as _, ToSql, params};
 
 use super::error::ReadError;
-use super::failures::{add_failures, add_own_failures};
+use super::failures::{add_own_failures, add_told_failures, latest_text};
 use super::reader::Reader;
 use super::rows::{limited, number, octets, outbox_row, row_columns, texts};
 use super::stuck;
@@ -31,9 +31,6 @@ const BATCH_MAILS: usize = 10_000;
 /// With fewer mails than this, the failures of each are read by themselves, and not those of the whole range of ids.
 const FEW_MAILS: usize = 64;
 
-/// Most octets of a failure's text that are read.
-const FAILURE_LIMIT_OCTETS: i64 = 16 * 1024;
-
 /// Selects the mail of a range of ids; the conditions follow.
 const SELECT: &str = concat!(
     "SELECT ",
@@ -42,13 +39,6 @@ const SELECT: &str = concat!(
     limited!("mail_submitter", "?3"),
     " FROM outbox WHERE mail_id >= ?1 AND mail_id <= ?2"
 );
-
-/// SQL: the text of a failure, or its beginning; `?2` is the limit.
-macro_rules! failure_text {
-    () => {
-        "CASE WHEN octet_length(fail_message) > ?2 THEN substr(CAST(fail_message AS BLOB), 1, ?2) ELSE fail_message END"
-    };
-}
 
 /// How many parameters `SELECT` has before those of the conditions.
 const SELECT_PARAMETERS: usize = 4;
@@ -252,56 +242,23 @@ impl Range {
     }
 }
 
-/// Adds their failures to rows in the order of their ids, and returns the last failure of each.
+/// Adds their failures to rows in the order of their ids, and returns the text of the last failure of each.
 fn read_failures(
     connection: &Connection,
     rows: &mut [Row],
     is_indexed: bool,
 ) -> rusqlite::Result<Vec<Option<Vec<u8>>>> {
-    let mut last_failures: Vec<Option<Vec<u8>>> = Vec::new();
     if is_indexed && rows.len() <= FEW_MAILS {
-        let mut statement = connection.prepare_cached(concat!(
-            "SELECT ",
-            failure_text!(),
-            " FROM faillog WHERE fail_mail = ?1 ORDER BY rowid DESC LIMIT 1"
-        ))?;
-        for row in rows {
+        let each = rows.iter_mut().map(|row| {
             add_own_failures(connection, row)?;
-            let text =
-                statement.query_row(params![row.id.0, FAILURE_LIMIT_OCTETS], |columns| text(columns, 0));
-            last_failures.push(text.optional()?);
-        }
-        return Ok(last_failures);
+            (row.fail_count > 0).then(|| latest_text(connection, row.id)).transpose()
+        });
+        return each.collect();
     }
-    add_failures(connection, rows)?;
-    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(last_failures) };
-    let mut statement = connection.prepare_cached(concat!(
-        "SELECT fail_mail, ",
-        failure_text!(),
-        " FROM faillog WHERE rowid IN (SELECT max(rowid) FROM faillog WHERE fail_mail >= ?1 AND fail_mail <= ?3 \
-         GROUP BY fail_mail) ORDER BY fail_mail"
-    ))?;
-    let mut found = statement.query(params![first.id.0, FAILURE_LIMIT_OCTETS, last.id.0])?;
-    let mut failed = found.next()?;
-    for row in rows.iter() {
-        let mut failure = None;
-        while let Some(columns) = failed {
-            let id: i64 = columns.get(0)?;
-            if id > row.id.0 {
-                break;
-            }
-            if id == row.id.0 {
-                failure = Some(text(columns, 1)?);
-            }
-            failed = found.next()?;
-        }
-        last_failures.push(failure);
-    }
-    Ok(last_failures)
-}
-
-fn text(columns: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Vec<u8>> {
-    Ok(octets(columns.get_ref(index)?).unwrap_or_default().into_owned())
+    let mut told = Vec::new();
+    add_told_failures(connection, rows, |id, text| told.push((id, text)))?;
+    let mut told = told.into_iter().peekable();
+    Ok(rows.iter().map(|row| told.next_if(|(id, _)| *id == row.id).map(|(_, text)| text)).collect())
 }
 
 /// SQL conditions with their values.
