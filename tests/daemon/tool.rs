@@ -321,9 +321,13 @@ fn history_is_found_by_each_name() {
         records.iter().map(|record| (record["mail_id"].as_i64().unwrap(), result(record))).collect()
     };
     let named = |id: i64, result: &str| (id, result.to_owned());
-    for found_by in
-        ["--recipient ok@example.org", "--message-id <ok@client.example>", "--result delivered", "--status 2"]
-    {
+    for found_by in [
+        "--recipient ok@example.org",
+        "--message-id <ok@client.example>",
+        "--remote-id 4bX1Yz2Qk9z1",
+        "--result delivered",
+        "--status 2",
+    ] {
         assert_eq!(results(&format!("history {found_by}")), [named(ok, "delivered")], "{found_by}");
     }
     assert_eq!(results(&format!("history {never}")), [named(never, "failed"), named(never, "bounced")]);

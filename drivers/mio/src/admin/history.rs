@@ -24,6 +24,7 @@ pub(super) fn history(tool: &Tool, words: &HistoryWords) -> Result<Outcome, Tool
         selection: words.selection.clone(),
         since: words.since.map(|since| tool.clock.resolve(since, now)),
         result: words.result.map(|result| result.as_str()),
+        remote_id: words.remote_id.clone(),
         now,
     };
     let reader = tool.reader()?;

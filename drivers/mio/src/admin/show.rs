@@ -57,7 +57,7 @@ impl Known {
         let selection = Selection { ids: vec![id.0], ..Selection::default() };
         let mail = reader.mails(&selection, standing, Cursor::BeforeFirst)?.mails.pop();
         let message_id = if mail.is_some() { reader.message_id(id)? } else { None };
-        let query = HistoryQuery { selection, since: None, result: None, now: standing.now };
+        let query = HistoryQuery { selection, since: None, result: None, remote_id: None, now: standing.now };
         let attempts = reader.history(&query, Direction::OldestFirst, None)?.attempts;
         let mut failures = reader.faillog(id)?;
         failures.retain(|failure| !attempts.iter().any(|attempt| is_the_same(attempt, failure)));

@@ -123,6 +123,9 @@ pub(super) struct HistoryWords {
     /// Only attempts and ends with this result
     #[arg(long, value_name = "RESULT")]
     pub(super) result: Option<ResultWord>,
+    /// Only what a server has taken under this queue id of its own
+    #[arg(long, value_name = "ID")]
+    pub(super) remote_id: Option<String>,
     #[command(flatten)]
     pub(super) selection: Selection,
 }

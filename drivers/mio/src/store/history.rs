@@ -141,6 +141,8 @@ pub(crate) struct HistoryQuery {
     pub(crate) since: Option<UnixMillis>,
     /// Only entries with this result.
     pub(crate) result: Option<String>,
+    /// Only what a server has taken under this queue id.
+    pub(crate) remote_id: Option<String>,
     /// The time from which the age of mail counts.
     pub(crate) now: UnixTime,
 }
@@ -296,7 +298,7 @@ fn range(
 impl Conditions {
     /// Adds the conditions on an entry of the ledger.
     fn of_history(&mut self, query: &HistoryQuery) {
-        let HistoryQuery { selection, since, result, now } = query;
+        let HistoryQuery { selection, since, result, remote_id, now } = query;
         if !selection.ids.is_empty() {
             self.ids(&selection.ids);
         }
@@ -330,6 +332,10 @@ impl Conditions {
         if let Some(result) = result {
             let result = self.value(result.clone());
             self.add(&format!("result = {result}"));
+        }
+        if let Some(remote_id) = remote_id {
+            let remote_id = self.value(remote_id.clone());
+            self.add(&format!("remote_id = {remote_id}"));
         }
     }
 

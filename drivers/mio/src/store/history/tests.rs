@@ -8,6 +8,7 @@ fn query(json: &str) -> HistoryQuery {
     HistoryQuery {
         selection: serde_json::from_str(json).unwrap(),
         since: None,
+        remote_id: None,
         result: None,
         now: UnixTime(NOW),
     }
