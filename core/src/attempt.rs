@@ -375,10 +375,8 @@ impl Setback {
 }
 
 impl AttemptKind {
-    /// All of them.
-    pub const ALL: [Self; 12] = [
-        Self::Delivered,
-        Self::Address,
+    /// Those of failures.
+    pub const FAILURES: [Self; 11] = [
         Self::Dns,
         Self::Connect,
         Self::Tls,
@@ -389,6 +387,7 @@ impl AttemptKind {
         Self::Content,
         Self::Lost,
         Self::Uncertain,
+        Self::Address,
     ];
 
     /// Returns the subject of a refusal in reply to this command.

@@ -76,6 +76,15 @@ pub enum Event {
         /// Its recipient.
         recipient: Box<str>,
     },
+    /// The sender of a mail was told that it is late. It is still tried.
+    Warned {
+        /// The mail.
+        id: MailId,
+        /// Its recipient.
+        recipient: Box<str>,
+        /// The mail that tells the sender.
+        warning: MailId,
+    },
     /// A connection was closed because its server is silent and others need its slot. Its mail goes on to other candidates, and
     /// returns to the server after them.
     Yielded {
@@ -114,7 +123,7 @@ impl Event {
     /// Returns the importance of the event.
     pub fn level(&self) -> Level {
         match self {
-            Self::Delivered { .. } | Self::Bounced { .. } => Level::Info,
+            Self::Delivered { .. } | Self::Bounced { .. } | Self::Warned { .. } => Level::Info,
             Self::Failed { .. } | Self::Dropped { .. } => Level::Warning,
             Self::Yielded { .. } => Level::Debug,
             Self::Note { level, .. } => *level,
@@ -149,6 +158,13 @@ impl fmt::Display for Event {
                 write!(
                     f,
                     "mail {id} to <{}> given up and deleted without a bounce, because its sender is the null path, or no address",
+                    OneLine(recipient)
+                )
+            }
+            Self::Warned { id, recipient, warning } => {
+                write!(
+                    f,
+                    "mail {id} to <{}> is late, which mail {warning} tells its sender",
                     OneLine(recipient)
                 )
             }

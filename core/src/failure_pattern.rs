@@ -73,7 +73,7 @@ pub enum FailurePattern {
 /// The reason why a text is not a pattern.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
-    "it must be \"*\", one of address, dns, connect, tls, auth, greeting, sender, recipient, content, lost and uncertain, a code like \
+    "it must be \"*\", one of dns, connect, tls, auth, greeting, sender, recipient, content, lost, uncertain and local, a code like \
      421 or its first digits, or a status like 4.2.2 or 4.2"
 )]
 pub struct FailurePatternError;

@@ -116,7 +116,7 @@
 //! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`ids`], [`settings`], [`outbox`], [`io`], [`system_error`], [`tls`], [`event`], [`tally`], [`one_line`], [`shown`], [`fair_queue`], and `expiring_map` |
 //! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`] |
 //! | machines | [`session`], [`resolver`] |
-//! | decisions | [`route`], [`schedule`] with [`retry_rule`], [`mail_pattern`] and [`failure_pattern`], [`bounce`], and `reachability`: servers that do not answer |
+//! | decisions | [`route`], [`schedule`] with [`retry_rule`], [`mail_pattern`] and [`failure_pattern`], [`bounce`] and [`delay_warning`], and `reachability`: servers that do not answer |
 //! | one next hop | `delivery` |
 //! | the whole | [`dispatcher`], with its index of the outbox in `queue` |
 //! | an outbox | [`memory_outbox`] |
@@ -135,6 +135,7 @@ pub mod attempt;
 pub mod bounce;
 pub mod command;
 pub mod course;
+pub mod delay_warning;
 mod delivery;
 pub mod dispatcher;
 pub mod ending;

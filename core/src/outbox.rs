@@ -32,6 +32,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::attempt::{Acceptance, Attempt, AttemptFacts, Failure};
+use crate::delay_warning::DelayWarnings;
 use crate::failure_pattern::LastFailure;
 pub use crate::ids::{MailId, RequestId};
 use crate::rng::Seed;
@@ -196,6 +197,18 @@ pub struct Commit {
     pub failed: Vec<FailedAttempt>,
     /// Mail that is given up.
     pub replaced: Vec<Replacement>,
+    /// Which failed attempts make the mail late, and what its sender is told then; `None` if that is not wanted. A warning that cannot be
+    /// made costs nothing else.
+    pub warnings: Option<Box<DelayWarnings>>,
+}
+
+/// What the sender of late mail was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warned {
+    /// The late mail: rows with equal sender and data.
+    pub originals: Vec<MailId>,
+    /// The row of the warning.
+    pub warning: MailId,
 }
 
 impl Commit {
@@ -366,6 +379,8 @@ pub struct Committed {
     pub refused: Vec<Refused>,
     /// Those of them that were delivered, but could not even be noted in `dispatch_stuck`.
     pub not_noted: Vec<MailId>,
+    /// The warnings that were made.
+    pub warned: Vec<Warned>,
 }
 
 impl Claimed {
@@ -384,6 +399,7 @@ impl Committed {
         self.bounces.append(&mut more.bounces);
         self.refused.append(&mut more.refused);
         self.not_noted.append(&mut more.not_noted);
+        self.warned.append(&mut more.warned);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::time::{Duration, UnixTime};
 
 /// Mail that says it was submitted before this time (the year 2000) does not know when it was: another program has written a date
 /// where a number is expected, or nothing at all.
-const EARLIEST_SUBMISSION: UnixTime = UnixTime(946_684_800);
+pub(crate) const EARLIEST_SUBMISSION: UnixTime = UnixTime(946_684_800);
 
 /// One waiting time is made longer or shorter by up to this part of it, so that mail that has failed together is not tried together
 /// for ever.
@@ -84,6 +84,12 @@ impl RetryRule {
     /// Returns whether the rule is about this mail, which has failed so.
     pub fn is_about(&self, next_hop: Option<&NextHop>, sender: Option<&[u8]>, failure: LastFailure) -> bool {
         self.failure.matches(failure) && self.mail.matches(next_hop, sender)
+    }
+
+    /// Returns when a mail is given up by this rule; `None` if it does not know when it was submitted.
+    pub fn end(&self, row: &Row) -> Option<UnixTime> {
+        let until_s = i64::try_from(self.until.as_secs()).unwrap_or(i64::MAX);
+        (row.submission >= EARLIEST_SUBMISSION).then(|| UnixTime(row.submission.0.saturating_add(until_s)))
     }
 
     /// Returns whether no mail is left that another rule would be about, which comes after this one.

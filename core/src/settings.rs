@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
@@ -36,7 +37,9 @@ pub struct Settings {
     /// Longest time between two scans of the outbox.
     pub interval: Duration,
     /// When failed mail is tried again, and when it is given up: the first rule that is about a mail decides.
-    pub retry_rules: Vec<RetryRule>,
+    pub retry_rules: Arc<[RetryRule]>,
+    /// The ages at which the sender of mail that still fails is told that it is late.
+    pub delay_warnings: Arc<[Duration]>,
     /// A mail with this many faillog rows is given up, if no rule is about it.
     pub retries: u32,
     /// A mail is due when more than this many seconds have passed since it was last tried, if no rule is about it.
@@ -106,7 +109,8 @@ impl Settings {
             bounce_from: format!("postmaster@{announce}").into(),
             bounce_copy: Vec::new(),
             interval: Duration::from_secs(10),
-            retry_rules: Vec::new(),
+            retry_rules: Arc::new([]),
+            delay_warnings: Arc::new([]),
             // Five attempts an hour apart, as the C program made and people's configurations rely on. RFC 5321 section 4.5.4.1
             // recommends 4 to 5 days.
             retries: 5,

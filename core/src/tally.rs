@@ -25,6 +25,8 @@ pub struct Tally {
     pub mails: Counts<Fate>,
     /// Mail that was put into the outbox as a bounce.
     pub bounces: u64,
+    /// Mail that was put into the outbox to tell a sender that other mail is late.
+    pub delay_warnings: u64,
     /// Transactions that servers have answered, for at least one recipient, by taking the message or by refusing it.
     pub transactions: u64,
     /// Octets of the messages that servers have taken, as they are stored: once for each transaction, however many recipients it
@@ -253,6 +255,7 @@ impl Default for Tally {
             failures: Counts::default(),
             mails: Counts::default(),
             bounces: 0,
+            delay_warnings: 0,
             transactions: 0,
             delivered_octets: 0,
             connections_opened: Counts::default(),

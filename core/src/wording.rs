@@ -59,7 +59,8 @@ impl AttemptKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
-            Self::Address => "address",
+            // It fails here, before anybody is asked.
+            Self::Address => "local",
             Self::Dns => "dns",
             Self::Connect => "connect",
             Self::Tls => "tls",
@@ -75,7 +76,7 @@ impl AttemptKind {
 
     /// Returns the subject of failures that has this name.
     pub fn of_failure(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name && *kind != Self::Delivered)
+        Self::FAILURES.into_iter().find(|kind| kind.name() == name)
     }
 }
 

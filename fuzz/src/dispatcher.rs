@@ -346,6 +346,10 @@ impl World {
             Event::Failed { id, .. } => {
                 assert!(!self.delivered.contains(id), "{id} fails after it was delivered");
             }
+            Event::Warned { id, .. } => {
+                assert!(!self.delivered.contains(id), "{id} is late after it was delivered");
+                assert!(!self.given_up.contains(id), "{id} is late after it was given up");
+            }
             Event::Yielded { .. }
             | Event::Note { .. }
             | Event::Sent(..)

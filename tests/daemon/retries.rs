@@ -73,3 +73,32 @@ fn another_rule_makes_waiting_mail_due() {
     server.wait_for_messages(1);
     daemon.terminate();
 }
+
+#[test]
+fn the_sender_of_late_mail_is_told_once_and_the_mail_is_still_tried() {
+    let script = Script::new().once("RCPT", "450 4.2.0 later").once("RCPT", "450 4.2.0 later");
+    let (mut world, server) = World::with_server(script);
+    let origin = SmtpServer::start(Script::new());
+    world.set("portprio", format!("{} {}", server.port(), origin.port()));
+    world.route("origin.example", &origin);
+    world.set("retry", "* * 1s until 5d").set("delay_warning", "4h 24h").set("verbosity", 1);
+    let mail = Mail::to("a@example.org").from("s@origin.example").data("Subject: hello\n\nthe text");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let id = world.insert(&Mail { submission: Some(now.cast_signed() - 5 * 3600), ..mail });
+    let daemon = world.start();
+    server.wait_for_messages(1);
+    origin.wait_for_messages(1);
+    world.database.wait_until_empty();
+    let records = origin.records();
+    let warning = String::from_utf8_lossy(&records.accepted()[0].data).into_owned();
+    for part in ["Action: delayed", "Will-Retry-Until: ", "450 4.2.0 later", "Subject: hello"] {
+        assert!(warning.contains(part), "{part:?} is missing in {warning}");
+    }
+    assert!(!warning.contains("the text"));
+    assert_eq!(records.accepted().len(), 1, "two attempts have failed after four hours, and one was told of");
+    daemon.wait_for_output(&format!(
+        "mail {id} to <a@example.org> is late, which mail {} tells its sender",
+        id + 1
+    ));
+    daemon.terminate();
+}

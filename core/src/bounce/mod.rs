@@ -27,6 +27,7 @@ use mail_builder::mime::MimePart;
 use crate::address::{Domain, Mailbox};
 use crate::outbox::{BounceOrder, FailedMessage, is_null_path};
 use crate::rng::Rng;
+use crate::schedule::RetryRules;
 use crate::shown::one_line;
 use crate::time::UnixTime;
 
@@ -70,6 +71,28 @@ pub fn compose_ordered(order: &BounceOrder) -> Option<Bytes> {
     compose(settings, &order.message, order.now, &mut Rng::from_seed(order.seed.0))
 }
 
+/// What a notice tells of.
+#[derive(Clone, Copy, Debug)]
+enum Notice<'a> {
+    /// Mail that is given up. Originals up to this size in octets are returned whole.
+    GivenUp { return_limit_octets: u64 },
+    /// Mail that is late, and is tried again by these rules. Only its header section is returned.
+    Late(RetryRules<'a>),
+}
+
+/// Composes what tells the sender of `message` that it is late, and will be tried again by these rules. Returns `None` if `message` has
+/// no recipient, or a null sender.
+pub fn compose_warning(
+    announce: &str,
+    bounce_from: &str,
+    rules: RetryRules<'_>,
+    message: &FailedMessage,
+    now: UnixTime,
+    rng: &mut Rng,
+) -> Option<Bytes> {
+    compose_notice(Notice::Late(rules), announce, bounce_from, message, now, rng)
+}
+
 /// Composes the one bounce for all recipients of `message`. Returns `None` if `message` has no recipient, or a null sender, which
 /// is never answered (RFC 5321 section 6.1).
 ///
@@ -80,14 +103,26 @@ pub fn compose(
     now: UnixTime,
     rng: &mut Rng,
 ) -> Option<Bytes> {
+    let BounceSettings { announce, bounce_from, return_limit_octets } = settings;
+    compose_notice(Notice::GivenUp { return_limit_octets }, announce, bounce_from, message, now, rng)
+}
+
+fn compose_notice(
+    notice: Notice<'_>,
+    announce: &str,
+    bounce_from: &str,
+    message: &FailedMessage,
+    now: UnixTime,
+    rng: &mut Rng,
+) -> Option<Bytes> {
     let sender = message.mails.first()?.row.sender.as_deref().filter(|sender| !is_null_path(sender))?;
-    let announce = host_name(settings.announce);
+    let announce = host_name(announce);
     let (sender, sender_is_international) = to(sender);
-    let returned = Returned::of(message, settings.return_limit_octets);
+    let returned = Returned::of(message, notice);
     let types = PartTypes::new(message, &returned, sender_is_international);
     let returned = if types.is_global && !sender_is_international { returned.in_ascii() } else { returned };
-    let readable = report::readable_part(&announce, message, &returned.sentence());
-    let status = report::status_part(&announce, message, sender_is_international);
+    let readable = report::readable_part(notice, &announce, message, &returned.sentence());
+    let status = report::status_part(notice, &announce, message, sender_is_international);
     let status_encoding = original::transfer_encoding(status.as_bytes());
 
     let message_id = format!("{}@{announce}", random_token::<MESSAGE_ID_OCTETS>(rng));
@@ -104,9 +139,12 @@ pub fn compose(
         .attribute("report-type", "delivery-status")
         .attribute("boundary", boundary);
     let mut builder = MessageBuilder::new()
-        .header("From", from(settings.bounce_from))
+        .header("From", from(bounce_from))
         .header("To", sender)
-        .subject("Undelivered mail returned to sender")
+        .subject(match notice {
+            Notice::GivenUp { .. } => "Undelivered mail returned to sender",
+            Notice::Late(_) => "Mail is late, and is still being tried",
+        })
         .date(report::date(now))
         .message_id(message_id)
         // RFC 3834 section 5.
@@ -147,10 +185,10 @@ impl PartTypes {
         let (returned, returned_description) = match (returned.extent, is_global) {
             (Extent::Whole, false) => ("message/rfc822", "Undelivered message"),
             (Extent::Whole, true) => ("message/global", "Undelivered message"),
-            (Extent::Large | Extent::Refused | Extent::HardToSend, false) => {
+            (Extent::Large | Extent::Refused | Extent::HardToSend | Extent::Header, false) => {
                 ("text/rfc822-headers", "Undelivered message headers")
             }
-            (Extent::Large | Extent::Refused | Extent::HardToSend, true) => {
+            (Extent::Large | Extent::Refused | Extent::HardToSend | Extent::Header, true) => {
                 ("message/global-headers", "Undelivered message headers")
             }
         };

@@ -6,6 +6,7 @@ use core::fmt::Write as _;
 
 use mail_builder::headers::date::Date;
 
+use super::Notice;
 use crate::address::Mailbox;
 use crate::failure::{OwnFailure, StoredFailure, TEXT_LIMIT_OCTETS};
 use crate::outbox::{FailedMail, FailedMessage, FaillogRow};
@@ -50,6 +51,14 @@ fn arrival(message: &FailedMessage) -> Option<UnixTime> {
     message.mails.iter().map(|mail| mail.row.submission).min()
 }
 
+/// Returns when mail that is late is tried for the last time, if that is known: with a number of retries it is not.
+fn last_attempt(notice: Notice<'_>, mail: &FailedMail) -> Option<UnixTime> {
+    match notice {
+        Notice::GivenUp { .. } => None,
+        Notice::Late(rules) => rules.line_about(&mail.row)?.end(&mail.row),
+    }
+}
+
 /// Returns the attempt because of which a mail is given up.
 fn decisive_attempt(mail: &FailedMail) -> Option<&FaillogRow> {
     mail.attempts.iter().rev().find(|attempt| attempt.fatal).or(mail.attempts.last())
@@ -57,14 +66,27 @@ fn decisive_attempt(mail: &FailedMail) -> Option<&FaillogRow> {
 
 /// Returns the part for people: what of the message is attached, as `returned` says, its recipients, and for each, what happened
 /// at every attempt.
-pub(super) fn readable_part(announce: &str, message: &FailedMessage, returned: &str) -> String {
-    let mut text = format!(
-        "This is the mail system at {announce}.\n\n\
-         Your message could not be delivered to the recipients below, and it will\n\
-         not be tried again. Below each recipient stands what has happened at every\n\
-         attempt, in the words of the server that refused the message where there\n\
-         was one.\n\n"
-    );
+pub(super) fn readable_part(
+    notice: Notice<'_>,
+    announce: &str,
+    message: &FailedMessage,
+    returned: &str,
+) -> String {
+    let mut text = format!("This is the mail system at {announce}.\n\n");
+    text.push_str(match notice {
+        Notice::GivenUp { .. } => {
+            "Your message could not be delivered to the recipients below, and it will\n\
+             not be tried again. Below each recipient stands what has happened at every\n\
+             attempt, in the words of the server that refused the message where there\n\
+             was one.\n\n"
+        }
+        Notice::Late(_) => {
+            "Your message is late: it could not be delivered yet to the recipients below.\n\
+             You need not send it again: it is still being tried. Below each recipient\n\
+             stands what has happened at every attempt, in the words of the server that\n\
+             refused the message where there was one.\n\n"
+        }
+    });
     if let Some(arrival) = arrival(message) {
         text.push_str(&format!("The message was submitted on {}.\n", readable_date(arrival)));
     }
@@ -74,6 +96,9 @@ pub(super) fn readable_part(announce: &str, message: &FailedMessage, returned: &
     for mail in &message.mails {
         let (address, _) = printable_address(&mail.row.recipient);
         text.push_str(&format!("\n<{}>\n", shortened(&address)));
+        if let Some(end) = last_attempt(notice, mail) {
+            text.push_str(&format!("  It is tried until {}.\n", readable_date(end)));
+        }
         let attempts = told_attempts(&mail.attempts, budget_octets);
         match mail.attempts.len() - attempts.len() {
             0 => {}
@@ -121,7 +146,12 @@ fn readable_date(time: UnixTime) -> String {
 }
 
 /// Returns the part for programs (RFC 3464 section 2), in UTF-8 if `is_international` (RFC 6533 section 4), else in ASCII.
-pub(super) fn status_part(announce: &str, message: &FailedMessage, is_international: bool) -> String {
+pub(super) fn status_part(
+    notice: Notice<'_>,
+    announce: &str,
+    message: &FailedMessage,
+    is_international: bool,
+) -> String {
     let text_limit_octets = text_limit_octets(message);
     let mut part = StatusPart { text: String::new(), is_international, text_limit_octets };
     // RFC 3464 section 2.2: the fields about the message.
@@ -132,7 +162,7 @@ pub(super) fn status_part(announce: &str, message: &FailedMessage, is_internatio
     for mail in &message.mails {
         // RFC 3464 section 2.3: an empty line, and the fields about a recipient.
         part.text.push_str("\r\n");
-        part.recipient(mail);
+        part.recipient(notice, mail);
     }
     part.text
 }
@@ -146,13 +176,19 @@ struct StatusPart {
 }
 
 impl StatusPart {
-    fn recipient(&mut self, mail: &FailedMail) {
+    fn recipient(&mut self, notice: Notice<'_>, mail: &FailedMail) {
         let (address, needs_utf8) = printable_address(&mail.row.recipient);
         // RFC 6533 section 3: the type of an address that is not ASCII is `utf-8-addr-xtext` if it is written in ASCII, or
         // `utf-8-address` in UTF-8.
         let kind = if needs_utf8 { "utf-8" } else { "rfc822" };
         self.address("Final-Recipient", kind, &address, needs_utf8 && !self.is_international);
-        self.field("Action", "failed");
+        self.field(
+            "Action",
+            match notice {
+                Notice::GivenUp { .. } => "failed",
+                Notice::Late(_) => "delayed",
+            },
+        );
         let attempt = decisive_attempt(mail);
         let failure = attempt.map(|attempt| StoredFailure::parse(&attempt.text));
         let is_fatal = attempt.is_some_and(|attempt| attempt.fatal);
@@ -168,6 +204,9 @@ impl StatusPart {
         }
         if let Some(attempt) = mail.attempts.last() {
             self.field("Last-Attempt-Date", &date(attempt.time).to_rfc822());
+        }
+        if let Some(end) = last_attempt(notice, mail) {
+            self.field("Will-Retry-Until", &date(end).to_rfc822());
         }
     }
 

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::original::{self, HeaderSection};
-use super::quoted_printable;
+use super::{Notice, quoted_printable};
 use crate::failure::StoredFailure;
 use crate::outbox::{DATA_CHUNK_OCTETS, FailedMail, FailedMessage, HEADER_LIMIT_OCTETS};
 
@@ -35,6 +35,8 @@ pub(super) enum Extent {
     Refused,
     /// The header section, because the original contains octets that no message may contain.
     HardToSend,
+    /// The header section, because the mail is only late: whoever has sent it still has it.
+    Header,
 }
 
 /// The third part of a bounce.
@@ -52,11 +54,18 @@ pub(super) struct Returned<'a> {
 }
 
 impl<'a> Returned<'a> {
-    pub(super) fn of(message: &'a FailedMessage, return_limit_octets: u64) -> Self {
+    pub(super) fn of(message: &'a FailedMessage, notice: Notice<'_>) -> Self {
         let original: &[u8] = &message.original;
         let is_complete = u64::try_from(original.len()).is_ok_and(|octets| octets >= message.data_octets);
         let section = HeaderSection::find(original, is_complete);
         let header = section.octets;
+        let return_limit_octets = match notice {
+            Notice::GivenUp { return_limit_octets } => Some(return_limit_octets),
+            Notice::Late(_) => None,
+        };
+        let Some(return_limit_octets) = return_limit_octets else {
+            return Self::header_only(Extent::Header, &section);
+        };
         let extent = if !is_complete || message.data_octets > return_limit_octets {
             Extent::Large
         } else if message.mails.iter().any(was_refused_for_its_content) {
@@ -68,6 +77,11 @@ impl<'a> Returned<'a> {
             let octets = Cow::Borrowed(original);
             return Self { extent: Extent::Whole, header, is_cut: false, octets, encoding };
         };
+        Self::header_only(extent, &section)
+    }
+
+    fn header_only(extent: Extent, section: &HeaderSection<'a>) -> Self {
+        let header = section.octets;
         let (octets, is_cut) = section.within(RETURNED_HEADER_LIMIT_OCTETS);
         // RFC 6522 section 4: a broken header section may be encoded in this way.
         let is_hard_to_send = original::is_hard_to_send(&octets);
@@ -97,6 +111,7 @@ impl<'a> Returned<'a> {
                  might refuse this report too if it held the message: only its headers are\n\
                  attached.\n"
             }
+            Extent::Header => "The headers of the message are attached.\n",
             Extent::HardToSend => {
                 "The message has lines of more than 998 octets, or NUL characters, for which\n\
                  a server might refuse this report: only its headers are attached.\n"

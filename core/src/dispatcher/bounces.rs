@@ -21,7 +21,7 @@ use crate::outbox::{
     Replacement, StoreError, StoreRequest,
 };
 use crate::queue::{HopId, MessageKey, QueueState};
-use crate::rng::Rng;
+use crate::rng::{Rng, Seed};
 use crate::schedule::RetryState;
 use crate::settings::Settings;
 use crate::shown::shortened_octets;
@@ -47,8 +47,8 @@ pub(super) struct Bounces {
     /// The messages that are being read.
     reading: Reading,
     /// Common to all bounces.
-    announce: Arc<str>,
-    bounce_from: Arc<str>,
+    pub(super) announce: Arc<str>,
+    pub(super) bounce_from: Arc<str>,
     rng: Rng,
 }
 
@@ -84,8 +84,13 @@ impl Bounces {
             return_limit_octets: settings.bounce_return_limit_octets,
             message,
             now,
-            seed: self.rng.seed(),
+            seed: self.draw_seed(),
         }
+    }
+
+    /// Returns a source of randomness for what is composed.
+    pub(super) fn draw_seed(&mut self) -> Seed {
+        self.rng.seed()
     }
 
     /// Returns the number of open requests for failed mail.

@@ -16,9 +16,11 @@ use super::requests::Asked;
 use super::set_aside::{SetAside, Undone};
 use crate::attempt::{Acceptance, Attempt, Failure};
 use crate::course::Course;
+use crate::delay_warning::DelayWarnings;
 use crate::event::{Event, FailureKind, Level};
 use crate::outbox::{
     Commit, Committed, DeliveredMail, FailedAttempt, MailId, Refused, Replacement, StoreError, StoreRequest,
+    Warned,
 };
 use crate::queue::QueueState;
 use crate::schedule::RetryState;
@@ -220,7 +222,8 @@ impl Books {
         if self.commits.retry_at.is_some_and(|at| at > self.now.monotonic) {
             return;
         }
-        let commit = self.commits.take_pending();
+        let mut commit = self.commits.take_pending();
+        commit.warnings = self.delay_warnings().filter(|_| !commit.failed.is_empty());
         self.commits.in_flight = Some(commit.clone());
         self.ask(StoreRequest::Commit(commit), Asked::Commit);
     }
@@ -232,12 +235,14 @@ impl Books {
     }
 
     pub(super) fn committed(&mut self, answer: Committed) {
-        let Committed { failed, not_replaced, changed, bounces, refused, not_noted } = answer;
+        let Committed { failed, not_replaced, changed, bounces, refused, not_noted, warned } = answer;
         let not_replaced = BTreeSet::from_iter(not_replaced);
         self.commits.retry_at = None;
         let Some(mut commit) = self.commits.in_flight.take() else { return };
         self.set_refused_aside(&mut commit, refused, &not_noted.into_iter().collect());
         commit.ids().for_each(|id| self.held.end_by_verdict(id));
+        let has_warned = !warned.is_empty();
+        self.tell_warned(warned, &commit.failed);
         let is_other: BTreeSet<MailId> = changed.iter().map(|row| row.id).collect();
         for DeliveredMail { id, attempt } in commit.delivered {
             if attempt.is_some() && !is_other.contains(&id) {
@@ -287,8 +292,38 @@ impl Books {
             self.attempts.tried(id, self.now.monotonic);
             self.reindex_row(&row);
         }
-        if made_bounces {
+        if made_bounces || has_warned {
             self.scan_new();
+        }
+    }
+
+    /// Returns how the senders of late mail are told, if they are.
+    fn delay_warnings(&mut self) -> Option<Box<DelayWarnings>> {
+        let settings = &self.settings;
+        if settings.delay_warnings.is_empty() || self.mode != Mode::Daemon {
+            return None;
+        }
+        Some(Box::new(DelayWarnings {
+            ages: Arc::clone(&settings.delay_warnings),
+            announce: Arc::clone(&self.bounces.announce),
+            bounce_from: Arc::clone(&self.bounces.bounce_from),
+            lines: Arc::clone(&settings.retry_rules),
+            retries: settings.retries,
+            interval_s: settings.retry_interval_s,
+            now: self.now.wall,
+            seed: self.bounces.draw_seed(),
+        }))
+    }
+
+    /// Reports which senders were told that their mail is late.
+    fn tell_warned(&mut self, warned: Vec<Warned>, failed: &[FailedAttempt]) {
+        for Warned { originals, warning } in warned {
+            self.tally.delay_warnings = self.tally.delay_warnings.saturating_add(1);
+            for id in originals {
+                let failed = failed.iter().find(|failed| failed.id == id);
+                let recipient = failed.map(|failed| failed.attempt.recipient.as_str()).unwrap_or_default();
+                self.event(Event::Warned { id, recipient: recipient.into(), warning });
+            }
         }
     }
 

@@ -5,11 +5,15 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::read::{failed_mail, grouped};
 use super::{Flaw, Mail, MemoryOutbox, Stored, is_same_mail, named};
-use crate::bounce::compose_ordered;
+use crate::bounce::{compose_ordered, needed_octets};
+use crate::delay_warning::{DelayWarnings, NewWarning};
 use crate::outbox::{
-    Commit, Committed, FailedAttempt, FaillogRow, MailId, NewBounce, Refused, Replacement, Row, StoreReply,
+    Commit, Committed, FailedAttempt, FailedMessage, FaillogRow, MailId, NewBounce, Refused, Replacement,
+    Row, StoreReply, Warned,
 };
+use crate::time::UnixTime;
 
 /// The outcomes of a commit.
 #[derive(Debug, Default)]
@@ -20,6 +24,8 @@ struct Outcomes {
     bounces: Vec<Vec<MailId>>,
     refused: Vec<Refused>,
     not_noted: Vec<MailId>,
+    /// Mail whose sender is to be told that it is late.
+    late: Vec<MailId>,
 }
 
 /// The row that is found where a verdict is to be recorded.
@@ -41,16 +47,29 @@ impl MemoryOutbox {
         ids.extend(commit.failed.iter().map(|attempt| attempt.id));
         ids.extend(commit.replaced.iter().flat_map(|replacement| &replacement.originals));
         commit.delivered.into_iter().for_each(|mail| self.record_delivery(mail.id, &mut outcomes));
-        commit.failed.into_iter().for_each(|attempt| self.record_failure(attempt, &mut outcomes));
+        let warnings = commit.warnings;
+        for attempt in commit.failed {
+            self.record_failure(attempt, warnings.as_deref(), &mut outcomes);
+        }
+        let late = core::mem::take(&mut outcomes.late);
+        let warned = warnings.map_or(Vec::new(), |warnings| self.warn(&warnings, &late));
         commit.replaced.into_iter().for_each(|replacement| self.replace(replacement, &mut outcomes));
         // A refused verdict is tried again, and must then be about the same mail.
         ids.retain(|id| !outcomes.refused.iter().any(|refused| refused.id == *id));
         for id in ids {
             self.held.remove(&id);
         }
-        let Outcomes { attempted, not_replaced, changed, bounces, refused, not_noted } = outcomes;
+        let Outcomes { attempted, not_replaced, changed, bounces, refused, not_noted, late: _ } = outcomes;
         let failed = attempted.into_iter().filter_map(|id| Some(self.mail(id)?.row(id))).collect();
-        StoreReply::Committed(Committed { failed, not_replaced, changed, bounces, refused, not_noted })
+        StoreReply::Committed(Committed {
+            failed,
+            not_replaced,
+            changed,
+            bounces,
+            refused,
+            not_noted,
+            warned,
+        })
     }
 
     fn record_delivery(&mut self, id: MailId, outcomes: &mut Outcomes) {
@@ -68,17 +87,27 @@ impl MemoryOutbox {
         }
     }
 
-    fn record_failure(&mut self, failed: FailedAttempt, outcomes: &mut Outcomes) {
+    fn record_failure(
+        &mut self,
+        failed: FailedAttempt,
+        warnings: Option<&DelayWarnings>,
+        outcomes: &mut Outcomes,
+    ) {
         let FailedAttempt { id, attempt } = &failed;
         let id = *id;
         match self.find(id, is_same_attempt, outcomes) {
             Found::AsTold => {
                 if let Some(stored) = self.mails.get_mut(&id) {
                     let text = failed.text().into_bytes().into();
+                    let tried_before = stored.mail.faillog.iter().map(|attempt| attempt.time).max();
                     let row = FaillogRow { time: attempt.at, text, fatal: attempt.is_fatal() };
                     stored.mail.faillog.push(row);
                     stored.mail.last_failure = Some((attempt.at, attempt.facts().into()));
                     outcomes.attempted.push(id);
+                    let row = stored.mail.row(id);
+                    if warnings.is_some_and(|warnings| warnings.is_due(tried_before, &row)) {
+                        outcomes.late.push(id);
+                    }
                 }
             }
             Found::Flawed(_) => outcomes.refused.extend(self.refuse(id, "a failed attempt")),
@@ -118,18 +147,43 @@ impl MemoryOutbox {
         outcomes.bounces.push(inserted);
     }
 
+    /// Tells the senders of late mail, once for each message.
+    fn warn(&mut self, warnings: &DelayWarnings, late: &[MailId]) -> Vec<Warned> {
+        let mails: Vec<(MailId, &Mail)> = late.iter().filter_map(|id| Some((*id, self.mail(*id)?))).collect();
+        let messages: Vec<_> = grouped(&mails, usize::MAX)
+            .into_iter()
+            .filter_map(|group| {
+                let data = &group.first()?.1.data;
+                let data_octets = data.len() as u64;
+                let needed = usize::try_from(needed_octets(data, data_octets, 0)).unwrap_or(usize::MAX);
+                let original = data.slice(..needed.min(data.len()));
+                let originals: Vec<MailId> = group.iter().map(|(id, _)| *id).collect();
+                let mails = group.into_iter().map(failed_mail).collect();
+                Some((originals, FailedMessage { mails, data_octets, original }))
+            })
+            .collect();
+        let mut warned = Vec::new();
+        for (originals, message) in messages {
+            let Some(NewWarning { recipient, data }) = warnings.warning(&message) else { continue };
+            if self.has_ids(1) {
+                let warning = self.add_notice(recipient, data, warnings.now);
+                warned.push(Warned { originals, warning });
+            }
+        }
+        warned
+    }
+
+    /// Adds mail of our own.
+    fn add_notice(&mut self, recipient: Bytes, data: Bytes, now: UnixTime) -> MailId {
+        let (remote, sender, faillog, last_failure) = (None, None, Vec::new(), None);
+        self.add(Mail { remote, sender, recipient, submission: now, data, faillog, last_failure })
+    }
+
     fn add_bounce(&mut self, bounce: &NewBounce) -> Vec<MailId> {
         let Some(data) = compose_ordered(&bounce.order) else { return Vec::new() };
-        let mail = |recipient: &_| Mail {
-            remote: None,
-            sender: None,
-            recipient: Bytes::clone(recipient),
-            submission: bounce.order.now,
-            data: data.clone(),
-            faillog: Vec::new(),
-            last_failure: None,
-        };
-        bounce.recipients.iter().map(|recipient| self.add(mail(recipient))).collect()
+        let now = bounce.order.now;
+        let recipients = bounce.recipients.iter().cloned();
+        recipients.map(|recipient| self.add_notice(recipient, data.clone(), now)).collect()
     }
 
     /// Returns the row that is found where a verdict is to be recorded. Other mail is reported as changed.

@@ -15,7 +15,7 @@ use crate::outbox::{
 };
 
 /// Rows of one message: equal in sender and data.
-type Group<'a> = Vec<(MailId, &'a Mail)>;
+pub(super) type Group<'a> = Vec<(MailId, &'a Mail)>;
 
 impl MemoryOutbox {
     pub(super) fn scan(&self, after: Cursor, limit: u32) -> StoreReply {
@@ -159,7 +159,7 @@ impl MemoryOutbox {
 }
 
 /// Groups the rows of one message, at most `limit` in one group.
-fn grouped<'a>(mails: &[(MailId, &'a Mail)], limit: usize) -> Vec<Group<'a>> {
+pub(super) fn grouped<'a>(mails: &[(MailId, &'a Mail)], limit: usize) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'a>> = Vec::new();
     for &(id, mail) in mails {
         let fits = |group: &&mut Group<'a>| {
@@ -176,7 +176,7 @@ fn grouped<'a>(mails: &[(MailId, &'a Mail)], limit: usize) -> Vec<Group<'a>> {
     groups
 }
 
-fn failed_mail((id, mail): (MailId, &Mail)) -> FailedMail {
+pub(super) fn failed_mail((id, mail): (MailId, &Mail)) -> FailedMail {
     FailedMail { row: mail.row(id), attempts: mail.faillog.clone() }
 }
 

@@ -82,8 +82,15 @@ struct Recorded {
 
 fn commit(outbox: &mut MemoryOutbox, commit: Commit) -> Recorded {
     let answer = outbox.answer(StoreRequest::Commit(commit));
-    let Ok(StoreReply::Committed(Committed { failed, not_replaced, changed, bounces, refused, not_noted })) =
-        answer
+    let Ok(StoreReply::Committed(Committed {
+        failed,
+        not_replaced,
+        changed,
+        bounces,
+        refused,
+        not_noted,
+        warned: _,
+    })) = answer
     else {
         panic!("{answer:?}")
     };
@@ -161,6 +168,7 @@ fn what_is_told_of_mail_can_be_recorded_of_that_mail_only() {
                 delivered: vec![ids[0].into()],
                 failed: vec![failure(ids[1], false)],
                 replaced: vec![Replacement { originals: vec![ids[2]], bounce: Some(bounce) }],
+                warnings: None,
             },
         );
         assert_eq!(outbox.mail(ids[0]).is_none(), counts_as_delivered);

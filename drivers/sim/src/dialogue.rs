@@ -88,6 +88,9 @@ fn describe(fact: Fact<'_>) -> Option<String> {
         Fact::Reconfigured { settings } => format!("--- the settings are {settings:?}"),
         Fact::WallSet { by_s } => format!("--- the wall clock is set by {by_s} s"),
         Fact::Inserted { id, origin: Origin::Submitted } => format!("= {id} submitted"),
+        Fact::Inserted { id, origin: Origin::WarningOf(originals) } => {
+            format!("= {id} warns of {originals:?}")
+        }
         Fact::Inserted { id, origin: Origin::BounceOf(originals) } => {
             format!("= {id} inserted, the bounce of {}", list(originals))
         }

@@ -74,6 +74,8 @@ pub(crate) enum Origin<'a> {
     Submitted,
     /// It is the bounce of these, which were deleted in the same transaction.
     BounceOf(&'a [MailId]),
+    /// It tells the sender of these that they are late.
+    WarningOf(&'a [MailId]),
 }
 
 /// An observed fact.

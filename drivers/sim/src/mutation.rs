@@ -44,6 +44,10 @@ pub(crate) enum Mutation {
     KeepsOrders,
     /// Mail is tried again almost at once if its faillog allows it.
     NeverRests,
+    /// Senders of late mail are told at every failure.
+    WarnsAlways,
+    /// Senders of late mail are never told.
+    NeverWarns,
     /// Retry rules are not read.
     IgnoresRetryRules,
     /// One attempt too many.
@@ -96,7 +100,7 @@ impl Mutation {
                 settings.host_concurrency = settings.host_concurrency.saturating_mul(3);
             }
             Self::RetriesEarly => settings.retry_interval_s /= 2,
-            Self::IgnoresRetryRules => settings.retry_rules.clear(),
+            Self::IgnoresRetryRules => settings.retry_rules = [].into(),
             Self::NeverRests => settings.interval = Duration::from_secs(1),
             Self::TriesTooOften => settings.retries += 1,
             _ => {}
@@ -162,6 +166,12 @@ impl Mutation {
             Self::TakesFailureForSuccess => {
                 let failed = std::mem::take(&mut commit.failed);
                 commit.delivered.extend(failed.into_iter().map(|failed| failed.id.into()));
+            }
+            Self::NeverWarns => commit.warnings = None,
+            Self::WarnsAlways => {
+                if let Some(warnings) = &mut commit.warnings {
+                    warnings.ages = (0..200).map(|minutes| Duration::from_secs(60 * minutes)).collect();
+                }
             }
             Self::ForgetsCourse => {
                 for attempt in commit.delivered.iter_mut().filter_map(|mail| mail.attempt.as_mut()) {

@@ -104,6 +104,8 @@ pub(crate) struct Options {
     pub(crate) interval_s: u32,
     pub(crate) retries: u32,
     pub(crate) retry_interval_s: u32,
+    /// The first age at which senders of late mail are told, and a later one is twice that; 0 for never.
+    pub(crate) delay_warning_s: u32,
     /// The retry rules: 0 for none, or which of a few sets.
     pub(crate) retry_rules: u8,
     pub(crate) concurrency: u32,
@@ -168,10 +170,12 @@ impl Options {
             dns_drops_edns: dice.chance(100),
             tells_course: false,
             retry_rules: 0,
+            delay_warning_s: 0,
         };
         options.faults.poison = number(dice.pick(&[0, 0, 10, 100]));
         options.faults.reconfigurations = number(dice.pick(&[0, 0, 300, 3000]));
         options.tells_course = dice.chance(500);
+        options.delay_warning_s = number(dice.pick(&[0, 0, 600, 3600]));
         options.retry_rules = u8::try_from(number(dice.pick(&[0, 0, 1, 2, 3]))).unwrap_or(0);
         options
     }
@@ -187,7 +191,7 @@ impl Options {
             };
         }
         redraw!(
-            interval_s retries retry_interval_s retry_rules concurrency destination_concurrency host_concurrency connection_idle_s
+            interval_s retries retry_interval_s retry_rules delay_warning_s concurrency destination_concurrency host_concurrency connection_idle_s
             rate_per_minute padding ports ipv6 auth_insecure bounce_copy trace bounce_return_limit_octets dns_attempts
         );
     }
@@ -197,7 +201,11 @@ impl Options {
         Settings {
             bounce_copy: if self.bounce_copy { vec!["copies@zone0.example".into()] } else { vec![] },
             interval: Duration::from_secs(u64::from(self.interval_s)),
-            retry_rules: retry_rules(self.retry_rules),
+            retry_rules: retry_rules(self.retry_rules).into(),
+            delay_warnings: match self.delay_warning_s {
+                0 => [].into(),
+                seconds => [1, 2].map(|times| Duration::from_secs(u64::from(seconds) * times)).into(),
+            },
             retries: self.retries,
             retry_interval_s: i64::from(self.retry_interval_s),
             tls_padding: self.padding,
@@ -286,6 +294,7 @@ entries! {
     "retries" => retries;
     "retry_interval_s" => retry_interval_s;
     "retry_rules" => retry_rules;
+    "delay_warning_s" => delay_warning_s;
     "concurrency" => concurrency;
     "destination_concurrency" => destination_concurrency;
     "host_concurrency" => host_concurrency;

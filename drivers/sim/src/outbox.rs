@@ -5,11 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use cmail_delivery::bounce::{compose_ordered, needed_octets};
+use cmail_delivery::delay_warning::{DelayWarnings, NewWarning};
 use cmail_delivery::failure_pattern::LastFailure;
 use cmail_delivery::outbox::{
     CLAIM_BUDGET_OCTETS, Claimed, ClaimedTransaction, Commit, Committed, Cursor, DATA_CHUNK_OCTETS,
     DeliveredMail, FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, FaillogRow, LeftOver, MailId,
-    Refused, Row, Scanned, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT, is_null_path,
+    Refused, Row, Scanned, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT, Warned, is_null_path,
 };
 use cmail_delivery::time::UnixTime;
 
@@ -115,6 +116,8 @@ impl Mail {
 pub(crate) struct Effects {
     /// New rows, and the rows that they are bounces of.
     pub(crate) bounces: Vec<(MailId, Vec<MailId>)>,
+    /// New rows, and the late mail that they tell of.
+    pub(crate) warnings: Vec<(MailId, Vec<MailId>)>,
 }
 
 /// What becomes of a commit.
@@ -344,12 +347,21 @@ impl Outbox {
         for mail in &commit.delivered {
             self.mails.remove(&mail.id);
         }
+        let mut late = Vec::new();
         for failed in &commit.failed {
             if let Some(mail) = self.mails.get_mut(&failed.id) {
+                let before = mail.faillog.iter().map(|attempt| attempt.time).max();
                 let (attempt, text) = (&failed.attempt, failed.text().into_bytes().into());
                 mail.faillog.push(FaillogRow { time: attempt.at, text, fatal: attempt.is_fatal() });
                 mail.last_failure = Some((attempt.at, attempt.facts().into()));
+                let row = mail.row(failed.id);
+                if commit.warnings.as_ref().is_some_and(|warnings| warnings.is_due(before, &row)) {
+                    late.push(failed.id);
+                }
             }
+        }
+        for originals in self.messages_of(&late) {
+            self.warn(commit.warnings.as_deref(), originals, now, &mut effects);
         }
         let (mut not_replaced, mut bounces) = (Vec::new(), Vec::new());
         for (replacement, data) in commit.replaced.iter().zip(composed) {
@@ -393,9 +405,55 @@ impl Outbox {
                 bounces,
                 refused: Vec::new(),
                 not_noted: Vec::new(),
+                warned: effects
+                    .warnings
+                    .iter()
+                    .map(|(warning, originals)| Warned { originals: originals.clone(), warning: *warning })
+                    .collect(),
             }),
             effects,
         )
+    }
+
+    /// Groups mail by message.
+    fn messages_of(&self, ids: &[MailId]) -> Vec<Vec<MailId>> {
+        let mut messages: BTreeMap<(Option<Bytes>, Bytes), Vec<MailId>> = BTreeMap::new();
+        for (id, mail) in self.existing(ids) {
+            messages.entry((mail.sender.clone(), mail.data.clone())).or_default().push(id);
+        }
+        messages.into_values().collect()
+    }
+
+    /// Tells the sender of a message that it is late.
+    fn warn(
+        &mut self,
+        warnings: Option<&DelayWarnings>,
+        originals: Vec<MailId>,
+        now: UnixTime,
+        effects: &mut Effects,
+    ) {
+        let mails: Vec<FailedMail> = self
+            .existing(&originals)
+            .map(|(id, mail)| FailedMail { row: mail.row(id), attempts: mail.faillog.clone() })
+            .collect();
+        let original = originals.first().and_then(|id| self.mail(*id)).map(|mail| mail.data.clone());
+        let original = original.unwrap_or_default();
+        let message = FailedMessage { mails, data_octets: original.len() as u64, original };
+        let Some(NewWarning { recipient, data }) = warnings.and_then(|warnings| warnings.warning(&message))
+        else {
+            return;
+        };
+        let id = self.insert(Mail {
+            remote: None,
+            sender: None,
+            recipient,
+            submission: now,
+            data,
+            faillog: vec![],
+            last_failure: None,
+            digest: Digest::default(),
+        });
+        effects.warnings.push((id, originals));
     }
 
     fn insert(&mut self, mail: Mail) -> MailId {

@@ -7,6 +7,7 @@ use cmail_delivery::course::Transcripts;
 use cmail_delivery::next_hop::Port;
 use cmail_delivery::retry_rule::RetryRule;
 use cmail_delivery::settings::RateLimit;
+use cmail_delivery::time::Duration;
 
 use super::OnReload;
 use super::directive::{Directive, Fallback, Kind, Located, Repeat};
@@ -30,6 +31,7 @@ pub struct Directives {
     pub(super) bounce_copy: Vec<Box<str>>,
     pub(super) interval_s: u32,
     pub(super) retry_rules: Vec<RetryRule>,
+    pub(super) delay_warnings: Vec<Duration>,
     pub(super) retries: u32,
     pub(super) retry_interval_s: u32,
     pub(super) tls_padding: u32,
@@ -56,7 +58,7 @@ pub struct Directives {
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 32] = [
+pub static DIRECTIVES: [Directive; 33] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -240,8 +242,20 @@ pub static DIRECTIVES: [Directive; 32] = [
         default: Fallback::Described("none"),
         repeat: Repeat::Cumulative,
         on_reload: OnReload::Taken,
-        help: "When failed mail is tried again: after its first failure once the first WAIT has passed, after its second one once the second has, and so on; the last one repeats, and each is made longer or shorter by up to a tenth. Mail that still fails when AGE has passed since its submission is returned to its sender. MAIL is `*`, `example.com`, `.example.com` (with all domains below it), `remote:HOST` (the host of `mail_remote`), or `sender:` with a domain, an address or `<>`. FAILURE is `*`, `address`, `dns`, `connect`, `tls`, `auth`, `greeting`, `sender`, `recipient`, `content`, `lost`, `uncertain`, the code of a reply (`421`, `45`, `4`), or a status (`4.2.2`, `4.2`); it is about the last failure. The first line that is about a mail and its failure decides; `retries` and `retryinterval` count only for mail that no line is about.",
+        help: "When failed mail is tried again: after its first failure once the first WAIT has passed, after its second one once the second has, and so on; the last one repeats, and each is made longer or shorter by up to a tenth. Mail that still fails when AGE has passed since its submission is returned to its sender. MAIL is `*`, `example.com`, `.example.com` (with all domains below it), `remote:HOST` (the host of `mail_remote`), or `sender:` with a domain, an address or `<>`. FAILURE is `*`, `dns`, `connect`, `tls`, `auth`, `greeting`, `sender`, `recipient`, `content`, `lost`, `uncertain`, `local`, the code of a reply (`421`, `45`, `4`), or a status (`4.2.2`, `4.2`); it is about the last failure. The first line that is about a mail and its failure decides; `retries` and `retryinterval` count only for mail that no line is about.",
         show: |config| show_lines(config.directives.retry_rules.iter().map(RetryRule::to_string)),
+    },
+    Directive {
+        name: "delay_warning",
+        kind: Kind::Text { shape: "AGE …", set: set_delay_warnings },
+        default: Fallback::Described("none"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
+        help: "The ages of mail, as in `4h 24h`, at which its sender is told that it is late and still being tried. It is told when the next attempt after that age fails, once for each age. Bounces and other mail with the null sender are never told of.",
+        show: |config| {
+            let ages = &config.directives.delay_warnings;
+            (!ages.is_empty()).then(|| join(ages.iter().map(|age| values::show_seconds(age.as_secs()))))
+        },
     },
     Directive {
         name: "concurrency",
@@ -497,6 +511,11 @@ fn set_metrics(to: &mut Directives, text: Located<&str>) -> Result<(), ValueErro
 
 fn set_ports(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
     to.ports = values::words(text.value).map(values::port).collect::<Result<_, _>>()?;
+    Ok(())
+}
+
+fn set_delay_warnings(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    to.delay_warnings = values::words(text.value).map(values::warning_age).collect::<Result<_, _>>()?;
     Ok(())
 }
 

@@ -370,7 +370,8 @@ fn settings(
         announce,
         bounce_copy: directives.bounce_copy.clone(),
         interval: Duration::from_secs(directives.interval_s.into()),
-        retry_rules: directives.retry_rules.clone(),
+        retry_rules: directives.retry_rules.as_slice().into(),
+        delay_warnings: directives.delay_warnings.as_slice().into(),
         retries: directives.retries,
         retry_interval_s: directives.retry_interval_s.into(),
         // The table allows no more than 1000.

@@ -142,6 +142,11 @@ pub(crate) fn seconds(text: &str, min: u32, max: u32) -> Result<u32, ValueError>
 /// The longest time of a retry rule: a year.
 const RETRY_MAX_S: u32 = 365 * 86_400;
 
+/// An age at which a sender is told that mail is late.
+pub(super) fn warning_age(text: &str) -> Result<Duration, ValueError> {
+    Ok(Duration::from_secs(seconds(text, 1, RETRY_MAX_S)?.into()))
+}
+
 /// A mail, a failure, waiting times, and the age at which mail is given up: `* * 15m 1h 4h until 5d`.
 pub(super) fn retry_rule(text: &str, line: u32) -> Result<RetryRule, ValueError> {
     let words: Vec<&str> = words(text).collect();
@@ -204,11 +209,15 @@ pub(super) fn retention(text: &str) -> Result<Retention, ValueError> {
 
 /// Shows a [`retention`].
 pub(super) fn show_retention(retention: Retention) -> String {
-    let seconds = retention.age.as_secs();
+    format!("{} {}", show_seconds(retention.age.as_secs()), retention.rows)
+}
+
+/// Shows a number of seconds in the form that [`seconds`] reads, in the largest unit of which it is a multiple.
+pub(super) fn show_seconds(seconds: u64) -> String {
     let units = SPAN_UNITS.iter().rev().map(|&(unit, unit_s)| (unit, u64::from(unit_s)));
     let mut whole = units.filter(|&(_, unit_s)| seconds.is_multiple_of(unit_s));
     let (unit, unit_s) = whole.next().unwrap_or(('s', 1));
-    format!("{}{unit} {}", seconds / unit_s, retention.rows)
+    format!("{}{unit}", seconds / unit_s)
 }
 
 /// An address and port, the path of a socket, or `off`.

@@ -157,10 +157,9 @@ impl Snapshot {
         let results = RESULTS.map(|(result, label)| ([("result", label)], tally.attempts.of(result)));
         writer.counters("attempts", "Attempts to deliver a mail, by their result.", results)?;
         self.fates(writer)?;
-        let failures = KINDS.iter().flat_map(|(kinds, label)| {
+        let failures = AttemptKind::FAILURES.into_iter().flat_map(|kind| {
             CLASSES.map(|(finality, class)| {
-                let count = kinds.iter().map(|kind| tally.failures.of((*kind, finality))).sum();
-                ([("kind", *label), ("class", class)], count)
+                ([("kind", kind.name()), ("class", class)], tally.failures.of((kind, finality)))
             })
         });
         let help = "Failed attempts, by what failed, and by whether that is temporary (4) or permanent (5).";
@@ -170,6 +169,8 @@ impl Snapshot {
         let help = "Octets of the messages that servers have taken, once for each transaction.";
         writer.counter("delivered_octets", help, tally.delivered_octets)?;
         writer.counter("bounces", "Bounces that were put into the outbox.", tally.bounces)?;
+        let help = "Warnings that were put into the outbox, to tell senders that their mail is late.";
+        writer.counter("delay_warnings", help, tally.delay_warnings)?;
         let delays = &tally.delays;
         let phases = [
             ([("phase", "queue")], &delays.queue),
@@ -279,22 +280,6 @@ const RESULTS: [(AttemptResult, &str); 4] = [
 
 const FATES: [(Fate, &str); 3] =
     [(Fate::Delivered, "delivered"), (Fate::Bounced, "bounced"), (Fate::Dropped, "dropped")];
-
-/// What failed, as labels.
-pub(super) const KINDS: [(&[AttemptKind], &str); 11] = [
-    (&[AttemptKind::Dns], "dns"),
-    (&[AttemptKind::Connect], "connect"),
-    (&[AttemptKind::Tls], "tls"),
-    (&[AttemptKind::Auth], "auth"),
-    (&[AttemptKind::Greeting], "greeting"),
-    (&[AttemptKind::Sender], "sender"),
-    (&[AttemptKind::Recipient], "recipient"),
-    (&[AttemptKind::Content], "content"),
-    (&[AttemptKind::Lost], "lost"),
-    (&[AttemptKind::Uncertain], "uncertain"),
-    // An address or a relay that is none fails here, before anybody is asked.
-    (&[AttemptKind::Address], "local"),
-];
 
 const CLASSES: [(Finality, &str); 2] = [(Finality::Temporary, "4"), (Finality::Permanent, "5")];
 

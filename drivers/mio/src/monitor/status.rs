@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
+use cmail_delivery::attempt::AttemptKind;
 use cmail_delivery::dispatcher::{Standing, TroubledHost};
 use cmail_delivery::tally::{AttemptResult, Fate, Finality, Histogram, Tally};
 use serde_json::{Value, json};
 
-use super::exposition::KINDS;
 use super::observed::{FailureNote, Observed};
 use super::survey::SurveyResult;
 use super::{AGE_CLASSES, SAMPLE_INTERVAL, View, oldest_age};
@@ -88,6 +88,7 @@ impl Status<'_> {
             },
             "octets": tally.delivered_octets,
             "bounces": tally.bounces,
+            "delay_warnings": tally.delay_warnings,
             "failures": self.failures(),
             "samples": samples.to_json(),
             "sample_interval_ms": u64::try_from(SAMPLE_INTERVAL.as_millis()).unwrap_or(u64::MAX),
@@ -106,13 +107,12 @@ impl Status<'_> {
     }
 
     fn failures(&self) -> Value {
-        let of_kind = |(kinds, label): &(&[_], &str)| {
+        let of_kind = |kind: AttemptKind| {
             let finalities = [Finality::Temporary, Finality::Permanent];
-            let keys = kinds.iter().flat_map(|kind| finalities.map(|finality| (*kind, finality)));
-            let count: u64 = keys.map(|key| self.tally.failures.of(key)).sum();
-            ((*label).to_owned(), json!(count))
+            let count: u64 = finalities.map(|finality| self.tally.failures.of((kind, finality))).iter().sum();
+            (kind.name().to_owned(), json!(count))
         };
-        Value::Object(KINDS.iter().map(of_kind).collect())
+        Value::Object(AttemptKind::FAILURES.into_iter().map(of_kind).collect())
     }
 
     fn queue(&self) -> Value {

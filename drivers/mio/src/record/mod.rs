@@ -231,7 +231,7 @@ impl Recorder {
                     track.failed(*id, &text, fatal);
                 }
             }
-            Event::Bounced { .. } | Event::Dropped { .. } | Event::Note { .. } => {}
+            Event::Bounced { .. } | Event::Dropped { .. } | Event::Warned { .. } | Event::Note { .. } => {}
         }
     }
 

@@ -3,13 +3,12 @@
 use bytes::Bytes;
 use cmail_delivery::bounce::compose_ordered;
 use cmail_delivery::outbox::{Commit, Committed, DeliveredMail, FailedAttempt, MailId, Replacement};
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ToSql, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 use super::failures::row_with_failures;
 use super::fingerprints::{Compared, Fingerprints};
 use super::ledger::{Fate, Ledger};
-use super::{last_failures, rows, stuck};
+use super::{last_failures, rows, stuck, warnings};
 
 /// Composes the data of the bounces of a commit, in their order.
 pub(super) fn compose_bounces(commit: &Commit) -> Vec<Option<Bytes>> {
@@ -52,14 +51,22 @@ pub(super) fn record(
             stuck::end(transaction, *id)?;
         }
     }
-    let mut attempts = Vec::with_capacity(commit.failed.len());
+    let mut attempts: warnings::Failed = Vec::with_capacity(commit.failed.len());
     for attempt in &commit.failed {
         ledger.add_attempt(transaction, attempt.id, &attempt.attempt.facts(), || attempt.text())?;
         if is_as_claimed(attempt.id, Compared::WholeRow)? {
+            let tried_before = match commit.warnings {
+                Some(_) => warnings::last_try(transaction, attempt.id)?,
+                None => None,
+            };
             record_failure(transaction, attempt)?;
-            attempts.push(attempt.id);
+            attempts.push((attempt.id, tried_before));
         }
     }
+    let warned = match &commit.warnings {
+        Some(warnings) => warnings::insert(transaction, warnings, &attempts)?,
+        None => Vec::new(),
+    };
     let mut not_replaced = Vec::new();
     let mut inserted = Vec::with_capacity(commit.replaced.len());
     for (replacement, bounce) in commit.replaced.iter().zip(bounces) {
@@ -84,10 +91,10 @@ pub(super) fn record(
     done_with.into_iter().try_for_each(|id| delete(transaction, id))?;
     changed.append(&mut successors);
     let (mut failed, mut texts) = (Vec::with_capacity(attempts.len()), rows::texts());
-    for id in attempts {
+    for (id, _) in attempts {
         failed.extend(row_with_failures(transaction, id, &mut texts)?);
     }
-    Ok(Committed { failed, not_replaced, changed, bounces: inserted, ..Committed::default() })
+    Ok(Committed { failed, not_replaced, changed, bounces: inserted, warned, ..Committed::default() })
 }
 
 /// Deletes a mail, and with it its faillog rows.
@@ -128,25 +135,16 @@ fn insert_bounce(
     let mut insert = transaction.prepare_cached(
         "INSERT INTO outbox (mail_remote, mail_envelopefrom, mail_envelopeto, mail_data) VALUES (NULL, NULL, ?1, ?2)",
     )?;
-    insert.raw_bind_parameter(2, AsText(&data))?;
+    insert.raw_bind_parameter(2, rows::AsText(&data))?;
     // SQLite has its own copy now, and makes another one for each row.
     drop(data);
     let mut inserted = Vec::with_capacity(bounce.recipients.len());
     for recipient in &bounce.recipients {
-        insert.raw_bind_parameter(1, AsText(recipient))?;
+        insert.raw_bind_parameter(1, rows::AsText(recipient))?;
         match insert.raw_execute()? {
             1 => inserted.push(MailId(transaction.last_insert_rowid())),
             count => return Err(rusqlite::Error::StatementChangedRows(count)),
         }
     }
     Ok(inserted)
-}
-
-/// Stores any octets as a text, which is the type that other programs expect.
-struct AsText<'a>(&'a [u8]);
-
-impl ToSql for AsText<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
-    }
 }

@@ -174,7 +174,11 @@ pub(super) fn read_all(connection: &Connection, pool: &Pool, id: MailId) -> rusq
     read_chunks(connection, pool, id, data_octets, 0..data_octets, &mut |_| ControlFlow::Continue(()))
 }
 
-fn failed_mail(connection: &Connection, row: Row, attempt_limit: usize) -> rusqlite::Result<FailedMail> {
+pub(super) fn failed_mail(
+    connection: &Connection,
+    row: Row,
+    attempt_limit: usize,
+) -> rusqlite::Result<FailedMail> {
     // Rows are ordered as they were written, not by time: the clock may have been set in between.
     let mut statement = connection.prepare_cached(concat!(
         "SELECT rowid, coalesce(CAST(CAST(",

@@ -44,6 +44,7 @@ mod submission;
 mod thread;
 mod uncheckpointed;
 mod verdicts;
+mod warnings;
 mod watch;
 
 #[cfg(test)]

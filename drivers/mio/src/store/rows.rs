@@ -10,8 +10,8 @@ use cmail_delivery::address::ADDRESS_LIMIT_OCTETS;
 use cmail_delivery::next_hop::REMOTE_LIMIT_OCTETS;
 use cmail_delivery::outbox::{MailId, Row, is_null_path};
 use cmail_delivery::time::UnixTime;
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, MAIN_DB, OptionalExtension, params};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, MAIN_DB, OptionalExtension, ToSql, params};
 
 /// How much memory is allocated at once for texts of rows.
 const TEXTS_OCTETS: usize = 16 * 1024;
@@ -159,6 +159,15 @@ pub(super) fn octets(value: ValueRef<'_>) -> Option<Cow<'_, [u8]>> {
 fn shared(octets: &[u8], texts: &mut BytesMut) -> Bytes {
     texts.extend_from_slice(octets);
     texts.split().freeze()
+}
+
+/// Stores any octets as a text, which is the type that other programs expect.
+pub(super) struct AsText<'a>(pub(super) &'a [u8]);
+
+impl ToSql for AsText<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
+    }
 }
 
 #[cfg(test)]

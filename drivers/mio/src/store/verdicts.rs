@@ -22,8 +22,11 @@ pub(super) fn unreadable_mail(connection: &Connection, id: MailId, error: &rusql
 pub(super) fn verdicts(commit: &Commit) -> Vec<Commit> {
     let delivered =
         commit.delivered.iter().map(|mail| Commit { delivered: vec![mail.clone()], ..Commit::default() });
-    let failed =
-        commit.failed.iter().map(|attempt| Commit { failed: vec![attempt.clone()], ..Commit::default() });
+    let failed = commit.failed.iter().map(|attempt| Commit {
+        failed: vec![attempt.clone()],
+        warnings: commit.warnings.clone(),
+        ..Commit::default()
+    });
     let replaced = commit
         .replaced
         .iter()
@@ -72,7 +75,7 @@ fn is_only_about_a_row(transaction: &Connection, error: &rusqlite::Error) -> boo
 }
 
 /// Does something completely or not at all.
-fn within_savepoint<T>(
+pub(super) fn within_savepoint<T>(
     connection: &Connection,
     act: impl FnOnce() -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {

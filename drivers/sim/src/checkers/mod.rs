@@ -24,6 +24,7 @@ mod secrets;
 mod standing;
 mod tally;
 mod waiting;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
@@ -69,5 +70,6 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<poison::OnePoisonedRow>::default(),
         Box::<waiting::WithoutDns>::default(),
         Box::<waiting::Bounded>::default(),
+        Box::<warnings::Warnings>::default(),
     ]
 }

@@ -42,6 +42,7 @@ struct Facts {
 struct Recorded {
     delivered: u64,
     bounces: u64,
+    warnings: u64,
 }
 
 impl Recorded {
@@ -85,6 +86,7 @@ impl Facts {
             ("mails bounced", tally.mails.of(Fate::Bounced), self.bounced),
             ("mails dropped", tally.mails.of(Fate::Dropped), self.dropped),
             ("bounces", tally.bounces, self.recorded.bounces),
+            ("warnings of late mail", tally.delay_warnings, self.recorded.warnings),
             ("errors of the database", tally.store_errors, self.store_errors),
         ];
         for (what, counted, happened) in exact {
@@ -128,10 +130,12 @@ impl Checker for Agreement {
             Fact::Asked { id, request: StoreRequest::Commit(_) } => self.commit = Some(id),
             Fact::Committing { commit, .. } => self.untold.note(commit),
             Fact::Inserted { origin: Origin::BounceOf(_), .. } => self.untold.bounces += 1,
+            Fact::Inserted { origin: Origin::WarningOf(_), .. } => self.untold.warnings += 1,
             Fact::Told { id, done: true } if self.commit == Some(id) => {
-                let Recorded { delivered, bounces } = std::mem::take(&mut self.untold);
+                let Recorded { delivered, bounces, warnings } = std::mem::take(&mut self.untold);
                 facts.recorded.delivered += delivered;
                 facts.recorded.bounces += bounces;
+                facts.recorded.warnings += warnings;
             }
             Fact::Told { done: false, .. } => facts.store_errors += 1,
             Fact::Connecting { purpose: Purpose::Smtp, .. } => facts.connecting += 1,

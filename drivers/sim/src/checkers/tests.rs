@@ -147,6 +147,13 @@ fn mail_that_does_not_rest_is_noticed() {
 }
 
 #[test]
+fn warnings_at_the_wrong_time_or_never_are_noticed() {
+    for mutation in [Mutation::WarnsAlways, Mutation::NeverWarns] {
+        assert_caught(mutation, "whoever sent late mail is told once at each age");
+    }
+}
+
+#[test]
 fn retry_rules_that_are_not_read_are_noticed() {
     assert_caught(Mutation::IgnoresRetryRules, "retryinterval and retries are kept");
 }

@@ -33,7 +33,8 @@ fn nothing_of_a_replacement_is_done_if_an_original_is_gone() {
             changed: vec![],
             bounces: vec![vec![]],
             refused: vec![],
-            not_noted: vec![]
+            not_noted: vec![],
+            warned: vec![],
         })
     );
     assert!(effects.bounces.is_empty());

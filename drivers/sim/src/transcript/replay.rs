@@ -375,6 +375,9 @@ impl<'a> Replay<'a> {
             self.observed.extend(replacement.originals.iter().map(|id| format!("= {id} {kind}")));
         }
         let (reply, effects) = self.outbox.commit(commit, bounces, self.now.wall);
+        for (id, originals) in &effects.warnings {
+            self.see(Fact::Inserted { id: *id, origin: Origin::WarningOf(originals) });
+        }
         for (id, originals) in &effects.bounces {
             self.see(Fact::Inserted { id: *id, origin: Origin::BounceOf(originals) });
         }

@@ -113,6 +113,9 @@ impl World {
                 if is_done(replacement) { made.next().unwrap_or_default() } else { Vec::new() }
             }));
         }
+        for (id, originals) in &effects.warnings {
+            self.see(Fact::Inserted { id: *id, origin: Origin::WarningOf(originals) });
+        }
         for (id, originals) in &effects.bounces {
             self.see(Fact::Inserted { id: *id, origin: Origin::BounceOf(originals) });
         }

@@ -1,0 +1,88 @@
+//! Tells senders that their mail is late, while it is still tried.
+//!
+//! The database makes the warnings in the transaction that records a failed attempt, so that each is made exactly once. Whether one is due
+//! is a pure function of the faillog: the failure is the first one since the mail has reached one of the ages. Nothing has to be
+//! remembered for it.
+
+use alloc::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::address::Mailbox;
+use crate::bounce::compose_warning;
+use crate::outbox::{FailedMessage, Row};
+use crate::retry_rule::{EARLIEST_SUBMISSION, RetryRule};
+use crate::rng::{Rng, Seed};
+use crate::schedule::{RetryRules, RetryState};
+use crate::time::{Duration, UnixTime};
+
+/// How warnings are made of the failed attempts of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DelayWarnings {
+    /// The ages at which a sender is told.
+    pub ages: Arc<[Duration]>,
+    /// The name of this host.
+    pub announce: Arc<str>,
+    /// The address in From.
+    pub bounce_from: Arc<str>,
+    /// The rules by which the mail is tried again: these lines, and the two numbers of [`RetryRules`].
+    pub lines: Arc<[RetryRule]>,
+    /// See [`RetryRules::retries`].
+    pub retries: u32,
+    /// See [`RetryRules::interval_s`].
+    pub interval_s: i64,
+    /// The time.
+    pub now: UnixTime,
+    /// The source of all randomness in them.
+    pub seed: Seed,
+}
+
+/// A warning to insert, with null sender and `mail_remote` NULL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewWarning {
+    /// The recipient: the sender of the mail.
+    pub recipient: Bytes,
+    /// The contents of `mail_data`.
+    pub data: Bytes,
+}
+
+impl DelayWarnings {
+    fn rules(&self) -> RetryRules<'_> {
+        RetryRules { lines: &self.lines, retries: self.retries, interval_s: self.interval_s }
+    }
+
+    /// Returns whether the sender of a mail is to be told that it is late. `row` is the mail with the failure that has just been
+    /// recorded; before that, it was last tried at `tried_before`, or never.
+    pub fn is_due(&self, tried_before: Option<UnixTime>, row: &Row) -> bool {
+        let Row { submission, last_try, .. } = *row;
+        let has_reached = |age: &Duration| {
+            let age_s = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+            let late = UnixTime(submission.0.saturating_add(age_s));
+            late <= last_try && tried_before.is_none_or(|before| before < late)
+        };
+        submission >= EARLIEST_SUBMISSION
+            && self.ages.iter().any(has_reached)
+            && row.sender.as_deref().is_some_and(|sender| Mailbox::parse(sender).is_ok())
+            // Mail that is given up is bounced instead.
+            && self.rules().retry_state(row, self.now) != RetryState::GivenUp
+    }
+
+    /// Returns the warning about a message, which names all recipients that it has here. Returns `None` for a message without
+    /// recipient or sender.
+    pub fn warning(&self, message: &FailedMessage) -> Option<NewWarning> {
+        let first = &message.mails.first()?.row;
+        let recipient = first.sender.clone()?;
+        // The warnings of one commit have one seed, and must differ.
+        let mut seed = self.seed.0;
+        for (octet, of_id) in seed.iter_mut().zip(first.id.0.to_le_bytes()) {
+            *octet ^= of_id;
+        }
+        let mut rng = Rng::from_seed(seed);
+        let (announce, bounce_from) = (&self.announce, &self.bounce_from);
+        let data = compose_warning(announce, bounce_from, self.rules(), message, self.now, &mut rng)?;
+        Some(NewWarning { recipient, data })
+    }
+}
+
+#[cfg(test)]
+mod tests;
