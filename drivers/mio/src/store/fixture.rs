@@ -1,5 +1,6 @@
 //! Databases in temporary directories, for tests.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +84,33 @@ impl Fixture {
     pub(super) fn answer(&mut self, request: StoreRequest) -> StoreReply {
         self.try_answer(request).unwrap()
     }
+}
+
+/// The size of a page in octets.
+pub(super) fn page_octets(fixture: &Fixture) -> usize {
+    usize::try_from(fixture.number("PRAGMA page_size")).unwrap()
+}
+
+/// The pages in which a text stands.
+pub(super) fn pages_with(fixture: &Fixture, text: &str) -> Vec<usize> {
+    let octets = std::fs::read(&fixture.path).unwrap();
+    let pages = octets.chunks(page_octets(fixture)).enumerate();
+    let has_text = |page: &[u8]| page.windows(text.len()).any(|found| found == text.as_bytes());
+    pages.filter(|(_, page)| has_text(page)).map(|(number, _)| number).collect()
+}
+
+/// Damages pages.
+pub(super) fn overwrite(fixture: &Fixture, pages: &[usize]) {
+    let octets = page_octets(fixture);
+    let file = std::fs::OpenOptions::new().write(true).open(&fixture.path).unwrap();
+    for page in pages {
+        file.write_all_at(&vec![0xff; octets], (page * octets) as u64).unwrap();
+    }
+    // What is cached is read again.
+    let counter = 24_u64;
+    let mut version = [0; 4];
+    std::fs::File::open(&fixture.path).unwrap().read_exact_at(&mut version, counter).unwrap();
+    file.write_all_at(&u32::from_be_bytes(version).wrapping_add(1).to_be_bytes(), counter).unwrap();
 }
 
 /// Opens a database that waits at most `busy_timeout` for locks.

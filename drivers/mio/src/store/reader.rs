@@ -45,7 +45,8 @@ impl Reader {
     /// index takes its place for this connection, in a temporary file. What fails later is not in it.
     pub(super) fn prepare_faillog(&self) -> Result<(), ReadError> {
         if !self.is_faillog_indexed.get() {
-            self.read(|connection| connection.execute_batch(COPY_FAILLOG))?;
+            let copied = self.connection.execute_batch(COPY_FAILLOG);
+            copied.map_err(|error| ReadError::from_sqlite(&self.connection, &self.path, &error))?;
             self.is_faillog_indexed.set(true);
         }
         Ok(())
@@ -56,11 +57,8 @@ impl Reader {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, ReadError> {
-        let read = self.connection.unchecked_transaction().and_then(|transaction| {
-            let result = work(&transaction)?;
-            transaction.commit()?;
-            Ok(result)
-        });
+        // It ends by a rollback: a commit would fail where a damaged page was met.
+        let read = self.connection.unchecked_transaction().and_then(|transaction| work(&transaction));
         read.map_err(|error| ReadError::from_sqlite(&self.connection, &self.path, &error))
     }
 }

@@ -12,16 +12,17 @@ use cmail_delivery::address::ADDRESS_LIMIT_OCTETS;
 use cmail_delivery::bounce::message_id;
 use cmail_delivery::next_hop::REMOTE_LIMIT_OCTETS;
 use cmail_delivery::one_line::Octets;
-use cmail_delivery::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, Row};
+use cmail_delivery::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, Refused, Row};
 use cmail_delivery::schedule::{RetryRules, RetryState};
 use cmail_delivery::time::UnixTime;
 use rusqlite::types::Value;
 use rusqlite::{Connection, MAIN_DB, OptionalExtension as _, ToSql, params};
 
-use super::error::ReadError;
+use super::error::{ReadError, trouble};
 use super::failures::{add_own_failures, add_told_failures, latest_text};
 use super::reader::Reader;
 use super::rows::{limited, number, octets, outbox_row, row_columns, texts};
+use super::scan::{Scan, scan};
 use super::stuck;
 use crate::selection::{AddressPattern, DomainPattern, Place, Selection};
 
@@ -114,7 +115,12 @@ impl Reader {
             self.prepare_faillog()?;
         }
         let is_indexed = self.is_faillog_indexed.get();
-        self.read(|connection| select(connection, selection, standing, after, is_indexed))
+        self.read(|connection| match select(connection, selection, standing, after, is_indexed) {
+            Err(error) if trouble(connection, &error).is_about_a_row() => {
+                select_readable(connection, selection, standing, after, is_indexed)
+            }
+            result => result,
+        })
     }
 }
 
@@ -166,6 +172,29 @@ pub(super) fn select(
         if is_meant(connection, selection, standing, &mail)? {
             mails.push(mail);
         }
+    }
+    Ok(Batch { mails, next })
+}
+
+/// The same, mail by mail, where a page is damaged: what cannot be read is told and left out.
+fn select_readable(
+    connection: &Connection,
+    selection: &Selection,
+    standing: Standing<'_>,
+    after: Cursor,
+    is_faillog_indexed: bool,
+) -> rusqlite::Result<Batch> {
+    let Some(first) = after.next_id() else { return Ok(Batch::default()) };
+    let limit = u32::try_from(BATCH_MAILS).unwrap_or(u32::MAX);
+    let Scan { rows, unreadable, next } = scan(connection, first, limit, is_faillog_indexed)?;
+    for Refused { text, .. } in unreadable {
+        log::warn!("{text}");
+    }
+    let mut mails = Vec::new();
+    let is_wanted = |id: i64| selection.ids.is_empty() || selection.ids.contains(&id);
+    for id in rows.into_iter().map(|row| row.id.0).filter(|id| is_wanted(*id)) {
+        let only = Selection { ids: vec![id], ..selection.clone() };
+        mails.extend(select(connection, &only, standing, Cursor::BeforeFirst, is_faillog_indexed)?.mails);
     }
     Ok(Batch { mails, next })
 }

@@ -1,8 +1,6 @@
-use std::os::unix::fs::FileExt;
-
 use cmail_delivery::outbox::{Scanned, StoreReply, StoreRequest};
 
-use super::super::fixture::Fixture;
+use super::super::fixture::{Fixture, overwrite, pages_with};
 use super::*;
 
 /// Mails of about a tenth of a page each.
@@ -18,18 +16,6 @@ fn fixture() -> Fixture {
     fixture
 }
 
-fn page_octets(fixture: &Fixture) -> usize {
-    usize::try_from(fixture.number("PRAGMA page_size")).unwrap()
-}
-
-/// The pages in which a text stands.
-fn pages_with(fixture: &Fixture, text: &str) -> Vec<usize> {
-    let octets = std::fs::read(&fixture.path).unwrap();
-    let pages = octets.chunks(page_octets(fixture)).enumerate();
-    let has_text = |page: &[u8]| page.windows(text.len()).any(|found| found == text.as_bytes());
-    pages.filter(|(_, page)| has_text(page)).map(|(number, _)| number).collect()
-}
-
 /// The pages of a table or index, by their kind.
 fn pages_of(fixture: &Fixture, name: &str, kind: &str) -> Vec<usize> {
     let mut statement = fixture
@@ -38,19 +24,6 @@ fn pages_of(fixture: &Fixture, name: &str, kind: &str) -> Vec<usize> {
         .unwrap();
     let pages = statement.query_map([name, kind], |row| row.get::<_, i64>(0)).unwrap();
     pages.map(|page| usize::try_from(page.unwrap()).unwrap()).collect()
-}
-
-fn overwrite(fixture: &Fixture, pages: &[usize]) {
-    let octets = page_octets(fixture);
-    let file = std::fs::OpenOptions::new().write(true).open(&fixture.path).unwrap();
-    for page in pages {
-        file.write_all_at(&vec![0xff; octets], (page * octets) as u64).unwrap();
-    }
-    // What is cached is read again.
-    let counter = 24_u64;
-    let mut version = [0; 4];
-    std::fs::File::open(&fixture.path).unwrap().read_exact_at(&mut version, counter).unwrap();
-    file.write_all_at(&u32::from_be_bytes(version).wrapping_add(1).to_be_bytes(), counter).unwrap();
 }
 
 /// All ids that scans bring, what cannot be read, and how many requests that took.

@@ -1,7 +1,7 @@
 use cmail_delivery::schedule::RetryRules;
 use rusqlite::params;
 
-use super::super::fixture::Fixture;
+use super::super::fixture::{Fixture, overwrite, pages_with};
 use super::*;
 
 const NOW: i64 = 1_800_000_000;
@@ -186,6 +186,23 @@ fn without_the_index_the_same_is_read() {
     );
     fixture.other.execute_batch("DROP INDEX dispatch_faillog_mail").unwrap();
     assert_eq!(read(&Selection::default()), with_index);
+}
+
+/// A damaged page costs only the mail on it.
+#[test]
+fn what_can_be_read_is_told() {
+    const MAILS: i64 = 200;
+    let fixture = Fixture::with_journal_mode("DELETE");
+    for number in 1..=MAILS {
+        fixture.mail(Some("a@client.example"), &format!("r{number}@example.org"), &[b'x'; 350]);
+    }
+    let page = pages_with(&fixture, "r100@example.org")[0];
+    overwrite(&fixture, &[page]);
+    let readable = selected(&fixture, &Selection::default());
+    assert!(readable.len() > 180 && readable.len() < 200 && !readable.contains(&100), "{readable:?}");
+    assert!(readable.starts_with(&[1]) && readable.ends_with(&[200]), "{readable:?}");
+    assert_eq!(selected(&fixture, &selection(r#"{"domain":"example.org","place":"ready"}"#)), readable);
+    assert_eq!(selected(&fixture, &selection(r#"{"ids":[1,100,200]}"#)), [1, 200]);
 }
 
 /// Mail that a server has taken is not sent again, whatever its faillog says.
