@@ -16,7 +16,7 @@ const SELECTION: &str = "Which mail";
 const REST: &str = r#".SH OUTPUT
 Times are local, with their offset from UTC.
 Control characters in what others have stored are shown as escapes, and passwords are never shown.
-On a terminal long lines are cut; in a pipe they are whole.
+Each mail, attempt or count is one line.
 .PP
 With
 .B \-\-json

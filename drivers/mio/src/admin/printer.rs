@@ -1,7 +1,7 @@
 //! Writes the lines of the output.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write as _};
+use std::io::{self, BufWriter, StdoutLock, Write as _};
 
 use cmail_delivery::next_hop::Relay;
 use cmail_delivery::one_line::{Octets, OneLine};
@@ -22,47 +22,24 @@ const ADDRESS_LIMIT_OCTETS: usize = 200;
 /// Writes lines on standard output.
 pub(super) struct Printer {
     out: BufWriter<StdoutLock<'static>>,
-    /// The width of the terminal, if standard output is one: longer lines are cut.
-    width: Option<usize>,
     /// The line that is being written.
     text: String,
 }
 
 impl Printer {
     pub(super) fn new() -> Self {
-        let stdout = io::stdout();
-        let width = stdout.is_terminal().then(terminal_size::terminal_size).flatten();
-        Self {
-            out: BufWriter::with_capacity(BUFFER_OCTETS, stdout.lock()),
-            width: width.map(|(width, _)| width.0.into()),
-            text: String::new(),
-        }
+        Self { out: BufWriter::with_capacity(BUFFER_OCTETS, io::stdout().lock()), text: String::new() }
     }
 
     /// Writes a line for people, on which no text from outside can do anything to a terminal.
     pub(super) fn line(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
-        self.print(line, self.width)
-    }
-
-    /// The same, for a line of which nothing is to be cut.
-    pub(super) fn whole_line(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
-        self.print(line, None)
-    }
-
-    fn print(&mut self, line: fmt::Arguments<'_>, width: Option<usize>) -> io::Result<()> {
         self.text.clear();
         // Writing to a String cannot fail.
         let _ = self.text.write_fmt(line);
         if self.text.chars().any(char::is_control) {
-            self.text = OneLine(&self.text).to_string();
-        }
-        match width.and_then(|width| self.text.char_indices().nth(width)) {
-            None => writeln!(self.out, "{}", self.text),
-            Some((end, _)) => {
-                let before = self.text.get(..end).and_then(|shown| shown.char_indices().next_back());
-                let shown = before.and_then(|(end, _)| self.text.get(..end)).unwrap_or_default();
-                writeln!(self.out, "{shown}…")
-            }
+            writeln!(self.out, "{}", OneLine(&self.text))
+        } else {
+            writeln!(self.out, "{}", self.text)
         }
     }
 

@@ -97,7 +97,7 @@ impl Known {
         printer: &mut Printer,
         standing: Standing<'_>,
     ) -> Result<(), ToolError> {
-        printer.whole_line(format_args!("mail {}", self.id.0))?;
+        printer.line(format_args!("mail {}", self.id.0))?;
         match &self.mail {
             Some(mail) => self.print_mail(tool, printer, mail, standing)?,
             None => self.print_gone(tool, printer)?,
@@ -108,13 +108,13 @@ impl Known {
         for FaillogRow { at, is_fatal, failure } in &self.failures {
             let at = at.map_or("at an unknown time".to_owned(), |at| tool.clock.show(at.into()));
             let fate = if *is_fatal { "failed" } else { "deferred" };
-            printer.whole_line(format_args!("  {at} {fate}: {}", failure.text))?;
+            printer.line(format_args!("  {at} {fate}: {}", failure.text))?;
         }
         if !self.attempts.is_empty() {
             printer.line(format_args!("attempts"))?;
         }
         for attempt in &self.attempts {
-            printer.whole_line(format_args!("  {} {}", at(&tool.clock, attempt), What(attempt)))?;
+            printer.line(format_args!("  {} {}", at(&tool.clock, attempt), What(attempt)))?;
         }
         self.print_conversation(tool, reader, printer)
     }
@@ -127,7 +127,7 @@ impl Known {
         standing: Standing<'_>,
     ) -> io::Result<()> {
         let row = &mail.row;
-        let mut field = |name: &str, value: &str| printer.whole_line(format_args!("  {name:<12} {value}"));
+        let mut field = |name: &str, value: &str| printer.line(format_args!("  {name:<12} {value}"));
         field("state", &state(tool, mail, standing))?;
         field("sender", &sender(row.sender.as_deref()))?;
         field("recipient", &recipient(row))?;
@@ -149,7 +149,7 @@ impl Known {
     /// Of a mail that has left the outbox, the ledger knows the envelope.
     fn print_gone(&self, tool: &Tool, printer: &mut Printer) -> io::Result<()> {
         let Some(last) = self.attempts.last() else { return Ok(()) };
-        let mut field = |name: &str, value: &str| printer.whole_line(format_args!("  {name:<12} {value}"));
+        let mut field = |name: &str, value: &str| printer.line(format_args!("  {name:<12} {value}"));
         let result = last.result.as_deref().unwrap_or("?");
         field(
             "state",
@@ -183,7 +183,7 @@ impl Known {
             return Ok(());
         };
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        printer.whole_line(format_args!(
+        printer.line(format_args!(
             "conversation with {} [{}]:{}, {}",
             text(&last.host),
             text(&last.address),
@@ -191,7 +191,7 @@ impl Known {
             last.opened_ms.map_or(String::new(), |opened_ms| tool.clock.show(UnixMillis(opened_ms))),
         ))?;
         for line in text(&last.transcript).lines() {
-            printer.whole_line(format_args!("  {line}"))?;
+            printer.line(format_args!("  {line}"))?;
         }
         Ok(())
     }

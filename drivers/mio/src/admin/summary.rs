@@ -63,7 +63,7 @@ pub(super) fn summary(tool: &Tool, words: &SummaryWords) -> Result<Outcome, Tool
     if !tool.options.json {
         let [all, m5, m20, h1, h4, d1, d5, older] =
             ["ALL", "<5m", "<20m", "<1h", "<4h", "<1d", "<5d", "OLDER"];
-        printer.whole_line(format_args!(
+        printer.line(format_args!(
             "{all:>8} {m5:>7} {m20:>7} {h1:>7} {h4:>7} {d1:>7} {d5:>7} {older:>7}  {}",
             words.by.heading()
         ))?;
@@ -76,7 +76,7 @@ pub(super) fn summary(tool: &Tool, words: &SummaryWords) -> Result<Outcome, Tool
             printer.record("summary", Counted { by, name, mails: ages.total(), ages: ages.counts })?;
         } else {
             let [m5, m20, h1, h4, d1, d5, older] = ages.counts;
-            printer.whole_line(format_args!(
+            printer.line(format_args!(
                 "{:>8} {m5:>7} {m20:>7} {h1:>7} {h4:>7} {d1:>7} {d5:>7} {older:>7}  {}",
                 ages.total(),
                 name.unwrap_or("TOTAL")
