@@ -178,11 +178,10 @@ impl CommandName {
         Self::Quit,
         Self::Nothing,
     ];
-}
 
-impl fmt::Display for CommandName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// Returns it as texts write it.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Greeting => "greeting",
             Self::Ehlo => "EHLO",
             Self::Helo => "HELO",
@@ -197,7 +196,13 @@ impl fmt::Display for CommandName {
             Self::EndOfData => "end of data",
             Self::Quit => "QUIT",
             Self::Nothing => "no command",
-        })
+        }
+    }
+}
+
+impl fmt::Display for CommandName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

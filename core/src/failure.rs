@@ -5,7 +5,7 @@
 
 use alloc::borrow::ToOwned;
 use alloc::format;
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -161,7 +161,7 @@ impl StoredFailure {
     /// Returns the command that the server answered, if the text names one.
     pub fn answered(&self) -> Option<CommandName> {
         let named = self.command.as_deref()?;
-        CommandName::ALL.into_iter().find(|name| named.starts_with(&*name.to_string()))
+        CommandName::ALL.into_iter().find(|command| named.starts_with(command.name()))
     }
 }
 

@@ -12,15 +12,15 @@ use core::fmt::Write as _;
 use crate::one_line::OneLine;
 use crate::time::Instant;
 
-/// Most octets that are kept of the beginning.
+/// Most octets of memory for the beginning.
 const HEAD_LIMIT_OCTETS: usize = 4 * 1024;
-/// Most octets that are kept of the end.
+/// Most octets of memory for the end.
 const TAIL_LIMIT_OCTETS: usize = 4 * 1024;
 /// Most octets that are kept of one line: as much as a server may say in a reply (RFC 5321 section 4.5.3.1.5), and room for what
 /// the many say who exceed that.
 const LINE_LIMIT_OCTETS: usize = 1024;
 /// Stands at the end of a line that was cut.
-const CUT_MARK: &[u8] = b" [...]";
+const CUT_MARK: &str = " [...]";
 
 /// Who said a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,34 +34,87 @@ pub(crate) enum Speaker {
 }
 
 impl Speaker {
-    const fn mark(self) -> &'static [u8] {
+    const fn mark(self) -> char {
         match self {
-            Self::Client => b" > ",
-            Self::Server => b" < ",
-            Self::Remark => b" * ",
+            Self::Client => '>',
+            Self::Server => '<',
+            Self::Remark => '*',
         }
     }
 }
 
+/// A line of a transcript, without its text.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    /// The time since the connection was opened, at most seven weeks.
+    millis: u32,
+    /// The length of its text.
+    octets: u16,
+    speaker: Speaker,
+    is_cut: bool,
+}
+
+/// Octets that a line takes besides its text.
+const LINE_OCTETS: usize = size_of::<Line>();
+
 /// The beginning and the end of what was said on one connection.
 ///
-/// Each line begins with the seconds since the connection was opened, and with `>` for what we said, `<` for what the server
-/// said, or `*` for a remark. The owner masks secrets before it notes a line.
+/// In its text each line begins with the seconds since the connection was opened, and with `>` for what we said, `<` for what the server
+/// said, or `*` for a remark. The owner masks secrets before it notes a line. Most transcripts are never read, so lines are kept as they
+/// come, and the text is made when it is asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Transcript {
     opened: Instant,
-    head: Vec<u8>,
-    tail: VecDeque<u8>,
+    head: Lines,
+    tail: Lines,
     /// Lines that stood between the beginning and the end.
     omitted_lines: u64,
     /// Octets of mail data that were sent since the last line.
     data_octets: u64,
 }
 
+/// Consecutive lines.
+#[derive(Clone, Debug, Default)]
+struct Lines {
+    lines: VecDeque<Line>,
+    texts: VecDeque<u8>,
+}
+
+impl Lines {
+    /// Returns how much memory they take.
+    fn octets(&self) -> usize {
+        self.lines.len() * LINE_OCTETS + self.texts.len()
+    }
+
+    fn push(&mut self, line: Line, text: &[u8]) {
+        self.lines.push_back(line);
+        self.texts.extend(text);
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(line) = self.lines.pop_front() {
+            self.texts.drain(..usize::from(line.octets).min(self.texts.len()));
+        }
+    }
+
+    /// Appends them as text.
+    fn write(&self, to: &mut String) {
+        let mut texts = self.texts.iter().copied();
+        for Line { millis, speaker, octets, is_cut } in &self.lines {
+            let text: Vec<u8> = texts.by_ref().take(usize::from(*octets)).collect();
+            let (text, mark) = (String::from_utf8_lossy(&text), speaker.mark());
+            let cut_mark = if *is_cut { CUT_MARK } else { "" };
+            let (seconds, millis) = (millis / 1000, millis % 1000);
+            let _ = writeln!(to, "{seconds}.{millis:03} {mark} {}{cut_mark}", OneLine(text));
+        }
+    }
+}
+
 impl Transcript {
     /// Returns an empty transcript of a connection that was opened at this instant.
     pub(crate) fn new(opened: Instant) -> Self {
-        Self { opened, head: Vec::new(), tail: VecDeque::new(), omitted_lines: 0, data_octets: 0 }
+        let (head, tail) = (Lines::default(), Lines::default());
+        Self { opened, head, tail, omitted_lines: 0, data_octets: 0 }
     }
 
     /// Adds what was said, line by line.
@@ -88,45 +141,37 @@ impl Transcript {
     }
 
     fn push(&mut self, now: Instant, speaker: Speaker, text: &[u8]) {
-        let (kept, cut_mark) = match text.get(..LINE_LIMIT_OCTETS) {
-            Some(kept) if kept.len() < text.len() => (kept, CUT_MARK),
-            Some(_) | None => (text, &b""[..]),
+        let kept = text.get(..LINE_LIMIT_OCTETS).unwrap_or(text);
+        let since = now.saturating_duration_since(self.opened);
+        let line = Line {
+            millis: u32::try_from(since.as_millis()).unwrap_or(u32::MAX),
+            octets: u16::try_from(kept.len()).unwrap_or(u16::MAX),
+            speaker,
+            is_cut: kept.len() < text.len(),
         };
-        let millis = now.saturating_duration_since(self.opened).as_millis();
-        let time = format!("{}.{:03}", millis / 1000, millis % 1000);
-        let parts = [time.as_bytes(), speaker.mark(), kept, cut_mark, b"\n"];
-        let octets: usize = parts.iter().map(|part| part.len()).sum();
-        if self.tail.is_empty() && self.head.len() + octets <= HEAD_LIMIT_OCTETS {
-            parts.into_iter().for_each(|part| self.head.extend_from_slice(part));
-            return;
+        let octets = LINE_OCTETS + kept.len();
+        if self.tail.lines.is_empty() && self.head.octets() + octets <= HEAD_LIMIT_OCTETS {
+            return self.head.push(line, kept);
         }
-        while self.tail.len() + octets > TAIL_LIMIT_OCTETS {
-            let end =
-                self.tail.iter().position(|octet| *octet == b'\n').map_or(self.tail.len(), |end| end + 1);
-            self.tail.drain(..end);
+        while self.tail.octets() + octets > TAIL_LIMIT_OCTETS {
+            self.tail.drop_first();
             self.omitted_lines += 1;
         }
-        parts.into_iter().for_each(|part| self.tail.extend(part));
+        self.tail.push(line, kept);
     }
 
     /// Returns the transcript as text: a line for each line that was said, without control characters.
     pub(crate) fn text(&self) -> String {
-        let mut text = String::with_capacity(self.head.len() + self.tail.len());
-        put_lines(&mut text, &self.head);
+        let mut text = String::with_capacity(self.head.octets() + self.tail.octets());
+        self.head.write(&mut text);
         if self.omitted_lines > 0 {
             let _ = writeln!(text, "[{} lines are left out]", self.omitted_lines);
         }
-        put_lines(&mut text, &self.tail.iter().copied().collect::<Vec<_>>());
+        self.tail.write(&mut text);
         if self.data_octets > 0 {
             let _ = writeln!(text, "[{} octets of mail data, and no reply]", self.data_octets);
         }
         text
-    }
-}
-
-fn put_lines(text: &mut String, lines: &[u8]) {
-    for line in lines.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()) {
-        let _ = writeln!(text, "{}", OneLine(String::from_utf8_lossy(line)));
     }
 }
 

@@ -38,7 +38,10 @@ pub(super) fn record(
     let mut done_with = Vec::with_capacity(commit.delivered.len() + commit.replaced.len());
     for DeliveredMail { id, attempt } in &commit.delivered {
         if let Some(attempt) = attempt {
-            ledger.add_attempt(transaction, *id, &attempt.facts(), || attempt.result.reply.text())?;
+            let submission = fingerprints.submission(*id);
+            ledger.add_attempt(transaction, *id, &attempt.facts(), submission, || {
+                attempt.result.reply.text()
+            })?;
         }
         // Of what an earlier process has sent nothing is known but its note.
         let successor =
@@ -53,7 +56,9 @@ pub(super) fn record(
     }
     let mut attempts: warnings::Failed = Vec::with_capacity(commit.failed.len());
     for attempt in &commit.failed {
-        ledger.add_attempt(transaction, attempt.id, &attempt.attempt.facts(), || attempt.text())?;
+        let submission = fingerprints.submission(attempt.id);
+        ledger
+            .add_attempt(transaction, attempt.id, &attempt.attempt.facts(), submission, || attempt.text())?;
         if is_as_claimed(attempt.id, Compared::WholeRow)? {
             let tried_before = match commit.warnings {
                 Some(_) => warnings::last_try(transaction, attempt.id)?,

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, Hash};
 
 use bytes::BytesMut;
 use cmail_delivery::outbox::{Commit, DATA_CHUNK_OCTETS, MailId, Row};
+use cmail_delivery::time::UnixTime;
 use foldhash::fast::FixedState;
 use rusqlite::Connection;
 
@@ -35,6 +36,7 @@ pub(super) struct Fingerprint {
     head: Option<u64>,
     recipient: u64,
     remote: u64,
+    submission: UnixTime,
 }
 
 /// Fingerprints of some rows.
@@ -77,6 +79,11 @@ impl Fingerprints {
         Ok(Some(row))
     }
 
+    /// Returns when a mail was submitted, as it was read.
+    pub(super) fn submission(&self, id: MailId) -> Option<UnixTime> {
+        self.0.get(&id).map(|(fingerprint, _)| fingerprint.submission)
+    }
+
     /// Returns whether there is a fingerprint of a mail.
     pub(super) fn knows(&self, id: MailId) -> bool {
         self.0.contains_key(&id)
@@ -103,6 +110,7 @@ impl Fingerprint {
             head: data.map(|data| digest(&data.get(..DATA_CHUNK_OCTETS).unwrap_or(data))),
             recipient: digest(&row.recipient),
             remote: digest(&row.remote),
+            submission: row.submission,
         }
     }
 

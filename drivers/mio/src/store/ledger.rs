@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cmail_delivery::attempt::{AttemptFacts, AttemptKind, Server};
+use cmail_delivery::command::CommandName;
 use cmail_delivery::course::{Conversation, Course};
 use cmail_delivery::one_line::Octets;
 use cmail_delivery::outbox::MailId;
@@ -218,13 +219,15 @@ impl Ledger {
         self.known_connections.clear();
     }
 
-    /// Adds an attempt on a mail. To be called before the mail is deleted, within the transaction that records the attempt. Fails
+    /// Adds an attempt on a mail that was submitted then, if that is known. To be called before the mail is deleted, within the
+    /// transaction that records the attempt. Fails
     /// only if the transaction is lost.
     pub(super) fn add_attempt(
         &mut self,
         connection: &Connection,
         id: MailId,
         attempt: &AttemptFacts<'_>,
+        submission: Option<UnixTime>,
         text: impl FnOnce() -> String,
     ) -> rusqlite::Result<()> {
         let fate = if attempt.kind == AttemptKind::Delivered {
@@ -253,7 +256,7 @@ impl Ledger {
             if fate == Fate::Delivered {
                 text = truncated(&text, ACCEPTANCE_LIMIT_OCTETS);
             }
-            ledger.insert_attempt(connection, id, attempt, fate, number, &text)
+            ledger.insert_attempt(connection, id, (attempt, submission), fate, number, &text)
         })
     }
 
@@ -403,7 +406,7 @@ impl Ledger {
         &mut self,
         connection: &Connection,
         id: MailId,
-        attempt: &AttemptFacts<'_>,
+        (attempt, submission): (&AttemptFacts<'_>, Option<UnixTime>),
         fate: Fate,
         connection_id: Option<i64>,
         text: &str,
@@ -411,15 +414,15 @@ impl Ledger {
         let course = attempt.course;
         let transaction = course.and_then(|course| course.transaction.as_ref());
         // What was sent is known from the transaction: the row may be other mail now.
-        let Mail { sender, octets, submitted, .. } = match transaction {
-            Some(sent) => Mail {
-                sender: sent.sender.as_deref().map(str::to_owned),
-                recipient: None,
-                octets: i64::try_from(sent.data_octets).ok(),
-                submitted: submitted(connection, id)?,
-            },
-            None => mail(connection, id)?.unwrap_or_default(),
+        let unsent = if transaction.is_none() { mail(connection, id)? } else { None };
+        let (sender, octets) = match transaction {
+            Some(sent) => (sent.sender.as_deref(), i64::try_from(sent.data_octets).ok()),
+            None => (
+                unsent.as_ref().and_then(|mail| mail.sender.as_deref()),
+                unsent.as_ref().and_then(|mail| mail.octets),
+            ),
         };
+        let submitted = submission.map(|time| time.0).filter(|seconds| *seconds != 0);
         let at = course.map_or_else(|| attempt.at.into(), |course| course.ended);
         let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
         let claim = transaction.map(|transaction| millis(transaction.claim));
@@ -439,17 +442,17 @@ impl Ledger {
             id.0,
             at.0,
             fate.as_str(),
-            attempt.kind.to_string(),
+            attempt.kind.name(),
             connection_id,
             course.map(|_| transaction.map_or(0, |transaction| transaction.number)),
-            sender.as_deref().map(|sender| self.shown(sender)),
+            sender.map(|sender| self.shown(sender)),
             self.shown(attempt.recipient.as_str()),
             transaction.and_then(|transaction| transaction.message_id.as_deref()),
             octets,
             submitted,
             reply.map(|reply| reply.code().as_u16()),
             attempt.status.map(|status| status.to_string()),
-            command.map(|command| command.to_string()),
+            command.map(CommandName::name),
             text,
             if fate == Fate::Delivered { remote_id(text) } else { None },
             waited,
@@ -505,17 +508,6 @@ fn insert_connection(
             millis(setup.negotiation),
         ])
         .map(drop)
-}
-
-/// Reads when a mail was submitted.
-fn submitted(connection: &Connection, id: MailId) -> rusqlite::Result<Option<i64>> {
-    let read = connection
-        .prepare_cached(
-            "SELECT iif(octet_length(mail_submission) <= 30, CAST(mail_submission AS INTEGER), NULL) FROM outbox WHERE mail_id = ?1",
-        )?
-        .query_row([id.0], |row| row.get(0))
-        .optional()?;
-    Ok(read.flatten())
 }
 
 /// Reads what the ledger has of a mail. Values that are too long for what they mean are not read: other programs may put anything
