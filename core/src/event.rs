@@ -1,17 +1,23 @@
 //! Reports for the administrator. A driver prints them; no decision depends on one.
 
+mod fields;
+
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
 
+pub use self::fields::{Fields, Value};
 use crate::attempt::{Acceptance, Attempt, Failure};
+use crate::course::Course;
 use crate::ids::{ConnectionId, MailId};
 use crate::one_line::{Octets, OneLine};
-use crate::time::Duration;
+use crate::outbox::Row;
+use crate::shown::shortened_octets;
+use crate::time::{Duration, UnixTime};
 
 /// The importance of an event, in the order of the directive `verbosity`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +54,8 @@ pub enum Event {
         id: MailId,
         /// The attempt, with its server, protection and reply.
         attempt: Attempt<Acceptance>,
+        /// What else is known of the mail.
+        facts: MailFacts,
     },
     /// An attempt has failed.
     Failed {
@@ -59,6 +67,8 @@ pub enum Event {
         attempt: Attempt<Failure>,
         /// The consequence.
         kind: FailureKind,
+        /// What else is known of the mail.
+        facts: MailFacts,
     },
     /// A mail was given up and replaced by a bounce.
     Bounced {
@@ -68,6 +78,8 @@ pub enum Event {
         recipient: Box<str>,
         /// The bounces: to the sender, and the copies.
         bounces: Vec<(MailId, Box<str>)>,
+        /// What else is known of the mail.
+        facts: MailFacts,
     },
     /// A mail was given up whose sender is null or invalid, so that a bounce would reach no one.
     Dropped {
@@ -75,6 +87,8 @@ pub enum Event {
         id: MailId,
         /// Its recipient.
         recipient: Box<str>,
+        /// What else is known of the mail.
+        facts: MailFacts,
     },
     /// The sender of a mail was told that it is late. It is still tried.
     Warned {
@@ -84,6 +98,8 @@ pub enum Event {
         recipient: Box<str>,
         /// The mail that tells the sender.
         warning: MailId,
+        /// What else is known of the mail.
+        facts: MailFacts,
     },
     /// A connection was closed because its server is silent and others need its slot. Its mail goes on to other candidates, and
     /// returns to the server after them.
@@ -111,6 +127,53 @@ pub enum Event {
     Received(ConnectionId, Bytes),
 }
 
+/// What is known of a mail beside its id and its recipient, when something is told of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MailFacts {
+    /// `mail_envelopefrom`; `None` for the null reverse-path.
+    pub sender: Option<Bytes>,
+    /// The length of the message, as it is stored, in octets.
+    pub data_octets: u64,
+    /// The identifier of the message, without its angle brackets, if its header section was read and has one. That of a transaction
+    /// is known to its [course](Course).
+    pub message_id: Option<Box<str>>,
+    /// The number of its failed attempts before.
+    pub attempts_before: u32,
+    /// The time from its submission to the claim, if it says when it was submitted.
+    pub queued: Option<Duration>,
+}
+
+impl MailFacts {
+    /// Returns what a row says that is claimed at this time.
+    pub(crate) fn of(row: &Row, now: UnixTime) -> Self {
+        let waited_s = u64::try_from(now.0.saturating_sub(row.submission.0)).unwrap_or(0);
+        Self {
+            sender: row.sender.clone(),
+            data_octets: row.data_octets,
+            message_id: None,
+            attempts_before: row.fail_count,
+            queued: (row.submission > UnixTime(0)).then(|| Duration::from_secs(waited_s)),
+        }
+    }
+
+    /// Returns the sender, shortened; nothing for the null reverse-path.
+    fn shown_sender(&self) -> String {
+        self.sender.as_ref().map(|sender| shortened_octets(sender).to_string()).unwrap_or_default()
+    }
+
+    fn message_id<'a>(&'a self, course: Option<&'a Course>) -> Option<&'a str> {
+        let of_transaction = course.and_then(|course| course.transaction.as_ref()?.message_id.as_deref());
+        of_transaction.or(self.message_id.as_deref())
+    }
+
+    /// Returns how long it waited for the claim, after it for its turn, for the setup of the connection, and for its transfer.
+    fn delays(&self, course: Option<&Course>) -> [Option<Duration>; 4] {
+        let transaction = course.and_then(|course| course.transaction.as_ref());
+        let claim = transaction.map(|transaction| transaction.claim);
+        [self.queued, claim, course.map(Course::setup), transaction.map(|transaction| transaction.transfer)]
+    }
+}
+
 impl Event {
     pub(crate) fn debug(text: String) -> Self {
         Self::Note { level: Level::Debug, text }
@@ -136,7 +199,7 @@ impl fmt::Display for Event {
     /// Writes one line, whatever its texts contain.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Delivered { id, attempt } => {
+            Self::Delivered { id, attempt, .. } => {
                 write!(f, "mail {id} to <{}> delivered to {attempt}", OneLine(attempt.recipient.as_str()))
             }
             Self::Failed { id, attempt, kind, .. } => {
@@ -147,21 +210,21 @@ impl fmt::Display for Event {
                 };
                 write!(f, "mail {id} to <{}> failed {kind}: {attempt}", OneLine(attempt.recipient.as_str()))
             }
-            Self::Bounced { id, recipient, bounces } => {
+            Self::Bounced { id, recipient, bounces, .. } => {
                 write!(f, "mail {id} to <{}> given up", OneLine(recipient))?;
                 for (bounce, to) in bounces {
                     write!(f, ", bounce {bounce} goes to <{}>", OneLine(to))?;
                 }
                 Ok(())
             }
-            Self::Dropped { id, recipient } => {
+            Self::Dropped { id, recipient, .. } => {
                 write!(
                     f,
                     "mail {id} to <{}> given up and deleted without a bounce, because its sender is the null path, or no address",
                     OneLine(recipient)
                 )
             }
-            Self::Warned { id, recipient, warning } => {
+            Self::Warned { id, recipient, warning, .. } => {
                 write!(
                     f,
                     "mail {id} to <{}> is late, which mail {warning} tells its sender",

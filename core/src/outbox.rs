@@ -386,7 +386,12 @@ pub struct Committed {
 impl Claimed {
     /// Returns the mail that it lays hold of.
     pub fn ids(&self) -> impl Iterator<Item = MailId> {
-        self.transactions.iter().flat_map(|transaction| &transaction.rows).map(|row| row.id)
+        self.rows().map(|row| row.id)
+    }
+
+    /// Returns the rows of that mail.
+    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.transactions.iter().flat_map(|transaction| &transaction.rows)
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the log and the single passes tell the administrator of mail (contract, sections 1 and 4).
 
+use std::collections::BTreeMap;
+
 use crate::support::tls::Identity;
-use crate::support::{Action, Mail, Script, World};
+use crate::support::{Action, Mail, Script, SmtpServer, World};
 
 /// The lines of a log that `grep` finds.
 fn grep(log: &str, what: &str) -> Vec<String> {
@@ -28,7 +30,7 @@ fn mail_that_did_not_get_to_a_server_is_found_by_its_recipient_and_so_is_its_bou
         bob + 1,
         bob + 2
     );
-    assert_eq!(found[1], bounced);
+    assert!(found[1].starts_with(&format!("{bounced} (from=<sender@client.example>")), "{found:#?}");
     assert_eq!(world.database.ids(), [bob + 1, bob + 2]);
 }
 
@@ -86,4 +88,111 @@ fn single_passes_say_what_they_have_done() {
     assert_eq!((finished.code(), &*finished.stdout), (Some(0), "bounced 1, dropped 0\n"));
     let finished = world.run(&["handoff", "relay.example"]);
     assert_eq!((finished.code(), &*finished.stdout), (Some(0), "delivered 0, failed 0, deferred 0\n"));
+}
+
+/// A fate of a mail as the log calls it, and a recipient that meets it.
+const FATES: [(&str, &str); 6] = [
+    ("delivered", "taken@example.org"),
+    ("deferred", "later@example.org"),
+    ("failed", "nobody@example.org"),
+    ("bounced", "nobody@example.org"),
+    ("dropped", "null@example.org"),
+    ("uncertain", "doubt@doubt.example"),
+];
+
+/// Lets mail meet each fate, and returns the lines of the log, with the id of the mail to each recipient.
+fn log_of_all_fates(format: &str) -> (String, BTreeMap<&'static str, i64>) {
+    let script =
+        Script::new().always(".", "250 2.0.0 Ok: queued as 4XyZ12").when(|command| match command.line {
+            line if line.contains("<later@") => Some("450 4.2.0 later".into()),
+            line if line.contains("<nobody@") || line.contains("<null@") => {
+                Some("550-5.1.1 no such\n550 \"user\"".into())
+            }
+            _ => None,
+        });
+    let (mut world, server) = World::with_server(script);
+    let doubtful = SmtpServer::start_beside(Script::new().always(".", Action::Close), &server);
+    world.route("doubt.example", &doubtful);
+    world.set("verbosity", 1).set("logformat", format);
+    let mail = |to: &str| {
+        let mail = Mail::to(to).data(format!("Message-ID: <id.{to}>\n\nhello\n"));
+        if to.starts_with("null@") { mail.null_sender() } else { mail }
+    };
+    let ids: BTreeMap<&str, i64> = FATES.into_iter().map(|(_, to)| (to, 0)).collect();
+    let ids: BTreeMap<&str, i64> = ids.into_keys().map(|to| (to, world.insert(&mail(to)))).collect();
+    let daemon = world.start();
+    for to in ["taken@example.org", "nobody@example.org", "null@example.org"] {
+        world.database.wait("it is done", |database| database.row(ids[to]).is_none());
+    }
+    for to in ["later@example.org", "doubt@doubt.example"] {
+        world.database.wait("it has failed", |database| !database.failures_of(ids[to]).is_empty());
+    }
+    (daemon.terminate(), ids)
+}
+
+#[test]
+fn each_verdict_is_one_line_that_is_found_by_all_that_is_known_of_the_mail() {
+    let (log, ids) = log_of_all_fates("text");
+    let words = [
+        ("delivered", " delivered to mx.example.org ["),
+        ("deferred", " failed temporarily: 450 4.2.0 later ("),
+        ("failed", " failed permanently: 550-5.1.1 no such / 550 \"user\" ("),
+        ("bounced", " given up, bounce "),
+        ("dropped", " given up and deleted without a bounce, "),
+        ("uncertain", " failed temporarily: delivery uncertain"),
+    ];
+    for ((fate, to), (_, words)) in FATES.into_iter().zip(words) {
+        let beginning = format!(" mail {} to <{to}>{words}", ids[to]);
+        let found: Vec<&str> = log.lines().filter(|line| line.contains(&beginning)).collect();
+        assert_eq!(found.len(), 1, "{fate}: {log}");
+        let sender = if to.starts_with("null@") { "" } else { "sender@client.example" };
+        let end = format!(" (from=<{sender}> message_id=<id.{to}> size=");
+        let (_, end) = found[0].split_once(&end).unwrap_or_else(|| panic!("{fate}: {end}: {log}"));
+        assert!(end.contains(" try=1)") && end.ends_with(')'), "{fate}: {end}");
+        let has_course = end.contains(" delays=") && end.contains(" conn=") && end.contains(" n=");
+        assert_eq!(has_course, !matches!(fate, "bounced" | "dropped"), "{fate}: {end}");
+    }
+    let delivered = log.lines().find(|line| line.contains("4XyZ12")).unwrap();
+    assert!(delivered.contains("250 2.0.0 Ok: queued as 4XyZ12 (from=<"), "{delivered}");
+}
+
+#[test]
+fn other_formats_say_the_same_by_keys() {
+    let (log, ids) = log_of_all_fates("json");
+    let objects: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    for (fate, to) in FATES {
+        let is_it = |object: &&serde_json::Value| object["event"] == fate && object["mail"] == ids[to];
+        let found: Vec<_> = objects.iter().filter(is_it).collect();
+        assert_eq!(found.len(), 1, "{fate}: {log}");
+        let object = found[0];
+        assert_eq!((&object["recipient"], &object["message_id"]), (&to.into(), &format!("id.{to}").into()));
+        assert!(
+            object["size"].is_u64() && object["time"].is_string() && object["message"].is_string(),
+            "{object}"
+        );
+        match fate {
+            "delivered" => {
+                assert_eq!((&object["remote_id"], &object["code"]), (&"4XyZ12".into(), &250.into()))
+            }
+            "deferred" => {
+                assert_eq!((&object["status"], &object["kind"]), (&"4.2.0".into(), &"recipient".into()))
+            }
+            _ => {}
+        }
+        let is_attempt = !matches!(fate, "bounced" | "dropped");
+        assert_eq!(
+            object["host"].is_string() && object["conn"].is_u64() && object["d"].is_number(),
+            is_attempt,
+            "{object}"
+        );
+    }
+    assert!(objects.iter().any(|object| object["event"] == "note" && object["level"] == "info"));
+    let (log, ids) = log_of_all_fates("logfmt");
+    for (fate, to) in FATES {
+        let pairs =
+            [format!(" event={fate} mail={} ", ids[to]), format!(" recipient={to} message_id=id.{to} ")];
+        let found = log.lines().filter(|line| pairs.iter().all(|pair| line.contains(pair))).count();
+        assert_eq!(found, 1, "{fate}: {log}");
+    }
 }

@@ -17,7 +17,7 @@ use super::set_aside::{SetAside, Undone};
 use crate::attempt::{Acceptance, Attempt, Failure};
 use crate::course::Course;
 use crate::delay_warning::DelayWarnings;
-use crate::event::{Event, FailureKind, Level};
+use crate::event::{Event, FailureKind, Level, MailFacts};
 use crate::outbox::{
     Commit, Committed, DeliveredMail, FailedAttempt, MailId, Refused, Replacement, StoreError, StoreRequest,
     Warned,
@@ -205,7 +205,8 @@ impl Books {
         };
         let attempt = Attempt { at: self.now.wall, recipient, course, result: failure };
         self.tally.count_attempt(&attempt.facts());
-        self.event(Event::Failed { id, next_hop, attempt: attempt.clone(), kind });
+        let facts = self.held.facts(id);
+        self.event(Event::Failed { id, next_hop, attempt: attempt.clone(), kind, facts });
         self.attempts.tried(id, self.now.monotonic);
         if let Some(due) = ordered {
             let state = self.queue_state_of(id, RetryState::NotBefore(due));
@@ -240,9 +241,11 @@ impl Books {
         self.commits.retry_at = None;
         let Some(mut commit) = self.commits.in_flight.take() else { return };
         self.set_refused_aside(&mut commit, refused, &not_noted.into_iter().collect());
-        commit.ids().for_each(|id| self.held.end_by_verdict(id));
+        let given_up = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
+        let mut facts: BTreeMap<MailId, MailFacts> = given_up.map(|id| (*id, self.held.facts(*id))).collect();
         let has_warned = !warned.is_empty();
         self.tell_warned(warned, &commit.failed);
+        commit.ids().for_each(|id| self.held.end_by_verdict(id));
         let is_other: BTreeSet<MailId> = changed.iter().map(|row| row.id).collect();
         for DeliveredMail { id, attempt } in commit.delivered {
             if attempt.is_some() && !is_other.contains(&id) {
@@ -268,7 +271,7 @@ impl Books {
         // If the answer says nothing of a replacement, it made no bounce.
         let bounces = bounces.into_iter().chain(core::iter::repeat_with(Vec::new));
         for (replacement, bounces) in commit.replaced.into_iter().zip(bounces) {
-            self.tell_replaced(&replacement, &bounces, &not_replaced);
+            self.tell_replaced(&replacement, &bounces, &not_replaced, &mut facts);
             for id in replacement.originals {
                 if not_replaced.contains(&id) {
                     self.requeue(id, QueueState::GivenUp);
@@ -322,7 +325,8 @@ impl Books {
             for id in originals {
                 let failed = failed.iter().find(|failed| failed.id == id);
                 let recipient = failed.map(|failed| failed.attempt.recipient.as_str()).unwrap_or_default();
-                self.event(Event::Warned { id, recipient: recipient.into(), warning });
+                let (recipient, facts) = (recipient.into(), self.held.facts(id));
+                self.event(Event::Warned { id, recipient, warning, facts });
             }
         }
     }
@@ -333,6 +337,7 @@ impl Books {
         replacement: &Replacement,
         bounces: &[MailId],
         not_replaced: &BTreeSet<MailId>,
+        facts: &mut BTreeMap<MailId, MailFacts>,
     ) {
         let to = replacement.bounce.iter().flat_map(|bounce| &bounce.recipients);
         let to = to.map(|recipient| shortened_octets(recipient).into());
@@ -345,9 +350,10 @@ impl Books {
             if !is_done || not_replaced.contains(&id) {
                 continue;
             }
+            let facts = facts.remove(&id).unwrap_or_default();
             let (fate, event) = match &replacement.bounce {
-                Some(_) => (Fate::Bounced, Event::Bounced { id, recipient, bounces: told.clone() }),
-                None => (Fate::Dropped, Event::Dropped { id, recipient }),
+                Some(_) => (Fate::Bounced, Event::Bounced { id, recipient, bounces: told.clone(), facts }),
+                None => (Fate::Dropped, Event::Dropped { id, recipient, facts }),
             };
             self.tally.mails.add(fate);
             self.event(event);

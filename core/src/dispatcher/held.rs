@@ -3,10 +3,11 @@
 //! Mail that is given up between two requests is released together. The release comes before the next request, so that it never reaches
 //! the database after a later claim of the same mail.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::books::Books;
+use crate::event::MailFacts;
 use crate::io::Output;
 use crate::outbox::MailId;
 use crate::queue::QueueState;
@@ -14,15 +15,16 @@ use crate::queue::QueueState;
 /// The mail that the database holds.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    mails: BTreeSet<MailId>,
+    /// With what is known of it, for those who are told of it.
+    mails: BTreeMap<MailId, MailFacts>,
     /// Mail that was given up since the last release.
     given_up: Vec<MailId>,
 }
 
 impl Held {
     /// Records that the database holds mail: it has answered a claim with it.
-    pub(super) fn begin(&mut self, ids: impl IntoIterator<Item = MailId>) {
-        self.mails.extend(ids);
+    pub(super) fn begin(&mut self, mails: impl IntoIterator<Item = (MailId, MailFacts)>) {
+        self.mails.extend(mails);
     }
 
     /// Ends the hold of a mail whose verdict the database has recorded, which has ended it there too.
@@ -32,13 +34,18 @@ impl Held {
 
     /// Gives up a mail, if it is held: the next release tells the database.
     pub(super) fn give_up(&mut self, id: MailId) {
-        if self.mails.remove(&id) {
+        if self.mails.remove(&id).is_some() {
             self.given_up.push(id);
         }
     }
 
-    pub(super) fn mails(&self) -> &BTreeSet<MailId> {
-        &self.mails
+    pub(super) fn mails(&self) -> impl Iterator<Item = MailId> {
+        self.mails.keys().copied()
+    }
+
+    /// Returns what is known of a mail; nothing but defaults if it is not held.
+    pub(super) fn facts(&self, id: MailId) -> MailFacts {
+        self.mails.get(&id).cloned().unwrap_or_default()
     }
 
     /// Whether everything that was given up is released.

@@ -165,7 +165,7 @@ impl Dispatcher {
     /// Returns the mail that the database holds for this dispatcher, as far as its answers and the outputs were passed on: see
     /// [`outbox`](crate::outbox#what-is-held).
     pub fn held(&self) -> impl Iterator<Item = MailId> {
-        self.books.held.mails().iter().copied()
+        self.books.held.mails()
     }
 
     /// Closes a connection as if others needed its slot, so that a record can be replayed where none do. Does nothing if the

@@ -30,15 +30,16 @@ pub use self::inspect::{
 };
 use self::requests::{Asked, wrong_kind};
 pub use self::survey::{Survey, SurveyRow};
-use crate::event::Level;
+use crate::bounce::message_id;
+use crate::event::{Level, MailFacts};
 use crate::io::{ConnectionId, Input, Output};
 use crate::next_hop::NextHop;
-use crate::outbox::{FailedMessage, RequestId, StoreError, StoreReply};
+use crate::outbox::{FailedMessage, MailId, RequestId, StoreError, StoreReply};
 pub use crate::queue::MailPlaces;
 use crate::rng::Rng;
 use crate::settings::{Hosts, Settings};
 use crate::tally::Tally;
-use crate::time::{Duration, Instant, Now};
+use crate::time::{Duration, Instant, Now, UnixTime};
 
 /// Time that sessions get to finish after a drain was requested. Less than the 5 s after which everything must be over, so that
 /// the last verdicts can still be committed.
@@ -292,6 +293,7 @@ impl Dispatcher {
     fn answered(&mut self, request: RequestId, result: Result<StoreReply, StoreError>) {
         let Some(asked) = self.books.requests.close(request) else { return };
         let Self { books, deliveries, .. } = self;
+        let now = books.now.wall;
         // They were read before, and would be lost if further ones took their place.
         books.index_arrived();
         if let Asked::Bounce { messages, .. } = &asked {
@@ -304,7 +306,7 @@ impl Dispatcher {
             }
             (Asked::Claim(claim), Ok(StoreReply::Claimed(answer))) => {
                 books.requests.succeeded();
-                books.held.begin(answer.ids());
+                books.held.begin(answer.rows().map(|row| (row.id, MailFacts::of(row, now))));
                 deliveries.claimed(books, claim, answer);
             }
             (&Asked::Data { hop, connection, .. }, Ok(StoreReply::Data(octets))) => {
@@ -313,12 +315,12 @@ impl Dispatcher {
             }
             (Asked::Bounce { ids, .. }, Ok(StoreReply::Failed { messages, left_over, unreadable })) => {
                 books.requests.succeeded();
-                books.held.begin(messages.iter().flat_map(FailedMessage::ids));
+                books.held.begin(messages.iter().flat_map(|message| facts_of(message, now)));
                 books.failed_read(ids, messages, left_over, unreadable);
             }
             (Asked::Recall { ids, reason }, Ok(StoreReply::Recalled { rows, unreadable })) => {
                 books.requests.succeeded();
-                books.held.begin(rows.iter().map(|row| row.id));
+                books.held.begin(rows.iter().map(|row| (row.id, MailFacts::of(row, now))));
                 deliveries.recalled(books, ids, reason, rows, unreadable);
             }
             (Asked::Commit, Ok(StoreReply::Committed(answer))) => {
@@ -400,4 +402,13 @@ impl Dispatcher {
             books.output(Output::Drained);
         }
     }
+}
+
+/// Returns what is known of the mails of a message that has failed.
+fn facts_of(message: &FailedMessage, now: UnixTime) -> impl Iterator<Item = (MailId, MailFacts)> {
+    let message_id = message_id(&message.original);
+    message.mails.iter().map(move |mail| {
+        let message_id = message_id.as_deref().map(Into::into);
+        (mail.row.id, MailFacts { message_id, ..MailFacts::of(&mail.row, now) })
+    })
 }

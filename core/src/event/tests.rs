@@ -41,15 +41,17 @@ fn no_text_from_outside_begins_a_line_of_its_own() {
         Event::Delivered {
             id,
             attempt: attempt(&text(), Acceptance { server: server("mx", None), reply: words }),
+            facts: MailFacts::default(),
         },
         Event::Failed {
             id,
             next_hop: Some(text()),
             attempt: attempt(&text(), Failure::Unreached(Arc::new(unreached))),
             kind: FailureKind::Temporary,
+            facts: MailFacts::default(),
         },
-        Event::Bounced { id, recipient: text(), bounces: vec![(id, text())] },
-        Event::Dropped { id, recipient: text() },
+        Event::Bounced { id, recipient: text(), bounces: vec![(id, text())], facts: MailFacts::default() },
+        Event::Dropped { id, recipient: text(), facts: MailFacts::default() },
         Event::Note { level: Level::Debug, text: text().into() },
         Event::Sent(ConnectionId(0), Bytes::from_static(b"a\nb\x1b")),
     ] {
@@ -67,6 +69,7 @@ fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
             "o'a@b.example",
             Acceptance { server: server("mx.b.example", tls), reply: reply(250, &["\"ok\""]) },
         ),
+        facts: MailFacts::default(),
     };
     let secure = |version, verification| Some(Tls::new(version, verification));
     let unverified = Verification::Unverified(CertificateTrouble::Expired);
@@ -91,6 +94,7 @@ fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
             },
         ),
         kind: FailureKind::Permanent,
+        facts: MailFacts::default(),
     };
     assert_eq!(
         failed.to_string(),
@@ -98,7 +102,8 @@ fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
     );
     let bounces = vec![(MailId(4), "me@b.example".into()), (MailId(5), "copy@b.example".into())];
     assert_eq!(
-        Event::Bounced { id, recipient: "a@b.example".into(), bounces }.to_string(),
+        Event::Bounced { id, recipient: "a@b.example".into(), bounces, facts: MailFacts::default() }
+            .to_string(),
         "mail 1 to <a@b.example> given up, bounce 4 goes to <me@b.example>, bounce 5 goes to <copy@b.example>"
     );
 }

@@ -9,11 +9,10 @@ use std::io;
 use std::time::Duration;
 
 use cmail_delivery::dispatcher::{Dispatcher, Load};
-use cmail_delivery::event::{Event, Level};
 use cmail_delivery::io::{Input, Output};
 use cmail_delivery::outbox::StoreRequest;
 use cmail_delivery::time::Now;
-use log::{info, log, warn};
+use log::{info, warn};
 use mio::{Interest, Token};
 use thiserror::Error;
 
@@ -21,7 +20,7 @@ pub use self::kernel::Kernel;
 use self::kernel::WAKER;
 pub use self::outbox::{Ages, Outbox, Reply};
 use crate::config::Config;
-use crate::logging::Log;
+use crate::logging::{Log, event};
 use crate::monitor::{CLIENTS_LIMIT, Listener, Monitor, View};
 use crate::record::Recorder;
 use crate::reload::{Reloaded, Reloader};
@@ -340,7 +339,7 @@ impl<O: Outbox> EventLoop<O> {
     }
 
     fn reconfigure(&mut self, dispatcher: &mut Dispatcher, config: Config, tls: Option<TlsContext>) -> Flow {
-        self.log.set_verbosity(config.verbosity);
+        self.log.configure(config.verbosity, config.logformat);
         self.system.reconfigure(&config, tls.is_some());
         if let Some(tls) = tls {
             self.sockets.replace_tls(tls);
@@ -498,7 +497,7 @@ impl<O: Outbox> EventLoop<O> {
                 Output::Release(ids) => self.outbox.release(ids),
                 Output::Event(event) => {
                     self.monitor.iter_mut().for_each(|monitor| monitor.note_event(&event));
-                    tell(&event);
+                    event::tell(&event);
                 }
                 Output::Drained => flow = Flow::Drained,
             }
@@ -531,17 +530,6 @@ fn status_line(load: Load) -> String {
     let plural = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
     let (connections, hosts) = (plural(connections, "connection"), plural(hosts_in_trouble, "host"));
     format!("{waits}, {connections}, {hosts} in trouble")
-}
-
-fn tell(event: &Event) {
-    let level = match event.level() {
-        Level::Error => log::Level::Error,
-        Level::Warning => log::Level::Warn,
-        Level::Info => log::Level::Info,
-        Level::Debug => log::Level::Debug,
-        Level::Trace => log::Level::Trace,
-    };
-    log!(level, "{event}");
 }
 
 #[cfg(test)]

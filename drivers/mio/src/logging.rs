@@ -5,7 +5,9 @@
 //! written at once, and so are those of a panic. No environment variable changes what is logged: only the directive
 //! `verbosity` does.
 
+pub(crate) mod event;
 mod file;
+mod format;
 mod line;
 mod place;
 mod queue;
@@ -28,6 +30,8 @@ use thiserror::Error;
 
 pub use self::file::Owner;
 use self::file::{LogFile, is_torn};
+use self::format::FormatCell;
+pub use self::format::LogFormat;
 pub use self::place::PlaceError;
 use self::queue::{Entry, Queue};
 use self::sink::{Sink, dropped, write_within};
@@ -77,6 +81,7 @@ struct Shared {
     queue: Queue,
     /// Lines that could not be written.
     unwritten: Arc<AtomicU64>,
+    format: Arc<FormatCell>,
     /// Decides what is logged, and in what format.
     logger: RwLock<Option<Logger>>,
 }
@@ -99,15 +104,21 @@ impl log::Log for Log {
 impl Log {
     /// Opens the log file, if `path` names one, or else standard error, and logs there from now on. Files that root creates
     /// are given to `owner`.
-    pub fn install(path: Option<&Path>, verbosity: u8, owner: Option<Owner>) -> Result<Self, LogError> {
+    pub fn install(
+        path: Option<&Path>,
+        verbosity: u8,
+        format: LogFormat,
+        owner: Option<Owner>,
+    ) -> Result<Self, LogError> {
         let log = Self::open(path, owner)?;
         log::set_boxed_logger(Box::new(log.clone()))?;
-        log.set_verbosity(verbosity);
+        log.configure(verbosity, format);
         Ok(log)
     }
 
-    /// Logs as much as this verbosity wants from now on.
-    pub fn set_verbosity(&self, verbosity: u8) {
+    /// Logs as much as this verbosity wants, in this format, from now on.
+    pub fn configure(&self, verbosity: u8, format: LogFormat) {
+        self.shared.format.set(format);
         let logger = self.builder(verbosity).build();
         log::set_max_level(logger.filter());
         *self.shared.logger.write().unwrap_or_else(PoisonError::into_inner) = Some(logger);
@@ -122,10 +133,10 @@ impl Log {
         };
         let open = Arc::new(open);
         let sink = Sink::new(Arc::clone(&open), file.is_some() && is_torn(&open), Some(PATIENCE));
-        let unwritten = sink.lost_count();
+        let (unwritten, format) = (sink.lost_count(), sink.format());
         let (open, sink) = (Mutex::new(open), Mutex::new(Some(sink)));
         let (queue, logger) = (Queue::default(), RwLock::default());
-        Ok(Self { shared: Arc::new(Shared { file, open, sink, queue, unwritten, logger }) })
+        Ok(Self { shared: Arc::new(Shared { file, open, sink, queue, unwritten, format, logger }) })
     }
 
     /// Checks that a log file could be opened. Changes nothing.
@@ -147,9 +158,8 @@ impl Log {
             .filter_level(foreign)
             .filter_module("cmail_delivery", own)
             .filter_module("cmail_dispatchd", own);
-        builder.format(move |buffer, record| {
-            buffer.write_all(line::line(record.level(), record.args(), limit).as_bytes())
-        });
+        let format = self.shared.format.get();
+        builder.format(move |buffer, record| buffer.write_all(format.line(record, limit).as_bytes()));
         builder.target(Target::Pipe(Box::new(Writer(Arc::clone(&self.shared)))));
         builder
     }
@@ -203,7 +213,9 @@ impl Shared {
             match self.queue.take() {
                 Entry::Lines(lines) => sink.write(&lines),
                 Entry::Dropped(count) => {
-                    sink.write(dropped(count, "the log could not be written in time").as_bytes());
+                    sink.write(
+                        dropped(self.format.get(), count, "the log could not be written in time").as_bytes(),
+                    );
                 }
                 Entry::Reopen => self.reopen(&mut sink),
             }
@@ -220,7 +232,7 @@ impl Shared {
             }
             Err(error) => {
                 let text = format!("{error}; the log goes on in the old file");
-                sink.write(line::line(Level::Warn, text, Some(line::LINE_LIMIT_OCTETS)).as_bytes());
+                sink.write(self.format.get().own_line(Level::Warn, &text).as_bytes());
             }
         }
     }
@@ -241,7 +253,7 @@ impl Shared {
             && self.file.is_some()
             && !self.queue.is_stuck(PATIENCE)
         {
-            let line = line::line(Level::Error, text, Some(line::LINE_LIMIT_OCTETS));
+            let line = self.format.get().own_line(Level::Error, &text);
             let _ = write_within(&open, line.as_bytes(), Some(PATIENCE));
         }
     }

@@ -209,7 +209,8 @@ fn start(
     let config = &configured.config;
     // First of all, so that an early signal is kept for the event loop.
     let signals = Signals::take().map_err(StartError::Signals)?;
-    let log = Log::install(config.logfile.as_deref(), config.verbosity, owner_of_files(invocation, config))?;
+    let owner = owner_of_files(invocation, config);
+    let log = Log::install(config.logfile.as_deref(), config.verbosity, config.logformat, owner)?;
     log.report_panics();
     let started = start_logged(invocation, mode, configured, signals, &log, launch);
     match &started {

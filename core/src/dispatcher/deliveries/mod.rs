@@ -16,6 +16,7 @@ mod recall;
 mod reconfigure;
 mod scheduler;
 mod silence_watch;
+mod standing;
 mod start_queue;
 mod window;
 
@@ -23,7 +24,6 @@ use alloc::format;
 use alloc::string::ToString as _;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
 
 use bytes::BytesMut;
 
@@ -37,8 +37,8 @@ pub(super) use self::recall::RecallReason;
 use self::silence_watch::SilenceWatch;
 use super::books::Books;
 use super::requests::Asked;
-use super::{ConnectionCounts, DestinationCounts, Load, Mode};
-use crate::attempt::{Acceptance, Attempt, Failure, Setback};
+use super::{Load, Mode};
+use crate::attempt::{Acceptance, Attempt, Failure};
 use crate::course::Course;
 use crate::delivery::{ConnectionIds, Delivery, DeliveryContext, DeliveryOutput};
 use crate::ending::EndCause;
@@ -49,7 +49,7 @@ use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
 use crate::next_hop::Host;
 use crate::one_line::OneLine;
 use crate::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, StoreRequest};
-use crate::queue::{HopId, Queue};
+use crate::queue::HopId;
 use crate::reachability::Reachability;
 use crate::resolver::{Families, Resolver, ResolverOutput};
 use crate::rng::Rng;
@@ -134,32 +134,6 @@ impl Deliveries {
     pub(super) fn load(&self, mails: usize, now: Instant) -> Load {
         let hosts_in_trouble = self.reachability.hosts_in_trouble(now);
         Load { mails, connections: self.slots.open_count(), hosts_in_trouble }
-    }
-
-    /// Returns how many connections there are.
-    pub(super) fn connection_counts(&self) -> ConnectionCounts {
-        let resting = self.destinations.active().map(|(_, pass)| pass.delivery().idle_count()).sum();
-        let (connecting, open) = (self.slots.on_trial_count(), self.slots.open_count());
-        let busy = open.saturating_sub(connecting + resting);
-        ConnectionCounts { connecting, busy, resting, limit: self.slots.limit() }
-    }
-
-    /// Returns how many destinations there are.
-    pub(super) fn destination_counts(&self, queue: &Queue) -> DestinationCounts {
-        let (queued, paused) = self.destinations.at_rest();
-        let passes = self.destinations.active_count();
-        let at_work = self.destinations.active().filter(|(_, pass)| pass.waits() == Waits::No).count();
-        let waiting = queued + passes - at_work;
-        DestinationCounts { active: at_work, waiting, paused, troubled: queue.failed_hops() }
-    }
-
-    /// Returns some addresses that do not answer, with what happened there, and for how long it counts.
-    pub(super) fn troubles(
-        &self,
-        now: Instant,
-        limit: usize,
-    ) -> impl Iterator<Item = (SocketAddr, &Setback, Duration)> {
-        self.reachability.troubles(now, limit)
     }
 
     /// Returns the delivery that owns a connection, and its next hop.
@@ -528,7 +502,8 @@ impl Deliveries {
         let recipient = ShownAddress::new(mailbox.as_str());
         let attempt = Attempt { at: books.now.wall, recipient, course, result: acceptance };
         books.tally.count_attempt(&attempt.facts());
-        books.event(Event::Delivered { id, attempt: attempt.clone() });
+        let facts = books.held.facts(id);
+        books.event(Event::Delivered { id, attempt: attempt.clone(), facts });
         self.note_taken_mail(books, hop);
         books.commits.delivered(id, attempt);
     }

@@ -38,7 +38,7 @@ impl Daemon {
         let config = Config::load(file, &environment).map_err(|rejection| {
             rejection.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         })?;
-        let log = Log::install(config.logfile.as_deref(), config.verbosity, None)?;
+        let log = Log::install(config.logfile.as_deref(), config.verbosity, config.logformat, None)?;
         let system = System::new(&config, &file.with_file_name("hosts"));
         let engine = Engine::prepare(&config)?.lock(&config)?.open(&config, &mut || false)?;
         // The controller says what SIGHUP and SIGTERM say to the daemon proper.

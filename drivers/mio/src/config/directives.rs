@@ -12,6 +12,7 @@ use cmail_delivery::time::Duration;
 use super::OnReload;
 use super::directive::{Directive, Fallback, Kind, Located, Repeat};
 use super::values::{self, ValueError};
+use crate::logging::LogFormat;
 use crate::monitor::MetricsAddress;
 use crate::store::LedgerSettings;
 
@@ -19,6 +20,7 @@ use crate::store::LedgerSettings;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Directives {
     pub(super) verbosity: u32,
+    pub(super) logformat: LogFormat,
     pub(super) logfile: Option<Located<Box<str>>>,
     pub(super) pidfile: Option<Located<Box<str>>>,
     pub(super) user: Option<Located<Box<str>>>,
@@ -58,7 +60,7 @@ pub struct Directives {
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 33] = [
+pub static DIRECTIVES: [Directive; 34] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -123,6 +125,21 @@ pub static DIRECTIVES: [Directive; 33] = [
         on_reload: OnReload::Taken,
         help: "How much is logged: 0 errors and warnings, 1 and 2 also the outcome of each mail, 3 also details for debugging, 4 also all input and output, mail included.",
         show: |config| Some(config.directives.verbosity.to_string()),
+    },
+    Directive {
+        name: "logformat",
+        kind: Kind::Text {
+            shape: "text, logfmt or json",
+            set: |to, text| {
+                to.logformat = values::log_format(text.value)?;
+                Ok(())
+            },
+        },
+        default: Fallback::Value("text"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
+        help: "How lines of the log are written: as sentences, as `key=value` pairs, or as JSON objects. All say the same.",
+        show: |config| Some(config.logformat.to_string()),
     },
     Directive {
         name: "pidfile",

@@ -35,6 +35,7 @@ pub use self::report::{manual_page_list, manual_table};
 pub use self::values::ValueError;
 pub(crate) use self::values::{seconds, show_port};
 
+use crate::logging::LogFormat;
 use crate::monitor::MetricsAddress;
 use crate::privileges::{Account, Identity};
 use crate::resolv_conf::{self, ResolvConf, ResolverSource};
@@ -53,6 +54,8 @@ pub struct Config {
     pub settings: Settings,
     /// How much is logged, 0 to 4.
     pub verbosity: u8,
+    /// The format of the log.
+    pub logformat: LogFormat,
     /// The log file; `None` for standard error. Absolute, like all paths here.
     pub logfile: Option<PathBuf>,
     /// The pid file.
@@ -197,6 +200,7 @@ impl Completion<'_> {
             file: self.environment.absolute(self.file).unwrap_or_else(|_| self.file.to_owned()),
             settings,
             verbosity: u8::try_from(directives.verbosity).unwrap_or(u8::MAX),
+            logformat: directives.logformat,
             logfile,
             pidfile,
             database: database?,
@@ -400,9 +404,9 @@ fn traces(verbosity: u32, records: bool) -> bool {
     verbosity == TRACE_VERBOSITY || records
 }
 
-/// Returns whether attempts tell how they went: for the ledger, or for the metrics.
+/// Returns whether attempts tell how they went: for the ledger, the metrics, or lines of the log that tell of each mail.
 fn tells_course(directives: &Directives) -> bool {
-    directives.ledger.entries != Entries::Off || directives.metrics.is_some()
+    directives.ledger.entries != Entries::Off || directives.metrics.is_some() || directives.verbosity > 0
 }
 
 /// The verbosity at which conversations are logged.

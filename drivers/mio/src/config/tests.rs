@@ -486,6 +486,7 @@ fn meaning(config: &Config) -> String {
         file: _,
         settings,
         verbosity,
+        logformat,
         logfile,
         pidfile,
         database,
@@ -500,7 +501,7 @@ fn meaning(config: &Config) -> String {
         directives: _,
     } = config;
     format!(
-        "{settings:?} {verbosity} {logfile:?} {pidfile:?} {database:?} {record:?} {metrics:?} {identity:?} {trust_file:?} {bind:?} {ledger:?}"
+        "{settings:?} {verbosity} {logformat} {logfile:?} {pidfile:?} {database:?} {record:?} {metrics:?} {identity:?} {trust_file:?} {bind:?} {ledger:?}"
     )
 }
 

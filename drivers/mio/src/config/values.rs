@@ -12,6 +12,7 @@ use cmail_delivery::settings::RateLimit;
 use cmail_delivery::time::Duration;
 use thiserror::Error;
 
+use crate::logging::LogFormat;
 use crate::monitor::MetricsAddress;
 use crate::resolv_conf::DNS_PORT;
 use crate::shown;
@@ -234,6 +235,13 @@ pub(super) fn metrics(text: &str) -> Result<Option<MetricsAddress>, ValueError> 
         return Ok(Some(MetricsAddress::Unix(path(text)?.into_string().into())));
     }
     Err(ValueError::Metrics(text.into()))
+}
+
+/// `text`, `logfmt` or `json`.
+pub(super) fn log_format(text: &str) -> Result<LogFormat, ValueError> {
+    let known = [LogFormat::Text, LogFormat::Logfmt, LogFormat::Json];
+    let found = known.into_iter().find(|format| format.to_string() == text);
+    found.ok_or_else(|| ValueError::Word { text: text.into(), words: "text, logfmt or json" })
 }
 
 /// A path, not yet looked at.

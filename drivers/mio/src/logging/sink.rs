@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::line::line;
+use super::format::{FormatCell, LogFormat};
 
 /// The most that a pipe takes at once if it has any room (`PIPE_BUF`).
 const PIECE_OCTETS: usize = 4096;
@@ -26,6 +26,8 @@ pub(super) struct Sink {
     lost: Option<Lost>,
     /// Lines that could not be written since the start.
     lost_count: Arc<AtomicU64>,
+    /// The format of what is said of lost lines.
+    format: Arc<FormatCell>,
 }
 
 /// Lines that could not be written since the last successful write.
@@ -39,12 +41,18 @@ struct Lost {
 impl Sink {
     /// Appends to a file, waiting for a reader at most `patience`. `is_torn` says that it ends in the middle of a line.
     pub(super) fn new(file: Arc<File>, is_torn: bool, patience: Option<Duration>) -> Self {
-        Self { file, patience, is_torn, lost: None, lost_count: Arc::default() }
+        let (lost_count, format) = (Arc::default(), Arc::default());
+        Self { file, patience, is_torn, lost: None, lost_count, format }
     }
 
     /// Returns the count of lines that could not be written, which goes on counting.
     pub(super) fn lost_count(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.lost_count)
+    }
+
+    /// Returns the format of what it says itself, to be set.
+    pub(super) fn format(&self) -> Arc<FormatCell> {
+        Arc::clone(&self.format)
     }
 
     /// Waits for readers as long as it takes from now on.
@@ -66,7 +74,7 @@ impl Sink {
             return self.lose(lines, error);
         }
         if let Some(Lost { lines: count, error }) = &self.lost {
-            let note = dropped(*count, &format!("the log could not be written: {error}"));
+            let note = dropped(self.format.get(), *count, &format!("the log could not be written: {error}"));
             if let Err((_, error)) = self.put(note.as_bytes()) {
                 return self.lose(lines, error);
             }
@@ -95,9 +103,9 @@ impl Sink {
 }
 
 /// Returns the line that reports dropped lines.
-pub(super) fn dropped(count: usize, why: &str) -> String {
+pub(super) fn dropped(format: LogFormat, count: usize, why: &str) -> String {
     let (lines, were) = if count == 1 { ("line", "was") } else { ("lines", "were") };
-    line(Level::Warn, format_args!("{count} log {lines} {were} dropped because {why}"), None)
+    format.own_line(Level::Warn, &format!("{count} log {lines} {were} dropped because {why}"))
 }
 
 /// Writes octets, and returns how many were written. Waits for a full pipe at most `patience`.

@@ -1,4 +1,5 @@
 use cmail_delivery::attempt::{Attempt, Failure};
+use cmail_delivery::event::MailFacts;
 use cmail_delivery::next_hop::RelayError;
 use cmail_delivery::outbox::FaillogRow;
 use cmail_delivery::time::Now;
@@ -48,7 +49,7 @@ fn failed(kind: FailureKind) -> Event {
         course: None,
         result: failure,
     };
-    Event::Failed { id: MailId(1), next_hop: None, attempt, kind }
+    Event::Failed { id: MailId(1), next_hop: None, attempt, kind, facts: MailFacts::default() }
 }
 
 fn claimed() -> StoreReply {
