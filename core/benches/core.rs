@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark has nobody to tell of an error")]
 
+use cmail_delivery::order::Hold;
 use std::net::Ipv4Addr;
 
 use bytes::{Bytes, BytesMut};
@@ -202,6 +203,7 @@ fn waiting_row(id: i64) -> Row {
         last_try: UnixTime(999_000 + id % 1000),
         fatal: false,
         last_failure: None,
+        hold: Hold::Unset,
     }
 }
 

@@ -151,6 +151,7 @@ pub mod mail_pattern;
 pub mod memory_outbox;
 pub mod next_hop;
 pub mod one_line;
+pub mod order;
 pub mod outbox;
 mod queue;
 mod reachability;

@@ -35,6 +35,7 @@ use crate::attempt::{Acceptance, Attempt, AttemptFacts, Failure};
 use crate::delay_warning::DelayWarnings;
 use crate::failure_pattern::LastFailure;
 pub use crate::ids::{MailId, RequestId};
+use crate::order::{CarriedOut, Hold, OrderId, OrderPart, OrderPlace, OrderStep, OrderTerms};
 use crate::rng::Seed;
 use crate::time::UnixTime;
 use crate::wording::faillog_text;
@@ -104,6 +105,8 @@ pub struct Row {
     pub fatal: bool,
     /// The latest failure, if there is one: as it was recorded, or [as its text tells](LastFailure::of_text).
     pub last_failure: Option<LastFailure>,
+    /// Whether an order holds it.
+    pub hold: Hold,
 }
 
 impl fmt::Debug for Row {
@@ -120,6 +123,7 @@ impl fmt::Debug for Row {
             .field("last_try", &self.last_try)
             .field("fatal", &self.fatal)
             .field("last_failure", &self.last_failure)
+            .field("hold", &self.hold)
             .finish()
     }
 }
@@ -172,6 +176,16 @@ pub enum StoreRequest {
         /// The rows.
         ids: Vec<MailId>,
     },
+    /// A part of the first order that is not done. Answer: [`StoreReply::Orders`].
+    ReadOrders {
+        /// Orders that are known: each is read from its place, and is left out if all of its mail was looked at.
+        known: Vec<(OrderId, OrderPlace)>,
+        /// The time and the rules.
+        terms: OrderTerms,
+    },
+    /// Carries out a step of an order, and records how far it is done, in one database transaction. It is no part of a commit, so
+    /// that an order that fails never costs a verdict. Answer: [`StoreReply::CarriedOut`].
+    CarryOut(OrderStep),
 }
 
 impl StoreRequest {
@@ -182,8 +196,9 @@ impl StoreRequest {
             | Self::Claim { .. }
             | Self::ReadData { .. }
             | Self::ReadFailed { .. }
-            | Self::Recall { .. } => true,
-            Self::Commit(_) => false,
+            | Self::Recall { .. }
+            | Self::ReadOrders { .. } => true,
+            Self::Commit(_) | Self::CarryOut(_) => false,
         }
     }
 }
@@ -335,6 +350,10 @@ pub enum StoreReply {
         /// Rows that cannot be read.
         unreadable: Vec<Refused>,
     },
+    /// To [`StoreRequest::ReadOrders`]; `None` if there is no such order.
+    Orders(Option<OrderPart>),
+    /// To [`StoreRequest::CarryOut`].
+    CarriedOut(CarriedOut),
 }
 
 /// Rows of the outbox, as they are now.

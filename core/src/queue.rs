@@ -73,6 +73,8 @@ pub(crate) enum QueueState {
     Claimed,
     /// The database cannot process it for now.
     SetAside,
+    /// It is held until an order releases it.
+    Held,
 }
 
 /// A [`QueueState`] in 32 bits. A Unix time fits into these until the year 2106; the highest numbers stand for the other states.
@@ -85,7 +87,8 @@ impl PackedState {
     const GIVEN_UP: Self = Self(u32::MAX - 2);
     const CLAIMED: Self = Self(u32::MAX - 3);
     const SET_ASIDE: Self = Self(u32::MAX - 4);
-    const LAST_TIME: u32 = u32::MAX - 5;
+    const HELD: Self = Self(u32::MAX - 5);
+    const LAST_TIME: u32 = u32::MAX - 6;
 }
 
 impl From<QueueState> for PackedState {
@@ -97,6 +100,7 @@ impl From<QueueState> for PackedState {
             QueueState::GivenUp => Self::GIVEN_UP,
             QueueState::Claimed => Self::CLAIMED,
             QueueState::SetAside => Self::SET_ASIDE,
+            QueueState::Held => Self::HELD,
         }
     }
 }
@@ -120,6 +124,19 @@ impl IndexEntry {
     /// Returns the time for which it waits, if it does.
     pub(crate) fn waits_for(&self) -> Option<UnixTime> {
         (self.state.0 <= PackedState::LAST_TIME).then_some(UnixTime(self.state.0.into()))
+    }
+
+    /// Returns the state.
+    pub(crate) fn queue_state(&self) -> QueueState {
+        match self.state {
+            PackedState::READY => QueueState::Ready,
+            PackedState::READY_AGAIN => QueueState::ReadyAgain,
+            PackedState::GIVEN_UP => QueueState::GivenUp,
+            PackedState::CLAIMED => QueueState::Claimed,
+            PackedState::SET_ASIDE => QueueState::SetAside,
+            PackedState::HELD => QueueState::Held,
+            PackedState(seconds) => QueueState::Waiting(UnixTime(seconds.into())),
+        }
     }
 
     /// Returns whether it is ready.
@@ -509,7 +526,7 @@ impl Queue {
             PackedState::CLAIMED => {
                 self.claimed.insert((known.hop, known.key, id));
             }
-            PackedState::SET_ASIDE => {}
+            PackedState::SET_ASIDE | PackedState::HELD => {}
         }
     }
 
@@ -533,7 +550,7 @@ impl Queue {
             PackedState::CLAIMED => {
                 self.claimed.remove(&(known.hop, known.key, id));
             }
-            PackedState::SET_ASIDE => {}
+            PackedState::SET_ASIDE | PackedState::HELD => {}
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum RetryState {
     NotBefore(UnixTime),
     /// It is not to be tried any more, but bounced.
     GivenUp,
+    /// It is neither to be tried nor to be bounced, until it is released.
+    Held,
 }
 
 impl<'a> RetryRules<'a> {

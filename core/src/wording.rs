@@ -44,6 +44,23 @@ pub fn faillog_text(failure: &Failure) -> String {
     }
 }
 
+/// The beginning of the text of a faillog row that an order has made.
+const GIVEN_UP_BY: &str = "Given up by ";
+
+/// Returns the text of the faillog row by which an order gives a mail up.
+pub fn given_up_by_order(order: &str, reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) => format!("{GIVEN_UP_BY}{order}: {}", OneLine(reason)),
+        None => format!("{GIVEN_UP_BY}{order}"),
+    }
+}
+
+/// Returns the order in such a text.
+pub fn order_in(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix(GIVEN_UP_BY).filter(|rest| rest.starts_with("order "))?;
+    Some(rest.split_once(": ").map_or(rest, |(order, _)| order))
+}
+
 /// Returns the first line of a reply, short enough for one line.
 pub fn first_line(reply: &Reply) -> String {
     let text = reply.text();

@@ -14,6 +14,7 @@ use cmail_delivery::io::{
 };
 use cmail_delivery::memory_outbox::Mail;
 use cmail_delivery::next_hop::{NextHop, Port, TlsMode};
+use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{
     MailId, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble, is_null_path,
 };
@@ -235,6 +236,7 @@ impl World {
             data: self.outbox.message(u8::try_from(number).unwrap_or(0)),
             faillog: Vec::new(),
             last_failure: None,
+            hold: Hold::Unset,
         };
         self.outbox.insert(mail);
     }

@@ -31,6 +31,7 @@ mod machine;
 mod meanwhile;
 mod metrics;
 mod odd_database;
+mod orders;
 mod out_of_step;
 mod process;
 mod queue;

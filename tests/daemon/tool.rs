@@ -393,7 +393,11 @@ fn each_field_of_json_is_documented() {
     let old = world.insert(&Mail::to("a@example.org"));
     world.database.insert_failure(old, "450 4.2.0 old", false, 600);
     let mut printed = std::collections::BTreeMap::new();
-    for words in [vec!["show".to_owned(), later.to_string(), old.to_string()], vec!["summary".to_owned()]] {
+    for words in [
+        vec!["show".to_owned(), later.to_string(), old.to_string()],
+        vec!["summary".to_owned()],
+        vec!["drop".to_owned(), old.to_string()],
+    ] {
         for record in tool::records(&world, &words.iter().map(String::as_str).collect::<Vec<_>>()) {
             let fields: Vec<String> = record.as_object().unwrap().keys().cloned().collect();
             assert_eq!(record["v"], 1);

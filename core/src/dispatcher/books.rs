@@ -9,6 +9,7 @@ use super::bounces::Bounces;
 use super::check::OpenRequests;
 use super::commits::PendingCommits;
 use super::held::Held;
+use super::orders::Orders;
 use super::outbox_scan::OutboxScan;
 use super::recent_attempts::RecentAttempts;
 use super::requests::{Asked, Requests};
@@ -38,6 +39,7 @@ pub(super) struct Books {
     pub(super) bounces: Bounces,
     pub(super) commits: PendingCommits,
     pub(super) held: Held,
+    pub(super) orders: Orders,
     pub(super) requests: Requests,
     pub(super) outlet: Outlet,
     pub(super) tally: Tally,
@@ -73,6 +75,7 @@ impl Books {
             bounces: Bounces::new(&settings, bounces),
             commits: PendingCommits::new(),
             held: Held::default(),
+            orders: Orders::default(),
             requests: Requests::default(),
             outlet: Outlet::default(),
             tally: Tally::default(),
@@ -125,7 +128,8 @@ impl Books {
     pub(super) fn timeouts(&self) -> [(Option<Instant>, TimeoutReason); 7] {
         let is_working = !self.is_draining();
         let now = |is_due: bool| (is_working && is_due).then_some(self.now.monotonic);
-        let look = (is_working && !self.scan.is_scanning()).then(|| self.scan.next_scan());
+        let scans = is_working && self.mode != Mode::CarryOutOrders && !self.scan.is_scanning();
+        let look = scans.then(|| self.scan.next_scan());
         let due = self.queue.next_due().filter(|_| is_working).map(|time| self.now.when(time));
         [
             (now(self.scan.has_unindexed()), TimeoutReason::Scan),
@@ -140,10 +144,11 @@ impl Books {
 
     /// Returns whether all mail is dealt with and no request is open.
     pub(super) fn have_nothing_to_do(&self) -> bool {
-        self.scan.is_complete()
-            && self.queue.len() == 0
-            && self.requests.is_empty()
-            && self.commits.is_empty()
+        let has_seen_all = match self.mode {
+            Mode::CarryOutOrders => self.orders.are_done(),
+            Mode::Daemon | Mode::Deliver(_) | Mode::GenerateBounces => self.scan.is_complete(),
+        };
+        has_seen_all && self.queue.len() == 0 && self.requests.is_empty() && self.commits.is_empty()
     }
 
     /// Asserts that each request that is marked as open is open, and that no mail is indexed beyond the frontier.
@@ -153,6 +158,7 @@ impl Books {
         assert!(is_one(open.scans, self.scan.is_scanning()), "{} looks", open.scans);
         assert!(is_one(open.rescans, self.scan.rescan.is_asked()), "{} walks", open.rescans);
         assert!(is_one(open.commits, self.commits.is_committing()), "{} commits", open.commits);
+        assert!(is_one(open.orders, self.orders.is_asking()), "{} requests about orders", open.orders);
         assert_eq!(open.bounces, self.bounces.open_requests(), "requests for failed mail");
         let (last, frontier) = (self.queue.last(), self.scan.frontier());
         assert!(

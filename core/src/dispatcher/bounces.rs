@@ -173,6 +173,9 @@ impl Books {
     pub(super) fn failed_not_read(&mut self, ids: &[MailId], error: &StoreError) {
         self.note(Level::Error, format!("cannot read mail that is to be bounced, trying again: {error}"));
         for &id in ids {
+            if self.goes_to_order(id, QueueState::GivenUp) {
+                continue;
+            }
             self.queue.set_state(id, QueueState::GivenUp);
             let message = self.queue.find(id).map(|known| (known.hop, known.key));
             self.bounces.postponed.extend(message);

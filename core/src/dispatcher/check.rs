@@ -22,6 +22,7 @@ pub(super) struct OpenRequests {
     pub(super) bounces: usize,
     pub(super) recalls: usize,
     pub(super) commits: usize,
+    pub(super) orders: usize,
     pub(super) claims: BTreeMap<HopId, u32>,
     /// Mail that one of them concerns.
     mails: BTreeSet<MailId>,
@@ -45,6 +46,10 @@ impl OpenRequests {
                     continue;
                 }
                 Asked::Data { .. } => continue,
+                Asked::Orders | Asked::CarryOut(_) => {
+                    open.orders += 1;
+                    continue;
+                }
                 Asked::Claim(Claim { hop, ids, .. }) => {
                     *open.claims.entry(*hop).or_default() += 1;
                     ids
@@ -102,13 +107,13 @@ impl Dispatcher {
     }
 }
 
-/// Asserts that each claimed mail belongs to one request, connection or commit.
+/// Asserts that each claimed mail belongs to one request, connection, commit or order.
 #[track_caller]
 fn check_claimed_mail(books: &Books, deliveries: &Deliveries, asked_for: BTreeSet<MailId>) {
     let mut held = asked_for;
     // Mail that was delivered before the program began is deleted without being in the queue.
     let to_be_recorded = books.commits.mails().filter(|&id| books.queue.find(id).is_some());
-    for id in deliveries.undecided().chain(to_be_recorded) {
+    for id in deliveries.undecided().chain(to_be_recorded).chain(books.orders.taken()) {
         assert!(held.insert(id), "two work on mail {id}");
     }
     for &id in &held {

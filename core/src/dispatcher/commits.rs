@@ -253,16 +253,17 @@ impl Books {
             }
             self.forget(id);
         }
-        let attempted: Vec<MailId> = commit.failed.iter().map(|attempt| attempt.id).collect();
+        let mut unanswered: BTreeSet<MailId> = commit.failed.iter().map(|attempt| attempt.id).collect();
         // A one-shot pass makes one attempt for each mail.
         let rows = if self.mode == Mode::Daemon { failed } else { Vec::new() };
         for row in rows {
+            unanswered.remove(&row.id);
             self.set_aside.end(row.id);
             let queue_state = self.queue_state_of(row.id, self.retry_state_of(&row));
             self.requeue(row.id, queue_state);
         }
-        for id in attempted {
-            // Mail that is still claimed is gone, or this pass is done with it.
+        for id in unanswered {
+            // It is gone, or this pass is done with it.
             if self.queue.find(id).is_some_and(|known| known.is_claimed()) {
                 self.forget(id);
             }

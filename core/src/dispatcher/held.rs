@@ -60,9 +60,11 @@ impl Books {
         let is_kept = match state {
             QueueState::Claimed => true,
             QueueState::SetAside => self.set_aside.awaits_verdict(id),
-            QueueState::Waiting(_) | QueueState::Ready | QueueState::ReadyAgain | QueueState::GivenUp => {
-                false
-            }
+            QueueState::Waiting(_)
+            | QueueState::Ready
+            | QueueState::ReadyAgain
+            | QueueState::GivenUp
+            | QueueState::Held => false,
         };
         if !is_kept {
             self.held.give_up(id);

@@ -158,7 +158,9 @@ impl Dispatcher {
             | Asked::Data { .. }
             | Asked::Bounce { .. }
             | Asked::Recall { .. }
-            | Asked::Commit => None,
+            | Asked::Commit
+            | Asked::Orders
+            | Asked::CarryOut(_) => None,
         }
     }
 

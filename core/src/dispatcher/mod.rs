@@ -9,6 +9,7 @@ mod commits;
 mod deliveries;
 mod held;
 mod inspect;
+mod orders;
 mod outbox_scan;
 mod recent_attempts;
 mod requests;
@@ -58,6 +59,8 @@ pub enum Mode {
     Deliver(Selection),
     /// One pass that makes bounces and delivers nothing.
     GenerateBounces,
+    /// Carry out the [orders](crate::order) of the administrator and deliver nothing. Orders to try mail now stand until a daemon runs.
+    CarryOutOrders,
 }
 
 /// The mail that a one-shot pass delivers.
@@ -149,7 +152,9 @@ impl Dispatcher {
         let key_basis = rng.next_u64();
         let deliveries = Deliveries::new(&settings, hosts, rng.fork());
         let mut books = Books::new(now, settings, mode, key_basis, rng.fork());
+        books.orders.look();
         books.scan_new();
+        books.carry_out_orders();
         Self { books, deliveries, has_given_up: false }
     }
 
@@ -181,6 +186,7 @@ impl Dispatcher {
             Input::Store(request, result) => self.answered(request, result),
             Input::OutboxChanged => {
                 books.scan.note_foreign_write();
+                books.orders.look();
                 books.scan_new();
             }
             Input::TryNow => self.try_now(),
@@ -276,6 +282,7 @@ impl Dispatcher {
             if books.is_draining() {
                 break;
             }
+            books.carry_out_orders();
             books.generate_bounces();
             if !deliveries.recall(books) && !deliveries.start(books) && !deliveries.grant_connections(books) {
                 break;
@@ -328,6 +335,15 @@ impl Dispatcher {
                 books.committed(answer);
                 deliveries.resume(books);
             }
+            (Asked::Orders, Ok(StoreReply::Orders(part))) => {
+                if books.order_read(part) {
+                    deliveries.forget_troubles();
+                }
+            }
+            (Asked::CarryOut(step), Ok(StoreReply::CarriedOut(answer))) => {
+                books.requests.succeeded();
+                books.order_carried_out(step, answer);
+            }
             (_, Ok(_)) => self.store_failed(asked, wrong_kind()),
             (_, Err(error)) => self.store_failed(asked, error),
         }
@@ -349,6 +365,7 @@ impl Dispatcher {
             Asked::Bounce { ids, .. } => books.failed_not_read(&ids, &error),
             Asked::Recall { ids, reason } => deliveries.recall_failed(books, &ids, &reason, &error),
             Asked::Commit => books.commit_failed(&error),
+            Asked::Orders | Asked::CarryOut(_) => books.order_failed(&error),
         }
         let is_one_shot = books.mode != Mode::Daemon;
         if is_one_shot && failures >= ONE_SHOT_STORE_FAILURES && !books.is_draining() {

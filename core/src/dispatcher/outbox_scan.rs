@@ -17,6 +17,7 @@ use super::{Mode, Selection};
 use crate::envelope::Envelope;
 use crate::event::Level;
 use crate::fair_queue::Prospect;
+use crate::order::Hold;
 use crate::outbox::{Cursor, MailId, Row, Scanned, StoreError, StoreRequest};
 use crate::queue::{HopId, IndexEntry, MessageKey, QueueState};
 use crate::schedule::RetryState;
@@ -92,6 +93,16 @@ impl OutboxScan {
         self.called_up = mails;
     }
 
+    /// Makes this mail ready, too.
+    pub(super) fn call_up_also(&mut self, mails: impl IntoIterator<Item = MailId>) {
+        self.called_up.extend(mails);
+    }
+
+    /// Notes that a mail is indexed which no scan may have returned.
+    pub(super) fn pass_frontier(&mut self, id: MailId) {
+        self.frontier = self.frontier.max(Cursor::After(id));
+    }
+
     /// Takes the next portion.
     fn take_called_up(&mut self) -> Vec<MailId> {
         match self.called_up.len().checked_sub(READY_LIMIT) {
@@ -161,7 +172,7 @@ impl OutboxScan {
 impl Books {
     /// Requests new rows.
     pub(super) fn scan_new(&mut self) {
-        if self.is_draining() {
+        if self.is_draining() || self.mode == Mode::CarryOutOrders {
             return;
         }
         if self.scan.is_scanning {
@@ -184,7 +195,9 @@ impl Books {
         taken.into_iter().for_each(|id| self.was_taken(id));
         self.set_aside_unreadable(unreadable, &Undone::Indexing);
         self.scan.arrive(rows, next);
-        self.scan.note_version(data_version);
+        if self.scan.note_version(data_version) {
+            self.orders.look();
+        }
         if next.is_some() {
             return self.scan_new();
         }
@@ -196,6 +209,7 @@ impl Books {
         if self.scan.next_scan <= self.now.monotonic {
             self.scan.next_scan = self.now.monotonic + self.settings.interval;
             self.bounces.resume_postponed();
+            self.orders.look_again();
         }
         self.rescan();
     }
@@ -227,6 +241,7 @@ impl Books {
         let next_hop = Envelope::parse(row).ok().map(|envelope| envelope.next_hop);
         let is_wanted = match &self.mode {
             Mode::Daemon => true,
+            Mode::CarryOutOrders => false,
             Mode::GenerateBounces => state == QueueState::GivenUp,
             Mode::Deliver(Selection::Domain(wanted)) => {
                 state == QueueState::Ready && row.remote.is_none() && next_hop.as_ref() == Some(wanted)
@@ -244,10 +259,13 @@ impl Books {
         {
             return;
         }
+        if known.is_some_and(|known| known.is_claimed()) && self.goes_to_order(row.id, state) {
+            return;
+        }
         let key = self.scan.message_key(row);
         self.give_up_unless_kept(row.id, state);
         // A scan need not have returned the row: it passes over mail that was taken, and other mail may stand in its place now.
-        self.scan.frontier = self.scan.frontier.max(Cursor::After(row.id));
+        self.scan.pass_frontier(row.id);
         let hop = self.queue.insert(row.id, next_hop.as_ref(), key, state);
         self.queue.suppose(hop, if row.fail_count == 0 { Prospect::Fresh } else { Prospect::Failed });
         self.note_queue_state(hop, key, state);
@@ -256,13 +274,20 @@ impl Books {
         }
     }
 
+    /// Returns whether the mail of a row is held, or what its faillog says.
     pub(super) fn retry_state_of(&self, row: &Row) -> RetryState {
+        if row.hold == Hold::Held {
+            return RetryState::Held;
+        }
         self.rules().retry_state(row, self.now.wall)
     }
 
     /// Changes the state of a mail that is in the index.
     pub(super) fn requeue(&mut self, id: MailId, state: QueueState) {
-        let Some(IndexEntry { hop, key, .. }) = self.queue.find(id) else { return };
+        let Some(known @ IndexEntry { hop, key, .. }) = self.queue.find(id) else { return };
+        if known.is_claimed() && self.goes_to_order(id, state) {
+            return;
+        }
         self.give_up_unless_kept(id, state);
         self.queue.set_state(id, state);
         self.note_queue_state(hop, key, state);
@@ -272,6 +297,7 @@ impl Books {
     pub(super) fn forget(&mut self, id: MailId) {
         self.set_aside.end(id);
         self.held.give_up(id);
+        self.orders.forget(id);
         let Some(IndexEntry { hop, key, .. }) = self.queue.find(id) else { return };
         self.attempts.end_order(id);
         self.queue.remove(id);
@@ -280,7 +306,9 @@ impl Books {
 
     fn note_queue_state(&mut self, hop: HopId, key: MessageKey, state: QueueState) {
         match state {
-            QueueState::Waiting(_) | QueueState::GivenUp | QueueState::SetAside => self.reconsider(hop, key),
+            QueueState::Waiting(_) | QueueState::GivenUp | QueueState::SetAside | QueueState::Held => {
+                self.reconsider(hop, key);
+            }
             // The queue knows whom that concerns.
             QueueState::Ready | QueueState::ReadyAgain => {}
             QueueState::Claimed => {}

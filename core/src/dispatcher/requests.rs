@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::deliveries::{Claim, RecallReason};
 use crate::io::ConnectionId;
+use crate::order::OrderStep;
 use crate::outbox::{Cursor, MailId, RequestId, StoreError, StoreTrouble};
 use crate::queue::HopId;
 
@@ -25,6 +26,10 @@ pub(super) enum Asked {
     Recall { ids: Vec<MailId>, reason: RecallReason },
     /// Verdicts.
     Commit,
+    /// Orders that are not done.
+    Orders,
+    /// A step of an order.
+    CarryOut(OrderStep),
 }
 
 /// The requests that are not answered yet.
@@ -63,7 +68,12 @@ impl Requests {
     pub(super) fn ask_for_mail(&self) -> bool {
         self.open.values().any(|asked| match asked {
             Asked::Claim(_) | Asked::Bounce { .. } | Asked::Recall { .. } => true,
-            Asked::Scan | Asked::Rescan { .. } | Asked::Data { .. } | Asked::Commit => false,
+            Asked::Scan
+            | Asked::Rescan { .. }
+            | Asked::Data { .. }
+            | Asked::Commit
+            | Asked::Orders
+            | Asked::CarryOut(_) => false,
         })
     }
 

@@ -145,6 +145,11 @@ impl SetAside {
         self.entries.get(&id).is_some_and(SetAsideMail::awaits_verdict)
     }
 
+    /// Whether a server has taken a mail that could not be deleted.
+    pub(super) fn was_delivered(&self, id: MailId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| matches!(entry.undone, Undone::Deletion { .. }))
+    }
+
     /// Returns the mail that is set aside with a verdict that is still to be recorded.
     pub(super) fn with_verdicts(&self) -> impl Iterator<Item = MailId> {
         let entries = self.entries.iter().filter(|(_, entry)| entry.at.is_some() && entry.awaits_verdict());

@@ -9,6 +9,7 @@ use super::read::{failed_mail, grouped};
 use super::{Flaw, Mail, MemoryOutbox, Stored, is_same_mail, named};
 use crate::bounce::{compose_ordered, needed_octets};
 use crate::delay_warning::{DelayWarnings, NewWarning};
+use crate::order::Hold;
 use crate::outbox::{
     Commit, Committed, FailedAttempt, FailedMessage, FaillogRow, MailId, NewBounce, Refused, Replacement,
     Row, StoreReply, Warned,
@@ -176,7 +177,8 @@ impl MemoryOutbox {
     /// Adds mail of our own.
     fn add_notice(&mut self, recipient: Bytes, data: Bytes, now: UnixTime) -> MailId {
         let (remote, sender, faillog, last_failure) = (None, None, Vec::new(), None);
-        self.add(Mail { remote, sender, recipient, submission: now, data, faillog, last_failure })
+        let hold = Hold::default();
+        self.add(Mail { remote, sender, recipient, submission: now, data, faillog, last_failure, hold })
     }
 
     fn add_bounce(&mut self, bounce: &NewBounce) -> Vec<MailId> {

@@ -16,6 +16,7 @@
 //! ```
 
 mod commit;
+mod order_book;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,9 @@ use core::fmt;
 
 use bytes::Bytes;
 
+pub use self::order_book::{GivenOrder, OrderBook};
 use crate::failure_pattern::LastFailure;
+use crate::order::{CarriedOut, Hold, OrderId, OrderStep};
 use crate::outbox::{
     CLAIM_BUDGET_OCTETS, FAILED_BUDGET_OCTETS, FailState, FaillogRow, MailId, Row, StoreError, StoreReply,
     StoreRequest, StoreTrouble, is_null_path,
@@ -54,6 +57,8 @@ pub struct Mail {
     /// The last one that was recorded, and its time. It counts only as long as it is the latest one of the faillog: of others, their
     /// [text tells](LastFailure::of_text).
     pub last_failure: Option<(UnixTime, LastFailure)>,
+    /// Whether an order holds it.
+    pub hold: Hold,
 }
 
 impl Mail {
@@ -68,6 +73,7 @@ impl Mail {
             data: data.into(),
             faillog: Vec::new(),
             last_failure: None,
+            hold: Hold::default(),
         }
     }
 
@@ -103,6 +109,7 @@ impl Mail {
                 Some((at, failure)) if at == last_try => failure,
                 Some(_) | None => LastFailure::of_text(&failed.text),
             }),
+            hold: self.hold,
         }
     }
 }
@@ -117,6 +124,7 @@ impl fmt::Debug for Mail {
             .field("submission", &self.submission)
             .field("data_octets", &self.data.len())
             .field("faillog", &self.faillog)
+            .field("hold", &self.hold)
             .finish()
     }
 }
@@ -145,6 +153,7 @@ pub struct MemoryOutbox {
     data_version: i64,
     /// The contents of mail, apart from its faillog, when it was claimed, recalled, or read for a bounce, as long as it is held.
     held: BTreeMap<MailId, Mail>,
+    orders: OrderBook,
     budget_octets: Option<usize>,
 }
 
@@ -175,6 +184,10 @@ impl MemoryOutbox {
                 self.read_failed(&ids, original_limit_octets)
             }
             StoreRequest::Recall { ids } => self.recall(&ids),
+            StoreRequest::ReadOrders { known, .. } => {
+                StoreReply::Orders(self.orders.read(&known, |id| self.mails.contains_key(id)))
+            }
+            StoreRequest::CarryOut(step) => StoreReply::CarriedOut(self.carry_out(&step)),
         })
     }
 
@@ -219,7 +232,16 @@ impl MemoryOutbox {
                     assert!(seen.insert(id), "two verdicts on mail {id}");
                 }
             }
-            StoreRequest::Scan { .. } | StoreRequest::ReadData { .. } => {}
+            StoreRequest::CarryOut(step) => {
+                for id in &step.mails {
+                    assert!(
+                        !self.held.contains_key(id),
+                        "an order is carried out on mail {id}, which is held"
+                    );
+                    assert!(seen.insert(*id), "an order is carried out on mail {id} twice in one step");
+                }
+            }
+            StoreRequest::Scan { .. } | StoreRequest::ReadData { .. } | StoreRequest::ReadOrders { .. } => {}
         }
     }
 
@@ -278,6 +300,43 @@ impl MemoryOutbox {
     /// are higher; with this, a test reaches them with small messages.
     pub fn set_budget(&mut self, octets: usize) {
         self.budget_octets = Some(octets);
+    }
+
+    /// Gives an order, as an administrator does.
+    pub fn order(&mut self, order: GivenOrder) -> OrderId {
+        self.data_version += 1;
+        self.orders.give(order)
+    }
+
+    /// Returns the orders that were given.
+    pub fn orders(&self) -> &OrderBook {
+        &self.orders
+    }
+
+    /// Carries out a step of an order.
+    fn carry_out(&mut self, step: &OrderStep) -> CarriedOut {
+        let Some(order) = self.orders.find(step.order).filter(|order| order.result.is_none()) else {
+            return CarriedOut::default();
+        };
+        let (mut rows, mut done) = (Vec::new(), Vec::new());
+        for &id in &step.mails {
+            let Some(stored) = self.mails.get_mut(&id) else { continue };
+            let is_flawed = matches!(stored.flaw, Some(Flaw::Unrecordable | Flaw::Unnotable));
+            if stored.is_taken || is_flawed || !order.mails.contains(&id) {
+                rows.extend((!stored.is_taken).then(|| stored.mail.row(id)));
+                continue;
+            }
+            done.push(id);
+            match order.carry_out(stored.mail.clone(), step.terms.now) {
+                Some(mail) => {
+                    rows.push(mail.row(id));
+                    stored.mail = mail;
+                }
+                None => drop(self.mails.remove(&id)),
+            }
+        }
+        let result = self.orders.record(step, done.len() as u64);
+        CarriedOut { rows, done, is_open: true, result }
     }
 
     /// Returns a mail.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::order::Hold;
 
 #[test]
 fn a_cursor_reaches_both_ends_of_the_ids() {
@@ -32,6 +33,7 @@ fn no_output_shows_what_may_hold_a_password() {
         last_try: UnixTime(0),
         fatal: false,
         last_failure: None,
+        hold: Hold::Unset,
     };
     // In the way in which octets are printed, the password would begin so.
     assert!(!alloc::format!("{row:?}").contains("104, 117, 110"), "{row:?}");

@@ -32,6 +32,7 @@ fn row(id: i64, fail_count: u32, last_try: i64) -> Row {
         last_try: UnixTime(last_try),
         fatal: false,
         last_failure: Some(LastFailure { kind: AttemptKind::Connect, code: None, status: None }),
+        hold: crate::order::Hold::Unset,
     }
 }
 

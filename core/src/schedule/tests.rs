@@ -27,6 +27,7 @@ fn row(fail_count: u32, last_try: i64, fatal: bool) -> Row {
             code: Some(450),
             status: None,
         }),
+        hold: crate::order::Hold::Unset,
     }
 }
 

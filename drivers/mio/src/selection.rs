@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use cmail_delivery::address::{Domain, MailDomain};
 use cmail_delivery::next_hop::Relay;
+use cmail_delivery::outbox::Row;
 use cmail_delivery::status::EnhancedStatus;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -69,6 +70,8 @@ pub(crate) enum Place {
     GivenUp,
     /// Taken by a server, and not to be sent again; it cannot be deleted
     Taken,
+    /// Held until it is released
+    Held,
 }
 
 impl Place {
@@ -79,6 +82,7 @@ impl Place {
             Self::Waiting => "waiting",
             Self::GivenUp => "given_up",
             Self::Taken => "taken",
+            Self::Held => "held",
         }
     }
 }
@@ -116,6 +120,19 @@ impl DomainPattern {
     }
 }
 
+impl DomainPattern {
+    /// Returns whether an address has this domain, however it is written.
+    fn fits(&self, address: &[u8]) -> bool {
+        let domain = address.rsplit(|octet| *octet == b'@').next().unwrap_or_default();
+        let Ok(domain) = std::str::from_utf8(domain) else { return false };
+        let domain = domain.strip_suffix('.').unwrap_or(domain);
+        match (MailDomain::parse(domain), MailDomain::parse(&self.0)) {
+            (Ok(domain), Ok(wanted)) => domain == wanted,
+            _ => domain.eq_ignore_ascii_case(&self.0),
+        }
+    }
+}
+
 impl FromStr for DomainPattern {
     type Err = PatternError;
 
@@ -137,6 +154,18 @@ pub(crate) enum AddressPattern {
     Domain(DomainPattern),
     /// This one, in any case.
     Exact(String),
+}
+
+impl AddressPattern {
+    /// Returns whether an address is meant; `None` is the null reverse-path.
+    pub(crate) fn fits(&self, address: Option<&[u8]>) -> bool {
+        match (self, address) {
+            (Self::Null, address) => address.is_none(),
+            (_, None) => false,
+            (Self::Domain(domain), Some(address)) => domain.fits(address),
+            (Self::Exact(wanted), Some(address)) => wanted.as_bytes().eq_ignore_ascii_case(address),
+        }
+    }
 }
 
 impl FromStr for AddressPattern {
@@ -182,6 +211,38 @@ impl FromStr for RemotePattern {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let relay = Relay::parse(text.as_bytes()).map_err(|_| PatternError::Remote)?;
         if relay.credentials.is_some() { Err(PatternError::Remote) } else { Ok(Self(relay)) }
+    }
+}
+
+/// Where mail goes: to the hosts of a domain, or to a relay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) enum Destination {
+    /// By the MX of this domain; or by the relay of this name, whatever its port.
+    Domain(DomainPattern, Option<RemotePattern>),
+    /// By this relay.
+    Remote(RemotePattern),
+}
+
+impl Destination {
+    /// Returns whether the mail of a row goes there.
+    pub(crate) fn fits(&self, row: &Row) -> bool {
+        match (self, row.remote.as_deref()) {
+            (Self::Domain(domain, _), None) => domain.fits(&row.recipient),
+            (Self::Domain(_, Some(pattern)) | Self::Remote(pattern), Some(remote)) => pattern.fits(remote),
+            (Self::Domain(_, None), Some(_)) | (Self::Remote(_), None) => false,
+        }
+    }
+}
+
+impl FromStr for Destination {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(domain) => Ok(Self::Domain(domain, text.parse().ok())),
+            Err(_) => text.parse().map(Self::Remote),
+        }
     }
 }
 
@@ -290,6 +351,10 @@ as_text! {
         Self::Exact(address) => f.write_str(address),
     };
     RemotePattern: |remote, f| remote.0.fmt(f);
+    Destination: |destination, f| match destination {
+        Self::Domain(domain, _) => domain.fmt(f),
+        Self::Remote(remote) => remote.fmt(f),
+    };
     MessageId: |id, f| f.write_str(&id.0);
     StatusPattern: |status, f| match status {
         Self::Class(class) => write!(f, "{class}"),

@@ -311,7 +311,7 @@ impl Started {
 /// Returns what a single pass prints at its end.
 fn what_was_done(mode: &Mode, tally: &Tally) -> Option<String> {
     match mode {
-        Mode::Daemon => None,
+        Mode::Daemon | Mode::CarryOutOrders => None,
         Mode::Deliver(_) => {
             let delivered = tally.attempts.of(AttemptResult::Delivered);
             let failed = tally.attempts.of(AttemptResult::Failed);

@@ -113,6 +113,8 @@ fn describe(fact: Fact<'_>) -> Option<String> {
             format!("[{link}] accepted {} octets for {}", data.len(), recipients.join(" "))
         }
         Fact::Committing { commit, .. } => describe_commit(commit),
+        Fact::OrderGiven { number } => format!("= order {number} is given"),
+        Fact::CarryingOut { step, mails } => format!("= order {} on {};", step.order, list(mails)),
         Fact::Log(event) if event.level() < cmail_delivery::event::Level::Trace => format!("log: {event}"),
         Fact::Asked { id, request } if !matches!(request, StoreRequest::Scan { .. }) => {
             format!("? {} {request:?}", id.0).chars().take(SHOWN_OCTETS).collect()

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use cmail_delivery::event::Event;
 use cmail_delivery::io::{CertificateTrouble, ConnectionId, Purpose, Tls, TlsVersion, Verification};
+use cmail_delivery::order::{OrderId, OrderStep};
 use cmail_delivery::outbox::{Commit, MailId, RequestId, StoreReply, StoreRequest};
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::system_error::{Breakage, NetworkTrouble, SystemError, TlsTrouble};
@@ -136,6 +137,10 @@ pub(crate) enum Fact<'a> {
         /// The data of the bounces, in the order of the replacements; empty where there is none.
         bounces: &'a [Bytes],
     },
+    /// The administrator gives an order.
+    OrderGiven { number: OrderId },
+    /// An order is about to be carried out on these mails; the outbox is as it was before.
+    CarryingOut { step: &'a OrderStep, mails: &'a [MailId] },
     /// The core tells the administrator.
     Log(&'a Event),
     /// The core was called. It knows of this many mails and had this many outputs. Now and then its counts are looked at.

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 
 use cmail_delivery::address::Domain;
 use cmail_delivery::event::{Event, Level};
-use cmail_delivery::outbox::{BounceOrder, Claimed, Commit, FailedMessage, NewBounce, StoreReply};
+use cmail_delivery::order::{Hold, OrderStep};
+use cmail_delivery::outbox::{BounceOrder, Claimed, Commit, FailedMessage, NewBounce, Row, StoreReply};
 use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::tally::{AttemptResult, Tally};
@@ -42,6 +43,14 @@ pub(crate) enum Mutation {
     ChargesUnread,
     /// An order to try everything counts more than once.
     KeepsOrders,
+    /// Mail is sent although it is held.
+    IgnoresHolds,
+    /// Orders are carried out on mail that is under way.
+    OrdersMailUnderWay,
+    /// An order passes over a mail.
+    SkipsMail,
+    /// An order is carried out twice on a mail.
+    RepeatsOrders,
     /// Mail is tried again almost at once if its faillog allows it.
     NeverRests,
     /// Senders of late mail are told at every failure.
@@ -136,7 +145,31 @@ impl Mutation {
                 row.last_try = UnixTime(0);
             }
         }
+        if self == Self::IgnoresHolds {
+            let rows: Vec<&mut Row> = match &mut reply {
+                StoreReply::Scanned(scanned) => scanned.rows.iter_mut().collect(),
+                StoreReply::Claimed(claimed) => {
+                    claimed.transactions.iter_mut().flat_map(|claimed| &mut claimed.rows).collect()
+                }
+                StoreReply::CarriedOut(carried_out) => carried_out.rows.iter_mut().collect(),
+                _ => Vec::new(),
+            };
+            rows.into_iter().for_each(|row| row.hold = Hold::Unset);
+        }
         reply
+    }
+
+    /// Returns the step of an order that the build asks for.
+    pub(crate) fn step(self, mut step: OrderStep) -> OrderStep {
+        match self {
+            Self::OrdersMailUnderWay => step.mails.extend(&step.under_way),
+            Self::SkipsMail => drop(step.mails.pop()),
+            Self::RepeatsOrders => {
+                step.mails.extend(step.mails.first().copied());
+            }
+            _ => {}
+        }
+        step
     }
 
     /// Returns the hosts file that the build reads when it starts.

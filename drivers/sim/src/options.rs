@@ -73,6 +73,8 @@ pub(crate) struct Faults {
     pub(crate) retries: u32,
     /// The administrator changes the settings.
     pub(crate) reconfigurations: u32,
+    /// The administrator gives an order about some mail.
+    pub(crate) orders: u32,
     /// The core is called in an order that makes no sense.
     pub(crate) disorder: u32,
     /// The database cannot process a row until there are no faults any more.
@@ -174,6 +176,7 @@ impl Options {
         };
         options.faults.poison = number(dice.pick(&[0, 0, 10, 100]));
         options.faults.reconfigurations = number(dice.pick(&[0, 0, 300, 3000]));
+        options.faults.orders = number(dice.pick(&[0, 0, 1000, 6000]));
         options.tells_course = dice.chance(500);
         options.delay_warning_s = number(dice.pick(&[0, 0, 600, 3600]));
         options.retry_rules = u8::try_from(number(dice.pick(&[0, 0, 1, 2, 3]))).unwrap_or(0);
@@ -336,6 +339,7 @@ entries! {
     "faults.clock_jumps" => faults.clock_jumps;
     "faults.retries" => faults.retries;
     "faults.reconfigurations" => faults.reconfigurations;
+    "faults.orders" => faults.orders;
     "faults.disorder" => faults.disorder;
     "faults.poison" => faults.poison;
 }
@@ -374,6 +378,7 @@ impl Faults {
             clock_jumps: some(&[10, 50]),
             retries: some(&[100, 1000]),
             reconfigurations: 0,
+            orders: 0,
             disorder: some(&[1, 20]),
             mute_servers: some(&[50, 300, 700]),
             dns_silences: some(&[100, 1000, 3000]),

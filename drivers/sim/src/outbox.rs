@@ -7,6 +7,8 @@ use bytes::Bytes;
 use cmail_delivery::bounce::{compose_ordered, needed_octets};
 use cmail_delivery::delay_warning::{DelayWarnings, NewWarning};
 use cmail_delivery::failure_pattern::LastFailure;
+use cmail_delivery::memory_outbox::OrderBook;
+use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{
     CLAIM_BUDGET_OCTETS, Claimed, ClaimedTransaction, Commit, Committed, Cursor, DATA_CHUNK_OCTETS,
     DeliveredMail, FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, FaillogRow, LeftOver, MailId,
@@ -16,6 +18,8 @@ use cmail_delivery::time::UnixTime;
 
 use crate::canonical::canonical;
 use crate::poison::{Poison, Poisoned, Refusals};
+
+mod orders;
 
 /// Most faillog rows of a mail that are read for a bounce.
 const ATTEMPT_LIMIT: usize = 100;
@@ -34,6 +38,8 @@ pub(crate) struct Mail {
     pub(crate) faillog: Vec<FaillogRow>,
     /// The last failure that the daemon recorded, and its time.
     pub(crate) last_failure: Option<(UnixTime, LastFailure)>,
+    /// Whether an order holds it.
+    pub(crate) hold: Hold,
     /// Of the data, which never changes.
     pub(crate) digest: Digest,
 }
@@ -107,6 +113,7 @@ impl Mail {
                 Some((at, failure)) if at == state.last_try => failure,
                 Some(_) | None => LastFailure::of_text(&failed.text),
             }),
+            hold: self.hold,
         }
     }
 }
@@ -142,6 +149,7 @@ pub(crate) struct Outbox {
     poisoned: Poisoned,
     /// What mail was when the daemon claimed it, recalled it, or read it for a bounce.
     claimed: BTreeMap<MailId, Row>,
+    orders: OrderBook,
 }
 
 impl Outbox {
@@ -250,7 +258,10 @@ impl Outbox {
                 let rows = self.untaken(&ids).map(|(id, mail)| mail.row(id)).collect();
                 StoreReply::Recalled { rows, unreadable }
             }
-            StoreRequest::Commit(_) => return None,
+            StoreRequest::ReadOrders { known, .. } => {
+                StoreReply::Orders(self.orders.read(known, |id| self.mails.contains_key(id)))
+            }
+            StoreRequest::Commit(_) | StoreRequest::CarryOut(_) => return None,
         })
     }
 
@@ -264,7 +275,11 @@ impl Outbox {
                 messages.iter().flat_map(|message| &message.mails).map(|mail| &mail.row).collect()
             }
             StoreReply::Recalled { rows, .. } => rows.iter().collect(),
-            StoreReply::Scanned(_) | StoreReply::Data(_) | StoreReply::Committed(_) => return,
+            StoreReply::Scanned(_)
+            | StoreReply::Data(_)
+            | StoreReply::Committed(_)
+            | StoreReply::Orders(_)
+            | StoreReply::CarriedOut(_) => return,
         };
         self.claimed.extend(rows.into_iter().map(|row| (row.id, row.clone())));
     }
@@ -388,6 +403,7 @@ impl Outbox {
                     data,
                     faillog: vec![],
                     last_failure: None,
+                    hold: Hold::Unset,
                     digest: Arc::clone(&digest),
                 });
                 inserted.push(id);
@@ -451,6 +467,7 @@ impl Outbox {
             data,
             faillog: vec![],
             last_failure: None,
+            hold: Hold::Unset,
             digest: Digest::default(),
         });
         effects.warnings.push((id, originals));

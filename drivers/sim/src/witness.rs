@@ -84,6 +84,8 @@ impl Witness {
             | Fact::Inserted { .. }
             | Fact::Removed { .. }
             | Fact::Meddled { .. }
+            | Fact::OrderGiven { .. }
+            | Fact::CarryingOut { .. }
             | Fact::Connecting { .. }
             | Fact::StartTls { .. }
             | Fact::Command { .. }

@@ -189,6 +189,6 @@ impl Books {
         self.queue.find(row.id).is_some_and(|known| known.key.may_look_like(look))
             && Envelope::parse(row).ok().map(|envelope| envelope.next_hop).as_ref()
                 == self.queue.next_hop(hop)
-            && self.retry_state_of(row) != RetryState::GivenUp
+            && matches!(self.retry_state_of(row), RetryState::Due | RetryState::NotBefore(_))
     }
 }

@@ -215,6 +215,7 @@ impl Driver {
                     submission: UnixTime(0),
                     faillog: Vec::new(),
                     last_failure: None,
+                    hold: crate::order::Hold::Unset,
                 });
                 self.input(Input::OutboxChanged);
             }

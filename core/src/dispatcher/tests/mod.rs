@@ -6,6 +6,7 @@ mod candidates;
 mod conversation;
 mod drain;
 mod fairness;
+mod given_orders;
 mod held;
 mod hostile;
 mod hosts;

@@ -4,7 +4,7 @@ use super::*;
 
 impl World {
     /// Returns what followed from the failed attempts of a mail.
-    fn kinds(&self, id: i64) -> Vec<FailureKind> {
+    pub(super) fn kinds(&self, id: i64) -> Vec<FailureKind> {
         let kinds = self.events.iter().filter_map(|event| {
             let Event::Failed { id: of, kind, .. } = event else { return None };
             (*of == MailId(id)).then_some(*kind)

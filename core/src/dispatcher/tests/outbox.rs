@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use super::*;
 pub(super) use crate::memory_outbox::Mail;
-use crate::memory_outbox::{Flaw, MemoryOutbox};
+use crate::memory_outbox::{Flaw, GivenOrder, MemoryOutbox};
+use crate::order::{OrderId, OrderVerb};
 use crate::outbox::{Claimed, Commit, Committed, DATA_CHUNK_OCTETS, DeliveredMail, Scanned};
 
 /// The mail, by the numbers of its ids.
@@ -107,6 +108,8 @@ pub(super) fn kind(request: &StoreRequest) -> &'static str {
         StoreRequest::Commit(_) => "commit",
         StoreRequest::ReadFailed { .. } => "failed",
         StoreRequest::Recall { .. } => "recall",
+        StoreRequest::ReadOrders { .. } => "orders",
+        StoreRequest::CarryOut(_) => "step",
     }
 }
 
@@ -157,7 +160,9 @@ impl Outbox {
             StoreRequest::Scan { .. }
             | StoreRequest::Commit(_)
             | StoreRequest::ReadFailed { .. }
-            | StoreRequest::Recall { .. } => {}
+            | StoreRequest::Recall { .. }
+            | StoreRequest::ReadOrders { .. }
+            | StoreRequest::CarryOut(_) => {}
         }
         let mut reply = self.mails.0.answer(request)?;
         self.read(&mut reply);
@@ -170,6 +175,17 @@ impl Outbox {
         }
         self.mails.0.release(ids);
         self.releases.push(ids.iter().map(|id| id.0).collect());
+    }
+
+    /// Gives an order.
+    pub(super) fn order(&mut self, verb: OrderVerb, mails: impl IntoIterator<Item = i64>) -> OrderId {
+        self.data_version += 1;
+        self.mails.0.order(GivenOrder::new(verb, mails.into_iter().map(MailId)))
+    }
+
+    /// What has come of an order, if it is done.
+    pub(super) fn result(&self, number: OrderId) -> Option<&str> {
+        self.mails.0.orders().find(number)?.result.as_deref()
     }
 
     /// The mail that is held.
@@ -208,7 +224,11 @@ impl Outbox {
                 self.originals_octets += messages.iter().map(|message| message.original.len()).sum::<usize>();
                 self.most_originals_octets = self.most_originals_octets.max(self.originals_octets);
             }
-            StoreReply::Data(_) | StoreReply::Committed(_) | StoreReply::Recalled { .. } => {}
+            StoreReply::Data(_)
+            | StoreReply::Committed(_)
+            | StoreReply::Recalled { .. }
+            | StoreReply::Orders(_)
+            | StoreReply::CarriedOut(_) => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::io::Input;
+use crate::order::Hold;
 use crate::outbox::{Cursor, Row, Scanned};
 
 /// What was changed while it was tried is not tried again before.
@@ -256,6 +257,7 @@ fn what_the_walk_over_known_mail_finds_beyond_it_fails_with_its_next_hop() {
         last_try: UnixTime(0),
         fatal: false,
         last_failure: None,
+        hold: Hold::Unset,
     };
     // The first scan and the second find nothing, but another program has written in between, so known mail is rescanned.
     for (rows, data_version) in [(vec![], 1), (vec![], 2), (vec![row], 2)] {
@@ -299,6 +301,7 @@ fn the_next_rows_are_asked_for_before_those_that_came_are_taken_in() {
             last_try: now.wall,
             fatal: false,
             last_failure: None,
+            hold: Hold::Unset,
         });
         let rows: Vec<Row> = rows.collect();
         let next = rows.last().filter(|_| more).map(|row| Cursor::After(row.id));

@@ -155,6 +155,16 @@ impl World {
         self.assert_clean();
     }
 
+    /// Kills the dispatcher, and begins another one. Nothing that was asked is answered any more.
+    pub(super) fn restart(&mut self) {
+        self.happenings.clear();
+        self.peers.clear();
+        let held = self.outbox.held();
+        self.outbox.release(&held);
+        self.dispatcher = Dispatcher::new(self.now, settings(), Hosts::new(), Mode::Daemon, [8; 32]);
+        self.take_outputs();
+    }
+
     pub(super) fn run_for(&mut self, span: Duration) {
         let end = self.now.monotonic + span;
         let mut steps = 0;

@@ -32,6 +32,14 @@ impl Clock {
         }
     }
 
+    /// Returns the time that is meant in the future.
+    pub(super) fn resolve_until(&self, until: Since, now: UnixTime) -> UnixMillis {
+        match until {
+            Since::Ago(seconds) => UnixMillis::from(UnixTime(now.0.saturating_add(seconds.into()))),
+            Since::At(_) | Since::Local(_) => self.resolve(until, now),
+        }
+    }
+
     /// Returns the time that is meant. In the hour that a change of the clock skips or repeats, it is the earlier one.
     pub(super) fn resolve(&self, since: Since, now: UnixTime) -> UnixMillis {
         match since {
@@ -46,7 +54,7 @@ impl Clock {
     }
 }
 
-/// A time in the past, as it was written.
+/// A time, as it was written. A span is meant into the past, or, where something is to happen, into the future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Since {
     /// So many seconds ago.

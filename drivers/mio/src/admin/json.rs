@@ -81,7 +81,7 @@ impl Mail {
         let row = &mail.row;
         let failure = row.last_failure;
         let next = match (mail.place(standing), standing.of(row)) {
-            (Place::Taken, _) | (_, RetryState::GivenUp) => None,
+            (Place::Taken, _) | (_, RetryState::GivenUp | RetryState::Held) => None,
             (_, RetryState::Due) => Some(standing.now),
             (_, RetryState::NotBefore(time)) => Some(time),
         };

@@ -58,6 +58,7 @@ fn print(printer: &mut Printer, mail: &QueuedMail, standing: Standing<'_>) -> io
         (_, RetryState::Due) => "now".to_owned(),
         (_, RetryState::NotBefore(time)) => format!("in {}", Span(time.0.saturating_sub(standing.now.0))),
         (_, RetryState::GivenUp) => "given up".to_owned(),
+        (_, RetryState::Held) => "held".to_owned(),
     };
     let recipient = recipient(row);
     let reply = mail.failure_text().map_or("-".to_owned(), |text| text.to_string());

@@ -8,6 +8,7 @@ mod json;
 mod list;
 #[cfg(test)]
 mod manual;
+mod orders;
 mod printer;
 mod show;
 mod submit;
@@ -40,7 +41,7 @@ use crate::config::Glance;
 use crate::logging;
 use crate::selection::Selection;
 use crate::shown;
-use crate::store::{QueuedMail, ReadError, Reader, Standing};
+use crate::store::{LedgerSettings, OrderError, QueuedMail, ReadError, Reader, Standing};
 
 /// The name of the tool, whatever it is called as.
 const PROGRAM: &str = "cmail-admin-queue";
@@ -139,6 +140,10 @@ enum ToolError {
     Usage(clap::Error),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    #[error("{0}")]
+    NotDone(String),
     #[error("standard output cannot be written: {0}")]
     Output(#[from] io::Error),
 }
@@ -148,12 +153,13 @@ struct Tool {
     options: Options,
     database: PathBuf,
     settings: Settings,
+    ledger: LedgerSettings,
     clock: Clock,
 }
 
 impl Tool {
     fn new(options: Options) -> Result<Self, ToolError> {
-        let (database, settings) = match Glance::at(&options.config) {
+        let (database, settings, ledger) = match Glance::at(&options.config) {
             Ok(glance) => {
                 if glance.errors > 0 {
                     let config = shown::path(&options.config);
@@ -162,7 +168,8 @@ impl Tool {
                     );
                 }
                 let database = options.dbpath.clone().or(glance.database);
-                (database.ok_or_else(|| ToolError::NoDatabase(options.config.clone()))?, glance.settings)
+                let database = database.ok_or_else(|| ToolError::NoDatabase(options.config.clone()))?;
+                (database, glance.settings, glance.ledger)
             }
             Err(error) => match options.dbpath.clone() {
                 None => return Err(ToolError::NoConfig { config: options.config, error }),
@@ -172,12 +179,13 @@ impl Tool {
                          with --config",
                         shown::path(&options.config)
                     );
-                    (database, Glance::of_defaults().settings)
+                    let Glance { settings, ledger, .. } = Glance::of_defaults();
+                    (database, settings, ledger)
                 }
             },
         };
         let clock = Clock::new(options.utc);
-        Ok(Self { options, database, settings, clock })
+        Ok(Self { options, database, settings, ledger, clock })
     }
 
     fn run(&self, verb: &Verb) -> Result<Outcome, ToolError> {
@@ -186,6 +194,12 @@ impl Tool {
             Verb::Summary(words) => summary::summary(self, words),
             Verb::Show(words) => show::show(self, &words.ids),
             Verb::History(words) => history::history(self, words),
+            Verb::Retry(words) => orders::retry(self, words),
+            Verb::Hold(words) => orders::hold(self, words),
+            Verb::Release(words) => orders::release(self, words),
+            Verb::Fail(words) => orders::fail(self, words),
+            Verb::Drop(words) => orders::drop_mail(self, words),
+            Verb::Redirect(words) => orders::redirect(self, words),
         }
     }
 

@@ -223,6 +223,10 @@ fn state(tool: &Tool, mail: &QueuedMail, standing: Standing<'_>) -> String {
             let at = tool.clock.show(time.into());
             format!("waiting: it is tried again in {left}, {at}; {failed}; {rule}")
         }
+        RetryState::Held => format!(
+            "held: it is neither tried nor given up until it is released (cmail-admin-queue release {})",
+            row.id
+        ),
         RetryState::GivenUp => {
             let end = match row.sender {
                 Some(_) => "it is to be bounced",

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::clock::Since;
-use crate::selection::Selection;
+use crate::selection::{AddressPattern, Destination, Selection};
 
 /// Operator's tool of the outbound mail daemon cmail-dispatchd
 ///
-/// Shows what waits in the outbox, what was tried, and why.
+/// Shows what waits in the outbox, what was tried, and why, and changes it.
 #[derive(Debug, Parser)]
 #[command(name = "cmail-admin-queue", version, disable_help_subcommand = true)]
 #[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
@@ -71,6 +71,106 @@ pub(super) enum Verb {
     Show(ShowWords),
     /// Search the attempts that were made and what became of mail, the newest last
     History(HistoryWords),
+    /// Try mail now, whatever its time; an attempt before its time that fails for now does not count
+    Retry(RetryWords),
+    /// Hold mail: it is neither tried nor given up until it is released
+    Hold(HoldWords),
+    /// Release held mail
+    Release(ReleaseWords),
+    /// Give mail up, and send a bounce to its sender
+    Fail(FailWords),
+    /// Delete mail, without a bounce
+    Drop(DropWords),
+    /// Send mail by another relay, or by the MX of its domain
+    Redirect(RedirectWords),
+}
+
+/// Which mail an order is about.
+#[derive(Debug, Args)]
+pub(super) struct Target {
+    #[command(flatten)]
+    pub(super) selection: Selection,
+    /// All mail
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Do not ask before more than one mail is changed
+    #[arg(long)]
+    pub(super) yes: bool,
+}
+
+/// Mail that goes to one place or comes from one sender, also what comes later.
+#[derive(Debug, Args)]
+pub(super) struct Rule {
+    /// Mail to the hosts of this domain or by this relay, also what comes later
+    #[arg(long, value_name = "DESTINATION", conflicts_with = "from")]
+    pub(super) destination: Option<Destination>,
+    /// Mail from this address, from a domain (@example.org), or with a null sender (<>), also what comes later
+    #[arg(long, value_name = "SENDER")]
+    pub(super) from: Option<AddressPattern>,
+}
+
+/// The words of `retry`.
+#[derive(Debug, Args)]
+pub(super) struct RetryWords {
+    /// Delete the failures of the mail first, as if it had never been tried
+    #[arg(long)]
+    pub(super) forget: bool,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+/// The words of `hold`.
+#[derive(Debug, Args)]
+pub(super) struct HoldWords {
+    /// Why, for people
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    /// When the hold ends by itself: in a span like 2h or 5d, or at a time like 2026-11-30 or "2026-11-30 14:00"
+    #[arg(long, value_name = "TIME")]
+    pub(super) until: Option<Since>,
+    #[command(flatten)]
+    pub(super) rule: Rule,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+/// The words of `release`.
+#[derive(Debug, Args)]
+pub(super) struct ReleaseWords {
+    #[command(flatten)]
+    pub(super) rule: Rule,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+/// The words of `fail`.
+#[derive(Debug, Args)]
+pub(super) struct FailWords {
+    /// Why; the bounce says it too
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+/// The words of `drop`.
+#[derive(Debug, Args)]
+pub(super) struct DropWords {
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+/// The words of `redirect`.
+#[derive(Debug, Args)]
+#[command(mut_arg("remote", |arg| arg
+    .help("The relay by which the mail goes from now on: HOST, HOST:PORT or HOST:PORT/MODE")
+    .required_unless_present("mx")))]
+pub(super) struct RedirectWords {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// Send the mail to the hosts of its domain
+    #[arg(long, conflicts_with = "remote")]
+    pub(super) mx: bool,
 }
 
 /// The words of `list`.

@@ -8,6 +8,7 @@ use std::path::{self, Path, PathBuf};
 use cmail_delivery::settings::{ResolverSettings, Settings};
 
 use super::{Directives, host_name, settings, values};
+use crate::store::LedgerSettings;
 
 /// The name that is announced where neither the file nor this host has one.
 const ANNOUNCE: &str = "localhost";
@@ -19,6 +20,8 @@ pub(crate) struct Glance {
     pub(crate) database: Option<PathBuf>,
     /// The settings: those of the lines without an error, and else the defaults.
     pub(crate) settings: Settings,
+    /// What the ledger has.
+    pub(crate) ledger: LedgerSettings,
     /// The number of errors in the file.
     pub(crate) errors: usize,
 }
@@ -41,6 +44,6 @@ impl Glance {
         let of_host = || values::announce(&host_name().ok()?).ok();
         let announce = directives.announce.clone().or_else(of_host).unwrap_or_else(|| ANNOUNCE.into());
         let settings = settings(&directives, announce, ResolverSettings::new(Vec::new()), &[]);
-        Self { database, settings, errors: errors.len() }
+        Self { database, settings, ledger: directives.ledger, errors: errors.len() }
     }
 }

@@ -111,5 +111,7 @@ fn kind(request: &StoreRequest) -> &'static str {
         StoreRequest::Commit(_) => "commit",
         StoreRequest::ReadFailed { .. } => "read_failed",
         StoreRequest::Recall { .. } => "recall",
+        StoreRequest::ReadOrders { .. } => "read_orders",
+        StoreRequest::CarryOut(_) => "order",
     }
 }

@@ -3,11 +3,13 @@
 use bytes::Bytes;
 use cmail_delivery::bounce::compose_ordered;
 use cmail_delivery::outbox::{Commit, Committed, DeliveredMail, FailedAttempt, MailId, Replacement};
-use rusqlite::{Connection, Transaction, params};
+use cmail_delivery::wording::order_in;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::failures::row_with_failures;
 use super::fingerprints::{Compared, Fingerprints};
 use super::ledger::{Fate, Ledger};
+use super::rows::octets;
 use super::{last_failures, rows, stuck, warnings};
 
 /// Composes the data of the bounces of a commit, in their order.
@@ -84,7 +86,8 @@ pub(super) fn record(
         if remaining.len() == replacement.originals.len() {
             let fate = if replacement.bounce.is_some() { Fate::Bounced } else { Fate::Dropped };
             for id in &remaining {
-                ledger.add_end(transaction, *id, fate)?;
+                let why = ordered_by(transaction, *id)?;
+                ledger.add_end(transaction, *id, fate, why.as_deref())?;
             }
             inserted.push(insert_bounce(transaction, replacement, bounce)?);
             done_with.append(&mut remaining);
@@ -100,6 +103,17 @@ pub(super) fn record(
         failed.extend(row_with_failures(transaction, id, &mut texts)?);
     }
     Ok(Committed { failed, not_replaced, changed, bounces: inserted, warned, ..Committed::default() })
+}
+
+/// Returns the order by which a mail was given up, if one was.
+fn ordered_by(connection: &Connection, id: MailId) -> rusqlite::Result<Option<String>> {
+    let text = connection
+        .prepare_cached(
+            "SELECT substr(fail_message, 1, 1000) FROM faillog WHERE fail_mail = ?1 AND fail_fatal = 1 ORDER BY rowid DESC LIMIT 1",
+        )?
+        .query_row([id.0], |row| Ok(octets(row.get_ref(0)?).unwrap_or_default().into_owned()))
+        .optional()?;
+    Ok(text.and_then(|text| order_in(&String::from_utf8_lossy(&text)).map(str::to_owned)))
 }
 
 /// Deletes a mail, and with it its faillog rows.

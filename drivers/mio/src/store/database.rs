@@ -13,11 +13,13 @@ use super::database_file::DatabaseFile;
 use super::digests::Digests;
 use super::error::{OpenError, needs_new_connection, store_error};
 use super::fingerprints::{FingerprintList, Fingerprints};
+use super::holds;
 use super::journal::{
     DatabaseWarning, LogFiles, has_write_ahead_log, may_roll_back, rollback_journal, write_ahead_log,
 };
 use super::ledger::{Ledger, LedgerSettings};
 use super::lock::DatabaseLock;
+use super::orders;
 use super::pool::Pool;
 use super::schema::verify;
 use super::uncheckpointed::Uncheckpointed;
@@ -48,6 +50,8 @@ pub(crate) struct Database {
     pub(super) pool: Pool,
     /// Whether the index of the faillog is known to exist.
     pub(super) is_indexed: bool,
+    /// Whether the tables of orders are known to exist.
+    pub(super) has_order_tables: bool,
     must_reopen: bool,
     /// The files of the write-ahead log, once the database is known to have one.
     log: Option<LogFiles>,
@@ -71,6 +75,7 @@ impl Database {
     /// become a daemon, because a connection must not be used on both sides of a fork.
     pub(crate) fn open(file: Arc<DatabaseFile>, patience: Duration) -> Result<Self, OpenError> {
         let mut database = Self::open_with(file, patience, CancelToken::default())?;
+        database.warn_of_log();
         database.busy_timeout = BUSY_TIMEOUT;
         wait_for_locks(&mut database.connection, BUSY_TIMEOUT, database.cancel.clone())
             .map_err(|error| OpenError::from_sqlite(database.path(), &error))?;
@@ -91,17 +96,16 @@ impl Database {
             return Err(OpenError::ReadOnly(path.to_path_buf()));
         }
         let is_indexed = has_index(&connection).map_err(failed)?;
+        let has_order_tables = has_order_tables(&connection).map_err(failed)?;
         let seen_version = data_version(&connection).map_err(failed)?;
         let has_log = has_write_ahead_log(&connection).map_err(failed)?;
-        if has_log {
-            log::warn!("{}", DatabaseWarning::WriteAheadLog { path: path.to_path_buf() });
-        }
         let log = has_log.then(|| LogFiles::of(path)).flatten();
         Ok(Self {
             connection,
             file,
             pool: Pool::default(),
             is_indexed,
+            has_order_tables,
             must_reopen: false,
             log,
             uncheckpointed: Uncheckpointed::default(),
@@ -113,6 +117,12 @@ impl Database {
             busy_timeout,
             cancel,
         })
+    }
+
+    fn warn_of_log(&self) {
+        if self.log.is_some() {
+            log::warn!("{}", DatabaseWarning::WriteAheadLog { path: self.path().to_path_buf() });
+        }
     }
 
     /// Returns the token that ends all waits of this connection for locks.
@@ -183,6 +193,7 @@ impl Database {
             Arc::new(file)
         };
         let mut fresh = Self::open_with(file, self.busy_timeout, self.cancel.clone())?;
+        fresh.warn_of_log();
         fresh.generation = self.generation.wrapping_add(1);
         fresh.fingerprints = std::mem::take(&mut self.fingerprints);
         fresh.uncheckpointed = std::mem::take(&mut self.uncheckpointed);
@@ -271,6 +282,26 @@ impl Database {
             self.is_indexed = true;
         }
         Ok(())
+    }
+
+    /// Creates the tables of orders if they are missing, or warns that it cannot.
+    pub(super) fn prepare_orders(&mut self) {
+        let created = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(
+            |transaction| {
+                transaction.execute_batch(orders::CREATE)?;
+                transaction.execute_batch(holds::CREATE)?;
+                transaction.commit()
+            },
+        );
+        match created {
+            Ok(()) => self.has_order_tables = true,
+            Err(error) if self.cancel.is_cancelled() => drop(error),
+            Err(error) => log::warn!(
+                "cannot create the tables of orders (dispatch_orders, dispatch_holds, dispatch_state) in the database {}, trying again \
+                 later: {error}; until then no order can be given",
+                self.path().display()
+            ),
+        }
     }
 
     /// Returns the data version for the core, and notes it as seen. Within an open read transaction, it is that of the
@@ -368,6 +399,16 @@ fn connect_once(
 pub(super) fn has_index(connection: &Connection) -> rusqlite::Result<bool> {
     connection
         .prepare("SELECT 1 FROM sqlite_schema WHERE type = 'index' AND name = 'dispatch_faillog_mail'")?
+        .exists([])
+}
+
+/// Returns whether orders can be given.
+pub(super) fn has_order_tables(connection: &Connection) -> rusqlite::Result<bool> {
+    connection
+        .prepare(
+            "SELECT 1 FROM sqlite_schema WHERE name IN ('dispatch_orders', 'dispatch_orders_open', 'dispatch_holds', 'dispatch_state') \
+             LIMIT 1 OFFSET 3",
+        )?
         .exists([])
 }
 

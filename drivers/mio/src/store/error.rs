@@ -183,6 +183,29 @@ pub(crate) enum ReadError {
     },
 }
 
+/// Why an order cannot be given, or not be carried out.
+#[derive(Debug, Error)]
+pub(crate) enum OrderError {
+    /// The database cannot be opened, read or written.
+    #[error(transparent)]
+    Database(#[from] ReadError),
+    /// Another process may have the lock, but that cannot be found out.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// This user may only read.
+    #[error("the database {} cannot be written; orders can be given by root and by who may write it", .0.display())]
+    ReadOnly(PathBuf),
+    /// The daemon that runs has not made the tables.
+    #[error(
+        "the database {} has no tables for orders, and the daemon that runs has not made them; its log says why, or it is too old",
+        .0.display()
+    )]
+    NoTables(PathBuf),
+    /// The database has failed several times.
+    #[error("the database {} keeps failing, so the order stands; it is carried out when the daemon starts", .0.display())]
+    GaveUp(PathBuf),
+}
+
 impl ReadError {
     fn locked(path: PathBuf) -> Self {
         let files = [path.clone(), log_index(&path)];

@@ -7,6 +7,7 @@ use cmail_delivery::time::UnixTime;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 
+use super::holds::{add_holds, add_own_hold};
 use super::last_failures::{self, Recorded};
 use super::rows::{self, number, octets};
 
@@ -53,7 +54,7 @@ pub(super) fn row_with_failures(
     Ok(Some(row))
 }
 
-/// Adds its failures to a row.
+/// Adds to a row its failures, and whether it is held.
 pub(super) fn add_own_failures(connection: &Connection, row: &mut Row) -> rusqlite::Result<()> {
     apply(row, failures(connection, row.id)?);
     if row.fail_count > 0 {
@@ -63,7 +64,7 @@ pub(super) fn add_own_failures(connection: &Connection, row: &mut Row) -> rusqli
             None => LastFailure::of_text(&latest_text(connection, row.id)?),
         });
     }
-    Ok(())
+    add_own_hold(connection, row)
 }
 
 /// Returns the failure that is recorded of a mail, if it is the latest one of the faillog.
@@ -82,8 +83,8 @@ pub(super) fn latest_text(connection: &Connection, id: MailId) -> rusqlite::Resu
     statement.query_row([id.0], |row| Ok(octets(row.get_ref(0)?).unwrap_or_default().into_owned()))
 }
 
-/// Adds their failures to `rows`, which are in the order of their ids. One pass over the faillog of their range, so that mail
-/// without failures costs nothing.
+/// Adds to `rows`, which are in the order of their ids, their failures, and whether they are held. One pass over the faillog of their
+/// range, so that mail without failures costs nothing.
 pub(super) fn add_failures(connection: &Connection, rows: &mut [Row]) -> rusqlite::Result<()> {
     add_told_failures(connection, rows, |_, _| {})
 }
@@ -95,6 +96,7 @@ pub(super) fn add_told_failures(
     rows: &mut [Row],
     mut tell: impl FnMut(MailId, Vec<u8>),
 ) -> rusqlite::Result<()> {
+    add_holds(connection, rows)?;
     let ([Row { id: first, .. }, ..], [.., Row { id: last, .. }]) = (&*rows, &*rows) else { return Ok(()) };
     let mut statement = connection.prepare_cached(concat!(
         "SELECT fail_mail, ",

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use cmail_delivery::attempt::{Attempt, Failure, Server};
 use cmail_delivery::command::CommandName;
 use cmail_delivery::next_hop::Host;
+use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{
     BounceOrder, DeliveredMail, FailedAttempt, FailedMail, FailedMessage, MailId, NewBounce, Row, StoreError,
     StoreReply, StoreRequest,
@@ -166,6 +167,7 @@ pub(super) fn bounce_to(recipients: &[&'static str]) -> NewBounce {
         last_try: UnixTime(0),
         fatal: true,
         last_failure: None,
+        hold: Hold::Unset,
     };
     let message = FailedMessage {
         mails: vec![FailedMail { row, attempts: Vec::new() }],

@@ -66,7 +66,8 @@ CREATE TABLE IF NOT EXISTS dispatch_attempts (
     a_ms INTEGER,
     b_ms INTEGER,
     c_ms INTEGER,
-    d_ms INTEGER
+    d_ms INTEGER,
+    why TEXT
 );
 INSERT OR IGNORE INTO dispatch_meta (key, value) VALUES ('dispatch_version', '1');
 CREATE INDEX IF NOT EXISTS dispatch_attempts_mail ON dispatch_attempts (mail_id);
@@ -162,6 +163,8 @@ pub(super) enum Fate {
     Uncertain,
     Bounced,
     Dropped,
+    /// Deleted by an order.
+    Removed,
 }
 
 impl Fate {
@@ -173,6 +176,7 @@ impl Fate {
             Self::Uncertain => "uncertain",
             Self::Bounced => "bounced",
             Self::Dropped => "dropped",
+            Self::Removed => "removed",
         }
     }
 }
@@ -260,12 +264,14 @@ impl Ledger {
         })
     }
 
-    /// Adds the end of a mail that is no attempt. To be called before the mail is deleted.
+    /// Adds the end of a mail that is no attempt, with the order that has caused it, if one has. To be called before the mail is
+    /// deleted.
     pub(super) fn add_end(
         &mut self,
         connection: &Connection,
         id: MailId,
         fate: Fate,
+        why: Option<&str>,
     ) -> rusqlite::Result<()> {
         if self.settings.entries == Entries::Off {
             return Ok(());
@@ -273,8 +279,8 @@ impl Ledger {
         self.write(connection, |ledger, _| {
             let Some(mail) = mail(connection, id)? else { return Ok(()) };
             let mut statement = connection.prepare_cached(
-                "INSERT INTO dispatch_attempts (mail_id, at_ms, result, sender, recipient, octets, submitted) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO dispatch_attempts (mail_id, at_ms, result, sender, recipient, octets, submitted, why) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?;
             statement.execute(params![
                 id.0,
@@ -284,6 +290,7 @@ impl Ledger {
                 ledger.shown(&mail.recipient.unwrap_or_default()),
                 mail.octets,
                 mail.submitted,
+                why,
             ])?;
             ledger.new_rows += 1;
             Ok(())
@@ -358,6 +365,7 @@ impl Ledger {
         let is_new =
             !connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'dispatch_attempts'")?.exists([])?;
         connection.execute_batch(CREATE)?;
+        add_why(connection)?;
         if is_new {
             log::info!(
                 "attempts are recorded in the table dispatch_attempts from now on: addresses, server, reply and times, but no content; \
@@ -471,6 +479,18 @@ impl Ledger {
             Addresses::Domain => address.rsplit_once('@').map_or("", |(_, domain)| domain),
             Addresses::None => "",
         }
+    }
+}
+
+/// Adds the column to a table that was created without it.
+fn add_why(connection: &Connection) -> rusqlite::Result<()> {
+    let has_why = connection
+        .prepare("SELECT 1 FROM pragma_table_info('dispatch_attempts') WHERE name = 'why'")?
+        .exists([])?;
+    if has_why {
+        Ok(())
+    } else {
+        connection.execute_batch("ALTER TABLE dispatch_attempts ADD COLUMN why TEXT")
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use cmail_delivery::order::{OrderId, OrderPlace, OrderStep, OrderTerms};
 use cmail_delivery::outbox::{
     Claimed, Commit, Committed, Cursor, MailId, Scanned, StoreError, StoreReply, StoreRequest,
 };
@@ -15,6 +16,7 @@ use super::database::{Database, version};
 use super::error::trouble;
 use super::fingerprints::Compared;
 use super::messages;
+use super::orders;
 use super::read_ahead::{Follows, ReadJob, ReadOutput};
 use super::scan::{self, Scan};
 use super::stuck;
@@ -33,6 +35,10 @@ impl Database {
             }
             StoreRequest::Commit(commit) => ("record deliveries in", self.commit(commit)),
             StoreRequest::Recall { ids } => ("read mail from", self.recall(&ids)),
+            StoreRequest::ReadOrders { known, terms } => {
+                ("read the orders in", self.read_orders(&known, &terms))
+            }
+            StoreRequest::CarryOut(step) => ("carry out an order in", self.carry_out(&step)),
             StoreRequest::ReadFailed { ids, original_limit_octets } => {
                 ("read failed mail from", self.read_failed(&ids, original_limit_octets))
             }
@@ -137,6 +143,26 @@ impl Database {
             database.fingerprints.put_all(fingerprints, version);
             Ok(StoreReply::Recalled { rows, unreadable })
         })
+    }
+
+    fn read_orders(
+        &mut self,
+        known: &[(OrderId, OrderPlace)],
+        terms: &OrderTerms,
+    ) -> rusqlite::Result<StoreReply> {
+        self.in_read_transaction(|database| {
+            orders::read(&database.connection, known, terms, database.is_indexed).map(StoreReply::Orders)
+        })
+    }
+
+    fn carry_out(&mut self, step: &OrderStep) -> rusqlite::Result<StoreReply> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let carried_out = orders::carry_out(&transaction, step, &mut self.ledger, self.is_indexed)
+            .and_then(|carried_out| transaction.commit().map(|()| carried_out));
+        if carried_out.is_err() {
+            self.ledger.forget();
+        }
+        carried_out.map(StoreReply::CarriedOut)
     }
 
     /// Reads everything of a mail, to find out whether it can be read.

@@ -12,6 +12,7 @@ use cmail_delivery::address::ADDRESS_LIMIT_OCTETS;
 use cmail_delivery::bounce::message_id;
 use cmail_delivery::next_hop::REMOTE_LIMIT_OCTETS;
 use cmail_delivery::one_line::Octets;
+use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, Refused, Row};
 use cmail_delivery::schedule::{RetryRules, RetryState};
 use cmail_delivery::time::UnixTime;
@@ -54,6 +55,9 @@ pub(crate) struct Standing<'a> {
 impl Standing<'_> {
     /// Returns when a mail is tried, by the function that decides it in the daemon.
     pub(crate) fn of(&self, row: &Row) -> RetryState {
+        if row.hold == Hold::Held {
+            return RetryState::Held;
+        }
         self.rules.retry_state(row, self.now)
     }
 }
@@ -80,6 +84,7 @@ impl QueuedMail {
             RetryState::Due => Place::Ready,
             RetryState::NotBefore(_) => Place::Waiting,
             RetryState::GivenUp => Place::GivenUp,
+            RetryState::Held => Place::Held,
         }
     }
 
@@ -115,7 +120,8 @@ impl Reader {
             self.prepare_faillog()?;
         }
         let is_indexed = self.is_faillog_indexed.get();
-        self.read(|connection| match select(connection, selection, standing, after, is_indexed) {
+        let place = (after, BATCH_MAILS);
+        self.read(|connection| match select(connection, selection, standing, place, is_indexed) {
             Err(error) if trouble(connection, &error).is_about_a_row() => {
                 select_readable(connection, selection, standing, after, is_indexed)
             }
@@ -124,15 +130,17 @@ impl Reader {
     }
 }
 
-/// Reads the selected mail that follows `after`, in the order of ids. To be called within a transaction.
+/// Reads the selected mail that follows a place, in the order of ids, and looks at a limited number of mails. To be called within a
+/// transaction.
 pub(super) fn select(
     connection: &Connection,
     selection: &Selection,
     standing: Standing<'_>,
-    after: Cursor,
+    (after, limit): (Cursor, usize),
     is_faillog_indexed: bool,
 ) -> rusqlite::Result<Batch> {
-    let Some(Range { first, last, ids, next }) = Range::following(connection, selection, after)? else {
+    let Some(Range { first, last, ids, next }) = Range::following(connection, selection, after, limit)?
+    else {
         return Ok(Batch::default());
     };
     let mut conditions = Conditions::new(SELECT_PARAMETERS);
@@ -194,7 +202,8 @@ fn select_readable(
     let is_wanted = |id: i64| selection.ids.is_empty() || selection.ids.contains(&id);
     for id in rows.into_iter().map(|row| row.id.0).filter(|id| is_wanted(*id)) {
         let only = Selection { ids: vec![id], ..selection.clone() };
-        mails.extend(select(connection, &only, standing, Cursor::BeforeFirst, is_faillog_indexed)?.mails);
+        mails
+            .extend(select(connection, &only, standing, (Cursor::BeforeFirst, 1), is_faillog_indexed)?.mails);
     }
     Ok(Batch { mails, next })
 }
@@ -248,6 +257,7 @@ impl Range {
         connection: &Connection,
         selection: &Selection,
         after: Cursor,
+        limit: usize,
     ) -> rusqlite::Result<Option<Self>> {
         let Some(MailId(first)) = after.next_id() else { return Ok(None) };
         if selection.ids.is_empty() {
@@ -255,7 +265,7 @@ impl Range {
                 .prepare_cached(
                     "SELECT mail_id FROM outbox WHERE mail_id >= ?1 ORDER BY mail_id LIMIT 1 OFFSET ?2",
                 )?
-                .query_row(params![first, BATCH_MAILS as i64 - 1], |row| row.get(0))
+                .query_row(params![first, i64::try_from(limit).unwrap_or(i64::MAX) - 1], |row| row.get(0))
                 .optional()?;
             let next = last.map(|last| Cursor::After(MailId(last)));
             return Ok(Some(Self { first, last: last.unwrap_or(i64::MAX), ids: None, next }));
@@ -263,8 +273,8 @@ impl Range {
         let mut ids: Vec<i64> = selection.ids.iter().copied().filter(|&id| id >= first).collect();
         ids.sort_unstable();
         ids.dedup();
-        let is_cut = ids.len() > BATCH_MAILS;
-        ids.truncate(BATCH_MAILS);
+        let is_cut = ids.len() > limit;
+        ids.truncate(limit);
         let (Some(&first), Some(&last)) = (ids.first(), ids.last()) else { return Ok(None) };
         let next = is_cut.then_some(Cursor::After(MailId(last)));
         Ok(Some(Self { first, last, ids: Some(ids), next }))

@@ -1,11 +1,13 @@
 //! The outbox in memory, which tests and examples trust, and the database say the same of the same mail.
 
 use bytes::Bytes;
-use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
+use cmail_delivery::memory_outbox::{GivenOrder, Mail, MemoryOutbox};
+use cmail_delivery::order::{CarriedOut, OrderPart, OrderStep, OrderTerms, OrderVerb};
 use cmail_delivery::outbox::{
     Claimed, Commit, Cursor, DATA_CHUNK_OCTETS, LeftOver, MailId, Replacement, Row, Scanned, StoreReply,
     StoreRequest,
 };
+use cmail_delivery::schedule::RetryRules;
 use cmail_delivery::time::UnixTime;
 use proptest::prelude::*;
 
@@ -60,13 +62,52 @@ fn comparable(reply: StoreReply) -> StoreReply {
             let left_over = left_over.into_iter().map(|row| LeftOver { message: None, ..row }).collect();
             StoreReply::Claimed(Claimed { transactions, left_over, unreadable })
         }
-        StoreReply::Data(_) | StoreReply::Committed(_) | StoreReply::Recalled { .. } => reply,
+        // The database also says whose order it was.
+        StoreReply::CarriedOut(CarriedOut { rows, done, is_open, result }) => {
+            let result = result.map(|result| result.rsplit(": ").next().unwrap_or_default().to_owned());
+            StoreReply::CarriedOut(CarriedOut { rows, done, is_open, result })
+        }
+        StoreReply::Data(_)
+        | StoreReply::Committed(_)
+        | StoreReply::Recalled { .. }
+        | StoreReply::Orders(_) => reply,
     }
 }
 
 impl Pair {
     fn new() -> Self {
-        Self { fixture: Fixture::new(), memory: MemoryOutbox::new() }
+        let mut fixture = Fixture::new();
+        fixture.database.prepare_orders();
+        Self { fixture, memory: MemoryOutbox::new() }
+    }
+
+    /// Gives an order about mail that is not held, and carries it out.
+    fn order(&mut self, mut ids: Vec<MailId>, number: u8) -> (StoreReply, StoreReply) {
+        ids.retain(|id| !self.memory.held().any(|held| held == *id));
+        let (verb, name) = match number % 3 {
+            0 => (OrderVerb::Hold, "hold"),
+            1 => (OrderVerb::Drop, "drop"),
+            _ => (OrderVerb::Redirect, "redirect"),
+        };
+        let list: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        // No id at all would be all of them.
+        let scope =
+            format!(r#"{{"ids":[{}]}}"#, if list.is_empty() { "-1".to_owned() } else { list.join(",") });
+        self.fixture.execute(
+            "INSERT INTO dispatch_orders (at_ms, who, verb, scope) VALUES (0, 'root', ?1, ?2)",
+            (name, scope),
+        );
+        self.memory.order(GivenOrder::new(verb, ids));
+        let terms = OrderTerms::new(RetryRules { lines: &[], retries: 5, interval_s: 600 }, SUBMISSION);
+        let (in_database, in_memory) =
+            self.ask(StoreRequest::ReadOrders { known: Vec::new(), terms: terms.clone() });
+        let StoreReply::Orders(Some(part)) = in_database.clone() else { return (in_database, in_memory) };
+        if in_database != in_memory {
+            return (in_database, in_memory);
+        }
+        let OrderPart { order, mails, next, .. } = part;
+        let step = OrderStep { order, mails, gone: Vec::new(), under_way: Vec::new(), next, terms };
+        self.ask(StoreRequest::CarryOut(step))
     }
 
     fn ask(&mut self, request: StoreRequest) -> (StoreReply, StoreReply) {
@@ -147,6 +188,7 @@ impl Pair {
                 let failed = ids.iter().map(failed).collect();
                 self.ask(StoreRequest::Commit(Commit { failed, ..Commit::default() }))
             }
+            15..=16 => self.order(ids, number),
             _ => {
                 let bounce = (number % 3 > 0).then(|| bounce_to(&["a@example.org", "copy@example.org"]));
                 let replaced = vec![Replacement { originals: ids, bounce }];
@@ -160,7 +202,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn the_outbox_in_memory_says_what_the_database_says(
-        happenings in prop::collection::vec((0u8..16, any::<u16>(), any::<u8>()), 1..60),
+        happenings in prop::collection::vec((0u8..18, any::<u16>(), any::<u8>()), 1..60),
     ) {
         let mut pair = Pair::new();
         for happening in happenings {

@@ -251,7 +251,11 @@ impl Outbox for StoreHandle {
             StoreRequest::Commit(commit) => {
                 self.read_ahead.forget_all(commit.ids());
             }
-            StoreRequest::Scan { .. } | StoreRequest::ReadFailed { .. } | StoreRequest::Recall { .. } => {}
+            StoreRequest::Scan { .. }
+            | StoreRequest::ReadFailed { .. }
+            | StoreRequest::Recall { .. }
+            | StoreRequest::ReadOrders { .. } => {}
+            StoreRequest::CarryOut(step) => self.read_ahead.forget_all(step.mails.iter().copied()),
         }
         self.send(Job::Request(id, request));
     }
@@ -367,7 +371,8 @@ impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
         let mut follow_up: Option<FollowUp> = None;
         let mut taken: Option<Job> = None;
-        let (mut next_index, mut next_prune) = (Instant::now(), Instant::now() + PRUNE_INTERVAL);
+        let (mut next_index, mut next_tables) = (Instant::now(), Instant::now());
+        let mut next_prune = Instant::now() + PRUNE_INTERVAL;
         loop {
             if taken.is_none() {
                 self.pulse.rest();
@@ -375,6 +380,10 @@ impl Worker {
                 if !self.database.is_indexed && next_index <= Instant::now() {
                     self.database.prepare_index();
                     next_index = Instant::now() + INDEX_PAUSE;
+                }
+                if !self.database.has_order_tables && next_tables <= Instant::now() {
+                    self.database.prepare_orders();
+                    next_tables = Instant::now() + INDEX_PAUSE;
                 }
                 if next_prune <= Instant::now() {
                     self.pulse.begin();

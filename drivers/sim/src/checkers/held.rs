@@ -33,7 +33,14 @@ impl Held {
                     return Err(format!("there is a verdict on mail {mail}, which is not held"));
                 }
             }
-            StoreRequest::Scan { .. } | StoreRequest::ReadData { .. } => return Ok(()),
+            StoreRequest::CarryOut(step) => {
+                if let Some(mail) = step.mails.iter().find(|mail| scene.outbox.holds(**mail)) {
+                    return Err(format!("an order is carried out on mail {mail}, which is held"));
+                }
+            }
+            StoreRequest::Scan { .. } | StoreRequest::ReadData { .. } | StoreRequest::ReadOrders { .. } => {
+                return Ok(());
+            }
         }
         self.open.insert(id);
         Ok(())

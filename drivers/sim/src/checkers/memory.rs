@@ -39,11 +39,17 @@ impl Checker for Memory {
                 self.known.insert(id);
             }
             Fact::Asked { id, request } => {
-                let ended = if let StoreRequest::Commit(commit) = request {
-                    let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
-                    commit.delivered.iter().map(|mail| mail.id).chain(replaced.copied()).collect()
-                } else {
-                    Vec::new()
+                let ended = match request {
+                    StoreRequest::Commit(commit) => {
+                        let replaced = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
+                        commit.delivered.iter().map(|mail| mail.id).chain(replaced.copied()).collect()
+                    }
+                    // Some of it may be gone, which the core is told by the answer.
+                    StoreRequest::CarryOut(step) => {
+                        self.known.extend(&step.mails);
+                        step.mails.clone()
+                    }
+                    _ => Vec::new(),
                 };
                 self.requests.insert(id, ended);
                 // Connections from before the limit was lowered may still be there.

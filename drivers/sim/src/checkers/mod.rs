@@ -18,6 +18,7 @@ mod limits;
 mod liveness;
 mod loss;
 mod memory;
+mod orders;
 mod poison;
 mod retries;
 mod secrets;
@@ -67,6 +68,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<secrets::Secrets>::default(),
         Box::<memory::Memory>::default(),
         Box::<liveness::Liveness>::default(),
+        Box::<orders::Orders>::default(),
         Box::<poison::OnePoisonedRow>::default(),
         Box::<waiting::WithoutDns>::default(),
         Box::<waiting::Bounded>::default(),

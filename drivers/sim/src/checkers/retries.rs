@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use cmail_delivery::event::{Event, FailureKind};
+use cmail_delivery::order::{OrderId, OrderVerb};
 use cmail_delivery::outbox::{Claimed, Commit, MailId, Row, StoreReply};
 use cmail_delivery::schedule::RetryState;
 use cmail_delivery::settings::Settings;
@@ -36,6 +37,8 @@ pub(super) struct Retries {
     wall_set: u64,
     /// The last order to try everything, in the life of this daemon.
     ordered: Option<(u64, Instant)>,
+    /// The last order about a mail, in the life of this daemon.
+    ordered_mails: HashMap<MailId, (u64, Instant)>,
     /// The last failed attempt of each mail in the life of this daemon.
     tried: HashMap<MailId, Tried>,
     /// The fact of a failed attempt that is not recorded yet.
@@ -60,11 +63,13 @@ impl Checker for Retries {
             Fact::Ordered => self.ordered = Some((self.step, scene.now.monotonic)),
             Fact::Started { .. } => {
                 self.ordered = None;
+                self.ordered_mails.clear();
                 self.tried.clear();
             }
             Fact::Meddled { id } => {
                 self.meddled.insert(id, self.step);
             }
+            Fact::CarryingOut { step, mails } => self.carrying_out(scene, step.order, mails),
             Fact::Log(Event::Failed { id, kind, .. }) => {
                 if *kind == FailureKind::Early && !self.is_ordered(*id) {
                     return Err(format!("an attempt of mail {id} does not count, and nobody has ordered it"));
@@ -95,6 +100,19 @@ impl Checker for Retries {
 }
 
 impl Retries {
+    fn carrying_out(&mut self, scene: &Scene<'_>, number: OrderId, mails: &[MailId]) {
+        let Some(order) = scene.outbox.orders().find(number) else { return };
+        let tries = matches!(order.verb, OrderVerb::Retry | OrderVerb::RetryAnew);
+        for &id in mails {
+            if tries {
+                self.ordered_mails.insert(id, (self.step, scene.now.monotonic));
+            }
+            if matches!(order.verb, OrderVerb::RetryAnew | OrderVerb::Fail) {
+                self.meddled.insert(id, self.step);
+            }
+        }
+    }
+
     fn claimed(&self, scene: &Scene<'_>, row: &Row) -> Result<(), String> {
         // It became due by the settings that held at some time since it failed. Whether it is tried is decided by those of now.
         let failed_at = self.failed_at.get(&row.id).copied().unwrap_or_default();
@@ -128,7 +146,7 @@ impl Retries {
                     Some(RetryState::GivenUp) => {
                         Err(format!("mail {} was tried after it was given up", failed.id))
                     }
-                    Some(RetryState::Due | RetryState::NotBefore(_)) | None => Ok(()),
+                    Some(RetryState::Due | RetryState::NotBefore(_) | RetryState::Held) | None => Ok(()),
                 }
             })?;
             if failed.attempt.at > scene.now.wall && self.wall_set == 0 {
@@ -153,9 +171,11 @@ impl Retries {
 
     /// Returns whether the administrator has ordered a mail to be tried, and it was not tried since then.
     fn is_ordered(&self, id: MailId) -> bool {
-        let Some((step, at)) = self.ordered else { return false };
-        let comes_after = |tried: &Tried| step > tried.step || (tried.is_vague && at >= tried.since);
-        self.tried.get(&id).is_none_or(comes_after)
+        let orders = [self.ordered, self.ordered_mails.get(&id).copied()];
+        orders.into_iter().flatten().any(|(step, at)| {
+            let comes_after = |tried: &Tried| step > tried.step || (tried.is_vague && at >= tried.since);
+            self.tried.get(&id).is_none_or(comes_after)
+        })
     }
 
     /// Returns the state of a mail at a time by these settings, if only the daemon has changed it since its last attempt.

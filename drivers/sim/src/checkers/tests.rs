@@ -142,6 +142,26 @@ fn an_order_that_counts_twice_is_noticed() {
 }
 
 #[test]
+fn held_mail_that_is_sent_is_noticed() {
+    assert_caught(Mutation::IgnoresHolds, "orders are carried out once");
+}
+
+#[test]
+fn an_order_on_mail_under_way_is_noticed() {
+    assert_caught(Mutation::OrdersMailUnderWay, "orders are carried out once");
+}
+
+#[test]
+fn mail_that_an_order_passes_over_is_noticed() {
+    assert_caught(Mutation::SkipsMail, "orders are carried out once");
+}
+
+#[test]
+fn an_order_that_is_carried_out_twice_is_noticed() {
+    assert_caught(Mutation::RepeatsOrders, "orders are carried out once");
+}
+
+#[test]
 fn mail_that_does_not_rest_is_noticed() {
     assert_caught(Mutation::NeverRests, "retryinterval and retries are kept");
 }

@@ -6,7 +6,7 @@
 //! watched, because they may concern other mail.
 //!
 //! ```text
-//!                        found, never failed              claimed, recalled, set aside, or its address is of no use
+//!                        found, never failed              claimed, recalled, set aside, ordered, or its address is of no use
 //! not in the book ----------------------------> Waiting ------------------------------------------------------------> TakenUp
 //!        ^                                         |                                                                     |
 //!        +-- deleted, changed, or found failed ----+                                                                     |
@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use cmail_delivery::io::Purpose;
+use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{Claimed, MailId, Row, Scanned, StoreReply};
 use cmail_delivery::time::{Duration, Instant};
 
@@ -98,6 +99,10 @@ impl Watch {
                 self.take_up(transactions.iter().flat_map(|transaction| &transaction.rows));
             }
             Fact::Answered { reply: StoreReply::Recalled { rows, .. } } => self.take_up(rows),
+            // What becomes of it then is another checker's.
+            Fact::CarryingOut { step, .. } => {
+                self.stages.extend(step.mails.iter().map(|id| (*id, Stage::TakenUp)));
+            }
             Fact::Committing { commit, .. } => {
                 for id in commit.ids() {
                     self.stages.remove(&id);
@@ -153,7 +158,7 @@ impl Watch {
         }
         // Mail that the database cannot process is set aside, for a while even after that is repaired.
         let is_poisoned = scene.outbox.poison_of(row.id).is_some();
-        let is_fresh = row.fail_count == 0 && !row.fatal;
+        let is_fresh = row.fail_count == 0 && !row.fatal && row.hold == Hold::Unset;
         match address_of(row).filter(|_| is_fresh) {
             Some(to) if !is_poisoned && !self.useless.contains(&to) => {
                 let since = scene.now.monotonic;

@@ -12,6 +12,7 @@ fn outbox(count: usize) -> Outbox {
             data: Bytes::from_static(b"text"),
             faillog: vec![],
             last_failure: None,
+            hold: Hold::Unset,
             digest: Digest::default(),
         });
     }

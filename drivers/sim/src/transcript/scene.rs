@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cmail_delivery::address::{Domain, Mailbox};
 use cmail_delivery::next_hop::{Port, Relay, TlsMode};
+use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
@@ -191,6 +192,7 @@ impl Setting {
             data: Bytes::from(data),
             faillog: vec![],
             last_failure: None,
+            hold: Hold::Unset,
             digest: Digest::default(),
         };
         self.mails.push((MailId(number(id)?), mail));

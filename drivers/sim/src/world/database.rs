@@ -1,6 +1,7 @@
 //! The database. It processes and answers requests later, in order, and may fail. Requests of a daemon that has died do nothing.
 
 use cmail_delivery::io::Input;
+use cmail_delivery::order::OrderStep;
 use cmail_delivery::outbox::{
     Committed, MailId, RequestId, Scanned, StoreError, StoreReply, StoreRequest, StoreTrouble,
 };
@@ -24,7 +25,9 @@ impl World {
             | StoreRequest::Claim { .. }
             | StoreRequest::ReadData { .. }
             | StoreRequest::ReadFailed { .. }
-            | StoreRequest::Recall { .. } => request,
+            | StoreRequest::Recall { .. }
+            | StoreRequest::ReadOrders { .. } => request,
+            StoreRequest::CarryOut(step) => StoreRequest::CarryOut(self.mutation.step(step)),
         };
         self.requests.insert((epoch, id), request);
         let micros = if self.call_dice.chance(self.faults.store_delays) {
@@ -94,6 +97,9 @@ impl World {
             self.see(Fact::Answered { reply: &reply });
             return self.mutation.answer(reply);
         }
+        if let StoreRequest::CarryOut(step) = request {
+            return self.carry_out(step);
+        }
         let StoreRequest::Commit(commit) = request else {
             return StoreReply::Data(bytes::Bytes::new());
         };
@@ -123,6 +129,20 @@ impl World {
             self.clock.after(Duration::from_secs(1), Happening::Finish);
         }
         reply
+    }
+
+    fn carry_out(&mut self, step: &OrderStep) -> StoreReply {
+        let mails = self.outbox.ordered(step);
+        self.see(Fact::CarryingOut { step, mails: &mails });
+        let mut carried_out = self.outbox.carry_out(step);
+        if self.mutation == Mutation::OrdersMailUnderWay {
+            carried_out.rows.retain(|row| !step.under_way.contains(&row.id));
+            carried_out.done.retain(|id| !step.under_way.contains(id));
+        }
+        if self.is_healed && self.outbox.len() == 0 {
+            self.clock.after(Duration::from_secs(1), Happening::Finish);
+        }
+        self.mutation.answer(StoreReply::CarriedOut(carried_out))
     }
 
     pub(super) fn answer(&mut self, epoch: u32, id: RequestId, result: Result<StoreReply, StoreError>) {

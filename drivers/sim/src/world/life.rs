@@ -127,6 +127,7 @@ impl World {
         self.dns.fails_until = Instant::default();
         self.dns.silent_until = Instant::default();
         self.see(Fact::Healed);
+        self.release_all();
         let bound = self.bound();
         self.clock.after(bound, Happening::Finish);
         if self.outbox.len() == 0 {

@@ -65,6 +65,8 @@ pub(crate) enum Happening {
     Meddle,
     /// The administrator wants everything to be tried.
     TryNow,
+    /// The administrator gives an order about some mail.
+    Order,
     /// A build that keeps orders acts upon one again.
     OrderAgain,
     /// The files of the system are read again.
@@ -274,6 +276,7 @@ impl World {
             Happening::Submit => self.submit(),
             Happening::Meddle => self.meddle(),
             Happening::TryNow => self.try_now(),
+            Happening::Order => self.order(),
             Happening::OrderAgain => self.order_again(),
             Happening::Reload => self.reload(),
             Happening::Reconfigure => self.reconfigure(),

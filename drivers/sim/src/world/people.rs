@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cmail_delivery::io::Input;
+use cmail_delivery::memory_outbox::GivenOrder;
+use cmail_delivery::order::{Hold, OrderVerb};
 use cmail_delivery::outbox::{FaillogRow, MailId};
 use cmail_delivery::time::{Duration, UnixTime};
 
@@ -32,6 +34,9 @@ impl World {
         self.draw(faults.drains, || Happening::Drain);
         self.draw(faults.meddling, || Happening::Meddle);
         self.draw(faults.retries, || Happening::TryNow);
+        if faults.orders > 0 {
+            self.draw(faults.orders, || Happening::Order);
+        }
         self.draw(faults.retries, || Happening::Reload);
         self.draw(faults.clock_jumps, || Happening::SetWall);
         self.draw(faults.outages, || Happening::HostFails { group: false });
@@ -125,6 +130,7 @@ impl World {
             data,
             faillog: vec![],
             last_failure: None,
+            hold: Hold::Unset,
             digest,
         }
     }
@@ -221,6 +227,47 @@ impl World {
             if self.mutation == Mutation::KeepsOrders {
                 self.clock.after(Duration::from_secs(20), Happening::OrderAgain);
             }
+        }
+    }
+
+    /// The administrator gives an order about some mail, perhaps about all.
+    pub(super) fn order(&mut self) {
+        if self.is_healed {
+            return;
+        }
+        let dice = &mut self.people_dice;
+        let verbs = [
+            OrderVerb::Hold,
+            OrderVerb::Hold,
+            OrderVerb::Release,
+            OrderVerb::Retry,
+            OrderVerb::RetryAnew,
+            OrderVerb::Fail,
+            OrderVerb::Drop,
+            OrderVerb::Redirect,
+        ];
+        let verb = dice.pick(&verbs).copied().unwrap_or(OrderVerb::Release);
+        let share = [50, 300, 1000].get(dice.index(3)).copied().unwrap_or(1000);
+        let mut mails: Vec<MailId> = self.outbox.mails().map(|(id, _)| id).collect();
+        mails.retain(|_| dice.chance(share));
+        let relay = dice.pick(&self.map.relays).map(|relay| relay.specification.clone());
+        let remote = relay.map(|relay| relay.into_bytes().into());
+        let mut order = GivenOrder::new(verb, mails);
+        order.remote = remote;
+        self.give(order);
+    }
+
+    /// Releases everything, so that it can come to its end.
+    pub(super) fn release_all(&mut self) {
+        let mails: Vec<MailId> = self.outbox.mails().map(|(id, _)| id).collect();
+        self.give(GivenOrder::new(OrderVerb::Release, mails));
+    }
+
+    fn give(&mut self, order: GivenOrder) {
+        let number = self.outbox.order(order);
+        self.see(Fact::OrderGiven { number });
+        if self.people_dice.chance(500) {
+            self.call(Input::OutboxChanged);
         }
     }
 

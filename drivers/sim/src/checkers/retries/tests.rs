@@ -1,6 +1,7 @@
 use cmail_delivery::attempt::{Attempt, Failure};
 use cmail_delivery::event::MailFacts;
 use cmail_delivery::next_hop::RelayError;
+use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::FaillogRow;
 use cmail_delivery::time::Now;
 
@@ -24,6 +25,7 @@ fn judge(times: usize, fatal: bool, facts: &[(u64, u64, Fact<'_>)]) -> Result<()
         data: b"text"[..].into(),
         faillog: vec![attempt; times],
         last_failure: None,
+        hold: Hold::Unset,
         digest: Digest::default(),
     });
     let settings =
@@ -64,6 +66,7 @@ fn claimed() -> StoreReply {
         last_try: UnixTime(WALL),
         fatal: false,
         last_failure: None,
+        hold: Hold::Unset,
     };
     let head = b"text"[..].into();
     let transactions =

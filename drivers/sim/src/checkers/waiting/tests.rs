@@ -1,3 +1,4 @@
+use cmail_delivery::order::Hold;
 use std::net::SocketAddr;
 
 use cmail_delivery::attempt::{Attempt, Failure};
@@ -66,6 +67,7 @@ fn row() -> Row {
         last_try: UnixTime(0),
         fatal: false,
         last_failure: None,
+        hold: Hold::Unset,
     }
 }
 

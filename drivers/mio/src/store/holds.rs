@@ -1,0 +1,138 @@
+//! Which mail is held: the tables `dispatch_state` and `dispatch_holds`.
+//!
+//! A row of `dispatch_holds` without a mail is a rule: it also holds what comes later. Its scope names a destination or a sender. Of other
+//! holds `dispatch_state` says which mail they hold. Where a row of it refers to no hold, no rule holds the mail either: an order has
+//! released it.
+
+use cmail_delivery::order::Hold;
+use cmail_delivery::outbox::{MailId, Row};
+use rusqlite::ffi::SQLITE_ERROR;
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
+
+use crate::selection::{AddressPattern, Destination};
+
+/// The value of `hold_id` of mail that was released from every rule.
+pub(super) const RELEASED: i64 = 0;
+
+/// The tables. `dispatch_state` has what is known of a mail beside its row; further columns are for what is yet to come.
+pub(super) const CREATE: &str = "
+CREATE TABLE IF NOT EXISTS dispatch_holds (
+    hold_id INTEGER PRIMARY KEY,
+    scope TEXT NOT NULL,
+    since_ms INTEGER NOT NULL,
+    until_ms INTEGER,
+    who TEXT,
+    reason TEXT
+);
+CREATE TABLE IF NOT EXISTS dispatch_state (
+    mail_id INTEGER PRIMARY KEY,
+    hold_id INTEGER,
+    retry_ms INTEGER,
+    warned INTEGER NOT NULL DEFAULT 0,
+    route_address TEXT
+);
+";
+
+/// Adds to a row whether it is held. To be called within a transaction.
+pub(super) fn add_own_hold(connection: &Connection, row: &mut Row) -> rusqlite::Result<()> {
+    add_holds(connection, std::slice::from_mut(row))
+}
+
+/// Adds to rows, which are in the order of their ids, whether they are held. To be called within a transaction.
+pub(super) fn add_holds(connection: &Connection, rows: &mut [Row]) -> rusqlite::Result<()> {
+    let ([Row { id: first, .. }, ..], [.., Row { id: last, .. }]) = (&*rows, &*rows) else { return Ok(()) };
+    let (first, last) = (first.0, last.0);
+    if !has_holds(connection)? {
+        return Ok(());
+    }
+    let rules = rules(connection)?;
+    for row in rows.iter_mut().filter(|row| rules.iter().any(|rule| rule.fits(row))) {
+        row.hold = Hold::Held;
+    }
+    let prepared = connection.prepare_cached(
+        "SELECT mail_id, hold_id IN (SELECT hold_id FROM dispatch_holds) FROM dispatch_state \
+         WHERE mail_id BETWEEN ?1 AND ?2 AND hold_id IS NOT NULL ORDER BY mail_id",
+    );
+    let mut statement = match prepared {
+        Ok(statement) => statement,
+        Err(error) if is_absent(&error) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut found = statement.query(params![first, last])?;
+    let mut rows = rows.iter_mut().peekable();
+    while let Some(state) = found.next()? {
+        let (id, is_held): (i64, bool) = (state.get(0)?, state.get(1)?);
+        while rows.next_if(|row| row.id.0 < id).is_some() {}
+        if let Some(row) = rows.next_if(|row| row.id.0 == id) {
+            row.hold = if is_held { Hold::Held } else { Hold::Unset };
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether there may be held mail. Without our tables there is none.
+fn has_holds(connection: &Connection) -> rusqlite::Result<bool> {
+    match connection.prepare_cached("SELECT 1 FROM dispatch_holds LIMIT 1") {
+        Ok(mut statement) => statement.exists([]),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns whether a statement could not be prepared because a table or column is missing, and not because of trouble.
+pub(super) fn is_absent(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_ERROR)
+}
+
+/// Reads the rules.
+pub(super) fn rules(connection: &Connection) -> rusqlite::Result<Vec<HoldRule>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT scope FROM dispatch_holds WHERE CASE WHEN json_valid(scope) THEN \
+         coalesce(json_type(scope, '$.destination'), json_type(scope, '$.from')) IS NOT NULL END",
+    )?;
+    let scopes = statement.query_map([], |row| row.get::<_, String>(0))?;
+    // What is no rule of ours holds nothing.
+    Ok(scopes
+        .collect::<rusqlite::Result<Vec<_>>>()?
+        .iter()
+        .filter_map(|scope| serde_json::from_str(scope).ok())
+        .collect())
+}
+
+/// Sets by which hold a mail is held: none, or [`RELEASED`].
+pub(super) fn set(connection: &Connection, id: MailId, hold_id: Option<i64>) -> rusqlite::Result<()> {
+    if hold_id.is_none() {
+        return connection
+            .prepare_cached("UPDATE dispatch_state SET hold_id = NULL WHERE mail_id = ?1")?
+            .execute([id.0])
+            .map(drop);
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO dispatch_state (mail_id, hold_id) VALUES (?1, ?2) \
+             ON CONFLICT (mail_id) DO UPDATE SET hold_id = excluded.hold_id",
+        )?
+        .execute(params![id.0, hold_id])
+        .map(drop)
+}
+
+/// Mail that is held whenever it comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum HoldRule {
+    /// Mail that goes by the MX of this domain, or by the relay of this name.
+    Destination(Destination),
+    /// Mail of this sender.
+    From(AddressPattern),
+}
+
+impl HoldRule {
+    /// Returns whether the rule is about the mail of a row.
+    pub(crate) fn fits(&self, row: &Row) -> bool {
+        match self {
+            Self::Destination(destination) => destination.fits(row),
+            Self::From(pattern) => pattern.fits(row.sender.as_deref()),
+        }
+    }
+}

@@ -1,0 +1,554 @@
+//! Orders of the administrator: the table `dispatch_orders`. Reads which mail an order is about, part by part, and carries it out.
+//!
+//! An order that is done, or that cannot be understood, has a result. Until then its row tells how far it is done: `next_mail` is the
+//! first mail that was not looked at, `last_mail` the last one that the order is about, and `under_way` the mail that was left for later.
+//! An order whose time is still to come was given in advance: so a hold ends by itself.
+
+use std::borrow::Cow;
+
+use cmail_delivery::next_hop::Relay;
+use cmail_delivery::order::{
+    CarriedOut, Hold, ORDER_PART_LIMIT, OrderEffect, OrderId, OrderPart, OrderPlace, OrderStep, OrderTerms,
+    OrderVerb, order_result,
+};
+use cmail_delivery::outbox::{Cursor, MailId, Row};
+use cmail_delivery::schedule::RetryState;
+use cmail_delivery::time::{UnixMillis, UnixTime};
+use cmail_delivery::wording::given_up_by_order;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::commit::delete;
+use super::error::{advice, trouble};
+use super::failures::row_with_failures;
+use super::holds::{self, HoldRule, RELEASED};
+use super::ledger::{Fate, Ledger};
+use super::rows;
+use super::selected::{Standing, select};
+use super::stuck;
+use super::verdicts::within_savepoint;
+use crate::selection::Selection;
+
+/// The table. `who` is a user name with its number.
+pub(super) const CREATE: &str = "
+CREATE TABLE IF NOT EXISTS dispatch_orders (
+    order_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    verb TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    argument TEXT,
+    reason TEXT,
+    done_ms INTEGER,
+    result TEXT,
+    last_mail INTEGER,
+    next_mail INTEGER,
+    mails INTEGER NOT NULL DEFAULT 0,
+    gone INTEGER NOT NULL DEFAULT 0,
+    under_way TEXT
+);
+CREATE INDEX IF NOT EXISTS dispatch_orders_open ON dispatch_orders (order_id) WHERE done_ms IS NULL;
+";
+
+const SELECT_OPEN: &str = "SELECT order_id, at_ms, who, verb, scope, argument, reason, last_mail, next_mail, mails, gone, under_way \
+     FROM dispatch_orders WHERE done_ms IS NULL";
+
+/// The mail that an order is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Scope {
+    /// All mail of a hold.
+    Hold {
+        /// Its `hold_id`, which is the number of the order that made it.
+        hold: i64,
+    },
+    /// Mail that fits a rule, and the rule.
+    Rule(HoldRule),
+    /// This mail.
+    Mails(Selection),
+}
+
+/// Why an order cannot be carried out.
+#[derive(Debug, Error)]
+enum WrongOrder {
+    #[error("`{0}` is no order")]
+    Verb(String),
+    #[error("the scope is no selection of mail: {0}")]
+    Scope(serde_json::Error),
+    #[error("`{0}` is no argument of this order")]
+    Argument(String),
+    #[error("the remote specification {0}")]
+    Remote(String),
+}
+
+/// What an order does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Try mail now, and perhaps forget its failures.
+    Retry { anew: bool },
+    /// Hold it, perhaps until a time.
+    Hold { until: Option<UnixMillis> },
+    /// End that.
+    Release,
+    /// Give it up.
+    Fail,
+    /// Delete it.
+    Drop,
+    /// Change its `mail_remote`.
+    Redirect { remote: Option<String> },
+}
+
+impl Act {
+    /// Returns the values of the columns `verb` and `argument`.
+    pub(super) fn columns(&self) -> (&'static str, Option<Cow<'_, str>>) {
+        match self {
+            Self::Retry { anew } => ("retry", anew.then_some("forget".into())),
+            Self::Hold { until } => ("hold", until.map(|until| until.0.to_string().into())),
+            Self::Release => ("release", None),
+            Self::Fail => ("fail", None),
+            Self::Drop => ("drop", None),
+            Self::Redirect { remote } => ("redirect", remote.as_deref().map(Cow::Borrowed)),
+        }
+    }
+
+    fn parse(verb: &str, argument: Option<String>) -> Result<Self, WrongOrder> {
+        let act = match (verb, argument) {
+            ("retry", Some(argument)) if argument == "forget" => return Ok(Self::Retry { anew: true }),
+            ("hold", Some(argument)) => {
+                let until = argument.parse().map(UnixMillis).map_err(|_| WrongOrder::Argument(argument))?;
+                return Ok(Self::Hold { until: Some(until) });
+            }
+            ("redirect", remote) => {
+                if let Some(Err(error)) = remote.as_ref().map(|remote| Relay::parse(remote.as_bytes())) {
+                    return Err(WrongOrder::Remote(error.to_string()));
+                }
+                return Ok(Self::Redirect { remote });
+            }
+            ("retry", None) => Self::Retry { anew: false },
+            ("hold", None) => Self::Hold { until: None },
+            ("release", None) => Self::Release,
+            ("fail", None) => Self::Fail,
+            ("drop", None) => Self::Drop,
+            ("retry" | "release" | "fail" | "drop", Some(argument)) => {
+                return Err(WrongOrder::Argument(argument));
+            }
+            (verb, _) => return Err(WrongOrder::Verb(verb.to_owned())),
+        };
+        Ok(act)
+    }
+
+    /// Returns the verb.
+    pub(crate) fn verb(&self) -> OrderVerb {
+        match self {
+            Self::Retry { anew: false } => OrderVerb::Retry,
+            Self::Retry { anew: true } => OrderVerb::RetryAnew,
+            Self::Hold { .. } => OrderVerb::Hold,
+            Self::Release => OrderVerb::Release,
+            Self::Fail => OrderVerb::Fail,
+            Self::Drop => OrderVerb::Drop,
+            Self::Redirect { .. } => OrderVerb::Redirect,
+        }
+    }
+}
+
+/// A row of the table.
+struct Order {
+    number: OrderId,
+    at: UnixMillis,
+    who: String,
+    task: Result<(Act, Scope), WrongOrder>,
+    scope: String,
+    reason: Option<String>,
+    last: MailId,
+    place: OrderPlace,
+    mails: u64,
+    gone: u64,
+    under_way: Vec<MailId>,
+}
+
+impl Order {
+    /// Converts the columns of `SELECT_OPEN`. An order that does not say up to which mail it is about is about all that there is.
+    fn from_row(connection: &Connection, row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        let scope: String = row.get(4)?;
+        let act = Act::parse(&row.get::<_, String>(3)?, row.get(5)?);
+        let task = act.and_then(|act| Ok((act, serde_json::from_str(&scope).map_err(WrongOrder::Scope)?)));
+        let last = match row.get::<_, Option<i64>>(7)? {
+            Some(last) => last,
+            None => connection
+                .prepare_cached("SELECT coalesce(max(mail_id), 0) FROM outbox")?
+                .query_row([], |row| row.get(0))?,
+        };
+        let place = match row.get::<_, Option<i64>>(8)? {
+            None => OrderPlace::At(Cursor::BeforeFirst),
+            Some(next) if next > last => OrderPlace::End,
+            Some(next) => OrderPlace::At(
+                next.checked_sub(1).map_or(Cursor::BeforeFirst, |id| Cursor::After(MailId(id))),
+            ),
+        };
+        let under_way: Option<String> = row.get(11)?;
+        let under_way: Vec<i64> =
+            under_way.and_then(|ids| serde_json::from_str(&ids).ok()).unwrap_or_default();
+        Ok(Self {
+            number: OrderId(row.get(0)?),
+            at: UnixMillis(row.get(1)?),
+            who: row.get(2)?,
+            task,
+            scope,
+            reason: row.get(6)?,
+            last: MailId(last),
+            place,
+            mails: row.get::<_, i64>(9)?.try_into().unwrap_or(0),
+            gone: row.get::<_, i64>(10)?.try_into().unwrap_or(0),
+            under_way: under_way.into_iter().map(MailId).collect(),
+        })
+    }
+
+    /// Names the order, as the ledger does.
+    fn name(&self) -> String {
+        let who = self.who.split_once(" (").map_or(&*self.who, |(name, _)| name);
+        format!("order {} of {who}", self.number)
+    }
+
+    /// Returns by what its mail is selected: as if it were carried out when it was given.
+    fn standing<'a>(&self, terms: &'a OrderTerms) -> Standing<'a> {
+        Standing { rules: terms.rules(), now: UnixTime(self.at.0.div_euclid(1000)) }
+    }
+}
+
+/// Reads a part of the first order that is not done, except for those of which everything is known. To be called within a transaction.
+pub(super) fn read(
+    connection: &Connection,
+    known: &[(OrderId, OrderPlace)],
+    terms: &OrderTerms,
+    is_faillog_indexed: bool,
+) -> rusqlite::Result<Option<OrderPart>> {
+    let Some(mut statement) = open_orders(connection)? else { return Ok(None) };
+    let mut found = statement.query([UnixMillis::from(terms.now).0.saturating_add(999)])?;
+    while let Some(row) = found.next()? {
+        let order = Order::from_row(connection, row)?;
+        let place = known.iter().find(|(number, _)| *number == order.number).map(|&(_, place)| place);
+        if place == Some(OrderPlace::End) {
+            continue;
+        }
+        return part(connection, order, place, terms, is_faillog_indexed).map(Some);
+    }
+    Ok(None)
+}
+
+fn open_orders(connection: &Connection) -> rusqlite::Result<Option<rusqlite::CachedStatement<'_>>> {
+    match connection.prepare_cached(&format!("{SELECT_OPEN} AND at_ms <= ?1 ORDER BY order_id")) {
+        Ok(statement) => Ok(Some(statement)),
+        Err(error) if holds::is_absent(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn part(
+    connection: &Connection,
+    order: Order,
+    place: Option<OrderPlace>,
+    terms: &OrderTerms,
+    is_faillog_indexed: bool,
+) -> rusqlite::Result<OrderPart> {
+    let standing = order.standing(terms);
+    let effect = match &order.task {
+        Ok((act, _)) => act.verb().effect(),
+        Err(_) => OrderEffect::Change,
+    };
+    let (mut mails, mut next) = (Vec::new(), OrderPlace::End);
+    if let (Ok((_, scope)), OrderPlace::At(after)) = (&order.task, place.unwrap_or(order.place)) {
+        (mails, next) = meant(connection, scope, standing, after, is_faillog_indexed)?;
+        mails.retain(|id| *id <= order.last);
+        if matches!(next, OrderPlace::At(Cursor::After(id)) if id >= order.last) {
+            next = OrderPlace::End;
+        }
+    }
+    Ok(OrderPart { order: order.number, effect, mails, under_way: order.under_way, next })
+}
+
+/// Returns the mail of a scope that follows a place, and how far mail was looked at.
+fn meant(
+    connection: &Connection,
+    scope: &Scope,
+    standing: Standing<'_>,
+    after: Cursor,
+    is_faillog_indexed: bool,
+) -> rusqlite::Result<(Vec<MailId>, OrderPlace)> {
+    let all = Selection::default();
+    let selection = match scope {
+        Scope::Hold { hold } => return of_hold(connection, *hold, after),
+        Scope::Rule(_) => &all,
+        Scope::Mails(selection) => selection,
+    };
+    let batch = select(connection, selection, standing, (after, ORDER_PART_LIMIT), is_faillog_indexed)?;
+    let fits = |row: &Row| match scope {
+        Scope::Rule(rule) => rule.fits(row),
+        Scope::Hold { .. } | Scope::Mails(_) => true,
+    };
+    let mails = batch.mails.iter().filter(|mail| fits(&mail.row)).map(|mail| mail.row.id);
+    Ok((mails.collect(), batch.next.map_or(OrderPlace::End, OrderPlace::At)))
+}
+
+fn of_hold(connection: &Connection, hold: i64, after: Cursor) -> rusqlite::Result<(Vec<MailId>, OrderPlace)> {
+    let Some(first) = after.next_id() else { return Ok((Vec::new(), OrderPlace::End)) };
+    let mut statement = connection.prepare_cached(
+        "SELECT mail_id FROM dispatch_state WHERE mail_id >= ?1 AND hold_id = ?2 ORDER BY mail_id LIMIT ?3",
+    )?;
+    let limit = i64::try_from(ORDER_PART_LIMIT).unwrap_or(i64::MAX);
+    let mails = statement.query_map(params![first.0, hold, limit], |row| row.get(0).map(MailId))?;
+    let mails = mails.collect::<rusqlite::Result<Vec<_>>>()?;
+    let next = match mails.last() {
+        Some(&last) if mails.len() == ORDER_PART_LIMIT => OrderPlace::At(Cursor::After(last)),
+        Some(_) | None => OrderPlace::End,
+    };
+    Ok((mails, next))
+}
+
+/// Carries out a step, and records it.
+pub(super) fn carry_out(
+    transaction: &Transaction<'_>,
+    step: &OrderStep,
+    ledger: &mut Ledger,
+    is_faillog_indexed: bool,
+) -> rusqlite::Result<CarriedOut> {
+    let found = transaction
+        .prepare_cached(&format!("{SELECT_OPEN} AND order_id = ?1"))?
+        .query_row([step.order.0], |row| Order::from_row(transaction, row))
+        .optional()?;
+    let Some(order) = found else {
+        let rows = step.mails.iter().filter_map(|id| existing(transaction, *id).transpose());
+        return Ok(CarriedOut { rows: rows.collect::<rusqlite::Result<_>>()?, ..CarriedOut::default() });
+    };
+    let (act, scope) = match &order.task {
+        Ok(task) => task,
+        Err(wrong) => {
+            let result = format!("nothing was done: {wrong}");
+            record(transaction, &order, step, 0, Some(&result))?;
+            let result = Some(told(&order, &result));
+            return Ok(CarriedOut { is_open: true, result, ..CarriedOut::default() });
+        }
+    };
+    begin(transaction, &order, act, scope)?;
+    let work = Work { transaction, order: &order, act, scope, terms: &step.terms, is_faillog_indexed };
+    let (mut rows, mut done) = (Vec::with_capacity(step.mails.len()), Vec::new());
+    for &id in &step.mails {
+        if work.try_on(id, ledger)? {
+            done.push(id);
+        }
+        rows.extend(existing(transaction, id)?);
+    }
+    let changed = done.len() as u64;
+    let (mails, gone) = (order.mails + changed, order.gone + step.gone.len() as u64);
+    let mut result = step.is_last().then(|| order_result(act.verb(), mails, gone));
+    if let (Some(result), Scope::Rule(_), Act::Hold { .. }) = (&mut result, scope, act) {
+        result.push_str(", and what comes later");
+    }
+    record(transaction, &order, step, changed, result.as_deref())?;
+    if result.is_some() {
+        end(transaction, &order, act, scope)?;
+    }
+    let result = result.map(|result| told(&order, &result));
+    Ok(CarriedOut { rows, done, is_open: true, result })
+}
+
+fn told(order: &Order, result: &str) -> String {
+    format!("{}: {result}", order.name())
+}
+
+fn existing(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Row>> {
+    if stuck::exists(connection)? && stuck::contains(connection, id)? {
+        return Ok(None);
+    }
+    row_with_failures(connection, id, &mut rows::texts())
+}
+
+/// Makes the hold to which mail will belong, or ends a rule.
+fn begin(transaction: &Connection, order: &Order, act: &Act, scope: &Scope) -> rusqlite::Result<()> {
+    match act {
+        Act::Hold { until } => transaction
+            .prepare_cached(
+                "INSERT OR IGNORE INTO dispatch_holds (hold_id, scope, since_ms, until_ms, who, reason) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![
+                order.number.0,
+                order.scope,
+                order.at.0,
+                until.map(|until| until.0),
+                order.who,
+                order.reason
+            ])
+            .map(drop),
+        Act::Release if matches!(scope, Scope::Rule(_)) => transaction
+            .prepare_cached("DELETE FROM dispatch_holds WHERE scope = ?1")?
+            .execute([&order.scope])
+            .map(drop),
+        Act::Retry { .. } | Act::Release | Act::Fail | Act::Drop | Act::Redirect { .. } => Ok(()),
+    }
+}
+
+/// Gives the order in advance by which a hold ends, or ends the hold that was released.
+fn end(transaction: &Connection, order: &Order, act: &Act, scope: &Scope) -> rusqlite::Result<()> {
+    match (act, scope) {
+        (Act::Hold { until: Some(until) }, scope) => {
+            let scope = match scope {
+                Scope::Rule(_) => order.scope.clone(),
+                Scope::Hold { .. } | Scope::Mails(_) => format!(r#"{{"hold":{}}}"#, order.number),
+            };
+            transaction
+                .prepare_cached("INSERT INTO dispatch_orders (at_ms, who, verb, scope, reason) VALUES (?1, ?2, 'release', ?3, ?4)")?
+                .execute(params![until.0, order.who, scope, format!("the end of hold {}", order.number)])
+                .map(drop)
+        }
+        (Act::Release, Scope::Hold { hold }) => transaction
+            .prepare_cached("DELETE FROM dispatch_holds WHERE hold_id = ?1")?
+            .execute([hold])
+            .map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Records how far an order is done.
+fn record(
+    transaction: &Connection,
+    order: &Order,
+    step: &OrderStep,
+    changed: u64,
+    result: Option<&str>,
+) -> rusqlite::Result<()> {
+    let next = match step.next {
+        OrderPlace::At(cursor) => cursor.next_id().map_or(i64::MAX, |id| id.0),
+        OrderPlace::End => order.last.0.saturating_add(1),
+    };
+    let ids: Vec<i64> = step.under_way.iter().map(|id| id.0).collect();
+    let under_way = (!ids.is_empty()).then(|| serde_json::to_string(&ids).unwrap_or_default());
+    let done = result.map(|_| UnixMillis::from(step.terms.now).0);
+    transaction
+        .prepare_cached(
+            "UPDATE dispatch_orders SET last_mail = ?2, next_mail = ?3, mails = mails + ?4, gone = gone + ?5, under_way = ?6, \
+             done_ms = ?7, result = ?8 WHERE order_id = ?1",
+        )?
+        .execute(params![
+            order.number.0,
+            order.last.0,
+            next,
+            i64::try_from(changed).unwrap_or(i64::MAX),
+            i64::try_from(step.gone.len()).unwrap_or(i64::MAX),
+            under_way,
+            done,
+            result
+        ])
+        .map(drop)
+}
+
+/// An order that is being carried out.
+struct Work<'a> {
+    transaction: &'a Transaction<'a>,
+    order: &'a Order,
+    act: &'a Act,
+    scope: &'a Scope,
+    terms: &'a OrderTerms,
+    is_faillog_indexed: bool,
+}
+
+impl Work<'_> {
+    /// Carries the order out on a mail, if it still is about it. What another program prevents is told, and costs no other mail.
+    fn try_on(&self, id: MailId, ledger: &mut Ledger) -> rusqlite::Result<bool> {
+        let connection = self.transaction;
+        let error = match within_savepoint(connection, || self.carry_out_on(id, ledger)) {
+            Ok(is_changed) => return Ok(is_changed),
+            Err(error) => error,
+        };
+        if connection.is_autocommit() || !trouble(connection, &error).is_about_a_row() {
+            return Err(error);
+        }
+        ledger.forget();
+        let advice = advice(connection, &error);
+        log::error!("{} cannot be carried out on mail {id}: {error}; {advice}", self.order.name());
+        Ok(false)
+    }
+
+    fn carry_out_on(&self, id: MailId, ledger: &mut Ledger) -> rusqlite::Result<bool> {
+        let connection = self.transaction;
+        let Some(row) = existing(connection, id)?.filter(|row| self.is_about(row)) else { return Ok(false) };
+        if !self.is_meant(&row)? {
+            return Ok(false);
+        }
+        match self.act {
+            Act::Retry { anew: false } => {}
+            Act::Retry { anew: true } => {
+                connection.prepare_cached("DELETE FROM faillog WHERE fail_mail = ?1")?.execute([id.0])?;
+            }
+            Act::Hold { .. } => holds::set(connection, id, Some(self.order.number.0))?,
+            Act::Release => self.release(&row)?,
+            Act::Fail => {
+                self.release(&row)?;
+                self.give_up(id)?;
+            }
+            Act::Drop => {
+                ledger.add_end(connection, id, Fate::Removed, Some(&self.order.name()))?;
+                delete(connection, id)?;
+                holds::set(connection, id, None)?;
+            }
+            Act::Redirect { remote } => {
+                connection
+                    .prepare_cached("UPDATE outbox SET mail_remote = ?2 WHERE mail_id = ?1")?
+                    .execute(params![id.0, remote])?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Returns whether the state of a mail is one that the order can change.
+    fn is_about(&self, row: &Row) -> bool {
+        match self.act {
+            Act::Retry { anew: false } => {
+                let standing = Standing { rules: self.terms.rules(), now: self.terms.now };
+                matches!(standing.of(row), RetryState::Due | RetryState::NotBefore(_))
+            }
+            Act::Retry { anew: true } => row.hold != Hold::Held,
+            Act::Release => row.hold == Hold::Held || matches!(self.scope, Scope::Rule(_)),
+            Act::Hold { .. } | Act::Fail | Act::Drop | Act::Redirect { .. } => true,
+        }
+    }
+
+    /// Returns whether a mail is in the scope: it was when the order was read, but another program may have changed it since.
+    fn is_meant(&self, row: &Row) -> rusqlite::Result<bool> {
+        match self.scope {
+            Scope::Hold { hold } => self
+                .transaction
+                .prepare_cached("SELECT 1 FROM dispatch_state WHERE mail_id = ?1 AND hold_id = ?2")?
+                .exists(params![row.id.0, hold]),
+            Scope::Rule(rule) => Ok(rule.fits(row)),
+            Scope::Mails(selection) => {
+                let selection = Selection { ids: vec![row.id.0], ..selection.clone() };
+                let standing = self.order.standing(self.terms);
+                let place = (Cursor::BeforeFirst, 1);
+                let found = select(self.transaction, &selection, standing, place, self.is_faillog_indexed)?;
+                Ok(!found.mails.is_empty())
+            }
+        }
+    }
+
+    /// Ends the hold of a mail. If a rule is about it, it is released from that too.
+    fn release(&self, row: &Row) -> rusqlite::Result<()> {
+        let is_ruled = holds::rules(self.transaction)?.iter().any(|rule| rule.fits(row));
+        holds::set(self.transaction, row.id, is_ruled.then_some(RELEASED))
+    }
+
+    fn give_up(&self, id: MailId) -> rusqlite::Result<()> {
+        let text = given_up_by_order(&self.order.name(), self.order.reason.as_deref());
+        let count = self
+            .transaction
+            .prepare_cached(
+                "INSERT INTO faillog (fail_mail, fail_message, fail_time, fail_fatal) VALUES (?1, ?2, CAST(?3 AS TEXT), 1)",
+            )?
+            .execute(params![id.0, text, self.terms.now.0])?;
+        // A trigger of another program may suppress the statement without an error.
+        if count == 0 { Err(rusqlite::Error::StatementChangedRows(0)) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

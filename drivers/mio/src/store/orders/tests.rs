@@ -1,0 +1,270 @@
+use cmail_delivery::outbox::{Scanned, StoreReply, StoreRequest};
+use cmail_delivery::schedule::RetryRules;
+
+use super::super::fixture::Fixture;
+use super::super::ledger::{Addresses, Entries, LedgerSettings, Retention};
+use super::*;
+
+const NOW: i64 = 1_800_000_000;
+
+fn terms() -> OrderTerms {
+    OrderTerms::new(RetryRules { lines: &[], retries: 3, interval_s: 600 }, UnixTime(NOW))
+}
+
+/// A database with the tables of orders, and a ledger.
+fn fixture() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.database.prepare_orders();
+    fixture.database.keep_ledger(LedgerSettings {
+        entries: Entries::All,
+        addresses: Addresses::Full,
+        keep: Retention { age: std::time::Duration::from_secs(1 << 40), rows: 1000 },
+    });
+    fixture
+}
+
+/// A person gives an order by SQL. Returns its number.
+fn give(fixture: &Fixture, verb: &str, scope: &str, argument: Option<&str>) -> OrderId {
+    fixture.execute(
+        "INSERT INTO dispatch_orders (at_ms, who, verb, scope, argument, reason) VALUES (?1, 'root (0)', ?2, ?3, ?4, 'moved')",
+        params![NOW * 1000, verb, scope, argument],
+    );
+    OrderId(fixture.other.last_insert_rowid())
+}
+
+fn read(fixture: &mut Fixture, known: Vec<(OrderId, OrderPlace)>) -> Option<OrderPart> {
+    let reply = fixture.answer(StoreRequest::ReadOrders { known, terms: terms() });
+    let StoreReply::Orders(part) = reply else { panic!("{reply:?}") };
+    part
+}
+
+fn carry_out(fixture: &mut Fixture, step: OrderStep) -> CarriedOut {
+    let reply = fixture.answer(StoreRequest::CarryOut(step));
+    let StoreReply::CarriedOut(carried_out) = reply else { panic!("{reply:?}") };
+    carried_out
+}
+
+fn step(part: &OrderPart) -> OrderStep {
+    let OrderPart { order, mails, next, .. } = part.clone();
+    OrderStep { order, mails, gone: Vec::new(), under_way: Vec::new(), next, terms: terms() }
+}
+
+/// Carries out all orders, and returns the last result.
+fn carry_out_all(fixture: &mut Fixture) -> Option<String> {
+    let (mut result, mut known) = (None, Vec::new());
+    while let Some(part) = read(fixture, known.clone()) {
+        let carried_out = carry_out(fixture, step(&part));
+        result = carried_out.result.or(result);
+        known.retain(|(number, _)| *number != part.order);
+        known.push((part.order, part.next));
+    }
+    result
+}
+
+fn holds(fixture: &mut Fixture) -> Vec<(i64, bool)> {
+    let after = Cursor::BeforeFirst;
+    let reply = fixture.answer(StoreRequest::Scan { after, limit: 100 });
+    let StoreReply::Scanned(Scanned { rows, .. }) = reply else { panic!("{reply:?}") };
+    rows.iter().map(|row| (row.id.0, row.hold == Hold::Held)).collect()
+}
+
+fn text(fixture: &Fixture, sql: &str) -> Option<String> {
+    fixture.other.query_row(sql, [], |row| row.get(0)).optional().unwrap().flatten()
+}
+
+#[test]
+fn a_hold_and_its_release_are_seen_by_every_read() {
+    let mut fixture = fixture();
+    fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    fixture.mail(Some("s@example.org"), "b@example.com", b"x");
+    give(&fixture, "hold", r#"{"domain":"example.net"}"#, None);
+    assert_eq!(carry_out_all(&mut fixture).as_deref(), Some("order 1 of root: 1 mail is held"));
+    assert_eq!(holds(&mut fixture), [(1, true), (2, false)]);
+    let claimed = fixture.answer(StoreRequest::Claim { ids: vec![MailId(1)], transactions: 1 });
+    let StoreReply::Claimed(claimed) = claimed else { panic!("{claimed:?}") };
+    assert_eq!(claimed.transactions[0].rows[0].hold, Hold::Held);
+    give(&fixture, "release", r#"{"ids":[1,2]}"#, None);
+    assert_eq!(carry_out_all(&mut fixture).as_deref(), Some("order 2 of root: 1 mail is released"));
+    assert_eq!(holds(&mut fixture), [(1, false), (2, false)]);
+}
+
+#[test]
+fn a_person_who_deletes_a_hold_releases_its_mail() {
+    let mut fixture = fixture();
+    fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    give(&fixture, "hold", "{}", None);
+    carry_out_all(&mut fixture);
+    fixture.execute("DELETE FROM dispatch_holds", []);
+    assert_eq!(holds(&mut fixture), [(1, false)]);
+}
+
+#[test]
+fn a_rule_holds_what_comes_later_until_it_is_released() {
+    let mut fixture = fixture();
+    fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    give(&fixture, "hold", r#"{"destination":"example.net"}"#, None);
+    let result = carry_out_all(&mut fixture);
+    assert_eq!(result.as_deref(), Some("order 1 of root: 1 mail is held, and what comes later"));
+    fixture.mail(Some("s@example.org"), "b@EXAMPLE.net", b"x");
+    fixture.mail(Some("s@example.org"), "b@example.com", b"x");
+    fixture.execute(
+        "INSERT INTO outbox (mail_remote, mail_envelopeto) VALUES ('example.net:25', 'c@example.com')",
+        [],
+    );
+    assert_eq!(holds(&mut fixture), [(1, true), (2, true), (3, false), (4, true)]);
+    give(&fixture, "release", r#"{"ids":[2]}"#, None);
+    carry_out_all(&mut fixture);
+    assert_eq!(
+        holds(&mut fixture),
+        [(1, true), (2, false), (3, false), (4, true)],
+        "it is exempt from the rule"
+    );
+    give(&fixture, "release", r#"{"destination":"example.net"}"#, None);
+    carry_out_all(&mut fixture);
+    assert_eq!(holds(&mut fixture), [(1, false), (2, false), (3, false), (4, false)]);
+    assert_eq!(fixture.number("SELECT count(*) FROM dispatch_holds"), 0);
+}
+
+#[test]
+fn a_hold_with_an_end_is_released_by_an_order_given_in_advance() {
+    let mut fixture = fixture();
+    fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    let until = (NOW + 60) * 1000;
+    give(&fixture, "hold", "{}", Some(&until.to_string()));
+    carry_out_all(&mut fixture);
+    assert_eq!((holds(&mut fixture), read(&mut fixture, Vec::new())), (vec![(1, true)], None));
+    let mut later = terms();
+    later.now = UnixTime(NOW + 60);
+    let part = fixture.answer(StoreRequest::ReadOrders { known: Vec::new(), terms: later.clone() });
+    let StoreReply::Orders(Some(part)) = part else { panic!("{part:?}") };
+    carry_out(&mut fixture, OrderStep { terms: later, ..step(&part) });
+    assert_eq!(holds(&mut fixture), [(1, false)]);
+    assert_eq!(fixture.number("SELECT count(*) FROM dispatch_holds"), 0);
+}
+
+#[test]
+fn what_an_order_deletes_or_gives_up_is_in_the_ledger_with_its_reason() {
+    let mut fixture = fixture();
+    fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    fixture.mail(Some("s@example.org"), "b@example.net", b"x");
+    give(&fixture, "drop", r#"{"ids":[1]}"#, None);
+    give(&fixture, "fail", r#"{"ids":[2]}"#, None);
+    carry_out_all(&mut fixture);
+    let removed = "SELECT result || ': ' || why || ': ' || recipient FROM dispatch_attempts";
+    assert_eq!(text(&fixture, removed).as_deref(), Some("removed: order 1 of root: a@example.net"));
+    let failure = text(&fixture, "SELECT fail_message FROM faillog WHERE fail_fatal").unwrap();
+    assert_eq!(failure, "Given up by order 2 of root: moved");
+    assert_eq!(cmail_delivery::wording::order_in(&failure), Some("order 2 of root"));
+    assert_eq!(fixture.number("SELECT mail_id FROM outbox"), 2);
+}
+
+#[test]
+fn mail_that_comes_after_an_order_is_not_touched() {
+    let mut fixture = fixture();
+    fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    give(&fixture, "drop", "{}", None);
+    fixture.execute("UPDATE dispatch_orders SET last_mail = 1", []);
+    fixture.mail(Some("s@example.org"), "b@example.net", b"x");
+    assert_eq!(carry_out_all(&mut fixture).as_deref(), Some("order 1 of root: 1 mail is deleted"));
+    assert_eq!(fixture.number("SELECT mail_id FROM outbox"), 2);
+}
+
+#[test]
+fn a_row_that_holds_other_mail_by_now_is_not_touched() {
+    let mut fixture = fixture();
+    let id = fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    give(&fixture, "drop", r#"{"domain":"example.net"}"#, None);
+    let part = read(&mut fixture, Vec::new()).unwrap();
+    fixture.execute("UPDATE outbox SET mail_envelopeto = 'b@example.com' WHERE mail_id = ?1", [id.0]);
+    let carried_out = carry_out(&mut fixture, step(&part));
+    assert_eq!(carried_out.rows[0].id, id);
+    assert_eq!(carried_out.result.as_deref(), Some("order 1 of root: 0 mails are deleted"));
+}
+
+#[test]
+fn an_order_goes_on_where_it_was_and_names_what_is_under_way() {
+    let mut fixture = fixture();
+    let count = ORDER_PART_LIMIT as i64 + 5;
+    for _ in 0..count {
+        fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    }
+    give(&fixture, "hold", "{}", None);
+    let part = read(&mut fixture, Vec::new()).unwrap();
+    assert_eq!(part.mails.len(), ORDER_PART_LIMIT);
+    let (busy, free) = part.mails.split_first().unwrap();
+    let first = OrderStep { mails: free.to_vec(), under_way: vec![*busy], ..step(&part) };
+    assert_eq!(carry_out(&mut fixture, first).result, None);
+    let rest = read(&mut fixture, Vec::new()).unwrap();
+    assert_eq!((rest.mails.len(), &*rest.under_way, rest.next), (5, &[*busy][..], OrderPlace::End));
+    let last = OrderStep { gone: vec![*busy], ..step(&rest) };
+    let result = carry_out(&mut fixture, last).result.unwrap();
+    assert_eq!(result, "order 1 of root: 504 mails are held; 1 other was delivered or given up meanwhile");
+    assert_eq!(read(&mut fixture, Vec::new()), None);
+}
+
+#[test]
+fn a_wrong_order_ends_with_a_sentence_and_no_change() {
+    for (verb, scope, argument, told) in [
+        ("explode", "{}", None, "nothing was done: `explode` is no order"),
+        ("drop", r#"{"colour":"red"}"#, None, "nothing was done: the scope is no selection of mail"),
+        ("drop", "all", None, "nothing was done: the scope is no selection of mail"),
+        ("hold", "{}", Some("tomorrow"), "nothing was done: `tomorrow` is no argument of this order"),
+        ("redirect", "{}", Some("host:0"), "nothing was done: the remote specification"),
+    ] {
+        let mut fixture = fixture();
+        fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+        give(&fixture, verb, scope, argument);
+        carry_out_all(&mut fixture);
+        let result = text(&fixture, "SELECT result FROM dispatch_orders WHERE done_ms IS NOT NULL").unwrap();
+        assert!(result.starts_with(told), "{result}");
+        assert_eq!(fixture.number("SELECT count(*) FROM outbox WHERE mail_remote IS NULL"), 1);
+    }
+}
+
+#[test]
+fn mail_that_another_program_protects_costs_no_other_mail() {
+    let mut fixture = fixture();
+    fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    fixture.mail(Some("s@example.org"), "b@example.net", b"x");
+    fixture.execute(
+        "CREATE TRIGGER keep BEFORE DELETE ON outbox WHEN old.mail_id = 1 BEGIN SELECT raise(ABORT, 'mine'); END",
+        [],
+    );
+    give(&fixture, "drop", "{}", None);
+    assert_eq!(carry_out_all(&mut fixture).as_deref(), Some("order 1 of root: 1 mail is deleted"));
+    assert_eq!(fixture.number("SELECT mail_id FROM outbox"), 1);
+    assert_eq!(
+        fixture.number("SELECT count(*) FROM dispatch_attempts"),
+        1,
+        "and what was not done is not in the ledger"
+    );
+}
+
+#[test]
+fn redirected_mail_goes_elsewhere_and_forgotten_failures_are_gone() {
+    let mut fixture = fixture();
+    let id = fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    fixture.execute("INSERT INTO faillog (fail_mail, fail_fatal) VALUES (?1, 1)", [id.0]);
+    give(&fixture, "redirect", "{}", Some("relay.example:25"));
+    carry_out_all(&mut fixture);
+    assert_eq!(text(&fixture, "SELECT mail_remote FROM outbox").as_deref(), Some("relay.example:25"));
+    give(&fixture, "retry", "{}", None);
+    assert_eq!(carry_out_all(&mut fixture).as_deref(), Some("order 2 of root: 0 mails are tried now"));
+    give(&fixture, "retry", "{}", Some("forget"));
+    carry_out_all(&mut fixture);
+    give(&fixture, "redirect", "{}", None);
+    carry_out_all(&mut fixture);
+    assert_eq!(text(&fixture, "SELECT mail_remote FROM outbox"), None);
+    assert_eq!(fixture.number("SELECT count(*) FROM faillog"), 0);
+}
+
+#[test]
+fn without_the_tables_there_are_no_orders_and_no_holds() {
+    let mut fixture = Fixture::new();
+    fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    assert_eq!((read(&mut fixture, Vec::new()), holds(&mut fixture)), (None, vec![(1, false)]));
+    fixture.database.prepare_orders();
+    fixture.execute("DROP TABLE dispatch_state", []);
+    fixture.execute("INSERT INTO dispatch_holds (scope, since_ms) VALUES ('{}', 0)", []);
+    assert_eq!(holds(&mut fixture), [(1, false)]);
+}
