@@ -119,7 +119,7 @@ fn manual_page() -> String {
             page.push_str(".PP\nTakes a selection, as described below.\n");
         }
     }
-    page.push_str(".SH SELECTION\nSeveral of these narrow it down. Without any, all mail is meant.\n");
+    page.push_str(".SH SELECTION\nSeveral of these narrow it down. Without any, all mail is meant; a verb that changes mail wants --all then.\n");
     let selecting = root.find_subcommand("list").unwrap();
     page.push_str(&options(selecting, |heading| heading == Some(SELECTION)));
     page.push_str(".SH OPTIONS\nThey may stand before the verb or after it.\n");
