@@ -6,7 +6,7 @@ use core::fmt;
 use crate::failure_pattern::{FailurePattern, LastFailure};
 use crate::mail_pattern::MailPattern;
 use crate::next_hop::NextHop;
-use crate::outbox::{MailId, Row};
+use crate::outbox::Row;
 use crate::time::{Duration, UnixTime};
 
 /// Mail that says it was submitted before this time (the year 2000) does not know when it was: another program has written a date
@@ -86,10 +86,13 @@ impl RetryRule {
         self.failure.matches(failure) && self.mail.matches(next_hop, sender)
     }
 
-    /// Returns when a mail is given up by this rule; `None` if it does not know when it was submitted.
+    /// Returns when a mail that has failed is given up by this rule; `None` if its times tell no age.
     pub fn end(&self, row: &Row) -> Option<UnixTime> {
-        let until_s = i64::try_from(self.until.as_secs()).unwrap_or(i64::MAX);
-        (row.submission >= EARLIEST_SUBMISSION).then(|| UnixTime(row.submission.0.saturating_add(until_s)))
+        tells_age(row).then(|| UnixTime(row.submission.0.saturating_add(self.until_s())))
+    }
+
+    fn until_s(&self) -> i64 {
+        i64::try_from(self.until.as_secs()).unwrap_or(i64::MAX)
     }
 
     /// Returns whether no mail is left that another rule would be about, which comes after this one.
@@ -100,28 +103,41 @@ impl RetryRule {
     }
 
     /// Returns when a mail that has failed is tried again. The last attempt is made when it has the age at which it is given up, so
-    /// that mail that has waited longer, because the daemon did not run, is tried once more.
+    /// that mail that has waited longer, because the daemon did not run, is tried once more. No mail is given up for its age by its first
+    /// failure: the clock may have been wrong just then.
     pub(crate) fn next_attempt(&self, row: &Row) -> NextAttempt {
-        let Row { id, fail_count, last_try, submission, .. } = *row;
-        let until_s = i64::try_from(self.until.as_secs()).unwrap_or(i64::MAX);
-        let age_s = if submission < EARLIEST_SUBMISSION {
-            self.waits.until_attempt(fail_count)
-        } else {
+        let Row { fail_count, last_try, submission, .. } = *row;
+        let age_s = if tells_age(row) {
             last_try.0.saturating_sub(submission.0)
+        } else {
+            self.waits.until_attempt(fail_count)
         };
-        if age_s >= until_s {
+        let left_s = self.until_s().saturating_sub(age_s);
+        if left_s <= 0 && fail_count > 1 {
             return NextAttempt::Never;
         }
-        let wait_s = blurred(self.waits.after(fail_count), id, fail_count);
-        let left_s = until_s.saturating_sub(age_s);
-        NextAttempt::At(UnixTime(last_try.0.saturating_add(wait_s.min(left_s))))
+        // Times are cut to seconds, so one more makes sure that the whole time has passed.
+        let wait_s = blurred(self.waits.after(fail_count), row).saturating_add(1);
+        let wait_s = if left_s > 0 { wait_s.min(left_s) } else { wait_s };
+        NextAttempt::At(UnixTime(last_try.0.saturating_add(wait_s)))
     }
 }
 
-/// Makes a waiting time longer or shorter. It is no draw, so that the second of the next attempt can be foretold.
-fn blurred(wait_s: i64, id: MailId, fail_count: u32) -> i64 {
-    // The finalizer of splitmix64, which spreads neighbouring numbers.
-    let mut mixed = (id.0 as u64) ^ (u64::from(fail_count) << 48);
+/// Returns whether the times of a mail that has failed tell its age. They do not if another program has written a date where a number
+/// is expected, or a number of something else than seconds.
+fn tells_age(row: &Row) -> bool {
+    row.submission >= EARLIEST_SUBMISSION && row.last_try >= row.submission
+}
+
+/// Makes a waiting time longer or shorter. It is no draw, so that the second of the next attempt can be foretold; and the recipients of
+/// one message that have failed together wait for the same time, so that they stay together.
+fn blurred(wait_s: i64, row: &Row) -> i64 {
+    let numbers = [row.submission.0.cast_unsigned(), row.data_octets, u64::from(row.fail_count)];
+    let octets = row.sender.iter().flatten().copied().chain(numbers.into_iter().flat_map(u64::to_le_bytes));
+    // FNV-1a, and the finalizer of splitmix64, which spreads neighbouring numbers.
+    let mut mixed = octets.fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
+        (hash ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
     for factor in [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb] {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(factor);
     }

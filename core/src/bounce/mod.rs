@@ -56,6 +56,11 @@ pub struct BounceSettings<'a> {
     pub return_limit_octets: u64,
 }
 
+/// Returns the header section of a message of which this is the beginning, with its last line end.
+pub fn header_section(beginning: &[u8]) -> &[u8] {
+    original::HeaderSection::find(beginning, false).octets
+}
+
 /// Returns the identifier of a message of which this is the beginning, without its angle brackets, if it stands there.
 pub fn message_id(head: &[u8]) -> Option<String> {
     original::message_id(original::HeaderSection::find(head, false).octets)
@@ -185,10 +190,12 @@ impl PartTypes {
         let (returned, returned_description) = match (returned.extent, is_global) {
             (Extent::Whole, false) => ("message/rfc822", "Undelivered message"),
             (Extent::Whole, true) => ("message/global", "Undelivered message"),
-            (Extent::Large | Extent::Refused | Extent::HardToSend | Extent::Header, false) => {
+            (Extent::Header, false) => ("text/rfc822-headers", "Message headers"),
+            (Extent::Header, true) => ("message/global-headers", "Message headers"),
+            (Extent::Large | Extent::Refused | Extent::HardToSend, false) => {
                 ("text/rfc822-headers", "Undelivered message headers")
             }
-            (Extent::Large | Extent::Refused | Extent::HardToSend | Extent::Header, true) => {
+            (Extent::Large | Extent::Refused | Extent::HardToSend, true) => {
                 ("message/global-headers", "Undelivered message headers")
             }
         };

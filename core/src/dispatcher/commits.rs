@@ -243,7 +243,8 @@ impl Books {
         self.set_refused_aside(&mut commit, refused, &not_noted.into_iter().collect());
         let given_up = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
         let mut facts: BTreeMap<MailId, MailFacts> = given_up.map(|id| (*id, self.held.facts(*id))).collect();
-        let has_warned = !warned.is_empty();
+        // A pass delivers what was there when it began.
+        let has_warned = !warned.is_empty() && self.mode == Mode::Daemon;
         self.tell_warned(warned, &commit.failed);
         commit.ids().for_each(|id| self.held.end_by_verdict(id));
         let is_other: BTreeSet<MailId> = changed.iter().map(|row| row.id).collect();
@@ -304,7 +305,7 @@ impl Books {
     /// Returns how the senders of late mail are told, if they are.
     fn delay_warnings(&mut self) -> Option<Box<DelayWarnings>> {
         let settings = &self.settings;
-        if settings.delay_warnings.is_empty() || self.mode != Mode::Daemon {
+        if settings.delay_warnings.is_empty() {
             return None;
         }
         Some(Box::new(DelayWarnings {
@@ -321,11 +322,15 @@ impl Books {
 
     /// Reports which senders were told that their mail is late.
     fn tell_warned(&mut self, warned: Vec<Warned>, failed: &[FailedAttempt]) {
+        if warned.is_empty() {
+            return;
+        }
+        let recipients: BTreeMap<MailId, &ShownAddress> =
+            failed.iter().map(|failed| (failed.id, &failed.attempt.recipient)).collect();
         for Warned { originals, warning } in warned {
             self.tally.delay_warnings = self.tally.delay_warnings.saturating_add(1);
             for id in originals {
-                let failed = failed.iter().find(|failed| failed.id == id);
-                let recipient = failed.map(|failed| failed.attempt.recipient.as_str()).unwrap_or_default();
+                let recipient = recipients.get(&id).map(|recipient| recipient.as_str()).unwrap_or_default();
                 let (recipient, facts) = (recipient.into(), self.held.facts(id));
                 self.event(Event::Warned { id, recipient, warning, facts });
             }

@@ -21,6 +21,9 @@ use std::io;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::{self, Path, PathBuf};
 
+use cmail_delivery::failure_pattern::FailurePattern;
+use cmail_delivery::mail_pattern::MailPattern;
+use cmail_delivery::retry_rule::RetryRule;
 use cmail_delivery::settings::{ResolverSettings, Settings};
 use cmail_delivery::time::Duration;
 use rustls_pki_types::CertificateDer;
@@ -192,6 +195,7 @@ impl Completion<'_> {
             ("logfile", &directives.logfile, &logfile),
             ("pidfile", &directives.pidfile, &pidfile),
         ]);
+        self.check_retry_rules(&directives);
         let bind = self.bind(&directives);
         let announce = self.announce(&directives);
         let (resolver, resolver_settings) = self.resolver(&directives);
@@ -282,6 +286,21 @@ impl Completion<'_> {
             } else {
                 earlier.insert(path, directive);
             }
+        }
+    }
+
+    /// Warns if failed mail may be left that no retry rule is about.
+    fn check_retry_rules(&mut self, directives: &Directives) {
+        let Some(last) = directives.retry_rules.last() else { return };
+        let is_about_all =
+            |rule: &RetryRule| rule.mail == MailPattern::All && rule.failure == FailurePattern::All;
+        if !directives.retry_rules.iter().any(is_about_all) {
+            let text = format!(
+                "no line is about all the rest (\"retry * * …\"), so mail that no line is about is given up after {} failures, and those \
+                 count that came while another line was about it",
+                directives.retries
+            );
+            self.warn(usize::try_from(last.line).ok(), "retry", text);
         }
     }
 

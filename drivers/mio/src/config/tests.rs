@@ -591,11 +591,20 @@ fn a_wrong_retry_rule_says_what_is_wrong_with_it() {
 
 #[test]
 fn a_retry_rule_that_is_never_used_is_warned_of() {
-    let text = "database /var/db\nannounce mx.example.org\nretry * 45 5m until 5d\nretry example.org 45 1m until 1d\n";
+    let text = "database /var/db\nannounce mx.example.org\nresolver 127.0.0.1\nretry * 45 5m until 5d\nretry example.org 45 1m until 1d\n";
     assert_eq!(
-        warnings(&format!("{text}resolver 127.0.0.1\n")),
+        warnings(&format!("{text}retry * * 1h until 5d\n")),
         [format!(
-            "{FILE}:4: retry: line 3 is about the same mail and comes first, so this line is never used"
+            "{FILE}:5: retry: line 4 is about the same mail and comes first, so this line is never used"
         )]
     );
+}
+
+#[test]
+fn rules_that_leave_mail_without_one_are_warned_of() {
+    let text = "database /var/db\nannounce mx.example.org\nresolver 127.0.0.1\nretry * connect 5m until 5d\n";
+    let warned = warnings(text);
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].starts_with(&format!("{FILE}:4: retry: no line is about all the rest")), "{warned:?}");
+    assert_eq!(warnings(&format!("{text}retry * * 5m until 5d\n")), [""; 0]);
 }

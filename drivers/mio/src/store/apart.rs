@@ -37,6 +37,14 @@ impl Database {
             if !is_about_a_row && !has_recorded {
                 return Err(error);
             }
+            if is_about_a_row
+                && let [verdict] = &mut *part
+                && verdict.warnings.take().is_some()
+            {
+                // A trigger may end the transaction because of a warning. The verdict does not depend on it.
+                parts.push(part);
+                continue;
+            }
             if is_about_a_row && part.len() > 1 && began.elapsed() < SEARCH_LIMIT {
                 parts.push(part.split_off(part.len() / 2));
                 parts.push(part);

@@ -1,12 +1,14 @@
 //! Records the outcomes of a commit within a transaction.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use cmail_delivery::bounce::compose_ordered;
 use cmail_delivery::outbox::{Commit, Committed, DeliveredMail, FailedAttempt, MailId, Replacement};
 use cmail_delivery::wording::order_in;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-use super::failures::row_with_failures;
+use super::failures::{last_try, row_with_failures};
 use super::fingerprints::{Compared, Fingerprints};
 use super::ledger::{Fate, Ledger};
 use super::rows::octets;
@@ -56,22 +58,27 @@ pub(super) fn record(
             stuck::end(transaction, *id)?;
         }
     }
-    let mut attempts: warnings::Failed = Vec::with_capacity(commit.failed.len());
+    let mut attempts = Vec::with_capacity(commit.failed.len());
     for attempt in &commit.failed {
         let submission = fingerprints.submission(attempt.id);
         ledger
             .add_attempt(transaction, attempt.id, &attempt.attempt.facts(), submission, || attempt.text())?;
         if is_as_claimed(attempt.id, Compared::WholeRow)? {
             let tried_before = match commit.warnings {
-                Some(_) => warnings::last_try(transaction, attempt.id)?,
+                Some(_) => last_try(transaction, attempt.id)?,
                 None => None,
             };
             record_failure(transaction, attempt)?;
             attempts.push((attempt.id, tried_before));
         }
     }
+    let (mut failed, mut texts) = (Vec::with_capacity(attempts.len()), rows::texts());
+    for (id, tried_before) in attempts {
+        let row = row_with_failures(transaction, id, &mut texts)?;
+        failed.extend(row.map(|row| (row, tried_before)));
+    }
     let warned = match &commit.warnings {
-        Some(warnings) => warnings::insert(transaction, warnings, &attempts)?,
+        Some(warnings) => warnings::insert(transaction, warnings, &failed)?,
         None => Vec::new(),
     };
     let mut not_replaced = Vec::new();
@@ -96,12 +103,11 @@ pub(super) fn record(
             not_replaced.append(&mut remaining);
         }
     }
-    done_with.into_iter().try_for_each(|id| delete(transaction, id))?;
+    done_with.iter().try_for_each(|id| delete(transaction, *id))?;
     changed.append(&mut successors);
-    let (mut failed, mut texts) = (Vec::with_capacity(attempts.len()), rows::texts());
-    for (id, _) in attempts {
-        failed.extend(row_with_failures(transaction, id, &mut texts)?);
-    }
+    let deleted: HashSet<MailId> =
+        if failed.is_empty() { HashSet::new() } else { done_with.into_iter().collect() };
+    let failed = failed.into_iter().map(|(row, _)| row).filter(|row| !deleted.contains(&row.id)).collect();
     Ok(Committed { failed, not_replaced, changed, bounces: inserted, warned, ..Committed::default() })
 }
 

@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 
 use super::holds::{add_holds, add_own_hold};
-use super::last_failures::{self, Recorded};
+use super::last_failures;
 use super::rows::{self, number, octets};
 
 /// SQL: the columns of the view `outbound` about a mail's faillog rows. `fail_time` is text, and the view takes the greatest
@@ -58,19 +58,12 @@ pub(super) fn row_with_failures(
 pub(super) fn add_own_failures(connection: &Connection, row: &mut Row) -> rusqlite::Result<()> {
     apply(row, failures(connection, row.id)?);
     if row.fail_count > 0 {
-        let recorded = last_failures::between(connection, row.id, row.id);
-        row.last_failure = Some(match recorded_as_latest(&recorded, row) {
+        row.last_failure = Some(match last_failures::recorded(connection, row.id, row.last_try) {
             Some(failure) => failure,
             None => LastFailure::of_text(&latest_text(connection, row.id)?),
         });
     }
     add_own_hold(connection, row)
-}
-
-/// Returns the failure that is recorded of a mail, if it is the latest one of the faillog.
-fn recorded_as_latest(recorded: &Recorded, row: &Row) -> Option<LastFailure> {
-    let (at, failure) = recorded.get(&row.id)?;
-    (*at == row.last_try).then_some(*failure)
 }
 
 /// Returns the text of the faillog row of a mail that was written last.
@@ -107,7 +100,6 @@ pub(super) fn add_told_failures(
         text_beginning!(),
         " FROM faillog WHERE fail_mail >= ?1 AND fail_mail <= ?2 ORDER BY fail_mail, rowid"
     ))?;
-    let recorded = last_failures::between(connection, *first, *last);
     let mut found = statement.query(params![first.0, last.0])?;
     let mut rows = rows.iter_mut().peekable();
     let mut counted: Option<(&mut Row, Tally)> = None;
@@ -115,7 +107,7 @@ pub(super) fn add_told_failures(
         // Ids of mail are integers.
         let Ok(id) = failure.get_ref(0)?.as_i64() else { continue };
         if counted.as_ref().is_none_or(|(row, _)| row.id.0 != id) {
-            write_down(connection, counted.take(), &recorded, &mut tell)?;
+            write_down(connection, counted.take(), &mut tell)?;
             while rows.next_if(|row| row.id.0 < id).is_some() {}
             // There may be failures of a mail that does not exist.
             counted = rows.next_if(|row| row.id.0 == id).map(|row| (row, Tally::default()));
@@ -124,13 +116,12 @@ pub(super) fn add_told_failures(
             tally.add(failure.get_ref(1)?, failure.get_ref(2)?, failure.get_ref(3)?);
         }
     }
-    write_down(connection, counted, &recorded, &mut tell)
+    write_down(connection, counted, &mut tell)
 }
 
 fn write_down(
     connection: &Connection,
     counted: Option<(&mut Row, Tally)>,
-    recorded: &Recorded,
     tell: &mut impl FnMut(MailId, Vec<u8>),
 ) -> rusqlite::Result<()> {
     let Some((row, tally)) = counted else { return Ok(()) };
@@ -140,7 +131,7 @@ fn write_down(
         None => failures(connection, row.id)?,
     };
     apply(row, state);
-    let failure = recorded_as_latest(recorded, row);
+    let failure = last_failures::recorded(connection, row.id, row.last_try);
     row.last_failure = Some(failure.unwrap_or_else(|| LastFailure::of_text(&tally.latest_text)));
     tell(row.id, tally.latest_text);
     Ok(())
@@ -161,6 +152,12 @@ fn fail_state(row: &rusqlite::Row<'_>, id: MailId) -> rusqlite::Result<FailState
         last_try: UnixTime(row.get(1)?),
         fatal: row.get(2)?,
     })
+}
+
+/// Returns when a mail was last tried, if it was.
+pub(super) fn last_try(connection: &Connection, id: MailId) -> rusqlite::Result<Option<UnixTime>> {
+    let state = failures(connection, id)?;
+    Ok((state.fail_count > 0).then_some(state.last_try))
 }
 
 /// Counts the failures of one mail without SQLite, which would take several times as long. It can do so only if all of them

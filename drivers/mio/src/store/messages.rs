@@ -144,7 +144,7 @@ pub(super) fn read_failed(
         // Recipients of one message share a bounce: so all are compared first, some of them by each request.
         return Ok((Vec::new(), ids.to_vec(), Vec::new()));
     }
-    let attempt_limit = (ATTEMPTS_LIMIT / ids.len().max(1)).clamp(ATTEMPT_LEAST, ATTEMPT_LIMIT);
+    let attempt_limit = attempt_limit(ids.len());
     let mut messages = Vec::with_capacity(groups.len());
     let mut texts_octets = 0;
     for group in groups {
@@ -162,6 +162,11 @@ pub(super) fn read_failed(
         messages.push(FailedMessage { mails, data_octets: group.data_octets, original: group.head });
     }
     Ok((messages, left_over, fingerprints))
+}
+
+/// Returns how many faillog rows of each mail are returned if there are so many mails.
+pub(super) fn attempt_limit(mails: usize) -> usize {
+    (ATTEMPTS_LIMIT / mails.max(1)).clamp(ATTEMPT_LEAST, ATTEMPT_LIMIT)
 }
 
 /// Reads everything of a mail, to find out whether it can be read.

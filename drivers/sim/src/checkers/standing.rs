@@ -24,13 +24,15 @@ pub(super) fn retry_state(settings: &Settings, id: MailId, mail: &Mail, at: Unix
         None => state.last_try.0 + settings.retry_interval_s + 1,
         Some(rule) => {
             let until = mail.submission.0 + i64::try_from(rule.until.as_secs()).unwrap_or(i64::MAX);
-            if state.last_try.0 >= until {
+            let is_over = state.last_try.0 >= until;
+            if is_over && state.fail_count > 1 {
                 return RetryState::GivenUp;
             }
             let waits: Vec<u32> = rule.waits.seconds().collect();
             let number = usize::try_from(state.fail_count).unwrap_or(usize::MAX).min(waits.len());
             let wait_s = waits.get(number - 1).copied().unwrap_or_default();
-            (state.last_try.0 + i64::from(wait_s - wait_s / 10)).min(until)
+            let next = state.last_try.0 + i64::from(wait_s - wait_s / 10) + 1;
+            if is_over { next } else { next.min(until) }
         }
     };
     if at.0 >= not_before { RetryState::Due } else { RetryState::NotBefore(UnixTime(not_before)) }

@@ -70,6 +70,33 @@ fn a_warning_that_another_program_forbids_costs_no_verdict() {
 }
 
 #[test]
+fn a_warning_that_cannot_be_made_costs_no_other() {
+    let mut fixture = Fixture::new();
+    let one = mail(&fixture, Some("s@example.net"), "a@example.org", b"Subject: x\n\ny");
+    let two = mail(&fixture, Some("other@example.net"), "a@example.org", b"Subject: x\n\ny");
+    fixture.execute(
+        "CREATE TRIGGER no_bounces BEFORE INSERT ON outbox WHEN NEW.mail_envelopeto LIKE 's@%' \
+         BEGIN SELECT RAISE(ABORT, 'not to her'); END",
+        [],
+    );
+    let warned = fail(&mut fixture, &[one, two], SUBMITTED + 3700);
+    assert_eq!(warned.iter().map(|warned| warned.originals.clone()).collect::<Vec<_>>(), [vec![two]]);
+}
+
+#[test]
+fn a_trigger_that_ends_the_transaction_costs_no_verdict() {
+    let mut fixture = Fixture::new();
+    let one = mail(&fixture, Some("s@example.net"), "a@example.org", b"Subject: x\n\ny");
+    let two = mail(&fixture, Some("s@example.net"), "b@example.org", b"Subject: other\n\ny");
+    fixture.execute(
+        "CREATE TRIGGER no_bounces BEFORE INSERT ON outbox BEGIN SELECT RAISE(ROLLBACK, 'no mail of yours'); END",
+        [],
+    );
+    assert_eq!(fail(&mut fixture, &[one, two], SUBMITTED + 3700), []);
+    assert_eq!(fixture.number("SELECT count(*) FROM faillog"), 2);
+}
+
+#[test]
 fn a_warning_cannot_use_an_id_that_there_is_not() {
     let mut fixture = Fixture::new();
     let id = mail(&fixture, Some("s@example.net"), "a@example.org", b"Subject: x\n\ny");
