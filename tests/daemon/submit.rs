@@ -97,6 +97,22 @@ fn the_sender_may_be_null() {
     assert!(outbox(&world).iter().all(|(sender, ..)| sender.is_none()));
 }
 
+/// A script guards what it was given by `--`.
+#[test]
+fn nothing_behind_two_hyphens_is_an_option() {
+    let world = World::new();
+    for words in
+        [&["submit", "--", "-bp"][..], &["submit", "-i", "--", "-bp"], &["submit", "--", "-t", "--help"]]
+    {
+        let mut command = tool::command();
+        command.arg("--config").arg(world.write_config()).args(words);
+        let finished = tool::finish(command, b"x\n");
+        assert_eq!((finished.code(), &*finished.stdout), (Some(0), ""), "{words:?}: {}", finished.stderr);
+    }
+    let recipients: Vec<String> = outbox(&world).into_iter().map(|(_, recipient, _)| recipient).collect();
+    assert_eq!(recipients, ["-bp", "-bp", "-t", "--help"].map(|name| format!("{name}@client.example")));
+}
+
 /// As cron of Debian calls it, with the header that it writes. A server would refuse an address without a domain.
 #[test]
 fn cron_sends_by_it() {

@@ -1,12 +1,13 @@
 //! Which mail an operator means. One definition for the words of the command line and for the JSON of `dispatch_orders`.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use cmail_delivery::address::{Domain, MailDomain};
-use cmail_delivery::next_hop::Relay;
-use cmail_delivery::outbox::Row;
+use cmail_delivery::address::{Domain, MailDomain, Mailbox};
+use cmail_delivery::next_hop::{Host, Relay, TlsMode};
+use cmail_delivery::outbox::{Row, is_null_path};
 use cmail_delivery::status::EnhancedStatus;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -54,6 +55,20 @@ pub(crate) struct Selection {
     #[arg(long, value_name = "STATUS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<StatusPattern>,
+}
+
+impl Selection {
+    /// Returns whether the addresses and the relay of a mail are meant, however they are written.
+    pub(crate) fn fits_envelope(&self, row: &Row) -> bool {
+        let recipient = Some(&*row.recipient).filter(|recipient| !is_null_path(recipient));
+        self.domain.as_ref().is_none_or(|domain| domain.fits(&row.recipient))
+            && self.recipient.as_ref().is_none_or(|pattern| pattern.fits(recipient))
+            && self.sender.as_ref().is_none_or(|pattern| pattern.fits(row.sender.as_deref()))
+            && self
+                .remote
+                .as_ref()
+                .is_none_or(|pattern| row.remote.as_deref().is_some_and(|remote| pattern.fits(remote)))
+    }
 }
 
 /// The state of a mail, as far as the database knows it.
@@ -108,21 +123,23 @@ pub(crate) enum PatternError {
 pub(crate) struct DomainPattern(String);
 
 impl DomainPattern {
-    /// Returns the forms in which an address may have it: as it was written, and in A-labels.
-    pub(crate) fn forms(&self) -> Vec<String> {
+    /// Returns the forms in which an ASCII text may have it, in some case: as it was written, and in A-labels. None for an address literal,
+    /// which has too many.
+    pub(crate) fn ascii_forms(&self) -> Option<Vec<String>> {
+        if self.0.starts_with('[') {
+            return None;
+        }
         let mut forms = vec![self.0.clone()];
         if let Ok(domain) = Domain::parse(&self.0)
             && domain.as_str() != self.0
         {
             forms.push(domain.as_str().to_owned());
         }
-        forms
+        Some(forms)
     }
-}
 
-impl DomainPattern {
     /// Returns whether an address has this domain, however it is written.
-    fn fits(&self, address: &[u8]) -> bool {
+    pub(crate) fn fits(&self, address: &[u8]) -> bool {
         let domain = address.rsplit(|octet| *octet == b'@').next().unwrap_or_default();
         let Ok(domain) = std::str::from_utf8(domain) else { return false };
         let domain = domain.strip_suffix('.').unwrap_or(domain);
@@ -163,7 +180,25 @@ impl AddressPattern {
             (Self::Null, address) => address.is_none(),
             (_, None) => false,
             (Self::Domain(domain), Some(address)) => domain.fits(address),
-            (Self::Exact(wanted), Some(address)) => wanted.as_bytes().eq_ignore_ascii_case(address),
+            (Self::Exact(wanted), Some(address)) => {
+                let wanted = wanted.as_bytes();
+                wanted.eq_ignore_ascii_case(address)
+                    || match (Mailbox::parse(wanted), Mailbox::parse(address)) {
+                        (Ok(wanted), Ok(address)) => {
+                            wanted.canonical().eq_ignore_ascii_case(&address.canonical())
+                        }
+                        _ => false,
+                    }
+            }
+        }
+    }
+
+    /// Returns the domain that every address has which is meant, if there is one.
+    pub(crate) fn domain(&self) -> Option<DomainPattern> {
+        match self {
+            Self::Null => None,
+            Self::Domain(domain) => Some(domain.clone()),
+            Self::Exact(address) => address.rsplit_once('@').and_then(|(_, domain)| domain.parse().ok()),
         }
     }
 }
@@ -188,20 +223,25 @@ impl FromStr for AddressPattern {
 pub(crate) struct RemotePattern(Relay);
 
 impl RemotePattern {
-    /// Returns whether a value of `mail_remote` is meant: one with this host, and this port if one is given.
+    /// Returns whether a value of `mail_remote` is meant: one with this host, this port if one is given, and this mode if one is given.
     pub(crate) fn fits(&self, remote: &[u8]) -> bool {
         let Ok(Relay { host, port, credentials: _ }) = Relay::parse(remote) else { return false };
-        host == self.0.host && (self.0.port.is_none() || port == self.0.port)
+        let fits_port = match self.0.port {
+            None => true,
+            Some(wanted) if wanted.tls == TlsMode::Plain => {
+                port.is_some_and(|port| port.number == wanted.number)
+            }
+            wanted => port == wanted,
+        };
+        host == self.0.host && fits_port
     }
 
-    /// Returns the host, which every remote that fits contains in some case.
-    pub(crate) fn host(&self) -> String {
-        self.0.host.to_string()
-    }
-
-    /// Returns whether a port is given.
-    pub(crate) fn has_port(&self) -> bool {
-        self.0.port.is_some()
+    /// Returns a text that every remote in ASCII contains which fits, in some case.
+    pub(crate) fn ascii_part(&self) -> String {
+        match &self.0.host {
+            Host::Address(IpAddr::V6(_)) => "[".to_owned(),
+            host @ (Host::Name(_) | Host::Address(IpAddr::V4(_))) => host.to_string(),
+        }
     }
 }
 

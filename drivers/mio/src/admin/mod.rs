@@ -59,7 +59,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     match Path::new(&name).file_name().and_then(OsStr::to_str) {
         Some("sendmail") => ["submit", "--"].iter().rev().for_each(|word| words.push_front(word.into())),
         Some("mailq") => words.push_front("list".into()),
-        Some(_) | None => {}
+        Some(_) | None => keep_hyphens(&mut words),
     }
     words.push_front(PROGRAM.into());
     let Words { options, action } = match Words::try_parse_from(words) {
@@ -84,6 +84,15 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             complain(&error.to_string());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Doubles a `--` directly behind `submit`. clap drops the first, and then the word behind it would be an option of sendmail, whatever a
+/// script has put there.
+fn keep_hyphens(words: &mut VecDeque<OsString>) {
+    let mut pairs = words.iter().zip(words.iter().skip(1));
+    if let Some(at) = pairs.position(|(verb, behind)| verb == "submit" && behind == "--") {
+        words.insert(at + 1, "--".into());
     }
 }
 

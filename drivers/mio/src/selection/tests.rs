@@ -96,7 +96,10 @@ fn a_remote_is_recognized_without_its_password() {
         assert!(fits("relay.lan", remote), "{remote}");
     }
     assert!(fits("relay.lan:587/starttls", "user:pass@relay.lan:587/STARTTLS"));
-    assert!(!fits("relay.lan:587", "user:pass@relay.lan:587/starttls"));
+    assert!(fits("relay.lan:587", "user:pass@relay.lan:587/starttls"));
+    assert!(!fits("relay.lan:587/tls", "relay.lan:587/starttls"));
+    assert!(!fits("relay.lan:587/tls", "relay.lan:587"));
+    assert!(!fits("relay.lan:58", "relay.lan:587"));
     assert!(!fits("relay.lan", "user:relay.lan@other.lan"));
     assert!(!fits("relay.lan", "other-relay.lan:25"));
     assert!(!fits("relay.lan", "relay.lan:x"));

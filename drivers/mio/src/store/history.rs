@@ -9,14 +9,14 @@ use cmail_delivery::one_line::Octets;
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::time::{UnixMillis, UnixTime};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row, ToSql};
+use rusqlite::{Connection, ErrorCode, Row, ToSql};
 use serde::Serialize;
 
 use super::error::ReadError;
 use super::reader::Reader;
 use super::rows::octets;
 use super::selected::{Conditions, escaped, read_message_id};
-use crate::selection::{AddressPattern, RemotePattern, Selection, StatusPattern};
+use crate::selection::{AddressPattern, DomainPattern, RemotePattern, Selection, StatusPattern};
 
 /// Most entries that one transaction looks at.
 const BATCH_ENTRIES: i64 = 10_000;
@@ -218,8 +218,18 @@ impl Reader {
 /// Returns the list of columns, with NULL for those that the table does not have; `None` if there is no such table.
 fn columns_of(connection: &Connection, table: &str, wanted: &[&str]) -> rusqlite::Result<Option<String>> {
     let mut statement = connection.prepare_cached("SELECT name FROM pragma_table_info(?1)")?;
-    let found: BTreeSet<String> =
-        statement.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let found: rusqlite::Result<BTreeSet<String>> = statement.query_map([table], |row| row.get(0))?.collect();
+    let found = match found {
+        Ok(found) => found,
+        // A view of tables that are gone.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::Unknown) => {
+            log::warn!(
+                "the ledger cannot be read, so nothing of it is shown ({error}); the daemon makes its tables anew when it starts"
+            );
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
     if found.is_empty() {
         return Ok(None);
     }
@@ -260,8 +270,31 @@ fn history(
     let fixed: [&dyn ToSql; PARAMETERS] = [&first, &last];
     let values: Vec<&dyn ToSql> =
         fixed.into_iter().chain(conditions.values.iter().map(|value| value as &dyn ToSql)).collect();
-    let attempts = statement.query_map(&values[..], AttemptRow::read)?.collect::<Result<_, _>>()?;
+    let mut attempts = statement.query_map(&values[..], AttemptRow::read)?.collect::<Result<Vec<_>, _>>()?;
+    attempts.retain(|attempt| attempt.fits(&query.selection));
     Ok(AttemptBatch { attempts, next })
+}
+
+impl AttemptRow {
+    /// Decides what the statement cannot: whether addresses and relay are meant, however they are written. The ledger may have only the domain
+    /// of an address.
+    fn fits(&self, selection: &Selection) -> bool {
+        let is_meant = |pattern: &Option<AddressPattern>, address: &Option<String>| match pattern {
+            None | Some(AddressPattern::Null) => true,
+            Some(pattern) => pattern.fits(address.as_deref().map(str::as_bytes)),
+        };
+        let has_domain = |domain: &DomainPattern| {
+            self.recipient.as_deref().is_some_and(|recipient| domain.fits(recipient.as_bytes()))
+        };
+        let goes_by = |remote: &RemotePattern| {
+            let relay = self.next_hop.as_deref().and_then(|next_hop| next_hop.strip_prefix("relay "));
+            relay.is_some_and(|relay| remote.fits(relay.as_bytes()))
+        };
+        selection.domain.as_ref().is_none_or(has_domain)
+            && is_meant(&selection.recipient, &self.recipient)
+            && is_meant(&selection.sender, &self.sender)
+            && selection.remote.as_ref().is_none_or(goes_by)
+    }
 }
 
 /// Returns the first and the last id that a batch looks at, and the id from which the next one goes on.
@@ -303,13 +336,13 @@ impl Conditions {
             self.ids(&selection.ids);
         }
         if let Some(domain) = &selection.domain {
-            self.domain_of("recipient", domain);
+            self.domain("recipient", domain);
         }
         if let Some(recipient) = &selection.recipient {
-            self.ledger_address("recipient", recipient);
+            self.address("recipient", recipient);
         }
         if let Some(sender) = &selection.sender {
-            self.ledger_address("sender", sender);
+            self.address("sender", sender);
         }
         if let Some(remote) = &selection.remote {
             self.relay(remote);
@@ -320,7 +353,7 @@ impl Conditions {
         }
         if let Some(older_s) = selection.older_s {
             let limit = self.value(now.0.saturating_sub(older_s.into()));
-            self.add(&format!("submitted < {limit}"));
+            self.add(&format!("submitted > 0 AND submitted < {limit}"));
         }
         if let Some(status) = &selection.status {
             self.status(status);
@@ -339,20 +372,10 @@ impl Conditions {
         }
     }
 
-    /// The ledger may have only the domain of an address.
-    fn ledger_address(&mut self, column: &str, pattern: &AddressPattern) {
-        match pattern {
-            AddressPattern::Domain(domain) => self.domain_of(column, domain),
-            AddressPattern::Null | AddressPattern::Exact(_) => self.address(column, pattern),
-        }
-    }
-
     fn relay(&mut self, remote: &RemotePattern) {
-        let name = format!("relay {remote}");
-        let exact = self.value(name.clone());
-        let port = if remote.has_port() { "" } else { ":%" };
-        let with_port = self.value(format!("{}{port}", escaped(&name)));
-        self.add(&format!("next_hop = {exact} COLLATE NOCASE OR next_hop LIKE {with_port} ESCAPE '\\'"));
+        // The ledger holds a relay as it is displayed.
+        let host = self.value(format!("relay {}%", escaped(&remote.ascii_part())));
+        self.add(&format!("next_hop LIKE {host} ESCAPE '\\'"));
     }
 
     fn status(&mut self, pattern: &StatusPattern) {

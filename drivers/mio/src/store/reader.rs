@@ -10,11 +10,25 @@ use super::database::{connect, has_index};
 use super::database_file::DatabaseFile;
 use super::error::ReadError;
 
-/// A temporary table hides the one of the same name.
-const COPY_FAILLOG: &str = "
+/// How many failures one transaction copies: some ten milliseconds, for which a writer may have to wait.
+const COPIED_FAILURES: usize = 10_000;
+
+const BEGIN_COPY: &str = "
+DROP TABLE IF EXISTS temp.copied;
+CREATE TEMP TABLE copied (id INTEGER PRIMARY KEY, fail_mail, fail_message, fail_time, fail_fatal);
+";
+
+const COPY_PART: &str = "
+INSERT INTO temp.copied
+    SELECT rowid, fail_mail, fail_message, fail_time, fail_fatal FROM main.faillog WHERE rowid >= ?1 ORDER BY rowid LIMIT ?2
+";
+
+/// Only reads what was copied. A temporary table hides the one of the same name.
+const END_COPY: &str = "
 CREATE TEMP TABLE faillog AS
-    SELECT fail_mail, fail_message, fail_time, fail_fatal FROM main.faillog ORDER BY fail_mail, rowid;
+    SELECT fail_mail, fail_message, fail_time, fail_fatal FROM temp.copied ORDER BY fail_mail, id;
 CREATE INDEX temp.dispatch_faillog_mail ON faillog (fail_mail);
+DROP TABLE temp.copied;
 ";
 
 /// A master database that is only looked at. It needs no lock, and creates and changes nothing except what SQLite keeps beside a database
@@ -45,11 +59,24 @@ impl Reader {
     /// index takes its place for this connection, in a temporary file. What fails later is not in it.
     pub(super) fn prepare_faillog(&self) -> Result<(), ReadError> {
         if !self.is_faillog_indexed.get() {
-            let copied = self.connection.execute_batch(COPY_FAILLOG);
-            copied.map_err(|error| ReadError::from_sqlite(&self.connection, &self.path, &error))?;
+            self.copy_faillog()
+                .map_err(|error| ReadError::from_sqlite(&self.connection, &self.path, &error))?;
             self.is_faillog_indexed.set(true);
         }
         Ok(())
+    }
+
+    /// Copies the faillog in parts, each in a transaction of its own.
+    fn copy_faillog(&self) -> rusqlite::Result<()> {
+        self.connection.execute_batch(BEGIN_COPY)?;
+        let mut first = Some(i64::MIN);
+        while let Some(id) = first {
+            let limit = i64::try_from(COPIED_FAILURES).unwrap_or(i64::MAX);
+            let count = self.connection.prepare_cached(COPY_PART)?.execute([id, limit])?;
+            let is_full = count == COPIED_FAILURES;
+            first = is_full.then(|| self.connection.last_insert_rowid().checked_add(1)).flatten();
+        }
+        self.connection.execute_batch(END_COPY)
     }
 
     /// Reads in one transaction.

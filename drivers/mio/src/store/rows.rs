@@ -24,6 +24,13 @@ macro_rules! number {
     };
 }
 
+/// SQL: the time in a column, as the daemon reads it; 0 if there is none.
+macro_rules! time {
+    ($column:literal) => {
+        concat!("coalesce(CAST(CAST(", number!($column), " AS NUMERIC) AS INTEGER), 0)")
+    };
+}
+
 /// SQL: a column; if it is longer than the limit, zeros of one octet more than the limit.
 macro_rules! limited {
     ($column:literal, $limit:literal) => {
@@ -51,14 +58,13 @@ macro_rules! row_columns {
             limited!("mail_envelopefrom", "?3"),
             ", ",
             limited!("mail_envelopeto", "?3"),
-            ", coalesce(octet_length(mail_data), 0), coalesce(CAST(CAST(",
-            number!("mail_submission"),
-            " AS NUMERIC) AS INTEGER), 0)"
+            ", coalesce(octet_length(mail_data), 0), ",
+            time!("mail_submission")
         )
     };
 }
 
-pub(super) use {limited, number, row_columns};
+pub(super) use {limited, number, row_columns, time};
 
 /// Selects a row, with its data if that is short enough, which saves a statement for each small message.
 pub(super) const SELECT_ROW: &str = concat!(

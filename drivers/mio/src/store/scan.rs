@@ -11,7 +11,7 @@ use rusqlite::{Connection, Error, Rows, params};
 
 use super::error::{advice, trouble};
 use super::failures::{add_failures, add_own_failures};
-use super::rows::{self, limited, number, outbox_row, row_columns};
+use super::rows::{self, limited, number, outbox_row, row_columns, time};
 use super::stuck;
 use super::verdicts::unreadable_mail;
 

@@ -22,13 +22,16 @@ use rusqlite::{Connection, MAIN_DB, OptionalExtension as _, ToSql, params};
 use super::error::{ReadError, trouble};
 use super::failures::{add_own_failures, add_told_failures, latest_text};
 use super::reader::Reader;
-use super::rows::{limited, number, octets, outbox_row, row_columns, texts};
+use super::rows::{limited, number, octets, outbox_row, row_columns, texts, time};
 use super::scan::{Scan, scan};
 use super::stuck;
 use crate::selection::{AddressPattern, DomainPattern, Place, Selection};
 
 /// Most mails that one transaction looks at: some ten milliseconds, for which a writer may have to wait.
 const BATCH_MAILS: usize = 10_000;
+
+/// Of how many mails one transaction reads the Message-ID: each may take a read of 64 KiB.
+const FEW_MESSAGE_IDS: usize = 100;
 
 /// With fewer mails than this, the failures of each are read by themselves, and not those of the whole range of ids.
 const FEW_MAILS: usize = 64;
@@ -90,7 +93,7 @@ impl QueuedMail {
 
     /// Returns when it was submitted, if that is known.
     pub(crate) fn submitted(&self) -> Option<UnixTime> {
-        Some(self.row.submission).filter(|time| *time != UnixTime(0))
+        Some(self.row.submission).filter(|time| *time > UnixTime(0))
     }
 
     /// Returns the text of its last failure as it is stored, if there was one.
@@ -121,12 +124,34 @@ impl Reader {
         }
         let is_indexed = self.is_faillog_indexed.get();
         let place = (after, BATCH_MAILS);
-        self.read(|connection| match select(connection, selection, standing, place, is_indexed) {
-            Err(error) if trouble(connection, &error).is_about_a_row() => {
-                select_readable(connection, selection, standing, after, is_indexed)
-            }
-            result => result,
-        })
+        // To read those of a whole batch would keep a writer waiting for seconds.
+        let of_columns = &Selection { message_id: None, ..selection.clone() };
+        let mut batch =
+            self.read(|connection| match select(connection, of_columns, standing, place, is_indexed) {
+                Err(error) if trouble(connection, &error).is_about_a_row() => {
+                    select_readable(connection, of_columns, standing, after, is_indexed)
+                }
+                result => result,
+            })?;
+        if let Some(wanted) = &selection.message_id {
+            batch.mails = self.with_message_id(batch.mails, wanted.as_str())?;
+        }
+        Ok(batch)
+    }
+
+    /// Keeps the mails that have a Message-ID.
+    fn with_message_id(&self, mails: Vec<QueuedMail>, wanted: &str) -> Result<Vec<QueuedMail>, ReadError> {
+        let mut are_meant = Vec::with_capacity(mails.len());
+        for few in mails.chunks(FEW_MESSAGE_IDS) {
+            self.read(|connection| {
+                for mail in few {
+                    are_meant.push(read_message_id(connection, mail.row.id)?.as_deref() == Some(wanted));
+                }
+                Ok(())
+            })?;
+        }
+        let meant = mails.into_iter().zip(are_meant).filter(|(_, is_meant)| *is_meant);
+        Ok(meant.map(|(mail, _)| mail).collect())
     }
 }
 
@@ -154,11 +179,7 @@ pub(super) fn select(
     let (mut rows, mut submitters, mut shared) = (Vec::new(), Vec::new(), texts());
     while let Some(columns) = found.next()? {
         let row = outbox_row(connection, columns, &mut shared)?;
-        if selection
-            .remote
-            .as_ref()
-            .is_some_and(|remote| !row.remote.as_deref().is_some_and(|it| remote.fits(it)))
-        {
+        if !selection.fits_envelope(&row) {
             continue;
         }
         let submitter = octets(columns.get_ref(6)?).map(|text| Bytes::copy_from_slice(&text));
@@ -329,12 +350,13 @@ impl Conditions {
             self.address("mail_envelopefrom", sender);
         }
         if let Some(remote) = &selection.remote {
-            let host = self.value(format!("%{}%", escaped(&remote.host())));
-            self.add(&format!("mail_remote LIKE {host} ESCAPE '\\'"));
+            self.like("mail_remote", vec![format!("%{}%", escaped(&remote.ascii_part()))]);
         }
         if let Some(older_s) = selection.older_s {
             let limit = self.value(now.0.saturating_sub(older_s.into()));
-            self.add(&format!("CAST({} AS INTEGER) < {limit}", number!("mail_submission")));
+            // Mail of unknown age is not older than anything.
+            let submission = time!("mail_submission");
+            self.add(&format!("{submission} > 0 AND {submission} < {limit}"));
         }
     }
 
@@ -357,37 +379,41 @@ impl Conditions {
         self.add(&format!("mail_id IN (SELECT value FROM json_each({ids}))"));
     }
 
-    /// The address in a column is one of this domain, in any case: it ends with `@` and the domain, which has no `@`.
+    /// The address in a column may be one of this domain: it ends with `@` and the domain, or is the domain. That an address has it, however
+    /// it is written, only our own code can decide.
     pub(super) fn domain(&mut self, column: &str, domain: &DomainPattern) {
-        let ends = domain.forms().into_iter().map(|form| format!("%@{}", escaped(&form)));
-        self.like(column, ends.flat_map(|end| [format!("{end}."), end]).collect());
+        let ends = match domain.ascii_forms() {
+            Some(forms) => forms.iter().map(|form| escaped(form)).collect(),
+            None => vec!["[%]".to_owned()],
+        };
+        self.like(
+            column,
+            ends.iter()
+                .flat_map(|end| [format!("%@{end}."), format!("%@{end}"), end.clone(), format!("{end}.")])
+                .collect(),
+        );
     }
 
-    /// The same, where the column may also have the domain only.
-    pub(super) fn domain_of(&mut self, column: &str, domain: &DomainPattern) {
-        let forms = domain.forms().into_iter().map(|form| escaped(&form));
-        self.like(column, forms.flat_map(|form| [format!("%@{form}."), format!("%@{form}"), form]).collect());
-    }
-
+    /// A column is like one of these patterns, or has octets above 127, of which LIKE does not know the upper case, nor A-labels.
     fn like(&mut self, column: &str, patterns: Vec<String>) {
         let patterns = patterns.into_iter();
-        let patterns: Vec<String> =
+        let mut conditions: Vec<String> =
             patterns.map(|pattern| format!("{column} LIKE {} ESCAPE '\\'", self.value(pattern))).collect();
-        self.add(&patterns.join(" OR "));
+        conditions.push(format!("octet_length({column}) <> length(CAST({column} AS TEXT))"));
+        self.add(&conditions.join(" OR "));
     }
 
+    /// The address in a column may be meant.
     pub(super) fn address(&mut self, column: &str, pattern: &AddressPattern) {
-        match pattern {
-            AddressPattern::Null => {
+        match (pattern, pattern.domain()) {
+            (AddressPattern::Null, _) => {
                 self.add(&format!(
                     "trim(coalesce(CAST({column} AS TEXT), ''), ' ' || char(9, 10, 12, 13)) IN ('', '<>')"
                 ));
             }
-            AddressPattern::Domain(domain) => self.domain(column, domain),
-            AddressPattern::Exact(address) => {
-                let address = self.value(address.clone());
-                self.add(&format!("CAST({column} AS TEXT) = {address} COLLATE NOCASE"));
-            }
+            (_, Some(domain)) => self.domain(column, &domain),
+            (AddressPattern::Domain(domain), None) => self.domain(column, domain),
+            (AddressPattern::Exact(address), None) => self.like(column, vec![escaped(address)]),
         }
     }
 }

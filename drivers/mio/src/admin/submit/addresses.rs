@@ -11,6 +11,10 @@ use thiserror::Error;
 pub(super) enum ListError {
     #[error("\"{0}\" is no address: words stand beside it, and it is not in angle brackets")]
     Words(String),
+    #[error("\"{0}\" stands behind an address without a comma between them")]
+    Behind(String),
+    #[error("a colon stands behind the address \"{0}\"; write a comma")]
+    Colon(String),
     #[error("a quoted string, a comment or an angle bracket is not closed in \"{0}\"")]
     Unclosed(String),
 }
@@ -51,17 +55,21 @@ fn listed(list: &str) -> Result<Vec<Listed>, ListError> {
     while let Some(character) = rest.next() {
         match character {
             '(' => skip_comment(&mut rest).ok_or_else(unclosed)?,
-            '"' => entry.push_str(&quoted(&mut rest, '"').ok_or_else(unclosed)?),
-            '[' => entry.push_str(&quoted(&mut rest, ']').ok_or_else(unclosed)?),
+            '"' => entry.push_str(&quoted(&mut rest, '"').ok_or_else(unclosed)?)?,
+            '[' => entry.push_str(&quoted(&mut rest, ']').ok_or_else(unclosed)?)?,
             '<' => {
-                entry.path = Some(path(&mut rest).ok_or_else(unclosed)?);
+                let path = path(&mut rest).ok_or_else(unclosed)?;
+                if entry.path.is_some() {
+                    return Err(ListError::Behind(path));
+                }
+                entry.path = Some(path);
                 entry.end = (list.len() - rest.as_str().len()).saturating_sub(">".len());
             }
             ',' | ';' => found.extend(std::mem::take(&mut entry).address()?),
             // What stands before it is the name of a group.
-            ':' => entry = Entry::default(),
+            ':' => entry = entry.begin_group()?,
             space if space.is_ascii_whitespace() => entry.has_space = !entry.plain.is_empty(),
-            other => entry.push_str(other.encode_utf8(&mut [0; 4])),
+            other => entry.push_str(other.encode_utf8(&mut [0; 4]))?,
         }
         let is_plain = !matches!(character, '(' | '<' | ',' | ';' | ':') && !character.is_ascii_whitespace();
         if is_plain && entry.path.is_none() {
@@ -98,12 +106,28 @@ struct Entry {
 }
 
 impl Entry {
-    fn push_str(&mut self, text: &str) {
+    fn push_str(&mut self, text: &str) -> Result<(), ListError> {
+        if self.path.is_some() {
+            return Err(ListError::Behind(text.to_owned()));
+        }
         // Around the `@` and the dots there may be white space (RFC 5322 section 4.4).
         let is_joined = self.plain.ends_with(['@', '.']) || text == "@" || text == ".";
         self.has_words |= self.has_space && !is_joined;
         self.has_space = false;
         self.plain.push_str(text);
+        Ok(())
+    }
+
+    /// Takes what was read for the name of a group. An address is none: a wrong comma must not cost a recipient.
+    fn begin_group(self) -> Result<Self, ListError> {
+        match self.path {
+            Some(path) => Err(ListError::Colon(path)),
+            // The `@` of a quoted string makes no address.
+            None if self.plain.rsplit('"').next().is_some_and(|end| end.contains('@')) => {
+                Err(ListError::Colon(self.plain))
+            }
+            None => Ok(Self::default()),
+        }
     }
 
     fn address(self) -> Result<Option<Listed>, ListError> {

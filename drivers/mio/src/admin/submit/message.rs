@@ -1,6 +1,7 @@
 //! A message as a program hands it over: read, completed, and written as the database holds mail.
 
 use std::io::{self, BufRead};
+use std::ops::ControlFlow;
 
 use cmail_delivery::address::Mailbox;
 use mail_builder::headers::Header as _;
@@ -44,6 +45,8 @@ pub(super) enum MessageError {
     NoHeader,
     #[error("the field {field}: {error}")]
     Recipients { field: String, error: ListError },
+    #[error("the field {0}, which names recipients, is not UTF-8 text")]
+    NotText(String),
 }
 
 /// A message, its lines ended by CRLF.
@@ -53,6 +56,8 @@ pub(super) struct Message {
     fields: Vec<Vec<u8>>,
     /// All behind the empty line after the header section.
     body: Vec<u8>,
+    /// The first line, if it begins with `From ` as that of a message in a folder of mail does.
+    envelope_line: Option<Vec<u8>>,
 }
 
 /// What is added where a message lacks it.
@@ -71,8 +76,7 @@ impl Message {
     /// Reads a message to the end, or, if `ends_at_dot`, to a line with nothing but a dot.
     pub(super) fn read(input: impl BufRead, ends_at_dot: bool) -> Result<Self, MessageError> {
         let mut input = input.take(MESSAGE_LIMIT_OCTETS + 1);
-        let (mut message, mut line) = (Self::default(), Vec::new());
-        let (mut is_header, mut is_first) = (true, true);
+        let (mut message, mut line, mut is_header) = (Self::default(), Vec::new(), true);
         loop {
             line.clear();
             if input.read_until(b'\n', &mut line)? == 0 {
@@ -86,40 +90,61 @@ impl Message {
             if ends_at_dot && content == b"." {
                 break;
             }
-            // A folder of mail begins each message so.
-            let is_envelope = std::mem::take(&mut is_first) && content.starts_with(b"From ");
-            if is_envelope {
-                continue;
+            let of_body = match is_header.then(|| message.add_to_header(content)) {
+                Some(ControlFlow::Continue(())) => continue,
+                Some(ControlFlow::Break(behind)) => behind,
+                None => Some(content),
+            };
+            is_header = false;
+            if let Some(content) = of_body {
+                message.add_to_body(content);
             }
-            if is_header {
-                is_header = message.add_to_header(content);
-            } else {
-                message.body.extend_from_slice(content);
-                message.body.extend_from_slice(b"\r\n");
-            }
+        }
+        if message.fields.is_empty() && is_header {
+            message.keep_first_line();
         }
         Ok(message)
     }
 
-    /// Adds a line to the header section. Returns false if the section ends with it; a line that is no field belongs to the body.
-    fn add_to_header(&mut self, line: &[u8]) -> bool {
-        match self.fields.last_mut() {
-            Some(field) if line.starts_with(b" ") || line.starts_with(b"\t") => {
-                field.extend_from_slice(line);
-                field.extend_from_slice(b"\r\n");
-                true
+    /// Adds lines to the header section. On the wire a bare CR ends a line too, so that it does here. Where the section ends, breaks off with
+    /// what belongs to the body: a line that is no field, and all behind it.
+    fn add_to_header<'a>(&mut self, content: &'a [u8]) -> ControlFlow<Option<&'a [u8]>> {
+        let mut rest = Some(content);
+        while let Some(content) = rest {
+            let end = content.iter().position(|&octet| octet == b'\r').unwrap_or(content.len());
+            let line = content.get(..end).unwrap_or_default();
+            let behind = content.get(end + 1..);
+            match self.fields.last_mut() {
+                Some(field) if line.starts_with(b" ") || line.starts_with(b"\t") => {
+                    field.extend_from_slice(line);
+                    field.extend_from_slice(b"\r\n");
+                }
+                _ if field_name(line).is_some() => self.fields.push([line, b"\r\n"].concat()),
+                None if self.envelope_line.is_none() && line.starts_with(b"From ") => {
+                    self.envelope_line = Some(line.to_vec());
+                }
+                None if self.envelope_line.is_some() => {
+                    self.keep_first_line();
+                    return ControlFlow::Break(Some(content));
+                }
+                _ if line.is_empty() => return ControlFlow::Break(behind),
+                _ => return ControlFlow::Break(Some(content)),
             }
-            _ if field_name(line).is_some() => {
-                self.fields.push([line, b"\r\n"].concat());
-                true
-            }
-            _ if line.is_empty() => false,
-            _ => {
-                self.body.extend_from_slice(line);
-                self.body.extend_from_slice(b"\r\n");
-                false
-            }
+            rest = behind;
         }
+        ControlFlow::Continue(())
+    }
+
+    /// Keeps a first line that looks like the one with which a folder begins a message: as no field follows, it is text.
+    fn keep_first_line(&mut self) {
+        if let Some(line) = self.envelope_line.take() {
+            self.add_to_body(&line);
+        }
+    }
+
+    fn add_to_body(&mut self, line: &[u8]) {
+        self.body.extend_from_slice(line);
+        self.body.extend_from_slice(b"\r\n");
     }
 
     /// Returns the recipients that the header section names; those of the fields that begin with `Resent-`, if there are any.
@@ -136,6 +161,10 @@ impl Message {
                 let field = || String::from_utf8_lossy(name).into_owned();
                 let found =
                     addresses(&text).map_err(|error| MessageError::Recipients { field: field(), error })?;
+                // In a name or a comment any octets may stand.
+                if found.iter().any(|address| address.contains(char::REPLACEMENT_CHARACTER)) {
+                    return Err(MessageError::NotText(field()));
+                }
                 recipients.extend(found);
             }
         }

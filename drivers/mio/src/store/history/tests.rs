@@ -41,7 +41,7 @@ fn each_condition_selects_what_it_says() {
         .other
         .execute_batch(
             "INSERT INTO dispatch_connections (connection_id, opened_ms, next_hop, host, address, port) VALUES
-                (7, 0, 'relay relay.lan:25', 'relay.lan', '192.0.2.1', 25), (8, 0, 'relay relay.lan.org', 'r', '192.0.2.2', 25);
+                (7, 0, 'relay relay.lan:25/starttls', 'relay.lan', '192.0.2.1', 25), (8, 0, 'relay relay.lan.org', 'r', '192.0.2.2', 25);
              INSERT INTO dispatch_attempts (attempt_id, mail_id, at_ms, result, sender, recipient, message_id, submitted, code, status,
                 connection_id) VALUES
                 (1, 41, 1000, 'deferred', 'a@client.example', 'x@example.org', '1@client.example', 1799999000, 451, '4.7.1', 7),
@@ -61,6 +61,8 @@ fn each_condition_selects_what_it_says() {
         (r#"{"remote":"relay.lan"}"#, &[1]),
         (r#"{"remote":"RELAY.lan:25"}"#, &[1]),
         (r#"{"remote":"relay.lan:26"}"#, &[]),
+        (r#"{"remote":"relay.lan:25/starttls"}"#, &[1]),
+        (r#"{"remote":"relay.lan:25/tls"}"#, &[]),
         (r#"{"message_id":"1@client.example"}"#, &[1, 2]),
         (r#"{"older_s":3600}"#, &[3]),
         (r#"{"status":"4.7"}"#, &[1]),
@@ -114,4 +116,18 @@ fn a_ledger_of_another_version_is_read_as_far_as_it_goes() {
         ..AttemptRow::default()
     };
     assert_eq!(batch.attempts, [expected]);
+}
+
+/// A program that has dropped a table of the ledger, but not the view of it, costs only what stood in the ledger.
+#[test]
+fn a_ledger_without_a_table_is_none() {
+    for table in ["dispatch_attempts", "dispatch_connections"] {
+        let fixture = with_ledger();
+        fixture.other.execute_batch(&format!("PRAGMA foreign_keys = off; DROP TABLE {table}")).unwrap();
+        for json in ["{}", r#"{"ids":[1]}"#] {
+            assert!(ids(&fixture, &query(json), Direction::OldestFirst).is_empty(), "{table} {json}");
+        }
+        let reader = Reader::open(&fixture.path).unwrap();
+        assert_eq!(reader.conversations(&BTreeSet::from([1])).unwrap(), []);
+    }
 }

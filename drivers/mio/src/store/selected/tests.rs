@@ -92,6 +92,93 @@ fn each_condition_selects_what_it_says() {
     }
 }
 
+/// An address and a relay are found however they are written.
+#[test]
+fn what_is_written_otherwise_is_found() {
+    let fixture = Fixture::new();
+    let address = |id, address: &str| insert(&fixture, id, Some(address), address, None, 0);
+    address(1, "x@B\u{dc}CHER.example");
+    address(2, "x@xn--bcher-kva.EXAMPLE.");
+    address(3, "x@[IPv6:2001:DB8:0:0::1]");
+    address(4, "x@[ipv6:2001:db8::1]");
+    address(5, "J\u{dc}RGEN@b\u{fc}cher.example");
+    address(6, "x@[IPv6:2001:db8::2]");
+    for (id, remote) in [
+        (11, "b\u{fc}cher.lan:25"),
+        (12, "u:p@XN--BCHER-KVA.lan:25/starttls"),
+        (13, "[2001:DB8:0:0::1]:25"),
+        (14, "[2001:db8::2]:25"),
+    ] {
+        insert(&fixture, id, None, "x@example.org", Some(remote), 0);
+    }
+    for (wanted, expected) in [
+        ("b\u{fc}cher.example", &[1, 2, 5][..]),
+        ("xn--bcher-kva.example", &[1, 2, 5]),
+        ("[IPv6:2001:db8::1]", &[3, 4]),
+    ] {
+        assert_eq!(
+            selected(&fixture, &selection(&format!(r#"{{"domain":"{wanted}"}}"#))),
+            expected,
+            "{wanted}"
+        );
+        let of_domain = format!(r#"{{"recipient":"@{wanted}","sender":"@{wanted}"}}"#);
+        assert_eq!(selected(&fixture, &selection(&of_domain)), expected, "{wanted}");
+        let exact = format!(r#"{{"recipient":"X@{wanted}","sender":"X@{wanted}"}}"#);
+        let expected: Vec<i64> = expected.iter().copied().filter(|id| *id != 5).collect();
+        assert_eq!(selected(&fixture, &selection(&exact)), expected, "{wanted}");
+    }
+    for (wanted, expected) in [
+        ("b\u{fc}cher.lan", &[11, 12][..]),
+        ("xn--bcher-kva.lan:25", &[11, 12]),
+        ("xn--bcher-kva.lan:25/starttls", &[12]),
+        ("[2001:db8::1]:25", &[13]),
+    ] {
+        assert_eq!(
+            selected(&fixture, &selection(&format!(r#"{{"remote":"{wanted}"}}"#))),
+            expected,
+            "{wanted}"
+        );
+    }
+}
+
+/// Message-IDs are read in more than one transaction.
+#[test]
+fn a_message_id_is_found_among_many() {
+    let fixture = Fixture::new();
+    let many = 2 * FEW_MESSAGE_IDS as i64 + 3;
+    for id in 1..=many {
+        insert(&fixture, id, None, "x@example.org", None, 0);
+    }
+    for id in [1, FEW_MESSAGE_IDS as i64, FEW_MESSAGE_IDS as i64 + 1, many] {
+        let json = format!(r#"{{"message_id":"{id}@client.example"}}"#);
+        assert_eq!(selected(&fixture, &selection(&json)), [id]);
+    }
+}
+
+/// Mail whose age is not known is not older than anything: an order to drop old mail must not hit it.
+#[test]
+fn mail_of_unknown_age_is_not_old() {
+    let fixture = Fixture::new();
+    let old = NOW - 8000;
+    for (id, submission) in [
+        (1, "0".to_owned()),
+        (2, "'yesterday'".to_owned()),
+        (3, "' '".to_owned()),
+        (4, "''".to_owned()),
+        (5, "-5".to_owned()),
+        (6, format!("'{old}'")),
+        (7, format!("'{old}.5'")),
+        (8, format!("'{}e3'", old / 1000)),
+        (9, format!("x'{}'", "00".repeat(100))),
+    ] {
+        fixture.execute(
+            &format!("INSERT INTO outbox (mail_id, mail_envelopeto, mail_submission) VALUES (?1, 'x@example.org', {submission})"),
+            [id],
+        );
+    }
+    assert_eq!(selected(&fixture, &selection(r#"{"older_s":7200}"#)), [6, 7, 8]);
+}
+
 /// What LIKE takes for a wildcard is a letter in a domain.
 #[test]
 fn a_wildcard_is_a_letter() {

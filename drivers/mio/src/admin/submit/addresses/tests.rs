@@ -23,6 +23,8 @@ fn a_list_holds_these_addresses() {
         ("postmaster <root>", &["root"]),
         ("a @ b . example", &["a@b.example"]),
         ("\r\n\ta@b,\r\n c@d", &["a@b", "c@d"]),
+        ("<a@b> (c)", &["a@b"]),
+        ("\"friends @ work\": a@b, <c@d>;, e@f", &["a@b", "c@d", "e@f"]),
     ] {
         assert_eq!(addresses(list).unwrap(), expected, "{list}");
     }
@@ -31,7 +33,23 @@ fn a_list_holds_these_addresses() {
 /// A recipient must not be guessed.
 #[test]
 fn what_is_no_list_is_refused() {
-    for list in ["bob alice", "a@b c@d", "\"a", "<a@b", "(a", "a@[192.0.2.1", "\"a\\"] {
+    for list in [
+        "bob alice",
+        "a@b c@d",
+        "\"a",
+        "<a@b",
+        "(a",
+        "a@[192.0.2.1",
+        "\"a\\",
+        "<a@x> <b@y>",
+        "A <a@x> B <b@y>",
+        "<a@x> b@y",
+        "<a@x> \"b\"",
+        "<a@x>[b]",
+        "a@x: b@y",
+        "\"a\"@x: b@y",
+        "A <a@x>: b@y",
+    ] {
         assert!(addresses(list).is_err(), "{list}");
     }
 }

@@ -62,6 +62,64 @@ fn the_line_of_a_folder_is_no_field() {
     assert_eq!(message.body, b"From me\r\n");
 }
 
+/// A text may begin as such a line does.
+#[test]
+fn a_text_that_begins_with_from_is_a_body() {
+    for (text, body) in [
+        (&b"From me\n"[..], &b"From me\r\n"[..]),
+        (b"From me\nto you\n", b"From me\r\nto you\r\n"),
+        (b"From me\n\nto: you\n", b"From me\r\n\r\nto: you\r\n"),
+        (b"From me\nFrom you\nTo: x\n", b"From me\r\nFrom you\r\nTo: x\r\n"),
+    ] {
+        let message = read(text, false);
+        assert_eq!((message.fields.len(), &*message.body), (0, body), "{}", text.escape_ascii());
+    }
+    assert_eq!(read(b"From : a@x\n\n", false).fields, [b"From : a@x\r\n"]);
+}
+
+/// On the wire a bare CR ends a line. A field behind one must neither be hidden from us nor be taken for one where it is body.
+#[test]
+fn a_bare_cr_ends_a_line_of_the_header() {
+    for (text, fields, body) in [
+        (&b"To: a@x\rBcc: s@y\n\nhi\n"[..], &[&b"To: a@x\r\n"[..], b"Bcc: s@y\r\n"][..], &b"hi\r\n"[..]),
+        (b"To: a@x\r\rBcc: s@y\rz\n\n", &[b"To: a@x\r\n"], b"Bcc: s@y\rz\r\n\r\n"),
+        (b"Subject: x\r\r\nTo: a@x\n", &[b"Subject: x\r\n"], b"To: a@x\r\n"),
+        (b"Subject: x\r y\rno field\rz\n", &[b"Subject: x\r\n y\r\n"], b"no field\rz\r\n"),
+        (b"Subject: x\r", &[b"Subject: x\r\n"], b""),
+    ] {
+        let message = read(text, false);
+        assert_eq!(message.fields, fields, "{}", text.escape_ascii());
+        assert_eq!(message.body, body, "{}", text.escape_ascii());
+    }
+    let hidden = completed(b"To: a@x\rBcc: s@y\rSubject: hi\rReturn-Path: <z@q>\n\nhi\n");
+    assert!(hidden.ends_with("To: a@x\r\nSubject: hi\r\n\r\nhi\r\n"), "{hidden}");
+    assert_eq!(read(b"To: a@x\rCc: b@x\n\n", false).recipients().unwrap(), ["a@x", "b@x"]);
+}
+
+/// A name on the command line cannot begin a field.
+#[test]
+fn a_full_name_is_no_line() {
+    let from = Mailbox::parse(b"root@me.example").unwrap();
+    let origin = Origin {
+        from: &from,
+        full_name: Some("A\rBcc: s@y\nCc: t@y"),
+        date: "D",
+        message_id: "I",
+        host: "h",
+    };
+    let mut message = read(b"x\n", false);
+    message.complete(&origin);
+    let written = String::from_utf8(message.into_octets()).unwrap();
+    assert!(!written.contains("\rBcc") && !written.contains("\nCc"), "{written}");
+}
+
+/// An address that cannot be read is not sent to another.
+#[test]
+fn a_recipient_that_is_no_text_is_refused() {
+    assert!(matches!(read(b"To: a\xff@x\n\n", false).recipients(), Err(MessageError::NotText(_))));
+    assert_eq!(read(b"To: J\xfcrgen <a@x> (\xfc)\n\n", false).recipients().unwrap(), ["a@x"]);
+}
+
 /// Octets of any kind reach the database as they are.
 #[test]
 fn octets_are_kept() {
