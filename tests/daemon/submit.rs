@@ -198,6 +198,49 @@ fn other_names_list_the_queue() {
     assert_eq!(outbox(&world).len(), 1);
 }
 
+/// That nothing waits is no failure of who asks.
+#[test]
+fn an_empty_queue_is_told() {
+    let world = World::new();
+    let mailq = |words: &[&str]| {
+        let mut mailq = Command::new(called(&world, "mailq"));
+        // An empty variable counts as unset.
+        mailq.env(
+            "CMAIL_MASTER_DB",
+            if words.is_empty() { world.database.path().as_os_str() } else { OsStr::new("") },
+        );
+        mailq.args(words);
+        tool::finish(mailq, b"")
+    };
+    let config = world.write_config();
+    let config = config.to_str().unwrap();
+    for finished in [sendmail(&world, &["-bp"], b""), mailq(&[]), mailq(&["--config", config])] {
+        assert_eq!(
+            (finished.code(), &*finished.stdout),
+            (Some(0), "the queue is empty\n"),
+            "{}",
+            finished.stderr
+        );
+    }
+    // Of selected mail that is not known.
+    let none = mailq(&["--config", config, "--domain", "example.org"]);
+    assert_eq!((none.code(), &*none.stdout), (Some(2), ""), "{}", none.stderr);
+}
+
+/// What is taken at once keeps the daemon waiting, so that it is limited.
+#[test]
+fn a_message_for_too_many_is_refused() {
+    let world = World::new();
+    let recipients: Vec<String> = (0..1000).map(|number| format!("r{number}@example.org")).collect();
+    let words: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let finished = sendmail(&world, &words, &b"x\n".repeat(250_000));
+    assert_eq!(finished.code(), Some(65), "{}", finished.stderr);
+    assert!(finished.stderr.contains("for 1000 recipients"), "{}", finished.stderr);
+    assert_eq!(outbox(&world), []);
+    assert_eq!(sendmail(&world, &words, b"x\n").code(), Some(0));
+    assert_eq!(outbox(&world).len(), 1000);
+}
+
 /// Ten programs at once, beside the daemon, lose nothing.
 #[test]
 fn ten_writers_at_once_lose_nothing() {
@@ -412,5 +455,9 @@ fn a_user_of_the_group_submits_and_others_may_not() {
         let refused = submitted(GROUP);
         assert_eq!(refused.code(), Some(77), "{journal_mode}: {}", refused.stderr);
         assert!(refused.stderr.contains(&world.directory().display().to_string()), "{}", refused.stderr);
+        // And who may not even read the configuration.
+        let refused = submitted(USER);
+        assert_eq!(refused.code(), Some(77), "{journal_mode}: {}", refused.stderr);
+        assert!(refused.stderr.contains(&config.display().to_string()), "{}", refused.stderr);
     }
 }

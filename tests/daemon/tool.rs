@@ -419,3 +419,39 @@ fn each_field_of_json_is_documented() {
     }
     assert_eq!(printed, documented);
 }
+
+/// A password that is typed where none belongs does not come back.
+#[test]
+fn a_mistyped_password_is_not_shown() {
+    let world = World::new();
+    for words in [["list", "--remote", "user:secret@relay.lan"], ["list", "--limit", "user:secret@relay.lan"]]
+    {
+        let finished = tool::run(&world, &words);
+        assert_eq!(finished.code(), Some(64));
+        assert!(
+            finished.stderr.contains(words[1]) && !finished.stderr.contains("secret"),
+            "{}",
+            finished.stderr
+        );
+    }
+}
+
+/// What turns the direction of a text, or ends a line, is shown as an escape; names that differ only late are not one.
+#[test]
+fn stored_text_cannot_pose_as_another() {
+    let world = World::new();
+    let long = "x".repeat(220);
+    for end in ["1", "2"] {
+        world.insert(&Mail::to("a@example.org").from(&format!("{long}{end}@client.example")));
+    }
+    let id = world.insert(&Mail::to("a\u{202e}gro@example.org").from("b\u{2066}@client.example"));
+    world.database.insert_failure(id, "450 \u{2028}no \u{200f}x", false, 600);
+    for words in [&["list"][..], &["list", "--json"], &["summary", "--by", "sender", "--json"]] {
+        let shown = tool::output(&world, words);
+        assert!(!shown.contains(['\u{202e}', '\u{2066}', '\u{2028}', '\u{200f}']), "{shown}");
+        assert!(shown.contains("2066"), "{shown}");
+    }
+    let counted = tool::records(&world, &["summary", "--by", "sender"]);
+    let names: Vec<&str> = counted.iter().filter_map(|row| row["name"].as_str()).collect();
+    assert!(names.contains(&&*format!("{long}2@client.example")), "{names:?}");
+}

@@ -16,8 +16,9 @@ mod summary;
 mod words;
 
 use std::collections::VecDeque;
+use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue};
 use cmail_delivery::outbox::Cursor;
 use cmail_delivery::schedule::RetryRules;
 use cmail_delivery::settings::Settings;
@@ -56,30 +58,47 @@ const NOTHING: u8 = 2;
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut words: VecDeque<OsString> = words.into_iter().collect();
     let name = words.pop_front().unwrap_or_default();
+    let mut lists_all = false;
     match Path::new(&name).file_name().and_then(OsStr::to_str) {
         Some("sendmail") => ["submit", "--"].iter().rev().for_each(|word| words.push_front(word.into())),
-        Some("mailq") => words.push_front("list".into()),
+        Some("mailq") => {
+            lists_all = true;
+            words.push_front("list".into());
+        }
         Some(_) | None => keep_hyphens(&mut words),
     }
     words.push_front(PROGRAM.into());
-    let Words { options, action } = match Words::try_parse_from(words) {
+    let Words { mut options, action } = match Words::try_parse_from(words) {
         Ok(words) => words,
-        Err(error) => return explain(&error),
+        Err(error) => return explain(error),
     };
+    options.dbpath = options.dbpath.or_else(database_of_environment);
     log_to_standard_error(options.verbosity);
     let (options, verb) = match action {
-        Action::Verb(verb) => (options, *verb),
+        Action::Verb(verb) => {
+            // Where mail is selected, there may be other mail.
+            lists_all &= matches!(&*verb, Verb::List(words) if words.selection == Selection::default());
+            (options, *verb)
+        }
         Action::Submit(words) => match submit::sendmail(options, words.words) {
             Sendmail::Ended(code) => return code,
-            Sendmail::List(options) => (options, Verb::List(ListWords::default())),
+            Sendmail::List(options) => {
+                lists_all = true;
+                (options, Verb::List(ListWords::default()))
+            }
         },
     };
     match Tool::new(options).and_then(|tool| tool.run(&verb)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Nothing) if lists_all => {
+            // If the output is closed, that cannot be told.
+            let _ = writeln!(io::stdout(), "the queue is empty");
+            ExitCode::SUCCESS
+        }
         Ok(Outcome::Nothing) => ExitCode::from(NOTHING),
         // The reader has seen enough.
         Err(ToolError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(ToolError::Usage(error)) => explain(&error),
+        Err(ToolError::Usage(error)) => explain(error),
         Err(error) => {
             complain(&error.to_string());
             ExitCode::FAILURE
@@ -96,8 +115,20 @@ fn keep_hyphens(words: &mut VecDeque<OsString>) {
     }
 }
 
-/// Prints the help, the version, or what is wrong with the command line.
-fn explain(error: &clap::Error) -> ExitCode {
+/// Returns the database that the environment names. An empty name is none, as shells and units of systemd write it.
+fn database_of_environment() -> Option<PathBuf> {
+    env::var_os("CMAIL_MASTER_DB").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Prints the help, the version, or what is wrong with the command line. A value that may hold a password is not shown.
+fn explain(mut error: clap::Error) -> ExitCode {
+    let value = match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) => value.as_str(),
+        _ => "",
+    };
+    if value.split_once('@').is_some_and(|(before, _)| before.contains(':')) {
+        error.insert(ContextKind::InvalidValue, ContextValue::String("(not shown)".to_owned()));
+    }
     // If they are closed, that cannot be told.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
@@ -257,7 +288,7 @@ impl Tool {
 
 /// Prints a line on standard error, with the name of the tool.
 fn complain(text: &str) {
-    logging::say_as(PROGRAM, text);
+    logging::say_as(PROGRAM, &printer::visible(text));
 }
 
 fn now() -> UnixTime {

@@ -1,5 +1,6 @@
 //! Writes the lines of the output.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io::{self, BufWriter, StdoutLock, Write as _};
 
@@ -36,11 +37,7 @@ impl Printer {
         self.text.clear();
         // Writing to a String cannot fail.
         let _ = self.text.write_fmt(line);
-        if self.text.chars().any(char::is_control) {
-            writeln!(self.out, "{}", OneLine(&self.text))
-        } else {
-            writeln!(self.out, "{}", self.text)
-        }
+        writeln!(self.out, "{}", visible(&self.text))
     }
 
     /// Writes a record in JSON.
@@ -55,6 +52,29 @@ impl Printer {
     }
 }
 
+/// Returns whether a terminal obeys a character instead of showing it: a control character, an end of a line or a paragraph, or a mark that
+/// turns the direction of the text around it (UAX #9).
+fn is_obeyed(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Shows a text on one line, on which it can do nothing to a terminal, nor look like another text.
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_obeyed) {
+        return text.into();
+    }
+    let mut visible = String::new();
+    for character in OneLine(text).to_string().chars() {
+        if is_obeyed(character) {
+            visible.extend(character.escape_unicode());
+        } else {
+            visible.push(character);
+        }
+    }
+    visible.into()
+}
+
 /// Writes JSON without control characters: JSON itself allows those from U+007F on, and a terminal obeys some of them.
 struct Plain;
 
@@ -63,8 +83,8 @@ impl Formatter for Plain {
     where
         W: ?Sized + io::Write,
     {
-        for part in fragment.split_inclusive(char::is_control) {
-            match part.char_indices().next_back().filter(|(_, last)| last.is_control()) {
+        for part in fragment.split_inclusive(is_obeyed) {
+            match part.char_indices().next_back().filter(|(_, last)| is_obeyed(*last)) {
                 Some((at, last)) => {
                     writer.write_all(part.get(..at).unwrap_or_default().as_bytes())?;
                     write!(writer, "\\u{:04x}", u32::from(last))?;
@@ -80,7 +100,12 @@ impl Formatter for Plain {
 pub(super) fn address(octets: &[u8]) -> String {
     // One octet more than is shown, so that the cut is marked.
     let octets = octets.get(..=ADDRESS_LIMIT_OCTETS).unwrap_or(octets);
-    truncated(&Octets(octets).to_string(), ADDRESS_LIMIT_OCTETS)
+    shortened(&Octets(octets).to_string())
+}
+
+/// Shows a text of an address in a line for people.
+pub(super) fn shortened(text: &str) -> String {
+    truncated(text, ADDRESS_LIMIT_OCTETS)
 }
 
 /// Shows a sender in a line for people.

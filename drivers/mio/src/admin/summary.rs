@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 use cmail_delivery::address::Mailbox;
 use cmail_delivery::failure_pattern::LastFailure;
 use cmail_delivery::next_hop::Relay;
+use cmail_delivery::one_line::Octets;
 use serde::Serialize;
 
-use super::printer::sender;
+use super::printer::shortened;
 use super::words::{By, SummaryWords};
 use super::{Outcome, Tool, ToolError};
 use crate::store::QueuedMail;
@@ -79,7 +80,7 @@ pub(super) fn summary(tool: &Tool, words: &SummaryWords) -> Result<Outcome, Tool
             printer.line(format_args!(
                 "{:>8} {m5:>7} {m20:>7} {h1:>7} {h4:>7} {d1:>7} {d5:>7} {older:>7}  {}",
                 ages.total(),
-                name.unwrap_or("TOTAL")
+                name.map_or("TOTAL".to_owned(), shortened)
             ))?;
         }
     }
@@ -138,7 +139,10 @@ impl By {
                     Relay::parse(remote).map_or("a malformed relay".to_owned(), |relay| relay.to_string())
                 }
             },
-            Self::Sender => sender(row.sender.as_deref().map(<[u8]>::trim_ascii)),
+            Self::Sender => {
+                let sender = row.sender.as_deref().map(<[u8]>::trim_ascii);
+                sender.map_or("<>".to_owned(), |sender| Octets(sender).to_string())
+            }
             Self::Status => match row.last_failure {
                 None => "not tried yet".to_owned(),
                 Some(LastFailure { status: Some(status), .. }) => status.to_string(),

@@ -25,8 +25,8 @@ pub(super) struct Words {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "For all verbs")]
 pub(super) struct Options {
-    /// The master database; without it, the one that the configuration names
-    #[arg(long, value_name = "FILE", global = true, env = "CMAIL_MASTER_DB")]
+    /// The master database; without it, that of the environment variable CMAIL_MASTER_DB, or else the one that the configuration names
+    #[arg(long, value_name = "FILE", global = true)]
     pub(super) dbpath: Option<PathBuf>,
     /// The configuration of the daemon: it names the database, and says when mail is tried again
     #[arg(long, value_name = "FILE", global = true, default_value = "/etc/cmail/dispatchd.conf")]
@@ -245,8 +245,6 @@ pub(super) enum ResultWord {
     Bounced,
     /// It was given up without a bounce
     Dropped,
-    /// It was tried for as long as allowed
-    Expired,
     /// An order has removed it
     Removed,
 }

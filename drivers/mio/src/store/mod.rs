@@ -68,5 +68,5 @@ pub(crate) use order_desk::{Deputy, NewOrder, OrderDesk};
 pub(crate) use orders::{Act, Scope};
 pub(crate) use reader::Reader;
 pub(crate) use selected::{QueuedMail, Standing};
-pub(crate) use submission::{NewMail, SubmitError, submit};
+pub(crate) use submission::{NewMail, SUBMISSION_LIMIT_OCTETS, SubmitError, submit};
 pub(crate) use thread::StoreHandle;

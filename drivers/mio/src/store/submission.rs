@@ -10,6 +10,11 @@ use super::busy::{BUSY_TIMEOUT, CancelToken};
 use super::database::connect;
 use super::database_file::DatabaseFile;
 use super::error::OpenError;
+use super::rows::AsText;
+
+/// The most that one submission writes, in octets: the message, once for each recipient. The daemon waits for some seconds while that is
+/// written.
+pub(crate) const SUBMISSION_LIMIT_OCTETS: u64 = 400_000_000;
 
 /// A message for recipients.
 #[derive(Debug)]
@@ -21,9 +26,24 @@ pub(crate) struct NewMail<'a> {
     pub(crate) data: &'a [u8],
 }
 
+impl NewMail<'_> {
+    /// Returns whether so much may be written at once.
+    fn is_within_limit(&self) -> bool {
+        let octets = u64::try_from(self.data.len()).unwrap_or(u64::MAX);
+        let recipients = u64::try_from(self.recipients.len()).unwrap_or(u64::MAX);
+        octets.saturating_mul(recipients) <= SUBMISSION_LIMIT_OCTETS
+    }
+}
+
 /// Why a message is not in the outbox, for any of its recipients.
 #[derive(Debug, Error)]
 pub(crate) enum SubmitError {
+    /// The message, times its recipients, is beyond [`SUBMISSION_LIMIT_OCTETS`].
+    #[error(
+        "a message of {octets} octets for {recipients} recipients is more than {SUBMISSION_LIMIT_OCTETS} octets in the database; submit it for \
+         fewer recipients at once"
+    )]
+    TooLarge { octets: usize, recipients: usize },
     /// There is none, or another file.
     #[error(transparent)]
     NoDatabase(OpenError),
@@ -65,6 +85,9 @@ impl From<OpenError> for SubmitError {
 /// Puts a message into the outbox for all its recipients, or for none. Returns the ids of its mails, in the order of the recipients. What is
 /// returned is on the disk.
 pub(crate) fn submit(path: &Path, mail: &NewMail<'_>) -> Result<Vec<MailId>, SubmitError> {
+    if !mail.is_within_limit() {
+        return Err(SubmitError::TooLarge { octets: mail.data.len(), recipients: mail.recipients.len() });
+    }
     let file = DatabaseFile::open(path)?;
     file.ensure_writable()?;
     let path = file.path().to_path_buf();
@@ -86,10 +109,10 @@ fn insert(connection: &mut Connection, mail: &NewMail<'_>) -> rusqlite::Result<V
     let mut ids = Vec::with_capacity(mail.recipients.len());
     {
         let mut statement = transaction.prepare(
-            "INSERT INTO outbox (mail_envelopefrom, mail_envelopeto, mail_submitter, mail_data) VALUES (?1, ?2, ?3, CAST(?4 AS TEXT))",
+            "INSERT INTO outbox (mail_envelopefrom, mail_envelopeto, mail_submitter, mail_data) VALUES (?1, ?2, ?3, ?4)",
         )?;
         for recipient in mail.recipients {
-            statement.execute(params![mail.sender, recipient, mail.submitter, mail.data])?;
+            statement.execute(params![mail.sender, recipient, mail.submitter, AsText(mail.data)])?;
             ids.push(MailId(transaction.last_insert_rowid()));
         }
     }

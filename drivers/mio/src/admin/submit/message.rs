@@ -9,9 +9,14 @@ use mail_builder::headers::address::Address;
 use thiserror::Error;
 
 use super::addresses::{ListError, addresses, qualified_list};
+use crate::store::SUBMISSION_LIMIT_OCTETS;
 
-/// The largest message, in octets. SQLite holds values of up to 1,000,000,000 octets, and the message is in memory twice.
-const MESSAGE_LIMIT_OCTETS: u64 = 400_000_000;
+/// The largest message, in octets: as much as one submission may write. While it is stored, it is in memory three times: here, and in SQLite as
+/// a value and as a row.
+const MESSAGE_LIMIT_OCTETS: u64 = SUBMISSION_LIMIT_OCTETS;
+
+/// The largest header section, in octets: enough for 20,000 recipients.
+const HEADER_LIMIT_OCTETS: usize = 1_000_000;
 
 /// Fields that are not for the recipients: blind recipients, and what only the last server or a folder of mail may write.
 const REMOVED_FIELDS: [&str; 4] = ["Bcc", "Resent-Bcc", "Return-Path", "Content-Length"];
@@ -41,6 +46,10 @@ pub(super) enum MessageError {
     Unreadable(#[from] io::Error),
     #[error("the message is larger than {MESSAGE_LIMIT_OCTETS} octets")]
     TooLarge,
+    #[error(
+        "the header section is larger than {HEADER_LIMIT_OCTETS} octets; submit the message for fewer recipients at once"
+    )]
+    HeaderTooLarge,
     #[error("the message has no header section, of which -t would take the recipients")]
     NoHeader,
     #[error("the field {field}: {error}")]
@@ -77,6 +86,7 @@ impl Message {
     pub(super) fn read(input: impl BufRead, ends_at_dot: bool) -> Result<Self, MessageError> {
         let mut input = input.take(MESSAGE_LIMIT_OCTETS + 1);
         let (mut message, mut line, mut is_header) = (Self::default(), Vec::new(), true);
+        let mut header_octets = 0_usize;
         loop {
             line.clear();
             if input.read_until(b'\n', &mut line)? == 0 {
@@ -91,7 +101,13 @@ impl Message {
                 break;
             }
             let of_body = match is_header.then(|| message.add_to_header(content)) {
-                Some(ControlFlow::Continue(())) => continue,
+                Some(ControlFlow::Continue(())) => {
+                    header_octets = header_octets.saturating_add(line.len());
+                    if header_octets > HEADER_LIMIT_OCTETS {
+                        return Err(MessageError::HeaderTooLarge);
+                    }
+                    continue;
+                }
                 Some(ControlFlow::Break(behind)) => behind,
                 None => Some(content),
             };

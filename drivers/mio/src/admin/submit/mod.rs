@@ -18,6 +18,7 @@ use thiserror::Error;
 use self::addresses::{ListError, addresses, qualified};
 use self::message::{Message, MessageError, Origin};
 use self::words::{Request, SendmailError, Task, text};
+use super::printer::visible;
 use super::words::{Options, Words};
 use super::{Tool, ToolError, complain};
 use crate::store::{NewMail, SubmitError, submit};
@@ -71,7 +72,12 @@ impl Refusal {
             Self::Words(_) | Self::NotText(_) => USAGE,
             Self::Sender(_) | Self::List(_) | Self::Recipient { .. } | Self::NoRecipient => DATA,
             Self::Message(MessageError::Unreadable(_)) | Self::Entropy(_) => TEMPORARY,
-            Self::Message(_) => DATA,
+            Self::Message(_) | Self::Store(SubmitError::TooLarge { .. }) => DATA,
+            Self::Tool(ToolError::NoConfig { error, .. })
+                if error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                NOT_ALLOWED
+            }
             Self::Tool(_) | Self::Store(SubmitError::NoDatabase(_)) => CONFIGURATION,
             Self::Store(SubmitError::Busy(_) | SubmitError::Full(_)) => TEMPORARY,
             Self::Store(SubmitError::NotAllowed(_)) => NOT_ALLOWED,
@@ -114,10 +120,10 @@ fn take(tool: &Tool, request: Request) -> Result<(), Refusal> {
     let host = &*tool.settings.announce;
     let user = User::from_uid(getuid()).ok().flatten();
     let user_name = user.as_ref().map_or_else(|| getuid().to_string(), |user| user.name.clone());
-    let own = qualified(&user_name, host).map_err(Refusal::Sender)?;
+    let own = || qualified(&user_name, host).map_err(Refusal::Sender);
     let sender = match request.sender {
         Some(sender) => sender_of(&text(sender).map_err(Refusal::NotText)?, host)?,
-        None => Some(own.clone()),
+        None => Some(own()?),
     };
     let full_name = match request.full_name {
         Some(name) => Some(text(name).map_err(Refusal::NotText)?),
@@ -137,8 +143,9 @@ fn take(tool: &Tool, request: Request) -> Result<(), Refusal> {
         named.extend(message.recipients()?);
     }
     let recipients = distinct(&named, host)?;
+    let from = sender.clone().map_or_else(own, Ok)?;
     message.complete(&Origin {
-        from: sender.as_ref().unwrap_or(&own),
+        from: &from,
         full_name: full_name.as_deref(),
         date: &date(),
         message_id: &message_id(host)?,
@@ -156,7 +163,7 @@ fn take(tool: &Tool, request: Request) -> Result<(), Refusal> {
     if request.is_verbose {
         for (id, recipient) in ids.iter().zip(&recipients) {
             // The mail is taken, even if that is not read.
-            let _ = writeln!(io::stdout(), "mail {} to <{recipient}>", id.0);
+            let _ = writeln!(io::stdout(), "{}", visible(&format!("mail {} to <{recipient}>", id.0)));
         }
     }
     Ok(())

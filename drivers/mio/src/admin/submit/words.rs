@@ -8,7 +8,7 @@ use cmail_delivery::one_line::OneLine;
 use thiserror::Error;
 
 /// Options with a value.
-const WITH_VALUE: &[u8] = b"ABCDFLMNORVXbdefhopr";
+const WITH_VALUE: &[u8] = b"ABCDFLMNORVXbefhopr";
 
 /// Options without a value that change nothing here: they are about the queue, the terminal or the aliases of other programs.
 const WITHOUT_EFFECT: &[u8] = b"EGUmnxs";
@@ -111,6 +111,8 @@ impl Reading {
                 b'i' => self.request.ignores_dots = true,
                 b't' => self.request.reads_recipients = true,
                 b'v' => self.request.is_verbose = true,
+                // What is to be debugged is attached if it is given.
+                b'd' => return Ok(()),
                 // Its value, a time between two runs, is attached if it is given.
                 b'q' => {
                     self.other = Some(Task::RunQueue);

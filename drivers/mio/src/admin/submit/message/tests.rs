@@ -120,6 +120,17 @@ fn a_recipient_that_is_no_text_is_refused() {
     assert_eq!(read(b"To: J\xfcrgen <a@x> (\xfc)\n\n", false).recipients().unwrap(), ["a@x"]);
 }
 
+/// Recipients of the header are limited, the body by the size of the message only.
+#[test]
+fn the_header_section_is_limited() {
+    let of = |octets: usize| [b"Subject: x\n", &b" y\n".repeat(octets / 3)[..], b"\nbody\n"].concat();
+    assert!(Message::read(&of(HEADER_LIMIT_OCTETS - 100)[..], false).is_ok());
+    let refused = Message::read(&of(HEADER_LIMIT_OCTETS + 100)[..], false);
+    assert!(matches!(refused, Err(MessageError::HeaderTooLarge)), "{refused:?}");
+    let body = [b"Subject: x\n\n", &b"y\n".repeat(HEADER_LIMIT_OCTETS)[..]].concat();
+    assert_eq!(read(&body, false).body.len(), 3 * HEADER_LIMIT_OCTETS);
+}
+
 /// Octets of any kind reach the database as they are.
 #[test]
 fn octets_are_kept() {

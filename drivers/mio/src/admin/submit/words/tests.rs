@@ -62,3 +62,13 @@ fn what_is_not_understood_is_refused() {
         assert!(parsed(words).is_err(), "{words}");
     }
 }
+
+/// What is to be debugged is attached to `-d`, and the next word is not that.
+#[test]
+fn debugging_takes_no_word() {
+    for words in [&["-d", "a@b"][..], &["-d0.1", "a@b"], &["-id", "a@b"]] {
+        let parsed = parse(words.iter().map(OsString::from)).unwrap();
+        let Task::Submit(request) = parsed.task else { panic!("{words:?}") };
+        assert_eq!(request.recipients, ["a@b"], "{words:?}");
+    }
+}
