@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use super::Dispatcher;
 use crate::outbox::{Cursor, MailId};
@@ -17,8 +18,16 @@ pub struct Survey {
     /// The first mail that is younger than each age, the ages being in ascending order.
     younger: Vec<MailId>,
     after: Cursor,
-    hops: BTreeMap<HopId, Box<[u64]>>,
+    hops: BTreeMap<HopId, HopCount>,
     total: Box<[u64]>,
+}
+
+/// The mail of one hop.
+#[derive(Clone, Debug)]
+struct HopCount {
+    ages: Box<[u64]>,
+    /// That of all ages, by which hops are compared.
+    sum: u64,
 }
 
 /// The mail for one destination.
@@ -46,8 +55,10 @@ impl Survey {
     fn count(&mut self, id: MailId, hop: HopId) {
         let class = self.younger.iter().position(|first| id >= *first).unwrap_or(self.younger.len());
         let classes = self.total.len();
-        let of_hop = self.hops.entry(hop).or_insert_with(|| vec![0; classes].into());
-        for counts in [of_hop, &mut self.total] {
+        let of_hop =
+            self.hops.entry(hop).or_insert_with(|| HopCount { ages: vec![0; classes].into(), sum: 0 });
+        of_hop.sum += 1;
+        for counts in [&mut of_hop.ages, &mut self.total] {
             if let Some(count) = counts.get_mut(class) {
                 *count += 1;
             }
@@ -69,11 +80,20 @@ impl Dispatcher {
 
     /// Returns the destinations that have the most mail by this count, the largest first.
     pub fn largest_of(&self, survey: &Survey, limit: usize) -> Vec<SurveyRow> {
-        let sum = |counts: &[u64]| -> u64 { counts.iter().sum() };
-        let mut hops: Vec<(&HopId, &Box<[u64]>)> = survey.hops.iter().collect();
-        hops.sort_by_key(|(_, ages)| core::cmp::Reverse(sum(ages)));
-        let rows = hops.into_iter().take(limit);
-        rows.map(|(hop, ages)| SurveyRow { name: self.name_of(*hop), ages: ages.clone() }).collect()
+        let mut hops: Vec<(HopId, &HopCount)> =
+            survey.hops.iter().map(|(hop, count)| (*hop, count)).collect();
+        let by_rank = |(hop, count): &(HopId, &HopCount)| (Reverse(count.sum), *hop);
+        // There may be many hops, of which few are shown: only those are sorted.
+        if limit < hops.len() {
+            hops.select_nth_unstable_by_key(limit, by_rank);
+            hops.truncate(limit);
+        }
+        hops.sort_unstable_by_key(by_rank);
+        let row = |(hop, count): (HopId, &HopCount)| SurveyRow {
+            name: self.name_of(hop),
+            ages: count.ages.clone(),
+        };
+        hops.into_iter().map(row).collect()
     }
 
     fn name_of(&self, hop: HopId) -> String {
