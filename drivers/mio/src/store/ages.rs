@@ -1,7 +1,7 @@
 //! How old the mail in the outbox is, found without reading all of it.
 //!
-//! Ids ascend, and so do times of submission, except where another program says otherwise. So the oldest mail is the one with the
-//! lowest id, and the first mail younger than an age is found by halving: a few dozen rows are read, however many there are.
+//! Ids ascend, and so do times of submission, except where another program says otherwise. So the oldest mail is among those with
+//! the lowest ids, and the first mail younger than an age is found by halving: a few dozen rows are read, however many there are.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +21,16 @@ const SELECT_FIRST: &str = concat!(
     " AS NUMERIC) AS INTEGER), 0) FROM outbox WHERE mail_id >= ?1 ORDER BY mail_id LIMIT 1"
 );
 
+/// Rows among which the oldest mail is looked for: another program may have given some a time that cannot be.
+const OLDEST_ROWS: i64 = 100;
+
+/// Selects the earliest time of submission that can be, among so many rows with the lowest ids.
+const SELECT_OLDEST: &str = concat!(
+    "SELECT min(submission) FROM (SELECT CAST(CAST(",
+    number!("mail_submission"),
+    " AS NUMERIC) AS INTEGER) AS submission FROM outbox ORDER BY mail_id LIMIT ?1) WHERE submission BETWEEN 1 AND ?2"
+);
+
 impl Database {
     /// Returns how old the mail is; nothing if the database cannot be read now.
     pub(super) fn ages(&mut self) -> Option<Ages> {
@@ -32,9 +42,12 @@ impl Database {
 }
 
 fn read(connection: &Connection, now: Duration) -> rusqlite::Result<Ages> {
-    let Some((first, oldest)) = first_from(connection, i64::MIN)? else {
+    let Some((first, _)) = first_from(connection, i64::MIN)? else {
         return Ok(Ages { oldest: None, younger: vec![MailId(i64::MAX); AGE_CLASSES.len()] });
     };
+    let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let oldest: Option<i64> =
+        connection.prepare_cached(SELECT_OLDEST)?.query_row((OLDEST_ROWS, now_s), |row| row.get(0))?;
     let last: i64 =
         connection.prepare_cached("SELECT max(mail_id) FROM outbox")?.query_row([], |row| row.get(0))?;
     let mut younger = Vec::new();
@@ -42,7 +55,7 @@ fn read(connection: &Connection, now: Duration) -> rusqlite::Result<Ages> {
         let limit = i64::try_from(now.saturating_sub(age).as_secs()).unwrap_or(i64::MAX);
         younger.push(MailId(first_younger(connection, (first, last), limit)?));
     }
-    Ok(Ages { oldest: (oldest > 0).then_some(UnixTime(oldest)), younger })
+    Ok(Ages { oldest: oldest.map(UnixTime), younger })
 }
 
 /// Returns the first id whose mail was submitted after a time, or one beyond the last.
@@ -110,6 +123,17 @@ mod tests {
             let before = mails.iter().map(|(id, _)| *id).filter(|id| *id < first).max().unwrap();
             assert!(younger[class] > before && younger[class] <= first, "{class}: {younger:?}");
         }
+    }
+
+    #[test]
+    fn times_that_cannot_be_do_not_hide_the_oldest_mail() {
+        let connection = outbox(&[(10, Some(100)), (11, Some(500)), (12, Some(200))]);
+        let future = i64::try_from(NOW_S + 1000).unwrap();
+        connection
+            .execute("INSERT INTO outbox VALUES (1, 0), (2, 'soon'), (3, ?1), (4, -5)", [future])
+            .unwrap();
+        let oldest = read(&connection, Duration::from_secs(NOW_S)).unwrap().oldest;
+        assert_eq!(oldest.map(|oldest| oldest.0), Some(i64::try_from(NOW_S - 500).unwrap()));
     }
 
     #[test]
