@@ -2,7 +2,14 @@
 
 use core::fmt::{self, Write as _};
 
-/// Shows a text on one line. Line ends between its lines become ` / `, those at its end are dropped, and other control characters
+/// Returns whether a character must not be shown as it is: a control character, a separator of lines or paragraphs, which some
+/// programs take for a line end, or a control of bidirectional text, which shows what follows in another order.
+pub fn is_misleading(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Shows a text on one line. Line ends between its lines become ` / `, those at its end are dropped, and other misleading characters
 /// are escaped. Everything else is unchanged.
 ///
 /// ```
@@ -30,11 +37,11 @@ struct Joining<'a, 'b> {
 
 impl fmt::Write for Joining<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for part in text.split_inclusive(char::is_control) {
-            let control = part.chars().next_back().filter(|last| last.is_control());
-            let plain = part.strip_suffix(|last: char| last.is_control()).unwrap_or(part);
+        for part in text.split_inclusive(is_misleading) {
+            let misleading = part.chars().next_back().filter(|last| is_misleading(*last));
+            let plain = part.strip_suffix(is_misleading).unwrap_or(part);
             self.write_plain(plain)?;
-            match control {
+            match misleading {
                 Some('\r' | '\n') => self.has_ended = true,
                 Some(other) => {
                     self.begin()?;

@@ -4,19 +4,19 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::sync::Arc;
 
+use crate::one_line::is_misleading;
+
 /// Most octets of an address or a remote specification that a text shows: enough to recognize it.
 pub const SHOWN_LIMIT_OCTETS: usize = 200;
 /// Marks an omission.
 pub(crate) const ELLIPSIS: &str = "…";
 
-/// Returns the text with every character replaced that could end a line or control a terminal.
+/// Returns the text with every character replaced that could end a line, control a terminal, or mislead about the order of others.
 pub(crate) fn one_line(text: &str) -> String {
     text.chars()
         .map(|character| match character {
             '\t' => ' ',
-            // Some programs treat Unicode's line and paragraph separators as line ends.
-            '\u{2028}' | '\u{2029}' => '?',
-            control if control.is_control() => '?',
+            misleading if is_misleading(misleading) => '?',
             printable => printable,
         })
         .collect()

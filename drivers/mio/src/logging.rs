@@ -152,14 +152,14 @@ impl Log {
             3 => (LevelFilter::Debug, LevelFilter::Warn),
             _ => (LevelFilter::Trace, LevelFilter::Debug),
         };
-        let limit = (verbosity < WHOLE_LINES_VERBOSITY).then_some(line::LINE_LIMIT_OCTETS);
+        let is_whole = verbosity >= WHOLE_LINES_VERBOSITY;
         let mut builder = Builder::new();
         builder
             .filter_level(foreign)
             .filter_module("cmail_delivery", own)
             .filter_module("cmail_dispatchd", own);
         let format = self.shared.format.get();
-        builder.format(move |buffer, record| buffer.write_all(format.line(record, limit).as_bytes()));
+        builder.format(move |buffer, record| buffer.write_all(format.line(record, is_whole).as_bytes()));
         builder.target(Target::Pipe(Box::new(Writer(Arc::clone(&self.shared)))));
         builder
     }

@@ -3,10 +3,12 @@
 use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use cmail_delivery::one_line::{OneLine, is_misleading};
 use jiff::Timestamp;
 use log::kv::{self, VisitSource};
 use log::{Level, Record};
-use serde_json::{Map, Number, Value};
+use serde::{Serialize, Serializer};
+use serde_json::{Number, Value};
 
 use super::line;
 
@@ -60,43 +62,80 @@ impl LogFormat {
     pub(super) fn own_line(self, level: Level, text: &str) -> String {
         let mut record = Record::builder();
         record.level(level);
-        self.line(&record.args(format_args!("{text}")).build(), Some(line::LINE_LIMIT_OCTETS))
+        self.line(&record.args(format_args!("{text}")).build(), false)
     }
 
-    /// Makes a line of a record, with its end. One in the form of text is cut at a limit, if there is one.
-    pub(super) fn line(self, record: &Record<'_>, limit_octets: Option<usize>) -> String {
+    /// Makes a line of a record, with its end. Unless it `is_whole`, long values in it are cut.
+    pub(super) fn line(self, record: &Record<'_>, is_whole: bool) -> String {
+        let value_limit = (!is_whole).then_some(line::VALUE_LIMIT_OCTETS);
         match self {
-            Self::Text => text(record, limit_octets),
+            Self::Text => text(record, is_whole),
             Self::Logfmt => {
                 let mut line = String::new();
-                for (index, (key, value)) in pairs(record).into_iter().enumerate() {
+                for (index, (key, value)) in pairs(record, value_limit).into_iter().enumerate() {
                     // Writing to memory does not fail.
                     let _ = write!(line, "{}{key}={}", if index == 0 { "" } else { " " }, Logfmt(&value));
                 }
                 line.push('\n');
                 line
             }
-            Self::Json => {
-                let pairs = pairs(record).into_iter().map(|(key, value)| (key.to_owned(), value));
-                format!("{}\n", Value::Object(pairs.collect::<Map<_, _>>()))
-            }
+            Self::Json => json(&pairs(record, value_limit)),
         }
     }
 }
 
-fn text(record: &Record<'_>, limit_octets: Option<usize>) -> String {
+fn text(record: &Record<'_>, is_whole: bool) -> String {
+    let limit_octets = (!is_whole).then_some(line::LINE_LIMIT_OCTETS);
     match record.key_values().get(PARENTHESIS.into()) {
-        Some(end) => line::line(record.level(), format_args!("{} {end}", record.args()), limit_octets),
+        // However long the sentence is, its end is there.
+        Some(end) => {
+            let value_limit = limit_octets.map(|_| line::VALUE_LIMIT_OCTETS);
+            let sentence = line::cut(OneLine(record.args()), value_limit);
+            line::line(record.level(), format_args!("{sentence} {end}"), limit_octets)
+        }
         None => line::line(record.level(), record.args(), limit_octets),
     }
 }
 
-/// Returns all that a record says, in the order in which it is written. The sentence comes last.
-fn pairs(record: &Record<'_>) -> Vec<(String, Value)> {
-    let mut found = Pairs::default();
+/// Writes an object. What misleads can stand only within its texts, where JSON may have it escaped.
+fn json(pairs: &[(String, Value)]) -> String {
+    // Writing to memory does not fail.
+    let object = serde_json::to_string(&Object(pairs)).unwrap_or_default();
+    let mut line = String::with_capacity(object.len() + 1);
+    for part in object.split_inclusive(is_misleading) {
+        line.push_str(part.strip_suffix(is_misleading).unwrap_or(part));
+        if let Some(misleading) = part.chars().next_back().filter(|last| is_misleading(*last)) {
+            let _ = write!(line, "{}", Escaped(misleading));
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// An object whose keys keep their order.
+struct Object<'a>(&'a [(String, Value)]);
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+/// A character as JSON and logfmt escape it.
+struct Escaped(char);
+
+impl fmt::Display for Escaped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(f, "\\u{unit:04x}"))
+    }
+}
+
+/// Returns all that a record says, in the order in which it is written, with texts cut at a limit. The sentence comes last.
+fn pairs(record: &Record<'_>, limit_octets: Option<usize>) -> Vec<(String, Value)> {
+    let mut found = Pairs { pairs: Vec::new(), limit_octets };
     // Collecting does not fail.
     let _ = record.key_values().visit(&mut found);
-    let mut found = found.0;
+    let mut found = found.pairs;
     found.retain(|(key, _)| key != PARENTHESIS);
     if !found.iter().any(|(key, _)| key == EVENT) {
         found.insert(0, (EVENT.to_owned(), "note".into()));
@@ -111,19 +150,22 @@ fn pairs(record: &Record<'_>) -> Vec<(String, Value)> {
     };
     let mut pairs = vec![("time".to_owned(), time.into()), ("level".to_owned(), level.into())];
     pairs.append(&mut found);
-    pairs.push(("message".to_owned(), record.args().to_string().into()));
+    pairs.push(("message".to_owned(), line::cut(record.args(), limit_octets).into()));
     pairs
 }
 
 /// Collects the pairs of a record.
-#[derive(Default)]
-struct Pairs(Vec<(String, Value)>);
+struct Pairs {
+    pairs: Vec<(String, Value)>,
+    /// The longest text.
+    limit_octets: Option<usize>,
+}
 
 impl<'kvs> VisitSource<'kvs> for Pairs {
     fn visit_pair(&mut self, key: kv::Key<'kvs>, value: kv::Value<'kvs>) -> Result<(), kv::Error> {
         let number = value.to_i64().map(Number::from).or_else(|| Number::from_f64(value.to_f64()?));
-        let value = number.map_or_else(|| Value::String(value.to_string()), Value::Number);
-        self.0.push((key.to_string(), value));
+        let value = number.map_or_else(|| Value::String(line::cut(value, self.limit_octets)), Value::Number);
+        self.pairs.push((key.to_string(), value));
         Ok(())
     }
 }
@@ -134,8 +176,9 @@ struct Logfmt<'a>(&'a Value);
 impl fmt::Display for Logfmt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Value::String(text) = self.0 else { return self.0.fmt(f) };
-        let is_word =
-            |character: char| character > ' ' && !matches!(character, '"' | '=' | '\\' | '\u{7f}'..='\u{9f}');
+        let is_word = |character: char| {
+            character > ' ' && !matches!(character, '"' | '=' | '\\') && !is_misleading(character)
+        };
         if !text.is_empty() && text.chars().all(is_word) {
             return f.write_str(text);
         }
@@ -146,7 +189,7 @@ impl fmt::Display for Logfmt<'_> {
                 '\n' => f.write_str("\\n")?,
                 '\r' => f.write_str("\\r")?,
                 '\t' => f.write_str("\\t")?,
-                control if control.is_control() => write!(f, "\\u{:04x}", u32::from(control))?,
+                misleading if is_misleading(misleading) => Escaped(misleading).fmt(f)?,
                 other => f.write_char(other)?,
             }
         }
@@ -161,7 +204,7 @@ mod tests {
     fn lines(format: LogFormat, pairs: &[(&str, kv::Value<'_>)], text: &str) -> String {
         let mut record = Record::builder();
         record.level(Level::Info).key_values(&pairs);
-        format.line(&record.args(format_args!("{text}")).build(), None)
+        format.line(&record.args(format_args!("{text}")).build(), false)
     }
 
     fn some() -> Vec<(&'static str, kv::Value<'static>)> {
@@ -200,5 +243,41 @@ mod tests {
         assert_eq!(object["text"], "250 \"ok\"\nqueued");
         assert_eq!(object["message"], "mail 7 is gone\n\"now\"");
         assert!(object["time"].is_string() && object.get(PARENTHESIS).is_none());
+        let at = |key: &str| line.find(&format!("\"{key}\":")).unwrap();
+        assert!(
+            line.starts_with("{\"time\":") && at("level") < at("event") && at("c") < at("message"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn what_misleads_is_escaped_in_every_format() {
+        let hostile = "a\u{7f}b\u{85}c\u{9b}d\u{2028}e\u{2029}f\u{202e}g\u{2066}h";
+        for format in FormatCell::ALL {
+            let line = lines(format, &[("text", hostile.into())], hostile);
+            assert_eq!(line.matches(is_misleading).collect::<Vec<_>>(), ["\n"], "{line}");
+        }
+        let json = lines(LogFormat::Json, &[("text", hostile.into())], hostile);
+        let object: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&object["text"], &object["message"]), (&hostile.into(), &hostile.into()));
+        let logfmt = lines(LogFormat::Logfmt, &[("text", "\u{2028}".into())], "x");
+        assert!(logfmt.contains("text=\"\\u2028\""), "{logfmt}");
+    }
+
+    #[test]
+    fn long_texts_are_cut_in_every_format_and_the_line_stays_whole() {
+        let reply = "\"é\" ".repeat(64 * 1024 / 5);
+        let pairs = [("text", reply.as_str().into()), (PARENTHESIS, "(try=1)".into())];
+        for format in FormatCell::ALL {
+            let line = lines(format, &pairs, &reply);
+            assert!(line.len() < 3 * line::LINE_LIMIT_OCTETS && line.contains(" octets more)"), "{format}");
+            assert_eq!(line.matches('\n').count(), 1, "{format}");
+        }
+        let object: Value = serde_json::from_str(&lines(LogFormat::Json, &pairs, &reply)).unwrap();
+        for key in ["text", "message"] {
+            let text = object[key].as_str().unwrap();
+            assert!(text.len() <= line::VALUE_LIMIT_OCTETS && text.ends_with(" octets more)"), "{text}");
+        }
+        assert!(lines(LogFormat::Text, &pairs, &reply).ends_with(" octets more) (try=1)\n"));
     }
 }

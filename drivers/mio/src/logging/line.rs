@@ -10,21 +10,31 @@ use log::Level;
 /// long, and most readers of logs cut lines there anyway.
 pub(super) const LINE_LIMIT_OCTETS: usize = 8 * 1024;
 
+/// Longest value in such a line, before what is special in it is escaped. A line has few long values, so that it is not
+/// much longer than a line of text.
+pub(super) const VALUE_LIMIT_OCTETS: usize = 4 * 1024;
+
 /// The longest mark that says how much was cut.
 const MARK_LIMIT_OCTETS: usize = 48;
 
 /// Makes a line of a message: the time by RFC 3339 (UTC, milliseconds), the level, and the message without line ends and
 /// other control characters. A line beyond the limit, if there is one, is cut, and says how much was cut.
 pub(super) fn line(level: Level, message: impl fmt::Display, limit_octets: Option<usize>) -> String {
+    let mut line = cut(format_args!("{:.3} {level:5} {}", Timestamp::now(), OneLine(message)), limit_octets);
+    line.push('\n');
+    line
+}
+
+/// Writes a text, which is cut at a limit, if there is one, and then says how much was cut.
+pub(super) fn cut(text: impl fmt::Display, limit_octets: Option<usize>) -> String {
     let limit_octets = limit_octets.map_or(usize::MAX, |limit| limit.saturating_sub(MARK_LIMIT_OCTETS));
-    let mut line = Cut { text: String::new(), limit_octets, cut_octets: 0 };
-    // Writing to memory does not fail; if the message fails, its beginning is shown.
-    let _ = write!(line, "{:.3} {level:5} {}", Timestamp::now(), OneLine(message));
-    let Cut { mut text, cut_octets, .. } = line;
+    let mut kept = Cut { text: String::new(), limit_octets, cut_octets: 0 };
+    // Writing to memory does not fail; if the text fails, its beginning is shown.
+    let _ = write!(kept, "{text}");
+    let Cut { mut text, cut_octets, .. } = kept;
     if cut_octets > 0 {
         let _ = write!(text, "… ({cut_octets} octets more)");
     }
-    text.push('\n');
     text
 }
 
