@@ -99,8 +99,8 @@ impl Desk {
     }
 
     /// Goes on counting mail by destination and age, if that is wanted.
-    pub(super) fn count(&mut self, view: View<'_>) {
-        self.surveyor.go_on(view.dispatcher);
+    pub(super) fn count(&mut self, view: View<'_>, now: Instant) {
+        self.surveyor.go_on(view.dispatcher, now);
     }
 
     /// Notes the counts as they are now.
@@ -179,8 +179,8 @@ impl Desk {
             let dispatcher = view.dispatcher;
             let standing = dispatcher.standing();
             let (tally, troubled) = (dispatcher.tally(), dispatcher.hosts_in_trouble());
-            Status { tally: &tally, standing, observed, samples, survey: surveyor.result(), troubled, view }
-                .to_json()
+            let survey = surveyor.result(now);
+            Status { tally: &tally, standing, observed, samples, survey, troubled, view }.to_json()
         });
         Answer::ok("application/json", text)
     }

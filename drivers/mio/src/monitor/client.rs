@@ -1,6 +1,7 @@
 //! One client: its request, and the answer that is sent to it.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::time::Instant;
 
 use mio::event::Source;
@@ -47,6 +48,23 @@ impl Write for Stream {
     }
 }
 
+/// A socket that can tell that nothing more comes.
+pub(super) trait Finish {
+    fn finish(&self) -> io::Result<()>;
+}
+
+impl Finish for Stream {
+    fn finish(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+/// Most octets that are read after the answer.
+const REST_LIMIT_OCTETS: usize = 64 * 1024;
+
 /// A client. It gets one answer, and is closed then.
 #[derive(Debug)]
 pub(super) struct Client<S> {
@@ -61,7 +79,14 @@ pub(super) struct Client<S> {
 #[derive(Debug)]
 enum Stage {
     Reading(Vec<u8>),
-    Writing { answer: Vec<u8>, written: usize },
+    Writing {
+        answer: Vec<u8>,
+        written: usize,
+    },
+    /// The answer is sent. To close the socket before all is read would reset it, which may cost the client the answer.
+    ReadingRest {
+        read: usize,
+    },
 }
 
 /// Whether a client is still needed.
@@ -71,9 +96,19 @@ pub(super) enum Progress {
     IsOver,
 }
 
-impl<S: Read + Write> Client<S> {
+impl<S: Read + Write + Finish> Client<S> {
     pub(super) fn new(stream: S, since: Instant) -> Self {
         Self { stream, since, is_ready: true, stage: Stage::Reading(Vec::new()) }
+    }
+
+    /// Returns whether it has not sent a whole request yet.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self.stage, Stage::Reading(_))
+    }
+
+    /// Returns whether the answer is sent.
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.stage, Stage::ReadingRest { .. })
     }
 
     /// Reads the request and sends the answer, as far as the socket allows it.
@@ -89,6 +124,7 @@ impl<S: Read + Write> Client<S> {
                 Err(error) => Err(error),
             },
             Stage::Writing { .. } => self.write(),
+            Stage::ReadingRest { .. } => self.read_rest(),
         };
         progress.unwrap_or(Progress::IsOver)
     }
@@ -99,6 +135,22 @@ impl<S: Read + Write> Client<S> {
             match self.stream.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => *written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Waits),
+                Err(error) => return Err(error),
+            }
+        }
+        self.stream.finish()?;
+        self.stage = Stage::ReadingRest { read: 0 };
+        self.read_rest()
+    }
+
+    fn read_rest(&mut self) -> io::Result<Progress> {
+        let Stage::ReadingRest { read } = &mut self.stage else { return Ok(Progress::Waits) };
+        while *read < REST_LIMIT_OCTETS {
+            match self.stream.read(&mut [0; 1024]) {
+                Ok(0) => break,
+                Ok(count) => *read += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Waits),
                 Err(error) => return Err(error),
@@ -139,6 +191,14 @@ mod tests {
         reads: VecDeque<Vec<u8>>,
         room: usize,
         written: Vec<u8>,
+        is_finished: std::cell::Cell<bool>,
+    }
+
+    impl Finish for Scripted {
+        fn finish(&self) -> io::Result<()> {
+            self.is_finished.set(true);
+            Ok(())
+        }
     }
 
     impl Read for Scripted {
@@ -180,8 +240,11 @@ mod tests {
         for octets in 1..=6 {
             client.stream.room = 1;
             let progress = client.advance(|_| panic!("it was answered"));
-            assert_eq!(progress == Progress::IsOver, octets == 6);
+            assert_eq!(progress, Progress::Waits);
+            assert_eq!((client.is_answered(), client.stream.is_finished.get()), (octets == 6, octets == 6));
         }
+        client.stream.reads.push_back(Vec::new());
+        assert_eq!(client.advance(|_| panic!("it was answered")), Progress::IsOver);
         assert_eq!((asked, &*client.stream.written), (1, &b"answer"[..]));
     }
 
@@ -196,7 +259,14 @@ mod tests {
             assert_eq!(*parsed, Parsed::TooLong);
             b"n".to_vec()
         });
-        assert_eq!(progress, Progress::IsOver);
-        assert_eq!(endless.stream.reads.len(), 100 - HEAD_LIMIT_OCTETS / 512);
+        // The rest is read away, up to a limit.
+        assert_eq!(
+            (progress, endless.stream.reads.len(), &*endless.stream.written),
+            (Progress::Waits, 0, &b"n"[..])
+        );
+        endless.stream.reads.extend(std::iter::repeat_n(vec![b'A'; 512], 1000));
+        assert_eq!(endless.advance(|_| panic!("it was answered")), Progress::IsOver);
+        let read = (1100 - endless.stream.reads.len()) * 512;
+        assert_eq!(read, HEAD_LIMIT_OCTETS + REST_LIMIT_OCTETS);
     }
 }

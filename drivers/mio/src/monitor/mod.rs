@@ -28,7 +28,8 @@ use self::client::{Client, Progress, Stream};
 pub use self::listener::{Listener, MetricsAddress, MetricsError};
 use crate::event_loop::Ages;
 
-/// Most clients at a time. One more takes the place of the one that has been there for the longest time.
+/// Most clients at a time. One more whose request is there at once is answered at once; another takes the place of the one that
+/// has been silent for the longest time.
 pub(crate) const CLIENTS_LIMIT: usize = 8;
 
 /// How long a client may take for its request and the answer.
@@ -36,6 +37,9 @@ const CLIENT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The longest head of a request.
 const HEAD_LIMIT_OCTETS: usize = 4096;
+
+/// After how long clients are accepted again where the system has refused that, as it does without free descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Most clients that are accepted in one turn of the loop.
 const ACCEPTS_PER_TURN: usize = 16;
@@ -73,7 +77,8 @@ pub(crate) struct Monitor {
     registry: Registry,
     /// The token of the first client. The others follow, and the listener's comes before.
     first_client: usize,
-    has_newcomers: bool,
+    /// From when on there may be clients to accept; nothing if there are none.
+    newcomers_since: Option<Instant>,
     clients: BTreeMap<Token, Client<Stream>>,
     desk: Desk,
     next_sample: Instant,
@@ -88,7 +93,7 @@ impl Monitor {
             listener,
             registry,
             first_client: token.0 + 1,
-            has_newcomers: true,
+            newcomers_since: Some(Instant::now()),
             clients: BTreeMap::new(),
             desk: Desk::new(),
             next_sample: Instant::now(),
@@ -99,7 +104,7 @@ impl Monitor {
     /// Takes in an event of the poll. Returns whether it was about a client or the listener.
     pub(crate) fn on_event(&mut self, token: Token) -> bool {
         if token.0 + 1 == self.first_client {
-            self.has_newcomers = true;
+            self.newcomers_since = Some(Instant::now());
         } else if let Some(client) = self.clients.get_mut(&token) {
             client.is_ready = true;
         }
@@ -108,19 +113,20 @@ impl Monitor {
 
     /// Returns whether there is something to do without waiting for the poll.
     pub(crate) fn is_busy(&self) -> bool {
-        self.has_newcomers || self.clients.values().any(|client| client.is_ready) || self.desk.is_counting()
+        let has_newcomers = self.newcomers_since.is_some_and(|since| since <= Instant::now());
+        has_newcomers || self.clients.values().any(|client| client.is_ready) || self.desk.is_counting()
     }
 
     /// Returns when to call [`advance`](Self::advance), whatever the poll says.
     pub(crate) fn next_tick(&self) -> Instant {
         let ends = self.clients.values().map(|client| client.since + CLIENT_LIMIT);
-        ends.chain([self.next_sample]).min().unwrap_or(self.next_sample)
+        ends.chain([self.next_sample]).chain(self.newcomers_since).min().unwrap_or(self.next_sample)
     }
 
     /// Serves the clients as far as their sockets allow it. Returns whether the ages of mail are to be asked for.
     pub(crate) fn advance(&mut self, view: View<'_>) -> bool {
         let now = Instant::now();
-        self.accept(now);
+        self.accept(view, now);
         let mut over = Vec::new();
         for (&token, client) in &mut self.clients {
             let progress = if client.is_ready {
@@ -135,7 +141,7 @@ impl Monitor {
         for token in over {
             self.dismiss(token);
         }
-        self.desk.count(view);
+        self.desk.count(view, now);
         let is_due = now >= self.next_sample;
         if is_due {
             self.next_sample = now + SAMPLE_INTERVAL;
@@ -144,33 +150,43 @@ impl Monitor {
         is_due
     }
 
-    fn accept(&mut self, now: Instant) {
-        if !std::mem::take(&mut self.has_newcomers) {
+    fn accept(&mut self, view: View<'_>, now: Instant) {
+        if self.newcomers_since.is_none_or(|since| since > now) {
             return;
         }
+        self.newcomers_since = None;
         for _ in 0..ACCEPTS_PER_TURN {
             match self.listener.accept() {
-                Ok(stream) => self.admit(stream, now),
+                Ok(stream) => self.admit(Client::new(stream, now), view, now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // The client has gone meanwhile, or there are no descriptors: those who wait are asked again at the next event.
-                Err(error) => return log::debug!("a client of the metrics cannot be accepted: {error}"),
+                // It has gone meanwhile. Others may wait behind it.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                // The poll tells of those who wait only once.
+                Err(error) => {
+                    self.newcomers_since = Some(now + ACCEPT_PAUSE);
+                    return log::debug!("a client of the metrics cannot be accepted: {error}");
+                }
             }
         }
-        self.has_newcomers = true;
+        self.newcomers_since = Some(now);
     }
 
-    fn admit(&mut self, mut stream: Stream, now: Instant) {
-        if self.clients.len() >= CLIENTS_LIMIT
-            && let Some(oldest) = self.clients.iter().min_by_key(|(_, client)| client.since)
-        {
-            let oldest = *oldest.0;
-            self.dismiss(oldest);
+    fn admit(&mut self, mut client: Client<Stream>, view: View<'_>, now: Instant) {
+        if self.clients.len() >= CLIENTS_LIMIT {
+            let progress = client.advance(|parsed| self.desk.answer(parsed, view, now).into_octets());
+            if progress == Progress::IsOver || client.is_answered() {
+                return;
+            }
+            let rank = |(_, client): &(&Token, &Client<Stream>)| (!client.is_silent(), client.since);
+            if let Some((&oldest, _)) = self.clients.iter().min_by_key(rank) {
+                self.dismiss(oldest);
+            }
         }
         let mut tokens = (self.first_client..self.first_client + CLIENTS_LIMIT).map(Token);
         let Some(token) = tokens.find(|token| !self.clients.contains_key(token)) else { return };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        match self.registry.register(stream.source(), token, interest) {
-            Ok(()) => drop(self.clients.insert(token, Client::new(stream, now))),
+        match self.registry.register(client.stream.source(), token, interest) {
+            Ok(()) => drop(self.clients.insert(token, client)),
             Err(error) => log::debug!("a client of the metrics cannot be polled: {error}"),
         }
     }

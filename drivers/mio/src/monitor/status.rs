@@ -25,6 +25,7 @@ struct Sample {
     delivered: u64,
     deferred: u64,
     failed: u64,
+    uncertain: u64,
 }
 
 impl Samples {
@@ -36,18 +37,24 @@ impl Samples {
     }
 
     fn to_json(&self) -> Value {
-        let sample =
-            |sample: &Sample| json!([millis(sample.at), sample.delivered, sample.deferred, sample.failed]);
+        let sample = |sample: &Sample| {
+            let Sample { at, delivered, deferred, failed, uncertain } = *sample;
+            json!([millis(at), delivered, deferred, failed, uncertain])
+        };
         self.0.iter().map(sample).collect()
     }
 }
 
 impl Sample {
     fn of(tally: &Tally) -> Self {
-        let delivered = tally.attempts.of(AttemptResult::Delivered);
-        let failed = tally.attempts.of(AttemptResult::Failed);
-        let deferred = tally.attempts.total() - delivered - failed;
-        Self { at: SystemTime::now(), delivered, deferred, failed }
+        let of = |result| tally.attempts.of(result);
+        Self {
+            at: SystemTime::now(),
+            delivered: of(AttemptResult::Delivered),
+            deferred: of(AttemptResult::Deferred),
+            failed: of(AttemptResult::Failed),
+            uncertain: of(AttemptResult::Uncertain),
+        }
     }
 }
 
@@ -58,7 +65,8 @@ pub(super) struct Status<'a> {
     pub(super) standing: Standing,
     pub(super) observed: &'a Observed,
     pub(super) samples: &'a Samples,
-    pub(super) survey: &'a SurveyResult,
+    /// Nothing while it is being counted.
+    pub(super) survey: Option<&'a SurveyResult>,
     pub(super) troubled: Vec<TroubledHost>,
     pub(super) view: View<'a>,
 }
@@ -79,7 +87,7 @@ impl Status<'_> {
                 "delivered": now.delivered,
                 "deferred": now.deferred,
                 "failed": now.failed,
-                "uncertain": tally.attempts.of(AttemptResult::Uncertain),
+                "uncertain": now.uncertain,
             },
             "fates": {
                 "delivered": tally.mails.of(Fate::Delivered),
@@ -129,8 +137,9 @@ impl Status<'_> {
             "pending_verdicts": pending_verdicts,
             "oldest_s": self.view.ages.map(oldest_age).map(|age| age.as_secs()),
             "ages": AGE_CLASSES.map(|(_, label)| label),
-            "total": self.survey.total,
-            "destinations": self.survey.rows.iter().map(row).collect::<Value>(),
+            "counted_ms": self.survey.map(|survey| millis(survey.counted)),
+            "total": self.survey.map(|survey| &survey.total),
+            "destinations": self.survey.map(|survey| survey.rows.iter().map(row).collect::<Value>()),
         })
     }
 
