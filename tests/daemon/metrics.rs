@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -195,6 +196,12 @@ fn the_page_is_told_what_failed_and_what_waits() {
     assert!(told.contains("<script>alert(1)</script>") && told.contains("<a@example.org>"), "{told}");
     let destination = &json["queue"]["destinations"][0];
     assert_eq!((&destination["name"], &destination["ages"][0]), (&"example.org".into(), &1.into()));
+    let counted_ms = json["queue"]["counted_ms"].as_u64();
+    assert!(counted_ms.is_some() && counted_ms <= json["now_ms"].as_u64(), "{json}");
+    let attempts =
+        ["delivered", "deferred", "failed", "uncertain"].map(|result| json["attempts"][result].as_u64());
+    // The mail by which the daemon was found ready has failed for good.
+    assert_eq!(attempts, [Some(0), Some(1), Some(1), Some(0)]);
     assert!(json["queue"]["oldest_s"].is_u64() && json["samples"].is_array(), "{json}");
     let page = get(address, "/");
     assert!(
@@ -217,6 +224,7 @@ fn a_socket_can_have_a_path_and_is_replaced_after_a_kill() {
         daemon.wait_until_ready(&world);
         let response = ask(UnixStream::connect(&path).unwrap(), "GET /live HTTP/1.0\r\n\r\n");
         assert_eq!((response.status(), &*response.body), (200, "live\n"));
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o660);
         daemon.kill();
         assert!(path.exists());
     }
@@ -239,6 +247,28 @@ fn an_address_that_is_taken_is_told_at_the_start() {
         "{}",
         finished.stderr
     );
+    // Somebody may be a daemon at work, so that the configuration is valid.
+    assert_eq!(world.run(&["check"]).code(), Some(0));
     // A pass serves nobody, and does not need it.
     assert_eq!(world.run(&["deliver", "example.org"]).code(), Some(0));
+}
+
+#[test]
+fn what_check_accepts_can_be_served() {
+    let mut world = World::new();
+    std::fs::write(world.path("a file"), "of somebody").unwrap();
+    let places = [
+        "192.0.2.1:9125".to_owned(),
+        world.path("a file").display().to_string(),
+        world.path("missing/socket").display().to_string(),
+    ];
+    for place in places {
+        world.set("metrics", &place);
+        for words in [&["check"][..], &["nodetach", "nodrop"]] {
+            let finished = Daemon::run(&world.write_config(), words);
+            assert_eq!(finished.code(), Some(1), "{place} {words:?}");
+            let told = format!("metrics cannot be served at {place}: ");
+            assert!(finished.stderr.contains(&told), "{words:?}: {}", finished.stderr);
+        }
+    }
 }

@@ -97,6 +97,12 @@ pub fn check_record(config: &Config) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// Checks that clients could connect to ask for metrics, if the configuration says so. Changes nothing.
+pub fn check_metrics(config: &Config) -> Result<(), EngineError> {
+    config.metrics.as_ref().map_or(Ok(()), Listener::check)?;
+    Ok(())
+}
+
 /// Creates the database, for `group` if it is given, and returns a description of it. Its owner is the user of this process.
 pub fn create_database(path: &Path, group: Option<Gid>) -> Result<String, EngineError> {
     Ok(store::initdb(path, group)?.to_string())

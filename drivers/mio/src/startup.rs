@@ -86,6 +86,7 @@ fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode
         // The database is checked as the user who will use it: other users may have no right to read it, and the files that
         // SQLite creates beside it must not belong to root.
         errors.extend(drop_privileges(invocation, config).err().map(|error| error.to_string()));
+        errors.extend(engine::check_metrics(config).err().map(|error| error.to_string()));
         errors.extend(engine::check_record(config).err().map(|error| error.to_string()));
         if let Some(warning) = owner.and_then(|_| warn_of_foreign_log(config)) {
             complain(&format_args!("warning: {warning}"));

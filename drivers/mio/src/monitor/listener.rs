@@ -3,14 +3,19 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt as _;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
 
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
+};
 use thiserror::Error;
 
 use super::client::Stream;
+use super::socket_file::SocketFile;
 
 /// Where clients connect to ask for metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,11 +45,12 @@ pub struct MetricsError {
     source: io::Error,
 }
 
-/// The socket that clients connect to. The file of a path is removed when it is dropped.
+/// The socket that clients connect to.
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
-    path: Option<PathBuf>,
+    /// If it has a path.
+    _file: Option<SocketFile>,
 }
 
 #[derive(Debug)]
@@ -61,13 +67,23 @@ impl Listener {
                 TcpListener::bind(*address).map(|socket| (Socket::Tcp(socket), None))
             }
             MetricsAddress::Unix(path) => {
-                bind_path(path).map(|socket| (Socket::Unix(socket), Some(path.clone())))
+                SocketFile::bind(path).map(|(socket, file)| (Socket::Unix(socket), Some(file)))
             }
         };
         match bound {
-            Ok((socket, path)) => Ok(Self { socket, path }),
+            Ok((socket, file)) => Ok(Self { socket, _file: file }),
             Err(source) => Err(MetricsError { address: address.clone(), source }),
         }
+    }
+
+    /// Checks that the user of this process could listen. What is in use already may be in use by a daemon at work. Changes
+    /// nothing.
+    pub fn check(address: &MetricsAddress) -> Result<(), MetricsError> {
+        let checked = match address {
+            MetricsAddress::Tcp(address) => check_address(*address),
+            MetricsAddress::Unix(path) => SocketFile::check(path),
+        };
+        checked.map_err(|source| MetricsError { address: address.clone(), source })
     }
 
     pub(super) fn source(&mut self) -> &mut dyn Source {
@@ -85,31 +101,15 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path
-            && let Err(error) = std::fs::remove_file(path)
-        {
-            log::debug!("the socket {} cannot be removed: {error}", path.display());
-        }
+/// Binds an address as a listener does, and does not listen: nobody can connect meanwhile.
+fn check_address(address: SocketAddr) -> io::Result<()> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    match bind(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
+        Ok(()) | Err(Errno::EADDRINUSE) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
-}
-
-fn bind_path(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)
-        }
-        bound => bound,
-    }
-}
-
-/// Returns whether a path is a socket that no process listens at.
-fn is_left_behind(path: &Path) -> bool {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    let answer = std::os::unix::net::UnixStream::connect(path);
-    is_socket && answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 #[cfg(test)]
@@ -130,5 +130,16 @@ mod tests {
         std::fs::write(&path, "a file").unwrap();
         Listener::bind(&address).unwrap_err();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file");
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_found_beforehand() {
+        // Of a documentation network (RFC 5737), which no host has.
+        let foreign = MetricsAddress::Tcp("192.0.2.1:9125".parse().unwrap());
+        let error = Listener::check(&foreign).unwrap_err().to_string();
+        assert!(error.starts_with("metrics cannot be served at 192.0.2.1:9125: "), "{error}");
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = MetricsAddress::Tcp(taken.local_addr().unwrap());
+        Listener::check(&taken).unwrap();
     }
 }

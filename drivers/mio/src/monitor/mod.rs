@@ -11,6 +11,7 @@ mod listener;
 mod observed;
 mod page;
 mod request;
+mod socket_file;
 mod status;
 mod survey;
 

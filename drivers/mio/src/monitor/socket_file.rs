@@ -1,0 +1,128 @@
+//! A socket that has a path: it is the daemon's as long as it is there.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use mio::net::{UnixListener, UnixStream};
+use nix::errno::Errno;
+
+use crate::access;
+
+/// The rights to a socket: its user and its group may connect, whatever the umask is.
+const MODE: u32 = 0o660;
+
+/// The file of a socket. It is removed when it is dropped, unless another socket has taken its path.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// The device and the inode.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// Listens at a path. What a process that was killed has left behind there is replaced.
+    pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, Self)> {
+        let listener = match UnixListener::bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
+                fs::remove_file(path)?;
+                UnixListener::bind(path)?
+            }
+            bound => bound?,
+        };
+        let file = Self { path: path.to_owned(), identity: identity(path)? };
+        fs::set_permissions(path, Permissions::from_mode(MODE))?;
+        Ok((listener, file))
+    }
+
+    /// Checks that the user of this process could listen at a path. A socket that somebody listens at is taken for that of a
+    /// daemon which is at work. Changes nothing.
+    pub(super) fn check(path: &Path) -> io::Result<()> {
+        SocketAddr::from_pathname(path)?;
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => Err(Errno::EADDRINUSE.into()),
+            Ok(_) => access::could_create_beside(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => access::could_create_beside(path),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let removed = match identity(&self.path) {
+            Ok(found) if found == self.identity => fs::remove_file(&self.path),
+            Ok(_) => return,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            log::debug!("the socket {} cannot be removed: {error}", self.path.display());
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+/// Returns whether a path is a socket that no process listens at. A process that listens and is slow to accept is not waited for.
+fn is_left_behind(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    is_socket
+        && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net;
+
+    use super::*;
+
+    #[test]
+    fn user_and_group_may_connect() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let (_listener, _file) = SocketFile::bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o660);
+    }
+
+    #[test]
+    fn the_socket_of_another_process_is_neither_removed_nor_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let (listener, file) = SocketFile::bind(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let other = net::UnixListener::bind(&path).unwrap();
+        drop((listener, file));
+        assert!(path.exists());
+        // So many that a connection that waits for room would hang.
+        let mut waiting = Vec::new();
+        while let Ok(stream) = UnixStream::connect(&path) {
+            waiting.push(stream);
+        }
+        assert_eq!(SocketFile::bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(other);
+        SocketFile::bind(&path).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_bound_is_found_beforehand() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        SocketFile::check(&path).unwrap();
+        assert!(!path.exists());
+        drop(net::UnixListener::bind(&path).unwrap());
+        SocketFile::check(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "a file").unwrap();
+        let missing = directory.path().join("missing/socket");
+        let long = directory.path().join("x".repeat(108));
+        for refused in [&path, &missing, &long] {
+            SocketFile::check(refused).unwrap_err();
+            SocketFile::bind(refused).unwrap_err();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
+    }
+}
