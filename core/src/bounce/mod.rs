@@ -56,9 +56,13 @@ pub struct BounceSettings<'a> {
     pub return_limit_octets: u64,
 }
 
-/// Returns the header section of a message of which this is the beginning, with its last line end.
+/// Returns the header section of a message of which this is the beginning, with the empty line that ends it, if that is there: without
+/// it, nothing would tell that the section is whole.
 pub fn header_section(beginning: &[u8]) -> &[u8] {
-    original::HeaderSection::find(beginning, false).octets
+    let fields = original::HeaderSection::find(beginning, false).octets;
+    let rest = beginning.get(fields.len()..).unwrap_or_default();
+    let empty_line = [&b"\r\n"[..], b"\n"].into_iter().find(|end| rest.starts_with(end));
+    beginning.get(..fields.len() + empty_line.map_or(0, <[u8]>::len)).unwrap_or(fields)
 }
 
 /// Returns the identifier of a message of which this is the beginning, without its angle brackets, if it stands there.

@@ -545,3 +545,15 @@ proptest! {
         prop_assert!(status_groups(&status).iter().flatten().all(|field| field.contains(": ")));
     }
 }
+
+#[test]
+fn a_header_section_ends_with_its_empty_line() {
+    for (message, section) in [
+        (&b"A: 1\r\nB: 2\r\n\r\ntext"[..], &b"A: 1\r\nB: 2\r\n\r\n"[..]),
+        (b"A: 1\n\ntext", b"A: 1\n\n"),
+        (b"A: 1\nB: 2\n\n", b"A: 1\nB: 2\n\n"),
+    ] {
+        assert_eq!(header_section(message), section);
+        assert!(!original::HeaderSection::find(section, false).is_cut, "{}", section.escape_ascii());
+    }
+}
