@@ -197,7 +197,8 @@ impl Books {
             }
         }
         let terms = self.order_terms();
-        if (!free.is_empty() || next == OrderPlace::End)
+        // The first step makes the hold, and says up to which mail the order is about, even if it has no mail yet.
+        if (is_new || !free.is_empty() || next == OrderPlace::End)
             && let Some(step) = self.orders.step(number, free, terms)
         {
             self.ask_step(step);

@@ -15,7 +15,7 @@ use super::words::{
 };
 use super::{Outcome, Tool, ToolError, now};
 use crate::selection::Selection;
-use crate::store::{Act, Deputy, HoldRule, NewOrder, OrderDesk, Scope};
+use crate::store::{Act, Deputy, HoldRule, NewOrder, OrderDesk, Scope, Standing};
 
 /// How long the tool waits for the daemon.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ pub(super) fn hold(tool: &Tool, words: &HoldWords) -> Result<Outcome, ToolError>
 }
 
 pub(super) fn release(tool: &Tool, words: &ReleaseWords) -> Result<Outcome, ToolError> {
-    Plan::of(Act::Release, None, &words.rule, &words.target)?.carry_out(tool)
+    Plan::of(Act::Release { hold: None }, None, &words.rule, &words.target)?.carry_out(tool)
 }
 
 pub(super) fn fail(tool: &Tool, words: &FailWords) -> Result<Outcome, ToolError> {
@@ -105,7 +105,9 @@ impl Plan {
     fn carry_out(self, tool: &Tool) -> Result<Outcome, ToolError> {
         let desk = OrderDesk::open(&tool.database)?;
         let last_mail = desk.last_mail()?;
-        let count = self.count(tool, last_mail)?;
+        // What is counted is what is changed, however long the answer takes.
+        let at = now();
+        let count = self.count(tool, Standing { now: at, ..tool.standing() }, last_mail)?;
         let is_rule = matches!(self.scope, Scope::Rule(_));
         if count == 0 && !is_rule {
             return Ok(Outcome::Nothing);
@@ -120,7 +122,7 @@ impl Plan {
             scope: self.scope,
             reason: self.reason,
             who: user(),
-            at: UnixMillis::from(now()),
+            at: UnixMillis::from(at),
             last_mail,
         };
         let number = desk.give(&order)?;
@@ -159,7 +161,7 @@ impl Plan {
     }
 
     /// Counts the mail that the order is about now.
-    fn count(&self, tool: &Tool, last_mail: i64) -> Result<u64, ToolError> {
+    fn count(&self, tool: &Tool, standing: Standing<'_>, last_mail: i64) -> Result<u64, ToolError> {
         let reader = tool.reader()?;
         let all = Selection::default();
         let selection = match &self.scope {
@@ -168,7 +170,7 @@ impl Plan {
         };
         let (mut count, mut next) = (0, Some(Cursor::BeforeFirst));
         while let Some(after) = next {
-            let batch = reader.mails(selection, tool.standing(), after)?;
+            let batch = reader.mails(selection, standing, after)?;
             let is_meant = |row: &cmail_delivery::outbox::Row| match &self.scope {
                 Scope::Rule(rule) => rule.fits(row),
                 Scope::Mails(_) | Scope::Hold { .. } => true,

@@ -1,13 +1,13 @@
 //! Which mail is held: the tables `dispatch_state` and `dispatch_holds`.
 //!
 //! A row of `dispatch_holds` without a mail is a rule: it also holds what comes later. Its scope names a destination or a sender. Of other
-//! holds `dispatch_state` says which mail they hold. Where a row of it refers to no hold, no rule holds the mail either: an order has
-//! released it.
+//! holds `dispatch_state` says which mail they hold. Where its `hold_id` is 0, no rule holds the mail either: an order that named the mail
+//! has released it.
 
 use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{MailId, Row};
 use rusqlite::ffi::SQLITE_ERROR;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
 use crate::selection::{AddressPattern, Destination};
@@ -51,7 +51,7 @@ pub(super) fn add_holds(connection: &Connection, rows: &mut [Row]) -> rusqlite::
         row.hold = Hold::Held;
     }
     let prepared = connection.prepare_cached(
-        "SELECT mail_id, hold_id IN (SELECT hold_id FROM dispatch_holds) FROM dispatch_state \
+        "SELECT mail_id, hold_id, hold_id IN (SELECT hold_id FROM dispatch_holds) FROM dispatch_state \
          WHERE mail_id BETWEEN ?1 AND ?2 AND hold_id IS NOT NULL ORDER BY mail_id",
     );
     let mut statement = match prepared {
@@ -62,10 +62,16 @@ pub(super) fn add_holds(connection: &Connection, rows: &mut [Row]) -> rusqlite::
     let mut found = statement.query(params![first, last])?;
     let mut rows = rows.iter_mut().peekable();
     while let Some(state) = found.next()? {
-        let (id, is_held): (i64, bool) = (state.get(0)?, state.get(1)?);
+        let (id, hold_id, is_held): (i64, _, bool) =
+            (state.get(0)?, state.get_ref(1)?.as_i64(), state.get(2)?);
         while rows.next_if(|row| row.id.0 < id).is_some() {}
         if let Some(row) = rows.next_if(|row| row.id.0 == id) {
-            row.hold = if is_held { Hold::Held } else { Hold::Unset };
+            match hold_id {
+                _ if is_held => row.hold = Hold::Held,
+                Ok(RELEASED) => row.hold = Hold::Unset,
+                // Its hold has ended. A rule may be about it all the same.
+                Ok(_) | Err(_) => {}
+            }
         }
     }
     Ok(())
@@ -91,13 +97,11 @@ pub(super) fn rules(connection: &Connection) -> rusqlite::Result<Vec<HoldRule>> 
         "SELECT scope FROM dispatch_holds WHERE CASE WHEN json_valid(scope) THEN \
          coalesce(json_type(scope, '$.destination'), json_type(scope, '$.from')) IS NOT NULL END",
     )?;
-    let scopes = statement.query_map([], |row| row.get::<_, String>(0))?;
-    // What is no rule of ours holds nothing.
-    Ok(scopes
-        .collect::<rusqlite::Result<Vec<_>>>()?
-        .iter()
-        .filter_map(|scope| serde_json::from_str(scope).ok())
-        .collect())
+    // What is no rule of ours, or no text at all, holds nothing.
+    let rule =
+        |row: &rusqlite::Row<'_>| Ok(serde_json::from_str(row.get_ref(0)?.as_str().unwrap_or_default()).ok());
+    let rules = statement.query_map([], rule)?;
+    Ok(rules.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// Sets by which hold a mail is held: none, or [`RELEASED`].
@@ -114,6 +118,27 @@ pub(super) fn set(connection: &Connection, id: MailId, hold_id: Option<i64>) -> 
              ON CONFLICT (mail_id) DO UPDATE SET hold_id = excluded.hold_id",
         )?
         .execute(params![id.0, hold_id])
+        .map(drop)
+}
+
+/// Returns until when a mail is held by a hold of its own: `Some(None)` is for ever.
+pub(super) fn until(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Option<i64>>> {
+    connection
+        .prepare_cached(
+            "SELECT until_ms FROM dispatch_state JOIN dispatch_holds USING (hold_id) WHERE mail_id = ?1",
+        )?
+        .query_row([id.0], |row| row.get(0))
+        .optional()
+}
+
+/// Ends the hold of a mail that belongs to a hold that is no more. What else holds it goes on.
+pub(super) fn clear_ended(connection: &Connection, id: MailId) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE dispatch_state SET hold_id = NULL WHERE mail_id = ?1 AND hold_id <> 0 \
+             AND hold_id NOT IN (SELECT hold_id FROM dispatch_holds)",
+        )?
+        .execute([id.0])
         .map(drop)
 }
 

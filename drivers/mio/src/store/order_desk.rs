@@ -81,7 +81,7 @@ impl OrderDesk {
             return Err(OrderError::NoTables(self.path.clone()));
         }
         let (verb, argument) = order.act.columns();
-        let scope = serde_json::to_string(&order.scope).unwrap_or_default();
+        let scope = order.scope.to_json();
         self.asked(|connection| {
             connection
                 .prepare(

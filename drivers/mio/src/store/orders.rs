@@ -16,7 +16,7 @@ use cmail_delivery::schedule::RetryState;
 use cmail_delivery::time::{UnixMillis, UnixTime};
 use cmail_delivery::wording::given_up_by_order;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::commit::delete;
@@ -54,9 +54,8 @@ CREATE INDEX IF NOT EXISTS dispatch_orders_open ON dispatch_orders (order_id) WH
 const SELECT_OPEN: &str = "SELECT order_id, at_ms, who, verb, scope, argument, reason, last_mail, next_mail, mails, gone, under_way \
      FROM dispatch_orders WHERE done_ms IS NULL";
 
-/// The mail that an order is about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+/// The mail that an order is about. As JSON it is an object that says so: nothing at all never means all mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// All mail of a hold.
     Hold {
@@ -69,9 +68,53 @@ pub(crate) enum Scope {
     Mails(Selection),
 }
 
+/// The scope of all mail.
+const ALL_MAIL: &str = r#"{"all":true}"#;
+
+impl Scope {
+    /// Returns the value of the column `scope`.
+    pub(super) fn to_json(&self) -> String {
+        let json = match self {
+            Self::Hold { hold } => Ok(json!({ "hold": hold }).to_string()),
+            Self::Rule(rule) => serde_json::to_string(rule),
+            Self::Mails(selection) if *selection == Selection::default() => Ok(ALL_MAIL.to_owned()),
+            Self::Mails(selection) => serde_json::to_string(selection),
+        };
+        json.unwrap_or_default()
+    }
+
+    fn parse(text: &str) -> Result<Self, WrongOrder> {
+        let value: Value = serde_json::from_str(text).map_err(WrongOrder::Scope)?;
+        if value == json!({ "all": true }) {
+            return Ok(Self::Mails(Selection::default()));
+        }
+        let Value::Object(fields) = &value else { return Err(WrongOrder::NoObject) };
+        let selects_nothing = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+        if fields.is_empty() || fields.values().any(selects_nothing) {
+            return Err(WrongOrder::Nothing);
+        }
+        if let Some(hold) = fields.get("hold").filter(|_| fields.len() == 1) {
+            return hold.as_i64().map(|hold| Self::Hold { hold }).ok_or(WrongOrder::Nothing);
+        }
+        let is_rule = fields.contains_key("destination") || fields.contains_key("from");
+        let parsed = if is_rule {
+            serde_json::from_value(value).map(Self::Rule)
+        } else {
+            serde_json::from_value(value).map(Self::Mails)
+        };
+        parsed.map_err(WrongOrder::Scope)
+    }
+}
+
 /// Why an order cannot be carried out.
 #[derive(Debug, Error)]
 enum WrongOrder {
+    #[error("its row cannot be read: {0}")]
+    Row(String),
+    #[error("the scope must be an object, like {{\"ids\":[7]}} or {{\"domain\":\"example.org\"}}")]
+    NoObject,
+    #[error("the scope selects nothing; {{\"all\":true}} is all mail")]
+    Nothing,
     #[error("`{0}` is no order")]
     Verb(String),
     #[error("the scope is no selection of mail: {0}")]
@@ -89,8 +132,8 @@ pub(crate) enum Act {
     Retry { anew: bool },
     /// Hold it, perhaps until a time.
     Hold { until: Option<UnixMillis> },
-    /// End that.
-    Release,
+    /// End that; of a rule, only the hold of this number.
+    Release { hold: Option<i64> },
     /// Give it up.
     Fail,
     /// Delete it.
@@ -105,7 +148,7 @@ impl Act {
         match self {
             Self::Retry { anew } => ("retry", anew.then_some("forget".into())),
             Self::Hold { until } => ("hold", until.map(|until| until.0.to_string().into())),
-            Self::Release => ("release", None),
+            Self::Release { hold } => ("release", hold.map(|hold| hold.to_string().into())),
             Self::Fail => ("fail", None),
             Self::Drop => ("drop", None),
             Self::Redirect { remote } => ("redirect", remote.as_deref().map(Cow::Borrowed)),
@@ -125,12 +168,16 @@ impl Act {
                 }
                 return Ok(Self::Redirect { remote });
             }
+            ("release", Some(argument)) => {
+                let hold = argument.parse().map_err(|_| WrongOrder::Argument(argument))?;
+                return Ok(Self::Release { hold: Some(hold) });
+            }
             ("retry", None) => Self::Retry { anew: false },
             ("hold", None) => Self::Hold { until: None },
-            ("release", None) => Self::Release,
+            ("release", None) => Self::Release { hold: None },
             ("fail", None) => Self::Fail,
             ("drop", None) => Self::Drop,
-            ("retry" | "release" | "fail" | "drop", Some(argument)) => {
+            ("retry" | "fail" | "drop", Some(argument)) => {
                 return Err(WrongOrder::Argument(argument));
             }
             (verb, _) => return Err(WrongOrder::Verb(verb.to_owned())),
@@ -144,7 +191,7 @@ impl Act {
             Self::Retry { anew: false } => OrderVerb::Retry,
             Self::Retry { anew: true } => OrderVerb::RetryAnew,
             Self::Hold { .. } => OrderVerb::Hold,
-            Self::Release => OrderVerb::Release,
+            Self::Release { .. } => OrderVerb::Release,
             Self::Fail => OrderVerb::Fail,
             Self::Drop => OrderVerb::Drop,
             Self::Redirect { .. } => OrderVerb::Redirect,
@@ -160,6 +207,8 @@ struct Order {
     task: Result<(Act, Scope), WrongOrder>,
     scope: String,
     reason: Option<String>,
+    /// Whether no step of it is recorded.
+    is_new: bool,
     last: MailId,
     place: OrderPlace,
     mails: u64,
@@ -168,18 +217,45 @@ struct Order {
 }
 
 impl Order {
-    /// Converts the columns of `SELECT_OPEN`. An order that does not say up to which mail it is about is about all that there is.
+    /// Converts the columns of `SELECT_OPEN`. A row with values of other types is an order that cannot be carried out.
     fn from_row(connection: &Connection, row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        match Self::try_from_row(connection, row) {
+            Err(
+                error @ (rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::Utf8Error(..)),
+            ) => Ok(Self {
+                number: OrderId(row.get(0)?),
+                at: UnixMillis::default(),
+                who: "?".to_owned(),
+                task: Err(WrongOrder::Row(error.to_string())),
+                scope: String::new(),
+                reason: None,
+                is_new: true,
+                last: MailId(0),
+                place: OrderPlace::End,
+                mails: 0,
+                gone: 0,
+                under_way: Vec::new(),
+            }),
+            order => order,
+        }
+    }
+
+    /// An order that does not say up to which mail it is about is about all that there is.
+    fn try_from_row(connection: &Connection, row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         let scope: String = row.get(4)?;
         let act = Act::parse(&row.get::<_, String>(3)?, row.get(5)?);
-        let task = act.and_then(|act| Ok((act, serde_json::from_str(&scope).map_err(WrongOrder::Scope)?)));
+        let task = act.and_then(|act| Ok((act, Scope::parse(&scope)?)));
         let last = match row.get::<_, Option<i64>>(7)? {
             Some(last) => last,
             None => connection
                 .prepare_cached("SELECT coalesce(max(mail_id), 0) FROM outbox")?
                 .query_row([], |row| row.get(0))?,
         };
-        let place = match row.get::<_, Option<i64>>(8)? {
+        let next_mail: Option<i64> = row.get(8)?;
+        let place = match next_mail {
             None => OrderPlace::At(Cursor::BeforeFirst),
             Some(next) if next > last => OrderPlace::End,
             Some(next) => OrderPlace::At(
@@ -196,6 +272,7 @@ impl Order {
             task,
             scope,
             reason: row.get(6)?,
+            is_new: next_mail.is_none(),
             last: MailId(last),
             place,
             mails: row.get::<_, i64>(9)?.try_into().unwrap_or(0),
@@ -330,13 +407,18 @@ pub(super) fn carry_out(
         }
     };
     begin(transaction, &order, act, scope)?;
-    let work = Work { transaction, order: &order, act, scope, terms: &step.terms, is_faillog_indexed };
+    let narrowed = match scope {
+        Scope::Mails(selection) => Selection { ids: Vec::new(), ..selection.clone() },
+        Scope::Hold { .. } | Scope::Rule(_) => Selection::default(),
+    };
+    let work =
+        Work { transaction, order: &order, act, scope, narrowed, terms: &step.terms, is_faillog_indexed };
     let (mut rows, mut done) = (Vec::with_capacity(step.mails.len()), Vec::new());
     for &id in &step.mails {
         if work.try_on(id, ledger)? {
             done.push(id);
         }
-        rows.extend(existing(transaction, id)?);
+        rows.extend(work.look_at(id)?);
     }
     let changed = done.len() as u64;
     let (mails, gone) = (order.mails + changed, order.gone + step.gone.len() as u64);
@@ -346,7 +428,7 @@ pub(super) fn carry_out(
     }
     record(transaction, &order, step, changed, result.as_deref())?;
     if result.is_some() {
-        end(transaction, &order, act, scope)?;
+        end(transaction, act, scope)?;
     }
     let result = result.map(|result| told(&order, &result));
     Ok(CarriedOut { rows, done, is_open: true, result })
@@ -366,42 +448,60 @@ fn existing(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Row>
 /// Makes the hold to which mail will belong, or ends a rule.
 fn begin(transaction: &Connection, order: &Order, act: &Act, scope: &Scope) -> rusqlite::Result<()> {
     match act {
-        Act::Hold { until } => transaction
-            .prepare_cached(
-                "INSERT OR IGNORE INTO dispatch_holds (hold_id, scope, since_ms, until_ms, who, reason) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![
-                order.number.0,
-                order.scope,
-                order.at.0,
-                until.map(|until| until.0),
-                order.who,
-                order.reason
-            ])
+        Act::Hold { .. } if !order.is_new => Ok(()),
+        Act::Hold { until } => {
+            give_end(transaction, order, *until, scope)?;
+            make_hold(transaction, order, *until)
+        }
+        Act::Release { hold } if matches!(scope, Scope::Rule(_)) => transaction
+            .prepare_cached("DELETE FROM dispatch_holds WHERE scope = ?1 AND (?2 IS NULL OR hold_id = ?2)")?
+            .execute(params![order.scope, hold])
             .map(drop),
-        Act::Release if matches!(scope, Scope::Rule(_)) => transaction
-            .prepare_cached("DELETE FROM dispatch_holds WHERE scope = ?1")?
-            .execute([&order.scope])
-            .map(drop),
-        Act::Retry { .. } | Act::Release | Act::Fail | Act::Drop | Act::Redirect { .. } => Ok(()),
+        Act::Retry { .. } | Act::Release { .. } | Act::Fail | Act::Drop | Act::Redirect { .. } => Ok(()),
     }
 }
 
-/// Gives the order in advance by which a hold ends, or ends the hold that was released.
-fn end(transaction: &Connection, order: &Order, act: &Act, scope: &Scope) -> rusqlite::Result<()> {
+fn make_hold(transaction: &Connection, order: &Order, until: Option<UnixMillis>) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT OR IGNORE INTO dispatch_holds (hold_id, scope, since_ms, until_ms, who, reason) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            order.number.0,
+            order.scope,
+            order.at.0,
+            until.map(|until| until.0),
+            order.who,
+            order.reason
+        ])
+        .map(drop)
+}
+
+/// Gives the order in advance by which a hold ends.
+fn give_end(
+    transaction: &Connection,
+    order: &Order,
+    until: Option<UnixMillis>,
+    scope: &Scope,
+) -> rusqlite::Result<()> {
+    let Some(until) = until else { return Ok(()) };
+    let (scope, hold) = match scope {
+        Scope::Rule(_) => (order.scope.clone(), Some(order.number.0.to_string())),
+        Scope::Hold { .. } | Scope::Mails(_) => (Scope::Hold { hold: order.number.0 }.to_json(), None),
+    };
+    transaction
+        .prepare_cached(
+            "INSERT INTO dispatch_orders (at_ms, who, verb, scope, argument, reason) VALUES (?1, ?2, 'release', ?3, ?4, ?5)",
+        )?
+        .execute(params![until.0, order.who, scope, hold, format!("the end of hold {}", order.number)])
+        .map(drop)
+}
+
+/// Ends the hold that was released.
+fn end(transaction: &Connection, act: &Act, scope: &Scope) -> rusqlite::Result<()> {
     match (act, scope) {
-        (Act::Hold { until: Some(until) }, scope) => {
-            let scope = match scope {
-                Scope::Rule(_) => order.scope.clone(),
-                Scope::Hold { .. } | Scope::Mails(_) => format!(r#"{{"hold":{}}}"#, order.number),
-            };
-            transaction
-                .prepare_cached("INSERT INTO dispatch_orders (at_ms, who, verb, scope, reason) VALUES (?1, ?2, 'release', ?3, ?4)")?
-                .execute(params![until.0, order.who, scope, format!("the end of hold {}", order.number)])
-                .map(drop)
-        }
-        (Act::Release, Scope::Hold { hold }) => transaction
+        (Act::Release { .. }, Scope::Hold { hold }) => transaction
             .prepare_cached("DELETE FROM dispatch_holds WHERE hold_id = ?1")?
             .execute([hold])
             .map(drop),
@@ -448,6 +548,8 @@ struct Work<'a> {
     order: &'a Order,
     act: &'a Act,
     scope: &'a Scope,
+    /// The selection of the scope, without its ids.
+    narrowed: Selection,
     terms: &'a OrderTerms,
     is_faillog_indexed: bool,
 }
@@ -469,6 +571,14 @@ impl Work<'_> {
         Ok(false)
     }
 
+    /// Returns a mail as it is now. One that cannot be read is found by the next scan.
+    fn look_at(&self, id: MailId) -> rusqlite::Result<Option<Row>> {
+        match existing(self.transaction, id) {
+            Err(error) if trouble(self.transaction, &error).is_about_a_row() => Ok(None),
+            found => found,
+        }
+    }
+
     fn carry_out_on(&self, id: MailId, ledger: &mut Ledger) -> rusqlite::Result<bool> {
         let connection = self.transaction;
         let Some(row) = existing(connection, id)?.filter(|row| self.is_about(row)) else { return Ok(false) };
@@ -480,8 +590,8 @@ impl Work<'_> {
             Act::Retry { anew: true } => {
                 connection.prepare_cached("DELETE FROM faillog WHERE fail_mail = ?1")?.execute([id.0])?;
             }
-            Act::Hold { .. } => holds::set(connection, id, Some(self.order.number.0))?,
-            Act::Release => self.release(&row)?,
+            Act::Hold { until } => self.hold(id, *until)?,
+            Act::Release { .. } => self.release(&row)?,
             Act::Fail => {
                 self.release(&row)?;
                 self.give_up(id)?;
@@ -492,9 +602,12 @@ impl Work<'_> {
                 holds::set(connection, id, None)?;
             }
             Act::Redirect { remote } => {
-                connection
+                let count = connection
                     .prepare_cached("UPDATE outbox SET mail_remote = ?2 WHERE mail_id = ?1")?
                     .execute(params![id.0, remote])?;
+                if count == 0 {
+                    return Err(rusqlite::Error::StatementChangedRows(0));
+                }
             }
         }
         Ok(true)
@@ -508,7 +621,7 @@ impl Work<'_> {
                 matches!(standing.of(row), RetryState::Due | RetryState::NotBefore(_))
             }
             Act::Retry { anew: true } => row.hold != Hold::Held,
-            Act::Release => row.hold == Hold::Held || matches!(self.scope, Scope::Rule(_)),
+            Act::Release { .. } => row.hold == Hold::Held || matches!(self.scope, Scope::Rule(_)),
             Act::Hold { .. } | Act::Fail | Act::Drop | Act::Redirect { .. } => true,
         }
     }
@@ -522,7 +635,12 @@ impl Work<'_> {
                 .exists(params![row.id.0, hold]),
             Scope::Rule(rule) => Ok(rule.fits(row)),
             Scope::Mails(selection) => {
-                let selection = Selection { ids: vec![row.id.0], ..selection.clone() };
+                if row.id > self.order.last
+                    || !(selection.ids.is_empty() || selection.ids.contains(&row.id.0))
+                {
+                    return Ok(false);
+                }
+                let selection = Selection { ids: vec![row.id.0], ..self.narrowed.clone() };
                 let standing = self.order.standing(self.terms);
                 let place = (Cursor::BeforeFirst, 1);
                 let found = select(self.transaction, &selection, standing, place, self.is_faillog_indexed)?;
@@ -531,10 +649,27 @@ impl Work<'_> {
         }
     }
 
-    /// Ends the hold of a mail. If a rule is about it, it is released from that too.
+    /// Holds a mail, unless it is held for as long already.
+    fn hold(&self, id: MailId, until: Option<UnixMillis>) -> rusqlite::Result<()> {
+        let lasts_longer = match holds::until(self.transaction, id)? {
+            None => false,
+            Some(None) => true,
+            Some(Some(other)) => until.is_some_and(|until| other >= until.0),
+        };
+        if lasts_longer { Ok(()) } else { holds::set(self.transaction, id, Some(self.order.number.0)) }
+    }
+
+    /// Ends the hold of a mail. If the order names the mail, no rule holds it any more either; if it names a hold or a rule, only that
+    /// ends.
     fn release(&self, row: &Row) -> rusqlite::Result<()> {
-        let is_ruled = holds::rules(self.transaction)?.iter().any(|rule| rule.fits(row));
-        holds::set(self.transaction, row.id, is_ruled.then_some(RELEASED))
+        match self.scope {
+            Scope::Rule(_) => holds::clear_ended(self.transaction, row.id),
+            Scope::Hold { .. } => holds::set(self.transaction, row.id, None),
+            Scope::Mails(_) => {
+                let is_ruled = holds::rules(self.transaction)?.iter().any(|rule| rule.fits(row));
+                holds::set(self.transaction, row.id, is_ruled.then_some(RELEASED))
+            }
+        }
     }
 
     fn give_up(&self, id: MailId) -> rusqlite::Result<()> {

@@ -92,7 +92,7 @@ fn a_hold_and_its_release_are_seen_by_every_read() {
 fn a_person_who_deletes_a_hold_releases_its_mail() {
     let mut fixture = fixture();
     fixture.mail(Some("s@example.org"), "a@example.net", b"x");
-    give(&fixture, "hold", "{}", None);
+    give(&fixture, "hold", ALL_MAIL, None);
     carry_out_all(&mut fixture);
     fixture.execute("DELETE FROM dispatch_holds", []);
     assert_eq!(holds(&mut fixture), [(1, false)]);
@@ -130,7 +130,7 @@ fn a_hold_with_an_end_is_released_by_an_order_given_in_advance() {
     let mut fixture = fixture();
     fixture.mail(Some("s@example.org"), "a@example.net", b"x");
     let until = (NOW + 60) * 1000;
-    give(&fixture, "hold", "{}", Some(&until.to_string()));
+    give(&fixture, "hold", ALL_MAIL, Some(&until.to_string()));
     carry_out_all(&mut fixture);
     assert_eq!((holds(&mut fixture), read(&mut fixture, Vec::new())), (vec![(1, true)], None));
     let mut later = terms();
@@ -162,7 +162,7 @@ fn what_an_order_deletes_or_gives_up_is_in_the_ledger_with_its_reason() {
 fn mail_that_comes_after_an_order_is_not_touched() {
     let mut fixture = fixture();
     fixture.mail(Some("s@example.org"), "a@example.net", b"x");
-    give(&fixture, "drop", "{}", None);
+    give(&fixture, "drop", ALL_MAIL, None);
     fixture.execute("UPDATE dispatch_orders SET last_mail = 1", []);
     fixture.mail(Some("s@example.org"), "b@example.net", b"x");
     assert_eq!(carry_out_all(&mut fixture).as_deref(), Some("order 1 of root: 1 mail is deleted"));
@@ -188,7 +188,7 @@ fn an_order_goes_on_where_it_was_and_names_what_is_under_way() {
     for _ in 0..count {
         fixture.mail(Some("s@example.org"), "a@example.net", b"x");
     }
-    give(&fixture, "hold", "{}", None);
+    give(&fixture, "hold", ALL_MAIL, None);
     let part = read(&mut fixture, Vec::new()).unwrap();
     assert_eq!(part.mails.len(), ORDER_PART_LIMIT);
     let (busy, free) = part.mails.split_first().unwrap();
@@ -205,11 +205,11 @@ fn an_order_goes_on_where_it_was_and_names_what_is_under_way() {
 #[test]
 fn a_wrong_order_ends_with_a_sentence_and_no_change() {
     for (verb, scope, argument, told) in [
-        ("explode", "{}", None, "nothing was done: `explode` is no order"),
+        ("explode", ALL_MAIL, None, "nothing was done: `explode` is no order"),
         ("drop", r#"{"colour":"red"}"#, None, "nothing was done: the scope is no selection of mail"),
         ("drop", "all", None, "nothing was done: the scope is no selection of mail"),
-        ("hold", "{}", Some("tomorrow"), "nothing was done: `tomorrow` is no argument of this order"),
-        ("redirect", "{}", Some("host:0"), "nothing was done: the remote specification"),
+        ("hold", ALL_MAIL, Some("tomorrow"), "nothing was done: `tomorrow` is no argument of this order"),
+        ("redirect", ALL_MAIL, Some("host:0"), "nothing was done: the remote specification"),
     ] {
         let mut fixture = fixture();
         fixture.mail(Some("s@example.org"), "a@example.net", b"x");
@@ -230,7 +230,7 @@ fn mail_that_another_program_protects_costs_no_other_mail() {
         "CREATE TRIGGER keep BEFORE DELETE ON outbox WHEN old.mail_id = 1 BEGIN SELECT raise(ABORT, 'mine'); END",
         [],
     );
-    give(&fixture, "drop", "{}", None);
+    give(&fixture, "drop", ALL_MAIL, None);
     assert_eq!(carry_out_all(&mut fixture).as_deref(), Some("order 1 of root: 1 mail is deleted"));
     assert_eq!(fixture.number("SELECT mail_id FROM outbox"), 1);
     assert_eq!(
@@ -245,14 +245,14 @@ fn redirected_mail_goes_elsewhere_and_forgotten_failures_are_gone() {
     let mut fixture = fixture();
     let id = fixture.mail(Some("s@example.org"), "a@example.net", b"x");
     fixture.execute("INSERT INTO faillog (fail_mail, fail_fatal) VALUES (?1, 1)", [id.0]);
-    give(&fixture, "redirect", "{}", Some("relay.example:25"));
+    give(&fixture, "redirect", ALL_MAIL, Some("relay.example:25"));
     carry_out_all(&mut fixture);
     assert_eq!(text(&fixture, "SELECT mail_remote FROM outbox").as_deref(), Some("relay.example:25"));
-    give(&fixture, "retry", "{}", None);
+    give(&fixture, "retry", ALL_MAIL, None);
     assert_eq!(carry_out_all(&mut fixture).as_deref(), Some("order 2 of root: 0 mails are tried now"));
-    give(&fixture, "retry", "{}", Some("forget"));
+    give(&fixture, "retry", ALL_MAIL, Some("forget"));
     carry_out_all(&mut fixture);
-    give(&fixture, "redirect", "{}", None);
+    give(&fixture, "redirect", ALL_MAIL, None);
     carry_out_all(&mut fixture);
     assert_eq!(text(&fixture, "SELECT mail_remote FROM outbox"), None);
     assert_eq!(fixture.number("SELECT count(*) FROM faillog"), 0);
@@ -267,4 +267,102 @@ fn without_the_tables_there_are_no_orders_and_no_holds() {
     fixture.execute("DROP TABLE dispatch_state", []);
     fixture.execute("INSERT INTO dispatch_holds (scope, since_ms) VALUES ('{}', 0)", []);
     assert_eq!(holds(&mut fixture), [(1, false)]);
+}
+
+#[test]
+fn a_scope_that_selects_nothing_never_means_all_mail() {
+    for scope in [
+        "[]",
+        "[[]]",
+        "{}",
+        "null",
+        "7",
+        r#"{"ids":[]}"#,
+        r#"{"domain":null}"#,
+        r#"{"hold":5,"ids":[7]}"#,
+        r#"{"all":true,"ids":[1]}"#,
+        r#"{"all":false}"#,
+        r#"{"hold":null}"#,
+        r#"{"destination":""}"#,
+    ] {
+        let mut fixture = fixture();
+        fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+        give(&fixture, "drop", scope, None);
+        let result = carry_out_all(&mut fixture).unwrap();
+        assert!(result.starts_with("order 1 of root: nothing was done: "), "{scope}: {result}");
+        assert_eq!(fixture.number("SELECT count(*) FROM outbox"), 1, "{scope}");
+    }
+}
+
+#[test]
+fn each_scope_is_written_as_it_is_read() {
+    for text in [
+        ALL_MAIL,
+        r#"{"hold":7}"#,
+        r#"{"destination":"example.org"}"#,
+        r#"{"from":"a@example.org"}"#,
+        r#"{"ids":[1,2],"domain":"example.org"}"#,
+    ] {
+        assert_eq!(Scope::parse(text).unwrap().to_json(), text);
+    }
+}
+
+#[test]
+fn a_row_of_other_types_ends_with_a_sentence_and_stops_no_other_order() {
+    let mut fixture = fixture();
+    fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    fixture.execute(
+        "INSERT INTO dispatch_orders (at_ms, who, verb, scope) VALUES (0, CAST(x'FC' AS TEXT), 'drop', '{\"all\":true}')",
+        [],
+    );
+    give(&fixture, "hold", ALL_MAIL, None);
+    assert_eq!(carry_out_all(&mut fixture).as_deref(), Some("order 2 of root: 1 mail is held"));
+    let result = text(&fixture, "SELECT result FROM dispatch_orders WHERE order_id = 1").unwrap();
+    assert!(result.starts_with("nothing was done: its row cannot be read"), "{result}");
+}
+
+#[test]
+fn a_rule_that_cannot_be_read_holds_nothing_and_stops_nothing() {
+    let mut fixture = fixture();
+    fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    for scope in [
+        r#"'{"destination":"' || CAST(x'FC' AS TEXT) || '.de"}'"#,
+        "x'00ff'",
+        "7",
+        "'{'",
+        r#"'{"destination":7}'"#,
+    ] {
+        fixture.execute(&format!("INSERT INTO dispatch_holds (scope, since_ms) VALUES ({scope}, 0)"), []);
+    }
+    give(&fixture, "hold", r#"{"destination":"example.net"}"#, None);
+    carry_out_all(&mut fixture);
+    assert_eq!(holds(&mut fixture), [(1, true)]);
+}
+
+#[test]
+fn the_end_of_one_hold_ends_no_other() {
+    let mut fixture = fixture();
+    fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    fixture.mail(Some("t@example.org"), "b@example.net", b"x");
+    fixture.mail(Some("t@example.org"), "c@example.com", b"x");
+    // A person holds mail 2; rules hold all mail of a sender, and twice that of a destination.
+    give(&fixture, "hold", r#"{"ids":[2]}"#, None);
+    give(&fixture, "hold", r#"{"from":"s@example.org"}"#, None);
+    give(&fixture, "hold", r#"{"destination":"example.net"}"#, Some(&(NOW * 1000 + 1).to_string()));
+    give(&fixture, "hold", r#"{"destination":"example.com"}"#, Some(&(NOW * 1000 + 1).to_string()));
+    give(&fixture, "hold", r#"{"destination":"example.com"}"#, None);
+    carry_out_all(&mut fixture);
+    assert_eq!(
+        fixture.number("SELECT count(*) FROM dispatch_orders WHERE done_ms IS NULL"),
+        0,
+        "also the ends given in advance"
+    );
+    assert_eq!(holds(&mut fixture), [(1, true), (2, true), (3, true)]);
+    give(&fixture, "release", r#"{"from":"s@example.org"}"#, None);
+    give(&fixture, "release", r#"{"destination":"example.com"}"#, None);
+    carry_out_all(&mut fixture);
+    assert_eq!(holds(&mut fixture), [(1, false), (2, true), (3, false)]);
+    give(&fixture, "release", r#"{"ids":[2]}"#, None);
+    carry_out_all(&mut fixture);
+    assert_eq!(holds(&mut fixture), [(1, false), (2, false), (3, false)]);
 }
