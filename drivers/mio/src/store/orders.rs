@@ -25,7 +25,7 @@ use super::failures::row_with_failures;
 use super::holds::{self, HoldRule, RELEASED};
 use super::ledger::{Fate, Ledger};
 use super::rows;
-use super::selected::{Standing, select};
+use super::selected::{Standing, select, select_readable};
 use super::stuck;
 use super::verdicts::within_savepoint;
 use crate::selection::Selection;
@@ -109,6 +109,8 @@ impl Scope {
 /// Why an order cannot be carried out.
 #[derive(Debug, Error)]
 enum WrongOrder {
+    #[error("dispatch_holds has a row with the number of this order, {0}, already; give it again")]
+    NumberTaken(OrderId),
     #[error("its row cannot be read: {0}")]
     Row(String),
     #[error("the scope must be an object, like {{\"ids\":[7]}} or {{\"domain\":\"example.org\"}}")]
@@ -358,7 +360,14 @@ fn meant(
         Scope::Rule(_) => &all,
         Scope::Mails(selection) => selection,
     };
-    let batch = select(connection, selection, standing, (after, ORDER_PART_LIMIT), is_faillog_indexed)?;
+    let part = (after, ORDER_PART_LIMIT);
+    let batch = match select(connection, selection, standing, part, is_faillog_indexed) {
+        // A damaged page costs only the mail on it.
+        Err(error) if trouble(connection, &error).is_about_a_row() => {
+            select_readable(connection, selection, standing, part, is_faillog_indexed)?
+        }
+        batch => batch?,
+    };
     let fits = |row: &Row| match scope {
         Scope::Rule(rule) => rule.fits(row),
         Scope::Hold { .. } | Scope::Mails(_) => true,
@@ -397,7 +406,9 @@ pub(super) fn carry_out(
         let rows = step.mails.iter().filter_map(|id| existing(transaction, *id).transpose());
         return Ok(CarriedOut { rows: rows.collect::<rusqlite::Result<_>>()?, ..CarriedOut::default() });
     };
-    let (act, scope) = match &order.task {
+    let is_taken = order.is_new && is_number_taken(transaction, &order)?;
+    let task = if is_taken { &Err(WrongOrder::NumberTaken(order.number)) } else { &order.task };
+    let (act, scope) = match task {
         Ok(task) => task,
         Err(wrong) => {
             let result = format!("nothing was done: {wrong}");
@@ -445,6 +456,13 @@ fn existing(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Row>
     row_with_failures(connection, id, &mut rows::texts())
 }
 
+/// Returns whether somebody has made a hold by hand that has the number of one that an order is about to make.
+fn is_number_taken(connection: &Connection, order: &Order) -> rusqlite::Result<bool> {
+    let makes_hold = matches!(order.task, Ok((Act::Hold { .. }, _)));
+    let mut statement = connection.prepare_cached("SELECT 1 FROM dispatch_holds WHERE hold_id = ?1")?;
+    Ok(makes_hold && statement.exists([order.number.0])?)
+}
+
 /// Makes the hold to which mail will belong, or ends a rule.
 fn begin(transaction: &Connection, order: &Order, act: &Act, scope: &Scope) -> rusqlite::Result<()> {
     match act {
@@ -454,7 +472,10 @@ fn begin(transaction: &Connection, order: &Order, act: &Act, scope: &Scope) -> r
             make_hold(transaction, order, *until)
         }
         Act::Release { hold } if matches!(scope, Scope::Rule(_)) => transaction
-            .prepare_cached("DELETE FROM dispatch_holds WHERE scope = ?1 AND (?2 IS NULL OR hold_id = ?2)")?
+            .prepare_cached(
+                "DELETE FROM dispatch_holds WHERE CASE WHEN json_valid(scope) THEN lower(json(scope)) END = lower(json(?1)) \
+                 AND (?2 IS NULL OR hold_id = ?2)",
+            )?
             .execute(params![order.scope, hold])
             .map(drop),
         Act::Retry { .. } | Act::Release { .. } | Act::Fail | Act::Drop | Act::Redirect { .. } => Ok(()),
@@ -464,7 +485,7 @@ fn begin(transaction: &Connection, order: &Order, act: &Act, scope: &Scope) -> r
 fn make_hold(transaction: &Connection, order: &Order, until: Option<UnixMillis>) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
-            "INSERT OR IGNORE INTO dispatch_holds (hold_id, scope, since_ms, until_ms, who, reason) \
+            "INSERT INTO dispatch_holds (hold_id, scope, since_ms, until_ms, who, reason) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![

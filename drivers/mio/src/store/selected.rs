@@ -129,7 +129,7 @@ impl Reader {
         let mut batch =
             self.read(|connection| match select(connection, of_columns, standing, place, is_indexed) {
                 Err(error) if trouble(connection, &error).is_about_a_row() => {
-                    select_readable(connection, of_columns, standing, after, is_indexed)
+                    select_readable(connection, of_columns, standing, (after, BATCH_MAILS), is_indexed)
                 }
                 result => result,
             })?;
@@ -206,15 +206,15 @@ pub(super) fn select(
 }
 
 /// The same, mail by mail, where a page is damaged: what cannot be read is told and left out.
-fn select_readable(
+pub(super) fn select_readable(
     connection: &Connection,
     selection: &Selection,
     standing: Standing<'_>,
-    after: Cursor,
+    (after, limit): (Cursor, usize),
     is_faillog_indexed: bool,
 ) -> rusqlite::Result<Batch> {
     let Some(first) = after.next_id() else { return Ok(Batch::default()) };
-    let limit = u32::try_from(BATCH_MAILS).unwrap_or(u32::MAX);
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
     let Scan { rows, unreadable, next } = scan(connection, first, limit, is_faillog_indexed)?;
     for Refused { text, .. } in unreadable {
         log::warn!("{text}");

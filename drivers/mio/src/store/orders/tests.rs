@@ -332,7 +332,10 @@ fn a_rule_that_cannot_be_read_holds_nothing_and_stops_nothing() {
         "'{'",
         r#"'{"destination":7}'"#,
     ] {
-        fixture.execute(&format!("INSERT INTO dispatch_holds (scope, since_ms) VALUES ({scope}, 0)"), []);
+        fixture.execute(
+            &format!("INSERT INTO dispatch_holds (hold_id, scope, since_ms) VALUES (random(), {scope}, 0)"),
+            [],
+        );
     }
     give(&fixture, "hold", r#"{"destination":"example.net"}"#, None);
     carry_out_all(&mut fixture);
@@ -359,10 +362,23 @@ fn the_end_of_one_hold_ends_no_other() {
     );
     assert_eq!(holds(&mut fixture), [(1, true), (2, true), (3, true)]);
     give(&fixture, "release", r#"{"from":"s@example.org"}"#, None);
-    give(&fixture, "release", r#"{"destination":"example.com"}"#, None);
+    give(&fixture, "release", r#"{ "destination": "Example.COM" }"#, None);
     carry_out_all(&mut fixture);
     assert_eq!(holds(&mut fixture), [(1, false), (2, true), (3, false)]);
     give(&fixture, "release", r#"{"ids":[2]}"#, None);
     carry_out_all(&mut fixture);
     assert_eq!(holds(&mut fixture), [(1, false), (2, false), (3, false)]);
+}
+
+#[test]
+fn a_hold_by_hand_with_the_number_of_an_order_is_not_taken_for_it() {
+    let mut fixture = fixture();
+    fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+    let rule = r#"{"destination":"example.com"}"#;
+    fixture.execute("INSERT INTO dispatch_holds (hold_id, scope, since_ms) VALUES (1, ?1, 0)", [rule]);
+    give(&fixture, "hold", ALL_MAIL, None);
+    let result = carry_out_all(&mut fixture).unwrap();
+    assert!(result.starts_with("order 1 of root: nothing was done: dispatch_holds has a row"), "{result}");
+    give(&fixture, "hold", ALL_MAIL, None);
+    assert_eq!(carry_out_all(&mut fixture).as_deref(), Some("order 2 of root: 1 mail is held"));
 }
