@@ -23,16 +23,20 @@ pub(super) fn retry_state(settings: &Settings, id: MailId, mail: &Mail, at: Unix
     let not_before = match rule {
         None => state.last_try.0 + settings.retry_interval_s + 1,
         Some(rule) => {
-            let until = mail.submission.0 + i64::try_from(rule.until.as_secs()).unwrap_or(i64::MAX);
-            let is_over = state.last_try.0 >= until;
-            if is_over && state.fail_count > 1 {
+            let until_s = i64::try_from(rule.until.as_secs()).unwrap_or(i64::MAX);
+            let waits: Vec<i64> = rule.waits.seconds().map(i64::from).collect();
+            let wait_s = |number: usize| waits.get(number.min(waits.len()) - 1).copied().unwrap_or_default();
+            let count = usize::try_from(state.fail_count).unwrap_or(usize::MAX);
+            // If the clock was set back behind the submission, the waits that have passed are the age.
+            let age_s = match state.last_try.0 - mail.submission.0 {
+                age_s @ 0.. => age_s,
+                _ => (1..count).map(wait_s).sum(),
+            };
+            if age_s >= until_s && state.fail_count > 1 {
                 return RetryState::GivenUp;
             }
-            let waits: Vec<u32> = rule.waits.seconds().collect();
-            let number = usize::try_from(state.fail_count).unwrap_or(usize::MAX).min(waits.len());
-            let wait_s = waits.get(number - 1).copied().unwrap_or_default();
-            let next = state.last_try.0 + i64::from(wait_s - wait_s / 10) + 1;
-            if is_over { next } else { next.min(until) }
+            let least_s = wait_s(count) - wait_s(count) / 10 + 1;
+            state.last_try.0 + if age_s >= until_s { least_s } else { least_s.min(until_s - age_s) }
         }
     };
     if at.0 >= not_before { RetryState::Due } else { RetryState::NotBefore(UnixTime(not_before)) }
