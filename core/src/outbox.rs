@@ -183,7 +183,7 @@ pub enum StoreRequest {
         /// The time and the rules.
         terms: OrderTerms,
     },
-    /// Carries out a step of an order, and records how far it is done, in one database transaction. It is no part of a commit, so
+    /// Carries out a step of an order, and records how far it is done, in one database transaction. It is separate from a commit, so
     /// that an order that fails never costs a verdict. Answer: [`StoreReply::CarriedOut`].
     CarryOut(OrderStep),
 }

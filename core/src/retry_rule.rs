@@ -7,7 +7,7 @@ use crate::failure_pattern::{FailurePattern, LastFailure};
 use crate::mail_pattern::MailPattern;
 use crate::next_hop::NextHop;
 use crate::outbox::Row;
-use crate::time::{Duration, UnixTime};
+use crate::time::{Duration, Span, UnixTime};
 
 /// Mail that says it was submitted before this time (the year 2000) does not know when it was: another program has written a date
 /// where a number is expected, or nothing at all.
@@ -156,18 +156,6 @@ impl fmt::Display for RetryRule {
             write!(f, " {}", Span(wait_s.into()))?;
         }
         write!(f, " until {}", Span(self.until.as_secs()))
-    }
-}
-
-/// A number of seconds, written in the largest unit of which it is a multiple.
-struct Span(u64);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
-        let whole = units.into_iter().find(|(seconds, _)| self.0 > 0 && self.0.is_multiple_of(*seconds));
-        let (seconds, unit) = whole.unwrap_or((1, 's'));
-        write!(f, "{}{unit}", self.0 / seconds)
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub use core::time::Duration;
 
+use core::fmt;
 use core::ops::{Add, Sub};
 
 /// A point on the driver's monotonic clock, in microseconds since an origin of the driver's choice.
@@ -86,6 +87,19 @@ impl Now {
     pub(crate) fn when(self, time: UnixTime) -> Instant {
         let seconds = u64::try_from(time.0.saturating_sub(self.wall.0)).unwrap_or(0);
         self.monotonic + Duration::from_secs(seconds).saturating_sub(self.since_second)
+    }
+}
+
+/// A number of seconds, written in the largest unit of which it is a multiple: `90s`, `15m`, `1h`, `5d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
+        let whole = units.into_iter().find(|(seconds, _)| self.0 > 0 && self.0.is_multiple_of(*seconds));
+        let (seconds, unit) = whole.unwrap_or((1, 's'));
+        write!(f, "{}{unit}", self.0 / seconds)
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) enum Extent {
     Refused,
     /// The header section, because the original contains octets that no message may contain.
     HardToSend,
-    /// The header section, because the mail is only late: whoever has sent it still has it.
+    /// The header section, because the mail is only late, and its sender may still need it.
     Header,
 }
 

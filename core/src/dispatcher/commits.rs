@@ -224,7 +224,7 @@ impl Books {
             return;
         }
         let mut commit = self.commits.take_pending();
-        commit.warnings = self.delay_warnings().filter(|_| !commit.failed.is_empty());
+        commit.warnings = if commit.failed.is_empty() { None } else { self.delay_warnings() };
         self.commits.in_flight = Some(commit.clone());
         self.ask(StoreRequest::Commit(commit), Asked::Commit);
     }

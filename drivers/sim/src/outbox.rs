@@ -395,17 +395,7 @@ impl Outbox {
             for recipient in replacement.bounce.iter().flat_map(|bounce| &bounce.recipients) {
                 let data = data.clone();
                 let recipient = recipient.clone();
-                let id = self.insert(Mail {
-                    remote: None,
-                    sender: None,
-                    recipient,
-                    submission: now,
-                    data,
-                    faillog: vec![],
-                    last_failure: None,
-                    hold: Hold::Unset,
-                    digest: Arc::clone(&digest),
-                });
+                let id = self.insert_notice(recipient, data, now, &digest);
                 inserted.push(id);
                 effects.bounces.push((id, existing.clone()));
             }
@@ -459,7 +449,13 @@ impl Outbox {
         else {
             return;
         };
-        let id = self.insert(Mail {
+        let id = self.insert_notice(recipient, data, now, &Digest::default());
+        effects.warnings.push((id, originals));
+    }
+
+    /// Inserts mail of the daemon's own.
+    fn insert_notice(&mut self, recipient: Bytes, data: Bytes, now: UnixTime, digest: &Digest) -> MailId {
+        self.insert(Mail {
             remote: None,
             sender: None,
             recipient,
@@ -468,9 +464,8 @@ impl Outbox {
             faillog: vec![],
             last_failure: None,
             hold: Hold::Unset,
-            digest: Digest::default(),
-        });
-        effects.warnings.push((id, originals));
+            digest: Arc::clone(digest),
+        })
     }
 
     fn insert(&mut self, mail: Mail) -> MailId {

@@ -7,7 +7,7 @@ use cmail_delivery::course::Transcripts;
 use cmail_delivery::next_hop::Port;
 use cmail_delivery::retry_rule::RetryRule;
 use cmail_delivery::settings::RateLimit;
-use cmail_delivery::time::Duration;
+use cmail_delivery::time::{Duration, Span};
 
 use super::OnReload;
 use super::directive::{Directive, Fallback, Kind, Located, Repeat};
@@ -271,7 +271,7 @@ pub static DIRECTIVES: [Directive; 34] = [
         help: "The ages of mail, as in `4h 24h`, at which its sender is told that it is late and still being tried. It is told when the next attempt after that age fails, once for each age. Bounces and other mail with the null sender are never told of.",
         show: |config| {
             let ages = &config.directives.delay_warnings;
-            (!ages.is_empty()).then(|| join(ages.iter().map(|age| values::show_seconds(age.as_secs()))))
+            (!ages.is_empty()).then(|| join(ages.iter().map(|age| Span(age.as_secs()).to_string())))
         },
     },
     Directive {

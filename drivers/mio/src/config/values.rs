@@ -9,7 +9,7 @@ use cmail_delivery::mail_pattern::{MailPattern, MailPatternError};
 use cmail_delivery::next_hop::{Port, TlsMode};
 use cmail_delivery::retry_rule::{RetryRule, Waits};
 use cmail_delivery::settings::RateLimit;
-use cmail_delivery::time::Duration;
+use cmail_delivery::time::{Duration, Span};
 use thiserror::Error;
 
 use crate::logging::LogFormat;
@@ -210,15 +210,7 @@ pub(super) fn retention(text: &str) -> Result<Retention, ValueError> {
 
 /// Shows a [`retention`].
 pub(super) fn show_retention(retention: Retention) -> String {
-    format!("{} {}", show_seconds(retention.age.as_secs()), retention.rows)
-}
-
-/// Shows a number of seconds in the form that [`seconds`] reads, in the largest unit of which it is a multiple.
-pub(super) fn show_seconds(seconds: u64) -> String {
-    let units = SPAN_UNITS.iter().rev().map(|&(unit, unit_s)| (unit, u64::from(unit_s)));
-    let mut whole = units.filter(|&(_, unit_s)| seconds.is_multiple_of(unit_s));
-    let (unit, unit_s) = whole.next().unwrap_or(('s', 1));
-    format!("{}{unit}", seconds / unit_s)
+    format!("{} {}", Span(retention.age.as_secs()), retention.rows)
 }
 
 /// An address and port, the path of a socket, or `off`.

@@ -15,7 +15,7 @@ use crate::selection::{AddressPattern, Destination};
 /// The value of `hold_id` of mail that was released from every rule.
 pub(super) const RELEASED: i64 = 0;
 
-/// The tables. `dispatch_state` has what is known of a mail beside its row; further columns are for what is yet to come.
+/// The tables. `dispatch_state` has what is known of a mail beside its row.
 pub(super) const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS dispatch_holds (
     hold_id INTEGER PRIMARY KEY,
@@ -27,10 +27,7 @@ CREATE TABLE IF NOT EXISTS dispatch_holds (
 );
 CREATE TABLE IF NOT EXISTS dispatch_state (
     mail_id INTEGER PRIMARY KEY,
-    hold_id INTEGER,
-    retry_ms INTEGER,
-    warned INTEGER NOT NULL DEFAULT 0,
-    route_address TEXT
+    hold_id INTEGER
 );
 ";
 

@@ -19,7 +19,7 @@ use super::database_file::DatabaseFile;
 use super::error::{LockError, OrderError, ReadError};
 use super::ledger::LedgerSettings;
 use super::lock::DatabaseLock;
-use super::orders::{Act, Scope};
+use super::order_task::{Act, Scope};
 
 /// The pause between two looks for what has come of an order.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);

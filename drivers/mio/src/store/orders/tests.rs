@@ -3,6 +3,7 @@ use cmail_delivery::schedule::RetryRules;
 
 use super::super::fixture::Fixture;
 use super::super::ledger::{Addresses, Entries, LedgerSettings, Retention};
+use super::super::order_task::ALL_MAIL;
 use super::*;
 
 const NOW: i64 = 1_800_000_000;

@@ -1,0 +1,159 @@
+//! What an order does, and to which mail: the columns `verb`, `argument` and `scope` of the table `dispatch_orders`.
+
+use std::borrow::Cow;
+
+use cmail_delivery::next_hop::Relay;
+use cmail_delivery::order::{OrderId, OrderVerb};
+use cmail_delivery::time::UnixMillis;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::holds::HoldRule;
+use crate::selection::Selection;
+
+/// The mail that an order is about. As JSON it is an object that says so: nothing at all never means all mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All mail of a hold.
+    Hold {
+        /// Its `hold_id`, which is the number of the order that made it.
+        hold: i64,
+    },
+    /// Mail that fits a rule, and the rule.
+    Rule(HoldRule),
+    /// This mail.
+    Mails(Selection),
+}
+
+/// The scope of all mail.
+pub(super) const ALL_MAIL: &str = r#"{"all":true}"#;
+
+impl Scope {
+    /// Returns the value of the column `scope`.
+    pub(super) fn to_json(&self) -> String {
+        let json = match self {
+            Self::Hold { hold } => Ok(json!({ "hold": hold }).to_string()),
+            Self::Rule(rule) => serde_json::to_string(rule),
+            Self::Mails(selection) if *selection == Selection::default() => Ok(ALL_MAIL.to_owned()),
+            Self::Mails(selection) => serde_json::to_string(selection),
+        };
+        json.unwrap_or_default()
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, WrongOrder> {
+        let value: Value = serde_json::from_str(text).map_err(WrongOrder::Scope)?;
+        if value == json!({ "all": true }) {
+            return Ok(Self::Mails(Selection::default()));
+        }
+        let Value::Object(fields) = &value else { return Err(WrongOrder::NoObject) };
+        let selects_nothing = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+        if fields.is_empty() || fields.values().any(selects_nothing) {
+            return Err(WrongOrder::Nothing);
+        }
+        if let Some(hold) = fields.get("hold").filter(|_| fields.len() == 1) {
+            return hold.as_i64().map(|hold| Self::Hold { hold }).ok_or(WrongOrder::Nothing);
+        }
+        let is_rule = fields.contains_key("destination") || fields.contains_key("from");
+        let parsed = if is_rule {
+            serde_json::from_value(value).map(Self::Rule)
+        } else {
+            serde_json::from_value(value).map(Self::Mails)
+        };
+        parsed.map_err(WrongOrder::Scope)
+    }
+}
+
+/// Why an order cannot be carried out.
+#[derive(Debug, Error)]
+pub(super) enum WrongOrder {
+    #[error("dispatch_holds has a row with the number of this order, {0}, already; give it again")]
+    NumberTaken(OrderId),
+    #[error("its row cannot be read: {0}")]
+    Row(String),
+    #[error("the scope must be an object, like {{\"ids\":[7]}} or {{\"domain\":\"example.org\"}}")]
+    NoObject,
+    #[error("the scope selects nothing; {{\"all\":true}} is all mail")]
+    Nothing,
+    #[error("`{0}` is no order")]
+    Verb(String),
+    #[error("the scope is no selection of mail: {0}")]
+    Scope(serde_json::Error),
+    #[error("`{0}` is no argument of this order")]
+    Argument(String),
+    #[error("the remote specification {0}")]
+    Remote(String),
+}
+
+/// What an order does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Try mail now, and perhaps forget its failures.
+    Retry { anew: bool },
+    /// Hold it, perhaps until a time.
+    Hold { until: Option<UnixMillis> },
+    /// End that; of a rule, only the hold of this number.
+    Release { hold: Option<i64> },
+    /// Give it up.
+    Fail,
+    /// Delete it.
+    Drop,
+    /// Change its `mail_remote`.
+    Redirect { remote: Option<String> },
+}
+
+impl Act {
+    /// Returns the values of the columns `verb` and `argument`.
+    pub(super) fn columns(&self) -> (&'static str, Option<Cow<'_, str>>) {
+        match self {
+            Self::Retry { anew } => ("retry", anew.then_some("forget".into())),
+            Self::Hold { until } => ("hold", until.map(|until| until.0.to_string().into())),
+            Self::Release { hold } => ("release", hold.map(|hold| hold.to_string().into())),
+            Self::Fail => ("fail", None),
+            Self::Drop => ("drop", None),
+            Self::Redirect { remote } => ("redirect", remote.as_deref().map(Cow::Borrowed)),
+        }
+    }
+
+    pub(super) fn parse(verb: &str, argument: Option<String>) -> Result<Self, WrongOrder> {
+        let act = match (verb, argument) {
+            ("retry", Some(argument)) if argument == "forget" => return Ok(Self::Retry { anew: true }),
+            ("hold", Some(argument)) => {
+                let until = argument.parse().map(UnixMillis).map_err(|_| WrongOrder::Argument(argument))?;
+                return Ok(Self::Hold { until: Some(until) });
+            }
+            ("redirect", remote) => {
+                if let Some(Err(error)) = remote.as_ref().map(|remote| Relay::parse(remote.as_bytes())) {
+                    return Err(WrongOrder::Remote(error.to_string()));
+                }
+                return Ok(Self::Redirect { remote });
+            }
+            ("release", Some(argument)) => {
+                let hold = argument.parse().map_err(|_| WrongOrder::Argument(argument))?;
+                return Ok(Self::Release { hold: Some(hold) });
+            }
+            ("retry", None) => Self::Retry { anew: false },
+            ("hold", None) => Self::Hold { until: None },
+            ("release", None) => Self::Release { hold: None },
+            ("fail", None) => Self::Fail,
+            ("drop", None) => Self::Drop,
+            ("retry" | "fail" | "drop", Some(argument)) => {
+                return Err(WrongOrder::Argument(argument));
+            }
+            (verb, _) => return Err(WrongOrder::Verb(verb.to_owned())),
+        };
+        Ok(act)
+    }
+
+    /// Returns the verb.
+    pub(crate) fn verb(&self) -> OrderVerb {
+        match self {
+            Self::Retry { anew: false } => OrderVerb::Retry,
+            Self::Retry { anew: true } => OrderVerb::RetryAnew,
+            Self::Hold { .. } => OrderVerb::Hold,
+            Self::Release { .. } => OrderVerb::Release,
+            Self::Fail => OrderVerb::Fail,
+            Self::Drop => OrderVerb::Drop,
+            Self::Redirect { .. } => OrderVerb::Redirect,
+        }
+    }
+}
