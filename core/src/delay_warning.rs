@@ -11,9 +11,9 @@ use bytes::Bytes;
 use crate::address::Mailbox;
 use crate::bounce::compose_warning;
 use crate::outbox::{FailedMessage, Row};
-use crate::retry_rule::{EARLIEST_SUBMISSION, RetryRule};
+use crate::retry_rule::EARLIEST_SUBMISSION;
 use crate::rng::{Rng, Seed};
-use crate::schedule::{RetryRules, RetryState};
+use crate::schedule::{RetryState, RetryTerms};
 use crate::time::{Duration, UnixTime};
 
 /// How warnings are made of the failed attempts of a commit.
@@ -25,14 +25,8 @@ pub struct DelayWarnings {
     pub announce: Arc<str>,
     /// The address in From.
     pub bounce_from: Arc<str>,
-    /// The rules by which the mail is tried again: these lines, and the two numbers of [`RetryRules`].
-    pub lines: Arc<[RetryRule]>,
-    /// See [`RetryRules::retries`].
-    pub retries: u32,
-    /// See [`RetryRules::interval_s`].
-    pub interval_s: i64,
-    /// The time.
-    pub now: UnixTime,
+    /// The rules by which the mail is tried again, and the time.
+    pub terms: RetryTerms,
     /// The source of all randomness in them.
     pub seed: Seed,
 }
@@ -47,10 +41,6 @@ pub struct NewWarning {
 }
 
 impl DelayWarnings {
-    fn rules(&self) -> RetryRules<'_> {
-        RetryRules { lines: &self.lines, retries: self.retries, interval_s: self.interval_s }
-    }
-
     /// Returns whether the sender of a mail is to be told that it is late. `row` is the mail with the failure that has just been
     /// recorded; before that, it was last tried at `tried_before`, or never.
     pub fn is_due(&self, tried_before: Option<UnixTime>, row: &Row) -> bool {
@@ -64,7 +54,7 @@ impl DelayWarnings {
             && self.ages.iter().any(has_reached)
             && row.sender.as_deref().is_some_and(|sender| Mailbox::parse(sender).is_ok())
             // Mail that is given up is bounced instead.
-            && self.rules().retry_state(row, self.now) != RetryState::GivenUp
+            && self.terms.rules().retry_state(row, self.terms.now) != RetryState::GivenUp
     }
 
     /// Returns the warning about a message, which names all recipients that it has here. Returns `None` for a message without
@@ -79,7 +69,8 @@ impl DelayWarnings {
         }
         let mut rng = Rng::from_seed(seed);
         let (announce, bounce_from) = (&self.announce, &self.bounce_from);
-        let data = compose_warning(announce, bounce_from, self.rules(), message, self.now, &mut rng)?;
+        let data =
+            compose_warning(announce, bounce_from, self.terms.rules(), message, self.terms.now, &mut rng)?;
         Some(NewWarning { recipient, data })
     }
 }

@@ -146,9 +146,11 @@ pub struct MailFacts {
 impl MailFacts {
     /// Returns what a row says that is claimed at this time.
     pub(crate) fn of(row: &Row, now: UnixTime) -> Self {
+        // A copy: the texts of rows that were read together share their memory, which would stay as long as one of them is held.
+        let sender = row.sender.as_deref().map(Bytes::copy_from_slice);
         let waited_s = u64::try_from(now.0.saturating_sub(row.submission.0)).unwrap_or(0);
         Self {
-            sender: row.sender.clone(),
+            sender,
             data_octets: row.data_octets,
             message_id: None,
             attempts_before: row.fail_count,

@@ -14,9 +14,7 @@ use core::fmt;
 
 use crate::ids::MailId;
 use crate::outbox::{Cursor, Row};
-use crate::retry_rule::RetryRule;
-use crate::schedule::RetryRules;
-use crate::time::UnixTime;
+use crate::schedule::RetryTerms;
 
 /// Most mails of one part of an order. Their deletion takes a few hundredths of a second, and mail that is delivered meanwhile
 /// waits for it.
@@ -77,29 +75,6 @@ pub struct OrderPart {
     pub next: OrderPlace,
 }
 
-/// What decides, beside the database, which mail an order is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrderTerms {
-    lines: Vec<RetryRule>,
-    retries: u32,
-    interval_s: i64,
-    /// The time. An order may be given in advance.
-    pub now: UnixTime,
-}
-
-impl OrderTerms {
-    /// Returns the terms by these rules at this time.
-    pub fn new(rules: RetryRules<'_>, now: UnixTime) -> Self {
-        let RetryRules { lines, retries, interval_s } = rules;
-        Self { lines: lines.to_vec(), retries, interval_s, now }
-    }
-
-    /// Returns the rules by which mail waits or is given up.
-    pub fn rules(&self) -> RetryRules<'_> {
-        RetryRules { lines: &self.lines, retries: self.retries, interval_s: self.interval_s }
-    }
-}
-
 /// A step of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderStep {
@@ -114,7 +89,7 @@ pub struct OrderStep {
     /// How far mail was looked at.
     pub next: OrderPlace,
     /// The time and the rules.
-    pub terms: OrderTerms,
+    pub terms: RetryTerms,
 }
 
 impl OrderStep {

@@ -35,8 +35,9 @@ use crate::attempt::{Acceptance, Attempt, AttemptFacts, Failure};
 use crate::delay_warning::DelayWarnings;
 use crate::failure_pattern::LastFailure;
 pub use crate::ids::{MailId, RequestId};
-use crate::order::{CarriedOut, Hold, OrderId, OrderPart, OrderPlace, OrderStep, OrderTerms};
+use crate::order::{CarriedOut, Hold, OrderId, OrderPart, OrderPlace, OrderStep};
 use crate::rng::Seed;
+use crate::schedule::RetryTerms;
 use crate::time::UnixTime;
 use crate::wording::faillog_text;
 
@@ -181,7 +182,7 @@ pub enum StoreRequest {
         /// Orders that are known: each is read from its place, and is left out if all of its mail was looked at.
         known: Vec<(OrderId, OrderPlace)>,
         /// The time and the rules.
-        terms: OrderTerms,
+        terms: RetryTerms,
     },
     /// Carries out a step of an order, and records how far it is done, in one database transaction. It is separate from a commit, so
     /// that an order that fails never costs a verdict. Answer: [`StoreReply::CarriedOut`].

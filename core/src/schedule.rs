@@ -1,5 +1,7 @@
 //! Decides whether a mail is due, waits, or is given up: a pure function of its faillog, the rules, and the time.
 
+use alloc::sync::Arc;
+
 use crate::envelope::Envelope;
 use crate::outbox::Row;
 use crate::retry_rule::{NextAttempt, RetryRule};
@@ -84,6 +86,29 @@ impl<'a> RetryRules<'a> {
             NextAttempt::At(not_before) if now >= not_before => RetryState::Due,
             NextAttempt::At(not_before) => RetryState::NotBefore(not_before),
         }
+    }
+}
+
+/// The rules by which mail is tried again, at a time: what the database needs to say how a mail stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryTerms {
+    lines: Arc<[RetryRule]>,
+    retries: u32,
+    interval_s: i64,
+    /// The time.
+    pub now: UnixTime,
+}
+
+impl RetryTerms {
+    /// Returns the rules of the configuration at this time.
+    pub fn of(settings: &Settings, now: UnixTime) -> Self {
+        let lines = Arc::clone(&settings.retry_rules);
+        Self { lines, retries: settings.retries, interval_s: settings.retry_interval_s, now }
+    }
+
+    /// Returns the rules.
+    pub fn rules(&self) -> RetryRules<'_> {
+        RetryRules { lines: &self.lines, retries: self.retries, interval_s: self.interval_s }
     }
 }
 

@@ -6,7 +6,8 @@ use crate::attempt::AttemptKind;
 use crate::failure_pattern::{FailurePattern, LastFailure};
 use crate::mail_pattern::MailPattern;
 use crate::outbox::{FailedMail, FaillogRow, MailId};
-use crate::retry_rule::Waits;
+use crate::retry_rule::{RetryRule, Waits};
+use crate::settings::Settings;
 
 const SUBMITTED: i64 = 1_700_000_000;
 const HOUR_S: i64 = 3600;
@@ -19,14 +20,12 @@ fn warnings() -> DelayWarnings {
         until: Duration::from_secs(5 * 86_400),
         line: 1,
     };
+    let settings = Settings { retry_rules: [rule].into(), ..Settings::for_tests() };
     DelayWarnings {
         ages: [4, 24].map(|hours| Duration::from_secs(hours * 3600)).into(),
         announce: "mail.example.org".into(),
         bounce_from: "postmaster@mail.example.org".into(),
-        lines: [rule].into(),
-        retries: 5,
-        interval_s: 3600,
-        now: UnixTime(SUBMITTED + 5 * HOUR_S),
+        terms: RetryTerms::of(&settings, UnixTime(SUBMITTED + 5 * HOUR_S)),
         seed: Seed([1; 32]),
     }
 }

@@ -23,7 +23,7 @@ use crate::outbox::{
     Warned,
 };
 use crate::queue::QueueState;
-use crate::schedule::RetryState;
+use crate::schedule::{RetryState, RetryTerms};
 use crate::shown::{ShownAddress, shortened_octets};
 use crate::tally::Fate;
 use crate::time::{Duration, Instant};
@@ -312,10 +312,7 @@ impl Books {
             ages: Arc::clone(&settings.delay_warnings),
             announce: Arc::clone(&self.bounces.announce),
             bounce_from: Arc::clone(&self.bounces.bounce_from),
-            lines: Arc::clone(&settings.retry_rules),
-            retries: settings.retries,
-            interval_s: settings.retry_interval_s,
-            now: self.now.wall,
+            terms: RetryTerms::of(settings, self.now.wall),
             seed: self.bounces.draw_seed(),
         }))
     }

@@ -12,11 +12,10 @@ use super::Mode;
 use super::books::Books;
 use super::requests::Asked;
 use crate::event::Level;
-use crate::order::{
-    CarriedOut, ORDER_PART_LIMIT, OrderEffect, OrderId, OrderPart, OrderPlace, OrderStep, OrderTerms,
-};
+use crate::order::{CarriedOut, ORDER_PART_LIMIT, OrderEffect, OrderId, OrderPart, OrderPlace, OrderStep};
 use crate::outbox::{MailId, StoreError, StoreRequest};
 use crate::queue::{MessageKey, QueueState};
+use crate::schedule::RetryTerms;
 
 /// The orders that are being carried out.
 #[derive(Debug, Default)]
@@ -111,7 +110,7 @@ impl Orders {
     }
 
     /// Takes what is to be done for an order next, besides `mails`.
-    fn step(&mut self, number: OrderId, mut mails: Vec<MailId>, terms: OrderTerms) -> Option<OrderStep> {
+    fn step(&mut self, number: OrderId, mut mails: Vec<MailId>, terms: RetryTerms) -> Option<OrderStep> {
         let order = self.open.get_mut(&number)?;
         let room = ORDER_PART_LIMIT.saturating_sub(mails.len());
         let rest: BTreeSet<MailId> = order.arrived.iter().copied().skip(room).collect();
@@ -123,7 +122,7 @@ impl Orders {
     }
 
     /// Takes a step of the first order to which mail has come.
-    fn next_step(&mut self, terms: OrderTerms) -> Option<OrderStep> {
+    fn next_step(&mut self, terms: RetryTerms) -> Option<OrderStep> {
         let has_news = |order: &OpenOrder| !order.arrived.is_empty() || !order.gone.is_empty();
         let number = self.open.iter().find(|(_, order)| has_news(order)).map(|(&number, _)| number)?;
         self.step(number, Vec::new(), terms)
@@ -157,8 +156,8 @@ impl Books {
         }
     }
 
-    fn order_terms(&self) -> OrderTerms {
-        OrderTerms::new(self.rules(), self.now.wall)
+    fn order_terms(&self) -> RetryTerms {
+        RetryTerms::of(&self.settings, self.now.wall)
     }
 
     fn ask_step(&mut self, step: OrderStep) {

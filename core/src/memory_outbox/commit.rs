@@ -167,7 +167,7 @@ impl MemoryOutbox {
         for (originals, message) in messages {
             let Some(NewWarning { recipient, data }) = warnings.warning(&message) else { continue };
             if self.has_ids(1) {
-                let warning = self.add_notice(recipient, data, warnings.now);
+                let warning = self.add_notice(recipient, data, warnings.terms.now);
                 warned.push(Warned { originals, warning });
             }
         }

@@ -5,11 +5,10 @@
 //! An order whose time is still to come was given in advance: so a hold ends by itself.
 
 use cmail_delivery::order::{
-    CarriedOut, Hold, ORDER_PART_LIMIT, OrderEffect, OrderId, OrderPart, OrderPlace, OrderStep, OrderTerms,
-    order_result,
+    CarriedOut, Hold, ORDER_PART_LIMIT, OrderEffect, OrderId, OrderPart, OrderPlace, OrderStep, order_result,
 };
 use cmail_delivery::outbox::{Cursor, MailId, Row};
-use cmail_delivery::schedule::RetryState;
+use cmail_delivery::schedule::{RetryState, RetryTerms};
 use cmail_delivery::time::{UnixMillis, UnixTime};
 use cmail_delivery::wording::given_up_by_order;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
@@ -139,7 +138,7 @@ impl Order {
     }
 
     /// Returns by what its mail is selected: as if it were carried out when it was given.
-    fn standing<'a>(&self, terms: &'a OrderTerms) -> Standing<'a> {
+    fn standing<'a>(&self, terms: &'a RetryTerms) -> Standing<'a> {
         Standing { rules: terms.rules(), now: UnixTime(self.at.0.div_euclid(1000)) }
     }
 }
@@ -148,7 +147,7 @@ impl Order {
 pub(super) fn read(
     connection: &Connection,
     known: &[(OrderId, OrderPlace)],
-    terms: &OrderTerms,
+    terms: &RetryTerms,
     is_faillog_indexed: bool,
 ) -> rusqlite::Result<Option<OrderPart>> {
     let Some(mut statement) = open_orders(connection)? else { return Ok(None) };
@@ -176,7 +175,7 @@ fn part(
     connection: &Connection,
     order: Order,
     place: Option<OrderPlace>,
-    terms: &OrderTerms,
+    terms: &RetryTerms,
     is_faillog_indexed: bool,
 ) -> rusqlite::Result<OrderPart> {
     let standing = order.standing(terms);
@@ -420,7 +419,7 @@ struct Work<'a> {
     scope: &'a Scope,
     /// The selection of the scope, without its ids.
     narrowed: Selection,
-    terms: &'a OrderTerms,
+    terms: &'a RetryTerms,
     is_faillog_indexed: bool,
 }
 

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use cmail_delivery::order::{OrderId, OrderPlace, OrderStep, OrderTerms};
+use cmail_delivery::order::{OrderId, OrderPlace, OrderStep};
 use cmail_delivery::outbox::{
     Claimed, Commit, Committed, Cursor, MailId, Scanned, StoreError, StoreReply, StoreRequest,
 };
+use cmail_delivery::schedule::RetryTerms;
 use rusqlite::TransactionBehavior;
 
 use super::busy::{allow_interruption, forbid_interruption};
@@ -148,7 +149,7 @@ impl Database {
     fn read_orders(
         &mut self,
         known: &[(OrderId, OrderPlace)],
-        terms: &OrderTerms,
+        terms: &RetryTerms,
     ) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
             orders::read(&database.connection, known, terms, database.is_indexed).map(StoreReply::Orders)

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use cmail_delivery::memory_outbox::{GivenOrder, Mail, MemoryOutbox};
-use cmail_delivery::order::{CarriedOut, OrderPart, OrderStep, OrderTerms, OrderVerb};
+use cmail_delivery::order::{CarriedOut, OrderPart, OrderStep, OrderVerb};
 use cmail_delivery::outbox::{
     Claimed, Commit, Cursor, DATA_CHUNK_OCTETS, LeftOver, MailId, Replacement, Row, Scanned, StoreReply,
     StoreRequest,
 };
-use cmail_delivery::schedule::RetryRules;
+use cmail_delivery::schedule::RetryTerms;
+use cmail_delivery::settings::Settings;
 use cmail_delivery::time::UnixTime;
 use proptest::prelude::*;
 
@@ -98,7 +99,10 @@ impl Pair {
             (name, scope),
         );
         self.memory.order(GivenOrder::new(verb, ids));
-        let terms = OrderTerms::new(RetryRules { lines: &[], retries: 5, interval_s: 600 }, SUBMISSION);
+        let terms = RetryTerms::of(
+            &Settings { retry_interval_s: 600, ..Settings::new("mail.example.org") },
+            SUBMISSION,
+        );
         let (in_database, in_memory) =
             self.ask(StoreRequest::ReadOrders { known: Vec::new(), terms: terms.clone() });
         let StoreReply::Orders(Some(part)) = in_database.clone() else { return (in_database, in_memory) };

@@ -72,10 +72,11 @@ impl Warnings {
 /// Returns the mail of a commit whose sender is to be told, computed once more from the outbox as it was before.
 fn expected(scene: &Scene<'_>, commit: &Commit) -> BTreeSet<MailId> {
     let Some(warnings) = &commit.warnings else { return BTreeSet::new() };
+    let rules = warnings.terms.rules();
     let settings = Settings {
-        retry_rules: warnings.lines.clone(),
-        retries: warnings.retries,
-        retry_interval_s: warnings.interval_s,
+        retry_rules: rules.lines.into(),
+        retries: rules.retries,
+        retry_interval_s: rules.interval_s,
         ..scene.settings.clone()
     };
     let is_late = |id: MailId, row: FaillogRow, failure: LastFailure| {
@@ -90,7 +91,7 @@ fn expected(scene: &Scene<'_>, commit: &Commit) -> BTreeSet<MailId> {
         let now = mail.fail_state(id).last_try.0;
         let reached = warnings.ages.iter().map(|age| mail.submission.0 + age.as_secs().cast_signed());
         reached.clone().any(|late| before < late && late <= now)
-            && retry_state(&settings, id, &mail, warnings.now) != RetryState::GivenUp
+            && retry_state(&settings, id, &mail, warnings.terms.now) != RetryState::GivenUp
     };
     let failed = commit.failed.iter().filter(|failed| {
         let attempt = &failed.attempt;

@@ -1,5 +1,6 @@
 use cmail_delivery::outbox::{Scanned, StoreReply, StoreRequest};
-use cmail_delivery::schedule::RetryRules;
+use cmail_delivery::schedule::RetryTerms;
+use cmail_delivery::settings::Settings;
 
 use super::super::fixture::Fixture;
 use super::super::ledger::{Addresses, Entries, LedgerSettings, Retention};
@@ -8,8 +9,9 @@ use super::*;
 
 const NOW: i64 = 1_800_000_000;
 
-fn terms() -> OrderTerms {
-    OrderTerms::new(RetryRules { lines: &[], retries: 3, interval_s: 600 }, UnixTime(NOW))
+fn terms() -> RetryTerms {
+    let settings = Settings { retries: 3, retry_interval_s: 600, ..Settings::new("mail.example.org") };
+    RetryTerms::of(&settings, UnixTime(NOW))
 }
 
 /// A database with the tables of orders, and a ledger.

@@ -1,5 +1,7 @@
 use cmail_delivery::outbox::{Commit, Committed, StoreReply, StoreRequest};
 use cmail_delivery::rng::Seed;
+use cmail_delivery::schedule::RetryTerms;
+use cmail_delivery::settings::Settings;
 use cmail_delivery::time::Duration;
 
 use super::*;
@@ -8,14 +10,12 @@ use crate::store::fixture::{Fixture, refused};
 const SUBMITTED: i64 = 1_700_000_000;
 
 fn warnings(at: i64) -> DelayWarnings {
+    let settings = Settings { retries: 100, retry_interval_s: 60, ..Settings::new("mail.example.org") };
     DelayWarnings {
         ages: [Duration::from_secs(3600)].into(),
         announce: "mail.example.org".into(),
         bounce_from: "postmaster@mail.example.org".into(),
-        lines: [].into(),
-        retries: 100,
-        interval_s: 60,
-        now: UnixTime(at),
+        terms: RetryTerms::of(&settings, UnixTime(at)),
         seed: Seed([1; 32]),
     }
 }
