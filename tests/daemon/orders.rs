@@ -46,6 +46,27 @@ fn held_mail_stays_across_kills_until_it_is_released() {
 }
 
 #[test]
+fn an_order_that_was_written_while_no_daemon_ran_comes_before_all_mail() {
+    for mode in MODES {
+        let (mut world, server) = world(mode, Script::new());
+        world.route("example.net", &server);
+        world.set("interval", 1);
+        world.start().terminate();
+        for number in 0..50 {
+            world.insert(&Mail::to(&format!("r{number}@example.org")));
+        }
+        let other = world.insert(&Mail::to("other@example.net"));
+        let given = "INSERT INTO dispatch_orders (at_ms, who, verb, scope) VALUES (0, 'somebody', 'drop', '{\"domain\":\"example.org\"}')";
+        world.database.another().execute(given, []).unwrap();
+        let daemon = world.start();
+        world.database.wait("other mail is delivered", |database| database.row(other).is_none());
+        world.database.wait_until_empty();
+        daemon.terminate();
+        assert_eq!((server.records().messages.len(), server.records().count("RCPT")), (1, 1), "{mode}");
+    }
+}
+
+#[test]
 fn an_order_by_domain_is_done_by_the_daemon_and_by_nobody_twice() {
     for mode in MODES {
         let (mut world, server) = world(mode, Script::new().always("RCPT", "450 4.2.0 later"));

@@ -66,6 +66,7 @@ impl Books {
         let rules = RetryRules::of(&settings);
         Self {
             now,
+            orders: Orders::new(&mode),
             mode,
             progress: Progress::Working,
             queue: Queue::new(),
@@ -75,7 +76,6 @@ impl Books {
             bounces: Bounces::new(&settings, bounces),
             commits: PendingCommits::new(),
             held: Held::default(),
-            orders: Orders::default(),
             requests: Requests::default(),
             outlet: Outlet::default(),
             tally: Tally::default(),

@@ -153,8 +153,8 @@ impl Dispatcher {
         let deliveries = Deliveries::new(&settings, hosts, rng.fork());
         let mut books = Books::new(now, settings, mode, key_basis, rng.fork());
         books.orders.look();
-        books.scan_new();
         books.carry_out_orders();
+        books.scan_new();
         Self { books, deliveries, has_given_up: false }
     }
 
@@ -283,6 +283,9 @@ impl Dispatcher {
                 break;
             }
             books.carry_out_orders();
+            if books.orders.come_first() {
+                break;
+            }
             books.generate_bounces();
             if !deliveries.recall(books) && !deliveries.start(books) && !deliveries.grant_connections(books) {
                 break;

@@ -13,13 +13,26 @@ use super::books::Books;
 use super::requests::Asked;
 use crate::event::Level;
 use crate::order::{CarriedOut, ORDER_PART_LIMIT, OrderEffect, OrderId, OrderPart, OrderPlace, OrderStep};
-use crate::outbox::{MailId, StoreError, StoreRequest};
+use crate::outbox::{MailId, StoreError, StoreRequest, StoreTrouble};
 use crate::queue::{MessageKey, QueueState};
 use crate::schedule::RetryTerms;
 
+/// Whether orders may stand that were given before the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backlog {
+    /// None was looked for.
+    Unread,
+    /// Some do. They are carried out as soon as the outbox is known.
+    Stands,
+    /// None does, or the database cannot tell.
+    Over,
+}
+
 /// The orders that are being carried out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Orders {
+    /// Those that were given before the start.
+    backlog: Backlog,
     open: BTreeMap<OrderId, OpenOrder>,
     /// Mail that is under way, with the orders that await it.
     awaited: BTreeSet<(MailId, OrderId)>,
@@ -46,6 +59,27 @@ struct OpenOrder {
 }
 
 impl Orders {
+    pub(super) fn new(mode: &Mode) -> Self {
+        let backlog = match mode {
+            Mode::Daemon => Backlog::Unread,
+            Mode::CarryOutOrders | Mode::Deliver(_) | Mode::GenerateBounces => Backlog::Over,
+        };
+        Self {
+            backlog,
+            open: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            taken: BTreeMap::new(),
+            may_have_more: false,
+            is_asking: false,
+            has_failed: false,
+        }
+    }
+
+    /// Returns whether mail must wait, because an order that was given before the start may be about it.
+    pub(super) fn come_first(&self) -> bool {
+        self.backlog != Backlog::Over
+    }
+
     /// Notes that there may be a new order.
     pub(super) fn look(&mut self) {
         self.may_have_more = true;
@@ -138,6 +172,7 @@ impl Books {
     /// Asks for what is to be done next for orders, unless that is under way.
     pub(super) fn carry_out_orders(&mut self) {
         let knows_its_mail = match self.mode {
+            Mode::Daemon if self.orders.backlog == Backlog::Unread => true,
             Mode::Daemon => self.scan.is_complete() && !self.scan.is_scanning(),
             Mode::CarryOutOrders => true,
             Mode::Deliver(_) | Mode::GenerateBounces => false,
@@ -169,9 +204,15 @@ impl Books {
     pub(super) fn order_read(&mut self, part: Option<OrderPart>) -> bool {
         self.orders.is_asking = false;
         let Some(OrderPart { order: number, effect, mut mails, under_way, mut next }) = part else {
+            self.orders.backlog = Backlog::Over;
             return false;
         };
         self.orders.may_have_more = true;
+        if self.orders.backlog == Backlog::Unread {
+            // Its mail is not known yet.
+            self.orders.backlog = Backlog::Stands;
+            return false;
+        }
         let is_new = !self.orders.open.contains_key(&number);
         let stands = self.mode == Mode::CarryOutOrders && effect == OrderEffect::TryNow;
         if stands {
@@ -282,6 +323,12 @@ impl Books {
         self.orders.awaited.clear();
         let taken: Vec<MailId> = self.orders.taken().collect();
         taken.into_iter().for_each(|id| self.give_back_from_order(id));
+        // Other mail must not wait for an order that cannot be read. A database that is locked can tell nothing of mail either.
+        if error.trouble != StoreTrouble::Busy {
+            self.orders.backlog = Backlog::Over;
+        } else if self.orders.come_first() {
+            self.scan.scan_again_soon(self.now.monotonic);
+        }
         // A single pass gives up after some failures.
         self.orders.has_failed = self.mode != Mode::CarryOutOrders;
         self.orders.look();

@@ -80,6 +80,11 @@ impl OutboxScan {
         self.rescan.request();
     }
 
+    /// Scans once more in a while, because the database has failed.
+    pub(super) fn scan_again_soon(&mut self, now: Instant) {
+        self.next_scan = now + SCAN_RETRY;
+    }
+
     pub(super) fn next_scan(&self) -> Instant {
         self.next_scan
     }
@@ -186,7 +191,7 @@ impl Books {
     pub(super) fn scan_failed(&mut self, error: &StoreError) {
         self.scan.is_scanning = false;
         self.note(Level::Error, format!("cannot look at the outbox, trying again: {error}"));
-        self.scan.next_scan = self.now.monotonic + SCAN_RETRY;
+        self.scan.scan_again_soon(self.now.monotonic);
     }
 
     pub(super) fn scanned(&mut self, answer: Scanned) {

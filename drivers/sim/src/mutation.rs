@@ -45,6 +45,8 @@ pub(crate) enum Mutation {
     KeepsOrders,
     /// Mail is sent although it is held.
     IgnoresHolds,
+    /// Orders are not looked for at the start.
+    ComesToOrdersLate,
     /// Orders are carried out on mail that is under way.
     OrdersMailUnderWay,
     /// An order passes over a mail.

@@ -195,3 +195,48 @@ fn orders_are_carried_out_without_a_daemon_but_for_those_to_try_now() {
     assert_eq!(world.outbox.result(drop), Some("1 mail is deleted"));
     assert_eq!((world.attempts.len(), world.outbox.mails.len()), (0, 1));
 }
+
+#[test]
+fn no_mail_is_begun_before_the_orders_that_were_given_before_the_start() {
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1");
+    for number in 0..2 * ORDER_PART_LIMIT + 500 {
+        world.mail(SENDER, &format!("r{number}@example.org"), "x");
+    }
+    let failed = world.mail(SENDER, "b@example.org", "y");
+    world.failed_before(failed, 1, 10, true);
+    world.slow.insert("step", Duration::from_secs(5));
+    let ids = all(&world);
+    // The one to try mail now comes first, and must not be taken for the end.
+    let retry = world.outbox.order(OrderVerb::Retry, ids.clone());
+    let hold = world.outbox.order(OrderVerb::Hold, ids);
+    world.run();
+    assert!(world.outbox.result(retry).is_some());
+    assert_eq!(world.outbox.result(hold), Some("1501 mails are held"));
+    assert_eq!((world.attempts.len(), world.outbox.replaced.len()), (0, 0));
+}
+
+#[test]
+fn a_locked_database_does_not_make_the_orders_of_before_the_start_come_too_late() {
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1");
+    let id = world.mail(SENDER, "a@example.org", "x");
+    world.outbox.failing.insert("orders", 3);
+    let hold = world.outbox.order(OrderVerb::Hold, [id]);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!((world.outbox.result(hold), world.attempts.len()), (Some("1 mail is held"), 0));
+}
+
+#[test]
+fn orders_of_before_the_start_that_cannot_be_read_hold_up_no_mail() {
+    for trouble in [StoreTrouble::Other, StoreTrouble::Damaged, StoreTrouble::Impossible, StoreTrouble::Full]
+    {
+        let mut world = World::new();
+        world.domain("example.org", "192.0.2.1");
+        let id = world.mail(SENDER, "a@example.org", "x");
+        world.outbox.trouble = Some(trouble);
+        world.outbox.failing.insert("orders", u32::MAX);
+        world.run_for(Duration::from_secs(10));
+        assert_eq!(world.outbox.deleted, [id], "{trouble:?}");
+    }
+}

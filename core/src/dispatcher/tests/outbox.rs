@@ -69,6 +69,8 @@ pub(super) struct Outbox {
     pub(super) data_version: i64,
     /// Kinds of requests that fail, and how often still.
     pub(super) failing: BTreeMap<&'static str, u32>,
+    /// Why they fail, if the database is not locked.
+    pub(super) trouble: Option<StoreTrouble>,
     /// Everything that was asked, by kind.
     pub(super) asked: BTreeMap<&'static str, u32>,
     /// What was released at a time.
@@ -145,7 +147,11 @@ impl Outbox {
         *self.asked.entry(kind).or_default() += 1;
         if let Some(times) = self.failing.get_mut(kind).filter(|times| **times > 0) {
             *times -= 1;
-            return Err(StoreError { trouble: StoreTrouble::Busy, text: "the database is locked".into() });
+            let (trouble, text) = match self.trouble {
+                None | Some(StoreTrouble::Busy) => (StoreTrouble::Busy, "the database is locked"),
+                Some(trouble) => (trouble, "the database is broken"),
+            };
+            return Err(StoreError { trouble, text: text.into() });
         }
         self.set_flaws(&request);
         if !self.is_misquoted {

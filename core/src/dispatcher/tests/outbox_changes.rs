@@ -259,6 +259,11 @@ fn what_the_walk_over_known_mail_finds_beyond_it_fails_with_its_next_hop() {
         last_failure: None,
         hold: Hold::Unset,
     };
+    let orders = core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| match output {
+        Output::Store(id, StoreRequest::ReadOrders { .. }) => Some(id),
+        _ => None,
+    });
+    dispatcher.handle_input(now, Input::Store(orders.unwrap(), Ok(StoreReply::Orders(None))));
     // The first scan and the second find nothing, but another program has written in between, so known mail is rescanned.
     for (rows, data_version) in [(vec![], 1), (vec![], 2), (vec![row], 2)] {
         let asked = core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| {

@@ -19,6 +19,7 @@ mod liveness;
 mod loss;
 mod memory;
 mod orders;
+mod orders_first;
 mod poison;
 mod retries;
 mod secrets;
@@ -69,6 +70,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<memory::Memory>::default(),
         Box::<liveness::Liveness>::default(),
         Box::<orders::Orders>::default(),
+        Box::<orders_first::OrdersFirst>::default(),
         Box::<poison::OnePoisonedRow>::default(),
         Box::<waiting::WithoutDns>::default(),
         Box::<waiting::Bounded>::default(),

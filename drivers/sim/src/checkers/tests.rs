@@ -147,6 +147,11 @@ fn held_mail_that_is_sent_is_noticed() {
 }
 
 #[test]
+fn orders_that_are_not_looked_for_at_the_start_are_noticed() {
+    assert_caught(Mutation::ComesToOrdersLate, "orders of before the start come first");
+}
+
+#[test]
 fn an_order_on_mail_under_way_is_noticed() {
     assert_caught(Mutation::OrdersMailUnderWay, "orders are carried out once");
 }

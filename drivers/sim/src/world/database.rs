@@ -87,6 +87,13 @@ impl World {
             self.outbox.remember(&reply);
             return reply;
         }
+        if self.mutation == Mutation::ComesToOrdersLate
+            && let StoreRequest::ReadOrders { known, .. } = request
+            && known.is_empty()
+            && self.call_dice.chance(500)
+        {
+            return StoreReply::Orders(None);
+        }
         if let Some(reply) = self.outbox.read(request) {
             if self.mutation == Mutation::ChargesUnread
                 && let StoreReply::Scanned(Scanned { rows, .. }) = &reply
