@@ -209,7 +209,7 @@ impl StoreRequest {
 pub struct Commit {
     /// Mail that servers have taken responsibility for. Its rows are deleted.
     pub delivered: Vec<DeliveredMail>,
-    /// Failed attempts. Each becomes a faillog row, unless its mail is gone.
+    /// Failed attempts. Each that counts becomes a faillog row, unless its mail is gone.
     pub failed: Vec<FailedAttempt>,
     /// Mail that is given up.
     pub replaced: Vec<Replacement>,
@@ -271,7 +271,7 @@ impl From<MailId> for DeliveredMail {
     }
 }
 
-/// A faillog row to insert.
+/// A failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedAttempt {
     /// `fail_mail`.
@@ -279,6 +279,9 @@ pub struct FailedAttempt {
     /// `fail_time` is its time, `fail_fatal` [whether it has failed permanently](Attempt::is_fatal), and `fail_message` the
     /// [`faillog_text`] of its failure.
     pub attempt: Attempt<Failure>,
+    /// Whether it counts, and becomes a faillog row. One that the administrator has ordered before its time does not, unless it has
+    /// failed permanently; only the ledger tells of it.
+    pub counts: bool,
 }
 
 impl FailedAttempt {

@@ -51,7 +51,9 @@ fn an_order_that_was_written_while_no_daemon_ran_comes_before_all_mail() {
         let (mut world, server) = world(mode, Script::new());
         world.route("example.net", &server);
         world.set("interval", 1);
-        world.start().terminate();
+        let daemon = world.start();
+        daemon.wait_until_ready(&world);
+        daemon.terminate();
         for number in 0..50 {
             world.insert(&Mail::to(&format!("r{number}@example.org")));
         }
@@ -84,6 +86,11 @@ fn an_order_by_domain_is_done_by_the_daemon_and_by_nobody_twice() {
         daemon.wait_for_outputs("which does not count", 20);
         assert_eq!(server.records().count("RCPT"), 40);
         assert_eq!(world.database.failures().len(), 20, "early attempts do not count");
+        world.database.wait("early attempts are in the ledger", |database| {
+            let count = "SELECT count(*) FROM dispatch_attempts WHERE result = 'deferred'";
+            database.another().query_row(count, [], |row| row.get(0)) == Ok(40)
+        });
+        assert_eq!(tool::records(&world, &["history", "--result", "deferred"]).len(), 40);
         let late = world.insert(&Mail::to("late@example.net"));
         assert_eq!(order(&world, "drop --domain example.org --yes"), "order 2: 20 mails are deleted");
         let removed = tool::records(&world, &["history", "--result", "removed"]);

@@ -208,11 +208,7 @@ impl Books {
         let facts = self.held.facts(id);
         self.event(Event::Failed { id, next_hop, attempt: attempt.clone(), kind, facts });
         self.attempts.tried(id, self.now.monotonic);
-        if let Some(due) = ordered {
-            let state = self.queue_state_of(id, RetryState::NotBefore(due));
-            return self.requeue(id, state);
-        }
-        self.commits.failed(FailedAttempt { id, attempt });
+        self.commits.failed(FailedAttempt { id, attempt, counts: ordered.is_none() });
     }
 
     /// Sends the pending verdicts to the database, unless a commit is under way.

@@ -94,17 +94,20 @@ impl MemoryOutbox {
         warnings: Option<&DelayWarnings>,
         outcomes: &mut Outcomes,
     ) {
-        let FailedAttempt { id, attempt } = &failed;
+        let FailedAttempt { id, attempt, counts } = &failed;
         let id = *id;
         match self.find(id, is_same_attempt, outcomes) {
             Found::AsTold => {
                 if let Some(stored) = self.mails.get_mut(&id) {
+                    outcomes.attempted.push(id);
+                    if !counts {
+                        return;
+                    }
                     let text = failed.text().into_bytes().into();
                     let tried_before = stored.mail.faillog.iter().map(|attempt| attempt.time).max();
                     let row = FaillogRow { time: attempt.at, text, fatal: attempt.is_fatal() };
                     stored.mail.faillog.push(row);
                     stored.mail.last_failure = Some((attempt.at, attempt.facts().into()));
-                    outcomes.attempted.push(id);
                     let row = stored.mail.row(id);
                     if warnings.is_some_and(|warnings| warnings.is_due(tried_before, &row)) {
                         outcomes.late.push(id);

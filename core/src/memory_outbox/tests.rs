@@ -50,6 +50,7 @@ fn failure(id: MailId, fatal: bool) -> FailedAttempt {
             course: None,
             result: failure,
         },
+        counts: true,
     }
 }
 

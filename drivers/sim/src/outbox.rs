@@ -363,7 +363,7 @@ impl Outbox {
             self.mails.remove(&mail.id);
         }
         let mut late = Vec::new();
-        for failed in &commit.failed {
+        for failed in commit.failed.iter().filter(|failed| failed.counts) {
             if let Some(mail) = self.mails.get_mut(&failed.id) {
                 let before = mail.faillog.iter().map(|attempt| attempt.time).max();
                 let (attempt, text) = (&failed.attempt, failed.text().into_bytes().into());

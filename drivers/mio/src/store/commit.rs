@@ -68,7 +68,9 @@ pub(super) fn record(
                 Some(_) => last_try(transaction, attempt.id)?,
                 None => None,
             };
-            record_failure(transaction, attempt)?;
+            if attempt.counts {
+                record_failure(transaction, attempt)?;
+            }
             attempts.push((attempt.id, tried_before));
         }
     }

@@ -146,6 +146,7 @@ pub(super) fn refused(id: MailId, words: &str, time: UnixTime, fatal: bool) -> F
             course: None,
             result: failure,
         },
+        counts: true,
     }
 }
 

@@ -80,7 +80,7 @@ impl Uncheckpointed {
             commit.replaced.retain(|replacement| replacement.originals.iter().all(|id| is_known(*id)));
             let mut failed = Vec::with_capacity(commit.failed.len());
             for attempt in commit.failed {
-                if is_known(attempt.id) && !is_recorded(transaction, &attempt)? {
+                if attempt.counts && is_known(attempt.id) && !is_recorded(transaction, &attempt)? {
                     failed.push(attempt);
                 }
             }

@@ -137,7 +137,7 @@ impl Retries {
 
     fn committing(&mut self, scene: &Scene<'_>, commit: &Commit) -> Result<(), String> {
         let taken_up_at = |id: &MailId| self.taken_up_at.get(id).copied().unwrap_or(scene.now.monotonic);
-        for failed in &commit.failed {
+        for failed in commit.failed.iter().filter(|failed| failed.counts) {
             scene.right_by_one_since(taken_up_at(&failed.id), |settings| {
                 match self.retry_state(settings, scene, failed.id, failed.attempt.at) {
                     Some(RetryState::NotBefore(time)) if !failed.attempt.is_fatal() => {
@@ -161,7 +161,7 @@ impl Retries {
                 Ok(())
             })?;
         }
-        for attempt in &commit.failed {
+        for attempt in commit.failed.iter().filter(|failed| failed.counts) {
             let failed = self.unrecorded.remove(&attempt.id).unwrap_or(self.step);
             self.last_failed.insert(attempt.id, failed);
             self.failed_at.insert(attempt.id, scene.now.monotonic);

@@ -93,7 +93,7 @@ fn expected(scene: &Scene<'_>, commit: &Commit) -> BTreeSet<MailId> {
         reached.clone().any(|late| before < late && late <= now)
             && retry_state(&settings, id, &mail, warnings.terms.now) != RetryState::GivenUp
     };
-    let failed = commit.failed.iter().filter(|failed| {
+    let failed = commit.failed.iter().filter(|failed| failed.counts).filter(|failed| {
         let attempt = &failed.attempt;
         let text = failed.text().into_bytes().into();
         let row = FaillogRow { time: attempt.at, text, fatal: attempt.is_fatal() };
