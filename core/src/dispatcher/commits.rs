@@ -23,7 +23,7 @@ use crate::outbox::{
     Warned,
 };
 use crate::queue::QueueState;
-use crate::schedule::{RetryState, RetryTerms};
+use crate::schedule::RetryTerms;
 use crate::shown::{ShownAddress, shortened_octets};
 use crate::tally::Fate;
 use crate::time::{Duration, Instant};

@@ -259,9 +259,9 @@ fn what_the_walk_over_known_mail_finds_beyond_it_fails_with_its_next_hop() {
         last_failure: None,
         hold: Hold::Unset,
     };
-    let orders = core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| match output {
-        Output::Store(id, StoreRequest::ReadOrders { .. }) => Some(id),
-        _ => None,
+    let orders = core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| {
+        let Output::Store(id, StoreRequest::ReadOrders { .. }) = output else { return None };
+        Some(id)
     });
     dispatcher.handle_input(now, Input::Store(orders.unwrap(), Ok(StoreReply::Orders(None))));
     // The first scan and the second find nothing, but another program has written in between, so known mail is rescanned.
