@@ -3,7 +3,8 @@
 # wrong one, is restarted when it hangs, and stops; and its exposure stays low.
 #
 # A systemd of its own runs in namespaces: nothing of this machine is started, changed or stopped. That takes root, and control
-# groups that can be written; where it is not possible the script says why and ends well. BINARY is the daemon.
+# groups that can be written; where it is not possible the script says why and ends well. BINARY is the daemon; the operator's tool is
+# beside it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -31,12 +32,13 @@ boot() {
     mount -t tmpfs tmpfs /var/log
     mkdir -p /run/systemd/system/cmail-dispatchd.service.d /run/try
     cp "$binary" /run/try/cmail-dispatchd
+    cp "$(dirname "$binary")/cmail-admin-queue" /run/try/
     cp /etc/passwd /etc/group /run/try/
     echo 'cmail:x:64999:64999::/var/lib/cmail:/usr/sbin/nologin' >>/run/try/passwd
     echo 'cmail:x:64999:' >>/run/try/group
     mount --bind /run/try/passwd /etc/passwd
     mount --bind /run/try/group /etc/group
-    sed -e 's|/usr/sbin/cmail-dispatchd|/run/try/cmail-dispatchd|g' -e 's|/etc/cmail/|/run/try/|g' \
+    sed -e 's|/usr/sbin/|/run/try/|g' -e 's|/etc/cmail/|/run/try/|g' \
         "$unit" >/run/systemd/system/cmail-dispatchd.service
     # Of the whole system there is nothing but this unit, and a test cannot wait for a minute.
     cat >/run/systemd/system/cmail-dispatchd.service.d/try.conf <<'EOF'
@@ -118,10 +120,13 @@ inside() {
     systemctl reload cmail-dispatchd
     wait_for_log 'retries is 7 now, it was 5'
     configure many
-    systemctl reload cmail-dispatchd
+    if systemctl reload cmail-dispatchd; then
+        echo "the reload of a wrong configuration does not fail"
+        exit 1
+    fi
     wait_for_log 'the one from before stays in force'
     wait_for ActiveState active
-    echo "reloaded, and kept the configuration from before a wrong one"
+    echo "reloaded, and kept the configuration from before a wrong one, whose reload fails"
     # While it works the watchdog is content.
     local heard now count=0
     heard=$(property WatchdogTimestampMonotonic)

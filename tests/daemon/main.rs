@@ -14,6 +14,7 @@
 mod auth;
 mod bounces;
 mod command_line;
+mod control;
 mod conversation;
 mod delivery;
 mod dns;

@@ -393,7 +393,11 @@ fn each_field_of_json_is_documented() {
     let old = world.insert(&Mail::to("a@example.org"));
     world.database.insert_failure(old, "450 4.2.0 old", false, 600);
     let mut printed = std::collections::BTreeMap::new();
+    let daemon = world.start();
+    daemon.wait_until_ready(&world);
     for words in [
+        vec!["status".to_owned()],
+        vec!["reload".to_owned()],
         vec!["show".to_owned(), later.to_string(), old.to_string()],
         vec!["summary".to_owned()],
         vec!["drop".to_owned(), old.to_string()],
@@ -406,6 +410,7 @@ fn each_field_of_json_is_documented() {
             printed.insert(record["kind"].as_str().unwrap().to_owned(), fields);
         }
     }
+    daemon.terminate();
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/json.md")).unwrap();
     let mut documented = std::collections::BTreeMap::new();
     for section in page.split("\n## `").skip(1) {

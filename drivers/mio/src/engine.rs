@@ -5,7 +5,7 @@
 //! [`controlled`](crate::signals::Signals::controlled), as the example `demo` does.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use nix::unistd::Gid;
 use thiserror::Error;
 
 use crate::config::{Config, Environment};
-use crate::event_loop::{EventLoop, Kernel, LoopError};
+use crate::event_loop::{EventLoop, Kernel, Listeners, LoopError};
 use crate::logging::Log;
-use crate::monitor::{Listener, MetricsError};
+use crate::monitor::{MetricsAddress, MetricsError};
 use crate::pid_file::PidFile;
 use crate::record::{RecordDirectory, RecordError, Recorder};
 use crate::reload::Reloader;
@@ -99,8 +99,14 @@ pub fn check_record(config: &Config) -> Result<(), EngineError> {
 
 /// Checks that clients could connect to ask for metrics, if the configuration says so. Changes nothing.
 pub fn check_metrics(config: &Config) -> Result<(), EngineError> {
-    config.metrics.as_ref().map_or(Ok(()), Listener::check)?;
+    config.metrics.as_ref().map_or(Ok(()), MetricsAddress::check)?;
     Ok(())
+}
+
+/// Returns what would keep the operator's tool from asking the daemon, as a sentence. Changes nothing.
+pub fn check_control(config: &Config) -> Option<String> {
+    // What is wrong with the database is told otherwise.
+    config.control.check(&std::fs::canonicalize(&config.database).ok()?)
 }
 
 /// Creates the database, for `group` if it is given, and returns a description of it. Its owner is the user of this process.
@@ -119,7 +125,7 @@ pub struct Engine {
 pub struct LockedEngine {
     tls: TlsContext,
     recorder: Option<Recorder>,
-    listener: Option<Listener>,
+    listeners: Listeners,
     database: Arc<DatabaseFile>,
     lock: DatabaseLock,
 }
@@ -132,7 +138,9 @@ pub struct OpenEngine {
     local: LocalAddresses,
     store: StoreHandle,
     recorder: Option<Recorder>,
-    listener: Option<Listener>,
+    listeners: Listeners,
+    /// The path of the database.
+    path: PathBuf,
     /// The last field, so that the lock is released after the thread has closed the database.
     lock: DatabaseLock,
 }
@@ -175,14 +183,17 @@ impl Engine {
         let database = DatabaseFile::open(&config.database)?;
         database.ensure_writable()?;
         let lock = DatabaseLock::acquire(&database)?;
-        Ok(LockedEngine { tls: self.tls, recorder, listener: None, database: Arc::new(database), lock })
+        let (listeners, database) = (Listeners::default(), Arc::new(database));
+        Ok(LockedEngine { tls: self.tls, recorder, listeners, database, lock })
     }
 }
 
 impl LockedEngine {
-    /// Lets clients connect to ask for metrics, if the configuration says so. They are answered once the engine runs.
+    /// Lets clients connect as the configuration says: to ask for metrics, and by the operator's tool. They are answered once the engine
+    /// runs.
     pub fn listen(&mut self, config: &Config) -> Result<(), EngineError> {
-        self.listener = config.metrics.as_ref().map(Listener::bind).transpose()?;
+        let monitor = config.metrics.as_ref().map(MetricsAddress::listen).transpose()?;
+        self.listeners = Listeners { monitor, control: config.control.listen(self.database.path()) };
         Ok(())
     }
 
@@ -193,26 +204,27 @@ impl LockedEngine {
         config: &Config,
         keep_waiting: &mut dyn FnMut() -> bool,
     ) -> Result<OpenEngine, EngineError> {
-        let Self { tls, recorder, listener, database, lock } = self;
+        let Self { tls, recorder, listeners, database: file, lock } = self;
         let mut database = loop {
-            match Database::open(Arc::clone(&database), LOCK_ATTEMPT) {
+            match Database::open(Arc::clone(&file), LOCK_ATTEMPT) {
                 Err(OpenError::Busy(_)) if keep_waiting() => std::thread::sleep(LOCK_PAUSE),
                 opened => break opened?,
             }
         };
         database.keep_ledger(config.ledger);
+        let path = file.path().to_owned();
         let kernel = Kernel::new().map_err(refused("cannot poll for events"))?;
         let store = StoreHandle::spawn(database, kernel.waker())
             .map_err(refused("cannot start the thread that works on the database"))?;
         let local = LocalAddresses::of(&config.bind);
-        Ok(OpenEngine { kernel, tls, local, store, recorder, listener, lock })
+        Ok(OpenEngine { kernel, tls, local, store, recorder, listeners, path, lock })
     }
 }
 
 impl OpenEngine {
     /// Runs until a single pass is over, or until a signal asks to stop.
     pub fn run(self, parts: EngineParts) -> Result<Tally, EngineError> {
-        let Self { kernel, tls, local, store, recorder, listener, lock } = self;
+        let Self { kernel, tls, local, store, recorder, listeners, path, lock } = self;
         let EngineParts {
             config,
             environment,
@@ -233,7 +245,7 @@ impl OpenEngine {
         event_loop.record(recorder);
         event_loop.reload_with(reloader);
         event_loop.tell(service_manager);
-        event_loop.monitor(listener).map_err(refused("cannot wait for those who ask for metrics"))?;
+        event_loop.serve(listeners, path).map_err(refused("cannot wait for those who ask the daemon"))?;
         let result = event_loop.run(&mut dispatcher);
         // The database finishes what was submitted before another process may work on it.
         let is_done = event_loop.finish();

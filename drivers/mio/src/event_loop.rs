@@ -1,6 +1,7 @@
 //! The event loop, the only place that waits. It passes everything that happens to the dispatcher, one event at a time, and
 //! does what the dispatcher asks for before the next event.
 
+mod clients;
 mod kernel;
 mod outbox;
 
@@ -16,14 +17,16 @@ use log::{info, warn};
 use mio::{Interest, Token};
 use thiserror::Error;
 
+pub(crate) use self::clients::Listeners;
+use self::clients::Served;
 pub use self::kernel::Kernel;
 use self::kernel::WAKER;
 pub use self::outbox::{Ages, Outbox, Reply};
 use crate::config::Config;
 use crate::logging::{Log, event};
-use crate::monitor::{CLIENTS_LIMIT, Listener, Monitor, View};
+use crate::overview::Overview;
 use crate::record::Recorder;
-use crate::reload::{Reloaded, Reloader};
+use crate::reload::{Outcome, Reloaded, Reloader};
 use crate::service_manager::ServiceManager;
 use crate::signals::{self, Signal, Signals};
 use crate::sockets::{LocalAddresses, Sockets, Turn};
@@ -50,8 +53,8 @@ const END_LIMIT: Duration = Duration::from_millis(4850);
 
 const SIGNALS: Token = Token(1);
 const OUTBOX: Token = Token(2);
-const MONITOR: Token = Token(3);
-const FIRST_SOCKET: usize = MONITOR.0 + 1 + CLIENTS_LIMIT;
+const FIRST_CLIENT: usize = 3;
+const FIRST_SOCKET: usize = FIRST_CLIENT + Served::TOKENS;
 
 /// The loop. It owns everything that the program waits for.
 #[derive(Debug)]
@@ -69,7 +72,8 @@ pub struct EventLoop<O> {
     recorder: Option<Recorder>,
     reloader: Option<Reloader>,
     service_manager: Option<ServiceManager>,
-    monitor: Option<Monitor>,
+    /// Those who ask the daemon, if there is a place where they can.
+    served: Option<Served>,
     /// Outputs that the recorder has seen already.
     recorded: VecDeque<Output>,
     /// When the program was asked to stop.
@@ -145,7 +149,7 @@ impl<O: Outbox> EventLoop<O> {
             recorder: None,
             reloader: None,
             service_manager: None,
-            monitor: None,
+            served: None,
             recorded: VecDeque::new(),
             stop_asked_at: None,
         })
@@ -164,13 +168,6 @@ impl<O: Outbox> EventLoop<O> {
     /// Tells the service manager how the daemon stands from now on, if there is one.
     pub fn tell(&mut self, service_manager: Option<ServiceManager>) {
         self.service_manager = service_manager;
-    }
-
-    /// Answers the clients of a listener from now on, if it is given.
-    pub fn monitor(&mut self, listener: Option<Listener>) -> io::Result<()> {
-        let Some(listener) = listener else { return Ok(()) };
-        self.monitor = Some(Monitor::new(listener, self.kernel.registry().try_clone()?, MONITOR)?);
-        Ok(())
     }
 
     /// Runs until the dispatcher has nothing left to do. Fails only if the poll fails or the outbox ends.
@@ -198,9 +195,9 @@ impl<O: Outbox> EventLoop<O> {
     }
 
     fn iterate(&mut self, dispatcher: &mut Dispatcher) -> io::Result<Flow> {
-        self.monitor.iter_mut().for_each(Monitor::end_turn);
+        self.overview().for_each(Overview::end_turn);
         self.gather(self.wait(dispatcher))?;
-        self.monitor.iter_mut().for_each(Monitor::begin_turn);
+        self.overview().for_each(Overview::begin_turn);
         // Events come before a deadline that passed at the same moment.
         for step in [
             Self::take_signals,
@@ -230,13 +227,13 @@ impl<O: Outbox> EventLoop<O> {
 
     /// Waits for the kernel, and reads all events that it has.
     fn gather(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        let Self { kernel, woken, sockets, monitor, .. } = self;
+        let Self { kernel, woken, sockets, served, .. } = self;
         self.deadlines.settled = None;
         self.deadlines.settled = kernel.gather(wait, |event| match event.token() {
             WAKER => woken.store = true,
             SIGNALS => woken.signals = true,
             OUTBOX => woken.outbox = true,
-            token if monitor.as_mut().is_some_and(|monitor| monitor.on_event(token)) => {}
+            token if served.as_mut().is_some_and(|served| served.on_event(token)) => {}
             _ => sockets.on_event(event),
         })?;
         Ok(())
@@ -244,7 +241,7 @@ impl<O: Outbox> EventLoop<O> {
 
     /// Returns how long to wait for the kernel; `None` for as long as it takes.
     fn wait(&self, dispatcher: &Dispatcher) -> Option<Duration> {
-        let is_asked = self.monitor.as_ref().is_some_and(Monitor::is_busy);
+        let is_asked = self.served.as_ref().is_some_and(Served::is_busy);
         if self.sockets.is_busy() || self.woken.store || self.woken.signals || is_asked {
             return Some(Duration::ZERO);
         }
@@ -255,7 +252,7 @@ impl<O: Outbox> EventLoop<O> {
             wait.max(Duration::from_millis(least_ms))
         });
         let tick = self.service_manager.as_ref().map(ServiceManager::next_tick);
-        let clients = self.monitor.as_ref().map(Monitor::next_tick);
+        let clients = self.served.as_ref().and_then(Served::next_tick);
         let own = tick.into_iter().chain(clients).chain([self.system.next_look()]).min();
         let own = own.map(|at| at.saturating_duration_since(std::time::Instant::now()));
         rest.into_iter().chain(deadline).chain(own).min()
@@ -271,12 +268,7 @@ impl<O: Outbox> EventLoop<O> {
         }
         for signal in self.signals.drain() {
             let flow = match signal {
-                Signal::Hangup => {
-                    self.log.reopen();
-                    self.request_reload();
-                    let news = self.system.read(Occasion::Request);
-                    self.take_system_news(dispatcher, news)
-                }
+                Signal::Hangup => self.read_all_again(dispatcher).1,
                 Signal::ReopenLog => {
                     self.log.reopen();
                     info!("asked to reopen the log");
@@ -305,16 +297,18 @@ impl<O: Outbox> EventLoop<O> {
         Flow::GoOn
     }
 
-    fn request_reload(&mut self) {
+    /// Reopens the log, and reads again what was read at the start. Returns the number of the reading of the configuration, if that
+    /// can be read again, and the flow.
+    fn read_all_again(&mut self, dispatcher: &mut Dispatcher) -> (Option<u64>, Flow) {
+        self.log.reopen();
         let configuration = if self.reloader.is_some() { "the configuration, " } else { "" };
         info!("asked to reread {configuration}resolv.conf, hosts and the trusted certificates");
-        if let Some(reloader) = &mut self.reloader {
+        let number = self.reloader.as_mut().map(Reloader::request);
+        if number.is_some() {
             self.service_manager.iter_mut().for_each(ServiceManager::reloading);
-            reloader.request();
-            if !reloader.is_reading() {
-                self.service_manager.iter_mut().for_each(ServiceManager::reloaded);
-            }
         }
+        let news = self.system.read(Occasion::Request);
+        (number, self.take_system_news(dispatcher, news))
     }
 
     /// Goes by another configuration, if one was read.
@@ -324,14 +318,14 @@ impl<O: Outbox> EventLoop<O> {
             return Flow::GoOn;
         }
         let Some(reloader) = &mut self.reloader else { return Flow::GoOn };
-        let Some(reloaded) = reloader.poll(self.system.resolver_settings()) else { return Flow::GoOn };
+        let Some(outcome) = reloader.poll(self.system.resolver_settings()) else { return Flow::GoOn };
         let is_reading = reloader.is_reading();
-        let is_taken = !matches!(reloaded, Reloaded::Refused);
-        self.monitor.iter_mut().for_each(|monitor| monitor.note_reload(is_taken));
+        let Outcome { number, reloaded, report } = outcome;
         let flow = match reloaded {
             Reloaded::Changed { config, tls } => self.reconfigure(dispatcher, *config, tls),
             Reloaded::Unchanged | Reloaded::Refused => Flow::GoOn,
         };
+        self.served.iter_mut().for_each(|served| served.tell_reload(number, &report));
         if !is_reading {
             self.service_manager.iter_mut().for_each(ServiceManager::reloaded);
         }
@@ -382,7 +376,7 @@ impl<O: Outbox> EventLoop<O> {
                     }
                     break;
                 };
-                self.monitor.iter_mut().for_each(|monitor| monitor.note_reply(request));
+                self.overview().for_each(|overview| overview.note_reply(request));
                 if self.input(dispatcher, Input::Store(request, reply)) == Flow::Drained {
                     return Flow::Drained;
                 }
@@ -425,23 +419,6 @@ impl<O: Outbox> EventLoop<O> {
                 return Flow::Drained;
             }
         }
-    }
-
-    /// Answers those who ask how the daemon does.
-    fn take_clients(&mut self, dispatcher: &mut Dispatcher) -> Flow {
-        let Some(monitor) = &mut self.monitor else { return Flow::GoOn };
-        let ages = self.outbox.ages();
-        let is_due = monitor.advance(View {
-            dispatcher,
-            is_store_alive: self.outbox.is_alive(),
-            is_stopping: self.stop_asked_at.is_some(),
-            log_lines_lost: self.log.lost_lines(),
-            ages: ages.as_deref(),
-        });
-        if is_due {
-            self.outbox.ask_ages();
-        }
-        Flow::GoOn
     }
 
     fn take_timeout(&mut self, dispatcher: &mut Dispatcher) -> Flow {
@@ -489,14 +466,14 @@ impl<O: Outbox> EventLoop<O> {
                     if matches!(what, StoreRequest::Commit(_)) {
                         self.outbox_rest_end = std::time::Instant::now() + OUTBOX_REST;
                     }
-                    self.monitor.iter_mut().for_each(|monitor| monitor.note_request(request, &what));
+                    self.overview().for_each(|overview| overview.note_request(request, &what));
                     self.outbox.submit(request, what);
                     // The answer may be ready at once, and then nothing wakes the loop.
                     self.woken.store = true;
                 }
                 Output::Release(ids) => self.outbox.release(ids),
                 Output::Event(event) => {
-                    self.monitor.iter_mut().for_each(|monitor| monitor.note_event(&event));
+                    self.overview().for_each(|overview| overview.note_event(&event));
                     event::tell(&event);
                 }
                 Output::Drained => flow = Flow::Drained,

@@ -4,14 +4,16 @@
 //! long. The loop goes on meanwhile, and takes the result when the thread wakes it.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 
 use log::{error, info, warn};
 use mio::Waker;
+use serde::Serialize;
 
-use crate::config::{Changes, Config, ConfigWarning, ERRORS_LIMIT, Environment};
+use crate::config::{Change, Changes, Config, ConfigWarning, ERRORS_LIMIT, Environment};
 use crate::descriptors;
 use crate::shown;
 use crate::tls::TlsContext;
@@ -23,6 +25,8 @@ pub struct Reloader {
     environment: Arc<Environment>,
     waker: Arc<Waker>,
     stage: Stage,
+    /// How many readings have begun.
+    begun: u64,
 }
 
 #[derive(Debug)]
@@ -33,6 +37,8 @@ enum Stage {
         /// Whether the file is to be read once more, since it may have changed after it was read.
         again: bool,
     },
+    /// No thread could be started for it.
+    Failed(String),
 }
 
 /// A configuration without errors.
@@ -43,7 +49,35 @@ struct Read {
     tls: Option<TlsContext>,
 }
 
-/// What has come of reading the file.
+/// What has come of a reading of the file.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The number of the reading.
+    pub number: u64,
+    /// What holds from now on.
+    pub reloaded: Reloaded,
+    /// The same for those who have asked for it.
+    pub report: Report,
+}
+
+/// What is told of a reading of the file: the fields of the record `reload`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The file.
+    pub file: String,
+    /// Whether it holds from now on.
+    pub taken: bool,
+    /// What has changed.
+    pub changes: Vec<Change>,
+    /// What the administrator should know although it is not an error.
+    pub warnings: Vec<String>,
+    /// What is wrong with it, up to a limit.
+    pub errors: Vec<String>,
+    /// The number of errors.
+    pub error_count: usize,
+}
+
+/// What holds after the file was read.
 #[derive(Debug)]
 pub enum Reloaded {
     /// The configuration in force is this from now on.
@@ -62,48 +96,53 @@ pub enum Reloaded {
 impl Reloader {
     /// Returns a reloader of the configuration that the daemon was started with. `waker` wakes the loop.
     pub fn new(in_force: Config, environment: Environment, waker: Arc<Waker>) -> Self {
-        Self { in_force, environment: Arc::new(environment), waker, stage: Stage::Idle }
+        Self { in_force, environment: Arc::new(environment), waker, stage: Stage::Idle, begun: 0 }
     }
 
-    /// Begins to read the file. If that is under way already, it is read once more after that.
-    pub fn request(&mut self) {
+    /// Begins to read the file. If that is under way already, it is read once more after that. Returns the number of the reading.
+    pub fn request(&mut self) -> u64 {
         if let Stage::Reading { again, .. } = &mut self.stage {
             *again = true;
-            return;
+            return self.begun + 1;
         }
-        match self.begin() {
-            Ok(stage) => self.stage = stage,
-            Err(error) => {
-                error!("the configuration cannot be read again, because no thread can be started: {error}")
-            }
-        }
+        self.begun += 1;
+        self.stage = self.begin().unwrap_or_else(|error| {
+            // If it cannot be woken, the loop finds it at its next turn.
+            let _ = self.waker.wake();
+            Stage::Failed(format!("no thread can be started to read it: {error}"))
+        });
+        self.begun
     }
 
-    /// Returns whether the file is being read.
+    /// Returns whether a reading has not been told of yet.
     pub fn is_reading(&self) -> bool {
-        matches!(self.stage, Stage::Reading { .. })
+        !matches!(self.stage, Stage::Idle)
     }
 
-    /// Takes what has come of it, if it has; logs what has changed, or what is wrong. `now` holds what the system's files say.
-    pub fn poll(&mut self, now: &cmail_delivery::settings::ResolverSettings) -> Option<Reloaded> {
-        let Stage::Reading { result, again } = &self.stage else { return None };
-        let again = *again;
-        let read = match result.try_recv() {
-            Ok(read) => read,
-            Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => Err(vec!["the thread that reads it has ended".to_owned()]),
+    /// Takes what has come of a reading, if it has ended; logs what has changed, or what is wrong. `now` holds what the system's files
+    /// say.
+    pub fn poll(&mut self, now: &cmail_delivery::settings::ResolverSettings) -> Option<Outcome> {
+        let (read, again) = match &self.stage {
+            Stage::Idle => return None,
+            Stage::Failed(error) => (Err(vec![error.clone()]), false),
+            Stage::Reading { result, again } => match result.try_recv() {
+                Ok(read) => (read, *again),
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => {
+                    (Err(vec!["the thread that reads it has ended".to_owned()]), *again)
+                }
+            },
         };
+        let number = self.begun;
         self.stage = Stage::Idle;
         if again {
             self.request();
         }
-        Some(match read {
+        let (reloaded, report) = match read {
             Ok(read) => self.take(read, now),
-            Err(errors) => {
-                self.refuse(&errors);
-                Reloaded::Refused
-            }
-        })
+            Err(errors) => (Reloaded::Refused, self.refuse(errors)),
+        };
+        Some(Outcome { number, reloaded, report })
     }
 
     fn begin(&self) -> io::Result<Stage> {
@@ -128,47 +167,59 @@ impl Reloader {
         Ok(Stage::Reading { result, again: false })
     }
 
-    fn refuse(&self, errors: &[String]) {
-        errors.iter().take(ERRORS_LIMIT).for_each(|error| error!("{error}"));
-        let (count, file) = (errors.len(), shown::path(&self.in_force.file));
-        error!("the configuration {file} is not taken (errors: {count}); the one from before stays in force");
+    fn refuse(&self, mut errors: Vec<String>) -> Report {
+        let (error_count, file) = (errors.len(), shown::path(&self.in_force.file).to_string());
+        errors.truncate(ERRORS_LIMIT);
+        errors.iter().for_each(|error| error!("{error}"));
+        error!(
+            "the configuration {file} is not taken (errors: {error_count}); the one from before stays in force"
+        );
+        Report { file, errors, error_count, ..Report::default() }
     }
 
     fn take(
         &mut self,
         Read { config, tls }: Read,
         now: &cmail_delivery::settings::ResolverSettings,
-    ) -> Reloaded {
+    ) -> (Reloaded, Report) {
         let mut next = *config;
         let keeps_resolver = next.resolver.given == self.in_force.resolver.given;
         // What is wrong with resolv.conf is told where that is read again.
         let is_told =
             |warning: &&ConfigWarning| !keeps_resolver || warning.line.is_some() && warning.file == next.file;
-        next.warnings.iter().filter(is_told).for_each(|warning| warn!("{warning}"));
+        let mut warnings: Vec<String> =
+            next.warnings.iter().filter(is_told).map(ConfigWarning::to_string).collect();
         next.settings.concurrency = descriptors::within_limit(next.settings.concurrency);
         if keeps_resolver {
             next.settings.resolver = now.clone();
         }
         self.in_force.settings.resolver = now.clone();
-        let bind = (next.bind != self.in_force.bind).then(|| next.bind.clone());
-        let changes = self.in_force.replace(next);
-        let Changes { taken, after_restart } = &changes;
-        after_restart.iter().for_each(|warning| warn!("{warning}"));
-        taken.iter().for_each(|change| info!("{change}"));
-        let (count, file) = (taken.len(), shown::path(&self.in_force.file));
-        if let Some(bind) = &bind {
-            // A name may have got other addresses.
-            let addresses: Vec<String> = bind.iter().map(ToString::to_string).collect();
-            info!(
-                "mail is sent from {} now",
-                if addresses.is_empty() { "any address".into() } else { addresses.join(", ") }
-            );
+        let bind = (next.bind != self.in_force.bind).then(|| self.in_force.bind.clone());
+        let Changes { taken: mut changes, after_restart } = self.in_force.replace(next);
+        warnings.extend(after_restart.iter().map(ConfigWarning::to_string));
+        if let Some(before) = bind
+            && !changes.iter().any(|change| change.directive == "bind")
+        {
+            // The name is the same, and has got other addresses.
+            changes.push(Change::new("bind", addresses(&before), addresses(&self.in_force.bind)));
         }
-        if taken.is_empty() && bind.is_none() {
+        warnings.iter().for_each(|warning| warn!("{warning}"));
+        changes.iter().for_each(|change| info!("{change}"));
+        let (count, file) = (changes.len(), shown::path(&self.in_force.file).to_string());
+        let reloaded = if changes.is_empty() {
             info!("the configuration {file} was read again, and nothing changes");
-            return Reloaded::Unchanged;
-        }
-        info!("the configuration {file} was read again: directives that have changed: {count}");
-        Reloaded::Changed { config: Box::new(self.in_force.clone()), tls }
+            Reloaded::Unchanged
+        } else {
+            info!("the configuration {file} was read again: directives that have changed: {count}");
+            Reloaded::Changed { config: Box::new(self.in_force.clone()), tls }
+        };
+        (reloaded, Report { file, taken: true, changes, warnings, ..Report::default() })
+    }
+}
+
+fn addresses(addresses: &[IpAddr]) -> String {
+    match addresses {
+        [] => "any address".to_owned(),
+        addresses => addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     }
 }

@@ -4,7 +4,7 @@
 //! 2. The daemon goes into the background, before there is any thread. From here on the process that was started waits.
 //! 3. Signals are blocked. As root: the log file, the pid file (not yet written) and the trust file are opened.
 //! 4. Privileges are dropped. The thread that writes the log starts.
-//! 5. As the user: the database is locked, and the socket for metrics is opened. Then the pid file is written, which only the holder of the lock may do.
+//! 5. As the user: the database is locked, and the sockets for metrics and for the operator's tool are opened. Then the pid file is written, which only the holder of the lock may do.
 //! 6. The database is opened, as the user, so that the files that SQLite makes beside it belong to the user. While another
 //!    program keeps it locked the daemon waits, and already counts as started.
 //! 7. The start is logged, and the waiting process exits with success. The work begins.
@@ -88,6 +88,9 @@ fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode
         errors.extend(drop_privileges(invocation, config).err().map(|error| error.to_string()));
         errors.extend(engine::check_metrics(config).err().map(|error| error.to_string()));
         errors.extend(engine::check_record(config).err().map(|error| error.to_string()));
+        if let Some(warning) = engine::check_control(config) {
+            complain(&format_args!("warning: {warning}"));
+        }
         if let Some(warning) = owner.and_then(|_| warn_of_foreign_log(config)) {
             complain(&format_args!("warning: {warning}"));
         }

@@ -1,4 +1,4 @@
-//! The records of `--json`. `docs/json.md` lists their fields; within a version fields are only added.
+//! The fields of records of `--json`. `docs/json.md` lists them; within a version fields are only added.
 
 use cmail_delivery::address::Mailbox;
 use cmail_delivery::next_hop::{NextHop, Relay};
@@ -10,24 +10,6 @@ use serde::Serialize;
 
 use crate::selection::Place;
 use crate::store::{FaillogRow, QueuedMail, Standing};
-
-/// The version of all records.
-const VERSION: u8 = 1;
-
-/// A record: its version and kind, and its fields.
-#[derive(Debug, Serialize)]
-pub(super) struct Record<T> {
-    v: u8,
-    kind: &'static str,
-    #[serde(flatten)]
-    fields: T,
-}
-
-impl<T: Serialize> Record<T> {
-    pub(super) fn new(kind: &'static str, fields: T) -> Self {
-        Self { v: VERSION, kind, fields }
-    }
-}
 
 /// A failure of a mail that only the faillog has.
 #[derive(Debug, Serialize)]

@@ -3,6 +3,7 @@
 //! What only looks reads the database beside the daemon, or without one, and changes nothing.
 
 mod clock;
+mod daemon;
 mod history;
 mod json;
 mod list;
@@ -11,6 +12,7 @@ mod manual;
 mod orders;
 mod printer;
 mod show;
+mod status;
 mod submit;
 mod summary;
 mod words;
@@ -18,13 +20,14 @@ mod words;
 use std::collections::VecDeque;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue};
@@ -36,10 +39,12 @@ use log::{LevelFilter, warn};
 use thiserror::Error;
 
 use self::clock::Clock;
+use self::daemon::{AskError, DaemonLink};
 use self::printer::Printer;
 use self::submit::Sendmail;
 use self::words::{Action, ListWords, Options, Verb, Words};
 use crate::config::Glance;
+use crate::control::ControlPlace;
 use crate::logging;
 use crate::selection::Selection;
 use crate::shown;
@@ -182,6 +187,8 @@ enum ToolError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Order(#[from] OrderError),
+    #[error(transparent)]
+    Ask(#[from] AskError),
     #[error("{0}")]
     NotDone(String),
     #[error("standard output cannot be written: {0}")]
@@ -194,12 +201,13 @@ struct Tool {
     database: PathBuf,
     settings: Settings,
     ledger: LedgerSettings,
+    control: ControlPlace,
     clock: Clock,
 }
 
 impl Tool {
     fn new(options: Options) -> Result<Self, ToolError> {
-        let (database, settings, ledger) = match Glance::at(&options.config) {
+        let (database, settings, ledger, control) = match Glance::at(&options.config) {
             Ok(glance) => {
                 if glance.errors > 0 {
                     let config = shown::path(&options.config);
@@ -207,9 +215,12 @@ impl Tool {
                         "the configuration {config} has errors, and the lines without one are used; run: cmail-dispatchd {config} check"
                     );
                 }
-                let database = options.dbpath.clone().or(glance.database);
+                let Glance { database: configured, settings, ledger, control, .. } = glance;
+                let database = options.dbpath.clone().or(configured.clone());
                 let database = database.ok_or_else(|| ToolError::NoDatabase(options.config.clone()))?;
-                (database, glance.settings, glance.ledger)
+                // The configuration of another database says nothing of the daemon that works on this one.
+                let is_meant = configured.is_some_and(|configured| is_same(&configured, &database));
+                (database, settings, ledger, if is_meant { control } else { ControlPlace::default() })
             }
             Err(error) => match options.dbpath.clone() {
                 None => return Err(ToolError::NoConfig { config: options.config, error }),
@@ -220,12 +231,12 @@ impl Tool {
                         shown::path(&options.config)
                     );
                     let Glance { settings, ledger, .. } = Glance::of_defaults();
-                    (database, settings, ledger)
+                    (database, settings, ledger, ControlPlace::default())
                 }
             },
         };
         let clock = Clock::new(options.utc);
-        Ok(Self { options, database, settings, ledger, clock })
+        Ok(Self { options, database, settings, ledger, control, clock })
     }
 
     fn run(&self, verb: &Verb) -> Result<Outcome, ToolError> {
@@ -240,6 +251,8 @@ impl Tool {
             Verb::Fail(words) => orders::fail(self, words),
             Verb::Drop(words) => orders::drop_mail(self, words),
             Verb::Redirect(words) => orders::redirect(self, words),
+            Verb::Status => status::status(self),
+            Verb::Reload => status::reload(self),
         }
     }
 
@@ -277,6 +290,11 @@ impl Tool {
         Ok(Reader::open(&self.database)?)
     }
 
+    /// Connects to the daemon, which may be silent for so long.
+    fn daemon(&self, patience: Option<Duration>) -> Result<DaemonLink, AskError> {
+        DaemonLink::connect(&self.database, &self.control, patience)
+    }
+
     fn printer(&self) -> Printer {
         Printer::new()
     }
@@ -284,6 +302,11 @@ impl Tool {
     fn standing(&self) -> Standing<'_> {
         Standing { rules: RetryRules::of(&self.settings), now: now() }
     }
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let canonical = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    canonical(one) == canonical(other)
 }
 
 /// Prints a line on standard error, with the name of the tool.

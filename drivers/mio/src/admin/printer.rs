@@ -9,10 +9,8 @@ use cmail_delivery::one_line::{Octets, OneLine};
 use cmail_delivery::outbox::Row;
 use cmail_delivery::shown::truncated;
 use serde::Serialize;
-use serde_json::Serializer;
-use serde_json::ser::Formatter;
 
-use super::json::Record;
+use crate::json_record::{self, is_obeyed};
 
 /// How much is collected before it is written.
 const BUFFER_OCTETS: usize = 64 * 1024;
@@ -42,21 +40,18 @@ impl Printer {
 
     /// Writes a record in JSON.
     pub(super) fn record(&mut self, kind: &'static str, fields: impl Serialize) -> io::Result<()> {
-        Record::new(kind, fields).serialize(&mut Serializer::with_formatter(&mut self.out, Plain))?;
-        self.out.write_all(b"\n")
+        json_record::write(&mut self.out, kind, fields)
+    }
+
+    /// Writes a record that is JSON already.
+    pub(super) fn raw(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.out, "{}", visible(line.trim_end()))
     }
 
     /// Writes what was collected.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
-}
-
-/// Returns whether a terminal obeys a character instead of showing it: a control character, an end of a line or a paragraph, or a mark that
-/// turns the direction of the text around it (UAX #9).
-fn is_obeyed(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Shows a text on one line, on which it can do nothing to a terminal, nor look like another text.
@@ -73,27 +68,6 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
         }
     }
     visible.into()
-}
-
-/// Writes JSON without control characters: JSON itself allows those from U+007F on, and a terminal obeys some of them.
-struct Plain;
-
-impl Formatter for Plain {
-    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
-    where
-        W: ?Sized + io::Write,
-    {
-        for part in fragment.split_inclusive(is_obeyed) {
-            match part.char_indices().next_back().filter(|(_, last)| is_obeyed(*last)) {
-                Some((at, last)) => {
-                    writer.write_all(part.get(..at).unwrap_or_default().as_bytes())?;
-                    write!(writer, "\\u{:04x}", u32::from(last))?;
-                }
-                None => writer.write_all(part.as_bytes())?,
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Shows an address of the database in a line for people.

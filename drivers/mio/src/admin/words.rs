@@ -83,6 +83,10 @@ pub(super) enum Verb {
     Drop(DropWords),
     /// Send mail by another relay, or by the MX of its domain
     Redirect(RedirectWords),
+    /// Ask the daemon how everything stands: mail, connections, hosts in trouble, configuration, database, log
+    Status,
+    /// Let the daemon read its configuration again, and say what has changed or what is wrong, as SIGHUP does in its log
+    Reload,
 }
 
 /// Which mail an order is about.

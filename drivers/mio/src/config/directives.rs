@@ -12,6 +12,7 @@ use cmail_delivery::time::{Duration, Span};
 use super::OnReload;
 use super::directive::{Directive, Fallback, Kind, Located, Repeat};
 use super::values::{self, ValueError};
+use crate::control::ControlPlace;
 use crate::logging::LogFormat;
 use crate::monitor::MetricsAddress;
 use crate::store::LedgerSettings;
@@ -28,6 +29,7 @@ pub struct Directives {
     pub(super) database: Option<Located<Box<str>>>,
     pub(super) record: Option<Located<Box<str>>>,
     pub(super) metrics: Option<Located<MetricsAddress>>,
+    pub(super) control: Option<Located<ControlPlace>>,
     pub(super) announce: Option<Box<str>>,
     pub(super) bounce_from: Option<Box<str>>,
     pub(super) bounce_copy: Vec<Box<str>>,
@@ -60,7 +62,7 @@ pub struct Directives {
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 34] = [
+pub static DIRECTIVES: [Directive; 35] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -188,6 +190,23 @@ pub static DIRECTIVES: [Directive; 34] = [
         show: |config| {
             let metrics = config.directives.metrics.as_ref();
             Some(metrics.map_or_else(|| "off".to_owned(), |metrics| metrics.value.to_string()))
+        },
+    },
+    Directive {
+        name: "control",
+        kind: Kind::Text { shape: "PATH or off", set: set_control },
+        default: Fallback::Described("beside the database: its path with `.dispatch-control` at the end"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::AfterRestart {
+            keep: |to, from| {
+                to.control.clone_from(&from.control);
+                to.directives.control.clone_from(&from.directives.control);
+            },
+        },
+        help: "The path of the socket by which `cmail-admin-queue` asks the daemon. Only the user of the daemon and root may connect to it;                the daemon makes it as its user, and works without it where that is not possible.",
+        show: |config| match &config.control {
+            ControlPlace::BesideDatabase => None,
+            ControlPlace::At(_) | ControlPlace::Off => Some(config.control.to_string()),
         },
     },
     Directive {
@@ -523,6 +542,11 @@ fn name(slot: &mut Option<Located<Box<str>>>, text: Located<&str>) -> Result<(),
 fn set_metrics(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
     let address = values::metrics(text.value)?;
     to.metrics = address.map(|value| Located { line: text.line, value });
+    Ok(())
+}
+
+fn set_control(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    to.control = Some(Located { line: text.line, value: values::control(text.value)? });
     Ok(())
 }
 

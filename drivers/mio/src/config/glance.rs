@@ -8,6 +8,7 @@ use std::path::{self, Path, PathBuf};
 use cmail_delivery::settings::{ResolverSettings, Settings};
 
 use super::{Directives, host_name, settings, values};
+use crate::control::ControlPlace;
 use crate::store::LedgerSettings;
 
 /// The name that is announced where neither the file nor this host has one.
@@ -22,6 +23,8 @@ pub(crate) struct Glance {
     pub(crate) settings: Settings,
     /// What the ledger has.
     pub(crate) ledger: LedgerSettings,
+    /// Where the daemon is asked.
+    pub(crate) control: ControlPlace,
     /// The number of errors in the file.
     pub(crate) errors: usize,
 }
@@ -44,6 +47,11 @@ impl Glance {
         let of_host = || values::announce(&host_name().ok()?).ok();
         let announce = directives.announce.clone().or_else(of_host).unwrap_or_else(|| ANNOUNCE.into());
         let settings = settings(&directives, announce, ResolverSettings::new(Vec::new()), &[]);
-        Self { database, settings, ledger: directives.ledger, errors: errors.len() }
+        let control = match directives.control.map(|place| place.value) {
+            // The directory of this process is there, or no path of the file leads anywhere.
+            Some(ControlPlace::At(place)) => ControlPlace::At(path::absolute(&place).unwrap_or(place)),
+            place => place.unwrap_or_default(),
+        };
+        Self { database, settings, ledger: directives.ledger, control, errors: errors.len() }
     }
 }

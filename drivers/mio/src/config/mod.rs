@@ -33,11 +33,12 @@ pub use self::directive::{Directive, Fallback, Kind, Located, Repeat};
 pub use self::directives::{DIRECTIVES, Directives};
 pub use self::errors::{ConfigError, ConfigWarning, Reason};
 pub(crate) use self::glance::Glance;
-pub use self::reload::{Changes, OnReload};
+pub use self::reload::{Change, Changes, OnReload};
 pub use self::report::{manual_page_list, manual_table};
 pub use self::values::ValueError;
 pub(crate) use self::values::{seconds, show_port};
 
+use crate::control::ControlPlace;
 use crate::logging::LogFormat;
 use crate::monitor::MetricsAddress;
 use crate::privileges::{Account, Identity};
@@ -69,6 +70,8 @@ pub struct Config {
     pub record: Option<PathBuf>,
     /// Where clients connect to ask for metrics.
     pub metrics: Option<MetricsAddress>,
+    /// Where the operator's tool asks the daemon.
+    pub(crate) control: ControlPlace,
     /// The user and group to become when started as root.
     pub identity: Identity,
     /// The file of trusted authorities, which holds at least one certificate; `None` for the system's trust store.
@@ -187,6 +190,7 @@ impl Completion<'_> {
         let database = self.absolute_path("database", &directives.database);
         let record = self.absolute_path("record", &directives.record);
         let metrics = self.metrics(&directives);
+        let control = self.control(&directives);
         let identity = self.identity(&directives);
         let trust_file = self.trust_file(&directives);
         self.tell_apart([
@@ -210,6 +214,7 @@ impl Completion<'_> {
             database: database?,
             record,
             metrics,
+            control,
             identity,
             trust_file,
             bind,
@@ -249,6 +254,18 @@ impl Completion<'_> {
             MetricsAddress::Unix(path) => {
                 let text = Some(Located { line: *line, value: path.to_string_lossy().into() });
                 self.absolute_path("metrics", &text).map(MetricsAddress::Unix)
+            }
+        }
+    }
+
+    /// Returns where the operator's tool asks the daemon, by an absolute path if it is one.
+    fn control(&mut self, directives: &Directives) -> ControlPlace {
+        let Some(Located { line, value }) = &directives.control else { return ControlPlace::BesideDatabase };
+        match value {
+            ControlPlace::BesideDatabase | ControlPlace::Off => value.clone(),
+            ControlPlace::At(path) => {
+                let text = Some(Located { line: *line, value: path.to_string_lossy().into() });
+                self.absolute_path("control", &text).map_or(ControlPlace::Off, ControlPlace::At)
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::Config;
 use super::directive::Directive;
 use super::directives::DIRECTIVES;
@@ -29,12 +31,18 @@ pub struct Changes {
 }
 
 /// Another value of a directive.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// The directive.
     pub directive: &'static str,
     before: String,
     after: String,
+}
+
+impl Change {
+    pub(crate) fn new(directive: &'static str, before: String, after: String) -> Self {
+        Self { directive, before, after }
+    }
 }
 
 impl fmt::Display for Change {

@@ -466,6 +466,7 @@ fn line() -> impl Strategy<Value = String> {
     let number = prop_oneof![0..20u64, any::<u64>()].prop_map(|number| number.to_string());
     let text = prop_oneof![
         Just("yes".to_owned()),
+        Just("off".to_owned()),
         "[a-z]{1,6}@[a-z]{1,6}\\.example",
         "([a-zA-Z]{1,6}\\.){0,2}example",
         "[0-9]{1,5}(@(tls|StartTLS))?( [0-9]{1,4}@tls)?",
@@ -492,6 +493,7 @@ fn meaning(config: &Config) -> String {
         database,
         record,
         metrics,
+        control,
         identity,
         trust_file,
         bind,
@@ -501,7 +503,7 @@ fn meaning(config: &Config) -> String {
         directives: _,
     } = config;
     format!(
-        "{settings:?} {verbosity} {logformat} {logfile:?} {pidfile:?} {database:?} {record:?} {metrics:?} {identity:?} {trust_file:?} {bind:?} {ledger:?}"
+        "{settings:?} {verbosity} {logformat} {logfile:?} {pidfile:?} {database:?} {record:?} {metrics:?} {control:?} {identity:?} {trust_file:?} {bind:?} {ledger:?}"
     )
 }
 

@@ -12,6 +12,7 @@ use cmail_delivery::settings::RateLimit;
 use cmail_delivery::time::{Duration, Span};
 use thiserror::Error;
 
+use crate::control::ControlPlace;
 use crate::logging::LogFormat;
 use crate::monitor::MetricsAddress;
 use crate::resolv_conf::DNS_PORT;
@@ -69,6 +70,9 @@ pub enum ValueError {
     /// Nothing that clients could connect to.
     #[error("\"{}\" is nothing to listen at: it must be an address and port like 127.0.0.1:9125 or [::1]:9125, the path of a socket, which has a slash, or off", shown::value(.0))]
     Metrics(Box<str>),
+    /// No path of a socket.
+    #[error("\"{}\" is no path of a socket: it must have a slash, or be off", shown::value(.0))]
+    Control(Box<str>),
     /// None of a few words.
     #[error("\"{}\" is not known here: it must be {words}", shown::value(.text))]
     Word {
@@ -227,6 +231,15 @@ pub(super) fn metrics(text: &str) -> Result<Option<MetricsAddress>, ValueError> 
         return Ok(Some(MetricsAddress::Unix(path(text)?.into_string().into())));
     }
     Err(ValueError::Metrics(text.into()))
+}
+
+/// The path of a socket, or `off`.
+pub(super) fn control(text: &str) -> Result<ControlPlace, ValueError> {
+    match text {
+        "off" => Ok(ControlPlace::Off),
+        path if path.contains('/') => Ok(ControlPlace::At(self::path(path)?.into_string().into())),
+        other => Err(ValueError::Control(other.into())),
+    }
 }
 
 /// `text`, `logfmt` or `json`.

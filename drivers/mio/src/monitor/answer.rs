@@ -1,20 +1,17 @@
 //! What is answered to a request.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cmail_delivery::dispatcher::Dispatcher;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::exposition::{self, Format, Snapshot};
-use super::observed::Observed;
 use super::page::Page;
 use super::request::{Method, Parsed, Request};
-use super::status::{Samples, Status};
-use super::survey::Surveyor;
-use super::{View, oldest_age};
-
-/// For how long an answer is given again before it is made anew: it costs some milliseconds where there are many destinations.
-const ANSWER_SPAN: Duration = Duration::from_secs(1);
+use crate::json_record;
+use crate::overview::{Kept, Overview, SAMPLE_INTERVAL, Samples, View};
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -51,56 +48,25 @@ impl Answer {
     }
 }
 
-/// A text that is made anew only after a while.
-#[derive(Debug, Default)]
-struct Kept(Option<(Instant, Rc<str>)>);
-
-impl Kept {
-    fn text(&mut self, now: Instant, make: impl FnOnce() -> String) -> Rc<str> {
-        match &self.0 {
-            Some((since, text)) if now.saturating_duration_since(*since) < ANSWER_SPAN => Rc::clone(text),
-            Some(_) | None => {
-                let text: Rc<str> = make().into();
-                self.0 = Some((now, Rc::clone(&text)));
-                text
-            }
-        }
-    }
-}
-
 /// Makes the answers.
 #[derive(Debug)]
 pub(super) struct Desk {
-    pub(super) observed: Observed,
     samples: Samples,
-    surveyor: Surveyor,
     page: Page,
-    open_metrics: Kept,
-    prometheus: Kept,
-    status: Kept,
+    open_metrics: Kept<Rc<str>>,
+    prometheus: Kept<Rc<str>>,
+    status: Kept<Rc<str>>,
 }
 
 impl Desk {
     pub(super) fn new() -> Self {
         Self {
-            observed: Observed::new(),
             samples: Samples::default(),
-            surveyor: Surveyor::default(),
             page: Page::new(),
             open_metrics: Kept::default(),
             prometheus: Kept::default(),
             status: Kept::default(),
         }
-    }
-
-    /// Returns whether mail is being counted.
-    pub(super) fn is_counting(&self) -> bool {
-        self.surveyor.is_counting()
-    }
-
-    /// Goes on counting mail by destination and age, if that is wanted.
-    pub(super) fn count(&mut self, view: View<'_>, now: Instant) {
-        self.surveyor.go_on(view.dispatcher, now);
     }
 
     /// Notes the counts as they are now.
@@ -109,11 +75,17 @@ impl Desk {
     }
 
     /// Returns the answer to what a client has sent.
-    pub(super) fn answer(&mut self, parsed: &Parsed, view: View<'_>, now: Instant) -> Answer {
+    pub(super) fn answer(
+        &mut self,
+        parsed: &Parsed,
+        overview: &mut Overview,
+        view: View<'_>,
+        now: Instant,
+    ) -> Answer {
         match parsed {
             Parsed::Whole(request) => match request.method {
-                Method::Get => self.resource(request, view, now),
-                Method::Head => Answer { is_head: true, ..self.resource(request, view, now) },
+                Method::Get => self.resource(request, overview, view, now),
+                Method::Head => Answer { is_head: true, ..self.resource(request, overview, view, now) },
                 Method::Other => {
                     let refusal = Answer::plain("405 Method Not Allowed", "only GET and HEAD are understood");
                     Answer { fields: "Allow: GET, HEAD\r\n".into(), ..refusal }
@@ -129,10 +101,16 @@ impl Desk {
         }
     }
 
-    fn resource(&mut self, request: &Request, view: View<'_>, now: Instant) -> Answer {
+    fn resource(
+        &mut self,
+        request: &Request,
+        overview: &mut Overview,
+        view: View<'_>,
+        now: Instant,
+    ) -> Answer {
         match &*request.path {
-            "/metrics" if request.prefers_prometheus => self.metrics(Format::Prometheus, view, now),
-            "/metrics" => self.metrics(Format::OpenMetrics, view, now),
+            "/metrics" if request.prefers_prometheus => self.metrics(Format::Prometheus, overview, view, now),
+            "/metrics" => self.metrics(Format::OpenMetrics, overview, view, now),
             "/ready" if view.is_stopping => {
                 Answer::plain("503 Service Unavailable", "the daemon is stopping")
             }
@@ -145,43 +123,52 @@ impl Desk {
                 fields: self.page.fields(),
                 ..Answer::ok("text/html; charset=utf-8", self.page.text())
             },
-            "/status.json" => self.status(view, now),
+            "/status.json" => self.status(overview, view, now),
             _ => Answer::plain("404 Not Found", "there are /, /metrics, /ready, /live and /status.json"),
         }
     }
 
-    fn metrics(&mut self, format: Format, view: View<'_>, now: Instant) -> Answer {
-        let Self { observed, open_metrics, prometheus, .. } = self;
+    fn metrics(&mut self, format: Format, overview: &Overview, view: View<'_>, now: Instant) -> Answer {
         let kept = match format {
-            Format::OpenMetrics => open_metrics,
-            Format::Prometheus => prometheus,
+            Format::OpenMetrics => &mut self.open_metrics,
+            Format::Prometheus => &mut self.prometheus,
         };
-        let text = kept.text(now, || {
-            let View { dispatcher, log_lines_lost, ages, .. } = view;
+        let text = kept.value(now, || {
+            let View { dispatcher, log_lines_lost, .. } = view;
             let snapshot = Snapshot {
                 tally: dispatcher.tally(),
                 standing: dispatcher.standing(),
-                observed: observed.clone(),
-                oldest_mail: ages.map(oldest_age),
+                observed: overview.observed().clone(),
+                oldest_mail: overview.oldest_age(),
                 log_lines_lost,
                 format,
             };
             // Writing to memory does not fail.
-            exposition::write(snapshot).unwrap_or_default()
+            exposition::write(snapshot).unwrap_or_default().into()
         });
         Answer::ok(format.media_type(), text)
     }
 
-    fn status(&mut self, view: View<'_>, now: Instant) -> Answer {
-        let Self { observed, samples, surveyor, status, .. } = self;
-        surveyor.want(view.ages, now);
-        let text = status.text(now, || {
-            let dispatcher = view.dispatcher;
-            let standing = dispatcher.standing();
-            let (tally, troubled) = (dispatcher.tally(), dispatcher.hosts_in_trouble());
-            let survey = surveyor.result(now);
-            Status { tally: &tally, standing, observed, samples, survey, troubled, view }.to_json()
+    fn status(&mut self, overview: &mut Overview, view: View<'_>, now: Instant) -> Answer {
+        let Self { samples, status, .. } = self;
+        let text = status.value(now, || {
+            let fields = PageStatus {
+                status: &overview.status(view, now),
+                samples: samples.to_json(),
+                sample_interval_ms: u64::try_from(SAMPLE_INTERVAL.as_millis()).unwrap_or(u64::MAX),
+            };
+            json_record::line("status", fields).into()
         });
         Answer::ok("application/json", text)
     }
+}
+
+/// What the page shows.
+#[derive(Debug, Serialize)]
+struct PageStatus<'a> {
+    #[serde(flatten)]
+    status: &'a Value,
+    /// The counts of attempts in the last hour.
+    samples: Value,
+    sample_interval_ms: u64,
 }

@@ -1,52 +1,11 @@
 //! One client: its request, and the answer that is sent to it.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
 use std::time::Instant;
-
-use mio::event::Source;
-use mio::net::{TcpStream, UnixStream};
 
 use super::HEAD_LIMIT_OCTETS;
 use super::request::{Parsed, parse};
-
-/// The socket of a client.
-#[derive(Debug)]
-pub(super) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    pub(super) fn source(&mut self) -> &mut dyn Source {
-        match self {
-            Self::Tcp(stream) => stream,
-            Self::Unix(stream) => stream,
-        }
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(octets),
-            Self::Unix(stream) => stream.write(octets),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::clients::Stream;
 
 /// A socket that can tell that nothing more comes.
 pub(super) trait Finish {
@@ -55,10 +14,7 @@ pub(super) trait Finish {
 
 impl Finish for Stream {
     fn finish(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
-        }
+        Self::finish(self)
     }
 }
 

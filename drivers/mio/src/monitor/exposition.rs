@@ -15,7 +15,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSe
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::observed::Observed;
+use crate::overview::Observed;
 
 /// What all names begin with.
 const PREFIX: &str = "cmail_dispatch";

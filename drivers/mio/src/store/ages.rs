@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::database::Database;
 use super::rows::number;
 use crate::event_loop::Ages;
-use crate::monitor::AGE_CLASSES;
+use crate::overview::AGE_CLASSES;
 
 /// Selects the id and the submission of the first row that is not before an id.
 const SELECT_FIRST: &str = concat!(

@@ -12,7 +12,7 @@ use nix::unistd::{AccessFlags, Gid, Uid, fchown};
 
 use super::database_file::DatabaseFile;
 use super::error::LockError;
-use super::lock_holder::{flock_holder, holder};
+use super::lock_holder::{described, flock_holder, holder};
 use super::paths::{FileId, access, with_suffix};
 
 /// How often a lock file that names no living process is read: its holder may be about to write its id.
@@ -90,6 +90,11 @@ impl DatabaseLock {
         self.file.rewind()?;
         self.file.write_all(text.as_bytes())
     }
+}
+
+/// Names the process that works on a database, whose path is canonical.
+pub(crate) fn holder_of(database: &Path) -> Option<String> {
+    FileId::of(&lock_file_of(database)).ok().and_then(flock_holder).map(described)
 }
 
 /// Opens or creates the lock file; never follows a symbolic link, and never waits for a fifo.

@@ -64,7 +64,7 @@ pub(crate) use error::{OrderError, ReadError};
 pub(crate) use history::{AttemptRow, Direction, FaillogRow, HistoryQuery};
 pub(crate) use holds::HoldRule;
 pub(crate) use ledger::{Addresses, Entries, LedgerSettings, Retention};
-pub(crate) use lock::DatabaseLock;
+pub(crate) use lock::{DatabaseLock, holder_of};
 pub(crate) use order_desk::{Deputy, NewOrder, OrderDesk};
 pub(crate) use order_task::{Act, Scope};
 pub(crate) use reader::Reader;

@@ -510,6 +510,8 @@ impl Worker {
         // If they cannot be read now, those from before are the best that is known.
         if let Some(found) = self.database.ages() {
             *self.ages.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(found));
+            // Somebody may wait for it.
+            self.wake();
         }
     }
 

@@ -2,44 +2,48 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::SocketAddr;
+use std::os::unix::net::{self, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
 use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::sys::stat::{Mode, fchmod};
 
 use crate::access;
 
-/// The rights to a socket: its user and its group may connect, whatever the umask is.
-const MODE: u32 = 0o660;
+/// How many clients may wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// The file of a socket. It is removed when it is dropped, unless another socket has taken its path.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     /// The device and the inode.
     identity: (u64, u64),
 }
 
 impl SocketFile {
-    /// Listens at a path. What a process that was killed has left behind there is replaced.
-    pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, Self)> {
-        let listener = match UnixListener::bind(path) {
+    /// Listens at a path, with these rights to it, whatever the umask is. What a process that was killed has left behind there
+    /// is replaced.
+    pub(super) fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, Self)> {
+        let listener = match bind_with(path, mode) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
                 fs::remove_file(path)?;
-                UnixListener::bind(path)?
+                bind_with(path, mode)?
             }
             bound => bound?,
         };
         let file = Self { path: path.to_owned(), identity: identity(path)? };
-        fs::set_permissions(path, Permissions::from_mode(MODE))?;
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
         Ok((listener, file))
     }
 
     /// Checks that the user of this process could listen at a path. A socket that somebody listens at is taken for that of a
     /// daemon which is at work. Changes nothing.
-    pub(super) fn check(path: &Path) -> io::Result<()> {
+    pub(crate) fn check(path: &Path) -> io::Result<()> {
         SocketAddr::from_pathname(path)?;
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => Err(Errno::EADDRINUSE.into()),
@@ -63,6 +67,17 @@ impl Drop for SocketFile {
     }
 }
 
+/// Listens at a path that is free. There is no moment at which others than `mode` says could connect: the file gets the rights of the
+/// socket, as far as the umask allows them.
+fn bind_with(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    fchmod(&socket, Mode::from_bits_truncate(mode))?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&socket, Backlog::new(BACKLOG)?)?;
+    Ok(UnixListener::from_std(net::UnixListener::from(socket)))
+}
+
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
@@ -81,18 +96,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_and_group_may_connect() {
+    fn those_may_connect_who_are_meant_from_the_first_moment_on() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let (_listener, _file) = SocketFile::bind(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o660);
+        for mode in [0o600, 0o660] {
+            let listener = bind_with(&path, mode).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777 & !mode, 0);
+            drop(listener);
+            let (_listener, _file) = SocketFile::bind(&path, mode).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode);
+        }
     }
 
     #[test]
     fn the_socket_of_another_process_is_neither_removed_nor_waited_for() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let (listener, file) = SocketFile::bind(&path).unwrap();
+        let (listener, file) = SocketFile::bind(&path, 0o660).unwrap();
         fs::remove_file(&path).unwrap();
         let other = net::UnixListener::bind(&path).unwrap();
         drop((listener, file));
@@ -102,9 +122,9 @@ mod tests {
         while let Ok(stream) = UnixStream::connect(&path) {
             waiting.push(stream);
         }
-        assert_eq!(SocketFile::bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(SocketFile::bind(&path, 0o660).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(other);
-        SocketFile::bind(&path).unwrap();
+        SocketFile::bind(&path, 0o660).unwrap();
     }
 
     #[test]
@@ -121,7 +141,7 @@ mod tests {
         let long = directory.path().join("x".repeat(108));
         for refused in [&path, &missing, &long] {
             SocketFile::check(refused).unwrap_err();
-            SocketFile::bind(refused).unwrap_err();
+            SocketFile::bind(refused, 0o660).unwrap_err();
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
     }

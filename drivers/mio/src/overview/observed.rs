@@ -31,13 +31,13 @@ static QUICK_BOUNDS: [Duration; 12] = [
 
 /// What was observed since the start.
 #[derive(Clone, Debug)]
-pub(super) struct Observed {
-    pub(super) started: SystemTime,
+pub(crate) struct Observed {
+    pub(crate) started: SystemTime,
     /// How long requests to the database took, from the request to its answer, by their kind.
-    pub(super) store: BTreeMap<&'static str, Histogram>,
+    pub(crate) store: BTreeMap<&'static str, Histogram>,
     /// How long turns of the loop took, without their waiting.
-    pub(super) turns: Histogram,
-    pub(super) reload: Reload,
+    pub(crate) turns: Histogram,
+    pub(crate) reload: Reload,
     /// The last failures, the newest last.
     pub(super) failures: VecDeque<FailureNote>,
     open: HashMap<RequestId, (&'static str, Instant)>,
@@ -45,9 +45,9 @@ pub(super) struct Observed {
 
 /// The last time that the configuration was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reload {
-    pub(super) at: SystemTime,
-    pub(super) is_successful: bool,
+pub(crate) struct Reload {
+    pub(crate) at: SystemTime,
+    pub(crate) is_successful: bool,
 }
 
 /// A failure, for people.

@@ -1,6 +1,7 @@
-//! What the page shows, as JSON.
+//! How everything stands, as the fields of a record.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use cmail_delivery::attempt::AttemptKind;
@@ -10,14 +11,14 @@ use serde_json::{Value, json};
 
 use super::observed::{FailureNote, Observed};
 use super::survey::SurveyResult;
-use super::{AGE_CLASSES, SAMPLE_INTERVAL, View, oldest_age};
+use super::{AGE_CLASSES, View};
 
 /// Samples that are kept: those of an hour.
 const SAMPLES_LIMIT: usize = 360;
 
 /// The counts of attempts in the last hour.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Samples(VecDeque<Sample>);
+pub(crate) struct Samples(VecDeque<Sample>);
 
 #[derive(Clone, Copy, Debug)]
 struct Sample {
@@ -29,14 +30,14 @@ struct Sample {
 }
 
 impl Samples {
-    pub(super) fn add(&mut self, tally: &Tally) {
+    pub(crate) fn add(&mut self, tally: &Tally) {
         if self.0.len() == SAMPLES_LIMIT {
             self.0.pop_front();
         }
         self.0.push_back(Sample::of(tally));
     }
 
-    fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let sample = |sample: &Sample| {
             let Sample { at, delivered, deferred, failed, uncertain } = *sample;
             json!([millis(at), delivered, deferred, failed, uncertain])
@@ -58,28 +59,30 @@ impl Sample {
     }
 }
 
-/// All that the page shows.
+/// All that is told.
 #[derive(Debug)]
 pub(super) struct Status<'a> {
+    pub(super) database: &'a Path,
     pub(super) tally: &'a Tally,
     pub(super) standing: Standing,
     pub(super) observed: &'a Observed,
-    pub(super) samples: &'a Samples,
     /// Nothing while it is being counted.
     pub(super) survey: Option<&'a SurveyResult>,
     pub(super) troubled: Vec<TroubledHost>,
+    /// The age of the oldest mail, as far as that is known.
+    pub(super) oldest: Option<Duration>,
     pub(super) view: View<'a>,
 }
 
 impl Status<'_> {
-    pub(super) fn to_json(&self) -> String {
-        let Self { tally, observed, samples, .. } = self;
+    pub(super) fn fields(&self) -> Value {
+        let Self { tally, observed, .. } = self;
         let now = Sample::of(tally);
         let delays = &tally.delays;
         json!({
-            "v": 1,
-            "kind": "status",
             "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "database": self.database.to_string_lossy(),
             "now_ms": millis(now.at),
             "start_ms": millis(observed.started),
             "is_stopping": self.view.is_stopping,
@@ -98,8 +101,6 @@ impl Status<'_> {
             "bounces": tally.bounces,
             "delay_warnings": tally.delay_warnings,
             "failures": self.failures(),
-            "samples": samples.to_json(),
-            "sample_interval_ms": u64::try_from(SAMPLE_INTERVAL.as_millis()).unwrap_or(u64::MAX),
             "queue": self.queue(),
             "delays": {
                 "queue": histogram(&delays.queue),
@@ -110,8 +111,13 @@ impl Status<'_> {
             "connections": self.connections(),
             "troubled": self.troubled.iter().map(troubled).collect::<Value>(),
             "last_failures": observed.failures.iter().rev().map(failure).collect::<Value>(),
+            "store_errors": tally.store_errors,
+            "log_lines_lost": self.view.log_lines_lost,
+            "reload": {
+                "at_ms": millis(observed.reload.at),
+                "taken": observed.reload.is_successful,
+            },
         })
-        .to_string()
     }
 
     fn failures(&self) -> Value {
@@ -135,7 +141,7 @@ impl Status<'_> {
                 "set_aside": mails.set_aside,
             },
             "pending_verdicts": pending_verdicts,
-            "oldest_s": self.view.ages.map(oldest_age).map(|age| age.as_secs()),
+            "oldest_s": self.oldest.map(|age| age.as_secs()),
             "ages": AGE_CLASSES.map(|(_, label)| label),
             "counted_ms": self.survey.map(|survey| millis(survey.counted)),
             "total": self.survey.map(|survey| &survey.total),

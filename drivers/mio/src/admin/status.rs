@@ -1,0 +1,166 @@
+//! The verbs `status` and `reload`, which ask the daemon.
+
+use std::io;
+use std::time::Duration;
+
+use cmail_delivery::time::UnixMillis;
+use serde_json::Value;
+
+use super::clock::{Clock, Span};
+use super::daemon::{Answer, number, text};
+use super::printer::Printer;
+use super::{Outcome, Tool, ToolError, complain};
+
+/// How long the daemon may take to say how everything stands.
+const STATUS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it may take to read its configuration, for which names may have to be looked up.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The places of mail, as they are named in the record and for people.
+const PLACES: [(&str, &str); 5] = [
+    ("ready", "ready"),
+    ("waiting", "waiting"),
+    ("claimed", "being sent"),
+    ("given_up", "given up"),
+    ("set_aside", "set aside"),
+];
+
+/// Prints one screen.
+pub(super) fn status(tool: &Tool) -> Result<Outcome, ToolError> {
+    let answer = tool.daemon(Some(STATUS_PATIENCE))?.ask_one(&["status"])?;
+    let mut printer = tool.printer();
+    if tool.options.json {
+        printer.raw(&answer.line)?;
+    } else {
+        print(&mut printer, &tool.clock, &answer.fields)?;
+    }
+    printer.flush()?;
+    Ok(Outcome::Done)
+}
+
+/// Lets the daemon read its configuration again, and prints what has come of it.
+pub(super) fn reload(tool: &Tool) -> Result<Outcome, ToolError> {
+    let Answer { line, fields } = tool.daemon(Some(RELOAD_PATIENCE))?.ask_one(&["reload"])?;
+    let mut printer = tool.printer();
+    let is_taken = fields["taken"].as_bool() == Some(true);
+    let file = text(&fields, "/file");
+    if tool.options.json {
+        printer.raw(&line)?;
+    } else {
+        texts(&fields, "errors").for_each(complain);
+        texts(&fields, "warnings").for_each(complain);
+        for change in fields["changes"].as_array().into_iter().flatten() {
+            let [directive, before, after] = ["/directive", "/before", "/after"].map(|at| text(change, at));
+            printer.line(format_args!("{directive} is {after} now, it was {before}"))?;
+        }
+        match fields["changes"].as_array().map_or(0, Vec::len) {
+            0 if is_taken => printer.line(format_args!("{file} was read again, and nothing changes"))?,
+            1 => printer.line(format_args!("{file} was read again: 1 directive has changed"))?,
+            count if is_taken => {
+                printer.line(format_args!("{file} was read again: {count} directives have changed"))?;
+            }
+            _ => {}
+        }
+    }
+    printer.flush()?;
+    if is_taken {
+        return Ok(Outcome::Done);
+    }
+    let count = number(&fields, "/error_count");
+    let text = format!("{file} is not taken (errors: {count}); the configuration from before stays in force");
+    Err(ToolError::NotDone(text))
+}
+
+fn texts<'a>(fields: &'a Value, name: &str) -> impl Iterator<Item = &'a str> {
+    fields[name].as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+fn print(printer: &mut Printer, clock: &Clock, status: &Value) -> io::Result<()> {
+    let (now_ms, start_ms) = (number(status, "/now_ms"), number(status, "/start_ms"));
+    let stopping = if status["is_stopping"].as_bool() == Some(true) { ", and stops now" } else { "" };
+    printer.line(format_args!(
+        "cmail-dispatchd {}, process {}, since {} ({}){stopping}",
+        text(status, "/version"),
+        number(status, "/pid"),
+        clock.show(UnixMillis(start_ms)),
+        Span((now_ms - start_ms) / 1000),
+    ))?;
+    printer.line(format_args!("database      {}", text(status, "/database")))?;
+    printer.line(format_args!("queue         {}", Queue(status).line()))?;
+    let [delivered, deferred, failed, uncertain] = ["delivered", "deferred", "failed", "uncertain"]
+        .map(|result| number(&status["attempts"], &format!("/{result}")));
+    printer.line(format_args!(
+        "attempts      {delivered} delivered, {deferred} deferred, {failed} failed, {uncertain} uncertain since the start"
+    ))?;
+    print_network(printer, status)?;
+    let reload = &status["reload"];
+    let at_ms = number(reload, "/at_ms");
+    let when = if at_ms == start_ms { "at the start".to_owned() } else { clock.show(UnixMillis(at_ms)) };
+    let result = match reload["taken"].as_bool() {
+        Some(true) => "taken",
+        Some(false) | None => "NOT TAKEN; the one from before is in force",
+    };
+    printer.line(format_args!("configuration read {when}: {result}"))?;
+    let (pending, errors) = (number(status, "/queue/pending_verdicts"), number(status, "/store_errors"));
+    let lost = number(status, "/log_lines_lost");
+    printer.line(format_args!(
+        "database work {pending} verdicts not recorded yet, {errors} errors since the start"
+    ))?;
+    printer.line(format_args!("log           {lost} lines lost since the start"))
+}
+
+fn print_network(printer: &mut Printer, status: &Value) -> io::Result<()> {
+    let connections = &status["connections"];
+    let [connecting, busy, resting, limit] =
+        ["/connecting", "/busy", "/resting", "/max"].map(|at| number(connections, at));
+    let open = connecting + busy + resting;
+    printer.line(format_args!(
+        "connections   {open} of {limit}: {connecting} connecting, {busy} busy, {resting} resting"
+    ))?;
+    let destinations = &connections["destinations"];
+    let [active, waiting, paused, troubled] =
+        ["/active", "/waiting", "/paused", "/troubled"].map(|at| number(destinations, at));
+    printer.line(format_args!(
+        "destinations  {active} active, {waiting} waiting, {paused} paused; {troubled} have failed when last tried"
+    ))?;
+    let hosts = status["troubled"].as_array().map_or(&[][..], Vec::as_slice);
+    if hosts.is_empty() {
+        return printer.line(format_args!("hosts         all that were tried answer"));
+    }
+    for (number_of, host) in hosts.iter().enumerate() {
+        let name = if number_of == 0 { "in trouble" } else { "" };
+        let left = Span(number(host, "/for_s"));
+        printer.line(format_args!(
+            "{name:<13} {}: {}; tried last for another {left}",
+            text(host, "/address"),
+            text(host, "/reason")
+        ))?;
+    }
+    Ok(())
+}
+
+/// The queue of a status.
+struct Queue<'a>(&'a Value);
+
+impl Queue<'_> {
+    fn line(&self) -> String {
+        let queue = &self.0["queue"];
+        let counts = PLACES.map(|(name, shown)| (number(&queue["places"], &format!("/{name}")), shown));
+        let total: i64 = counts.iter().map(|(count, _)| count).sum();
+        let mut line = format!("{total} {}", if total == 1 { "mail" } else { "mails" });
+        let present: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, shown)| format!("{count} {shown}"))
+            .collect();
+        if !present.is_empty() {
+            line.push_str(": ");
+            line.push_str(&present.join(", "));
+        }
+        if let (1.., Some(age)) = (total, queue["oldest_s"].as_i64()) {
+            line.push_str(&format!("; the oldest is {} old", Span(age)));
+        }
+        line
+    }
+}

@@ -1,0 +1,97 @@
+//! A socket that clients connect to, and theirs.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::path::Path;
+
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use super::socket_file::SocketFile;
+
+/// The socket that clients connect to.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: Socket,
+    /// If it has a path.
+    _file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Listens at an address and port.
+    pub(crate) fn at_address(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { socket: Socket::Tcp(TcpListener::bind(address)?), _file: None })
+    }
+
+    /// Listens at a path, with these rights to it. What a process that was killed has left behind there is replaced.
+    pub(crate) fn at_path(path: &Path, mode: u32) -> io::Result<Self> {
+        let (socket, file) = SocketFile::bind(path, mode)?;
+        Ok(Self { socket: Socket::Unix(socket), _file: Some(file) })
+    }
+
+    pub(super) fn source(&mut self) -> &mut dyn Source {
+        match &mut self.socket {
+            Socket::Tcp(socket) => socket,
+            Socket::Unix(socket) => socket,
+        }
+    }
+
+    pub(super) fn accept(&self) -> io::Result<Stream> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.accept().map(|(stream, _)| Stream::Tcp(stream)),
+            Socket::Unix(socket) => socket.accept().map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
+/// The socket of a client.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Tells the client that nothing more comes.
+    pub(crate) fn finish(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    pub(super) fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(stream) => stream,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(octets),
+            Self::Unix(stream) => stream.write(octets),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! Those who ask the daemon: monitoring, people at its page, and the operator's tool.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use cmail_delivery::dispatcher::Dispatcher;
+use mio::{Registry, Token};
+
+use super::{EventLoop, FIRST_CLIENT, Flow, Outbox};
+use crate::clients::Listener;
+use crate::control::{self, AskId, Control, Request};
+use crate::monitor::{self, Monitor};
+use crate::overview::{Overview, View};
+use crate::reload::Report;
+
+/// Where they connect.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    /// Those who ask over HTTP.
+    pub(crate) monitor: Option<Listener>,
+    /// The operator's tool.
+    pub(crate) control: Option<Listener>,
+}
+
+/// All of them, and what they are told.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) overview: Overview,
+    monitor: Option<Monitor>,
+    control: Option<Control>,
+}
+
+impl Served {
+    /// The tokens that the listeners and their clients have together.
+    pub(super) const TOKENS: usize = monitor::CLIENTS_LIMIT + control::CLIENTS_LIMIT + 2;
+
+    fn new(listeners: Listeners, overview: Overview, registry: &Registry) -> io::Result<Self> {
+        let at = |token: usize| Ok::<_, io::Error>((registry.try_clone()?, Token(token)));
+        let monitor = listeners.monitor.map(|listener| {
+            let (registry, token) = at(FIRST_CLIENT)?;
+            Monitor::new(listener, registry, token)
+        });
+        let control = listeners.control.map(|listener| {
+            let (registry, token) = at(FIRST_CLIENT + 1 + monitor::CLIENTS_LIMIT)?;
+            Control::new(listener, registry, token)
+        });
+        Ok(Self { overview, monitor: monitor.transpose()?, control: control.transpose()? })
+    }
+
+    /// Takes in an event of the poll. Returns whether it was about one of them.
+    pub(super) fn on_event(&mut self, token: Token) -> bool {
+        self.monitor.as_mut().is_some_and(|monitor| monitor.on_event(token))
+            || self.control.as_mut().is_some_and(|control| control.on_event(token))
+    }
+
+    /// Returns whether there is something to do without waiting for the poll.
+    pub(super) fn is_busy(&self) -> bool {
+        self.monitor.as_ref().is_some_and(Monitor::is_busy)
+            || self.control.as_ref().is_some_and(Control::is_busy)
+            || self.overview.is_counting()
+    }
+
+    /// Returns when they are to be served, whatever the poll says.
+    pub(super) fn next_tick(&self) -> Option<Instant> {
+        let monitor = self.monitor.as_ref().map(Monitor::next_tick);
+        monitor.into_iter().chain(self.control.as_ref().and_then(Control::next_tick)).min()
+    }
+
+    /// Tells those who wait for it what has come of a reading of the configuration.
+    pub(super) fn tell_reload(&mut self, number: u64, report: &Report) {
+        self.overview.note_reload(report.taken);
+        self.control.iter_mut().for_each(|control| control.tell_reload(number, report));
+    }
+}
+
+impl<O: Outbox> EventLoop<O> {
+    /// Serves those who connect from now on. `database` is its path.
+    pub(crate) fn serve(&mut self, listeners: Listeners, database: PathBuf) -> io::Result<()> {
+        if listeners.monitor.is_some() || listeners.control.is_some() {
+            self.served = Some(Served::new(listeners, Overview::new(database), self.kernel.registry())?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn overview(&mut self) -> impl Iterator<Item = &mut Overview> {
+        self.served.iter_mut().map(|served| &mut served.overview)
+    }
+
+    /// Answers those who ask.
+    pub(super) fn take_clients(&mut self, dispatcher: &mut Dispatcher) -> Flow {
+        let requests = self.take_requests();
+        for (id, request) in requests {
+            if self.take_request(dispatcher, id, request) == Flow::Drained {
+                return Flow::Drained;
+            }
+        }
+        let Some(served) = &mut self.served else { return Flow::GoOn };
+        let view = View {
+            dispatcher,
+            is_store_alive: self.outbox.is_alive(),
+            is_stopping: self.stop_asked_at.is_some(),
+            log_lines_lost: self.log.lost_lines(),
+        };
+        let now = Instant::now();
+        let Served { overview, monitor, control } = served;
+        overview.note_ages(self.outbox.ages());
+        if let Some(monitor) = monitor {
+            monitor.advance(overview, view);
+        }
+        if overview.take_question(now) {
+            self.outbox.ask_ages();
+        }
+        if let Some(control) = control {
+            control.tell_status(overview, view, now);
+            control.send(now);
+        }
+        overview.count(dispatcher, now);
+        Flow::GoOn
+    }
+
+    fn take_requests(&mut self) -> Vec<(AskId, Request)> {
+        let control = self.served.as_mut().and_then(|served| served.control.as_mut());
+        let Some(control) = control else { return Vec::new() };
+        control.advance(Instant::now());
+        std::iter::from_fn(|| control.poll_request()).collect()
+    }
+
+    fn take_request(&mut self, dispatcher: &mut Dispatcher, id: AskId, request: Request) -> Flow {
+        let (mut reading, mut flow) = (None, Flow::GoOn);
+        let is_stopping = self.stop_asked_at.is_some();
+        if request == Request::Reload && !is_stopping {
+            (reading, flow) = self.read_all_again(dispatcher);
+        }
+        let Some(Served { overview, control: Some(control), .. }) = &mut self.served else { return flow };
+        match (request, reading) {
+            (Request::Status, _) => {
+                overview.look();
+                control.await_status(id, Instant::now());
+            }
+            (Request::Reload, Some(number)) => control.await_reload(id, number),
+            (Request::Reload, None) if is_stopping => control.refuse(id, "the daemon is stopping"),
+            (Request::Reload, None) => {
+                control.refuse(id, "this daemon does not read its configuration again")
+            }
+        }
+        flow
+    }
+}
