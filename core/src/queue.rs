@@ -173,6 +173,8 @@ pub struct MailPlaces {
     pub claimed: usize,
     /// It is to be bounced.
     pub given_up: usize,
+    /// It is neither tried nor given up until it is released.
+    pub held: usize,
     /// The database cannot process it for now.
     pub set_aside: usize,
 }
@@ -202,6 +204,8 @@ pub(crate) struct Queue {
     claimed: BTreeSet<(HopId, MessageKey, MailId)>,
     /// Mail to be bounced, the recipients of a message side by side.
     given_up: BTreeSet<(HopId, MessageKey, MailId)>,
+    /// The number of held mails.
+    held: usize,
     hops: BTreeMap<HopId, Hop>,
     hop_ids: BTreeMap<Arc<NextHop>, HopId>,
     last_hop_id: HopId,
@@ -219,6 +223,7 @@ impl Queue {
             ready_messages: BTreeSet::new(),
             claimed: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            held: 0,
             hops: BTreeMap::from([(
                 HopId::UNROUTABLE,
                 Hop { next_hop: None, users: 0, ready: 0, prospect: None },
@@ -447,8 +452,9 @@ impl Queue {
     pub(crate) fn places(&self) -> MailPlaces {
         let (ready, waiting) = (self.ready.len() + self.ready_again.len(), self.timeline.len());
         let (claimed, given_up) = (self.claimed.len(), self.given_up.len());
-        let set_aside = self.mails.len().saturating_sub(ready + waiting + claimed + given_up);
-        MailPlaces { ready, waiting, claimed, given_up, set_aside }
+        let held = self.held;
+        let set_aside = self.mails.len().saturating_sub(ready + waiting + claimed + given_up + held);
+        MailPlaces { ready, waiting, claimed, given_up, held, set_aside }
     }
 
     /// Returns how many next hops have mail, and have failed when they were last tried.
@@ -526,7 +532,8 @@ impl Queue {
             PackedState::CLAIMED => {
                 self.claimed.insert((known.hop, known.key, id));
             }
-            PackedState::SET_ASIDE | PackedState::HELD => {}
+            PackedState::HELD => self.held = self.held.saturating_add(1),
+            PackedState::SET_ASIDE => {}
         }
     }
 
@@ -550,7 +557,8 @@ impl Queue {
             PackedState::CLAIMED => {
                 self.claimed.remove(&(known.hop, known.key, id));
             }
-            PackedState::SET_ASIDE | PackedState::HELD => {}
+            PackedState::HELD => self.held = self.held.saturating_sub(1),
+            PackedState::SET_ASIDE => {}
         }
     }
 }

@@ -158,3 +158,33 @@ fn packed_ids_have_the_same_order_and_come_back() {
     assert!(packed.is_sorted());
     assert_eq!(packed.map(MailId::from), ids);
 }
+
+#[test]
+fn each_mail_is_counted_at_the_place_where_it_is() {
+    let states = [
+        QueueState::Ready,
+        QueueState::ReadyAgain,
+        QueueState::Waiting(UnixTime(100)),
+        QueueState::Claimed,
+        QueueState::GivenUp,
+        QueueState::Held,
+        QueueState::SetAside,
+    ];
+    let mut queue = Queue::new();
+    for (before, after) in states.into_iter().flat_map(|before| states.map(|after| (before, after))) {
+        queue.insert(MailId(1), Some(&domain("a")), KEY, before);
+        queue.set_state(MailId(1), after);
+        let MailPlaces { ready, waiting, claimed, given_up, held, set_aside } = queue.places();
+        let expected = match after {
+            QueueState::Ready | QueueState::ReadyAgain => [1, 0, 0, 0, 0, 0],
+            QueueState::Waiting(_) => [0, 1, 0, 0, 0, 0],
+            QueueState::Claimed => [0, 0, 1, 0, 0, 0],
+            QueueState::GivenUp => [0, 0, 0, 1, 0, 0],
+            QueueState::Held => [0, 0, 0, 0, 1, 0],
+            QueueState::SetAside => [0, 0, 0, 0, 0, 1],
+        };
+        assert_eq!([ready, waiting, claimed, given_up, held, set_aside], expected, "{before:?} to {after:?}");
+        queue.remove(MailId(1));
+        assert_eq!(queue.places(), MailPlaces::default());
+    }
+}

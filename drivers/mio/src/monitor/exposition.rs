@@ -218,6 +218,7 @@ impl Snapshot {
             ([("place", "waiting")], count(mails.waiting)),
             ([("place", "claimed")], count(mails.claimed)),
             ([("place", "given_up")], count(mails.given_up)),
+            ([("place", "held")], count(mails.held)),
             ([("place", "set_aside")], count(mails.set_aside)),
         ];
         writer.gauges("mails", "Mail in the outbox, by its place on the way.", places)?;

@@ -138,6 +138,7 @@ impl Status<'_> {
                 "waiting": mails.waiting,
                 "claimed": mails.claimed,
                 "given_up": mails.given_up,
+                "held": mails.held,
                 "set_aside": mails.set_aside,
             },
             "pending_verdicts": pending_verdicts,
