@@ -21,6 +21,7 @@ use super::ledger::{Ledger, LedgerSettings};
 use super::lock::DatabaseLock;
 use super::orders;
 use super::pool::Pool;
+use super::pruner::Pruner;
 use super::schema::verify;
 use super::uncheckpointed::Uncheckpointed;
 
@@ -57,6 +58,7 @@ pub(crate) struct Database {
     log: Option<LogFiles>,
     pub(super) uncheckpointed: Uncheckpointed,
     pub(super) ledger: Ledger,
+    pub(super) pruner: Pruner,
     /// The rows that are being worked on, as they were when they were read.
     pub(super) fingerprints: Fingerprints,
     /// The digests of messages that were compared.
@@ -110,6 +112,7 @@ impl Database {
             log,
             uncheckpointed: Uncheckpointed::default(),
             ledger: Ledger::default(),
+            pruner: Pruner::default(),
             fingerprints: Fingerprints::default(),
             digests: Digests::default(),
             generation: 0,

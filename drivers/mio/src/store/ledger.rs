@@ -304,8 +304,7 @@ impl Ledger {
         }
         self.write(connection, |ledger, _| {
             ledger.new_rows = 0;
-            let age_ms = i64::try_from(ledger.settings.keep.age.as_millis()).unwrap_or(i64::MAX);
-            let oldest_ms = now().0.saturating_sub(age_ms);
+            let oldest_ms = ledger.oldest().0;
             connection
                 .prepare_cached(
                     "DELETE FROM dispatch_attempts WHERE attempt_id IN \
@@ -322,6 +321,12 @@ impl Ledger {
                 .execute(params![PRUNE_LIMIT_ROWS, oldest_ms, CONNECTION_SPAN_MS])?;
             Ok(())
         })
+    }
+
+    /// Returns when the oldest entries that are kept were written, also if none is.
+    pub(super) fn oldest(&self) -> UnixMillis {
+        let age_ms = i64::try_from(self.settings.keep.age.as_millis()).unwrap_or(i64::MAX);
+        UnixMillis(now().0.saturating_sub(age_ms))
     }
 
     /// Returns whether it is time to delete old entries.

@@ -35,6 +35,7 @@ mod order_task;
 mod orders;
 mod paths;
 mod pool;
+mod pruner;
 mod pulse;
 mod read_ahead;
 mod reader;

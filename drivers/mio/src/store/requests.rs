@@ -9,7 +9,7 @@ use cmail_delivery::outbox::{
     Claimed, Commit, Committed, Cursor, MailId, Scanned, StoreError, StoreReply, StoreRequest,
 };
 use cmail_delivery::schedule::RetryTerms;
-use rusqlite::TransactionBehavior;
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::busy::{allow_interruption, forbid_interruption};
 use super::commit::{compose_bounces, record};
@@ -260,23 +260,31 @@ impl Database {
         Ok(StoreReply::Committed(recorded))
     }
 
-    /// Deletes entries of the ledger that are too old or too many, a limited number of them. Without success they are deleted later.
-    pub(super) fn prune_ledger(&mut self) {
+    /// Deletes entries of the ledger that are too old or too many, orders that are done for as long, and what is known of mail that is
+    /// gone; a limited number of them. Without success they are deleted later.
+    pub(super) fn prune(&mut self) {
         if self.ensure_open().is_err() {
             return;
         }
-        let pruned = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(
-            |transaction| {
-                self.ledger.prune(&transaction)?;
-                transaction.commit()
-            },
-        );
+        let Self { connection, ledger, pruner, has_order_tables, .. } = self;
+        let mut within_transaction = |act: &mut dyn FnMut(&Connection) -> rusqlite::Result<()>| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            act(&transaction)?;
+            transaction.commit()
+        };
+        let pruned = within_transaction(&mut |connection| ledger.prune(connection));
+        if pruned.is_err() {
+            ledger.forget();
+        }
+        let oldest = ledger.oldest();
+        // Its tables may be in trouble that does not concern the ledger.
+        let pruned = pruned.and(if *has_order_tables {
+            within_transaction(&mut |connection| pruner.prune(connection, oldest))
+        } else {
+            Ok(())
+        });
         if let Err(error) = pruned {
-            self.ledger.forget();
-            log::debug!(
-                "cannot delete old entries of the ledger in the database {}: {error}",
-                self.path().display()
-            );
+            log::debug!("cannot delete what is old in the database {}: {error}", self.path().display());
         }
     }
 

@@ -387,7 +387,7 @@ impl Worker {
                 }
                 if next_prune <= Instant::now() {
                     self.pulse.begin();
-                    self.database.prune_ledger();
+                    self.database.prune();
                     self.pulse.rest();
                     next_prune = Instant::now() + PRUNE_INTERVAL;
                 }
