@@ -37,6 +37,10 @@ struct Joining<'a, 'b> {
 
 impl fmt::Write for Joining<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Nearly every text is plain ASCII, and there are some for each mail.
+        if text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+            return self.write_plain(text);
+        }
         for part in text.split_inclusive(is_misleading) {
             let misleading = part.chars().next_back().filter(|last| is_misleading(*last));
             let plain = part.strip_suffix(is_misleading).unwrap_or(part);
