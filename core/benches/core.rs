@@ -11,6 +11,7 @@ use cmail_delivery::dispatcher::{Dispatcher, Mode};
 use cmail_delivery::io::{Input, Output};
 use cmail_delivery::next_hop::TlsMode;
 use cmail_delivery::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, Row, Scanned, StoreReply, StoreRequest};
+use cmail_delivery::policy::Policy;
 use cmail_delivery::reply::ReplyParser;
 use cmail_delivery::rng::Rng;
 use cmail_delivery::session::{Recipient, Session, SessionConfig, SessionOutput, Transaction};
@@ -209,7 +210,7 @@ fn waiting_row(id: i64) -> Row {
 
 fn settings() -> Settings {
     Settings {
-        ports: Vec::new(),
+        policy: Policy { ports: [].into(), ..Policy::default() },
         resolver: ResolverSettings::new(vec![(Ipv4Addr::LOCALHOST, 53).into()]),
         ..Settings::new("me.example")
     }

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -108,6 +108,8 @@ pub enum Output {
         connection: ConnectionId,
         /// The address and port to connect to.
         remote: SocketAddr,
+        /// The address to connect from; `None` if the system chooses.
+        local: Option<IpAddr>,
         /// The purpose, which decides the local address.
         purpose: Purpose,
     },

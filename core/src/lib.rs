@@ -99,6 +99,7 @@
 //! | pass, delivery | the work on all ready mail of one next hop, from the lookup until the last connection is closed; the machine that does it |
 //! | candidate | one way to reach a server: its name, address, port, and kind of TLS ([`route::Candidate`]) |
 //! | connection, session | one TCP connection, with a [`ConnectionId`]; the SMTP conversation on it ([`session::Session`]) |
+//! | policy | how mail goes to a destination: limits, ports, addresses, perhaps a relay ([`policy::Policy`]) |
 //! | host slots, concurrency window | the limits of connections: in total, and to one address and port; to a destination that has pushed back |
 //! | claim, recall | reads rows again when a session is ready for them, with their data; or when they fail without a session, without ([`StoreRequest`]) |
 //! | held | mail that was claimed, and has neither a verdict nor a release ([`outbox`](outbox#what-is-held)) |
@@ -116,7 +117,7 @@
 //! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`ids`], [`settings`], [`outbox`], [`io`], [`system_error`], [`tls`], [`event`], [`tally`], [`one_line`], [`shown`], [`fair_queue`], and `expiring_map` |
 //! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`] |
 //! | machines | [`session`], [`resolver`] |
-//! | decisions | [`route`], [`schedule`] with [`retry_rule`], [`mail_pattern`] and [`failure_pattern`], [`bounce`] and [`delay_warning`], and `reachability`: servers that do not answer |
+//! | decisions | [`route`], [`schedule`] with [`retry_rule`], [`mail_pattern`] and [`failure_pattern`], [`policy`] with [`destination_pattern`], [`bounce`] and [`delay_warning`], and `reachability`: servers that do not answer |
 //! | one next hop | `delivery` |
 //! | the whole | [`dispatcher`], with its index of the outbox in `queue` |
 //! | an outbox | [`memory_outbox`] |
@@ -137,6 +138,7 @@ pub mod command;
 pub mod course;
 pub mod delay_warning;
 mod delivery;
+pub mod destination_pattern;
 pub mod dispatcher;
 pub mod ending;
 mod envelope;
@@ -153,6 +155,7 @@ pub mod next_hop;
 pub mod one_line;
 pub mod order;
 pub mod outbox;
+pub mod policy;
 mod queue;
 mod reachability;
 pub mod remote_id;

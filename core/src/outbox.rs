@@ -140,12 +140,14 @@ pub enum StoreRequest {
         limit: u32,
     },
     /// These rows as they are now, with the data of their messages up to [`CLAIM_BUDGET_OCTETS`], grouped into transactions: rows
-    /// with equal sender and equal data share one, up to [`TRANSACTION_RECIPIENT_LIMIT`]. Answer: [`StoreReply::Claimed`].
+    /// with equal sender and equal data share one, up to `recipients`. Answer: [`StoreReply::Claimed`].
     Claim {
         /// The rows, in the order in which they should be sent. All have the same next hop.
         ids: Vec<MailId>,
         /// Most transactions to return.
         transactions: usize,
+        /// Most recipients of one transaction, from 1 to [`TRANSACTION_RECIPIENT_LIMIT`].
+        recipients: usize,
     },
     /// A piece of one mail's data. Answer: [`StoreReply::Data`].
     ReadData {

@@ -1,10 +1,12 @@
 //! Decides which servers to try for a next hop, and in which order.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
 use crate::address::Domain;
-use crate::next_hop::{Host, Port, TlsMode};
+use crate::next_hop::{Host, NextHop, Port, TlsMode};
+use crate::policy::{Policies, Policy};
 use crate::rng::Rng;
 
 /// One way to reach a server.
@@ -18,6 +20,20 @@ pub struct Candidate {
     pub tls: TlsMode,
     /// True if the candidate after this one differs only in that it needs no TLS.
     pub plain_twin_follows: bool,
+    /// How mail goes there.
+    pub policy: Arc<Policy>,
+}
+
+impl Candidate {
+    /// Goes by other policies, unless it is no candidate by them or is talked to otherwise. Returns whether it does.
+    pub(crate) fn reconfigure(&mut self, next_hop: &NextHop, policies: &Policies) -> bool {
+        let policy = policies.at(next_hop, &self.host);
+        let is_same = policy.has_same_talk(&self.policy);
+        if is_same {
+            self.policy = policy;
+        }
+        is_same
+    }
 }
 
 /// Returns the hosts of MX records in the order in which they are to be tried (RFC 5321 section 5.1).
@@ -48,7 +64,7 @@ pub fn mx_hosts(records: &[(u16, Domain)], own_name: &str, rng: &mut Rng) -> Vec
 }
 
 /// Returns the candidates of one host: each port in turn, and on it each address.
-pub fn candidates(host: &Host, addresses: &[IpAddr], ports: &[Port]) -> Vec<Candidate> {
+pub fn candidates(host: &Host, addresses: &[IpAddr], ports: &[Port], policy: &Arc<Policy>) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::new();
     for (index, port) in ports.iter().enumerate() {
         let plain_twin = Port { number: port.number, tls: TlsMode::Plain };
@@ -58,6 +74,7 @@ pub fn candidates(host: &Host, addresses: &[IpAddr], ports: &[Port]) -> Vec<Cand
             remote: SocketAddr::new(address, port.number),
             tls: port.tls,
             plain_twin_follows,
+            policy: Arc::clone(policy),
         }));
     }
     candidates

@@ -9,7 +9,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use crate::address::Domain;
 use crate::course::Transcripts;
-use crate::next_hop::{Port, TlsMode};
+use crate::policy::{Policy, PolicyLine};
 use crate::retry_rule::RetryRule;
 use crate::time::Duration;
 
@@ -44,26 +44,14 @@ pub struct Settings {
     pub retries: u32,
     /// A mail is due when more than this many seconds have passed since it was last tried, if no rule is about it.
     pub retry_interval_s: i64,
-    /// Most NOOP and RSET that are sent as padding after TLS; 0 for none.
-    pub tls_padding: u16,
-    /// The ports to try, in this order.
-    pub ports: Vec<Port>,
-    /// True if IPv4 addresses can be connected to.
-    pub ipv4: bool,
-    /// True if IPv6 addresses can be connected to.
-    pub ipv6: bool,
-    /// Most transactions that may begin per destination; `None` for no limit.
-    pub rate_limit: Option<RateLimit>,
+    /// How mail goes to destinations that no line is about.
+    pub policy: Policy,
+    /// How it goes to others, in the order of the lines.
+    pub destinations: Arc<[PolicyLine]>,
     /// The settings of the resolver.
     pub resolver: ResolverSettings,
     /// Most connections at once.
     pub concurrency: u32,
-    /// Most connections at once per destination.
-    pub destination_concurrency: u32,
-    /// Most connections at once to one address and port, whichever destinations they are for.
-    pub host_concurrency: u32,
-    /// The time for which a connection is kept open for further mail when there is none. Zero closes it at once.
-    pub connection_idle: Duration,
     /// The largest original that a bounce returns whole, in octets. Of larger ones, the header section is returned.
     pub bounce_return_limit_octets: u64,
     /// True if credentials may be sent without TLS, or to a server whose certificate is not valid.
@@ -75,15 +63,6 @@ pub struct Settings {
     pub tells_course: bool,
     /// When they tell also what was said.
     pub transcripts: Transcripts,
-}
-
-/// A limit on the transactions that may begin in a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    /// The number of transactions, from 1.
-    pub transactions: u32,
-    /// The time: a second, a minute or an hour.
-    pub per: Duration,
 }
 
 /// The settings of the resolver.
@@ -115,22 +94,12 @@ impl Settings {
             // recommends 4 to 5 days.
             retries: 5,
             retry_interval_s: 3600,
-            // Enough to blur the length of an envelope, and at most ten round trips.
-            tls_padding: 10,
-            ports: [TlsMode::StartTls, TlsMode::Plain].map(|tls| Port { number: 25, tls }).into(),
-            ipv4: true,
-            ipv6: true,
-            rate_limit: None,
+            policy: Policy::default(),
+            destinations: Arc::new([]),
             resolver: ResolverSettings::new(Vec::new()),
             // A connection spends most of its time waiting for the other side, so memory and descriptors are the limit, not the
             // processor: 500 connections take about as much as two large messages.
             concurrency: 500,
-            // Large receivers accept this many from one client without pushing back.
-            destination_concurrency: 10,
-            // Twice that, so that one destination cannot have a host to itself.
-            host_concurrency: 20,
-            // Long enough for mail that is submitted one by one, and too short to annoy a server.
-            connection_idle: Duration::from_secs(5),
             bounce_return_limit_octets: 1 << 20,
             auth_insecure: false,
             trace: false,
@@ -151,7 +120,6 @@ impl ResolverSettings {
 impl Settings {
     /// Returns the defaults with one plain port and without padding.
     pub(crate) fn for_tests() -> Self {
-        let ports = [Port { number: 25, tls: TlsMode::Plain }].into();
-        Self { tls_padding: 0, ports, ..Self::new("me.example") }
+        Self { policy: Policy::for_tests(), ..Self::new("me.example") }
     }
 }

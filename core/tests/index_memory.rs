@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cmail_delivery::dispatcher::{Dispatcher, Mode};
 use cmail_delivery::io::{Input, Output};
 use cmail_delivery::outbox::{Cursor, MailId, Row, Scanned, StoreReply, StoreRequest};
+use cmail_delivery::policy::Policy;
 use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
 use cmail_delivery::time::{Instant, Now, UnixTime};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -22,7 +23,7 @@ const ORDER_LIMIT_OCTETS: i64 = 48;
 
 fn settings() -> Settings {
     Settings {
-        ports: Vec::new(),
+        policy: Policy { ports: [].into(), ..Policy::default() },
         resolver: ResolverSettings::new(vec![(Ipv4Addr::LOCALHOST, 53).into()]),
         ..Settings::new("me.example")
     }

@@ -18,6 +18,7 @@ use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{
     MailId, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble, is_null_path,
 };
+use cmail_delivery::policy::{Family, Policy};
 use cmail_delivery::settings::{ResolverSettings, Settings};
 use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::time::{Duration, Instant, Now, UnixTime};
@@ -77,11 +78,14 @@ fn settings() -> Settings {
         tells_course: true,
         transcripts: Transcripts::Always,
         retry_interval_s: 60,
-        tls_padding: 2,
-        ports: vec![port(TlsMode::StartTls), port(TlsMode::Plain)],
+        policy: Policy {
+            concurrency: 2,
+            host_concurrency: 3,
+            ports: [port(TlsMode::StartTls), port(TlsMode::Plain)].into(),
+            padding: 2,
+            ..Policy::default()
+        },
         concurrency: CONCURRENCY,
-        destination_concurrency: 2,
-        host_concurrency: 3,
         resolver: ResolverSettings::new(vec![SocketAddr::from(([192, 0, 2, 53], 53))]),
         bounce_return_limit_octets: 10_000,
         trace: true,
@@ -100,12 +104,18 @@ fn settings_of(argument: &[u8]) -> Settings {
     let usual = settings();
     Settings {
         concurrency: 1 + draw(u64::from(CONCURRENCY)),
-        destination_concurrency: 1 + draw(3),
-        host_concurrency: 1 + draw(3),
-        connection_idle: Duration::from_secs(u64::from(draw(2)) * 300),
+        policy: Policy {
+            concurrency: 1 + draw(3),
+            host_concurrency: 1 + draw(3),
+            idle: Duration::from_secs(u64::from(draw(2)) * 300),
+            ports: usual.policy.ports.get(usize::try_from(draw(3)).unwrap_or(0)..).unwrap_or_default().into(),
+            family: if draw(4) > 0 { Family::Any } else { Family::Ipv6 },
+            recipients: usize::try_from(1 + draw(3)).unwrap_or(1),
+            messages: Some(draw(3)).filter(|count| *count > 0),
+            pipelining: draw(2) > 0,
+            ..usual.policy
+        },
         retry_interval_s: i64::from(draw(3)) * 60,
-        ports: usual.ports.get(usize::try_from(draw(3)).unwrap_or(0)..).unwrap_or_default().to_vec(),
-        ipv4: draw(4) > 0,
         interval: Duration::from_secs(1 + u64::from(draw(3)) * 60),
         trace: draw(2) > 0,
         bounce_return_limit_octets: u64::from(draw(2)) * 10_000,

@@ -17,6 +17,7 @@ mod command_line;
 mod control;
 mod conversation;
 mod delivery;
+mod destination_lines;
 mod dns;
 mod end_of_data;
 mod fallback;

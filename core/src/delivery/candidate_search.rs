@@ -9,6 +9,7 @@ use core::net::IpAddr;
 use crate::address::{Domain, is_destination};
 use crate::attempt::{HostTrouble, Unresolved};
 use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
+use crate::policy::Policies;
 use crate::resolver::{LocalLookupError, LookupError, MxAnswer};
 use crate::rng::Rng;
 use crate::route::{self, Candidate};
@@ -53,7 +54,8 @@ pub(super) struct CandidateSearch {
     last_resorts: VecDeque<Candidate>,
     /// True if all others have been tried.
     is_at_last_resorts: bool,
-    ports: Vec<Port>,
+    /// The port, if the next hop names one.
+    port: Option<Port>,
     /// The number of candidates that were connected to in vain.
     tried: u32,
     /// The trouble with the last host that gave no candidate.
@@ -73,7 +75,7 @@ enum SearchStage {
 }
 
 impl CandidateSearch {
-    pub(super) fn new(next_hop: &NextHop, settings: &Settings) -> Self {
+    pub(super) fn new(next_hop: &NextHop) -> Self {
         let (stage, host, port) = match next_hop {
             NextHop::Domain(domain) => (SearchStage::Domain(domain.clone()), None, None),
             NextHop::Literal(address) => (SearchStage::MxHosts, Some(Host::Address(*address)), None),
@@ -85,7 +87,7 @@ impl CandidateSearch {
             candidates: VecDeque::new(),
             last_resorts: VecDeque::new(),
             is_at_last_resorts: false,
-            ports: port.map_or_else(|| settings.ports.clone(), |port| [port].into()),
+            port,
             tried: 0,
             host_trouble: None,
         }
@@ -97,7 +99,7 @@ impl CandidateSearch {
     }
 
     /// Returns the next step.
-    pub(super) fn next(&mut self, settings: &Settings, hosts: &Hosts) -> SearchStep {
+    pub(super) fn next(&mut self, next_hop: &NextHop, policies: &Policies, hosts: &Hosts) -> SearchStep {
         loop {
             if let SearchStage::Domain(domain) = &self.stage {
                 return SearchStep::LookupMx(domain.clone());
@@ -115,7 +117,7 @@ impl CandidateSearch {
             match host {
                 Host::Address(address) => {
                     let address = *address;
-                    self.add_candidates(&[address], settings);
+                    self.add_candidates(&[address], next_hop, policies);
                 }
                 Host::Name(name) => {
                     let listed =
@@ -126,7 +128,7 @@ impl CandidateSearch {
                         self.host_trouble = Some(HostTrouble::NoAddress(name.clone()));
                         self.hosts.pop_front();
                     } else {
-                        self.add_candidates(&listed, settings);
+                        self.add_candidates(&listed, next_hop, policies);
                     }
                 }
             }
@@ -148,6 +150,12 @@ impl CandidateSearch {
     /// Returns whether the remaining candidates are those that were put off.
     pub(super) fn is_at_last_resorts(&self) -> bool {
         self.is_at_last_resorts
+    }
+
+    /// Goes by other policies. Returns whether the candidates that are known are the same by them.
+    pub(super) fn reconfigure(&mut self, next_hop: &NextHop, policies: &Policies) -> bool {
+        let mut known = self.candidates.iter_mut().chain(&mut self.last_resorts);
+        known.all(|candidate| candidate.reconfigure(next_hop, policies))
     }
 
     /// Puts a candidate off until all others have been tried.
@@ -196,11 +204,12 @@ impl CandidateSearch {
     pub(super) fn handle_addresses(
         &mut self,
         answer: Result<Vec<IpAddr>, LookupError>,
-        settings: &Settings,
+        next_hop: &NextHop,
+        policies: &Policies,
     ) -> Result<(), DeadEnd> {
         let Some(Host::Name(name)) = self.hosts.front().cloned() else { return Ok(()) };
         match (answer, &self.stage) {
-            (Ok(addresses), _) => self.add_candidates(&addresses, settings),
+            (Ok(addresses), _) => self.add_candidates(&addresses, next_hop, policies),
             (Err(error), SearchStage::ImplicitMx(domain)) => {
                 return Err(domain_failure(domain.clone(), error));
             }
@@ -218,17 +227,17 @@ impl CandidateSearch {
     }
 
     /// Turns the first host into candidates.
-    fn add_candidates(&mut self, addresses: &[IpAddr], settings: &Settings) {
+    fn add_candidates(&mut self, addresses: &[IpAddr], next_hop: &NextHop, policies: &Policies) {
         let Some(host) = self.hosts.pop_front() else { return };
-        let usable: Vec<IpAddr> = addresses
-            .iter()
-            .copied()
-            .filter(|address| if address.is_ipv4() { settings.ipv4 } else { settings.ipv6 })
-            .collect();
+        let policy = policies.at(next_hop, &host);
+        let usable: Vec<IpAddr> =
+            addresses.iter().copied().filter(|address| policy.permits(*address)).collect();
         if usable.is_empty() {
             self.host_trouble = Some(HostTrouble::NoUsableFamily(host.clone()));
         }
-        self.candidates = route::candidates(&host, &usable, &self.ports).into();
+        let given = self.port.as_slice();
+        let ports = if given.is_empty() { &policy.ports } else { given };
+        self.candidates = route::candidates(&host, &usable, ports, &policy).into();
     }
 }
 

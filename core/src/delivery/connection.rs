@@ -104,6 +104,10 @@ impl Connection {
         self.queue.begun()
     }
 
+    pub(super) fn given(&self) -> usize {
+        self.queue.given()
+    }
+
     /// Returns since when the server has owed a reply, if nothing would be lost by closing the connection.
     pub(super) fn silent_since(&self) -> Option<Instant> {
         match &self.link {
@@ -179,8 +183,8 @@ impl Connection {
             }),
             credentials,
             auth_unprotected: cx.settings.auth_insecure || candidate.remote.ip().to_canonical().is_loopback(),
-            padding_limit: if allowed.padding { cx.settings.tls_padding } else { 0 },
-            no_pipelining: !allowed.pipelining,
+            padding_limit: if allowed.padding { candidate.policy.padding } else { 0 },
+            no_pipelining: !(allowed.pipelining && candidate.policy.pipelining),
             trace: cx.settings.trace,
         };
         let mut session = Session::new(config, Rng::from_seed(seed.0), cx.now);

@@ -365,7 +365,7 @@ impl Delivery {
     fn begin_again(&mut self, cx: &mut DeliveryContext<'_>) {
         self.pass.begin_again();
         self.routed_at = cx.now;
-        self.search = CandidateSearch::new(&self.next_hop, cx.settings);
+        self.search = CandidateSearch::new(&self.next_hop);
         self.advance(cx);
     }
 
@@ -376,7 +376,7 @@ impl Delivery {
         self.release_first();
         self.refusals = Refusals::default();
         self.stage = loop {
-            match self.search.next(cx.settings, cx.hosts) {
+            match self.search.next(&self.next_hop, cx.policies, cx.hosts) {
                 SearchStep::LookupMx(domain) => {
                     self.outputs.push_back(DeliveryOutput::LookupMx(domain));
                     break DeliveryStage::LookingUp;

@@ -3,6 +3,7 @@
 #[cfg(doc)]
 use super::Delivery;
 use crate::io::ConnectionId;
+use crate::policy::{Policies, RateLimit};
 use crate::reachability::Reachability;
 use crate::rng::Seed;
 use crate::route::Candidate;
@@ -14,6 +15,7 @@ pub(crate) struct DeliveryContext<'a> {
     pub(crate) now: Instant,
     pub(crate) wall: UnixMillis,
     pub(crate) settings: &'a Settings,
+    pub(crate) policies: &'a Policies,
     pub(crate) hosts: &'a Hosts,
     /// What other deliveries have found out about servers.
     pub(crate) reachability: &'a Reachability,
@@ -29,8 +31,8 @@ pub(crate) trait Admission {
     /// Takes a slot for a connection to a candidate, after the delivery was told to connect.
     fn open(&mut self, candidate: &Candidate, is_last_resort: bool) -> ConnectionId;
 
-    /// Decides whether the next transaction of a connection may begin.
-    fn permit_transaction(&mut self, connection: ConnectionId) -> Permission;
+    /// Decides whether the next transaction of a connection may begin, where its destination has this limit.
+    fn permit_transaction(&mut self, connection: ConnectionId, limit: Option<RateLimit>) -> Permission;
 
     /// Records that a server has taken a mail, which is not yet committed.
     fn note_taken(&mut self);

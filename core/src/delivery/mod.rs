@@ -45,7 +45,6 @@ use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
 use crate::session::Transaction;
-use crate::settings::Settings;
 use crate::system_error::{Breakage, NetworkTrouble, SystemError};
 use crate::tally::ConnectionFailure;
 use crate::time::{Duration, Instant};
@@ -99,9 +98,9 @@ enum DeliveryStage {
 
 impl Delivery {
     /// Returns a pass that begins at this time. It must be [started](Self::start).
-    pub(crate) fn new(next_hop: NextHop, rng: Rng, settings: &Settings, now: Instant) -> Self {
+    pub(crate) fn new(next_hop: NextHop, rng: Rng, now: Instant) -> Self {
         Self {
-            search: CandidateSearch::new(&next_hop, settings),
+            search: CandidateSearch::new(&next_hop),
             next_hop,
             rng,
             stage: DeliveryStage::LookingUp,
@@ -214,6 +213,11 @@ impl Delivery {
         self.connections.get(&connection).map_or(0, Connection::begun)
     }
 
+    /// Returns how many transactions a connection has begun or has been given to begin.
+    pub(crate) fn transactions_given(&self, connection: ConnectionId) -> usize {
+        self.connections.get(&connection).map_or(0, Connection::given)
+    }
+
     /// Connects to the candidate.
     pub(crate) fn connect(&mut self, cx: &mut DeliveryContext<'_>) {
         let DeliveryStage::Candidate(candidate) = &self.stage else { return };
@@ -238,7 +242,8 @@ impl Delivery {
         self.first_connection.get_or_insert(connection);
         let text = format!("connecting to {}", ServerName(&candidate.host, candidate.remote));
         self.outputs.push_back(DeliveryOutput::Event(Event::debug(text)));
-        self.outputs.push_back(DeliveryOutput::Connect(connection, candidate.remote));
+        let (remote, local) = (candidate.remote, candidate.policy.bind.facing(candidate.remote));
+        self.outputs.push_back(DeliveryOutput::Connect { connection, remote, local });
         let searched_since = (self.first_connection == Some(connection)).then_some(self.routed_at);
         let recorder = CourseRecorder::new(cx, connection, &self.next_hop, searched_since);
         self.connections.insert(connection, Connection::connecting(cx.now + CONNECT_TIMEOUT, recorder));
@@ -253,7 +258,7 @@ impl Delivery {
         }
         let result = match answer {
             Answer::Mx(answer) => self.search.handle_mx(answer, cx.settings, &mut self.rng),
-            Answer::Addresses(answer) => self.search.handle_addresses(answer, cx.settings),
+            Answer::Addresses(answer) => self.search.handle_addresses(answer, &self.next_hop, cx.policies),
         };
         match result {
             Ok(()) => self.advance(cx),
@@ -362,7 +367,8 @@ impl Delivery {
         if !conn.has_transactions() {
             return;
         }
-        match cx.admission.permit_transaction(connection) {
+        let DeliveryStage::Candidate(candidate) = &self.stage else { return };
+        match cx.admission.permit_transaction(connection, candidate.policy.rate_limit) {
             Permission::Granted => conn.begin(cx.now),
             Permission::Later => return,
             Permission::ClaimAgain => {
@@ -414,9 +420,8 @@ impl Delivery {
 
     /// Keeps a connection without mail open for a while, if it has decided mail.
     pub(crate) fn keep_idle(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
-        let span = cx.settings.connection_idle;
+        let span = self.candidate().map_or(Duration::ZERO, |candidate| candidate.policy.idle);
         let is_kept = !span.is_zero()
-            && matches!(self.stage, DeliveryStage::Candidate(_))
             && cx.now < self.routed_at + REUSE_SPAN
             // That mail needs the slot.
             && !self.refusals.is_waiting()
@@ -427,9 +432,16 @@ impl Delivery {
         self.idle.insert(connection, cx.now + span);
     }
 
-    /// Lets no connection rest for longer than the settings allow as they are now.
-    pub(crate) fn shorten_rest(&mut self, cx: &mut DeliveryContext<'_>) {
-        self.idle.shorten(cx.now + cx.settings.connection_idle);
+    /// Goes by other policies. A pass that would talk to others by them, or otherwise, ends as soon as its conversations allow it.
+    pub(crate) fn reconfigure(&mut self, cx: &mut DeliveryContext<'_>) {
+        let mut is_same = self.search.reconfigure(&self.next_hop, cx.policies);
+        if let DeliveryStage::Candidate(candidate) = &mut self.stage {
+            is_same &= candidate.reconfigure(&self.next_hop, cx.policies);
+            self.idle.shorten(cx.now + candidate.policy.idle);
+        }
+        if !is_same {
+            self.close(cx);
+        }
     }
 
     /// Takes an idle connection for new mail.

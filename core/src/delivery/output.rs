@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use thiserror::Error;
 
@@ -46,8 +46,12 @@ pub(crate) enum DeliveryOutput {
     LookupMx(Domain),
     /// Answered by [`Delivery::handle_answer`].
     LookupAddresses(Domain),
-    /// Connect: the slot of this connection is taken.
-    Connect(ConnectionId, SocketAddr),
+    /// Connect, from the local address that is given: the slot of this connection is taken.
+    Connect {
+        connection: ConnectionId,
+        remote: SocketAddr,
+        local: Option<IpAddr>,
+    },
     StartTls(ConnectionId, Host),
     Transmit(ConnectionId),
     /// Close the connection, if it is open, and give its slot back.

@@ -97,6 +97,11 @@ impl TransactionQueue {
         self.begun
     }
 
+    /// Returns the number of transactions that were taken, or wait to be.
+    pub(super) fn given(&self) -> usize {
+        usize::try_from(self.begun).unwrap_or(usize::MAX).saturating_add(self.waiting.len())
+    }
+
     /// Drops all transactions. Returns their mail.
     pub(super) fn take_all(&mut self) -> Vec<MailId> {
         let recipients = self.waiting.drain(..).flat_map(|(_, transaction)| transaction.recipients);

@@ -15,9 +15,12 @@ use super::recent_attempts::RecentAttempts;
 use super::requests::{Asked, Requests};
 use super::set_aside::SetAside;
 use super::{Mode, Progress, TimeoutReason};
+use crate::attempt::Failure;
+use crate::envelope::Envelope;
 use crate::event::{Event, Level};
 use crate::io::Output;
-use crate::outbox::{Cursor, StoreRequest};
+use crate::outbox::{Cursor, Row, StoreRequest};
+use crate::policy::Policies;
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::schedule::RetryRules;
@@ -30,6 +33,7 @@ use crate::time::{Instant, Now};
 pub(super) struct Books {
     pub(super) now: Now,
     pub(super) settings: Settings,
+    pub(super) policies: Policies,
     pub(super) mode: Mode,
     pub(super) progress: Progress,
     pub(super) queue: Queue,
@@ -79,8 +83,15 @@ impl Books {
             requests: Requests::default(),
             outlet: Outlet::default(),
             tally: Tally::default(),
+            policies: Policies::of(&settings),
             settings,
         }
+    }
+
+    /// Parses a row, and finds the next hop that its mail goes to. Fails with the failure to record if the mail cannot be sent anywhere.
+    pub(super) fn envelope_of(&self, row: &Row) -> Result<Envelope, Failure> {
+        let envelope = Envelope::parse(row)?;
+        Ok(Envelope { next_hop: self.policies.route(envelope.next_hop), ..envelope })
     }
 
     /// Returns the rules by which mail is tried again.
@@ -93,6 +104,7 @@ impl Books {
     pub(super) fn reconfigure(&mut self, settings: Settings) -> Settings {
         self.attempts.set_min_interval(RetryRules::of(&settings).min_interval(settings.interval));
         self.bounces.reconfigure(&settings);
+        self.policies = Policies::of(&settings);
         self.scan.reconfigure(self.now.monotonic, settings.interval);
         core::mem::replace(&mut self.settings, settings)
     }

@@ -243,13 +243,13 @@ impl Books {
     /// Indexes a row whose index entry is known.
     fn index_as(&mut self, row: &Row, known: Option<IndexEntry>) {
         let state = self.queue_state_of(row.id, self.retry_state_of(row));
-        let next_hop = Envelope::parse(row).ok().map(|envelope| envelope.next_hop);
+        let named = Envelope::parse(row).ok().map(|envelope| envelope.next_hop);
         let is_wanted = match &self.mode {
             Mode::Daemon => true,
             Mode::CarryOutOrders => false,
             Mode::GenerateBounces => state == QueueState::GivenUp,
             Mode::Deliver(Selection::Domain(wanted)) => {
-                state == QueueState::Ready && row.remote.is_none() && next_hop.as_ref() == Some(wanted)
+                state == QueueState::Ready && row.remote.is_none() && named.as_ref() == Some(wanted)
             }
             Mode::Deliver(Selection::Remote(wanted)) => {
                 state == QueueState::Ready && row.remote.as_deref() == Some(wanted.as_ref())
@@ -258,6 +258,7 @@ impl Books {
         if !is_wanted {
             return self.forget(row.id);
         }
+        let next_hop = named.map(|named| self.policies.route(named));
         if state == QueueState::Ready
             && known
                 .is_some_and(|known| known.is_ready() && next_hop.as_ref() == self.queue.next_hop(known.hop))

@@ -175,7 +175,9 @@ impl MemoryOutbox {
     pub fn answer(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
         Ok(match request {
             StoreRequest::Scan { after, limit } => self.scan(after, limit),
-            StoreRequest::Claim { ids, transactions } => self.claim(&ids, transactions),
+            StoreRequest::Claim { ids, transactions, recipients } => {
+                self.claim(&ids, transactions, recipients)
+            }
             StoreRequest::ReadData { id, offset, limit } => {
                 StoreReply::Data(self.read_data(id, offset, limit)?)
             }

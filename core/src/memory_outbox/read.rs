@@ -11,7 +11,7 @@ use super::{Flaw, Mail, MemoryOutbox, Stored, is_same_message, named};
 use crate::bounce::needed_octets;
 use crate::outbox::{
     Claimed, ClaimedTransaction, Cursor, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, LeftOver, MailId,
-    Refused, Scanned, StoreError, StoreReply, StoreTrouble, TRANSACTION_RECIPIENT_LIMIT,
+    Refused, Scanned, StoreError, StoreReply, StoreTrouble,
 };
 
 /// Rows of one message: equal in sender and data.
@@ -39,11 +39,11 @@ impl MemoryOutbox {
         StoreReply::Scanned(Scanned { rows, taken, unreadable, next, data_version: self.data_version })
     }
 
-    pub(super) fn claim(&mut self, ids: &[MailId], limit: usize) -> StoreReply {
+    pub(super) fn claim(&mut self, ids: &[MailId], limit: usize, recipients: usize) -> StoreReply {
         let (readable, unreadable) = self.sort(ids, |stored| !stored.is_taken);
         let (mut transactions, mut over) = (Vec::new(), BTreeSet::new());
         let mut octets = 0;
-        for group in grouped(&readable, TRANSACTION_RECIPIENT_LIMIT) {
+        for group in grouped(&readable, recipients) {
             let Some((_, first)) = group.first() else { continue };
             let head = first.data.slice(..first.data.len().min(DATA_CHUNK_OCTETS));
             let has_room = transactions.len() < limit && octets + head.len() <= self.claim_budget();

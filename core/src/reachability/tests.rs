@@ -8,7 +8,13 @@ fn at(seconds: u64) -> Instant {
 
 fn candidate(tls: TlsMode) -> Candidate {
     let remote: SocketAddr = "192.0.2.1:25".parse().unwrap();
-    Candidate { host: Host::Address(remote.ip()), remote, tls, plain_twin_follows: false }
+    Candidate {
+        host: Host::Address(remote.ip()),
+        remote,
+        tls,
+        plain_twin_follows: false,
+        policy: std::sync::Arc::default(),
+    }
 }
 
 /// Lets an attempt fail that took no time.

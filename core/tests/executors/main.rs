@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use cmail_delivery::memory_outbox::Mail;
 use cmail_delivery::next_hop::{Port, TlsMode};
+use cmail_delivery::policy::Policy;
 use cmail_delivery::settings::{ResolverSettings, Settings};
 use cmail_delivery::time::UnixTime;
 use cmail_delivery::{Event, MemoryOutbox};
@@ -50,7 +51,10 @@ fn on_tokio(settings: Settings, outbox: MemoryOutbox, is_done: IsDone) -> (Memor
 
 fn settings(name_server: SocketAddr, smtp_port: u16) -> Settings {
     Settings {
-        ports: vec![Port { number: smtp_port, tls: TlsMode::Plain }],
+        policy: Policy {
+            ports: [Port { number: smtp_port, tls: TlsMode::Plain }].into(),
+            ..Policy::default()
+        },
         resolver: ResolverSettings::new(vec![name_server]),
         ..Settings::new("client.example")
     }

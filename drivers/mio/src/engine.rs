@@ -24,7 +24,6 @@ use crate::record::{RecordDirectory, RecordError, Recorder};
 use crate::reload::Reloader;
 use crate::service_manager::ServiceManager;
 use crate::signals::Signals;
-use crate::sockets::LocalAddresses;
 use crate::store::{
     self, Database, DatabaseFile, DatabaseLock, InitError, LockError, OpenError, StoreHandle,
 };
@@ -135,7 +134,6 @@ pub struct LockedEngine {
 pub struct OpenEngine {
     kernel: Kernel,
     tls: TlsContext,
-    local: LocalAddresses,
     store: StoreHandle,
     recorder: Option<Recorder>,
     listeners: Listeners,
@@ -216,15 +214,14 @@ impl LockedEngine {
         let kernel = Kernel::new().map_err(refused("cannot poll for events"))?;
         let store = StoreHandle::spawn(database, kernel.waker())
             .map_err(refused("cannot start the thread that works on the database"))?;
-        let local = LocalAddresses::of(&config.bind);
-        Ok(OpenEngine { kernel, tls, local, store, recorder, listeners, path, lock })
+        Ok(OpenEngine { kernel, tls, store, recorder, listeners, path, lock })
     }
 }
 
 impl OpenEngine {
     /// Runs until a single pass is over, or until a signal asks to stop.
     pub fn run(self, parts: EngineParts) -> Result<Tally, EngineError> {
-        let Self { kernel, tls, local, store, recorder, listeners, path, lock } = self;
+        let Self { kernel, tls, store, recorder, listeners, path, lock } = self;
         let EngineParts {
             config,
             environment,
@@ -240,7 +237,7 @@ impl OpenEngine {
         let is_daemon = mode == Mode::Daemon;
         let mut dispatcher = Dispatcher::new(kernel.now(), config.settings.clone(), hosts, mode, seed);
         let reloader = is_daemon.then(|| Reloader::new(config, environment, kernel.waker()));
-        let mut event_loop = EventLoop::new(kernel, (tls, local), store, signals, log, system)
+        let mut event_loop = EventLoop::new(kernel, tls, store, signals, log, system)
             .map_err(refused("cannot wait for signals and for changes of the database"))?;
         event_loop.record(recorder);
         event_loop.reload_with(reloader);

@@ -29,7 +29,7 @@ use crate::record::Recorder;
 use crate::reload::{Outcome, Reloaded, Reloader};
 use crate::service_manager::ServiceManager;
 use crate::signals::{self, Signal, Signals};
-use crate::sockets::{LocalAddresses, Sockets, Turn};
+use crate::sockets::{Sockets, Turn};
 use crate::system::{Occasion, System, SystemNews};
 use crate::tls::TlsContext;
 
@@ -126,7 +126,7 @@ impl<O: Outbox> EventLoop<O> {
     /// Creates a loop without connections.
     pub fn new(
         kernel: Kernel,
-        (tls, local): (TlsContext, LocalAddresses),
+        tls: TlsContext,
         mut outbox: O,
         mut signals: Signals,
         log: Log,
@@ -134,7 +134,7 @@ impl<O: Outbox> EventLoop<O> {
     ) -> io::Result<Self> {
         outbox.register(kernel.registry(), OUTBOX)?;
         kernel.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-        let sockets = Sockets::new(kernel.registry().try_clone()?, tls, local, FIRST_SOCKET);
+        let sockets = Sockets::new(kernel.registry().try_clone()?, tls, FIRST_SOCKET);
         Ok(Self {
             kernel,
             sockets,
@@ -338,7 +338,6 @@ impl<O: Outbox> EventLoop<O> {
         if let Some(tls) = tls {
             self.sockets.replace_tls(tls);
         }
-        self.sockets.replace_local(LocalAddresses::of(&config.bind));
         self.input(dispatcher, Input::Settings(Box::new(config.settings)))
     }
 
@@ -454,8 +453,8 @@ impl<O: Outbox> EventLoop<O> {
         let mut flow = Flow::GoOn;
         while let Some(output) = self.next_output(dispatcher) {
             match output {
-                Output::Connect { connection, remote, purpose } => {
-                    self.sockets.connect(connection, remote, purpose);
+                Output::Connect { connection, remote, local, purpose: _ } => {
+                    self.sockets.connect(connection, remote, local);
                 }
                 Output::StartTls { connection, server } => self.sockets.start_tls(connection, &server),
                 Output::Transmit(connection) => self.sockets.request_transmit(connection),

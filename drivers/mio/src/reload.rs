@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 
+use cmail_delivery::destination_pattern::DestinationPattern;
+use cmail_delivery::policy::{Choice, LocalAddresses};
+use cmail_delivery::settings::{ResolverSettings, Settings};
 use log::{error, info, warn};
 use mio::Waker;
 use serde::Serialize;
@@ -121,7 +124,7 @@ impl Reloader {
 
     /// Takes what has come of a reading, if it has ended; logs what has changed, or what is wrong. `now` holds what the system's files
     /// say.
-    pub fn poll(&mut self, now: &cmail_delivery::settings::ResolverSettings) -> Option<Outcome> {
+    pub fn poll(&mut self, now: &ResolverSettings) -> Option<Outcome> {
         let (read, again) = match &self.stage {
             Stage::Idle => return None,
             Stage::Failed(error) => (Err(vec![error.clone()]), false),
@@ -177,11 +180,7 @@ impl Reloader {
         Report { file, errors, error_count, ..Report::default() }
     }
 
-    fn take(
-        &mut self,
-        Read { config, tls }: Read,
-        now: &cmail_delivery::settings::ResolverSettings,
-    ) -> (Reloaded, Report) {
+    fn take(&mut self, Read { config, tls }: Read, now: &ResolverSettings) -> (Reloaded, Report) {
         let mut next = *config;
         let keeps_resolver = next.resolver.given == self.in_force.resolver.given;
         // What is wrong with resolv.conf is told where that is read again.
@@ -194,14 +193,22 @@ impl Reloader {
             next.settings.resolver = now.clone();
         }
         self.in_force.settings.resolver = now.clone();
-        let bind = (next.bind != self.in_force.bind).then(|| self.in_force.bind.clone());
+        let (before, after) = (&self.in_force.settings, &next.settings);
+        let bind = (after.policy.bind != before.policy.bind).then_some(before.policy.bind);
+        let says_other = said_of_destinations(after).ne(said_of_destinations(before));
         let Changes { taken: mut changes, after_restart } = self.in_force.replace(next);
         warnings.extend(after_restart.iter().map(ConfigWarning::to_string));
+        let is_told = |changes: &[Change], name| changes.iter().any(|change| change.directive == name);
+        // A name may be the same, and have got other addresses; a file, other credentials.
         if let Some(before) = bind
-            && !changes.iter().any(|change| change.directive == "bind")
+            && !is_told(&changes, "bind")
         {
-            // The name is the same, and has got other addresses.
-            changes.push(Change::new("bind", addresses(&before), addresses(&self.in_force.bind)));
+            let now = addresses(self.in_force.settings.policy.bind);
+            changes.push(Change::new("bind", addresses(before), now));
+        }
+        if says_other && !is_told(&changes, "destination") {
+            let before = "that with other addresses or credentials".to_owned();
+            changes.push(Change::new("destination", before, self.in_force.shown("destination")));
         }
         warnings.iter().for_each(|warning| warn!("{warning}"));
         changes.iter().for_each(|change| info!("{change}"));
@@ -217,9 +224,13 @@ impl Reloader {
     }
 }
 
-fn addresses(addresses: &[IpAddr]) -> String {
-    match addresses {
-        [] => "any address".to_owned(),
-        addresses => addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-    }
+fn addresses(local: LocalAddresses) -> String {
+    let addresses = [local.ipv4.map(IpAddr::V4), local.ipv6.map(IpAddr::V6)].into_iter().flatten();
+    let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
+    if addresses.is_empty() { "any address".to_owned() } else { addresses.join(", ") }
+}
+
+/// Returns what is said of destinations, with what the lines of the file name only: addresses and credentials.
+fn said_of_destinations(settings: &Settings) -> impl Iterator<Item = (&DestinationPattern, &[Choice])> {
+    settings.destinations.iter().map(|line| (&line.destination, &*line.choices))
 }

@@ -5,10 +5,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::BytesMut;
-use cmail_delivery::io::{ConnectError, ConnectionId, Input, Purpose, QueryId};
+use cmail_delivery::io::{ConnectError, ConnectionId, Input, QueryId};
 use cmail_delivery::next_hop::Host;
 use cmail_delivery::system_error::MachineTrouble;
 use mio::event::{Event, Source};
@@ -21,36 +21,6 @@ use crate::tls::TlsContext;
 
 /// Octets that are read at a time; no datagram is longer.
 const READ_OCTETS: usize = 64 * 1024;
-
-/// The local addresses that mail is sent from. For a family without one the kernel chooses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LocalAddresses {
-    /// For IPv4.
-    pub ipv4: Option<Ipv4Addr>,
-    /// For IPv6.
-    pub ipv6: Option<Ipv6Addr>,
-}
-
-impl LocalAddresses {
-    /// Returns the first address of each family.
-    pub fn of(addresses: &[IpAddr]) -> Self {
-        let mut local = Self::default();
-        for address in addresses {
-            match *address {
-                IpAddr::V4(address) => local.ipv4 = local.ipv4.or(Some(address)),
-                IpAddr::V6(address) => local.ipv6 = local.ipv6.or(Some(address)),
-            }
-        }
-        local
-    }
-
-    fn facing(self, remote: SocketAddr) -> Option<IpAddr> {
-        match remote {
-            SocketAddr::V4(_) => self.ipv4.map(IpAddr::V4),
-            SocketAddr::V6(_) => self.ipv6.map(IpAddr::V6),
-        }
-    }
-}
 
 /// The result of a turn.
 #[derive(Debug)]
@@ -80,7 +50,6 @@ struct Slot<S> {
 pub struct Sockets {
     registry: Registry,
     tls: TlsContext,
-    local: LocalAddresses,
     connections: HashMap<ConnectionId, Slot<Connection>>,
     queries: HashMap<QueryId, Slot<Query>>,
     owners: HashMap<Token, Owner>,
@@ -95,11 +64,10 @@ pub struct Sockets {
 
 impl Sockets {
     /// Creates a collection without sockets. Their tokens will be `first_token` and up.
-    pub fn new(registry: Registry, tls: TlsContext, local: LocalAddresses, first_token: usize) -> Self {
+    pub fn new(registry: Registry, tls: TlsContext, first_token: usize) -> Self {
         Self {
             registry,
             tls,
-            local,
             connections: HashMap::new(),
             queries: HashMap::new(),
             owners: HashMap::new(),
@@ -116,17 +84,8 @@ impl Sockets {
         self.tls = tls;
     }
 
-    /// Uses other local addresses for connections that begin from now on.
-    pub fn replace_local(&mut self, local: LocalAddresses) {
-        self.local = local;
-    }
-
-    /// Begins to connect. A failure is reported when it is the connection's turn.
-    pub fn connect(&mut self, id: ConnectionId, remote: SocketAddr, purpose: Purpose) {
-        let local = match purpose {
-            Purpose::Smtp => self.local.facing(remote),
-            Purpose::Dns => None,
-        };
+    /// Begins to connect, from a local address if one is given. A failure is reported when it is the connection's turn.
+    pub fn connect(&mut self, id: ConnectionId, remote: SocketAddr, local: Option<IpAddr>) {
         let token = self.unused_token();
         let socket = Connection::open(remote, local).and_then(|mut connection| {
             register(&self.registry, connection.source(), token, Interest::READABLE | Interest::WRITABLE)?;

@@ -91,7 +91,8 @@ fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode
         if let Some(warning) = engine::check_control(config) {
             complain(&format_args!("warning: {warning}"));
         }
-        if let Some(warning) = owner.and_then(|_| warn_of_foreign_log(config)) {
+        let foreign = owner.and_then(|_| warn_of_foreign_log(config)).into_iter();
+        for warning in foreign.chain(warn_of_foreign_credentials(config)) {
             complain(&format_args!("warning: {warning}"));
         }
     }
@@ -124,6 +125,18 @@ fn warn_of_foreign_log(config: &Config) -> Option<String> {
          give the file and its directory to that user",
         path.display()
     ))
+}
+
+/// Warns of files of credentials that root reads at the start but the user of the daemon, who runs this, cannot read.
+fn warn_of_foreign_credentials(config: &Config) -> impl Iterator<Item = String> {
+    config.credentials_files.iter().filter_map(|path| {
+        let error = std::fs::File::open(path).err()?;
+        Some(format!(
+            "the user of the daemon cannot read the file of credentials {} ({error}), so that no reload will be taken; give it to the \
+             group of that user, with mode 0640",
+            path.display()
+        ))
+    })
 }
 
 /// Reports errors, up to a limit.

@@ -288,13 +288,13 @@ fn scene_lines(scene: &Scene<'_>, mails: &[(MailId, &Mail)], file: &Hosts) -> Ve
         format!("@ set retries {}", settings.retries),
         format!("@ set retryinterval {}", settings.retry_interval_s),
         format!("@ set bounce_return_limit {}", settings.bounce_return_limit_octets),
-        format!("@ set connection_idle {}", settings.connection_idle.as_secs()),
+        format!("@ set connection_idle {}", settings.policy.idle.as_secs()),
     ];
     lines.extend(settings.bounce_copy.iter().map(|copy| format!("@ set bounce_copy {copy}")));
     if settings.auth_insecure {
         lines.push("@ set auth_insecure yes".into());
     }
-    let ports: Vec<String> = settings.ports.iter().map(|port| port_text(*port)).collect();
+    let ports: Vec<String> = settings.policy.ports.iter().map(|port| port_text(*port)).collect();
     lines.push(format!("@ portprio {}", ports.join(" ")));
     let hosts: BTreeSet<String> =
         mails.iter().flat_map(|(_, mail)| zone_lines(scene.map, mail).into_iter().flatten()).collect();

@@ -107,8 +107,8 @@ impl Mutation {
         match self {
             Self::IgnoresConcurrency => {
                 settings.concurrency = settings.concurrency.saturating_mul(3);
-                settings.destination_concurrency = settings.destination_concurrency.saturating_mul(3);
-                settings.host_concurrency = settings.host_concurrency.saturating_mul(3);
+                settings.policy.concurrency = settings.policy.concurrency.saturating_mul(3);
+                settings.policy.host_concurrency = settings.policy.host_concurrency.saturating_mul(3);
             }
             Self::RetriesEarly => settings.retry_interval_s /= 2,
             Self::IgnoresRetryRules => settings.retry_rules = [].into(),

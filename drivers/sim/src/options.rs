@@ -8,8 +8,9 @@ use cmail_delivery::course::Transcripts;
 use cmail_delivery::failure_pattern::FailurePattern;
 use cmail_delivery::mail_pattern::MailPattern;
 use cmail_delivery::next_hop::{Port, TlsMode};
+use cmail_delivery::policy::{Family, Policy, RateLimit};
 use cmail_delivery::retry_rule::{RetryRule, Waits};
-use cmail_delivery::settings::{RateLimit, ResolverSettings, Settings};
+use cmail_delivery::settings::{ResolverSettings, Settings};
 
 use crate::dice::Dice;
 
@@ -211,19 +212,24 @@ impl Options {
             },
             retries: self.retries,
             retry_interval_s: i64::from(self.retry_interval_s),
-            tls_padding: self.padding,
-            ports: port_list(self.ports),
-            ipv6: self.ipv6,
-            rate_limit: (self.rate_per_minute > 0)
-                .then_some(RateLimit { transactions: self.rate_per_minute, per: Duration::from_secs(60) }),
+            policy: Policy {
+                concurrency: self.destination_concurrency,
+                host_concurrency: self.host_concurrency,
+                rate_limit: (self.rate_per_minute > 0).then_some(RateLimit {
+                    transactions: self.rate_per_minute,
+                    per: Duration::from_secs(60),
+                }),
+                idle: Duration::from_secs(u64::from(self.connection_idle_s)),
+                ports: port_list(self.ports).into(),
+                family: if self.ipv6 { Family::Any } else { Family::Ipv4 },
+                padding: self.padding,
+                ..Policy::default()
+            },
             resolver: ResolverSettings {
                 attempts: self.dns_attempts.max(1),
                 ..ResolverSettings::new(NAME_SERVERS.to_vec())
             },
             concurrency: self.concurrency,
-            destination_concurrency: self.destination_concurrency,
-            host_concurrency: self.host_concurrency,
-            connection_idle: Duration::from_secs(u64::from(self.connection_idle_s)),
             bounce_return_limit_octets: self.bounce_return_limit_octets,
             auth_insecure: self.auth_insecure,
             trace: self.trace,

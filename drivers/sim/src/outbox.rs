@@ -12,7 +12,7 @@ use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{
     CLAIM_BUDGET_OCTETS, Claimed, ClaimedTransaction, Commit, Committed, Cursor, DATA_CHUNK_OCTETS,
     DeliveredMail, FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, FaillogRow, LeftOver, MailId,
-    Refused, Row, Scanned, StoreReply, StoreRequest, TRANSACTION_RECIPIENT_LIMIT, Warned, is_null_path,
+    Refused, Row, Scanned, StoreReply, StoreRequest, Warned, is_null_path,
 };
 use cmail_delivery::time::UnixTime;
 
@@ -246,7 +246,9 @@ impl Outbox {
     pub(crate) fn read(&self, request: &StoreRequest) -> Option<StoreReply> {
         Some(match request {
             StoreRequest::Scan { after, limit } => self.scan(*after, *limit),
-            StoreRequest::Claim { ids, transactions } => self.claim(ids, *transactions),
+            StoreRequest::Claim { ids, transactions, recipients } => {
+                self.claim(ids, *transactions, *recipients)
+            }
             StoreRequest::ReadData { id, offset, limit } => {
                 StoreReply::Data(self.piece(*id, *offset, *limit))
             }
@@ -492,7 +494,7 @@ impl Outbox {
         })
     }
 
-    fn claim(&self, ids: &[MailId], limit: usize) -> StoreReply {
+    fn claim(&self, ids: &[MailId], limit: usize, recipients: usize) -> StoreReply {
         let mut transactions: Vec<ClaimedTransaction> = Vec::new();
         let (ids, unreadable) = self.poisoned.sift(ids);
         let mut left_over = Vec::new();
@@ -500,7 +502,7 @@ impl Outbox {
         for (id, mail) in self.untaken(&ids) {
             let row = mail.row(id);
             let of_message = |transaction: &&mut ClaimedTransaction| {
-                transaction.rows.len() < TRANSACTION_RECIPIENT_LIMIT
+                transaction.rows.len() < recipients
                     && transaction.rows.first().is_some_and(|first| {
                         first.sender == row.sender
                             && self.mails.get(&first.id).is_some_and(|other| other.data == mail.data)

@@ -14,19 +14,20 @@ enum Deed {
 fn walk(deed: Deed) -> u32 {
     let (settings, hosts) = (Settings::for_tests(), BTreeMap::new());
     let next_hop = NextHop::Domain(Domain::parse("example.org").unwrap());
-    let mut search = CandidateSearch::new(&next_hop, &settings);
+    let policies = Policies::of(&settings);
+    let mut search = CandidateSearch::new(&next_hop);
     let records: Vec<(u16, Domain)> =
         (0..60).map(|number| (number, Domain::parse(&format!("mx{number}.example")).unwrap())).collect();
     let mut tried = 0;
     loop {
-        match search.next(&settings, &hosts) {
+        match search.next(&next_hop, &policies, &hosts) {
             SearchStep::LookupMx(_) => {
                 let mut rng = Rng::from_seed([1; 32]);
                 search.handle_mx(Ok(MxAnswer::Records(records.clone())), &settings, &mut rng).unwrap();
             }
             SearchStep::LookupAddresses(_) => {
                 let addresses = (1..=4).map(|last| IpAddr::from([192, 0, 2, last])).collect();
-                search.handle_addresses(Ok(addresses), &settings).unwrap();
+                search.handle_addresses(Ok(addresses), &next_hop, &policies).unwrap();
             }
             SearchStep::Try(candidate) if deed == Deed::PutOff && !search.is_at_last_resorts() => {
                 search.put_off(candidate);
@@ -57,8 +58,9 @@ fn what_is_not_connected_to_does_not_count() {
 fn nothing_is_left_to_try_where_all_is_abandoned() {
     let (settings, hosts) = (Settings::for_tests(), BTreeMap::new());
     let relay = Relay::parse(b"192.0.2.1").unwrap();
-    let mut search = CandidateSearch::new(&NextHop::Relay(relay), &settings);
-    assert!(matches!(search.next(&settings, &hosts), SearchStep::Try(_)));
+    let (next_hop, policies) = (NextHop::Relay(relay), Policies::of(&settings));
+    let mut search = CandidateSearch::new(&next_hop);
+    assert!(matches!(search.next(&next_hop, &policies, &hosts), SearchStep::Try(_)));
     search.abandon();
-    assert!(matches!(search.next(&settings, &hosts), SearchStep::Exhausted));
+    assert!(matches!(search.next(&next_hop, &policies, &hosts), SearchStep::Exhausted));
 }

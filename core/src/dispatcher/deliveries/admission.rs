@@ -6,11 +6,11 @@ use super::host_slots::{HostSlots, SlotRequest};
 use super::limits::Limits;
 use crate::delivery::{Admission, ConnectionIds, Permission};
 use crate::io::ConnectionId;
+use crate::policy::RateLimit;
 use crate::queue::HopId;
 use crate::reachability::Reachability;
 use crate::rng::Seed;
 use crate::route::Candidate;
-use crate::settings::Settings;
 use crate::time::{Duration, Instant};
 
 /// Longest time that a connection is kept open although the rate limit forbids its next transaction.
@@ -33,7 +33,6 @@ pub(super) struct Situation {
 pub(super) struct DestinationAdmission<'a> {
     pub(super) hop: HopId,
     pub(super) situation: Situation,
-    pub(super) settings: &'a Settings,
     pub(super) reachability: &'a Reachability,
     pub(super) ids: &'a mut ConnectionIds,
     pub(super) slots: &'a mut HostSlots,
@@ -61,7 +60,7 @@ impl Admission for DestinationAdmission<'_> {
         connection
     }
 
-    fn permit_transaction(&mut self, connection: ConnectionId) -> Permission {
+    fn permit_transaction(&mut self, connection: ConnectionId, limit: Option<RateLimit>) -> Permission {
         let Situation { now, is_draining, changes, room_for_taken, .. } = self.situation;
         self.connections.free(connection, self.wait_lists);
         if room_for_taken == 0 && !is_draining {
@@ -71,7 +70,7 @@ impl Admission for DestinationAdmission<'_> {
         if self.connections.is_outdated(connection, changes) {
             return Permission::ClaimAgain;
         }
-        let Some(limit) = self.settings.rate_limit else { return Permission::Granted };
+        let Some(limit) = limit else { return Permission::Granted };
         match self.limits.take_transaction(limit, now) {
             Ok(()) => Permission::Granted,
             Err(at) if at <= now + RATE_LIMIT_HOLD => {

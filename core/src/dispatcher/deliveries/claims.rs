@@ -13,13 +13,11 @@ use super::{Deliveries, LOCAL_PAUSE};
 use crate::dispatcher::books::Books;
 use crate::dispatcher::requests::Asked;
 use crate::dispatcher::set_aside::Undone;
-use crate::envelope::Envelope;
 use crate::event::Level;
 use crate::io::ConnectionId;
-use crate::outbox::{
-    Claimed, ClaimedTransaction, LeftOver, MailId, StoreError, StoreRequest, TRANSACTION_RECIPIENT_LIMIT,
-};
-use crate::queue::{HopId, Order, QueueState};
+use crate::outbox::{Claimed, ClaimedTransaction, LeftOver, MailId, StoreError, StoreRequest};
+use crate::policy::Policy;
+use crate::queue::{HopId, QueueState};
 use crate::session::{Recipient, Transaction};
 
 /// Most messages that are claimed for a connection at once.
@@ -50,27 +48,51 @@ impl Deliveries {
         first.iter().for_each(|&id| books.held.give_up(id));
         // Mail that another connection refused is retried before the slot is left to others.
         if first.is_empty()
-            && (self.slots.retire_surplus(connection) || self.must_give_up_slot(books, hop, connection))
+            && (self.retire_surplus(hop, connection) || self.must_give_up_slot(books, hop, connection))
         {
             return self.with_delivery(books, hop, |delivery, cx| delivery.quit_connection(cx, connection));
         }
-        let (ids, transactions) = if first.is_empty() { self.claim_for(books, hop) } else { (first, 1) };
+        let room = self.room_for_transactions(hop, connection);
+        if first.is_empty() && room == 0 {
+            return self.end_used_up(books, hop, connection);
+        }
+        let (ids, transactions) =
+            if first.is_empty() { self.claim_for(books, hop, room) } else { (first, 1) };
         if ids.is_empty() {
             return self.keep_idle(books, hop, connection);
         }
+        let recipients = self.destinations.get(hop).map_or(1, |destination| destination.policy().recipients);
         self.destinations.update(hop, Destination::open_claim);
-        let request = StoreRequest::Claim { ids: ids.clone(), transactions };
+        let request = StoreRequest::Claim { ids: ids.clone(), transactions, recipients };
         books.ask(request, Asked::Claim(Claim { hop, connection, ids }));
     }
 
-    /// Claims a fair share of the ready mail of a next hop, so that further connections find something to do. Also returns the
-    /// number of messages: mail that looks like one message may be several, and other connections may take the rest.
-    fn claim_for(&self, books: &mut Books, hop: HopId) -> (Vec<MailId>, usize) {
+    /// Claims a fair share of the ready mail of a next hop, but at most as many messages as there is room for, so that further connections
+    /// find something to do. Also returns the number of messages: mail that looks like one message may be several, and other connections
+    /// may take the rest.
+    fn claim_for(&self, books: &mut Books, hop: HopId, room: usize) -> (Vec<MailId>, usize) {
+        let Some(destination) = self.destinations.get(hop) else { return (Vec::new(), 0) };
         let ready = size(books.queue.ready_count(hop));
-        let connections = size(books.settings.destination_concurrency).max(1);
-        let messages = ready.div_ceil(connections).clamp(1, CLAIM_LIMIT_MESSAGES);
-        let order = self.destinations.get(hop).map_or(Order::OldestFirst, Destination::order);
-        (books.queue.claim(hop, order, messages, TRANSACTION_RECIPIENT_LIMIT), messages)
+        let Policy { concurrency, recipients, .. } = *destination.policy();
+        let messages = ready.div_ceil(size(concurrency).max(1)).clamp(1, CLAIM_LIMIT_MESSAGES).min(room);
+        (books.queue.claim(hop, destination.order(), messages, recipients), messages)
+    }
+
+    /// Returns how many transactions a connection may still get.
+    fn room_for_transactions(&self, hop: HopId, connection: ConnectionId) -> usize {
+        let Some(destination) = self.destinations.get(hop) else { return 0 };
+        let Some(most) = destination.policy().messages else { return usize::MAX };
+        let had = destination.pass().map_or(0, |pass| pass.delivery().transactions_given(connection));
+        size(most).saturating_sub(had)
+    }
+
+    /// Ends a connection that has had as many transactions as it may, once it has none left.
+    fn end_used_up(&mut self, books: &Books, hop: HopId, connection: ConnectionId) {
+        self.with_delivery(books, hop, |delivery, cx| {
+            if delivery.handle_nothing_claimed(connection) {
+                delivery.quit_connection(cx, connection);
+            }
+        });
     }
 
     /// Returns whether a claim of a next hop is open.
@@ -198,7 +220,7 @@ impl Books {
         let mut recipients = Vec::new();
         let mut reverse_path = None;
         for row in claimed.rows {
-            match Envelope::parse(&row) {
+            match self.envelope_of(&row) {
                 Ok(envelope)
                     if Some(&envelope.next_hop) == self.queue.next_hop(hop) && self.may_be_tried(&row) =>
                 {

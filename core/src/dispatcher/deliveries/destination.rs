@@ -1,11 +1,13 @@
 //! All that is known of one next hop.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use super::connections::Connections;
 use super::limits::Limits;
 use crate::delivery::{Delivery, PassFailure};
 use crate::outbox::Cursor;
+use crate::policy::Policy;
 use crate::queue::Order;
 use crate::resolver::LookupId;
 use crate::time::{Duration, Instant};
@@ -25,6 +27,8 @@ pub(super) struct Destination {
     /// Consecutive passes that ended because the server took no more mail.
     refusing_passes: u32,
     limits: Limits,
+    /// How its mail goes, as long as no host of it is known.
+    policy: Arc<Policy>,
 }
 
 /// The work on the mail of a next hop.
@@ -147,8 +151,26 @@ impl Pass {
 }
 
 impl Destination {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { state: DestinationState::Idle, open_claims: 0, stalled_passes: 0, refusing_passes: 0, limits }
+    pub(super) fn new(limits: Limits, policy: Arc<Policy>) -> Self {
+        Self {
+            state: DestinationState::Idle,
+            open_claims: 0,
+            stalled_passes: 0,
+            refusing_passes: 0,
+            limits,
+            policy,
+        }
+    }
+
+    /// Returns how its mail goes: to the host that connections are made to, if there is one.
+    pub(super) fn policy(&self) -> &Policy {
+        let candidate = self.pass().and_then(|pass| pass.delivery.candidate());
+        candidate.map_or(&self.policy, |candidate| &candidate.policy)
+    }
+
+    /// Goes by another policy, as long as no host is known.
+    pub(super) fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
     }
 
     pub(super) fn state(&self) -> &DestinationState {

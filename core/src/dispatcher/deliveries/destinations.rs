@@ -13,6 +13,7 @@ use super::start_queue::StartQueue;
 use crate::delivery::{Delivery, DeliveryOutput, PassFailure};
 use crate::io::ConnectionId;
 use crate::outbox::Cursor;
+use crate::policy::Policies;
 use crate::queue::{HopId, Queue};
 use crate::resolver::LookupId;
 use crate::time::Instant;
@@ -149,12 +150,22 @@ impl Destinations {
         }
     }
 
+    /// Goes by other policies.
+    pub(super) fn reconfigure(&mut self, queue: &Queue, policies: &Policies) {
+        for (hop, destination) in &mut self.all {
+            if let Some(next_hop) = queue.next_hop(*hop) {
+                destination.set_policy(policies.of_hop(next_hop));
+            }
+        }
+    }
+
     /// Queues a destination with ready mail, or forgets one of which nothing must be remembered. `needs_answer` tells whether a
     /// delivery begins with a lookup.
     pub(super) fn settle(
         &mut self,
         hop: HopId,
         queue: &mut Queue,
+        policies: &Policies,
         needs_answer: impl FnOnce(&Queue) -> bool,
         now: Instant,
     ) {
@@ -162,7 +173,7 @@ impl Destinations {
         if is_ready && !self.all.contains_key(&hop) {
             let Some(next_hop) = queue.next_hop(hop) else { return };
             let limits = self.remembered.take(next_hop);
-            self.all.insert(hop, Destination::new(limits));
+            self.all.insert(hop, Destination::new(limits, policies.of_hop(next_hop)));
             queue.retain_hop(hop);
         }
         let Some(destination) = self.all.get(&hop) else { return };

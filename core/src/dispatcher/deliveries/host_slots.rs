@@ -61,9 +61,8 @@ pub(super) enum SlotRefusal {
 /// The slots of all addresses, and the destinations that wait for one.
 #[derive(Debug)]
 pub(super) struct HostSlots {
-    /// The most connections in total, to one address and port, and of last resorts.
+    /// The most connections in total, and of last resorts.
     limit: usize,
-    host_limit: usize,
     last_resort_limit: usize,
     open: BTreeMap<ConnectionId, OpenConnection>,
     /// The number of connections that end because a limit was lowered.
@@ -97,6 +96,38 @@ struct HostEntry {
     wanting_more: BTreeSet<HopId>,
     /// True if all that wait must look again, because something was learned about the address.
     has_news: bool,
+    /// The limits of the destinations that have come here.
+    limits: HostLimits,
+}
+
+/// The most connections to one address and port, as the destinations have it that share the address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum HostLimits {
+    #[default]
+    None,
+    /// All have this limit.
+    Equal(u32),
+    /// They have different ones.
+    Mixed,
+}
+
+impl HostEntry {
+    fn note_limit(&mut self, limit: u32) {
+        self.limits = match self.limits {
+            HostLimits::None => HostLimits::Equal(limit),
+            HostLimits::Equal(known) if known == limit => self.limits,
+            HostLimits::Equal(_) | HostLimits::Mixed => HostLimits::Mixed,
+        };
+    }
+
+    /// Returns how many destinations may find a slot. Those that have a lower limit than others wait again.
+    fn places(&self) -> usize {
+        match self.limits {
+            HostLimits::None => 0,
+            HostLimits::Equal(limit) => size(limit).saturating_sub(self.open.len()),
+            HostLimits::Mixed => usize::MAX,
+        }
+    }
 }
 
 impl HostSlots {
@@ -105,7 +136,6 @@ impl HostSlots {
         let limit = size(settings.concurrency);
         Self {
             limit,
-            host_limit: size(settings.host_concurrency),
             last_resort_limit: last_resort_limit(limit, at_work),
             open: BTreeMap::new(),
             retired: 0,
@@ -119,23 +149,32 @@ impl HostSlots {
         }
     }
 
-    /// Sets the limits. What waits looks again whether there is a slot for it now.
+    /// Sets the limits, but for those of addresses, which are to be [noted](Self::note_limit) again. What waits looks again whether there is
+    /// a slot for it now.
     pub(super) fn reconfigure(&mut self, settings: &Settings, at_work: usize) {
         self.limit = size(settings.concurrency);
-        self.host_limit = size(settings.host_concurrency);
         self.last_resort_limit = last_resort_limit(self.limit, at_work);
-        self.changed.extend(self.hosts.keys());
+        self.hosts.values_mut().for_each(|host| host.limits = HostLimits::None);
+        self.announce_news_of_all();
     }
 
-    /// Retires a connection that is one too many since a limit was lowered. Returns whether it is to end.
-    pub(super) fn retire_surplus(&mut self, connection: ConnectionId) -> bool {
+    /// Notes the limit of an address for a destination that has connections to it, or waits for one.
+    pub(super) fn note_limit(&mut self, remote: SocketAddr, limit: u32) {
+        if let Some(host) = self.hosts.get_mut(&remote) {
+            host.note_limit(limit);
+        }
+    }
+
+    /// Retires a connection that is one too many since a limit was lowered; `host_limit` is that of its address. Returns whether it is to
+    /// end.
+    pub(super) fn retire_surplus(&mut self, connection: ConnectionId, host_limit: u32) -> bool {
         let is_above_limit = self.open.len() - self.retired > self.limit;
         let Some(open) = self.open.get_mut(&connection) else { return false };
         let Some(host) = self.hosts.get_mut(&open.remote) else { return false };
         if open.is_retired {
             return true;
         }
-        let is_surplus = is_above_limit || host.open.len() - host.retired > self.host_limit;
+        let is_surplus = is_above_limit || host.open.len() - host.retired > size(host_limit);
         open.is_retired = is_surplus;
         host.retired += usize::from(is_surplus);
         self.retired += usize::from(is_surplus);
@@ -144,7 +183,7 @@ impl HostSlots {
 
     /// Returns whether the host of a candidate has a slot, ignoring the limit of all connections.
     pub(super) fn check_host(&self, request: SlotRequest<'_>) -> Result<(), SlotRefusal> {
-        if !self.has_slot_at(request.candidate.remote, request.is_in_trouble) {
+        if !self.has_slot_at(request.candidate, request.is_in_trouble) {
             Err(SlotRefusal::Host)
         } else if request.is_last_resort && self.last_resorts >= self.last_resort_limit {
             Err(SlotRefusal::LastResorts)
@@ -162,9 +201,10 @@ impl HostSlots {
         now: Instant,
     ) {
         debug_assert!(self.has_slot(), "a connection is opened beyond the limit");
-        let Candidate { remote, tls, .. } = *request.candidate;
+        let &Candidate { remote, tls, ref policy, .. } = request.candidate;
         let is_last_resort = request.is_last_resort;
         let host = self.hosts.entry(remote).or_default();
+        host.note_limit(policy.host_concurrency);
         host.open.insert(connection);
         host.on_trial += 1;
         self.last_resorts += usize::from(is_last_resort);
@@ -278,11 +318,12 @@ impl HostSlots {
         self.has_slot() && self.waiting.is_empty()
     }
 
-    /// Returns whether an address has a free slot. One in trouble has it only if no other connection is trying it.
-    pub(super) fn has_slot_at(&self, remote: SocketAddr, is_in_trouble: bool) -> bool {
+    /// Returns whether the address of a candidate has a free slot by the limit of its destination. One in trouble has it only if no other connection is trying it.
+    pub(super) fn has_slot_at(&self, candidate: &Candidate, is_in_trouble: bool) -> bool {
+        let limit = size(candidate.policy.host_concurrency);
         self.hosts
-            .get(&remote)
-            .is_none_or(|host| host.open.len() < self.host_limit && (!is_in_trouble || host.on_trial == 0))
+            .get(&candidate.remote)
+            .is_none_or(|host| host.open.len() < limit && (!is_in_trouble || host.on_trial == 0))
     }
 
     /// Returns whether a destination waits for a connection to an address.
@@ -328,12 +369,15 @@ impl HostSlots {
         hop: HopId,
         prospect: Prospect,
         why: SlotRefusal,
+        host_limit: u32,
     ) {
         if why == SlotRefusal::LastResorts {
             self.held_off.push(remote, Prospect::Failed);
         }
         self.waiting_for_hosts += 1;
-        self.hosts.entry(remote).or_default().waiting.push(hop, prospect);
+        let host = self.hosts.entry(remote).or_default();
+        host.note_limit(host_limit);
+        host.waiting.push(hop, prospect);
     }
 
     /// Returns how many destinations wait for hosts.
@@ -409,7 +453,7 @@ impl HostSlots {
         while let Some(remote) = self.changed.pop_first() {
             let Some(host) = self.hosts.get_mut(&remote) else { continue };
             let has_news = core::mem::take(&mut host.has_news);
-            let places = if has_news { usize::MAX } else { self.host_limit.saturating_sub(host.open.len()) };
+            let places = if has_news { usize::MAX } else { host.places() };
             let before = waiting.len();
             while waiting.len() - before < places
                 && let Some(hop) = host.waiting.pop()

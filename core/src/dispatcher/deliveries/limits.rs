@@ -7,7 +7,7 @@ use alloc::collections::BTreeMap;
 use super::rate_limiter::RateLimiter;
 use super::window::ConcurrencyWindow;
 use crate::next_hop::NextHop;
-use crate::settings::RateLimit;
+use crate::policy::RateLimit;
 use crate::time::Instant;
 
 /// With fewer than this, expired limits are not looked for.

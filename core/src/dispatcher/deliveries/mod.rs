@@ -271,7 +271,7 @@ impl Deliveries {
                 ResolverOutput::Datagram { query, to, octets } => Output::Datagram { query, to, octets },
                 ResolverOutput::CloseDatagram(query) => Output::CloseDatagram(query),
                 ResolverOutput::Connect { connection, to } => {
-                    Output::Connect { connection, remote: to, purpose: Purpose::Dns }
+                    Output::Connect { connection, remote: to, local: None, purpose: Purpose::Dns }
                 }
                 ResolverOutput::Transmit(connection) => Output::Transmit(connection),
                 ResolverOutput::Close(connection) => Output::Close(connection),
@@ -313,7 +313,7 @@ impl Deliveries {
                 && let Some(next_hop) = books.queue.next_hop(hop).cloned()
             {
                 let now = books.now.monotonic;
-                let delivery = Delivery::new(next_hop, self.rng.fork(), &books.settings, now);
+                let delivery = Delivery::new(next_hop, self.rng.fork(), now);
                 self.destinations.begin_pass(hop, delivery);
                 self.with_delivery(books, hop, Delivery::start);
                 moved = true;
@@ -395,7 +395,6 @@ impl Deliveries {
                 changes: books.scan.changes(),
                 room_for_taken: books.commits.room_for_taken(),
             },
-            settings: &books.settings,
             reachability: &self.reachability,
             ids: &mut self.ids,
             slots: &mut self.slots,
@@ -408,6 +407,7 @@ impl Deliveries {
             now,
             wall: books.now.wall_millis(),
             settings: &books.settings,
+            policies: &books.policies,
             hosts: &self.hosts,
             reachability: &self.reachability,
             admission: &mut admission,
@@ -428,8 +428,8 @@ impl Deliveries {
                 let lookup = self.resolver.lookup_addresses(now, &name, families, books.queue.prospect(hop));
                 self.wait_for(books, hop, Waits::ForDns(lookup));
             }
-            DeliveryOutput::Connect(connection, remote) => {
-                books.output(Output::Connect { connection, remote, purpose: Purpose::Smtp });
+            DeliveryOutput::Connect { connection, remote, local } => {
+                books.output(Output::Connect { connection, remote, local, purpose: Purpose::Smtp });
             }
             DeliveryOutput::StartTls(connection, server) => {
                 books.output(Output::StartTls { connection, server });

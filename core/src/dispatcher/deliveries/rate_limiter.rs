@@ -1,6 +1,6 @@
 //! The rate limit of one destination.
 
-use crate::settings::RateLimit;
+use crate::policy::RateLimit;
 use crate::time::{Duration, Instant};
 
 /// A token bucket. Its capacity is what one second brings, and at least one token.

@@ -15,7 +15,6 @@ use crate::delivery::PassFailure;
 use crate::dispatcher::books::Books;
 use crate::dispatcher::requests::Asked;
 use crate::dispatcher::set_aside::Undone;
-use crate::envelope::Envelope;
 use crate::event::Level;
 use crate::outbox::{Cursor, MailId, Refused, Row, StoreError, StoreRequest};
 use crate::queue::{HopId, QueueState};
@@ -178,7 +177,7 @@ impl Books {
                     failure.failure.clone()
                 })
             }
-            RecallReason::Unroutable => Envelope::parse(row).err().filter(|_| self.may_be_tried(row)),
+            RecallReason::Unroutable => self.envelope_of(row).err().filter(|_| self.may_be_tried(row)),
         }
     }
 
@@ -187,7 +186,7 @@ impl Books {
     fn is_as_scheduled(&self, hop: HopId, row: &Row) -> bool {
         let look = self.scan.message_key(row);
         self.queue.find(row.id).is_some_and(|known| known.key.may_look_like(look))
-            && Envelope::parse(row).ok().map(|envelope| envelope.next_hop).as_ref()
+            && self.envelope_of(row).ok().map(|envelope| envelope.next_hop).as_ref()
                 == self.queue.next_hop(hop)
             && matches!(self.retry_state_of(row), RetryState::Due | RetryState::NotBefore(_))
     }

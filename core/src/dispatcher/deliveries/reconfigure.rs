@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use super::{DELIVERY_LIMIT, Deliveries};
 use crate::delivery::Delivery;
 use crate::dispatcher::books::Books;
+use crate::policy::Policies;
 use crate::queue::HopId;
+use crate::route::Candidate;
 use crate::schedule::MIN_RETRY_INTERVAL;
 use crate::settings::Settings;
 
@@ -17,18 +19,24 @@ impl Deliveries {
         self.resolver.reconfigure(now, after.resolver.clone());
         self.slots.reconfigure(after, DELIVERY_LIMIT);
         let server_end = now + books.rules().interval().max(MIN_RETRY_INTERVAL);
-        let rate_end = (after.rate_limit != before.rate_limit).then_some(now);
+        let rate_end = (Policies::of(before) != books.policies).then_some(now);
         self.destinations.shorten_pauses(server_end, rate_end);
+        self.destinations.reconfigure(&books.queue, &books.policies);
         let is_another_talk = talk(before) != talk(after);
         let hops: Vec<HopId> = self.destinations.active().map(|(hop, _)| hop).collect();
-        for hop in hops {
+        for &hop in &hops {
             if is_another_talk {
                 self.with_delivery(books, hop, Delivery::close);
             } else {
-                self.with_delivery(books, hop, Delivery::shorten_rest);
-                self.end_surplus_idle(books, hop);
+                self.with_delivery(books, hop, Delivery::reconfigure);
+            }
+            if let Some(Candidate { remote, policy, .. }) =
+                self.destinations.delivery(hop).and_then(Delivery::candidate)
+            {
+                self.slots.note_limit(*remote, policy.host_concurrency);
             }
         }
+        hops.into_iter().for_each(|hop| self.end_surplus_idle(books, hop));
     }
 
     /// Ends connections without work that are above a limit. One that has work ends when it asks for more.
@@ -40,7 +48,7 @@ impl Deliveries {
             .map_or(0, |delivery| delivery.connection_count().saturating_sub(limit));
         while let Some((_, connection)) = self.destinations.delivery(hop).and_then(Delivery::first_idle)
             // A connection that ends for its destination counts for the other limits too.
-            && (self.slots.retire_surplus(connection) || surplus > 0)
+            && (self.retire_surplus(hop, connection) || surplus > 0)
         {
             surplus = surplus.saturating_sub(1);
             self.with_delivery(books, hop, |delivery, cx| delivery.quit_connection(cx, connection));
@@ -48,8 +56,7 @@ impl Deliveries {
     }
 }
 
-/// Returns what the candidates of a pass depend on, and what is said to them.
+/// Returns what is said to all candidates.
 fn talk(settings: &Settings) -> impl PartialEq + '_ {
-    let Settings { announce, ports, ipv4, ipv6, tls_padding, auth_insecure, .. } = settings;
-    (announce, ports, ipv4, ipv6, tls_padding, auth_insecure)
+    (&settings.announce, settings.auth_insecure)
 }

@@ -61,7 +61,8 @@ impl Deliveries {
                     },
                     Some(NextHop::Literal(_)) | None => false,
                 };
-                self.destinations.settle(hop, &mut books.queue, needs_answer, books.now.monotonic);
+                let Books { queue, policies, now, .. } = books;
+                self.destinations.settle(hop, queue, policies, needs_answer, now.monotonic);
             }
         }
     }
@@ -229,8 +230,9 @@ impl Deliveries {
 
     /// Records that a destination has taken a mail.
     pub(super) fn note_taken_mail(&mut self, books: &mut Books, hop: HopId) {
-        let (most, now) = (books.settings.destination_concurrency, books.now.monotonic);
+        let now = books.now.monotonic;
         self.destinations.update(hop, |destination| {
+            let most = destination.policy().concurrency;
             destination.end_stall();
             destination.limits_mut().widen(most, now);
         });
@@ -271,7 +273,8 @@ impl Deliveries {
             return self.with_delivery(books, hop, |delivery, cx| delivery.connect(cx));
         };
         self.wait_for(books, hop, Waits::ForHost(remote));
-        self.slots.wait_for_host(remote, hop, books.queue.prospect(hop), refusal);
+        let host_limit = self.candidate_of(hop).map_or(0, |candidate| candidate.policy.host_concurrency);
+        self.slots.wait_for_host(remote, hop, books.queue.prospect(hop), refusal, host_limit);
         let is_idle = |other: &ConnectionId| {
             self.of_connection(*other).is_some_and(|(_, delivery)| delivery.is_idle(*other))
         };
@@ -361,12 +364,15 @@ impl Deliveries {
 
     /// Returns how many connections a destination may have at once.
     pub(super) fn connection_limit(&self, books: &Books, hop: HopId) -> usize {
-        let most = books.settings.destination_concurrency;
-        size(
-            self.destinations
-                .get(hop)
-                .map_or(most, |destination| destination.limits().connections(most, books.now.monotonic)),
-        )
+        let Some(destination) = self.destinations.get(hop) else { return 0 };
+        let most = destination.policy().concurrency;
+        size(destination.limits().connections(most, books.now.monotonic))
+    }
+
+    /// Retires a connection that is one too many since a limit was lowered. Returns whether it is to end.
+    pub(super) fn retire_surplus(&mut self, hop: HopId, connection: ConnectionId) -> bool {
+        let limit = self.candidate_of(hop).map(|candidate| candidate.policy.host_concurrency);
+        limit.is_some_and(|limit| self.slots.retire_surplus(connection, limit))
     }
 
     pub(super) fn candidate_of(&self, hop: HopId) -> Option<&Candidate> {
@@ -381,6 +387,6 @@ impl Deliveries {
     /// Returns whether a delivery without connections may connect to its candidate.
     pub(super) fn has_slot_for(&self, books: &Books, candidate: &Candidate) -> bool {
         let is_in_trouble = self.reachability.is_in_trouble(candidate, books.now.monotonic);
-        self.slots.has_slot_at(candidate.remote, is_in_trouble)
+        self.slots.has_slot_at(candidate, is_in_trouble)
     }
 }

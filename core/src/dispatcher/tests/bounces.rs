@@ -86,7 +86,10 @@ fn more_recipients_than_one_bounce_bears_get_several() {
 
 #[test]
 fn mail_that_is_given_up_does_not_wait_for_what_only_looked_like_it() {
-    let mut world = World::with(Settings { destination_concurrency: 1, ..settings() }, Mode::Daemon);
+    let mut world = World::with(
+        Settings { policy: Policy { concurrency: 1, ..settings().policy }, ..settings() },
+        Mode::Daemon,
+    );
     let server = world.domain("example.org", "192.0.2.1");
     server.next.push_back(Behaviour::on("RCPT TO:<given.up@", "550 no").and("RCPT TO:<alike@", "drop"));
     world.domain("origin.example", "192.0.2.2");

@@ -34,8 +34,8 @@ fn attempts(world: &World) -> Vec<String> {
 #[test]
 fn every_exchange_is_tried_on_every_port_at_every_address() {
     let mut settings = settings();
-    settings.ports =
-        vec![Port { number: 465, tls: TlsMode::Implicit }, Port { number: 25, tls: TlsMode::Plain }];
+    settings.policy.ports =
+        [Port { number: 465, tls: TlsMode::Implicit }, Port { number: 25, tls: TlsMode::Plain }].into();
     let mut world = World::with(settings, Mode::Daemon);
     world.exchange("example.org", 20, "second.example", "192.0.2.3");
     world.exchange("example.org", 10, "first.example", "192.0.2.1");

@@ -169,7 +169,7 @@ fn a_connection_that_is_never_made_is_waited_for_30_seconds() {
 #[test]
 fn a_server_that_drops_padding_is_connected_to_once_more_without() {
     let mut settings = settings();
-    settings.tls_padding = 1000;
+    settings.policy.padding = 1000;
     let mut world = World::with(settings, Mode::Daemon);
     let server = world.domain("example.org", "192.0.2.1");
     server.usual =
@@ -184,7 +184,7 @@ fn a_server_that_drops_padding_is_connected_to_once_more_without() {
 fn a_server_that_drops_after_it_has_refused_padding_is_connected_to_once_more_without() {
     for (command, end) in [("MAIL", "drop"), ("MAIL", "421 enough"), ("RCPT", "drop"), ("DATA", "421 enough")]
     {
-        let settings = Settings { tls_padding: 1000, ..settings() };
+        let settings = Settings { policy: Policy { padding: 1000, ..settings().policy }, ..settings() };
         let mut world = World::with(settings, Mode::Daemon);
         let server = world.domain("example.org", "192.0.2.1");
         let usual =
@@ -201,7 +201,7 @@ fn a_server_that_drops_after_it_has_refused_padding_is_connected_to_once_more_wi
 
 #[test]
 fn a_server_that_drops_again_without_padding_is_left() {
-    let settings = Settings { tls_padding: 1000, ..settings() };
+    let settings = Settings { policy: Policy { padding: 1000, ..settings().policy }, ..settings() };
     let mut world = World::with(settings, Mode::Daemon);
     let server = world.domain("example.org", "192.0.2.1");
     server.usual = Behaviour::on("EHLO", "250-mx\r\n250 STARTTLS")

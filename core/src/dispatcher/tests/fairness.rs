@@ -46,7 +46,7 @@ fn failures_are_recorded_in_turn_where_the_database_is_slow() {
 #[test]
 fn the_limits_of_connections_are_never_exceeded() {
     let mut settings = settings();
-    (settings.concurrency, settings.destination_concurrency) = (7, 3);
+    (settings.concurrency, settings.policy.concurrency) = (7, 3);
     let mut world = World::with(settings, Mode::Daemon);
     for number in 1..=5 {
         // Each answer to the end of data takes so long that further connections seem worth it.
@@ -113,7 +113,7 @@ fn nobody_looks_for_further_connections_while_no_mail_waits() {
 fn a_destination_that_accepts_and_never_answers_holds_at_most_its_share() {
     for hangs_at in ["greeting", "EHLO", "MAIL", "DATA", "."] {
         let mut settings = settings();
-        (settings.concurrency, settings.destination_concurrency) = (10, 4);
+        (settings.concurrency, settings.policy.concurrency) = (10, 4);
         let mut world = World::with(settings, Mode::Daemon);
         world.domain("mute.example", "192.0.2.1").usual = Behaviour::on(hangs_at, "hang");
         world.domain("live.example", "192.0.2.2");
@@ -157,7 +157,7 @@ fn a_long_queue_for_a_dead_destination_costs_the_others_nothing() {
 #[test]
 fn the_rate_limit_paces_each_destination_on_its_own() {
     let mut settings = settings();
-    settings.rate_limit = Some(RateLimit { transactions: 10, per: Duration::from_secs(1) });
+    settings.policy.rate_limit = Some(RateLimit { transactions: 10, per: Duration::from_secs(1) });
     let mut world = World::with(settings, Mode::Daemon);
     world.domain("a.example", "192.0.2.1");
     world.domain("b.example", "192.0.2.2");
@@ -180,7 +180,7 @@ fn the_rate_limit_paces_each_destination_on_its_own() {
 #[test]
 fn a_slow_rate_keeps_no_connection_open() {
     let mut settings = settings();
-    settings.rate_limit = Some(RateLimit { transactions: 2, per: Duration::from_secs(60) });
+    settings.policy.rate_limit = Some(RateLimit { transactions: 2, per: Duration::from_secs(60) });
     let mut world = World::with(settings, Mode::Daemon);
     world.domain("a.example", "192.0.2.1");
     for text in 0..5 {
@@ -198,7 +198,7 @@ fn a_slow_rate_keeps_no_connection_open() {
 #[test]
 fn a_connection_that_ends_while_the_rate_holds_it_back_harms_no_other() {
     let mut settings = settings();
-    settings.rate_limit = Some(RateLimit { transactions: 1, per: Duration::from_secs(1) });
+    settings.policy.rate_limit = Some(RateLimit { transactions: 1, per: Duration::from_secs(1) });
     let mut world = World::with(settings, Mode::Daemon);
     let server = world.domain("a.example", "192.0.2.1");
     // The reply to the end of data is followed by a good-bye.

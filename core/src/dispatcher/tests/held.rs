@@ -4,8 +4,8 @@
 use super::*;
 
 fn one_connection() -> Settings {
-    let ports = vec![Port { number: 25, tls: TlsMode::Plain }];
-    Settings { destination_concurrency: 1, ports, ..settings() }
+    let ports = [Port { number: 25, tls: TlsMode::Plain }].into();
+    Settings { policy: Policy { concurrency: 1, ports, ..settings().policy }, ..settings() }
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
     let switches = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     (limits, rules, switches).prop_map(|(limits, rules, switches)| {
         let (concurrency, destination_concurrency, host_concurrency, idle_s, rate) = limits;
-        let (interval_s, retries, retry_interval_s, tls_padding, ports) = rules;
+        let (interval_s, retries, retry_interval_s, padding, ports) = rules;
         let (ipv4, has_copy, auth_insecure, trace) = switches;
         let port = |number, tls| Port { number, tls };
         let all = [port(25, TlsMode::StartTls), port(25, TlsMode::Plain), port(465, TlsMode::Implicit)];
@@ -93,16 +93,19 @@ fn any_settings() -> impl Strategy<Value = Settings> {
             tells_course: true,
             transcripts: Transcripts::Always,
             concurrency,
-            destination_concurrency,
-            host_concurrency,
-            connection_idle: Duration::from_secs(idle_s),
-            rate_limit: rate.map(|transactions| RateLimit { transactions, per: Duration::from_secs(60) }),
             interval: Duration::from_secs(interval_s),
             retries,
             retry_interval_s,
-            tls_padding,
-            ports: all[..ports].to_vec(),
-            ipv4,
+            policy: Policy {
+                concurrency: destination_concurrency,
+                host_concurrency,
+                rate_limit: rate.map(|transactions| RateLimit { transactions, per: Duration::from_secs(60) }),
+                idle: Duration::from_secs(idle_s),
+                ports: all[..ports].into(),
+                family: if ipv4 { Family::Any } else { Family::Ipv6 },
+                padding,
+                ..Policy::default()
+            },
             bounce_copy: has_copy.then(|| "copy@[192.0.2.8]".into()).into_iter().collect(),
             auth_insecure,
             trace,
@@ -129,8 +132,8 @@ impl Driver {
     fn new(mode: Mode) -> Self {
         let now = Now::new(Instant::from_micros(0), UnixTime(1_000_000));
         let mut settings = settings();
-        settings.rate_limit = Some(RateLimit { transactions: 3, per: Duration::from_secs(1) });
-        settings.destination_concurrency = 3;
+        settings.policy.rate_limit = Some(RateLimit { transactions: 3, per: Duration::from_secs(1) });
+        settings.policy.concurrency = 3;
         settings.trace = true;
         let hosts = Hosts::from([(Domain::parse("relay").unwrap(), vec!["192.0.2.1".parse().unwrap()])]);
         let mut outbox = Outbox::default();

@@ -22,7 +22,7 @@ fn attempts_at(world: &World, remote: &str) -> usize {
 #[test]
 fn many_domains_do_not_exceed_the_connections_that_one_host_is_given() {
     let mut settings = settings();
-    settings.host_concurrency = 4;
+    settings.policy.host_concurrency = 4;
     let mut world = World::with(settings, Mode::Daemon);
     hosted(&mut world, 25, 40, "192.0.2.1");
     world.run();
@@ -33,7 +33,7 @@ fn many_domains_do_not_exceed_the_connections_that_one_host_is_given() {
 #[test]
 fn everybody_gets_a_turn_at_a_host_that_many_have_in_common() {
     let mut settings = settings();
-    settings.host_concurrency = 2;
+    settings.policy.host_concurrency = 2;
     let mut world = World::with(settings, Mode::Daemon);
     hosted(&mut world, 2, 1000, "192.0.2.1");
     world.domain("small.example", "192.0.2.1");
@@ -58,8 +58,8 @@ fn everybody_gets_a_turn_at_a_host_that_many_have_in_common() {
 
 #[test]
 fn an_idle_connection_makes_room_at_its_host() {
-    let mut settings = Settings { connection_idle: HOUR, ..settings() };
-    settings.host_concurrency = 1;
+    let mut settings = Settings { policy: Policy { idle: HOUR, ..settings().policy }, ..settings() };
+    settings.policy.host_concurrency = 1;
     let mut world = World::with(settings, Mode::Daemon);
     for number in 0..3 {
         world.domain(&format!("d{number}.example"), "192.0.2.1");
@@ -113,8 +113,8 @@ fn a_host_that_is_known_to_be_dead_is_tried_after_all_others() {
 #[test]
 fn a_closed_port_costs_its_timeout_once_and_not_for_each_domain() {
     let mut settings = settings();
-    settings.ports =
-        vec![Port { number: 465, tls: TlsMode::Implicit }, Port { number: 25, tls: TlsMode::Plain }];
+    settings.policy.ports =
+        [Port { number: 465, tls: TlsMode::Implicit }, Port { number: 25, tls: TlsMode::Plain }].into();
     let mut world = World::with(settings, Mode::Daemon);
     hosted(&mut world, 5, 1, "192.0.2.1");
     world.server("192.0.2.1:465").usual = Behaviour::connect(Connect::Silent);

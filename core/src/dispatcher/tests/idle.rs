@@ -3,8 +3,8 @@
 use super::*;
 
 fn world(connection_idle_s: u64) -> World {
-    let connection_idle = Duration::from_secs(connection_idle_s);
-    World::with(Settings { connection_idle, ..settings() }, Mode::Daemon)
+    let idle = Duration::from_secs(connection_idle_s);
+    World::with(Settings { policy: Policy { idle, ..settings().policy }, ..settings() }, Mode::Daemon)
 }
 
 /// Mails come one by one, at this distance.
@@ -65,7 +65,8 @@ fn a_drain_ends_idle_connections_at_once() {
 
 #[test]
 fn an_idle_connection_makes_room_for_another_destination() {
-    let mut settings = Settings { connection_idle: Duration::from_secs(300), ..settings() };
+    let mut settings =
+        Settings { policy: Policy { idle: Duration::from_secs(300), ..settings().policy }, ..settings() };
     settings.concurrency = 2;
     let mut world = World::with(settings, Mode::Daemon);
     for number in 1..=4 {
@@ -88,7 +89,8 @@ fn an_idle_connection_makes_room_for_another_destination() {
 
 #[test]
 fn mail_that_has_an_idle_connection_takes_no_other_ones_place() {
-    let mut settings = Settings { connection_idle: Duration::from_secs(300), ..settings() };
+    let mut settings =
+        Settings { policy: Policy { idle: Duration::from_secs(300), ..settings().policy }, ..settings() };
     settings.concurrency = 2;
     let mut world = World::with(settings, Mode::Daemon);
     for number in 1..=2 {

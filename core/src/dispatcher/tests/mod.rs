@@ -4,6 +4,7 @@ mod books;
 mod bounces;
 mod candidates;
 mod conversation;
+mod destination_lines;
 mod drain;
 mod fairness;
 mod given_orders;
@@ -45,7 +46,7 @@ use crate::event::{Event, FailureKind};
 use crate::io::{CloseReason, ConnectError, QueryId, Tls, TlsVersion, Verification};
 use crate::next_hop::{Port, TlsMode};
 use crate::outbox::{MailId, StoreRequest, StoreTrouble};
-use crate::settings::RateLimit;
+use crate::policy::{Family, Policy, RateLimit};
 use crate::time::UnixTime;
 
 const SENDER: &str = "sender@origin.example";

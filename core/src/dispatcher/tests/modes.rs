@@ -137,7 +137,7 @@ fn a_pass_ends_when_the_database_keeps_failing() {
 #[test]
 fn a_pass_with_a_slow_rate_takes_its_time_and_ends() {
     let mut settings = settings();
-    settings.rate_limit = Some(RateLimit { transactions: 2, per: Duration::from_secs(60) });
+    settings.policy.rate_limit = Some(RateLimit { transactions: 2, per: Duration::from_secs(60) });
     let mut world = World::with(settings, deliver("example.org"));
     world.domain("example.org", "192.0.2.1");
     for text in 0..5 {

@@ -44,8 +44,8 @@ fn most_open_within(world: &mut World, span: Duration) -> usize {
 fn a_lowered_limit_of_connections_ends_as_many_as_are_too_many() {
     for lower in [
         (|settings| settings.concurrency = 3) as fn(&mut Settings),
-        |settings| settings.host_concurrency = 3,
-        |settings| settings.destination_concurrency = 3,
+        |settings| settings.policy.host_concurrency = 3,
+        |settings| settings.policy.concurrency = 3,
     ] {
         let mut world = world(settings(), 8_000);
         run_until_open(&mut world, 10);
@@ -62,9 +62,9 @@ fn a_lowered_limit_of_connections_ends_as_many_as_are_too_many() {
 
 #[test]
 fn a_lowered_limit_spares_the_connections_that_it_leaves() {
-    for lower in
-        [(|settings| settings.concurrency = 6) as fn(&mut Settings), |settings| settings.host_concurrency = 6]
-    {
+    for lower in [(|settings| settings.concurrency = 6) as fn(&mut Settings), |settings| {
+        settings.policy.host_concurrency = 6
+    }] {
         let mut world = world(settings(), 8_000);
         run_until_open(&mut world, 10);
         let before = world.server("192.0.2.1").connections;
@@ -79,10 +79,13 @@ fn a_lowered_limit_spares_the_connections_that_it_leaves() {
 fn a_lowered_limit_ends_connections_without_work_at_once() {
     for lower in [
         (|settings| settings.concurrency = 2) as fn(&mut Settings),
-        |settings| settings.host_concurrency = 2,
-        |settings| settings.destination_concurrency = 2,
+        |settings| settings.policy.host_concurrency = 2,
+        |settings| settings.policy.concurrency = 2,
     ] {
-        let mut world = world(Settings { connection_idle: Duration::from_secs(600), ..settings() }, 5000);
+        let mut world = world(
+            Settings { policy: Policy { idle: Duration::from_secs(600), ..settings().policy }, ..settings() },
+            5000,
+        );
         run_until_open(&mut world, 10);
         world.run_for(Duration::from_secs(30));
         assert_eq!((world.outbox.mails.len(), world.server("192.0.2.1").open.len()), (0, 10));
@@ -94,10 +97,13 @@ fn a_lowered_limit_ends_connections_without_work_at_once() {
 
 #[test]
 fn a_connection_rests_no_longer_than_is_configured_now() {
-    let mut world = world(Settings { connection_idle: Duration::from_secs(600), ..settings() }, 1);
+    let mut world = world(
+        Settings { policy: Policy { idle: Duration::from_secs(600), ..settings().policy }, ..settings() },
+        1,
+    );
     world.run_for(Duration::from_secs(100));
     assert_eq!(world.server("192.0.2.1").open.len(), 1);
-    change(&mut world, |settings| settings.connection_idle = Duration::from_secs(5));
+    change(&mut world, |settings| settings.policy.idle = Duration::from_secs(5));
     world.run_for(Duration::from_secs(4));
     assert_eq!(world.server("192.0.2.1").open.len(), 1);
     world.run_for(Duration::from_secs(2));
@@ -111,9 +117,12 @@ fn a_raised_limit_lets_those_in_who_wait() {
             Settings { concurrency: 1, ..settings() },
             (|settings| settings.concurrency = 5) as fn(&mut Settings),
         ),
-        (Settings { host_concurrency: 1, ..settings() }, |settings| settings.host_concurrency = 5),
-        (Settings { destination_concurrency: 1, ..settings() }, |settings| {
-            settings.destination_concurrency = 5
+        (
+            Settings { policy: Policy { host_concurrency: 1, ..settings().policy }, ..settings() },
+            |settings| settings.policy.host_concurrency = 5,
+        ),
+        (Settings { policy: Policy { concurrency: 1, ..settings().policy }, ..settings() }, |settings| {
+            settings.policy.concurrency = 5
         }),
     ] {
         let mut world = world(before, 8_000);
@@ -125,7 +134,10 @@ fn a_raised_limit_lets_those_in_who_wait() {
 
 #[test]
 fn a_destination_that_waits_for_its_host_is_let_in_by_a_higher_limit() {
-    let mut world = World::with(Settings { host_concurrency: 1, ..settings() }, Mode::Daemon);
+    let mut world = World::with(
+        Settings { policy: Policy { host_concurrency: 1, ..settings().policy }, ..settings() },
+        Mode::Daemon,
+    );
     world.domain("one.example", "192.0.2.1").usual = Behaviour::on("DATA", "hang");
     world.domain("two.example", "192.0.2.1");
     world.mail(SENDER, "a@one.example", "x");
@@ -133,7 +145,7 @@ fn a_destination_that_waits_for_its_host_is_let_in_by_a_higher_limit() {
     world.input(Input::OutboxChanged);
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.server("192.0.2.1").connections, 1);
-    change(&mut world, |settings| settings.host_concurrency = 2);
+    change(&mut world, |settings| settings.policy.host_concurrency = 2);
     world.run_for(Duration::from_secs(1));
     assert_eq!(world.server("192.0.2.1").connections, 2);
 }
@@ -210,11 +222,14 @@ fn a_shorter_interval_of_looks_begins_at_once() {
 
 #[test]
 fn other_ports_are_used_from_the_next_message_on() {
-    let mut world = world(Settings { destination_concurrency: 1, ..settings() }, 2000);
+    let mut world =
+        world(Settings { policy: Policy { concurrency: 1, ..settings().policy }, ..settings() }, 2000);
     run_until_open(&mut world, 1);
     world.run_for(Duration::from_millis(200));
     world.server("192.0.2.1:2525");
-    change(&mut world, |settings| settings.ports = vec![Port { number: 2525, tls: TlsMode::Plain }]);
+    change(&mut world, |settings| {
+        settings.policy.ports = [Port { number: 2525, tls: TlsMode::Plain }].into()
+    });
     world.run_for(Duration::from_millis(100));
     assert!(world.server("192.0.2.1").open.is_empty());
     let taken = world.server("192.0.2.1").accepted.len();
@@ -254,10 +269,13 @@ fn another_name_is_announced_at_once_and_in_bounces() {
 fn a_rate_limit_that_is_lifted_keeps_nobody_waiting() {
     let hour = RateLimit { transactions: 1, per: Duration::from_secs(3600) };
     for after in [None, Some(RateLimit { transactions: 100, per: Duration::from_secs(1) })] {
-        let mut world = world(Settings { rate_limit: Some(hour), ..settings() }, 5);
+        let mut world = world(
+            Settings { policy: Policy { rate_limit: Some(hour), ..settings().policy }, ..settings() },
+            5,
+        );
         world.run_for(Duration::from_secs(60));
         assert_eq!(world.server("192.0.2.1").accepted.len(), 1);
-        change(&mut world, |settings| settings.rate_limit = after);
+        change(&mut world, |settings| settings.policy.rate_limit = after);
         world.run_for(Duration::from_secs(1));
         assert_eq!(world.server("192.0.2.1").accepted.len(), 5);
     }

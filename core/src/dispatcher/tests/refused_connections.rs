@@ -18,8 +18,8 @@ struct Case {
 
 /// One connection to one port, so that connections can be counted.
 fn one_at_a_time() -> Settings {
-    let ports = vec![Port { number: 25, tls: TlsMode::Plain }];
-    Settings { destination_concurrency: 1, ports, ..settings() }
+    let ports = [Port { number: 25, tls: TlsMode::Plain }].into();
+    Settings { policy: Policy { concurrency: 1, ports, ..settings().policy }, ..settings() }
 }
 
 /// A server that takes so many messages and then says this to a command.

@@ -62,6 +62,8 @@ pub(super) struct Server {
     pub(super) connections: u32,
     pub(super) open: BTreeSet<ConnectionId>,
     pub(super) most_open: usize,
+    /// The most commands that have come at once.
+    pub(super) most_ahead: usize,
 }
 
 impl Server {
@@ -125,7 +127,9 @@ impl Peer {
     pub(super) fn take(&mut self, octets: &[u8], server: &mut Server) -> Vec<Answer> {
         self.input.extend_from_slice(octets);
         let mut answers = Vec::new();
+        let before = server.commands.len();
         loop {
+            server.most_ahead = server.most_ahead.max(server.commands.len() - before);
             if self.is_in_data {
                 let text = String::from_utf8_lossy(&self.input).into_owned();
                 let Some(end) =

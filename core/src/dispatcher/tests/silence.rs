@@ -26,7 +26,8 @@ fn assert_served_within(world: &mut World, seconds: u64) {
 }
 
 fn crowded_world(concurrency: u32) -> World {
-    let settings = Settings { concurrency, connection_idle: Duration::ZERO, ..settings() };
+    let settings =
+        Settings { concurrency, policy: Policy { idle: Duration::ZERO, ..settings().policy }, ..settings() };
     let mut world = World::with(settings, Mode::Daemon);
     world.domain("live.example", "192.0.2.1");
     world
@@ -145,7 +146,7 @@ fn next_hops_that_are_worked_on_make_room_too() {
 #[test]
 fn who_waits_for_a_silent_host_goes_on_to_the_next() {
     let mut settings = settings();
-    settings.host_concurrency = 2;
+    settings.policy.host_concurrency = 2;
     let mut world = World::with(settings, Mode::Daemon);
     for number in 0..3 {
         let domain = format!("d{number}.example");
@@ -240,7 +241,12 @@ fn a_server_that_is_left_in_a_hurry_is_not_forgotten() {
 
 #[test]
 fn a_conversation_that_is_written_down_comes_to_its_end() {
-    let settings = Settings { concurrency: 1, connection_idle: Duration::ZERO, trace: true, ..settings() };
+    let settings = Settings {
+        concurrency: 1,
+        trace: true,
+        policy: Policy { idle: Duration::ZERO, ..settings().policy },
+        ..settings()
+    };
     let mut world = World::with(settings, Mode::Daemon);
     for number in 1..=2 {
         let domain = format!("d{number}.example");

@@ -133,7 +133,7 @@ fn what_is_taken_and_not_recorded_is_bounded() {
     }
     world.slow.insert("commit", Duration::from_secs(100));
     world.input(Input::OutboxChanged);
-    let connections = usize::try_from(settings().destination_concurrency).unwrap() * 4;
+    let connections = usize::try_from(settings().policy.concurrency).unwrap() * 4;
     let taken = |world: &World| world.servers.values().map(|server| server.accepted.len()).sum::<usize>();
     world.run_for(Duration::from_secs(90));
     assert!(taken(&world) >= TAKEN_LIMIT, "{}", taken(&world));

@@ -48,6 +48,8 @@ pub(super) struct World {
     pub(super) most_open: usize,
     /// Addresses in the order in which they were connected to, with the time.
     pub(super) attempts: Vec<(Instant, SocketAddr)>,
+    /// The local addresses that connections come from, where one is given.
+    pub(super) sources: BTreeMap<SocketAddr, IpAddr>,
     peers: BTreeMap<ConnectionId, Peer>,
     happenings: BTreeMap<(Instant, u64), Happening>,
     count: u64,
@@ -60,8 +62,8 @@ pub(super) fn tls(certificate_is_valid: bool) -> Tls {
 
 pub(super) fn settings() -> Settings {
     let mut settings = Settings::for_tests();
-    settings.ports =
-        vec![Port { number: 25, tls: TlsMode::StartTls }, Port { number: 25, tls: TlsMode::Plain }];
+    settings.policy.ports =
+        [Port { number: 25, tls: TlsMode::StartTls }, Port { number: 25, tls: TlsMode::Plain }].into();
     settings.resolver.servers = vec![NAME_SERVER.parse().unwrap()];
     settings
 }
@@ -77,7 +79,10 @@ impl World {
 
     /// A world in which connections end with their work, so that it comes to rest without time passing.
     pub(super) fn with_brief_connections() -> Self {
-        Self::with(Settings { connection_idle: Duration::ZERO, ..settings() }, Mode::Daemon)
+        Self::with(
+            Settings { policy: Policy { idle: Duration::ZERO, ..settings().policy }, ..settings() },
+            Mode::Daemon,
+        )
     }
 
     pub(super) fn with(settings: Settings, mode: Mode) -> Self {
@@ -98,6 +103,7 @@ impl World {
             timeouts: 0,
             most_open: 0,
             attempts: Vec::new(),
+            sources: BTreeMap::new(),
             peers: BTreeMap::new(),
             happenings: BTreeMap::new(),
             count: 0,
@@ -300,7 +306,10 @@ impl World {
     pub(super) fn take_outputs(&mut self) {
         while let Some(output) = self.dispatcher.poll_output() {
             match output {
-                Output::Connect { connection, remote, .. } => self.connect(connection, remote),
+                Output::Connect { connection, remote, local, .. } => {
+                    self.sources.extend(local.map(|local| (remote, local)));
+                    self.connect(connection, remote);
+                }
                 Output::StartTls { connection, .. } => self.later(LATENCY, Happening::Tls(connection)),
                 Output::Transmit(connection) => self.transmit(connection),
                 Output::Close(connection) => self.disconnect(connection),

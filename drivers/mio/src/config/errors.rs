@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::credentials::CredentialsError;
 use super::values::ValueError;
 use crate::shown;
 
@@ -134,6 +135,25 @@ pub enum Reason {
         host: Box<str>,
         /// What the system says.
         error: io::Error,
+    },
+    /// Connections cannot come from an address of one family and go to one of the other.
+    #[error("bind has no address of the family that they are to be made to")]
+    BindOfOtherFamily,
+    /// The credentials of a relay cannot be read.
+    #[error("the file of credentials {path} cannot be used: {error}", path = shown::path(.path))]
+    Credentials {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        error: CredentialsError,
+    },
+    /// One relay cannot be used in two ways.
+    #[error(
+        "line {earlier} sends mail via the same relay and says something else of it; all of that mail shares its connections, so say it once"
+    )]
+    Contradiction {
+        /// The other line.
+        earlier: u32,
     },
     /// There is no `announce`, and the host has no name to announce.
     #[error("the directive is missing, and the host's name cannot be used instead: {0}")]

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{self, Path, PathBuf};
 
+use cmail_delivery::policy::LocalAddresses;
 use cmail_delivery::settings::{ResolverSettings, Settings};
 
 use super::{Directives, host_name, settings, values};
@@ -46,7 +47,13 @@ impl Glance {
         let database = database.and_then(|text| path::absolute(Path::new(&*text.value)).ok());
         let of_host = || values::announce(&host_name().ok()?).ok();
         let announce = directives.announce.clone().or_else(of_host).unwrap_or_else(|| ANNOUNCE.into());
-        let settings = settings(&directives, announce, ResolverSettings::new(Vec::new()), &[]);
+        let settings = settings(
+            &directives,
+            announce,
+            ResolverSettings::new(Vec::new()),
+            LocalAddresses::default(),
+            Vec::new(),
+        );
         let control = match directives.control.map(|place| place.value) {
             // The directory of this process is there, or no path of the file leads anywhere.
             Some(ControlPlace::At(place)) => ControlPlace::At(path::absolute(&place).unwrap_or(place)),

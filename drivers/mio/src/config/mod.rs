@@ -3,13 +3,17 @@
 //! [`DIRECTIVES`] is the one table of all directives. [`Directives::parse`] reads a file by it without asking the host
 //! anything; [`Config::load`] completes the result.
 
+mod credentials;
+mod destination;
 mod directive;
 mod directives;
 mod errors;
 mod glance;
 mod parser;
+mod policy_lines;
 mod reload;
 mod report;
+mod table;
 mod values;
 
 #[cfg(test)]
@@ -23,18 +27,22 @@ use std::path::{self, Path, PathBuf};
 
 use cmail_delivery::failure_pattern::FailurePattern;
 use cmail_delivery::mail_pattern::MailPattern;
+use cmail_delivery::policy::{LocalAddresses, Policy, PolicyLine};
 use cmail_delivery::retry_rule::RetryRule;
 use cmail_delivery::settings::{ResolverSettings, Settings};
 use cmail_delivery::time::Duration;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{self, PemObject as _};
 
+pub use self::credentials::CredentialsError;
+pub use self::destination::DestinationError;
 pub use self::directive::{Directive, Fallback, Kind, Located, Repeat};
-pub use self::directives::{DIRECTIVES, Directives};
+pub use self::directives::Directives;
 pub use self::errors::{ConfigError, ConfigWarning, Reason};
 pub(crate) use self::glance::Glance;
 pub use self::reload::{Change, Changes, OnReload};
 pub use self::report::{manual_page_list, manual_table};
+pub use self::table::DIRECTIVES;
 pub use self::values::ValueError;
 pub(crate) use self::values::{seconds, show_port};
 
@@ -76,8 +84,8 @@ pub struct Config {
     pub identity: Identity,
     /// The file of trusted authorities, which holds at least one certificate; `None` for the system's trust store.
     pub trust_file: Option<PathBuf>,
-    /// The local addresses for outbound connections; the first one of each family is used. Empty for any.
-    pub bind: Vec<IpAddr>,
+    /// The files with credentials of relays.
+    pub credentials_files: Vec<PathBuf>,
     /// What the ledger of attempts has, and for how long.
     pub(crate) ledger: LedgerSettings,
     /// The source of the resolver's settings.
@@ -141,7 +149,8 @@ impl Config {
     /// Completes the configuration file whose content is `octets`.
     pub fn from_octets(file: &Path, octets: &[u8], environment: &Environment) -> Result<Self, Rejection> {
         let (directives, errors) = Directives::parse(file, octets);
-        let mut completion = Completion { file, environment, errors, warnings: Vec::new() };
+        let mut completion =
+            Completion { file, environment, errors, warnings: Vec::new(), credentials_files: Vec::new() };
         let database = directives.database.as_ref();
         let database = database.and_then(|text| environment.absolute(Path::new(&*text.value)).ok());
         match completion.complete(directives) {
@@ -177,6 +186,7 @@ struct Completion<'a> {
     environment: &'a Environment,
     errors: Vec<ConfigError>,
     warnings: Vec<ConfigWarning>,
+    credentials_files: Vec<PathBuf>,
 }
 
 impl Completion<'_> {
@@ -203,7 +213,9 @@ impl Completion<'_> {
         let bind = self.bind(&directives);
         let announce = self.announce(&directives);
         let (resolver, resolver_settings) = self.resolver(&directives);
-        let settings = settings(&directives, announce?, resolver_settings, &bind);
+        let destinations = self.policy_lines(&directives.destinations);
+        let settings = settings(&directives, announce?, resolver_settings, bind, destinations);
+        self.check_policy_lines(&settings);
         Some(Config {
             file: self.environment.absolute(self.file).unwrap_or_else(|_| self.file.to_owned()),
             settings,
@@ -217,7 +229,7 @@ impl Completion<'_> {
             control,
             identity,
             trust_file,
-            bind,
+            credentials_files: std::mem::take(&mut self.credentials_files),
             ledger: directives.ledger,
             resolver,
             warnings: std::mem::take(&mut self.warnings),
@@ -330,21 +342,15 @@ impl Completion<'_> {
         Some(path)
     }
 
-    fn bind(&mut self, directives: &Directives) -> Vec<IpAddr> {
-        let Some(Located { line, value: host }) = &directives.bind else { return Vec::new() };
-        let found = (&**host, 0).to_socket_addrs().map(|addresses| {
-            let mut distinct = Vec::new();
-            for address in addresses.map(|address| address.ip()) {
-                if !distinct.contains(&address) {
-                    distinct.push(address);
-                }
+    fn bind(&mut self, directives: &Directives) -> LocalAddresses {
+        let Some(Located { line, value: host }) = &directives.bind else { return LocalAddresses::default() };
+        match addresses_of(host) {
+            Ok(addresses) => LocalAddresses::of(&addresses),
+            Err(error) => {
+                self.fail(Some(*line), "bind", Reason::BindHost { host: host.clone(), error });
+                LocalAddresses::default()
             }
-            distinct
-        });
-        found.unwrap_or_else(|error| {
-            self.fail(Some(*line), "bind", Reason::BindHost { host: host.clone(), error });
-            Vec::new()
-        })
+        }
     }
 
     fn announce(&mut self, directives: &Directives) -> Option<Box<str>> {
@@ -397,12 +403,18 @@ impl Completion<'_> {
     }
 }
 
+/// Returns the addresses of a host.
+fn addresses_of(host: &str) -> io::Result<Vec<IpAddr>> {
+    Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+}
+
 /// Returns the settings of the core.
 fn settings(
     directives: &Directives,
     announce: Box<str>,
     resolver: ResolverSettings,
-    bind: &[IpAddr],
+    bind: LocalAddresses,
+    destinations: Vec<PolicyLine>,
 ) -> Settings {
     let bounce_from = directives.bounce_from.clone();
     Settings {
@@ -414,24 +426,30 @@ fn settings(
         delay_warnings: directives.delay_warnings.as_slice().into(),
         retries: directives.retries,
         retry_interval_s: directives.retry_interval_s.into(),
-        // The table allows no more than 1000.
-        tls_padding: u16::try_from(directives.tls_padding).unwrap_or(u16::MAX),
-        ports: directives.ports.clone(),
-        ipv4: bind.is_empty() || bind.iter().any(IpAddr::is_ipv4),
-        ipv6: bind.is_empty() || bind.iter().any(IpAddr::is_ipv6),
-        rate_limit: directives.rate_limit,
+        policy: policy(directives, bind),
+        destinations: destinations.into(),
         resolver,
         concurrency: directives.concurrency,
-        destination_concurrency: directives.destination_concurrency,
-        host_concurrency: directives
-            .host_concurrency
-            .unwrap_or_else(|| directives.destination_concurrency.saturating_mul(2)),
-        connection_idle: Duration::from_secs(directives.connection_idle_s.into()),
         bounce_return_limit_octets: directives.bounce_return_limit_octets.into(),
         auth_insecure: directives.auth_insecure,
         trace: traces(directives.verbosity, directives.record.is_some()),
         tells_course: tells_course(directives),
         transcripts: directives.transcripts,
+    }
+}
+
+/// Returns how mail goes to destinations that no line is about.
+fn policy(directives: &Directives, bind: LocalAddresses) -> Policy {
+    let concurrency = directives.destination_concurrency;
+    Policy {
+        concurrency,
+        host_concurrency: directives.host_concurrency.unwrap_or_else(|| concurrency.saturating_mul(2)),
+        rate_limit: directives.rate_limit,
+        idle: Duration::from_secs(directives.connection_idle_s.into()),
+        ports: directives.ports.as_slice().into(),
+        bind,
+        padding: u16::try_from(directives.tls_padding).unwrap_or(values::PADDING_MAX),
+        ..Policy::default()
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::directive::{Fallback, Located, Repeat};
-use super::directives::{DIRECTIVES, Directives};
+use super::directives::Directives;
 use super::errors::{ConfigError, Reason};
+use super::table::DIRECTIVES;
 use super::values;
 use crate::suggestion::nearest;
 

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::Config;
 use super::directive::Directive;
-use super::directives::DIRECTIVES;
 use super::errors::ConfigWarning;
+use super::table::DIRECTIVES;
 
 /// What becomes of another value of a directive when the file is read again.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +74,12 @@ impl Config {
         }
         *self = next;
         changes
+    }
+
+    /// Returns the value of a directive, or what applies without one.
+    pub(crate) fn shown(&self, name: &str) -> String {
+        let directive = DIRECTIVES.iter().find(|directive| directive.name == name);
+        directive.map(|directive| shown(directive, self)).unwrap_or_default()
     }
 
     fn later(&self, Change { directive, before, after }: Change) -> ConfigWarning {

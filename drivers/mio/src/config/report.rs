@@ -4,7 +4,7 @@
 use std::fmt::{self, Write as _};
 
 use super::directive::{Directive, Fallback, Kind, Repeat};
-use super::directives::DIRECTIVES;
+use super::table::DIRECTIVES;
 use super::{Config, OnReload};
 
 /// Shows every directive with its effective value, in the syntax of the configuration file. A directive without a value

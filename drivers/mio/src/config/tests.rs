@@ -3,7 +3,7 @@ use super::*;
 use std::fs;
 
 use cmail_delivery::next_hop::{Port, TlsMode};
-use cmail_delivery::settings::RateLimit;
+use cmail_delivery::policy::RateLimit;
 use proptest::prelude::*;
 
 const FILE: &str = "test.conf";
@@ -24,11 +24,11 @@ fn config(text: &str) -> Config {
     load(text).unwrap()
 }
 
-fn errors(text: impl AsRef<[u8]>) -> Vec<String> {
+pub(super) fn errors(text: impl AsRef<[u8]>) -> Vec<String> {
     load(text).unwrap_err().errors.iter().map(ToString::to_string).collect()
 }
 
-fn warnings(text: &str) -> Vec<String> {
+pub(super) fn warnings(text: &str) -> Vec<String> {
     config(text).warnings.iter().map(ToString::to_string).collect()
 }
 
@@ -42,18 +42,18 @@ fn without_a_directive_its_default_holds() {
         (0, &None, &None, &None)
     );
     assert_eq!(config.identity, Identity::default());
-    assert!(config.bind.is_empty() && settings.ipv4 && settings.ipv6);
+    assert_eq!((settings.policy.bind, &*settings.destinations), (LocalAddresses::default(), &[][..]));
     assert_eq!((&*settings.announce, &*settings.bounce_from), ("host.example", "postmaster@host.example"));
     assert!(settings.bounce_copy.is_empty());
     assert_eq!(settings.interval, Duration::from_secs(10));
-    assert_eq!((settings.retries, settings.retry_interval_s, settings.tls_padding), (5, 3600, 10));
+    assert_eq!((settings.retries, settings.retry_interval_s, settings.policy.padding), (5, 3600, 10));
     let ports = [(25, TlsMode::StartTls), (25, TlsMode::Plain)].map(|(number, tls)| Port { number, tls });
-    assert_eq!(settings.ports, ports);
-    assert_eq!(settings.rate_limit, None);
+    assert_eq!(*settings.policy.ports, ports);
+    assert_eq!(settings.policy.rate_limit, None);
     assert_eq!(settings.resolver.servers, ["127.0.0.1:53".parse().unwrap()]);
     assert_eq!((settings.resolver.timeout, settings.resolver.attempts), (Duration::from_secs(5), 2));
-    assert_eq!((settings.concurrency, settings.destination_concurrency), (500, 10));
-    assert_eq!((settings.host_concurrency, settings.connection_idle), (20, Duration::from_secs(5)));
+    assert_eq!((settings.concurrency, settings.policy.concurrency), (500, 10));
+    assert_eq!((settings.policy.host_concurrency, settings.policy.idle), (20, Duration::from_secs(5)));
     assert_eq!(settings.bounce_return_limit_octets, 1_048_576);
     assert!(!settings.auth_insecure && !settings.trace);
 }
@@ -109,19 +109,20 @@ fn every_directive_reaches_its_setting() {
     assert_eq!(config.logfile.as_deref(), Some(Path::new("/l")));
     assert_eq!(config.pidfile.as_deref(), Some(Path::new("/p")));
     assert_eq!((config.identity.uid().unwrap().as_raw(), config.identity.gid().unwrap().as_raw()), (0, 0));
-    assert_eq!(config.bind, ["127.0.0.1".parse::<IpAddr>().unwrap()]);
-    assert!(config.verbosity == 4 && settings.trace && settings.ipv4 && !settings.ipv6);
+    let bind = LocalAddresses { ipv4: Some([127, 0, 0, 1].into()), ipv6: None };
+    assert_eq!(settings.policy.bind, bind);
+    assert!(config.verbosity == 4 && settings.trace);
     assert_eq!((&*settings.announce, &*settings.bounce_from), ("Mail.Example", "mailer@example.org"));
     assert_eq!(settings.bounce_copy, ["a@example.org".into(), "b@example.org".into()]);
     let ports = [(465, TlsMode::Implicit), (587, TlsMode::StartTls), (26, TlsMode::Plain)];
-    assert_eq!(settings.ports, ports.map(|(number, tls)| Port { number, tls }));
+    assert_eq!(*settings.policy.ports, ports.map(|(number, tls)| Port { number, tls }));
     let servers = ["192.0.2.1:53", "[::1]:5353"].map(|server| server.parse().unwrap());
     assert_eq!(settings.resolver.servers, servers);
     assert_eq!(settings.interval, Duration::from_secs(1));
-    assert_eq!((settings.retries, settings.retry_interval_s, settings.tls_padding), (2, 0, 0));
-    assert_eq!((settings.concurrency, settings.destination_concurrency), (3, 4));
-    assert_eq!((settings.host_concurrency, settings.connection_idle), (6, Duration::ZERO));
-    assert_eq!(settings.rate_limit, Some(RateLimit { transactions: 7, per: Duration::from_secs(60) }));
+    assert_eq!((settings.retries, settings.retry_interval_s, settings.policy.padding), (2, 0, 0));
+    assert_eq!((settings.concurrency, settings.policy.concurrency), (3, 4));
+    assert_eq!((settings.policy.host_concurrency, settings.policy.idle), (6, Duration::ZERO));
+    assert_eq!(settings.policy.rate_limit, Some(RateLimit { transactions: 7, per: Duration::from_secs(60) }));
     assert_eq!(settings.bounce_return_limit_octets, 0);
     assert!(settings.auth_insecure);
     assert!(config.warnings.is_empty());
@@ -205,7 +206,7 @@ fn the_last_of_several_holds_unless_they_add_up() {
          bounce_copy b@example.org\nresolver 192.0.2.1\nresolver 192.0.2.2\n",
     );
     assert_eq!(config.settings.retries, 4);
-    assert_eq!(config.settings.ports, [Port { number: 26, tls: TlsMode::Plain }]);
+    assert_eq!(*config.settings.policy.ports, [Port { number: 26, tls: TlsMode::Plain }]);
     assert_eq!(config.settings.bounce_copy.len(), 2);
     assert_eq!(config.settings.resolver.servers.len(), 2);
 }
@@ -221,7 +222,7 @@ fn what_is_ignored_is_warned_of() {
         "{}",
         warnings[1]
     );
-    assert_eq!(config(text).settings.rate_limit, None);
+    assert_eq!(config(text).settings.policy.rate_limit, None);
 }
 
 #[test]
@@ -265,7 +266,7 @@ fn spans_of_time_may_have_a_unit() {
     let config = config("database /db\nretryinterval 1h\ninterval 2m\nconnection_idle 90s\n");
     assert_eq!(config.settings.retry_interval_s, 3600);
     assert_eq!(config.settings.interval, Duration::from_secs(120));
-    assert_eq!(config.settings.connection_idle, Duration::from_secs(90));
+    assert_eq!(config.settings.policy.idle, Duration::from_secs(90));
     let error = &errors("database /db\nretryinterval 60x\n")[0];
     assert!(error.starts_with("test.conf:2: retryinterval: \"60x\" is not a span of time"), "{error}");
 }
@@ -475,6 +476,7 @@ fn line() -> impl Strategy<Value = String> {
         "/[a-z ]{1,10}[a-z]",
         "root",
         "127\\.0\\.0\\.1",
+        "(\\*|\\.example|mx:\\*\\.example) (concurrency [0-9]{1,3}|idle [0-9]{1,3}[sm]?)( bind 127\\.0\\.0\\.1)?",
     ];
     let name = prop::sample::select(DIRECTIVES.iter().map(|directive| directive.name).collect::<Vec<_>>());
     (name, "[ \t]{1,3}", prop_oneof![number, text])
@@ -496,14 +498,17 @@ fn meaning(config: &Config) -> String {
         control,
         identity,
         trust_file,
-        bind,
+        credentials_files: _,
         ledger,
         warnings: _,
         resolver: _,
         directives: _,
     } = config;
+    let mut settings = settings.clone();
+    settings.destinations =
+        settings.destinations.iter().cloned().map(|line| PolicyLine { line: 0, ..line }).collect();
     format!(
-        "{settings:?} {verbosity} {logformat} {logfile:?} {pidfile:?} {database:?} {record:?} {metrics:?} {control:?} {identity:?} {trust_file:?} {bind:?} {ledger:?}"
+        "{settings:?} {verbosity} {logformat} {logfile:?} {pidfile:?} {database:?} {record:?} {metrics:?} {control:?} {identity:?} {trust_file:?} {ledger:?}"
     )
 }
 

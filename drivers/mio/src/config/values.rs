@@ -7,17 +7,30 @@ use cmail_delivery::course::Transcripts;
 use cmail_delivery::failure_pattern::{FailurePattern, FailurePatternError};
 use cmail_delivery::mail_pattern::{MailPattern, MailPatternError};
 use cmail_delivery::next_hop::{Port, TlsMode};
+use cmail_delivery::policy::RateLimit;
 use cmail_delivery::retry_rule::{RetryRule, Waits};
-use cmail_delivery::settings::RateLimit;
 use cmail_delivery::time::{Duration, Span};
 use thiserror::Error;
 
+use super::destination::DestinationError;
 use crate::control::ControlPlace;
 use crate::logging::LogFormat;
 use crate::monitor::MetricsAddress;
 use crate::resolv_conf::DNS_PORT;
 use crate::shown;
 use crate::store::{Addresses, Entries, Retention};
+
+/// Most connections at once that can be set, in total or for one destination.
+pub(super) const CONCURRENCY_MAX: u32 = 1_000_000;
+
+/// Most connections at once to one host that can be set: twice as many, as its default is twice that of a destination.
+pub(super) const HOST_CONCURRENCY_MAX: u32 = 2_000_000;
+
+/// The longest time for which an idle connection can be kept, in seconds.
+pub(super) const IDLE_MAX_S: u32 = 3600;
+
+/// Most commands of padding that can be set: about as much as a server bears in one connection.
+pub(super) const PADDING_MAX: u16 = 1000;
 
 /// Most transactions per second, minute or hour that `ratelimit` accepts.
 pub(super) const RATE_LIMIT_MAX: u32 = 1_000_000;
@@ -103,6 +116,9 @@ pub enum ValueError {
         /// Why.
         reason: FailurePatternError,
     },
+    /// Not what can be said of destinations.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     /// Neither yes nor no.
     #[error("\"{}\" is neither \"yes\" nor \"no\"", shown::value(.0))]
     YesNo(Box<str>),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cmail_delivery::dispatcher::Mode;
-use cmail_delivery::io::{ConnectionId, Purpose};
+use cmail_delivery::io::ConnectionId;
 use cmail_delivery::outbox::{MailId, RequestId, StoreError, StoreTrouble};
 use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
 use mio::Registry;
@@ -91,8 +91,7 @@ pub(super) fn event_loop<O: Outbox>(outbox: O) -> (EventLoop<O>, Controller, Tem
     let (signals, controller) = Signals::controlled().unwrap();
     let system = System::new(&config, &path("hosts"));
     let kernel = Kernel::new().unwrap();
-    let network = (tls, LocalAddresses::default());
-    (EventLoop::new(kernel, network, outbox, signals, log, system).unwrap(), controller, directory)
+    (EventLoop::new(kernel, tls, outbox, signals, log, system).unwrap(), controller, directory)
 }
 
 /// A loop with a dispatcher that does nothing by itself for an hour.
@@ -168,7 +167,7 @@ impl Scene {
 fn an_idle_loop_with_an_idle_connection_does_not_wake_up() {
     let mut scene = Scene::new();
     let (listener, address) = loopback();
-    scene.event_loop.sockets.connect(ConnectionId(u64::MAX), address, Purpose::Dns);
+    scene.event_loop.sockets.connect(ConnectionId(u64::MAX), address, None);
     let (_stream, _) = listener.accept().unwrap();
     scene.iterate();
     let least = Some(Duration::from_millis(50));
@@ -256,7 +255,7 @@ fn a_wake_up_from_another_thread_ends_the_wait() {
 #[test]
 fn a_refused_connection_comes_to_an_end_without_busy_waiting() {
     let mut scene = Scene::new();
-    scene.event_loop.sockets.connect(ConnectionId(u64::MAX), (Ipv4Addr::LOCALHOST, 0).into(), Purpose::Dns);
+    scene.event_loop.sockets.connect(ConnectionId(u64::MAX), (Ipv4Addr::LOCALHOST, 0).into(), None);
     scene.settle();
     assert!(scene.iterations < 100);
 }

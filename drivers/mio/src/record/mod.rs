@@ -127,7 +127,7 @@ impl Recorder {
     pub fn output(&mut self, dispatcher: &Dispatcher, output: &Output) {
         let at = self.moment();
         match output {
-            Output::Connect { connection, remote, purpose: Purpose::Smtp } => {
+            Output::Connect { connection, remote, purpose: Purpose::Smtp, .. } => {
                 let Some(facts) = dispatcher.connection(*connection) else { return };
                 let tried = Tried { host: facts.host.clone(), remote: *remote, tls: facts.tls };
                 // Mail that a pass leaves undecided goes into the next one at once, also in a replay.

@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cmail_delivery::address::Mailbox;
 use cmail_delivery::next_hop::{Host, NextHop, Port, Relay, TlsMode};
+use cmail_delivery::policy::{Policies, Policy};
 use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::Settings;
 
@@ -17,8 +19,7 @@ use crate::config::show_port;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Circumstances {
     announce: Box<str>,
-    tls_padding: u16,
-    ports: Vec<Port>,
+    policies: Policies,
     auth_insecure: bool,
 }
 
@@ -26,8 +27,7 @@ impl Circumstances {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             announce: settings.announce.clone(),
-            tls_padding: settings.tls_padding,
-            ports: settings.ports.clone(),
+            policies: Policies::of(settings),
             auth_insecure: settings.auth_insecure,
         }
     }
@@ -109,14 +109,34 @@ impl Scene<'_> {
         if announced != ANNOUNCED {
             writeln!(text, "@ announce {announced}")?;
         }
-        if self.has_tls && self.circumstances.tls_padding > 0 {
-            writeln!(text, "@ set tls_padding {}", self.circumstances.tls_padding)?;
+        let policy = self.policy();
+        let usual = Policy::default();
+        if policy.recipients != usual.recipients {
+            writeln!(text, "@ set recipients {}", policy.recipients)?;
+        }
+        if let Some(most) = policy.messages {
+            writeln!(text, "@ set messages {most}")?;
+        }
+        if !policy.pipelining {
+            writeln!(text, "@ set pipelining no")?;
+        }
+        if self.has_tls && policy.padding > 0 {
+            writeln!(text, "@ set tls_padding {}", policy.padding)?;
             for seed in self.sessions.iter().map_while(Option::as_ref) {
                 let digits: String = seed.0.iter().map(|octet| format!("{octet:02x}")).collect();
                 writeln!(text, "@ session {digits}")?;
             }
         }
         Ok(())
+    }
+
+    /// Returns how mail went to the first host.
+    fn policy(&self) -> Arc<Policy> {
+        let policies = &self.circumstances.policies;
+        match self.tried.first() {
+            Some(tried) => policies.at(self.next_hop, &tried.host),
+            None => policies.of_hop(self.next_hop),
+        }
     }
 
     fn write_relay(&self, relay: &Relay, mask: &mut Mask, text: &mut String) -> std::fmt::Result {
@@ -140,7 +160,8 @@ impl Scene<'_> {
     /// Writes the ports, from the one that was tried first.
     fn write_ports(&self, text: &mut String) -> std::fmt::Result {
         let first = self.tried.first().map(|tried| Port { number: tried.remote.port(), tls: tried.tls });
-        let ports = &self.circumstances.ports;
+        let policy = self.policy();
+        let ports = &policy.ports;
         let begin = ports.iter().position(|port| Some(*port) == first).unwrap_or(0);
         let ports: Vec<String> = ports.iter().skip(begin).map(show_port).collect();
         writeln!(text, "@ portprio {}", ports.join(" "))

@@ -60,7 +60,7 @@ impl Net {
         let poll = Poll::new().unwrap();
         let tls = TlsContext::load(Some(testing::trust_file(authority).path())).unwrap();
         let registry = poll.registry().try_clone().unwrap();
-        let sockets = Sockets::new(registry, tls, LocalAddresses::default(), FIRST_TOKEN);
+        let sockets = Sockets::new(registry, tls, FIRST_TOKEN);
         Self { poll, events: Events::with_capacity(64), sockets }
     }
 
@@ -119,7 +119,7 @@ fn a_failed_connection_is_reported_once_and_forgotten() {
     let (listener, address) = loopback();
     drop(listener);
     let mut net = Net::new();
-    net.sockets.connect(ConnectionId(7), address, Purpose::Smtp);
+    net.sockets.connect(ConnectionId(7), address, None);
     let refused = ConnectError::remote(NetworkTrouble::Refused, "Connection refused");
     assert_eq!(net.wait(), [Seen::ConnectFailed(7, refused)]);
     assert_eq!(net.settle(), []);
@@ -130,21 +130,19 @@ fn a_failed_connection_is_reported_once_and_forgotten() {
 fn a_connection_that_is_closed_before_its_failure_is_reported_is_not_reported() {
     let (_listener, address) = loopback();
     let mut net = Net::new();
-    net.sockets.local.ipv4 = Some("192.0.2.1".parse().unwrap());
-    net.sockets.connect(ConnectionId(1), address, Purpose::Smtp);
+    net.sockets.connect(ConnectionId(1), address, Some([192, 0, 2, 1].into()));
     net.sockets.close(ConnectionId(1));
     assert_eq!(net.settle(), []);
     assert!(net.is_empty());
 }
 
 #[test]
-fn the_local_address_is_for_mail_only() {
+fn a_connection_comes_from_the_address_that_is_given() {
     let (listener, address) = loopback();
     let mut net = Net::new();
-    net.sockets.local.ipv4 = Some("127.0.0.2".parse().unwrap());
-    net.sockets.connect(ConnectionId(1), address, Purpose::Smtp);
+    net.sockets.connect(ConnectionId(1), address, Some([127, 0, 0, 2].into()));
     assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.2");
-    net.sockets.connect(ConnectionId(2), address, Purpose::Dns);
+    net.sockets.connect(ConnectionId(2), address, None);
     assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.1");
 }
 
@@ -152,11 +150,11 @@ fn the_local_address_is_for_mail_only() {
 fn an_event_of_a_socket_that_is_closed_meanwhile_means_nothing() {
     let (listener, address) = loopback();
     let mut net = Net::new();
-    net.sockets.connect(ConnectionId(1), address, Purpose::Smtp);
+    net.sockets.connect(ConnectionId(1), address, None);
     net.poll.poll(&mut net.events, Some(PATIENCE)).unwrap();
     assert!(!net.events.is_empty());
     net.sockets.close(ConnectionId(1));
-    net.sockets.connect(ConnectionId(2), address, Purpose::Smtp);
+    net.sockets.connect(ConnectionId(2), address, None);
     for event in &net.events {
         net.sockets.on_event(event);
     }
@@ -183,8 +181,8 @@ fn a_busy_connection_gets_no_more_turns_than_a_quiet_one() {
         stream.write_all(b"220 hello\r\n").unwrap();
         let _ = io::copy(&mut stream, &mut io::sink());
     });
-    net.sockets.connect(ConnectionId(1), busy, Purpose::Smtp);
-    net.sockets.connect(ConnectionId(2), quiet, Purpose::Smtp);
+    net.sockets.connect(ConnectionId(1), busy, None);
+    net.sockets.connect(ConnectionId(2), quiet, None);
     let mut greeting = Vec::new();
     while greeting.len() < 11 {
         net.poll();
@@ -221,7 +219,7 @@ fn a_session_goes_from_clear_text_to_tls_to_the_end() {
         rest
     });
     let id = ConnectionId(9);
-    net.sockets.connect(id, address, Purpose::Smtp);
+    net.sockets.connect(id, address, None);
     assert_eq!(net.wait(), [Seen::Connected(9)]);
     assert_eq!(net.wait(), [Seen::Received(9, b"220 go\r\n".to_vec())]);
     net.sockets.start_tls(id, &host("mx.example.org"));
@@ -248,7 +246,7 @@ fn a_session_goes_from_clear_text_to_tls_to_the_end() {
 fn a_connection_that_ends_is_forgotten() {
     let (address, thread) = serve(drop);
     let mut net = Net::new();
-    net.sockets.connect(ConnectionId(1), address, Purpose::Smtp);
+    net.sockets.connect(ConnectionId(1), address, None);
     assert_eq!(net.wait(), [Seen::Connected(1)]);
     assert_eq!(net.wait(), [Seen::Closed(1, CloseReason::EndOfFile)]);
     assert_eq!(net.settle(), []);
@@ -314,10 +312,10 @@ fn a_server_that_does_not_listen_fails_the_query_at_once() {
 fn tokens_of_open_sockets_are_not_given_again() {
     let (_listener, address) = loopback();
     let mut net = Net::new();
-    net.sockets.connect(ConnectionId(1), address, Purpose::Smtp);
+    net.sockets.connect(ConnectionId(1), address, None);
     net.sockets.next_token = usize::MAX - 1;
-    net.sockets.connect(ConnectionId(2), address, Purpose::Smtp);
-    net.sockets.connect(ConnectionId(3), address, Purpose::Smtp);
+    net.sockets.connect(ConnectionId(2), address, None);
+    net.sockets.connect(ConnectionId(3), address, None);
     let mut tokens: Vec<usize> = net.sockets.owners.keys().map(|token| token.0).collect();
     tokens.sort_unstable();
     assert_eq!(tokens, [FIRST_TOKEN, FIRST_TOKEN + 1, usize::MAX - 1]);
@@ -342,12 +340,12 @@ fn without_descriptors_a_connection_fails_locally_and_later_ones_work() {
     let mut net = Net::new();
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
-    net.sockets.connect(ConnectionId(1), address, Purpose::Smtp);
+    net.sockets.connect(ConnectionId(1), address, None);
     net.sockets.query(QueryId(1), address, b"?");
     let failures = net.settle();
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
     let exhausted = || ConnectError::local(MachineTrouble::Descriptors, "Too many open files");
     assert_eq!(failures, [Seen::ConnectFailed(1, exhausted()), Seen::DatagramFailed(1, exhausted())]);
-    net.sockets.connect(ConnectionId(2), address, Purpose::Smtp);
+    net.sockets.connect(ConnectionId(2), address, None);
     assert_eq!(net.wait(), [Seen::Connected(2)]);
 }

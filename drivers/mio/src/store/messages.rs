@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use cmail_delivery::failure::TEXT_LIMIT_OCTETS;
 use cmail_delivery::outbox::{
     CLAIM_BUDGET_OCTETS, ClaimedTransaction, DATA_CHUNK_OCTETS, FAILED_BUDGET_OCTETS, FailedMail,
-    FailedMessage, FaillogRow, LeftOver, MailId, Row, TRANSACTION_RECIPIENT_LIMIT,
+    FailedMessage, FaillogRow, LeftOver, MailId, Row,
 };
 use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -38,10 +38,11 @@ pub(super) fn claim(
     digests: &mut Digests,
     ids: &[MailId],
     limit: usize,
+    recipients: usize,
 ) -> rusqlite::Result<(Vec<ClaimedTransaction>, Vec<LeftOver>, FingerprintList)> {
     let limits = Limits {
         groups: limit,
-        recipients: TRANSACTION_RECIPIENT_LIMIT,
+        recipients,
         budget_octets: CLAIM_BUDGET_OCTETS,
         whole_octets: DATA_CHUNK_OCTETS as u64,
         wants_header: false,

@@ -30,7 +30,9 @@ impl Database {
         }
         let (task, answer) = match request {
             StoreRequest::Scan { after, limit } => ("read the outbox of", self.scan(after, limit)),
-            StoreRequest::Claim { ids, transactions } => ("read mail from", self.claim(&ids, transactions)),
+            StoreRequest::Claim { ids, transactions, recipients } => {
+                ("read mail from", self.claim(&ids, transactions, recipients))
+            }
             StoreRequest::ReadData { id, offset, limit } => {
                 ("read mail data from", self.read_data(id, offset, limit))
             }
@@ -93,14 +95,14 @@ impl Database {
         })
     }
 
-    fn claim(&mut self, ids: &[MailId], limit: usize) -> rusqlite::Result<StoreReply> {
+    fn claim(&mut self, ids: &[MailId], limit: usize, recipients: usize) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
             let ids = database.untaken(ids)?;
             let version = database.version()?;
             database.digests.turn_to(version);
             let read = |database: &mut Self, ids: &[MailId]| {
                 let Self { connection, pool, digests, .. } = database;
-                messages::claim(connection, pool, digests, ids, limit)
+                messages::claim(connection, pool, digests, ids, limit, recipients)
             };
             let ((transactions, left_over, fingerprints), unreadable) =
                 database.read_apart(&ids, Self::read_all, read)?;

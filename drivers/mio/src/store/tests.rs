@@ -171,7 +171,11 @@ impl Pair {
                 let after = if number % 4 == 0 { Cursor::BeforeFirst } else { Cursor::After(first) };
                 self.ask(StoreRequest::Scan { after, limit: u32::from(number % 7) + 1 })
             }
-            7..=8 => self.ask(StoreRequest::Claim { ids, transactions: usize::from(number % 5) + 1 }),
+            7..=8 => self.ask(StoreRequest::Claim {
+                ids,
+                transactions: usize::from(number % 5) + 1,
+                recipients: 100,
+            }),
             9 => {
                 let offset = (data(number).len() as u64).saturating_sub(2);
                 self.ask(StoreRequest::ReadData { id: first, offset, limit: u32::from(number) + 1 })

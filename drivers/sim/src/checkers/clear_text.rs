@@ -112,7 +112,8 @@ impl ClearText {
 
 /// Returns whether every next hop that leads to this address and port requires TLS.
 fn is_promised(scene: &Scene<'_>, settings: &Settings, remote: SocketAddr) -> bool {
-    let by_list = settings.ports.iter().filter(|port| port.number == remote.port()).map(|port| port.tls);
+    let by_list =
+        settings.policy.ports.iter().filter(|port| port.number == remote.port()).map(|port| port.tls);
     let relays = scene
         .map
         .relays

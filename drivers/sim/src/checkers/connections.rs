@@ -51,7 +51,7 @@ impl Connections {
             return Err(format!("{} connections are open, {limit} are allowed", self.open.len()));
         }
         let count = self.open.values().filter(|(other, _)| *other == remote).count();
-        let allowed = limit_of(|settings| settings.host_concurrency);
+        let allowed = limit_of(|settings| settings.policy.host_concurrency);
         if count > allowed {
             return Err(format!("{count} connections are open to {remote}, {allowed} are allowed"));
         }
@@ -59,7 +59,7 @@ impl Connections {
         let (hosts, hops) = self.groups.entry(host).or_insert_with(|| group(scene, host));
         let of_hosts = |open: &&(SocketAddr, Option<usize>)| open.1.is_some_and(|open| hosts.contains(&open));
         let count = self.open.values().filter(of_hosts).count();
-        let per_hop = limit_of(|settings| settings.destination_concurrency);
+        let per_hop = limit_of(|settings| settings.policy.concurrency);
         let allowed = per_hop.saturating_mul((*hops).max(1));
         if count > allowed {
             return Err(format!("{count} connections are open to one destination, {allowed} are allowed"));

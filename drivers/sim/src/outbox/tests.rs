@@ -46,7 +46,7 @@ fn nothing_of_a_replacement_is_done_if_an_original_is_gone() {
 fn rows_of_one_message_are_claimed_together() {
     let outbox = outbox(3);
     let ids = vec![MailId(3), MailId(1), MailId(9)];
-    let request = StoreRequest::Claim { ids, transactions: 1 };
+    let request = StoreRequest::Claim { ids, transactions: 1, recipients: 100 };
     let Some(StoreReply::Claimed(Claimed { transactions, .. })) = outbox.read(&request) else {
         panic!("it is no claim");
     };

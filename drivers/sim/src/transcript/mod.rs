@@ -7,7 +7,7 @@
 //! | `# …` | why, with the section of the RFC |
 //! | `@ seed N` | what everything random comes from; 1 if it is not there |
 //! | `@ announce NAME` | the directive; `mail.example.org` |
-//! | `@ set DIRECTIVE VALUE` | `interval`, `retries`, `retryinterval`, `tls_padding` (0), `auth_insecure`, `concurrency` (1), `connection_idle` (0), `destination_concurrency` (1), `bounce_copy`, `bounce_return_limit` |
+//! | `@ set DIRECTIVE VALUE` | `interval`, `retries`, `retryinterval`, `tls_padding` (0), `auth_insecure`, `concurrency` (1), `connection_idle` (0), `destination_concurrency` (1), `recipients`, `messages`, `pipelining`, `bounce_copy`, `bounce_return_limit` |
 //! | `@ portprio P …` | the directive; `25` |
 //! | `@ remote SPECIFICATION` | `mail_remote` of the mails that follow; `192.0.2.1:25` at first, `-` means no relay: by MX |
 //! | `@ host NAME ADDRESS …` | what the DNS says of a host |

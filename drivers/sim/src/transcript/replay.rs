@@ -248,7 +248,7 @@ impl<'a> Replay<'a> {
 
     fn take_output(&mut self, output: Output) {
         match output {
-            Output::Connect { connection, remote, purpose } => {
+            Output::Connect { connection, remote, purpose, local: _ } => {
                 let link = Link { epoch: self.epoch, id: connection };
                 if purpose == Purpose::Dns || is_name_server(remote) {
                     return self.fail_connection(connection, "DNS over TCP is not in the scene");

@@ -8,6 +8,7 @@ use cmail_delivery::address::{Domain, Mailbox};
 use cmail_delivery::next_hop::{Port, Relay, TlsMode};
 use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::MailId;
+use cmail_delivery::policy::Policy;
 use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
 use cmail_delivery::time::UnixTime;
@@ -42,13 +43,16 @@ impl Default for Setting {
         Self {
             seed: 1,
             settings: Settings {
-                tls_padding: 0,
-                ports: vec![Port { number: 25, tls: TlsMode::Plain }],
+                policy: Policy {
+                    concurrency: 1,
+                    host_concurrency: 1,
+                    idle: Duration::ZERO,
+                    ports: [Port { number: 25, tls: TlsMode::Plain }].into(),
+                    padding: 0,
+                    ..Policy::default()
+                },
                 resolver: ResolverSettings::new(NAME_SERVERS.to_vec()),
                 concurrency: 1,
-                destination_concurrency: 1,
-                host_concurrency: 1,
-                connection_idle: Duration::ZERO,
                 trace: true,
                 ..Settings::new("mail.example.org")
             },
@@ -108,7 +112,7 @@ impl Setting {
             }
             "set" => self.set(value)?,
             "portprio" => {
-                self.settings.ports = value.split(' ').map(port).collect::<Result<_, _>>()?;
+                self.settings.policy.ports = value.split(' ').map(port).collect::<Result<_, _>>()?;
             }
             "remote" => self.set_remote(value),
             "host" => {
@@ -133,11 +137,14 @@ impl Setting {
             "interval" => settings.interval = Duration::from_secs(number(value)?),
             "retries" => settings.retries = number(value)?,
             "retryinterval" => settings.retry_interval_s = number(value)?,
-            "tls_padding" => settings.tls_padding = number(value)?,
+            "tls_padding" => settings.policy.padding = number(value)?,
+            "recipients" => settings.policy.recipients = number(value)?,
+            "messages" => settings.policy.messages = Some(number(value)?),
+            "pipelining" => settings.policy.pipelining = value == "yes",
             "concurrency" => settings.concurrency = number(value)?,
-            "destination_concurrency" => settings.destination_concurrency = number(value)?,
+            "destination_concurrency" => settings.policy.concurrency = number(value)?,
             "bounce_copy" => settings.bounce_copy.push(value.into()),
-            "connection_idle" => settings.connection_idle = Duration::from_secs(number(value)?),
+            "connection_idle" => settings.policy.idle = Duration::from_secs(number(value)?),
             "bounce_return_limit" => settings.bounce_return_limit_octets = number(value)?,
             "auth_insecure" => settings.auth_insecure = value == "yes",
             _ => return Err(format!("the directive {name} cannot be set here")),

@@ -87,7 +87,7 @@ impl World {
 
     fn take_output(&mut self, output: Output) {
         match output {
-            Output::Connect { connection, remote, purpose } => {
+            Output::Connect { connection, remote, purpose, local: _ } => {
                 let remote = self.mutation.remote(remote, &self.map, &self.hosts_file);
                 let link = self.link(connection);
                 if purpose == Purpose::Smtp && self.has_no_place() {

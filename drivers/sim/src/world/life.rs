@@ -153,7 +153,7 @@ impl World {
         if self.options.faults.poison > 0 {
             bound_s += LONGEST_PAUSE_S;
         }
-        if let Some(limit) = settings.rate_limit {
+        if let Some(limit) = settings.policy.rate_limit {
             bound_s += 4 * attempts * rows * limit.per.as_secs() / u64::from(limit.transactions);
         }
         Duration::from_secs(2 * bound_s)

@@ -1,11 +1,13 @@
 use super::*;
 use crate::next_hop;
+use crate::policy::Policy;
 use std::vec;
 
 fn candidate(number: u8) -> Candidate {
     let remote = SocketAddr::from(([192, 0, 2, number], 25));
     let host = next_hop::Host::Address(remote.ip());
-    Candidate { host, remote, tls: TlsMode::Plain, plain_twin_follows: false }
+    let policy = Policy { host_concurrency: 2, ..Policy::default() }.into();
+    Candidate { host, remote, tls: TlsMode::Plain, plain_twin_follows: false, policy }
 }
 
 fn hop(queue: &mut crate::queue::Queue, number: u8) -> HopId {
@@ -17,7 +19,7 @@ fn hop(queue: &mut crate::queue::Queue, number: u8) -> HopId {
 
 /// Slots of which one host may have two, and all three.
 fn slots() -> (HostSlots, [HopId; 3]) {
-    let settings = Settings { concurrency: 3, host_concurrency: 2, ..Settings::for_tests() };
+    let settings = Settings { concurrency: 3, ..Settings::for_tests() };
     let mut queue = crate::queue::Queue::new();
     (HostSlots::new(&settings, 10), [1, 2, 3].map(|number| hop(&mut queue, number)))
 }
@@ -38,7 +40,7 @@ fn a_place_at_a_host_goes_to_who_waits_for_it_as_soon_as_there_is_one() {
     open(&mut slots, 2, second, 1);
     assert_eq!(slots.check_host(plain(&candidate(1))), Err(SlotRefusal::Host));
     assert_eq!(slots.check_host(plain(&candidate(2))), Ok(()));
-    slots.wait_for_host(candidate(1).remote, third, Prospect::Fresh, SlotRefusal::Host);
+    slots.wait_for_host(candidate(1).remote, third, Prospect::Fresh, SlotRefusal::Host, 2);
     slots.want_more_of_host(candidate(1).remote, first);
     assert_eq!(slots.admit(), (vec![], vec![]));
     slots.close(ConnectionId(2));

@@ -17,7 +17,7 @@ fn claim_at_most(
     transactions: usize,
 ) -> (Vec<ClaimedTransaction>, Vec<MailId>) {
     let StoreReply::Claimed(Claimed { transactions, left_over, .. }) =
-        fixture.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions })
+        fixture.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions, recipients: 100 })
     else {
         panic!("that is no answer to a claim")
     };
@@ -93,7 +93,7 @@ fn what_is_left_over_has_a_number_for_each_message_if_it_was_read() {
         .into();
     ids.push(fixture.mail(Some("s@example.net"), "r@example.org", b"of another length"));
     let StoreReply::Claimed(Claimed { left_over, .. }) =
-        fixture.answer(StoreRequest::Claim { ids: ids.clone(), transactions: 1 })
+        fixture.answer(StoreRequest::Claim { ids: ids.clone(), transactions: 1, recipients: 100 })
     else {
         panic!("that is no answer to a claim")
     };

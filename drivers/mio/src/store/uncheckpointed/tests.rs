@@ -6,7 +6,7 @@ use super::super::paths::with_suffix;
 use super::*;
 
 fn claim(fixture: &mut Fixture, ids: &[MailId]) {
-    fixture.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions: ids.len() });
+    fixture.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions: ids.len(), recipients: 100 });
 }
 
 fn commit(fixture: &mut Fixture, commit: Commit) {

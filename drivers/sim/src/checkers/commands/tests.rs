@@ -17,7 +17,7 @@ const PIPELINING: &str = "250-x\r\n250 PIPELINING\r\n";
 fn objection(ehlo_reply: &str, turns: &[(&str, &str)]) -> Option<String> {
     let mut settings = Options::draw(&mut Dice::new(1), 1).settings();
     // So that nobody is promised TLS.
-    settings.ports = [Port { number: 25, tls: TlsMode::Plain }].into();
+    settings.policy.ports = [Port { number: 25, tls: TlsMode::Plain }].into();
     let (outbox, map) = (Outbox::new(), Map::default());
     let now = Now::new(Instant::default(), UnixTime(0));
     let scene = Scene {

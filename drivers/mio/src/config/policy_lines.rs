@@ -1,0 +1,142 @@
+//! Completes `destination` lines by what this host says: the addresses of hosts that they name, and credentials in files.
+
+use std::path::{Path, PathBuf};
+
+use cmail_delivery::destination_pattern::DestinationPattern;
+use cmail_delivery::mail_pattern::DomainPattern;
+use cmail_delivery::next_hop::{NextHop, Relay};
+use cmail_delivery::policy::{Choice, LocalAddresses, Policies, Policy, PolicyLine};
+use cmail_delivery::settings::Settings;
+
+use super::credentials;
+use super::destination::{DestinationLine, Saying};
+use super::errors::Reason;
+use super::{Completion, addresses_of};
+
+/// The name of the directive.
+const DIRECTIVE: &str = "destination";
+
+impl Completion<'_> {
+    /// Returns the lines as the core has them.
+    pub(super) fn policy_lines(&mut self, lines: &[DestinationLine]) -> Vec<PolicyLine> {
+        let completed: Vec<PolicyLine> = lines.iter().map(|line| self.policy_line(line)).collect();
+        for (index, later) in completed.iter().enumerate() {
+            if let Some(earlier) = completed.iter().take(index).find(|earlier| earlier.contradicts(later)) {
+                let reason = Reason::Contradiction { earlier: earlier.line };
+                self.fail(usize::try_from(later.line).ok(), DIRECTIVE, reason);
+            }
+        }
+        completed
+    }
+
+    fn policy_line(&mut self, line: &DestinationLine) -> PolicyLine {
+        let choices: Vec<Choice> =
+            line.sayings.iter().filter_map(|saying| self.choice(line, saying)).collect();
+        let bind = choices
+            .iter()
+            .find_map(|choice| if let Choice::Bind(bind) = choice { Some(*bind) } else { None });
+        let family = choices
+            .iter()
+            .find_map(|choice| if let Choice::Family(family) = choice { Some(*family) } else { None });
+        let (bind, family) = (bind.unwrap_or_default(), family.unwrap_or_default());
+        if !(Policy { family, bind, ..Policy::default() }).permits_some() {
+            self.fail(Some(line.line), DIRECTIVE, Reason::BindOfOtherFamily);
+        }
+        PolicyLine {
+            destination: line.destination.clone(),
+            choices,
+            line: u32::try_from(line.line).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Returns what a pair says; `None` if that stands elsewhere, or cannot be found out.
+    fn choice(&mut self, line: &DestinationLine, saying: &Saying) -> Option<Choice> {
+        match saying {
+            Saying::Choice(choice) => Some(choice.clone()),
+            Saying::Bind(host) => match addresses_of(host) {
+                Ok(addresses) => Some(Choice::Bind(LocalAddresses::of(&addresses))),
+                Err(error) => {
+                    self.fail(Some(line.line), DIRECTIVE, Reason::BindHost { host: host.clone(), error });
+                    None
+                }
+            },
+            Saying::Via(relay) => {
+                let path = line.credentials();
+                let credentials = path.map(|path| self.credentials(line.line, path));
+                Some(Choice::Via(Some(Relay { credentials: credentials.flatten(), ..relay.clone() })))
+            }
+            Saying::Credentials(_) | Saying::NoChunking => None,
+        }
+    }
+
+    fn credentials(&mut self, line: usize, path: &str) -> Option<cmail_delivery::next_hop::Credentials> {
+        let path = match self.environment.absolute(Path::new(path)) {
+            Ok(path) => path,
+            Err(error) => {
+                self.fail(
+                    Some(line),
+                    DIRECTIVE,
+                    Reason::WorkingDirectory { path: PathBuf::from(path), error },
+                );
+                return None;
+            }
+        };
+        match credentials::read(&path) {
+            Ok(credentials) => {
+                self.credentials_files.push(path);
+                Some(credentials)
+            }
+            Err(error) => {
+                self.fail(Some(line), DIRECTIVE, Reason::Credentials { path, error });
+                None
+            }
+        }
+    }
+
+    /// Warns of lines that say less than they seem to.
+    pub(super) fn check_policy_lines(&mut self, settings: &Settings) {
+        let policies = Policies::of(settings);
+        for line in settings.destinations.iter() {
+            let number = usize::try_from(line.line).ok();
+            if let Some(relay) = relay_instead(&policies, line) {
+                let text = format!(
+                    "mail to {} goes via {relay}, so what this line says of connections has no effect; say it of that relay, as in \
+                     \"destination remote:{} …\"",
+                    line.destination, relay.host
+                );
+                self.warn(number, DIRECTIVE, text);
+            }
+            let most = line
+                .choices
+                .iter()
+                .find_map(|choice| if let Choice::Concurrency(count) = choice { Some(*count) } else { None });
+            let says_of_host = line.choices.iter().any(|choice| matches!(choice, Choice::HostConcurrency(_)));
+            let of_host = settings.policy.host_concurrency;
+            if let Some(most) = most.filter(|most| *most > of_host && !says_of_host) {
+                let text = format!(
+                    "concurrency {most} is more than the {of_host} connections that there may be to one host; add \"host_concurrency {most}\""
+                );
+                self.warn(number, DIRECTIVE, text);
+            }
+        }
+    }
+}
+
+/// Returns the relay that mail to a domain goes to, if it is not the line about that domain that says so.
+fn relay_instead(policies: &Policies, line: &PolicyLine) -> Option<Relay> {
+    let DestinationPattern::To(DomainPattern::Exactly(domain) | DomainPattern::Tree(domain)) =
+        &line.destination
+    else {
+        return None;
+    };
+    if line.choices.iter().any(|choice| matches!(choice, Choice::Via(_))) {
+        return None;
+    }
+    match policies.route(NextHop::Domain(domain.clone())) {
+        NextHop::Relay(relay) => Some(relay),
+        NextHop::Domain(_) | NextHop::Literal(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
