@@ -45,7 +45,7 @@ pub(super) fn parse(octets: &[u8]) -> Parsed {
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => return Parsed::TooLong,
         Err(_) => return Parsed::Malformed,
     }
-    let path = request.path.unwrap_or_default();
+    let target = request.path.unwrap_or_default();
     let method = match request.method {
         Some("GET") => Method::Get,
         Some("HEAD") => Method::Head,
@@ -55,9 +55,20 @@ pub(super) fn parse(octets: &[u8]) -> Parsed {
     let accepted: Vec<_> = accepted.map(|field| String::from_utf8_lossy(field.value)).collect();
     Parsed::Whole(Request {
         method,
-        path: path.split('?').next().unwrap_or_default().to_owned(),
+        path: path_of(target).to_owned(),
         prefers_prometheus: prefers_prometheus(&accepted.join(",")),
     })
+}
+
+/// Returns the path of a request target, without the query. A target may be a whole URI (RFC 9112 section 3.2.2).
+fn path_of(target: &str) -> &str {
+    let scheme = target.split_once("://").filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http"));
+    let path = match scheme {
+        Some((_, rest)) => rest.find(['/', '?']).and_then(|start| rest.get(start..)).unwrap_or_default(),
+        None => target,
+    };
+    let path = path.split('?').next().unwrap_or_default();
+    if path.is_empty() { "/" } else { path }
 }
 
 /// Returns whether a list of media types (RFC 9110 section 12.5.1) prefers the text format of Prometheus.
@@ -99,6 +110,21 @@ mod tests {
         assert_eq!((request.method, &*request.path), (Method::Get, "/metrics"));
         assert_eq!(whole(b"HEAD / HTTP/1.0\r\n\r\n").method, Method::Head);
         assert_eq!(whole(b"DELETE / HTTP/1.1\r\n\r\n").method, Method::Other);
+    }
+
+    #[test]
+    fn a_target_may_be_a_whole_uri() {
+        for (target, path) in [
+            ("/metrics", "/metrics"),
+            ("http://127.0.0.1:9125/metrics?name=x", "/metrics"),
+            ("HTTP://localhost/", "/"),
+            ("http://localhost", "/"),
+            ("http://localhost?x=/metrics", "/"),
+            ("/x?y=http://z/metrics", "/x"),
+            ("*", "*"),
+        ] {
+            assert_eq!(path_of(target), path, "{target}");
+        }
     }
 
     #[test]
