@@ -79,6 +79,8 @@ pub enum Fate {
     Bounced,
     /// It was given up and deleted without a bounce.
     Dropped,
+    /// An order has deleted it.
+    Removed,
 }
 
 /// Why no mail could be sent on a connection.

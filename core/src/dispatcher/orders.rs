@@ -16,6 +16,7 @@ use crate::order::{CarriedOut, ORDER_PART_LIMIT, OrderEffect, OrderId, OrderPart
 use crate::outbox::{MailId, StoreError, StoreRequest, StoreTrouble};
 use crate::queue::{MessageKey, QueueState};
 use crate::schedule::RetryTerms;
+use crate::tally::Fate;
 
 /// Whether orders may stand that were given before the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,6 +297,7 @@ impl Books {
         let effect = self.orders.open.get(&step.order).map(|order| order.effect);
         let arrived = if step.is_last() || !is_open { self.orders.end(step.order) } else { BTreeSet::new() };
         let found: BTreeSet<MailId> = rows.iter().map(|row| row.id).collect();
+        done.iter().filter(|id| !found.contains(id)).for_each(|_| self.tally.mails.add(Fate::Removed));
         for &id in step.mails.iter().filter(|id| !found.contains(id)) {
             self.forget(id);
         }

@@ -279,8 +279,12 @@ const RESULTS: [(AttemptResult, &str); 4] = [
     (AttemptResult::Uncertain, "uncertain"),
 ];
 
-const FATES: [(Fate, &str); 3] =
-    [(Fate::Delivered, "delivered"), (Fate::Bounced, "bounced"), (Fate::Dropped, "dropped")];
+const FATES: [(Fate, &str); 4] = [
+    (Fate::Delivered, "delivered"),
+    (Fate::Bounced, "bounced"),
+    (Fate::Dropped, "dropped"),
+    (Fate::Removed, "removed"),
+];
 
 const CLASSES: [(Finality, &str); 2] = [(Finality::Temporary, "4"), (Finality::Permanent, "5")];
 

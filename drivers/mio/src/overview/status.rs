@@ -96,6 +96,7 @@ impl Status<'_> {
                 "delivered": tally.mails.of(Fate::Delivered),
                 "bounced": tally.mails.of(Fate::Bounced),
                 "dropped": tally.mails.of(Fate::Dropped),
+                "removed": tally.mails.of(Fate::Removed),
             },
             "octets": tally.delivered_octets,
             "bounces": tally.bounces,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use cmail_delivery::attempt::AttemptFacts;
 use cmail_delivery::event::Event;
 use cmail_delivery::io::Purpose;
+use cmail_delivery::order::OrderVerb;
 use cmail_delivery::outbox::{Commit, RequestId, StoreRequest};
 use cmail_delivery::tally::{AttemptResult, ConnectionFailure, Fate, Finality, Tally};
 
@@ -15,8 +16,10 @@ use crate::facts::{Fact, Link, Origin, Scene, Verb};
 #[derive(Debug, Default)]
 pub(super) struct Agreement {
     facts: Facts,
-    /// The request that asks for a commit, and what the database has recorded by it, which the daemon was not told.
+    /// The requests that ask for a commit and for a step of an order, and what the database has recorded by them, which the daemon was
+    /// not told.
     commit: Option<RequestId>,
+    step: Option<RequestId>,
     untold: Recorded,
 }
 
@@ -41,6 +44,7 @@ struct Facts {
 #[derive(Debug, Default)]
 struct Recorded {
     delivered: u64,
+    removed: u64,
     bounces: u64,
     warnings: u64,
 }
@@ -85,6 +89,7 @@ impl Facts {
             ("mails delivered", tally.mails.of(Fate::Delivered), self.recorded.delivered),
             ("mails bounced", tally.mails.of(Fate::Bounced), self.bounced),
             ("mails dropped", tally.mails.of(Fate::Dropped), self.dropped),
+            ("mails removed", tally.mails.of(Fate::Removed), self.recorded.removed),
             ("bounces", tally.bounces, self.recorded.bounces),
             ("warnings of late mail", tally.delay_warnings, self.recorded.warnings),
             ("errors of the database", tally.store_errors, self.store_errors),
@@ -122,20 +127,28 @@ impl Checker for Agreement {
         "what is counted has happened"
     }
 
-    fn see(&mut self, _scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
+    fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
         let facts = &mut self.facts;
         match fact {
             Fact::Started { .. } => *self = Self::default(),
             Fact::Log(event) => facts.log(event),
             Fact::Asked { id, request: StoreRequest::Commit(_) } => self.commit = Some(id),
+            Fact::Asked { id, request: StoreRequest::CarryOut(_) } => self.step = Some(id),
             Fact::Committing { commit, .. } => self.untold.note(commit),
+            Fact::CarryingOut { step, mails } => {
+                let order = scene.outbox.orders().find(step.order);
+                let removes = order.is_some_and(|order| order.verb == OrderVerb::Drop);
+                self.untold.removed += if removes { mails.len() as u64 } else { 0 };
+            }
             Fact::Inserted { origin: Origin::BounceOf(_), .. } => self.untold.bounces += 1,
             Fact::Inserted { origin: Origin::WarningOf(_), .. } => self.untold.warnings += 1,
             Fact::Told { id, done: true } if self.commit == Some(id) => {
-                let Recorded { delivered, bounces, warnings } = std::mem::take(&mut self.untold);
-                facts.recorded.delivered += delivered;
-                facts.recorded.bounces += bounces;
-                facts.recorded.warnings += warnings;
+                facts.recorded.delivered += std::mem::take(&mut self.untold.delivered);
+                facts.recorded.bounces += std::mem::take(&mut self.untold.bounces);
+                facts.recorded.warnings += std::mem::take(&mut self.untold.warnings);
+            }
+            Fact::Told { id, done: true } if self.step == Some(id) => {
+                facts.recorded.removed += std::mem::take(&mut self.untold.removed);
             }
             Fact::Told { done: false, .. } => facts.store_errors += 1,
             Fact::Connecting { purpose: Purpose::Smtp, .. } => facts.connecting += 1,
