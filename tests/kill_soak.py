@@ -9,9 +9,9 @@ a copy of the files. In the end:
 
 - no start has failed,
 - each mail has reached the sink, or its sender has got a bounce,
-- each second copy is of a mail that was in the outbox at a kill, and that the sink had got whole before it,
-- of these, at most one for each connection was in flight, and only a bounded number had been taken by the sink:
-  `--taken-limit` is the daemon's `TAKEN_LIMIT`.
+- whatever the sink had got whole at a kill and was still in the outbox was noted in `dispatch_flights`: at most
+  `--flight-limit` messages of each connection (the daemon's `FLIGHT_LIMIT_MESSAGES`),
+- the next start has named all of that mail, and each second copy is of a mail that was named.
 
 Needs nothing but Python 3 and a built daemon; the sink listens on a free port of 127.0.0.1.
 """
@@ -35,6 +35,9 @@ import time
 PATIENCE_S = 60
 CONNECTIONS = 12
 BATCH = 250
+
+# The mails that a start names.
+NAMED = re.compile(r"before it knew the answer: ([0-9, ]+?)(?: and [0-9]+ more)?;")
 
 
 class Sink(socketserver.ThreadingTCPServer):
@@ -151,7 +154,7 @@ class Soak:
         self.config = self.directory / "dispatchd.conf"
         self.config.write_text(
             f"database {self.database}\nannounce soak.example\nportprio {self.sink.port}\nresolver 127.0.0.1\n"
-            f"interval 1\nverbosity 1\ndestination_concurrency {CONNECTIONS}\nconcurrency {CONNECTIONS}\n"
+            f"interval 1\nverbosity 1\nuncertain retry\ndestination_concurrency {CONNECTIONS}\nconcurrency {CONNECTIONS}\n"
         )
         self.log = open(self.directory / "log", "wb")
         self.next = 0
@@ -159,7 +162,9 @@ class Soak:
         self.excuses = collections.Counter()  # how often a second copy of it is explained
         self.before = collections.Counter()  # what the sink had got when the daemon was started last
         self.kills = self.hot = 0
-        self.worst_taken = 0
+        self.to_be_named = set()  # mail that was noted at the last kill
+        self.log_start = 0
+        self.worst_got = self.worst_noted = 0
         subprocess.run([options.binary, self.config, "initdb"], check=True, stdout=subprocess.DEVNULL)
         with sqlite3.connect(self.database) as connection:
             connection.execute(f"PRAGMA journal_mode = {mode}")
@@ -191,6 +196,7 @@ class Soak:
     def start(self, *words):
         self.log.write(f"--- {' '.join(words) or 'daemon'}\n".encode())
         self.log.flush()
+        self.log_start = self.log.tell()
         with self.sink.lock:
             self.before = self.sink.got.copy()
         return subprocess.Popen(
@@ -213,22 +219,37 @@ class Soak:
         self.kills += 1
         self.sink.wait_until_quiet()
         self.hot += self.has_hot_journal()
-        outbox = self.committed_outbox()
+        self.check_named()
+        outbox, flights = self.committed()
         with self.sink.lock:
-            for address in outbox:
-                if self.sink.got[address] > self.before[address]:
-                    self.excuses[address] += 1
-            got = [address for address in outbox if self.sink.got[address] > self.before[address]]
-            taken = sum(1 for address in got if self.sink.taken[address] > self.before[address])
-        self.worst_taken = max(self.worst_taken, taken)
-        # A reply may have been on its way for each connection, or have come and not been read.
-        if taken > self.options.taken_limit + CONNECTIONS:
-            fail(f"{taken} mails were taken by the sink and not yet deleted when the daemon was killed")
-        if len(got) - taken > CONNECTIONS:
-            fail(f"{len(got) - taken} mails were in flight at once on at most {CONNECTIONS} connections")
+            got = [address for address in outbox.values() if self.sink.got[address] > self.before[address]]
+        noted = {outbox[mail]: mail for mails in flights.values() for mail in mails if mail in outbox}
+        self.excuses.update(address for address in got if address in noted)
+        unnoted = [address for address in got if address not in noted]
+        if unnoted:
+            fail(f"the sink has got these, which are in the outbox and in no flight: {unnoted}; see {self.directory}")
+        for connection, mails in flights.items():
+            if len(mails) > self.options.flight_limit:
+                fail(f"{len(mails)} mails of connection {connection} were noted when the daemon was killed")
+        self.to_be_named = set(noted.values())
+        self.worst_got, self.worst_noted = max(self.worst_got, len(got)), max(self.worst_noted, len(noted))
 
-    def committed_outbox(self):
-        """The recipients of what is in the outbox, from a copy, so that the files are left as the kill left them."""
+    def check_named(self):
+        """If the daemon that ran came to look for what the one before it had left, it has named all of that."""
+        if not self.has_delivered():
+            # It was killed before it came to that, or has bounced only.
+            return
+        log = (self.directory / "log").read_bytes()[self.log_start:].decode()
+        named = {int(mail) for line in NAMED.findall(log) for mail in line.split(", ")}
+        if not self.to_be_named <= named:
+            fail(f"{self.to_be_named - named} were noted at a kill, and not named at the next start; see {self.directory}")
+
+    def has_delivered(self):
+        with self.sink.lock:
+            return self.sink.got.total() > self.before.total()
+
+    def committed(self):
+        """What is in the outbox, and the flights of each connection, from a copy, so that the files are left as the kill left them."""
         copy = self.directory / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir()
@@ -237,11 +258,16 @@ class Soak:
             if source.exists():
                 shutil.copyfile(source, copy / source.name)
         connection = sqlite3.connect(copy / self.database.name)
-        rows = {to for (to,) in connection.execute("SELECT mail_envelopeto FROM outbox")}
+        rows = dict(connection.execute("SELECT mail_id, mail_envelopeto FROM outbox"))
+        flights = collections.defaultdict(set)
+        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'dispatch_flights'").fetchone():
+            listed = connection.execute("SELECT connection_id, value FROM dispatch_flights, json_each(mails)")
+            for flight, mail in listed:
+                flights[flight].add(mail)
         if connection.execute("PRAGMA integrity_check").fetchone() != ("ok",):
             fail(f"the database is damaged after a kill; see {self.directory}")
         connection.close()
-        return rows
+        return rows, flights
 
     def one_kill(self):
         if self.chance.random() < 0.25:
@@ -290,6 +316,7 @@ class Soak:
         process.terminate()
         if process.wait(PATIENCE_S) != 0:
             fail(f"the daemon ends with status {process.returncode}; see {self.directory}/log")
+        self.check_named()
         got = self.sink.got
         lost = [address for address in self.sent if not got[address]]
         if lost:
@@ -300,8 +327,8 @@ class Soak:
         second = sum(n - 1 for n in got.values())
         print(
             f"{self.mode}: {self.kills} kills, {self.hot} left a hot journal; {len(self.sent)} mails, none lost, "
-            f"{second} second copies, all in flight or taken and not committed at a kill "
-            f"(most taken and not committed at one kill: {self.worst_taken})",
+            f"{second} second copies, all noted at a kill and named at the next start (most noted at one kill: "
+            f"{self.worst_noted}; of these got by the sink: {self.worst_got})",
             flush=True,
         )
         self.log.close()
@@ -318,10 +345,10 @@ def main():
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--binary", default=os.environ.get("BINARY", target / "debug" / "cmail-dispatchd"))
     parser.add_argument("--directory", default=None, help="where the databases are; default: the system's for temporary files")
-    parser.add_argument("--taken-limit", type=int, help="default: the constant of the source")
+    parser.add_argument("--flight-limit", type=int, help="default: the constant of the source")
     options = parser.parse_args()
-    if options.taken_limit is None:
-        options.taken_limit = taken_limit(root)
+    if options.flight_limit is None:
+        options.flight_limit = flight_limit(root)
     print(f"kill soak with seed {options.seed}", flush=True)
     for mode in ["delete", "wal"] if options.mode == "both" else [options.mode]:
         soak = Soak(options, mode, random.Random(f"{options.seed} {mode}"))
@@ -330,13 +357,11 @@ def main():
         soak.finish()
 
 
-def taken_limit(root):
+def flight_limit(root):
     """The daemon's own bound, from its source, so that there is one definition of it."""
-    for path in (root / "core" / "src").rglob("*.rs"):
-        found = re.search(r"const TAKEN_LIMIT: usize = ([0-9_]+);", path.read_text())
-        if found:
-            return int(found.group(1).replace("_", ""))
-    return sys.exit("the source has no TAKEN_LIMIT")
+    source = (root / "core" / "src" / "flight.rs").read_text()
+    found = re.search(r"const FLIGHT_LIMIT_MESSAGES: usize = ([0-9_]+);", source)
+    return int(found.group(1).replace("_", "")) if found else sys.exit("the source has no FLIGHT_LIMIT_MESSAGES")
 
 
 if __name__ == "__main__":

@@ -108,13 +108,14 @@
 //! | attempt, failure | one try to deliver one mail: time, server, and result; the reason why it failed ([`attempt`]) |
 //! | end | why a session is over, with a variant for each breach of the protocol ([`ending::EndCause`]) |
 //! | commit | makes verdicts durable in one database transaction ([`outbox::Commit`]) |
+//! | flight, uncertain | the messages that a connection sends next, noted before they are ([`mod@flight`]); mail that may have arrived already, because its verdict was lost |
 //! | drain | begins nothing new, and finishes or abandons what runs ([`Input::Drain`]) |
 //!
 //! # The modules
 //!
 //! | layer | modules |
 //! |---|---|
-//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`ids`], [`settings`], [`outbox`], [`io`], [`system_error`], [`tls`], [`event`], [`tally`], [`one_line`], [`shown`], [`fair_queue`], and `expiring_map` |
+//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`ids`], [`settings`], [`outbox`], [`io`], [`system_error`], [`tls`], [`event`], [`tally`], [`one_line`], [`shown`], [`flight`], [`fair_queue`], and `expiring_map` |
 //! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`] |
 //! | machines | [`session`], [`resolver`] |
 //! | decisions | [`route`], [`schedule`] with [`retry_rule`], [`mail_pattern`] and [`failure_pattern`], [`policy`] with [`destination_pattern`], [`bounce`] and [`delay_warning`], and `reachability`: servers that do not answer |
@@ -147,6 +148,7 @@ mod expiring_map;
 pub mod failure;
 pub mod failure_pattern;
 pub mod fair_queue;
+pub mod flight;
 pub mod ids;
 pub mod io;
 pub mod mail_pattern;

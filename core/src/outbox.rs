@@ -34,6 +34,7 @@ use thiserror::Error;
 use crate::attempt::{Acceptance, Attempt, AttemptFacts, Failure};
 use crate::delay_warning::DelayWarnings;
 use crate::failure_pattern::LastFailure;
+use crate::flight::{FlightMark, FoundFlight, Uncertain};
 pub use crate::ids::{MailId, RequestId};
 use crate::order::{CarriedOut, Hold, OrderId, OrderPart, OrderPlace, OrderStep};
 use crate::rng::Seed;
@@ -179,6 +180,13 @@ pub enum StoreRequest {
         /// The rows.
         ids: Vec<MailId>,
     },
+    /// The [flights](crate::flight) that earlier runs have left behind. Their mail may have arrived already. It is held if that is wanted,
+    /// which ends them; else they stay until their mail has left the outbox. Asked once, before everything else. Answer:
+    /// [`StoreReply::Recovered`].
+    Recover {
+        /// What is done with such mail.
+        uncertain: Uncertain,
+    },
     /// A part of the first order that is not done. Answer: [`StoreReply::Orders`].
     ReadOrders {
         /// Orders that are known: each is read from its place, and is left out if all of its mail was looked at.
@@ -201,7 +209,7 @@ impl StoreRequest {
             | Self::ReadFailed { .. }
             | Self::Recall { .. }
             | Self::ReadOrders { .. } => true,
-            Self::Commit(_) | Self::CarryOut(_) => false,
+            Self::Commit(_) | Self::CarryOut(_) | Self::Recover { .. } => false,
         }
     }
 }
@@ -218,6 +226,10 @@ pub struct Commit {
     /// Which failed attempts make the mail late, and what its sender is told then; `None` if that is not wanted. A warning that cannot be
     /// made costs nothing else.
     pub warnings: Option<Box<DelayWarnings>>,
+    /// Whether failed mail is held if it may have arrived nevertheless.
+    pub holds_uncertain: bool,
+    /// What is noted of [flights](crate::flight). If nothing can be noted, that costs nothing else.
+    pub flights: Vec<FlightMark>,
 }
 
 /// What the sender of late mail was told.
@@ -232,6 +244,11 @@ pub struct Warned {
 impl Commit {
     /// Returns whether the commit is empty.
     pub fn is_empty(&self) -> bool {
+        self.has_no_verdict() && self.flights.is_empty()
+    }
+
+    /// Returns whether nothing is to be recorded of any mail.
+    pub fn has_no_verdict(&self) -> bool {
         self.delivered.is_empty() && self.failed.is_empty() && self.replaced.is_empty()
     }
 
@@ -356,6 +373,8 @@ pub enum StoreReply {
         /// Rows that cannot be read.
         unreadable: Vec<Refused>,
     },
+    /// To [`StoreRequest::Recover`].
+    Recovered(Vec<FoundFlight>),
     /// To [`StoreRequest::ReadOrders`]; `None` if there is no such order.
     Orders(Option<OrderPart>),
     /// To [`StoreRequest::CarryOut`].
@@ -406,6 +425,8 @@ pub struct Committed {
     pub not_noted: Vec<MailId>,
     /// The warnings that were made.
     pub warned: Vec<Warned>,
+    /// True if the flights could not be noted: mail is sent without.
+    pub is_unmarked: bool,
 }
 
 impl Claimed {
@@ -430,6 +451,7 @@ impl Committed {
         self.refused.append(&mut more.refused);
         self.not_noted.append(&mut more.not_noted);
         self.warned.append(&mut more.warned);
+        self.is_unmarked |= more.is_unmarked;
     }
 }
 

@@ -2,11 +2,14 @@
 //!
 //! It holds no text of any mail, and costs less than 100 octets for each mail; a test measures that.
 
+mod places;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
+pub use self::places::MailPlaces;
 use crate::fair_queue::Prospect;
 use crate::next_hop::NextHop;
 use crate::outbox::{Cursor, MailId};
@@ -160,23 +163,6 @@ impl From<PackedId> for MailId {
     fn from(PackedId(upper, lower): PackedId) -> Self {
         Self((((u64::from(upper) << 32) | u64::from(lower)) ^ (1 << 63)) as i64)
     }
-}
-
-/// How many mails of the outbox are at each place on their way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MailPlaces {
-    /// It is to be tried now.
-    pub ready: usize,
-    /// It waits for its time.
-    pub waiting: usize,
-    /// A connection or the database works on it.
-    pub claimed: usize,
-    /// It is to be bounced.
-    pub given_up: usize,
-    /// It is neither tried nor given up until it is released.
-    pub held: usize,
-    /// The database cannot process it for now.
-    pub set_aside: usize,
 }
 
 #[derive(Debug)]
@@ -362,6 +348,17 @@ impl Queue {
         claimed
     }
 
+    /// Claims those of these mails that are ready for this next hop. Returns them.
+    pub(crate) fn claim_ready(&mut self, hop: HopId, ids: &[MailId]) -> Vec<MailId> {
+        let is_ready = |id: &MailId| {
+            let entry = (hop, PackedId::from(*id));
+            self.ready.contains(&entry) || self.ready_again.contains(&entry)
+        };
+        let ids: Vec<MailId> = ids.iter().copied().filter(is_ready).collect();
+        self.claim_all(&ids);
+        ids
+    }
+
     /// Claims at most `limit` ready mails of a next hop that stand before `end`.
     pub(crate) fn claim_up_to(&mut self, hop: HopId, end: Cursor, limit: usize) -> Vec<MailId> {
         let Cursor::After(last) = end else { return Vec::new() };
@@ -446,15 +443,6 @@ impl Queue {
         let first = after.next_id();
         let rest = first.map(|first| self.mails.range(first..));
         rest.into_iter().flatten().map(|(&id, entry)| (id, entry))
-    }
-
-    /// Returns how many mails are at each place.
-    pub(crate) fn places(&self) -> MailPlaces {
-        let (ready, waiting) = (self.ready.len() + self.ready_again.len(), self.timeline.len());
-        let (claimed, given_up) = (self.claimed.len(), self.given_up.len());
-        let held = self.held;
-        let set_aside = self.mails.len().saturating_sub(ready + waiting + claimed + given_up + held);
-        MailPlaces { ready, waiting, claimed, given_up, held, set_aside }
     }
 
     /// Returns how many next hops have mail, and have failed when they were last tried.

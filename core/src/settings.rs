@@ -9,6 +9,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use crate::address::Domain;
 use crate::course::Transcripts;
+use crate::flight::Uncertain;
 use crate::policy::{Policy, PolicyLine};
 use crate::retry_rule::RetryRule;
 use crate::time::Duration;
@@ -63,6 +64,8 @@ pub struct Settings {
     pub tells_course: bool,
     /// When they tell also what was said.
     pub transcripts: Transcripts,
+    /// What is done with mail that may have arrived already.
+    pub uncertain: Uncertain,
 }
 
 /// The settings of the resolver.
@@ -105,6 +108,7 @@ impl Settings {
             trace: false,
             tells_course: false,
             transcripts: Transcripts::Never,
+            uncertain: Uncertain::default(),
         }
     }
 }

@@ -21,6 +21,7 @@ mod destination_lines;
 mod dns;
 mod end_of_data;
 mod fallback;
+mod flights;
 mod handoff;
 mod harness;
 mod hostile;

@@ -4,7 +4,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use crate::address::{Domain, is_destination};
 use crate::attempt::{HostTrouble, Unresolved};
@@ -50,6 +50,10 @@ pub(super) struct CandidateSearch {
     hosts: VecDeque<Host>,
     /// Candidates of the host that was looked up last.
     candidates: VecDeque<Candidate>,
+    /// The server that comes first, as long as it was not found.
+    preferred: Option<SocketAddr>,
+    /// Candidates of hosts that were looked up in search of it.
+    passed_over: VecDeque<Candidate>,
     /// Candidates that are known not to answer. They are tried after all others.
     last_resorts: VecDeque<Candidate>,
     /// True if all others have been tried.
@@ -85,12 +89,19 @@ impl CandidateSearch {
             stage,
             hosts: host.into_iter().collect(),
             candidates: VecDeque::new(),
+            preferred: None,
+            passed_over: VecDeque::new(),
             last_resorts: VecDeque::new(),
             is_at_last_resorts: false,
             port,
             tried: 0,
             host_trouble: None,
         }
+    }
+
+    /// Tries this server first, whichever host has its address, if one does.
+    pub(super) fn preferring(self, preferred: Option<SocketAddr>) -> Self {
+        Self { preferred, ..self }
     }
 
     /// Returns the trouble with the last host that gave no candidate.
@@ -111,6 +122,9 @@ impl CandidateSearch {
                 return SearchStep::Try(candidate);
             }
             let Some(host) = self.hosts.front() else {
+                if let Some(candidate) = self.passed_over.pop_front() {
+                    return SearchStep::Try(candidate);
+                }
                 self.is_at_last_resorts = true;
                 return self.last_resorts.pop_front().map_or(SearchStep::Exhausted, SearchStep::Try);
             };
@@ -144,6 +158,7 @@ impl CandidateSearch {
     pub(super) fn abandon(&mut self) {
         self.hosts.clear();
         self.candidates.clear();
+        self.passed_over.clear();
         self.last_resorts.clear();
     }
 
@@ -167,6 +182,7 @@ impl CandidateSearch {
     pub(super) fn skip_plain_twin(&mut self, candidate: &Candidate) {
         let is_other = |other: &Candidate| other.remote != candidate.remote || other.tls != TlsMode::Plain;
         self.candidates.retain(is_other);
+        self.passed_over.retain(is_other);
         self.last_resorts.retain(is_other);
     }
 
@@ -237,7 +253,19 @@ impl CandidateSearch {
         }
         let given = self.port.as_slice();
         let ports = if given.is_empty() { &policy.ports } else { given };
-        self.candidates = route::candidates(&host, &usable, ports, &policy).into();
+        let mut found: VecDeque<Candidate> = route::candidates(&host, &usable, ports, &policy).into();
+        if let Some(preferred) = self.preferred {
+            let is_preferred = |candidate: &Candidate| candidate.remote == preferred;
+            if !found.iter().any(is_preferred) {
+                return self.passed_over.append(&mut found);
+            }
+            self.preferred = None;
+            let (first, rest): (VecDeque<_>, VecDeque<_>) = found.into_iter().partition(is_preferred);
+            found = first;
+            found.append(&mut self.passed_over);
+            found.extend(rest);
+        }
+        self.candidates = found;
     }
 }
 

@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
-use super::DeliveryContext;
 use super::course_recorder::CourseRecorder;
 use super::transaction_queue::{TransactionQueue, Want};
 use super::tried_candidates::server;
+use super::{DeliveryContext, Upcoming};
 use crate::attempt::{Protection, Server};
 use crate::course::{Course, Transcripts};
 use crate::io::{CloseReason, Tls};
@@ -266,6 +266,22 @@ impl Connection {
     /// Returns the mail of the transactions that have not begun, and drops them.
     pub(super) fn return_unstarted(&mut self) -> Vec<MailId> {
         self.queue.take_all()
+    }
+
+    /// Returns the transactions that have not begun, once there is a session.
+    pub(super) fn upcoming<'a>(&'a self, next_hop: &'a NextHop) -> Option<Upcoming<'a>> {
+        let Link::Talking(talk) = &self.link else { return None };
+        Some(Upcoming {
+            next_hop,
+            remote: talk.candidate.remote,
+            under_way: talk.session.transactions_under_way(),
+            waiting: self.queue.waiting(),
+        })
+    }
+
+    /// Returns the mail of messages that were sent whole, without a verdict.
+    pub(super) fn uncertain(&self) -> Vec<MailId> {
+        if let Link::Talking(talk) = &self.link { talk.session.uncertain().collect() } else { Vec::new() }
     }
 
     /// Returns all undecided mail: of the transactions under way, and of those that have not begun.

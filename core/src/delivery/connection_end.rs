@@ -333,6 +333,25 @@ impl Delivery {
         self.release(ids, true);
     }
 
+    /// Ends the pass without a failure. Transactions under way may finish; those that have not begun are released.
+    pub(crate) fn close(&mut self, cx: &mut DeliveryContext<'_>) {
+        self.begin_closing();
+        self.quit_all(cx);
+    }
+
+    /// Closes all connections at once.
+    pub(crate) fn abort(&mut self) {
+        self.begin_closing();
+        for (connection, conn) in core::mem::take(&mut self.connections) {
+            let uncertain = conn.uncertain();
+            if !uncertain.is_empty() {
+                self.outputs.push_back(DeliveryOutput::Abandoned(connection, uncertain));
+            }
+            self.outputs.push_back(DeliveryOutput::Released { ids: conn.undecided(), tried: true });
+            self.outputs.push_back(DeliveryOutput::Close(connection));
+        }
+    }
+
     /// Leaves a candidate that refuses too much, once the last connection to it has ended. If this pass has taken mail, the rest
     /// waits; otherwise it goes on with the next candidate.
     fn leave_candidate_if_alone(&mut self, cx: &mut DeliveryContext<'_>, plain_twin_is_used_up: bool) {

@@ -1,12 +1,19 @@
 //! What a delivery shares with others: settings, knowledge of servers, and the admission of connections and transactions.
 
+use alloc::collections::VecDeque;
+use alloc::string::ToString as _;
+use core::net::SocketAddr;
+
 #[cfg(doc)]
 use super::Delivery;
+use crate::flight::FlightRoute;
 use crate::io::ConnectionId;
+use crate::next_hop::NextHop;
 use crate::policy::{Policies, RateLimit};
 use crate::reachability::Reachability;
 use crate::rng::Seed;
 use crate::route::Candidate;
+use crate::session::Transaction;
 use crate::settings::{Hosts, Settings};
 use crate::time::{Instant, UnixMillis};
 
@@ -31,14 +38,43 @@ pub(crate) trait Admission {
     /// Takes a slot for a connection to a candidate, after the delivery was told to connect.
     fn open(&mut self, candidate: &Candidate, is_last_resort: bool) -> ConnectionId;
 
-    /// Decides whether the next transaction of a connection may begin, where its destination has this limit.
-    fn permit_transaction(&mut self, connection: ConnectionId, limit: Option<RateLimit>) -> Permission;
+    /// Decides whether the next transaction of a connection may begin, the first of those that are upcoming, where its destination has
+    /// this limit.
+    fn permit_transaction(
+        &mut self,
+        connection: ConnectionId,
+        limit: Option<RateLimit>,
+        upcoming: &Upcoming<'_>,
+    ) -> Permission;
 
     /// Records that a server has taken a mail, which is not yet committed.
     fn note_taken(&mut self);
 
     /// Returns the preset seed of the next session, if there is one.
     fn preset_seed(&mut self) -> Option<Seed>;
+}
+
+/// The transactions that a connection has not begun.
+#[derive(Debug)]
+pub(crate) struct Upcoming<'a> {
+    pub(super) next_hop: &'a NextHop,
+    pub(super) remote: SocketAddr,
+    /// How many have begun, and are not decided.
+    pub(crate) under_way: usize,
+    /// Each with the time of its claim.
+    pub(super) waiting: &'a VecDeque<(Instant, Transaction)>,
+}
+
+impl Upcoming<'_> {
+    /// Returns them in the order in which they are sent.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = &Transaction> {
+        self.waiting.iter().map(|(_, transaction)| transaction)
+    }
+
+    /// Returns where they go.
+    pub(crate) fn route(&self, connection: ConnectionId) -> FlightRoute {
+        FlightRoute { connection, next_hop: self.next_hop.to_string().into(), remote: self.remote }
+    }
 }
 
 /// The answer to a request to begin a transaction.

@@ -21,13 +21,14 @@ mod verdicts;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 
 use self::candidate_search::{CandidateSearch, DeadEnd};
 use self::connection::{Allowed, Connection};
 pub(crate) use self::connection_ids::ConnectionIds;
-pub(crate) use self::context::{Admission, DeliveryContext, Permission};
+pub(crate) use self::context::{Admission, DeliveryContext, Permission, Upcoming};
 use self::course_recorder::CourseRecorder;
 use self::idle_connections::IdleConnections;
 pub(crate) use self::output::{DeliveryOutput, Postponement};
@@ -98,9 +99,10 @@ enum DeliveryStage {
 
 impl Delivery {
     /// Returns a pass that begins at this time. It must be [started](Self::start).
-    pub(crate) fn new(next_hop: NextHop, rng: Rng, now: Instant) -> Self {
+    /// `last_server` is the server of mail that may have arrived there already: it is tried first.
+    pub(crate) fn new(next_hop: NextHop, rng: Rng, now: Instant, last_server: Option<SocketAddr>) -> Self {
         Self {
-            search: CandidateSearch::new(&next_hop),
+            search: CandidateSearch::new(&next_hop).preferring(last_server),
             next_hop,
             rng,
             stage: DeliveryStage::LookingUp,
@@ -201,6 +203,11 @@ impl Delivery {
             .flat_map(Connection::undecided)
             .chain(self.refusals.first().iter().copied())
             .collect()
+    }
+
+    /// Returns the mail of one connection that is neither decided nor returned.
+    pub(crate) fn undecided_on(&self, connection: ConnectionId) -> Vec<MailId> {
+        self.connections.get(&connection).map_or(Vec::new(), Connection::undecided)
     }
 
     /// Returns the number of connections.
@@ -368,7 +375,9 @@ impl Delivery {
             return;
         }
         let DeliveryStage::Candidate(candidate) = &self.stage else { return };
-        match cx.admission.permit_transaction(connection, candidate.policy.rate_limit) {
+        let limit = candidate.policy.rate_limit;
+        let Some(upcoming) = conn.upcoming(&self.next_hop) else { return };
+        match cx.admission.permit_transaction(connection, limit, &upcoming) {
             Permission::Granted => conn.begin(cx.now),
             Permission::Later => return,
             Permission::ClaimAgain => {
@@ -517,21 +526,6 @@ impl Delivery {
         }
         for connection in self.idle.due(cx.now) {
             self.quit_connection(cx, connection);
-        }
-    }
-
-    /// Ends the pass without a failure. Transactions under way may finish; those that have not begun are released.
-    pub(crate) fn close(&mut self, cx: &mut DeliveryContext<'_>) {
-        self.begin_closing();
-        self.quit_all(cx);
-    }
-
-    /// Closes all connections at once.
-    pub(crate) fn abort(&mut self) {
-        self.begin_closing();
-        for (connection, conn) in core::mem::take(&mut self.connections) {
-            self.outputs.push_back(DeliveryOutput::Released { ids: conn.undecided(), tried: true });
-            self.outputs.push_back(DeliveryOutput::Close(connection));
         }
     }
 

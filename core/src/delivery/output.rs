@@ -110,6 +110,8 @@ pub(crate) enum DeliveryOutput {
         ids: Vec<MailId>,
         tried: bool,
     },
+    /// This mail was sent whole on a connection that is given up, so that its verdict will never be known.
+    Abandoned(ConnectionId, Vec<MailId>),
     /// No candidate is left: all mail that is ready now has failed.
     Exhausted(PassFailure),
     /// The server has taken mail, and now refuses it on every connection. The rest has not failed, and waits for a while.

@@ -108,6 +108,11 @@ impl TransactionQueue {
         recipients.map(|recipient| recipient.id).collect()
     }
 
+    /// Returns all transactions, each with the time of its claim.
+    pub(super) fn waiting(&self) -> &VecDeque<(Instant, Transaction)> {
+        &self.waiting
+    }
+
     /// Returns the mail of all transactions.
     pub(super) fn mails(&self) -> impl Iterator<Item = MailId> {
         let recipients = self.waiting.iter().flat_map(|(_, transaction)| &transaction.recipients);

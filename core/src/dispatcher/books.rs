@@ -14,6 +14,7 @@ use super::outbox_scan::OutboxScan;
 use super::recent_attempts::RecentAttempts;
 use super::requests::{Asked, Requests};
 use super::set_aside::SetAside;
+use super::suspects::Suspects;
 use super::{Mode, Progress, TimeoutReason};
 use crate::attempt::Failure;
 use crate::envelope::Envelope;
@@ -44,6 +45,7 @@ pub(super) struct Books {
     pub(super) commits: PendingCommits,
     pub(super) held: Held,
     pub(super) orders: Orders,
+    pub(super) suspects: Suspects,
     pub(super) requests: Requests,
     pub(super) outlet: Outlet,
     pub(super) tally: Tally,
@@ -69,6 +71,7 @@ impl Books {
     pub(super) fn new(now: Now, settings: Settings, mode: Mode, key_basis: u64, bounces: Rng) -> Self {
         let rules = RetryRules::of(&settings);
         Self {
+            suspects: Suspects::new(now.monotonic, settings.uncertain, &mode),
             now,
             orders: Orders::new(&mode),
             mode,
@@ -127,6 +130,7 @@ impl Books {
 
     /// Does what is due.
     pub(super) fn handle_timeout(&mut self) {
+        self.recover();
         self.index_arrived();
         if self.scan.next_scan() <= self.now.monotonic && !self.scan.is_scanning() {
             self.scan_new();
@@ -137,10 +141,10 @@ impl Books {
     }
 
     /// Returns the time and reason of each timer.
-    pub(super) fn timeouts(&self) -> [(Option<Instant>, TimeoutReason); 7] {
+    pub(super) fn timeouts(&self) -> [(Option<Instant>, TimeoutReason); 8] {
         let is_working = !self.is_draining();
         let now = |is_due: bool| (is_working && is_due).then_some(self.now.monotonic);
-        let scans = is_working && self.mode != Mode::CarryOutOrders && !self.scan.is_scanning();
+        let scans = is_working && self.may_look() && !self.scan.is_scanning();
         let look = scans.then(|| self.scan.next_scan());
         let due = self.queue.next_due().filter(|_| is_working).map(|time| self.now.when(time));
         [
@@ -150,6 +154,7 @@ impl Books {
             (due, TimeoutReason::MailDue),
             (now(self.scan.has_called_up()), TimeoutReason::MailDue),
             (self.commits.retry_at(), TimeoutReason::Store),
+            (self.suspects.ask_at().filter(|_| is_working), TimeoutReason::Store),
             (self.next_set_aside(), TimeoutReason::Store),
         ]
     }
@@ -171,6 +176,7 @@ impl Books {
         assert!(is_one(open.rescans, self.scan.rescan.is_asked()), "{} walks", open.rescans);
         assert!(is_one(open.commits, self.commits.is_committing()), "{} commits", open.commits);
         assert!(is_one(open.orders, self.orders.is_asking()), "{} requests about orders", open.orders);
+        assert!(is_one(open.recoveries, self.suspects.is_asking()), "{} recoveries", open.recoveries);
         assert_eq!(open.bounces, self.bounces.open_requests(), "requests for failed mail");
         let (last, frontier) = (self.queue.last(), self.scan.frontier());
         assert!(

@@ -22,6 +22,7 @@ pub(super) struct OpenRequests {
     pub(super) bounces: usize,
     pub(super) recalls: usize,
     pub(super) commits: usize,
+    pub(super) recoveries: usize,
     pub(super) orders: usize,
     pub(super) claims: BTreeMap<HopId, u32>,
     /// Mail that one of them concerns.
@@ -43,6 +44,10 @@ impl OpenRequests {
                 }
                 Asked::Commit => {
                     open.commits += 1;
+                    continue;
+                }
+                Asked::Recover(_) => {
+                    open.recoveries += 1;
                     continue;
                 }
                 Asked::Data { .. } => continue,

@@ -12,12 +12,14 @@ use alloc::vec::Vec;
 
 use super::Mode;
 use super::books::Books;
+use super::deliveries::Flights;
 use super::requests::Asked;
 use super::set_aside::{SetAside, Undone};
-use crate::attempt::{Acceptance, Attempt, Failure};
+use crate::attempt::{Acceptance, Attempt, AttemptKind, Failure};
 use crate::course::Course;
 use crate::delay_warning::DelayWarnings;
 use crate::event::{Event, FailureKind, Level, MailFacts};
+use crate::flight::Uncertain;
 use crate::outbox::{
     Commit, Committed, DeliveredMail, FailedAttempt, MailId, Refused, Replacement, StoreError, StoreRequest,
     Warned,
@@ -178,6 +180,8 @@ impl PendingCommits {
     fn retry_in_flight(&mut self, retry_at: Instant) {
         let Some(mut refused) = self.in_flight.take() else { return };
         self.pending_octets += refused.attempts().map(|attempt| attempt.octets()).sum::<usize>();
+        // What is to be noted of flights is found anew.
+        refused.flights.clear();
         refused.delivered.append(&mut self.pending.delivered);
         refused.failed.append(&mut self.pending.failed);
         refused.replaced.append(&mut self.pending.replaced);
@@ -197,7 +201,8 @@ impl Books {
         course: Option<Arc<Course>>,
         failure: Failure,
     ) {
-        let ordered = self.attempts.end_order(id).filter(|_| !failure.is_fatal());
+        let is_held = failure.kind() == AttemptKind::Uncertain && self.settings.uncertain == Uncertain::Hold;
+        let ordered = self.attempts.end_order(id).filter(|_| !failure.is_fatal() && !is_held);
         let kind = match ordered {
             Some(_) => FailureKind::Early,
             None if failure.is_fatal() => FailureKind::Permanent,
@@ -211,9 +216,10 @@ impl Books {
         self.commits.failed(FailedAttempt { id, attempt, counts: ordered.is_none() });
     }
 
-    /// Sends the pending verdicts to the database, unless a commit is under way.
-    pub(super) fn commit(&mut self) {
-        if self.commits.in_flight.is_some() || self.commits.pending.is_empty() {
+    /// Sends the pending verdicts to the database, and what is to be noted of flights, unless a commit is under way.
+    pub(super) fn commit(&mut self, flights: &mut Flights) {
+        let is_empty = self.commits.pending.is_empty() && !flights.has_marks() && !self.suspects.has_marks();
+        if self.commits.in_flight.is_some() || is_empty {
             return;
         }
         if self.commits.retry_at.is_some_and(|at| at > self.now.monotonic) {
@@ -221,6 +227,9 @@ impl Books {
         }
         let mut commit = self.commits.take_pending();
         commit.warnings = if commit.failed.is_empty() { None } else { self.delay_warnings() };
+        commit.holds_uncertain = self.settings.uncertain == Uncertain::Hold;
+        commit.flights = flights.take_marks();
+        commit.flights.extend(self.suspects.marks());
         self.commits.in_flight = Some(commit.clone());
         self.ask(StoreRequest::Commit(commit), Asked::Commit);
     }
@@ -232,7 +241,8 @@ impl Books {
     }
 
     pub(super) fn committed(&mut self, answer: Committed) {
-        let Committed { failed, not_replaced, changed, bounces, refused, not_noted, warned } = answer;
+        let Committed { failed, not_replaced, changed, bounces, refused, not_noted, warned, is_unmarked: _ } =
+            answer;
         let not_replaced = BTreeSet::from_iter(not_replaced);
         self.commits.retry_at = None;
         let Some(mut commit) = self.commits.in_flight.take() else { return };
@@ -242,12 +252,14 @@ impl Books {
         // A pass delivers what was there when it began.
         let has_warned = !warned.is_empty() && self.mode == Mode::Daemon;
         self.tell_warned(warned, &commit.failed);
+        commit.flights.iter().for_each(|mark| self.suspects.recorded(mark.flight));
         commit.ids().for_each(|id| self.held.end_by_verdict(id));
         let is_other: BTreeSet<MailId> = changed.iter().map(|row| row.id).collect();
         for DeliveredMail { id, attempt } in commit.delivered {
             if attempt.is_some() && !is_other.contains(&id) {
                 self.tally.mails.add(Fate::Delivered);
             }
+            self.suspects.forget(id);
             self.forget(id);
         }
         let mut unanswered: BTreeSet<MailId> = commit.failed.iter().map(|attempt| attempt.id).collect();
@@ -274,6 +286,7 @@ impl Books {
                 if not_replaced.contains(&id) {
                     self.requeue(id, QueueState::GivenUp);
                 } else {
+                    self.suspects.forget(id);
                     self.forget(id);
                 }
             }
@@ -290,6 +303,7 @@ impl Books {
             );
             self.attempts.end_order(id);
             self.set_aside.end(id);
+            self.suspects.forget(id);
             self.attempts.tried(id, self.now.monotonic);
             self.reindex_row(&row);
         }

@@ -106,7 +106,7 @@ impl Dispatcher {
     pub fn standing(&self) -> Standing {
         let Self { books, deliveries, .. } = self;
         Standing {
-            mails: books.queue.places(),
+            mails: books.queue.places(books.suspects.mails()),
             connections: deliveries.connection_counts(),
             destinations: deliveries.destination_counts(&books.queue),
             pending_verdicts: books.commits.all().map(|commit| commit.ids().count()).sum(),
@@ -159,6 +159,7 @@ impl Dispatcher {
             | Asked::Bounce { .. }
             | Asked::Recall { .. }
             | Asked::Commit
+            | Asked::Recover(_)
             | Asked::Orders
             | Asked::CarryOut(_) => None,
         }

@@ -16,6 +16,7 @@ mod requests;
 mod rescan;
 mod set_aside;
 mod survey;
+mod suspects;
 
 #[cfg(test)]
 mod tests;
@@ -152,6 +153,7 @@ impl Dispatcher {
         let key_basis = rng.next_u64();
         let deliveries = Deliveries::new(&settings, hosts, rng.fork());
         let mut books = Books::new(now, settings, mode, key_basis, rng.fork());
+        books.recover();
         books.orders.look();
         books.carry_out_orders();
         books.scan_new();
@@ -292,7 +294,7 @@ impl Dispatcher {
             }
         }
         books.release();
-        books.commit();
+        books.commit(deliveries.flights());
         self.finish_if_done();
         if cfg!(debug_assertions) {
             self.check_often();
@@ -335,8 +337,14 @@ impl Dispatcher {
             }
             (Asked::Commit, Ok(StoreReply::Committed(answer))) => {
                 books.requests.succeeded();
+                let flights = deliveries.flights();
+                flights.recorded();
                 books.committed(answer);
                 deliveries.resume(books);
+            }
+            (&Asked::Recover(uncertain), Ok(StoreReply::Recovered(found))) => {
+                books.requests.succeeded();
+                books.recovered(uncertain, found);
             }
             (Asked::Orders, Ok(StoreReply::Orders(part))) => {
                 if books.order_read(part) {
@@ -367,7 +375,11 @@ impl Dispatcher {
             }
             Asked::Bounce { ids, .. } => books.failed_not_read(&ids, &error),
             Asked::Recall { ids, reason } => deliveries.recall_failed(books, &ids, &reason, &error),
-            Asked::Commit => books.commit_failed(&error),
+            Asked::Commit => {
+                deliveries.flights().not_recorded();
+                books.commit_failed(&error);
+            }
+            Asked::Recover(_) => books.recovery_failed(&error),
             Asked::Orders | Asked::CarryOut(_) => books.order_failed(&error),
         }
         let is_one_shot = books.mode != Mode::Daemon;
@@ -398,17 +410,20 @@ impl Dispatcher {
         let passed = |since: Instant, span: Duration| now >= since + span;
         let is_done = match books.progress {
             Progress::Working => {
-                books.mode != Mode::Daemon && deliveries.is_idle() && books.have_nothing_to_do()
+                books.mode != Mode::Daemon
+                    && deliveries.is_idle()
+                    && !deliveries.flights().has_marks()
+                    && books.have_nothing_to_do()
             }
             Progress::Draining(since) => {
                 if passed(since, DRAIN_SESSIONS) && !deliveries.is_idle() {
                     deliveries.abort_all(books);
                     books.release();
-                    books.commit();
+                    books.commit(deliveries.flights());
                 }
                 // What the database is about to hold must be released.
-                let is_over =
-                    deliveries.is_idle() && books.commits.is_empty() && !books.requests.ask_for_mail();
+                let is_recorded = books.commits.is_empty() && !deliveries.flights().has_marks();
+                let is_over = deliveries.is_idle() && is_recorded && !books.requests.ask_for_mail();
                 is_over || passed(since, DRAIN_LIMIT)
             }
             Progress::Drained => false,

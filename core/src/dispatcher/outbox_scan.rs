@@ -175,9 +175,14 @@ impl OutboxScan {
 }
 
 impl Books {
+    /// Returns whether the outbox may be looked at.
+    pub(super) fn may_look(&self) -> bool {
+        self.mode != Mode::CarryOutOrders && self.suspects.are_known()
+    }
+
     /// Requests new rows.
     pub(super) fn scan_new(&mut self) {
-        if self.is_draining() || self.mode == Mode::CarryOutOrders {
+        if self.is_draining() || !self.may_look() {
             return;
         }
         if self.scan.is_scanning {
@@ -304,6 +309,10 @@ impl Books {
         self.set_aside.end(id);
         self.held.give_up(id);
         self.orders.forget(id);
+        // A one-shot pass also forgets what is still there.
+        if self.mode == Mode::Daemon {
+            self.suspects.forget(id);
+        }
         let Some(IndexEntry { hop, key, .. }) = self.queue.find(id) else { return };
         self.attempts.end_order(id);
         self.queue.remove(id);

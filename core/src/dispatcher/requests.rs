@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::deliveries::{Claim, RecallReason};
+use crate::flight::Uncertain;
 use crate::io::ConnectionId;
 use crate::order::OrderStep;
 use crate::outbox::{Cursor, MailId, RequestId, StoreError, StoreTrouble};
@@ -26,6 +27,8 @@ pub(super) enum Asked {
     Recall { ids: Vec<MailId>, reason: RecallReason },
     /// Verdicts.
     Commit,
+    /// Mail that may have arrived already, of which this is done.
+    Recover(Uncertain),
     /// Orders that are not done.
     Orders,
     /// A step of an order.
@@ -72,6 +75,7 @@ impl Requests {
             | Asked::Rescan { .. }
             | Asked::Data { .. }
             | Asked::Commit
+            | Asked::Recover(_)
             | Asked::Orders
             | Asked::CarryOut(_) => false,
         })

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::read::{failed_mail, grouped};
 use super::{Flaw, Mail, MemoryOutbox, Stored, is_same_mail, named};
+use crate::attempt::AttemptKind;
 use crate::bounce::{compose_ordered, needed_octets};
 use crate::delay_warning::{DelayWarnings, NewWarning};
 use crate::order::Hold;
@@ -44,13 +45,15 @@ enum Found {
 impl MemoryOutbox {
     pub(super) fn commit(&mut self, commit: Commit) -> StoreReply {
         let mut outcomes = Outcomes::default();
+        commit.flights.iter().for_each(|mark| self.flights.note(mark));
         let mut ids: Vec<MailId> = commit.delivered.iter().map(|mail| mail.id).collect();
         ids.extend(commit.failed.iter().map(|attempt| attempt.id));
         ids.extend(commit.replaced.iter().flat_map(|replacement| &replacement.originals));
         commit.delivered.into_iter().for_each(|mail| self.record_delivery(mail.id, &mut outcomes));
         let warnings = commit.warnings;
         for attempt in commit.failed {
-            self.record_failure(attempt, warnings.as_deref(), &mut outcomes);
+            let is_held = commit.holds_uncertain && attempt.attempt.facts().kind == AttemptKind::Uncertain;
+            self.record_failure(attempt, warnings.as_deref(), is_held, &mut outcomes);
         }
         let late = core::mem::take(&mut outcomes.late);
         let warned = warnings.map_or(Vec::new(), |warnings| self.warn(&warnings, &late));
@@ -70,6 +73,7 @@ impl MemoryOutbox {
             refused,
             not_noted,
             warned,
+            is_unmarked: false,
         })
     }
 
@@ -92,6 +96,7 @@ impl MemoryOutbox {
         &mut self,
         failed: FailedAttempt,
         warnings: Option<&DelayWarnings>,
+        is_held: bool,
         outcomes: &mut Outcomes,
     ) {
         let FailedAttempt { id, attempt, counts } = &failed;
@@ -108,6 +113,9 @@ impl MemoryOutbox {
                     let row = FaillogRow { time: attempt.at, text, fatal: attempt.is_fatal() };
                     stored.mail.faillog.push(row);
                     stored.mail.last_failure = Some((attempt.at, attempt.facts().into()));
+                    if is_held {
+                        stored.mail.hold = Hold::Held;
+                    }
                     let row = stored.mail.row(id);
                     if warnings.is_some_and(|warnings| warnings.is_due(tried_before, &row)) {
                         outcomes.late.push(id);

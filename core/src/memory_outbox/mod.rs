@@ -16,6 +16,7 @@
 //! ```
 
 mod commit;
+mod flight_book;
 mod order_book;
 mod read;
 #[cfg(test)]
@@ -29,8 +30,10 @@ use core::fmt;
 
 use bytes::Bytes;
 
+pub use self::flight_book::FlightBook;
 pub use self::order_book::{GivenOrder, OrderBook};
 use crate::failure_pattern::LastFailure;
+use crate::flight::{FoundFlight, Uncertain};
 use crate::order::{CarriedOut, Hold, OrderId, OrderStep};
 use crate::outbox::{
     CLAIM_BUDGET_OCTETS, FAILED_BUDGET_OCTETS, FailState, FaillogRow, MailId, Row, StoreError, StoreReply,
@@ -154,6 +157,7 @@ pub struct MemoryOutbox {
     /// The contents of mail, apart from its faillog, when it was claimed, recalled, or read for a bounce, as long as it is held.
     held: BTreeMap<MailId, Mail>,
     orders: OrderBook,
+    flights: FlightBook,
     budget_octets: Option<usize>,
 }
 
@@ -186,6 +190,7 @@ impl MemoryOutbox {
                 self.read_failed(&ids, original_limit_octets)
             }
             StoreRequest::Recall { ids } => self.recall(&ids),
+            StoreRequest::Recover { uncertain } => StoreReply::Recovered(self.recover(uncertain)),
             StoreRequest::ReadOrders { known, .. } => {
                 StoreReply::Orders(self.orders.read(&known, |id| self.mails.contains_key(id)))
             }
@@ -243,7 +248,10 @@ impl MemoryOutbox {
                     assert!(seen.insert(*id), "an order is carried out on mail {id} twice in one step");
                 }
             }
-            StoreRequest::Scan { .. } | StoreRequest::ReadData { .. } | StoreRequest::ReadOrders { .. } => {}
+            StoreRequest::Scan { .. }
+            | StoreRequest::ReadData { .. }
+            | StoreRequest::ReadOrders { .. }
+            | StoreRequest::Recover { .. } => {}
         }
     }
 
@@ -313,6 +321,26 @@ impl MemoryOutbox {
     /// Returns the orders that were given.
     pub fn orders(&self) -> &OrderBook {
         &self.orders
+    }
+
+    /// Returns the flights that are noted.
+    pub fn flights(&self) -> &FlightBook {
+        &self.flights
+    }
+
+    /// Returns what earlier runs have left behind, and holds its mail if that is wanted.
+    fn recover(&mut self, uncertain: Uncertain) -> Vec<FoundFlight> {
+        let is_left = |id| self.mails.get(&id).is_some_and(|stored| !stored.is_taken);
+        let found = self.flights.begin_run(is_left);
+        if uncertain == Uncertain::Hold {
+            for id in found.iter().flat_map(|flight| &flight.mails) {
+                if let Some(stored) = self.mails.get_mut(id) {
+                    stored.mail.hold = Hold::Held;
+                }
+            }
+            self.flights.clear();
+        }
+        found
     }
 
     /// Carries out a step of an order.

@@ -91,6 +91,7 @@ fn commit(outbox: &mut MemoryOutbox, commit: Commit) -> Recorded {
         refused,
         not_noted,
         warned: _,
+        is_unmarked: _,
     })) = answer
     else {
         panic!("{answer:?}")
@@ -169,7 +170,7 @@ fn what_is_told_of_mail_can_be_recorded_of_that_mail_only() {
                 delivered: vec![ids[0].into()],
                 failed: vec![failure(ids[1], false)],
                 replaced: vec![Replacement { originals: vec![ids[2]], bounce: Some(bounce) }],
-                warnings: None,
+                ..Commit::default()
             },
         );
         assert_eq!(outbox.mail(ids[0]).is_none(), counts_as_delivered);

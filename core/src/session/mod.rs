@@ -313,6 +313,17 @@ impl Session {
         self.state.transfers().flat_map(Transfer::mails)
     }
 
+    /// Returns how many transactions are under way.
+    pub(crate) fn transactions_under_way(&self) -> usize {
+        self.state.transfers().count()
+    }
+
+    /// Returns the mail of messages that were sent whole, without a verdict.
+    pub(crate) fn uncertain(&self) -> impl Iterator<Item = MailId> {
+        let sent = usize::from(self.awaits_final_reply());
+        self.state.transfers().take(sent).flat_map(Transfer::mails)
+    }
+
     fn advance(&mut self, transition: impl FnOnce(State, &mut SessionContext) -> State) {
         let state = mem::replace(&mut self.state, State::Ended);
         self.state = transition(state, &mut self.cx);

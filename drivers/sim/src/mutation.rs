@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use cmail_delivery::address::Domain;
 use cmail_delivery::event::{Event, Level};
 use cmail_delivery::order::{Hold, OrderStep};
-use cmail_delivery::outbox::{BounceOrder, Claimed, Commit, FailedMessage, NewBounce, Row, StoreReply};
+use cmail_delivery::outbox::{
+    BounceOrder, Claimed, Commit, FailedMessage, MailId, NewBounce, Row, StoreReply,
+};
 use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::tally::{AttemptResult, Tally};
@@ -79,6 +81,12 @@ pub(crate) enum Mutation {
     CountsTwice,
     /// Errors of the database are not counted.
     ForgetsErrors,
+    /// Mail is sent before it is noted.
+    SendsUnnoted,
+    /// More mail is noted than is sent next.
+    NotesTooMuch,
+    /// What is noted is lost with the daemon.
+    LosesFlights,
     /// Mail that is given up is not released.
     KeepsHolding,
     /// More is known than there is.
@@ -201,6 +209,12 @@ impl Mutation {
             Self::TakesFailureForSuccess => {
                 let failed = std::mem::take(&mut commit.failed);
                 commit.delivered.extend(failed.into_iter().map(|failed| failed.id.into()));
+            }
+            Self::SendsUnnoted => commit.flights.clear(),
+            Self::NotesTooMuch => {
+                for cargo in commit.flights.iter_mut().filter_map(|mark| mark.carries.as_mut()) {
+                    cargo.mails.extend((1..1000).map(MailId));
+                }
             }
             Self::NeverWarns => commit.warnings = None,
             Self::WarnsAlways => {

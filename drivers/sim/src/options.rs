@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cmail_delivery::course::Transcripts;
 use cmail_delivery::failure_pattern::FailurePattern;
+use cmail_delivery::flight::Uncertain;
 use cmail_delivery::mail_pattern::MailPattern;
 use cmail_delivery::next_hop::{Port, TlsMode};
 use cmail_delivery::policy::{Family, Policy, RateLimit};
@@ -135,6 +136,8 @@ pub(crate) struct Options {
     pub(crate) dns_drops_edns: bool,
     /// True if attempts tell how they went, with transcripts of those that failed.
     pub(crate) tells_course: bool,
+    /// What is done with mail that may have arrived already: 0 it is sent again, 1 held, 2 sent again without any notes.
+    pub(crate) uncertain: u8,
     pub(crate) faults: Faults,
 }
 
@@ -172,6 +175,7 @@ impl Options {
             dns_attempts: number(dice.pick(&[1, 2, 2])),
             dns_drops_edns: dice.chance(100),
             tells_course: false,
+            uncertain: 0,
             retry_rules: 0,
             delay_warning_s: 0,
         };
@@ -181,6 +185,7 @@ impl Options {
         options.tells_course = dice.chance(500);
         options.delay_warning_s = number(dice.pick(&[0, 0, 600, 3600]));
         options.retry_rules = u8::try_from(number(dice.pick(&[0, 0, 1, 2, 3]))).unwrap_or(0);
+        options.uncertain = u8::try_from(number(dice.pick(&[0, 0, 0, 1, 2]))).unwrap_or(0);
         options
     }
 
@@ -234,6 +239,11 @@ impl Options {
             auth_insecure: self.auth_insecure,
             trace: self.trace,
             tells_course: self.tells_course,
+            uncertain: match self.uncertain {
+                0 => Uncertain::Retry,
+                1 => Uncertain::Hold,
+                _ => Uncertain::Off,
+            },
             transcripts: if self.tells_course { Transcripts::OfFailures } else { Transcripts::Never },
             ..Settings::new("mail.sim.example")
         }
@@ -316,6 +326,7 @@ entries! {
     "hosts_file" => hosts_file;
     "bounce_copy" => bounce_copy;
     "tells_course" => tells_course;
+    "uncertain" => uncertain;
     "trace" => trace;
     "bounce_return_limit_octets" => bounce_return_limit_octets;
     "dns_attempts" => dns_attempts;

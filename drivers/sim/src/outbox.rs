@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use cmail_delivery::attempt::AttemptKind;
 use cmail_delivery::bounce::{compose_ordered, needed_octets};
 use cmail_delivery::delay_warning::{DelayWarnings, NewWarning};
 use cmail_delivery::failure_pattern::LastFailure;
-use cmail_delivery::memory_outbox::OrderBook;
+use cmail_delivery::memory_outbox::{FlightBook, OrderBook};
 use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{
     CLAIM_BUDGET_OCTETS, Claimed, ClaimedTransaction, Commit, Committed, Cursor, DATA_CHUNK_OCTETS,
@@ -19,6 +20,7 @@ use cmail_delivery::time::UnixTime;
 use crate::canonical::canonical;
 use crate::poison::{Poison, Poisoned, Refusals};
 
+mod flights;
 mod orders;
 
 /// Most faillog rows of a mail that are read for a bounce.
@@ -86,6 +88,11 @@ impl Mail {
         MailKey { recipient: self.recipient.clone(), digest }
     }
 
+    /// Returns what makes two rows the same message.
+    pub(crate) fn message(&self) -> (Option<Bytes>, u64) {
+        (self.sender.clone(), self.key().digest)
+    }
+
     /// Returns how it has failed so far.
     pub(crate) fn fail_state(&self, id: MailId) -> FailState {
         FailState {
@@ -150,6 +157,7 @@ pub(crate) struct Outbox {
     /// What mail was when the daemon claimed it, recalled it, or read it for a bounce.
     claimed: BTreeMap<MailId, Row>,
     orders: OrderBook,
+    flights: FlightBook,
 }
 
 impl Outbox {
@@ -263,7 +271,9 @@ impl Outbox {
             StoreRequest::ReadOrders { known, .. } => {
                 StoreReply::Orders(self.orders.read(known, |id| self.mails.contains_key(id)))
             }
-            StoreRequest::Commit(_) | StoreRequest::CarryOut(_) => return None,
+            StoreRequest::Commit(_) | StoreRequest::CarryOut(_) | StoreRequest::Recover { .. } => {
+                return None;
+            }
         })
     }
 
@@ -280,6 +290,7 @@ impl Outbox {
             StoreReply::Scanned(_)
             | StoreReply::Data(_)
             | StoreReply::Committed(_)
+            | StoreReply::Recovered(_)
             | StoreReply::Orders(_)
             | StoreReply::CarriedOut(_) => return,
         };
@@ -360,6 +371,7 @@ impl Outbox {
         now: UnixTime,
     ) -> (StoreReply, Effects) {
         self.release(&commit.ids().collect::<Vec<_>>());
+        commit.flights.iter().for_each(|mark| self.flights.note(mark));
         let mut effects = Effects::default();
         for mail in &commit.delivered {
             self.mails.remove(&mail.id);
@@ -371,6 +383,9 @@ impl Outbox {
                 let (attempt, text) = (&failed.attempt, failed.text().into_bytes().into());
                 mail.faillog.push(FaillogRow { time: attempt.at, text, fatal: attempt.is_fatal() });
                 mail.last_failure = Some((attempt.at, attempt.facts().into()));
+                if commit.holds_uncertain && attempt.facts().kind == AttemptKind::Uncertain {
+                    mail.hold = Hold::Held;
+                }
                 let row = mail.row(failed.id);
                 if commit.warnings.as_ref().is_some_and(|warnings| warnings.is_due(before, &row)) {
                     late.push(failed.id);
@@ -418,6 +433,7 @@ impl Outbox {
                     .iter()
                     .map(|(warning, originals)| Warned { originals: originals.clone(), warning: *warning })
                     .collect(),
+                is_unmarked: false,
             }),
             effects,
         )

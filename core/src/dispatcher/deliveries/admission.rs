@@ -2,9 +2,10 @@
 
 use super::connections::{Connections, WaitLists};
 use super::destination::Then;
+use super::flights::Flights;
 use super::host_slots::{HostSlots, SlotRequest};
 use super::limits::Limits;
-use crate::delivery::{Admission, ConnectionIds, Permission};
+use crate::delivery::{Admission, ConnectionIds, Permission, Upcoming};
 use crate::io::ConnectionId;
 use crate::policy::RateLimit;
 use crate::queue::HopId;
@@ -27,6 +28,8 @@ pub(super) struct Situation {
     pub(super) changes: u64,
     /// How many mails servers may take before some of them must be recorded.
     pub(super) room_for_taken: usize,
+    /// True if mail is noted before it is sent.
+    pub(super) notes_mail: bool,
 }
 
 /// The admission of one destination.
@@ -39,6 +42,7 @@ pub(super) struct DestinationAdmission<'a> {
     pub(super) connections: &'a mut Connections,
     pub(super) then: &'a mut Then,
     pub(super) limits: &'a mut Limits,
+    pub(super) flights: &'a mut Flights,
     pub(super) wait_lists: &'a mut WaitLists,
 }
 
@@ -60,8 +64,13 @@ impl Admission for DestinationAdmission<'_> {
         connection
     }
 
-    fn permit_transaction(&mut self, connection: ConnectionId, limit: Option<RateLimit>) -> Permission {
-        let Situation { now, is_draining, changes, room_for_taken, .. } = self.situation;
+    fn permit_transaction(
+        &mut self,
+        connection: ConnectionId,
+        limit: Option<RateLimit>,
+        upcoming: &Upcoming<'_>,
+    ) -> Permission {
+        let Situation { now, is_draining, changes, room_for_taken, notes_mail, .. } = self.situation;
         self.connections.free(connection, self.wait_lists);
         if room_for_taken == 0 && !is_draining {
             self.connections.stop(connection, self.wait_lists);
@@ -70,9 +79,19 @@ impl Admission for DestinationAdmission<'_> {
         if self.connections.is_outdated(connection, changes) {
             return Permission::ClaimAgain;
         }
-        let Some(limit) = limit else { return Permission::Granted };
-        match self.limits.take_transaction(limit, now) {
-            Ok(()) => Permission::Granted,
+        if notes_mail && !self.flights.prepare(connection, upcoming) {
+            self.connections.stop(connection, self.wait_lists);
+            return Permission::Later;
+        }
+        let may_begin = match limit {
+            Some(limit) => self.limits.take_transaction(limit, now),
+            None => Ok(()),
+        };
+        match may_begin {
+            Ok(()) => {
+                self.flights.begin(connection);
+                Permission::Granted
+            }
             Err(at) if at <= now + RATE_LIMIT_HOLD => {
                 self.connections.hold_back(connection, at, self.wait_lists);
                 Permission::Later

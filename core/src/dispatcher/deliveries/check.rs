@@ -37,6 +37,7 @@ impl Deliveries {
     pub(in crate::dispatcher) fn check(&self, books: &Books, open: &OpenRequests) {
         self.destinations.check(&books.queue, &open.claims);
         self.slots.check();
+        self.flights.check();
         let in_passes: BTreeMap<ConnectionId, HopId> = self
             .destinations
             .active()

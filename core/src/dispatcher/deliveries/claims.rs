@@ -14,6 +14,7 @@ use crate::dispatcher::books::Books;
 use crate::dispatcher::requests::Asked;
 use crate::dispatcher::set_aside::Undone;
 use crate::event::Level;
+use crate::flight::FLIGHT_LIMIT_MESSAGES;
 use crate::io::ConnectionId;
 use crate::outbox::{Claimed, ClaimedTransaction, LeftOver, MailId, StoreError, StoreRequest};
 use crate::policy::Policy;
@@ -57,7 +58,7 @@ impl Deliveries {
             return self.end_used_up(books, hop, connection);
         }
         let (ids, transactions) =
-            if first.is_empty() { self.claim_for(books, hop, room) } else { (first, 1) };
+            if first.is_empty() { self.claim_for(books, hop, connection, room) } else { (first, 1) };
         if ids.is_empty() {
             return self.keep_idle(books, hop, connection);
         }
@@ -69,8 +70,18 @@ impl Deliveries {
 
     /// Claims a fair share of the ready mail of a next hop, but at most as many messages as there is room for, so that further connections
     /// find something to do. Also returns the number of messages: mail that looks like one message may be several, and other connections
-    /// may take the rest.
-    fn claim_for(&self, books: &mut Books, hop: HopId, room: usize) -> (Vec<MailId>, usize) {
+    /// may take the rest. Mail that is noted for the connection already comes first, because it need not be noted again.
+    fn claim_for(
+        &self,
+        books: &mut Books,
+        hop: HopId,
+        connection: ConnectionId,
+        room: usize,
+    ) -> (Vec<MailId>, usize) {
+        let noted = books.queue.claim_ready(hop, &self.flights.of(connection));
+        if !noted.is_empty() {
+            return (noted, FLIGHT_LIMIT_MESSAGES.min(room));
+        }
         let Some(destination) = self.destinations.get(hop) else { return (Vec::new(), 0) };
         let ready = size(books.queue.ready_count(hop));
         let Policy { concurrency, recipients, .. } = *destination.policy();
@@ -149,11 +160,24 @@ impl Deliveries {
             let has_older = delivery.has_transactions(connection);
             connections.note_claim(connection, books.scan.changes(), has_older);
         }
+        self.end_unclaimed(hop, connection, &work);
         if work.is_empty() {
             self.want_transactions(books, hop, connection);
         } else {
             self.with_delivery(books, hop, |delivery, cx| delivery.handle_transactions(cx, connection, work));
         }
+    }
+
+    /// Ends the part in flights of mail that a connection does not have any more, after it has claimed this.
+    pub(super) fn end_unclaimed(&mut self, hop: HopId, connection: ConnectionId, work: &[Transaction]) {
+        if self.flights.of(connection).is_empty() {
+            return;
+        }
+        let undecided =
+            self.destinations.delivery(hop).map_or(Vec::new(), |delivery| delivery.undecided_on(connection));
+        let claimed =
+            work.iter().flat_map(|transaction| &transaction.recipients).map(|recipient| recipient.id);
+        self.flights.retain(connection, &undecided.into_iter().chain(claimed).collect::<Vec<_>>());
     }
 
     /// Gives a connection a piece of mail data. An empty piece ends the mail.

@@ -9,6 +9,7 @@ mod claims;
 mod connections;
 mod destination;
 mod destinations;
+mod flights;
 mod host_slots;
 mod limits;
 mod rate_limiter;
@@ -31,6 +32,7 @@ use self::admission::{DestinationAdmission, Situation};
 pub(super) use self::claims::Claim;
 use self::destination::{Destination, Waits};
 use self::destinations::{AtWork, Destinations};
+pub(super) use self::flights::Flights;
 use self::host_slots::HostSlots;
 use self::recall::Recall;
 pub(super) use self::recall::RecallReason;
@@ -45,6 +47,7 @@ use crate::ending::EndCause;
 use crate::event::Event;
 use crate::expiring_map::ExpiringMap;
 use crate::fair_queue::Prospect;
+use crate::flight::Uncertain;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
 use crate::next_hop::Host;
 use crate::one_line::OneLine;
@@ -82,6 +85,7 @@ const PLAIN_TEXT_HOSTS_LIMIT: usize = 1000;
 pub(super) struct Deliveries {
     destinations: Destinations,
     slots: HostSlots,
+    flights: Flights,
     /// The recall of mail that fails without having been claimed.
     recall: Recall,
     /// True if the next recall is of unroutable mail, and not of an exhausted pass. They take turns.
@@ -101,6 +105,7 @@ impl Deliveries {
         Self {
             destinations: Destinations::new(),
             slots: HostSlots::new(settings, DELIVERY_LIMIT),
+            flights: Flights::default(),
             recall: Recall::default(),
             unroutable_is_next: false,
             silence_watch: SilenceWatch::default(),
@@ -124,6 +129,10 @@ impl Deliveries {
     /// Returns how questions to name servers were answered.
     pub(super) fn lookups(&self) -> &Counts<LookupResult> {
         self.resolver.results()
+    }
+
+    pub(super) fn flights(&mut self) -> &mut Flights {
+        &mut self.flights
     }
 
     pub(super) fn ids(&mut self) -> &mut ConnectionIds {
@@ -313,7 +322,8 @@ impl Deliveries {
                 && let Some(next_hop) = books.queue.next_hop(hop).cloned()
             {
                 let now = books.now.monotonic;
-                let delivery = Delivery::new(next_hop, self.rng.fork(), now);
+                let last_server = books.suspects.last_server(&next_hop);
+                let delivery = Delivery::new(next_hop, self.rng.fork(), now, last_server);
                 self.destinations.begin_pass(hop, delivery);
                 self.with_delivery(books, hop, Delivery::start);
                 moved = true;
@@ -394,6 +404,7 @@ impl Deliveries {
                 has_mail: books.queue.ready_count(hop) > 0,
                 changes: books.scan.changes(),
                 room_for_taken: books.commits.room_for_taken(),
+                notes_mail: books.settings.uncertain != Uncertain::Off,
             },
             reachability: &self.reachability,
             ids: &mut self.ids,
@@ -401,6 +412,7 @@ impl Deliveries {
             connections,
             then,
             limits,
+            flights: &mut self.flights,
             wait_lists,
         };
         let mut cx = DeliveryContext {
@@ -437,6 +449,7 @@ impl Deliveries {
             DeliveryOutput::Transmit(connection) => books.output(Output::Transmit(connection)),
             DeliveryOutput::Close(connection) => {
                 self.slots.close(connection);
+                self.flights.close(connection);
                 self.destinations.close(hop, connection);
                 books.output(Output::Close(connection));
             }
@@ -471,9 +484,11 @@ impl Deliveries {
             DeliveryOutput::Failed { recipient: Recipient { id, mailbox }, failure, course } => {
                 self.destinations.update(hop, Destination::end_stall);
                 self.note_verdict(hop);
+                self.flights.end(id);
                 let recipient = ShownAddress::new(mailbox.as_str());
                 books.record_failure(id, recipient, None, course, failure);
             }
+            DeliveryOutput::Abandoned(connection, ids) => self.flights.abandon(connection, &ids),
             DeliveryOutput::Released { ids, tried } => {
                 for id in ids {
                     books.return_undecided(id, tried);
@@ -502,6 +517,7 @@ impl Deliveries {
         let recipient = ShownAddress::new(mailbox.as_str());
         let attempt = Attempt { at: books.now.wall, recipient, course, result: acceptance };
         books.tally.count_attempt(&attempt.facts());
+        self.flights.end(id);
         let facts = books.held.facts(id);
         books.event(Event::Delivered { id, attempt: attempt.clone(), facts });
         self.note_taken_mail(books, hop);

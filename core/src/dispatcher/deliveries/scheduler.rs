@@ -155,6 +155,7 @@ impl Deliveries {
     /// Handles a connection without mail: keeps it for a while, unless another destination needs its slot or this is a one-shot
     /// pass.
     pub(super) fn keep_idle(&mut self, books: &Books, hop: HopId, connection: ConnectionId) {
+        self.end_unclaimed(hop, connection, &[]);
         let mut is_idle = false;
         self.with_delivery(books, hop, |delivery, _| is_idle = delivery.handle_nothing_claimed(connection));
         if !is_idle {

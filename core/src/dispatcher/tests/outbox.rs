@@ -4,6 +4,7 @@ use core::ops::Index;
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::flight::Cargo;
 pub(super) use crate::memory_outbox::Mail;
 use crate::memory_outbox::{Flaw, GivenOrder, MemoryOutbox};
 use crate::order::{OrderId, OrderVerb};
@@ -107,11 +108,14 @@ pub(super) fn kind(request: &StoreRequest) -> &'static str {
         StoreRequest::Scan { .. } => "scan",
         StoreRequest::Claim { .. } => "claim",
         StoreRequest::ReadData { .. } => "data",
+        // Nothing but what connections send next.
+        StoreRequest::Commit(commit) if commit.has_no_verdict() => "mark",
         StoreRequest::Commit(_) => "commit",
         StoreRequest::ReadFailed { .. } => "failed",
         StoreRequest::Recall { .. } => "recall",
         StoreRequest::ReadOrders { .. } => "orders",
         StoreRequest::CarryOut(_) => "step",
+        StoreRequest::Recover { .. } => "recover",
     }
 }
 
@@ -168,7 +172,8 @@ impl Outbox {
             | StoreRequest::ReadFailed { .. }
             | StoreRequest::Recall { .. }
             | StoreRequest::ReadOrders { .. }
-            | StoreRequest::CarryOut(_) => {}
+            | StoreRequest::CarryOut(_)
+            | StoreRequest::Recover { .. } => {}
         }
         let mut reply = self.mails.0.answer(request)?;
         self.read(&mut reply);
@@ -192,6 +197,12 @@ impl Outbox {
     /// What has come of an order, if it is done.
     pub(super) fn result(&self, number: OrderId) -> Option<&str> {
         self.mails.0.orders().find(number)?.result.as_deref()
+    }
+
+    /// The mail of each flight that is noted.
+    pub(super) fn noted(&self) -> Vec<Vec<i64>> {
+        let ids = |cargo: &Cargo| cargo.mails.iter().map(|id| id.0).collect();
+        self.mails.0.flights().cargos().map(ids).collect()
     }
 
     /// The mail that is held.
@@ -233,6 +244,7 @@ impl Outbox {
             StoreReply::Data(_)
             | StoreReply::Committed(_)
             | StoreReply::Recalled { .. }
+            | StoreReply::Recovered(_)
             | StoreReply::Orders(_)
             | StoreReply::CarriedOut(_) => {}
         }

@@ -163,11 +163,16 @@ impl World {
 
     /// Kills the dispatcher, and begins another one. Nothing that was asked is answered any more.
     pub(super) fn restart(&mut self) {
+        self.restart_with(settings());
+    }
+
+    pub(super) fn restart_with(&mut self, settings: Settings) {
         self.happenings.clear();
         self.peers.clear();
         let held = self.outbox.held();
         self.outbox.release(&held);
-        self.dispatcher = Dispatcher::new(self.now, settings(), Hosts::new(), Mode::Daemon, [8; 32]);
+        self.drained_at = None;
+        self.dispatcher = Dispatcher::new(self.now, settings, Hosts::new(), Mode::Daemon, [8; 32]);
         self.take_outputs();
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use cmail_delivery::course::Transcripts;
+use cmail_delivery::flight::Uncertain;
 use cmail_delivery::next_hop::Port;
 use cmail_delivery::policy::RateLimit;
 use cmail_delivery::retry_rule::RetryRule;
@@ -53,6 +54,7 @@ pub struct Directives {
     pub(super) auth_insecure: bool,
     pub(super) ledger: LedgerSettings,
     pub(super) transcripts: Transcripts,
+    pub(super) uncertain: Uncertain,
     /// The line of each directive; the last one, where there are several.
     pub(super) lines: BTreeMap<&'static str, usize>,
     /// What the administrator should know although it is not an error: the directive, and a sentence.

@@ -435,6 +435,7 @@ fn settings(
         trace: traces(directives.verbosity, directives.record.is_some()),
         tells_course: tells_course(directives),
         transcripts: directives.transcripts,
+        uncertain: directives.uncertain,
     }
 }
 

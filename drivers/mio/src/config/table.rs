@@ -20,7 +20,7 @@ use crate::control::ControlPlace;
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 36] = [
+pub static DIRECTIVES: [Directive; 37] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -401,6 +401,18 @@ pub static DIRECTIVES: [Directive; 36] = [
         help: "Of which connections the conversation is recorded in the table `dispatch_connections`, with times, and without \
                passwords and mail data: those on which mail failed, all, or none. Needs `ledger`.",
         show: |config| Some(show_transcripts(config.directives.transcripts).to_owned()),
+    },
+    Directive {
+        name: "uncertain",
+        kind: Kind::Text {
+            shape: "retry, hold or off",
+            set: |to, text| values::uncertain(text.value).map(|uncertain| to.uncertain = uncertain),
+        },
+        default: Fallback::Value("off"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
+        help: "What is done with mail that may have arrived already: its connection was lost after the whole message was sent, or the program was killed while it was on its way. With `retry` it is sent again, and the log and the ledger say so; with `hold` it is held until it is released, failed or dropped. Both note in the table `dispatch_flights` which mail each connection sends next, at most 16 messages, before it is sent, which takes time. With `off` nothing is noted, and such mail is sent again.",
+        show: |config| Some(values::show_uncertain(config.settings.uncertain).to_owned()),
     },
     Directive {
         name: "tls_padding",

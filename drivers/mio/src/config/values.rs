@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use cmail_delivery::address::{AddressError, MailDomain, Mailbox};
 use cmail_delivery::course::Transcripts;
 use cmail_delivery::failure_pattern::{FailurePattern, FailurePatternError};
+use cmail_delivery::flight::Uncertain;
 use cmail_delivery::mail_pattern::{MailPattern, MailPatternError};
 use cmail_delivery::next_hop::{Port, TlsMode};
 use cmail_delivery::policy::RateLimit;
@@ -209,6 +210,21 @@ pub(super) fn transcripts(text: &str) -> Result<Transcripts, ValueError> {
         "all" => Ok(Transcripts::Always),
         "none" => Ok(Transcripts::Never),
         _ => Err(ValueError::Word { text: text.into(), words: "failed, all or none" }),
+    }
+}
+
+/// `retry`, `hold` or `off`.
+pub(super) fn uncertain(text: &str) -> Result<Uncertain, ValueError> {
+    let known = [Uncertain::Retry, Uncertain::Hold, Uncertain::Off];
+    let found = known.into_iter().find(|uncertain| show_uncertain(*uncertain) == text);
+    found.ok_or_else(|| ValueError::Word { text: text.into(), words: "retry, hold or off" })
+}
+
+pub(super) const fn show_uncertain(uncertain: Uncertain) -> &'static str {
+    match uncertain {
+        Uncertain::Retry => "retry",
+        Uncertain::Hold => "hold",
+        Uncertain::Off => "off",
     }
 }
 

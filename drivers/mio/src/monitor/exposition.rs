@@ -220,6 +220,7 @@ impl Snapshot {
             ([("place", "given_up")], count(mails.given_up)),
             ([("place", "held")], count(mails.held)),
             ([("place", "set_aside")], count(mails.set_aside)),
+            ([("place", "uncertain")], count(mails.uncertain)),
         ];
         writer.gauges("mails", "Mail in the outbox, by its place on the way.", places)?;
         if let Some(age) = self.oldest_mail {

@@ -113,5 +113,6 @@ fn kind(request: &StoreRequest) -> &'static str {
         StoreRequest::Recall { .. } => "recall",
         StoreRequest::ReadOrders { .. } => "read_orders",
         StoreRequest::CarryOut(_) => "order",
+        StoreRequest::Recover { .. } => "recover",
     }
 }

@@ -141,6 +141,7 @@ impl Status<'_> {
                 "given_up": mails.given_up,
                 "held": mails.held,
                 "set_aside": mails.set_aside,
+                "uncertain": mails.uncertain,
             },
             "pending_verdicts": pending_verdicts,
             "oldest_s": self.oldest.map(|age| age.as_secs()),

@@ -19,7 +19,7 @@ impl Database {
     /// which item caused it: then the halves are tried, and halves of these.
     pub(super) fn commit_apart(&mut self, commit: &Commit) -> rusqlite::Result<Committed> {
         let began = Instant::now();
-        let (mut recorded, mut has_recorded) = (Committed::default(), false);
+        let (mut recorded, mut has_recorded) = (self.note_flights_apart(commit)?, false);
         let mut parts = vec![verdicts(commit)];
         while let Some(mut part) = parts.pop() {
             let error = match self.commit_part(&part) {
@@ -53,6 +53,12 @@ impl Database {
             }
         }
         Ok(recorded)
+    }
+
+    /// Notes flights in a separate transaction.
+    fn note_flights_apart(&mut self, commit: &Commit) -> rusqlite::Result<Committed> {
+        let flights = Commit { flights: commit.flights.clone(), ..Commit::default() };
+        if flights.is_empty() { Ok(Committed::default()) } else { self.commit_together(&flights) }
     }
 
     fn commit_part(&mut self, verdicts: &[Commit]) -> rusqlite::Result<Committed> {

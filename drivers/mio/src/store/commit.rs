@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use cmail_delivery::attempt::AttemptKind;
 use cmail_delivery::bounce::compose_ordered;
 use cmail_delivery::outbox::{Commit, Committed, DeliveredMail, FailedAttempt, MailId, Replacement};
 use cmail_delivery::wording::order_in;
@@ -12,7 +13,7 @@ use super::failures::{last_try, row_with_failures};
 use super::fingerprints::{Compared, Fingerprints};
 use super::ledger::{Fate, Ledger};
 use super::rows::octets;
-use super::{last_failures, rows, stuck, warnings};
+use super::{holds, last_failures, rows, stuck, warnings};
 
 /// Composes the data of the bounces of a commit, in their order.
 pub(super) fn compose_bounces(commit: &Commit) -> Vec<Option<Bytes>> {
@@ -70,6 +71,9 @@ pub(super) fn record(
             };
             if attempt.counts {
                 record_failure(transaction, attempt)?;
+            }
+            if commit.holds_uncertain && attempt.attempt.facts().kind == AttemptKind::Uncertain {
+                holds::hold_uncertain(transaction, attempt.id)?;
             }
             attempts.push((attempt.id, tried_before));
         }
@@ -148,7 +152,7 @@ fn record_failure(transaction: &Transaction<'_>, failed: &FailedAttempt) -> rusq
     last_failures::record(transaction, failed.id, attempt.at, attempt.facts().into())
 }
 
-fn exists(transaction: &Connection, id: MailId) -> rusqlite::Result<bool> {
+pub(super) fn exists(transaction: &Connection, id: MailId) -> rusqlite::Result<bool> {
     transaction.prepare_cached("SELECT 1 FROM outbox WHERE mail_id = ?1")?.exists([id.0])
 }
 

@@ -13,6 +13,7 @@ use super::database_file::DatabaseFile;
 use super::digests::Digests;
 use super::error::{OpenError, needs_new_connection, store_error};
 use super::fingerprints::{FingerprintList, Fingerprints};
+use super::flights::FlightTable;
 use super::holds;
 use super::journal::{
     DatabaseWarning, LogFiles, has_write_ahead_log, may_roll_back, rollback_journal, write_ahead_log,
@@ -59,6 +60,7 @@ pub(crate) struct Database {
     pub(super) uncheckpointed: Uncheckpointed,
     pub(super) ledger: Ledger,
     pub(super) pruner: Pruner,
+    pub(super) flights: FlightTable,
     /// The rows that are being worked on, as they were when they were read.
     pub(super) fingerprints: Fingerprints,
     /// The digests of messages that were compared.
@@ -113,6 +115,7 @@ impl Database {
             uncheckpointed: Uncheckpointed::default(),
             ledger: Ledger::default(),
             pruner: Pruner::default(),
+            flights: FlightTable::default(),
             fingerprints: Fingerprints::default(),
             digests: Digests::default(),
             generation: 0,

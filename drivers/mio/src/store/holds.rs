@@ -10,10 +10,18 @@ use rusqlite::ffi::SQLITE_ERROR;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
+use super::error::advice;
+use super::ledger::now;
 use crate::selection::{AddressPattern, Destination};
 
 /// The value of `hold_id` of mail that was released from every rule.
 pub(super) const RELEASED: i64 = 0;
+
+/// The hold of mail that may have arrived already. Those of orders have their numbers, which are above 0.
+const UNCERTAIN: i64 = -1;
+
+/// Its reason.
+const UNCERTAIN_REASON: &str = "it may have arrived already";
 
 /// The tables. `dispatch_state` has what is known of a mail beside its row.
 pub(super) const CREATE: &str = "
@@ -85,7 +93,10 @@ fn has_holds(connection: &Connection) -> rusqlite::Result<bool> {
 
 /// Returns whether a statement could not be prepared because a table or column is missing, and not because of trouble.
 pub(super) fn is_absent(error: &rusqlite::Error) -> bool {
-    error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_ERROR)
+    // Where SQLite says at which place of the statement, it is an error of another kind.
+    let in_statement =
+        if let rusqlite::Error::SqlInputError { error, .. } = error { Some(error) } else { None };
+    error.sqlite_error().or(in_statement).is_some_and(|error| error.extended_code == SQLITE_ERROR)
 }
 
 /// Reads the rules.
@@ -99,6 +110,25 @@ pub(super) fn rules(connection: &Connection) -> rusqlite::Result<Vec<HoldRule>> 
         |row: &rusqlite::Row<'_>| Ok(serde_json::from_str(row.get_ref(0)?.as_str().unwrap_or_default()).ok());
     let rules = statement.query_map([], rule)?;
     Ok(rules.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// Holds a mail that may have arrived already, until the administrator decides. Fails only if the transaction is lost.
+pub(super) fn hold_uncertain(connection: &Connection, id: MailId) -> rusqlite::Result<()> {
+    let held = connection.execute_batch(CREATE).and_then(|()| {
+        connection
+            .prepare_cached(
+                "INSERT OR IGNORE INTO dispatch_holds (hold_id, scope, since_ms, reason) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![UNCERTAIN, r#"{"uncertain":true}"#, now().0, UNCERTAIN_REASON])?;
+        set(connection, id, Some(UNCERTAIN))
+    });
+    let Err(error) = held else { return Ok(()) };
+    log::error!(
+        "mail {id} may have arrived already and cannot be held, so it is sent again: {error}; {}",
+        advice(connection, &error)
+    );
+    // SQLite ends the transaction after some errors: without it, nothing may be written.
+    if connection.is_autocommit() { Err(error) } else { Ok(()) }
 }
 
 /// Sets by which hold a mail is held: none, or [`RELEASED`].

@@ -20,11 +20,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::advice;
 use super::rows::octets;
+use super::run::{Run, connection_key};
 
 /// The tables, for people too. Nothing refers to the outbox, so that deleting mail costs no more than before. A further index on a
 /// recipient or an identifier would cost half of the rate, because each row would change another page.
 pub(super) const CREATE: &str = "
-CREATE TABLE IF NOT EXISTS dispatch_meta (key TEXT PRIMARY KEY NOT NULL, value TEXT);
 CREATE TABLE IF NOT EXISTS dispatch_connections (
     connection_id INTEGER PRIMARY KEY,
     opened_ms INTEGER NOT NULL,
@@ -69,7 +69,6 @@ CREATE TABLE IF NOT EXISTS dispatch_attempts (
     d_ms INTEGER,
     why TEXT
 );
-INSERT OR IGNORE INTO dispatch_meta (key, value) VALUES ('dispatch_version', '1');
 CREATE INDEX IF NOT EXISTS dispatch_attempts_mail ON dispatch_attempts (mail_id);
 CREATE VIEW IF NOT EXISTS dispatch_history AS
     SELECT * FROM dispatch_attempts LEFT JOIN dispatch_connections USING (connection_id);
@@ -185,9 +184,8 @@ impl Fate {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     settings: LedgerSettings,
-    /// The number of this run of the daemon. It makes connections unique across restarts.
-    run: Option<i64>,
-    /// True if the tables are known to exist, with the number of this run.
+    pub(super) run: Run,
+    /// True if the tables are known to exist.
     is_created: bool,
     /// Connections that are in the table, each with the length of its transcript there.
     known_connections: HashMap<i64, usize>,
@@ -214,11 +212,12 @@ impl Ledger {
 
     /// Returns a ledger of the same settings for another connection to the database.
     pub(super) fn renewed(&self) -> Self {
-        Self { run: self.run, ..Self::new(self.settings) }
+        Self { run: self.run.renewed(), ..Self::new(self.settings) }
     }
 
     /// Forgets what is known of the tables: a transaction that wrote to them was rolled back.
     pub(super) fn forget(&mut self) {
+        self.run.forget();
         self.is_created = false;
         self.known_connections.clear();
     }
@@ -276,25 +275,54 @@ impl Ledger {
         if self.settings.entries == Entries::Off {
             return Ok(());
         }
+        self.write(connection, |ledger, _| ledger.insert_end(connection, id, fate, why))
+    }
+
+    /// Adds that a mail may have arrived already, since its last flight began then, unless that stands there since.
+    pub(super) fn add_doubt(
+        &mut self,
+        connection: &Connection,
+        id: MailId,
+        since: UnixMillis,
+        why: &str,
+    ) -> rusqlite::Result<()> {
+        if self.settings.entries == Entries::Off {
+            return Ok(());
+        }
         self.write(connection, |ledger, _| {
-            let Some(mail) = mail(connection, id)? else { return Ok(()) };
-            let mut statement = connection.prepare_cached(
+            let is_known = connection
+                .prepare_cached(
+                    "SELECT 1 FROM dispatch_attempts WHERE mail_id = ?1 AND result = 'uncertain' AND at_ms >= ?2",
+                )?
+                .exists(params![id.0, since.0])?;
+            if is_known { Ok(()) } else { ledger.insert_end(connection, id, Fate::Uncertain, Some(why)) }
+        })
+    }
+
+    fn insert_end(
+        &mut self,
+        connection: &Connection,
+        id: MailId,
+        fate: Fate,
+        why: Option<&str>,
+    ) -> rusqlite::Result<()> {
+        let Some(mail) = mail(connection, id)? else { return Ok(()) };
+        let mut statement = connection.prepare_cached(
                 "INSERT INTO dispatch_attempts (mail_id, at_ms, result, sender, recipient, octets, submitted, why) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?;
-            statement.execute(params![
-                id.0,
-                now().0,
-                fate.as_str(),
-                mail.sender.map(|sender| ledger.shown(&sender).to_owned()),
-                ledger.shown(&mail.recipient.unwrap_or_default()),
-                mail.octets,
-                mail.submitted,
-                why,
-            ])?;
-            ledger.new_rows += 1;
-            Ok(())
-        })
+        statement.execute(params![
+            id.0,
+            now().0,
+            fate.as_str(),
+            mail.sender.map(|sender| self.shown(&sender).to_owned()),
+            self.shown(&mail.recipient.unwrap_or_default()),
+            mail.octets,
+            mail.submitted,
+            why,
+        ])?;
+        self.new_rows += 1;
+        Ok(())
     }
 
     /// Deletes entries that are too old or too many, a limited number of them. Fails only if the transaction is lost.
@@ -364,7 +392,8 @@ impl Ledger {
 
     /// Makes sure that the tables exist, and returns the number of this run.
     fn begin_run(&mut self, connection: &Connection) -> rusqlite::Result<i64> {
-        if let Some(run) = self.run.filter(|_| self.is_created) {
+        let run = self.run.count(connection)?;
+        if self.is_created {
             return Ok(run);
         }
         let is_new =
@@ -377,13 +406,7 @@ impl Ledger {
                  `ledger off` ends that"
             );
         }
-        let run = connection.query_row(
-            "INSERT INTO dispatch_meta (key, value) VALUES ('run', CAST(ifnull(?1, 1) AS TEXT)) ON CONFLICT (key) DO UPDATE \
-             SET value = CAST(ifnull(?1, value + 1) AS TEXT) RETURNING CAST(value AS INTEGER)",
-            [self.run],
-            |row| row.get(0),
-        )?;
-        (self.run, self.is_created) = (Some(run), true);
+        self.is_created = true;
         Ok(run)
     }
 
@@ -395,8 +418,7 @@ impl Ledger {
         server: &Server,
         course: &Course,
     ) -> rusqlite::Result<i64> {
-        let number = i64::try_from(course.conversation.connection.0 & u64::from(u32::MAX)).unwrap_or(0);
-        let key = (run << 32) | number;
+        let key = connection_key(run, course.conversation.connection);
         if self.known_connections.len() > KNOWN_CONNECTIONS_LIMIT {
             self.known_connections.clear();
         }
@@ -554,7 +576,7 @@ fn mail(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Mail>> {
         .optional()
 }
 
-fn now() -> UnixMillis {
+pub(super) fn now() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use cmail_delivery::flight::Uncertain;
 use cmail_delivery::order::{OrderId, OrderPlace, OrderStep};
 use cmail_delivery::outbox::{
-    Claimed, Commit, Committed, Cursor, MailId, Scanned, StoreError, StoreReply, StoreRequest,
+    Claimed, Commit, Committed, Cursor, MailId, Scanned, StoreError, StoreReply, StoreRequest, StoreTrouble,
 };
 use cmail_delivery::schedule::RetryTerms;
 use rusqlite::{Connection, TransactionBehavior};
@@ -16,6 +17,7 @@ use super::commit::{compose_bounces, record};
 use super::database::{Database, version};
 use super::error::trouble;
 use super::fingerprints::Compared;
+use super::flights;
 use super::messages;
 use super::orders;
 use super::read_ahead::{Follows, ReadJob, ReadOutput};
@@ -38,6 +40,9 @@ impl Database {
             }
             StoreRequest::Commit(commit) => ("record deliveries in", self.commit(commit)),
             StoreRequest::Recall { ids } => ("read mail from", self.recall(&ids)),
+            StoreRequest::Recover { uncertain } => {
+                ("find out which mail may have arrived already from", self.recover(uncertain))
+            }
             StoreRequest::ReadOrders { known, terms } => {
                 ("read the orders in", self.read_orders(&known, &terms))
             }
@@ -158,6 +163,20 @@ impl Database {
         })
     }
 
+    fn recover(&mut self, uncertain: Uncertain) -> rusqlite::Result<StoreReply> {
+        // Mostly there is nothing to write, and so no lock to wait for.
+        if self.in_read_transaction(|database| flights::left_behind(&database.connection))?.is_empty() {
+            return Ok(StoreReply::Recovered(Vec::new()));
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let found = flights::recover(&transaction, uncertain, &mut self.ledger)
+            .and_then(|found| transaction.commit().map(|()| found));
+        if found.is_err() {
+            self.ledger.forget();
+        }
+        found.map(StoreReply::Recovered)
+    }
+
     fn carry_out(&mut self, step: &OrderStep) -> rusqlite::Result<StoreReply> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let carried_out = orders::carry_out(&transaction, step, &mut self.ledger, self.is_indexed)
@@ -244,12 +263,25 @@ impl Database {
             Ok(recorded) => recorded,
             Err(error) => {
                 self.ledger.forget();
-                if !trouble(&self.connection, &error).is_about_a_row() {
+                let trouble = trouble(&self.connection, &error);
+                if trouble.is_about_a_row() {
+                    self.commit_apart(&commit)?
+                } else if trouble == StoreTrouble::Full
+                    && !commit.flights.is_empty()
+                    && !commit.has_no_verdict()
+                {
+                    // There may be room to delete mail, and none to note more.
+                    commit.flights.clear();
+                    Committed { is_unmarked: true, ..self.commit_together(&commit)? }
+                } else {
                     return Err(error);
                 }
-                self.commit_apart(&commit)?
             }
         };
+        commit.flights.clear();
+        if commit.has_no_verdict() {
+            return Ok(StoreReply::Committed(recorded));
+        }
         let refused: HashSet<MailId> = recorded.refused.iter().map(|refused| refused.id).collect();
         let decided: Vec<MailId> = commit.ids().filter(|id| !refused.contains(id)).collect();
         commit.delivered.retain(|mail| !refused.contains(&mail.id));
@@ -290,13 +322,15 @@ impl Database {
         }
     }
 
-    fn commit_together(&mut self, commit: &Commit) -> rusqlite::Result<Committed> {
+    pub(super) fn commit_together(&mut self, commit: &Commit) -> rusqlite::Result<Committed> {
         // Before the database is locked, because large originals take time.
         let bounces = compose_bounces(commit);
         let generation = self.generation;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = version(&transaction, generation)?;
-        let recorded = record(&transaction, commit, bounces, &self.fingerprints, version, &mut self.ledger)?;
+        let mut recorded =
+            record(&transaction, commit, bounces, &self.fingerprints, version, &mut self.ledger)?;
+        recorded.is_unmarked = !self.flights.note(&transaction, &commit.flights, &mut self.ledger)?;
         if self.ledger.wants_pruning() {
             self.ledger.prune(&transaction)?;
         }

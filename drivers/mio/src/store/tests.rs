@@ -1,6 +1,10 @@
 //! The outbox in memory, which tests and examples trust, and the database say the same of the same mail.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use cmail_delivery::flight::{Cargo, FlightId, FlightMark, FlightRoute, FoundFlight, Uncertain};
+use cmail_delivery::io::ConnectionId;
 use cmail_delivery::memory_outbox::{GivenOrder, Mail, MemoryOutbox};
 use cmail_delivery::order::{CarriedOut, OrderPart, OrderStep, OrderVerb};
 use cmail_delivery::outbox::{
@@ -18,6 +22,8 @@ use super::fixture::{self, Fixture, bounce_to};
 struct Pair {
     fixture: Fixture,
     memory: MemoryOutbox,
+    /// How many flights were noted.
+    flights: u32,
 }
 
 /// What happens: which kind of it, to which mail, one bit for each id, and a number of any meaning.
@@ -68,6 +74,9 @@ fn comparable(reply: StoreReply) -> StoreReply {
             let result = result.map(|result| result.rsplit(": ").next().unwrap_or_default().to_owned());
             StoreReply::CarriedOut(CarriedOut { rows, done, is_open, result })
         }
+        StoreReply::Recovered(found) => StoreReply::Recovered(
+            found.into_iter().map(|flight| FoundFlight { number: 0, ..flight }).collect(),
+        ),
         StoreReply::Data(_)
         | StoreReply::Committed(_)
         | StoreReply::Recalled { .. }
@@ -79,7 +88,7 @@ impl Pair {
     fn new() -> Self {
         let mut fixture = Fixture::new();
         fixture.database.prepare_orders();
-        Self { fixture, memory: MemoryOutbox::new() }
+        Self { fixture, memory: MemoryOutbox::new(), flights: 0 }
     }
 
     /// Gives an order about mail that is not held, and carries it out.
@@ -197,6 +206,19 @@ impl Pair {
                 self.ask(StoreRequest::Commit(Commit { failed, ..Commit::default() }))
             }
             15..=16 => self.order(ids, number),
+            18 => {
+                self.flights += 1;
+                let (flight, next_hop) = (FlightId::Own(self.flights), "example.net".into());
+                let remote = ([192, 0, 2, number], 25).into();
+                let route = Arc::new(FlightRoute { connection: ConnectionId(1), next_hop, remote });
+                let carries = (!ids.is_empty()).then_some(Cargo { route, mails: ids });
+                let flights = vec![FlightMark { flight, carries }];
+                self.ask(StoreRequest::Commit(Commit { flights, ..Commit::default() }))
+            }
+            19 => {
+                let uncertain = if number % 2 == 0 { Uncertain::Retry } else { Uncertain::Hold };
+                self.ask(StoreRequest::Recover { uncertain })
+            }
             _ => {
                 let bounce = (number % 3 > 0).then(|| bounce_to(&["a@example.org", "copy@example.org"]));
                 let replaced = vec![Replacement { originals: ids, bounce }];
@@ -210,7 +232,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn the_outbox_in_memory_says_what_the_database_says(
-        happenings in prop::collection::vec((0u8..18, any::<u16>(), any::<u8>()), 1..60),
+        happenings in prop::collection::vec((0u8..20, any::<u16>(), any::<u8>()), 1..60),
     ) {
         let mut pair = Pair::new();
         for happening in happenings {

@@ -254,6 +254,7 @@ impl Outbox for StoreHandle {
             StoreRequest::Scan { .. }
             | StoreRequest::ReadFailed { .. }
             | StoreRequest::Recall { .. }
+            | StoreRequest::Recover { .. }
             | StoreRequest::ReadOrders { .. } => {}
             StoreRequest::CarryOut(step) => self.read_ahead.forget_all(step.mails.iter().copied()),
         }

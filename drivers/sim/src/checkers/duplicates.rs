@@ -1,7 +1,10 @@
 //! Nothing is delivered twice, unless the final dot was sent and its verdict is not durable. For each connection this holds for
-//! one message at a time, as far as the verdict has not arrived.
+//! one message at a time, as far as the verdict has not arrived. If the daemon has ended since, it had noted the mail as one that
+//! it was about to send.
 
 use std::collections::{HashMap, HashSet};
+
+use cmail_delivery::flight::Uncertain;
 
 use super::Checker;
 use crate::facts::{Fact, Link, Scene, Verb};
@@ -24,6 +27,15 @@ struct Acceptance {
     /// The number of the message on the connection.
     number: u32,
     knowledge: Knowledge,
+    /// Whether the daemon, which ended before the verdict was durable, had noted it; absent if its connection was lost before.
+    was_noted: Option<bool>,
+}
+
+impl Acceptance {
+    /// Returns whether the mail may come again.
+    fn is_excused(&self) -> bool {
+        self.was_noted.unwrap_or(self.knowledge == Knowledge::Never)
+    }
 }
 
 /// The checker of this module's invariant.
@@ -36,6 +48,10 @@ pub(super) struct Duplicates {
     /// The mail that was accepted on each connection and of which the core has not been told, by message.
     untold: HashMap<Link, Vec<(u32, MailKey)>>,
     over: HashSet<Link>,
+    /// Connections that were lost while the daemon went on.
+    lost: HashSet<Link>,
+    /// Mail that was noted when the daemon ended; absent if it notes nothing.
+    noted: HashMap<u32, Option<HashSet<MailKey>>>,
     /// The number of messages on each connection that were replied to.
     replied: HashMap<Link, u32>,
     /// Mail that was deleted as delivered.
@@ -70,7 +86,11 @@ impl Checker for Duplicates {
                 let knowledge = if code / 100 == 2 { Knowledge::Told } else { Knowledge::Never };
                 self.learn(link, knowledge, |other| other == number);
             }
+            Fact::Stopped { .. } => self.stop(scene),
             Fact::Gone { link, .. } => {
+                if !self.noted.contains_key(&link.epoch) {
+                    self.lost.insert(link);
+                }
                 self.learn(link, Knowledge::Never, |_| true);
                 self.replied.remove(&link);
                 self.over.insert(link);
@@ -95,6 +115,25 @@ impl Duplicates {
         format!("{} duplicates, each after a final dot whose reply was lost or not recorded", self.accounted)
     }
 
+    /// The daemon has ended: what it has noted may come again, and what it was told, or waits for, and has not noted, may not.
+    fn stop(&mut self, scene: &Scene<'_>) {
+        let is_kept = scene.settings.uncertain != Uncertain::Off;
+        let noted = scene.outbox.flights().cargos().flat_map(|cargo| &cargo.mails).copied();
+        // Of what cannot be recorded something else is noted, if anything.
+        let poisoned =
+            scene.outbox.mails().map(|(id, _)| id).filter(|id| scene.outbox.poison_of(*id).is_some());
+        let keys = noted.chain(poisoned).filter_map(|id| Some(scene.outbox.mail(id)?.key()));
+        let keys: HashSet<MailKey> = keys.collect();
+        let epoch = self.epoch;
+        for (key, acceptances) in &mut self.acceptances {
+            let of_now = acceptances.iter_mut().filter(|acceptance| acceptance.link.epoch == epoch);
+            for acceptance in of_now.filter(|acceptance| acceptance.knowledge != Knowledge::Never) {
+                acceptance.was_noted = Some(!is_kept || keys.contains(key));
+            }
+        }
+        self.noted.insert(epoch, is_kept.then_some(keys));
+    }
+
     fn accept(&mut self, link: Link, number: u32, keys: &[MailKey]) -> Result<(), String> {
         // A server that says something else before it accepts is believed at its first word.
         let is_replied_to = self.replied.get(&link).is_some_and(|&replied| replied >= number);
@@ -104,6 +143,8 @@ impl Duplicates {
             return Err(format!("[{link}] a message was sent before the reply to the one before"));
         }
         let knowledge = if is_over { Knowledge::Never } else { Knowledge::Awaited };
+        let noted = self.noted.get(&link.epoch).and_then(Option::as_ref);
+        let noted = noted.filter(|_| !self.lost.contains(&link) && !is_replied_to);
         for key in keys {
             let earlier = self.acceptances.entry(key.clone()).or_default();
             if earlier.len() >= self.rows.get(key).copied().unwrap_or(1) {
@@ -131,9 +172,16 @@ impl Duplicates {
                         Knowledge::Never => {}
                     }
                 }
+                let excused = earlier.iter().filter(|other| other.is_excused()).count();
+                if excused + self.rows.get(key).copied().unwrap_or(1) <= earlier.len() {
+                    return Err(format!(
+                        "the mail to {who} was delivered again, and was not noted when the daemon ended"
+                    ));
+                }
                 self.accounted += 1;
             }
-            earlier.push(Acceptance { link, number, knowledge });
+            let was_noted = noted.map(|noted| noted.contains(key));
+            earlier.push(Acceptance { link, number, knowledge, was_noted });
         }
         if !is_over {
             self.untold.entry(link).or_default().extend(keys.iter().map(|key| (number, key.clone())));

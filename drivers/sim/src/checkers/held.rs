@@ -38,7 +38,10 @@ impl Held {
                     return Err(format!("an order is carried out on mail {mail}, which is held"));
                 }
             }
-            StoreRequest::Scan { .. } | StoreRequest::ReadData { .. } | StoreRequest::ReadOrders { .. } => {
+            StoreRequest::Scan { .. }
+            | StoreRequest::ReadData { .. }
+            | StoreRequest::ReadOrders { .. }
+            | StoreRequest::Recover { .. } => {
                 return Ok(());
             }
         }

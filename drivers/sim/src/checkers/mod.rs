@@ -12,6 +12,7 @@ mod commands;
 mod connections;
 mod courses;
 mod duplicates;
+mod flights;
 mod held;
 mod hosts_file;
 mod limits;
@@ -54,6 +55,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::<loss::Loss>::default(),
         Box::<duplicates::Duplicates>::default(),
+        Box::<flights::Flights>::default(),
         Box::<bounce_loop::BounceLoop>::default(),
         Box::<bounce_contents::BounceContents>::default(),
         Box::<connections::Connections>::default(),

@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 
+use cmail_delivery::attempt::AttemptKind;
 use cmail_delivery::event::{Event, FailureKind};
+use cmail_delivery::flight::Uncertain;
 use cmail_delivery::order::{OrderId, OrderVerb};
 use cmail_delivery::outbox::{Claimed, Commit, MailId, Row, StoreReply};
 use cmail_delivery::schedule::RetryState;
@@ -139,8 +141,10 @@ impl Retries {
         let taken_up_at = |id: &MailId| self.taken_up_at.get(id).copied().unwrap_or(scene.now.monotonic);
         for failed in commit.failed.iter().filter(|failed| failed.counts) {
             scene.right_by_one_since(taken_up_at(&failed.id), |settings| {
+                let kind = failed.attempt.facts().kind;
+                let is_held = settings.uncertain == Uncertain::Hold && kind == AttemptKind::Uncertain;
                 match self.retry_state(settings, scene, failed.id, failed.attempt.at) {
-                    Some(RetryState::NotBefore(time)) if !failed.attempt.is_fatal() => {
+                    Some(RetryState::NotBefore(time)) if !failed.attempt.is_fatal() && !is_held => {
                         Err(format!("an attempt of mail {} before {} counts", failed.id, time.0))
                     }
                     Some(RetryState::GivenUp) => {

@@ -82,6 +82,21 @@ fn mail_that_is_sent_again_after_its_reply_is_noticed() {
 }
 
 #[test]
+fn mail_that_is_sent_before_it_is_noted_is_noticed() {
+    assert_caught(Mutation::SendsUnnoted, "mail is noted before it is sent");
+}
+
+#[test]
+fn too_much_mail_that_is_noted_is_noticed() {
+    assert_caught(Mutation::NotesTooMuch, "mail is noted before it is sent");
+}
+
+#[test]
+fn mail_that_is_sent_again_after_a_crash_and_was_not_noted_is_noticed() {
+    assert_caught(Mutation::LosesFlights, "nothing is duplicated");
+}
+
+#[test]
 fn a_failure_that_is_counted_twice_is_noticed() {
     assert_caught(Mutation::CountsTwice, "what is counted has happened");
 }

@@ -36,6 +36,7 @@ fn nothing_of_a_replacement_is_done_if_an_original_is_gone() {
             refused: vec![],
             not_noted: vec![],
             warned: vec![],
+            is_unmarked: false,
         })
     );
     assert!(effects.bounces.is_empty());

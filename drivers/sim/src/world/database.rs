@@ -1,7 +1,7 @@
 //! The database. It processes and answers requests later, in order, and may fail. Requests of a daemon that has died do nothing.
 
 use cmail_delivery::io::Input;
-use cmail_delivery::order::OrderStep;
+use cmail_delivery::order::{Hold, OrderStep};
 use cmail_delivery::outbox::{
     Committed, MailId, RequestId, Scanned, StoreError, StoreReply, StoreRequest, StoreTrouble,
 };
@@ -26,6 +26,7 @@ impl World {
             | StoreRequest::ReadData { .. }
             | StoreRequest::ReadFailed { .. }
             | StoreRequest::Recall { .. }
+            | StoreRequest::Recover { .. }
             | StoreRequest::ReadOrders { .. } => request,
             StoreRequest::CarryOut(step) => StoreRequest::CarryOut(self.mutation.step(step)),
         };
@@ -107,6 +108,11 @@ impl World {
         if let StoreRequest::CarryOut(step) = request {
             return self.carry_out(step);
         }
+        if let StoreRequest::Recover { uncertain } = request {
+            let found = self.outbox.recover(*uncertain);
+            self.release_in_the_end();
+            return StoreReply::Recovered(found);
+        }
         let StoreRequest::Commit(commit) = request else {
             return StoreReply::Data(bytes::Bytes::new());
         };
@@ -126,6 +132,9 @@ impl World {
                 if is_done(replacement) { made.next().unwrap_or_default() } else { Vec::new() }
             }));
         }
+        if commit.holds_uncertain && !commit.failed.is_empty() {
+            self.release_in_the_end();
+        }
         for (id, originals) in &effects.warnings {
             self.see(Fact::Inserted { id: *id, origin: Origin::WarningOf(originals) });
         }
@@ -136,6 +145,13 @@ impl World {
             self.clock.after(Duration::from_secs(1), Happening::Finish);
         }
         reply
+    }
+
+    /// Releases what was just held, if all must come to its end.
+    fn release_in_the_end(&mut self) {
+        if self.is_healed && self.outbox.mails().any(|(_, mail)| mail.hold == Hold::Held) {
+            self.release_all();
+        }
     }
 
     fn carry_out(&mut self, step: &OrderStep) -> StoreReply {

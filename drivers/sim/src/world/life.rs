@@ -8,6 +8,7 @@ use cmail_delivery::{Dispatcher, Mode, Selection};
 use super::{Daemon, Happening, World};
 use crate::facts::{Fact, Link};
 use crate::map::Map;
+use crate::mutation::Mutation;
 use crate::network::ClientEnd;
 use crate::options::{Faults, LONGEST_RULE_S};
 
@@ -98,6 +99,9 @@ impl World {
         self.deadline = None;
         if self.daemon.take().is_none() {
             return;
+        }
+        if self.mutation == Mutation::LosesFlights {
+            self.outbox.lose_flights();
         }
         self.see(Fact::Stopped { crashed });
         let links: Vec<Link> = self

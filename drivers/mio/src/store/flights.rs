@@ -1,0 +1,205 @@
+//! Which messages connections send next: the table `dispatch_flights`. After a kill it names the mail that may have arrived already.
+//!
+//! The table is created when it is needed. No outcome hangs on it: if it cannot be written, mail is sent without, and the daemon says
+//! so once.
+
+use std::net::{IpAddr, SocketAddr};
+
+use cmail_delivery::flight::{Cargo, FlightId, FlightMark, FoundFlight, Uncertain};
+use cmail_delivery::outbox::MailId;
+use cmail_delivery::time::UnixMillis;
+use rusqlite::{Connection, Transaction, params};
+
+use super::commit::exists;
+use super::error::advice;
+use super::ledger::{Ledger, now};
+use super::run::{connection_key, key};
+use super::{holds, stuck};
+
+/// The table. `mails` is a JSON list of ids in the order in which they are sent.
+const CREATE: &str = "CREATE TABLE IF NOT EXISTS dispatch_flights (
+    flight_id INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL,
+    since_ms INTEGER NOT NULL,
+    connection_id INTEGER NOT NULL,
+    next_hop TEXT NOT NULL,
+    address TEXT NOT NULL,
+    port INTEGER NOT NULL,
+    mails TEXT NOT NULL)";
+
+const PUT: &str = "INSERT INTO dispatch_flights (flight_id, run, since_ms, connection_id, next_hop, address, port, mails) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (flight_id) DO UPDATE SET mails = excluded.mails";
+
+const SELECT: &str =
+    "SELECT flight_id, since_ms, next_hop, address, port, mails FROM dispatch_flights ORDER BY flight_id";
+
+/// The table of one connection to the database.
+#[derive(Debug, Default)]
+pub(super) struct FlightTable {
+    /// Whether it could not be written the last time.
+    is_in_trouble: bool,
+}
+
+/// A row of the table, as an earlier run has left it.
+pub(super) struct Left {
+    number: i64,
+    since: UnixMillis,
+    next_hop: String,
+    remote: Option<SocketAddr>,
+    mails: Vec<MailId>,
+}
+
+impl FlightTable {
+    /// Notes what is told of flights, and returns whether it could. Fails only if the transaction is lost.
+    pub(super) fn note(
+        &mut self,
+        transaction: &Connection,
+        marks: &[FlightMark],
+        ledger: &mut Ledger,
+    ) -> rusqlite::Result<bool> {
+        if marks.is_empty() {
+            return Ok(true);
+        }
+        let noted = ledger.run.count(transaction).and_then(|run| put_all(transaction, marks, run));
+        let Err(error) = noted else {
+            if std::mem::take(&mut self.is_in_trouble) {
+                log::info!("the table dispatch_flights is written again");
+            }
+            return Ok(true);
+        };
+        if !std::mem::replace(&mut self.is_in_trouble, true) {
+            log::warn!(
+                "cannot write the table dispatch_flights: {error}; mail is sent without, so after a kill it is not known which mail \
+                 may have arrived already; {}",
+                advice(transaction, &error)
+            );
+        }
+        // SQLite ends the transaction after some errors: without it, nothing may be written.
+        if transaction.is_autocommit() { Err(error) } else { Ok(false) }
+    }
+}
+
+/// Finds the flights that earlier runs have left behind, and does with their mail what is wanted. Flights without mail are deleted.
+pub(super) fn recover(
+    transaction: &Transaction<'_>,
+    uncertain: Uncertain,
+    ledger: &mut Ledger,
+) -> rusqlite::Result<Vec<FoundFlight>> {
+    let mut found = Vec::new();
+    for Left { number, since, next_hop, remote, mut mails } in left_behind(transaction)? {
+        let mut kept = Vec::with_capacity(mails.len());
+        for id in mails.drain(..) {
+            if is_left(transaction, id)? {
+                kept.push(id);
+            }
+        }
+        let server = remote.map(|remote| format!(" at {remote}")).unwrap_or_default();
+        let why = format!("sent to {next_hop}{server}, and the program ended before it knew the answer");
+        for &id in &kept {
+            ledger.add_doubt(transaction, id, since, &why)?;
+            if uncertain == Uncertain::Hold {
+                holds::hold_uncertain(transaction, id)?;
+            }
+        }
+        if kept.is_empty() || uncertain == Uncertain::Hold {
+            end(transaction, number)?;
+        }
+        if !kept.is_empty() {
+            found.push(FoundFlight { number, next_hop: next_hop.into(), remote, mails: kept });
+        }
+    }
+    Ok(found)
+}
+
+/// Reads what earlier runs have left behind; nothing if there is no such table, or one that is not ours.
+pub(super) fn left_behind(connection: &Connection) -> rusqlite::Result<Vec<Left>> {
+    let mut statement = match connection.prepare(SELECT) {
+        Ok(statement) => statement,
+        Err(error) if holds::is_absent(&error) => {
+            if connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'dispatch_flights'")?.exists([])?
+            {
+                log::warn!(
+                    "cannot read the table dispatch_flights: {error}; it is not known which mail may have arrived already; drop the \
+                     table, and the daemon creates it again"
+                );
+            }
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
+    let mut rows = statement.query([])?;
+    let mut left = Vec::new();
+    while let Some(row) = rows.next()? {
+        let text = |column| row.get_ref(column).map(|value| value.as_str().unwrap_or_default().to_owned());
+        let address: Option<IpAddr> = text(3)?.parse().ok();
+        let port: Option<u16> = row.get(4).ok();
+        let mails: Vec<i64> = serde_json::from_str(&text(5)?).unwrap_or_default();
+        left.push(Left {
+            number: row.get(0)?,
+            since: UnixMillis(row.get_ref(1)?.as_i64().unwrap_or(0)),
+            next_hop: text(2)?,
+            remote: address.zip(port).map(|(address, port)| SocketAddr::new(address, port)),
+            mails: mails.into_iter().map(MailId).collect(),
+        });
+    }
+    Ok(left)
+}
+
+/// Returns whether a mail is in the outbox, and was not taken by a server.
+fn is_left(connection: &Connection, id: MailId) -> rusqlite::Result<bool> {
+    let is_taken = stuck::exists(connection)? && stuck::contains(connection, id)?;
+    Ok(!is_taken && exists(connection, id)?)
+}
+
+fn put_all(connection: &Connection, marks: &[FlightMark], run: i64) -> rusqlite::Result<()> {
+    marks.iter().try_for_each(|mark| {
+        let number = match mark.flight {
+            FlightId::Earlier(number) => number,
+            FlightId::Own(count) => key(run, count),
+        };
+        match &mark.carries {
+            None => end(connection, number),
+            Some(cargo) => match put(connection, number, run, cargo) {
+                // Another program may have dropped it.
+                Err(error) if holds::is_absent(&error) => {
+                    connection.execute_batch(CREATE)?;
+                    put(connection, number, run, cargo)
+                }
+                result => result,
+            },
+        }
+    })
+}
+
+fn put(connection: &Connection, number: i64, run: i64, cargo: &Cargo) -> rusqlite::Result<()> {
+    let Cargo { route, mails } = cargo;
+    connection
+        .prepare_cached(PUT)?
+        .execute(params![
+            number,
+            run,
+            now().0,
+            connection_key(run, route.connection),
+            route.next_hop,
+            route.remote.ip().to_string(),
+            route.remote.port(),
+            json(mails),
+        ])
+        .map(drop)
+}
+
+fn end(connection: &Connection, number: i64) -> rusqlite::Result<()> {
+    match connection.prepare_cached("DELETE FROM dispatch_flights WHERE flight_id = ?1") {
+        Ok(mut statement) => statement.execute([number]).map(drop),
+        Err(error) if holds::is_absent(&error) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn json(mails: &[MailId]) -> String {
+    let ids: Vec<i64> = mails.iter().map(|id| id.0).collect();
+    serde_json::to_string(&ids).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! Mail that may have arrived already, because the daemon was killed or the connection was lost behind the message (the table
+//! `dispatch_flights`, the directive `uncertain`).
+
+use crate::support::smtp_server::SmtpServer;
+use crate::support::{Action, Database, Mail, Script, World, tool};
+
+/// A world in which the server has got a mail whole and has not answered when the daemon is killed.
+fn killed_behind_the_message(uncertain: &str, journal_mode: &str) -> (World, SmtpServer, i64) {
+    killed_with(Script::new().once(".", Action::Stall), uncertain, journal_mode)
+}
+
+fn killed_with(script: Script, uncertain: &str, journal_mode: &str) -> (World, SmtpServer, i64) {
+    let mut world = World::in_journal_mode(journal_mode);
+    let server = SmtpServer::start(script);
+    world.set("portprio", server.port()).set("uncertain", uncertain).set("verbosity", 1);
+    world.route("example.org", &server);
+    let id = world.insert(&Mail::to("a@example.org"));
+    let daemon = world.start();
+    server.wait("the message is there", |records| records.messages.len() == 1);
+    assert_eq!(noted(&world.database), [id]);
+    daemon.kill();
+    server.wait_until_closed();
+    (world, server, id)
+}
+
+/// The mail that is noted as about to be sent.
+fn noted(database: &Database) -> Vec<i64> {
+    let connection = database.another();
+    let mut statement =
+        connection.prepare("SELECT value FROM dispatch_flights, json_each(mails) ORDER BY value").unwrap();
+    let ids = statement.query_map([], |row| row.get(0)).unwrap();
+    ids.map(Result::unwrap).collect()
+}
+
+/// How often the ledger says that a mail is in doubt.
+fn doubts(database: &Database) -> i64 {
+    let count = "SELECT count(*) FROM dispatch_attempts WHERE result = 'uncertain'";
+    database.another().query_row(count, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn mail_that_was_on_its_way_at_a_kill_is_named_and_sent_again() {
+    for mode in ["delete", "wal"] {
+        let (world, server, id) = killed_behind_the_message("retry", mode);
+        let other = world.insert(&Mail::to("b@example.org"));
+        let daemon = world.start();
+        let named = format!("1 mail to example.org at {} may have arrived already", server.address());
+        let output = daemon.wait_for_output(&named);
+        assert!(output.contains(&format!("before it knew the answer: {id}; sent again")), "{output}");
+        world.database.wait_until_empty();
+        assert_eq!(server.records().delivered_to(), ["a@example.org", "b@example.org"], "{other}");
+        assert_eq!((noted(&world.database), doubts(&world.database)), (vec![], 1));
+        daemon.terminate();
+    }
+}
+
+#[test]
+fn kills_in_a_row_name_the_mail_each_time() {
+    let stalls = (0..3).fold(Script::new(), |script, _| script.once(".", Action::Stall));
+    let (world, server, id) = killed_with(stalls, "retry", "delete");
+    for messages in [2, 3] {
+        let daemon = world.start();
+        daemon.wait_for_output(&format!("before it knew the answer: {id};"));
+        server.wait("the message is there again", |records| records.messages.len() == messages);
+        daemon.kill();
+    }
+    let daemon = world.start();
+    daemon.wait_for_output(&format!("before it knew the answer: {id};"));
+    world.database.wait_until_empty();
+    daemon.terminate();
+    assert_eq!((doubts(&world.database), noted(&world.database)), (3, vec![]));
+}
+
+#[test]
+fn mail_that_was_on_its_way_at_a_kill_is_held_until_it_is_released() {
+    let (world, server, id) = killed_behind_the_message("hold", "delete");
+    let other = world.insert(&Mail::to("b@example.org"));
+    let daemon = world.start();
+    daemon.wait_for_output(&format!("before it knew the answer: {id}; held"));
+    world.database.wait("the other one is delivered", |database| !database.ids().contains(&other));
+    assert_eq!((world.database.ids(), noted(&world.database)), (vec![id], vec![]));
+    let listed = tool::output(&world, &["list", "--place", "held"]);
+    assert!(listed.contains("a@example.org"), "{listed}");
+    tool::output(&world, &["release", &id.to_string()]);
+    world.database.wait_until_empty();
+    daemon.terminate();
+    assert_eq!(server.records().delivered_to(), ["a@example.org", "b@example.org"]);
+}
+
+#[test]
+fn mail_whose_connection_is_lost_behind_the_message_is_held_if_that_is_wanted() {
+    let (mut world, server) = World::with_server(Script::new().once(".", Action::Close));
+    world.set("uncertain", "hold").set("retryinterval", 0).set("interval", 1);
+    let id = world.insert(&Mail::to("a@example.org"));
+    let daemon = world.start();
+    world.database.wait_for_failure(id);
+    let later = world.insert(&Mail::to("b@example.org"));
+    world.database.wait("the later one is delivered", |database| !database.ids().contains(&later));
+    assert_eq!((world.database.ids(), world.database.failures_of(id).len()), (vec![id], 1));
+    daemon.terminate();
+    assert_eq!(server.records().delivered_to(), ["b@example.org"]);
+}
+
+#[test]
+fn a_pass_finds_mail_in_doubt_too() {
+    let (world, server, id) = killed_behind_the_message("retry", "delete");
+    let finished = world.run(&["deliver", "example.org"]);
+    assert!(finished.stderr.contains(&format!("before it knew the answer: {id};")), "{}", finished.stderr);
+    assert_eq!(server.records().delivered_to(), ["a@example.org"]);
+    assert_eq!(noted(&world.database), Vec::<i64>::new());
+}
+
+#[test]
+fn nothing_is_noted_unless_that_is_wanted() {
+    let (world, _server) = World::with_server(Script::new());
+    world.insert(&Mail::to("a@example.org"));
+    let daemon = world.start();
+    world.database.wait_until_empty();
+    daemon.terminate();
+    let table = "SELECT count(*) FROM sqlite_schema WHERE name = 'dispatch_flights'";
+    assert_eq!(world.database.another().query_row(table, [], |row| row.get(0)), Ok(0));
+}
+
+#[test]
+fn a_table_that_another_program_has_changed_stops_no_mail() {
+    let (mut world, server) = World::with_server(Script::new());
+    world.set("uncertain", "retry");
+    world.database.connection.execute_batch("CREATE TABLE dispatch_flights (flight_id INTEGER)").unwrap();
+    for name in ["a", "b", "c"] {
+        world.insert(&Mail::to(&format!("{name}@example.org")));
+    }
+    let daemon = world.start();
+    world.database.wait_until_empty();
+    let output = daemon.terminate();
+    assert_eq!(output.matches("cannot write the table dispatch_flights").count(), 1, "{output}");
+    assert_eq!(server.records().delivered_to().len(), 3);
+}
