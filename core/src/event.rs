@@ -119,12 +119,23 @@ pub enum Event {
         text: String,
     },
     /// A command line that is sent to a server, with secrets masked. Only with
-    /// [`trace`](crate::settings::Settings::trace).
-    Sent(ConnectionId, Bytes),
-    /// Mail data that was sent to a server. Only with [`trace`](crate::settings::Settings::trace).
-    SentData(ConnectionId, Bytes),
-    /// A reply of a server. Only with [`trace`](crate::settings::Settings::trace).
-    Received(ConnectionId, Bytes),
+    /// [`trace`](crate::settings::Settings::trace), or while it is [watched](crate::watch::Watch).
+    Sent(Said),
+    /// Mail data that was sent to a server. Only as above.
+    SentData(Said),
+    /// A reply of a server, or a part of one. Only as above.
+    Received(Said),
+}
+
+/// What was said on a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The mail that it is about: the first recipient of its transaction. `None` outside of transactions.
+    pub mail: Option<MailId>,
+    /// The octets.
+    pub octets: Bytes,
 }
 
 /// What is known of a mail beside its id and its recipient, when something is told of it.
@@ -239,10 +250,10 @@ impl fmt::Display for Event {
                 silence.as_secs()
             ),
             Self::Note { text, .. } => write!(f, "{}", OneLine(text)),
-            Self::Sent(connection, octets) | Self::SentData(connection, octets) => {
+            Self::Sent(Said { connection, octets, .. }) | Self::SentData(Said { connection, octets, .. }) => {
                 write!(f, "[{}] > {}", connection.0, OneLine(Octets(octets)))
             }
-            Self::Received(connection, octets) => {
+            Self::Received(Said { connection, octets, .. }) => {
                 write!(f, "[{}] < {}", connection.0, OneLine(Octets(octets)))
             }
         }

@@ -14,6 +14,7 @@ use crate::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use crate::settings::{Hosts, ResolverSettings, Settings};
 use crate::system_error::{Breakage, MachineTrouble, NetworkTrouble, SystemError};
 pub use crate::tls::{CertificateTrouble, Tls, TlsVersion, Verification};
+use crate::watch::Watch;
 
 /// An event outside of the core.
 #[derive(Debug)]
@@ -63,6 +64,9 @@ pub enum Input<'a> {
     /// tried early: waiting mail is placed anew by the next rescan of the outbox. [`Settings::resolver`] is taken as by
     /// [`Input::Resolver`].
     Settings(Box<Settings>),
+    /// From now on the conversations that this covers are told, also those that have begun, as if they were
+    /// [traced](Settings::trace). Nothing else depends on it.
+    Watch(Watch),
     /// Begin nothing new and finish (SIGTERM).
     Drain,
 }

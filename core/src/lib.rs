@@ -115,7 +115,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`ids`], [`settings`], [`outbox`], [`io`], [`system_error`], [`tls`], [`event`], [`tally`], [`one_line`], [`shown`], [`flight`], [`fair_queue`], and `expiring_map` |
+//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`ids`], [`settings`], [`outbox`], [`io`], [`system_error`], [`tls`], [`event`], [`tally`], [`watch`], [`one_line`], [`shown`], [`flight`], [`fair_queue`], and `expiring_map` |
 //! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`] |
 //! | machines | [`session`], [`resolver`] |
 //! | decisions | [`route`], [`schedule`] with [`retry_rule`], [`mail_pattern`] and [`failure_pattern`], [`policy`] with [`destination_pattern`], [`bounce`] and [`delay_warning`], and `reachability`: servers that do not answer |
@@ -179,6 +179,7 @@ pub mod time;
 pub mod tls;
 mod transcript;
 pub mod transparency;
+pub mod watch;
 pub mod wording;
 
 pub use dispatcher::{Dispatcher, Mode, Selection, TimeoutReason};

@@ -22,6 +22,7 @@ use cmail_delivery::policy::{Family, Policy};
 use cmail_delivery::settings::{ResolverSettings, Settings};
 use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::time::{Duration, Instant, Now, UnixTime};
+use cmail_delivery::watch::Watch;
 use cmail_delivery::{Dispatcher, Mode, Selection};
 
 use crate::outbox::{MESSAGES, Outbox};
@@ -179,6 +180,9 @@ impl World {
             b'-' => self.outbox.delete(usize::try_from(number(argument, 0)).unwrap_or(0)),
             b'*' => self.input(Input::OutboxChanged),
             b'^' => self.input(Input::TryNow),
+            b'w' => {
+                self.input(Input::Watch(if argument.is_empty() { Watch::Nothing } else { Watch::Everything }))
+            }
             b'e' => self.input(Input::Resolver(ResolverSettings {
                 servers: vec![SocketAddr::from(([192, 0, 2, 54], 53))],
                 ..settings().resolver

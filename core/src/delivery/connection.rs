@@ -1,6 +1,7 @@
 //! One connection of a delivery: its session, and the transactions that it still has to send.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -9,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use super::course_recorder::CourseRecorder;
 use super::transaction_queue::{TransactionQueue, Want};
 use super::tried_candidates::server;
-use super::{DeliveryContext, Upcoming};
+use super::{CONNECT_TIMEOUT, DeliveryContext, Owed, Upcoming};
 use crate::attempt::{Protection, Server};
 use crate::course::{Course, Transcripts};
 use crate::io::{CloseReason, Tls};
@@ -38,6 +39,8 @@ pub(super) struct Connection {
     seed: Option<Seed>,
     /// The times of the connection, if attempts tell how they went.
     recorder: Option<Box<CourseRecorder>>,
+    /// The first mail of each transaction that has begun and has no verdict yet: one, or two if the envelope of the next went ahead.
+    talked_of: VecDeque<MailId>,
     /// True if the driver knows that there is something to send.
     transmit_is_announced: bool,
 }
@@ -73,6 +76,7 @@ impl Connection {
             is_quitting: false,
             seed: None,
             recorder: recorder.map(Box::new),
+            talked_of: VecDeque::new(),
             transmit_is_announced: false,
         }
     }
@@ -113,6 +117,14 @@ impl Connection {
         match &self.link {
             Link::Connecting { .. } => None,
             Link::Talking(talk) => talk.session.silent_since().filter(|_| !self.has_decided),
+        }
+    }
+
+    /// Returns what the server owes, and since when.
+    pub(super) fn owed(&self) -> Option<(Owed, Instant)> {
+        match &self.link {
+            Link::Connecting { deadline } => Some((Owed::Connection, *deadline - CONNECT_TIMEOUT)),
+            Link::Talking(talk) => Some((Owed::Step(talk.session.phase()), talk.session.owes_since()?)),
         }
     }
 
@@ -185,7 +197,7 @@ impl Connection {
             auth_unprotected: cx.settings.auth_insecure || candidate.remote.ip().to_canonical().is_loopback(),
             padding_limit: if allowed.padding { candidate.policy.padding } else { 0 },
             no_pipelining: !(allowed.pipelining && candidate.policy.pipelining),
-            trace: cx.settings.trace,
+            trace: cx.is_told(next_hop),
         };
         let mut session = Session::new(config, Rng::from_seed(seed.0), cx.now);
         if let Some(recorder) = &mut self.recorder {
@@ -246,6 +258,7 @@ impl Connection {
     /// Begins the next transaction.
     pub(super) fn begin(&mut self, now: Instant) {
         if let Some((claimed, transaction)) = self.queue.pop() {
+            self.talked_of.extend(transaction.recipients.first().map(|recipient| recipient.id));
             if let Some(recorder) = &mut self.recorder {
                 recorder.begin(now, self.queue.begun(), claimed, &transaction);
             }
@@ -327,6 +340,26 @@ impl Connection {
         if !self.is_busy() && !self.is_quitting {
             self.queue.ask_if_waiting();
         }
+    }
+
+    /// Sets whether what is said is told.
+    pub(super) fn tell(&mut self, is_told: bool) {
+        self.with_session(|session| session.set_trace(is_told));
+    }
+
+    /// Returns the mail that commands are about: the first of the transaction that has begun last.
+    pub(super) fn speaks_of(&self) -> Option<MailId> {
+        self.talked_of.back().copied()
+    }
+
+    /// Returns the mail that replies and mail data are about: the first of the transaction that has begun first.
+    pub(super) fn hears_of(&self) -> Option<MailId> {
+        self.talked_of.front().copied()
+    }
+
+    /// Nothing more is said of the transaction of which these are the verdicts.
+    pub(super) fn end_talk(&mut self, verdicts: &[(Recipient, Outcome)]) {
+        self.talked_of.retain(|id| !verdicts.iter().any(|(recipient, _)| recipient.id == *id));
     }
 
     /// Returns how the transaction went of which these are the verdicts, if attempts tell that.

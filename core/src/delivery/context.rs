@@ -16,6 +16,7 @@ use crate::route::Candidate;
 use crate::session::Transaction;
 use crate::settings::{Hosts, Settings};
 use crate::time::{Instant, UnixMillis};
+use crate::watch::Watch;
 
 /// What a delivery uses but does not own.
 pub(crate) struct DeliveryContext<'a> {
@@ -23,10 +24,19 @@ pub(crate) struct DeliveryContext<'a> {
     pub(crate) wall: UnixMillis,
     pub(crate) settings: &'a Settings,
     pub(crate) policies: &'a Policies,
+    /// Whose conversations are told.
+    pub(crate) watch: &'a Watch,
     pub(crate) hosts: &'a Hosts,
     /// What other deliveries have found out about servers.
     pub(crate) reachability: &'a Reachability,
     pub(crate) admission: &'a mut dyn Admission,
+}
+
+impl DeliveryContext<'_> {
+    /// Returns whether the conversations for a next hop are told.
+    pub(crate) fn is_told(&self, next_hop: &NextHop) -> bool {
+        self.settings.trace || self.watch.covers(next_hop)
+    }
 }
 
 /// Grants a delivery what it shares with others, or makes it wait.

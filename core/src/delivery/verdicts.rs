@@ -10,7 +10,7 @@ use super::transaction_queue::Want;
 use super::{Delivery, DeliveryContext, DeliveryOutput};
 use crate::attempt::{Acceptance, Failure, Server};
 use crate::course::Course;
-use crate::event::Event;
+use crate::event::{Event, Said};
 use crate::io::ConnectionId;
 use crate::outbox::MailId;
 use crate::session::{Outcome, Recipient, Refusal, RefusalKind, SessionOutput};
@@ -59,9 +59,18 @@ impl Delivery {
             SessionOutput::Verdicts(verdicts) => {
                 return self.take_verdicts(cx, connection, &server, verdicts);
             }
-            SessionOutput::Sent(octets) => DeliveryOutput::Event(Event::Sent(connection, octets)),
-            SessionOutput::SentData(octets) => DeliveryOutput::Event(Event::SentData(connection, octets)),
-            SessionOutput::Received(octets) => DeliveryOutput::Event(Event::Received(connection, octets)),
+            SessionOutput::Sent(octets) => {
+                let mail = self.connections.get(&connection).and_then(Connection::speaks_of);
+                DeliveryOutput::Event(Event::Sent(Said { connection, mail, octets }))
+            }
+            SessionOutput::SentData(octets) => {
+                let mail = self.connections.get(&connection).and_then(Connection::hears_of);
+                DeliveryOutput::Event(Event::SentData(Said { connection, mail, octets }))
+            }
+            SessionOutput::Received(octets) => {
+                let mail = self.connections.get(&connection).and_then(Connection::hears_of);
+                DeliveryOutput::Event(Event::Received(Said { connection, mail, octets }))
+            }
             SessionOutput::Authenticated(mechanism) => return self.take_login(mechanism),
             SessionOutput::Note(note) => DeliveryOutput::Event(Event::debug(format!("{server}: {note}"))),
             SessionOutput::Ended(end) => return self.end_connection(cx, connection, end),
@@ -77,7 +86,10 @@ impl Delivery {
         server: &Arc<Server>,
         verdicts: Vec<(Recipient, Outcome)>,
     ) {
-        let course = self.connections.get_mut(&connection).and_then(|conn| conn.end_course(cx, &verdicts));
+        let course = self.connections.get_mut(&connection).and_then(|conn| {
+            conn.end_talk(&verdicts);
+            conn.end_course(cx, &verdicts)
+        });
         let (mut delivered, mut failed, mut undecided) = (Vec::new(), Vec::new(), Vec::new());
         let mut refused: BTreeMap<RefusalKind, Vec<RefusedMail>> = BTreeMap::new();
         for (recipient, outcome) in verdicts {

@@ -8,6 +8,7 @@ use super::Dispatcher;
 use super::deliveries::Claim;
 use super::requests::Asked;
 use crate::attempt::Setback;
+pub use crate::delivery::Owed;
 use crate::io::ConnectionId;
 use crate::next_hop::{Host, NextHop, TlsMode};
 use crate::outbox::{MailId, RequestId};
@@ -31,6 +32,8 @@ pub struct ConnectionFacts<'a> {
     pub next_hop: &'a NextHop,
     /// The server, by the name under which it was found.
     pub host: &'a Host,
+    /// Its address and port.
+    pub remote: SocketAddr,
     /// How the connection is to be protected.
     pub tls: TlsMode,
     /// The seed of the session, once TCP has connected. It reveals nothing about the randomness of other sessions.
@@ -98,6 +101,27 @@ pub struct TroubledHost {
     pub remaining: Duration,
 }
 
+/// A server that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlowHost {
+    /// Its address and port.
+    pub remote: SocketAddr,
+    /// Its name or address, as it was found.
+    pub host: Host,
+    /// How many connections wait for it.
+    pub connections: usize,
+    /// What the one that has waited for the longest time waits for.
+    pub owed: Owed,
+    /// For how long it has.
+    pub waiting: Duration,
+}
+
+/// The shortest time that a server is waited for before it is called slow.
+const SLOW_LEAST: Duration = Duration::from_secs(1);
+
+/// Most slow hosts that are named.
+const SLOW_LIMIT: usize = 20;
+
 /// Most hosts in trouble that are named.
 const TROUBLED_LIMIT: usize = 20;
 
@@ -124,6 +148,11 @@ impl Dispatcher {
         troubles.map(told).collect()
     }
 
+    /// Returns some servers that are being waited for, the slowest first.
+    pub fn slow_hosts(&self) -> Vec<SlowHost> {
+        self.deliveries.slow_hosts(self.books.now.monotonic, SLOW_LEAST, SLOW_LIMIT)
+    }
+
     /// Returns how much there is to do. It takes as long as many hosts are in trouble.
     pub fn load(&self) -> Load {
         self.deliveries.load(self.books.queue.len(), self.books.now.monotonic)
@@ -135,7 +164,14 @@ impl Dispatcher {
         let (candidate, session_seed) = delivery.connection(connection)?;
         let pass = PassId { hop, first: delivery.first_connection()? };
         let (next_hop, host) = (delivery.next_hop(), &candidate.host);
-        Some(ConnectionFacts { pass, next_hop, host, tls: candidate.tls, session_seed })
+        Some(ConnectionFacts {
+            pass,
+            next_hop,
+            host,
+            remote: candidate.remote,
+            tls: candidate.tls,
+            session_seed,
+        })
     }
 
     /// Returns whether a pass is still under way.

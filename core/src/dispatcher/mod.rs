@@ -28,7 +28,8 @@ use bytes::{Bytes, BytesMut};
 use self::books::Books;
 use self::deliveries::Deliveries;
 pub use self::inspect::{
-    ConnectionCounts, ConnectionFacts, DestinationCounts, Load, PassId, Standing, TroubledHost,
+    ConnectionCounts, ConnectionFacts, DestinationCounts, Load, Owed, PassId, SlowHost, Standing,
+    TroubledHost,
 };
 use self::requests::{Asked, wrong_kind};
 pub use self::survey::{Survey, SurveyRow};
@@ -192,6 +193,7 @@ impl Dispatcher {
                 books.scan_new();
             }
             Input::TryNow => self.try_now(),
+            Input::Watch(watch) => deliveries.watch(books, watch),
             Input::Hosts(hosts) => deliveries.set_hosts(hosts),
             Input::Resolver(settings) => deliveries.resolver().reconfigure(now.monotonic, settings),
             Input::Settings(settings) => {

@@ -53,7 +53,11 @@ fn no_text_from_outside_begins_a_line_of_its_own() {
         Event::Bounced { id, recipient: text(), bounces: vec![(id, text())], facts: MailFacts::default() },
         Event::Dropped { id, recipient: text(), facts: MailFacts::default() },
         Event::Note { level: Level::Debug, text: text().into() },
-        Event::Sent(ConnectionId(0), Bytes::from_static(b"a\nb\x1b")),
+        Event::Sent(Said {
+            connection: ConnectionId(0),
+            mail: None,
+            octets: Bytes::from_static(b"a\nb\x1b"),
+        }),
     ] {
         let shown = event.to_string();
         assert!(!shown.chars().any(char::is_control), "{shown:?}");
@@ -110,6 +114,10 @@ fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
 
 #[test]
 fn what_was_sent_and_received_is_shown_as_it_is() {
-    let received = Event::Received(ConnectionId(2), Bytes::from_static(b"250-a\r\n250 \"b\" \xff\r\n"));
+    let received = Event::Received(Said {
+        connection: ConnectionId(2),
+        mail: None,
+        octets: Bytes::from_static(b"250-a\r\n250 \"b\" \xff\r\n"),
+    });
     assert_eq!(received.to_string(), r#"[2] < 250-a / 250 "b" \xff"#);
 }

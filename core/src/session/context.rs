@@ -170,6 +170,10 @@ impl SessionContext {
         self.outputs.extend(end);
     }
 
+    pub(super) fn set_trace(&mut self, trace: bool) {
+        self.config.trace = trace;
+    }
+
     /// Reports received octets: as they are, until there are secrets that they may repeat, and from then on whole replies.
     pub(super) fn trace_received(&mut self, octets: &[u8], reply: Option<&Reply>) {
         if !self.config.trace && !self.history.keeps_transcript() {

@@ -103,6 +103,11 @@ impl Session {
         }
     }
 
+    /// Sets whether what is said is put out, as [`SessionConfig::trace`] does at the beginning.
+    pub(crate) fn set_trace(&mut self, trace: bool) {
+        self.cx.set_trace(trace);
+    }
+
     /// Keeps what is said from now on.
     pub(crate) fn keep_transcript(&mut self) {
         self.cx.history.keep_transcript();
@@ -271,12 +276,18 @@ impl Session {
         Some((deadline, phase))
     }
 
-    /// Returns since when the peer has owed something. `None` if it owes nothing, for example while it waits for us. A peer that
-    /// has a whole message is never given up for being slow.
+    /// Returns since when the peer has owed something that it may be given up for. A peer that has a whole message is never given up
+    /// for being slow.
     pub fn silent_since(&self) -> Option<Instant> {
         let (phase, _) = self.bounded;
+        self.owes_since().filter(|_| phase != Phase::EndOfData && !self.awaits_final_reply())
+    }
+
+    /// Returns since when the peer has owed something. `None` if it owes nothing, for example while it waits for us.
+    pub fn owes_since(&self) -> Option<Instant> {
+        let (phase, _) = self.bounded;
         match phase {
-            Phase::Ready | Phase::EndOfData | Phase::Quit | Phase::Ended => None,
+            Phase::Ready | Phase::Quit | Phase::Ended => None,
             Phase::MailData if self.is_starved() => None,
             Phase::MailData => Some(self.stall_deadline - MAIL_DATA_STALL_TIMEOUT),
             Phase::Tls
@@ -288,9 +299,9 @@ impl Session {
             | Phase::Mail
             | Phase::Rcpt
             | Phase::Data
+            | Phase::EndOfData
             | Phase::Rset => Some(self.deadline? - timeout(phase)?),
         }
-        .filter(|_| !self.awaits_final_reply())
     }
 
     /// Returns the phase of the conversation.

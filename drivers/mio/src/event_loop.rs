@@ -401,6 +401,9 @@ impl<O: Outbox> EventLoop<O> {
                 }
                 Some(Turn::Input(input)) => {
                     let now = self.kernel.now();
+                    if let Some(watchers) = self.served.as_mut().and_then(Served::watchers) {
+                        watchers.trace_input(dispatcher, &input);
+                    }
                     if let Some(recorder) = &mut self.recorder {
                         recorder.transmitted(now);
                         // Octets that were pulled in this turn come before those that were received in it.
@@ -452,6 +455,9 @@ impl<O: Outbox> EventLoop<O> {
     fn carry_out(&mut self, dispatcher: &mut Dispatcher) -> Flow {
         let mut flow = Flow::GoOn;
         while let Some(output) = self.next_output(dispatcher) {
+            if let Some(watchers) = self.served.as_mut().and_then(Served::watchers) {
+                watchers.trace_output(dispatcher, &output);
+            }
             match output {
                 Output::Connect { connection, remote, local, purpose: _ } => {
                     self.sockets.connect(connection, remote, local);

@@ -3,6 +3,7 @@
 use super::World;
 use super::daemon::Finished;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -61,4 +62,27 @@ pub(crate) fn output(world: &World, words: &[impl AsRef<OsStr>]) -> String {
 pub(crate) fn records(world: &World, words: &[&str]) -> Vec<Value> {
     let words: Vec<&str> = ["--json"].iter().chain(words).copied().collect();
     output(world, &words).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Returns the names of the fields of a record, without its version and kind, sorted.
+pub(crate) fn fields_of(record: &Value) -> Vec<String> {
+    assert_eq!(record["v"], 1);
+    let mut fields: Vec<String> = record.as_object().unwrap().keys().cloned().collect();
+    fields.retain(|name| name != "v" && name != "kind");
+    fields.sort();
+    fields
+}
+
+/// Returns the kinds of records that the documentation lists, each with its fields, sorted.
+pub(crate) fn documented_fields() -> BTreeMap<String, Vec<String>> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/json.md")).unwrap();
+    let mut documented = BTreeMap::new();
+    for section in page.split("\n## `").skip(1) {
+        let (kind, rest) = section.split_once('`').unwrap();
+        let field = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+        let mut fields: Vec<String> = rest.lines().filter_map(field).collect();
+        fields.sort();
+        documented.insert(kind.to_owned(), fields);
+    }
+    documented
 }

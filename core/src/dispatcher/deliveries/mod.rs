@@ -63,6 +63,7 @@ use crate::settings::{Hosts, Settings};
 use crate::shown::ShownAddress;
 use crate::tally::{Counts, LookupResult};
 use crate::time::{Duration, Instant};
+use crate::watch::Watch;
 use crate::wording::{ServerName, faillog_text};
 
 /// Most next hops that are worked on at once, not counting those that can only wait.
@@ -94,6 +95,7 @@ pub(super) struct Deliveries {
     reachability: Reachability,
     resolver: Resolver,
     hosts: Hosts,
+    watch: Watch,
     ids: ConnectionIds,
     rng: Rng,
     /// Hosts for which the plain-text warning was given.
@@ -112,6 +114,7 @@ impl Deliveries {
             reachability: Reachability::new(),
             resolver: Resolver::new(settings.resolver.clone(), rng.fork()),
             hosts,
+            watch: Watch::default(),
             ids: ConnectionIds::default(),
             rng,
             told_of_plain_text: ExpiringMap::new(PLAIN_TEXT_HOSTS_LIMIT),
@@ -420,6 +423,7 @@ impl Deliveries {
             wall: books.now.wall_millis(),
             settings: &books.settings,
             policies: &books.policies,
+            watch: &self.watch,
             hosts: &self.hosts,
             reachability: &self.reachability,
             admission: &mut admission,

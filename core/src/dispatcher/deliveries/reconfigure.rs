@@ -1,4 +1,4 @@
-//! New settings while passes are under way.
+//! New settings, and new watchers, while passes are under way.
 
 use alloc::vec::Vec;
 
@@ -10,6 +10,7 @@ use crate::queue::HopId;
 use crate::route::Candidate;
 use crate::schedule::MIN_RETRY_INTERVAL;
 use crate::settings::Settings;
+use crate::watch::Watch;
 
 impl Deliveries {
     /// Goes by the settings of the books, which were these before.
@@ -37,6 +38,15 @@ impl Deliveries {
             }
         }
         hops.into_iter().for_each(|hop| self.end_surplus_idle(books, hop));
+    }
+
+    /// Tells the conversations that this covers.
+    pub(in crate::dispatcher) fn watch(&mut self, books: &Books, watch: Watch) {
+        self.watch = watch;
+        let hops: Vec<HopId> = self.destinations.active().map(|(hop, _)| hop).collect();
+        for hop in hops {
+            self.with_delivery(books, hop, Delivery::update_told);
+        }
     }
 
     /// Ends connections without work that are above a limit. One that has work ends when it asks for more.

@@ -28,6 +28,7 @@ mod set_aside;
 mod silence;
 mod told;
 mod trouble;
+mod watching;
 mod world;
 
 use std::borrow::ToOwned as _;

@@ -32,6 +32,14 @@ impl Clock {
         }
     }
 
+    /// Shows a time of today to the millisecond, as `14:02:11.123`.
+    pub(super) fn show_moment(&self, time: UnixMillis) -> String {
+        match Timestamp::from_millisecond(time.0) {
+            Ok(time) => time.to_zoned_datetime(self.zone.clone()).strftime("%H:%M:%S%.3f").to_string(),
+            Err(_) => time.0.to_string(),
+        }
+    }
+
     /// Returns the time that is meant in the future.
     pub(super) fn resolve_until(&self, until: Since, now: UnixTime) -> UnixMillis {
         match until {

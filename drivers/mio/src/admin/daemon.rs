@@ -114,6 +114,11 @@ impl DaemonLink {
         }
     }
 
+    /// Returns whether there may be another record that needs not be waited for.
+    pub(super) fn has_more(&self) -> bool {
+        !self.stream.buffer().is_empty()
+    }
+
     /// Asks what is answered by one record.
     pub(super) fn ask_one(&mut self, words: &[&str]) -> Result<Answer, AskError> {
         self.ask(words)?;

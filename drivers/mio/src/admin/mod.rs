@@ -15,6 +15,8 @@ mod show;
 mod status;
 mod submit;
 mod summary;
+mod top;
+mod trace;
 mod words;
 
 use std::collections::VecDeque;
@@ -253,6 +255,8 @@ impl Tool {
             Verb::Redirect(words) => orders::redirect(self, words),
             Verb::Status => status::status(self),
             Verb::Reload => status::reload(self),
+            Verb::Trace(words) => trace::trace(self, words),
+            Verb::Top => top::top(self),
         }
     }
 

@@ -43,6 +43,11 @@ impl Printer {
         json_record::write(&mut self.out, kind, fields)
     }
 
+    /// Clears the screen of a terminal, and goes on at its top.
+    pub(super) fn clear_screen(&mut self) -> io::Result<()> {
+        self.out.write_all(b"\x1b[H\x1b[2J")
+    }
+
     /// Writes a record that is JSON already.
     pub(super) fn raw(&mut self, line: &str) -> io::Result<()> {
         writeln!(self.out, "{}", visible(line.trim_end()))

@@ -12,7 +12,7 @@ use super::printer::Printer;
 use super::{Outcome, Tool, ToolError, complain};
 
 /// How long the daemon may take to say how everything stands.
-const STATUS_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long it may take to read its configuration, for which names may have to be looked up.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ const PLACES: [(&str, &str); 5] = [
 
 /// Prints one screen.
 pub(super) fn status(tool: &Tool) -> Result<Outcome, ToolError> {
-    let answer = tool.daemon(Some(STATUS_PATIENCE))?.ask_one(&["status"])?;
+    let answer = tool.daemon(Some(PATIENCE))?.ask_one(&["status"])?;
     let mut printer = tool.printer();
     if tool.options.json {
         printer.raw(&answer.line)?;
@@ -141,13 +141,23 @@ fn print_network(printer: &mut Printer, status: &Value) -> io::Result<()> {
 }
 
 /// The queue of a status.
-struct Queue<'a>(&'a Value);
+pub(super) struct Queue<'a>(pub(super) &'a Value);
 
 impl Queue<'_> {
-    fn line(&self) -> String {
-        let queue = &self.0["queue"];
-        let counts = PLACES.map(|(name, shown)| (number(&queue["places"], &format!("/{name}")), shown));
-        let total: i64 = counts.iter().map(|(count, _)| count).sum();
+    /// Returns how many mails there are at each place.
+    fn counts(&self) -> [(i64, &'static str); PLACES.len()] {
+        let places = &self.0["queue"]["places"];
+        PLACES.map(|(name, shown)| (number(places, &format!("/{name}")), shown))
+    }
+
+    /// Returns how many mails there are.
+    pub(super) fn total(&self) -> i64 {
+        self.counts().iter().map(|(count, _)| count).sum()
+    }
+
+    /// Describes it in one line.
+    pub(super) fn line(&self) -> String {
+        let (queue, counts, total) = (&self.0["queue"], self.counts(), self.total());
         let mut line = format!("{total} {}", if total == 1 { "mail" } else { "mails" });
         let present: Vec<String> = counts
             .iter()

@@ -87,6 +87,10 @@ pub(super) enum Verb {
     Status,
     /// Let the daemon read its configuration again, and say what has changed or what is wrong, as SIGHUP does in its log
     Reload,
+    /// Show what is said in conversations, line by line as it is said, until Ctrl-C
+    Trace(TraceWords),
+    /// Show every two seconds how mail goes: rates, connections, destinations with most mail, slowest hosts; one line each where the output is no terminal
+    Top,
 }
 
 /// Which mail an order is about.
@@ -258,6 +262,17 @@ impl ResultWord {
     pub(super) fn as_str(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
+}
+
+/// The words of `trace`.
+#[derive(Debug, Args)]
+pub(super) struct TraceWords {
+    /// Only conversations for the mail of this domain or address, or of this relay as HOST, HOST:PORT or HOST:PORT/MODE
+    #[arg(value_name = "DESTINATION")]
+    pub(super) destination: Option<String>,
+    /// Show mail data too, and not only their size
+    #[arg(long)]
+    pub(super) data: bool,
 }
 
 /// The words of `submit`.

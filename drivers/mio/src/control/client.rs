@@ -30,6 +30,8 @@ enum Stage {
     Listening,
     /// It gets the answer to this.
     Answering(AskId),
+    /// It gets an answer that does not end as long as it is there.
+    Watching(AskId),
     /// It is closed once it has taken what was sent.
     Closing,
 }
@@ -83,14 +85,19 @@ impl<S: Read + Write> Client<S> {
     /// Returns what it is being answered.
     pub(super) fn asked(&self) -> Option<AskId> {
         match self.stage {
-            Stage::Answering(id) => Some(id),
+            Stage::Answering(id) | Stage::Watching(id) => Some(id),
             Stage::Listening | Stage::Closing => None,
         }
     }
 
     /// Sends what is there and reads the next request, as far as the socket allows it. Nothing is read while a request is being answered.
     pub(super) fn advance(&mut self, now: Instant) -> Progress {
-        match self.send(now).and_then(|()| self.read_line(now)) {
+        let sent = match self.send(now) {
+            // It may have gone, which is read.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            sent => sent,
+        };
+        match sent.and_then(|()| self.read_line(now)) {
             Ok(progress) => progress,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Waits,
             Err(_) => Progress::IsOver,
@@ -113,6 +120,11 @@ impl<S: Read + Write> Client<S> {
         self.stage = Stage::Answering(id);
     }
 
+    /// From now on it gets what it watches.
+    pub(super) fn watch(&mut self, id: AskId) {
+        self.stage = Stage::Watching(id);
+    }
+
     /// Tells it a line of the answer, given with its end.
     pub(super) fn tell(&mut self, line: &[u8]) {
         self.outgoing.push(line);
@@ -126,12 +138,26 @@ impl<S: Read + Write> Client<S> {
 
     fn wants_to_read(&self) -> bool {
         let has_line = self.received.contains(&b'\n');
-        self.is_idle() && (has_line || self.has_finished || self.may_read)
+        let may_ask = self.is_idle() && (has_line || self.has_finished || self.may_read);
+        may_ask || self.watches() && (self.may_read || self.has_finished)
+    }
+
+    fn watches(&self) -> bool {
+        matches!(self.stage, Stage::Watching(_))
     }
 
     fn read_line(&mut self, now: Instant) -> io::Result<Progress> {
         if self.stage == Stage::Closing && self.outgoing.is_empty() {
             return Ok(Progress::IsOver);
+        }
+        while self.watches() {
+            // Whatever it sends, it watches until it leaves.
+            self.received.clear();
+            match (self.has_finished, self.may_read) {
+                (true, _) => return Ok(Progress::IsOver),
+                (false, true) => self.read()?,
+                (false, false) => return Ok(Progress::Waits),
+            }
         }
         if !self.is_idle() {
             return Ok(Progress::Waits);

@@ -9,11 +9,15 @@ mod client;
 mod outgoing;
 mod place;
 mod request;
+mod tracer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
+use cmail_delivery::dispatcher::Dispatcher;
+use cmail_delivery::io::{Input, Output};
+use cmail_delivery::watch::Watch;
 use mio::{Registry, Token};
 use serde::Serialize;
 
@@ -21,7 +25,9 @@ use self::client::{Client, Progress};
 pub(crate) use self::place::ControlPlace;
 pub(crate) use self::place::PATH_LIMIT_OCTETS;
 use self::request::{REQUEST_LIMIT_OCTETS, parse};
-pub(crate) use self::request::{Request, line};
+pub(crate) use self::request::{Request, line, trace};
+pub(crate) use self::tracer::Watcher;
+use self::tracer::{Line, Tracer};
 use crate::clients::{Door, Listener, Stream};
 use crate::json_record;
 use crate::overview::{Overview, View};
@@ -52,12 +58,19 @@ pub(crate) struct Control {
     statuses: Vec<(AskId, Instant)>,
     /// Orders to read the configuration again, with the number of the reading that each waits for.
     reloads: Vec<(AskId, u64)>,
+    tracer: Tracer,
     next_id: u64,
 }
 
 /// The fields of a record that tells nothing but its kind.
 #[derive(Debug, Serialize)]
 struct Nothing {}
+
+/// The fields of the record by which an answer begins that does not end.
+#[derive(Debug, Serialize)]
+struct Watching {
+    data: bool,
+}
 
 /// The fields of a record that tells why there is no answer.
 #[derive(Debug, Serialize)]
@@ -74,6 +87,7 @@ impl Control {
             requests: VecDeque::new(),
             statuses: Vec::new(),
             reloads: Vec::new(),
+            tracer: Tracer::default(),
             next_id: 0,
         })
     }
@@ -160,6 +174,48 @@ impl Control {
         }
     }
 
+    /// Lets a client watch what is said on connections.
+    pub(crate) fn watch(&mut self, id: AskId, watcher: Watcher) {
+        if let Some(client) = self.client(id) {
+            client.watch(id);
+            client.tell(&record("watching", Watching { data: watcher.wants_data }));
+            self.tracer.begin(id, watcher);
+        }
+    }
+
+    /// Returns whether somebody watches.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.tracer.is_watched()
+    }
+
+    /// Returns what is watched now, if the dispatcher is to be told.
+    pub(crate) fn take_watch(&mut self) -> Option<Watch> {
+        self.tracer.take_watch()
+    }
+
+    /// Tells those who watch of an input of the dispatcher, before it gets it.
+    pub(crate) fn trace_input(&mut self, dispatcher: &Dispatcher, input: &Input<'_>) {
+        let lines = self.tracer.input(dispatcher, input);
+        self.tell_lines(&lines);
+    }
+
+    /// Tells those who watch of an output of the dispatcher.
+    pub(crate) fn trace_output(&mut self, dispatcher: &Dispatcher, output: &Output) {
+        let lines = self.tracer.output(dispatcher, output);
+        self.tell_lines(&lines);
+    }
+
+    fn tell_lines(&mut self, lines: &[Line]) {
+        for line in lines {
+            let octets = record("said", line);
+            for id in &line.watchers {
+                if let Some(client) = self.client(*id) {
+                    client.tell(&octets);
+                }
+            }
+        }
+    }
+
     /// Tells a record of the answer. If the client has gone, does nothing.
     pub(crate) fn tell(&mut self, id: AskId, kind: &'static str, fields: impl Serialize) {
         if let Some(client) = self.client(id) {
@@ -225,6 +281,7 @@ impl Control {
         if let Some(mut client) = self.clients.remove(&token) {
             self.door.dismiss(&mut client.stream);
             let asked = client.asked();
+            asked.into_iter().for_each(|id| self.tracer.end(id));
             self.statuses.retain(|(id, _)| Some(*id) != asked);
             self.reloads.retain(|(id, _)| Some(*id) != asked);
         }

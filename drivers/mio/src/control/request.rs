@@ -3,17 +3,30 @@
 
 use std::fmt::Write as _;
 
+use cmail_delivery::watch::WatchedDestination;
+
+use super::tracer::Watcher;
+use crate::shown;
+
 /// The longest request, without the end of its line.
 pub(crate) const REQUEST_LIMIT_OCTETS: usize = 4096;
 
 /// What a client asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// How everything stands.
     Status,
     /// To read the configuration again.
     Reload,
+    /// What is said on connections from now on.
+    Trace(Watcher),
 }
+
+/// Stands for all destinations.
+const ALL: &str = "*";
+
+/// Says that mail data are wanted too.
+const DATA: &str = "data";
 
 /// Reads a request from a line without its end. Fails with a sentence for the client.
 pub(super) fn parse(line: &[u8]) -> Result<Request, String> {
@@ -25,12 +38,37 @@ pub(super) fn parse(line: &[u8]) -> Result<Request, String> {
     match words[..] {
         ["status"] => Ok(Request::Status),
         ["reload"] => Ok(Request::Reload),
+        ["trace", destination] => watcher(destination, false),
+        ["trace", destination, DATA] => watcher(destination, true),
+        ["trace", ..] => Err(format!("trace takes a destination or {ALL}, and perhaps {DATA}")),
         [verb @ ("status" | "reload"), ..] => Err(format!("{verb} takes no further words")),
         _ => {
             let version = env!("CARGO_PKG_VERSION");
-            Err(format!("cmail-dispatchd {version} does not know this request; it knows status and reload"))
+            Err(format!(
+                "cmail-dispatchd {version} does not know this request; it knows status, reload and trace"
+            ))
         }
     }
+}
+
+fn watcher(destination: &str, wants_data: bool) -> Result<Request, String> {
+    let destination =
+        match destination {
+            ALL => None,
+            destination => {
+                let parsed = WatchedDestination::parse(destination);
+                Some(parsed.map_err(|error| {
+                    format!("\"{}\" is no destination: {error}", shown::value(destination))
+                })?)
+            }
+        };
+    Ok(Request::Trace(Watcher { destination, wants_data }))
+}
+
+/// Returns the words of a request to trace.
+pub(crate) fn trace(destination: Option<&str>, wants_data: bool) -> Vec<&str> {
+    let data = wants_data.then_some(DATA);
+    ["trace", destination.unwrap_or(ALL)].into_iter().chain(data).collect()
 }
 
 /// Returns the line of a request, with its end.
@@ -96,6 +134,9 @@ mod tests {
         }
         for unknown in [&b""[..], b" ", b"Status", b"GET / HTTP/1.1", b"statuss"] {
             assert!(parse(unknown).unwrap_err().contains("does not know this request"), "{unknown:?}");
+        }
+        for wrong in [&b"trace"[..], b"trace * all", b"trace a..b", b"trace user:password@relay"] {
+            assert!(!parse(wrong).unwrap_err().contains("password@"), "{wrong:?}");
         }
         assert_eq!(parse(b"status now"), Err("status takes no further words".to_owned()));
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use cmail_delivery::dispatcher::Dispatcher;
+use cmail_delivery::io::Input;
 use mio::{Registry, Token};
 
 use super::{EventLoop, FIRST_CLIENT, Flow, Outbox};
@@ -48,6 +49,11 @@ impl Served {
         Ok(Self { overview, monitor: monitor.transpose()?, control: control.transpose()? })
     }
 
+    /// Returns those who are told what is said, if there are some.
+    pub(super) fn watchers(&mut self) -> Option<&mut Control> {
+        self.control.as_mut().filter(|control| control.is_watched())
+    }
+
     /// Takes in an event of the poll. Returns whether it was about one of them.
     pub(super) fn on_event(&mut self, token: Token) -> bool {
         self.monitor.as_mut().is_some_and(|monitor| monitor.on_event(token))
@@ -89,11 +95,16 @@ impl<O: Outbox> EventLoop<O> {
 
     /// Answers those who ask.
     pub(super) fn take_clients(&mut self, dispatcher: &mut Dispatcher) -> Flow {
-        let requests = self.take_requests();
-        for (id, request) in requests {
+        for (id, request) in self.take_requests() {
             if self.take_request(dispatcher, id, request) == Flow::Drained {
                 return Flow::Drained;
             }
+        }
+        let watch = self.served.as_mut().and_then(|served| served.control.as_mut()?.take_watch());
+        if let Some(watch) = watch
+            && self.input(dispatcher, Input::Watch(watch)) == Flow::Drained
+        {
+            return Flow::Drained;
         }
         let Some(served) = &mut self.served else { return Flow::GoOn };
         let view = View {
@@ -143,6 +154,7 @@ impl<O: Outbox> EventLoop<O> {
             (Request::Reload, None) => {
                 control.refuse(id, "this daemon does not read its configuration again")
             }
+            (Request::Trace(watcher), _) => control.watch(id, watcher),
         }
         flow
     }

@@ -180,10 +180,11 @@ impl Overview {
         status.value(now, || {
             let dispatcher = view.dispatcher;
             let (tally, standing) = (dispatcher.tally(), dispatcher.standing());
-            let (troubled, survey) = (dispatcher.hosts_in_trouble(), surveyor.result(now));
+            let (troubled, slow) = (dispatcher.hosts_in_trouble(), dispatcher.slow_hosts());
+            let survey = surveyor.result(now);
             let oldest = ages.map(oldest_age);
             Rc::new(
-                Status { database, tally: &tally, standing, observed, survey, troubled, oldest, view }
+                Status { database, tally: &tally, standing, observed, survey, troubled, slow, oldest, view }
                     .fields(),
             )
         })

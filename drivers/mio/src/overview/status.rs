@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use cmail_delivery::attempt::AttemptKind;
-use cmail_delivery::dispatcher::{Standing, TroubledHost};
+use cmail_delivery::dispatcher::{SlowHost, Standing, TroubledHost};
 use cmail_delivery::tally::{AttemptResult, Fate, Finality, Histogram, Tally};
 use serde_json::{Value, json};
 
@@ -69,6 +69,7 @@ pub(super) struct Status<'a> {
     /// Nothing while it is being counted.
     pub(super) survey: Option<&'a SurveyResult>,
     pub(super) troubled: Vec<TroubledHost>,
+    pub(super) slow: Vec<SlowHost>,
     /// The age of the oldest mail, as far as that is known.
     pub(super) oldest: Option<Duration>,
     pub(super) view: View<'a>,
@@ -111,6 +112,7 @@ impl Status<'_> {
             },
             "connections": self.connections(),
             "troubled": self.troubled.iter().map(troubled).collect::<Value>(),
+            "slow": self.slow.iter().map(slow).collect::<Value>(),
             "last_failures": observed.failures.iter().rev().map(failure).collect::<Value>(),
             "store_errors": tally.store_errors,
             "log_lines_lost": self.view.log_lines_lost,
@@ -177,6 +179,17 @@ fn histogram(histogram: &Histogram) -> Value {
 
 fn troubled(host: &TroubledHost) -> Value {
     json!({ "address": host.remote.to_string(), "reason": host.reason, "for_s": host.remaining.as_secs() })
+}
+
+fn slow(slow: &SlowHost) -> Value {
+    let SlowHost { remote, host, connections, owed, waiting } = slow;
+    json!({
+        "address": remote.to_string(),
+        "host": host.to_string(),
+        "connections": connections,
+        "waits_for": owed.to_string(),
+        "for_s": waiting.as_secs(),
+    })
 }
 
 fn failure(note: &FailureNote) -> Value {

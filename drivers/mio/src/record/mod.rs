@@ -108,6 +108,7 @@ impl Recorder {
             | Input::DatagramFailed(..)
             | Input::OutboxChanged
             | Input::TryNow
+            | Input::Watch(_)
             | Input::Hosts(_)
             | Input::Resolver(_) => {}
         }
@@ -200,11 +201,9 @@ impl Recorder {
 
     fn event(&mut self, at: Moment, event: &Event) {
         match event {
-            Event::Sent(connection, octets) => self.with(*connection, |track| track.sent(at, octets)),
-            Event::SentData(connection, octets) => {
-                self.with(*connection, |track| track.sent_data(at, octets))
-            }
-            Event::Received(connection, octets) => self.with(*connection, |track| track.received(at, octets)),
+            Event::Sent(said) => self.with(said.connection, |track| track.sent(at, &said.octets)),
+            Event::SentData(said) => self.with(said.connection, |track| track.sent_data(at, &said.octets)),
+            Event::Received(said) => self.with(said.connection, |track| track.received(at, &said.octets)),
             Event::Yielded { connection, .. } => {
                 self.cut_if_others_go_on(*connection, false);
                 self.with(*connection, |track| track.yields(at));

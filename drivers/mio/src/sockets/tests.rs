@@ -38,6 +38,7 @@ fn keep(input: Input<'_>) -> Seen {
         | Input::Store(..)
         | Input::OutboxChanged
         | Input::TryNow
+        | Input::Watch(_)
         | Input::Hosts(_)
         | Input::Resolver(_)
         | Input::Settings(_)

@@ -46,7 +46,8 @@ impl Checker for Secrets {
                 self.keep(line);
                 Ok(())
             }
-            Fact::Log(Event::Sent(_, octets) | Event::SentData(_, octets) | Event::Received(_, octets)) => {
+            Fact::Log(Event::Sent(said) | Event::SentData(said) | Event::Received(said)) => {
+                let octets = &said.octets;
                 self.check("the log", octets)
             }
             Fact::Log(event) if !self.secrets.is_empty() => {

@@ -8,6 +8,7 @@ use cmail_delivery::memory_outbox::GivenOrder;
 use cmail_delivery::order::{Hold, OrderVerb};
 use cmail_delivery::outbox::{FaillogRow, MailId};
 use cmail_delivery::time::{Duration, UnixTime};
+use cmail_delivery::watch::Watch;
 
 use super::{Down, Happening, World};
 use crate::facts::{Fact, Origin};
@@ -276,10 +277,14 @@ impl World {
         self.call(Input::TryNow);
     }
 
-    /// Reads `/etc/hosts` and the name servers again, which may have changed.
+    /// Reads `/etc/hosts` and the name servers again, which may have changed. Somebody may begin or cease to watch.
     pub(super) fn reload(&mut self) {
         if self.is_healed || self.daemon.is_none() {
             return;
+        }
+        if self.people_dice.chance(500) {
+            let watches = self.people_dice.chance(700);
+            self.call(Input::Watch(if watches { Watch::Everything } else { Watch::Nothing }));
         }
         if self.people_dice.chance(500) {
             self.hosts_file = self.map.draw_hosts_file(&mut self.people_dice);

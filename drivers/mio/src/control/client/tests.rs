@@ -108,3 +108,17 @@ fn a_request_without_an_end_is_not_read_for_ever() {
     assert_eq!(client.receive(b"\nstatus\n"), Progress::IsOver);
     assert_eq!(client.stream.written, b"error\n");
 }
+
+#[test]
+fn who_watches_does_so_until_it_leaves() {
+    let mut client = client();
+    assert_eq!(client.receive(b"trace\n"), Progress::Asks(b"trace".to_vec()));
+    client.watch(AskId(1));
+    client.tell(b"line\n");
+    // It need not read to be found gone, and what it sends is no request.
+    assert_eq!((client.receive(b"status\n"), client.asked()), (Progress::Waits, Some(AskId(1))));
+    assert!(!client.is_busy(), "neither is there room nor anything to read");
+    client.stream.room = 100;
+    assert_eq!(client.receive(b""), Progress::IsOver);
+    assert_eq!(client.stream.written, b"line\n");
+}
