@@ -226,3 +226,42 @@ fn a_look_makes_no_tables_and_a_hold_with_an_end_ends() {
     world.database.wait_until_empty();
     daemon.terminate();
 }
+
+/// What is held, by whom, and how much; also where another program has written there.
+#[test]
+fn holds_lists_each_hold_with_its_mail() {
+    for mode in MODES {
+        let (world, _server) = world(mode, Script::new());
+        assert_eq!(tool::run(&world, &["holds"]).code(), Some(2));
+        let ids: Vec<i64> = ["a@example.org", "b@example.org", "c@example.net"]
+            .iter()
+            .map(|to| world.insert(&Mail::to(to).from("s@client.example")))
+            .collect();
+        order(&world, &format!("hold {} --reason ask", ids[2]));
+        order(&world, "hold --destination example.org --until 2d --yes");
+        let holds = tool::records(&world, &["holds"]);
+        assert_eq!(holds.len(), 2, "{holds:?}");
+        assert_eq!(tool::fields_of(&holds[0]), tool::documented_fields()["hold"]);
+        assert_eq!(
+            (&holds[0]["reason"], &holds[0]["mails"], &holds[0]["rule"]),
+            (&json!("ask"), &json!(1), &json!(false))
+        );
+        assert_eq!(holds[0]["scope"], json!({ "ids": [ids[2]] }));
+        assert_eq!((&holds[1]["mails"], &holds[1]["rule"]), (&json!(2), &json!(true)));
+        assert_eq!(holds[1]["scope"], json!({ "destination": "example.org" }));
+        assert!(holds[1]["until_ms"].as_i64() > holds[1]["since_ms"].as_i64(), "{}", holds[1]);
+        // A mail that is let go by name is held by its rule no more.
+        order(&world, &format!("release {}", ids[0]));
+        world
+            .database
+            .connection
+            .execute("INSERT INTO dispatch_holds (scope, since_ms) VALUES ('no JSON', 'never')", [])
+            .unwrap();
+        let text = tool::output(&world, &["holds"]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[0].starts_with("hold 1: 1 mail; ") && lines[0].ends_with("; reason: ask"), "{text}");
+        assert!(lines[1].starts_with("hold 2: 1 mail, and what comes later; "), "{text}");
+        assert!(lines[2].contains("0 mails; no JSON; "), "{text}");
+    }
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::support::tls::Identity;
-use crate::support::{Action, Gate, Mail, Script, SmtpServer, World};
+use crate::support::{Action, Gate, Mail, Script, SmtpServer, World, tool};
 
 const USER: &str = "secretive-user";
 const PASSWORD: &str = "open: Sesame@99";
@@ -377,4 +377,45 @@ fn a_directory_that_goes_away_costs_one_warning_and_no_mail() {
     }
     let log = daemon.terminate();
     assert_eq!(log.matches("nothing is recorded until that is possible").count(), 1, "{log}");
+}
+
+/// The operator's tool shows a record, and says whether it goes today as it is written.
+#[test]
+fn the_tool_replays_a_record() {
+    let recording = Recording::of(Script::new().always("RCPT", "550 5.1.1 no such user"));
+    let record = recording.after(&[mail("bob@target.test")]);
+    let write = |name: &str, text: &str| {
+        let path = recording.world.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let replay = |paths: &[&PathBuf], options: &[&str]| {
+        // It needs neither a configuration nor a database.
+        let mut command = tool::command();
+        command.args(["--config", "/nonexistent"]).args(options).arg("replay").args(paths);
+        tool::finish(command, b"")
+    };
+    let (good, other, none) = (
+        write("good", &record),
+        write("other", &record.replace("550 5.1.1", "450 4.2.0")),
+        write("none", "x\n"),
+    );
+    let finished = replay(&[&good], &[]);
+    assert_eq!(finished.code(), Some(0), "{finished:?}");
+    assert!(finished.stdout.starts_with(&record), "{finished:?}");
+    assert!(
+        finished.stdout.ends_with(&format!("{}: it goes as it is written\n", good.display())),
+        "{finished:?}"
+    );
+    let finished = replay(&[&other, &none], &[]);
+    assert_eq!(finished.code(), Some(1), "{finished:?}");
+    assert!(finished.stdout.contains("it goes otherwise than it is written, from line "), "{finished:?}");
+    assert!(
+        finished.stderr.contains("none: line 1") && finished.stderr.contains("2 records go otherwise"),
+        "{finished:?}"
+    );
+    let finished = replay(&[&good], &["--json"]);
+    let printed: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(tool::fields_of(&printed), tool::documented_fields()["replay"]);
+    assert_eq!((&printed["as_written"], &printed["observed"]), (&true.into(), &record.into()));
 }

@@ -12,11 +12,16 @@ fn said(world: &mut World) -> Vec<(u64, Option<i64>, char, String)> {
         (connection.0, mail.map(|id| id.0), mark, word)
     };
     let events = std::mem::take(&mut world.events);
-    let told = events.into_iter().filter_map(|event| match event {
-        Event::Sent(said) => Some(line(said, '>')),
-        Event::Received(said) => Some(line(said, '<')),
-        Event::SentData(said) => Some(line(Said { octets: "data".into(), ..said }, '>')),
-        _ => None,
+    let told = events.into_iter().filter_map(|event| {
+        if let Event::Sent(said) = event {
+            Some(line(said, '>'))
+        } else if let Event::Received(said) = event {
+            Some(line(said, '<'))
+        } else if let Event::SentData(said) = event {
+            Some(line(Said { octets: "data".into(), ..said }, '>'))
+        } else {
+            None
+        }
     });
     told.collect()
 }

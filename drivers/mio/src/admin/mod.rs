@@ -5,12 +5,14 @@
 mod clock;
 mod daemon;
 mod history;
+mod holds;
 mod json;
 mod list;
 #[cfg(test)]
 mod manual;
 mod orders;
 mod printer;
+mod replay;
 mod show;
 mod status;
 mod submit;
@@ -94,8 +96,14 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
                 (options, Verb::List(ListWords::default()))
             }
         },
+        Action::Replay(words) => return exit_code(replay::replay(&options, &words), false),
     };
-    match Tool::new(options).and_then(|tool| tool.run(&verb)) {
+    exit_code(Tool::new(options).and_then(|tool| tool.run(&verb)), lists_all)
+}
+
+/// Tells how a verb has ended, as far as it has not.
+fn exit_code(done: Result<Outcome, ToolError>, lists_all: bool) -> ExitCode {
+    match done {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Nothing) if lists_all => {
             // If the output is closed, that cannot be told.
@@ -257,6 +265,7 @@ impl Tool {
             Verb::Reload => status::reload(self),
             Verb::Trace(words) => trace::trace(self, words),
             Verb::Top => top::top(self),
+            Verb::Holds => holds::holds(self),
         }
     }
 

@@ -18,11 +18,12 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The places of mail, as they are named in the record and for people.
-const PLACES: [(&str, &str); 5] = [
+const PLACES: [(&str, &str); 6] = [
     ("ready", "ready"),
     ("waiting", "waiting"),
     ("claimed", "being sent"),
     ("given_up", "given up"),
+    ("held", "held"),
     ("set_aside", "set aside"),
 ];
 

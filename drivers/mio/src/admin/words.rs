@@ -58,6 +58,8 @@ pub(super) enum Action {
     /// or refuses the mail, 75 locked or full (try again), 77 not allowed, 78 no database.
     #[command(disable_help_flag = true)]
     Submit(SubmitWords),
+    /// Show a record of a conversation (directive record), and whether it would go the same way today; needs no database
+    Replay(ReplayWords),
 }
 
 /// What is done with the mail of the outbox and with what was tried.
@@ -91,6 +93,8 @@ pub(super) enum Verb {
     Trace(TraceWords),
     /// Show every two seconds how mail goes: rates, connections, destinations with most mail, slowest hosts; one line each where the output is no terminal
     Top,
+    /// List the holds: what each is about, since when and until when, by whom and why, and how much mail it holds
+    Holds,
 }
 
 /// Which mail an order is about.
@@ -273,6 +277,14 @@ pub(super) struct TraceWords {
     /// Show mail data too, and not only their size
     #[arg(long)]
     pub(super) data: bool,
+}
+
+/// The words of `replay`.
+#[derive(Debug, Args)]
+pub(super) struct ReplayWords {
+    /// The records
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
 }
 
 /// The words of `submit`.

@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use cmail_delivery::watch::WatchedDestination;
 
 use super::tracer::Watcher;
-use crate::shown;
 
 /// The longest request, without the end of its line.
 pub(crate) const REQUEST_LIMIT_OCTETS: usize = 4096;
@@ -52,16 +51,9 @@ pub(super) fn parse(line: &[u8]) -> Result<Request, String> {
 }
 
 fn watcher(destination: &str, wants_data: bool) -> Result<Request, String> {
-    let destination =
-        match destination {
-            ALL => None,
-            destination => {
-                let parsed = WatchedDestination::parse(destination);
-                Some(parsed.map_err(|error| {
-                    format!("\"{}\" is no destination: {error}", shown::value(destination))
-                })?)
-            }
-        };
+    // It may hold a password, so it is not repeated.
+    let parsed = (destination != ALL).then(|| WatchedDestination::parse(destination)).transpose();
+    let destination = parsed.map_err(|error| format!("this is no destination: {error}"))?;
     Ok(Request::Trace(Watcher { destination, wants_data }))
 }
 

@@ -10,8 +10,9 @@ use rusqlite::ffi::SQLITE_ERROR;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
-use super::error::advice;
+use super::error::{ReadError, advice};
 use super::ledger::now;
+use super::reader::Reader;
 use crate::selection::{AddressPattern, Destination};
 
 /// The value of `hold_id` of mail that was released from every rule.
@@ -167,6 +168,59 @@ pub(super) fn clear_ended(connection: &Connection, id: MailId) -> rusqlite::Resu
         )?
         .execute([id.0])
         .map(drop)
+}
+
+/// A hold, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HoldRow {
+    pub(crate) hold_id: i64,
+    /// What it is about, as JSON.
+    pub(crate) scope: String,
+    /// The rule that it is, if it also holds what comes later.
+    pub(crate) rule: Option<HoldRule>,
+    pub(crate) since_ms: Option<i64>,
+    pub(crate) until_ms: Option<i64>,
+    pub(crate) who: Option<String>,
+    pub(crate) reason: Option<String>,
+    /// How many mails of the outbox have its number; of a rule, those that were there when it was made.
+    pub(crate) mails: u64,
+}
+
+/// Selects all holds. What others have stored there may have any type.
+const SELECT_HOLDS: &str = "
+SELECT hold_id, CAST(scope AS TEXT), CAST(since_ms AS INTEGER), CAST(until_ms AS INTEGER), CAST(who AS TEXT), CAST(reason AS TEXT),
+    (SELECT count(*) FROM dispatch_state JOIN outbox USING (mail_id) WHERE dispatch_state.hold_id = dispatch_holds.hold_id)
+FROM dispatch_holds ORDER BY hold_id";
+
+impl Reader {
+    /// Returns all holds, the oldest first. Without our tables there is none.
+    pub(crate) fn holds(&self) -> Result<Vec<HoldRow>, ReadError> {
+        self.read(|connection| {
+            let mut statement = match connection.prepare_cached(SELECT_HOLDS) {
+                Ok(statement) => statement,
+                Err(error) if is_absent(&error) => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            };
+            let text = |row: &rusqlite::Row<'_>, column| -> rusqlite::Result<Option<String>> {
+                let value = row.get_ref(column)?.as_bytes_or_null()?;
+                Ok(value.map(|octets| String::from_utf8_lossy(octets).into_owned()))
+            };
+            let hold = |row: &rusqlite::Row<'_>| {
+                let scope = text(row, 1)?.unwrap_or_default();
+                Ok(HoldRow {
+                    hold_id: row.get(0)?,
+                    rule: serde_json::from_str(&scope).ok(),
+                    scope,
+                    since_ms: row.get(2)?,
+                    until_ms: row.get(3)?,
+                    who: text(row, 4)?,
+                    reason: text(row, 5)?,
+                    mails: u64::try_from(row.get::<_, i64>(6)?).unwrap_or_default(),
+                })
+            };
+            statement.query_map([], hold)?.collect()
+        })
+    }
 }
 
 /// Mail that is held whenever it comes.

@@ -65,7 +65,7 @@ pub(crate) use database_file::DatabaseFile;
 pub use error::{InitError, LockError, OpenError};
 pub(crate) use error::{OrderError, ReadError};
 pub(crate) use history::{AttemptRow, Direction, FaillogRow, HistoryQuery};
-pub(crate) use holds::HoldRule;
+pub(crate) use holds::{HoldRow, HoldRule};
 pub(crate) use ledger::{Addresses, Entries, LedgerSettings, Retention};
 pub(crate) use lock::{DatabaseLock, holder_of};
 pub(crate) use order_desk::{Deputy, NewOrder, OrderDesk};
