@@ -3,8 +3,14 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use super::connection::Connection;
+use super::{Delivery, DeliveryContext};
 use crate::io::ConnectionId;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+
+/// Time for which the connections of a pass are kept for later mail. After that, new ones are opened, so that a preferred server
+/// that was unreachable for a moment gets its mail again.
+const REUSE_SPAN: Duration = Duration::from_secs(5 * 60);
 
 /// Idle connections, and those reused after idling that have not decided mail since.
 #[derive(Debug, Default)]
@@ -77,5 +83,48 @@ impl IdleConnections {
     pub(super) fn due(&self, now: Instant) -> Vec<ConnectionId> {
         let due = self.idle.iter().filter(|(_, until)| **until <= now);
         due.map(|(&connection, _)| connection).collect()
+    }
+}
+
+impl Delivery {
+    /// Keeps a connection without mail open for a while, if it has decided mail.
+    pub(crate) fn keep_idle(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
+        let span = self.candidate().map_or(Duration::ZERO, |candidate| candidate.policy.idle);
+        let is_kept = !span.is_zero()
+            && cx.now < self.routed_at + REUSE_SPAN
+            // That mail needs the slot.
+            && !self.refusals.is_waiting()
+            && self.connections.get(&connection).is_some_and(Connection::has_decided);
+        if !is_kept {
+            return self.quit_connection(cx, connection);
+        }
+        self.idle.insert(connection, cx.now + span);
+    }
+
+    /// Takes an idle connection for new mail.
+    pub(crate) fn reuse_idle(&mut self, now: Instant) -> Option<ConnectionId> {
+        let is_pass_over = self.idle.count() == self.connections.len() && !self.refusals.is_waiting();
+        let connection = self.idle.reuse()?;
+        // From here on it is a pass of its own, though over the same connections.
+        if is_pass_over {
+            self.pass.continue_at(now);
+            self.refusals.begin_pass();
+        }
+        Some(connection)
+    }
+
+    /// Returns how many connections are idle.
+    pub(crate) fn idle_count(&self) -> usize {
+        self.idle.count()
+    }
+
+    /// Returns whether a connection is idle.
+    pub(crate) fn is_idle(&self, connection: ConnectionId) -> bool {
+        self.idle.contains(connection)
+    }
+
+    /// Returns the connection that has been idle for the longest time, and when it is closed.
+    pub(crate) fn first_idle(&self) -> Option<(Instant, ConnectionId)> {
+        self.idle.first()
     }
 }

@@ -60,10 +60,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// over one connection within this time.
 const WIDEN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Time for which the connections of a pass are kept for later mail. After that, new ones are opened, so that a preferred server
-/// that was unreachable for a moment gets its mail again.
-const REUSE_SPAN: Duration = Duration::from_secs(5 * 60);
-
 /// One pass over the mail of one next hop.
 #[derive(Debug)]
 pub(crate) struct Delivery {
@@ -429,20 +425,6 @@ impl Delivery {
         self.release(ids, false);
     }
 
-    /// Keeps a connection without mail open for a while, if it has decided mail.
-    pub(crate) fn keep_idle(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
-        let span = self.candidate().map_or(Duration::ZERO, |candidate| candidate.policy.idle);
-        let is_kept = !span.is_zero()
-            && cx.now < self.routed_at + REUSE_SPAN
-            // That mail needs the slot.
-            && !self.refusals.is_waiting()
-            && self.connections.get(&connection).is_some_and(Connection::has_decided);
-        if !is_kept {
-            return self.quit_connection(cx, connection);
-        }
-        self.idle.insert(connection, cx.now + span);
-    }
-
     /// Goes by other policies. A pass that would talk to others by them, or otherwise, ends as soon as its conversations allow it.
     pub(crate) fn reconfigure(&mut self, cx: &mut DeliveryContext<'_>) {
         let mut is_same = self.search.reconfigure(&self.next_hop, cx.policies);
@@ -453,33 +435,6 @@ impl Delivery {
         if !is_same {
             self.close(cx);
         }
-    }
-
-    /// Takes an idle connection for new mail.
-    pub(crate) fn reuse_idle(&mut self, now: Instant) -> Option<ConnectionId> {
-        let is_pass_over = self.idle.count() == self.connections.len() && !self.refusals.is_waiting();
-        let connection = self.idle.reuse()?;
-        // From here on it is a pass of its own, though over the same connections.
-        if is_pass_over {
-            self.pass.continue_at(now);
-            self.refusals.begin_pass();
-        }
-        Some(connection)
-    }
-
-    /// Returns how many connections are idle.
-    pub(crate) fn idle_count(&self) -> usize {
-        self.idle.count()
-    }
-
-    /// Returns whether a connection is idle.
-    pub(crate) fn is_idle(&self, connection: ConnectionId) -> bool {
-        self.idle.contains(connection)
-    }
-
-    /// Returns the connection that has been idle for the longest time, and when it is closed.
-    pub(crate) fn first_idle(&self) -> Option<(Instant, ConnectionId)> {
-        self.idle.first()
     }
 
     /// Returns the connections whose servers owe a reply, and since when.

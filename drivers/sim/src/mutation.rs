@@ -61,6 +61,8 @@ pub(crate) enum Mutation {
     WarnsAlways,
     /// Senders of late mail are never told.
     NeverWarns,
+    /// Lines about destinations are not read.
+    IgnoresDestinationLines,
     /// Retry rules are not read.
     IgnoresRetryRules,
     /// One attempt too many.
@@ -120,6 +122,7 @@ impl Mutation {
             }
             Self::RetriesEarly => settings.retry_interval_s /= 2,
             Self::IgnoresRetryRules => settings.retry_rules = [].into(),
+            Self::IgnoresDestinationLines => settings.destinations = [].into(),
             Self::NeverRests => settings.interval = Duration::from_secs(1),
             Self::TriesTooOften => settings.retries += 1,
             _ => {}

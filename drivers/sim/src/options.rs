@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use cmail_delivery::course::Transcripts;
+use cmail_delivery::destination_pattern::DestinationPattern;
 use cmail_delivery::failure_pattern::FailurePattern;
 use cmail_delivery::flight::Uncertain;
 use cmail_delivery::mail_pattern::MailPattern;
 use cmail_delivery::next_hop::{Port, TlsMode};
-use cmail_delivery::policy::{Family, Policy, RateLimit};
+use cmail_delivery::policy::{Choice, Family, Policy, PolicyLine, RateLimit};
 use cmail_delivery::retry_rule::{RetryRule, Waits};
 use cmail_delivery::settings::{ResolverSettings, Settings};
 
@@ -112,6 +113,8 @@ pub(crate) struct Options {
     pub(crate) delay_warning_s: u32,
     /// The retry rules: 0 for none, or which of a few sets.
     pub(crate) retry_rules: u8,
+    /// What is said of destinations: 0 for nothing, or which of a few sets of lines.
+    pub(crate) destination_lines: u8,
     pub(crate) concurrency: u32,
     pub(crate) destination_concurrency: u32,
     pub(crate) host_concurrency: u32,
@@ -177,6 +180,7 @@ impl Options {
             tells_course: false,
             uncertain: 0,
             retry_rules: 0,
+            destination_lines: 0,
             delay_warning_s: 0,
         };
         options.faults.poison = number(dice.pick(&[0, 0, 10, 100]));
@@ -186,6 +190,7 @@ impl Options {
         options.delay_warning_s = number(dice.pick(&[0, 0, 600, 3600]));
         options.retry_rules = u8::try_from(number(dice.pick(&[0, 0, 1, 2, 3]))).unwrap_or(0);
         options.uncertain = u8::try_from(number(dice.pick(&[0, 0, 0, 1, 2]))).unwrap_or(0);
+        options.destination_lines = u8::try_from(number(dice.pick(&[0, 0, 1, 2]))).unwrap_or(0);
         options
     }
 
@@ -200,7 +205,7 @@ impl Options {
             };
         }
         redraw!(
-            interval_s retries retry_interval_s retry_rules delay_warning_s concurrency destination_concurrency host_concurrency connection_idle_s
+            interval_s retries retry_interval_s retry_rules destination_lines delay_warning_s concurrency destination_concurrency host_concurrency connection_idle_s
             rate_per_minute padding ports ipv6 auth_insecure bounce_copy trace bounce_return_limit_octets dns_attempts
         );
     }
@@ -230,6 +235,7 @@ impl Options {
                 padding: self.padding,
                 ..Policy::default()
             },
+            destinations: destination_lines(self.destination_lines).into(),
             resolver: ResolverSettings {
                 attempts: self.dns_attempts.max(1),
                 ..ResolverSettings::new(NAME_SERVERS.to_vec())
@@ -269,6 +275,34 @@ fn retry_rules(set: u8) -> Vec<RetryRule> {
         _ => vec![],
     };
     rules.into_iter().flatten().collect()
+}
+
+/// Returns a set of lines about destinations. They only lower limits, so that other rules about limits hold all the same.
+fn destination_lines(set: u8) -> Vec<PolicyLine> {
+    let line = |destination: &str, choices: &[Choice]| {
+        let destination = DestinationPattern::parse(destination).ok()?;
+        Some(PolicyLine { destination, choices: choices.to_vec(), line: 1 })
+    };
+    let lines = match set {
+        1 => vec![
+            line("*", &[Choice::Recipients(2), Choice::Messages(Some(3))]),
+            line(
+                "zone0.example",
+                &[Choice::Concurrency(1), Choice::Messages(Some(5)), Choice::Pipelining(false)],
+            ),
+            line("zone1.example", &[Choice::Family(Family::Ipv4)]),
+            // Relays and literals have another limit at hosts that they share.
+            line("mx:*.hosts.example", &[Choice::HostConcurrency(1), Choice::Idle(Duration::ZERO)]),
+        ],
+        2 => vec![
+            line(".zone1.example", &[Choice::Messages(Some(1)), Choice::Padding(0)]),
+            line("zone0.example", &[Choice::Recipients(1), Choice::Messages(Some(2))]),
+            line("mx:mx0.hosts.example", &[Choice::Concurrency(1), Choice::Recipients(2)]),
+            line(".example", &[Choice::HostConcurrency(1)]),
+        ],
+        _ => vec![],
+    };
+    lines.into_iter().flatten().collect()
 }
 
 /// The names under which options are written down. An option that is not written is zero.
@@ -313,6 +347,7 @@ entries! {
     "retries" => retries;
     "retry_interval_s" => retry_interval_s;
     "retry_rules" => retry_rules;
+    "destination_lines" => destination_lines;
     "delay_warning_s" => delay_warning_s;
     "concurrency" => concurrency;
     "destination_concurrency" => destination_concurrency;

@@ -11,6 +11,7 @@ mod clear_text;
 mod commands;
 mod connections;
 mod courses;
+mod destination_lines;
 mod duplicates;
 mod flights;
 mod held;
@@ -59,6 +60,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<bounce_loop::BounceLoop>::default(),
         Box::<bounce_contents::BounceContents>::default(),
         Box::<connections::Connections>::default(),
+        Box::<destination_lines::DestinationLines>::default(),
         Box::<retries::Retries>::default(),
         Box::<changed::Changed>::default(),
         Box::<held::Held>::default(),

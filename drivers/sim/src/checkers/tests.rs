@@ -122,6 +122,11 @@ fn too_many_connections_are_noticed() {
 }
 
 #[test]
+fn lines_about_destinations_that_are_not_read_are_noticed() {
+    assert_caught(Mutation::IgnoresDestinationLines, "destination lines are kept");
+}
+
+#[test]
 fn a_hosts_file_that_is_not_read_is_noticed() {
     assert_caught(Mutation::IgnoresHostsFile, "the hosts file is for handoff names");
 }
