@@ -6,6 +6,9 @@ use super::outbox::{Mail, Outbox};
 use super::world::tls;
 use super::*;
 use crate::course::Transcripts;
+use crate::destination_pattern::DestinationPattern;
+use crate::next_hop::Relay;
+use crate::policy::{Choice, PolicyLine};
 use crate::settings::Hosts;
 use crate::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 
@@ -78,12 +81,27 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     })
 }
 
+fn destination_lines() -> Vec<PolicyLine> {
+    let relay = |specification: &str| Relay::parse(specification.as_bytes()).ok();
+    let line = |destination: &str, choices: &[Choice]| {
+        let destination = DestinationPattern::parse(destination).unwrap();
+        PolicyLine { destination, choices: choices.to_vec(), line: 1 }
+    };
+    vec![
+        line("*", &[Choice::Messages(Some(1)), Choice::Recipients(1), Choice::Pipelining(false)]),
+        line("y.example", &[Choice::Via(relay("u:p@relay:25")), Choice::Concurrency(1)]),
+        line("remote:relay", &[Choice::HostConcurrency(1), Choice::Idle(Duration::ZERO)]),
+        line("mx:*.y.example", &[Choice::HostConcurrency(3), Choice::Family(Family::Ipv4)]),
+    ]
+}
+
 /// Settings of which anything may differ from those of before.
 fn any_settings() -> impl Strategy<Value = Settings> {
     let limits = (1..6_u32, 1..4_u32, 1..4_u32, 0..400_u64, prop::option::of(1..5_u32));
     let rules = (1..90_u64, 1..4_u32, 0..400_i64, 0..3_u16, 0..4_usize);
     let switches = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    (limits, rules, switches).prop_map(|(limits, rules, switches)| {
+    let lines = prop::sample::subsequence(destination_lines(), 0..=4);
+    (limits, rules, switches, lines).prop_map(|(limits, rules, switches, lines)| {
         let (concurrency, destination_concurrency, host_concurrency, idle_s, rate) = limits;
         let (interval_s, retries, retry_interval_s, padding, ports) = rules;
         let (ipv4, has_copy, auth_insecure, trace) = switches;
@@ -106,6 +124,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                 padding,
                 ..Policy::default()
             },
+            destinations: lines.into(),
             bounce_copy: has_copy.then(|| "copy@[192.0.2.8]".into()).into_iter().collect(),
             auth_insecure,
             trace,
