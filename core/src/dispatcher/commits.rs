@@ -96,7 +96,8 @@ impl PendingCommits {
 
     /// Returns when the commit is to be repeated, if none is under way.
     pub(super) fn retry_at(&self) -> Option<Instant> {
-        self.retry_at.filter(|_| self.in_flight.is_none())
+        // What was to be noted for a connection that has ended since need not be.
+        self.retry_at.filter(|_| self.in_flight.is_none() && !self.pending.is_empty())
     }
 
     /// Returns the replacements of given-up mail that are still to be recorded.
