@@ -214,7 +214,7 @@ impl StoreRequest {
     }
 }
 
-/// Verdicts that are committed together.
+/// Verdicts that are committed together. There may be none: where nothing is left of a commit that has failed, an empty one repeats it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
     /// Mail that servers have taken responsibility for. Its rows are deleted.

@@ -53,6 +53,7 @@ pub(super) struct PendingCommits {
     pending_octets: usize,
     /// The commit that the database works on, kept in case it refuses.
     in_flight: Option<Commit>,
+    /// When the database is asked again, if it refused the last commit. Until it takes one, nothing begins.
     retry_at: Option<Instant>,
     /// The recipients of replaced mail, for the log.
     recipients: BTreeMap<MailId, Box<str>>,
@@ -96,8 +97,7 @@ impl PendingCommits {
 
     /// Returns when the commit is to be repeated, if none is under way.
     pub(super) fn retry_at(&self) -> Option<Instant> {
-        // What was to be noted for a connection that has ended since need not be.
-        self.retry_at.filter(|_| self.in_flight.is_none() && !self.pending.is_empty())
+        self.retry_at.filter(|_| self.in_flight.is_none())
     }
 
     /// Returns the replacements of given-up mail that are still to be recorded.
@@ -218,12 +218,17 @@ impl Books {
     }
 
     /// Sends the pending verdicts to the database, and what is to be noted of flights, unless a commit is under way.
+    ///
+    /// After a refusal it sends a commit even if nothing is left of the refused one, as where that was to note mail of a connection that
+    /// has ended since: only a commit that the database takes lets other mail begin again.
     pub(super) fn commit(&mut self, flights: &mut Flights) {
-        let is_empty = self.commits.pending.is_empty() && !flights.has_marks() && !self.suspects.has_marks();
-        if self.commits.in_flight.is_some() || is_empty {
+        if self.commits.in_flight.is_some() {
             return;
         }
-        if self.commits.retry_at.is_some_and(|at| at > self.now.monotonic) {
+        let has_something =
+            !self.commits.pending.is_empty() || flights.has_marks() || self.suspects.has_marks();
+        let is_due = self.commits.retry_at.map_or(has_something, |at| at <= self.now.monotonic);
+        if !is_due {
             return;
         }
         let mut commit = self.commits.take_pending();

@@ -107,15 +107,34 @@ fn mail_that_goes_back_to_the_queue_is_noted_no_longer() {
 }
 
 #[test]
-fn a_database_that_cannot_note_is_asked_again() {
+fn a_database_that_cannot_note_is_asked_again_each_second() {
     let mut world = World::with(noting(), Mode::Daemon);
     world.domain("example.org", "192.0.2.1");
     world.outbox.failing.insert("mark", 5);
     world.mail(SENDER, "a@example.org", "x");
     world.run_for(Duration::from_secs(4));
-    assert_eq!(world.server("192.0.2.1").count("MAIL"), 0);
-    world.run();
-    assert_eq!(world.server("192.0.2.1").accepted.len(), 1);
+    assert_eq!((asked(&world, "mark"), world.server("192.0.2.1").count("MAIL")), (4, 0));
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.server("192.0.2.1").accepted.len(), 1, "{}", world.notes());
+}
+
+#[test]
+fn mail_begins_again_where_nothing_is_left_of_what_could_not_be_noted() {
+    let mut world = World::with(one_connection(), Mode::Daemon);
+    world.domain("example.org", "192.0.2.1");
+    world.outbox.failing.insert("mark", 2);
+    world.mail(SENDER, "a@example.org", "x");
+    world.run_for(Duration::from_millis(500));
+    assert_eq!(asked(&world, "mark"), 1);
+    // The connection ends, so that its mail need not be noted.
+    world.input(Input::Settings(Box::new(noting())));
+    world.run_for(Duration::from_secs(1));
+    assert_eq!((asked(&world, "mark"), world.server("192.0.2.1").open.len()), (2, 0));
+    assert_eq!(world.outbox.failing["mark"], 0);
+    world.mail(SENDER, "b@example.org", "y");
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.server("192.0.2.1").recipients().len(), 2, "{}", world.notes());
 }
 
 #[test]
