@@ -157,6 +157,7 @@ fn transaction(bencher: Bencher<'_, '_>, octets: usize) {
             recipients: vec![Recipient { id: MailId(1), mailbox: recipient.clone() }],
             data_octets: message.len() as u64,
             head: message.slice(..message.len().min(DATA_CHUNK_OCTETS)),
+            is_probe: false,
         };
         session.begin(Instant::from_micros(0), transaction);
         talk(&mut session, &mut peer, &message);

@@ -16,6 +16,10 @@ impl fmt::Display for MailId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
+/// Identifies an inquiry from its beginning to its last answer. Whoever asks chooses it, and uses none again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InquiryId(pub u64);
+
 /// Identifies a TCP connection, from the [`Output::Connect`](crate::io::Output::Connect) that requests it. Ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);

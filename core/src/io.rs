@@ -8,7 +8,8 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::event::Event;
-pub use crate::ids::{ConnectionId, QueryId};
+use crate::explanation::{Answer, Inquiry};
+pub use crate::ids::{ConnectionId, InquiryId, QueryId};
 use crate::next_hop::Host;
 use crate::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use crate::settings::{Hosts, ResolverSettings, Settings};
@@ -67,6 +68,10 @@ pub enum Input<'a> {
     /// From now on the conversations that this covers are told, also those that have begun, as if they were
     /// [traced](Settings::trace). Nothing else depends on it.
     Watch(Watch),
+    /// A question of the administrator. Answered by [`Output::Answer`], unless it is ended or the program ends before.
+    Inquiry(InquiryId, Inquiry),
+    /// No answer is wanted any more.
+    EndInquiry(InquiryId),
     /// Begin nothing new and finish (SIGTERM).
     Drain,
 }
@@ -149,6 +154,8 @@ pub enum Output {
     Release(Vec<MailId>),
     /// Report to the administrator.
     Event(Event),
+    /// An answer to an [`Input::Inquiry`].
+    Answer(InquiryId, Answer),
     /// Nothing is left to do: the one-shot pass is over, or the requested drain.
     Drained,
 }

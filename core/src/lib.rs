@@ -66,7 +66,7 @@
 //!             Output::Drained => break 'run,
 //!             // The examples `on_std` and `on_tokio` carry these out too.
 //!             Output::StartTls { .. } | Output::Transmit(_) | Output::Datagram { .. } => unreachable!(),
-//!             Output::Close(_) | Output::CloseDatagram(_) => {}
+//!             Output::Close(_) | Output::CloseDatagram(_) | Output::Answer(..) => {}
 //!         }
 //!     }
 //!     if !outbox.mail(id).unwrap().faillog.is_empty() {
@@ -120,7 +120,7 @@
 //! | machines | [`session`], [`resolver`] |
 //! | decisions | [`route`], [`schedule`] with [`retry_rule`], [`mail_pattern`] and [`failure_pattern`], [`policy`] with [`destination_pattern`], [`bounce`] and [`delay_warning`], and `reachability`: servers that do not answer |
 //! | one next hop | `delivery` |
-//! | the whole | [`dispatcher`], with its index of the outbox in `queue` |
+//! | the whole | [`dispatcher`], with its index of the outbox in `queue`; what it says of what it does, [`explanation`] and [`probe`] |
 //! | an outbox | [`memory_outbox`] |
 //!
 //! A layer uses those above it in this table. Machines never call each other: the dispatcher owns the resolver and the
@@ -145,6 +145,7 @@ pub mod ending;
 mod envelope;
 pub mod event;
 mod expiring_map;
+pub mod explanation;
 pub mod failure;
 pub mod failure_pattern;
 pub mod fair_queue;
@@ -158,6 +159,7 @@ pub mod one_line;
 pub mod order;
 pub mod outbox;
 pub mod policy;
+pub mod probe;
 mod queue;
 mod reachability;
 pub mod remote_id;

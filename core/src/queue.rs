@@ -268,6 +268,16 @@ impl Queue {
         self.hops.get(&hop)?.next_hop.as_deref()
     }
 
+    /// Returns the id of a next hop, if there is mail for it.
+    pub(crate) fn hop_of(&self, next_hop: &NextHop) -> Option<HopId> {
+        self.hop_ids.get(next_hop).copied()
+    }
+
+    /// Returns the next hops that there is mail for.
+    pub(crate) fn next_hops(&self) -> impl Iterator<Item = &NextHop> {
+        self.hop_ids.keys().map(Arc::as_ref)
+    }
+
     /// Returns the number of ready mails of a next hop.
     pub(crate) fn ready_count(&self, hop: HopId) -> u32 {
         self.hops.get(&hop).map_or(0, |hop| hop.ready)

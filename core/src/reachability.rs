@@ -57,9 +57,10 @@ type TroubleKey = (SocketAddr, Option<TlsMode>);
 pub(crate) struct KnownTrouble {
     pub(crate) trouble: Trouble,
     pub(crate) setback: Setback,
-    began: Instant,
+    /// When the attempt began that has failed last.
+    pub(crate) began: Instant,
     /// The time until which it counts.
-    until: Instant,
+    pub(crate) until: Instant,
     /// The time for which it counts. When it occurs again, this doubles.
     span: Duration,
 }
@@ -103,7 +104,17 @@ impl Reachability {
 
     /// Returns whether a candidate is known not to answer, or to be slow.
     pub(crate) fn is_in_trouble(&self, candidate: &Candidate, now: Instant) -> bool {
-        self.known(candidate, now).is_some() || self.slow.get(&candidate.remote, now).is_some()
+        self.known(candidate, now).is_some() || self.is_slow(candidate.remote, now)
+    }
+
+    /// Returns what has failed at a candidate, and still counts.
+    pub(crate) fn trouble_with(&self, candidate: &Candidate, now: Instant) -> Option<&KnownTrouble> {
+        self.known(candidate, now)
+    }
+
+    /// Returns whether a server was silent for so long that others got its slots.
+    pub(crate) fn is_slow(&self, remote: SocketAddr, now: Instant) -> bool {
+        self.slow.get(&remote, now).is_some()
     }
 
     /// Returns how many addresses and ports are known not to answer, or to be slow.

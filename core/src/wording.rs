@@ -149,7 +149,16 @@ impl fmt::Display for Attempt<Acceptance> {
 impl fmt::Display for Attempt<Failure> {
     /// Writes one line of a log: the faillog text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = faillog_text(&self.result);
+        FailureLine(&self.result).fmt(f)
+    }
+}
+
+/// Writes the faillog text on one line.
+pub(crate) struct FailureLine<'a>(pub(crate) &'a Failure);
+
+impl fmt::Display for FailureLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = faillog_text(self.0);
         match text.rsplit_once("\n(") {
             Some((words, origin)) => write!(f, "{} ({}", OneLine(words), OneLine(origin)),
             None => write!(f, "{}", OneLine(text)),

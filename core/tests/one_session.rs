@@ -71,6 +71,7 @@ fn send(stream: TcpStream, message: &str) -> Report {
             .into(),
         data_octets: message.len() as u64,
         head: message.as_bytes().to_vec().into(),
+        is_probe: false,
     };
     executor::send(stream, config, Rng::from_seed([1; 32]), transaction, |_| {}).unwrap()
 }

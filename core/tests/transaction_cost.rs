@@ -63,6 +63,7 @@ fn cost(session: &mut Session, replies: &[&[u8]]) -> (usize, usize) {
         recipients: vec![Recipient { id: MailId(1), mailbox: mailbox("recipient@example.net") }],
         data_octets: head.len() as u64,
         head,
+        is_probe: false,
     };
     let region = Region::new(ALLOCATOR);
     session.begin(NOW, transaction);

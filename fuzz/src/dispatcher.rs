@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
-use cmail_delivery::address::Domain;
+use cmail_delivery::address::{Domain, Mailbox};
 use cmail_delivery::course::Transcripts;
 use cmail_delivery::event::Event;
+use cmail_delivery::explanation::{Inquiry, Subject};
 use cmail_delivery::io::{
-    CertificateTrouble, CloseReason, ConnectError, ConnectionId, Input, Output, Purpose, QueryId, Tls,
-    TlsVersion, Verification,
+    CertificateTrouble, CloseReason, ConnectError, ConnectionId, Input, InquiryId, Output, Purpose, QueryId,
+    Tls, TlsVersion, Verification,
 };
 use cmail_delivery::memory_outbox::Mail;
 use cmail_delivery::next_hop::{NextHop, Port, TlsMode};
@@ -19,6 +20,7 @@ use cmail_delivery::outbox::{
     MailId, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble, is_null_path,
 };
 use cmail_delivery::policy::{Family, Policy};
+use cmail_delivery::probe::{Probe, ProbeEnvelope};
 use cmail_delivery::settings::{ResolverSettings, Settings};
 use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::time::{Duration, Instant, Now, UnixTime};
@@ -47,7 +49,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Checks a script. Verbs, of which `M` may come only first: `Md`, `Mg`, `Mv` daemon, generation of bounces, delivery to a
 /// domain; `+` a row: sender, recipient, remote (`%` is a password), number of its message, with `-` for NULL; `-` deletes
-/// one; `*` the outbox has changed, `^` try everything, `e` other name servers, `S` other settings, by number, `D` drain; `.` seconds pass, `>` the next deadline comes; `a` and `z`
+/// one; `*` the outbox has changed, `^` try everything, `?` a question about a mail by number or about a domain, or a probe if its name has an even length; `e` other name servers, `S` other settings, by number, `D` drain; `.` seconds pass, `>` the next deadline comes; `a` and `z`
 /// the oldest and the latest request is answered, `x` and `y` they fail; `n` DNS queries are answered, `g` one with these
 /// octets, `h` one cannot be sent; `c` all connect, `f` and `F` one fails, there or here; `V`, `v`, `X` TLS is established with
 /// or without a valid certificate, or is not; `R`, `r` a line or octets from a server, by number, `K` it closes; `P` every
@@ -145,6 +147,8 @@ struct World {
     /// The extensions that polite servers offer beside the usual.
     offers: String,
     draining_since: Option<Instant>,
+    inquiries: BTreeSet<InquiryId>,
+    asked: u64,
     is_drained: bool,
 }
 
@@ -170,6 +174,8 @@ impl World {
             transmit_limit: usize::MAX,
             offers: String::new(),
             draining_since: None,
+            inquiries: BTreeSet::new(),
+            asked: 0,
             is_drained: false,
         }
     }
@@ -183,6 +189,7 @@ impl World {
             b'w' => {
                 self.input(Input::Watch(if argument.is_empty() { Watch::Nothing } else { Watch::Everything }))
             }
+            b'?' => self.inquire(argument),
             b'e' => self.input(Input::Resolver(ResolverSettings {
                 servers: vec![SocketAddr::from(([192, 0, 2, 54], 53))],
                 ..settings().resolver
@@ -343,8 +350,37 @@ impl World {
             }
             Output::Release(ids) => self.outbox.release(&ids),
             Output::Event(event) => self.event(&event),
+            Output::Answer(id, answer) => {
+                assert!(self.inquiries.contains(&id), "{id:?} is answered after its end");
+                if answer.is_last() {
+                    self.inquiries.remove(&id);
+                }
+            }
             Output::Drained => self.is_drained = true,
         }
+    }
+
+    /// Asks about a mail, or about a domain.
+    fn inquire(&mut self, argument: &[u8]) {
+        let domain = str::from_utf8(argument).ok().and_then(|text| Domain::parse(text).ok());
+        let id = i64::try_from(number(argument, 1)).unwrap_or(1);
+        let subject =
+            domain.map_or(Subject::Mail(MailId(id)), |domain| Subject::NextHop(NextHop::Domain(domain)));
+        if let Subject::NextHop(next_hop) = &subject
+            && argument.len().is_multiple_of(2)
+        {
+            let recipient = Mailbox::parse(b"probe@mx.example").expect("it is valid");
+            let envelope = Some(ProbeEnvelope { sender: None, recipient });
+            let probe = Probe { next_hop: next_hop.clone(), port: None, envelope };
+            self.asked += 1;
+            self.inquiries.insert(InquiryId(self.asked));
+            return self.input(Input::Inquiry(InquiryId(self.asked), Inquiry::Probe(Box::new(probe))));
+        }
+        // It is total, whatever is under way.
+        let _ = self.dispatcher.explain(&subject);
+        self.asked += 1;
+        self.inquiries.insert(InquiryId(self.asked));
+        self.input(Input::Inquiry(InquiryId(self.asked), Inquiry::Explain(subject)));
     }
 
     fn event(&mut self, event: &Event) {

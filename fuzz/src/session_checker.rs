@@ -125,6 +125,7 @@ impl Checker {
             recipients: chosen,
             data_octets: total as u64,
             head: Bytes::copy_from_slice(data),
+            is_probe: false,
         }
     }
 
@@ -338,6 +339,7 @@ impl Checker {
                 assert!(self.conversation.size_limit().is_some_and(|limit| limit < size));
             }
             Outcome::Delivered(_)
+            | Outcome::Accepted(_)
             | Outcome::Rejected { .. }
             | Outcome::Unfit(Unfit::NeedsSmtpUtf8)
             | Outcome::Uncertain(_) => panic!("{outcome:?} without a word to the server"),

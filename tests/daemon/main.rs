@@ -20,6 +20,7 @@ mod delivery;
 mod destination_lines;
 mod dns;
 mod end_of_data;
+mod explain;
 mod fallback;
 mod flights;
 mod handoff;

@@ -140,6 +140,8 @@ impl Executor {
                 }
                 Output::Release(ids) => self.outbox.release(&ids),
                 Output::Event(event) => log(&event),
+                // Nobody asks.
+                Output::Answer(..) => {}
                 Output::Drained => self.is_drained = true,
             }
         }

@@ -91,6 +91,8 @@ pub(crate) async fn run(
                 }
                 Output::Release(ids) => outbox.release(&ids),
                 Output::Event(event) => log(&event),
+                // Nobody asks.
+                Output::Answer(..) => {}
                 Output::Drained => return outbox,
             }
         }

@@ -42,6 +42,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         data_octets: message.len() as u64,
         // The whole message, so that the session never requests more.
         head: message.into(),
+        is_probe: false,
     };
     let config = SessionConfig {
         announce: "localhost".into(),

@@ -10,10 +10,12 @@ use crate::address::{Domain, is_destination};
 use crate::attempt::{HostTrouble, Unresolved};
 use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
 use crate::policy::Policies;
+use crate::reachability::Reachability;
 use crate::resolver::{LocalLookupError, LookupError, MxAnswer};
 use crate::rng::Rng;
 use crate::route::{self, Candidate};
 use crate::settings::{Hosts, Settings};
+use crate::time::Instant;
 
 /// Most candidates that one pass connects to in vain (RFC 5321 section 5.1 lets a client limit them). Without this limit, a
 /// domain that names thousands of silent addresses would occupy a connection for days. Failures without a connection do not
@@ -109,6 +111,16 @@ impl CandidateSearch {
         self.host_trouble.as_ref()
     }
 
+    /// Tries only this port.
+    pub(super) fn try_only(&mut self, port: Port) {
+        self.port = Some(port);
+    }
+
+    /// Takes the trouble with the last host that gave no candidate.
+    pub(super) fn take_host_trouble(&mut self) -> Option<HostTrouble> {
+        self.host_trouble.take()
+    }
+
     /// Returns the next step.
     pub(super) fn next(&mut self, next_hop: &NextHop, policies: &Policies, hosts: &Hosts) -> SearchStep {
         loop {
@@ -171,6 +183,20 @@ impl CandidateSearch {
     pub(super) fn reconfigure(&mut self, next_hop: &NextHop, policies: &Policies) -> bool {
         let mut known = self.candidates.iter_mut().chain(&mut self.last_resorts);
         known.all(|candidate| candidate.reconfigure(next_hop, policies))
+    }
+
+    /// Puts a candidate off that is known not to answer, unless all others have been tried. Returns it if it is to be tried now.
+    pub(super) fn put_off_in_trouble(
+        &mut self,
+        candidate: Candidate,
+        reachability: &Reachability,
+        now: Instant,
+    ) -> Option<Candidate> {
+        if !self.is_at_last_resorts && reachability.is_in_trouble(&candidate, now) {
+            self.put_off(candidate);
+            return None;
+        }
+        Some(candidate)
     }
 
     /// Puts a candidate off until all others have been tried.

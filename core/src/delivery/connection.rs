@@ -302,6 +302,14 @@ impl Connection {
         self.under_way().chain(self.queue.mails()).collect()
     }
 
+    /// Returns whether the transaction of a mail has begun; `None` if the connection does not have it.
+    pub(super) fn has(&self, id: MailId) -> Option<bool> {
+        if self.under_way().any(|mail| mail == id) {
+            return Some(true);
+        }
+        self.queue.mails().any(|mail| mail == id).then_some(false)
+    }
+
     /// Returns the mail of the transactions that are under way.
     fn under_way(&self) -> impl Iterator<Item = MailId> {
         let session = if let Link::Talking(talk) = &self.link { Some(&talk.session) } else { None };

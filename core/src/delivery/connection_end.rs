@@ -435,11 +435,7 @@ impl Delivery {
             self.pass.tried.note(server(&candidate), setback.clone());
             return None;
         }
-        if !self.search.is_at_last_resorts() && cx.reachability.is_in_trouble(&candidate, cx.now) {
-            self.search.put_off(candidate);
-            return None;
-        }
-        Some(candidate)
+        self.search.put_off_in_trouble(candidate, cx.reachability, cx.now)
     }
 
     /// Records that TLS was wanted for this host and failed.

@@ -110,8 +110,9 @@ impl CourseRecorder {
         let Running { number, sender, data_octets, message_id, claim, began, .. } =
             self.running.remove(place);
         let transfer = cx.now.saturating_duration_since(began);
-        let is_success =
-            verdicts.iter().all(|(_, outcome)| matches!(outcome, Outcome::Delivered(_) | Outcome::Undecided));
+        let is_success = verdicts.iter().all(|(_, outcome)| {
+            matches!(outcome, Outcome::Delivered(_) | Outcome::Accepted(_) | Outcome::Undecided)
+        });
         Some(Arc::new(Course {
             conversation: self.conversation(history),
             transaction: Some(TransactionCourse { number, sender, data_octets, message_id, claim, transfer }),

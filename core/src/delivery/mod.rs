@@ -11,10 +11,12 @@ mod connection_ids;
 mod context;
 mod course_recorder;
 mod idle_connections;
+mod inspection;
 mod observation;
 mod output;
 mod pass_record;
 mod refusals;
+mod scout;
 mod transaction_queue;
 mod tried_candidates;
 mod verdicts;
@@ -32,10 +34,12 @@ pub(crate) use self::connection_ids::ConnectionIds;
 pub(crate) use self::context::{Admission, DeliveryContext, Permission, Upcoming};
 use self::course_recorder::CourseRecorder;
 use self::idle_connections::IdleConnections;
+pub(crate) use self::inspection::Holder;
 pub use self::observation::Owed;
 pub(crate) use self::output::{DeliveryOutput, Postponement};
 use self::pass_record::PassRecord;
 use self::refusals::Refusals;
+pub(crate) use self::scout::{Found, Scout, ScoutStep};
 pub(crate) use self::tried_candidates::PassFailure;
 use crate::attempt::{Failure, Setback};
 use crate::event::Event;
@@ -206,21 +210,6 @@ impl Delivery {
     /// Returns the mail of one connection that is neither decided nor returned.
     pub(crate) fn undecided_on(&self, connection: ConnectionId) -> Vec<MailId> {
         self.connections.get(&connection).map_or(Vec::new(), Connection::undecided)
-    }
-
-    /// Returns the number of connections.
-    pub(crate) fn connection_count(&self) -> usize {
-        self.connections.len()
-    }
-
-    /// Returns how many transactions a connection has begun so far.
-    pub(crate) fn transactions_of(&self, connection: ConnectionId) -> u32 {
-        self.connections.get(&connection).map_or(0, Connection::begun)
-    }
-
-    /// Returns how many transactions a connection has begun or has been given to begin.
-    pub(crate) fn transactions_given(&self, connection: ConnectionId) -> usize {
-        self.connections.get(&connection).map_or(0, Connection::given)
     }
 
     /// Connects to the candidate.

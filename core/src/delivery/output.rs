@@ -95,6 +95,8 @@ pub(crate) enum DeliveryOutput {
         acceptance: Acceptance,
         course: Option<Arc<Course>>,
     },
+    /// The server would take mail for the recipient of a probe.
+    Accepted(Acceptance),
     /// Mail goes to this candidate in plain text, because TLS has failed there.
     FellBack {
         candidate: Candidate,

@@ -99,6 +99,11 @@ impl Delivery {
                 Outcome::Rejected { reply, command, fatal } => {
                     failed.push((recipient, Failure::Refused { server, reply, command, fatal }));
                 }
+                Outcome::Accepted(reply) => {
+                    self.note_decided(connection);
+                    let acceptance = Acceptance { server, reply };
+                    self.outputs.push_back(DeliveryOutput::Accepted(acceptance));
+                }
                 Outcome::Unfit(reason) => failed.push((recipient, Failure::Unfit(server, reason))),
                 Outcome::Uncertain(cause) => failed.push((recipient, Failure::Uncertain(server, cause))),
                 Outcome::Refused(refusal) => {

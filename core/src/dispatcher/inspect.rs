@@ -174,6 +174,11 @@ impl Dispatcher {
         })
     }
 
+    /// Returns where a connection for mail or for a probe leads to, as long as it is not closed.
+    pub fn next_hop_of(&self, connection: ConnectionId) -> Option<&NextHop> {
+        self.deliveries.next_hop_of(connection)
+    }
+
     /// Returns whether a pass is still under way.
     pub fn is_under_way(&self, pass: PassId) -> bool {
         let delivery = self.deliveries.delivery(pass.hop);

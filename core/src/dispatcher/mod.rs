@@ -7,6 +7,7 @@ mod bounces;
 mod check;
 mod commits;
 mod deliveries;
+mod explain;
 mod held;
 mod inspect;
 mod orders;
@@ -170,6 +171,7 @@ impl Dispatcher {
             Input::ConnectFailed(connection, error) => deliveries.connect_failed(books, connection, error),
             Input::Received(connection, octets) => deliveries.received(books, connection, octets),
             Input::TlsEstablished { connection, tls } => {
+                deliveries.tell_probe_of_tls(books, connection, tls);
                 deliveries.with_connection(books, connection, |delivery, cx| {
                     delivery.handle_tls_established(cx, connection, tls);
                 });
@@ -200,6 +202,8 @@ impl Dispatcher {
                 let before = books.reconfigure(*settings);
                 deliveries.reconfigure(books, &before);
             }
+            Input::Inquiry(id, inquiry) => self.inquire(id, inquiry),
+            Input::EndInquiry(id) => self.end_inquiry(id),
             Input::Drain => self.drain(),
         }
         self.pump();
@@ -297,6 +301,7 @@ impl Dispatcher {
         }
         books.release();
         books.commit(deliveries.flights());
+        deliveries.answer_inquiries(books);
         self.finish_if_done();
         if cfg!(debug_assertions) {
             self.check_often();
@@ -402,7 +407,7 @@ impl Dispatcher {
     fn drain(&mut self) {
         if self.books.progress == Progress::Working {
             self.books.progress = Progress::Draining(self.books.now.monotonic);
-            self.deliveries.close_all(&self.books);
+            self.deliveries.close_all(&mut self.books);
         }
     }
 

@@ -121,6 +121,11 @@ impl OutboxScan {
         !self.called_up.is_empty()
     }
 
+    /// Returns whether a mail is to be made ready, because the administrator wants it tried now.
+    pub(super) fn is_called_up(&self, id: MailId) -> bool {
+        self.called_up.contains(&id)
+    }
+
     /// Returns whether rows wait to be indexed.
     pub(super) fn has_unindexed(&self) -> bool {
         !self.arrived.is_empty()

@@ -93,6 +93,11 @@ impl SetAside {
         self.entries.get(&id).is_some_and(|entry| entry.at.is_some())
     }
 
+    /// Returns until when a mail is left alone.
+    pub(super) fn ends_at(&self, id: MailId) -> Option<Instant> {
+        self.entries.get(&id)?.at
+    }
+
     /// Forgets that a mail was set aside.
     pub(super) fn end(&mut self, id: MailId) {
         if let Some(at) = self.entries.remove(&id).and_then(|entry| entry.at) {

@@ -43,6 +43,10 @@ pub(super) struct Transfer {
     objection: Option<Objection>,
     /// True if no further command of the envelope is sent, because the connection is refused.
     is_cut: bool,
+    /// True if it ends after RCPT.
+    is_probe: bool,
+    /// The reply by which the recipient of a probe was accepted.
+    acceptance: Option<Reply>,
 }
 
 /// The size of a message with CRLF line ends and without doubled dots (RFC 1870 section 3).
@@ -51,6 +55,8 @@ enum Size {
     Exactly(u64),
     /// Part of the message is not here, and its line ends may have to be changed.
     AtLeast(u64),
+    /// There is no message.
+    Nothing,
 }
 
 /// A recipient that is asked for with RCPT.
@@ -81,13 +87,14 @@ pub(super) enum EnvelopeStep {
 impl Transfer {
     /// Returns a transaction in which everything is decided that this server need not be asked.
     pub(super) fn new(transaction: Transaction, extensions: &Extensions) -> Self {
-        let Transaction { reverse_path, recipients, data_octets, head } = transaction;
+        let Transaction { reverse_path, recipients, data_octets, head, is_probe } = transaction;
         let is_whole = head.len() as u64 >= data_octets;
         let asked = |recipient| AskedRecipient { recipient, state: RecipientState::Open };
         let mut transfer = Self {
-            size: match is_whole {
-                true => Size::Exactly(transmitted_octets(&head)),
-                false => Size::AtLeast(data_octets),
+            size: match (is_probe, is_whole) {
+                (true, _) => Size::Nothing,
+                (false, true) => Size::Exactly(transmitted_octets(&head)),
+                (false, false) => Size::AtLeast(data_octets),
             },
             // RFC 6152 section 3.
             body_8bit: !head.is_ascii(),
@@ -100,6 +107,8 @@ impl Transfer {
             is_open: false,
             objection: None,
             is_cut: false,
+            is_probe,
+            acceptance: None,
             reverse_path,
             data_octets,
             head,
@@ -111,7 +120,7 @@ impl Transfer {
 
     /// Leaves out a message that exceeds the limit (RFC 1870 section 6.1).
     fn keep_to_size_limit(&mut self, extensions: &Extensions) {
-        let (Size::Exactly(size) | Size::AtLeast(size)) = self.size;
+        let (Size::Exactly(size) | Size::AtLeast(size)) = self.size else { return };
         if let Some(limit) = extensions.size_limit_octets.filter(|limit| *limit < size) {
             self.leave_out(Unfit::TooLong { octets: size, limit_octets: limit }, |_| true);
         }
@@ -139,7 +148,7 @@ impl Transfer {
             reverse_path: self.reverse_path.as_ref(),
             size: match self.size {
                 Size::Exactly(size) if extensions.size => Some(size),
-                Size::Exactly(_) | Size::AtLeast(_) => None,
+                Size::Exactly(_) | Size::AtLeast(_) | Size::Nothing => None,
             },
             body_8bit: self.body_8bit && extensions.eight_bit_mime,
             smtputf8: self.smtputf8,
@@ -173,7 +182,7 @@ impl Transfer {
                 self.recipients.get(index).is_some_and(|recipient| recipient.state == RecipientState::Open)
             }
             // In a batch it is not yet known whether any recipient is accepted.
-            EnvelopeStep::Data => self.owes_replies() || self.has_accepted(),
+            EnvelopeStep::Data => !self.is_probe && (self.owes_replies() || self.has_accepted()),
         };
         is_worth_it.then_some(step)
     }
@@ -251,6 +260,9 @@ impl Transfer {
         };
         if !is_accepted && self.take_objection(reply, CommandName::Rcpt) {
             return;
+        }
+        if is_accepted && self.is_probe {
+            self.acceptance = Some(reply.clone());
         }
         let state = if is_accepted {
             RecipientState::Accepted
@@ -347,9 +359,11 @@ impl Transfer {
 
     /// Returns the outcome of each recipient. Those that are not decided stay undecided.
     pub(super) fn into_verdicts(self) -> Vec<(Recipient, Outcome)> {
-        let outcome = |asked: AskedRecipient| match asked.state {
-            RecipientState::Open | RecipientState::Accepted => (asked.recipient, Outcome::Undecided),
-            RecipientState::Decided(outcome) => (asked.recipient, outcome),
+        let acceptance = self.acceptance;
+        let outcome = |asked: AskedRecipient| match (asked.state, &acceptance) {
+            (RecipientState::Accepted, Some(reply)) => (asked.recipient, Outcome::Accepted(reply.clone())),
+            (RecipientState::Open | RecipientState::Accepted, _) => (asked.recipient, Outcome::Undecided),
+            (RecipientState::Decided(outcome), _) => (asked.recipient, outcome),
         };
         let mut verdicts = self.left_out;
         verdicts.extend(self.recipients.into_iter().map(outcome));

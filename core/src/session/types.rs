@@ -60,6 +60,8 @@ pub struct Transaction {
     pub data_octets: u64,
     /// Its beginning, or all of it. The rest is requested by [`SessionOutput::NeedData`].
     pub head: Bytes,
+    /// True if the server is only asked whether it would take the message: the transaction ends after RCPT, and there is no message.
+    pub is_probe: bool,
 }
 
 /// A request or report of a session.
@@ -111,6 +113,8 @@ pub enum Outcome {
         /// True if a retry is pointless.
         fatal: bool,
     },
+    /// The server would take a message for the recipient of a [probe](Transaction::is_probe): its reply to RCPT.
+    Accepted(Reply),
     /// The server was not asked, because it would refuse permanently.
     Unfit(Unfit),
     /// The message was sent whole, and then the session ended without a verdict, so the server may have taken it (RFC 5321

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cmail_delivery::dispatcher::{Dispatcher, Mode};
+use cmail_delivery::explanation::{Answer, Inquiry};
 use cmail_delivery::settings::Hosts;
 use cmail_delivery::tally::Tally;
+use cmail_delivery::time::Now;
 use nix::unistd::Gid;
 use thiserror::Error;
 
 use crate::config::{Config, Environment};
-use crate::event_loop::{EventLoop, Kernel, Listeners, LoopError};
+use crate::event_loop::{EventLoop, Kernel, Listeners, LoopError, NoOutbox};
+use crate::hosts;
 use crate::logging::Log;
 use crate::monitor::{MetricsAddress, MetricsError};
 use crate::pid_file::PidFile;
@@ -111,6 +114,35 @@ pub fn check_control(config: &Config) -> Option<String> {
 /// Creates the database, for `group` if it is given, and returns a description of it. Its owner is the user of this process.
 pub fn create_database(path: &Path, group: Option<Gid>) -> Result<String, EngineError> {
     Ok(store::initdb(path, group)?.to_string())
+}
+
+/// Lets an engine of this process answer an inquiry, without a database and without a daemon. It remembers nothing of earlier
+/// conversations. Gives each answer to `take`.
+pub(crate) fn inquire(
+    config: &Config,
+    inquiry: Inquiry,
+    take: impl FnMut(&Answer, Now) -> io::Result<()>,
+) -> Result<(), EngineError> {
+    let tls = TlsContext::load(config.trust_file.as_deref())?;
+    let kernel = Kernel::new().map_err(refused("cannot poll for events"))?;
+    // Nobody sends any: a signal ends the process.
+    let (signals, _controller) = Signals::controlled().map_err(refused("cannot wait for signals"))?;
+    let log = Log::of_standard_error().map_err(|error| refused("cannot log")(io::Error::other(error)))?;
+    let system = System::new(config, Path::new(hosts::PATH));
+    let hosts = system.hosts().unwrap_or_default();
+    let seed = seed().map_err(|error| refused("no random octets")(io::Error::other(error)))?;
+    let settings = config.settings.clone();
+    let mut dispatcher = Dispatcher::new(kernel.now(), settings, hosts, Mode::Daemon, seed);
+    let mut event_loop = EventLoop::new(kernel, tls, NoOutbox::default(), signals, log, system)
+        .map_err(refused("cannot wait for signals"))?;
+    Ok(event_loop.inquire(&mut dispatcher, inquiry, take)?)
+}
+
+/// Draws a seed from the system's random numbers.
+pub(crate) fn seed() -> Result<[u8; 32], getrandom::Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    Ok(seed)
 }
 
 /// An engine that has read what must be read before privileges are dropped.

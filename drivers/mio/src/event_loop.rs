@@ -3,6 +3,7 @@
 
 mod clients;
 mod kernel;
+mod no_outbox;
 mod outbox;
 
 use std::collections::VecDeque;
@@ -10,6 +11,7 @@ use std::io;
 use std::time::Duration;
 
 use cmail_delivery::dispatcher::{Dispatcher, Load};
+use cmail_delivery::explanation::Answer;
 use cmail_delivery::io::{Input, Output};
 use cmail_delivery::outbox::StoreRequest;
 use cmail_delivery::time::Now;
@@ -21,6 +23,7 @@ pub(crate) use self::clients::Listeners;
 use self::clients::Served;
 pub use self::kernel::Kernel;
 use self::kernel::WAKER;
+pub(crate) use self::no_outbox::NoOutbox;
 pub use self::outbox::{Ages, Outbox, Reply};
 use crate::config::Config;
 use crate::logging::{Log, event};
@@ -74,6 +77,8 @@ pub struct EventLoop<O> {
     service_manager: Option<ServiceManager>,
     /// Those who ask the daemon, if there is a place where they can.
     served: Option<Served>,
+    /// Answers for the one who asks without a socket.
+    answers: VecDeque<(Answer, Now)>,
     /// Outputs that the recorder has seen already.
     recorded: VecDeque<Output>,
     /// When the program was asked to stop.
@@ -150,6 +155,7 @@ impl<O: Outbox> EventLoop<O> {
             reloader: None,
             service_manager: None,
             served: None,
+            answers: VecDeque::new(),
             recorded: VecDeque::new(),
             stop_asked_at: None,
         })
@@ -481,6 +487,7 @@ impl<O: Outbox> EventLoop<O> {
                     self.overview().for_each(|overview| overview.note_event(&event));
                     event::tell(&event);
                 }
+                Output::Answer(id, answer) => self.answered(id, answer),
                 Output::Drained => flow = Flow::Drained,
             }
         }

@@ -14,6 +14,7 @@ pub mod datagram;
 pub mod descriptors;
 pub mod engine;
 pub mod event_loop;
+mod explained;
 pub mod hosts;
 mod json_record;
 mod lock_wait;

@@ -139,6 +139,11 @@ impl Log {
         Ok(Self { shared: Arc::new(Shared { file, open, sink, queue, unwritten, format, logger }) })
     }
 
+    /// Returns a log on standard error that nothing is written to: another logger is set up.
+    pub(crate) fn of_standard_error() -> Result<Self, LogError> {
+        Self::open(None, None)
+    }
+
     /// Checks that a log file could be opened. Changes nothing.
     pub fn check(path: &Path) -> Result<(), LogError> {
         LogFile::new(path, None).check()

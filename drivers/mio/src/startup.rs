@@ -257,7 +257,7 @@ fn start_logged(
     let system = System::new(&config, Path::new(hosts::PATH));
     let engine = Engine::prepare(&config)?;
     let hosts = system.hosts().unwrap_or_default();
-    let seed = seed().map_err(StartError::Entropy)?;
+    let seed = engine::seed().map_err(StartError::Entropy)?;
     drop_privileges(invocation, &config)?;
     log.start_thread()?;
     let mut engine = engine.lock(&config)?;
@@ -372,13 +372,6 @@ fn drop_privileges(invocation: &Invocation, config: &Config) -> Result<(), Privi
         return Ok(());
     }
     privileges::drop_to(identity)
-}
-
-/// Draws a seed from the system's random numbers.
-fn seed() -> Result<[u8; 32], getrandom::Error> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed)?;
-    Ok(seed)
 }
 
 /// Reports an error on standard error.

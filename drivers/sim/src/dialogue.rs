@@ -1,5 +1,6 @@
 //! Writes facts as text that a mail operator can read.
 
+use cmail_delivery::explanation::{Explanation, Subject};
 use cmail_delivery::outbox::{Commit, StoreRequest};
 
 use crate::chronicle::{Chronicle, Story};
@@ -99,6 +100,8 @@ fn describe(fact: Fact<'_>) -> Option<String> {
         Fact::Connecting { link, remote, purpose } => {
             format!("[{link}] connects to {remote} for {purpose:?}")
         }
+        Fact::GoesTo { link, next_hop, .. } => format!("[{link}] is for {next_hop}"),
+        Fact::Explained { subject, explanation } => describe_explanation(subject, explanation),
         Fact::Gone { link, parting } => format!("[{link}] is over: {parting:?}"),
         Fact::StartTls { link } => format!("[{link}] begins TLS"),
         Fact::TlsEstablished { link, valid } => {
@@ -131,6 +134,16 @@ fn describe(fact: Fact<'_>) -> Option<String> {
         | Fact::Called { .. }
         | Fact::Released { .. } => return None,
     })
+}
+
+fn describe_explanation(subject: &Subject, explanation: &Explanation) -> String {
+    let of = match subject {
+        Subject::Mail(id) => format!("mail {id} waits: {:?}", explanation.mail),
+        Subject::NextHop(next_hop) => next_hop.to_string(),
+    };
+    let destination = explanation.destination.as_ref();
+    let told = destination.map(|destination| (&destination.activity, destination.mails, destination.limits));
+    format!("= asked: {of}; {told:?}").chars().take(SHOWN_OCTETS).collect()
 }
 
 fn describe_commit(commit: &Commit) -> String {

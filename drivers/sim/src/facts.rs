@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use cmail_delivery::event::Event;
+use cmail_delivery::explanation::{Explanation, Subject};
 use cmail_delivery::io::{CertificateTrouble, ConnectionId, Purpose, Tls, TlsVersion, Verification};
+use cmail_delivery::next_hop::NextHop;
 use cmail_delivery::order::{OrderId, OrderStep};
 use cmail_delivery::outbox::{Commit, MailId, RequestId, StoreReply, StoreRequest};
 use cmail_delivery::settings::{Hosts, Settings};
@@ -104,6 +106,8 @@ pub(crate) enum Fact<'a> {
     Meddled { id: MailId },
     /// The core asks for a connection.
     Connecting { link: Link, remote: SocketAddr, purpose: Purpose },
+    /// That connection is one of this next hop, for its mail or for a probe.
+    GoesTo { link: Link, next_hop: &'a NextHop, remote: SocketAddr, is_probe: bool },
     /// The connection is over, as the core sees it.
     Gone { link: Link, parting: Parting },
     /// The core begins TLS.
@@ -143,6 +147,8 @@ pub(crate) enum Fact<'a> {
     CarryingOut { step: &'a OrderStep, mails: &'a [MailId] },
     /// The core tells the administrator.
     Log(&'a Event),
+    /// The core has explained what it does.
+    Explained { subject: &'a Subject, explanation: &'a Explanation },
     /// The core was called. It knows of this many mails and had this many outputs. Now and then its counts are looked at.
     Called { indexed: usize, outputs: usize, tally: Option<&'a Tally> },
     /// The core asks to be called again and again although nothing happens.

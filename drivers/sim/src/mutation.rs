@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use cmail_delivery::address::Domain;
 use cmail_delivery::event::{Event, Level};
+use cmail_delivery::explanation::{Explanation, Waiting};
 use cmail_delivery::order::{Hold, OrderStep};
 use cmail_delivery::outbox::{
     BounceOrder, Claimed, Commit, FailedMessage, MailId, NewBounce, Row, StoreReply,
@@ -103,6 +104,14 @@ pub(crate) enum Mutation {
     ClingsToSilence,
     /// What the administrator changes is not taken before the next start.
     KeepsSettings,
+    /// What is explained names times that are too late.
+    ForetellsLate,
+    /// What is explained counts one connection too few.
+    Miscounts,
+    /// What is explained tells hosts in the wrong order.
+    MisordersHosts,
+    /// A probe says DATA where it is to say RSET.
+    ProbesWithData,
     /// The hosts file is not read.
     IgnoresHostsFile,
     /// The hosts file is only read at the start.
@@ -147,6 +156,36 @@ impl Mutation {
             _ => {}
         }
         tally
+    }
+
+    /// Returns whether the build is asked what it does: the right one, and those that answer wrongly.
+    pub(crate) fn is_asked(self) -> bool {
+        matches!(
+            self,
+            Self::None | Self::ForetellsLate | Self::Miscounts | Self::MisordersHosts | Self::ProbesWithData
+        )
+    }
+
+    /// Returns what the build explains.
+    pub(crate) fn explanation(self, mut explanation: Explanation) -> Explanation {
+        match self {
+            Self::ForetellsLate => {
+                if let Some(Waiting::ForTime(time)) = &mut explanation.mail {
+                    time.0 += 3600;
+                }
+            }
+            Self::Miscounts => {
+                if let Some(destination) = &mut explanation.destination {
+                    destination.limits.all.used = destination.limits.all.used.saturating_sub(1);
+                }
+            }
+            Self::MisordersHosts => {
+                let route = explanation.destination.as_mut().and_then(|known| known.route.as_mut());
+                route.into_iter().for_each(|route| route.candidates.reverse());
+            }
+            _ => {}
+        }
+        explanation
     }
 
     /// Returns the answer that the build reads from the database.
@@ -263,7 +302,10 @@ impl Mutation {
     }
 
     /// Changes the octets that the build sends.
-    pub(crate) fn sent(self, octets: &mut bytes::BytesMut) {
+    pub(crate) fn sent(self, octets: &mut bytes::BytesMut, is_probe: bool) {
+        if self == Self::ProbesWithData && is_probe && octets.as_ref() == b"RSET\r\n" {
+            octets[..4].copy_from_slice(b"DATA");
+        }
         if self == Self::PipelinesPastData && octets.ends_with(b"DATA\r\n") {
             octets.extend_from_slice(b"RSET\r\n");
         }

@@ -87,6 +87,8 @@ impl Witness {
             | Fact::OrderGiven { .. }
             | Fact::CarryingOut { .. }
             | Fact::Connecting { .. }
+            | Fact::GoesTo { .. }
+            | Fact::Explained { .. }
             | Fact::StartTls { .. }
             | Fact::Command { .. }
             | Fact::FinalDot { .. }

@@ -15,7 +15,7 @@ fn outline(name: &str) -> String {
     verdicts.sort_by_key(|verdicts| verdicts.first().map(|(recipient, _)| recipient.id));
     let mut verdicts = verdicts.into_iter();
     let sign = |(_, outcome): &(_, Outcome)| match outcome {
-        Outcome::Delivered(_) => '+',
+        Outcome::Delivered(_) | Outcome::Accepted(_) => '+',
         Outcome::Rejected { .. } | Outcome::Unfit(_) | Outcome::Uncertain(_) => '-',
         Outcome::Refused(_) => '/',
         Outcome::Undecided => '?',

@@ -1,11 +1,12 @@
 //! The answers that a delivery gets at once: a slot for a connection, and permission to begin a transaction.
 
 use super::connections::{Connections, WaitLists};
-use super::destination::Then;
+use super::destination::{Pause, Then};
 use super::flights::Flights;
-use super::host_slots::{HostSlots, SlotRequest};
+use super::host_slots::{HostSlots, Owner, SlotRequest};
 use super::limits::Limits;
 use crate::delivery::{Admission, ConnectionIds, Permission, Upcoming};
+use crate::explanation::PauseReason;
 use crate::io::ConnectionId;
 use crate::policy::RateLimit;
 use crate::queue::HopId;
@@ -24,6 +25,8 @@ pub(super) struct Situation {
     pub(super) is_draining: bool,
     /// True if mail of the next hop is ready.
     pub(super) has_mail: bool,
+    /// True if probes have all the connections that the next hop may have.
+    pub(super) is_taken_by_probes: bool,
     /// The number of the latest change that another program made to the outbox.
     pub(super) changes: u64,
     /// How many mails servers may take before some of them must be recorded.
@@ -49,7 +52,8 @@ pub(super) struct DestinationAdmission<'a> {
 impl Admission for DestinationAdmission<'_> {
     fn try_open(&mut self, candidate: &Candidate, is_last_resort: bool) -> Option<ConnectionId> {
         let has_turn = self.slots.has_spare_slot() && !self.slots.has_waiters(candidate.remote);
-        if self.situation.is_draining || !self.situation.has_mail || !has_turn {
+        let Situation { is_draining, has_mail, is_taken_by_probes, .. } = self.situation;
+        if is_draining || !has_mail || is_taken_by_probes || !has_turn {
             return None;
         }
         self.slots.check_host(self.request(candidate, is_last_resort)).ok()?;
@@ -59,7 +63,7 @@ impl Admission for DestinationAdmission<'_> {
     fn open(&mut self, candidate: &Candidate, is_last_resort: bool) -> ConnectionId {
         let request = self.request(candidate, is_last_resort);
         let connection = self.ids.next();
-        self.slots.open(connection, self.hop, request, self.situation.now);
+        self.slots.open(connection, Owner::Destination(self.hop), request, self.situation.now);
         self.connections.insert(connection);
         connection
     }
@@ -97,7 +101,7 @@ impl Admission for DestinationAdmission<'_> {
                 Permission::Later
             }
             Err(at) => {
-                self.then.pause(at, false);
+                self.then.pause(Pause { until: at, why: PauseReason::Rate });
                 Permission::NotInThisPass
             }
         }

@@ -45,6 +45,8 @@ impl Deliveries {
             .collect();
         let slots: BTreeMap<ConnectionId, HopId> = self.slots.connections().collect();
         assert_eq!(in_passes, slots, "each connection belongs to a pass, and has its place");
+        let of_probes = self.slots.open_count() - slots.len();
+        assert_eq!(of_probes, self.probe_connection_count(), "connections of probes");
         let mut waiting = [0, 0];
         for (hop, pass) in self.destinations.active() {
             self.check_pass(hop, pass);

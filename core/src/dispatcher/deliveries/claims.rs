@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::destination::Destination;
+use super::destination::{Destination, Pause};
 use super::destinations::AtWork;
 use super::host_slots::size;
 use super::{Deliveries, LOCAL_PAUSE};
@@ -14,6 +14,7 @@ use crate::dispatcher::books::Books;
 use crate::dispatcher::requests::Asked;
 use crate::dispatcher::set_aside::Undone;
 use crate::event::Level;
+use crate::explanation::PauseReason;
 use crate::flight::FLIGHT_LIMIT_MESSAGES;
 use crate::io::ConnectionId;
 use crate::outbox::{Claimed, ClaimedTransaction, LeftOver, MailId, StoreError, StoreRequest};
@@ -126,7 +127,8 @@ impl Deliveries {
         let hop = claim.hop;
         self.close_claim(hop);
         books.note(Level::Error, format!("cannot read mail, trying again: {error}"));
-        self.destinations.pause(hop, books.now.monotonic + LOCAL_PAUSE, false);
+        let why = PauseReason::Local(format!("mail cannot be read: {error}").into());
+        self.destinations.pause(hop, Pause { until: books.now.monotonic + LOCAL_PAUSE, why });
         for &id in &claim.ids {
             books.requeue(id, QueueState::Ready);
         }
@@ -258,6 +260,7 @@ impl Books {
         if recipients.is_empty() {
             return None;
         }
-        Some(Transaction { reverse_path, recipients, data_octets: claimed.data_octets, head: claimed.head })
+        let ClaimedTransaction { data_octets, head, .. } = claimed;
+        Some(Transaction { reverse_path, recipients, data_octets, head, is_probe: false })
     }
 }

@@ -35,6 +35,16 @@ pub(super) struct Working {
     transaction: NextTransaction,
 }
 
+impl Working {
+    fn held_back_until(&self) -> Option<Instant> {
+        if let NextTransaction::HeldBack(until) = self.transaction { Some(until) } else { None }
+    }
+
+    fn waits_for_database(&self) -> bool {
+        self.parked.is_some() || matches!(self.transaction, NextTransaction::Stopped(_))
+    }
+}
+
 /// The permission to begin the next transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum NextTransaction {
@@ -205,6 +215,25 @@ impl Connections {
             NextTransaction::Stopped(ticket) => drop(wait_lists.stopped.waiting.remove(&ticket)),
             NextTransaction::HeldBack(until) => drop(wait_lists.held_back.remove(&(until, hop, connection))),
         }
+    }
+
+    /// Returns the working connections.
+    fn all_working(&self) -> impl Iterator<Item = &Working> {
+        self.states.values().filter_map(|state| match state {
+            ConnectionState::Working(working) => Some(working),
+            ConnectionState::SentOff | ConnectionState::Parting { .. } => None,
+        })
+    }
+
+    /// Returns when the first transaction may begin, if all working connections wait for the rate limit.
+    pub(super) fn all_held_back_until(&self) -> Option<Instant> {
+        let ends: Option<Vec<Instant>> = self.all_working().map(Working::held_back_until).collect();
+        ends?.into_iter().min()
+    }
+
+    /// Returns whether all working connections wait for the database.
+    pub(super) fn all_wait_for_database(&self) -> bool {
+        self.all_working().next().is_some() && self.all_working().all(Working::waits_for_database)
     }
 
     /// Records that a connection has received mail claimed at this change of the outbox. Mail that it has from before keeps the

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use super::connections::Connections;
 use super::limits::Limits;
 use crate::delivery::{Delivery, PassFailure};
+use crate::explanation::PauseReason;
 use crate::outbox::Cursor;
 use crate::policy::Policy;
 use crate::queue::Order;
@@ -38,8 +39,8 @@ pub(super) enum DestinationState {
     Idle,
     /// It waits for its turn.
     Queued,
-    /// It is paused until this time.
-    Paused(Instant),
+    /// It is left alone for a while.
+    Paused(Box<Pause>),
     /// A pass is under way.
     Active(Box<Pass>),
     /// All of it has failed, and that is still to be recorded.
@@ -77,10 +78,23 @@ pub(super) enum Then {
     /// Another pass, if there is mail.
     #[default]
     Again,
-    /// A pause, either because the server takes no more or for a local reason.
-    Pause { until: Instant, is_for_server: bool },
+    /// A pause.
+    Pause(Box<Pause>),
     /// All mail has failed.
     Fail(Box<ExhaustedPass>),
+}
+
+/// A time in which a next hop is left alone.
+#[derive(Clone, Debug)]
+pub(super) struct Pause {
+    pub(super) until: Instant,
+    pub(super) why: PauseReason,
+}
+
+impl Pause {
+    pub(super) fn is_for_server(&self) -> bool {
+        matches!(self.why, PauseReason::Server(_))
+    }
 }
 
 /// A pass in which all mail has failed.
@@ -96,14 +110,15 @@ pub(super) struct ExhaustedPass {
 }
 
 impl Then {
-    /// Requests a pause after the pass. It does not undo that all mail has failed.
-    pub(super) fn pause(&mut self, until: Instant, is_for_server: bool) {
-        let was_for_server = match self {
-            Self::Fail(_) => return,
-            Self::Again => false,
-            Self::Pause { is_for_server, .. } => *is_for_server,
-        };
-        *self = Self::Pause { until, is_for_server: is_for_server || was_for_server };
+    /// Requests a pause after the pass. It does not undo that all mail has failed, nor that the server takes no more.
+    pub(super) fn pause(&mut self, pause: Pause) {
+        match self {
+            Self::Fail(_) => {}
+            Self::Pause(known) if known.is_for_server() && !pause.is_for_server() => {
+                known.until = pause.until;
+            }
+            Self::Again | Self::Pause(_) => *self = Self::Pause(Box::new(pause)),
+        }
     }
 }
 
@@ -254,11 +269,6 @@ impl Destination {
         doubled.min(most)
     }
 
-    /// Returns whether the server has had enough, and has not shown otherwise since.
-    pub(super) fn is_refusing(&self) -> bool {
-        self.refusing_passes > 0
-    }
-
     /// Records that the server still takes mail.
     pub(super) fn end_refusing(&mut self) {
         self.refusing_passes = 0;
@@ -268,12 +278,13 @@ impl Destination {
     pub(super) fn state_after_pass(&mut self) -> DestinationState {
         let DestinationState::Active(pass) = &mut self.state else { return DestinationState::Idle };
         let then = core::mem::take(&mut pass.then);
-        if !matches!(then, Then::Pause { is_for_server: true, .. }) {
+        let is_refused = matches!(&then, Then::Pause(pause) if pause.is_for_server());
+        if !is_refused {
             self.refusing_passes = 0;
         }
         match then {
             Then::Again => DestinationState::Idle,
-            Then::Pause { until, .. } => DestinationState::Paused(until),
+            Then::Pause(pause) => DestinationState::Paused(pause),
             Then::Fail(exhausted) => DestinationState::Exhausted(exhausted),
         }
     }

@@ -7,11 +7,12 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::connections::{Connections, WaitLists};
-use super::destination::{Destination, DestinationState, ExhaustedPass, Pass, Then, Waits};
+use super::destination::{Destination, DestinationState, ExhaustedPass, Pass, Pause, Then, Waits};
 use super::limits::{Limits, RememberedLimits};
 use super::start_queue::StartQueue;
 use crate::delivery::{Delivery, DeliveryOutput, PassFailure};
 use crate::io::ConnectionId;
+use crate::next_hop::NextHop;
 use crate::outbox::Cursor;
 use crate::policy::Policies;
 use crate::queue::{HopId, Queue};
@@ -116,6 +117,28 @@ impl Destinations {
     /// Returns how many destinations wait for name servers.
     pub(super) fn asking_count(&self) -> usize {
         self.lookups.len()
+    }
+
+    /// Changes the limits of a next hop, whether there is mail for it or not.
+    pub(super) fn with_limits<R>(
+        &mut self,
+        hop: Option<HopId>,
+        next_hop: &NextHop,
+        now: Instant,
+        change: impl FnOnce(&mut Limits) -> R,
+    ) -> R {
+        if let Some(destination) = hop.and_then(|hop| self.all.get_mut(&hop)) {
+            return change(destination.limits_mut());
+        }
+        let mut limits = self.remembered.take(next_hop);
+        let result = change(&mut limits);
+        self.remembered.keep(next_hop, limits, now);
+        result
+    }
+
+    /// Returns the limits that are remembered of a next hop without mail.
+    pub(super) fn remembered(&self, next_hop: &NextHop) -> Option<&Limits> {
+        self.remembered.find(next_hop)
     }
 
     pub(super) fn wait_lists(&self) -> &WaitLists {
@@ -251,16 +274,16 @@ impl Destinations {
     }
 
     /// Pauses a next hop until this time; one with a pass, after the pass.
-    pub(super) fn pause(&mut self, hop: HopId, until: Instant, is_for_server: bool) {
+    pub(super) fn pause(&mut self, hop: HopId, pause: Pause) {
         let Some(destination) = self.all.get_mut(&hop) else { return };
         match destination.state() {
             DestinationState::Active(_) => {
                 if let Some((pass, _)) = destination.pass_mut() {
-                    pass.then().pause(until, is_for_server);
+                    pass.then().pause(pause);
                 }
             }
             DestinationState::Idle | DestinationState::Queued | DestinationState::Paused(_) => {
-                self.set_state(hop, DestinationState::Paused(until))
+                self.set_state(hop, DestinationState::Paused(Box::new(pause)));
             }
             // All of its mail has failed, which is about to be recorded.
             DestinationState::Exhausted(_) => {}
@@ -286,17 +309,20 @@ impl Destinations {
     pub(super) fn shorten_pauses(&mut self, server_end: Instant, other_end: Option<Instant>) {
         let end_of = |is_for_server: bool| if is_for_server { Some(server_end) } else { other_end };
         for (until, hop) in self.timers.pauses.clone() {
-            let is_for_server = self.get(hop).is_some_and(Destination::is_refusing);
-            if let Some(end) = end_of(is_for_server).filter(|end| *end < until) {
-                self.set_state(hop, DestinationState::Paused(end));
+            let Some(DestinationState::Paused(pause)) = self.get(hop).map(Destination::state) else {
+                continue;
+            };
+            if let Some(end) = end_of(pause.is_for_server()).filter(|end| *end < until) {
+                let shortened = Pause { until: end, ..(**pause).clone() };
+                self.set_state(hop, DestinationState::Paused(Box::new(shortened)));
             }
         }
         for hop in &self.active {
             if let Some((pass, _)) = self.all.get_mut(hop).and_then(Destination::pass_mut)
-                && let Then::Pause { until, is_for_server } = pass.then()
-                && let Some(end) = end_of(*is_for_server)
+                && let Then::Pause(pause) = pass.then()
+                && let Some(end) = end_of(pause.is_for_server())
             {
-                *until = end.min(*until);
+                pause.until = end.min(pause.until);
             }
         }
     }
@@ -308,7 +334,7 @@ impl Destinations {
         }
         for hop in &self.active {
             if let Some((pass, _)) = self.all.get_mut(hop).and_then(Destination::pass_mut)
-                && matches!(pass.then(), Then::Pause { .. })
+                && matches!(pass.then(), Then::Pause(_))
             {
                 *pass.then() = Then::Again;
             }
@@ -421,8 +447,11 @@ impl Destinations {
                     assert!(self.start_queue.contains(hop), "{hop:?} has no turn");
                     queued += 1;
                 }
-                DestinationState::Paused(until) => {
-                    assert!(self.timers.pauses.contains(&(*until, hop)), "the pause of {hop:?} has no end");
+                DestinationState::Paused(pause) => {
+                    assert!(
+                        self.timers.pauses.contains(&(pause.until, hop)),
+                        "the pause of {hop:?} has no end"
+                    );
                     paused += 1;
                 }
                 DestinationState::Active(pass) => {
@@ -467,7 +496,7 @@ impl Destinations {
         match destination.replace_state(DestinationState::Idle) {
             DestinationState::Idle => {}
             DestinationState::Queued => self.start_queue.remove(hop),
-            DestinationState::Paused(until) => drop(self.timers.pauses.remove(&(until, hop))),
+            DestinationState::Paused(pause) => drop(self.timers.pauses.remove(&(pause.until, hop))),
             DestinationState::Active(mut pass) => {
                 self.active.remove(&hop);
                 self.timers.remove(hop, &pass);
@@ -478,7 +507,7 @@ impl Destinations {
         match &state {
             DestinationState::Idle => drop(self.touched.insert(hop)),
             DestinationState::Queued => {}
-            DestinationState::Paused(until) => drop(self.timers.pauses.insert((*until, hop))),
+            DestinationState::Paused(pause) => drop(self.timers.pauses.insert((pause.until, hop))),
             DestinationState::Active(pass) => {
                 self.active.insert(hop);
                 self.timers.insert(hop, pass);

@@ -5,7 +5,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use crate::explanation::Places;
 use crate::fair_queue::{FairQueue, Prospect};
+use crate::ids::InquiryId;
 use crate::io::ConnectionId;
 use crate::next_hop::TlsMode;
 use crate::queue::HopId;
@@ -16,10 +18,19 @@ use crate::time::Instant;
 /// Last resorts may use this fraction of all slots: one in so many.
 const LAST_RESORT_FRACTION: usize = 2;
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The mail of this next hop.
+    Destination(HopId),
+    /// This probe.
+    Probe(InquiryId),
+}
+
 /// An open connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OpenConnection {
-    pub(super) hop: HopId,
+    pub(super) owner: Owner,
     pub(super) remote: SocketAddr,
     pub(super) tls: TlsMode,
     pub(super) since: Instant,
@@ -33,6 +44,11 @@ pub(super) struct OpenConnection {
 }
 
 impl OpenConnection {
+    /// Returns the next hop whose mail it is for.
+    pub(super) fn hop(&self) -> Option<HopId> {
+        if let Owner::Destination(hop) = self.owner { Some(hop) } else { None }
+    }
+
     /// Returns whether it tries a last resort whose server has not decided mail.
     pub(super) fn is_unproven_last_resort(&self) -> bool {
         self.is_last_resort && !self.has_proved
@@ -52,10 +68,14 @@ pub(super) struct SlotRequest<'a> {
 /// The reason why there is no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SlotRefusal {
-    /// The address has as many connections as it may, or another connection is trying it.
-    Host,
+    /// The address has as many connections as it may.
+    Full,
+    /// The address is in trouble, and another connection is trying it.
+    OnTrial,
     /// There are as many last resorts as there may be.
     LastResorts,
+    /// Probes have all the connections that the destination may have.
+    Probe,
 }
 
 /// The slots of all addresses, and the destinations that wait for one.
@@ -183,20 +203,44 @@ impl HostSlots {
 
     /// Returns whether the host of a candidate has a slot, ignoring the limit of all connections.
     pub(super) fn check_host(&self, request: SlotRequest<'_>) -> Result<(), SlotRefusal> {
-        if !self.has_slot_at(request.candidate, request.is_in_trouble) {
-            Err(SlotRefusal::Host)
-        } else if request.is_last_resort && self.last_resorts >= self.last_resort_limit {
-            Err(SlotRefusal::LastResorts)
-        } else {
-            Ok(())
+        self.check_address(request.candidate, request.is_in_trouble)?;
+        if request.is_last_resort && self.last_resorts >= self.last_resort_limit {
+            return Err(SlotRefusal::LastResorts);
         }
+        Ok(())
+    }
+
+    /// Returns whether the address of a candidate has a free slot by the limit of its destination. One in trouble has it only if no
+    /// other connection is trying it.
+    fn check_address(&self, candidate: &Candidate, is_in_trouble: bool) -> Result<(), SlotRefusal> {
+        match self.hosts.get(&candidate.remote) {
+            Some(host) if host.open.len() >= size(candidate.policy.host_concurrency) => {
+                Err(SlotRefusal::Full)
+            }
+            Some(host) if is_in_trouble && host.on_trial > 0 => Err(SlotRefusal::OnTrial),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Returns how many connections there are, and may be: in total, to an address, and of last resorts.
+    pub(super) fn places(&self) -> Places {
+        Places { used: self.open.len(), limit: self.limit }
+    }
+
+    pub(super) fn places_at(&self, candidate: &Candidate) -> Places {
+        let used = self.hosts.get(&candidate.remote).map_or(0, |host| host.open.len());
+        Places { used, limit: size(candidate.policy.host_concurrency) }
+    }
+
+    pub(super) fn places_of_last_resorts(&self) -> Places {
+        Places { used: self.last_resorts, limit: self.last_resort_limit }
     }
 
     /// Takes the slot of a connection.
     pub(super) fn open(
         &mut self,
         connection: ConnectionId,
-        hop: HopId,
+        owner: Owner,
         request: SlotRequest<'_>,
         now: Instant,
     ) {
@@ -209,7 +253,7 @@ impl HostSlots {
         host.on_trial += 1;
         self.last_resorts += usize::from(is_last_resort);
         let open = OpenConnection {
-            hop,
+            owner,
             remote,
             tls,
             since: now,
@@ -318,12 +362,9 @@ impl HostSlots {
         self.has_slot() && self.waiting.is_empty()
     }
 
-    /// Returns whether the address of a candidate has a free slot by the limit of its destination. One in trouble has it only if no other connection is trying it.
+    /// Returns whether the address of a candidate has a free slot, whatever there is in total.
     pub(super) fn has_slot_at(&self, candidate: &Candidate, is_in_trouble: bool) -> bool {
-        let limit = size(candidate.policy.host_concurrency);
-        self.hosts
-            .get(&candidate.remote)
-            .is_none_or(|host| host.open.len() < limit && (!is_in_trouble || host.on_trial == 0))
+        self.check_address(candidate, is_in_trouble).is_ok()
     }
 
     /// Returns whether a destination waits for a connection to an address.
@@ -474,9 +515,9 @@ impl HostSlots {
 
 /// Checks in debug builds.
 impl HostSlots {
-    /// Returns the open connections with their destinations.
+    /// Returns the open connections for mail, with their destinations.
     pub(super) fn connections(&self) -> impl Iterator<Item = (ConnectionId, HopId)> {
-        self.open.iter().map(|(&connection, open)| (connection, open.hop))
+        self.open.iter().filter_map(|(&connection, open)| Some((connection, open.hop()?)))
     }
 
     /// Returns whether a destination waits for a connection to whichever host.

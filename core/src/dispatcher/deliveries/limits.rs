@@ -51,6 +51,11 @@ impl Limits {
         self.rate.take(limit, now)
     }
 
+    /// Returns when the next transaction may begin, if that is not now.
+    pub(super) fn next_transaction(&self, limit: RateLimit, now: Instant) -> Option<Instant> {
+        self.rate.check(limit, now).err()
+    }
+
     /// Returns whether forgetting them would lose nothing.
     fn are_at_rest(&self, now: Instant) -> bool {
         self.rate.is_full(now) && !self.window.as_deref().is_some_and(|window| window.counts(now))
@@ -73,6 +78,11 @@ impl RememberedLimits {
             return Limits::default();
         }
         self.limits.remove(next_hop).unwrap_or_default()
+    }
+
+    /// Returns the limits of a destination without mail.
+    pub(super) fn find(&self, next_hop: &NextHop) -> Option<&Limits> {
+        self.limits.get(next_hop)
     }
 
     /// Remembers the limits of a destination for as long as they count. If there are too many, a window is forgotten.

@@ -9,13 +9,16 @@ mod claims;
 mod connections;
 mod destination;
 mod destinations;
+mod explain;
 mod flights;
 mod host_slots;
 mod limits;
+mod probes;
 mod rate_limiter;
 mod recall;
 mod reconfigure;
 mod scheduler;
+mod scouts;
 mod silence_watch;
 mod standing;
 mod start_queue;
@@ -30,12 +33,14 @@ use bytes::BytesMut;
 
 use self::admission::{DestinationAdmission, Situation};
 pub(super) use self::claims::Claim;
-use self::destination::{Destination, Waits};
+use self::destination::{Destination, Pause, Waits};
 use self::destinations::{AtWork, Destinations};
 pub(super) use self::flights::Flights;
-use self::host_slots::HostSlots;
+use self::host_slots::{HostSlots, Owner};
+use self::probes::Probes;
 use self::recall::Recall;
 pub(super) use self::recall::RecallReason;
+use self::scouts::Scouts;
 use self::silence_watch::SilenceWatch;
 use super::books::Books;
 use super::requests::Asked;
@@ -46,6 +51,7 @@ use crate::delivery::{ConnectionIds, Delivery, DeliveryContext, DeliveryOutput};
 use crate::ending::EndCause;
 use crate::event::Event;
 use crate::expiring_map::ExpiringMap;
+use crate::explanation::PauseReason;
 use crate::fair_queue::Prospect;
 use crate::flight::Uncertain;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
@@ -98,6 +104,8 @@ pub(super) struct Deliveries {
     watch: Watch,
     ids: ConnectionIds,
     rng: Rng,
+    scouts: Scouts,
+    probes: Probes,
     /// Hosts for which the plain-text warning was given.
     told_of_plain_text: ExpiringMap<Host, ()>,
 }
@@ -117,6 +125,8 @@ impl Deliveries {
             watch: Watch::default(),
             ids: ConnectionIds::default(),
             rng,
+            scouts: Scouts::default(),
+            probes: Probes::default(),
             told_of_plain_text: ExpiringMap::new(PLAIN_TEXT_HOSTS_LIMIT),
         }
     }
@@ -170,7 +180,8 @@ impl Deliveries {
 
     /// Returns when to call the first delivery, or the first connection that waits for the rate limit.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.destinations.next_deadline().into_iter().chain(self.silence_watch.next_check()).min()
+        let of_mail = self.destinations.next_deadline().into_iter().chain(self.silence_watch.next_check());
+        of_mail.chain(self.next_probe_deadline()).min()
     }
 
     /// Returns when the first pause ends.
@@ -224,8 +235,10 @@ impl Deliveries {
         connection: ConnectionId,
         act: impl FnOnce(&mut Delivery, &mut DeliveryContext<'_>),
     ) {
-        if let Some(hop) = self.hop_of(connection) {
-            self.with_delivery(books, hop, act);
+        match self.owner_of(connection) {
+            Some(Owner::Destination(hop)) => self.with_delivery(books, hop, act),
+            Some(Owner::Probe(probe)) => self.with_probe(books, probe, act),
+            None => {}
         }
     }
 
@@ -240,12 +253,12 @@ impl Deliveries {
         if self.resolver.owns_connection(connection) {
             return self.resolver.poll_transmit(connection, limit, octets);
         }
-        let Some(hop) = self.hop_of(connection) else { return false };
         let mut more = false;
-        self.with_delivery(books, hop, |delivery, cx| {
+        self.with_connection(books, connection, |delivery, cx| {
             more = delivery.poll_transmit(cx, connection, limit, octets);
         });
         if !more
+            && let Some(hop) = self.hop_of(connection)
             && let Some(AtWork { delivery, connections, wait_lists, .. }) = self.destinations.work_on(hop)
             && delivery.has_said_quit(connection)
         {
@@ -262,6 +275,7 @@ impl Deliveries {
             self.with_delivery(books, hop, |delivery, cx| delivery.handle_timeout(cx));
             self.widen(books, hop);
         }
+        self.handle_probe_timeouts(books);
         while let Some((at, hop, connection)) = self.destinations.wait_lists().first_held_back()
             && at <= now
         {
@@ -272,7 +286,7 @@ impl Deliveries {
 
     /// Drains the resolver and the deliveries. Returns whether there was any output.
     pub(super) fn drain(&mut self, books: &mut Books) -> bool {
-        self.drain_resolver(books) || self.drain_deliveries(books)
+        self.drain_resolver(books) || self.drain_deliveries(books) || self.drain_probes(books)
     }
 
     fn drain_resolver(&mut self, books: &mut Books) -> bool {
@@ -288,9 +302,13 @@ impl Deliveries {
                 ResolverOutput::Transmit(connection) => Output::Transmit(connection),
                 ResolverOutput::Close(connection) => Output::Close(connection),
                 ResolverOutput::Answer(lookup, answer) => {
-                    if let Some(hop) = self.destinations.asker(lookup) {
-                        self.destinations.set_waits(hop, Waits::No);
-                        self.with_delivery(books, hop, |delivery, cx| delivery.handle_answer(cx, answer));
+                    match self.destinations.asker(lookup) {
+                        Some(hop) => {
+                            self.destinations.set_waits(hop, Waits::No);
+                            self.with_delivery(books, hop, |delivery, cx| delivery.handle_answer(cx, answer));
+                        }
+                        None if self.scouts.has_asked(lookup) => self.answer_scout(books, lookup, answer),
+                        None => self.answer_probe(books, lookup, answer),
                     }
                     continue;
                 }
@@ -319,7 +337,7 @@ impl Deliveries {
     /// Begins passes for queued next hops that have ready mail. Returns whether it began any.
     pub(super) fn start(&mut self, books: &mut Books) -> bool {
         let mut moved = false;
-        while self.has_room_for_delivery() && !books.commits.is_congested() {
+        while self.hindrance(books).is_none() {
             let Some(hop) = self.destinations.pop_queued(self.may_ask()) else { break };
             if books.queue.ready_count(hop) > 0
                 && let Some(next_hop) = books.queue.next_hop(hop).cloned()
@@ -338,7 +356,8 @@ impl Deliveries {
     }
 
     /// Ends all deliveries as soon as their conversations allow it.
-    pub(super) fn close_all(&mut self, books: &Books) {
+    pub(super) fn close_all(&mut self, books: &mut Books) {
+        self.end_probes(books);
         let hops: Vec<HopId> = self.destinations.active().map(|(hop, _)| hop).collect();
         for hop in hops {
             self.with_delivery(books, hop, |delivery, cx| delivery.close(cx));
@@ -384,8 +403,12 @@ impl Deliveries {
         self.destinations.asking_count() < ASKING_LIMIT
     }
 
+    fn owner_of(&self, connection: ConnectionId) -> Option<Owner> {
+        self.slots.connection(connection).map(|open| open.owner)
+    }
+
     fn hop_of(&self, connection: ConnectionId) -> Option<HopId> {
-        self.slots.connection(connection).map(|open| open.hop)
+        self.slots.connection(connection)?.hop()
     }
 
     fn with_delivery(
@@ -394,6 +417,8 @@ impl Deliveries {
         hop: HopId,
         act: impl FnOnce(&mut Delivery, &mut DeliveryContext<'_>),
     ) {
+        let next_hop = books.queue.next_hop(hop);
+        let is_taken_by_probes = next_hop.is_some_and(|hop| self.is_taken_by_probes(books, hop));
         let Some(AtWork { delivery, connections, then, limits, wait_lists }) = self.destinations.work_on(hop)
         else {
             return;
@@ -405,6 +430,7 @@ impl Deliveries {
                 now,
                 is_draining: books.is_draining(),
                 has_mail: books.queue.ready_count(hop) > 0,
+                is_taken_by_probes,
                 changes: books.scan.changes(),
                 room_for_taken: books.commits.room_for_taken(),
                 notes_mail: books.settings.uncertain != Uncertain::Off,
@@ -482,6 +508,8 @@ impl Deliveries {
             DeliveryOutput::Delivered { recipient, acceptance, course } => {
                 self.note_delivered(books, hop, recipient, acceptance, course);
             }
+            // Mail is no probe.
+            DeliveryOutput::Accepted(_) => {}
             DeliveryOutput::FellBack { candidate, reason } => {
                 self.tell_of_plain_text(books, &candidate, &reason);
             }
@@ -554,31 +582,24 @@ impl Deliveries {
         self.destinations.update(hop, |destination| {
             span = destination.note_refusing(FIRST_PAUSE.min(most), most).max(MIN_RETRY_INTERVAL);
         });
-        let reason = format!("its server takes no more for now: {}", OneLine(faillog_text(failure)));
-        self.leave_alone(books, hop, span, true, &reason);
+        let words = OneLine(faillog_text(failure)).to_string();
+        self.leave_alone(books, hop, span, PauseReason::Server(words.into()));
     }
 
     /// Pauses a next hop after local trouble.
     pub(super) fn postpone(&mut self, books: &mut Books, hop: HopId, text: &str) {
-        self.leave_alone(books, hop, LOCAL_PAUSE, false, text);
+        self.leave_alone(books, hop, LOCAL_PAUSE, PauseReason::Local(text.into()));
     }
 
     /// Pauses a next hop. A one-shot pass leaves its mail as it is instead.
-    fn leave_alone(
-        &mut self,
-        books: &mut Books,
-        hop: HopId,
-        span: Duration,
-        is_for_server: bool,
-        reason: &str,
-    ) {
+    fn leave_alone(&mut self, books: &mut Books, hop: HopId, span: Duration, why: PauseReason) {
         let next_hop = books.queue.next_hop(hop).map(|next_hop| format!("{next_hop}")).unwrap_or_default();
         books.event(Event::warning(format!(
-            "mail to {next_hop} has to wait, without a failed attempt: {reason}"
+            "mail to {next_hop} has to wait, without a failed attempt: {why}"
         )));
         if books.mode == Mode::Daemon {
             let until = books.now.monotonic + span;
-            return self.destinations.pause(hop, until, is_for_server);
+            return self.destinations.pause(hop, Pause { until, why });
         }
         for id in books.queue.claim_up_to(hop, Cursor::After(MailId(i64::MAX)), usize::MAX) {
             books.forget(id);

@@ -286,9 +286,12 @@ impl Deliveries {
     }
 
     /// Returns the reason why a delivery may not connect to its candidate, if there is one.
-    fn refusal_of_host(&self, books: &Books, hop: HopId) -> Option<SlotRefusal> {
+    pub(super) fn refusal_of_host(&self, books: &Books, hop: HopId) -> Option<SlotRefusal> {
         let delivery = self.destinations.delivery(hop)?;
         let candidate = delivery.candidate()?;
+        if self.is_taken_by_probes(books, delivery.next_hop()) {
+            return Some(SlotRefusal::Probe);
+        }
         let is_in_trouble = self.reachability.is_in_trouble(candidate, books.now.monotonic);
         let is_last_resort = delivery.is_at_last_resorts() || is_in_trouble;
         self.slots.check_host(SlotRequest { candidate, is_in_trouble, is_last_resort }).err()
@@ -367,7 +370,9 @@ impl Deliveries {
     pub(super) fn connection_limit(&self, books: &Books, hop: HopId) -> usize {
         let Some(destination) = self.destinations.get(hop) else { return 0 };
         let most = destination.policy().concurrency;
-        size(destination.limits().connections(most, books.now.monotonic))
+        let limit = size(destination.limits().connections(most, books.now.monotonic));
+        let of_probes = self.destinations.delivery(hop).map(|known| self.probe_connections(known.next_hop()));
+        limit.saturating_sub(of_probes.unwrap_or_default())
     }
 
     /// Retires a connection that is one too many since a limit was lowered. Returns whether it is to end.

@@ -76,8 +76,10 @@ impl Deliveries {
             Some(&(since, ..)) => since + SILENCE_LIMIT,
             None => now + SILENCE_LIMIT,
         };
+        let (probes, next_probe) = self.end_silent_probes(books, wanted > 0, SILENCE_LIMIT);
+        let next = next_probe.map_or(next, |at| next.min(at));
         self.silence_watch.next_check = next.max(now + CHECK_INTERVAL);
-        given_up > 0
+        given_up + probes > 0
     }
 
     /// Returns how many deliveries cannot proceed because no slot is free.
@@ -139,7 +141,10 @@ impl Deliveries {
     fn is_needed_at_host(&self, books: &Books, connection: ConnectionId) -> bool {
         let Some(open) = self.slots.connection(connection) else { return false };
         self.slots.has_waiters(open.remote)
-            && self.candidate_of(open.hop).is_some_and(|candidate| !self.has_slot_for(books, candidate))
+            && open
+                .hop()
+                .and_then(|hop| self.candidate_of(hop))
+                .is_some_and(|candidate| !self.has_slot_for(books, candidate))
     }
 
     fn give_up_silent(&mut self, books: &mut Books, hop: HopId, connection: ConnectionId, silence: Duration) {

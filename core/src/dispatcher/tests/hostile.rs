@@ -184,6 +184,7 @@ impl Driver {
                 Output::Connect { connection, .. } => self.connects.push(connection),
                 Output::StartTls { connection, .. } => self.tls.push(connection),
                 Output::Drained => self.is_drained = true,
+                Output::Answer(..) => {}
                 Output::Transmit(_) | Output::Close(_) | Output::CloseDatagram(_) | Output::Event(_) => {}
             }
         }

@@ -12,7 +12,7 @@ use super::*;
 use crate::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 
 /// How long octets travel.
-const LATENCY: Duration = Duration::from_millis(1);
+pub(super) const LATENCY: Duration = Duration::from_millis(1);
 /// More steps than any test needs.
 const STEP_LIMIT: u32 = 200_000;
 /// Timeouts that follow each other without time passing: more are a timer that never rests.
@@ -43,6 +43,7 @@ pub(super) struct World {
     /// Requests of these kinds take longer.
     pub(super) slow: BTreeMap<&'static str, Duration>,
     pub(super) events: Vec<Event>,
+    pub(super) answers: Vec<(InquiryId, explanation::Answer)>,
     pub(super) drained_at: Option<Instant>,
     pub(super) timeouts: u32,
     pub(super) most_open: usize,
@@ -65,6 +66,13 @@ pub(super) fn settings() -> Settings {
     settings.policy.ports =
         [Port { number: 25, tls: TlsMode::StartTls }, Port { number: 25, tls: TlsMode::Plain }].into();
     settings.resolver.servers = vec![NAME_SERVER.parse().unwrap()];
+    settings
+}
+
+/// Settings by which mail goes differently.
+pub(super) fn with_policy(change: impl FnOnce(&mut Policy)) -> Settings {
+    let mut settings = settings();
+    change(&mut settings.policy);
     settings
 }
 
@@ -99,6 +107,7 @@ impl World {
             store_delay: Duration::from_micros(100),
             slow: BTreeMap::new(),
             events: Vec::new(),
+            answers: Vec::new(),
             drained_at: None,
             timeouts: 0,
             most_open: 0,
@@ -332,6 +341,7 @@ impl World {
                 }
                 Output::Release(ids) => self.outbox.release(&ids),
                 Output::Event(event) => self.events.push(event),
+                Output::Answer(id, answer) => self.answers.push((id, answer)),
                 Output::Drained => {
                     assert_eq!(self.drained_at, None, "there is one end");
                     self.drained_at = Some(self.now.monotonic);

@@ -5,6 +5,7 @@ mod end_of_data;
 mod negotiation;
 mod out_of_step;
 mod pipelining;
+mod probe;
 mod properties;
 mod refusals;
 mod transactions;
@@ -177,6 +178,7 @@ fn word(outcome: &Outcome) -> String {
             let kind = if *fatal { "fatal" } else { "failed" };
             alloc::format!("{kind} {} {command}", reply.text())
         }
+        Outcome::Accepted(reply) => alloc::format!("accepted {}", reply.text()),
         Outcome::Unfit(why) => alloc::format!("fatal {} {why}", why.status()),
         Outcome::Uncertain(cause) => alloc::format!("uncertain: {cause}"),
         Outcome::Refused(Refusal { kind, reply, command }) => {
@@ -203,6 +205,7 @@ fn mail(recipients: i64, data: &'static str) -> Transaction {
             .collect(),
         data_octets: data.len() as u64,
         head: Bytes::from_static(data.as_bytes()),
+        is_probe: false,
     }
 }
 

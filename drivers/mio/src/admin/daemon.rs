@@ -21,6 +21,8 @@ const RECORD_LIMIT_OCTETS: u64 = 1024 * 1024;
 /// Why the daemon does not answer.
 #[derive(Debug, Error)]
 pub(super) enum AskError {
+    #[error("no database is named, so it is not known which daemon is to be asked")]
+    NoDatabase,
     #[error("the configuration says `control off`, so the daemon cannot be asked")]
     Off,
     #[error("no daemon works on the database {}, so there is none to ask; it would be asked at {}", shown::path(.database), shown::path(.socket))]

@@ -94,9 +94,13 @@ fn text(octets: &[u8]) -> String {
 
 /// Returns where a mail goes, without credentials; `None` if its address or its relay is invalid.
 pub(super) fn next_hop(row: &Row) -> Option<String> {
-    let next_hop = match &row.remote {
+    next_hop_of(row).map(|next_hop| next_hop.to_string())
+}
+
+/// Returns where a mail goes; `None` if its address or its relay is invalid.
+pub(super) fn next_hop_of(row: &Row) -> Option<NextHop> {
+    Some(match &row.remote {
         Some(remote) => NextHop::Relay(Relay::parse(remote).ok()?),
         None => Mailbox::parse(&row.recipient).ok()?.domain().ok()?.into(),
-    };
-    Some(next_hop.to_string())
+    })
 }

@@ -4,6 +4,7 @@
 
 mod clock;
 mod daemon;
+mod explain;
 mod history;
 mod holds;
 mod json;
@@ -49,6 +50,7 @@ use self::submit::Sendmail;
 use self::words::{Action, ListWords, Options, Verb, Words};
 use crate::config::Glance;
 use crate::control::ControlPlace;
+use crate::engine::EngineError;
 use crate::logging;
 use crate::selection::Selection;
 use crate::shown;
@@ -98,7 +100,9 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         },
         Action::Replay(words) => return exit_code(replay::replay(&options, &words), false),
     };
-    exit_code(Tool::new(options).and_then(|tool| tool.run(&verb)), lists_all)
+    // What is asked of servers stands in no database.
+    let needs_database = !matches!(verb, Verb::Explain(_) | Verb::Probe(_));
+    exit_code(Tool::new(options, needs_database).and_then(|tool| tool.run(&verb)), lists_all)
 }
 
 /// Tells how a verb has ended, as far as it has not.
@@ -111,6 +115,7 @@ fn exit_code(done: Result<Outcome, ToolError>, lists_all: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Outcome::Nothing) => ExitCode::from(NOTHING),
+        Ok(Outcome::Bad) => ExitCode::FAILURE,
         // The reader has seen enough.
         Err(ToolError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(ToolError::Usage(error)) => explain(error),
@@ -173,6 +178,8 @@ enum Outcome {
     Done,
     /// Nothing fits what was asked for.
     Nothing,
+    /// It was found out that mail would not go.
+    Bad,
 }
 
 impl Outcome {
@@ -194,6 +201,8 @@ enum ToolError {
     #[error(transparent)]
     Usage(clap::Error),
     #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
     Order(#[from] OrderError),
@@ -208,7 +217,8 @@ enum ToolError {
 /// The tool, with what its options and the configuration say.
 struct Tool {
     options: Options,
-    database: PathBuf,
+    /// `None` if no database is named, for verbs that need none.
+    database: Option<PathBuf>,
     settings: Settings,
     ledger: LedgerSettings,
     control: ControlPlace,
@@ -216,7 +226,7 @@ struct Tool {
 }
 
 impl Tool {
-    fn new(options: Options) -> Result<Self, ToolError> {
+    fn new(options: Options, needs_database: bool) -> Result<Self, ToolError> {
         let (database, settings, ledger, control) = match Glance::at(&options.config) {
             Ok(glance) => {
                 if glance.errors > 0 {
@@ -227,14 +237,17 @@ impl Tool {
                 }
                 let Glance { database: configured, settings, ledger, control, .. } = glance;
                 let database = options.dbpath.clone().or(configured.clone());
-                let database = database.ok_or_else(|| ToolError::NoDatabase(options.config.clone()))?;
+                if database.is_none() && needs_database {
+                    return Err(ToolError::NoDatabase(options.config));
+                }
                 // The configuration of another database says nothing of the daemon that works on this one.
-                let is_meant = configured.is_some_and(|configured| is_same(&configured, &database));
+                let meant = configured.as_deref().zip(database.as_deref());
+                let is_meant = meant.is_some_and(|(configured, database)| is_same(configured, database));
                 (database, settings, ledger, if is_meant { control } else { ControlPlace::default() })
             }
             Err(error) => match options.dbpath.clone() {
-                None => return Err(ToolError::NoConfig { config: options.config, error }),
-                Some(database) => {
+                None if needs_database => return Err(ToolError::NoConfig { config: options.config, error }),
+                database => {
                     warn!(
                         "the configuration {} cannot be read ({error}), so mail is taken to be tried again by the defaults; name another \
                          with --config",
@@ -261,6 +274,8 @@ impl Tool {
             Verb::Fail(words) => orders::fail(self, words),
             Verb::Drop(words) => orders::drop_mail(self, words),
             Verb::Redirect(words) => orders::redirect(self, words),
+            Verb::Explain(words) => explain::explain(self, words),
+            Verb::Probe(words) => explain::probe(self, words),
             Verb::Status => status::status(self),
             Verb::Reload => status::reload(self),
             Verb::Trace(words) => trace::trace(self, words),
@@ -299,13 +314,19 @@ impl Tool {
         })
     }
 
+    /// Returns the database, for what needs one.
+    fn database(&self) -> Result<&Path, ToolError> {
+        self.database.as_deref().ok_or_else(|| ToolError::NoDatabase(self.options.config.clone()))
+    }
+
     fn reader(&self) -> Result<Reader, ToolError> {
-        Ok(Reader::open(&self.database)?)
+        Ok(Reader::open(self.database()?)?)
     }
 
     /// Connects to the daemon, which may be silent for so long.
     fn daemon(&self, patience: Option<Duration>) -> Result<DaemonLink, AskError> {
-        DaemonLink::connect(&self.database, &self.control, patience)
+        let database = self.database.as_deref().ok_or(AskError::NoDatabase)?;
+        DaemonLink::connect(database, &self.control, patience)
     }
 
     fn printer(&self) -> Printer {

@@ -103,7 +103,7 @@ impl Plan {
     }
 
     fn carry_out(self, tool: &Tool) -> Result<Outcome, ToolError> {
-        let desk = OrderDesk::open(&tool.database)?;
+        let desk = OrderDesk::open(tool.database()?)?;
         let last_mail = desk.last_mail()?;
         // What is counted is what is changed, however long the answer takes.
         let at = now();
@@ -115,7 +115,7 @@ impl Plan {
         if count > 1 && !self.may_change_many && !self.is_confirmed(count)? {
             return Err(ToolError::NotDone("nothing was changed; add --yes to do it".to_owned()));
         }
-        let deputy = Deputy::take_over(&tool.database, tool.ledger)?;
+        let deputy = Deputy::take_over(tool.database()?, tool.ledger)?;
         let verb = self.act.verb().name();
         let order = NewOrder {
             act: self.act,

@@ -205,7 +205,7 @@ fn is_the_same(attempt: &AttemptRow, failure: &FaillogRow) -> bool {
 }
 
 /// Says whether a mail is tried again, when, and by which rule.
-fn state(tool: &Tool, mail: &QueuedMail, standing: Standing<'_>) -> String {
+pub(super) fn state(tool: &Tool, mail: &QueuedMail, standing: Standing<'_>) -> String {
     let row = &mail.row;
     let rule = rule(row, standing);
     let failed = match row.fail_count {

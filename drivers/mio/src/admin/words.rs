@@ -85,6 +85,16 @@ pub(super) enum Verb {
     Drop(DropWords),
     /// Send mail by another relay, or by the MX of its domain
     Redirect(RedirectWords),
+    /// Say what happens next to a mail or to a destination, and why not more: what it waits for, servers in order, limits
+    ///
+    /// The daemon itself is asked. If none runs, the servers are looked for by this process, which does not know what a daemon remembers of
+    /// them.
+    Explain(ExplainWords),
+    /// Find out by a real conversation what would become of a mail, without sending one: MAIL, RCPT, RSET and QUIT
+    ///
+    /// The daemon makes the conversation, within its limits. If none runs, this process makes it, for which it needs no database. Exits
+    /// with 1 if the mail would not be taken.
+    Probe(ProbeWords),
     /// Ask the daemon how everything stands: mail, connections, hosts in trouble, configuration, database, log
     Status,
     /// Let the daemon read its configuration again, and say what has changed or what is wrong, as SIGHUP does in its log
@@ -95,6 +105,31 @@ pub(super) enum Verb {
     Top,
     /// List the holds: what each is about, since when and until when, by whom and why, and how much mail it holds
     Holds,
+}
+
+/// The words of `explain`.
+#[derive(Debug, Args)]
+pub(super) struct ExplainWords {
+    /// The id of a mail, a domain, an address in brackets, or a relay as HOST:PORT or HOST:PORT/MODE
+    #[arg(value_name = "WHAT")]
+    pub(super) what: String,
+}
+
+/// The words of `probe`.
+#[derive(Debug, Args)]
+pub(super) struct ProbeWords {
+    /// A mail address; or a domain, an address in brackets or a relay as HOST:PORT/MODE, which is only connected to
+    #[arg(value_name = "WHAT")]
+    pub(super) what: String,
+    /// The sender that is told; <> is the null one. Without it, that of bounces
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) sender: Option<String>,
+    /// Ask this host only: HOST, HOST:PORT or HOST:PORT/MODE
+    #[arg(long, value_name = "HOST", default_value = "", hide_default_value = true)]
+    pub(super) host: String,
+    /// Try this port only: 25, 25@starttls or 465@tls
+    #[arg(long, value_name = "PORT", default_value = "", hide_default_value = true)]
+    pub(super) port: String,
 }
 
 /// Which mail an order is about.

@@ -146,6 +146,20 @@ impl Config {
         }
     }
 
+    /// Reads and completes a configuration file where no database is needed; one that is not there counts as empty.
+    pub(crate) fn without_database(file: &Path, environment: &Environment) -> Result<Self, Rejection> {
+        let mut octets = match fs::read(file) {
+            Ok(octets) => octets,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(_) => return Self::load(file, environment),
+        };
+        if Directives::parse(file, &octets).0.database.is_none() {
+            // Nothing can ever be opened there.
+            octets.extend_from_slice(b"\ndatabase /\n");
+        }
+        Self::from_octets(file, &octets, environment)
+    }
+
     /// Completes the configuration file whose content is `octets`.
     pub fn from_octets(file: &Path, octets: &[u8], environment: &Environment) -> Result<Self, Rejection> {
         let (directives, errors) = Directives::parse(file, octets);

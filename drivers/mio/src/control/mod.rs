@@ -16,7 +16,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use cmail_delivery::dispatcher::Dispatcher;
-use cmail_delivery::io::{Input, Output};
+use cmail_delivery::explanation::Answer;
+use cmail_delivery::io::{Input, InquiryId, Output};
+use cmail_delivery::time::Now;
 use cmail_delivery::watch::Watch;
 use mio::{Registry, Token};
 use serde::Serialize;
@@ -29,6 +31,7 @@ pub(crate) use self::request::{Request, line, trace};
 pub(crate) use self::tracer::Watcher;
 use self::tracer::{Line, Tracer};
 use crate::clients::{Door, Listener, Stream};
+use crate::explained;
 use crate::json_record;
 use crate::overview::{Overview, View};
 use crate::reload::Report;
@@ -47,6 +50,13 @@ const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct AskId(u64);
 
+impl AskId {
+    /// Returns the id of the inquiry that is made for it.
+    pub(crate) fn inquiry(self) -> InquiryId {
+        InquiryId(self.0)
+    }
+}
+
 /// The clients, and what they have asked.
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -59,6 +69,8 @@ pub(crate) struct Control {
     /// Orders to read the configuration again, with the number of the reading that each waits for.
     reloads: Vec<(AskId, u64)>,
     tracer: Tracer,
+    /// Requests whose clients have gone before the end of the answer.
+    abandoned: Vec<AskId>,
     next_id: u64,
 }
 
@@ -88,6 +100,7 @@ impl Control {
             statuses: Vec::new(),
             reloads: Vec::new(),
             tracer: Tracer::default(),
+            abandoned: Vec::new(),
             next_id: 0,
         })
     }
@@ -216,6 +229,20 @@ impl Control {
         }
     }
 
+    /// Tells what the dispatcher answers to an inquiry.
+    pub(crate) fn tell_answer(&mut self, id: InquiryId, answer: &Answer, now: Now) {
+        let id = AskId(id.0);
+        explained::tell(answer, now, &mut |kind, fields| self.tell(id, kind, fields));
+        if answer.is_last() {
+            self.end(id);
+        }
+    }
+
+    /// Returns the requests whose clients have gone before the end of the answer.
+    pub(crate) fn take_abandoned(&mut self) -> Vec<AskId> {
+        std::mem::take(&mut self.abandoned)
+    }
+
     /// Tells a record of the answer. If the client has gone, does nothing.
     pub(crate) fn tell(&mut self, id: AskId, kind: &'static str, fields: impl Serialize) {
         if let Some(client) = self.client(id) {
@@ -282,6 +309,7 @@ impl Control {
             self.door.dismiss(&mut client.stream);
             let asked = client.asked();
             asked.into_iter().for_each(|id| self.tracer.end(id));
+            self.abandoned.extend(asked);
             self.statuses.retain(|(id, _)| Some(*id) != asked);
             self.reloads.retain(|(id, _)| Some(*id) != asked);
         }

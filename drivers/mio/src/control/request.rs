@@ -3,9 +3,11 @@
 
 use std::fmt::Write as _;
 
+use cmail_delivery::explanation::Inquiry;
 use cmail_delivery::watch::WatchedDestination;
 
 use super::tracer::Watcher;
+use crate::explained;
 
 /// The longest request, without the end of its line.
 pub(crate) const REQUEST_LIMIT_OCTETS: usize = 4096;
@@ -19,6 +21,8 @@ pub(crate) enum Request {
     Reload,
     /// What is said on connections from now on.
     Trace(Watcher),
+    /// What the dispatcher does, or what it would find out.
+    Inquiry(Inquiry),
 }
 
 /// Stands for all destinations.
@@ -40,11 +44,23 @@ pub(super) fn parse(line: &[u8]) -> Result<Request, String> {
         ["trace", destination] => watcher(destination, false),
         ["trace", destination, DATA] => watcher(destination, true),
         ["trace", ..] => Err(format!("trace takes a destination or {ALL}, and perhaps {DATA}")),
+        ["explain", what] => Ok(Request::Inquiry(Inquiry::Explain(explained::subject(what)?))),
+        ["probe", what, sender, host, port] => {
+            let probe = explained::probe(what, sender, host, port)?;
+            Ok(Request::Inquiry(Inquiry::Probe(Box::new(probe))))
+        }
+        ["explain", ..] => {
+            Err("explain takes one word: an id, a domain, an [address], or HOST:PORT".to_owned())
+        }
+        ["probe", ..] => {
+            Err("probe takes four words: what, sender, host and port; all but the first may be empty"
+                .to_owned())
+        }
         [verb @ ("status" | "reload"), ..] => Err(format!("{verb} takes no further words")),
         _ => {
             let version = env!("CARGO_PKG_VERSION");
             Err(format!(
-                "cmail-dispatchd {version} does not know this request; it knows status, reload and trace"
+                "cmail-dispatchd {version} does not know this request; it knows status, reload, trace, explain and probe"
             ))
         }
     }

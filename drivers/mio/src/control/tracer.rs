@@ -149,6 +149,8 @@ impl Tracer {
             | Input::Resolver(_)
             | Input::Settings(_)
             | Input::Watch(_)
+            | Input::Inquiry(..)
+            | Input::EndInquiry(_)
             | Input::Drain => return Vec::new(),
         };
         for over in std::mem::take(&mut self.over) {
@@ -203,6 +205,7 @@ impl Tracer {
             | Output::CloseDatagram(_)
             | Output::Store(..)
             | Output::Release(_)
+            | Output::Answer(..)
             | Output::Drained => Vec::new(),
         }
     }

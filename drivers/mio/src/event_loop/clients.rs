@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use cmail_delivery::dispatcher::Dispatcher;
-use cmail_delivery::io::Input;
+use cmail_delivery::explanation::{Answer, Inquiry};
+use cmail_delivery::io::{Input, InquiryId};
+use cmail_delivery::time::Now;
 use mio::{Registry, Token};
 
-use super::{EventLoop, FIRST_CLIENT, Flow, Outbox};
+use super::{EventLoop, FIRST_CLIENT, Flow, LoopError, Outbox};
 use crate::clients::Listener;
 use crate::control::{self, AskId, Control, Request};
 use crate::monitor::{self, Monitor};
@@ -95,7 +97,13 @@ impl<O: Outbox> EventLoop<O> {
 
     /// Answers those who ask.
     pub(super) fn take_clients(&mut self, dispatcher: &mut Dispatcher) -> Flow {
-        for (id, request) in self.take_requests() {
+        let (requests, abandoned) = self.take_requests();
+        for id in abandoned {
+            if self.input(dispatcher, Input::EndInquiry(id.inquiry())) == Flow::Drained {
+                return Flow::Drained;
+            }
+        }
+        for (id, request) in requests {
             if self.take_request(dispatcher, id, request) == Flow::Drained {
                 return Flow::Drained;
             }
@@ -130,15 +138,50 @@ impl<O: Outbox> EventLoop<O> {
         Flow::GoOn
     }
 
-    fn take_requests(&mut self) -> Vec<(AskId, Request)> {
+    /// Tells those who have asked what the dispatcher answers.
+    pub(super) fn answered(&mut self, id: InquiryId, answer: Answer) {
+        let now = self.kernel.now();
+        match self.served.as_mut().and_then(|served| served.control.as_mut()) {
+            Some(control) => control.tell_answer(id, &answer, now),
+            None => self.answers.push_back((answer, now)),
+        }
+    }
+
+    /// Runs until an inquiry is answered to its end, and gives each answer to `take`.
+    pub(crate) fn inquire(
+        &mut self,
+        dispatcher: &mut Dispatcher,
+        inquiry: Inquiry,
+        mut take: impl FnMut(&Answer, Now) -> io::Result<()>,
+    ) -> Result<(), LoopError> {
+        let mut flow = self.input(dispatcher, Input::Inquiry(InquiryId(0), inquiry));
+        loop {
+            while let Some((answer, at)) = self.answers.pop_front() {
+                take(&answer, at)?;
+                if answer.is_last() {
+                    return Ok(());
+                }
+            }
+            match flow {
+                Flow::GoOn => flow = self.iterate(dispatcher)?,
+                Flow::Drained | Flow::OutboxEnded => return Err(LoopError::OutboxEnded),
+            }
+        }
+    }
+
+    /// Returns what is asked now, and what nobody waits for any more.
+    fn take_requests(&mut self) -> (Vec<(AskId, Request)>, Vec<AskId>) {
         let control = self.served.as_mut().and_then(|served| served.control.as_mut());
-        let Some(control) = control else { return Vec::new() };
+        let Some(control) = control else { return Default::default() };
         control.advance(Instant::now());
-        std::iter::from_fn(|| control.poll_request()).collect()
+        (std::iter::from_fn(|| control.poll_request()).collect(), control.take_abandoned())
     }
 
     fn take_request(&mut self, dispatcher: &mut Dispatcher, id: AskId, request: Request) -> Flow {
         let (mut reading, mut flow) = (None, Flow::GoOn);
+        if let Request::Inquiry(inquiry) = request {
+            return self.input(dispatcher, Input::Inquiry(id.inquiry(), inquiry));
+        }
         let is_stopping = self.stop_asked_at.is_some();
         if request == Request::Reload && !is_stopping {
             (reading, flow) = self.read_all_again(dispatcher);
@@ -155,6 +198,8 @@ impl<O: Outbox> EventLoop<O> {
                 control.refuse(id, "this daemon does not read its configuration again")
             }
             (Request::Trace(watcher), _) => control.watch(id, watcher),
+            // Handled above.
+            (Request::Inquiry(_), _) => {}
         }
         flow
     }

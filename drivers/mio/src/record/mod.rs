@@ -109,6 +109,8 @@ impl Recorder {
             | Input::OutboxChanged
             | Input::TryNow
             | Input::Watch(_)
+            | Input::Inquiry(..)
+            | Input::EndInquiry(_)
             | Input::Hosts(_)
             | Input::Resolver(_) => {}
         }
@@ -166,6 +168,7 @@ impl Recorder {
             | Output::CloseDatagram(_)
             | Output::Store(..)
             | Output::Release(_)
+            | Output::Answer(..)
             | Output::Drained => {}
         }
     }

@@ -102,6 +102,7 @@ impl Bench {
                 | Output::CloseDatagram(_)
                 | Output::Release(_)
                 | Output::Event(_)
+                | Output::Answer(..)
                 | Output::Drained => {}
             }
         }

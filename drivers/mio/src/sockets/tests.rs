@@ -42,6 +42,8 @@ fn keep(input: Input<'_>) -> Seen {
         | Input::Hosts(_)
         | Input::Resolver(_)
         | Input::Settings(_)
+        | Input::Inquiry(..)
+        | Input::EndInquiry(_)
         | Input::Drain) => panic!("{input:?}"),
     }
 }

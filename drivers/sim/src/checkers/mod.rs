@@ -13,6 +13,7 @@ mod connections;
 mod courses;
 mod destination_lines;
 mod duplicates;
+mod explanations;
 mod flights;
 mod held;
 mod hosts_file;
@@ -68,6 +69,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<tally::Agreement>::default(),
         Box::<hosts_file::HostsFile>::default(),
         Box::<limits::Limits>::default(),
+        Box::<explanations::Explanations>::default(),
         Box::<commands::Commands>::default(),
         Box::<clear_text::ClearText>::default(),
         Box::<secrets::Secrets>::default(),

@@ -295,6 +295,7 @@ impl<'a> Replay<'a> {
                 self.outbox.release(&ids);
             }
             Output::Event(event) => self.see(Fact::Log(&event)),
+            Output::Answer(..) => {}
             Output::Drained => {
                 // The end of a pass is expected.
                 if self.transcript.scene.mode() == Mode::Daemon {
@@ -324,7 +325,7 @@ impl<'a> Replay<'a> {
             }
             let Some(current) = self.current.as_mut().filter(|current| current.link == link) else { return };
             let (tls, mut sent) = (current.is_tls, octets.split());
-            self.mutation.sent(&mut sent);
+            self.mutation.sent(&mut sent, false);
             let lines = current.talk.sent(&sent);
             self.observed.extend(lines);
             if let Some(event) = self.mutation.log(&sent) {

@@ -90,6 +90,7 @@ impl World {
             Output::Connect { connection, remote, purpose, local: _ } => {
                 let remote = self.mutation.remote(remote, &self.map, &self.hosts_file);
                 let link = self.link(connection);
+                self.tell_next_hop(link, remote);
                 if purpose == Purpose::Smtp && self.has_no_place() {
                     self.clock.after(Duration::ZERO, Happening::FindsNoPlace(link));
                 } else {
@@ -110,6 +111,7 @@ impl World {
             Output::Store(id, request) => self.ask(id, request),
             Output::Release(ids) => self.release(&ids),
             Output::Event(event) => self.see(Fact::Log(&event)),
+            Output::Answer(id, answer) => self.answered(id, answer),
             Output::Drained => self.daemon_ends(),
         }
     }
@@ -174,7 +176,8 @@ impl World {
                 connection.has_more = false;
                 return;
             }
-            self.mutation.sent(&mut sent);
+            let is_probe = self.is_probe(link.id);
+            self.mutation.sent(&mut sent, is_probe);
             if let Some(event) = self.mutation.log(&sent) {
                 self.see(Fact::Log(&event));
             }

@@ -5,11 +5,13 @@ mod connections;
 mod database;
 mod life;
 mod people;
+mod questions;
 
 use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 use cmail_delivery::Dispatcher;
+use cmail_delivery::explanation::Subject;
 use cmail_delivery::io::{ConnectError, QueryId};
 use cmail_delivery::outbox::{MailId, RequestId, Row, StoreError, StoreReply, StoreRequest};
 use cmail_delivery::settings::{Hosts, Settings};
@@ -158,6 +160,9 @@ pub(crate) struct World {
     server_dice: Dice,
     people_dice: Dice,
     call_dice: Dice,
+    question_dice: Dice,
+    /// What was asked, in the order of the inquiries.
+    questions: Vec<Subject>,
     witness: Witness,
 }
 
@@ -209,6 +214,8 @@ impl World {
             server_dice: dice.fork(),
             people_dice: dice.fork(),
             call_dice: dice.fork(),
+            question_dice: dice.fork(),
+            questions: Vec::new(),
             witness: Witness::new(dialogue),
         };
         world.clock.after(Duration::ZERO, Happening::Start);
@@ -236,7 +243,10 @@ impl World {
                     self.call_timeout();
                 }
                 Some(_) | None => match self.clock.pop() {
-                    Some(event) => self.happen(event),
+                    Some(event) => {
+                        self.happen(event);
+                        self.maybe_ask();
+                    }
                     None => break,
                 },
             }

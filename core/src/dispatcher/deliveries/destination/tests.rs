@@ -57,15 +57,17 @@ fn mail_is_blamed_three_times_before_its_next_hop_and_the_newest_goes_first_mean
 fn a_pause_for_the_server_stays_one_and_does_not_undo_a_failure() {
     let until = Instant::from_micros(7);
     let mut then = Then::Again;
-    then.pause(until, true);
-    then.pause(until, false);
-    assert!(matches!(then, Then::Pause { is_for_server: true, .. }));
+    let pause = |until, why| Pause { until, why };
+    let later = until + minutes(1);
+    then.pause(pause(until, PauseReason::Server("full".into())));
+    then.pause(pause(later, PauseReason::Rate));
+    assert!(matches!(&then, Then::Pause(pause) if pause.is_for_server() && pause.until == later));
     then = Then::Fail(Box::new(ExhaustedPass {
         failure: failure(),
         since: until,
         end: Cursor::BeforeFirst,
         only_tried: None,
     }));
-    then.pause(until, true);
+    then.pause(pause(until, PauseReason::Rate));
     assert!(matches!(then, Then::Fail(_)));
 }

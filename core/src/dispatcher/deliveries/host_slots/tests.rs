@@ -29,7 +29,12 @@ fn plain(candidate: &Candidate) -> SlotRequest<'_> {
 }
 
 fn open(slots: &mut HostSlots, connection: u64, hop: HopId, number: u8) {
-    slots.open(ConnectionId(connection), hop, plain(&candidate(number)), Instant::default());
+    slots.open(
+        ConnectionId(connection),
+        Owner::Destination(hop),
+        plain(&candidate(number)),
+        Instant::default(),
+    );
     slots.check();
 }
 
@@ -38,9 +43,9 @@ fn a_place_at_a_host_goes_to_who_waits_for_it_as_soon_as_there_is_one() {
     let (mut slots, [first, second, third]) = slots();
     open(&mut slots, 0, first, 1);
     open(&mut slots, 2, second, 1);
-    assert_eq!(slots.check_host(plain(&candidate(1))), Err(SlotRefusal::Host));
+    assert_eq!(slots.check_host(plain(&candidate(1))), Err(SlotRefusal::Full));
     assert_eq!(slots.check_host(plain(&candidate(2))), Ok(()));
-    slots.wait_for_host(candidate(1).remote, third, Prospect::Fresh, SlotRefusal::Host, 2);
+    slots.wait_for_host(candidate(1).remote, third, Prospect::Fresh, SlotRefusal::Full, 2);
     slots.want_more_of_host(candidate(1).remote, first);
     assert_eq!(slots.admit(), (vec![], vec![]));
     slots.close(ConnectionId(2));
@@ -58,8 +63,8 @@ fn the_limit_of_all_is_kept_and_last_resorts_have_a_part_of_it() {
     let (mut slots, [first, second, third]) = slots();
     let last = candidate(1);
     let last = SlotRequest { is_last_resort: true, ..plain(&last) };
-    slots.open(ConnectionId(0), first, last, Instant::default());
-    slots.open(ConnectionId(2), second, last, Instant::default());
+    slots.open(ConnectionId(0), Owner::Destination(first), last, Instant::default());
+    slots.open(ConnectionId(2), Owner::Destination(second), last, Instant::default());
     let other = candidate(2);
     let other = SlotRequest { is_last_resort: true, ..plain(&other) };
     assert_eq!(slots.check_host(other), Err(SlotRefusal::LastResorts), "half of three, rounded up");
@@ -81,7 +86,7 @@ fn an_address_in_trouble_is_tried_by_one_at_a_time() {
     let troubled = SlotRequest { is_in_trouble: true, ..plain(&candidate) };
     assert_eq!(slots.check_host(troubled), Ok(()));
     open(&mut slots, 0, first, 1);
-    assert_eq!(slots.check_host(troubled), Err(SlotRefusal::Host));
+    assert_eq!(slots.check_host(troubled), Err(SlotRefusal::OnTrial));
     assert!(slots.establish(ConnectionId(0)).is_some() && slots.establish(ConnectionId(0)).is_none());
     assert_eq!(slots.check_host(troubled), Ok(()));
     slots.check();

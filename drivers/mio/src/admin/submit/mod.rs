@@ -103,7 +103,7 @@ pub(super) fn sendmail(mut options: Options, words: Vec<OsString>) -> Sendmail {
                 let _ = io::stdout().write_all(help.unwrap_or_default().as_bytes());
                 Ok(None)
             }
-            Task::Submit(request) => take(&Tool::new(options.clone())?, request).map(|()| None),
+            Task::Submit(request) => take(&Tool::new(options.clone(), true)?, request).map(|()| None),
         }
     });
     match taken {
@@ -152,7 +152,7 @@ fn take(tool: &Tool, request: Request) -> Result<(), Refusal> {
         host,
     });
     let ids = submit(
-        &tool.database,
+        tool.database()?,
         &NewMail {
             sender: sender.as_ref().map(Mailbox::as_str),
             recipients: &recipients,
