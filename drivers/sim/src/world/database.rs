@@ -132,14 +132,14 @@ impl World {
                 if is_done(replacement) { made.next().unwrap_or_default() } else { Vec::new() }
             }));
         }
-        if commit.holds_uncertain && !commit.failed.is_empty() {
-            self.release_in_the_end();
-        }
         for (id, originals) in &effects.warnings {
             self.see(Fact::Inserted { id: *id, origin: Origin::WarningOf(originals) });
         }
         for (id, originals) in &effects.bounces {
             self.see(Fact::Inserted { id: *id, origin: Origin::BounceOf(originals) });
+        }
+        if commit.holds_uncertain && !commit.failed.is_empty() {
+            self.release_in_the_end();
         }
         if self.is_healed && self.outbox.len() == 0 {
             self.clock.after(Duration::from_secs(1), Happening::Finish);
