@@ -34,15 +34,12 @@ impl FlightBook {
     /// Begins a run: what is noted until now belongs to earlier ones. Returns the flights of which mail is left. They stay noted.
     pub fn begin_run(&mut self, is_left: impl Fn(MailId) -> bool) -> Vec<FoundFlight> {
         self.own.clear();
-        for cargo in self.flights.values_mut() {
-            cargo.mails.retain(|id| is_left(*id));
-        }
-        self.flights.retain(|_, cargo| !cargo.mails.is_empty());
+        self.flights.retain(|_, cargo| cargo.mails.iter().any(|id| is_left(*id)));
         let found = |(&number, cargo): (&i64, &Cargo)| FoundFlight {
             number,
             next_hop: cargo.route.next_hop.clone(),
             remote: Some(cargo.route.remote),
-            mails: cargo.mails.clone(),
+            mails: cargo.mails.iter().copied().filter(|id| is_left(*id)).collect(),
         };
         self.flights.iter().map(found).collect()
     }
