@@ -329,8 +329,14 @@ impl Deliveries {
 
     fn conclude_probe(&mut self, books: &mut Books, id: InquiryId) {
         let Some(run) = self.probes.open.remove(&id) else { return };
-        let over = self.probes.lookups.extract_if(.., |_, probe| *probe == id);
-        over.for_each(|(lookup, _)| self.resolver.cancel(lookup));
+        let resolver = &mut self.resolver;
+        self.probes.lookups.retain(|lookup, probe| {
+            let is_over = *probe == id;
+            if is_over {
+                resolver.cancel(*lookup);
+            }
+            !is_over
+        });
         if !run.is_wanted {
             return;
         }
@@ -527,7 +533,14 @@ impl Deliveries {
             Event::Received(Said { connection, octets, .. }) => {
                 (Some(connection), ProbeEvent::Received(octets))
             }
-            event => (None, ProbeEvent::Remark(event.to_string().into())),
+            event @ (Event::Delivered { .. }
+            | Event::Failed { .. }
+            | Event::Bounced { .. }
+            | Event::Dropped { .. }
+            | Event::Warned { .. }
+            | Event::Yielded { .. }
+            | Event::Note { .. }
+            | Event::SentData(_)) => (None, ProbeEvent::Remark(event.to_string().into())),
         };
         self.tell(books, id, ProbeStep { connection, what });
     }

@@ -65,8 +65,14 @@ impl Deliveries {
     /// Ends an inquiry that nobody wants to be answered any more.
     pub(in crate::dispatcher) fn end_scout(&mut self, id: InquiryId) {
         self.scouts.open.remove(&id);
-        let over = self.scouts.lookups.extract_if(.., |_, inquiry| *inquiry == id);
-        over.for_each(|(lookup, _)| self.resolver.cancel(lookup));
+        let resolver = &mut self.resolver;
+        self.scouts.lookups.retain(|lookup, inquiry| {
+            let is_over = *inquiry == id;
+            if is_over {
+                resolver.cancel(*lookup);
+            }
+            !is_over
+        });
     }
 
     /// Gives the answer to a lookup to the scout that waits for it.

@@ -74,7 +74,7 @@ fn a_server_that_would_take_the_mail_is_asked_no_more() {
     ] {
         assert!(said.iter().any(|told| told == line), "{line}: {said:?}");
     }
-    assert!(world.outbox.asked.get("claim").is_none() && world.outbox.asked.get("commit").is_none());
+    assert!(!world.outbox.asked.contains_key("claim") && !world.outbox.asked.contains_key("commit"));
     world.assert_clean();
 }
 
@@ -118,9 +118,9 @@ fn a_probe_fails_as_mail_does() {
         let id = world.mail(SENDER, "a@example.org", "x");
         world.input(Input::OutboxChanged);
         world.run_for(Duration::from_secs(3000));
-        let failed = world.events.iter().find_map(|event| match event {
-            Event::Failed { attempt, .. } => Some(attempt.to_string()),
-            _ => None,
+        let failed = world.events.iter().find_map(|event| {
+            let Event::Failed { attempt, .. } = event else { return None };
+            Some(attempt.to_string())
         });
         let of_mail = failed.unwrap_or_else(|| panic!("mail {id} has not failed"));
         let (_, of_probe) = told.split_once(": ").unwrap();

@@ -251,10 +251,8 @@ impl Explanations {
     fn judge_activity(&mut self, hop: &NextHop, activity: &Activity) -> Result<(), String> {
         let to = |remote: SocketAddr| self.open.values().filter(|other| **other == remote).count();
         match activity {
-            Activity::ForPause { until, .. } => {
-                if self.orders.is_empty() {
-                    self.pauses.insert(hop.clone(), *until);
-                }
+            Activity::ForPause { until, .. } if self.orders.is_empty() => {
+                self.pauses.insert(hop.clone(), *until);
             }
             Activity::ForRate(until) => drop(self.rates.insert(hop.clone(), *until)),
             Activity::ForConnection(places) => {
@@ -265,10 +263,8 @@ impl Explanations {
                 self.is_used("connections to a host", *places, to(candidate.remote))?;
                 is_full(hop, *places)?;
             }
-            Activity::ForHost { candidate, why: Some(HostReason::OnTrial) } => {
-                if to(candidate.remote) == 0 {
-                    return Err(format!("{hop} is said to wait for a connection that is not there"));
-                }
+            Activity::ForHost { candidate, why: Some(HostReason::OnTrial) } if to(candidate.remote) == 0 => {
+                return Err(format!("{hop} is said to wait for a connection that is not there"));
             }
             Activity::ForHost { why: Some(HostReason::LastResorts(places)), .. }
             | Activity::ForTurn(TurnReason::TooMany(places) | TurnReason::NameServers(places)) => {
