@@ -13,6 +13,7 @@ use rusqlite::{Connection, Transaction, params};
 use super::commit::exists;
 use super::error::advice;
 use super::ledger::{Ledger, now};
+use super::own_table::{if_present, is_absent, or_created};
 use super::run::{connection_key, key};
 use super::{holds, stuck};
 
@@ -113,9 +114,8 @@ pub(super) fn recover(
 
 /// Reads what earlier runs have left behind; nothing if there is no such table, or one that is not ours.
 pub(super) fn left_behind(connection: &Connection) -> rusqlite::Result<Vec<Left>> {
-    let mut statement = match connection.prepare(SELECT) {
-        Ok(statement) => statement,
-        Err(error) if holds::is_absent(&error) => {
+    match read(connection) {
+        Err(error) if is_absent(&error) => {
             if connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'dispatch_flights'")?.exists([])?
             {
                 log::warn!(
@@ -123,10 +123,14 @@ pub(super) fn left_behind(connection: &Connection) -> rusqlite::Result<Vec<Left>
                      table, and the daemon creates it again"
                 );
             }
-            return Ok(Vec::new());
+            Ok(Vec::new())
         }
-        Err(error) => return Err(error),
-    };
+        left => left,
+    }
+}
+
+fn read(connection: &Connection) -> rusqlite::Result<Vec<Left>> {
+    let mut statement = connection.prepare(SELECT)?;
     let mut rows = statement.query([])?;
     let mut left = Vec::new();
     while let Some(row) = rows.next()? {
@@ -159,14 +163,7 @@ fn put_all(connection: &Connection, marks: &[FlightMark], run: i64) -> rusqlite:
         };
         match &mark.carries {
             None => end(connection, number),
-            Some(cargo) => match put(connection, number, run, cargo) {
-                // Another program may have dropped it.
-                Err(error) if holds::is_absent(&error) => {
-                    connection.execute_batch(CREATE)?;
-                    put(connection, number, run, cargo)
-                }
-                result => result,
-            },
+            Some(cargo) => or_created(connection, CREATE, || put(connection, number, run, cargo)),
         }
     })
 }
@@ -189,11 +186,8 @@ fn put(connection: &Connection, number: i64, run: i64, cargo: &Cargo) -> rusqlit
 }
 
 fn end(connection: &Connection, number: i64) -> rusqlite::Result<()> {
-    match connection.prepare_cached("DELETE FROM dispatch_flights WHERE flight_id = ?1") {
-        Ok(mut statement) => statement.execute([number]).map(drop),
-        Err(error) if holds::is_absent(&error) => Ok(()),
-        Err(error) => Err(error),
-    }
+    let delete = "DELETE FROM dispatch_flights WHERE flight_id = ?1";
+    if_present(|| connection.prepare_cached(delete)?.execute([number])).map(drop)
 }
 
 fn json(mails: &[MailId]) -> String {
@@ -202,4 +196,4 @@ fn json(mails: &[MailId]) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -6,12 +6,12 @@
 
 use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{MailId, Row};
-use rusqlite::ffi::SQLITE_ERROR;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ReadError, advice};
 use super::ledger::now;
+use super::own_table::{if_present, or_created};
 use super::reader::Reader;
 use crate::selection::{AddressPattern, Destination};
 
@@ -47,24 +47,24 @@ pub(super) fn add_own_hold(connection: &Connection, row: &mut Row) -> rusqlite::
 
 /// Adds to rows, which are in the order of their ids, whether they are held. To be called within a transaction.
 pub(super) fn add_holds(connection: &Connection, rows: &mut [Row]) -> rusqlite::Result<()> {
-    let ([Row { id: first, .. }, ..], [.., Row { id: last, .. }]) = (&*rows, &*rows) else { return Ok(()) };
-    let (first, last) = (first.0, last.0);
-    if !has_holds(connection)? {
+    if rows.is_empty() || !has_holds(connection)? {
         return Ok(());
     }
     let rules = rules(connection)?;
     for row in rows.iter_mut().filter(|row| rules.iter().any(|rule| rule.fits(row))) {
         row.hold = Hold::Held;
     }
-    let prepared = connection.prepare_cached(
+    if_present(|| add_states(connection, rows)).map(drop)
+}
+
+/// Adds to rows what `dispatch_state` says of them.
+fn add_states(connection: &Connection, rows: &mut [Row]) -> rusqlite::Result<()> {
+    let ([Row { id: first, .. }, ..], [.., Row { id: last, .. }]) = (&*rows, &*rows) else { return Ok(()) };
+    let (first, last) = (first.0, last.0);
+    let mut statement = connection.prepare_cached(
         "SELECT mail_id, hold_id, hold_id IN (SELECT hold_id FROM dispatch_holds) FROM dispatch_state \
          WHERE mail_id BETWEEN ?1 AND ?2 AND hold_id IS NOT NULL ORDER BY mail_id",
-    );
-    let mut statement = match prepared {
-        Ok(statement) => statement,
-        Err(error) if is_absent(&error) => return Ok(()),
-        Err(error) => return Err(error),
-    };
+    )?;
     let mut found = statement.query(params![first, last])?;
     let mut rows = rows.iter_mut().peekable();
     while let Some(state) = found.next()? {
@@ -85,23 +85,16 @@ pub(super) fn add_holds(connection: &Connection, rows: &mut [Row]) -> rusqlite::
 
 /// Returns whether there may be held mail. Without our tables there is none.
 fn has_holds(connection: &Connection) -> rusqlite::Result<bool> {
-    match connection.prepare_cached("SELECT 1 FROM dispatch_holds LIMIT 1") {
-        Ok(mut statement) => statement.exists([]),
-        Err(error) if is_absent(&error) => Ok(false),
-        Err(error) => Err(error),
-    }
+    let found = if_present(|| connection.prepare_cached("SELECT 1 FROM dispatch_holds LIMIT 1")?.exists([]))?;
+    Ok(found.unwrap_or(false))
 }
 
-/// Returns whether a statement could not be prepared because a table or column is missing, and not because of trouble.
-pub(super) fn is_absent(error: &rusqlite::Error) -> bool {
-    // Where SQLite says at which place of the statement, it is an error of another kind.
-    let in_statement =
-        if let rusqlite::Error::SqlInputError { error, .. } = error { Some(error) } else { None };
-    error.sqlite_error().or(in_statement).is_some_and(|error| error.extended_code == SQLITE_ERROR)
-}
-
-/// Reads the rules.
+/// Returns the rules. Without our tables there is none.
 pub(super) fn rules(connection: &Connection) -> rusqlite::Result<Vec<HoldRule>> {
+    Ok(if_present(|| read_rules(connection))?.unwrap_or_default())
+}
+
+fn read_rules(connection: &Connection) -> rusqlite::Result<Vec<HoldRule>> {
     let mut statement = connection.prepare_cached(
         "SELECT scope FROM dispatch_holds WHERE CASE WHEN json_valid(scope) THEN \
          coalesce(json_type(scope, '$.destination'), json_type(scope, '$.from')) IS NOT NULL END",
@@ -134,40 +127,31 @@ pub(super) fn hold_uncertain(connection: &Connection, id: MailId) -> rusqlite::R
 
 /// Sets by which hold a mail is held: none, or [`RELEASED`].
 pub(super) fn set(connection: &Connection, id: MailId, hold_id: Option<i64>) -> rusqlite::Result<()> {
-    if hold_id.is_none() {
-        return connection
-            .prepare_cached("UPDATE dispatch_state SET hold_id = NULL WHERE mail_id = ?1")?
-            .execute([id.0])
-            .map(drop);
+    let end = "UPDATE dispatch_state SET hold_id = NULL WHERE mail_id = ?1";
+    let begin = "INSERT INTO dispatch_state (mail_id, hold_id) VALUES (?1, ?2) \
+        ON CONFLICT (mail_id) DO UPDATE SET hold_id = excluded.hold_id";
+    match hold_id {
+        None => if_present(|| connection.prepare_cached(end)?.execute([id.0])).map(drop),
+        Some(hold_id) => {
+            or_created(connection, CREATE, || connection.prepare_cached(begin)?.execute([id.0, hold_id]))
+                .map(drop)
+        }
     }
-    connection
-        .prepare_cached(
-            "INSERT INTO dispatch_state (mail_id, hold_id) VALUES (?1, ?2) \
-             ON CONFLICT (mail_id) DO UPDATE SET hold_id = excluded.hold_id",
-        )?
-        .execute(params![id.0, hold_id])
-        .map(drop)
 }
 
 /// Returns until when a mail is held by a hold of its own: `Some(None)` is for ever.
 pub(super) fn until(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Option<i64>>> {
-    connection
-        .prepare_cached(
-            "SELECT until_ms FROM dispatch_state JOIN dispatch_holds USING (hold_id) WHERE mail_id = ?1",
-        )?
-        .query_row([id.0], |row| row.get(0))
-        .optional()
+    let select = "SELECT until_ms FROM dispatch_state JOIN dispatch_holds USING (hold_id) WHERE mail_id = ?1";
+    let found =
+        if_present(|| connection.prepare_cached(select)?.query_row([id.0], |row| row.get(0)).optional())?;
+    Ok(found.flatten())
 }
 
 /// Ends the hold of a mail that belongs to a hold that is no more. What else holds it goes on.
 pub(super) fn clear_ended(connection: &Connection, id: MailId) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE dispatch_state SET hold_id = NULL WHERE mail_id = ?1 AND hold_id <> 0 \
-             AND hold_id NOT IN (SELECT hold_id FROM dispatch_holds)",
-        )?
-        .execute([id.0])
-        .map(drop)
+    let end = "UPDATE dispatch_state SET hold_id = NULL WHERE mail_id = ?1 AND hold_id <> 0 \
+        AND hold_id NOT IN (SELECT hold_id FROM dispatch_holds)";
+    if_present(|| connection.prepare_cached(end)?.execute([id.0])).map(drop)
 }
 
 /// A hold, as it is stored.
@@ -196,31 +180,29 @@ impl Reader {
     /// Returns all holds, the oldest first. Without our tables there is none.
     pub(crate) fn holds(&self) -> Result<Vec<HoldRow>, ReadError> {
         self.read(|connection| {
-            let mut statement = match connection.prepare_cached(SELECT_HOLDS) {
-                Ok(statement) => statement,
-                Err(error) if is_absent(&error) => return Ok(Vec::new()),
-                Err(error) => return Err(error),
-            };
-            let text = |row: &rusqlite::Row<'_>, column| -> rusqlite::Result<Option<String>> {
-                let value = row.get_ref(column)?.as_bytes_or_null()?;
-                Ok(value.map(|octets| String::from_utf8_lossy(octets).into_owned()))
-            };
-            let hold = |row: &rusqlite::Row<'_>| {
-                let scope = text(row, 1)?.unwrap_or_default();
-                Ok(HoldRow {
-                    hold_id: row.get(0)?,
-                    rule: serde_json::from_str(&scope).ok(),
-                    scope,
-                    since_ms: row.get(2)?,
-                    until_ms: row.get(3)?,
-                    who: text(row, 4)?,
-                    reason: text(row, 5)?,
-                    mails: u64::try_from(row.get::<_, i64>(6)?).unwrap_or_default(),
-                })
-            };
-            statement.query_map([], hold)?.collect()
+            let found =
+                if_present(|| connection.prepare_cached(SELECT_HOLDS)?.query_map([], hold_row)?.collect())?;
+            Ok(found.unwrap_or_default())
         })
     }
+}
+
+fn hold_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<HoldRow> {
+    let text = |column| -> rusqlite::Result<Option<String>> {
+        let value = row.get_ref(column)?.as_bytes_or_null()?;
+        Ok(value.map(|octets| String::from_utf8_lossy(octets).into_owned()))
+    };
+    let scope = text(1)?.unwrap_or_default();
+    Ok(HoldRow {
+        hold_id: row.get(0)?,
+        rule: serde_json::from_str(&scope).ok(),
+        scope,
+        since_ms: row.get(2)?,
+        until_ms: row.get(3)?,
+        who: text(4)?,
+        reason: text(5)?,
+        mails: u64::try_from(row.get::<_, i64>(6)?).unwrap_or_default(),
+    })
 }
 
 /// Mail that is held whenever it comes.

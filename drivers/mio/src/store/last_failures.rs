@@ -14,6 +14,7 @@ use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::error::advice;
+use super::own_table::or_created;
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS dispatch_failures (
     mail_id INTEGER PRIMARY KEY NOT NULL REFERENCES outbox (mail_id) ON DELETE CASCADE ON UPDATE CASCADE,
@@ -47,15 +48,13 @@ fn try_to_record(
     at: UnixTime,
     failure: LastFailure,
 ) -> rusqlite::Result<()> {
-    let mut statement = match connection.prepare_cached(RECORD) {
-        Ok(statement) => statement,
-        Err(_) => {
-            connection.execute_batch(CREATE)?;
-            connection.prepare_cached(RECORD)?
-        }
-    };
     let status = failure.status.map(|status| status.to_string());
-    statement.execute(params![id.0, at.0, failure.kind.name(), failure.code, status]).map(drop)
+    or_created(connection, CREATE, || {
+        connection
+            .prepare_cached(RECORD)?
+            .execute(params![id.0, at.0, failure.kind.name(), failure.code, status])
+            .map(drop)
+    })
 }
 
 /// Returns what is recorded of the failure of a mail at this time. What cannot be read counts as not recorded.

@@ -34,6 +34,7 @@ mod messages;
 mod order_desk;
 mod order_task;
 mod orders;
+mod own_table;
 mod paths;
 mod pool;
 mod pruner;

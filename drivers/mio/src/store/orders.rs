@@ -19,6 +19,7 @@ use super::failures::row_with_failures;
 use super::holds::{self, RELEASED};
 use super::ledger::{Fate, Ledger};
 use super::order_task::{Act, Scope, WrongOrder};
+use super::own_table::{if_present, or_created};
 use super::rows;
 use super::selected::{Standing, select, select_readable};
 use super::stuck;
@@ -150,25 +151,29 @@ pub(super) fn read(
     terms: &RetryTerms,
     is_faillog_indexed: bool,
 ) -> rusqlite::Result<Option<OrderPart>> {
-    let Some(mut statement) = open_orders(connection)? else { return Ok(None) };
+    let Some((order, place)) = if_present(|| next_order(connection, known, terms))?.flatten() else {
+        return Ok(None);
+    };
+    part(connection, order, place, terms, is_faillog_indexed).map(Some)
+}
+
+/// Returns the first order that is not done, except for those of which everything is known, and up to where its mail is known.
+fn next_order(
+    connection: &Connection,
+    known: &[(OrderId, OrderPlace)],
+    terms: &RetryTerms,
+) -> rusqlite::Result<Option<(Order, Option<OrderPlace>)>> {
+    let mut statement =
+        connection.prepare_cached(&format!("{SELECT_OPEN} AND at_ms <= ?1 ORDER BY order_id"))?;
     let mut found = statement.query([UnixMillis::from(terms.now).0.saturating_add(999)])?;
     while let Some(row) = found.next()? {
         let order = Order::from_row(connection, row)?;
         let place = known.iter().find(|(number, _)| *number == order.number).map(|&(_, place)| place);
-        if place == Some(OrderPlace::End) {
-            continue;
+        if place != Some(OrderPlace::End) {
+            return Ok(Some((order, place)));
         }
-        return part(connection, order, place, terms, is_faillog_indexed).map(Some);
     }
     Ok(None)
-}
-
-fn open_orders(connection: &Connection) -> rusqlite::Result<Option<rusqlite::CachedStatement<'_>>> {
-    match connection.prepare_cached(&format!("{SELECT_OPEN} AND at_ms <= ?1 ORDER BY order_id")) {
-        Ok(statement) => Ok(Some(statement)),
-        Err(error) if holds::is_absent(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 fn part(
@@ -226,12 +231,16 @@ fn meant(
 
 fn of_hold(connection: &Connection, hold: i64, after: Cursor) -> rusqlite::Result<(Vec<MailId>, OrderPlace)> {
     let Some(first) = after.next_id() else { return Ok((Vec::new(), OrderPlace::End)) };
-    let mut statement = connection.prepare_cached(
-        "SELECT mail_id FROM dispatch_state WHERE mail_id >= ?1 AND hold_id = ?2 ORDER BY mail_id LIMIT ?3",
-    )?;
+    let select =
+        "SELECT mail_id FROM dispatch_state WHERE mail_id >= ?1 AND hold_id = ?2 ORDER BY mail_id LIMIT ?3";
     let limit = i64::try_from(ORDER_PART_LIMIT).unwrap_or(i64::MAX);
-    let mails = statement.query_map(params![first.0, hold, limit], |row| row.get(0).map(MailId))?;
-    let mails = mails.collect::<rusqlite::Result<Vec<_>>>()?;
+    let found = if_present(|| {
+        connection
+            .prepare_cached(select)?
+            .query_map(params![first.0, hold, limit], |row| row.get(0).map(MailId))?
+            .collect::<rusqlite::Result<Vec<_>>>()
+    })?;
+    let mails = found.unwrap_or_default();
     let next = match mails.last() {
         Some(&last) if mails.len() == ORDER_PART_LIMIT => OrderPlace::At(Cursor::After(last)),
         Some(_) | None => OrderPlace::End,
@@ -246,11 +255,13 @@ pub(super) fn carry_out(
     ledger: &mut Ledger,
     is_faillog_indexed: bool,
 ) -> rusqlite::Result<CarriedOut> {
-    let found = transaction
-        .prepare_cached(&format!("{SELECT_OPEN} AND order_id = ?1"))?
-        .query_row([step.order.0], |row| Order::from_row(transaction, row))
-        .optional()?;
-    let Some(order) = found else {
+    let found = if_present(|| {
+        transaction
+            .prepare_cached(&format!("{SELECT_OPEN} AND order_id = ?1"))?
+            .query_row([step.order.0], |row| Order::from_row(transaction, row))
+            .optional()
+    })?;
+    let Some(order) = found.flatten() else {
         let rows = step.mails.iter().filter_map(|id| existing(transaction, *id).transpose());
         return Ok(CarriedOut { rows: rows.collect::<rusqlite::Result<_>>()?, ..CarriedOut::default() });
     };
@@ -307,8 +318,9 @@ fn existing(connection: &Connection, id: MailId) -> rusqlite::Result<Option<Row>
 /// Returns whether somebody has made a hold by hand that has the number of one that an order is about to make.
 fn is_number_taken(connection: &Connection, order: &Order) -> rusqlite::Result<bool> {
     let makes_hold = matches!(order.task, Ok((Act::Hold { .. }, _)));
-    let mut statement = connection.prepare_cached("SELECT 1 FROM dispatch_holds WHERE hold_id = ?1")?;
-    Ok(makes_hold && statement.exists([order.number.0])?)
+    let select = "SELECT 1 FROM dispatch_holds WHERE hold_id = ?1";
+    let found = if_present(|| connection.prepare_cached(select)?.exists([order.number.0]))?;
+    Ok(makes_hold && found.unwrap_or(false))
 }
 
 /// Makes the hold to which mail will belong, or ends a rule.
@@ -319,32 +331,26 @@ fn begin(transaction: &Connection, order: &Order, act: &Act, scope: &Scope) -> r
             give_end(transaction, order, *until, scope)?;
             make_hold(transaction, order, *until)
         }
-        Act::Release { hold } if matches!(scope, Scope::Rule(_)) => transaction
-            .prepare_cached(
-                "DELETE FROM dispatch_holds WHERE CASE WHEN json_valid(scope) THEN lower(json(scope)) END = lower(json(?1)) \
-                 AND (?2 IS NULL OR hold_id = ?2)",
-            )?
-            .execute(params![order.scope, hold])
-            .map(drop),
+        Act::Release { hold } if matches!(scope, Scope::Rule(_)) => {
+            let delete = "DELETE FROM dispatch_holds WHERE CASE WHEN json_valid(scope) THEN lower(json(scope)) END = lower(json(?1)) \
+                AND (?2 IS NULL OR hold_id = ?2)";
+            if_present(|| transaction.prepare_cached(delete)?.execute(params![order.scope, hold])).map(drop)
+        }
         Act::Retry { .. } | Act::Release { .. } | Act::Fail | Act::Drop | Act::Redirect { .. } => Ok(()),
     }
 }
 
 fn make_hold(transaction: &Connection, order: &Order, until: Option<UnixMillis>) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached(
-            "INSERT INTO dispatch_holds (hold_id, scope, since_ms, until_ms, who, reason) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![
-            order.number.0,
-            order.scope,
-            order.at.0,
-            until.map(|until| until.0),
-            order.who,
-            order.reason
-        ])
-        .map(drop)
+    let insert = "INSERT INTO dispatch_holds (hold_id, scope, since_ms, until_ms, who, reason) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let Order { number, scope, at, who, reason, .. } = order;
+    or_created(transaction, holds::CREATE, || {
+        let until = until.map(|until| until.0);
+        transaction
+            .prepare_cached(insert)?
+            .execute(params![number.0, scope, at.0, until, who, reason])
+            .map(drop)
+    })
 }
 
 /// Gives the order in advance by which a hold ends.
@@ -370,10 +376,10 @@ fn give_end(
 /// Ends the hold that was released.
 fn end(transaction: &Connection, act: &Act, scope: &Scope) -> rusqlite::Result<()> {
     match (act, scope) {
-        (Act::Release { .. }, Scope::Hold { hold }) => transaction
-            .prepare_cached("DELETE FROM dispatch_holds WHERE hold_id = ?1")?
-            .execute([hold])
-            .map(drop),
+        (Act::Release { .. }, Scope::Hold { hold }) => {
+            let delete = "DELETE FROM dispatch_holds WHERE hold_id = ?1";
+            if_present(|| transaction.prepare_cached(delete)?.execute([hold])).map(drop)
+        }
         _ => Ok(()),
     }
 }
@@ -498,10 +504,12 @@ impl Work<'_> {
     /// Returns whether a mail is in the scope: it was when the order was read, but another program may have changed it since.
     fn is_meant(&self, row: &Row) -> rusqlite::Result<bool> {
         match self.scope {
-            Scope::Hold { hold } => self
-                .transaction
-                .prepare_cached("SELECT 1 FROM dispatch_state WHERE mail_id = ?1 AND hold_id = ?2")?
-                .exists(params![row.id.0, hold]),
+            Scope::Hold { hold } => {
+                let select = "SELECT 1 FROM dispatch_state WHERE mail_id = ?1 AND hold_id = ?2";
+                let found =
+                    if_present(|| self.transaction.prepare_cached(select)?.exists(params![row.id.0, hold]))?;
+                Ok(found.unwrap_or(false))
+            }
             Scope::Rule(rule) => Ok(rule.fits(row)),
             Scope::Mails(selection) => {
                 if row.id > self.order.last

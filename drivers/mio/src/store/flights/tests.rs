@@ -12,7 +12,7 @@ use super::*;
 use crate::store::fixture::{Fixture, delivered, refused};
 use crate::store::{Addresses, Entries, LedgerSettings, Retention};
 
-fn mark(count: u32, mails: &[MailId]) -> FlightMark {
+pub(in crate::store) fn mark(count: u32, mails: &[MailId]) -> FlightMark {
     let route = Arc::new(FlightRoute {
         connection: ConnectionId(u64::from(count)),
         next_hop: "example.org".into(),
