@@ -1,6 +1,7 @@
 //! The value of a `destination` line: which destinations are meant, and what is said of them, as `KEY VALUE` pairs.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use cmail_delivery::destination_pattern::{DestinationPattern, DestinationPatternError};
 use cmail_delivery::next_hop::{Relay, RelayError};
@@ -62,10 +63,10 @@ pub(super) enum Saying {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum DestinationError {
     /// It does not say which destinations are meant.
-    #[error("\"{}\" does not say which destinations are meant: {reason}", shown::value(.text))]
+    #[error("{}does not say which destinations are meant: {reason}", told(.text))]
     Pattern {
-        /// The text.
-        text: Box<str>,
+        /// The text, unless it may have a password.
+        text: Option<Box<str>>,
         /// Why.
         reason: DestinationPatternError,
     },
@@ -75,10 +76,10 @@ pub enum DestinationError {
     )]
     Nothing,
     /// A word that is no key.
-    #[error("\"{}\" is not known here{}: it must be one of {}", shown::value(.word), did_you_mean(*.meant), KEYS.join(", "))]
+    #[error("{}is not known here{}: it must be one of {}", told(.word), did_you_mean(*.meant), KEYS.join(", "))]
     Key {
-        /// The word.
-        word: Box<str>,
+        /// The word, unless it may be a password.
+        word: Option<Box<str>>,
         /// A key with a similar name.
         meant: Option<&'static str>,
     },
@@ -101,10 +102,13 @@ pub enum DestinationError {
     Via(RelayError),
     /// A password in a file that everybody may read. The text is not told, since it is one.
     #[error(
-        "via: credentials do not belong in this file: write USER:PASSWORD into a file of its own, and name it by \
-         \"credentials PATH\" on this line"
+        "via: credentials do not belong in this file: write name and password into a file, as USER:PASSWORD, and its path, \
+         which has no colon, behind credentials: \"via HOST:PORT/MODE credentials PATH\""
     )]
     CredentialsInLine,
+    /// A value with a colon where there cannot be one. It may be a password, so it is not told.
+    #[error("{0}: this is no value of it; a word with a colon is not repeated, since it may be a password")]
+    Colon(&'static str),
     /// Credentials for nobody.
     #[error("credentials: they are those of a relay, so \"via HOST:PORT/MODE\" must stand on this line too")]
     CredentialsAlone,
@@ -124,13 +128,12 @@ impl DestinationLine {
         let mut words = values::words(text);
         let pattern = words.next().unwrap_or_default();
         let destination = DestinationPattern::parse(pattern)
-            .map_err(|reason| DestinationError::Pattern { text: pattern.into(), reason })?;
+            .map_err(|reason| DestinationError::Pattern { text: tellable(pattern), reason })?;
         let mut parsed = Self { line, destination, sayings: Vec::new() };
         let mut seen: Vec<&'static str> = Vec::new();
         while let Some(word) = words.next() {
             let Some(&key) = KEYS.iter().find(|key| **key == word) else {
-                let meant = nearest(word, KEYS);
-                return Err(DestinationError::Key { word: word.into(), meant });
+                return Err(unknown_key(word, &seen));
             };
             if seen.contains(&key) {
                 return Err(DestinationError::Twice(key));
@@ -176,8 +179,10 @@ impl DestinationLine {
 
 impl Saying {
     fn parse(key: &'static str, value: &str) -> Result<Self, DestinationError> {
-        let choice = Self::parse_choice(key, value)
-            .map_err(|error| DestinationError::Value { key, error: Box::new(error) })?;
+        let choice = Self::parse_choice(key, value).map_err(|error| match value.contains(':') {
+            true => DestinationError::Colon(key),
+            false => DestinationError::Value { key, error: Box::new(error) },
+        })?;
         match (choice, key) {
             (Some(choice), _) => Ok(Self::Choice(choice)),
             (None, "via") => match Relay::parse(value.as_bytes()) {
@@ -185,9 +190,13 @@ impl Saying {
                 Ok(relay) => Ok(Self::Via(relay)),
                 Err(error) => Err(DestinationError::Via(error)),
             },
+            (None, "credentials") if value.contains(':') => Err(DestinationError::CredentialsInLine),
             (None, "credentials") => values::path(value)
                 .map(Self::Credentials)
                 .map_err(|error| DestinationError::Value { key, error: Box::new(error) }),
+            (None, "bind") if value.contains(':') && value.parse::<Ipv6Addr>().is_err() => {
+                Err(DestinationError::Colon(key))
+            }
             (None, "bind") => Ok(Self::Bind(value.into())),
             (None, _) if value == "no" => Ok(Self::NoChunking),
             (None, _) => Err(DestinationError::Chunking),
@@ -285,6 +294,30 @@ fn show(choice: &Choice, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         Choice::Padding(limit) => write!(f, "padding {limit}"),
         Choice::Pipelining(is_allowed) => write!(f, "pipelining {}", if *is_allowed { "yes" } else { "no" }),
+    }
+}
+
+/// Returns the error about a word that is no key. On a line about a relay it may be a password that stands at the wrong place.
+fn unknown_key(word: &str, seen: &[&str]) -> DestinationError {
+    if word.contains(':') {
+        return DestinationError::CredentialsInLine;
+    }
+    let is_of_relay = seen.contains(&"via") || seen.contains(&"credentials");
+    DestinationError::Key { word: (!is_of_relay).then(|| word.into()), meant: nearest(word, KEYS) }
+}
+
+/// Returns the text of a pattern, unless it may have a password.
+fn tellable(pattern: &str) -> Option<Box<str>> {
+    // These words before a colon are those of patterns.
+    let rest = ["mx:", "remote:", "sender:"].iter().find_map(|word| pattern.strip_prefix(word));
+    (!rest.unwrap_or(pattern).contains(':')).then(|| pattern.into())
+}
+
+/// Returns the beginning of an error about a word, which is told if it is there.
+fn told(word: &Option<Box<str>>) -> String {
+    match word {
+        Some(word) => format!("\"{}\" ", shown::value(word)),
+        None => "a word that is not repeated, since it may be a password, ".to_owned(),
     }
 }
 

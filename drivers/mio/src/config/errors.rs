@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cmail_delivery::next_hop::Relay;
 use thiserror::Error;
 
 use super::credentials::CredentialsError;
@@ -146,6 +147,21 @@ pub enum Reason {
         path: PathBuf,
         /// Why.
         error: CredentialsError,
+    },
+    /// There is no file of that name. The word may be a password, so it is not told.
+    #[error(
+        "the file that is named behind credentials cannot be used: {0}; write name and password into a file, as USER:PASSWORD, \
+         and its path behind credentials"
+    )]
+    NoCredentials(io::Error),
+    /// A relay that is never used, since its credentials would go without TLS.
+    #[error(
+        "via {relay}: credentials are not sent without TLS, so this relay is never used; write /starttls or /tls behind its port, \
+         as in HOST:587/starttls (auth_insecure yes would send them in the clear)"
+    )]
+    ClearCredentials {
+        /// The relay, whose text is without the credentials.
+        relay: Relay,
     },
     /// One relay cannot be used in two ways.
     #[error(

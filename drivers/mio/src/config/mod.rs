@@ -229,6 +229,7 @@ impl Completion<'_> {
         let (resolver, resolver_settings) = self.resolver(&directives);
         let destinations = self.policy_lines(&directives.destinations);
         let settings = settings(&directives, announce?, resolver_settings, bind, destinations);
+        self.check_relays(&settings);
         self.check_policy_lines(&settings);
         Some(Config {
             file: self.environment.absolute(self.file).unwrap_or_else(|_| self.file.to_owned()),

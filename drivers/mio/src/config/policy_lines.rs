@@ -1,17 +1,19 @@
 //! Completes `destination` lines by what this host says: the addresses of hosts that they name, and credentials in files.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use cmail_delivery::destination_pattern::DestinationPattern;
 use cmail_delivery::mail_pattern::DomainPattern;
-use cmail_delivery::next_hop::{NextHop, Relay};
+use cmail_delivery::next_hop::{Credentials, Host, NextHop, Relay, TlsMode};
 use cmail_delivery::policy::{Choice, LocalAddresses, Policies, Policy, PolicyLine};
 use cmail_delivery::settings::Settings;
 
-use super::credentials;
+use super::credentials::{self, CredentialsError};
 use super::destination::{DestinationLine, Saying};
 use super::errors::Reason;
 use super::{Completion, addresses_of};
+use crate::hosts;
 
 /// The name of the directive.
 const DIRECTIVE: &str = "destination";
@@ -69,26 +71,46 @@ impl Completion<'_> {
         }
     }
 
-    fn credentials(&mut self, line: usize, path: &str) -> Option<cmail_delivery::next_hop::Credentials> {
-        let path = match self.environment.absolute(Path::new(path)) {
+    fn credentials(&mut self, line: usize, word: &str) -> Option<Credentials> {
+        let word = Path::new(word);
+        let path = match self.environment.absolute(word) {
             Ok(path) => path,
             Err(error) => {
-                self.fail(
-                    Some(line),
-                    DIRECTIVE,
-                    Reason::WorkingDirectory { path: PathBuf::from(path), error },
-                );
+                self.fail(Some(line), DIRECTIVE, Reason::NoCredentials(error));
                 return None;
             }
         };
-        match credentials::read(&path) {
+        let reason = match credentials::read(&path) {
             Ok(credentials) => {
                 self.credentials_files.push(path);
-                Some(credentials)
+                return Some(credentials);
             }
-            Err(error) => {
-                self.fail(Some(line), DIRECTIVE, Reason::Credentials { path, error });
-                None
+            // Where there is no such file, a word without a slash at its beginning may as well be a password.
+            Err(CredentialsError::Unreadable(error)) if word.is_relative() => Reason::NoCredentials(error),
+            Err(error) => Reason::Credentials { path, error },
+        };
+        self.fail(Some(line), DIRECTIVE, reason);
+        None
+    }
+
+    /// Refuses relays whose credentials could only go without TLS, because they are never used.
+    pub(super) fn check_relays(&mut self, settings: &Settings) {
+        if settings.auth_insecure {
+            return;
+        }
+        let policies = Policies::of(settings);
+        for line in settings.destinations.iter() {
+            for choice in &line.choices {
+                let Choice::Via(Some(relay)) = choice else { continue };
+                let ports = match relay.port {
+                    Some(port) => [port].into(),
+                    None => Arc::clone(&policies.of_hop(&NextHop::Relay(relay.clone())).ports),
+                };
+                let is_in_clear = ports.iter().all(|port| port.tls == TlsMode::Plain);
+                if relay.credentials.is_some() && is_in_clear && !is_loopback(&relay.host) {
+                    let number = usize::try_from(line.line).ok();
+                    self.fail(number, DIRECTIVE, Reason::ClearCredentials { relay: relay.clone() });
+                }
             }
         }
     }
@@ -135,6 +157,18 @@ fn relay_instead(policies: &Policies, line: &PolicyLine) -> Option<Relay> {
     match policies.route(NextHop::Domain(domain.clone())) {
         NextHop::Relay(relay) => Some(relay),
         NextHop::Domain(_) | NextHop::Literal(_) => None,
+    }
+}
+
+/// Returns whether a relay is on this host, as far as that is known without the DNS.
+fn is_loopback(host: &Host) -> bool {
+    match host {
+        Host::Address(address) => address.to_canonical().is_loopback(),
+        Host::Name(name) => {
+            let known = hosts::read(Path::new(hosts::PATH)).unwrap_or_default();
+            let found = known.get(name).map_or(&[][..], Vec::as_slice);
+            found.iter().any(|address| address.to_canonical().is_loopback())
+        }
     }
 }
 

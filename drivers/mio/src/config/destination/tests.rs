@@ -58,9 +58,41 @@ fn what_cannot_work_is_refused_with_key_and_reason() {
 
 #[test]
 fn a_password_on_the_line_is_refused_and_not_told() {
-    for text in ["* via user:secret@relay:25", "* via user:secret@", "* via user:secret@a@relay:99999"] {
+    for text in [
+        "* via user:secret@relay:25",
+        "* via user:secret@",
+        "* via user:secret@a@relay:99999",
+        "* via relay:25/starttls user:secret",
+        "* via relay:25/starttls credentials user:secret",
+        "* credentials user:secret via relay:25/starttls",
+        "* user:secret via relay:25/starttls",
+        "via user:secret@relay:25/starttls",
+    ] {
         let error = DestinationLine::parse(text, 1).unwrap_err();
-        assert_eq!(error, DestinationError::CredentialsInLine);
-        assert!(!format!("{error} {error:?}").contains("secret"));
+        let wanted = ["write name and password into a file", "does not say which destinations are meant"];
+        assert!(wanted.iter().any(|wanted| error.to_string().contains(wanted)), "{text}: {error}");
+        assert!(!format!("{error} {error:?}").contains("secret"), "{text}: {error:?}");
     }
+}
+
+#[test]
+fn a_word_that_may_be_a_password_is_not_told() {
+    for (text, reason) in [
+        (
+            "* via relay:25/tls credentials user secret",
+            "a word that is not repeated, since it may be a password",
+        ),
+        ("* via relay:25/tls secret", "a word that is not repeated, since it may be a password"),
+        ("user:secret@relay:25 idle 5", "a word that is not repeated, since it may be a password"),
+        ("* concurrency user:secret", "concurrency: this is no value of it"),
+        ("* via relay:25/tls bind user:secret", "bind: this is no value of it"),
+        ("* via relay:25/user:secret", "via: it must be HOST"),
+        ("* via user:secret", "via: it must be HOST"),
+    ] {
+        let error = DestinationLine::parse(text, 1).unwrap_err();
+        assert!(error.to_string().starts_with(reason), "{text}: {error}");
+        assert!(!format!("{error} {error:?}").contains("secret"), "{text}: {error:?}");
+    }
+    let slip = parse("* via relay:25/tls concurency 5").unwrap_err();
+    assert!(slip.contains("is not known here (did you mean concurrency?)"), "{slip}");
 }

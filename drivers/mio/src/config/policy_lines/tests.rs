@@ -1,3 +1,7 @@
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+
 use super::super::tests::{errors, warnings};
 
 #[test]
@@ -28,4 +32,45 @@ fn lines_about_destinations_that_cannot_work_together_are_errors() {
     ]) {
         assert!(error.starts_with(beginning), "{error}");
     }
+}
+
+#[test]
+fn credentials_that_could_only_go_in_the_clear_are_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let login = directory.path().join("login");
+    let create = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&login);
+    create.unwrap().write_all(b"user:secret").unwrap();
+    let text = |relay: &str, more: &str| {
+        format!("database /db\ndestination * via {relay} credentials {}\n{more}", login.display())
+    };
+    for (relay, more) in
+        [("192.0.2.9:587", ""), ("[2001:db8::1]:25", "auth_insecure no\n"), ("r.example", "portprio 25\n")]
+    {
+        let errors = errors(text(relay, more));
+        let [error] = &errors[..] else { panic!("{errors:?}") };
+        let beginning =
+            format!("test.conf:2: destination: via {relay}: credentials are not sent without TLS");
+        assert!(
+            error.starts_with(&beginning) && error.contains("write /starttls or /tls behind its port"),
+            "{error}"
+        );
+    }
+    for (relay, more) in [
+        ("192.0.2.9:587/starttls", ""),
+        ("192.0.2.9:465/tls", ""),
+        ("r.example", ""),
+        ("127.0.0.1:25", ""),
+        ("[::1]:25", ""),
+        ("192.0.2.9:587", "auth_insecure yes\n"),
+    ] {
+        warnings(&text(relay, more));
+    }
+}
+
+#[test]
+fn what_stands_where_credentials_stand_is_not_told_unless_it_is_a_file() {
+    let errors = errors("database /db\ndestination * via r.example:587/starttls credentials TOPsecret99\n");
+    let [error] = &errors[..] else { panic!("{errors:?}") };
+    assert!(error.contains("write name and password into a file"), "{error}");
+    assert!(!error.contains("TOPsecret99"), "{error}");
 }
