@@ -7,6 +7,10 @@ use super::AskId;
 use super::outgoing::Outgoing;
 use super::request::REQUEST_LIMIT_OCTETS;
 
+/// The most reads of what a client sends while it watches, before the others have their turn: enough to find that an ordinary one has
+/// gone, and too few to hold up anything.
+const WATCHER_READS: usize = 16;
+
 /// A client.
 #[derive(Debug)]
 pub(super) struct Client<S> {
@@ -150,14 +154,8 @@ impl<S: Read + Write> Client<S> {
         if self.stage == Stage::Closing && self.outgoing.is_empty() {
             return Ok(Progress::IsOver);
         }
-        while self.watches() {
-            // Whatever it sends, it watches until it leaves.
-            self.received.clear();
-            match (self.has_finished, self.may_read) {
-                (true, _) => return Ok(Progress::IsOver),
-                (false, true) => self.read()?,
-                (false, false) => return Ok(Progress::Waits),
-            }
+        if self.watches() {
+            return self.ignore();
         }
         if !self.is_idle() {
             return Ok(Progress::Waits);
@@ -180,6 +178,19 @@ impl<S: Read + Write> Client<S> {
             }
             self.read()?;
         }
+    }
+
+    /// Reads what a client sends that watches until it leaves, as far as it is its turn.
+    fn ignore(&mut self) -> io::Result<Progress> {
+        for _ in 0..WATCHER_READS {
+            self.received.clear();
+            match (self.has_finished, self.may_read) {
+                (true, _) => return Ok(Progress::IsOver),
+                (false, true) => self.read()?,
+                (false, false) => break,
+            }
+        }
+        Ok(Progress::Waits)
     }
 
     fn read(&mut self) -> io::Result<()> {

@@ -122,3 +122,18 @@ fn who_watches_does_so_until_it_leaves() {
     assert_eq!(client.receive(b""), Progress::IsOver);
     assert_eq!(client.stream.written, b"line\n");
 }
+
+#[test]
+fn who_watches_and_never_stops_sending_leaves_the_others_their_turn() {
+    let mut client = client();
+    assert_eq!(client.receive(b"trace\n"), Progress::Asks(b"trace".to_vec()));
+    client.watch(AskId(1));
+    let pieces = 10 * WATCHER_READS;
+    client.stream.reads.extend((0..pieces).map(|_| b"x".to_vec()));
+    client.on_event();
+    assert_eq!(client.advance(Instant::now()), Progress::Waits);
+    assert_eq!((client.stream.reads.len(), client.is_busy()), (pieces - WATCHER_READS, true));
+    client.stream.reads.push_back(Vec::new());
+    let turns = std::iter::repeat_with(|| client.advance(Instant::now()));
+    assert!(turns.take(pieces).any(|progress| progress == Progress::IsOver), "it has left");
+}
