@@ -196,6 +196,16 @@ impl Deliveries {
         }
     }
 
+    /// Ends all probes as soon as their conversations allow it, because they were begun with other settings.
+    pub(super) fn end_outdated_probes(&mut self, books: &mut Books) {
+        let ids: Vec<InquiryId> = self.probes.open.keys().copied().collect();
+        for id in ids {
+            let why = "the configuration has changed meanwhile; probe again";
+            self.judge_probe(id, ProbeVerdict::Waits(why.into()));
+            self.with_probe(books, id, Delivery::close);
+        }
+    }
+
     /// Ends the probes whose servers have been silent for so long, if mail needs their connections. Returns how many that are, and when
     /// the next one will have been silent for so long.
     pub(super) fn end_silent_probes(

@@ -38,6 +38,7 @@ impl Deliveries {
             }
         }
         hops.into_iter().for_each(|hop| self.end_surplus_idle(books, hop));
+        self.end_outdated_probes(books);
     }
 
     /// Tells the conversations that this covers.

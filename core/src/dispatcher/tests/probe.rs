@@ -251,3 +251,26 @@ fn a_probe_that_nobody_waits_for_any_more_ends_and_so_do_all_at_a_drain() {
     assert_eq!(verdict(&world).unwrap().to_string(), "mail would wait: the daemon ends");
     assert!(world.drained_at.is_some());
 }
+
+#[test]
+fn a_probe_that_was_begun_with_other_settings_ends() {
+    for silent in [true, false] {
+        let mut world = World::new();
+        world.domain("example.org", "192.0.2.1").usual = Behaviour::on("greeting", "hang");
+        if !silent {
+            world.dns_is_dead = true;
+        }
+        begin(&mut world, to("a@example.org"));
+        world.run_for(Duration::from_secs(1));
+        let known = world.attempts.len();
+        assert_eq!(known, usize::from(silent));
+        let mut changed = settings();
+        changed.policy.ports = [Port { number: 2525, tls: TlsMode::StartTls }].into();
+        world.input(Input::Settings(Box::new(changed)));
+        world.dns_is_dead = false;
+        world.run_for(Duration::from_secs(60));
+        let told = verdict(&world).unwrap().to_string();
+        assert_eq!(told, "mail would wait: the configuration has changed meanwhile; probe again");
+        assert_eq!(world.attempts.len(), known, "nothing is begun with the old ports");
+    }
+}
