@@ -270,6 +270,24 @@ impl fmt::Display for Saying {
     }
 }
 
+/// Returns the key by which a line says this.
+pub(super) fn key_of(choice: &Choice) -> &'static str {
+    match choice {
+        Choice::Concurrency(_) => "concurrency",
+        Choice::HostConcurrency(_) => "host_concurrency",
+        Choice::RateLimit(_) => "ratelimit",
+        Choice::Recipients(_) => "recipients",
+        Choice::Messages(_) => "messages",
+        Choice::Idle(_) => "idle",
+        Choice::Ports(_) => "ports",
+        Choice::Via(_) => "via",
+        Choice::Bind(_) => "bind",
+        Choice::Family(_) => "family",
+        Choice::Padding(_) => "padding",
+        Choice::Pipelining(_) => "pipelining",
+    }
+}
+
 fn show(choice: &Choice, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match choice {
         Choice::Concurrency(count) => write!(f, "concurrency {count}"),

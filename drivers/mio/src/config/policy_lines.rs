@@ -1,16 +1,19 @@
 //! Completes `destination` lines by what this host says: the addresses of hosts that they name, and credentials in files.
 
+use std::mem::discriminant;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
-use cmail_delivery::destination_pattern::DestinationPattern;
+use cmail_delivery::address::Domain;
+use cmail_delivery::destination_pattern::{DestinationPattern, MxPattern};
 use cmail_delivery::mail_pattern::DomainPattern;
 use cmail_delivery::next_hop::{Credentials, Host, NextHop, Relay, TlsMode};
 use cmail_delivery::policy::{Choice, LocalAddresses, Policies, Policy, PolicyLine};
 use cmail_delivery::settings::Settings;
 
 use super::credentials::{self, CredentialsError};
-use super::destination::{DestinationLine, Saying};
+use super::destination::{DestinationLine, Saying, key_of};
 use super::errors::Reason;
 use super::{Completion, addresses_of};
 use crate::hosts;
@@ -118,8 +121,20 @@ impl Completion<'_> {
     /// Warns of lines that say less than they seem to.
     pub(super) fn check_policy_lines(&mut self, settings: &Settings) {
         let policies = Policies::of(settings);
-        for line in settings.destinations.iter() {
+        for (index, line) in settings.destinations.iter().enumerate() {
             let number = usize::try_from(line.line).ok();
+            let earlier = settings.destinations.iter().take(index).rev();
+            for (key, other) in overridden(line, earlier) {
+                let text = format!(
+                    "this line overrides {key} of line {other}, which is about the same destinations"
+                );
+                self.warn(number, DIRECTIVE, text);
+            }
+            if !merged(&policies, line).permits_some() {
+                let text = "with what other lines and directives say of these connections, bind has no address of the family that they are \
+                            to be made to, so there are none";
+                self.warn(number, DIRECTIVE, text.to_owned());
+            }
             if let Some(relay) = relay_instead(&policies, line) {
                 let text = format!(
                     "mail to {} goes via {relay}, so what this line says of connections has no effect; say it of that relay, as in \
@@ -141,6 +156,56 @@ impl Completion<'_> {
                 self.warn(number, DIRECTIVE, text);
             }
         }
+    }
+}
+
+/// Returns the keys of a line that lines before it, the last one first, say something else by of the same destinations, and those lines.
+fn overridden<'a>(
+    line: &PolicyLine,
+    earlier: impl Iterator<Item = &'a PolicyLine> + Clone,
+) -> Vec<(&'static str, u32)> {
+    let of_key = |choice: &Choice| {
+        let mut same = earlier.clone().filter(|other| other.destination == line.destination);
+        same.find_map(|other| {
+            let found = other.choices.iter().find(|found| discriminant(*found) == discriminant(choice))?;
+            Some((found, other.line))
+        })
+    };
+    let differing = line.choices.iter().filter_map(|choice| {
+        let (found, number) = of_key(choice)?;
+        (found != choice).then(|| (key_of(choice), number))
+    });
+    differing.collect()
+}
+
+/// Returns how mail goes that a line is about, by all lines together.
+fn merged(policies: &Policies, line: &PolicyLine) -> Arc<Policy> {
+    let of_relay = |relay: Relay| policies.of_hop(&NextHop::Relay(relay));
+    let via = line
+        .choices
+        .iter()
+        .find_map(|choice| if let Choice::Via(relay) = choice { relay.clone() } else { None });
+    if let Some(relay) = via {
+        return of_relay(relay);
+    }
+    match &line.destination {
+        DestinationPattern::To(DomainPattern::Exactly(domain) | DomainPattern::Tree(domain)) => {
+            policies.of_hop(&NextHop::Domain(domain.clone()))
+        }
+        DestinationPattern::Remote(host) => {
+            of_relay(Relay { host: host.clone(), port: None, credentials: None })
+        }
+        DestinationPattern::Mx(MxPattern::Exactly(host) | MxPattern::Below(host)) => {
+            // Only a host below the domain is meant by a line about those below it.
+            let below = matches!(line.destination, DestinationPattern::Mx(MxPattern::Below(_)));
+            let host = below
+                .then(|| Domain::parse(&format!("mx.{host}")).ok())
+                .flatten()
+                .unwrap_or_else(|| host.clone());
+            policies.at(&NextHop::Domain(host.clone()), &Host::Name(host))
+        }
+        // Only lines about all destinations are about an address literal.
+        DestinationPattern::All => policies.of_hop(&NextHop::Literal(Ipv4Addr::UNSPECIFIED.into())),
     }
 }
 

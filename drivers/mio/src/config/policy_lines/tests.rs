@@ -74,3 +74,32 @@ fn what_stands_where_credentials_stand_is_not_told_unless_it_is_a_file() {
     assert!(error.contains("write name and password into a file"), "{error}");
     assert!(!error.contains("TOPsecret99"), "{error}");
 }
+
+#[test]
+fn lines_that_contradict_each_other_are_warned_of() {
+    let text = "database /db\nresolver 192.0.2.1\ndestination a.example idle 1 padding 1\ndestination a.example idle 2 padding 1\n\
+                destination a.example idle 3\ndestination * idle 4\n";
+    assert_eq!(
+        warnings(text),
+        [
+            "test.conf:4: destination: this line overrides idle of line 3, which is about the same destinations",
+            "test.conf:5: destination: this line overrides idle of line 4, which is about the same destinations",
+        ]
+    );
+}
+
+#[test]
+fn lines_that_leave_no_address_together_are_warned_of() {
+    let none = "destination: with what other lines and directives say of these connections, bind has no address of the family";
+    for (lines, warned) in [
+        ("destination * bind ::1\ndestination a.example family ipv4\n", 4),
+        ("bind ::1\ndestination .example family ipv4\n", 4),
+        ("destination * bind ::1\ndestination mx:*.example family ipv4\n", 4),
+        ("destination * bind ::1\ndestination a.example via r.example family ipv4\n", 4),
+        ("destination a.example via r.example:26 family ipv4\ndestination remote:r.example bind ::1\n", 3),
+    ] {
+        let warnings = warnings(&format!("database /db\nresolver 192.0.2.1\n{lines}"));
+        let found = |warning: &String| warning.starts_with(&format!("test.conf:{warned}: {none}"));
+        assert!(warnings.len() == 1 && warnings.iter().all(found), "{lines}: {warnings:?}");
+    }
+}
