@@ -76,7 +76,9 @@ fn status_tells_on_one_screen_how_everything_stands() {
             "queue         1 mail: 1 waiting; the oldest is ".to_owned(),
             "attempts      0 delivered, 1 deferred, 0 failed, 0 uncertain since the start\n".to_owned(),
             " of 500: ".to_owned(),
-            "hosts         all that were tried answer\n".to_owned(),
+            "hosts         no host is unreachable\n".to_owned(),
+            "failures      1 since the start (1 ".to_owned(),
+            "cmail-admin-queue list --place waiting\n".to_owned(),
             "configuration read at the start: taken\n".to_owned(),
             "0 verdicts not recorded yet, 0 errors since the start\n".to_owned(),
             "0 lines lost since the start\n".to_owned(),
@@ -325,6 +327,28 @@ fn who_sends_nothing_more_still_gets_the_answer() {
     client.0.get_mut().shutdown(std::net::Shutdown::Write).unwrap();
     let kinds: Vec<String> = (0..5).map(|_| client.kind()).collect();
     assert_eq!(kinds, ["status", "end", "reload", "end", "closed"]);
+    daemon.terminate();
+}
+
+/// It stays where it was when it has started.
+#[test]
+fn a_daemon_is_asked_also_after_its_place_was_edited() {
+    let mut world = World::new();
+    let daemon = world.start();
+    daemon.wait_until_ready(&world);
+    for place in [world.path("another").display().to_string(), "off".to_owned()] {
+        let text = tool::run(world.set("control", place), &["reload"]);
+        assert_eq!(text.code(), Some(0), "{text:?}");
+    }
+    daemon.terminate();
+    world.set("control", world.path("one").display());
+    let daemon = world.start();
+    daemon.wait_until_ready(&world);
+    for place in [world.path("another").display().to_string(), "off".to_owned()] {
+        let told = tool::run(world.set("control", place), &["reload"]);
+        assert_eq!(told.code(), Some(1), "{told:?}");
+        assert!(told.stderr.contains("SIGHUP lets it read") && told.stderr.contains("restart"), "{told:?}");
+    }
     daemon.terminate();
 }
 

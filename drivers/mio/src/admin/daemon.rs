@@ -23,13 +23,17 @@ const RECORD_LIMIT_OCTETS: u64 = 1024 * 1024;
 pub(super) enum AskError {
     #[error("no database is named, so it is not known which daemon is to be asked")]
     NoDatabase,
-    #[error("the configuration says `control off`, so the daemon cannot be asked")]
+    #[error(
+        "the configuration says `control off`, so the daemon cannot be asked; SIGHUP lets it read its configuration again, and a restart \
+         with another `control` makes a socket"
+    )]
     Off,
     #[error("no daemon works on the database {}, so there is none to ask; it would be asked at {}", shown::path(.database), shown::path(.socket))]
     NoDaemon { database: PathBuf, socket: PathBuf },
     #[error(
         "{holder} works on the database {}, but cannot be asked at {}: its configuration says `control off` or names another place, it \
-         makes a single pass, or its log says why there is no socket",
+         makes a single pass, or its log says why there is no socket; SIGHUP lets it read its configuration again, and after a restart it \
+         is where `control` says",
         shown::path(.database),
         shown::path(.socket)
     )]
@@ -68,14 +72,27 @@ pub(super) struct DaemonLink {
 }
 
 impl DaemonLink {
-    /// Connects to the daemon that works on a database. `patience` is how long it may be silent.
+    /// Connects to the daemon that works on a database: at its place, or beside the database, where it still is if `control` was changed
+    /// since it has started. `patience` is how long it may be silent.
     pub(super) fn connect(
         database: &Path,
         place: &ControlPlace,
         patience: Option<Duration>,
     ) -> Result<Self, AskError> {
-        let database = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
-        let socket = place.path(&database).ok_or(AskError::Off)?;
+        let database = &fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+        Self::connect_at(database, place, patience).or_else(|error| {
+            let beside = ControlPlace::BesideDatabase;
+            // What is wrong with the place that is configured tells more.
+            Self::connect_at(database, &beside, patience).map_err(|_| error)
+        })
+    }
+
+    fn connect_at(
+        database: &Path,
+        place: &ControlPlace,
+        patience: Option<Duration>,
+    ) -> Result<Self, AskError> {
+        let socket = place.path(database).ok_or(AskError::Off)?;
         if socket.as_os_str().len() > PATH_LIMIT_OCTETS {
             return Err(AskError::TooLong(socket));
         }
@@ -89,7 +106,7 @@ impl DaemonLink {
         });
         match prepared {
             Ok(stream) => Ok(Self { socket, stream: BufReader::new(stream), patience }),
-            Err(error) => Err(explained(error, database, socket)),
+            Err(error) => Err(explained(error, database.to_owned(), socket)),
         }
     }
 

@@ -63,6 +63,10 @@ pub(super) fn replay(options: &Options, words: &ReplayWords) -> Result<Outcome, 
 /// Returns a record, and what is observed when it is replayed.
 fn observe(file: &Path) -> Result<(String, String), String> {
     let written = fs::read_to_string(file).map_err(|error| error.to_string())?;
+    // Settings and comments alone show nothing.
+    if written.lines().all(|line| line.trim().is_empty() || line.starts_with(['#', '@'])) {
+        return Err("there is no record of a conversation in it".to_owned());
+    }
     let observed = cmail_delivery_sim::replay(&written).map_err(|error| error.to_string())?;
     Ok((written, observed))
 }
@@ -76,4 +80,23 @@ fn first_difference<'a>(written: &'a str, observed: &str) -> Option<(usize, &'a 
     let differs = |(_, line): &(usize, &str)| seen.next() != Some(line);
     let found = lines.find(differs).map(|(at, line)| (at + 1, line));
     Some(found.unwrap_or((written.lines().count() + 1, "nothing more")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_conversation_is_no_record() {
+        let directory = tempfile::tempdir().unwrap();
+        for content in ["", "\n \n", "# a comment\n@ set auth_insecure yes\n"] {
+            let file = directory.path().join("record");
+            fs::write(&file, content).unwrap();
+            assert_eq!(
+                observe(&file),
+                Err("there is no record of a conversation in it".to_owned()),
+                "{content:?}"
+            );
+        }
+    }
 }

@@ -17,6 +17,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to read its configuration, for which names may have to be looked up.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How many reasons of failures are named, so that they fit into a line.
+const SHOWN_REASONS: usize = 2;
+
 /// The places of mail, as they are named in the record and for people.
 const PLACES: [(&str, &str); 6] = [
     ("ready", "ready"),
@@ -127,7 +130,7 @@ fn print_network(printer: &mut Printer, status: &Value) -> io::Result<()> {
     ))?;
     let hosts = status["troubled"].as_array().map_or(&[][..], Vec::as_slice);
     if hosts.is_empty() {
-        return printer.line(format_args!("hosts         all that were tried answer"));
+        printer.line(format_args!("hosts         no host is unreachable"))?;
     }
     for (number_of, host) in hosts.iter().enumerate() {
         let name = if number_of == 0 { "in trouble" } else { "" };
@@ -138,7 +141,26 @@ fn print_network(printer: &mut Printer, status: &Value) -> io::Result<()> {
             text(host, "/reason")
         ))?;
     }
-    Ok(())
+    print_failures(printer, &status["failures"])
+}
+
+/// Names the reasons for which most attempts have failed, and the way to the mail.
+fn print_failures(printer: &mut Printer, failures: &Value) -> io::Result<()> {
+    let of_kind = |(kind, count): (&String, &Value)| Some((count.as_u64()?, kind.clone()));
+    let mut kinds: Vec<(u64, String)> =
+        failures.as_object().into_iter().flatten().filter_map(of_kind).collect();
+    kinds.retain(|(count, _)| *count > 0);
+    let total: u64 = kinds.iter().map(|(count, _)| count).sum();
+    if total == 0 {
+        return Ok(());
+    }
+    kinds.sort_unstable_by(|one, other| other.cmp(one));
+    let most: Vec<String> =
+        kinds.iter().take(SHOWN_REASONS).map(|(count, kind)| format!("{count} {kind}")).collect();
+    printer.line(format_args!(
+        "failures      {total} since the start ({}); cmail-admin-queue list --place waiting",
+        most.join(", ")
+    ))
 }
 
 /// The queue of a status.
