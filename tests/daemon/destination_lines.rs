@@ -1,7 +1,7 @@
 //! `destination` lines: each destination by its own rules, and relays with credentials from a file.
 
 use crate::support::smtp_server::SmtpServer;
-use crate::support::{Daemon, Mail, Script, World};
+use crate::support::{Daemon, Mail, Script, World, tool};
 use nix::sys::signal::Signal;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -150,4 +150,24 @@ fn a_file_of_credentials_that_others_may_read_or_that_says_something_else_is_an_
     let errors = check(&world);
     assert!(errors.contains("via: credentials do not belong in this file"), "{errors}");
     assert!(!errors.contains("s3cret"), "{errors}");
+}
+
+#[test]
+fn show_names_the_relay_that_a_line_sends_mail_to() {
+    let mut world = World::new();
+    world.set("destination", "* via relay.example:587/starttls").add("destination", ".example.net via none");
+    let line = 1 + world.config_text().lines().position(|line| line.contains("* via")).unwrap();
+    for (recipient, remote) in [("a@example.org", true), ("a@b.example.net", false)] {
+        let id = world.insert(&Mail::to(recipient)).to_string();
+        let text = tool::output(&world, &["show", &id]);
+        let domain = recipient.split_once('@').unwrap().1;
+        let told = if remote {
+            format!(
+                "relay relay.example:587/starttls, by line {line} of the configuration (destination), instead of {domain}\n"
+            )
+        } else {
+            format!("{domain}\n")
+        };
+        assert!(text.contains(&format!("  goes to      {told}")), "{text}");
+    }
 }

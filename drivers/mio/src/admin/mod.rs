@@ -37,6 +37,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue};
 use cmail_delivery::outbox::Cursor;
+use cmail_delivery::policy::PolicyLine;
 use cmail_delivery::schedule::RetryRules;
 use cmail_delivery::settings::Settings;
 use cmail_delivery::time::UnixTime;
@@ -220,6 +221,8 @@ struct Tool {
     /// `None` if no database is named, for verbs that need none.
     database: Option<PathBuf>,
     settings: Settings,
+    /// The lines of the configuration that say where mail goes.
+    routes: Vec<PolicyLine>,
     ledger: LedgerSettings,
     control: ControlPlace,
     clock: Clock,
@@ -227,7 +230,7 @@ struct Tool {
 
 impl Tool {
     fn new(options: Options, needs_database: bool) -> Result<Self, ToolError> {
-        let (database, settings, ledger, control) = match Glance::at(&options.config) {
+        let (database, settings, routes, ledger, control) = match Glance::at(&options.config) {
             Ok(glance) => {
                 if glance.errors > 0 {
                     let config = shown::path(&options.config);
@@ -235,7 +238,7 @@ impl Tool {
                         "the configuration {config} has errors, and the lines without one are used; run: cmail-dispatchd {config} check"
                     );
                 }
-                let Glance { database: configured, settings, ledger, control, .. } = glance;
+                let Glance { database: configured, settings, routes, ledger, control, .. } = glance;
                 let database = options.dbpath.clone().or(configured.clone());
                 if database.is_none() && needs_database {
                     return Err(ToolError::NoDatabase(options.config));
@@ -243,7 +246,7 @@ impl Tool {
                 // The configuration of another database says nothing of the daemon that works on this one.
                 let meant = configured.as_deref().zip(database.as_deref());
                 let is_meant = meant.is_some_and(|(configured, database)| is_same(configured, database));
-                (database, settings, ledger, if is_meant { control } else { ControlPlace::default() })
+                (database, settings, routes, ledger, if is_meant { control } else { ControlPlace::default() })
             }
             Err(error) => match options.dbpath.clone() {
                 None if needs_database => return Err(ToolError::NoConfig { config: options.config, error }),
@@ -253,13 +256,13 @@ impl Tool {
                          with --config",
                         shown::path(&options.config)
                     );
-                    let Glance { settings, ledger, .. } = Glance::of_defaults();
-                    (database, settings, ledger, ControlPlace::default())
+                    let Glance { settings, routes, ledger, .. } = Glance::of_defaults();
+                    (database, settings, routes, ledger, ControlPlace::default())
                 }
             },
         };
         let clock = Clock::new(options.utc);
-        Ok(Self { options, database, settings, ledger, control, clock })
+        Ok(Self { options, database, settings, routes, ledger, control, clock })
     }
 
     fn run(&self, verb: &Verb) -> Result<Outcome, ToolError> {

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use cmail_delivery::next_hop::NextHop;
 use cmail_delivery::outbox::{Cursor, MailId, Row};
+use cmail_delivery::policy::{Choice, PolicyLine};
 use cmail_delivery::schedule::RetryState;
 use cmail_delivery::time::UnixMillis;
 
@@ -131,10 +133,7 @@ impl Known {
         field("state", &state(tool, mail, standing))?;
         field("sender", &sender(row.sender.as_deref()))?;
         field("recipient", &recipient(row))?;
-        field(
-            "goes to",
-            json::next_hop(row).as_deref().unwrap_or("nowhere: its address or its relay is invalid"),
-        )?;
+        field("goes to", &goes_to(&tool.routes, row))?;
         field("size", &format!("{} octets", row.data_octets))?;
         if let Some(time) = mail.submitted() {
             let age = Span(standing.now.0.saturating_sub(time.0));
@@ -202,6 +201,25 @@ fn is_the_same(attempt: &AttemptRow, failure: &FaillogRow) -> bool {
     let at_s = attempt.at_ms.map(|at_ms| at_ms.div_euclid(1000));
     let text = attempt.text.as_deref().unwrap_or_default();
     at_s == failure.at.map(|at| at.0) && text.lines().eq(failure.failure.text.lines())
+}
+
+/// Says where a mail goes, and by which line, if one sends it elsewhere than it says itself.
+fn goes_to(routes: &[PolicyLine], row: &Row) -> String {
+    let Some(named) = json::next_hop_of(row) else {
+        return "nowhere: its address or its relay is invalid".to_owned();
+    };
+    if matches!(named, NextHop::Relay(_)) {
+        return named.to_string();
+    }
+    // Of equally close ones the last line holds.
+    let about = routes.iter().filter(|line| line.destination.matches(&named));
+    let closest = about.max_by_key(|line| line.destination.specificity());
+    match closest.map(|line| (line.line, &*line.choices)) {
+        Some((number, [Choice::Via(Some(relay))])) => {
+            format!("relay {relay}, by line {number} of the configuration (destination), instead of {named}")
+        }
+        _ => named.to_string(),
+    }
 }
 
 /// Says whether a mail is tried again, when, and by which rule.

@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 use cmail_delivery::destination_pattern::{DestinationPattern, DestinationPatternError};
 use cmail_delivery::next_hop::{Relay, RelayError};
 use cmail_delivery::outbox::TRANSACTION_RECIPIENT_LIMIT;
-use cmail_delivery::policy::{Choice, Family};
+use cmail_delivery::policy::{Choice, Family, PolicyLine};
 use cmail_delivery::time::{Duration, Span};
 use thiserror::Error;
 
@@ -151,6 +151,17 @@ impl DestinationLine {
         self.sayings
             .iter()
             .find_map(|saying| if let Saying::Via(relay) = saying { Some(relay) } else { None })
+    }
+
+    /// Returns what it says of where mail goes, if it does, without credentials.
+    pub(super) fn route(&self) -> Option<PolicyLine> {
+        let via = self.sayings.iter().find_map(|saying| match saying {
+            Saying::Via(relay) => Some(Choice::Via(Some(relay.clone()))),
+            Saying::Choice(choice @ Choice::Via(_)) => Some(choice.clone()),
+            Saying::Choice(_) | Saying::Credentials(_) | Saying::Bind(_) | Saying::NoChunking => None,
+        })?;
+        let line = u32::try_from(self.line).unwrap_or(u32::MAX);
+        Some(PolicyLine { destination: self.destination.clone(), choices: vec![via], line })
     }
 
     /// Returns the file that has its credentials.

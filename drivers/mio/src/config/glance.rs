@@ -5,9 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{self, Path, PathBuf};
 
-use cmail_delivery::policy::LocalAddresses;
+use cmail_delivery::policy::{LocalAddresses, PolicyLine};
 use cmail_delivery::settings::{ResolverSettings, Settings};
 
+use super::destination::DestinationLine;
 use super::{Directives, host_name, settings, values};
 use crate::control::ControlPlace;
 use crate::store::LedgerSettings;
@@ -22,6 +23,8 @@ pub(crate) struct Glance {
     pub(crate) database: Option<PathBuf>,
     /// The settings: those of the lines without an error, and else the defaults.
     pub(crate) settings: Settings,
+    /// The `destination` lines that say where mail goes. Their relays are without credentials.
+    pub(crate) routes: Vec<PolicyLine>,
     /// What the ledger has.
     pub(crate) ledger: LedgerSettings,
     /// Where the daemon is asked.
@@ -59,6 +62,7 @@ impl Glance {
             Some(ControlPlace::At(place)) => ControlPlace::At(path::absolute(&place).unwrap_or(place)),
             place => place.unwrap_or_default(),
         };
-        Self { database, settings, ledger: directives.ledger, control, errors: errors.len() }
+        let routes = directives.destinations.iter().filter_map(DestinationLine::route).collect();
+        Self { database, settings, routes, ledger: directives.ledger, control, errors: errors.len() }
     }
 }
