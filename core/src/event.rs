@@ -41,6 +41,8 @@ pub enum FailureKind {
     Temporary,
     /// The same, but the attempt was early because the administrator has ordered it, so it does not count.
     Early,
+    /// The mail may have arrived nevertheless. It is held until the administrator decides, and the attempt does not count.
+    Held,
     /// The mail is not tried again.
     Permanent,
 }
@@ -219,6 +221,7 @@ impl fmt::Display for Event {
                 let kind = match kind {
                     FailureKind::Temporary => "temporarily",
                     FailureKind::Early => "temporarily before its time, which does not count",
+                    FailureKind::Held => "temporarily, and is held until released, failed or dropped",
                     FailureKind::Permanent => "permanently",
                 };
                 write!(f, "mail {id} to <{}> failed {kind}: {attempt}", OneLine(attempt.recipient.as_str()))

@@ -77,4 +77,6 @@ pub struct FoundFlight {
     pub remote: Option<SocketAddr>,
     /// Its mail that is still in the outbox: at least one.
     pub mails: Vec<MailId>,
+    /// Whether this mail is held now. Of a flight whose mail cannot be held all together, each part is found for itself.
+    pub is_held: bool,
 }

@@ -226,8 +226,6 @@ pub struct Commit {
     /// Which failed attempts make the mail late, and what its sender is told then; `None` if that is not wanted. A warning that cannot be
     /// made costs nothing else.
     pub warnings: Option<Box<DelayWarnings>>,
-    /// Whether failed mail is held if it may have arrived nevertheless.
-    pub holds_uncertain: bool,
     /// What is noted of [flights](crate::flight). If nothing can be noted, that costs nothing else.
     pub flights: Vec<FlightMark>,
 }
@@ -298,9 +296,20 @@ pub struct FailedAttempt {
     /// `fail_time` is its time, `fail_fatal` [whether it has failed permanently](Attempt::is_fatal), and `fail_message` the
     /// [`faillog_text`] of its failure.
     pub attempt: Attempt<Failure>,
-    /// Whether it counts, and becomes a faillog row. One that the administrator has ordered before its time does not, unless it has
-    /// failed permanently; only the ledger tells of it.
-    pub counts: bool,
+    /// What it changes about the mail.
+    pub charge: Charge,
+}
+
+/// What a failed attempt changes about its mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// It counts, and becomes a faillog row.
+    Counts,
+    /// It does not count, because the administrator has ordered it before its time. Only the ledger tells of it.
+    Early,
+    /// The mail may have arrived nevertheless, and is held until the administrator decides. The attempt does not count, so that mail
+    /// that is released is tried, and not given up. Only if the mail cannot be held, it counts.
+    Holds,
 }
 
 impl FailedAttempt {

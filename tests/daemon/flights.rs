@@ -32,6 +32,14 @@ fn noted(database: &Database) -> Vec<i64> {
     ids.map(Result::unwrap).collect()
 }
 
+/// The mail that is held because it is in doubt.
+fn held(database: &Database) -> Vec<i64> {
+    let connection = database.another();
+    let mut statement = connection.prepare("SELECT mail_id FROM dispatch_state WHERE hold_id = -1").unwrap();
+    let ids = statement.query_map([], |row| row.get(0)).unwrap();
+    ids.map(Result::unwrap).collect()
+}
+
 /// How often the ledger says that a mail is in doubt.
 fn doubts(database: &Database) -> i64 {
     let count = "SELECT count(*) FROM dispatch_attempts WHERE result = 'uncertain'";
@@ -93,12 +101,46 @@ fn mail_whose_connection_is_lost_behind_the_message_is_held_if_that_is_wanted() 
     world.set("uncertain", "hold").set("retryinterval", 0).set("interval", 1);
     let id = world.insert(&Mail::to("a@example.org"));
     let daemon = world.start();
-    world.database.wait_for_failure(id);
+    daemon.wait_for_output(&format!(
+        "mail {id} to <a@example.org> failed temporarily, and is held until released, failed or dropped: delivery uncertain"
+    ));
+    world.database.wait("the mail is held", |database| held(database) == [id]);
     let later = world.insert(&Mail::to("b@example.org"));
     world.database.wait("the later one is delivered", |database| !database.ids().contains(&later));
-    assert_eq!((world.database.ids(), world.database.failures_of(id).len()), (vec![id], 1));
+    assert_eq!((world.database.ids(), world.database.failures_of(id).len()), (vec![id], 0));
     daemon.terminate();
     assert_eq!(server.records().delivered_to(), ["b@example.org"]);
+}
+
+#[test]
+fn mail_that_is_released_from_doubt_is_sent_at_once_whatever_its_count() {
+    for (name, value) in [("retries", "1"), ("retries", "9"), ("retry", "* * 1h until 1s")] {
+        let (mut world, server) = World::with_server(Script::new().once(".", Action::Close));
+        world.set("uncertain", "hold").set("retryinterval", 3600).set("interval", 1).set(name, value);
+        let id = world.insert(&Mail::to("a@example.org"));
+        let daemon = world.start();
+        daemon.wait_for_output("is held until released, failed or dropped");
+        world.database.wait("the mail is held", |database| held(database) == [id]);
+        let listed = tool::output(&world, &["list", "--place", "held"]);
+        assert!(listed.contains("a@example.org"), "{listed}");
+        tool::output(&world, &["release", &id.to_string()]);
+        world.database.wait_until_empty();
+        daemon.terminate();
+        assert_eq!(server.records().delivered_to(), ["a@example.org"], "{name} {value}");
+    }
+}
+
+#[test]
+fn a_table_of_holds_that_is_dropped_under_the_daemon_stops_no_mail() {
+    let (world, server) = World::with_server(Script::new());
+    let daemon = world.start();
+    for name in ["a", "b"] {
+        world.insert(&Mail::to(&format!("{name}@example.org")));
+        world.database.wait_until_empty();
+        world.database.connection.execute_batch("DROP TABLE IF EXISTS dispatch_holds").unwrap();
+    }
+    daemon.terminate();
+    assert_eq!(server.records().delivered_to(), ["a@example.org", "b@example.org"]);
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl OpenRequests {
                     open.commits += 1;
                     continue;
                 }
-                Asked::Recover(_) => {
+                Asked::Recover => {
                     open.recoveries += 1;
                     continue;
                 }

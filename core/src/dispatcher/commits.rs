@@ -21,8 +21,8 @@ use crate::delay_warning::DelayWarnings;
 use crate::event::{Event, FailureKind, Level, MailFacts};
 use crate::flight::Uncertain;
 use crate::outbox::{
-    Commit, Committed, DeliveredMail, FailedAttempt, MailId, Refused, Replacement, StoreError, StoreRequest,
-    Warned,
+    Charge, Commit, Committed, DeliveredMail, FailedAttempt, MailId, Refused, Replacement, StoreError,
+    StoreRequest, Warned,
 };
 use crate::queue::QueueState;
 use crate::schedule::RetryTerms;
@@ -203,18 +203,18 @@ impl Books {
         failure: Failure,
     ) {
         let is_held = failure.kind() == AttemptKind::Uncertain && self.settings.uncertain == Uncertain::Hold;
-        let ordered = self.attempts.end_order(id).filter(|_| !failure.is_fatal() && !is_held);
-        let kind = match ordered {
-            Some(_) => FailureKind::Early,
-            None if failure.is_fatal() => FailureKind::Permanent,
-            None => FailureKind::Temporary,
+        let (kind, charge) = match self.attempts.end_order(id) {
+            _ if is_held => (FailureKind::Held, Charge::Holds),
+            _ if failure.is_fatal() => (FailureKind::Permanent, Charge::Counts),
+            Some(_) => (FailureKind::Early, Charge::Early),
+            None => (FailureKind::Temporary, Charge::Counts),
         };
         let attempt = Attempt { at: self.now.wall, recipient, course, result: failure };
         self.tally.count_attempt(&attempt.facts());
         let facts = self.held.facts(id);
         self.event(Event::Failed { id, next_hop, attempt: attempt.clone(), kind, facts });
         self.attempts.tried(id, self.now.monotonic);
-        self.commits.failed(FailedAttempt { id, attempt, counts: ordered.is_none() });
+        self.commits.failed(FailedAttempt { id, attempt, charge });
     }
 
     /// Sends the pending verdicts to the database, and what is to be noted of flights, unless a commit is under way.
@@ -233,7 +233,6 @@ impl Books {
         }
         let mut commit = self.commits.take_pending();
         commit.warnings = if commit.failed.is_empty() { None } else { self.delay_warnings() };
-        commit.holds_uncertain = self.settings.uncertain == Uncertain::Hold;
         commit.flights = flights.take_marks();
         commit.flights.extend(self.suspects.marks());
         self.commits.in_flight = Some(commit.clone());

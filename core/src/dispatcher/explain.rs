@@ -75,7 +75,7 @@ impl Books {
             | Asked::Rescan { .. }
             | Asked::Data { .. }
             | Asked::Commit
-            | Asked::Recover(_)
+            | Asked::Recover
             | Asked::Orders
             | Asked::CarryOut(_) => None,
         })

@@ -200,7 +200,7 @@ impl Dispatcher {
             | Asked::Bounce { .. }
             | Asked::Recall { .. }
             | Asked::Commit
-            | Asked::Recover(_)
+            | Asked::Recover
             | Asked::Orders
             | Asked::CarryOut(_) => None,
         }

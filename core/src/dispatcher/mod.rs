@@ -349,9 +349,9 @@ impl Dispatcher {
                 books.committed(answer);
                 deliveries.resume(books);
             }
-            (&Asked::Recover(uncertain), Ok(StoreReply::Recovered(found))) => {
+            (Asked::Recover, Ok(StoreReply::Recovered(found))) => {
                 books.requests.succeeded();
-                books.recovered(uncertain, found);
+                books.recovered(found);
             }
             (Asked::Orders, Ok(StoreReply::Orders(part))) => {
                 if books.order_read(part) {
@@ -386,7 +386,7 @@ impl Dispatcher {
                 deliveries.flights().not_recorded();
                 books.commit_failed(&error);
             }
-            Asked::Recover(_) => books.recovery_failed(&error),
+            Asked::Recover => books.recovery_failed(&error),
             Asked::Orders | Asked::CarryOut(_) => books.order_failed(&error),
         }
         let is_one_shot = books.mode != Mode::Daemon;

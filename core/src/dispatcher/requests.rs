@@ -4,7 +4,6 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::deliveries::{Claim, RecallReason};
-use crate::flight::Uncertain;
 use crate::io::ConnectionId;
 use crate::order::OrderStep;
 use crate::outbox::{Cursor, MailId, RequestId, StoreError, StoreTrouble};
@@ -28,7 +27,7 @@ pub(super) enum Asked {
     /// Verdicts.
     Commit,
     /// Mail that may have arrived already, of which this is done.
-    Recover(Uncertain),
+    Recover,
     /// Orders that are not done.
     Orders,
     /// A step of an order.
@@ -75,7 +74,7 @@ impl Requests {
             | Asked::Rescan { .. }
             | Asked::Data { .. }
             | Asked::Commit
-            | Asked::Recover(_)
+            | Asked::Recover
             | Asked::Orders
             | Asked::CarryOut(_) => false,
         })

@@ -123,7 +123,7 @@ impl Suspects {
     }
 
     fn add(&mut self, found: FoundFlight) {
-        let FoundFlight { number, next_hop, remote, mails } = found;
+        let FoundFlight { number, next_hop, remote, mails, is_held: _ } = found;
         self.flights.insert(number, Suspected { next_hop, remote, left: mails.len() });
         for id in mails {
             self.mails.entry(id).or_default().push(number);
@@ -137,7 +137,7 @@ impl Books {
         if self.suspects.ask_at().is_some_and(|at| at <= self.now.monotonic) && !self.is_draining() {
             self.suspects.recovery = Recovery::Asked;
             let uncertain = self.settings.uncertain;
-            self.ask(StoreRequest::Recover { uncertain }, Asked::Recover(uncertain));
+            self.ask(StoreRequest::Recover { uncertain }, Asked::Recover);
         }
     }
 
@@ -150,11 +150,11 @@ impl Books {
     }
 
     /// Tells which mail is suspected, and begins to look at mail.
-    pub(super) fn recovered(&mut self, uncertain: Uncertain, found: Vec<FoundFlight>) {
+    pub(super) fn recovered(&mut self, found: Vec<FoundFlight>) {
         self.suspects.recovery = Recovery::Done;
         for flight in found {
-            self.note(Level::Warning, told(&flight, uncertain));
-            if uncertain != Uncertain::Hold {
+            self.note(Level::Warning, told(&flight));
+            if !flight.is_held {
                 self.suspects.add(flight);
             }
         }
@@ -163,16 +163,16 @@ impl Books {
 }
 
 /// Returns a sentence for the administrator.
-fn told(flight: &FoundFlight, uncertain: Uncertain) -> String {
-    let FoundFlight { next_hop, remote, mails, .. } = flight;
+fn told(flight: &FoundFlight) -> String {
+    let FoundFlight { next_hop, remote, mails, is_held, .. } = flight;
     let server = remote.map(|remote| format!(" at {remote}")).unwrap_or_default();
     let ids: Vec<String> = mails.iter().take(NAMED_LIMIT).map(MailId::to_string).collect();
     let more = mails.len().saturating_sub(NAMED_LIMIT);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     let (ids, noun) = (ids.join(", "), if mails.len() == 1 { "mail" } else { "mails" });
-    let then = match uncertain {
-        Uncertain::Retry | Uncertain::Off => "sent again, to the same server first",
-        Uncertain::Hold => "held until released, failed or dropped",
+    let then = match is_held {
+        true => "held until released, failed or dropped",
+        false => "sent again, to the same server first",
     };
     format!(
         "{} {noun} to {next_hop}{server} may have arrived already, because the program ended before it knew the answer: {ids}{more}; \

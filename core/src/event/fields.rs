@@ -116,7 +116,9 @@ impl Event {
             Self::Delivered { .. } => "delivered",
             Self::Failed { attempt, .. } if attempt.facts().kind == AttemptKind::Uncertain => "uncertain",
             Self::Failed { kind: FailureKind::Permanent, .. } => "failed",
-            Self::Failed { kind: FailureKind::Temporary | FailureKind::Early, .. } => "deferred",
+            Self::Failed {
+                kind: FailureKind::Temporary | FailureKind::Early | FailureKind::Held, ..
+            } => "deferred",
             Self::Bounced { .. } => "bounced",
             Self::Dropped { .. } => "dropped",
             Self::Warned { .. } => "warned",

@@ -7,13 +7,12 @@ use bytes::Bytes;
 
 use super::read::{failed_mail, grouped};
 use super::{Flaw, Mail, MemoryOutbox, Stored, is_same_mail, named};
-use crate::attempt::AttemptKind;
 use crate::bounce::{compose_ordered, needed_octets};
 use crate::delay_warning::{DelayWarnings, NewWarning};
 use crate::order::Hold;
 use crate::outbox::{
-    Commit, Committed, FailedAttempt, FailedMessage, FaillogRow, MailId, NewBounce, Refused, Replacement,
-    Row, StoreReply, Warned,
+    Charge, Commit, Committed, FailedAttempt, FailedMessage, FaillogRow, MailId, NewBounce, Refused,
+    Replacement, Row, StoreReply, Warned,
 };
 use crate::time::UnixTime;
 
@@ -52,8 +51,7 @@ impl MemoryOutbox {
         commit.delivered.into_iter().for_each(|mail| self.record_delivery(mail.id, &mut outcomes));
         let warnings = commit.warnings;
         for attempt in commit.failed {
-            let is_held = commit.holds_uncertain && attempt.attempt.facts().kind == AttemptKind::Uncertain;
-            self.record_failure(attempt, warnings.as_deref(), is_held, &mut outcomes);
+            self.record_failure(attempt, warnings.as_deref(), &mut outcomes);
         }
         let late = core::mem::take(&mut outcomes.late);
         let warned = warnings.map_or(Vec::new(), |warnings| self.warn(&warnings, &late));
@@ -96,26 +94,27 @@ impl MemoryOutbox {
         &mut self,
         failed: FailedAttempt,
         warnings: Option<&DelayWarnings>,
-        is_held: bool,
         outcomes: &mut Outcomes,
     ) {
-        let FailedAttempt { id, attempt, counts } = &failed;
+        let FailedAttempt { id, attempt, charge } = &failed;
         let id = *id;
         match self.find(id, is_same_attempt, outcomes) {
             Found::AsTold => {
                 if let Some(stored) = self.mails.get_mut(&id) {
                     outcomes.attempted.push(id);
-                    if !counts {
-                        return;
+                    match charge {
+                        Charge::Counts => {}
+                        Charge::Early => return,
+                        Charge::Holds => {
+                            stored.mail.hold = Hold::Held;
+                            return;
+                        }
                     }
                     let text = failed.text().into_bytes().into();
                     let tried_before = stored.mail.faillog.iter().map(|attempt| attempt.time).max();
                     let row = FaillogRow { time: attempt.at, text, fatal: attempt.is_fatal() };
                     stored.mail.faillog.push(row);
                     stored.mail.last_failure = Some((attempt.at, attempt.facts().into()));
-                    if is_held {
-                        stored.mail.hold = Hold::Held;
-                    }
                     let row = stored.mail.row(id);
                     if warnings.is_some_and(|warnings| warnings.is_due(tried_before, &row)) {
                         outcomes.late.push(id);

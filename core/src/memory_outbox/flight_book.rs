@@ -40,6 +40,7 @@ impl FlightBook {
             next_hop: cargo.route.next_hop.clone(),
             remote: Some(cargo.route.remote),
             mails: cargo.mails.iter().copied().filter(|id| is_left(*id)).collect(),
+            is_held: false,
         };
         self.flights.iter().map(found).collect()
     }

@@ -331,8 +331,9 @@ impl MemoryOutbox {
     /// Returns what earlier runs have left behind, and holds its mail if that is wanted.
     fn recover(&mut self, uncertain: Uncertain) -> Vec<FoundFlight> {
         let is_left = |id| self.mails.get(&id).is_some_and(|stored| !stored.is_taken);
-        let found = self.flights.begin_run(is_left);
+        let mut found = self.flights.begin_run(is_left);
         if uncertain == Uncertain::Hold {
+            found.iter_mut().for_each(|flight| flight.is_held = true);
             for id in found.iter().flat_map(|flight| &flight.mails) {
                 if let Some(stored) = self.mails.get_mut(id) {
                     stored.mail.hold = Hold::Held;

@@ -9,7 +9,7 @@ use crate::address::AddressError;
 use crate::attempt::{Attempt, Failure, Unsendable};
 use crate::next_hop::RelayError;
 use crate::outbox::{
-    BounceOrder, Claimed, Commit, Committed, Cursor, DATA_CHUNK_OCTETS, DeliveredMail, FailedAttempt,
+    BounceOrder, Charge, Claimed, Commit, Committed, Cursor, DATA_CHUNK_OCTETS, DeliveredMail, FailedAttempt,
     FailedMessage, NewBounce, Refused, Replacement, Scanned, TRANSACTION_RECIPIENT_LIMIT,
 };
 use crate::rng::Seed;
@@ -50,7 +50,7 @@ fn failure(id: MailId, fatal: bool) -> FailedAttempt {
             course: None,
             result: failure,
         },
-        counts: true,
+        charge: Charge::Counts,
     }
 }
 

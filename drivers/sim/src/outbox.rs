@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use cmail_delivery::attempt::AttemptKind;
 use cmail_delivery::bounce::{compose_ordered, needed_octets};
 use cmail_delivery::delay_warning::{DelayWarnings, NewWarning};
 use cmail_delivery::failure_pattern::LastFailure;
 use cmail_delivery::memory_outbox::{FlightBook, OrderBook};
 use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{
-    CLAIM_BUDGET_OCTETS, Claimed, ClaimedTransaction, Commit, Committed, Cursor, DATA_CHUNK_OCTETS,
+    CLAIM_BUDGET_OCTETS, Charge, Claimed, ClaimedTransaction, Commit, Committed, Cursor, DATA_CHUNK_OCTETS,
     DeliveredMail, FAILED_BUDGET_OCTETS, FailState, FailedMail, FailedMessage, FaillogRow, LeftOver, MailId,
     Refused, Row, Scanned, StoreReply, StoreRequest, Warned, is_null_path,
 };
@@ -377,15 +376,20 @@ impl Outbox {
             self.mails.remove(&mail.id);
         }
         let mut late = Vec::new();
-        for failed in commit.failed.iter().filter(|failed| failed.counts) {
+        for failed in &commit.failed {
             if let Some(mail) = self.mails.get_mut(&failed.id) {
+                match failed.charge {
+                    Charge::Counts => {}
+                    Charge::Early => continue,
+                    Charge::Holds => {
+                        mail.hold = Hold::Held;
+                        continue;
+                    }
+                }
                 let before = mail.faillog.iter().map(|attempt| attempt.time).max();
                 let (attempt, text) = (&failed.attempt, failed.text().into_bytes().into());
                 mail.faillog.push(FaillogRow { time: attempt.at, text, fatal: attempt.is_fatal() });
                 mail.last_failure = Some((attempt.at, attempt.facts().into()));
-                if commit.holds_uncertain && attempt.facts().kind == AttemptKind::Uncertain {
-                    mail.hold = Hold::Held;
-                }
                 let row = mail.row(failed.id);
                 if commit.warnings.as_ref().is_some_and(|warnings| warnings.is_due(before, &row)) {
                     late.push(failed.id);

@@ -55,10 +55,19 @@ impl Database {
         Ok(recorded)
     }
 
-    /// Notes flights in a separate transaction.
+    /// Notes flights in a separate transaction. If they cannot be noted, that costs no verdict.
     fn note_flights_apart(&mut self, commit: &Commit) -> rusqlite::Result<Committed> {
         let flights = Commit { flights: commit.flights.clone(), ..Commit::default() };
-        if flights.is_empty() { Ok(Committed::default()) } else { self.commit_together(&flights) }
+        if flights.is_empty() {
+            return Ok(Committed::default());
+        }
+        match self.commit_together(&flights) {
+            Err(error) if trouble(&self.connection, &error).is_about_a_row() => {
+                self.ledger.forget();
+                Ok(Committed { is_unmarked: true, ..Committed::default() })
+            }
+            result => result,
+        }
     }
 
     fn commit_part(&mut self, verdicts: &[Commit]) -> rusqlite::Result<Committed> {

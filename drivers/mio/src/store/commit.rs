@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use cmail_delivery::attempt::AttemptKind;
 use cmail_delivery::bounce::compose_ordered;
-use cmail_delivery::outbox::{Commit, Committed, DeliveredMail, FailedAttempt, MailId, Replacement};
+use cmail_delivery::outbox::{Charge, Commit, Committed, DeliveredMail, FailedAttempt, MailId, Replacement};
 use cmail_delivery::wording::order_in;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
@@ -69,11 +68,13 @@ pub(super) fn record(
                 Some(_) => last_try(transaction, attempt.id)?,
                 None => None,
             };
-            if attempt.counts {
+            let counts = match attempt.charge {
+                Charge::Counts => true,
+                Charge::Early => false,
+                Charge::Holds => !holds::hold_uncertain(transaction, attempt.id)?,
+            };
+            if counts {
                 record_failure(transaction, attempt)?;
-            }
-            if commit.holds_uncertain && attempt.attempt.facts().kind == AttemptKind::Uncertain {
-                holds::hold_uncertain(transaction, attempt.id)?;
             }
             attempts.push((attempt.id, tried_before));
         }

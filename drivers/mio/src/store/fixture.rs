@@ -11,8 +11,8 @@ use cmail_delivery::command::CommandName;
 use cmail_delivery::next_hop::Host;
 use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{
-    BounceOrder, DeliveredMail, FailedAttempt, FailedMail, FailedMessage, MailId, NewBounce, Row, StoreError,
-    StoreReply, StoreRequest,
+    BounceOrder, Charge, DeliveredMail, FailedAttempt, FailedMail, FailedMessage, MailId, NewBounce, Row,
+    StoreError, StoreReply, StoreRequest,
 };
 use cmail_delivery::reply::{Reply, ReplyCode};
 use cmail_delivery::rng::Seed;
@@ -146,7 +146,7 @@ pub(super) fn refused(id: MailId, words: &str, time: UnixTime, fatal: bool) -> F
             course: None,
             result: failure,
         },
-        counts: true,
+        charge: Charge::Counts,
     }
 }
 

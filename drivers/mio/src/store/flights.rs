@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use cmail_delivery::flight::{Cargo, FlightId, FlightMark, FoundFlight, Uncertain};
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::time::UnixMillis;
+use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, params};
 
 use super::commit::exists;
@@ -47,7 +48,8 @@ pub(super) struct Left {
     since: UnixMillis,
     next_hop: String,
     remote: Option<SocketAddr>,
-    mails: Vec<MailId>,
+    /// `None` if what stands there is no list of mail.
+    mails: Option<Vec<MailId>>,
 }
 
 impl FlightTable {
@@ -62,11 +64,15 @@ impl FlightTable {
             return Ok(true);
         }
         let noted = ledger.run.count(transaction).and_then(|run| put_all(transaction, marks, run));
-        let Err(error) = noted else {
-            if std::mem::take(&mut self.is_in_trouble) {
-                log::info!("the table dispatch_flights is written again");
+        let error = match noted {
+            Ok(has_put) => {
+                // That something could be deleted does not say that something can be noted.
+                if has_put && std::mem::take(&mut self.is_in_trouble) {
+                    log::info!("the table dispatch_flights is written again");
+                }
+                return Ok(true);
             }
-            return Ok(true);
+            Err(error) => error,
         };
         if !std::mem::replace(&mut self.is_in_trouble, true) {
             log::warn!(
@@ -80,36 +86,65 @@ impl FlightTable {
     }
 }
 
-/// Finds the flights that earlier runs have left behind, and does with their mail what is wanted. Flights without mail are deleted.
+/// Finds the flights that earlier runs have left behind, and does with their mail what is wanted. Flights without mail
+/// are deleted, but not what cannot be understood.
 pub(super) fn recover(
     transaction: &Transaction<'_>,
     uncertain: Uncertain,
     ledger: &mut Ledger,
 ) -> rusqlite::Result<Vec<FoundFlight>> {
     let mut found = Vec::new();
-    for Left { number, since, next_hop, remote, mut mails } in left_behind(transaction)? {
-        let mut kept = Vec::with_capacity(mails.len());
-        for id in mails.drain(..) {
-            if is_left(transaction, id)? {
-                kept.push(id);
-            }
-        }
+    for Left { number, since, next_hop, remote, mails } in left_behind(transaction)? {
         let server = remote.map(|remote| format!(" at {remote}")).unwrap_or_default();
+        let Some(mails) = mails else {
+            log::error!(
+                "row {number} of the table dispatch_flights is damaged: mail that was being sent to {next_hop}{server} since {} may have \
+                 arrived already, and it is not known which; compare the outbox with the log of that server, and then delete the row",
+                time(since)
+            );
+            continue;
+        };
         let why = format!("sent to {next_hop}{server}, and the program ended before it knew the answer");
-        for &id in &kept {
-            ledger.add_doubt(transaction, id, since, &why)?;
-            if uncertain == Uncertain::Hold {
-                holds::hold_uncertain(transaction, id)?;
+        let (mut held, mut free) = (Vec::new(), Vec::new());
+        for id in mails {
+            if !is_left(transaction, id)? {
+                continue;
             }
+            ledger.add_doubt(transaction, id, since, &why)?;
+            let is_held = uncertain == Uncertain::Hold && holds::hold_uncertain(transaction, id)?;
+            if is_held { held.push(id) } else { free.push(id) }
         }
-        if kept.is_empty() || uncertain == Uncertain::Hold {
+        if free.is_empty() {
             end(transaction, number)?;
+        } else if !held.is_empty() {
+            keep(transaction, number, &free)?;
         }
-        if !kept.is_empty() {
-            found.push(FoundFlight { number, next_hop: next_hop.into(), remote, mails: kept });
+        for (mails, is_held) in [(held, true), (free, false)] {
+            if !mails.is_empty() {
+                found.push(FoundFlight {
+                    number,
+                    next_hop: next_hop.as_str().into(),
+                    remote,
+                    mails,
+                    is_held,
+                });
+            }
         }
     }
     Ok(found)
+}
+
+/// Returns a time for people.
+fn time(at: UnixMillis) -> String {
+    Timestamp::from_millisecond(at.0).map_or_else(|_| at.0.to_string(), |at| at.to_string())
+}
+
+/// Leaves only this mail in a flight.
+fn keep(connection: &Connection, number: i64, mails: &[MailId]) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE dispatch_flights SET mails = ?2 WHERE flight_id = ?1")?
+        .execute(params![number, json(mails)])
+        .map(drop)
 }
 
 /// Reads what earlier runs have left behind; nothing if there is no such table, or one that is not ours.
@@ -137,13 +172,13 @@ fn read(connection: &Connection) -> rusqlite::Result<Vec<Left>> {
         let text = |column| row.get_ref(column).map(|value| value.as_str().unwrap_or_default().to_owned());
         let address: Option<IpAddr> = text(3)?.parse().ok();
         let port: Option<u16> = row.get(4).ok();
-        let mails: Vec<i64> = serde_json::from_str(&text(5)?).unwrap_or_default();
+        let mails: Option<Vec<i64>> = serde_json::from_str(&text(5)?).ok();
         left.push(Left {
             number: row.get(0)?,
             since: UnixMillis(row.get_ref(1)?.as_i64().unwrap_or(0)),
             next_hop: text(2)?,
             remote: address.zip(port).map(|(address, port)| SocketAddr::new(address, port)),
-            mails: mails.into_iter().map(MailId).collect(),
+            mails: mails.map(|mails| mails.into_iter().map(MailId).collect()),
         });
     }
     Ok(left)
@@ -155,7 +190,8 @@ fn is_left(connection: &Connection, id: MailId) -> rusqlite::Result<bool> {
     Ok(!is_taken && exists(connection, id)?)
 }
 
-fn put_all(connection: &Connection, marks: &[FlightMark], run: i64) -> rusqlite::Result<()> {
+/// Writes marks. Returns whether mail was among what was noted.
+fn put_all(connection: &Connection, marks: &[FlightMark], run: i64) -> rusqlite::Result<bool> {
     marks.iter().try_for_each(|mark| {
         let number = match mark.flight {
             FlightId::Earlier(number) => number,
@@ -165,7 +201,8 @@ fn put_all(connection: &Connection, marks: &[FlightMark], run: i64) -> rusqlite:
             None => end(connection, number),
             Some(cargo) => or_created(connection, CREATE, || put(connection, number, run, cargo)),
         }
-    })
+    })?;
+    Ok(marks.iter().any(|mark| mark.carries.is_some()))
 }
 
 fn put(connection: &Connection, number: i64, run: i64, cargo: &Cargo) -> rusqlite::Result<()> {

@@ -106,9 +106,12 @@ fn read_rules(connection: &Connection) -> rusqlite::Result<Vec<HoldRule>> {
     Ok(rules.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Holds a mail that may have arrived already, until the administrator decides. Fails only if the transaction is lost.
-pub(super) fn hold_uncertain(connection: &Connection, id: MailId) -> rusqlite::Result<()> {
+/// Holds a mail that may have arrived already, until the administrator decides. Returns whether it could. Fails only if the transaction
+/// is lost.
+pub(super) fn hold_uncertain(connection: &Connection, id: MailId) -> rusqlite::Result<bool> {
     let held = connection.execute_batch(CREATE).and_then(|()| {
+        // What it has held before is told no more.
+        end_empty_uncertain(connection)?;
         connection
             .prepare_cached(
                 "INSERT OR IGNORE INTO dispatch_holds (hold_id, scope, since_ms, reason) VALUES (?1, ?2, ?3, ?4)",
@@ -116,13 +119,20 @@ pub(super) fn hold_uncertain(connection: &Connection, id: MailId) -> rusqlite::R
             .execute(params![UNCERTAIN, r#"{"uncertain":true}"#, now().0, UNCERTAIN_REASON])?;
         set(connection, id, Some(UNCERTAIN))
     });
-    let Err(error) = held else { return Ok(()) };
+    let Err(error) = held else { return Ok(true) };
     log::error!(
         "mail {id} may have arrived already and cannot be held, so it is sent again: {error}; {}",
         advice(connection, &error)
     );
     // SQLite ends the transaction after some errors: without it, nothing may be written.
-    if connection.is_autocommit() { Err(error) } else { Ok(()) }
+    if connection.is_autocommit() { Err(error) } else { Ok(false) }
+}
+
+/// Ends the hold of mail that may have arrived already, if it holds nothing.
+pub(super) fn end_empty_uncertain(connection: &Connection) -> rusqlite::Result<()> {
+    let delete = "DELETE FROM dispatch_holds WHERE hold_id = ?1 \
+        AND NOT EXISTS (SELECT 1 FROM dispatch_state JOIN outbox USING (mail_id) WHERE dispatch_state.hold_id = ?1)";
+    if_present(|| connection.prepare_cached(delete)?.execute([UNCERTAIN])).map(drop)
 }
 
 /// Sets by which hold a mail is held: none, or [`RELEASED`].

@@ -380,6 +380,7 @@ fn end(transaction: &Connection, act: &Act, scope: &Scope) -> rusqlite::Result<(
             let delete = "DELETE FROM dispatch_holds WHERE hold_id = ?1";
             if_present(|| transaction.prepare_cached(delete)?.execute([hold])).map(drop)
         }
+        (Act::Release { .. } | Act::Fail | Act::Drop, _) => holds::end_empty_uncertain(transaction),
         _ => Ok(()),
     }
 }

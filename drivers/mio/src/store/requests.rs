@@ -261,22 +261,7 @@ impl Database {
         }
         let recorded = match self.commit_together(&commit) {
             Ok(recorded) => recorded,
-            Err(error) => {
-                self.ledger.forget();
-                let trouble = trouble(&self.connection, &error);
-                if trouble.is_about_a_row() {
-                    self.commit_apart(&commit)?
-                } else if trouble == StoreTrouble::Full
-                    && !commit.flights.is_empty()
-                    && !commit.has_no_verdict()
-                {
-                    // There may be room to delete mail, and none to note more.
-                    commit.flights.clear();
-                    Committed { is_unmarked: true, ..self.commit_together(&commit)? }
-                } else {
-                    return Err(error);
-                }
-            }
+            Err(error) => self.commit_otherwise(&mut commit, error)?,
         };
         commit.flights.clear();
         if commit.has_no_verdict() {
@@ -292,6 +277,32 @@ impl Database {
         // Also of mail whose bounce others keep from being made: it is read again.
         self.fingerprints.forget(decided);
         Ok(StoreReply::Committed(recorded))
+    }
+
+    /// Records what could not be recorded together: without what is to be noted of flights, which may be in the way, or apart.
+    fn commit_otherwise(
+        &mut self,
+        commit: &mut Commit,
+        error: rusqlite::Error,
+    ) -> rusqlite::Result<Committed> {
+        self.ledger.forget();
+        let trouble = trouble(&self.connection, &error);
+        let is_about_a_row = trouble.is_about_a_row();
+        // There may be room to delete mail, and none to note more.
+        let is_full = trouble == StoreTrouble::Full && !commit.has_no_verdict();
+        if !commit.flights.is_empty() && (is_about_a_row || is_full) {
+            let flights = std::mem::take(&mut commit.flights);
+            match self.commit_together(commit) {
+                Ok(recorded) => return Ok(Committed { is_unmarked: true, ..recorded }),
+                Err(error) if !is_about_a_row => return Err(error),
+                // A verdict is in the way.
+                Err(_) => {
+                    self.ledger.forget();
+                    commit.flights = flights;
+                }
+            }
+        }
+        if is_about_a_row { self.commit_apart(commit) } else { Err(error) }
     }
 
     /// Deletes entries of the ledger that are too old or too many, orders that are done for as long, and what is known of mail that is

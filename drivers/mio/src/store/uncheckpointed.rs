@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use cmail_delivery::outbox::{Commit, FailedAttempt};
+use cmail_delivery::outbox::{Charge, Commit, FailedAttempt};
 use rusqlite::{Connection, Transaction, params};
 
 use super::fingerprints::{FingerprintList, Fingerprints};
@@ -80,7 +80,10 @@ impl Uncheckpointed {
             commit.replaced.retain(|replacement| replacement.originals.iter().all(|id| is_known(*id)));
             let mut failed = Vec::with_capacity(commit.failed.len());
             for attempt in commit.failed {
-                if attempt.counts && is_known(attempt.id) && !is_recorded(transaction, &attempt)? {
+                if attempt.charge != Charge::Early
+                    && is_known(attempt.id)
+                    && !is_recorded(transaction, &attempt)?
+                {
                     failed.push(attempt);
                 }
             }

@@ -25,7 +25,6 @@ pub(super) fn verdicts(commit: &Commit) -> Vec<Commit> {
     let failed = commit.failed.iter().map(|attempt| Commit {
         failed: vec![attempt.clone()],
         warnings: commit.warnings.clone(),
-        holds_uncertain: commit.holds_uncertain,
         ..Commit::default()
     });
     let replaced = commit

@@ -4,11 +4,9 @@
 
 use std::collections::HashMap;
 
-use cmail_delivery::attempt::AttemptKind;
 use cmail_delivery::event::{Event, FailureKind};
-use cmail_delivery::flight::Uncertain;
 use cmail_delivery::order::{OrderId, OrderVerb};
-use cmail_delivery::outbox::{Claimed, Commit, MailId, Row, StoreReply};
+use cmail_delivery::outbox::{Charge, Claimed, Commit, MailId, Row, StoreReply};
 use cmail_delivery::schedule::RetryState;
 use cmail_delivery::settings::Settings;
 use cmail_delivery::time::{Duration, Instant, UnixTime};
@@ -76,7 +74,7 @@ impl Checker for Retries {
                 if *kind == FailureKind::Early && !self.is_ordered(*id) {
                     return Err(format!("an attempt of mail {id} does not count, and nobody has ordered it"));
                 }
-                if *kind != FailureKind::Early {
+                if !matches!(kind, FailureKind::Early | FailureKind::Held) {
                     self.unrecorded.insert(*id, self.step);
                 }
                 // An order came before what it makes early. For anything else that is unknown if it is told late.
@@ -139,12 +137,10 @@ impl Retries {
 
     fn committing(&mut self, scene: &Scene<'_>, commit: &Commit) -> Result<(), String> {
         let taken_up_at = |id: &MailId| self.taken_up_at.get(id).copied().unwrap_or(scene.now.monotonic);
-        for failed in commit.failed.iter().filter(|failed| failed.counts) {
+        for failed in commit.failed.iter().filter(|failed| failed.charge == Charge::Counts) {
             scene.right_by_one_since(taken_up_at(&failed.id), |settings| {
-                let kind = failed.attempt.facts().kind;
-                let is_held = settings.uncertain == Uncertain::Hold && kind == AttemptKind::Uncertain;
                 match self.retry_state(settings, scene, failed.id, failed.attempt.at) {
-                    Some(RetryState::NotBefore(time)) if !failed.attempt.is_fatal() && !is_held => {
+                    Some(RetryState::NotBefore(time)) if !failed.attempt.is_fatal() => {
                         Err(format!("an attempt of mail {} before {} counts", failed.id, time.0))
                     }
                     Some(RetryState::GivenUp) => {
@@ -165,7 +161,7 @@ impl Retries {
                 Ok(())
             })?;
         }
-        for attempt in commit.failed.iter().filter(|failed| failed.counts) {
+        for attempt in commit.failed.iter().filter(|failed| failed.charge == Charge::Counts) {
             let failed = self.unrecorded.remove(&attempt.id).unwrap_or(self.step);
             self.last_failed.insert(attempt.id, failed);
             self.failed_at.insert(attempt.id, scene.now.monotonic);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use cmail_delivery::address::Mailbox;
 use cmail_delivery::failure_pattern::LastFailure;
-use cmail_delivery::outbox::{Commit, FaillogRow, MailId};
+use cmail_delivery::outbox::{Charge, Commit, FaillogRow, MailId};
 use cmail_delivery::schedule::RetryState;
 use cmail_delivery::settings::Settings;
 
@@ -93,7 +93,7 @@ fn expected(scene: &Scene<'_>, commit: &Commit) -> BTreeSet<MailId> {
         reached.clone().any(|late| before < late && late <= now)
             && retry_state(&settings, id, &mail, warnings.terms.now) != RetryState::GivenUp
     };
-    let failed = commit.failed.iter().filter(|failed| failed.counts).filter(|failed| {
+    let failed = commit.failed.iter().filter(|failed| failed.charge == Charge::Counts).filter(|failed| {
         let attempt = &failed.attempt;
         let text = failed.text().into_bytes().into();
         let row = FaillogRow { time: attempt.at, text, fatal: attempt.is_fatal() };

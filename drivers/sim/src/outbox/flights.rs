@@ -30,8 +30,9 @@ impl Outbox {
             let submission = mails.get(&id).map(|mail| mail.submission);
             submission.is_some_and(|submission| stuck.noted(id).is_none_or(|since| submission > since))
         };
-        let found = self.flights.begin_run(is_left);
+        let mut found = self.flights.begin_run(is_left);
         if uncertain == Uncertain::Hold {
+            found.iter_mut().for_each(|flight| flight.is_held = true);
             for id in found.iter().flat_map(|flight| &flight.mails) {
                 if let Some(mail) = self.mails.get_mut(id) {
                     mail.hold = Hold::Held;

@@ -3,7 +3,7 @@
 use cmail_delivery::io::Input;
 use cmail_delivery::order::{Hold, OrderStep};
 use cmail_delivery::outbox::{
-    Committed, MailId, RequestId, Scanned, StoreError, StoreReply, StoreRequest, StoreTrouble,
+    Charge, Committed, MailId, RequestId, Scanned, StoreError, StoreReply, StoreRequest, StoreTrouble,
 };
 use cmail_delivery::time::Duration;
 
@@ -138,7 +138,7 @@ impl World {
         for (id, originals) in &effects.bounces {
             self.see(Fact::Inserted { id: *id, origin: Origin::BounceOf(originals) });
         }
-        if commit.holds_uncertain && !commit.failed.is_empty() {
+        if commit.failed.iter().any(|failed| failed.charge == Charge::Holds) {
             self.release_in_the_end();
         }
         if self.is_healed && self.outbox.len() == 0 {

@@ -5,7 +5,9 @@ use cmail_delivery::ending::EndCause;
 use cmail_delivery::flight::FlightRoute;
 use cmail_delivery::io::ConnectionId;
 use cmail_delivery::order::Hold;
-use cmail_delivery::outbox::{Commit, Committed, Cursor, Scanned, StoreReply, StoreRequest};
+use cmail_delivery::outbox::{
+    Charge, Commit, Committed, Cursor, FailedAttempt, Scanned, StoreReply, StoreRequest,
+};
 use cmail_delivery::time::UnixTime;
 
 use super::*;
@@ -111,7 +113,7 @@ fn mail_in_doubt_is_held_if_that_is_wanted() {
 }
 
 #[test]
-fn mail_whose_connection_was_lost_behind_the_message_is_held_with_its_failure() {
+fn mail_whose_connection_was_lost_behind_the_message_is_held_and_its_attempt_does_not_count() {
     let mut fixture = Fixture::new();
     let ids = mails(&fixture, 2);
     let failed = ids.iter().map(|id| {
@@ -121,14 +123,15 @@ fn mail_whose_connection_was_lost_behind_the_message_is_held_with_its_failure() 
         {
             let server: Arc<Server> = Arc::clone(server);
             failed.attempt.result = Failure::Uncertain(server, EndCause::Closed);
+            failed.charge = Charge::Holds;
         }
         failed
     });
-    let commit = Commit { failed: failed.collect(), holds_uncertain: true, ..Commit::default() };
+    let commit = Commit { failed: failed.collect(), ..Commit::default() };
     let StoreReply::Committed(committed) = fixture.answer(StoreRequest::Commit(commit)) else { panic!() };
     let holds: Vec<Hold> = committed.failed.iter().map(|row| row.hold).collect();
     assert_eq!(holds, [Hold::Held, Hold::Unset]);
-    assert_eq!(fixture.number("SELECT count(*) FROM faillog"), 2);
+    assert_eq!(fixture.number("SELECT count(*) FROM faillog"), 1, "what holds the mail does not count");
 }
 
 #[test]
@@ -222,4 +225,101 @@ fn a_disk_that_is_full_costs_no_verdict_that_fits() {
     let StoreReply::Committed(committed) = fixture.answer(StoreRequest::Commit(commit)) else { panic!() };
     assert!(committed.is_unmarked);
     assert_eq!(fixture.number("SELECT count(*) FROM outbox"), 1);
+}
+
+/// What another program does so that no mail can be held.
+const NO_HOLDS: &str =
+    "CREATE TRIGGER no_holds BEFORE INSERT ON dispatch_state BEGIN SELECT RAISE(ABORT, 'no'); END";
+
+#[test]
+fn mail_that_cannot_be_held_is_not_told_to_be_held_and_stays_noted() {
+    let mut fixture = Fixture::new();
+    fixture.database.prepare_orders();
+    let ids = mails(&fixture, 2);
+    note(&mut fixture, vec![mark(1, &ids)]);
+    let but_one = NO_HOLDS.replace(" BEGIN", &format!(" WHEN new.mail_id = {} BEGIN", ids[1].0));
+    fixture.execute(&but_one, []);
+    let found = recover(&mut fixture, Uncertain::Hold);
+    let found: Vec<_> = found.into_iter().map(|flight| (flight.mails, flight.is_held)).collect();
+    assert_eq!(found, [(vec![ids[0]], true), (vec![ids[1]], false)]);
+    assert_eq!(holds(&mut fixture), [Hold::Held, Hold::Unset]);
+    let noted = fixture.number("SELECT value FROM dispatch_flights, json_each(mails)");
+    assert_eq!(noted, ids[1].0);
+}
+
+#[test]
+fn an_attempt_that_cannot_hold_its_mail_counts() {
+    let mut fixture = Fixture::new();
+    fixture.database.prepare_orders();
+    let ids = mails(&fixture, 1);
+    fixture.execute(NO_HOLDS, []);
+    let failed = refused(ids[0], "no", UnixTime(1_700_000_000), false);
+    let failed = vec![FailedAttempt { charge: Charge::Holds, ..failed }];
+    fixture.answer(StoreRequest::Commit(Commit { failed, ..Commit::default() }));
+    assert_eq!(fixture.number("SELECT count(*) FROM faillog"), 1);
+}
+
+#[test]
+fn a_row_that_cannot_be_understood_is_kept() {
+    let mut fixture = Fixture::new();
+    let ids = mails(&fixture, 2);
+    note(&mut fixture, vec![mark(1, &ids[..1]), mark(2, &ids[1..])]);
+    fixture
+        .execute("UPDATE dispatch_flights SET mails = '[1, 2' WHERE mails = ?1", [format!("[{}]", ids[0])]);
+    for uncertain in [Uncertain::Hold, Uncertain::Retry] {
+        recover(&mut fixture, uncertain);
+        assert_eq!(fixture.number("SELECT count(*) FROM dispatch_flights WHERE mails = '[1, 2'"), 1);
+    }
+}
+
+#[test]
+fn what_is_only_deleted_does_not_end_the_trouble() {
+    let mut fixture = Fixture::new();
+    let ids = mails(&fixture, 1);
+    note(&mut fixture, vec![mark(1, &ids)]);
+    fixture.execute(
+        "CREATE TRIGGER no BEFORE INSERT ON dispatch_flights BEGIN SELECT RAISE(ABORT, 'no'); END",
+        [],
+    );
+    note(&mut fixture, vec![mark(2, &ids)]);
+    note(&mut fixture, vec![mark(1, &[])]);
+    assert!(fixture.database.flights.is_in_trouble);
+    fixture.execute("DROP TRIGGER no", []);
+    note(&mut fixture, vec![mark(3, &ids)]);
+    assert!(!fixture.database.flights.is_in_trouble);
+}
+
+#[test]
+fn a_trigger_that_ends_the_transaction_costs_no_verdict_and_no_later_mail() {
+    for event in ["INSERT", "DELETE"] {
+        let mut fixture = Fixture::new();
+        let ids = mails(&fixture, 2);
+        note(&mut fixture, vec![mark(1, &ids)]);
+        let trigger = format!(
+            "CREATE TRIGGER no BEFORE {event} ON dispatch_flights BEGIN SELECT RAISE(ROLLBACK, 'no'); END"
+        );
+        fixture.execute(&trigger, []);
+        let flights = vec![mark(1, &[]), mark(2, &ids[1..])];
+        let delivered = delivered(&ids[..1]);
+        let commit = Commit { delivered, flights: flights.clone(), ..Commit::default() };
+        let StoreReply::Committed(committed) = fixture.answer(StoreRequest::Commit(commit)) else { panic!() };
+        assert!(committed.is_unmarked && committed.refused.is_empty(), "{event}: {committed:?}");
+        assert_eq!(fixture.number("SELECT count(*) FROM outbox"), 1);
+        assert!(note(&mut fixture, flights).is_unmarked, "{event}");
+    }
+}
+
+#[test]
+fn the_hold_of_mail_in_doubt_ends_with_what_it_holds() {
+    let fixture = Fixture::new();
+    let ids = mails(&fixture, 2);
+    holds::hold_uncertain(&fixture.database.connection, ids[0]).unwrap();
+    fixture.execute("UPDATE dispatch_holds SET since_ms = 7", []);
+    holds::hold_uncertain(&fixture.database.connection, ids[1]).unwrap();
+    let since = "SELECT since_ms FROM dispatch_holds WHERE hold_id = -1";
+    assert_eq!(fixture.number(since), 7, "it goes on");
+    fixture.execute("DELETE FROM outbox", []);
+    let id = mails(&fixture, 1)[0];
+    holds::hold_uncertain(&fixture.database.connection, id).unwrap();
+    assert!(fixture.number(since) > 7, "it is another one");
 }

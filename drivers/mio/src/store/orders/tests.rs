@@ -386,3 +386,19 @@ fn a_hold_by_hand_with_the_number_of_an_order_is_not_taken_for_it() {
     give(&fixture, "hold", ALL_MAIL, None);
     assert_eq!(carry_out_all(&mut fixture).as_deref(), Some("order 2 of root: 1 mail is held"));
 }
+
+#[test]
+fn the_hold_of_mail_in_doubt_ends_with_the_order_about_its_last_mail() {
+    for verb in ["release", "fail", "drop"] {
+        let mut fixture = fixture();
+        let ids = [(); 2].map(|()| fixture.mail(Some("s@example.net"), "a@example.org", b"x"));
+        for id in ids {
+            holds::hold_uncertain(&fixture.database.connection, id).unwrap();
+        }
+        for (id, left) in ids.into_iter().zip([1, 0]) {
+            give(&fixture, verb, &format!("{{\"ids\":[{id}]}}"), None);
+            carry_out_all(&mut fixture);
+            assert_eq!(fixture.number("SELECT count(*) FROM dispatch_holds"), left, "{verb}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use cmail_delivery::attempt::{Attempt, Failure};
 use cmail_delivery::io::ConnectionId;
 use cmail_delivery::next_hop::RelayError;
-use cmail_delivery::outbox::{ClaimedTransaction, Commit, FailedAttempt};
+use cmail_delivery::outbox::{Charge, ClaimedTransaction, Commit, FailedAttempt};
 use cmail_delivery::time::{Now, UnixTime};
 
 use super::*;
@@ -117,7 +117,7 @@ fn mail_with_a_verdict_waits_again_once_it_is_found_without_one() {
         course: None,
         result: failure,
     };
-    let attempt = FailedAttempt { id: MAIL, attempt, counts: true };
+    let attempt = FailedAttempt { id: MAIL, attempt, charge: Charge::Counts };
     let commit = Commit { failed: vec![attempt], ..Commit::default() };
     bench.see(Fact::Committing { commit: &commit, bounces: &[] }).unwrap();
     bench.finds(Row { fail_count: 1, ..row() });
