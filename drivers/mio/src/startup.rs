@@ -88,9 +88,6 @@ fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode
         errors.extend(drop_privileges(invocation, config).err().map(|error| error.to_string()));
         errors.extend(engine::check_metrics(config).err().map(|error| error.to_string()));
         errors.extend(engine::check_record(config).err().map(|error| error.to_string()));
-        if let Some(warning) = engine::check_control(config) {
-            complain(&format_args!("warning: {warning}"));
-        }
         let foreign = owner.and_then(|_| warn_of_foreign_log(config)).into_iter();
         for warning in foreign.chain(warn_of_foreign_credentials(config)) {
             complain(&format_args!("warning: {warning}"));
@@ -99,7 +96,12 @@ fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode
     let database = config.as_ref().map(|config| &config.database).or(rejection.database.as_ref());
     if let Some(database) = database {
         match engine::check_database(database) {
-            Ok(warning) => warning.iter().for_each(|warning| complain(&format_args!("warning: {warning}"))),
+            Ok(warning) => {
+                // A start that may not use the database does not come to the socket beside it.
+                let control = config.as_ref().and_then(engine::check_control);
+                let warnings = warning.iter().map(ToString::to_string).chain(control);
+                warnings.for_each(|warning| complain(&format_args!("warning: {warning}")));
+            }
             Err(error) => errors.push(error.to_string()),
         }
     }
