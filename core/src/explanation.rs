@@ -131,7 +131,7 @@ pub enum DatabaseWork {
 /// What is done with the ready mail of a next hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Activity {
-    /// Nothing: there is none.
+    /// No mail of it is ready.
     Nothing,
     /// It waits for its turn.
     ForTurn(TurnReason),
@@ -150,7 +150,7 @@ pub enum Activity {
     ForHost {
         /// The candidate.
         candidate: Candidate,
-        /// Why there is none; `None` if others who have waited longer come first.
+        /// Why it gets no connection; `None` if others that have waited longer come first.
         why: Option<HostReason>,
     },
     /// It waits for the rate limit, on connections that stand, until then.

@@ -73,7 +73,7 @@ pub struct FoundFlight {
     pub number: i64,
     /// The next hop, without credentials.
     pub next_hop: Box<str>,
-    /// Address and port of the server; `None` if what is noted is none.
+    /// Address and port of the server; `None` if the note does not have a valid one.
     pub remote: Option<SocketAddr>,
     /// Its mail that is still in the outbox: at least one.
     pub mails: Vec<MailId>,

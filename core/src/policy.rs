@@ -28,8 +28,6 @@ pub struct Policy {
     pub idle: Duration,
     /// The ports to try, in this order.
     pub ports: Arc<[Port]>,
-    /// The relay that mail goes to instead.
-    pub via: Option<Relay>,
     /// The addresses that connections come from.
     pub bind: LocalAddresses,
     /// The addresses that connections are made to.
@@ -165,7 +163,8 @@ impl Policy {
             Choice::Messages(count) => self.messages = *count,
             Choice::Idle(span) => self.idle = *span,
             Choice::Ports(ports) => self.ports = Arc::clone(ports),
-            Choice::Via(relay) => self.via.clone_from(relay),
+            // Where mail goes is decided before: see `Policies::via`.
+            Choice::Via(_) => {}
             Choice::Bind(addresses) => self.bind = *addresses,
             Choice::Family(family) => self.family = *family,
             Choice::Padding(limit) => self.padding = *limit,
@@ -196,7 +195,6 @@ impl Default for Policy {
             // Long enough for mail that is submitted one by one, and too short to annoy a server.
             idle: Duration::from_secs(5),
             ports: [TlsMode::StartTls, TlsMode::Plain].map(|tls| Port { number: 25, tls }).into(),
-            via: None,
             bind: LocalAddresses::default(),
             family: Family::Any,
             // Enough to blur the length of an envelope, and at most ten round trips.
@@ -217,9 +215,14 @@ impl Policy {
 impl PolicyLine {
     /// Returns the relay that mail goes to by this line.
     fn via(&self) -> Option<&Relay> {
+        self.choice_of_relay().flatten()
+    }
+
+    /// Returns what the line says of a relay: which one, or that there is to be none. `None` if it says nothing of it.
+    fn choice_of_relay(&self) -> Option<Option<&Relay>> {
         self.choices
             .iter()
-            .find_map(|choice| if let Choice::Via(relay) = choice { relay.as_ref() } else { None })
+            .find_map(|choice| if let Choice::Via(relay) = choice { Some(relay.as_ref()) } else { None })
     }
 
     /// Returns whether two lines send mail via the same relay, and differ in what they say of it besides.
@@ -251,17 +254,22 @@ impl Policies {
 
     /// Returns the next hop that mail goes to which names this one.
     pub fn route(&self, named: NextHop) -> NextHop {
-        if matches!(named, NextHop::Relay(_)) {
-            return named;
-        }
-        let about = self.lines.iter().rev().filter(|line| line.destination.matches(&named));
-        let via = about
-            .flat_map(|line| &line.choices)
-            .find_map(|choice| if let Choice::Via(relay) = choice { Some(relay.as_ref()) } else { None });
-        match via.unwrap_or(self.usual.via.as_ref()) {
-            Some(relay) => NextHop::Relay(relay.clone()),
+        match self.via(&named) {
+            Some((relay, _)) => NextHop::Relay(relay.clone()),
             None => named,
         }
+    }
+
+    /// Returns the relay that mail goes to which names this next hop, and the line of the configuration file that says so; `None` if it
+    /// goes where it says itself.
+    pub fn via(&self, named: &NextHop) -> Option<(&Relay, u32)> {
+        if matches!(named, NextHop::Relay(_)) {
+            return None;
+        }
+        let mut about = self.lines.iter().rev().filter(|line| line.destination.matches(named));
+        about
+            .find_map(|line| Some((line.choice_of_relay()?, line.line)))
+            .and_then(|(relay, line)| Some((relay?, line)))
     }
 
     /// Returns the policy of a next hop, as long as no host of it is known.

@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::Deliveries;
 use super::destination::{Destination, Pause};
 use super::destinations::AtWork;
 use super::host_slots::size;
-use super::{Deliveries, LOCAL_PAUSE};
+use super::pauses::LOCAL_PAUSE;
 use crate::dispatcher::books::Books;
 use crate::dispatcher::requests::Asked;
 use crate::dispatcher::set_aside::Undone;

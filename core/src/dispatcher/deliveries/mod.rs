@@ -13,6 +13,7 @@ mod explain;
 mod flights;
 mod host_slots;
 mod limits;
+mod pauses;
 mod probes;
 mod rate_limiter;
 mod recall;
@@ -33,7 +34,7 @@ use bytes::BytesMut;
 
 use self::admission::{DestinationAdmission, Situation};
 pub(super) use self::claims::Claim;
-use self::destination::{Destination, Pause, Waits};
+use self::destination::{Destination, Waits};
 use self::destinations::{AtWork, Destinations};
 pub(super) use self::flights::Flights;
 use self::host_slots::{HostSlots, Owner};
@@ -42,35 +43,32 @@ use self::recall::Recall;
 pub(super) use self::recall::RecallReason;
 use self::scouts::Scouts;
 use self::silence_watch::SilenceWatch;
+use super::Load;
 use super::books::Books;
 use super::requests::Asked;
-use super::{Load, Mode};
-use crate::attempt::{Acceptance, Attempt, Failure};
+use crate::attempt::{Acceptance, Attempt};
 use crate::course::Course;
 use crate::delivery::{ConnectionIds, Delivery, DeliveryContext, DeliveryOutput};
 use crate::ending::EndCause;
 use crate::event::Event;
 use crate::expiring_map::ExpiringMap;
-use crate::explanation::PauseReason;
 use crate::fair_queue::Prospect;
 use crate::flight::Uncertain;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
 use crate::next_hop::Host;
-use crate::one_line::OneLine;
-use crate::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, StoreRequest};
+use crate::outbox::{DATA_CHUNK_OCTETS, StoreRequest};
 use crate::queue::HopId;
 use crate::reachability::Reachability;
 use crate::resolver::{Families, Resolver, ResolverOutput};
 use crate::rng::Rng;
 use crate::route::Candidate;
-use crate::schedule::MIN_RETRY_INTERVAL;
 use crate::session::Recipient;
 use crate::settings::{Hosts, Settings};
 use crate::shown::ShownAddress;
 use crate::tally::{Counts, LookupResult};
 use crate::time::{Duration, Instant};
 use crate::watch::Watch;
-use crate::wording::{ServerName, faillog_text};
+use crate::wording::ServerName;
 
 /// Most next hops that are worked on at once, not counting those that can only wait.
 pub(super) const DELIVERY_LIMIT: usize = 1000;
@@ -78,10 +76,6 @@ pub(super) const DELIVERY_LIMIT: usize = 1000;
 const ASKING_LIMIT: usize = 1000;
 /// Most next hops that wait for a slot at their host.
 const HOST_WAITING_LIMIT: usize = 10_000;
-/// Pause of a next hop after local trouble.
-const LOCAL_PAUSE: Duration = Duration::from_secs(2);
-/// First pause of a next hop whose server takes no more for now, unless mail is retried sooner anyway.
-const FIRST_PAUSE: Duration = Duration::from_secs(60);
 /// Shortest time between two warnings that mail goes to a host in plain text although TLS was wanted.
 const PLAIN_TEXT_WARNING_SPAN: Duration = Duration::from_secs(3600);
 /// Most hosts for which such a warning is remembered. With more, a warning may repeat sooner.
@@ -573,37 +567,6 @@ impl Deliveries {
         self.wait_for(books, hop, Waits::No);
         self.slots.want_no_more(hop);
         self.destinations.end_pass(hop);
-    }
-
-    /// Pauses a next hop whose server has taken mail in this pass, and takes no more for now.
-    pub(super) fn wait_for_server(&mut self, books: &mut Books, hop: HopId, failure: &Failure) {
-        let most = books.rules().interval();
-        let mut span = FIRST_PAUSE;
-        self.destinations.update(hop, |destination| {
-            span = destination.note_refusing(FIRST_PAUSE.min(most), most).max(MIN_RETRY_INTERVAL);
-        });
-        let words = OneLine(faillog_text(failure)).to_string();
-        self.leave_alone(books, hop, span, PauseReason::Server(words.into()));
-    }
-
-    /// Pauses a next hop after local trouble.
-    pub(super) fn postpone(&mut self, books: &mut Books, hop: HopId, text: &str) {
-        self.leave_alone(books, hop, LOCAL_PAUSE, PauseReason::Local(text.into()));
-    }
-
-    /// Pauses a next hop. A one-shot pass leaves its mail as it is instead.
-    fn leave_alone(&mut self, books: &mut Books, hop: HopId, span: Duration, why: PauseReason) {
-        let next_hop = books.queue.next_hop(hop).map(|next_hop| format!("{next_hop}")).unwrap_or_default();
-        books.event(Event::warning(format!(
-            "mail to {next_hop} has to wait, without a failed attempt: {why}"
-        )));
-        if books.mode == Mode::Daemon {
-            let until = books.now.monotonic + span;
-            return self.destinations.pause(hop, Pause { until, why });
-        }
-        for id in books.queue.claim_up_to(hop, Cursor::After(MailId(i64::MAX)), usize::MAX) {
-            books.forget(id);
-        }
     }
 
     /// Warns that mail goes in plain text although TLS was wanted, but not for each mail.

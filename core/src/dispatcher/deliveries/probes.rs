@@ -61,7 +61,7 @@ struct Run {
     /// True if it was told that the probe waits for a connection.
     has_told_wait: bool,
     verdict: Option<ProbeVerdict>,
-    /// False if nobody waits for the answer any more.
+    /// Whether the answer is still wanted.
     is_wanted: bool,
 }
 
@@ -130,7 +130,7 @@ impl Admission for ProbeAdmission<'_> {
         connection
     }
 
-    /// There is no message, so that nothing need be noted before.
+    /// A probe has no message, so nothing has to be noted before it begins.
     fn permit_transaction(
         &mut self,
         connection: ConnectionId,
@@ -180,7 +180,7 @@ impl Deliveries {
         self.with_probe(books, id, Delivery::start);
     }
 
-    /// Ends a probe whose answer nobody wants any more.
+    /// Ends a probe whose answer is no longer wanted.
     pub(in crate::dispatcher) fn end_probe(&mut self, books: &Books, id: InquiryId) {
         if let Some(run) = self.probes.open.get_mut(&id) {
             run.is_wanted = false;

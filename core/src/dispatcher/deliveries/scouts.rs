@@ -62,7 +62,7 @@ impl Deliveries {
         self.advance_scout(books, id);
     }
 
-    /// Ends an inquiry that nobody wants to be answered any more.
+    /// Ends an inquiry whose answer is no longer wanted.
     pub(in crate::dispatcher) fn end_scout(&mut self, id: InquiryId) {
         self.scouts.open.remove(&id);
         let resolver = &mut self.resolver;

@@ -37,7 +37,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue};
 use cmail_delivery::outbox::Cursor;
-use cmail_delivery::policy::PolicyLine;
+use cmail_delivery::policy::Policies;
 use cmail_delivery::schedule::RetryRules;
 use cmail_delivery::settings::Settings;
 use cmail_delivery::time::UnixTime;
@@ -222,7 +222,7 @@ struct Tool {
     database: Option<PathBuf>,
     settings: Settings,
     /// The lines of the configuration that say where mail goes.
-    routes: Vec<PolicyLine>,
+    routes: Policies,
     ledger: LedgerSettings,
     control: ControlPlace,
     clock: Clock,

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use cmail_delivery::next_hop::NextHop;
 use cmail_delivery::outbox::{Cursor, MailId, Row};
-use cmail_delivery::policy::{Choice, PolicyLine};
+use cmail_delivery::policy::Policies;
 use cmail_delivery::schedule::RetryState;
 use cmail_delivery::time::UnixMillis;
 
@@ -204,21 +203,15 @@ fn is_the_same(attempt: &AttemptRow, failure: &FaillogRow) -> bool {
 }
 
 /// Says where a mail goes, and by which line, if one sends it elsewhere than it says itself.
-fn goes_to(routes: &[PolicyLine], row: &Row) -> String {
+fn goes_to(routes: &Policies, row: &Row) -> String {
     let Some(named) = json::next_hop_of(row) else {
         return "nowhere: its address or its relay is invalid".to_owned();
     };
-    if matches!(named, NextHop::Relay(_)) {
-        return named.to_string();
-    }
-    // Of equally close ones the last line holds.
-    let about = routes.iter().filter(|line| line.destination.matches(&named));
-    let closest = about.max_by_key(|line| line.destination.specificity());
-    match closest.map(|line| (line.line, &*line.choices)) {
-        Some((number, [Choice::Via(Some(relay))])) => {
-            format!("relay {relay}, by line {number} of the configuration (destination), instead of {named}")
+    match routes.via(&named) {
+        Some((relay, line)) => {
+            format!("relay {relay}, by line {line} of the configuration (destination), instead of {named}")
         }
-        _ => named.to_string(),
+        None => named.to_string(),
     }
 }
 

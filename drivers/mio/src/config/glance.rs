@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{self, Path, PathBuf};
 
-use cmail_delivery::policy::{LocalAddresses, PolicyLine};
+use cmail_delivery::policy::{LocalAddresses, Policies};
 use cmail_delivery::settings::{ResolverSettings, Settings};
 
 use super::destination::DestinationLine;
@@ -23,8 +23,8 @@ pub(crate) struct Glance {
     pub(crate) database: Option<PathBuf>,
     /// The settings: those of the lines without an error, and else the defaults.
     pub(crate) settings: Settings,
-    /// The `destination` lines that say where mail goes. Their relays are without credentials.
-    pub(crate) routes: Vec<PolicyLine>,
+    /// Where `destination` lines send mail. Their relays are without credentials.
+    pub(crate) routes: Policies,
     /// What the ledger has.
     pub(crate) ledger: LedgerSettings,
     /// Where the daemon is asked.
@@ -62,7 +62,8 @@ impl Glance {
             Some(ControlPlace::At(place)) => ControlPlace::At(path::absolute(&place).unwrap_or(place)),
             place => place.unwrap_or_default(),
         };
-        let routes = directives.destinations.iter().filter_map(DestinationLine::route).collect();
+        let destinations = directives.destinations.iter().filter_map(DestinationLine::route).collect();
+        let routes = Policies::of(&Settings { destinations, ..settings.clone() });
         Self { database, settings, routes, ledger: directives.ledger, control, errors: errors.len() }
     }
 }

@@ -161,7 +161,7 @@ pub static DIRECTIVES: [Directive; 37] = [
                 to.directives.control.clone_from(&from.directives.control);
             },
         },
-        help: "The path of the socket by which `cmail-admin-queue` asks the daemon. Only the user of the daemon and root may connect to it;                the daemon makes it as its user, and works without it where that is not possible.",
+        help: "The path of the socket by which `cmail-admin-queue` asks the daemon. Only the user of the daemon and root may connect to it; the daemon makes it as its user, and works without it where that is not possible.",
         show: |config| match &config.control {
             ControlPlace::BesideDatabase => None,
             ControlPlace::At(_) | ControlPlace::Off => Some(config.control.to_string()),
