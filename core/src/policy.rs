@@ -86,7 +86,7 @@ pub enum Choice {
     Idle(Duration),
     /// [`Policy::ports`].
     Ports(Arc<[Port]>),
-    /// [`Policy::via`].
+    /// The relay that mail goes to instead; `None` for no relay.
     Via(Option<Relay>),
     /// [`Policy::bind`].
     Bind(LocalAddresses),
