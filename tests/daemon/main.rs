@@ -40,6 +40,7 @@ mod out_of_step;
 mod process;
 mod queue;
 mod readme;
+mod reception;
 mod record;
 mod refusals;
 mod reload;

@@ -6,9 +6,11 @@ use cmail_delivery::resolver::CONCURRENT_QUESTIONS_LIMIT;
 use log::{debug, warn};
 use nix::sys::resource::{self, Resource};
 
+use crate::event_loop::CLIENTS_LIMIT;
+
 /// Descriptors that are not used for the network: the database and the files that SQLite opens beside it, lock, log, poll,
-/// watch, signals, and files that are read briefly, with some to spare.
-const OWN_RESERVE: u64 = 32;
+/// watch, signals, and files that are read briefly, with some to spare; and those of the clients who ask the daemon or hand over messages.
+const OWN_RESERVE: u64 = 32 + CLIENTS_LIMIT as u64;
 
 /// One in this many of the remaining descriptors is reserved for questions to name servers. They never need more than
 /// [`CONCURRENT_QUESTIONS_LIMIT`].

@@ -18,11 +18,12 @@ use nix::unistd::Gid;
 use thiserror::Error;
 
 use crate::config::{Config, Environment};
-use crate::event_loop::{EventLoop, Kernel, Listeners, LoopError, NoOutbox};
+use crate::event_loop::{EventLoop, InMemory, Kernel, Listeners, LoopError};
 use crate::hosts;
 use crate::logging::Log;
 use crate::monitor::{MetricsAddress, MetricsError};
 use crate::pid_file::PidFile;
+use crate::reception::{Reception, ReceptionError};
 use crate::record::{RecordDirectory, RecordError, Recorder};
 use crate::reload::Reloader;
 use crate::service_manager::ServiceManager;
@@ -54,6 +55,9 @@ pub enum EngineError {
     /// Nobody can ask for metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// Nobody can hand over messages.
+    #[error(transparent)]
+    Submit(#[from] ReceptionError),
     /// Conversations cannot be recorded.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -105,6 +109,12 @@ pub fn check_metrics(config: &Config) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// Checks that users could hand over messages, if the configuration says so. Changes nothing.
+pub fn check_submit(config: &Config) -> Result<(), EngineError> {
+    config.submit.as_deref().map_or(Ok(()), Reception::check)?;
+    Ok(())
+}
+
 /// Returns what would keep the operator's tool from asking the daemon, as a sentence. Changes nothing.
 pub fn check_control(config: &Config) -> Option<String> {
     // What is wrong with the database is told otherwise.
@@ -133,7 +143,7 @@ pub(crate) fn inquire(
     let seed = seed().map_err(|error| refused("no random octets")(io::Error::other(error)))?;
     let settings = config.settings.clone();
     let mut dispatcher = Dispatcher::new(kernel.now(), settings, hosts, Mode::Daemon, seed);
-    let mut event_loop = EventLoop::new(kernel, tls, NoOutbox::default(), signals, log, system)
+    let mut event_loop = EventLoop::new(kernel, tls, InMemory::default(), signals, log, system)
         .map_err(refused("cannot wait for signals"))?;
     Ok(event_loop.inquire(&mut dispatcher, inquiry, take)?)
 }
@@ -219,11 +229,14 @@ impl Engine {
 }
 
 impl LockedEngine {
-    /// Lets clients connect as the configuration says: to ask for metrics, and by the operator's tool. They are answered once the engine
+    /// Lets clients connect as the configuration says: to ask for metrics, by the operator's tool, and to hand over messages. They are answered once the engine
     /// runs.
     pub fn listen(&mut self, config: &Config) -> Result<(), EngineError> {
         let monitor = config.metrics.as_ref().map(MetricsAddress::listen).transpose()?;
-        self.listeners = Listeners { monitor, control: config.control.listen(self.database.path()) };
+        let submit = config.submit.as_deref();
+        let submit = submit.map(|path| Reception::open(path, config.submit_size_octets)).transpose()?;
+        let control = config.control.listen(self.database.path());
+        self.listeners = Listeners { monitor, control, submit };
         Ok(())
     }
 

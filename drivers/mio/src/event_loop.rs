@@ -2,8 +2,8 @@
 //! does what the dispatcher asks for before the next event.
 
 mod clients;
+mod in_memory;
 mod kernel;
-mod no_outbox;
 mod outbox;
 
 use std::collections::VecDeque;
@@ -19,12 +19,12 @@ use log::{info, warn};
 use mio::{Interest, Token};
 use thiserror::Error;
 
-pub(crate) use self::clients::Listeners;
 use self::clients::Served;
+pub(crate) use self::clients::{CLIENTS_LIMIT, Listeners};
+pub(crate) use self::in_memory::InMemory;
 pub use self::kernel::Kernel;
 use self::kernel::WAKER;
-pub(crate) use self::no_outbox::NoOutbox;
-pub use self::outbox::{Ages, Outbox, Reply};
+pub use self::outbox::{Ages, Outbox, Reply, Submitted};
 use crate::config::Config;
 use crate::logging::{Log, event};
 use crate::overview::Overview;
@@ -344,6 +344,7 @@ impl<O: Outbox> EventLoop<O> {
         if let Some(tls) = tls {
             self.sockets.replace_tls(tls);
         }
+        self.served.iter_mut().for_each(|served| served.limit_submissions(config.submit_size_octets));
         self.input(dispatcher, Input::Settings(Box::new(config.settings)))
     }
 

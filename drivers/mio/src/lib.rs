@@ -24,6 +24,7 @@ pub mod os_error;
 mod overview;
 pub mod pid_file;
 pub mod privileges;
+mod reception;
 pub mod record;
 pub mod reload;
 pub mod resolv_conf;
@@ -35,6 +36,7 @@ pub mod sockets;
 pub mod startup;
 pub mod store;
 pub mod suggestion;
+mod sysexits;
 pub mod system;
 #[cfg(test)]
 mod testing;

@@ -87,6 +87,7 @@ fn check(invocation: &Invocation, loaded: Result<Config, Rejection>) -> ExitCode
         // SQLite creates beside it must not belong to root.
         errors.extend(drop_privileges(invocation, config).err().map(|error| error.to_string()));
         errors.extend(engine::check_metrics(config).err().map(|error| error.to_string()));
+        errors.extend(engine::check_submit(config).err().map(|error| error.to_string()));
         errors.extend(engine::check_record(config).err().map(|error| error.to_string()));
         let foreign = owner.and_then(|_| warn_of_foreign_log(config)).into_iter();
         for warning in foreign.chain(warn_of_foreign_credentials(config)) {

@@ -11,7 +11,8 @@ use nix::unistd::{Uid, User};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::control::{self, ControlPlace, PATH_LIMIT_OCTETS};
+use crate::clients::{self, PATH_LIMIT_OCTETS};
+use crate::control::ControlPlace;
 use crate::shown;
 use crate::store;
 
@@ -112,7 +113,7 @@ impl DaemonLink {
 
     /// Sends a request.
     pub(super) fn ask(&mut self, words: &[&str]) -> Result<(), AskError> {
-        let sent = self.stream.get_mut().write_all(control::line(words).as_bytes());
+        let sent = self.stream.get_mut().write_all(clients::line(words).as_bytes());
         sent.map_err(|error| self.failed(&error))
     }
 

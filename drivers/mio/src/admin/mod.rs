@@ -56,12 +56,10 @@ use crate::logging;
 use crate::selection::Selection;
 use crate::shown;
 use crate::store::{LedgerSettings, OrderError, QueuedMail, ReadError, Reader, Standing};
+use crate::sysexits;
 
 /// The name of the tool, whatever it is called as.
 const PROGRAM: &str = "cmail-admin-queue";
-
-/// The exit status of a command line that is not understood (EX_USAGE of sysexits.h).
-const USAGE: u8 = 64;
 
 /// The exit status where nothing fits what was asked for.
 const NOTHING: u8 = 2;
@@ -152,7 +150,7 @@ fn explain(mut error: clap::Error) -> ExitCode {
     }
     // If they are closed, that cannot be told.
     let _ = error.print();
-    if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+    if error.use_stderr() { ExitCode::from(sysexits::USAGE) } else { ExitCode::SUCCESS }
 }
 
 fn log_to_standard_error(verbosity: u8) {
@@ -225,12 +223,14 @@ struct Tool {
     routes: Policies,
     ledger: LedgerSettings,
     control: ControlPlace,
+    /// Where messages are handed over to the daemon, if it takes them.
+    submit: Option<PathBuf>,
     clock: Clock,
 }
 
 impl Tool {
     fn new(options: Options, needs_database: bool) -> Result<Self, ToolError> {
-        let (database, settings, routes, ledger, control) = match Glance::at(&options.config) {
+        let (database, settings, routes, ledger, control, submit) = match Glance::at(&options.config) {
             Ok(glance) => {
                 if glance.errors > 0 {
                     let config = shown::path(&options.config);
@@ -238,7 +238,7 @@ impl Tool {
                         "the configuration {config} has errors, and the lines without one are used; run: cmail-dispatchd {config} check"
                     );
                 }
-                let Glance { database: configured, settings, routes, ledger, control, .. } = glance;
+                let Glance { database: configured, settings, routes, ledger, control, submit, .. } = glance;
                 let database = options.dbpath.clone().or(configured.clone());
                 if database.is_none() && needs_database {
                     return Err(ToolError::NoDatabase(options.config));
@@ -246,7 +246,8 @@ impl Tool {
                 // The configuration of another database says nothing of the daemon that works on this one.
                 let meant = configured.as_deref().zip(database.as_deref());
                 let is_meant = meant.is_some_and(|(configured, database)| is_same(configured, database));
-                (database, settings, routes, ledger, if is_meant { control } else { ControlPlace::default() })
+                let control = if is_meant { control } else { ControlPlace::default() };
+                (database, settings, routes, ledger, control, submit.filter(|_| is_meant))
             }
             Err(error) => match options.dbpath.clone() {
                 None if needs_database => return Err(ToolError::NoConfig { config: options.config, error }),
@@ -257,12 +258,12 @@ impl Tool {
                         shown::path(&options.config)
                     );
                     let Glance { settings, routes, ledger, .. } = Glance::of_defaults();
-                    (database, settings, routes, ledger, ControlPlace::default())
+                    (database, settings, routes, ledger, ControlPlace::default(), None)
                 }
             },
         };
         let clock = Clock::new(options.utc);
-        Ok(Self { options, database, settings, routes, ledger, control, clock })
+        Ok(Self { options, database, settings, routes, ledger, control, submit, clock })
     }
 
     fn run(&self, verb: &Verb) -> Result<Outcome, ToolError> {

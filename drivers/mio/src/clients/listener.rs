@@ -6,6 +6,8 @@ use std::path::Path;
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::Uid;
 
 use super::socket_file::SocketFile;
 
@@ -63,6 +65,17 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    /// Returns the user of the process that has connected; nothing if the kernel does not know it.
+    pub(crate) fn user(&self) -> Option<Uid> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(stream) => {
+                let peer = getsockopt(stream, sockopt::PeerCredentials).ok()?;
+                Some(Uid::from_raw(peer.uid()))
+            }
         }
     }
 

@@ -17,6 +17,9 @@ use crate::access;
 /// How many clients may wait to be accepted.
 const BACKLOG: i32 = 128;
 
+/// The longest path of a socket: what `sun_path` of unix(7) holds, without the octet that ends it.
+pub(crate) const PATH_LIMIT_OCTETS: usize = 107;
+
 /// The file of a socket. It is removed when it is dropped, unless another socket has taken its path.
 #[derive(Debug)]
 pub(crate) struct SocketFile {

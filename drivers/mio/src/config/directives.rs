@@ -31,6 +31,8 @@ pub struct Directives {
     pub(super) record: Option<Located<Box<str>>>,
     pub(super) metrics: Option<Located<MetricsAddress>>,
     pub(super) control: Option<Located<ControlPlace>>,
+    pub(super) submit: Option<Located<Box<str>>>,
+    pub(super) submit_size_octets: u32,
     pub(super) announce: Option<Box<str>>,
     pub(super) bounce_from: Option<Box<str>>,
     pub(super) bounce_copy: Vec<Box<str>>,
@@ -104,6 +106,11 @@ pub(super) fn set_metrics(to: &mut Directives, text: Located<&str>) -> Result<()
 
 pub(super) fn set_control(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
     to.control = Some(Located { line: text.line, value: values::control(text.value)? });
+    Ok(())
+}
+
+pub(super) fn set_submit(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    to.submit = values::socket(text.value)?.map(|value| Located { line: text.line, value });
     Ok(())
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Glance {
     pub(crate) ledger: LedgerSettings,
     /// Where the daemon is asked.
     pub(crate) control: ControlPlace,
+    /// Where messages are handed over to it.
+    pub(crate) submit: Option<PathBuf>,
     /// The number of errors in the file.
     pub(crate) errors: usize,
 }
@@ -64,6 +66,8 @@ impl Glance {
         };
         let destinations = directives.destinations.iter().filter_map(DestinationLine::route).collect();
         let routes = Policies::of(&Settings { destinations, ..settings.clone() });
-        Self { database, settings, routes, ledger: directives.ledger, control, errors: errors.len() }
+        let submit = directives.submit.map(|text| PathBuf::from(&*text.value));
+        let submit = submit.map(|place| path::absolute(&place).unwrap_or(place));
+        Self { database, settings, routes, ledger: directives.ledger, control, submit, errors: errors.len() }
     }
 }

@@ -80,6 +80,10 @@ pub struct Config {
     pub metrics: Option<MetricsAddress>,
     /// Where the operator's tool asks the daemon.
     pub(crate) control: ControlPlace,
+    /// Where users hand over messages who may not write the database.
+    pub submit: Option<PathBuf>,
+    /// The most octets of such a message, counted once for each recipient.
+    pub submit_size_octets: usize,
     /// The user and group to become when started as root.
     pub identity: Identity,
     /// The file of trusted authorities, which holds at least one certificate; `None` for the system's trust store.
@@ -215,6 +219,7 @@ impl Completion<'_> {
         let record = self.absolute_path("record", &directives.record);
         let metrics = self.metrics(&directives);
         let control = self.control(&directives);
+        let submit = self.absolute_path("submit", &directives.submit);
         let identity = self.identity(&directives);
         let trust_file = self.trust_file(&directives);
         self.tell_apart([
@@ -242,6 +247,8 @@ impl Completion<'_> {
             record,
             metrics,
             control,
+            submit,
+            submit_size_octets: usize::try_from(directives.submit_size_octets).unwrap_or(usize::MAX),
             identity,
             trust_file,
             credentials_files: std::mem::take(&mut self.credentials_files),

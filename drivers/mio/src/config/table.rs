@@ -11,7 +11,7 @@ use super::directive::{Directive, Fallback, Kind, Located, Repeat};
 use super::directives::{
     add_bounce_copies, add_destination, add_resolvers, add_retry_rule, name, path, set_announce,
     set_auth_insecure, set_bounce_from, set_control, set_delay_warnings, set_metrics, set_ports, set_rate,
-    warn_of_priorities,
+    set_submit, warn_of_priorities,
 };
 use super::values;
 use crate::control::ControlPlace;
@@ -20,7 +20,7 @@ use crate::control::ControlPlace;
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 37] = [
+pub static DIRECTIVES: [Directive; 39] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -166,6 +166,34 @@ pub static DIRECTIVES: [Directive; 37] = [
             ControlPlace::BesideDatabase => None,
             ControlPlace::At(_) | ControlPlace::Off => Some(config.control.to_string()),
         },
+    },
+    Directive {
+        name: "submit",
+        kind: Kind::Text { shape: "PATH or off", set: set_submit },
+        default: Fallback::Value("off"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::AfterRestart {
+            keep: |to, from| {
+                to.submit.clone_from(&from.submit);
+                to.directives.submit.clone_from(&from.directives.submit);
+            },
+        },
+        help: "The path of the socket by which users hand over mail who may not write the database: `cmail-admin-queue submit`, also as `sendmail`, uses it by itself. Everybody may connect to it; the daemon makes it as its user, and notes who has handed over a mail in `mail_submitter`.",
+        show: |config| Some(located(&config.directives.submit).unwrap_or_else(|| "off".to_owned())),
+    },
+    Directive {
+        name: "submit_size",
+        kind: Kind::Number {
+            shape: "OCTETS",
+            min: 1,
+            max: values::SUBMIT_SIZE_MAX_OCTETS,
+            set: |to, number| to.submit_size_octets = number,
+        },
+        default: Fallback::Value("26214400"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
+        help: "The largest message that is taken by the socket `submit`, counted once for each of its recipients, as the database stores it. Up to 10 are taken at once, and the daemon holds them in memory meanwhile.",
+        show: |config| Some(config.submit_size_octets.to_string()),
     },
     Directive {
         name: "announce",

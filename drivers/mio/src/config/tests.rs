@@ -496,6 +496,8 @@ fn meaning(config: &Config) -> String {
         record,
         metrics,
         control,
+        submit,
+        submit_size_octets,
         identity,
         trust_file,
         credentials_files: _,
@@ -508,7 +510,7 @@ fn meaning(config: &Config) -> String {
     settings.destinations =
         settings.destinations.iter().cloned().map(|line| PolicyLine { line: 0, ..line }).collect();
     format!(
-        "{settings:?} {verbosity} {logformat} {logfile:?} {pidfile:?} {database:?} {record:?} {metrics:?} {control:?} {identity:?} {trust_file:?} {ledger:?}"
+        "{settings:?} {verbosity} {logformat} {logfile:?} {pidfile:?} {database:?} {record:?} {metrics:?} {control:?} {submit:?} {submit_size_octets} {identity:?} {trust_file:?} {ledger:?}"
     )
 }
 

@@ -19,7 +19,7 @@ use crate::logging::LogFormat;
 use crate::monitor::MetricsAddress;
 use crate::resolv_conf::DNS_PORT;
 use crate::shown;
-use crate::store::{Addresses, Entries, Retention};
+use crate::store::{Addresses, Entries, Retention, SUBMISSION_LIMIT_OCTETS};
 
 /// Most connections at once that can be set, in total or for one destination.
 pub(super) const CONCURRENCY_MAX: u32 = 1_000_000;
@@ -86,7 +86,7 @@ pub enum ValueError {
     Metrics(Box<str>),
     /// No path of a socket.
     #[error("\"{}\" is no path of a socket: it must have a slash, or be off", shown::value(.0))]
-    Control(Box<str>),
+    Socket(Box<str>),
     /// None of a few words.
     #[error("\"{}\" is not known here: it must be {words}", shown::value(.text))]
     Word {
@@ -124,6 +124,9 @@ pub enum ValueError {
     #[error("\"{}\" is neither \"yes\" nor \"no\"", shown::value(.0))]
     YesNo(Box<str>),
 }
+
+/// The most octets of a message that is handed over: as many as any submission may write at once.
+pub(super) const SUBMIT_SIZE_MAX_OCTETS: u32 = SUBMISSION_LIMIT_OCTETS as u32;
 
 /// Returns whether a character separates words, as `isspace` of C does in the C locale.
 pub(super) fn is_white_space(character: char) -> bool {
@@ -267,10 +270,15 @@ pub(super) fn metrics(text: &str) -> Result<Option<MetricsAddress>, ValueError> 
 
 /// The path of a socket, or `off`.
 pub(super) fn control(text: &str) -> Result<ControlPlace, ValueError> {
+    Ok(socket(text)?.map_or(ControlPlace::Off, |path| ControlPlace::At(path.into_string().into())))
+}
+
+/// The path of a socket; nothing for `off`.
+pub(super) fn socket(text: &str) -> Result<Option<Box<str>>, ValueError> {
     match text {
-        "off" => Ok(ControlPlace::Off),
-        path if path.contains('/') => Ok(ControlPlace::At(self::path(path)?.into_string().into())),
-        other => Err(ValueError::Control(other.into())),
+        "off" => Ok(None),
+        path if path.contains('/') => self::path(path).map(Some),
+        other => Err(ValueError::Socket(other.into())),
     }
 }
 

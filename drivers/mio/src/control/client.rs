@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::time::Instant;
 
 use super::AskId;
-use super::outgoing::Outgoing;
 use super::request::REQUEST_LIMIT_OCTETS;
+use crate::clients::Outgoing;
 
 /// The most reads of what a client sends while it watches, before the others have their turn: enough to find that an ordinary one has
 /// gone, and too few to hold up anything.

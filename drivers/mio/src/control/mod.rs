@@ -6,7 +6,6 @@
 //! not take is dropped.
 
 mod client;
-mod outgoing;
 mod place;
 mod request;
 mod tracer;
@@ -25,9 +24,8 @@ use serde::Serialize;
 
 use self::client::{Client, Progress};
 pub(crate) use self::place::ControlPlace;
-pub(crate) use self::place::PATH_LIMIT_OCTETS;
 use self::request::{REQUEST_LIMIT_OCTETS, parse};
-pub(crate) use self::request::{Request, line, trace};
+pub(crate) use self::request::{Request, trace};
 pub(crate) use self::tracer::Watcher;
 use self::tracer::{Line, Tracer};
 use crate::clients::{Door, Listener, Stream};

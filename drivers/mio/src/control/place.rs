@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::clients::{Listener, SocketFile};
+use crate::clients::{Listener, PATH_LIMIT_OCTETS, SocketFile};
 use crate::shown;
 
 /// What the path of the socket has more than that of the database.
@@ -16,9 +16,6 @@ const SUFFIX: &str = ".dispatch-control";
 
 /// The rights to the socket: the user of the daemon and root may connect.
 const MODE: u32 = 0o600;
-
-/// The longest path of a socket: what `sun_path` of unix(7) holds, without the octet that ends it.
-pub(crate) const PATH_LIMIT_OCTETS: usize = 107;
 
 /// Where the socket is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

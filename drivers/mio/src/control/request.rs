@@ -1,12 +1,10 @@
-//! What a client may ask: one line of words with a space between them. Octets of a word that have a meaning here, or none on a
-//! line, are written as `%` and two hexadecimal digits.
-
-use std::fmt::Write as _;
+//! What a client may ask: one line of words.
 
 use cmail_delivery::explanation::Inquiry;
 use cmail_delivery::watch::WatchedDestination;
 
 use super::tracer::Watcher;
+use crate::clients::words_of;
 use crate::explained;
 
 /// The longest request, without the end of its line.
@@ -33,9 +31,7 @@ const DATA: &str = "data";
 
 /// Reads a request from a line without its end. Fails with a sentence for the client.
 pub(super) fn parse(line: &[u8]) -> Result<Request, String> {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let words: Option<Vec<String>> = line.split(|octet| *octet == b' ').map(decoded).collect();
-    let words = words
+    let words = words_of(line)
         .ok_or("this is no request: a % is not followed by two hexadecimal digits, or it is not UTF-8")?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
@@ -79,58 +75,9 @@ pub(crate) fn trace(destination: Option<&str>, wants_data: bool) -> Vec<&str> {
     ["trace", destination.unwrap_or(ALL)].into_iter().chain(data).collect()
 }
 
-/// Returns the line of a request, with its end.
-pub(crate) fn line(words: &[&str]) -> String {
-    let mut line = String::new();
-    for word in words {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        for octet in word.bytes() {
-            if octet.is_ascii_graphic() && octet != b'%' {
-                line.push(octet.into());
-            } else {
-                // Writing to a String cannot fail.
-                let _ = write!(line, "%{octet:02x}");
-            }
-        }
-    }
-    line.push('\n');
-    line
-}
-
-fn decoded(word: &[u8]) -> Option<String> {
-    let mut octets = Vec::new();
-    let mut rest = word;
-    while let Some((&first, behind)) = rest.split_first() {
-        rest = behind;
-        if first == b'%' {
-            let (digits, behind) = rest.split_at_checked(2)?;
-            rest = behind;
-            let digits = str::from_utf8(digits)
-                .ok()
-                .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
-            octets.push(u8::from_str_radix(digits, 16).ok()?);
-        } else {
-            octets.push(first);
-        }
-    }
-    String::from_utf8(octets).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_survive_the_line() {
-        for word in ["status", "a b", "100%", "ü\n", ""] {
-            let line = line(&["x", word]);
-            let (_, coded) = line.strip_suffix('\n').unwrap().split_once(' ').unwrap();
-            assert!(coded.bytes().all(|octet| octet.is_ascii_graphic()), "{coded}");
-            assert_eq!(decoded(coded.as_bytes()).as_deref(), Some(word));
-        }
-    }
 
     #[test]
     fn what_is_no_request_gets_a_sentence() {

@@ -1,4 +1,4 @@
-//! Those who ask the daemon: monitoring, people at its page, and the operator's tool.
+//! Those who ask the daemon, which are monitoring, people at its page, and the operator's tool, and those who hand over messages.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,7 +15,12 @@ use crate::clients::Listener;
 use crate::control::{self, AskId, Control, Request};
 use crate::monitor::{self, Monitor};
 use crate::overview::{Overview, View};
+use crate::reception::{self, Reception, Receptionist};
 use crate::reload::Report;
+
+/// The most of them at a time, all together.
+pub(crate) const CLIENTS_LIMIT: usize =
+    monitor::CLIENTS_LIMIT + control::CLIENTS_LIMIT + reception::CLIENTS_LIMIT;
 
 /// Where they connect.
 #[derive(Debug, Default)]
@@ -24,6 +29,8 @@ pub(crate) struct Listeners {
     pub(crate) monitor: Option<Listener>,
     /// The operator's tool.
     pub(crate) control: Option<Listener>,
+    /// Those who hand over messages.
+    pub(crate) submit: Option<Reception>,
 }
 
 /// All of them, and what they are told.
@@ -32,11 +39,12 @@ pub(super) struct Served {
     pub(super) overview: Overview,
     monitor: Option<Monitor>,
     control: Option<Control>,
+    receptionist: Option<Receptionist>,
 }
 
 impl Served {
     /// The tokens that the listeners and their clients have together.
-    pub(super) const TOKENS: usize = monitor::CLIENTS_LIMIT + control::CLIENTS_LIMIT + 2;
+    pub(super) const TOKENS: usize = CLIENTS_LIMIT + 3;
 
     fn new(listeners: Listeners, overview: Overview, registry: &Registry) -> io::Result<Self> {
         let at = |token: usize| Ok::<_, io::Error>((registry.try_clone()?, Token(token)));
@@ -48,7 +56,16 @@ impl Served {
             let (registry, token) = at(FIRST_CLIENT + 1 + monitor::CLIENTS_LIMIT)?;
             Control::new(listener, registry, token)
         });
-        Ok(Self { overview, monitor: monitor.transpose()?, control: control.transpose()? })
+        let receptionist = listeners.submit.map(|reception| {
+            let (registry, token) = at(FIRST_CLIENT + 2 + monitor::CLIENTS_LIMIT + control::CLIENTS_LIMIT)?;
+            Receptionist::new(reception, registry, token)
+        });
+        Ok(Self {
+            overview,
+            monitor: monitor.transpose()?,
+            control: control.transpose()?,
+            receptionist: receptionist.transpose()?,
+        })
     }
 
     /// Returns those who are told what is said, if there are some.
@@ -60,19 +77,28 @@ impl Served {
     pub(super) fn on_event(&mut self, token: Token) -> bool {
         self.monitor.as_mut().is_some_and(|monitor| monitor.on_event(token))
             || self.control.as_mut().is_some_and(|control| control.on_event(token))
+            || self.receptionist.as_mut().is_some_and(|receptionist| receptionist.on_event(token))
     }
 
     /// Returns whether there is something to do without waiting for the poll.
     pub(super) fn is_busy(&self) -> bool {
         self.monitor.as_ref().is_some_and(Monitor::is_busy)
             || self.control.as_ref().is_some_and(Control::is_busy)
+            || self.receptionist.as_ref().is_some_and(Receptionist::is_busy)
             || self.overview.is_counting()
     }
 
     /// Returns when they are to be served, whatever the poll says.
     pub(super) fn next_tick(&self) -> Option<Instant> {
         let monitor = self.monitor.as_ref().map(Monitor::next_tick);
-        monitor.into_iter().chain(self.control.as_ref().and_then(Control::next_tick)).min()
+        let receptionist = self.receptionist.as_ref().and_then(Receptionist::next_tick);
+        let control = self.control.as_ref().and_then(Control::next_tick);
+        monitor.into_iter().chain(control).chain(receptionist).min()
+    }
+
+    /// Lets messages that are handed over have so many octets from now on.
+    pub(super) fn limit_submissions(&mut self, octets: usize) {
+        self.receptionist.iter_mut().for_each(|receptionist| receptionist.limit(octets));
     }
 
     /// Tells those who wait for it what has come of a reading of the configuration.
@@ -85,7 +111,7 @@ impl Served {
 impl<O: Outbox> EventLoop<O> {
     /// Serves those who connect from now on. `database` is its path.
     pub(crate) fn serve(&mut self, listeners: Listeners, database: PathBuf) -> io::Result<()> {
-        if listeners.monitor.is_some() || listeners.control.is_some() {
+        if listeners.monitor.is_some() || listeners.control.is_some() || listeners.submit.is_some() {
             self.served = Some(Served::new(listeners, Overview::new(database), self.kernel.registry())?);
         }
         Ok(())
@@ -122,7 +148,7 @@ impl<O: Outbox> EventLoop<O> {
             log_lines_lost: self.log.lost_lines(),
         };
         let now = Instant::now();
-        let Served { overview, monitor, control } = served;
+        let Served { overview, monitor, control, receptionist } = served;
         overview.note_ages(self.outbox.ages());
         if let Some(monitor) = monitor {
             monitor.advance(overview, view);
@@ -133,6 +159,15 @@ impl<O: Outbox> EventLoop<O> {
         if let Some(control) = control {
             control.tell_status(overview, view, now);
             control.send(now);
+        }
+        if let Some(receptionist) = receptionist {
+            while let Some((id, result)) = self.outbox.poll_submitted() {
+                receptionist.tell(id, result, now);
+            }
+            receptionist.advance(now, self.stop_asked_at.is_some());
+            if let Some((id, submission)) = receptionist.poll_submission() {
+                self.outbox.put_in(id, submission);
+            }
         }
         overview.count(dispatcher, now);
         Flow::GoOn

@@ -7,8 +7,14 @@ use cmail_delivery::outbox::{MailId, RequestId, StoreError, StoreReply, StoreReq
 use cmail_delivery::time::UnixTime;
 use mio::{Registry, Token};
 
+use crate::reception::{Submission, SubmissionId};
+use crate::store::SubmitError;
+
 /// An answer of the outbox, with the request that it belongs to.
 pub type Reply = (RequestId, Result<StoreReply, StoreError>);
+
+/// What has become of a message that was handed over.
+pub type Submitted = (SubmissionId, Result<Vec<MailId>, SubmitError>);
 
 /// How old the mail in the outbox is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +52,13 @@ pub trait Outbox {
 
     /// Returns how old the mail was when that was last found out.
     fn ages(&self) -> Option<Arc<Ages>>;
+
+    /// Puts a message into the outbox that was handed over, whose mails count as written by another process.
+    /// [`poll_submitted`](Self::poll_submitted) returns what has become of it.
+    fn put_in(&mut self, id: SubmissionId, submission: Box<Submission>);
+
+    /// Returns what has become of the next message that was handed over, if that is known. Valid when there are no more answers.
+    fn poll_submitted(&mut self) -> Option<Submitted>;
 
     /// Returns whether the outbox has ended, so that no answer comes any more. Valid when there are no more answers.
     fn has_ended(&self) -> bool;

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{Config, Environment};
+use crate::reception::{Submission, SubmissionId};
 use crate::signals::Controller;
 use crate::testing::{PATIENCE, authority, loopback, trust_file};
 
@@ -60,6 +61,12 @@ impl Outbox for Prepared {
     fn ask_ages(&mut self) {}
 
     fn ages(&self) -> Option<Arc<Ages>> {
+        None
+    }
+
+    fn put_in(&mut self, _: SubmissionId, _: Box<Submission>) {}
+
+    fn poll_submitted(&mut self) -> Option<Submitted> {
         None
     }
 

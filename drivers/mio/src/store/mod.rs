@@ -73,5 +73,6 @@ pub(crate) use order_desk::{Deputy, NewOrder, OrderDesk};
 pub(crate) use order_task::{Act, Scope};
 pub(crate) use reader::Reader;
 pub(crate) use selected::{QueuedMail, Standing};
-pub(crate) use submission::{NewMail, SUBMISSION_LIMIT_OCTETS, SubmitError, submit};
+pub use submission::SubmitError;
+pub(crate) use submission::{NewMail, SUBMISSION_LIMIT_OCTETS, submit};
 pub(crate) use thread::StoreHandle;

@@ -1,16 +1,18 @@
-//! Puts mail into the outbox for the operator's tool, as any program of the suite does. It needs no lock of the daemon.
+//! Puts mail into the outbox: for the operator's tool, as any program of the suite does, which needs no lock of the daemon; and for the
+//! daemon, to which users hand over mail who may not write the database.
 
 use std::path::Path;
 
-use cmail_delivery::outbox::MailId;
+use cmail_delivery::outbox::{MailId, StoreError, StoreTrouble};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 use thiserror::Error;
 
 use super::busy::{BUSY_TIMEOUT, CancelToken};
-use super::database::connect;
+use super::database::{Database, connect};
 use super::database_file::DatabaseFile;
 use super::error::OpenError;
 use super::rows::AsText;
+use crate::sysexits;
 
 /// The most that one submission writes, in octets: the message, once for each recipient. The daemon waits for some seconds while that is
 /// written.
@@ -37,13 +39,18 @@ impl NewMail<'_> {
 
 /// Why a message is not in the outbox, for any of its recipients.
 #[derive(Debug, Error)]
-pub(crate) enum SubmitError {
-    /// The message, times its recipients, is beyond [`SUBMISSION_LIMIT_OCTETS`].
+pub enum SubmitError {
+    /// The message, times its recipients, is more than one submission may write.
     #[error(
         "a message of {octets} octets for {recipients} recipients is more than {SUBMISSION_LIMIT_OCTETS} octets in the database; submit it for \
          fewer recipients at once"
     )]
-    TooLarge { octets: usize, recipients: usize },
+    TooLarge {
+        /// Those of the message.
+        octets: usize,
+        /// Their number.
+        recipients: usize,
+    },
     /// There is none, or another file.
     #[error(transparent)]
     NoDatabase(OpenError),
@@ -59,6 +66,29 @@ pub(crate) enum SubmitError {
     /// It is damaged, or refuses the mail.
     #[error("the mail cannot be put into the database: {0}")]
     Unusable(String),
+    /// The daemon cannot put it there.
+    #[error("{0}; try again")]
+    Daemon(StoreError),
+    /// The daemon is stopping.
+    #[error("the daemon is stopping; try again")]
+    Stopping,
+}
+
+impl SubmitError {
+    /// Returns the exit status that it means.
+    pub(crate) fn status(&self) -> u8 {
+        match self {
+            Self::TooLarge { .. } => sysexits::DATA,
+            Self::NoDatabase(_) => sysexits::CONFIGURATION,
+            Self::NotAllowed(_) => sysexits::NOT_ALLOWED,
+            Self::Busy(_) | Self::Full(_) | Self::Stopping => sysexits::TEMPORARY,
+            Self::Unusable(_) => sysexits::UNAVAILABLE,
+            Self::Daemon(error) => match error.trouble {
+                StoreTrouble::Busy | StoreTrouble::Full | StoreTrouble::Other => sysexits::TEMPORARY,
+                StoreTrouble::Damaged | StoreTrouble::Impossible => sysexits::UNAVAILABLE,
+            },
+        }
+    }
 }
 
 impl From<OpenError> for SubmitError {
@@ -102,6 +132,15 @@ pub(crate) fn submit(path: &Path, mail: &NewMail<'_>) -> Result<Vec<MailId>, Sub
         }
         Some(_) => OpenError::from_sqlite(&path, &error).into(),
     })
+}
+
+impl Database {
+    /// Puts a message into the outbox, as [`submit`] does.
+    pub(super) fn take_in(&mut self, mail: &NewMail<'_>) -> Result<Vec<MailId>, SubmitError> {
+        self.ensure_open().map_err(SubmitError::Daemon)?;
+        insert(&mut self.connection, mail)
+            .map_err(|error| SubmitError::Daemon(self.failed("put mail into", &error)))
+    }
 }
 
 fn insert(connection: &mut Connection, mail: &NewMail<'_>) -> rusqlite::Result<Vec<MailId>> {

@@ -19,8 +19,10 @@ use super::busy::CancelToken;
 use super::database::Database;
 use super::pulse::Pulse;
 use super::read_ahead::{Availability, ReadAhead, ReadJob, ReadOutput};
+use super::submission::SubmitError;
 use super::watch::Watch;
-use crate::event_loop::{Ages, Outbox, Reply};
+use crate::event_loop::{Ages, Outbox, Reply, Submitted};
+use crate::reception::{Submission, SubmissionId};
 
 /// How long other requests wait while a large message is read. A read is never cut off before it has read as much as it had to
 /// skip: so all skipping together costs less than reading the message twice, however often its reading is interrupted.
@@ -65,6 +67,8 @@ pub(crate) struct StoreHandle {
     read_ahead: ReadAhead,
     /// Answers that are ready.
     ready: VecDeque<Reply>,
+    /// What has become of messages that were handed over.
+    submitted: VecDeque<Submitted>,
     /// How many jobs the thread has not begun.
     waiting: Arc<AtomicUsize>,
     changed: Arc<AtomicBool>,
@@ -80,19 +84,20 @@ enum Job {
     Read(ReadJob),
     Look,
     Ages,
+    Submit(SubmissionId, Box<Submission>),
 }
 
 impl Job {
     fn only_reads(&self) -> bool {
         match self {
             Self::Request(_, request) => request.only_reads(),
-            Self::Release(_) | Self::Read(_) | Self::Look | Self::Ages => false,
+            Self::Release(_) | Self::Read(_) | Self::Look | Self::Ages | Self::Submit(..) => false,
         }
     }
 
     fn is_waited_for(&self) -> bool {
         match self {
-            Self::Request(..) | Self::Read(_) => true,
+            Self::Request(..) | Self::Read(_) | Self::Submit(..) => true,
             Self::Release(_) | Self::Look | Self::Ages => false,
         }
     }
@@ -101,6 +106,7 @@ impl Job {
 enum Answer {
     Reply(Reply),
     Data(ReadJob, Result<ReadOutput, StoreError>),
+    Submitted(Submitted),
 }
 
 impl StoreHandle {
@@ -147,6 +153,7 @@ impl StoreHandle {
             has_ended: false,
             read_ahead,
             ready: VecDeque::new(),
+            submitted: VecDeque::new(),
             waiting,
             changed,
             cancel,
@@ -280,6 +287,7 @@ impl Outbox for StoreHandle {
                     self.ready.push_back(reply);
                 }
                 Ok(Answer::Data(job, output)) => self.take_in(job, output),
+                Ok(Answer::Submitted(submitted)) => self.submitted.push_back(submitted),
                 Err(TryRecvError::Empty) => {
                     self.send_read_ahead();
                     return None;
@@ -298,6 +306,14 @@ impl Outbox for StoreHandle {
 
     fn ages(&self) -> Option<Arc<Ages>> {
         self.ages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn put_in(&mut self, id: SubmissionId, submission: Box<Submission>) {
+        self.send(Job::Submit(id, submission));
+    }
+
+    fn poll_submitted(&mut self) -> Option<Submitted> {
+        self.submitted.pop_front()
     }
 
     /// Returns whether the thread was found to have ended, so that no answer comes any more. Only a bug in this program ends
@@ -409,6 +425,7 @@ impl Worker {
                 },
                 Ok(Job::Release(ids)) => self.database.release(ids),
                 Ok(Job::Ages) => self.look_at_ages(),
+                Ok(Job::Submit(id, submission)) => self.put_in(id, &submission),
                 Ok(Job::Read(job)) => {
                     let output = self.read(job);
                     if self.answers.send(Answer::Data(job, output)).is_err() {
@@ -514,6 +531,21 @@ impl Worker {
             // Somebody may wait for it.
             self.wake();
         }
+    }
+
+    fn put_in(&mut self, id: SubmissionId, submission: &Submission) {
+        // Nobody could be told of it any more.
+        let result = match self.database.cancel_token().is_cancelled() {
+            true => Err(SubmitError::Stopping),
+            false => self.database.take_in(&submission.mail()),
+        };
+        if result.is_ok() {
+            // It is not the dispatcher that has written it.
+            self.changed.store(true, Ordering::Release);
+        }
+        // If the handle is gone, nobody waits for it.
+        let _ = self.answers.send(Answer::Submitted((id, result)));
+        self.wake();
     }
 
     fn look(&mut self) {

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod message;
+mod socket;
 mod words;
 
 use std::collections::BTreeSet;
@@ -17,11 +18,13 @@ use thiserror::Error;
 
 use self::addresses::{ListError, addresses, qualified};
 use self::message::{Message, MessageError, Origin};
+use self::socket::{HandoverError, hand_over};
 use self::words::{Request, SendmailError, Task, text};
 use super::printer::visible;
 use super::words::{Options, Words};
 use super::{Tool, ToolError, complain};
 use crate::store::{NewMail, SubmitError, submit};
+use crate::sysexits;
 
 /// Randomness of a Message-ID in octets.
 const MESSAGE_ID_OCTETS: usize = 16;
@@ -57,31 +60,26 @@ enum Refusal {
     Tool(#[from] ToolError),
     #[error(transparent)]
     Store(#[from] SubmitError),
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
 }
 
 impl Refusal {
     /// Returns the status of sysexits.h.
     fn status(&self) -> u8 {
-        const USAGE: u8 = 64;
-        const DATA: u8 = 65;
-        const UNAVAILABLE: u8 = 69;
-        const TEMPORARY: u8 = 75;
-        const NOT_ALLOWED: u8 = 77;
-        const CONFIGURATION: u8 = 78;
         match self {
-            Self::Words(_) | Self::NotText(_) => USAGE,
-            Self::Sender(_) | Self::List(_) | Self::Recipient { .. } | Self::NoRecipient => DATA,
-            Self::Message(MessageError::Unreadable(_)) | Self::Entropy(_) => TEMPORARY,
-            Self::Message(_) | Self::Store(SubmitError::TooLarge { .. }) => DATA,
+            Self::Words(_) | Self::NotText(_) => sysexits::USAGE,
+            Self::Sender(_) | Self::List(_) | Self::Recipient { .. } | Self::NoRecipient => sysexits::DATA,
+            Self::Message(MessageError::Unreadable(_)) | Self::Entropy(_) => sysexits::TEMPORARY,
+            Self::Message(_) => sysexits::DATA,
             Self::Tool(ToolError::NoConfig { error, .. })
                 if error.kind() == io::ErrorKind::PermissionDenied =>
             {
-                NOT_ALLOWED
+                sysexits::NOT_ALLOWED
             }
-            Self::Tool(_) | Self::Store(SubmitError::NoDatabase(_)) => CONFIGURATION,
-            Self::Store(SubmitError::Busy(_) | SubmitError::Full(_)) => TEMPORARY,
-            Self::Store(SubmitError::NotAllowed(_)) => NOT_ALLOWED,
-            Self::Store(SubmitError::Unusable(_)) => UNAVAILABLE,
+            Self::Tool(_) => sysexits::CONFIGURATION,
+            Self::Store(error) => error.status(),
+            Self::Handover(error) => error.status(),
         }
     }
 }
@@ -151,15 +149,17 @@ fn take(tool: &Tool, request: Request) -> Result<(), Refusal> {
         message_id: &message_id(host)?,
         host,
     });
-    let ids = submit(
-        tool.database()?,
-        &NewMail {
-            sender: sender.as_ref().map(Mailbox::as_str),
-            recipients: &recipients,
-            submitter: &format!("local:{user_name}"),
-            data: &message.into_octets(),
-        },
-    )?;
+    let mail = NewMail {
+        sender: sender.as_ref().map(Mailbox::as_str),
+        recipients: &recipients,
+        submitter: &format!("local:{user_name}"),
+        data: &message.into_octets(),
+    };
+    let ids = match (submit(tool.database()?, &mail), &tool.submit) {
+        // The daemon finds out who the submitter is.
+        (Err(SubmitError::NotAllowed(_)), Some(socket)) => hand_over(socket, &mail)?,
+        (submitted, _) => submitted?,
+    };
     if request.is_verbose {
         for (id, recipient) in ids.iter().zip(&recipients) {
             // The mail is taken, even if that is not read.

@@ -1,16 +1,12 @@
 //! The process is stopped, or a turn of the loop takes long, while replies come in: they count, not the deadlines.
 
-use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::Arc;
 
 use cmail_delivery::dispatcher::Mode;
-use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
-use cmail_delivery::outbox::{MailId, RequestId};
+use cmail_delivery::memory_outbox::Mail;
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::UnixTime;
-use mio::Registry;
 use nix::sys::socket;
 use tempfile::TempDir;
 
@@ -20,69 +16,15 @@ use crate::signals::Controller;
 /// Longer than any timeout of a conversation.
 const STOP: Duration = Duration::from_secs(3600);
 
-/// An outbox whose mails go to relays of their own, all of which are one listener. Keeps what is recorded.
-#[derive(Debug, Default)]
-struct Relayed {
-    mails: MemoryOutbox,
-    replies: VecDeque<Reply>,
-    failures: Vec<String>,
-}
-
-impl Relayed {
-    fn with_relays(count: usize, port: u16) -> Self {
-        let mut relayed = Self::default();
-        for number in 0..count {
-            let remote = format!("127.1.{}.{}:{port}", number / 250, number % 250 + 1);
-            let mail = Mail::new("", "r@example.org", "x", UnixTime(0));
-            relayed.mails.insert(Mail { remote: Some(remote.into()), ..mail }).unwrap();
-        }
-        relayed
+/// Returns an outbox whose mails go to relays of their own, all of which are one listener.
+fn relayed(count: usize, port: u16) -> InMemory {
+    let mut relayed = InMemory::default();
+    for number in 0..count {
+        let remote = format!("127.1.{}.{}:{port}", number / 250, number % 250 + 1);
+        let mail = Mail::new("", "r@example.org", "x", UnixTime(0));
+        relayed.mails.insert(Mail { remote: Some(remote.into()), ..mail }).unwrap();
     }
-}
-
-impl Outbox for Relayed {
-    fn register(&mut self, _: &Registry, _: Token) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn submit(&mut self, id: RequestId, request: StoreRequest) {
-        if let StoreRequest::Commit(commit) = &request {
-            self.failures.extend(commit.failed.iter().map(|failed| failed.text()));
-        }
-        self.replies.push_back((id, self.mails.answer(request)));
-    }
-
-    fn release(&mut self, ids: Vec<MailId>) {
-        self.mails.release(&ids);
-    }
-
-    fn poll_reply(&mut self) -> Option<Reply> {
-        self.replies.pop_front()
-    }
-
-    fn drain_watch(&mut self) {}
-
-    fn take_changed(&mut self) -> bool {
-        false
-    }
-
-    fn ask_ages(&mut self) {}
-
-    fn ages(&self) -> Option<Arc<Ages>> {
-        None
-    }
-
-    fn has_ended(&self) -> bool {
-        false
-    }
-
-    fn is_alive(&self) -> bool {
-        true
-    }
-
-    fn shut_down(self, _: impl FnMut() -> bool) -> bool {
-        true
-    }
+    relayed
 }
 
 /// Bears many connections at once that it has not accepted yet.
@@ -94,7 +36,7 @@ fn listener() -> TcpListener {
 
 /// A loop with so many connections that wait for their greeting.
 struct Scene {
-    event_loop: EventLoop<Relayed>,
+    event_loop: EventLoop<InMemory>,
     dispatcher: Dispatcher,
     peers: Vec<TcpStream>,
     /// Dropping it would end the run.
@@ -105,7 +47,7 @@ struct Scene {
 impl Scene {
     fn new(count: usize) -> Self {
         let listener = listener();
-        let outbox = Relayed::with_relays(count, listener.local_addr().unwrap().port());
+        let outbox = relayed(count, listener.local_addr().unwrap().port());
         let (event_loop, controller, directory) = tests::event_loop(outbox);
         let settings = Settings {
             interval: Duration::from_secs(100_000),

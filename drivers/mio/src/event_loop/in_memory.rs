@@ -1,4 +1,4 @@
-//! An outbox that is empty, for an engine that only finds something out.
+//! An outbox in memory: an empty one for an engine that only finds something out, and one for tests.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,26 +8,34 @@ use cmail_delivery::MemoryOutbox;
 use cmail_delivery::outbox::{MailId, RequestId, StoreRequest};
 use mio::{Registry, Token};
 
-use super::{Ages, Outbox, Reply};
+use super::{Ages, Outbox, Reply, Submitted};
+use crate::reception::{Submission, SubmissionId};
 
-/// An outbox without mail. It answers at once.
+/// An outbox that answers at once. It begins without mail.
 #[derive(Debug, Default)]
-pub(crate) struct NoOutbox {
-    memory: MemoryOutbox,
+pub(crate) struct InMemory {
+    pub(super) mails: MemoryOutbox,
     replies: VecDeque<Reply>,
+    /// The failures that were recorded.
+    #[cfg(test)]
+    pub(super) failures: Vec<String>,
 }
 
-impl Outbox for NoOutbox {
+impl Outbox for InMemory {
     fn register(&mut self, _: &Registry, _: Token) -> io::Result<()> {
         Ok(())
     }
 
     fn submit(&mut self, id: RequestId, request: StoreRequest) {
-        self.replies.push_back((id, self.memory.answer(request)));
+        #[cfg(test)]
+        if let StoreRequest::Commit(commit) = &request {
+            self.failures.extend(commit.failed.iter().map(|failed| failed.text()));
+        }
+        self.replies.push_back((id, self.mails.answer(request)));
     }
 
     fn release(&mut self, ids: Vec<MailId>) {
-        self.memory.release(&ids);
+        self.mails.release(&ids);
     }
 
     fn poll_reply(&mut self) -> Option<Reply> {
@@ -43,6 +51,12 @@ impl Outbox for NoOutbox {
     fn ask_ages(&mut self) {}
 
     fn ages(&self) -> Option<Arc<Ages>> {
+        None
+    }
+
+    fn put_in(&mut self, _: SubmissionId, _: Box<Submission>) {}
+
+    fn poll_submitted(&mut self) -> Option<Submitted> {
         None
     }
 

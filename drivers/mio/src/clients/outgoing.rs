@@ -7,11 +7,11 @@ use serde::Serialize;
 use crate::json_record;
 
 /// Most octets that wait for a client. Lines beyond are dropped, and it is told how many: a client that does not read costs no more.
-pub(super) const OUTGOING_LIMIT_OCTETS: usize = 256 * 1024;
+const OUTGOING_LIMIT_OCTETS: usize = 256 * 1024;
 
 /// The lines that a client has not taken yet.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     octets: Vec<u8>,
     written: usize,
     /// Lines that were dropped since the client was told last.
@@ -25,12 +25,12 @@ struct Dropped {
 }
 
 impl Outgoing {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.octets.len() == self.written
     }
 
     /// Puts a line in, with its end, if there is room.
-    pub(super) fn push(&mut self, line: &[u8]) {
+    pub(crate) fn push(&mut self, line: &[u8]) {
         if self.octets.len() - self.written + line.len() > OUTGOING_LIMIT_OCTETS {
             self.dropped = self.dropped.saturating_add(1);
             return;
@@ -39,7 +39,7 @@ impl Outgoing {
     }
 
     /// Puts a line in that ends an answer, even if there is no room.
-    pub(super) fn push_whatever(&mut self, line: &[u8]) {
+    pub(crate) fn push_whatever(&mut self, line: &[u8]) {
         self.octets.drain(..std::mem::take(&mut self.written));
         if self.dropped > 0 {
             let lines = std::mem::take(&mut self.dropped);
@@ -50,7 +50,7 @@ impl Outgoing {
     }
 
     /// Writes as much as the client takes.
-    pub(super) fn write_to(&mut self, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write_to(&mut self, out: &mut impl Write) -> io::Result<()> {
         while let Some(rest) = self.octets.get(self.written..).filter(|rest| !rest.is_empty()) {
             match out.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
