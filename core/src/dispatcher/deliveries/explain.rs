@@ -155,14 +155,14 @@ impl Deliveries {
             let next = limits.and_then(|limits| limits.next_transaction(limit, now));
             RateExplanation { limit, next }
         });
-        let destination = self.limits_of(books, next_hop);
+        let destination = self.limits_of(books, next_hop, most);
         LimitsExplanation { all: self.slots.places(), destination, configured: size(most), rate }
     }
 
-    /// Returns how many connections a next hop has, those of probes among them, and how many it may have.
-    pub(super) fn limits_of(&self, books: &Books, next_hop: &NextHop) -> Places {
+    /// Returns how many connections a next hop has, those of probes among them, and how many it may have, by a policy that allows it
+    /// this many.
+    pub(super) fn limits_of(&self, books: &Books, next_hop: &NextHop, most: u32) -> Places {
         let (hop, now) = (books.queue.hop_of(next_hop), books.now.monotonic);
-        let most = self.policy_of(books, hop, next_hop).concurrency;
         let limits = self.known_limits(hop, next_hop);
         let delivery = hop.and_then(|hop| self.destinations.delivery(hop));
         let of_mail = delivery.map_or(0, Delivery::connection_count);

@@ -499,7 +499,8 @@ impl Deliveries {
                 ServerName(&candidate.host, candidate.remote)
             ));
         }
-        let limits = self.limits_of(books, run.delivery.next_hop());
+        // By the policy of the host that it is about to connect to, which need not be that of the mail's.
+        let limits = self.limits_of(books, run.delivery.next_hop(), candidate.policy.concurrency);
         (limits.used >= limits.limit).then(|| {
             format!(
                 "waits for a connection: {} of {} to {} are open",

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::address::Mailbox;
+use crate::destination_pattern::DestinationPattern;
 use crate::explanation::{Activity, Answer, HostReason, Inquiry, Subject};
 use crate::next_hop::{NextHop, Relay};
+use crate::policy::{Choice, PolicyLine};
 use crate::probe::{Probe, ProbeEnvelope, ProbeEvent, ProbeVerdict};
 
 fn mailbox(text: &str) -> Mailbox {
@@ -132,6 +134,30 @@ fn a_probe_fails_as_mail_does() {
     world.domain("example.org", "192.0.2.1").next.push_back(Behaviour::connect(Connect::Local));
     let told = probe(&mut world, to("a@example.org"));
     assert_eq!(told, "mail would wait: too many open files");
+}
+
+#[test]
+fn a_probe_goes_by_what_is_said_of_the_host_that_it_asks() {
+    for (most, verdicts) in [(1, 0), (2, 1)] {
+        let line = PolicyLine {
+            destination: DestinationPattern::parse("mx:a.example").unwrap(),
+            choices: vec![Choice::Concurrency(most)],
+            line: 1,
+        };
+        let settings = Settings { destinations: [line].into(), ..settings() };
+        let mut world = World::with(settings, Mode::Daemon);
+        world.exchange("example.org", 20, "b.example", "192.0.2.2").usual = Behaviour::on(".", "hang");
+        world.mail(SENDER, "a@example.org", "x");
+        world.input(Input::OutboxChanged);
+        // Longer than the answers of DNS are valid, and shorter than the reply to a message may take.
+        world.run_for(Duration::from_secs(400));
+        assert_eq!(world.server("192.0.2.2").count("EHLO"), 1);
+        // By now another server is preferred, of which the mail that is under way knows nothing.
+        world.exchange("example.org", 10, "a.example", "192.0.2.1");
+        begin(&mut world, to("a@example.org"));
+        world.run_for(Duration::from_secs(50));
+        assert_eq!(world.server("192.0.2.1").count("RCPT"), verdicts, "{:?}", said(&world));
+    }
 }
 
 #[test]
