@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::read::{failed_mail, grouped};
-use super::{Flaw, Mail, MemoryOutbox, Stored, is_same_mail, named};
+use super::{Flaw, Mail, MemoryOutbox, Stored, contents, is_same_mail, named};
 use crate::bounce::{compose_ordered, needed_octets};
 use crate::delay_warning::{DelayWarnings, NewWarning};
 use crate::order::Hold;
@@ -42,6 +42,20 @@ enum Found {
 }
 
 impl MemoryOutbox {
+    /// Returns what would be recorded of a commit, without what is refused and what is about mail that has changed: for simulators that
+    /// judge a commit by the outbox from before it.
+    pub fn recordable(&self, commit: &Commit) -> Commit {
+        let is_recorded = |id: MailId, is_same| matches!(self.find(id, is_same), Found::AsTold | Found::Gone);
+        let mut commit = commit.clone();
+        commit.delivered.retain(|mail| is_recorded(mail.id, is_same_mail));
+        commit.failed.retain(|failed| is_recorded(failed.id, is_same_attempt));
+        commit.replaced.retain(|replacement| {
+            replacement.originals.iter().all(|id| is_recorded(*id, is_same_attempt))
+                && self.has_ids(replacement.bounce.as_ref().map_or(0, |bounce| bounce.recipients.len()))
+        });
+        commit
+    }
+
     pub(super) fn commit(&mut self, commit: Commit) -> StoreReply {
         let mut outcomes = Outcomes::default();
         commit.flights.iter().for_each(|mark| self.flights.note(mark));
@@ -76,17 +90,19 @@ impl MemoryOutbox {
     }
 
     fn record_delivery(&mut self, id: MailId, outcomes: &mut Outcomes) {
-        match self.find(id, is_same_mail, outcomes) {
-            Found::AsTold => drop(self.mails.remove(&id)),
+        match self.find_or_tell(id, is_same_mail, outcomes) {
+            Found::AsTold => {
+                self.mails.remove(&id);
+                self.taken.remove(&id);
+            }
             Found::Flawed(flaw) => {
                 outcomes.refused.extend(self.refuse(id, "the delivery"));
-                match flaw {
-                    Flaw::Unnotable => outcomes.not_noted.push(id),
-                    Flaw::Unrecordable | Flaw::Unreadable => self.note_taken(id, true),
+                match self.mail(id).filter(|_| flaw == Flaw::Unrecordable).map(contents) {
+                    Some(mail) => drop(self.taken.insert(id, mail)),
+                    None => outcomes.not_noted.push(id),
                 }
             }
-            Found::Changed => self.note_taken(id, false),
-            Found::Gone => {}
+            Found::Changed | Found::Gone => drop(self.taken.remove(&id)),
         }
     }
 
@@ -98,7 +114,7 @@ impl MemoryOutbox {
     ) {
         let FailedAttempt { id, attempt, charge } = &failed;
         let id = *id;
-        match self.find(id, is_same_attempt, outcomes) {
+        match self.find_or_tell(id, is_same_attempt, outcomes) {
             Found::AsTold => {
                 if let Some(stored) = self.mails.get_mut(&id) {
                     outcomes.attempted.push(id);
@@ -130,7 +146,7 @@ impl MemoryOutbox {
         let Replacement { originals, bounce } = replacement;
         let (mut whole, mut flawed, mut lost) = (Vec::new(), Vec::new(), 0);
         for &id in &originals {
-            match self.find(id, is_same_attempt, outcomes) {
+            match self.find_or_tell(id, is_same_attempt, outcomes) {
                 Found::AsTold => whole.push(id),
                 Found::Flawed(_) => flawed.push(id),
                 Found::Changed | Found::Gone => lost += 1,
@@ -198,24 +214,28 @@ impl MemoryOutbox {
         recipients.map(|recipient| self.add_notice(recipient, data.clone(), now)).collect()
     }
 
-    /// Returns the row that is found where a verdict is to be recorded. Other mail is reported as changed.
-    fn find(&self, id: MailId, is_same: fn(&Mail, &Mail) -> bool, outcomes: &mut Outcomes) -> Found {
-        let Some(Stored { mail, flaw, .. }) = self.mails.get(&id) else { return Found::Gone };
-        if self.held.get(&id).is_some_and(|before| !is_same(before, mail)) {
-            outcomes.changed.push(mail.row(id));
-            return Found::Changed;
-        }
+    /// Returns the row that is found where a verdict is to be recorded.
+    fn find(&self, id: MailId, is_same: fn(&Mail, &Mail) -> bool) -> Found {
+        let Some(Stored { mail, flaw }) = self.mails.get(&id) else { return Found::Gone };
+        let is_changed = match self.held.get(&id) {
+            Some(before) => !is_same(before, mail),
+            // Of what an earlier process has sent nothing is known but the note.
+            None => self.taken.contains_key(&id) && !self.is_taken(id),
+        };
         match flaw {
+            _ if is_changed => Found::Changed,
             Some(flaw @ (Flaw::Unrecordable | Flaw::Unnotable)) => Found::Flawed(*flaw),
-            Some(Flaw::Unreadable) | None => Found::AsTold,
+            Some(Flaw::Unreadable | Flaw::DataUnreadable) | None => Found::AsTold,
         }
     }
 
-    /// Records whether a server has taken mail that still exists.
-    fn note_taken(&mut self, id: MailId, is_taken: bool) {
-        if let Some(stored) = self.mails.get_mut(&id) {
-            stored.is_taken = is_taken;
+    /// Does the same, and reports other mail as changed.
+    fn find_or_tell(&self, id: MailId, is_same: fn(&Mail, &Mail) -> bool, outcomes: &mut Outcomes) -> Found {
+        let found = self.find(id, is_same);
+        if found == Found::Changed {
+            outcomes.changed.extend(self.mail(id).map(|mail| mail.row(id)));
         }
+        found
     }
 
     fn refuse(&self, id: MailId, what: &str) -> Option<Refused> {

@@ -135,12 +135,21 @@ impl fmt::Debug for Mail {
 /// A defect of one row, as damage or a trigger of another program causes it in a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// It cannot be read.
+    /// It cannot be read. A scan only finds that it exists.
     Unreadable,
+    /// A scan reads it, and nothing else can: not the message either.
+    DataUnreadable,
     /// Nothing can be recorded for it. If a server takes it, that is noted beside it, and it is not handed out again.
     Unrecordable,
     /// Nothing can be recorded for it, nor noted beside it.
     Unnotable,
+}
+
+impl Flaw {
+    /// Returns whether a mail with this flaw can be claimed, recalled, and read for a bounce.
+    fn is_readable(self) -> bool {
+        matches!(self, Self::Unrecordable | Self::Unnotable)
+    }
 }
 
 /// An outbox in memory.
@@ -156,6 +165,8 @@ pub struct MemoryOutbox {
     data_version: i64,
     /// The contents of mail, apart from its faillog, when it was claimed, recalled, or read for a bounce, as long as it is held.
     held: BTreeMap<MailId, Mail>,
+    /// The contents of mail that servers have taken and that could not be deleted, apart from its faillog.
+    taken: BTreeMap<MailId, Mail>,
     orders: OrderBook,
     flights: FlightBook,
     budget_octets: Option<usize>,
@@ -165,8 +176,6 @@ pub struct MemoryOutbox {
 struct Stored {
     mail: Mail,
     flaw: Option<Flaw>,
-    /// True if a server has taken it, but it could not be deleted.
-    is_taken: bool,
 }
 
 impl MemoryOutbox {
@@ -208,6 +217,16 @@ impl MemoryOutbox {
     /// Returns the mail that is [held](crate::outbox#what-is-held), in ascending order of ids.
     pub fn held(&self) -> impl Iterator<Item = MailId> {
         self.held.keys().copied()
+    }
+
+    /// Returns whether a mail is held.
+    pub fn is_held(&self, id: MailId) -> bool {
+        self.held.contains_key(&id)
+    }
+
+    /// Returns a held mail as it was when it was read, without its faillog.
+    pub fn held_mail(&self, id: MailId) -> Option<&Mail> {
+        self.held.get(&id)
     }
 
     /// Releases all mail, because the dispatcher that held it has ended.
@@ -283,7 +302,7 @@ impl MemoryOutbox {
     pub fn put(&mut self, id: MailId, mail: Mail) -> Option<Mail> {
         self.data_version += 1;
         self.highest = self.highest.max(id.0);
-        let before = self.mails.insert(id, Stored { mail, flaw: None, is_taken: false });
+        let before = self.mails.insert(id, Stored { mail, flaw: None });
         before.map(|stored| stored.mail)
     }
 
@@ -304,6 +323,16 @@ impl MemoryOutbox {
         let Some(stored) = self.mails.get_mut(&id) else { return false };
         stored.flaw = flaw;
         true
+    }
+
+    /// Returns the flaw of a mail.
+    pub fn flaw(&self, id: MailId) -> Option<Flaw> {
+        self.mails.get(&id).and_then(|stored| stored.flaw)
+    }
+
+    /// Removes all flaws.
+    pub fn clear_flaws(&mut self) {
+        self.mails.values_mut().for_each(|stored| stored.flaw = None);
     }
 
     /// Limits the mail data of one answer to this many octets, beside its first message. The limits of [`outbox`](crate::outbox)
@@ -328,9 +357,15 @@ impl MemoryOutbox {
         &self.flights
     }
 
+    /// Forgets the flights that are noted, as a disk may that loses power.
+    pub fn forget_flights(&mut self) {
+        self.flights.clear();
+    }
+
     /// Returns what earlier runs have left behind, and holds its mail if that is wanted.
     fn recover(&mut self, uncertain: Uncertain) -> Vec<FoundFlight> {
-        let is_left = |id| self.mails.get(&id).is_some_and(|stored| !stored.is_taken);
+        let (mails, taken) = (&self.mails, &self.taken);
+        let is_left = |id| mails.get(&id).is_some_and(|stored| !is_taken(taken, id, &stored.mail));
         let mut found = self.flights.begin_run(is_left);
         if uncertain == Uncertain::Hold {
             found.iter_mut().for_each(|flight| flight.is_held = true);
@@ -344,30 +379,37 @@ impl MemoryOutbox {
         found
     }
 
+    /// Returns the mail that a step would change, if its order were carried out on it now.
+    pub fn changed_by(&self, step: &OrderStep) -> Vec<MailId> {
+        let Some(order) = self.orders.find(step.order).filter(|order| order.result.is_none()) else {
+            return Vec::new();
+        };
+        let is_changed = |id: &&MailId| {
+            let is_sound = self.mails.get(*id).is_some_and(|stored| stored.flaw.is_none());
+            is_sound && !self.is_taken(**id) && order.mails.contains(*id)
+        };
+        step.mails.iter().filter(is_changed).copied().collect()
+    }
+
     /// Carries out a step of an order.
     fn carry_out(&mut self, step: &OrderStep) -> CarriedOut {
-        let Some(order) = self.orders.find(step.order).filter(|order| order.result.is_none()) else {
-            return CarriedOut::default();
-        };
-        let (mut rows, mut done) = (Vec::new(), Vec::new());
-        for &id in &step.mails {
-            let Some(stored) = self.mails.get_mut(&id) else { continue };
-            let is_flawed = matches!(stored.flaw, Some(Flaw::Unrecordable | Flaw::Unnotable));
-            if stored.is_taken || is_flawed || !order.mails.contains(&id) {
-                rows.extend((!stored.is_taken).then(|| stored.mail.row(id)));
-                continue;
-            }
-            done.push(id);
-            match order.carry_out(stored.mail.clone(), step.terms.now) {
-                Some(mail) => {
-                    rows.push(mail.row(id));
-                    stored.mail = mail;
+        let done = self.changed_by(step);
+        let order = self.orders.find(step.order).filter(|order| order.result.is_none());
+        let is_open = order.is_some();
+        if let Some(order) = order {
+            for id in &done {
+                let Some(stored) = self.mails.get_mut(id) else { continue };
+                match order.carry_out(stored.mail.clone(), step.terms.now) {
+                    Some(mail) => stored.mail = mail,
+                    None => drop(self.mails.remove(id)),
                 }
-                None => drop(self.mails.remove(&id)),
             }
         }
-        let result = self.orders.record(step, done.len() as u64);
-        CarriedOut { rows, done, is_open: true, result }
+        let is_reported = |id: &&MailId| !self.is_taken(**id) && self.is_readable(**id);
+        let rows = step.mails.iter().filter(is_reported);
+        let rows = rows.filter_map(|id| Some(self.mail(*id)?.row(*id))).collect();
+        let result = if is_open { self.orders.record(step, done.len() as u64) } else { None };
+        CarriedOut { rows, done, is_open, result }
     }
 
     /// Returns a mail.
@@ -382,7 +424,17 @@ impl MemoryOutbox {
 
     /// Returns the mail that servers have taken and that could not be deleted.
     pub fn taken(&self) -> impl Iterator<Item = MailId> {
-        self.mails.iter().filter(|(_, stored)| stored.is_taken).map(|(&id, _)| id)
+        self.mails.keys().copied().filter(|id| self.is_taken(*id))
+    }
+
+    /// Returns whether a server has taken a mail, and it could not be deleted.
+    pub fn is_taken(&self, id: MailId) -> bool {
+        self.mail(id).is_some_and(|mail| is_taken(&self.taken, id, mail))
+    }
+
+    /// Returns whether all of a mail can be read.
+    fn is_readable(&self, id: MailId) -> bool {
+        self.flaw(id).is_none_or(Flaw::is_readable)
     }
 
     /// Returns the number of mails.
@@ -404,7 +456,7 @@ impl MemoryOutbox {
     fn add(&mut self, mail: Mail) -> MailId {
         self.highest = self.highest.saturating_add(1);
         let id = MailId(self.highest);
-        self.mails.insert(id, Stored { mail, flaw: None, is_taken: false });
+        self.mails.insert(id, Stored { mail, flaw: None });
         id
     }
 
@@ -415,6 +467,16 @@ impl MemoryOutbox {
     fn failed_budget(&self) -> usize {
         self.budget_octets.unwrap_or(FAILED_BUDGET_OCTETS)
     }
+}
+
+/// Returns whether a note that a server has taken a mail is about this one.
+fn is_taken(taken: &BTreeMap<MailId, Mail>, id: MailId, mail: &Mail) -> bool {
+    taken.get(&id).is_some_and(|taken| is_same_mail(taken, mail))
+}
+
+/// Returns the contents of a mail apart from its faillog.
+fn contents(mail: &Mail) -> Mail {
+    Mail { faillog: Vec::new(), last_failure: None, ..mail.clone() }
 }
 
 /// Returns the name of a mail in a text.

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Flaw, Mail, MemoryOutbox, Stored, is_same_message, named};
+use super::{Flaw, Mail, MemoryOutbox, Stored, contents, is_same_message, named};
 use crate::bounce::needed_octets;
 use crate::outbox::{
     Claimed, ClaimedTransaction, Cursor, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, LeftOver, MailId,
@@ -29,10 +29,8 @@ impl MemoryOutbox {
             }
             place = Cursor::After(id);
             match stored {
-                Stored { is_taken: true, .. } => taken.push(id),
-                Stored { flaw: Some(Flaw::Unreadable), mail, .. } => {
-                    unreadable.push(cannot_be_read(id, mail));
-                }
+                Stored { .. } if self.is_taken(id) => taken.push(id),
+                Stored { flaw: Some(Flaw::Unreadable), mail } => unreadable.push(cannot_be_read(id, mail)),
                 Stored { mail, .. } => rows.push(mail.row(id)),
             }
         }
@@ -40,7 +38,7 @@ impl MemoryOutbox {
     }
 
     pub(super) fn claim(&mut self, ids: &[MailId], limit: usize, recipients: usize) -> StoreReply {
-        let (readable, unreadable) = self.sort(ids, |stored| !stored.is_taken);
+        let (readable, unreadable) = self.sort(ids, |id| !self.is_taken(id));
         let (mut transactions, mut over) = (Vec::new(), BTreeSet::new());
         let mut octets = 0;
         for group in grouped(&readable, recipients) {
@@ -58,7 +56,7 @@ impl MemoryOutbox {
         }
         let left_over = readable.iter().filter(|(id, _)| over.contains(id));
         let left_over =
-            left_over.map(|(id, mail)| LeftOver { id: *id, message: self.first_like(mail) }).collect();
+            left_over.map(|(id, mail)| LeftOver { id: *id, message: Some(digest(mail)) }).collect();
         let claimed: Vec<MailId> =
             transactions.iter().flat_map(|claimed| &claimed.rows).map(|row| row.id).collect();
         self.remember(&claimed);
@@ -66,7 +64,7 @@ impl MemoryOutbox {
     }
 
     pub(super) fn recall(&mut self, ids: &[MailId]) -> StoreReply {
-        let (readable, unreadable) = self.sort(ids, |stored| !stored.is_taken);
+        let (readable, unreadable) = self.sort(ids, |id| !self.is_taken(id));
         let rows = readable.iter().map(|(id, mail)| mail.row(*id)).collect();
         let recalled: Vec<MailId> = readable.iter().map(|(id, _)| *id).collect();
         self.remember(&recalled);
@@ -76,8 +74,8 @@ impl MemoryOutbox {
     /// Returns a piece of mail data. Mail that was replaced since it was claimed has none, since otherwise a server would receive
     /// a mixture of both.
     pub(super) fn read_data(&self, id: MailId, offset: u64, limit: u32) -> Result<Bytes, StoreError> {
-        let Some(Stored { mail, flaw, .. }) = self.mails.get(&id) else { return Ok(Bytes::new()) };
-        if *flaw == Some(Flaw::Unreadable) {
+        let Some(mail) = self.mail(id) else { return Ok(Bytes::new()) };
+        if !self.is_readable(id) {
             let Refused { text, .. } = cannot_be_read(id, mail);
             return Err(StoreError { trouble: StoreTrouble::Damaged, text });
         }
@@ -125,23 +123,14 @@ impl MemoryOutbox {
         StoreReply::Failed { messages, left_over, unreadable }
     }
 
-    /// Returns the number that the rows of one message share.
-    fn first_like(&self, mail: &Mail) -> Option<u64> {
-        let is_like = |other: &Mail| (other.reverse_path(), &other.data) == (mail.reverse_path(), &mail.data);
-        let (first, _) = self.mails.iter().find(|(_, other)| is_like(&other.mail))?;
-        Some(first.0.cast_unsigned())
-    }
-
     /// Returns the existing and wanted mail, each once, in the order in which its ids first appear, and the refusals of
     /// unreadable mail.
-    fn sort(&self, ids: &[MailId], is_wanted: impl Fn(&Stored) -> bool) -> (Group<'_>, Vec<Refused>) {
+    fn sort(&self, ids: &[MailId], is_wanted: impl Fn(MailId) -> bool) -> (Group<'_>, Vec<Refused>) {
         let (mut readable, mut unreadable, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
         for &id in ids.iter().filter(|id| seen.insert(**id)) {
-            match self.mails.get(&id).filter(|stored| is_wanted(stored)) {
-                Some(Stored { flaw: Some(Flaw::Unreadable), mail, .. }) => {
-                    unreadable.push(cannot_be_read(id, mail));
-                }
-                Some(Stored { mail, .. }) => readable.push((id, mail)),
+            match self.mail(id).filter(|_| is_wanted(id)) {
+                Some(mail) if self.is_readable(id) => readable.push((id, mail)),
+                Some(mail) => unreadable.push(cannot_be_read(id, mail)),
                 None => {}
             }
         }
@@ -152,10 +141,20 @@ impl MemoryOutbox {
     fn remember(&mut self, ids: &[MailId]) {
         for id in ids {
             if let Some(Stored { mail, .. }) = self.mails.get(id) {
-                self.held.insert(*id, Mail { faillog: Vec::new(), last_failure: None, ..mail.clone() });
+                self.held.insert(*id, contents(mail));
             }
         }
     }
+}
+
+/// Returns a number that the rows of one message share, and other messages do not, unless somebody makes them so.
+fn digest(mail: &Mail) -> u64 {
+    // FNV-1a.
+    const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let sender = mail.reverse_path().into_iter().flatten();
+    let octets = sender.chain(b"\0").chain(&mail.data);
+    octets.fold(BASIS, |digest, octet| (digest ^ u64::from(*octet)).wrapping_mul(PRIME))
 }
 
 /// Groups the rows of one message, at most `limit` in one group.

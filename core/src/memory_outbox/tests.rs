@@ -320,6 +320,38 @@ fn a_claim_must_not_end_twice() {
 }
 
 #[test]
+fn a_note_is_about_the_mail_that_was_taken_and_not_about_other_mail_in_its_place() {
+    let (mut outbox, ids) = outbox(1);
+    outbox.set_flaw(ids[0], Some(Flaw::Unrecordable));
+    claim(&mut outbox, &ids, 1);
+    assert_eq!(commit(&mut outbox, delivered(&ids)).refused, ids);
+    assert_eq!(scan(&mut outbox, 9).1, ids);
+    outbox.put(ids[0], mail(1, 2));
+    outbox.release_all();
+    assert_eq!((scan(&mut outbox, 9).0, outbox.taken().count()), (ids.clone(), 0));
+    // What an earlier process knows only by its note is not taken for the other mail.
+    let again = delivered(&ids);
+    assert_eq!(outbox.recordable(&again).delivered, []);
+    let changed = commit(&mut outbox, again).changed;
+    assert!(changed.iter().map(|row| row.id).eq(ids.iter().copied()));
+    assert!(outbox.mail(ids[0]).is_some());
+}
+
+#[test]
+fn what_is_recorded_is_foretold() {
+    let (mut outbox, ids) = outbox(4);
+    claim(&mut outbox, &ids, 4);
+    outbox.set_flaw(ids[1], Some(Flaw::Unrecordable));
+    outbox.put(ids[2], mail(1, 2));
+    let all = Commit { failed: vec![failure(ids[3], false)], ..delivered(&ids[..3]) };
+    let foretold = outbox.recordable(&all);
+    assert_eq!(foretold, Commit { failed: all.failed.clone(), ..delivered(&ids[..1]) });
+    let recorded = commit(&mut outbox, all);
+    assert_eq!((recorded.refused, recorded.changed.len()), (vec![ids[1]], 1));
+    assert!(outbox.mail(ids[0]).is_none() && outbox.mail(ids[3]).is_some_and(|mail| mail.faillog.len() == 1));
+}
+
+#[test]
 fn ids_are_never_given_twice_and_where_none_is_left_only_what_needs_one_is_refused() {
     let (mut outbox, ids) = outbox(2);
     outbox.remove(ids[1]);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cmail_delivery::io::Purpose;
+use cmail_delivery::memory_outbox::Mail;
 use cmail_delivery::next_hop::{Port, Relay, TlsMode};
 use cmail_delivery::outbox::{Claimed, MailId, StoreReply};
 use cmail_delivery::settings::Hosts;
@@ -10,7 +11,6 @@ use cmail_delivery::time::{Duration, Instant};
 
 use crate::facts::{Fact, Link, Parting, Scene};
 use crate::map::{Map, Zone};
-use crate::outbox::Mail;
 use crate::quoted::quote;
 use crate::talk::Talk;
 

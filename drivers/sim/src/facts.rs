@@ -6,6 +6,7 @@ use bytes::Bytes;
 use cmail_delivery::event::Event;
 use cmail_delivery::explanation::{Explanation, Subject};
 use cmail_delivery::io::{CertificateTrouble, ConnectionId, Purpose, Tls, TlsVersion, Verification};
+use cmail_delivery::memory_outbox::MemoryOutbox;
 use cmail_delivery::next_hop::NextHop;
 use cmail_delivery::order::{OrderId, OrderStep};
 use cmail_delivery::outbox::{Commit, MailId, RequestId, StoreReply, StoreRequest};
@@ -15,7 +16,7 @@ use cmail_delivery::tally::Tally;
 use cmail_delivery::time::{Instant, Now};
 
 use crate::map::Map;
-use crate::outbox::{MailKey, Outbox};
+use crate::outbox::MailKey;
 
 /// Identifies a connection, also across restarts of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,7 +172,7 @@ pub(crate) struct Scene<'a> {
     /// The settings before these in the life of the daemon, and until when each held.
     pub(crate) earlier_settings: &'a [(Instant, Settings)],
     /// The current outbox.
-    pub(crate) outbox: &'a Outbox,
+    pub(crate) outbox: &'a MemoryOutbox,
     /// The world around.
     pub(crate) map: &'a Map,
 }

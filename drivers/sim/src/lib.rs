@@ -30,7 +30,6 @@ mod mutation;
 mod network;
 mod options;
 mod outbox;
-mod poison;
 mod quoted;
 mod scram;
 mod servers;

@@ -16,8 +16,9 @@ impl Checker for BounceLoop {
         if let Fact::Committing { commit, .. } = fact {
             for replacement in commit.replaced.iter().filter(|replacement| replacement.bounce.is_some()) {
                 for &id in &replacement.originals {
-                    let is_null =
-                        |mail: &crate::outbox::Mail| mail.sender.as_deref().is_none_or(<[u8]>::is_empty);
+                    let is_null = |mail: &cmail_delivery::memory_outbox::Mail| {
+                        mail.sender.as_deref().is_none_or(<[u8]>::is_empty)
+                    };
                     if scene.outbox.mail(id).is_some_and(is_null) {
                         return Err(format!("mail {id} has the null sender, and is bounced"));
                     }

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use cmail_delivery::memory_outbox::Mail;
 use cmail_delivery::outbox::{Claimed, MailId, Row, StoreReply, is_null_path};
 
 use super::Checker;
 use crate::facts::{Fact, Scene};
-use crate::outbox::Mail;
 
 /// The properties by which a row is still the same mail.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -74,7 +74,7 @@ impl Checker for Duplicates {
             }
             Fact::Inserted { id, .. } => {
                 if let Some(mail) = scene.outbox.mail(id) {
-                    *self.rows.entry(mail.key()).or_default() += 1;
+                    *self.rows.entry(MailKey::of(mail)).or_default() += 1;
                 }
             }
             Fact::Accepted { link, number, keys, .. } => return self.accept(link, number, keys),
@@ -97,7 +97,7 @@ impl Checker for Duplicates {
             }
             Fact::Committing { commit, .. } => {
                 let deleted = commit.delivered.iter().filter_map(|mail| scene.outbox.mail(mail.id));
-                self.settled.extend(deleted.map(crate::outbox::Mail::key));
+                self.settled.extend(deleted.map(MailKey::of));
             }
             _ => {}
         }
@@ -120,9 +120,8 @@ impl Duplicates {
         let is_kept = scene.settings.uncertain != Uncertain::Off;
         let noted = scene.outbox.flights().cargos().flat_map(|cargo| &cargo.mails).copied();
         // Of what cannot be recorded something else is noted, if anything.
-        let poisoned =
-            scene.outbox.mails().map(|(id, _)| id).filter(|id| scene.outbox.poison_of(*id).is_some());
-        let keys = noted.chain(poisoned).filter_map(|id| Some(scene.outbox.mail(id)?.key()));
+        let poisoned = scene.outbox.mails().map(|(id, _)| id).filter(|id| scene.outbox.flaw(*id).is_some());
+        let keys = noted.chain(poisoned).filter_map(|id| Some(MailKey::of(scene.outbox.mail(id)?)));
         let keys: HashSet<MailKey> = keys.collect();
         let epoch = self.epoch;
         for (key, acceptances) in &mut self.acceptances {

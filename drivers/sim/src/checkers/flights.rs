@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cmail_delivery::flight::{FLIGHT_LIMIT_MESSAGES, Uncertain};
 use cmail_delivery::io::ConnectionId;
+use cmail_delivery::memory_outbox::Mail;
 use memchr::memmem;
 
 use super::Checker;
 use crate::facts::{Fact, Link, Scene, Verb};
+use crate::outbox::message;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -29,8 +31,8 @@ impl Flights {
         let flights = scene.outbox.flights().own_cargos();
         let mut noted =
             flights.filter(|cargo| cargo.route.connection == link.id).flat_map(|cargo| &cargo.mails);
-        let is_it = |row: &cmail_delivery::outbox::Row| row.recipient == path;
-        if noted.any(|id| scene.outbox.held_row(*id).is_some_and(is_it)) {
+        let is_it = |mail: &Mail| mail.recipient == path;
+        if noted.any(|id| scene.outbox.held_mail(*id).is_some_and(is_it)) {
             return Ok(());
         }
         Err(format!("[{link}] mail to {} is sent, and was not noted before", String::from_utf8_lossy(path)))
@@ -40,7 +42,7 @@ impl Flights {
         let mut messages: BTreeMap<ConnectionId, BTreeSet<_>> = BTreeMap::new();
         for cargo in scene.outbox.flights().own_cargos() {
             let mails = cargo.mails.iter().filter_map(|id| scene.outbox.mail(*id));
-            messages.entry(cargo.route.connection).or_default().extend(mails.map(|mail| mail.message()));
+            messages.entry(cargo.route.connection).or_default().extend(mails.map(message));
         }
         match messages.iter().find(|(_, messages)| messages.len() > FLIGHT_LIMIT_MESSAGES) {
             Some((connection, messages)) => {

@@ -23,18 +23,18 @@ impl Held {
             StoreRequest::Claim { ids, .. }
             | StoreRequest::Recall { ids }
             | StoreRequest::ReadFailed { ids, .. } => {
-                if let Some(mail) = ids.iter().find(|mail| scene.outbox.holds(**mail)) {
+                if let Some(mail) = ids.iter().find(|mail| scene.outbox.is_held(**mail)) {
                     return Err(format!("mail {mail} is asked for, and held already"));
                 }
             }
             StoreRequest::Commit(commit) => {
                 self.last_commit = Some(id);
-                if let Some(mail) = commit.claims().find(|mail| !scene.outbox.holds(*mail)) {
+                if let Some(mail) = commit.claims().find(|mail| !scene.outbox.is_held(*mail)) {
                     return Err(format!("there is a verdict on mail {mail}, which is not held"));
                 }
             }
             StoreRequest::CarryOut(step) => {
-                if let Some(mail) = step.mails.iter().find(|mail| scene.outbox.holds(**mail)) {
+                if let Some(mail) = step.mails.iter().find(|mail| scene.outbox.is_held(**mail)) {
                     return Err(format!("an order is carried out on mail {mail}, which is held"));
                 }
             }
@@ -74,7 +74,7 @@ impl Checker for Held {
                 }
             }
             Fact::Released { ids } => {
-                if let Some(mail) = ids.iter().find(|mail| !scene.outbox.holds(**mail)) {
+                if let Some(mail) = ids.iter().find(|mail| !scene.outbox.is_held(**mail)) {
                     return Err(format!("mail {mail} is released, and not held"));
                 }
             }

@@ -56,7 +56,7 @@ impl Loss {
         for id in commit.delivered.iter().map(|mail| mail.id) {
             // The current row counts: other mail may have replaced it.
             let Some(mail) = scene.outbox.mail(id) else { continue };
-            match self.accepted.get_mut(&mail.key()).filter(|count| **count > 0) {
+            match self.accepted.get_mut(&MailKey::of(mail)).filter(|count| **count > 0) {
                 Some(count) => *count -= 1,
                 None => return Err(format!("mail {id} is deleted, but no server has accepted it as it is")),
             }

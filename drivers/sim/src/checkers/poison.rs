@@ -43,7 +43,7 @@ impl Checker for OnePoisonedRow {
             Fact::Asked { id, request: StoreRequest::Commit(commit) } => {
                 self.open.insert(id);
                 for replacement in &commit.replaced {
-                    let is_healthy = |id: &MailId| scene.outbox.poison_of(*id).is_none();
+                    let is_healthy = |id: &MailId| scene.outbox.flaw(*id).is_none();
                     let is_untouched =
                         |id: &MailId| !self.meddled.contains(id) && scene.outbox.mail(*id).is_some();
                     if replacement.originals.iter().all(|id| is_healthy(id) && is_untouched(id)) {
@@ -73,7 +73,7 @@ impl Checker for OnePoisonedRow {
 
 impl OnePoisonedRow {
     fn note_verdict(&mut self, scene: &Scene<'_>, id: MailId) {
-        if scene.outbox.poison_of(id).is_none() && !self.meddled.contains(&id) {
+        if scene.outbox.flaw(id).is_none() && !self.meddled.contains(&id) {
             self.pending.entry(id).or_insert(self.commits);
         }
     }

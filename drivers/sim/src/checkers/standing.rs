@@ -1,14 +1,13 @@
 //! The state of a mail, computed here once more, so that an error of the core does not hide itself.
 
 use cmail_delivery::address::Mailbox;
+use cmail_delivery::memory_outbox::Mail;
 use cmail_delivery::next_hop::{NextHop, Relay};
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::retry_rule::RetryRule;
 use cmail_delivery::schedule::RetryState;
 use cmail_delivery::settings::Settings;
 use cmail_delivery::time::UnixTime;
-
-use crate::outbox::Mail;
 
 /// Returns the state of a mail by these settings. A rule makes each wait up to a tenth shorter or longer; the shortest one counts here.
 pub(super) fn retry_state(settings: &Settings, id: MailId, mail: &Mail, at: UnixTime) -> RetryState {

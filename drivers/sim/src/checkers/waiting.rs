@@ -157,7 +157,7 @@ impl Watch {
             return;
         }
         // Mail that the database cannot process is set aside, for a while even after that is repaired.
-        let is_poisoned = scene.outbox.poison_of(row.id).is_some();
+        let is_poisoned = scene.outbox.flaw(row.id).is_some();
         let is_fresh = row.fail_count == 0 && !row.fatal && row.hold == Hold::Unset;
         match address_of(row).filter(|_| is_fresh) {
             Some(to) if !is_poisoned && !self.useless.contains(&to) => {

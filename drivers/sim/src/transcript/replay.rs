@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Input, Output, Purpose};
+use cmail_delivery::memory_outbox::MemoryOutbox;
 use cmail_delivery::outbox::{Commit, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble};
 use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble};
 use cmail_delivery::time::{Instant, Now, UnixTime};
@@ -18,7 +19,7 @@ use crate::dice::Dice;
 use crate::dns::Dns;
 use crate::facts::{Fact, Link, Origin, Parting, Scene, reset, tls, tls_failure};
 use crate::mutation::Mutation;
-use crate::outbox::{MailKey, Outbox, compose_bounces};
+use crate::outbox::{MailKey, compose_bounces, inserted};
 use crate::talk::{Accepted, Talk};
 use crate::witness::{Violation, Witness};
 
@@ -60,7 +61,7 @@ pub(super) struct Replay<'a> {
     dispatcher: Option<Dispatcher>,
     epoch: u32,
     now: Now,
-    outbox: Outbox,
+    outbox: MemoryOutbox,
     dns: Dns,
     current: Option<Current>,
     requests: VecDeque<(RequestId, StoreRequest)>,
@@ -175,7 +176,7 @@ impl<'a> Replay<'a> {
 
     fn start(&mut self) {
         self.epoch += 1;
-        self.outbox.forget_claims();
+        self.outbox.release_all();
         self.see(Fact::Started { epoch: self.epoch, is_pass: false });
         let mut seed = [0; 32];
         let numbers = [self.transcript.scene.seed, u64::from(self.epoch)];
@@ -348,11 +349,11 @@ impl<'a> Replay<'a> {
         let result = if let StoreRequest::Commit(commit) = request {
             self.commit(&self.mutation.commit(commit.clone()))
         } else {
-            // Nothing was left behind by an earlier run.
-            let reply = self.outbox.read(request).unwrap_or(StoreReply::Recovered(Vec::new()));
-            self.outbox.remember(&reply);
-            self.see(Fact::Answered { reply: &reply });
-            Ok(reply)
+            let result = self.outbox.answer(request.clone());
+            if let Ok(reply) = &result {
+                self.see(Fact::Answered { reply });
+            }
+            result
         };
         self.see(Fact::Told { id, done: result.is_ok() });
         if let Some(dispatcher) = &mut self.dispatcher {
@@ -377,12 +378,11 @@ impl<'a> Replay<'a> {
             let kind = if replacement.bounce.is_some() { "bounced" } else { "dropped" };
             self.observed.extend(replacement.originals.iter().map(|id| format!("= {id} {kind}")));
         }
-        let (reply, effects) = self.outbox.commit(commit, bounces, self.now.wall);
-        for (id, originals) in &effects.warnings {
-            self.see(Fact::Inserted { id: *id, origin: Origin::WarningOf(originals) });
-        }
-        for (id, originals) in &effects.bounces {
-            self.see(Fact::Inserted { id: *id, origin: Origin::BounceOf(originals) });
+        let reply = self.outbox.answer(StoreRequest::Commit(commit.clone()))?;
+        if let StoreReply::Committed(committed) = &reply {
+            for (id, origin) in inserted(&commit.replaced, committed) {
+                self.see(Fact::Inserted { id, origin });
+            }
         }
         Ok(reply)
     }

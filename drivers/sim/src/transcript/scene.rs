@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cmail_delivery::address::{Domain, Mailbox};
+use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
 use cmail_delivery::next_hop::{Port, Relay, TlsMode};
 use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::MailId;
@@ -16,7 +17,6 @@ use cmail_delivery::{Mode, Selection};
 
 use crate::map::{Map, RelayEntry, Zone};
 use crate::options::NAME_SERVERS;
-use crate::outbox::{Digest, Mail, Outbox};
 use crate::quoted::unquote;
 
 /// The relay of mail that names none.
@@ -69,8 +69,8 @@ impl Default for Setting {
 
 impl Setting {
     /// The outbox at the beginning.
-    pub(crate) fn outbox(&self) -> Outbox {
-        let mut outbox = Outbox::new();
+    pub(crate) fn outbox(&self) -> MemoryOutbox {
+        let mut outbox = MemoryOutbox::new();
         for (id, mail) in &self.mails {
             outbox.put(*id, mail.clone());
         }
@@ -200,7 +200,6 @@ impl Setting {
             faillog: vec![],
             last_failure: None,
             hold: Hold::Unset,
-            digest: Digest::default(),
         };
         self.mails.push((MailId(number(id)?), mail));
         Ok(())

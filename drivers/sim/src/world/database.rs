@@ -3,14 +3,14 @@
 use cmail_delivery::io::Input;
 use cmail_delivery::order::{Hold, OrderStep};
 use cmail_delivery::outbox::{
-    Charge, Committed, MailId, RequestId, Scanned, StoreError, StoreReply, StoreRequest, StoreTrouble,
+    Charge, Commit, MailId, RequestId, Scanned, StoreError, StoreReply, StoreRequest, StoreTrouble,
 };
 use cmail_delivery::time::Duration;
 
 use super::{Happening, World};
-use crate::facts::{Fact, Origin};
+use crate::facts::Fact;
 use crate::mutation::Mutation;
-use crate::outbox::{Sifted, compose_bounces};
+use crate::outbox::{compose_bounces, inserted, is_impossible};
 
 /// Time after which a build that falls asleep does so.
 const SLEEP_AFTER_MICROS: u64 = 1_800_000_000;
@@ -62,7 +62,7 @@ impl World {
             return;
         }
         let stops_at_poison = self.mutation == Mutation::StopsAtPoison
-            && matches!(&request, StoreRequest::Commit(commit) if self.outbox.is_poisoned(commit));
+            && matches!(&request, StoreRequest::Commit(commit) if is_impossible(&self.outbox, commit));
         let result = if stops_at_poison {
             Err(StoreError { trouble: StoreTrouble::Impossible, text: "a trigger says no".to_owned() })
         } else if self.call_dice.chance(self.faults.store_failures) {
@@ -72,79 +72,75 @@ impl World {
                 text: self.call_dice.pick(&texts).copied().unwrap_or_default().to_owned(),
             })
         } else {
-            Ok(self.execute_request(&request))
+            self.execute_request(request)
         };
         let delay = Duration::from_micros(self.call_dice.within(10..=500));
         self.database_told_at = self.database_told_at.max(self.clock.instant() + delay);
         self.clock.at(self.database_told_at, Happening::Answer(epoch, id, Box::new(result)));
     }
 
-    fn execute_request(&mut self, request: &StoreRequest) -> StoreReply {
-        if self.mutation == Mutation::ChargesUnread
-            && let StoreRequest::Recall { ids } = request
-        {
-            let rows = ids.iter().filter_map(|id| self.scanned.get(id).cloned()).collect();
-            let reply = StoreReply::Recalled { rows, unreadable: Vec::new() };
-            self.outbox.remember(&reply);
-            return reply;
-        }
-        if self.mutation == Mutation::ComesToOrdersLate
-            && let StoreRequest::ReadOrders { known, .. } = request
-            && known.is_empty()
-            && self.call_dice.chance(500)
-        {
-            return StoreReply::Orders(None);
-        }
-        if let Some(reply) = self.outbox.read(request) {
-            if self.mutation == Mutation::ChargesUnread
-                && let StoreReply::Scanned(Scanned { rows, .. }) = &reply
-            {
-                self.scanned.extend(rows.iter().map(|row| (row.id, row.clone())));
+    fn execute_request(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
+        match request {
+            StoreRequest::Commit(commit) => self.commit(commit),
+            StoreRequest::CarryOut(step) => self.carry_out(step),
+            StoreRequest::Recover { .. } => {
+                let reply = self.outbox.answer(request);
+                self.release_in_the_end();
+                reply
             }
-            self.outbox.remember(&reply);
-            self.see(Fact::Answered { reply: &reply });
-            return self.mutation.answer(reply);
+            StoreRequest::ReadOrders { ref known, .. }
+                if self.mutation == Mutation::ComesToOrdersLate
+                    && known.is_empty()
+                    && self.call_dice.chance(500) =>
+            {
+                Ok(StoreReply::Orders(None))
+            }
+            StoreRequest::Recall { ref ids } if self.mutation == Mutation::ChargesUnread => {
+                let rows = ids.iter().filter_map(|id| self.scanned.get(id).cloned()).collect();
+                self.outbox.answer(request)?;
+                Ok(StoreReply::Recalled { rows, unreadable: Vec::new() })
+            }
+            StoreRequest::Scan { .. }
+            | StoreRequest::Claim { .. }
+            | StoreRequest::ReadData { .. }
+            | StoreRequest::ReadFailed { .. }
+            | StoreRequest::Recall { .. }
+            | StoreRequest::ReadOrders { .. } => {
+                let reply = self.outbox.answer(request)?;
+                if self.mutation == Mutation::ChargesUnread
+                    && let StoreReply::Scanned(Scanned { rows, .. }) = &reply
+                {
+                    self.scanned.extend(rows.iter().map(|row| (row.id, row.clone())));
+                }
+                self.see(Fact::Answered { reply: &reply });
+                Ok(self.mutation.answer(reply))
+            }
         }
-        if let StoreRequest::CarryOut(step) = request {
-            return self.carry_out(step);
+    }
+
+    fn commit(&mut self, commit: Commit) -> Result<StoreReply, StoreError> {
+        let recorded = self.outbox.recordable(&commit);
+        let bounces = compose_bounces(&recorded);
+        self.see(Fact::Committing { commit: &recorded, bounces: &bounces });
+        let replaced = commit.replaced.clone();
+        let reply = self.outbox.answer(StoreRequest::Commit(commit))?;
+        if let StoreReply::Committed(committed) = &reply {
+            for (id, origin) in inserted(&replaced, committed) {
+                self.see(Fact::Inserted { id, origin });
+            }
         }
-        if let StoreRequest::Recover { uncertain } = request {
-            let found = self.outbox.recover(*uncertain);
+        if recorded.failed.iter().any(|failed| failed.charge == Charge::Holds) {
             self.release_in_the_end();
-            return StoreReply::Recovered(found);
         }
-        let StoreRequest::Commit(commit) = request else {
-            return StoreReply::Data(bytes::Bytes::new());
-        };
-        let asked = commit;
-        let Sifted { commit, remaining, changed: now_other, refused: not_done } =
-            self.outbox.sift(asked, self.clock.now().wall);
-        let bounces = compose_bounces(&commit);
-        self.see(Fact::Committing { commit: &commit, bounces: &bounces });
-        let (mut reply, effects) = self.outbox.commit(&commit, bounces, self.clock.now().wall);
-        if let StoreReply::Committed(Committed { not_replaced, changed, bounces, refused, .. }) = &mut reply {
-            refused.extend(not_done);
-            not_replaced.extend(remaining);
-            changed.extend(now_other);
-            let mut made = std::mem::take(bounces).into_iter();
-            let is_done = |replacement| commit.replaced.contains(replacement);
-            bounces.extend(asked.replaced.iter().map(|replacement| {
-                if is_done(replacement) { made.next().unwrap_or_default() } else { Vec::new() }
-            }));
-        }
-        for (id, originals) in &effects.warnings {
-            self.see(Fact::Inserted { id: *id, origin: Origin::WarningOf(originals) });
-        }
-        for (id, originals) in &effects.bounces {
-            self.see(Fact::Inserted { id: *id, origin: Origin::BounceOf(originals) });
-        }
-        if commit.failed.iter().any(|failed| failed.charge == Charge::Holds) {
-            self.release_in_the_end();
-        }
-        if self.is_healed && self.outbox.len() == 0 {
+        self.finish_if_empty();
+        Ok(reply)
+    }
+
+    /// Ends the world soon if nothing is left to do.
+    fn finish_if_empty(&mut self) {
+        if self.is_healed && self.outbox.is_empty() {
             self.clock.after(Duration::from_secs(1), Happening::Finish);
         }
-        reply
     }
 
     /// Releases what was just held, if all must come to its end.
@@ -154,18 +150,19 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, step: &OrderStep) -> StoreReply {
-        let mails = self.outbox.ordered(step);
-        self.see(Fact::CarryingOut { step, mails: &mails });
-        let mut carried_out = self.outbox.carry_out(step);
-        if self.mutation == Mutation::OrdersMailUnderWay {
-            carried_out.rows.retain(|row| !step.under_way.contains(&row.id));
-            carried_out.done.retain(|id| !step.under_way.contains(id));
+    fn carry_out(&mut self, step: OrderStep) -> Result<StoreReply, StoreError> {
+        let mails = self.outbox.changed_by(&step);
+        self.see(Fact::CarryingOut { step: &step, mails: &mails });
+        let under_way = step.under_way.clone();
+        let mut reply = self.outbox.answer(StoreRequest::CarryOut(step))?;
+        if self.mutation == Mutation::OrdersMailUnderWay
+            && let StoreReply::CarriedOut(carried_out) = &mut reply
+        {
+            carried_out.rows.retain(|row| !under_way.contains(&row.id));
+            carried_out.done.retain(|id| !under_way.contains(id));
         }
-        if self.is_healed && self.outbox.len() == 0 {
-            self.clock.after(Duration::from_secs(1), Happening::Finish);
-        }
-        self.mutation.answer(StoreReply::CarriedOut(carried_out))
+        self.finish_if_empty();
+        Ok(self.mutation.answer(reply))
     }
 
     pub(super) fn answer(&mut self, epoch: u32, id: RequestId, result: Result<StoreReply, StoreError>) {

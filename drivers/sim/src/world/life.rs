@@ -21,7 +21,7 @@ impl World {
             return;
         }
         self.epochs += 1;
-        self.outbox.forget_claims();
+        self.outbox.release_all();
         let mut seed = [0; 32];
         for octets in seed.chunks_mut(8) {
             octets.copy_from_slice(&self.call_dice.next().to_le_bytes());
@@ -101,7 +101,7 @@ impl World {
             return;
         }
         if self.mutation == Mutation::LosesFlights {
-            self.outbox.lose_flights();
+            self.outbox.forget_flights();
         }
         self.see(Fact::Stopped { crashed });
         let links: Vec<Link> = self
@@ -125,7 +125,7 @@ impl World {
         self.faults = Faults::default();
         self.crashes_in = None;
         self.is_healed = true;
-        self.outbox.heal();
+        self.outbox.clear_flaws();
         self.map.heal();
         self.down.fill(None);
         self.dns.fails_until = Instant::default();
@@ -134,7 +134,7 @@ impl World {
         self.release_all();
         let bound = self.bound();
         self.clock.after(bound, Happening::Finish);
-        if self.outbox.len() == 0 {
+        if self.outbox.is_empty() {
             self.clock.after(Duration::from_secs(60), Happening::Finish);
         }
     }

@@ -13,6 +13,7 @@ use bytes::BytesMut;
 use cmail_delivery::Dispatcher;
 use cmail_delivery::explanation::Subject;
 use cmail_delivery::io::{ConnectError, QueryId};
+use cmail_delivery::memory_outbox::MemoryOutbox;
 use cmail_delivery::outbox::{MailId, RequestId, Row, StoreError, StoreReply, StoreRequest};
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::time::{Duration, Instant};
@@ -27,7 +28,6 @@ use crate::map::Map;
 use crate::mutation::Mutation;
 use crate::network::Network;
 use crate::options::{Faults, Options};
-use crate::outbox::Outbox;
 use crate::servers::Memory;
 use crate::witness::Witness;
 
@@ -125,7 +125,7 @@ pub(crate) struct World {
     /// What the daemon was told before in its life, and until when that held.
     earlier_settings: Vec<(Instant, Settings)>,
     map: Map,
-    outbox: Outbox,
+    outbox: MemoryOutbox,
     /// `/etc/hosts`.
     hosts_file: Hosts,
     network: Network,
@@ -189,7 +189,7 @@ impl World {
             earlier_settings: Vec::new(),
             options,
             map,
-            outbox: Outbox::new(),
+            outbox: MemoryOutbox::new(),
             hosts_file,
             network: Network::default(),
             dns: Dns::new(dice.fork(), drops_edns),

@@ -1,10 +1,8 @@
 //! Other processes, administrators, and events that come by themselves.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use cmail_delivery::io::Input;
-use cmail_delivery::memory_outbox::GivenOrder;
+use cmail_delivery::memory_outbox::{Flaw, GivenOrder, Mail};
 use cmail_delivery::order::{Hold, OrderVerb};
 use cmail_delivery::outbox::{FaillogRow, MailId};
 use cmail_delivery::time::{Duration, UnixTime};
@@ -14,8 +12,6 @@ use super::{Down, Happening, World};
 use crate::facts::{Fact, Origin};
 use crate::map::Map;
 use crate::mutation::Mutation;
-use crate::outbox::{Digest, Mail};
-use crate::poison::Poison;
 
 /// Invalid recipients.
 const MALFORMED_RECIPIENTS: [&str; 5] =
@@ -79,17 +75,20 @@ impl World {
             }
         };
         let count = 1 + dice.below(u64::from(self.options.recipients));
-        let digest = Digest::default();
         let zone = dice.index(self.map.zones.len());
         for _ in 0..count {
             self.recipients += 1;
-            let mail = self.draw_mail(sender.clone(), zone, data.clone(), Arc::clone(&digest));
-            let id = self.outbox.submit(mail);
+            let mail = self.draw_mail(sender.clone(), zone, data.clone());
+            let Ok(id) = self.outbox.insert(mail) else { continue };
             if self.people_dice.chance(self.faults.poison)
-                && let Some(poison) =
-                    self.people_dice.pick(&[Poison::Record, Poison::Record, Poison::Read, Poison::Find])
+                && let Some(flaw) = self.people_dice.pick(&[
+                    Flaw::Unrecordable,
+                    Flaw::Unrecordable,
+                    Flaw::DataUnreadable,
+                    Flaw::Unreadable,
+                ])
             {
-                self.outbox.poison(id, *poison);
+                self.outbox.set_flaw(id, Some(*flaw));
             }
             self.see(Fact::Inserted { id, origin: Origin::Submitted });
         }
@@ -99,7 +98,7 @@ impl World {
         }
     }
 
-    fn draw_mail(&mut self, sender: Option<Bytes>, zone: usize, data: Bytes, digest: Digest) -> Mail {
+    fn draw_mail(&mut self, sender: Option<Bytes>, zone: usize, data: Bytes) -> Mail {
         let dice = &mut self.people_dice;
         let mark = self.recipients;
         let zone = if dice.chance(700) { zone } else { dice.index(self.map.zones.len()) };
@@ -132,7 +131,6 @@ impl World {
             faillog: vec![],
             last_failure: None,
             hold: Hold::Unset,
-            digest,
         }
     }
 
@@ -175,23 +173,18 @@ impl World {
             return;
         }
         let dice = &mut self.people_dice;
-        let Some(id) = self.outbox.some_id(dice) else { return };
+        let number = dice.index(self.outbox.len());
+        let Some((id, _)) = self.outbox.mails().nth(number) else { return };
         match dice.below(5) {
-            // A note about a taken mail concerns everything that was submitted by then.
-            4 if self.outbox.is_noted(id, self.clock.now().wall) => return,
             4 => {
                 // It reuses the id of a removed mail, as when a backup is restored.
                 let zone = dice.index(self.map.zones.len());
                 let data = self.draw_data();
                 self.messages += 1;
                 self.recipients += 1;
-                let mail = self.draw_mail(
-                    Some(Bytes::from_static(b"other@zone0.example")),
-                    zone,
-                    data,
-                    Digest::default(),
-                );
-                self.outbox.exchange(id, mail);
+                let sender = Bytes::from_static(b"other@zone0.example");
+                let mail = self.draw_mail(Some(sender), zone, data);
+                self.outbox.put(id, mail);
                 self.see(Fact::Removed { id });
                 self.see(Fact::Inserted { id, origin: Origin::Submitted });
             }
@@ -217,7 +210,7 @@ impl World {
     }
 
     fn change(&mut self, id: MailId, change: impl FnOnce(&mut Mail)) {
-        self.outbox.change(id, change);
+        self.outbox.mail_mut(id).map(change);
         self.see(Fact::Meddled { id });
     }
 

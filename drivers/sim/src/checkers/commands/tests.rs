@@ -1,4 +1,5 @@
 use cmail_delivery::io::{ConnectionId, Purpose};
+use cmail_delivery::memory_outbox::MemoryOutbox;
 use cmail_delivery::next_hop::{Port, TlsMode};
 use cmail_delivery::time::{Instant, Now, UnixTime};
 
@@ -7,7 +8,6 @@ use crate::dialogue::Dialogue;
 use crate::dice::Dice;
 use crate::map::Map;
 use crate::options::Options;
-use crate::outbox::Outbox;
 use crate::witness::Witness;
 
 const PLAIN: &str = "250 x\r\n";
@@ -18,7 +18,7 @@ fn objection(ehlo_reply: &str, turns: &[(&str, &str)]) -> Option<String> {
     let mut settings = Options::draw(&mut Dice::new(1), 1).settings();
     // So that nobody is promised TLS.
     settings.policy.ports = [Port { number: 25, tls: TlsMode::Plain }].into();
-    let (outbox, map) = (Outbox::new(), Map::default());
+    let (outbox, map) = (MemoryOutbox::new(), Map::default());
     let now = Now::new(Instant::default(), UnixTime(0));
     let scene = Scene {
         now,

@@ -1,4 +1,5 @@
 use cmail_delivery::io::ConnectionId;
+use cmail_delivery::memory_outbox::MemoryOutbox;
 use cmail_delivery::time::{Instant, Now, UnixTime};
 
 use super::*;
@@ -6,7 +7,6 @@ use crate::dice::Dice;
 use crate::facts::Parting;
 use crate::map::Map;
 use crate::options::Options;
-use crate::outbox::Outbox;
 
 const TEXTS: [&[u8]; 3] = [b"1\r\n", b"2\r\n", b"3\r\n"];
 
@@ -31,7 +31,7 @@ fn after_replies(codes: &[u16]) -> Duplicates {
 
 fn see(duplicates: &mut Duplicates, fact: Fact<'_>) -> Result<(), String> {
     let settings = Options::draw(&mut Dice::new(1), 1).settings();
-    let (outbox, map) = (Outbox::new(), Map::default());
+    let (outbox, map) = (MemoryOutbox::new(), Map::default());
     let now = Now::new(Instant::default(), UnixTime(0));
     duplicates.see(
         &Scene {

@@ -1,5 +1,6 @@
 use cmail_delivery::attempt::{Attempt, Failure};
 use cmail_delivery::event::MailFacts;
+use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
 use cmail_delivery::next_hop::RelayError;
 use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::FaillogRow;
@@ -9,15 +10,14 @@ use super::*;
 use crate::dice::Dice;
 use crate::map::Map;
 use crate::options::Options;
-use crate::outbox::{Digest, Mail, Outbox};
 
 const WALL: i64 = 1_000_000;
 
 /// Returns what the checker says of facts, seen at these seconds and said since those, of mail 1, which has failed `times` times.
 fn judge(times: usize, fatal: bool, facts: &[(u64, u64, Fact<'_>)]) -> Result<(), String> {
     let attempt = FaillogRow { time: UnixTime(WALL), text: b"no"[..].into(), fatal };
-    let mut outbox = Outbox::new();
-    outbox.submit(Mail {
+    let mut outbox = MemoryOutbox::new();
+    let mail = Mail {
         remote: None,
         sender: None,
         recipient: b"r@example.net"[..].into(),
@@ -26,8 +26,8 @@ fn judge(times: usize, fatal: bool, facts: &[(u64, u64, Fact<'_>)]) -> Result<()
         faillog: vec![attempt; times],
         last_failure: None,
         hold: Hold::Unset,
-        digest: Digest::default(),
-    });
+    };
+    outbox.put(MailId(1), mail);
     let settings =
         Settings { retries: 3, retry_interval_s: 100, ..Options::draw(&mut Dice::new(1), 1).settings() };
     let map = Map::default();

@@ -1,3 +1,4 @@
+use cmail_delivery::memory_outbox::MemoryOutbox;
 use cmail_delivery::order::Hold;
 use std::net::SocketAddr;
 
@@ -11,7 +12,6 @@ use super::*;
 use crate::dice::Dice;
 use crate::map::Map;
 use crate::options::Options;
-use crate::outbox::Outbox;
 
 const MAIL: MailId = MailId(8);
 const LINK: Link = Link { epoch: 1, id: ConnectionId(1) };
@@ -34,7 +34,7 @@ impl Bench {
 
     fn see(&mut self, fact: Fact<'_>) -> Result<(), String> {
         let settings = Options { concurrency: 10, ..Options::draw(&mut Dice::new(1), 1) }.settings();
-        let (outbox, map) = (Outbox::new(), Map::default());
+        let (outbox, map) = (MemoryOutbox::new(), Map::default());
         let monotonic = Instant::default() + Duration::from_secs(self.seconds);
         let now = Now::new(monotonic, UnixTime(0));
         let (settings, outbox, map) = (&settings, &outbox, &map);
