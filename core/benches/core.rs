@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark has nobody to tell of an error")]
 
-use cmail_delivery::order::Hold;
+use cmail_delivery::hold::Hold;
 use std::net::Ipv4Addr;
 
 use bytes::{Bytes, BytesMut};
@@ -205,7 +205,7 @@ fn waiting_row(id: i64) -> Row {
         last_try: UnixTime(999_000 + id % 1000),
         fatal: false,
         last_failure: None,
-        hold: Hold::Unset,
+        hold: Hold::default(),
     }
 }
 

@@ -53,8 +53,11 @@ impl DelayWarnings {
         submission >= EARLIEST_SUBMISSION
             && self.ages.iter().any(has_reached)
             && row.sender.as_deref().is_some_and(|sender| Mailbox::parse(sender).is_ok())
-            // Mail that is given up is bounced instead.
-            && self.terms.rules().retry_state(row, self.terms.now) != RetryState::GivenUp
+            // Mail that is given up is bounced instead, and held mail is not tried.
+            && matches!(
+                self.terms.rules().retry_state(row, self.terms.now),
+                RetryState::Due | RetryState::NotBefore(_)
+            )
     }
 
     /// Returns the warning about a message, which names all recipients that it has here. Returns `None` for a message without

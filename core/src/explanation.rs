@@ -8,6 +8,7 @@ use core::fmt;
 
 use crate::address::Domain;
 use crate::attempt::{HostTrouble, Setback, Unresolved};
+use crate::hold::HoldLine;
 use crate::ids::{ConnectionId, MailId};
 use crate::next_hop::NextHop;
 use crate::policy::RateLimit;
@@ -73,6 +74,8 @@ pub struct DestinationExplanation {
     pub activity: Activity,
     /// Its mail.
     pub mails: HopMails,
+    /// The lines that hold mail of it, and how much.
+    pub held_by: Vec<(HoldLine, usize)>,
     /// Its limits.
     pub limits: LimitsExplanation,
     /// The way there, if the name servers were asked for it.
@@ -88,8 +91,8 @@ pub enum Waiting {
     ForTime(UnixTime),
     /// Its turn in an order to try it now, which is being carried out.
     Ordered,
-    /// An order that releases it.
-    Held,
+    /// Its release. It is held by this line, or by a hold of the database.
+    Held(Option<HoldLine>),
     /// Its bounce, which is made as soon as the other recipients of its message are decided.
     ForBounce,
     /// The end of a time in which it is left alone, because the database refuses to process it; `None` while that is tried again.

@@ -150,6 +150,7 @@ pub mod failure;
 pub mod failure_pattern;
 pub mod fair_queue;
 pub mod flight;
+pub mod hold;
 pub mod ids;
 pub mod io;
 pub mod mail_pattern;

@@ -5,8 +5,10 @@ use core::fmt;
 use thiserror::Error;
 
 use crate::address::{Domain, MailDomain, Mailbox};
+use crate::envelope::Envelope;
 use crate::next_hop::{Host, NextHop, Relay};
 use crate::one_line::OneLine;
+use crate::outbox::Row;
 
 /// The mail that a rule is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +78,11 @@ impl MailPattern {
         DomainPattern::parse(text).map(Self::To).ok_or(MailPatternError::Form)
     }
 
+    /// Returns whether the mail of a row is meant.
+    pub fn fits(&self, row: &Row) -> bool {
+        self.matches(named_hop(row).as_ref(), row.sender.as_deref())
+    }
+
     fn parse_sender(text: &str) -> Option<Self> {
         if text == "<>" {
             Some(Self::FromNull)
@@ -105,6 +112,11 @@ impl MailPattern {
             }
         }
     }
+}
+
+/// Returns the next hop that a mail names itself, if it names any.
+pub(crate) fn named_hop(row: &Row) -> Option<NextHop> {
+    Envelope::parse(row).ok().map(|envelope| envelope.next_hop)
 }
 
 fn mailbox(sender: Option<&[u8]>) -> Option<Mailbox> {

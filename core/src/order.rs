@@ -30,16 +30,6 @@ impl fmt::Display for OrderId {
     }
 }
 
-/// Whether an order holds a mail. Held mail is not tried, and not given up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Hold {
-    /// No order is about this mail.
-    #[default]
-    Unset,
-    /// It is held.
-    Held,
-}
-
 /// What the dispatcher does with mail after the database has carried out an order on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderEffect {

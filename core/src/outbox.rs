@@ -35,8 +35,9 @@ use crate::attempt::{Acceptance, Attempt, AttemptFacts, Failure};
 use crate::delay_warning::DelayWarnings;
 use crate::failure_pattern::LastFailure;
 use crate::flight::{FlightMark, FoundFlight, Uncertain};
+use crate::hold::Hold;
 pub use crate::ids::{MailId, RequestId};
-use crate::order::{CarriedOut, Hold, OrderId, OrderPart, OrderPlace, OrderStep};
+use crate::order::{CarriedOut, OrderId, OrderPart, OrderPlace, OrderStep};
 use crate::rng::Seed;
 use crate::schedule::RetryTerms;
 use crate::time::UnixTime;
@@ -107,7 +108,7 @@ pub struct Row {
     pub fatal: bool,
     /// The latest failure, if there is one: as it was recorded, or [as its text tells](LastFailure::of_text).
     pub last_failure: Option<LastFailure>,
-    /// Whether an order holds it.
+    /// What is known of its holds.
     pub hold: Hold,
 }
 

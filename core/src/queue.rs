@@ -2,6 +2,7 @@
 //!
 //! It holds no text of any mail, and costs less than 100 octets for each mail; a test measures that.
 
+mod holder;
 mod places;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -9,6 +10,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
+use self::holder::HeldCounts;
+pub(crate) use self::holder::Holder;
 pub use self::places::MailPlaces;
 use crate::fair_queue::Prospect;
 use crate::next_hop::NextHop;
@@ -76,8 +79,8 @@ pub(crate) enum QueueState {
     Claimed,
     /// The database cannot process it for now.
     SetAside,
-    /// It is held until an order releases it.
-    Held,
+    /// It is held until it is released.
+    Held(Holder),
 }
 
 /// A [`QueueState`] in 32 bits. A Unix time fits into these until the year 2106; the highest numbers stand for the other states.
@@ -90,8 +93,15 @@ impl PackedState {
     const GIVEN_UP: Self = Self(u32::MAX - 2);
     const CLAIMED: Self = Self(u32::MAX - 3);
     const SET_ASIDE: Self = Self(u32::MAX - 4);
-    const HELD: Self = Self(u32::MAX - 5);
-    const LAST_TIME: u32 = u32::MAX - 6;
+    /// Held by a hold of the database. The numbers below stand for lines of the configuration.
+    const HELD: u32 = u32::MAX - 5;
+    const FIRST_HELD: u32 = Self::HELD - Holder::LINE_LIMIT;
+    const LAST_TIME: u32 = Self::FIRST_HELD - 1;
+
+    /// Returns what holds a mail, by a number from `FIRST_HELD` to `HELD`.
+    fn holder(number: u32) -> Holder {
+        Holder::unpack(Self::HELD.saturating_sub(number))
+    }
 }
 
 impl From<QueueState> for PackedState {
@@ -103,7 +113,7 @@ impl From<QueueState> for PackedState {
             QueueState::GivenUp => Self::GIVEN_UP,
             QueueState::Claimed => Self::CLAIMED,
             QueueState::SetAside => Self::SET_ASIDE,
-            QueueState::Held => Self::HELD,
+            QueueState::Held(holder) => Self(Self::HELD - holder.packed()),
         }
     }
 }
@@ -137,8 +147,8 @@ impl IndexEntry {
             PackedState::GIVEN_UP => QueueState::GivenUp,
             PackedState::CLAIMED => QueueState::Claimed,
             PackedState::SET_ASIDE => QueueState::SetAside,
-            PackedState::HELD => QueueState::Held,
-            PackedState(seconds) => QueueState::Waiting(UnixTime(seconds.into())),
+            PackedState(seconds @ ..=PackedState::LAST_TIME) => QueueState::Waiting(UnixTime(seconds.into())),
+            PackedState(held) => QueueState::Held(PackedState::holder(held)),
         }
     }
 
@@ -190,8 +200,8 @@ pub(crate) struct Queue {
     claimed: BTreeSet<(HopId, MessageKey, MailId)>,
     /// Mail to be bounced, the recipients of a message side by side.
     given_up: BTreeSet<(HopId, MessageKey, MailId)>,
-    /// The number of held mails.
-    held: usize,
+    /// The number of held mails, by what holds them.
+    held: HeldCounts,
     hops: BTreeMap<HopId, Hop>,
     hop_ids: BTreeMap<Arc<NextHop>, HopId>,
     last_hop_id: HopId,
@@ -209,7 +219,7 @@ impl Queue {
             ready_messages: BTreeSet::new(),
             claimed: BTreeSet::new(),
             given_up: BTreeSet::new(),
-            held: 0,
+            held: HeldCounts::default(),
             hops: BTreeMap::from([(
                 HopId::UNROUTABLE,
                 Hop { next_hop: None, users: 0, ready: 0, prospect: None },
@@ -530,8 +540,8 @@ impl Queue {
             PackedState::CLAIMED => {
                 self.claimed.insert((known.hop, known.key, id));
             }
-            PackedState::HELD => self.held = self.held.saturating_add(1),
             PackedState::SET_ASIDE => {}
+            PackedState(held) => self.held.add(PackedState::holder(held)),
         }
     }
 
@@ -555,8 +565,8 @@ impl Queue {
             PackedState::CLAIMED => {
                 self.claimed.remove(&(known.hop, known.key, id));
             }
-            PackedState::HELD => self.held = self.held.saturating_sub(1),
             PackedState::SET_ASIDE => {}
+            PackedState(held) => self.held.remove(PackedState::holder(held)),
         }
     }
 }

@@ -88,7 +88,7 @@ impl RetryRule {
 
     /// Returns when a mail that has failed is given up by this rule; `None` if its times tell no age.
     pub fn end(&self, row: &Row) -> Option<UnixTime> {
-        tells_age(row).then(|| UnixTime(row.submission.0.saturating_add(self.until_s())))
+        young_since(row).map(|since| UnixTime(since.0.saturating_add(self.until_s())))
     }
 
     fn until_s(&self) -> i64 {
@@ -106,11 +106,11 @@ impl RetryRule {
     /// that mail that has waited longer, because the daemon did not run, is tried once more. No mail is given up for its age by its first
     /// failure: the clock may have been wrong just then.
     pub(crate) fn next_attempt(&self, row: &Row) -> NextAttempt {
-        let Row { fail_count, last_try, submission, .. } = *row;
-        let age_s = if tells_age(row) {
-            last_try.0.saturating_sub(submission.0)
-        } else {
-            self.waits.until_attempt(fail_count)
+        let Row { fail_count, last_try, .. } = *row;
+        let age_s = match young_since(row) {
+            // What has failed before it was released begins anew.
+            Some(since) => last_try.0.saturating_sub(since.0).max(0),
+            None => self.waits.until_attempt(fail_count),
         };
         let left_s = self.until_s().saturating_sub(age_s);
         if left_s <= 0 && fail_count > 1 {
@@ -123,10 +123,12 @@ impl RetryRule {
     }
 }
 
-/// Returns whether the times of a mail that has failed tell its age. They do not if another program has written a date where a number
-/// is expected, or a number of something else than seconds.
-fn tells_age(row: &Row) -> bool {
-    row.submission >= EARLIEST_SUBMISSION && row.last_try >= row.submission
+/// Returns from when on the age of a mail counts that has failed: from its submission, or from its last release. `None` if its times tell
+/// no age: another program has written a date where a number is expected, or a number of something else than seconds.
+fn young_since(row: &Row) -> Option<UnixTime> {
+    let Row { submission, last_try, hold, .. } = *row;
+    let submitted = (submission >= EARLIEST_SUBMISSION && last_try >= submission).then_some(submission);
+    hold.released.max(submitted)
 }
 
 /// Makes a waiting time longer or shorter. It is no draw, so that the second of the next attempt can be foretold; and the recipients of

@@ -2,7 +2,8 @@
 
 use alloc::sync::Arc;
 
-use crate::envelope::Envelope;
+use crate::hold::{HeldBy, Hold, HoldLine, HoldState};
+use crate::mail_pattern::named_hop;
 use crate::outbox::Row;
 use crate::retry_rule::{NextAttempt, RetryRule};
 use crate::settings::Settings;
@@ -16,13 +17,15 @@ pub const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 pub struct RetryRules<'a> {
     /// The lines of the administrator. The first one that is about a mail decides; the other fields count only if there is none.
     pub lines: &'a [RetryRule],
+    /// The lines that hold mail.
+    pub hold_lines: &'a [HoldLine],
     /// A mail with this many failed attempts is given up.
     pub retries: u32,
     /// A mail is due when more than this many seconds have passed since its last attempt.
     pub interval_s: i64,
 }
 
-/// The state of a mail according to its faillog.
+/// The state of a mail according to its holds and its faillog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryState {
     /// It is to be tried now.
@@ -31,8 +34,8 @@ pub enum RetryState {
     NotBefore(UnixTime),
     /// It is not to be tried any more, but bounced.
     GivenUp,
-    /// It is neither to be tried nor to be bounced, until it is released.
-    Held,
+    /// It is neither to be tried nor to be bounced, as long as this holds it.
+    Held(HeldBy),
 }
 
 impl<'a> RetryRules<'a> {
@@ -40,6 +43,7 @@ impl<'a> RetryRules<'a> {
     pub fn of(settings: &'a Settings) -> Self {
         Self {
             lines: &settings.retry_rules,
+            hold_lines: &settings.hold_lines,
             retries: settings.retries,
             interval_s: settings.retry_interval_s,
         }
@@ -64,12 +68,38 @@ impl<'a> RetryRules<'a> {
     /// Returns the line that is about a mail, if it has failed and there is one.
     pub fn line_about(&self, row: &Row) -> Option<&'a RetryRule> {
         let failure = row.last_failure.filter(|_| !self.lines.is_empty())?;
-        let next_hop = Envelope::parse(row).ok().map(|envelope| envelope.next_hop);
+        let next_hop = named_hop(row);
         self.lines.iter().find(|line| line.is_about(next_hop.as_ref(), row.sender.as_deref(), failure))
+    }
+
+    /// Returns the line that holds a mail, if there is one.
+    pub fn hold_line_about(&self, row: &Row) -> Option<&'a HoldLine> {
+        if self.hold_lines.is_empty() || row.hold.state != HoldState::Unset {
+            return None;
+        }
+        let next_hop = named_hop(row);
+        self.hold_lines.iter().find(|line| line.is_about(next_hop.as_ref(), row.sender.as_deref()))
+    }
+
+    /// Returns what holds a mail, if it is held.
+    pub fn held_by(&self, row: &Row) -> Option<HeldBy> {
+        match row.hold.state {
+            HoldState::Held(hold) => Some(HeldBy::Hold(hold)),
+            HoldState::Unset => self.hold_line_about(row).map(|line| HeldBy::Line(line.line)),
+            HoldState::Exempt => None,
+        }
+    }
+
+    /// Returns whether a line would hold a mail if the database knew nothing of it.
+    pub fn has_hold_line_about(&self, row: &Row) -> bool {
+        self.hold_lines.iter().any(|line| line.mail.fits(row))
     }
 
     /// Returns the state of a mail at a time.
     pub fn retry_state(&self, row: &Row, now: UnixTime) -> RetryState {
+        if let Some(held_by) = self.held_by(row) {
+            return RetryState::Held(held_by);
+        }
         if row.fatal {
             return RetryState::GivenUp;
         }
@@ -93,6 +123,7 @@ impl<'a> RetryRules<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryTerms {
     lines: Arc<[RetryRule]>,
+    hold_lines: Arc<[HoldLine]>,
     retries: u32,
     interval_s: i64,
     /// The time.
@@ -102,13 +133,29 @@ pub struct RetryTerms {
 impl RetryTerms {
     /// Returns the rules of the configuration at this time.
     pub fn of(settings: &Settings, now: UnixTime) -> Self {
-        let lines = Arc::clone(&settings.retry_rules);
-        Self { lines, retries: settings.retries, interval_s: settings.retry_interval_s, now }
+        Self {
+            lines: Arc::clone(&settings.retry_rules),
+            hold_lines: Arc::clone(&settings.hold_lines),
+            retries: settings.retries,
+            interval_s: settings.retry_interval_s,
+            now,
+        }
+    }
+
+    /// Returns what the database knows of the holds of a mail after an order that has named and released it.
+    pub fn released(&self, row: &Row) -> Hold {
+        let rules = self.rules();
+        if rules.held_by(row).is_none() {
+            return row.hold;
+        }
+        let state = if rules.has_hold_line_about(row) { HoldState::Exempt } else { HoldState::Unset };
+        Hold { state, released: Some(self.now) }
     }
 
     /// Returns the rules.
     pub fn rules(&self) -> RetryRules<'_> {
-        RetryRules { lines: &self.lines, retries: self.retries, interval_s: self.interval_s }
+        let Self { lines, hold_lines, .. } = self;
+        RetryRules { lines, hold_lines, retries: self.retries, interval_s: self.interval_s }
     }
 }
 

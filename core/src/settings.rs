@@ -10,6 +10,7 @@ use core::net::{IpAddr, SocketAddr};
 use crate::address::Domain;
 use crate::course::Transcripts;
 use crate::flight::Uncertain;
+use crate::hold::HoldLine;
 use crate::policy::{Policy, PolicyLine};
 use crate::retry_rule::RetryRule;
 use crate::time::Duration;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub interval: Duration,
     /// When failed mail is tried again, and when it is given up: the first rule that is about a mail decides.
     pub retry_rules: Arc<[RetryRule]>,
+    /// Which mail is held as long as the lines are there. The first one that is about a mail is told.
+    pub hold_lines: Arc<[HoldLine]>,
     /// The ages at which the sender of mail that still fails is told that it is late.
     pub delay_warnings: Arc<[Duration]>,
     /// A mail with this many faillog rows is given up, if no rule is about it.
@@ -92,6 +95,7 @@ impl Settings {
             bounce_copy: Vec::new(),
             interval: Duration::from_secs(10),
             retry_rules: Arc::new([]),
+            hold_lines: Arc::new([]),
             delay_warnings: Arc::new([]),
             // Five attempts an hour apart, as the C program made and people's configurations rely on. RFC 5321 section 4.5.4.1
             // recommends 4 to 5 days.

@@ -1,6 +1,6 @@
 //! Proves that the memory for queued mail does not grow by more than 100 octets for each.
 
-use cmail_delivery::order::Hold;
+use cmail_delivery::hold::Hold;
 use std::alloc::System;
 use std::net::Ipv4Addr;
 
@@ -51,7 +51,7 @@ fn octets_per_row(fail_count: u32, is_ordered: bool) -> i64 {
             last_try: UnixTime(999_000 + id % 1000),
             fatal: false,
             last_failure: None,
-            hold: Hold::Unset,
+            hold: Hold::default(),
         });
         let reply = StoreReply::Scanned(Scanned {
             rows: rows.collect(),

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use cmail_delivery::bounce::{BounceSettings, compose};
-use cmail_delivery::order::Hold;
+use cmail_delivery::hold::Hold;
 use cmail_delivery::outbox::{FailedMail, FailedMessage, FaillogRow, MailId, Row};
 use cmail_delivery::rng::Rng;
 use cmail_delivery::time::UnixTime;
@@ -71,7 +71,7 @@ fn row(sender: Option<Bytes>, recipient: &[u8]) -> Row {
         last_try: UnixTime(0),
         fatal: true,
         last_failure: None,
-        hold: Hold::Unset,
+        hold: Hold::default(),
     }
 }
 

@@ -9,13 +9,13 @@ use cmail_delivery::address::{Domain, Mailbox};
 use cmail_delivery::course::Transcripts;
 use cmail_delivery::event::Event;
 use cmail_delivery::explanation::{Inquiry, Subject};
+use cmail_delivery::hold::Hold;
 use cmail_delivery::io::{
     CertificateTrouble, CloseReason, ConnectError, ConnectionId, Input, InquiryId, Output, Purpose, QueryId,
     Tls, TlsVersion, Verification,
 };
 use cmail_delivery::memory_outbox::Mail;
 use cmail_delivery::next_hop::{NextHop, Port, TlsMode};
-use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{
     MailId, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble, is_null_path,
 };
@@ -257,7 +257,7 @@ impl World {
             data: self.outbox.message(u8::try_from(number).unwrap_or(0)),
             faillog: Vec::new(),
             last_failure: None,
-            hold: Hold::Unset,
+            hold: Hold::default(),
         };
         self.outbox.insert(mail);
     }

@@ -25,6 +25,7 @@ mod fallback;
 mod flights;
 mod handoff;
 mod harness;
+mod hold_lines;
 mod hostile;
 mod initdb;
 mod ledger;

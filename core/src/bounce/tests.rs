@@ -1,6 +1,6 @@
 use super::*;
 use crate::failure::{FailureText, OwnFailure};
-use crate::order::Hold;
+use crate::hold::Hold;
 use crate::outbox::{FailedMail, FaillogRow, MailId, Row};
 use crate::rng::Rng;
 use crate::status::EnhancedStatus;
@@ -35,7 +35,7 @@ fn failed_mail(sender: &[u8], recipient: &[u8], attempts: Vec<FaillogRow>) -> Fa
         last_try: UnixTime(0),
         fatal: true,
         last_failure: None,
-        hold: Hold::Unset,
+        hold: Hold::default(),
     };
     FailedMail { row, attempts }
 }

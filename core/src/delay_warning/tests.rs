@@ -42,7 +42,7 @@ fn failed_after(seconds: i64) -> Row {
         fail_count: 3,
         last_try: UnixTime(SUBMITTED + seconds),
         fatal: false,
-        hold: crate::order::Hold::Unset,
+        hold: crate::hold::Hold::default(),
         last_failure: Some(LastFailure { kind: AttemptKind::Connect, code: None, status: None }),
     }
 }

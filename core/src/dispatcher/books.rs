@@ -9,6 +9,7 @@ use super::bounces::Bounces;
 use super::check::OpenRequests;
 use super::commits::PendingCommits;
 use super::held::Held;
+use super::hold_news::HoldNews;
 use super::orders::Orders;
 use super::outbox_scan::OutboxScan;
 use super::recent_attempts::RecentAttempts;
@@ -44,6 +45,7 @@ pub(super) struct Books {
     pub(super) bounces: Bounces,
     pub(super) commits: PendingCommits,
     pub(super) held: Held,
+    pub(super) hold_news: HoldNews,
     pub(super) orders: Orders,
     pub(super) suspects: Suspects,
     pub(super) requests: Requests,
@@ -83,6 +85,7 @@ impl Books {
             bounces: Bounces::new(&settings, bounces),
             commits: PendingCommits::new(),
             held: Held::default(),
+            hold_news: HoldNews::default(),
             requests: Requests::default(),
             outlet: Outlet::default(),
             tally: Tally::default(),

@@ -64,7 +64,7 @@ impl Books {
             | QueueState::Ready
             | QueueState::ReadyAgain
             | QueueState::GivenUp
-            | QueueState::Held => false,
+            | QueueState::Held(_) => false,
         };
         if !is_kept {
             self.held.give_up(id);

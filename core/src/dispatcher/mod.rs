@@ -9,6 +9,7 @@ mod commits;
 mod deliveries;
 mod explain;
 mod held;
+mod hold_news;
 mod inspect;
 mod orders;
 mod outbox_scan;
@@ -299,6 +300,7 @@ impl Dispatcher {
                 break;
             }
         }
+        books.tell_holds();
         books.release();
         books.commit(deliveries.flights());
         deliveries.answer_inquiries(books);

@@ -279,7 +279,7 @@ impl Books {
             | QueueState::Ready
             | QueueState::ReadyAgain
             | QueueState::GivenUp
-            | QueueState::Held => true,
+            | QueueState::Held(_) => true,
         };
         if !has_ended || !self.orders.take_awaited(id, state) {
             return false;

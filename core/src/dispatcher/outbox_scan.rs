@@ -17,7 +17,6 @@ use super::{Mode, Selection};
 use crate::envelope::Envelope;
 use crate::event::Level;
 use crate::fair_queue::Prospect;
-use crate::order::Hold;
 use crate::outbox::{Cursor, MailId, Row, Scanned, StoreError, StoreRequest};
 use crate::queue::{HopId, IndexEntry, MessageKey, QueueState};
 use crate::schedule::RetryState;
@@ -283,6 +282,7 @@ impl Books {
         // A scan need not have returned the row: it passes over mail that was taken, and other mail may stand in its place now.
         self.scan.pass_frontier(row.id);
         let hop = self.queue.insert(row.id, next_hop.as_ref(), key, state);
+        self.hold_news.note(row.id, known.map(|known| known.queue_state()), state);
         self.queue.suppose(hop, if row.fail_count == 0 { Prospect::Fresh } else { Prospect::Failed });
         self.note_queue_state(hop, key, state);
         if let Some(before) = known.filter(|known| (known.hop, known.key) != (hop, key)) {
@@ -292,9 +292,6 @@ impl Books {
 
     /// Returns whether the mail of a row is held, or what its faillog says.
     pub(super) fn retry_state_of(&self, row: &Row) -> RetryState {
-        if row.hold == Hold::Held {
-            return RetryState::Held;
-        }
         self.rules().retry_state(row, self.now.wall)
     }
 
@@ -306,6 +303,7 @@ impl Books {
         }
         self.give_up_unless_kept(id, state);
         self.queue.set_state(id, state);
+        self.hold_news.note(id, Some(known.queue_state()), state);
         self.note_queue_state(hop, key, state);
     }
 
@@ -326,7 +324,7 @@ impl Books {
 
     fn note_queue_state(&mut self, hop: HopId, key: MessageKey, state: QueueState) {
         match state {
-            QueueState::Waiting(_) | QueueState::GivenUp | QueueState::SetAside | QueueState::Held => {
+            QueueState::Waiting(_) | QueueState::GivenUp | QueueState::SetAside | QueueState::Held(_) => {
                 self.reconsider(hop, key);
             }
             // The queue knows whom that concerns.

@@ -70,13 +70,13 @@ impl Books {
         let attempts = &mut self.attempts;
         match state {
             RetryState::NotBefore(due) if attempts.ordered.contains_key(&id) => attempts.order(id, due),
-            RetryState::Due | RetryState::NotBefore(_) | RetryState::GivenUp | RetryState::Held => {
+            RetryState::Due | RetryState::NotBefore(_) | RetryState::GivenUp | RetryState::Held(_) => {
                 attempts.end_order(id);
             }
         }
         match state {
             RetryState::GivenUp => QueueState::GivenUp,
-            RetryState::Held => QueueState::Held,
+            RetryState::Held(by) => QueueState::Held(by.into()),
             RetryState::NotBefore(due) if !self.attempts.ordered.contains_key(&id) => {
                 QueueState::Waiting(self.wait_end(id).map_or(due, |rested| due.max(rested)))
             }
@@ -101,7 +101,7 @@ impl Books {
                 self.queue_state_of(row.id, state);
                 self.attempts.ordered.contains_key(&row.id)
             }
-            RetryState::GivenUp | RetryState::Held => false,
+            RetryState::GivenUp | RetryState::Held(_) => false,
         }
     }
 

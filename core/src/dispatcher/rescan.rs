@@ -43,6 +43,11 @@ impl Rescan {
         matches!(self.step, RescanStep::Asked(_))
     }
 
+    /// Returns whether some of the outbox is still to be read again.
+    pub(super) fn is_under_way(&self) -> bool {
+        !matches!(self.step, RescanStep::Idle)
+    }
+
     /// Requests a rescan: another program has written, so rows that were read may have changed.
     pub(super) fn request(&mut self) {
         self.is_requested = true;

@@ -9,7 +9,7 @@ use super::read::{failed_mail, grouped};
 use super::{Flaw, Mail, MemoryOutbox, Stored, contents, is_same_mail, named};
 use crate::bounce::{compose_ordered, needed_octets};
 use crate::delay_warning::{DelayWarnings, NewWarning};
-use crate::order::Hold;
+use crate::hold::{Hold, HoldId};
 use crate::outbox::{
     Charge, Commit, Committed, FailedAttempt, FailedMessage, FaillogRow, MailId, NewBounce, Refused,
     Replacement, Row, StoreReply, Warned,
@@ -122,7 +122,7 @@ impl MemoryOutbox {
                         Charge::Counts => {}
                         Charge::Early => return,
                         Charge::Holds => {
-                            stored.mail.hold = Hold::Held;
+                            stored.mail.hold = stored.mail.hold.by(HoldId::UNCERTAIN);
                             return;
                         }
                     }

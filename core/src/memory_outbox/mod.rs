@@ -34,7 +34,8 @@ pub use self::flight_book::FlightBook;
 pub use self::order_book::{GivenOrder, OrderBook};
 use crate::failure_pattern::LastFailure;
 use crate::flight::{FoundFlight, Uncertain};
-use crate::order::{CarriedOut, Hold, OrderId, OrderStep};
+use crate::hold::{Hold, HoldId};
+use crate::order::{CarriedOut, OrderId, OrderStep};
 use crate::outbox::{
     CLAIM_BUDGET_OCTETS, FAILED_BUDGET_OCTETS, FailState, FaillogRow, MailId, Row, StoreError, StoreReply,
     StoreRequest, StoreTrouble, is_null_path,
@@ -60,7 +61,7 @@ pub struct Mail {
     /// The last one that was recorded, and its time. It counts only as long as it is the latest one of the faillog: of others, their
     /// [text tells](LastFailure::of_text).
     pub last_failure: Option<(UnixTime, LastFailure)>,
-    /// Whether an order holds it.
+    /// What is known of its holds.
     pub hold: Hold,
 }
 
@@ -371,7 +372,7 @@ impl MemoryOutbox {
             found.iter_mut().for_each(|flight| flight.is_held = true);
             for id in found.iter().flat_map(|flight| &flight.mails) {
                 if let Some(stored) = self.mails.get_mut(id) {
-                    stored.mail.hold = Hold::Held;
+                    stored.mail.hold = stored.mail.hold.by(HoldId::UNCERTAIN);
                 }
             }
             self.flights.clear();
@@ -399,7 +400,7 @@ impl MemoryOutbox {
         if let Some(order) = order {
             for id in &done {
                 let Some(stored) = self.mails.get_mut(id) else { continue };
-                match order.carry_out(stored.mail.clone(), step.terms.now) {
+                match order.carry_out(step, *id, stored.mail.clone()) {
                     Some(mail) => stored.mail = mail,
                     None => drop(self.mails.remove(id)),
                 }

@@ -4,11 +4,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::order::{
-    Hold, ORDER_PART_LIMIT, OrderId, OrderPart, OrderPlace, OrderStep, OrderVerb, order_result,
-};
+use crate::hold::HoldId;
+use crate::order::{ORDER_PART_LIMIT, OrderId, OrderPart, OrderPlace, OrderStep, OrderVerb, order_result};
 use crate::outbox::{Cursor, FaillogRow, MailId};
-use crate::time::UnixTime;
 
 use super::Mail;
 
@@ -44,17 +42,18 @@ impl GivenOrder {
         }
     }
 
-    /// Carries the order out on a mail. Returns the mail as it is then; `None` if it is deleted.
-    pub fn carry_out(&self, mut mail: Mail, now: UnixTime) -> Option<Mail> {
+    /// Carries a step of the order out on a mail. Returns the mail as it is then; `None` if it is deleted.
+    pub fn carry_out(&self, step: &OrderStep, id: MailId, mut mail: Mail) -> Option<Mail> {
         match self.verb {
             OrderVerb::Retry => {}
             OrderVerb::RetryAnew => mail.faillog.clear(),
-            OrderVerb::Hold => mail.hold = Hold::Held,
-            OrderVerb::Release => mail.hold = Hold::Unset,
+            OrderVerb::Hold if mail.hold.is_held() => {}
+            OrderVerb::Hold => mail.hold = mail.hold.by(HoldId(step.order.0)),
+            OrderVerb::Release => mail.hold = step.terms.released(&mail.row(id)),
             OrderVerb::Fail => {
                 let text = b"given up by order"[..].into();
-                mail.faillog.push(FaillogRow { time: now, text, fatal: true });
-                mail.hold = Hold::Unset;
+                mail.hold = step.terms.released(&mail.row(id));
+                mail.faillog.push(FaillogRow { time: step.terms.now, text, fatal: true });
             }
             OrderVerb::Drop => return None,
             OrderVerb::Redirect => mail.remote.clone_from(&self.remote),

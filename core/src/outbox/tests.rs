@@ -1,5 +1,5 @@
 use super::*;
-use crate::order::Hold;
+use crate::hold::Hold;
 
 #[test]
 fn a_cursor_reaches_both_ends_of_the_ids() {
@@ -33,7 +33,7 @@ fn no_output_shows_what_may_hold_a_password() {
         last_try: UnixTime(0),
         fatal: false,
         last_failure: None,
-        hold: Hold::Unset,
+        hold: Hold::default(),
     };
     // In the way in which octets are printed, the password would begin so.
     assert!(!alloc::format!("{row:?}").contains("104, 117, 110"), "{row:?}");

@@ -32,7 +32,7 @@ impl Queue {
                 QueueState::Ready | QueueState::ReadyAgain => &mut places.ready,
                 QueueState::Claimed => &mut places.claimed,
                 QueueState::GivenUp => &mut places.given_up,
-                QueueState::Held => &mut places.held,
+                QueueState::Held(_) => &mut places.held,
                 QueueState::SetAside => &mut places.set_aside,
             };
             *place = place.saturating_sub(1);
@@ -41,10 +41,15 @@ impl Queue {
         places
     }
 
+    /// Returns how much mail each line of the configuration holds that holds any, by its number.
+    pub(crate) fn held_by_lines(&self) -> impl Iterator<Item = (u32, usize)> {
+        self.held.by_lines()
+    }
+
     fn places_of_all(&self) -> MailPlaces {
         let (ready, waiting) = (self.ready.len() + self.ready_again.len(), self.timeline.len());
         let (claimed, given_up) = (self.claimed.len(), self.given_up.len());
-        let held = self.held;
+        let held = self.held.total();
         let set_aside = self.mails.len().saturating_sub(ready + waiting + claimed + given_up + held);
         MailPlaces { ready, waiting, claimed, given_up, held, set_aside, uncertain: 0 }
     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::address::Domain;
+use crate::hold::{HeldBy, HoldId};
 
 const KEY: MessageKey = MessageKey(7);
 
@@ -167,7 +168,9 @@ fn each_mail_is_counted_at_the_place_where_it_is() {
         QueueState::Waiting(UnixTime(100)),
         QueueState::Claimed,
         QueueState::GivenUp,
-        QueueState::Held,
+        QueueState::Held(HeldBy::Hold(HoldId(3)).into()),
+        QueueState::Held(HeldBy::Line(12).into()),
+        QueueState::Held(HeldBy::Line(u32::MAX).into()),
         QueueState::SetAside,
     ];
     let mut queue = Queue::new();
@@ -181,9 +184,13 @@ fn each_mail_is_counted_at_the_place_where_it_is() {
             QueueState::Waiting(_) => [0, 1, 0, 0, 0, 0],
             QueueState::Claimed => [0, 0, 1, 0, 0, 0],
             QueueState::GivenUp => [0, 0, 0, 1, 0, 0],
-            QueueState::Held => [0, 0, 0, 0, 1, 0],
+            QueueState::Held(_) => [0, 0, 0, 0, 1, 0],
             QueueState::SetAside => [0, 0, 0, 0, 0, 1],
         };
+        assert_eq!(queue.find(MailId(1)).unwrap().queue_state(), after);
+        let by_lines: Vec<(u32, usize)> = queue.held_by_lines().collect();
+        let line = if let QueueState::Held(holder) = after { holder.line() } else { None };
+        assert_eq!(by_lines, line.map(|line| (line, 1)).into_iter().collect::<Vec<_>>());
         assert_eq!([ready, waiting, claimed, given_up, held, set_aside], expected, "{before:?} to {after:?}");
         let apart = queue.places([MailId(1), MailId(99)].into_iter());
         assert_eq!(apart, MailPlaces { uncertain: 1, ..MailPlaces::default() });

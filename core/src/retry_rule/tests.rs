@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::attempt::AttemptKind;
+use crate::hold::Hold;
 use crate::outbox::MailId;
 
 const DAY_S: i64 = 86_400;
@@ -33,7 +34,7 @@ fn row(id: i64, fail_count: u32, last_try: i64) -> Row {
         last_try: UnixTime(last_try),
         fatal: false,
         last_failure: Some(LastFailure { kind: AttemptKind::Connect, code: None, status: None }),
-        hold: crate::order::Hold::Unset,
+        hold: Hold::default(),
     }
 }
 
@@ -84,6 +85,21 @@ fn mail_that_does_not_know_when_it_was_submitted_lives_as_long_as_other_mail() {
     }
     // 60 s, and six times 600 s.
     assert_eq!(of(8), NextAttempt::Never);
+}
+
+#[test]
+fn the_age_counts_from_the_last_release() {
+    let rule = rule(&[300], 86_400);
+    let released = SUBMITTED.0 + 10 * DAY_S;
+    let hold = Hold { released: Some(UnixTime(released)), ..Hold::default() };
+    let of = |last_try| Row { hold, ..row(1, 3, last_try) };
+    let before = of(SUBMITTED.0 + 9 * DAY_S);
+    assert!(matches!(rule.next_attempt(&before), NextAttempt::At(UnixTime(at)) if at > before.last_try.0));
+    assert_eq!(rule.end(&before), Some(UnixTime(released + DAY_S)));
+    assert_eq!(rule.next_attempt(&of(released + DAY_S - 1)), NextAttempt::At(UnixTime(released + DAY_S)));
+    assert_eq!(rule.next_attempt(&of(released + DAY_S)), NextAttempt::Never);
+    let undated = Row { submission: UnixTime(2026), ..of(released + DAY_S) };
+    assert_eq!(rule.next_attempt(&undated), NextAttempt::Never);
 }
 
 #[test]

@@ -1,3 +1,4 @@
+use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -5,11 +6,12 @@ use bytes::Bytes;
 use super::*;
 use crate::attempt::AttemptKind;
 use crate::failure_pattern::{FailurePattern, LastFailure};
+use crate::hold::{Hold, HoldId};
 use crate::mail_pattern::MailPattern;
 use crate::outbox::MailId;
 use crate::retry_rule::Waits;
 
-const RULES: RetryRules<'static> = RetryRules { lines: &[], retries: 5, interval_s: 3600 };
+const RULES: RetryRules<'static> = RetryRules { lines: &[], hold_lines: &[], retries: 5, interval_s: 3600 };
 
 fn row(fail_count: u32, last_try: i64, fatal: bool) -> Row {
     Row {
@@ -27,7 +29,7 @@ fn row(fail_count: u32, last_try: i64, fatal: bool) -> Row {
             code: Some(450),
             status: None,
         }),
-        hold: crate::order::Hold::Unset,
+        hold: Hold::default(),
     }
 }
 
@@ -101,4 +103,28 @@ fn the_first_line_about_a_mail_decides_and_the_number_of_attempts_does_not_count
     let aged = Row { last_try: UnixTime(1_700_086_400), ..failed.clone() };
     assert_eq!(state(&aged, 0), RetryState::GivenUp);
     assert_eq!(state(&Row { fatal: true, ..failed }, 1_700_010_000), RetryState::GivenUp);
+}
+
+#[test]
+fn the_first_hold_line_about_a_mail_holds_it_unless_an_order_has_released_it_by_name() {
+    let line = |mail: &str, line| HoldLine {
+        mail: MailPattern::parse(mail).unwrap(),
+        reason: "moved house, ask first".into(),
+        line,
+    };
+    let lines = [line("sender:<>", 3), line(".example.org", 5), line("example.org", 7)];
+    let rules = RetryRules { hold_lines: &lines, ..RULES };
+    let state = |row: &Row| rules.retry_state(row, UnixTime(9999));
+    let mail = row(1, 0, true);
+    let released = Hold { state: HoldState::Exempt, released: Some(UnixTime(9000)) };
+    let held = Hold::default().by(HoldId(2));
+    assert_eq!(state(&mail), RetryState::Held(HeldBy::Line(5)), "also if it has failed for good");
+    assert_eq!(state(&Row { sender: None, ..mail.clone() }), RetryState::Held(HeldBy::Line(3)));
+    assert_eq!(state(&Row { hold: held, ..mail.clone() }), RetryState::Held(HeldBy::Hold(HoldId(2))));
+    assert_eq!(state(&Row { hold: released, ..mail.clone() }), RetryState::GivenUp);
+    let elsewhere = Row { recipient: Bytes::from_static(b"a@example.com"), ..mail };
+    assert_eq!(state(&elsewhere), RetryState::GivenUp);
+    assert_eq!(lines[1].to_string(), ".example.org moved house, ask first");
+    let named = "line 5 of the configuration (hold .example.org): moved house, ask first";
+    assert_eq!(lines[1].named().to_string(), named);
 }

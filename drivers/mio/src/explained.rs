@@ -8,6 +8,7 @@ use cmail_delivery::explanation::{
     Activity, Answer, CandidateExplanation, DatabaseWork, DestinationExplanation, Explanation, HostReason,
     Places, Subject, TurnReason, Waiting,
 };
+use cmail_delivery::hold::HoldLine;
 use cmail_delivery::next_hop::{NextHop, Port, Relay, TlsMode};
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::policy::RateLimit;
@@ -133,6 +134,7 @@ struct Fields {
     given_up: usize,
     set_aside: usize,
     held: usize,
+    held_by: Vec<HeldByFields>,
     connections: usize,
     connections_max: usize,
     all_connections: usize,
@@ -150,6 +152,20 @@ struct Fields {
 struct MxFields {
     preference: u16,
     host: String,
+}
+
+/// A line that holds mail, and how much.
+#[derive(Debug, Serialize)]
+struct HeldByFields {
+    line: u32,
+    text: String,
+    mails: usize,
+}
+
+impl HeldByFields {
+    fn of((line, mails): &(HoldLine, usize)) -> Self {
+        Self { line: line.line, text: line.named().to_string(), mails: *mails }
+    }
 }
 
 /// The fields of a candidate.
@@ -274,7 +290,7 @@ impl Fields {
     }
 
     fn of_destination(destination: &DestinationExplanation, calendar: Calendar) -> Self {
-        let DestinationExplanation { next_hop, activity, mails, limits, route } = destination;
+        let DestinationExplanation { next_hop, activity, mails, held_by, limits, route } = destination;
         let Wait { word, text, until_ms } = wait(activity, calendar);
         let mx = route.iter().flat_map(|route| &route.mx);
         let host_problems = route.iter().flat_map(|route| &route.host_troubles);
@@ -291,6 +307,7 @@ impl Fields {
             given_up: mails.given_up,
             set_aside: mails.set_aside,
             held: mails.held,
+            held_by: held_by.iter().map(HeldByFields::of).collect(),
             connections: limits.destination.used,
             connections_max: limits.destination.limit,
             all_connections: limits.all.used,
@@ -358,7 +375,8 @@ fn mail_wait(waiting: &Waiting, calendar: Calendar) -> Wait {
             Wait::of("time", "it waits for its next attempt").until(UnixMillis::from(*time).0)
         }
         Waiting::Ordered => Wait::of("order", "it is about to be tried, as ordered"),
-        Waiting::Held => Wait::of("release", "it is held until it is released"),
+        Waiting::Held(None) => Wait::of("release", "it is held until it is released"),
+        Waiting::Held(Some(line)) => Wait::of("release", format!("it is held by {}", line.named())),
         Waiting::ForBounce => Wait::of(
             "bounce",
             "it is given up, and waits for its bounce and for the other recipients of its message",

@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use cmail_delivery::address::Domain;
 use cmail_delivery::event::{Event, Level};
 use cmail_delivery::explanation::{Explanation, Waiting};
-use cmail_delivery::order::{Hold, OrderStep};
+use cmail_delivery::hold::HoldState;
+use cmail_delivery::order::OrderStep;
 use cmail_delivery::outbox::{
     BounceOrder, Claimed, Commit, FailedMessage, MailId, NewBounce, Row, StoreReply,
 };
@@ -48,6 +49,10 @@ pub(crate) enum Mutation {
     KeepsOrders,
     /// Mail is sent although it is held.
     IgnoresHolds,
+    /// Lines that hold mail are not read.
+    IgnoresHoldLines,
+    /// The age of mail counts from its submission even after a release.
+    ForgetsReleases,
     /// Orders are not looked for at the start.
     ComesToOrdersLate,
     /// Orders are carried out on mail that is under way.
@@ -131,6 +136,7 @@ impl Mutation {
             }
             Self::RetriesEarly => settings.retry_interval_s /= 2,
             Self::IgnoresRetryRules => settings.retry_rules = [].into(),
+            Self::IgnoresHoldLines => settings.hold_lines = [].into(),
             Self::IgnoresDestinationLines => settings.destinations = [].into(),
             Self::NeverRests => settings.interval = Duration::from_secs(1),
             Self::TriesTooOften => settings.retries += 1,
@@ -197,16 +203,12 @@ impl Mutation {
                 row.last_try = UnixTime(0);
             }
         }
-        if self == Self::IgnoresHolds {
-            let rows: Vec<&mut Row> = match &mut reply {
-                StoreReply::Scanned(scanned) => scanned.rows.iter_mut().collect(),
-                StoreReply::Claimed(claimed) => {
-                    claimed.transactions.iter_mut().flat_map(|claimed| &mut claimed.rows).collect()
-                }
-                StoreReply::CarriedOut(carried_out) => carried_out.rows.iter_mut().collect(),
-                _ => Vec::new(),
-            };
-            rows.into_iter().for_each(|row| row.hold = Hold::Unset);
+        match self {
+            Self::IgnoresHolds => {
+                rows_of(&mut reply).into_iter().for_each(|row| row.hold.state = HoldState::Exempt);
+            }
+            Self::ForgetsReleases => rows_of(&mut reply).into_iter().for_each(|row| row.hold.released = None),
+            _ => {}
         }
         reply
     }
@@ -339,5 +341,22 @@ impl Mutation {
             let text = String::from_utf8_lossy(octets).into_owned();
             Event::Note { level: Level::Debug, text }
         })
+    }
+}
+
+/// Returns the rows of an answer.
+fn rows_of(reply: &mut StoreReply) -> Vec<&mut Row> {
+    match reply {
+        StoreReply::Scanned(scanned) => scanned.rows.iter_mut().collect(),
+        StoreReply::Claimed(claimed) => {
+            claimed.transactions.iter_mut().flat_map(|claimed| &mut claimed.rows).collect()
+        }
+        StoreReply::CarriedOut(carried_out) => carried_out.rows.iter_mut().collect(),
+        StoreReply::Committed(committed) => committed.failed.iter_mut().collect(),
+        StoreReply::Recalled { rows, .. } => rows.iter_mut().collect(),
+        StoreReply::Failed { messages, .. } => {
+            messages.iter_mut().flat_map(|message| &mut message.mails).map(|mail| &mut mail.row).collect()
+        }
+        _ => Vec::new(),
     }
 }

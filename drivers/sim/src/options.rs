@@ -8,6 +8,7 @@ use cmail_delivery::course::Transcripts;
 use cmail_delivery::destination_pattern::DestinationPattern;
 use cmail_delivery::failure_pattern::FailurePattern;
 use cmail_delivery::flight::Uncertain;
+use cmail_delivery::hold::HoldLine;
 use cmail_delivery::mail_pattern::MailPattern;
 use cmail_delivery::next_hop::{Port, TlsMode};
 use cmail_delivery::policy::{Choice, Family, Policy, PolicyLine, RateLimit};
@@ -113,6 +114,8 @@ pub(crate) struct Options {
     pub(crate) delay_warning_s: u32,
     /// The retry rules: 0 for none, or which of a few sets.
     pub(crate) retry_rules: u8,
+    /// Which mail lines hold: 0 for none, or which of a few sets of lines.
+    pub(crate) hold_lines: u8,
     /// What is said of destinations: 0 for nothing, or which of a few sets of lines.
     pub(crate) destination_lines: u8,
     pub(crate) concurrency: u32,
@@ -181,6 +184,7 @@ impl Options {
             uncertain: 0,
             retry_rules: 0,
             destination_lines: 0,
+            hold_lines: 0,
             delay_warning_s: 0,
         };
         options.faults.poison = number(dice.pick(&[0, 0, 10, 100]));
@@ -191,6 +195,7 @@ impl Options {
         options.retry_rules = u8::try_from(number(dice.pick(&[0, 0, 1, 2, 3]))).unwrap_or(0);
         options.uncertain = u8::try_from(number(dice.pick(&[0, 0, 0, 1, 2]))).unwrap_or(0);
         options.destination_lines = u8::try_from(number(dice.pick(&[0, 0, 1, 2]))).unwrap_or(0);
+        options.hold_lines = u8::try_from(number(dice.pick(&[0, 0, 1, 2]))).unwrap_or(0);
         options
     }
 
@@ -205,7 +210,7 @@ impl Options {
             };
         }
         redraw!(
-            interval_s retries retry_interval_s retry_rules destination_lines delay_warning_s concurrency destination_concurrency host_concurrency connection_idle_s
+            interval_s retries retry_interval_s retry_rules destination_lines hold_lines delay_warning_s concurrency destination_concurrency host_concurrency connection_idle_s
             rate_per_minute padding ports ipv6 auth_insecure bounce_copy trace bounce_return_limit_octets dns_attempts
         );
     }
@@ -216,6 +221,7 @@ impl Options {
             bounce_copy: if self.bounce_copy { vec!["copies@zone0.example".into()] } else { vec![] },
             interval: Duration::from_secs(u64::from(self.interval_s)),
             retry_rules: retry_rules(self.retry_rules).into(),
+            hold_lines: hold_lines(self.hold_lines).into(),
             delay_warnings: match self.delay_warning_s {
                 0 => [].into(),
                 seconds => [1, 2].map(|times| Duration::from_secs(u64::from(seconds) * times)).into(),
@@ -275,6 +281,25 @@ fn retry_rules(set: u8) -> Vec<RetryRule> {
         _ => vec![],
     };
     rules.into_iter().flatten().collect()
+}
+
+/// Returns a set of lines that hold mail.
+fn hold_lines(set: u8) -> Vec<HoldLine> {
+    let line = |(number, pattern): (u32, &&str)| {
+        let mail = MailPattern::parse(pattern).ok()?;
+        Some(HoldLine { mail, reason: "asked to".into(), line: number })
+    };
+    let patterns: &[&str] = match set {
+        1 => &["zone1.example", "sender:s3@zone0.example"],
+        2 => &[".zone1.example", "sender:zone2.example", "remote:relay0.example"],
+        _ => &[],
+    };
+    (1..).zip(patterns).filter_map(line).collect()
+}
+
+/// Returns the lines of all sets.
+pub(crate) fn every_hold_line() -> impl Iterator<Item = HoldLine> {
+    [1, 2].into_iter().flat_map(hold_lines)
 }
 
 /// Returns a set of lines about destinations. They only lower limits, so that other rules about limits hold all the same.
@@ -360,6 +385,7 @@ entries! {
     "auth_insecure" => auth_insecure;
     "hosts_file" => hosts_file;
     "bounce_copy" => bounce_copy;
+    "hold_lines" => hold_lines;
     "tells_course" => tells_course;
     "uncertain" => uncertain;
     "trace" => trace;

@@ -1,5 +1,6 @@
 //! What is done for a next hop, what it waits for, and the way there, for people. Every answer is that of the function that decides.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::destination::{Destination, DestinationState, Pass, Waits};
@@ -12,6 +13,7 @@ use crate::explanation::{
     Activity, CandidateExplanation, DatabaseWork, DestinationExplanation, HopMails, HostReason,
     LimitsExplanation, Places, RateExplanation, Route, TroubleExplanation, TurnReason, Waiting,
 };
+use crate::hold::HoldLine;
 use crate::io::ConnectionId;
 use crate::next_hop::NextHop;
 use crate::outbox::{Cursor, MailId};
@@ -28,6 +30,7 @@ impl Deliveries {
             next_hop: next_hop.clone(),
             activity: hop.map_or(Activity::Nothing, |hop| self.activity(books, hop)),
             mails: hop.map(|hop| mails_of(&books.queue, hop)).unwrap_or_default(),
+            held_by: hop.map(|hop| held_of(books, hop)).unwrap_or_default(),
             limits: self.explain_limits(books, hop, next_hop),
             route: None,
         }
@@ -39,7 +42,9 @@ impl Deliveries {
         match known.queue_state() {
             QueueState::Waiting(_) if books.scan.is_called_up(id) => Waiting::Ordered,
             QueueState::Waiting(time) => Waiting::ForTime(time),
-            QueueState::Held => Waiting::Held,
+            QueueState::Held(holder) => {
+                Waiting::Held(holder.line().and_then(|line| books.hold_line(line)).cloned())
+            }
             QueueState::GivenUp => Waiting::ForBounce,
             QueueState::SetAside => Waiting::SetAside(books.set_aside.ends_at(id)),
             QueueState::Ready | QueueState::ReadyAgain if known.hop == HopId::UNROUTABLE => {
@@ -208,6 +213,19 @@ impl Deliveries {
     }
 }
 
+/// Counts the mail of a next hop that each line holds, which looks at all mail in the index.
+fn held_of(books: &Books, hop: HopId) -> Vec<(HoldLine, usize)> {
+    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+    for (_, entry) in books.queue.after(Cursor::BeforeFirst).filter(|(_, entry)| entry.hop == hop) {
+        if let QueueState::Held(holder) = entry.queue_state()
+            && let Some(line) = holder.line()
+        {
+            *counts.entry(line).or_default() += 1;
+        }
+    }
+    counts.into_iter().filter_map(|(line, count)| Some((books.hold_line(line)?.clone(), count))).collect()
+}
+
 /// Counts the mail of a next hop, which looks at all mail in the index.
 fn mails_of(queue: &Queue, hop: HopId) -> HopMails {
     let mut mails = HopMails::default();
@@ -221,7 +239,7 @@ fn mails_of(queue: &Queue, hop: HopId) -> HopMails {
             QueueState::GivenUp => &mut mails.given_up,
             QueueState::Claimed => &mut mails.claimed,
             QueueState::SetAside => &mut mails.set_aside,
-            QueueState::Held => &mut mails.held,
+            QueueState::Held(_) => &mut mails.held,
         } += 1;
     }
     mails

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::flight::FLIGHT_LIMIT_MESSAGES;
-use crate::order::Hold;
 
 fn noting() -> Settings {
     Settings { uncertain: Uncertain::Retry, ..settings() }
@@ -215,7 +214,7 @@ fn after_a_kill_mail_that_may_have_arrived_is_held_if_that_is_wanted() {
     let other = world.mail(SENDER, "b@example.org", "y");
     world.restart_with(holding());
     world.run_for(Duration::from_secs(7200));
-    assert_eq!(world.outbox.mails[&id].hold, Hold::Held);
+    assert!(world.outbox.mails[&id].hold.is_held());
     assert!(!world.outbox.mails.contains_key(&other));
     assert!(world.notes().contains("held until released, failed or dropped"), "{}", world.notes());
     assert_eq!(world.outbox.noted(), Vec::<Vec<i64>>::new(), "that it is held is enough");
@@ -227,7 +226,7 @@ fn mail_whose_connection_is_lost_behind_the_message_is_held_if_that_is_wanted() 
     world.domain("example.org", "192.0.2.1").next.push_back(Behaviour::on(".", "drop"));
     let id = world.mail(SENDER, "a@example.org", "x");
     world.run_for(Duration::from_secs(3600 * 24 * 7));
-    assert_eq!((world.failures(id).len(), world.outbox.mails[&id].hold), (0, Hold::Held));
+    assert_eq!((world.failures(id).len(), world.outbox.mails[&id].hold.is_held()), (0, true));
     assert_eq!(world.kinds(id), [FailureKind::Held]);
     assert_eq!(world.server("192.0.2.1").accepted.len(), 0);
 }
@@ -241,7 +240,7 @@ fn an_early_attempt_whose_outcome_is_unknown_holds_the_mail_too() {
     world.run_for(Duration::from_secs(5));
     world.input(Input::TryNow);
     world.run_for(Duration::from_secs(60));
-    assert_eq!((world.failures(id).len(), world.outbox.mails[&id].hold), (1, Hold::Held));
+    assert_eq!((world.failures(id).len(), world.outbox.mails[&id].hold.is_held()), (1, true));
 }
 
 #[test]

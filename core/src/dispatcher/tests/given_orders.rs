@@ -1,7 +1,7 @@
 //! Orders of the administrator that are rows of the database.
 
 use super::*;
-use crate::order::{Hold, ORDER_PART_LIMIT, OrderVerb};
+use crate::order::{ORDER_PART_LIMIT, OrderVerb};
 
 /// All mail of the outbox.
 fn all(world: &World) -> Vec<i64> {
@@ -40,7 +40,7 @@ fn a_hold_outlasts_the_dispatcher() {
     world.run();
     world.restart();
     world.run_for(Duration::from_secs(20_000));
-    assert_eq!((world.attempts.len(), world.outbox.mails[&id].hold), (0, Hold::Held));
+    assert_eq!((world.attempts.len(), world.outbox.mails[&id].hold.is_held()), (0, true));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn an_order_goes_on_after_a_crash_without_counting_anything_twice() {
     }
     world.run();
     assert_eq!(world.outbox.result(order), Some("2500 mails are held"));
-    assert!(world.outbox.mails.values().all(|mail| mail.hold == Hold::Held));
+    assert!(world.outbox.mails.values().all(|mail| mail.hold.is_held()));
 }
 
 #[test]

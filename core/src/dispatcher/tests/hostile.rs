@@ -238,7 +238,7 @@ impl Driver {
                     submission: UnixTime(0),
                     faillog: Vec::new(),
                     last_failure: None,
-                    hold: crate::order::Hold::Unset,
+                    hold: crate::hold::Hold::default(),
                 });
                 self.input(Input::OutboxChanged);
             }

@@ -11,6 +11,7 @@ mod fairness;
 mod flights;
 mod given_orders;
 mod held;
+mod hold_lines;
 mod hostile;
 mod hosts;
 mod idle;

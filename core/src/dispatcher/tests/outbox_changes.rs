@@ -1,8 +1,8 @@
 //! What happens to claimed mail while others write to the outbox, and while others could do it.
 
 use super::*;
+use crate::hold::Hold;
 use crate::io::Input;
-use crate::order::Hold;
 use crate::outbox::{Cursor, Row, Scanned};
 
 /// What was changed while it was tried is not tried again before.
@@ -257,7 +257,7 @@ fn what_the_walk_over_known_mail_finds_beyond_it_fails_with_its_next_hop() {
         last_try: UnixTime(0),
         fatal: false,
         last_failure: None,
-        hold: Hold::Unset,
+        hold: Hold::default(),
     };
     let orders = core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| {
         let Output::Store(id, StoreRequest::ReadOrders { .. }) = output else { return None };
@@ -306,7 +306,7 @@ fn the_next_rows_are_asked_for_before_those_that_came_are_taken_in() {
             last_try: now.wall,
             fatal: false,
             last_failure: None,
-            hold: Hold::Unset,
+            hold: Hold::default(),
         });
         let rows: Vec<Row> = rows.collect();
         let next = rows.last().filter(|_| more).map(|row| Cursor::After(row.id));

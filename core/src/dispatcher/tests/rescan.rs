@@ -1,6 +1,6 @@
 //! What other programs change in mail that is known, in an outbox that is too long for a world.
 
-use crate::order::Hold;
+use crate::hold::Hold;
 use std::collections::BTreeMap;
 
 use super::*;
@@ -34,7 +34,7 @@ fn row(id: i64, fail_count: u32) -> Row {
         last_try: UnixTime(1_000_000),
         fatal: false,
         last_failure: None,
-        hold: Hold::Unset,
+        hold: Hold::default(),
     }
 }
 

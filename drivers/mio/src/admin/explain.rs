@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::clock::Span;
 use super::daemon::{AskError, number, text};
+use super::outlook::{Outlook, named_hop};
 use super::printer::Printer;
 use super::words::{ExplainWords, ProbeWords, Words};
 use super::{Outcome, Tool, ToolError, complain, json, now, show};
@@ -46,7 +47,7 @@ pub(super) fn explain(tool: &Tool, words: &ExplainWords) -> Result<Outcome, Tool
     let alone = |tool: &Tool| {
         let subject = match &mail {
             // This process knows of no mail.
-            Some(mail) => json::next_hop_of(&mail.row).map(Subject::NextHop),
+            Some(mail) => named_hop(&mail.row).map(Subject::NextHop),
             None => Some(subject.clone()),
         };
         tell_of_no_memory(tool);
@@ -107,14 +108,14 @@ impl<'a> Report<'a> {
     }
 
     /// Prints what the database says of the mail that is asked about.
-    fn mail(&mut self, mail: Option<&QueuedMail>) -> io::Result<()> {
+    fn mail(&mut self, mail: Option<&QueuedMail>) -> Result<(), ToolError> {
         let Some(mail) = mail else { return Ok(()) };
-        let standing = self.tool.standing();
+        let outlook = Outlook::read(self.tool, &self.tool.reader()?)?;
         if self.tool.options.json {
-            return self.printer.record("mail", json::Mail::new(mail, standing));
+            return Ok(self.printer.record("mail", json::Mail::new(mail, &outlook))?);
         }
         self.printer.line(format_args!("mail {}", mail.row.id))?;
-        self.field("state", &show::state(self.tool, mail, standing))
+        Ok(self.field("state", &show::state(self.tool, mail, &outlook))?)
     }
 
     /// Asks the daemon, or if none can be asked, this process.
@@ -226,6 +227,10 @@ impl<'a> Report<'a> {
         self.field("now", &format!("{}{until}", text(fields, "/text")))?;
         let mails = self.mails(fields);
         self.field("mail", &mails)?;
+        for line in fields["held_by"].as_array().into_iter().flatten() {
+            let (count, text) = (number(line, "/mails"), text(line, "/text"));
+            self.field("held", &format!("{count} by {text}"))?;
+        }
         let [used, most, all, all_most, configured] = [
             "connections",
             "connections_max",

@@ -1,15 +1,14 @@
 //! The fields of records of `--json`. `docs/json.md` lists them; within a version fields are only added.
 
-use cmail_delivery::address::Mailbox;
-use cmail_delivery::next_hop::{NextHop, Relay};
+use cmail_delivery::hold::{HeldBy, HoldId};
 use cmail_delivery::one_line::Octets;
-use cmail_delivery::outbox::Row;
 use cmail_delivery::schedule::RetryState;
 use cmail_delivery::time::UnixMillis;
 use serde::Serialize;
 
+use super::outlook::Outlook;
 use crate::selection::Place;
-use crate::store::{FaillogRow, QueuedMail, Standing};
+use crate::store::{FaillogRow, QueuedMail};
 
 /// A failure of a mail that only the faillog has.
 #[derive(Debug, Serialize)]
@@ -52,6 +51,10 @@ pub(super) struct Mail {
     next_ms: Option<i64>,
     /// The line of the configuration that decides that; `None` if `retryinterval` and `retries` do.
     retry_line: Option<u32>,
+    /// What holds it, and why.
+    held_by: Option<String>,
+    hold_line: Option<u32>,
+    hold_id: Option<i64>,
     failure: Option<String>,
     code: Option<u16>,
     status: Option<String>,
@@ -59,13 +62,19 @@ pub(super) struct Mail {
 }
 
 impl Mail {
-    pub(super) fn new(mail: &QueuedMail, standing: Standing<'_>) -> Self {
+    pub(super) fn new(mail: &QueuedMail, outlook: &Outlook<'_>) -> Self {
+        let standing = outlook.standing;
         let row = &mail.row;
         let failure = row.last_failure;
         let next = match (mail.place(standing), standing.of(row)) {
-            (Place::Taken, _) | (_, RetryState::GivenUp | RetryState::Held) => None,
+            (Place::Taken, _) | (_, RetryState::GivenUp | RetryState::Held(_)) => None,
             (_, RetryState::Due) => Some(standing.now),
             (_, RetryState::NotBefore(time)) => Some(time),
+        };
+        let (hold_line, hold_id) = match standing.of(row) {
+            RetryState::Held(HeldBy::Line(line)) => (Some(line), None),
+            RetryState::Held(HeldBy::Hold(HoldId(hold))) => (None, Some(hold)),
+            RetryState::Due | RetryState::NotBefore(_) | RetryState::GivenUp => (None, None),
         };
         Self {
             mail_id: row.id.0,
@@ -75,11 +84,14 @@ impl Mail {
             octets: row.data_octets,
             sender: row.sender.as_deref().map(text),
             recipient: text(&row.recipient),
-            next_hop: next_hop(row),
+            next_hop: outlook.next_hop(row).map(|next_hop| next_hop.to_string()),
             tries: row.fail_count,
             last_ms: (row.fail_count > 0).then(|| UnixMillis::from(row.last_try).0),
             next_ms: next.map(|time| UnixMillis::from(time).0),
             retry_line: standing.rules.line_about(row).map(|line| line.line),
+            held_by: outlook.held_by(row),
+            hold_line,
+            hold_id,
             failure: failure.map(|failure| failure.kind.to_string()),
             code: failure.and_then(|failure| failure.code),
             status: failure.and_then(|failure| failure.status).map(|status| status.to_string()),
@@ -90,17 +102,4 @@ impl Mail {
 
 fn text(octets: &[u8]) -> String {
     Octets(octets).to_string()
-}
-
-/// Returns where a mail goes, without credentials; `None` if its address or its relay is invalid.
-pub(super) fn next_hop(row: &Row) -> Option<String> {
-    next_hop_of(row).map(|next_hop| next_hop.to_string())
-}
-
-/// Returns where a mail goes; `None` if its address or its relay is invalid.
-pub(super) fn next_hop_of(row: &Row) -> Option<NextHop> {
-    Some(match &row.remote {
-        Some(remote) => NextHop::Relay(Relay::parse(remote).ok()?),
-        None => Mailbox::parse(&row.recipient).ok()?.domain().ok()?.into(),
-    })
 }

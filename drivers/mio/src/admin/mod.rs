@@ -12,6 +12,7 @@ mod list;
 #[cfg(test)]
 mod manual;
 mod orders;
+mod outlook;
 mod printer;
 mod replay;
 mod show;

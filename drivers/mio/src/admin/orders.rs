@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 use cmail_delivery::outbox::Cursor;
+use cmail_delivery::schedule::RetryState;
 use cmail_delivery::time::UnixMillis;
 use nix::unistd::{User, getuid};
 use serde::Serialize;
@@ -28,7 +29,16 @@ pub(super) struct OrderFields {
     done: bool,
     mails: Option<u64>,
     gone: Option<u64>,
+    /// How many of the mails were held, so that they were not tried.
+    held: u64,
     result: Option<String>,
+}
+
+/// How much mail an order is about.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    mails: u64,
+    held: u64,
 }
 
 pub(super) fn retry(tool: &Tool, words: &RetryWords) -> Result<Outcome, ToolError> {
@@ -107,7 +117,8 @@ impl Plan {
         let last_mail = desk.last_mail()?;
         // What is counted is what is changed, however long the answer takes.
         let at = now();
-        let count = self.count(tool, Standing { now: at, ..tool.standing() }, last_mail)?;
+        let Counts { mails: count, held } =
+            self.count(tool, Standing { now: at, ..tool.standing() }, last_mail)?;
         let is_rule = matches!(self.scope, Scope::Rule(_));
         if count == 0 && !is_rule {
             return Ok(Outcome::Nothing);
@@ -117,6 +128,8 @@ impl Plan {
         }
         let deputy = Deputy::take_over(tool.database()?, tool.ledger)?;
         let verb = self.act.verb().name();
+        // Only of what is to be tried it matters that it is held.
+        let held = if matches!(self.act, Act::Retry { .. }) { held } else { 0 };
         let order = NewOrder {
             act: self.act,
             scope: self.scope,
@@ -146,12 +159,13 @@ impl Plan {
                 done: result.is_some(),
                 mails: result.as_ref().map(|result| result.mails),
                 gone: result.as_ref().map(|result| result.gone),
+                held,
                 result: text,
             };
             printer.record("result", fields)?;
         } else {
             match text {
-                Some(text) => printer.line(format_args!("order {number}: {text}"))?,
+                Some(text) => printer.line(format_args!("order {number}: {text}{}", untried(held)))?,
                 None => printer.line(format_args!("order {number} stands: {stands}"))?,
             }
         }
@@ -161,25 +175,30 @@ impl Plan {
     }
 
     /// Counts the mail that the order is about now.
-    fn count(&self, tool: &Tool, standing: Standing<'_>, last_mail: i64) -> Result<u64, ToolError> {
+    fn count(&self, tool: &Tool, standing: Standing<'_>, last_mail: i64) -> Result<Counts, ToolError> {
         let reader = tool.reader()?;
         let all = Selection::default();
         let selection = match &self.scope {
             Scope::Mails(selection) => selection,
             Scope::Rule(_) | Scope::Hold { .. } => &all,
         };
-        let (mut count, mut next) = (0, Some(Cursor::BeforeFirst));
+        let releases_rule = matches!(self.act, Act::Release { .. }) && matches!(self.scope, Scope::Rule(_));
+        let (mut counts, mut next) = (Counts::default(), Some(Cursor::BeforeFirst));
         while let Some(after) = next {
             let batch = reader.mails(selection, standing, after)?;
             let is_meant = |row: &cmail_delivery::outbox::Row| match &self.scope {
                 Scope::Rule(rule) => rule.fits(row),
                 Scope::Mails(_) | Scope::Hold { .. } => true,
             };
-            let meant = batch.mails.iter().filter(|mail| mail.row.id.0 <= last_mail && is_meant(&mail.row));
-            count += meant.count() as u64;
+            for mail in batch.mails.iter().filter(|mail| mail.row.id.0 <= last_mail && is_meant(&mail.row)) {
+                let is_held = matches!(standing.of(&mail.row), RetryState::Held(_));
+                counts.held += u64::from(is_held);
+                // Mail that is not held has nothing to do with the end of a rule.
+                counts.mails += u64::from(is_held || !releases_rule);
+            }
             next = batch.next;
         }
-        Ok(count)
+        Ok(counts)
     }
 
     /// Tells how many mails are meant, and asks, if that can be answered.
@@ -195,6 +214,15 @@ impl Plan {
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+}
+
+/// Says why mail was not tried.
+fn untried(held: u64) -> String {
+    match held {
+        0 => String::new(),
+        1 => "; 1 mail is held: release it first".to_owned(),
+        held => format!("; {held} mails are held: release them first"),
     }
 }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::io;
 
 use cmail_delivery::outbox::{Cursor, MailId, Row};
-use cmail_delivery::policy::Policies;
 use cmail_delivery::schedule::RetryState;
 use cmail_delivery::time::UnixMillis;
 
 use super::clock::Span;
 use super::history::{What, at};
+use super::outlook::Outlook;
 use super::printer::{Printer, recipient, sender};
 use super::{Outcome, Tool, ToolError, complain, json};
 use crate::selection::{Place, Selection};
@@ -30,22 +30,22 @@ struct Known {
 /// Prints each of these mails.
 pub(super) fn show(tool: &Tool, ids: &[i64]) -> Result<Outcome, ToolError> {
     let reader = tool.reader()?;
-    let standing = tool.standing();
+    let outlook = Outlook::read(tool, &reader)?;
     let mut printer = tool.printer();
     let mut shown = 0;
     for &id in ids {
-        let known = Known::read(&reader, standing, MailId(id))?;
+        let known = Known::read(&reader, outlook.standing, MailId(id))?;
         if known.mail.is_none() && known.attempts.is_empty() {
             complain(&format!("mail {id} is neither in the outbox nor in the ledger"));
             continue;
         }
         if tool.options.json {
-            known.print_json(&reader, &mut printer, standing)?;
+            known.print_json(&reader, &mut printer, &outlook)?;
         } else {
             if shown > 0 {
                 printer.line(format_args!(""))?;
             }
-            known.print(tool, &reader, &mut printer, standing)?;
+            known.print(tool, &reader, &mut printer, &outlook)?;
         }
         printer.flush()?;
         shown += 1;
@@ -74,10 +74,10 @@ impl Known {
         &self,
         reader: &Reader,
         printer: &mut Printer,
-        standing: Standing<'_>,
+        outlook: &Outlook<'_>,
     ) -> Result<(), ToolError> {
         if let Some(mail) = &self.mail {
-            printer.record("mail", json::Mail::new(mail, standing))?;
+            printer.record("mail", json::Mail::new(mail, outlook))?;
         }
         for failure in &self.failures {
             printer.record("failure", json::Failure::new(self.id.0, failure))?;
@@ -96,11 +96,11 @@ impl Known {
         tool: &Tool,
         reader: &Reader,
         printer: &mut Printer,
-        standing: Standing<'_>,
+        outlook: &Outlook<'_>,
     ) -> Result<(), ToolError> {
         printer.line(format_args!("mail {}", self.id.0))?;
         match &self.mail {
-            Some(mail) => self.print_mail(tool, printer, mail, standing)?,
+            Some(mail) => self.print_mail(tool, printer, mail, outlook)?,
             None => self.print_gone(tool, printer)?,
         }
         if !self.failures.is_empty() {
@@ -125,14 +125,14 @@ impl Known {
         tool: &Tool,
         printer: &mut Printer,
         mail: &QueuedMail,
-        standing: Standing<'_>,
+        outlook: &Outlook<'_>,
     ) -> io::Result<()> {
-        let row = &mail.row;
+        let (row, standing) = (&mail.row, outlook.standing);
         let mut field = |name: &str, value: &str| printer.line(format_args!("  {name:<12} {value}"));
-        field("state", &state(tool, mail, standing))?;
+        field("state", &state(tool, mail, outlook))?;
         field("sender", &sender(row.sender.as_deref()))?;
         field("recipient", &recipient(row))?;
-        field("goes to", &goes_to(&tool.routes, row))?;
+        field("goes to", &outlook.route(row))?;
         field("size", &format!("{} octets", row.data_octets))?;
         if let Some(time) = mail.submitted() {
             let age = Span(standing.now.0.saturating_sub(time.0));
@@ -202,22 +202,9 @@ fn is_the_same(attempt: &AttemptRow, failure: &FaillogRow) -> bool {
     at_s == failure.at.map(|at| at.0) && text.lines().eq(failure.failure.text.lines())
 }
 
-/// Says where a mail goes, and by which line, if one sends it elsewhere than it says itself.
-fn goes_to(routes: &Policies, row: &Row) -> String {
-    let Some(named) = json::next_hop_of(row) else {
-        return "nowhere: its address or its relay is invalid".to_owned();
-    };
-    match routes.via(&named) {
-        Some((relay, line)) => {
-            format!("relay {relay}, by line {line} of the configuration (destination), instead of {named}")
-        }
-        None => named.to_string(),
-    }
-}
-
 /// Says whether a mail is tried again, when, and by which rule.
-pub(super) fn state(tool: &Tool, mail: &QueuedMail, standing: Standing<'_>) -> String {
-    let row = &mail.row;
+pub(super) fn state(tool: &Tool, mail: &QueuedMail, outlook: &Outlook<'_>) -> String {
+    let (row, standing) = (&mail.row, outlook.standing);
     let rule = rule(row, standing);
     let failed = match row.fail_count {
         1 => "1 attempt has failed".to_owned(),
@@ -234,8 +221,9 @@ pub(super) fn state(tool: &Tool, mail: &QueuedMail, standing: Standing<'_>) -> S
             let at = tool.clock.show(time.into());
             format!("waiting: it is tried again in {left}, {at}; {failed}; {rule}")
         }
-        RetryState::Held => format!(
-            "held: it is neither tried nor given up until it is released (cmail-admin-queue release {})",
+        RetryState::Held(_) => format!(
+            "held by {}; it is neither tried nor given up until it is released (cmail-admin-queue release {})",
+            outlook.held_by(row).unwrap_or_default(),
             row.id
         ),
         RetryState::GivenUp => {

@@ -92,6 +92,10 @@ fn print(printer: &mut Printer, clock: &Clock, status: &Value) -> io::Result<()>
     ))?;
     printer.line(format_args!("database      {}", text(status, "/database")))?;
     printer.line(format_args!("queue         {}", Queue(status).line()))?;
+    for line in status["queue"]["held_by_lines"].as_array().into_iter().flatten() {
+        let (mails, text) = (number(line, "/mails"), text(line, "/text"));
+        printer.line(format_args!("held          {mails} by {text}"))?;
+    }
     let [delivered, deferred, failed, uncertain] = ["delivered", "deferred", "failed", "uncertain"]
         .map(|result| number(&status["attempts"], &format!("/{result}")));
     printer.line(format_args!(

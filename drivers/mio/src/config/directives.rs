@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use cmail_delivery::course::Transcripts;
 use cmail_delivery::flight::Uncertain;
+use cmail_delivery::hold::HoldLine;
 use cmail_delivery::next_hop::Port;
 use cmail_delivery::policy::RateLimit;
 use cmail_delivery::retry_rule::RetryRule;
@@ -38,6 +39,7 @@ pub struct Directives {
     pub(super) bounce_copy: Vec<Box<str>>,
     pub(super) interval_s: u32,
     pub(super) retry_rules: Vec<RetryRule>,
+    pub(super) hold_lines: Vec<HoldLine>,
     pub(super) delay_warnings: Vec<Duration>,
     pub(super) destinations: Vec<DestinationLine>,
     pub(super) retries: u32,
@@ -134,6 +136,16 @@ pub(super) fn add_retry_rule(to: &mut Directives, text: Located<&str>) -> Result
         to.warn(text.line, "retry", warning);
     }
     to.retry_rules.push(rule);
+    Ok(())
+}
+
+pub(super) fn add_hold_line(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    let line = values::hold_line(text.value, u32::try_from(text.line).unwrap_or(u32::MAX))?;
+    if let Some(earlier) = to.hold_lines.iter().find(|earlier| earlier.leaves_nothing_to(&line)) {
+        let warning = format!("line {} holds the same mail, so its reason is told", earlier.line);
+        to.warn(text.line, "hold", warning);
+    }
+    to.hold_lines.push(line);
     Ok(())
 }
 

@@ -445,6 +445,7 @@ fn settings(
         bounce_copy: directives.bounce_copy.clone(),
         interval: Duration::from_secs(directives.interval_s.into()),
         retry_rules: directives.retry_rules.as_slice().into(),
+        hold_lines: directives.hold_lines.as_slice().into(),
         delay_warnings: directives.delay_warnings.as_slice().into(),
         retries: directives.retries,
         retry_interval_s: directives.retry_interval_s.into(),

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 
 use cmail_delivery::course::Transcripts;
+use cmail_delivery::hold::HoldLine;
 use cmail_delivery::retry_rule::RetryRule;
 use cmail_delivery::time::Span;
 
 use super::OnReload;
 use super::directive::{Directive, Fallback, Kind, Located, Repeat};
 use super::directives::{
-    add_bounce_copies, add_destination, add_resolvers, add_retry_rule, name, path, set_announce,
+    add_bounce_copies, add_destination, add_hold_line, add_resolvers, add_retry_rule, name, path, set_announce,
     set_auth_insecure, set_bounce_from, set_control, set_delay_warnings, set_metrics, set_ports, set_rate,
     set_submit, warn_of_priorities,
 };
@@ -20,7 +21,7 @@ use crate::control::ControlPlace;
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 39] = [
+pub static DIRECTIVES: [Directive; 40] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -351,6 +352,15 @@ pub static DIRECTIVES: [Directive; 39] = [
         on_reload: OnReload::Taken,
         help: "How mail goes to some destinations, where that is to be other than the directives above and `bind`, `portprio` and `tls_padding` say. DESTINATION is `*`, `example.com`, `.example.com` (with all domains below it), `remote:HOST` (a relay), or `mx:HOST` and `mx:*.example.com` (all domains, while their mail goes to such a host). The keys are: `concurrency`, `host_concurrency`, `ratelimit`, `idle`, `bind` and `padding`, like those directives; `ports`, like `portprio`, with commas between the ports; `recipients`, the most recipients of a transaction (from 1 to 100); `messages`, the most messages on a connection; `family`, `any`, `ipv4` or `ipv6`; `pipelining`, `yes` or `no`, and `chunking no`, which is so anyway. `via HOST:PORT/MODE` sends the mail to a relay, as if `mail_remote` named it, and bounces too; mail that has a `mail_remote` goes there. `credentials PATH` names a file with one line, USER:PASSWORD, for that relay, which no other users may read. What else stands on a line with `via` is said of the relay. With `none`, `ratelimit`, `messages`, `bind` and `via` have no value again. All lines about a destination hold together. Where two say different things by the same key, the one holds that names the destination more closely: `remote:HOST` and a domain; then a domain with those below it, the longer the closer; then `mx:HOST`, then `mx:*.example.com`, the longer the closer; then `*`; and of equal ones the last.",
         show: |config| show_lines(config.directives.destinations.iter().map(ToString::to_string)),
+    },
+    Directive {
+        name: "hold",
+        kind: Kind::Text { shape: "MAIL REASON", set: add_hold_line },
+        default: Fallback::Described("none"),
+        repeat: Repeat::Cumulative,
+        on_reload: OnReload::Taken,
+        help: "Which mail is held as long as the line is there: it is neither tried nor given up, its sender is not told that it is late, and what comes later is held too. MAIL is as in `retry` lines; the rest of the line is the reason, which the log and the operator's tool tell. The first line that is about a mail is told. `cmail-admin-queue release ID` sends one mail although the line stands. Mail is released when the line is taken away and the file is read again, and its age by `retry` lines counts from then.",
+        show: |config| show_lines(config.directives.hold_lines.iter().map(HoldLine::to_string)),
     },
     Directive {
         name: "ledger",

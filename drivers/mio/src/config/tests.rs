@@ -2,6 +2,7 @@ use super::*;
 
 use std::fs;
 
+use cmail_delivery::hold::HoldLine;
 use cmail_delivery::next_hop::{Port, TlsMode};
 use cmail_delivery::policy::RateLimit;
 use proptest::prelude::*;
@@ -509,6 +510,8 @@ fn meaning(config: &Config) -> String {
     let mut settings = settings.clone();
     settings.destinations =
         settings.destinations.iter().cloned().map(|line| PolicyLine { line: 0, ..line }).collect();
+    settings.hold_lines =
+        settings.hold_lines.iter().cloned().map(|line| HoldLine { line: 0, ..line }).collect();
     format!(
         "{settings:?} {verbosity} {logformat} {logfile:?} {pidfile:?} {database:?} {record:?} {metrics:?} {control:?} {submit:?} {submit_size_octets} {identity:?} {trust_file:?} {ledger:?}"
     )

@@ -6,8 +6,10 @@ use cmail_delivery::address::{AddressError, MailDomain, Mailbox};
 use cmail_delivery::course::Transcripts;
 use cmail_delivery::failure_pattern::{FailurePattern, FailurePatternError};
 use cmail_delivery::flight::Uncertain;
+use cmail_delivery::hold::HoldLine;
 use cmail_delivery::mail_pattern::{MailPattern, MailPatternError};
 use cmail_delivery::next_hop::{Port, TlsMode};
+use cmail_delivery::one_line::OneLine;
 use cmail_delivery::policy::RateLimit;
 use cmail_delivery::retry_rule::{RetryRule, Waits};
 use cmail_delivery::time::{Duration, Span};
@@ -109,6 +111,11 @@ pub enum ValueError {
         /// Why.
         reason: MailPatternError,
     },
+    /// Not the parts of a line that holds mail.
+    #[error(
+        "a hold line is MAIL REASON, as in \"example.org moved house, ask first\": say why in the rest of the line"
+    )]
+    HoldLine,
     /// Not the failures that a rule can be about.
     #[error("\"{}\" does not say which failures are meant: {reason}", shown::value(.text))]
     FailurePattern {
@@ -184,6 +191,19 @@ pub(super) fn retry_rule(text: &str, line: u32) -> Result<RetryRule, ValueError>
     let waits = Waits::new(&waits).ok_or(ValueError::RetryRule)?;
     let until = Duration::from_secs(seconds(until, 1, RETRY_MAX_S)?.into());
     Ok(RetryRule { mail, failure, waits, until, line })
+}
+
+/// Mail, and the rest of the line as the reason.
+pub(super) fn hold_line(text: &str, line: u32) -> Result<HoldLine, ValueError> {
+    let mut words = words(text);
+    let mail = words.next().ok_or(ValueError::HoldLine)?;
+    let mail =
+        MailPattern::parse(mail).map_err(|reason| ValueError::MailPattern { text: mail.into(), reason })?;
+    let reason = words.collect::<Vec<_>>().join(" ");
+    if reason.is_empty() {
+        return Err(ValueError::HoldLine);
+    }
+    Ok(HoldLine { mail, reason: OneLine(&reason).to_string().into(), line })
 }
 
 /// `all`, `failures` or `off`.

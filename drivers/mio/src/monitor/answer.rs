@@ -138,6 +138,11 @@ impl Desk {
             let snapshot = Snapshot {
                 tally: dispatcher.tally(),
                 standing: dispatcher.standing(),
+                held_by_lines: dispatcher
+                    .held_by_lines()
+                    .into_iter()
+                    .map(|(line, mails)| (line.line, mails))
+                    .collect(),
                 observed: overview.observed().clone(),
                 oldest_mail: overview.oldest_age(),
                 log_lines_lost,

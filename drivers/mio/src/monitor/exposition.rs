@@ -11,7 +11,9 @@ use cmail_delivery::tally::{
 };
 use cmail_delivery::tls::TlsVersion;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet, prometheus_text, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeLabelValue, NoLabelSet, prometheus_text, text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -28,6 +30,8 @@ type Labels<const N: usize> = [(&'static str, &'static str); N];
 pub(super) struct Snapshot {
     pub(super) tally: Tally,
     pub(super) standing: Standing,
+    /// How much mail each hold line of the configuration holds, by its number.
+    pub(super) held_by_lines: Vec<(u32, usize)>,
     pub(super) observed: Observed,
     /// The age of the oldest mail, as far as that is known; zero if there is none.
     pub(super) oldest_mail: Option<Duration>,
@@ -86,11 +90,11 @@ impl Writer<'_> {
         metric.encode_counter::<NoLabelSet, u64, f64>(&count, None)
     }
 
-    fn gauges<const N: usize>(
+    fn gauges<const N: usize, V: EncodeLabelValue>(
         &mut self,
         name: &str,
         help: &str,
-        samples: impl IntoIterator<Item = (Labels<N>, u64)>,
+        samples: impl IntoIterator<Item = ([(&'static str, V); N], u64)>,
     ) -> fmt::Result {
         self.values(MetricType::Gauge, name, help, samples)
     }
@@ -104,12 +108,12 @@ impl Writer<'_> {
         self.values(MetricType::Unknown, name, help, samples)
     }
 
-    fn values<const N: usize>(
+    fn values<const N: usize, V: EncodeLabelValue>(
         &mut self,
         kind: MetricType,
         name: &str,
         help: &str,
-        samples: impl IntoIterator<Item = (Labels<N>, u64)>,
+        samples: impl IntoIterator<Item = ([(&'static str, V); N], u64)>,
     ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
         for (labels, value) in samples {
@@ -223,6 +227,9 @@ impl Snapshot {
             ([("place", "uncertain")], count(mails.uncertain)),
         ];
         writer.gauges("mails", "Mail in the outbox, by its place on the way.", places)?;
+        let held = self.held_by_lines.iter().map(|(line, mails)| ([("line", *line)], count(*mails)));
+        let help = "Mail that each hold line of the configuration holds, of what is at the place held.";
+        writer.gauges("held_by_line_mails", help, held)?;
         if let Some(age) = self.oldest_mail {
             let help =
                 "The age of the mail that has been in the outbox for the longest time; 0 if there is none.";

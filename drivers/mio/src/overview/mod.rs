@@ -184,8 +184,19 @@ impl Overview {
             let survey = surveyor.result(now);
             let oldest = ages.map(oldest_age);
             Rc::new(
-                Status { database, tally: &tally, standing, observed, survey, troubled, slow, oldest, view }
-                    .fields(),
+                Status {
+                    database,
+                    tally: &tally,
+                    standing,
+                    held_by_lines: dispatcher.held_by_lines(),
+                    observed,
+                    survey,
+                    troubled,
+                    slow,
+                    oldest,
+                    view,
+                }
+                .fields(),
             )
         })
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use cmail_delivery::attempt::AttemptKind;
 use cmail_delivery::dispatcher::{SlowHost, Standing, TroubledHost};
+use cmail_delivery::hold::HoldLine;
 use cmail_delivery::tally::{AttemptResult, Fate, Finality, Histogram, Tally};
 use serde_json::{Value, json};
 
@@ -65,6 +66,8 @@ pub(super) struct Status<'a> {
     pub(super) database: &'a Path,
     pub(super) tally: &'a Tally,
     pub(super) standing: Standing,
+    /// The lines that hold mail, and how much.
+    pub(super) held_by_lines: Vec<(&'a HoldLine, usize)>,
     pub(super) observed: &'a Observed,
     /// Nothing while it is being counted.
     pub(super) survey: Option<&'a SurveyResult>,
@@ -145,6 +148,7 @@ impl Status<'_> {
                 "set_aside": mails.set_aside,
                 "uncertain": mails.uncertain,
             },
+            "held_by_lines": self.held_by_lines.iter().map(held_by_line).collect::<Value>(),
             "pending_verdicts": pending_verdicts,
             "oldest_s": self.oldest.map(|age| age.as_secs()),
             "ages": AGE_CLASSES.map(|(_, label)| label),
@@ -175,6 +179,10 @@ fn histogram(histogram: &Histogram) -> Value {
     let bounds: Vec<f64> = histogram.classes().filter_map(|(bound, _)| Some(bound?.as_secs_f64())).collect();
     let counts: Vec<u64> = histogram.classes().map(|(_, count)| count).collect();
     json!({ "bounds_s": bounds, "counts": counts, "sum_s": histogram.sum().as_secs_f64() })
+}
+
+fn held_by_line((line, mails): &(&HoldLine, usize)) -> Value {
+    json!({ "line": line.line, "text": line.named().to_string(), "mails": mails })
 }
 
 fn troubled(host: &TroubledHost) -> Value {

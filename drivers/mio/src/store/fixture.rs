@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use cmail_delivery::attempt::{Attempt, Failure, Server};
 use cmail_delivery::command::CommandName;
+use cmail_delivery::hold::Hold;
 use cmail_delivery::next_hop::Host;
-use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{
     BounceOrder, Charge, DeliveredMail, FailedAttempt, FailedMail, FailedMessage, MailId, NewBounce, Row,
     StoreError, StoreReply, StoreRequest,
@@ -168,7 +168,7 @@ pub(super) fn bounce_to(recipients: &[&'static str]) -> NewBounce {
         last_try: UnixTime(0),
         fatal: true,
         last_failure: None,
-        hold: Hold::Unset,
+        hold: Hold::default(),
     };
     let message = FailedMessage {
         mails: vec![FailedMail { row, attempts: Vec::new() }],

@@ -4,8 +4,9 @@
 //! first mail that was not looked at, `last_mail` the last one that the order is about, and `under_way` the mail that was left for later.
 //! An order whose time is still to come was given in advance: so a hold ends by itself.
 
+use cmail_delivery::hold::HoldState;
 use cmail_delivery::order::{
-    CarriedOut, Hold, ORDER_PART_LIMIT, OrderEffect, OrderId, OrderPart, OrderPlace, OrderStep, order_result,
+    CarriedOut, ORDER_PART_LIMIT, OrderEffect, OrderId, OrderPart, OrderPlace, OrderStep, order_result,
 };
 use cmail_delivery::outbox::{Cursor, MailId, Row};
 use cmail_delivery::schedule::{RetryState, RetryTerms};
@@ -276,7 +277,13 @@ pub(super) fn carry_out(
             return Ok(CarriedOut { is_open: true, result, ..CarriedOut::default() });
         }
     };
-    begin(transaction, &order, act, scope)?;
+    if begin(transaction, &order, act, scope)? == Beginning::Futile {
+        let result = order_result(act.verb(), 0, 0);
+        record(transaction, &order, step, 0, Some(&result))?;
+        let rows = step.mails.iter().filter_map(|id| existing(transaction, *id).transpose());
+        let rows = rows.collect::<rusqlite::Result<_>>()?;
+        return Ok(CarriedOut { rows, result: Some(told(&order, &result)), ..CarriedOut::default() });
+    }
     let narrowed = match scope {
         Scope::Mails(selection) => Selection { ids: Vec::new(), ..selection.clone() },
         Scope::Hold { .. } | Scope::Rule(_) => Selection::default(),
@@ -323,20 +330,36 @@ fn is_number_taken(connection: &Connection, order: &Order) -> rusqlite::Result<b
     Ok(makes_hold && found.unwrap_or(false))
 }
 
+/// Whether there is anything to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beginning {
+    /// There may be.
+    Made,
+    /// The rule that is to end is not there.
+    Futile,
+}
+
 /// Makes the hold to which mail will belong, or ends a rule.
-fn begin(transaction: &Connection, order: &Order, act: &Act, scope: &Scope) -> rusqlite::Result<()> {
+fn begin(transaction: &Connection, order: &Order, act: &Act, scope: &Scope) -> rusqlite::Result<Beginning> {
+    let made = |()| Beginning::Made;
     match act {
-        Act::Hold { .. } if !order.is_new => Ok(()),
+        Act::Hold { .. } if !order.is_new => Ok(Beginning::Made),
         Act::Hold { until } => {
             give_end(transaction, order, *until, scope)?;
-            make_hold(transaction, order, *until)
+            make_hold(transaction, order, *until).map(made)
         }
         Act::Release { hold } if matches!(scope, Scope::Rule(_)) => {
             let delete = "DELETE FROM dispatch_holds WHERE CASE WHEN json_valid(scope) THEN lower(json(scope)) END = lower(json(?1)) \
                 AND (?2 IS NULL OR hold_id = ?2)";
-            if_present(|| transaction.prepare_cached(delete)?.execute(params![order.scope, hold])).map(drop)
+            let ended =
+                if_present(|| transaction.prepare_cached(delete)?.execute(params![order.scope, hold]))?;
+            // Later steps are about the mail of a rule that the first one has ended.
+            let is_futile = order.is_new && ended.unwrap_or(0) == 0;
+            Ok(if is_futile { Beginning::Futile } else { Beginning::Made })
         }
-        Act::Retry { .. } | Act::Release { .. } | Act::Fail | Act::Drop | Act::Redirect { .. } => Ok(()),
+        Act::Retry { .. } | Act::Release { .. } | Act::Fail | Act::Drop | Act::Redirect { .. } => {
+            Ok(Beginning::Made)
+        }
     }
 }
 
@@ -496,10 +519,18 @@ impl Work<'_> {
                 let standing = Standing { rules: self.terms.rules(), now: self.terms.now };
                 matches!(standing.of(row), RetryState::Due | RetryState::NotBefore(_))
             }
-            Act::Retry { anew: true } => row.hold != Hold::Held,
-            Act::Release { .. } => row.hold == Hold::Held || matches!(self.scope, Scope::Rule(_)),
+            Act::Retry { anew: true } => !self.is_held(row),
+            // Where a rule has ended, only what nothing else holds has become free.
+            Act::Release { .. } if matches!(self.scope, Scope::Rule(_)) => {
+                row.hold.state == HoldState::Unset && !self.is_held(row)
+            }
+            Act::Release { .. } => self.is_held(row),
             Act::Hold { .. } | Act::Fail | Act::Drop | Act::Redirect { .. } => true,
         }
+    }
+
+    fn is_held(&self, row: &Row) -> bool {
+        self.terms.rules().held_by(row).is_some()
     }
 
     /// Returns whether a mail is in the scope: it was when the order was read, but another program may have changed it since.
@@ -537,17 +568,20 @@ impl Work<'_> {
         if lasts_longer { Ok(()) } else { holds::set(self.transaction, id, Some(self.order.number.0)) }
     }
 
-    /// Ends the hold of a mail. If the order names the mail, no rule holds it any more either; if it names a hold or a rule, only that
-    /// ends.
+    /// Ends the hold of a mail. If the order names the mail, no rule and no line holds it any more either; if it names a hold or a rule,
+    /// only that ends.
     fn release(&self, row: &Row) -> rusqlite::Result<()> {
+        let was_held = matches!(self.scope, Scope::Rule(_)) || self.is_held(row);
         match self.scope {
-            Scope::Rule(_) => holds::clear_ended(self.transaction, row.id),
-            Scope::Hold { .. } => holds::set(self.transaction, row.id, None),
+            Scope::Rule(_) => holds::clear_ended(self.transaction, row.id)?,
+            Scope::Hold { .. } => holds::set(self.transaction, row.id, None)?,
             Scope::Mails(_) => {
-                let is_ruled = holds::rules(self.transaction)?.iter().any(|rule| rule.fits(row));
-                holds::set(self.transaction, row.id, is_ruled.then_some(RELEASED))
+                let is_ruled = holds::rules(self.transaction)?.iter().any(|(_, rule)| rule.fits(row))
+                    || self.terms.rules().has_hold_line_about(row);
+                holds::set(self.transaction, row.id, is_ruled.then_some(RELEASED))?;
             }
         }
+        if was_held { holds::note_release(self.transaction, row.id, self.terms.now.into()) } else { Ok(()) }
     }
 
     fn give_up(&self, id: MailId) -> rusqlite::Result<()> {

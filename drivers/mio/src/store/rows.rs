@@ -2,7 +2,7 @@
 //!
 //! SQLite knows the length of a value without reading it, but reads all of it for anything else, even for `substr`.
 
-use cmail_delivery::order::Hold;
+use cmail_delivery::hold::Hold;
 use std::borrow::Cow;
 use std::ffi::CStr;
 
@@ -150,7 +150,7 @@ pub(super) fn outbox_row(
         last_try: UnixTime(0),
         fatal: false,
         last_failure: None,
-        hold: Hold::Unset,
+        hold: Hold::default(),
     })
 }
 

@@ -12,7 +12,6 @@ use cmail_delivery::address::ADDRESS_LIMIT_OCTETS;
 use cmail_delivery::bounce::message_id;
 use cmail_delivery::next_hop::REMOTE_LIMIT_OCTETS;
 use cmail_delivery::one_line::Octets;
-use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, Refused, Row};
 use cmail_delivery::schedule::{RetryRules, RetryState};
 use cmail_delivery::time::UnixTime;
@@ -58,9 +57,6 @@ pub(crate) struct Standing<'a> {
 impl Standing<'_> {
     /// Returns when a mail is tried, by the function that decides it in the daemon.
     pub(crate) fn of(&self, row: &Row) -> RetryState {
-        if row.hold == Hold::Held {
-            return RetryState::Held;
-        }
         self.rules.retry_state(row, self.now)
     }
 }
@@ -87,7 +83,7 @@ impl QueuedMail {
             RetryState::Due => Place::Ready,
             RetryState::NotBefore(_) => Place::Waiting,
             RetryState::GivenUp => Place::GivenUp,
-            RetryState::Held => Place::Held,
+            RetryState::Held(_) => Place::Held,
         }
     }
 

@@ -16,6 +16,7 @@ mod duplicates;
 mod explanations;
 mod flights;
 mod held;
+mod hold_lines;
 mod hosts_file;
 mod limits;
 mod liveness;
@@ -76,6 +77,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<memory::Memory>::default(),
         Box::<liveness::Liveness>::default(),
         Box::<orders::Orders>::default(),
+        Box::<hold_lines::HoldLines>::default(),
         Box::<orders_first::OrdersFirst>::default(),
         Box::<poison::OnePoisonedRow>::default(),
         Box::<waiting::WithoutDns>::default(),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
-use cmail_delivery::order::{Hold, OrderId, OrderVerb};
+use cmail_delivery::order::{OrderId, OrderVerb};
 use cmail_delivery::outbox::{Commit, MailId};
 use memchr::memmem;
 
@@ -55,7 +55,7 @@ impl Orders {
     }
 
     fn committing(scene: &Scene<'_>, commit: &Commit) -> Result<(), String> {
-        let is_held = |id: &MailId| scene.outbox.mail(*id).is_some_and(|mail| mail.hold == Hold::Held);
+        let is_held = |id: &MailId| scene.outbox.mail(*id).is_some_and(|mail| mail.hold.is_held());
         let failed = commit.failed.iter().map(|failed| failed.id);
         let originals = commit.replaced.iter().flat_map(|replacement| &replacement.originals).copied();
         match commit.delivered.iter().map(|mail| mail.id).chain(failed).chain(originals).find(is_held) {

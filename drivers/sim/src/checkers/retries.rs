@@ -146,7 +146,7 @@ impl Retries {
                     Some(RetryState::GivenUp) => {
                         Err(format!("mail {} was tried after it was given up", failed.id))
                     }
-                    Some(RetryState::Due | RetryState::NotBefore(_) | RetryState::Held) | None => Ok(()),
+                    Some(RetryState::Due | RetryState::NotBefore(_) | RetryState::Held(_)) | None => Ok(()),
                 }
             })?;
             if failed.attempt.at > scene.now.wall && self.wall_set == 0 {

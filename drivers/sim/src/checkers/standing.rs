@@ -1,9 +1,10 @@
 //! The state of a mail, computed here once more, so that an error of the core does not hide itself.
 
 use cmail_delivery::address::Mailbox;
+use cmail_delivery::hold::{HeldBy, HoldState};
 use cmail_delivery::memory_outbox::Mail;
 use cmail_delivery::next_hop::{NextHop, Relay};
-use cmail_delivery::outbox::MailId;
+use cmail_delivery::outbox::{MailId, Row};
 use cmail_delivery::retry_rule::RetryRule;
 use cmail_delivery::schedule::RetryState;
 use cmail_delivery::settings::Settings;
@@ -11,6 +12,9 @@ use cmail_delivery::time::UnixTime;
 
 /// Returns the state of a mail by these settings. A rule makes each wait up to a tenth shorter or longer; the shortest one counts here.
 pub(super) fn retry_state(settings: &Settings, id: MailId, mail: &Mail, at: UnixTime) -> RetryState {
+    if let Some(held_by) = held_by(settings, id, mail) {
+        return RetryState::Held(held_by);
+    }
     let state = mail.fail_state(id);
     let rule = settings.retry_rules.iter().find(|rule| is_about(rule, id, mail));
     if state.fatal || (rule.is_none() && state.fail_count >= settings.retries) {
@@ -26,10 +30,13 @@ pub(super) fn retry_state(settings: &Settings, id: MailId, mail: &Mail, at: Unix
             let waits: Vec<i64> = rule.waits.seconds().map(i64::from).collect();
             let wait_s = |number: usize| waits.get(number.min(waits.len()) - 1).copied().unwrap_or_default();
             let count = usize::try_from(state.fail_count).unwrap_or(usize::MAX);
-            // If the clock was set back behind the submission, the waits that have passed are the age.
-            let age_s = match state.last_try.0 - mail.submission.0 {
-                age_s @ 0.. => age_s,
-                _ => (1..count).map(wait_s).sum(),
+            // If the clock was set back behind the submission, the waits that have passed are the age. After a release from a hold,
+            // mail is as young as if it were submitted then.
+            let age_s = match (state.last_try.0 - mail.submission.0, mail.hold.released) {
+                (age_s, Some(released)) if age_s >= 0 => age_s.min((state.last_try.0 - released.0).max(0)),
+                (_, Some(released)) => (state.last_try.0 - released.0).max(0),
+                (age_s @ 0.., None) => age_s,
+                (_, None) => (1..count).map(wait_s).sum(),
             };
             if age_s >= until_s && state.fail_count > 1 {
                 return RetryState::GivenUp;
@@ -41,9 +48,29 @@ pub(super) fn retry_state(settings: &Settings, id: MailId, mail: &Mail, at: Unix
     if at.0 >= not_before { RetryState::Due } else { RetryState::NotBefore(UnixTime(not_before)) }
 }
 
+/// Returns what holds a mail.
+fn held_by(settings: &Settings, id: MailId, mail: &Mail) -> Option<HeldBy> {
+    match mail.hold.state {
+        HoldState::Held(hold) => Some(HeldBy::Hold(hold)),
+        HoldState::Exempt => None,
+        HoldState::Unset => {
+            let next_hop = next_hop_of(&mail.row(id));
+            let sender = mail.row(id).sender;
+            let mut lines = settings.hold_lines.iter();
+            let line = lines.find(|line| line.mail.matches(next_hop.as_ref(), sender.as_deref()))?;
+            Some(HeldBy::Line(line.line))
+        }
+    }
+}
+
 fn is_about(rule: &RetryRule, id: MailId, mail: &Mail) -> bool {
     let row = mail.row(id);
     let Some(failure) = row.last_failure else { return false };
+    rule.is_about(next_hop_of(&row).as_ref(), row.sender.as_deref(), failure)
+}
+
+/// Returns the next hop that a mail names.
+pub(super) fn next_hop_of(row: &Row) -> Option<NextHop> {
     let recipient = Mailbox::parse(&row.recipient);
     // Mail to or from an invalid address goes nowhere.
     let is_valid =
@@ -52,5 +79,5 @@ fn is_about(rule: &RetryRule, id: MailId, mail: &Mail) -> bool {
         Some(remote) => Relay::parse(remote).ok().map(NextHop::Relay),
         None => recipient.ok().and_then(|recipient| recipient.domain().ok()).map(NextHop::from),
     };
-    rule.is_about(next_hop.filter(|_| is_valid).as_ref(), row.sender.as_deref(), failure)
+    next_hop.filter(|_| is_valid)
 }

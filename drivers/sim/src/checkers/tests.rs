@@ -167,6 +167,16 @@ fn held_mail_that_is_sent_is_noticed() {
 }
 
 #[test]
+fn lines_that_hold_mail_and_are_not_read_are_noticed() {
+    assert_caught(Mutation::IgnoresHoldLines, "hold lines are kept");
+}
+
+#[test]
+fn mail_that_is_given_up_for_its_age_before_its_release_is_noticed() {
+    assert_caught(Mutation::ForgetsReleases, "nothing is lost");
+}
+
+#[test]
 fn orders_that_are_not_looked_for_at_the_start_are_noticed() {
     assert_caught(Mutation::ComesToOrdersLate, "orders of before the start come first");
 }

@@ -19,13 +19,15 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
+use cmail_delivery::hold::HoldState;
 use cmail_delivery::io::Purpose;
-use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{Claimed, MailId, Row, Scanned, StoreReply};
 use cmail_delivery::time::{Duration, Instant};
 
 use super::Checker;
+use super::standing::next_hop_of;
 use crate::facts::{Fact, Link, Parting, Scene, Verb};
+use crate::options::every_hold_line;
 
 /// Time that the database may take before the daemon knows of a row, beside the interval of its scans.
 const SLACK: Duration = Duration::from_secs(120);
@@ -158,7 +160,7 @@ impl Watch {
         }
         // Mail that the database cannot process is set aside, for a while even after that is repaired.
         let is_poisoned = scene.outbox.flaw(row.id).is_some();
-        let is_fresh = row.fail_count == 0 && !row.fatal && row.hold == Hold::Unset;
+        let is_fresh = row.fail_count == 0 && !row.fatal && row.hold.state == HoldState::Unset && !may_be_held(row);
         match address_of(row).filter(|_| is_fresh) {
             Some(to) if !is_poisoned && !self.useless.contains(&to) => {
                 let since = scene.now.monotonic;
@@ -227,6 +229,12 @@ impl Watch {
                 .then(|| format!("mail {id} to {to} has waited for more than {} s", bound.as_secs()))
         })
     }
+}
+
+/// Returns whether a line may hold a mail, now or later.
+fn may_be_held(row: &Row) -> bool {
+    let next_hop = next_hop_of(row);
+    every_hold_line().any(|line| line.is_about(next_hop.as_ref(), row.sender.as_deref()))
 }
 
 /// Returns the address that a row is sent to, if no name must be looked up.

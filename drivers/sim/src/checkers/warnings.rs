@@ -91,7 +91,10 @@ fn expected(scene: &Scene<'_>, commit: &Commit) -> BTreeSet<MailId> {
         let now = mail.fail_state(id).last_try.0;
         let reached = warnings.ages.iter().map(|age| mail.submission.0 + age.as_secs().cast_signed());
         reached.clone().any(|late| before < late && late <= now)
-            && retry_state(&settings, id, &mail, warnings.terms.now) != RetryState::GivenUp
+            && matches!(
+                retry_state(&settings, id, &mail, warnings.terms.now),
+                RetryState::Due | RetryState::NotBefore(_)
+            )
     };
     let failed = commit.failed.iter().filter(|failed| failed.charge == Charge::Counts).filter(|failed| {
         let attempt = &failed.attempt;

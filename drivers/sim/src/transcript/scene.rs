@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cmail_delivery::address::{Domain, Mailbox};
+use cmail_delivery::hold::Hold;
 use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
 use cmail_delivery::next_hop::{Port, Relay, TlsMode};
-use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::policy::Policy;
 use cmail_delivery::rng::Seed;
@@ -199,7 +199,7 @@ impl Setting {
             data: Bytes::from(data),
             faillog: vec![],
             last_failure: None,
-            hold: Hold::Unset,
+            hold: Hold::default(),
         };
         self.mails.push((MailId(number(id)?), mail));
         Ok(())

@@ -1,7 +1,7 @@
 //! The database. It processes and answers requests later, in order, and may fail. Requests of a daemon that has died do nothing.
 
 use cmail_delivery::io::Input;
-use cmail_delivery::order::{Hold, OrderStep};
+use cmail_delivery::order::OrderStep;
 use cmail_delivery::outbox::{
     Charge, Commit, MailId, RequestId, Scanned, StoreError, StoreReply, StoreRequest, StoreTrouble,
 };
@@ -145,7 +145,7 @@ impl World {
 
     /// Releases what was just held, if all must come to its end.
     fn release_in_the_end(&mut self) {
-        if self.is_healed && self.outbox.mails().any(|(_, mail)| mail.hold == Hold::Held) {
+        if self.is_healed && self.outbox.mails().any(|(_, mail)| mail.hold.is_held()) {
             self.release_all();
         }
     }

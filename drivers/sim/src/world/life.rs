@@ -131,6 +131,7 @@ impl World {
         self.dns.fails_until = Instant::default();
         self.dns.silent_until = Instant::default();
         self.see(Fact::Healed);
+        self.end_hold_lines();
         self.release_all();
         let bound = self.bound();
         self.clock.after(bound, Happening::Finish);

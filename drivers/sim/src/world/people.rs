@@ -1,9 +1,10 @@
 //! Other processes, administrators, and events that come by themselves.
 
 use bytes::Bytes;
+use cmail_delivery::hold::Hold;
 use cmail_delivery::io::Input;
 use cmail_delivery::memory_outbox::{Flaw, GivenOrder, Mail};
-use cmail_delivery::order::{Hold, OrderVerb};
+use cmail_delivery::order::OrderVerb;
 use cmail_delivery::outbox::{FaillogRow, MailId};
 use cmail_delivery::time::{Duration, UnixTime};
 use cmail_delivery::watch::Watch;
@@ -130,7 +131,7 @@ impl World {
             data,
             faillog: vec![],
             last_failure: None,
-            hold: Hold::Unset,
+            hold: Hold::default(),
         }
     }
 
@@ -299,6 +300,19 @@ impl World {
             return;
         }
         self.options.redraw_settings(&mut self.people_dice);
+        self.take_settings();
+    }
+
+    /// The administrator takes away the lines that hold mail, so that it can come to its end.
+    pub(super) fn end_hold_lines(&mut self) {
+        if self.options.hold_lines != 0 {
+            self.options.hold_lines = 0;
+            self.take_settings();
+        }
+    }
+
+    /// The settings become those of the options.
+    fn take_settings(&mut self) {
         let before = std::mem::replace(&mut self.settings, self.options.settings());
         if self.daemon.is_none() {
             return;

@@ -126,7 +126,7 @@ proptest! {
             "NOT {given_up} AND (mail_failcount = 0 OR {NOW} - mail_lasttry > {interval_s})"
         );
         let expected = (ids(&due), ids(&given_up));
-        let rules = RetryRules { lines: &[], retries, interval_s };
+        let rules = RetryRules { lines: &[], hold_lines: &[], retries, interval_s };
         let (rows, _) = scan(&mut fixture, 0, 100);
         let found = |wanted: fn(RetryState) -> bool| -> Vec<i64> {
             rows.iter()

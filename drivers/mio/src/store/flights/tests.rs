@@ -4,7 +4,6 @@ use cmail_delivery::attempt::{Failure, Server};
 use cmail_delivery::ending::EndCause;
 use cmail_delivery::flight::FlightRoute;
 use cmail_delivery::io::ConnectionId;
-use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::{
     Charge, Commit, Committed, Cursor, FailedAttempt, Scanned, StoreReply, StoreRequest,
 };
@@ -37,10 +36,10 @@ fn recover(fixture: &mut Fixture, uncertain: Uncertain) -> Vec<FoundFlight> {
     found
 }
 
-fn holds(fixture: &mut Fixture) -> Vec<Hold> {
+fn holds(fixture: &mut Fixture) -> Vec<bool> {
     let reply = fixture.answer(StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 10 });
     let StoreReply::Scanned(Scanned { rows, .. }) = reply else { panic!("{reply:?}") };
-    rows.into_iter().map(|row| row.hold).collect()
+    rows.into_iter().map(|row| row.hold.is_held()).collect()
 }
 
 fn mails(fixture: &Fixture, count: usize) -> Vec<MailId> {
@@ -106,7 +105,7 @@ fn mail_in_doubt_is_held_if_that_is_wanted() {
     let ids = mails(&fixture, 2);
     note(&mut fixture, vec![mark(1, &ids[..1])]);
     assert_eq!(recover(&mut fixture, Uncertain::Hold).len(), 1);
-    assert_eq!(holds(&mut fixture), [Hold::Held, Hold::Unset]);
+    assert_eq!(holds(&mut fixture), [true, false]);
     assert_eq!(flights(&fixture), 0);
     let reasons = "SELECT count(*) FROM dispatch_holds JOIN dispatch_state USING (hold_id) WHERE reason = 'it may have arrived already'";
     assert_eq!(fixture.number(reasons), 1);
@@ -129,8 +128,8 @@ fn mail_whose_connection_was_lost_behind_the_message_is_held_and_its_attempt_doe
     });
     let commit = Commit { failed: failed.collect(), ..Commit::default() };
     let StoreReply::Committed(committed) = fixture.answer(StoreRequest::Commit(commit)) else { panic!() };
-    let holds: Vec<Hold> = committed.failed.iter().map(|row| row.hold).collect();
-    assert_eq!(holds, [Hold::Held, Hold::Unset]);
+    let holds: Vec<bool> = committed.failed.iter().map(|row| row.hold.is_held()).collect();
+    assert_eq!(holds, [true, false]);
     assert_eq!(fixture.number("SELECT count(*) FROM faillog"), 1, "what holds the mail does not count");
 }
 
@@ -242,7 +241,7 @@ fn mail_that_cannot_be_held_is_not_told_to_be_held_and_stays_noted() {
     let found = recover(&mut fixture, Uncertain::Hold);
     let found: Vec<_> = found.into_iter().map(|flight| (flight.mails, flight.is_held)).collect();
     assert_eq!(found, [(vec![ids[0]], true), (vec![ids[1]], false)]);
-    assert_eq!(holds(&mut fixture), [Hold::Held, Hold::Unset]);
+    assert_eq!(holds(&mut fixture), [true, false]);
     let noted = fixture.number("SELECT value FROM dispatch_flights, json_each(mails)");
     assert_eq!(noted, ids[1].0);
 }

@@ -1,3 +1,5 @@
+use cmail_delivery::hold::{HeldBy, HoldLine};
+use cmail_delivery::mail_pattern::MailPattern;
 use cmail_delivery::outbox::{Scanned, StoreReply, StoreRequest};
 use cmail_delivery::schedule::RetryTerms;
 use cmail_delivery::settings::Settings;
@@ -54,9 +56,13 @@ fn step(part: &OrderPart) -> OrderStep {
 
 /// Carries out all orders, and returns the last result.
 fn carry_out_all(fixture: &mut Fixture) -> Option<String> {
+    carry_out_all_by(fixture, &terms())
+}
+
+fn carry_out_all_by(fixture: &mut Fixture, terms: &RetryTerms) -> Option<String> {
     let (mut result, mut known) = (None, Vec::new());
     while let Some(part) = read(fixture, known.clone()) {
-        let carried_out = carry_out(fixture, step(&part));
+        let carried_out = carry_out(fixture, OrderStep { terms: terms.clone(), ..step(&part) });
         result = carried_out.result.or(result);
         known.retain(|(number, _)| *number != part.order);
         known.push((part.order, part.next));
@@ -68,7 +74,7 @@ fn holds(fixture: &mut Fixture) -> Vec<(i64, bool)> {
     let after = Cursor::BeforeFirst;
     let reply = fixture.answer(StoreRequest::Scan { after, limit: 100 });
     let StoreReply::Scanned(Scanned { rows, .. }) = reply else { panic!("{reply:?}") };
-    rows.iter().map(|row| (row.id.0, row.hold == Hold::Held)).collect()
+    rows.iter().map(|row| (row.id.0, row.hold.is_held())).collect()
 }
 
 fn text(fixture: &Fixture, sql: &str) -> Option<String> {
@@ -86,7 +92,7 @@ fn a_hold_and_its_release_are_seen_by_every_read() {
     let claimed =
         fixture.answer(StoreRequest::Claim { ids: vec![MailId(1)], transactions: 1, recipients: 100 });
     let StoreReply::Claimed(claimed) = claimed else { panic!("{claimed:?}") };
-    assert_eq!(claimed.transactions[0].rows[0].hold, Hold::Held);
+    assert!(claimed.transactions[0].rows[0].hold.is_held());
     give(&fixture, "release", r#"{"ids":[1,2]}"#, None);
     assert_eq!(carry_out_all(&mut fixture).as_deref(), Some("order 2 of root: 1 mail is released"));
     assert_eq!(holds(&mut fixture), [(1, false), (2, false)]);
@@ -400,5 +406,93 @@ fn the_hold_of_mail_in_doubt_ends_with_the_order_about_its_last_mail() {
             carry_out_all(&mut fixture);
             assert_eq!(fixture.number("SELECT count(*) FROM dispatch_holds"), left, "{verb}");
         }
+    }
+}
+
+/// Returns the state of each mail by the rules of these terms.
+fn states(fixture: &mut Fixture, terms: &RetryTerms) -> Vec<RetryState> {
+    let reply = fixture.answer(StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 100 });
+    let StoreReply::Scanned(Scanned { rows, .. }) = reply else { panic!("{reply:?}") };
+    rows.iter().map(|row| terms.rules().retry_state(row, terms.now)).collect()
+}
+
+#[test]
+fn an_order_that_names_mail_releases_it_from_lines_and_nothing_else_does() {
+    let mut fixture = fixture();
+    for recipient in ["a@example.net", "b@example.net"] {
+        fixture.mail(Some("s@example.org"), recipient, b"x");
+    }
+    let line =
+        HoldLine { mail: MailPattern::parse("example.net").unwrap(), reason: "moved house".into(), line: 12 };
+    let settings = Settings { hold_lines: [line].into(), ..Settings::new("mail.example.org") };
+    let terms = RetryTerms::of(&settings, UnixTime(NOW));
+    give(&fixture, "release", r#"{"destination":"example.net"}"#, None);
+    assert_eq!(
+        carry_out_all_by(&mut fixture, &terms).as_deref(),
+        Some("order 1 of root: 0 mails are released")
+    );
+    give(&fixture, "release", r#"{"ids":[1]}"#, None);
+    assert_eq!(
+        carry_out_all_by(&mut fixture, &terms).as_deref(),
+        Some("order 2 of root: 1 mail is released")
+    );
+    assert_eq!(states(&mut fixture, &terms), [RetryState::Due, RetryState::Held(HeldBy::Line(12))]);
+    give(&fixture, "retry", r#"{"all":true}"#, None);
+    assert_eq!(
+        carry_out_all_by(&mut fixture, &terms).as_deref(),
+        Some("order 3 of root: 1 mail is tried now")
+    );
+    give(&fixture, "fail", r#"{"ids":[2]}"#, None);
+    assert_eq!(
+        carry_out_all_by(&mut fixture, &terms).as_deref(),
+        Some("order 4 of root: 1 mail is given up")
+    );
+    assert_eq!(states(&mut fixture, &terms), [RetryState::Due, RetryState::GivenUp]);
+}
+
+#[test]
+fn a_rule_that_ends_releases_only_what_nothing_else_holds() {
+    let mut fixture = fixture();
+    for recipient in ["a@example.net", "b@example.net", "c@example.net"] {
+        fixture.mail(Some("s@example.org"), recipient, b"x");
+    }
+    give(&fixture, "hold", r#"{"destination":"example.net"}"#, None);
+    carry_out_all(&mut fixture);
+    give(&fixture, "hold", r#"{"from":"other@example.org"}"#, None);
+    carry_out_all(&mut fixture);
+    fixture.mail(Some("other@example.org"), "d@example.net", b"x");
+    give(&fixture, "release", r#"{"ids":[1]}"#, None);
+    carry_out_all(&mut fixture);
+    give(&fixture, "release", r#"{"destination":"example.net"}"#, None);
+    let result = carry_out_all(&mut fixture);
+    assert_eq!(result.as_deref(), Some("order 4 of root: 2 mails are released"));
+    assert_eq!(holds(&mut fixture), [(1, false), (2, false), (3, false), (4, true)]);
+    give(&fixture, "release", r#"{"destination":"example.net"}"#, None);
+    let result = carry_out_all(&mut fixture);
+    assert_eq!(result.as_deref(), Some("order 5 of root: 0 mails are released"), "there is no such rule");
+}
+
+#[test]
+fn a_release_is_noted_also_in_a_table_of_an_earlier_version() {
+    for earlier in [
+        "",
+        "DROP TABLE dispatch_state; CREATE TABLE dispatch_state (mail_id INTEGER PRIMARY KEY, hold_id INTEGER)",
+        // Somebody has made something else of it: that costs the note, and no more.
+        "DROP TABLE dispatch_state; CREATE TABLE dispatch_state (mail_id INTEGER PRIMARY KEY, hold_id INTEGER, \
+         more TEXT NOT NULL DEFAULT 'x', released_ms TEXT CHECK (released_ms IS NULL))",
+    ] {
+        let mut fixture = fixture();
+        fixture.mail(Some("s@example.org"), "a@example.net", b"x");
+        fixture.other.execute_batch(earlier).unwrap();
+        give(&fixture, "hold", r#"{"ids":[1]}"#, None);
+        carry_out_all(&mut fixture);
+        assert_eq!(holds(&mut fixture), [(1, true)], "{earlier}");
+        give(&fixture, "release", r#"{"ids":[1]}"#, None);
+        let result = carry_out_all(&mut fixture);
+        assert_eq!(result.as_deref(), Some("order 2 of root: 1 mail is released"), "{earlier}");
+        let reply = fixture.answer(StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 1 });
+        let StoreReply::Scanned(Scanned { rows, .. }) = reply else { panic!("{reply:?}") };
+        let released = (!earlier.contains("CHECK")).then_some(UnixTime(NOW));
+        assert_eq!((rows[0].hold.is_held(), rows[0].hold.released), (false, released), "{earlier}");
     }
 }

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use cmail_delivery::bounce::compose_ordered;
-use cmail_delivery::order::Hold;
+use cmail_delivery::hold::Hold;
 use cmail_delivery::outbox::{Cursor, FailedAttempt, Replacement, Row};
 use cmail_delivery::time::UnixTime;
 use rusqlite::StatementStatus;
@@ -116,7 +116,7 @@ fn a_row_says_what_the_outbox_says() {
         last_try: UnixTime(0),
         fatal: false,
         last_failure: None,
-        hold: Hold::Unset,
+        hold: Hold::default(),
     };
     assert_eq!(scan(&mut fixture, 0, 10).0, [expected]);
 }

@@ -7,7 +7,10 @@ use super::*;
 const NOW: i64 = 1_800_000_000;
 
 fn standing() -> Standing<'static> {
-    Standing { rules: RetryRules { lines: &[], retries: 3, interval_s: 600 }, now: UnixTime(NOW) }
+    Standing {
+        rules: RetryRules { lines: &[], hold_lines: &[], retries: 3, interval_s: 600 },
+        now: UnixTime(NOW),
+    }
 }
 
 fn selection(json: &str) -> Selection {

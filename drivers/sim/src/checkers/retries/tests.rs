@@ -1,8 +1,8 @@
 use cmail_delivery::attempt::{Attempt, Failure};
 use cmail_delivery::event::MailFacts;
+use cmail_delivery::hold::Hold;
 use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
 use cmail_delivery::next_hop::RelayError;
-use cmail_delivery::order::Hold;
 use cmail_delivery::outbox::FaillogRow;
 use cmail_delivery::time::Now;
 
@@ -25,7 +25,7 @@ fn judge(times: usize, fatal: bool, facts: &[(u64, u64, Fact<'_>)]) -> Result<()
         data: b"text"[..].into(),
         faillog: vec![attempt; times],
         last_failure: None,
-        hold: Hold::Unset,
+        hold: Hold::default(),
     };
     outbox.put(MailId(1), mail);
     let settings =
@@ -66,7 +66,7 @@ fn claimed() -> StoreReply {
         last_try: UnixTime(WALL),
         fatal: false,
         last_failure: None,
-        hold: Hold::Unset,
+        hold: Hold::default(),
     };
     let head = b"text"[..].into();
     let transactions =

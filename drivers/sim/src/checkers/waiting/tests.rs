@@ -1,5 +1,5 @@
 use cmail_delivery::memory_outbox::MemoryOutbox;
-use cmail_delivery::order::Hold;
+use cmail_delivery::hold::Hold;
 use std::net::SocketAddr;
 
 use cmail_delivery::attempt::{Attempt, Failure};
@@ -67,7 +67,7 @@ fn row() -> Row {
         last_try: UnixTime(0),
         fatal: false,
         last_failure: None,
-        hold: Hold::Unset,
+        hold: Hold::default(),
     }
 }
 
