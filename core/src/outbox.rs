@@ -188,7 +188,8 @@ pub enum StoreRequest {
         /// What is done with such mail.
         uncertain: Uncertain,
     },
-    /// A part of the first order that is not done. Answer: [`StoreReply::Orders`].
+    /// A part of the first order that is not done. The database may note the lines of `terms` that hold mail, and give orders that release
+    /// what lines have held that are gone. Answer: [`StoreReply::Orders`].
     ReadOrders {
         /// Orders that are known: each is read from its place, and is left out if all of its mail was looked at.
         known: Vec<(OrderId, OrderPlace)>,
@@ -208,9 +209,9 @@ impl StoreRequest {
             | Self::Claim { .. }
             | Self::ReadData { .. }
             | Self::ReadFailed { .. }
-            | Self::Recall { .. }
-            | Self::ReadOrders { .. } => true,
-            Self::Commit(_) | Self::CarryOut(_) | Self::Recover { .. } => false,
+            | Self::Recall { .. } => true,
+            // It may note which lines hold mail.
+            Self::ReadOrders { .. } | Self::Commit(_) | Self::CarryOut(_) | Self::Recover { .. } => false,
         }
     }
 }

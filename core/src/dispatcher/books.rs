@@ -111,6 +111,10 @@ impl Books {
         self.attempts.set_min_interval(RetryRules::of(&settings).min_interval(settings.interval));
         self.bounces.reconfigure(&settings);
         self.policies = Policies::of(&settings);
+        if self.settings.hold_lines != settings.hold_lines {
+            // The end of a line may be an order.
+            self.orders.look();
+        }
         self.scan.reconfigure(self.now.monotonic, settings.interval);
         core::mem::replace(&mut self.settings, settings)
     }

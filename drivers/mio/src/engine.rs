@@ -255,6 +255,7 @@ impl LockedEngine {
             }
         };
         database.keep_ledger(config.ledger);
+        database.keep_hold_lines();
         let path = file.path().to_owned();
         let kernel = Kernel::new().map_err(refused("cannot poll for events"))?;
         let store = StoreHandle::spawn(database, kernel.waker())

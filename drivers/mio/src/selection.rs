@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use cmail_delivery::address::{Domain, MailDomain, Mailbox};
+use cmail_delivery::mail_pattern::{MailPattern, MailPatternError};
 use cmail_delivery::next_hop::{Host, Relay, TlsMode};
 use cmail_delivery::outbox::{Row, is_null_path};
 use cmail_delivery::status::EnhancedStatus;
@@ -111,6 +112,8 @@ pub(crate) enum PatternError {
     Address,
     #[error("it must be HOST, HOST:PORT or HOST:PORT/MODE, without a password")]
     Remote,
+    #[error(transparent)]
+    Line(#[from] MailPatternError),
     #[error("it is empty")]
     Empty,
     #[error("it must be the beginning of a status (4, 4.7, 5.1.1) or of a reply code (42, 421)")]
@@ -286,6 +289,26 @@ impl FromStr for Destination {
     }
 }
 
+/// The mail that a line of the configuration is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct LinePattern(MailPattern);
+
+impl LinePattern {
+    /// Returns whether the mail of a row is meant.
+    pub(crate) fn fits(&self, row: &Row) -> bool {
+        self.0.fits(row)
+    }
+}
+
+impl FromStr for LinePattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(MailPattern::parse(text)?))
+    }
+}
+
 /// A Message-ID, without angle brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -395,6 +418,7 @@ as_text! {
         Self::Domain(domain, _) => domain.fmt(f),
         Self::Remote(remote) => remote.fmt(f),
     };
+    LinePattern: |pattern, f| pattern.0.fmt(f);
     MessageId: |id, f| f.write_str(&id.0);
     StatusPattern: |status, f| match status {
         Self::Class(class) => write!(f, "{class}"),

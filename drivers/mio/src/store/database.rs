@@ -19,6 +19,7 @@ use super::journal::{
     DatabaseWarning, LogFiles, has_write_ahead_log, may_roll_back, rollback_journal, write_ahead_log,
 };
 use super::ledger::{Ledger, LedgerSettings};
+use super::line_notes::LineNotes;
 use super::lock::DatabaseLock;
 use super::orders;
 use super::pool::Pool;
@@ -61,6 +62,7 @@ pub(crate) struct Database {
     pub(super) ledger: Ledger,
     pub(super) pruner: Pruner,
     pub(super) flights: FlightTable,
+    pub(super) line_notes: LineNotes,
     /// The rows that are being worked on, as they were when they were read.
     pub(super) fingerprints: Fingerprints,
     /// The digests of messages that were compared.
@@ -116,6 +118,7 @@ impl Database {
             ledger: Ledger::default(),
             pruner: Pruner::default(),
             flights: FlightTable::default(),
+            line_notes: LineNotes::default(),
             fingerprints: Fingerprints::default(),
             digests: Digests::default(),
             generation: 0,
@@ -134,6 +137,11 @@ impl Database {
     /// Returns the token that ends all waits of this connection for locks.
     pub(super) fn cancel_token(&self) -> CancelToken {
         self.cancel.clone()
+    }
+
+    /// Notes from now on which lines of the configuration hold mail, so that what they have held is released once they are gone.
+    pub(crate) fn keep_hold_lines(&mut self) {
+        self.line_notes.keep();
     }
 
     /// Records attempts too from now on.

@@ -19,7 +19,7 @@ use super::ledger::now;
 use super::own_table::{if_present, or_created};
 use super::reader::Reader;
 use super::verdicts::within_savepoint;
-use crate::selection::{AddressPattern, Destination};
+use crate::selection::{AddressPattern, Destination, LinePattern};
 
 /// The value of `hold_id` of mail that was released from every rule.
 pub(super) const RELEASED: i64 = 0;
@@ -110,7 +110,7 @@ pub(super) fn rules(connection: &Connection) -> rusqlite::Result<Vec<(HoldId, Ho
 fn read_rules(connection: &Connection) -> rusqlite::Result<Vec<(HoldId, HoldRule)>> {
     let mut statement = connection.prepare_cached(
         "SELECT hold_id, scope FROM dispatch_holds WHERE CASE WHEN json_valid(scope) THEN \
-         coalesce(json_type(scope, '$.destination'), json_type(scope, '$.from')) IS NOT NULL END ORDER BY hold_id",
+         coalesce(json_type(scope, '$.destination'), json_type(scope, '$.from'), json_type(scope, '$.line')) IS NOT NULL END ORDER BY hold_id",
     )?;
     // What is no rule of ours, or no text at all, holds nothing.
     let rule = |row: &rusqlite::Row<'_>| {
@@ -297,6 +297,8 @@ pub(crate) enum HoldRule {
     Destination(Destination),
     /// Mail of this sender.
     From(AddressPattern),
+    /// Mail that a line of the configuration is about.
+    Line(LinePattern),
 }
 
 impl HoldRule {
@@ -305,6 +307,7 @@ impl HoldRule {
         match self {
             Self::Destination(destination) => destination.fits(row),
             Self::From(pattern) => pattern.fits(row.sender.as_deref()),
+            Self::Line(pattern) => pattern.fits(row),
         }
     }
 }

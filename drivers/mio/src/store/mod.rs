@@ -28,6 +28,7 @@ mod holds;
 mod journal;
 mod last_failures;
 mod ledger;
+mod line_notes;
 mod lock;
 mod lock_holder;
 mod messages;

@@ -53,7 +53,7 @@ impl Scope {
         if let Some(hold) = fields.get("hold").filter(|_| fields.len() == 1) {
             return hold.as_i64().map(|hold| Self::Hold { hold }).ok_or(WrongOrder::Nothing);
         }
-        let is_rule = fields.contains_key("destination") || fields.contains_key("from");
+        let is_rule = ["destination", "from", "line"].iter().any(|name| fields.contains_key(*name));
         let parsed = if is_rule {
             serde_json::from_value(value).map(Self::Rule)
         } else {
@@ -102,6 +102,9 @@ pub(crate) enum Act {
 }
 
 impl Act {
+    /// What a line of the configuration has held is released: the line is gone, and no hold of the database ends.
+    pub(super) const LINE_ENDED: Self = Self::Release { hold: Some(0) };
+
     /// Returns the values of the columns `verb` and `argument`.
     pub(super) fn columns(&self) -> (&'static str, Option<Cow<'_, str>>) {
         match self {

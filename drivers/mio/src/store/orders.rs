@@ -4,27 +4,26 @@
 //! first mail that was not looked at, `last_mail` the last one that the order is about, and `under_way` the mail that was left for later.
 //! An order whose time is still to come was given in advance: so a hold ends by itself.
 
-use cmail_delivery::hold::HoldState;
+mod work;
+
 use cmail_delivery::order::{
     CarriedOut, ORDER_PART_LIMIT, OrderEffect, OrderId, OrderPart, OrderPlace, OrderStep, order_result,
 };
 use cmail_delivery::outbox::{Cursor, MailId, Row};
-use cmail_delivery::schedule::{RetryState, RetryTerms};
+use cmail_delivery::schedule::RetryTerms;
 use cmail_delivery::time::{UnixMillis, UnixTime};
-use cmail_delivery::wording::given_up_by_order;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-use super::commit::delete;
-use super::error::{advice, trouble};
+use self::work::Work;
+use super::error::trouble;
 use super::failures::row_with_failures;
-use super::holds::{self, RELEASED};
-use super::ledger::{Fate, Ledger};
+use super::holds;
+use super::ledger::Ledger;
 use super::order_task::{Act, Scope, WrongOrder};
 use super::own_table::{if_present, or_created};
 use super::rows;
 use super::selected::{Standing, select, select_readable};
 use super::stuck;
-use super::verdicts::within_savepoint;
 use crate::selection::Selection;
 
 /// The table. `who` is a user name with its number.
@@ -353,6 +352,9 @@ fn begin(transaction: &Connection, order: &Order, act: &Act, scope: &Scope) -> r
                 AND (?2 IS NULL OR hold_id = ?2)";
             let ended =
                 if_present(|| transaction.prepare_cached(delete)?.execute(params![order.scope, hold]))?;
+            if *act == Act::LINE_ENDED {
+                return Ok(Beginning::Made);
+            }
             // Later steps are about the mail of a rule that the first one has ended.
             let is_futile = order.is_new && ended.unwrap_or(0) == 0;
             Ok(if is_futile { Beginning::Futile } else { Beginning::Made })
@@ -439,162 +441,6 @@ fn record(
             result
         ])
         .map(drop)
-}
-
-/// An order that is being carried out.
-struct Work<'a> {
-    transaction: &'a Transaction<'a>,
-    order: &'a Order,
-    act: &'a Act,
-    scope: &'a Scope,
-    /// The selection of the scope, without its ids.
-    narrowed: Selection,
-    terms: &'a RetryTerms,
-    is_faillog_indexed: bool,
-}
-
-impl Work<'_> {
-    /// Carries the order out on a mail, if it still is about it. What another program prevents is told, and costs no other mail.
-    fn try_on(&self, id: MailId, ledger: &mut Ledger) -> rusqlite::Result<bool> {
-        let connection = self.transaction;
-        let error = match within_savepoint(connection, || self.carry_out_on(id, ledger)) {
-            Ok(is_changed) => return Ok(is_changed),
-            Err(error) => error,
-        };
-        if connection.is_autocommit() || !trouble(connection, &error).is_about_a_row() {
-            return Err(error);
-        }
-        ledger.forget();
-        let advice = advice(connection, &error);
-        log::error!("{} cannot be carried out on mail {id}: {error}; {advice}", self.order.name());
-        Ok(false)
-    }
-
-    /// Returns a mail as it is now. One that cannot be read is found by the next scan.
-    fn look_at(&self, id: MailId) -> rusqlite::Result<Option<Row>> {
-        match existing(self.transaction, id) {
-            Err(error) if trouble(self.transaction, &error).is_about_a_row() => Ok(None),
-            found => found,
-        }
-    }
-
-    fn carry_out_on(&self, id: MailId, ledger: &mut Ledger) -> rusqlite::Result<bool> {
-        let connection = self.transaction;
-        let Some(row) = existing(connection, id)?.filter(|row| self.is_about(row)) else { return Ok(false) };
-        if !self.is_meant(&row)? {
-            return Ok(false);
-        }
-        match self.act {
-            Act::Retry { anew: false } => {}
-            Act::Retry { anew: true } => {
-                connection.prepare_cached("DELETE FROM faillog WHERE fail_mail = ?1")?.execute([id.0])?;
-            }
-            Act::Hold { until } => self.hold(id, *until)?,
-            Act::Release { .. } => self.release(&row)?,
-            Act::Fail => {
-                self.release(&row)?;
-                self.give_up(id)?;
-            }
-            Act::Drop => {
-                ledger.add_end(connection, id, Fate::Removed, Some(&self.order.name()))?;
-                delete(connection, id)?;
-                holds::set(connection, id, None)?;
-            }
-            Act::Redirect { remote } => {
-                let count = connection
-                    .prepare_cached("UPDATE outbox SET mail_remote = ?2 WHERE mail_id = ?1")?
-                    .execute(params![id.0, remote])?;
-                if count == 0 {
-                    return Err(rusqlite::Error::StatementChangedRows(0));
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// Returns whether the state of a mail is one that the order can change.
-    fn is_about(&self, row: &Row) -> bool {
-        match self.act {
-            Act::Retry { anew: false } => {
-                let standing = Standing { rules: self.terms.rules(), now: self.terms.now };
-                matches!(standing.of(row), RetryState::Due | RetryState::NotBefore(_))
-            }
-            Act::Retry { anew: true } => !self.is_held(row),
-            // Where a rule has ended, only what nothing else holds has become free.
-            Act::Release { .. } if matches!(self.scope, Scope::Rule(_)) => {
-                row.hold.state == HoldState::Unset && !self.is_held(row)
-            }
-            Act::Release { .. } => self.is_held(row),
-            Act::Hold { .. } | Act::Fail | Act::Drop | Act::Redirect { .. } => true,
-        }
-    }
-
-    fn is_held(&self, row: &Row) -> bool {
-        self.terms.rules().held_by(row).is_some()
-    }
-
-    /// Returns whether a mail is in the scope: it was when the order was read, but another program may have changed it since.
-    fn is_meant(&self, row: &Row) -> rusqlite::Result<bool> {
-        match self.scope {
-            Scope::Hold { hold } => {
-                let select = "SELECT 1 FROM dispatch_state WHERE mail_id = ?1 AND hold_id = ?2";
-                let found =
-                    if_present(|| self.transaction.prepare_cached(select)?.exists(params![row.id.0, hold]))?;
-                Ok(found.unwrap_or(false))
-            }
-            Scope::Rule(rule) => Ok(rule.fits(row)),
-            Scope::Mails(selection) => {
-                if row.id > self.order.last
-                    || !(selection.ids.is_empty() || selection.ids.contains(&row.id.0))
-                {
-                    return Ok(false);
-                }
-                let selection = Selection { ids: vec![row.id.0], ..self.narrowed.clone() };
-                let standing = self.order.standing(self.terms);
-                let place = (Cursor::BeforeFirst, 1);
-                let found = select(self.transaction, &selection, standing, place, self.is_faillog_indexed)?;
-                Ok(!found.mails.is_empty())
-            }
-        }
-    }
-
-    /// Holds a mail, unless it is held for as long already.
-    fn hold(&self, id: MailId, until: Option<UnixMillis>) -> rusqlite::Result<()> {
-        let lasts_longer = match holds::until(self.transaction, id)? {
-            None => false,
-            Some(None) => true,
-            Some(Some(other)) => until.is_some_and(|until| other >= until.0),
-        };
-        if lasts_longer { Ok(()) } else { holds::set(self.transaction, id, Some(self.order.number.0)) }
-    }
-
-    /// Ends the hold of a mail. If the order names the mail, no rule and no line holds it any more either; if it names a hold or a rule,
-    /// only that ends.
-    fn release(&self, row: &Row) -> rusqlite::Result<()> {
-        let was_held = matches!(self.scope, Scope::Rule(_)) || self.is_held(row);
-        match self.scope {
-            Scope::Rule(_) => holds::clear_ended(self.transaction, row.id)?,
-            Scope::Hold { .. } => holds::set(self.transaction, row.id, None)?,
-            Scope::Mails(_) => {
-                let is_ruled = holds::rules(self.transaction)?.iter().any(|(_, rule)| rule.fits(row))
-                    || self.terms.rules().has_hold_line_about(row);
-                holds::set(self.transaction, row.id, is_ruled.then_some(RELEASED))?;
-            }
-        }
-        if was_held { holds::note_release(self.transaction, row.id, self.terms.now.into()) } else { Ok(()) }
-    }
-
-    fn give_up(&self, id: MailId) -> rusqlite::Result<()> {
-        let text = given_up_by_order(&self.order.name(), self.order.reason.as_deref());
-        let count = self
-            .transaction
-            .prepare_cached(
-                "INSERT INTO faillog (fail_mail, fail_message, fail_time, fail_fatal) VALUES (?1, ?2, CAST(?3 AS TEXT), 1)",
-            )?
-            .execute(params![id.0, text, self.terms.now.0])?;
-        // A trigger of another program may suppress the statement without an error.
-        if count == 0 { Err(rusqlite::Error::StatementChangedRows(0)) } else { Ok(()) }
-    }
 }
 
 #[cfg(test)]

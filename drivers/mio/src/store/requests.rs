@@ -15,9 +15,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::busy::{allow_interruption, forbid_interruption};
 use super::commit::{compose_bounces, record};
 use super::database::{Database, version};
-use super::error::trouble;
+use super::error::{advice, trouble};
 use super::fingerprints::Compared;
 use super::flights;
+use super::line_notes::LineNotes;
 use super::messages;
 use super::orders;
 use super::read_ahead::{Follows, ReadJob, ReadOutput};
@@ -158,9 +159,32 @@ impl Database {
         known: &[(OrderId, OrderPlace)],
         terms: &RetryTerms,
     ) -> rusqlite::Result<StoreReply> {
+        if let Err(error) = self.note_hold_lines(terms)
+            && trouble(&self.connection, &error) != StoreTrouble::Busy
+        {
+            // It is told once: the lines count as noted from here on.
+            log::warn!(
+                "cannot note in the table dispatch_meta which hold lines there are: {error}; {}",
+                advice(&self.connection, &error)
+            );
+            self.line_notes.committed(terms.rules().hold_lines);
+        }
         self.in_read_transaction(|database| {
             orders::read(&database.connection, known, terms, database.is_indexed).map(StoreReply::Orders)
         })
+    }
+
+    /// Notes the lines that hold mail, if they are others than before.
+    fn note_hold_lines(&mut self, terms: &RetryTerms) -> rusqlite::Result<()> {
+        let lines = terms.rules().hold_lines;
+        if !self.has_order_tables || !self.line_notes.are_outdated(lines) {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        LineNotes::write(&transaction, terms)?;
+        transaction.commit()?;
+        self.line_notes.committed(lines);
+        Ok(())
     }
 
     fn recover(&mut self, uncertain: Uncertain) -> rusqlite::Result<StoreReply> {

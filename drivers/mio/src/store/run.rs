@@ -4,7 +4,7 @@ use cmail_delivery::io::ConnectionId;
 use rusqlite::Connection;
 
 /// The table.
-const CREATE: &str = "
+pub(super) const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS dispatch_meta (key TEXT PRIMARY KEY NOT NULL, value TEXT);
 INSERT OR IGNORE INTO dispatch_meta (key, value) VALUES ('dispatch_version', '1');
 ";

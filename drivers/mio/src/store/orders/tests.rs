@@ -1,7 +1,7 @@
 use cmail_delivery::hold::{HeldBy, HoldLine};
 use cmail_delivery::mail_pattern::MailPattern;
 use cmail_delivery::outbox::{Scanned, StoreReply, StoreRequest};
-use cmail_delivery::schedule::RetryTerms;
+use cmail_delivery::schedule::{RetryState, RetryTerms};
 use cmail_delivery::settings::Settings;
 
 use super::super::fixture::Fixture;
