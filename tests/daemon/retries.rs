@@ -1,6 +1,6 @@
 //! Retry rules: the destination and the last failure of a mail decide when it is tried again, and its age when it is given up.
 
-use crate::support::{Action, Mail, Script, SmtpServer, World};
+use crate::support::{Action, Mail, Script, SmtpServer, World, tool};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -101,4 +101,34 @@ fn the_sender_of_late_mail_is_told_once_and_the_mail_is_still_tried() {
         id + 1
     ));
     daemon.terminate();
+}
+
+#[test]
+fn the_age_of_mail_counts_from_its_release_by_an_order_and_by_the_end_of_a_line() {
+    let (mut world, server) = World::with_server(Script::new().always("RCPT", "450 4.2.0 later"));
+    world.set("interval", 1).set("retry", "* * 1s until 4s").set("hold", "sender:held@example.org ask first");
+    let by_order = world.insert(&Mail::to("order@example.org"));
+    let by_line = world.insert(&Mail::to("line@example.org").from("held@example.org"));
+    let old = "UPDATE outbox SET mail_submission = mail_submission - 1000000";
+    world.database.another().execute(old, []).unwrap();
+    let daemon = world.start();
+    daemon.wait_for_output(&format!("mail {by_line} is held by line "));
+    daemon.terminate();
+    tool::output(&world, &["hold", &by_order.to_string()]);
+    // One is released while no daemon runs, the other by a start with another file.
+    tool::output(&world, &["release", &by_order.to_string()]);
+    world.unset("hold");
+    let daemon = world.start();
+    daemon.wait_for_output("1 mail is released");
+    world.database.wait("both are given up", |database| {
+        [by_order, by_line].iter().all(|id| database.row(*id).is_none())
+    });
+    daemon.terminate();
+    let records = server.records();
+    let lines = || records.connections.iter().flat_map(|connection| &connection.lines);
+    for recipient in ["order", "line"] {
+        let command = format!("RCPT TO:<{recipient}@example.org>");
+        let attempts = lines().filter(|line| line.text.starts_with(command.as_bytes())).count();
+        assert!(attempts > 2, "{recipient}: {attempts} attempts: it is given up as if it had not been held");
+    }
 }
