@@ -39,6 +39,18 @@ pub enum OrderEffect {
     ChangeAndTry,
     /// It tries the mail now, if it waits. The row is as it was.
     TryNow,
+    /// Nothing: the order is about no mail, but about what is recorded. Each part of it is a step.
+    NoMail,
+}
+
+impl OrderEffect {
+    /// Returns whether mail is tried now.
+    pub fn tries(self) -> bool {
+        match self {
+            Self::ChangeAndTry | Self::TryNow => true,
+            Self::Change | Self::NoMail => false,
+        }
+    }
 }
 
 /// How far an order has been read.

@@ -23,6 +23,7 @@ mod end_of_data;
 mod explain;
 mod fallback;
 mod flights;
+mod forget;
 mod handoff;
 mod harness;
 mod hold_lines;

@@ -239,12 +239,11 @@ impl Books {
         }
         let terms = self.order_terms();
         // The first step makes the hold, and says up to which mail the order is about, even if it has no mail yet.
-        if (is_new || !free.is_empty() || next == OrderPlace::End)
-            && let Some(step) = self.orders.step(number, free, terms)
-        {
+        let is_step = is_new || !free.is_empty() || next == OrderPlace::End || effect == OrderEffect::NoMail;
+        if is_step && let Some(step) = self.orders.step(number, free, terms) {
             self.ask_step(step);
         }
-        is_new && effect != OrderEffect::Change
+        is_new && effect.tries()
     }
 
     /// Claims a mail for an order, unless something else works on it. Mail that is not in the index is claimed as well, so that
@@ -305,7 +304,7 @@ impl Books {
             self.orders.taken.remove(&row.id);
             self.reindex_row(row);
         }
-        if effect.is_some_and(|effect| effect != OrderEffect::Change) {
+        if effect.is_some_and(OrderEffect::tries) {
             self.scan.call_up_also(done);
         }
         // An order that was withdrawn has no use for them.

@@ -286,6 +286,7 @@ impl Tool {
             Verb::Trace(words) => trace::trace(self, words),
             Verb::Top => top::top(self),
             Verb::Holds => holds::holds(self),
+            Verb::Forget(words) => orders::forget(self, words),
         }
     }
 

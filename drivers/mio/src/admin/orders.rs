@@ -12,11 +12,12 @@ use nix::unistd::{User, getuid};
 use serde::Serialize;
 
 use super::words::{
-    DropWords, FailWords, HoldWords, RedirectWords, ReleaseWords, RetryWords, Rule, Target, Words,
+    DropWords, FailWords, ForgetWords, HoldWords, RedirectWords, ReleaseWords, RetryWords, Rule, Target,
+    Words,
 };
 use super::{Outcome, Tool, ToolError, now};
 use crate::selection::Selection;
-use crate::store::{Act, Deputy, HoldRule, NewOrder, OrderDesk, Scope, Standing};
+use crate::store::{Act, Deputy, ForgottenAddress, HoldRule, NewOrder, OrderDesk, Scope, Standing};
 
 /// How long the tool waits for the daemon.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -75,6 +76,14 @@ pub(super) fn redirect(tool: &Tool, words: &RedirectWords) -> Result<Outcome, To
     Plan::of_mails(Act::Redirect { remote }, None, &target)?.carry_out(tool)
 }
 
+/// Blanks an address in what is recorded.
+pub(super) fn forget(tool: &Tool, words: &ForgetWords) -> Result<Outcome, ToolError> {
+    let address = ForgottenAddress::parse(&words.address)
+        .ok_or_else(|| usage("forget is about one whole mail address, like bob@example.org"))?;
+    let plan = Plan { act: Act::Forget, scope: Scope::Address(address), reason: None, may_change_many: true };
+    plan.carry_out(tool)
+}
+
 /// An order that is about to be given.
 struct Plan {
     act: Act,
@@ -117,9 +126,13 @@ impl Plan {
         let last_mail = desk.last_mail()?;
         // What is counted is what is changed, however long the answer takes.
         let at = now();
-        let Counts { mails: count, held } =
-            self.count(tool, Standing { now: at, ..tool.standing() }, last_mail)?;
-        let is_rule = matches!(self.scope, Scope::Rule(_));
+        let Counts { mails: count, held } = match self.scope {
+            Scope::Address(_) => Counts::default(),
+            Scope::Rule(_) | Scope::Mails(_) | Scope::Hold { .. } => {
+                self.count(tool, Standing { now: at, ..tool.standing() }, last_mail)?
+            }
+        };
+        let is_rule = matches!(self.scope, Scope::Rule(_) | Scope::Address(_));
         if count == 0 && !is_rule {
             return Ok(Outcome::Nothing);
         }
@@ -127,7 +140,7 @@ impl Plan {
             return Err(ToolError::NotDone("nothing was changed; add --yes to do it".to_owned()));
         }
         let deputy = Deputy::take_over(tool.database()?, tool.ledger)?;
-        let verb = self.act.verb().name();
+        let verb = self.act.name();
         // Only of what is to be tried it matters that it is held.
         let held = if matches!(self.act, Act::Retry { .. }) { held } else { 0 };
         let order = NewOrder {
@@ -180,7 +193,7 @@ impl Plan {
         let all = Selection::default();
         let selection = match &self.scope {
             Scope::Mails(selection) => selection,
-            Scope::Rule(_) | Scope::Hold { .. } => &all,
+            Scope::Rule(_) | Scope::Hold { .. } | Scope::Address(_) => &all,
         };
         let releases_rule = matches!(self.act, Act::Release { .. }) && matches!(self.scope, Scope::Rule(_));
         let (mut counts, mut next) = (Counts::default(), Some(Cursor::BeforeFirst));
@@ -188,7 +201,7 @@ impl Plan {
             let batch = reader.mails(selection, standing, after)?;
             let is_meant = |row: &cmail_delivery::outbox::Row| match &self.scope {
                 Scope::Rule(rule) => rule.fits(row),
-                Scope::Mails(_) | Scope::Hold { .. } => true,
+                Scope::Mails(_) | Scope::Hold { .. } | Scope::Address(_) => true,
             };
             for mail in batch.mails.iter().filter(|mail| mail.row.id.0 <= last_mail && is_meant(&mail.row)) {
                 let is_held = matches!(standing.of(&mail.row), RetryState::Held(_));
@@ -203,7 +216,7 @@ impl Plan {
 
     /// Tells how many mails are meant, and asks, if that can be answered.
     fn is_confirmed(&self, count: u64) -> Result<bool, ToolError> {
-        let question = format!("{} is about {count} mails", self.act.verb().name());
+        let question = format!("{} is about {count} mails", self.act.name());
         if !io::stdin().is_terminal() {
             super::complain(&question);
             return Ok(false);

@@ -103,8 +103,22 @@ pub(super) enum Verb {
     Trace(TraceWords),
     /// Show every two seconds how mail goes: rates, connections, destinations with most mail, slowest hosts; one line each where the output is no terminal
     Top,
-    /// List the holds: what each is about, since when and until when, by whom and why, and how much mail it holds
+    /// Blank an address in what is recorded: in the ledger, its transcripts, and orders that are done
+    ///
+    /// It is blanked in sender, recipient, Message-ID and text of attempts, in transcripts, and in orders, that by which it is forgotten
+    /// included. Left alone is what is still needed, or is not ours: mail in the outbox and its failures (faillog), also in bounces; holds that stand; the log; backups. What
+    /// happens later is recorded anew. The pages of the database may hold the old text until they are used again.
+    Forget(ForgetWords),
+    /// List what holds mail, orders and lines of the configuration: what each is about, since when and until when, by whom and why, and how much mail it holds
     Holds,
+}
+
+/// The words of `forget`.
+#[derive(Debug, Args)]
+pub(super) struct ForgetWords {
+    /// The whole address, like bob@example.org
+    #[arg(value_name = "ADDRESS")]
+    pub(super) address: String,
 }
 
 /// The words of `explain`.

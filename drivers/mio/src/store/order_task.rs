@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use cmail_delivery::next_hop::Relay;
-use cmail_delivery::order::{OrderId, OrderVerb};
+use cmail_delivery::order::{OrderEffect, OrderId, OrderVerb, order_result};
 use cmail_delivery::time::UnixMillis;
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::forgotten::ForgottenAddress;
 use super::holds::HoldRule;
 use crate::selection::Selection;
 
@@ -23,6 +24,8 @@ pub(crate) enum Scope {
     Rule(HoldRule),
     /// This mail.
     Mails(Selection),
+    /// What is recorded of an address, and no mail.
+    Address(ForgottenAddress),
 }
 
 /// The scope of all mail.
@@ -34,6 +37,7 @@ impl Scope {
         let json = match self {
             Self::Hold { hold } => Ok(json!({ "hold": hold }).to_string()),
             Self::Rule(rule) => serde_json::to_string(rule),
+            Self::Address(address) => Ok(json!({ "address": address.as_str() }).to_string()),
             Self::Mails(selection) if *selection == Selection::default() => Ok(ALL_MAIL.to_owned()),
             Self::Mails(selection) => serde_json::to_string(selection),
         };
@@ -52,6 +56,10 @@ impl Scope {
         }
         if let Some(hold) = fields.get("hold").filter(|_| fields.len() == 1) {
             return hold.as_i64().map(|hold| Self::Hold { hold }).ok_or(WrongOrder::Nothing);
+        }
+        if let Some(address) = fields.get("address").filter(|_| fields.len() == 1) {
+            let parsed = address.as_str().and_then(ForgottenAddress::parse);
+            return parsed.map(Self::Address).ok_or(WrongOrder::Address);
         }
         let is_rule = ["destination", "from", "line"].iter().any(|name| fields.contains_key(*name));
         let parsed = if is_rule {
@@ -74,6 +82,10 @@ pub(super) enum WrongOrder {
     NoObject,
     #[error("the scope selects nothing; {{\"all\":true}} is all mail")]
     Nothing,
+    #[error("the scope must name one whole mail address, like {{\"address\":\"bob@example.org\"}}")]
+    Address,
+    #[error("`{verb}` is no order about {what}")]
+    Mismatch { verb: &'static str, what: &'static str },
     #[error("`{0}` is no order")]
     Verb(String),
     #[error("the scope is no selection of mail: {0}")]
@@ -99,6 +111,8 @@ pub(crate) enum Act {
     Drop,
     /// Change its `mail_remote`.
     Redirect { remote: Option<String> },
+    /// Blank an address in what is recorded.
+    Forget,
 }
 
 impl Act {
@@ -113,6 +127,7 @@ impl Act {
             Self::Release { hold } => ("release", hold.map(|hold| hold.to_string().into())),
             Self::Fail => ("fail", None),
             Self::Drop => ("drop", None),
+            Self::Forget => ("forget", None),
             Self::Redirect { remote } => ("redirect", remote.as_deref().map(Cow::Borrowed)),
         }
     }
@@ -139,7 +154,8 @@ impl Act {
             ("release", None) => Self::Release { hold: None },
             ("fail", None) => Self::Fail,
             ("drop", None) => Self::Drop,
-            ("retry" | "fail" | "drop", Some(argument)) => {
+            ("forget", None) => Self::Forget,
+            ("retry" | "fail" | "drop" | "forget", Some(argument)) => {
                 return Err(WrongOrder::Argument(argument));
             }
             (verb, _) => return Err(WrongOrder::Verb(verb.to_owned())),
@@ -147,9 +163,39 @@ impl Act {
         Ok(act)
     }
 
-    /// Returns the verb.
-    pub(crate) fn verb(&self) -> OrderVerb {
-        match self {
+    /// Refuses a scope that this cannot be about.
+    pub(super) fn about(self, scope: Scope) -> Result<(Self, Scope), WrongOrder> {
+        let verb = self.columns().0;
+        match (&self, &scope) {
+            (Self::Forget, Scope::Address(_)) => Ok((self, scope)),
+            (Self::Forget, _) => Err(WrongOrder::Address),
+            (_, Scope::Address(_)) => Err(WrongOrder::Mismatch { verb, what: "what is recorded" }),
+            _ => Ok((self, scope)),
+        }
+    }
+
+    /// Returns the name of the verb.
+    pub(crate) fn name(&self) -> &'static str {
+        self.columns().0
+    }
+
+    /// Returns what the dispatcher does with the mail.
+    pub(super) fn effect(&self) -> OrderEffect {
+        self.verb().map_or(OrderEffect::NoMail, OrderVerb::effect)
+    }
+
+    /// Returns what has come of the order: how many mails or rows it has changed, and how many were gone before.
+    pub(super) fn result(&self, changed: u64, gone: u64) -> String {
+        match (self.verb(), changed) {
+            (Some(verb), _) => order_result(verb, changed, gone),
+            (None, 1) => "1 row is blanked".to_owned(),
+            (None, _) => format!("{changed} rows are blanked"),
+        }
+    }
+
+    /// Returns what is done to mail, if the order is about mail.
+    fn verb(&self) -> Option<OrderVerb> {
+        Some(match self {
             Self::Retry { anew: false } => OrderVerb::Retry,
             Self::Retry { anew: true } => OrderVerb::RetryAnew,
             Self::Hold { .. } => OrderVerb::Hold,
@@ -157,6 +203,7 @@ impl Act {
             Self::Fail => OrderVerb::Fail,
             Self::Drop => OrderVerb::Drop,
             Self::Redirect { .. } => OrderVerb::Redirect,
-        }
+            Self::Forget => return None,
+        })
     }
 }

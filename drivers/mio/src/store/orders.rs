@@ -7,7 +7,7 @@
 mod work;
 
 use cmail_delivery::order::{
-    CarriedOut, ORDER_PART_LIMIT, OrderEffect, OrderId, OrderPart, OrderPlace, OrderStep, order_result,
+    CarriedOut, ORDER_PART_LIMIT, OrderEffect, OrderId, OrderPart, OrderPlace, OrderStep,
 };
 use cmail_delivery::outbox::{Cursor, MailId, Row};
 use cmail_delivery::schedule::RetryTerms;
@@ -17,6 +17,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use self::work::Work;
 use super::error::trouble;
 use super::failures::row_with_failures;
+use super::forgotten::{self, ForgottenAddress};
 use super::holds;
 use super::ledger::Ledger;
 use super::order_task::{Act, Scope, WrongOrder};
@@ -98,8 +99,10 @@ impl Order {
     fn try_from_row(connection: &Connection, row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         let scope: String = row.get(4)?;
         let act = Act::parse(&row.get::<_, String>(3)?, row.get(5)?);
-        let task = act.and_then(|act| Ok((act, Scope::parse(&scope)?)));
+        let task = act.and_then(|act| act.about(Scope::parse(&scope)?));
         let last = match row.get::<_, Option<i64>>(7)? {
+            // It is about no mail, but about all entries that it comes to.
+            _ if matches!(task, Ok((Act::Forget, _))) => i64::MAX,
             Some(last) => last,
             None => connection
                 .prepare_cached("SELECT coalesce(max(mail_id), 0) FROM outbox")?
@@ -183,9 +186,17 @@ fn part(
     terms: &RetryTerms,
     is_faillog_indexed: bool,
 ) -> rusqlite::Result<OrderPart> {
+    if let Ok((Act::Forget, _)) = &order.task {
+        let next = match place.unwrap_or(order.place) {
+            OrderPlace::At(after) => forgotten::end_of_part(connection, after)?,
+            OrderPlace::End => OrderPlace::End,
+        };
+        let (mails, under_way) = (Vec::new(), Vec::new());
+        return Ok(OrderPart { order: order.number, effect: OrderEffect::NoMail, mails, under_way, next });
+    }
     let standing = order.standing(terms);
     let effect = match &order.task {
-        Ok((act, _)) => act.verb().effect(),
+        Ok((act, _)) => act.effect(),
         Err(_) => OrderEffect::Change,
     };
     let (mut mails, mut next) = (Vec::new(), OrderPlace::End);
@@ -210,6 +221,7 @@ fn meant(
     let all = Selection::default();
     let selection = match scope {
         Scope::Hold { hold } => return of_hold(connection, *hold, after),
+        Scope::Address(_) => return Ok((Vec::new(), OrderPlace::End)),
         Scope::Rule(_) => &all,
         Scope::Mails(selection) => selection,
     };
@@ -223,7 +235,7 @@ fn meant(
     };
     let fits = |row: &Row| match scope {
         Scope::Rule(rule) => rule.fits(row),
-        Scope::Hold { .. } | Scope::Mails(_) => true,
+        Scope::Hold { .. } | Scope::Mails(_) | Scope::Address(_) => true,
     };
     let mails = batch.mails.iter().filter(|mail| fits(&mail.row)).map(|mail| mail.row.id);
     Ok((mails.collect(), batch.next.map_or(OrderPlace::End, OrderPlace::At)))
@@ -276,8 +288,11 @@ pub(super) fn carry_out(
             return Ok(CarriedOut { is_open: true, result, ..CarriedOut::default() });
         }
     };
+    if let Scope::Address(address) = scope {
+        return forget(transaction, &order, address, step);
+    }
     if begin(transaction, &order, act, scope)? == Beginning::Futile {
-        let result = order_result(act.verb(), 0, 0);
+        let result = act.result(0, 0);
         record(transaction, &order, step, 0, Some(&result))?;
         let rows = step.mails.iter().filter_map(|id| existing(transaction, *id).transpose());
         let rows = rows.collect::<rusqlite::Result<_>>()?;
@@ -285,7 +300,7 @@ pub(super) fn carry_out(
     }
     let narrowed = match scope {
         Scope::Mails(selection) => Selection { ids: Vec::new(), ..selection.clone() },
-        Scope::Hold { .. } | Scope::Rule(_) => Selection::default(),
+        Scope::Hold { .. } | Scope::Rule(_) | Scope::Address(_) => Selection::default(),
     };
     let work =
         Work { transaction, order: &order, act, scope, narrowed, terms: &step.terms, is_faillog_indexed };
@@ -298,7 +313,7 @@ pub(super) fn carry_out(
     }
     let changed = done.len() as u64;
     let (mails, gone) = (order.mails + changed, order.gone + step.gone.len() as u64);
-    let mut result = step.is_last().then(|| order_result(act.verb(), mails, gone));
+    let mut result = step.is_last().then(|| act.result(mails, gone));
     if let (Some(result), Scope::Rule(_), Act::Hold { .. }) = (&mut result, scope, act) {
         result.push_str(", and what comes later");
     }
@@ -308,6 +323,23 @@ pub(super) fn carry_out(
     }
     let result = result.map(|result| told(&order, &result));
     Ok(CarriedOut { rows, done, is_open: true, result })
+}
+
+/// Carries out a step of an order to forget an address, and records it. Its last step blanks the order itself.
+fn forget(
+    transaction: &Connection,
+    order: &Order,
+    address: &ForgottenAddress,
+    step: &OrderStep,
+) -> rusqlite::Result<CarriedOut> {
+    let rows = forgotten::blank_part(transaction, address, (order.place, step.next))?;
+    let result = step.is_last().then(|| Act::Forget.result(order.mails + rows, 0));
+    record(transaction, order, step, rows, result.as_deref())?;
+    if result.is_some() {
+        forgotten::blank_orders(transaction, address)?;
+    }
+    let result = result.map(|result| told(order, &result));
+    Ok(CarriedOut { is_open: true, result, ..CarriedOut::default() })
 }
 
 fn told(order: &Order, result: &str) -> String {
@@ -359,9 +391,12 @@ fn begin(transaction: &Connection, order: &Order, act: &Act, scope: &Scope) -> r
             let is_futile = order.is_new && ended.unwrap_or(0) == 0;
             Ok(if is_futile { Beginning::Futile } else { Beginning::Made })
         }
-        Act::Retry { .. } | Act::Release { .. } | Act::Fail | Act::Drop | Act::Redirect { .. } => {
-            Ok(Beginning::Made)
-        }
+        Act::Retry { .. }
+        | Act::Release { .. }
+        | Act::Fail
+        | Act::Drop
+        | Act::Redirect { .. }
+        | Act::Forget => Ok(Beginning::Made),
     }
 }
 
@@ -388,7 +423,9 @@ fn give_end(
     let Some(until) = until else { return Ok(()) };
     let (scope, hold) = match scope {
         Scope::Rule(_) => (order.scope.clone(), Some(order.number.0.to_string())),
-        Scope::Hold { .. } | Scope::Mails(_) => (Scope::Hold { hold: order.number.0 }.to_json(), None),
+        Scope::Hold { .. } | Scope::Mails(_) | Scope::Address(_) => {
+            (Scope::Hold { hold: order.number.0 }.to_json(), None)
+        }
     };
     transaction
         .prepare_cached(

@@ -72,6 +72,8 @@ impl Work<'_> {
                 self.release(&row)?;
                 self.give_up(id)?;
             }
+            // It is about no mail.
+            Act::Forget => {}
             Act::Drop => {
                 ledger.add_end(connection, id, Fate::Removed, Some(&self.order.name()))?;
                 delete(connection, id)?;
@@ -103,6 +105,7 @@ impl Work<'_> {
             }
             Act::Release { .. } => self.is_held(row),
             Act::Hold { .. } | Act::Fail | Act::Drop | Act::Redirect { .. } => true,
+            Act::Forget => false,
         }
     }
 
@@ -120,6 +123,7 @@ impl Work<'_> {
                 Ok(found.unwrap_or(false))
             }
             Scope::Rule(rule) => Ok(rule.fits(row)),
+            Scope::Address(_) => Ok(false),
             Scope::Mails(selection) => {
                 if row.id > self.order.last
                     || !(selection.ids.is_empty() || selection.ids.contains(&row.id.0))
@@ -152,6 +156,7 @@ impl Work<'_> {
         match self.scope {
             Scope::Rule(_) => holds::clear_ended(self.transaction, row.id)?,
             Scope::Hold { .. } => holds::set(self.transaction, row.id, None)?,
+            Scope::Address(_) => {}
             Scope::Mails(_) => {
                 let is_ruled = holds::rules(self.transaction)?.iter().any(|(_, rule)| rule.fits(row))
                     || self.terms.rules().has_hold_line_about(row);
