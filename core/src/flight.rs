@@ -5,8 +5,11 @@
 //! each connection are.
 
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::SocketAddr;
 
 use crate::ids::{ConnectionId, MailId};
@@ -79,4 +82,29 @@ pub struct FoundFlight {
     pub mails: Vec<MailId>,
     /// Whether this mail is held now. Of a flight whose mail cannot be held all together, each part is found for itself.
     pub is_held: bool,
+}
+
+/// Most mails that are named.
+const NAMED_LIMIT: usize = 100;
+
+impl fmt::Display for FoundFlight {
+    /// Writes a sentence for the administrator.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { next_hop, remote, mails, is_held, .. } = self;
+        let server = remote.map(|remote| format!(" at {remote}")).unwrap_or_default();
+        let ids: Vec<String> = mails.iter().take(NAMED_LIMIT).map(MailId::to_string).collect();
+        let more = mails.len().saturating_sub(NAMED_LIMIT);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let (ids, noun) = (ids.join(", "), if mails.len() == 1 { "mail" } else { "mails" });
+        let then = match is_held {
+            true => "held until released, failed or dropped",
+            false => "sent again, to the same server first",
+        };
+        write!(
+            f,
+            "{} {noun} to {next_hop}{server} may have arrived already, because the program ended before it knew the answer: \
+             {ids}{more}; {then}",
+            mails.len()
+        )
+    }
 }

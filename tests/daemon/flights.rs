@@ -178,3 +178,51 @@ fn a_table_that_another_program_has_changed_stops_no_mail() {
     assert_eq!(output.matches("cannot write the table dispatch_flights").count(), 1, "{output}");
     assert_eq!(server.records().delivered_to().len(), 3);
 }
+
+#[test]
+fn mail_in_doubt_is_named_also_by_a_start_that_does_nothing_about_it() {
+    let (mut world, server, id) = killed_behind_the_message("hold", "delete");
+    world.set("uncertain", "off");
+    let daemon = world.start();
+    daemon.wait_for_output(&format!(
+        "may have arrived already, because the program ended before it knew the answer: {id}; "
+    ));
+    daemon.wait_for_output("uncertain is off");
+    world.database.wait_until_empty();
+    daemon.terminate();
+    assert_eq!(server.records().delivered_to().last().map(String::as_str), Some("a@example.org"));
+}
+
+#[test]
+fn a_trigger_on_the_table_of_flights_makes_no_mail_wait() {
+    for raise in ["ABORT", "ROLLBACK"] {
+        let (world, _server, id) = killed_behind_the_message("hold", "delete");
+        let trigger = format!(
+            "CREATE TRIGGER keep BEFORE DELETE ON dispatch_flights BEGIN SELECT RAISE({raise}, 'kept'); END"
+        );
+        world.database.another().execute_batch(&trigger).unwrap();
+        let daemon = world.start();
+        daemon.wait_for_output(&format!("because the program ended before it knew the answer: {id}; "));
+        daemon.wait_for_output("cannot change the table dispatch_flights: kept");
+        let other = world.insert(&Mail::to("later@example.org"));
+        world.database.wait("other mail goes", |database| database.row(other).is_none());
+        daemon.terminate();
+    }
+}
+
+#[test]
+fn the_bounce_of_mail_in_doubt_says_that_it_may_have_arrived() {
+    let (mut world, _server) = World::with_server(Script::new().once(".", Action::Close));
+    world.set("uncertain", "hold").set("interval", 1);
+    let id = world.insert(&Mail::to("a@example.org"));
+    let daemon = world.start();
+    world.database.wait("the mail is held", |database| held(database) == [id]);
+    tool::output(&world, &["fail", &id.to_string(), "--reason", "it takes too long"]);
+    let bounce = &world.database.wait_for_bounces(1)[0];
+    daemon.terminate();
+    let text = String::from_utf8_lossy(bounce.data.as_deref().unwrap_or_default())
+        .replace("\r\n", " ")
+        .replace('\n', " ");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("it may have arrived already"), "{text}");
+}

@@ -35,7 +35,7 @@ fn an_address_is_blanked_in_ledger_transcripts_and_orders_and_nowhere_else() {
         )
         .unwrap();
     let waits = world.insert(&Mail::to(ADDRESS).data("it waits"));
-    tool::output(&world, &["hold", "--sender", "s@example.org", "--reason", "asked bob@example.org"]);
+    tool::output(&world, &["hold", "--from", "x@example.net", "--reason", "asked bob@example.org"]);
     assert!(naming(&world) >= 8);
     let forgotten = tool::records(&world, &["forget", ADDRESS]);
     assert_eq!(

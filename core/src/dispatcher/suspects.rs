@@ -4,7 +4,7 @@
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
-use alloc::string::{String, ToString as _};
+use alloc::string::ToString as _;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -19,8 +19,6 @@ use crate::time::{Duration, Instant};
 
 /// Delay before flights are asked for again after the database has failed.
 const RECOVERY_RETRY: Duration = Duration::from_secs(1);
-/// Most mails that one warning names.
-const NAMED_LIMIT: usize = 100;
 
 /// The suspected mail.
 #[derive(Debug)]
@@ -153,30 +151,11 @@ impl Books {
     pub(super) fn recovered(&mut self, found: Vec<FoundFlight>) {
         self.suspects.recovery = Recovery::Done;
         for flight in found {
-            self.note(Level::Warning, told(&flight));
+            self.note(Level::Warning, flight.to_string());
             if !flight.is_held {
                 self.suspects.add(flight);
             }
         }
         self.scan_new();
     }
-}
-
-/// Returns a sentence for the administrator.
-fn told(flight: &FoundFlight) -> String {
-    let FoundFlight { next_hop, remote, mails, is_held, .. } = flight;
-    let server = remote.map(|remote| format!(" at {remote}")).unwrap_or_default();
-    let ids: Vec<String> = mails.iter().take(NAMED_LIMIT).map(MailId::to_string).collect();
-    let more = mails.len().saturating_sub(NAMED_LIMIT);
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    let (ids, noun) = (ids.join(", "), if mails.len() == 1 { "mail" } else { "mails" });
-    let then = match is_held {
-        true => "held until released, failed or dropped",
-        false => "sent again, to the same server first",
-    };
-    format!(
-        "{} {noun} to {next_hop}{server} may have arrived already, because the program ended before it knew the answer: {ids}{more}; \
-         {then}",
-        mails.len()
-    )
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use cmail_delivery::dispatcher::{Dispatcher, Mode};
 use cmail_delivery::explanation::{Answer, Inquiry};
+use cmail_delivery::flight::Uncertain;
 use cmail_delivery::settings::Hosts;
 use cmail_delivery::tally::Tally;
 use cmail_delivery::time::Now;
@@ -256,6 +257,9 @@ impl LockedEngine {
         };
         database.keep_ledger(config.ledger);
         database.keep_hold_lines();
+        if config.settings.uncertain == Uncertain::Off {
+            database.tell_doubts();
+        }
         let path = file.path().to_owned();
         let kernel = Kernel::new().map_err(refused("cannot poll for events"))?;
         let store = StoreHandle::spawn(database, kernel.waker())

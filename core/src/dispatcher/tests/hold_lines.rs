@@ -20,10 +20,10 @@ fn take(world: &mut World, lines: &[HoldLine]) {
 }
 
 fn notes(world: &World) -> Vec<&str> {
-    let notes = world.events.iter().filter_map(|event| match event {
-        Event::Note { text, .. } => Some(&**text),
-        _ => None,
-    });
+    let notes = world
+        .events
+        .iter()
+        .filter_map(|event| if let Event::Note { text, .. } = event { Some(&**text) } else { None });
     notes.filter(|text| text.contains("held")).collect()
 }
 

@@ -12,10 +12,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, params};
 
 use super::commit::exists;
-use super::error::advice;
+use super::error::{advice, trouble};
 use super::ledger::{Ledger, now};
 use super::own_table::{if_present, is_absent, or_created};
 use super::run::{connection_key, key};
+use super::verdicts::within_savepoint;
 use super::{holds, stuck};
 
 /// The table. `mails` is a JSON list of ids in the order in which they are sent.
@@ -114,10 +115,17 @@ pub(super) fn recover(
             let is_held = uncertain == Uncertain::Hold && holds::hold_uncertain(transaction, id)?;
             if is_held { held.push(id) } else { free.push(id) }
         }
-        if free.is_empty() {
-            end(transaction, number)?;
-        } else if !held.is_empty() {
-            keep(transaction, number, &free)?;
+        let tidied = within_savepoint(transaction, || match (&*free, &*held) {
+            ([], _) => end(transaction, number),
+            (_, []) => Ok(()),
+            (free, _) => keep(transaction, number, free),
+        });
+        if let Err(error) = tidied {
+            // Without a transaction nothing of it counts, and mail that is to be held is not.
+            if transaction.is_autocommit() || !trouble(transaction, &error).is_about_a_row() {
+                return Err(error);
+            }
+            say_kept(transaction, &error);
         }
         for (mails, is_held) in [(held, true), (free, false)] {
             if !mails.is_empty() {
@@ -132,6 +140,37 @@ pub(super) fn recover(
         }
     }
     Ok(found)
+}
+
+/// Finds the same, and changes nothing: mail that is to be held is not.
+pub(super) fn found_only(connection: &Connection) -> rusqlite::Result<Vec<FoundFlight>> {
+    let mut found = Vec::new();
+    for Left { number, next_hop, remote, mails, .. } in left_behind(connection)? {
+        let mut left = Vec::new();
+        for id in mails.into_iter().flatten() {
+            if is_left(connection, id)? {
+                left.push(id);
+            }
+        }
+        if !left.is_empty() {
+            found.push(FoundFlight {
+                number,
+                next_hop: next_hop.into(),
+                remote,
+                mails: left,
+                is_held: false,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Says that a note cannot be changed.
+pub(super) fn say_kept(connection: &Connection, error: &rusqlite::Error) {
+    log::warn!(
+        "cannot change the table dispatch_flights: {error}; what stands there is named again at the next start; {}",
+        advice(connection, error)
+    );
 }
 
 /// Returns a time for people.

@@ -198,7 +198,25 @@ impl Database {
         if found.is_err() {
             self.ledger.forget();
         }
-        found.map(StoreReply::Recovered)
+        match found {
+            // A trigger of another program: mail must not wait for ever because of it.
+            Err(error) if trouble(&self.connection, &error).is_about_a_row() => {
+                flights::say_kept(&self.connection, &error);
+                self.in_read_transaction(|database| flights::found_only(&database.connection))
+            }
+            found => found,
+        }
+        .map(StoreReply::Recovered)
+    }
+
+    /// Names the mail that may have arrived already, where nothing else is done with it: it is sent again.
+    pub(crate) fn tell_doubts(&mut self) {
+        // It is told and no more, so it is left out where the database is locked.
+        for found in
+            self.in_read_transaction(|database| flights::found_only(&database.connection)).unwrap_or_default()
+        {
+            log::warn!("{found}; uncertain is off, so it is not held");
+        }
     }
 
     fn carry_out(&mut self, step: &OrderStep) -> rusqlite::Result<StoreReply> {

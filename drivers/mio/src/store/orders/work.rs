@@ -1,6 +1,7 @@
 //! Carries an order out on one mail after the other.
 
-use cmail_delivery::hold::HoldState;
+use cmail_delivery::attempt::AttemptKind;
+use cmail_delivery::hold::{HoldId, HoldState};
 use cmail_delivery::outbox::{Cursor, MailId, Row};
 use cmail_delivery::schedule::{RetryState, RetryTerms};
 use cmail_delivery::time::UnixMillis;
@@ -70,7 +71,7 @@ impl Work<'_> {
             Act::Release { .. } => self.release(&row)?,
             Act::Fail => {
                 self.release(&row)?;
-                self.give_up(id)?;
+                self.give_up(&row)?;
             }
             // It is about no mail.
             Act::Forget => {}
@@ -166,8 +167,15 @@ impl Work<'_> {
         if was_held { holds::note_release(self.transaction, row.id, self.terms.now.into()) } else { Ok(()) }
     }
 
-    fn give_up(&self, id: MailId) -> rusqlite::Result<()> {
-        let text = given_up_by_order(&self.order.name(), self.order.reason.as_deref());
+    fn give_up(&self, row: &Row) -> rusqlite::Result<()> {
+        let id = row.id;
+        let mut text = given_up_by_order(&self.order.name(), self.order.reason.as_deref());
+        // Its sender should not send it once more without asking.
+        let is_held_for_doubt = row.hold.state == HoldState::Held(HoldId::UNCERTAIN);
+        let has_failed_so = row.last_failure.is_some_and(|failure| failure.kind == AttemptKind::Uncertain);
+        if is_held_for_doubt || has_failed_so {
+            text.push_str("; it may have arrived already, because a server was given all of it and its answer is not known");
+        }
         let count = self
             .transaction
             .prepare_cached(
