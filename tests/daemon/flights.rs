@@ -216,6 +216,7 @@ fn the_bounce_of_mail_in_doubt_says_that_it_may_have_arrived() {
     world.set("uncertain", "hold").set("interval", 1);
     let id = world.insert(&Mail::to("a@example.org"));
     let daemon = world.start();
+    daemon.wait_for_output("is held until released, failed or dropped");
     world.database.wait("the mail is held", |database| held(database) == [id]);
     tool::output(&world, &["fail", &id.to_string(), "--reason", "it takes too long"]);
     let bounce = &world.database.wait_for_bounces(1)[0];

@@ -10,9 +10,9 @@ use cmail_delivery::time::Span;
 use super::OnReload;
 use super::directive::{Directive, Fallback, Kind, Located, Repeat};
 use super::directives::{
-    add_bounce_copies, add_destination, add_hold_line, add_resolvers, add_retry_rule, name, path, set_announce,
-    set_auth_insecure, set_bounce_from, set_control, set_delay_warnings, set_metrics, set_ports, set_rate,
-    set_submit, warn_of_priorities,
+    add_bounce_copies, add_destination, add_hold_line, add_resolvers, add_retry_rule, name, path,
+    set_announce, set_auth_insecure, set_bounce_from, set_control, set_delay_warnings, set_metrics,
+    set_ports, set_rate, set_submit, warn_of_priorities,
 };
 use super::values;
 use crate::control::ControlPlace;

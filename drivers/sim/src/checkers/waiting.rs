@@ -160,7 +160,8 @@ impl Watch {
         }
         // Mail that the database cannot process is set aside, for a while even after that is repaired.
         let is_poisoned = scene.outbox.flaw(row.id).is_some();
-        let is_fresh = row.fail_count == 0 && !row.fatal && row.hold.state == HoldState::Unset && !may_be_held(row);
+        let is_fresh =
+            row.fail_count == 0 && !row.fatal && row.hold.state == HoldState::Unset && !may_be_held(row);
         match address_of(row).filter(|_| is_fresh) {
             Some(to) if !is_poisoned && !self.useless.contains(&to) => {
                 let since = scene.now.monotonic;

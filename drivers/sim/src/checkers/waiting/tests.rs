@@ -1,5 +1,5 @@
-use cmail_delivery::memory_outbox::MemoryOutbox;
 use cmail_delivery::hold::Hold;
+use cmail_delivery::memory_outbox::MemoryOutbox;
 use std::net::SocketAddr;
 
 use cmail_delivery::attempt::{Attempt, Failure};
