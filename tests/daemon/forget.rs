@@ -48,7 +48,8 @@ fn an_address_is_blanked_in_ledger_transcripts_and_orders_and_nowhere_else() {
     assert_eq!(naming(&world), 3, "that of which it is a part: its attempt, its end and the transcript");
     let history = tool::records(&world, &["history", "--limit", "100000", &first.to_string()]);
     assert_eq!(history[0]["recipient"], json!("[forgotten]"), "{history:?}");
-    assert_eq!(history[0]["text"], json!("550 5.1.1 <[forgotten]> is unknown"));
+    let text = history[0]["text"].as_str().unwrap();
+    assert!(text.starts_with("550 5.1.1 <[forgotten]> is unknown"), "{text}");
     assert!(world.database.row(waits).is_some_and(|row| row.to == ADDRESS), "mail is left alone");
     daemon.terminate();
     let alone = tool::output(&world, &["forget", "jimbob@example.org"]);
