@@ -107,6 +107,32 @@ EOF
     chmod 640 /run/try/dispatchd.conf
 }
 
+# What the daemon logs is found by its fields.
+find_in_journal() {
+    if ! systemctl start systemd-journald.socket systemd-journald.service; then
+        echo "SKIPPED: no systemd-journald runs here"
+        return
+    fi
+    printf 'logformat journal\n' >>/run/try/dispatchd.conf
+    systemctl start cmail-dispatchd
+    wait_for ActiveState active
+    printf 'Subject: x\n\nx\n' | setpriv --reuid=cmail --regid=cmail --clear-groups \
+        /run/try/cmail-admin-queue --config /run/try/dispatchd.conf submit -f '<>' 'a@[127.0.0.1]'
+    local found
+    for _ in $(seq 300); do
+        found=$(journalctl --quiet --no-pager -o json CMAIL_MAIL=1 CMAIL_EVENT=deferred | head -n 1)
+        [ -z "$found" ] || break
+        sleep 0.1
+    done
+    printf '%s' "$found" | grep -q '"CMAIL_RECIPIENT":"a@\[127.0.0.1\]"' || {
+        echo "the journal does not have the verdict: $found"
+        journalctl --no-pager | tail -n 20
+        exit 1
+    }
+    systemctl stop cmail-dispatchd
+    echo "found in the journal by the number of the mail"
+}
+
 # As a service of that systemd.
 inside() {
     install -d -o cmail -g cmail -m 750 /var/lib/cmail
@@ -147,6 +173,7 @@ inside() {
     systemctl stop cmail-dispatchd
     [ "$(property Result)" = success ]
     echo "stopped"
+    find_in_journal
     echo DONE
 }
 

@@ -1,6 +1,7 @@
 //! Reports for the administrator. A driver prints them; no decision depends on one.
 
 mod fields;
+mod name;
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
@@ -11,11 +12,13 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 pub use self::fields::{Fields, Value};
+pub use self::name::EventName;
 use crate::attempt::{Acceptance, Attempt, Failure};
 use crate::course::Course;
 use crate::ids::{ConnectionId, MailId};
 use crate::one_line::{Octets, OneLine};
 use crate::outbox::Row;
+use crate::schedule::Outlook;
 use crate::shown::shortened_octets;
 use crate::time::{Duration, UnixTime};
 
@@ -69,6 +72,8 @@ pub enum Event {
         attempt: Attempt<Failure>,
         /// The consequence.
         kind: FailureKind,
+        /// What becomes of the mail then, if that is known.
+        outlook: Option<Outlook>,
         /// What else is known of the mail.
         facts: MailFacts,
     },
@@ -80,6 +85,8 @@ pub enum Event {
         recipient: Box<str>,
         /// The bounces: to the sender, and the copies.
         bounces: Vec<(MailId, Box<str>)>,
+        /// The line of the configuration whose age it has reached, if that is the reason.
+        expired: Option<u32>,
         /// What else is known of the mail.
         facts: MailFacts,
     },
@@ -89,6 +96,8 @@ pub enum Event {
         id: MailId,
         /// Its recipient.
         recipient: Box<str>,
+        /// The line of the configuration whose age it has reached, if that is the reason.
+        expired: Option<u32>,
         /// What else is known of the mail.
         facts: MailFacts,
     },
@@ -115,6 +124,8 @@ pub enum Event {
     },
     /// Anything else.
     Note {
+        /// What it is about.
+        about: EventName,
         /// The importance.
         level: Level,
         /// A sentence.
@@ -159,11 +170,9 @@ pub struct MailFacts {
 impl MailFacts {
     /// Returns what a row says that is claimed at this time.
     pub(crate) fn of(row: &Row, now: UnixTime) -> Self {
-        // A copy: the texts of rows that were read together share their memory, which would stay as long as one of them is held.
-        let sender = row.sender.as_deref().map(Bytes::copy_from_slice);
         let waited_s = u64::try_from(now.0.saturating_sub(row.submission.0)).unwrap_or(0);
         Self {
-            sender,
+            sender: row.sender.clone(),
             data_octets: row.data_octets,
             message_id: None,
             attempts_before: row.fail_count,
@@ -190,12 +199,12 @@ impl MailFacts {
 }
 
 impl Event {
-    pub(crate) fn debug(text: String) -> Self {
-        Self::Note { level: Level::Debug, text }
+    pub(crate) fn debug(about: EventName, text: String) -> Self {
+        Self::Note { about, level: Level::Debug, text }
     }
 
-    pub(crate) fn warning(text: String) -> Self {
-        Self::Note { level: Level::Warning, text }
+    pub(crate) fn warning(about: EventName, text: String) -> Self {
+        Self::Note { about, level: Level::Warning, text }
     }
 
     /// Returns the importance of the event.

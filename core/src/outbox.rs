@@ -22,15 +22,17 @@
 //! A database that several dispatchers share holds mail by a lease, and a release ends the lease early. Such a lease needs a time limit
 //! as well, because a dispatcher may be killed, or may end while the database fails, before it has released its mail.
 
+mod replacement;
+
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::Bytes;
 use thiserror::Error;
 
+pub use self::replacement::{BounceOrder, NewBounce, Replacement};
 use crate::attempt::{Acceptance, Attempt, AttemptFacts, Failure};
 use crate::delay_warning::DelayWarnings;
 use crate::failure_pattern::LastFailure;
@@ -38,7 +40,6 @@ use crate::flight::{FlightMark, FoundFlight, Uncertain};
 use crate::hold::Hold;
 pub use crate::ids::{MailId, RequestId};
 use crate::order::{CarriedOut, OrderId, OrderPart, OrderPlace, OrderStep};
-use crate::rng::Seed;
 use crate::schedule::RetryTerms;
 use crate::time::UnixTime;
 use crate::wording::faillog_text;
@@ -110,6 +111,19 @@ pub struct Row {
     pub last_failure: Option<LastFailure>,
     /// What is known of its holds.
     pub hold: Hold,
+}
+
+impl Row {
+    /// Returns a copy that shares no memory with rows that were read together, which would stay as long as one of them is kept.
+    pub(crate) fn detached(&self) -> Self {
+        let copy = |text: &Option<Bytes>| text.as_deref().map(Bytes::copy_from_slice);
+        Self {
+            remote: copy(&self.remote),
+            sender: copy(&self.sender),
+            recipient: Bytes::copy_from_slice(&self.recipient),
+            ..*self
+        }
+    }
 }
 
 impl fmt::Debug for Row {
@@ -300,6 +314,8 @@ pub struct FailedAttempt {
     pub attempt: Attempt<Failure>,
     /// What it changes about the mail.
     pub charge: Charge,
+    /// The line of the configuration that says when the mail is tried next, if one does.
+    pub line: Option<u32>,
 }
 
 /// What a failed attempt changes about its mail.
@@ -319,42 +335,6 @@ impl FailedAttempt {
     pub fn text(&self) -> String {
         faillog_text(&self.attempt.result)
     }
-}
-
-/// Mail to delete in the transaction that inserts its bounce, if there is one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replacement {
-    /// The rows to delete. If one of them is gone meanwhile, nothing of this replacement is done.
-    pub originals: Vec<MailId>,
-    /// The bounce.
-    pub bounce: Option<NewBounce>,
-}
-
-/// A bounce to insert, with null sender and `mail_remote` NULL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewBounce {
-    /// The recipients: one row for each.
-    pub recipients: Vec<Bytes>,
-    /// The contents of `mail_data` of all these rows.
-    pub order: BounceOrder,
-}
-
-/// The contents of a bounce. The thread of the database calls [`bounce::compose_ordered`](crate::bounce::compose_ordered) with
-/// it, because composing takes longer the larger the original is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BounceOrder {
-    /// The name of this host.
-    pub announce: Arc<str>,
-    /// The address in From.
-    pub bounce_from: Arc<str>,
-    /// The largest original that is returned whole, in octets.
-    pub return_limit_octets: u64,
-    /// The message that has failed: at least one mail, and all with a sender.
-    pub message: FailedMessage,
-    /// When it was given up.
-    pub now: UnixTime,
-    /// The source of all randomness in it.
-    pub seed: Seed,
 }
 
 /// The answer to a [`StoreRequest`].

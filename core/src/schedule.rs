@@ -1,6 +1,7 @@
 //! Decides whether a mail is due, waits, or is given up: a pure function of its faillog, the rules, and the time.
 
 use alloc::sync::Arc;
+use core::fmt;
 
 use crate::hold::{HeldBy, Hold, HoldLine, HoldState};
 use crate::mail_pattern::named_hop;
@@ -36,6 +37,36 @@ pub enum RetryState {
     GivenUp,
     /// It is neither to be tried nor to be bounced, as long as this holds it.
     Held(HeldBy),
+}
+
+/// What becomes of a mail that has failed, as far as nobody changes that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// When it is tried next, or that it is not.
+    pub next: NextTry,
+    /// The line of the configuration that says so, if one does.
+    pub line: Option<u32>,
+}
+
+/// When a mail is tried next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextTry {
+    /// Then, or later if there is much to do.
+    At(UnixTime),
+    /// Never: it is given up.
+    Never,
+    /// Once it is released.
+    Held,
+}
+
+impl fmt::Display for NextTry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(time) => time.fmt(f),
+            Self::Never => f.write_str("never"),
+            Self::Held => f.write_str("held"),
+        }
+    }
 }
 
 impl<'a> RetryRules<'a> {
@@ -93,6 +124,12 @@ impl<'a> RetryRules<'a> {
     /// Returns whether a line would hold a mail if the database knew nothing of it.
     pub fn has_hold_line_about(&self, row: &Row) -> bool {
         self.hold_lines.iter().any(|line| line.mail.fits(row))
+    }
+
+    /// Returns the line whose age a mail has reached, if it is given up for that.
+    pub fn line_of_expiry(&self, row: &Row) -> Option<u32> {
+        let line = self.line_about(row).filter(|_| !row.fatal)?;
+        (line.next_attempt(row) == NextAttempt::Never).then_some(line.line)
     }
 
     /// Returns the state of a mail at a time.

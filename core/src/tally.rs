@@ -79,8 +79,26 @@ pub enum Fate {
     Bounced,
     /// It was given up and deleted without a bounce.
     Dropped,
+    /// It was given up because of its age, with or without a bounce.
+    Expired,
     /// An order has deleted it.
     Removed,
+}
+
+impl Fate {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Delivered, Self::Bounced, Self::Dropped, Self::Expired, Self::Removed];
+
+    /// Returns the word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Bounced => "bounced",
+            Self::Dropped => "dropped",
+            Self::Expired => "expired",
+            Self::Removed => "removed",
+        }
+    }
 }
 
 /// Why no mail could be sent on a connection.

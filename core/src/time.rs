@@ -5,6 +5,8 @@ pub use core::time::Duration;
 use core::fmt;
 use core::ops::{Add, Sub};
 
+use jiff::Timestamp;
+
 /// A point on the driver's monotonic clock, in microseconds since an origin of the driver's choice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
@@ -47,6 +49,16 @@ impl Sub<Duration> for Instant {
 /// Seconds since 1970-01-01 00:00:00 UTC, as the database stores them. It may jump in either direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixTime(pub i64);
+
+impl fmt::Display for UnixTime {
+    /// Writes it as RFC 3339 does, in UTC; what is beyond the years of its calendar, as a number of seconds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Timestamp::from_second(self.0) {
+            Ok(time) => time.fmt(f),
+            Err(_) => write!(f, "{} s", self.0),
+        }
+    }
+}
 
 /// Milliseconds since 1970-01-01 00:00:00 UTC, for what people and programs compare with other records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -47,6 +47,11 @@ pub fn faillog_text(failure: &Failure) -> String {
 /// The beginning of the text of a faillog row that an order has made.
 const GIVEN_UP_BY: &str = "Given up by ";
 
+/// Names a line of the configuration that says when mail is tried again.
+pub fn retry_line(line: u32) -> String {
+    format!("retry line {line}")
+}
+
 /// Returns the text of the faillog row by which an order gives a mail up.
 pub fn given_up_by_order(order: &str, reason: Option<&str>) -> String {
     match reason {

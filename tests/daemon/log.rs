@@ -240,3 +240,25 @@ fn a_new_log_is_not_for_everybody() {
     assert_eq!(world.run(&["genbounces"]).code(), Some(0));
     assert_eq!(fs::metadata(world.path("log")).unwrap().mode() & 0o027, 0);
 }
+
+/// Where there is one, `tests/systemd.sh` finds a verdict in the journal of a systemd.
+#[test]
+fn a_journal_that_is_not_there_is_an_error_of_check_start_and_reload() {
+    if Path::new("/run/systemd/journal/socket").exists() {
+        return skip("there is a journal here");
+    }
+    let mut world = World::new();
+    let daemon = world.start();
+    daemon.wait_until_ready(&world);
+    world.set("logformat", "journal");
+    let told = ": logformat: the journal of systemd cannot be written (/run/systemd/journal/socket: ";
+    let reloaded = crate::support::tool::run(&world, &["reload"]);
+    assert_eq!(reloaded.code(), Some(1));
+    assert!(reloaded.stderr.contains(told), "{}", reloaded.stderr);
+    daemon.terminate();
+    for words in [&["check"][..], &["nodetach", "nodrop"]] {
+        let finished = world.run(words);
+        assert_eq!(finished.code(), Some(1));
+        assert!(finished.stderr.contains(told), "{}", finished.stderr);
+    }
+}

@@ -52,7 +52,7 @@ impl Drop for Killed {
 fn masked(line: &str, port: &str, directory: &str) -> String {
     let (_, rest) = line.split_once(' ').unwrap_or_default();
     let rest = rest.replace(&format!("]:{port}"), "]:PORT").replace(directory, "DIRECTORY");
-    let rest = ["message_id", "size", "delays", "conn", "n"]
+    let rest = ["message_id", "size", "delays", "conn", "n", "next"]
         .into_iter()
         .fold(rest, |rest, key| without_value(&rest, key));
     match rest.split_once(" as process ") {

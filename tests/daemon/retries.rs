@@ -2,6 +2,7 @@
 
 use crate::support::{Action, Mail, Script, SmtpServer, World, tool};
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 #[test]
 fn the_first_line_about_a_mail_decides_and_the_number_of_retries_does_not_count_then() {
@@ -34,7 +35,33 @@ fn the_first_line_about_a_mail_decides_and_the_number_of_retries_does_not_count_
     );
     assert_eq!(attempts("patient@sub.example.net").len(), 1);
     assert_eq!(world.database.failures_of(patient).len(), 1);
-    daemon.terminate();
+    let log = daemon.terminate();
+    // All who look say the same: the log, and the ledger.
+    let line = |of: &str| {
+        let config = world.config_text();
+        config.lines().position(|line| line.contains(of)).unwrap() + 1
+    };
+    let (busy_line, patient_line) = (line("retry example.org"), line("retry .example.net"));
+    let told = format!(" why=retry line {patient_line})\n");
+    let patient =
+        log.lines().find(|line| line.contains("<patient@sub.example.net> failed temporarily")).unwrap();
+    assert!(patient.contains(" next=20") && format!("{patient}\n").ends_with(&told), "{patient}");
+    let busy = log.lines().rfind(|line| line.contains("<busy@example.org> failed temporarily")).unwrap();
+    assert!(busy.ends_with(&format!(" next=never why=retry line {busy_line})")), "{busy}");
+    let without =
+        log.lines().find(|line| line.contains("<given-up@example.com> failed temporarily")).unwrap();
+    assert!(without.ends_with(" next=never)"), "{without}");
+    let history = |result: &str| tool::records(&world, &["history", "--result", result]);
+    let expired = history("expired");
+    assert_eq!(expired.len(), 1);
+    assert_eq!(
+        (&expired[0]["mail_id"], &expired[0]["why"]),
+        (&json!(others[0]), &json!(format!("retry line {busy_line}")))
+    );
+    assert_eq!(history("bounced")[0]["mail_id"], json!(others[1]));
+    let deferred = history("deferred");
+    let of_patient = deferred.iter().find(|entry| entry["recipient"] == "patient@sub.example.net").unwrap();
+    assert_eq!(of_patient["why"], json!(format!("retry line {patient_line}")));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::tried_candidates::{PassFailure, TriedCandidates, server};
 use super::verdicts::RefusedMail;
 use super::{Delivery, DeliveryContext, DeliveryOutput, DeliveryStage, Postponement};
 use crate::attempt::Setback;
-use crate::event::Event;
+use crate::event::{Event, EventName};
 use crate::io::ConnectionId;
 use crate::next_hop::TlsMode;
 use crate::outbox::MailId;
@@ -476,7 +476,7 @@ impl Delivery {
             self.outputs.push_back(DeliveryOutput::Postponed(reason));
         } else {
             self.connection_limit = self.connections.len();
-            self.outputs.push_back(DeliveryOutput::Event(Event::warning(reason.to_string())));
+            self.outputs.push_back(DeliveryOutput::Event(Event::warning(EventName::Tls, reason.to_string())));
         }
     }
 }

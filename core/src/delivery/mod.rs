@@ -42,7 +42,7 @@ use self::refusals::Refusals;
 pub(crate) use self::scout::{Found, Scout, ScoutStep};
 pub(crate) use self::tried_candidates::PassFailure;
 use crate::attempt::{Failure, Setback};
-use crate::event::Event;
+use crate::event::{Event, EventName};
 use crate::io::{CloseReason, ConnectError, ConnectionId, Tls};
 use crate::next_hop::{NextHop, Relay};
 use crate::outbox::MailId;
@@ -235,7 +235,7 @@ impl Delivery {
         let DeliveryStage::Candidate(candidate) = &self.stage else { return };
         self.first_connection.get_or_insert(connection);
         let text = format!("connecting to {}", ServerName(&candidate.host, candidate.remote));
-        self.outputs.push_back(DeliveryOutput::Event(Event::debug(text)));
+        self.outputs.push_back(DeliveryOutput::Event(Event::debug(EventName::Connection, text)));
         let (remote, local) = (candidate.remote, candidate.policy.bind.facing(candidate.remote));
         self.outputs.push_back(DeliveryOutput::Connect { connection, remote, local });
         let searched_since = (self.first_connection == Some(connection)).then_some(self.routed_at);

@@ -10,7 +10,7 @@ use super::transaction_queue::Want;
 use super::{Delivery, DeliveryContext, DeliveryOutput};
 use crate::attempt::{Acceptance, Failure, Server};
 use crate::course::Course;
-use crate::event::{Event, Said};
+use crate::event::{Event, EventName, Said};
 use crate::io::ConnectionId;
 use crate::outbox::MailId;
 use crate::session::{Outcome, Recipient, Refusal, RefusalKind, SessionOutput};
@@ -72,7 +72,9 @@ impl Delivery {
                 DeliveryOutput::Event(Event::Received(Said { connection, mail, octets }))
             }
             SessionOutput::Authenticated(mechanism) => return self.take_login(mechanism),
-            SessionOutput::Note(note) => DeliveryOutput::Event(Event::debug(format!("{server}: {note}"))),
+            SessionOutput::Note(note) => {
+                DeliveryOutput::Event(Event::debug(EventName::Connection, format!("{server}: {note}")))
+            }
             SessionOutput::Ended(end) => return self.end_connection(cx, connection, end),
         };
         self.outputs.push_back(output);

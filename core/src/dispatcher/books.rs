@@ -19,7 +19,7 @@ use super::suspects::Suspects;
 use super::{Mode, Progress, TimeoutReason};
 use crate::attempt::Failure;
 use crate::envelope::Envelope;
-use crate::event::{Event, Level};
+use crate::event::{Event, EventName, Level};
 use crate::io::Output;
 use crate::outbox::{Cursor, Row, StoreRequest};
 use crate::policy::Policies;
@@ -132,7 +132,11 @@ impl Books {
     }
 
     pub(super) fn note(&mut self, level: Level, text: String) {
-        self.event(Event::Note { level, text });
+        self.note_about(EventName::Note, level, text);
+    }
+
+    pub(super) fn note_about(&mut self, about: EventName, level: Level, text: String) {
+        self.event(Event::Note { about, level, text });
     }
 
     /// Does what is due.

@@ -17,8 +17,8 @@ use super::set_aside::Undone;
 use crate::address::Mailbox;
 use crate::event::Level;
 use crate::outbox::{
-    BounceOrder, FAILED_BUDGET_OCTETS, FailedMessage, HEADER_LIMIT_OCTETS, MailId, NewBounce, Refused,
-    Replacement, StoreError, StoreRequest,
+    BounceOrder, FAILED_BUDGET_OCTETS, FailedMail, FailedMessage, HEADER_LIMIT_OCTETS, MailId, NewBounce,
+    Refused, Replacement, StoreError, StoreRequest,
 };
 use crate::queue::{HopId, MessageKey, QueueState};
 use crate::rng::{Rng, Seed};
@@ -241,12 +241,15 @@ impl Books {
         let Some(first) = message.mails.first() else { return };
         let originals: Vec<MailId> = message.mails.iter().map(|mail| mail.row.id).collect();
         let told = message.mails.iter().map(|mail| shortened_octets(&mail.row.recipient).into()).collect();
+        let rules = self.rules();
+        let expired = |mail: &FailedMail| Some((mail.row.id, rules.line_of_expiry(&mail.row)?));
+        let expired = message.mails.iter().filter_map(expired).collect();
         let recipients = self.bounce_recipients(first.row.sender.as_ref());
-        if recipients.is_empty() {
-            return self.commits.replace(Replacement { originals, bounce: None }, told);
-        }
-        let order = self.bounces.order(message, &self.settings, self.now.wall);
-        self.commits.replace(Replacement { originals, bounce: Some(NewBounce { recipients, order }) }, told);
+        let bounce = (!recipients.is_empty()).then(|| {
+            let order = self.bounces.order(message, &self.settings, self.now.wall);
+            NewBounce { recipients, order }
+        });
+        self.commits.replace(Replacement { originals, expired, bounce }, told);
     }
 
     /// Returns the recipients of a bounce for mail of this sender, each once, however the address is written. An invalid sender

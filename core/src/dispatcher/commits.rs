@@ -25,10 +25,10 @@ use crate::outbox::{
     StoreRequest, Warned,
 };
 use crate::queue::QueueState;
-use crate::schedule::RetryTerms;
+use crate::schedule::{NextTry, Outlook, RetryState, RetryTerms};
 use crate::shown::{ShownAddress, shortened_octets};
 use crate::tally::Fate;
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, UnixTime};
 
 /// Delay before a commit is repeated that the database refused.
 const COMMIT_RETRY: Duration = Duration::from_secs(1);
@@ -212,9 +212,34 @@ impl Books {
         let attempt = Attempt { at: self.now.wall, recipient, course, result: failure };
         self.tally.count_attempt(&attempt.facts());
         let facts = self.held.facts(id);
-        self.event(Event::Failed { id, next_hop, attempt: attempt.clone(), kind, facts });
         self.attempts.tried(id, self.now.monotonic);
-        self.commits.failed(FailedAttempt { id, attempt, charge });
+        let outlook = self.outlook(id, &attempt, charge);
+        self.event(Event::Failed { id, next_hop, attempt: attempt.clone(), kind, outlook, facts });
+        let line = outlook.and_then(|outlook| outlook.line);
+        self.commits.failed(FailedAttempt { id, attempt, charge, line });
+    }
+
+    /// Returns what becomes of a mail after a failed attempt, unless another program changes it before that is recorded.
+    fn outlook(&self, id: MailId, attempt: &Attempt<Failure>, charge: Charge) -> Option<Outlook> {
+        let mut row = self.held.row(id)?.clone();
+        match charge {
+            Charge::Counts => {
+                row.fail_count = row.fail_count.saturating_add(1);
+                row.last_try = attempt.at;
+                row.fatal |= attempt.is_fatal();
+                row.last_failure = Some(attempt.facts().into());
+            }
+            Charge::Early => {}
+            Charge::Holds => return Some(Outlook { next: NextTry::Held, line: None }),
+        }
+        let line = self.rules().line_about(&row).map(|line| line.line);
+        let after = |due: UnixTime| NextTry::At(self.wait_end(id).map_or(due, |rested| due.max(rested)));
+        Some(match self.retry_state_of(&row) {
+            RetryState::Held(_) => Outlook { next: NextTry::Held, line: None },
+            RetryState::GivenUp => Outlook { next: NextTry::Never, line },
+            RetryState::Due => Outlook { next: after(self.now.wall), line },
+            RetryState::NotBefore(due) => Outlook { next: after(due), line },
+        })
     }
 
     /// Sends the pending verdicts to the database, and what is to be noted of flights, unless a commit is under way.
@@ -369,12 +394,12 @@ impl Books {
                 continue;
             }
             let facts = facts.remove(&id).unwrap_or_default();
-            let (fate, event) = match &replacement.bounce {
-                Some(_) => (Fate::Bounced, Event::Bounced { id, recipient, bounces: told.clone(), facts }),
-                None => (Fate::Dropped, Event::Dropped { id, recipient, facts }),
-            };
-            self.tally.mails.add(fate);
-            self.event(event);
+            self.tally.mails.add(replacement.fate(id));
+            let expired = replacement.expired(id);
+            self.event(match &replacement.bounce {
+                Some(_) => Event::Bounced { id, recipient, bounces: told.clone(), expired, facts },
+                None => Event::Dropped { id, recipient, expired, facts },
+            });
         }
     }
 

@@ -7,24 +7,47 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::books::Books;
+use crate::bounce::message_id;
 use crate::event::MailFacts;
 use crate::io::Output;
-use crate::outbox::MailId;
+use crate::outbox::{FailedMessage, MailId, Row};
 use crate::queue::QueueState;
+use crate::time::UnixTime;
 
 /// The mail that the database holds.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// With what is known of it, for those who are told of it.
-    mails: BTreeMap<MailId, MailFacts>,
+    mails: BTreeMap<MailId, HeldMail>,
     /// Mail that was given up since the last release.
     given_up: Vec<MailId>,
 }
 
+/// A mail that the database holds, as it was claimed.
+#[derive(Debug)]
+struct HeldMail {
+    row: Row,
+    /// What is told of it.
+    facts: MailFacts,
+}
+
 impl Held {
     /// Records that the database holds mail: it has answered a claim with it.
-    pub(super) fn begin(&mut self, mails: impl IntoIterator<Item = (MailId, MailFacts)>) {
-        self.mails.extend(mails);
+    pub(super) fn begin<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>, now: UnixTime) {
+        for row in rows {
+            let row = row.detached();
+            self.mails.insert(row.id, HeldMail { facts: MailFacts::of(&row, now), row });
+        }
+    }
+
+    /// Records the same of a message that has failed.
+    pub(super) fn begin_failed(&mut self, message: &FailedMessage, now: UnixTime) {
+        self.begin(message.mails.iter().map(|mail| &mail.row), now);
+        let Some(message_id) = message_id(&message.original) else { return };
+        for id in message.ids() {
+            if let Some(held) = self.mails.get_mut(&id) {
+                held.facts.message_id = Some(message_id.as_str().into());
+            }
+        }
     }
 
     /// Ends the hold of a mail whose verdict the database has recorded, which has ended it there too.
@@ -45,7 +68,12 @@ impl Held {
 
     /// Returns what is known of a mail; nothing but defaults if it is not held.
     pub(super) fn facts(&self, id: MailId) -> MailFacts {
-        self.mails.get(&id).cloned().unwrap_or_default()
+        self.mails.get(&id).map(|held| held.facts.clone()).unwrap_or_default()
+    }
+
+    /// Returns the row of a mail as it was claimed, if it is held.
+    pub(super) fn row(&self, id: MailId) -> Option<&Row> {
+        self.mails.get(&id).map(|held| &held.row)
     }
 
     /// Whether everything that was given up is released.

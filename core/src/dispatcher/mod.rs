@@ -35,16 +35,15 @@ pub use self::inspect::{
 };
 use self::requests::{Asked, wrong_kind};
 pub use self::survey::{Survey, SurveyRow};
-use crate::bounce::message_id;
-use crate::event::{Level, MailFacts};
+use crate::event::Level;
 use crate::io::{ConnectionId, Input, Output};
 use crate::next_hop::NextHop;
-use crate::outbox::{FailedMessage, MailId, RequestId, StoreError, StoreReply};
+use crate::outbox::{RequestId, StoreError, StoreReply};
 pub use crate::queue::MailPlaces;
 use crate::rng::Rng;
 use crate::settings::{Hosts, Settings};
 use crate::tally::Tally;
-use crate::time::{Duration, Instant, Now, UnixTime};
+use crate::time::{Duration, Instant, Now};
 
 /// Time that sessions get to finish after a drain was requested. Less than the 5 s after which everything must be over, so that
 /// the last verdicts can still be committed.
@@ -327,7 +326,7 @@ impl Dispatcher {
             }
             (Asked::Claim(claim), Ok(StoreReply::Claimed(answer))) => {
                 books.requests.succeeded();
-                books.held.begin(answer.rows().map(|row| (row.id, MailFacts::of(row, now))));
+                books.held.begin(answer.rows(), now);
                 deliveries.claimed(books, claim, answer);
             }
             (&Asked::Data { hop, connection, .. }, Ok(StoreReply::Data(octets))) => {
@@ -336,12 +335,12 @@ impl Dispatcher {
             }
             (Asked::Bounce { ids, .. }, Ok(StoreReply::Failed { messages, left_over, unreadable })) => {
                 books.requests.succeeded();
-                books.held.begin(messages.iter().flat_map(|message| facts_of(message, now)));
+                messages.iter().for_each(|message| books.held.begin_failed(message, now));
                 books.failed_read(ids, messages, left_over, unreadable);
             }
             (Asked::Recall { ids, reason }, Ok(StoreReply::Recalled { rows, unreadable })) => {
                 books.requests.succeeded();
-                books.held.begin(rows.iter().map(|row| (row.id, MailFacts::of(row, now))));
+                books.held.begin(&rows, now);
                 deliveries.recalled(books, ids, reason, rows, unreadable);
             }
             (Asked::Commit, Ok(StoreReply::Committed(answer))) => {
@@ -446,13 +445,4 @@ impl Dispatcher {
             books.output(Output::Drained);
         }
     }
-}
-
-/// Returns what is known of the mails of a message that has failed.
-fn facts_of(message: &FailedMessage, now: UnixTime) -> impl Iterator<Item = (MailId, MailFacts)> {
-    let message_id = message_id(&message.original);
-    message.mails.iter().map(move |mail| {
-        let message_id = message_id.as_deref().map(Into::into);
-        (mail.row.id, MailFacts { message_id, ..MailFacts::of(&mail.row, now) })
-    })
 }

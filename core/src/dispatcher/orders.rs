@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::Mode;
 use super::books::Books;
 use super::requests::Asked;
-use crate::event::Level;
+use crate::event::{EventName, Level};
 use crate::order::{CarriedOut, ORDER_PART_LIMIT, OrderEffect, OrderId, OrderPart, OrderPlace, OrderStep};
 use crate::outbox::{MailId, StoreError, StoreRequest, StoreTrouble};
 use crate::queue::{MessageKey, QueueState};
@@ -310,7 +310,7 @@ impl Books {
         // An order that was withdrawn has no use for them.
         arrived.into_iter().for_each(|id| self.give_back_from_order(id));
         if let Some(result) = result {
-            self.note(Level::Info, result);
+            self.note_about(EventName::Order, Level::Info, result);
         }
     }
 
@@ -318,7 +318,11 @@ impl Books {
     /// scan.
     pub(super) fn order_failed(&mut self, error: &StoreError) {
         self.orders.is_asking = false;
-        self.note(Level::Error, format!("cannot carry out an order, trying again: {error}"));
+        self.note_about(
+            EventName::Order,
+            Level::Error,
+            format!("cannot carry out an order, trying again: {error}"),
+        );
         // What the database has recorded is all that is needed to begin again.
         self.orders.open.clear();
         self.orders.awaited.clear();

@@ -118,7 +118,7 @@ impl Books {
     }
 
     /// Returns when the minimum time has passed, if it has not.
-    fn wait_end(&self, id: MailId) -> Option<UnixTime> {
+    pub(super) fn wait_end(&self, id: MailId) -> Option<UnixTime> {
         let rest = self.attempts.remaining_wait(id, self.now.monotonic);
         if rest.is_zero() {
             return None;

@@ -11,7 +11,7 @@ use core::net::SocketAddr;
 use super::Mode;
 use super::books::Books;
 use super::requests::Asked;
-use crate::event::Level;
+use crate::event::{EventName, Level};
 use crate::flight::{FlightId, FlightMark, FoundFlight, Uncertain};
 use crate::next_hop::NextHop;
 use crate::outbox::{MailId, StoreError, StoreRequest};
@@ -151,7 +151,8 @@ impl Books {
     pub(super) fn recovered(&mut self, found: Vec<FoundFlight>) {
         self.suspects.recovery = Recovery::Done;
         for flight in found {
-            self.note(Level::Warning, flight.to_string());
+            let about = if flight.is_held { EventName::Held } else { EventName::Uncertain };
+            self.note_about(about, Level::Warning, flight.to_string());
             if !flight.is_held {
                 self.suspects.add(flight);
             }

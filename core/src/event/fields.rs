@@ -3,16 +3,17 @@
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
-use core::fmt;
+use core::fmt::{self, Write as _};
 
-use super::{Event, FailureKind, MailFacts};
+use super::{Event, EventName, FailureKind, MailFacts};
 use crate::attempt::{AttemptFacts, AttemptKind, Server};
 use crate::course::Course;
 use crate::one_line::OneLine;
 use crate::outbox::MailId;
 use crate::remote_id::remote_id;
+use crate::schedule::Outlook;
 use crate::time::Duration;
-use crate::wording::faillog_text;
+use crate::wording::{faillog_text, retry_line};
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +53,13 @@ impl<'a> Fields<'a> {
 
     fn number(&mut self, name: &'static str, number: impl TryInto<i64>) {
         self.0.push((name, Value::Number(number.try_into().unwrap_or(i64::MAX))));
+    }
+
+    /// Adds the line of the configuration that decides.
+    fn why(&mut self, line: Option<u32>) {
+        if let Some(line) = line {
+            self.text("why", retry_line(line));
+        }
     }
 
     fn seconds(&mut self, name: &'static str, duration: Duration) {
@@ -111,22 +119,43 @@ impl<'a> Fields<'a> {
 
 impl Event {
     /// Returns the word for what has happened.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> EventName {
         match self {
-            Self::Delivered { .. } => "delivered",
-            Self::Failed { attempt, .. } if attempt.facts().kind == AttemptKind::Uncertain => "uncertain",
-            Self::Failed { kind: FailureKind::Permanent, .. } => "failed",
+            Self::Delivered { .. } => EventName::Delivered,
+            Self::Failed { attempt, .. } if attempt.facts().kind == AttemptKind::Uncertain => {
+                EventName::Uncertain
+            }
+            Self::Failed { kind: FailureKind::Permanent, .. } => EventName::Failed,
             Self::Failed {
                 kind: FailureKind::Temporary | FailureKind::Early | FailureKind::Held, ..
-            } => "deferred",
-            Self::Bounced { .. } => "bounced",
-            Self::Dropped { .. } => "dropped",
-            Self::Warned { .. } => "warned",
-            Self::Yielded { .. }
+            } => EventName::Deferred,
+            Self::Bounced { expired: Some(_), .. } | Self::Dropped { expired: Some(_), .. } => {
+                EventName::Expired
+            }
+            Self::Bounced { .. } => EventName::Bounced,
+            Self::Dropped { .. } => EventName::Dropped,
+            Self::Warned { .. } => EventName::Warned,
+            Self::Note { about, .. } => *about,
+            Self::Yielded { .. } | Self::Sent(..) | Self::SentData(..) | Self::Received(..) => {
+                EventName::Connection
+            }
+        }
+    }
+
+    /// Returns what becomes of a mail whose attempt has failed temporarily.
+    fn outlook(&self) -> Option<Outlook> {
+        match self {
+            Self::Failed { kind: FailureKind::Permanent, .. } => None,
+            Self::Failed { outlook, .. } => *outlook,
+            Self::Delivered { .. }
+            | Self::Bounced { .. }
+            | Self::Dropped { .. }
+            | Self::Warned { .. }
+            | Self::Yielded { .. }
             | Self::Note { .. }
             | Self::Sent(..)
             | Self::SentData(..)
-            | Self::Received(..) => "note",
+            | Self::Received(..) => None,
         }
     }
 
@@ -145,10 +174,16 @@ impl Event {
             Self::Failed { id, attempt, facts, .. } => {
                 fields.attempt(*id, &attempt.facts(), facts);
                 fields.text("text", faillog_text(&attempt.result));
+                if let Some(Outlook { next, line }) = self.outlook() {
+                    fields.text("next", next.to_string());
+                    fields.why(line);
+                }
             }
-            Self::Bounced { id, recipient, facts, .. } | Self::Dropped { id, recipient, facts } => {
+            Self::Bounced { id, recipient, expired, facts, .. }
+            | Self::Dropped { id, recipient, expired, facts } => {
                 fields.mail(*id, recipient, facts, None);
                 fields.number("try", facts.attempts_before);
+                fields.why(*expired);
             }
             Self::Warned { id, recipient, facts, .. } => {
                 fields.mail(*id, recipient, facts, None);
@@ -184,7 +219,8 @@ impl Event {
         // What is told of mail that was given up is told after its last attempt.
         let is_over = matches!(self, Self::Bounced { .. } | Self::Dropped { .. });
         let tries = facts.attempts_before.saturating_add(u32::from(!is_over));
-        Some(Parenthesis { facts, course, server, is_attempt, tries }.to_string())
+        let outlook = self.outlook();
+        Some(Parenthesis { facts, course, server, is_attempt, tries, outlook }.to_string())
     }
 }
 
@@ -196,11 +232,12 @@ struct Parenthesis<'a> {
     /// False if the line tells of the end of a mail, and not of an attempt.
     is_attempt: bool,
     tries: u32,
+    outlook: Option<Outlook>,
 }
 
 impl fmt::Display for Parenthesis<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { facts, course, server, is_attempt, tries } = self;
+        let Self { facts, course, server, is_attempt, tries, outlook } = self;
         write!(f, "(from=<{}>", OneLine(facts.shown_sender()))?;
         if let Some(message_id) = facts.message_id(*course) {
             write!(f, " message_id=<{}>", OneLine(message_id))?;
@@ -225,7 +262,14 @@ impl fmt::Display for Parenthesis<'_> {
         if let Some(transaction) = course.and_then(|course| course.transaction.as_ref()) {
             write!(f, " n={}", transaction.number)?;
         }
-        write!(f, " try={tries})")
+        write!(f, " try={tries}")?;
+        if let Some(Outlook { next, line }) = outlook {
+            write!(f, " next={next}")?;
+            if let Some(line) = line {
+                write!(f, " why={}", retry_line(*line))?;
+            }
+        }
+        f.write_char(')')
     }
 }
 

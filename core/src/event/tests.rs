@@ -48,11 +48,18 @@ fn no_text_from_outside_begins_a_line_of_its_own() {
             next_hop: Some(text()),
             attempt: attempt(&text(), Failure::Unreached(Arc::new(unreached))),
             kind: FailureKind::Temporary,
+            outlook: None,
             facts: MailFacts::default(),
         },
-        Event::Bounced { id, recipient: text(), bounces: vec![(id, text())], facts: MailFacts::default() },
-        Event::Dropped { id, recipient: text(), facts: MailFacts::default() },
-        Event::Note { level: Level::Debug, text: text().into() },
+        Event::Bounced {
+            id,
+            recipient: text(),
+            bounces: vec![(id, text())],
+            expired: None,
+            facts: MailFacts::default(),
+        },
+        Event::Dropped { id, recipient: text(), expired: None, facts: MailFacts::default() },
+        Event::Note { about: EventName::Note, level: Level::Debug, text: text().into() },
         Event::Sent(Said {
             connection: ConnectionId(0),
             mail: None,
@@ -98,6 +105,7 @@ fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
             },
         ),
         kind: FailureKind::Permanent,
+        outlook: None,
         facts: MailFacts::default(),
     };
     assert_eq!(
@@ -106,8 +114,14 @@ fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
     );
     let bounces = vec![(MailId(4), "me@b.example".into()), (MailId(5), "copy@b.example".into())];
     assert_eq!(
-        Event::Bounced { id, recipient: "a@b.example".into(), bounces, facts: MailFacts::default() }
-            .to_string(),
+        Event::Bounced {
+            id,
+            recipient: "a@b.example".into(),
+            bounces,
+            expired: None,
+            facts: MailFacts::default()
+        }
+        .to_string(),
         "mail 1 to <a@b.example> given up, bounce 4 goes to <me@b.example>, bounce 5 goes to <copy@b.example>"
     );
 }

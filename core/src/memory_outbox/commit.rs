@@ -112,7 +112,7 @@ impl MemoryOutbox {
         warnings: Option<&DelayWarnings>,
         outcomes: &mut Outcomes,
     ) {
-        let FailedAttempt { id, attempt, charge } = &failed;
+        let FailedAttempt { id, attempt, charge, line: _ } = &failed;
         let id = *id;
         match self.find_or_tell(id, is_same_attempt, outcomes) {
             Found::AsTold => {
@@ -143,7 +143,7 @@ impl MemoryOutbox {
     }
 
     fn replace(&mut self, replacement: Replacement, outcomes: &mut Outcomes) {
-        let Replacement { originals, bounce } = replacement;
+        let Replacement { originals, expired: _, bounce } = replacement;
         let (mut whole, mut flawed, mut lost) = (Vec::new(), Vec::new(), 0);
         for &id in &originals {
             match self.find_or_tell(id, is_same_attempt, outcomes) {

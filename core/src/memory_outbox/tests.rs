@@ -51,6 +51,7 @@ fn failure(id: MailId, fatal: bool) -> FailedAttempt {
             result: failure,
         },
         charge: Charge::Counts,
+        line: None,
     }
 }
 
@@ -169,7 +170,11 @@ fn what_is_told_of_mail_can_be_recorded_of_that_mail_only() {
             Commit {
                 delivered: vec![ids[0].into()],
                 failed: vec![failure(ids[1], false)],
-                replaced: vec![Replacement { originals: vec![ids[2]], bounce: Some(bounce) }],
+                replaced: vec![Replacement {
+                    originals: vec![ids[2]],
+                    expired: Vec::new(),
+                    bounce: Some(bounce),
+                }],
                 ..Commit::default()
             },
         );
@@ -193,7 +198,7 @@ fn a_bounce_takes_the_place_of_all_its_originals_or_of_none() {
     for is_whole in [false, true] {
         let bounce = bounce(&mut outbox, &ids);
         let originals = if is_whole { ids[..2].to_vec() } else { vec![ids[0], MailId(77), ids[1]] };
-        let replaced = vec![Replacement { originals, bounce: Some(bounce) }];
+        let replaced = vec![Replacement { originals, expired: Vec::new(), bounce: Some(bounce) }];
         let recorded = commit(&mut outbox, Commit { replaced, ..Commit::default() });
         if !is_whole {
             assert_eq!((recorded.not_replaced, recorded.bounces), (ids[..2].to_vec(), vec![vec![]]));
@@ -226,7 +231,8 @@ fn mail_of_which_nothing_can_be_recorded_costs_only_itself() {
     );
     assert_eq!((recorded.refused, recorded.failed.len()), (vec![ids[2]], 1));
     let bounce = bounce(&mut outbox, &ids[2..]);
-    let replaced = vec![Replacement { originals: ids[2..].to_vec(), bounce: Some(bounce) }];
+    let replaced =
+        vec![Replacement { originals: ids[2..].to_vec(), expired: Vec::new(), bounce: Some(bounce) }];
     let recorded = commit(&mut outbox, Commit { replaced, ..Commit::default() });
     assert_eq!(
         (recorded.refused, recorded.not_replaced, recorded.bounces),
@@ -358,7 +364,8 @@ fn ids_are_never_given_twice_and_where_none_is_left_only_what_needs_one_is_refus
     assert_eq!(outbox.insert(mail(1, 1)), Ok(MailId(3)));
     outbox.put(MailId(i64::MAX - 1), mail(1, 1));
     let bounce = bounce(&mut outbox, &ids[..1]);
-    let replaced = vec![Replacement { originals: ids[..1].to_vec(), bounce: Some(bounce) }];
+    let replaced =
+        vec![Replacement { originals: ids[..1].to_vec(), expired: Vec::new(), bounce: Some(bounce) }];
     let recorded =
         commit(&mut outbox, Commit { replaced, delivered: vec![MailId(3).into()], ..Commit::default() });
     assert_eq!((recorded.refused, recorded.bounces), (ids[..1].to_vec(), vec![vec![]]));

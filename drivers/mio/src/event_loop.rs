@@ -281,7 +281,7 @@ impl<O: Outbox> EventLoop<O> {
                     Flow::GoOn
                 }
                 Signal::TryNow => {
-                    info!("asked to try all mail now");
+                    info!(event = event::ORDER; "asked to try all mail now");
                     self.input(dispatcher, Input::TryNow)
                 }
                 Signal::Meaningless { number, sender } => {
@@ -290,7 +290,7 @@ impl<O: Outbox> EventLoop<O> {
                     Flow::GoOn
                 }
                 Signal::Terminate => {
-                    info!("asked to stop");
+                    info!(event = event::STOP; "asked to stop");
                     self.service_manager.iter_mut().for_each(ServiceManager::stopping);
                     self.stop_asked_at.get_or_insert_with(std::time::Instant::now);
                     self.input(dispatcher, Input::Drain)
@@ -308,7 +308,7 @@ impl<O: Outbox> EventLoop<O> {
     fn read_all_again(&mut self, dispatcher: &mut Dispatcher) -> (Option<u64>, Flow) {
         self.log.reopen();
         let configuration = if self.reloader.is_some() { "the configuration, " } else { "" };
-        info!("asked to reread {configuration}resolv.conf, hosts and the trusted certificates");
+        info!(event = event::RELOAD; "asked to reread {configuration}resolv.conf, hosts and the trusted certificates");
         let number = self.reloader.as_mut().map(Reloader::request);
         if number.is_some() {
             self.service_manager.iter_mut().for_each(ServiceManager::reloading);

@@ -1,4 +1,4 @@
-//! The log: one line per message, on standard error or appended to a file.
+//! The log: one line per message, on standard error, appended to a file, or in the journal of systemd.
 //!
 //! A separate thread writes it, so that neither a hanging disk nor an unread standard error holds up the daemon. Lines that
 //! find no room meanwhile, or cannot be written, are lost; a later line counts them. Before the thread starts, lines are
@@ -8,6 +8,7 @@
 pub(crate) mod event;
 mod file;
 mod format;
+pub(crate) mod journal;
 mod line;
 mod place;
 mod queue;
@@ -256,6 +257,7 @@ impl Shared {
         let open = self.open.try_lock().map(|open| Arc::clone(&open));
         if let Ok(open) = open
             && self.file.is_some()
+            && self.format.get() != LogFormat::Journal
             && !self.queue.is_stuck(PATIENCE)
         {
             let line = self.format.get().own_line(Level::Error, &text);

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::config::{Change, Changes, Config, ConfigWarning, ERRORS_LIMIT, Environment};
 use crate::descriptors;
+use crate::logging::event;
 use crate::shown;
 use crate::tls::TlsContext;
 
@@ -173,9 +174,9 @@ impl Reloader {
     fn refuse(&self, mut errors: Vec<String>) -> Report {
         let (error_count, file) = (errors.len(), shown::path(&self.in_force.file).to_string());
         errors.truncate(ERRORS_LIMIT);
-        errors.iter().for_each(|error| error!("{error}"));
+        errors.iter().for_each(|error| error!(event = event::RELOAD; "{error}"));
         error!(
-            "the configuration {file} is not taken (errors: {error_count}); the one from before stays in force"
+            event = event::RELOAD; "the configuration {file} is not taken (errors: {error_count}); the one from before stays in force"
         );
         Report { file, errors, error_count, ..Report::default() }
     }
@@ -210,14 +211,14 @@ impl Reloader {
             let before = "that with other addresses or credentials".to_owned();
             changes.push(Change::new("destination", before, self.in_force.shown("destination")));
         }
-        warnings.iter().for_each(|warning| warn!("{warning}"));
-        changes.iter().for_each(|change| info!("{change}"));
+        warnings.iter().for_each(|warning| warn!(event = event::RELOAD; "{warning}"));
+        changes.iter().for_each(|change| info!(event = event::RELOAD; "{change}"));
         let (count, file) = (changes.len(), shown::path(&self.in_force.file).to_string());
         let reloaded = if changes.is_empty() {
-            info!("the configuration {file} was read again, and nothing changes");
+            info!(event = event::RELOAD; "the configuration {file} was read again, and nothing changes");
             Reloaded::Unchanged
         } else {
-            info!("the configuration {file} was read again: directives that have changed: {count}");
+            info!(event = event::RELOAD; "the configuration {file} was read again: directives that have changed: {count}");
             Reloaded::Changed { config: Box::new(self.in_force.clone()), tls }
         };
         (reloaded, Report { file, taken: true, changes, warnings, ..Report::default() })

@@ -28,7 +28,7 @@ use crate::descriptors;
 use crate::engine::{self, Engine, EngineError, EngineParts, OpenEngine};
 use crate::hosts;
 use crate::lock_wait::LockWait;
-use crate::logging::{self, Log, LogError, Owner};
+use crate::logging::{self, Log, LogError, Owner, event};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::privileges::{self, PrivilegeError};
 use crate::service_manager::ServiceManager;
@@ -274,7 +274,7 @@ fn start_logged(
     let mut wait = LockWait::new(&config.database, is_daemon, &mut signals, launch, &mut service_manager);
     let opened = engine.open(&config, &mut || wait.keep_waiting());
     if wait.is_asked_to_stop() {
-        info!("asked to stop");
+        info!(event = event::STOP; "asked to stop");
         return Ok(None);
     }
     let engine = opened?;
@@ -285,7 +285,7 @@ fn start_logged(
     config.settings.concurrency = descriptors::within_limit(config.settings.concurrency);
     let version = env!("CARGO_PKG_VERSION");
     let database = config.database.display();
-    info!("cmail-dispatchd {version} works on {database} as process {}", std::process::id());
+    info!(event = event::START; "cmail-dispatchd {version} works on {database} as process {}", std::process::id());
     // Last, so that everything is done when the waiting process exits.
     service_manager.iter_mut().for_each(ServiceManager::ready);
     launch.succeed()?;
@@ -311,7 +311,7 @@ impl Started {
         let mode = self.parts.mode.clone();
         match self.engine.run(self.parts) {
             Ok(tally) => {
-                info!("cmail-dispatchd ends");
+                info!(event = event::STOP; "cmail-dispatchd ends");
                 if let Some(done) = what_was_done(&mode, &tally) {
                     // The pass is over, even if its output is not read.
                     let _ = writeln!(io::stdout(), "{done}");
@@ -340,7 +340,11 @@ fn what_was_done(mode: &Mode, tally: &Tally) -> Option<String> {
         }
         Mode::GenerateBounces => {
             let (bounced, dropped) = (tally.mails.of(Fate::Bounced), tally.mails.of(Fate::Dropped));
-            Some(format!("bounced {bounced}, dropped {dropped}"))
+            let expired = match tally.mails.of(Fate::Expired) {
+                0 => String::new(),
+                expired => format!(", expired {expired}"),
+            };
+            Some(format!("bounced {bounced}, dropped {dropped}{expired}"))
         }
     }
 }

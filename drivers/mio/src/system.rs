@@ -11,6 +11,7 @@ use log::{info, warn};
 
 use crate::config::Config;
 use crate::hosts;
+use crate::logging::event;
 use crate::resolv_conf::ResolverSource;
 use crate::shown;
 use crate::tls::{self, TlsContext};
@@ -114,7 +115,7 @@ impl System {
     pub fn hosts(&self) -> Option<Hosts> {
         let read = hosts::read(&self.hosts_path);
         let path = shown::path(&self.hosts_path);
-        read.inspect_err(|error| warn!("{path} cannot be read: {error}")).ok()
+        read.inspect_err(|error| warn!(event = event::RELOAD; "{path} cannot be read: {error}")).ok()
     }
 
     /// Reads all files on request, else those that have changed.
@@ -129,10 +130,10 @@ impl System {
             news.tls = self.trust();
         }
         if !is_requested && news.hosts.is_some() {
-            info!("{} has changed and was read again", shown::path(&self.hosts_path));
+            info!(event = event::RELOAD; "{} has changed and was read again", shown::path(&self.hosts_path));
         }
         if !is_requested && news.tls.is_some() {
-            info!("the trusted certificates have changed and were read again");
+            info!(event = event::RELOAD; "the trusted certificates have changed and were read again");
         }
         news
     }
@@ -150,7 +151,7 @@ impl System {
             Err(error) => {
                 // The first failure was reported with the configuration.
                 if self.resolver.given.is_empty() && !is_first {
-                    warn!("{path} cannot be read, so the name servers stay as they are: {error}");
+                    warn!(event = event::RELOAD; "{path} cannot be read, so the name servers stay as they are: {error}");
                 }
                 return is_requested.then(|| self.resolver_settings.clone());
             }
@@ -160,12 +161,12 @@ impl System {
         let is_news = settings != self.resolver_settings;
         if is_news || (has_changed && !is_first) || is_requested {
             for (line, complaint) in self.resolver.complaints(file) {
-                warn!("{path}:{line}: {complaint}");
+                warn!(event = event::RELOAD; "{path}:{line}: {complaint}");
             }
         }
         if is_news {
             let servers: Vec<String> = settings.servers.iter().map(ToString::to_string).collect();
-            info!("{path} has changed: name servers {}", servers.join(", "));
+            info!(event = event::RELOAD; "{path} has changed: name servers {}", servers.join(", "));
         }
         self.resolver_settings = settings.clone();
         (is_news || is_requested || (has_changed && !is_first)).then_some(settings)
@@ -177,7 +178,7 @@ impl System {
             // The reason was logged when the certificates were read.
             Ok(_) => None,
             Err(error) => {
-                warn!("{error}; the certificates that were read before stay trusted");
+                warn!(event = event::RELOAD; "{error}; the certificates that were read before stay trusted");
                 None
             }
         }

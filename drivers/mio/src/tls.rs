@@ -29,6 +29,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use thiserror::Error as ThisError;
 
+use crate::logging::event;
 use crate::os_error::broken;
 
 /// Encrypted octets that a session holds for a socket that does not take them yet.
@@ -503,7 +504,7 @@ fn roots_of_file(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'stat
         return Err(TrustError::NoCertificate { path: path.to_owned() });
     }
     if ignored > 0 {
-        warn!("the trust file {} holds {ignored} certificates that cannot be used", path.display());
+        warn!(event = event::TLS; "the trust file {} holds {ignored} certificates that cannot be used", path.display());
     }
     Ok((roots, certificates))
 }
@@ -511,14 +512,14 @@ fn roots_of_file(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'stat
 fn roots_of_system() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        warn!("the system's trust store: {error}");
+        warn!(event = event::TLS; "the system's trust store: {error}");
     }
     let mut roots = RootCertStore::empty();
     let (added, ignored) = roots.add_parsable_certificates(found.certs);
     debug!("the system's trust store: {added} certificates, {ignored} more cannot be used");
     if added == 0 {
         warn!(
-            "the system's trust store has no usable certificate, so no server can be verified; set tls_trustfile"
+            event = event::TLS; "the system's trust store has no usable certificate, so no server can be verified; set tls_trustfile"
         );
     }
     roots

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use cmail_delivery::address::Domain;
-use cmail_delivery::event::{Event, Level};
+use cmail_delivery::event::{Event, EventName, Level};
 use cmail_delivery::explanation::{Explanation, Waiting};
 use cmail_delivery::hold::HoldState;
 use cmail_delivery::order::OrderStep;
@@ -339,7 +339,7 @@ impl Mutation {
     pub(crate) fn log(self, octets: &[u8]) -> Option<Event> {
         (self == Self::LogsSecrets).then(|| {
             let text = String::from_utf8_lossy(octets).into_owned();
-            Event::Note { level: Level::Debug, text }
+            Event::Note { about: EventName::Note, level: Level::Debug, text }
         })
     }
 }

@@ -50,7 +50,7 @@ use crate::attempt::{Acceptance, Attempt};
 use crate::course::Course;
 use crate::delivery::{ConnectionIds, Delivery, DeliveryContext, DeliveryOutput};
 use crate::ending::EndCause;
-use crate::event::Event;
+use crate::event::{Event, EventName};
 use crate::expiring_map::ExpiringMap;
 use crate::fair_queue::Prospect;
 use crate::flight::Uncertain;
@@ -306,7 +306,7 @@ impl Deliveries {
                     }
                     continue;
                 }
-                ResolverOutput::Warning(text) => Output::Event(Event::warning(text)),
+                ResolverOutput::Warning(text) => Output::Event(Event::warning(EventName::Dns, text)),
             };
             books.output(output);
         }
@@ -578,6 +578,6 @@ impl Deliveries {
         let until = now + PLAIN_TEXT_WARNING_SPAN;
         self.told_of_plain_text.keep(candidate.host.clone(), (), until, now);
         let server = ServerName(&candidate.host, candidate.remote);
-        books.event(Event::warning(format!("{server}: mail goes in plain text: {reason}")));
+        books.event(Event::warning(EventName::Tls, format!("{server}: mail goes in plain text: {reason}")));
     }
 }

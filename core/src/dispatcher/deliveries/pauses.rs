@@ -8,7 +8,7 @@ use super::destination::Pause;
 use crate::attempt::Failure;
 use crate::dispatcher::Mode;
 use crate::dispatcher::books::Books;
-use crate::event::Event;
+use crate::event::{Event, EventName};
 use crate::explanation::PauseReason;
 use crate::one_line::OneLine;
 use crate::outbox::{Cursor, MailId};
@@ -47,9 +47,10 @@ impl Deliveries {
     /// Pauses a next hop. A one-shot pass leaves its mail as it is instead.
     fn leave_alone(&mut self, books: &mut Books, hop: HopId, span: Duration, why: PauseReason) {
         let next_hop = books.queue.next_hop(hop).map(|next_hop| format!("{next_hop}")).unwrap_or_default();
-        books.event(Event::warning(format!(
-            "mail to {next_hop} has to wait, without a failed attempt: {why}"
-        )));
+        books.event(Event::warning(
+            EventName::Connection,
+            format!("mail to {next_hop} has to wait, without a failed attempt: {why}"),
+        ));
         if books.mode == Mode::Daemon {
             let until = books.now.monotonic + span;
             return self.destinations.pause(hop, Pause { until, why });

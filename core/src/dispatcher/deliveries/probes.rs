@@ -17,7 +17,7 @@ use crate::delivery::{
     Admission, ConnectionIds, Delivery, DeliveryContext, DeliveryOutput, Permission, Upcoming,
 };
 use crate::dispatcher::books::Books;
-use crate::event::{Event, Level, Said};
+use crate::event::{Event, EventName, Level, Said};
 use crate::explanation::Answer;
 use crate::fair_queue::Prospect;
 use crate::ids::InquiryId;
@@ -351,7 +351,11 @@ impl Deliveries {
             return;
         }
         let verdict = run.verdict.unwrap_or_else(|| ProbeVerdict::Waits("the conversation was ended".into()));
-        books.note(Level::Info, format!("a probe of {} has ended: {verdict}", run.delivery.next_hop()));
+        books.note_about(
+            EventName::Connection,
+            Level::Info,
+            format!("a probe of {} has ended: {verdict}", run.delivery.next_hop()),
+        );
         books.output(Output::Answer(id, Answer::Probed(Box::new(verdict))));
     }
 

@@ -11,7 +11,7 @@ use crate::attempt::Setback;
 use crate::delivery::Delivery;
 use crate::dispatcher::Mode;
 use crate::dispatcher::books::Books;
-use crate::event::Event;
+use crate::event::{Event, EventName};
 use crate::fair_queue::Prospect;
 use crate::io::{ConnectionId, Tls};
 use crate::next_hop::{Host, NextHop};
@@ -225,7 +225,7 @@ impl Deliveries {
             });
             let limit = self.connection_limit(books, hop);
             let text = format!("{next_hop} pushes back: at most {limit} connections for now");
-            books.event(Event::debug(text));
+            books.event(Event::debug(EventName::Connection, text));
         }
     }
 

@@ -306,6 +306,8 @@ pub(super) enum ResultWord {
     Bounced,
     /// It was given up without a bounce
     Dropped,
+    /// It was given up because of its age
+    Expired,
     /// An order has removed it
     Removed,
 }

@@ -171,6 +171,11 @@ pub enum Reason {
         /// The other line.
         earlier: u32,
     },
+    /// There is no journal.
+    #[error(
+        "the journal of systemd cannot be written (/run/systemd/journal/socket: {0}); let systemd-journald run, or choose another format"
+    )]
+    NoJournal(io::Error),
     /// There is no `announce`, and the host has no name to announce.
     #[error("the directive is missing, and the host's name cannot be used instead: {0}")]
     HostName(String),

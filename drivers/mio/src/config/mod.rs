@@ -47,7 +47,7 @@ pub use self::values::ValueError;
 pub(crate) use self::values::{seconds, show_port};
 
 use crate::control::ControlPlace;
-use crate::logging::LogFormat;
+use crate::logging::{LogFormat, journal};
 use crate::monitor::MetricsAddress;
 use crate::privileges::{Account, Identity};
 use crate::resolv_conf::{self, ResolvConf, ResolverSource};
@@ -228,6 +228,7 @@ impl Completion<'_> {
             ("logfile", &directives.logfile, &logfile),
             ("pidfile", &directives.pidfile, &pidfile),
         ]);
+        self.check_journal(&directives);
         self.check_retry_rules(&directives);
         let bind = self.bind(&directives);
         let announce = self.announce(&directives);
@@ -337,6 +338,21 @@ impl Completion<'_> {
             } else {
                 earlier.insert(path, directive);
             }
+        }
+    }
+
+    /// Refuses to log to a journal that is not there.
+    fn check_journal(&mut self, directives: &Directives) {
+        if directives.logformat != LogFormat::Journal {
+            return;
+        }
+        let line = directives.lines.get("logformat").copied();
+        if let Err(error) = journal::check() {
+            self.fail(line, "logformat", Reason::NoJournal(error));
+        }
+        if let Some(text) = &directives.logfile {
+            let warning = "nothing is written to this file, because `logformat journal` logs to the journal;                            the directive lets the daemon go into the background all the same";
+            self.warn(Some(text.line), "logfile", warning.to_owned());
         }
     }
 

@@ -90,7 +90,7 @@ pub static DIRECTIVES: [Directive; 40] = [
     Directive {
         name: "logformat",
         kind: Kind::Text {
-            shape: "text, logfmt or json",
+            shape: "text, logfmt, json or journal",
             set: |to, text| {
                 to.logformat = values::log_format(text.value)?;
                 Ok(())
@@ -99,7 +99,7 @@ pub static DIRECTIVES: [Directive; 40] = [
         default: Fallback::Value("text"),
         repeat: Repeat::LastHolds,
         on_reload: OnReload::Taken,
-        help: "How lines of the log are written: as sentences, as `key=value` pairs, or as JSON objects. All say the same.",
+        help: "How the log is written: as sentences, as `key=value` pairs, as JSON objects, or, with `journal`, as fields of the journal of systemd instead of lines in a file or on standard error: `CMAIL_MAIL`, `CMAIL_RECIPIENT` and so on. All say the same.",
         show: |config| Some(config.logformat.to_string()),
     },
     Directive {

@@ -302,11 +302,10 @@ pub(super) fn socket(text: &str) -> Result<Option<Box<str>>, ValueError> {
     }
 }
 
-/// `text`, `logfmt` or `json`.
+/// The name of a format.
 pub(super) fn log_format(text: &str) -> Result<LogFormat, ValueError> {
-    let known = [LogFormat::Text, LogFormat::Logfmt, LogFormat::Json];
-    let found = known.into_iter().find(|format| format.to_string() == text);
-    found.ok_or_else(|| ValueError::Word { text: text.into(), words: "text, logfmt or json" })
+    let found = LogFormat::ALL.into_iter().find(|format| format.to_string() == text);
+    found.ok_or_else(|| ValueError::Word { text: text.into(), words: "text, logfmt, json or journal" })
 }
 
 /// A path, not yet looked at.

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use cmail_delivery::event::{self, Event, Fields};
+use cmail_delivery::event::{self, Event, EventName, Fields};
 use log::Record;
 use log::kv::{self, Key, Source, Value, VisitSource};
 
@@ -26,6 +26,13 @@ pub(crate) fn tell(event: &Event) {
     log::logger().log(&record.args(format_args!("{event}")).build());
 }
 
+/// The values of the key `event` of what is no event of the dispatcher.
+pub(crate) const ORDER: &str = EventName::Order.as_str();
+pub(crate) const RELOAD: &str = EventName::Reload.as_str();
+pub(crate) const START: &str = EventName::Start.as_str();
+pub(crate) const STOP: &str = EventName::Stop.as_str();
+pub(crate) const TLS: &str = EventName::Tls.as_str();
+
 /// An event whose values are made only if somebody asks for them: a line of text needs no more than the parenthesis.
 struct Told<'a> {
     event: &'a Event,
@@ -42,7 +49,7 @@ impl Told<'_> {
 
 impl Source for Told<'_> {
     fn visit<'kvs>(&'kvs self, visitor: &mut dyn VisitSource<'kvs>) -> Result<(), kv::Error> {
-        visitor.visit_pair(Key::from_str(EVENT), Value::from(self.event.name()))?;
+        visitor.visit_pair(Key::from_str(EVENT), Value::from(self.event.name().as_str()))?;
         for (name, value) in self.fields.get_or_init(|| self.event.fields()).iter() {
             let value = match value {
                 event::Value::Text(text) => Value::from(&**text),

@@ -10,7 +10,7 @@ use log::{Level, Record};
 use serde::{Serialize, Serializer};
 use serde_json::{Number, Value};
 
-use super::line;
+use super::{journal, line};
 
 /// How a line of the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,13 @@ pub enum LogFormat {
     Logfmt,
     /// As a JSON object.
     Json,
+    /// As fields of the journal of systemd.
+    Journal,
+}
+
+impl LogFormat {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Text, Self::Logfmt, Self::Json, Self::Journal];
 }
 
 impl fmt::Display for LogFormat {
@@ -30,6 +37,7 @@ impl fmt::Display for LogFormat {
             Self::Text => "text",
             Self::Logfmt => "logfmt",
             Self::Json => "json",
+            Self::Journal => "journal",
         })
     }
 }
@@ -39,15 +47,13 @@ impl fmt::Display for LogFormat {
 pub(super) struct FormatCell(AtomicU8);
 
 impl FormatCell {
-    const ALL: [LogFormat; 3] = [LogFormat::Text, LogFormat::Logfmt, LogFormat::Json];
-
     pub(super) fn set(&self, format: LogFormat) {
-        let index = Self::ALL.iter().position(|known| *known == format).unwrap_or(0);
+        let index = LogFormat::ALL.iter().position(|known| *known == format).unwrap_or(0);
         self.0.store(u8::try_from(index).unwrap_or(0), Ordering::Relaxed);
     }
 
     pub(super) fn get(&self) -> LogFormat {
-        Self::ALL.get(usize::from(self.0.load(Ordering::Relaxed))).copied().unwrap_or_default()
+        LogFormat::ALL.get(usize::from(self.0.load(Ordering::Relaxed))).copied().unwrap_or_default()
     }
 }
 
@@ -80,6 +86,17 @@ impl LogFormat {
                 line
             }
             Self::Json => json(&pairs(record, value_limit)),
+            Self::Journal => {
+                let mut pairs = pairs(record, value_limit);
+                // What programs show of the journal is the sentence alone.
+                if let Some(end) = record.key_values().get(PARENTHESIS.into())
+                    && let Some((_, Value::String(message))) = pairs.last_mut()
+                {
+                    // Writing to memory does not fail.
+                    let _ = write!(message, " {end}");
+                }
+                format!("{}{}", journal::MARK, json(&pairs))
+            }
         }
     }
 }
@@ -150,7 +167,7 @@ fn pairs(record: &Record<'_>, limit_octets: Option<usize>) -> Vec<(String, Value
     };
     let mut pairs = vec![("time".to_owned(), time.into()), ("level".to_owned(), level.into())];
     pairs.append(&mut found);
-    pairs.push(("message".to_owned(), line::cut(record.args(), limit_octets).into()));
+    pairs.push((line::MESSAGE.to_owned(), line::cut(record.args(), limit_octets).into()));
     pairs
 }
 
@@ -253,8 +270,9 @@ mod tests {
     #[test]
     fn what_misleads_is_escaped_in_every_format() {
         let hostile = "a\u{7f}b\u{85}c\u{9b}d\u{2028}e\u{2029}f\u{202e}g\u{2066}h";
-        for format in FormatCell::ALL {
+        for format in LogFormat::ALL {
             let line = lines(format, &[("text", hostile.into())], hostile);
+            let line = line.trim_start_matches(journal::MARK);
             assert_eq!(line.matches(is_misleading).collect::<Vec<_>>(), ["\n"], "{line}");
         }
         let json = lines(LogFormat::Json, &[("text", hostile.into())], hostile);
@@ -268,7 +286,7 @@ mod tests {
     fn long_texts_are_cut_in_every_format_and_the_line_stays_whole() {
         let reply = "\"é\" ".repeat(64 * 1024 / 5);
         let pairs = [("text", reply.as_str().into()), (PARENTHESIS, "(try=1)".into())];
-        for format in FormatCell::ALL {
+        for format in LogFormat::ALL {
             let line = lines(format, &pairs, &reply);
             assert!(line.len() < 3 * line::LINE_LIMIT_OCTETS && line.contains(" octets more)"), "{format}");
             assert_eq!(line.matches('\n').count(), 1, "{format}");

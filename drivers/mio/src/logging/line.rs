@@ -14,6 +14,9 @@ pub(super) const LINE_LIMIT_OCTETS: usize = 8 * 1024;
 /// much longer than a line of text.
 pub(super) const VALUE_LIMIT_OCTETS: usize = 4 * 1024;
 
+/// The name of what a line says in words.
+pub(super) const MESSAGE: &str = "message";
+
 /// The longest mark that says how much was cut.
 const MARK_LIMIT_OCTETS: usize = 48;
 

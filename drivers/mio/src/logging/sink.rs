@@ -11,11 +11,15 @@ use log::Level;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::format::{FormatCell, LogFormat};
+use super::journal::{self, Journal};
 
 /// The most that a pipe takes at once if it has any room (`PIPE_BUF`).
 const PIECE_OCTETS: usize = 4096;
 
-/// A file that lines are appended to.
+/// What a line for the journal begins with.
+const MARK: u8 = journal::MARK as u8;
+
+/// A file that lines are appended to, or the journal.
 #[derive(Debug)]
 pub(super) struct Sink {
     file: Arc<File>,
@@ -28,6 +32,7 @@ pub(super) struct Sink {
     lost_count: Arc<AtomicU64>,
     /// The format of what is said of lost lines.
     format: Arc<FormatCell>,
+    journal: Journal,
 }
 
 /// Lines that could not be written since the last successful write.
@@ -42,7 +47,7 @@ impl Sink {
     /// Appends to a file, waiting for a reader at most `patience`. `is_torn` says that it ends in the middle of a line.
     pub(super) fn new(file: Arc<File>, is_torn: bool, patience: Option<Duration>) -> Self {
         let (lost_count, format) = (Arc::default(), Arc::default());
-        Self { file, patience, is_torn, lost: None, lost_count, format }
+        Self { file, patience, is_torn, lost: None, lost_count, format, journal: Journal::default() }
     }
 
     /// Returns the count of lines that could not be written, which goes on counting.
@@ -66,15 +71,38 @@ impl Sink {
         self.is_torn = is_torn;
     }
 
-    /// Writes whole lines. Lines that cannot be written are counted, and reported before the next one that can.
+    /// Writes whole lines, to the file or to the journal. Lines that cannot be written are counted, and reported before the next one that
+    /// can.
     pub(super) fn write(&mut self, lines: &[u8]) {
+        if !lines.contains(&MARK) {
+            return self.write_to_file(lines);
+        }
+        for line in lines.split_inclusive(|octet| *octet == b'\n') {
+            if line.first() == Some(&MARK) { self.send(line) } else { self.write_to_file(line) }
+        }
+    }
+
+    fn send(&mut self, line: &[u8]) {
+        if let Some(Lost { lines, error }) = &self.lost {
+            let note = could_not_be_written(LogFormat::Journal, *lines, error);
+            if let Err(error) = self.journal.send(note.as_bytes()) {
+                return self.lose(line, error);
+            }
+            self.lost = None;
+        }
+        if let Err(error) = self.journal.send(line) {
+            self.lose(line, error);
+        }
+    }
+
+    fn write_to_file(&mut self, lines: &[u8]) {
         if self.is_torn
             && let Err((_, error)) = self.put(b"\n")
         {
             return self.lose(lines, error);
         }
         if let Some(Lost { lines: count, error }) = &self.lost {
-            let note = dropped(self.format.get(), *count, &format!("the log could not be written: {error}"));
+            let note = could_not_be_written(self.format.get(), *count, error);
             if let Err((_, error)) = self.put(note.as_bytes()) {
                 return self.lose(lines, error);
             }
@@ -100,6 +128,10 @@ impl Sink {
         }
         result.map_err(|error| (written, error))
     }
+}
+
+fn could_not_be_written(format: LogFormat, count: usize, error: &io::Error) -> String {
+    dropped(format, count, &format!("the log could not be written: {error}"))
 }
 
 /// Returns the line that reports dropped lines.

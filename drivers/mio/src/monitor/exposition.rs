@@ -189,7 +189,7 @@ impl Snapshot {
 
     /// In OpenMetrics a counter reserves its name without `_total` too, which here is that of a gauge.
     fn fates(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        let fates = FATES.map(|(fate, label)| ([("fate", label)], self.tally.mails.of(fate)));
+        let fates = Fate::ALL.map(|fate| ([("fate", fate.as_str())], self.tally.mails.of(fate)));
         let help = "Mail that has left the outbox for good, by what became of it.";
         match self.format {
             Format::Prometheus => writer.counters("mails", help, fates),
@@ -285,13 +285,6 @@ const RESULTS: [(AttemptResult, &str); 4] = [
     (AttemptResult::Deferred, "deferred"),
     (AttemptResult::Failed, "failed"),
     (AttemptResult::Uncertain, "uncertain"),
-];
-
-const FATES: [(Fate, &str); 4] = [
-    (Fate::Delivered, "delivered"),
-    (Fate::Bounced, "bounced"),
-    (Fate::Dropped, "dropped"),
-    (Fate::Removed, "removed"),
 ];
 
 const CLASSES: [(Finality, &str); 2] = [(Finality::Temporary, "4"), (Finality::Permanent, "5")];

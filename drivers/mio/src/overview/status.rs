@@ -100,6 +100,7 @@ impl Status<'_> {
                 "delivered": tally.mails.of(Fate::Delivered),
                 "bounced": tally.mails.of(Fate::Bounced),
                 "dropped": tally.mails.of(Fate::Dropped),
+                "expired": tally.mails.of(Fate::Expired),
                 "removed": tally.mails.of(Fate::Removed),
             },
             "octets": tally.delivered_octets,

@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use cmail_delivery::bounce::compose_ordered;
 use cmail_delivery::outbox::{Charge, Commit, Committed, DeliveredMail, FailedAttempt, MailId, Replacement};
-use cmail_delivery::wording::order_in;
+use cmail_delivery::wording::{order_in, retry_line};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::failures::{last_try, row_with_failures};
 use super::fingerprints::{Compared, Fingerprints};
-use super::ledger::{Fate, Ledger};
+use super::ledger::Ledger;
 use super::rows::octets;
 use super::{holds, last_failures, rows, stuck, warnings};
 
@@ -43,7 +43,7 @@ pub(super) fn record(
     for DeliveredMail { id, attempt } in &commit.delivered {
         if let Some(attempt) = attempt {
             let submission = fingerprints.submission(*id);
-            ledger.add_attempt(transaction, *id, &attempt.facts(), submission, || {
+            ledger.add_attempt(transaction, *id, &attempt.facts(), submission, None, || {
                 attempt.result.reply.text()
             })?;
         }
@@ -61,8 +61,14 @@ pub(super) fn record(
     let mut attempts = Vec::with_capacity(commit.failed.len());
     for attempt in &commit.failed {
         let submission = fingerprints.submission(attempt.id);
-        ledger
-            .add_attempt(transaction, attempt.id, &attempt.attempt.facts(), submission, || attempt.text())?;
+        ledger.add_attempt(
+            transaction,
+            attempt.id,
+            &attempt.attempt.facts(),
+            submission,
+            attempt.line,
+            || attempt.text(),
+        )?;
         if is_as_claimed(attempt.id, Compared::WholeRow)? {
             let tried_before = match commit.warnings {
                 Some(_) => last_try(transaction, attempt.id)?,
@@ -98,10 +104,12 @@ pub(super) fn record(
             }
         }
         if remaining.len() == replacement.originals.len() {
-            let fate = if replacement.bounce.is_some() { Fate::Bounced } else { Fate::Dropped };
             for id in &remaining {
-                let why = ordered_by(transaction, *id)?;
-                ledger.add_end(transaction, *id, fate, why.as_deref())?;
+                let why = match replacement.expired(*id) {
+                    Some(line) => Some(retry_line(line)),
+                    None => ordered_by(transaction, *id)?,
+                };
+                ledger.add_end(transaction, *id, replacement.fate(*id).into(), why.as_deref())?;
             }
             inserted.push(insert_bounce(transaction, replacement, bounce)?);
             done_with.append(&mut remaining);

@@ -147,6 +147,7 @@ pub(super) fn refused(id: MailId, words: &str, time: UnixTime, fatal: bool) -> F
             result: failure,
         },
         charge: Charge::Counts,
+        line: None,
     }
 }
 

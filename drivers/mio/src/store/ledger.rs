@@ -15,7 +15,9 @@ use cmail_delivery::one_line::Octets;
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::remote_id::remote_id;
 use cmail_delivery::shown::truncated;
+use cmail_delivery::tally;
 use cmail_delivery::time::{UnixMillis, UnixTime};
+use cmail_delivery::wording::retry_line;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::advice;
@@ -162,8 +164,22 @@ pub(super) enum Fate {
     Uncertain,
     Bounced,
     Dropped,
+    /// Given up because of its age.
+    Expired,
     /// Deleted by an order.
     Removed,
+}
+
+impl From<tally::Fate> for Fate {
+    fn from(fate: tally::Fate) -> Self {
+        match fate {
+            tally::Fate::Delivered => Self::Delivered,
+            tally::Fate::Bounced => Self::Bounced,
+            tally::Fate::Dropped => Self::Dropped,
+            tally::Fate::Expired => Self::Expired,
+            tally::Fate::Removed => Self::Removed,
+        }
+    }
 }
 
 impl Fate {
@@ -175,6 +191,7 @@ impl Fate {
             Self::Uncertain => "uncertain",
             Self::Bounced => "bounced",
             Self::Dropped => "dropped",
+            Self::Expired => "expired",
             Self::Removed => "removed",
         }
     }
@@ -222,15 +239,15 @@ impl Ledger {
         self.known_connections.clear();
     }
 
-    /// Adds an attempt on a mail that was submitted then, if that is known. To be called before the mail is deleted, within the
-    /// transaction that records the attempt. Fails
-    /// only if the transaction is lost.
+    /// Adds an attempt on a mail that was submitted then, and the line of the configuration that says when it is tried next, if they are
+    /// known. To be called before the mail is deleted, within the same transaction. Fails only if that is lost.
     pub(super) fn add_attempt(
         &mut self,
         connection: &Connection,
         id: MailId,
         attempt: &AttemptFacts<'_>,
         submission: Option<UnixTime>,
+        line: Option<u32>,
         text: impl FnOnce() -> String,
     ) -> rusqlite::Result<()> {
         let fate = if attempt.kind == AttemptKind::Delivered {
@@ -259,11 +276,11 @@ impl Ledger {
             if fate == Fate::Delivered {
                 text = truncated(&text, ACCEPTANCE_LIMIT_OCTETS);
             }
-            ledger.insert_attempt(connection, id, (attempt, submission), fate, number, &text)
+            ledger.insert_attempt(connection, id, (attempt, submission, line), fate, number, &text)
         })
     }
 
-    /// Adds the end of a mail that is no attempt, with the order that has caused it, if one has. To be called before the mail is
+    /// Adds the end of a mail that is no attempt, with the order or the line of the configuration that has caused it, if one has. To be called before the mail is
     /// deleted.
     pub(super) fn add_end(
         &mut self,
@@ -441,7 +458,7 @@ impl Ledger {
         &mut self,
         connection: &Connection,
         id: MailId,
-        (attempt, submission): (&AttemptFacts<'_>, Option<UnixTime>),
+        (attempt, submission, line): (&AttemptFacts<'_>, Option<UnixTime>, Option<u32>),
         fate: Fate,
         connection_id: Option<i64>,
         text: &str,
@@ -470,8 +487,8 @@ impl Ledger {
         let (reply, command) = attempt.reply.unzip();
         let mut statement = connection.prepare_cached(
             "INSERT INTO dispatch_attempts (mail_id, at_ms, result, kind, connection_id, transaction_no, sender, recipient, \
-             message_id, octets, submitted, code, status, command, text, remote_id, a_ms, b_ms, c_ms, d_ms) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+             message_id, octets, submitted, code, status, command, text, remote_id, a_ms, b_ms, c_ms, d_ms, why) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
         )?;
         statement.execute(params![
             id.0,
@@ -494,6 +511,7 @@ impl Ledger {
             claim,
             setup,
             transfer,
+            line.map(retry_line),
         ])?;
         self.new_rows += 1;
         Ok(())

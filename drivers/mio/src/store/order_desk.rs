@@ -176,7 +176,7 @@ impl Deputy {
                     let answer = self.database.answer(request);
                     dispatcher.handle_input(clock(), Input::Store(id, answer));
                 }
-                Output::Event(Event::Note { level: Level::Error, text }) => log::error!("{text}"),
+                Output::Event(Event::Note { level: Level::Error, text, .. }) => log::error!("{text}"),
                 Output::Drained => break,
                 // It has no connection, and tells nothing else.
                 Output::Connect { .. }

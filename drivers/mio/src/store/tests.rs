@@ -221,7 +221,7 @@ impl Pair {
             }
             _ => {
                 let bounce = (number % 3 > 0).then(|| bounce_to(&["a@example.org", "copy@example.org"]));
-                let replaced = vec![Replacement { originals: ids, bounce }];
+                let replaced = vec![Replacement { originals: ids, expired: Vec::new(), bounce }];
                 self.ask(StoreRequest::Commit(Commit { replaced, ..Commit::default() }))
             }
         })

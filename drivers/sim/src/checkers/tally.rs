@@ -31,6 +31,7 @@ struct Facts {
     temporary: u64,
     bounced: u64,
     dropped: u64,
+    expired: u64,
     recorded: Recorded,
     store_errors: u64,
     connecting: u64,
@@ -64,6 +65,9 @@ impl Facts {
         match event {
             Event::Delivered { .. } => self.delivered += 1,
             Event::Failed { attempt, .. } => self.attempt(&attempt.facts()),
+            Event::Bounced { expired: Some(_), .. } | Event::Dropped { expired: Some(_), .. } => {
+                self.expired += 1;
+            }
             Event::Bounced { .. } => self.bounced += 1,
             Event::Dropped { .. } => self.dropped += 1,
             _ => {}
@@ -89,6 +93,7 @@ impl Facts {
             ("mails delivered", tally.mails.of(Fate::Delivered), self.recorded.delivered),
             ("mails bounced", tally.mails.of(Fate::Bounced), self.bounced),
             ("mails dropped", tally.mails.of(Fate::Dropped), self.dropped),
+            ("mails expired", tally.mails.of(Fate::Expired), self.expired),
             ("mails removed", tally.mails.of(Fate::Removed), self.recorded.removed),
             ("bounces", tally.bounces, self.recorded.bounces),
             ("warnings of late mail", tally.delay_warnings, self.recorded.warnings),

@@ -264,7 +264,11 @@ impl World {
 
     /// Writes a remark of the simulator into the log.
     pub(super) fn remark(&mut self, text: &str) {
-        let event = Event::Note { level: cmail_delivery::event::Level::Debug, text: text.to_owned() };
+        let event = Event::Note {
+            about: cmail_delivery::event::EventName::Note,
+            level: cmail_delivery::event::Level::Debug,
+            text: text.to_owned(),
+        };
         self.see(Fact::Log(&event));
     }
 }

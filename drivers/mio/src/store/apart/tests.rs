@@ -44,7 +44,7 @@ fn failed(id: MailId) -> FailedAttempt {
 
 fn replacement(originals: &[MailId]) -> Replacement {
     let bounce = bounce_to(&["s@example.org"]);
-    Replacement { originals: originals.to_vec(), bounce: Some(bounce) }
+    Replacement { originals: originals.to_vec(), expired: Vec::new(), bounce: Some(bounce) }
 }
 
 fn mails(fixture: &Fixture, count: usize) -> Vec<MailId> {

@@ -211,7 +211,7 @@ fn a_bounce_takes_the_place_of_its_originals() {
     fixture.execute("INSERT INTO faillog (fail_mail) VALUES (?1)", [original.0]);
     let bounce = bounce_to(&["s@example.net", "copy@example.net"]);
     let data = compose_ordered(&bounce.order).unwrap();
-    let replaced = vec![Replacement { originals: vec![original], bounce: Some(bounce) }];
+    let replaced = vec![Replacement { originals: vec![original], expired: Vec::new(), bounce: Some(bounce) }];
     let reply = commit(&mut fixture, Commit { replaced, ..Commit::default() });
     assert_eq!(reply, (vec![], vec![]));
     let rows = scan(&mut fixture, 0, 10).0;
@@ -238,8 +238,8 @@ fn mail_that_somebody_has_deleted_is_not_bounced() {
     fixture.execute("DELETE FROM outbox WHERE mail_id = ?1", [gone.0]);
     let bounce = bounce_to(&["s@example.net"]);
     let replaced = vec![
-        Replacement { originals: vec![kept, gone], bounce: Some(bounce) },
-        Replacement { originals: vec![dropped], bounce: None },
+        Replacement { originals: vec![kept, gone], expired: Vec::new(), bounce: Some(bounce) },
+        Replacement { originals: vec![dropped], expired: Vec::new(), bounce: None },
     ];
     let failed = vec![failure(dropped, 1, true)];
     let reply = commit(&mut fixture, Commit { replaced, failed, ..Commit::default() });
@@ -365,7 +365,7 @@ fn bounces_take_no_pages_that_their_transaction_frees() {
     bounce.order.return_limit_octets = data.len() as u64;
     bounce.order.message.data_octets = data.len() as u64;
     bounce.order.message.original = data.into();
-    let replaced = vec![Replacement { originals: vec![ids[0]], bounce: Some(bounce) }];
+    let replaced = vec![Replacement { originals: vec![ids[0]], expired: Vec::new(), bounce: Some(bounce) }];
     fixture.answer(StoreRequest::Commit(Commit {
         delivered: vec![ids[1].into()],
         replaced,
@@ -384,7 +384,8 @@ fn mail_that_is_not_what_failed_is_not_bounced() {
     fixture.answer(StoreRequest::ReadFailed { ids: vec![new, kept], original_limit_octets: 1000 });
     fixture.execute("UPDATE outbox SET mail_envelopeto = 'new@example.org' WHERE mail_id = ?1", [new.0]);
     let bounce = bounce_to(&["s@example.net"]);
-    let replaced = vec![Replacement { originals: vec![new, kept], bounce: Some(bounce) }];
+    let replaced =
+        vec![Replacement { originals: vec![new, kept], expired: Vec::new(), bounce: Some(bounce) }];
     let (_, not_replaced, changed) =
         commit_to_changed(&mut fixture, Commit { replaced, ..Commit::default() });
     assert_eq!((not_replaced, ids(&changed)), (vec![kept], vec![new.0]));

@@ -43,7 +43,7 @@ fn what_was_recorded_in_a_lost_log_is_recorded_anew() {
     claim(&mut fixture, &[a, b, c]);
     commit(&mut fixture, Commit { delivered: vec![a.into()], failed: vec![failure(b)], ..Commit::default() });
     let bounce = bounce_to(&["s@example.net"]);
-    let replaced = vec![Replacement { originals: vec![c], bounce: Some(bounce) }];
+    let replaced = vec![Replacement { originals: vec![c], expired: Vec::new(), bounce: Some(bounce) }];
     commit(&mut fixture, Commit { replaced, ..Commit::default() });
     lose_log(&mut fixture);
     let rows = "SELECT group_concat(mail_envelopeto || '=' || substr(mail_data, 1, 5), ' ') FROM outbox ORDER BY mail_id";

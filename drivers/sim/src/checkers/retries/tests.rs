@@ -51,7 +51,7 @@ fn failed(kind: FailureKind) -> Event {
         course: None,
         result: failure,
     };
-    Event::Failed { id: MailId(1), next_hop: None, attempt, kind, facts: MailFacts::default() }
+    Event::Failed { id: MailId(1), next_hop: None, attempt, kind, outlook: None, facts: MailFacts::default() }
 }
 
 fn claimed() -> StoreReply {

@@ -117,7 +117,7 @@ fn mail_with_a_verdict_waits_again_once_it_is_found_without_one() {
         course: None,
         result: failure,
     };
-    let attempt = FailedAttempt { id: MAIL, attempt, charge: Charge::Counts };
+    let attempt = FailedAttempt { id: MAIL, attempt, charge: Charge::Counts, line: None };
     let commit = Commit { failed: vec![attempt], ..Commit::default() };
     bench.see(Fact::Committing { commit: &commit, bounces: &[] }).unwrap();
     bench.finds(Row { fail_count: 1, ..row() });
