@@ -180,6 +180,7 @@ struct Hop {
     next_hop: Option<Arc<NextHop>>,
     /// The number of mails, and of others that retain the next hop.
     users: u32,
+    mails: u32,
     ready: u32,
     /// The result of the latest attempt, if there was one.
     prospect: Option<Prospect>,
@@ -222,7 +223,7 @@ impl Queue {
             held: HeldCounts::default(),
             hops: BTreeMap::from([(
                 HopId::UNROUTABLE,
-                Hop { next_hop: None, users: 0, ready: 0, prospect: None },
+                Hop { next_hop: None, users: 0, mails: 0, ready: 0, prospect: None },
             )]),
             hop_ids: BTreeMap::new(),
             last_hop_id: HopId::UNROUTABLE,
@@ -286,6 +287,11 @@ impl Queue {
     /// Returns the next hops that there is mail for.
     pub(crate) fn next_hops(&self) -> impl Iterator<Item = &NextHop> {
         self.hop_ids.keys().map(Arc::as_ref)
+    }
+
+    /// Returns how much mail there is for each next hop, in whatever state; `None` stands for mail that has none.
+    pub(crate) fn mails_by_hop(&self) -> impl Iterator<Item = (Option<&NextHop>, u32)> {
+        self.hops.values().map(|hop| (hop.next_hop.as_deref(), hop.mails))
     }
 
     /// Returns the number of ready mails of a next hop.
@@ -511,13 +517,18 @@ impl Queue {
         }
         self.last_hop_id = hop;
         let next_hop = Arc::new(next_hop.clone());
-        self.hops
-            .insert(hop, Hop { next_hop: Some(Arc::clone(&next_hop)), users: 0, ready: 0, prospect: None });
+        self.hops.insert(
+            hop,
+            Hop { next_hop: Some(Arc::clone(&next_hop)), users: 0, mails: 0, ready: 0, prospect: None },
+        );
         self.hop_ids.insert(next_hop, hop);
         hop
     }
 
     fn link(&mut self, id: MailId, known: IndexEntry) {
+        if let Some(hop) = self.hops.get_mut(&known.hop) {
+            hop.mails = hop.mails.saturating_add(1);
+        }
         match known.state {
             PackedState(time @ ..=PackedState::LAST_TIME) => {
                 self.timeline.insert((time, id.into()));
@@ -546,6 +557,9 @@ impl Queue {
     }
 
     fn unlink(&mut self, id: MailId, known: IndexEntry) {
+        if let Some(hop) = self.hops.get_mut(&known.hop) {
+            hop.mails = hop.mails.saturating_sub(1);
+        }
         match known.state {
             PackedState(time @ ..=PackedState::LAST_TIME) => {
                 self.timeline.remove(&(time, id.into()));

@@ -59,6 +59,13 @@ impl WatchedDestination {
         Ok(Self { by_mx, by_relay })
     }
 
+    /// Returns whether mail for a next hop goes there that is told by its text, which has no credentials.
+    pub fn covers_named(&self, next_hop: &str) -> bool {
+        let by_mx = MailDomain::parse(next_hop).ok().map(NextHop::from);
+        let by_relay = Relay::parse(next_hop.as_bytes()).ok().map(NextHop::Relay);
+        [by_mx, by_relay].iter().flatten().any(|next_hop| self.covers(next_hop))
+    }
+
     /// Returns whether mail for a next hop goes there.
     pub fn covers(&self, next_hop: &NextHop) -> bool {
         match next_hop {

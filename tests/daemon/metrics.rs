@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Action, Daemon, Mail, PATIENCE, Script, SmtpServer, World, unique_loopback};
+use crate::support::{Action, Daemon, Mail, PATIENCE, Script, SmtpServer, World, tool, unique_loopback};
 
 /// A response.
 #[derive(Debug)]
@@ -270,5 +270,60 @@ fn what_check_accepts_can_be_served() {
             let told = format!("metrics cannot be served at {place}: ");
             assert!(finished.stderr.contains(&told), "{words:?}: {}", finished.stderr);
         }
+    }
+}
+
+#[test]
+fn named_destinations_are_counted_by_themselves_and_a_reload_names_others() {
+    let (mut world, server) = World::with_server(
+        Script::new().when(|command| command.line.contains("<later@").then(|| "450 4.2.0 later".into())),
+    );
+    world.route("example.net", &server);
+    let address = serve(&mut world);
+    let daemon = world.start();
+    daemon.wait_until_ready(&world);
+    let attempts = |destination: &str, result: &str| {
+        format!("destination_attempts_total{{destination=\"{destination}\",result=\"{result}\"}}")
+    };
+    assert!(
+        !get(address, "/metrics").body.contains("destination_"),
+        "nothing is counted that nobody has named"
+    );
+    let rename = |world: &mut World, names: &str| {
+        world.set("metrics_destinations", names);
+        assert_eq!(tool::run(world, &["reload"]).code(), Some(0));
+    };
+    rename(&mut world, "EXAMPLE.org");
+    world.insert(&Mail::to("a@example.org"));
+    let later = world.insert(&Mail::to("later@example.org"));
+    let other = world.insert(&Mail::to("later@example.net"));
+    world.database.wait_for_failure(later);
+    world.database.wait_for_failure(other);
+    let expected = [
+        (attempts("EXAMPLE.org", "delivered"), 1.0),
+        (attempts("EXAMPLE.org", "deferred"), 1.0),
+        (attempts("other", "deferred"), 1.0),
+        ("destination_mails{destination=\"EXAMPLE.org\"}".to_owned(), 1.0),
+        ("destination_mails{destination=\"other\"}".to_owned(), 1.0),
+    ];
+    let is_counted = |response: &Response| {
+        let sample = |name: &str| response.body.contains(name).then(|| response.sample(name));
+        expected.iter().all(|(name, count)| sample(name) == Some(*count))
+    };
+    get_until(address, "/metrics", is_counted);
+    // What was counted stays where the name stays, and a new name begins at zero.
+    rename(&mut world, "example.net EXAMPLE.org");
+    let is_new = |response: &Response| response.body.contains("destination=\"example.net\"");
+    let response = get_until(address, "/metrics", is_new);
+    assert_eq!(response.sample(&attempts("EXAMPLE.org", "delivered")), 1.0);
+    assert_eq!(response.sample(&attempts("example.net", "deferred")), 0.0);
+    assert_eq!(response.sample("destination_mails{destination=\"example.net\"}"), 1.0);
+    assert_eq!(response.sample("destination_mails{destination=\"other\"}"), 0.0);
+    daemon.terminate();
+    for (wrong, told) in
+        [("a..b", "this is no destination"), ("other", "is not known here: it must be another name")]
+    {
+        let checked = world.set("metrics_destinations", wrong).run(&["check"]);
+        assert!(checked.stderr.contains(told), "{}", checked.stderr);
     }
 }

@@ -137,6 +137,11 @@ impl Dispatcher {
         }
     }
 
+    /// Returns how much mail there is in the outbox for each next hop; `None` stands for mail that has none.
+    pub fn mails_by_destination(&self) -> impl Iterator<Item = (Option<&NextHop>, u64)> {
+        self.books.queue.mails_by_hop().map(|(next_hop, mails)| (next_hop, mails.into()))
+    }
+
     /// Returns some hosts that do not answer.
     pub fn hosts_in_trouble(&self) -> Vec<TroubledHost> {
         let troubles = self.deliveries.troubles(self.books.now.monotonic, TROUBLED_LIMIT);

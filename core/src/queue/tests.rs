@@ -198,3 +198,23 @@ fn each_mail_is_counted_at_the_place_where_it_is() {
         assert_eq!(queue.places(core::iter::empty()), MailPlaces::default());
     }
 }
+
+#[test]
+fn mail_is_counted_by_its_next_hop_in_every_state() {
+    let mut queue = Queue::new();
+    let count = |queue: &Queue, hop: Option<&NextHop>| {
+        queue.mails_by_hop().filter(|(found, _)| *found == hop).map(|(_, mails)| mails).sum::<u32>()
+    };
+    let (a, b) = (domain("a"), domain("b"));
+    queue.insert(MailId(1), Some(&a), KEY, QueueState::Ready);
+    queue.insert(MailId(2), Some(&a), KEY, QueueState::Waiting(UnixTime(100)));
+    queue.insert(MailId(3), None, KEY, QueueState::GivenUp);
+    assert_eq!([Some(&a), Some(&b), None].map(|hop| count(&queue, hop)), [2, 0, 1]);
+    queue.set_state(MailId(1), QueueState::Claimed);
+    queue.set_state(MailId(2), QueueState::Held);
+    queue.tell_apart(MailId(2), 9);
+    assert_eq!(count(&queue, Some(&a)), 2);
+    queue.insert(MailId(1), Some(&b), KEY, QueueState::Ready);
+    queue.remove(MailId(3));
+    assert_eq!([Some(&a), Some(&b), None].map(|hop| count(&queue, hop)), [1, 1, 0]);
+}

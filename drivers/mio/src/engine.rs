@@ -286,13 +286,16 @@ impl OpenEngine {
         } = parts;
         let is_daemon = mode == Mode::Daemon;
         let mut dispatcher = Dispatcher::new(kernel.now(), config.settings.clone(), hosts, mode, seed);
+        let destinations = config.metrics_destinations.clone();
         let reloader = is_daemon.then(|| Reloader::new(config, environment, kernel.waker()));
         let mut event_loop = EventLoop::new(kernel, tls, store, signals, log, system)
             .map_err(refused("cannot wait for signals and for changes of the database"))?;
         event_loop.record(recorder);
         event_loop.reload_with(reloader);
         event_loop.tell(service_manager);
-        event_loop.serve(listeners, path).map_err(refused("cannot wait for those who ask the daemon"))?;
+        event_loop
+            .serve(listeners, path, &destinations)
+            .map_err(refused("cannot wait for those who ask the daemon"))?;
         let result = event_loop.run(&mut dispatcher);
         // The database finishes what was submitted before another process may work on it.
         let is_done = event_loop.finish();

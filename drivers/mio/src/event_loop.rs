@@ -344,7 +344,10 @@ impl<O: Outbox> EventLoop<O> {
         if let Some(tls) = tls {
             self.sockets.replace_tls(tls);
         }
-        self.served.iter_mut().for_each(|served| served.limit_submissions(config.submit_size_octets));
+        if let Some(served) = &mut self.served {
+            served.limit_submissions(config.submit_size_octets);
+            served.overview.name_destinations(&config.metrics_destinations);
+        }
         self.input(dispatcher, Input::Settings(Box::new(config.settings)))
     }
 

@@ -17,6 +17,7 @@ use super::values::{self, ValueError};
 use crate::control::ControlPlace;
 use crate::logging::LogFormat;
 use crate::monitor::MetricsAddress;
+use crate::overview::CountedDestination;
 use crate::store::LedgerSettings;
 
 /// The content of a configuration file, not yet completed by facts about the host.
@@ -31,6 +32,7 @@ pub struct Directives {
     pub(super) database: Option<Located<Box<str>>>,
     pub(super) record: Option<Located<Box<str>>>,
     pub(super) metrics: Option<Located<MetricsAddress>>,
+    pub(super) metrics_destinations: Vec<CountedDestination>,
     pub(super) control: Option<Located<ControlPlace>>,
     pub(super) submit: Option<Located<Box<str>>>,
     pub(super) submit_size_octets: u32,
@@ -103,6 +105,16 @@ pub(super) fn name(slot: &mut Option<Located<Box<str>>>, text: Located<&str>) ->
 pub(super) fn set_metrics(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
     let address = values::metrics(text.value)?;
     to.metrics = address.map(|value| Located { line: text.line, value });
+    Ok(())
+}
+
+pub(super) fn add_metrics_destinations(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    for word in values::words(text.value) {
+        let named = values::counted_destination(word)?;
+        if to.metrics_destinations.iter().all(|known| known.name != named.name) {
+            to.metrics_destinations.push(named);
+        }
+    }
     Ok(())
 }
 

@@ -49,6 +49,7 @@ pub(crate) use self::values::{seconds, show_port};
 use crate::control::ControlPlace;
 use crate::logging::{LogFormat, journal};
 use crate::monitor::MetricsAddress;
+use crate::overview::CountedDestination;
 use crate::privileges::{Account, Identity};
 use crate::resolv_conf::{self, ResolvConf, ResolverSource};
 use crate::shown;
@@ -78,6 +79,8 @@ pub struct Config {
     pub record: Option<PathBuf>,
     /// Where clients connect to ask for metrics.
     pub metrics: Option<MetricsAddress>,
+    /// The destinations that the metrics count by themselves.
+    pub(crate) metrics_destinations: Vec<CountedDestination>,
     /// Where the operator's tool asks the daemon.
     pub(crate) control: ControlPlace,
     /// Where users hand over messages who may not write the database.
@@ -247,6 +250,7 @@ impl Completion<'_> {
             database: database?,
             record,
             metrics,
+            metrics_destinations: directives.metrics_destinations.clone(),
             control,
             submit,
             submit_size_octets: usize::try_from(directives.submit_size_octets).unwrap_or(usize::MAX),

@@ -10,9 +10,9 @@ use cmail_delivery::time::Span;
 use super::OnReload;
 use super::directive::{Directive, Fallback, Kind, Located, Repeat};
 use super::directives::{
-    add_bounce_copies, add_destination, add_hold_line, add_resolvers, add_retry_rule, name, path,
-    set_announce, set_auth_insecure, set_bounce_from, set_control, set_delay_warnings, set_metrics,
-    set_ports, set_rate, set_submit, warn_of_priorities,
+    add_bounce_copies, add_destination, add_hold_line, add_metrics_destinations, add_resolvers,
+    add_retry_rule, name, path, set_announce, set_auth_insecure, set_bounce_from, set_control,
+    set_delay_warnings, set_metrics, set_ports, set_rate, set_submit, warn_of_priorities,
 };
 use super::values;
 use crate::control::ControlPlace;
@@ -21,7 +21,7 @@ use crate::control::ControlPlace;
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 40] = [
+pub static DIRECTIVES: [Directive; 41] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -149,6 +149,18 @@ pub static DIRECTIVES: [Directive; 40] = [
         show: |config| {
             let metrics = config.directives.metrics.as_ref();
             Some(metrics.map_or_else(|| "off".to_owned(), |metrics| metrics.value.to_string()))
+        },
+    },
+    Directive {
+        name: "metrics_destinations",
+        kind: Kind::Text { shape: "NAME …", set: add_metrics_destinations },
+        default: Fallback::Described("none"),
+        repeat: Repeat::Cumulative,
+        on_reload: OnReload::Taken,
+        help: "The destinations whose mail and attempts the metrics count by themselves; all others are counted together as `other`. A domain, an address in brackets, or a relay as HOST, HOST:PORT or HOST:PORT/MODE.",
+        show: |config| {
+            let names = &config.metrics_destinations;
+            (!names.is_empty()).then(|| join(names.iter().map(|named| named.name.to_string())))
         },
     },
     Directive {

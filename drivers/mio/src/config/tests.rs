@@ -496,6 +496,7 @@ fn meaning(config: &Config) -> String {
         database,
         record,
         metrics,
+        metrics_destinations,
         control,
         submit,
         submit_size_octets,
@@ -513,7 +514,7 @@ fn meaning(config: &Config) -> String {
     settings.hold_lines =
         settings.hold_lines.iter().cloned().map(|line| HoldLine { line: 0, ..line }).collect();
     format!(
-        "{settings:?} {verbosity} {logformat} {logfile:?} {pidfile:?} {database:?} {record:?} {metrics:?} {control:?} {submit:?} {submit_size_octets} {identity:?} {trust_file:?} {ledger:?}"
+        "{settings:?} {verbosity} {logformat} {logfile:?} {pidfile:?} {database:?} {record:?} {metrics:?} {metrics_destinations:?} {control:?} {submit:?} {submit_size_octets} {identity:?} {trust_file:?} {ledger:?}"
     )
 }
 

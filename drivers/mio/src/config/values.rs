@@ -13,12 +13,14 @@ use cmail_delivery::one_line::OneLine;
 use cmail_delivery::policy::RateLimit;
 use cmail_delivery::retry_rule::{RetryRule, Waits};
 use cmail_delivery::time::{Duration, Span};
+use cmail_delivery::watch::{WatchedDestination, WatchedDestinationError};
 use thiserror::Error;
 
 use super::destination::DestinationError;
 use crate::control::ControlPlace;
 use crate::logging::LogFormat;
 use crate::monitor::MetricsAddress;
+use crate::overview::{CountedDestination, OTHERS};
 use crate::resolv_conf::DNS_PORT;
 use crate::shown;
 use crate::store::{Addresses, Entries, Retention, SUBMISSION_LIMIT_OCTETS};
@@ -127,6 +129,9 @@ pub enum ValueError {
     /// Not what can be said of destinations.
     #[error(transparent)]
     Destination(#[from] DestinationError),
+    /// Not a destination that can be counted.
+    #[error("this is no destination: {0}")]
+    NoDestination(WatchedDestinationError),
     /// Neither yes nor no.
     #[error("\"{}\" is neither \"yes\" nor \"no\"", shown::value(.0))]
     YesNo(Box<str>),
@@ -286,6 +291,19 @@ pub(super) fn metrics(text: &str) -> Result<Option<MetricsAddress>, ValueError> 
         return Ok(Some(MetricsAddress::Unix(path(text)?.into_string().into())));
     }
     Err(ValueError::Metrics(text.into()))
+}
+
+/// A destination that is counted by itself.
+pub(super) fn counted_destination(text: &str) -> Result<CountedDestination, ValueError> {
+    // It may hold a password, which is not repeated.
+    let destination = WatchedDestination::parse(text).map_err(ValueError::NoDestination)?;
+    if text == OTHERS {
+        return Err(ValueError::Word {
+            text: text.into(),
+            words: "another name: all destinations without one are called so",
+        });
+    }
+    Ok(CountedDestination { name: text.into(), destination })
 }
 
 /// The path of a socket, or `off`.

@@ -14,7 +14,7 @@ use super::{EventLoop, FIRST_CLIENT, Flow, LoopError, Outbox};
 use crate::clients::Listener;
 use crate::control::{self, AskId, Control, Request};
 use crate::monitor::{self, Monitor};
-use crate::overview::{Overview, View};
+use crate::overview::{CountedDestination, Overview, View};
 use crate::reception::{self, Reception, Receptionist};
 use crate::reload::Report;
 
@@ -109,10 +109,17 @@ impl Served {
 }
 
 impl<O: Outbox> EventLoop<O> {
-    /// Serves those who connect from now on. `database` is its path.
-    pub(crate) fn serve(&mut self, listeners: Listeners, database: PathBuf) -> io::Result<()> {
+    /// Serves those who connect from now on. `database` is its path; `destinations` are counted by themselves.
+    pub(crate) fn serve(
+        &mut self,
+        listeners: Listeners,
+        database: PathBuf,
+        destinations: &[CountedDestination],
+    ) -> io::Result<()> {
         if listeners.monitor.is_some() || listeners.control.is_some() || listeners.submit.is_some() {
-            self.served = Some(Served::new(listeners, Overview::new(database), self.kernel.registry())?);
+            let mut overview = Overview::new(database);
+            overview.name_destinations(destinations);
+            self.served = Some(Served::new(listeners, overview, self.kernel.registry())?);
         }
         Ok(())
     }

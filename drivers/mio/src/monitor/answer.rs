@@ -144,6 +144,7 @@ impl Desk {
                     .map(|(line, mails)| (line.line, mails))
                     .collect(),
                 observed: overview.observed().clone(),
+                destination_mails: overview.observed().destinations.mails(dispatcher),
                 oldest_mail: overview.oldest_age(),
                 log_lines_lost,
                 format,

@@ -17,7 +17,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::overview::Observed;
+use crate::overview::{AttemptCounts, Observed};
 
 /// What all names begin with.
 const PREFIX: &str = "cmail_dispatch";
@@ -33,6 +33,8 @@ pub(super) struct Snapshot {
     /// How much mail each hold line of the configuration holds, by its number.
     pub(super) held_by_lines: Vec<(u32, usize)>,
     pub(super) observed: Observed,
+    /// The mail in the outbox, by those destinations that are counted by themselves.
+    pub(super) destination_mails: Vec<(String, u64)>,
     /// The age of the oldest mail, as far as that is known; zero if there is none.
     pub(super) oldest_mail: Option<Duration>,
     pub(super) log_lines_lost: u64,
@@ -151,6 +153,7 @@ impl Collector for Snapshot {
         self.mail(&mut writer)?;
         self.network(&mut writer)?;
         self.queue(&mut writer)?;
+        self.destinations(&mut writer)?;
         self.process(&mut writer)
     }
 }
@@ -185,6 +188,36 @@ impl Snapshot {
         let help = "How long mail waited: in the queue until it was claimed, after the claim for its turn, for the setup of its \
                     connection, and for its transfer.";
         writer.histograms("delay_seconds", help, phases)
+    }
+
+    fn destinations(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        if self.destination_mails.is_empty() {
+            return Ok(());
+        }
+        let Writer(encoder) = writer;
+        let help = "Mail in the outbox, by the destinations of metrics_destinations.";
+        let mut metric = encoder.encode_descriptor("destination_mails", help, None, MetricType::Gauge)?;
+        for (destination, mails) in &self.destination_mails {
+            metric.encode_family(&[("destination", &**destination)])?.encode_gauge(mails)?;
+        }
+        let help =
+            "Attempts to deliver a mail, by the destinations of metrics_destinations, and by their result.";
+        let mut metric =
+            encoder.encode_descriptor("destination_attempts", help, None, MetricType::Counter)?;
+        for (destination, counts) in self.observed.destinations.attempts() {
+            let AttemptCounts { delivered, deferred, failed, uncertain } = counts;
+            let counts = [
+                ("delivered", delivered),
+                ("deferred", deferred),
+                ("failed", failed),
+                ("uncertain", uncertain),
+            ];
+            for (result, count) in counts {
+                let labels = [("destination", &*destination), ("result", result)];
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
+            }
+        }
+        Ok(())
     }
 
     /// In OpenMetrics a counter reserves its name without `_total` too, which here is that of a gauge.

@@ -1,6 +1,7 @@
 //! How the daemon does: what is observed of it, and what is told of that to monitoring, to people and to the operator's tool.
 //! Each number has its one definition here or in the core.
 
+mod destinations;
 mod observed;
 mod status;
 mod survey;
@@ -15,6 +16,7 @@ use cmail_delivery::event::Event;
 use cmail_delivery::outbox::{RequestId, StoreRequest};
 use serde_json::Value;
 
+pub(crate) use self::destinations::{AttemptCounts, CountedDestination, OTHERS};
 pub(crate) use self::observed::Observed;
 pub(crate) use self::status::Samples;
 use self::status::Status;
@@ -108,6 +110,11 @@ impl Overview {
     /// Notes what the dispatcher reports.
     pub(crate) fn note_event(&mut self, event: &Event) {
         self.observed.note_event(event);
+    }
+
+    /// Counts these destinations by themselves from now on.
+    pub(crate) fn name_destinations(&mut self, destinations: &[CountedDestination]) {
+        self.observed.destinations.name(destinations);
     }
 
     /// Notes that the configuration was read again, and whether it was taken.

@@ -7,6 +7,8 @@ use cmail_delivery::event::Event;
 use cmail_delivery::outbox::{RequestId, StoreRequest};
 use cmail_delivery::tally::Histogram;
 
+use super::destinations::Destinations;
+
 /// Most failures that are remembered for the page.
 const FAILURES_LIMIT: usize = 20;
 
@@ -38,6 +40,7 @@ pub(crate) struct Observed {
     /// How long turns of the loop took, without their waiting.
     pub(crate) turns: Histogram,
     pub(crate) reload: Reload,
+    pub(crate) destinations: Destinations,
     /// The last failures, the newest last.
     pub(super) failures: VecDeque<FailureNote>,
     open: HashMap<RequestId, (&'static str, Instant)>,
@@ -66,6 +69,7 @@ impl Observed {
             store: BTreeMap::new(),
             turns: Histogram::new(&QUICK_BOUNDS),
             reload: Reload { at: started, is_successful: true },
+            destinations: Destinations::default(),
             failures: VecDeque::new(),
             open: HashMap::new(),
         }
@@ -87,6 +91,7 @@ impl Observed {
     }
 
     pub(super) fn note_event(&mut self, event: &Event) {
+        self.destinations.note(event);
         if !matches!(event, Event::Failed { .. }) {
             return;
         }
