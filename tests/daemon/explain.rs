@@ -1,5 +1,8 @@
 //! What the operator's tool finds out: what happens next to mail, and what would become of it. With a daemon and without one.
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+
 use serde_json::{Value, json};
 
 use crate::support::smtp_records::Records;
@@ -263,4 +266,21 @@ fn a_probe_of_a_silent_server_holds_up_nobody_and_ends_with_the_daemon() {
     daemon.terminate();
     let finished = probe.join().unwrap();
     assert_eq!(finished.code(), Some(1), "{}", finished.stderr);
+}
+
+/// The tool is ended by Ctrl-C while a server is silent, which may last for five minutes.
+#[test]
+fn a_probe_ends_at_once_when_nobody_waits_for_it_any_more() {
+    let (world, server) = World::with_server(Script::new().always("EHLO", Action::Stall));
+    let daemon = world.start();
+    daemon.wait_until_ready(&world);
+    let path = world.database.path().canonicalize().unwrap();
+    let mut client = UnixStream::connect(format!("{}.dispatch-control", path.display())).unwrap();
+    client.write_all(b"probe bob@example.org   \n").unwrap();
+    server.wait("the server is silent", |records| {
+        records.connections.iter().any(|connection| !connection.lines.is_empty())
+    });
+    drop(client);
+    server.wait_until_closed();
+    daemon.terminate();
 }

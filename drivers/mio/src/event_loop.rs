@@ -239,7 +239,7 @@ impl<O: Outbox> EventLoop<O> {
             WAKER => woken.store = true,
             SIGNALS => woken.signals = true,
             OUTBOX => woken.outbox = true,
-            token if served.as_mut().is_some_and(|served| served.on_event(token)) => {}
+            _ if served.as_mut().is_some_and(|served| served.on_event(event)) => {}
             _ => sockets.on_event(event),
         })?;
         Ok(())

@@ -22,6 +22,8 @@ pub(super) struct Client<S> {
     received: Vec<u8>,
     /// Whether it has said that it sends nothing more.
     has_finished: bool,
+    /// Whether it takes nothing more: both directions of its socket are closed.
+    has_gone: bool,
     stage: Stage,
     outgoing: Outgoing,
     /// When it has last sent a request or taken something.
@@ -59,21 +61,23 @@ impl<S: Read + Write> Client<S> {
             may_write: true,
             received: Vec::new(),
             has_finished: false,
+            has_gone: false,
             stage: Stage::Listening,
             outgoing: Outgoing::default(),
             active_at: now,
         }
     }
 
-    /// Takes in an event of its socket.
-    pub(super) fn on_event(&mut self) {
+    /// Takes in an event of its socket, which says whether the other end is closed for good.
+    pub(super) fn on_event(&mut self, has_gone: bool) {
+        self.has_gone |= has_gone;
         self.may_read = true;
         self.may_write = true;
     }
 
     /// Returns whether there is something to do without waiting for its socket.
     pub(super) fn is_busy(&self) -> bool {
-        (self.may_write && !self.outgoing.is_empty()) || self.wants_to_read()
+        (self.may_write && !self.outgoing.is_empty()) || self.wants_to_read() || self.waits_in_vain()
     }
 
     /// Returns whether it asks nothing at present.
@@ -96,6 +100,9 @@ impl<S: Read + Write> Client<S> {
 
     /// Sends what is there and reads the next request, as far as the socket allows it. Nothing is read while a request is being answered.
     pub(super) fn advance(&mut self, now: Instant) -> Progress {
+        if self.waits_in_vain() {
+            return Progress::IsOver;
+        }
         let sent = match self.send(now) {
             // It may have gone, which is read.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -138,6 +145,11 @@ impl<S: Read + Write> Client<S> {
     pub(super) fn end(&mut self, line: &[u8], closes: bool) {
         self.outgoing.push_whatever(line);
         self.stage = if closes { Stage::Closing } else { Stage::Listening };
+    }
+
+    /// Returns whether nobody is there any more who would take the rest of an answer. A request that came before that is carried out.
+    fn waits_in_vain(&self) -> bool {
+        self.has_gone && self.asked().is_some()
     }
 
     fn wants_to_read(&self) -> bool {

@@ -19,6 +19,7 @@ use cmail_delivery::explanation::Answer;
 use cmail_delivery::io::{Input, InquiryId, Output};
 use cmail_delivery::time::Now;
 use cmail_delivery::watch::Watch;
+use mio::event::Event;
 use mio::{Registry, Token};
 use serde::Serialize;
 
@@ -104,9 +105,12 @@ impl Control {
     }
 
     /// Takes in an event of the poll. Returns whether it was about a client or the listener.
-    pub(crate) fn on_event(&mut self, token: Token) -> bool {
+    pub(crate) fn on_event(&mut self, event: &Event) -> bool {
+        let token = event.token();
         self.door.on_event(token);
-        self.clients.get_mut(&token).into_iter().for_each(Client::on_event);
+        if let Some(client) = self.clients.get_mut(&token) {
+            client.on_event(event.is_read_closed() && event.is_write_closed());
+        }
         self.door.owns(token)
     }
 

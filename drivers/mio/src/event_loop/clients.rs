@@ -8,6 +8,7 @@ use cmail_delivery::dispatcher::Dispatcher;
 use cmail_delivery::explanation::{Answer, Inquiry};
 use cmail_delivery::io::{Input, InquiryId};
 use cmail_delivery::time::Now;
+use mio::event::Event;
 use mio::{Registry, Token};
 
 use super::{EventLoop, FIRST_CLIENT, Flow, LoopError, Outbox};
@@ -74,9 +75,10 @@ impl Served {
     }
 
     /// Takes in an event of the poll. Returns whether it was about one of them.
-    pub(super) fn on_event(&mut self, token: Token) -> bool {
+    pub(super) fn on_event(&mut self, event: &Event) -> bool {
+        let token = event.token();
         self.monitor.as_mut().is_some_and(|monitor| monitor.on_event(token))
-            || self.control.as_mut().is_some_and(|control| control.on_event(token))
+            || self.control.as_mut().is_some_and(|control| control.on_event(event))
             || self.receptionist.as_mut().is_some_and(|receptionist| receptionist.on_event(token))
     }
 

@@ -45,7 +45,7 @@ fn client() -> Client<Scripted> {
 impl Client<Scripted> {
     fn receive(&mut self, octets: &[u8]) -> Progress {
         self.stream.reads.push_back(octets.to_vec());
-        self.on_event();
+        self.on_event(false);
         self.advance(Instant::now())
     }
 }
@@ -75,10 +75,10 @@ fn the_next_request_is_taken_when_the_answer_is() {
         "there is no room"
     );
     client.stream.room = 5;
-    client.on_event();
+    client.on_event(false);
     assert_eq!((client.advance(Instant::now()), client.is_busy()), (Progress::Waits, false));
     client.stream.room = 100;
-    client.on_event();
+    client.on_event(false);
     assert_eq!(client.advance(Instant::now()), Progress::Asks(b"two".to_vec()));
     assert_eq!(client.stream.written, b"answer\nend\n");
 }
@@ -130,7 +130,7 @@ fn who_watches_and_never_stops_sending_leaves_the_others_their_turn() {
     client.watch(AskId(1));
     let pieces = 10 * WATCHER_READS;
     client.stream.reads.extend((0..pieces).map(|_| b"x".to_vec()));
-    client.on_event();
+    client.on_event(false);
     assert_eq!(client.advance(Instant::now()), Progress::Waits);
     assert_eq!((client.stream.reads.len(), client.is_busy()), (pieces - WATCHER_READS, true));
     client.stream.reads.push_back(Vec::new());
