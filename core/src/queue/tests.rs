@@ -211,7 +211,7 @@ fn mail_is_counted_by_its_next_hop_in_every_state() {
     queue.insert(MailId(3), None, KEY, QueueState::GivenUp);
     assert_eq!([Some(&a), Some(&b), None].map(|hop| count(&queue, hop)), [2, 0, 1]);
     queue.set_state(MailId(1), QueueState::Claimed);
-    queue.set_state(MailId(2), QueueState::Held);
+    queue.set_state(MailId(2), QueueState::SetAside);
     queue.tell_apart(MailId(2), 9);
     assert_eq!(count(&queue, Some(&a)), 2);
     queue.insert(MailId(1), Some(&b), KEY, QueueState::Ready);
