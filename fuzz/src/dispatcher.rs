@@ -53,7 +53,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// the oldest and the latest request is answered, `x` and `y` they fail; `n` DNS queries are answered, `g` one with these
 /// octets, `h` one cannot be sent; `c` all connect, `f` and `F` one fails, there or here; `V`, `v`, `X` TLS is established with
 /// or without a valid certificate, or is not; `R`, `r` a line or octets from a server, by number, `K` it closes; `P` every
-/// server is polite to one command, `p` to all it has got, `O` what they offer from now on: `p` PIPELINING; `W` how many
+/// server is polite to one command, `p` to all it has got, `O` what they offer from now on: `p` PIPELINING, `l` LIMITS; `W` how many
 /// octets connections take at once; `G` all this without a fault.
 pub fn check(octets: &[u8]) {
     let secret = secret_for(octets);
@@ -226,8 +226,9 @@ impl World {
             b'P' => drop(self.polite_all(1)),
             b'p' => drop(self.polite_all(usize::MAX)),
             b'O' => {
-                let offers = if argument.contains(&b'p') { "250-PIPELINING\r\n" } else { "" };
-                self.offers = offers.to_owned();
+                let offer = |letter, line| if argument.contains(&letter) { line } else { "" };
+                let limits = "250-LIMITS RCPTMAX=2 MAILMAX=3 RCPTDOMAINMAX=1\r\n";
+                self.offers = [offer(b'p', "250-PIPELINING\r\n"), offer(b'l', limits)].concat();
             }
             b'W' => self.transmit_limit = usize::try_from(number(argument, 1000)).unwrap_or(0).max(1),
             b'G' => drop(self.round()),

@@ -47,6 +47,7 @@ mod record;
 mod refusals;
 mod reload;
 mod retries;
+mod server_limits;
 mod service_manager;
 mod signals;
 mod start;

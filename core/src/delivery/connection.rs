@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 
 use super::course_recorder::CourseRecorder;
+use super::domain_share::DomainShare;
 use super::transaction_queue::{TransactionQueue, Want};
 use super::tried_candidates::server;
 use super::{CONNECT_TIMEOUT, DeliveryContext, Owed, Upcoming};
@@ -19,7 +20,7 @@ use crate::outbox::MailId;
 use crate::reachability::Login;
 use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
-use crate::session::{Outcome, Recipient, Session, SessionConfig, SessionOutput, Transaction};
+use crate::session::{Outcome, Recipient, ServerLimits, Session, SessionConfig, SessionOutput, Transaction};
 use crate::system_error::{Breakage, SystemError};
 use crate::time::Instant;
 
@@ -28,6 +29,8 @@ use crate::time::Instant;
 pub(super) struct Connection {
     link: Link,
     queue: TransactionQueue,
+    /// The domains of the recipients that it was given.
+    share: DomainShare,
     /// True if the session has negotiated.
     is_established: bool,
     has_decided: bool,
@@ -70,6 +73,7 @@ impl Connection {
         Self {
             link: Link::Connecting { deadline },
             queue: TransactionQueue::default(),
+            share: DomainShare::default(),
             is_established: false,
             has_decided: false,
             server: None,
@@ -108,8 +112,31 @@ impl Connection {
         self.queue.begun()
     }
 
-    pub(super) fn given(&self) -> usize {
-        self.queue.given()
+    /// Returns how many more transactions there may be, if there may be so many on one connection.
+    pub(super) fn room_for_transactions(&self, most: Option<u32>) -> usize {
+        if self.share.is_used_up() {
+            return 0;
+        }
+        let most = least(most, self.limits().transactions);
+        most.map_or(usize::MAX, |most| {
+            usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(self.queue.given())
+        })
+    }
+
+    /// Returns what the server says of its limits.
+    pub(super) fn limits(&self) -> ServerLimits {
+        match &self.link {
+            Link::Talking(talk) => talk.session.extensions().limits,
+            Link::Connecting { .. } => ServerLimits::default(),
+        }
+    }
+
+    /// Takes out of transactions what the server would not accept on this connection.
+    pub(super) fn take_unfit(&mut self, transactions: &mut Vec<Transaction>) -> Vec<MailId> {
+        match self.limits().domains {
+            Some(most) => self.share.take_unfit(most, transactions),
+            None => Vec::new(),
+        }
     }
 
     /// Returns since when the server has owed a reply, if nothing would be lost by closing the connection.
@@ -407,4 +434,9 @@ impl Connection {
             act(&mut talk.session);
         }
     }
+}
+
+/// Returns the lesser of two limits of which each may be absent.
+fn least(one: Option<u32>, other: Option<u32>) -> Option<u32> {
+    [one, other].into_iter().flatten().min()
 }

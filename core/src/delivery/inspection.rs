@@ -53,8 +53,14 @@ impl Delivery {
         self.connections.get(&connection).map_or(0, Connection::begun)
     }
 
-    /// Returns how many transactions a connection has begun or has been given to begin.
-    pub(crate) fn transactions_given(&self, connection: ConnectionId) -> usize {
-        self.connections.get(&connection).map_or(0, Connection::given)
+    /// Returns how many transactions a connection may still get, if it may have `most`, and no more than its server accepts.
+    pub(crate) fn room_for_transactions(&self, connection: ConnectionId, most: Option<u32>) -> usize {
+        self.connections.get(&connection).map_or(0, |conn| conn.room_for_transactions(most))
+    }
+
+    /// Returns how many recipients a transaction may have on a connection, if it may have `most`, and no more than the server accepts.
+    pub(crate) fn recipients_of_a_transaction(&self, connection: ConnectionId, most: usize) -> usize {
+        let limit = self.connections.get(&connection).and_then(|conn| conn.limits().recipients);
+        limit.map_or(most, |limit| most.min(usize::try_from(limit).unwrap_or(usize::MAX)))
     }
 }

@@ -10,6 +10,7 @@ mod connection_end;
 mod connection_ids;
 mod context;
 mod course_recorder;
+mod domain_share;
 mod idle_connections;
 mod inspection;
 mod observation;
@@ -353,6 +354,16 @@ impl Delivery {
             return self.quit_connection(cx, connection);
         }
         self.drain_connection(cx, connection);
+    }
+
+    /// Takes out of transactions what the server of a connection would not accept there.
+    pub(crate) fn take_unfit(
+        &mut self,
+        connection: ConnectionId,
+        transactions: &mut Vec<Transaction>,
+    ) -> Vec<MailId> {
+        let conn = self.connections.get_mut(&connection);
+        conn.map_or(Vec::new(), |conn| conn.take_unfit(transactions))
     }
 
     /// Begins the next transaction of a connection, if it may.

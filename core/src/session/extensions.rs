@@ -5,6 +5,9 @@ use alloc::vec::Vec;
 use crate::reply::Reply;
 use crate::sasl::Mechanism;
 
+/// Most digits of a limit (RFC 9422 section 4).
+const LIMIT_DIGITS: usize = 6;
+
 /// The extensions of one server. Extensions that the server does not advertise are not used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extensions {
@@ -22,8 +25,37 @@ pub struct Extensions {
     pub enhanced_status_codes: bool,
     /// PIPELINING (RFC 2920).
     pub pipelining: bool,
+    /// LIMITS (RFC 9422).
+    pub limits: ServerLimits,
     /// The known mechanisms of AUTH (RFC 4954), strongest first.
     pub auth: Vec<Mechanism>,
+}
+
+/// The limits that a server keeps (RFC 9422 section 4). Each is from 1, and absent if the server does not say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// MAILMAX: most transactions on one connection.
+    pub transactions: Option<u32>,
+    /// RCPTMAX: most recipients of one transaction.
+    pub recipients: Option<u32>,
+    /// RCPTDOMAINMAX: most different domains of recipients on one connection.
+    pub domains: Option<u32>,
+}
+
+impl ServerLimits {
+    fn take(&mut self, word: &str) {
+        let Some((name, value)) = word.split_once('=') else { return };
+        let limit = match name.to_ascii_uppercase().as_str() {
+            "MAILMAX" => &mut self.transactions,
+            "RCPTMAX" => &mut self.recipients,
+            "RCPTDOMAINMAX" => &mut self.domains,
+            // A server may keep limits that are not known here.
+            _ => return,
+        };
+        // RFC 9422 section 4: one to six digits, the first of which is not 0. Any other value is ignored.
+        let is_limit = value.len() <= LIMIT_DIGITS && !value.starts_with(['0', '+']);
+        *limit = value.parse().ok().filter(|_| is_limit).or(*limit);
+    }
 }
 
 impl Extensions {
@@ -55,6 +87,7 @@ impl Extensions {
             "SMTPUTF8" => self.smtputf8 = true,
             "ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
             "PIPELINING" => self.pipelining = true,
+            "LIMITS" => words.for_each(|word| self.limits.take(word)),
             "AUTH" => self.auth.extend(words.filter_map(Mechanism::parse)),
             upper => {
                 // Servers older than RFC 4954 write "AUTH=LOGIN PLAIN".

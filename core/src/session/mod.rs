@@ -33,7 +33,7 @@ use core::mem;
 use bytes::{Bytes, BytesMut};
 
 use self::context::SessionContext;
-pub use self::extensions::Extensions;
+pub use self::extensions::{Extensions, ServerLimits};
 pub(crate) use self::history::History;
 use self::mail_data::MailData;
 use self::state::State;
@@ -307,6 +307,11 @@ impl Session {
     /// Returns the phase of the conversation.
     pub fn phase(&self) -> Phase {
         self.state.phase()
+    }
+
+    /// Returns the extensions that the server has offered last.
+    pub fn extensions(&self) -> &Extensions {
+        &self.cx.extensions
     }
 
     /// Returns whether the conversation is protected by TLS.

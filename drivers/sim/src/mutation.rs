@@ -69,6 +69,8 @@ pub(crate) enum Mutation {
     NeverWarns,
     /// Lines about destinations are not read.
     IgnoresDestinationLines,
+    /// The limits that servers announce are not read.
+    IgnoresServerLimits,
     /// Retry rules are not read.
     IgnoresRetryRules,
     /// One attempt too many.
@@ -319,6 +321,9 @@ impl Mutation {
 
     /// Returns the octets that the build takes a reply for.
     pub(crate) fn heard(self, octets: &[u8]) -> Cow<'_, [u8]> {
+        if self == Self::IgnoresServerLimits {
+            return Cow::Owned(String::from_utf8_lossy(octets).replace("LIMITS ", "OTHERS ").into_bytes());
+        }
         if self != Self::BlamesMail || memmem::find(octets, ENOUGH.as_bytes()).is_none() {
             return Cow::Borrowed(octets);
         }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::Deliveries;
-use super::destination::{Destination, Pause};
+use super::destination::{Destination, Pass, Pause};
 use super::destinations::AtWork;
 use super::host_slots::size;
 use super::pauses::LOCAL_PAUSE;
@@ -64,7 +64,7 @@ impl Deliveries {
         if ids.is_empty() {
             return self.keep_idle(books, hop, connection);
         }
-        let recipients = self.destinations.get(hop).map_or(1, |destination| destination.policy().recipients);
+        let recipients = self.recipients_of_a_transaction(hop, connection);
         self.destinations.update(hop, Destination::open_claim);
         let request = StoreRequest::Claim { ids: ids.clone(), transactions, recipients };
         books.ask(request, Asked::Claim(Claim { hop, connection, ids }));
@@ -94,9 +94,16 @@ impl Deliveries {
     /// Returns how many transactions a connection may still get.
     fn room_for_transactions(&self, hop: HopId, connection: ConnectionId) -> usize {
         let Some(destination) = self.destinations.get(hop) else { return 0 };
-        let Some(most) = destination.policy().messages else { return usize::MAX };
-        let had = destination.pass().map_or(0, |pass| pass.delivery().transactions_given(connection));
-        size(most).saturating_sub(had)
+        let most = destination.policy().messages;
+        destination.pass().map_or(0, |pass| pass.delivery().room_for_transactions(connection, most))
+    }
+
+    /// Returns how many recipients a transaction on a connection may have.
+    fn recipients_of_a_transaction(&self, hop: HopId, connection: ConnectionId) -> usize {
+        let Some(destination) = self.destinations.get(hop) else { return 1 };
+        let most = destination.policy().recipients;
+        let delivery = destination.pass().map(Pass::delivery);
+        delivery.map_or(most, |delivery| delivery.recipients_of_a_transaction(connection, most))
     }
 
     /// Ends a connection that has had as many transactions as it may, once it has none left.
@@ -157,9 +164,12 @@ impl Deliveries {
             }
             return;
         }
-        let work: Vec<Transaction> =
+        let mut work: Vec<Transaction> =
             transactions.into_iter().filter_map(|transaction| books.prepare(hop, transaction)).collect();
         if let Some(AtWork { delivery, connections, .. }) = self.destinations.work_on(hop) {
+            for id in delivery.take_unfit(connection, &mut work) {
+                books.return_undecided(id, false);
+            }
             let has_older = delivery.has_transactions(connection);
             connections.note_claim(connection, books.scan.changes(), has_older);
         }

@@ -27,6 +27,7 @@ mod refusals;
 mod refused_connections;
 mod rescan;
 mod server;
+mod server_limits;
 mod set_aside;
 mod silence;
 mod told;

@@ -19,6 +19,7 @@ fn keywords_are_read_in_any_case() {
         smtputf8: true,
         enhanced_status_codes: true,
         pipelining: true,
+        limits: ServerLimits::default(),
         auth: [Mechanism::ScramSha256, Mechanism::Plain].into(),
     };
     assert_eq!(extensions, expected);
@@ -43,4 +44,19 @@ fn a_size_of_zero_or_none_is_no_limit() {
 fn the_old_style_of_auth_is_understood_and_merged() {
     let extensions = parse(b"250-x\r\n250-AUTH LOGIN\r\n250 AUTH=LOGIN PLAIN CRAM-MD5\r\n");
     assert_eq!(extensions.auth, [Mechanism::CramMd5, Mechanism::Plain, Mechanism::Login]);
+}
+
+#[test]
+fn limits_are_read_and_nonsense_is_ignored() {
+    // RFC 9422 section 4
+    let limits = |line: &str| parse(alloc::format!("250-x\r\n250 {line}\r\n").as_bytes()).limits;
+    let all = limits("limits MailMax=20 RCPTMAX=100 NEW=a RCPTDOMAINMAX=1 ODD");
+    assert_eq!((all.transactions, all.recipients, all.domains), (Some(20), Some(100), Some(1)));
+    assert_eq!(limits("LIMITS RCPTMAX=999999").recipients, Some(999_999));
+    for value in ["0", "007", "1000000", "-1", "+1", "ten", "1.5", "", "1;2", "99999999999999999999999"] {
+        let line = alloc::format!("LIMITS RCPTMAX={value} MAILMAX=7");
+        let expected = ServerLimits { transactions: Some(7), ..ServerLimits::default() };
+        assert_eq!(limits(&line), expected, "{value}");
+    }
+    assert_eq!(limits("LIMITS"), ServerLimits::default());
 }

@@ -27,6 +27,7 @@ mod orders_first;
 mod poison;
 mod retries;
 mod secrets;
+mod server_limits;
 mod standing;
 mod tally;
 mod waiting;
@@ -70,6 +71,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<tally::Agreement>::default(),
         Box::<hosts_file::HostsFile>::default(),
         Box::<limits::Limits>::default(),
+        Box::<server_limits::ServerLimits>::default(),
         Box::<explanations::Explanations>::default(),
         Box::<commands::Commands>::default(),
         Box::<clear_text::ClearText>::default(),

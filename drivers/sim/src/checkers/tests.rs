@@ -127,6 +127,11 @@ fn lines_about_destinations_that_are_not_read_are_noticed() {
 }
 
 #[test]
+fn limits_of_servers_that_are_not_read_are_noticed() {
+    assert_caught(Mutation::IgnoresServerLimits, "the limits that servers announce are kept");
+}
+
+#[test]
 fn a_hosts_file_that_is_not_read_is_noticed() {
     assert_caught(Mutation::IgnoresHostsFile, "the hosts file is for handoff names");
 }

@@ -1,10 +1,12 @@
 //! One conversation of a model server.
 
+use std::collections::BTreeSet;
+
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::time::Duration;
 use memchr::memmem;
 
-use super::temperament::{BatchConduct, TlsConduct};
+use super::temperament::{BatchConduct, Limits, TlsConduct};
 use super::transaction::Transaction;
 use super::{Act, Surroundings};
 
@@ -48,6 +50,10 @@ pub(crate) struct Conversation {
     pub(super) transaction: Transaction,
     /// How many messages have come to their end.
     pub(super) messages: u32,
+    /// How many transactions were begun.
+    pub(super) transactions: u32,
+    /// The domains of the recipients that were asked for.
+    pub(super) domains: BTreeSet<String>,
     /// Lines that were no commands.
     errors: u32,
 }
@@ -62,6 +68,8 @@ impl Conversation {
             is_tls: false,
             transaction: Transaction::default(),
             messages: 0,
+            transactions: 0,
+            domains: BTreeSet::new(),
             errors: 0,
         };
         if implicit_tls {
@@ -233,6 +241,15 @@ impl Conversation {
         lines.extend(
             keywords.iter().filter(|(is_offered, _)| *is_offered).map(|(_, name)| (*name).to_owned()),
         );
+        let Limits { mails, recipients, domains } = offered.limits;
+        let limits = [
+            mails.map(|most| format!(" MAILMAX={most}")),
+            recipients.map(|most| format!(" RCPTMAX={most}")),
+            domains.map(|most| format!(" RCPTDOMAINMAX={most}")),
+        ];
+        if limits.iter().any(Option::is_some) {
+            lines.push(format!("LIMITS{}", limits.into_iter().flatten().collect::<String>()));
+        }
         if !offered.auth.is_empty() {
             lines.push(format!("AUTH {}", offered.auth));
         }

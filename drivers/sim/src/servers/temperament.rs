@@ -72,7 +72,32 @@ pub(crate) struct Extensions {
     pub(crate) size: Option<u64>,
     pub(crate) eight_bit_mime: bool,
     pub(crate) pipelining: bool,
+    pub(crate) limits: Limits,
     pub(crate) auth: &'static str,
+}
+
+/// The limits that a server announces (RFC 9422), and keeps.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    /// Most transactions of a connection.
+    pub(crate) mails: Option<u32>,
+    /// Most recipients of a transaction.
+    pub(crate) recipients: Option<usize>,
+    /// Most domains of recipients on a connection.
+    pub(crate) domains: Option<usize>,
+}
+
+impl Limits {
+    fn any(dice: &mut Dice) -> Self {
+        if !dice.chance(150) {
+            return Self::default();
+        }
+        Self {
+            mails: Some(1 + u32::try_from(dice.index(9)).unwrap_or(0)).filter(|_| dice.chance(500)),
+            recipients: Some(1 + dice.index(4)).filter(|_| dice.chance(500)),
+            domains: Some(1 + dice.index(2)).filter(|_| dice.chance(500)),
+        }
+    }
 }
 
 /// The reaction to several commands at once (RFC 2920).
@@ -153,6 +178,7 @@ impl Temperament {
                 size: Some(10_000_000).filter(|_| dice.chance(700)),
                 eight_bit_mime: dice.chance(800),
                 pipelining: dice.chance(800),
+                limits: Limits::any(dice),
                 auth: dice.pick(&mechanisms).copied().unwrap_or("PLAIN"),
             },
             certificate_is_valid: dice.chance(700),

@@ -5,7 +5,7 @@ use cmail_delivery::time::Duration;
 use memchr::memmem;
 
 use super::conversation::Expects;
-use super::temperament::Tiredness;
+use super::temperament::{Limits, Tiredness};
 use super::{Act, Conversation, Surroundings};
 
 /// The refusal of a server that accepts no more messages on a connection, and never used on a connection that has brought none.
@@ -24,6 +24,10 @@ impl Conversation {
     pub(super) fn mail(&mut self, text: &str, around: &mut Surroundings<'_>) {
         if self.transaction.sender.is_some() {
             return self.say(around, b"503 5.5.1 nested MAIL\r\n");
+        }
+        self.transactions += 1;
+        if around.temperament.extensions.limits.mails.is_some_and(|most| self.transactions > most) {
+            return self.say(around, b"452 4.5.3 more than I have announced\r\n");
         }
         if self.refuse_beyond_limit(&[Tiredness::AtMail, Tiredness::Leaves, Tiredness::OutOfStep], around)
             || self.refuse_for_an_hour(around)
@@ -56,8 +60,12 @@ impl Conversation {
                 return self.say(around, b"451 4.7.1 greylisted, try again later\r\n");
             }
         }
-        if around.temperament.recipient_limit.is_some_and(|limit| self.transaction.recipients.len() >= limit)
-        {
+        let Limits { recipients, domains, .. } = around.temperament.extensions.limits;
+        self.domains.insert(domain_of(&recipient));
+        let announced = recipients.unwrap_or(usize::MAX);
+        let limit = around.temperament.recipient_limit.unwrap_or(usize::MAX).min(announced);
+        let is_of_too_many_domains = domains.is_some_and(|most| self.domains.len() > most);
+        if self.transaction.recipients.len() >= limit || is_of_too_many_domains {
             return self.say(around, b"452 4.5.3 too many recipients\r\n");
         }
         self.transaction.recipients.push(recipient);
@@ -203,4 +211,9 @@ fn path_of(text: &str) -> String {
     let begin = text.find('<').map_or(text.len(), |position| position + 1);
     let end = text.rfind('>').unwrap_or(text.len());
     text.get(begin..end).unwrap_or_default().to_owned()
+}
+
+/// Returns the domain of an address in lower case.
+fn domain_of(address: &str) -> String {
+    address.rsplit_once('@').map_or("", |(_, domain)| domain).to_ascii_lowercase()
 }
