@@ -15,7 +15,7 @@ fn what_a_server_announces_as_its_limits_is_kept() {
         world.insert(&Mail::to(&format!("x{number}@example.net")).data("the same"));
     }
     for number in 0..4 {
-        world.insert(&Mail::to("y@example.net").data(&format!("{number}")));
+        world.insert(&Mail::to("y@example.net").data(format!("{number}")));
     }
     world.insert(&Mail::to("z@elsewhere.example").data("the same"));
     let _daemon = world.start();
