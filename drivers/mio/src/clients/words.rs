@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 /// Returns the line of some words, with its end.
 pub(crate) fn line(words: &[&str]) -> String {
     let mut line = String::new();
-    for word in words {
-        if !line.is_empty() {
+    for (place, word) in words.iter().enumerate() {
+        if place > 0 {
             line.push(' ');
         }
         for octet in word.bytes() {
@@ -56,10 +56,12 @@ mod tests {
     #[test]
     fn words_survive_the_line() {
         for word in ["status", "a b", "100%", "ü\n", ""] {
-            let line = line(&["x", word]);
-            let (_, coded) = line.strip_suffix('\n').unwrap().split_once(' ').unwrap();
-            assert!(coded.bytes().all(|octet| octet.is_ascii_graphic()), "{coded}");
-            assert_eq!(words_of(line.trim_end().as_bytes()).unwrap().last().map(String::as_str), Some(word));
+            for words in [["x", word], [word, "x"]] {
+                let line = line(&words);
+                let coded = line.strip_suffix('\n').unwrap();
+                assert!(coded.bytes().all(|octet| octet.is_ascii_graphic() || octet == b' '), "{coded}");
+                assert_eq!(words_of(coded.as_bytes()).unwrap(), words);
+            }
         }
     }
 }
