@@ -11,7 +11,7 @@ use crate::attempt::{HostTrouble, Setback, Unresolved};
 use crate::hold::HoldLine;
 use crate::ids::{ConnectionId, MailId};
 use crate::next_hop::NextHop;
-use crate::policy::RateLimit;
+use crate::policy::{Decision, RateLimit};
 use crate::probe::{Probe, ProbeStep, ProbeVerdict};
 use crate::resolver::LocalLookupError;
 use crate::route::Candidate;
@@ -78,6 +78,9 @@ pub struct DestinationExplanation {
     pub held_by: Vec<(HoldLine, usize)>,
     /// Its limits.
     pub limits: LimitsExplanation,
+    /// What lines decide of it: at the host that its mail goes to, if there is one; and of the relay that mail goes to, if a next hop was
+    /// asked about. The rest is as usual.
+    pub decisions: Vec<Decision>,
     /// The way there, if the name servers were asked for it.
     pub route: Option<Route>,
 }
@@ -293,6 +296,8 @@ pub struct CandidateExplanation {
     pub candidate: Candidate,
     /// Connections to its address and port.
     pub places: Places,
+    /// What lines decide of the destination while its mail goes there. The rest is as usual.
+    pub decisions: Vec<Decision>,
     /// What happened there, if it does not answer. It is tried after all others.
     pub trouble: Option<TroubleExplanation>,
     /// True if it was silent while others needed its connections. It is tried after all others.

@@ -109,6 +109,17 @@ pub struct PolicyLine {
     pub line: u32,
 }
 
+/// One thing that a line of the administrator decides of a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What is decided.
+    pub choice: Choice,
+    /// The destinations that the line names.
+    pub destination: DestinationPattern,
+    /// The line in the configuration file, from 1.
+    pub line: u32,
+}
+
 impl LocalAddresses {
     /// Returns the first address of each family.
     pub fn of(addresses: &[IpAddr]) -> Self {
@@ -225,6 +236,10 @@ impl PolicyLine {
             .find_map(|choice| if let Choice::Via(relay) = choice { Some(relay.as_ref()) } else { None })
     }
 
+    fn decision(&self, choice: &Choice) -> Decision {
+        Decision { choice: choice.clone(), destination: self.destination.clone(), line: self.line }
+    }
+
     /// Returns whether two lines send mail via the same relay, and differ in what they say of it besides.
     pub fn contradicts(&self, other: &Self) -> bool {
         let is_other = |choice: &Choice| {
@@ -263,38 +278,72 @@ impl Policies {
     /// Returns the relay that mail goes to which names this next hop, and the line of the configuration file that says so; `None` if it
     /// goes where it says itself.
     pub fn via(&self, named: &NextHop) -> Option<(&Relay, u32)> {
+        let line = self.line_of_relay(named)?;
+        Some((line.via()?, line.line))
+    }
+
+    /// Returns what a line decides of the relay of mail that names this next hop: which one, or that there is none.
+    pub fn decision_of_relay(&self, named: &NextHop) -> Option<Decision> {
+        let line = self.line_of_relay(named)?;
+        Some(line.decision(&Choice::Via(line.via().cloned())))
+    }
+
+    fn line_of_relay(&self, named: &NextHop) -> Option<&PolicyLine> {
         if matches!(named, NextHop::Relay(_)) {
             return None;
         }
         let mut about = self.lines.iter().rev().filter(|line| line.destination.matches(named));
-        about
-            .find_map(|line| Some((line.choice_of_relay()?, line.line)))
-            .and_then(|(relay, line)| Some((relay?, line)))
+        about.find(|line| line.choice_of_relay().is_some())
     }
 
     /// Returns the policy of a next hop, as long as no host of it is known.
     pub fn of_hop(&self, next_hop: &NextHop) -> Arc<Policy> {
-        self.merged(next_hop, |line| line.destination.matches(next_hop))
+        self.merged(next_hop, None)
     }
 
     /// Returns the policy of a next hop while its mail goes to this host.
     pub fn at(&self, next_hop: &NextHop, host: &Host) -> Arc<Policy> {
-        self.merged(next_hop, |line| line.destination.matches_at(next_hop, host))
+        self.merged(next_hop, Some(host))
     }
 
-    fn merged(&self, next_hop: &NextHop, is_about: impl Fn(&PolicyLine) -> bool) -> Arc<Policy> {
+    /// Returns what lines decide of a next hop while its mail goes to this host, or as long as none is known. The rest is as usual. Whether
+    /// mail goes to a relay is decided before, by [`decision_of_relay`](Self::decision_of_relay).
+    pub fn decisions(&self, next_hop: &NextHop, host: Option<&Host>) -> Vec<Decision> {
+        let mut decisions: Vec<Decision> = Vec::new();
+        for (line, choice) in self.choices(next_hop, host) {
+            decisions.retain(|known| discriminant(&known.choice) != discriminant(choice));
+            if !matches!(choice, Choice::Via(_)) {
+                decisions.push(line.decision(choice));
+            }
+        }
+        decisions
+    }
+
+    fn merged(&self, next_hop: &NextHop, host: Option<&Host>) -> Arc<Policy> {
+        let mut policy = Arc::clone(&self.usual);
+        for (_, choice) in self.choices(next_hop, host) {
+            Arc::make_mut(&mut policy).choose(choice);
+        }
+        policy
+    }
+
+    /// Returns what lines say of a next hop. What comes later wins.
+    fn choices(
+        &self,
+        next_hop: &NextHop,
+        host: Option<&Host>,
+    ) -> impl Iterator<Item = (&PolicyLine, &Choice)> {
+        let is_about = move |line: &PolicyLine| match host {
+            Some(host) => line.destination.matches_at(next_hop, host),
+            None => line.destination.matches(next_hop),
+        };
         // What a line says besides of the relay that it names is said of that relay.
-        let leads_here = |line: &PolicyLine| match (next_hop, line.via()) {
+        let leads_here = move |line: &PolicyLine| match (next_hop, line.via()) {
             (NextHop::Relay(relay), Some(via)) => relay == via,
             _ => false,
         };
-        let mut policy = Arc::clone(&self.usual);
-        for line in self.lines.iter().filter(|line| is_about(line) || leads_here(line)) {
-            for choice in &line.choices {
-                Arc::make_mut(&mut policy).choose(choice);
-            }
-        }
-        policy
+        let lines = self.lines.iter().filter(move |line| is_about(line) || leads_here(line));
+        lines.flat_map(|line| line.choices.iter().map(move |choice| (line, choice)))
     }
 }
 

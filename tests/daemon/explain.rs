@@ -81,6 +81,46 @@ fn explain_tells_what_a_destination_does_and_its_servers_in_order() {
 }
 
 #[test]
+fn explain_names_the_line_that_decides_each_key() {
+    let (mut world, server) = World::with_server(Script::new());
+    world.set("destination_concurrency", 3).set("ratelimit", "5/min");
+    world
+        .add("destination", "example.org concurrency 2 padding 4")
+        .add("destination", "mx:mx.example.org host_concurrency 7")
+        .add("destination", "other.example via relay.lan:2525");
+    let daemon = world.start();
+    daemon.wait_until_ready(&world);
+    let config = world.config_text();
+    let number = |pattern: &str| {
+        let found = config.lines().position(|line| line.starts_with(&format!("destination {pattern} ")));
+        found.unwrap() + 1
+    };
+    let decision = |key: &str, value: &str, pattern: &str| json!({ "key": key, "value": value, "line": number(pattern), "destination": pattern });
+    let records = tool::records(&world, &["explain", "example.org"]);
+    let of_hop = [decision("concurrency", "2", "example.org"), decision("padding", "4", "example.org")];
+    assert_eq!(of_kind(&records, "explanation")[0]["decided"], json!(of_hop), "ratelimit is global");
+    let of_host = of_kind(&records, "candidate")[0]["decided"].as_array().unwrap();
+    assert!(of_host.contains(&decision("host_concurrency", "7", "mx:mx.example.org")), "{of_host:?}");
+    assert!(of_hop.iter().all(|decision| of_host.contains(decision)), "{of_host:?}");
+    let text = tool::output(&world, &["explain", "example.org"]);
+    let by =
+        |pattern: &str| format!("by line {} of the configuration (destination {pattern})", number(pattern));
+    for told in [
+        format!("  concurrency  2, {}\n", by("example.org")),
+        "  ratelimit    5/min, global; ".to_owned(),
+        format!("  padding      4, {}\n", by("example.org")),
+        format!("       ports global; host_concurrency {}\n", by("mx:mx.example.org")),
+    ] {
+        assert!(text.contains(&told), "{told:?} in {text}");
+    }
+    let told = tool::records(&world, &["explain", "other.example"]);
+    let via = &of_kind(&told, "explanation")[0]["decided"][0];
+    assert_eq!((&via["key"], &via["line"]), (&json!("via"), &json!(number("other.example"))));
+    daemon.terminate();
+    drop(server);
+}
+
+#[test]
 fn explain_tells_what_is_remembered_of_a_host_and_for_how_long() {
     let mut world = World::new();
     let server = SmtpServer::start(Script::new());

@@ -18,7 +18,7 @@ impl Dispatcher {
             Subject::NextHop(_) => None,
         };
         let next_hop = books.next_hop_of(subject);
-        let destination = next_hop.map(|next_hop| deliveries.explain(books, &next_hop));
+        let destination = next_hop.map(|next_hop| deliveries.explain(books, subject, &next_hop));
         Explanation { mail, destination }
     }
 

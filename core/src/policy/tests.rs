@@ -1,5 +1,6 @@
 use super::*;
 use crate::address::Domain;
+use std::string::ToString as _;
 use std::vec;
 
 fn line(number: u32, destination: &str, choices: &[Choice]) -> PolicyLine {
@@ -133,4 +134,46 @@ fn addresses_are_those_of_the_family_and_of_the_local_addresses() {
     assert_eq!(permitted(Family::Ipv6, only4), [false, false]);
     assert_eq!(only4.facing(SocketAddr::new(v4, 25)), Some([10, 0, 0, 2].into()));
     assert_eq!(only4.facing(SocketAddr::new(v6, 25)), None);
+}
+
+#[test]
+fn each_decision_names_the_line_that_wins() {
+    let policies = policies(vec![
+        line(1, "mx:mx.example", &[Choice::Padding(1)]),
+        line(2, "*", &[Choice::Concurrency(2), Choice::Padding(2), Choice::Idle(Duration::ZERO)]),
+        line(3, "example.org", &[Choice::Concurrency(3), Choice::Via(None)]),
+    ]);
+    let lines = |host: Option<&Host>| {
+        let decisions = policies.decisions(&domain("example.org"), host);
+        let mut policy = Policy::for_tests();
+        decisions.iter().for_each(|decision| policy.choose(&decision.choice));
+        let held = host.map_or_else(
+            || policies.of_hop(&domain("example.org")),
+            |host| policies.at(&domain("example.org"), host),
+        );
+        assert_eq!(policy, *held, "the decisions make the policy");
+        let name =
+            |decision: &Decision| (decision.choice.clone(), decision.line, decision.destination.to_string());
+        decisions.iter().map(name).collect::<Vec<_>>()
+    };
+    let idle = (Choice::Idle(Duration::ZERO), 2, "*".into());
+    let concurrency = (Choice::Concurrency(3), 3, "example.org".into());
+    assert_eq!(lines(None), [(Choice::Padding(2), 2, "*".into()), idle.clone(), concurrency.clone()]);
+    let of_host = lines(Some(&host("mx.example")));
+    assert!(of_host.contains(&(Choice::Padding(1), 1, "mx:mx.example".into())), "{of_host:?}");
+    assert!(of_host.contains(&idle) && of_host.contains(&concurrency) && of_host.len() == 3, "{of_host:?}");
+}
+
+#[test]
+fn the_decision_about_a_relay_names_its_line() {
+    let to = Choice::Via(Some(relay("relay.lan:25")));
+    let policies = policies(vec![
+        line(1, "*", core::slice::from_ref(&to)),
+        line(2, "example.org", &[Choice::Via(None)]),
+    ]);
+    let of =
+        |next_hop| policies.decision_of_relay(&next_hop).map(|decision| (decision.choice, decision.line));
+    assert_eq!(of(domain("example.net")), Some((to, 1)));
+    assert_eq!(of(domain("example.org")), Some((Choice::Via(None), 2)));
+    assert_eq!(of(NextHop::Relay(relay("other.lan:25"))), None, "mail that names a relay goes there");
 }

@@ -11,12 +11,14 @@ use cmail_delivery::explanation::{
 use cmail_delivery::hold::HoldLine;
 use cmail_delivery::next_hop::{NextHop, Port, Relay, TlsMode};
 use cmail_delivery::outbox::MailId;
-use cmail_delivery::policy::RateLimit;
+use cmail_delivery::policy::{Decision, RateLimit};
 use cmail_delivery::probe::{Probe, ProbeEnvelope, ProbeEvent, ProbeStep, ProbeVerdict};
 use cmail_delivery::reply::Reply;
 use cmail_delivery::route::Candidate;
 use cmail_delivery::time::{Instant, Now, UnixMillis};
 use serde::Serialize;
+
+use crate::config;
 
 /// What may be asked about: an id, a domain, an address in brackets, or a relay with its port. Returns a sentence if it is none of
 /// these.
@@ -142,6 +144,7 @@ struct Fields {
     destination_concurrency: usize,
     ratelimit: Option<String>,
     ratelimit_until_ms: Option<i64>,
+    decided: Vec<DecisionFields>,
     mx: Vec<MxFields>,
     host_problems: Vec<String>,
     problem: Option<String>,
@@ -168,6 +171,26 @@ impl HeldByFields {
     }
 }
 
+/// What a line decides.
+#[derive(Debug, Serialize)]
+struct DecisionFields {
+    key: &'static str,
+    value: String,
+    line: u32,
+    destination: String,
+}
+
+impl DecisionFields {
+    fn of(Decision { choice, destination, line }: &Decision) -> Self {
+        Self {
+            key: config::key_of(choice),
+            value: config::value_of(choice),
+            line: *line,
+            destination: destination.to_string(),
+        }
+    }
+}
+
 /// The fields of a candidate.
 #[derive(Debug, Serialize)]
 struct CandidateFields {
@@ -184,6 +207,7 @@ struct CandidateFields {
     trouble_until_ms: Option<i64>,
     is_slow: bool,
     no_pipelining: bool,
+    decided: Vec<DecisionFields>,
 }
 
 /// The fields of a step of a probe.
@@ -290,7 +314,8 @@ impl Fields {
     }
 
     fn of_destination(destination: &DestinationExplanation, calendar: Calendar) -> Self {
-        let DestinationExplanation { next_hop, activity, mails, held_by, limits, route } = destination;
+        let DestinationExplanation { next_hop, activity, mails, held_by, limits, decisions, route } =
+            destination;
         let Wait { word, text, until_ms } = wait(activity, calendar);
         let mx = route.iter().flat_map(|route| &route.mx);
         let host_problems = route.iter().flat_map(|route| &route.host_troubles);
@@ -315,6 +340,7 @@ impl Fields {
             destination_concurrency: limits.configured,
             ratelimit: limits.rate.map(|rate| shown_rate(rate.limit)),
             ratelimit_until_ms: limits.rate.and_then(|rate| rate.next).map(|at| calendar.millis(at)),
+            decided: decisions.iter().map(DecisionFields::of).collect(),
             mx: mx
                 .map(|(preference, host)| MxFields { preference: *preference, host: host.to_string() })
                 .collect(),
@@ -332,7 +358,8 @@ impl CandidateFields {
         explanation: &CandidateExplanation,
         calendar: Calendar,
     ) -> Self {
-        let CandidateExplanation { candidate, places, trouble, is_slow, no_pipelining } = explanation;
+        let CandidateExplanation { candidate, places, decisions, trouble, is_slow, no_pipelining } =
+            explanation;
         let Candidate { host, remote, tls, .. } = candidate;
         Self {
             place,
@@ -352,6 +379,7 @@ impl CandidateFields {
             trouble_until_ms: trouble.as_ref().map(|trouble| calendar.millis(trouble.until)),
             is_slow: *is_slow,
             no_pipelining: *no_pipelining,
+            decided: decisions.iter().map(DecisionFields::of).collect(),
         }
     }
 }

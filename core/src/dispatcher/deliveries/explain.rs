@@ -11,7 +11,7 @@ use crate::delivery::{Delivery, Found, Holder};
 use crate::dispatcher::books::Books;
 use crate::explanation::{
     Activity, CandidateExplanation, DatabaseWork, DestinationExplanation, HopMails, HostReason,
-    LimitsExplanation, Places, RateExplanation, Route, TroubleExplanation, TurnReason, Waiting,
+    LimitsExplanation, Places, RateExplanation, Route, Subject, TroubleExplanation, TurnReason, Waiting,
 };
 use crate::hold::HoldLine;
 use crate::io::ConnectionId;
@@ -20,18 +20,29 @@ use crate::outbox::{Cursor, MailId};
 use crate::policy::Policy;
 use crate::queue::{HopId, Queue, QueueState};
 use crate::route::Candidate;
-use crate::time::Instant;
 
 impl Deliveries {
     /// Returns how a next hop stands.
-    pub(in crate::dispatcher) fn explain(&self, books: &Books, next_hop: &NextHop) -> DestinationExplanation {
+    pub(in crate::dispatcher) fn explain(
+        &self,
+        books: &Books,
+        subject: &Subject,
+        next_hop: &NextHop,
+    ) -> DestinationExplanation {
         let hop = books.queue.hop_of(next_hop);
+        let candidate = hop.and_then(|hop| self.destinations.delivery(hop)?.candidate());
+        let of_relay = match subject {
+            Subject::NextHop(named) => books.policies.decision_of_relay(named),
+            Subject::Mail(_) => None,
+        };
+        let others = books.policies.decisions(next_hop, candidate.map(|candidate| &candidate.host));
         DestinationExplanation {
             next_hop: next_hop.clone(),
             activity: hop.map_or(Activity::Nothing, |hop| self.activity(books, hop)),
             mails: hop.map(|hop| mails_of(&books.queue, hop)).unwrap_or_default(),
             held_by: hop.map(|hop| held_of(books, hop)).unwrap_or_default(),
             limits: self.explain_limits(books, hop, next_hop),
+            decisions: of_relay.into_iter().chain(others).collect(),
             route: None,
         }
     }
@@ -190,14 +201,22 @@ impl Deliveries {
     }
 
     /// Returns the way to a next hop, where a scout has found this.
-    pub(super) fn route(&self, found: Found, now: Instant) -> Route {
+    pub(super) fn route(&self, books: &Books, next_hop: &NextHop, found: Found) -> Route {
         let Found { mx, candidates, host_troubles, dead_end } = found;
-        let candidates: Vec<CandidateExplanation> =
-            candidates.into_iter().map(|candidate| self.explain_candidate(candidate, now)).collect();
+        let candidates: Vec<CandidateExplanation> = candidates
+            .into_iter()
+            .map(|candidate| self.explain_candidate(books, next_hop, candidate))
+            .collect();
         Route { mx, candidates, host_troubles, dead_end }
     }
 
-    fn explain_candidate(&self, candidate: Candidate, now: Instant) -> CandidateExplanation {
+    fn explain_candidate(
+        &self,
+        books: &Books,
+        next_hop: &NextHop,
+        candidate: Candidate,
+    ) -> CandidateExplanation {
+        let now = books.now.monotonic;
         let trouble = self.reachability.trouble_with(&candidate, now).map(|known| TroubleExplanation {
             setback: known.setback.clone(),
             since: known.began,
@@ -205,6 +224,7 @@ impl Deliveries {
         });
         CandidateExplanation {
             places: self.slots.places_at(&candidate),
+            decisions: books.policies.decisions(next_hop, Some(&candidate.host)),
             trouble,
             is_slow: self.reachability.is_slow(candidate.remote, now),
             no_pipelining: self.reachability.no_pipelining(candidate.remote, now),

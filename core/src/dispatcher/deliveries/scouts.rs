@@ -114,8 +114,8 @@ impl Deliveries {
     fn end_scouting(&mut self, books: &mut Books, id: InquiryId) {
         let Some(Asked { subject, way }) = self.scouts.open.remove(&id) else { return };
         let destination = way.map(|(next_hop, scout)| {
-            let route = self.route(scout.into_found(), books.now.monotonic);
-            DestinationExplanation { route: Some(route), ..self.explain(books, &next_hop) }
+            let route = self.route(books, &next_hop, scout.into_found());
+            DestinationExplanation { route: Some(route), ..self.explain(books, &subject, &next_hop) }
         });
         let mail = match subject {
             Subject::Mail(id) => Some(self.explain_mail(books, id)),

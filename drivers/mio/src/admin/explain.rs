@@ -115,7 +115,8 @@ impl<'a> Report<'a> {
             return Ok(self.printer.record("mail", json::Mail::new(mail, &outlook))?);
         }
         self.printer.line(format_args!("mail {}", mail.row.id))?;
-        Ok(self.field("state", &show::state(self.tool, mail, &outlook))?)
+        self.field("state", &show::state(self.tool, mail, &outlook))?;
+        Ok(self.field("goes to", &outlook.route(&mail.row))?)
     }
 
     /// Asks the daemon, or if none can be asked, this process.
@@ -206,6 +207,7 @@ impl<'a> Report<'a> {
         if !self.is_alone {
             self.activity(fields)?;
         }
+        self.other_decisions(fields)?;
         let mx = fields["mx"].as_array().map_or(&[][..], Vec::as_slice);
         if !mx.is_empty() {
             let shown =
@@ -219,6 +221,19 @@ impl<'a> Report<'a> {
             Some(problem) => self.field("no server", problem),
             None => Ok(()),
         }
+    }
+
+    /// Tells what lines decide besides of what names its line where it is shown.
+    fn other_decisions(&mut self, fields: &Value) -> io::Result<()> {
+        let is_alone = self.is_alone;
+        let is_told = |key| !is_alone && matches!(key, "concurrency" | "ratelimit");
+        for decision in decisions(fields) {
+            let (key, value) = (text(decision, "/key"), text(decision, "/value"));
+            if !is_told(key) || value == "none" {
+                self.field(key, &format!("{value}, {}", line_of(decision)))?;
+            }
+        }
+        Ok(())
     }
 
     /// Tells what is done, and within which limits.
@@ -248,7 +263,9 @@ impl<'a> Report<'a> {
             "connections",
             &format!("{used} of {most}{fewer}; {all} of {all_most} to all destinations"),
         )?;
+        self.field("concurrency", &format!("{configured}, {}", decider(fields, "concurrency")))?;
         if let Some(limit) = fields["ratelimit"].as_str() {
+            let limit = format!("{limit}, {}", decider(fields, "ratelimit"));
             let until = self.until(fields, "/ratelimit_until_ms");
             let next = if until.is_empty() {
                 "; the next message may go now".to_owned()
@@ -304,6 +321,8 @@ impl<'a> Report<'a> {
         let used = if self.is_alone { String::new() } else { format!(", {used} of {most} connections") };
         let (host, address) = (text(fields, "/host"), text(fields, "/address"));
         self.printer.line(format_args!("  {place:>3}  {host} [{address}]:{port}, {tls}{used}"))?;
+        let [ports, most] = ["ports", "host_concurrency"].map(|key| decider(fields, key));
+        self.printer.line(format_args!("       ports {ports}; host_concurrency {most}"))?;
         if let Some(trouble) = fields["trouble"].as_str() {
             let since = self.tool.clock.show(UnixMillis(number(fields, "/trouble_since_ms")));
             let until = self.until(fields, "/trouble_until_ms");
@@ -335,4 +354,21 @@ impl<'a> Report<'a> {
         }
         Ok(())
     }
+}
+
+/// Returns what lines decide.
+fn decisions(fields: &Value) -> impl Iterator<Item = &Value> {
+    fields["decided"].as_array().into_iter().flatten()
+}
+
+/// Says which line decides a key.
+fn decider(fields: &Value, key: &str) -> String {
+    decisions(fields)
+        .find(|decision| text(decision, "/key") == key)
+        .map_or_else(|| "global".to_owned(), line_of)
+}
+
+fn line_of(decision: &Value) -> String {
+    let (line, destination) = (number(decision, "/line"), text(decision, "/destination"));
+    format!("by line {line} of the configuration (destination {destination})")
 }

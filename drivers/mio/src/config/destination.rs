@@ -1,12 +1,12 @@
 //! The value of a `destination` line: which destinations are meant, and what is said of them, as `KEY VALUE` pairs.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use cmail_delivery::destination_pattern::{DestinationPattern, DestinationPatternError};
 use cmail_delivery::next_hop::{Relay, RelayError};
 use cmail_delivery::outbox::TRANSACTION_RECIPIENT_LIMIT;
-use cmail_delivery::policy::{Choice, Family, PolicyLine};
+use cmail_delivery::policy::{Choice, Family, LocalAddresses, PolicyLine};
 use cmail_delivery::time::{Duration, Span};
 use thiserror::Error;
 
@@ -272,7 +272,7 @@ impl fmt::Display for DestinationLine {
 impl fmt::Display for Saying {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Choice(choice) => show(choice, f),
+            Self::Choice(choice) => write!(f, "{} {}", key_of(choice), value_of(choice)),
             Self::Via(relay) => write!(f, "via {relay}"),
             Self::Credentials(path) => write!(f, "credentials {path}"),
             Self::Bind(host) => write!(f, "bind {host}"),
@@ -282,7 +282,7 @@ impl fmt::Display for Saying {
 }
 
 /// Returns the key by which a line says this.
-pub(super) fn key_of(choice: &Choice) -> &'static str {
+pub(crate) fn key_of(choice: &Choice) -> &'static str {
     match choice {
         Choice::Concurrency(_) => "concurrency",
         Choice::HostConcurrency(_) => "host_concurrency",
@@ -299,30 +299,27 @@ pub(super) fn key_of(choice: &Choice) -> &'static str {
     }
 }
 
-fn show(choice: &Choice, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Returns the value of a choice, as it stands on a line.
+pub(crate) fn value_of(choice: &Choice) -> String {
+    let none = || "none".to_owned();
     match choice {
-        Choice::Concurrency(count) => write!(f, "concurrency {count}"),
-        Choice::HostConcurrency(count) => write!(f, "host_concurrency {count}"),
-        Choice::RateLimit(None) => f.write_str("ratelimit none"),
-        Choice::RateLimit(Some(limit)) => write!(f, "ratelimit {}", values::show_rate(limit)),
-        Choice::Recipients(count) => write!(f, "recipients {count}"),
-        Choice::Messages(None) => f.write_str("messages none"),
-        Choice::Messages(Some(count)) => write!(f, "messages {count}"),
-        Choice::Idle(span) => write!(f, "idle {}", Span(span.as_secs())),
-        Choice::Ports(ports) => {
-            let ports: Vec<String> = ports.iter().map(values::show_port).collect();
-            write!(f, "ports {}", ports.join(","))
+        Choice::Concurrency(count) | Choice::HostConcurrency(count) => count.to_string(),
+        Choice::RateLimit(limit) => limit.as_ref().map_or_else(none, values::show_rate),
+        Choice::Recipients(count) => count.to_string(),
+        Choice::Messages(limit) => limit.map_or_else(none, |count| count.to_string()),
+        Choice::Idle(span) => Span(span.as_secs()).to_string(),
+        Choice::Ports(ports) => ports.iter().map(values::show_port).collect::<Vec<_>>().join(","),
+        Choice::Via(relay) => relay.as_ref().map_or_else(none, ToString::to_string),
+        Choice::Bind(LocalAddresses { ipv4: None, ipv6: None }) => none(),
+        Choice::Bind(LocalAddresses { ipv4, ipv6 }) => {
+            let addresses = [ipv4.map(IpAddr::V4), ipv6.map(IpAddr::V6)];
+            addresses.iter().flatten().map(ToString::to_string).collect::<Vec<_>>().join(",")
         }
-        Choice::Via(None) => f.write_str("via none"),
-        Choice::Via(Some(relay)) => write!(f, "via {relay}"),
-        // The host that has the addresses is shown where it is known.
-        Choice::Bind(_) => f.write_str("bind none"),
         Choice::Family(family) => {
-            let name = FAMILIES.iter().find(|(known, _)| known == family).map_or("any", |(_, name)| name);
-            write!(f, "family {name}")
+            FAMILIES.iter().find(|(known, _)| known == family).map_or("any", |(_, name)| name).to_owned()
         }
-        Choice::Padding(limit) => write!(f, "padding {limit}"),
-        Choice::Pipelining(is_allowed) => write!(f, "pipelining {}", if *is_allowed { "yes" } else { "no" }),
+        Choice::Padding(limit) => limit.to_string(),
+        Choice::Pipelining(is_allowed) => if *is_allowed { "yes" } else { "no" }.to_owned(),
     }
 }
 
