@@ -1,6 +1,8 @@
 //! Mail that may have arrived already, because the daemon was killed or the connection was lost behind the message (the table
 //! `dispatch_flights`, the directive `uncertain`).
 
+use serde_json::Value;
+
 use crate::support::smtp_server::SmtpServer;
 use crate::support::{Action, Database, Mail, Script, World, tool};
 
@@ -88,10 +90,21 @@ fn mail_that_was_on_its_way_at_a_kill_is_held_until_it_is_released() {
     daemon.wait_for_output(&format!("before it knew the answer: {id}; held"));
     world.database.wait("the other one is delivered", |database| !database.ids().contains(&other));
     assert_eq!((world.database.ids(), noted(&world.database)), (vec![id], vec![]));
-    let listed = tool::output(&world, &["list", "--place", "held"]);
-    assert!(listed.contains("a@example.org"), "{listed}");
-    tool::output(&world, &["release", &id.to_string()]);
-    world.database.wait_until_empty();
+    let held = world.insert(&Mail::to("c@example.org").remote("relay.example:25"));
+    tool::output(&world, &["hold", &held.to_string()]);
+    let listed = |place: &str| {
+        let listed = tool::run(&world, &["--json", "list", "--place", place]).stdout;
+        let records = listed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        records.map(|record| record["mail_id"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (listed("held"), listed("uncertain")),
+        (vec![id, held], vec![id]),
+        "the other one is in no doubt"
+    );
+    tool::output(&world, &["release", "--place", "uncertain", "--yes"]);
+    world.database.wait("the mail is delivered", |database| !database.ids().contains(&id));
+    assert_eq!((listed("held"), listed("uncertain")), (vec![held], vec![]));
     daemon.terminate();
     assert_eq!(server.records().delivered_to(), ["a@example.org", "b@example.org"]);
 }

@@ -88,6 +88,8 @@ pub(crate) enum Place {
     Taken,
     /// Held until it is released
     Held,
+    /// Held because it may have arrived already; also found as held
+    Uncertain,
 }
 
 impl Place {
@@ -99,6 +101,7 @@ impl Place {
             Self::GivenUp => "given_up",
             Self::Taken => "taken",
             Self::Held => "held",
+            Self::Uncertain => "uncertain",
         }
     }
 }

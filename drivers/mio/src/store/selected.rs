@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use cmail_delivery::address::ADDRESS_LIMIT_OCTETS;
 use cmail_delivery::bounce::message_id;
+use cmail_delivery::hold::{HeldBy, HoldId};
 use cmail_delivery::next_hop::REMOTE_LIMIT_OCTETS;
 use cmail_delivery::one_line::Octets;
 use cmail_delivery::outbox::{Cursor, DATA_CHUNK_OCTETS, MailId, Refused, Row};
@@ -74,7 +75,14 @@ pub(crate) struct QueuedMail {
 }
 
 impl QueuedMail {
-    /// Returns its state.
+    /// Returns whether it is in a state. Mail in doubt is among the mail that is held.
+    fn is_at(&self, place: Place, standing: Standing<'_>) -> bool {
+        let doubt = RetryState::Held(HeldBy::Hold(HoldId::UNCERTAIN));
+        let now = self.place(standing);
+        now == place || place == Place::Uncertain && now == Place::Held && standing.of(&self.row) == doubt
+    }
+
+    /// Returns its state; [`Place::Held`] also of mail in doubt.
     pub(crate) fn place(&self, standing: Standing<'_>) -> Place {
         if self.is_taken {
             return Place::Taken;
@@ -232,7 +240,7 @@ fn is_meant(
     standing: Standing<'_>,
     mail: &QueuedMail,
 ) -> rusqlite::Result<bool> {
-    if selection.place.is_some_and(|place| place != mail.place(standing)) {
+    if selection.place.is_some_and(|place| !mail.is_at(place, standing)) {
         return Ok(false);
     }
     if let Some(pattern) = &selection.status {
