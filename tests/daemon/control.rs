@@ -187,6 +187,52 @@ fn the_socket_is_its_users_alone_and_is_replaced_after_a_kill() {
 }
 
 #[test]
+fn a_socket_whose_file_is_removed_is_made_anew_by_a_reload() {
+    let mut world = World::new();
+    let submit = world.path("submit");
+    world.set("submit", submit.display());
+    let daemon = world.start();
+    daemon.wait_until_ready(&world);
+    let control = socket(&world);
+    // Who is connected stays so.
+    let mut client = Client::of(&world);
+    for path in [&control, &submit] {
+        std::fs::remove_file(path).unwrap();
+    }
+    // Whether the configuration can be used does not matter for it.
+    std::fs::write(world.path("dispatchd.conf"), "no directive\n").unwrap();
+    daemon.signal(nix::sys::signal::Signal::SIGHUP);
+    for path in [&control, &submit] {
+        daemon.wait_for_output(&format!("the socket {} was gone, and is made anew", path.display()));
+    }
+    world.write_config();
+    assert_eq!(std::fs::symlink_metadata(&control).unwrap().mode() & 0o7777, 0o600);
+    assert_eq!(tool::run(&world, &["status"]).code(), Some(0));
+    UnixStream::connect(&submit).unwrap();
+    client.send("status\n");
+    assert_eq!((client.kind(), client.kind()), ("status".to_owned(), "end".to_owned()));
+    daemon.terminate();
+    assert!(!control.exists() && !submit.exists());
+}
+
+#[test]
+fn a_removed_socket_whose_path_is_taken_is_told() {
+    let world = World::new();
+    let daemon = world.start();
+    daemon.wait_until_ready(&world);
+    let path = socket(&world);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "a file").unwrap();
+    daemon.signal(nix::sys::signal::Signal::SIGHUP);
+    daemon.wait_for_output(&format!(
+        "the socket {} is gone, so nobody can connect, and it cannot be made anew",
+        path.display()
+    ));
+    daemon.terminate();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file");
+}
+
+#[test]
 fn who_may_not_connect_is_told_who_may() {
     if !nix::unistd::Uid::effective().is_root() {
         return skip("only root can become another user");

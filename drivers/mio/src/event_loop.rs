@@ -331,7 +331,10 @@ impl<O: Outbox> EventLoop<O> {
             Reloaded::Changed { config, tls } => self.reconfigure(dispatcher, *config, tls),
             Reloaded::Unchanged | Reloaded::Refused => Flow::GoOn,
         };
-        self.served.iter_mut().for_each(|served| served.tell_reload(number, &report));
+        if let Some(served) = &mut self.served {
+            served.restore_sockets();
+            served.tell_reload(number, &report);
+        }
         if !is_reading {
             self.service_manager.iter_mut().for_each(ServiceManager::reloaded);
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use mio::{Interest, Registry, Token};
 
 use super::listener::{Listener, Stream};
+use crate::shown;
 
 /// After how long clients are accepted again where the system has refused that, as it does without free descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -35,6 +36,36 @@ impl Door {
     ) -> io::Result<Self> {
         registry.register(listener.source(), token, Interest::READABLE)?;
         Ok(Self { listener, registry, token, places, newcomers_since: Some(Instant::now()) })
+    }
+
+    /// Makes the file of the listener anew if somebody has removed it. Returns the clients that have connected before that, and were not
+    /// accepted yet.
+    pub(crate) fn restore(&mut self) -> Vec<Stream> {
+        let Some(lost) = self.listener.lost_file() else { return Vec::new() };
+        let path = shown::path(lost.path()).to_string();
+        let restored = Listener::in_place_of(lost).and_then(|mut listener| {
+            self.registry.register(listener.source(), self.token, Interest::READABLE)?;
+            Ok(listener)
+        });
+        match restored {
+            Ok(listener) => {
+                let mut before = std::mem::replace(&mut self.listener, listener);
+                if let Err(error) = self.registry.deregister(before.source()) {
+                    log::debug!("a socket could not be taken out of the poll: {error}");
+                }
+                self.newcomers_since = Some(Instant::now());
+                log::info!("the socket {path} was gone, and is made anew");
+                // No more can come: its path is that of the other one.
+                std::iter::from_fn(|| before.accept().ok()).collect()
+            }
+            Err(error) => {
+                log::warn!(
+                    "the socket {path} is gone, so nobody can connect, and it cannot be made anew: {error}; remove what is in the \
+                     way, and reload or restart the daemon"
+                );
+                Vec::new()
+            }
+        }
     }
 
     /// Returns whether a token is that of the listener or of one of its clients.

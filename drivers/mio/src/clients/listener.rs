@@ -16,7 +16,7 @@ use super::socket_file::SocketFile;
 pub(crate) struct Listener {
     socket: Socket,
     /// If it has a path.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 #[derive(Debug)]
@@ -28,13 +28,24 @@ enum Socket {
 impl Listener {
     /// Listens at an address and port.
     pub(crate) fn at_address(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self { socket: Socket::Tcp(TcpListener::bind(address)?), _file: None })
+        Ok(Self { socket: Socket::Tcp(TcpListener::bind(address)?), file: None })
     }
 
     /// Listens at a path, with these rights to it. What a process that was killed has left behind there is replaced.
     pub(crate) fn at_path(path: &Path, mode: u32) -> io::Result<Self> {
         let (socket, file) = SocketFile::bind(path, mode)?;
-        Ok(Self { socket: Socket::Unix(socket), _file: Some(file) })
+        Ok(Self { socket: Socket::Unix(socket), file: Some(file) })
+    }
+
+    /// Returns the file of the socket if somebody has removed it, so that no client finds it.
+    pub(super) fn lost_file(&self) -> Option<&SocketFile> {
+        self.file.as_ref().filter(|file| !file.is_in_place())
+    }
+
+    /// Listens at the path of a file that was removed.
+    pub(super) fn in_place_of(lost: &SocketFile) -> io::Result<Self> {
+        let (socket, file) = lost.bind_again()?;
+        Ok(Self { socket: Socket::Unix(socket), file: Some(file) })
     }
 
     pub(super) fn source(&mut self) -> &mut dyn Source {

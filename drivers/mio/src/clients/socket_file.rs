@@ -24,6 +24,7 @@ pub(crate) const PATH_LIMIT_OCTETS: usize = 107;
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
+    mode: u32,
     /// The device and the inode.
     identity: (u64, u64),
 }
@@ -39,9 +40,23 @@ impl SocketFile {
             }
             bound => bound?,
         };
-        let file = Self { path: path.to_owned(), identity: identity(path)? };
+        let file = Self { path: path.to_owned(), mode, identity: identity(path)? };
         fs::set_permissions(path, Permissions::from_mode(mode))?;
         Ok((listener, file))
+    }
+
+    /// Returns whether clients can still find the socket.
+    pub(super) fn is_in_place(&self) -> bool {
+        identity(&self.path).is_ok_and(|found| found == self.identity)
+    }
+
+    /// Listens at the same path with the same rights, once the file is gone.
+    pub(super) fn bind_again(&self) -> io::Result<(UnixListener, Self)> {
+        Self::bind(&self.path, self.mode)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Checks that the user of this process could listen at a path. A socket that somebody listens at is taken for that of a

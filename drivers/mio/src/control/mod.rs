@@ -104,6 +104,13 @@ impl Control {
         })
     }
 
+    /// Makes the file of the socket anew if somebody has removed it.
+    pub(crate) fn restore_socket(&mut self, now: Instant) {
+        for stream in self.door.restore() {
+            self.admit(stream, now);
+        }
+    }
+
     /// Takes in an event of the poll. Returns whether it was about a client or the listener.
     pub(crate) fn on_event(&mut self, event: &Event) -> bool {
         let token = event.token();

@@ -103,6 +103,13 @@ impl Served {
         self.receptionist.iter_mut().for_each(|receptionist| receptionist.limit(octets));
     }
 
+    /// Makes the files of sockets anew that somebody has removed.
+    pub(super) fn restore_sockets(&mut self) {
+        let now = Instant::now();
+        self.control.iter_mut().for_each(|control| control.restore_socket(now));
+        self.receptionist.iter_mut().for_each(|receptionist| receptionist.restore_socket(now));
+    }
+
     /// Tells those who wait for it what has come of a reading of the configuration.
     pub(super) fn tell_reload(&mut self, number: u64, report: &Report) {
         self.overview.note_reload(report.taken);
