@@ -74,6 +74,7 @@ class Bench:
             config.write(
                 f"database {self.database}\nannounce client.example\nmetrics {self.address}\nverbosity 1\ninterval 1\n"
                 "resolver 127.0.0.1:9\nretries 1000\nretryinterval 3600\n"
+                f"metrics_destinations 127.0.0.1:{self.server.server_address[1]}\n"
             )
         subprocess.run([binary, self.config, "initdb"], check=True, stdout=subprocess.DEVNULL)
         self.daemon = None
