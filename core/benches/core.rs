@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark has nobody to tell of an error")]
 
+use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::hold::Hold;
 use std::net::Ipv4Addr;
 
@@ -154,7 +155,7 @@ fn transaction(bencher: Bencher<'_, '_>, octets: usize) {
     bencher.counter(BytesCount::of_slice(&message[..])).bench_local(|| {
         let transaction = Transaction {
             reverse_path: Some(sender.clone()),
-            recipients: vec![Recipient { id: MailId(1), mailbox: recipient.clone() }],
+            recipients: vec![Recipient::new(MailId(1), recipient.clone())],
             data_octets: message.len() as u64,
             head: message.slice(..message.len().min(DATA_CHUNK_OCTETS)),
             is_probe: false,
@@ -206,6 +207,7 @@ fn waiting_row(id: i64) -> Row {
         fatal: false,
         last_failure: None,
         hold: Hold::default(),
+        wishes: DsnWishes::default(),
     }
 }
 

@@ -1,11 +1,12 @@
 //! SMTP commands (RFC 5321 section 4.1), written so that nothing in them can end a line early.
 
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use core::fmt;
 
 use bytes::{BufMut as _, BytesMut};
 
 use crate::address::Mailbox;
+use crate::dsn::{DsnWishes, MessageWishes, xtext};
 
 /// Longest command line in octets with its CRLF, extensions apart (RFC 5321 section 4.5.3.1.4). An AUTH command
 /// keeps to it (RFC 4954 section 4).
@@ -34,9 +35,16 @@ pub enum Command<'a> {
         body_8bit: bool,
         /// True if an address of the envelope is not ASCII (RFC 6531 section 3.4).
         smtputf8: bool,
+        /// What the sender wants of reports (RFC 3461 sections 4.3 and 4.4); `None` if the server does not offer DSN.
+        wishes: Option<&'a MessageWishes>,
     },
     /// Names a recipient.
-    Rcpt(&'a Mailbox),
+    Rcpt {
+        /// The address.
+        forward_path: &'a Mailbox,
+        /// What the sender wants to be told of it (RFC 3461 sections 4.1 and 4.2); `None` if the server does not offer DSN.
+        wishes: Option<&'a DsnWishes>,
+    },
     /// Announces the data.
     Data,
     /// The final dot of data that was announced for no recipient (RFC 2920 section 3.1).
@@ -78,7 +86,7 @@ impl Command<'_> {
             Self::Noop => CommandName::Noop,
             Self::Rset => CommandName::Rset,
             Self::Mail { .. } => CommandName::Mail,
-            Self::Rcpt(_) => CommandName::Rcpt,
+            Self::Rcpt { .. } => CommandName::Rcpt,
             Self::Data => CommandName::Data,
             Self::EndOfData => CommandName::EndOfData,
             Self::Quit => CommandName::Quit,
@@ -93,7 +101,7 @@ impl Command<'_> {
             Self::StartTls => put(line, &["STARTTLS"]),
             Self::Noop => put(line, &["NOOP"]),
             Self::Rset => put(line, &["RSET"]),
-            Self::Mail { reverse_path, size, body_8bit, smtputf8 } => {
+            Self::Mail { reverse_path, size, body_8bit, smtputf8, wishes } => {
                 put(line, &["MAIL FROM:<", reverse_path.map_or("", Mailbox::as_str), ">"]);
                 if let Some(size) = size {
                     put(line, &[" SIZE=", &decimal(size)]);
@@ -104,8 +112,16 @@ impl Command<'_> {
                 if smtputf8 {
                     put(line, &[" SMTPUTF8"]);
                 }
+                if let Some(wishes) = wishes {
+                    put_message_wishes(line, wishes);
+                }
             }
-            Self::Rcpt(forward_path) => put(line, &["RCPT TO:<", forward_path.as_str(), ">"]),
+            Self::Rcpt { forward_path, wishes } => {
+                put(line, &["RCPT TO:<", forward_path.as_str(), ">"]);
+                if let Some(wishes) = wishes {
+                    put_recipient_wishes(line, wishes);
+                }
+            }
             Self::Data => put(line, &["DATA"]),
             Self::EndOfData => put(line, &["."]),
             Self::Quit => put(line, &["QUIT"]),
@@ -203,6 +219,24 @@ impl CommandName {
 impl fmt::Display for CommandName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+fn put_message_wishes(line: &mut BytesMut, wishes: &MessageWishes) {
+    if let Some(extent) = wishes.extent {
+        put(line, &[" RET=", &extent.to_string()]);
+    }
+    if let Some(id) = &wishes.envelope_id {
+        put(line, &[" ENVID=", &xtext(id.as_str())]);
+    }
+}
+
+fn put_recipient_wishes(line: &mut BytesMut, wishes: &DsnWishes) {
+    if let Some(notify) = wishes.notify {
+        put(line, &[" NOTIFY=", &notify.to_string()]);
+    }
+    if let Some(recipient) = &wishes.original_recipient {
+        put(line, &[" ORCPT=", &recipient.parameter()]);
     }
 }
 

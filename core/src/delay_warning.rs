@@ -6,11 +6,9 @@
 
 use alloc::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::address::Mailbox;
 use crate::bounce::compose_warning;
-use crate::outbox::{FailedMessage, Row};
+use crate::outbox::{FailedMessage, NewNotice, Row};
 use crate::retry_rule::EARLIEST_SUBMISSION;
 use crate::rng::{Rng, Seed};
 use crate::schedule::{RetryState, RetryTerms};
@@ -31,15 +29,6 @@ pub struct DelayWarnings {
     pub seed: Seed,
 }
 
-/// A warning to insert, with null sender and `mail_remote` NULL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewWarning {
-    /// The recipient: the sender of the mail.
-    pub recipient: Bytes,
-    /// The contents of `mail_data`.
-    pub data: Bytes,
-}
-
 impl DelayWarnings {
     /// Returns whether the sender of a mail is to be told that it is late. `row` is the mail with the failure that has just been
     /// recorded; before that, it was last tried at `tried_before`, or never.
@@ -52,6 +41,8 @@ impl DelayWarnings {
         };
         submission >= EARLIEST_SUBMISSION
             && self.ages.iter().any(has_reached)
+            // RFC 3461 section 5.2.5.
+            && row.wishes.wants_delay()
             && row.sender.as_deref().is_some_and(|sender| Mailbox::parse(sender).is_ok())
             // Mail that is given up is bounced instead, and held mail is not tried.
             && matches!(
@@ -62,19 +53,15 @@ impl DelayWarnings {
 
     /// Returns the warning about a message, which names all recipients that it has here. Returns `None` for a message without
     /// recipient or sender.
-    pub fn warning(&self, message: &FailedMessage) -> Option<NewWarning> {
+    pub fn warning(&self, message: &FailedMessage) -> Option<NewNotice> {
         let first = &message.mails.first()?.row;
         let recipient = first.sender.clone()?;
         // The warnings of one commit have one seed, and must differ.
-        let mut seed = self.seed.0;
-        for (octet, of_id) in seed.iter_mut().zip(first.id.0.to_le_bytes()) {
-            *octet ^= of_id;
-        }
-        let mut rng = Rng::from_seed(seed);
+        let mut rng = Rng::for_mail(&self.seed, first.id);
         let (announce, bounce_from) = (&self.announce, &self.bounce_from);
         let data =
             compose_warning(announce, bounce_from, self.terms.rules(), message, self.terms.now, &mut rng)?;
-        Some(NewWarning { recipient, data })
+        Some(NewNotice { recipient, data })
     }
 }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 pub use self::fields::{Fields, Value};
 pub use self::name::EventName;
+use crate::address::Mailbox;
 use crate::attempt::{Acceptance, Attempt, Failure};
 use crate::course::Course;
 use crate::ids::{ConnectionId, MailId};
@@ -90,7 +91,8 @@ pub enum Event {
         /// What else is known of the mail.
         facts: MailFacts,
     },
-    /// A mail was given up whose sender is null or invalid, so that a bounce would reach no one.
+    /// A mail was given up without a bounce: its sender is null or invalid, so that one would reach no one, or wants none (RFC 3461 section
+    /// 5.2.6).
     Dropped {
         /// The mail.
         id: MailId,
@@ -109,6 +111,17 @@ pub enum Event {
         recipient: Box<str>,
         /// The mail that tells the sender.
         warning: MailId,
+        /// What else is known of the mail.
+        facts: MailFacts,
+    },
+    /// The sender of a mail that was delivered was told so, because the server does not.
+    Relayed {
+        /// The mail.
+        id: MailId,
+        /// Its recipient.
+        recipient: Box<str>,
+        /// The mail that tells the sender.
+        report: MailId,
         /// What else is known of the mail.
         facts: MailFacts,
     },
@@ -180,6 +193,11 @@ impl MailFacts {
         }
     }
 
+    /// Returns whether there is a sender whom a bounce could reach.
+    fn has_sender(&self) -> bool {
+        self.sender.as_deref().is_some_and(|sender| Mailbox::parse(sender).is_ok())
+    }
+
     /// Returns the sender, shortened; nothing for the null reverse-path.
     fn shown_sender(&self) -> String {
         self.sender.as_ref().map(|sender| shortened_octets(sender).to_string()).unwrap_or_default()
@@ -210,7 +228,9 @@ impl Event {
     /// Returns the importance of the event.
     pub fn level(&self) -> Level {
         match self {
-            Self::Delivered { .. } | Self::Bounced { .. } | Self::Warned { .. } => Level::Info,
+            Self::Delivered { .. } | Self::Bounced { .. } | Self::Warned { .. } | Self::Relayed { .. } => {
+                Level::Info
+            }
             Self::Failed { .. } | Self::Dropped { .. } => Level::Warning,
             Self::Yielded { .. } => Level::Debug,
             Self::Note { level, .. } => *level,
@@ -242,10 +262,21 @@ impl fmt::Display for Event {
                 }
                 Ok(())
             }
-            Self::Dropped { id, recipient, .. } => {
+            Self::Dropped { id, recipient, facts, .. } => {
+                let why = match facts.has_sender() {
+                    true => "wants none (NOTIFY)",
+                    false => "is the null path, or no address",
+                };
+                let recipient = OneLine(recipient);
                 write!(
                     f,
-                    "mail {id} to <{}> given up and deleted without a bounce, because its sender is the null path, or no address",
+                    "mail {id} to <{recipient}> given up and deleted without a bounce, because its sender {why}"
+                )
+            }
+            Self::Relayed { id, recipient, report, .. } => {
+                write!(
+                    f,
+                    "mail {id} to <{}> was delivered, which mail {report} tells its sender, because the server offers no DSN",
                     OneLine(recipient)
                 )
             }

@@ -115,10 +115,10 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | vocabulary | [`time`], [`rng`], [`address`], [`next_hop`], [`status`], [`ids`], [`settings`], [`outbox`], [`io`], [`system_error`], [`tls`], [`event`], [`tally`], [`watch`], [`one_line`], [`shown`], [`flight`], [`fair_queue`], and `expiring_map` |
+//! | vocabulary | [`time`], [`rng`], [`address`], [`dsn`], [`next_hop`], [`status`], [`ids`], [`settings`], [`outbox`], [`io`], [`system_error`], [`tls`], [`event`], [`tally`], [`watch`], [`one_line`], [`shown`], [`flight`], [`fair_queue`], and `expiring_map` |
 //! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`] |
 //! | machines | [`session`], [`resolver`] |
-//! | decisions | [`route`], [`schedule`] with [`retry_rule`], [`mail_pattern`] and [`failure_pattern`], [`policy`] with [`destination_pattern`], [`bounce`] and [`delay_warning`], and `reachability`: servers that do not answer |
+//! | decisions | [`route`], [`schedule`] with [`retry_rule`], [`mail_pattern`] and [`failure_pattern`], [`policy`] with [`destination_pattern`], [`bounce`], [`delay_warning`] and [`relay_report`], and `reachability`: servers that do not answer |
 //! | one next hop | `delivery` |
 //! | the whole | [`dispatcher`], with its index of the outbox in `queue`; what it says of what it does, [`explanation`] and [`probe`] |
 //! | an outbox | [`memory_outbox`] |
@@ -141,6 +141,7 @@ pub mod delay_warning;
 mod delivery;
 pub mod destination_pattern;
 pub mod dispatcher;
+pub mod dsn;
 pub mod ending;
 mod envelope;
 pub mod event;
@@ -156,6 +157,7 @@ pub mod io;
 pub mod mail_pattern;
 pub mod memory_outbox;
 pub mod next_hop;
+mod notice;
 pub mod one_line;
 pub mod order;
 pub mod outbox;
@@ -163,6 +165,7 @@ pub mod policy;
 pub mod probe;
 mod queue;
 mod reachability;
+pub mod relay_report;
 pub mod remote_id;
 pub mod reply;
 pub mod resolver;

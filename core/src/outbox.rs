@@ -35,11 +35,14 @@ use thiserror::Error;
 pub use self::replacement::{BounceOrder, NewBounce, Replacement};
 use crate::attempt::{Acceptance, Attempt, AttemptFacts, Failure};
 use crate::delay_warning::DelayWarnings;
+use crate::dsn::{DsnWishes, MessageWishes};
 use crate::failure_pattern::LastFailure;
 use crate::flight::{FlightMark, FoundFlight, Uncertain};
 use crate::hold::Hold;
 pub use crate::ids::{MailId, RequestId};
+pub use crate::notice::{NewNotice, Reported, Warned};
 use crate::order::{CarriedOut, OrderId, OrderPart, OrderPlace, OrderStep};
+use crate::relay_report::RelayReports;
 use crate::schedule::RetryTerms;
 use crate::time::UnixTime;
 use crate::wording::faillog_text;
@@ -111,6 +114,8 @@ pub struct Row {
     pub last_failure: Option<LastFailure>,
     /// What is known of its holds.
     pub hold: Hold,
+    /// What its sender wants to be told of it.
+    pub wishes: DsnWishes,
 }
 
 impl Row {
@@ -121,6 +126,7 @@ impl Row {
             remote: copy(&self.remote),
             sender: copy(&self.sender),
             recipient: Bytes::copy_from_slice(&self.recipient),
+            wishes: self.wishes.clone(),
             ..*self
         }
     }
@@ -141,6 +147,7 @@ impl fmt::Debug for Row {
             .field("fatal", &self.fatal)
             .field("last_failure", &self.last_failure)
             .field("hold", &self.hold)
+            .field("wishes", &self.wishes)
             .finish()
     }
 }
@@ -156,7 +163,7 @@ pub enum StoreRequest {
         limit: u32,
     },
     /// These rows as they are now, with the data of their messages up to [`CLAIM_BUDGET_OCTETS`], grouped into transactions: rows
-    /// with equal sender and equal data share one, up to `recipients`. Answer: [`StoreReply::Claimed`].
+    /// with equal sender, data and [`MessageWishes`] share one, up to `recipients`. Answer: [`StoreReply::Claimed`].
     Claim {
         /// The rows, in the order in which they should be sent. All have the same next hop.
         ids: Vec<MailId>,
@@ -179,7 +186,7 @@ pub enum StoreRequest {
     /// its sender, recipient, submission or data are different, as far as the database remembers them; failed mail also if its
     /// `mail_remote` is. Answer: [`StoreReply::Committed`].
     Commit(Commit),
-    /// All that bounces of these rows need, grouped by message: equal sender and equal data. The originals together keep to
+    /// All that bounces of these rows need, grouped by message: equal sender, data and [`MessageWishes`]. The originals together keep to
     /// [`FAILED_BUDGET_OCTETS`], and so do the failure texts, but the first message is always included. Answer:
     /// [`StoreReply::Failed`].
     ReadFailed {
@@ -242,17 +249,11 @@ pub struct Commit {
     /// Which failed attempts make the mail late, and what its sender is told then; `None` if that is not wanted. A warning that cannot be
     /// made costs nothing else.
     pub warnings: Option<Box<DelayWarnings>>,
+    /// How the senders of delivered mail are told of it, where that is [wanted](DeliveredMail::is_reported). A report that cannot be made
+    /// costs nothing else.
+    pub reports: Option<Box<RelayReports>>,
     /// What is noted of [flights](crate::flight). If nothing can be noted, that costs nothing else.
     pub flights: Vec<FlightMark>,
-}
-
-/// What the sender of late mail was told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warned {
-    /// The late mail: rows with equal sender and data.
-    pub originals: Vec<MailId>,
-    /// The row of the warning.
-    pub warning: MailId,
 }
 
 impl Commit {
@@ -296,11 +297,13 @@ pub struct DeliveredMail {
     pub id: MailId,
     /// The attempt that delivered it; `None` if this only repeats a deletion in which an earlier process failed.
     pub attempt: Option<Attempt<Acceptance>>,
+    /// True if its sender is told: he wants to know of the delivery, and the server offers no DSN (RFC 3461 section 5.2.2).
+    pub is_reported: bool,
 }
 
 impl From<MailId> for DeliveredMail {
     fn from(id: MailId) -> Self {
-        Self { id, attempt: None }
+        Self { id, attempt: None, is_reported: false }
     }
 }
 
@@ -416,6 +419,8 @@ pub struct Committed {
     pub not_noted: Vec<MailId>,
     /// The warnings that were made.
     pub warned: Vec<Warned>,
+    /// The reports that were made.
+    pub reported: Vec<Reported>,
     /// True if the flights could not be noted: mail is sent without.
     pub is_unmarked: bool,
 }
@@ -442,6 +447,7 @@ impl Committed {
         self.refused.append(&mut more.refused);
         self.not_noted.append(&mut more.not_noted);
         self.warned.append(&mut more.warned);
+        self.reported.append(&mut more.reported);
         self.is_unmarked |= more.is_unmarked;
     }
 }
@@ -471,7 +477,7 @@ pub struct FailState {
 /// One message with those of its recipients that share a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimedTransaction {
-    /// One row for each recipient: at least one, with equal sender and data.
+    /// One row for each recipient: at least one, with equal sender, data and [`MessageWishes`].
     pub rows: Vec<Row>,
     /// Length of the message in octets, as it is stored.
     pub data_octets: u64,
@@ -492,7 +498,7 @@ pub struct LeftOver {
 /// A message with those of its recipients that are given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedMessage {
-    /// One entry for each recipient: at least one, with equal sender and data.
+    /// One entry for each recipient: at least one, with equal sender, data and [`MessageWishes`].
     pub mails: Vec<FailedMail>,
     /// Length of the message in octets, as it is stored.
     pub data_octets: u64,
@@ -501,6 +507,11 @@ pub struct FailedMessage {
 }
 
 impl FailedMessage {
+    /// Returns what its sender wants of reports about it, if it has a recipient.
+    pub fn wishes(&self) -> Option<&MessageWishes> {
+        Some(&self.mails.first()?.row.wishes.message)
+    }
+
     /// Returns the mail that it lays hold of.
     pub fn ids(&self) -> impl Iterator<Item = MailId> {
         self.mails.iter().map(|mail| mail.row.id)

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::ids::MailId;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng};
 
@@ -23,6 +24,15 @@ impl Rng {
     /// Returns a generator that is determined by `seed`.
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self(ChaCha12Rng::from_seed(seed))
+    }
+
+    /// Returns a generator for what is composed about a mail, where one seed is for many.
+    pub(crate) fn for_mail(seed: &Seed, id: MailId) -> Self {
+        let mut octets = seed.0;
+        for (octet, of_id) in octets.iter_mut().zip(id.0.to_le_bytes()) {
+            *octet ^= of_id;
+        }
+        Self::from_seed(octets)
     }
 
     /// Returns a separate generator for a child, so that draws of one child never change the draws of another.

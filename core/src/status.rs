@@ -14,6 +14,8 @@ pub struct EnhancedStatus {
 }
 
 impl EnhancedStatus {
+    /// Success of any kind.
+    pub const SUCCESS: Self = Self::new(2, 0, 0);
     /// Mailing list or address: bad destination system (a domain that does not exist).
     pub const BAD_DOMAIN: Self = Self::new(5, 1, 2);
     /// Bad destination mailbox address syntax.

@@ -27,6 +27,8 @@ pub struct Tally {
     pub bounces: u64,
     /// Mail that was put into the outbox to tell a sender that other mail is late.
     pub delay_warnings: u64,
+    /// Reports to senders that their mail was delivered to a server that offers no DSN.
+    pub relay_reports: u64,
     /// Transactions that servers have answered, for at least one recipient, by taking the message or by refusing it.
     pub transactions: u64,
     /// Octets of the messages that servers have taken, as they are stored: once for each transaction, however many recipients it
@@ -77,7 +79,7 @@ pub enum Fate {
     Delivered,
     /// It was given up, and replaced by a bounce.
     Bounced,
-    /// It was given up and deleted without a bounce.
+    /// It was given up and deleted without a bounce, which would reach no one, or which its sender does not want.
     Dropped,
     /// It was given up because of its age, with or without a bounce.
     Expired,
@@ -276,6 +278,7 @@ impl Default for Tally {
             mails: Counts::default(),
             bounces: 0,
             delay_warnings: 0,
+            relay_reports: 0,
             transactions: 0,
             delivered_octets: 0,
             connections_opened: Counts::default(),

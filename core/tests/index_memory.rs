@@ -1,5 +1,6 @@
 //! Proves that the memory for queued mail does not grow by more than 100 octets for each.
 
+use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::hold::Hold;
 use std::alloc::System;
 use std::net::Ipv4Addr;
@@ -52,6 +53,7 @@ fn octets_per_row(fail_count: u32, is_ordered: bool) -> i64 {
             fatal: false,
             last_failure: None,
             hold: Hold::default(),
+            wishes: DsnWishes::default(),
         });
         let reply = StoreReply::Scanned(Scanned {
             rows: rows.collect(),

@@ -67,7 +67,7 @@ fn send(stream: TcpStream, message: &str) -> Report {
     let transaction = Transaction {
         reverse_path: Some(mailbox("s@example.org")),
         recipients: [(1, "r1@example.net"), (2, "r2@example.net")]
-            .map(|(id, address)| Recipient { id: MailId(id), mailbox: mailbox(address) })
+            .map(|(id, address)| Recipient::new(MailId(id), mailbox(address)))
             .into(),
         data_octets: message.len() as u64,
         head: message.as_bytes().to_vec().into(),

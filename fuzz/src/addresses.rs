@@ -40,9 +40,15 @@ fn check_mailbox(octets: &[u8], mailbox: &Mailbox) {
         (Some(at), domain) => assert_eq!(domain, MailDomain::parse(&text[at + 1..])),
     }
     for (command, before) in [
-        (Command::Rcpt(mailbox), "RCPT TO:<"),
+        (Command::Rcpt { forward_path: mailbox, wishes: None }, "RCPT TO:<"),
         (
-            Command::Mail { reverse_path: Some(mailbox), size: None, body_8bit: false, smtputf8: false },
+            Command::Mail {
+                reverse_path: Some(mailbox),
+                size: None,
+                body_8bit: false,
+                smtputf8: false,
+                wishes: None,
+            },
             "MAIL FROM:<",
         ),
     ] {

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use cmail_delivery::bounce::{BounceSettings, compose};
+use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::hold::Hold;
 use cmail_delivery::outbox::{FailedMail, FailedMessage, FaillogRow, MailId, Row};
 use cmail_delivery::rng::Rng;
@@ -72,6 +73,7 @@ fn row(sender: Option<Bytes>, recipient: &[u8]) -> Row {
         fatal: true,
         last_failure: None,
         hold: Hold::default(),
+        wishes: DsnWishes::default(),
     }
 }
 

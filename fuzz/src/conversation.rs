@@ -277,7 +277,7 @@ impl Conversation {
             }
             ("RCPT", Some(number)) => {
                 let (path, parameters) = path(argument, "TO:<");
-                assert_eq!(parameters, "");
+                self.check_rcpt_parameters(parameters);
                 let recipients = &mut self.transactions[number].recipients;
                 recipients.push((path.to_owned(), None));
                 Command::Rcpt(number, recipients.len() - 1)
@@ -293,9 +293,27 @@ impl Conversation {
                 ("SIZE", _) => "SIZE",
                 ("BODY", "8BITMIME") => "8BITMIME",
                 ("SMTPUTF8", "") => "SMTPUTF8",
+                ("RET", "FULL" | "HDRS") => "DSN",
+                ("ENVID", id) if is_xtext(id) => "DSN",
                 _ => panic!("{parameter:?} is no parameter of MAIL"),
             };
             assert!(self.offers(keyword), "{parameter:?}, but {keyword} is not offered");
+        }
+    }
+
+    /// Asserts that parameters of RCPT are those of RFC 3461 section 4, and offered.
+    fn check_rcpt_parameters(&self, parameters: &str) {
+        for parameter in parameters.split_whitespace() {
+            let is_known = match parameter.split_once('=').unwrap_or((parameter, "")) {
+                ("NOTIFY", "NEVER") => true,
+                ("NOTIFY", events) => {
+                    events.split(',').all(|event| ["SUCCESS", "FAILURE", "DELAY"].contains(&event))
+                }
+                ("ORCPT", original) => original.split_once(';').is_some_and(|(_, address)| is_xtext(address)),
+                _ => false,
+            };
+            assert!(is_known, "{parameter:?} is no parameter of RCPT");
+            assert!(self.offers("DSN"), "{parameter:?}, but DSN is not offered");
         }
     }
 
@@ -554,5 +572,30 @@ pub(crate) fn is_misunderstood(reply: &Reply) -> bool {
 
 /// Returns the path of MAIL or RCPT, and the parameters after it.
 fn path<'a>(argument: &'a str, keyword: &str) -> (&'a str, &'a str) {
-    argument.strip_prefix(keyword).and_then(|path| path.rsplit_once('>')).expect("a path")
+    let path = argument.strip_prefix(keyword).expect("a path");
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    // Only in quotes a path has such a bracket; parameters may have others.
+    let end = path.find(|character| {
+        let is_end = character == '>' && !is_quoted;
+        is_quoted ^= character == '"' && !is_escaped;
+        is_escaped = character == '\\' && is_quoted && !is_escaped;
+        is_end
+    });
+    let (path, rest) = path.split_at(end.expect("the end of a path"));
+    (path, &rest[1..])
+}
+
+/// Returns whether a text is the value of a parameter (RFC 3461 section 4).
+fn is_xtext(text: &str) -> bool {
+    let is_plain = |octet: u8| octet.is_ascii_graphic() && !b"+=".contains(&octet);
+    let is_hexadecimal = |octet: &u8| octet.is_ascii_digit() || (b'A'..=b'F').contains(octet);
+    let mut pieces = text.split('+');
+    let first = pieces.next().unwrap_or_default();
+    !text.is_empty()
+        && first.bytes().all(is_plain)
+        && pieces.all(|piece| {
+            piece.split_at_checked(2).is_some_and(|(code, rest)| {
+                code.as_bytes().iter().all(is_hexadecimal) && rest.bytes().all(is_plain)
+            })
+        })
 }

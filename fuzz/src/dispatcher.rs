@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::address::{Domain, Mailbox};
 use cmail_delivery::course::Transcripts;
+use cmail_delivery::dsn::{DsnWishes, EnvelopeId, MessageWishes, Notify};
 use cmail_delivery::event::Event;
 use cmail_delivery::explanation::{Inquiry, Subject};
 use cmail_delivery::hold::Hold;
@@ -48,12 +49,12 @@ const CONCURRENCY: u32 = 4;
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Checks a script. Verbs, of which `M` may come only first: `Md`, `Mg`, `Mv` daemon, generation of bounces, delivery to a
-/// domain; `+` a row: sender, recipient, remote (`%` is a password), number of its message, with `-` for NULL; `-` deletes
+/// domain; `+` a row: sender, recipient, remote (`%` is a password), number of its message, NOTIFY, ENVID, with `-` for NULL; `-` deletes
 /// one; `*` the outbox has changed, `^` try everything, `?` a question about a mail by number or about a domain, or a probe if its name has an even length; `e` other name servers, `S` other settings, by number, `D` drain; `.` seconds pass, `>` the next deadline comes; `a` and `z`
 /// the oldest and the latest request is answered, `x` and `y` they fail; `n` DNS queries are answered, `g` one with these
 /// octets, `h` one cannot be sent; `c` all connect, `f` and `F` one fails, there or here; `V`, `v`, `X` TLS is established with
 /// or without a valid certificate, or is not; `R`, `r` a line or octets from a server, by number, `K` it closes; `P` every
-/// server is polite to one command, `p` to all it has got, `O` what they offer from now on: `p` PIPELINING, `l` LIMITS; `W` how many
+/// server is polite to one command, `p` to all it has got, `O` what they offer from now on: `p` PIPELINING, `l` LIMITS, `d` DSN; `W` how many
 /// octets connections take at once; `G` all this without a fault.
 pub fn check(octets: &[u8]) {
     let secret = secret_for(octets);
@@ -228,7 +229,9 @@ impl World {
             b'O' => {
                 let offer = |letter, line| if argument.contains(&letter) { line } else { "" };
                 let limits = "250-LIMITS RCPTMAX=2 MAILMAX=3 RCPTDOMAINMAX=1\r\n";
-                self.offers = [offer(b'p', "250-PIPELINING\r\n"), offer(b'l', limits)].concat();
+                self.offers =
+                    [offer(b'p', "250-PIPELINING\r\n"), offer(b'l', limits), offer(b'd', "250-DSN\r\n")]
+                        .concat();
             }
             b'W' => self.transmit_limit = usize::try_from(number(argument, 1000)).unwrap_or(0).max(1),
             b'G' => drop(self.round()),
@@ -241,6 +244,11 @@ impl World {
         let mut word = || words.next().filter(|word| *word != b"-");
         let (sender, recipient, remote) = (word(), word(), word());
         let number = word().map_or(0, |word| number(word, 0)) % u64::from(MESSAGES);
+        let text = |word: Option<&[u8]>| word.map(|word| String::from_utf8_lossy(word).into_owned());
+        let notify = text(word()).and_then(|text| Notify::parse(&text).ok());
+        let envelope_id = text(word()).and_then(|text| EnvelopeId::parse(&text).ok());
+        let message = MessageWishes { extent: None, envelope_id };
+        let wishes = DsnWishes { notify, original_recipient: None, message };
         // Behind the last `@` stands the host, which is no secret.
         let with_password = |remote: &[u8]| {
             let host = remote.iter().rposition(|&octet| octet == b'@').unwrap_or(0);
@@ -259,6 +267,7 @@ impl World {
             faillog: Vec::new(),
             last_failure: None,
             hold: Hold::default(),
+            wishes,
         };
         self.outbox.insert(mail);
     }
@@ -402,6 +411,9 @@ impl World {
             Event::Warned { id, .. } => {
                 assert!(!self.delivered.contains(id), "{id} is late after it was delivered");
                 assert!(!self.given_up.contains(id), "{id} is late after it was given up");
+            }
+            Event::Relayed { id, .. } => {
+                assert!(self.delivered.contains(id), "{id} is reported before it was delivered");
             }
             Event::Yielded { .. }
             | Event::Note { .. }

@@ -103,9 +103,10 @@ impl Outbox {
             self.check(commit);
         }
         let answer = self.mails.answer(request)?;
-        if let StoreReply::Committed(Committed { bounces, .. }) = &answer {
-            for id in bounces.iter().flatten() {
-                let mail = self.mails.mail(*id).expect("it was inserted").clone();
+        if let StoreReply::Committed(Committed { bounces, reported, .. }) = &answer {
+            let reports = reported.iter().map(|reported| reported.report);
+            for id in bounces.iter().flatten().copied().chain(reports) {
+                let mail = self.mails.mail(id).expect("it was inserted").clone();
                 assert!(!contains(&mail.data, self.secret.as_bytes()));
                 self.count(&mail);
             }
@@ -152,11 +153,17 @@ impl Outbox {
         }
         let (_, first) = originals.first().expect("nothing is replaced");
         assert!(originals.iter().all(|(_, mail)| mail.data == first.data && mail.sender == first.sender));
+        assert!(originals.iter().all(|(_, mail)| mail.wishes.message == first.wishes.message));
+        // RFC 3461 section 5.2.6
+        let is_wanted = |mail: &Mail| mail.wishes.notify.is_none_or(|notify| notify.failure);
+        let wanted = originals.iter().filter(|(_, mail)| is_wanted(mail)).count();
+        assert!([0, originals.len()].contains(&wanted), "wanted and unwanted in one");
         let Some(bounce) = &replacement.bounce else {
             let is_address = first.sender.as_deref().is_some_and(|sender| Mailbox::parse(sender).is_ok());
-            assert!(!is_address, "no bounce where there is somebody to tell");
+            assert!(!is_address || wanted == 0, "no bounce where there is somebody to tell");
             return;
         };
+        assert!(wanted > 0, "a bounce that its sender does not want");
         // An invalid sender gets no bounce; the copies are sent all the same.
         let told = first.sender.as_ref().filter(|sender| Mailbox::parse(sender).is_ok());
         if told.is_some() {

@@ -23,7 +23,7 @@ pub fn check(octets: &[u8]) {
 }
 
 /// Verbs: `C` configuration, once: letters of `s` STARTTLS, `i` implicit TLS, `f` plain fallback, `a` credentials,
-/// `u` unprotected, `p` padding, `t` trace, `c` cautious, and what polite servers offer: `l` PIPELINING; `R` a line of the server, `r` octets of it, `E` a line in which it echoes the last one of the client; `P` what a polite server would do,
+/// `u` unprotected, `p` padding, `t` trace, `c` cautious, and what polite servers offer: `l` PIPELINING, `d` DSN; `R` a line of the server, `r` octets of it, `E` a line in which it echoes the last one of the client; `P` what a polite server would do,
 /// `A` the same with all that it has not answered; `V` and `v` TLS with and without a valid certificate, `X` without
 /// success; `K` closed, `k` broken; `.` seconds pass; `W` the connection takes so many octets; `B` a transaction for so
 /// many recipients whose data follows, `b` the same with ten more octets, `S` octets of it (`|` is LF and `^` CR); `Q` quit.
@@ -47,7 +47,7 @@ impl Talk {
         let letters = configured.map_or(&[][..], |(_, letters)| letters);
         let config = config(letters, &password);
         let offer = |letter, line: &'static str| if letters.contains(&letter) { line } else { "" };
-        let offers = offer(b'l', "250-PIPELINING\r\n").to_owned();
+        let offers = [offer(b'l', "250-PIPELINING\r\n"), offer(b'd', "250-DSN\r\n")].concat();
         let now = Instant::from_micros(5);
         let session = Session::new(config.clone(), Rng::from_seed([4; 32]), now);
         let checker = Checker::new(config, &password);

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::address::Mailbox;
+use cmail_delivery::dsn::{DsnWishes, EnvelopeId, MessageWishes, Notify, OriginalRecipient, ReturnExtent};
 use cmail_delivery::ending::Unfit;
 use cmail_delivery::next_hop::TlsMode;
 use cmail_delivery::outbox::MailId;
@@ -104,7 +105,7 @@ impl Checker {
         for _ in 0..=recipients {
             self.recipients += 1;
             let id = MailId(self.recipients);
-            chosen.push(Recipient { id, mailbox: mailbox(&forward_path(id)) });
+            chosen.push(Recipient { wishes: wishes(id), ..Recipient::new(id, mailbox(&forward_path(id))) });
         }
         let ids: Vec<MailId> = chosen.iter().map(|recipient| recipient.id).collect();
         if !self.has_ended {
@@ -442,4 +443,17 @@ fn forward_path(id: MailId) -> String {
 
 fn mailbox(text: &str) -> Mailbox {
     Mailbox::parse(text.as_bytes()).expect("it is an address")
+}
+
+/// What the sender of a recipient wants to be told.
+fn wishes(id: MailId) -> DsnWishes {
+    let bit = |number: i64| id.0 & number != 0;
+    DsnWishes {
+        notify: Some(Notify { success: bit(1), failure: bit(2), delay: bit(4) }),
+        original_recipient: OriginalRecipient::parse(&format!("rfc822;was+{}=<a b>", id.0)).ok(),
+        message: MessageWishes {
+            extent: Some(ReturnExtent::Full),
+            envelope_id: EnvelopeId::parse("a+b =").ok(),
+        },
+    }
 }

@@ -19,6 +19,7 @@ mod conversation;
 mod delivery;
 mod destination_lines;
 mod dns;
+mod dsn;
 mod end_of_data;
 mod explain;
 mod fallback;

@@ -261,3 +261,17 @@ fn a_backup_is_nobody_elses_to_read_and_there_is_one_of_each_day() {
         assert_eq!(count, 1);
     }
 }
+
+#[test]
+fn mail_is_put_in_with_what_its_sender_wants_to_be_told() {
+    let (world, server) = World::with_server(Script::new().keywords(["DSN"]));
+    let daemon = world.start();
+    daemon.wait_until_ready(&world);
+    let recipe = blocks("### What senders want to be told", "sql").remove(0);
+    world.database.connection.execute_batch(&recipe).unwrap();
+    world.database.wait_until_empty();
+    let commands = server.records().connections[0].commands();
+    assert!(commands.iter().any(|line| line.ends_with(" RET=HDRS ENVID=order+2017")), "{commands:?}");
+    let rcpt = "RCPT TO:<you@example.org> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;you@example.org";
+    assert!(commands.iter().any(|line| line == rcpt), "{commands:?}");
+}

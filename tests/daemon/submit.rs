@@ -461,3 +461,36 @@ fn a_user_of_the_group_submits_and_others_may_not() {
         assert!(refused.stderr.contains(&config.display().to_string()), "{}", refused.stderr);
     }
 }
+
+/// What the sender wants to be told of the mail.
+#[test]
+fn wishes_for_reports_are_kept_and_shown() {
+    let world = World::new();
+    let words = ["-N", "success,delay", "-R", "hdrs", "-V", "order+17 =", "a@example.org", "b@example.org"];
+    assert_eq!(sendmail(&world, &words, b"x\n").code(), Some(0));
+    assert_eq!(sendmail(&world, &["c@example.org"], b"x\n").code(), Some(0));
+    let kept: Vec<(i64, String, String, String)> = {
+        let sql =
+            "SELECT mail_id, notify, ret, envid FROM dispatch_envelope WHERE orcpt IS NULL ORDER BY mail_id";
+        let mut statement = world.database.connection.prepare(sql).unwrap();
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+        statement.query_map([], row).unwrap().map(Result::unwrap).collect()
+    };
+    let wishes = |id| (id, "SUCCESS,DELAY".to_owned(), "HDRS".to_owned(), "order+17 =".to_owned());
+    assert_eq!(kept, [wishes(1), wishes(2)]);
+    let line = "  wishes       NOTIFY=SUCCESS,DELAY, RET=HDRS, ENVID=order+17 =\n";
+    for verb in ["show", "explain"] {
+        let shown = tool::run(&world, &[verb, "1"]).stdout;
+        assert!(shown.contains(line), "{verb}: {shown}");
+        assert!(!tool::run(&world, &[verb, "3"]).stdout.contains("wishes"));
+    }
+    let records = tool::records(&world, &["list"]);
+    let of = |index: usize| ["notify", "orcpt", "ret", "envid"].map(|name| records[index][name].clone());
+    assert_eq!(of(0), ["SUCCESS,DELAY".into(), serde_json::Value::Null, "HDRS".into(), "order+17 =".into()]);
+    assert!(of(2).iter().all(serde_json::Value::is_null));
+    for words in [["-N", "never,success"], ["-R", "some"], ["-V", "\u{e4}"]] {
+        let finished = sendmail(&world, &[words[0], words[1], "a@example.org"], b"x\n");
+        assert_eq!(finished.code(), Some(64));
+        assert!(finished.stderr.contains(words[0]), "{}", finished.stderr);
+    }
+}

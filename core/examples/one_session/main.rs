@@ -38,7 +38,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     io::stdin().read_to_end(&mut message)?;
     let transaction = Transaction {
         reverse_path: Some(Mailbox::parse(sender.as_bytes())?),
-        recipients: vec![Recipient { id: MailId(1), mailbox: Mailbox::parse(recipient.as_bytes())? }],
+        recipients: vec![Recipient::new(MailId(1), Mailbox::parse(recipient.as_bytes())?)],
         data_octets: message.len() as u64,
         // The whole message, so that the session never requests more.
         head: message.into(),

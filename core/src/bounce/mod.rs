@@ -25,6 +25,7 @@ use mail_builder::headers::raw::Raw;
 use mail_builder::mime::MimePart;
 
 use crate::address::{Domain, Mailbox};
+use crate::attempt::{Acceptance, Attempt};
 use crate::outbox::{BounceOrder, FailedMessage, is_null_path};
 use crate::rng::Rng;
 use crate::schedule::RetryRules;
@@ -87,6 +88,8 @@ enum Notice<'a> {
     GivenUp { return_limit_octets: u64 },
     /// Mail that is late, and is tried again by these rules. Only its header section is returned.
     Late(RetryRules<'a>),
+    /// Mail that this attempt has delivered to a server that does not tell the sender. Only its header section is returned.
+    Relayed(&'a Attempt<Acceptance>),
 }
 
 /// Composes what tells the sender of `message` that it is late, and will be tried again by these rules. Returns `None` if `message` has
@@ -100,6 +103,19 @@ pub fn compose_warning(
     rng: &mut Rng,
 ) -> Option<Bytes> {
     compose_notice(Notice::Late(rules), announce, bounce_from, message, now, rng)
+}
+
+/// Composes what tells the sender of `message`, which has one recipient, that this attempt has delivered it to a server that does not tell
+/// him (RFC 3461 section 5.2.2). Returns `None` if `message` has no recipient, or a null sender.
+pub fn compose_relayed(
+    attempt: &Attempt<Acceptance>,
+    announce: &str,
+    bounce_from: &str,
+    message: &FailedMessage,
+    now: UnixTime,
+    rng: &mut Rng,
+) -> Option<Bytes> {
+    compose_notice(Notice::Relayed(attempt), announce, bounce_from, message, now, rng)
 }
 
 /// Composes the one bounce for all recipients of `message`. Returns `None` if `message` has no recipient, or a null sender, which
@@ -153,6 +169,7 @@ fn compose_notice(
         .subject(match notice {
             Notice::GivenUp { .. } => "Undelivered mail returned to sender",
             Notice::Late(_) => "Mail is late, and is still being tried",
+            Notice::Relayed(_) => "Mail was delivered to the next server",
         })
         .date(report::date(now))
         .message_id(message_id)
@@ -196,10 +213,10 @@ impl PartTypes {
             (Extent::Whole, true) => ("message/global", "Undelivered message"),
             (Extent::Header, false) => ("text/rfc822-headers", "Message headers"),
             (Extent::Header, true) => ("message/global-headers", "Message headers"),
-            (Extent::Large | Extent::Refused | Extent::HardToSend, false) => {
+            (Extent::Large | Extent::Asked | Extent::Refused | Extent::HardToSend, false) => {
                 ("text/rfc822-headers", "Undelivered message headers")
             }
-            (Extent::Large | Extent::Refused | Extent::HardToSend, true) => {
+            (Extent::Large | Extent::Asked | Extent::Refused | Extent::HardToSend, true) => {
                 ("message/global-headers", "Undelivered message headers")
             }
         };

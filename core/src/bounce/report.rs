@@ -2,17 +2,20 @@
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 use core::fmt::Write as _;
 
 use mail_builder::headers::date::Date;
 
 use super::Notice;
 use crate::address::Mailbox;
+use crate::attempt::{Acceptance, Attempt};
 use crate::failure::{OwnFailure, StoredFailure, TEXT_LIMIT_OCTETS};
 use crate::outbox::{FailedMail, FailedMessage, FaillogRow};
 use crate::shown::{one_line, shortened, shortened_octets, truncated};
 use crate::status::EnhancedStatus;
 use crate::time::UnixTime;
+use crate::wording::ServerName;
 
 /// Most attempts reported for each recipient. The last ones are reported.
 pub const ATTEMPT_LIMIT: usize = 100;
@@ -30,6 +33,8 @@ const WORD_LIMIT_CHARACTERS: usize = 90;
 const ADDRESS_LIMIT_OCTETS: usize = 960;
 /// The prefix of a diagnostic that did not come from a server (RFC 3464 section 2.3.6).
 const OWN_DIAGNOSTIC_TYPE: &str = "X-Cmail; ";
+/// The prefix of one that did (RFC 3461 section 9.2).
+const SMTP_DIAGNOSTIC_TYPE: &str = "smtp; ";
 /// 9999-12-31 23:59:59 UTC: later years have no date of RFC 5322.
 const LAST_DATE: i64 = 253_402_300_799;
 
@@ -54,7 +59,7 @@ fn arrival(message: &FailedMessage) -> Option<UnixTime> {
 /// Returns when mail that is late is tried for the last time, if that is known: with a number of retries it is not.
 fn last_attempt(notice: Notice<'_>, mail: &FailedMail) -> Option<UnixTime> {
     match notice {
-        Notice::GivenUp { .. } => None,
+        Notice::GivenUp { .. } | Notice::Relayed(_) => None,
         Notice::Late(rules) => rules.line_about(&mail.row)?.end(&mail.row),
     }
 }
@@ -86,6 +91,11 @@ pub(super) fn readable_part(
              stands what has happened at every attempt, in the words of the server that\n\
              refused the message where there was one.\n\n"
         }
+        Notice::Relayed(_) => {
+            "Your message was delivered to the next mail server on the way to the\n\
+             recipient below. That server does not tell when it arrives: unless it fails\n\
+             there, this is the only report.\n\n"
+        }
     });
     if let Some(arrival) = arrival(message) {
         text.push_str(&format!("The message was submitted on {}.\n", readable_date(arrival)));
@@ -98,6 +108,13 @@ pub(super) fn readable_part(
         text.push_str(&format!("\n<{}>\n", shortened(&address)));
         if let Some(end) = last_attempt(notice, mail) {
             text.push_str(&format!("  It is tried until {}.\n", readable_date(end)));
+        }
+        if let Notice::Relayed(attempt) = notice {
+            text.push_str(&format!("  Delivered on {}:\n", readable_date(attempt.at)));
+            for line in accepted_text(attempt, text_limit).lines() {
+                text.push_str(&format!("    {line}\n"));
+            }
+            continue;
         }
         let attempts = told_attempts(&mail.attempts, budget_octets);
         match mail.attempts.len() - attempts.len() {
@@ -116,6 +133,15 @@ pub(super) fn readable_part(
         }
     }
     text
+}
+
+/// Returns which server has taken a mail, and what it said.
+fn accepted_text(attempt: &Attempt<Acceptance>, limit_octets: usize) -> String {
+    let Acceptance { server, reply } = &attempt.result;
+    let server = ServerName(&server.host, server.address);
+    let text: String = format!("{server}: {}", reply.text());
+    let lines: Vec<String> = truncated(&text, limit_octets).lines().map(one_line).collect();
+    lines.join("\n")
 }
 
 /// Returns how much of one failure text is reported. Otherwise many recipients, each with a verbose server, would make a huge
@@ -155,6 +181,10 @@ pub(super) fn status_part(
     let text_limit_octets = text_limit_octets(message);
     let mut part = StatusPart { text: String::new(), is_international, text_limit_octets };
     // RFC 3464 section 2.2: the fields about the message.
+    if let Some(id) = message.wishes().and_then(|wishes| wishes.envelope_id.as_ref()) {
+        // Every octet of it counts, so it is not folded.
+        part.text.push_str(&format!("Original-Envelope-Id: {}\r\n", id.as_str()));
+    }
     part.field("Reporting-MTA", &format!("dns; {announce}"));
     if let Some(arrival) = arrival(message) {
         part.field("Arrival-Date", &date(arrival).to_rfc822());
@@ -177,6 +207,11 @@ struct StatusPart {
 
 impl StatusPart {
     fn recipient(&mut self, notice: Notice<'_>, mail: &FailedMail) {
+        // RFC 3461 section 6.3.
+        if let Some(original) = &mail.row.wishes.original_recipient {
+            let (kind, address) = original.parts();
+            self.address("Original-Recipient", kind, address, false);
+        }
         let (address, needs_utf8) = printable_address(&mail.row.recipient);
         // RFC 6533 section 3: the type of an address that is not ASCII is `utf-8-addr-xtext` if it is written in ASCII, or
         // `utf-8-address` in UTF-8.
@@ -187,8 +222,12 @@ impl StatusPart {
             match notice {
                 Notice::GivenUp { .. } => "failed",
                 Notice::Late(_) => "delayed",
+                Notice::Relayed(_) => "relayed",
             },
         );
+        if let Notice::Relayed(attempt) = notice {
+            return self.acceptance(attempt);
+        }
         let attempt = decisive_attempt(mail);
         let failure = attempt.map(|attempt| StoredFailure::parse(&attempt.text));
         let is_fatal = attempt.is_some_and(|attempt| attempt.fatal);
@@ -208,6 +247,17 @@ impl StatusPart {
         if let Some(end) = last_attempt(notice, mail) {
             self.field("Will-Retry-Until", &date(end).to_rfc822());
         }
+    }
+
+    /// Writes how the mail was taken (RFC 3461 section 6.3).
+    fn acceptance(&mut self, attempt: &Attempt<Acceptance>) {
+        let Acceptance { server, reply } = &attempt.result;
+        let success = reply.enhanced().filter(|status| status.class == 2);
+        self.field("Status", &success.unwrap_or(EnhancedStatus::SUCCESS).to_string());
+        self.field("Remote-MTA", &format!("dns; {}", mta_name(&server.host.to_string())));
+        let limit = self.text_limit_octets + SMTP_DIAGNOSTIC_TYPE.len();
+        self.field("Diagnostic-Code", &truncated(&format!("{SMTP_DIAGNOSTIC_TYPE}{}", reply.text()), limit));
+        self.field("Last-Attempt-Date", &date(attempt.at).to_rfc822());
     }
 
     /// Writes an address, in which every space counts. One that is too long for a line, and thus not an address anyway, is
@@ -323,7 +373,7 @@ fn mta_name(host: &str) -> String {
 /// own.
 fn diagnostic(failure: &StoredFailure) -> String {
     let Some(reply) = &failure.reply else { return format!("{OWN_DIAGNOSTIC_TYPE}{}", failure.text) };
-    let mut value = String::from("smtp; ");
+    let mut value = String::from(SMTP_DIAGNOSTIC_TYPE);
     let last = reply.lines.len().saturating_sub(1);
     for (number, line) in reply.lines.iter().enumerate() {
         let (separator, end) = if number == last { (' ', "") } else { ('-', "\n") };

@@ -6,6 +6,7 @@ use alloc::string::String;
 
 use super::original::{self, HeaderSection};
 use super::{Notice, quoted_printable};
+use crate::dsn::ReturnExtent;
 use crate::failure::StoredFailure;
 use crate::outbox::{DATA_CHUNK_OCTETS, FailedMail, FailedMessage, HEADER_LIMIT_OCTETS};
 
@@ -28,6 +29,8 @@ pub fn needed_octets(beginning: &[u8], data_octets: u64, return_limit_octets: u6
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     Whole,
+    /// The header section, because the sender wants no more (RFC 3461 section 4.3).
+    Asked,
     /// The header section, because the original is larger than the limit.
     Large,
     /// The header section, because a server has refused the content of the original. The sender's server may refuse a bounce that
@@ -35,7 +38,7 @@ pub(super) enum Extent {
     Refused,
     /// The header section, because the original contains octets that no message may contain.
     HardToSend,
-    /// The header section, because the mail is only late, and its sender may still need it.
+    /// The header section, because the mail has not failed (RFC 3461 section 4.3).
     Header,
 }
 
@@ -61,12 +64,16 @@ impl<'a> Returned<'a> {
         let header = section.octets;
         let return_limit_octets = match notice {
             Notice::GivenUp { return_limit_octets } => Some(return_limit_octets),
-            Notice::Late(_) => None,
+            Notice::Late(_) | Notice::Relayed(_) => None,
         };
         let Some(return_limit_octets) = return_limit_octets else {
             return Self::header_only(Extent::Header, &section);
         };
-        let extent = if !is_complete || message.data_octets > return_limit_octets {
+        let wants_header =
+            message.wishes().is_some_and(|wishes| wishes.extent == Some(ReturnExtent::Headers));
+        let extent = if wants_header {
+            Extent::Asked
+        } else if !is_complete || message.data_octets > return_limit_octets {
             Extent::Large
         } else if message.mails.iter().any(was_refused_for_its_content) {
             Extent::Refused
@@ -105,6 +112,7 @@ impl<'a> Returned<'a> {
     pub(super) fn sentence(&self) -> String {
         let extent = match self.extent {
             Extent::Whole => "The message itself is attached.\n",
+            Extent::Asked => "As you have asked, only the headers of the message are attached.\n",
             Extent::Large => "The message is large: only its headers are attached.\n",
             Extent::Refused => {
                 "A server has refused the message for what it contains, or for its size, and\n\

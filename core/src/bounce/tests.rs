@@ -1,4 +1,5 @@
 use super::*;
+use crate::dsn::DsnWishes;
 use crate::failure::{FailureText, OwnFailure};
 use crate::hold::Hold;
 use crate::outbox::{FailedMail, FaillogRow, MailId, Row};
@@ -9,6 +10,7 @@ use core::str;
 use proptest::prelude::*;
 
 mod returned;
+mod wishes;
 
 const SETTINGS: BounceSettings<'_> = BounceSettings {
     announce: "mail.example.org",
@@ -36,6 +38,7 @@ fn failed_mail(sender: &[u8], recipient: &[u8], attempts: Vec<FaillogRow>) -> Fa
         fatal: true,
         last_failure: None,
         hold: Hold::default(),
+        wishes: DsnWishes::default(),
     };
     FailedMail { row, attempts }
 }

@@ -1,5 +1,6 @@
 use alloc::string::String;
 use alloc::vec;
+use bytes::Bytes;
 
 use super::*;
 use crate::attempt::AttemptKind;
@@ -43,6 +44,7 @@ fn failed_after(seconds: i64) -> Row {
         last_try: UnixTime(SUBMITTED + seconds),
         fatal: false,
         hold: crate::hold::Hold::default(),
+        wishes: crate::dsn::DsnWishes::default(),
         last_failure: Some(LastFailure { kind: AttemptKind::Connect, code: None, status: None }),
     }
 }
@@ -87,7 +89,7 @@ fn a_warning_says_that_the_mail_is_late_until_when_it_is_tried_and_returns_the_h
     let original =
         Bytes::from_static(b"Subject: hello\r\nMessage-ID: <1@example.net>\r\n\r\nthe text of it\r\n");
     let message = FailedMessage { mails: vec![mail], data_octets: original.len() as u64, original };
-    let NewWarning { recipient, data } = warnings().warning(&message).unwrap();
+    let NewNotice { recipient, data } = warnings().warning(&message).unwrap();
     assert_eq!(recipient, "s@example.net");
     let text = String::from_utf8(data.to_vec()).unwrap();
     for line in [
@@ -110,4 +112,16 @@ fn a_warning_says_that_the_mail_is_late_until_when_it_is_tried_and_returns_the_h
     let mut second = message.clone();
     second.mails[0].row = other;
     assert_ne!(warnings().warning(&second).unwrap().data, data, "they have identifiers of their own");
+}
+
+#[test]
+fn a_sender_who_wants_to_know_of_no_delay_is_not_told() {
+    // RFC 3461 section 5.2.5
+    let late = failed_after(5 * HOUR_S);
+    for (notify, is_due) in [("delay", true), ("failure,success", false), ("never", false)] {
+        let notify = Some(crate::dsn::Notify::parse(notify).unwrap());
+        let wishes = crate::dsn::DsnWishes { notify, ..crate::dsn::DsnWishes::default() };
+        let before = Some(UnixTime(SUBMITTED + HOUR_S));
+        assert_eq!(warnings().is_due(before, &Row { wishes, ..late.clone() }), is_due, "{notify:?}");
+    }
 }

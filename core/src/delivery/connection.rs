@@ -123,6 +123,14 @@ impl Connection {
         })
     }
 
+    /// Returns whether the server is told what senders want to be told.
+    pub(super) fn offers_dsn(&self) -> bool {
+        match &self.link {
+            Link::Talking(talk) => talk.session.extensions().dsn,
+            Link::Connecting { .. } => false,
+        }
+    }
+
     /// Returns what the server says of its limits.
     pub(super) fn limits(&self) -> ServerLimits {
         match &self.link {

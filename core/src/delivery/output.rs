@@ -94,6 +94,8 @@ pub(crate) enum DeliveryOutput {
         recipient: Recipient,
         acceptance: Acceptance,
         course: Option<Arc<Course>>,
+        /// True if the server offers DSN, so that it tells the sender of success where that is wanted.
+        is_reported_by_server: bool,
     },
     /// The server would take mail for the recipient of a probe.
     Accepted(Acceptance),

@@ -132,6 +132,7 @@ impl Delivery {
             self.take_refusal(cx, connection, kind, refused, undecided);
         }
         self.release(undecided, true);
+        let is_reported_by_server = self.connections.get(&connection).is_some_and(Connection::offers_dsn);
         for (recipient, acceptance) in delivered {
             self.refusals.take(connection);
             self.pass.has_taken = true;
@@ -140,6 +141,7 @@ impl Delivery {
                 recipient,
                 acceptance,
                 course: course.clone(),
+                is_reported_by_server,
             });
         }
         if let Some(conn) = self.connections.get_mut(&connection) {

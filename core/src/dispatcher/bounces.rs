@@ -3,6 +3,7 @@
 //! Recipients of one message and next hop share a bounce if they fail in the same pass. So a message is processed only when no
 //! other recipient of it is claimed or ready.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::sync::Arc;
@@ -238,18 +239,36 @@ impl Books {
         for row in changed {
             self.reindex_row(&row);
         }
+        // RFC 3461 section 5.2.6.
+        let wants_failure = |mail: &FailedMail| mail.row.wishes.wants_failure();
+        let (wanted, unwanted) = message.mails.into_iter().partition(wants_failure);
+        self.drop_unwanted(unwanted);
+        message.mails = wanted;
         let Some(first) = message.mails.first() else { return };
         let originals: Vec<MailId> = message.mails.iter().map(|mail| mail.row.id).collect();
-        let told = message.mails.iter().map(|mail| shortened_octets(&mail.row.recipient).into()).collect();
-        let rules = self.rules();
-        let expired = |mail: &FailedMail| Some((mail.row.id, rules.line_of_expiry(&mail.row)?));
-        let expired = message.mails.iter().filter_map(expired).collect();
+        let told = shown_recipients(&message.mails);
+        let expired = self.expired(&message.mails);
         let recipients = self.bounce_recipients(first.row.sender.as_ref());
         let bounce = (!recipients.is_empty()).then(|| {
             let order = self.bounces.order(message, &self.settings, self.now.wall);
             NewBounce { recipients, order }
         });
         self.commits.replace(Replacement { originals, expired, bounce }, told);
+    }
+
+    /// Ends mail without a bounce, because its sender wants none.
+    fn drop_unwanted(&mut self, mails: Vec<FailedMail>) {
+        if !mails.is_empty() {
+            let originals = mails.iter().map(|mail| mail.row.id).collect();
+            let expired = self.expired(&mails);
+            self.commits.replace(Replacement { originals, expired, bounce: None }, shown_recipients(&mails));
+        }
+    }
+
+    /// Returns those of these mails that have reached the age of a line of the configuration, each with the line.
+    fn expired(&self, mails: &[FailedMail]) -> Vec<(MailId, u32)> {
+        let rules = self.rules();
+        mails.iter().filter_map(|mail| Some((mail.row.id, rules.line_of_expiry(&mail.row)?))).collect()
     }
 
     /// Returns the recipients of a bounce for mail of this sender, each once, however the address is written. An invalid sender
@@ -268,6 +287,11 @@ impl Books {
         };
         valid.into_iter().chain(copies).filter(is_new).collect()
     }
+}
+
+/// Returns the recipients of mail, for the log.
+fn shown_recipients(mails: &[FailedMail]) -> Vec<Box<str>> {
+    mails.iter().map(|mail| shortened_octets(&mail.row.recipient).into()).collect()
 }
 
 /// Returns the largest number of octets that one request may read.

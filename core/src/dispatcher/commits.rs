@@ -15,16 +15,17 @@ use super::books::Books;
 use super::deliveries::Flights;
 use super::requests::Asked;
 use super::set_aside::{SetAside, Undone};
-use crate::attempt::{Acceptance, Attempt, AttemptKind, Failure};
+use crate::attempt::{Attempt, AttemptKind, Failure};
 use crate::course::Course;
 use crate::delay_warning::DelayWarnings;
 use crate::event::{Event, FailureKind, Level, MailFacts};
 use crate::flight::Uncertain;
 use crate::outbox::{
-    Charge, Commit, Committed, DeliveredMail, FailedAttempt, MailId, Refused, Replacement, StoreError,
-    StoreRequest, Warned,
+    Charge, Commit, Committed, DeliveredMail, FailedAttempt, MailId, Refused, Replacement, Reported,
+    StoreError, StoreRequest, Warned,
 };
 use crate::queue::QueueState;
+use crate::relay_report::RelayReports;
 use crate::schedule::{NextTry, Outlook, RetryState, RetryTerms};
 use crate::shown::{ShownAddress, shortened_octets};
 use crate::tally::Fate;
@@ -125,12 +126,7 @@ impl PendingCommits {
         [Some(&self.pending), self.in_flight.as_ref()].into_iter().flatten()
     }
 
-    pub(super) fn delivered(&mut self, id: MailId, attempt: Attempt<Acceptance>) {
-        self.delivered_before(DeliveredMail { id, attempt: Some(attempt) });
-    }
-
-    /// Records mail as delivered whose deletion was refused before.
-    pub(super) fn delivered_before(&mut self, mail: DeliveredMail) {
+    pub(super) fn delivered(&mut self, mail: DeliveredMail) {
         self.pending_octets += mail.attempt.as_ref().map_or(0, |attempt| attempt.facts().octets());
         self.pending.delivered.push(mail);
     }
@@ -258,6 +254,7 @@ impl Books {
         }
         let mut commit = self.commits.take_pending();
         commit.warnings = if commit.failed.is_empty() { None } else { self.delay_warnings() };
+        commit.reports = self.relay_reports(&commit.delivered);
         commit.flights = flights.take_marks();
         commit.flights.extend(self.suspects.marks());
         self.commits.in_flight = Some(commit.clone());
@@ -271,8 +268,17 @@ impl Books {
     }
 
     pub(super) fn committed(&mut self, answer: Committed) {
-        let Committed { failed, not_replaced, changed, bounces, refused, not_noted, warned, is_unmarked: _ } =
-            answer;
+        let Committed {
+            failed,
+            not_replaced,
+            changed,
+            bounces,
+            refused,
+            not_noted,
+            warned,
+            reported,
+            is_unmarked: _,
+        } = answer;
         let not_replaced = BTreeSet::from_iter(not_replaced);
         self.commits.retry_at = None;
         let Some(mut commit) = self.commits.in_flight.take() else { return };
@@ -280,12 +286,13 @@ impl Books {
         let given_up = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
         let mut facts: BTreeMap<MailId, MailFacts> = given_up.map(|id| (*id, self.held.facts(*id))).collect();
         // A pass delivers what was there when it began.
-        let has_warned = !warned.is_empty() && self.mode == Mode::Daemon;
+        let has_told = !(warned.is_empty() && reported.is_empty()) && self.mode == Mode::Daemon;
         self.tell_warned(warned, &commit.failed);
+        self.tell_reported(&reported, &commit.delivered);
         commit.flights.iter().for_each(|mark| self.suspects.recorded(mark.flight));
         commit.ids().for_each(|id| self.held.end_by_verdict(id));
         let is_other: BTreeSet<MailId> = changed.iter().map(|row| row.id).collect();
-        for DeliveredMail { id, attempt } in commit.delivered {
+        for DeliveredMail { id, attempt, .. } in commit.delivered {
             if attempt.is_some() && !is_other.contains(&id) {
                 self.tally.mails.add(Fate::Delivered);
             }
@@ -337,7 +344,7 @@ impl Books {
             self.attempts.tried(id, self.now.monotonic);
             self.reindex_row(&row);
         }
-        if made_bounces || has_warned {
+        if made_bounces || has_told {
             self.scan_new();
         }
     }
@@ -355,6 +362,31 @@ impl Books {
             terms: RetryTerms::of(settings, self.now.wall),
             seed: self.bounces.draw_seed(),
         }))
+    }
+
+    /// Returns how the senders of delivered mail are told of it, if one of them is.
+    fn relay_reports(&mut self, delivered: &[DeliveredMail]) -> Option<Box<RelayReports>> {
+        if !delivered.iter().any(|mail| mail.is_reported) {
+            return None;
+        }
+        Some(Box::new(RelayReports {
+            announce: Arc::clone(&self.bounces.announce),
+            bounce_from: Arc::clone(&self.bounces.bounce_from),
+            now: self.now.wall,
+            seed: self.bounces.draw_seed(),
+        }))
+    }
+
+    /// Reports which senders were told that their mail was delivered.
+    fn tell_reported(&mut self, reported: &[Reported], delivered: &[DeliveredMail]) {
+        for Reported { original, report } in reported {
+            self.tally.relay_reports = self.tally.relay_reports.saturating_add(1);
+            let attempt =
+                delivered.iter().find(|mail| mail.id == *original).and_then(|mail| mail.attempt.as_ref());
+            let recipient = attempt.map(|attempt| attempt.recipient.as_str()).unwrap_or_default().into();
+            let (id, report, facts) = (*original, *report, self.held.facts(*original));
+            self.event(Event::Relayed { id, recipient, report, facts });
+        }
     }
 
     /// Reports which senders were told that their mail is late.
@@ -419,7 +451,8 @@ impl Books {
             match refused.remove(&mail.id) {
                 Some(refused) => {
                     let is_noted = !not_noted.contains(&mail.id);
-                    self.set_aside(refused, Undone::Deletion { is_noted, attempt: mail.attempt });
+                    let DeliveredMail { attempt, is_reported, .. } = mail;
+                    self.set_aside(refused, Undone::Deletion { is_noted, attempt, is_reported });
                 }
                 None => commit.delivered.push(mail),
             }

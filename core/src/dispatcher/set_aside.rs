@@ -33,6 +33,8 @@ pub(super) enum Undone {
         is_noted: bool,
         /// The attempt that delivered it; unknown if an earlier process did.
         attempt: Option<Attempt<Acceptance>>,
+        /// True if its sender is to be told of it.
+        is_reported: bool,
     },
     /// A failed attempt could not be recorded.
     Record(FailedAttempt),
@@ -165,7 +167,7 @@ impl SetAside {
     pub(super) fn not_noted(&self) -> impl Iterator<Item = (MailId, Option<&Attempt<Acceptance>>)> {
         let mails = self.entries.iter().filter(|(_, entry)| entry.at.is_some());
         mails.filter_map(|(&id, entry)| match &entry.undone {
-            Undone::Deletion { is_noted: false, attempt } => Some((id, attempt.as_ref())),
+            Undone::Deletion { is_noted: false, attempt, .. } => Some((id, attempt.as_ref())),
             Undone::Deletion { .. }
             | Undone::Record(_)
             | Undone::Bounce
@@ -234,7 +236,7 @@ impl Books {
         }
         self.set_aside.put_at_once(
             id,
-            Undone::Deletion { is_noted: true, attempt: None },
+            Undone::Deletion { is_noted: true, attempt: None, is_reported: false },
             self.now.monotonic,
         );
         self.requeue(id, QueueState::SetAside);
@@ -252,9 +254,9 @@ impl Books {
             && let Some((id, undone)) = self.set_aside.pop_due(self.now.monotonic)
         {
             match undone {
-                Undone::Deletion { attempt, .. } => {
+                Undone::Deletion { attempt, is_reported, .. } => {
                     self.requeue(id, QueueState::Claimed);
-                    self.commits.delivered_before(DeliveredMail { id, attempt });
+                    self.commits.delivered(DeliveredMail { id, attempt, is_reported });
                 }
                 Undone::Record(attempt) => {
                     self.requeue(id, QueueState::Claimed);

@@ -135,6 +135,7 @@ impl Event {
             Self::Bounced { .. } => EventName::Bounced,
             Self::Dropped { .. } => EventName::Dropped,
             Self::Warned { .. } => EventName::Warned,
+            Self::Relayed { .. } => EventName::Relayed,
             Self::Note { about, .. } => *about,
             Self::Yielded { .. } | Self::Sent(..) | Self::SentData(..) | Self::Received(..) => {
                 EventName::Connection
@@ -151,6 +152,7 @@ impl Event {
             | Self::Bounced { .. }
             | Self::Dropped { .. }
             | Self::Warned { .. }
+            | Self::Relayed { .. }
             | Self::Yielded { .. }
             | Self::Note { .. }
             | Self::Sent(..)
@@ -185,7 +187,7 @@ impl Event {
                 fields.number("try", facts.attempts_before);
                 fields.why(*expired);
             }
-            Self::Warned { id, recipient, facts, .. } => {
+            Self::Warned { id, recipient, facts, .. } | Self::Relayed { id, recipient, facts, .. } => {
                 fields.mail(*id, recipient, facts, None);
                 fields.number("try", facts.attempts_before.saturating_add(1));
             }
@@ -206,9 +208,10 @@ impl Event {
                 (facts, attempt.course.as_deref(), Some(&attempt.result.server), true)
             }
             Self::Failed { attempt, facts, .. } => (facts, attempt.course.as_deref(), None, true),
-            Self::Bounced { facts, .. } | Self::Dropped { facts, .. } | Self::Warned { facts, .. } => {
-                (facts, None, None, false)
-            }
+            Self::Bounced { facts, .. }
+            | Self::Dropped { facts, .. }
+            | Self::Warned { facts, .. }
+            | Self::Relayed { facts, .. } => (facts, None, None, false),
             Self::Yielded { .. }
             | Self::Note { .. }
             | Self::Sent(..)

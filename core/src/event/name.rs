@@ -21,6 +21,8 @@ pub enum EventName {
     Expired,
     /// A sender was told that a mail is late.
     Warned,
+    /// A sender was told that a mail was delivered, because the server does not tell him.
+    Relayed,
     /// Mail is held until the administrator decides.
     Held,
     /// An order of the administrator was carried out, or cannot be.
@@ -43,7 +45,7 @@ pub enum EventName {
 
 impl EventName {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Delivered,
         Self::Deferred,
         Self::Failed,
@@ -52,6 +54,7 @@ impl EventName {
         Self::Dropped,
         Self::Expired,
         Self::Warned,
+        Self::Relayed,
         Self::Held,
         Self::Order,
         Self::Connection,
@@ -74,6 +77,7 @@ impl EventName {
             Self::Dropped => "dropped",
             Self::Expired => "expired",
             Self::Warned => "warned",
+            Self::Relayed => "relayed",
             Self::Held => "held",
             Self::Order => "order",
             Self::Connection => "connection",

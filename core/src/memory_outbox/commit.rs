@@ -8,12 +8,14 @@ use bytes::Bytes;
 use super::read::{failed_mail, grouped};
 use super::{Flaw, Mail, MemoryOutbox, Stored, contents, is_same_mail, named};
 use crate::bounce::{compose_ordered, needed_octets};
-use crate::delay_warning::{DelayWarnings, NewWarning};
+use crate::delay_warning::DelayWarnings;
+use crate::dsn::DsnWishes;
 use crate::hold::{Hold, HoldId};
 use crate::outbox::{
-    Charge, Commit, Committed, FailedAttempt, FailedMessage, FaillogRow, MailId, NewBounce, Refused,
-    Replacement, Row, StoreReply, Warned,
+    Charge, Commit, Committed, DeliveredMail, FailedAttempt, FailedMessage, FaillogRow, MailId, NewBounce,
+    NewNotice, Refused, Replacement, Reported, Row, StoreReply, Warned,
 };
+use crate::relay_report::RelayReports;
 use crate::time::UnixTime;
 
 /// The outcomes of a commit.
@@ -27,6 +29,7 @@ struct Outcomes {
     not_noted: Vec<MailId>,
     /// Mail whose sender is to be told that it is late.
     late: Vec<MailId>,
+    reported: Vec<Reported>,
 }
 
 /// The row that is found where a verdict is to be recorded.
@@ -62,7 +65,8 @@ impl MemoryOutbox {
         let mut ids: Vec<MailId> = commit.delivered.iter().map(|mail| mail.id).collect();
         ids.extend(commit.failed.iter().map(|attempt| attempt.id));
         ids.extend(commit.replaced.iter().flat_map(|replacement| &replacement.originals));
-        commit.delivered.into_iter().for_each(|mail| self.record_delivery(mail.id, &mut outcomes));
+        let reports = commit.reports.as_deref();
+        commit.delivered.iter().for_each(|mail| self.record_delivery(mail, reports, &mut outcomes));
         let warnings = commit.warnings;
         for attempt in commit.failed {
             self.record_failure(attempt, warnings.as_deref(), &mut outcomes);
@@ -75,7 +79,8 @@ impl MemoryOutbox {
         for id in ids {
             self.held.remove(&id);
         }
-        let Outcomes { attempted, not_replaced, changed, bounces, refused, not_noted, late: _ } = outcomes;
+        let Outcomes { attempted, not_replaced, changed, bounces, refused, not_noted, late: _, reported } =
+            outcomes;
         let failed = attempted.into_iter().filter_map(|id| Some(self.mail(id)?.row(id))).collect();
         StoreReply::Committed(Committed {
             failed,
@@ -85,15 +90,25 @@ impl MemoryOutbox {
             refused,
             not_noted,
             warned,
+            reported,
             is_unmarked: false,
         })
     }
 
-    fn record_delivery(&mut self, id: MailId, outcomes: &mut Outcomes) {
+    fn record_delivery(
+        &mut self,
+        delivered: &DeliveredMail,
+        reports: Option<&RelayReports>,
+        outcomes: &mut Outcomes,
+    ) {
+        let id = delivered.id;
         match self.find_or_tell(id, is_same_mail, outcomes) {
             Found::AsTold => {
-                self.mails.remove(&id);
+                let mail = self.mails.remove(&id).map(|stored| stored.mail);
                 self.taken.remove(&id);
+                let report =
+                    mail.zip(reports).and_then(|(mail, reports)| self.report(delivered, &mail, reports));
+                outcomes.reported.extend(report.map(|report| Reported { original: id, report }));
             }
             Found::Flawed(flaw) => {
                 outcomes.refused.extend(self.refuse(id, "the delivery"));
@@ -104,6 +119,14 @@ impl MemoryOutbox {
             }
             Found::Changed | Found::Gone => drop(self.taken.remove(&id)),
         }
+    }
+
+    /// Tells the sender of delivered mail, if he is to be told.
+    fn report(&mut self, delivered: &DeliveredMail, mail: &Mail, reports: &RelayReports) -> Option<MailId> {
+        let attempt = delivered.attempt.as_ref().filter(|_| delivered.is_reported && self.has_ids(1))?;
+        let message = told_by_its_header(&[(delivered.id, mail)])?;
+        let NewNotice { recipient, data } = reports.report(attempt, &message)?;
+        Some(self.add_notice(recipient, data, reports.now))
     }
 
     fn record_failure(
@@ -177,21 +200,15 @@ impl MemoryOutbox {
     /// Tells the senders of late mail, once for each message.
     fn warn(&mut self, warnings: &DelayWarnings, late: &[MailId]) -> Vec<Warned> {
         let mails: Vec<(MailId, &Mail)> = late.iter().filter_map(|id| Some((*id, self.mail(*id)?))).collect();
-        let messages: Vec<_> = grouped(&mails, usize::MAX)
+        let messages: Vec<(Vec<MailId>, FailedMessage)> = grouped(&mails, usize::MAX)
             .into_iter()
             .filter_map(|group| {
-                let data = &group.first()?.1.data;
-                let data_octets = data.len() as u64;
-                let needed = usize::try_from(needed_octets(data, data_octets, 0)).unwrap_or(usize::MAX);
-                let original = data.slice(..needed.min(data.len()));
-                let originals: Vec<MailId> = group.iter().map(|(id, _)| *id).collect();
-                let mails = group.into_iter().map(failed_mail).collect();
-                Some((originals, FailedMessage { mails, data_octets, original }))
+                Some((group.iter().map(|(id, _)| *id).collect(), told_by_its_header(&group)?))
             })
             .collect();
         let mut warned = Vec::new();
         for (originals, message) in messages {
-            let Some(NewWarning { recipient, data }) = warnings.warning(&message) else { continue };
+            let Some(NewNotice { recipient, data }) = warnings.warning(&message) else { continue };
             if self.has_ids(1) {
                 let warning = self.add_notice(recipient, data, warnings.terms.now);
                 warned.push(Warned { originals, warning });
@@ -204,7 +221,18 @@ impl MemoryOutbox {
     fn add_notice(&mut self, recipient: Bytes, data: Bytes, now: UnixTime) -> MailId {
         let (remote, sender, faillog, last_failure) = (None, None, Vec::new(), None);
         let hold = Hold::default();
-        self.add(Mail { remote, sender, recipient, submission: now, data, faillog, last_failure, hold })
+        let wishes = DsnWishes::default();
+        self.add(Mail {
+            remote,
+            sender,
+            recipient,
+            submission: now,
+            data,
+            faillog,
+            last_failure,
+            hold,
+            wishes,
+        })
     }
 
     fn add_bounce(&mut self, bounce: &NewBounce) -> Vec<MailId> {
@@ -245,6 +273,15 @@ impl MemoryOutbox {
         );
         Some(Refused { id, text })
     }
+}
+
+/// Returns a message of which only the header section is told.
+fn told_by_its_header(group: &[(MailId, &Mail)]) -> Option<FailedMessage> {
+    let data = &group.first()?.1.data;
+    let data_octets = data.len() as u64;
+    let needed = usize::try_from(needed_octets(data, data_octets, 0)).unwrap_or(usize::MAX);
+    let original = data.slice(..needed.min(data.len()));
+    Some(FailedMessage { mails: group.iter().copied().map(failed_mail).collect(), data_octets, original })
 }
 
 /// Returns whether two rows have the same message for the same recipient, to be sent to the same place.

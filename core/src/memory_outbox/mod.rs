@@ -32,6 +32,7 @@ use bytes::Bytes;
 
 pub use self::flight_book::FlightBook;
 pub use self::order_book::{GivenOrder, OrderBook};
+use crate::dsn::DsnWishes;
 use crate::failure_pattern::LastFailure;
 use crate::flight::{FoundFlight, Uncertain};
 use crate::hold::{Hold, HoldId};
@@ -63,6 +64,8 @@ pub struct Mail {
     pub last_failure: Option<(UnixTime, LastFailure)>,
     /// What is known of its holds.
     pub hold: Hold,
+    /// What its sender wants to be told of it.
+    pub wishes: DsnWishes,
 }
 
 impl Mail {
@@ -78,6 +81,7 @@ impl Mail {
             faillog: Vec::new(),
             last_failure: None,
             hold: Hold::default(),
+            wishes: DsnWishes::default(),
         }
     }
 
@@ -114,6 +118,7 @@ impl Mail {
                 Some(_) | None => LastFailure::of_text(&failed.text),
             }),
             hold: self.hold,
+            wishes: self.wishes.clone(),
         }
     }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::{Flaw, Mail, MemoryOutbox, Stored, contents, is_same_message, named};
 use crate::bounce::needed_octets;
+use crate::dsn::{EnvelopeId, MessageWishes, ReturnExtent};
 use crate::outbox::{
     Claimed, ClaimedTransaction, Cursor, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, LeftOver, MailId,
     Refused, Scanned, StoreError, StoreReply, StoreTrouble,
@@ -153,7 +154,13 @@ fn digest(mail: &Mail) -> u64 {
     const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     let sender = mail.reverse_path().into_iter().flatten();
-    let octets = sender.chain(b"\0").chain(&mail.data);
+    let MessageWishes { extent, envelope_id } = &mail.wishes.message;
+    let extent = extent.map_or(b"".as_slice(), |extent| match extent {
+        ReturnExtent::Full => b"F",
+        ReturnExtent::Headers => b"H",
+    });
+    let envelope_id = envelope_id.as_ref().map_or("", EnvelopeId::as_str).as_bytes();
+    let octets = sender.chain(b"\0").chain(extent).chain(envelope_id).chain(b"\0").chain(&mail.data);
     octets.fold(BASIS, |digest, octet| (digest ^ u64::from(*octet)).wrapping_mul(PRIME))
 }
 
@@ -164,7 +171,9 @@ pub(super) fn grouped<'a>(mails: &[(MailId, &'a Mail)], limit: usize) -> Vec<Gro
         let fits = |group: &&mut Group<'a>| {
             group.len() < limit
                 && group.first().is_some_and(|(_, first)| {
-                    first.reverse_path() == mail.reverse_path() && first.data == mail.data
+                    first.reverse_path() == mail.reverse_path()
+                        && first.data == mail.data
+                        && first.wishes.message == mail.wishes.message
                 })
         };
         match groups.iter_mut().find(fits) {

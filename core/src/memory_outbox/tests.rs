@@ -92,6 +92,7 @@ fn commit(outbox: &mut MemoryOutbox, commit: Commit) -> Recorded {
         refused,
         not_noted,
         warned: _,
+        reported: _,
         is_unmarked: _,
     })) = answer
     else {

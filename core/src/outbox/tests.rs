@@ -1,4 +1,5 @@
 use super::*;
+use crate::dsn::DsnWishes;
 use crate::hold::Hold;
 
 #[test]
@@ -34,6 +35,7 @@ fn no_output_shows_what_may_hold_a_password() {
         fatal: false,
         last_failure: None,
         hold: Hold::default(),
+        wishes: DsnWishes::default(),
     };
     // In the way in which octets are printed, the password would begin so.
     assert!(!alloc::format!("{row:?}").contains("104, 117, 110"), "{row:?}");

@@ -35,6 +35,7 @@ fn row(id: i64, fail_count: u32, last_try: i64) -> Row {
         fatal: false,
         last_failure: Some(LastFailure { kind: AttemptKind::Connect, code: None, status: None }),
         hold: Hold::default(),
+        wishes: crate::dsn::DsnWishes::default(),
     }
 }
 

@@ -30,6 +30,7 @@ fn row(fail_count: u32, last_try: i64, fatal: bool) -> Row {
             status: None,
         }),
         hold: Hold::default(),
+        wishes: crate::dsn::DsnWishes::default(),
     }
 }
 

@@ -91,7 +91,7 @@ impl SessionContext {
             | Command::Noop
             | Command::Rset
             | Command::Mail { .. }
-            | Command::Rcpt(_)
+            | Command::Rcpt { .. }
             | Command::Data
             | Command::EndOfData
             | Command::Quit => false,

@@ -25,6 +25,8 @@ pub struct Extensions {
     pub enhanced_status_codes: bool,
     /// PIPELINING (RFC 2920).
     pub pipelining: bool,
+    /// DSN (RFC 3461).
+    pub dsn: bool,
     /// LIMITS (RFC 9422).
     pub limits: ServerLimits,
     /// The known mechanisms of AUTH (RFC 4954), strongest first.
@@ -87,6 +89,7 @@ impl Extensions {
             "SMTPUTF8" => self.smtputf8 = true,
             "ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
             "PIPELINING" => self.pipelining = true,
+            "DSN" => self.dsn = true,
             "LIMITS" => words.for_each(|word| self.limits.take(word)),
             "AUTH" => self.auth.extend(words.filter_map(Mechanism::parse)),
             upper => {

@@ -489,18 +489,14 @@ impl Mailing {
             if !is_batched && (transfer.owes_replies() || ending.is_some()) {
                 return Turn::GoOn;
             }
-            match step {
-                EnvelopeStep::Mail => {
-                    let extensions = mem::take(&mut cx.extensions);
-                    cx.send(&transfer.mail(&extensions));
-                    cx.extensions = extensions;
-                }
-                EnvelopeStep::Rcpt(index) => {
-                    let Some(mailbox) = transfer.mailbox(index) else { return Turn::GoOn };
-                    cx.send(&Command::Rcpt(mailbox));
-                }
-                EnvelopeStep::Data => cx.send(&Command::Data),
-            }
+            let extensions = mem::take(&mut cx.extensions);
+            let command = match step {
+                EnvelopeStep::Mail => Some(transfer.mail(&extensions)),
+                EnvelopeStep::Rcpt(index) => transfer.rcpt(index, &extensions),
+                EnvelopeStep::Data => Some(Command::Data),
+            };
+            command.iter().for_each(|command| cx.send(command));
+            cx.extensions = extensions;
             transfer.mark_sent(is_batched);
         }
     }

@@ -152,12 +152,19 @@ impl Transfer {
             },
             body_8bit: self.body_8bit && extensions.eight_bit_mime,
             smtputf8: self.smtputf8,
+            // RFC 3461 section 5.2.1; they are the same for all recipients.
+            wishes: self
+                .recipients
+                .first()
+                .filter(|_| extensions.dsn)
+                .map(|asked| &asked.recipient.wishes.message),
         }
     }
 
-    /// Returns the address of the recipient with this index, for RCPT.
-    pub(super) fn mailbox(&self, index: usize) -> Option<&Mailbox> {
-        self.recipients.get(index).map(|asked| &asked.recipient.mailbox)
+    /// Returns RCPT for the recipient with this index, with the parameters that the server offers.
+    pub(super) fn rcpt(&self, index: usize, extensions: &Extensions) -> Option<Command<'_>> {
+        let Recipient { mailbox, wishes, .. } = &self.recipients.get(index)?.recipient;
+        Some(Command::Rcpt { forward_path: mailbox, wishes: extensions.dsn.then_some(wishes) })
     }
 
     /// Returns all mail of the transaction, including what the server is not asked for.

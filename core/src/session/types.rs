@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::address::Mailbox;
 use crate::command::CommandName;
+use crate::dsn::DsnWishes;
 use crate::ending::{EndCause, Unfit};
 use crate::next_hop::{Credentials, TlsMode};
 use crate::one_line::OneLine;
@@ -47,6 +48,15 @@ pub struct Recipient {
     pub id: MailId,
     /// The address.
     pub mailbox: Mailbox,
+    /// What its sender wants to be told of it.
+    pub wishes: DsnWishes,
+}
+
+impl Recipient {
+    /// Returns a recipient of whom its sender has said nothing.
+    pub fn new(id: MailId, mailbox: Mailbox) -> Self {
+        Self { id, mailbox, wishes: DsnWishes::default() }
+    }
 }
 
 /// One message for some recipients.
@@ -54,7 +64,7 @@ pub struct Recipient {
 pub struct Transaction {
     /// The address for bounces; `None` is the null reverse-path.
     pub reverse_path: Option<Mailbox>,
-    /// The recipients.
+    /// The recipients. Their senders want the same [of the message](crate::dsn::MessageWishes).
     pub recipients: Vec<Recipient>,
     /// Length of the stored message in octets.
     pub data_octets: u64,

@@ -92,6 +92,9 @@ fn describe(fact: Fact<'_>) -> Option<String> {
         Fact::Inserted { id, origin: Origin::WarningOf(originals) } => {
             format!("= {id} warns of {originals:?}")
         }
+        Fact::Inserted { id, origin: Origin::ReportOf(original) } => {
+            format!("= {id} tells that {original} was delivered")
+        }
         Fact::Inserted { id, origin: Origin::BounceOf(originals) } => {
             format!("= {id} inserted, the bounce of {}", list(originals))
         }

@@ -80,6 +80,8 @@ pub(crate) enum Origin<'a> {
     BounceOf(&'a [MailId]),
     /// It tells the sender of these that they are late.
     WarningOf(&'a [MailId]),
+    /// It tells the sender of this mail, which was deleted in the same transaction, that it was delivered.
+    ReportOf(MailId),
 }
 
 /// An observed fact.

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use cmail_delivery::address::Domain;
+use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::event::{Event, EventName, Level};
 use cmail_delivery::explanation::{Explanation, Waiting};
 use cmail_delivery::hold::HoldState;
@@ -13,6 +14,7 @@ use cmail_delivery::order::OrderStep;
 use cmail_delivery::outbox::{
     BounceOrder, Claimed, Commit, FailedMessage, MailId, NewBounce, Row, StoreReply,
 };
+use cmail_delivery::relay_report::RelayReports;
 use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::tally::{AttemptResult, Tally};
@@ -71,6 +73,14 @@ pub(crate) enum Mutation {
     IgnoresDestinationLines,
     /// The limits that servers announce are not read.
     IgnoresServerLimits,
+    /// Mail is bounced although its sender wants no bounce.
+    BouncesUnwanted,
+    /// Nobody is told of deliveries.
+    NeverReports,
+    /// Senders are told of deliveries although the server tells them, or they want nothing.
+    ReportsAlways,
+    /// What senders want is not passed on.
+    KeepsWishes,
     /// Retry rules are not read.
     IgnoresRetryRules,
     /// One attempt too many.
@@ -205,6 +215,16 @@ impl Mutation {
                 row.last_try = UnixTime(0);
             }
         }
+        if let (Self::BouncesUnwanted, StoreReply::Failed { messages, .. }) = (self, &mut reply) {
+            for mail in messages.iter_mut().flat_map(|message| &mut message.mails) {
+                mail.row.wishes.notify = None;
+            }
+        }
+        if let (Self::KeepsWishes, StoreReply::Claimed(Claimed { transactions, .. })) = (self, &mut reply) {
+            for row in transactions.iter_mut().flat_map(|transaction| &mut transaction.rows) {
+                row.wishes = DsnWishes::default();
+            }
+        }
         match self {
             Self::IgnoresHolds => {
                 rows_of(&mut reply).into_iter().for_each(|row| row.hold.state = HoldState::Exempt);
@@ -263,6 +283,16 @@ impl Mutation {
                 }
             }
             Self::NeverWarns => commit.warnings = None,
+            Self::NeverReports => commit.reports = None,
+            Self::ReportsAlways => {
+                commit.delivered.iter_mut().for_each(|mail| mail.is_reported = true);
+                commit.reports = Some(Box::new(RelayReports {
+                    announce: "mail.example.org".into(),
+                    bounce_from: "postmaster@mail.example.org".into(),
+                    now: UnixTime(0),
+                    seed: Seed([0; 32]),
+                }));
+            }
             Self::WarnsAlways => {
                 if let Some(warnings) = &mut commit.warnings {
                     warnings.ages = (0..200).map(|minutes| Duration::from_secs(60 * minutes)).collect();

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use cmail_delivery::bounce::compose_ordered;
+use cmail_delivery::dsn::MessageWishes;
 use cmail_delivery::memory_outbox::{Flaw, Mail, MemoryOutbox};
 use cmail_delivery::outbox::{Commit, Committed, MailId, Replacement};
 
@@ -32,8 +33,8 @@ impl MailKey {
 }
 
 /// Returns what makes two rows the same message.
-pub(crate) fn message(mail: &Mail) -> (Option<Bytes>, u64) {
-    (mail.sender.clone(), digest(&mail.data))
+pub(crate) fn message(mail: &Mail) -> (Option<Bytes>, MessageWishes, u64) {
+    (mail.sender.clone(), mail.wishes.message.clone(), digest(&mail.data))
 }
 
 /// Tells messages apart. Nobody tries to find two with equal digests.
@@ -64,7 +65,9 @@ pub(crate) fn inserted<'a>(
     let bounces = bounces.flat_map(|(replacement, bounces)| {
         bounces.iter().map(|bounce| (*bounce, Origin::BounceOf(&replacement.originals)))
     });
-    warnings.chain(bounces)
+    let reports =
+        committed.reported.iter().map(|reported| (reported.report, Origin::ReportOf(reported.original)));
+    reports.chain(warnings).chain(bounces)
 }
 
 /// Returns whether a commit cannot be recorded as a whole.

@@ -180,6 +180,7 @@ fn masked(verb: Verb, line: &[u8]) -> String {
 fn path_of(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let begin = text.find('<').map_or(0, |position| position + 1);
-    let end = text.rfind('>').unwrap_or(text.len());
+    // Parameters may have one, too.
+    let end = text.rfind("> ").or(text.rfind('>')).unwrap_or(text.len());
     text.get(begin..end).unwrap_or_default().to_owned()
 }

@@ -4,7 +4,7 @@ import sys
 import time
 import traceback
 
-from . import bounces, content, handoff, refusals, routing, servers, volume
+from . import bounces, content, handoff, refusals, reports, routing, servers, volume
 from .harness import SCORE, check
 
 SECTIONS = {
@@ -13,6 +13,7 @@ SECTIONS = {
     "handoff": handoff.run,
     "refusals": refusals.run,
     "bounces": bounces.run,
+    "reports": reports.run,
     "volume": volume.run,
 }
 

@@ -263,7 +263,11 @@ impl Books {
                 {
                     reverse_path = envelope.reverse_path;
                     self.tally.count_claimed(&row, self.now.wall);
-                    recipients.push(Recipient { id: row.id, mailbox: envelope.recipient });
+                    recipients.push(Recipient {
+                        id: row.id,
+                        mailbox: envelope.recipient,
+                        wishes: row.wishes,
+                    });
                 }
                 Ok(_) | Err(_) => self.reindex_row(&row),
             }

@@ -27,7 +27,6 @@ mod window;
 
 use alloc::format;
 use alloc::string::ToString as _;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::BytesMut;
@@ -46,8 +45,7 @@ use self::silence_watch::SilenceWatch;
 use super::Load;
 use super::books::Books;
 use super::requests::Asked;
-use crate::attempt::{Acceptance, Attempt};
-use crate::course::Course;
+use crate::attempt::Attempt;
 use crate::delivery::{ConnectionIds, Delivery, DeliveryContext, DeliveryOutput};
 use crate::ending::EndCause;
 use crate::event::{Event, EventName};
@@ -56,7 +54,7 @@ use crate::fair_queue::Prospect;
 use crate::flight::Uncertain;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
 use crate::next_hop::Host;
-use crate::outbox::{DATA_CHUNK_OCTETS, StoreRequest};
+use crate::outbox::{DATA_CHUNK_OCTETS, DeliveredMail, StoreRequest};
 use crate::queue::HopId;
 use crate::reachability::Reachability;
 use crate::resolver::{Families, Resolver, ResolverOutput};
@@ -499,15 +497,19 @@ impl Deliveries {
                 let request = StoreRequest::ReadData { id, offset, limit };
                 books.ask(request, Asked::Data { hop, connection, id });
             }
-            DeliveryOutput::Delivered { recipient, acceptance, course } => {
-                self.note_delivered(books, hop, recipient, acceptance, course);
+            DeliveryOutput::Delivered { recipient, acceptance, course, is_reported_by_server } => {
+                let is_reported = recipient.wishes.wants_success() && !is_reported_by_server;
+                let id = recipient.id;
+                let recipient = ShownAddress::new(recipient.mailbox.as_str());
+                let attempt = Attempt { at: books.now.wall, recipient, course, result: acceptance };
+                self.note_delivered(books, hop, DeliveredMail { id, attempt: Some(attempt), is_reported });
             }
             // Mail is no probe.
             DeliveryOutput::Accepted(_) => {}
             DeliveryOutput::FellBack { candidate, reason } => {
                 self.tell_of_plain_text(books, &candidate, &reason);
             }
-            DeliveryOutput::Failed { recipient: Recipient { id, mailbox }, failure, course } => {
+            DeliveryOutput::Failed { recipient: Recipient { id, mailbox, .. }, failure, course } => {
                 self.destinations.update(hop, Destination::end_stall);
                 self.note_verdict(hop);
                 self.flights.end(id);
@@ -531,23 +533,16 @@ impl Deliveries {
     }
 
     /// Records that a server has taken a mail.
-    fn note_delivered(
-        &mut self,
-        books: &mut Books,
-        hop: HopId,
-        recipient: Recipient,
-        acceptance: Acceptance,
-        course: Option<Arc<Course>>,
-    ) {
-        let Recipient { id, mailbox } = recipient;
-        let recipient = ShownAddress::new(mailbox.as_str());
-        let attempt = Attempt { at: books.now.wall, recipient, course, result: acceptance };
-        books.tally.count_attempt(&attempt.facts());
-        self.flights.end(id);
-        let facts = books.held.facts(id);
-        books.event(Event::Delivered { id, attempt: attempt.clone(), facts });
+    fn note_delivered(&mut self, books: &mut Books, hop: HopId, mail: DeliveredMail) {
+        let DeliveredMail { id, attempt, .. } = &mail;
+        self.flights.end(*id);
+        if let Some(attempt) = attempt {
+            books.tally.count_attempt(&attempt.facts());
+            let facts = books.held.facts(*id);
+            books.event(Event::Delivered { id: *id, attempt: attempt.clone(), facts });
+        }
         self.note_taken_mail(books, hop);
-        books.commits.delivered(id, attempt);
+        books.commits.delivered(mail);
     }
 
     /// Changes what a pass waits for, together with its entries in the queues. This is the only place that does.

@@ -74,7 +74,7 @@ impl Run {
         let question = envelope.map(|envelope| Transaction {
             reverse_path: envelope.sender,
             // It is no mail, and has this id nowhere else.
-            recipients: vec![Recipient { id: MailId(0), mailbox: envelope.recipient }],
+            recipients: vec![Recipient::new(MailId(0), envelope.recipient)],
             data_octets: 0,
             head: bytes::Bytes::new(),
             is_probe: true,
@@ -552,6 +552,7 @@ impl Deliveries {
             | Event::Failed { .. }
             | Event::Bounced { .. }
             | Event::Dropped { .. }
+            | Event::Relayed { .. }
             | Event::Warned { .. }
             | Event::Yielded { .. }
             | Event::Note { .. }

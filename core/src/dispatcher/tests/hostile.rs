@@ -239,6 +239,7 @@ impl Driver {
                     faillog: Vec::new(),
                     last_failure: None,
                     hold: crate::hold::Hold::default(),
+                    wishes: crate::dsn::DsnWishes::default(),
                 });
                 self.input(Input::OutboxChanged);
             }

@@ -33,6 +33,7 @@ mod silence;
 mod told;
 mod trouble;
 mod watching;
+mod wishes;
 mod world;
 
 use std::borrow::ToOwned as _;

@@ -1,6 +1,7 @@
 //! What happens to claimed mail while others write to the outbox, and while others could do it.
 
 use super::*;
+use crate::dsn::DsnWishes;
 use crate::hold::Hold;
 use crate::io::Input;
 use crate::outbox::{Cursor, Row, Scanned};
@@ -258,6 +259,7 @@ fn what_the_walk_over_known_mail_finds_beyond_it_fails_with_its_next_hop() {
         fatal: false,
         last_failure: None,
         hold: Hold::default(),
+        wishes: DsnWishes::default(),
     };
     let orders = core::iter::from_fn(|| dispatcher.poll_output()).find_map(|output| {
         let Output::Store(id, StoreRequest::ReadOrders { .. }) = output else { return None };
@@ -307,6 +309,7 @@ fn the_next_rows_are_asked_for_before_those_that_came_are_taken_in() {
             fatal: false,
             last_failure: None,
             hold: Hold::default(),
+            wishes: DsnWishes::default(),
         });
         let rows: Vec<Row> = rows.collect();
         let next = rows.last().filter(|_| more).map(|row| Cursor::After(row.id));

@@ -1,5 +1,6 @@
 //! What other programs change in mail that is known, in an outbox that is too long for a world.
 
+use crate::dsn::DsnWishes;
 use crate::hold::Hold;
 use std::collections::BTreeMap;
 
@@ -35,6 +36,7 @@ fn row(id: i64, fail_count: u32) -> Row {
         fatal: false,
         last_failure: None,
         hold: Hold::default(),
+        wishes: DsnWishes::default(),
     }
 }
 

@@ -9,7 +9,7 @@ fn parse(mut octets: &[u8]) -> Extensions {
 fn keywords_are_read_in_any_case() {
     let extensions = parse(
         b"250-mx.example.org\r\n250-starttls\r\n250-Size 1000\r\n250-8BitMime\r\n250-SMTPUTF8\r\n\
-          250-EnhancedStatusCodes\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 auth plain XOAUTH2 scram-sha-256\r\n",
+          250-EnhancedStatusCodes\r\n250-PIPELINING\r\n250-Dsn\r\n250-CHUNKING\r\n250 auth plain XOAUTH2 scram-sha-256\r\n",
     );
     let expected = Extensions {
         starttls: true,
@@ -19,6 +19,7 @@ fn keywords_are_read_in_any_case() {
         smtputf8: true,
         enhanced_status_codes: true,
         pipelining: true,
+        dsn: true,
         limits: ServerLimits::default(),
         auth: [Mechanism::ScramSha256, Mechanism::Plain].into(),
     };

@@ -9,6 +9,7 @@ mod probe;
 mod properties;
 mod refusals;
 mod transactions;
+mod wishes;
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -193,7 +194,7 @@ fn mailbox(text: &str) -> Mailbox {
 }
 
 fn recipient(id: i64, address: &str) -> Recipient {
-    Recipient { id: MailId(id), mailbox: mailbox(address) }
+    Recipient::new(MailId(id), mailbox(address))
 }
 
 /// A message from s@example.org for recipients r1, r2, … of example.net, whole.

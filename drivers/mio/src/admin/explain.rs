@@ -115,6 +115,9 @@ impl<'a> Report<'a> {
             return Ok(self.printer.record("mail", json::Mail::new(mail, &outlook))?);
         }
         self.printer.line(format_args!("mail {}", mail.row.id))?;
+        if let Some(wishes) = show::wishes(&mail.row) {
+            self.field("wishes", &wishes)?;
+        }
         self.field("state", &show::state(self.tool, mail, &outlook))?;
         Ok(self.field("goes to", &outlook.route(&mail.row))?)
     }

@@ -59,6 +59,10 @@ pub(super) struct Mail {
     code: Option<u16>,
     status: Option<String>,
     text: Option<String>,
+    notify: Option<String>,
+    orcpt: Option<String>,
+    ret: Option<String>,
+    envid: Option<String>,
 }
 
 impl Mail {
@@ -96,6 +100,10 @@ impl Mail {
             code: failure.and_then(|failure| failure.code),
             status: failure.and_then(|failure| failure.status).map(|status| status.to_string()),
             text: mail.failure_text().map(|text| text.to_string()),
+            notify: row.wishes.notify.map(|notify| notify.to_string()),
+            orcpt: row.wishes.original_recipient.as_ref().map(|original| original.as_str().to_owned()),
+            ret: row.wishes.message.extent.map(|extent| extent.to_string()),
+            envid: row.wishes.message.envelope_id.as_ref().map(|id| id.as_str().to_owned()),
         }
     }
 }

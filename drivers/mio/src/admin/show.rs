@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::outbox::{Cursor, MailId, Row};
 use cmail_delivery::schedule::RetryState;
 use cmail_delivery::time::UnixMillis;
@@ -141,6 +142,9 @@ impl Known {
             let at = tool.clock.show(time.into());
             field("submitted", &format!("{at}, {age} ago{}", submitter.unwrap_or_default()))?;
         }
+        if let Some(wishes) = wishes(row) {
+            field("wishes", &wishes)?;
+        }
         field("Message-ID", self.message_id.as_deref().unwrap_or("none"))
     }
 
@@ -202,6 +206,19 @@ fn is_the_same(attempt: &AttemptRow, failure: &FaillogRow) -> bool {
     at_s == failure.at.map(|at| at.0) && text.lines().eq(failure.failure.text.lines())
 }
 
+/// Says what the sender of a mail wants to be told of it, if that is said.
+pub(super) fn wishes(row: &Row) -> Option<String> {
+    let DsnWishes { notify, original_recipient, message } = &row.wishes;
+    let words = [
+        notify.map(|notify| format!("NOTIFY={notify}")),
+        message.extent.map(|extent| format!("RET={extent}")),
+        message.envelope_id.as_ref().map(|id| format!("ENVID={}", id.as_str())),
+        original_recipient.as_ref().map(|original| format!("ORCPT={}", original.as_str())),
+    ];
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
 /// Says whether a mail is tried again, when, and by which rule.
 pub(super) fn state(tool: &Tool, mail: &QueuedMail, outlook: &Outlook<'_>) -> String {
     let (row, standing) = (&mail.row, outlook.standing);
@@ -228,6 +245,9 @@ pub(super) fn state(tool: &Tool, mail: &QueuedMail, outlook: &Outlook<'_>) -> St
         ),
         RetryState::GivenUp => {
             let end = match row.sender {
+                Some(_) if !row.wishes.wants_failure() => {
+                    "it is to be dropped, as its sender wants no bounce"
+                }
                 Some(_) => "it is to be bounced",
                 None => "it is to be dropped, as its sender is null",
             };

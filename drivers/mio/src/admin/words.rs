@@ -310,6 +310,8 @@ pub(super) enum ResultWord {
     Expired,
     /// An order has removed it
     Removed,
+    /// Its sender was told of the delivery, because the server does not tell
+    Relayed,
 }
 
 impl ResultWord {
@@ -341,12 +343,13 @@ pub(super) struct ReplayWords {
 /// The words of `submit`.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "cmail-admin-queue submit [-t] [-i] [-v] [-f SENDER] [-F NAME] [-C CONFIG] [RECIPIENT]..."
+    override_usage = "cmail-admin-queue submit [-t] [-i] [-v] [-f SENDER] [-F NAME] [-N EVENTS] [-R PART] [-V ID] [-C CONFIG] [RECIPIENT]..."
 )]
 pub(super) struct SubmitWords {
     /// -t: recipients are also in the header; -i, -oi: a lone dot does not end the message; -f, -r: the sender; -F: its name; -v: tell the id
-    /// of each mail; -C: the configuration; -bp: list; -bm, -q, -o, -B, -N, -R, -V and other options of sendmail are accepted and
-    /// change nothing
+    /// of each mail; -C: the configuration; -bp: list; -N: of what the sender is told: never, or success, failure, delay with commas between;
+    /// -R: what of the message a bounce returns: full or hdrs; -V: an id of your own for the reports; -bm, -q, -o, -B and other options of
+    /// sendmail are accepted and change nothing
     #[arg(value_name = "WORD", allow_hyphen_values = true, trailing_var_arg = true)]
     pub(super) words: Vec<OsString>,
 }

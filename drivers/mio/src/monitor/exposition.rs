@@ -178,6 +178,8 @@ impl Snapshot {
         writer.counter("bounces", "Bounces that were put into the outbox.", tally.bounces)?;
         let help = "Warnings that were put into the outbox, to tell senders that their mail is late.";
         writer.counter("delay_warnings", help, tally.delay_warnings)?;
+        let help = "Reports that were put into the outbox, to tell senders that their mail was delivered to a server that offers no DSN.";
+        writer.counter("relay_reports", help, tally.relay_reports)?;
         let delays = &tally.delays;
         let phases = [
             ([("phase", "queue")], &delays.queue),

@@ -106,6 +106,7 @@ impl Status<'_> {
             "octets": tally.delivered_octets,
             "bounces": tally.bounces,
             "delay_warnings": tally.delay_warnings,
+            "relay_reports": tally.relay_reports,
             "failures": self.failures(),
             "queue": self.queue(),
             "delays": {

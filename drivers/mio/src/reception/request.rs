@@ -6,12 +6,13 @@
 //! recipient c@example.org
 //! data 1234
 //! ```
-//! Without `sender` it is the null reverse-path. A line that is not known here is refused, so that nothing that a program asks for is left
+//! Without `sender` it is the null reverse-path. Lines of `notify`, `ret` and `envid` say what the sender wants to be told. A line that is not known here is refused, so that nothing that a program asks for is left
 //! undone in silence.
 
 use std::mem;
 
 use cmail_delivery::address::{AddressError, Mailbox};
+use cmail_delivery::dsn::{DsnError, DsnWishes, EnvelopeId, Notify, ReturnExtent};
 use thiserror::Error;
 
 use crate::clients::{line, words_of};
@@ -29,6 +30,7 @@ pub struct Submission {
     recipients: Vec<String>,
     /// As `mail_submitter` has it.
     pub(super) submitter: String,
+    wishes: DsnWishes,
     data: Vec<u8>,
 }
 
@@ -39,6 +41,7 @@ impl Submission {
             sender: self.sender.as_deref(),
             recipients: &self.recipients,
             submitter: &self.submitter,
+            wishes: &self.wishes,
             data: &self.data,
         }
     }
@@ -57,6 +60,8 @@ pub(super) enum RequestError {
     EnvelopeTooLong,
     #[error("the address {0}: {1}")]
     Address(String, AddressError),
+    #[error("the line {0}: {1}")]
+    Wish(&'static str, DsnError),
     #[error("no recipient is named")]
     NoRecipient,
     #[error(
@@ -73,9 +78,11 @@ impl RequestError {
     pub(super) fn status(&self) -> u8 {
         match self {
             Self::NotWords | Self::UnknownLine(_) => sysexits::UNAVAILABLE,
-            Self::EnvelopeTooLong | Self::Address(..) | Self::NoRecipient | Self::TooLarge { .. } => {
-                sysexits::DATA
-            }
+            Self::EnvelopeTooLong
+            | Self::Address(..)
+            | Self::Wish(..)
+            | Self::NoRecipient
+            | Self::TooLarge { .. } => sysexits::DATA,
             Self::NoMemory => sysexits::TEMPORARY,
         }
     }
@@ -84,6 +91,14 @@ impl RequestError {
 /// Returns the lines that hand over a message, which follows them.
 pub(crate) fn envelope(mail: &NewMail<'_>) -> String {
     let mut lines: String = mail.sender.iter().map(|sender| line(&["sender", sender])).collect();
+    let DsnWishes { notify, message, .. } = mail.wishes;
+    let wishes = [
+        ("notify", notify.map(|notify| notify.to_string())),
+        ("ret", message.extent.map(|extent| extent.to_string())),
+        ("envid", message.envelope_id.as_ref().map(|id| id.as_str().to_owned())),
+    ];
+    let wishes = wishes.into_iter().filter_map(|(name, value)| Some(line(&[name, &value?])));
+    lines.extend(wishes);
     lines.extend(mail.recipients.iter().map(|recipient| line(&["recipient", recipient])));
     lines + &line(&["data", &mail.data.len().to_string()])
 }
@@ -136,6 +151,18 @@ impl Reading {
         match words[..] {
             ["sender", sender] => self.submission.sender = Some(address(sender)?),
             ["recipient", recipient] => self.submission.recipients.push(address(recipient)?),
+            ["notify", value] => {
+                let wish = |error| RequestError::Wish("notify", error);
+                self.submission.wishes.notify = Some(Notify::parse(value).map_err(wish)?);
+            }
+            ["ret", value] => {
+                let wish = |error| RequestError::Wish("ret", error);
+                self.submission.wishes.message.extent = Some(ReturnExtent::parse(value).map_err(wish)?);
+            }
+            ["envid", value] => {
+                let wish = |error| RequestError::Wish("envid", error);
+                self.submission.wishes.message.envelope_id = Some(EnvelopeId::parse(value).map_err(wish)?);
+            }
             ["data", octets] => {
                 let octets = octets.parse().map_err(|_| unknown(line))?;
                 self.expect_data(octets, limit)?;
@@ -177,8 +204,8 @@ fn address(text: &str) -> Result<String, RequestError> {
 mod tests {
     use super::*;
 
-    fn mail<'a>(recipients: &'a [String], data: &'a [u8]) -> NewMail<'a> {
-        NewMail { sender: Some("a b@example.net"), recipients, submitter: "", data }
+    fn mail<'a>(recipients: &'a [String], wishes: &'a DsnWishes, data: &'a [u8]) -> NewMail<'a> {
+        NewMail { sender: Some("a b@example.net"), recipients, submitter: "", wishes, data }
     }
 
     fn refused(octets: &[u8]) -> String {
@@ -188,7 +215,11 @@ mod tests {
     #[test]
     fn a_message_is_read_in_any_pieces() {
         let recipients = ["b@example.org".to_owned(), "ü%@example.org".to_owned()];
-        let mail = NewMail { sender: Some("a@example.net"), ..mail(&recipients, b"x\n\ndata 5\n\0") };
+        let mut wishes = DsnWishes { notify: Notify::parse("never").ok(), ..DsnWishes::default() };
+        wishes.message.extent = Some(ReturnExtent::Headers);
+        wishes.message.envelope_id = EnvelopeId::parse("a b%").ok();
+        let mail =
+            NewMail { sender: Some("a@example.net"), ..mail(&recipients, &wishes, b"x\n\ndata 5\n\0") };
         let sent = [envelope(&mail).as_bytes(), mail.data].concat();
         for size in 1..=sent.len() {
             let mut reading = Reading::default();
@@ -197,7 +228,7 @@ mod tests {
             let read = pieces.pop().unwrap().unwrap();
             assert!(pieces.iter().all(Option::is_none));
             assert_eq!((read.mail().sender, read.mail().recipients), (mail.sender, mail.recipients));
-            assert_eq!(read.mail().data, mail.data);
+            assert_eq!((read.mail().data, read.mail().wishes), (mail.data, mail.wishes));
         }
     }
 
@@ -215,6 +246,7 @@ mod tests {
             (b"recipient b@example.org\ndata -1\n", "does not know the line \"data -1\""),
             (b"recipient %\n", "is not followed by two hexadecimal digits"),
             (b"data 5\n", "no recipient is named"),
+            (b"notify sometimes\n", "the line notify: it must be never"),
             (b"recipient root\n", "the address root: "),
             (b"sender a%0d%0a@example.org\n", "the address a\r\n@example.org: "),
         ] {

@@ -233,7 +233,11 @@ impl Recorder {
                     track.failed(*id, &text, fatal);
                 }
             }
-            Event::Bounced { .. } | Event::Dropped { .. } | Event::Warned { .. } | Event::Note { .. } => {}
+            Event::Bounced { .. }
+            | Event::Dropped { .. }
+            | Event::Warned { .. }
+            | Event::Relayed { .. }
+            | Event::Note { .. } => {}
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cmail_delivery::address::Mailbox;
+use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::next_hop::{Host, NextHop, Port, Relay, TlsMode};
 use cmail_delivery::policy::{Policies, Policy};
 use cmail_delivery::rng::Seed;
@@ -50,6 +51,7 @@ pub(super) struct Tried {
 pub(super) struct RecordedMail {
     pub(super) sender: Option<Bytes>,
     pub(super) recipient: Bytes,
+    pub(super) wishes: DsnWishes,
     pub(super) shape: Shape,
 }
 
@@ -95,7 +97,13 @@ impl Scene<'_> {
                 self.write_ports(text)?;
             }
         }
+        let mut told = String::new();
         for (mail, id) in self.mails.iter().zip(1_u32..) {
+            let wishes = wishes(&mail.wishes, mask);
+            if wishes != told {
+                writeln!(text, "@ dsn {}", if wishes.is_empty() { "-" } else { &wishes })?;
+                told = wishes;
+            }
             let sender =
                 mail.sender.as_deref().map(|sender| masked_mailbox(sender, mask)).unwrap_or_default();
             let recipient = masked_mailbox(&mail.recipient, mask);
@@ -196,4 +204,20 @@ pub(super) fn masked_mailbox(octets: &[u8], mask: &mut Mask) -> String {
         Ok(mailbox) => mask.mailbox(mailbox.as_str()),
         Err(_) => mask.mailbox(&String::from_utf8_lossy(octets)),
     }
+}
+
+/// Writes what a sender wants to be told. An id of the sender's own is replaced, as it may be anything.
+fn wishes(wishes: &DsnWishes, mask: &mut Mask) -> String {
+    let DsnWishes { notify, original_recipient, message } = wishes;
+    let original = original_recipient.as_ref().map(|original| {
+        let (kind, address) = original.parts();
+        format!("orcpt={kind};{}", masked_mailbox(address.as_bytes(), mask))
+    });
+    let words = [
+        notify.map(|notify| format!("notify={notify}")),
+        original,
+        message.extent.map(|extent| format!("ret={extent}")),
+        message.envelope_id.as_ref().map(|_| "envid=id".to_owned()),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cmail_delivery::address::Mailbox;
 use cmail_delivery::dispatcher::{ConnectionFacts, PassId};
+use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId};
 use cmail_delivery::next_hop::NextHop;
 use cmail_delivery::outbox::{ClaimedTransaction, MailId, Row};
@@ -398,7 +399,8 @@ impl Track {
             NextHop::Literal(std::net::IpAddr::V6(address)) => format!("[IPv6:{address}]"),
             NextHop::Relay(_) => "of-mail.invalid".to_owned(),
         };
-        RecordedMail { sender: None, recipient: format!("unknown@{domain}").into(), shape: Shape::default() }
+        let recipient = format!("unknown@{domain}").into();
+        RecordedMail { sender: None, recipient, wishes: DsnWishes::default(), shape: Shape::default() }
     }
 
     fn claim_of(&self, id: MailId) -> Option<usize> {
@@ -416,7 +418,7 @@ impl Track {
                 // Copied, because the texts of all that was claimed with it share their memory.
                 let copy = |text: &Bytes| Bytes::copy_from_slice(text);
                 let (sender, recipient) = (row.sender.as_ref().map(copy), copy(&row.recipient));
-                let mail = RecordedMail { sender, recipient, shape };
+                let mail = RecordedMail { sender, recipient, wishes: row.wishes, shape };
                 self.mails.push(row.id, mail)
             });
             self.running.push(position);

@@ -4,15 +4,17 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use cmail_delivery::bounce::compose_ordered;
-use cmail_delivery::outbox::{Charge, Commit, Committed, DeliveredMail, FailedAttempt, MailId, Replacement};
+use cmail_delivery::outbox::{
+    Charge, Commit, Committed, DeliveredMail, FailedAttempt, MailId, Replacement, Reported,
+};
 use cmail_delivery::wording::{order_in, retry_line};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::failures::{last_try, row_with_failures};
 use super::fingerprints::{Compared, Fingerprints};
-use super::ledger::Ledger;
+use super::ledger::{Fate, Ledger};
 use super::rows::octets;
-use super::{holds, last_failures, rows, stuck, warnings};
+use super::{envelopes, holds, last_failures, relay_reports, rows, stuck, warnings};
 
 /// Composes the data of the bounces of a commit, in their order.
 pub(super) fn compose_bounces(commit: &Commit) -> Vec<Option<Bytes>> {
@@ -40,7 +42,9 @@ pub(super) fn record(
     let mut successors = Vec::new();
     // Deleted last: SQLite has to save a page in its journal if one transaction frees it and uses it again.
     let mut done_with = Vec::with_capacity(commit.delivered.len() + commit.replaced.len());
-    for DeliveredMail { id, attempt } in &commit.delivered {
+    let mut reported = Vec::new();
+    for mail in &commit.delivered {
+        let DeliveredMail { id, attempt, .. } = mail;
         if let Some(attempt) = attempt {
             let submission = fingerprints.submission(*id);
             ledger.add_attempt(transaction, *id, &attempt.facts(), submission, None, || {
@@ -51,6 +55,7 @@ pub(super) fn record(
         let successor =
             if fingerprints.knows(*id) || !has_stuck { None } else { stuck::successor(transaction, *id)? };
         if successor.is_none() && is_as_claimed(*id, Compared::MessageAndRecipient)? {
+            reported.extend(report(transaction, commit, mail, ledger)?);
             done_with.push(*id);
         }
         successors.extend(successor);
@@ -105,10 +110,7 @@ pub(super) fn record(
         }
         if remaining.len() == replacement.originals.len() {
             for id in &remaining {
-                let why = match replacement.expired(*id) {
-                    Some(line) => Some(retry_line(line)),
-                    None => ordered_by(transaction, *id)?,
-                };
+                let why = why_replaced(transaction, replacement, *id)?;
                 ledger.add_end(transaction, *id, replacement.fate(*id).into(), why.as_deref())?;
             }
             inserted.push(insert_bounce(transaction, replacement, bounce)?);
@@ -123,7 +125,31 @@ pub(super) fn record(
     let deleted: HashSet<MailId> =
         if failed.is_empty() { HashSet::new() } else { done_with.into_iter().collect() };
     let failed = failed.into_iter().map(|(row, _)| row).filter(|row| !deleted.contains(&row.id)).collect();
-    Ok(Committed { failed, not_replaced, changed, bounces: inserted, warned, ..Committed::default() })
+    Ok(Committed {
+        failed,
+        not_replaced,
+        changed,
+        bounces: inserted,
+        warned,
+        reported,
+        ..Committed::default()
+    })
+}
+
+/// Tells the sender of delivered mail, if he is to be told, before it is deleted.
+fn report(
+    transaction: &Connection,
+    commit: &Commit,
+    mail: &DeliveredMail,
+    ledger: &mut Ledger,
+) -> rusqlite::Result<Option<Reported>> {
+    let Some(reports) = &commit.reports else { return Ok(None) };
+    let reported = relay_reports::insert(transaction, reports, mail)?;
+    if let Some(Reported { original, report }) = reported {
+        let why = format!("mail {report} tells its sender");
+        ledger.add_end(transaction, original, Fate::Relayed, Some(&why))?;
+    }
+    Ok(reported)
 }
 
 /// Returns the order by which a mail was given up, if one was.
@@ -135,6 +161,28 @@ fn ordered_by(connection: &Connection, id: MailId) -> rusqlite::Result<Option<St
         .query_row([id.0], |row| Ok(octets(row.get_ref(0)?).unwrap_or_default().into_owned()))
         .optional()?;
     Ok(text.and_then(|text| order_in(&String::from_utf8_lossy(&text)).map(str::to_owned)))
+}
+
+/// Returns what has ended a mail that is given up, and why it has no bounce, as far as there is something to say.
+fn why_replaced(
+    connection: &Connection,
+    replacement: &Replacement,
+    id: MailId,
+) -> rusqlite::Result<Option<String>> {
+    let ended_by = match replacement.expired(id) {
+        Some(line) => Some(retry_line(line)),
+        None => ordered_by(connection, id)?,
+    };
+    let unwanted = if replacement.bounce.is_none() { unwanted(connection, id)? } else { None };
+    let clauses: Vec<String> = ended_by.into_iter().chain(unwanted).collect();
+    Ok((!clauses.is_empty()).then(|| clauses.join("; ")))
+}
+
+/// Returns why a mail that is given up has no bounce, if its sender wants none.
+fn unwanted(connection: &Connection, id: MailId) -> rusqlite::Result<Option<String>> {
+    let (wishes, _) = envelopes::wishes(connection, id)?;
+    let notify = wishes.notify.filter(|notify| !notify.failure);
+    Ok(notify.map(|notify| format!("its sender wants no bounce (NOTIFY={notify})")))
 }
 
 /// Deletes a mail, and with it its faillog rows.

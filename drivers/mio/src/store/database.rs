@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::busy::{BUSY_TIMEOUT, CancelToken, interruptibly, wait_for_locks};
 use super::database_file::DatabaseFile;
 use super::digests::Digests;
+use super::envelopes;
 use super::error::{OpenError, needs_new_connection, store_error};
 use super::fingerprints::{FingerprintList, Fingerprints};
 use super::flights::FlightTable;
@@ -53,7 +54,7 @@ pub(crate) struct Database {
     pub(super) pool: Pool,
     /// Whether the index of the faillog is known to exist.
     pub(super) is_indexed: bool,
-    /// Whether the tables of orders are known to exist.
+    /// Whether the tables of orders, and of what senders want, are known to exist.
     pub(super) has_order_tables: bool,
     must_reopen: bool,
     /// The files of the write-ahead log, once the database is known to have one.
@@ -102,7 +103,9 @@ impl Database {
             return Err(OpenError::ReadOnly(path.to_path_buf()));
         }
         let is_indexed = has_index(&connection).map_err(failed)?;
-        let has_order_tables = has_order_tables(&connection).map_err(failed)?;
+        let has_order_tables = has_order_tables(&connection)
+            .and_then(|has_them| Ok(has_them && envelopes::exists(&connection)?))
+            .map_err(failed)?;
         let seen_version = data_version(&connection).map_err(failed)?;
         let has_log = has_write_ahead_log(&connection).map_err(failed)?;
         let log = has_log.then(|| LogFiles::of(path)).flatten();
@@ -304,6 +307,7 @@ impl Database {
             |transaction| {
                 transaction.execute_batch(orders::CREATE)?;
                 transaction.execute_batch(holds::CREATE)?;
+                transaction.execute_batch(envelopes::CREATE)?;
                 transaction.commit()
             },
         );
@@ -311,8 +315,8 @@ impl Database {
             Ok(()) => self.has_order_tables = true,
             Err(error) if self.cancel.is_cancelled() => drop(error),
             Err(error) => log::warn!(
-                "cannot create the tables of orders (dispatch_orders, dispatch_holds, dispatch_state) in the database {}, trying again \
-                 later: {error}; until then no order can be given",
+                "cannot create the tables that people and programs write (dispatch_orders, dispatch_holds, dispatch_state, dispatch_envelope) \
+                 in the database {}, trying again later: {error}; until then no order can be given",
                 self.path().display()
             ),
         }

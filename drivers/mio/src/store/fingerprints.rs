@@ -66,7 +66,7 @@ impl Fingerprints {
         let Some(found) = rows::row(connection, id, DATA_CHUNK_OCTETS, &mut BytesMut::new())? else {
             return Ok(None);
         };
-        let Found { mut row, submission, data } = found;
+        let Found { mut row, submission, data, .. } = found;
         let head = match (before.head, data) {
             (None, _) => None,
             (Some(_), Some(data)) => Some(data),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cmail_delivery::attempt::{Attempt, Failure, Server};
 use cmail_delivery::command::CommandName;
+use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::hold::Hold;
 use cmail_delivery::next_hop::Host;
 use cmail_delivery::outbox::{
@@ -170,6 +171,7 @@ pub(super) fn bounce_to(recipients: &[&'static str]) -> NewBounce {
         fatal: true,
         last_failure: None,
         hold: Hold::default(),
+        wishes: DsnWishes::default(),
     };
     let message = FailedMessage {
         mails: vec![FailedMail { row, attempts: Vec::new() }],

@@ -1,10 +1,11 @@
-//! Groups rows of one message: equal sender and equal data. The first chunk is compared octet by octet, larger messages also
+//! Groups rows of one message: equal sender and equal data, and the same wishes of their senders for the message. The first chunk is compared octet by octet, larger messages also
 //! by their digests.
 
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use cmail_delivery::bounce::needed_octets;
+use cmail_delivery::dsn::MessageWishes;
 use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, LeftOver, MailId, Row};
 use rusqlite::Connection;
 
@@ -89,8 +90,8 @@ pub(super) fn group(
     Ok(Grouped { groups, left_over, is_partly_compared, fingerprints })
 }
 
-/// What is known of a message without reading its data: sender and length.
-type Outline = (Option<Bytes>, u64);
+/// What is known of a message without reading its data: sender, what the sender wants, and length.
+type Outline = (Option<Bytes>, MessageWishes, u64);
 
 /// Whether a message belongs to a group.
 enum Fit {
@@ -131,12 +132,15 @@ impl Grouper<'_> {
 
     /// Adds a row to the group of its message, or to a new one. Returns the row if the limits leave no room for it.
     fn add(&mut self, found: Found) -> rusqlite::Result<Option<LeftOver>> {
-        let Found { mut row, submission, data } = found;
+        let Found { mut row, submission, data, unreadable_wishes } = found;
         let head_length = self.head_length(row.data_octets);
         let has_room = self.groups.is_empty()
             || (self.groups.len() < self.limits.groups
                 && self.head_octets.saturating_add(head_length) <= self.limits.budget_octets);
-        let outline = (row.sender.clone(), row.data_octets);
+        let outline = (row.sender.clone(), row.wishes.message.clone(), row.data_octets);
+        for (column, error) in unreadable_wishes {
+            log::warn!("what dispatch_envelope.{column} says of mail {} counts as absent: {error}", row.id);
+        }
         // Without room for a new group, only a row that may belong to an existing one is worth reading.
         let id = row.id;
         if !has_room && !self.open.contains_key(&outline) {
@@ -199,7 +203,7 @@ impl Grouper<'_> {
     /// Finds the group of a message that begins with `first`.
     fn find(&mut self, outline: &Outline, id: MailId, first: &Bytes) -> rusqlite::Result<Fit> {
         let candidates = self.open.get(outline).cloned().unwrap_or_default();
-        let (_, data_octets) = outline;
+        let (_, _, data_octets) = outline;
         for index in candidates {
             let Some(group) = self.groups.get(index) else { continue };
             let Some(leader) = group.rows.first().map(|leader| leader.id) else { continue };

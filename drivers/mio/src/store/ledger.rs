@@ -168,6 +168,8 @@ pub(super) enum Fate {
     Expired,
     /// Deleted by an order.
     Removed,
+    /// Delivered, which a report of ours tells the sender.
+    Relayed,
 }
 
 impl From<tally::Fate> for Fate {
@@ -193,6 +195,7 @@ impl Fate {
             Self::Dropped => "dropped",
             Self::Expired => "expired",
             Self::Removed => "removed",
+            Self::Relayed => "relayed",
         }
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! SQLite knows the length of a value without reading it, but reads all of it for anything else, even for `substr`.
 
+use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::hold::Hold;
 use std::borrow::Cow;
 use std::ffi::CStr;
 
+use super::envelopes::{self, Unreadable};
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::address::ADDRESS_LIMIT_OCTETS;
 use cmail_delivery::next_hop::REMOTE_LIMIT_OCTETS;
@@ -81,6 +83,8 @@ pub(super) struct Found {
     pub(super) submission: Option<Bytes>,
     /// The data, if it was short enough.
     pub(super) data: Option<Bytes>,
+    /// What its sender wants and cannot be read.
+    pub(super) unreadable_wishes: Vec<Unreadable>,
 }
 
 /// Reads a row, if it exists, without its failures, and with its data if that has at most `data_limit` octets. To be called
@@ -93,16 +97,20 @@ pub(super) fn row(
 ) -> rusqlite::Result<Option<Found>> {
     let mut statement = connection.prepare_cached(SELECT_ROW)?;
     let data_limit = i64::try_from(data_limit).unwrap_or(i64::MAX);
-    statement
+    let found = statement
         .query_row(
             params![id.0, data_limit, ADDRESS_LIMIT_OCTETS as i64, REMOTE_LIMIT_OCTETS as i64],
             |columns| {
                 let data = octets(columns.get_ref(7)?).map(|data| Bytes::copy_from_slice(&data));
                 let submission = octets(columns.get_ref(6)?).map(|octets| shared(&octets, texts));
-                Ok(Found { row: outbox_row(connection, columns, texts)?, submission, data })
+                let row = outbox_row(connection, columns, texts)?;
+                Ok(Found { row, submission, data, unreadable_wishes: Vec::new() })
             },
         )
-        .optional()
+        .optional()?;
+    let Some(mut found) = found else { return Ok(None) };
+    (found.row.wishes, found.unreadable_wishes) = envelopes::wishes(connection, id)?;
+    Ok(Some(found))
 }
 
 /// Allocates the memory that the texts of rows read together share: allocating each text would take longer than reading it.
@@ -151,6 +159,7 @@ pub(super) fn outbox_row(
         fatal: false,
         last_failure: None,
         hold: Hold::default(),
+        wishes: DsnWishes::default(),
     })
 }
 

@@ -9,6 +9,7 @@ use cmail_delivery::outbox::{Cursor, MailId, Refused, Row};
 use rusqlite::ffi::{Error as Code, SQLITE_CORRUPT};
 use rusqlite::{Connection, Error, Rows, params};
 
+use super::envelopes;
 use super::error::{advice, trouble};
 use super::failures::{add_failures, add_own_failures};
 use super::rows::{self, limited, number, outbox_row, row_columns, time};
@@ -73,6 +74,7 @@ pub(super) fn scan(
             break;
         }
     }
+    envelopes::add_wishes(connection, &mut scan.rows)?;
     count_failures(connection, is_faillog_indexed, &mut scan)?;
     Ok(scan)
 }

@@ -19,6 +19,7 @@ use cmail_delivery::time::UnixTime;
 use rusqlite::types::Value;
 use rusqlite::{Connection, MAIN_DB, OptionalExtension as _, ToSql, params};
 
+use super::envelopes;
 use super::error::{ReadError, trouble};
 use super::failures::{add_own_failures, add_told_failures, latest_text};
 use super::reader::Reader;
@@ -306,12 +307,13 @@ impl Range {
     }
 }
 
-/// Adds their failures to rows in the order of their ids, and returns the text of the last failure of each.
+/// Adds their failures, and what their senders want, to rows in the order of their ids, and returns the text of the last failure of each.
 fn read_failures(
     connection: &Connection,
     rows: &mut [Row],
     is_indexed: bool,
 ) -> rusqlite::Result<Vec<Option<Vec<u8>>>> {
+    envelopes::add_wishes(connection, rows)?;
     if is_indexed && rows.len() <= FEW_MAILS {
         let each = rows.iter_mut().map(|row| {
             add_own_failures(connection, row)?;

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::outbox::{MailId, StoreError, StoreTrouble};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 use thiserror::Error;
@@ -10,6 +11,7 @@ use thiserror::Error;
 use super::busy::{BUSY_TIMEOUT, CancelToken};
 use super::database::{Database, connect};
 use super::database_file::DatabaseFile;
+use super::envelopes;
 use super::error::OpenError;
 use super::rows::AsText;
 use crate::sysexits;
@@ -25,6 +27,8 @@ pub(crate) struct NewMail<'a> {
     pub(crate) sender: Option<&'a str>,
     pub(crate) recipients: &'a [String],
     pub(crate) submitter: &'a str,
+    /// What the sender wants to be told of each.
+    pub(crate) wishes: &'a DsnWishes,
     pub(crate) data: &'a [u8],
 }
 
@@ -152,7 +156,11 @@ fn insert(connection: &mut Connection, mail: &NewMail<'_>) -> rusqlite::Result<V
         )?;
         for recipient in mail.recipients {
             statement.execute(params![mail.sender, recipient, mail.submitter, AsText(mail.data)])?;
-            ids.push(MailId(transaction.last_insert_rowid()));
+            let id = MailId(transaction.last_insert_rowid());
+            if *mail.wishes != DsnWishes::default() {
+                envelopes::insert(&transaction, id, mail.wishes)?;
+            }
+            ids.push(id);
         }
     }
     transaction.commit()?;

@@ -20,8 +20,11 @@ pub(super) fn unreadable_mail(connection: &Connection, id: MailId, error: &rusql
 
 /// Splits a commit into commits of one outcome each.
 pub(super) fn verdicts(commit: &Commit) -> Vec<Commit> {
-    let delivered =
-        commit.delivered.iter().map(|mail| Commit { delivered: vec![mail.clone()], ..Commit::default() });
+    let delivered = commit.delivered.iter().map(|mail| Commit {
+        delivered: vec![mail.clone()],
+        reports: commit.reports.clone(),
+        ..Commit::default()
+    });
     let failed = commit.failed.iter().map(|attempt| Commit {
         failed: vec![attempt.clone()],
         warnings: commit.warnings.clone(),

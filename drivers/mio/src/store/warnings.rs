@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use cmail_delivery::bounce::{header_section, needed_octets};
-use cmail_delivery::delay_warning::{DelayWarnings, NewWarning};
-use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, FailedMessage, MailId, Row, Warned};
+use cmail_delivery::delay_warning::DelayWarnings;
+use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, FailedMessage, MailId, NewNotice, Row, Warned};
 use cmail_delivery::time::UnixTime;
 use rusqlite::Connection;
 
@@ -32,7 +32,7 @@ pub(super) fn insert(
         log::warn!("senders of late mail cannot be told, because the ids of the outbox are used up");
         return Ok(Vec::new());
     }
-    let look = |row: &&Row| (row.sender.clone(), row.submission, row.data_octets);
+    let look = |row: &&Row| (row.sender.clone(), row.submission, row.data_octets, row.wishes.message.clone());
     late.sort_by_key(look);
     let mut warned = Vec::new();
     for alike in late.chunk_by(|one, other| look(one) == look(other)) {
@@ -52,7 +52,7 @@ pub(super) fn insert(
     Ok(warned)
 }
 
-/// Inserts the warnings about mail of one sender, submission and length: one for each message, which is told by its header section.
+/// Inserts the warnings about mail of one sender, submission and length, with the same wishes: one for each message, which is told by its header section.
 fn insert_for(
     connection: &Connection,
     warnings: &DelayWarnings,
@@ -75,24 +75,25 @@ fn insert_for(
         let message = FailedMessage { mails, data_octets, original };
         if let Some(warning) = warnings.warning(&message) {
             let originals = message.ids().collect();
-            warned.push(Warned { originals, warning: insert_one(connection, &warning)? });
+            warned.push(Warned { originals, warning: insert_notice(connection, &warning)? });
         }
     }
     Ok(warned)
 }
 
-fn insert_one(connection: &Connection, warning: &NewWarning) -> rusqlite::Result<MailId> {
+/// Inserts a notice, and returns its row.
+pub(super) fn insert_notice(connection: &Connection, notice: &NewNotice) -> rusqlite::Result<MailId> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO outbox (mail_remote, mail_envelopefrom, mail_envelopeto, mail_data) VALUES (NULL, NULL, ?1, ?2)",
     )?;
-    match statement.execute([AsText(&warning.recipient), AsText(&warning.data)])? {
+    match statement.execute([AsText(&notice.recipient), AsText(&notice.data)])? {
         1 => Ok(MailId(connection.last_insert_rowid())),
         count => Err(rusqlite::Error::StatementChangedRows(count)),
     }
 }
 
 /// Reads the header section of a message.
-fn header(connection: &Connection, id: MailId, data_octets: u64) -> rusqlite::Result<Bytes> {
+pub(super) fn header(connection: &Connection, id: MailId, data_octets: u64) -> rusqlite::Result<Bytes> {
     let mut beginning = blob::read(connection, id, data_octets, 0, DATA_CHUNK_OCTETS)?;
     let needed = usize::try_from(needed_octets(&beginning, data_octets, 0)).unwrap_or(usize::MAX);
     if needed > beginning.len() {

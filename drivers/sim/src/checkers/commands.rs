@@ -159,7 +159,7 @@ impl Talk {
             Verb::AuthLine => self.is_challenged,
             Verb::Noop | Verb::Rset => self.is_introduced,
             Verb::Mail => self.is_introduced && is_idle && self.offers_parameters(line),
-            Verb::Rcpt => is_open && content == Content::None,
+            Verb::Rcpt => is_open && content == Content::None && self.offers_parameters(line),
             Verb::Data => has_recipient && content == Content::None,
             Verb::Quit => true,
             Verb::Greeting | Verb::FinalDot | Verb::Unknown => false,
@@ -259,11 +259,13 @@ impl Talk {
 
     fn offers_parameters(&self, line: &[u8]) -> bool {
         let line = String::from_utf8_lossy(line).to_ascii_uppercase();
-        let parameters = line.rsplit_once('>').map_or("", |(_, parameters)| parameters);
+        // A parameter may contain a bracket, too.
+        let parameters = line.split_once("> ").map_or("", |(_, parameters)| parameters);
         parameters.split_ascii_whitespace().all(|parameter| {
             let name = parameter.split('=').next().unwrap_or_default();
             self.offers(match name {
                 "BODY" => "8BITMIME",
+                "RET" | "ENVID" | "NOTIFY" | "ORCPT" => "DSN",
                 other => other,
             })
         })

@@ -101,12 +101,17 @@ impl Loss {
             let copies = settings.bounce_copy.iter().map(|copy| copy.as_bytes());
             let copies = copies.filter(|copy| Some(*copy) != sender);
             let expected: Vec<&[u8]> = sender.into_iter().chain(copies).collect();
+            // RFC 3461 section 5.2.6.
+            let is_wanted = mail.wishes.notify.is_none_or(|notify| notify.failure);
             let Some(bounce) = &replacement.bounce else {
-                if expected.is_empty() {
+                if expected.is_empty() || !is_wanted {
                     continue;
                 }
                 return Err(format!("mail {id} is deleted, and its sender is not told"));
             };
+            if !is_wanted {
+                return Err(format!("mail {id} is bounced, and its sender wants to know nothing of that"));
+            }
             let told: Vec<&[u8]> = bounce.recipients.iter().map(|recipient| &**recipient).collect();
             if told != expected {
                 return Err(format!("the bounce of mail {id} goes to others than its sender and the copies"));

@@ -32,6 +32,7 @@ mod standing;
 mod tally;
 mod waiting;
 mod warnings;
+mod wishes;
 
 #[cfg(test)]
 mod tests;
@@ -85,5 +86,6 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<waiting::WithoutDns>::default(),
         Box::<waiting::Bounded>::default(),
         Box::<warnings::Warnings>::default(),
+        Box::<wishes::Wishes>::default(),
     ]
 }

@@ -53,7 +53,8 @@ impl Talk {
             }
             Verb::Rcpt => {
                 self.recipients += 1;
-                let path = line.rsplit_once('>').map_or(line, |(path, _)| path);
+                // A parameter may contain a bracket, too.
+                let path = line.split_once('>').map_or(line, |(path, _)| path);
                 let domain = path.rsplit_once('@').map_or("", |(_, domain)| domain);
                 self.domains.insert(domain.to_ascii_lowercase());
             }

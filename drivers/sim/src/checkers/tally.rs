@@ -48,6 +48,7 @@ struct Recorded {
     removed: u64,
     bounces: u64,
     warnings: u64,
+    reports: u64,
 }
 
 impl Recorded {
@@ -97,6 +98,7 @@ impl Facts {
             ("mails removed", tally.mails.of(Fate::Removed), self.recorded.removed),
             ("bounces", tally.bounces, self.recorded.bounces),
             ("warnings of late mail", tally.delay_warnings, self.recorded.warnings),
+            ("reports of deliveries", tally.relay_reports, self.recorded.reports),
             ("errors of the database", tally.store_errors, self.store_errors),
         ];
         for (what, counted, happened) in exact {
@@ -147,10 +149,12 @@ impl Checker for Agreement {
             }
             Fact::Inserted { origin: Origin::BounceOf(_), .. } => self.untold.bounces += 1,
             Fact::Inserted { origin: Origin::WarningOf(_), .. } => self.untold.warnings += 1,
+            Fact::Inserted { origin: Origin::ReportOf(_), .. } => self.untold.reports += 1,
             Fact::Told { id, done: true } if self.commit == Some(id) => {
                 facts.recorded.delivered += std::mem::take(&mut self.untold.delivered);
                 facts.recorded.bounces += std::mem::take(&mut self.untold.bounces);
                 facts.recorded.warnings += std::mem::take(&mut self.untold.warnings);
+                facts.recorded.reports += std::mem::take(&mut self.untold.reports);
             }
             Fact::Told { id, done: true } if self.step == Some(id) => {
                 facts.recorded.removed += std::mem::take(&mut self.untold.removed);

@@ -127,6 +127,22 @@ fn lines_about_destinations_that_are_not_read_are_noticed() {
 }
 
 #[test]
+fn a_bounce_that_its_sender_does_not_want_is_noticed() {
+    assert_caught(Mutation::BouncesUnwanted, "nothing is lost");
+}
+
+#[test]
+fn reports_of_deliveries_that_are_missing_or_not_wanted_are_noticed() {
+    assert_caught(Mutation::NeverReports, "senders are told what they want");
+    assert_caught(Mutation::ReportsAlways, "senders are told what they want");
+}
+
+#[test]
+fn wishes_that_are_not_passed_on_are_noticed() {
+    assert_caught(Mutation::KeepsWishes, "senders are told what they want");
+}
+
+#[test]
 fn limits_of_servers_that_are_not_read_are_noticed() {
     assert_caught(Mutation::IgnoresServerLimits, "the limits that servers announce are kept");
 }

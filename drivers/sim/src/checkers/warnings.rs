@@ -84,6 +84,10 @@ fn expected(scene: &Scene<'_>, commit: &Commit) -> BTreeSet<MailId> {
         if mail.sender.as_deref().is_none_or(|sender| Mailbox::parse(sender).is_err()) {
             return false;
         }
+        // RFC 3461 section 4.1.
+        if mail.wishes.notify.is_some_and(|notify| !notify.delay) {
+            return false;
+        }
         let state = mail.fail_state(id);
         let before = if state.fail_count == 0 { i64::MIN } else { state.last_try.0 };
         mail.last_failure = Some((row.time, failure));

@@ -237,6 +237,7 @@ impl Conversation {
             (offered.starttls && !self.is_tls, "STARTTLS"),
             (offered.eight_bit_mime, "8BITMIME"),
             (offered.pipelining, "PIPELINING"),
+            (offered.dsn, "DSN"),
         ];
         lines.extend(
             keywords.iter().filter(|(is_offered, _)| *is_offered).map(|(_, name)| (*name).to_owned()),

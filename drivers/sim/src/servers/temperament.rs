@@ -72,6 +72,7 @@ pub(crate) struct Extensions {
     pub(crate) size: Option<u64>,
     pub(crate) eight_bit_mime: bool,
     pub(crate) pipelining: bool,
+    pub(crate) dsn: bool,
     pub(crate) limits: Limits,
     pub(crate) auth: &'static str,
 }
@@ -178,6 +179,7 @@ impl Temperament {
                 size: Some(10_000_000).filter(|_| dice.chance(700)),
                 eight_bit_mime: dice.chance(800),
                 pipelining: dice.chance(800),
+                dsn: dice.chance(500),
                 limits: Limits::any(dice),
                 auth: dice.pick(&mechanisms).copied().unwrap_or("PLAIN"),
             },

@@ -209,7 +209,8 @@ impl Conversation {
 /// Returns the text between the angle brackets.
 fn path_of(text: &str) -> String {
     let begin = text.find('<').map_or(text.len(), |position| position + 1);
-    let end = text.rfind('>').unwrap_or(text.len());
+    // Parameters may have one, too.
+    let end = text.rfind("> ").or(text.rfind('>')).unwrap_or(text.len());
     text.get(begin..end).unwrap_or_default().to_owned()
 }
 

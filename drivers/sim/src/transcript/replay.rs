@@ -381,6 +381,9 @@ impl<'a> Replay<'a> {
         let reply = self.outbox.answer(StoreRequest::Commit(commit.clone()))?;
         if let StoreReply::Committed(committed) = &reply {
             for (id, origin) in inserted(&commit.replaced, committed) {
+                if let Origin::ReportOf(original) = origin {
+                    self.observed.push(format!("= {id} tells that {original} was delivered"));
+                }
                 self.see(Fact::Inserted { id, origin });
             }
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cmail_delivery::address::{Domain, Mailbox};
+use cmail_delivery::dsn::{DsnWishes, EnvelopeId, Notify, OriginalRecipient, ReturnExtent};
 use cmail_delivery::hold::Hold;
 use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
 use cmail_delivery::next_hop::{Port, Relay, TlsMode};
@@ -35,6 +36,8 @@ pub(crate) struct Setting {
     pub(crate) sessions: Vec<Seed>,
     is_one_pass: bool,
     remote: Option<String>,
+    /// What the senders of the mails that follow want to be told.
+    wishes: DsnWishes,
     mails: Vec<(MailId, Mail)>,
 }
 
@@ -62,6 +65,7 @@ impl Default for Setting {
             sessions: Vec::new(),
             is_one_pass: false,
             remote: Some(DEFAULT_REMOTE.to_owned()),
+            wishes: DsnWishes::default(),
             mails: Vec::new(),
         }
     }
@@ -124,6 +128,7 @@ impl Setting {
             }
             "hosts" => self.read_hosts_file(value)?,
             "mx" => self.read_exchanges(value)?,
+            "dsn" => self.wishes = read_wishes(value)?,
             "mail" => self.read_mail(value)?,
             _ => return Err(format!("\"{key}\" says nothing of a scene")),
         }
@@ -200,10 +205,28 @@ impl Setting {
             faillog: vec![],
             last_failure: None,
             hold: Hold::default(),
+            wishes: self.wishes.clone(),
         };
         self.mails.push((MailId(number(id)?), mail));
         Ok(())
     }
+}
+
+/// Reads what senders want: `notify=`, `orcpt=`, `ret=` and `envid=`, or `-` for nothing.
+fn read_wishes(text: &str) -> Result<DsnWishes, String> {
+    let mut wishes = DsnWishes::default();
+    for word in text.split_ascii_whitespace().filter(|word| *word != "-") {
+        let (name, value) = word.split_once('=').ok_or_else(|| format!("\"{word}\" has no value"))?;
+        let told = match name {
+            "notify" => Notify::parse(value).map(|notify| wishes.notify = Some(notify)),
+            "orcpt" => OriginalRecipient::parse(value).map(|orcpt| wishes.original_recipient = Some(orcpt)),
+            "ret" => ReturnExtent::parse(value).map(|extent| wishes.message.extent = Some(extent)),
+            "envid" => EnvelopeId::parse(value).map(|id| wishes.message.envelope_id = Some(id)),
+            _ => return Err(format!("\"{name}\" is nothing that a sender wants")),
+        };
+        told.map_err(|error| format!("{word}: {error}"))?;
+    }
+    Ok(wishes)
 }
 
 /// Reads strings, each perhaps with `*N` after it.

@@ -1,6 +1,7 @@
 //! Other processes, administrators, and events that come by themselves.
 
 use bytes::Bytes;
+use cmail_delivery::dsn::{DsnWishes, EnvelopeId, MessageWishes, Notify, OriginalRecipient, ReturnExtent};
 use cmail_delivery::hold::Hold;
 use cmail_delivery::io::Input;
 use cmail_delivery::memory_outbox::{Flaw, GivenOrder, Mail};
@@ -10,6 +11,7 @@ use cmail_delivery::time::{Duration, UnixTime};
 use cmail_delivery::watch::Watch;
 
 use super::{Down, Happening, World};
+use crate::dice::Dice;
 use crate::facts::{Fact, Origin};
 use crate::map::Map;
 use crate::mutation::Mutation;
@@ -123,6 +125,7 @@ impl World {
                 _ => remote = dice.pick(&MALFORMED_REMOTES).map(|remote| (*remote).to_owned()),
             }
         }
+        let wishes = draw_wishes(dice);
         Mail {
             remote: remote.map(|remote| remote.into_bytes().into()),
             sender,
@@ -132,6 +135,7 @@ impl World {
             faillog: vec![],
             last_failure: None,
             hold: Hold::default(),
+            wishes,
         }
     }
 
@@ -378,5 +382,28 @@ impl World {
         if !self.is_healed {
             self.dns.fails_until = self.clock.instant() + span;
         }
+    }
+}
+
+/// A recipient as a sender has written it, with everything that must be encoded. It is nobody's: bounces may name it.
+const ORIGINAL_RECIPIENT: &str = "rfc822;was+else <a=b>@sim.example";
+
+/// Draws what a sender wants to be told. Most say nothing.
+fn draw_wishes(dice: &mut Dice) -> DsnWishes {
+    if dice.chance(700) {
+        return DsnWishes::default();
+    }
+    let events = [dice.chance(500), dice.chance(500), dice.chance(500)];
+    let notify = Notify { success: events[0], failure: events[1], delay: events[2] };
+    let extents = [None, Some(ReturnExtent::Full), Some(ReturnExtent::Headers)];
+    // Few, so that some mails of a message have the same.
+    let ids = [None, EnvelopeId::parse("one+two = 3").ok(), EnvelopeId::parse("x").ok()];
+    DsnWishes {
+        notify: Some(notify).filter(|_| dice.chance(800)),
+        original_recipient: OriginalRecipient::parse(ORIGINAL_RECIPIENT).ok().filter(|_| dice.chance(300)),
+        message: MessageWishes {
+            extent: dice.pick(&extents).copied().flatten(),
+            envelope_id: dice.pick(&ids).cloned().flatten(),
+        },
     }
 }

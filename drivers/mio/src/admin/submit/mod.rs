@@ -153,6 +153,7 @@ fn take(tool: &Tool, request: Request) -> Result<(), Refusal> {
         sender: sender.as_ref().map(Mailbox::as_str),
         recipients: &recipients,
         submitter: &format!("local:{user_name}"),
+        wishes: &request.wishes,
         data: &message.into_octets(),
     };
     let ids = match (submit(tool.database()?, &mail), &tool.submit) {

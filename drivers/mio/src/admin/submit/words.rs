@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
+use cmail_delivery::dsn::{DsnError, DsnWishes, EnvelopeId, Notify, ReturnExtent};
 use cmail_delivery::one_line::OneLine;
 use thiserror::Error;
 
@@ -47,6 +48,8 @@ pub(super) struct Request {
     pub(super) ignores_dots: bool,
     /// Whether each mail is told with its id: `-v`.
     pub(super) is_verbose: bool,
+    /// What the sender wants to be told: `-N`, `-R` and `-V`.
+    pub(super) wishes: DsnWishes,
     /// The recipients, each a list of addresses.
     pub(super) recipients: Vec<OsString>,
 }
@@ -62,10 +65,8 @@ pub(super) enum SendmailError {
         "-b{0} is not supported: the daemon takes mail from its database and from this command only; SMTP is the business of another program"
     )]
     Mode(String),
-    #[error(
-        "-R must be followed by full or hdrs, and -N by never, or by success, failure and delay with commas between"
-    )]
-    Notify,
+    #[error("-{letter} \"{value}\": {error}")]
+    Dsn { letter: char, value: String, error: DsnError },
 }
 
 /// Parses the words behind the name of the program.
@@ -151,22 +152,30 @@ impl Reading {
             (b'b', mode) => {
                 return Err(SendmailError::Mode(OneLine(String::from_utf8_lossy(mode)).to_string()));
             }
-            (b'N', notify) if !is_notify(notify) => return Err(SendmailError::Notify),
-            (b'R', returned) if !is_one_of(returned, &["full", "hdrs"]) => return Err(SendmailError::Notify),
+            (b'N' | b'R' | b'V', octets) => {
+                let value = String::from_utf8_lossy(octets);
+                let (letter, shown) = (char::from(letter), || OneLine(&*value).to_string());
+                return self.read_wish(letter, &value).map_err(|error| SendmailError::Dsn {
+                    letter,
+                    value: shown(),
+                    error,
+                });
+            }
             _ => {}
         }
         Ok(())
     }
-}
 
-/// Returns whether a value says of what the sender is to be notified (RFC 3461 section 4.1).
-fn is_notify(value: &[u8]) -> bool {
-    is_one_of(value, &["never"])
-        || value.split(|&octet| octet == b',').all(|event| is_one_of(event, &["success", "failure", "delay"]))
-}
-
-fn is_one_of(value: &[u8], words: &[&str]) -> bool {
-    words.iter().any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
+    /// Reads what the sender wants to be told (RFC 3461).
+    fn read_wish(&mut self, letter: char, value: &str) -> Result<(), DsnError> {
+        let DsnWishes { notify, message, .. } = &mut self.request.wishes;
+        match letter {
+            'N' => *notify = Some(Notify::parse(value)?),
+            'R' => message.extent = Some(ReturnExtent::parse(value)?),
+            _ => message.envelope_id = Some(EnvelopeId::parse(value)?),
+        }
+        Ok(())
+    }
 }
 
 /// Returns a word as text, or what is wrong with it.

@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use cmail_delivery::bounce::compose_ordered;
+use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::hold::Hold;
 use cmail_delivery::outbox::{Cursor, FailedAttempt, Replacement, Row};
 use cmail_delivery::time::UnixTime;
@@ -117,6 +118,7 @@ fn a_row_says_what_the_outbox_says() {
         fatal: false,
         last_failure: None,
         hold: Hold::default(),
+        wishes: DsnWishes::default(),
     };
     assert_eq!(scan(&mut fixture, 0, 10).0, [expected]);
 }

@@ -1,4 +1,5 @@
 use cmail_delivery::attempt::{Attempt, Failure};
+use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::event::MailFacts;
 use cmail_delivery::hold::Hold;
 use cmail_delivery::memory_outbox::{Mail, MemoryOutbox};
@@ -26,6 +27,7 @@ fn judge(times: usize, fatal: bool, facts: &[(u64, u64, Fact<'_>)]) -> Result<()
         faillog: vec![attempt; times],
         last_failure: None,
         hold: Hold::default(),
+        wishes: DsnWishes::default(),
     };
     outbox.put(MailId(1), mail);
     let settings =
@@ -67,6 +69,7 @@ fn claimed() -> StoreReply {
         fatal: false,
         last_failure: None,
         hold: Hold::default(),
+        wishes: DsnWishes::default(),
     };
     let head = b"text"[..].into();
     let transactions =

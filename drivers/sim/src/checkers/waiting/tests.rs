@@ -1,3 +1,4 @@
+use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::hold::Hold;
 use cmail_delivery::memory_outbox::MemoryOutbox;
 use std::net::SocketAddr;
@@ -68,6 +69,7 @@ fn row() -> Row {
         fatal: false,
         last_failure: None,
         hold: Hold::default(),
+        wishes: DsnWishes::default(),
     }
 }
 

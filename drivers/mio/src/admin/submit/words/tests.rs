@@ -39,6 +39,12 @@ fn well_known_programs_are_understood() {
         (Some("a@client.example".into()), true, true)
     );
     assert_eq!(joined.recipients, ["b@example.org"]);
+    let DsnWishes { notify, message, .. } = joined.wishes;
+    assert_eq!(notify.map(|notify| notify.to_string()).as_deref(), Some("SUCCESS,DELAY"));
+    assert_eq!(
+        (message.extent, message.envelope_id),
+        (Some(ReturnExtent::Headers), EnvelopeId::parse("17").ok())
+    );
     assert_eq!(parsed("-C other.conf -bp").unwrap().config, Some("other.conf".into()));
     assert!(!request("-oem -odi a").ignores_dots);
     assert!(request("-o i a").ignores_dots);
@@ -58,7 +64,7 @@ fn other_modes_are_told_apart() {
 
 #[test]
 fn what_is_not_understood_is_refused() {
-    for words in ["-y", "-f", "--hlp", "-N sometimes", "-N never,delay", "-R all", "-N"] {
+    for words in ["-y", "-f", "--hlp", "-N sometimes", "-N never,delay", "-R all", "-N", "-V \u{e4}"] {
         assert!(parsed(words).is_err(), "{words}");
     }
 }
