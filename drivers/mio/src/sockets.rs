@@ -24,6 +24,10 @@ const READ_OCTETS: usize = 64 * 1024;
 
 /// The result of a turn.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is passed on at once, and boxing would allocate for each input"
+)]
 pub enum Turn<'a> {
     /// An input for the dispatcher.
     Input(Input<'a>),

@@ -60,11 +60,12 @@ impl Checker for Wishes {
             Fact::Accepted { link, recipients, keys, .. } => self.accept(link, recipients, keys),
             Fact::Committing { commit, .. } => return self.commit(scene, commit),
             Fact::Inserted { origin: Origin::ReportOf(original), .. } => {
-                if !self.expected.remove(&original) {
-                    return Err(format!(
+                return match self.expected.remove(&original) {
+                    true => Ok(()),
+                    false => Err(format!(
                         "the sender of mail {original} is told of the delivery, and is not to be"
-                    ));
-                }
+                    )),
+                };
             }
             // Everything that a commit inserts is told before.
             Fact::Told { .. } | Fact::Called { .. } if !self.expected.is_empty() => {
