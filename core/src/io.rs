@@ -14,7 +14,7 @@ use crate::next_hop::Host;
 use crate::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use crate::settings::{Hosts, ResolverSettings, Settings};
 use crate::system_error::{Breakage, MachineTrouble, NetworkTrouble, SystemError};
-pub use crate::tls::{CertificateTrouble, Tls, TlsVersion, Verification};
+pub use crate::tls::{CertificateTrouble, Groups, Tls, TlsVersion, Verification};
 use crate::watch::Watch;
 
 /// An event outside of the core.
@@ -129,6 +129,8 @@ pub enum Output {
         connection: ConnectionId,
         /// The name or address that the certificate must have. A name is sent as SNI, an address is not.
         server: Host,
+        /// The groups to offer.
+        groups: Groups,
     },
     /// There are octets to send on a connection. Take them with [`poll_transmit`](crate::dispatcher::Dispatcher::poll_transmit),
     /// now and whenever the socket can take more, until it returns false.

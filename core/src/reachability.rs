@@ -13,6 +13,7 @@ use crate::next_hop::{Credentials, Host, TlsMode};
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
 use crate::time::{Duration, Instant};
+use crate::tls::Groups;
 
 /// Most troubles that are remembered.
 const TROUBLES_LIMIT: usize = 1024;
@@ -24,6 +25,9 @@ const SILENT_SPAN: Duration = Duration::from_secs(5 * 60);
 const NO_PIPELINING_SPAN: Duration = Duration::from_secs(60 * 60);
 /// How long it is remembered which mechanism a relay accepts.
 const MECHANISM_SPAN: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long it is remembered that a server cannot cope with a large first message of the TLS handshake. Finding out again may cost a
+/// whole timeout.
+const CLASSIC_GROUPS_SPAN: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest time for which a trouble is remembered when it occurs again and again.
 const LONGEST_SPAN: Duration = Duration::from_secs(15 * 60);
 
@@ -88,6 +92,8 @@ pub(crate) struct Reachability {
     slow: ExpiringMap<SocketAddr, ()>,
     /// Servers that get one command at a time.
     no_pipelining: ExpiringMap<SocketAddr, ()>,
+    /// Servers that are offered classic groups of key exchange alone.
+    classic_groups: ExpiringMap<SocketAddr, ()>,
     /// The mechanism by which each relay has accepted credentials. It may not be the first that the relay offers.
     mechanisms: ExpiringMap<Login, Mechanism>,
 }
@@ -98,6 +104,7 @@ impl Reachability {
             troubles: ExpiringMap::new(TROUBLES_LIMIT),
             slow: ExpiringMap::new(TROUBLES_LIMIT),
             no_pipelining: ExpiringMap::new(TROUBLES_LIMIT),
+            classic_groups: ExpiringMap::new(TROUBLES_LIMIT),
             mechanisms: ExpiringMap::new(TROUBLES_LIMIT),
         }
     }
@@ -204,6 +211,16 @@ impl Reachability {
         self.no_pipelining.keep(remote, (), now + NO_PIPELINING_SPAN, now);
     }
 
+    /// Returns the groups of key exchange that a server is offered.
+    pub(crate) fn groups(&self, remote: SocketAddr, now: Instant) -> Groups {
+        if self.classic_groups.get(&remote, now).is_some() { Groups::Classic } else { Groups::All }
+    }
+
+    /// Records that a server did not answer the first message of the TLS handshake with all groups.
+    pub(crate) fn note_classic_groups(&mut self, remote: SocketAddr, now: Instant) {
+        self.classic_groups.keep(remote, (), now + CLASSIC_GROUPS_SPAN, now);
+    }
+
     /// Returns the mechanism by which these credentials were last accepted.
     pub(crate) fn mechanism(&self, login: &Login, now: Instant) -> Option<Mechanism> {
         self.mechanisms.get(login, now).copied()
@@ -222,6 +239,7 @@ impl Reachability {
         self.troubles.clear();
         self.slow.clear();
         self.no_pipelining.clear();
+        self.classic_groups.clear();
         self.mechanisms.clear();
     }
 

@@ -109,6 +109,17 @@ impl Verification {
     }
 }
 
+/// The groups of key exchange that a client offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Groups {
+    /// All, those first that also withstand a quantum computer. The first message of the handshake is then larger than one segment, and
+    /// some servers wait for ever for its second part, or drop the connection.
+    #[default]
+    All,
+    /// Elliptic curves alone, whose first message fits into one segment.
+    Classic,
+}
+
 /// A version of TLS. Earlier versions are not supported (RFC 8996).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {

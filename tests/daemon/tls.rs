@@ -1,5 +1,8 @@
 //! STARTTLS, implicit TLS, their fallbacks, and padding (contract, section 5; RFC 3207, RFC 8314).
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+
 use crate::support::smtp_server::SmtpServer;
 use crate::support::tls::Identity;
 use crate::support::{Action, Mail, Script, World};
@@ -242,4 +245,52 @@ fn a_session_that_the_server_cannot_resume_is_offered_to_it_once_only() {
     server.wait_for_messages(2);
     assert_eq!(server.records().connections.len(), 3, "{}", server.records().transcript());
     daemon.terminate();
+}
+
+/// A middlebox in front of a server that cannot cope with a first message of TLS that is larger than a segment: it drops the
+/// connection.
+fn middlebox(server: SocketAddr) -> SocketAddr {
+    const TYPE_HANDSHAKE: u8 = 22;
+    const LARGE_OCTETS: usize = 1000;
+    let listener = TcpListener::bind((server.ip(), 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut server) = (client.unwrap(), TcpStream::connect(server).unwrap());
+            let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from_server, &mut to_client);
+                let _ = to_client.shutdown(Shutdown::Write);
+            });
+            std::thread::spawn(move || {
+                let mut buffer = vec![0; 16_384];
+                while let Ok(count @ 1..) = client.read(&mut buffer) {
+                    if buffer[0] == TYPE_HANDSHAKE && count > LARGE_OCTETS {
+                        break;
+                    }
+                    server.write_all(&buffer[..count]).unwrap();
+                }
+                let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_server_that_drops_large_first_messages_of_tls_gets_mail_inside_tls_all_the_same() {
+    for mode in ["@tls", "@starttls"] {
+        let script = Script::new();
+        let script = match mode {
+            "@tls" => script.implicit_tls(&identity()),
+            _ => script.starttls(&identity()),
+        };
+        let (mut world, server) = world_with(script, mode);
+        let port = middlebox(server.address()).port();
+        world.set("portprio", format!("{port}{mode} {port}"));
+        assert_eq!(world.failures_after_a_pass(&one_mail()), []);
+        let records = server.wait_until_closed();
+        assert!(records.messages[0].tls, "{}", records.transcript());
+        assert_eq!(records.connections.len(), 2);
+    }
 }

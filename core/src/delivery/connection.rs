@@ -23,6 +23,7 @@ use crate::route::Candidate;
 use crate::session::{Outcome, Recipient, ServerLimits, Session, SessionConfig, SessionOutput, Transaction};
 use crate::system_error::{Breakage, SystemError};
 use crate::time::Instant;
+use crate::tls::Groups;
 
 /// A connection that is being made, or has a session.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub(super) struct Allowed {
     pub(super) padding: bool,
     /// Commands in batches.
     pub(super) pipelining: bool,
+    /// These groups of key exchange.
+    pub(super) groups: Groups,
 }
 
 #[derive(Debug)]
@@ -66,6 +69,8 @@ enum Link {
 struct Talk {
     session: Session,
     candidate: Candidate,
+    /// The groups of key exchange that a TLS handshake has offered, or would offer.
+    groups: Groups,
 }
 
 impl Connection {
@@ -178,6 +183,11 @@ impl Connection {
         if let Link::Talking(talk) = &self.link { talk.session.is_tls() } else { false }
     }
 
+    /// Returns the groups of key exchange that a TLS handshake offers.
+    pub(super) fn groups(&self) -> Groups {
+        if let Link::Talking(talk) = &self.link { talk.groups } else { Groups::default() }
+    }
+
     /// Returns the seed of the session, once there is one.
     pub(super) fn seed(&self) -> Option<&Seed> {
         self.seed.as_ref()
@@ -243,7 +253,8 @@ impl Connection {
         }
         self.seed = Some(seed);
         self.server = Some(server(candidate));
-        self.link = Link::Talking(Box::new(Talk { session, candidate: candidate.clone() }));
+        self.link =
+            Link::Talking(Box::new(Talk { session, candidate: candidate.clone(), groups: allowed.groups }));
     }
 
     pub(super) fn handle_received(&mut self, now: Instant, octets: &[u8]) {

@@ -3,6 +3,7 @@
 use alloc::string::ToString as _;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 
 use super::candidate_search::{CandidateSearch, SearchStep};
 use super::connection::Connection;
@@ -12,6 +13,7 @@ use super::tried_candidates::{PassFailure, TriedCandidates, server};
 use super::verdicts::RefusedMail;
 use super::{Delivery, DeliveryContext, DeliveryOutput, DeliveryStage, Postponement};
 use crate::attempt::Setback;
+use crate::ending::Unsuitable;
 use crate::event::{Event, EventName};
 use crate::io::ConnectionId;
 use crate::next_hop::TlsMode;
@@ -20,8 +22,9 @@ use crate::reachability::{KnownTrouble, Trouble};
 use crate::reply::{Reply, ReplyClass, ReplyCode};
 use crate::route::Candidate;
 use crate::session::{EndCause, Phase, RefusalKind, SessionEnd};
-use crate::system_error::NetworkTrouble;
+use crate::system_error::{Breakage, NetworkTrouble, TlsTrouble};
 use crate::tally::ConnectionFailure;
+use crate::tls::Groups;
 
 /// After this many authentication exchanges without success, a relay is left alone for the pass: some lock out clients that try
 /// more often.
@@ -41,7 +44,12 @@ impl Delivery {
         self.release(conn.undecided(), false);
         let idle_state = self.idle.end(connection);
         self.refusals.end(connection);
-        self.report(connection, &conn, &end, idle_state);
+        let needs_classic_groups = conn.groups() == Groups::All && self.note_large_hello(&end);
+        if needs_classic_groups {
+            self.outputs.push_back(DeliveryOutput::Answered(connection));
+        } else {
+            self.report(connection, &conn, &end, idle_state);
+        }
         self.outputs.push_back(DeliveryOutput::Close(connection));
         if !conn.is_established() {
             self.note_tls_failure(&end);
@@ -63,7 +71,7 @@ impl Delivery {
             // Neither the mail nor the server has failed.
             _ if idle_state == IdleState::Idle => self.close_if_alone(),
             _ if idle_state == IdleState::Reused => self.begin_again_if_alone(cx),
-            _ if is_excused => {}
+            _ if is_excused || needs_classic_groups => {}
             // Another connection would be no better for the mail.
             EndCause::Refused(reply, command) if reply.is_about_the_channel() => {
                 let setback = Setback::WantsMore { reply, command, protection: conn.protection() };
@@ -105,12 +113,52 @@ impl Delivery {
         if end.padding_failed && was_padded {
             self.pass.unpadded.push(candidate.remote);
         }
-        let was_batched = !cx.reachability.no_pipelining(candidate.remote, cx.now);
+        let was_batched = self.may_batch(cx, candidate.remote);
         if end.no_pipelining {
+            self.pass.unbatched.push(candidate.remote);
             self.outputs.push_back(DeliveryOutput::NoPipelining(candidate.remote));
         }
         let is_new = (end.padding_failed && was_padded) || (end.no_pipelining && was_batched);
         is_new && has_dropped(&end.cause)
+    }
+
+    /// Records that a server did not answer the first message of the TLS handshake with all groups of key exchange. Returns whether that
+    /// is so: the server is connected to once more, before anything else, and is offered classic groups alone, whose message is smaller.
+    fn note_large_hello(&mut self, end: &SessionEnd) -> bool {
+        let DeliveryStage::Candidate(candidate) = &self.stage else { return false };
+        let is_unanswered = match &end.cause {
+            EndCause::Closed | EndCause::TimedOut(_) => true,
+            EndCause::Broken(error) | EndCause::Unsuitable(Unsuitable::TlsFailed(error)) => {
+                matches!(error.kind, Breakage::Network(_) | Breakage::Tls(TlsTrouble::Truncated))
+            }
+            EndCause::Quit
+            | EndCause::Local(_)
+            | EndCause::Refused(..)
+            | EndCause::Misbehaved(_)
+            | EndCause::Unsuitable(_) => false,
+        };
+        if end.phase != Phase::Tls || !is_unanswered {
+            return false;
+        }
+        if !self.pass.classic_groups.contains(&candidate.remote) {
+            self.pass.classic_groups.push(candidate.remote);
+        }
+        self.outputs.push_back(DeliveryOutput::ClassicGroups(candidate.remote));
+        true
+    }
+
+    /// Returns whether a server may get commands in batches, as far as is known. What this pass has found out counts where it teaches others
+    /// nothing.
+    pub(super) fn may_batch(&self, cx: &DeliveryContext<'_>, remote: SocketAddr) -> bool {
+        !self.pass.unbatched.contains(&remote) && !cx.reachability.no_pipelining(remote, cx.now)
+    }
+
+    /// Returns the groups of key exchange that a server is offered.
+    pub(super) fn groups(&self, cx: &DeliveryContext<'_>, remote: SocketAddr) -> Groups {
+        if self.pass.classic_groups.contains(&remote) {
+            return Groups::Classic;
+        }
+        cx.reachability.groups(remote, cx.now)
     }
 
     /// Closes a connection to a silent server, because others need its slot. Nothing is decided by that, and the candidate is

@@ -264,12 +264,13 @@ impl Delivery {
 
     pub(crate) fn handle_connected(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
         let DeliveryStage::Candidate(candidate) = &self.stage else { return };
-        let Some(conn) = self.connections.get_mut(&connection).filter(|conn| conn.is_connecting()) else {
-            return;
-        };
         let allowed = Allowed {
             padding: !self.pass.unpadded.contains(&candidate.remote),
-            pipelining: !cx.reachability.no_pipelining(candidate.remote, cx.now),
+            pipelining: self.may_batch(cx, candidate.remote),
+            groups: self.groups(cx, candidate.remote),
+        };
+        let Some(conn) = self.connections.get_mut(&connection).filter(|conn| conn.is_connecting()) else {
+            return;
         };
         // Drawn in any case, so that a preset does not change later draws.
         let drawn = self.rng.seed();

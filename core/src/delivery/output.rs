@@ -24,6 +24,7 @@ use crate::sasl::Mechanism;
 use crate::session::{EndCause, Recipient};
 use crate::system_error::{MachineTrouble, SystemError};
 use crate::tally::ConnectionFailure;
+use crate::tls::Groups;
 
 /// What keeps this machine from delivering. No server is to blame, and no mail has failed.
 #[derive(Debug, Error)]
@@ -52,7 +53,11 @@ pub(crate) enum DeliveryOutput {
         remote: SocketAddr,
         local: Option<IpAddr>,
     },
-    StartTls(ConnectionId, Host),
+    StartTls {
+        connection: ConnectionId,
+        server: Host,
+        groups: Groups,
+    },
     Transmit(ConnectionId),
     /// Close the connection, if it is open, and give its slot back.
     Close(ConnectionId),
@@ -69,6 +74,8 @@ pub(crate) enum DeliveryOutput {
     PushedBack(ConnectionId),
     /// The server cannot cope with batches of commands, although it offers PIPELINING.
     NoPipelining(SocketAddr),
+    /// The server does not answer the first message of the TLS handshake with all groups of key exchange.
+    ClassicGroups(SocketAddr),
     /// A relay has accepted the credentials by this mechanism, or, with `None`, has not accepted them.
     Authenticated(Login, Option<Mechanism>),
     /// The connection, inside this TLS if there is any, can take transactions. Answered by [`Delivery::handle_transactions`], [`Delivery::handle_nothing_claimed`]

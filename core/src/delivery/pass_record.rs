@@ -22,6 +22,10 @@ pub(super) struct PassRecord {
     pub(super) tls_failures: Vec<(Host, EndCause)>,
     /// Servers that get no more padding.
     pub(super) unpadded: Vec<SocketAddr>,
+    /// Servers that get one command at a time.
+    pub(super) unbatched: Vec<SocketAddr>,
+    /// Servers that get classic groups of key exchange alone.
+    pub(super) classic_groups: Vec<SocketAddr>,
     pub(super) tried: TriedCandidates,
 }
 
@@ -34,6 +38,8 @@ impl PassRecord {
             refused_logins: 0,
             tls_failures: Vec::new(),
             unpadded: Vec::new(),
+            unbatched: Vec::new(),
+            classic_groups: Vec::new(),
             tried: TriedCandidates::default(),
         }
     }
@@ -52,6 +58,8 @@ impl PassRecord {
         self.is_continued = false;
         self.tls_failures.clear();
         self.unpadded.clear();
+        self.unbatched.clear();
+        self.classic_groups.clear();
         self.tried = TriedCandidates::default();
     }
 }

@@ -44,9 +44,13 @@ impl Delivery {
     }
 
     fn take_in(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId, output: SessionOutput) {
-        let Some(server) = self.connections.get(&connection).and_then(Connection::server) else { return };
+        let Some(conn) = self.connections.get(&connection) else { return };
+        let groups = conn.groups();
+        let Some(server) = conn.server() else { return };
         let output = match output {
-            SessionOutput::StartTls => DeliveryOutput::StartTls(connection, server.host.clone()),
+            SessionOutput::StartTls => {
+                DeliveryOutput::StartTls { connection, server: server.host.clone(), groups }
+            }
             SessionOutput::Ready => {
                 if let Some(conn) = self.connections.get_mut(&connection) {
                     conn.handle_ready();

@@ -475,7 +475,9 @@ impl<O: Outbox> EventLoop<O> {
                 Output::Connect { connection, remote, local, purpose: _ } => {
                     self.sockets.connect(connection, remote, local);
                 }
-                Output::StartTls { connection, server } => self.sockets.start_tls(connection, &server),
+                Output::StartTls { connection, server, groups } => {
+                    self.sockets.start_tls(connection, &server, groups);
+                }
                 Output::Transmit(connection) => self.sockets.request_transmit(connection),
                 Output::Close(connection) => self.sockets.close(connection),
                 Output::Datagram { query, to, octets } => self.sockets.query(query, to, &octets),

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::BytesMut;
-use cmail_delivery::io::{ConnectError, ConnectionId, Input, QueryId};
+use cmail_delivery::io::{ConnectError, ConnectionId, Groups, Input, QueryId};
 use cmail_delivery::next_hop::Host;
 use cmail_delivery::system_error::MachineTrouble;
 use mio::event::{Event, Source};
@@ -101,9 +101,9 @@ impl Sockets {
     }
 
     /// Begins TLS on a connection.
-    pub fn start_tls(&mut self, id: ConnectionId, server: &Host) {
+    pub fn start_tls(&mut self, id: ConnectionId, server: &Host, groups: Groups) {
         if let Some(Slot { socket: Ok(connection), .. }) = self.connections.get_mut(&id) {
-            connection.start_tls(self.tls.session(server, connection.remote().ip()));
+            connection.start_tls(self.tls.session(server, connection.remote().ip(), groups));
             self.enqueue(Owner::Connection(id));
         }
     }

@@ -221,7 +221,7 @@ pub(crate) mod tls_server {
         key: &KeyPair,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Arc<ServerConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let key = provider.key_provider.load_private_key(key).unwrap();
         let certified = CertifiedKey::new(vec![certificate], key);
@@ -268,7 +268,7 @@ pub(crate) mod tls_server {
 pub(crate) fn tls(verification: Verification) -> Tls {
     Tls {
         cipher_suite: Some("TLS13_AES_256_GCM_SHA384"),
-        group: Some("X25519"),
+        group: Some("X25519MLKEM768"),
         ..Tls::new(TlsVersion::V1_3, verification)
     }
 }

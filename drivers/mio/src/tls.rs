@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
-use cmail_delivery::io::{CertificateTrouble, Tls, TlsVersion, Verification};
+use cmail_delivery::io::{CertificateTrouble, Groups, Tls, TlsVersion, Verification};
 use cmail_delivery::next_hop::Host;
 use cmail_delivery::system_error::{Breakage, SystemError, TlsTrouble};
 use log::{debug, warn};
@@ -23,7 +23,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind,
-    OtherError, ProtocolVersion, RootCertStore, SignatureScheme,
+    NamedGroup, OtherError, ProtocolVersion, RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -80,8 +80,11 @@ pub enum TrustError {
 /// What all sessions have in common: the trust anchors, and the memory of earlier sessions.
 #[derive(Clone, Debug)]
 pub struct TlsContext {
+    /// Offers all groups of key exchange.
     config: Arc<ClientConfig>,
-    /// Earlier sessions, which the configuration offers to their servers for resumption.
+    /// Offers those on elliptic curves alone.
+    classic: Arc<ClientConfig>,
+    /// Earlier sessions, which the configurations offer to their servers for resumption.
     earlier: Arc<ClientSessionMemoryCache>,
     /// `None` if there is no trust anchor.
     judge: Option<Arc<Judge>>,
@@ -103,30 +106,38 @@ impl TlsContext {
     }
 
     fn with_roots(roots: RootCertStore, pinned: Vec<CertificateDer<'static>>) -> Result<Self, TrustError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let judge =
             if roots.is_empty() { None } else { Some(Arc::new(Judge::new(roots, pinned, &provider)?)) };
-        // RFC 8314 section 4.1: TLS 1.2 or later.
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(|error| TrustError::Setup(error.to_string()))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Opportunistic { provider }))
-            .with_no_client_auth();
         let earlier = Arc::new(ClientSessionMemoryCache::new(REMEMBERED_SESSIONS_LIMIT));
-        config.resumption = Resumption::store(Arc::clone(&earlier) as Arc<dyn ClientSessionStore>);
-        Ok(Self { config: Arc::new(config), earlier, judge })
+        let mut classic = CryptoProvider::clone(&provider);
+        classic.kx_groups.retain(|group| !is_hybrid(group.name()));
+        Ok(Self {
+            config: configuration(provider, &earlier)?,
+            classic: configuration(Arc::new(classic), &earlier)?,
+            earlier,
+            judge,
+        })
     }
 
     /// Begins a session with the server of the name or address `server`, connected to at `remote`.
-    pub fn session(&self, server: &Host, remote: IpAddr) -> Result<TlsSession, SystemError<Breakage>> {
+    pub fn session(
+        &self,
+        server: &Host,
+        remote: IpAddr,
+        groups: Groups,
+    ) -> Result<TlsSession, SystemError<Breakage>> {
+        let config = match groups {
+            Groups::All => &self.config,
+            Groups::Classic => &self.classic,
+        };
         let expected = match server {
             Host::Name(name) => ServerName::try_from(name.as_str().to_owned()).ok(),
             Host::Address(address) => Some(ServerName::from(*address)),
         };
         // A name that is not valid in SNI is not valid in a certificate either: the session goes on without it.
         let offered = expected.clone().unwrap_or_else(|| ServerName::from(remote));
-        let mut connection = ClientConnection::new(Arc::clone(&self.config), offered.clone())
+        let mut connection = ClientConnection::new(Arc::clone(config), offered.clone())
             .map_err(|error| SystemError::new(TlsTrouble::NotBegun, error.to_string()))?;
         connection.set_buffer_limit(Some(SEND_BUFFER_OCTETS));
         Ok(TlsSession {
@@ -140,6 +151,27 @@ impl TlsContext {
             failure: None,
         })
     }
+}
+
+/// Returns the configuration of sessions that use this provider, and offer earlier sessions for resumption.
+fn configuration(
+    provider: Arc<CryptoProvider>,
+    earlier: &Arc<ClientSessionMemoryCache>,
+) -> Result<Arc<ClientConfig>, TrustError> {
+    // RFC 8314 section 4.1: TLS 1.2 or later.
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|error| TrustError::Setup(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Opportunistic { provider }))
+        .with_no_client_auth();
+    config.resumption = Resumption::store(Arc::clone(earlier) as Arc<dyn ClientSessionStore>);
+    Ok(Arc::new(config))
+}
+
+/// Returns whether a group of key exchange joins an elliptic curve with a lattice, whose public key takes over a thousand octets.
+fn is_hybrid(group: NamedGroup) -> bool {
+    matches!(group, NamedGroup::X25519MLKEM768 | NamedGroup::secp256r1MLKEM768)
 }
 
 /// The result of [`TlsSession::read`].

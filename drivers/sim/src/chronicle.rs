@@ -87,7 +87,7 @@ impl Chronicle {
                 };
                 self.talks.insert(link, account);
             }
-            Fact::StartTls { link } => self.add(link, now, observed("C^ the server".into())),
+            Fact::StartTls { link, .. } => self.add(link, now, observed("C^ the server".into())),
             Fact::TlsEstablished { link, valid } => {
                 self.add(link, now, given(if valid { "! tls" } else { "! tls-unverified" }));
                 if let Some(account) = self.talks.get_mut(&link) {
@@ -172,7 +172,7 @@ impl Chronicle {
             Parting::Local => given("! local"),
             Parting::TlsFailed => given("! tls-failed"),
             Parting::EndOfFile => given("! eof"),
-            Parting::Reset => given("! reset"),
+            Parting::Reset | Parting::TlsDropped => given("! reset"),
         };
         let is_lost = line.is_given;
         // Only the end of the connection shows what is left unfinished.
@@ -265,7 +265,7 @@ fn subject(scene: &Scene<'_>, fact: Fact<'_>) -> (BTreeSet<MailId>, BTreeSet<Lin
         }
         Fact::Connecting { link, .. }
         | Fact::Gone { link, .. }
-        | Fact::StartTls { link }
+        | Fact::StartTls { link, .. }
         | Fact::TlsEstablished { link, .. }
         | Fact::Sent { link, .. }
         | Fact::Received { link, .. }

@@ -1,6 +1,7 @@
 //! Writes facts as text that a mail operator can read.
 
 use cmail_delivery::explanation::{Explanation, Subject};
+use cmail_delivery::io::Groups;
 use cmail_delivery::outbox::{Commit, StoreRequest};
 
 use crate::chronicle::{Chronicle, Story};
@@ -106,7 +107,10 @@ fn describe(fact: Fact<'_>) -> Option<String> {
         Fact::GoesTo { link, next_hop, .. } => format!("[{link}] is for {next_hop}"),
         Fact::Explained { subject, explanation } => describe_explanation(subject, explanation),
         Fact::Gone { link, parting } => format!("[{link}] is over: {parting:?}"),
-        Fact::StartTls { link } => format!("[{link}] begins TLS"),
+        Fact::StartTls { link, groups: Groups::All } => format!("[{link}] begins TLS"),
+        Fact::StartTls { link, groups: Groups::Classic } => {
+            format!("[{link}] begins TLS with classic groups")
+        }
         Fact::TlsEstablished { link, valid } => {
             format!("[{link}] has TLS, the certificate is {}valid", if valid { "" } else { "not " })
         }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use cmail_delivery::event::Event;
 use cmail_delivery::explanation::{Explanation, Subject};
-use cmail_delivery::io::{CertificateTrouble, ConnectionId, Purpose, Tls, TlsVersion, Verification};
+use cmail_delivery::io::{CertificateTrouble, ConnectionId, Groups, Purpose, Tls, TlsVersion, Verification};
 use cmail_delivery::memory_outbox::MemoryOutbox;
 use cmail_delivery::next_hop::NextHop;
 use cmail_delivery::order::{OrderId, OrderStep};
@@ -65,6 +65,8 @@ pub(crate) enum Parting {
     Local,
     /// The TLS handshake failed.
     TlsFailed,
+    /// The peer dropped the connection during the TLS handshake.
+    TlsDropped,
     /// The peer has closed it.
     EndOfFile,
     /// It broke.
@@ -113,8 +115,8 @@ pub(crate) enum Fact<'a> {
     GoesTo { link: Link, next_hop: &'a NextHop, remote: SocketAddr, is_probe: bool },
     /// The connection is over, as the core sees it.
     Gone { link: Link, parting: Parting },
-    /// The core begins TLS.
-    StartTls { link: Link },
+    /// The core begins TLS, and offers these groups of key exchange.
+    StartTls { link: Link, groups: Groups },
     /// TLS is established.
     TlsEstablished { link: Link, valid: bool },
     /// The core has sent octets on a connection; `tls` if they are protected.
@@ -205,6 +207,9 @@ impl<'a> Scene<'a> {
         usize::try_from(largest.unwrap_or_default()).unwrap_or(usize::MAX)
     }
 }
+
+/// The words for a connection that the peer closes during the handshake, as the driver has them.
+pub(crate) const CLOSED_IN_HANDSHAKE: &str = "the peer closed the connection during the TLS handshake";
 
 /// How a handshake fails in these worlds.
 pub(crate) fn tls_failure(words: &str) -> SystemError<Breakage> {

@@ -2,6 +2,7 @@
 //! them.
 #![allow(clippy::wildcard_enum_match_arm, reason = "each place is about a few mutations")]
 
+use cmail_delivery::io::Groups;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
@@ -93,6 +94,8 @@ pub(crate) enum Mutation {
     PipelinesPastData,
     /// TLS is taken for established without a handshake.
     SkipsTls,
+    /// The first message of TLS never gets smaller.
+    AlwaysLargeHello,
     /// What is sent is logged as it is.
     LogsSecrets,
     /// An attempt does not tell how it went.
@@ -160,6 +163,11 @@ impl Mutation {
     /// Returns what the build takes a changed configuration for, if it reads it.
     pub(crate) fn new_settings(self, settings: Settings) -> Option<Settings> {
         (self != Self::KeepsSettings).then(|| self.settings(settings))
+    }
+
+    /// Returns the groups of key exchange that the build offers.
+    pub(crate) fn groups(self, groups: Groups) -> Groups {
+        if self == Self::AlwaysLargeHello { Groups::All } else { groups }
     }
 
     /// Returns what the build has counted.

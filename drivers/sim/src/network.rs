@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use cmail_delivery::io::Groups;
 use cmail_delivery::time::Instant;
 
 use crate::dice::Dice;
@@ -116,6 +117,8 @@ pub(crate) struct Connection {
     pub(crate) client: ClientEnd,
     pub(crate) server_is_open: bool,
     pub(crate) is_tls: bool,
+    /// The groups of key exchange that the client has offered.
+    pub(crate) groups: Groups,
     pub(crate) fate: Fate,
     /// The number of octets put into either pipe.
     pub(crate) carried: usize,

@@ -465,8 +465,8 @@ impl Deliveries {
             DeliveryOutput::Connect { connection, remote, local } => {
                 books.output(Output::Connect { connection, remote, local, purpose: Purpose::Smtp });
             }
-            DeliveryOutput::StartTls(connection, server) => {
-                books.output(Output::StartTls { connection, server });
+            DeliveryOutput::StartTls { connection, server, groups } => {
+                books.output(Output::StartTls { connection, server, groups });
             }
             DeliveryOutput::Transmit(connection) => books.output(Output::Transmit(connection)),
             DeliveryOutput::Close(connection) => {
@@ -481,6 +481,7 @@ impl Deliveries {
             DeliveryOutput::Answered(connection) => self.note_answer(connection),
             DeliveryOutput::PushedBack(connection) => self.note_pushback(books, hop, connection),
             DeliveryOutput::NoPipelining(remote) => self.reachability.note_no_pipelining(remote, now),
+            DeliveryOutput::ClassicGroups(remote) => self.reachability.note_classic_groups(remote, now),
             DeliveryOutput::Authenticated(login, mechanism) => {
                 self.reachability.record_login(login, mechanism, now);
             }

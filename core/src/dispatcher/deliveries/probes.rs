@@ -378,8 +378,8 @@ impl Deliveries {
             DeliveryOutput::Connect { connection, remote, local } => {
                 books.output(Output::Connect { connection, remote, local, purpose: Purpose::Smtp });
             }
-            DeliveryOutput::StartTls(connection, server) => {
-                books.output(Output::StartTls { connection, server });
+            DeliveryOutput::StartTls { connection, server, groups } => {
+                books.output(Output::StartTls { connection, server, groups });
             }
             DeliveryOutput::Transmit(connection) => books.output(Output::Transmit(connection)),
             DeliveryOutput::Close(connection) => {
@@ -421,6 +421,7 @@ impl Deliveries {
             DeliveryOutput::Answered(_)
             | DeliveryOutput::PushedBack(_)
             | DeliveryOutput::NoPipelining(_)
+            | DeliveryOutput::ClassicGroups(_)
             | DeliveryOutput::Authenticated(..)
             | DeliveryOutput::TransactionEnded { .. }
             | DeliveryOutput::WantData { .. }

@@ -83,6 +83,34 @@ fn where_starttls_is_offered_it_is_used_and_a_failed_handshake_leads_to_the_next
 }
 
 #[test]
+fn a_server_that_does_not_answer_a_large_first_message_of_tls_gets_a_small_one_before_anything_else() {
+    use Groups::{All, Classic};
+    for large_hello in [LargeHello::Ignored, LargeHello::Dropped, LargeHello::Reset] {
+        let mut world = World::new();
+        let server = world.exchange("example.org", 10, "a.example", "192.0.2.1");
+        server.usual = Behaviour { large_hello, ..Behaviour::on("EHLO", "250-mx\r\n250 STARTTLS") };
+        world.exchange("example.org", 20, "b.example", "192.0.2.2");
+        for text in ["one", "two"] {
+            world.mail(SENDER, "a@example.org", text);
+            world.input(Input::OutboxChanged);
+            world.run_for(Duration::from_secs(1000));
+        }
+        let server = world.server("192.0.2.1");
+        let found = (server.accepted.len(), server.connections, server.groups.as_slice());
+        assert_eq!(found, (2, 3, &[All, Classic, Classic][..]), "{large_hello:?}: it is remembered");
+        assert_eq!(world.server("192.0.2.2").connections, 0);
+    }
+    // A server that answers is asked no more than before.
+    let mut world = World::new();
+    world.domain("example.org", "192.0.2.1").usual =
+        Behaviour { tls_fails: true, ..Behaviour::on("EHLO", "250-mx\r\n250 STARTTLS") };
+    world.mail(SENDER, "a@example.org", "x");
+    world.run();
+    let server = world.server("192.0.2.1");
+    assert_eq!((server.groups.as_slice(), server.accepted.len()), (&[All][..], 1));
+}
+
+#[test]
 fn all_refusals_of_the_greeting_are_fatal_only_together() {
     let mut world = World::new();
     world.exchange("example.org", 10, "a.example", "192.0.2.1").usual = Behaviour::on("greeting", "554 no");

@@ -45,7 +45,7 @@ use std::{format, vec};
 
 use bytes::Bytes;
 
-use self::server::{Behaviour, Connect};
+use self::server::{Behaviour, Connect, LargeHello};
 use self::world::{World, settings, with_policy};
 use super::*;
 use crate::address::Domain;
@@ -57,5 +57,6 @@ use crate::next_hop::{Port, TlsMode};
 use crate::outbox::{MailId, StoreRequest, StoreTrouble};
 use crate::policy::{Family, Policy, RateLimit};
 use crate::time::UnixTime;
+use crate::tls::Groups;
 
 const SENDER: &str = "sender@origin.example";

@@ -91,6 +91,21 @@ fn a_probe_asks_once_where_commands_go_in_batches() {
 }
 
 #[test]
+fn a_probe_that_is_dropped_for_what_it_offers_tries_once_more_and_teaches_nothing() {
+    let batches =
+        Behaviour::on("EHLO", "250-mx\r\n250 PIPELINING").and("RCPT", "500 what?").and("RSET", "drop");
+    let mut large_hello = Behaviour::on("EHLO", "250-mx\r\n250 STARTTLS");
+    large_hello.large_hello = LargeHello::Dropped;
+    for (usual, connections) in [(batches, 3), (large_hello, 2)] {
+        let mut world = World::new();
+        world.domain("example.org", "192.0.2.1").usual = usual;
+        let told = [0, 1].map(|_| probe(&mut world, to("a@example.org")));
+        assert_eq!(told[0], told[1]);
+        assert_eq!(world.server("192.0.2.1").connections, 2 * connections, "{told:?}");
+    }
+}
+
+#[test]
 fn a_probe_without_an_address_only_finds_out_whether_a_conversation_comes_about() {
     let mut world = World::new();
     world.domain("example.org", "192.0.2.1");

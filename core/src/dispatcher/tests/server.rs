@@ -10,10 +10,23 @@ pub(super) struct Behaviour {
     /// What becomes of the attempt to connect.
     pub(super) connect: Connect,
     pub(super) tls_fails: bool,
+    /// What becomes of a first message of the TLS handshake that is larger than a segment.
+    pub(super) large_hello: LargeHello,
     pub(super) certificate_is_valid: bool,
     /// Command prefix, answer, and how often it is given: the first that fits is taken. The greeting is `greeting`,
     /// the end of data is `.`; the answer `drop` closes the connection, `hang` says nothing.
-    rules: Vec<(&'static str, &'static str, u32)>,
+    pub(super) rules: Vec<(&'static str, &'static str, u32)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum LargeHello {
+    #[default]
+    Taken,
+    Ignored,
+    /// The connection is closed.
+    Dropped,
+    /// The connection is reset.
+    Reset,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +72,8 @@ pub(super) struct Server {
     pub(super) usual: Behaviour,
     pub(super) commands: Vec<String>,
     pub(super) accepted: Vec<Accepted>,
+    /// The groups that each TLS handshake has offered.
+    pub(super) groups: Vec<Groups>,
     pub(super) connections: u32,
     pub(super) open: BTreeSet<ConnectionId>,
     pub(super) most_open: usize,

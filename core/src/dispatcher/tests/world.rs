@@ -9,7 +9,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use super::outbox::{Mail, Outbox, kind};
 use super::server::{Answer, Behaviour, Connect, Peer, Server};
 use super::*;
-use crate::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
+use crate::system_error::{Breakage, MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 
 /// How long octets travel.
 pub(super) const LATENCY: Duration = Duration::from_millis(1);
@@ -25,7 +25,7 @@ enum Happening {
     ConnectFailed(ConnectionId, ConnectError),
     Received(ConnectionId, String),
     Closed(ConnectionId),
-    Tls(ConnectionId),
+    Tls(ConnectionId, Groups),
     Datagram(QueryId, Vec<u8>),
     Store(RequestId, Result<StoreReply, StoreError>),
 }
@@ -282,8 +282,21 @@ impl World {
                 self.disconnect(connection);
                 self.input(Input::Closed(connection, CloseReason::EndOfFile));
             }
-            Happening::Tls(connection) => {
+            Happening::Tls(connection, groups) => {
                 let Some(peer) = self.peers.get_mut(&connection) else { return };
+                let hello = peer.behaviour.large_hello;
+                self.servers.entry(peer.address).or_default().groups.push(groups);
+                let dropped: Option<Breakage> = match hello {
+                    _ if groups == Groups::Classic => None,
+                    LargeHello::Taken => None,
+                    LargeHello::Ignored => return,
+                    LargeHello::Dropped => Some(TlsTrouble::Truncated.into()),
+                    LargeHello::Reset => Some(NetworkTrouble::Reset.into()),
+                };
+                if let Some(trouble) = dropped {
+                    self.disconnect(connection);
+                    return self.input(Input::TlsFailed(connection, SystemError::new(trouble, "it is gone")));
+                }
                 if peer.behaviour.tls_fails {
                     self.disconnect(connection);
                     return self.input(Input::TlsFailed(
@@ -324,7 +337,9 @@ impl World {
                     self.sources.extend(local.map(|local| (remote, local)));
                     self.connect(connection, remote);
                 }
-                Output::StartTls { connection, .. } => self.later(LATENCY, Happening::Tls(connection)),
+                Output::StartTls { connection, groups, .. } => {
+                    self.later(LATENCY, Happening::Tls(connection, groups));
+                }
                 Output::Transmit(connection) => self.transmit(connection),
                 Output::Close(connection) => self.disconnect(connection),
                 Output::Datagram { query, octets, .. } => {
@@ -400,7 +415,7 @@ impl World {
             !matches!(
                 happening,
                 Happening::Connected(of) | Happening::ConnectFailed(of, _) | Happening::Received(of, _)
-                    | Happening::Closed(of) | Happening::Tls(of) if *of == connection
+                    | Happening::Closed(of) | Happening::Tls(of, _) if *of == connection
             )
         });
     }

@@ -9,6 +9,7 @@ use crate::testing::{
     tls_server,
 };
 use crate::tls::TlsContext;
+use cmail_delivery::io::Groups;
 use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 
 /// More than all buffers between the ends hold.
@@ -21,7 +22,7 @@ fn context() -> (TlsContext, testing::Authority) {
 }
 
 fn start_tls(driven: &mut Driven, context: &TlsContext) {
-    let session = context.session(&host("mx.example.org"), driven.connection.remote().ip());
+    let session = context.session(&host("mx.example.org"), driven.connection.remote().ip(), Groups::All);
     driven.connection.start_tls(session);
     assert_eq!(
         driven.wait(&mut nothing),
@@ -390,7 +391,7 @@ fn octets_after_the_answer_to_starttls_belong_to_tls() {
     });
     let mut driven = Driven::connected(address);
     assert_eq!(driven.receive(8, &mut nothing), None);
-    let session = context.session(&host("mx.example.org"), address.ip());
+    let session = context.session(&host("mx.example.org"), address.ip(), Groups::All);
     driven.connection.start_tls(session);
     let progress = driven.wait(&mut nothing);
     assert!(matches!(progress, Progress::TlsFailed(_)), "{progress:?}");
@@ -432,7 +433,7 @@ fn nothing_is_pulled_during_a_handshake() {
         read_octets(&mut stream, 6)
     });
     let mut driven = Driven::connected(address);
-    driven.connection.start_tls(context.session(&host("mx.example.org"), address.ip()));
+    driven.connection.start_tls(context.session(&host("mx.example.org"), address.ip(), Groups::All));
     driven.connection.request_transmit();
     let mut forbidden = |_: usize, _: &mut BytesMut| -> bool { panic!("pulled during the handshake") };
     let progress = driven.wait(&mut forbidden);

@@ -24,9 +24,10 @@ use std::sync::Arc;
 
 use cmail_delivery::dispatcher::Dispatcher;
 use cmail_delivery::event::{Event, FailureKind};
-use cmail_delivery::io::{ConnectionId, Input, Output, Purpose};
+use cmail_delivery::io::{CloseReason, ConnectionId, Input, Output, Purpose};
 use cmail_delivery::outbox::{Claimed, MailId, StoreReply};
 use cmail_delivery::settings::Settings;
+use cmail_delivery::system_error::{Breakage, TlsTrouble};
 use cmail_delivery::time::{Duration, Instant, Now};
 use cmail_delivery::wording::faillog_text;
 
@@ -82,7 +83,15 @@ impl Recorder {
             }
             Input::TlsFailed(connection, reason) => {
                 self.learn_seed(dispatcher, *connection);
-                self.with(*connection, |track| track.tls_failed(at, &reason.words));
+                let dropped = match reason.kind {
+                    Breakage::Tls(TlsTrouble::Truncated) => Some(CloseReason::EndOfFile),
+                    Breakage::Network(_) => Some(CloseReason::Broken(reason.clone())),
+                    Breakage::Tls(_) => None,
+                };
+                self.with(*connection, |track| match &dropped {
+                    Some(dropped) => track.lost(at, dropped),
+                    None => track.tls_failed(at, &reason.words),
+                });
             }
             Input::Closed(connection, reason) => {
                 self.learn_seed(dispatcher, *connection);
@@ -153,7 +162,7 @@ impl Recorder {
                     track.connecting(at, *connection, *remote, tried);
                 }
             }
-            Output::StartTls { connection, server } => {
+            Output::StartTls { connection, server, groups: _ } => {
                 self.with(*connection, |track| track.starts_tls(at, server));
             }
             Output::Close(connection) => {

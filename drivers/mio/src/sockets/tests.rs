@@ -171,7 +171,7 @@ fn calls_for_unknown_ids_do_nothing() {
     let mut net = Net::new();
     net.sockets.close(ConnectionId(1));
     net.sockets.request_transmit(ConnectionId(1));
-    net.sockets.start_tls(ConnectionId(1), &host("mx.example.org"));
+    net.sockets.start_tls(ConnectionId(1), &host("mx.example.org"), Groups::All);
     net.sockets.close_query(QueryId(1));
     assert!(net.is_empty());
 }
@@ -225,7 +225,7 @@ fn a_session_goes_from_clear_text_to_tls_to_the_end() {
     net.sockets.connect(id, address, None);
     assert_eq!(net.wait(), [Seen::Connected(9)]);
     assert_eq!(net.wait(), [Seen::Received(9, b"220 go\r\n".to_vec())]);
-    net.sockets.start_tls(id, &host("mx.example.org"));
+    net.sockets.start_tls(id, &host("mx.example.org"), Groups::All);
     assert_eq!(net.wait(), [Seen::TlsEstablished(9, true)]);
     net.sockets.request_transmit(id);
     let mut source = source(&octets);

@@ -14,6 +14,15 @@ use crate::testing::{self, Authority, Driven, authority, host, nothing, params, 
 
 /// Connects, does the handshake, and says what came of it and how the server saw it.
 fn handshake(context: &TlsContext, config: &Arc<ServerConfig>, server: &Host) -> (Progress, Observed) {
+    handshake_offering(Groups::All, context, config, server)
+}
+
+fn handshake_offering(
+    groups: Groups,
+    context: &TlsContext,
+    config: &Arc<ServerConfig>,
+    server: &Host,
+) -> (Progress, Observed) {
     let config = Arc::clone(config);
     let (address, thread) = testing::serve(move |stream| {
         let mut stream = tls_server::accept(config, stream);
@@ -26,7 +35,7 @@ fn handshake(context: &TlsContext, config: &Arc<ServerConfig>, server: &Host) ->
         observed
     });
     let mut driven = Driven::connected(address);
-    driven.connection.start_tls(context.session(server, address.ip()));
+    driven.connection.start_tls(context.session(server, address.ip(), groups));
     let progress = driven.wait(&mut nothing);
     // The tickets for later sessions come after the handshake.
     driven.receive(5, &mut nothing);
@@ -61,12 +70,12 @@ fn resumed_by(version: TlsVersion, found: Result<(), CertificateTrouble>) -> Pro
 }
 
 fn session_by(version: TlsVersion, found: Result<(), CertificateTrouble>) -> Tls {
-    let cipher_suite = Some(match version {
-        TlsVersion::V1_3 => "TLS13_AES_256_GCM_SHA384",
-        TlsVersion::V1_2 => "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-    });
+    let (cipher_suite, group) = match version {
+        TlsVersion::V1_3 => ("TLS13_AES_256_GCM_SHA384", "X25519MLKEM768"),
+        TlsVersion::V1_2 => ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "X25519"),
+    };
     let verification = found.map_or_else(Verification::Unverified, |()| Verification::Verified);
-    Tls { version, cipher_suite, group: Some("X25519"), verification, is_resumed: false }
+    Tls { version, cipher_suite: Some(cipher_suite), group: Some(group), verification, is_resumed: false }
 }
 
 /// What is agreed on with a server that speaks these versions.
@@ -83,6 +92,45 @@ fn a_certificate_of_a_trusted_issuer_for_the_name_is_valid() {
         assert_eq!(progress, established_by(version, Ok(())));
         assert_eq!(observed.name.as_deref(), Some("mx.example.org"));
     }
+}
+
+#[test]
+fn classic_groups_make_a_first_message_that_fits_into_one_segment() {
+    /// The payload of a segment on Ethernet, over IPv6.
+    const SEGMENT_OCTETS: usize = 1440;
+    let context = trusting(&authority());
+    let hello_octets = |groups| {
+        let (address, thread) = testing::serve(|mut stream| {
+            let header = testing::read_octets(&mut stream, 5);
+            header.len() + usize::from(u16::from_be_bytes([header[3], header[4]]))
+        });
+        let mut driven = Driven::connected(address);
+        driven.connection.start_tls(context.session(&host("mx.example.org"), address.ip(), groups));
+        driven.wait(&mut nothing);
+        thread.join().unwrap()
+    };
+    assert!(hello_octets(Groups::All) > SEGMENT_OCTETS);
+    assert!(hello_octets(Groups::Classic) < SEGMENT_OCTETS / 2);
+}
+
+#[test]
+fn a_session_with_classic_groups_is_as_good_as_any() {
+    let authority = authority();
+    let config = tls_server::config(&params(&["mx.example.org"]), Some(&authority));
+    let (progress, _) =
+        handshake_offering(Groups::Classic, &trusting(&authority), &config, &host("mx.example.org"));
+    let expected = Tls { group: Some("X25519"), ..session_by(TlsVersion::V1_3, Ok(())) };
+    assert_eq!(progress, Progress::TlsEstablished(expected));
+}
+
+#[test]
+fn a_key_on_the_largest_curve_is_verified() {
+    let authority = authority();
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
+    let certificate = params(&["mx.example.org"]).signed_by(&key, &authority).unwrap();
+    let config = tls_server::presenting(certificate.der().clone(), &key, rustls::ALL_VERSIONS);
+    let (progress, _) = handshake(&trusting(&authority), &config, &host("mx.example.org"));
+    assert_eq!(progress, established(Ok(())));
 }
 
 #[test]
@@ -226,7 +274,7 @@ fn a_peer_that_does_not_hold_the_key_of_its_certificate_is_refused() {
             false
         });
         let mut driven = Driven::connected(address);
-        driven.connection.start_tls(context.session(&host("mx.example.org"), address.ip()));
+        driven.connection.start_tls(context.session(&host("mx.example.org"), address.ip(), Groups::All));
         let progress = driven.wait(&mut nothing);
         let Progress::TlsFailed(error) = progress else { panic!("{progress:?}") };
         assert_eq!(error.kind, Breakage::Tls(TlsTrouble::KeyNotProven), "{error}");
@@ -284,7 +332,7 @@ fn handshake_not_resumed(
         kind
     });
     let mut driven = Driven::connected(address);
-    driven.connection.start_tls(context.session(&host("mx.example.org"), address.ip()));
+    driven.connection.start_tls(context.session(&host("mx.example.org"), address.ip(), Groups::All));
     driven.receive(5, &mut nothing);
     driven.connection.close();
     thread.join().unwrap()
@@ -371,7 +419,7 @@ fn octets_that_are_no_tls_fail_the_handshake() {
             let _ = io::copy(&mut stream, &mut io::sink());
         });
         let mut driven = Driven::connected(address);
-        let session = context.session(&host("mx.example.org"), Ipv4Addr::LOCALHOST.into());
+        let session = context.session(&host("mx.example.org"), Ipv4Addr::LOCALHOST.into(), Groups::All);
         driven.connection.start_tls(session);
         let progress = driven.wait(&mut nothing);
         let Progress::TlsFailed(error) = progress else { panic!("{progress:?}") };

@@ -1,7 +1,9 @@
 //! No credentials and no mail in clear text where TLS was promised: by the relay's specification, by the port, or by the
-//! conversation itself; and credentials only to a server with a valid certificate.
+//! conversation itself; and credentials only to a server with a valid certificate. A server that has dropped a TLS handshake gets no mail in
+//! clear text before one with a smaller first message.
 
-use std::collections::{BTreeMap, HashMap};
+use cmail_delivery::io::Groups;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 
 use cmail_delivery::io::Purpose;
@@ -9,7 +11,7 @@ use cmail_delivery::next_hop::{Relay, TlsMode};
 use cmail_delivery::settings::Settings;
 
 use super::Checker;
-use crate::facts::{Fact, Link, Scene, Verb};
+use crate::facts::{Fact, Link, Parting, Scene, Verb};
 
 /// A conversation.
 #[derive(Debug, Default)]
@@ -17,6 +19,9 @@ struct Talk {
     /// True if all candidates at this address and port have TLS.
     is_promised: bool,
     is_loopback: bool,
+    remote: Option<SocketAddr>,
+    /// The groups of key exchange that the handshake has offered.
+    groups: Groups,
     /// True if the handshake has begun, and not yet ended.
     is_shaking_hands: bool,
     has_tls: bool,
@@ -31,6 +36,8 @@ pub(super) struct ClearText {
     talks: BTreeMap<Link, Talk>,
     /// The addresses where TLS is promised, with the settings in force.
     promises: HashMap<SocketAddr, bool>,
+    /// Servers that have dropped a handshake with all groups, and had no other.
+    unanswered: HashSet<SocketAddr>,
 }
 
 impl Checker for ClearText {
@@ -50,22 +57,34 @@ impl Checker for ClearText {
                 let is_promised = by_now && earlier.all(|settings| is_promised(scene, settings, remote));
                 let is_loopback = remote.ip().is_loopback();
                 let may_be_insecure = scene.settings.auth_insecure;
-                self.talks
-                    .insert(link, Talk { is_promised, is_loopback, may_be_insecure, ..Talk::default() });
+                let remote = Some(remote);
+                self.talks.insert(
+                    link,
+                    Talk { is_promised, is_loopback, remote, may_be_insecure, ..Talk::default() },
+                );
             }
-            Fact::Gone { link, .. } => {
-                self.talks.remove(&link);
+            Fact::Gone { link, parting } => {
+                let talk = self.talks.remove(&link).filter(|talk| talk.groups == Groups::All);
+                let dropped = talk.filter(|_| parting == Parting::TlsDropped);
+                self.unanswered.extend(dropped.and_then(|talk| talk.remote));
             }
             Fact::Stopped { .. } => {
                 self.talks.clear();
                 self.promises.clear();
+                self.unanswered.clear();
             }
             Fact::Reconfigured { .. } => {
                 self.promises.clear();
                 let may_be_insecure = scene.settings.auth_insecure;
                 self.talks.values_mut().for_each(|talk| talk.may_be_insecure |= may_be_insecure);
             }
-            Fact::StartTls { link } => self.with(link, |talk| talk.is_shaking_hands = true),
+            Fact::StartTls { link, groups } => {
+                let remote = self.talks.get(&link).and_then(|talk| talk.remote);
+                if let Some(remote) = remote.filter(|_| groups == Groups::Classic) {
+                    self.unanswered.remove(&remote);
+                }
+                self.with(link, |talk| (talk.is_shaking_hands, talk.groups) = (true, groups));
+            }
             Fact::TlsEstablished { link, valid } => self.with(link, |talk| {
                 talk.is_shaking_hands = false;
                 talk.has_tls = true;
@@ -85,6 +104,9 @@ impl Checker for ClearText {
                 let is_mail = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data);
                 if is_mail && talk.is_promised && !tls {
                     return Err(format!("[{link}] mail in clear text: {}", line.escape_ascii()));
+                }
+                if is_mail && !tls && talk.remote.is_some_and(|remote| self.unanswered.contains(&remote)) {
+                    return Err(format!("[{link}] mail in clear text, and no smaller handshake was tried"));
                 }
                 let is_proved = tls && talk.has_valid_certificate;
                 if verb == Verb::Auth && !is_proved && !talk.is_loopback && !talk.may_be_insecure {

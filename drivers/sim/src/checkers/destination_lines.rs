@@ -3,7 +3,7 @@
 //!
 //! What a line says is found here by another way than in the core: for each key, the line that names the destination most closely.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
 use std::net::SocketAddr;
 
@@ -22,6 +22,8 @@ use crate::map::Zone;
 #[derive(Debug, Default)]
 pub(super) struct DestinationLines {
     talks: BTreeMap<Link, Talk>,
+    /// Connections of probes, which send no message however often they say MAIL.
+    probes: BTreeSet<Link>,
 }
 
 /// A connection to a host that one domain alone has its mail at.
@@ -43,12 +45,18 @@ impl Checker for DestinationLines {
     fn see(&mut self, scene: &Scene<'_>, fact: Fact<'_>) -> Result<(), String> {
         match fact {
             Fact::Connecting { link, remote, purpose: Purpose::Smtp } => self.connect(scene, link, remote),
+            Fact::GoesTo { link, is_probe: true, .. } => {
+                self.probes.insert(link);
+                Ok(())
+            }
             Fact::Gone { link, .. } => {
                 self.talks.remove(&link);
+                self.probes.remove(&link);
                 Ok(())
             }
             Fact::Stopped { .. } => {
                 self.talks.clear();
+                self.probes.clear();
                 Ok(())
             }
             Fact::Command { link, verb: verb @ (Verb::Mail | Verb::Rcpt), .. } => self.say(scene, link, verb),
@@ -87,7 +95,8 @@ impl DestinationLines {
     fn say(&mut self, scene: &Scene<'_>, link: Link, verb: Verb) -> Result<(), String> {
         let Some(talk) = self.talks.get_mut(&link) else { return Ok(()) };
         if verb == Verb::Mail {
-            (talk.messages, talk.recipients) = (talk.messages + 1, 0);
+            talk.messages += usize::from(!self.probes.contains(&link));
+            talk.recipients = 0;
         } else {
             talk.recipients += 1;
         }

@@ -256,6 +256,11 @@ fn clear_text_after_a_promise_of_tls_is_noticed() {
 }
 
 #[test]
+fn clear_text_where_a_smaller_handshake_was_not_tried_is_noticed() {
+    assert_caught(Mutation::AlwaysLargeHello, "nothing in clear text after a promise of TLS");
+}
+
+#[test]
 fn a_secret_in_the_log_is_noticed() {
     assert_caught(Mutation::LogsSecrets, "no secret is shown");
 }

@@ -129,7 +129,7 @@ impl Watch {
                 self.open.insert(link, conversation);
             }
             Fact::Gone { link, parting } => self.gone(link, parting, now),
-            Fact::StartTls { link } => self.change(link, |it| it.owed = 1),
+            Fact::StartTls { link, .. } => self.change(link, |it| it.owed = 1),
             Fact::Sent { link, .. } | Fact::Received { link, .. } => {
                 self.change(link, |it| it.active_at = now)
             }

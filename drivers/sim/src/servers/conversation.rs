@@ -270,7 +270,11 @@ impl Conversation {
                 self.say(around, b"220 go ahead\r\n250-mx.example\r\n250 AUTH PLAIN\r\n");
                 self.expects = Expects::Handshake;
             }
-            TlsConduct::Works | TlsConduct::Fails | TlsConduct::Hangs => {
+            TlsConduct::Works
+            | TlsConduct::Fails
+            | TlsConduct::Hangs
+            | TlsConduct::HangsIfLarge
+            | TlsConduct::DropsIfLarge => {
                 self.say(around, b"220 2.0.0 go ahead\r\n");
                 self.expects = Expects::Handshake;
             }

@@ -1,6 +1,7 @@
 //! How a model server behaves.
 
 use crate::dice::Dice;
+use cmail_delivery::io::Groups;
 
 /// The behaviour of a server. Chances are in thousandths of the occasions.
 #[derive(Clone, Debug, Default)]
@@ -146,6 +147,10 @@ pub(crate) enum TlsConduct {
     Hangs,
     /// Plain text follows the reply to STARTTLS.
     Injected,
+    /// A first message that is larger than a segment is waited for in vain.
+    HangsIfLarge,
+    /// The connection is dropped by such a message.
+    DropsIfLarge,
 }
 
 impl Tiredness {
@@ -156,9 +161,14 @@ impl Tiredness {
 }
 
 impl TlsConduct {
-    /// Returns whether a handshake never ends.
-    pub(crate) fn hangs(self) -> bool {
-        self == Self::Hangs
+    /// Returns whether a handshake that offers these groups never ends.
+    pub(crate) fn hangs(self, groups: Groups) -> bool {
+        self == Self::Hangs || (self == Self::HangsIfLarge && groups == Groups::All)
+    }
+
+    /// Returns whether the connection is dropped by a handshake that offers these groups.
+    pub(crate) fn drops(self, groups: Groups) -> bool {
+        self == Self::DropsIfLarge && groups == Groups::All
     }
 
     /// Returns whether a handshake fails.
@@ -221,7 +231,13 @@ impl Temperament {
             16 => Self {
                 kind: "broken TLS",
                 tls: dice
-                    .pick(&[TlsConduct::Fails, TlsConduct::Hangs, TlsConduct::Injected])
+                    .pick(&[
+                        TlsConduct::Fails,
+                        TlsConduct::Hangs,
+                        TlsConduct::Injected,
+                        TlsConduct::HangsIfLarge,
+                        TlsConduct::DropsIfLarge,
+                    ])
                     .copied()
                     .unwrap_or_default(),
                 extensions: Extensions { starttls: true, ..normal.extensions },

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Input, Output, Purpose};
 use cmail_delivery::memory_outbox::MemoryOutbox;
 use cmail_delivery::outbox::{Commit, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble};
-use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble};
+use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::time::{Instant, Now, UnixTime};
 use cmail_delivery::{Dispatcher, Mode};
 
@@ -17,7 +17,7 @@ use super::{Action, Given, Incident, Transcript, TranscriptError};
 use crate::dialogue::Dialogue;
 use crate::dice::Dice;
 use crate::dns::Dns;
-use crate::facts::{Fact, Link, Origin, Parting, Scene, reset, tls, tls_failure};
+use crate::facts::{CLOSED_IN_HANDSHAKE, Fact, Link, Origin, Parting, Scene, reset, tls, tls_failure};
 use crate::mutation::Mutation;
 use crate::outbox::{MailKey, compose_bounces, inserted};
 use crate::talk::{Accepted, Talk};
@@ -265,9 +265,9 @@ impl<'a> Replay<'a> {
                 self.current =
                     Some(Current { link, talk, is_made: false, is_handshaking: false, is_tls: false });
             }
-            Output::StartTls { connection, server } => {
+            Output::StartTls { connection, server, groups } => {
                 self.observed.push(format!("C^ {server}"));
-                self.see(Fact::StartTls { link: Link { epoch: self.epoch, id: connection } });
+                self.see(Fact::StartTls { link: Link { epoch: self.epoch, id: connection }, groups });
                 if let Some(current) = &mut self.current {
                     current.is_handshaking = true;
                 }
@@ -535,15 +535,17 @@ impl<'a> Replay<'a> {
         let (link, was_handshaking) = (current.link, current.is_handshaking);
         self.end_talk("");
         let parting = match &reason {
-            _ if was_handshaking => Parting::TlsFailed,
+            _ if was_handshaking => Parting::TlsDropped,
             CloseReason::EndOfFile => Parting::EndOfFile,
             CloseReason::Broken(_) => Parting::Reset,
         };
         self.see(Fact::Gone { link, parting });
-        self.call(if was_handshaking {
-            Input::TlsFailed(link.id, tls_failure("the connection was lost"))
-        } else {
-            Input::Closed(link.id, reason)
+        self.call(match reason {
+            reason if !was_handshaking => Input::Closed(link.id, reason),
+            CloseReason::EndOfFile => {
+                Input::TlsFailed(link.id, SystemError::new(TlsTrouble::Truncated, CLOSED_IN_HANDSHAKE))
+            }
+            CloseReason::Broken(error) => Input::TlsFailed(link.id, error),
         });
     }
 

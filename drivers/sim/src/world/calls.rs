@@ -97,7 +97,9 @@ impl World {
                     self.connect(link, remote, purpose);
                 }
             }
-            Output::StartTls { connection, .. } => self.start_tls(self.link(connection)),
+            Output::StartTls { connection, groups, .. } => {
+                self.start_tls(self.link(connection), self.mutation.groups(groups));
+            }
             Output::Transmit(connection) => {
                 let link = self.link(connection);
                 if let Some(connection) = self.network.get(link) {

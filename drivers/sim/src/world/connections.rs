@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use cmail_delivery::io::{CloseReason, ConnectError, Input, Purpose};
+use cmail_delivery::io::{CloseReason, ConnectError, Groups, Input, Purpose};
 use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble};
+use cmail_delivery::system_error::{SystemError, TlsTrouble};
 use cmail_delivery::time::Duration;
 
 use super::{Down, Happening, World};
-use crate::facts::{Fact, Link, Parting, reset, tls, tls_failure};
+use crate::facts::{CLOSED_IN_HANDSHAKE, Fact, Link, Parting, reset, tls, tls_failure};
 use crate::mutation::Mutation;
 use crate::network::{ClientEnd, Connection, Fate, Item, Peer, Pipe};
 use crate::options::NAME_SERVERS;
@@ -17,9 +18,10 @@ use crate::servers::{Act, Conversation, Surroundings};
 
 /// The port on which TLS comes first (RFC 8314 section 3).
 const IMPLICIT_TLS_PORT: u16 = 465;
-/// The error text for an unreachable host.
 /// Segments that come within this time may be joined.
 const JOIN_SPAN: Duration = Duration::from_millis(200);
+/// The words of the system for a connection that the peer has reset.
+const RESET: &str = "connection reset by peer";
 /// Time that a server waits for a silent client.
 const SERVER_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -39,6 +41,7 @@ impl World {
             client: ClientEnd::Connecting,
             server_is_open: false,
             is_tls: false,
+            groups: Groups::default(),
             fate: Fate::draw(dice, faults.resets, faults.stalls, faults.hangups),
             carried: 0,
             is_stalled: false,
@@ -113,9 +116,10 @@ impl World {
         self.put(link, true, at, Item::Octets(octets));
     }
 
-    pub(super) fn start_tls(&mut self, link: Link) {
-        self.see(Fact::StartTls { link });
+    pub(super) fn start_tls(&mut self, link: Link, groups: Groups) {
+        self.see(Fact::StartTls { link, groups });
         let Some(connection) = self.network.get(link) else { return };
+        connection.groups = groups;
         let at = self.clock.instant() + Duration::from_micros(connection.latency_us);
         if self.mutation == Mutation::SkipsTls {
             let implicit = connection.remote.port() == IMPLICIT_TLS_PORT;
@@ -229,12 +233,16 @@ impl World {
 
     fn handshake(&mut self, link: Link) {
         let Some(connection) = self.network.get(link) else { return };
-        let (latency_us, host) = (connection.latency_us, connection.host);
+        let (latency_us, host, groups) = (connection.latency_us, connection.host, connection.groups);
         let implicit = connection.remote.port() == IMPLICIT_TLS_PORT;
         let conduct = self.map.hosts.get(host).map(|host| host.temperament.tls).unwrap_or_default();
         let at = self.clock.instant() + Duration::from_micros(3 * latency_us);
-        if conduct.hangs() {
+        if conduct.hangs(groups) {
             return;
+        }
+        if conduct.drops(groups) {
+            self.put(link, false, at, Item::Reset);
+            return self.server_closes(link);
         }
         if conduct.fails() || self.net_dice.chance(self.faults.tls_failures) {
             self.put(link, false, at, Item::Tls(false));
@@ -361,7 +369,7 @@ impl World {
             }
             Item::Tls(false) => self.client_loses(link, "handshake failure"),
             Item::Eof => self.client_loses(link, ""),
-            Item::Reset => self.client_loses(link, "connection reset by peer"),
+            Item::Reset => self.client_loses(link, RESET),
         }
     }
 
@@ -386,14 +394,20 @@ impl World {
         self.put(link, true, at, Item::Eof);
         self.clock.after(SERVER_PATIENCE, Happening::ServerGivesUp(link));
         self.network.sweep(link);
+        let dropped = match reason {
+            "" => Some(SystemError::new(TlsTrouble::Truncated, CLOSED_IN_HANDSHAKE)),
+            RESET => Some(reset(reason)),
+            _ => None,
+        };
         let parting = match (was_handshaking, reason.is_empty()) {
+            (true, _) if dropped.is_some() => Parting::TlsDropped,
             (true, _) => Parting::TlsFailed,
             (false, true) => Parting::EndOfFile,
             (false, false) => Parting::Reset,
         };
         self.see(Fact::Gone { link, parting });
         let input = if was_handshaking {
-            Input::TlsFailed(link.id, tls_failure(if reason.is_empty() { "closed" } else { reason }))
+            Input::TlsFailed(link.id, dropped.unwrap_or_else(|| tls_failure(reason)))
         } else if reason.is_empty() {
             Input::Closed(link.id, CloseReason::EndOfFile)
         } else {

@@ -1,4 +1,4 @@
-use cmail_delivery::io::{ConnectionId, Purpose};
+use cmail_delivery::io::{ConnectionId, Groups, Purpose};
 use cmail_delivery::memory_outbox::MemoryOutbox;
 use cmail_delivery::next_hop::{Port, TlsMode};
 use cmail_delivery::time::{Instant, Now, UnixTime};
@@ -36,7 +36,7 @@ fn objection(ehlo_reply: &str, turns: &[(&str, &str)]) -> Option<String> {
     let mut tls = false;
     for (said, heard) in std::iter::once(&("EHLO a\r\n", ehlo_reply)).chain(turns) {
         if *said == "tls" {
-            witness.see(&scene, Fact::StartTls { link });
+            witness.see(&scene, Fact::StartTls { link, groups: Groups::All });
             witness.see(&scene, Fact::TlsEstablished { link, valid: true });
             tls = true;
             continue;
